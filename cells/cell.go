@@ -1,0 +1,135 @@
+// Package cells says what a cell is: an instance of the product in a customer's account
+// that only dials out; what it is assigned, what it reports, and what a Target must do.
+//
+// The package holds values and pure functions. The agent that runs in a cell is
+// cells/agent; the places it applies to are cells/directory and cells/kubernetes.
+package cells
+
+import (
+	"time"
+
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// Dir is the folder of all cells in a release repository.
+const Dir = "cells"
+
+// Cell is cells/NAME/cell.yaml.
+type Cell struct {
+	APIVersion string            `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
+	Kind       string            `yaml:"kind" json:"kind" required:"true" enum:"Cell"`
+	Channel    string            `yaml:"channel" json:"channel" required:"true"`
+	Profile    string            `yaml:"profile" json:"profile,omitempty" doc:"one of the release's profiles; default: default"`
+	Values     map[string]any    `yaml:"values" json:"values,omitempty" doc:"by parameter of the release"`
+	Labels     map[string]string `yaml:"labels" json:"labels,omitempty"`
+
+	Name string `yaml:"-" json:"name"` // the folder's name
+	Blob string `yaml:"-" json:"-"`
+}
+
+// Identity is cells/NAME/identity.yaml. The engine writes it (R25).
+type Identity struct {
+	APIVersion string `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
+	Kind       string `yaml:"kind" json:"kind" required:"true" enum:"Identity"`
+	Epoch      int64  `yaml:"epoch" json:"epoch" minimum:"0"`
+	PublicKey  string `yaml:"publicKey" json:"publicKey,omitempty"`
+	Revoked    bool   `yaml:"revoked" json:"revoked,omitempty"`
+}
+
+// Assignment is what a cell runs, one value, delivered and journalled as one (R13).
+type Assignment struct {
+	Channel  string          `json:"channel"`
+	Epoch    int64           `json:"epoch"`
+	Sequence int64           `json:"sequence"`
+	Release  string          `json:"release"`
+	Digest   releases.Digest `json:"digest"`
+	Profile  string          `json:"profile,omitempty"`
+	Values   map[string]any  `json:"values,omitempty"`
+	Forward  bool            `json:"forwardOnly,omitempty"` // the release is forward-only (R20)
+}
+
+// State is what a cell says of itself.
+type State string
+
+const (
+	StatePending   State = "pending"   // nothing installed yet
+	StateApplying  State = "applying"  // has begun an assignment
+	StateHealthy   State = "healthy"   // runs its assignment, and its health holds
+	StateUnhealthy State = "unhealthy" // runs its assignment, and its health does not hold
+	StateFailed    State = "failed"    // could not apply, and could not go back either
+	StateStuck     State = "stuck"     // a forward-only release that could not be completed (R20)
+)
+
+// Report is a cell's current state. It travels unsequenced, and only it drives soak and budgets (R35).
+type Report struct {
+	Cell           string      `json:"cell"`
+	Boot           string      `json:"boot"`            // random for each start of the agent (R27)
+	Sent           time.Time   `json:"sent"`            // the cell's clock: shown as skew, never trusted for soak
+	Agent          string      `json:"agent,omitempty"` // the agent's version
+	State          State       `json:"state"`
+	Running        *Assignment `json:"running,omitempty"`      // last good, or what it is going to if Applying is nil
+	Applying       *Assignment `json:"applying,omitempty"`     // begun, without a result so far
+	Acknowledged   *Assignment `json:"acknowledged,omitempty"` // the newest assignment accepted, before it begins (R14)
+	Message        string      `json:"message,omitempty"`
+	Failures       []Failure   `json:"failures,omitempty"` // remembered failures, at most MaxFailures, newest last
+	Infrastructure int         `json:"infrastructure,omitempty"`
+	Events         []Event     `json:"events,omitempty"` // history, in order; acknowledged by number
+}
+
+// MaxFailures is how many failures a cell remembers.
+const MaxFailures = 16
+
+// Failure is an assignment that did not work, and will not be tried again under the same key.
+type Failure struct {
+	Assignment Assignment `json:"assignment"`
+	Values     bool       `json:"values,omitempty"` // only values or profile had changed: never counts against the release (R13)
+	Reason     string     `json:"reason"`
+	At         time.Time  `json:"at"` // the cell's clock
+}
+
+// Event is one line of a cell's history. Number grows by one.
+type Event struct {
+	Number  int64     `json:"number"`
+	At      time.Time `json:"at"`   // the cell's clock
+	Kind    string    `json:"kind"` // started, applied, healthy, unhealthy, failed, rolled-back, healed, stuck, gap …
+	Release string    `json:"release,omitempty"`
+	Digest  string    `json:"digest,omitempty"`
+	Detail  string    `json:"detail,omitempty"`
+}
+
+// Receipt answers a report, after it is durable.
+type Receipt struct {
+	Acknowledged int64     `json:"acknowledged"` // all events up to this number are kept
+	Time         time.Time `json:"time"`         // the server's clock
+}
+
+// Desired is what the control plane wants of a cell: one resource, however it travels.
+type Desired struct {
+	Cell       string      `json:"cell"`
+	Head       Sealed      `json:"head"`                 // the channel's newest effective head: a sealed Head
+	Assignment *Assignment `json:"assignment,omitempty"` // what the cell was granted; nil: nothing yet
+	Hold       *Hold       `json:"hold,omitempty"`       // why the assignment is not the head
+	Notices    []string    `json:"notices,omitempty"`
+}
+
+// Head is what a channel's head looks like to a cell.
+type Head struct {
+	Channel  string          `json:"channel"`
+	Release  string          `json:"release"`
+	Digest   releases.Digest `json:"digest"`
+	Sequence int64           `json:"sequence"`
+}
+
+// Sealed is opaque bytes with their digest and room for signatures (R32): today's cells ignore Metadata.
+type Sealed struct {
+	Payload  []byte          `json:"payload,omitempty"` // JSON
+	Digest   releases.Digest `json:"digest,omitempty"`
+	Metadata []any           `json:"metadata"`
+}
+
+// Hold is the first verdict that keeps a cell from its head (R31): no countdown, no place in a queue.
+type Hold struct {
+	Gate   string    `json:"gate"`
+	Reason string    `json:"reason"`
+	Until  time.Time `json:"until,omitzero"`
+}

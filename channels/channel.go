@@ -1,0 +1,233 @@
+// Package channels says what a channel is: its policy, its head, and the gates that a
+// release passes to get there.
+//
+// A gate is judged by a pure function over values, with now passed in, and answers with a
+// Verdict: holds, or blocked with a reason and, where known, until when. A closed gate is a
+// verdict, never an error. The package does no I/O beyond the fs.FS that Load is given,
+// reads no clock, and decides no promotion: that is engine.
+package channels
+
+import (
+	"time"
+
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// Promote says who begins a promotion into a channel.
+type Promote string
+
+const (
+	PromoteAuto   Promote = "auto"   // the engine (default)
+	PromoteManual Promote = "manual" // a person's request (R1)
+)
+
+// Advance says when a channel takes a newer release (R8).
+type Advance string
+
+const (
+	AdvanceSettled Advance = "settled" // once its head soaked downstream, failed, or settleWithin passed (default)
+	AdvanceNewest  Advance = "newest"  // at once
+)
+
+// OnFailure says what happens when a rollout's failure budget is spent.
+type OnFailure string
+
+const (
+	OnFailureRollback OnFailure = "rollback" // back to the last good release (default)
+	OnFailureHalt     OnFailure = "halt"
+)
+
+// Channel is channels/NAME/channel.yaml: the policy. People write it, the engine never does.
+type Channel struct {
+	APIVersion   string            `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
+	Kind         string            `yaml:"kind" json:"kind" required:"true" enum:"Channel"`
+	Description  string            `yaml:"description" json:"description,omitempty"`
+	After        []string          `yaml:"after" json:"after,omitempty" doc:"upstream channels, all of which must have accepted a release; none: an entry channel"`
+	Promote      Promote           `yaml:"promote" json:"promote,omitempty" enum:"auto,manual"`
+	Advance      Advance           `yaml:"advance" json:"advance,omitempty" enum:"settled,newest"`
+	SettleWithin time.Duration     `yaml:"settleWithin" json:"settleWithin,omitempty" doc:"how long settled waits at the most; default three times the longest soak downstream"`
+	Prereleases  bool              `yaml:"prereleases" json:"prereleases,omitempty" doc:"takes pre-releases too"`
+	Floor        *releases.Version `yaml:"floor" json:"floor,omitempty" doc:"no older release is promoted or gone back to"`
+	People       People            `yaml:"people" json:"people,omitempty" enum:"bound,free" doc:"whether gates bind a person's request"`
+	Gates        []Gate            `yaml:"gates" json:"gates,omitempty"`
+	Freezes      []Freeze          `yaml:"freezes" json:"freezes,omitempty"`
+	Rollout      Rollout           `yaml:"rollout" json:"rollout,omitzero"`
+	OnFailure    OnFailure         `yaml:"onFailure" json:"onFailure,omitempty" enum:"rollback,halt"`
+
+	Name string `yaml:"-" json:"name"` // the folder's name
+	Blob string `yaml:"-" json:"-"`    // object id (or SHA-256) of the file: what a decision names as its policy
+}
+
+// People says whether gates bind people's requests (R1).
+type People string
+
+const (
+	PeopleBound People = "bound" // default
+	PeopleFree  People = "free"
+)
+
+// Gate is one entry of gates: exactly one of its kinds is set. ID is unique in the channel:
+// the name if given, else the kind, with -2, -3 … for repeats.
+type Gate struct {
+	Name     string    `yaml:"name" json:"name,omitempty" doc:"names it in verdicts; default: its kind"`
+	Soak     *Soak     `yaml:"soak" json:"soak,omitempty"`
+	Window   *Window   `yaml:"window" json:"window,omitempty"`
+	Approval *Approval `yaml:"approval" json:"approval,omitempty"`
+	Check    *Check    `yaml:"check" json:"check,omitempty"`
+	Metric   *Metric   `yaml:"metric" json:"metric,omitempty"`
+	When     *When     `yaml:"when" json:"when,omitempty"`
+
+	ID string `yaml:"-" json:"-"`
+}
+
+// Soak asks that a release was healthy in every upstream channel for a while (R9).
+type Soak struct {
+	For     time.Duration `yaml:"for" json:"for" required:"true" doc:"how long each counted cell was continuously healthy on exactly this digest"`
+	Cells   int           `yaml:"cells" json:"cells,omitempty" doc:"at least so many cells; default 1" minimum:"0"`
+	Percent *float64      `yaml:"percent" json:"percent,omitempty" doc:"and so many percent of those eligible when the upstream's head moved; default 100"`
+}
+
+// Window is open for For from each instant that Opens names, in Zone.
+type Window struct {
+	Opens string        `yaml:"opens" json:"opens" required:"true" doc:"cron, five fields: minute hour day-of-month month day-of-week"`
+	For   time.Duration `yaml:"for" json:"for" required:"true"`
+	Zone  string        `yaml:"zone" json:"zone,omitempty" doc:"IANA zone; default UTC"`
+
+	compiled *compiledWindow // set by Load
+}
+
+// Freeze lets nothing in from From up to Until.
+type Freeze struct {
+	From   time.Time `yaml:"from" json:"from" required:"true"`
+	Until  time.Time `yaml:"until" json:"until" required:"true"`
+	Reason string    `yaml:"reason" json:"reason,omitempty"`
+}
+
+// Approval asks for signed files of people, never of the release's authors (R22).
+type Approval struct {
+	Count int      `yaml:"count" json:"count,omitempty" minimum:"1" doc:"default 1"`
+	From  []string `yaml:"from" json:"from,omitempty" doc:"roles, any of which counts; default: everyone in people"`
+}
+
+// Check is a GET request that must answer 2xx. {release}, {digest} and {channel} in the URL are replaced.
+type Check struct {
+	URL      string        `yaml:"url" json:"url" required:"true"`
+	ValidFor time.Duration `yaml:"validFor" json:"validFor,omitempty" doc:"how long an answer counts; default 5m"`
+	Timeout  time.Duration `yaml:"timeout" json:"timeout,omitempty" doc:"default 10s"`
+}
+
+// Metric is a Prometheus instant query with one value, held against bounds.
+type Metric struct {
+	Prometheus string        `yaml:"prometheus" json:"prometheus" required:"true"`
+	Query      string        `yaml:"query" json:"query" required:"true" doc:"{release}, {digest} and {channel} are replaced"`
+	Below      *float64      `yaml:"below" json:"below,omitempty"`
+	Above      *float64      `yaml:"above" json:"above,omitempty"`
+	ValidFor   time.Duration `yaml:"validFor" json:"validFor,omitempty" doc:"default 5m"`
+	Timeout    time.Duration `yaml:"timeout" json:"timeout,omitempty" doc:"default 10s"`
+}
+
+// When is a CEL expression over release, channel and cells that must be true.
+// Load compiles it; an expression that does not compile to bool is a fault.
+type When struct {
+	Expression string
+
+	program whenProgram
+}
+
+// Rollout is how a head reaches the cells of its channel.
+type Rollout struct {
+	Waves         []Wave        `yaml:"waves" json:"waves,omitempty" doc:"cumulative; none: all cells at once"`
+	MaxInFlight   int           `yaml:"maxInFlight" json:"maxInFlight,omitempty" minimum:"0" doc:"cells updating at once; 0: no limit"`
+	FailureBudget int           `yaml:"failureBudget" json:"failureBudget,omitempty" minimum:"0" doc:"failed or stalled cells before it stops: one more stops it"`
+	Stall         time.Duration `yaml:"stall" json:"stall,omitempty" doc:"a cell that began and reports no result for so long counts as failed; default 30m"`
+}
+
+// Wave is one step of a rollout: the cells that have it once the wave is through.
+type Wave struct {
+	Cells   int               `yaml:"cells" json:"cells,omitempty" minimum:"0"`
+	Percent float64           `yaml:"percent" json:"percent,omitempty" minimum:"0" maximum:"100"`
+	Labels  map[string]string `yaml:"labels" json:"labels,omitempty"`
+	Soak    time.Duration     `yaml:"soak" json:"soak,omitempty"`
+}
+
+// Head is channels/NAME/head.yaml: the desired release. Only heads that the engine wrote count (R1).
+type Head struct {
+	Release  string          `yaml:"release" json:"release" required:"true"`
+	Commit   string          `yaml:"commit" json:"commit,omitempty"`
+	Digest   releases.Digest `yaml:"digest" json:"digest,omitempty"`
+	Sequence int64           `yaml:"sequence" json:"sequence,omitempty" minimum:"0"`
+}
+
+// Hold is channels/NAME/holds/ID.yaml: it stops all but a rollback until somebody removes the file.
+type Hold struct {
+	Reason string `yaml:"reason" json:"reason" required:"true"`
+	By     string `yaml:"by" json:"by,omitempty"`
+
+	ID   string `yaml:"-" json:"id"`
+	File string `yaml:"-" json:"file"`
+}
+
+// Hotfix is channels/NAME/hotfixes/V.yaml: it lets V past after, soak, windows and settled (R17).
+type Hotfix struct {
+	Digest         releases.Digest `yaml:"digest" json:"digest" required:"true"`
+	Reason         string          `yaml:"reason" json:"reason" required:"true"`
+	Expiry         time.Time       `yaml:"expiry" json:"expiry" required:"true" doc:"the lane's end; its debt stays"`
+	Fixes          []string        `yaml:"fixes" json:"fixes,omitempty" doc:"what every later promotion must list until this is closed"`
+	OverrideFreeze bool            `yaml:"overrideFreeze" json:"overrideFreeze,omitempty"`
+	Closed         string          `yaml:"closed" json:"closed,omitempty" doc:"why its fixes no longer bind"`
+
+	Release string `yaml:"-" json:"release"` // the file's name
+	File    string `yaml:"-" json:"file"`
+}
+
+// Quarantine is quarantine/V.yaml: a release that no channel may take (R21).
+type Quarantine struct {
+	Digest   releases.Digest `yaml:"digest" json:"digest" required:"true"`
+	Channels []string        `yaml:"channels" json:"channels,omitempty" doc:"default: all"`
+	Reason   string          `yaml:"reason" json:"reason" required:"true"`
+	By       string          `yaml:"by" json:"by,omitempty"`
+	FailedIn string          `yaml:"failedIn" json:"failedIn,omitempty" doc:"set by the engine: the channel it failed in, which alone moves back"`
+
+	Release string `yaml:"-" json:"release"` // the file's name
+	File    string `yaml:"-" json:"file"`
+}
+
+// Approved is channels/NAME/approvals/V/PERSON.yaml. Whether it counts is in git's history, not in the file.
+type Approved struct {
+	Digest  releases.Digest `yaml:"digest" json:"digest" required:"true"`
+	Comment string          `yaml:"comment" json:"comment,omitempty"`
+
+	Release string `yaml:"-" json:"release"`
+	Person  string `yaml:"-" json:"person"`
+	File    string `yaml:"-" json:"file"`
+}
+
+// Pipeline is sluice.yaml: what holds for all channels.
+type Pipeline struct {
+	APIVersion   string             `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
+	Kind         string             `yaml:"kind" json:"kind" required:"true" enum:"Pipeline"`
+	Name         string             `yaml:"name" json:"name,omitempty"`
+	StaleAfter   time.Duration      `yaml:"staleAfter" json:"staleAfter,omitempty" doc:"silence after which a cell no longer counts as healthy; default 5m"`
+	People       map[string]*Member `yaml:"people" json:"people,omitempty"`
+	TrustAuthors bool               `yaml:"trustAuthors" json:"trustAuthors,omitempty" doc:"count unsigned approvals by the commit's author: only where the git host proves authors"`
+	Freezes      []Freeze           `yaml:"freezes" json:"freezes,omitempty" doc:"for all channels"`
+}
+
+// Member is a person whose approvals count.
+type Member struct {
+	Email string   `yaml:"email" json:"email,omitempty"`
+	Keys  []string `yaml:"keys" json:"keys,omitempty" doc:"SSH public keys, authorized_keys form"`
+	Roles []string `yaml:"roles" json:"roles,omitempty"`
+}
+
+// State is one channel folder as it stands at a commit. Policy is nil if channel.yaml is missing or has faults.
+type State struct {
+	Name      string
+	Policy    *Channel
+	Head      *Head // the file as it stands; effective only if the engine wrote it (R1)
+	HeadBlob  string
+	Holds     []Hold
+	Hotfixes  []Hotfix
+	Approvals []Approved
+	Faults    []releases.Fault // those that make the channel invalid (R6)
+}

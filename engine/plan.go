@@ -1,0 +1,175 @@
+// Package engine decides which release each channel and each cell gets, and carries it out.
+//
+// The decision is Make: pure, a function of what the repository says at one commit (Desired),
+// what was observed (Observed) and now. It does no I/O and reads no clock; the same inputs give
+// the same Plan, byte for byte. The loop, the API, plan, why, simulate and the golden tests all
+// show that one value.
+//
+// Around it, and only around it, is the shell: Engine.Tick reads a snapshot, plans, and applies
+// the plan by one compare-and-swap push (invariant 1), then records what it saw. Tick may be
+// killed at any instant and run again, and two engines may run at once: git's compare-and-swap
+// makes each promotion happen once (invariant 4).
+//
+// A Plan may be read from several goroutines; nothing in it is changed after Make returned.
+package engine
+
+import (
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// Kind is what an Action does.
+type Kind string
+
+const (
+	Promote     Kind = "promote"    // move a channel's head up
+	Rollback    Kind = "rollback"   // move it down, by a forward commit
+	Quarantines Kind = "quarantine" // stop a release; in one commit with the rollback or halt it belongs to
+	Halt        Kind = "halt"       // put a hold on a channel
+	Grant       Kind = "grant"      // let cells have their channel's head
+)
+
+// Plan is what to do now, what is blocked, and when to look again.
+type Plan struct {
+	Commit  string             `json:"commit"`
+	Now     time.Time          `json:"now"`
+	Actions []Action           `json:"actions"`
+	Blocked []channels.Verdict `json:"blocked"`
+	Wants   []Probe            `json:"wants,omitempty"` // outside observations that would now decide something (R11)
+	Learned Learned            `json:"learned,omitzero"`
+	Next    time.Time          `json:"next,omitzero"` // the earliest instant at which time alone changes the plan; zero: never
+}
+
+// Action is one thing to do. Promote, Rollback, Quarantines and Halt are git commits, one a channel; Grant is a store transaction.
+type Action struct {
+	Kind      Kind            `json:"kind"`
+	Channel   string          `json:"channel"`
+	Release   string          `json:"release"`
+	Digest    releases.Digest `json:"digest"`
+	From      string          `json:"from,omitempty"`      // upstream@commit of its head, hotfix, request, or entry
+	Replaces  string          `json:"replaces,omitempty"`  // the release that was the head
+	Sequence  int64           `json:"sequence,omitempty"`  // the head's new sequence
+	Requested string          `json:"requested,omitempty"` // who asked by hand (R1)
+	Reason    string          `json:"reason,omitempty"`
+	Wave      int             `json:"wave,omitempty"`  // grant: 1-based
+	Cells     []string        `json:"cells,omitempty"` // grant: to whom, sorted
+	Evidence  []string        `json:"evidence"`        // the verdicts that held, in words
+
+	Verdicts []channels.Verdict `json:"-"` // the same as values, for decision.json
+	Deadline time.Time          `json:"-"` // no push may start after it (R3); zero: none
+	Holds    bool               `json:"-"` // rollback: leaves a hold behind, for a person to lift (R1)
+}
+
+// Probe asks for one outside observation: the fetcher carries it out, the next plan reads the answer.
+type Probe struct {
+	Channel string           `json:"channel"`
+	Gate    string           `json:"gate"`    // the gate's ID
+	Subject releases.Digest  `json:"subject"` // what it is about
+	Release string           `json:"release"`
+	Policy  string           `json:"policy"` // hash of the gate's definition: an answer to another definition does not count
+	Check   *channels.Check  `json:"check,omitempty"`
+	Metric  *channels.Metric `json:"metric,omitempty"`
+}
+
+// Learned is what this plan found out and the next must remember. It is written to the store before anything that rests on it.
+type Learned struct {
+	Accepted []Acceptance `json:"accepted,omitempty"`
+	Finished []Finish     `json:"finished,omitempty"`
+	Rollouts []Rollout    `json:"rollouts,omitempty"`
+}
+
+// Acceptance latches: Upstream soaked Digest as Downstream's soak gate asks (R7).
+type Acceptance struct {
+	Upstream   string          `json:"upstream"`
+	Downstream string          `json:"downstream"`
+	Release    string          `json:"release"`
+	Digest     releases.Digest `json:"digest"`
+	At         time.Time       `json:"at"`
+	Evidence   string          `json:"evidence"` // "5 of 5 cells healthy for 24h2m"
+}
+
+// Finish says that a head reached all the cells it was for: a rollback may go back to it (R19).
+type Finish struct {
+	Channel  string          `json:"channel"`
+	Sequence int64           `json:"sequence"`
+	Digest   releases.Digest `json:"digest"`
+	At       time.Time       `json:"at"`
+}
+
+// Rollout is who counts for a head: the cells that were eligible when it moved (R9).
+type Rollout struct {
+	Channel  string    `json:"channel"`
+	Sequence int64     `json:"sequence"`
+	Since    time.Time `json:"since"`
+	Eligible []string  `json:"eligible"` // sorted
+}
+
+// Observed is all that was seen from outside, as of one instant.
+type Observed struct {
+	Since        time.Time             // when observing began; cells are given until Since + staleAfter to report (R26). Zero: long ago
+	Clock        Clock                 // R10
+	Cells        map[string]*CellState // by name
+	Observations []Observation
+	Learned      Learned            // everything learned so far
+	Served       map[string]int64   // highest sequence ever served or reported, by channel (R2)
+	Diverged     *Divergence        // R5
+	Refused      map[string]Refusal // pushes that the git host refused, by channel: blocked until then
+}
+
+// CellState is the last word of a cell, with what the receipt of its reports added up to.
+type CellState struct {
+	Name           string
+	Channel        string
+	Epoch          int64
+	Sequence       int64
+	Release        string
+	Digest         releases.Digest // what it runs
+	State          cells.State
+	Message        string
+	HealthySince   time.Time     // when the unbroken healthy time on Digest began, by receipt
+	Soaked         time.Duration // sum of report gaps within the stale limit, healthy on exactly Digest (R9)
+	LastReport     time.Time     // by receipt
+	Skew           time.Duration // the cell's clock against ours
+	Infrastructure int
+	Running        *cells.Assignment // as reported, if it was
+	Applying       *cells.Assignment
+	Granted        *cells.Assignment // newest grant; nil: none known
+	GrantedAt      time.Time
+	StartedAt      time.Time // when it reported to have begun Granted; stall counts from here (R14)
+	Failures       []cells.Failure
+}
+
+// Observation is the answer to a Probe.
+type Observation struct {
+	Channel    string    `json:"channel,omitempty"` // empty: any channel
+	Gate       string    `json:"gate"`
+	Subject    string    `json:"subject"` // digest or release; empty: any
+	Policy     string    `json:"policy,omitempty"`
+	Holds      bool      `json:"holds"`
+	Value      string    `json:"value,omitempty"`
+	Reason     string    `json:"reason,omitempty"`
+	ObservedAt time.Time `json:"observedAt,omitzero"`
+	ValidUntil time.Time `json:"validUntil,omitzero"`
+}
+
+// Clock says whether time can be trusted (R10).
+type Clock struct {
+	Step time.Duration // wall clock against monotonic time since the last tick
+	Skew time.Duration // median skew of the cells' clocks
+}
+
+// Divergence is a branch that no longer contains a commit that was acted upon (R5).
+type Divergence struct {
+	Seen string // the commit that is gone
+	Tip  string // what the branch is now
+	At   time.Time
+}
+
+// Refusal is a push that the git host turned down.
+type Refusal struct {
+	Reason string
+	Until  time.Time // not tried again before
+}

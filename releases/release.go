@@ -1,0 +1,111 @@
+// Package releases says what a release is: its version, its manifest, its digest and the
+// canonical tar that the digest is of; and, as plain values, what a release repository's
+// history tells (Change) and what is written to it (Draft).
+//
+// Everything here is pure: it reads an fs.FS that a caller hands in and decides nothing.
+// It does no network I/O, runs no git (that is gitrepo), and never changes a payload: the
+// bytes that soaked are the bytes that ship.
+package releases
+
+import "github.com/sluice-cd/sluice/releases/manifest"
+
+// APIVersion is what apiVersion says in every kind of document that has the field.
+const APIVersion = "sluice/v1"
+
+// Dir is the folder of all releases in a release repository.
+const Dir = "releases"
+
+// Rollback says whether cells may go back from a release.
+type Rollback string
+
+const (
+	RollbackAllowed Rollback = "allowed" // the default
+	ForwardOnly     Rollback = "forward-only"
+)
+
+// Release is releases/V/release.yaml: what one release is. Immutable once merged.
+type Release struct {
+	APIVersion string               `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
+	Kind       string               `yaml:"kind" json:"kind" required:"true" enum:"Release"`
+	Version    Version              `yaml:"version" json:"version" required:"true" doc:"[v]N.N.N[-pre], ordered as SemVer; the folder's name"`
+	Source     Source               `yaml:"source" json:"source,omitzero" doc:"where its code comes from"`
+	Components []Component          `yaml:"components" json:"components,omitempty"`
+	Features   []string             `yaml:"features" json:"features,omitempty" doc:"flags whose code it contains"`
+	Fixes      []string             `yaml:"fixes" json:"fixes,omitempty" doc:"what it fixes, CVEs for instance; a hotfix's fixes bind later releases"`
+	Requires   Requires             `yaml:"requires" json:"requires,omitzero"`
+	Rollback   Rollback             `yaml:"rollback" json:"rollback,omitempty" enum:"allowed,forward-only" doc:"forward-only: it carries a migration that can't be undone"`
+	Parameters map[string]Parameter `yaml:"parameters" json:"parameters,omitempty" doc:"what cells may set"`
+	Profiles   map[string]string    `yaml:"profiles" json:"profiles,omitempty" doc:"profile name to the kustomize folder inside the release; default: \".\""`
+	Authors    []string             `yaml:"authors" json:"authors,omitempty" doc:"people (or e-mail addresses) who may not approve it, beside the authors of its commits"`
+}
+
+// Source is where a release's code comes from.
+type Source struct {
+	Repository string `yaml:"repository" json:"repository,omitempty"`
+	Commit     string `yaml:"commit" json:"commit,omitempty"`
+}
+
+// Component is one image of a release.
+type Component struct {
+	Name        string `yaml:"name" json:"name" required:"true"`
+	Image       string `yaml:"image" json:"image" required:"true" doc:"with its digest: name@sha256:…"`
+	Maintenance bool   `yaml:"maintenance" json:"maintenance,omitempty" doc:"a change of it takes a maintenance mode"`
+}
+
+// Requires is what a cell must have before it is granted the release (R16).
+type Requires struct {
+	Infrastructure int     `yaml:"infrastructure" json:"infrastructure,omitempty" doc:"least infrastructure template number"`
+	From           Version `yaml:"from" json:"from,omitzero" doc:"least release that it may be installed over"`
+}
+
+// ParameterType names the type of a parameter's values.
+type ParameterType string
+
+// Parameter declares one value that cells may set. Bounds apply to integer and number, Pattern and Enum to string.
+type Parameter struct {
+	Type     ParameterType `yaml:"type" json:"type" required:"true" enum:"string,integer,number,boolean"`
+	Required bool          `yaml:"required" json:"required,omitempty"`
+	Default  any           `yaml:"default" json:"default,omitempty"`
+	Minimum  *float64      `yaml:"minimum" json:"minimum,omitempty"`
+	Maximum  *float64      `yaml:"maximum" json:"maximum,omitempty"`
+	Pattern  string        `yaml:"pattern" json:"pattern,omitempty" doc:"RE2 that the whole value must match"`
+	Enum     []string      `yaml:"enum" json:"enum,omitempty"`
+	Owner    string        `yaml:"owner" json:"owner,omitempty" enum:"vendor,cell" doc:"cell: set in the cell only, never in the repository (R13)"`
+	Doc      string        `yaml:"description" json:"description,omitempty"`
+}
+
+// Tombstone is releases/V/tombstone.yaml: what prune leaves so that V is never used again (R24).
+type Tombstone struct {
+	APIVersion string  `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
+	Kind       string  `yaml:"kind" json:"kind" required:"true" enum:"Tombstone"`
+	Version    Version `yaml:"version" json:"version" required:"true"`
+	Digest     Digest  `yaml:"digest" json:"digest" required:"true"`
+	Reason     string  `yaml:"reason" json:"reason,omitempty"`
+}
+
+// ForwardOnly tells whether cells never go back from r once they began to apply it (R20).
+func (r *Release) ForwardOnly() bool { return r.Rollback == ForwardOnly }
+
+// Profile gives the kustomize folder of a profile; the empty name means "default".
+// ok is false if the release declares profiles and not this one.
+func (r *Release) Profile(name string) (dir string, ok bool) {
+	if name == "" {
+		name = "default"
+	}
+	dir, ok = r.Profiles[name]
+	if !ok && name == "default" {
+		return ".", true
+	}
+	return dir, ok
+}
+
+// Found is a release as it was found in a repository: the manifest and what the files around it add.
+type Found struct {
+	Release
+	Digest    Digest
+	Tree      string     // the git tree id of its folder, where known
+	Tombstone *Tombstone // pruned: nothing but its name is left
+}
+
+// Fault is a fault in a file of the repository.
+type Fault = manifest.Fault
