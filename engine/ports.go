@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"io/fs"
 	"time"
 
@@ -27,20 +26,27 @@ type Repository interface {
 
 var (
 	// ErrMoved: the branch is not at the commit that the plan was made on. Decide again.
-	ErrMoved = errors.New("the branch has moved")
+	ErrMoved = releases.ErrMoved
 	// ErrDiverged: a commit that was acted upon is no longer in the branch's history (R5).
-	ErrDiverged = errors.New("the branch no longer contains a commit that was acted upon")
+	ErrDiverged = releases.ErrDiverged
+)
+
+var (
+	// ErrBusy: somebody else holds the store's lock. The write was not made; try again in a moment (fault 10).
+	ErrBusy = errors.New("the store is busy")
+	// ErrFull: no room left. The write was rolled back, and the store is whole; make room (fault 9).
+	ErrFull = errors.New("the store has no room left")
 )
 
 // RefusedError is the git host's no: a hook, a permission, a full disk.
-type RefusedError struct{ Reason string }
-
-func (e *RefusedError) Error() string { return "push refused: " + e.Reason }
+type RefusedError = releases.RefusedError
 
 // Store keeps what was observed. Every write is durable when the call returns. It keeps no intent (invariant 3).
 type Store interface {
 	// Observed gives everything but Clock. It is read once at start: the engine keeps it current by what it writes and is told.
 	Observed(ctx context.Context) (Observed, error)
+	// Report keeps cells' states and events, all or none of the batch. An event number already kept for that boot is left as it was.
+	Report(ctx context.Context, batch []Reported) error
 	// Learn adds to what was learned; what is there already stays as it was.
 	Learn(ctx context.Context, l Learned) error
 	// Grant records offers, all or none. A cell's newer grant is never replaced by an older one.
@@ -56,6 +62,13 @@ type Store interface {
 	Seen(ctx context.Context, commit string, d *Divergence) error
 	// Refused records that pushes for a channel are not tried again for a while; nil clears it.
 	Refused(ctx context.Context, channel string, r *Refusal) error
+}
+
+// Reported is one report as it is kept: the state it leads to, and the history it carried.
+type Reported struct {
+	State  *CellState
+	Boot   string
+	Events []cells.Event
 }
 
 // Granted is one cell's grant.
