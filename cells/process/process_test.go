@@ -1,0 +1,144 @@
+package process
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func shell(script string) Child { return Child{Args: []string{"/bin/sh", "-c", script}} }
+
+func TestTailKeepsTheEnd(t *testing.T) {
+	for _, size := range []int{1, 7, 100, 4096} {
+		tail := NewTail(100)
+		var all []byte
+		for i := range 300 {
+			p := bytes.Repeat([]byte{byte('a' + i%26)}, size)
+			all = append(all, p...)
+			if _, err := tail.Write(p); err != nil {
+				t.Fatal(err)
+			}
+			want := all[max(0, len(all)-100):]
+			if !bytes.Equal(tail.Bytes(), want) {
+				t.Fatalf("size %d, write %d: kept %q, want %q", size, i, tail.Bytes(), want)
+			}
+			if got := tail.Dropped(); got != int64(len(all)-len(want)) {
+				t.Fatalf("size %d, write %d: dropped %d, want %d", size, i, got, len(all)-len(want))
+			}
+		}
+		if cap(tail.kept) > 1000 {
+			t.Errorf("a tail of 100 bytes holds %d", cap(tail.kept))
+		}
+	}
+}
+
+func TestHeadRefusesMore(t *testing.T) {
+	head := NewHead(10)
+	c := shell("printf 12345678901")
+	c.Stdout = head
+	if err := c.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "more than 10 bytes") {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestEnvironmentIsOnlyWhatIsGiven(t *testing.T) {
+	t.Setenv("SECRET", "visible")
+	out := NewTail(1000)
+	c := Child{Args: []string{"/usr/bin/env"}, Stdout: out}
+	if err := c.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(out.Bytes()) != 0 {
+		t.Errorf("environment is %q", out.Bytes())
+	}
+}
+
+func TestExitErrorIsKept(t *testing.T) {
+	var exit *exec.ExitError
+	if err := shell("exit 7").Run(t.Context()); !errors.As(err, &exit) || exit.ExitCode() != 7 {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Fault 46: what hangs is ended with all that it started, also if it ignores SIGTERM.
+func TestWholeGroupIsEnded(t *testing.T) {
+	for name, c := range map[string]struct {
+		script string
+		grace  time.Duration
+	}{
+		"at once":           {"sleep 600 & echo $! >child; echo up >up; wait", 0},
+		"politely":          {"sleep 600 & echo $! >child; echo up >up; wait", time.Minute},
+		"deaf to politeness": {"trap '' TERM; sleep 600 & echo $! >child; echo up >up; while :; do wait; sleep 1; done", 50 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			ctx, cancel := context.WithCancelCause(t.Context())
+			stop := errors.New("stop")
+			child := shell(c.script)
+			child.Dir, child.Grace, child.Env = dir, c.grace, []string{"PATH=/usr/bin:/bin"}
+			done := make(chan error)
+			go func() { done <- child.Run(ctx) }()
+			await(t, filepath.Join(dir, "up"))
+			cancel(stop)
+			if err := <-done; !errors.Is(err, stop) {
+				t.Errorf("got %v", err)
+			}
+			pid := strings.TrimSpace(read(t, filepath.Join(dir, "child")))
+			for alive(pid) {
+				time.Sleep(time.Millisecond) // until init has reaped it
+			}
+		})
+	}
+}
+
+// A hook may leave a service behind: it is not waited for, and not ended.
+func TestServiceIsLeftBehind(t *testing.T) {
+	dir := t.TempDir()
+	c := shell("sleep 600 & echo $! >child")
+	c.Dir, c.Env, c.Stdout = dir, []string{"PATH=/usr/bin:/bin"}, NewTail(10)
+	if err := c.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	pid := strings.TrimSpace(read(t, filepath.Join(dir, "child")))
+	if !alive(pid) {
+		t.Error("the service is gone")
+	}
+	_ = exec.Command("kill", pid).Run()
+}
+
+func alive(pid string) bool {
+	state, err := os.ReadFile(filepath.Join("/proc", pid, "stat"))
+	if err != nil {
+		return !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.ESRCH)
+	}
+	return !strings.Contains(string(state), ") Z ")
+}
+
+func await(t *testing.T, file string) {
+	t.Helper()
+	for {
+		if b, err := os.ReadFile(file); err == nil && len(b) > 0 {
+			return
+		}
+		if err := t.Context().Err(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
