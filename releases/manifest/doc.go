@@ -1,0 +1,156 @@
+package manifest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Doc is a decoded document that still knows where each of its fields stands.
+type Doc[T any] struct {
+	Value T
+	File  string
+
+	root *yaml.Node // nil if the document could not be parsed
+}
+
+// Decode reads one YAML document into a T, strictly. It always returns a Doc: with what could be
+// read, if there are faults. Fields are found by their yaml tags; those without a tag, or with "-",
+// are never read. Further tags: required:"true", enum:"a,b", minimum, maximum (numbers), doc.
+// Null counts as absent. A type with UnmarshalText is read from any scalar's text.
+func Decode[T any](file string, data []byte) (*Doc[T], []Fault) {
+	doc := &Doc[T]{File: file}
+	root, fault := parse(file, data)
+	if fault != nil {
+		return doc, []Fault{*fault}
+	}
+	doc.root = root
+	d := decoder{file: file}
+	v := reflect.ValueOf(&doc.Value).Elem()
+	d.decode(planOf(v.Type()), root, v)
+	return doc, d.faults
+}
+
+// Line gives the line of the field that path names, as in "gates[1].window.zone" or, for a key with
+// dots, "values[a.b]". If it is not there, the line of the nearest thing around it; 0 in a nil or empty Doc.
+func (d *Doc[T]) Line(path string) int {
+	if d == nil || d.root == nil {
+		return 0
+	}
+	n, line := d.root, d.root.Line
+	for path != "" {
+		var key string
+		key, path = step(path)
+		if n.Kind == yaml.AliasNode {
+			n = n.Alias
+		}
+		child, at := find(n, key)
+		if child == nil {
+			return line
+		}
+		n, line = child, at
+	}
+	return line
+}
+
+// Fault says something about the field that path names.
+func (d *Doc[T]) Fault(path, format string, args ...any) Fault {
+	return Fault{File: d.File, Line: d.Line(path), Message: fmt.Sprintf(format, args...)}
+}
+
+// Warning is Fault that stops nothing.
+func (d *Doc[T]) Warning(path, format string, args ...any) Fault {
+	f := d.Fault(path, format, args...)
+	f.Warning = true
+	return f
+}
+
+// step splits the first key off a path.
+func step(path string) (key, rest string) {
+	if path[0] == '[' {
+		if end := strings.IndexByte(path, ']'); end > 0 {
+			return path[1:end], strings.TrimPrefix(path[end+1:], ".")
+		}
+		return path[1:], ""
+	}
+	end := strings.IndexAny(path, ".[")
+	if end < 0 {
+		return path, ""
+	}
+	return path[:end], strings.TrimPrefix(path[end:], ".")
+}
+
+// find gives the value below key, and the line where the key (of a sequence: the element) stands.
+func find(n *yaml.Node, key string) (*yaml.Node, int) {
+	switch n.Kind {
+	case yaml.MappingNode:
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			if n.Content[i].Value == key {
+				return n.Content[i+1], n.Content[i].Line
+			}
+		}
+	case yaml.SequenceNode:
+		if i, err := strconv.Atoi(key); err == nil && i >= 0 && i < len(n.Content) {
+			return n.Content[i], n.Content[i].Line
+		}
+	}
+	return nil, 0
+}
+
+var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)`)
+
+// parse gives the root of the only document in data.
+func parse(file string, data []byte) (root *yaml.Node, fault *Fault) {
+	fail := func(line int, format string, args ...any) (*yaml.Node, *Fault) {
+		return nil, &Fault{File: file, Line: line, Message: fmt.Sprintf(format, args...)}
+	}
+	defer func() {
+		if r := recover(); r != nil { // the parser is not ours, and its input comes from outside
+			root, fault = fail(0, "is not YAML that can be parsed: %v", r)
+		}
+	}()
+	if len(data) > MaxFile {
+		return fail(0, "is larger than %d bytes", MaxFile)
+	}
+	if !utf8.Valid(data) {
+		return fail(invalidLine(data), "is not valid UTF-8")
+	}
+	in := yaml.NewDecoder(bytes.NewReader(data))
+	var first, second yaml.Node
+	switch err := in.Decode(&first); {
+	case errors.Is(err, io.EOF):
+		return fail(1, "is empty")
+	case err != nil:
+		m := yamlLine.FindStringSubmatch(err.Error())
+		line, _ := strconv.Atoi(m[1])
+		return fail(max(line, 1), "is not YAML: %s", m[2])
+	}
+	if err := in.Decode(&second); !errors.Is(err, io.EOF) {
+		return fail(max(second.Line, 1), "has more than one document: put each in a file of its own")
+	}
+	return first.Content[0], nil
+}
+
+// invalidLine gives the line of the first byte that is not UTF-8.
+func invalidLine(data []byte) int {
+	line := 1
+	for len(data) > 0 {
+		r, n := utf8.DecodeRune(data)
+		if r == utf8.RuneError && n == 1 {
+			break
+		}
+		if r == '\n' {
+			line++
+		}
+		data = data[n:]
+	}
+	return line
+}

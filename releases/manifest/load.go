@@ -1,0 +1,166 @@
+package manifest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"reflect"
+	"slices"
+	"sync"
+)
+
+// generation is how many results a Cache keeps before it begins to forget: at least this many
+// of the most recent, at most twice as many.
+const generation = 1 << 16
+
+// Cache keeps results by the object id of what they were made from, so that unchanged blobs and trees
+// are neither read nor parsed again. The zero value is ready, a nil *Cache keeps nothing. Safe for concurrent use.
+// What it gives out is shared: immutable.
+type Cache struct {
+	mu          sync.Mutex
+	young, aged map[cacheKey]any // what is used moves from aged to young
+}
+
+type cacheKey struct {
+	typ      reflect.Type
+	name, id string
+}
+
+// Cached gives what produce gave the last time for this type, name and object id, or calls it.
+// An empty id is never cached. Two callers at once may both call produce; they get equal results.
+func Cached[T any](c *Cache, name, id string, produce func() T) T {
+	if c == nil || id == "" {
+		return produce()
+	}
+	key := cacheKey{reflect.TypeFor[T](), name, id}
+	if v, ok := c.get(key); ok {
+		return v.(T)
+	}
+	v := produce()
+	c.put(key, v)
+	return v
+}
+
+func (c *Cache) get(key cacheKey) (any, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v, ok := c.young[key]
+	if ok {
+		return v, true
+	}
+	if v, ok = c.aged[key]; ok {
+		c.keep(key, v)
+	}
+	return v, ok
+}
+
+func (c *Cache) put(key cacheKey, v any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.keep(key, v)
+}
+
+// keep needs mu.
+func (c *Cache) keep(key cacheKey, v any) {
+	if c.young == nil || len(c.young) >= generation {
+		c.aged, c.young = c.young, map[cacheKey]any{}
+	}
+	c.young[key] = v
+}
+
+// ID gives the object id of a file of a commit's fs.FS, or "" where there are none, as on disk.
+func ID(info fs.FileInfo) string {
+	id, _ := info.Sys().(string)
+	return id
+}
+
+// loaded is what the cache keeps of a file.
+type loaded[T any] struct {
+	value  *T
+	faults []Fault
+}
+
+// Load reads and checks a file. The value is nil if there are faults that are not warnings. If there is
+// no such file, it returns nil and no faults: whether the file is needed, only the caller knows.
+//
+// check may be nil. It is called even if the document has faults, with what could be read, so that people see all of
+// them at once; what it says about a line that has a fault already is dropped, because it most likely follows from it.
+// It may change the value (defaults, names, compiled forms) but must depend on nothing but the document: with
+// a cache it is called once for each file and object id.
+func Load[T any](c *Cache, fsys fs.FS, file string, check func(*Doc[T]) []Fault) (*T, []Fault) {
+	info, err := fs.Stat(fsys, file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, []Fault{{File: file, Message: fmt.Sprintf("can't be read: %v", err)}}
+	}
+	id := ID(info)
+	key := cacheKey{reflect.TypeFor[loaded[T]](), file, id}
+	if c != nil && id != "" {
+		if v, ok := c.get(key); ok {
+			l := v.(loaded[T])
+			return l.value, slices.Clip(l.faults)
+		}
+	}
+	data, fault := read(fsys, file, info)
+	if fault != nil { // not remembered: the next try may succeed
+		return nil, []Fault{*fault}
+	}
+	l := loadBytes(file, data, check)
+	if c != nil && id != "" {
+		c.put(key, l)
+	}
+	return l.value, slices.Clip(l.faults)
+}
+
+func loadBytes[T any](file string, data []byte, check func(*Doc[T]) []Fault) loaded[T] {
+	doc, faults := Decode[T](file, data)
+	if check != nil && doc.root != nil {
+		lines := map[int]bool{}
+		for _, f := range faults {
+			lines[f.Line] = true
+		}
+		for _, f := range check(doc) {
+			if f.File != file || !lines[f.Line] {
+				faults = append(faults, f)
+			}
+		}
+	}
+	faults = Sort(faults)
+	if Fatal(faults) {
+		return loaded[T]{nil, faults}
+	}
+	return loaded[T]{&doc.Value, faults}
+}
+
+// Fatal tells whether any of the faults is more than a warning.
+func Fatal(faults []Fault) bool {
+	return slices.ContainsFunc(faults, func(f Fault) bool { return !f.Warning })
+}
+
+// read gives a file's content, if it is a regular file of at most MaxFile bytes.
+func read(fsys fs.FS, file string, info fs.FileInfo) ([]byte, *Fault) {
+	fail := func(format string, args ...any) ([]byte, *Fault) {
+		return nil, &Fault{File: file, Message: fmt.Sprintf(format, args...)}
+	}
+	if !info.Mode().IsRegular() {
+		return fail("is not a regular file")
+	}
+	if info.Size() > MaxFile {
+		return fail("is larger than %d bytes", MaxFile)
+	}
+	f, err := fsys.Open(file)
+	if err != nil {
+		return fail("can't be read: %v", err)
+	}
+	defer f.Close()
+	data := make([]byte, 0, info.Size()+1)
+	in := bytes.NewBuffer(data)
+	if _, err := in.ReadFrom(io.LimitReader(f, MaxFile+1)); err != nil {
+		return fail("can't be read: %v", err)
+	}
+	return in.Bytes(), nil // one that grew beyond MaxFile is refused by Decode
+}
