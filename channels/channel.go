@@ -56,6 +56,8 @@ type Channel struct {
 
 	Name string `yaml:"-" json:"name"` // the folder's name
 	Blob string `yaml:"-" json:"-"`    // object id (or SHA-256) of the file: what a decision names as its policy
+
+	lines map[string]int // of what is checked against other files, by path
 }
 
 // People says whether gates bind people's requests (R1).
@@ -127,7 +129,7 @@ type Metric struct {
 }
 
 // When is a CEL expression over release, channel and cells that must be true.
-// Load compiles it; an expression that does not compile to bool is a fault.
+// Load compiles it; an expression that does not compile to bool is a fault. In YAML and JSON it is its text.
 type When struct {
 	Expression string
 
@@ -220,14 +222,17 @@ type Member struct {
 	Roles []string `yaml:"roles" json:"roles,omitempty"`
 }
 
-// State is one channel folder as it stands at a commit. Policy is nil if channel.yaml is missing or has faults.
+// State is one channel folder as it stands at a commit. Policy is nil if channel.yaml is missing, or anything that it
+// stands on has faults: a mistyped freeze, hold or debt must not mean that there is none (R6).
 type State struct {
-	Name      string
-	Policy    *Channel
-	Head      *Head // the file as it stands; effective only if the engine wrote it (R1)
-	HeadBlob  string
-	Holds     []Hold
-	Hotfixes  []Hotfix
-	Approvals []Approved
-	Faults    []releases.Fault // those that make the channel invalid (R6)
+	Name       string
+	Policy     *Channel
+	Head       *Head // the file as it stands; effective only if the engine wrote it (R1). nil: missing, or HeadFaults
+	HeadBlob   string
+	HeadFaults []releases.Fault // why head.yaml can't be read: a request without meaning, not an invalid policy
+	Holds      []Hold
+	Hotfixes   []Hotfix
+	Approvals  []Approved
+	Faults     []releases.Fault // those that make the channel invalid (R6)
+	Ignored    []releases.Fault // those that stop nothing: warnings, and approvals that can't be read and so don't count
 }

@@ -1,0 +1,69 @@
+package channels
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// Approver is a person whose approval of the release at hand is proven as R22 asks: by a signature, or by the commit's
+// author where the pipeline trusts authors.
+type Approver struct {
+	Person string // the key in people
+	Email  string
+	Roles  []string
+}
+
+// Judge tells whether enough people of the asked roles approved. A person counts once, and never if they wrote the
+// release: as one of authors, by e-mail address or name, or as one of authorNames, which hold either.
+func (a *Approval) Judge(approvers []Approver, authors []releases.Person, authorNames []string) Verdict {
+	var counted, notes []string
+	seen := map[string]bool{}
+	sorted := slices.Clone(approvers)
+	slices.SortStableFunc(sorted, func(a, b Approver) int { return strings.Compare(a.Person, b.Person) })
+	for _, p := range sorted {
+		if seen[p.Person] {
+			continue
+		}
+		seen[p.Person] = true
+		switch {
+		case wrote(p, authors, authorNames):
+			notes = append(notes, p.Person+" wrote the release")
+		case !a.asks(p.Roles):
+			notes = append(notes, p.Person+" has no such role")
+		default:
+			counted = append(counted, p.Person)
+		}
+	}
+	need := max(a.Count, 1)
+	if len(counted) >= need {
+		return Verdict{Holds: true, Reason: fmt.Sprintf("%d of %d: %s", len(counted), need, strings.Join(counted, ", "))}
+	}
+	reason := fmt.Sprintf("%d of %d", len(counted), need)
+	if len(a.From) > 0 {
+		reason += " from " + strings.Join(a.From, " or ")
+	}
+	if len(counted) > 0 {
+		notes = slices.Insert(notes, 0, strings.Join(counted, ", "))
+	}
+	if len(notes) > 0 {
+		reason += " (" + strings.Join(notes, "; ") + ")"
+	}
+	return Verdict{Reason: reason}
+}
+
+// asks tells whether one of roles is asked for.
+func (a *Approval) asks(roles []string) bool {
+	return len(a.From) == 0 || slices.ContainsFunc(a.From, func(role string) bool { return slices.Contains(roles, role) })
+}
+
+// wrote tells whether p is an author of the release. It errs on the strict side: nothing proves the names in commits.
+func wrote(p Approver, authors []releases.Person, authorNames []string) bool {
+	is := func(name string) bool {
+		return name != "" && (strings.EqualFold(name, p.Person) || strings.EqualFold(name, p.Email))
+	}
+	return slices.ContainsFunc(authorNames, is) ||
+		slices.ContainsFunc(authors, func(author releases.Person) bool { return is(author.Email) || is(author.Name) })
+}

@@ -1,0 +1,209 @@
+package channels
+
+import (
+	"fmt"
+	"math"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sluice-cd/sluice/releases/manifest"
+)
+
+var channelName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// ready is what Load does with a policy that was read: check all that it says by itself, then fill in defaults.
+func ready(doc *manifest.Doc[Channel]) []manifest.Fault {
+	c := &doc.Value
+	c.Name = path.Base(path.Dir(doc.File))
+	c.lines = map[string]int{}
+	faults := slices.Concat(checkAfter(doc), checkGates(doc), checkRollout(doc))
+	for i, g := range c.Gates {
+		if g.Approval != nil {
+			at := approvalPath(i)
+			c.lines[at] = doc.Line(at)
+		}
+	}
+	if !channelName.MatchString(c.Name) {
+		faults = append(faults, doc.Fault("", "%.70q can't name a channel: use small letters, digits and hyphens, at most 63", c.Name))
+	}
+	if c.SettleWithin < 0 || c.SettleWithin == 0 && doc.Line("settleWithin") != doc.Line("") {
+		faults = append(faults, doc.Fault("settleWithin", "settleWithin must be more than 0"))
+	}
+	for i, f := range c.Freezes {
+		if !f.From.Before(f.Until) {
+			faults = append(faults, doc.Fault(fmt.Sprintf("freezes[%d]", i), "a freeze must end after it begins: until is not after from"))
+		}
+	}
+	c.withDefaults()
+	return faults
+}
+
+func approvalPath(gate int) string { return fmt.Sprintf("gates[%d].approval", gate) }
+func afterPath(i int) string       { return fmt.Sprintf("after[%d]", i) }
+
+func checkAfter(doc *manifest.Doc[Channel]) (faults []manifest.Fault) {
+	c := &doc.Value
+	for i, up := range c.After {
+		at := afterPath(i)
+		c.lines[at] = doc.Line(at)
+		switch {
+		case up == c.Name:
+			faults = append(faults, doc.Fault(at, "a channel can't come after itself"))
+		case slices.Contains(c.After[:i], up):
+			faults = append(faults, doc.Fault(at, "channel %q is there twice", up))
+		}
+	}
+	return faults
+}
+
+func checkRollout(doc *manifest.Doc[Channel]) (faults []manifest.Fault) {
+	r := &doc.Value.Rollout
+	fault := func(at, format string, args ...any) {
+		faults = append(faults, doc.Fault("rollout."+at, format, args...))
+	}
+	if r.Stall < 0 {
+		fault("stall", "stall must be more than 0")
+	}
+	var cells int
+	var percent float64
+	for i, w := range r.Waves {
+		at := fmt.Sprintf("waves[%d]", i)
+		switch {
+		case w.Cells > 0 && w.Percent > 0:
+			fault(at, "a wave counts cells or percent, not both")
+		case w.Cells == 0 && w.Percent == 0 && len(w.Labels) == 0:
+			fault(at, "a wave needs cells, percent or, in the first wave, labels")
+		case w.Cells > 0 && w.Cells <= cells:
+			fault(at+".cells", "waves are cumulative: more than the %d cells before", cells)
+		case w.Percent > 0 && w.Percent <= percent:
+			fault(at+".percent", "waves are cumulative: more than the %v percent before", percent)
+		case math.IsNaN(w.Percent):
+			fault(at+".percent", "percent must be a number")
+		}
+		if i > 0 && len(w.Labels) > 0 {
+			fault(at+".labels", "only the first wave chooses by labels")
+		}
+		if w.Soak < 0 {
+			fault(at+".soak", "soak must not be less than 0")
+		}
+		cells, percent = max(cells, w.Cells), max(percent, w.Percent)
+	}
+	if n := len(r.Waves); n > 0 && r.Waves[n-1].Percent != 100 {
+		faults = append(faults, doc.Warning(fmt.Sprintf("rollout.waves[%d]", n-1), "the last wave is not 100 percent: the other cells never get a release"))
+	}
+	return faults
+}
+
+// withDefaults fills in what is documented to be meant by absence. Everything that reads a policy reads it after this.
+func (c *Channel) withDefaults() {
+	setDefault(&c.Promote, PromoteAuto)
+	setDefault(&c.Advance, AdvanceSettled)
+	setDefault(&c.People, PeopleBound)
+	setDefault(&c.OnFailure, OnFailureRollback)
+	setDefault(&c.Rollout.Stall, 30*time.Minute)
+	for i := range c.Gates {
+		switch g := &c.Gates[i]; {
+		case g.Soak != nil:
+			setDefault(&g.Soak.Cells, 1)
+			if g.Soak.Percent == nil {
+				all := 100.0
+				g.Soak.Percent = &all
+			}
+		case g.Window != nil:
+			setDefault(&g.Window.Zone, "UTC")
+		case g.Approval != nil:
+			setDefault(&g.Approval.Count, 1)
+		case g.Check != nil:
+			setDefault(&g.Check.ValidFor, 5*time.Minute)
+			setDefault(&g.Check.Timeout, 10*time.Second)
+		case g.Metric != nil:
+			setDefault(&g.Metric.ValidFor, 5*time.Minute)
+			setDefault(&g.Metric.Timeout, 10*time.Second)
+		}
+	}
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// checkReferences says what is wrong with what a policy says of other files: the channels after which it comes (fault
+// 44), and the people who are to approve.
+func checkReferences(c *Channel, policies map[string]*Channel, exists func(name string) bool, people *Pipeline) (faults []manifest.Fault) {
+	file := policyFile(c.Name)
+	for i, up := range c.After {
+		if !exists(up) {
+			faults = append(faults, manifest.Fault{File: file, Line: c.lines[afterPath(i)], Message: fmt.Sprintf("there is no channel %q", up)})
+		}
+	}
+	if circle := findCircle(c.Name, policies); circle != nil {
+		faults = append(faults, manifest.Fault{File: file, Line: c.lines[afterPath(slices.Index(c.After, circle[1]))],
+			Message: "channels come after each other in a circle: " + strings.Join(circle, " after ")})
+	}
+	for i, g := range c.Gates {
+		if g.Approval == nil || people == nil {
+			continue
+		}
+		if message := unreachable(g.Approval, people); message != "" {
+			faults = append(faults, manifest.Fault{File: file, Line: c.lines[approvalPath(i)], Message: message})
+		}
+	}
+	return faults
+}
+
+// findCircle gives a way from name back to itself along after, the shortest, or nil. Self-reference is checkAfter's.
+func findCircle(name string, policies map[string]*Channel) []string {
+	came := map[string]string{}
+	for queue := []string{name}; len(queue) > 0; queue = queue[1:] {
+		at := policies[queue[0]]
+		if at == nil {
+			continue
+		}
+		for _, up := range at.After {
+			if up == name && at.Name != name {
+				circle := []string{name}
+				for step := at.Name; step != name; step = came[step] {
+					circle = slices.Insert(circle, 0, step)
+				}
+				return slices.Insert(circle, 0, name)
+			}
+			if _, seen := came[up]; !seen && up != name {
+				came[up] = at.Name
+				queue = append(queue, up)
+			}
+		}
+	}
+	return nil
+}
+
+// unreachable says why the approvals that a asks for can never come together, or "".
+func unreachable(a *Approval, p *Pipeline) string {
+	able := map[string]int{} // by role
+	total := 0
+	for _, m := range p.People {
+		if m == nil || len(m.Keys) == 0 && !(p.TrustAuthors && m.Email != "") {
+			continue
+		}
+		if a.asks(m.Roles) {
+			total++
+		}
+		for _, role := range m.Roles {
+			able[role]++
+		}
+	}
+	for _, role := range a.From {
+		if able[role] == 0 {
+			return fmt.Sprintf("nobody in %s who can sign has the role %q", pipelineFile, role)
+		}
+	}
+	if total < a.Count {
+		return fmt.Sprintf("needs %d approvals, and %s lists %d who can sign for it", a.Count, pipelineFile, total)
+	}
+	return ""
+}

@@ -1,0 +1,188 @@
+package channels
+
+import (
+	"fmt"
+	"math"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sluice-cd/sluice/releases/manifest"
+)
+
+// maxGates bounds the gates of one channel.
+const maxGates = 64
+
+// kinds are the gates' kinds, in the order of Gate's fields.
+var kinds = []string{"soak", "window", "approval", "check", "metric", "when"}
+
+// reserved names gates that every channel has, and must not be a name of another.
+var reserved = []string{"freeze", "hold", "quarantine", "invalid"}
+
+// Kind gives the gate's kind: soak, window, approval, check, metric or when. Empty: not exactly one is set.
+func (g *Gate) Kind() string {
+	set := []bool{g.Soak != nil, g.Window != nil, g.Approval != nil, g.Check != nil, g.Metric != nil, g.When != nil}
+	kind := ""
+	for i, is := range set {
+		if is && kind != "" {
+			return ""
+		}
+		if is {
+			kind = kinds[i]
+		}
+	}
+	return kind
+}
+
+// checkGates says what is wrong with the gates, gives each its ID, and compiles windows and expressions.
+func checkGates(doc *manifest.Doc[Channel]) []manifest.Fault {
+	c := &doc.Value
+	if len(c.Gates) > maxGates {
+		return []manifest.Fault{doc.Fault("gates", "%d gates: at most %d are read", len(c.Gates), maxGates)}
+	}
+	var faults []manifest.Fault
+	ids, repeats := map[string]bool{}, map[string]int{}
+	for i := range c.Gates {
+		g := &c.Gates[i]
+		at := fmt.Sprintf("gates[%d]", i)
+		kind := g.Kind()
+		if kind == "" {
+			faults = append(faults, doc.Fault(at, "a gate has exactly one of %s", strings.Join(kinds, ", ")))
+			continue
+		}
+		g.ID = g.Name
+		switch {
+		case g.Name == "":
+			g.ID = kind
+			if repeats[kind]++; repeats[kind] > 1 {
+				g.ID = fmt.Sprintf("%s-%d", kind, repeats[kind])
+			}
+		case !gateName.MatchString(g.Name):
+			faults = append(faults, doc.Fault(at+".name", "%.70q can't name a gate: use small letters, digits and hyphens, at most 63", g.Name))
+		case g.Name != kind && slices.Contains(kinds, g.Name) || slices.Contains(reserved, g.Name):
+			faults = append(faults, doc.Fault(at+".name", "%q means another gate: choose another name", g.Name))
+		}
+		if ids[g.ID] {
+			faults = append(faults, doc.Fault(at, "there is a gate %q already: give one of them another name", g.ID))
+		}
+		ids[g.ID] = true
+		faults = append(faults, checkGate(doc, g, at+"."+kind)...)
+	}
+	return faults
+}
+
+var gateName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+func checkGate(doc *manifest.Doc[Channel], g *Gate, at string) (faults []manifest.Fault) {
+	fault := func(field, format string, args ...any) {
+		faults = append(faults, doc.Fault(at+field, format, args...))
+	}
+	switch {
+	case g.Soak != nil:
+		if g.Soak.For <= 0 {
+			fault(".for", "for must be more than 0")
+		}
+		if p := g.Soak.Percent; p != nil && !(*p >= 0 && *p <= 100) {
+			fault(".percent", "percent must be from 0 to 100, not %v", *p)
+		}
+		if len(doc.Value.After) == 0 {
+			fault("", "a soak is counted in upstream channels: name one in after")
+		}
+	case g.Window != nil:
+		faults = append(faults, checkWindow(doc, g.Window, at)...)
+	case g.Approval != nil:
+		for i, role := range g.Approval.From {
+			if slices.Contains(g.Approval.From[:i], role) {
+				fault(fmt.Sprintf(".from[%d]", i), "role %q is there twice", role)
+			}
+		}
+	case g.Check != nil:
+		if err := checkURL(g.Check.URL); err != nil {
+			fault(".url", "%v", err)
+		}
+		checkTimes(fault, g.Check.ValidFor, g.Check.Timeout)
+	case g.Metric != nil:
+		checkMetric(fault, g.Metric)
+	case g.When != nil:
+		program, err := compileWhen(g.When.Expression)
+		if err != nil {
+			fault("", "%v", err)
+		}
+		g.When.program = program
+	}
+	return faults
+}
+
+// checkWindow says what is wrong with each of a window's fields (fault 20), and compiles it.
+func checkWindow(doc *manifest.Doc[Channel], w *Window, at string) []manifest.Fault {
+	var faults []manifest.Fault
+	if _, err := loadZone(w.Zone); err != nil {
+		faults = append(faults, doc.Fault(at+".zone", "%v", err))
+	}
+	if _, err := parseCron(w.Opens); err != nil {
+		faults = append(faults, doc.Fault(at+".opens", "%v", err))
+	}
+	if w.For <= 0 {
+		faults = append(faults, doc.Fault(at+".for", "for must be more than 0, else the window never opens"))
+	}
+	if len(faults) > 0 {
+		return faults
+	}
+	compiled, err := compileWindow(w)
+	if err != nil {
+		return []manifest.Fault{doc.Fault(at+".opens", "%v", err)}
+	}
+	w.compiled = compiled
+	return nil
+}
+
+func checkMetric(fault func(field, format string, args ...any), m *Metric) {
+	if err := checkURL(m.Prometheus); err != nil {
+		fault(".prometheus", "%v", err)
+	}
+	if m.Below == nil && m.Above == nil {
+		fault("", "a metric needs a bound: below, above, or both")
+	}
+	for field, bound := range map[string]*float64{".below": m.Below, ".above": m.Above} {
+		if bound != nil && (math.IsNaN(*bound) || math.IsInf(*bound, 0)) {
+			fault(field, "a bound must be a finite number")
+		}
+	}
+	if m.Below != nil && m.Above != nil && *m.Above >= *m.Below {
+		fault(".above", "nothing is above %v and below %v", *m.Above, *m.Below)
+	}
+	checkTimes(fault, m.ValidFor, m.Timeout)
+}
+
+// checkTimes holds an outside observation's times; zero means the default.
+func checkTimes(fault func(field, format string, args ...any), validFor, timeout time.Duration) {
+	if validFor < 0 {
+		fault(".validFor", "validFor must be more than 0")
+	}
+	if timeout < 0 || timeout > time.Minute {
+		fault(".timeout", "timeout must be more than 0 and at most 1m")
+	}
+}
+
+var placeholder = regexp.MustCompile(`\{[^{}]*\}`)
+
+// checkURL says what is wrong with a URL that the engine is to ask.
+func checkURL(s string) error {
+	for _, p := range placeholder.FindAllString(s, -1) {
+		if p != "{release}" && p != "{digest}" && p != "{channel}" {
+			return fmt.Errorf("%.60q is not replaced: there are {release}, {digest} and {channel}", p)
+		}
+	}
+	u, err := url.Parse(s)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%.200q is not a URL", s)
+	case u.Scheme != "http" && u.Scheme != "https":
+		return fmt.Errorf("%.200q is not an http or https URL", s)
+	case u.Hostname() == "":
+		return fmt.Errorf("%.200q names no host", s)
+	}
+	return nil
+}

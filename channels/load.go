@@ -1,0 +1,111 @@
+package channels
+
+import (
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/manifest"
+)
+
+const (
+	// Dir is the folder of all channels in a release repository.
+	Dir = "channels"
+	// QuarantineDir is the folder of all quarantines.
+	QuarantineDir = "quarantine"
+)
+
+// Set is what a commit says about all channels.
+type Set struct {
+	Pipeline       Pipeline // defaults applied; nothing but defaults if sluice.yaml has faults
+	PipelineFaults []manifest.Fault
+	Channels       map[string]*State // by name, one for each folder below channels
+	Quarantines    []Quarantine      // by release; one that can't be read has no digest: see Stops
+}
+
+func policyFile(name string) string { return path.Join(Dir, name, "channel.yaml") }
+
+// Load reads sluice.yaml, the channels' folders and quarantine. The faults are all that it found, warnings too, in order;
+// what each of them stops, the Set says. One channel's faults never stop another (R6), sluice.yaml's stop them all.
+// c may be nil. With one, what has an object id and did not change is not read again; what Load gives is then shared
+// with other sets: immutable.
+func Load(c *manifest.Cache, fsys fs.FS) (Set, []manifest.Fault) {
+	set := Set{Channels: map[string]*State{}}
+	set.Pipeline, set.PipelineFaults = loadPipeline(c, fsys)
+	all := slices.Clone(set.PipelineFaults)
+	folders, faults := list(fsys, Dir)
+	all = append(all, faults...)
+	policies := map[string]*Channel{}
+	for _, entry := range folders {
+		if !entry.IsDir() {
+			all = append(all, unknown(path.Join(Dir, entry.Name())))
+			continue
+		}
+		s := loadState(c, fsys, entry)
+		set.Channels[s.Name] = s
+		if s.Policy != nil {
+			policies[s.Name] = s.Policy
+		}
+	}
+	exists := func(name string) bool { return set.Channels[name] != nil }
+	for _, s := range set.Channels {
+		s.refer(&set, policies, exists)
+		all = slices.Concat(all, s.Faults, s.HeadFaults, s.Ignored)
+	}
+	set.Quarantines, faults = loadQuarantines(c, fsys, exists)
+	return set, manifest.Sort(append(all, faults...))
+}
+
+// ParsePolicy reads one channel's policy alone, from any commit: what it says by itself is checked, what it says of
+// other files is not. It serves the last valid policy of a channel whose newest is not (R6). c may be nil.
+func ParsePolicy(c *manifest.Cache, fsys fs.FS, name string) (*Channel, []manifest.Fault) {
+	file := policyFile(name)
+	p, faults := manifest.Load(c, fsys, file, ready)
+	if p == nil {
+		if len(faults) == 0 {
+			faults = []manifest.Fault{{File: file, Message: "is missing: a channel needs a policy"}}
+		}
+		return nil, faults
+	}
+	withBlob := *p
+	withBlob.Blob = blob(fsys, file)
+	return &withBlob, faults
+}
+
+// Stops tells whether the quarantine stops a release in a channel. One that can't be read stops the release that its file
+// is named after, everywhere: a mistyped quarantine must not mean that there is none.
+func (q Quarantine) Stops(channel, release string, digest releases.Digest) bool {
+	if len(q.Channels) > 0 && !slices.Contains(q.Channels, channel) {
+		return false
+	}
+	if q.Digest == "" {
+		return q.Release == release
+	}
+	return q.Digest == digest
+}
+
+// refer checks what the channel says of other files, which its folder's object id does not cover, and settles validity.
+func (s *State) refer(set *Set, policies map[string]*Channel, exists func(string) bool) {
+	var people *Pipeline
+	if manifest.Fatal(set.PipelineFaults) {
+		fatal, _ := split(set.PipelineFaults)
+		s.Faults = slices.Concat(s.Faults, fatal)
+	} else {
+		people = &set.Pipeline
+	}
+	if s.Policy != nil {
+		s.Faults = slices.Concat(s.Faults, checkReferences(s.Policy, policies, exists, people))
+	}
+	for _, a := range s.Approvals {
+		if people != nil && people.People[a.Person] == nil {
+			s.Ignored = append(slices.Clip(s.Ignored), manifest.Fault{File: a.File, Warning: true,
+				Message: fmt.Sprintf("does not count: %s does not list %s in people", pipelineFile, a.Person)})
+		}
+	}
+	if len(s.Faults) > 0 {
+		s.Policy = nil
+	}
+}
+

@@ -1,0 +1,95 @@
+package channels
+
+import (
+	"fmt"
+	"io/fs"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/sluice-cd/sluice/releases/manifest"
+)
+
+const pipelineFile = "sluice.yaml"
+
+// personName is what can be a key in people: it names the files of a person's approvals.
+var personName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+
+// loadPipeline reads sluice.yaml. With faults that are not warnings, all of it is the defaults.
+func loadPipeline(c *manifest.Cache, fsys fs.FS) (Pipeline, []manifest.Fault) {
+	p, faults := manifest.Load(c, fsys, pipelineFile, readyPipeline)
+	if p == nil {
+		if len(faults) == 0 {
+			faults = []manifest.Fault{{File: pipelineFile, Message: "is missing: `sluice init` makes a release repository"}}
+		}
+		p = &Pipeline{}
+		p.withDefaults()
+	}
+	return *p, faults
+}
+
+func (p *Pipeline) withDefaults() { setDefault(&p.StaleAfter, 5*time.Minute) }
+
+func readyPipeline(doc *manifest.Doc[Pipeline]) (faults []manifest.Fault) {
+	p := &doc.Value
+	fault := func(at, format string, args ...any) { faults = append(faults, doc.Fault(at, format, args...)) }
+	if p.StaleAfter < 0 {
+		fault("staleAfter", "staleAfter must be more than 0")
+	}
+	for i, f := range p.Freezes {
+		if !f.From.Before(f.Until) {
+			fault(fmt.Sprintf("freezes[%d]", i), "a freeze must end after it begins: until is not after from")
+		}
+	}
+	emails, keys := map[string]string{}, map[string]string{} // to whom they belong
+	for _, name := range slices.Sorted(maps.Keys(p.People)) {
+		at := "people[" + name + "]"
+		m := p.People[name]
+		if !personName.MatchString(name) {
+			fault(at, "%.70q can't name a person: use letters, digits, dots and hyphens, at most 63", name)
+		}
+		if m == nil {
+			fault(at, "%s has neither an e-mail address nor a key", name)
+			continue
+		}
+		if email := strings.ToLower(m.Email); email != "" {
+			if other, taken := emails[email]; taken {
+				fault(at+".email", "%s has this e-mail address too: each person needs one of their own", other)
+			}
+			emails[email] = name
+			if !strings.Contains(email, "@") || strings.ContainsAny(email, " <>\n") {
+				fault(at+".email", "%.100q is not an e-mail address", m.Email)
+			}
+		}
+		for i, key := range m.Keys {
+			at := fmt.Sprintf("%s.keys[%d]", at, i)
+			parsed, err := parseKey(key)
+			if err != nil {
+				fault(at, "%v", err)
+				continue
+			}
+			if other, taken := keys[parsed]; taken {
+				fault(at, "%s has this key already: a key is one person's", other)
+			}
+			keys[parsed] = name
+		}
+	}
+	p.withDefaults()
+	return faults
+}
+
+// parseKey reads an SSH public key in authorized_keys form and gives it in the form that Change.Key has.
+func parseKey(text string) (string, error) {
+	key, _, options, rest, err := ssh.ParseAuthorizedKey([]byte(text))
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("%.60q is not an SSH public key, such as ssh-ed25519 AAAA…", text)
+	case len(options) > 0 || len(strings.TrimSpace(string(rest))) > 0:
+		return "", fmt.Errorf("%.60q is more than one SSH public key without options", text)
+	}
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))), nil
+}

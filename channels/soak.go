@@ -1,0 +1,149 @@
+package channels
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Sample is one cell of an upstream channel, as a soak gate sees it. Soaked and LastReport come from receipt times, never
+// from the cell's clock or a commit's (R9).
+type Sample struct {
+	Cell       string
+	Counts     bool          // in the percent's denominator: eligible when the upstream's head moved, and not removed, moved or paused since
+	OnDigest   bool          // runs exactly the digest that is judged
+	Healthy    bool          // and reports to be healthy
+	Silent     bool          // no report within the stale limit
+	Failed     bool          // the digest failed there
+	Soaked     time.Duration // unbroken healthy time on the digest, up to LastReport
+	LastReport time.Time
+}
+
+// going tells whether s soaks the digest at present.
+func (s Sample) going() bool { return s.OnDigest && s.Healthy && !s.Silent && !s.Failed }
+
+// namedFailures is how many failed cells a reason names.
+const namedFailures = 3
+
+// Judge tells whether a release soaked in upstream (R9): at least Cells cells, later ones too, and Percent percent of
+// those that count, rounded up, were healthy for For. Blocked: Until is when it would hold if every cell that soaks now
+// goes on to; zero: too few do. It may be past: then the next report decides.
+func (s *Soak) Judge(upstream string, samples []Sample) Verdict {
+	least, percent := max(s.Cells, 1), 100.0
+	if s.Percent != nil {
+		percent = *s.Percent
+	}
+	if len(samples) < least {
+		return Verdict{Reason: fmt.Sprintf("impossible: needs %s, %s has %d", countCells(least), upstream, len(samples))}
+	}
+	var counted, done, doneCounted int
+	var soaked, soakedCounted time.Duration = math.MaxInt64, math.MaxInt64 // the least of those that are done
+	for _, sample := range samples {
+		if sample.Counts {
+			counted++
+		}
+		if !sample.going() || sample.Soaked < s.For {
+			continue
+		}
+		done++
+		soaked = min(soaked, sample.Soaked)
+		if sample.Counts {
+			doneCounted++
+			soakedCounted = min(soakedCounted, sample.Soaked)
+		}
+	}
+	share := int(math.Ceil(percent*float64(counted)/100 - 1e-9)) // less what binary fractions add
+	if done >= least && doneCounted >= share {
+		if doneCounted < least { // later cells made up the number
+			doneCounted, counted, soakedCounted = done, len(samples), soaked
+		}
+		return Verdict{Holds: true, Reason: fmt.Sprintf("%d of %s healthy for %s", doneCounted, countCells(counted), Elapsed(soakedCounted))}
+	}
+	v := Verdict{Until: s.earliest(samples, least, share)}
+	if doneCounted < share && share >= least || done >= least {
+		v.Reason = fmt.Sprintf("%s: %d of %s healthy for %s, needs %d", upstream, doneCounted, countCells(counted), compact(s.For), share)
+	} else {
+		v.Reason = fmt.Sprintf("%s: %d of %s healthy for %s, needs %d", upstream, done, countCells(len(samples)), compact(s.For), least)
+	}
+	v.Reason += failures(samples)
+	return v
+}
+
+// earliest gives the first instant at which least cells and share of those that count can have soaked; zero: not as they are.
+func (s *Soak) earliest(samples []Sample, least, share int) time.Time {
+	var all, counted []time.Time
+	for _, sample := range samples {
+		if !sample.going() {
+			continue
+		}
+		at := sample.LastReport.Add(s.For - sample.Soaked)
+		all = append(all, at)
+		if sample.Counts {
+			counted = append(counted, at)
+		}
+	}
+	if len(all) < least || len(counted) < share {
+		return time.Time{}
+	}
+	slices.SortFunc(all, time.Time.Compare)
+	slices.SortFunc(counted, time.Time.Compare)
+	until := all[least-1]
+	if share > 0 && counted[share-1].After(until) {
+		until = counted[share-1]
+	}
+	return until
+}
+
+// failures names the cells where the release failed, or says nothing.
+func failures(samples []Sample) string {
+	var names []string
+	for _, sample := range samples {
+		if sample.Failed {
+			names = append(names, sample.Cell)
+		}
+	}
+	slices.Sort(names)
+	switch n := len(names); {
+	case n == 0:
+		return ""
+	case n > namedFailures:
+		return fmt.Sprintf("; failed in %s and %d more", strings.Join(names[:namedFailures], ", "), n-namedFailures)
+	default:
+		return "; failed in " + strings.Join(names, ", ")
+	}
+}
+
+func countCells(n int) string {
+	if n == 1 {
+		return "1 cell"
+	}
+	return fmt.Sprintf("%d cells", n)
+}
+
+// Elapsed writes a duration that was measured, as people read it: 24h2m, 7m30s, 45s, 300ms. From an hour on seconds are
+// dropped, and milliseconds from a second on; nothing is rounded up.
+func Elapsed(d time.Duration) string {
+	switch abs := d.Abs(); {
+	case abs >= time.Hour:
+		d = d.Truncate(time.Minute)
+	case abs >= time.Second:
+		d = d.Truncate(time.Second)
+	default:
+		d = d.Truncate(time.Millisecond)
+	}
+	return compact(d)
+}
+
+// compact writes a duration exactly, without the zero units that String has: 24h, not 24h0m0s.
+func compact(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}

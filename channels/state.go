@@ -1,0 +1,212 @@
+package channels
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/manifest"
+)
+
+// loadState reads one folder, or takes it from the cache. The State is the caller's, what it points to is shared.
+func loadState(c *manifest.Cache, fsys fs.FS, entry fs.DirEntry) *State {
+	dir, id := path.Join(Dir, entry.Name()), ""
+	if info, err := entry.Info(); err == nil {
+		id = manifest.ID(info)
+	}
+	s := manifest.Cached(c, dir, id, func() State { return readState(c, fsys, entry.Name()) })
+	if id != "" && s.doubtful() {
+		s = readState(c, fsys, entry.Name())
+	}
+	return &s
+}
+
+// doubtful tells whether reading the folder again might say something else: some faults are the disk's, not the file's.
+func (s *State) doubtful() bool {
+	return len(s.Faults) > 0 || len(s.HeadFaults) > 0 || manifest.Fatal(s.Ignored) ||
+		s.Policy != nil && s.Policy.Blob == "" || s.Head != nil && s.HeadBlob == ""
+}
+
+func readState(c *manifest.Cache, fsys fs.FS, name string) State {
+	s := State{Name: name}
+	dir := path.Join(Dir, name)
+	s.Policy, s.Faults = ParsePolicy(c, fsys, name)
+	s.Faults, s.Ignored = split(s.Faults)
+	head := path.Join(dir, "head.yaml")
+	s.Head, s.HeadFaults = manifest.Load[Head](c, fsys, head, nil)
+	s.HeadBlob = blob(fsys, head)
+	r := reader{c: c, fsys: fsys}
+	entries, faults := list(fsys, dir)
+	s.Faults = append(s.Faults, faults...)
+	for _, entry := range entries {
+		at := path.Join(dir, entry.Name())
+		switch kind := entry.Name(); {
+		case entry.IsDir() && kind == "holds":
+			s.Holds = readFolder(&r, at, readyHold)
+		case entry.IsDir() && kind == "hotfixes":
+			s.Hotfixes = readFolder(&r, at, readyHotfix)
+		case entry.IsDir() && kind == "approvals":
+			s.Approvals = readApprovals(&s, reader{c: c, fsys: fsys}, at)
+		case !entry.IsDir() && slices.Contains([]string{"channel.yaml", "head.yaml", "decision.json"}, kind):
+		default:
+			s.Ignored = append(s.Ignored, unknown(at))
+		}
+	}
+	fatal, rest := split(r.faults)
+	s.Faults = append(s.Faults, fatal...)
+	s.Ignored = append(s.Ignored, rest...)
+	return s
+}
+
+// readApprovals reads approvals/V/PERSON.yaml. What can't be read does not count, and stops nothing.
+func readApprovals(s *State, r reader, dir string) (all []Approved) {
+	versions, faults := list(r.fsys, dir)
+	s.Ignored = append(s.Ignored, faults...)
+	for _, v := range versions {
+		at := path.Join(dir, v.Name())
+		if !v.IsDir() {
+			s.Ignored = append(s.Ignored, unknown(at))
+			continue
+		}
+		if _, err := releases.ParseVersion(v.Name()); err != nil {
+			s.Ignored = append(s.Ignored, manifest.Fault{File: at, Message: err.Error()})
+			continue
+		}
+		all = append(all, readFolder(&r, at, readyApproved)...)
+	}
+	s.Ignored = append(s.Ignored, r.faults...)
+	return all
+}
+
+func loadQuarantines(c *manifest.Cache, fsys fs.FS, exists func(string) bool) ([]Quarantine, []manifest.Fault) {
+	r := reader{c: c, fsys: fsys, unread: map[string]bool{}}
+	all := readFolder(&r, QuarantineDir, readyQuarantine)
+	for _, q := range all {
+		for _, name := range q.Channels {
+			if !exists(name) {
+				r.faults = append(r.faults, manifest.Fault{File: q.File, Warning: true, Message: fmt.Sprintf("there is no channel %q", name)})
+			}
+		}
+	}
+	for file := range r.unread {
+		all = append(all, Quarantine{Release: stem(file), File: file, Reason: "its quarantine can't be read: mend or remove " + file})
+	}
+	slices.SortFunc(all, func(a, b Quarantine) int { return strings.Compare(a.File, b.File) })
+	return all, r.faults
+}
+
+func readyHold(doc *manifest.Doc[Hold]) []manifest.Fault {
+	doc.Value.ID, doc.Value.File = stem(doc.File), doc.File
+	return nil
+}
+
+func readyHotfix(doc *manifest.Doc[Hotfix]) []manifest.Fault {
+	doc.Value.Release, doc.Value.File = stem(doc.File), doc.File
+	return checkVersionName(doc)
+}
+
+func readyQuarantine(doc *manifest.Doc[Quarantine]) []manifest.Fault {
+	doc.Value.Release, doc.Value.File = stem(doc.File), doc.File
+	return checkVersionName(doc)
+}
+
+func readyApproved(doc *manifest.Doc[Approved]) []manifest.Fault {
+	a := &doc.Value
+	a.Release, a.Person, a.File = path.Base(path.Dir(doc.File)), stem(doc.File), doc.File
+	if !personName.MatchString(a.Person) {
+		return []manifest.Fault{doc.Fault("", "%.70q is not the name of a person in %s", a.Person, pipelineFile)}
+	}
+	return nil
+}
+
+// checkVersionName holds a file that must be named after a release.
+func checkVersionName[T any](doc *manifest.Doc[T]) []manifest.Fault {
+	if _, err := releases.ParseVersion(stem(doc.File)); err != nil {
+		return []manifest.Fault{doc.Fault("", "the file must be named after a release: %v", err)}
+	}
+	return nil
+}
+
+// reader collects the faults of folders of small files, and if unread is not nil, which of them have any.
+type reader struct {
+	c      *manifest.Cache
+	fsys   fs.FS
+	faults []manifest.Fault
+	unread map[string]bool
+}
+
+// readFolder reads every NAME.yaml in dir, in order. Other files are warnings.
+func readFolder[T any](r *reader, dir string, ready func(*manifest.Doc[T]) []manifest.Fault) (all []T) {
+	entries, faults := list(r.fsys, dir)
+	r.faults = append(r.faults, faults...)
+	for _, entry := range entries {
+		file := path.Join(dir, entry.Name())
+		if entry.IsDir() || path.Ext(file) != ".yaml" {
+			f := unknown(file)
+			if path.Ext(file) == ".yml" { // a mistyped hold must not mean that there is none
+				f = manifest.Fault{File: file, Message: "must end in .yaml"}
+			}
+			r.faults = append(r.faults, f)
+			continue
+		}
+		value, faults := manifest.Load(r.c, r.fsys, file, ready)
+		r.faults = append(r.faults, faults...)
+		if value != nil {
+			all = append(all, *value)
+		} else if r.unread != nil {
+			r.unread[file] = true
+		}
+	}
+	return all
+}
+
+// list gives a folder's entries, in order; none if it is not there. .gitkeep is what keeps a folder in git, no entry.
+func list(fsys fs.FS, dir string) ([]fs.DirEntry, []manifest.Fault) {
+	entries, err := fs.ReadDir(fsys, dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, []manifest.Fault{{File: dir, Message: fmt.Sprintf("can't be read: %v", err)}}
+	}
+	return slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Name() == ".gitkeep" }), nil
+}
+
+func unknown(file string) manifest.Fault {
+	return manifest.Fault{File: file, Message: "is not read: nothing here has this name", Warning: true}
+}
+
+// split parts faults from warnings.
+func split(faults []manifest.Fault) (fatal, warnings []manifest.Fault) {
+	for _, f := range faults {
+		if f.Warning {
+			warnings = append(warnings, f)
+		} else {
+			fatal = append(fatal, f)
+		}
+	}
+	return fatal, warnings
+}
+
+// stem is a file's name without folder and extension.
+func stem(file string) string { return strings.TrimSuffix(path.Base(file), ".yaml") }
+
+// blob gives a file's object id, where there is none its SHA-256, and "" if there is no file.
+func blob(fsys fs.FS, file string) string {
+	info, err := fs.Stat(fsys, file)
+	if err != nil || info.Size() > manifest.MaxFile || !info.Mode().IsRegular() {
+		return ""
+	}
+	if id := manifest.ID(info); id != "" {
+		return id
+	}
+	data, err := fs.ReadFile(fsys, file)
+	if err != nil {
+		return ""
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,273 @@
+package channels
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+	_ "time/tzdata" // which zones are known must not depend on the machine
+
+	"github.com/robfig/cron/v3"
+)
+
+// The schedule runs on wall time as if every day had 24 hours, and only then is a wall time turned into an instant:
+// the first at which the zone's clock shows it or later. So an opening inside a spring gap happens at the first valid
+// instant, and one inside an autumn overlap at its first occurrence, each once (faults 18, 19). For is elapsed time.
+
+// maxCron bounds the length, in bytes, of a cron line.
+const maxCron = 256
+
+// day is the seconds in a day of wall time.
+const day = 24 * 60 * 60
+
+// rarest is the most days between two days that any cron line names: 29 February around a year like 2100.
+const rarest = 8*366 + 1
+
+// farthest is how far Judge looks for the end of a stretch that is open: what ends later has no known end.
+const farthest = 10 * 366 * 24 * time.Hour
+
+// wall is what a clock on the wall shows, in seconds since 1970 as if the zone were UTC.
+type wall int64
+
+// opening is one opening of a window.
+type opening struct {
+	shown wall
+	at    time.Time
+}
+
+// compiledWindow is a Window that was found valid. Immutable.
+type compiledWindow struct {
+	days   *cron.SpecSchedule // only its day, month and weekday sets are used
+	times  []wall             // the openings of a day, in seconds of the day, sorted, at least one
+	runs   []int              // by index in times: the last of the day that is reached without a gap longer than span
+	span   time.Duration      // how long it is open
+	steady bool               // no gap in wall time is longer than span: closes, if ever, only when clocks go back
+	zone   *time.Location
+}
+
+// compileWindow says what is wrong with w, all of it, or makes it ready to be judged.
+func compileWindow(w *Window) (*compiledWindow, error) {
+	var faults []error
+	zone, err := loadZone(w.Zone)
+	faults = append(faults, err)
+	spec, err := parseCron(w.Opens)
+	faults = append(faults, err)
+	if w.For <= 0 {
+		faults = append(faults, fmt.Errorf("never opens: for is %s, and must be more than 0", w.For))
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	c := &compiledWindow{days: spec, span: w.For, zone: zone}
+	for minute := wall(0); minute < 24*60; minute++ {
+		if spec.Hour&(1<<(minute/60)) != 0 && spec.Minute&(1<<(minute%60)) != 0 {
+			c.times = append(c.times, minute*60)
+		}
+	}
+	if _, ok := c.next(0); !ok {
+		return nil, fmt.Errorf("never opens: no day is %q", w.Opens)
+	}
+	c.runs = make([]int, len(c.times))
+	for i := len(c.times) - 1; i >= 0; i-- {
+		c.runs[i] = i
+		if i+1 < len(c.times) && seconds(c.times[i+1]-c.times[i]) <= c.span {
+			c.runs[i] = c.runs[i+1]
+		}
+	}
+	c.steady = c.isSteady()
+	return c, nil
+}
+
+// loadZone gives the zone of an IANA name; none means UTC.
+func loadZone(name string) (*time.Location, error) {
+	if name == "Local" {
+		return nil, errors.New(`unknown zone "Local": name an IANA zone such as Europe/Berlin`)
+	}
+	zone, err := time.LoadLocation(name)
+	if err != nil {
+		return nil, fmt.Errorf("unknown zone %q: name an IANA zone such as Europe/Berlin", name)
+	}
+	return zone, nil
+}
+
+// parseCron reads a cron line of five fields. Zones and descriptors inside the line are refused: Zone says the zone.
+func parseCron(line string) (*cron.SpecSchedule, error) {
+	if len(line) > maxCron {
+		return nil, fmt.Errorf("cron line of %d bytes: at most %d are read", len(line), maxCron)
+	}
+	if strings.Contains(line, "=") || strings.HasPrefix(strings.TrimSpace(line), "@") {
+		return nil, fmt.Errorf("cron line %q: write five fields: minute hour day-of-month month day-of-week", line)
+	}
+	parser := cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow)
+	schedule, err := parser.Parse(line)
+	if err != nil {
+		return nil, fmt.Errorf("cron line %q: %w", line, err)
+	}
+	spec, ok := schedule.(*cron.SpecSchedule)
+	if !ok || spec.Minute == 0 || spec.Hour == 0 {
+		return nil, fmt.Errorf("cron line %q never fires", line)
+	}
+	return spec, nil
+}
+
+// Judge tells whether the window is open at now. Held: Until is when it closes, openings that meet counted as one, or
+// zero if it never does. Blocked: Until is when it opens next. Time alone changes nothing before Until.
+func (w *Window) Judge(now time.Time) Verdict {
+	c := w.compiled
+	if c == nil {
+		var err error
+		if c, err = compileWindow(w); err != nil {
+			return Verdict{Reason: strings.ReplaceAll(err.Error(), "\n", "; ")}
+		}
+	}
+	reach := c.reach(now)
+	if o, ok := c.latest(reach); ok && now.Before(o.at.Add(c.span)) {
+		return Verdict{Holds: true, Until: c.closes(o)}
+	}
+	shown, ok := c.next(reach)
+	if !ok {
+		return Verdict{Reason: "never opens"}
+	}
+	opens := c.instant(shown)
+	return Verdict{Reason: "opens " + opens.Format("Mon 15:04") + " " + c.zone.String(), Until: opens}
+}
+
+// closes gives the end of the stretch that is open from o on; zero: none, or farther than farthest.
+func (c *compiledWindow) closes(o opening) time.Time {
+	for limit := o.at.Add(farthest); o.at.Before(limit); {
+		_, shift := o.at.ZoneBounds()
+		last := o
+		if c.steady {
+			if shift.IsZero() {
+				return time.Time{}
+			}
+			last, _ = c.latest(c.reach(shift.Add(-time.Second)))
+		} else if run := c.lastOfRun(o.shown); shift.IsZero() || o.at.Add(seconds(run-o.shown)).Before(shift) {
+			last = opening{run, o.at.Add(seconds(run - o.shown))}
+		}
+		end := last.at.Add(c.span)
+		o, _ = c.latest(c.reach(end))
+		if o.at.Equal(last.at) {
+			return end
+		}
+	}
+	return time.Time{}
+}
+
+// lastOfRun gives the last opening of the same day that is reached from w without a gap longer than the span.
+func (c *compiledWindow) lastOfRun(w wall) wall {
+	midnight := w - mod(w, day)
+	i, _ := slices.BinarySearch(c.times, w-midnight)
+	return midnight + c.times[c.runs[i]]
+}
+
+// latest gives the last opening whose wall time is reach or earlier.
+func (c *compiledWindow) latest(reach wall) (opening, bool) {
+	midnight := reach - mod(reach, day)
+	i := sort.Search(len(c.times), func(i int) bool { return c.times[i] > reach-midnight })
+	for range rarest {
+		if i > 0 && c.opensOn(midnight) {
+			shown := midnight + c.times[i-1]
+			return opening{shown, c.instant(shown)}, true
+		}
+		midnight -= day
+		i = len(c.times)
+	}
+	return opening{}, false
+}
+
+// next gives the first wall time after reach that the schedule names.
+func (c *compiledWindow) next(reach wall) (wall, bool) {
+	midnight := reach - mod(reach, day)
+	i := sort.Search(len(c.times), func(i int) bool { return c.times[i] > reach-midnight })
+	for range rarest {
+		if i < len(c.times) && c.opensOn(midnight) {
+			return midnight + c.times[i], true
+		}
+		midnight += day
+		i = 0
+	}
+	return 0, false
+}
+
+// opensOn tells whether the schedule names the day that begins at midnight. As in every cron, day of the month and day
+// of the week are alternatives if both are restricted.
+func (c *compiledWindow) opensOn(midnight wall) bool {
+	const star = 1 << 63 // cron's mark of an unrestricted field
+	date := time.Unix(int64(midnight), 0).UTC()
+	_, month, dom := date.Date()
+	if c.days.Month&(1<<uint(month)) == 0 {
+		return false
+	}
+	inMonth := c.days.Dom&(1<<uint(dom)) != 0
+	inWeek := c.days.Dow&(1<<uint(date.Weekday())) != 0
+	if c.days.Dom&star != 0 || c.days.Dow&star != 0 {
+		return inMonth && inWeek
+	}
+	return inMonth || inWeek
+}
+
+// isSteady tells whether no two successive openings are farther apart on the wall than the span.
+func (c *compiledWindow) isSteady() bool {
+	first, last := c.times[0], c.times[len(c.times)-1]
+	night := seconds(day - last + first)
+	if c.lastOfRun(first) != last || night > c.span {
+		return false
+	}
+	// 28 years show every pair of a weekday and a place in the leap cycle, 2096 to 2105 the longest wait for a 29 February.
+	for _, years := range [][2]int{{2000, 2029}, {2096, 2106}} {
+		midnight := wall(time.Date(years[0], 1, 1, 0, 0, 0, 0, time.UTC).Unix())
+		end := wall(time.Date(years[1], 1, 1, 0, 0, 0, 0, time.UTC).Unix())
+		for before := wall(0); midnight < end; midnight += day {
+			if !c.opensOn(midnight) {
+				continue
+			}
+			if before != 0 && seconds(midnight-before-day)+night > c.span {
+				return false
+			}
+			before = midnight
+		}
+	}
+	return true
+}
+
+// instant gives the first instant at which the zone's clock shows w or later.
+func (c *compiledWindow) instant(w wall) time.Time {
+	const west = 16 * 60 * 60 // no zone was ever farther from UTC
+	for t := time.Unix(int64(w)-west, 0).In(c.zone); ; {
+		_, offset := t.Zone()
+		_, end := t.ZoneBounds()
+		shown := time.Unix(int64(w)-int64(offset), 0).In(c.zone)
+		if shown.Before(t) { // w was skipped when this offset began
+			shown = t
+		}
+		if end.IsZero() || shown.Before(end) {
+			return shown
+		}
+		t = end
+	}
+}
+
+// reach gives the latest wall time that the zone's clock had shown by now: after clocks went back it is more than what it shows.
+func (c *compiledWindow) reach(now time.Time) wall {
+	const overlap = 32 * time.Hour // no clock ever went back farther
+	t := now.In(c.zone)
+	_, offset := t.Zone()
+	reach := t.Unix() + int64(offset)
+	for {
+		start, _ := t.ZoneBounds()
+		if start.IsZero() || now.Sub(start) > overlap {
+			return wall(reach)
+		}
+		t = start.Add(-time.Second)
+		_, offset = t.Zone()
+		reach = max(reach, t.Unix()+int64(offset))
+	}
+}
+
+func seconds(w wall) time.Duration { return time.Duration(w) * time.Second }
+
+// mod is a modulo b, never negative.
+func mod(a, b wall) wall { return (a%b + b) % b }
