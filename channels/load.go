@@ -19,8 +19,8 @@ const (
 
 // Set is what a commit says about all channels.
 type Set struct {
-	Pipeline       Pipeline // defaults applied; nothing but defaults if sluice.yaml has faults
-	PipelineFaults []manifest.Fault
+	Pipeline       Pipeline          // defaults applied; nothing but defaults if sluice.yaml has faults
+	PipelineFaults []manifest.Fault  // of sluice.yaml and whatever else no channel can do without: they make all invalid
 	Channels       map[string]*State // by name, one for each folder below channels
 	Quarantines    []Quarantine      // by release; one that can't be read has no digest: see Stops
 }
@@ -34,9 +34,10 @@ func policyFile(name string) string { return path.Join(Dir, name, "channel.yaml"
 func Load(c *manifest.Cache, fsys fs.FS) (Set, []manifest.Fault) {
 	set := Set{Channels: map[string]*State{}}
 	set.Pipeline, set.PipelineFaults = loadPipeline(c, fsys)
-	all := slices.Clone(set.PipelineFaults)
 	folders, faults := list(fsys, Dir)
-	all = append(all, faults...)
+	_, more := list(fsys, QuarantineDir) // unlisted, it could stop any release
+	set.PipelineFaults = slices.Concat(set.PipelineFaults, faults, more)
+	all := slices.Clone(set.PipelineFaults)
 	policies := map[string]*Channel{}
 	for _, entry := range folders {
 		if !entry.IsDir() {
@@ -108,4 +109,3 @@ func (s *State) refer(set *Set, policies map[string]*Channel, exists func(string
 		s.Policy = nil
 	}
 }
-

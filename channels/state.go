@@ -151,6 +151,7 @@ func readFolder[T any](r *reader, dir string, ready func(*manifest.Doc[T]) []man
 			f := unknown(file)
 			if path.Ext(file) == ".yml" { // a mistyped hold must not mean that there is none
 				f = manifest.Fault{File: file, Message: "must end in .yaml"}
+				r.markUnread(file)
 			}
 			r.faults = append(r.faults, f)
 			continue
@@ -159,11 +160,17 @@ func readFolder[T any](r *reader, dir string, ready func(*manifest.Doc[T]) []man
 		r.faults = append(r.faults, faults...)
 		if value != nil {
 			all = append(all, *value)
-		} else if r.unread != nil {
-			r.unread[file] = true
+		} else {
+			r.markUnread(file)
 		}
 	}
 	return all
+}
+
+func (r *reader) markUnread(file string) {
+	if r.unread != nil {
+		r.unread[file] = true
+	}
 }
 
 // list gives a folder's entries, in order; none if it is not there. .gitkeep is what keeps a folder in git, no entry.
@@ -192,7 +199,7 @@ func split(faults []manifest.Fault) (fatal, warnings []manifest.Fault) {
 }
 
 // stem is a file's name without folder and extension.
-func stem(file string) string { return strings.TrimSuffix(path.Base(file), ".yaml") }
+func stem(file string) string { return strings.TrimSuffix(path.Base(file), path.Ext(file)) }
 
 // blob gives a file's object id, where there is none its SHA-256, and "" if there is no file.
 func blob(fsys fs.FS, file string) string {

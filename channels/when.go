@@ -8,6 +8,8 @@ import (
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/ext"
+
+	"github.com/sluice-cd/sluice/releases"
 )
 
 const (
@@ -22,9 +24,18 @@ type whenProgram = cel.Program
 // WhenInput is all that an expression sees. There is no time in it: time alone would change a verdict unseen, windows
 // and freezes are for that.
 type WhenInput struct {
-	Release WhenRelease // release
-	Channel WhenChannel // channel: the one that the gate belongs to
-	Cells   WhenCells   // cells: those of all upstream channels, on this release
+	Release      *releases.Release // release: version, fixes, features, components (their names)
+	Digest       releases.Digest   // release.digest
+	Channel      string            // channel.name: the channel that the gate belongs to
+	Cells        Counts            // cells: those of all upstream channels
+	ChannelCells Counts            // channel.cells: the channel's own
+}
+
+// Counts counts cells. Total is all of them, the others those on the release at hand.
+type Counts struct {
+	Total   int `cel:"total"`
+	Healthy int `cel:"healthy"`
+	Failed  int `cel:"failed"`
 }
 
 // WhenRelease is `release` in an expression.
@@ -33,30 +44,34 @@ type WhenRelease struct {
 	Digest     string   `cel:"digest"`
 	Fixes      []string `cel:"fixes"`
 	Features   []string `cel:"features"`
-	Components []string `cel:"components"` // names
+	Components []string `cel:"components"`
 }
 
 // WhenChannel is `channel` in an expression.
 type WhenChannel struct {
-	Name  string    `cel:"name"`
-	Cells WhenCells `cel:"cells"` // the channel's own, on this release
+	Name  string `cel:"name"`
+	Cells Counts `cel:"cells"`
 }
 
-// WhenCells counts cells. Total counts all of them; the others only those on the release at hand.
-type WhenCells struct {
-	Total    int `cel:"total"`
-	Applying int `cel:"applying"`
-	Healthy  int `cel:"healthy"`
-	Failed   int `cel:"failed"`
+// variables gives in as the expression's variables.
+func (in WhenInput) variables() map[string]any {
+	release := WhenRelease{Digest: string(in.Digest)}
+	if r := in.Release; r != nil {
+		release.Version, release.Fixes, release.Features = r.Version.String(), r.Fixes, r.Features
+		for _, c := range r.Components {
+			release.Components = append(release.Components, c.Name)
+		}
+	}
+	return map[string]any{"release": release, "channel": WhenChannel{in.Channel, in.ChannelCells}, "cells": in.Cells}
 }
 
 // whenEnv is what expressions are checked against: a constant, made when first needed because that takes a while.
 var whenEnv = sync.OnceValues(func() (*cel.Env, error) {
 	return cel.NewEnv(
-		ext.NativeTypes(ext.ParseStructTags(true), WhenInput{}, WhenRelease{}, WhenChannel{}, WhenCells{}),
+		ext.NativeTypes(ext.ParseStructTags(true), WhenRelease{}, WhenChannel{}, Counts{}),
 		cel.Variable("release", cel.ObjectType("channels.WhenRelease")),
 		cel.Variable("channel", cel.ObjectType("channels.WhenChannel")),
-		cel.Variable("cells", cel.ObjectType("channels.WhenCells")),
+		cel.Variable("cells", cel.ObjectType("channels.Counts")),
 		cel.ParserExpressionSizeLimit(maxExpression),
 		cel.ParserRecursionLimit(maxWhenDepth),
 	)
@@ -121,7 +136,7 @@ func (w *When) Judge(in WhenInput) Verdict {
 			return Verdict{Reason: err.Error()}
 		}
 	}
-	value, _, err := program.Eval(map[string]any{"release": in.Release, "channel": in.Channel, "cells": in.Cells})
+	value, _, err := program.Eval(in.variables())
 	if err != nil {
 		return Verdict{Reason: "can't be evaluated: " + err.Error()}
 	}
