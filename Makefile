@@ -1,0 +1,42 @@
+# Needs Go, git and make. `make` alone lists nothing: see CONTRIBUTING.md.
+GO      ?= go
+BIN     := bin/sluice
+ONCE    ?=
+TIMEOUT ?= 20m
+
+# Linters run at fixed versions, by the Go toolchain alone.
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
+
+.PHONY: build
+build: ## The binary, in bin/.
+	$(GO) build -trimpath -o $(BIN) ./cmd/sluice
+
+.PHONY: test
+test: ## All tests, with the race detector.
+	$(GO) test -race -timeout $(TIMEOUT) ./...
+
+.PHONY: lint
+lint: ## Formatting, vet, staticcheck.
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+	if [ -n "$$unformatted" ]; then echo "not formatted (make fmt):"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+.PHONY: check
+check: lint test
+
+.PHONY: fmt
+fmt:
+	gofmt -w $$(git ls-files '*.go')
+
+.PHONY: demo
+demo: build ## A release on its way, and a bad one that staging catches; ONCE=1 exits by itself.
+	$(BIN) demo $(if $(ONCE),--once)
+
+.PHONY: bench
+bench: ## Speed, a row a line, each met or short.
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout $(TIMEOUT) ./test/bench
+
+.PHONY: schema
+schema: ## docs/schema/*.json, from the Go types.
+	$(GO) generate ./...

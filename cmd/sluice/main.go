@@ -1,0 +1,33 @@
+// Command sluice takes releases from a git repository through channels into cells.
+//
+// Every verb is one file: it reads flags, calls the packages that do the work, and prints.
+// The command decides nothing by itself: what plan, why and status show is engine's one Plan, and what people's
+// verbs write is a commit, pushed as anyone else's would be. Tables are for people; -o json and
+// -o yaml are for programs and stay as they are.
+//
+// A run ends with 0 (done), 1 (failed), 2 (wrong usage) or 3 (blocked: a gate or a hold is closed).
+// run holds no global state, so that several may go on in one process.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A second signal ends the process at once: ours is no longer caught after the first.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run is the whole command. It returns the exit code; ctx ends it early.
+func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	a := newApp(env, stdin, stdout, stderr)
+	root := a.root()
+	root.SetArgs(args)
+	return a.report(root.ExecuteContext(ctx))
+}

@@ -1,0 +1,186 @@
+package test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"go/parser"
+	"go/token"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/sluice-cd/sluice"
+
+type listed struct {
+	ImportPath string
+	Dir        string
+	Name       string
+	GoFiles    []string
+	Imports    []string
+}
+
+// packages asks the Go toolchain for every package of the module, tests' imports left out.
+func packages(t *testing.T) []listed {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Dir,Name,GoFiles,Imports", module+"/...")
+	cmd.Dir = ".."
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, stderr.String())
+	}
+	var all []listed
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p listed
+		err := dec.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			t.Fatalf("go list: %v", err)
+		}
+		p.ImportPath = strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")
+		all = append(all, p)
+	}
+}
+
+// arrows says what of ours each package may import. The core points one way; the shells around it
+// know the core and, of each other, only what is named here. cmd and test know all.
+func arrows() map[string][]string {
+	core := []string{"releases", "releases/manifest", "channels", "flags", "cells", "engine"}
+	shell := func(more ...string) []string { return append(slices.Clone(core), more...) }
+	return map[string][]string{
+		"releases/manifest":   {},
+		"releases":            {"releases/manifest"},
+		"flags":               {"releases/manifest"},
+		"channels":            {"releases", "releases/manifest"},
+		"cells":               {"releases", "releases/manifest", "flags"},
+		"engine":              {"releases", "releases/manifest", "channels", "flags", "cells"},
+		"releases/gitrepo":    shell(),
+		"engine/store":        shell(),
+		"engine/controlplane": shell(),
+		"cells/process":       {},
+		"cells/agent":         shell("cells/process"),
+		"cells/directory":     shell("cells/process"),
+		"cells/kubernetes":    shell("cells/process"),
+	}
+}
+
+func TestImportArrows(t *testing.T) {
+	allowed := arrows()
+	for _, p := range packages(t) {
+		if hasPrefix(p.ImportPath, "cmd", "test", "tools", "fixtures", "docs") || strings.HasSuffix(p.Name, "test") {
+			continue
+		}
+		may, known := allowed[p.ImportPath]
+		if !known {
+			may = nested(allowed, p.ImportPath)
+		}
+		for _, imported := range p.Imports {
+			ours, ok := strings.CutPrefix(imported, module+"/")
+			if !ok || slices.Contains(may, ours) || strings.HasPrefix(ours, p.ImportPath+"/") {
+				continue
+			}
+			t.Errorf("%s imports %s: the arrows of the design's section 10 go the other way", p.ImportPath, ours)
+		}
+	}
+}
+
+// nested gives what a package that arrows does not name may import: what the nearest folder above it may, and that folder's package.
+func nested(allowed map[string][]string, path string) []string {
+	for up := path; ; {
+		i := strings.LastIndexByte(up, '/')
+		if i < 0 {
+			return nil
+		}
+		up = up[:i]
+		if may, ok := allowed[up]; ok {
+			return append(slices.Clone(may), up)
+		}
+	}
+}
+
+// TestOneHome holds that some libraries, and some of the outside world, are met in one place only.
+func TestOneHome(t *testing.T) {
+	homes := map[string][]string{ // an import's prefix: the folders that may have it
+		"github.com/go-git/":              {"releases/gitrepo"},
+		"modernc.org/sqlite":              {"engine/store"},
+		"github.com/pressly/goose":        {"engine/store"},
+		"database/sql":                    {"engine/store"},
+		"github.com/danielgtaylor/huma":   {"engine/controlplane"},
+		"sigs.k8s.io/kustomize/":          {"cells/agent"},
+		"github.com/spf13/cobra":          {"cmd"},
+		"github.com/robfig/cron":          {"channels"},
+		"cel.dev/":                        {"channels"},
+		"github.com/invopop/jsonschema":   {"releases/manifest", "docs", "cmd", "tools"},
+		"net/http":                        {"releases/gitrepo", "engine", "cells/agent", "cmd"},
+		"os/exec":                         {"releases/gitrepo", "cells", "cmd"},
+		"github.com/fsnotify/fsnotify":    {"releases/gitrepo", "engine", "cells", "cmd"},
+		"github.com/open-feature/go-sdk/": {"flags"},
+	}
+	for _, p := range packages(t) {
+		if hasPrefix(p.ImportPath, "test", "tools") || strings.HasSuffix(p.Name, "test") {
+			continue
+		}
+		for _, imported := range p.Imports {
+			for prefix, may := range homes {
+				if strings.HasPrefix(imported, prefix) && !hasPrefix(p.ImportPath, may...) {
+					t.Errorf("%s imports %s, which only %s may", p.ImportPath, imported, strings.Join(may, ", "))
+				}
+			}
+		}
+	}
+}
+
+// TestPureCore holds that what decides can't reach the world: no files but a given fs.FS, no network, no processes, no database.
+func TestPureCore(t *testing.T) {
+	pure := []string{"releases/manifest", "releases", "channels", "cells", "flags"}
+	world := []string{"os", "os/exec", "net", "net/http", "database/sql", "log", "math/rand", "math/rand/v2"}
+	for _, p := range packages(t) {
+		if !slices.Contains(pure, p.ImportPath) {
+			continue
+		}
+		for _, imported := range p.Imports {
+			if slices.Contains(world, imported) {
+				t.Errorf("%s imports %s: the core takes what it needs as values", p.ImportPath, imported)
+			}
+		}
+	}
+}
+
+// TestEveryPackageSaysWhatItIsFor holds that there is one package comment, in one file, that begins as Go's tools expect.
+func TestEveryPackageSaysWhatItIsFor(t *testing.T) {
+	for _, p := range packages(t) {
+		var docs []string
+		for _, name := range p.GoFiles {
+			file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name), nil, parser.PackageClauseOnly|parser.ParseComments)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if file.Doc != nil {
+				docs = append(docs, file.Doc.Text())
+			}
+		}
+		want := "Package " + p.Name + " "
+		if p.Name == "main" {
+			want = "Command "
+		}
+		switch {
+		case len(p.GoFiles) == 0: // only tests
+		case len(docs) != 1:
+			t.Errorf("%s has %d package comments, want one", p.ImportPath, len(docs))
+		case !strings.HasPrefix(docs[0], want):
+			t.Errorf("%s: the package comment begins %.40q, want %q", p.ImportPath, docs[0], want+"…")
+		}
+	}
+}
+
+func hasPrefix(path string, folders ...string) bool {
+	return slices.ContainsFunc(folders, func(f string) bool { return path == f || strings.HasPrefix(path, f+"/") })
+}
