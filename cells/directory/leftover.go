@@ -1,0 +1,75 @@
+package directory
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// An agent that is killed takes its hook's shell with it, but not what that shell started. So
+// a hook carries a random mark in its environment, and the mark is on disk while it runs: the
+// next call ends whatever still carries it, and never are two hooks at work at once.
+const (
+	markFile = ".hook-running"
+	markName = "SLUICE_HOOK_RUN="
+)
+
+// mark notes that a hook begins, and returns what its environment must hold.
+func (t *Target) mark() (entry string, err error) {
+	id := rand.Text()
+	if err := os.WriteFile(t.path(markFile), []byte(id), 0o600); err != nil {
+		return "", fmt.Errorf("note that the hook begins: %w", err)
+	}
+	return markName + id, nil
+}
+
+// unmark notes that the hook ended.
+func (t *Target) unmark() error {
+	if err := os.Remove(t.path(markFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("note that the hook ended: %w", err)
+	}
+	return nil
+}
+
+// endLeftover kills what an interrupted hook left running. Where there is no /proc it can't tell.
+func (t *Target) endLeftover() error {
+	id, err := os.ReadFile(t.path(markFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look for an interrupted hook: %w", err)
+	}
+	if len(id) > 0 {
+		kill(append([]byte(markName), id...))
+	}
+	return t.unmark()
+}
+
+// kill ends every process of ours that has the entry in its environment.
+func kill(entry []byte) {
+	environments, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil {
+		return
+	}
+	for _, file := range environments {
+		environment, err := os.ReadFile(file) //nolint:gosec // the kernel's
+		if err != nil {
+			continue // gone, or not ours
+		}
+		for variable := range bytes.SplitSeq(environment, []byte{0}) {
+			if !bytes.Equal(variable, entry) {
+				continue
+			}
+			if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); err == nil {
+				_ = syscall.Kill(pid, syscall.SIGKILL) // gone is what we want
+			}
+		}
+	}
+}

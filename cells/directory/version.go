@@ -1,0 +1,253 @@
+package directory
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/sluice-cd/sluice/cells"
+)
+
+const (
+	fileMode fs.FileMode = 0o644
+	dirMode  fs.FileMode = 0o755
+)
+
+// version is what a version's folder should hold.
+type version struct {
+	id    string
+	names []string // of files, sorted: parents come before what is below them
+	files map[string][]byte
+	dirs  map[string]bool // slash-separated, "." included
+}
+
+// plan names a version after its release and its content, so that one name never means two contents.
+func plan(r cells.Rendered) (version, error) {
+	v := version{names: slices.Sorted(maps.Keys(r.Files)), files: r.Files, dirs: map[string]bool{".": true}}
+	hash := sha256.New()
+	for _, name := range v.names {
+		if !fs.ValidPath(name) || name == "." || strings.ContainsAny(name, "\\\x00") {
+			return version{}, fmt.Errorf("file name %q is not usable", name)
+		}
+		for d := path.Dir(name); d != "."; d = path.Dir(d) {
+			v.dirs[d] = true
+		}
+		for _, part := range [][]byte{[]byte(name), r.Files[name]} {
+			_ = binary.Write(hash, binary.BigEndian, int64(len(part))) // a hash never fails
+			hash.Write(part)
+		}
+	}
+	for _, name := range v.names {
+		if v.dirs[name] {
+			return version{}, fmt.Errorf("%q is both a file and a folder", name)
+		}
+	}
+	v.id = safeName(r.Assignment.Release) + "-" + hex.EncodeToString(hash.Sum(nil))[:16]
+	return v, nil
+}
+
+// safeName makes a release's name usable as part of a file name.
+func safeName(release string) string {
+	safe := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '.', r == '-', r == '_':
+			return r
+		}
+		return '_'
+	}, release)
+	return "r" + safe[:min(len(safe), 64)]
+}
+
+// stage writes v beside the versions and gives it its name once all of it is durable.
+func (t *Target) stage(ctx context.Context, folder string, v version) error {
+	temporary := t.path(staging)
+	if err := os.Mkdir(temporary, dirMode); err != nil {
+		return err
+	}
+	for _, d := range slices.Sorted(maps.Keys(v.dirs))[1:] { // "." sorts first
+		if err := os.Mkdir(filepath.Join(temporary, filepath.FromSlash(d)), dirMode); err != nil {
+			return err
+		}
+	}
+	for _, name := range v.names {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		if err := writeFile(filepath.Join(temporary, filepath.FromSlash(name)), v.files[name]); err != nil {
+			return err
+		}
+	}
+	for d := range v.dirs {
+		if err := syncDir(filepath.Join(temporary, filepath.FromSlash(d))); err != nil {
+			return err
+		}
+	}
+	if err := os.Rename(temporary, folder); err != nil {
+		return err
+	}
+	return syncDir(t.path(versions))
+}
+
+// mend compares a version's folder with v and replaces, file by file, what differs.
+func (t *Target) mend(ctx context.Context, folder string, v version) (mended int, err error) {
+	good := make(map[string]bool, len(v.files)+len(v.dirs))
+	err = filepath.WalkDir(folder, func(file string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		relative, err := filepath.Rel(folder, file)
+		if err != nil {
+			return err
+		}
+		name := filepath.ToSlash(relative)
+		switch {
+		case v.dirs[name] && entry.IsDir(),
+			isFile(v, name) && entry.Type().IsRegular():
+			same, err := agrees(file, entry, v.files[name])
+			good[name] = same
+			return err
+		default: // added, or of another kind: a link is removed, never followed
+			if !isFile(v, name) && !v.dirs[name] {
+				mended++
+			}
+			if err := os.RemoveAll(file); err != nil {
+				return err
+			}
+			if entry.IsDir() {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+	})
+	if err != nil {
+		return mended, err
+	}
+	n, err := t.restore(ctx, folder, v, good)
+	return mended + n, err
+}
+
+func isFile(v version, name string) bool {
+	_, ok := v.files[name]
+	return ok
+}
+
+// restore writes every folder and file of v that is not good.
+func (t *Target) restore(ctx context.Context, folder string, v version, good map[string]bool) (restored int, err error) {
+	touched := map[string]bool{}
+	for _, d := range slices.Sorted(maps.Keys(v.dirs)) {
+		if good[d] {
+			continue
+		}
+		place := filepath.Join(folder, filepath.FromSlash(d))
+		if err := os.Mkdir(place, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
+			return restored, err
+		}
+		if err := os.Chmod(place, dirMode); err != nil {
+			return restored, err
+		}
+		touched[path.Dir(d)], touched[d] = true, true
+		restored++
+	}
+	for _, name := range v.names {
+		if good[name] {
+			continue
+		}
+		if err := context.Cause(ctx); err != nil {
+			return restored, err
+		}
+		temporary := t.path(staging + "-file")
+		if err := writeFile(temporary, v.files[name]); err != nil {
+			return restored, err
+		}
+		if err := os.Rename(temporary, filepath.Join(folder, filepath.FromSlash(name))); err != nil {
+			return restored, err
+		}
+		touched[path.Dir(name)] = true
+		restored++
+	}
+	for d := range touched {
+		if err := syncDir(filepath.Join(folder, filepath.FromSlash(d))); err != nil {
+			return restored, err
+		}
+	}
+	return restored, nil
+}
+
+// agrees tells whether an entry has its mode and, if it is a file, its content.
+func agrees(file string, entry fs.DirEntry, content []byte) (bool, error) {
+	info, err := entry.Info()
+	if err != nil {
+		return false, err
+	}
+	if info.IsDir() {
+		return info.Mode().Perm() == dirMode, nil
+	}
+	if info.Mode().Perm() != fileMode || info.Size() != int64(len(content)) {
+		return false, nil
+	}
+	at, err := os.ReadFile(file) //nolint:gosec // below the target's own folder
+	return bytes.Equal(at, content), err
+}
+
+// writeFile makes a new file, durable, with exactly our mode whatever the umask.
+func writeFile(name string, content []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode) //nolint:gosec // manifests are for others to read
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	return errors.Join(err, f.Chmod(fileMode), f.Sync(), f.Close())
+}
+
+// makeDir makes a folder and its parents, durable.
+func makeDir(name string) error {
+	if err := os.MkdirAll(name, dirMode); err != nil {
+		return err
+	}
+	return errors.Join(syncDir(name), syncDir(filepath.Dir(name)))
+}
+
+func syncDir(name string) error {
+	d, err := os.Open(name) //nolint:gosec // our own folder
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// byAge sorts version names by when their folders last changed.
+func byAge(entries []fs.DirEntry) []string {
+	age := func(e fs.DirEntry) int64 {
+		info, err := e.Info()
+		if err != nil {
+			return 0 // gone meanwhile
+		}
+		return info.ModTime().UnixNano()
+	}
+	sorted := slices.SortedFunc(slices.Values(entries), func(a, b fs.DirEntry) int {
+		return int(min(1, max(-1, age(a)-age(b))))
+	})
+	names := make([]string, len(sorted))
+	for i, e := range sorted {
+		names[i] = e.Name()
+	}
+	return names
+}
+
+func without(names []string, name string) []string {
+	return slices.DeleteFunc(names, func(n string) bool { return n == name })
+}

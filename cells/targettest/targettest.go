@@ -1,0 +1,199 @@
+// Package targettest is the contract that every cells.Target keeps, as a test suite.
+//
+// It applies small ConfigMaps, so that a target for files and a target for Kubernetes can
+// both take part. It knows no target: what it can't see through cells.Target it asks the
+// Subject for. It is imported by tests only.
+package targettest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// Subject is a target under test, and what the suite may do behind its back. Each Subject
+// stands on a place of its own, empty at first.
+type Subject struct {
+	Target  cells.Target                             // required
+	Reopen  func(t *testing.T) cells.Target          // required: another Target over the same place, as after a restart
+	Observe func(t *testing.T) map[string]string     // required: what is in place now: each ConfigMap's name and its data's value; empty: nothing
+	Drift   func(t *testing.T, kind Drift, n string) // required: disturbs the ConfigMap named n
+	Break   func(t *testing.T, broken bool)          // required: makes health fail, or hold again
+}
+
+// Drift is a way to disturb one object.
+type Drift string
+
+const (
+	Changed Drift = "changed" // its value is another
+	Removed Drift = "removed" // it is gone
+)
+
+// Rendered gives a release of ConfigMaps, name to value, as the agent would hand it over.
+func Rendered(release string, values map[string]string) cells.Rendered {
+	r := cells.Rendered{
+		Assignment: cells.Assignment{
+			Channel: "staging", Epoch: 1, Sequence: 1, Release: release,
+			Digest: releases.DigestBytes([]byte(release)),
+		},
+		Files: map[string][]byte{},
+	}
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		manifest := fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: %s\n  namespace: default\ndata:\n  value: %q\n", name, values[name])
+		r.Files["configmap-default-"+name+".yaml"] = []byte(manifest)
+		all = append(all, manifest)
+	}
+	r.Files["manifests.yaml"] = []byte(strings.Join(all, "---\n"))
+	return r
+}
+
+// Run holds the target that each call of subject makes to the contract.
+func Run(t *testing.T, subject func(t *testing.T) Subject) {
+	for _, c := range []struct {
+		name string
+		hold func(t *testing.T, s Subject)
+	}{
+		{"apply replaces what was there", applyReplaces},
+		{"apply again changes nothing", applyAgain},
+		{"ended before it begins, apply changes nothing", endedBefore},
+		{"ended in the middle, apply again completes (fault 34)", endedInTheMiddle},
+		{"drift is healed", heals},
+		{"healing what was never applied applies it", healsFromNothing},
+		{"health is told as it is", health},
+		{"a restarted target goes on", reopens},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.hold(t, subject(t)) })
+	}
+}
+
+func applyReplaces(t *testing.T, s Subject) {
+	apply(t, s, "1.0.0", map[string]string{"a": "1", "b": "1"})
+	apply(t, s, "1.1.0", map[string]string{"a": "2", "c": "2"}) // b goes
+	apply(t, s, "1.0.0", map[string]string{"a": "1", "b": "1"}) // and comes back
+}
+
+func applyAgain(t *testing.T, s Subject) {
+	values := map[string]string{"a": "1", "b": "1"}
+	for range 3 {
+		apply(t, s, "1.0.0", values)
+	}
+	if n, err := s.Target.Heal(t.Context(), Rendered("1.0.0", values)); n != 0 || err != nil {
+		t.Errorf("heal mended %d, %v; nothing had drifted", n, err)
+	}
+}
+
+func endedBefore(t *testing.T, s Subject) {
+	values := map[string]string{"a": "1"}
+	apply(t, s, "1.0.0", values)
+	superseded := errors.New("superseded")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(superseded)
+	if err := s.Target.Apply(ctx, Rendered("1.1.0", map[string]string{"a": "2"})); !errors.Is(err, superseded) {
+		t.Errorf("apply says %v, want its context's cause", err)
+	}
+	observe(t, s, values)
+}
+
+// endedInTheMiddle ends applies at instants all over their length. What is in place is then
+// the old or the new, or for a target that can't switch at once something between; applied
+// again it is the new one.
+func endedInTheMiddle(t *testing.T, s Subject) {
+	values := map[string]string{}
+	for i := range 20 {
+		values[fmt.Sprintf("object-%02d", i)] = "0"
+	}
+	start := time.Now()
+	apply(t, s, "1.0.0", values)
+	whole := time.Since(start)
+	const tries = 20
+	for i := range tries {
+		for name := range values {
+			values[name] = fmt.Sprint(i + 1)
+		}
+		release := fmt.Sprintf("1.%d.0", i+1)
+		ctx, cancel := context.WithTimeout(t.Context(), whole*time.Duration(i)/tries)
+		err := s.Target.Apply(ctx, Rendered(release, values))
+		cancel()
+		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("try %d: %v", i, err)
+		}
+		if err == nil {
+			observe(t, s, values)
+		}
+		s.Target = s.Reopen(t)
+		apply(t, s, release, values)
+	}
+}
+
+func heals(t *testing.T, s Subject) {
+	values := map[string]string{"a": "1", "b": "1", "c": "1"}
+	apply(t, s, "1.0.0", values)
+	for _, kind := range []Drift{Changed, Removed} {
+		s.Drift(t, kind, "b")
+		n, err := s.Target.Heal(t.Context(), Rendered("1.0.0", values))
+		if n != 1 || err != nil {
+			t.Errorf("%s: heal mended %d, %v; want 1", kind, n, err)
+		}
+		observe(t, s, values)
+	}
+}
+
+func healsFromNothing(t *testing.T, s Subject) {
+	values := map[string]string{"a": "1"}
+	if n, err := s.Target.Heal(t.Context(), Rendered("1.0.0", values)); n == 0 || err != nil {
+		t.Errorf("heal mended %d, %v", n, err)
+	}
+	observe(t, s, values)
+}
+
+func health(t *testing.T, s Subject) {
+	apply(t, s, "1.0.0", map[string]string{"a": "1"})
+	for _, broken := range []bool{false, true, false} {
+		s.Break(t, broken)
+		err := s.Target.Health(t.Context())
+		var unhealthy *cells.Unhealthy
+		switch {
+		case broken && (!errors.As(err, &unhealthy) || unhealthy.Reason == ""):
+			t.Errorf("broken, and health says %v; want an Unhealthy with a reason", err)
+		case !broken && err != nil:
+			t.Errorf("works, and health says %v", err)
+		}
+	}
+}
+
+func reopens(t *testing.T, s Subject) {
+	values := map[string]string{"a": "1"}
+	apply(t, s, "1.0.0", values)
+	s.Target = s.Reopen(t)
+	if n, err := s.Target.Heal(t.Context(), Rendered("1.0.0", values)); n != 0 || err != nil {
+		t.Errorf("heal mended %d, %v; nothing had drifted", n, err)
+	}
+	if err := s.Target.Health(t.Context()); err != nil {
+		t.Error(err)
+	}
+	apply(t, s, "1.1.0", map[string]string{"b": "2"})
+}
+
+func apply(t *testing.T, s Subject, release string, values map[string]string) {
+	t.Helper()
+	if err := s.Target.Apply(t.Context(), Rendered(release, values)); err != nil {
+		t.Fatalf("apply %s: %v", release, err)
+	}
+	observe(t, s, values)
+}
+
+func observe(t *testing.T, s Subject, want map[string]string) {
+	t.Helper()
+	if got := s.Observe(t); !maps.Equal(got, want) {
+		t.Errorf("in place is %v, want %v", got, want)
+	}
+}
