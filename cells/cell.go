@@ -45,6 +45,7 @@ type Assignment struct {
 	Digest   releases.Digest `json:"digest"`
 	Profile  string          `json:"profile,omitempty"`
 	Values   map[string]any  `json:"values,omitempty"`
+	Revision string          `json:"revision,omitempty"`    // hash of profile and values, by whoever assigns
 	Forward  bool            `json:"forwardOnly,omitempty"` // the release is forward-only (R20)
 }
 

@@ -30,6 +30,7 @@ const (
 	Quarantines Kind = "quarantine" // stop a release; in one commit with the rollback or halt it belongs to
 	Halt        Kind = "halt"       // put a hold on a channel
 	Grant       Kind = "grant"      // let cells have their channel's head
+	Adopted     Kind = "adopted"    // no action: a head that the repository's root commit brought
 )
 
 // Plan is what to do now, what is blocked, and when to look again.
@@ -60,6 +61,10 @@ type Action struct {
 
 	Verdicts []channels.Verdict `json:"-"` // the same as values, for decision.json
 	Deadline time.Time          `json:"-"` // no push may start after it (R3); zero: none
+	Hotfix   bool               `json:"-"` // promote: by the hotfix lane
+	Accepted []Acceptance       `json:"-"` // of the release that is replaced, by downstreams
+	Finished bool               `json:"-"` // what is replaced had reached its cells
+	commit   string             // whose releases/V is meant
 	Holds    bool               `json:"-"` // rollback: leaves a hold behind, for a person to lift (R1)
 }
 
@@ -115,6 +120,7 @@ type Observed struct {
 	Observations []Observation
 	Learned      Learned            // everything learned so far
 	Served       map[string]int64   // highest sequence ever served or reported, by channel (R2)
+	Seen         string             // the newest commit that was acted upon; empty: none yet
 	Diverged     *Divergence        // R5
 	Refused      map[string]Refusal // pushes that the git host refused, by channel: blocked until then
 }
@@ -139,7 +145,13 @@ type CellState struct {
 	Granted        *cells.Assignment // newest grant; nil: none known
 	GrantedAt      time.Time
 	StartedAt      time.Time // when it reported to have begun Granted; stall counts from here (R14)
-	Failures       []cells.Failure
+	Failures       []Failure
+}
+
+// Failure is a failure that a cell remembers, and when we first heard of it.
+type Failure struct {
+	cells.Failure
+	Seen time.Time `json:"seen,omitzero"` // by receipt
 }
 
 // Observation is the answer to a Probe.

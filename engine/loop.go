@@ -1,0 +1,178 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// beatDelay is how long reports that say nothing new may wait for others before a plan is made.
+const beatDelay = time.Second
+
+// Run ticks until ctx ends: when time changes the plan, when a push or a report does, and now and then to look
+// whether a push went unnoticed. watch may be nil: nobody tells of pushes.
+func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
+	var probes sync.WaitGroup
+	defer probes.Wait()
+	asked := map[string]bool{} // in flight; guarded by e.mu
+	poll := time.NewTimer(0)   // the first look is now
+	defer poll.Stop()
+	wake := time.NewTimer(time.Hour)
+	defer wake.Stop()
+	failures := 0
+	for {
+		fetch := false
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-poll.C:
+			fetch = true
+		case <-e.pushed:
+			fetch = true
+		case <-watch:
+			fetch = true
+		case <-e.moved:
+		case <-wake.C:
+		case <-e.beat:
+			if err := e.gather(ctx); err != nil {
+				return nil
+			}
+		}
+		plan, err := e.turn(ctx, fetch)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			e.opts.Log.Error().Err(err).Msg("tick failed")
+			poll.Reset(backoff(failures))
+			failures++
+			continue
+		case fetch:
+			failures = 0
+			poll.Reset(jitter(e.opts.Poll))
+		}
+		e.ask(ctx, plan.Wants, asked, &probes)
+		if !plan.Next.IsZero() {
+			wake.Reset(max(time.Until(plan.Next), time.Millisecond))
+		} else {
+			wake.Reset(time.Hour)
+		}
+	}
+}
+
+// gather waits a moment for more reports, unless one brings news.
+func (e *Engine) gather(ctx context.Context) error {
+	t := time.NewTimer(beatDelay)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-e.moved:
+	case <-t.C:
+	}
+	return nil
+}
+
+// turn is a tick for the loop: without news of the branch it plans on what was read last.
+func (e *Engine) turn(ctx context.Context, fetch bool) (Plan, error) {
+	if fetch || e.View() == nil {
+		return e.Tick(ctx)
+	}
+	e.ticking.Lock()
+	plan, again, err := e.step(ctx)
+	e.ticking.Unlock()
+	if err != nil || !again {
+		return plan, err
+	}
+	return e.Tick(ctx)
+}
+
+// ask starts the probes that are not under way. Each answer is kept, and wakes the loop.
+func (e *Engine) ask(ctx context.Context, wants []Probe, asked map[string]bool, probes *sync.WaitGroup) {
+	if e.opts.Probe == nil {
+		return
+	}
+	for _, w := range wants {
+		key := w.Channel + "\x00" + w.Gate + "\x00" + string(w.Subject) + "\x00" + w.Policy
+		e.mu.Lock()
+		busy := asked[key]
+		asked[key] = true
+		e.mu.Unlock()
+		if busy {
+			continue
+		}
+		probes.Go(func() {
+			err := e.Answer(ctx, []Probe{w})
+			e.mu.Lock()
+			delete(asked, key)
+			e.mu.Unlock()
+			if err != nil && ctx.Err() == nil {
+				e.opts.Log.Error().Err(err).Str("channel", w.Channel).Str("gate", w.Gate).Msg("probe failed")
+			}
+			signal(e.moved)
+		})
+	}
+}
+
+// Answer carries probes out, one after the other, and keeps what they say.
+func (e *Engine) Answer(ctx context.Context, wants []Probe) error {
+	if e.opts.Probe == nil || len(wants) == 0 {
+		return nil
+	}
+	answers := make([]Observation, 0, len(wants))
+	for _, w := range wants {
+		answers = append(answers, e.opts.Probe.Ask(ctx, w, time.Now()))
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err := e.store.Observe(ctx, answers); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.obs.Observations = merge(e.obs.Observations, answers)
+	return nil
+}
+
+// merge replaces older answers to the same question.
+func merge(old, fresh []Observation) []Observation {
+	out := make([]Observation, 0, len(old)+len(fresh))
+	same := func(a, b Observation) bool {
+		return a.Channel == b.Channel && a.Gate == b.Gate && a.Subject == b.Subject && a.Policy == b.Policy
+	}
+	for _, o := range old {
+		replaced := false
+		for _, f := range fresh {
+			replaced = replaced || same(o, f)
+		}
+		if !replaced {
+			out = append(out, o)
+		}
+	}
+	return append(out, fresh...)
+}
+
+// backoff grows from 50 ms to a minute, with full jitter.
+func backoff(attempt int) time.Duration {
+	limit := min(50*time.Millisecond<<min(attempt, 12), time.Minute)
+	return time.Duration(rand.Int64N(int64(limit))) + time.Millisecond
+}
+
+// jitter spreads d by a fifth either way.
+func jitter(d time.Duration) time.Duration {
+	return d - d/5 + time.Duration(rand.Int64N(int64(d)*2/5+1))
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return errors.Join(ctx.Err())
+	case <-t.C:
+		return nil
+	}
+}

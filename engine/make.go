@@ -1,0 +1,158 @@
+package engine
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// maxClockError is how far clocks may be off before time decides nothing (R10).
+const maxClockError = 60 * time.Second
+
+// Make decides. It is pure: the same values give the same Plan, byte for byte.
+func Make(d *Desired, o *Observed, now time.Time) Plan {
+	p := newPlanner(d, o, now)
+	for _, name := range d.Order {
+		p.channel(d.Channels[name])
+	}
+	return p.finish()
+}
+
+// planner is one run of Make. Every comparison with a time to come goes through at, so that Next misses none.
+type planner struct {
+	d   *Desired
+	o   *Observed
+	now time.Time
+
+	accepted map[acceptKey]Acceptance
+	finished map[finishKey]bool
+	rollouts map[string]*Rollout // of each channel's effective head
+	tallies  map[string]*tally   // by channel
+
+	plan Plan
+}
+
+type acceptKey struct {
+	up, down string
+	digest   releases.Digest
+}
+
+type finishKey struct {
+	channel  string
+	sequence int64
+}
+
+func newPlanner(d *Desired, o *Observed, now time.Time) *planner {
+	p := &planner{
+		d: d, o: o, now: now,
+		accepted: map[acceptKey]Acceptance{}, finished: map[finishKey]bool{},
+		rollouts: map[string]*Rollout{}, tallies: map[string]*tally{},
+		plan: Plan{Commit: d.Commit, Now: now, Actions: []Action{}, Blocked: []channels.Verdict{}},
+	}
+	for _, f := range o.Learned.Finished {
+		p.finished[finishKey{f.Channel, f.Sequence}] = true
+	}
+	for i, r := range o.Learned.Rollouts {
+		if c := d.Channels[r.Channel]; c != nil && c.Effective != nil && c.Effective.Sequence == r.Sequence {
+			p.rollouts[r.Channel] = &o.Learned.Rollouts[i]
+		}
+	}
+	for _, a := range o.Learned.Accepted {
+		p.accepted[acceptKey{a.Upstream, a.Downstream, a.Digest}] = a
+	}
+	for _, c := range d.Channels {
+		for _, a := range c.Accepted {
+			if key := (acceptKey{a.Upstream, a.Downstream, a.Digest}); p.accepted[key].Evidence == "" {
+				p.accepted[key] = a
+			}
+		}
+	}
+	return p
+}
+
+// at says that the plan may be another from t on.
+func (p *planner) at(t time.Time) {
+	if t.After(p.now) && (p.plan.Next.IsZero() || t.Before(p.plan.Next)) {
+		p.plan.Next = t
+	}
+}
+
+// block adds a verdict to the plan.
+func (p *planner) block(v channels.Verdict) {
+	v.Holds = false
+	p.at(v.Until)
+	p.plan.Blocked = append(p.plan.Blocked, v)
+}
+
+func (p *planner) act(a Action) {
+	if a.Evidence == nil {
+		a.Evidence = []string{}
+	}
+	p.plan.Actions = append(p.plan.Actions, a)
+}
+
+// channel decides about one channel: first whether it must go back, then what a person asked, then
+// whether it may go on, and last which cells may have its head.
+func (p *planner) channel(c *Channel) {
+	p.learn(c)
+	if p.o.Diverged != nil {
+		p.block(p.diverged(c))
+		return
+	}
+	if p.back(c) || p.request(c) || p.advance(c) {
+		return // the head moves: its cells are for the next plan
+	}
+	p.grant(c)
+}
+
+func (p *planner) diverged(c *Channel) channels.Verdict {
+	return channels.Verdict{Channel: c.Name, Gate: "diverged", Reason: fmt.Sprintf(
+		"the branch was force-pushed: %s was acted upon and is gone. Look at it, then accept the branch as it is: git commit --allow-empty -m 'accept the branch' -m '%s: %s'",
+		short(p.o.Diverged.Seen), AcknowledgeTrailer, p.o.Diverged.Seen)}
+}
+
+// refused tells whether a push for c was turned down lately; it is waited for, whatever the push would be.
+func (p *planner) refused(c *Channel, release string) bool {
+	r, ok := p.o.Refused[c.Name]
+	if !ok || !r.Until.After(p.now) {
+		return false
+	}
+	p.block(channels.Verdict{Channel: c.Name, Release: release, Gate: "push", Reason: r.Reason, Until: r.Until})
+	return true
+}
+
+// sequence is the next one of c: above every one in git, served or reported (R2).
+func (p *planner) sequence(c *Channel) int64 {
+	next := p.o.Served[c.Name]
+	if c.Effective != nil {
+		next = max(next, c.Effective.Sequence)
+	}
+	for _, cell := range c.Cells {
+		if s := p.o.Cells[cell.Name]; s != nil && s.Channel == c.Name {
+			next = max(next, s.Sequence)
+		}
+	}
+	return next + 1
+}
+
+func (p *planner) finish() Plan {
+	slices.SortStableFunc(p.plan.Blocked, func(a, b channels.Verdict) int {
+		return cmp.Or(cmp.Compare(a.Channel, b.Channel), cmp.Compare(a.Cell, b.Cell))
+	})
+	slices.SortFunc(p.plan.Learned.Accepted, func(a, b Acceptance) int {
+		return cmp.Or(cmp.Compare(a.Upstream, b.Upstream), cmp.Compare(a.Downstream, b.Downstream), cmp.Compare(a.Digest, b.Digest))
+	})
+	return p.plan
+}
+
+// short is how commits are shown to people.
+func short(commit string) string {
+	if len(commit) > 12 {
+		return commit[:12]
+	}
+	return commit
+}

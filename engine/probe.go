@@ -1,0 +1,182 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sluice-cd/sluice/channels"
+)
+
+// Prober asks outside. It always answers: what can't be found out does not hold.
+type Prober interface {
+	Ask(ctx context.Context, p Probe, now time.Time) Observation
+}
+
+// HTTPProber asks by HTTP. Redirects are not followed, and bodies beyond 1 MiB not read.
+type HTTPProber struct {
+	Client *http.Client // nil: one with the limits that a gate needs
+}
+
+const (
+	maxAnswer  = 1 << 20
+	maxQuoted  = 200
+	retryAfter = 15 * time.Second // how long a failure to ask counts, so that a broken server isn't hammered
+)
+
+// Ask carries p out.
+func (h HTTPProber) Ask(ctx context.Context, p Probe, now time.Time) Observation {
+	o := Observation{Channel: p.Channel, Gate: p.Gate, Subject: string(p.Subject), Policy: p.Policy, ObservedAt: now.UTC()}
+	var validFor time.Duration
+	var err error
+	switch {
+	case p.Check != nil:
+		validFor = p.Check.ValidFor
+		o.Value, err = h.check(ctx, p)
+	case p.Metric != nil:
+		validFor = p.Metric.ValidFor
+		o.Value, err = h.metric(ctx, p)
+	default:
+		err = errors.New("nothing to ask")
+	}
+	o.Holds = err == nil
+	if err != nil {
+		o.Reason = oneLine(err.Error())
+		validFor = min(validFor, retryAfter)
+	}
+	o.ValidUntil = now.Add(validFor).UTC()
+	return o
+}
+
+func (h HTTPProber) check(ctx context.Context, p Probe) (string, error) {
+	status, body, err := h.get(ctx, expand(p.Check.URL, p, url.QueryEscape), p.Check.Timeout)
+	if err != nil {
+		return "", err
+	}
+	if status < 200 || status > 299 {
+		return "", fmt.Errorf("answered %d: %s", status, quote(body))
+	}
+	return fmt.Sprintf("answered %d", status), nil
+}
+
+// metric asks for an instant vector or scalar with exactly one finite value (R11).
+func (h HTTPProber) metric(ctx context.Context, p Probe) (string, error) {
+	m := p.Metric
+	query := url.Values{"query": {expand(m.Query, p, func(s string) string { return strings.Trim(strconv.Quote(s), `"`) })}}
+	status, body, err := h.get(ctx, strings.TrimRight(m.Prometheus, "/")+"/api/v1/query?"+query.Encode(), m.Timeout)
+	if err != nil {
+		return "", err
+	}
+	value, err := prometheusValue(status, body)
+	if err != nil {
+		return "", err
+	}
+	return judgeValue(m, value)
+}
+
+func judgeValue(m *channels.Metric, value float64) (string, error) {
+	text := strconv.FormatFloat(value, 'g', 6, 64)
+	switch {
+	case math.IsNaN(value) || math.IsInf(value, 0):
+		return "", fmt.Errorf("the value is %s", text)
+	case m.Below != nil && value >= *m.Below:
+		return "", fmt.Errorf("%s is not below %g", text, *m.Below)
+	case m.Above != nil && value <= *m.Above:
+		return "", fmt.Errorf("%s is not above %g", text, *m.Above)
+	}
+	return text, nil
+}
+
+func prometheusValue(status int, body []byte) (float64, error) {
+	var answer struct {
+		Status string `json:"status"`
+		Error  string `json:"error"`
+		Data   struct {
+			Type   string          `json:"resultType"`
+			Result json.RawMessage `json:"result"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return 0, fmt.Errorf("answered %d, which is not Prometheus's JSON: %s", status, quote(body))
+	}
+	if answer.Status != "success" {
+		return 0, fmt.Errorf("answered %d: %s", status, quote([]byte(answer.Error)))
+	}
+	var pair [2]any
+	switch answer.Data.Type {
+	case "scalar":
+		if err := json.Unmarshal(answer.Data.Result, &pair); err != nil {
+			return 0, fmt.Errorf("read the scalar: %w", err)
+		}
+	case "vector":
+		var vector []struct {
+			Value [2]any `json:"value"`
+		}
+		if err := json.Unmarshal(answer.Data.Result, &vector); err != nil {
+			return 0, fmt.Errorf("read the vector: %w", err)
+		}
+		if len(vector) != 1 {
+			return 0, fmt.Errorf("the query gives %d values, and must give one", len(vector))
+		}
+		pair = vector[0].Value
+	default:
+		return 0, fmt.Errorf("the query gives a %s, and must give one value", answer.Data.Type)
+	}
+	text, ok := pair[1].(string)
+	if !ok {
+		return 0, errors.New("the value is not a string, as Prometheus's are")
+	}
+	value, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return 0, fmt.Errorf("the value is not a number: %w", err)
+	}
+	return value, nil
+}
+
+func (h HTTPProber) get(ctx context.Context, address string, timeout time.Duration) (status int, body []byte, err error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return 0, nil, fmt.Errorf("ask: %w", err)
+	}
+	req.Header.Set("User-Agent", "sluice")
+	client := h.Client
+	if client == nil {
+		client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			return 0, nil, fmt.Errorf("no answer within %s", timeout)
+		}
+		return 0, nil, fmt.Errorf("ask: %w", err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // read only
+	body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return 0, nil, fmt.Errorf("read the answer: %w", err)
+	}
+	return resp.StatusCode, body, nil
+}
+
+// expand puts the release, its digest and the channel where a gate names them.
+func expand(s string, p Probe, escape func(string) string) string {
+	return strings.NewReplacer("{release}", escape(p.Release), "{digest}", escape(string(p.Subject)), "{channel}", escape(p.Channel)).Replace(s)
+}
+
+func quote(body []byte) string {
+	s := strings.ToValidUTF8(strings.Join(strings.Fields(string(body)), " "), "?")
+	if len(s) > maxQuoted {
+		s = s[:maxQuoted] + "…"
+	}
+	return strconv.Quote(s)
+}

@@ -1,0 +1,96 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+)
+
+// Receive folds a report into what is known of the cell: pure, with the instant of receipt passed in. Gaps are
+// measured on received's monotonic clock where both instants have one. prev may be nil; it is not changed.
+//
+// Soak is the sum of gaps between reports, each within staleAfter, over which the cell was healthy on the same
+// digest at both ends (R9). After a restart the first gap counts for nothing: the clock was not watched.
+func Receive(prev *CellState, r cells.Report, received time.Time, staleAfter time.Duration) *CellState {
+	s := &CellState{Name: r.Cell, State: r.State, Message: r.Message, LastReport: received, Infrastructure: r.Infrastructure, Running: r.Running, Applying: r.Applying}
+	if !r.Sent.IsZero() {
+		s.Skew = r.Sent.Sub(received.Round(0))
+	}
+	if a := r.Running; a != nil {
+		s.Channel, s.Epoch, s.Sequence, s.Release, s.Digest = a.Channel, a.Epoch, a.Sequence, a.Release, a.Digest
+	}
+	if prev != nil {
+		s.Granted, s.GrantedAt, s.StartedAt = prev.Granted, prev.GrantedAt, prev.StartedAt
+		if s.Channel == "" {
+			s.Channel = prev.Channel
+		}
+	}
+	s.soak(prev, staleAfter)
+	s.started(r.Applying)
+	s.fail(prev, r.Failures)
+	return s
+}
+
+// soak goes on where s and the report before it were both healthy on one digest, close enough together.
+func (s *CellState) soak(prev *CellState, staleAfter time.Duration) {
+	if s.State != cells.StateHealthy || s.Digest == "" {
+		return
+	}
+	s.HealthySince = s.LastReport
+	if prev == nil || prev.State != cells.StateHealthy || prev.Digest != s.Digest || prev.HealthySince.IsZero() || revised(prev.Running, s.Running) {
+		return
+	}
+	if !monotonic(prev.LastReport) {
+		s.HealthySince, s.Soaked = prev.HealthySince, prev.Soaked // nobody watched in between: it pauses
+		return
+	}
+	gap := s.LastReport.Sub(prev.LastReport)
+	if gap < 0 || gap > staleAfter {
+		return
+	}
+	s.HealthySince, s.Soaked = prev.HealthySince, prev.Soaked+gap
+}
+
+// revised tells whether values or profile changed: that starts the soak again (R13).
+func revised(a, b *cells.Assignment) bool {
+	return a != nil && b != nil && a.Revision != b.Revision
+}
+
+// monotonic tells whether t was read from this process's clock, so that a gap to it can be trusted.
+func monotonic(t time.Time) bool { return t != t.Round(0) }
+
+// started keeps when the cell began its grant: the stall limit counts from there (R14).
+func (s *CellState) started(applying *cells.Assignment) {
+	switch {
+	case applying == nil:
+		s.StartedAt = time.Time{}
+	case s.StartedAt.IsZero():
+		s.StartedAt = s.LastReport
+	}
+}
+
+// fail notes when each failure was first heard of.
+func (s *CellState) fail(prev *CellState, failures []cells.Failure) {
+	for _, f := range failures {
+		seen := s.LastReport
+		if prev != nil {
+			for _, known := range prev.Failures {
+				if known.Assignment.Key() == f.Assignment.Key() && known.At.Equal(f.At) {
+					seen = known.Seen
+				}
+			}
+		}
+		s.Failures = append(s.Failures, Failure{Failure: f, Seen: seen})
+	}
+}
+
+// Give is prev with a grant.
+func Give(prev *CellState, g Granted) *CellState {
+	s := CellState{Name: g.Cell}
+	if prev != nil {
+		s = *prev
+	}
+	a := g.Assignment
+	s.Granted, s.GrantedAt, s.StartedAt = &a, g.At, time.Time{}
+	return &s
+}

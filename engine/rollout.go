@@ -1,0 +1,316 @@
+package engine
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// grant lets cells of c have its head, as far as the rollout and what binds grants allow (R14, R18).
+func (p *planner) grant(c *Channel) {
+	e := c.Effective
+	if e == nil || c.Valid == nil {
+		return
+	}
+	needy := p.needy(c)
+	if len(needy) == 0 {
+		return
+	}
+	if v, bound := p.bound(c); bound {
+		v.Channel, v.Release = c.Name, e.Release
+		p.block(v)
+		return
+	}
+	wave, open := p.wave(c)
+	slots := p.slots(c)
+	granted := map[string][]string{} // by head's release
+	heads := map[string]*EffectiveHead{}
+	for _, n := range needy {
+		switch {
+		case !p.fresh(n.state):
+			continue // an offer would only lapse
+		case n.verdict.Gate != "":
+			n.verdict.Channel, n.verdict.Cell, n.verdict.Release = c.Name, n.cell.Name, n.head.Release
+			p.block(n.verdict)
+		case n.head == e && open != nil && !open[n.cell.Name]:
+			p.block(channels.Verdict{Channel: c.Name, Cell: n.cell.Name, Release: e.Release, Gate: "wave", Reason: fmt.Sprintf("waits for wave %d to be through", wave)})
+		case slots == 0:
+			p.block(channels.Verdict{Channel: c.Name, Cell: n.cell.Name, Release: e.Release, Gate: "maxInFlight", Reason: fmt.Sprintf("%d cells are updating", c.Valid.Rollout.MaxInFlight)})
+		default:
+			slots--
+			heads[n.head.Release] = n.head
+			granted[n.head.Release] = append(granted[n.head.Release], n.cell.Name)
+		}
+	}
+	for _, release := range slices.Sorted(maps.Keys(granted)) {
+		h := heads[release]
+		p.act(Action{
+			Kind: Grant, Channel: c.Name, Release: release, Digest: h.Digest, Sequence: h.Sequence,
+			Wave: wave, Cells: granted[release], Evidence: []string{},
+		})
+	}
+}
+
+// need is a cell that lacks its head.
+type need struct {
+	cell    *Cell
+	state   *CellState
+	head    *EffectiveHead
+	verdict channels.Verdict // what holds this one cell back; no gate: nothing
+}
+
+// needy lists the cells that were not granted what the head means for them, by name.
+func (p *planner) needy(c *Channel) []need {
+	var all []need
+	for _, cell := range c.Cells {
+		s := p.o.Cells[cell.Name]
+		if s == nil {
+			continue // never heard of: told its head when it reports
+		}
+		head := p.headFor(c, s)
+		if p.has(c, cell, s, head) {
+			continue
+		}
+		all = append(all, need{cell, s, head, p.cellVerdict(c, cell, s, head)})
+	}
+	return all
+}
+
+// headFor is the head that a cell is to have: the channel's, but for one that has nothing installed, the newest that is proven (R15).
+func (p *planner) headFor(c *Channel, s *CellState) *EffectiveHead {
+	e := c.Effective
+	if s.Digest != "" || s.Granted != nil || p.finished[finishKey{c.Name, e.Sequence}] {
+		return e
+	}
+	for i := len(c.History) - 1; i >= 0; i-- {
+		h := &c.History[i]
+		proven := h.Finished || p.finished[finishKey{c.Name, h.Sequence}] || i+1 < len(c.History) && c.History[i+1].ReplacedFinished
+		if proven && p.quarantined(c.Name, h.Release, h.Digest) == nil {
+			return h
+		}
+	}
+	return e
+}
+
+// Assign is what head means for a cell whose last word is s. The epoch rises when the cell came from another
+// channel, whose sequences say nothing here (R2).
+func Assign(d *Desired, cell *Cell, head *EffectiveHead, s *CellState) cells.Assignment {
+	epoch := cell.Identity.Epoch
+	if last := s.last(); last != nil {
+		if last.Channel != cell.Channel {
+			epoch = max(epoch, last.Epoch+1)
+		}
+		epoch = max(epoch, last.Epoch)
+	}
+	a := cells.Assignment{
+		Channel: cell.Channel, Epoch: epoch, Sequence: head.Sequence, Release: head.Release, Digest: head.Digest,
+		Profile: cell.Profile, Values: cell.Values, Revision: cell.Revision,
+	}
+	if r := d.Releases[head.Release]; r != nil {
+		a.Forward = r.ForwardOnly()
+	}
+	return a
+}
+
+// last is the newest assignment that is known of: the grant, or without one, what it runs.
+func (s *CellState) last() *cells.Assignment {
+	if s == nil {
+		return nil
+	}
+	if s.Granted != nil {
+		return s.Granted
+	}
+	return s.Running
+}
+
+// has tells whether the newest grant of a cell is what head means for it. Without a known grant, what it runs counts as granted.
+func (p *planner) has(c *Channel, cell *Cell, s *CellState, head *EffectiveHead) bool {
+	g := s.last()
+	if g == nil {
+		return s.Digest == head.Digest && p.state(cell) != nil
+	}
+	return g.Channel == c.Name && g.Epoch >= cell.Identity.Epoch && g.Sequence == head.Sequence && g.Digest == head.Digest && g.Revision == cell.Revision
+}
+
+// cellVerdict says what holds one cell back from its head, whatever the channel says (R16, R20).
+func (p *planner) cellVerdict(c *Channel, cell *Cell, s *CellState, head *EffectiveHead) (v channels.Verdict) {
+	blocked := func(gate, format string, args ...any) channels.Verdict {
+		return channels.Verdict{Gate: gate, Reason: fmt.Sprintf(format, args...)}
+	}
+	if len(cell.Faults) > 0 {
+		return blocked("invalid", "%s", cell.Faults[0])
+	}
+	r := p.d.Releases[head.Release]
+	if r == nil || !r.Loaded {
+		return v
+	}
+	if n := r.Requires.Infrastructure; n > s.Infrastructure {
+		return blocked("requires", "%s needs infrastructure %d, the cell has %d", head.Release, n, s.Infrastructure)
+	}
+	from := r.Requires.From
+	if s.Release != "" {
+		running, err := releases.ParseVersion(s.Release)
+		if err == nil && !from.IsZero() && running.Less(from) {
+			return blocked("requires", "%s installs over %s or later, the cell runs %s", head.Release, from, s.Release)
+		}
+		if over := p.d.Releases[s.Release]; err == nil && over != nil && over.ForwardOnly() && r.Version.Less(running) {
+			return blocked("forward-only", "the cell runs %s, which is forward-only", s.Release)
+		}
+	}
+	if _, ok := r.Profile(cell.Profile); !ok {
+		return blocked("values", "%s has no profile %q", head.Release, cell.Profile)
+	}
+	if wrong := releases.CheckValues(&r.Release, cell.Values); len(wrong) > 0 {
+		return blocked("values", "%s", join(wrong))
+	}
+	return v
+}
+
+// bound gives the verdict that binds all grants of c now: quarantine, a hold, freezes, windows, the clock.
+// A rollback's grants ignore all but the quarantine; a hotfix's, windows (R18, R19).
+func (p *planner) bound(c *Channel) (v channels.Verdict, bound bool) {
+	e := c.Effective
+	if q := p.quarantined(c.Name, e.Release, e.Digest); q != nil {
+		return channels.Verdict{Gate: "quarantine", Reason: q.Reason}, true
+	}
+	if until, yes := p.observing(c); yes {
+		return channels.Verdict{Gate: "observing", Reason: "not every cell has reported since observing began", Until: until}, true
+	}
+	if e.Kind == Rollback {
+		return v, false
+	}
+	if c.Policy == nil {
+		return channels.Verdict{Gate: "invalid", Reason: invalid(c)}, true
+	}
+	if len(c.Holds) > 0 {
+		return channels.Verdict{Gate: "hold", Reason: holding(c.Holds[0])}, true
+	}
+	if reason := p.clock(); reason != "" && p.timed(c) {
+		return channels.Verdict{Gate: "clock", Reason: reason}, true
+	}
+	override := e.Hotfix && slices.ContainsFunc(c.Hotfixes, func(h channels.Hotfix) bool { return h.Release == e.Release && h.OverrideFreeze })
+	if f, any := p.freeze(c); any && !override {
+		p.at(f.Until)
+		if !f.Holds {
+			return f, true
+		}
+	}
+	for i := range c.Policy.Gates {
+		g := &c.Policy.Gates[i]
+		if g.Window == nil || e.Hotfix {
+			continue
+		}
+		w := g.Window.Judge(p.now)
+		p.at(w.Until)
+		if !w.Holds {
+			w.Gate = g.ID
+			return w, true
+		}
+	}
+	return v, false
+}
+
+// slots is how many more cells may begin now; negative: any number.
+func (p *planner) slots(c *Channel) int {
+	limit := c.Valid.Rollout.MaxInFlight
+	if limit == 0 {
+		return -1
+	}
+	e := c.Effective
+	for _, cell := range c.Cells {
+		s := p.o.Cells[cell.Name]
+		if s == nil || s.Granted == nil || s.Granted.Sequence != e.Sequence || s.Digest == e.Digest || p.failedOn(c, s) {
+			continue
+		}
+		if p.fresh(s) { // an offer to a silent cell lapses
+			limit--
+		}
+	}
+	return max(limit, 0)
+}
+
+// wave tells which wave is open, and which cells are in it and those before; nil: all. Waves are cumulative, over
+// the cells that are in contact, in an order that each release shuffles anew.
+func (p *planner) wave(c *Channel) (number int, open map[string]bool) {
+	waves := c.Valid.Rollout.Waves
+	if len(waves) == 0 || c.Effective.Kind == Rollback {
+		return 1, nil
+	}
+	order := p.order(c, waves[0])
+	open = map[string]bool{}
+	for i, w := range waves {
+		size := w.Cells
+		if w.Percent > 0 {
+			size = int(math.Ceil(w.Percent * float64(len(order)) / 100))
+		}
+		for _, cell := range order {
+			if len(w.Labels) > 0 && matches(cell, w.Labels) {
+				open[cell.Name] = true
+			}
+		}
+		for _, cell := range order[:min(size, len(order))] {
+			open[cell.Name] = true
+		}
+		if !p.through(c, order, open, w.Soak) {
+			return i + 1, open
+		}
+	}
+	return len(waves), nil
+}
+
+// through tells whether every open cell runs the head and soaked.
+func (p *planner) through(c *Channel, order []*Cell, open map[string]bool, soak time.Duration) bool {
+	for _, cell := range order {
+		s := p.o.Cells[cell.Name]
+		if open[cell.Name] && (s.Digest != c.Effective.Digest || s.State != cells.StateHealthy || s.Soaked < soak) {
+			return false
+		}
+	}
+	return true
+}
+
+// order lists the cells in contact: those that the first wave names by label, then by a stable hash of cell and release.
+func (p *planner) order(c *Channel, first channels.Wave) []*Cell {
+	type place struct {
+		cell *Cell
+		rank uint64
+	}
+	var places []place
+	for _, cell := range c.Cells {
+		if !p.fresh(p.o.Cells[cell.Name]) {
+			continue
+		}
+		sum := sha256.Sum256([]byte(cell.Name + "\x00" + string(c.Effective.Digest)))
+		rank := binary.BigEndian.Uint64(sum[:8])>>1 | 1<<63
+		if len(first.Labels) > 0 && matches(cell, first.Labels) {
+			rank &^= 1 << 63
+		}
+		places = append(places, place{cell, rank})
+	}
+	slices.SortFunc(places, func(a, b place) int {
+		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.cell.Name, b.cell.Name))
+	})
+	ordered := make([]*Cell, len(places))
+	for i, at := range places {
+		ordered[i] = at.cell
+	}
+	return ordered
+}
+
+func matches(cell *Cell, labels map[string]string) bool {
+	for k, v := range labels {
+		if cell.Labels[k] != v {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,237 @@
+// Package store keeps what the engine observed in one SQLite file: cells' last words and history,
+// grants, answers to probes, what latched, and which decisions were announced. It implements
+// engine.Store; storetest holds what every implementation must do.
+//
+// It keeps no intent (invariant 3): deleting the file loses none, the engine refills it from the
+// cells' reports. Every write is durable when the call returns (WAL, synchronous=FULL) and whole:
+// after a crash or on a full disk a call's rows are all there or none is. Nothing here decides
+// anything or reads a policy.
+//
+// All methods may be called from many goroutines and, since every write begins IMMEDIATE, from
+// several processes. One connection writes; reports of many callers share commits (see writer).
+package store
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pressly/goose/v3"
+	"github.com/rs/zerolog"
+	_ "modernc.org/sqlite" // the driver "sqlite"
+
+	"github.com/sluice-cd/sluice/engine"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// ErrClosed answers calls after Close.
+var ErrClosed = errors.New("the store is closed")
+
+// pageSize is SQLite's default, in bytes; MaxBytes is counted in pages.
+const pageSize = 4096
+
+// Options may be left zero.
+type Options struct {
+	Log         zerolog.Logger
+	MaxBytes    int64            // the file grows no further: writes then fail with engine.ErrFull. Default: as the disk allows
+	History     int              // events kept for each cell; default 1000
+	BusyTimeout time.Duration    // how long a write waits for another process's; default 5 s
+	Now         func() time.Time // default time.Now; read once, when a new file is made
+}
+
+// Store is an open database. Close it.
+type Store struct {
+	file    string
+	log     zerolog.Logger
+	history int
+	write   *sql.DB // one connection
+	read    *sql.DB // query_only
+
+	mu     sync.RWMutex // held for reading while a report is handed to the writer; guards closed
+	closed bool
+	queue  chan *submission // closed by Close
+	done   chan struct{}    // closed when the writer has ended
+
+	failed atomic.Pointer[error] // of the last write; nil: it went well
+	served servedCache
+}
+
+var _ engine.Store = (*Store)(nil)
+
+// Open opens the database in file with default options, and makes it if it is not there.
+func Open(ctx context.Context, file string, log zerolog.Logger) (*Store, error) {
+	return OpenWith(ctx, file, Options{Log: log})
+}
+
+// OpenWith opens the database in file, makes it if it is not there, and brings its schema up to date.
+// A file that a newer version made is refused.
+func OpenWith(ctx context.Context, file string, o Options) (*Store, error) {
+	s := &Store{
+		file: file, log: o.Log, history: cmp.Or(o.History, 1000),
+		queue: make(chan *submission, maxBatch), done: make(chan struct{}),
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if err := s.open(ctx, o); err != nil {
+		s.closeFiles()
+		return nil, wrap("open database "+file, err)
+	}
+	go s.writer()
+	return s, nil
+}
+
+func (s *Store) open(ctx context.Context, o Options) error {
+	if err := os.MkdirAll(filepath.Dir(s.file), 0o700); err != nil {
+		return err
+	}
+	// Made here so that only its owner reads it; SQLite gives its other files the same mode.
+	f, err := os.OpenFile(s.file, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if s.write, err = connect(s.file, o, true); err != nil {
+		return err
+	}
+	s.write.SetMaxOpenConns(1)
+	s.write.SetMaxIdleConns(1)
+	if err := migrate(ctx, s.write); err != nil {
+		return err
+	}
+	_, err = s.write.ExecContext(ctx, `INSERT INTO facts (name, body) VALUES ('since', ?) ON CONFLICT DO NOTHING`,
+		o.Now().UTC().Format(time.RFC3339Nano))
+	if err != nil {
+		return err
+	}
+	if s.read, err = connect(s.file, o, false); err != nil {
+		return err
+	}
+	s.read.SetMaxOpenConns(4)
+	return nil
+}
+
+func connect(file string, o Options, writes bool) (*sql.DB, error) {
+	abs, err := filepath.Abs(file)
+	if err != nil {
+		return nil, err
+	}
+	q := url.Values{}
+	pragma := func(format string, a ...any) { q.Add("_pragma", fmt.Sprintf(format, a...)) }
+	pragma("busy_timeout(%d)", cmp.Or(o.BusyTimeout, 5*time.Second).Milliseconds())
+	if writes {
+		q.Set("_txlock", "immediate") // a deferred upgrade to a write would fail at once instead of waiting (fault 10)
+		pragma("journal_mode(WAL)")
+		pragma("synchronous(FULL)")
+		pragma("wal_autocheckpoint(8000)") // about 32 MB: random upserts then share checkpoint writes
+		pragma("journal_size_limit(67108864)")
+		pragma("foreign_keys(1)")
+		if o.MaxBytes > 0 {
+			pragma("max_page_count(%d)", max(1, o.MaxBytes/pageSize))
+		}
+	} else {
+		pragma("query_only(1)")
+	}
+	dsn := url.URL{Scheme: "file", Path: filepath.ToSlash(abs), RawQuery: q.Encode()}
+	return sql.Open("sqlite", dsn.String())
+}
+
+func migrate(ctx context.Context, db *sql.DB) error {
+	folder, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	p, err := goose.NewProvider(goose.DialectSQLite3, db, folder, goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
+	if err != nil {
+		return err
+	}
+	// Another process may bring the same file up to date at the same time; then the loser looks again.
+	for attempt := 0; ; attempt++ {
+		if _, err = p.Up(ctx); err == nil {
+			break
+		}
+		if attempt == 3 || ctx.Err() != nil {
+			return fmt.Errorf("bring the schema up to date: %w", err)
+		}
+	}
+	version, err := p.GetDBVersion(ctx)
+	if err != nil {
+		return err
+	}
+	sources := p.ListSources()
+	if newest := sources[len(sources)-1].Version; version > newest {
+		return fmt.Errorf("its schema is number %d and this version of sluice knows %d: use a newer sluice, or another data folder", version, newest)
+	}
+	return nil
+}
+
+// Close writes what was handed over, then closes the database. Later calls answer ErrClosed.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	close(s.queue)
+	s.mu.Unlock()
+	<-s.done
+	return s.closeFiles()
+}
+
+func (s *Store) closeFiles() error {
+	var errs []error
+	for _, db := range []*sql.DB{s.read, s.write} {
+		if db != nil {
+			errs = append(errs, db.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Ready tells whether the store works. After a failed write it tries one again, so that it heals by itself.
+func (s *Store) Ready(ctx context.Context) error {
+	var one int
+	if err := s.read.QueryRowContext(ctx, `SELECT 1 FROM facts LIMIT 1`).Scan(&one); err != nil {
+		return wrap("read the store", err)
+	}
+	if s.failed.Load() == nil {
+		return nil
+	}
+	return s.tx(ctx, "try the store", func(tx *sql.Tx) error {
+		_, err := tx.Exec(`INSERT INTO facts (name, body) VALUES ('probe', '1') ON CONFLICT (name) DO UPDATE SET body = CASE body WHEN '1' THEN '2' ELSE '1' END`)
+		return err
+	})
+}
+
+// Backup writes a consistent copy to a file that is not there yet, while others go on writing.
+func (s *Store) Backup(ctx context.Context, file string) error {
+	_, err := s.write.ExecContext(ctx, `VACUUM INTO ?`, file)
+	return wrap("back up the store to "+file, err)
+}
+
+// Integrity runs SQLite's own check of the whole file.
+func (s *Store) Integrity(ctx context.Context) error {
+	var answer string
+	if err := s.read.QueryRowContext(ctx, `PRAGMA integrity_check(1)`).Scan(&answer); err != nil {
+		return wrap("check the store", err)
+	}
+	if answer != "ok" {
+		return fmt.Errorf("check the store: %s: restore a backup, or delete %s and let the cells' reports refill it", answer, s.file)
+	}
+	return nil
+}

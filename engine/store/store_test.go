@@ -1,0 +1,357 @@
+package store_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/store"
+	"github.com/sluice-cd/sluice/engine/store/storetest"
+)
+
+// childFile names the database in the environment of the process that TestKill kills.
+const childFile = "SLUICE_STORE_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	if file := os.Getenv(childFile); file != "" {
+		ctx := context.Background()
+		s, err := store.Open(ctx, file, zerolog.Nop())
+		if err == nil {
+			err = storetest.Child(ctx, s, os.Stdout)
+		}
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+func opener(t *testing.T) storetest.Open {
+	dir := t.TempDir()
+	return func(t *testing.T) storetest.Store {
+		t.Helper()
+		return open(t, filepath.Join(dir, strings.NewReplacer("/", "_", " ", "-").Replace(t.Name())+".db"), store.Options{})
+	}
+}
+
+func open(t *testing.T, file string, o store.Options) *store.Store {
+	t.Helper()
+	s, err := store.OpenWith(t.Context(), file, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func TestContract(t *testing.T) { storetest.Run(t, opener(t)) }
+
+func TestKill(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "sluice.db")
+	storetest.Kill(t,
+		func(t *testing.T) storetest.Store {
+			s := open(t, file, store.Options{})
+			if err := s.Integrity(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			return s
+		},
+		func(t *testing.T) *exec.Cmd {
+			cmd := exec.CommandContext(t.Context(), os.Args[0])
+			cmd.Env = append(os.Environ(), childFile+"="+file)
+			cmd.Stderr = os.Stderr
+			return cmd
+		})
+}
+
+func report(name, message string) []engine.Reported {
+	return []engine.Reported{{State: &engine.CellState{Name: name, Channel: "staging", Sequence: 1, Message: message, LastReport: time.Now()}}}
+}
+
+// Fault 9: a full disk rolls the write back and says so; the file is whole, and heals when there is room.
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	ctx, file := t.Context(), filepath.Join(t.TempDir(), "sluice.db")
+	s := open(t, file, store.Options{MaxBytes: 512 << 10})
+	kept := 0
+	var err error
+	for ; kept < 1000 && err == nil; kept++ {
+		err = s.Report(ctx, report(fmt.Sprintf("cell-%04d", kept), strings.Repeat("x", 4000)))
+	}
+	kept--
+	if !errors.Is(err, engine.ErrFull) {
+		t.Fatalf("after %d reports: %v, not ErrFull", kept, err)
+	}
+	if err := s.Ready(ctx); !errors.Is(err, engine.ErrFull) {
+		t.Errorf("a full store is ready: %v", err)
+	}
+	err = s.Observe(ctx, []engine.Observation{{Gate: "check", Value: strings.Repeat("x", 100_000)}})
+	if !errors.Is(err, engine.ErrFull) {
+		t.Errorf("observe in a full store: %v, not ErrFull", err)
+	}
+	if err := s.Integrity(ctx); err != nil {
+		t.Error(err)
+	}
+	o, err := s.Observed(ctx)
+	if err != nil || len(o.Cells) != kept {
+		t.Errorf("%d cells (%v), %d were acknowledged", len(o.Cells), err, kept)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, file, store.Options{})
+	if err := errors.Join(s.Report(ctx, report("later", strings.Repeat("x", 4000))), s.Ready(ctx)); err != nil {
+		t.Errorf("with room again: %v", err)
+	}
+}
+
+// Fault 10: another process holds the lock: wait, then ErrBusy; and go on when the lock is free.
+func TestLocked(t *testing.T) {
+	t.Parallel()
+	ctx, file := t.Context(), filepath.Join(t.TempDir(), "sluice.db")
+	s := open(t, file, store.Options{BusyTimeout: 50 * time.Millisecond})
+	rival, err := sql.Open("sqlite", "file:"+file+"?_txlock=immediate")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rival.Close()
+	tx, err := rival.BeginTx(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Report(ctx, report("acme", "")); !errors.Is(err, engine.ErrBusy) {
+		t.Errorf("report: %v, not ErrBusy", err)
+	}
+	if err := s.Seen(ctx, "4f0c", nil); !errors.Is(err, engine.ErrBusy) {
+		t.Errorf("seen: %v, not ErrBusy", err)
+	}
+	if err := s.Ready(ctx); !errors.Is(err, engine.ErrBusy) {
+		t.Errorf("ready: %v, not ErrBusy", err)
+	}
+	if _, err := s.Observed(ctx); err != nil {
+		t.Errorf("a reader waits for a writer: %v", err)
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.Ready(ctx), s.Report(ctx, report("acme", ""))); err != nil {
+		t.Errorf("once the lock is free: %v", err)
+	}
+}
+
+// The default is to wait 5 s: a rival that lets go in time is waited for.
+func TestWaitsForARival(t *testing.T) {
+	t.Parallel()
+	ctx, file := t.Context(), filepath.Join(t.TempDir(), "sluice.db")
+	s := open(t, file, store.Options{})
+	rival := open(t, file, store.Options{})
+	var wg sync.WaitGroup
+	for _, s := range []*store.Store{s, rival} {
+		for n := range 4 {
+			wg.Go(func() {
+				for i := range 25 {
+					if err := s.Report(ctx, report(fmt.Sprintf("cell-%p-%d-%d", s, n, i), "")); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+	}
+	wg.Wait()
+	o, err := s.Observed(ctx)
+	if err != nil || len(o.Cells) != 200 {
+		t.Errorf("%d cells (%v), not 200", len(o.Cells), err)
+	}
+}
+
+// A process that starts beside another brings the same new file up to date.
+func TestOpenedTwiceAtOnce(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "sluice.db")
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			s, err := store.Open(t.Context(), file, zerolog.Nop())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			s.Close()
+		})
+	}
+	wg.Wait()
+}
+
+func TestHistoryIsBounded(t *testing.T) {
+	t.Parallel()
+	ctx, file := t.Context(), filepath.Join(t.TempDir(), "sluice.db")
+	const history = 50
+	number := int64(0)
+	for range 2 {
+		s := open(t, file, store.Options{History: history})
+		for range 30 {
+			var events []cells.Event
+			for range 10 {
+				number++
+				events = append(events, cells.Event{Number: number, Kind: "healed"})
+			}
+			r := report("acme", "")
+			r[0].Events = events
+			if err := s.Report(ctx, r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		kept, err := s.Events(ctx, "acme", 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(kept); n < history || n > history+100 || kept[n-1].Number != number {
+			t.Errorf("%d events kept, the last %d of %d; wanted the last %d or a few more", n, kept[n-1].Number, number, history)
+		}
+		s.Close()
+	}
+}
+
+func TestNewerSchemaIsRefused(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "sluice.db")
+	open(t, file, store.Options{}).Close()
+	db, err := sql.Open("sqlite", "file:"+file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec(`INSERT INTO goose_db_version (version_id, is_applied) VALUES (999, 1)`); err != nil {
+		t.Fatal(err)
+	}
+	db.Close()
+	_, err = store.Open(t.Context(), file, zerolog.Nop())
+	if err == nil || !strings.Contains(err.Error(), "newer sluice") {
+		t.Errorf("opened a newer schema: %v", err)
+	}
+}
+
+func TestOpenSaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "text"), []byte(strings.Repeat("not a database ", 100)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{dir, filepath.Join(dir, "text"), filepath.Join(dir, "text", "sluice.db")} {
+		if s, err := store.Open(t.Context(), file, zerolog.Nop()); err == nil {
+			s.Close()
+			t.Errorf("opened %s", file)
+		} else if !strings.Contains(err.Error(), file) {
+			t.Errorf("does not name the file: %v", err)
+		}
+	}
+}
+
+func TestBackup(t *testing.T) {
+	t.Parallel()
+	ctx, dir := t.Context(), t.TempDir()
+	s := open(t, filepath.Join(dir, "odd name?#%20.db"), store.Options{})
+	if err := s.Report(ctx, report("acme", "hello")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Backup(ctx, filepath.Join(dir, "copy.db")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Backup(ctx, filepath.Join(dir, "copy.db")); err == nil {
+		t.Error("a backup was overwritten")
+	}
+	o, err := open(t, filepath.Join(dir, "copy.db"), store.Options{}).Observed(ctx)
+	if err != nil || o.Cells["acme"] == nil || o.Cells["acme"].Message != "hello" {
+		t.Errorf("the copy has %+v (%v)", o.Cells, err)
+	}
+	if info, err := os.Stat(filepath.Join(dir, "odd name?#%20.db")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the file's mode: %v (%v)", info, err)
+	}
+}
+
+func TestDecisionsByCursor(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s := open(t, filepath.Join(t.TempDir(), "sluice.db"), store.Options{})
+	var all []engine.Decided
+	for n := range 5 {
+		all = append(all, engine.Decided{Commit: fmt.Sprint("c", n), Sequence: int64(n)})
+	}
+	if _, err := s.Decided(ctx, all); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		after int64
+		limit int
+		want  string
+	}{{0, 3, "[0 1 2]"}, {3, 3, "[3 4]"}, {5, 3, "[]"}, {-1, 2, "[3 4]"}} {
+		found, next, err := s.Decisions(ctx, step.after, step.limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := []int64{}
+		for _, d := range found {
+			got = append(got, d.Sequence)
+		}
+		if fmt.Sprint(got) != step.want || len(found) > 0 && next != found[len(found)-1].Sequence+1 {
+			t.Errorf("after %d: %v, next %d; wanted %s", step.after, got, next, step.want)
+		}
+	}
+}
+
+// The keys are shuffled enough by nature: 64 submitters, one a cell.
+func BenchmarkReport(b *testing.B) {
+	s, err := store.Open(b.Context(), filepath.Join(b.TempDir(), "sluice.db"), zerolog.Nop())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	for _, submitters := range []int{1, 64} {
+		b.Run(fmt.Sprint(submitters), func(b *testing.B) {
+			var wg sync.WaitGroup
+			for w := range submitters {
+				wg.Go(func() {
+					for i := w; i < b.N; i += submitters {
+						if err := s.Report(b.Context(), report(fmt.Sprintf("cell-%05d", (i*7919)%10_000), "")); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			}
+			wg.Wait()
+		})
+	}
+}
+
+func BenchmarkObserved10k(b *testing.B) {
+	s, err := store.Open(b.Context(), filepath.Join(b.TempDir(), "sluice.db"), zerolog.Nop())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	var batch []engine.Reported
+	for n := range 10_000 {
+		r := report(fmt.Sprintf("cell-%05d", n), "")
+		r[0].State.Running = &cells.Assignment{Channel: "staging", Release: "2026.11.3", Sequence: 3, Values: map[string]any{"domain": "example", "replicas": 3}}
+		batch = append(batch, r...)
+	}
+	if err := s.Report(b.Context(), batch); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if o, err := s.Observed(b.Context()); err != nil || len(o.Cells) != 10_000 {
+			b.Fatal(len(o.Cells), err)
+		}
+	}
+}

@@ -1,0 +1,91 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/sluice-cd/sluice/engine"
+)
+
+// tx runs do in one durable write transaction, all of it or nothing. Once begun it is not given up
+// when ctx ends: a commit that was cut off would leave its caller not knowing.
+func (s *Store) tx(ctx context.Context, op string, do func(*sql.Tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.RLock()
+	closed := s.closed
+	s.mu.RUnlock()
+	if closed {
+		return ErrClosed
+	}
+	return s.commit(ctx, op, do)
+}
+
+func (s *Store) commit(ctx context.Context, op string, do func(*sql.Tx) error) error {
+	tx, err := s.write.BeginTx(context.WithoutCancel(ctx), nil)
+	if err == nil {
+		if err = do(tx); err == nil {
+			err = tx.Commit()
+		} else if back := tx.Rollback(); back != nil && !errors.Is(back, sql.ErrTxDone) && !rolledBack(back) {
+			err = errors.Join(err, back)
+		}
+	}
+	err = wrap(op, err)
+	if err == nil {
+		s.failed.Store(nil)
+	} else {
+		s.failed.Store(&err)
+	}
+	return err
+}
+
+// rolledBack tells whether a ROLLBACK failed because SQLite had rolled back by itself, as it does when the disk is full.
+func rolledBack(err error) bool {
+	return strings.Contains(err.Error(), "no transaction is active")
+}
+
+// wrap names the operation and says busy and full in the engine's words.
+func wrap(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var e *sqlite.Error
+	if errors.As(err, &e) {
+		switch code := e.Code(); {
+		case code&0xff == sqlite3.SQLITE_BUSY, code&0xff == sqlite3.SQLITE_LOCKED:
+			return fmt.Errorf("%s: %w: %w", op, engine.ErrBusy, err)
+		case code&0xff == sqlite3.SQLITE_FULL, code == sqlite3.SQLITE_IOERR_SHMSIZE:
+			return fmt.Errorf("%s: %w: %w", op, engine.ErrFull, err)
+		}
+	}
+	return fmt.Errorf("%s: %w", op, err)
+}
+
+func encode(v any) (string, error) {
+	b, err := json.Marshal(v)
+	return string(b), err
+}
+
+// decode keeps numbers as they were written: a cell's values must come back as the same JSON.
+func decode(body string, v any) error {
+	d := json.NewDecoder(strings.NewReader(body))
+	d.UseNumber()
+	return d.Decode(v)
+}
+
+// millis gives Unix milliseconds; 0 for the zero time.
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}

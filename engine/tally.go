@@ -1,0 +1,261 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// tally is what a channel's cells say about its head.
+type tally struct {
+	eligible int // cells that count for the head's rollout
+	healthy  int // of those, on the head and healthy now
+	failed   []string
+}
+
+// fresh tells whether a cell was heard of lately. Time alone makes it silent.
+func (p *planner) fresh(s *CellState) bool {
+	if s == nil || s.LastReport.IsZero() {
+		return false
+	}
+	silentAt := s.LastReport.Add(p.d.staleAfter())
+	p.at(silentAt)
+	return p.now.Before(silentAt)
+}
+
+// state is the last word of a cell, if it is about the channel that the cell is in now.
+func (p *planner) state(cell *Cell) *CellState {
+	s := p.o.Cells[cell.Name]
+	if s != nil && s.Channel != "" && s.Channel != cell.Channel {
+		return nil // it moved: what it said of the other channel counts for nothing here (R2)
+	}
+	return s
+}
+
+// learn adds what the cells show now to what is remembered: who the head's rollout is for, whether
+// it is through, and which downstreams it soaked for.
+func (p *planner) learn(c *Channel) {
+	e := c.Effective
+	if e == nil {
+		p.tallies[c.Name] = &tally{}
+		return
+	}
+	if p.rollouts[c.Name] == nil {
+		r := Rollout{Channel: c.Name, Sequence: e.Sequence, Since: p.now, Eligible: p.eligible(c)}
+		p.rollouts[c.Name] = &r
+		p.plan.Learned.Rollouts = append(p.plan.Learned.Rollouts, r)
+	}
+	t := p.count(c)
+	p.tallies[c.Name] = t
+	if e.Finished {
+		p.finished[finishKey{c.Name, e.Sequence}] = true
+	}
+	key := finishKey{c.Name, e.Sequence}
+	through := t.healthy >= t.eligible && len(t.failed) == 0 && (t.eligible > 0 || len(c.Cells) == 0)
+	if through && !p.finished[key] {
+		p.finished[key] = true
+		p.plan.Learned.Finished = append(p.plan.Learned.Finished, Finish{Channel: c.Name, Sequence: e.Sequence, Digest: e.Digest, At: p.now})
+	}
+	for _, name := range c.Down {
+		p.accept(c, p.d.Channels[name])
+	}
+}
+
+// eligible names the cells that a head is for, seen at its first plan: in contact when it moved, or already on it.
+func (p *planner) eligible(c *Channel) []string {
+	names := []string{}
+	moved := c.Effective.Moved
+	if moved.After(p.now) {
+		moved = p.now
+	}
+	since := moved.Add(-p.d.staleAfter())
+	for _, cell := range c.Cells {
+		s := p.state(cell)
+		if s == nil || s.LastReport.IsZero() {
+			continue
+		}
+		if !s.LastReport.Before(since) || s.Digest == c.Effective.Digest {
+			names = append(names, cell.Name)
+		}
+	}
+	return names
+}
+
+// count goes through the cells of c once.
+func (p *planner) count(c *Channel) *tally {
+	t := &tally{}
+	eligible := p.rollouts[c.Name].Eligible
+	for _, cell := range c.Cells {
+		s := p.state(cell)
+		if s == nil {
+			continue
+		}
+		if p.failedOn(c, s) {
+			t.failed = append(t.failed, cell.Name)
+		}
+		if _, counts := slices.BinarySearch(eligible, cell.Name); !counts {
+			continue
+		}
+		t.eligible++
+		if s.Digest == c.Effective.Digest && s.State == cells.StateHealthy && p.fresh(s) {
+			t.healthy++
+		}
+	}
+	return t
+}
+
+// failedOn tells whether a cell failed the channel's head: it says so, or it began and never came back (R14).
+// A failure under a lower sequence, or of values only, doesn't count (R13, R21, R35).
+func (p *planner) failedOn(c *Channel, s *CellState) bool {
+	e := c.Effective
+	for i := range s.Failures {
+		f := &s.Failures[i]
+		a := &f.Assignment
+		if !f.Values && a.Digest == e.Digest && (a.Sequence == 0 || a.Sequence == e.Sequence) && (a.Channel == "" || a.Channel == c.Name) {
+			return true
+		}
+	}
+	if s.Digest == e.Digest && (s.State == cells.StateFailed || s.State == cells.StateStuck) {
+		return true
+	}
+	if g := s.Granted; g != nil && g.Sequence == e.Sequence && s.Digest != e.Digest && !s.StartedAt.IsZero() && c.Valid != nil {
+		stalled := s.StartedAt.Add(c.Valid.Rollout.Stall)
+		p.at(stalled)
+		return !p.now.Before(stalled)
+	}
+	return false
+}
+
+// accept finds out whether down accepts up's head now, and latches it (R7).
+func (p *planner) accept(up, down *Channel) {
+	e := up.Effective
+	if down == nil || down.Policy == nil || p.quarantined(up.Name, e.Release, e.Digest) != nil || p.quarantined(down.Name, e.Release, e.Digest) != nil {
+		return
+	}
+	v := p.soaked(up, down)
+	key := acceptKey{up.Name, down.Name, e.Digest}
+	if _, known := p.accepted[key]; !v.Holds || known && p.latched(up, down, e.Release, e.Digest) {
+		return
+	}
+	a := Acceptance{Upstream: up.Name, Downstream: down.Name, Release: e.Release, Digest: e.Digest, At: p.now, Evidence: v.Reason}
+	p.accepted[key] = a
+	p.plan.Learned.Accepted = append(p.plan.Learned.Accepted, a)
+}
+
+// soaked judges up's head by down's soak gate; without one, the rollout must be through.
+func (p *planner) soaked(up, down *Channel) channels.Verdict {
+	var gate *channels.Soak
+	for i := range down.Policy.Gates {
+		if s := down.Policy.Gates[i].Soak; s != nil {
+			gate = s
+			v := s.Judge(up.Name, p.samples(up))
+			if !v.Holds {
+				return v
+			}
+		}
+	}
+	if failed := p.tallies[up.Name].failed; len(failed) > p.budget(up) {
+		return channels.Verdict{Reason: fmt.Sprintf("%s failed in %s", up.Effective.Release, names(failed))}
+	}
+	if gate != nil {
+		return gate.Judge(up.Name, p.samples(up))
+	}
+	if t := p.tallies[up.Name]; !p.finished[finishKey{up.Name, up.Effective.Sequence}] {
+		return channels.Verdict{Reason: fmt.Sprintf("%s: %d of %d cells run it", up.Name, t.healthy, t.eligible)}
+	}
+	return channels.Verdict{Holds: true, Reason: up.Name + " finished it"}
+}
+
+// latched tells whether digest was accepted before, and neither quarantined nor seen to fail since (R7).
+func (p *planner) latched(up, down *Channel, release string, digest releases.Digest) bool {
+	a, ok := p.accepted[acceptKey{up.Name, down.Name, digest}]
+	if !ok || p.quarantined(up.Name, release, digest) != nil || p.quarantined(down.Name, release, digest) != nil {
+		return false
+	}
+	for _, cell := range up.Cells {
+		s := p.state(cell)
+		if s == nil {
+			continue
+		}
+		for i := range s.Failures {
+			f := &s.Failures[i]
+			if !f.Values && f.Assignment.Digest == digest && f.Seen.After(a.At) {
+				return false
+			}
+		}
+		if s.Digest == digest && (s.State == cells.StateFailed || s.State == cells.StateStuck) {
+			return false
+		}
+	}
+	return true
+}
+
+// samples shows up's cells to a soak gate (R9).
+func (p *planner) samples(up *Channel) []channels.Sample {
+	e, eligible := up.Effective, p.rollouts[up.Name].Eligible
+	samples := make([]channels.Sample, 0, len(up.Cells))
+	for _, cell := range up.Cells {
+		s := p.state(cell)
+		if s == nil {
+			continue
+		}
+		_, counts := slices.BinarySearch(eligible, cell.Name)
+		sample := channels.Sample{
+			Cell: cell.Name, Counts: counts, OnDigest: s.Digest == e.Digest, Silent: !p.fresh(s),
+			Healthy: s.State == cells.StateHealthy, Failed: p.failedOn(up, s), LastReport: s.LastReport,
+		}
+		if sample.OnDigest && sample.Healthy && !sample.Silent {
+			sample.Soaked = s.Soaked
+		}
+		samples = append(samples, sample)
+	}
+	return samples
+}
+
+// quarantined gives the entry that keeps digest out of a channel (R21); nil: none.
+func (p *planner) quarantined(channel, release string, digest releases.Digest) *channels.Quarantine {
+	for i := range p.d.Quarantine {
+		if q := &p.d.Quarantine[i]; q.Stops(channel, release, digest) {
+			return q
+		}
+	}
+	return nil
+}
+
+func (p *planner) budget(c *Channel) int {
+	if c.Valid == nil {
+		return 0
+	}
+	return c.Valid.Rollout.FailureBudget
+}
+
+// observing tells until when the cells have not all been heard of since observing began (R26).
+func (p *planner) observing(c *Channel) (until time.Time, yes bool) {
+	if p.o.Since.IsZero() || c.Effective == nil || !p.o.Since.After(c.Effective.Moved) {
+		return time.Time{}, false // it was observed from before the head moved
+	}
+	until = p.o.Since.Add(p.d.staleAfter())
+	p.at(until)
+	if !p.now.Before(until) {
+		return time.Time{}, false
+	}
+	for _, cell := range c.Cells {
+		if s := p.o.Cells[cell.Name]; s == nil || s.LastReport.IsZero() {
+			return until, true
+		}
+	}
+	return time.Time{}, false
+}
+
+// names joins some of many.
+func names(all []string) string {
+	const most = 3
+	if len(all) <= most {
+		return join(all)
+	}
+	return fmt.Sprintf("%s and %d more", join(all[:most]), len(all)-most)
+}

@@ -1,0 +1,277 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// maxRounds is how often one tick decides again because the branch moved under it.
+const maxRounds = 10
+
+// Tick looks at the branch, decides, and carries the decision out, until nothing is left to do now. The plan it
+// returns is the one that has nothing left. Killed at any instant, it can be run again (invariant 4).
+func (e *Engine) Tick(ctx context.Context) (Plan, error) {
+	e.ticking.Lock()
+	defer e.ticking.Unlock()
+	var plan Plan
+	for round := range maxRounds {
+		if err := e.look(ctx); err != nil {
+			return Plan{}, err
+		}
+		next, again, err := e.step(ctx)
+		plan = next
+		if err != nil || !again {
+			return plan, err
+		}
+		if err := sleep(ctx, backoff(round)); err != nil {
+			return plan, err
+		}
+	}
+	return plan, fmt.Errorf("the branch moved %d times while deciding: %w", maxRounds, ErrMoved)
+}
+
+// look reads the branch's tip, and finds out what it says and what it decided since the last look.
+func (e *Engine) look(ctx context.Context) error {
+	err := e.read(ctx)
+	e.mu.Lock()
+	e.lastErr = err
+	e.mu.Unlock()
+	return err
+}
+
+func (e *Engine) read(ctx context.Context) error {
+	tip, err := e.repo.Fetch(ctx)
+	if err != nil {
+		return fmt.Errorf("look at the release repository: %w", err)
+	}
+	d, err := e.loader.Load(ctx, tip)
+	if err != nil {
+		return err
+	}
+	if err := e.watchHistory(ctx, d); err != nil {
+		return err
+	}
+	e.desired = d
+	return e.record(ctx, d)
+}
+
+// watchHistory finds out whether the branch still contains what was acted upon (R5).
+func (e *Engine) watchHistory(ctx context.Context, d *Desired) error {
+	e.mu.Lock()
+	seen, diverged := e.seen, e.obs.Diverged
+	e.mu.Unlock()
+	if seen == d.Commit && diverged == nil {
+		return nil
+	}
+	now := (*Divergence)(nil)
+	if seen != "" && !slices.Contains(d.Acknowledged, seen) {
+		contained, err := e.loader.Contains(ctx, seen, d.Commit)
+		if err != nil {
+			return fmt.Errorf("compare with %s: %w", short(seen), err)
+		}
+		if !contained {
+			now = &Divergence{Seen: seen, Tip: d.Commit, At: time.Now().UTC()}
+			if diverged == nil {
+				e.opts.Log.Error().Str("seen", seen).Str("tip", d.Commit).Msg("the branch was force-pushed: nothing moves until that is acknowledged")
+			}
+		}
+	}
+	if now == nil {
+		seen = d.Commit
+	}
+	if err := e.store.Seen(ctx, seen, now); err != nil {
+		return fmt.Errorf("record the branch's tip: %w", err)
+	}
+	e.mu.Lock()
+	e.seen, e.obs.Diverged = seen, now
+	e.mu.Unlock()
+	return nil
+}
+
+// record finds decisions in git that the store does not know, and announces each once.
+func (e *Engine) record(ctx context.Context, d *Desired) error {
+	var found []Decided
+	for _, name := range d.Order {
+		for _, h := range slices.Backward(d.Channels[name].History) {
+			if h.Sequence <= e.recorded[name] {
+				break
+			}
+			found = append(found, Decided{
+				Commit: h.Written, Kind: h.Kind, Channel: name, Release: h.Release, Digest: h.Digest,
+				Sequence: h.Sequence, Replaces: h.Replaces, At: h.Moved,
+			})
+		}
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	slices.Reverse(found)
+	fresh, err := e.store.Decided(ctx, found)
+	if err != nil {
+		return fmt.Errorf("record %d decisions: %w", len(found), err)
+	}
+	e.mu.Lock()
+	for _, f := range found {
+		e.recorded[f.Channel] = max(e.recorded[f.Channel], f.Sequence)
+		e.obs.Served[f.Channel] = max(e.obs.Served[f.Channel], f.Sequence)
+	}
+	e.mu.Unlock()
+	if len(fresh) == 0 {
+		return nil
+	}
+	commits := make([]string, 0, len(fresh))
+	for _, f := range fresh {
+		commits = append(commits, f.Commit)
+		e.opts.Log.Info().Str("commit", f.Commit).Str("kind", string(f.Kind)).Str("channel", f.Channel).Str("release", f.Release).
+			Str("replaces", f.Replaces).Int64("sequence", f.Sequence).Msg("decided")
+	}
+	if err := e.store.Announced(ctx, commits); err != nil {
+		return fmt.Errorf("record announcements: %w", err)
+	}
+	return nil
+}
+
+// step makes one plan and carries it out. again says that there may be more to do at once.
+func (e *Engine) step(ctx context.Context) (plan Plan, again bool, err error) {
+	plan, obs := e.decide(time.Now())
+	if err := e.learn(ctx, plan.Learned); err != nil {
+		return plan, false, err
+	}
+	grants := e.grants(plan, obs)
+	if err := e.grant(ctx, grants); err != nil {
+		return plan, false, err
+	}
+	pushed, err := e.push(ctx, plan)
+	if errors.Is(err, ErrMoved) {
+		e.opts.Log.Info().Str("base", plan.Commit).Msg("the branch moved: deciding again")
+		return plan, true, nil
+	}
+	if err != nil || pushed {
+		return plan, err == nil, err
+	}
+	if len(grants) > 0 {
+		obs = e.snapshot()
+		obs.Clock = e.clock.read(time.Now(), obs)
+	}
+	e.publish(e.desired, obs, plan)
+	return plan, false, nil
+}
+
+// decide makes a plan of what is known at now.
+func (e *Engine) decide(now time.Time) (Plan, *Observed) {
+	obs := e.snapshot()
+	obs.Clock = e.clock.read(now, obs)
+	return Make(e.desired, obs, now), obs
+}
+
+func (e *Engine) learn(ctx context.Context, l Learned) error {
+	if len(l.Accepted)+len(l.Finished)+len(l.Rollouts) == 0 {
+		return nil
+	}
+	if err := e.store.Learn(ctx, l); err != nil {
+		return fmt.Errorf("keep what was learned: %w", err)
+	}
+	e.remember(l)
+	return nil
+}
+
+// grants spells out the assignments that a plan's grants mean.
+func (e *Engine) grants(plan Plan, obs *Observed) []Granted {
+	var all []Granted
+	for _, a := range plan.Actions {
+		if a.Kind != Grant {
+			continue
+		}
+		history := e.desired.Channels[a.Channel].History
+		i := slices.IndexFunc(history, func(h EffectiveHead) bool { return h.Sequence == a.Sequence })
+		if i < 0 {
+			continue
+		}
+		for _, name := range a.Cells {
+			all = append(all, Granted{Cell: name, At: plan.Now, Assignment: Assign(e.desired, e.desired.Cells[name], &history[i], obs.Cells[name])})
+		}
+	}
+	return all
+}
+
+// push puts the plan's commits onto the branch, a chain on the commit that was planned on.
+func (e *Engine) push(ctx context.Context, plan Plan) (pushed bool, err error) {
+	chain, deadline, err := Drafts(e.desired, plan)
+	if err != nil || len(chain) == 0 {
+		return false, err
+	}
+	if !deadline.IsZero() && !time.Now().Before(deadline) {
+		return true, nil // what it relied on has ended meanwhile: decide again (R3)
+	}
+	touched := slices.Sorted(maps.Keys(channelsOf(plan)))
+	commits, err := e.repo.Push(ctx, plan.Commit, chain)
+	switch {
+	case err == nil:
+		for _, c := range touched {
+			if err := e.refuse(ctx, c, ""); err != nil {
+				return true, err
+			}
+		}
+		e.opts.Log.Info().Strs("commits", commits).Str("base", plan.Commit).Msg("pushed")
+		return true, nil
+	case errors.Is(err, ErrMoved), ctx.Err() != nil:
+		return false, err
+	}
+	// Refused, or not known whether it landed: the next look at the branch tells. Until then nothing is pushed for these channels.
+	reason := "the push failed, and whether it landed is not known yet"
+	if refused := new(RefusedError); errors.As(err, &refused) {
+		reason = "the git host refused the push: " + oneLine(refused.Reason)
+	}
+	e.opts.Log.Warn().Err(err).Strs("channels", touched).Msg("push failed")
+	for _, c := range touched {
+		if err := e.refuse(ctx, c, reason); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// refuse keeps a channel's pushes back for a while, longer each time, five minutes at the most (fault 5). No reason: it worked.
+func (e *Engine) refuse(ctx context.Context, channel, reason string) error {
+	var r *Refusal
+	if reason == "" {
+		if e.refusals[channel] == 0 {
+			e.mu.Lock()
+			_, stored := e.obs.Refused[channel]
+			e.mu.Unlock()
+			if !stored {
+				return nil
+			}
+		}
+		delete(e.refusals, channel)
+	} else {
+		e.refusals[channel]++
+		wait := min(5*time.Second<<min(e.refusals[channel]-1, 10), 5*time.Minute)
+		r = &Refusal{Reason: reason, Until: time.Now().Add(jitter(wait)).UTC().Truncate(time.Millisecond)}
+	}
+	if err := e.store.Refused(ctx, channel, r); err != nil {
+		return fmt.Errorf("record a refused push: %w", err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if r == nil {
+		delete(e.obs.Refused, channel)
+	} else {
+		e.obs.Refused[channel] = *r
+	}
+	return nil
+}
+
+func channelsOf(plan Plan) map[string]bool {
+	set := map[string]bool{}
+	for _, a := range plan.Actions {
+		if a.Kind != Grant {
+			set[a.Channel] = true
+		}
+	}
+	return set
+}

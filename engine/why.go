@@ -1,0 +1,128 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels"
+)
+
+// Why tells in a few lines what a cell or a channel runs, what it should run, and every verdict between (invariant 10).
+// ok is false if nothing has that name; a cell goes before a channel.
+func Why(v *View, name string) (lines []string, ok bool) {
+	if cell := v.Desired.Cells[name]; cell != nil {
+		return v.whyCell(cell), true
+	}
+	if c := v.Desired.Channels[name]; c != nil {
+		return v.whyChannel(c), true
+	}
+	return nil, false
+}
+
+func (v *View) whyCell(cell *Cell) []string {
+	s := v.Observed.Cells[cell.Name]
+	lines := []string{fmt.Sprintf("%s, a cell of %s, %s", cell.Name, cell.Channel, v.running(s))}
+	c := v.Desired.Channels[cell.Channel]
+	if c == nil {
+		return append(lines, fmt.Sprintf("there is no channel %q: see sluice validate", cell.Channel))
+	}
+	e := c.Effective
+	if e == nil {
+		return append(append(lines, c.Name+" has no release yet"), verdicts(v.about(c, ""))...)
+	}
+	if last := s.last(); last != nil && last.Digest == e.Digest && last.Sequence == e.Sequence {
+		if s.Digest == e.Digest {
+			lines = append(lines, fmt.Sprintf("it runs what it should: %s, sequence %d", e.Release, e.Sequence))
+		} else {
+			lines = append(lines, fmt.Sprintf("it was granted %s at %s", e.Release, stamp(s.GrantedAt)))
+		}
+	} else {
+		lines = append(lines, fmt.Sprintf("%s is at %s, sequence %d", c.Name, e.Release, e.Sequence))
+	}
+	if s != nil {
+		for _, f := range s.Failures {
+			if f.Assignment.Digest == e.Digest {
+				lines = append(lines, fmt.Sprintf("it failed %s: %s", f.Assignment.Release, f.Reason))
+			}
+		}
+	}
+	return append(lines, verdicts(slices.DeleteFunc(v.about(c, cell.Name), func(b channels.Verdict) bool {
+		return b.Release != "" && b.Release != e.Release
+	}))...)
+}
+
+// running says what a cell runs and how.
+func (v *View) running(s *CellState) string {
+	switch {
+	case s == nil || s.LastReport.IsZero():
+		return "has not reported yet"
+	case s.Release == "":
+		return fmt.Sprintf("has nothing installed (%s); last report %s", s.State, stamp(s.LastReport))
+	}
+	how := string(s.State)
+	if s.State == cells.StateHealthy && !s.HealthySince.IsZero() {
+		how = "healthy for " + channels.Elapsed(s.Soaked)
+	}
+	if s.Message != "" {
+		how += " (" + oneLine(s.Message) + ")"
+	}
+	if s.LastReport.Add(v.Desired.staleAfter()).Before(v.Plan.Now) {
+		how += ", silent since then"
+	}
+	return fmt.Sprintf("runs %s, %s; last report %s", s.Release, how, stamp(s.LastReport))
+}
+
+func (v *View) whyChannel(c *Channel) []string {
+	var lines []string
+	if e := c.Effective; e == nil {
+		lines = append(lines, c.Name+" has no release yet")
+	} else {
+		on := 0
+		for _, cell := range c.Cells {
+			if s := v.Observed.Cells[cell.Name]; s != nil && s.Digest == e.Digest && s.State == cells.StateHealthy {
+				on++
+			}
+		}
+		lines = append(lines, fmt.Sprintf("%s runs %s, sequence %d, since %s; %d of %d cells healthy on it",
+			c.Name, e.Release, e.Sequence, stamp(e.Moved), on, len(c.Cells)))
+	}
+	if q := c.Request; q != nil && q.Release != "" {
+		lines = append(lines, fmt.Sprintf("%s asked for %s in %s", q.By, q.Release, short(q.Commit)))
+	}
+	return append(lines, verdicts(v.about(c, ""))...)
+}
+
+// about gives the verdicts about a channel, and those about one of its cells.
+func (v *View) about(c *Channel, cell string) []channels.Verdict {
+	about, ofCells := v.Blocked(c.Name)
+	for _, b := range ofCells {
+		if b.Cell == cell {
+			about = append(about, b)
+		}
+	}
+	return about
+}
+
+func verdicts(all []channels.Verdict) []string {
+	lines := make([]string, 0, len(all))
+	for _, b := range all {
+		line := "  "
+		if b.Release != "" {
+			line += b.Release + " "
+		}
+		lines = append(lines, line+b.String())
+	}
+	if len(lines) == 0 {
+		lines = append(lines, "nothing is blocked")
+	}
+	return lines
+}
+
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return "an unknown time"
+	}
+	return t.UTC().Format(time.RFC3339)
+}
