@@ -7,7 +7,11 @@
 // bytes that soaked are the bytes that ship.
 package releases
 
-import "github.com/sluice-cd/sluice/releases/manifest"
+import (
+	"regexp"
+
+	"github.com/sluice-cd/sluice/releases/manifest"
+)
 
 // APIVersion is what apiVersion says in every kind of document that has the field.
 const APIVersion = "sluice/v1"
@@ -72,6 +76,8 @@ type Parameter struct {
 	Enum     []string      `yaml:"enum" json:"enum,omitempty"`
 	Owner    string        `yaml:"owner" json:"owner,omitempty" enum:"vendor,cell" doc:"cell: set in the cell only, never in the repository (R13)"`
 	Doc      string        `yaml:"description" json:"description,omitempty"`
+
+	pattern *regexp.Regexp // compiled by Load; nil: not yet
 }
 
 // Tombstone is releases/V/tombstone.yaml: what prune leaves so that V is never used again (R24).

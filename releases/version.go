@@ -107,6 +107,9 @@ func comparePre(a, b string) int {
 	return cmp.Compare(len(as), len(bs))
 }
 
+// Equal tells whether v and w are written alike; to tell whether they tie, Compare.
+func (v Version) Equal(w Version) bool { return v == w }
+
 // Less tells whether v comes before w.
 func (v Version) Less(w Version) bool { return v.Compare(w) < 0 }
 

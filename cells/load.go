@@ -1,0 +1,147 @@
+package cells
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"runtime"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/manifest"
+)
+
+const (
+	cellFile     = "cell.yaml"
+	identityFile = "identity.yaml"
+)
+
+// Found is a cell as it was found in a repository. It may come from a cache: immutable.
+type Found struct {
+	Cell     Cell     // with faults in its file: only Name
+	Identity Identity // zero: never registered
+	Faults   []releases.Fault
+}
+
+// label is a DNS label: cells' and channels' names become parts of host names and paths.
+var label = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// ValidName tells whether a cell may have that name: a DNS label, at most 63 lower-case letters, digits and hyphens.
+func ValidName(name string) bool { return label.MatchString(name) }
+
+// Load reads all cells of a repository, several at a time, by name. The faults that are returned are all there are,
+// those of the cells included. Whether channels, profiles and values exist, others check: that is in other files. With a
+// cache, a folder whose tree id is known is not read again.
+func Load(c *manifest.Cache, fsys fs.FS) (map[string]*Found, []releases.Fault) {
+	folders, err := fs.ReadDir(fsys, Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, []releases.Fault{{File: Dir, Message: fmt.Sprintf("can't be read: %v", err)}}
+	}
+	var faults []releases.Fault
+	folders = slices.DeleteFunc(folders, func(f fs.DirEntry) bool {
+		if !f.IsDir() {
+			faults = append(faults, releases.Fault{File: path.Join(Dir, f.Name()), Warning: true, Message: "is not read: a cell is a folder"})
+		}
+		return !f.IsDir()
+	})
+	found := make([]*Found, len(folders))
+	var reading errgroup.Group
+	workers := runtime.GOMAXPROCS(0)
+	for w := range workers {
+		reading.Go(func() error { // each writes its own entries
+			for i := w; i < len(folders); i += workers {
+				found[i] = load(c, fsys, folders[i])
+			}
+			return nil
+		})
+	}
+	_ = reading.Wait() // none returns an error
+	byName := make(map[string]*Found, len(found))
+	for _, f := range found {
+		byName[f.Cell.Name] = f
+		faults = append(faults, f.Faults...)
+	}
+	return byName, manifest.Sort(faults)
+}
+
+func load(c *manifest.Cache, fsys fs.FS, folder fs.DirEntry) *Found {
+	id := ""
+	if info, err := folder.Info(); err == nil {
+		id = manifest.ID(info)
+	}
+	name := folder.Name()
+	return manifest.Cached(c, name, id, func() *Found { return read(fsys, name) })
+}
+
+// read reads one folder. The cache keeps the whole of it, so its files need no entries of their own.
+func read(fsys fs.FS, name string) *Found {
+	f := &Found{Cell: Cell{Name: name}}
+	add := func(file, format string, args ...any) {
+		f.Faults = append(f.Faults, releases.Fault{File: file, Message: fmt.Sprintf(format, args...)})
+	}
+	dir := path.Join(Dir, name)
+	if !ValidName(name) {
+		add(dir, "%q can't be a cell's name: it takes at most 63 lower-case letters, digits and hyphens", name)
+	}
+	entries, err := fs.ReadDir(fsys, dir)
+	if err != nil {
+		add(dir, "can't be read: %v", err)
+		return f
+	}
+	for _, e := range entries {
+		switch file := path.Join(dir, e.Name()); e.Name() {
+		case cellFile:
+			cell, faults := manifest.Load(nil, fsys, file, checkCell)
+			f.Faults = append(f.Faults, faults...)
+			if cell != nil {
+				f.Cell = *cell
+				f.Cell.Name = name
+				f.Cell.Blob = blob(e)
+			}
+		case identityFile:
+			identity, faults := manifest.Load(nil, fsys, file, checkIdentity)
+			f.Faults = append(f.Faults, faults...)
+			if identity != nil {
+				f.Identity = *identity
+			}
+		default:
+			f.Faults = append(f.Faults, releases.Fault{File: file, Warning: true, Message: "is not read: nothing here has this name"})
+		}
+	}
+	if !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == cellFile }) {
+		add(path.Join(dir, cellFile), "is missing: without it the folder is no cell")
+	}
+	return f
+}
+
+func blob(e fs.DirEntry) string {
+	info, err := e.Info()
+	if err != nil {
+		return ""
+	}
+	return manifest.ID(info)
+}
+
+func checkCell(d *manifest.Doc[Cell]) []releases.Fault {
+	if !label.MatchString(d.Value.Channel) {
+		return []releases.Fault{d.Fault("channel", "%q can't be a channel's name", d.Value.Channel)}
+	}
+	return nil
+}
+
+// checkIdentity wants of a public key what the engine writes: base64 of its SubjectPublicKeyInfo, in DER.
+func checkIdentity(d *manifest.Doc[Identity]) []releases.Fault {
+	key := d.Value.PublicKey
+	if _, err := base64.StdEncoding.DecodeString(key); err != nil || len(key) > 1024 {
+		return []releases.Fault{d.Fault("publicKey", "publicKey must be base64 of at most 1024 characters")}
+	}
+	return nil
+}

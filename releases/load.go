@@ -1,0 +1,171 @@
+package releases
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"runtime"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sluice-cd/sluice/releases/manifest"
+)
+
+const (
+	releaseFile   = "release.yaml"
+	tombstoneFile = "tombstone.yaml"
+)
+
+// Set is the releases of a repository.
+type Set struct {
+	Releases map[string]*Entry // by folder name
+	Versions []*Entry          // the same in order of version, the greatest last
+}
+
+// Entry is one release folder. It may come from a cache: immutable.
+type Entry struct {
+	Found
+	Loaded bool    // the folder was read; else only Version and Tree are set
+	Faults []Fault // warnings included; with any other, the release is no candidate
+}
+
+// Load reads the releases of a repository, several at a time. want picks those that are read, by version; nil
+// means all. A fault in one release leaves the others as they are. The faults that are returned are all there are, those
+// of the entries included, and those of folders that are no release. With a cache, a folder whose tree id is known is not
+// read again.
+func Load(c *manifest.Cache, fsys fs.FS, want func(Version) bool) (Set, []Fault) {
+	set := Set{Releases: map[string]*Entry{}}
+	folders, err := fs.ReadDir(fsys, Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return set, nil
+	}
+	if err != nil {
+		return set, []Fault{{File: Dir, Message: fmt.Sprintf("can't be read: %v", err)}}
+	}
+	var faults []Fault
+	var reading errgroup.Group
+	reading.SetLimit(runtime.GOMAXPROCS(0))
+	for _, folder := range folders {
+		v, fault := version(folder)
+		if fault != nil {
+			faults = append(faults, *fault)
+			continue
+		}
+		e := &Entry{Found: Found{Release: Release{Version: v}, Tree: treeOf(folder)}}
+		set.Versions = append(set.Versions, e)
+		if want != nil && !want(v) {
+			continue
+		}
+		reading.Go(func() error { // each writes its own entry
+			*e = manifest.Cached(c, path.Join(Dir, v.String()), e.Tree, func() Entry { return read(fsys, v, e.Tree) })
+			return nil
+		})
+	}
+	_ = reading.Wait() // none returns an error
+	slices.SortFunc(set.Versions, func(a, b *Entry) int { return a.Version.Compare(b.Version) })
+	ties(set.Versions)
+	for _, e := range set.Versions {
+		set.Releases[e.Version.String()] = e
+		faults = append(faults, e.Faults...)
+	}
+	return set, manifest.Sort(faults)
+}
+
+// ReadRelease reads one release folder, as Load does, without comparing it with others.
+func ReadRelease(c *manifest.Cache, fsys fs.FS, version Version) *Entry {
+	dir := path.Join(Dir, version.String())
+	tree := ""
+	if info, err := fs.Stat(fsys, dir); err == nil {
+		tree = manifest.ID(info)
+	}
+	e := manifest.Cached(c, dir, tree, func() Entry { return read(fsys, version, tree) })
+	return &e
+}
+
+// version reads a folder's name. Both are nil for what is no business of ours.
+func version(folder fs.DirEntry) (Version, *Fault) {
+	name := path.Join(Dir, folder.Name())
+	if !folder.IsDir() {
+		return Version{}, &Fault{File: name, Warning: true, Message: "is not read: a release is a folder"}
+	}
+	v, err := ParseVersion(folder.Name())
+	if err != nil {
+		return Version{}, &Fault{File: name, Message: err.Error()}
+	}
+	return v, nil
+}
+
+func treeOf(folder fs.DirEntry) string {
+	info, err := folder.Info()
+	if err != nil {
+		return ""
+	}
+	return manifest.ID(info)
+}
+
+// ties marks releases that no order tells apart (R12).
+func ties(sorted []*Entry) {
+	for i := 1; i < len(sorted); i++ {
+		a, b := sorted[i-1], sorted[i]
+		if a.Version.Compare(b.Version) != 0 {
+			continue
+		}
+		for _, pair := range [2][2]*Entry{{a, b}, {b, a}} {
+			pair[0].Faults = append(slices.Clip(pair[0].Faults), Fault{
+				File:    path.Join(Dir, pair[0].Version.String()),
+				Message: fmt.Sprintf("is the same version as %s: remove one of the two", pair[1].Version),
+			})
+		}
+	}
+}
+
+// read reads one folder.
+func read(fsys fs.FS, v Version, treeID string) Entry {
+	dir := path.Join(Dir, v.String())
+	e := Entry{Found: Found{Release: Release{Version: v}, Tree: treeID}, Loaded: true}
+	t, wrong := walk(fsys, dir, Limits{})
+	e.Faults = slices.Clone(wrong)
+	add := func(faults ...Fault) { e.Faults = append(e.Faults, faults...) }
+
+	file := path.Join(dir, tombstoneFile)
+	stone, faults := manifest.Load(nil, fsys, file, func(d *manifest.Doc[Tombstone]) []Fault { return sameVersion(d, d.Value.Version, v) })
+	add(faults...)
+	if stone != nil {
+		e.Tombstone, e.Digest = stone, stone.Digest
+		if len(t.files) > 1 {
+			add(Fault{File: file, Message: "stands beside other files: a pruned release has nothing but its tombstone"})
+		}
+	}
+	if stone != nil || manifest.Fatal(faults) {
+		e.Faults = manifest.Sort(e.Faults)
+		return e
+	}
+
+	file = path.Join(dir, releaseFile)
+	r, faults := manifest.Load(nil, fsys, file, func(d *manifest.Doc[Release]) []Fault {
+		return append(sameVersion(d, d.Value.Version, v), check(d, t)...)
+	})
+	add(faults...)
+	switch {
+	case r != nil:
+		e.Release = *r
+	case len(faults) == 0:
+		add(Fault{File: file, Message: "is missing: without it the folder is no release"})
+	}
+	add(t.scan()...)
+	if len(wrong) == 0 { // whatever release.yaml says, the bytes are what they are
+		e.Digest, faults = t.digest()
+		add(faults...)
+	}
+	e.Faults = manifest.Sort(e.Faults)
+	return e
+}
+
+func sameVersion[T any](d *manifest.Doc[T], is, want Version) []Fault {
+	if is == want {
+		return nil
+	}
+	return []Fault{d.Fault("version", "version is %s, but the folder's name is %s", is, want)}
+}

@@ -1,0 +1,165 @@
+package releases
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"io/fs"
+	"strconv"
+)
+
+// The canonical tar of a release is the same for the same files, for ever, on every machine: its SHA-256 is the
+// release's digest. It is what POSIX.1-2001 calls pax interchange format, narrowed:
+//
+//   - one entry for each regular file and none for folders, in bytewise order of their paths;
+//   - paths relative to the release's folder, slash-separated, UTF-8. One of at most 100 ASCII bytes stands in the
+//     ustar header's name; any other has a pax header named "path" with that single record before it;
+//   - mode 0644, or 0755 if the owner may execute the file: what git keeps of a mode;
+//   - times, owners, groups, devices: zero or empty; content padded with zeros to 512 bytes;
+//   - two blocks of zeros at the end, and nothing after them.
+//
+// It is written here by hand, not by archive/tar, so that no release of Go can change it.
+//
+// A worktree has the same digest as the commit that `git add` would make of it, if .gitattributes keeps git
+// from changing bytes (init writes `releases/** -text -filter -ident`) and no file is ignored. Where the file system
+// has no executable bit (core.fileMode false), only the commit knows the modes: there, take the digest of the commit.
+
+const (
+	block   = 512
+	nameMax = 100 // bytes of a name in a ustar header
+	// paxMax bounds a pax header's size in bytes: the longest path that any limits allow here, and its frame.
+	paxMax = 64 << 10
+)
+
+// Pack writes the canonical tar of the release in dir. If a file can't be part of a release, the error
+// says which and why, and what was written is of no use.
+func Pack(w io.Writer, fsys fs.FS, dir string) error {
+	t, faults := walk(fsys, dir, Limits{})
+	if err := joined(faults); err != nil {
+		return err
+	}
+	out := bufio.NewWriterSize(w, 64<<10)
+	faults, err := t.pack(out)
+	if err != nil {
+		return fmt.Errorf("pack %s: %w", dir, err)
+	}
+	if err := joined(faults); err != nil {
+		return err
+	}
+	if err := out.Flush(); err != nil {
+		return fmt.Errorf("pack %s: %w", dir, err)
+	}
+	return nil
+}
+
+// DigestOf gives the digest of the release in dir: the SHA-256 of what Pack writes. Errors are as Pack's.
+func DigestOf(fsys fs.FS, dir string) (Digest, error) {
+	t, faults := walk(fsys, dir, Limits{})
+	if err := joined(faults); err != nil {
+		return "", err
+	}
+	digest, faults := t.digest()
+	return digest, joined(faults)
+}
+
+func (t *tree) digest() (Digest, []Fault) {
+	h := sha256.New()
+	if faults, _ := t.pack(h); len(faults) > 0 { // a hash returns no errors
+		return "", faults
+	}
+	return digestOf(h.Sum(nil)), nil
+}
+
+func writeEntry(w io.Writer, name string, mode fs.FileMode, data []byte) error {
+	if needsPax(name) {
+		record := paxRecord(name)
+		h := header("path", 0o644, int64(len(record)), 'x')
+		if err := writePadded(w, h[:], []byte(record)); err != nil {
+			return err
+		}
+		name = paxName(name)
+	}
+	h := header(name, mode, int64(len(data)), '0')
+	return writePadded(w, h[:], data)
+}
+
+func writePadded(w io.Writer, header, data []byte) error {
+	if _, err := w.Write(header); err != nil {
+		return err
+	}
+	if _, err := w.Write(data); err != nil {
+		return err
+	}
+	var zeros [block]byte
+	_, err := w.Write(zeros[:padding(len(data))])
+	return err
+}
+
+func writeEnd(w io.Writer) error {
+	var zeros [2 * block]byte
+	_, err := w.Write(zeros[:])
+	return err
+}
+
+func padding(n int) int { return (block - n%block) % block }
+
+// needsPax tells whether a ustar header can't say the name.
+func needsPax(name string) bool {
+	if len(name) > nameMax {
+		return true
+	}
+	for i := range len(name) {
+		if name[i] >= 0x80 {
+			return true
+		}
+	}
+	return false
+}
+
+// paxName is what stands in the ustar header of a file whose name does not fit there: readers that know no pax see it.
+func paxName(name string) string {
+	ascii := make([]byte, 0, nameMax)
+	for i := 0; i < len(name) && len(ascii) < nameMax; i++ {
+		c := name[i]
+		if c >= 0x80 {
+			c = '_'
+		}
+		ascii = append(ascii, c)
+	}
+	return string(ascii)
+}
+
+// paxRecord is "LENGTH path=NAME\n", where LENGTH counts itself.
+func paxRecord(name string) string {
+	rest := len(" path=") + len(name) + 1
+	n := rest + 1
+	for n != rest+len(strconv.Itoa(n)) {
+		n = rest + len(strconv.Itoa(n))
+	}
+	return strconv.Itoa(n) + " path=" + name + "\n"
+}
+
+// header makes a ustar header block. name has at most 100 bytes, size fits 11 octal digits by the limits.
+func header(name string, mode fs.FileMode, size int64, kind byte) (h [block]byte) {
+	octal := func(field []byte, n int64) { // zero-padded, ended by NUL
+		copy(field, fmt.Sprintf("%0*o", len(field)-1, n))
+	}
+	copy(h[0:100], name)
+	octal(h[100:108], int64(mode))
+	octal(h[108:116], 0) // uid
+	octal(h[116:124], 0) // gid
+	octal(h[124:136], size)
+	octal(h[136:148], 0) // mtime
+	h[156] = kind
+	copy(h[257:265], "ustar\x0000")
+	octal(h[329:337], 0) // device major
+	octal(h[337:345], 0) // device minor
+	copy(h[148:156], "        ")
+	var sum int64
+	for _, b := range h {
+		sum += int64(b)
+	}
+	copy(h[148:156], fmt.Sprintf("%06o\x00 ", sum))
+	return h
+}

@@ -1,0 +1,186 @@
+package releases
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/sluice-cd/sluice/releases/manifest"
+)
+
+// lfsPointer is how a Git LFS pointer begins: what is in git then is not what is meant.
+const lfsPointer = "version https://git-lfs.github.com/spec/v"
+
+// tree is the files of one release folder, found but not read.
+type tree struct {
+	fsys  fs.FS
+	dir   string
+	files []file // by path, bytewise
+}
+
+type file struct {
+	path string // relative to the folder, slash-separated
+	size int64
+	mode fs.FileMode // 0o644 or 0o755
+}
+
+// walk finds the files of dir. Each thing that no release may have is a fault that names its path (R23); the rest
+// is in the tree nevertheless. It stops at the limits.
+func walk(fsys fs.FS, dir string, limits Limits) (*tree, []Fault) {
+	w := &walker{tree: tree{fsys: fsys, dir: dir}, guard: newGuard(limits)}
+	w.folder(".")
+	slices.SortFunc(w.files, func(a, b file) int { return strings.Compare(a.path, b.path) })
+	return &w.tree, w.faults
+}
+
+// maxWrong is how many faults a walk collects before it gives up on the folder.
+const maxWrong = 100
+
+type walker struct {
+	tree
+	guard  *guard
+	faults []Fault
+}
+
+func (w *walker) fault(name, format string, args ...any) {
+	w.faults = append(w.faults, Fault{File: path.Join(w.dir, name), Message: fmt.Sprintf(format, args...)})
+}
+
+func (w *walker) folder(name string) {
+	entries, err := fs.ReadDir(w.fsys, path.Join(w.dir, name))
+	if err != nil {
+		w.fault(name, "can't be read: %v", err)
+		return
+	}
+	for _, e := range entries {
+		child := path.Join(name, e.Name())
+		if !fs.ValidPath(path.Join(w.dir, child)) || strings.Contains(e.Name(), "/") {
+			w.fault(name, "has an entry that is no file name: %q", e.Name())
+			continue
+		}
+		switch t := e.Type(); {
+		case t&fs.ModeSymlink != 0:
+			w.fault(child, "is a symbolic link: a release holds only files")
+		case t.IsDir():
+			if err := w.guard.form(child); err != nil {
+				w.fault(child, "%v", err)
+				continue
+			}
+			w.folder(child)
+		case !t.IsRegular():
+			w.fault(child, "is not a file (%s): a release can't have submodules, devices or pipes", kindOf(t))
+		default:
+			w.file(child, e)
+		}
+		if w.guard.over || len(w.faults) >= maxWrong {
+			return
+		}
+	}
+}
+
+func (w *walker) file(name string, e fs.DirEntry) {
+	info, err := e.Info()
+	if err != nil {
+		w.fault(name, "can't be read: %v", err)
+		return
+	}
+	if err := w.guard.admit(name, info.Size()); err != nil {
+		w.fault(name, "%v", err)
+		return
+	}
+	w.files = append(w.files, file{name, info.Size(), modeOf(info.Mode())})
+}
+
+func kindOf(t fs.FileMode) string {
+	switch {
+	case t&fs.ModeNamedPipe != 0:
+		return "a pipe"
+	case t&fs.ModeSocket != 0:
+		return "a socket"
+	case t&fs.ModeDevice != 0:
+		return "a device"
+	}
+	return "perhaps a submodule"
+}
+
+// modeOf keeps of a mode what git keeps: whether the owner may execute the file.
+func modeOf(m fs.FileMode) fs.FileMode {
+	if m&0o100 != 0 {
+		return 0o755
+	}
+	return 0o644
+}
+
+// has tells whether the tree has a file, or with folder a folder, of that path.
+func (t *tree) has(name string, folder bool) bool {
+	if folder && name == "." {
+		return len(t.files) > 0
+	}
+	prefix := name
+	if folder {
+		prefix += "/"
+	}
+	i, ok := slices.BinarySearchFunc(t.files, prefix, func(f file, s string) int { return strings.Compare(f.path, s) })
+	if !folder {
+		return ok
+	}
+	return i < len(t.files) && strings.HasPrefix(t.files[i].path, prefix)
+}
+
+// read gives the content of f, which must have the size that the walk saw.
+func (t *tree) read(f file) ([]byte, error) {
+	in, err := t.fsys.Open(path.Join(t.dir, f.path))
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	data := make([]byte, f.size)
+	if _, err := io.ReadFull(in, data); err != nil {
+		return nil, fmt.Errorf("it is shorter than it was a moment ago: %w", err)
+	}
+	if n, _ := in.Read(make([]byte, 1)); n > 0 {
+		return nil, errors.New("it is longer than it was a moment ago")
+	}
+	return data, nil
+}
+
+// pack writes the canonical tar of the tree, and gives faults for files that can't be part of it.
+// An error is w's.
+func (t *tree) pack(w io.Writer) ([]Fault, error) {
+	var faults []Fault
+	fault := func(f file, format string, args ...any) {
+		faults = append(faults, Fault{File: path.Join(t.dir, f.path), Message: fmt.Sprintf(format, args...)})
+	}
+	for _, f := range t.files {
+		data, err := t.read(f)
+		if err != nil {
+			fault(f, "can't be read: %v", err)
+			continue
+		}
+		if bytes.HasPrefix(data, []byte(lfsPointer)) {
+			fault(f, "is a Git LFS pointer: a release must hold the content itself")
+			continue
+		}
+		if err := writeEntry(w, f.path, f.mode, data); err != nil {
+			return faults, err
+		}
+	}
+	return faults, writeEnd(w)
+}
+
+// joined makes one error of the faults, nil of none.
+func joined(faults []Fault) error {
+	if !manifest.Fatal(faults) {
+		return nil
+	}
+	errs := make([]error, len(faults))
+	for i, f := range faults {
+		errs[i] = errors.New(f.String())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,218 @@
+package releases
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// File is one file of a release in memory.
+type File struct {
+	Data []byte
+	Mode fs.FileMode // 0o644 or 0o755
+}
+
+// Files is a release in memory, by slash-separated path relative to its folder.
+type Files map[string]File
+
+// Unpack reads a canonical tar from outside, which nobody has checked yet, and gives its files and its
+// digest. Anything else than what Pack writes is refused, so equal files are equal bytes; so is what exceeds the
+// limits, before it is read. It writes nothing to disk. The caller compares the digest with the one that it wants,
+// and bounds the time that r may take.
+func Unpack(r io.Reader, limits Limits) (Files, Digest, error) {
+	h := sha256.New()
+	u := unpacker{in: bufio.NewReaderSize(r, 64<<10), hash: h, guard: newGuard(limits), files: Files{}}
+	for {
+		more, err := u.next()
+		if err != nil {
+			if u.name != "" {
+				err = fmt.Errorf("unpack the release: %q: %w", u.name, err)
+			} else {
+				err = fmt.Errorf("unpack the release: %w", err)
+			}
+			return nil, "", err
+		}
+		if !more {
+			return u.files, digestOf(h.Sum(nil)), nil
+		}
+	}
+}
+
+type unpacker struct {
+	in    *bufio.Reader
+	hash  hash.Hash
+	guard *guard
+	files Files
+	name  string // of the entry at hand, for messages
+	last  string
+}
+
+var (
+	errNotCanonical = errors.New("it is not in the canonical form of a release")
+	errCutShort     = errors.New("it ends too early: fetch it again")
+)
+
+// next reads one file. more is false at the end.
+func (u *unpacker) next() (more bool, err error) {
+	h, err := u.block()
+	if err != nil {
+		return false, err
+	}
+	if h == ([block]byte{}) {
+		return false, u.end()
+	}
+	name, pax := field(h[0:100]), false
+	u.name = name
+	if h[156] == 'x' {
+		if name, err = u.pax(h); err != nil {
+			return false, err
+		}
+		u.name, pax = name, true
+		if h, err = u.block(); err != nil {
+			return false, err
+		}
+	}
+	mode, size, err := u.check(h, name, pax)
+	if err != nil {
+		return false, err
+	}
+	data, err := u.content(size)
+	if err != nil {
+		return false, err
+	}
+	u.files[name] = File{data, mode}
+	u.last = name
+	return true, nil
+}
+
+// check holds a header against the rules: first those that people should hear about, then the exact bytes.
+func (u *unpacker) check(h [block]byte, name string, pax bool) (fs.FileMode, int64, error) {
+	switch h[156] {
+	case '0', 0:
+	case '1', '2':
+		return 0, 0, errors.New("it is a link: a release holds only files")
+	case '3', '4', '6':
+		return 0, 0, errors.New("it is a device or a pipe: a release holds only files")
+	case '5':
+		return 0, 0, errors.New("it is a folder entry: a release holds only files")
+	default:
+		return 0, 0, fmt.Errorf("it is an entry of kind %q: a release holds only files", h[156])
+	}
+	size, err := strconv.ParseInt(field(h[124:136]), 8, 64)
+	if err != nil {
+		return 0, 0, errNotCanonical
+	}
+	if err := u.guard.admit(name, size); err != nil {
+		return 0, 0, err
+	}
+	mode := fs.FileMode(0o644)
+	if field(h[100:108]) == "0000755" {
+		mode = 0o755
+	}
+	short := name
+	if pax {
+		short = paxName(name)
+	}
+	if h != header(short, mode, size, '0') || pax != needsPax(name) || u.last != "" && name <= u.last {
+		return 0, 0, errNotCanonical
+	}
+	return mode, size, nil
+}
+
+// pax reads the extended header that h announces: the one record that the canonical form knows.
+func (u *unpacker) pax(h [block]byte) (string, error) {
+	size, err := strconv.ParseInt(field(h[124:136]), 8, 64)
+	if err != nil || size <= 0 || size > paxMax || h != header("path", 0o644, size, 'x') {
+		return "", errNotCanonical
+	}
+	data, err := u.content(size)
+	if err != nil {
+		return "", err
+	}
+	_, name, ok := strings.Cut(string(data), " path=")
+	name = strings.TrimSuffix(name, "\n")
+	if !ok || paxRecord(name) != string(data) {
+		return "", errNotCanonical
+	}
+	return name, nil
+}
+
+// end wants the second block of zeros, and then nothing.
+func (u *unpacker) end() error {
+	u.name = ""
+	h, err := u.block()
+	if err != nil {
+		return err
+	}
+	if _, err := u.in.ReadByte(); h != ([block]byte{}) || err == nil {
+		return errNotCanonical
+	} else if !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
+}
+
+func (u *unpacker) block() (b [block]byte, err error) {
+	if _, err := io.ReadFull(u.in, b[:]); err != nil {
+		return b, cutShort(err)
+	}
+	u.hash.Write(b[:])
+	return b, nil
+}
+
+// content reads size bytes and their padding. Memory grows with what really comes, not with what was announced.
+func (u *unpacker) content(size int64) ([]byte, error) {
+	var data bytes.Buffer
+	if size <= 64<<10 {
+		data.Grow(int(size))
+	}
+	if _, err := io.CopyN(&data, u.in, size); err != nil {
+		return nil, cutShort(err)
+	}
+	u.hash.Write(data.Bytes())
+	var pad, zeros [block]byte
+	n := padding(int(size))
+	if _, err := io.ReadFull(u.in, pad[:n]); err != nil {
+		return nil, cutShort(err)
+	}
+	if pad != zeros {
+		return nil, errNotCanonical
+	}
+	u.hash.Write(pad[:n])
+	return data.Bytes(), nil
+}
+
+func cutShort(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return errCutShort
+	}
+	return err
+}
+
+// field gives a header field up to its NUL.
+func field(b []byte) string {
+	s, _, _ := strings.Cut(string(b), "\x00")
+	return s
+}
+
+// Pack writes the canonical tar of f, which Unpack reads back. It checks nothing.
+func (f Files) Pack(w io.Writer) error {
+	for _, name := range slices.Sorted(maps.Keys(f)) {
+		if err := writeEntry(w, name, f[name].Mode, f[name].Data); err != nil {
+			return fmt.Errorf("pack the release: %w", err)
+		}
+	}
+	if err := writeEnd(w); err != nil {
+		return fmt.Errorf("pack the release: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,169 @@
+package releases
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// OwnerCell marks parameters that are set in the cell only, never in the repository (R13).
+const OwnerCell = "cell"
+
+// CheckValues says what is wrong with the values that the repository has for a cell, against the parameters that r
+// declares. Nothing means that they can be granted. Sorted by parameter.
+func CheckValues(r *Release, values map[string]any) []string {
+	var wrong []string
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		p, ok := r.Parameters[name]
+		switch {
+		case !ok:
+			wrong = append(wrong, fmt.Sprintf("%s is not a parameter of %s%s", name, r.Version, declared(r)))
+		case p.Owner == OwnerCell:
+			wrong = append(wrong, name+" is set in the cell only: remove it here")
+		default:
+			if _, why := p.accept(values[name]); why != "" {
+				wrong = append(wrong, name+" "+why)
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Parameters)) {
+		if p := r.Parameters[name]; p.Required && p.Owner != OwnerCell && values[name] == nil {
+			wrong = append(wrong, name+" is required")
+		}
+	}
+	return wrong
+}
+
+func declared(r *Release) string {
+	if len(r.Parameters) == 0 {
+		return ", which has none"
+	}
+	return "; there are: " + strings.Join(slices.Sorted(maps.Keys(r.Parameters)), ", ")
+}
+
+// ResolveValues gives the value of every parameter of r that has one: from the cell for those that it owns, from the
+// repository for the others, else the default. Integers are int, numbers float64, however they travelled. Values in
+// the cell for other parameters are left out: they may be meant for another release.
+func ResolveValues(r *Release, vendor, cell map[string]any) (map[string]any, error) {
+	wrong := CheckValues(r, vendor)
+	resolved := map[string]any{}
+	for _, name := range slices.Sorted(maps.Keys(r.Parameters)) {
+		p := r.Parameters[name]
+		value := vendor[name]
+		if p.Owner == OwnerCell {
+			value = cell[name]
+			if value == nil && p.Required {
+				wrong = append(wrong, name+" is required: set it in the cell's own configuration")
+			}
+		}
+		if value == nil {
+			value = p.Default
+		}
+		if value == nil {
+			continue
+		}
+		v, why := p.accept(value)
+		if why != "" && p.Owner == OwnerCell { // the others are in wrong already
+			wrong = append(wrong, name+" "+why)
+		}
+		resolved[name] = v
+	}
+	if len(wrong) > 0 {
+		return nil, errors.New(strings.Join(wrong, "; "))
+	}
+	return resolved, nil
+}
+
+// accept gives a value in its one Go form, or says why the parameter can't have it.
+func (p Parameter) accept(value any) (v any, why string) {
+	switch p.Type {
+	case "string":
+		s, ok := value.(string)
+		if !ok {
+			return nil, fmt.Sprintf("must be a string, not %v", value)
+		}
+		return s, p.acceptString(s)
+	case "boolean":
+		b, ok := value.(bool)
+		if !ok {
+			return nil, fmt.Sprintf("must be true or false, not %v", value)
+		}
+		return b, ""
+	case "integer", "number":
+		n, ok := number(value)
+		if !ok {
+			return nil, fmt.Sprintf("must be a number, not %v", value)
+		}
+		return p.acceptNumber(n)
+	}
+	return nil, fmt.Sprintf("has a parameter of unknown type %q", p.Type)
+}
+
+func (p Parameter) acceptString(s string) (why string) {
+	if p.Enum != nil && !slices.Contains(p.Enum, s) {
+		return fmt.Sprintf("must be %s, not %q", strings.Join(p.Enum, " or "), s)
+	}
+	if p.Pattern == "" {
+		return ""
+	}
+	re, err := p.regexp()
+	if err != nil {
+		return "has a pattern that is not a regular expression"
+	}
+	if !re.MatchString(s) {
+		return fmt.Sprintf("must match %s, and %q does not", p.Pattern, s)
+	}
+	return ""
+}
+
+func (p Parameter) acceptNumber(n float64) (v any, why string) {
+	switch {
+	case p.Type == "integer" && (n != math.Trunc(n) || math.Abs(n) > 1<<53):
+		return nil, fmt.Sprintf("must be a whole number, not %v", n)
+	case p.Minimum != nil && n < *p.Minimum:
+		return nil, fmt.Sprintf("must be at least %v, not %v", *p.Minimum, n)
+	case p.Maximum != nil && n > *p.Maximum:
+		return nil, fmt.Sprintf("must be at most %v, not %v", *p.Maximum, n)
+	case p.Type == "integer":
+		return int(n), ""
+	}
+	return n, ""
+}
+
+// regexp gives the pattern compiled so that it must match a whole value.
+func (p Parameter) regexp() (*regexp.Regexp, error) {
+	if p.pattern != nil {
+		return p.pattern, nil
+	}
+	if _, err := regexp.Compile(p.Pattern); err != nil { // as written, so that the message is about that
+		return nil, err
+	}
+	return regexp.Compile(`^(?:` + p.Pattern + `)$`)
+}
+
+// number reads a number in any of the forms that YAML and JSON decoders give.
+func number(value any) (float64, bool) {
+	var n float64
+	switch x := value.(type) {
+	case int:
+		n = float64(x)
+	case int64:
+		n = float64(x)
+	case float64:
+		n = x
+	case json.Number:
+		f, err := x.Float64()
+		if err != nil {
+			return 0, false
+		}
+		n = f
+	default:
+		return 0, false
+	}
+	return n, !math.IsNaN(n) && !math.IsInf(n, 0)
+}
