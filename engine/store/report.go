@@ -41,6 +41,9 @@ type servedRow struct {
 // one cell that are under way at the same time are kept in no particular order: the caller keeps them apart.
 // If ctx ends first, whether they were kept is not known.
 func (s *Store) Report(ctx context.Context, batch []engine.Reported) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	sub, err := submit(batch)
 	if err != nil || sub.rows() == 0 {
 		return err

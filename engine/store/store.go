@@ -212,8 +212,16 @@ func (s *Store) Ready(ctx context.Context) error {
 	if s.failed.Load() == nil {
 		return nil
 	}
+	// A few pages more, and back: a change in place would succeed on a full disk too.
+	err := s.tx(ctx, "try the store", func(tx *sql.Tx) error {
+		_, err := tx.Exec(`INSERT INTO facts (name, body) VALUES ('probe', hex(zeroblob(32768))) ON CONFLICT (name) DO UPDATE SET body = excluded.body`)
+		return err
+	})
+	if err != nil {
+		return err
+	}
 	return s.tx(ctx, "try the store", func(tx *sql.Tx) error {
-		_, err := tx.Exec(`INSERT INTO facts (name, body) VALUES ('probe', '1') ON CONFLICT (name) DO UPDATE SET body = CASE body WHEN '1' THEN '2' ELSE '1' END`)
+		_, err := tx.Exec(`DELETE FROM facts WHERE name = 'probe'`)
 		return err
 	})
 }

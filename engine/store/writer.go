@@ -14,7 +14,7 @@ const (
 	perInsert  = 32                  // rows a statement
 	compactBy  = 100                 // a cell's events are cut back after so many new ones
 	keptLonger = 30 * 24 * time.Hour // an answer to a probe that is out of date is shown for so long
-	rollouts   = 16                  // rollouts kept for each channel: only the newest few are ever looked at
+	rollouts   = 4                   // kept for each channel: only the newest is looked at
 )
 
 // writer is the one goroutine that writes reports. It commits as soon as the batch is as large as the
