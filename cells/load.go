@@ -1,7 +1,6 @@
 package cells
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -104,6 +103,7 @@ func read(fsys fs.FS, name string) *Found {
 			if cell != nil {
 				f.Cell = *cell
 				f.Cell.Name = name
+				f.Cell.Revision = revision(f.Cell)
 				f.Cell.Blob = blob(e)
 			}
 		case identityFile:
@@ -137,11 +137,12 @@ func checkCell(d *manifest.Doc[Cell]) []releases.Fault {
 	return nil
 }
 
-// checkIdentity wants of a public key what the engine writes: base64 of its SubjectPublicKeyInfo, in DER.
+// maxKey bounds a public key's text, in bytes.
+const maxKey = 1024
+
 func checkIdentity(d *manifest.Doc[Identity]) []releases.Fault {
-	key := d.Value.PublicKey
-	if _, err := base64.StdEncoding.DecodeString(key); err != nil || len(key) > 1024 {
-		return []releases.Fault{d.Fault("publicKey", "publicKey must be base64 of at most 1024 characters")}
+	if len(d.Value.PublicKey) > maxKey {
+		return []releases.Fault{d.Fault("publicKey", "publicKey has more than %d bytes", maxKey)}
 	}
 	return nil
 }
