@@ -21,6 +21,16 @@ func (a Assignment) Key() string {
 // profile gives the profile's name: the empty one means "default".
 func (a Assignment) profile() string { return cmp.Or(a.Profile, "default") }
 
+// revision names a cell's profile and values; empty: the defaults.
+func revision(c Cell) string {
+	a := Assignment{Profile: c.Profile, Values: c.Values}
+	if len(a.Values) == 0 && a.profile() == "default" {
+		return ""
+	}
+	sum := sha256.Sum256(append([]byte(a.profile()+"\x00"), a.canonicalValues()...))
+	return hex.EncodeToString(sum[:8])
+}
+
 // canonicalValues gives the values as JSON: keys sorted, a whole number said alike whether it came from YAML or
 // JSON, no values the same as an empty map. What JSON can't say has come from neither, and equals only itself.
 func (a Assignment) canonicalValues() []byte {

@@ -23,8 +23,9 @@ type Cell struct {
 	Values     map[string]any    `yaml:"values" json:"values,omitempty" doc:"by parameter of the release"`
 	Labels     map[string]string `yaml:"labels" json:"labels,omitempty"`
 
-	Name string `yaml:"-" json:"name"` // the folder's name
-	Blob string `yaml:"-" json:"-"`
+	Name     string `yaml:"-" json:"name"` // the folder's name
+	Revision string `yaml:"-" json:"-"`    // hash of profile and values; empty: the defaults
+	Blob     string `yaml:"-" json:"-"`
 }
 
 // Identity is cells/NAME/identity.yaml. The engine writes it (R25).

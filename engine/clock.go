@@ -7,15 +7,16 @@ import (
 
 // clock watches whether wall time runs as monotonic time does (R10).
 type clock struct {
-	base    time.Time // with both readings
+	wall    time.Time // the instant that steps are measured from, by the wall clock
+	mono    time.Time // the same, by the monotonic clock
 	stepped time.Time // when a step was first seen; zero: none
 }
 
-func newClock(now time.Time) clock { return clock{base: now} }
+func newClock(now time.Time) clock { return clock{wall: now.Round(0), mono: now} }
 
 // read judges now. A step is forgiven once cells that reported after it agree with the new time.
 func (k *clock) read(now time.Time, o *Observed) Clock {
-	step := now.Round(0).Sub(k.base.Round(0)) - now.Sub(k.base)
+	step := now.Round(0).Sub(k.wall) - now.Sub(k.mono)
 	skew, since := medianSkew(o, k.stepped)
 	if step.Abs() <= maxClockError {
 		k.stepped = time.Time{}
@@ -24,7 +25,7 @@ func (k *clock) read(now time.Time, o *Observed) Clock {
 	if k.stepped.IsZero() {
 		k.stepped = now
 	} else if since && skew.Abs() <= maxClockError {
-		k.base, k.stepped = now, time.Time{}
+		*k = newClock(now)
 		return Clock{Skew: skew}
 	}
 	return Clock{Step: step, Skew: skew}
@@ -34,7 +35,7 @@ func (k *clock) read(now time.Time, o *Observed) Clock {
 func medianSkew(o *Observed, since time.Time) (skew time.Duration, any bool) {
 	skews := make([]time.Duration, 0, len(o.Cells))
 	for _, s := range o.Cells {
-		if monotonic(s.LastReport) && s.LastReport.After(since) {
+		if s.live && s.LastReport.After(since) {
 			skews = append(skews, s.Skew)
 		}
 	}

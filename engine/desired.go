@@ -76,6 +76,5 @@ type Release struct {
 type Cell struct {
 	cells.Cell
 	Identity cells.Identity
-	Revision string           // hash of profile and values; empty: the defaults
 	Faults   []releases.Fault // why it is granted nothing
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // judge asks everything that stands between x and c, in order: what binds the channel, then the policy's gates.
@@ -98,7 +99,7 @@ func (p *planner) settled(c *Channel) (channels.Verdict, bool) {
 	waiting := []string{}
 	for _, name := range c.Down {
 		down := p.d.Channels[name]
-		if down.Policy == nil || !p.latched(c, down, e.Release, e.Digest) && !p.live(c, down) {
+		if !p.took(down, e) && (down.Policy == nil || !p.latched(c, down, e.Release, e.Digest) && !p.live(c, down)) {
 			waiting = append(waiting, name)
 		}
 	}
@@ -124,6 +125,15 @@ func (p *planner) settled(c *Channel) (channels.Verdict, bool) {
 		reason = fmt.Sprintf("keeps %s until %s accepted it", e.Release, join(waiting))
 	}
 	return channels.Verdict{Gate: "settled", Reason: reason, Until: until}, true
+}
+
+// took tells whether a downstream has the head already, or is past it.
+func (p *planner) took(down *Channel, e *EffectiveHead) bool {
+	if down.Effective == nil {
+		return false
+	}
+	v, err := releases.ParseVersion(e.Release)
+	return down.Effective.Digest == e.Digest || err == nil && !p.below(down.Effective.Release, v)
 }
 
 // live tells whether down accepts up's head as of now.

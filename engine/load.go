@@ -224,7 +224,12 @@ func (b *builder) releases(all bool) error {
 	set, faults := releases.Load(b.cache, b.files, b.wanted(all))
 	b.d.Faults = append(b.d.Faults, faults...)
 	for name, found := range set.Releases {
-		r := &Release{Found: found.Found, Faults: found.Faults, Loaded: found.Loaded}
+		r := &Release{Found: found.Found, Loaded: found.Loaded}
+		for _, f := range found.Faults {
+			if !f.Warning {
+				r.Faults = append(r.Faults, f)
+			}
+		}
 		b.d.Releases[name] = r
 		origin := b.history.Releases[name]
 		if origin == nil {

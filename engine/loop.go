@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -21,7 +20,9 @@ func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
 	defer poll.Stop()
 	wake := time.NewTimer(time.Hour)
 	defer wake.Stop()
-	failures := 0
+	gather := time.NewTimer(time.Hour) // runs while late: reports without news wait for others
+	defer gather.Stop()
+	failures, late := 0, false
 	for {
 		fetch := false
 		select {
@@ -36,10 +37,15 @@ func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
 		case <-e.moved:
 		case <-wake.C:
 		case <-e.beat:
-			if err := e.gather(ctx); err != nil {
-				return nil
+			if !late {
+				late = true
+				gather.Reset(beatDelay)
 			}
+			continue
+		case <-gather.C:
 		}
+		late = false
+		gather.Stop()
 		plan, err := e.turn(ctx, fetch)
 		switch {
 		case ctx.Err() != nil:
@@ -62,31 +68,14 @@ func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
 	}
 }
 
-// gather waits a moment for more reports, unless one brings news.
-func (e *Engine) gather(ctx context.Context) error {
-	t := time.NewTimer(beatDelay)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-e.moved:
-	case <-t.C:
-	}
-	return nil
-}
-
 // turn is a tick for the loop: without news of the branch it plans on what was read last.
 func (e *Engine) turn(ctx context.Context, fetch bool) (Plan, error) {
 	if fetch || e.View() == nil {
 		return e.Tick(ctx)
 	}
 	e.ticking.Lock()
-	plan, again, err := e.step(ctx)
-	e.ticking.Unlock()
-	if err != nil || !again {
-		return plan, err
-	}
-	return e.Tick(ctx)
+	defer e.ticking.Unlock()
+	return e.settle(ctx)
 }
 
 // ask starts the probes that are not under way. Each answer is kept, and wakes the loop.
@@ -171,7 +160,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
-		return errors.Join(ctx.Err())
+		return ctx.Err()
 	case <-t.C:
 		return nil
 	}

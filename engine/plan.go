@@ -146,6 +146,8 @@ type CellState struct {
 	GrantedAt      time.Time
 	StartedAt      time.Time // when it reported to have begun Granted; stall counts from here (R14)
 	Failures       []Failure
+
+	live bool // received by this process: the time since then was watched
 }
 
 // Failure is a failure that a cell remembers, and when we first heard of it.

@@ -7,12 +7,12 @@ import (
 )
 
 // Receive folds a report into what is known of the cell: pure, with the instant of receipt passed in. Gaps are
-// measured on received's monotonic clock where both instants have one. prev may be nil; it is not changed.
+// measured on the monotonic readings of the instants. prev may be nil; it is not changed.
 //
 // Soak is the sum of gaps between reports, each within staleAfter, over which the cell was healthy on the same
 // digest at both ends (R9). After a restart the first gap counts for nothing: the clock was not watched.
 func Receive(prev *CellState, r cells.Report, received time.Time, staleAfter time.Duration) *CellState {
-	s := &CellState{Name: r.Cell, State: r.State, Message: r.Message, LastReport: received, Infrastructure: r.Infrastructure, Running: r.Running, Applying: r.Applying}
+	s := &CellState{Name: r.Cell, State: r.State, Message: r.Message, LastReport: received, Infrastructure: r.Infrastructure, Running: r.Running, Applying: r.Applying, live: true}
 	if !r.Sent.IsZero() {
 		s.Skew = r.Sent.Sub(received.Round(0))
 	}
@@ -40,7 +40,7 @@ func (s *CellState) soak(prev *CellState, staleAfter time.Duration) {
 	if prev == nil || prev.State != cells.StateHealthy || prev.Digest != s.Digest || prev.HealthySince.IsZero() || revised(prev.Running, s.Running) {
 		return
 	}
-	if !monotonic(prev.LastReport) {
+	if !prev.live {
 		s.HealthySince, s.Soaked = prev.HealthySince, prev.Soaked // nobody watched in between: it pauses
 		return
 	}
@@ -55,9 +55,6 @@ func (s *CellState) soak(prev *CellState, staleAfter time.Duration) {
 func revised(a, b *cells.Assignment) bool {
 	return a != nil && b != nil && a.Revision != b.Revision
 }
-
-// monotonic tells whether t was read from this process's clock, so that a gap to it can be trusted.
-func monotonic(t time.Time) bool { return t != t.Round(0) }
 
 // started keeps when the cell began its grant: the stall limit counts from there (R14).
 func (s *CellState) started(applying *cells.Assignment) {

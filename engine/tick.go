@@ -9,44 +9,67 @@ import (
 	"time"
 )
 
-// maxRounds is how often one tick decides again because the branch moved under it.
-const maxRounds = 10
+// maxTries is how often one tick decides again because the branch moved under it.
+const maxTries = 10
+
+// outcome is what came of one plan.
+type outcome int
+
+const (
+	done   outcome = iota // nothing is left to do now
+	landed                // commits were pushed: plan again on them
+	moved                 // the branch is elsewhere, or may be: look again
+)
 
 // Tick looks at the branch, decides, and carries the decision out, until nothing is left to do now. The plan it
 // returns is the one that has nothing left. Killed at any instant, it can be run again (invariant 4).
 func (e *Engine) Tick(ctx context.Context) (Plan, error) {
 	e.ticking.Lock()
 	defer e.ticking.Unlock()
-	var plan Plan
-	for round := range maxRounds {
-		if err := e.look(ctx); err != nil {
-			return Plan{}, err
-		}
-		next, again, err := e.step(ctx)
-		plan = next
-		if err != nil || !again {
+	if err := e.look(ctx, ""); err != nil {
+		return Plan{}, err
+	}
+	return e.settle(ctx)
+}
+
+// settle plans and acts until nothing is left, on what was looked at last.
+func (e *Engine) settle(ctx context.Context) (Plan, error) {
+	tries := 0
+	for {
+		plan, tip, out, err := e.step(ctx)
+		if err != nil || out == done {
 			return plan, err
 		}
-		if err := sleep(ctx, backoff(round)); err != nil {
+		if out == moved {
+			if tries++; tries == maxTries {
+				return plan, fmt.Errorf("the branch moved %d times while deciding: %w", tries, ErrMoved)
+			}
+			if err := sleep(ctx, backoff(tries)); err != nil {
+				return plan, err
+			}
+		}
+		if err := e.look(ctx, tip); err != nil {
 			return plan, err
 		}
 	}
-	return plan, fmt.Errorf("the branch moved %d times while deciding: %w", maxRounds, ErrMoved)
 }
 
-// look reads the branch's tip, and finds out what it says and what it decided since the last look.
-func (e *Engine) look(ctx context.Context) error {
-	err := e.read(ctx)
+// look reads the branch's tip, unless it is known, and finds out what it says and what was decided since the last look.
+func (e *Engine) look(ctx context.Context, tip string) error {
+	err := e.read(ctx, tip)
 	e.mu.Lock()
 	e.lastErr = err
 	e.mu.Unlock()
 	return err
 }
 
-func (e *Engine) read(ctx context.Context) error {
-	tip, err := e.repo.Fetch(ctx)
-	if err != nil {
-		return fmt.Errorf("look at the release repository: %w", err)
+func (e *Engine) read(ctx context.Context, tip string) error {
+	if tip == "" {
+		fetched, err := e.repo.Fetch(ctx)
+		if err != nil {
+			return fmt.Errorf("look at the release repository: %w", err)
+		}
+		tip = fetched
 	}
 	d, err := e.loader.Load(ctx, tip)
 	if err != nil {
@@ -135,30 +158,25 @@ func (e *Engine) record(ctx context.Context, d *Desired) error {
 	return nil
 }
 
-// step makes one plan and carries it out. again says that there may be more to do at once.
-func (e *Engine) step(ctx context.Context) (plan Plan, again bool, err error) {
+// step makes one plan and carries it out. tip is the branch's, if it is known now.
+func (e *Engine) step(ctx context.Context) (plan Plan, tip string, out outcome, err error) {
 	plan, obs := e.decide(time.Now())
 	if err := e.learn(ctx, plan.Learned); err != nil {
-		return plan, false, err
+		return plan, "", done, err
 	}
 	grants := e.grants(plan, obs)
 	if err := e.grant(ctx, grants); err != nil {
-		return plan, false, err
+		return plan, "", done, err
 	}
-	pushed, err := e.push(ctx, plan)
-	if errors.Is(err, ErrMoved) {
-		e.opts.Log.Info().Str("base", plan.Commit).Msg("the branch moved: deciding again")
-		return plan, true, nil
-	}
-	if err != nil || pushed {
-		return plan, err == nil, err
+	tip, out, err = e.push(ctx, plan)
+	if err != nil || out != done {
+		return plan, tip, out, err
 	}
 	if len(grants) > 0 {
-		obs = e.snapshot()
-		obs.Clock = e.clock.read(time.Now(), obs)
+		plan, obs = e.decide(plan.Now) // what is shown and served has the grants in it
 	}
 	e.publish(e.desired, obs, plan)
-	return plan, false, nil
+	return plan, "", done, nil
 }
 
 // decide makes a plan of what is known at now.
@@ -199,27 +217,25 @@ func (e *Engine) grants(plan Plan, obs *Observed) []Granted {
 }
 
 // push puts the plan's commits onto the branch, a chain on the commit that was planned on.
-func (e *Engine) push(ctx context.Context, plan Plan) (pushed bool, err error) {
+func (e *Engine) push(ctx context.Context, plan Plan) (tip string, out outcome, err error) {
 	chain, deadline, err := Drafts(e.desired, plan)
 	if err != nil || len(chain) == 0 {
-		return false, err
+		return "", done, err
 	}
 	if !deadline.IsZero() && !time.Now().Before(deadline) {
-		return true, nil // what it relied on has ended meanwhile: decide again (R3)
+		return "", moved, nil // what it relied on has ended meanwhile: decide again (R3)
 	}
 	touched := slices.Sorted(maps.Keys(channelsOf(plan)))
 	commits, err := e.repo.Push(ctx, plan.Commit, chain)
 	switch {
 	case err == nil:
-		for _, c := range touched {
-			if err := e.refuse(ctx, c, ""); err != nil {
-				return true, err
-			}
-		}
 		e.opts.Log.Info().Strs("commits", commits).Str("base", plan.Commit).Msg("pushed")
-		return true, nil
-	case errors.Is(err, ErrMoved), ctx.Err() != nil:
-		return false, err
+		return commits[len(commits)-1], landed, e.refuse(ctx, touched, "")
+	case errors.Is(err, ErrMoved):
+		e.opts.Log.Info().Str("base", plan.Commit).Msg("the branch moved: deciding again")
+		return "", moved, nil
+	case ctx.Err() != nil:
+		return "", done, err
 	}
 	// Refused, or not known whether it landed: the next look at the branch tells. Until then nothing is pushed for these channels.
 	reason := "the push failed, and whether it landed is not known yet"
@@ -227,43 +243,40 @@ func (e *Engine) push(ctx context.Context, plan Plan) (pushed bool, err error) {
 		reason = "the git host refused the push: " + oneLine(refused.Reason)
 	}
 	e.opts.Log.Warn().Err(err).Strs("channels", touched).Msg("push failed")
-	for _, c := range touched {
-		if err := e.refuse(ctx, c, reason); err != nil {
-			return false, err
-		}
-	}
-	return true, nil
+	return "", moved, e.refuse(ctx, touched, reason)
 }
 
-// refuse keeps a channel's pushes back for a while, longer each time, five minutes at the most (fault 5). No reason: it worked.
-func (e *Engine) refuse(ctx context.Context, channel, reason string) error {
-	var r *Refusal
-	if reason == "" {
-		if e.refusals[channel] == 0 {
-			e.mu.Lock()
-			_, stored := e.obs.Refused[channel]
-			e.mu.Unlock()
-			if !stored {
-				return nil
-			}
+// refuse keeps channels' pushes back for a while, longer each time, five minutes at the most (fault 5). No reason: it worked.
+func (e *Engine) refuse(ctx context.Context, touched []string, reason string) error {
+	for _, channel := range touched {
+		var r *Refusal
+		if reason != "" {
+			e.refusals[channel]++
+			wait := min(5*time.Second<<min(e.refusals[channel]-1, 10), 5*time.Minute)
+			r = &Refusal{Reason: reason, Until: time.Now().Add(jitter(wait)).UTC().Truncate(time.Millisecond)}
+		} else if !e.clearRefusal(channel) {
+			continue
 		}
-		delete(e.refusals, channel)
-	} else {
-		e.refusals[channel]++
-		wait := min(5*time.Second<<min(e.refusals[channel]-1, 10), 5*time.Minute)
-		r = &Refusal{Reason: reason, Until: time.Now().Add(jitter(wait)).UTC().Truncate(time.Millisecond)}
-	}
-	if err := e.store.Refused(ctx, channel, r); err != nil {
-		return fmt.Errorf("record a refused push: %w", err)
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if r == nil {
-		delete(e.obs.Refused, channel)
-	} else {
-		e.obs.Refused[channel] = *r
+		if err := e.store.Refused(ctx, channel, r); err != nil {
+			return fmt.Errorf("record a refused push for %s: %w", channel, err)
+		}
+		if r != nil {
+			e.mu.Lock()
+			e.obs.Refused[channel] = *r
+			e.mu.Unlock()
+		}
 	}
 	return nil
+}
+
+// clearRefusal forgets a channel's refusals, and tells whether there were any.
+func (e *Engine) clearRefusal(channel string) bool {
+	delete(e.refusals, channel)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	_, stored := e.obs.Refused[channel]
+	delete(e.obs.Refused, channel)
+	return stored
 }
 
 func channelsOf(plan Plan) map[string]bool {

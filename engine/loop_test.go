@@ -1,0 +1,211 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/cells"
+)
+
+// running is an engine in a bubble of virtual time, with one healthy cell in each channel.
+type running struct {
+	*Engine
+	t      *testing.T
+	w      *world
+	branch *branch
+	store  *memory
+	watch  chan struct{}
+	cells  map[string]cells.State
+}
+
+// bubble runs f beside an engine's loop, in virtual time. Cells report every 30 s.
+func bubble(t *testing.T, w *world, f func(*running)) {
+	synctest.Test(t, func(t *testing.T) {
+		w.t, w.now = t, time.Now()
+		ctx, cancel := context.WithCancel(t.Context())
+		r := &running{t: t, w: w, branch: newBranch(w), store: newMemory(), watch: make(chan struct{}, 1), cells: map[string]cells.State{}}
+		e, err := New(ctx, r.branch, r.store, Options{Log: zerolog.New(zerolog.NewTestWriter(t)), Poll: 10 * time.Minute})
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		r.Engine = e
+		done := make(chan error, 2)
+		go func() { done <- e.Run(ctx, r.watch) }()
+		synctest.Wait()
+		for name := range w.desired().Cells {
+			r.cells[name] = cells.StateHealthy
+		}
+		go func() { r.report(ctx); done <- nil }()
+		synctest.Wait()
+		f(r)
+		cancel()
+		for range 2 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// report is every cell's agent in one: it takes what it is assigned at once and reports.
+func (r *running) report(ctx context.Context) {
+	tick := time.NewTicker(30 * time.Second)
+	defer tick.Stop()
+	for {
+		for name, state := range r.cells {
+			d, _, ok := r.View().Cell(name)
+			if !ok {
+				continue
+			}
+			rep := cells.Report{Cell: name, Boot: "b", Sent: time.Now(), State: state, Running: d.Assignment}
+			if d.Assignment == nil {
+				rep.State = cells.StatePending
+			}
+			if _, err := r.Receive(ctx, rep); err != nil && ctx.Err() == nil {
+				r.t.Error(err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (r *running) push(author, message string, files map[string]string) {
+	r.branch.mu.Lock()
+	r.w.now = time.Now()
+	r.w.commit(author, message, files)
+	r.branch.mu.Unlock()
+	r.watch <- struct{}{}
+	synctest.Wait()
+}
+
+func (r *running) head(channel string) string {
+	synctest.Wait()
+	return r.View().Desired.Channels[channel].Effective.Release
+}
+
+func TestLoopPromotesWhenSoaked(t *testing.T) {
+	bubble(t, twoChannels(t), func(r *running) {
+		time.Sleep(2 * time.Minute)
+		r.push("bob", "cut", release("1.1.0"))
+		if got := r.head("staging"); got != "1.1.0" {
+			r.t.Fatalf("staging at %s: %v %v", got, r.View().Plan.Blocked, r.View().Plan.Actions)
+		}
+		time.Sleep(59 * time.Minute)
+		if got := r.head("dedicated"); got != "1.0.0" {
+			r.t.Fatalf("dedicated at %s before its soak", got)
+		}
+		time.Sleep(3 * time.Minute)
+		if got := r.head("dedicated"); got != "1.1.0" {
+			r.t.Fatalf("dedicated at %s: %v", got, r.View().Plan.Blocked)
+		}
+		if n := r.branch.pushes; n != 2 {
+			r.t.Errorf("%d pushes", n)
+		}
+		if n := len(r.store.announced); n != 4 { // two adopted heads, two promotions
+			r.t.Errorf("announced %d", n)
+		}
+	})
+}
+
+// Fault 4: the branch moves under a plan: it is decided again, on what is there now.
+func TestLoopDecidesAgainWhenTheBranchMoved(t *testing.T) {
+	bubble(t, twoChannels(t), func(r *running) {
+		time.Sleep(2 * time.Minute)
+		r.branch.rival = func(w *world) {
+			w.commit("eve", "hold", map[string]string{"channels/staging/holds/stop.yaml": "reason: not now\n"})
+		}
+		r.push("bob", "cut", release("1.1.0"))
+		time.Sleep(time.Minute)
+		if got := r.head("staging"); got != "1.0.0" {
+			r.t.Fatalf("staging at %s, and was held", got)
+		}
+		if n := r.branch.pushes; n != 0 {
+			r.t.Errorf("%d pushes", n)
+		}
+	})
+}
+
+// Fault 5: a refused push is shown, waited out, and made once.
+func TestLoopWaitsOutARefusal(t *testing.T) {
+	bubble(t, twoChannels(t), func(r *running) {
+		time.Sleep(2 * time.Minute)
+		r.branch.mu.Lock()
+		r.branch.refuse = &RefusedError{Reason: "pre-receive hook declined"}
+		r.branch.mu.Unlock()
+		r.push("bob", "cut", release("1.1.0"))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		blocked, _ := r.View().Blocked("staging")
+		if len(blocked) != 1 || blocked[0].Gate != "push" || !strings.Contains(blocked[0].Reason, "hook declined") {
+			r.t.Fatalf("blocked %v", blocked)
+		}
+		r.branch.mu.Lock()
+		r.branch.refuse = nil
+		r.branch.mu.Unlock()
+		time.Sleep(6 * time.Minute)
+		if got := r.head("staging"); got != "1.1.0" || r.branch.pushes != 1 {
+			r.t.Fatalf("staging at %s after %d pushes", got, r.branch.pushes)
+		}
+	})
+}
+
+// Fault 13: the git host is away for an hour: what was asked for is kept, and done in order.
+func TestLoopOutlivesTheGitHost(t *testing.T) {
+	bubble(t, twoChannels(t), func(r *running) {
+		time.Sleep(2 * time.Minute)
+		r.branch.mu.Lock()
+		r.branch.down = errors.New("connection refused")
+		r.branch.mu.Unlock()
+		r.push("bob", "cut", release("1.1.0"))
+		time.Sleep(time.Hour)
+		if r.Reachable() == nil || r.head("staging") != "1.0.0" {
+			r.t.Fatal("the host is away")
+		}
+		r.branch.mu.Lock()
+		r.branch.down = nil
+		r.branch.mu.Unlock()
+		time.Sleep(2 * time.Minute)
+		if r.head("staging") != "1.1.0" {
+			r.t.Fatalf("staging at %s", r.head("staging"))
+		}
+	})
+}
+
+// R5, fault 6: a force-push stops everything until a person accepts the branch as it is.
+func TestLoopStopsAfterAForcePush(t *testing.T) {
+	bubble(t, twoChannels(t), func(r *running) {
+		time.Sleep(2 * time.Minute)
+		r.push("bob", "cut", release("1.1.0"))
+		lost := r.head("staging")
+		if lost != "1.1.0" {
+			r.t.Fatalf("staging at %s", lost)
+		}
+		tip := r.w.tip
+		r.branch.mu.Lock()
+		r.w.rewind(2) // the promotion and the release are gone
+		r.w.commit("eve", "something else", release("1.2.0"))
+		r.branch.mu.Unlock()
+		r.watch <- struct{}{}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if blocked, _ := r.View().Blocked("staging"); len(blocked) != 1 || blocked[0].Gate != "diverged" {
+			r.t.Fatalf("blocked %v", blocked)
+		}
+		r.push("eve", "accept\n\n"+AcknowledgeTrailer+": "+tip, map[string]string{"README.md": "we know"})
+		time.Sleep(time.Minute)
+		e := r.View().Desired.Channels["staging"].Effective
+		if e.Release != "1.2.0" || e.Sequence != 9 {
+			r.t.Fatalf("staging at %+v: a sequence that was served must not come again", e.Head)
+		}
+	})
+}

@@ -1,0 +1,228 @@
+package engine
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/sluice-cd/sluice/cells"
+)
+
+// life is a random life of a pipeline: three channels in a row and whatever happens to them.
+type life struct {
+	*world
+	t       *rapid.T
+	next    int
+	served  map[string]int64
+	bad     map[string]bool // releases that fail
+	soaked  map[string]bool // channel/release: seen by the test's own reckoning
+	onSince map[string]time.Time
+}
+
+func newLife(t *rapid.T, tb testing.TB) *life {
+	policyOf := func(name, after string) map[string]string {
+		text := ""
+		if after != "" {
+			text = "after: [" + after + "]\ngates:\n  - soak: {for: 20m, cells: 1}\n"
+			if rapid.Bool().Draw(t, name+" window") {
+				text += "  - window: {opens: \"0 */3 * * *\", for: 2h}\n"
+			}
+		}
+		text += "advance: " + rapid.SampledFrom([]string{"settled", "newest"}).Draw(t, name+" advance") + "\n"
+		if rapid.Bool().Draw(t, name+" waves") {
+			text += "rollout: {waves: [{cells: 1}, {percent: 100}], maxInFlight: 2}\n"
+		}
+		return policy(name, text)
+	}
+	w := newWorld(tb, union(
+		policyOf("staging", ""), policyOf("early", "staging"), policyOf("late", "early"),
+		cellFiles("staging", "s1", "s2"), cellFiles("early", "e1", "e2"), cellFiles("late", "l1", "l2", "l3"),
+		release("1.0.0"), head("staging", "1.0.0"), head("early", "1.0.0"), head("late", "1.0.0"),
+	)).installed()
+	return &life{world: w, t: t, served: map[string]int64{}, bad: map[string]bool{}, soaked: map[string]bool{}, onSince: map[string]time.Time{}}
+}
+
+// step lets one thing happen.
+func (l *life) step() {
+	switch rapid.SampledFrom([]string{"time", "time", "time", "release", "bad release", "silence", "hold", "lift", "revert"}).Draw(l.t, "step") {
+	case "time":
+		l.pass(time.Duration(rapid.IntRange(1, 60).Draw(l.t, "minutes")) * time.Minute)
+	case "release":
+		l.next++
+		l.commit("bob", "cut", release(fmt.Sprintf("1.%d.0", l.next)))
+	case "bad release":
+		l.next++
+		version := fmt.Sprintf("1.%d.0", l.next)
+		l.bad[version] = true
+		l.commit("bob", "cut", release(version))
+	case "silence":
+		l.now = l.now.Add(time.Duration(rapid.IntRange(1, 20).Draw(l.t, "silent")) * time.Minute)
+	case "hold":
+		l.commit("eve", "hold", map[string]string{"channels/early/holds/x.yaml": "reason: wait\n"})
+	case "lift":
+		for _, name := range slices.Sorted(maps.Keys(l.files)) {
+			if strings.Contains(name, "/holds/") {
+				l.commit("eve", "lift", map[string]string{name: ""})
+			}
+		}
+	case "revert":
+		l.commit("eve", "revert", map[string]string{"channels/staging/head.yaml": "release: 1.0.0\nsequence: 1\n"})
+	}
+}
+
+// pass lets minutes go by; each minute every cell reports, and plans are carried out.
+func (l *life) pass(d time.Duration) {
+	for end := l.now.Add(d); l.now.Before(end); l.now = l.now.Add(time.Minute) {
+		for _, name := range slices.Sorted(maps.Keys(l.obs.Cells)) {
+			s := l.obs.Cells[name]
+			last := s.last()
+			known := slices.ContainsFunc(s.Failures, func(f Failure) bool {
+				return f.Assignment.Sequence == last.Sequence && f.Assignment.Channel == last.Channel
+			})
+			if l.bad[last.Release] && !known && (s.Running == nil || s.Running.Digest != last.Digest) {
+				l.fails(name, "bad")
+			} else if known {
+				l.obs.Cells[name] = l.receive(s, cells.Report{Cell: name, State: cells.StateHealthy, Running: s.Running, Failures: plain(s.Failures)})
+			} else {
+				l.report(name, cells.StateHealthy)
+			}
+		}
+		l.reckon()
+		l.decide()
+	}
+}
+
+func plain(failures []Failure) []cells.Failure {
+	var all []cells.Failure
+	for _, f := range failures {
+		all = append(all, f.Failure)
+	}
+	return all
+}
+
+// reckon finds out by itself, in the plainest way, which releases soaked where.
+func (l *life) reckon() {
+	d := l.desired()
+	for name, s := range l.obs.Cells {
+		key := name + "/" + s.Release
+		if s.State != cells.StateHealthy {
+			delete(l.onSince, key)
+			continue
+		}
+		for other := range l.onSince {
+			if other != key && strings.Contains(other, name+"/") {
+				delete(l.onSince, other)
+			}
+		}
+		if _, ok := l.onSince[key]; !ok {
+			l.onSince[key] = l.now
+		}
+		if l.now.Sub(l.onSince[key]) >= 20*time.Minute {
+			l.soaked[d.Cells[name].Channel+"/"+s.Release] = true
+		}
+	}
+}
+
+// decide carries plans out and holds them against what must always be so.
+func (l *life) decide() {
+	for range 10 {
+		before := l.desired()
+		p := l.run()
+		if len(p.Actions) == 0 {
+			return
+		}
+		for _, a := range p.Actions {
+			l.check(before, a)
+		}
+	}
+	l.t.Fatalf("plans never end")
+}
+
+func (l *life) check(d *Desired, a Action) {
+	c := d.Channels[a.Channel]
+	switch a.Kind {
+	case Promote, Rollback:
+		if a.Sequence <= l.served[a.Channel] {
+			l.t.Fatalf("sequence %d after %d in %s", a.Sequence, l.served[a.Channel], a.Channel)
+		}
+		l.served[a.Channel] = a.Sequence
+	}
+	if a.Kind != Promote {
+		return
+	}
+	for _, up := range c.Policy.After {
+		if !l.soaked[up+"/"+a.Release] {
+			l.t.Fatalf("%s into %s, and it never soaked in %s", a.Release, a.Channel, up)
+		}
+	}
+	if l.bad[a.Release] && a.Channel != "staging" {
+		l.t.Fatalf("bad %s reached %s", a.Release, a.Channel)
+	}
+	if len(c.Holds) > 0 {
+		l.t.Fatalf("%s into %s, which is held", a.Release, a.Channel)
+	}
+	for _, g := range c.Policy.Gates {
+		if g.Window != nil && !g.Window.Judge(l.now).Holds {
+			l.t.Fatalf("%s into %s outside of its window", a.Release, a.Channel)
+		}
+	}
+}
+
+// Invariant 1, R2, R3, R7: no release in a channel whose gates never held; sequences rise.
+func TestPromotionsAreGated(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		l := newLife(rt, t)
+		for range rapid.IntRange(5, 25).Draw(rt, "steps") {
+			l.step()
+		}
+	})
+}
+
+// Nothing changes before Next: time alone changes no plan before the instant that the plan named.
+func TestNothingChangesBeforeNext(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		l := newLife(rt, t)
+		for range rapid.IntRange(1, 12).Draw(rt, "steps") {
+			l.step()
+		}
+		d := l.desired()
+		plan := Make(d, &l.obs, l.now)
+		until := l.now.Add(48 * time.Hour)
+		if !plan.Next.IsZero() {
+			until = plan.Next
+		}
+		at := l.now.Add(time.Duration(rapid.Int64Range(0, int64(until.Sub(l.now))-1).Draw(rt, "at")))
+		later := Make(d, &l.obs, at)
+		if a, b := essence(rt, plan), essence(rt, later); a != b {
+			rt.Fatalf("next is %s, and at %s\n%s\nbecame\n%s", plan.Next, at, a, b)
+		}
+	})
+}
+
+// essence is a plan without the instant it was made at.
+func essence(t *rapid.T, p Plan) string {
+	p.Now, p.Next = time.Time{}, time.Time{}
+	p.Learned.Accepted = slices.Clone(p.Learned.Accepted)
+	for i := range p.Learned.Accepted {
+		p.Learned.Accepted[i].At = time.Time{}
+	}
+	p.Learned.Finished = slices.Clone(p.Learned.Finished)
+	for i := range p.Learned.Finished {
+		p.Learned.Finished[i].At = time.Time{}
+	}
+	p.Learned.Rollouts = slices.Clone(p.Learned.Rollouts)
+	for i := range p.Learned.Rollouts {
+		p.Learned.Rollouts[i].Since = time.Time{}
+	}
+	data, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}

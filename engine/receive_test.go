@@ -1,0 +1,88 @@
+package engine
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+)
+
+// R9: soak is the sum of gaps between reports, by the time of receipt; silence and illness end it, a restart pauses it.
+func TestReceiveCountsSoak(t *testing.T) {
+	a := &cells.Assignment{Channel: "staging", Sequence: 1, Release: "1.0.0", Digest: "sha256:a"}
+	b := &cells.Assignment{Channel: "staging", Sequence: 2, Release: "1.1.0", Digest: "sha256:b"}
+	revised := *a
+	revised.Revision = "other"
+	report := func(running *cells.Assignment, state cells.State) cells.Report {
+		return cells.Report{Cell: "s1", State: state, Running: running}
+	}
+	for name, c := range map[string]struct {
+		gap  time.Duration
+		then cells.Report
+		want time.Duration
+	}{
+		"goes on":       {time.Minute, report(a, cells.StateHealthy), 2 * time.Minute},
+		"within limit":  {5 * time.Minute, report(a, cells.StateHealthy), 6 * time.Minute},
+		"silence":       {5*time.Minute + 1, report(a, cells.StateHealthy), 0},
+		"illness":       {time.Minute, report(a, cells.StateUnhealthy), 0},
+		"other digest":  {time.Minute, report(b, cells.StateHealthy), 0},
+		"other values":  {time.Minute, report(&revised, cells.StateHealthy), 0},
+		"lying clock":   {time.Minute, cells.Report{Cell: "s1", State: cells.StateHealthy, Running: a, Sent: time.Now().AddDate(0, 0, 2)}, 2 * time.Minute},
+		"nothing there": {time.Minute, report(nil, cells.StatePending), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := Receive(nil, report(a, cells.StateHealthy), time.Now(), 5*time.Minute)
+				time.Sleep(time.Minute)
+				s = Receive(s, report(a, cells.StateHealthy), time.Now(), 5*time.Minute)
+				time.Sleep(c.gap)
+				s = Receive(s, c.then, time.Now(), 5*time.Minute)
+				if s.Soaked != c.want {
+					t.Errorf("soaked %s, want %s", s.Soaked, c.want)
+				}
+			})
+		})
+	}
+}
+
+// Fault 15: what was kept has no monotonic reading: soak pauses over a restart, and never shrinks.
+func TestReceivePausesOverARestart(t *testing.T) {
+	a := &cells.Assignment{Channel: "staging", Sequence: 1, Release: "1.0.0", Digest: "sha256:a"}
+	r := cells.Report{Cell: "s1", State: cells.StateHealthy, Running: a}
+	now := time.Now()
+	kept := &CellState{Name: "s1", State: cells.StateHealthy, Digest: a.Digest, Running: a, Soaked: time.Hour,
+		HealthySince: now.Add(-time.Hour).Round(0), LastReport: now.Add(time.Minute).Round(0)} // the wall clock was set back since
+	if s := Receive(kept, r, now, 5*time.Minute); s.Soaked != time.Hour {
+		t.Errorf("soaked %s", s.Soaked)
+	}
+}
+
+// Faults 16 and 17: a cell's clock is reported as skew.
+func TestReceiveShowsSkew(t *testing.T) {
+	now := time.Now()
+	for _, off := range []time.Duration{48 * time.Hour, -365 * 24 * time.Hour} {
+		s := Receive(nil, cells.Report{Cell: "s1", State: cells.StateHealthy, Sent: now.Add(off).Round(0)}, now, time.Minute)
+		if d := s.Skew - off; d.Abs() > time.Millisecond {
+			t.Errorf("skew %s, want %s", s.Skew, off)
+		}
+	}
+}
+
+// R10: a step of the wall clock is seen, and forgiven once cells agree with the new time.
+func TestClockSeesSteps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newClock(time.Now())
+		k.wall = k.wall.Add(-2 * time.Minute) // the wall clock was set forward since
+		o := &Observed{Cells: map[string]*CellState{}}
+		time.Sleep(time.Second)
+		if c := k.read(time.Now(), o); c.Step < 119*time.Second {
+			t.Fatalf("step %s", c.Step)
+		}
+		time.Sleep(time.Second)
+		o.Cells["s1"] = &CellState{LastReport: time.Now(), Skew: time.Second, live: true}
+		if c := k.read(time.Now(), o); c.Step != 0 {
+			t.Fatalf("step %s, and the cells agree", c.Step)
+		}
+	})
+}
