@@ -1,0 +1,328 @@
+package gitrepo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/gitrepo/objects"
+)
+
+// maxDepth bounds folders in folders.
+const maxDepth = 64
+
+// Changes gives the first-parent commits after since (empty: from the root) up to tip, oldest
+// first, with the paths that releases.FileChange names. What did not change is not read, so the
+// cost is that of the new commits. releases.ErrDiverged: since is not among them.
+//
+// A merge's paths are credited to the authors of what it brought, looking at no more than
+// 10,000 of its commits. Signatures are verified only of commits that touch approvals.
+func (r *Repo) Changes(ctx context.Context, since, tip string) ([]releases.Change, error) {
+	until, _, err := r.named(tip)
+	if err != nil {
+		return nil, fmt.Errorf("read history of %.40s: %w", tip, err)
+	}
+	var after objects.ID
+	if since != "" {
+		if after, err = objects.ParseID(since); err != nil {
+			return nil, fmt.Errorf("read history: %w", err)
+		}
+	}
+	ids, err := r.firstParents(ctx, until, after)
+	if err != nil {
+		return nil, fmt.Errorf("read history of %v: %w", until, err)
+	}
+	list := make([]releases.Change, 0, len(ids))
+	for _, id := range slices.Backward(ids) {
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("read history of %v: %w", until, ctx.Err())
+		}
+		c, err := r.change(id)
+		if err != nil {
+			return nil, fmt.Errorf("read commit %v: %w", id, err)
+		}
+		list = append(list, c)
+	}
+	return list, nil
+}
+
+// firstParents lists tip and its first parents, newest first, down to but without stop.
+func (r *Repo) firstParents(ctx context.Context, tip, stop objects.ID) ([]objects.ID, error) {
+	var ids []objects.ID
+	for id := tip; id != stop; {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		c, err := r.commit(id)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+		if id = (objects.ID{}); len(c.Parents) > 0 {
+			id = c.Parents[0]
+		} else if !stop.IsZero() {
+			return nil, releases.ErrDiverged
+		}
+	}
+	return ids, nil
+}
+
+// Ancestor tells whether old is among tip's first-parent ancestors, or tip itself.
+func (r *Repo) Ancestor(ctx context.Context, old, tip string) (bool, error) {
+	if old == tip {
+		return true, nil
+	}
+	until, err1 := objects.ParseID(tip)
+	stop, err2 := objects.ParseID(old)
+	err := errors.Join(err1, err2)
+	if err == nil {
+		_, err = r.firstParents(ctx, until, stop)
+	}
+	if errors.Is(err, releases.ErrDiverged) {
+		return false, nil
+	} else if err != nil {
+		return false, fmt.Errorf("read history of %.40s: %w", tip, err)
+	}
+	return true, nil
+}
+
+// TipOf is the newest commit of a branch that the mirror has, without asking the host; empty: none.
+// The empty name is the repository's branch.
+func (r *Repo) TipOf(branch string) string {
+	if branch == "" {
+		branch = r.branch()
+	}
+	if tip := r.mirror.tip(branch); branch != "" && !tip.IsZero() {
+		return tip.String()
+	}
+	return ""
+}
+
+// Commits gives at most limit first-parent commits of the mirror's tip that changed path (a file
+// or a folder), newest first, each with that path's change alone. Zero limit: all.
+func (r *Repo) Commits(ctx context.Context, name string, limit int) ([]releases.Change, error) {
+	name = path.Clean(name)
+	var list []releases.Change
+	for id := r.mirror.tip(r.branch()); !id.IsZero() && (limit <= 0 || len(list) < limit); {
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("read history of %s: %w", name, ctx.Err())
+		}
+		c, err := r.commit(id)
+		if err != nil {
+			return nil, fmt.Errorf("read history of %s: %w", name, err)
+		}
+		parent, before, err := r.parent(c)
+		if err != nil {
+			return nil, fmt.Errorf("read history of %s: %w", name, err)
+		}
+		old, err1 := r.at(before, name)
+		now, err2 := r.at(c.Tree, name)
+		if err := errors.Join(err1, err2); err != nil {
+			return nil, fmt.Errorf("read history of %s: %w", name, err)
+		}
+		if old.ID != now.ID {
+			ch := describe(id, c)
+			ch.Files = []releases.FileChange{{Path: name, Old: idOrNone(old.ID), New: idOrNone(now.ID), Authors: authors(c)}}
+			list = append(list, ch)
+		}
+		id = parent
+	}
+	return list, nil
+}
+
+// parent gives a commit's first parent and its tree; zero at the root.
+func (r *Repo) parent(c *objects.Commit) (id, tree objects.ID, err error) {
+	if len(c.Parents) == 0 {
+		return id, tree, nil
+	}
+	p, err := r.commit(c.Parents[0])
+	if err != nil {
+		return id, tree, err
+	}
+	return c.Parents[0], p.Tree, nil
+}
+
+// at finds what a tree has at a path; the zero entry if nothing.
+func (r *Repo) at(tree objects.ID, name string) (objects.Entry, error) {
+	e := objects.Entry{Mode: objects.ModeTree, ID: tree}
+	for part := range strings.SplitSeq(name, "/") {
+		if !e.IsTree() {
+			return objects.Entry{}, nil
+		}
+		raw, err := r.rawTree(e.ID)
+		if err != nil {
+			return e, err
+		}
+		var ok bool
+		if e, ok, err = objects.Lookup(raw, part); err != nil || !ok {
+			return objects.Entry{}, err
+		}
+	}
+	return e, nil
+}
+
+func idOrNone(id objects.ID) string {
+	if id.IsZero() {
+		return ""
+	}
+	return id.String()
+}
+
+func describe(id objects.ID, c *objects.Commit) releases.Change {
+	ch := releases.Change{
+		Commit:    id.String(),
+		Author:    releases.Person{Name: c.Author.Name, Email: c.Author.Email},
+		Committer: releases.Person{Name: c.Committer.Name, Email: c.Committer.Email},
+		When:      c.Committer.When,
+		Message:   c.Message,
+	}
+	if len(c.Parents) > 0 {
+		ch.Parent = c.Parents[0].String()
+	}
+	return ch
+}
+
+func (r *Repo) change(id objects.ID) (releases.Change, error) {
+	raw, err := r.get(id, objects.CommitKind)
+	if err != nil {
+		return releases.Change{}, err
+	}
+	c, err := objects.ParseCommit(raw)
+	if err != nil {
+		return releases.Change{}, err
+	}
+	_, before, err := r.parent(c)
+	if err != nil {
+		return releases.Change{}, err
+	}
+	ch := describe(id, c)
+	if ch.Files, err = r.diff(before, c.Tree); err != nil {
+		return ch, err
+	}
+	by := func(string) []releases.Person { return nil }
+	if len(c.Parents) > 1 && len(ch.Files) > 0 {
+		if by, err = r.brought(c, ch.Files); err != nil {
+			return ch, err
+		}
+	}
+	own := authors(c)
+	for i, f := range ch.Files {
+		ch.Files[i].Authors = union(own, by(f.Path))
+		if c.Signature != nil && ch.Key == "" && isApproval(f.Path) {
+			ch.Key = signedBy(raw, c.Signature)
+		}
+	}
+	return ch, nil
+}
+
+func isApproval(name string) bool {
+	part := strings.SplitN(name, "/", 4)
+	return len(part) == 4 && part[0] == "channels" && part[2] == "approvals"
+}
+
+var coAuthor = regexp.MustCompile(`(?im)^co-authored-by:[ \t]*([^<\n]*)<([^>\n]*)>`)
+
+// authors are a commit's author and those that its message credits.
+func authors(c *objects.Commit) []releases.Person {
+	list := []releases.Person{{Name: c.Author.Name, Email: c.Author.Email}}
+	for _, m := range coAuthor.FindAllStringSubmatch(c.Message, 100) {
+		list = union(list, []releases.Person{{Name: strings.TrimSpace(m[1]), Email: strings.TrimSpace(m[2])}})
+	}
+	return list
+}
+
+func union(a, b []releases.Person) []releases.Person {
+	list := a[:len(a):len(a)]
+	for _, p := range b {
+		if !slices.Contains(list, p) {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// diff lists what Sluice reads of the difference between two root trees, by path.
+func (r *Repo) diff(before, after objects.ID) ([]releases.FileChange, error) {
+	var list []releases.FileChange
+	add := func(name string, old, now objects.ID) {
+		list = append(list, releases.FileChange{Path: name, Old: idOrNone(old), New: idOrNone(now)})
+	}
+	err := r.compare(before, after, func(d objects.Difference) error {
+		old, now := treeOf(d.Old), treeOf(d.New)
+		switch d.Name {
+		case "sluice.yaml":
+			add(d.Name, fileOf(d.Old), fileOf(d.New))
+		case releases.Dir:
+			return r.compare(old, now, func(d objects.Difference) error {
+				if old, now := treeOf(d.Old), treeOf(d.New); old != now { // what is no folder is no release
+					add(releases.Dir+"/"+d.Name, old, now)
+				}
+				return nil
+			})
+		case "channels", "quarantine":
+			return r.files(d.Name, d.Old, d.New, add, 0)
+		case "cells":
+			return r.compare(old, now, func(d objects.Difference) error {
+				return r.identity(d, add)
+			})
+		}
+		return nil
+	})
+	slices.SortFunc(list, func(a, b releases.FileChange) int { return strings.Compare(a.Path, b.Path) })
+	return list, err
+}
+
+// treeOf and fileOf give an entry's id if it is a folder, or is none; else zero.
+func treeOf(e objects.Entry) objects.ID {
+	if e.IsTree() {
+		return e.ID
+	}
+	return objects.ID{}
+}
+
+func fileOf(e objects.Entry) objects.ID {
+	if e.IsTree() {
+		return objects.ID{}
+	}
+	return e.ID
+}
+
+func (r *Repo) compare(before, after objects.ID, found func(objects.Difference) error) error {
+	if before == after {
+		return nil
+	}
+	old, err1 := r.rawTree(before)
+	now, err2 := r.rawTree(after)
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	return objects.Diff(old, now, found)
+}
+
+// files adds every file that differs at or below name.
+func (r *Repo) files(name string, before, after objects.Entry, add func(string, objects.ID, objects.ID), depth int) error {
+	if depth > maxDepth {
+		return fmt.Errorf("%s: more than %d folders deep", name, maxDepth)
+	}
+	if old, now := fileOf(before), fileOf(after); old != now {
+		add(name, old, now)
+	}
+	return r.compare(treeOf(before), treeOf(after), func(d objects.Difference) error {
+		return r.files(name+"/"+d.Name, d.Old, d.New, add, depth+1)
+	})
+}
+
+func (r *Repo) identity(cell objects.Difference, add func(string, objects.ID, objects.ID)) error {
+	const name = "identity.yaml"
+	return r.compare(treeOf(cell.Old), treeOf(cell.New), func(d objects.Difference) error {
+		if old, now := fileOf(d.Old), fileOf(d.New); d.Name == name && old != now {
+			add("cells/"+cell.Name+"/"+name, old, now)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,135 @@
+package gitrepo
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// maxWords bounds what is kept, and shown to people, of what a host or a child says.
+const maxWords = 1 << 10
+
+// grace is how long a child has to clean up when it is told to end: git-receive-pack killed on the
+// spot would leave the locks of a shared repository behind.
+const grace = 2 * time.Second
+
+// command is a child that runs git, the head of a process group. When ctx ends the whole group,
+// hooks included, is told to. Wait for it with reap.
+func command(ctx context.Context, git string, env []string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, git, args...)
+	cmd.Env = env
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.WaitDelay = grace
+	return cmd
+}
+
+// reap waits for a command's end. What is left of its group after it was told to end is killed.
+func reap(ctx context.Context, cmd *exec.Cmd) error {
+	err := cmd.Wait()
+	if ctx.Err() != nil {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // none left is the usual case
+	}
+	return err
+}
+
+// hostEnv is for children that work on a repository of others: its owner's settings and hooks
+// apply, ours (which repository, which index) do not.
+func hostEnv() []string {
+	var env []string
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "GIT_") {
+			env = append(env, v)
+		}
+	}
+	return append(env, "GIT_TERMINAL_PROMPT=0", "LC_ALL=C")
+}
+
+// ownEnv is for children that work on a repository of ours: no settings from anywhere else, no
+// network, no prompts, no hooks.
+func ownEnv(dir string) []string {
+	env := []string{
+		"GIT_DIR=" + dir, "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + os.DevNull, "GIT_ATTR_NOSYSTEM=1",
+		"GIT_TERMINAL_PROMPT=0", "GIT_ALLOW_PROTOCOL=none", "GIT_NO_REPLACE_OBJECTS=1", "GIT_NO_LAZY_FETCH=1",
+		"GIT_DEFAULT_HASH=sha1", "GIT_DEFAULT_REF_FORMAT=files", "LC_ALL=C",
+		"GIT_CONFIG_COUNT=3",
+		"GIT_CONFIG_KEY_0=core.hooksPath", "GIT_CONFIG_VALUE_0=" + os.DevNull,
+		"GIT_CONFIG_KEY_1=core.bigFileThreshold", "GIT_CONFIG_VALUE_1=8m",
+		"GIT_CONFIG_KEY_2=gc.auto", "GIT_CONFIG_VALUE_2=0",
+	}
+	for _, name := range []string{"PATH", "TMPDIR", "LD_LIBRARY_PATH"} {
+		if v, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+v)
+		}
+	}
+	return env
+}
+
+// run runs git to its end. Its output is bounded; what it said to stderr is in the error.
+func run(ctx context.Context, git string, env []string, in io.Reader, args ...string) (string, error) {
+	cmd := command(ctx, git, env, args...)
+	out, said := &tail{limit: 64 << 10}, &tail{limit: maxWords}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, said
+	err := cmd.Start()
+	if err == nil {
+		err = reap(ctx, cmd)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return "", fmt.Errorf("git %s: %w", args[0], context.Cause(ctx))
+	case err != nil:
+		return "", fmt.Errorf("git %s: %w: %s", args[0], err, said)
+	}
+	return strings.TrimSpace(out.text()), nil
+}
+
+// tail keeps the last bytes written to it. Safe for several goroutines.
+type tail struct {
+	limit int
+
+	mu   sync.Mutex
+	kept []byte
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.kept = append(t.kept, p[max(0, len(p)-t.limit):]...)
+	if over := len(t.kept) - t.limit; over > 0 {
+		t.kept = append(t.kept[:0], t.kept[over:]...)
+	}
+	return len(p), nil
+}
+
+func (t *tail) text() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.kept)
+}
+
+// String is the text on one line, without control characters.
+func (t *tail) String() string { return oneLine(t.text()) }
+
+func oneLine(text string) string {
+	text = strings.ToValidUTF8(text, "?")
+	lines := strings.FieldsFunc(text, func(c rune) bool { return c == '\n' || c == '\r' })
+	for i, l := range lines {
+		lines[i] = strings.TrimSpace(strings.Map(func(c rune) rune {
+			if c < ' ' || c == 0x7f || c >= 0x80 && c < 0xa0 {
+				return -1
+			}
+			return c
+		}, l))
+	}
+	joined := strings.Trim(strings.Join(lines, "; "), "; ")
+	if len(joined) > maxWords {
+		joined = strings.ToValidUTF8(joined[:maxWords], "") + "…"
+	}
+	return joined
+}

@@ -1,0 +1,279 @@
+package gitrepo
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/format/pktline"
+	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
+	"github.com/go-git/go-git/v5/plumbing/protocol/packp/capability"
+	"github.com/go-git/go-git/v5/plumbing/protocol/packp/sideband"
+
+	"github.com/sluice-cd/sluice/releases/gitrepo/objects"
+)
+
+// Fetch brings the mirror up to date and returns the branch's tip; empty: the repository has no
+// commits yet. A mirror that turned out to be damaged is set aside and cloned again first. After
+// an error the mirror is as it was, and usable.
+func (r *Repo) Fetch(ctx context.Context) (tip string, err error) {
+	select {
+	case r.fetching <- struct{}{}:
+		defer func() { <-r.fetching }()
+	case <-ctx.Done():
+		return "", fmt.Errorf("fetch: %w", ctx.Err())
+	}
+	if id, ok := r.unmoved(); ok {
+		return id.String(), nil
+	}
+	unlock, err := r.mirror.lock()
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if r.damaged.Load() {
+		if err := r.replaceMirror(ctx); err != nil {
+			return "", err
+		}
+	}
+	id, err := r.fetch(ctx)
+	if err != nil {
+		return "", fmt.Errorf("fetch: %w", err)
+	}
+	r.repackIfDue()
+	if id.IsZero() {
+		return "", nil
+	}
+	return id.String(), nil
+}
+
+// unmoved tells cheaply, where that is possible, that the mirror has the branch's tip.
+func (r *Repo) unmoved() (objects.ID, bool) {
+	d, ok := r.host.(*disk)
+	branch := r.branch()
+	if !ok || branch == "" || r.damaged.Load() || !d.filesForRefs() {
+		return objects.ID{}, false
+	}
+	there, err := readRef(d.dir, "refs/heads/"+branch)
+	if err != nil || there.IsZero() {
+		return objects.ID{}, false // fetch says what is wrong
+	}
+	return there, there == r.mirror.tip(branch) && r.store.Load().Has(there)
+}
+
+// branch is the branch that the Repo works with; empty: not known before the first fetch.
+func (r *Repo) branch() string {
+	if r.o.Branch != "" {
+		return r.o.Branch
+	}
+	return r.mirror.branch()
+}
+
+func (r *Repo) replaceMirror(ctx context.Context) error {
+	to, err := r.mirror.setAside(ctx, time.Now())
+	if err != nil {
+		return err
+	}
+	r.damaged.Store(false)
+	r.o.Log.Warn().Str("mirror", r.mirror.dir).Str("aside", to).Msg("the mirror is damaged: set aside, cloning again")
+	return r.reopen()
+}
+
+func (r *Repo) fetch(ctx context.Context) (objects.ID, error) {
+	limit := r.o.Limits.Exchange
+	if r.mirror.tip(r.branch()).IsZero() {
+		limit = r.o.Limits.Clone
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the host took longer than %v", limit))
+	defer cancel()
+	c, err := r.host.dial(ctx, uploadPack)
+	if err != nil {
+		return objects.ID{}, ended(ctx, err)
+	}
+	defer c.close()
+	adv, err := readRefs(c)
+	if err != nil {
+		return objects.ID{}, ended(ctx, err)
+	}
+	branch, tip, err := r.choose(adv)
+	if err != nil || tip.IsZero() {
+		return tip, err
+	}
+	if wants := r.wants(adv, tip); len(wants) > 0 {
+		if err := r.receive(ctx, c, adv, wants, r.haves(r.mirror.tip(branch))); err != nil {
+			return objects.ID{}, ended(ctx, err)
+		}
+	}
+	if _, err := r.find(tip, objects.CommitKind); err != nil {
+		return objects.ID{}, fmt.Errorf("branch %s: %w", branch, err)
+	}
+	return tip, r.mirror.setTip(branch, tip)
+}
+
+// ended is err or, if that is why, that the time was up.
+func ended(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return fmt.Errorf("%w (%w)", cause, err)
+	}
+	return err
+}
+
+// choose finds the branch and its tip in what the host has, and remembers the branch.
+func (r *Repo) choose(adv refs) (branch string, tip objects.ID, err error) {
+	if branch = r.branch(); branch == "" {
+		branch, _ = adv.head()
+		if d, ok := r.host.(*disk); ok && branch == "" {
+			branch, _ = headBranch(d.dir) // an empty repository does not advertise it
+		}
+		if branch == "" {
+			branch = "main"
+		}
+	}
+	tip = objects.ID(adv.References["refs/heads/"+branch])
+	if others := adv.branches(); tip.IsZero() && len(others) > 0 {
+		return branch, tip, fmt.Errorf("the repository has no branch %q; it has %s", branch, strings.Join(others, ", "))
+	}
+	if r.mirror.branch() != branch {
+		err = r.mirror.setBranch(branch)
+	}
+	return branch, tip, err
+}
+
+// wants are the tip and those tags that the mirror lacks: tags keep commits that a force-push
+// dropped and cells still run (R24).
+func (r *Repo) wants(adv refs, tip objects.ID) []plumbing.Hash {
+	var list []plumbing.Hash
+	store := r.store.Load()
+	for name, id := range adv.References {
+		if objects.ID(id) != tip && strings.HasPrefix(name, "refs/tags/") && !store.Has(objects.ID(id)) {
+			list = append(list, id)
+		}
+	}
+	if !store.Has(tip) {
+		list = append(list, plumbing.Hash(tip))
+	}
+	return list
+}
+
+// haves names commits of the mirror, ever further apart: after a force-push one of them is still
+// in the branch's history.
+func (r *Repo) haves(tip objects.ID) []plumbing.Hash {
+	var list []plumbing.Hash
+	id := tip
+	for step, gap := 0, 1; !id.IsZero() && len(list) < 32; step++ {
+		c, err := r.commit(id)
+		if err != nil {
+			return nil // take everything
+		}
+		if step == 0 || step == gap {
+			list = append(list, plumbing.Hash(id))
+			gap = gap * 2
+		}
+		if id = (objects.ID{}); len(c.Parents) > 0 && step < 4096 {
+			id = c.Parents[0]
+		}
+	}
+	return list
+}
+
+// receive asks for wants and puts what comes into the mirror, all of it or nothing.
+func (r *Repo) receive(ctx context.Context, c conn, adv refs, wants, haves []plumbing.Hash) error {
+	q := packp.NewUploadPackRequest()
+	for _, want := range []capability.Capability{capability.Sideband64k, capability.OFSDelta, capability.ThinPack, capability.NoProgress, capability.Agent} {
+		if !adv.Capabilities.Supports(want) {
+			continue
+		}
+		var value []string
+		if want == capability.Agent {
+			value = []string{"git/sluice"}
+		}
+		if err := q.Capabilities.Set(want, value...); err != nil {
+			return err
+		}
+	}
+	q.Wants, q.Haves = wants, haves
+	var b bytes.Buffer
+	err := errors.Join(q.UploadRequest.Encode(&b), q.UploadHaves.Encode(&b, false), pktline.NewEncoder(&b).EncodeString("done\n"))
+	if err != nil {
+		return err
+	}
+	answer, err := c.ask(b.Bytes())
+	if err != nil {
+		return err
+	}
+	in := bufio.NewReaderSize(answer, 64<<10)
+	said := &tail{limit: maxWords}
+	if err := new(packp.ServerResponse).Decode(in, false); err != nil {
+		return fmt.Errorf("the host does not send: %w: %s", err, c.words())
+	}
+	var pack io.Reader = in
+	if q.Capabilities.Supports(capability.Sideband64k) {
+		d := sideband.NewDemuxer(sideband.Sideband64k, in)
+		d.Progress = said
+		pack = d
+	}
+	return r.index(ctx, &sticky{r: io.LimitReader(pack, r.o.Limits.Pack+1)})
+}
+
+// sticky remembers why reading ended: a child that reads would only say that its input did.
+type sticky struct {
+	r   io.Reader
+	err error
+}
+
+func (s *sticky) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.err = err
+	}
+	return n, err
+}
+
+// index checks a pack in a folder of its own and, if all is well, adds it to the mirror's objects.
+func (r *Repo) index(ctx context.Context, pack *sticky) error {
+	main := filepath.Join(r.mirror.dir, "objects")
+	aside, err := os.MkdirTemp(main, incoming)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(aside) }() // openMirror removes what is left
+	env := append(r.mirror.env(), "GIT_OBJECT_DIRECTORY="+aside, "GIT_ALTERNATE_OBJECT_DIRECTORIES="+main)
+	_, err = run(ctx, r.mirror.git, env, pack, "index-pack", "--stdin", "--fix-thin", "--strict",
+		fmt.Sprintf("--max-input-size=%d", r.o.Limits.Pack))
+	switch {
+	case pack.err != nil:
+		return fmt.Errorf("the host broke off: %w", pack.err)
+	case err != nil:
+		r.checkMirror(ctx)
+		return fmt.Errorf("check what the host sent: %w", err)
+	}
+	for _, kind := range []string{".pack", ".rev", ".idx"} { // the index last: only with it a pack counts
+		files, err := filepath.Glob(filepath.Join(aside, "pack", "pack-*"+kind))
+		for _, f := range files {
+			err = errors.Join(err, os.Rename(f, filepath.Join(main, "pack", filepath.Base(f))))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkMirror finds out whether the mirror is to blame that a pack could not be added.
+func (r *Repo) checkMirror(ctx context.Context) {
+	if ctx.Err() != nil || r.mirror.tip(r.branch()).IsZero() {
+		return
+	}
+	if _, err := run(ctx, r.mirror.git, r.mirror.env(), nil, "fsck", "--no-dangling", "--no-progress"); err != nil && ctx.Err() == nil {
+		r.o.Log.Warn().Err(err).Str("mirror", r.mirror.dir).Msg("the mirror is damaged: the next fetch clones again")
+		r.damaged.Store(true)
+	}
+}

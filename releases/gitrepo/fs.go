@@ -1,0 +1,240 @@
+package gitrepo
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sluice-cd/sluice/releases/gitrepo/objects"
+)
+
+// FS gives a commit's files, read-only, straight from the mirror. It also has ReadFile, ReadDir
+// and Stat, and may be used from several goroutines for as long as the Repo is open.
+//
+// Modes are 0644, 0755, fs.ModeDir, fs.ModeSymlink and, for a gitlink, fs.ModeIrregular. Links are
+// not followed; reading one is an error. FileInfo.Sys() is the object's id, a string, of folders
+// too: what has the same id is the same, all the way down. A folder with an entry that git would
+// not write (a path for a name, .git, a duplicate) can't be read at all.
+func (r *Repo) FS(commit string) (fs.FS, error) {
+	_, c, err := r.named(commit)
+	if err != nil {
+		return nil, fmt.Errorf("read commit %.40s: %w", commit, err)
+	}
+	return &commitFS{r: r, root: objects.Entry{Name: ".", Mode: objects.ModeTree, ID: c.Tree}}, nil
+}
+
+// ReadFile reads one file of a commit.
+func (r *Repo) ReadFile(commit, name string) ([]byte, error) {
+	files, err := r.FS(commit)
+	if err != nil {
+		return nil, err
+	}
+	return fs.ReadFile(files, name)
+}
+
+type commitFS struct {
+	r    *Repo
+	root objects.Entry
+}
+
+var (
+	_ fs.ReadFileFS = (*commitFS)(nil)
+	_ fs.ReadDirFS  = (*commitFS)(nil)
+	_ fs.StatFS     = (*commitFS)(nil)
+)
+
+// entry walks from the root to a name.
+func (f *commitFS) entry(op, name string) (objects.Entry, error) {
+	if !fs.ValidPath(name) {
+		return objects.Entry{}, &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}
+	}
+	e := f.root
+	if name == "." {
+		return e, nil
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		if !e.IsTree() {
+			return e, &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
+		}
+		list, err := f.r.tree(e.ID)
+		if err != nil {
+			return e, &fs.PathError{Op: op, Path: name, Err: err}
+		}
+		var ok bool
+		if e, ok = objects.Find(list, part); !ok {
+			return e, &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
+		}
+	}
+	return e, nil
+}
+
+// Open opens a file or a folder.
+func (f *commitFS) Open(name string) (fs.File, error) {
+	e, err := f.entry("open", name)
+	if err != nil {
+		return nil, err
+	}
+	if e.IsTree() {
+		list, err := f.list("open", name, e)
+		return &folder{info: f.info(name, e), rest: list}, err
+	}
+	data, err := f.read("open", name, e)
+	if err != nil {
+		return nil, err
+	}
+	return &file{Reader: *bytes.NewReader(data), info: f.info(name, e)}, nil
+}
+
+// ReadFile reads a file; the bytes are the caller's.
+func (f *commitFS) ReadFile(name string) ([]byte, error) {
+	e, err := f.entry("read", name)
+	if err != nil {
+		return nil, err
+	}
+	data, err := f.read("read", name, e)
+	return slices.Clone(data), err
+}
+
+func (f *commitFS) read(op, name string, e objects.Entry) ([]byte, error) {
+	switch e.Mode {
+	case objects.ModeFile, objects.ModeExec:
+	case objects.ModeTree:
+		return nil, &fs.PathError{Op: op, Path: name, Err: errors.New("is a folder")}
+	case objects.ModeSymlink:
+		return nil, &fs.PathError{Op: op, Path: name, Err: errors.New("is a symbolic link")}
+	default:
+		return nil, &fs.PathError{Op: op, Path: name, Err: errors.New("is a submodule")}
+	}
+	size, err := f.r.store.Load().Size(e.ID) // before memory is taken
+	if err == nil && size > f.r.o.Limits.File {
+		err = fmt.Errorf("%w: %d bytes, the limit is %d", objects.ErrTooLarge, size, f.r.o.Limits.File)
+	}
+	var data []byte
+	if err == nil {
+		data, err = f.r.get(e.ID, objects.BlobKind)
+	}
+	if err != nil {
+		return nil, &fs.PathError{Op: op, Path: name, Err: err}
+	}
+	return data, nil
+}
+
+// ReadDir lists a folder, sorted by name.
+func (f *commitFS) ReadDir(name string) ([]fs.DirEntry, error) {
+	e, err := f.entry("readdir", name)
+	if err != nil {
+		return nil, err
+	}
+	if !e.IsTree() {
+		return nil, &fs.PathError{Op: "readdir", Path: name, Err: errors.New("is no folder")}
+	}
+	return f.list("readdir", name, e)
+}
+
+func (f *commitFS) list(op, name string, e objects.Entry) ([]fs.DirEntry, error) {
+	tree, err := f.r.tree(e.ID)
+	if err != nil {
+		return nil, &fs.PathError{Op: op, Path: name, Err: err}
+	}
+	infos := make([]info, len(tree))
+	list := make([]fs.DirEntry, len(tree))
+	for i, e := range tree {
+		infos[i] = info{fs: f, e: e}
+		list[i] = &infos[i]
+	}
+	return list, nil
+}
+
+// Stat describes a file or a folder; it does not follow links.
+func (f *commitFS) Stat(name string) (fs.FileInfo, error) {
+	e, err := f.entry("stat", name)
+	if err != nil {
+		return nil, err
+	}
+	return f.info(name, e), nil
+}
+
+func (f *commitFS) info(name string, e objects.Entry) *info {
+	e.Name = path.Base(name)
+	return &info{fs: f, e: e}
+}
+
+// info is an entry as fs.FileInfo and fs.DirEntry.
+type info struct {
+	fs *commitFS
+	e  objects.Entry
+}
+
+func (i *info) Name() string               { return i.e.Name }
+func (i *info) IsDir() bool                { return i.e.IsTree() }
+func (i *info) Type() fs.FileMode          { return i.Mode().Type() }
+func (i *info) Info() (fs.FileInfo, error) { return i, nil }
+func (i *info) Sys() any                   { return i.e.ID.String() }
+func (i *info) String() string             { return fs.FormatDirEntry(i) }
+
+// ModTime is none: a commit's time is its author's word.
+func (i *info) ModTime() time.Time { return time.Time{} }
+
+func (i *info) Mode() fs.FileMode {
+	switch i.e.Mode {
+	case objects.ModeTree:
+		return fs.ModeDir | 0o755
+	case objects.ModeExec:
+		return 0o755
+	case objects.ModeSymlink:
+		return fs.ModeSymlink | 0o777
+	case objects.ModeGitlink:
+		return fs.ModeIrregular
+	}
+	return 0o644
+}
+
+// Size is read when it is asked for; an object that can't be read has none, and reading it says why.
+func (i *info) Size() int64 {
+	if i.e.IsTree() || i.e.Mode == objects.ModeGitlink {
+		return 0
+	}
+	size, err := i.fs.r.store.Load().Size(i.e.ID)
+	if err != nil {
+		return 0
+	}
+	return size
+}
+
+type file struct {
+	bytes.Reader
+	info *info
+}
+
+func (f *file) Stat() (fs.FileInfo, error) { return f.info, nil }
+func (f *file) Close() error               { return nil }
+
+type folder struct {
+	info *info
+	rest []fs.DirEntry
+}
+
+func (d *folder) Stat() (fs.FileInfo, error) { return d.info, nil }
+func (d *folder) Close() error               { return nil }
+
+func (d *folder) Read([]byte) (int, error) {
+	return 0, &fs.PathError{Op: "read", Path: d.info.e.Name, Err: errors.New("is a folder")}
+}
+
+func (d *folder) ReadDir(n int) ([]fs.DirEntry, error) {
+	if n <= 0 || n > len(d.rest) {
+		if n > 0 && len(d.rest) == 0 {
+			return nil, io.EOF
+		}
+		n = len(d.rest)
+	}
+	list := d.rest[:n:n]
+	d.rest = d.rest[n:]
+	return list, nil
+}

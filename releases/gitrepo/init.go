@@ -1,0 +1,93 @@
+package gitrepo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/gitrepo/objects"
+)
+
+// New says what Init begins a release repository with.
+type New struct {
+	Bare    bool
+	Branch  string            // default main
+	Files   map[string][]byte // by path
+	Message string
+	Author  releases.Person
+	When    time.Time
+}
+
+// Init makes a release repository in dir, with one commit. One that is not bare has the files
+// checked out, and takes pushes while its worktree is clean, which they bring along
+// (receive.denyCurrentBranch=updateInstead). A file that is in the way, or a branch that is there
+// already, is an error, and is left as it is.
+func Init(ctx context.Context, dir string, n New) (commit string, err error) {
+	git, err := findGit()
+	if err != nil {
+		return "", err
+	}
+	if n.Branch == "" {
+		n.Branch = "main"
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return "", fmt.Errorf("make repository: %w", err)
+	}
+	if commit, err = initRepository(ctx, git, dir, n); err != nil {
+		return "", fmt.Errorf("make repository %s: %w", dir, err)
+	}
+	return commit, nil
+}
+
+func initRepository(ctx context.Context, git, dir string, n New) (string, error) {
+	gitFolder := dir
+	args := []string{"init", "--quiet", "--initial-branch=" + n.Branch}
+	if n.Bare {
+		args = append(args, "--bare")
+	} else {
+		gitFolder = filepath.Join(dir, ".git")
+	}
+	if _, err := os.Stat(filepath.Join(gitFolder, "HEAD")); err == nil {
+		if id, err := readRef(gitFolder, "refs/heads/"+n.Branch); err != nil || !id.IsZero() {
+			return "", errors.Join(fmt.Errorf("there is a git repository with a branch %s already: choose another folder", n.Branch), err)
+		}
+	}
+	if err := os.MkdirAll(dir, 0o777); err != nil { //nolint:gosec // the umask decides
+		return "", err
+	}
+	env := append(ownEnv(gitFolder), "GIT_WORK_TREE="+dir)
+	if n.Bare {
+		env = ownEnv(gitFolder)
+	}
+	if _, err := run(ctx, git, env, nil, args...); err != nil {
+		return "", err
+	}
+	store, err := objects.Open(filepath.Join(gitFolder, "objects"), Limits{}.orDefaults().Object)
+	if err != nil {
+		return "", err
+	}
+	r := &Repo{o: Options{Author: n.Author, Limits: Limits{}.orDefaults()}, trees: objects.NewCache[objects.ID, []objects.Entry](treeCache)}
+	r.store.Store(store)
+	list, ids, err := r.build(objects.ID{}, []releases.Draft{{Message: n.Message, When: n.When, Files: n.Files}})
+	if err != nil {
+		return "", err
+	}
+	if err := store.Write(list); err != nil {
+		return "", err
+	}
+	commit := ids[0].String()
+	steps := [][]string{{"update-ref", "refs/heads/" + n.Branch, commit, ""}}
+	if !n.Bare { // files first: what is in the way is found before the branch is there
+		steps = [][]string{{"read-tree", "-m", "-u", commit}, steps[0], {"config", "receive.denyCurrentBranch", "updateInstead"}}
+	}
+	for _, args := range steps {
+		if _, err := run(ctx, git, env, nil, args...); err != nil {
+			return "", err
+		}
+	}
+	return commit, nil
+}

@@ -1,0 +1,157 @@
+package gitrepo
+
+import (
+	"container/heap"
+	"time"
+
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/gitrepo/objects"
+)
+
+// maxSide bounds how many commits are read to find out what a merge brought. An author is anyone's
+// word in git; who hides behind ten thousand commits could as well write another name.
+const maxSide = 10_000
+
+// brought finds, by path, the authors of the commits that a merge brought to the first parent's
+// side and that touched that path.
+func (r *Repo) brought(merge *objects.Commit, files []releases.FileChange) (func(path string) []releases.Person, error) {
+	by := map[string][]releases.Person{}
+	for _, f := range files {
+		by[f.Path] = nil
+	}
+	side, err := r.side(merge.Parents[0], merge.Parents[1:])
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range side {
+		touched, err := r.touched(c)
+		if err != nil {
+			return nil, err
+		}
+		for _, path := range touched {
+			if _, wanted := by[path]; wanted {
+				by[path] = union(by[path], authors(c))
+			}
+		}
+	}
+	return func(path string) []releases.Person { return by[path] }, nil
+}
+
+// touched lists the paths that differ from every parent of c.
+func (r *Repo) touched(c *objects.Commit) ([]string, error) {
+	parents := c.Parents
+	if len(parents) == 0 {
+		parents = []objects.ID{{}}
+	}
+	seen := map[string]int{}
+	var paths []string
+	for _, id := range parents {
+		var tree objects.ID
+		if !id.IsZero() {
+			p, err := r.commit(id)
+			if err != nil {
+				return nil, err
+			}
+			tree = p.Tree
+		}
+		files, err := r.diff(tree, c.Tree)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range files {
+			if seen[f.Path]++; seen[f.Path] == len(parents) {
+				paths = append(paths, f.Path)
+			}
+		}
+	}
+	return paths, nil
+}
+
+// side lists the commits that are reachable from tips and not from main, newest first, as git log
+// main..tips does. Where clocks went backwards it may list some of main's too.
+func (r *Repo) side(main objects.ID, tips []objects.ID) ([]*objects.Commit, error) {
+	w := walk{r: r, seen: map[objects.ID]*reached{}}
+	if err := w.reach(main, true); err != nil {
+		return nil, err
+	}
+	for _, id := range tips {
+		if err := w.reach(id, false); err != nil {
+			return nil, err
+		}
+	}
+	var list []*reached
+	for read := 0; w.open > 0 && read < maxSide; read++ {
+		c := heap.Pop(&w.queue).(*reached)
+		c.queued = false
+		if !c.main {
+			w.open--
+			list = append(list, c)
+		}
+		for _, id := range c.commit.Parents {
+			if err := w.reach(id, c.main); err != nil {
+				return nil, err
+			}
+		}
+	}
+	var commits []*objects.Commit
+	for _, c := range list {
+		if !c.main {
+			commits = append(commits, c.commit)
+		}
+	}
+	return commits, nil
+}
+
+// walk goes back in history from several commits at once, by their dates.
+type walk struct {
+	r     *Repo
+	seen  map[objects.ID]*reached
+	queue byDate
+	open  int // queued commits that main is not known to reach
+}
+
+type reached struct {
+	commit *objects.Commit
+	main   bool // reachable from main
+	queued bool
+}
+
+func (w *walk) reach(id objects.ID, main bool) error {
+	c := w.seen[id]
+	if c == nil {
+		commit, err := w.r.commit(id)
+		if err != nil {
+			return err
+		}
+		c = &reached{commit: commit, main: main, queued: true}
+		w.seen[id] = c
+		heap.Push(&w.queue, c)
+		if !main {
+			w.open++
+		}
+		return nil
+	}
+	if main && !c.main {
+		c.main = true
+		if c.queued {
+			w.open--
+		}
+	}
+	return nil
+}
+
+type byDate []*reached
+
+func (q byDate) Len() int           { return len(q) }
+func (q byDate) Less(i, j int) bool { return q.when(i).After(q.when(j)) }
+func (q byDate) Swap(i, j int)      { q[i], q[j] = q[j], q[i] }
+func (q *byDate) Push(x any)        { *q = append(*q, x.(*reached)) }
+
+func (q byDate) when(i int) time.Time { return q[i].commit.Committer.When }
+
+func (q *byDate) Pop() any {
+	last := len(*q) - 1
+	c := (*q)[last]
+	*q = (*q)[:last]
+	return c
+}

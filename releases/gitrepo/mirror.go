@@ -1,0 +1,225 @@
+package gitrepo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/lockedfile"
+
+	"github.com/sluice-cd/sluice/releases/gitrepo/objects"
+)
+
+// mirror is the engine's own bare repository: nobody pushes to it, and git itself only adds packs
+// to it and rewrites them, so its refs are files that are replaced whole.
+type mirror struct {
+	git string
+	dir string
+}
+
+// incoming is how folders of objects begin that are not checked yet.
+const incoming = "tmp_objdir-sluice-"
+
+func (m mirror) env() []string { return ownEnv(m.dir) }
+
+// lock keeps other processes from changing the mirror's refs and place.
+func (m mirror) lock() (unlock func(), err error) {
+	if err := os.MkdirAll(filepath.Dir(m.dir), 0o777); err != nil { //nolint:gosec // the umask decides
+		return nil, fmt.Errorf("make mirror: %w", err)
+	}
+	unlock, err = lockedfile.MutexAt(m.dir + ".lock").Lock()
+	if err != nil {
+		return nil, fmt.Errorf("lock mirror: %w", err)
+	}
+	return unlock, nil
+}
+
+// make makes the mirror if there is none, and removes what a killed fetch left behind.
+func (m mirror) make(ctx context.Context) error {
+	if _, err := os.Stat(filepath.Join(m.dir, "HEAD")); err == nil {
+		stale, err := filepath.Glob(filepath.Join(m.dir, "objects", incoming+"*"))
+		for _, dir := range stale {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+		return err
+	}
+	if _, err := run(ctx, m.git, m.env(), nil, "init", "--quiet", "--bare", "--template=", "--initial-branch="+unknownBranch, m.dir); err != nil {
+		return fmt.Errorf("make mirror %s: %w", m.dir, err)
+	}
+	return nil
+}
+
+// unknownBranch is what the mirror's HEAD names until the branch is known.
+const unknownBranch = "sluice-not-fetched-yet"
+
+// branch is the branch that the mirror is of; empty: not known yet.
+func (m mirror) branch() string {
+	b, err := headBranch(m.dir)
+	if err != nil || b == unknownBranch {
+		return ""
+	}
+	return b
+}
+
+func (m mirror) setBranch(name string) error {
+	return replaceFile(filepath.Join(m.dir, "HEAD"), "ref: refs/heads/"+name+"\n")
+}
+
+// tip is the newest commit of the branch that the mirror knows; zero: none.
+func (m mirror) tip(branch string) objects.ID {
+	id, err := readRef(m.dir, "refs/heads/"+branch)
+	if err != nil {
+		return objects.ID{} // as after a power loss: the next fetch writes it again
+	}
+	return id
+}
+
+func (m mirror) setTip(branch string, tip objects.ID) error {
+	path := filepath.Join(m.dir, "refs", "heads", filepath.FromSlash(branch))
+	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil { //nolint:gosec // the umask decides
+		return err
+	}
+	return replaceFile(path, tip.String()+"\n")
+}
+
+// setAside moves a damaged mirror away, for a person to look at; of those moved before it keeps none.
+func (m mirror) setAside(ctx context.Context, now time.Time) (string, error) {
+	const mark = ".damaged-"
+	before, err := filepath.Glob(m.dir + mark + "*")
+	for _, dir := range before {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	to := m.dir + mark + now.UTC().Format("20060102T150405")
+	if err = errors.Join(err, os.Rename(m.dir, to)); err != nil {
+		return "", fmt.Errorf("set mirror aside: %w", err)
+	}
+	return to, m.make(ctx)
+}
+
+func replaceFile(path, text string) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}
+
+// gitDir finds a repository's git folder, and the one with its refs: the same but in linked worktrees.
+func gitDir(path string) (dir string, err error) {
+	for _, dir := range []string{filepath.Join(path, ".git"), path, path + ".git"} {
+		info, err := os.Stat(dir)
+		if err != nil {
+			continue
+		}
+		if !info.IsDir() {
+			text, err := readSmall(dir)
+			to, ok := strings.CutPrefix(text, "gitdir: ")
+			if err != nil || !ok {
+				continue
+			}
+			if dir = to; !filepath.IsAbs(dir) {
+				dir = filepath.Join(path, to)
+			}
+			if common, err := readSmall(filepath.Join(dir, "commondir")); err == nil {
+				dir = filepath.Join(dir, common)
+			}
+		}
+		if _, err := os.Stat(filepath.Join(dir, "objects")); err == nil {
+			return dir, nil
+		}
+	}
+	return "", fmt.Errorf("there is no git repository at %s", path)
+}
+
+// headBranch is the branch that HEAD names.
+func headBranch(dir string) (string, error) {
+	text, err := readSmall(filepath.Join(dir, "HEAD"))
+	if err != nil {
+		return "", err
+	}
+	name, ok := strings.CutPrefix(text, "ref: refs/heads/")
+	if !ok {
+		return "", errors.New("its HEAD names no branch")
+	}
+	return name, nil
+}
+
+// readRef reads a ref as git does: the file, else packed-refs. Git replaces both whole, and packs a
+// ref before it removes the file, so that this order misses none. No such ref: the zero id.
+func readRef(dir, name string) (objects.ID, error) {
+	for range 5 {
+		text, err := readSmall(filepath.Join(dir, filepath.FromSlash(name)))
+		if errors.Is(err, fs.ErrNotExist) || err != nil && isDir(filepath.Join(dir, filepath.FromSlash(name))) {
+			return packedRef(dir, name)
+		} else if err != nil {
+			return objects.ID{}, err
+		}
+		to, symbolic := strings.CutPrefix(text, "ref: ")
+		if !symbolic {
+			return objects.ParseID(text)
+		}
+		if !strings.HasPrefix(to, "refs/") || slices.Contains(strings.Split(to, "/"), "..") {
+			return objects.ID{}, fmt.Errorf("%s names %q", name, to)
+		}
+		name = to
+	}
+	return objects.ID{}, fmt.Errorf("%s: too many symbolic refs", name)
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+const maxPackedRefs = 64 << 20 // bytes: about a million refs
+
+func packedRef(dir, name string) (objects.ID, error) {
+	path := filepath.Join(dir, "packed-refs")
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return objects.ID{}, nil
+	} else if err != nil {
+		return objects.ID{}, err
+	}
+	if info.Size() > maxPackedRefs {
+		return objects.ID{}, fmt.Errorf("%s is larger than %d bytes", path, maxPackedRefs)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return objects.ID{}, err
+	}
+	at := bytes.Index(text, []byte(" "+name+"\n"))
+	if at < 40 {
+		return objects.ID{}, nil
+	}
+	return objects.ParseID(string(text[at-40 : at]))
+}
+
+// readSmall reads a file of one line, of at most 4 KiB.
+func readSmall(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	b := make([]byte, 4096)
+	n, err := f.Read(b)
+	if n == 0 && err != nil {
+		return "", err
+	}
+	return strings.TrimRight(string(b[:n]), "\r\n"), nil
+}

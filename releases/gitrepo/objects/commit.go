@@ -1,0 +1,151 @@
+package objects
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Commit is a commit as git writes it.
+type Commit struct {
+	Tree      ID
+	Parents   []ID
+	Author    Stamp
+	Committer Stamp
+	Message   string
+	Signature []byte // of the header gpgsig, armored; nil: unsigned
+}
+
+// Stamp says who did something, and when by their own clock.
+type Stamp struct {
+	Name  string
+	Email string
+	When  time.Time
+}
+
+// errCommit: a commit that git itself would not write.
+var errCommit = errors.New("malformed commit")
+
+// ParseCommit reads a commit.
+func ParseCommit(raw []byte) (*Commit, error) {
+	c := &Commit{}
+	head, message, _ := bytes.Cut(raw, []byte("\n\n"))
+	c.Message = string(message)
+	for line := range headers(head) {
+		key, value, _ := bytes.Cut(line, []byte{' '})
+		var err error
+		switch string(key) {
+		case "tree":
+			c.Tree, err = ParseID(string(value))
+		case "parent":
+			var id ID
+			id, err = ParseID(string(value))
+			c.Parents = append(c.Parents, id)
+		case "author":
+			c.Author = parseStamp(string(value))
+		case "committer":
+			c.Committer = parseStamp(string(value))
+		case "gpgsig":
+			if c.Signature != nil {
+				err = errors.New("two signatures")
+			}
+			c.Signature = bytes.ReplaceAll(value, []byte("\n "), []byte("\n"))
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: %s: %w", errCommit, key, err)
+		}
+	}
+	if c.Tree.IsZero() {
+		return nil, fmt.Errorf("%w: no tree", errCommit)
+	}
+	return c, nil
+}
+
+// headers gives each header with its continuation lines.
+func headers(head []byte) func(func([]byte) bool) {
+	return func(yield func([]byte) bool) {
+		for len(head) > 0 {
+			end := 0
+			for {
+				n := bytes.IndexByte(head[end:], '\n')
+				if n < 0 {
+					end = len(head)
+					break
+				}
+				if end += n; end+1 >= len(head) || head[end+1] != ' ' {
+					break
+				}
+				end++
+			}
+			if !yield(head[:end]) {
+				return
+			}
+			head = head[min(end+1, len(head)):]
+		}
+	}
+}
+
+// Unsigned is a commit without its signatures: the bytes that they are of.
+func Unsigned(raw []byte) []byte {
+	head, message, ok := bytes.Cut(raw, []byte("\n\n"))
+	out := make([]byte, 0, len(raw))
+	for line := range headers(head) {
+		if bytes.HasPrefix(line, []byte("gpgsig ")) || bytes.HasPrefix(line, []byte("gpgsig-sha256 ")) {
+			continue
+		}
+		out = append(append(out, line...), '\n')
+	}
+	if ok {
+		out = append(append(out, '\n'), message...)
+	}
+	return out
+}
+
+// Encode writes the commit as git does.
+func (c *Commit) Encode() []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "tree %v\n", c.Tree)
+	for _, p := range c.Parents {
+		fmt.Fprintf(&b, "parent %v\n", p)
+	}
+	fmt.Fprintf(&b, "author %v\ncommitter %v\n", c.Author, c.Committer)
+	if c.Signature != nil {
+		fmt.Fprintf(&b, "gpgsig %s\n", bytes.ReplaceAll(bytes.TrimRight(c.Signature, "\n"), []byte("\n"), []byte("\n ")))
+	}
+	fmt.Fprintf(&b, "\n%s", c.Message)
+	return b.Bytes()
+}
+
+// String is the stamp as git writes it; characters that would break the line are left out.
+func (s Stamp) String() string {
+	clean := strings.NewReplacer("\n", "", "\x00", "", "<", "", ">", "")
+	return fmt.Sprintf("%s <%s> %d %s", strings.TrimSpace(clean.Replace(s.Name)), clean.Replace(s.Email), s.When.Unix(), s.When.Format("-0700"))
+}
+
+// lastSecond ends the year 9999, but for zones: later times can't be written as JSON.
+const lastSecond = 253402214400
+
+// parseStamp reads what it can: old tools wrote stamps of many kinds, and nothing rests on them.
+func parseStamp(text string) Stamp {
+	var s Stamp
+	name, rest, _ := strings.Cut(text, "<")
+	s.Name = strings.TrimSpace(name)
+	end := strings.LastIndexByte(rest, '>')
+	if end < 0 {
+		return s
+	}
+	s.Email = strings.TrimSpace(rest[:end])
+	seconds, zone, _ := strings.Cut(strings.TrimSpace(rest[end+1:]), " ")
+	n, err := strconv.ParseInt(seconds, 10, 64)
+	if err != nil || n < 0 || n > lastSecond {
+		return s
+	}
+	s.When = time.Unix(n, 0).UTC()
+	if z, err := strconv.Atoi(zone); err == nil && len(zone) == 5 && z > -2400 && z < 2400 && z != 0 {
+		s.When = s.When.In(time.FixedZone("", (z/100*60+z%100)*60))
+	}
+	return s
+}

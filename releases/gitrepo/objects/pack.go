@@ -1,0 +1,201 @@
+package objects
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/klauspost/compress/flate"
+)
+
+// maxIndex bounds a pack's index in bytes: some 17 million objects.
+const maxIndex = 512 << 20
+
+// pack is one pack with its index, which is kept in memory. The file stays readable when git
+// removes it; the runtime closes it when nobody uses the pack any longer.
+type pack struct {
+	name    string
+	file    *os.File
+	fanout  []byte // 256 big-endian counts
+	names   []byte // sorted ids
+	offsets []byte // four bytes an object
+	far     []byte // eight bytes for each offset beyond 2 GiB
+}
+
+// openPack reads name.idx (gitformat-pack, version 2) and opens name.pack.
+func openPack(name string) (*pack, error) {
+	info, err := os.Stat(name + ".idx")
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > maxIndex {
+		return nil, fmt.Errorf("%w: pack index %s", ErrTooLarge, name)
+	}
+	idx, err := os.ReadFile(name + ".idx")
+	if err != nil {
+		return nil, err
+	}
+	const head = 8 + 256*4
+	if len(idx) < head+40 || !bytes.Equal(idx[:8], []byte{0xff, 't', 'O', 'c', 0, 0, 0, 2}) {
+		return nil, fmt.Errorf("%w: %s.idx is no version 2 pack index", ErrCorrupt, name)
+	}
+	p := &pack{name: name, fanout: idx[8:head]}
+	last := 0
+	for i := range 256 {
+		if n := p.count(i); n < last {
+			return nil, fmt.Errorf("%w: %s.idx has a falling fan-out", ErrCorrupt, name)
+		} else {
+			last = n
+		}
+	}
+	body := idx[head : len(idx)-40]
+	if len(body) < last*28 || (len(body)-last*28)%8 != 0 {
+		return nil, fmt.Errorf("%w: %s.idx has the wrong size", ErrCorrupt, name)
+	}
+	p.names, p.offsets, p.far = body[:last*20], body[last*24:last*28], body[last*28:]
+	p.file, err = os.Open(name + ".pack")
+	return p, err
+}
+
+func (p *pack) count(i int) int { return int(binary.BigEndian.Uint32(p.fanout[i*4:])) }
+
+// find gives the offset of an object in the pack.
+func (p *pack) find(id ID) (int64, bool) {
+	lo, hi := 0, p.count(int(id[0]))
+	if id[0] > 0 {
+		lo = p.count(int(id[0]) - 1)
+	}
+	for lo < hi {
+		mid := int(uint(lo+hi) / 2)
+		switch c := bytes.Compare(p.names[mid*20:mid*20+20], id[:]); {
+		case c < 0:
+			lo = mid + 1
+		case c > 0:
+			hi = mid
+		default:
+			return p.offset(mid), true
+		}
+	}
+	return 0, false
+}
+
+func (p *pack) offset(i int) int64 {
+	o := binary.BigEndian.Uint32(p.offsets[i*4:])
+	if o < 1<<31 {
+		return int64(o)
+	}
+	if far := int(o&(1<<31-1)) * 8; far+8 <= len(p.far) {
+		return int64(binary.BigEndian.Uint64(p.far[far:]) & (1<<63 - 1))
+	}
+	return -1 // reading there fails
+}
+
+// entry is one object as a pack has it: whole, or a delta against another.
+type entry struct {
+	kind Kind
+	data []byte // inflated
+	near int64  // offset of an offset delta's base
+	base ID     // of a ref delta
+}
+
+// scratch is what reading one entry needs, kept for the next one.
+type scratch struct {
+	first  [2048]byte
+	short  bytes.Reader
+	long   *bufio.Reader
+	flater io.ReadCloser
+}
+
+var scratches = sync.Pool{New: func() any {
+	return &scratch{long: bufio.NewReaderSize(nil, 32<<10), flater: flate.NewReader(bytes.NewReader(nil))}
+}}
+
+// read reads the entry at offset. most bounds how much of it is inflated; below zero: all, up to limit.
+func (p *pack) read(offset, limit int64, most int) (e entry, size int64, err error) {
+	s := scratches.Get().(*scratch)
+	defer scratches.Put(s)
+	n, err := p.file.ReadAt(s.first[:], offset)
+	if err != nil && err != io.EOF {
+		return e, 0, fmt.Errorf("%w: %s.pack: %w", ErrCorrupt, p.name, err)
+	}
+	head, err := e.parse(s.first[:n], offset, &size)
+	if err != nil {
+		return e, 0, fmt.Errorf("%w in %s.pack at %d", err, p.name, offset)
+	}
+	if size > limit {
+		return e, size, fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, size, limit)
+	}
+	want := int(size)
+	if most >= 0 {
+		want = min(want, most)
+	}
+	e.data = make([]byte, want)
+	if want <= len(s.first) {
+		s.short.Reset(s.first[head:n])
+		if s.inflate(&s.short, e.data) == nil {
+			return e, size, nil
+		}
+	}
+	s.long.Reset(io.NewSectionReader(p.file, offset+int64(head), 1<<62))
+	if err := s.inflate(s.long, e.data); err != nil {
+		return e, size, fmt.Errorf("%w in %s.pack at %d: %w", ErrCorrupt, p.name, offset, err)
+	}
+	return e, size, nil
+}
+
+// parse reads an entry's head and gives its length, the two bytes of zlib's own included.
+// zlib's checksum is left aside: the object's id is checked instead.
+func (e *entry) parse(b []byte, offset int64, size *int64) (int, error) {
+	at, short := 0, false
+	next := func() byte {
+		if at >= len(b) {
+			short = true
+			return 0
+		}
+		at++
+		return b[at-1]
+	}
+	c := next()
+	e.kind = Kind(c >> 4 & 7)
+	*size = int64(c & 15)
+	for shift := 4; c&0x80 != 0 && shift < 60; shift += 7 {
+		c = next()
+		*size |= int64(c&0x7f) << shift
+	}
+	switch e.kind {
+	case CommitKind, TreeKind, BlobKind, TagKind:
+	case offsetDelta:
+		c = next()
+		back := int64(c & 0x7f)
+		for c&0x80 != 0 && back < 1<<55 {
+			c = next()
+			back = (back+1)<<7 | int64(c&0x7f)
+		}
+		if e.near = offset - back; back <= 0 || e.near < 12 {
+			return 0, fmt.Errorf("%w: delta without a base", ErrCorrupt)
+		}
+	case refDelta:
+		for i := range e.base {
+			e.base[i] = next()
+		}
+	default:
+		return 0, fmt.Errorf("%w: unknown %v", ErrCorrupt, e.kind)
+	}
+	cmf, flg := next(), next()
+	if short || cmf&15 != 8 || flg&0x20 != 0 {
+		return 0, fmt.Errorf("%w: broken entry", ErrCorrupt)
+	}
+	return at, nil
+}
+
+func (s *scratch) inflate(from io.Reader, into []byte) error {
+	if err := s.flater.(flate.Resetter).Reset(from, nil); err != nil {
+		return err
+	}
+	_, err := io.ReadFull(s.flater, into)
+	return err
+}

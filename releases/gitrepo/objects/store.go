@@ -1,0 +1,210 @@
+package objects
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+const (
+	baseCache = 12 << 20 // bytes of delta bases that are kept
+	maxChain  = 4096     // deltas on deltas; git itself makes at most 4095
+)
+
+// Store is an object database: a repository's objects folder. Its exported methods may be used
+// from several goroutines.
+type Store struct {
+	dir   string
+	limit int64 // bytes of one object
+
+	packs atomic.Pointer[[]*pack]
+	last  atomic.Int32 // the pack that had the last object: asked first
+	bases *Cache[place, object]
+
+	refreshing sync.Mutex // held while the list of packs is made anew
+}
+
+type place struct {
+	pack   *pack
+	offset int64
+}
+
+type object struct {
+	kind Kind
+	data []byte
+}
+
+// Open opens the objects folder dir. limit bounds an object's size in bytes.
+func Open(dir string, limit int64) (*Store, error) {
+	s := &Store{dir: dir, limit: limit, bases: NewCache[place, object](baseCache)}
+	s.packs.Store(&[]*pack{})
+	return s, s.refresh()
+}
+
+// refresh lists the packs again; those known stay as they are.
+func (s *Store) refresh() error {
+	s.refreshing.Lock()
+	defer s.refreshing.Unlock()
+	files, err := os.ReadDir(filepath.Join(s.dir, "pack"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("list packs: %w", err)
+	}
+	old := map[string]*pack{}
+	for _, p := range *s.packs.Load() {
+		old[p.name] = p
+	}
+	now := map[string]*pack{}
+	for _, f := range files {
+		name, ok := strings.CutSuffix(filepath.Join(s.dir, "pack", f.Name()), ".idx")
+		if !ok {
+			continue
+		}
+		p := old[name]
+		if p == nil {
+			p, err = openPack(name)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // a repack took it away meanwhile; what it had is in a newer one
+			} else if err != nil {
+				return err
+			}
+		}
+		now[name] = p
+	}
+	list := slices.SortedFunc(maps.Values(now), func(a, b *pack) int { return len(b.names) - len(a.names) })
+	s.packs.Store(&list)
+	return nil
+}
+
+// Get gives an object's kind and bytes, which are shared: they must not be changed.
+// Errors are ErrNotFound, ErrCorrupt or ErrTooLarge.
+func (s *Store) Get(id ID) (Kind, []byte, error) {
+	o, err := s.look(id)
+	if errors.Is(err, ErrNotFound) {
+		if err = s.refresh(); err == nil {
+			o, err = s.look(id)
+		}
+	}
+	if err == nil && Sum(o.kind, o.data) != id {
+		err = fmt.Errorf("%w: its bytes have another id", ErrCorrupt)
+	}
+	if err != nil {
+		return 0, nil, fmt.Errorf("object %v: %w", id, err)
+	}
+	return o.kind, o.data, nil
+}
+
+func (s *Store) look(id ID) (object, error) {
+	if p, offset := s.find(id); p != nil {
+		return s.resolve(p, offset)
+	}
+	return s.loose(id)
+}
+
+func (s *Store) find(id ID) (*pack, int64) {
+	packs := *s.packs.Load()
+	last := int(s.last.Load())
+	if last < len(packs) {
+		if offset, ok := packs[last].find(id); ok {
+			return packs[last], offset
+		}
+	}
+	for i, p := range packs {
+		if i == last {
+			continue
+		}
+		if offset, ok := p.find(id); ok {
+			s.last.Store(int32(i))
+			return p, offset
+		}
+	}
+	return nil, 0
+}
+
+// resolve reads the object at a place and applies the deltas that lead to it.
+func (s *Store) resolve(p *pack, offset int64) (object, error) {
+	type link struct {
+		at    place
+		delta []byte
+	}
+	var room [64]link
+	chain := room[:0]
+	at := place{p, offset}
+	var o object
+	for {
+		if found, ok := s.bases.Get(at); ok {
+			o = found
+			break
+		}
+		e, _, err := at.pack.read(at.offset, s.limit, -1)
+		if err != nil {
+			return o, err
+		}
+		if e.kind != offsetDelta && e.kind != refDelta {
+			o = object{e.kind, e.data}
+			if len(chain) > 0 {
+				s.bases.Put(at, o, len(o.data)+128)
+			}
+			break
+		}
+		if len(chain) == maxChain {
+			return o, fmt.Errorf("%w: a chain of more than %d deltas", ErrCorrupt, maxChain)
+		}
+		chain = append(chain, link{at, e.data})
+		if e.kind == offsetDelta {
+			at.offset = e.near
+		} else if at.pack, at.offset = s.find(e.base); at.pack == nil {
+			return o, fmt.Errorf("%w: its delta's base %v is missing", ErrCorrupt, e.base)
+		}
+	}
+	for _, l := range slices.Backward(chain) {
+		data, err := applyDelta(o.data, l.delta, s.limit)
+		if err != nil {
+			return o, err
+		}
+		o.data = data
+		s.bases.Put(l.at, o, len(data)+128)
+	}
+	return o, nil
+}
+
+// Size gives an object's size in bytes without reading all of it.
+func (s *Store) Size(id ID) (int64, error) {
+	p, offset := s.find(id)
+	if p == nil {
+		_, data, err := s.Get(id)
+		return int64(len(data)), err
+	}
+	e, size, err := p.read(offset, 1<<62, 32)
+	if err == nil && (e.kind == offsetDelta || e.kind == refDelta) {
+		var result uint64
+		_, result, _, err = deltaSizes(e.data)
+		size = int64(result)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("object %v: %w", id, err)
+	}
+	return size, nil
+}
+
+// Has tells whether the database has an object, without reading it.
+func (s *Store) Has(id ID) bool {
+	if s.has(id) {
+		return true
+	}
+	return s.refresh() == nil && s.has(id)
+}
+
+func (s *Store) has(id ID) bool {
+	if p, _ := s.find(id); p != nil {
+		return true
+	}
+	_, err := os.Stat(s.loosePath(id))
+	return err == nil
+}

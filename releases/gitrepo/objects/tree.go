@@ -1,0 +1,240 @@
+package objects
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// Mode is the kind and permission of a tree's entry, as git writes it.
+type Mode uint32
+
+// The modes that git knows; ModeFile also stands for the group-writable files of old repositories.
+const (
+	ModeTree    Mode = 0o040000
+	ModeFile    Mode = 0o100644
+	ModeExec    Mode = 0o100755
+	ModeSymlink Mode = 0o120000
+	ModeGitlink Mode = 0o160000
+)
+
+// Entry is one line of a tree.
+type Entry struct {
+	Name string
+	Mode Mode
+	ID   ID
+}
+
+// IsTree tells whether the entry is a folder.
+func (e Entry) IsTree() bool { return e.Mode == ModeTree }
+
+// ErrHostile: a tree has an entry that git itself never writes.
+var ErrHostile = errors.New("malformed tree")
+
+// CheckName refuses what may not be the name of a file in a release repository: names that lead
+// elsewhere, and names of git's own.
+func CheckName(name string) error {
+	switch {
+	case name == "" || name == "." || name == "..",
+		strings.ContainsAny(name, "/\\\x00"),
+		!utf8.ValidString(name),
+		strings.EqualFold(name, ".git"), strings.EqualFold(name, "git~1"):
+		return fmt.Errorf("%w: entry %.100q is no file name", ErrHostile, name)
+	}
+	return nil
+}
+
+// next cuts the first entry off a raw tree. It checks the form, not the name.
+func next(raw []byte) (mode Mode, name []byte, id ID, rest []byte, err error) {
+	sp := bytes.IndexByte(raw, ' ')
+	nul := bytes.IndexByte(raw, 0)
+	if sp < 1 || sp > 6 || nul < sp || len(raw) < nul+1+len(id) {
+		return 0, nil, id, nil, fmt.Errorf("%w: it ends in the middle of an entry", ErrHostile)
+	}
+	for _, c := range raw[:sp] {
+		if c < '0' || c > '7' {
+			return 0, nil, id, nil, fmt.Errorf("%w: mode %q", ErrHostile, raw[:sp])
+		}
+		mode = mode<<3 | Mode(c-'0')
+	}
+	copy(id[:], raw[nul+1:])
+	return mode, raw[sp+1 : nul], id, raw[nul+1+len(id):], nil
+}
+
+// ParseTree reads a tree of at most limit entries, sorted by name. Duplicate and hostile names,
+// unknown modes and a wrong order are errors.
+func ParseTree(raw []byte, limit int) ([]Entry, error) {
+	list := make([]Entry, 0, min(len(raw)/28, limit))
+	sorted := true
+	text := string(raw) // one copy, of which all names are parts
+	for before := ""; len(raw) > 0; {
+		if len(list) == limit {
+			return nil, fmt.Errorf("%w: a folder of more than %d entries", ErrTooLarge, limit)
+		}
+		mode, name, id, rest, err := next(raw)
+		if err != nil {
+			return nil, err
+		}
+		at := len(text) - len(raw) + bytes.IndexByte(raw, ' ') + 1
+		e := Entry{Name: text[at : at+len(name)], Mode: known(mode), ID: id}
+		if err := CheckName(e.Name); err != nil {
+			return nil, err
+		}
+		if e.Mode == 0 {
+			return nil, fmt.Errorf("%w: %q has the mode %o", ErrHostile, e.Name, mode)
+		}
+		key := orderKey(e)
+		if key <= before {
+			return nil, fmt.Errorf("%w: %q is there twice or out of order", ErrHostile, e.Name)
+		}
+		sorted = sorted && (len(list) == 0 || list[len(list)-1].Name < e.Name)
+		list, before, raw = append(list, e), key, rest
+	}
+	if !sorted {
+		slices.SortFunc(list, func(a, b Entry) int { return cmp.Compare(a.Name, b.Name) })
+		for i := range list[1:] {
+			if list[i].Name == list[i+1].Name { // a file and a folder
+				return nil, fmt.Errorf("%w: %q is there twice", ErrHostile, list[i].Name)
+			}
+		}
+	}
+	return list, nil
+}
+
+func known(m Mode) Mode {
+	switch m {
+	case ModeTree, ModeExec, ModeSymlink, ModeGitlink:
+		return m
+	case ModeFile, 0o100664:
+		return ModeFile
+	}
+	return 0
+}
+
+// orderKey is what git sorts a tree's entries by: a folder as if its name ended in a slash.
+func orderKey(e Entry) string {
+	if e.IsTree() {
+		return e.Name + "/"
+	}
+	return e.Name
+}
+
+// Find looks a name up in what ParseTree gave.
+func Find(tree []Entry, name string) (Entry, bool) {
+	i, ok := slices.BinarySearchFunc(tree, name, func(e Entry, name string) int { return cmp.Compare(e.Name, name) })
+	if !ok {
+		return Entry{}, false
+	}
+	return tree[i], true
+}
+
+// EncodeTree writes a tree as git does. The entries may be in any order, which it leaves as it is.
+func EncodeTree(entries []Entry) []byte {
+	list := slices.Clone(entries)
+	slices.SortFunc(list, func(a, b Entry) int { return cmp.Compare(orderKey(a), orderKey(b)) })
+	size := 0
+	for _, e := range list {
+		size += len(e.Name) + 28
+	}
+	raw := make([]byte, 0, size)
+	for _, e := range list {
+		raw = strconv.AppendUint(raw, uint64(e.Mode), 8)
+		raw = append(raw, ' ')
+		raw = append(raw, e.Name...)
+		raw = append(raw, 0)
+		raw = append(raw, e.ID[:]...)
+	}
+	return raw
+}
+
+// Lookup finds one name in a raw tree, without checking the rest of it.
+func Lookup(raw []byte, name string) (Entry, bool, error) {
+	for len(raw) > 0 {
+		mode, n, id, rest, err := next(raw)
+		if err != nil {
+			return Entry{}, false, err
+		}
+		if string(n) == name {
+			return Entry{Name: name, Mode: mode, ID: id}, true, nil
+		}
+		raw = rest
+	}
+	return Entry{}, false, nil
+}
+
+// Difference is a name that differs between two trees. A side that lacks it has the zero Entry.
+type Difference struct {
+	Name     string
+	Old, New Entry
+}
+
+// Diff compares two raw trees entry by entry; what is the same costs almost nothing. Either may be empty.
+func Diff(before, after []byte, found func(Difference) error) error {
+	for len(before) > 0 || len(after) > 0 {
+		if shared := sharedEntries(before, after); shared > 0 {
+			before, after = before[shared:], after[shared:]
+			continue
+		}
+		var old, now Entry
+		var oldRest, nowRest []byte
+		var err error
+		if len(before) > 0 {
+			if old, oldRest, err = cut(before); err != nil {
+				return err
+			}
+		}
+		if len(after) > 0 {
+			if now, nowRest, err = cut(after); err != nil {
+				return err
+			}
+		}
+		// A file and a folder of one name are two differences here: they have two places in git's order.
+		switch c := cmp.Compare(orderKey(old), orderKey(now)); {
+		case len(after) == 0 || len(before) > 0 && c < 0:
+			before, now = oldRest, Entry{}
+		case len(before) == 0 || c > 0:
+			after, old = nowRest, Entry{}
+		default:
+			before, after = oldRest, nowRest
+		}
+		if err := found(Difference{Name: cmp.Or(old.Name, now.Name), Old: old, New: now}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func cut(raw []byte) (Entry, []byte, error) {
+	mode, name, id, rest, err := next(raw)
+	return Entry{Name: string(name), Mode: mode, ID: id}, rest, err
+}
+
+// sharedEntries gives the length of the whole entries that both trees begin with.
+func sharedEntries(a, b []byte) int {
+	n, at := commonPrefix(a, b), 0
+	for at < n {
+		nul := bytes.IndexByte(a[at:], 0)
+		if nul < 0 || at+nul+1+len(ID{}) > n {
+			break
+		}
+		at += nul + 1 + len(ID{})
+	}
+	return at
+}
+
+func commonPrefix(a, b []byte) int {
+	const block = 256
+	n, at := min(len(a), len(b)), 0
+	for at+block <= n && bytes.Equal(a[at:at+block], b[at:at+block]) {
+		at += block
+	}
+	for at < n && a[at] == b[at] {
+		at++
+	}
+	return at
+}

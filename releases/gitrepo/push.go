@@ -1,0 +1,295 @@
+package gitrepo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
+	"github.com/go-git/go-git/v5/plumbing/protocol/packp/capability"
+	"github.com/go-git/go-git/v5/plumbing/protocol/packp/sideband"
+
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/gitrepo/objects"
+)
+
+// drain bounds how long a host may go on (hooks, its own repack) after it reported a push.
+const drain = 30 * time.Second
+
+// Push makes the drafts, a chain on base, and puts them onto the branch if the branch is exactly
+// base; an empty base makes the first commit of a branch that does not exist. It returns the
+// commits' ids in order. One push, all or nothing where the host can (tags included).
+//
+// releases.ErrMoved: the branch is elsewhere. *releases.RefusedError: the host said no. After any
+// other error, whether the push landed is not known: fetch, and look.
+func (r *Repo) Push(ctx context.Context, base string, chain []releases.Draft) ([]string, error) {
+	if len(chain) == 0 {
+		return nil, errors.New("push: there is nothing to push")
+	}
+	var from objects.ID
+	if base != "" {
+		var err error
+		if from, err = objects.ParseID(base); err != nil {
+			return nil, fmt.Errorf("push: %w", err)
+		}
+	}
+	list, ids, err := r.build(from, chain)
+	if err != nil {
+		return nil, fmt.Errorf("make commit on %.40s: %w", base, err)
+	}
+	p := push{branch: r.branch(), base: from, tip: ids[len(ids)-1], pack: objects.EncodePack(list), tags: map[string]objects.ID{}}
+	if p.branch == "" {
+		p.branch = "main"
+	}
+	for _, d := range chain {
+		for name, commit := range d.Tags {
+			if p.tags[name], err = objects.ParseID(commit); err != nil {
+				return nil, fmt.Errorf("push tag %s: %w", name, err)
+			}
+		}
+	}
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	if err := r.push(ctx, p); err != nil {
+		return nil, err
+	}
+	r.keep(p, list)
+	commits := make([]string, len(ids))
+	for i, id := range ids {
+		commits[i] = id.String()
+	}
+	return commits, nil
+}
+
+// push is one push, ready to be sent.
+type push struct {
+	branch    string
+	base, tip objects.ID
+	tags      map[string]objects.ID
+	pack      []byte
+}
+
+func (p push) check() error {
+	names := []plumbing.ReferenceName{plumbing.NewBranchReferenceName(p.branch)}
+	for tag := range p.tags {
+		names = append(names, plumbing.NewTagReferenceName(tag))
+	}
+	for _, n := range names {
+		if err := n.Validate(); err != nil {
+			return fmt.Errorf("push %s: %w", n, err)
+		}
+	}
+	return nil
+}
+
+// errBusy: another push held the branch's lock just then.
+var errBusy = errors.New("the branch was locked")
+
+// push sends p. The host's lock on a ref is a matter of milliseconds: when that was in the way,
+// and the branch is still at base, it tries again.
+func (r *Repo) push(ctx context.Context, p push) error {
+	limit := r.o.Limits.Exchange
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the host took longer than %v", limit))
+	defer cancel()
+	for wait := 10 * time.Millisecond; ; wait *= 2 {
+		err := r.pushOnce(ctx, p)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, releases.ErrMoved):
+			return fmt.Errorf("push to %s: %w", p.branch, releases.ErrMoved)
+		case !errors.Is(err, errBusy):
+			return fmt.Errorf("push to %s: %w", p.branch, ended(ctx, err))
+		case wait > time.Second:
+			return fmt.Errorf("push to %s: %w", p.branch, &releases.RefusedError{Reason: oneLine(err.Error())})
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return fmt.Errorf("push to %s: %w", p.branch, context.Cause(ctx))
+		}
+	}
+}
+
+func (r *Repo) pushOnce(ctx context.Context, p push) error {
+	ours, cancel := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx once the host has reported
+	stop := context.AfterFunc(ctx, cancel)
+	c, err := r.host.dial(ours, receivePack)
+	if err != nil {
+		stop()
+		cancel()
+		return err
+	}
+	done := func() {
+		stop()
+		c.close()
+		cancel()
+	}
+	adv, err := readRefs(c)
+	if err == nil && objects.ID(adv.References["refs/heads/"+p.branch]) != p.base {
+		err = releases.ErrMoved
+	}
+	if err != nil {
+		done()
+		return err
+	}
+	q, err := p.request(adv)
+	if err != nil {
+		done()
+		return err
+	}
+	report, rest, said, err := exchange(c, q)
+	if err != nil {
+		done()
+		return fmt.Errorf("no report from the host: %w: %s", err, said)
+	}
+	if !stop() {
+		done()
+	} else {
+		r.background.Go(func() { // hooks that run after the report are left to finish
+			defer done()
+			defer time.AfterFunc(drain, cancel).Stop()
+			_, _ = io.Copy(io.Discard, rest)
+		})
+	}
+	return r.verdict(ctx, p, report, said)
+}
+
+// request is what is sent: the compare-and-swap of the branch, tags that are not there yet, and the pack.
+func (p push) request(adv refs) (*packp.ReferenceUpdateRequest, error) {
+	q := packp.NewReferenceUpdateRequest()
+	for _, want := range []capability.Capability{capability.ReportStatus, capability.Sideband64k, capability.Atomic, capability.Quiet} {
+		if !adv.Capabilities.Supports(want) {
+			continue
+		}
+		if err := q.Capabilities.Set(want); err != nil {
+			return nil, err
+		}
+	}
+	if !q.Capabilities.Supports(capability.ReportStatus) {
+		return nil, errors.New("the host does not report what becomes of a push: it is too old")
+	}
+	q.Commands = []*packp.Command{{Name: plumbing.NewBranchReferenceName(p.branch), Old: plumbing.Hash(p.base), New: plumbing.Hash(p.tip)}}
+	for name, id := range p.tags {
+		ref := plumbing.NewTagReferenceName(name)
+		if _, there := adv.References[ref.String()]; !there {
+			q.Commands = append(q.Commands, &packp.Command{Name: ref, New: plumbing.Hash(id)})
+		}
+	}
+	q.Packfile = io.NopCloser(bytes.NewReader(p.pack))
+	return q, nil
+}
+
+// maxReport bounds what is read of a host's report.
+const maxReport = 1 << 20
+
+// exchange sends q and reads the report; rest is what the host still says after it.
+func exchange(c conn, q *packp.ReferenceUpdateRequest) (report *packp.ReportStatus, rest io.Reader, said *tail, err error) {
+	said = &tail{limit: maxWords}
+	var b bytes.Buffer
+	if err := q.Encode(&b); err != nil {
+		return nil, nil, said, err
+	}
+	answer, err := c.ask(b.Bytes())
+	if err != nil {
+		return nil, nil, said, err
+	}
+	rest = answer
+	if q.Capabilities.Supports(capability.Sideband64k) {
+		d := sideband.NewDemuxer(sideband.Sideband64k, answer)
+		d.Progress = said
+		rest = d
+	}
+	report = packp.NewReportStatus()
+	if err := report.Decode(io.LimitReader(rest, maxReport)); err != nil {
+		c.close()
+		_, _ = io.WriteString(said, "\n"+c.words())
+		return nil, nil, said, err
+	}
+	return report, rest, said, nil
+}
+
+// verdict tells what a report means. If the branch is elsewhere by now, that is why.
+func (r *Repo) verdict(ctx context.Context, p push, report *packp.ReportStatus, said *tail) error {
+	var reasons []string
+	busy := false
+	if report.UnpackStatus != "ok" {
+		reasons = append(reasons, "unpack: "+report.UnpackStatus)
+	}
+	branch := plumbing.NewBranchReferenceName(p.branch)
+	landed := false
+	for _, s := range report.CommandStatuses {
+		if s.Error() == nil {
+			landed = landed || s.ReferenceName == branch
+			continue
+		}
+		reasons = append(reasons, s.Status)
+		busy = busy || isBusy(s.Status)
+	}
+	if landed { // without atomic a tag may be missing all the same: the next push tries it again
+		return nil
+	}
+	if len(reasons) == 0 {
+		return errors.New("the host's report does not name the branch")
+	}
+	tip, err := r.hostTip(ctx, p.branch)
+	if err != nil {
+		return fmt.Errorf("%s (and then: %w)", reasons[0], err)
+	}
+	words := oneLine(strings.Join(reasons, "; ") + "\n" + said.text())
+	switch {
+	case tip != p.base:
+		return releases.ErrMoved
+	case busy:
+		return fmt.Errorf("%w: %s", errBusy, words)
+	}
+	return &releases.RefusedError{Reason: words}
+}
+
+// isBusy knows git-receive-pack's words for a lock, or a value, that was in the way.
+func isBusy(status string) bool {
+	for _, known := range []string{"failed to update ref", "failed to lock", "cannot lock ref", "atomic transaction failed", "atomic push failure", "reference already exists", "incorrect old value"} {
+		if strings.Contains(status, known) {
+			return true
+		}
+	}
+	return false
+}
+
+// hostTip asks the host where the branch is now.
+func (r *Repo) hostTip(ctx context.Context, branch string) (objects.ID, error) {
+	if d, ok := r.host.(*disk); ok && d.filesForRefs() {
+		return readRef(d.dir, "refs/heads/"+branch)
+	}
+	c, err := r.host.dial(ctx, uploadPack)
+	if err != nil {
+		return objects.ID{}, err
+	}
+	defer c.close()
+	adv, err := readRefs(c)
+	if err != nil {
+		return objects.ID{}, err
+	}
+	return objects.ID(adv.References["refs/heads/"+branch]), nil
+}
+
+// keep puts what was pushed into the mirror, so that reading it takes no fetch. What goes wrong
+// here the next fetch mends.
+func (r *Repo) keep(p push, list []objects.New) {
+	err := r.store.Load().Write(list)
+	if err == nil && r.mirror.branch() == "" {
+		err = r.mirror.setBranch(p.branch)
+	}
+	if err == nil && r.mirror.tip(p.branch) == p.base {
+		err = r.mirror.setTip(p.branch, p.tip)
+	}
+	if err != nil {
+		r.o.Log.Warn().Err(err).Str("mirror", r.mirror.dir).Msg("what was pushed is not in the mirror: the next fetch brings it")
+	}
+}

@@ -1,0 +1,249 @@
+// Package gitrepo is the release repository: a commit as an fs.FS, its first-parent history as
+// releases.Change, and drafts pushed onto a branch by compare-and-swap.
+//
+// It works on a bare mirror of its own. The mirror is filled over git's pack protocol (a path on
+// disk, ssh or https), read without a child process, and repacked by the git command. Nothing is
+// ever checked out.
+//
+// What always holds:
+//   - Refs of the release repository change only by git's push protocol, with the old value named:
+//     the host compares and swaps (R3). Not even a repository on the same disk is written otherwise.
+//   - What enters the mirror was checked by git index-pack --strict, in a folder apart: every
+//     object that the mirror's branch reaches is there. An object that turns out to be damaged
+//     makes the next Fetch set the mirror aside and clone again (fault 7).
+//   - The mirror loses no commit to a force-push, so that what cells run stays readable.
+//   - Whatever comes from a host has a limit in size and in time.
+//
+// Durability is the host's: a push that was reported has been written by git-receive-pack with
+// that repository's core.fsync. The mirror is not synced to disk; it can always be cloned again.
+//
+// A Repo may be used from several goroutines and, for one mirror, from several processes. It
+// decides nothing: what is promoted when is for package engine. Only here go-git is used.
+package gitrepo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/gitrepo/objects"
+)
+
+// Options says how a repository is reached and worked with. Only Mirror is required.
+type Options struct {
+	Mirror string          // folder of the engine's own bare mirror; made if it is missing
+	Branch string          // default: the branch that the repository's HEAD names, else main
+	Author releases.Person // author and committer of what Push makes; default: Sluice
+	Signer Signer          // signs what Push makes; nil: unsigned
+	SSH    SSH             // for ssh:// and host:path
+	Web    Web             // for https:// and http://
+	Limits Limits
+	Log    zerolog.Logger // of what happens in the background
+}
+
+// Limits bound what a host can make the engine do. A zero value means the default.
+type Limits struct {
+	Object   int64         // bytes of one object; default 32 MiB
+	File     int64         // bytes of one file that FS reads; default 16 MiB
+	Entries  int           // names in one folder; default 100,000
+	Pack     int64         // bytes received by one fetch; default 1 GiB
+	Clone    time.Duration // time of a first fetch; default 10 minutes
+	Exchange time.Duration // time of every other exchange with the host; default 2 minutes
+}
+
+func (l Limits) orDefaults() Limits {
+	l.Object = orDefault(l.Object, 32<<20)
+	l.File = orDefault(l.File, 16<<20)
+	l.Entries = orDefault(l.Entries, 100_000)
+	l.Pack = orDefault(l.Pack, 1<<30)
+	l.Clone = orDefault(l.Clone, 10*time.Minute)
+	l.Exchange = orDefault(l.Exchange, 2*time.Minute)
+	return l
+}
+
+func orDefault[T int | int64 | time.Duration](value, otherwise T) T {
+	if value <= 0 {
+		return otherwise
+	}
+	return value
+}
+
+// Repo is a release repository and its mirror. Close it.
+type Repo struct {
+	o      Options
+	host   host
+	mirror mirror
+
+	fetching chan struct{} // holds one token: whoever takes it may change the mirror's refs and place
+	store    atomic.Pointer[objects.Store]
+	trees    *objects.Cache[objects.ID, []objects.Entry]
+	damaged  atomic.Bool // an object of the mirror is damaged: the next Fetch clones again
+
+	background sync.WaitGroup // a repack, and ends of pushes that were reported
+	repacking  atomic.Bool
+	closing    context.Context
+	close      context.CancelFunc
+}
+
+// treeCache is how many names of folders are kept: about 100 bytes each.
+const treeCache = 150_000
+
+// Open gives the repository at url: a path, file://, https://, http://, ssh:// or host:path. It
+// makes the mirror's folder and asks the host nothing yet: an engine starts while its host is down.
+func Open(ctx context.Context, url string, o Options) (*Repo, error) {
+	if o.Mirror == "" {
+		return nil, errors.New("open repository: no folder for the mirror is given")
+	}
+	o.Limits = o.Limits.orDefaults()
+	if o.Author == (releases.Person{}) {
+		o.Author = releases.Person{Name: "Sluice", Email: "sluice@localhost"}
+	}
+	git, err := findGit()
+	if err != nil {
+		return nil, err
+	}
+	h, err := findHost(git, url, o)
+	if err != nil {
+		return nil, fmt.Errorf("open repository %s: %w", redacted(url), err)
+	}
+	dir, err := filepath.Abs(o.Mirror)
+	if err != nil {
+		return nil, fmt.Errorf("open mirror: %w", err)
+	}
+	r := &Repo{
+		o: o, host: h, mirror: mirror{git: git, dir: dir},
+		fetching: make(chan struct{}, 1),
+		trees:    objects.NewCache[objects.ID, []objects.Entry](treeCache),
+	}
+	r.closing, r.close = context.WithCancel(context.WithoutCancel(ctx))
+	if err := r.openMirror(ctx); err != nil {
+		r.close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// Close waits for what still runs in the background and leaves the mirror as it is.
+func (r *Repo) Close() error {
+	r.close()
+	r.background.Wait()
+	return nil
+}
+
+func (r *Repo) openMirror(ctx context.Context) error {
+	unlock, err := r.mirror.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := r.mirror.make(ctx); err != nil {
+		return err
+	}
+	return r.reopen()
+}
+
+func (r *Repo) reopen() error {
+	store, err := objects.Open(filepath.Join(r.mirror.dir, "objects"), r.o.Limits.Object)
+	if errors.Is(err, objects.ErrCorrupt) { // an index: read what else there is, and clone at the next Fetch
+		r.damaged.Store(true)
+	} else if err != nil {
+		return fmt.Errorf("open mirror %s: %w", r.mirror.dir, err)
+	}
+	r.store.Store(store)
+	return nil
+}
+
+// get reads an object that another one names: if it isn't there, the mirror is damaged.
+func (r *Repo) get(id objects.ID, kind objects.Kind) ([]byte, error) {
+	data, err := r.find(id, kind)
+	if errors.Is(err, objects.ErrNotFound) {
+		r.damaged.Store(true)
+	}
+	return data, err
+}
+
+// find reads an object that a caller names.
+func (r *Repo) find(id objects.ID, kind objects.Kind) ([]byte, error) {
+	got, data, err := r.store.Load().Get(id)
+	if err != nil {
+		if errors.Is(err, objects.ErrCorrupt) {
+			r.damaged.Store(true)
+		}
+		return nil, err
+	}
+	if got != kind {
+		return nil, fmt.Errorf("object %v is a %v, not a %v", id, got, kind)
+	}
+	return data, nil
+}
+
+func (r *Repo) commit(id objects.ID) (*objects.Commit, error) {
+	raw, err := r.get(id, objects.CommitKind)
+	if err != nil {
+		return nil, err
+	}
+	c, err := objects.ParseCommit(raw)
+	if err != nil {
+		return nil, fmt.Errorf("commit %v: %w", id, err)
+	}
+	return c, nil
+}
+
+// named is commit for an id that a caller gave.
+func (r *Repo) named(commit string) (objects.ID, *objects.Commit, error) {
+	id, err := objects.ParseID(commit)
+	if err != nil {
+		return id, nil, err
+	}
+	raw, err := r.find(id, objects.CommitKind)
+	if err != nil {
+		return id, nil, err
+	}
+	c, err := objects.ParseCommit(raw)
+	return id, c, err
+}
+
+// tree gives a folder's entries; the zero id is the empty folder.
+func (r *Repo) tree(id objects.ID) ([]objects.Entry, error) {
+	if id.IsZero() {
+		return nil, nil
+	}
+	if list, ok := r.trees.Get(id); ok {
+		return list, nil
+	}
+	raw, err := r.get(id, objects.TreeKind)
+	if err != nil {
+		return nil, err
+	}
+	list, err := objects.ParseTree(raw, r.o.Limits.Entries)
+	if err != nil {
+		return nil, fmt.Errorf("tree %v: %w", id, err)
+	}
+	r.trees.Put(id, list, len(list)+1)
+	return list, nil
+}
+
+// rawTree gives a folder as git stores it; the zero id is the empty folder.
+func (r *Repo) rawTree(id objects.ID) ([]byte, error) {
+	if id.IsZero() {
+		return nil, nil
+	}
+	return r.get(id, objects.TreeKind)
+}
+
+func findGit() (string, error) {
+	git, err := exec.LookPath("git")
+	if err != nil {
+		return "", fmt.Errorf("the git command is needed and was not found in PATH (%s): install git", os.Getenv("PATH"))
+	}
+	return git, nil
+}

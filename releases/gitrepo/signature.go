@@ -1,0 +1,52 @@
+package gitrepo
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+
+	"github.com/hiddeco/sshsig"
+	"golang.org/x/crypto/ssh"
+
+	"github.com/sluice-cd/sluice/releases/gitrepo/objects"
+)
+
+// Signer signs commits. SSHSigner is one.
+type Signer interface {
+	// Sign gives the armored signature of a commit's bytes.
+	Sign(commit []byte) ([]byte, error)
+}
+
+// namespace is what git signs commits for (git-config, gpg.format ssh).
+const namespace = "git"
+
+// SSHSigner signs as git does with gpg.format=ssh.
+type SSHSigner struct{ Key ssh.Signer }
+
+// LoadSigner reads a private SSH key without a passphrase.
+func LoadSigner(file string) (SSHSigner, error) {
+	key, err := readKey(file)
+	return SSHSigner{key}, err
+}
+
+// Sign gives the armored signature of a commit's bytes.
+func (s SSHSigner) Sign(commit []byte) ([]byte, error) {
+	sig, err := sshsig.Sign(bytes.NewReader(commit), s.Key, sshsig.HashSHA512, namespace)
+	if err != nil {
+		return nil, fmt.Errorf("sign commit: %w", err)
+	}
+	return sshsig.Armor(sig), nil
+}
+
+// signedBy is the public key whose SSH signature of a raw commit holds, in authorized_keys form;
+// empty: none does. That the key belongs to somebody is not said.
+func signedBy(raw, armored []byte) string {
+	sig, err := sshsig.Unarmor(armored)
+	if err != nil || sig.Signature.Format == ssh.KeyAlgoRSA { // over SHA-1: OpenSSH refuses it too
+		return ""
+	}
+	if sshsig.Verify(bytes.NewReader(objects.Unsigned(raw)), sig, sig.PublicKey, sig.HashAlgorithm, namespace) != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(sig.PublicKey)))
+}

@@ -1,0 +1,102 @@
+package gitrepo
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// Watch tells of changes of the refs of a repository on a disk of this machine: a value comes
+// soon after a push, sometimes for nothing, several at once as one. For any other repository the
+// channel is nil. It is closed when ctx ends or the watch is lost.
+func Watch(ctx context.Context, url string) (<-chan struct{}, error) {
+	git, err := findGit()
+	if err != nil {
+		return nil, err
+	}
+	h, err := findHost(git, url, Options{Limits: Limits{}.orDefaults()})
+	if err != nil {
+		return nil, fmt.Errorf("watch %s: %w", redacted(url), err)
+	}
+	d, ok := h.(*disk)
+	if !ok {
+		return nil, nil
+	}
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		return nil, fmt.Errorf("watch %s: %w", d.path, err)
+	}
+	if err := watchRefs(w, d.dir); err != nil {
+		_ = w.Close()
+		return nil, fmt.Errorf("watch %s: %w", d.path, err)
+	}
+	told := make(chan struct{}, 1)
+	go func() {
+		defer close(told)
+		defer w.Close()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case e, ok := <-w.Events:
+				if !ok {
+					return
+				}
+				if !isRef(d.dir, e.Name) {
+					continue
+				}
+				if e.Has(fsnotify.Create) && isDir(e.Name) {
+					_ = watchTree(w, e.Name) // it may be gone again
+				}
+			case _, ok := <-w.Errors:
+				if !ok {
+					return
+				}
+				_ = watchRefs(w, d.dir) // events were lost, perhaps of new folders: look again
+			}
+			select {
+			case told <- struct{}{}:
+			default: // one is waiting already
+			}
+		}
+	}()
+	return told, nil
+}
+
+// watchRefs watches what git writes a ref to: packed-refs, the folders below refs/heads, reftables.
+func watchRefs(w *fsnotify.Watcher, dir string) error {
+	if err := w.Add(dir); err != nil {
+		return err
+	}
+	if tables := filepath.Join(dir, "reftable"); isDir(tables) {
+		return w.Add(tables)
+	}
+	if err := w.Add(filepath.Join(dir, "refs")); err != nil {
+		return err
+	}
+	return watchTree(w, filepath.Join(dir, "refs", "heads"))
+}
+
+func watchTree(w *fsnotify.Watcher, root string) error {
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return nil // gone meanwhile
+		}
+		return w.Add(path)
+	})
+}
+
+// isRef tells whether a change in the git folder may be one of a branch.
+func isRef(dir, path string) bool {
+	name, err := filepath.Rel(dir, path)
+	if err != nil || strings.HasSuffix(name, ".lock") {
+		return false
+	}
+	name = filepath.ToSlash(name)
+	return name == "packed-refs" || name == "HEAD" || name == "refs" || name == "refs/heads" ||
+		strings.HasPrefix(name, "refs/heads/") || strings.HasPrefix(name, "reftable/")
+}
