@@ -147,6 +147,9 @@ func (d *decoder) decodeStruct(p *plan, n *yaml.Node, v reflect.Value) {
 }
 
 func (d *decoder) unknown(p *plan, key *yaml.Node) {
+	if d.stopped {
+		return
+	}
 	switch near := nearest(key.Value, p.fields); {
 	case key.Kind != yaml.ScalarNode:
 		d.fault(key, "a field's name must be text")
@@ -426,7 +429,7 @@ func nearest(name string, fields []field) string {
 	best, at := "", 0
 	for i := range fields {
 		dist := distance(strings.ToLower(name), strings.ToLower(fields[i].name))
-		if dist <= max(1, len(name)/3) && (best == "" || cmp.Less(dist, at)) {
+		if dist <= max(1, (len(name)+1)/3) && (best == "" || cmp.Less(dist, at)) {
 			best, at = fields[i].name, dist
 		}
 	}

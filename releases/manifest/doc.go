@@ -35,7 +35,9 @@ func Decode[T any](file string, data []byte) (*Doc[T], []Fault) {
 	doc.root = root
 	d := decoder{file: file}
 	v := reflect.ValueOf(&doc.Value).Elem()
-	d.decode(planOf(v.Type()), root, v)
+	if !d.decode(planOf(v.Type()), root, v) {
+		d.fault(root, "is empty")
+	}
 	return doc, d.faults
 }
 
@@ -123,6 +125,14 @@ func parse(file string, data []byte) (root *yaml.Node, fault *Fault) {
 	if !utf8.Valid(data) {
 		return fail(invalidLine(data), "is not valid UTF-8")
 	}
+	if entries(data) > maxEntries {
+		return fail(0, "has more than %d lines and entries", maxEntries)
+	}
+	for _, b := range lineBreaks {
+		if i := bytes.Index(data, []byte(b)); i >= 0 {
+			return fail(1+bytes.Count(data[:i], []byte("\n")), "has the character %U, which breaks a line in YAML but not in an editor", []rune(b)[0])
+		}
+	}
 	in := yaml.NewDecoder(bytes.NewReader(data))
 	var first, second yaml.Node
 	switch err := in.Decode(&first); {
@@ -137,6 +147,22 @@ func parse(file string, data []byte) (root *yaml.Node, fault *Fault) {
 		return fail(max(second.Line, 1), "has more than one document: put each in a file of its own")
 	}
 	return first.Content[0], nil
+}
+
+// maxEntries bounds the work that a file makes: the parser takes a microsecond or two for each line and each
+// entry of a list, so that a file of MaxFile bytes could take half a second.
+const maxEntries = 20_000
+
+// lineBreaks are what only YAML takes for the end of a line.
+var lineBreaks = [...]string{"\u0085", "\u2028", "\u2029"}
+
+// entries counts what may begin a line, an entry or a key. It overestimates: text has commas too.
+func entries(data []byte) int {
+	n := 0
+	for _, b := range [...]string{"\n", "\r", ",", "[", "{", "- ", "? "} {
+		n += bytes.Count(data, []byte(b))
+	}
+	return n
 }
 
 // invalidLine gives the line of the first byte that is not UTF-8.

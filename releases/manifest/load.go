@@ -43,6 +43,13 @@ func Cached[T any](c *Cache, name, id string, produce func() T) T {
 	return v
 }
 
+// Len tells how many results are kept.
+func (c *Cache) Len() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.young) + len(c.aged)
+}
+
 func (c *Cache) get(key cacheKey) (any, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
