@@ -1,0 +1,101 @@
+package manifest
+
+import (
+	"bytes"
+	"encoding/json"
+	"reflect"
+	"slices"
+)
+
+// schemaDialect is the draft of JSON Schema that Schema writes.
+const schemaDialect = "https://json-schema.org/draft/2020-12/schema"
+
+// durationPattern is what parseDuration reads, negative lengths left out.
+const durationPattern = `^(0|([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))*|[0-9]+d)$`
+
+// Schema gives the JSON Schema (draft 2020-12) of the documents that Decode reads into a T, from the same tags,
+// so that editors complete and check them. patterns are the regular expressions of types that read their own text.
+func Schema[T any](title, description string, patterns map[reflect.Type]string) ([]byte, error) {
+	s := schemer{patterns}.of(planOf(reflect.TypeFor[T]()))
+	s["$schema"], s["title"], s["description"] = schemaDialect, title, description
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(s); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
+}
+
+type schemer struct{ patterns map[reflect.Type]string }
+
+func (s schemer) of(p *plan) map[string]any {
+	switch p.read {
+	case readText:
+		if pattern := s.patterns[p.typ]; pattern != "" {
+			return map[string]any{"type": "string", "pattern": pattern}
+		}
+		return map[string]any{"type": "string"}
+	case readString:
+		return map[string]any{"type": "string"}
+	case readBool:
+		return map[string]any{"type": "boolean"}
+	case readInt:
+		return map[string]any{"type": "integer"}
+	case readUint:
+		return map[string]any{"type": "integer", "minimum": 0}
+	case readFloat:
+		return map[string]any{"type": "number"}
+	case readDuration:
+		return map[string]any{"type": "string", "pattern": durationPattern, "examples": []string{"30m", "24h", "7d"}}
+	case readTime:
+		return map[string]any{"type": "string", "format": "date-time"}
+	case readPointer:
+		return s.of(p.elem)
+	case readSlice:
+		return map[string]any{"type": "array", "items": s.of(p.elem)}
+	case readMap:
+		return map[string]any{"type": "object", "additionalProperties": s.of(p.elem)}
+	case readStruct:
+		return s.object(p)
+	}
+	return map[string]any{} // any
+}
+
+func (s schemer) object(p *plan) map[string]any {
+	properties := map[string]any{}
+	var required []string
+	for _, f := range p.fields {
+		property := s.of(f.plan)
+		if f.doc != "" {
+			property["description"] = f.doc
+		}
+		constrained := property
+		if items, ok := property["items"].(map[string]any); ok {
+			constrained = items
+		}
+		if f.enum != nil {
+			constrained["enum"] = f.enum
+		}
+		if f.minimum != nil {
+			constrained["minimum"] = *f.minimum
+		}
+		if f.maximum != nil {
+			constrained["maximum"] = *f.maximum
+		}
+		if f.required {
+			required = append(required, f.name)
+			if f.plan.typ.Kind() == reflect.String && f.enum == nil && f.plan.read == readString {
+				property["minLength"] = 1
+			}
+		}
+		properties[f.name] = property
+	}
+	object := map[string]any{"type": "object", "properties": properties, "additionalProperties": false}
+	if required != nil {
+		slices.Sort(required)
+		object["required"] = required
+	}
+	return object
+}

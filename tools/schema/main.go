@@ -1,0 +1,73 @@
+// Command schema writes the JSON Schema of each kind of document in a release repository, from the Go types that
+// read them: go run ./tools/schema docs/schema. A test checks that docs/schema is what it would write.
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/manifest"
+)
+
+func main() {
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: schema FOLDER")
+		os.Exit(2)
+	}
+	if err := write(os.Args[1]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func write(dir string) error {
+	all, err := schemas()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("write schemas: %w", err)
+	}
+	for name, content := range all {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
+			return fmt.Errorf("write schemas: %w", err)
+		}
+	}
+	return nil
+}
+
+// schemas gives all schemas by file name.
+func schemas() (map[string][]byte, error) {
+	all := map[string][]byte{}
+	for _, kind := range []struct {
+		name, where string
+		schema      func(title, description string, patterns map[reflect.Type]string) ([]byte, error)
+	}{
+		{"pipeline", "sluice.yaml: what holds for all channels.", manifest.Schema[channels.Pipeline]},
+		{"release", "releases/VERSION/release.yaml: what a release is. Immutable once merged.", manifest.Schema[releases.Release]},
+		{"tombstone", "releases/VERSION/tombstone.yaml: what is left of a pruned release.", manifest.Schema[releases.Tombstone]},
+		{"channel", "channels/NAME/channel.yaml: the policy of a channel.", manifest.Schema[channels.Channel]},
+		{"head", "channels/NAME/head.yaml: the release that a channel runs.", manifest.Schema[channels.Head]},
+		{"hold", "channels/NAME/holds/ID.yaml: stops all but a rollback.", manifest.Schema[channels.Hold]},
+		{"hotfix", "channels/NAME/hotfixes/VERSION.yaml: lets a release past upstreams, soak and windows.", manifest.Schema[channels.Hotfix]},
+		{"approval", "channels/NAME/approvals/VERSION/PERSON.yaml: a person's approval of a release.", manifest.Schema[channels.Approved]},
+		{"quarantine", "quarantine/VERSION.yaml: a release that channels may not take.", manifest.Schema[channels.Quarantine]},
+		{"cell", "cells/NAME/cell.yaml: which channel, profile and values a cell has.", manifest.Schema[cells.Cell]},
+		{"identity", "cells/NAME/identity.yaml: a cell's public key and epoch. The engine writes it.", manifest.Schema[cells.Identity]},
+	} {
+		content, err := kind.schema(kind.name, kind.where, map[reflect.Type]string{
+			reflect.TypeFor[releases.Version](): releases.VersionPattern,
+			reflect.TypeFor[releases.Digest]():  releases.DigestPattern,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("schema of %s: %w", kind.name, err)
+		}
+		all[kind.name+".json"] = content
+	}
+	return all, nil
+}
