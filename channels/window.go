@@ -137,7 +137,7 @@ func (w *Window) Judge(now time.Time) Verdict {
 // closes gives the end of the stretch that is open from o on; zero: none, or farther than farthest.
 func (c *compiledWindow) closes(o opening) time.Time {
 	for limit := o.at.Add(farthest); o.at.Before(limit); {
-		_, shift := o.at.ZoneBounds()
+		_, shift := bounds(o.at)
 		last := o
 		if c.steady {
 			if shift.IsZero() {
@@ -238,7 +238,7 @@ func (c *compiledWindow) instant(w wall) time.Time {
 	const west = 16 * 60 * 60 // no zone was ever farther from UTC
 	for t := time.Unix(int64(w)-west, 0).In(c.zone); ; {
 		_, offset := t.Zone()
-		_, end := t.ZoneBounds()
+		_, end := bounds(t)
 		shown := time.Unix(int64(w)-int64(offset), 0).In(c.zone)
 		if shown.Before(t) { // w was skipped when this offset began
 			shown = t
@@ -257,7 +257,7 @@ func (c *compiledWindow) reach(now time.Time) wall {
 	_, offset := t.Zone()
 	reach := t.Unix() + int64(offset)
 	for {
-		start, _ := t.ZoneBounds()
+		start, _ := bounds(t)
 		if start.IsZero() || now.Sub(start) > overlap {
 			return wall(reach)
 		}
@@ -265,6 +265,16 @@ func (c *compiledWindow) reach(now time.Time) wall {
 		_, offset = t.Zone()
 		reach = max(reach, t.Unix()+int64(offset))
 	}
+}
+
+// bounds gives a stretch around t, end excluded, in which the zone's offset stays the same; zero: from or for ever. It is
+// ZoneBounds, but for decades ahead, on 31 December of a leap year, that gives an end that is past (Go 1.26).
+func bounds(t time.Time) (start, end time.Time) {
+	start, end = t.ZoneBounds()
+	if !end.IsZero() && !end.After(t) {
+		end = time.Date(t.UTC().Year()+1, 1, 1, 0, 0, 0, 0, time.UTC).In(t.Location())
+	}
+	return start, end
 }
 
 func seconds(w wall) time.Duration { return time.Duration(w) * time.Second }
