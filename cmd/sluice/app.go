@@ -99,6 +99,7 @@ const (
 
 func (a *app) verbs() []*cobra.Command {
 	return []*cobra.Command{
+		a.planVerb(),
 		a.versionVerb(),
 	}
 }

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
+
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/gitrepo"
+)
+
+// gitTimeout bounds the small questions that are asked of the git command.
+const gitTimeout = 30 * time.Second
+
+// git asks the git command something small in dir (empty: the working folder) and gives the answer without its line end.
+func (a *app) git(ctx context.Context, dir string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, gitTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "git", args...)
+	cmd.Dir, cmd.Env = dir, append(a.env[:len(a.env):len(a.env)], "GIT_TERMINAL_PROMPT=0", "LC_ALL=C")
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &said
+	if err := cmd.Run(); err != nil {
+		if errors.Is(err, exec.ErrNotFound) {
+			return "", fail(errors.New("the git command was not found in PATH"), "install git")
+		}
+		return "", fmt.Errorf("git %s: %w: %s", args[0], err, strings.TrimSpace(said.String()))
+	}
+	return strings.TrimRight(out.String(), "\r\n"), nil
+}
+
+// identLine is what git var prints: name, address, time.
+var identLine = regexp.MustCompile(`^(.*) <([^>]*)> \d+ [+-]\d{4}$`)
+
+// author is the person in whose name a verb commits: whom git would name here.
+func (a *app) author(ctx context.Context) (releases.Person, error) {
+	line, err := a.git(ctx, "", "var", "GIT_AUTHOR_IDENT")
+	m := identLine.FindStringSubmatch(line)
+	if err != nil || m == nil || m[1] == "" || m[2] == "" {
+		return releases.Person{}, fail(errors.New("git does not know who you are"),
+			`git config --global user.name "Ada Lovelace" && git config --global user.email ada@example.com`)
+	}
+	return releases.Person{Name: m[1], Email: m[2]}, nil
+}
+
+// signer finds the SSH key that signs the caller's commits: file if it is given, else what git's user.signingKey
+// names, else one of wanted (authorized_keys lines) that the SSH agent has. nil: there is none.
+func (a *app) signer(ctx context.Context, file string, wanted []string) (gitrepo.Signer, error) {
+	if file == "" {
+		if form, err := a.git(ctx, "", "config", "gpg.format"); err == nil && form == "ssh" {
+			if key, err := a.git(ctx, "", "config", "--type=path", "user.signingKey"); err == nil {
+				file = key
+			}
+		}
+	}
+	literal, isLiteral := strings.CutPrefix(file, "key::")
+	switch {
+	case isLiteral || strings.HasPrefix(file, "ssh-"):
+		return a.agentSigner([]string{literal})
+	case file == "":
+		return a.agentSigner(wanted)
+	case strings.HasSuffix(file, ".pub"):
+		if _, err := os.Stat(strings.TrimSuffix(file, ".pub")); err != nil {
+			public, err := readBounded(file)
+			if err != nil {
+				return nil, fmt.Errorf("read SSH key: %w", err)
+			}
+			return a.agentSigner([]string{string(public)})
+		}
+		file = strings.TrimSuffix(file, ".pub")
+	}
+	s, err := gitrepo.LoadSigner(file)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// agentSigner finds the first of wanted (authorized_keys lines) that the SSH agent has; nil: none, or no agent.
+func (a *app) agentSigner(wanted []string) (gitrepo.Signer, error) {
+	socket := a.getenv("SSH_AUTH_SOCK")
+	if socket == "" || len(wanted) == 0 {
+		return nil, nil
+	}
+	conn, err := net.DialTimeout("unix", socket, gitTimeout)
+	if err != nil {
+		return nil, nil // a stale socket is as good as none
+	}
+	// The connection lives as long as the process: the signer asks over it.
+	keys, err := agent.NewClient(conn).Signers()
+	if err != nil {
+		return nil, fmt.Errorf("ask the SSH agent for its keys: %w", err)
+	}
+	for _, line := range wanted {
+		public, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line))
+		if err != nil {
+			continue
+		}
+		for _, k := range keys {
+			if bytes.Equal(k.PublicKey().Marshal(), public.Marshal()) {
+				return gitrepo.SSHSigner{Key: k}, nil
+			}
+		}
+	}
+	return nil, nil
+}
+
+// readBounded reads a small file: a key, a list.
+func readBounded(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, 1<<20))
+}
+
+// gitFolder is what kind of git repository a local folder is.
+type gitFolder int
+
+const (
+	notGit   gitFolder = iota
+	bareGit            // the repository itself
+	worktree           // the top of a worktree
+)
+
+func kindOfFolder(dir string) gitFolder {
+	if _, err := os.Stat(filepath.Join(dir, ".git")); err == nil {
+		return worktree
+	}
+	for _, name := range []string{"HEAD", "objects", "refs"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			return notGit
+		}
+	}
+	return bareGit
+}
+
+// isRemote tells a URL from a folder, as git clone does.
+func isRemote(address string) bool {
+	if _, err := os.Stat(address); err == nil {
+		return false
+	}
+	if strings.Contains(address, "://") {
+		return true
+	}
+	host, _, scp := strings.Cut(address, ":")
+	return scp && host != "" && !strings.Contains(host, "/")
+}

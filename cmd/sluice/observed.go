@@ -1,0 +1,317 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/manifest"
+)
+
+// maxObserved bounds an observation file, in bytes: room for some 200,000 cells.
+const maxObserved = 64 << 20
+
+const observedHelp = `An observation file is JSON: what cells reported and what probes answered, as of one instant.
+
+  {"cells": [{"name", "channel", "release", "digest", "state", "healthySince", "lastReport"}],
+   "observations": [{"gate", "subject", "holds", "value", "validUntil"}]}
+
+state is one of pending, applying, healthy, unhealthy, failed, stuck. A healthy cell has soaked from
+healthySince to lastReport. gate is a gate's name, subject a release's digest or version; channel, reason and
+observedAt may be added. Cells may also have message, epoch, sequence, infrastructure (a template's number),
+granted ({"release", "digest", "sequence"}) and failures ([{"release", "digest", "sequence", "reason", "at", "values"}];
+values: true, if only its values had changed).
+Beside cells and observations there may be: since (when observing began), served ({channel: highest sequence})
+and learned, as a plan prints it, to go on from that plan.
+Times are RFC 3339. If the repository has no cells, those of the observation are taken.`
+
+// parseObserved reads an observation file, strictly: every fault is found, each with its line. Pure.
+func parseObserved(file string, data []byte) (engine.Observed, []manifest.Fault) {
+	r := &observedReader{file: file, data: data, o: engine.Observed{Cells: map[string]*engine.CellState{}}}
+	if len(data) > maxObserved {
+		r.fault(0, "is larger than %d bytes", maxObserved)
+	} else {
+		r.read()
+	}
+	return r.o, manifest.Sort(r.faults)
+}
+
+type observedReader struct {
+	file   string
+	data   []byte
+	faults []manifest.Fault
+	o      engine.Observed
+
+	counted, line int // newlines up to counted; lines are asked for in ascending order
+}
+
+// fault says what is wrong at a byte offset.
+func (r *observedReader) fault(offset int64, format string, args ...any) {
+	at := min(int(offset), len(r.data))
+	if at < r.counted {
+		r.counted, r.line = 0, 0
+	}
+	r.line += bytes.Count(r.data[r.counted:at], []byte{'\n'})
+	r.counted = at
+	r.faults = append(r.faults, manifest.Fault{File: r.file, Line: r.line + 1, Message: fmt.Sprintf(format, args...)})
+}
+
+func (r *observedReader) read() {
+	dec := json.NewDecoder(bytes.NewReader(r.data))
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		r.fault(dec.InputOffset(), "is not a JSON object")
+		return
+	}
+	seen := map[string]bool{}
+	for dec.More() {
+		t, err := dec.Token()
+		if err != nil {
+			r.syntax(dec, err)
+			return
+		}
+		key, at := t.(string), dec.InputOffset()
+		if seen[key] {
+			r.fault(at, "%q is there twice", key)
+		}
+		seen[key] = true
+		switch key {
+		case "cells":
+			err = elements(r, dec, key, r.cell)
+		case "observations":
+			err = elements(r, dec, key, r.observation)
+		case "since":
+			err = one(r, dec, key, &r.o.Since)
+		case "served":
+			err = one(r, dec, key, &r.o.Served)
+		case "learned":
+			err = one(r, dec, key, &r.o.Learned)
+		default:
+			r.fault(at, "unknown field %q: it has cells, observations, since, served, learned", key)
+			err = dec.Decode(new(json.RawMessage))
+		}
+		if err != nil {
+			r.syntax(dec, err)
+			return
+		}
+	}
+	if _, err := dec.Token(); err != nil {
+		r.syntax(dec, err)
+		return
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		r.fault(dec.InputOffset(), "there is more after the end of the object")
+	}
+}
+
+func (r *observedReader) syntax(dec *json.Decoder, err error) {
+	at := dec.InputOffset()
+	if s := new(json.SyntaxError); errors.As(err, &s) {
+		at = s.Offset
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		at, err = int64(len(r.data)), errors.New("it ends too early")
+	}
+	r.fault(at, "is not JSON: %v", err)
+}
+
+// elements reads an array, an element at a time. Only what is not JSON at all stops it.
+func elements[T any](r *observedReader, dec *json.Decoder, key string, take func(at int64, v T)) error {
+	t, err := dec.Token()
+	if err != nil {
+		return err
+	}
+	if t != json.Delim('[') {
+		return fmt.Errorf("%s is not an array", key)
+	}
+	for i := 0; dec.More(); i++ {
+		var raw json.RawMessage
+		if err := dec.Decode(&raw); err != nil {
+			return err
+		}
+		at := dec.InputOffset() - int64(len(raw))
+		var v T
+		if r.strict(raw, at, fmt.Sprintf("%s[%d]", key, i), &v) {
+			take(at, v)
+		}
+	}
+	_, err = dec.Token()
+	return err
+}
+
+// one reads a single value.
+func one[T any](r *observedReader, dec *json.Decoder, key string, into *T) error {
+	var raw json.RawMessage
+	if err := dec.Decode(&raw); err != nil {
+		return err
+	}
+	r.strict(raw, dec.InputOffset()-int64(len(raw)), key, into)
+	return nil
+}
+
+// strict decodes raw, which begins at an offset, and tells whether it went well.
+func (r *observedReader) strict(raw []byte, at int64, what string, into any) bool {
+	if key, offset := repeated(raw); key != "" {
+		r.fault(at+offset, "%s: %q is there twice", what, key)
+		return false
+	}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	err := dec.Decode(into)
+	if err == nil {
+		return true
+	}
+	if wrong := new(json.UnmarshalTypeError); errors.As(err, &wrong) {
+		r.fault(at+wrong.Offset, "%s: %s is a %s, want %s", what, orDash(wrong.Field), wrong.Value, wrong.Type)
+		return false
+	}
+	if wrong := new(time.ParseError); errors.As(err, &wrong) {
+		r.fault(at+dec.InputOffset(), "%s: %s is not a time like 2026-11-24T09:00:00Z", what, wrong.Value)
+		return false
+	}
+	r.fault(at+dec.InputOffset(), "%s: %s", what, strings.TrimPrefix(err.Error(), "json: "))
+	return false
+}
+
+// repeated finds a key that stands twice in one object of raw, and where.
+func repeated(raw []byte) (key string, offset int64) {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	type level struct {
+		keys map[string]bool // nil: an array
+		name bool            // a key comes next
+	}
+	var open []level
+	for {
+		t, err := dec.Token()
+		if err != nil {
+			return "", 0 // the end; what is wrong otherwise is found by decoding
+		}
+		switch t {
+		case json.Delim('{'):
+			open = append(open, level{keys: map[string]bool{}, name: true})
+			continue
+		case json.Delim('['):
+			open = append(open, level{})
+			continue
+		case json.Delim('}'), json.Delim(']'):
+			open = open[:len(open)-1]
+		}
+		if len(open) == 0 {
+			continue
+		}
+		top := &open[len(open)-1]
+		if top.keys == nil {
+			continue
+		}
+		if s, ok := t.(string); ok && top.name {
+			if top.keys[s] {
+				return s, dec.InputOffset()
+			}
+			top.keys[s], top.name = true, false
+			continue
+		}
+		top.name = true // a value ended
+	}
+}
+
+// observedCell is one of cells.
+type observedCell struct {
+	Name           string            `json:"name"`
+	Channel        string            `json:"channel"`
+	Release        string            `json:"release"`
+	Digest         releases.Digest   `json:"digest"`
+	State          cells.State       `json:"state"`
+	HealthySince   time.Time         `json:"healthySince"`
+	LastReport     time.Time         `json:"lastReport"`
+	Message        string            `json:"message"`
+	Epoch          int64             `json:"epoch"`
+	Sequence       int64             `json:"sequence"`
+	Infrastructure int               `json:"infrastructure"`
+	Granted        *cells.Assignment `json:"granted"`
+	Failures       []observedFailure `json:"failures"`
+}
+
+type observedFailure struct {
+	Release  string          `json:"release"`
+	Digest   releases.Digest `json:"digest"`
+	Sequence int64           `json:"sequence"`
+	Reason   string          `json:"reason"`
+	At       time.Time       `json:"at"`
+	Values   bool            `json:"values"`
+}
+
+func (r *observedReader) cell(at int64, c observedCell) {
+	known := []cells.State{cells.StatePending, cells.StateApplying, cells.StateHealthy, cells.StateUnhealthy, cells.StateFailed, cells.StateStuck}
+	switch {
+	case c.Name == "":
+		r.fault(at, "a cell has no name")
+		return
+	case r.o.Cells[c.Name] != nil:
+		r.fault(at, "cell %s is there twice", c.Name)
+		return
+	case !slices.Contains(known, c.State):
+		r.fault(at, "cell %s: state %q is none of %v", c.Name, c.State, known)
+	case c.State == cells.StateHealthy && (c.HealthySince.IsZero() || c.LastReport.IsZero()):
+		r.fault(at, "cell %s: a healthy cell needs healthySince and lastReport", c.Name)
+	case c.State == cells.StateHealthy && c.LastReport.Before(c.HealthySince):
+		r.fault(at, "cell %s: lastReport lies before healthySince", c.Name)
+	case (c.Release == "") != (c.Digest == ""):
+		r.fault(at, "cell %s: release and digest go together", c.Name)
+	}
+	s := &engine.CellState{
+		Name: c.Name, Channel: c.Channel, Epoch: c.Epoch, Sequence: c.Sequence, Release: c.Release, Digest: c.Digest,
+		State: c.State, Message: c.Message, LastReport: c.LastReport, Infrastructure: c.Infrastructure, Granted: c.Granted,
+	}
+	if c.State == cells.StateHealthy {
+		s.HealthySince, s.Soaked = c.HealthySince, c.LastReport.Sub(c.HealthySince)
+	}
+	if g := s.Granted; g != nil && g.Channel == "" {
+		g.Channel = c.Channel
+	}
+	for _, f := range c.Failures {
+		failed := cells.Failure{Assignment: cells.Assignment{Channel: c.Channel, Release: f.Release, Digest: f.Digest, Sequence: f.Sequence}, Reason: f.Reason, At: f.At, Values: f.Values}
+		s.Failures = append(s.Failures, engine.Failure{Failure: failed, Seen: f.At})
+	}
+	r.o.Cells[c.Name] = s
+}
+
+// observedAnswer is one of observations. Value is whatever JSON it was: a number as good as a string.
+type observedAnswer struct {
+	Channel    string          `json:"channel"`
+	Gate       string          `json:"gate"`
+	Subject    string          `json:"subject"`
+	Holds      *bool           `json:"holds"`
+	Value      json.RawMessage `json:"value"`
+	Reason     string          `json:"reason"`
+	ObservedAt time.Time       `json:"observedAt"`
+	ValidUntil time.Time       `json:"validUntil"`
+}
+
+func (r *observedReader) observation(at int64, a observedAnswer) {
+	switch {
+	case a.Gate == "" || a.Subject == "":
+		r.fault(at, "an observation needs gate and subject (a release's digest or version)")
+		return
+	case a.Holds == nil:
+		r.fault(at, "observation of %s: holds is missing", a.Gate)
+		return
+	case a.ValidUntil.IsZero():
+		r.fault(at, "observation of %s: validUntil is missing", a.Gate)
+		return
+	}
+	value := string(a.Value)
+	if text := ""; json.Unmarshal(a.Value, &text) == nil {
+		value = text
+	}
+	r.o.Observations = append(r.o.Observations, engine.Observation{
+		Channel: a.Channel, Gate: a.Gate, Subject: a.Subject, Holds: *a.Holds, Value: value,
+		Reason: a.Reason, ObservedAt: a.ObservedAt, ValidUntil: a.ValidUntil,
+	})
+}
