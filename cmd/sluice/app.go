@@ -99,6 +99,9 @@ const (
 
 func (a *app) verbs() []*cobra.Command {
 	return []*cobra.Command{
+		a.initVerb(),
+		a.validateVerb(),
+		a.releaseVerb(),
 		a.planVerb(),
 		a.versionVerb(),
 	}

@@ -49,6 +49,7 @@ func (a *app) locate(ctx context.Context, cmd *cobra.Command) (address string, e
 type opened struct {
 	*gitrepo.Repo
 	address string
+	signs   bool // what is pushed gets signed
 	loader  engine.Loader
 	cleanup func()
 }
@@ -87,7 +88,7 @@ func (a *app) openAt(ctx context.Context, address string, as identity) (*opened,
 		cleanup()
 		return nil, fail(err, "is --repo %s right? A folder, https://…, ssh://… or host:path", address)
 	}
-	return &opened{Repo: repo, address: address, loader: engine.Loader{Repo: repo}, cleanup: cleanup}, nil
+	return &opened{Repo: repo, address: address, signs: as.signer != nil, loader: engine.Loader{Repo: repo}, cleanup: cleanup}, nil
 }
 
 // mirror names the folder of the mirror, apart for each branch that is named, and what to do with it at the end.

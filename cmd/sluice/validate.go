@@ -1,0 +1,277 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/manifest"
+)
+
+func (a *app) validateVerb() *cobra.Command {
+	var hook bool
+	cmd := &cobra.Command{
+		Use:     "validate [DIR-or-URL]",
+		GroupID: groupAuthor,
+		Short:   "Find all that is wrong in a release repository",
+		Long: `Reads every file strictly and prints one "file:line: fault" a line; exits 1 if there is any. Warnings are printed
+and don't count. Without an argument, the working folder is read.
+
+A folder is read as it stands. A worktree is held against its history too: a release that was edited after its
+merge is a fault. Of a bare repository or a URL, the tip of the branch is read, with its history.
+
+In a pre-receive hook (hooks/pre-receive of a bare repository), so that no push brings a fault in:
+
+  #!/bin/sh
+  exec sluice validate --pre-receive
+
+It reads git's "old new ref" lines from standard input and refuses a push to the release branch for the faults that it
+would bring; what was wrong before is no reason.`,
+		Example: `  sluice validate
+  sluice validate https://git.example/releases --branch main
+  sluice validate . -o json`,
+		Args: arguments(0, 1, "DIR-or-URL"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			target := "."
+			if a.repo != "" {
+				target = a.repo
+			}
+			if len(args) == 1 {
+				target = args[0]
+			}
+			var faults []releases.Fault
+			var err error
+			if hook {
+				faults, err = a.validatePush(cmd.Context(), target)
+			} else {
+				faults, err = a.validate(cmd.Context(), target)
+			}
+			if err != nil {
+				return fmt.Errorf("validate %s: %w", target, err)
+			}
+			return a.printFaults(faults)
+		},
+	}
+	cmd.Flags().BoolVar(&hook, "pre-receive", false, "read the lines that git gives a pre-receive hook")
+	return cmd
+}
+
+func (a *app) validate(ctx context.Context, target string) ([]releases.Fault, error) {
+	if isRemote(target) {
+		return a.validateTip(ctx, target)
+	}
+	info, err := os.Stat(target)
+	if err != nil {
+		return nil, fail(err, "name a folder or a URL")
+	}
+	if !info.IsDir() {
+		return nil, fail(errors.New("it is not a folder"), "name the folder of the whole repository: files are checked against each other")
+	}
+	switch kindOfFolder(target) {
+	case bareGit:
+		return a.validateTip(ctx, target)
+	case worktree:
+		return a.validateWorktree(ctx, target)
+	}
+	return engine.Validate(os.DirFS(target))
+}
+
+// validateTip reads the tip of a repository's branch, with its history. No commits: no faults.
+func (a *app) validateTip(ctx context.Context, address string) ([]releases.Fault, error) {
+	d, err := a.loadAll(ctx, address)
+	if d == nil || err != nil {
+		return nil, err
+	}
+	return d.Check(), nil
+}
+
+// loadAll reads every release at the tip of a branch. nil: there are no commits.
+func (a *app) loadAll(ctx context.Context, address string) (*engine.Desired, error) {
+	repo, err := a.openAt(ctx, address, identity{})
+	if err != nil {
+		return nil, err
+	}
+	defer repo.Close()
+	tip, err := repo.Fetch(ctx)
+	if err != nil || tip == "" {
+		return nil, err
+	}
+	repo.loader.All = true
+	return repo.loader.Load(ctx, tip)
+}
+
+// validateWorktree reads the files as they stand, and holds them against the history of the branch.
+func (a *app) validateWorktree(ctx context.Context, dir string) ([]releases.Fault, error) {
+	files := os.DirFS(dir)
+	faults, err := engine.Validate(files)
+	if err != nil {
+		return nil, err
+	}
+	d, err := a.loadAll(ctx, dir)
+	if err != nil || d == nil {
+		return faults, err
+	}
+	for version, merged := range d.Releases {
+		if merged.Tombstone != nil || !merged.Loaded {
+			continue
+		}
+		// What the branch's own history says against this release holds for the worktree too.
+		for _, f := range merged.Faults {
+			if strings.Contains(f.Message, "edited after its merge") {
+				faults = append(faults, f)
+			}
+		}
+		folder := path.Join(releases.Dir, version)
+		if digest, err := releases.DigestOf(files, folder); err == nil && digest != merged.Digest {
+			faults = append(faults, releases.Fault{
+				File:    path.Join(folder, "release.yaml"),
+				Message: fmt.Sprintf("release %s was edited after its merge in %s: releases are immutable; put it back, and cut a new version", version, short(merged.Origin)),
+			})
+		}
+	}
+	return manifest.Sort(faults), nil
+}
+
+// validatePush reads a pre-receive hook's lines and gives the faults that the push would bring.
+func (a *app) validatePush(ctx context.Context, dir string) ([]releases.Fault, error) {
+	if gitDir := a.getenv("GIT_DIR"); gitDir != "" && dir == "." {
+		dir = gitDir // git runs hooks with it, in the repository's folder
+	}
+	branch := a.branch
+	if branch == "" {
+		head, err := a.git(ctx, dir, "symbolic-ref", "--short", "HEAD")
+		if err != nil {
+			return nil, fail(err, "name the release branch: --branch NAME")
+		}
+		branch = head
+	}
+	var faults []releases.Fault
+	lines := bufio.NewScanner(io.LimitReader(a.stdin, 1<<20))
+	for lines.Scan() {
+		was, is, ref, ok := hookLine(lines.Text())
+		if !ok {
+			return nil, fail(fmt.Errorf("standard input has %q", lines.Text()), `a pre-receive hook reads lines of "old new ref"`)
+		}
+		if ref != "refs/heads/"+branch || isZero(is) {
+			continue
+		}
+		after, err := a.validateCommit(ctx, dir, is)
+		if err != nil {
+			return nil, err
+		}
+		known := map[releases.Fault]bool{}
+		if !isZero(was) && len(after) > 0 {
+			before, err := a.validateCommit(ctx, dir, was)
+			if err != nil {
+				return nil, err
+			}
+			for _, f := range before {
+				f.Line = 0 // lines move
+				known[f] = true
+			}
+		}
+		for _, f := range after {
+			key := f
+			key.Line = 0
+			if !known[key] {
+				faults = append(faults, f)
+			}
+		}
+	}
+	return faults, lines.Err()
+}
+
+func hookLine(line string) (was, is, ref string, ok bool) {
+	parts := strings.Split(line, " ")
+	if len(parts) != 3 || len(parts[0]) < 40 || len(parts[1]) < 40 {
+		return "", "", "", false
+	}
+	return parts[0], parts[1], parts[2], true
+}
+
+func isZero(id string) bool { return strings.Trim(id, "0") == "" }
+
+// validateCommit reads one commit of dir as if it were the branch's tip. In a hook the pushed objects are still in
+// quarantine: they are reached through a repository of ours that borrows all of dir's objects.
+func (a *app) validateCommit(ctx context.Context, dir, commit string) ([]releases.Fault, error) {
+	borrowed, err := os.MkdirTemp("", "sluice-validate-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(borrowed)
+	var stores []string
+	add := func(folder string) error {
+		if folder == "" {
+			return nil
+		}
+		if !filepath.IsAbs(folder) {
+			folder = filepath.Join(dir, folder)
+		}
+		abs, err := filepath.Abs(folder)
+		stores = append(stores, abs)
+		return err
+	}
+	err = add(a.getenv("GIT_OBJECT_DIRECTORY"))
+	for _, folder := range filepath.SplitList(a.getenv("GIT_ALTERNATE_OBJECT_DIRECTORIES")) {
+		err = errors.Join(err, add(strings.Trim(folder, `"`)))
+	}
+	own, gitErr := a.git(ctx, dir, "rev-parse", "--absolute-git-dir")
+	if err = errors.Join(err, gitErr); err != nil {
+		return nil, err
+	}
+	stores = append(stores, filepath.Join(own, "objects"))
+
+	outside := &app{env: withoutGit(a.env), stdout: a.stdout, stderr: a.stderr, branch: "main", data: filepath.Join(borrowed, "data")}
+	source := filepath.Join(borrowed, "source")
+	if _, err := outside.git(ctx, "", "init", "--quiet", "--bare", "--initial-branch=main", source); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(source, "objects", "info", "alternates"), []byte(strings.Join(stores, "\n")+"\n"), 0o600); err != nil {
+		return nil, err
+	}
+	if _, err := outside.git(ctx, source, "update-ref", "refs/heads/main", commit); err != nil {
+		return nil, err
+	}
+	return outside.validateTip(ctx, source)
+}
+
+// withoutGit is env without what git tells its hooks: where they are, and that refs must not change.
+func withoutGit(env []string) []string {
+	var out []string
+	for _, e := range env {
+		if !strings.HasPrefix(e, "GIT_") {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// printFaults prints all faults, a line each; without the -o forms, nothing else.
+func (a *app) printFaults(faults []releases.Fault) error {
+	if faults == nil {
+		faults = []releases.Fault{}
+	}
+	done, err := a.encode(faults)
+	if err != nil {
+		return err
+	}
+	for _, f := range faults {
+		if !done {
+			a.stdout.line("%s", f)
+		}
+	}
+	if len(fatal(faults)) > 0 {
+		return errSilent
+	}
+	return nil
+}
