@@ -17,6 +17,9 @@ const maxClockError = 60 * time.Second
 func Make(d *Desired, o *Observed, now time.Time) Plan {
 	p := newPlanner(d, o, now)
 	for _, name := range d.Order {
+		p.learn(d.Channels[name])
+	}
+	for _, name := range d.Order {
 		p.channel(d.Channels[name])
 	}
 	return p.finish()
@@ -98,7 +101,6 @@ func (p *planner) act(a Action) {
 // channel decides about one channel: first whether it must go back, then what a person asked, then
 // whether it may go on, and last which cells may have its head.
 func (p *planner) channel(c *Channel) {
-	p.learn(c)
 	if p.o.Diverged != nil {
 		p.block(p.diverged(c))
 		return

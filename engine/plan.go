@@ -83,7 +83,7 @@ type Probe struct {
 type Learned struct {
 	Accepted []Acceptance `json:"accepted,omitempty"`
 	Finished []Finish     `json:"finished,omitempty"`
-	Rollouts []Rollout    `json:"rollouts,omitempty"`
+	Rollouts []Rollout    `json:"-"` // long lists of names, and nothing that a reader of plans decides on
 }
 
 // Acceptance latches: Upstream soaked Digest as Downstream's soak gate asks (R7).

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
@@ -10,11 +9,15 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// tally is what a channel's cells say about its head.
+// tally is what a channel's cells say about its head. It is made once a plan, in one walk over the cells.
 type tally struct {
-	eligible int // cells that count for the head's rollout
-	healthy  int // of those, on the head and healthy now
+	states   []*CellState // of each cell of the channel, in order; nil: never heard of, or only of another channel
+	counts   []bool       // whether that cell counts for the head's rollout
+	eligible int          // how many do
+	healthy  int          // of those, on the head and healthy now
 	failed   []string
+	samples  []channels.Sample           // made when first asked for
+	soaked   map[string]channels.Verdict // by downstream
 }
 
 // fresh tells whether a cell was heard of lately. Time alone makes it silent.
@@ -40,17 +43,20 @@ func (p *planner) state(cell *Cell) *CellState {
 // it is through, and which downstreams it soaked for.
 func (p *planner) learn(c *Channel) {
 	e := c.Effective
+	t := &tally{states: make([]*CellState, len(c.Cells)), soaked: map[string]channels.Verdict{}}
+	p.tallies[c.Name] = t
+	for i, cell := range c.Cells {
+		t.states[i] = p.state(cell)
+	}
 	if e == nil {
-		p.tallies[c.Name] = &tally{}
 		return
 	}
-	if p.rollouts[c.Name] == nil {
-		r := Rollout{Channel: c.Name, Sequence: e.Sequence, Since: p.now, Eligible: p.eligible(c)}
-		p.rollouts[c.Name] = &r
-		p.plan.Learned.Rollouts = append(p.plan.Learned.Rollouts, r)
+	rollout := p.rollouts[c.Name]
+	if rollout == nil {
+		rollout = &Rollout{Channel: c.Name, Sequence: e.Sequence, Since: p.now, Eligible: p.eligible(c, t)}
+		p.plan.Learned.Rollouts = append(p.plan.Learned.Rollouts, *rollout)
 	}
-	t := p.count(c)
-	p.tallies[c.Name] = t
+	p.count(c, t, rollout.Eligible)
 	if e.Finished {
 		p.finished[finishKey{c.Name, e.Sequence}] = true
 	}
@@ -66,46 +72,47 @@ func (p *planner) learn(c *Channel) {
 }
 
 // eligible names the cells that a head is for, seen at its first plan: in contact when it moved, or already on it.
-func (p *planner) eligible(c *Channel) []string {
-	names := []string{}
+func (p *planner) eligible(c *Channel, t *tally) []string {
+	eligible := make([]string, 0, len(c.Cells))
 	moved := c.Effective.Moved
 	if moved.After(p.now) {
 		moved = p.now
 	}
 	since := moved.Add(-p.d.staleAfter())
-	for _, cell := range c.Cells {
-		s := p.state(cell)
+	for i, s := range t.states {
 		if s == nil || s.LastReport.IsZero() {
 			continue
 		}
 		if !s.LastReport.Before(since) || s.Digest == c.Effective.Digest {
-			names = append(names, cell.Name)
+			eligible = append(eligible, c.Cells[i].Name)
 		}
 	}
-	return names
+	return eligible
 }
 
-// count goes through the cells of c once.
-func (p *planner) count(c *Channel) *tally {
-	t := &tally{}
-	eligible := p.rollouts[c.Name].Eligible
-	for _, cell := range c.Cells {
-		s := p.state(cell)
+// count goes through the cells of c once. eligible is sorted, as the cells are.
+func (p *planner) count(c *Channel, t *tally, eligible []string) {
+	t.counts = make([]bool, len(c.Cells))
+	for i, s := range t.states {
+		name := c.Cells[i].Name
+		for len(eligible) > 0 && eligible[0] < name {
+			eligible = eligible[1:]
+		}
 		if s == nil {
 			continue
 		}
 		if p.failedOn(c, s) {
-			t.failed = append(t.failed, cell.Name)
+			t.failed = append(t.failed, name)
 		}
-		if _, counts := slices.BinarySearch(eligible, cell.Name); !counts {
+		if len(eligible) == 0 || eligible[0] != name {
 			continue
 		}
+		t.counts[i] = true
 		t.eligible++
 		if s.Digest == c.Effective.Digest && s.State == cells.StateHealthy && p.fresh(s) {
 			t.healthy++
 		}
 	}
-	return t
 }
 
 // failedOn tells whether a cell failed the channel's head: it says so, or it began and never came back (R14).
@@ -148,13 +155,23 @@ func (p *planner) accept(up, down *Channel) {
 
 // soaked judges up's head by down's soak gate; without one, the rollout must be through.
 func (p *planner) soaked(up, down *Channel) channels.Verdict {
+	t := p.tallies[up.Name]
+	v, known := t.soaked[down.Name]
+	if !known {
+		v = p.judgeSoak(up, down)
+		t.soaked[down.Name] = v
+	}
+	return v
+}
+
+func (p *planner) judgeSoak(up, down *Channel) channels.Verdict {
+	var held channels.Verdict
 	var gate *channels.Soak
 	for i := range down.Policy.Gates {
 		if s := down.Policy.Gates[i].Soak; s != nil {
 			gate = s
-			v := s.Judge(up.Name, p.samples(up))
-			if !v.Holds {
-				return v
+			if held = s.Judge(up.Name, p.samples(up)); !held.Holds {
+				return held
 			}
 		}
 	}
@@ -162,7 +179,7 @@ func (p *planner) soaked(up, down *Channel) channels.Verdict {
 		return channels.Verdict{Reason: fmt.Sprintf("%s failed in %s", up.Effective.Release, names(failed))}
 	}
 	if gate != nil {
-		return gate.Judge(up.Name, p.samples(up))
+		return held
 	}
 	if t := p.tallies[up.Name]; !p.finished[finishKey{up.Name, up.Effective.Sequence}] {
 		return channels.Verdict{Reason: fmt.Sprintf("%s: %d of %d cells run it", up.Name, t.healthy, t.eligible)}
@@ -176,8 +193,7 @@ func (p *planner) latched(up, down *Channel, release string, digest releases.Dig
 	if !ok || p.quarantined(up.Name, release, digest) != nil || p.quarantined(down.Name, release, digest) != nil {
 		return false
 	}
-	for _, cell := range up.Cells {
-		s := p.state(cell)
+	for _, s := range p.tallies[up.Name].states {
 		if s == nil {
 			continue
 		}
@@ -196,24 +212,25 @@ func (p *planner) latched(up, down *Channel, release string, digest releases.Dig
 
 // samples shows up's cells to a soak gate (R9).
 func (p *planner) samples(up *Channel) []channels.Sample {
-	e, eligible := up.Effective, p.rollouts[up.Name].Eligible
-	samples := make([]channels.Sample, 0, len(up.Cells))
-	for _, cell := range up.Cells {
-		s := p.state(cell)
+	t := p.tallies[up.Name]
+	if t.samples != nil {
+		return t.samples
+	}
+	t.samples = make([]channels.Sample, 0, len(up.Cells))
+	for i, s := range t.states {
 		if s == nil {
 			continue
 		}
-		_, counts := slices.BinarySearch(eligible, cell.Name)
 		sample := channels.Sample{
-			Cell: cell.Name, Counts: counts, OnDigest: s.Digest == e.Digest, Silent: !p.fresh(s),
+			Cell: up.Cells[i].Name, Counts: t.counts[i], OnDigest: s.Digest == up.Effective.Digest, Silent: !p.fresh(s),
 			Healthy: s.State == cells.StateHealthy, Failed: p.failedOn(up, s), LastReport: s.LastReport,
 		}
 		if sample.OnDigest && sample.Healthy && !sample.Silent {
 			sample.Soaked = s.Soaked
 		}
-		samples = append(samples, sample)
+		t.samples = append(t.samples, sample)
 	}
-	return samples
+	return t.samples
 }
 
 // quarantined gives the entry that keeps digest out of a channel (R21); nil: none.

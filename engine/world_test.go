@@ -27,6 +27,7 @@ type world struct {
 	cache   manifest.Cache
 	tip     string
 	changes []releases.Change
+	built   *Desired // of tip
 	now     time.Time
 	obs     Observed
 }
@@ -135,10 +136,14 @@ func (w *world) open(commit string) (fs.FS, error) {
 
 func (w *world) desired() *Desired {
 	w.t.Helper()
+	if w.built != nil && w.built.Commit == w.tip {
+		return w.built
+	}
 	d, err := Build(w.fs(), w.history, w.open, &w.cache, true)
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.built = d
 	return d
 }
 

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -72,16 +71,11 @@ func readGrants(ctx context.Context, tx *sql.Tx, o *engine.Observed) error {
 			c = &engine.CellState{Name: cell}
 			o.Cells[cell] = c
 		}
-		if c.Granted == nil || !newer(c.Granted, a) {
+		if c.Granted == nil || !cells.Newer(*c.Granted, *a) {
 			c.Granted, c.GrantedAt = a, at
 		}
 	}
 	return rows.Err()
-}
-
-// newer tells whether a comes after b (R2).
-func newer(a, b *cells.Assignment) bool {
-	return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.Sequence, b.Sequence)) > 0
 }
 
 func readLearned(ctx context.Context, tx *sql.Tx, o *engine.Observed) (err error) {

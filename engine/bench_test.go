@@ -1,0 +1,73 @@
+package engine
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// fleet is a pipeline of n channels with cells cells in all and as many releases: half of the channels come after the other half.
+func fleet(tb testing.TB, n, cellCount, releaseCount int) (*Desired, *Observed) {
+	tb.Helper()
+	files := map[string]string{}
+	for i := range n {
+		text := "gates:\n  - window: {opens: \"0 9 * * MON-THU\", for: 7h, zone: Europe/Berlin}\n"
+		if i%2 == 1 {
+			text = fmt.Sprintf("after: [c%d]\ngates:\n  - soak: {for: 24h, cells: 3, percent: 95}\n  - window: {opens: \"0 9 * * MON-THU\", for: 7h, zone: Europe/Berlin}\n", i-1)
+		}
+		for name, data := range policy(fmt.Sprintf("c%d", i), text) {
+			files[name] = data
+		}
+	}
+	for i := releaseCount - 2; i < releaseCount; i++ {
+		for name, data := range release(fmt.Sprintf("1.%d.0", i)) {
+			files[name] = data
+		}
+	}
+	for i := range n {
+		for name, data := range head(fmt.Sprintf("c%d", i), fmt.Sprintf("1.%d.0", releaseCount-2+(i+1)%2)) {
+			files[name] = data
+		}
+	}
+	w := newWorld(tb, files)
+	d := w.desired()
+	for i := range cellCount { // not as files: a folder of a hundred thousand is slow in a map
+		cell := &Cell{Cell: cells.Cell{Name: fmt.Sprintf("cell-%06d", i), Channel: fmt.Sprintf("c%d", i%n)}}
+		d.Cells[cell.Name] = cell
+		d.Channels[cell.Channel].Cells = append(d.Channels[cell.Channel].Cells, cell)
+	}
+	for i := releaseCount - 3; i >= 0; i-- {
+		v, err := releases.ParseVersion(fmt.Sprintf("1.%d.0", i))
+		if err != nil {
+			tb.Fatal(err)
+		}
+		r := &Release{Found: releases.Found{Release: releases.Release{Version: v}}}
+		d.Releases[v.String()] = r
+		d.Versions = append([]*Release{r}, d.Versions...)
+	}
+	o := &Observed{Cells: make(map[string]*CellState, cellCount)}
+	for name, cell := range d.Cells {
+		a := Assign(d, cell, d.Channels[cell.Channel].Effective, nil)
+		o.Cells[name] = &CellState{
+			Name: name, Channel: a.Channel, Sequence: a.Sequence, Release: a.Release, Digest: a.Digest, State: cells.StateHealthy,
+			Running: &a, Granted: &a, Soaked: 23 * time.Hour, HealthySince: w.now.Add(-23 * time.Hour), LastReport: w.now.Add(-10 * time.Second),
+		}
+	}
+	return d, o
+}
+
+var sink Plan
+
+func BenchmarkMake(b *testing.B) {
+	for _, n := range []int{1_000, 10_000, 100_000} {
+		d, o := fleet(b, 100, n, 2_000)
+		b.Run(fmt.Sprintf("cells=%d", n), func(b *testing.B) {
+			for b.Loop() {
+				sink = Make(d, o, start)
+			}
+		})
+	}
+}

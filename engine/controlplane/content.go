@@ -1,0 +1,201 @@
+package controlplane
+
+import (
+	"bytes"
+	"container/list"
+	"errors"
+	"fmt"
+	"net/http"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2/queryparam"
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+const (
+	contentWithin = 10 * time.Minute // for a cell on a slow line
+	keptContent   = 32 << 20         // bytes of packed releases that are kept at hand
+)
+
+// release answers GET /v1/releases/{digest}: the canonical tar, for ever the same.
+func (s *Server) release(w http.ResponseWriter, r *http.Request) {
+	v, ok := s.view(w)
+	if !ok {
+		return
+	}
+	digest, err := releases.ParseDigest(r.PathValue("digest"))
+	if err != nil || !offered(v, digest, queryparam.Get(r.URL.RawQuery, "cell")) {
+		problem(w, http.StatusNotFound, "No release with this digest is offered: ask /v1/desired for the one that is.")
+		return
+	}
+	deadlines(w, contentWithin)
+	packed, err := s.content.get(v, digest)
+	if err != nil {
+		failed(w, err)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/x-tar")
+	h.Set("Cache-Control", "private, max-age=31536000, immutable")
+	h.Set("Vary", "Accept-Encoding")
+	body, etag := packed.tar, `"`+string(digest)+`"`
+	// A part of it is always a part of the tar itself: compressed bytes may differ between versions of this server.
+	if acceptsZstd(r.Header.Get("Accept-Encoding")) && r.Header.Get("Range") == "" && packed.zstd != nil {
+		h.Set("Content-Encoding", "zstd")
+		h.Set("Content-Length", fmt.Sprint(len(packed.zstd)))
+		body, etag = packed.zstd, `"`+string(digest)+`-zstd"`
+	}
+	h.Set("ETag", etag)
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+}
+
+// offered tells whether a cell may have these bytes (R34): its channel's heads, old ones too, for it may have to go
+// back, and what it was given. Without a name: whether any cell may.
+func offered(v *engine.View, digest releases.Digest, name string) bool {
+	if name == "" {
+		_, _, ok := v.Content(digest)
+		return ok
+	}
+	cell := v.Desired.Cells[name]
+	if cell == nil {
+		return false
+	}
+	if c := v.Desired.Channels[cell.Channel]; c != nil {
+		if slices.ContainsFunc(c.History, func(h engine.EffectiveHead) bool { return h.Digest == digest }) {
+			return true
+		}
+	}
+	state := v.Observed.Cells[name]
+	if state == nil {
+		return false
+	}
+	return slices.ContainsFunc([]*cells.Assignment{state.Granted, state.Running, state.Applying}, func(a *cells.Assignment) bool {
+		return a != nil && a.Digest == digest
+	})
+}
+
+// acceptsZstd reads Accept-Encoding.
+func acceptsZstd(header string) bool {
+	for one := range strings.SplitSeq(header, ",") {
+		coding, parameter, weighted := strings.Cut(one, ";")
+		if !strings.EqualFold(strings.TrimSpace(coding), "zstd") {
+			continue
+		}
+		if !weighted {
+			return true
+		}
+		q, ok := strings.CutPrefix(strings.TrimSpace(parameter), "q=")
+		weight, err := strconv.ParseFloat(q, 64)
+		return ok && err == nil && weight > 0
+	}
+	return false
+}
+
+// packed is a release as it travels. zstd is nil where it would not be smaller.
+type packed struct {
+	digest    releases.Digest
+	tar, zstd []byte
+}
+
+func (p *packed) size() int { return len(p.tar) + len(p.zstd) }
+
+// contents packs each release once while it is asked for, and keeps those used last.
+type contents struct {
+	repository Repository
+	packing    singleflight.Group
+
+	mu    sync.Mutex // guards what follows
+	kept  map[releases.Digest]*list.Element
+	order *list.List // of *packed, used last in front
+	bytes int
+}
+
+func newContents(r Repository) *contents {
+	return &contents{repository: r, kept: map[releases.Digest]*list.Element{}, order: list.New()}
+}
+
+func (c *contents) get(v *engine.View, digest releases.Digest) (*packed, error) {
+	if p := c.use(digest); p != nil {
+		return p, nil
+	}
+	p, err, _ := c.packing.Do(string(digest), func() (any, error) {
+		p, err := c.pack(v, digest)
+		if err == nil {
+			c.keep(p)
+		}
+		return p, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return p.(*packed), nil
+}
+
+// pack makes the canonical tar from git. Bytes that are not what the digest says never leave (invariant 5).
+func (c *contents) pack(v *engine.View, digest releases.Digest) (*packed, error) {
+	commit, version, ok := v.Content(digest)
+	if !ok {
+		return nil, fmt.Errorf("pack %s: no head ever named it", digest.Short())
+	}
+	files, err := c.repository.FS(commit)
+	if err != nil {
+		return nil, fmt.Errorf("pack %s of %.12s: %w", version, commit, err)
+	}
+	var tar bytes.Buffer
+	if err := releases.Pack(&tar, files, path.Join(releases.Dir, version)); err != nil {
+		return nil, fmt.Errorf("pack %s of %.12s: %w", version, commit, err)
+	}
+	if got := releases.DigestBytes(tar.Bytes()); got != digest {
+		return nil, fmt.Errorf("pack %s of %.12s: its digest is %s, and the head names %s: the mirror is damaged: remove it, and it is cloned again", version, commit, got, digest)
+	}
+	p := &packed{digest: digest, tar: tar.Bytes()}
+	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		return nil, fmt.Errorf("compress %s: %w", version, err)
+	}
+	smaller := encoder.EncodeAll(p.tar, nil)
+	if err := encoder.Close(); err != nil {
+		return nil, errors.Join(fmt.Errorf("compress %s", version), err)
+	}
+	if len(smaller) < len(p.tar) {
+		p.zstd = smaller
+	}
+	return p, nil
+}
+
+func (c *contents) use(digest releases.Digest) *packed {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.kept[digest]
+	if e == nil {
+		return nil
+	}
+	c.order.MoveToFront(e)
+	return e.Value.(*packed)
+}
+
+// keep holds on to p and lets go of those not used for longest. One that is larger than all the room is not kept.
+func (c *contents) keep(p *packed) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.kept[p.digest] != nil || p.size() > keptContent {
+		return
+	}
+	c.kept[p.digest] = c.order.PushFront(p)
+	c.bytes += p.size()
+	for c.bytes > keptContent {
+		oldest := c.order.Remove(c.order.Back()).(*packed)
+		delete(c.kept, oldest.digest)
+		c.bytes -= oldest.size()
+	}
+}

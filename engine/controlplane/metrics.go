@@ -1,0 +1,123 @@
+package controlplane
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+type metrics struct {
+	requests *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+	waiting  prometheus.Gauge
+	plan     prometheus.Histogram
+	handler  http.Handler
+}
+
+func newMetrics(r *prometheus.Registry, views Views) (*metrics, error) {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_http_requests_total", Help: "Requests answered."}, []string{"route", "method", "code"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "sluice_http_request_seconds", Help: "Time to answer, waiting included.", Buckets: []float64{.0005, .002, .01, .05, .25, 1, 5, 30, 65},
+		}, []string{"route"}),
+		waiting: prometheus.NewGauge(prometheus.GaugeOpts{Name: "sluice_long_polls", Help: "Cells that wait for their answer to change."}),
+		plan: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "sluice_plan_seconds", Help: "Time to make a plan.", Buckets: []float64{.0001, .001, .005, .01, .05, .15, .5, 2},
+		}),
+		handler: promhttp.HandlerFor(r, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}),
+	}
+	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.waiting, m.plan, newFleet(views)} {
+		if err := r.Register(c); err != nil {
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	return m, nil
+}
+
+func (m *metrics) request(route, method string, status int, took time.Duration) {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost:
+	default:
+		method = "other" // a client must not make series
+	}
+	m.requests.WithLabelValues(route, method, strconv.Itoa(status)).Inc()
+	m.seconds.WithLabelValues(route).Observe(took.Seconds())
+}
+
+// fleet tells of channels and cells as the newest view has them, when it is scraped.
+type fleet struct {
+	views                                             Views
+	cells, sequence, blocked, faults, diverged, since *prometheus.Desc
+}
+
+func newFleet(views Views) *fleet {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(name, help, labels, nil)
+	}
+	return &fleet{
+		views:    views,
+		cells:    desc("sluice_cells", "Cells by what they run and how.", "channel", "release", "state"),
+		sequence: desc("sluice_channel_head_sequence", "Sequence of the channel's head.", "channel", "release"),
+		blocked:  desc("sluice_blocked", "Verdicts that hold something back.", "channel", "gate"),
+		faults:   desc("sluice_repository_faults", "Faults in the release repository, warnings left out."),
+		diverged: desc("sluice_repository_diverged", "1: the branch was force-pushed, and nothing moves."),
+		since:    desc("sluice_plan_timestamp_seconds", "When the newest plan was made."),
+	}
+}
+
+func (f *fleet) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{f.cells, f.sequence, f.blocked, f.faults, f.diverged, f.since} {
+		out <- d
+	}
+}
+
+func (f *fleet) Collect(out chan<- prometheus.Metric) {
+	v := f.views.View()
+	if v == nil {
+		return
+	}
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	type key struct{ channel, release, state string }
+	count := map[key]int{}
+	for name, cell := range v.Desired.Cells {
+		k := key{cell.Channel, "", string(StateUnknown)}
+		if s := v.Observed.Cells[name]; s != nil && s.State != "" {
+			k.release, k.state = s.Release, string(s.State)
+		}
+		count[k]++
+	}
+	for k, n := range count {
+		gauge(f.cells, float64(n), k.channel, k.release, k.state)
+	}
+	for name, c := range v.Desired.Channels {
+		if c.Effective != nil {
+			gauge(f.sequence, float64(c.Effective.Sequence), name, c.Effective.Release)
+		}
+	}
+	blocked := map[[2]string]int{}
+	for _, b := range v.Plan.Blocked {
+		blocked[[2]string{b.Channel, b.Gate}]++
+	}
+	for k, n := range blocked {
+		gauge(f.blocked, float64(n), k[0], k[1])
+	}
+	faults := 0
+	for _, fault := range v.Desired.Faults {
+		if !fault.Warning {
+			faults++
+		}
+	}
+	gauge(f.faults, float64(faults))
+	diverged := 0.0
+	if v.Observed.Diverged != nil {
+		diverged = 1
+	}
+	gauge(f.diverged, diverged)
+	gauge(f.since, float64(v.Plan.Now.UnixMilli())/1000)
+}

@@ -1,0 +1,134 @@
+package controlplane
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+const (
+	answerWithin = 30 * time.Second // ordinary answers: to be written
+	readWithin   = 30 * time.Second // bodies: to be read
+)
+
+// answer notes what was answered, for the log and the metrics.
+type answer struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+	err    error // for the log: what happened inside
+}
+
+func (a *answer) WriteHeader(status int) {
+	if a.status == 0 && status >= 200 {
+		a.status = status
+	}
+	a.ResponseWriter.WriteHeader(status)
+}
+
+func (a *answer) Write(b []byte) (int, error) {
+	if a.status == 0 {
+		a.status = http.StatusOK
+	}
+	n, err := a.ResponseWriter.Write(b)
+	a.bytes += int64(n)
+	return n, err
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// serve is around every request: its id, its limits, what becomes of a panic, one line in the log, the metrics.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	begun := time.Now()
+	a := &answer{ResponseWriter: w}
+	id := r.Header.Get("X-Request-Id")
+	if !plainID(id) {
+		id = fmt.Sprintf("%016x", rand.Uint64())
+	}
+	a.Header().Set("X-Request-Id", id)
+	deadlines(a, answerWithin)
+	defer func() {
+		if p := recover(); p != nil {
+			if p == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so
+				panic(p)
+			}
+			a.err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			if a.status == 0 {
+				fail(a, a.err)
+			}
+		}
+		s.finish(a, r, id, time.Since(begun))
+	}()
+	if !s.hostAllowed(r) {
+		problem(a, http.StatusMisdirectedRequest, "This server is for this machine only: ask for it as 127.0.0.1 or localhost.")
+		return
+	}
+	s.mux.ServeHTTP(a, r)
+}
+
+func (s *Server) finish(a *answer, r *http.Request, id string, took time.Duration) {
+	route := r.Pattern
+	if route == "" || route == "/" {
+		route = "unmatched"
+	}
+	s.metrics.request(route, r.Method, a.status, took)
+	level := zerolog.DebugLevel
+	switch {
+	case a.err != nil:
+		level = zerolog.ErrorLevel
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		level = zerolog.InfoLevel
+	}
+	if e := s.log.WithLevel(level); e.Enabled() {
+		e.Err(a.err).Str("id", id).Str("method", r.Method).Str("path", r.URL.Path).Str("cell", r.URL.Query().Get("cell")).
+			Int("status", a.status).Int64("bytes", a.bytes).Dur("took", took).Msg("request")
+	}
+}
+
+// noteError puts an error from inside on the request's line in the log.
+func noteError(w http.ResponseWriter, err error) {
+	if a, ok := w.(*answer); ok {
+		a.err = err
+	}
+}
+
+// failed answers with an error from inside, and notes the unexpected.
+func failed(w http.ResponseWriter, err error) {
+	if fail(w, err) {
+		noteError(w, err)
+	}
+}
+
+// deadlines bounds the reading of the body and the writing of the answer. A server without them (a test's recorder) goes on as it is.
+func deadlines(w http.ResponseWriter, answering time.Duration) {
+	c := http.NewResponseController(w)
+	now := time.Now()
+	_ = c.SetWriteDeadline(now.Add(answering))
+}
+
+// plainID tells whether a client's request id may go into the log.
+func plainID(id string) bool {
+	return id != "" && len(id) <= 64 && strings.Trim(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == ""
+}
+
+// hostAllowed keeps other sites' pages in a browser on this machine from asking a loopback server under a name
+// of their own (DNS rebinding). Hooks are signed, and may come through a tunnel.
+func (s *Server) hostAllowed(r *http.Request) bool {
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	if !ok || !local.IP.IsLoopback() || r.URL.Path == hookPath {
+		return true
+	}
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	ip := net.ParseIP(strings.Trim(host, "[]"))
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

@@ -1,0 +1,140 @@
+// Package controlplane answers cells and people over HTTP: what is desired of a cell, the bytes of
+// its release, its reports; and for people the plan, status, why, events, health and metrics.
+//
+// It decides nothing and keeps nothing: every answer comes from the engine's last View, which is
+// immutable, and a report is acknowledged once the engine's Inbox says that it is durable (invariant 8).
+// An idle poll reads no database. Errors are problem+json (RFC 9457) and say what to do next; what
+// happened inside goes to the log, once for each request. Everything that is read has a size and a time limit.
+//
+// Until cells are registered by key, the plain form names the cell by ?cell= and must listen on loopback
+// or a unix socket only: ListenLoopback and ListenUnix. All methods may be called from any goroutine.
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine"
+)
+
+// Views gives what the engine last decided and saw.
+type Views interface {
+	View() *engine.View       // nil: nothing has been read yet
+	Changed() <-chan struct{} // closed when there is another view than View gave before
+}
+
+// Inbox takes a report and returns once it is durable.
+type Inbox interface {
+	Receive(ctx context.Context, r cells.Report) (cells.Receipt, error)
+}
+
+// Repository gives a commit's files.
+type Repository interface {
+	FS(commit string) (fs.FS, error)
+}
+
+// Journal gives decisions after a cursor, at most limit, and the cursor of the last; a negative cursor asks for the last limit.
+type Journal interface {
+	Decisions(ctx context.Context, after int64, limit int) (found []engine.Decided, next int64, err error)
+}
+
+// Options of a Server. Views, Inbox, Repository and Journal are required.
+type Options struct {
+	Views      Views
+	Inbox      Inbox
+	Repository Repository
+	Journal    Journal
+	Log        zerolog.Logger
+
+	Pushed     func() // told of a push to Branch; nil: hooks are not served
+	HookSecret string // what the git host signs with; empty: hooks are not served
+	Branch     string // default main
+
+	Reachable   func() error                    // why the release repository can't be read; nil: not looked at
+	Unreachable time.Duration                   // not ready once that lasted for so long; default 5 min
+	Store       func(ctx context.Context) error // whether the store works; nil: not looked at
+
+	Metrics *prometheus.Registry // default: a new one
+	Poll    time.Duration        // when a cell that does not wait is told to ask again; default 15 s
+}
+
+func (o Options) withDefaults() (Options, error) {
+	var errs []error
+	for name, missing := range map[string]bool{"Views": o.Views == nil, "Inbox": o.Inbox == nil, "Repository": o.Repository == nil, "Journal": o.Journal == nil} {
+		if missing {
+			errs = append(errs, errors.New("controlplane.Options."+name+" is required"))
+		}
+	}
+	if o.Branch == "" {
+		o.Branch = "main"
+	}
+	if o.Unreachable <= 0 {
+		o.Unreachable = 5 * time.Minute
+	}
+	if o.Poll <= 0 {
+		o.Poll = 15 * time.Second
+	}
+	if o.Metrics == nil {
+		o.Metrics = prometheus.NewRegistry()
+	}
+	return o, errors.Join(errs...)
+}
+
+// Server is the control plane's HTTP side.
+type Server struct {
+	opts    Options
+	log     zerolog.Logger
+	mux     *http.ServeMux
+	api     huma.API
+	content *contents
+	metrics *metrics
+
+	current  atomic.Pointer[answers] // of the newest view that was asked for
+	repo     unreachable
+	drain    chan struct{} // closed by Drain: long polls end
+	draining sync.Once
+}
+
+// New makes a server. It starts nothing: Handler is ready to be served, by Serve for instance.
+func New(o Options) (*Server, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{opts: o, log: o.Log, mux: http.NewServeMux(), drain: make(chan struct{})}
+	s.content = newContents(o.Repository)
+	if s.metrics, err = newMetrics(o.Metrics, o.Views); err != nil {
+		return nil, err
+	}
+	s.api = newAPI(s.mux)
+	s.routes()
+	return s, nil
+}
+
+// Handler answers everything. It may be wrapped and served by anyone.
+func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serve) }
+
+// Drain lets waiting polls end, each within a second, so that a server can stop. New ones don't wait any more.
+func (s *Server) Drain() { s.draining.Do(func() { close(s.drain) }) }
+
+// PlanTook records how long a plan took, for /metrics.
+func (s *Server) PlanTook(d time.Duration) { s.metrics.plan.Observe(d.Seconds()) }
+
+// view gives the newest view, or answers 503 while there is none.
+func (s *Server) view(w http.ResponseWriter) (*engine.View, bool) {
+	v := s.opts.Views.View()
+	if v == nil {
+		notYet(w)
+	}
+	return v, v != nil
+}
