@@ -20,6 +20,7 @@ type app struct {
 	branch string // --branch; empty: the repository's HEAD, or main
 	data   string // --data
 	output string // -o: asTable, asJSON or asYAML
+	server string // --server, where a verb has it
 }
 
 func newApp(env []string, stdin io.Reader, stdout, stderr io.Writer) *app {
@@ -102,7 +103,17 @@ func (a *app) verbs() []*cobra.Command {
 		a.initVerb(),
 		a.validateVerb(),
 		a.releaseVerb(),
+		a.promoteVerb(),
+		a.approveVerb(),
+		a.holdVerb(),
+		a.freezeVerb(),
+		a.rollbackVerb(),
+		a.quarantineVerb(),
+		a.statusVerb(),
 		a.planVerb(),
+		a.whyVerb(),
+		a.logVerb(),
+		a.diffVerb(),
 		a.versionVerb(),
 	}
 }

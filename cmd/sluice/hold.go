@@ -1,0 +1,111 @@
+package main
+
+import (
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/sluice-cd/sluice/channels"
+)
+
+func (a *app) holdVerb() *cobra.Command {
+	var reason, id string
+	var lift bool
+	cmd := &cobra.Command{
+		Use:     "hold CHANNEL --reason WHY | CHANNEL --lift [ID]",
+		GroupID: groupDecide,
+		Short:   "Stop a channel, all but rollbacks, until somebody lifts it",
+		Long: `Commits channels/CHANNEL/holds/ID.yaml: no promotion and no grant until the file is gone. --lift removes it; the ID is
+needed only if there are several. The engine's own holds, after a rollback or a halt, are lifted the same way.`,
+		Example: `  sluice hold dedicated --reason "incident 512"
+  sluice hold dedicated --lift`,
+		Args: arguments(1, 2, "CHANNEL"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			channel := args[0]
+			if len(args) == 2 {
+				id = args[1]
+			}
+			if lift {
+				return a.lift(cmd, channel, id, reason)
+			}
+			if len(args) == 2 {
+				return usage(cmd, "%q is one argument too many; to lift a hold: --lift", args[1])
+			}
+			if reason == "" {
+				return usage(cmd, "--reason is missing")
+			}
+			return a.hold(cmd, channel, id, reason)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&reason, "reason", "", "why, for everyone who meets it")
+	f.StringVar(&id, "id", "", "the hold's name (default: made of the time)")
+	f.BoolVar(&lift, "lift", false, "remove the hold")
+	return cmd
+}
+
+func holdFile(channel, id string) string {
+	return path.Join(channels.Dir, channel, "holds", id+".yaml")
+}
+
+func (a *app) hold(cmd *cobra.Command, channel, id, reason string) error {
+	if id == "" {
+		id = time.Now().UTC().Format("20060102-150405")
+	}
+	what := fmt.Sprintf("hold %s", channel)
+	who, err := a.author(cmd.Context())
+	if err != nil {
+		return wrapFailure(what, err)
+	}
+	return a.commit(cmd, change{what: what, body: reason}, func(s *snapshot) (map[string][]byte, error) {
+		if _, err := s.channel(channel); err != nil {
+			return nil, err
+		}
+		if strings.ContainsAny(id, "/\\") || strings.HasPrefix(id, ".") {
+			return nil, fail(fmt.Errorf("--id %q is no file name", id), "use letters, digits and dashes")
+		}
+		if exists(s.files, holdFile(channel, id)) {
+			return nil, fail(fmt.Errorf("there is a hold %s already", id), "take another --id")
+		}
+		data, err := yaml.Marshal(channels.Hold{Reason: reason, By: who.Name})
+		return map[string][]byte{holdFile(channel, id): data}, err
+	}, func() string {
+		return fmt.Sprintf("nothing moves there but a rollback; sluice hold %s --lift ends it", channel)
+	})
+}
+
+func (a *app) lift(cmd *cobra.Command, channel, id, reason string) error {
+	return a.commit(cmd, change{what: "lift the hold on " + channel, body: reason}, func(s *snapshot) (map[string][]byte, error) {
+		c, err := s.channel(channel)
+		if err != nil {
+			return nil, err
+		}
+		var ids []string
+		for _, h := range c.Holds {
+			ids = append(ids, h.ID)
+		}
+		switch {
+		case len(ids) == 0:
+			return nil, fail(fmt.Errorf("%s has no hold", channel), "sluice why %s tells what it waits for", channel)
+		case id == "" && len(ids) > 1:
+			return nil, fail(fmt.Errorf("%s has %d holds: %s", channel, len(ids), strings.Join(ids, ", ")), "say which: sluice hold %s --lift %s", channel, ids[0])
+		case id == "":
+			id = ids[0]
+		case !slices.Contains(ids, id):
+			return nil, fail(fmt.Errorf("%s has no hold %s", channel, id), "there are: %s", strings.Join(ids, ", "))
+		}
+		return map[string][]byte{holdFile(channel, id): nil}, nil
+	}, func() string { return "what its gates allow goes on; sluice why " + channel })
+}
+
+// exists tells whether the repository has a file.
+func exists(files fs.FS, name string) bool {
+	_, err := fs.Stat(files, name)
+	return err == nil
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/controlplane"
+)
+
+// serverFlag adds --server to a verb that can ask a running control plane.
+func (a *app) serverFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&a.server, "server", "", "ask this control plane: http://HOST:PORT or unix:///PATH (default $SLUICE_SERVER; without, --repo and --data are read)")
+}
+
+// asksServer tells whether a control plane is to be asked. A repository or data folder named by a flag goes before the environment.
+func (a *app) asksServer() bool {
+	if a.server == "" && a.repo == "" && a.data == "" {
+		a.server = a.getenv("SLUICE_SERVER")
+	}
+	return a.server != ""
+}
+
+// view decides as the engine would now, from the repository and the store in --data.
+func (a *app) view(ctx context.Context, repo *opened) (*engine.View, error) {
+	s, err := repo.snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	observed, err := a.observed(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	return &engine.View{Desired: s.desired, Observed: &observed, Plan: engine.Make(s.desired, &observed, time.Now().UTC())}, nil
+}
+
+// status tells where everything is: as the control plane knows it, or as the repository and the store say.
+func (a *app) status(ctx context.Context, cmd *cobra.Command, repo **opened, page controlplane.StatusPage) (controlplane.Status, error) {
+	if a.asksServer() {
+		return a.serverStatus(ctx, page)
+	}
+	if *repo == nil {
+		r, err := a.open(ctx, cmd, identity{})
+		if err != nil {
+			return controlplane.Status{}, err
+		}
+		*repo = r
+	}
+	v, err := a.view(ctx, *repo)
+	if err != nil {
+		return controlplane.Status{}, err
+	}
+	return controlplane.StatusOf(v, page), nil
+}
+
+// serverStatus reads all pages.
+func (a *app) serverStatus(ctx context.Context, page controlplane.StatusPage) (controlplane.Status, error) {
+	var all controlplane.Status
+	for {
+		q := url.Values{}
+		if page.Channel != "" {
+			q.Set("channel", page.Channel)
+		}
+		if page.After != "" {
+			q.Set("after", page.After)
+		}
+		var s controlplane.Status
+		if err := a.ask(ctx, "/v1/status?"+q.Encode(), &s); err != nil {
+			return all, err
+		}
+		cells := append(all.Cells, s.Cells...)
+		all = s
+		all.Cells = cells
+		if s.Next == "" {
+			return all, nil
+		}
+		page.After = s.Next
+	}
+}
+
+const (
+	askTimeout = 30 * time.Second
+	maxAnswer  = 64 << 20
+)
+
+// ask gets a resource of the control plane.
+func (a *app) ask(ctx context.Context, path string, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	base, client := a.server, &http.Client{}
+	if socket, ok := strings.CutPrefix(a.server, "unix://"); ok {
+		base = "http://sluice"
+		client.Transport = &http.Transport{
+			DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, "unix", socket)
+			},
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(base, "/")+path, nil)
+	if err != nil {
+		return fail(fmt.Errorf("ask %s: %w", a.server, err), "--server is http://HOST:PORT or unix:///PATH")
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return fail(fmt.Errorf("ask the control plane: %w", err), "does sluice serve run there? Without --server, --repo and --data are read")
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("ask %s: %w", a.server, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		var problem struct {
+			Title  string `json:"title"`
+			Detail string `json:"detail"`
+		}
+		if json.Unmarshal(body, &problem) != nil || problem.Title == "" {
+			problem.Title = resp.Status
+		}
+		return fail(fmt.Errorf("%s says: %s", a.server, strings.TrimSpace(problem.Title+". "+problem.Detail)), "sluice status --server %s", a.server)
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return fail(fmt.Errorf("ask %s: its answer is not understood: %w", a.server, err), "is it a sluice control plane?")
+	}
+	return nil
+}
+
+// errNotFound: nothing has that name.
+var errNotFound = errors.New("neither a cell nor a channel has that name")
