@@ -1,0 +1,168 @@
+package controlplane_test
+
+import (
+	"io"
+	"io/fs"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/store"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+func TestRelease(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, store.Options{}, nil)
+	d := digestOf("1.0.1")
+	path := "/v1/releases/" + string(d)
+	w, tar := s.do(t, "GET", path, "")
+	if w.StatusCode != 200 || releases.DigestBytes([]byte(tar)) != d || !strings.Contains(w.Header.Get("Cache-Control"), "immutable") ||
+		!strings.Contains(w.Header.Get("Cache-Control"), "private") || w.Header.Get("Content-Type") != "application/x-tar" {
+		t.Fatalf("%s %v, %d bytes", w.Status, w.Header, len(tar))
+	}
+	etag := w.Header.Get("ETag")
+	if w, _ := s.do(t, "GET", path, "", "If-None-Match", etag); w.StatusCode != 304 {
+		t.Errorf("If-None-Match: %s", w.Status)
+	}
+	for _, accept := range []string{"zstd", "gzip, ZSTD;q=0.5", "br,zstd"} {
+		w, small := s.do(t, "GET", path, "", "Accept-Encoding", accept)
+		if w.Header.Get("Content-Encoding") != "zstd" || len(small) >= len(tar) || w.Header.Get("ETag") == etag || w.Header.Get("Vary") != "Accept-Encoding" {
+			t.Fatalf("Accept-Encoding %s: %v, %d bytes", accept, w.Header, len(small))
+		}
+		decoder, err := zstd.NewReader(strings.NewReader(small))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if whole, err := io.ReadAll(decoder); err != nil || string(whole) != tar {
+			t.Errorf("zstd comes to %d bytes (%v), not to the tar's %d", len(whole), err, len(tar))
+		}
+		decoder.Close()
+	}
+	for _, accept := range []string{"zstd;q=0", "zstd; q=0.0", "gzip", "zstdx", "zstd;q=bad"} {
+		if w, _ := s.do(t, "GET", path, "", "Accept-Encoding", accept); w.Header.Get("Content-Encoding") != "" {
+			t.Errorf("Accept-Encoding %s: %s", accept, w.Header.Get("Content-Encoding"))
+		}
+	}
+	// A broken download goes on, with the tar's own bytes, whatever was accepted.
+	w, rest := s.do(t, "GET", path, "", "Range", "bytes=100-", "Accept-Encoding", "zstd", "If-Range", etag)
+	if w.StatusCode != 206 || rest != tar[100:] || w.Header.Get("Content-Encoding") != "" {
+		t.Errorf("range: %s %v, %d bytes", w.Status, w.Header, len(rest))
+	}
+	if w, whole := s.do(t, "GET", path, "", "Range", "bytes=100-", "If-Range", `"other"`); w.StatusCode != 200 || whole != tar {
+		t.Errorf("range of something else: %s, %d bytes", w.Status, len(whole))
+	}
+	if w, _ := s.do(t, "GET", path, "", "Range", "bytes=99999999-"); w.StatusCode != 416 {
+		t.Errorf("range beyond the end: %s", w.Status)
+	}
+	if w, body := s.do(t, "HEAD", path, ""); w.StatusCode != 200 || body != "" || w.ContentLength != int64(len(tar)) {
+		t.Errorf("HEAD: %s, length %d", w.Status, w.ContentLength)
+	}
+}
+
+// R34: only what is offered, to whom it is offered.
+func TestReleaseIsOffered(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, store.Options{}, nil)
+	one, two, three := digestOf("1.0.1"), digestOf("1.0.2"), digestOf("1.0.3")
+	moved := viewOf("1.0.2") // staging went from 1.0.1 to 1.0.2, dedicated has 1.0.1
+	staging, dedicated := moved.Desired.Channels["staging"], moved.Desired.Channels["dedicated"]
+	old := viewOf("1.0.1").Desired.Channels["staging"].History
+	staging.History = append(old, staging.History...)
+	dedicated.History, dedicated.Effective = old, &old[0]
+	s.show(moved)
+	for _, c := range []struct {
+		name, cell string
+		digest     releases.Digest
+		status     int
+	}{
+		{"its channel's head", "acme", two, 200},
+		{"an older head, to go back to", "acme", one, 200},
+		{"a release that is nowhere", "acme", three, 404},
+		{"its channel's head", "crow", one, 200},
+		{"another channel's head", "crow", two, 404},
+		{"a cell that is not there", "nobody", one, 404},
+		{"any cell", "", two, 200},
+		{"any cell, a release that is nowhere", "", three, 404},
+	} {
+		path := "/v1/releases/" + string(c.digest)
+		if c.cell != "" {
+			path += "?cell=" + c.cell
+		}
+		w, body := s.do(t, "GET", path, "")
+		if w.StatusCode != c.status {
+			t.Errorf("%s for %q: %s, not %d", c.name, c.cell, w.Status, c.status)
+		}
+		if c.status == 404 {
+			wantProblem(t, w, body, 404, "offered")
+		}
+	}
+	// What a cell was given stays open to it, though its channel is another now.
+	given := viewOf("1.0.2")
+	given.Desired.Channels["dedicated"].History = old
+	given.Observed.Cells["crow"] = &engine.CellState{Name: "crow", Running: moved.Observed.Cells["acme"].Granted}
+	s.show(given)
+	if w, _ := s.do(t, "GET", "/v1/releases/"+string(two)+"?cell=crow", ""); w.StatusCode != 200 {
+		t.Errorf("what it runs: %s", w.Status)
+	}
+}
+
+// Invariant 5: bytes that are not what the digest says never leave.
+func TestDamagedReleaseStays(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, store.Options{}, nil)
+	damaged := releaseFiles()
+	damaged["releases/1.0.1/release.yaml"] = &fstest.MapFile{Data: []byte("version: 6.6.6\n"), Mode: 0o644}
+	s.files = damaged
+	path := "/v1/releases/" + string(digestOf("1.0.1"))
+	w, body := s.do(t, "GET", path, "")
+	wantProblem(t, w, body, 500, "log")
+	if w.Header.Get("Cache-Control") != "" || w.Header.Get("ETag") != "" {
+		t.Errorf("an error that caches keep: %v", w.Header)
+	}
+	if !strings.Contains(s.log.String(), "mirror") {
+		t.Errorf("the log says nothing: %s", s.log.String())
+	}
+	s.files = releaseFiles()
+	if w, _ := s.do(t, "GET", path, ""); w.StatusCode != 200 {
+		t.Errorf("once it is mended: %s", w.Status)
+	}
+}
+
+// counting counts how often a commit is opened.
+type counting struct {
+	fs.FS
+	mu    sync.Mutex
+	opens int
+}
+
+func (c *counting) Open(name string) (fs.File, error) {
+	if strings.HasSuffix(name, "release.yaml") {
+		c.mu.Lock()
+		c.opens++
+		c.mu.Unlock()
+	}
+	return c.FS.Open(name)
+}
+
+func TestReleaseIsPackedOnce(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, store.Options{}, nil)
+	files := &counting{FS: releaseFiles()}
+	s.files = files
+	path := "/v1/releases/" + string(digestOf("1.0.1"))
+	s.do(t, "GET", path, "")
+	once := files.opens
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() { s.do(t, "GET", path, "", "Accept-Encoding", "zstd") })
+	}
+	wg.Wait()
+	if once == 0 || files.opens != once {
+		t.Errorf("opened %d times for the first, %d times in all", once, files.opens)
+	}
+}

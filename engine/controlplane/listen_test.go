@@ -1,0 +1,151 @@
+package controlplane_test
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/store"
+)
+
+func TestListenLoopback(t *testing.T) {
+	t.Parallel()
+	for _, addr := range []string{"127.0.0.1:0", "localhost:0", "127.1.2.3:0"} {
+		l, err := controlplane.ListenLoopback(addr)
+		if err != nil {
+			t.Errorf("%s: %v", addr, err)
+			continue
+		}
+		l.Close()
+	}
+	for addr, says := range map[string]string{
+		":8400": "only loopback is safe", "0.0.0.0:8400": "report for any of them", "[::]:8400": "unix socket", "192.0.2.1:8400": "127.0.0.1:8400",
+		"example.com:80": "only loopback", "127.0.0.1": "host:port", "": "host:port", "127.0.0.1:nope": "nope",
+	} {
+		l, err := controlplane.ListenLoopback(addr)
+		if err == nil {
+			l.Close()
+			t.Errorf("listened on %q", addr)
+		} else if !strings.Contains(err.Error(), says) {
+			t.Errorf("%q: %v, wanted %q in it", addr, err, says)
+		}
+	}
+}
+
+func TestListenUnix(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "sluice") // a socket's path is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	path := filepath.Join(dir, "s")
+	first, err := controlplane.ListenUnix(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 || info.Mode().Type() != fs.ModeSocket {
+		t.Errorf("mode %v (%v)", info.Mode(), err)
+	}
+	if l, err := controlplane.ListenUnix(path); err == nil {
+		l.Close()
+		t.Error("two servers on one socket")
+	}
+	first.(*net.UnixListener).SetUnlinkOnClose(false) // as if killed
+	first.Close()
+	second, err := controlplane.ListenUnix(path)
+	if err != nil {
+		t.Fatalf("the socket of a killed server: %v", err)
+	}
+	second.Close()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := controlplane.ListenUnix(file); err == nil {
+		l.Close()
+		t.Error("a file was taken for a socket")
+	}
+}
+
+// Serve stops when its context ends: a waiting poll is let go, and both listeners are closed.
+func TestServeStops(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, store.Options{}, nil)
+	tcp, err := controlplane.ListenLoopback("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "sluice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	unix, err := controlplane.ListenUnix(filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- s.server.Serve(ctx, tcp, unix) }()
+
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", unix.Addr().String())
+	}}}
+	ask := func(c *http.Client, url, etag string) (*http.Response, error) {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+		if err != nil {
+			return nil, err
+		}
+		r.Header.Set("If-None-Match", etag)
+		w, err := c.Do(r)
+		if err == nil {
+			w.Body.Close()
+		}
+		return w, err
+	}
+	w, err := ask(client, "http://sluice/v1/desired?cell=acme", "")
+	if err != nil || w.StatusCode != 200 {
+		t.Fatalf("over the socket: %v %v", w, err)
+	}
+	polled := make(chan string, 1)
+	go func() {
+		w, err := ask(http.DefaultClient, "http://"+tcp.Addr().String()+"/v1/desired?cell=acme&wait=60s", w.Header.Get("ETag"))
+		if err != nil {
+			polled <- err.Error()
+			return
+		}
+		polled <- fmt.Sprint(w.StatusCode)
+	}()
+	s.waiting(t, "1")
+	stop()
+	if got := <-polled; got != "304" {
+		t.Errorf("the waiting poll got %s", got)
+	}
+	if err := <-served; err != nil {
+		t.Errorf("stopped with %v", err)
+	}
+	if _, err := ask(http.DefaultClient, "http://"+tcp.Addr().String()+"/livez", ""); err == nil {
+		t.Error("it still answers")
+	}
+}
+
+func TestServeFailsWithItsListener(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, store.Options{}, nil)
+	l, err := controlplane.ListenLoopback("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	if err := s.server.Serve(t.Context(), l); err == nil || !strings.Contains(err.Error(), l.Addr().String()) {
+		t.Errorf("served on a closed listener: %v", err)
+	}
+}
