@@ -33,27 +33,39 @@ func (r *Repo) Changes(ctx context.Context, since, tip string) ([]releases.Chang
 			return nil, fmt.Errorf("read history: %w", err)
 		}
 	}
-	ids, err := r.firstParents(ctx, until, after)
+	line, err := r.firstParents(ctx, until, after)
 	if err != nil {
 		return nil, fmt.Errorf("read history of %v: %w", until, err)
 	}
-	list := make([]releases.Change, 0, len(ids))
-	for _, id := range slices.Backward(ids) {
+	var before objects.ID
+	if len(line) > 0 {
+		if _, before, err = r.parent(line[len(line)-1].commit); err != nil {
+			return nil, fmt.Errorf("read history of %v: %w", until, err)
+		}
+	}
+	list := make([]releases.Change, 0, len(line))
+	for _, l := range slices.Backward(line) {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("read history of %v: %w", until, ctx.Err())
 		}
-		c, err := r.change(id)
+		c, err := r.change(l.id, l.commit, before)
 		if err != nil {
-			return nil, fmt.Errorf("read commit %v: %w", id, err)
+			return nil, fmt.Errorf("read commit %v: %w", l.id, err)
 		}
-		list = append(list, c)
+		list, before = append(list, c), l.commit.Tree
 	}
 	return list, nil
 }
 
+// linked is a commit of the first-parent history.
+type linked struct {
+	id     objects.ID
+	commit *objects.Commit
+}
+
 // firstParents lists tip and its first parents, newest first, down to but without stop.
-func (r *Repo) firstParents(ctx context.Context, tip, stop objects.ID) ([]objects.ID, error) {
-	var ids []objects.ID
+func (r *Repo) firstParents(ctx context.Context, tip, stop objects.ID) ([]linked, error) {
+	var line []linked
 	for id := tip; id != stop; {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -62,14 +74,14 @@ func (r *Repo) firstParents(ctx context.Context, tip, stop objects.ID) ([]object
 		if err != nil {
 			return nil, err
 		}
-		ids = append(ids, id)
+		line = append(line, linked{id, c})
 		if id = (objects.ID{}); len(c.Parents) > 0 {
 			id = c.Parents[0]
 		} else if !stop.IsZero() {
 			return nil, releases.ErrDiverged
 		}
 	}
-	return ids, nil
+	return line, nil
 }
 
 // Ancestor tells whether old is among tip's first-parent ancestors, or tip itself.
@@ -187,19 +199,9 @@ func describe(id objects.ID, c *objects.Commit) releases.Change {
 	return ch
 }
 
-func (r *Repo) change(id objects.ID) (releases.Change, error) {
-	raw, err := r.get(id, objects.CommitKind)
-	if err != nil {
-		return releases.Change{}, err
-	}
-	c, err := objects.ParseCommit(raw)
-	if err != nil {
-		return releases.Change{}, err
-	}
-	_, before, err := r.parent(c)
-	if err != nil {
-		return releases.Change{}, err
-	}
+// change describes a commit whose first parent has the tree before.
+func (r *Repo) change(id objects.ID, c *objects.Commit, before objects.ID) (releases.Change, error) {
+	var err error
 	ch := describe(id, c)
 	if ch.Files, err = r.diff(before, c.Tree); err != nil {
 		return ch, err
@@ -213,15 +215,19 @@ func (r *Repo) change(id objects.ID) (releases.Change, error) {
 	own := authors(c)
 	for i, f := range ch.Files {
 		ch.Files[i].Authors = union(own, by(f.Path))
-		if c.Signature != nil && ch.Key == "" && isApproval(f.Path) {
-			ch.Key = signedBy(raw, c.Signature)
+	}
+	if c.Signature != nil && slices.ContainsFunc(ch.Files, isApproval) {
+		raw, err := r.get(id, objects.CommitKind)
+		if err != nil {
+			return ch, err
 		}
+		ch.Key = signedBy(raw, c.Signature)
 	}
 	return ch, nil
 }
 
-func isApproval(name string) bool {
-	part := strings.SplitN(name, "/", 4)
+func isApproval(f releases.FileChange) bool {
+	part := strings.SplitN(f.Path, "/", 4)
 	return len(part) == 4 && part[0] == "channels" && part[2] == "approvals"
 }
 

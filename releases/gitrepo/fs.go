@@ -111,13 +111,9 @@ func (f *commitFS) read(op, name string, e objects.Entry) ([]byte, error) {
 	default:
 		return nil, &fs.PathError{Op: op, Path: name, Err: errors.New("is a submodule")}
 	}
-	size, err := f.r.store.Load().Size(e.ID) // before memory is taken
-	if err == nil && size > f.r.o.Limits.File {
+	data, err := f.r.get(e.ID, objects.BlobKind)
+	if size := int64(len(data)); size > f.r.o.Limits.File {
 		err = fmt.Errorf("%w: %d bytes, the limit is %d", objects.ErrTooLarge, size, f.r.o.Limits.File)
-	}
-	var data []byte
-	if err == nil {
-		data, err = f.r.get(e.ID, objects.BlobKind)
 	}
 	if err != nil {
 		return nil, &fs.PathError{Op: op, Path: name, Err: err}

@@ -86,7 +86,8 @@ type Repo struct {
 	fetching chan struct{} // holds one token: whoever takes it may change the mirror's refs and place
 	store    atomic.Pointer[objects.Store]
 	trees    *objects.Cache[objects.ID, []objects.Entry]
-	damaged  atomic.Bool // an object of the mirror is damaged: the next Fetch clones again
+	raw      *objects.Cache[objects.ID, []byte] // trees as git stores them
+	damaged  atomic.Bool                        // an object of the mirror is damaged: the next Fetch clones again
 
 	background sync.WaitGroup // a repack, and ends of pushes that were reported
 	repacking  atomic.Bool
@@ -94,8 +95,10 @@ type Repo struct {
 	close      context.CancelFunc
 }
 
-// treeCache is how many names of folders are kept: about 100 bytes each.
-const treeCache = 150_000
+const (
+	treeCache = 150_000 // names of folders that are kept: about 100 bytes each
+	rawCache  = 4 << 20 // bytes of raw trees that are kept: neighbours in history share most of theirs
+)
 
 // Open gives the repository at url: a path, file://, https://, http://, ssh:// or host:path. It
 // makes the mirror's folder and asks the host nothing yet: an engine starts while its host is down.
@@ -123,6 +126,7 @@ func Open(ctx context.Context, url string, o Options) (*Repo, error) {
 		o: o, host: h, mirror: mirror{git: git, dir: dir},
 		fetching: make(chan struct{}, 1),
 		trees:    objects.NewCache[objects.ID, []objects.Entry](treeCache),
+		raw:      objects.NewCache[objects.ID, []byte](rawCache),
 	}
 	r.closing, r.close = context.WithCancel(context.WithoutCancel(ctx))
 	if err := r.openMirror(ctx); err != nil {
@@ -237,7 +241,14 @@ func (r *Repo) rawTree(id objects.ID) ([]byte, error) {
 	if id.IsZero() {
 		return nil, nil
 	}
-	return r.get(id, objects.TreeKind)
+	if raw, ok := r.raw.Get(id); ok {
+		return raw, nil
+	}
+	raw, err := r.get(id, objects.TreeKind)
+	if err == nil {
+		r.raw.Put(id, raw, len(raw)+128)
+	}
+	return raw, err
 }
 
 func findGit() (string, error) {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -102,9 +103,13 @@ type entry struct {
 	base ID     // of a ref delta
 }
 
-// scratch is what reading one entry needs, kept for the next one.
+// scratch is what reading one entry needs, kept for the next one: often its neighbour.
 type scratch struct {
-	first  [2048]byte
+	window [8 << 10]byte
+	of     *pack // whose bytes are in window; nil: nobody's
+	offset int64 // of the first of them
+	filled int   // how many
+
 	short  bytes.Reader
 	long   *bufio.Reader
 	flater io.ReadCloser
@@ -118,11 +123,11 @@ var scratches = sync.Pool{New: func() any {
 func (p *pack) read(offset, limit int64, most int) (e entry, size int64, err error) {
 	s := scratches.Get().(*scratch)
 	defer scratches.Put(s)
-	n, err := p.file.ReadAt(s.first[:], offset)
-	if err != nil && err != io.EOF {
+	first, err := s.at(p, offset)
+	if err != nil {
 		return e, 0, fmt.Errorf("%w: %s.pack: %w", ErrCorrupt, p.name, err)
 	}
-	head, err := e.parse(s.first[:n], offset, &size)
+	head, err := e.parse(first, offset, &size)
 	if err != nil {
 		return e, 0, fmt.Errorf("%w in %s.pack at %d", err, p.name, offset)
 	}
@@ -134,8 +139,8 @@ func (p *pack) read(offset, limit int64, most int) (e entry, size int64, err err
 		want = min(want, most)
 	}
 	e.data = make([]byte, want)
-	if want <= len(s.first) {
-		s.short.Reset(s.first[head:n])
+	if want <= len(s.window) {
+		s.short.Reset(first[head:])
 		if s.inflate(&s.short, e.data) == nil {
 			return e, size, nil
 		}
@@ -145,6 +150,20 @@ func (p *pack) read(offset, limit int64, most int) (e entry, size int64, err err
 		return e, size, fmt.Errorf("%w in %s.pack at %d: %w", ErrCorrupt, p.name, offset, err)
 	}
 	return e, size, nil
+}
+
+// at gives what the pack has at offset: enough of it for most entries, all but never less than a head.
+func (s *scratch) at(p *pack, offset int64) ([]byte, error) {
+	const enough = 1 << 10
+	if skip := offset - s.offset; s.of == p && skip >= 0 && skip+enough <= int64(s.filled) {
+		return s.window[skip:s.filled], nil
+	}
+	n, err := p.file.ReadAt(s.window[:], offset)
+	if s.of, s.offset, s.filled = p, offset, n; err != nil && !errors.Is(err, io.EOF) {
+		s.of = nil
+		return nil, err
+	}
+	return s.window[:n], nil
 }
 
 // parse reads an entry's head and gives its length, the two bytes of zlib's own included.
