@@ -78,6 +78,7 @@ func (s *Store) keep(tx *sql.Tx, batch []*submission, fresh map[string]int) erro
 	rows := make([][]any, 0, len(batch))
 	at := make(map[string]int, len(batch)) // of a cell's row: the last one counts
 	var events [][]any
+	var served []servedRow
 	for _, sub := range batch {
 		for _, c := range sub.cells {
 			row := []any{c.name, c.channel, c.release, c.state, c.lastReport, c.body}
@@ -105,11 +106,9 @@ func (s *Store) keep(tx *sql.Tx, batch []*submission, fresh map[string]int) erro
 		return err
 	}
 	for _, sub := range batch {
-		if err := s.raiseServed(tx, sub.served); err != nil {
-			return err
-		}
+		served = append(served, sub.served...)
 	}
-	return nil
+	return s.raiseServed(tx, served)
 }
 
 // compact cuts the history of cells that wrote much since the last time, or for the first time since the start.
@@ -192,11 +191,14 @@ func (c *servedCache) raise(rows []servedRow) {
 
 // raiseServed keeps the highest sequence ever served or reported (R2). After the commit the caller tells the cache.
 func (s *Store) raiseServed(tx *sql.Tx, rows []servedRow) error {
+	highest := map[string]int64{}
 	for _, r := range rows {
-		if !s.served.news(r) {
-			continue
+		if s.served.news(r) {
+			highest[r.channel] = max(highest[r.channel], r.sequence)
 		}
-		_, err := tx.Exec(`INSERT INTO served (channel, sequence) VALUES (?, ?) ON CONFLICT (channel) DO UPDATE SET sequence = max(sequence, excluded.sequence)`, r.channel, r.sequence)
+	}
+	for channel, sequence := range highest {
+		_, err := tx.Exec(`INSERT INTO served (channel, sequence) VALUES (?, ?) ON CONFLICT (channel) DO UPDATE SET sequence = max(sequence, excluded.sequence)`, channel, sequence)
 		if err != nil {
 			return err
 		}
