@@ -114,6 +114,9 @@ func (a *app) verbs() []*cobra.Command {
 		a.whyVerb(),
 		a.logVerb(),
 		a.diffVerb(),
+		a.serveVerb(),
+		a.tickVerb(),
+		a.agentVerb(),
 		a.versionVerb(),
 	}
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"embed"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -12,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/gitrepo"
 )
 
 //go:embed all:skeleton
@@ -53,9 +53,7 @@ func (a *app) begin(cmd *cobra.Command, target string, bare bool) error {
 		return wrapFailure(what, err)
 	}
 	if !isRemote(target) && kindOfFolder(target) == notGit {
-		if err := a.gitInit(cmd, target, bare); err != nil {
-			return wrapFailure(what, err)
-		}
+		return a.initNew(cmd, target, bare, who)
 	}
 	repo, err := a.openAt(ctx, target, identity{person: who})
 	if err != nil {
@@ -73,37 +71,37 @@ func (a *app) begin(cmd *cobra.Command, target string, bare bool) error {
 	if files == nil {
 		return fail(fmt.Errorf("%s: it is a release repository already", what), "sluice validate %s", target)
 	}
-	draft := releases.Draft{Message: "begin a release repository\n", When: time.Now().Truncate(time.Second), Files: files}
+	draft := releases.Draft{Message: beginning, When: time.Now().Truncate(time.Second), Files: files}
 	commits, err := repo.Push(ctx, tip, []releases.Draft{draft})
 	if err != nil {
 		return a.pushFailure(what, repo, err)
 	}
-	return a.wrote(written{Commit: commits[0], Did: what, Next: fmt.Sprintf("sluice release cut 1.0.0 --repo %s --from YOUR-KUSTOMIZE-FOLDER", target)})
+	return a.begun(target, commits[0])
 }
 
-// gitInit makes a git repository of a folder that is none, and the folder if it is not there.
-func (a *app) gitInit(cmd *cobra.Command, dir string, bare bool) error {
-	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
-		return fail(errors.New("the folder holds files and is no git repository"), "git -C %s init && git -C %s add -A && git -C %s commit, then again; or name an empty folder", dir, dir, dir)
-	}
-	branch := a.branch
-	if branch == "" {
-		branch = "main"
-	}
-	args := []string{"init", "--quiet", "--initial-branch=" + branch}
-	if bare {
-		args = append(args, "--bare")
-	}
-	if _, err := a.git(cmd.Context(), "", append(args, dir)...); err != nil {
-		return err
-	}
-	if bare {
-		return nil
-	}
-	// Pushes of the engine then update the worktree, as long as nothing in it is being edited.
-	_, err := a.git(cmd.Context(), dir, "config", "receive.denyCurrentBranch", "updateInstead")
-	return err
+func (a *app) begun(target, commit string) error {
+	return a.wrote(written{Commit: commit, Did: "init " + target, Next: fmt.Sprintf("sluice release cut 1.0.0 --repo %s --from YOUR-KUSTOMIZE-FOLDER", target)})
 }
+
+// initNew makes a release repository of a folder that is no git repository, or is not there.
+func (a *app) initNew(cmd *cobra.Command, dir string, bare bool, who releases.Person) error {
+	what := "init " + dir
+	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
+		return fail(fmt.Errorf("%s: the folder holds files and is no git repository", what), "git -C %s init && git -C %s add -A && git -C %s commit, then again; or name an empty folder", dir, dir, dir)
+	}
+	files, err := missing(nil, "")
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	commit, err := gitrepo.Init(cmd.Context(), dir, gitrepo.New{Bare: bare, Branch: a.branch, Files: files, Message: beginning, Author: who, When: time.Now().Truncate(time.Second)})
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return a.begun(dir, commit)
+}
+
+// beginning is the first commit's message.
+const beginning = "begin a release repository\n"
 
 // missing gives the skeleton's files that the commit lacks; nil: it has a sluice.yaml already.
 func missing(repo *opened, tip string) (map[string][]byte, error) {

@@ -101,16 +101,17 @@ func (a *app) mirror(address string) (dir string, cleanup func(), err error) {
 		}
 		return dir, keep, nil
 	}
+	if !isRemote(address) {
+		if address, err = filepath.Abs(address); err != nil {
+			return "", nil, err
+		}
+	}
 	cache := a.getenv("XDG_CACHE_HOME")
 	if home := a.getenv("HOME"); cache == "" && home != "" {
 		cache = filepath.Join(home, ".cache")
 	}
-	if cache != "" {
-		if !isRemote(address) {
-			if address, err = filepath.Abs(address); err != nil {
-				return "", nil, err
-			}
-		}
+	passing := strings.HasPrefix(address, filepath.Clean(os.TempDir())+string(filepath.Separator)) // not worth keeping
+	if cache != "" && !passing {
 		sum := sha256.Sum256([]byte(address + "\x00" + a.branch))
 		dir = filepath.Join(cache, "sluice", "mirrors", hex.EncodeToString(sum[:8]))
 		if err := os.MkdirAll(filepath.Dir(dir), 0o700); err == nil {

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/cells/agent"
+	"github.com/sluice-cd/sluice/cells/directory"
+	"github.com/sluice-cd/sluice/releases/manifest"
+)
+
+func (a *app) agentVerb() *cobra.Command {
+	var o agent.Options
+	var d directory.Options
+	var dir, values, level string
+	cmd := &cobra.Command{
+		Use:     "agent --cell NAME --server URL --dir DIR",
+		GroupID: groupRun,
+		Short:   "Run a cell's agent: pull, verify, render, apply, watch health, report, or go back",
+		Long: `Runs in the cell and only dials out. What its channel's head names is fetched, verified against its digest, rendered by
+kustomize in a child process, and switched to by one rename: DIR/current is a link to the manifests. If the hook or the
+health command fails, it goes back to the last release that was good, by itself and offline.
+
+--hook runs after each switch, --health tells whether it works (exit 0): shell commands with SLUICE_DIR, the folder of
+the manifests, SLUICE_CELL, SLUICE_CHANNEL, SLUICE_RELEASE, SLUICE_DIGEST and SLUICE_PROFILE in their environment.`,
+		Example: `  sluice agent --cell acme --server http://127.0.0.1:7600 --dir /srv/product --health "curl -fsS localhost:8080/ready"
+  sluice agent --cell acme --server unix:///run/sluice.sock --dir product --hook "kubectl apply -k $SLUICE_DIR"`,
+		Args: arguments(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.Server == "" {
+				o.Server = a.getenv("SLUICE_SERVER")
+			}
+			for flag, missing := range map[string]bool{"--cell": o.Cell == "", "--server": o.Server == "", "--dir": dir == ""} {
+				if missing {
+					return usage(cmd, "%s is missing", flag)
+				}
+			}
+			if o.StateDir == "" {
+				o.StateDir = filepath.Join(dir, ".agent")
+			}
+			l, err := zerolog.ParseLevel(level)
+			if err != nil {
+				return usage(cmd, "--log %q is none of debug, info, warn, error", level)
+			}
+			o.Log = a.logger().Level(l).With().Str("cell", o.Cell).Logger()
+			return a.agent(cmd, o, d, dir, values)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.Cell, "cell", "", "the cell's `NAME`, as in cells/NAME")
+	f.StringVar(&o.Server, "server", "", "the control plane: http://HOST:PORT or unix:///PATH (default $SLUICE_SERVER)")
+	f.StringVar(&dir, "dir", "", "where the product's manifests go")
+	f.StringVar(&o.StateDir, "state", "", "the agent's own folder (default: DIR/.agent)")
+	f.StringVar(&d.Hook, "hook", "", "shell `COMMAND` after each switch")
+	f.StringVar(&d.Health, "health", "", "shell `COMMAND` that exits 0 when the product works")
+	f.DurationVar(&d.HookTimeout, "hook-timeout", 5*time.Minute, "for one run of the hook")
+	f.DurationVar(&d.HealthTimeout, "health-command-timeout", 10*time.Second, "for one run of the health command")
+	f.DurationVar(&o.HealthTimeout, "health-timeout", 5*time.Minute, "for what was applied to become healthy")
+	f.DurationVar(&o.HealthyFor, "healthy-for", 10*time.Second, "how long health must hold until there is no going back")
+	f.DurationVar(&o.HealthInterval, "health-every", 10*time.Second, "between looks at health")
+	f.DurationVar(&o.HealInterval, "heal-every", 30*time.Second, "between looks for drift")
+	f.DurationVar(&o.ReportEvery, "report-every", 10*time.Second, "between reports when nothing changes")
+	f.DurationVar(&o.PollWait, "poll-wait", 30*time.Second, "how long one request may wait for news")
+	f.IntVar(&o.Infrastructure, "infrastructure", 0, "`NUMBER` of the cell's infrastructure template")
+	f.StringVar(&values, "values", "", "YAML `FILE` with the parameters that the cell itself owns")
+	f.StringVar(&level, "log", "info", "log level: debug, info, warn, error")
+	return cmd
+}
+
+func (a *app) agent(cmd *cobra.Command, o agent.Options, d directory.Options, dir, values string) error {
+	debug.SetGCPercent(50) // it idles for most of its life: memory counts, not speed
+	what := "agent of " + o.Cell
+	d.Cell = o.Cell
+	o.Version = thisVersion().Version
+	if values != "" {
+		data, err := readBounded(values)
+		if err != nil {
+			return fmt.Errorf("%s: read --values: %w", what, err)
+		}
+		doc, faults := manifest.Decode[map[string]any](values, data)
+		if len(faults) > 0 {
+			return fail(errors.New(faults[0].String()), "--values is a YAML mapping of parameters to values")
+		}
+		o.Values = doc.Value
+	}
+	if !cmd.Flags().Changed("healthy-for") {
+		o.HealthyFor = 0 // the agent's own default
+	} else if o.HealthyFor == 0 {
+		o.HealthyFor = -1
+	}
+	target, err := directory.New(dir, d)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	o.Target = target
+	if o.Render == nil {
+		self, err := selfPath()
+		if err != nil {
+			return err
+		}
+		o.Render = []string{self, renderVerb}
+	}
+	runs, err := agent.New(o)
+	if err != nil {
+		return fail(fmt.Errorf("%s: %w", what, err), "sluice help agent")
+	}
+	return runs.Run(cmd.Context())
+}
+
+// renderVerb is the hidden verb that the agent starts as a child: it renders one release and ends.
+const renderVerb = "render"
