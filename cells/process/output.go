@@ -60,6 +60,7 @@ func (t *Tail) Last(limit int) string {
 type Head struct {
 	limit int
 	kept  []byte
+	full  bool
 }
 
 // NewHead makes a Head of at most limit bytes.
@@ -68,11 +69,15 @@ func NewHead(limit int) *Head { return &Head{limit: limit} }
 // Write fails if it would pass the limit. A child whose output fails so is ended by SIGPIPE.
 func (h *Head) Write(p []byte) (int, error) {
 	if len(h.kept)+len(p) > h.limit {
+		h.full = true
 		return 0, fmt.Errorf("more than %d bytes of output", h.limit)
 	}
 	h.kept = append(h.kept, p...)
 	return len(p), nil
 }
+
+// Full tells whether more was written than fits.
+func (h *Head) Full() bool { return h.full }
 
 // Bytes gives what was written.
 func (h *Head) Bytes() []byte { return h.kept }

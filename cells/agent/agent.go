@@ -1,0 +1,204 @@
+// Package agent is what runs in a cell: it pulls the cell's assignment, verifies and renders
+// its release, applies it to a cells.Target, watches health, heals drift and reports; or goes
+// back to the last assignment that was good, by itself and offline.
+//
+// It listens on nothing, dials nobody but its control plane, and runs only bytes whose digest
+// its assignment names. It never accepts an assignment older than one that it accepted before
+// (R2), never begins one before the control plane knows that it was accepted (R14), never
+// tries a failed one again under the same key (R21), and never goes back across a
+// forward-only release (R20).
+//
+// How far it is stands in a journal that is durable before the next step begins, so it may be
+// killed at any instant: started again, it resumes. It says "healthy" only after it has seen
+// health hold in this process.
+//
+// What was applied must become healthy within HealthTimeout and then stay so for HealthyFor:
+// the watch. If it does not, the agent goes back. After the watch it does not go back by
+// itself: it reports unhealthy, and heals drift; what to do is then the engine's decision.
+//
+// Concurrency: one goroutine (loop) owns the state and decides; one step at a time runs beside
+// it, so two applies never overlap; a puller and a reporter talk to the control plane. All of
+// them end before Run returns.
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/cells"
+)
+
+// Options say which cell this is, and what it works with. Fields without a default are required.
+type Options struct {
+	Cell     string
+	Server   string       // the control plane: http://HOST:PORT or unix:///PATH
+	StateDir string       // the agent's own folder: journal, outbox, releases; made if need be
+	Target   cells.Target // used by one call at a time
+
+	Values         map[string]any // of parameters that the cell owns; nil: none
+	Infrastructure int            // number of the cell's infrastructure template; 0: none
+	Version        string         // of the agent, as reported
+	Log            zerolog.Logger // the zero value is silent
+	Render         []string       // command of the render child; default: this program with the argument "render"
+	RenderLimits   RenderLimits
+
+	PollWait       time.Duration // how long one long-poll may wait; default 30s
+	ReportEvery    time.Duration // heartbeat, jittered by a tenth; default 10s
+	HealthTimeout  time.Duration // for what was applied to become healthy; default 5m
+	HealthInterval time.Duration // between looks at health that holds; default 10s
+	HealthyFor     time.Duration // how long health must hold until there is no going back; default 10s; negative: no time
+	HealInterval   time.Duration // between looks for drift; default 30s
+	MaxContent     int64         // bytes of a release, on the wire and unpacked; default 64 MiB
+}
+
+// orDefault validates o and fills in what is left out. All faults are told at once.
+func (o Options) orDefault() (Options, error) {
+	var faults []error
+	for name, missing := range map[string]bool{
+		"cell": o.Cell == "", "server": o.Server == "", "state folder": o.StateDir == "", "target": o.Target == nil,
+	} {
+		if missing {
+			faults = append(faults, fmt.Errorf("agent: no %s is given", name))
+		}
+	}
+	if o.Cell != "" && !cells.ValidName(o.Cell) {
+		faults = append(faults, fmt.Errorf("agent: %q can't be a cell's name", o.Cell))
+	}
+	if len(o.Render) == 0 {
+		self, err := os.Executable()
+		if err != nil {
+			faults = append(faults, fmt.Errorf("agent: find this program for rendering: %w", err))
+		}
+		o.Render = []string{self, "render"}
+	}
+	o.PollWait = cmp.Or(o.PollWait, 30*time.Second)
+	o.ReportEvery = cmp.Or(o.ReportEvery, 10*time.Second)
+	o.HealthTimeout = cmp.Or(o.HealthTimeout, 5*time.Minute)
+	o.HealthInterval = cmp.Or(o.HealthInterval, 10*time.Second)
+	o.HealthyFor = max(0, cmp.Or(o.HealthyFor, 10*time.Second))
+	o.HealInterval = cmp.Or(o.HealInterval, 30*time.Second)
+	o.MaxContent = cmp.Or(o.MaxContent, 64<<20)
+	o.RenderLimits = o.RenderLimits.orDefault()
+	return o, errors.Join(faults...)
+}
+
+// Agent is one cell's agent.
+type Agent struct {
+	options Options
+	client  *client
+	reached func(point string) // tests end the process here; nil in any other program
+}
+
+// New makes an agent. Nothing is touched before Run.
+func New(o Options) (*Agent, error) {
+	o, err := o.orDefault()
+	if err != nil {
+		return nil, err
+	}
+	c, err := newClient(o.Server, o.Cell)
+	if err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	return &Agent{options: o, client: c}, nil
+}
+
+// Run runs the agent until ctx ends, and then returns nil. An error means that it can't do its
+// work at all: its state folder is unusable, or another agent has it.
+func (a *Agent) Run(ctx context.Context) error {
+	l, err := a.open()
+	if err != nil {
+		return fmt.Errorf("agent of %s: %w", a.options.Cell, err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var others sync.WaitGroup
+	others.Go(func() { a.pull(ctx, l.desired) })
+	others.Go(func() { l.desk.run(ctx, l.confirmed) })
+	l.run(ctx)
+	cancel()
+	others.Wait()
+	a.client.http.CloseIdleConnections()
+	return l.close()
+}
+
+// open takes the state folder.
+func (a *Agent) open() (_ *loop, err error) {
+	dir := a.options.StateDir
+	folders := map[string]string{}
+	for _, name := range []string{"releases", "rendered", "work"} {
+		folders[name] = filepath.Join(dir, name)
+		if err := os.MkdirAll(folders[name], 0o700); err != nil {
+			return nil, err
+		}
+	}
+	lock, err := lockFolder(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = lock.Close()
+		}
+	}()
+	if err := sweep(dir, folders["releases"], folders["rendered"]); err != nil {
+		return nil, err
+	}
+	j, err := loadJournal(dir, a.options.Cell)
+	if err != nil {
+		return nil, err
+	}
+	box, err := openOutbox(dir, maxOutbox)
+	if err != nil {
+		return nil, err
+	}
+	store := &contents{dir: folders["releases"], client: a.client, limit: a.options.MaxContent}
+	l := &loop{
+		agent: a,
+		lock:  lock,
+		state: state{journal: j, policy: policy{
+			HealthTimeout: a.options.HealthTimeout, HealthInterval: a.options.HealthInterval,
+			HealInterval: a.options.HealInterval, HealthyFor: a.options.HealthyFor,
+		}},
+		box:      box,
+		contents: store,
+		renderer: &renderer{
+			command: a.options.Render, dir: folders["rendered"], temp: folders["work"], own: a.options.Values,
+			version: rendererVersion(), limits: a.options.RenderLimits, contents: store,
+		},
+		desired:   make(chan *cells.Desired),
+		confirmed: make(chan string),
+	}
+	l.desk = newDesk(a, box)
+	return l, nil
+}
+
+// sweep removes what an interrupted write left.
+func sweep(dirs ...string) error {
+	for _, dir := range dirs {
+		left, err := filepath.Glob(filepath.Join(dir, ".new-*"))
+		if err != nil {
+			return err
+		}
+		for _, file := range left {
+			if err := os.Remove(file); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// at tells a test how far the agent is.
+func (a *Agent) at(point string) {
+	if a.reached != nil {
+		a.reached(point)
+	}
+}

@@ -1,0 +1,284 @@
+package agent
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"path"
+	"strings"
+	"testing/fstest"
+
+	"go.yaml.in/yaml/v3"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/api/resmap"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/manifest"
+)
+
+// ValuesFile is the name of the file by which values reach manifests: a ConfigMap named sluice-values, marked
+// config.kubernetes.io/local-config so that it is never applied. A release that takes values ships it, with
+// placeholders as data, among the resources of the kustomization whose replacements read it. Wherever in the
+// release a file has this name, its data is overlaid with the cell's values before anything is rendered.
+const ValuesFile = "sluice-values.yaml"
+
+const (
+	maxHeader   = 1 << 20 // bytes of the line before a release
+	manifestOne = "release.yaml"
+)
+
+// request is the line that begins a render child's input. The release's canonical tar follows.
+type request struct {
+	Digest  releases.Digest `json:"digest"`
+	Profile string          `json:"profile,omitempty"`
+	Values  map[string]any  `json:"values,omitempty"` // assigned
+	Own     map[string]any  `json:"own,omitempty"`    // the cell's own
+	Memory  int64           `json:"memory"`           // bytes above what the process has at its start
+	CPU     uint64          `json:"cpu"`              // seconds
+}
+
+// answer is the line that begins its output. The objects' bytes follow, one after the other.
+type answer struct {
+	Objects []object `json:"objects,omitempty"` // in the order in which to apply them
+	Error   string   `json:"error,omitempty"`   // why the release can't be rendered
+	Corrupt bool     `json:"corrupt,omitempty"` // the bytes are not those of the digest: fetch them again
+}
+
+// object is one manifest: the name of its file and its size in bytes.
+type object struct {
+	Name string `json:"name"`
+	Size int    `json:"size"`
+}
+
+// RenderMain is the render child: it reads one release and values from stdin, and writes its manifests, or why
+// there are none, to stdout. The exit code is 0 if an answer was written. The agent runs it as `sluice render`
+// with an empty environment; it limits its own memory, CPU and files first, refuses what reaches outside the
+// release before kustomize runs (fault 30), and can dial nobody then.
+func RenderMain(stdin io.Reader, stdout io.Writer) int {
+	http.DefaultTransport = offline{} // this process renders and does nothing else
+	in := bufio.NewReaderSize(stdin, maxHeader)
+	line, err := in.ReadSlice('\n')
+	if err != nil {
+		return 2
+	}
+	var q request
+	if err := json.Unmarshal(line, &q); err != nil {
+		return 2
+	}
+	if err := limitSelf(q.Memory, q.CPU); err != nil {
+		return 2
+	}
+	var a answer
+	bodies, err := q.render(in)
+	var corrupt *corruptError
+	switch {
+	case errors.As(err, &corrupt):
+		a = answer{Error: err.Error(), Corrupt: true}
+	case err != nil:
+		a.Error = err.Error()
+	default:
+		for _, b := range bodies {
+			a.Objects = append(a.Objects, object{b.name, len(b.text)})
+		}
+	}
+	return a.write(stdout, bodies)
+}
+
+type body struct {
+	name string
+	text []byte
+}
+
+func (a *answer) write(stdout io.Writer, bodies []body) int {
+	out := bufio.NewWriter(stdout)
+	if err := json.NewEncoder(out).Encode(a); err != nil {
+		return 3
+	}
+	for _, b := range bodies {
+		if _, err := out.Write(b.text); err != nil {
+			return 3
+		}
+	}
+	if out.Flush() != nil {
+		return 3
+	}
+	return 0
+}
+
+// offline refuses every request: what a release needs is in it.
+type offline struct{}
+
+func (offline) RoundTrip(r *http.Request) (*http.Response, error) {
+	return nil, fmt.Errorf("%s: a release must contain all it is made of", r.URL.Redacted())
+}
+
+// corruptError: the bytes are not those of the digest.
+type corruptError struct{ reason string }
+
+func (e *corruptError) Error() string { return e.reason }
+
+// render does the work of one child.
+func (q *request) render(tar io.Reader) ([]body, error) {
+	files, digest, err := releases.Unpack(tar, releases.Limits{})
+	if err != nil {
+		return nil, &corruptError{err.Error()}
+	}
+	if digest != q.Digest {
+		return nil, &corruptError{fmt.Sprintf("the bytes have digest %s, not %s", digest, q.Digest)}
+	}
+	release, faults := manifest.Decode[releases.Release](manifestOne, files[manifestOne].Data)
+	if err := faultsError(faults); err != nil {
+		return nil, err
+	}
+	r := &release.Value
+	dir, ok := r.Profile(q.Profile)
+	if !ok {
+		return nil, fmt.Errorf("%s has no profile %q", r.Version, q.Profile)
+	}
+	values, err := releases.ResolveValues(r, q.Values, q.Own)
+	if err != nil {
+		return nil, fmt.Errorf("values: %w", err)
+	}
+	if err := overlay(files, values); err != nil {
+		return nil, err
+	}
+	if err := faultsError(releases.ScanKustomization(asFS(files), ".")); err != nil {
+		return nil, err
+	}
+	return build(files, dir)
+}
+
+// faultsError joins faults to one error, one a line.
+func faultsError(faults []releases.Fault) error {
+	var lines []string
+	for _, f := range faults {
+		if !f.Warning {
+			lines = append(lines, f.String())
+		}
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(lines, "\n"))
+}
+
+// asFS gives the files as an fs.FS. fstest.MapFS is no more than that.
+func asFS(files releases.Files) fstest.MapFS {
+	m := make(fstest.MapFS, len(files))
+	for name, f := range files {
+		m[name] = &fstest.MapFile{Data: f.Data, Mode: f.Mode}
+	}
+	return m
+}
+
+// overlay puts the values into every ValuesFile.
+func overlay(files releases.Files, values map[string]any) error {
+	for name, f := range files {
+		if path.Base(name) != ValuesFile {
+			continue
+		}
+		text, err := valuesMap(f.Data, values)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		files[name] = releases.File{Data: text, Mode: f.Mode}
+	}
+	return nil
+}
+
+func valuesMap(shipped []byte, values map[string]any) ([]byte, error) {
+	if len(shipped) > manifest.MaxFile {
+		return nil, fmt.Errorf("is larger than %d bytes", manifest.MaxFile)
+	}
+	var placeholders struct {
+		Data map[string]string `yaml:"data"`
+	}
+	if err := yaml.Unmarshal(shipped, &placeholders); err != nil {
+		return nil, fmt.Errorf("must be a ConfigMap whose data are strings: %w", err)
+	}
+	data := map[string]string{}
+	for name, v := range placeholders.Data {
+		data[name] = v
+	}
+	for name, v := range values {
+		text, err := scalar(v)
+		if err != nil {
+			return nil, fmt.Errorf("value of %s: %w", name, err)
+		}
+		data[name] = text
+	}
+	return yaml.Marshal(map[string]any{
+		"apiVersion": "v1",
+		"kind":       "ConfigMap",
+		"metadata": map[string]any{
+			"name":        "sluice-values",
+			"annotations": map[string]string{"config.kubernetes.io/local-config": "true"},
+		},
+		"data": data,
+	})
+}
+
+// scalar says a value as a string: numbers and booleans as JSON does.
+func scalar(v any) (string, error) {
+	if s, ok := v.(string); ok {
+		return s, nil
+	}
+	text, err := json.Marshal(v)
+	return string(text), err
+}
+
+// build runs kustomize on the files in memory.
+func build(files releases.Files, dir string) ([]body, error) {
+	disk := filesys.MakeFsInMemory()
+	for name, f := range files {
+		if err := disk.WriteFile("/"+name, f.Data); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	made, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(disk, path.Join("/", dir))
+	if err != nil {
+		return nil, fmt.Errorf("kustomize build %s: %w", dir, err)
+	}
+	return bodiesOf(made)
+}
+
+// bodiesOf names each object's file after its kind, namespace and name.
+func bodiesOf(made resmap.ResMap) ([]body, error) {
+	taken := map[string]bool{}
+	var bodies []body
+	for _, r := range made.Resources() {
+		text, err := r.AsYAML()
+		if err != nil {
+			return nil, fmt.Errorf("write %s: %w", r.CurId(), err)
+		}
+		parts := []string{r.GetKind(), r.GetNamespace(), r.GetName()}
+		name := fileName(parts)
+		for i := 2; taken[name]; i++ { // the same kind of another group, say
+			name = fileName(append(parts, fmt.Sprint(i)))
+		}
+		taken[name] = true
+		bodies = append(bodies, body{name, text})
+	}
+	return bodies, nil
+}
+
+// fileName makes a name that every file system takes: kind-namespace-name.yaml, in lower case.
+func fileName(parts []string) string {
+	var named []string
+	for _, p := range parts {
+		if p != "" {
+			named = append(named, p)
+		}
+	}
+	safe := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '.' || r == '-' {
+			return r
+		}
+		return '_'
+	}, strings.ToLower(strings.Join(named, "-")))
+	return safe[:min(len(safe), 200)] + ".yaml"
+}

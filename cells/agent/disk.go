@@ -1,0 +1,91 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+)
+
+// replaceFile gives name the content, all of it or nothing, and returns once that is durable.
+func replaceFile(name string, content ...[]byte) error {
+	f, err := os.CreateTemp(filepath.Dir(name), ".new-*")
+	if err != nil {
+		return err
+	}
+	for _, part := range content {
+		if _, err = f.Write(part); err != nil {
+			break
+		}
+	}
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	if err := os.Rename(f.Name(), name); err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return syncDir(filepath.Dir(name))
+}
+
+func syncDir(name string) error {
+	d, err := os.Open(name) //nolint:gosec // below the state folder
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// lockFolder makes sure that one agent alone uses a state folder. The lock ends with the process.
+func lockFolder(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the owner names the folder
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("another agent uses %s: give each cell a state folder of its own", dir)
+		}
+		return nil, err
+	}
+	return f, nil
+}
+
+// keepNewest removes all files of a folder but the n that were used last and those to keep.
+func keepNewest(dir string, n int, keep map[string]bool) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	if len(entries) <= n {
+		return nil
+	}
+	type used struct {
+		name string
+		at   int64
+	}
+	var others []used
+	for _, e := range entries {
+		if keep[e.Name()] {
+			continue
+		}
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		others = append(others, used{e.Name(), info.ModTime().UnixNano()})
+	}
+	slices.SortFunc(others, func(a, b used) int { return int(min(1, max(-1, b.at-a.at))) })
+	for _, o := range others[min(len(others), max(0, n-len(keep))):] {
+		if err := os.Remove(filepath.Join(dir, o.name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,107 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/sluice-cd/sluice/cells"
+)
+
+// maxJournal bounds what is read back, in bytes.
+const maxJournal = 16 << 20
+
+// journal is what must survive a power loss: one small file, replaced as a whole before
+// anything that rests on it is done. Values behind its pointers are never changed in place.
+type journal struct {
+	Cell string `json:"cell"`
+	// Accepted is the newest assignment that was accepted, whatever came of it. None goes back behind it (R2).
+	Accepted *cells.Assignment `json:"accepted,omitempty"`
+	// Offer is Accepted as long as the control plane does not know of it. It may not begin (R14).
+	Offer *cells.Assignment `json:"offer,omitempty"`
+	// Attempt is what is under way; nil: LastGood runs, or nothing does.
+	Attempt *attempt `json:"attempt,omitempty"`
+	// LastGood is the last assignment whose health held for long enough.
+	LastGood *cells.Assignment `json:"lastGood,omitempty"`
+	// Dirty: the target may hold something else than LastGood.
+	Dirty bool `json:"dirty,omitempty"`
+	// NoReturn: a forward-only release began, and nothing was good since: there is no way back (R20).
+	NoReturn bool `json:"noReturn,omitempty"`
+	// Failures are remembered, newest last, at most cells.MaxFailures.
+	Failures []cells.Failure `json:"failures,omitempty"`
+}
+
+// attempt is an assignment on its way.
+type attempt struct {
+	Assignment cells.Assignment `json:"assignment"`
+	Phase      phase            `json:"phase"`
+	Back       bool             `json:"back,omitempty"`    // the return to LastGood
+	Applied    bool             `json:"applied,omitempty"` // the target has taken all of it
+}
+
+// phase is how far an attempt is. Each is journalled before what it allows is done.
+type phase string
+
+const (
+	phaseTaken   phase = "taken"   // fetch and render; the target is as it was
+	phaseBegun   phase = "begun"   // the target may be written
+	phaseApplied phase = "applied" // all is written; health is watched
+	phaseStuck   phase = "stuck"   // forward-only, and it did not work
+)
+
+// key is an assignment's Key; empty for none.
+func key(a *cells.Assignment) string {
+	if a == nil {
+		return ""
+	}
+	return a.Key()
+}
+
+// failed tells whether an assignment is remembered not to work.
+func (j *journal) failed(a *cells.Assignment) bool {
+	return slices.ContainsFunc(j.Failures, func(f cells.Failure) bool { return key(&f.Assignment) == key(a) })
+}
+
+func journalFile(dir string) string { return filepath.Join(dir, "journal.json") }
+
+// loadJournal reads the journal of a state folder; a fresh folder has an empty one.
+func loadJournal(dir, cell string) (journal, error) {
+	name := journalFile(dir)
+	info, err := os.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return journal{Cell: cell}, nil
+	}
+	if err != nil {
+		return journal{}, fmt.Errorf("read the journal: %w", err)
+	}
+	if info.Size() > maxJournal {
+		return journal{}, fmt.Errorf("read the journal: %s is larger than %d bytes", name, maxJournal)
+	}
+	text, err := os.ReadFile(name) //nolint:gosec // below the state folder
+	if err != nil {
+		return journal{}, fmt.Errorf("read the journal: %w", err)
+	}
+	var j journal
+	if err := json.Unmarshal(text, &j); err != nil {
+		return journal{}, fmt.Errorf("read the journal %s: %w; restore it, or move the state folder away to start over", name, err)
+	}
+	if j.Cell != cell {
+		return journal{}, fmt.Errorf("the state folder %s belongs to cell %s, not to %s", dir, j.Cell, cell)
+	}
+	return j, nil
+}
+
+func (j *journal) save(dir string) error {
+	text, err := json.Marshal(j)
+	if err != nil {
+		return fmt.Errorf("write the journal: %w", err)
+	}
+	if err := replaceFile(journalFile(dir), text); err != nil {
+		return fmt.Errorf("write the journal: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,38 @@
+package agent
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"syscall"
+)
+
+// limitSelf bounds this process: memory bytes of address space beyond what it has now, CPU in seconds,
+// and no files at all.
+func limitSelf(memory int64, cpu uint64) error {
+	statm, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return fmt.Errorf("limit the render: %w", err)
+	}
+	first, _, _ := bytes.Cut(statm, []byte(" "))
+	pages, err := strconv.ParseInt(string(first), 10, 64)
+	if err != nil {
+		return fmt.Errorf("limit the render: %w", err)
+	}
+	debug.SetMemoryLimit(memory / 4 * 3)                                                                  // collect harder before it is at an end
+	space := uint64(min(pages, math.MaxInt64/int64(2*os.Getpagesize()))*int64(os.Getpagesize()) + memory) //nolint:gosec // both are positive
+	for resource, limit := range map[int]uint64{
+		syscall.RLIMIT_AS:    space,
+		syscall.RLIMIT_CPU:   cpu,
+		syscall.RLIMIT_FSIZE: 0,
+		syscall.RLIMIT_CORE:  0,
+	} {
+		if err := syscall.Setrlimit(resource, &syscall.Rlimit{Cur: limit, Max: limit}); err != nil {
+			return fmt.Errorf("limit the render: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,12 @@
+//go:build !linux
+
+package agent
+
+import "runtime/debug"
+
+// limitSelf asks the collector to stay within memory bytes. Elsewhere than on Linux only the parent's time and
+// output limits are hard.
+func limitSelf(memory int64, _ uint64) error {
+	debug.SetMemoryLimit(memory)
+	return nil
+}

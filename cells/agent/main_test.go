@@ -1,0 +1,82 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/cells/directory"
+)
+
+// TestMain lets the test binary be what an agent runs, and an agent that can be killed.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case "render":
+			os.Exit(RenderMain(os.Stdin, os.Stdout))
+		case "agent":
+			os.Exit(runAgent(os.Args[2]))
+		}
+	}
+	os.Exit(m.Run())
+}
+
+// settings are those of an agent in a process of its own.
+type settings struct {
+	Cell, Server, State, Dir, Hook, Health string
+	HealthTimeout, HealthyFor              time.Duration
+	KillAt                                 string // point; the process is killed when it gets there
+	Log                                    bool
+}
+
+func (s settings) options() (Options, error) {
+	target, err := directory.New(s.Dir, directory.Options{Cell: s.Cell, Hook: s.Hook, Health: s.Health})
+	if err != nil {
+		return Options{}, err
+	}
+	self, err := os.Executable()
+	o := Options{
+		Cell: s.Cell, Server: s.Server, StateDir: s.State, Target: target, Version: "test",
+		Render: []string{self, "render"}, HealthTimeout: s.HealthTimeout, HealthyFor: s.HealthyFor,
+		HealthInterval: 50 * time.Millisecond, HealInterval: 50 * time.Millisecond, ReportEvery: 100 * time.Millisecond,
+	}
+	if s.Log {
+		o.Log = zerolog.New(os.Stderr)
+	}
+	return o, err
+}
+
+func runAgent(text string) int {
+	var s settings
+	if err := json.Unmarshal([]byte(text), &s); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
+	o, err := s.options()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
+	a, err := New(o)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
+	a.reached = func(point string) {
+		if point == s.KillAt {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {} // until the signal is there
+		}
+	}
+	if err := a.Run(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,290 @@
+package agent
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// plane is the control plane's end of the protocol, with answers given by the test.
+type plane struct {
+	server *httptest.Server
+
+	mu       sync.Mutex
+	changed  chan struct{} // closed and replaced at every change
+	version  int
+	desired  cells.Desired
+	tars     map[releases.Digest][]byte
+	fetched  map[releases.Digest]int
+	reports  []cells.Report
+	events   map[int64]cells.Event
+	clashes  []string // events that came twice and differ, and gaps
+	lastSeen int64
+	refuse   func(w http.ResponseWriter, r *http.Request) bool // answers instead; nil: never
+}
+
+func newPlane(t *testing.T) *plane {
+	t.Helper()
+	p := &plane{changed: make(chan struct{}), tars: map[releases.Digest][]byte{}, fetched: map[releases.Digest]int{}, events: map[int64]cells.Event{}}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/desired", p.serveDesired)
+	mux.HandleFunc("GET /v1/releases/{digest}", p.serveContent)
+	mux.HandleFunc("POST /v1/reports", p.serveReport)
+	p.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.mu.Lock()
+		refuse := p.refuse
+		p.mu.Unlock()
+		if refuse != nil && refuse(w, r) {
+			return
+		}
+		mux.ServeHTTP(w, r)
+	}))
+	t.Cleanup(p.close)
+	return p
+}
+
+func (p *plane) close() {
+	p.change(func() {}) // let long-polls go
+	p.server.CloseClientConnections()
+	p.server.Close()
+}
+
+func (p *plane) change(f func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f()
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+func (p *plane) assign(a cells.Assignment) {
+	p.change(func() { p.version++; p.desired.Assignment = &a })
+}
+
+// down makes every request fail with a closed connection, or lets them through again.
+func (p *plane) down(yes bool) {
+	p.change(func() {
+		p.refuse = nil
+		if yes {
+			p.refuse = func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) }
+		}
+	})
+	if yes {
+		p.server.CloseClientConnections()
+	}
+}
+
+func (p *plane) serveDesired(w http.ResponseWriter, r *http.Request) {
+	wait, _ := time.ParseDuration(r.URL.Query().Get("wait"))
+	end := time.After(wait)
+	for {
+		p.mu.Lock()
+		tag, d, changed := strconv.Quote(strconv.Itoa(p.version)), p.desired, p.changed
+		p.mu.Unlock()
+		if tag != r.Header.Get("If-None-Match") {
+			d.Cell = r.URL.Query().Get("cell")
+			w.Header().Set("ETag", tag)
+			_ = json.NewEncoder(w).Encode(d)
+			return
+		}
+		select {
+		case <-changed:
+		case <-end:
+			w.WriteHeader(http.StatusNotModified)
+			return
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+func (p *plane) serveContent(w http.ResponseWriter, r *http.Request) {
+	d := releases.Digest(r.PathValue("digest"))
+	p.mu.Lock()
+	tar, ok := p.tars[d]
+	p.fetched[d]++
+	p.mu.Unlock()
+	if !ok {
+		http.Error(w, `{"title":"Not Found","detail":"no such release"}`, http.StatusNotFound)
+		return
+	}
+	if strings.Contains(r.Header.Get("Accept-Encoding"), "zstd") {
+		w.Header().Set("Content-Encoding", "zstd")
+		z, _ := zstd.NewWriter(w)
+		_, _ = z.Write(tar)
+		_ = z.Close()
+		return
+	}
+	_, _ = w.Write(tar)
+}
+
+func (p *plane) serveReport(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 64<<10))
+	if err != nil {
+		http.Error(w, "too large", http.StatusRequestEntityTooLarge)
+		return
+	}
+	var report cells.Report
+	if err := json.Unmarshal(body, &report); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	if err := report.Check(); err != nil {
+		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+		return
+	}
+	receipt := cells.Receipt{Time: time.Now()}
+	p.change(func() {
+		p.reports = append(p.reports, report)
+		for _, e := range report.Events {
+			old, known := p.events[e.Number]
+			if known && (old.Kind != e.Kind || !old.At.Equal(e.At)) {
+				p.clashes = append(p.clashes, fmt.Sprintf("event %d was %s and is %s", e.Number, old.Kind, e.Kind))
+			}
+			if !known && e.Number != p.lastSeen+1 {
+				p.clashes = append(p.clashes, fmt.Sprintf("event %d after %d", e.Number, p.lastSeen))
+			}
+			p.events[e.Number] = e
+			p.lastSeen = max(p.lastSeen, e.Number)
+			receipt.Acknowledged = e.Number
+		}
+	})
+	_ = json.NewEncoder(w).Encode(receipt)
+}
+
+// await waits until a report, or an earlier one after mark, is as wanted.
+func (p *plane) await(t *testing.T, what string, want func(r cells.Report) bool) cells.Report {
+	t.Helper()
+	return p.awaitAfter(t, 0, what, want)
+}
+
+func (p *plane) mark() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.reports)
+}
+
+func (p *plane) awaitAfter(t *testing.T, mark int, what string, want func(r cells.Report) bool) cells.Report {
+	t.Helper()
+	giveUp := time.After(60 * time.Second)
+	for {
+		p.mu.Lock()
+		changed, reports := p.changed, p.reports
+		p.mu.Unlock()
+		for ; mark < len(reports); mark++ {
+			if want(reports[mark]) {
+				return reports[mark]
+			}
+		}
+		select {
+		case <-changed:
+		case <-giveUp:
+			last, _ := json.MarshalIndent(reports[max(0, len(reports)-1):], "", " ")
+			t.Fatalf("no report was: %s. The last one: %s", what, last)
+		}
+	}
+}
+
+func (p *plane) kinds() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var kinds []string
+	for n := int64(1); n <= p.lastSeen; n++ {
+		kinds = append(kinds, p.events[n].Kind)
+	}
+	return kinds
+}
+
+func healthyOn(a cells.Assignment) func(cells.Report) bool {
+	return func(r cells.Report) bool {
+		return r.State == cells.StateHealthy && r.Running != nil && r.Running.Key() == a.Key()
+	}
+}
+
+func failedAt(a cells.Assignment) func(cells.Report) bool {
+	return func(r cells.Report) bool {
+		return slices.ContainsFunc(r.Failures, func(f cells.Failure) bool { return f.Assignment.Key() == a.Key() })
+	}
+}
+
+// release is a release of one ConfigMap that takes a value.
+func release(version string, extra map[string]string) map[string]string {
+	files := map[string]string{
+		"release.yaml": "apiVersion: sluice/v1\nkind: Release\nversion: " + version + "\nparameters:\n" +
+			"  colour: {type: string, default: red, enum: [red, green]}\n  replicas: {type: integer, default: 2}\n" +
+			"  secret: {type: string, owner: cell, default: none}\nprofiles: {default: ., small: overlays/small}\n",
+		"kustomization.yaml": "resources: [base]\n",
+		"base/kustomization.yaml": "resources: [app.yaml, sluice-values.yaml]\nreplacements:\n" +
+			"- source: {kind: ConfigMap, name: sluice-values, fieldPath: data.colour}\n" +
+			"  targets: [{select: {kind: ConfigMap, name: app}, fieldPaths: [data.colour]}]\n" +
+			"- source: {kind: ConfigMap, name: sluice-values, fieldPath: data.secret}\n" +
+			"  targets: [{select: {kind: ConfigMap, name: app}, fieldPaths: [data.secret]}]\n" +
+			"- source: {kind: ConfigMap, name: sluice-values, fieldPath: data.replicas}\n" +
+			"  targets: [{select: {kind: Deployment}, fieldPaths: [spec.replicas]}]\n",
+		"base/sluice-values.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: sluice-values\n" +
+			"  annotations: {config.kubernetes.io/local-config: \"true\"}\ndata: {colour: red, replicas: \"2\", secret: none}\n",
+		"base/app.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: app, namespace: shop}\ndata: {version: \"" + version + "\", colour: unset, secret: unset}\n" +
+			"---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: app, namespace: shop}\nspec: {replicas: 1}\n",
+		"overlays/small/kustomization.yaml": "resources: [../../base]\nnamePrefix: small-\n",
+	}
+	for name, content := range extra {
+		files[name] = content
+	}
+	return files
+}
+
+// ship puts a release into the control plane and gives its assignment.
+func (p *plane) ship(t *testing.T, version string, sequence int64, files map[string]string) cells.Assignment {
+	t.Helper()
+	tar := pack(t, files)
+	d := releases.DigestBytes(tar)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tars[d] = tar
+	return cells.Assignment{Channel: "staging", Epoch: 1, Sequence: sequence, Release: version, Digest: d}
+}
+
+func pack(t *testing.T, files map[string]string) []byte {
+	t.Helper()
+	r := releases.Files{}
+	for name, content := range files {
+		r[name] = releases.File{Data: []byte(content), Mode: 0o644}
+	}
+	var tar bytes.Buffer
+	must(t, r.Pack(&tar))
+	return tar.Bytes()
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// app gives what the cell's folder has for the app, once it has the wanted words.
+func app(t *testing.T, dir string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(dir, "current", "configmap-shop-app.yaml"))
+	if os.IsNotExist(err) {
+		return ""
+	}
+	must(t, err)
+	return string(text)
+}

@@ -1,0 +1,62 @@
+package agent
+
+import (
+	"context"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+)
+
+const (
+	// An answer that comes sooner than this to a question that may wait is brisk; after a few of those in a row
+	// the puller slows down: the other side does not wait, or says something new all the time.
+	brisk      = 200 * time.Millisecond
+	briskInRow = 4
+	briskCap   = 5 * time.Second
+)
+
+// pull asks for the cell's assignment, again and again, and hands over each answer. It ends with ctx.
+func (a *Agent) pull(ctx context.Context, desired chan<- *cells.Desired) {
+	etag, failures, quick := "", 0, 0
+	for ctx.Err() == nil {
+		asked := time.Now()
+		d, tag, err := a.client.desired(ctx, etag, a.options.PollWait)
+		if err != nil {
+			if failures == 0 && ctx.Err() == nil {
+				a.options.Log.Warn().Err(err).Msg("the control plane can't be asked; what runs keeps running")
+			}
+			sleep(ctx, pause(err, failures))
+			failures++
+			continue
+		}
+		if failures > 0 {
+			a.options.Log.Info().Int("failures", failures).Msg("the control plane answers again")
+			failures = 0
+		}
+		etag = tag
+		if d != nil {
+			select {
+			case desired <- d:
+			case <-ctx.Done():
+			}
+		}
+		if time.Since(asked) < brisk {
+			quick++
+		} else {
+			quick = 0
+		}
+		if quick >= briskInRow {
+			sleep(ctx, backoff(quick-briskInRow, briskCap))
+		}
+	}
+}
+
+// sleep waits for d, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,254 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/process"
+)
+
+const (
+	// renderFormat changes when the same release and values would come to other files.
+	renderFormat = "1"
+	kustomize    = "sigs.k8s.io/kustomize/api"
+	keptRendered = 16
+	maxRendered  = 256 << 20
+	maxComplaint = 64 << 10
+	manifestsAll = "manifests.yaml"
+)
+
+// RenderLimits bound a render. Zero fields mean the default, in brackets.
+type RenderLimits struct {
+	Time   time.Duration // (1m)
+	Memory int64         // bytes (1 GiB)
+	Output int64         // bytes of all manifests (64 MiB)
+}
+
+func (l RenderLimits) orDefault() RenderLimits {
+	if l.Time <= 0 {
+		l.Time = time.Minute
+	}
+	if l.Memory <= 0 {
+		l.Memory = 1 << 30
+	}
+	if l.Output <= 0 {
+		l.Output = 64 << 20
+	}
+	return l
+}
+
+// renderer makes manifests of releases, in a child process each, and keeps what it made on
+// disk by everything that it depends on: release, profile, values and the renderer itself.
+type renderer struct {
+	command  []string // of the child
+	dir      string   // of the cache
+	temp     string   // an empty folder, the child's working directory
+	own      map[string]any
+	version  string
+	limits   RenderLimits
+	contents *contents
+}
+
+// renderError: a release can't be rendered, now or ever.
+type renderError struct{ reason string }
+
+func (e *renderError) Error() string { return e.reason }
+
+// rendererVersion names this renderer: its own format, and the kustomize in it.
+func rendererVersion() string {
+	version := renderFormat
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, m := range info.Deps {
+			if m.Path == kustomize {
+				version += " " + m.Version
+			}
+		}
+	}
+	return version
+}
+
+// rendered gives what an assignment comes to: at once if that was rendered before. Errors are
+// *renderError, *unavailableError or ctx's cause.
+func (r *renderer) rendered(ctx context.Context, a *cells.Assignment) (cells.Rendered, error) {
+	place, err := r.place(a)
+	if err != nil {
+		return cells.Rendered{}, err
+	}
+	if files, ok := readCache(place); ok {
+		return cells.Rendered{Assignment: *a, Files: files}, nil
+	}
+	output, err := r.run(ctx, a)
+	if err != nil {
+		return cells.Rendered{}, fmt.Errorf("render %s: %w", a.Release, err)
+	}
+	files, err := split(output)
+	if err != nil {
+		return cells.Rendered{}, fmt.Errorf("render %s: %w", a.Release, err)
+	}
+	sum := sha256.Sum256(output)
+	if err := replaceFile(place, []byte(hex.EncodeToString(sum[:])+"\n"), output); err != nil {
+		return cells.Rendered{}, &unavailableError{fmt.Errorf("keep what %s comes to: %w", a.Release, err)}
+	}
+	return cells.Rendered{Assignment: *a, Files: files}, nil
+}
+
+// place is where an assignment's manifests are kept.
+func (r *renderer) place(a *cells.Assignment) (string, error) {
+	text, err := json.Marshal([]any{r.version, a.Digest, a.Profile, a.Values, r.own})
+	if err != nil {
+		return "", fmt.Errorf("values of %s: %w", a.Release, err)
+	}
+	sum := sha256.Sum256(text)
+	return filepath.Join(r.dir, hex.EncodeToString(sum[:])), nil
+}
+
+// prune keeps what the assignments come to, and the newest of the others.
+func (r *renderer) prune(keep ...*cells.Assignment) error {
+	names := map[string]bool{}
+	for _, a := range keep {
+		place, err := r.place(a)
+		if err != nil {
+			return err
+		}
+		names[filepath.Base(place)] = true
+	}
+	return keepNewest(r.dir, keptRendered, names)
+}
+
+// run renders in a child. Damaged bytes on disk are fetched again, once.
+func (r *renderer) run(ctx context.Context, a *cells.Assignment) ([]byte, error) {
+	for again := false; ; again = true {
+		tar, err := r.contents.open(ctx, a.Digest)
+		if err != nil {
+			return nil, err
+		}
+		output, err := r.child(ctx, a, tar)
+		_ = tar.Close()
+		var corrupt *corruptError
+		switch {
+		case !errors.As(err, &corrupt):
+			return output, err
+		case again:
+			return nil, &unavailableError{fmt.Errorf("the release on disk is damaged: %w", err)}
+		}
+		if err := r.contents.drop(a.Digest); err != nil {
+			return nil, &unavailableError{err}
+		}
+	}
+}
+
+func (r *renderer) child(ctx context.Context, a *cells.Assignment, tar io.Reader) ([]byte, error) {
+	header, err := json.Marshal(request{
+		Digest: a.Digest, Profile: a.Profile, Values: a.Values, Own: r.own,
+		Memory: r.limits.Memory, CPU: uint64(r.limits.Time.Seconds()) + 1,
+	})
+	if err != nil {
+		return nil, &renderError{err.Error()}
+	}
+	late := &renderError{fmt.Sprintf("no end after %s, killed", r.limits.Time)}
+	ctx, cancel := context.WithTimeoutCause(ctx, r.limits.Time, late)
+	defer cancel()
+	out, complaint := process.NewHead(int(r.limits.Output)), process.NewTail(maxComplaint)
+	err = process.Child{
+		Args:   r.command,
+		Dir:    r.temp,
+		Stdin:  io.MultiReader(bytes.NewReader(append(header, '\n')), tar),
+		Stdout: out,
+		Stderr: complaint,
+	}.Run(ctx)
+	if cause := context.Cause(ctx); cause != nil && err != nil {
+		return nil, cause
+	}
+	var exit *exec.ExitError
+	switch {
+	case out.Full():
+		return nil, &renderError{fmt.Sprintf("it comes to more than %d bytes of manifests", r.limits.Output)}
+	case errors.As(err, &exit):
+		return nil, &renderError{fmt.Sprintf("the renderer ended (%s), limits are %s and %d MiB: %s",
+			exit, r.limits.Time, r.limits.Memory>>20, firstLine(complaint.Bytes()))}
+	case err != nil:
+		return nil, &unavailableError{err} // it could not be started
+	}
+	return out.Bytes(), answered(out.Bytes())
+}
+
+// answered looks at the first line of a child's output: did it render?
+func answered(output []byte) error {
+	a, _, err := cutAnswer(output)
+	switch {
+	case err != nil:
+		return &renderError{"the renderer's answer is not understood: " + err.Error()}
+	case a.Corrupt:
+		return &corruptError{a.Error}
+	case a.Error != "":
+		return &renderError{a.Error}
+	}
+	return nil
+}
+
+func cutAnswer(output []byte) (a answer, bodies []byte, err error) {
+	line, bodies, ok := bytes.Cut(output, []byte("\n"))
+	if !ok {
+		return a, nil, io.ErrUnexpectedEOF
+	}
+	return a, bodies, json.Unmarshal(line, &a)
+}
+
+// split gives a child's output as files: one for each object, and all of them as one stream.
+func split(output []byte) (map[string][]byte, error) {
+	a, bodies, err := cutAnswer(output)
+	if err != nil {
+		return nil, err
+	}
+	files := make(map[string][]byte, len(a.Objects)+1)
+	all := make([]byte, 0, len(bodies)+4*len(a.Objects))
+	for i, o := range a.Objects {
+		if o.Size < 0 || o.Size > len(bodies) {
+			return nil, io.ErrUnexpectedEOF
+		}
+		text := bodies[:o.Size:o.Size]
+		bodies = bodies[o.Size:]
+		files[o.Name] = text
+		if i > 0 {
+			all = append(all, "---\n"...)
+		}
+		all = append(all, text...)
+	}
+	files[manifestsAll] = all
+	return files, nil
+}
+
+// readCache gives what was kept, if it is whole.
+func readCache(place string) (map[string][]byte, bool) {
+	info, err := os.Stat(place)
+	if err != nil || info.Size() > maxRendered {
+		return nil, false
+	}
+	kept, err := os.ReadFile(place) //nolint:gosec // below the state folder
+	if err != nil {
+		return nil, false
+	}
+	sum, output, _ := bytes.Cut(kept, []byte("\n"))
+	if is := sha256.Sum256(output); hex.EncodeToString(is[:]) != string(sum) {
+		return nil, false
+	}
+	files, err := split(output)
+	return files, err == nil
+}
+
+func firstLine(text []byte) string {
+	line, _, _ := bytes.Cut(bytes.TrimSpace(text), []byte("\n"))
+	return clip(string(bytes.ToValidUTF8(line, []byte("?"))), 300)
+}

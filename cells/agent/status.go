@@ -1,0 +1,75 @@
+package agent
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/sluice-cd/sluice/cells"
+)
+
+// maxReason bounds, in bytes, a reason or message that is kept or sent.
+const maxReason = 2 << 10
+
+// report says how things stand. It fills in what the state knows: who, when and history are the reporter's.
+func (s *state) report() cells.Report {
+	r := cells.Report{Running: s.LastGood, Acknowledged: s.Accepted, Message: s.words(), Failures: s.Failures}
+	a := s.Attempt
+	switch {
+	case a == nil && s.LastGood != nil && !s.Dirty:
+		r.State = s.watched()
+	case a == nil:
+		r.Running, r.State = nil, cells.StatePending
+		if len(s.Failures) > 0 {
+			r.State = cells.StateFailed
+		}
+	case a.Phase == phaseStuck:
+		r.Running, r.State = &a.Assignment, cells.StateStuck
+	case a.Back:
+		r.State = cells.StateUnhealthy
+		if s.retries > 0 {
+			r.State = cells.StateFailed // could not go back, so far
+		}
+	case s.held:
+		r.Running, r.State = &a.Assignment, s.watched()
+	default:
+		r.Applying, r.State = &a.Assignment, cells.StateApplying
+	}
+	return r
+}
+
+// watched is the state of something that was good before: healthy only if this process has seen it (fault 34).
+func (s *state) watched() cells.State {
+	if s.health == holds && s.unhealed == "" {
+		return cells.StateHealthy
+	}
+	return cells.StateUnhealthy
+}
+
+// words says all that is wrong, in one line; nothing if nothing is.
+func (s *state) words() string {
+	var all []string
+	for _, m := range []string{s.message, s.ailing, s.unhealed, s.missing} {
+		if m != "" && !slices.Contains(all, m) {
+			all = append(all, m)
+		}
+	}
+	return clip(strings.Join(all, "; "), maxReason)
+}
+
+// telling tells whether there is anything to report yet: just started, health is about to be known.
+func (s *state) telling() bool {
+	return s.health != unknown || s.Attempt != nil || s.LastGood == nil || s.Dirty || s.Offer != nil
+}
+
+// clip shortens text to n bytes, at the end, on a rune's border.
+func clip(text string, n int) string {
+	if len(text) <= n {
+		return text
+	}
+	const more = "…"
+	n -= len(more)
+	for n > 0 && text[n]&0xC0 == 0x80 {
+		n--
+	}
+	return text[:n] + more
+}
