@@ -29,7 +29,7 @@ func ready(doc *manifest.Doc[Channel]) []manifest.Fault {
 	if !channelName.MatchString(c.Name) {
 		faults = append(faults, doc.Fault("", "%.70q can't name a channel: use small letters, digits and hyphens, at most 63", c.Name))
 	}
-	if c.SettleWithin < 0 || c.SettleWithin == 0 && doc.Line("settleWithin") != doc.Line("") {
+	if c.SettleWithin == 0 && doc.Line("settleWithin") != doc.Line("") { // there, and 0: not the same as absent
 		faults = append(faults, doc.Fault("settleWithin", "settleWithin must be more than 0"))
 	}
 	for i, f := range c.Freezes {
@@ -64,9 +64,6 @@ func checkRollout(doc *manifest.Doc[Channel]) (faults []manifest.Fault) {
 	fault := func(at, format string, args ...any) {
 		faults = append(faults, doc.Fault("rollout."+at, format, args...))
 	}
-	if r.Stall < 0 {
-		fault("stall", "stall must be more than 0")
-	}
 	var cells int
 	var percent float64
 	for i, w := range r.Waves {
@@ -85,9 +82,6 @@ func checkRollout(doc *manifest.Doc[Channel]) (faults []manifest.Fault) {
 		}
 		if i > 0 && len(w.Labels) > 0 {
 			fault(at+".labels", "only the first wave chooses by labels")
-		}
-		if w.Soak < 0 {
-			fault(at+".soak", "soak must not be less than 0")
 		}
 		cells, percent = max(cells, w.Cells), max(percent, w.Percent)
 	}

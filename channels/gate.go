@@ -102,7 +102,7 @@ func checkGate(doc *manifest.Doc[Channel], g *Gate, at string) (faults []manifes
 		if err := checkURL(g.Check.URL); err != nil {
 			fault(".url", "%v", err)
 		}
-		checkTimes(fault, g.Check.ValidFor, g.Check.Timeout)
+		checkTimeout(fault, g.Check.Timeout)
 	case g.Metric != nil:
 		checkMetric(fault, g.Metric)
 	case g.When != nil:
@@ -153,16 +153,13 @@ func checkMetric(fault func(field, format string, args ...any), m *Metric) {
 	if m.Below != nil && m.Above != nil && *m.Above >= *m.Below {
 		fault(".above", "nothing is above %v and below %v", *m.Above, *m.Below)
 	}
-	checkTimes(fault, m.ValidFor, m.Timeout)
+	checkTimeout(fault, m.Timeout)
 }
 
-// checkTimes holds an outside observation's times; zero means the default.
-func checkTimes(fault func(field, format string, args ...any), validFor, timeout time.Duration) {
-	if validFor < 0 {
-		fault(".validFor", "validFor must be more than 0")
-	}
-	if timeout < 0 || timeout > time.Minute {
-		fault(".timeout", "timeout must be more than 0 and at most 1m")
+// checkTimeout keeps one slow answer from keeping the others waiting.
+func checkTimeout(fault func(field, format string, args ...any), timeout time.Duration) {
+	if timeout > time.Minute {
+		fault(".timeout", "timeout must be at most 1m")
 	}
 }
 

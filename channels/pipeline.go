@@ -37,9 +37,6 @@ func (p *Pipeline) withDefaults() { setDefault(&p.StaleAfter, 5*time.Minute) }
 func readyPipeline(doc *manifest.Doc[Pipeline]) (faults []manifest.Fault) {
 	p := &doc.Value
 	fault := func(at, format string, args ...any) { faults = append(faults, doc.Fault(at, format, args...)) }
-	if p.StaleAfter < 0 {
-		fault("staleAfter", "staleAfter must be more than 0")
-	}
 	for i, f := range p.Freezes {
 		if !f.From.Before(f.Until) {
 			fault(fmt.Sprintf("freezes[%d]", i), "a freeze must end after it begins: until is not after from")

@@ -3,6 +3,7 @@ package channels
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"sync"
 
@@ -38,8 +39,8 @@ type Counts struct {
 	Failed  int `cel:"failed"`
 }
 
-// WhenRelease is `release` in an expression.
-type WhenRelease struct {
+// whenRelease is `release` in an expression.
+type whenRelease struct {
 	Version    string   `cel:"version"`
 	Digest     string   `cel:"digest"`
 	Fixes      []string `cel:"fixes"`
@@ -47,30 +48,30 @@ type WhenRelease struct {
 	Components []string `cel:"components"`
 }
 
-// WhenChannel is `channel` in an expression.
-type WhenChannel struct {
+// whenChannel is `channel` in an expression.
+type whenChannel struct {
 	Name  string `cel:"name"`
 	Cells Counts `cel:"cells"`
 }
 
 // variables gives in as the expression's variables.
 func (in WhenInput) variables() map[string]any {
-	release := WhenRelease{Digest: string(in.Digest)}
+	release := whenRelease{Digest: string(in.Digest)}
 	if r := in.Release; r != nil {
 		release.Version, release.Fixes, release.Features = r.Version.String(), r.Fixes, r.Features
 		for _, c := range r.Components {
 			release.Components = append(release.Components, c.Name)
 		}
 	}
-	return map[string]any{"release": release, "channel": WhenChannel{in.Channel, in.ChannelCells}, "cells": in.Cells}
+	return map[string]any{"release": release, "channel": whenChannel{in.Channel, in.ChannelCells}, "cells": in.Cells}
 }
 
 // whenEnv is what expressions are checked against: a constant, made when first needed because that takes a while.
 var whenEnv = sync.OnceValues(func() (*cel.Env, error) {
 	return cel.NewEnv(
-		ext.NativeTypes(ext.ParseStructTags(true), WhenRelease{}, WhenChannel{}, Counts{}),
-		cel.Variable("release", cel.ObjectType("channels.WhenRelease")),
-		cel.Variable("channel", cel.ObjectType("channels.WhenChannel")),
+		ext.NativeTypes(ext.ParseStructTags(true), reflect.TypeFor[whenRelease](), reflect.TypeFor[whenChannel](), reflect.TypeFor[Counts]()),
+		cel.Variable("release", cel.ObjectType("channels.whenRelease")),
+		cel.Variable("channel", cel.ObjectType("channels.whenChannel")),
 		cel.Variable("cells", cel.ObjectType("channels.Counts")),
 		cel.ParserExpressionSizeLimit(maxExpression),
 		cel.ParserRecursionLimit(maxWhenDepth),

@@ -1,0 +1,520 @@
+package channels
+
+import (
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+	"golang.org/x/crypto/ssh"
+
+	"github.com/sluice-cd/sluice/releases/manifest"
+)
+
+const (
+	digest     = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+	header     = "apiVersion: sluice/v1\nkind: Channel\n"
+	pipelineOK = "apiVersion: sluice/v1\nkind: Pipeline\n"
+)
+
+// key is a public key that is the same in every run.
+func key(t testing.TB, seed string) string {
+	t.Helper()
+	private := ed25519.NewKeyFromSeed([]byte(fmt.Sprintf("%-32.32s", seed)))
+	public, err := ssh.NewPublicKey(private.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(public)))
+}
+
+func people(t testing.TB) string {
+	return pipelineOK + "people:\n" +
+		"  ada: {email: ada@example.com, roles: [release-managers], keys: [" + key(t, "ada") + "]}\n" +
+		"  bob: {email: bob@example.com, roles: [release-managers], keys: [" + key(t, "bob") + "]}\n"
+}
+
+// files makes a repository from name and text, in turns.
+func files(texts ...string) fstest.MapFS {
+	fsys := fstest.MapFS{}
+	for i := 0; i+1 < len(texts); i += 2 {
+		fsys[texts[i]] = &fstest.MapFile{Data: []byte(texts[i+1])}
+	}
+	return fsys
+}
+
+func lines(faults []manifest.Fault) string {
+	var s []string
+	for _, f := range faults {
+		s = append(s, f.String())
+	}
+	return strings.Join(s, "\n")
+}
+
+// theDesign is the example of the design, section 3.
+const theDesign = header + `after: [staging]
+promote: auto
+advance: settled
+gates:
+  - soak: {for: 24h, cells: 3, percent: 95}
+  - window: {opens: "0 9 * * MON-THU", for: 7h, zone: Europe/Berlin}
+  - approval: {count: 2, from: [release-managers]}
+  - check: {url: "https://ci.example/ok?release={release}&digest={digest}", validFor: 10m}
+  - metric: {prometheus: "https://prometheus.example", query: "sum(errors)", below: 0.01, validFor: 10m}
+  - when: "release.fixes.size() > 0 || cells.healthy >= 10"
+freezes: [{from: 2026-12-20T00:00:00Z, until: 2027-01-05T00:00:00Z, reason: "holidays"}]
+rollout:
+  waves: [{cells: 1, soak: 30m}, {percent: 25, soak: 2h}, {percent: 100}]
+  maxInFlight: 20
+  failureBudget: 2
+  stall: 10m
+onFailure: halt
+`
+
+func TestLoad(t *testing.T) {
+	fsys := files(
+		"sluice.yaml", people(t),
+		"channels/staging/channel.yaml", header,
+		"channels/dedicated/channel.yaml", theDesign,
+		"channels/dedicated/head.yaml", "release: 2026.11.2\ndigest: "+digest+"\nsequence: 41\n",
+		"channels/dedicated/decision.json", "{}",
+		"channels/dedicated/holds/.gitkeep", "",
+		"channels/dedicated/holds/incident-7.yaml", "reason: incident 7\nby: ada\n",
+		"channels/dedicated/hotfixes/2026.11.3.yaml", "digest: "+digest+"\nreason: CVE\nexpiry: 2026-12-01T00:00:00Z\nfixes: [CVE-2026-1]\n",
+		"channels/dedicated/approvals/2026.11.3/ada.yaml", "digest: "+digest+"\n",
+		"quarantine/2026.11.1.yaml", "digest: "+digest+"\nchannels: [dedicated]\nreason: broken\n",
+	)
+	set, faults := Load(nil, fsys)
+	if len(faults) > 0 {
+		t.Fatalf("faults:\n%s", lines(faults))
+	}
+	if set.Pipeline.StaleAfter != 5*time.Minute || len(set.Pipeline.People) != 2 {
+		t.Errorf("pipeline: %+v", set.Pipeline)
+	}
+	s := set.Channels["dedicated"]
+	if s == nil || s.Policy == nil || len(set.Channels) != 2 {
+		t.Fatalf("channels: %+v", set.Channels)
+	}
+	if s.Head == nil || s.Head.Sequence != 41 || s.Head.Digest != digest || len(s.HeadBlob) != 64 || len(s.Policy.Blob) != 64 {
+		t.Errorf("head: %+v %s, policy's blob %s", s.Head, s.HeadBlob, s.Policy.Blob)
+	}
+	if len(s.Holds) != 1 || s.Holds[0] != (Hold{"incident 7", "ada", "incident-7", "channels/dedicated/holds/incident-7.yaml"}) {
+		t.Errorf("holds: %+v", s.Holds)
+	}
+	if len(s.Hotfixes) != 1 || s.Hotfixes[0].Release != "2026.11.3" || s.Hotfixes[0].Fixes[0] != "CVE-2026-1" {
+		t.Errorf("hotfixes: %+v", s.Hotfixes)
+	}
+	if want := (Approved{Digest: digest, Release: "2026.11.3", Person: "ada", File: "channels/dedicated/approvals/2026.11.3/ada.yaml"}); len(s.Approvals) != 1 || s.Approvals[0] != want {
+		t.Errorf("approvals: %+v", s.Approvals)
+	}
+	if len(set.Quarantines) != 1 || !set.Quarantines[0].Stops("dedicated", "2026.11.1", digest) || set.Quarantines[0].Stops("staging", "2026.11.1", digest) {
+		t.Errorf("quarantines: %+v", set.Quarantines)
+	}
+	var ids []string
+	for _, g := range s.Policy.Gates {
+		ids = append(ids, g.ID)
+	}
+	if got := strings.Join(ids, " "); got != "soak window approval check metric when" {
+		t.Errorf("gates: %s", got)
+	}
+	if s.Policy.Gates[1].Window.compiled == nil || s.Policy.Gates[5].When.program == nil {
+		t.Error("windows and expressions are not compiled")
+	}
+	if s.Policy.OnFailure != OnFailureHalt || *s.Policy.Gates[0].Soak.Percent != 95 || s.Policy.Gates[3].Check.ValidFor != 10*time.Minute || s.Policy.Rollout.Stall != 10*time.Minute {
+		t.Error("defaults went over what is written")
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	p, faults := ParsePolicy(nil, files("channels/x/channel.yaml", header+`after: [y]
+gates:
+  - soak: {for: 1h}
+  - window: {opens: "0 9 * * *", for: 1h}
+  - approval: {}
+  - check: {url: "http://localhost/"}
+  - metric: {prometheus: "http://localhost/", query: up, above: 0}
+  - {name: second, window: {opens: "0 19 * * *", for: 1h}}
+  - window: {opens: "0 21 * * *", for: 1h}
+  - window: {opens: "0 23 * * *", for: 1h}
+`), "x")
+	if p == nil || len(faults) > 0 {
+		t.Fatalf("faults:\n%s", lines(faults))
+	}
+	g := p.Gates
+	if p.Name != "x" || p.Promote != PromoteAuto || p.Advance != AdvanceSettled || p.People != PeopleBound || p.OnFailure != OnFailureRollback || p.Rollout.Stall != 30*time.Minute {
+		t.Errorf("channel: %+v", p)
+	}
+	if g[0].Soak.Cells != 1 || *g[0].Soak.Percent != 100 || g[1].Window.Zone != "UTC" || g[2].Approval.Count != 1 ||
+		g[3].Check.ValidFor != 5*time.Minute || g[3].Check.Timeout != 10*time.Second || g[4].Metric.ValidFor != 5*time.Minute || g[4].Metric.Timeout != 10*time.Second {
+		t.Errorf("gates: %+v", g)
+	}
+	if g[1].ID != "window" || g[5].ID != "second" || g[6].ID != "window-2" || g[7].ID != "window-3" {
+		t.Errorf("IDs: %s, %s, %s, %s", g[1].ID, g[5].ID, g[6].ID, g[7].ID)
+	}
+}
+
+// Everything that a policy can say wrong by itself is a fault at its line; the channel has no policy then (R6).
+func TestPolicyFaults(t *testing.T) {
+	for _, tt := range []struct{ name, text, want string }{
+		{"unknown field", "promot: auto\n", `3: unknown field "promot"; did you mean "promote"?`},
+		{"after itself", "after: [x]\n", "3: a channel can't come after itself"},
+		{"after twice", "after: [staging, staging]\n", `3: channel "staging" is there twice`},
+		{"no kind", "gates:\n  - name: nothing\n", "4: a gate has exactly one of soak, window, approval, check, metric, when"},
+		{"two kinds", "gates:\n  - check: {url: http://a/}\n    approval: {}\n", "4: a gate has exactly one of"},
+		{"one name twice", "gates:\n  - {name: a, check: {url: http://a/}}\n  - {name: a, check: {url: http://a/}}\n", `5: there is a gate "a" already`},
+		{"a name that is a generated one", "gates:\n  - check: {url: http://a/}\n  - {name: check-2, check: {url: http://a/}}\n  - check: {url: http://a/}\n", `6: there is a gate "check-2" already`},
+		{"another gate's name", "gates:\n  - name: freeze\n    check: {url: http://a/}\n", `4: "freeze" means another gate`},
+		{"a kind as a name", "gates:\n  - name: soak\n    check: {url: http://a/}\n", `4: "soak" means another gate`},
+		{"no name", "gates:\n  - name: A b\n    check: {url: http://a/}\n", `4: "A b" can't name a gate`},
+		{"too many gates", "gates:\n" + strings.Repeat("  - approval: {}\n", 65), "3: 65 gates: at most 64 are read"},
+		{"soak for nothing", "after: [staging]\ngates:\n  - soak:\n      for: 0s\n", "6: for must be more than 0"},
+		{"soak percent", "after: [staging]\ngates:\n  - soak:\n      for: 1h\n      percent: 101\n", "7: percent must be from 0 to 100, not 101"},
+		{"fault 44: soak without upstream", "gates:\n  - soak: {for: 1h}\n", "4: a soak is counted in upstream channels: name one in after"},
+		{"fault 20: unknown zone", "gates:\n  - window:\n      opens: 0 9 * * *\n      for: 1h\n      zone: Europe/Berlin2\n", `7: unknown zone "Europe/Berlin2"`},
+		{"fault 20: a line that never fires", "gates:\n  - window:\n      opens: 0 9 30 2 *\n      for: 1h\n", `5: never opens: no day is "0 9 30 2 *"`},
+		{"fault 20: not a cron line", "gates:\n  - window:\n      opens: nine\n      for: 1h\n", `5: cron line "nine"`},
+		{"fault 20: never open", "gates:\n  - window:\n      opens: 0 9 * * *\n      for: 0h\n", "6: for must be more than 0, else the window never opens"},
+		{"a role twice", "gates:\n  - approval: {from: [a, a]}\n", `4: role "a" is there twice`},
+		{"not a URL", "gates:\n  - check: {url: \"ftp://a/\"}\n", `4: "ftp://a/" is not an http or https URL`},
+		{"no host", "gates:\n  - check: {url: \"http:///x\"}\n", `4: "http:///x" names no host`},
+		{"unknown placeholder", "gates:\n  - check: {url: \"http://a/{version}\"}\n", `4: "{version}" is not replaced`},
+		{"a negative time", "gates:\n  - check:\n      url: http://a/\n      validFor: -1s\n", "6: gates[0].check.validFor must be a length of time"},
+		{"too patient", "gates:\n  - check:\n      url: http://a/\n      timeout: 1h\n", "6: timeout must be at most 1m"},
+		{"metric without bounds", "gates:\n  - metric: {prometheus: http://a/, query: up}\n", "4: a metric needs a bound"},
+		{"metric between nothing", "gates:\n  - metric:\n      {prometheus: http://a/, query: up, above: 2, below: 1}\n", "5: nothing is above 2 and below 1"},
+		{"metric NaN", "gates:\n  - metric: {prometheus: http://a/, query: up, above: .nan}\n", "4: "},
+		{"when", "gates:\n  - when: release.fixs.size() > 0\n", "4: column 8: undefined field 'fixs'"},
+		{"freeze", "freezes:\n  - {from: 2027-01-05T00:00:00Z, until: 2026-12-20T00:00:00Z}\n", "4: a freeze must end after it begins"},
+		{"settleWithin", "settleWithin: 0s\n", "3: settleWithin must be more than 0"},
+		{"stall", "rollout:\n  stall: -1m\n", "4: rollout.stall must be a length of time"},
+		{"waves that shrink", "rollout:\n  waves:\n    - {percent: 50}\n    - {percent: 25}\n    - {percent: 100}\n", "6: waves are cumulative: more than the 50 percent before"},
+		{"cells that shrink", "rollout:\n  waves:\n    - {cells: 3}\n    - {cells: 3}\n    - {percent: 100}\n", "6: waves are cumulative: more than the 3 cells before"},
+		{"an empty wave", "rollout:\n  waves:\n    - {soak: 1h}\n    - {percent: 100}\n", "5: a wave needs cells, percent or"},
+		{"two sizes", "rollout:\n  waves:\n    - {cells: 1, percent: 10}\n    - {percent: 100}\n", "5: a wave counts cells or percent, not both"},
+		{"late labels", "rollout:\n  waves:\n    - {cells: 1}\n    - {percent: 100, labels: {a: b}}\n", "6: only the first wave chooses by labels"},
+		{"not all", "rollout:\n  waves:\n    - {percent: 50}\n", "5: warning: the last wave is not 100 percent"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p, faults := ParsePolicy(nil, files("channels/x/channel.yaml", header+tt.text), "x")
+			if len(faults) != 1 || !strings.HasPrefix(faults[0].String(), "channels/x/channel.yaml:"+tt.want) {
+				t.Errorf("got\n%s\nwant\nchannels/x/channel.yaml:%s", lines(faults), tt.want)
+			}
+			if fatal := manifest.Fatal(faults); (p == nil) != fatal {
+				t.Errorf("policy %v with fatal %v", p, fatal)
+			}
+		})
+	}
+}
+
+// What is wrong between files. Every fault is named, and only the channels concerned have no policy (R6).
+func TestLoadFaults(t *testing.T) {
+	const good = "channels/good/channel.yaml"
+	after := func(up string) string { return header + "after: [" + up + "]\n" }
+	approval := func(text string) string { return header + "gates:\n  - approval: " + text + "\n" }
+	for _, tt := range []struct {
+		name  string
+		fsys  fstest.MapFS
+		valid string // the channels with a policy
+		want  string
+	}{
+		{"fault 44: circle", files(
+			"channels/a/channel.yaml", after("good, c"), "channels/b/channel.yaml", after("a"), "channels/c/channel.yaml", after("b"), "channels/d/channel.yaml", after("c")),
+			"d good", `channels/a/channel.yaml:3: channels come after each other in a circle: a after c after b after a
+channels/b/channel.yaml:3: channels come after each other in a circle: b after a after c after b
+channels/c/channel.yaml:3: channels come after each other in a circle: c after b after a after c`},
+		{"fault 44: after what does not exist", files("channels/a/channel.yaml", after("stagin")), "good", `channels/a/channel.yaml:3: there is no channel "stagin"`},
+		{"after an invalid channel", files("channels/a/channel.yaml", header+"x: y\n", "channels/b/channel.yaml", after("a")), "b good",
+			`channels/a/channel.yaml:3: unknown field "x"; there are: apiVersion, kind, description, after, promote, advance, settleWithin, prereleases, floor, people, gates, freezes, rollout, onFailure`},
+		{"no policy", files("channels/a/head.yaml", "release: 1.0.0\n"), "good", "channels/a/channel.yaml: is missing: a channel needs a policy"},
+		{"a folder that can't be a channel", files("channels/A_b/channel.yaml", header), "good", `channels/A_b/channel.yaml:1: "A_b" can't name a channel: use small letters, digits and hyphens, at most 63`},
+		{"R22: nobody has the role", files("channels/a/channel.yaml", approval("{from: [release-managrs]}")), "good",
+			`channels/a/channel.yaml:4: nobody in sluice.yaml who can sign has the role "release-managrs"`},
+		{"R22: too few", files("channels/a/channel.yaml", approval("{count: 3, from: [release-managers]}")), "good",
+			"channels/a/channel.yaml:4: needs 3 approvals, and sluice.yaml lists 2 who can sign for it"},
+		{"R22: nobody can sign", files("sluice.yaml", pipelineOK+"people: {ada: {email: a@b.example}}\n", "channels/a/channel.yaml", approval("{}")), "good",
+			"channels/a/channel.yaml:4: needs 1 approvals, and sluice.yaml lists 0 who can sign for it"},
+		{"R22: authors are trusted", files("sluice.yaml", pipelineOK+"trustAuthors: true\npeople: {ada: {email: a@b.example}}\n", "channels/a/channel.yaml", approval("{}")), "a good", ""},
+		{"a hold that can't be read holds", files("channels/a/channel.yaml", header, "channels/a/holds/x.yaml", "reson: y\n"), "good",
+			`channels/a/holds/x.yaml:1: reason is required
+channels/a/holds/x.yaml:1: unknown field "reson"; did you mean "reason"?`},
+		{"a hold with another ending holds", files("channels/a/channel.yaml", header, "channels/a/holds/x.yml", "reason: y\n"), "good", "channels/a/holds/x.yml: must end in .yaml"},
+		{"R17: debt that can't be read binds", files("channels/a/channel.yaml", header, "channels/a/hotfixes/next.yaml", "digest: "+digest+"\nreason: x\nexpiry: 2026-12-01T00:00:00Z\n"), "good",
+			`channels/a/hotfixes/next.yaml:1: the file must be named after a release: "next" is not a version ([v]N.N.N[-pre]): it needs three numbers`},
+		{"an approval that can't be read counts for nothing", files("channels/a/channel.yaml", header, "channels/a/approvals/1.0.0/ada.yaml", "digest: sha256:1\n",
+			"channels/a/approvals/1.0/ada.yaml", "digest: "+digest+"\n", "channels/a/approvals/1.0.0/zoe.yaml", "digest: "+digest+"\n"), "a good",
+			`channels/a/approvals/1.0: "1.0" is not a version ([v]N.N.N[-pre]): it needs three numbers
+channels/a/approvals/1.0.0/ada.yaml:1: digest: "sha256:1" is not a digest: it needs sha256: and 64 lower-case hex digits
+channels/a/approvals/1.0.0/zoe.yaml: warning: does not count: sluice.yaml does not list zoe in people`},
+		{"R1: a head that can't be read is a request without meaning", files("channels/a/channel.yaml", header, "channels/a/head.yaml", "releas: 1.0.0\n"), "a good",
+			`channels/a/head.yaml:1: release is required
+channels/a/head.yaml:1: unknown field "releas"; did you mean "release"?`},
+		{"files that nobody reads", files("channels/README.md", "", "channels/a/channel.yaml", header, "channels/a/notes.txt", "", "channels/a/holds/x/y.yaml", "", "channels/a/approvals/x.yaml", ""), "a good",
+			`channels/README.md: warning: is not read: nothing here has this name
+channels/a/approvals/x.yaml: warning: is not read: nothing here has this name
+channels/a/holds/x: warning: is not read: nothing here has this name
+channels/a/notes.txt: warning: is not read: nothing here has this name`},
+		{"a quarantine of a channel that is not", files("quarantine/1.0.0.yaml", "digest: "+digest+"\nreason: x\nchannels: [a]\n"), "good", `quarantine/1.0.0.yaml: warning: there is no channel "a"`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.fsys[good] = &fstest.MapFile{Data: []byte(header)}
+			if tt.fsys["sluice.yaml"] == nil {
+				tt.fsys["sluice.yaml"] = &fstest.MapFile{Data: []byte(people(t))}
+			}
+			set, faults := Load(nil, tt.fsys)
+			if got := lines(faults); got != tt.want {
+				t.Errorf("got\n%s\nwant\n%s", got, tt.want)
+			}
+			var valid []string
+			for name, s := range set.Channels {
+				if s.Policy != nil {
+					valid = append(valid, name)
+				}
+				if (s.Policy == nil) != manifest.Fatal(s.Faults) {
+					t.Errorf("%s: policy %v with faults %v", name, s.Policy, s.Faults)
+				}
+			}
+			slices.Sort(valid)
+			if got := strings.Join(valid, " "); got != tt.valid {
+				t.Errorf("valid: %s, want %s", got, tt.valid)
+			}
+		})
+	}
+}
+
+// sluice.yaml stops every channel, and says what to do.
+func TestPipelineFaults(t *testing.T) {
+	ada, bob := key(t, "ada"), key(t, "bob")
+	for _, tt := range []struct{ name, text, want string }{
+		{"missing", "", "sluice.yaml: is missing: `sluice init` makes a release repository"},
+		{"unknown field", pipelineOK + "stale: 5m\n", `sluice.yaml:3: unknown field "stale"`},
+		{"staleAfter", pipelineOK + "staleAfter: -5m\n", "sluice.yaml:3: staleAfter must be a length of time"},
+		{"freeze", pipelineOK + "freezes:\n  - {from: 2027-01-05T00:00:00Z, until: 2027-01-05T00:00:00Z}\n", "sluice.yaml:4: a freeze must end after it begins"},
+		{"not a key", pipelineOK + "people:\n  ada:\n    keys:\n      - ssh-ed25519 nonsense\n", `sluice.yaml:6: "ssh-ed25519 nonsense" is not an SSH public key`},
+		{"a key with options", pipelineOK + "people:\n  ada:\n    keys:\n      - no-pty " + ada + "\n", `sluice.yaml:6: "no-pty ssh-ed25519`},
+		{"one key for two", pipelineOK + "people:\n  ada: {keys: [" + ada + " laptop]}\n  bob: {keys: [" + bob + ", " + ada + "]}\n", "sluice.yaml:5: ada has this key already"},
+		{"one address for two", pipelineOK + "people:\n  ada: {email: a@example.com}\n  bob: {email: A@example.com}\n", "sluice.yaml:5: ada has this e-mail address too"},
+		{"not an address", pipelineOK + "people:\n  ada: {email: Ada}\n", `sluice.yaml:4: "Ada" is not an e-mail address`},
+		{"a name that can't name a file", pipelineOK + "people:\n  ../ada: {email: a@example.com}\n", `sluice.yaml:4: "../ada" can't name a person`},
+		{"nobody", pipelineOK + "people:\n  ada:\n", "sluice.yaml:4: ada has neither an e-mail address nor a key"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			fsys := files("channels/a/channel.yaml", header, "sluice.yaml", tt.text)
+			if tt.text == "" {
+				delete(fsys, "sluice.yaml")
+			}
+			set, faults := Load(nil, fsys)
+			if len(faults) != 1 || !strings.HasPrefix(faults[0].String(), tt.want) {
+				t.Errorf("got\n%s\nwant\n%s", lines(faults), tt.want)
+			}
+			if s := set.Channels["a"]; s == nil || s.Policy != nil || len(s.Faults) != 1 || len(set.PipelineFaults) != 1 {
+				t.Errorf("the channel goes on: %+v", s)
+			}
+			if set.Pipeline.StaleAfter != 5*time.Minute {
+				t.Errorf("no defaults: %+v", set.Pipeline)
+			}
+		})
+	}
+}
+
+// R21: a mistyped quarantine must not mean that there is none.
+func TestQuarantineThatCanNotBeRead(t *testing.T) {
+	set, faults := Load(nil, files("sluice.yaml", pipelineOK, "quarantine/2026.11.2.yaml", "digest: "+digest+"\nreason: x\nchanels: [a]\n", "quarantine/1.0.0.yml", ""))
+	if len(faults) != 2 || len(set.Quarantines) != 2 {
+		t.Fatalf("%s\n%+v", lines(faults), set.Quarantines)
+	}
+	for i, release := range []string{"1.0.0", "2026.11.2"} {
+		if q := set.Quarantines[i]; !q.Stops("any", release, digest) || q.Stops("any", "2026.11.3", digest) {
+			t.Errorf("%+v", q)
+		}
+	}
+}
+
+// brokenDir is a repository with a folder that can't be listed.
+type brokenDir struct {
+	fstest.MapFS
+	dir string
+}
+
+var errBroken = errors.New("input/output error")
+
+func (b brokenDir) ReadDir(name string) ([]fs.DirEntry, error) {
+	if name == b.dir {
+		return nil, errBroken
+	}
+	return b.MapFS.ReadDir(name)
+}
+
+// What can't be read may say anything: nothing is promoted meanwhile.
+func TestFolderThatCanNotBeRead(t *testing.T) {
+	fsys := files("sluice.yaml", pipelineOK, "channels/a/channel.yaml", header, "channels/a/holds/x.yaml", "reason: y\n", "channels/b/channel.yaml", header, "quarantine/1.0.0.yaml", "")
+	for dir, stopped := range map[string]string{"channels/a/holds": "a", "channels/a": "a", "quarantine": "a b", "channels": ""} {
+		set, faults := Load(nil, brokenDir{fsys, dir})
+		var got []string
+		for name, s := range set.Channels {
+			if s.Policy == nil {
+				got = append(got, name)
+			}
+		}
+		slices.Sort(got)
+		if strings.Join(got, " ") != stopped || !strings.Contains(lines(faults), dir+": can't be read: input/output error") {
+			t.Errorf("%s: stopped %v, with\n%s", dir, got, lines(faults))
+		}
+	}
+}
+
+// withIDs gives files and folders ids as a commit does: what is inside decides.
+type withIDs struct {
+	fstest.MapFS
+	opened *int
+}
+
+type idInfo struct {
+	fs.FileInfo
+	id string
+}
+
+func (i idInfo) Sys() any { return i.id }
+
+type idEntry struct {
+	fs.DirEntry
+	info idInfo
+}
+
+func (e idEntry) Info() (fs.FileInfo, error) { return e.info, nil }
+
+func (w withIDs) id(name string) string {
+	var all strings.Builder
+	for file, content := range w.MapFS {
+		if file == name || strings.HasPrefix(file, name+"/") {
+			fmt.Fprintf(&all, "%s %x\n", file, content.Data)
+		}
+	}
+	sorted := strings.Split(all.String(), "\n")
+	slices.Sort(sorted)
+	return strings.Join(sorted, "\n")
+}
+
+func (w withIDs) Open(name string) (fs.File, error) {
+	*w.opened++
+	return w.MapFS.Open(name)
+}
+
+func (w withIDs) Stat(name string) (fs.FileInfo, error) {
+	info, err := w.MapFS.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	return idInfo{info, w.id(name)}, nil
+}
+
+func (w withIDs) ReadDir(name string) ([]fs.DirEntry, error) {
+	entries, err := w.MapFS.ReadDir(name)
+	for i, e := range entries {
+		info, _ := e.Info()
+		entries[i] = idEntry{e, idInfo{info, w.id(name + "/" + e.Name())}}
+	}
+	return entries, err
+}
+
+// With a cache, what did not change is not opened again, and the answers are those without.
+func TestLoadCached(t *testing.T) {
+	opened := 0
+	fsys := withIDs{files("sluice.yaml", people(t), "channels/staging/channel.yaml", header, "channels/dedicated/channel.yaml", theDesign, "channels/same/channel.yaml", header), &opened}
+	var cache manifest.Cache
+	if _, faults := Load(&cache, fsys); len(faults) > 0 {
+		t.Fatal(lines(faults))
+	}
+	opened = 0
+	set, faults := Load(&cache, fsys)
+	if opened != 0 || len(faults) > 0 {
+		t.Errorf("opened %d files of a commit that was read before:\n%s", opened, lines(faults))
+	}
+	if set.Channels["same"].Policy.Name != "same" || set.Channels["staging"].Policy.Name != "staging" {
+		t.Error("two channels with one text share their names")
+	}
+	// What other files say is not cached with the folder.
+	delete(fsys.MapFS, "channels/staging/channel.yaml")
+	set, faults = Load(&cache, fsys)
+	if set.Channels["dedicated"].Policy != nil || lines(faults) != `channels/dedicated/channel.yaml:3: there is no channel "staging"` {
+		t.Errorf("after its upstream went: %+v\n%s", set.Channels["dedicated"].Policy, lines(faults))
+	}
+	fsys.MapFS["channels/staging/channel.yaml"] = &fstest.MapFile{Data: []byte(header + "x: y\n")}
+	for range 2 {
+		set, faults = Load(&cache, fsys)
+		if set.Channels["dedicated"].Policy == nil || set.Channels["staging"].Policy != nil || len(faults) != 1 {
+			t.Errorf("after it came back, mistyped:\n%s", lines(faults))
+		}
+	}
+}
+
+func TestWhenAsText(t *testing.T) {
+	p, faults := ParsePolicy(nil, files("channels/x/channel.yaml", header+"gates:\n  - when: cells.healthy >= 10\n"), "x")
+	if p == nil {
+		t.Fatal(lines(faults))
+	}
+	asJSON, err := json.Marshal(p.Gates[0])
+	if want := `{"when":"cells.healthy \u003e= 10"}`; err != nil || string(asJSON) != want {
+		t.Errorf("JSON: got %s, %v, want %s", asJSON, err, want)
+	}
+	asYAML, err := yaml.Marshal(map[string]*When{"when": p.Gates[0].When})
+	if want := "when: cells.healthy >= 10\n"; err != nil || string(asYAML) != want {
+		t.Errorf("YAML: got %s, %v, want %s", asYAML, err, want)
+	}
+}
+
+func FuzzChannel(f *testing.F) {
+	f.Add([]byte(header))
+	f.Add([]byte(theDesign))
+	f.Add([]byte(header + "gates: [{window: {opens: \"TZ=\", for: 1h}}, {when: \"[[[[\"}, null]\nafter: [x, x]"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		fsys := fstest.MapFS{"sluice.yaml": {Data: []byte(pipelineOK)}, "channels/x/channel.yaml": {Data: data}}
+		set, faults := Load(nil, fsys)
+		p := set.Channels["x"].Policy
+		if (p == nil) != manifest.Fatal(faults) {
+			t.Fatalf("policy %v with\n%s", p, lines(faults))
+		}
+		for _, fault := range faults {
+			if fault.File == "" || fault.Message == "" || strings.Contains(fault.Message, "\n") {
+				t.Fatalf("%#v", fault)
+			}
+		}
+		if p == nil {
+			return
+		}
+		now := time.Unix(1_800_000_000, 0)
+		JudgeFreezes(p.Freezes, now)
+		for _, g := range p.Gates {
+			switch {
+			case g.ID == "":
+				t.Fatalf("a gate without an ID: %+v", g)
+			case g.Window != nil:
+				g.Window.Judge(now)
+			case g.When != nil:
+				g.When.Judge(WhenInput{})
+			case g.Soak != nil:
+				g.Soak.Judge("up", []Sample{{Counts: true}})
+			}
+		}
+	})
+}
+
+func BenchmarkLoad100(b *testing.B) {
+	fsys := files("sluice.yaml", people(b), "channels/staging/channel.yaml", header)
+	for i := range 100 {
+		dir := fmt.Sprintf("channels/dedicated-%d/", i)
+		fsys[dir+"channel.yaml"] = &fstest.MapFile{Data: []byte(theDesign)}
+		fsys[dir+"head.yaml"] = &fstest.MapFile{Data: []byte("release: 2026.11.2\ndigest: " + digest + "\nsequence: 41\n")}
+	}
+	for b.Loop() {
+		if _, faults := Load(nil, fsys); len(faults) > 0 {
+			b.Fatal(lines(faults))
+		}
+	}
+}
