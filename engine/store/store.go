@@ -89,6 +89,7 @@ func OpenWith(ctx context.Context, file string, o Options) (*Store, error) {
 		s.closeFiles()
 		return nil, wrap("open database "+file, err)
 	}
+	s.log.Debug().Str("file", file).Msg("store opened")
 	go s.writer()
 	return s, nil
 }
@@ -226,7 +227,7 @@ func (s *Store) Ready(ctx context.Context) error {
 	})
 }
 
-// Backup writes a consistent copy to a file that is not there yet, while others go on writing.
+// Backup writes a consistent copy to a file that is not there yet. Writes wait for it, readers do not.
 func (s *Store) Backup(ctx context.Context, file string) error {
 	_, err := s.write.ExecContext(ctx, `VACUUM INTO ?`, file)
 	return wrap("back up the store to "+file, err)
