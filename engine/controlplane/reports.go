@@ -27,7 +27,7 @@ func (s *Server) reports(w http.ResponseWriter, r *http.Request) {
 	}
 	report, fault := parseReport(body)
 	if fault != nil {
-		problem(w, http.StatusBadRequest, "The report was not understood, and nothing was kept.", fault)
+		problem(w, http.StatusBadRequest, "The report was not understood, and nothing was kept: "+fault.Location+": "+fault.Message+".", fault)
 		return
 	}
 	receipt, err := s.opts.Inbox.Receive(r.Context(), report)
