@@ -3,8 +3,9 @@
 //
 // A gate is judged by a pure function over values, with now passed in, and answers with a
 // Verdict: holds, or blocked with a reason and, where known, until when. A closed gate is a
-// verdict, never an error. The package does no I/O beyond the fs.FS that Load is given,
-// reads no clock, and decides no promotion: that is engine.
+// verdict, never an error. The package does no I/O beyond the fs.FS that Load is given and
+// the database of time zones, reads no clock, and decides no promotion: that is engine.
+// What Load gives is immutable, and so safe for concurrent use.
 package channels
 
 import (

@@ -3,33 +3,38 @@ package channels
 import (
 	"strings"
 	"testing"
+	"time"
+
+	"pgregory.net/rapid"
 
 	"github.com/sluice-cd/sluice/releases/manifest"
 )
 
 func TestAddFreeze(t *testing.T) {
 	freeze := Freeze{From: at(t, "2026-12-20T00:00:00+01:00"), Until: at(t, "2027-01-05T00:00:00Z"), Reason: `year's end: "no deploys" # really`}
-	const line = `{from: 2026-12-20T00:00:00+01:00, until: 2027-01-05T00:00:00Z, reason: 'year''s end: "no deploys" # really'}` + "\n"
-	for _, tt := range []struct{ name, text, want string }{
-		{"the first one only adds lines", header + "\n# who comes first\nafter:   [staging]   # as ever\n\ngates: []",
-			header + "\n# who comes first\nafter:   [staging]   # as ever\n\ngates: []\nfreezes:\n  - " + line},
-		{"comments stay", header + "# quiet times\nfreezes:\n  # every year\n  - {from: 2025-12-20T00:00:00Z, until: 2026-01-05T00:00:00Z} # past\n# what then\nonFailure: halt # stop\n",
-			header + "# quiet times\nfreezes:\n  # every year\n  - {from: 2025-12-20T00:00:00Z, until: 2026-01-05T00:00:00Z} # past\n  - " + line + "# what then\nonFailure: halt # stop\n"},
-		{"an empty list", header + "freezes: []\n", header + "freezes: [" + strings.TrimSpace(line) + "]\n"},
-		{"a key with nothing", header + "freezes:\n", header + "freezes:\n  - " + line},
-		{"all in one line", "{apiVersion: sluice/v1, kind: Channel}\n", "{apiVersion: sluice/v1, kind: Channel, freezes: [" + strings.TrimSpace(line) + "]}\n"},
+	const entry = `{from: 2026-12-20T00:00:00+01:00, until: 2027-01-05T00:00:00Z, reason: "year's end: \"no deploys\" # really"}`
+	const past = "{from: 2025-12-20T00:00:00Z, until: 2026-01-05T00:00:00Z}"
+	for _, tt := range []struct{ name, before, after string }{
+		{"the first one", header + "\n# who comes first\nafter:   [staging]   # as ever\n\n", "freezes:\n  - " + entry + "\n"},
+		{"no line break at the end", header + "after: [staging]", "\nfreezes:\n  - " + entry + "\n"},
+		{"after the others", header + "# quiet times\nfreezes:\n  # every year\n  - " + past + " # past\n", "  - " + entry + "\n# what then\nonFailure: halt # stop\n"},
+		{"after the others, not indented", header + "freezes:\n- from: 2025-12-20T00:00:00Z\n  until: 2026-01-05T00:00:00Z\n", "- " + entry + "\nonFailure: halt\n"},
+		{"before one that ends nobody knows where", header + "freezes:\n", "  - " + entry + "\n  - from: 2025-12-20T00:00:00Z\n    until: 2026-01-05T00:00:00Z\n    reason: |\n      much\n      to say\n"},
+		{"in brackets", header + "description: \"ü\"\nfreezes: [", entry + ", " + past + "]\n"},
+		{"in empty brackets", header + "freezes: [", entry + "]\n"},
+		{"a key with nothing", header + "freezes: # none\n", "  - " + entry + "\nonFailure: halt\n"},
+		{"all in one line", "{", "freezes: [" + entry + "], apiVersion: sluice/v1, kind: Channel}\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := AddFreeze([]byte(tt.text), freeze)
+			want := tt.before + tt.after
+			text := tt.before + strings.NewReplacer("freezes: ["+entry+"], ", "", entry+", ", "", "\nfreezes:\n  - "+entry+"\n", "", "freezes:\n  - "+entry+"\n", "",
+				"  - "+entry+"\n", "", "- "+entry+"\n", "", entry, "").Replace(tt.after)
+			got, err := AddFreeze([]byte(text), freeze)
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("%v in\n%s", err, text)
 			}
-			if string(got) != tt.want {
-				t.Errorf("got\n%s\nwant\n%s", got, tt.want)
-			}
-			doc, faults := manifest.Decode[Channel]("channel.yaml", got)
-			if n := len(doc.Value.Freezes); len(faults) > 0 || n == 0 || !doc.Value.Freezes[n-1].From.Equal(freeze.From) || doc.Value.Freezes[n-1].Reason != freeze.Reason {
-				t.Errorf("reads as %+v, %s", doc.Value.Freezes, lines(faults))
+			if string(got) != want {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
 			}
 		})
 	}
@@ -43,12 +48,35 @@ func TestAddFreezeRefused(t *testing.T) {
 		want   string
 	}{
 		{header, Freeze{From: freeze.Until, Until: freeze.From}, "it must end after it begins"},
+		{header, Freeze{From: freeze.From, Until: freeze.Until, Reason: "\xff"}, "not valid UTF-8"},
 		{header + "freeze: []\n", freeze, `mend the policy first: channel.yaml:3: unknown field "freeze"`},
 		{"", freeze, "mend the policy first: channel.yaml:1: is empty"},
 		{header + "...\n", freeze, "add it by hand"},
+		{header + "freezes: ~\n", freeze, "add it by hand"},
 	} {
 		if got, err := AddFreeze([]byte(tt.text), tt.freeze); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%q: got %q, %v, want %q", tt.text, got, err, tt.want)
 		}
 	}
+}
+
+// Any number of freezes can be added, with any reason, and all are read again.
+func TestAddFreezes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		text := []byte(rapid.SampledFrom([]string{header, theDesign, header + "freezes: []\n", header + "freezes:\n"}).Draw(t, "policy"))
+		before, _ := manifest.Decode[Channel]("channel.yaml", text)
+		n := rapid.IntRange(1, 4).Draw(t, "n")
+		for range n {
+			from := time.Unix(rapid.Int64Range(0, 4_000_000_000).Draw(t, "from"), 0).In(time.FixedZone("", 60*rapid.IntRange(-14*60, 14*60).Draw(t, "offset")))
+			edited, err := AddFreeze(text, Freeze{From: from, Until: from.Add(time.Hour), Reason: rapid.String().Draw(t, "reason")})
+			if err != nil {
+				t.Fatalf("%v in\n%s", err, text)
+			}
+			text = edited
+		}
+		after, faults := manifest.Decode[Channel]("channel.yaml", text)
+		if len(faults) > 0 || len(after.Value.Freezes) != len(before.Value.Freezes)+n {
+			t.Fatalf("%s\n%s", lines(faults), text)
+		}
+	})
 }
