@@ -117,6 +117,7 @@ func (a *app) verbs() []*cobra.Command {
 		a.serveVerb(),
 		a.tickVerb(),
 		a.agentVerb(),
+		a.demoVerb(),
 		a.versionVerb(),
 	}
 }

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/controlplane"
+)
+
+// screen shows what happens: a line for each event and, on a terminal, where everything is below them.
+type screen struct {
+	out   printer
+	began time.Time
+	drawn int // lines of the view that stand below the events
+}
+
+func newScreen(out printer) *screen { return &screen{out: out, began: time.Now()} }
+
+// event prints a line, above the view.
+func (s *screen) event(format string, args ...any) { s.say(plain, format, args...) }
+
+func (s *screen) say(c colour, format string, args ...any) {
+	s.clear()
+	at := s.out.paint(faint, fmt.Sprintf("%6.1fs", time.Since(s.began).Seconds()))
+	s.out.line("%s  %s", at, s.out.paint(c, fmt.Sprintf(format, args...)))
+}
+
+// clear takes the view away.
+func (s *screen) clear() {
+	if s.drawn > 0 {
+		fmt.Fprintf(s.out, "\x1b[%dA\x1b[J", s.drawn)
+		s.drawn = 0
+	}
+}
+
+// draw puts the view below the events.
+func (s *screen) draw(status controlplane.Status) {
+	if !s.out.terminal {
+		return
+	}
+	width := 80
+	if f, ok := s.out.Writer.(*os.File); ok {
+		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 0 {
+			width = w
+		}
+	}
+	s.clear()
+	lines := strings.Split(strings.TrimRight(drawn(s.out, status), "\n"), "\n")
+	fmt.Fprintln(s.out)
+	for _, l := range lines {
+		fmt.Fprintln(s.out, clipped(l, width-1))
+	}
+	s.drawn = len(lines) + 1
+}
+
+// clipped cuts a line to a width, colours not counted.
+func clipped(line string, width int) string {
+	var b strings.Builder
+	seen, escape := 0, false
+	for _, r := range line {
+		switch {
+		case r == '\x1b':
+			escape = true
+		case escape:
+			escape = r != 'm'
+		default:
+			if seen++; seen > width {
+				continue
+			}
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// follow prints what is new since the last look, and draws the view again.
+func (s *screen) follow(before, now controlplane.Status, d *engine.Desired) {
+	was := map[string]controlplane.ChannelStatus{}
+	for _, c := range before.Channels {
+		was[c.Name] = c
+	}
+	for _, c := range now.Channels {
+		s.followChannel(was[c.Name], c, d)
+	}
+	cellWas := map[string]controlplane.CellStatus{}
+	for _, c := range before.Cells {
+		cellWas[c.Name] = c
+	}
+	for _, c := range now.Cells {
+		s.followCell(cellWas[c.Name], c)
+	}
+	s.draw(now)
+}
+
+func (s *screen) followChannel(was, c controlplane.ChannelStatus, d *engine.Desired) {
+	if c.Sequence != was.Sequence {
+		for _, h := range d.Channels[c.Name].History {
+			switch {
+			case h.Sequence <= was.Sequence:
+			case h.Kind == engine.Rollback:
+				s.say(red, "%s: rolled back from %s to %s, commit %s", c.Name, h.Replaces, h.Release, short(h.Written))
+				if q := quarantineOf(d, h.Replaces); q != "" {
+					s.say(red, "%s: quarantined: %s", h.Replaces, q)
+				}
+			default:
+				s.say(green, "%s: %s %s, commit %s", c.Name, past(h.Kind), h.Release, short(h.Written))
+			}
+		}
+	}
+	for _, b := range c.Blocked {
+		known := false
+		for _, k := range was.Blocked {
+			known = known || k.Release == b.Release && k.Gate == b.Gate
+		}
+		if !known {
+			s.say(yellow, "%s: %s", strings.TrimSpace(c.Name+" "+b.Release), b)
+		}
+	}
+}
+
+func past(k engine.Kind) string {
+	if k == engine.Promote {
+		return "promoted"
+	}
+	return string(k)
+}
+
+func quarantineOf(d *engine.Desired, version string) string {
+	for _, q := range d.Quarantine {
+		if q.Release == version {
+			return q.Reason
+		}
+	}
+	return ""
+}
+
+func (s *screen) followCell(was, c controlplane.CellStatus) {
+	if c.Failures > was.Failures {
+		s.say(red, "%s: could not keep what it was given, and went back", c.Name)
+	}
+	if c.State == was.State && c.Release == was.Release {
+		return
+	}
+	switch c.State {
+	case cells.StateHealthy:
+		s.event("%s: healthy on %s", c.Name, c.Release)
+	case cells.StateApplying:
+		s.event("%s: applies %s", c.Name, orDash(c.Applying))
+	case cells.StateUnhealthy, cells.StateFailed, cells.StateStuck:
+		s.say(red, "%s: %s: %s", c.Name, c.State, c.Message)
+	case cells.StatePending:
+	}
+}
