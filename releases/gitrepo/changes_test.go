@@ -1,0 +1,264 @@
+package gitrepo
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/sluice-cd/sluice/releases"
+)
+
+var inRelease = regexp.MustCompile(`^releases/[^/]+/`)
+
+// oracle lists the paths that git diff-tree gives for a commit against its first parent, as Sluice
+// reads them: a release is one path.
+func oracle(t *testing.T, dir, parent, commit string) map[string]bool {
+	t.Helper()
+	if parent == "" {
+		parent = gitIn(t, dir, "hash-object", "-t", "tree", "/dev/null")
+	}
+	want := map[string]bool{}
+	for name := range strings.SplitSeq(strings.TrimRight(gitIn(t, dir, "diff-tree", "-r", "-z", "--no-renames", "--name-only", parent, commit), "\x00"), "\x00") {
+		part := strings.Split(name, "/")
+		switch {
+		case inRelease.MatchString(name):
+			want[part[0]+"/"+part[1]] = true
+		case name == "sluice.yaml", part[0] == "channels", part[0] == "quarantine",
+			part[0] == "cells" && len(part) == 3 && part[2] == "identity.yaml":
+			want[name] = true
+		}
+	}
+	return want
+}
+
+func checkChanges(t *testing.T, dir string, list []releases.Change) {
+	t.Helper()
+	for _, c := range list {
+		want := oracle(t, dir, c.Parent, c.Commit)
+		for _, f := range c.Files {
+			if !want[f.Path] {
+				t.Errorf("%s: %s was not touched", c.Message, f.Path)
+			}
+			delete(want, f.Path)
+			for _, side := range []struct{ commit, id string }{{c.Parent, f.Old}, {c.Commit, f.New}} {
+				got, err := tryGit(dir, nil, "rev-parse", "--verify", "-q", side.commit+":"+f.Path)
+				if got = strings.TrimSpace(got); err != nil || !strings.HasPrefix(f.Path, "releases/") && gitIn(t, dir, "cat-file", "-t", got) != "blob" {
+					got = "" // for all but releases, only files count
+				}
+				if got != side.id {
+					t.Errorf("%s: %s is %q, git has %q", c.Message, f.Path, side.id, got)
+				}
+			}
+		}
+		if len(want) > 0 {
+			t.Errorf("%s: missing %v", c.Message, want)
+		}
+	}
+}
+
+func changes(t *testing.T, r *Repo, since, tip string) []releases.Change {
+	t.Helper()
+	list, err := r.Changes(t.Context(), since, tip)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+func TestChangesAreWhatGitSays(t *testing.T) {
+	bare, work := shared(t)
+	steps := []struct {
+		message string
+		write   map[string]string
+		remove  string
+	}{
+		{"cells", map[string]string{"cells/acme/identity.yaml": "epoch: 1\n", "cells/beta/cell.yaml": "x", "README.md": "x", "releases/README.md": "x"}, ""},
+		{"release", map[string]string{"releases/1.1.0/release.yaml": "v", "quarantine/1.0.0.yaml": "reason: x\n", "channels/a/holds/x.yaml": "y"}, ""},
+		{"cell only", map[string]string{"cells/acme/cell.yaml": "z"}, ""},
+		{"edit a release", map[string]string{"releases/1.0.0/deploy/app.yaml": "z", "sluice.yaml": "z"}, ""},
+		{"remove a channel", nil, "channels/a"},
+		{"folder to file", map[string]string{"channels/a": "file", "channels/a.b": "x"}, ""},
+		{"file to folder", map[string]string{"channels/a/b/c.yaml": "x"}, "channels/a"},
+		{"remove a release", map[string]string{"cells/acme/identity.yaml": "epoch: 2\n"}, "releases/1.1.0"},
+		{"remove a cell", nil, "cells/acme"},
+	}
+	var commits []string
+	for _, s := range steps {
+		if s.remove != "" {
+			gitIn(t, work, "rm", "-rq", s.remove)
+		}
+		write(t, work, s.write)
+		commits = append(commits, commitAll(t, work, s.message))
+	}
+	gitIn(t, work, "push", "-q", "origin", "main")
+	r := open(t, bare, nil)
+	tip := fetch(t, r)
+	all := changes(t, r, "", tip)
+	if len(all) != len(steps)+1 {
+		t.Fatalf("%d changes, want %d", len(all), len(steps)+1)
+	}
+	checkChanges(t, bare, all)
+	for i, c := range all[1:] {
+		if c.Commit != commits[i] || c.Message != steps[i].message+"\n" || c.Author != (releases.Person{Name: "Ada", Email: "ada@example.com"}) {
+			t.Errorf("change %d is %+v", i, c)
+		}
+	}
+	if some := changes(t, r, commits[4], tip); len(some) != 4 || some[0].Commit != commits[5] {
+		t.Errorf("since %s: %v", commits[4], some)
+	}
+	if none := changes(t, r, tip, tip); len(none) != 0 {
+		t.Errorf("since the tip: %v", none)
+	}
+	log, err := r.Commits(t.Context(), "channels/a", 2)
+	if err != nil || len(log) != 2 || log[0].Message != "file to folder\n" || log[1].Message != "folder to file\n" {
+		t.Errorf("log: %v %v", log, err)
+	}
+	if all, err := r.Commits(t.Context(), "cells/acme/identity.yaml", 0); err != nil || len(all) != 3 {
+		t.Errorf("log: %v %v", all, err)
+	}
+}
+
+// R5, fault 6: a commit that was acted upon is no longer in the branch's history.
+func TestForcePushIsDivergence(t *testing.T) {
+	bare, work := shared(t)
+	r := open(t, bare, nil)
+	first := fetch(t, r)
+	second := pushed(t, r, first, headDraft("two")...)[0]
+	gitIn(t, work, "commit", "-q", "--allow-empty", "-m", "other")
+	gitIn(t, work, "push", "-q", "--force", "origin", "main")
+	tip := fetch(t, r)
+	if _, err := r.Changes(t.Context(), second, tip); !errors.Is(err, releases.ErrDiverged) {
+		t.Errorf("got %v", err)
+	}
+	for old, want := range map[string]bool{first: true, second: false, tip: true} {
+		if got, err := r.Ancestor(t.Context(), old, tip); err != nil || got != want {
+			t.Errorf("Ancestor(%s) = %v, %v", old, got, err)
+		}
+	}
+	// A merge makes it an ancestor again, but not a first-parent one: what the branch said in between counts.
+	gitIn(t, work, "fetch", "-q", bare, second+":refs/heads/dropped")
+	gitIn(t, work, "merge", "-q", "-m", "merge", "dropped")
+	gitIn(t, work, "push", "-q", "origin", "main")
+	if _, err := r.Changes(t.Context(), second, fetch(t, r)); !errors.Is(err, releases.ErrDiverged) {
+		t.Errorf("after a merge: %v", err)
+	}
+	// Cells keep their head: what was dropped is still readable, also after a repack.
+	if err := r.Repack(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r2 := open(t, bare, func(o *Options) { o.Mirror = r.mirror.dir })
+	if text, err := r2.ReadFile(second, "channels/staging/head.yaml"); err != nil || string(text) != "two\n" {
+		t.Errorf("%q %v", text, err)
+	}
+}
+
+// R22: a release's authors are those of its folder's commits, whoever merged them.
+func TestAuthorsOfMerges(t *testing.T) {
+	bare, work := shared(t)
+	as := func(name string, args ...string) {
+		t.Helper()
+		gitIn(t, work, append([]string{"-c", "user.name=x", "-c", "user.email=x"}, append(args, "--author="+name+" <"+strings.ToLower(name)+"@example.com>")...)...)
+	}
+	gitIn(t, work, "checkout", "-q", "-b", "topic")
+	write(t, work, map[string]string{"releases/2.0.0/release.yaml": "1"})
+	gitIn(t, work, "add", "-A")
+	as("Bob", "commit", "-q", "-m", "cut\n\nCo-authored-by: Eve <eve@example.com>\nco-authored-by:  Finn Foo  <finn@example.com>")
+	write(t, work, map[string]string{"channels/staging/channel.yaml": "changed"})
+	gitIn(t, work, "add", "-A")
+	as("Cyd", "commit", "-q", "-m", "policy")
+	gitIn(t, work, "checkout", "-q", "main")
+	write(t, work, map[string]string{"sluice.yaml": "changed"})
+	commitAll(t, work, "meanwhile")
+	gitIn(t, work, "checkout", "-q", "topic")
+	gitIn(t, work, "merge", "-q", "-m", "bring main in", "main")
+	write(t, work, map[string]string{"releases/2.0.0/notes.md": "2"})
+	gitIn(t, work, "add", "-A")
+	as("Dee", "commit", "-q", "-m", "notes")
+	gitIn(t, work, "checkout", "-q", "main")
+	gitIn(t, work, "merge", "-q", "--no-ff", "-m", "Merge topic", "topic")
+	gitIn(t, work, "push", "-q", "origin", "main")
+
+	r := open(t, bare, nil)
+	list := changes(t, r, "", fetch(t, r))
+	checkChanges(t, bare, list)
+	merge := list[len(list)-1]
+	got := map[string]string{}
+	for _, f := range merge.Files {
+		var names []string
+		for _, a := range f.Authors {
+			names = append(names, a.Name)
+		}
+		slices.Sort(names)
+		got[f.Path] = strings.Join(names, " ")
+	}
+	want := map[string]string{"releases/2.0.0": "Ada Bob Dee Eve Finn Foo", "channels/staging/channel.yaml": "Ada Cyd"}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// R22: the key is that of the signature over the raw commit, made by git itself or by Push.
+func TestKeyIsTheSignatures(t *testing.T) {
+	bare, work := shared(t)
+	key, public := testKey(t, "ada")
+	approve := map[string]string{"channels/dedicated/approvals/1.0.0/ada.yaml": "digest: x\n"}
+	signer, err := LoadSigner(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := open(t, bare, func(o *Options) { o.Signer = signer })
+	base := fetch(t, r)
+	d := draft("approve", approve)
+	ids := pushed(t, r, base, d, draft("other", map[string]string{"channels/dedicated/head.yaml": "x"}))
+	list := changes(t, r, base, ids[1])
+	if list[0].Key != public || list[1].Key != "" {
+		t.Errorf("keys %q and %q, want %q and none", list[0].Key, list[1].Key, public)
+	}
+	// git reads the signature too, and what it is of is not what anyone changed afterwards.
+	raw := gitIn(t, bare, "cat-file", "commit", ids[0]) + "\n"
+	if !strings.Contains(raw, "gpgsig -----BEGIN SSH SIGNATURE-----") {
+		t.Fatalf("not signed:\n%s", raw)
+	}
+	for name, forged := range map[string]string{
+		"message":  strings.Replace(raw, "approve", "approvE", 1),
+		"author":   strings.Replace(raw, "author Sluice", "author Sluicd", 1),
+		"unsigned": regexp.MustCompile(`(?s)gpgsig.*-----END SSH SIGNATURE-----\n`).ReplaceAllString(raw, ""),
+		"garbage":  strings.Replace(raw, "U1NIU0lH", "U1NIU0lI", 1),
+	} {
+		if forged == raw {
+			t.Fatalf("%s: nothing was forged", name)
+		}
+		out, err := tryGit(bare, []byte(forged), "hash-object", "-t", "commit", "-w", "--stdin")
+		if err != nil {
+			t.Fatal(out)
+		}
+		commit := strings.TrimSpace(out)
+		gitIn(t, bare, "update-ref", "refs/heads/main", commit)
+		if list := changes(t, r, base, fetch(t, r)); len(list) != 1 || list[0].Key != "" {
+			t.Errorf("%s: %+v", name, list)
+		}
+	}
+	_ = work
+}
+
+// testKey makes an SSH key without ssh-keygen: its file, and its public half in authorized_keys form.
+func testKey(t *testing.T, comment string) (file, public string) {
+	t.Helper()
+	private, pub := newKey(t)
+	block, err := ssh.MarshalPrivateKey(private, comment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file = filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(file, pemBytes(block), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(pub)))
+}

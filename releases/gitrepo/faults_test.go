@@ -1,0 +1,472 @@
+package gitrepo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/gitrepo/objects"
+)
+
+// damage overwrites a file of the mirror in the middle.
+func damage(t *testing.T, path string) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for i := len(data) / 3; i < len(data); i++ {
+		data[i] ^= 0x55
+	}
+	if err := os.WriteFile(path, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func glob(t *testing.T, pattern string) []string {
+	t.Helper()
+	list, err := filepath.Glob(pattern)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+func readAll(r *Repo, commit string) error {
+	var err error
+	for _, name := range []string{"sluice.yaml", "channels/staging/head.yaml", "releases/1.0.0/release.yaml", "cells/acme/cell.yaml"} {
+		_, e := r.ReadFile(commit, name)
+		err = errors.Join(err, e)
+	}
+	return err
+}
+
+// Fault 7: reading fails, never gives other bytes; the next fetch sets the mirror aside and clones again.
+func TestDamagedMirrorIsClonedAgain(t *testing.T) {
+	for name, harm := range map[string]func(t *testing.T, r *Repo){
+		"pack": func(t *testing.T, r *Repo) { damage(t, glob(t, r.mirror.dir+"/objects/pack/*.pack")[0]) },
+		"pack index": func(t *testing.T, r *Repo) {
+			damage(t, glob(t, r.mirror.dir+"/objects/pack/*.idx")[0])
+		},
+		"no pack": func(t *testing.T, r *Repo) {
+			if err := os.Remove(glob(t, r.mirror.dir+"/objects/pack/*.idx")[0]); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"ref": func(t *testing.T, r *Repo) {
+			if err := os.WriteFile(filepath.Join(r.mirror.dir, "refs/heads/main"), nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"loose object": func(t *testing.T, r *Repo) {
+			id := objects.Sum(objects.BlobKind, []byte("pushed\n")).String()
+			damage(t, filepath.Join(r.mirror.dir, "objects", id[:2], id[2:]))
+		},
+		"loose commit cut off": func(t *testing.T, r *Repo) {
+			id := r.TipOf("")
+			file := filepath.Join(r.mirror.dir, "objects", id[:2], id[2:])
+			if err := errors.Join(os.Chmod(file, 0o644), os.Truncate(file, 0)); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bare, _ := shared(t)
+			dir := filepath.Join(t.TempDir(), "mirror.git")
+			first := open(t, bare, func(o *Options) { o.Mirror = dir })
+			tip := pushed(t, first, fetch(t, first), headDraft("pushed")...)[0]
+			harm(t, first)
+			r := open(t, bare, func(o *Options) { o.Mirror = dir }) // started again: nothing is cached
+			err := readAll(r, tip)
+			if err == nil && name != "ref" {
+				t.Fatal("read a damaged mirror")
+			}
+			if got := fetch(t, r); got != tip {
+				t.Fatalf("fetched %s, want %s", got, tip)
+			}
+			if err := readAll(r, tip); err != nil {
+				if err = errors.Join(err); fetch(t, r) == "" || readAll(r, tip) != nil {
+					t.Fatalf("after the fetch: %v", err)
+				}
+			}
+			mustFsck(t, dir)
+			pushed(t, r, tip, headDraft("goes on")...)
+			mustFsck(t, bare)
+		})
+	}
+}
+
+// Fault 7, found by a fetch: what came can't be joined to what is there.
+func TestFetchIntoADamagedMirror(t *testing.T) {
+	bare, work := shared(t)
+	var big strings.Builder
+	for i := range 5000 {
+		fmt.Fprintf(&big, "line %d\n", i*i)
+	}
+	write(t, work, map[string]string{"releases/1.0.0/big.yaml": big.String()})
+	commitAll(t, work, "big")
+	gitIn(t, work, "push", "-q", "origin", "main")
+	r := open(t, bare, nil)
+	fetch(t, r)
+	for _, pack := range glob(t, r.mirror.dir+"/objects/pack/*.pack") {
+		damage(t, pack)
+	}
+	write(t, work, map[string]string{"releases/1.0.0/big.yaml": big.String() + "more\n"})
+	tip := commitAll(t, work, "more")
+	gitIn(t, work, "push", "-q", "origin", "main")
+	r.store.Load() // the packs stay open: only the child reads the damage
+	if _, err := r.Fetch(t.Context()); err != nil {
+		t.Logf("first: %v", err)
+		if got := fetch(t, r); got != tip {
+			t.Fatalf("fetched %s, want %s", got, tip)
+		}
+	}
+	if err := readAll(r, tip); err != nil && (fetch(t, r) != tip || readAll(r, tip) != nil) {
+		t.Fatal(err)
+	}
+	mustFsck(t, r.mirror.dir)
+}
+
+// Fault 13: the host is gone; what the mirror has stays readable, and a start without the host works.
+func TestHostDown(t *testing.T) {
+	bare, _ := shared(t)
+	r := open(t, bare, nil)
+	tip := fetch(t, r)
+	if err := os.Rename(bare, bare+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Fetch(t.Context()); err == nil {
+		t.Fatal("fetched from nowhere")
+	}
+	_, err := r.Push(t.Context(), tip, headDraft("x"))
+	var refused *releases.RefusedError
+	if err == nil || errors.Is(err, releases.ErrMoved) || errors.As(err, &refused) {
+		t.Errorf("push: %v", err)
+	}
+	if err := readAll(r, tip); err != nil {
+		t.Error(err)
+	}
+	again := open(t, "https://127.0.0.1:1/r.git", func(o *Options) { o.Mirror = r.mirror.dir })
+	if _, err := again.Fetch(t.Context()); err == nil || again.TipOf("") != tip || readAll(again, tip) != nil {
+		t.Errorf("with the host down: %v, tip %s", err, again.TipOf(""))
+	}
+	if err := os.Rename(bare+".away", bare); err != nil {
+		t.Fatal(err)
+	}
+	pushed(t, r, fetch(t, r), headDraft("x")...)
+}
+
+// smallDisk mounts a tmpfs of some MiB; root may, and CI runs as root in its container.
+func smallDisk(t *testing.T, size string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
+		return ""
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+	return dir
+}
+
+// fill leaves no room on a disk; the function it returns makes room again.
+func fill(t *testing.T, dir string) (free func()) {
+	t.Helper()
+	path := filepath.Join(dir, "filler")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := bytes.Repeat([]byte("x"), 4096)
+	for err == nil {
+		_, err = f.Write(block)
+	}
+	_ = f.Close()
+	return func() { _ = os.Remove(path) }
+}
+
+// incompressible is a file that needs its room on the disk.
+func incompressible(size int) string {
+	var b strings.Builder
+	for i := 0; b.Len() < size; i++ {
+		b.WriteString(objects.Sum(objects.BlobKind, fmt.Append(nil, i)).String())
+	}
+	return b.String()
+}
+
+// Fault 8: the mirror's disk is full. The error says so, and it heals when there is room.
+func TestMirrorsDiskFull(t *testing.T) {
+	bare, work := shared(t)
+	mirror, limited := fullableMirror(t)
+	r := open(t, bare, func(o *Options) { o.Mirror = mirror })
+	old := fetch(t, r)
+	write(t, work, map[string]string{"releases/9.0.0/blob": incompressible(300_000)})
+	tip := commitAll(t, work, "large")
+	gitIn(t, work, "push", "-q", "origin", "main")
+	free := limited(t)
+	if _, err := r.Fetch(t.Context()); err == nil {
+		t.Error("fetched onto a full disk")
+	}
+	if err := readAll(r, old); err != nil {
+		t.Errorf("what was there: %v", err)
+	}
+	free()
+	if got := fetch(t, r); got != tip {
+		t.Errorf("fetched %s, want %s", got, tip)
+	}
+	mustFsck(t, r.mirror.dir)
+	if left := glob(t, r.mirror.dir+"/objects/"+incoming+"*"); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// fullableMirror is a place for a mirror and a way to fill its disk. Who may not mount gets a
+// mirror whose objects can't be written instead: another errno on the same path.
+func fullableMirror(t *testing.T) (mirror string, limited func(*testing.T) (free func())) {
+	if disk := smallDisk(t, "2m"); disk != "" {
+		return filepath.Join(disk, "mirror.git"), func(t *testing.T) func() { return fill(t, disk) }
+	}
+	mirror = filepath.Join(t.TempDir(), "mirror.git")
+	return mirror, func(t *testing.T) func() {
+		dir := filepath.Join(mirror, "objects")
+		if err := os.Chmod(dir, 0o555); err != nil {
+			t.Fatal(err)
+		}
+		return func() { _ = os.Chmod(dir, 0o755) }
+	}
+}
+
+// Fault 8: the host's disk is full. Refused, the branch unchanged; the same push works when there is room.
+func TestHostsDiskFull(t *testing.T) {
+	disk := smallDisk(t, "4m")
+	if disk == "" {
+		disk = t.TempDir()
+	}
+	src, _ := shared(t)
+	bare := filepath.Join(disk, "shared.git")
+	gitIn(t, disk, "clone", "-q", "--bare", "--no-hardlinks", src, bare)
+	r := open(t, bare, nil)
+	base := fetch(t, r)
+	d := draft("large", map[string]string{"releases/9.0.0/blob": incompressible(3_000_000)})
+	free := func() {}
+	if isMount(disk) {
+		free = fill(t, disk)
+	} else { // who may not mount: no room for objects all the same
+		if err := os.Chmod(filepath.Join(bare, "objects"), 0o555); err != nil {
+			t.Fatal(err)
+		}
+		free = func() { _ = os.Chmod(filepath.Join(bare, "objects"), 0o755) }
+	}
+	_, err := r.Push(t.Context(), base, []releases.Draft{d})
+	if err == nil || errors.Is(err, releases.ErrMoved) {
+		t.Fatalf("got %v", err)
+	}
+	if got := gitIn(t, bare, "rev-parse", "main"); got != base || r.TipOf("") != base {
+		t.Errorf("the branch is at %s", got)
+	}
+	free()
+	pushed(t, r, base, d)
+	mustFsck(t, bare)
+}
+
+func isMount(dir string) bool {
+	var a, b syscall.Stat_t
+	return syscall.Stat(dir, &a) == nil && syscall.Stat(filepath.Dir(dir), &b) == nil && a.Dev != b.Dev
+}
+
+// Fault 31: what is too large is refused before it takes memory or time, and the mirror goes on.
+func TestFetchWithinLimits(t *testing.T) {
+	bare, work := shared(t)
+	r := open(t, bare, func(o *Options) { o.Limits.Pack, o.Limits.Object = 200_000, 1<<20 })
+	old := fetch(t, r)
+	write(t, work, map[string]string{"bomb": strings.Repeat("\x00", 64<<20)})
+	bomb := commitAll(t, work, "64 MiB in 64 KiB")
+	gitIn(t, work, "push", "-q", "origin", "main")
+	if got := fetch(t, r); got != bomb {
+		t.Fatalf("fetched %s", got)
+	}
+	if _, err := r.ReadFile(bomb, "bomb"); !errors.Is(err, objects.ErrTooLarge) {
+		t.Errorf("got %v", err)
+	}
+	if err := readAll(r, bomb); err != nil {
+		t.Errorf("the rest: %v", err)
+	}
+	write(t, work, map[string]string{"huge": incompressible(2_000_000)})
+	commitAll(t, work, "more than a fetch may bring")
+	gitIn(t, work, "push", "-q", "origin", "main")
+	if _, err := r.Fetch(t.Context()); err == nil {
+		t.Error("fetched more than the limit")
+	}
+	if r.TipOf("") != bomb || readAll(r, old) != nil {
+		t.Error("the mirror is not as it was")
+	}
+}
+
+// A tree that git would not write never enters the mirror.
+func TestFetchRefusesHostileTrees(t *testing.T) {
+	bare, _ := shared(t)
+	r := open(t, bare, nil)
+	old := fetch(t, r)
+	blob := gitIn(t, bare, "rev-parse", "main:sluice.yaml")
+	id, err := objects.ParseID(blob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := tryGit(bare, []byte("100644 ../evil\x00"+string(id[:])), "hash-object", "-t", "tree", "-w", "--literally", "--stdin")
+	if err != nil {
+		t.Fatal(out)
+	}
+	commit := gitIn(t, bare, "commit-tree", strings.TrimSpace(out), "-p", old, "-m", "hostile")
+	gitIn(t, bare, "update-ref", "refs/heads/main", commit)
+	if _, err := r.Fetch(t.Context()); err == nil || !strings.Contains(err.Error(), "fullPathname") {
+		t.Errorf("got %v", err)
+	}
+	if r.TipOf("") != old {
+		t.Error("the mirror moved")
+	}
+}
+
+// Readers are not disturbed by repacks and fetches.
+func TestReadersWhileRepacking(t *testing.T) {
+	bare, _ := shared(t)
+	r := open(t, bare, nil)
+	base := fetch(t, r)
+	stop := make(chan struct{})
+	var readers sync.WaitGroup
+	tips := make(chan string, 1)
+	tips <- base
+	for range 2 {
+		readers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				case tip := <-tips:
+					if err := readAll(r, tip); err != nil {
+						t.Error(err)
+					}
+					if _, err := r.Changes(context.Background(), "", tip); err != nil {
+						t.Error(err)
+					}
+					select {
+					case tips <- tip:
+					default:
+					}
+				}
+			}
+		})
+	}
+	for i := range 6 {
+		base = pushed(t, r, base, draft("x", map[string]string{"channels/staging/head.yaml": fmt.Sprint(i)}))[0]
+		if err := r.Repack(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-tips:
+		default:
+		}
+		tips <- base
+	}
+	close(stop)
+	readers.Wait()
+	if n := len(glob(t, r.mirror.dir+"/objects/[0-9a-f][0-9a-f]/*")); n > 0 {
+		t.Errorf("%d loose objects after a repack", n)
+	}
+	if r.damaged.Load() {
+		t.Error("a repack was taken for damage")
+	}
+	mustFsck(t, r.mirror.dir)
+}
+
+// Two processes may share a mirror.
+func TestTwoReposOneMirror(t *testing.T) {
+	bare, _ := shared(t)
+	dir := filepath.Join(t.TempDir(), "mirror.git")
+	share := func(o *Options) { o.Mirror = dir }
+	a, b := open(t, bare, share), open(t, bare, share)
+	tip := pushed(t, a, fetch(t, a), headDraft("a")...)[0]
+	if got := fetch(t, b); got != tip {
+		t.Fatalf("fetched %s", got)
+	}
+	tip = pushed(t, b, tip, headDraft("b")...)[0]
+	var both sync.WaitGroup
+	for _, r := range []*Repo{a, b} {
+		both.Go(func() {
+			for range 5 {
+				if got, err := r.Fetch(context.Background()); err != nil || got != tip {
+					t.Errorf("%s %v", got, err)
+				}
+				if err := readAll(r, tip); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	both.Wait()
+}
+
+func TestWatchTellsOfPushes(t *testing.T) {
+	bare, work := shared(t)
+	told, err := Watch(t.Context(), bare)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := open(t, bare, nil)
+	base := fetch(t, r)
+	seen := func(what, want string) {
+		t.Helper()
+		for fetch(t, r) != want { // a value may come for a lock or for nothing
+			if _, ok := <-told; !ok {
+				t.Fatalf("%s: the watch ended", what)
+			}
+		}
+	}
+	rival := open(t, bare, nil)
+	base = fetch(t, rival)
+	base = pushed(t, rival, base, headDraft("1")...)[0]
+	<-told
+	seen("push", base)
+	gitIn(t, bare, "pack-refs", "--all", "--prune")
+	gitIn(t, work, "pull", "-q", "origin", "main")
+	base = commitAll(t, work, "by a person")
+	gitIn(t, work, "push", "-q", "origin", "main")
+	<-told
+	seen("push after pack-refs", base)
+	if none, err := Watch(t.Context(), "https://git.example/r.git"); none != nil || err != nil {
+		t.Errorf("watching https: %v %v", none, err)
+	}
+}
+
+func TestBranches(t *testing.T) {
+	bare, work := shared(t)
+	gitIn(t, work, "push", "-q", "origin", "main:release/next")
+	r := open(t, bare, func(o *Options) { o.Branch = "release/next" })
+	base := fetch(t, r)
+	tip := pushed(t, r, base, headDraft("x")...)[0]
+	if got := gitIn(t, bare, "rev-parse", "release/next"); got != tip || gitIn(t, bare, "rev-parse", "main") != base {
+		t.Errorf("release/next is at %s", got)
+	}
+	if got := fetch(t, r); got != tip {
+		t.Errorf("fetched %s", got)
+	}
+	none := open(t, bare, func(o *Options) { o.Branch = "nope" })
+	if _, err := none.Fetch(t.Context()); err == nil || !strings.Contains(err.Error(), "main") {
+		t.Errorf("got %v", err)
+	}
+	gitIn(t, bare, "symbolic-ref", "HEAD", "refs/heads/release/next")
+	if other := open(t, work+"/../shared.git", nil); fetch(t, other) != tip || other.branch() != "release/next" {
+		t.Errorf("the branch is %q", other.branch())
+	}
+	if _, err := Open(t.Context(), filepath.Join(t.TempDir(), "none"), Options{Mirror: t.TempDir() + "/m"}); err == nil {
+		t.Error("opened nothing")
+	}
+}

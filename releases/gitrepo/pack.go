@@ -1,0 +1,21 @@
+package gitrepo
+
+import (
+	"fmt"
+
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/gitrepo/objects"
+)
+
+// Pack gives the pack that Push would send: the commits of chain on base, and what is new in them. Nothing is written.
+func (r *Repo) Pack(base string, chain []releases.Draft) ([]byte, error) {
+	from, err := objects.ParseID(base)
+	if err != nil {
+		return nil, fmt.Errorf("make pack: %w", err)
+	}
+	list, _, err := r.build(from, chain)
+	if err != nil {
+		return nil, fmt.Errorf("make pack on %s: %w", base, err)
+	}
+	return objects.EncodePack(list), nil
+}
