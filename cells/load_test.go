@@ -1,0 +1,121 @@
+package cells_test
+
+import (
+	"fmt"
+	"io/fs"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/releases/manifest"
+)
+
+const header = "apiVersion: sluice/v1\nkind: Cell\n"
+
+func repository(files map[string]string) fstest.MapFS {
+	m := fstest.MapFS{}
+	for name, content := range files {
+		m["cells/"+name] = &fstest.MapFile{Data: []byte(content), Sys: "id of " + name}
+	}
+	return m
+}
+
+func TestLoad(t *testing.T) {
+	m := repository(map[string]string{
+		"acme/cell.yaml":     header + "channel: dedicated\nprofile: small\nvalues: {domain: acme.example, replicas: 3}\nlabels: {region: eu}\n",
+		"acme/identity.yaml": "apiVersion: sluice/v1\nkind: Identity\nepoch: 2\npublicKey: AAAA\n",
+		"beta/cell.yaml":     header + "channel: staging\n",
+	})
+	found, faults := cells.Load(nil, m)
+	if len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	revision := found["acme"].Cell.Revision
+	if revision == "" || found["beta"].Cell.Revision != "" {
+		t.Errorf("revisions %q and %q: values and profile have one, the defaults none", revision, found["beta"].Cell.Revision)
+	}
+	want := map[string]*cells.Found{
+		"acme": {
+			Cell: cells.Cell{APIVersion: "sluice/v1", Kind: "Cell", Channel: "dedicated", Profile: "small",
+				Values: map[string]any{"domain": "acme.example", "replicas": 3}, Labels: map[string]string{"region": "eu"},
+				Name: "acme", Revision: revision, Blob: "id of acme/cell.yaml"},
+			Identity: cells.Identity{APIVersion: "sluice/v1", Kind: "Identity", Epoch: 2, PublicKey: "AAAA"},
+		},
+		"beta": {Cell: cells.Cell{APIVersion: "sluice/v1", Kind: "Cell", Channel: "staging", Name: "beta", Blob: "id of beta/cell.yaml"}},
+	}
+	if diff := cmp.Diff(want, found); diff != "" {
+		t.Error(diff)
+	}
+	if found, faults := cells.Load(nil, fstest.MapFS{}); len(found)+len(faults) > 0 {
+		t.Error("a repository without cells is one with none:", faults)
+	}
+}
+
+// A fault in one cell is said with its line, and leaves the others alone.
+func TestLoadFaults(t *testing.T) {
+	good := header + "channel: staging\n"
+	for _, test := range []struct {
+		name  string
+		files map[string]string
+		cell  string
+		want  string
+	}{
+		{"unknown field", map[string]string{"acme/cell.yaml": good + "chanel: x\n"}, "acme", `cells/acme/cell.yaml:4: unknown field "chanel"; did you mean "channel"?`},
+		{"another kind", map[string]string{"acme/cell.yaml": strings.Replace(good, "Cell", "Channel", 1)}, "acme", `cells/acme/cell.yaml:2: kind must be Cell, not "Channel"`},
+		{"no channel", map[string]string{"acme/cell.yaml": header}, "acme", "cells/acme/cell.yaml:1: channel is required"},
+		{"channel's name", map[string]string{"acme/cell.yaml": header + "channel: ../x\n"}, "acme", `cells/acme/cell.yaml:3: "../x" can't be a channel's name`},
+		{"cell's name", map[string]string{"Acme_1/cell.yaml": good}, "Acme_1", `cells/Acme_1: "Acme_1" can't be a cell's name: it takes at most 63 lower-case letters, digits and hyphens`},
+		{"no cell.yaml", map[string]string{"acme/identity.yaml": "apiVersion: sluice/v1\nkind: Identity\nepoch: 1\n"}, "acme", "cells/acme/cell.yaml: is missing: without it the folder is no cell"},
+		{"epoch", map[string]string{"acme/cell.yaml": good, "acme/identity.yaml": "apiVersion: sluice/v1\nkind: Identity\nepoch: -1\n"}, "acme", "cells/acme/identity.yaml:3: epoch must be at least 0, not -1"},
+		{"another file", map[string]string{"acme/cell.yaml": good, "acme/values.yaml": ""}, "acme", "cells/acme/values.yaml: warning: is not read: nothing here has this name"},
+		{"a stray file", map[string]string{"acme/cell.yaml": good, "README.md": ""}, "", "cells/README.md: warning: is not read: a cell is a folder"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			test.files["beta/cell.yaml"] = good
+			found, faults := cells.Load(nil, repository(test.files))
+			if len(faults) != 1 || faults[0].String() != test.want {
+				t.Errorf("%v, want %s", faults, test.want)
+			}
+			if beta := found["beta"]; beta.Cell.Channel != "staging" || len(beta.Faults) > 0 {
+				t.Errorf("another cell: %+v", beta)
+			}
+			if test.cell != "" && len(found[test.cell].Faults) != 1 {
+				t.Errorf("%+v", found[test.cell])
+			}
+		})
+	}
+}
+
+func TestLoadReadsATreeOnce(t *testing.T) {
+	m := repository(map[string]string{"acme/cell.yaml": header + "channel: staging\n"})
+	m["cells/acme"] = &fstest.MapFile{Mode: fs.ModeDir | 0o755, Sys: "tree"}
+	var c manifest.Cache
+	first, _ := cells.Load(&c, m)
+	m["cells/acme/cell.yaml"] = &fstest.MapFile{Data: []byte(header + "channel: dedicated\n")}
+	if again, _ := cells.Load(&c, m); again["acme"] != first["acme"] {
+		t.Error("the same tree was read again")
+	}
+	m["cells/acme"] = &fstest.MapFile{Mode: fs.ModeDir | 0o755, Sys: "another tree"}
+	if again, _ := cells.Load(&c, m); again["acme"].Cell.Channel != "dedicated" {
+		t.Error("a changed tree was not read again")
+	}
+}
+
+func BenchmarkLoad(b *testing.B) {
+	files := map[string]string{}
+	for i := range 10_000 {
+		files[fmt.Sprintf("cell-%05d/cell.yaml", i)] = header + fmt.Sprintf("channel: c%d\nprofile: default\nvalues:\n  domain: cell-%d.example.com\n  replicas: 3\nlabels: {region: eu-%d}\n", i%100, i, i%7)
+	}
+	m := memory{}
+	for name, content := range files {
+		m.add("cells/"+name, content)
+	}
+	for b.Loop() {
+		if found, faults := cells.Load(nil, m); len(faults) > 0 || len(found) != 10_000 {
+			b.Fatal(faults)
+		}
+	}
+}
