@@ -45,7 +45,10 @@ func (r *Repo) build(base objects.ID, chain []releases.Draft) ([]objects.New, []
 }
 
 func (b *builder) commit(parent, tree objects.ID, d releases.Draft) (objects.ID, error) {
-	who := objects.Stamp{Name: b.r.o.Author.Name, Email: b.r.o.Author.Email, When: d.When}
+	if d.When.Unix() < 0 {
+		return parent, fmt.Errorf("draft %.50q is of no time that git knows", d.Message)
+	}
+	who := objects.Stamp{Name: cmp.Or(b.r.o.Author.Name, "Sluice"), Email: cmp.Or(b.r.o.Author.Email, "sluice@localhost"), When: d.When}
 	c := objects.Commit{Tree: tree, Author: who, Committer: who, Message: strings.TrimRight(strings.ReplaceAll(d.Message, "\x00", ""), "\n") + "\n"}
 	if !parent.IsZero() {
 		c.Parents = []objects.ID{parent}

@@ -34,7 +34,7 @@ func (r *Repo) Fetch(ctx context.Context) (tip string, err error) {
 	if id, ok := r.unmoved(); ok {
 		return id.String(), nil
 	}
-	unlock, err := r.mirror.lock()
+	unlock, err := r.mirror.lock(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -163,21 +163,24 @@ func (r *Repo) wants(adv refs, tip objects.ID) []plumbing.Hash {
 	return list
 }
 
+// maxHaves is how far back haves looks: a force-push that drops more brings the whole history again.
+const maxHaves = 256
+
 // haves names commits of the mirror, ever further apart: after a force-push one of them is still
 // in the branch's history.
 func (r *Repo) haves(tip objects.ID) []plumbing.Hash {
 	var list []plumbing.Hash
 	id := tip
-	for step, gap := 0, 1; !id.IsZero() && len(list) < 32; step++ {
+	for step, gap := 0, 1; !id.IsZero(); step++ {
 		c, err := r.commit(id)
 		if err != nil {
 			return nil // take everything
 		}
 		if step == 0 || step == gap {
 			list = append(list, plumbing.Hash(id))
-			gap = gap * 2
+			gap *= 2
 		}
-		if id = (objects.ID{}); len(c.Parents) > 0 && step < 4096 {
+		if id = (objects.ID{}); len(c.Parents) > 0 && step < maxHaves {
 			id = c.Parents[0]
 		}
 	}

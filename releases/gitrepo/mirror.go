@@ -30,15 +30,34 @@ const incoming = "tmp_objdir-sluice-"
 func (m mirror) env() []string { return ownEnv(m.dir) }
 
 // lock keeps other processes from changing the mirror's refs and place.
-func (m mirror) lock() (unlock func(), err error) {
+func (m mirror) lock(ctx context.Context) (unlock func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(m.dir), 0o777); err != nil { //nolint:gosec // the umask decides
 		return nil, fmt.Errorf("make mirror: %w", err)
 	}
-	unlock, err = lockedfile.MutexAt(m.dir + ".lock").Lock()
-	if err != nil {
-		return nil, fmt.Errorf("lock mirror: %w", err)
+	type result struct {
+		unlock func()
+		err    error
 	}
-	return unlock, nil
+	locked := make(chan result) // unbuffered: either the caller takes it, or it is unlocked again
+	go func() {
+		unlock, err := lockedfile.MutexAt(m.dir + ".lock").Lock()
+		select {
+		case locked <- result{unlock, err}:
+		case <-ctx.Done():
+			if err == nil {
+				unlock()
+			}
+		}
+	}()
+	select {
+	case r := <-locked:
+		if r.err != nil {
+			return nil, fmt.Errorf("lock mirror: %w", r.err)
+		}
+		return r.unlock, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("lock mirror %s, which another process works on: %w", m.dir, ctx.Err())
+	}
 }
 
 // make makes the mirror if there is none, and removes what a killed fetch left behind.

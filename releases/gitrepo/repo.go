@@ -107,9 +107,6 @@ func Open(ctx context.Context, url string, o Options) (*Repo, error) {
 		return nil, errors.New("open repository: no folder for the mirror is given")
 	}
 	o.Limits = o.Limits.orDefaults()
-	if o.Author == (releases.Person{}) {
-		o.Author = releases.Person{Name: "Sluice", Email: "sluice@localhost"}
-	}
 	git, err := findGit()
 	if err != nil {
 		return nil, err
@@ -144,7 +141,7 @@ func (r *Repo) Close() error {
 }
 
 func (r *Repo) openMirror(ctx context.Context) error {
-	unlock, err := r.mirror.lock()
+	unlock, err := r.mirror.lock(ctx)
 	if err != nil {
 		return err
 	}
