@@ -13,7 +13,7 @@ import (
 )
 
 // maxGates bounds the gates of one channel.
-const maxGates = 64
+const maxGates = 32
 
 // kinds are the gates' kinds, in the order of Gate's fields.
 var kinds = []string{"soak", "window", "approval", "check", "metric", "when"}

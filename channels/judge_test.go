@@ -305,8 +305,8 @@ func TestWhenRefused(t *testing.T) {
 		"cells.healthy > '3'":                     "no matching overload",
 		"cells.healthy >":                         "column 16: Syntax error",
 		"":                                        "Syntax error",
-		strings.Repeat("(", 4000):                 "",
-		strings.Repeat("true || ", 600) + "true":  "at most 4096",
+		strings.Repeat("(", 1000):                 "",
+		strings.Repeat("true || ", 600) + "true":  "at most 1024",
 		strings.Repeat("[", 100) + strings.Repeat("]", 100) + " == []": "",
 	} {
 		if _, err := compileWhen(expression); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") || len(err.Error()) > 600 {

@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	maxExpression = 4096    // bytes of an expression
-	maxWhenDepth  = 50      // how deep it nests
-	maxWhenCost   = 100_000 // CEL's units of work: some milliseconds
+	maxExpression = 1024   // bytes of an expression
+	maxWhenDepth  = 50     // how deep it nests
+	maxWhenCost   = 20_000 // CEL's units of work: a millisecond or two
 )
 
 // whenProgram is a compiled expression; nil: not compiled. Safe for concurrent use.
