@@ -114,11 +114,6 @@ func parse(file string, data []byte) (root *yaml.Node, fault *Fault) {
 	fail := func(line int, format string, args ...any) (*yaml.Node, *Fault) {
 		return nil, &Fault{File: file, Line: line, Message: fmt.Sprintf(format, args...)}
 	}
-	defer func() {
-		if r := recover(); r != nil { // the parser is not ours, and its input comes from outside
-			root, fault = fail(0, "is not YAML that can be parsed: %v", r)
-		}
-	}()
 	if len(data) > MaxFile {
 		return fail(0, "is larger than %d bytes", MaxFile)
 	}
@@ -133,6 +128,22 @@ func parse(file string, data []byte) (root *yaml.Node, fault *Fault) {
 			return fail(1+bytes.Count(data[:i], []byte("\n")), "has the character %U, which breaks a line in YAML but not in an editor", []rune(b)[0])
 		}
 	}
+	if root := plainDocument(data); root != nil {
+		return root, nil
+	}
+	return libraryDocument(file, data)
+}
+
+// libraryDocument reads any document.
+func libraryDocument(file string, data []byte) (root *yaml.Node, fault *Fault) {
+	fail := func(line int, format string, args ...any) (*yaml.Node, *Fault) {
+		return nil, &Fault{File: file, Line: line, Message: fmt.Sprintf(format, args...)}
+	}
+	defer func() {
+		if r := recover(); r != nil { // the parser is not ours, and its input comes from outside
+			root, fault = fail(0, "is not YAML that can be parsed: %v", r)
+		}
+	}()
 	in := yaml.NewDecoder(bytes.NewReader(data))
 	var first, second yaml.Node
 	switch err := in.Decode(&first); {

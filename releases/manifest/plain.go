@@ -1,0 +1,340 @@
+package manifest
+
+import (
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Most documents of a release repository are a few lines of the plainest YAML, and there may be tens of thousands of them
+// to read when an engine starts. plainDocument reads those about six times as fast as the YAML library, as the same nodes: ASCII,
+// block mappings and lists with simple keys, scalars and flow collections on one line, whole-line comments. Whatever
+// else it meets, it gives up, and the library reads the document. A fuzz test holds the two against each other.
+
+// maxPlain bounds documents that are read this way, in bytes.
+const maxPlain = 64 << 10
+
+// plainDocument gives the root of a plain document, nil of any other, valid or not.
+func plainDocument(data []byte) *yaml.Node {
+	if len(data) == 0 || len(data) > maxPlain {
+		return nil
+	}
+	p := plainParser{}
+	if !p.split(string(data)) || len(p.lines) == 0 || p.lines[0].indent != 0 {
+		return nil
+	}
+	root := p.block(0)
+	if p.failed || p.at != len(p.lines) {
+		return nil
+	}
+	return root
+}
+
+type plainLine struct {
+	indent int
+	text   string // neither empty nor a comment; begins and ends with something else than a space
+	number int
+}
+
+type plainParser struct {
+	lines  []plainLine
+	at     int // of lines: the next one to read
+	depth  int
+	nodes  []yaml.Node // not yet given out
+	failed bool
+}
+
+// split makes lines of s. It tells whether s consists of printable ASCII.
+func (p *plainParser) split(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c != '\n' && (c < ' ' || c > '~') {
+			return false
+		}
+	}
+	p.lines = make([]plainLine, 0, strings.Count(s, "\n")+1)
+	for number := 1; s != ""; number++ {
+		text, rest, _ := strings.Cut(s, "\n")
+		s = rest
+		trimmed := strings.TrimLeft(text, " ")
+		if trimmed == "" || trimmed[0] == '#' {
+			continue
+		}
+		if trimmed[len(trimmed)-1] == ' ' || strings.HasPrefix(trimmed, "---") || strings.HasPrefix(trimmed, "...") {
+			return false
+		}
+		p.lines = append(p.lines, plainLine{len(text) - len(trimmed), trimmed, number})
+	}
+	return true
+}
+
+// fail gives up.
+func (p *plainParser) fail() *yaml.Node {
+	p.failed = true
+	return nil
+}
+
+func (p *plainParser) node(kind yaml.Kind, line int) *yaml.Node {
+	if len(p.nodes) == 0 {
+		p.nodes = make([]yaml.Node, 16)
+	}
+	n := &p.nodes[0]
+	p.nodes = p.nodes[1:]
+	n.Kind, n.Line = kind, line
+	switch kind {
+	case yaml.MappingNode:
+		n.Tag = "!!map"
+	case yaml.SequenceNode:
+		n.Tag = "!!seq"
+	}
+	return n
+}
+
+// block reads the mapping or list whose lines have that indentation.
+func (p *plainParser) block(indent int) *yaml.Node {
+	if p.depth++; p.depth > maxDepth {
+		return p.fail()
+	}
+	defer func() { p.depth-- }()
+	if isItem(p.lines[p.at].text) {
+		return p.list(indent)
+	}
+	n := p.node(yaml.MappingNode, p.lines[p.at].number)
+	for p.at < len(p.lines) && !p.failed {
+		l := p.lines[p.at]
+		if l.indent < indent {
+			break
+		}
+		key, rest, ok := cutKey(l.text)
+		if l.indent != indent || !ok {
+			return p.fail()
+		}
+		p.at++
+		n.Content = append(n.Content, p.scalar(key, l.number), p.value(indent, rest, l.number, true))
+	}
+	return n
+}
+
+// list reads the items whose lines have that indentation.
+func (p *plainParser) list(indent int) *yaml.Node {
+	n := p.node(yaml.SequenceNode, p.lines[p.at].number)
+	for p.at < len(p.lines) && !p.failed {
+		l := &p.lines[p.at]
+		if l.indent < indent || l.indent == indent && !isItem(l.text) {
+			break
+		}
+		item := strings.TrimPrefix(l.text, "- ")
+		if l.indent != indent || item == l.text || item[0] == ' ' || isItem(item) {
+			return p.fail()
+		}
+		if _, _, ok := cutKey(item); ok { // a mapping that begins on the item's line
+			l.indent, l.text = indent+2, item
+			n.Content = append(n.Content, p.block(indent+2))
+			continue
+		}
+		p.at++
+		n.Content = append(n.Content, p.value(indent, item, l.number, false))
+	}
+	return n
+}
+
+func isItem(text string) bool { return text == "-" || strings.HasPrefix(text, "- ") }
+
+// value reads what follows a key or a dash with that indentation: the rest of its line or, below a key, a block.
+func (p *plainParser) value(indent int, rest string, line int, key bool) *yaml.Node {
+	more := p.at < len(p.lines)
+	if rest == "" {
+		switch {
+		case more && p.lines[p.at].indent > indent:
+			return p.block(p.lines[p.at].indent)
+		case more && p.lines[p.at].indent == indent && key && isItem(p.lines[p.at].text):
+			return p.list(indent)
+		}
+		n := p.node(yaml.ScalarNode, line)
+		n.Tag = "!!null"
+		return n
+	}
+	if more && p.lines[p.at].indent > indent { // a scalar that goes on in the next line
+		return p.fail()
+	}
+	f := plainFlow{p, rest, line}
+	n := f.node(false)
+	if f.s != "" {
+		return p.fail()
+	}
+	return n
+}
+
+// cutKey splits "key: rest" or "key:". Keys are simple words.
+func cutKey(text string) (key, rest string, ok bool) {
+	i := 0
+	for i < len(text) && isKeyByte(text[i]) {
+		i++
+	}
+	if i == 0 || i > 100 || i == len(text) || text[i] != ':' || !isLetter(text[0]) {
+		return "", "", false
+	}
+	if i+1 == len(text) {
+		return text[:i], "", true
+	}
+	if text[i+1] != ' ' {
+		return "", "", false
+	}
+	return text[:i], strings.TrimLeft(text[i+1:], " "), true
+}
+
+func isLetter(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }
+
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }
+
+func isKeyByte(c byte) bool {
+	return isLetter(c) || isDigit(c) || c == '_' || c == '-' || c == '.' || c == '/'
+}
+
+// isPlainByte tells whether c may stand anywhere within an unquoted scalar, in block and in flow, without a second thought.
+func isPlainByte(c byte) bool {
+	return isKeyByte(c) || c == ' ' || c == '@' || c == '+' || c == '=' || c == '(' || c == ')' || c == ';' || c == '<' || c == '>' || c == '$' || c == '^' || c == '~'
+}
+
+// scalar makes a node of unquoted text. Text that may be something else than text is left for the library to resolve.
+func (p *plainParser) scalar(text string, line int) *yaml.Node {
+	n := p.node(yaml.ScalarNode, line)
+	n.Value = text
+	if isLetter(text[0]) {
+		switch text {
+		case "true", "True", "TRUE", "false", "False", "FALSE":
+			n.Tag = "!!bool"
+		case "null", "Null", "NULL":
+			n.Tag = "!!null"
+		default:
+			n.Tag = "!!str"
+		}
+	}
+	return n
+}
+
+// plainFlow reads what stands on one line.
+type plainFlow struct {
+	*plainParser
+	s    string // what is left of it
+	line int
+}
+
+// node reads one scalar or collection. within tells whether it is inside a flow collection.
+func (f *plainFlow) node(within bool) *yaml.Node {
+	if f.depth++; f.depth > maxDepth {
+		return f.fail()
+	}
+	defer func() { f.depth-- }()
+	if f.s == "" || f.failed {
+		return f.fail()
+	}
+	switch c := f.s[0]; {
+	case c == '{':
+		return f.mapping()
+	case c == '[':
+		return f.list()
+	case c == '"' || c == '\'':
+		return f.quoted(c)
+	case isLetter(c) || isDigit(c) || c == '.' || c == '/' || c == '_':
+		return f.unquoted(within)
+	}
+	return f.fail()
+}
+
+func (f *plainFlow) quoted(quote byte) *yaml.Node {
+	end := strings.IndexByte(f.s[1:], quote) + 1
+	if end == 0 || strings.IndexByte(f.s[:end], '\\') >= 0 && quote == '"' {
+		return f.fail()
+	}
+	text := f.s[1:end]
+	f.s = f.s[end+1:]
+	if f.s != "" && (f.s[0] == quote || f.s[0] == ':') { // '' stands for '; a quoted key
+		return f.fail()
+	}
+	n := f.plainParser.node(yaml.ScalarNode, f.line)
+	n.Value, n.Tag, n.Style = text, "!!str", yaml.DoubleQuotedStyle
+	if quote == '\'' {
+		n.Style = yaml.SingleQuotedStyle
+	}
+	return n
+}
+
+func (f *plainFlow) unquoted(within bool) *yaml.Node {
+	i := 0
+scan:
+	for ; i < len(f.s); i++ {
+		switch c := f.s[i]; {
+		case isPlainByte(c):
+		case c == ':':
+			if i+1 == len(f.s) || !isLetter(f.s[i+1]) && !isDigit(f.s[i+1]) && f.s[i+1] != '/' {
+				return f.fail()
+			}
+		case within && (c == ',' || c == ']' || c == '}'):
+			break scan
+		case !within && c == ',':
+		default:
+			return f.fail()
+		}
+	}
+	text := strings.TrimRight(f.s[:i], " ")
+	f.s = f.s[i:]
+	return f.scalar(text, f.line)
+}
+
+// space skips spaces.
+func (f *plainFlow) space() { f.s = strings.TrimLeft(f.s, " ") }
+
+// next takes the separator after an entry. It tells whether another entry must follow.
+func (f *plainFlow) next(end byte) bool {
+	f.space()
+	if f.s == "" || f.s[0] != ',' && f.s[0] != end {
+		f.fail()
+		return false
+	}
+	more := f.s[0] == ','
+	f.s = f.s[1:]
+	if more {
+		f.space()
+	}
+	return more
+}
+
+// open takes the bracket, and the closing one if nothing is between them.
+func (f *plainFlow) open(end byte) (empty bool) {
+	f.s = f.s[1:]
+	f.space()
+	if f.s != "" && f.s[0] == end {
+		f.s = f.s[1:]
+		return true
+	}
+	return false
+}
+
+func (f *plainFlow) mapping() *yaml.Node {
+	n := f.plainParser.node(yaml.MappingNode, f.line)
+	n.Style = yaml.FlowStyle
+	if f.open('}') {
+		return n
+	}
+	for more := true; more && !f.failed; more = f.next('}') {
+		key, rest, ok := cutKey(f.s)
+		if !ok || rest == "" {
+			return f.fail()
+		}
+		f.s = rest
+		n.Content = append(n.Content, f.scalar(key, f.line), f.node(true))
+	}
+	return n
+}
+
+func (f *plainFlow) list() *yaml.Node {
+	n := f.plainParser.node(yaml.SequenceNode, f.line)
+	n.Style = yaml.FlowStyle
+	if f.open(']') {
+		return n
+	}
+	for more := true; more && !f.failed; more = f.next(']') {
+		n.Content = append(n.Content, f.node(true))
+	}
+	return n
+}
