@@ -25,6 +25,7 @@ type Found struct {
 	Cell     Cell     // with faults in its file: only Name
 	Identity Identity // zero: never registered
 	Faults   []releases.Fault
+	Tree     string // the git tree id of its folder, where known
 }
 
 // label is a DNS label: cells' and channels' names become parts of host names and paths.
@@ -77,7 +78,11 @@ func load(c *manifest.Cache, fsys fs.FS, folder fs.DirEntry) *Found {
 		id = manifest.ID(info)
 	}
 	name := folder.Name()
-	return manifest.Cached(c, name, id, func() *Found { return read(fsys, name) })
+	return manifest.Cached(c, name, id, func() *Found {
+		f := read(fsys, name)
+		f.Tree = id
+		return f
+	})
 }
 
 // read reads one folder. The cache keeps the whole of it, so its files need no entries of their own.

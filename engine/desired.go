@@ -75,6 +75,7 @@ type Release struct {
 // Cell is a cell with its identity.
 type Cell struct {
 	cells.Cell
+	found    *cells.Found // as it was read
 	Identity cells.Identity
 	Faults   []releases.Fault // why it is granted nothing
 }

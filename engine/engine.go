@@ -18,6 +18,7 @@ import (
 type Options struct {
 	Log   zerolog.Logger
 	Probe Prober        // answers Wants; nil: nobody does, and gates that look outside stay blocked
+	Keep  string        // a file that makes the next start quick; it holds nothing that git has not; empty: none
 	Poll  time.Duration // how often the branch is looked at without being told of a push; jittered; default 60s
 }
 
@@ -69,7 +70,7 @@ func New(ctx context.Context, repo Repository, store Store, o Options) (*Engine,
 		o.Poll = time.Minute
 	}
 	return &Engine{
-		repo: repo, store: store, opts: o, loader: Loader{Repo: repo},
+		repo: repo, store: store, opts: o, loader: Loader{Repo: repo, Keep: o.Keep},
 		pushed: make(chan struct{}, 1), moved: make(chan struct{}, 1), beat: make(chan struct{}, 1),
 		recorded: map[string]int64{}, refusals: map[string]int{}, clock: newClock(time.Now()),
 		obs: obs, seen: obs.Seen, stale: defaultStale, changed: make(chan struct{}),

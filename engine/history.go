@@ -26,7 +26,7 @@ type History struct {
 	Channels     map[string]*PastChannel // by name
 	Acknowledged []string                // commits whose loss was accepted
 
-	last struct{ commit, base string } // the newest commit if the engine wrote it, and what it was decided on
+	Last struct{ Commit, Base string } // the newest commit if the engine wrote it, and what it was decided on
 }
 
 // Origin is where a release came from.
@@ -111,9 +111,9 @@ func (h *History) fold(c releases.Change, open func(string) (fs.FS, error), cach
 			}
 		}
 	}
-	h.last.commit, h.last.base = "", ""
+	h.Last.Commit, h.Last.Base = "", ""
 	if written != "" {
-		h.last.commit, h.last.base = c.Commit, written
+		h.Last.Commit, h.Last.Base = c.Commit, written
 	}
 	return nil
 }
@@ -198,7 +198,7 @@ func (h *History) decision(c releases.Change, name string, files fs.FS) (Decisio
 	if err != nil || d.Channel != name || d.Base != trailer(c.Message, "Decided-On") {
 		return Decision{}, false
 	}
-	inChain := c.Parent == h.last.commit && d.Base == h.last.base
+	inChain := c.Parent == h.Last.Commit && d.Base == h.Last.Base
 	if c.Parent != d.Base && !inChain {
 		return Decision{}, false
 	}

@@ -23,11 +23,14 @@ import (
 type Loader struct {
 	Repo Repository // required
 	All  bool       // parse every release, not only those that a decision could be about
+	Keep string     // a file to keep what was read in, so that a restart is quick; empty: none
 
 	mu      sync.Mutex
 	cache   manifest.Cache
 	history *History
 	last    *Desired
+	unkept  int  // commits folded since the file was written
+	kept    bool // it was written or read
 }
 
 // Load gives what the repository says at tip. ErrDiverged: the last tip that was loaded is not in
@@ -38,8 +41,15 @@ func (l *Loader) Load(ctx context.Context, tip string) (*Desired, error) {
 	if l.last != nil && l.last.Commit == tip {
 		return l.last, nil
 	}
+	files, err := l.Repo.FS(tip)
+	if err != nil {
+		return nil, fmt.Errorf("read commit %s: %w", tip, err)
+	}
+	var warming sync.WaitGroup
+	defer warming.Wait()
 	if l.history == nil {
-		l.history = NewHistory()
+		l.recall()
+		warming.Go(func() { cells.Load(&l.cache, files) }) // beside the history, which takes as long
 	}
 	changes, err := l.Repo.Changes(ctx, l.history.Tip, tip)
 	if errors.Is(err, ErrDiverged) {
@@ -54,15 +64,12 @@ func (l *Loader) Load(ctx context.Context, tip string) (*Desired, error) {
 		l.history = nil
 		return nil, err
 	}
-	files, err := l.Repo.FS(tip)
-	if err != nil {
-		return nil, fmt.Errorf("read commit %s: %w", tip, err)
-	}
 	d, err := Build(files, l.history, l.Repo.FS, &l.cache, l.All)
 	if err != nil {
 		return nil, err
 	}
 	l.last = d
+	l.keep(d, len(changes))
 	return d, nil
 }
 
@@ -140,7 +147,7 @@ func (b *builder) lastValid(name string, commits []string) *channels.Channel {
 		if err != nil {
 			return nil // older than what the mirror has: no policy is the safe one
 		}
-		if policy, faults := channels.ParsePolicy(b.cache, files, name); policy != nil && len(faults) == 0 {
+		if policy, _ := channels.ParsePolicy(b.cache, files, name); policy != nil {
 			return policy
 		}
 	}
@@ -313,7 +320,12 @@ func (b *builder) cells() {
 	found, faults := cells.Load(b.cache, b.files)
 	b.d.Faults = append(b.d.Faults, faults...)
 	for name, f := range found {
-		cell := &Cell{Cell: f.Cell, Identity: f.Identity, Faults: f.Faults}
+		cell := &Cell{Cell: f.Cell, Identity: f.Identity, found: f}
+		for _, fault := range f.Faults {
+			if !fault.Warning {
+				cell.Faults = append(cell.Faults, fault)
+			}
+		}
 		c := b.d.Channels[cell.Channel]
 		if c == nil && len(cell.Faults) == 0 {
 			fault := releases.Fault{File: path.Join(cells.Dir, name, "cell.yaml"), Message: fmt.Sprintf("cell %s names channel %q, which does not exist", name, cell.Channel)}

@@ -1,0 +1,135 @@
+package engine
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/gob"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/releases/manifest"
+)
+
+// kept is what a Loader keeps on disk, so that a restart need not read what it has read before. It is a
+// cache: anything wrong with it, and it counts as not there.
+type kept struct {
+	Edition string // of the program that wrote it: another may fold history another way
+	History *History
+	Cells   []*cells.Found
+}
+
+// maxKept bounds what is read back.
+const maxKept = 256 << 20
+
+// recall reads what an earlier process kept.
+func (l *Loader) recall() {
+	l.history = NewHistory()
+	if l.Keep == "" {
+		return
+	}
+	info, err := os.Stat(l.Keep)
+	if err != nil || info.Size() < sha256.Size || info.Size() > maxKept {
+		return
+	}
+	data, err := os.ReadFile(l.Keep)
+	if err != nil {
+		return
+	}
+	sum, body := data[:sha256.Size], data[sha256.Size:]
+	if want := sha256.Sum256(body); !bytes.Equal(sum, want[:]) {
+		return
+	}
+	var k kept
+	registerValues()
+	if err := gob.NewDecoder(bytes.NewReader(body)).Decode(&k); err != nil || k.Edition != edition() || k.History == nil {
+		return
+	}
+	l.history = k.History.ready()
+	l.kept = true
+	for _, f := range k.Cells {
+		manifest.Cached(&l.cache, f.Cell.Name, f.Tree, func() *cells.Found { return f })
+	}
+}
+
+// keep writes down what was read, once enough is new. What can't be written costs the next process a slower
+// start, and nothing else: it is no error.
+func (l *Loader) keep(d *Desired, folded int) {
+	const worthIt = 256 // commits
+	l.unkept += folded
+	if l.Keep == "" || l.unkept < worthIt && l.kept {
+		return
+	}
+	l.unkept, l.kept = 0, true
+	k := kept{Edition: edition(), History: l.history, Cells: make([]*cells.Found, 0, len(d.Cells))}
+	for _, cell := range d.Cells {
+		if cell.found != nil && cell.found.Tree != "" {
+			k.Cells = append(k.Cells, cell.found)
+		}
+	}
+	var body bytes.Buffer
+	registerValues()
+	if err := gob.NewEncoder(&body).Encode(k); err != nil {
+		return
+	}
+	sum := sha256.Sum256(body.Bytes())
+	_ = replace(l.Keep, append(sum[:], body.Bytes()...))
+}
+
+// registerValues names what cells' values are made of: gob asks for it, once or often.
+func registerValues() {
+	gob.Register([]any{})
+	gob.Register(map[string]any{})
+}
+
+// edition tells programs apart: a path, a size and a time are enough for a cache.
+func edition() string {
+	file, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%s %d %d", file, info.Size(), info.ModTime().UnixNano())
+}
+
+// replace writes a file whole or not at all. It may be lost in a power cut, which costs nothing here.
+func replace(file string, data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return err
+	}
+	temp, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = temp.Write(data)
+	if closing := temp.Close(); err == nil {
+		err = closing
+	}
+	if err == nil {
+		err = os.Rename(temp.Name(), file)
+	}
+	if err != nil {
+		_ = os.Remove(temp.Name())
+	}
+	return err
+}
+
+// ready makes what gob leaves out.
+func (h *History) ready() *History {
+	if h.Releases == nil {
+		h.Releases = map[string]*Origin{}
+	}
+	if h.Channels == nil {
+		h.Channels = map[string]*PastChannel{}
+	}
+	for _, past := range h.Channels {
+		if past.Approvals == nil {
+			past.Approvals = map[string]Approval{}
+		}
+	}
+	return h
+}

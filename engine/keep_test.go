@@ -1,0 +1,66 @@
+package engine
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// What was kept gives the same Desired as reading everything, and nothing wrong with it does any harm.
+func TestKeep(t *testing.T) {
+	w := twoChannels(t, map[string]string{"cells/acme/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: dedicated\nvalues: {a: 1, b: [x, {c: 2.5}]}\n"}).installed()
+	w.settle()
+	w.commit("bob", "cut", release("1.1.0"))
+	w.settle()
+	b := newBranch(w)
+	load := func(keep string) string {
+		t.Helper()
+		l := Loader{Repo: b, Keep: keep}
+		d, err := l.Load(t.Context(), w.tip)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	want := load("")
+	file := filepath.Join(t.TempDir(), "kept", "history")
+	if got := load(file); got != want {
+		t.Fatalf("the first time:\n%s\nwant\n%s", got, want)
+	}
+	if got := load(file); got != want {
+		t.Fatalf("from what was kept:\n%s\nwant\n%s", got, want)
+	}
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.commit("bob", "cut", release("1.2.0"))
+	want = load("")
+	if got := load(file); got != want {
+		t.Fatalf("one commit later:\n%s\nwant\n%s", got, want)
+	}
+	flipped := append([]byte{}, whole...)
+	flipped[len(flipped)/2] ^= 1
+	for name, data := range map[string][]byte{"empty": {}, "cut off": whole[:len(whole)/2], "a bit flipped": flipped} {
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := load(file); got != want {
+			t.Errorf("%s:\n%s\nwant\n%s", name, got, want)
+		}
+	}
+	w.rewind(2)
+	w.commit("eve", "another way", release("1.3.0"))
+	want = load("")
+	if err := os.WriteFile(file, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := load(file); got != want {
+		t.Errorf("after a force-push:\n%s\nwant\n%s", got, want)
+	}
+}

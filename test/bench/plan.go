@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/releases/gitrepo"
+	"github.com/sluice-cd/sluice/test/biggit"
+)
+
+// plan measures a snapshot and a plan of 100 channels, 10,000 cells and 2,000 releases.
+func plan(ctx context.Context, dir string) ([]row, error) {
+	url, err := decided(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	var d *engine.Desired
+	look := func(keep string) error {
+		repo, err := gitrepo.Open(ctx, url, gitrepo.Options{Mirror: url + ".mirror"})
+		if err != nil {
+			return err
+		}
+		defer repo.Close() //nolint:errcheck // read only
+		tip, err := repo.Fetch(ctx)
+		if err != nil {
+			return err
+		}
+		loader := engine.Loader{Repo: repo, Keep: keep}
+		if d, err = loader.Load(ctx, tip); err != nil {
+			return err
+		}
+		engine.Make(d, &engine.Observed{}, time.Now())
+		return nil
+	}
+	if err := look(""); err != nil { // clones
+		return nil, err
+	}
+	first, err := timed(7, func(int) error { return look("") })
+	if err != nil {
+		return nil, err
+	}
+	if err := look(url + ".keep"); err != nil {
+		return nil, err
+	}
+	cold, err := timed(7, func(int) error { return look(url + ".keep") })
+	if err != nil {
+		return nil, err
+	}
+	// The same work as it is without any of ours: the git command prints the same files' contents.
+	cat, err := timed(5, func(int) error { return catFiles(ctx, url) })
+	if err != nil {
+		return nil, err
+	}
+	o := observed(d)
+	warm, err := timed(30, func(int) error { engine.Make(d, o, time.Now()); return nil })
+	if err != nil {
+		return nil, err
+	}
+	rows := []row{
+		within("snapshot and plan, cold: a new process on its data folder", median(cold), 150*time.Millisecond),
+		within("snapshot and plan, cold: the first process ever", median(first), 150*time.Millisecond),
+		{"  for scale: git cat-file --batch of the same files", show(median(cat)), "first process " + show(median(first)), float64(median(cat)) / float64(median(first)), math.Inf(1)},
+		within("snapshot and plan when only reports changed", median(warm), 10*time.Millisecond),
+	}
+	return append(rows, exponent(d)), nil
+}
+
+// decided is a large repository whose heads an engine wrote.
+func decided(ctx context.Context, dir string) (string, error) {
+	url, err := big(ctx, dir, biggit.Fleet)
+	if err != nil {
+		return "", err
+	}
+	repo, err := gitrepo.Open(ctx, url, gitrepo.Options{Mirror: url + ".mirror"})
+	if err != nil {
+		return "", err
+	}
+	defer repo.Close() //nolint:errcheck // the push is done
+	tip, err := repo.Fetch(ctx)
+	if err != nil {
+		return "", err
+	}
+	loader := engine.Loader{Repo: repo}
+	d, err := loader.Load(ctx, tip)
+	if err != nil {
+		return "", err
+	}
+	p := engine.Plan{Commit: tip, Now: time.Now().Add(-72 * time.Hour)}
+	for i, name := range d.Order {
+		r := d.Versions[len(d.Versions)-1-i%3]
+		p.Actions = append(p.Actions, engine.Action{Kind: engine.Promote, Channel: name, Release: r.Version.String(), Digest: r.Digest, Sequence: 1})
+	}
+	chain, _, err := engine.Drafts(d, p)
+	if err != nil {
+		return "", err
+	}
+	if _, err := repo.Push(ctx, tip, chain); err != nil {
+		return "", err
+	}
+	pack := exec.CommandContext(ctx, "git", "repack", "-a", "-d", "-q")
+	pack.Dir = url
+	if out, err := pack.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("git repack: %w: %s", err, out)
+	}
+	// A mirror as it is after a clone: packed.
+	return url, os.RemoveAll(url + ".mirror")
+}
+
+func catFiles(ctx context.Context, url string) error {
+	script := `git ls-tree -r main -- cells releases | grep -E '(cell|release)\.yaml$' | cut -d' ' -f3 | cut -f1 | git cat-file --batch >/dev/null`
+	c := exec.CommandContext(ctx, "sh", "-c", script)
+	c.Dir = url
+	out, err := c.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
+}
+
+// observed lets every cell run its channel's head.
+func observed(d *engine.Desired) *engine.Observed {
+	o := &engine.Observed{Cells: map[string]*engine.CellState{}}
+	now := time.Now()
+	for name, cell := range d.Cells {
+		c := d.Channels[cell.Channel]
+		if c == nil || c.Effective == nil {
+			continue
+		}
+		a := engine.Assign(d, cell, c.Effective, nil)
+		o.Cells[name] = &engine.CellState{
+			Name: name, Channel: a.Channel, Sequence: a.Sequence, Release: a.Release, Digest: a.Digest, State: cells.StateHealthy,
+			Running: &a, Granted: &a, Soaked: 23 * time.Hour, HealthySince: now.Add(-23 * time.Hour), LastReport: now,
+		}
+	}
+	return o
+}
+
+// exponent fits time = a · cells^b over 1,000, 10,000 and 100,000 cells in 100 channels.
+func exponent(d *engine.Desired) row {
+	var xs, ys []float64
+	for _, n := range []int{1_000, 10_000, 100_000} {
+		e := withCells(d, n)
+		o := observed(e)
+		all, err := timed(max(5, 200_000/n), func(int) error { engine.Make(e, o, time.Now()); return nil })
+		if err != nil {
+			continue
+		}
+		xs, ys = append(xs, math.Log(float64(n))), append(ys, math.Log(float64(median(all))))
+	}
+	b := (ys[2] - ys[0]) / (xs[2] - xs[0])
+	return row{"exponent of a plan's time in cells: 1k, 10k, 100k", fmt.Sprintf("%.2f", b),
+		fmt.Sprintf("%s, %s, %s", show(exp(ys[0])), show(exp(ys[1])), show(exp(ys[2]))), b, 1.2}
+}
+
+func exp(y float64) time.Duration { return time.Duration(math.Exp(y)) }
+
+// withCells is d with n cells, spread over its channels.
+func withCells(d *engine.Desired, n int) *engine.Desired {
+	e := *d
+	e.Cells, e.Channels = map[string]*engine.Cell{}, map[string]*engine.Channel{}
+	for name, c := range d.Channels {
+		clone := *c
+		clone.Cells = nil
+		e.Channels[name] = &clone
+	}
+	for i := range n {
+		cell := &engine.Cell{Cell: cells.Cell{Name: fmt.Sprintf("cell-%06d", i), Channel: d.Order[i%len(d.Order)]}}
+		e.Cells[cell.Name] = cell
+		c := e.Channels[cell.Channel]
+		c.Cells = append(c.Cells, cell)
+	}
+	return &e
+}

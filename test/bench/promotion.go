@@ -1,0 +1,196 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/gitrepo"
+	"github.com/sluice-cd/sluice/test/biggit"
+)
+
+const pushes = 40
+
+// big gives a copy, which may be pushed to, of a large repository.
+func big(ctx context.Context, dir string, s biggit.Shape) (string, error) {
+	root := filepath.Join(os.TempDir(), "sluice-bench")
+	if err := os.MkdirAll(root, 0o755); err != nil { //nolint:gosec // nothing secret
+		return "", err
+	}
+	made, err := biggit.Cached(ctx, root, s)
+	if err != nil {
+		return "", err
+	}
+	repo := filepath.Join(dir, fmt.Sprintf("%d.git", time.Now().UnixNano()))
+	return repo, os.CopyFS(repo, os.DirFS(made))
+}
+
+// promotion holds our way of committing and pushing against the git command's.
+func promotion(ctx context.Context, dir string) ([]row, error) {
+	standard, err := side(ctx, dir, biggit.Standard)
+	if err != nil {
+		return nil, err
+	}
+	long, err := side(ctx, dir, biggit.Long)
+	if err != nil {
+		return nil, err
+	}
+	return []row{
+		versus("build a promotion's commit, 2,000 releases, 5,000 commits", standard.build, "git, 5 processes", standard.gitBuild, 0.1),
+		versus("build and push it to a bare repository on disk", standard.push, "git", standard.gitPush, 0.5),
+		versus("build and push, ten times the history", long.push, "5,000 commits", standard.push, 1.2),
+	}, nil
+}
+
+type sides struct{ build, push, gitBuild, gitPush time.Duration }
+
+// side measures both on one shape, in turn, so that a slow moment of the machine hits both.
+func side(ctx context.Context, dir string, s biggit.Shape) (sides, error) {
+	ours, err := big(ctx, dir, s)
+	if err != nil {
+		return sides{}, err
+	}
+	theirs, err := newCLI(ctx, dir, s)
+	if err != nil {
+		return sides{}, err
+	}
+	repo, err := gitrepo.Open(ctx, ours, gitrepo.Options{Mirror: ours + ".mirror"})
+	if err != nil {
+		return sides{}, err
+	}
+	defer repo.Close() //nolint:errcheck // temporary
+	base, err := repo.Fetch(ctx)
+	if err != nil {
+		return sides{}, err
+	}
+	var build, push, gitBuild, gitPush []time.Duration
+	measure := func(into *[]time.Duration, f func() error) error {
+		begin := time.Now()
+		err := f()
+		*into = append(*into, time.Since(begin))
+		return err
+	}
+	for i := range pushes {
+		err := measure(&build, func() error {
+			pack, err := repo.Pack(base, []releases.Draft{draft(i)})
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(ours+".pack", pack, 0o600) // git writes its objects to disk, too
+		})
+		if err != nil {
+			return sides{}, err
+		}
+		err = measure(&push, func() error {
+			commits, err := repo.Push(ctx, base, []releases.Draft{draft(i)})
+			if err == nil {
+				base = commits[0]
+			}
+			return err
+		})
+		if err != nil {
+			return sides{}, err
+		}
+		next := ""
+		if err := measure(&gitBuild, func() (err error) { next, err = theirs.commit(ctx, i); return err }); err != nil {
+			return sides{}, err
+		}
+		if err := measure(&gitPush, func() error { return theirs.push(ctx, next) }); err != nil {
+			return sides{}, err
+		}
+		gitPush[i] += gitBuild[i]
+	}
+	for _, all := range [][]time.Duration{build, push, gitBuild, gitPush} {
+		slices.Sort(all)
+	}
+	return sides{median(build), median(push), median(gitBuild), median(gitPush)}, nil
+}
+
+func draft(i int) releases.Draft {
+	return releases.Draft{
+		Message: fmt.Sprintf("promote %d", i), When: time.Now(),
+		Files: map[string][]byte{
+			"channels/channel-007/head.yaml":     fmt.Appendf(nil, "release: 2026.1.%d\nsequence: %d\n", i, i),
+			"channels/channel-007/decision.json": fmt.Appendf(nil, "{\"now\": %d}\n", i),
+		},
+	}
+}
+
+// cli is the git command's way, with as few processes as it takes.
+type cli struct{ repo, clone, folder, base string }
+
+func newCLI(ctx context.Context, dir string, s biggit.Shape) (*cli, error) {
+	repo, err := big(ctx, dir, s)
+	if err != nil {
+		return nil, err
+	}
+	c := &cli{repo: repo, clone: repo + ".clone", folder: repo + ".files"}
+	if err := os.MkdirAll(c.folder, 0o755); err != nil { //nolint:gosec // nothing secret
+		return nil, err
+	}
+	if _, err := c.git(ctx, "", "clone", "-q", "--bare", "--no-hardlinks", repo, c.clone); err != nil {
+		return nil, err
+	}
+	c.base, err = c.git(ctx, "", "-C", repo, "rev-parse", biggit.Branch)
+	return c, err
+}
+
+// commit takes hash-object, read-tree, update-index, write-tree and commit-tree.
+func (c *cli) commit(ctx context.Context, i int) (string, error) {
+	var paths, files []string
+	for name, data := range draft(i).Files {
+		file := filepath.Join(c.folder, filepath.Base(name))
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			return "", err
+		}
+		paths, files = append(paths, name), append(files, file)
+	}
+	ids, err := c.git(ctx, "", append([]string{"hash-object", "-w", "--no-filters"}, files...)...)
+	if err != nil {
+		return "", err
+	}
+	var info strings.Builder
+	for j, id := range strings.Fields(ids) {
+		fmt.Fprintf(&info, "100644 %s\t%s\n", id, paths[j])
+	}
+	if _, err := c.git(ctx, "", "read-tree", c.base); err != nil {
+		return "", err
+	}
+	if _, err := c.git(ctx, info.String(), "update-index", "--index-info"); err != nil {
+		return "", err
+	}
+	tree, err := c.git(ctx, "", "write-tree")
+	if err != nil {
+		return "", err
+	}
+	return c.git(ctx, "", "commit-tree", tree, "-p", c.base, "-m", draft(i).Message)
+}
+
+func (c *cli) push(ctx context.Context, next string) error {
+	_, err := c.git(ctx, "", "push", "-q", "--force-with-lease="+biggit.Branch+":"+c.base, c.repo, next+":refs/heads/"+biggit.Branch)
+	c.base = next
+	return err
+}
+
+func (c *cli) git(ctx context.Context, in string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "git", args...)
+	cmd.Env = append(os.Environ(), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL="+os.DevNull, "GIT_INDEX_FILE="+c.folder+"/index",
+		"GIT_AUTHOR_NAME=A", "GIT_AUTHOR_EMAIL=a@example.com", "GIT_COMMITTER_NAME=A", "GIT_COMMITTER_EMAIL=a@example.com")
+	if args[0] != "clone" && args[0] != "-C" {
+		cmd.Env = append(cmd.Env, "GIT_DIR="+c.clone)
+	}
+	cmd.Stdin = strings.NewReader(in)
+	var out, complaint bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &complaint
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("git %s: %w: %s", args[0], err, complaint.String())
+	}
+	return strings.TrimSpace(out.String()), nil
+}
