@@ -34,10 +34,28 @@ var label = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 // ValidName tells whether a cell may have that name: a DNS label, at most 63 lower-case letters, digits and hyphens.
 func ValidName(name string) bool { return label.MatchString(name) }
 
+// all is what Load gives, as the cache keeps it.
+type all struct {
+	found  map[string]*Found
+	faults []releases.Fault
+}
+
 // Load reads all cells of a repository, several at a time, by name. The faults that are returned are all there are,
 // those of the cells included. Whether channels, profiles and values exist, others check: that is in other files. With a
-// cache, a folder whose tree id is known is not read again.
+// cache, a folder whose tree id is known is not read again, and the map may be one that was given out before: immutable.
 func Load(c *manifest.Cache, fsys fs.FS) (map[string]*Found, []releases.Fault) {
+	id := ""
+	if info, err := fs.Stat(fsys, Dir); err == nil {
+		id = manifest.ID(info)
+	}
+	a := manifest.Cached(c, Dir, id, func() all {
+		found, faults := loadAll(c, fsys)
+		return all{found, faults}
+	})
+	return a.found, slices.Clip(a.faults)
+}
+
+func loadAll(c *manifest.Cache, fsys fs.FS) (map[string]*Found, []releases.Fault) {
 	folders, err := fs.ReadDir(fsys, Dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

@@ -23,6 +23,7 @@ func plainDocument(data []byte) *yaml.Node {
 	if !p.split(string(data)) || len(p.lines) == 0 || p.lines[0].indent != 0 {
 		return nil
 	}
+	p.nodes = make([]yaml.Node, 2*len(p.lines)+2) // a key and a value a line; flow collections take more
 	root := p.block(0)
 	if p.failed || p.at != len(p.lines) {
 		return nil
@@ -75,7 +76,7 @@ func (p *plainParser) fail() *yaml.Node {
 
 func (p *plainParser) node(kind yaml.Kind, line int) *yaml.Node {
 	if len(p.nodes) == 0 {
-		p.nodes = make([]yaml.Node, 16)
+		p.nodes = make([]yaml.Node, 8)
 	}
 	n := &p.nodes[0]
 	p.nodes = p.nodes[1:]
@@ -99,6 +100,7 @@ func (p *plainParser) block(indent int) *yaml.Node {
 		return p.list(indent)
 	}
 	n := p.node(yaml.MappingNode, p.lines[p.at].number)
+	n.Content = make([]*yaml.Node, 0, min(16, 2*(len(p.lines)-p.at)))
 	for p.at < len(p.lines) && !p.failed {
 		l := p.lines[p.at]
 		if l.indent < indent {
