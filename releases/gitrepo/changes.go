@@ -206,15 +206,11 @@ func (r *Repo) change(id objects.ID, c *objects.Commit, before objects.ID) (rele
 	if ch.Files, err = r.diff(before, c.Tree); err != nil {
 		return ch, err
 	}
-	by := func(string) []releases.Person { return nil }
+	var by map[string]credit
 	if len(c.Parents) > 1 && len(ch.Files) > 0 {
 		if by, err = r.brought(c, ch.Files); err != nil {
 			return ch, err
 		}
-	}
-	own := authors(c)
-	for i, f := range ch.Files {
-		ch.Files[i].Authors = union(own, by(f.Path))
 	}
 	if c.Signature != nil && slices.ContainsFunc(ch.Files, isApproval) {
 		raw, err := r.get(id, objects.CommitKind)
@@ -222,6 +218,18 @@ func (r *Repo) change(id objects.ID, c *objects.Commit, before objects.ID) (rele
 			return ch, err
 		}
 		ch.Key = signedBy(raw, c.Signature)
+	}
+	own := authors(c)
+	for i, f := range ch.Files {
+		ch.Files[i].Authors = union(own, by[f.Path].authors)
+		if !isApproval(f) {
+			continue
+		}
+		if ch.Files[i].Key = ch.Key; ch.Key == "" {
+			if ch.Files[i].Key, err = r.keyOf(by[f.Path].last, f); err != nil {
+				return ch, err
+			}
+		}
 	}
 	return ch, nil
 }

@@ -206,7 +206,7 @@ func TestAuthorsOfMerges(t *testing.T) {
 
 // R22: the key is that of the signature over the raw commit, made by git itself or by Push.
 func TestKeyIsTheSignatures(t *testing.T) {
-	bare, work := shared(t)
+	bare, _ := shared(t)
 	key, public := testKey(t, "ada")
 	approve := map[string]string{"channels/dedicated/approvals/1.0.0/ada.yaml": "digest: x\n"}
 	signer, err := LoadSigner(key)
@@ -245,7 +245,40 @@ func TestKeyIsTheSignatures(t *testing.T) {
 			t.Errorf("%s: %+v", name, list)
 		}
 	}
-	_ = work
+}
+
+// R22: approvals reach the branch by merges too. What counts is who signed the content, not who merged it.
+func TestKeyOfMergedApprovals(t *testing.T) {
+	bare, _ := shared(t)
+	key, public := testKey(t, "ada")
+	signer, err := LoadSigner(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := open(t, bare, nil)
+	base := fetch(t, plain)
+	gitIn(t, bare, "branch", "topic", base)
+	topic := open(t, bare, func(o *Options) { o.Signer, o.Branch = signer, "topic" })
+	fetch(t, topic)
+	const file = "channels/dedicated/approvals/1.0.0/ada.yaml"
+	side := pushed(t, topic, base, draft("approve", map[string]string{file: "digest: x\n"}))[0]
+	main := pushed(t, plain, base, headDraft("meanwhile")...)[0]
+	for name, c := range map[string]struct{ content, want string }{
+		"merged":  {"digest: x\n", public},
+		"altered": {"digest: y\n", ""}, // by whoever merged
+	} {
+		tree := pushed(t, open(t, bare, func(o *Options) { o.Branch = "scratch-" + name }), "", draft("scratch", map[string]string{file: c.content, "channels/staging/head.yaml": "meanwhile\n"}))[0]
+		merge := gitIn(t, bare, "commit-tree", tree+"^{tree}", "-p", main, "-p", side, "-m", "merge")
+		gitIn(t, bare, "update-ref", "refs/heads/main", merge)
+		list := changes(t, plain, main, fetch(t, plain))
+		if len(list) != 1 || list[0].Key != "" {
+			t.Fatalf("%s: %+v", name, list)
+		}
+		i := slices.IndexFunc(list[0].Files, func(f releases.FileChange) bool { return f.Path == file })
+		if got := list[0].Files[i].Key; got != c.want {
+			t.Errorf("%s: key %q, want %q", name, got, c.want)
+		}
+	}
 }
 
 // testKey makes an SSH key without ssh-keygen: its file, and its public half in authorized_keys form.

@@ -12,29 +12,58 @@ import (
 // word in git; who hides behind ten thousand commits could as well write another name.
 const maxSide = 10_000
 
-// brought finds, by path, the authors of the commits that a merge brought to the first parent's
-// side and that touched that path.
-func (r *Repo) brought(merge *objects.Commit, files []releases.FileChange) (func(path string) []releases.Person, error) {
-	by := map[string][]releases.Person{}
+// credit is who, among the commits that a merge brought, wrote a path.
+type credit struct {
+	authors []releases.Person
+	last    objects.ID // the newest of the commits
+}
+
+// brought finds, by path, who wrote what a merge brought to the first parent's side.
+func (r *Repo) brought(merge *objects.Commit, files []releases.FileChange) (map[string]credit, error) {
+	by := map[string]credit{}
 	for _, f := range files {
-		by[f.Path] = nil
+		by[f.Path] = credit{}
 	}
 	side, err := r.side(merge.Parents[0], merge.Parents[1:])
 	if err != nil {
 		return nil, err
 	}
-	for _, c := range side {
-		touched, err := r.touched(c)
+	for _, l := range side {
+		touched, err := r.touched(l.commit)
 		if err != nil {
 			return nil, err
 		}
 		for _, path := range touched {
-			if _, wanted := by[path]; wanted {
-				by[path] = union(by[path], authors(c))
+			c, wanted := by[path]
+			if !wanted {
+				continue
 			}
+			if c.authors = union(c.authors, authors(l.commit)); c.last.IsZero() {
+				c.last = l.id
+			}
+			by[path] = c
 		}
 	}
-	return func(path string) []releases.Person { return by[path] }, nil
+	return by, nil
+}
+
+// keyOf is the key that signed a commit, if the commit has a file with exactly this content.
+func (r *Repo) keyOf(commit objects.ID, f releases.FileChange) (string, error) {
+	if commit.IsZero() || f.New == "" {
+		return "", nil
+	}
+	raw, err := r.get(commit, objects.CommitKind)
+	if err != nil {
+		return "", err
+	}
+	c, err := objects.ParseCommit(raw)
+	if err != nil || c.Signature == nil {
+		return "", err
+	}
+	if e, err := r.at(c.Tree, f.Path); err != nil || e.ID.String() != f.New {
+		return "", err
+	}
+	return signedBy(raw, c.Signature), nil
 }
 
 // touched lists the paths that differ from every parent of c.
@@ -69,7 +98,7 @@ func (r *Repo) touched(c *objects.Commit) ([]string, error) {
 
 // side lists the commits that are reachable from tips and not from main, newest first, as git log
 // main..tips does. Where clocks went backwards it may list some of main's too.
-func (r *Repo) side(main objects.ID, tips []objects.ID) ([]*objects.Commit, error) {
+func (r *Repo) side(main objects.ID, tips []objects.ID) ([]linked, error) {
 	w := walk{r: r, seen: map[objects.ID]*reached{}}
 	if err := w.reach(main, true); err != nil {
 		return nil, err
@@ -93,10 +122,10 @@ func (r *Repo) side(main objects.ID, tips []objects.ID) ([]*objects.Commit, erro
 			}
 		}
 	}
-	var commits []*objects.Commit
+	var commits []linked
 	for _, c := range list {
-		if !c.main {
-			commits = append(commits, c.commit)
+		if !c.main { // as far as is known by now
+			commits = append(commits, c.linked)
 		}
 	}
 	return commits, nil
@@ -111,7 +140,7 @@ type walk struct {
 }
 
 type reached struct {
-	commit *objects.Commit
+	linked
 	main   bool // reachable from main
 	queued bool
 }
@@ -123,7 +152,7 @@ func (w *walk) reach(id objects.ID, main bool) error {
 		if err != nil {
 			return err
 		}
-		c = &reached{commit: commit, main: main, queued: true}
+		c = &reached{linked: linked{id, commit}, main: main, queued: true}
 		w.seen[id] = c
 		heap.Push(&w.queue, c)
 		if !main {

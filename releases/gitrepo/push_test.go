@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -185,7 +186,7 @@ func TestHookThatPrintsWithoutEndIsBounded(t *testing.T) {
 // Fault 5: a host that does not answer in time. The push did not land, nothing is locked.
 func TestPushToASlowHostEndsInTime(t *testing.T) {
 	bare, _ := shared(t)
-	hook(t, bare, "pre-receive", "cat >/dev/null; touch "+bare+"/waiting; sleep 600")
+	hook(t, bare, "pre-receive", "cat >/dev/null; sleep 600")
 	r := open(t, bare, func(o *Options) { o.Limits.Exchange = 500 * time.Millisecond })
 	base := fetch(t, r)
 	_, err := r.Push(t.Context(), base, headDraft("x"))
@@ -203,14 +204,16 @@ func TestPushToASlowHostEndsInTime(t *testing.T) {
 
 func TestPushEndsWithItsContext(t *testing.T) {
 	bare, _ := shared(t)
-	hook(t, bare, "pre-receive", "cat >/dev/null; touch "+bare+"/waiting; sleep 600")
+	waiting := filepath.Join(bare, "waiting")
+	if err := syscall.Mkfifo(waiting, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	hook(t, bare, "pre-receive", "cat >/dev/null; echo here > "+waiting+"; sleep 600")
 	r := open(t, bare, nil)
 	base := fetch(t, r)
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
-		for _, err := os.Stat(filepath.Join(bare, "waiting")); err != nil; _, err = os.Stat(filepath.Join(bare, "waiting")) {
-			time.Sleep(time.Millisecond)
-		}
+		_, _ = os.ReadFile(waiting) // until the hook runs
 		cancel()
 	}()
 	if _, err := r.Push(ctx, base, headDraft("x")); !errors.Is(err, context.Canceled) {
