@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"path"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -138,6 +139,13 @@ func TestScanRefuses(t *testing.T) {
 			if len(faults) == 0 {
 				t.Fatal("passed")
 			}
+			inMemory := unpacked(hostileRelease(test.in)).Scan()
+			for i := range inMemory {
+				inMemory[i].File = path.Join("releases/1.0.0", inMemory[i].File)
+			}
+			if !slices.Equal(inMemory, faults) {
+				t.Errorf("in memory, %v", inMemory)
+			}
 			var all strings.Builder
 			for _, f := range faults {
 				if f.Line == 0 || !strings.HasPrefix(f.File, "releases/1.0.0/") {
@@ -150,6 +158,15 @@ func TestScanRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// unpacked gives the files of a folder as Unpack would.
+func unpacked(m fstest.MapFS) Files {
+	files := Files{}
+	for name, f := range m {
+		files[strings.TrimPrefix(name, "releases/1.0.0/")] = File{f.Data, 0o644}
+	}
+	return files
 }
 
 func hostileRelease(kustomization string) fstest.MapFS {

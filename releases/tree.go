@@ -18,9 +18,10 @@ const lfsPointer = "version https://git-lfs.github.com/spec/v"
 
 // tree is the files of one release folder, found but not read.
 type tree struct {
-	fsys  fs.FS
-	dir   string
-	files []file // by path, bytewise
+	fsys   fs.FS
+	memory Files // in place of fsys, if not nil
+	dir    string
+	files  []file // by path, bytewise
 }
 
 type file struct {
@@ -134,6 +135,9 @@ func (t *tree) has(name string, folder bool) bool {
 
 // read gives the content of f, which must have the size that the walk saw.
 func (t *tree) read(f file) ([]byte, error) {
+	if t.memory != nil {
+		return t.memory[f.path].Data, nil
+	}
 	in, err := t.fsys.Open(path.Join(t.dir, f.path))
 	if err != nil {
 		return nil, err

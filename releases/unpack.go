@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/sluice-cd/sluice/releases/manifest"
 )
 
 // File is one file of a release in memory.
@@ -215,4 +217,13 @@ func (f Files) Pack(w io.Writer) error {
 		return fmt.Errorf("pack the release: %w", err)
 	}
 	return nil
+}
+
+// Scan is ScanKustomization of f. The faults' files are paths in the release.
+func (f Files) Scan() []Fault {
+	t := tree{memory: f, dir: "."}
+	for _, name := range slices.Sorted(maps.Keys(f)) {
+		t.files = append(t.files, file{name, int64(len(f[name].Data)), f[name].Mode})
+	}
+	return manifest.Sort(t.scan())
 }
