@@ -257,7 +257,7 @@ func TestHostsDiskFull(t *testing.T) {
 	r := open(t, bare, nil)
 	base := fetch(t, r)
 	d := draft("large", map[string]string{"releases/9.0.0/blob": incompressible(3_000_000)})
-	free := func() {}
+	var free func()
 	if isMount(disk) {
 		free = fill(t, disk)
 	} else { // who may not mount: no room for objects all the same
@@ -421,7 +421,7 @@ func TestWatchTellsOfPushes(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := open(t, bare, nil)
-	base := fetch(t, r)
+	fetch(t, r)
 	seen := func(what, want string) {
 		t.Helper()
 		for fetch(t, r) != want { // a value may come for a lock or for nothing
@@ -431,8 +431,7 @@ func TestWatchTellsOfPushes(t *testing.T) {
 		}
 	}
 	rival := open(t, bare, nil)
-	base = fetch(t, rival)
-	base = pushed(t, rival, base, headDraft("1")...)[0]
+	base := pushed(t, rival, fetch(t, rival), headDraft("1")...)[0]
 	<-told
 	seen("push", base)
 	gitIn(t, bare, "pack-refs", "--all", "--prune")
@@ -465,6 +464,18 @@ func TestBranches(t *testing.T) {
 	gitIn(t, bare, "symbolic-ref", "HEAD", "refs/heads/release/next")
 	if other := open(t, work+"/../shared.git", nil); fetch(t, other) != tip || other.branch() != "release/next" {
 		t.Errorf("the branch is %q", other.branch())
+	}
+	for _, branch := range []string{"main", "release/next"} { // wiped: not the same as empty
+		gitIn(t, bare, "update-ref", "-d", "refs/heads/"+branch)
+	}
+	if tip, err := r.Fetch(t.Context()); err == nil {
+		t.Errorf("fetched %q from a repository that lost its branches", tip)
+	}
+	sha256 := filepath.Join(t.TempDir(), "sha256.git")
+	gitIn(t, t.TempDir(), "init", "-q", "--bare", "--object-format=sha256", sha256)
+	gitIn(t, sha256, "update-ref", "refs/heads/main", gitIn(t, sha256, "commit-tree", "-m", "x", gitIn(t, sha256, "mktree", "--missing")))
+	if _, err := open(t, sha256, nil).Fetch(t.Context()); err == nil || !strings.Contains(err.Error(), "SHA-1") {
+		t.Errorf("SHA-256: %v", err)
 	}
 	if _, err := Open(t.Context(), filepath.Join(t.TempDir(), "none"), Options{Mirror: t.TempDir() + "/m"}); err == nil {
 		t.Error("opened nothing")

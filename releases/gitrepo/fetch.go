@@ -138,8 +138,13 @@ func (r *Repo) choose(adv refs) (branch string, tip objects.ID, err error) {
 		}
 	}
 	tip = objects.ID(adv.References["refs/heads/"+branch])
-	if others := adv.branches(); tip.IsZero() && len(others) > 0 {
+	others := adv.branches()
+	switch {
+	case !tip.IsZero():
+	case len(others) > 0:
 		return branch, tip, fmt.Errorf("the repository has no branch %q; it has %s", branch, strings.Join(others, ", "))
+	case !r.mirror.tip(branch).IsZero():
+		return branch, tip, fmt.Errorf("the repository has lost its branch %q, and all others: push it again from a clone", branch)
 	}
 	if r.mirror.branch() != branch {
 		err = r.mirror.setBranch(branch)

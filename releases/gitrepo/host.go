@@ -83,6 +83,8 @@ func readRefs(c conn) (refs, error) {
 		return refs{adv}, nil
 	case errors.Is(err, packp.ErrEmptyInput):
 		err = errors.New("the host ended the exchange")
+	default:
+		err = fmt.Errorf("its refs can't be read (of git's object formats, only SHA-1 is supported): %w", err)
 	}
 	c.close() // so that all its words are there
 	if said := c.words(); said != "" {

@@ -224,7 +224,7 @@ func serveShell(c net.Conn, config *ssh.ServerConfig) {
 			status := make([]byte, 4)
 			if err := cmd.Start(); err == nil {
 				go func() { _, _ = io.Copy(in, ch); _ = in.Close() }()
-				err = cmd.Wait()
+				_ = cmd.Wait()
 			}
 			binary.BigEndian.PutUint32(status, uint32(cmd.ProcessState.ExitCode()))
 			_, _ = ch.SendRequest("exit-status", false, status)

@@ -12,7 +12,8 @@ import (
 
 // Watch tells of changes of the refs of a repository on a disk of this machine: a value comes
 // soon after a push, sometimes for nothing, several at once as one. For any other repository the
-// channel is nil. It is closed when ctx ends or the watch is lost.
+// channel is nil. It is closed when ctx ends or the watch is lost. Fetch once after it began: what
+// was pushed before is not told.
 func Watch(ctx context.Context, url string) (<-chan struct{}, error) {
 	git, err := findGit()
 	if err != nil {
