@@ -65,6 +65,7 @@ func brokenRelease(version string) map[string]string {
 }
 
 func TestInstallAndUpdate(t *testing.T) {
+	t.Parallel()
 	p := newPlane(t)
 	c := start(t, newSettings(t, p))
 	p.await(t, "pending", func(r cells.Report) bool { return r.State == cells.StatePending && r.Running == nil })
@@ -109,6 +110,7 @@ func TestInstallAndUpdate(t *testing.T) {
 
 // R14: what was accepted does not begin before the control plane has taken a report that says so.
 func TestNothingBeginsUnconfirmed(t *testing.T) {
+	t.Parallel()
 	p := newPlane(t)
 	one := p.ship(t, "1.0.0", 1, release("1.0.0", nil))
 	seen := make(chan struct{})
@@ -139,6 +141,7 @@ func TestNothingBeginsUnconfirmed(t *testing.T) {
 
 // R13: profile and values are part of what runs; the cell's own values stay in the cell.
 func TestValuesAndProfile(t *testing.T) {
+	t.Parallel()
 	p := newPlane(t)
 	c := start(t, newSettings(t, p), func(o *Options) { o.Values = map[string]any{"secret": "hush", "meant for another": 1} })
 	a := p.ship(t, "1.0.0", 1, release("1.0.0", nil))
@@ -168,6 +171,7 @@ func TestValuesAndProfile(t *testing.T) {
 
 // Fault 32, invariant 7: one automatic rollback, offline; the failure is remembered, and tried again only under a higher sequence.
 func TestPoisonIsRolledBackOffline(t *testing.T) {
+	t.Parallel()
 	p := newPlane(t)
 	s := newSettings(t, p)
 	s.Health = broken
@@ -210,6 +214,7 @@ func TestPoisonIsRolledBackOffline(t *testing.T) {
 
 // Fault 52, R13: values that do not work send this cell back alone, and do not count against the release.
 func TestBadValuesGoBack(t *testing.T) {
+	t.Parallel()
 	p := newPlane(t)
 	start(t, newSettings(t, p))
 	good := p.ship(t, "1.0.0", 1, release("1.0.0", nil))
@@ -238,6 +243,7 @@ func TestBadValuesGoBack(t *testing.T) {
 
 // R2: nothing older is accepted, nor other bytes under the same number.
 func TestOrderIsHeld(t *testing.T) {
+	t.Parallel()
 	p := newPlane(t)
 	start(t, newSettings(t, p))
 	old := p.ship(t, "1.0.0", 41, release("1.0.0", nil))
@@ -261,6 +267,7 @@ func TestOrderIsHeld(t *testing.T) {
 
 // Fault 31 and invariant 6: bytes that are not the digest's, or too many, are refused; what runs keeps running.
 func TestContentIsVerified(t *testing.T) {
+	t.Parallel()
 	good := release("1.0.0", nil)
 	for name, tar := range map[string][]byte{
 		"other bytes":    pack(t, release("6.6.6", nil)),
@@ -306,6 +313,7 @@ func many(n int) map[string]string {
 
 // Fault 47: a newer head takes over from a hook that hangs; there are never two applies at once.
 func TestNewerTakesOver(t *testing.T) {
+	t.Parallel()
 	p := newPlane(t)
 	s := newSettings(t, p)
 	log := filepath.Join(t.TempDir(), "log")
@@ -358,6 +366,7 @@ func read(t *testing.T, file string) string {
 
 // R20: forward-only never goes back; a later release may bring the cell on.
 func TestForwardOnlyIsStuck(t *testing.T) {
+	t.Parallel()
 	p := newPlane(t)
 	s := newSettings(t, p)
 	s.Health = broken
@@ -387,6 +396,7 @@ func TestForwardOnlyIsStuck(t *testing.T) {
 
 // A first install takes the same path; when it fails there is nothing to go back to, and the cell says so.
 func TestFirstInstallFails(t *testing.T) {
+	t.Parallel()
 	p := newPlane(t)
 	s := newSettings(t, p)
 	s.Health = broken
@@ -401,6 +411,7 @@ func TestFirstInstallFails(t *testing.T) {
 
 // Fault 46: a hook that fails or hangs sends the cell back.
 func TestFailingHookGoesBack(t *testing.T) {
+	t.Parallel()
 	p := newPlane(t)
 	s := newSettings(t, p)
 	s.Hook = `case $SLUICE_RELEASE in 1.1.0) echo migration failed; exit 3;; esac`
@@ -421,6 +432,7 @@ func TestFailingHookGoesBack(t *testing.T) {
 
 // Fault 36: what was healthy once and does not stay so within the watch goes back; after the watch it is reported.
 func TestWatch(t *testing.T) {
+	t.Parallel()
 	p := newPlane(t)
 	s := newSettings(t, p)
 	sick := filepath.Join(t.TempDir(), "sick")
@@ -461,6 +473,7 @@ func (p *plane) lastGood(dir string) string {
 }
 
 func TestDriftIsHealed(t *testing.T) {
+	t.Parallel()
 	p := newPlane(t)
 	c := start(t, newSettings(t, p))
 	one := p.ship(t, "1.0.0", 1, release("1.0.0", nil))
@@ -479,6 +492,7 @@ func TestDriftIsHealed(t *testing.T) {
 
 // Fault 48: the rollback's content is gone from disk. Offline the cell says so and keeps what runs; then it fetches.
 func TestRollbackContentGone(t *testing.T) {
+	t.Parallel()
 	p := newPlane(t)
 	s := newSettings(t, p)
 	s.Health = broken
@@ -514,6 +528,7 @@ func TestRollbackContentGone(t *testing.T) {
 
 // Damaged bytes on disk are fetched again, not believed.
 func TestDamagedDiskIsFetchedAgain(t *testing.T) {
+	t.Parallel()
 	p := newPlane(t)
 	c := start(t, newSettings(t, p))
 	one := p.ship(t, "1.0.0", 1, release("1.0.0", nil))

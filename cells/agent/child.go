@@ -149,6 +149,9 @@ func (q *request) render(tar io.Reader) ([]body, error) {
 	if err := faultsError(releases.ScanKustomization(asFS(files), ".")); err != nil {
 		return nil, err
 	}
+	if err := refuseBombs(files); err != nil {
+		return nil, err
+	}
 	return build(files, dir)
 }
 

@@ -139,32 +139,46 @@ func refusal(response *http.Response) error {
 	return e
 }
 
-// desired asks what the cell should run, and waits up to wait for it to be something else than etag names. nil: it is not.
-func (c *client) desired(ctx context.Context, etag string, wait time.Duration) (*cells.Desired, string, error) {
+// told is the control plane's word on what the cell should run.
+type told struct {
+	desired *cells.Desired // nil: what etag names still holds
+	etag    string
+	after   time.Duration // when to ask again; zero: at once
+}
+
+// nextPoll is the header that says in how many seconds to ask again.
+const nextPoll = "Sluice-Next-Poll"
+
+// desired asks what the cell should run, and waits up to wait for it to be something else than etag names.
+func (c *client) desired(ctx context.Context, etag string, wait time.Duration) (told, error) {
 	ctx, cancel := context.WithTimeout(ctx, wait+15*time.Second)
 	defer cancel()
-	query := url.Values{"cell": {c.cell}}
+	query := url.Values{"cell": {c.cell}, "wait": {wait.String()}}
 	header := http.Header{"Accept": {"application/json"}}
 	if etag != "" {
 		header.Set("If-None-Match", etag)
-		query.Set("wait", wait.String())
 	}
 	response, err := c.do(ctx, http.MethodGet, "/v1/desired", query, nil, header)
 	if err != nil {
-		return nil, "", fmt.Errorf("ask what to run: %w", err)
+		return told{}, fmt.Errorf("ask what to run: %w", err)
 	}
 	defer func() { _ = response.Body.Close() }()
+	t := told{etag: etag}
+	if seconds, err := strconv.Atoi(response.Header.Get(nextPoll)); err == nil && seconds > 0 {
+		t.after = min(time.Duration(seconds)*time.Second, retryCap)
+	}
 	if response.StatusCode == http.StatusNotModified {
-		return nil, etag, nil
+		return t, nil
 	}
 	var d cells.Desired
 	if err := decode(response.Body, maxDesired, &d); err != nil {
-		return nil, "", fmt.Errorf("ask what to run: %w", err)
+		return told{}, fmt.Errorf("ask what to run: %w", err)
 	}
 	if d.Cell != "" && d.Cell != c.cell {
-		return nil, "", fmt.Errorf("ask what to run: the answer is for cell %q", clip(d.Cell, 100))
+		return told{}, fmt.Errorf("ask what to run: the answer is for cell %q", clip(d.Cell, 100))
 	}
-	return &d, response.Header.Get("ETag"), nil
+	t.desired, t.etag = &d, response.Header.Get("ETag")
+	return t, nil
 }
 
 // report hands a report over and returns once it is durable there.

@@ -20,7 +20,7 @@ func (a *Agent) pull(ctx context.Context, desired chan<- *cells.Desired) {
 	etag, failures, quick := "", 0, 0
 	for ctx.Err() == nil {
 		asked := time.Now()
-		d, tag, err := a.client.desired(ctx, etag, a.options.PollWait)
+		t, err := a.client.desired(ctx, etag, a.options.PollWait)
 		if err != nil {
 			if failures == 0 && ctx.Err() == nil {
 				a.options.Log.Warn().Err(err).Msg("the control plane can't be asked; what runs keeps running")
@@ -33,10 +33,10 @@ func (a *Agent) pull(ctx context.Context, desired chan<- *cells.Desired) {
 			a.options.Log.Info().Int("failures", failures).Msg("the control plane answers again")
 			failures = 0
 		}
-		etag = tag
-		if d != nil {
+		etag = t.etag
+		if t.desired != nil {
 			select {
-			case desired <- d:
+			case desired <- t.desired:
 			case <-ctx.Done():
 			}
 		}
@@ -45,7 +45,10 @@ func (a *Agent) pull(ctx context.Context, desired chan<- *cells.Desired) {
 		} else {
 			quick = 0
 		}
-		if quick >= briskInRow {
+		switch {
+		case t.after > 0:
+			sleep(ctx, t.after)
+		case quick >= briskInRow:
 			sleep(ctx, backoff(quick-briskInRow, briskCap))
 		}
 	}

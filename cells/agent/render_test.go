@@ -1,0 +1,294 @@
+package agent
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// newRenderer has the release's files on its disk, and nobody to fetch from.
+func newRenderer(t testing.TB, files map[string]string) (*renderer, *cells.Assignment) {
+	t.Helper()
+	dir := t.TempDir()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody, err := newClient("unix://"+filepath.Join(dir, "nobody"), "acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := releases.Files{}
+	for name, content := range files {
+		r[name] = releases.File{Data: []byte(content), Mode: 0o644}
+	}
+	var tar bytes.Buffer
+	if err := r.Pack(&tar); err != nil {
+		t.Fatal(err)
+	}
+	a := &cells.Assignment{Epoch: 1, Sequence: 1, Release: "1.0.0", Digest: releases.DigestBytes(tar.Bytes())}
+	store := &contents{dir: filepath.Join(dir, "releases"), client: nobody, limit: 64 << 20}
+	out := &renderer{
+		command: []string{self, "render"}, dir: filepath.Join(dir, "rendered"), temp: filepath.Join(dir, "work"),
+		version: "test", limits: RenderLimits{}.orDefault(), contents: store,
+	}
+	for _, d := range []string{store.dir, out.dir, out.temp} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(store.file(a.Digest), tar.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return out, a
+}
+
+// Fault 30: what reaches outside the release is refused with file and line; nobody is dialled, nothing is executed.
+func TestRenderReachesNothingOutside(t *testing.T) {
+	dials := make(chan string, 100)
+	web := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { dials <- r.URL.String() }))
+	t.Cleanup(web.Close)
+	raw, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	t.Cleanup(func() { _ = raw.Close() })
+	go func() {
+		for {
+			c, err := raw.Accept()
+			if err != nil {
+				return
+			}
+			dials <- "a connection"
+			_ = c.Close()
+		}
+	}()
+	bin, ran := t.TempDir(), filepath.Join(t.TempDir(), "ran")
+	for _, program := range []string{"git", "helm", "docker", "sh", "kustomize", "evil"} {
+		must(t, os.WriteFile(filepath.Join(bin, program), []byte("#!/bin/sh\necho $0 >>"+ran+"\n"), 0o755)) //nolint:gosec // a program
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	git := "git://" + raw.Addr().String() + "/x"
+	for name, kustomization := range map[string]string{
+		"http file":        "resources:\n- " + web.URL + "/base.yaml\n",
+		"git over http":    "resources:\n- " + web.URL + "/repo.git//base?ref=main\n",
+		"git":              "resources:\n- " + git + "\n",
+		"git, ssh form":    "resources:\n- git@127.0.0.1:x/y\n",
+		"github":           "resources:\n- github.com/kubernetes-sigs/kustomize/examples/helloWorld?ref=v1\n",
+		"base":             "bases:\n- " + git + "\n",
+		"component":        "components:\n- " + web.URL + "/c.git\n",
+		"patch":            "patches:\n- path: " + web.URL + "/p.yaml\n",
+		"generator":        "configMapGenerator:\n- name: x\n  files: [" + web.URL + "/f]\n",
+		"openapi":          "openapi:\n  path: " + web.URL + "/schema.json\n",
+		"helm":             "helmCharts:\n- {name: x, repo: " + web.URL + "}\n",
+		"exec plugin":      "transformers:\n- exec.yaml\n",
+		"container plugin": "generators:\n- container.yaml\n",
+		"crd":              "crds:\n- " + web.URL + "/crd.json\n",
+		"outside":          "resources:\n- ../../../etc\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, a := newRenderer(t, map[string]string{
+				"release.yaml":       "apiVersion: sluice/v1\nkind: Release\nversion: 1.0.0\n",
+				"kustomization.yaml": kustomization,
+				"exec.yaml":          "apiVersion: x/v1\nkind: Evil\nmetadata:\n  name: x\n  annotations:\n    config.kubernetes.io/function: |\n      exec: {path: " + bin + "/evil}\n",
+				"container.yaml":     "apiVersion: x/v1\nkind: Evil\nmetadata:\n  name: x\n  annotations:\n    config.kubernetes.io/function: |\n      container: {image: evil}\n",
+			})
+			_, err := r.rendered(t.Context(), a)
+			var refused *renderError
+			if !errors.As(err, &refused) || !strings.Contains(err.Error(), ".yaml:") {
+				t.Errorf("got %v, want a refusal with file and line", err)
+			}
+		})
+	}
+	if len(dials) > 0 {
+		t.Errorf("dialled: %s", <-dials)
+	}
+	if text, err := os.ReadFile(ran); err == nil {
+		t.Errorf("executed: %s", text)
+	}
+}
+
+// What is behind the scan holds by itself: without it, kustomize in the child reaches nobody either.
+func TestChildCanReachNobody(t *testing.T) {
+	var offline offline
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://example.com", nil)
+	must(t, err)
+	if _, err := offline.RoundTrip(request); err == nil { //nolint:bodyclose // there is none
+		t.Error("it went out")
+	}
+}
+
+// Fault 29 and others: a release that can't be rendered is an error with a reason, within the limits.
+func TestRenderRefuses(t *testing.T) {
+	bomb := "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
+	for _, c := range "bcdefghij" {
+		bomb += string(c) + ": &" + string(c) + " [" + strings.TrimSuffix(strings.Repeat("*"+string(c-1)+",", 10), ",") + "]\n"
+	}
+	for name, c := range map[string]struct {
+		files map[string]string
+		want  string
+	}{
+		"no release.yaml":       {map[string]string{"release.yaml": ""}, "release.yaml"},
+		"unknown field":         {map[string]string{"release.yaml": "apiVersion: sluice/v1\nkind: Release\nversion: 1.0.0\ncolour: red\n"}, "release.yaml:4: "},
+		"no kustomization":      {map[string]string{"kustomization.yaml": "resources: [nowhere.yaml]\n"}, "kustomization.yaml:1: "},
+		"broken manifest":       {map[string]string{"base/app.yaml": "kind: ConfigMap\n"}, "kustomize build .: "},
+		"YAML bomb":             {map[string]string{"base/app.yaml": bomb}, "base/app.yaml:6: "},
+		"self-reference":        {map[string]string{"base/app.yaml": "kind: X\na: &a [*a]\n"}, "base/app.yaml:2: "},
+		"bomb in kustomization": {map[string]string{"base/kustomization.yaml": bomb}, "base/kustomization.yaml"},
+		"no such profile":       {nil, `no profile "large"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, a := newRenderer(t, release("1.0.0", c.files))
+			if c.files == nil {
+				a.Profile = "large"
+			}
+			_, err := r.rendered(t.Context(), a)
+			var refused *renderError
+			if !errors.As(err, &refused) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+// A render has limits of time, memory and output.
+func TestRenderIsBounded(t *testing.T) {
+	huge := map[string]string{"base/app.yaml": ""}
+	var all strings.Builder
+	for range 20_000 {
+		all.WriteString("apiVersion: v1\nkind: ConfigMap\nmetadata: {generateName: a}\ndata: {a: b}\n---\n")
+	}
+	for name, c := range map[string]struct {
+		limits RenderLimits
+		files  map[string]string
+		want   string
+	}{
+		"time":   {RenderLimits{Time: time.Millisecond}, nil, "no end after 1ms, killed"},
+		"output": {RenderLimits{Output: 300}, nil, "more than 300 bytes of manifests"},
+		"memory": {RenderLimits{Memory: 40 << 20}, huge, "limits are 1m0s and 40 MiB"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.files != nil {
+				c.files["base/app.yaml"] = strings.ReplaceAll(all.String(), "generateName: a", "name: a")
+			}
+			r, a := newRenderer(t, release("1.0.0", c.files))
+			r.limits = c.limits.orDefault()
+			_, err := r.rendered(t.Context(), a)
+			var refused *renderError
+			if !errors.As(err, &refused) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+// The child can't write files, has no environment, and is where nothing is.
+func TestRenderedOnceIsKept(t *testing.T) {
+	r, a := newRenderer(t, release("1.0.0", nil))
+	first, err := r.rendered(t.Context(), a)
+	must(t, err)
+	r.command = []string{"/bin/false"} // no child can run any more
+	again, err := r.rendered(t.Context(), a)
+	must(t, err)
+	for name, content := range first.Files {
+		if !bytes.Equal(again.Files[name], content) {
+			t.Errorf("%s: %q, and then %q", name, content, again.Files[name])
+		}
+	}
+	if len(first.Files) != 3 || len(again.Files) != 3 {
+		t.Errorf("files: %d, and then %d", len(first.Files), len(again.Files))
+	}
+	other := *a
+	other.Values = map[string]any{"colour": "green"}
+	if _, err := r.rendered(t.Context(), &other); err == nil {
+		t.Error("other values came to the same")
+	}
+	r.version = "other"
+	if _, err := r.rendered(t.Context(), a); err == nil {
+		t.Error("another renderer came to the same")
+	}
+}
+
+// Objects that would get one file name get two; names that file systems dislike are changed.
+func TestFileNames(t *testing.T) {
+	for want, parts := range map[string][]string{
+		"clusterrole-system_node.yaml": {"ClusterRole", "", "system:node"},
+		"configmap-a-b.yaml":           {"ConfigMap", "a", "b"},
+		"secret-_.._.._etc.yaml":       {"Secret", "", "/../../etc"},
+	} {
+		if got := fileName(parts); got != want {
+			t.Errorf("%v: %s, want %s", parts, got, want)
+		}
+	}
+	r, a := newRenderer(t, map[string]string{
+		"release.yaml":       "apiVersion: sluice/v1\nkind: Release\nversion: 1.0.0\n",
+		"kustomization.yaml": "resources: [a.yaml]\n",
+		"a.yaml":             "apiVersion: one/v1\nkind: Thing\nmetadata: {name: x}\n---\napiVersion: two/v1\nkind: Thing\nmetadata: {name: x}\n",
+	})
+	made, err := r.rendered(t.Context(), a)
+	must(t, err)
+	for _, name := range []string{"thing-x.yaml", "thing-x-2.yaml", "manifests.yaml"} {
+		if len(made.Files[name]) == 0 {
+			t.Errorf("%s is missing", name)
+		}
+	}
+}
+
+// The answer of a child is not believed blindly.
+func TestChildsAnswerIsChecked(t *testing.T) {
+	for name, output := range map[string]string{
+		"nothing": "", "no line": "{}", "not JSON": "hello\n", "too long": `{"objects":[{"name":"a","size":9}]}` + "\nabc", "negative": `{"objects":[{"name":"a","size":-1}]}` + "\nabc",
+	} {
+		if _, err := split([]byte(output)); err == nil {
+			t.Errorf("%s was taken", name)
+		}
+	}
+	for _, input := range []string{"", "{", "not json\n", `{"memory":1}` + strings.Repeat(" ", maxHeader) + "\n"} {
+		if code := RenderMain(strings.NewReader(input), &bytes.Buffer{}); code == 0 {
+			t.Errorf("%.20q was answered", input)
+		}
+	}
+}
+
+func FuzzSplit(f *testing.F) {
+	head, _ := json.Marshal(answer{Objects: []object{{"a.yaml", 3}, {"b.yaml", 2}}})
+	f.Add([]byte(string(head) + "\nabcde"))
+	f.Fuzz(func(t *testing.T, output []byte) {
+		files, err := split(output)
+		if err == nil && files[manifestsAll] == nil {
+			t.Error("no stream")
+		}
+	})
+}
+
+// A render that was seen before takes at most a millisecond (make bench).
+func BenchmarkRenderSeenBefore(b *testing.B) {
+	r, a := newRenderer(b, release("1.0.0", nil))
+	if _, err := r.rendered(b.Context(), a); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := r.rendered(b.Context(), a); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkRender(b *testing.B) {
+	r, a := newRenderer(b, release("1.0.0", nil))
+	for i := 0; b.Loop(); i++ {
+		r.version = time.Now().String()
+		if _, err := r.rendered(b.Context(), a); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

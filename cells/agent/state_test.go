@@ -1,0 +1,228 @@
+package agent
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// world drives the pure state as the loop does, with results that rapid draws.
+type world struct {
+	state
+	now     time.Time
+	touched bool            // a target was written that is not known to be the last good one
+	began   map[string]bool // forward-only assignments that began, nothing being good since
+	failed  map[string]bool
+	seen    bool // health was seen to hold, for what runs now, in this process
+}
+
+var errBad = errors.New("bad")
+
+func assignment(t *rapid.T) cells.Assignment {
+	release := rapid.SampledFrom([]string{"1.0.0", "1.1.0", "2.0.0"}).Draw(t, "release")
+	a := cells.Assignment{
+		Channel: "staging", Epoch: rapid.Int64Range(1, 2).Draw(t, "epoch"), Sequence: rapid.Int64Range(1, 6).Draw(t, "sequence"),
+		Release: release, Digest: releases.DigestBytes([]byte(release)), Forward: release == "2.0.0",
+	}
+	if rapid.Bool().Draw(t, "valued") {
+		a.Values = map[string]any{"x": rapid.IntRange(1, 2).Draw(t, "x")}
+	}
+	return a
+}
+
+// step carries out one event: the control plane's, a crash, or what the state asks for.
+func (w *world) event(t *rapid.T) {
+	before := w.Accepted
+	kind := rapid.SampledFrom([]string{"offer", "confirm", "confirm", "crash", "later", "do", "do", "do", "do"}).Draw(t, "event")
+	switch kind {
+	case "offer":
+		a := assignment(t)
+		w.offered(&a)
+	case "confirm":
+		if w.Offer != nil {
+			turn := w.turn
+			w.confirmed(w.Offer.Key())
+			w.seen = w.seen && (w.Attempt == nil || w.turn == turn)
+		}
+	case "crash":
+		w.state = state{journal: w.journal, policy: w.policy}
+		w.seen = false
+	case "later":
+		w.now = w.now.Add(time.Duration(rapid.IntRange(1, 30).Draw(t, "seconds")) * time.Second)
+	case "do":
+		w.do(t)
+	}
+	w.events = nil
+	if before != nil && cells.Newer(*before, *w.Accepted) {
+		t.Fatalf("%s: accepted went back from %v to %v (R2)", kind, before, w.Accepted)
+	}
+	if before != nil && cells.Conflict(*before, *w.Accepted) {
+		t.Fatalf("%s: one number, two digests: %v and %v (R2)", kind, before, w.Accepted)
+	}
+	if r := w.report(); r.State == cells.StateHealthy && !w.seen {
+		t.Fatalf("%s: reported healthy before health was seen (fault 34): %+v", kind, r)
+	}
+}
+
+func (w *world) do(t *rapid.T) {
+	var err error
+	if rapid.IntRange(0, 2).Draw(t, "outcome") == 0 {
+		err = errBad
+	}
+	s := w.step(w.now)
+	switch s.Task {
+	case rest:
+		if !s.At.IsZero() {
+			w.now = s.At
+		}
+	case prepare:
+		if w.failed[s.Assignment.Key()] {
+			t.Fatalf("%v failed before and is tried again (R21)", s.Assignment)
+		}
+		if rapid.Bool().Draw(t, "unavailable") {
+			w.retry("not now", w.now, time.Second)
+			return
+		}
+		w.prepared(err, w.now)
+		w.noteFailure(err, s.Assignment)
+	case apply:
+		back := w.Attempt.Back
+		if back && len(w.began) > 0 {
+			t.Fatalf("goes back to %v across a forward-only release (R20)", s.Assignment)
+		}
+		w.touched, w.seen = true, false
+		if s.Assignment.Forward && !back && (w.LastGood == nil || !w.LastGood.SameRelease(*s.Assignment)) {
+			w.began[s.Assignment.Key()] = true
+		}
+		w.applied(err, w.now)
+		if back && err == nil {
+			w.touched = false
+		}
+		if !back {
+			w.noteFailure(err, s.Assignment)
+		}
+	case look:
+		w.looked(err, w.now)
+		w.seen = err == nil
+		if w.Attempt == nil && w.touched && err == nil {
+			w.touched, w.began = false, map[string]bool{} // it is good
+		}
+		if w.LastGood != nil && w.Attempt == nil {
+			delete(w.failed, w.LastGood.Key()) // stuck, and it worked in the end
+		}
+		for _, f := range w.Failures {
+			w.failed[f.Assignment.Key()] = true
+		}
+	case heal:
+		if w.touched && !w.held {
+			t.Fatalf("heals %v while the target holds something else", s.Assignment)
+		}
+		w.healed(rapid.IntRange(0, 2).Draw(t, "mended"), err, w.now)
+	}
+}
+
+func (w *world) noteFailure(err error, a *cells.Assignment) {
+	if err != nil {
+		w.failed[a.Key()] = true
+	}
+}
+
+// The state keeps its promises whatever comes, and whenever the process dies.
+func TestStateKeepsItsPromises(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := &world{now: time.Unix(1_800_000_000, 0), began: map[string]bool{}, failed: map[string]bool{}}
+		w.policy = policy{HealthTimeout: 20 * time.Second, HealthInterval: 5 * time.Second, HealInterval: 10 * time.Second}
+		if rapid.Bool().Draw(t, "watch") {
+			w.policy.HealthyFor = 4 * time.Second
+		}
+		for range rapid.IntRange(1, 80).Draw(t, "events") {
+			w.event(t)
+		}
+		// Left alone, with everything working, it comes to rest: healthy, stuck or failed, or with nothing to do.
+		for range 200 {
+			s := w.step(w.now)
+			switch s.Task {
+			case rest:
+				if s.At.IsZero() || w.Attempt == nil {
+					if w.Dirty && w.LastGood != nil && (w.Attempt == nil || w.Attempt.Phase != phaseStuck) {
+						t.Fatalf("rests with the target half done: %+v", w.journal)
+					}
+					return
+				}
+				w.now = s.At
+			case prepare:
+				w.prepared(nil, w.now)
+			case apply:
+				w.applied(nil, w.now)
+			case look:
+				w.looked(nil, w.now)
+			case heal:
+				w.healed(0, nil, w.now)
+			}
+		}
+		t.Fatalf("no rest: %+v", w.journal)
+	})
+}
+
+// While health is waited for it is looked at often at first, so that a switch is reported at once.
+func TestFirstLooksAreQuick(t *testing.T) {
+	s := state{policy: policy{HealthTimeout: time.Minute, HealthInterval: 10 * time.Second, HealInterval: time.Minute}}
+	now := time.Unix(0, 0)
+	a := cells.Assignment{Release: "1.0.0", Digest: releases.DigestBytes(nil)}
+	s.Attempt = &attempt{Assignment: a, Phase: phaseBegun}
+	s.applied(nil, now)
+	looks := 0
+	for now.Before(time.Unix(1, 0)) {
+		next := s.step(now)
+		if next.Task == look {
+			looks++
+			s.looked(errBad, now)
+			continue
+		}
+		now = next.At
+	}
+	if looks < 5 {
+		t.Errorf("%d looks in the first second", looks)
+	}
+	s.looked(nil, now)
+	if s.Attempt != nil || s.report().State != cells.StateHealthy {
+		t.Errorf("good, and told as %+v", s.report())
+	}
+}
+
+// R20: new values of a forward-only release that is good already cross nothing: the old values are restored.
+func TestValuesOfForwardOnlyGoBack(t *testing.T) {
+	old := cells.Assignment{Epoch: 1, Sequence: 1, Release: "2.0.0", Digest: releases.DigestBytes(nil), Forward: true}
+	other := old
+	other.Values = map[string]any{"x": 1}
+	s := state{journal: journal{LastGood: &old, Attempt: &attempt{Assignment: other, Phase: phaseTaken}}}
+	now := time.Unix(0, 0)
+	s.prepared(nil, now)
+	s.applied(errBad, now)
+	if s.Attempt == nil || !s.Attempt.Back || !s.Failures[0].Values {
+		t.Errorf("attempt %+v, failures %+v", s.Attempt, s.Failures)
+	}
+}
+
+// A stuck release that becomes healthy by itself, a long migration say, is good after all.
+func TestStuckRecovers(t *testing.T) {
+	a := cells.Assignment{Epoch: 1, Sequence: 1, Release: "2.0.0", Digest: releases.DigestBytes(nil), Forward: true}
+	s := state{journal: journal{Attempt: &attempt{Assignment: a, Phase: phaseTaken}}, policy: policy{HealthTimeout: time.Second, HealthInterval: time.Second, HealInterval: time.Second}}
+	now := time.Unix(0, 0)
+	s.prepared(nil, now)
+	s.applied(nil, now)
+	s.looked(errBad, now)
+	s.looked(errBad, now.Add(2*time.Second))
+	if r := s.report(); r.State != cells.StateStuck || len(r.Failures) != 1 {
+		t.Fatalf("told as %+v", r)
+	}
+	s.looked(nil, now.Add(10*time.Second))
+	if r := s.report(); r.State != cells.StateHealthy || len(r.Failures) != 0 || s.LastGood == nil {
+		t.Errorf("told as %+v", r)
+	}
+}
