@@ -259,6 +259,18 @@ func TestLoadFromDisk(t *testing.T) {
 	}
 }
 
+func TestReadRelease(t *testing.T) {
+	m := repository([]string{"1.0.0"}, map[string]string{"1.0.0/release.yaml": releaseYAML("1.0.0") + "rollback: forward-only\n"})
+	set, _ := releases.Load(nil, m, nil)
+	one := releases.ReadRelease(nil, m, parse(t, "1.0.0"))
+	if diff := cmp.Diff(set.Releases["1.0.0"], one); diff != "" || !one.ForwardOnly() {
+		t.Error(diff)
+	}
+	if none := releases.ReadRelease(nil, m, parse(t, "2.0.0")); !manifest.Fatal(none.Faults) {
+		t.Error("a release that is not there has no faults")
+	}
+}
+
 func BenchmarkLoad(b *testing.B) {
 	var versions []string
 	for i := range 200 {

@@ -147,6 +147,10 @@ func TestDigest(t *testing.T) {
 			t.Errorf("%q was accepted", bad)
 		}
 	}
+	var back releases.Digest
+	if b, err := json.Marshal(d); err != nil || json.Unmarshal(b, &back) != nil || back != d || json.Unmarshal([]byte(`"x"`), &back) == nil || json.Unmarshal([]byte(`""`), &back) != nil || back != "" {
+		t.Error(back, err)
+	}
 	if releases.Digest("").Short() != "" {
 		t.Error("no digest is short for something")
 	}

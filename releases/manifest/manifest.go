@@ -6,7 +6,8 @@
 // none stops the rest. The same tags give the JSON Schemas in docs/schema.
 //
 // The package knows no kind of document, reads no git and keeps no state but the caches
-// that callers make. It is a leaf: it imports nothing of ours.
+// that callers make, and how each Go type is read. All of it is safe for concurrent use; what a
+// cache gives out is shared, and must not be changed. It is a leaf: it imports nothing of ours.
 package manifest
 
 import (

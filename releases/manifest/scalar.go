@@ -1,0 +1,131 @@
+package manifest
+
+import (
+	"encoding"
+	"math"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// maxInteger is the largest whole number that JSON's readers agree about.
+const maxInteger = 1 << 53
+
+func (d *decoder) decodeScalar(p *plan, n *yaml.Node, v reflect.Value) {
+	if n.Kind != yaml.ScalarNode {
+		d.fault(n, "%s must be %s, not %s", d.name(), p.describe(), describe(n))
+		return
+	}
+	wrong := func() { d.fault(n, "%s must be %s, not %s", d.name(), p.describe(), describe(n)) }
+	tag := n.ShortTag()
+	switch p.read {
+	case readText:
+		if err := v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(n.Value)); err != nil {
+			d.fault(n, "%s: %s", d.name(), err)
+		}
+	case readString:
+		if tag != "!!str" && tag != "!!timestamp" {
+			d.fault(n, "%s must be text, not %s: put it in quotes", d.name(), describe(n))
+			return
+		}
+		v.SetString(n.Value)
+	case readBool:
+		if tag != "!!bool" {
+			wrong()
+			return
+		}
+		v.SetBool(n.Value[0] == 't' || n.Value[0] == 'T')
+	case readInt:
+		var x int64
+		if tag != "!!int" || n.Decode(&x) != nil || v.OverflowInt(x) {
+			wrong()
+			return
+		}
+		v.SetInt(x)
+	case readUint:
+		var x uint64
+		if tag != "!!int" || n.Decode(&x) != nil || v.OverflowUint(x) {
+			wrong()
+			return
+		}
+		v.SetUint(x)
+	case readFloat:
+		var x float64
+		if tag != "!!int" && tag != "!!float" || n.Decode(&x) != nil || math.IsNaN(x) || math.IsInf(x, 0) || v.OverflowFloat(x) {
+			wrong()
+			return
+		}
+		v.SetFloat(x)
+	case readDuration:
+		x, err := parseDuration(n.Value)
+		if err != nil || x < 0 {
+			d.fault(n, "%s must be a length of time such as 30m, 24h or 7d, not %q", d.name(), clip(n.Value))
+			return
+		}
+		v.SetInt(int64(x))
+	case readTime:
+		x, err := time.Parse(time.RFC3339, n.Value)
+		if err != nil {
+			d.fault(n, "%s must be an instant such as 2026-12-20T00:00:00Z (RFC 3339), not %q", d.name(), clip(n.Value))
+			return
+		}
+		v.Set(reflect.ValueOf(x))
+	}
+}
+
+// decodeAny reads what JSON could say too: text, whole numbers up to 2^53, other numbers, bools, lists and mappings.
+func (d *decoder) decodeAny(n *yaml.Node) any {
+	anyPlan := planOf(reflect.TypeFor[any]())
+	switch n.Kind {
+	case yaml.MappingNode:
+		m := map[string]any{}
+		d.decodeMap(planOf(reflect.TypeFor[map[string]any]()), n, reflect.ValueOf(&m).Elem())
+		return m
+	case yaml.SequenceNode:
+		s := make([]any, len(n.Content))
+		for i, c := range n.Content {
+			d.path = append(d.path, "["+strconv.Itoa(i)+"]")
+			d.decode(anyPlan, c, reflect.ValueOf(&s[i]).Elem())
+			d.path = d.path[:len(d.path)-1]
+		}
+		return s
+	}
+	switch n.ShortTag() {
+	case "!!str", "!!timestamp":
+		return n.Value
+	case "!!bool":
+		return n.Value[0] == 't' || n.Value[0] == 'T'
+	case "!!int":
+		var x int64
+		if n.Decode(&x) == nil && x <= maxInteger && x >= -maxInteger {
+			return int(x)
+		}
+		d.fault(n, "%s is a number too large to be exact: put it in quotes", d.name())
+	case "!!float":
+		var x float64
+		if n.Decode(&x) == nil && !math.IsNaN(x) && !math.IsInf(x, 0) {
+			return x
+		}
+		d.fault(n, "%s must be a finite number, not %s", d.name(), describe(n))
+	default:
+		d.fault(n, "%s has a YAML tag (%s) that is not read", d.name(), clip(n.Tag))
+	}
+	return nil
+}
+
+// parseDuration reads a Go duration, or whole days: 7d.
+func parseDuration(s string) (time.Duration, error) {
+	x, err := time.ParseDuration(s)
+	if err == nil {
+		return x, nil
+	}
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		if n, e := strconv.ParseUint(days, 10, 16); e == nil {
+			return time.Duration(n) * 24 * time.Hour, nil
+		}
+	}
+	return 0, err
+}

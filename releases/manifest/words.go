@@ -1,0 +1,109 @@
+package manifest
+
+import (
+	"fmt"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// unknown says that key is no field of p, and which was most likely meant.
+func (d *decoder) unknown(p *plan, key *yaml.Node) {
+	if d.stopped {
+		return
+	}
+	switch near := nearest(key.Value, p.fields); {
+	case key.Kind != yaml.ScalarNode:
+		d.fault(key, "a field's name must be text")
+	case key.Value == "<<":
+		d.fault(key, "merge keys (<<) are not read: write the fields out")
+	case near != "":
+		d.fault(key, "unknown field %q; did you mean %q?", clip(key.Value), near)
+	default:
+		names := make([]string, len(p.fields))
+		for i := range p.fields {
+			names[i] = p.fields[i].name
+		}
+		d.fault(key, "unknown field %q; there are: %s", clip(key.Value), strings.Join(names, ", "))
+	}
+}
+
+// describe says what a node is, for people.
+func describe(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "a mapping"
+	case yaml.SequenceNode:
+		return "a list"
+	}
+	switch n.ShortTag() {
+	case "!!str":
+		return fmt.Sprintf("the text %q", clip(n.Value))
+	case "!!int", "!!float":
+		return "the number " + clip(n.Value)
+	case "!!bool":
+		return clip(n.Value)
+	}
+	return fmt.Sprintf("%q", clip(n.Value))
+}
+
+func (p *plan) describe() string {
+	switch p.read {
+	case readBool:
+		return "true or false"
+	case readInt:
+		return "a whole number"
+	case readUint:
+		return "a whole number of at least 0"
+	case readFloat:
+		return "a number"
+	case readDuration:
+		return "a length of time"
+	case readTime:
+		return "an instant"
+	}
+	return "text"
+}
+
+// clip keeps what a file says from filling a message.
+func clip(s string) string {
+	if r := []rune(s); len(r) > 60 {
+		return string(r[:60]) + "…"
+	}
+	return s
+}
+
+// nearest gives the field that a mistyped name most likely means, if one is near.
+func nearest(name string, fields []field) string {
+	if len(name) > 40 {
+		return ""
+	}
+	best, at := "", 0
+	for i := range fields {
+		dist := distance(strings.ToLower(name), strings.ToLower(fields[i].name))
+		if dist <= max(1, (len(name)+1)/3) && (best == "" || dist < at) {
+			best, at = fields[i].name, dist
+		}
+	}
+	return best
+}
+
+// distance is Levenshtein's.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost = 1 + min(diagonal, row[j], row[j+1])
+			}
+			diagonal, row[j+1] = row[j+1], cost
+		}
+	}
+	return row[len(b)]
+}
