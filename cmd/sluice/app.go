@@ -39,13 +39,13 @@ func (a *app) getenv(name string) string {
 	return ""
 }
 
-// logger writes to standard error: in words on a terminal, as JSON lines elsewhere.
+// logger writes to standard error, warnings and worse: in words on a terminal, as JSON lines elsewhere.
 func (a *app) logger() zerolog.Logger {
 	var w io.Writer = a.stderr.Writer
 	if a.stderr.terminal {
 		w = zerolog.ConsoleWriter{Out: w, NoColor: !a.stderr.colours, TimeFormat: "15:04:05"}
 	}
-	return zerolog.New(w).With().Timestamp().Logger()
+	return zerolog.New(w).Level(zerolog.WarnLevel).With().Timestamp().Logger()
 }
 
 const about = `Sluice takes releases from a git repository through channels (staging, then dedicated) into

@@ -74,7 +74,7 @@ func (d *demo) tell(ctx context.Context) error {
 		{"check the repository", d.check},
 	} {
 		if err := step.do(ctx); err != nil {
-			if cause := context.Cause(ctx); cause != nil {
+			if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
 				err = errors.Join(cause, err)
 			}
 			d.show.clear()

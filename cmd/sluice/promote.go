@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -164,7 +165,7 @@ func (a *app) waitingFor(ctx context.Context, repo *opened, channel, version str
 	var gates []string
 	for _, c := range s.Channels {
 		for _, b := range c.Blocked {
-			if c.Name == channel && (b.Release == version || b.Release == "") {
+			if c.Name == channel && (b.Release == version || b.Release == "") && !slices.Contains(gates, b.String()) {
 				gates = append(gates, b.String())
 			}
 		}

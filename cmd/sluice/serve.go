@@ -287,7 +287,7 @@ func (a *app) tick(cmd *cobra.Command, r running) (err error) {
 		a.stdout.line("nothing to do")
 	}
 	for _, v := range plan.Blocked {
-		a.stdout.line("%s: %s", strings.TrimSpace(strings.Join([]string{v.Channel, v.Cell, v.Release}, " ")), v)
+		a.stdout.line("%s: %s", strings.Join(strings.Fields(v.Channel+" "+v.Cell+" "+v.Release), " "), v)
 	}
 	return nil
 }

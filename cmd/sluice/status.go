@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -156,7 +157,9 @@ func waits(c controlplane.ChannelStatus) field {
 		if b.Gate == "hold" && len(c.Holds) > 0 {
 			continue
 		}
-		parts = append(parts, strings.TrimSpace(b.Release+" "+b.Gate))
+		if part := strings.TrimSpace(b.Release + " " + b.Gate); !slices.Contains(parts, part) {
+			parts = append(parts, part)
+		}
 	}
 	const few = 3
 	if len(parts) > few {

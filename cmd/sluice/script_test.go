@@ -1,0 +1,144 @@
+package main
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/pem"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/crypto/ssh"
+)
+
+// TestMain lets the test binary be sluice itself: scripts, and the children that it starts, run it in processes of their own.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"sluice": main})
+}
+
+// TestScripts runs testdata/script/*.txtar: what a person types, and what they see.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup:               setup,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits":      exits,
+			"eventually": eventually,
+			"sshkey":     sshkey,
+			"fixture":    fixture,
+			"setdigest":  setdigest,
+		},
+	})
+}
+
+// setup gives a script a home of its own, a name, and nothing of ours.
+func setup(env *testscript.Env) error {
+	env.Setenv("HOME", env.WorkDir)
+	env.Setenv("XDG_CACHE_HOME", filepath.Join(env.WorkDir, ".cache"))
+	env.Setenv("GIT_CONFIG_NOSYSTEM", "1")
+	env.Setenv("NO_COLOR", "1")
+	for name, value := range map[string]string{"NAME": "Kim", "EMAIL": "kim@example.com"} {
+		env.Setenv("GIT_AUTHOR_"+name, value)
+		env.Setenv("GIT_COMMITTER_"+name, value)
+	}
+	return nil
+}
+
+// exits CODE COMMAND…: the command ends with exactly that exit code.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		exit := new(exec.ExitError)
+		if !errors.As(err, &exit) {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// patience bounds how long a script waits for what must come: it is no assertion about speed.
+const patience = 2 * time.Minute
+
+// eventually PATTERN COMMAND…: run again and again, the command ends well and prints the pattern.
+func eventually(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: eventually PATTERN COMMAND…")
+	}
+	pattern, err := regexp.Compile("(?s)" + args[0])
+	ts.Check(err)
+	pause := 50 * time.Millisecond
+	for end := time.Now().Add(patience); ; time.Sleep(pause) {
+		pause = min(2*pause, time.Second)
+		err := ts.Exec(args[1], args[2:]...)
+		said := ts.ReadFile("stdout")
+		if err == nil && pattern.MatchString(said) {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("%s never printed %q; at last %v: %s", strings.Join(args[1:], " "), args[0], err, said)
+		}
+	}
+}
+
+// sshkey FILE [VARIABLE]: makes a private SSH key; the variable gets the public one.
+func sshkey(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: sshkey FILE [VARIABLE]")
+	}
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	ts.Check(err)
+	block, err := ssh.MarshalPrivateKey(private, "")
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), pem.EncodeToMemory(block), 0o600))
+	if len(args) == 2 {
+		key, err := ssh.NewPublicKey(public)
+		ts.Check(err)
+		ts.Setenv(args[1], strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))))
+	}
+}
+
+// fixture NAME DIR: copies a folder of fixtures.
+func fixture(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: fixture NAME DIR")
+	}
+	ts.Check(os.CopyFS(ts.MkAbs(args[1]), os.DirFS(filepath.Join(sourceDir, "..", "..", "fixtures", args[0]))))
+}
+
+// setdigest VARIABLE: the first digest that the last command printed.
+func setdigest(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: setdigest VARIABLE")
+	}
+	found := regexp.MustCompile(`sha256:[0-9a-f]{64}`).FindString(ts.ReadFile("stdout"))
+	if found == "" {
+		ts.Fatalf("the last command printed no digest")
+	}
+	ts.Setenv(args[0], found)
+}
+
+// sourceDir is this package's folder, where go test starts its binary.
+var sourceDir = func() string {
+	dir, err := os.Getwd()
+	if err != nil {
+		panic(err)
+	}
+	return dir
+}()
