@@ -30,7 +30,7 @@ health command fails, it goes back to the last release that was good, by itself 
 --hook runs after each switch, --health tells whether it works (exit 0): shell commands with SLUICE_DIR, the folder of
 the manifests, SLUICE_CELL, SLUICE_CHANNEL, SLUICE_RELEASE, SLUICE_DIGEST and SLUICE_PROFILE in their environment.`,
 		Example: `  sluice agent --cell acme --server http://127.0.0.1:7600 --dir /srv/product --health "curl -fsS localhost:8080/ready"
-  sluice agent --cell acme --server unix:///run/sluice.sock --dir product --hook "kubectl apply -k $SLUICE_DIR"`,
+  sluice agent --cell acme --server unix:///run/sluice.sock --dir product --hook "kubectl apply -f $SLUICE_DIR/manifests.yaml"`,
 		Args: arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.Server == "" {

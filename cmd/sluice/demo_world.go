@@ -76,7 +76,7 @@ func (a *app) newDemo(ctx context.Context, dir string) (*demo, error) {
 	own := *a
 	own.env, own.data, own.branch, own.output = env, filepath.Join(dir, "look"), "", asTable
 	return &demo{
-		app: &own, dir: dir, repo: filepath.Join(dir, "releases.git"), self: self, ended: make(chan error, maxChildren),
+		app: &own, dir: dir, repo: filepath.Join(dir, "releases"), self: self, ended: make(chan error, maxChildren),
 		show: newScreen(a.stdout), never: func() error { return nil }, stop: func() {},
 	}, nil
 }
@@ -134,7 +134,7 @@ func (d *demo) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = gitrepo.Init(ctx, d.repo, gitrepo.New{Bare: true, Files: files, Message: "begin: two channels, four cells, two releases\n", Author: who, When: time.Now().Truncate(time.Second)})
+	_, err = gitrepo.Init(ctx, d.repo, gitrepo.New{Files: files, Message: "begin: two channels, four cells, two releases\n", Author: who, When: time.Now().Truncate(time.Second)})
 	if err != nil {
 		return err
 	}
