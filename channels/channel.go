@@ -164,7 +164,7 @@ type Head struct {
 // Hold is channels/NAME/holds/ID.yaml: it stops all but a rollback until somebody removes the file.
 type Hold struct {
 	Reason string `yaml:"reason" json:"reason" required:"true"`
-	By     string `yaml:"by" json:"by,omitempty"`
+	By     string `yaml:"by,omitempty" json:"by,omitempty"`
 
 	ID   string `yaml:"-" json:"id"`
 	File string `yaml:"-" json:"file"`
@@ -186,10 +186,10 @@ type Hotfix struct {
 // Quarantine is quarantine/V.yaml: a release that no channel may take (R21).
 type Quarantine struct {
 	Digest   releases.Digest `yaml:"digest" json:"digest" required:"true"`
-	Channels []string        `yaml:"channels" json:"channels,omitempty" doc:"default: all"`
+	Channels []string        `yaml:"channels,omitempty" json:"channels,omitempty" doc:"default: all"`
 	Reason   string          `yaml:"reason" json:"reason" required:"true"`
-	By       string          `yaml:"by" json:"by,omitempty"`
-	FailedIn string          `yaml:"failedIn" json:"failedIn,omitempty" doc:"set by the engine: the channel it failed in, which alone moves back"`
+	By       string          `yaml:"by,omitempty" json:"by,omitempty"`
+	FailedIn string          `yaml:"failedIn,omitempty" json:"failedIn,omitempty" doc:"set by the engine: the channel it failed in, which alone moves back"`
 
 	Release string `yaml:"-" json:"release"` // the file's name
 	File    string `yaml:"-" json:"file"`

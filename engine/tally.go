@@ -218,7 +218,8 @@ func (p *planner) samples(up *Channel) []channels.Sample {
 	}
 	t.samples = make([]channels.Sample, 0, len(up.Cells))
 	for i, s := range t.states {
-		if s == nil {
+		if s == nil { // it may report yet
+			t.samples = append(t.samples, channels.Sample{Cell: up.Cells[i].Name, Silent: true})
 			continue
 		}
 		sample := channels.Sample{

@@ -85,8 +85,8 @@ func (v *View) whyChannel(c *Channel) []string {
 				on++
 			}
 		}
-		lines = append(lines, fmt.Sprintf("%s runs %s, sequence %d, since %s; %d of %d cells healthy on it",
-			c.Name, e.Release, e.Sequence, stamp(e.Moved), on, len(c.Cells)))
+		lines = append(lines, fmt.Sprintf("%s runs %s, sequence %d, since %s; %d of %s healthy on it",
+			c.Name, e.Release, e.Sequence, stamp(e.Moved), on, count(len(c.Cells), "cell")))
 	}
 	if q := c.Request; q != nil && q.Release != "" {
 		lines = append(lines, fmt.Sprintf("%s asked for %s in %s", q.By, q.Release, short(q.Commit)))

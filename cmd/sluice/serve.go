@@ -21,6 +21,9 @@ import (
 	"github.com/sluice-cd/sluice/releases/gitrepo"
 )
 
+// keptFile is what the engine keeps in the data folder so that its next start is quick. It can be deleted.
+const keptFile = "read.cache"
+
 // defaultListen is where serve listens; agents and --server name it in their examples.
 const defaultListen = "127.0.0.1:7600"
 
@@ -110,7 +113,7 @@ func (a *app) engage(ctx context.Context, cmd *cobra.Command, r running) (*engag
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
-	e, err := engine.New(ctx, repo.Repo, st, engine.Options{Log: log, Probe: engine.HTTPProber{}, Poll: r.poll})
+	e, err := engine.New(ctx, repo.Repo, st, engine.Options{Log: log, Probe: engine.HTTPProber{}, Poll: r.poll, Keep: filepath.Join(a.data, keptFile)})
 	if err != nil {
 		repo.Close()
 		return nil, errors.Join(err, st.Close())

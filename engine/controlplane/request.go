@@ -83,11 +83,14 @@ func (s *Server) finish(a *answer, r *http.Request, id string, took time.Duratio
 	switch {
 	case a.err != nil:
 		level = zerolog.ErrorLevel
-	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+	case r.Method != http.MethodGet && r.Method != http.MethodHead && r.URL.Path != "/v1/reports":
 		level = zerolog.InfoLevel
 	}
 	if e := s.log.WithLevel(level); e.Enabled() {
-		e.Err(a.err).Str("id", id).Str("method", r.Method).Str("path", r.URL.Path).Str("cell", r.URL.Query().Get("cell")).
+		if cell := r.URL.Query().Get("cell"); cell != "" {
+			e.Str("cell", cell)
+		}
+		e.Err(a.err).Str("id", id).Str("method", r.Method).Str("path", r.URL.Path).
 			Int("status", a.status).Int64("bytes", a.bytes).Dur("took", took).Msg("request")
 	}
 }
