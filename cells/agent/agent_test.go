@@ -25,7 +25,7 @@ type cell struct {
 }
 
 // start runs an agent until the test ends or it is stopped.
-func start(t *testing.T, s settings, change ...func(*Options)) *cell {
+func start(t testing.TB, s settings, change ...func(*Options)) *cell {
 	t.Helper()
 	o, err := s.options()
 	must(t, err)
@@ -47,7 +47,7 @@ func start(t *testing.T, s settings, change ...func(*Options)) *cell {
 	return &cell{s, stop}
 }
 
-func newSettings(t *testing.T, p *plane) settings {
+func newSettings(t testing.TB, p *plane) settings {
 	t.Helper()
 	dir := t.TempDir()
 	return settings{
@@ -354,7 +354,7 @@ func TestNewerTakesOver(t *testing.T) {
 	}
 }
 
-func read(t *testing.T, file string) string {
+func read(t testing.TB, file string) string {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) {

@@ -1,10 +1,12 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -32,6 +34,8 @@ type settings struct {
 	Cell, Server, State, Dir, Hook, Health string
 	HealthTimeout, HealthyFor              time.Duration
 	KillAt                                 string // point; the process is killed when it gets there
+	KillAfter                              int    // times that it got there before
+	Tag                                    string // told to the control plane as version, and to commands as TAG
 	Log                                    bool
 }
 
@@ -42,7 +46,7 @@ func (s settings) options() (Options, error) {
 	}
 	self, err := os.Executable()
 	o := Options{
-		Cell: s.Cell, Server: s.Server, StateDir: s.State, Target: target, Version: "test",
+		Cell: s.Cell, Server: s.Server, StateDir: s.State, Target: target, Version: cmp.Or(s.Tag, "test"),
 		Render: []string{self, "render"}, HealthTimeout: s.HealthTimeout, HealthyFor: s.HealthyFor,
 		HealthInterval: 50 * time.Millisecond, HealInterval: 50 * time.Millisecond, ReportEvery: 100 * time.Millisecond,
 	}
@@ -68,8 +72,12 @@ func runAgent(text string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
 	}
+	if err := os.Setenv("TAG", s.Tag); err != nil {
+		return 2
+	}
+	var passed atomic.Int32
 	a.reached = func(point string) {
-		if point == s.KillAt {
+		if point == s.KillAt && int(passed.Add(1)) > s.KillAfter {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {} // until the signal is there
 		}

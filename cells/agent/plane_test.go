@@ -22,6 +22,8 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
+type digest = releases.Digest
+
 // plane is the control plane's end of the protocol, with answers given by the test.
 type plane struct {
 	server *httptest.Server
@@ -30,22 +32,20 @@ type plane struct {
 	changed  chan struct{} // closed and replaced at every change
 	version  int
 	desired  cells.Desired
-	tars     map[releases.Digest][]byte
-	fetched  map[releases.Digest]int
+	tars     map[digest][]byte
+	fetched  map[digest]int
 	reports  []cells.Report
 	events   map[int64]cells.Event
 	clashes  []string // events that came twice and differ, and gaps
 	lastSeen int64
+	heard    func(r cells.Report)                              // called with each report; nil: nobody
 	refuse   func(w http.ResponseWriter, r *http.Request) bool // answers instead; nil: never
 }
 
-func newPlane(t *testing.T) *plane {
+func newPlane(t testing.TB) *plane {
 	t.Helper()
-	p := &plane{changed: make(chan struct{}), tars: map[releases.Digest][]byte{}, fetched: map[releases.Digest]int{}, events: map[int64]cells.Event{}}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/desired", p.serveDesired)
-	mux.HandleFunc("GET /v1/releases/{digest}", p.serveContent)
-	mux.HandleFunc("POST /v1/reports", p.serveReport)
+	p := &plane{changed: make(chan struct{}), tars: map[digest][]byte{}, fetched: map[digest]int{}, events: map[int64]cells.Event{}}
+	mux := p.mux()
 	p.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.mu.Lock()
 		refuse := p.refuse
@@ -57,6 +57,14 @@ func newPlane(t *testing.T) *plane {
 	}))
 	t.Cleanup(p.close)
 	return p
+}
+
+func (p *plane) mux() *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/desired", p.serveDesired)
+	mux.HandleFunc("GET /v1/releases/{digest}", p.serveContent)
+	mux.HandleFunc("POST /v1/reports", p.serveReport)
+	return mux
 }
 
 func (p *plane) close() {
@@ -152,6 +160,9 @@ func (p *plane) serveReport(w http.ResponseWriter, r *http.Request) {
 	receipt := cells.Receipt{Time: time.Now()}
 	p.change(func() {
 		p.reports = append(p.reports, report)
+		if p.heard != nil {
+			p.heard(report)
+		}
 		for _, e := range report.Events {
 			old, known := p.events[e.Number]
 			if known && (old.Kind != e.Kind || !old.At.Equal(e.At)) {
@@ -169,7 +180,7 @@ func (p *plane) serveReport(w http.ResponseWriter, r *http.Request) {
 }
 
 // await waits until a report, or an earlier one after mark, is as wanted.
-func (p *plane) await(t *testing.T, what string, want func(r cells.Report) bool) cells.Report {
+func (p *plane) await(t testing.TB, what string, want func(r cells.Report) bool) cells.Report {
 	t.Helper()
 	return p.awaitAfter(t, 0, what, want)
 }
@@ -180,7 +191,7 @@ func (p *plane) mark() int {
 	return len(p.reports)
 }
 
-func (p *plane) awaitAfter(t *testing.T, mark int, what string, want func(r cells.Report) bool) cells.Report {
+func (p *plane) awaitAfter(t testing.TB, mark int, what string, want func(r cells.Report) bool) cells.Report {
 	t.Helper()
 	giveUp := time.After(60 * time.Second)
 	for {
@@ -250,7 +261,7 @@ func release(version string, extra map[string]string) map[string]string {
 }
 
 // ship puts a release into the control plane and gives its assignment.
-func (p *plane) ship(t *testing.T, version string, sequence int64, files map[string]string) cells.Assignment {
+func (p *plane) ship(t testing.TB, version string, sequence int64, files map[string]string) cells.Assignment {
 	t.Helper()
 	tar := pack(t, files)
 	d := releases.DigestBytes(tar)
@@ -260,7 +271,7 @@ func (p *plane) ship(t *testing.T, version string, sequence int64, files map[str
 	return cells.Assignment{Channel: "staging", Epoch: 1, Sequence: sequence, Release: version, Digest: d}
 }
 
-func pack(t *testing.T, files map[string]string) []byte {
+func pack(t testing.TB, files map[string]string) []byte {
 	t.Helper()
 	r := releases.Files{}
 	for name, content := range files {
@@ -271,7 +282,7 @@ func pack(t *testing.T, files map[string]string) []byte {
 	return tar.Bytes()
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -279,7 +290,7 @@ func must(t *testing.T, err error) {
 }
 
 // app gives what the cell's folder has for the app, once it has the wanted words.
-func app(t *testing.T, dir string) string {
+func app(t testing.TB, dir string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(dir, "current", "configmap-shop-app.yaml"))
 	if os.IsNotExist(err) {

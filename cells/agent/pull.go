@@ -8,16 +8,18 @@ import (
 )
 
 const (
-	// An answer that comes sooner than this to a question that may wait is brisk; after a few of those in a row
-	// the puller slows down: the other side does not wait, or says something new all the time.
-	brisk      = 200 * time.Millisecond
-	briskInRow = 4
-	briskCap   = 5 * time.Second
+	// An answer that comes sooner than this to a question that may wait is brisk. After a few in a row that say
+	// nothing new the puller slows down: the other side does not wait. News is read at once, but not without end.
+	brisk       = 200 * time.Millisecond
+	briskInRow  = 4
+	briskCap    = 5 * time.Second
+	briskNews   = 25
+	betweenNews = 250 * time.Millisecond
 )
 
 // pull asks for the cell's assignment, again and again, and hands over each answer. It ends with ctx.
 func (a *Agent) pull(ctx context.Context, desired chan<- *cells.Desired) {
-	etag, failures, quick := "", 0, 0
+	etag, failures, quick, news := "", 0, 0, 0
 	for ctx.Err() == nil {
 		asked := time.Now()
 		t, err := a.client.desired(ctx, etag, a.options.PollWait)
@@ -33,6 +35,7 @@ func (a *Agent) pull(ctx context.Context, desired chan<- *cells.Desired) {
 			a.options.Log.Info().Int("failures", failures).Msg("the control plane answers again")
 			failures = 0
 		}
+		changed := t.etag != etag
 		etag = t.etag
 		if t.desired != nil {
 			select {
@@ -40,16 +43,21 @@ func (a *Agent) pull(ctx context.Context, desired chan<- *cells.Desired) {
 			case <-ctx.Done():
 			}
 		}
-		if time.Since(asked) < brisk {
+		switch {
+		case time.Since(asked) >= brisk:
+			quick, news = 0, 0
+		case changed:
+			quick, news = 0, news+1
+		default:
 			quick++
-		} else {
-			quick = 0
 		}
 		switch {
 		case t.after > 0:
 			sleep(ctx, t.after)
 		case quick >= briskInRow:
 			sleep(ctx, backoff(quick-briskInRow, briskCap))
+		case news >= briskNews:
+			sleep(ctx, betweenNews)
 		}
 	}
 }

@@ -28,6 +28,7 @@ type state struct {
 	healthySince time.Time // zero: not healthy
 	healthAt     time.Time // the next look
 	quick        time.Duration
+	compared     bool   // this process has held the target against what it should have: health means that
 	held         bool   // the attempt was healthy once
 	ailing       string // why health does not hold
 	healAt       time.Time
@@ -113,9 +114,10 @@ func (s *state) meanwhile(now time.Time) step {
 	return step{Task: rest, At: s.retryAt}
 }
 
-// watch heals and looks at health, each when it is due. What is not known to work yet is looked at, not healed.
+// watch heals and looks at health, each when it is due. What is not known to work yet is looked at, not healed;
+// but a new process first makes sure of what is there.
 func (s *state) watch(a *cells.Assignment, now time.Time) step {
-	healable := s.held || s.Attempt == nil || !s.Attempt.Applied
+	healable := !s.compared || s.held || s.Attempt == nil || !s.Attempt.Applied
 	switch {
 	case healable && !now.Before(s.healAt):
 		return step{Task: heal, Assignment: a}
@@ -229,6 +231,7 @@ func (s *state) applied(err error, now time.Time) {
 	}
 	s.succeeded()
 	s.unseen()
+	s.compared = true
 	s.healAt = now.Add(s.policy.HealInterval)
 	if a.Back {
 		s.Attempt, s.Dirty = nil, false
@@ -334,6 +337,7 @@ func (s *state) fail(reason string, now time.Time) {
 
 // healed: drift was put back, or could not be.
 func (s *state) healed(n int, err error, now time.Time) {
+	s.compared = true
 	s.healAt = now.Add(s.policy.HealInterval)
 	if err != nil {
 		if s.unhealed == "" {
@@ -351,6 +355,7 @@ func (s *state) healed(n int, err error, now time.Time) {
 
 // unhealable: what is needed to heal is not at hand. What runs may well be as it should.
 func (s *state) unhealable(why string, now time.Time) {
+	s.compared = true // as well as it can be
 	s.healAt = now.Add(s.policy.HealInterval)
 	s.missing = clip(why, maxReason)
 }

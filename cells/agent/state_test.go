@@ -119,7 +119,7 @@ func (w *world) do(t *rapid.T) {
 			w.failed[f.Assignment.Key()] = true
 		}
 	case heal:
-		if w.touched && !w.held {
+		if w.touched && (w.Attempt == nil || !w.Attempt.Applied) {
 			t.Fatalf("heals %v while the target holds something else", s.Assignment)
 		}
 		w.healed(rapid.IntRange(0, 2).Draw(t, "mended"), err, w.now)

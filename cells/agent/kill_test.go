@@ -1,0 +1,194 @@
+package agent
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+)
+
+// killable is an agent in a process of its own, with commands that write down what they do.
+type killable struct {
+	settings
+	t       testing.TB
+	p       *plane
+	hooks   string // a line when a hook begins, and when it ends
+	healths string // a line for each time that health held: the process's tag and the release
+	starts  int
+	running *exec.Cmd
+	output  bytes.Buffer
+}
+
+func newKillable(t testing.TB, p *plane) *killable {
+	t.Helper()
+	k := &killable{settings: newSettings(t, p), t: t, p: p}
+	k.hooks, k.healths = filepath.Join(t.TempDir(), "hooks"), filepath.Join(t.TempDir(), "healths")
+	k.Hook = "echo begin $$ >>" + k.hooks + "; sleep 0.01; echo end $$ >>" + k.hooks
+	k.Health = broken + "; echo $TAG $SLUICE_RELEASE >>" + k.healths
+	k.HealthTimeout = 100 * time.Millisecond
+	t.Cleanup(k.kill)
+	// Fault 34: no report says healthy unless health held before, in the process that reports.
+	p.heard = func(r cells.Report) {
+		if r.State == cells.StateHealthy && !strings.Contains("\n"+read(t, k.healths), "\n"+r.Agent+" "+r.Running.Release+"\n") {
+			t.Errorf("%s reports %s healthy before it was", r.Agent, r.Running.Release)
+		}
+	}
+	return k
+}
+
+// start starts the process; point: where it ends itself, after that many times.
+func (k *killable) start(point string, after int) {
+	k.t.Helper()
+	self, err := os.Executable()
+	must(k.t, err)
+	s := k.settings
+	k.starts++
+	s.KillAt, s.KillAfter, s.Tag = point, after, fmt.Sprint("start-", k.starts)
+	text, err := json.Marshal(s)
+	must(k.t, err)
+	k.running = exec.Command(self, "agent", string(text))
+	k.running.Stderr = &k.output
+	must(k.t, k.running.Start())
+}
+
+// died waits for a process that ends itself.
+func (k *killable) died() {
+	k.t.Helper()
+	_ = k.running.Wait()
+	if k.running.ProcessState.Exited() {
+		k.t.Fatalf("the agent ended by itself: %s", &k.output)
+	}
+	k.running = nil
+}
+
+func (k *killable) kill() {
+	if k.running == nil {
+		return
+	}
+	_ = k.running.Process.Kill()
+	_ = k.running.Wait()
+	k.running = nil
+}
+
+// check holds what must be true in the end.
+func (k *killable) check(version string) {
+	k.t.Helper()
+	if got := app(k.t, k.Dir); !strings.Contains(got, "version: "+version+"\n") {
+		k.t.Errorf("in place: %s, want %s", got, version)
+	}
+	open := ""
+	for line := range strings.Lines(read(k.t, k.hooks)) {
+		verb, id, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if verb == "end" && open != id {
+			k.t.Fatalf("two hooks at once:\n%s", read(k.t, k.hooks))
+		}
+		if open = ""; verb == "begin" {
+			open = id
+		}
+	}
+	k.p.mu.Lock()
+	defer k.p.mu.Unlock()
+	if len(k.p.clashes) > 0 {
+		k.t.Errorf("history: %v", k.p.clashes)
+	}
+}
+
+// Fault 34: killed at any step of an apply or a rollback, the next start resumes or reverts to the same end.
+func TestKilledAtEveryStep(t *testing.T) {
+	points := []struct {
+		at    string
+		after int
+	}{
+		{"history kept", 0}, {"history kept", 2}, {"history kept", 4},
+		{"journal taken", 0}, {"journal begun", 0}, {"applying", 0}, {"target has it", 0},
+		{"journal applied", 0}, {"reported", 0}, {"reported", 1}, {"reported", 2},
+	}
+	for _, kind := range []string{"good", "bad", "forward-only", "bad forward-only"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			p := newPlane(t)
+			k := newKillable(t, p)
+			good := p.ship(t, "1.0.0", 1, release("1.0.0", nil))
+			p.assign(good)
+			k.start("", 0)
+			p.await(t, "healthy", healthyOn(good))
+			for i, point := range points {
+				k.kill()
+				version := fmt.Sprintf("1.%d.0", i+1)
+				files := release(version, nil)
+				bad := strings.HasPrefix(kind, "bad")
+				if bad {
+					files = brokenRelease(version)
+				}
+				next := p.ship(t, version, int64(i+2), files)
+				next.Forward = strings.HasSuffix(kind, "forward-only")
+				p.assign(next)
+				k.start(point.at, point.after)
+				k.died()
+				mark := p.mark()
+				k.start("", 0)
+				switch {
+				case bad && next.Forward:
+					p.awaitAfter(t, mark, "stuck "+point.at, func(r cells.Report) bool { return failedAt(next)(r) && r.State == cells.StateStuck })
+					k.check(version)
+				case bad:
+					p.awaitAfter(t, mark, "failed and back "+point.at, func(r cells.Report) bool { return failedAt(next)(r) && healthyOn(good)(r) })
+					k.check(good.Release)
+				default:
+					p.awaitAfter(t, mark, "healthy "+point.at, healthyOn(next))
+					k.check(version)
+					good = next
+				}
+			}
+		})
+	}
+}
+
+// Fault 34: the same at random instants, several in a row, with the outcome of the undisturbed run.
+func TestKilledAtRandomInstants(t *testing.T) {
+	t.Parallel()
+	const rounds = 40
+	p := newPlane(t)
+	k := newKillable(t, p)
+	works := []cells.Assignment{p.ship(t, "1.0.0", 0, release("1.0.0", nil)), p.ship(t, "1.1.0", 0, release("1.1.0", nil))}
+	fails := p.ship(t, "6.6.6", 0, brokenRelease("6.6.6"))
+	random := rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano())))
+	var good cells.Assignment
+	kills := 0
+	for i := range rounds {
+		next := works[i%2]
+		bad := i > 0 && random.IntN(3) == 0
+		if bad {
+			next = fails
+		}
+		next.Sequence = int64(i + 1)
+		p.assign(next)
+		for range random.IntN(4) {
+			if k.running == nil {
+				k.start("", 0)
+			}
+			time.Sleep(time.Duration(random.IntN(400)) * time.Millisecond) // the instant to kill at
+			k.kill()
+			kills++
+		}
+		if k.running == nil {
+			k.start("", 0)
+		}
+		if bad {
+			p.await(t, "failed and back", func(r cells.Report) bool { return failedAt(next)(r) && healthyOn(good)(r) })
+		} else {
+			p.await(t, "healthy", healthyOn(next))
+			good = next
+		}
+		k.check(good.Release)
+	}
+	t.Logf("%d rounds, killed %d times", rounds, kills)
+}
