@@ -9,7 +9,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
 .PHONY: build
 build: ## The binary, in bin/.
-	$(GO) build -trimpath -o $(BIN) ./cmd/sluice
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/sluice
 
 .PHONY: test
 test: ## All tests, with the race detector.

@@ -1,6 +1,342 @@
 package main
 
-import "context"
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing/fstest"
+	"time"
 
-func cellsSwitch(ctx context.Context, dir string) ([]row, error) { return nil, nil }
-func memory(ctx context.Context, dir string) ([]row, error)      { return nil, nil }
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/gitrepo"
+)
+
+const (
+	tenCells = 10
+	switches = 40
+)
+
+// cellsSwitch measures how long it takes from a pushed commit until ten cells on this machine run it and said so.
+func cellsSwitch(ctx context.Context, dir string) ([]row, error) {
+	p, err := startPipeline(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	defer p.stop()
+	renders, err := timed(10, func(i int) error { return p.renderTen(ctx, i) })
+	if err != nil {
+		return nil, err
+	}
+	all, err := timed(switches, func(i int) error { return p.switchAll(ctx, i+1) })
+	if err != nil {
+		return nil, err
+	}
+	seen, err := goBenchmark(ctx, "./cells/agent", "BenchmarkRenderSeenBefore")
+	if err != nil {
+		return nil, err
+	}
+	agent, err := rss(p.agents[0].Process.Pid)
+	if err != nil {
+		return nil, err
+	}
+	render, p99 := median(renders), quantile(all, 0.99)
+	return []row{
+		{"pushed until 10 cells are healthy on it, p99 beyond render", show(p99 - render), fmt.Sprintf("p99 %s, 10 renders %s", show(p99), show(render)),
+			float64(p99-render) / float64(500*time.Millisecond), 1},
+		{"the same, p50 beyond render", show(median(all) - render), "p50 " + show(median(all)), float64(median(all)-render) / float64(500*time.Millisecond), 1},
+		within("a render that was seen before", seen, time.Millisecond),
+		{"memory of an idle agent", fmt.Sprintf("%.1f MB", agent), "limit 30 MB", agent / 30, 1},
+	}, nil
+}
+
+// memory measures the control plane on the large repository.
+func memory(ctx context.Context, dir string) ([]row, error) {
+	url, err := decided(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	binary, err := build(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	p := &pipeline{binary: binary, dir: url + ".run", repo: url}
+	defer p.stop()
+	if err := p.serve(ctx); err != nil {
+		return nil, err
+	}
+	first, err := settled(ctx, p.server.Process.Pid)
+	if err != nil {
+		return nil, err
+	}
+	p.stop()
+	if err := p.serve(ctx); err != nil {
+		return nil, err
+	}
+	again, err := settled(ctx, p.server.Process.Pid)
+	if err != nil {
+		return nil, err
+	}
+	return []row{
+		{"memory of serve, 2,000 releases, 5,000 commits, 10,000 cells", fmt.Sprintf("%.0f MB", again), "limit 150 MB", again / 150, 1},
+		{"the same, after the first start ever, which clones", fmt.Sprintf("%.0f MB", first), "limit 150 MB", first / 150, 1},
+	}, nil
+}
+
+// pipeline is a control plane and its cells, as processes.
+type pipeline struct {
+	binary, dir, repo, address string
+	server                     *exec.Cmd
+	agents                     []*exec.Cmd
+	release                    []byte // canonical tar, of a release like those that are pushed
+	people                     *gitrepo.Repo
+}
+
+func startPipeline(ctx context.Context, dir string) (*pipeline, error) {
+	binary, err := build(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	p := &pipeline{binary: binary, dir: filepath.Join(dir, "cells"), repo: filepath.Join(dir, "cells", "releases.git")}
+	files := map[string][]byte{
+		"sluice.yaml":                   []byte("apiVersion: sluice/v1\nkind: Pipeline\n"),
+		"channels/staging/channel.yaml": []byte("apiVersion: sluice/v1\nkind: Channel\nadvance: newest\n"),
+	}
+	for i := range tenCells {
+		files[fmt.Sprintf("cells/cell-%d/cell.yaml", i)] = []byte("apiVersion: sluice/v1\nkind: Cell\nchannel: staging\n")
+	}
+	for name, data := range product(0) {
+		files[name] = data
+	}
+	ada := releases.Person{Name: "ada", Email: "ada@example.com"}
+	if _, err := gitrepo.Init(ctx, p.repo, gitrepo.New{Bare: true, Files: files, Message: "begin", Author: ada, When: time.Now()}); err != nil {
+		return nil, err
+	}
+	if p.people, err = gitrepo.Open(ctx, p.repo, gitrepo.Options{Mirror: filepath.Join(p.dir, "people"), Author: ada}); err != nil {
+		return nil, err
+	}
+	if err := p.serve(ctx); err != nil {
+		p.stop()
+		return nil, err
+	}
+	for i := range tenCells {
+		name := fmt.Sprintf("cell-%d", i)
+		a := exec.CommandContext(ctx, p.binary, "agent", "--cell", name, "--server", "http://"+p.address, "--dir", filepath.Join(p.dir, name), "--healthy-for", "0s", "--log", "error")
+		a.Stderr = os.Stderr
+		if err := a.Start(); err != nil {
+			p.stop()
+			return nil, err
+		}
+		p.agents = append(p.agents, a)
+	}
+	return p, p.await(ctx, version(0))
+}
+
+func version(i int) string { return fmt.Sprintf("1.%d.0", i) }
+
+// product is a release of ten objects.
+func product(i int) map[string][]byte {
+	dir := "releases/" + version(i) + "/"
+	kustomization := "resources:\n"
+	files := map[string][]byte{dir + "release.yaml": fmt.Appendf(nil, "apiVersion: sluice/v1\nkind: Release\nversion: %s\n", version(i))}
+	for j := range 10 {
+		kustomization += fmt.Sprintf("  - part-%d.yaml\n", j)
+		files[fmt.Sprintf("%spart-%d.yaml", dir, j)] = fmt.Appendf(nil, "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: part-%d}\nspec:\n  selector: {matchLabels: {app: part-%d}}\n  template:\n    metadata: {labels: {app: part-%d}}\n    spec: {containers: [{name: main, image: \"registry.example/part:%d\"}]}\n", j, j, j, i)
+	}
+	files[dir+"kustomization.yaml"] = []byte(kustomization)
+	return files
+}
+
+// switchAll pushes a release and waits until every cell says that it is healthy on it.
+func (p *pipeline) switchAll(ctx context.Context, i int) error {
+	base, err := p.people.Fetch(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := p.people.Push(ctx, base, []releases.Draft{{Message: "cut " + version(i), When: time.Now(), Files: product(i)}}); err != nil {
+		return err
+	}
+	return p.await(ctx, version(i))
+}
+
+// await looks every few milliseconds whether all cells are healthy on a release.
+func (p *pipeline) await(ctx context.Context, release string) error {
+	deadline := time.Now().Add(time.Minute)
+	for time.Now().Before(deadline) {
+		n, err := p.healthyOn(ctx, release)
+		if err != nil {
+			return err
+		}
+		if n == tenCells {
+			return nil
+		}
+		time.Sleep(4 * time.Millisecond)
+	}
+	return fmt.Errorf("the cells are not on %s after a minute", release)
+}
+
+func (p *pipeline) healthyOn(ctx context.Context, release string) (n int, err error) {
+	var status struct {
+		Cells []struct{ Release, State string } `json:"cells"`
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.address+"/v1/status", nil)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close() //nolint:errcheck // read only
+	if err := json.NewDecoder(resp.Body).Decode(&status); err != nil {
+		return 0, err
+	}
+	for _, c := range status.Cells {
+		if c.Release == release && c.State == "healthy" {
+			n++
+		}
+	}
+	return n, nil
+}
+
+// renderTen is the baseline: ten render children at once, as ten cells on one machine need them.
+func (p *pipeline) renderTen(ctx context.Context, i int) error {
+	files := fstest.MapFS{}
+	for name, data := range product(1000 + i) {
+		files[name] = &fstest.MapFile{Data: data, Mode: 0o644}
+	}
+	var tar bytes.Buffer
+	if err := releases.Pack(&tar, files, "releases/"+version(1000+i)); err != nil {
+		return err
+	}
+	digest := releases.DigestBytes(tar.Bytes())
+	header := fmt.Sprintf(`{"digest":%q,"memory":%d,"cpu":30}`+"\n", digest, 1<<30)
+	var g errgroup.Group
+	for range tenCells {
+		g.Go(func() error {
+			c := exec.CommandContext(ctx, p.binary, "render")
+			c.Env = []string{}
+			c.Stdin = strings.NewReader(header + tar.String())
+			out, err := c.Output()
+			if err == nil && !bytes.Contains(out, []byte("part-9")) {
+				return fmt.Errorf("render: %.200s", out)
+			}
+			return err
+		})
+	}
+	return g.Wait()
+}
+
+// serve starts a control plane and waits until it is ready.
+func (p *pipeline) serve(ctx context.Context) error {
+	p.server = exec.CommandContext(ctx, p.binary, "serve", "--repo", p.repo, "--data", filepath.Join(p.dir, "data"), "--listen", "127.0.0.1:0", "--log", "error")
+	p.server.Stderr = os.Stderr
+	out, err := p.server.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := p.server.Start(); err != nil {
+		return err
+	}
+	line := make([]byte, 200)
+	n, err := out.Read(line)
+	if err != nil {
+		return err
+	}
+	p.address = regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(string(line[:n]))
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		resp, err := http.Get("http://" + p.address + "/readyz") //nolint:noctx // bounded by the loop
+		if err != nil {
+			continue
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode == http.StatusOK {
+			return nil
+		}
+	}
+	return errors.New("the control plane is not ready after a minute")
+}
+
+func (p *pipeline) stop() {
+	for _, c := range append(slices.Clone(p.agents), p.server) {
+		if c != nil && c.Process != nil {
+			_ = c.Process.Signal(os.Interrupt)
+			_ = c.Wait()
+		}
+	}
+	p.agents, p.server = nil, nil
+	if p.people != nil {
+		_ = p.people.Close()
+		p.people = nil
+	}
+}
+
+func build(ctx context.Context, dir string) (string, error) {
+	binary := filepath.Join(dir, "sluice")
+	c := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", binary, "./cmd/sluice")
+	c.Env = append(os.Environ(), "CGO_ENABLED=0") // as make build does
+	out, err := c.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("go build: %w: %s", err, out)
+	}
+	return binary, nil
+}
+
+// goBenchmark runs one of Go's own benchmarks and gives its time per operation.
+func goBenchmark(ctx context.Context, pkg, name string) (time.Duration, error) {
+	out, err := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "^"+name+"$", pkg).CombinedOutput()
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w: %s", name, err, out)
+	}
+	m := regexp.MustCompile(`([0-9.]+) ns/op`).FindSubmatch(out)
+	if m == nil {
+		return 0, fmt.Errorf("%s printed no time: %s", name, out)
+	}
+	ns, err := strconv.ParseFloat(string(m[1]), 64)
+	return time.Duration(ns), err
+}
+
+// settled gives a process's resident memory once it stays the same, in MB.
+func settled(ctx context.Context, pid int) (float64, error) {
+	last := 0.0
+	for range 30 {
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(2 * time.Second):
+		}
+		now, err := rss(pid)
+		if err != nil {
+			return 0, err
+		}
+		if now > last*0.98 && now < last*1.02 {
+			return now, nil
+		}
+		last = now
+	}
+	return last, nil
+}
+
+func rss(pid int) (float64, error) {
+	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
+	if err != nil {
+		return 0, err
+	}
+	m := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(text)
+	if m == nil {
+		return 0, errors.New("no VmRSS in /proc")
+	}
+	kb, err := strconv.ParseFloat(string(m[1]), 64)
+	return kb / 1000, err
+}
