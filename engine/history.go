@@ -225,12 +225,12 @@ func (h *History) approval(c releases.Change, f releases.FileChange, channel str
 		return nil
 	}
 	a := Approval{Commit: c.Commit, Author: c.Author}
-	if c.Key != "" && c.Parent != "" {
+	if f.Key != "" && c.Parent != "" {
 		files, err := open(c.Parent)
 		if err != nil {
 			return err
 		}
-		a.Person = signer(files, c.Key, cache)
+		a.Person = signer(files, f.Key, cache)
 	}
 	past.Approvals[f.Path] = a
 	return nil
