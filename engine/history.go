@@ -111,6 +111,9 @@ func (h *History) fold(c releases.Change, open func(string) (fs.FS, error), cach
 			}
 		}
 	}
+	if written == "" && h.halt(c) {
+		written = trailer(c.Message, "Decided-On")
+	}
 	h.Last.Commit, h.Last.Base = "", ""
 	if written != "" {
 		h.Last.Commit, h.Last.Base = c.Commit, written
@@ -198,8 +201,7 @@ func (h *History) decision(c releases.Change, name string, files fs.FS) (Decisio
 	if err != nil || d.Channel != name || d.Base != trailer(c.Message, "Decided-On") {
 		return Decision{}, false
 	}
-	inChain := c.Parent == h.Last.Commit && d.Base == h.Last.Base
-	if c.Parent != d.Base && !inChain {
+	if !h.onBase(c, d.Base) {
 		return Decision{}, false
 	}
 	head, err := fs.ReadFile(files, path.Join(channels.Dir, name, "head.yaml"))
@@ -216,6 +218,26 @@ func (h *History) decision(c releases.Change, name string, files fs.FS) (Decisio
 		}
 	}
 	return d, true
+}
+
+// onBase tells whether c stands on base, or on the engine's commits that do: one plan's are a chain (R3).
+func (h *History) onBase(c releases.Change, base string) bool {
+	return c.Parent == base || c.Parent == h.Last.Commit && base == h.Last.Base
+}
+
+// halt tells whether c is the engine's, and moves no head: a link of a chain all the same.
+func (h *History) halt(c releases.Change) bool {
+	if base := trailer(c.Message, "Decided-On"); base == "" || !h.onBase(c, base) {
+		return false
+	}
+	for _, f := range c.Files {
+		_, isHalt := haltSequence(path.Base(f.Path))
+		isHalt = isHalt && strings.HasPrefix(f.Path, channels.Dir+"/") && f.Old == ""
+		if !isHalt && !strings.HasPrefix(f.Path, channels.QuarantineDir+"/") {
+			return false
+		}
+	}
+	return len(c.Files) > 0
 }
 
 func (h *History) approval(c releases.Change, f releases.FileChange, channel string, open func(string) (fs.FS, error), cache *manifest.Cache) error {

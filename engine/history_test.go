@@ -1,0 +1,64 @@
+package engine
+
+import (
+	"strings"
+	"testing"
+)
+
+// sideBySide is two channels that have nothing to do with each other, at 1.0.0: alpha comes first in a chain.
+func sideBySide(t testing.TB, alpha, beta string, more ...map[string]string) *world {
+	return newWorld(t, union(append([]map[string]string{
+		policy("alpha", alpha), policy("beta", beta), cellFiles("alpha", "a1"), cellFiles("beta", "b1"),
+		release("1.0.0"), head("alpha", "1.0.0"), head("beta", "1.0.0"),
+	}, more...)...)).installed()
+}
+
+func (w *world) wantHead(channel, release string) {
+	w.t.Helper()
+	if got := w.desired().Channels[channel].Effective.Release; got != release {
+		w.t.Fatalf("%s is at %s, want %s", channel, got, release)
+	}
+}
+
+// R3: the commits of one plan are a chain. One that writes no head, a halt, does not part the others from it.
+func TestHaltInsideAChain(t *testing.T) {
+	w := sideBySide(t, "onFailure: halt\n", "", release("1.1.0"))
+	w.commit("eve", "hold beta", map[string]string{"channels/beta/holds/x.yaml": "reason: wait\n"})
+	w.settle()
+	w.wantHead("alpha", "1.1.0")
+	w.fails("a1", "broken")
+	w.commit("eve", "lift", map[string]string{"channels/beta/holds/x.yaml": ""})
+	w.wantActions("halt 1.1.0 alpha; promote 1.1.0 beta")
+	w.wantHead("beta", "1.1.0")
+	if q := w.desired().Channels["beta"].Request; q != nil {
+		t.Errorf("the engine's own commit is a request: %+v", q)
+	}
+	w.wantActions("grant 1.1.0 beta b1")
+	w.wantActions("")
+}
+
+// R1: a commit is the engine's only where it was pushed: picked or squashed elsewhere it is a request.
+func TestCopiesOfPromotionsAreRequests(t *testing.T) {
+	for name, more := range map[string]map[string]string{"picked": nil, "squashed": release("1.2.0")} {
+		t.Run(name, func(t *testing.T) {
+			w := sideBySide(t, "", "")
+			w.commit("bob", "cut", release("1.1.0"))
+			w.wantActions("promote 1.1.0 alpha; promote 1.1.0 beta")
+			promoted, files := w.changes[len(w.changes)-2], map[string]string{}
+			for name, data := range w.files {
+				if strings.HasPrefix(name, "channels/alpha/") {
+					files[name] = data
+				}
+			}
+			w.rewind(2)
+			if more == nil {
+				w.commit("eve", "something else", release("1.2.0"))
+			}
+			w.commit("eve", promoted.Message, union(files, more))
+			c := w.desired().Channels["alpha"]
+			if c.Effective.Release != "1.0.0" || c.Request == nil || c.Request.By != "eve" {
+				t.Fatalf("effective %+v, request %+v", c.Effective, c.Request)
+			}
+		})
+	}
+}
