@@ -14,7 +14,6 @@ type candidate struct {
 	*Release
 	hotfix    *channels.Hotfix
 	requested *Request
-	accepted  bool // by every upstream
 }
 
 // lane tells whether it skips after, soak, windows and settled (R17).

@@ -12,13 +12,12 @@ import (
 
 // branch is world as a Repository: a model for what git can't take part in, virtual time. The real one is tested against real git.
 type branch struct {
-	mu      sync.Mutex
-	w       *world
-	changes []releases.Change
-	rival   func(*world) // runs once, just before a push lands
-	refuse  error        // what the next pushes are answered
-	down    error        // what looks are answered
-	pushes  int
+	mu     sync.Mutex
+	w      *world
+	rival  func(*world) // runs once, just before a push lands
+	refuse error        // what the next pushes are answered
+	down   error        // what looks are answered
+	pushes int
 }
 
 func newBranch(w *world) *branch { return &branch{w: w} }

@@ -99,7 +99,6 @@ type pipeline struct {
 	binary, dir, repo, address string
 	server                     *exec.Cmd
 	agents                     []*exec.Cmd
-	release                    []byte // canonical tar, of a release like those that are pushed
 	people                     *gitrepo.Repo
 }
 
