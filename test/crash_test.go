@@ -1,0 +1,310 @@
+package test
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	_ "modernc.org/sqlite"
+)
+
+const (
+	kills   = 200 // in all, over the worlds below
+	crashed = 2   // worlds that are killed, side by side with one that is not
+)
+
+// journey is what is cut, one after the other; bad is what staging catches.
+var journey = []struct { //nolint:gochecknoglobals // a table
+	version string
+	bad     bool
+}{{"1.0.0", false}, {"1.1.0", false}, {"1.2.0", true}, {"1.3.0", false}, {"1.4.0", false}}
+
+// end is all that must be the same, however often something was killed.
+type end struct {
+	Subjects   map[string][]string // by channel: each promotion once, in order
+	Quarantine map[string]string   // files
+	Runs       map[string]string   // by cell: manifests
+	Digests    map[string]string   // by cell: what it runs, as it says
+	Decisions  []string            // in the store: exactly one event each
+}
+
+// Invariant 4, fault 34 (power loss) and faults 1, 2 and 3 at instants that nobody chose: control plane, agents and ticks are killed
+// again and again, and started again. The end is that of a world where nothing was.
+func TestKilledAtAnyInstant(t *testing.T) {
+	seed, total := number(t, "SLUICE_SEED", time.Now().UnixNano()), int(number(t, "SLUICE_KILLS", kills))
+	t.Logf("SLUICE_SEED=%d SLUICE_KILLS=%d", seed, total)
+	ends := make([]end, 1+crashed)
+	t.Run("worlds", func(t *testing.T) {
+		for i := range ends {
+			t.Run(strconv.Itoa(i), func(t *testing.T) {
+				t.Parallel()
+				r := &reaper{w: newWorld(t, nil), rand: rand.New(rand.NewPCG(uint64(seed), uint64(i))), counted: map[string]int{}} //nolint:gosec // repeatable
+				if i > 0 {
+					r.left = total / crashed
+				}
+				r.travel()
+				ends[i] = r.w.outcome()
+			})
+		}
+	})
+	for i := 1; i < len(ends); i++ {
+		if diff := cmp.Diff(ends[0], ends[i]); diff != "" {
+			t.Errorf("world %d came to another end (SLUICE_SEED=%d):\n%s", i, seed, diff)
+		}
+	}
+	staging := []string{"promote 1.0.0 to staging", "promote 1.1.0 to staging", "promote 1.2.0 to staging", "roll back staging to 1.1.0", "promote 1.3.0 to staging", "promote 1.4.0 to staging"}
+	dedicated := []string{"promote 1.0.0 to dedicated", "promote 1.1.0 to dedicated", "promote 1.3.0 to dedicated", "promote 1.4.0 to dedicated"}
+	if diff := cmp.Diff(map[string][]string{"staging": staging, "dedicated": dedicated}, ends[0].Subjects); diff != "" {
+		t.Errorf("undisturbed:\n%s", diff)
+	}
+}
+
+func number(t *testing.T, variable string, otherwise int64) int64 {
+	t.Helper()
+	text := os.Getenv(variable)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", variable, err)
+	}
+	return n
+}
+
+// reaper takes a world through the journey and kills in it as often as it may.
+type reaper struct {
+	w    *world
+	tick *process
+
+	mu      sync.Mutex // guards the processes and what follows
+	rand    *rand.Rand
+	left    int            // kills
+	counted map[string]int // kills, by what and when
+}
+
+func (r *reaper) travel() {
+	w := r.w
+	w.t.Helper()
+	r.tick = w.process("tick", "tick", "--repo", w.repo, "--data", w.path("data"))
+	w.cell("eu-1")
+	w.cell("acme")
+	w.startAll()
+	watching, stop := context.WithCancel(w.t.Context())
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	defer stop()
+	watch.Go(func() { r.watch(watching) })
+	good := ""
+	for i, step := range journey {
+		note := "fine"
+		if step.bad {
+			note = "broken"
+		}
+		w.cut(step.version, note)
+		r.kill(len(journey) - i)
+		// The next is cut while this one soaks: it has to wait for its turn.
+		w.eventually(func() (string, bool) {
+			on := strings.Contains(strings.Join(w.subjects("staging"), "\n"), "promote "+step.version+" to staging")
+			return "staging never got " + step.version, on
+		})
+		if good != "" {
+			w.runs("acme", good)
+		}
+		if !step.bad {
+			good = step.version
+		}
+	}
+	r.kill(0)
+	w.runs("eu-1", good)
+	w.runs("acme", good)
+	w.eventually(func() (string, bool) {
+		s := w.status()
+		return fmt.Sprintf("the last plan is not of the last commit: %+v", s), s.Commit == strings.TrimSpace(git(w.t, w.repo, "rev-parse", "main"))
+	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w.t.Logf("killed: %v", r.counted)
+}
+
+// watch kills the control plane whenever a push begins or lands, until ctx ends.
+func (r *reaper) watch(ctx context.Context) {
+	received, branch := filepath.Join(r.w.repo, "objects"), filepath.Join(r.w.repo, "refs", "heads", "main")
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for seen := stamp(received) + stamp(branch); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+		}
+		now := stamp(received) + stamp(branch)
+		if now == seen {
+			continue
+		}
+		r.mu.Lock()
+		if r.left > 0 && r.rand.IntN(2) == 0 {
+			time.Sleep(time.Duration(r.rand.IntN(20)) * time.Millisecond)
+			r.end(" at a push", r.w.server)
+		}
+		r.mu.Unlock()
+		seen = now
+	}
+}
+
+// kill kills by chance, and leaves what later of the rounds to come need; none comes: it leaves nothing.
+func (r *reaper) kill(rounds int) {
+	r.mu.Lock()
+	leave := 0
+	if rounds > 0 {
+		leave = r.left - r.left/rounds*4/5
+	}
+	r.mu.Unlock()
+	for r.one(leave) {
+	}
+}
+
+// one kills something at an instant by chance.
+func (r *reaper) one(leave int) bool {
+	r.mu.Lock()
+	limit, step, x := time.Duration(r.rand.IntN(400))*time.Millisecond, r.rand.IntN(2) == 0, r.rand.IntN(10)
+	more := r.left > leave
+	r.mu.Unlock()
+	if !more {
+		return false
+	}
+	w, when := r.w, ""
+	all := []*process{w.server, w.agents["eu-1"], w.agents["acme"]}
+	var victims []*process
+	switch {
+	case x < 4:
+		victims = all[:1]
+	case x < 8:
+		victims = all[x/2-1 : x/2]
+		if step && changes(w.path("cells", victims[0].name, ".agent", "journal.json"), limit) {
+			when, limit = " at a step", 0
+		}
+	case x < 9: // the whole machine
+		victims = all
+	default: // a tick beside the control plane, on the same store
+		r.tick.start()
+		victims = []*process{r.tick}
+	}
+	time.Sleep(limit)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.end(when, victims...)
+	return true
+}
+
+// end kills, and starts again; mu is held.
+func (r *reaper) end(when string, victims ...*process) {
+	r.left--
+	r.counted[victims[0].name+when]++
+	for _, v := range victims {
+		if v == r.tick {
+			v.killIfAlive()
+			continue
+		}
+		v.kill()
+		defer v.start()
+	}
+}
+
+// changes waits for a file to become another.
+func changes(watched string, limit time.Duration) bool {
+	before, look, end := stamp(watched), time.NewTicker(time.Millisecond), time.After(limit)
+	defer look.Stop()
+	for stamp(watched) == before {
+		select {
+		case <-end:
+			return false
+		case <-look.C:
+		}
+	}
+	return true
+}
+
+// stamp tells one state of a file from another.
+func stamp(file string) string {
+	info, err := os.Stat(file)
+	if err != nil {
+		return err.Error()
+	}
+	return fmt.Sprint(info.ModTime().UnixNano(), info.Size())
+}
+
+// outcome stops everything and looks at what is left.
+func (w *world) outcome() end {
+	w.t.Helper()
+	e := end{Subjects: map[string][]string{}, Quarantine: map[string]string{}, Runs: map[string]string{}, Digests: map[string]string{}}
+	for _, c := range w.status().Cells {
+		e.Digests[c.Name] = string(c.Digest)
+	}
+	w.stopAll()
+	for _, channel := range []string{"staging", "dedicated"} {
+		checkOnce(w.t, w.repo, channel)
+		e.Subjects[channel] = w.subjects(channel)
+	}
+	for name := range strings.FieldsSeq(git(w.t, w.repo, "ls-tree", "-r", "--name-only", "main", "quarantine/")) {
+		e.Quarantine[name] = w.show(name)
+	}
+	for name := range w.agents {
+		e.Runs[name] = w.manifests(name)
+	}
+	if out := git(w.t, w.repo, "fsck", "--strict", "--full"); strings.Contains(out, "error") || strings.Contains(out, "missing") {
+		w.t.Errorf("fsck: %s", out)
+	}
+	e.Decisions = w.decisions()
+	return e
+}
+
+// decisions are the store's, each once, in no order between channels; they must be git's, and all announced.
+func (w *world) decisions() []string {
+	w.t.Helper()
+	db, err := sql.Open("sqlite", w.path("data", "sluice.db"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer db.Close()
+	rows, err := db.QueryContext(w.t.Context(), `SELECT commit_id, announced, body ->> 'kind', body ->> 'channel', body ->> 'sequence', body ->> 'release' FROM decisions`)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer rows.Close()
+	var found []string
+	commits := map[string]bool{}
+	for rows.Next() {
+		var commit, kind, channel, release string
+		var announced, sequence int
+		if err := rows.Scan(&commit, &announced, &kind, &channel, &sequence, &release); err != nil {
+			w.t.Fatal(err)
+		}
+		if announced != 1 {
+			w.t.Errorf("%s %s in %s was not announced", kind, release, channel)
+		}
+		commits[commit] = true
+		found = append(found, fmt.Sprintf("%s %d: %s %s", channel, sequence, kind, release))
+	}
+	if err := rows.Err(); err != nil {
+		w.t.Fatal(err)
+	}
+	moves := strings.Fields(git(w.t, w.repo, "log", "--format=%H", "main", "--", "channels/*/head.yaml"))
+	slices.Sort(moves)
+	if diff := cmp.Diff(moves, slices.Sorted(maps.Keys(commits))); diff != "" {
+		w.t.Errorf("git's moves and the store's decisions:\n%s", diff)
+	}
+	slices.Sort(found)
+	return found
+}

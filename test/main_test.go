@@ -1,0 +1,39 @@
+package test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// binaryVariable names the sluice that the tests run: TestMain builds it once.
+const binaryVariable = "SLUICE_TEST_BINARY"
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "sluice-test-")
+	if err == nil {
+		err = build(filepath.Join(dir, "sluice"))
+	}
+	code := 1
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	} else {
+		code = m.Run()
+	}
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+func build(binary string) error {
+	args := []string{"build", "-o", binary}
+	if raced {
+		args = append(args, "-race")
+	}
+	out, err := exec.Command("go", append(args, module+"/cmd/sluice")...).CombinedOutput() //nolint:noctx // ends with the build
+	if err != nil {
+		return fmt.Errorf("build sluice: %w: %s", err, out)
+	}
+	return os.Setenv(binaryVariable, binary)
+}

@@ -1,0 +1,374 @@
+package test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/gitrepo"
+)
+
+// world is a release repository with a control plane and cells, each a process of the built binary.
+type world struct {
+	t      testing.TB
+	dir    string
+	repo   string // bare
+	clone  string // a person's
+	server *process
+	agents map[string]*process // by cell
+}
+
+// The gates of a world: dedicated takes what soaked in staging for a second.
+const (
+	stagingPolicy   = "apiVersion: sluice/v1\nkind: Channel\nsettleWithin: 1h\n"
+	dedicatedPolicy = "apiVersion: sluice/v1\nkind: Channel\nafter: [staging]\nsettleWithin: 1h\ngates:\n- soak: {for: 1s, cells: 1}\n"
+)
+
+// newWorld makes the repository: staging with the cell eu-1, dedicated with acme, and what change makes of it.
+// Nothing runs yet.
+func newWorld(t testing.TB, change func(files map[string]string)) *world {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "sluice-") // short: the path of a socket has a limit
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	w := &world{t: t, dir: dir, repo: filepath.Join(dir, "repo.git"), clone: filepath.Join(dir, "clone"), agents: map[string]*process{}}
+	files := map[string]string{
+		".gitattributes":                  "releases/** -text -filter -ident\n",
+		"sluice.yaml":                     "apiVersion: sluice/v1\nkind: Pipeline\n",
+		"channels/staging/channel.yaml":   stagingPolicy,
+		"channels/dedicated/channel.yaml": dedicatedPolicy,
+		"cells/eu-1/cell.yaml":            "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\n",
+		"cells/acme/cell.yaml":            "apiVersion: sluice/v1\nkind: Cell\nchannel: dedicated\n",
+	}
+	if change != nil {
+		change(files)
+	}
+	content := map[string][]byte{}
+	for name, text := range files {
+		content[name] = []byte(text)
+	}
+	_, err = gitrepo.Init(t.Context(), w.repo, gitrepo.New{
+		Bare: true, Files: content, Message: "begin", Author: releases.Person{Name: "ada", Email: "ada@example.com"}, When: time.Now(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	git(t, dir, "clone", "-q", w.repo, w.clone)
+	w.server = w.process("serve", "serve", "--repo", w.repo, "--data", w.path("data"), "--listen", w.socket())
+	return w
+}
+
+func (w *world) path(parts ...string) string {
+	return filepath.Join(append([]string{w.dir}, parts...)...)
+}
+
+func (w *world) socket() string { return "unix://" + w.path("s") }
+
+// broken is a health command that fails where a file says so.
+const broken = `! grep -q broken "$SLUICE_DIR/manifests.yaml" || { echo it is broken; exit 1; }`
+
+// cell adds a cell's agent; more comes after the usual arguments.
+func (w *world) cell(name string, more ...string) *process {
+	w.agents[name] = w.process(name, append([]string{
+		"agent", "--cell", name, "--server", w.socket(), "--dir", w.path("cells", name), "--health", broken, "--health-timeout", "300ms",
+		"--healthy-for", "0s", "--health-every", "200ms", "--report-every", "200ms", "--heal-every", "300ms",
+	}, more...)...)
+	return w.agents[name]
+}
+
+// manifests is what a cell runs, empty if nothing.
+func (w *world) manifests(cell string) string {
+	text, err := os.ReadFile(w.path("cells", cell, "current", "manifests.yaml"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		w.t.Error(err)
+	}
+	return string(text)
+}
+
+// commit writes files in the person's clone, removes those without content, and pushes.
+func (w *world) commit(message string, files map[string]string) {
+	w.t.Helper()
+	git(w.t, w.clone, "pull", "-q", "--rebase", "origin", "main")
+	for name, text := range files {
+		file := filepath.Join(w.clone, filepath.FromSlash(name))
+		if text == "" {
+			if err := os.RemoveAll(file); err != nil {
+				w.t.Fatal(err)
+			}
+			continue
+		}
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil { //nolint:gosec // a test's
+			w.t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil { //nolint:gosec // a test's
+			w.t.Fatal(err)
+		}
+	}
+	git(w.t, w.clone, "add", "-A")
+	git(w.t, w.clone, "commit", "-qm", message)
+	for range 50 {
+		if _, err := tryGit(w.t.Context(), w.clone, "push", "-q", "origin", "HEAD:main"); err == nil {
+			return
+		}
+		git(w.t, w.clone, "pull", "-q", "--rebase", "origin", "main")
+	}
+	w.t.Fatalf("%q never landed", message)
+}
+
+// cut commits a release of one ConfigMap; note goes into it.
+func (w *world) cut(version, note string) {
+	w.t.Helper()
+	files := map[string]string{}
+	for name, data := range releaseFiles(version) {
+		files[name] = string(data)
+	}
+	files["releases/"+version+"/app.yaml"] += "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: note}\ndata: {note: " + note + "}\n"
+	w.commit("cut "+version, files)
+}
+
+// show is a file at the branch's tip; empty if it is not there.
+func (w *world) show(name string) string {
+	text, err := tryGit(w.t.Context(), w.repo, "show", "main:"+name)
+	if err != nil {
+		return ""
+	}
+	return text
+}
+
+// head is the release that a channel's head.yaml names.
+func (w *world) head(channel string) string {
+	first, _, _ := strings.Cut(w.show("channels/"+channel+"/head.yaml"), "\n")
+	return strings.TrimPrefix(first, "release: ")
+}
+
+// subjects are those of the commits that moved a channel's head, oldest first.
+func (w *world) subjects(channel string) []string {
+	w.t.Helper()
+	log := git(w.t, w.repo, "log", "--reverse", "--format=%s", "main", "--", "channels/"+channel+"/head.yaml")
+	return strings.Split(strings.TrimSpace(log), "\n")
+}
+
+// get asks the control plane.
+func (w *world) get(path string, into any) error {
+	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
+	defer cancel()
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", w.path("s"))
+	}}}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://sluice"+path, nil)
+	if err != nil {
+		return err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err
+	}
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", response.Status, body)
+	}
+	if text, ok := into.(*[]byte); ok {
+		*text = body
+		return nil
+	}
+	return json.Unmarshal(body, into)
+}
+
+// status is where everything is, as the control plane tells it; empty while it does not answer.
+func (w *world) status() (s controlplane.Status) {
+	_ = w.get("/v1/status", &s)
+	return s
+}
+
+func (w *world) cellStatus(name string) (c controlplane.CellStatus) {
+	for _, c := range w.status().Cells {
+		if c.Name == name {
+			return c
+		}
+	}
+	return c
+}
+
+// runs waits until a cell is healthy on a release, and has its manifests.
+func (w *world) runs(cell, version string) {
+	w.t.Helper()
+	w.eventually(w.isOn(cell, version))
+}
+
+// isOn tells whether a cell is healthy on a release, and has its manifests.
+func (w *world) isOn(cell, version string) func() (string, bool) {
+	return func() (string, bool) {
+		c := w.cellStatus(cell)
+		ok := c.Release == version && c.State == "healthy" && strings.Contains(w.manifests(cell), "version: "+version)
+		return fmt.Sprintf("%s is not healthy on %s: %+v", cell, version, c), ok
+	}
+}
+
+// eventually waits until ok; if it gives up it says what is wrong, and what the processes said.
+func (w *world) eventually(ok func() (string, bool)) {
+	w.t.Helper()
+	wrong := ""
+	for deadline := time.Now().Add(90 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		var done bool
+		if wrong, done = ok(); done {
+			return
+		}
+	}
+	w.t.Fatalf("still after 90 s: %s\n%s", wrong, w.said())
+}
+
+// said is the end of every process's log.
+func (w *world) said() string {
+	var b strings.Builder
+	logs, _ := filepath.Glob(w.path("*.log"))
+	for _, name := range logs {
+		text, _ := os.ReadFile(name)
+		text = text[max(0, len(text)-3000):]
+		fmt.Fprintf(&b, "== %s\n%s\n", filepath.Base(name), text)
+	}
+	return b.String()
+}
+
+// sluice runs a verb to its end.
+func (w *world) sluice(args ...string) (string, error) {
+	c := exec.CommandContext(w.t.Context(), os.Getenv(binaryVariable), args...) //nolint:gosec // ours
+	c.Env = w.env()
+	out, err := c.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("sluice %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return string(out), err
+}
+
+func (w *world) env() []string {
+	return []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + w.dir, "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null",
+		"GIT_AUTHOR_NAME=ada", "GIT_AUTHOR_EMAIL=ada@example.com", "SLUICE_SERVER=" + w.socket(), "SLUICE_REPO=" + w.repo,
+	}
+}
+
+// process is one of a world's, which may be started and killed again and again. One goroutine uses it.
+type process struct {
+	w    *world
+	name string
+	args []string
+	cmd  *exec.Cmd     // nil: does not run
+	done chan struct{} // closed when it has ended
+}
+
+func (w *world) process(name string, args ...string) *process {
+	p := &process{w: w, name: name, args: args}
+	w.t.Cleanup(p.kill)
+	return p
+}
+
+// start runs it until it is stopped or killed; ending by itself is a fault.
+func (p *process) start() *process {
+	p.w.t.Helper()
+	if p.cmd != nil {
+		p.w.t.Fatalf("%s runs already", p.name)
+	}
+	log, err := os.OpenFile(p.w.path(p.name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		p.w.t.Fatal(err)
+	}
+	defer log.Close()
+	p.cmd = exec.Command(os.Getenv(binaryVariable), p.args...) //nolint:gosec,noctx // ours; killed in the end
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = p.w.env(), log, log
+	if err := p.cmd.Start(); err != nil {
+		p.w.t.Fatal(err)
+	}
+	cmd, done := p.cmd, make(chan struct{})
+	p.done = done
+	go func() {
+		_ = cmd.Wait()
+		close(done)
+	}()
+	return p
+}
+
+// kill ends it at once, as a loss of power would. That it had ended by itself is reported.
+func (p *process) kill() { p.end(syscall.SIGKILL) }
+
+// killIfAlive is for what may have come to its end.
+func (p *process) killIfAlive() {
+	select {
+	case <-p.done:
+		if code := p.cmd.ProcessState.ExitCode(); code != 0 {
+			p.w.t.Errorf("%s: %s\n%s", p.name, p.cmd.ProcessState, p.w.said())
+		}
+		p.cmd = nil
+		p.noRaces()
+	default:
+		p.kill()
+	}
+}
+
+// stop asks it to end.
+func (p *process) stop() { p.end(syscall.SIGTERM) }
+
+func (p *process) end(how syscall.Signal) {
+	if p.cmd == nil {
+		return
+	}
+	select {
+	case <-p.done:
+		p.w.t.Errorf("%s ended by itself: %s\n%s", p.name, p.cmd.ProcessState, p.w.said())
+	default:
+		_ = p.cmd.Process.Signal(how)
+	}
+	<-p.done
+	if code := p.cmd.ProcessState.ExitCode(); how == syscall.SIGTERM && code != 0 {
+		p.w.t.Errorf("%s, asked to stop: %s\n%s", p.name, p.cmd.ProcessState, p.w.said())
+	}
+	p.cmd = nil
+	p.noRaces()
+}
+
+// noRaces reads the log for what the race detector found.
+func (p *process) noRaces() {
+	text, err := os.ReadFile(p.w.path(p.name + ".log"))
+	if err == nil && bytes.Contains(text, []byte("WARNING: DATA RACE")) {
+		p.w.t.Errorf("%s: a data race\n%s", p.name, text)
+	}
+}
+
+// startAll starts the control plane and every cell's agent.
+func (w *world) startAll() {
+	w.t.Helper()
+	w.server.start()
+	for _, a := range w.agents {
+		a.start()
+	}
+}
+
+// stopAll asks all to end, the cells first.
+func (w *world) stopAll() {
+	var all sync.WaitGroup
+	for _, a := range w.agents {
+		all.Go(a.stop)
+	}
+	all.Wait()
+	w.server.stop()
+}
