@@ -118,6 +118,7 @@ func (a *app) verbs() []*cobra.Command {
 		a.tickVerb(),
 		a.agentVerb(),
 		a.demoVerb(),
+		a.renderVerb(),
 		a.versionVerb(),
 	}
 }

@@ -36,6 +36,7 @@ func TestScripts(t *testing.T) {
 			"sshkey":     sshkey,
 			"fixture":    fixture,
 			"setdigest":  setdigest,
+			"tour":       tour,
 		},
 	})
 }

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
+)
+
+// documents are the files in which every command has to be one that sluice understands. The design and the
+// rules speak of what is to come as well.
+func documents(t *testing.T) []string {
+	t.Helper()
+	root := filepath.Join(sourceDir, "..", "..")
+	files := []string{filepath.Join(root, "README.md"), filepath.Join(root, "CONTRIBUTING.md")}
+	for _, pattern := range []string{"docs/*.md", "docs/decisions/*.md", "fixtures/*/README.md"} {
+		more, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, more...)
+	}
+	return slices.DeleteFunc(files, func(f string) bool {
+		return slices.Contains([]string{"design.md", "rules.md", "faults.md"}, filepath.Base(f))
+	})
+}
+
+// command is one command line of a document.
+type command struct {
+	where string // file:line
+	text  string
+	whole bool // stands in a block of its own, as it is typed; else it is mentioned in a sentence
+}
+
+var mentioned = regexp.MustCompile("`(sluice [^`]+)`")
+
+// commandsOf finds the commands of a document: in fenced blocks, lines that begin with sluice or $ sluice, joined
+// where a backslash or a pipe ends them; elsewhere, what stands in backticks.
+func commandsOf(name, text string) []command {
+	var found []command
+	fenced := false
+	lines := strings.Split(text, "\n")
+	for i := 0; i < len(lines); i++ {
+		line := strings.TrimSpace(lines[i])
+		where := fmt.Sprintf("%s:%d", name, i+1)
+		switch {
+		case strings.HasPrefix(line, "```"):
+			fenced = !fenced
+		case fenced:
+			typed, prompt := strings.CutPrefix(line, "$ ")
+			if !strings.HasPrefix(typed, "sluice ") && !prompt {
+				continue
+			}
+			for strings.HasSuffix(typed, `\`) && i+1 < len(lines) {
+				i++
+				typed = strings.TrimSuffix(typed, `\`) + strings.TrimSpace(lines[i])
+			}
+			found = append(found, command{where, typed, true})
+		default:
+			for _, m := range mentioned.FindAllStringSubmatch(line, -1) {
+				found = append(found, command{where, m[1], false})
+			}
+		}
+	}
+	return found
+}
+
+// words splits a command line as a shell does, as far as documents need it: quotes, and an end at a comment, a pipe, a
+// redirection, or two spaces, after which they explain.
+func words(line string) []string {
+	var out []string
+	var word strings.Builder
+	quote, begun := rune(0), false
+	end := func() {
+		if begun {
+			out = append(out, word.String())
+			word.Reset()
+			begun = false
+		}
+	}
+	for i, r := range line {
+		switch {
+		case quote != 0 && r == quote:
+			quote = 0
+		case quote != 0:
+			word.WriteRune(r)
+		case r == '"' || r == '\'':
+			quote, begun = r, true
+		case r == ' ':
+			if strings.HasPrefix(line[i:], "  ") {
+				end()
+				return out
+			}
+			end()
+		case strings.ContainsRune("|><;&#", r) && !begun:
+			return out
+		default:
+			word.WriteRune(r)
+			begun = true
+		}
+	}
+	end()
+	return out
+}
+
+// TestDocumentedCommands holds that each command in the documents, and in the verbs' own examples, is one that sluice
+// understands: verb, flags and, where it stands as it is typed, arguments.
+func TestDocumentedCommands(t *testing.T) {
+	var all []command
+	for _, file := range documents(t) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, commandsOf(filepath.Base(file), string(text))...)
+	}
+	for _, verb := range everyVerb(newApp(nil, nil, io.Discard, io.Discard).root()) {
+		for line := range strings.Lines(verb.Example) {
+			all = append(all, command{verb.CommandPath() + " --help", strings.TrimSpace(line), true})
+		}
+	}
+	checked := 0
+	for _, c := range all {
+		args := words(c.text)
+		if len(args) < 2 || args[0] != "sluice" {
+			continue
+		}
+		checked++
+		if err := understood(args[1:], c.whole); err != nil {
+			t.Errorf("%s: %s: %v", c.where, c.text, err)
+		}
+	}
+	if checked < 30 {
+		t.Errorf("only %d commands were found: the documents have more", checked)
+	}
+}
+
+func everyVerb(root *cobra.Command) []*cobra.Command {
+	all := []*cobra.Command{root}
+	for _, below := range root.Commands() {
+		all = append(all, everyVerb(below)...)
+	}
+	return all
+}
+
+var placeholder = regexp.MustCompile(`[\[\]|…]`)
+
+// understood tells what is wrong with a command line; a synopsis with brackets is held only to its verb.
+func understood(args []string, whole bool) error {
+	root := newApp(nil, nil, io.Discard, io.Discard).root()
+	root.InitDefaultCompletionCmd()
+	root.InitDefaultHelpCmd()
+	verb, rest, err := root.Find(args)
+	if err != nil {
+		return err
+	}
+	if verb == root {
+		return fmt.Errorf("there is no such verb")
+	}
+	if slices.ContainsFunc(rest, placeholder.MatchString) {
+		return nil
+	}
+	if err := verb.ParseFlags(rest); err != nil {
+		return err
+	}
+	if whole && verb.Args != nil {
+		return verb.Args(verb, verb.Flags().Args())
+	}
+	return nil
+}
+
+func TestWords(t *testing.T) {
+	for line, want := range map[string]string{
+		`sluice hold x --reason "just trying"`:         `sluice,hold,x,--reason,just trying`,
+		`sluice init releases      a repository`:       `sluice,init,releases`,
+		`sluice plan -o json | jq .`:                   `sluice,plan,-o,json`,
+		`sluice status --watch # until it is stopped`:  `sluice,status,--watch`,
+		`sluice agent --health "a | b" --dir x > file`: `sluice,agent,--health,a | b,--dir,x`,
+	} {
+		if got := strings.Join(words(line), ","); got != want {
+			t.Errorf("%s: got %s, want %s", line, got, want)
+		}
+	}
+}
+
+// tour FILE: runs each command of a document that looks at what the demo left, in order; each must end well.
+func tour(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: tour FILE")
+	}
+	text, err := os.ReadFile(filepath.Join(sourceDir, "..", "..", args[0]))
+	ts.Check(err)
+	ran := 0
+	for _, c := range commandsOf(args[0], string(bytes.ReplaceAll(text, []byte("\r"), nil))) {
+		if !c.whole || !strings.Contains(c.text, " .demo/") {
+			continue
+		}
+		ran++
+		if err := ts.Exec("sh", "-c", c.text); err != nil {
+			ts.Fatalf("%s: %s: %v", c.where, c.text, err)
+		}
+	}
+	if ran == 0 {
+		ts.Fatalf("%s has no command that looks at what the demo left", args[0])
+	}
+}
