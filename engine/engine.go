@@ -168,11 +168,11 @@ func (e *Engine) snapshot() *Observed {
 	return &o
 }
 
-func (e *Engine) publish(d *Desired, o *Observed, plan Plan) {
+func (e *Engine) publish(v *View) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.view = &View{Desired: d, Observed: o, Plan: plan}
-	e.stale = d.staleAfter()
+	e.view = v
+	e.stale = v.Desired.staleAfter()
 	close(e.changed)
 	e.changed = make(chan struct{})
 }

@@ -160,7 +160,7 @@ func (e *Engine) record(ctx context.Context, d *Desired) error {
 
 // step makes one plan and carries it out. tip is the branch's, if it is known now.
 func (e *Engine) step(ctx context.Context) (plan Plan, tip string, out outcome, err error) {
-	plan, obs := e.decide(time.Now())
+	plan, obs, took := e.decide(time.Now())
 	if err := e.learn(ctx, plan.Learned); err != nil {
 		return plan, "", done, err
 	}
@@ -173,17 +173,19 @@ func (e *Engine) step(ctx context.Context) (plan Plan, tip string, out outcome, 
 		return plan, tip, out, err
 	}
 	if len(grants) > 0 {
-		plan, obs = e.decide(plan.Now) // what is shown and served has the grants in it
+		plan, obs, took = e.decide(plan.Now) // what is shown and served has the grants in it
 	}
-	e.publish(e.desired, obs, plan)
+	e.publish(&View{Desired: e.desired, Observed: obs, Plan: plan, Took: took})
 	return plan, "", done, nil
 }
 
 // decide makes a plan of what is known at now.
-func (e *Engine) decide(now time.Time) (Plan, *Observed) {
+func (e *Engine) decide(now time.Time) (Plan, *Observed, time.Duration) {
 	obs := e.snapshot()
 	obs.Clock = e.clock.read(now, obs)
-	return Make(e.desired, obs, now), obs
+	began := time.Now()
+	plan := Make(e.desired, obs, now)
+	return plan, obs, time.Since(began)
 }
 
 func (e *Engine) learn(ctx context.Context, l Learned) error {

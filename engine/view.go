@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"slices"
+	"time"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
@@ -16,6 +17,7 @@ type View struct {
 	Desired  *Desired
 	Observed *Observed
 	Plan     Plan
+	Took     time.Duration // to make the plan
 }
 
 // Cell is the answer to a cell that asks what is desired of it, and its ETag: it changes exactly when the

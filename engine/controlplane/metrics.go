@@ -14,7 +14,6 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	waiting  prometheus.Gauge
-	plan     prometheus.Histogram
 	handler  http.Handler
 }
 
@@ -25,12 +24,9 @@ func newMetrics(r *prometheus.Registry, views Views) (*metrics, error) {
 			Name: "sluice_http_request_seconds", Help: "Time to answer, waiting included.", Buckets: []float64{.0005, .002, .01, .05, .25, 1, 5, 30, 65},
 		}, []string{"route"}),
 		waiting: prometheus.NewGauge(prometheus.GaugeOpts{Name: "sluice_long_polls", Help: "Cells that wait for their answer to change."}),
-		plan: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "sluice_plan_seconds", Help: "Time to make a plan.", Buckets: []float64{.0001, .001, .005, .01, .05, .15, .5, 2},
-		}),
 		handler: promhttp.HandlerFor(r, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}),
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.waiting, m.plan, newFleet(views)} {
+	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.waiting, newFleet(views)} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
@@ -50,8 +46,8 @@ func (m *metrics) request(route, method string, status int, took time.Duration) 
 
 // fleet tells of channels and cells as the newest view has them, when it is scraped.
 type fleet struct {
-	views                                             Views
-	cells, sequence, blocked, faults, diverged, since *prometheus.Desc
+	views                                                   Views
+	cells, sequence, blocked, faults, diverged, since, took *prometheus.Desc
 }
 
 func newFleet(views Views) *fleet {
@@ -66,11 +62,12 @@ func newFleet(views Views) *fleet {
 		faults:   desc("sluice_repository_faults", "Faults in the release repository, warnings left out."),
 		diverged: desc("sluice_repository_diverged", "1: the branch was force-pushed, and nothing moves."),
 		since:    desc("sluice_plan_timestamp_seconds", "When the newest plan was made."),
+		took:     desc("sluice_plan_seconds", "How long it took to make the newest plan."),
 	}
 }
 
 func (f *fleet) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{f.cells, f.sequence, f.blocked, f.faults, f.diverged, f.since} {
+	for _, d := range []*prometheus.Desc{f.cells, f.sequence, f.blocked, f.faults, f.diverged, f.since, f.took} {
 		out <- d
 	}
 }
@@ -120,4 +117,5 @@ func (f *fleet) Collect(out chan<- prometheus.Metric) {
 	}
 	gauge(f.diverged, diverged)
 	gauge(f.since, float64(v.Plan.Now.UnixMilli())/1000)
+	gauge(f.took, v.Took.Seconds())
 }

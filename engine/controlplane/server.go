@@ -127,9 +127,6 @@ func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serve) }
 // Drain lets waiting polls end, each within a second, so that a server can stop. New ones don't wait any more.
 func (s *Server) Drain() { s.draining.Do(func() { close(s.drain) }) }
 
-// PlanTook records how long a plan took, for /metrics.
-func (s *Server) PlanTook(d time.Duration) { s.metrics.plan.Observe(d.Seconds()) }
-
 // view gives the newest view, or answers 503 while there is none.
 func (s *Server) view(w http.ResponseWriter) (*engine.View, bool) {
 	v := s.opts.Views.View()
