@@ -117,9 +117,24 @@ func (a *app) validateWorktree(ctx context.Context, dir string) ([]releases.Faul
 	if err != nil {
 		return nil, err
 	}
-	d, err := a.loadAll(ctx, dir)
-	if err != nil || d == nil {
+	rev := "HEAD"
+	if a.branch != "" {
+		rev = "refs/heads/" + a.branch
+	}
+	commit, err := a.git(ctx, dir, "rev-parse", "--verify", "--quiet", rev+"^{commit}")
+	if err != nil {
+		if a.branch != "" {
+			return nil, fail(fmt.Errorf("there is no branch %q", a.branch), "git branch --list tells which there are")
+		}
+		return faults, nil // no commit yet: there is no history to hold it against
+	}
+	if shallow, err := a.git(ctx, dir, "rev-parse", "--is-shallow-repository"); err != nil || shallow == "true" {
+		a.stderr.line("warning: a shallow clone has no history to hold the files against: git fetch --unshallow")
 		return faults, err
+	}
+	d, err := a.loadCommit(ctx, dir, commit)
+	if err != nil {
+		return nil, err
 	}
 	for version, merged := range d.Releases {
 		if merged.Tombstone != nil || !merged.Loaded {
@@ -201,9 +216,18 @@ func hookLine(line string) (was, is, ref string, ok bool) {
 
 func isZero(id string) bool { return strings.Trim(id, "0") == "" }
 
-// validateCommit reads one commit of dir as if it were the branch's tip. In a hook the pushed objects are still in
-// quarantine: they are reached through a repository of ours that borrows all of dir's objects.
+// validateCommit finds the faults of one commit of dir, as if it were the branch's tip.
 func (a *app) validateCommit(ctx context.Context, dir, commit string) ([]releases.Fault, error) {
+	d, err := a.loadCommit(ctx, dir, commit)
+	if err != nil {
+		return nil, err
+	}
+	return d.Check(), nil
+}
+
+// loadCommit reads one commit of dir as if it were the branch's tip. In a hook the pushed objects are still in
+// quarantine: they are reached through a repository of ours that borrows all of dir's objects.
+func (a *app) loadCommit(ctx context.Context, dir, commit string) (*engine.Desired, error) {
 	borrowed, err := os.MkdirTemp("", "sluice-validate-")
 	if err != nil {
 		return nil, err
@@ -225,7 +249,7 @@ func (a *app) validateCommit(ctx context.Context, dir, commit string) ([]release
 	for _, folder := range filepath.SplitList(a.getenv("GIT_ALTERNATE_OBJECT_DIRECTORIES")) {
 		err = errors.Join(err, add(strings.Trim(folder, `"`)))
 	}
-	own, gitErr := a.git(ctx, dir, "rev-parse", "--absolute-git-dir")
+	own, gitErr := a.git(ctx, dir, "rev-parse", "--path-format=absolute", "--git-common-dir")
 	if err = errors.Join(err, gitErr); err != nil {
 		return nil, err
 	}
@@ -242,7 +266,7 @@ func (a *app) validateCommit(ctx context.Context, dir, commit string) ([]release
 	if _, err := outside.git(ctx, source, "update-ref", "refs/heads/main", commit); err != nil {
 		return nil, err
 	}
-	return outside.validateTip(ctx, source)
+	return outside.loadAll(ctx, source)
 }
 
 // withoutGit is env without what git tells its hooks: where they are, and that refs must not change.
