@@ -32,18 +32,19 @@ func (p *planner) advance(c *Channel) bool {
 	return p.promote(c, x)
 }
 
-// asked takes a person's request upward: it waits for its gates, and nothing else goes past it.
-func (p *planner) asked(c *Channel, r *Release) bool {
+// asked takes a person's request upward: it waits for its gates, and nothing else goes past it. One that is
+// out of the question is answered, and waits for nothing.
+func (p *planner) asked(c *Channel, r *Release) (moves, waits bool) {
 	if c.Policy == nil {
 		p.block(channels.Verdict{Channel: c.Name, Release: c.Request.Release, Gate: "invalid", Reason: invalid(c)})
-		return false
+		return false, true
 	}
 	x := candidate{Release: r, requested: c.Request, hotfix: p.hotfix(c, r)}
 	if v, out := p.excluded(c, r); out {
 		p.block(v)
-		return false
+		return false, false
 	}
-	return p.promote(c, x)
+	return p.promote(c, x), true
 }
 
 // invalid says what is wrong with a channel's policy, and where.
@@ -217,16 +218,11 @@ func (p *planner) debt(c *Channel, h *channels.Hotfix, r *Release) []string {
 	return missing
 }
 
-func (p *planner) below(version string, than releases.Version) bool {
-	v, err := releases.ParseVersion(version)
-	return err == nil && v.Less(than)
-}
-
 // promote judges x by everything that stands between it and c, and acts if all of it holds.
 func (p *planner) promote(c *Channel, x candidate) bool {
 	release := x.Version.String()
 	if p.refused(c, release) {
-		return x.requested != nil
+		return false
 	}
 	held, blocked := p.judge(c, x)
 	for _, v := range blocked {
@@ -238,7 +234,7 @@ func (p *planner) promote(c *Channel, x candidate) bool {
 	}
 	a := Action{
 		Kind: Promote, Channel: c.Name, Release: release, Digest: x.Digest, From: p.from(c, x),
-		Sequence: p.sequence(c), Hotfix: x.lane(), Evidence: []string{}, commit: x.Origin,
+		Sequence: p.sequence(c), Hotfix: x.lane(), Evidence: []string{}, commit: x.Origin, forward: p.forwardUpTo(c, x.Release),
 	}
 	if x.requested != nil {
 		a.Requested = x.requested.By

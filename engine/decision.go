@@ -27,6 +27,7 @@ type Decision struct {
 	Requested string             `json:"requestedBy,omitempty"`
 	Reason    string             `json:"reason,omitempty"`
 	Hotfix    bool               `json:"hotfix,omitempty"`
+	Forward   string             `json:"forwardOnly,omitempty"` // the greatest forward-only release above the replaced one, up to this (R20)
 	Verdicts  []channels.Verdict `json:"verdicts"`
 	Accepted  []Acceptance       `json:"accepted,omitempty"` // what downstreams had accepted of the replaced head (R7)
 	Flags     string             `json:"flags,omitempty"`    // commit of the flags repository, observed

@@ -53,6 +53,7 @@ type EffectiveHead struct {
 	Hotfix           bool      // it came by the hotfix lane
 	Finished         bool      // it is known to have reached its cells (R19): so says a later decision, or it was adopted
 	ReplacedFinished bool      // what it replaced had reached its cells
+	Forward          string    // the greatest forward-only release from above the one before up to this one; nothing goes back over it (R20)
 }
 
 // Request is a person's change of head.yaml (R1).

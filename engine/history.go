@@ -305,7 +305,7 @@ func headYAML(h channels.Head) []byte {
 func (d Decision) effective(commit string) EffectiveHead {
 	return EffectiveHead{
 		Head: d.Head(), Kind: d.Kind, Written: commit, Moved: d.Now, Hotfix: d.Hotfix,
-		Replaces: d.Replaces.Release, ReplacedFinished: d.Replaces.Finished,
+		Replaces: d.Replaces.Release, ReplacedFinished: d.Replaces.Finished, Forward: d.Forward,
 	}
 }
 

@@ -35,6 +35,7 @@ type planner struct {
 	finished map[finishKey]bool
 	rollouts map[string]*Rollout // of each channel's effective head
 	tallies  map[string]*tally   // by channel
+	barriers map[string]barrier  // by channel, once asked for
 
 	plan Plan
 }
@@ -53,7 +54,7 @@ func newPlanner(d *Desired, o *Observed, now time.Time) *planner {
 	p := &planner{
 		d: d, o: o, now: now,
 		accepted: map[acceptKey]Acceptance{}, finished: map[finishKey]bool{},
-		rollouts: map[string]*Rollout{}, tallies: map[string]*tally{},
+		rollouts: map[string]*Rollout{}, tallies: map[string]*tally{}, barriers: map[string]barrier{},
 		plan: Plan{Commit: d.Commit, Now: now, Actions: []Action{}, Blocked: []channels.Verdict{}},
 	}
 	for _, f := range o.Learned.Finished {
@@ -98,15 +99,19 @@ func (p *planner) act(a Action) {
 	p.plan.Actions = append(p.plan.Actions, a)
 }
 
-// channel decides about one channel: first whether it must go back, then what a person asked, then
-// whether it may go on, and last which cells may have its head.
+// channel decides about one channel: first whether it must go back, because a person asked or by itself, then
+// what else a person asked, then whether it may go on, and last which cells may have its head.
 func (p *planner) channel(c *Channel) {
 	if p.o.Diverged != nil {
 		p.block(p.diverged(c))
 		return
 	}
-	if p.back(c) || p.request(c) || p.advance(c) {
+	if p.askedBack(c) || p.back(c) {
 		return // the head moves: its cells are for the next plan
+	}
+	moves, waits := p.request(c)
+	if moves || !waits && p.advance(c) {
+		return
 	}
 	p.grant(c)
 }

@@ -65,6 +65,7 @@ type Action struct {
 	Accepted []Acceptance       `json:"-"` // of the release that is replaced, by downstreams
 	Finished bool               `json:"-"` // what is replaced had reached its cells
 	commit   string             // whose releases/V is meant
+	forward  string             // see EffectiveHead.Forward
 	Holds    bool               `json:"-"` // rollback: leaves a hold behind, for a person to lift (R1)
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"path"
 	"slices"
 	"time"
 
@@ -115,9 +116,7 @@ func Assign(d *Desired, cell *Cell, head *EffectiveHead, s *CellState) cells.Ass
 		Channel: cell.Channel, Epoch: epoch, Sequence: head.Sequence, Release: head.Release, Digest: head.Digest,
 		Profile: cell.Profile, Values: cell.Values, Revision: cell.Revision,
 	}
-	if r := d.Releases[head.Release]; r != nil {
-		a.Forward = r.ForwardOnly()
-	}
+	a.Forward = forwardOnly(d, head)
 	return a
 }
 
@@ -186,6 +185,9 @@ func (p *planner) bound(c *Channel) (v channels.Verdict, bound bool) {
 		return channels.Verdict{Gate: "observing", Reason: "not every cell has reported since observing began", Until: until}, true
 	}
 	if e.Kind == Rollback {
+		if i := slices.IndexFunc(c.Holds, func(h channels.Hold) bool { return path.Base(h.File) == haltFile(e.Sequence) }); i >= 0 {
+			return channels.Verdict{Gate: "hold", Reason: holding(c.Holds[i])}, true // the rollback itself failed
+		}
 		return v, false
 	}
 	if c.Policy == nil {
