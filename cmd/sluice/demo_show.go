@@ -17,7 +17,8 @@ import (
 type screen struct {
 	out   printer
 	began time.Time
-	drawn int // lines of the view that stand below the events
+	drawn int    // lines of the view that stand below the events
+	view  string // what they say
 }
 
 func newScreen(out printer) *screen { return &screen{out: out, began: time.Now()} }
@@ -50,8 +51,13 @@ func (s *screen) draw(status controlplane.Status) {
 			width = w
 		}
 	}
+	view := drawn(s.out, status)
+	if s.drawn > 0 && view == s.view {
+		return
+	}
 	s.clear()
-	lines := strings.Split(strings.TrimRight(drawn(s.out, status), "\n"), "\n")
+	s.view = view
+	lines := strings.Split(strings.TrimRight(view, "\n"), "\n")
 	fmt.Fprintln(s.out)
 	for _, l := range lines {
 		fmt.Fprintln(s.out, clipped(l, width-1))

@@ -12,7 +12,7 @@ import (
 )
 
 func (a *app) releaseVerb() *cobra.Command {
-	cmd := group("release", "Cut, list, show and prune releases", "", a.cutVerb(), a.listVerb(), a.showVerb(), a.pruneVerb())
+	cmd := group("release", "Cut, list, show and prune releases", "", a.cutVerb(), a.listVerb(), a.complete(a.showVerb(), releaseNames), a.pruneVerb())
 	cmd.GroupID = groupAuthor
 	return cmd
 }
