@@ -198,7 +198,7 @@ func TestPoisonIsRolledBackOffline(t *testing.T) {
 	p.assign(bad)
 	c.stop()
 	mark := p.mark()
-	c = start(t, c.settings)
+	start(t, c.settings)
 	p.awaitAfter(t, mark, "healthy after a restart, the failure remembered", func(r cells.Report) bool { return healthyOn(good)(r) && failedAt(bad)(r) })
 	count := func() int {
 		return len(slices.DeleteFunc(p.kinds(), func(k string) bool { return k != "started" }))

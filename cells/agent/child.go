@@ -59,7 +59,7 @@ type object struct {
 // with an empty environment; it limits its own memory, CPU and files first, refuses what reaches outside the
 // release before kustomize runs (fault 30), and can dial nobody then.
 func RenderMain(stdin io.Reader, stdout io.Writer) int {
-	http.DefaultTransport = offline{} // this process renders and does nothing else
+	stayOffline()
 	in := bufio.NewReaderSize(stdin, maxHeader)
 	line, err := in.ReadSlice('\n')
 	if err != nil {
@@ -108,6 +108,10 @@ func (a *answer) write(stdout io.Writer, bodies []body) int {
 	}
 	return 0
 }
+
+// stayOffline takes the network from this process, which renders and does nothing else. It has no PATH either, so
+// kustomize finds no git.
+func stayOffline() { http.DefaultTransport = offline{} }
 
 // offline refuses every request: what a release needs is in it.
 type offline struct{}

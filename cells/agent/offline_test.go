@@ -79,14 +79,16 @@ func (w *wire) pauses(path string, from time.Time) []time.Duration {
 	return pauses
 }
 
-// bubble runs an agent with all defaults in virtual time.
+// bubble runs an agent in virtual time.
 func bubble(t *testing.T, s settings, w *wire) (stop func()) {
 	t.Helper()
 	self, err := os.Executable()
 	must(t, err)
 	target, err := directory.New(s.Dir, directory.Options{Cell: s.Cell})
 	must(t, err)
-	a, err := New(Options{Cell: s.Cell, Server: "http://control.plane", StateDir: s.State, Target: target, Render: []string{self, "render"}})
+	a, err := New(Options{
+		Cell: s.Cell, Server: "http://control.plane", StateDir: s.State, Target: target, Render: renderWith(self), HealInterval: s.HealEvery,
+	})
 	must(t, err)
 	a.client.http.Transport = w
 	ctx, cancel := context.WithCancel(t.Context())
@@ -110,7 +112,7 @@ func newBubblePlane() (*plane, *wire) {
 func TestAWeekAlone(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		s := settings{Cell: "acme", State: filepath.Join(dir, "state"), Dir: filepath.Join(dir, "target")}
+		s := settings{Cell: "acme", State: filepath.Join(dir, "state"), Dir: filepath.Join(dir, "target"), HealEvery: 5 * time.Minute}
 		p, w := newBubblePlane()
 		one := p.ship(t, "1.0.0", 1, release("1.0.0", nil))
 		p.assign(one)
@@ -127,7 +129,7 @@ func TestAWeekAlone(t *testing.T) {
 				stop()
 				stop = bubble(t, s, w)
 			}
-			time.Sleep(31 * time.Second)
+			time.Sleep(s.HealEvery + time.Second)
 			if text := read(t, filepath.Join(s.Dir, "current", "manifests.yaml")); !strings.Contains(text, "version: 1.0.0") {
 				t.Fatalf("day %d: not healed: %s", i/2, text)
 			}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/process"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -40,7 +41,7 @@ func newRenderer(t testing.TB, files map[string]string) (*renderer, *cells.Assig
 	a := &cells.Assignment{Epoch: 1, Sequence: 1, Release: "1.0.0", Digest: releases.DigestBytes(tar.Bytes())}
 	store := &contents{dir: filepath.Join(dir, "releases"), client: nobody, limit: 64 << 20}
 	out := &renderer{
-		command: []string{self, "render"}, dir: filepath.Join(dir, "rendered"), temp: filepath.Join(dir, "work"),
+		command: renderWith(self), dir: filepath.Join(dir, "rendered"), temp: filepath.Join(dir, "work"),
 		version: "test", limits: RenderLimits{}.orDefault(), contents: store,
 	}
 	for _, d := range []string{store.dir, out.dir, out.temp} {
@@ -96,18 +97,27 @@ func TestRenderReachesNothingOutside(t *testing.T) {
 		"outside":          "resources:\n- ../../../etc\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			r, a := newRenderer(t, map[string]string{
+			files := map[string]string{
 				"release.yaml":       "apiVersion: sluice/v1\nkind: Release\nversion: 1.0.0\n",
 				"kustomization.yaml": kustomization,
 				"exec.yaml":          "apiVersion: x/v1\nkind: Evil\nmetadata:\n  name: x\n  annotations:\n    config.kubernetes.io/function: |\n      exec: {path: " + bin + "/evil}\n",
 				"container.yaml":     "apiVersion: x/v1\nkind: Evil\nmetadata:\n  name: x\n  annotations:\n    config.kubernetes.io/function: |\n      container: {image: evil}\n",
-			})
-			_, err := r.rendered(t.Context(), a)
-			var refused *renderError
-			if !errors.As(err, &refused) || !strings.Contains(err.Error(), ".yaml:") {
+			}
+			// In this process, which has the network and the PATH: the scan alone must hold.
+			tar := pack(t, files)
+			q := request{Digest: releases.DigestBytes(tar)}
+			if _, err := q.render(bytes.NewReader(tar)); err == nil || !strings.HasPrefix(err.Error(), "kustomization.yaml:") && !strings.HasPrefix(err.Error(), "exec.yaml:") && !strings.HasPrefix(err.Error(), "container.yaml:") {
 				t.Errorf("got %v, want a refusal with file and line", err)
 			}
 		})
+	}
+	for name, reach := range map[string]func() error{ // and behind the scan the child holds by itself
+		"kustomize, http": func() error { return outside(t, "resources:\n- "+web.URL+"/base.yaml\n") },
+		"kustomize, git":  func() error { return outside(t, "resources:\n- "+git+"\n") },
+	} {
+		if err := reach(); err == nil {
+			t.Errorf("%s: built", name)
+		}
 	}
 	if len(dials) > 0 {
 		t.Errorf("dialled: %s", <-dials)
@@ -117,14 +127,17 @@ func TestRenderReachesNothingOutside(t *testing.T) {
 	}
 }
 
-// What is behind the scan holds by itself: without it, kustomize in the child reaches nobody either.
-func TestChildCanReachNobody(t *testing.T) {
-	var offline offline
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://example.com", nil)
+// outside has a child build a kustomization that was not scanned.
+func outside(t *testing.T, kustomization string) error {
+	t.Helper()
+	self, err := os.Executable()
 	must(t, err)
-	if _, err := offline.RoundTrip(request); err == nil { //nolint:bodyclose // there is none
-		t.Error("it went out")
-	}
+	said := process.NewTail(1 << 10)
+	err = process.Child{
+		Args: []string{self, "build"}, Dir: t.TempDir(), Stdin: strings.NewReader(kustomization), Stdout: said, Stderr: said,
+	}.Run(t.Context())
+	t.Logf("%v: %s", err, said.Bytes())
+	return err
 }
 
 // Fault 29 and others: a release that can't be rendered is an error with a reason, within the limits.
