@@ -1,0 +1,70 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// validatePush reads a pre-receive hook's lines and gives the faults that the push would bring.
+func (a *app) validatePush(ctx context.Context, dir string) ([]releases.Fault, error) {
+	if gitDir := a.getenv("GIT_DIR"); gitDir != "" && dir == "." {
+		dir = gitDir // git runs hooks with it, in the repository's folder
+	}
+	branch := a.branch
+	if branch == "" {
+		head, err := a.git(ctx, dir, "symbolic-ref", "--short", "HEAD")
+		if err != nil {
+			return nil, fail(err, "name the release branch: --branch NAME")
+		}
+		branch = head
+	}
+	var faults []releases.Fault
+	lines := bufio.NewScanner(io.LimitReader(a.stdin, 1<<20))
+	for lines.Scan() {
+		was, is, ref, ok := hookLine(lines.Text())
+		if !ok {
+			return nil, fail(fmt.Errorf("standard input has %q", lines.Text()), `a pre-receive hook reads lines of "old new ref"`)
+		}
+		if ref != "refs/heads/"+branch || isZero(is) {
+			continue
+		}
+		after, err := a.validateCommit(ctx, dir, is)
+		if err != nil {
+			return nil, err
+		}
+		known := map[releases.Fault]bool{}
+		if !isZero(was) && len(after) > 0 {
+			before, err := a.validateCommit(ctx, dir, was)
+			if err != nil {
+				return nil, err
+			}
+			for _, f := range before {
+				f.Line = 0 // lines move
+				known[f] = true
+			}
+		}
+		for _, f := range after {
+			key := f
+			key.Line = 0
+			if !known[key] {
+				faults = append(faults, f)
+			}
+		}
+	}
+	return faults, lines.Err()
+}
+
+func hookLine(line string) (was, is, ref string, ok bool) {
+	parts := strings.Split(line, " ")
+	if len(parts) != 3 || len(parts[0]) < 40 || len(parts[1]) < 40 {
+		return "", "", "", false
+	}
+	return parts[0], parts[1], parts[2], true
+}
+
+func isZero(id string) bool { return strings.Trim(id, "0") == "" }

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/engine"
+)
+
+func (a *app) tickVerb() *cobra.Command {
+	var r running
+	cmd := &cobra.Command{
+		Use:     "tick --repo R --data DIR",
+		GroupID: groupRun,
+		Short:   "Let the engine look once, do what there is to do, and end",
+		Long: `One pass of what serve does all the time: for a cron job, a CronJob or a Lambda. It looks at the branch, asks what gates need
+from outside, decides, pushes, and prints what it did and what is blocked. It may be killed at any instant and run again, also
+while another runs.`,
+		Args: arguments(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.tick(cmd, r) },
+	}
+	r.engineFlags(cmd)
+	return cmd
+}
+
+// maxAsks is how often one tick goes on after gates were answered: an answer may open the way to the next gate.
+const maxAsks = 4
+
+func (a *app) tick(cmd *cobra.Command, r running) (err error) {
+	ctx := cmd.Context()
+	if !cmd.Flags().Changed("log") {
+		r.level = "warn" // what was done is printed
+	}
+	e, err := a.engage(ctx, cmd, r)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	_, cursor, err := e.store.Decisions(ctx, -1, 1)
+	if err != nil {
+		return err
+	}
+	plan, err := e.Tick(ctx)
+	for range maxAsks {
+		if err != nil || len(plan.Wants) == 0 {
+			break
+		}
+		if err = e.Answer(ctx, plan.Wants); err == nil {
+			plan, err = e.Tick(ctx)
+		}
+	}
+	if err != nil {
+		return fail(err, "it is safe to run it again")
+	}
+	if done, err := a.encode(plan); done {
+		return err
+	}
+	const most = 1000
+	decided, _, err := e.store.Decisions(ctx, cursor, most)
+	if err != nil {
+		return err
+	}
+	for _, d := range decided {
+		a.stdout.line("%s", told(d))
+	}
+	for _, act := range plan.Actions {
+		if act.Kind == engine.Grant {
+			a.stdout.line("grant %s of %s to %s", act.Release, act.Channel, some(act.Cells))
+		}
+	}
+	if len(decided)+len(plan.Actions) == 0 {
+		a.stdout.line("nothing to do")
+	}
+	for _, v := range plan.Blocked {
+		a.stdout.line("%s: %s", strings.Join(strings.Fields(v.Channel+" "+v.Cell+" "+v.Release), " "), v)
+	}
+	return nil
+}
+
+// told says a decision in a line.
+func told(d engine.Decided) string {
+	switch d.Kind {
+	case engine.Promote:
+		return fmt.Sprintf("promote %s to %s, commit %s", d.Release, d.Channel, short(d.Commit))
+	case engine.Rollback:
+		return fmt.Sprintf("roll back %s from %s to %s, commit %s", d.Channel, orDash(d.Replaces), d.Release, short(d.Commit))
+	case engine.Adopted, engine.Quarantines, engine.Halt, engine.Grant:
+	}
+	return fmt.Sprintf("%s %s in %s, commit %s", d.Kind, d.Release, d.Channel, short(d.Commit))
+}
