@@ -120,7 +120,7 @@ func TestOneHome(t *testing.T) {
 		"cel.dev/":                        {"channels"},
 		"github.com/invopop/jsonschema":   {"releases/manifest", "docs", "cmd", "tools"},
 		"net/http":                        {"releases/gitrepo", "engine", "cells/agent", "cmd"},
-		"os/exec":                         {"releases/gitrepo", "cells", "cmd"},
+		"os/exec":                         {"releases/gitrepo", "cells", "cmd", "fixtures"},
 		"github.com/fsnotify/fsnotify":    {"releases/gitrepo", "engine", "cells", "cmd"},
 		"github.com/open-feature/go-sdk/": {"flags"},
 	}
