@@ -118,9 +118,8 @@ func TestOneHome(t *testing.T) {
 		"github.com/spf13/cobra":          {"cmd"},
 		"github.com/robfig/cron":          {"channels"},
 		"cel.dev/":                        {"channels"},
-		"github.com/invopop/jsonschema":   {"releases/manifest", "docs", "cmd", "tools"},
 		"net/http":                        {"releases/gitrepo", "engine", "cells/agent", "cmd"},
-		"os/exec":                         {"releases/gitrepo", "cells", "cmd", "fixtures"},
+		"os/exec":                         {"releases/gitrepo", "cells", "cmd"},
 		"github.com/fsnotify/fsnotify":    {"releases/gitrepo", "engine", "cells", "cmd"},
 		"github.com/open-feature/go-sdk/": {"flags"},
 	}
