@@ -244,7 +244,7 @@ func (p *planner) promote(c *Channel, x candidate) bool {
 	}
 	if e := c.Effective; e != nil {
 		a.Replaces = e.Release
-		a.Finished = p.finished[finishKey{c.Name, e.Sequence}]
+		a.Finished = p.done(c.Name, e)
 		for _, down := range c.Down {
 			if acc, ok := p.accepted[acceptKey{c.Name, down, e.Digest}]; ok {
 				a.Accepted = append(a.Accepted, acc)

@@ -85,7 +85,7 @@ func (p *planner) target(c *Channel) (target EffectiveHead, why string) {
 	finished := map[int64]bool{}
 	for i := range c.History {
 		h := &c.History[i]
-		if h.Finished || p.finished[finishKey{c.Name, h.Sequence}] {
+		if p.done(c.Name, h) {
 			finished[h.Sequence] = true
 		}
 		if h.ReplacedFinished && i > 0 {

@@ -105,7 +105,7 @@ func (p *planner) settled(c *Channel) (channels.Verdict, bool) {
 	}
 	reason := ""
 	switch {
-	case len(c.Down) == 0 && p.finished[finishKey{c.Name, e.Sequence}]:
+	case len(c.Down) == 0 && p.done(c.Name, e):
 		reason = e.Release + " is rolled out"
 	case len(c.Down) > 0 && len(waiting) == 0:
 		reason = join(c.Down) + " accepted " + e.Release
@@ -186,7 +186,7 @@ func (p *planner) countOn(c *Channel, x candidate, n *channels.Counts) {
 			continue
 		}
 		switch {
-		case s.State == cells.StateFailed || s.State == cells.StateStuck:
+		case s.broken():
 			n.Failed++
 		case s.State == cells.StateHealthy && p.fresh(s):
 			n.Healthy++

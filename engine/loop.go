@@ -22,6 +22,9 @@ func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
 	defer wake.Stop()
 	gather := time.NewTimer(time.Hour) // runs while late: reports without news wait for others
 	defer gather.Stop()
+	e.mu.Lock()
+	e.obs.Up = time.Now()
+	e.mu.Unlock()
 	failures, late := 0, false
 	for {
 		fetch := false

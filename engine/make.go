@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -48,6 +50,7 @@ type acceptKey struct {
 type finishKey struct {
 	channel  string
 	sequence int64
+	digest   releases.Digest // a branch that was dropped may have had another under the same
 }
 
 func newPlanner(d *Desired, o *Observed, now time.Time) *planner {
@@ -58,7 +61,7 @@ func newPlanner(d *Desired, o *Observed, now time.Time) *planner {
 		plan: Plan{Commit: d.Commit, Now: now, Actions: []Action{}, Blocked: []channels.Verdict{}},
 	}
 	for _, f := range o.Learned.Finished {
-		p.finished[finishKey{f.Channel, f.Sequence}] = true
+		p.finished[finishKey{f.Channel, f.Sequence, f.Digest}] = true
 	}
 	for i, r := range o.Learned.Rollouts {
 		if c := d.Channels[r.Channel]; c != nil && c.Effective != nil && c.Effective.Sequence == r.Sequence {
@@ -132,21 +135,61 @@ func (p *planner) refused(c *Channel, release string) bool {
 	return true
 }
 
-// sequence is the next one of c: above every one in git, served or reported (R2).
+// maxAhead is how far above git a sequence may be to be believed: one cell's word must not use them up.
+const maxAhead = 1 << 20
+
+// sequence is the next one of c: above every one in git, granted, served or reported (R2).
 func (p *planner) sequence(c *Channel) int64 {
-	next := p.o.Served[c.Name]
+	git := int64(0)
 	if c.Effective != nil {
-		next = max(next, c.Effective.Sequence)
+		git = c.Effective.Sequence
 	}
-	for _, cell := range c.Cells {
-		if s := p.o.Cells[cell.Name]; s != nil && s.Channel == c.Name {
-			next = max(next, s.Sequence)
+	highest := git
+	rise := func(n int64) {
+		if n <= git+maxAhead {
+			highest = max(highest, n)
 		}
 	}
-	return next + 1
+	rise(p.o.Served[c.Name])
+	for _, cell := range c.Cells {
+		s := p.o.Cells[cell.Name]
+		if s == nil {
+			continue
+		}
+		if s.Channel == c.Name {
+			rise(s.Sequence)
+		}
+		if s.Granted != nil && s.Granted.Channel == c.Name {
+			rise(s.Granted.Sequence)
+		}
+	}
+	return highest + 1
+}
+
+// unread adds a verdict for each reporting cell that is in no channel because its file has faults.
+func (p *planner) unread() {
+	last := ""
+	for _, f := range p.d.Faults {
+		parts := strings.Split(f.File, "/")
+		if f.Warning || len(parts) < 2 || parts[0] != cells.Dir || parts[1] == last {
+			continue
+		}
+		last = parts[1]
+		s := p.o.Cells[last]
+		if p.lost(last) && s != nil && s.Channel != "" {
+			p.block(channels.Verdict{Channel: s.Channel, Cell: last, Gate: "invalid", Reason: f.String()})
+		}
+	}
+}
+
+// lost tells whether a cell is there, and in no channel: its file can't be read, or names one that does not exist.
+func (p *planner) lost(name string) bool {
+	cell := p.d.Cells[name]
+	return cell != nil && p.d.Channels[cell.Channel] == nil
 }
 
 func (p *planner) finish() Plan {
+	p.unread()
 	slices.SortStableFunc(p.plan.Blocked, func(a, b channels.Verdict) int {
 		return cmp.Or(cmp.Compare(a.Channel, b.Channel), cmp.Compare(a.Cell, b.Cell))
 	})

@@ -116,6 +116,7 @@ type Rollout struct {
 // Observed is all that was seen from outside, as of one instant.
 type Observed struct {
 	Since        time.Time             // when observing began; cells are given until Since + staleAfter to report (R26). Zero: long ago
+	Up           time.Time             // when this process began to listen to cells: no stall counts from before. Zero: long ago
 	Clock        Clock                 // R10
 	Cells        map[string]*CellState // by name
 	Observations []Observation

@@ -26,7 +26,7 @@ func Receive(prev *CellState, r cells.Report, received time.Time, staleAfter tim
 		}
 	}
 	s.soak(prev, staleAfter)
-	s.started(r.Applying)
+	s.started(prev)
 	s.fail(prev, r.Failures)
 	return s
 }
@@ -56,29 +56,45 @@ func revised(a, b *cells.Assignment) bool {
 	return a != nil && b != nil && a.Revision != b.Revision
 }
 
-// started keeps when the cell began its grant: the stall limit counts from there (R14).
-func (s *CellState) started(applying *cells.Assignment) {
+// started keeps when the cell began what it applies: the stall limit counts from there (R14).
+func (s *CellState) started(prev *CellState) {
 	switch {
-	case applying == nil:
+	case s.Applying == nil:
 		s.StartedAt = time.Time{}
-	case s.StartedAt.IsZero():
+	case s.StartedAt.IsZero(), prev.Applying == nil, prev.Applying.Key() != s.Applying.Key():
 		s.StartedAt = s.LastReport
 	}
 }
 
-// fail notes when each failure was first heard of.
+// fail notes when each failure was first heard of. That only values had changed is believed of a cell that runs, or
+// ran just before, the release with others (R13).
 func (s *CellState) fail(prev *CellState, failures []cells.Failure) {
 	for _, f := range failures {
 		seen := s.LastReport
+		f.Values = f.Values && (otherValues(s.Running, &f.Assignment) || prev != nil && otherValues(prev.Running, &f.Assignment))
 		if prev != nil {
 			for _, known := range prev.Failures {
 				if known.Assignment.Key() == f.Assignment.Key() && known.At.Equal(f.At) {
-					seen = known.Seen
+					seen, f.Values = known.Seen, known.Values
 				}
 			}
 		}
 		s.Failures = append(s.Failures, Failure{Failure: f, Seen: seen})
 	}
+}
+
+// otherValues tells whether a has b's release with other values or another profile.
+func otherValues(a, b *cells.Assignment) bool {
+	return a != nil && a.Digest == b.Digest && a.Revision != b.Revision
+}
+
+// broken tells whether the cell says that what it runs failed for good, and not for its values (R13).
+func (s *CellState) broken() bool {
+	if s.State != cells.StateFailed && s.State != cells.StateStuck {
+		return false
+	}
+	n := len(s.Failures)
+	return n == 0 || !s.Failures[n-1].Values || s.Failures[n-1].Assignment.Digest != s.Digest
 }
 
 // Give is prev with a grant.

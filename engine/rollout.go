@@ -79,6 +79,9 @@ func (p *planner) needy(c *Channel) []need {
 		}
 		head := p.headFor(c, s)
 		if p.has(c, cell, s, head) {
+			if why := failureUnder(s, head, cell.Revision); why != "" {
+				p.block(channels.Verdict{Channel: c.Name, Cell: cell.Name, Release: head.Release, Gate: "failed", Reason: why})
+			}
 			continue
 		}
 		all = append(all, need{cell, s, head, p.cellVerdict(c, cell, s, head)})
@@ -86,15 +89,33 @@ func (p *planner) needy(c *Channel) []need {
 	return all
 }
 
+// failureUnder says why a cell is not on what it was granted, if it failed there: under the same head and values it is
+// not tried again (R21).
+func failureUnder(s *CellState, head *EffectiveHead, revision string) string {
+	if len(s.Failures) == 0 || s.Digest == head.Digest && s.Running != nil && s.Running.Revision == revision {
+		return ""
+	}
+	for _, f := range slices.Backward(s.Failures) {
+		if a := &f.Assignment; a.Digest == head.Digest && a.Sequence == head.Sequence && a.Revision == revision {
+			tried := "the next head is"
+			if f.Values {
+				tried = "other values are"
+			}
+			return fmt.Sprintf("%s failed: %s; %s tried, not this again", head.Release, f.Reason, tried)
+		}
+	}
+	return ""
+}
+
 // headFor is the head that a cell is to have: the channel's, but for one that has nothing installed, the newest that is proven (R15).
 func (p *planner) headFor(c *Channel, s *CellState) *EffectiveHead {
 	e := c.Effective
-	if s.Digest != "" || s.Granted != nil || p.finished[finishKey{c.Name, e.Sequence}] {
+	if s.Digest != "" || s.Granted != nil || p.done(c.Name, e) {
 		return e
 	}
 	for i := len(c.History) - 1; i >= 0; i-- {
 		h := &c.History[i]
-		proven := h.Finished || p.finished[finishKey{c.Name, h.Sequence}] || i+1 < len(c.History) && c.History[i+1].ReplacedFinished
+		proven := p.done(c.Name, h) || i+1 < len(c.History) && c.History[i+1].ReplacedFinished
 		if proven && p.quarantined(c.Name, h.Release, h.Digest) == nil {
 			return h
 		}
@@ -152,18 +173,11 @@ func (p *planner) cellVerdict(c *Channel, cell *Cell, s *CellState, head *Effect
 	if r == nil || !r.Loaded {
 		return v
 	}
-	if n := r.Requires.Infrastructure; n > s.Infrastructure {
-		return blocked("requires", "%s needs infrastructure %d, the cell has %d", head.Release, n, s.Infrastructure)
+	if why := lacks(r, s); why != "" {
+		return blocked("requires", "%s", why)
 	}
-	from := r.Requires.From
-	if s.Release != "" {
-		running, err := releases.ParseVersion(s.Release)
-		if err == nil && !from.IsZero() && running.Less(from) {
-			return blocked("requires", "%s installs over %s or later, the cell runs %s", head.Release, from, s.Release)
-		}
-		if over := p.d.Releases[s.Release]; err == nil && over != nil && over.ForwardOnly() && r.Version.Less(running) {
-			return blocked("forward-only", "the cell runs %s, which is forward-only", s.Release)
-		}
+	if over := p.over(c, s, r.Version); over != "" {
+		return blocked("forward-only", "the cell runs %s, and %s is forward-only", s.Release, over)
 	}
 	if _, ok := r.Profile(cell.Profile); !ok {
 		return blocked("values", "%s has no profile %q", head.Release, cell.Profile)
@@ -172,6 +186,34 @@ func (p *planner) cellVerdict(c *Channel, cell *Cell, s *CellState, head *Effect
 		return blocked("values", "%s", join(wrong))
 	}
 	return v
+}
+
+// lacks says what a cell has not that r requires (R16); empty: nothing.
+func lacks(r *Release, s *CellState) string {
+	if n := r.Requires.Infrastructure; n > s.Infrastructure {
+		return fmt.Sprintf("%s needs infrastructure %d, the cell has %d", r.Version, n, s.Infrastructure)
+	}
+	if from := r.Requires.From; !from.IsZero() && s.Release != "" {
+		if running, err := releases.ParseVersion(s.Release); err == nil && running.Less(from) {
+			return fmt.Sprintf("%s installs over %s or later, the cell runs %s", r.Version, from, s.Release)
+		}
+	}
+	return ""
+}
+
+// over names the forward-only release that a cell would go back over on the way to a version (R20); empty: none.
+func (p *planner) over(c *Channel, s *CellState, to releases.Version) string {
+	running, err := releases.ParseVersion(s.Release)
+	if err != nil || !to.Less(running) {
+		return ""
+	}
+	if r := p.d.Releases[s.Release]; r != nil && r.ForwardOnly() {
+		return s.Release
+	}
+	if from := p.d.Channels[s.Channel]; from != nil && from != c { // it came from there, and what it runs rests on that past
+		return p.crosses(from, to)
+	}
+	return ""
 }
 
 // bound gives the verdict that binds all grants of c now: quarantine, a hold, freezes, windows, the clock.

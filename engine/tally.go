@@ -11,11 +11,13 @@ import (
 
 // tally is what a channel's cells say about its head. It is made once a plan, in one walk over the cells.
 type tally struct {
-	states   []*CellState // of each cell of the channel, in order; nil: never heard of, or only of another channel
-	counts   []bool       // whether that cell counts for the head's rollout
-	eligible int          // how many do
-	healthy  int          // of those, on the head and healthy now
-	failed   []string
+	states   []*CellState                // of each cell of the channel, in order; nil: never heard of, or only of another channel
+	counts   []bool                      // whether that cell counts for the head's rollout
+	eligible int                         // how many do
+	healthy  int                         // of those, on the head and healthy now
+	given    int                         // of those, failed, and so not waited for
+	failed   []string                    // all that failed the head
+	lost     []string                    // that count, and are in no channel: their files have faults
 	samples  []channels.Sample           // made when first asked for
 	soaked   map[string]channels.Verdict // by downstream
 }
@@ -51,19 +53,21 @@ func (p *planner) learn(c *Channel) {
 	if e == nil {
 		return
 	}
+	_, observing := p.observing(c)
 	rollout := p.rollouts[c.Name]
 	if rollout == nil {
 		rollout = &Rollout{Channel: c.Name, Sequence: e.Sequence, Since: p.now, Eligible: p.eligible(c, t)}
-		p.plan.Learned.Rollouts = append(p.plan.Learned.Rollouts, *rollout)
+		if !observing {
+			p.plan.Learned.Rollouts = append(p.plan.Learned.Rollouts, *rollout)
+		}
 	}
 	p.count(c, t, rollout.Eligible)
-	if e.Finished {
-		p.finished[finishKey{c.Name, e.Sequence}] = true
+	if observing {
+		return // who has not reported yet counts too
 	}
-	key := finishKey{c.Name, e.Sequence}
-	through := t.healthy >= t.eligible && len(t.failed) == 0 && (t.eligible > 0 || len(c.Cells) == 0)
-	if through && !p.finished[key] {
-		p.finished[key] = true
+	through := t.healthy+t.given >= t.eligible && len(t.failed) <= p.budget(c) && (t.healthy > 0 || len(c.Cells) == 0)
+	if through && !p.done(c.Name, e) {
+		p.finished[finishKey{c.Name, e.Sequence, e.Digest}] = true
 		p.plan.Learned.Finished = append(p.plan.Learned.Finished, Finish{Channel: c.Name, Sequence: e.Sequence, Digest: e.Digest, At: p.now})
 	}
 	for _, name := range c.Down {
@@ -71,7 +75,13 @@ func (p *planner) learn(c *Channel) {
 	}
 }
 
-// eligible names the cells that a head is for, seen at its first plan: in contact when it moved, or already on it.
+// done tells whether a head of a channel is known to have reached its cells (R19).
+func (p *planner) done(channel string, h *EffectiveHead) bool {
+	return h.Finished || p.finished[finishKey{channel, h.Sequence, h.Digest}]
+}
+
+// eligible names the cells that a head is for, seen at its first plan: in contact when it moved and with what it
+// requires (R14, R16), or already on it.
 func (p *planner) eligible(c *Channel, t *tally) []string {
 	eligible := make([]string, 0, len(c.Cells))
 	moved := c.Effective.Moved
@@ -79,11 +89,13 @@ func (p *planner) eligible(c *Channel, t *tally) []string {
 		moved = p.now
 	}
 	since := moved.Add(-p.d.staleAfter())
+	r := p.d.Releases[c.Effective.Release]
+	demanding := r != nil && r.Loaded && r.Requires != releases.Requires{}
 	for i, s := range t.states {
 		if s == nil || s.LastReport.IsZero() {
 			continue
 		}
-		if !s.LastReport.Before(since) || s.Digest == c.Effective.Digest {
+		if s.Digest == c.Effective.Digest || !s.LastReport.Before(since) && (!demanding || lacks(r, s) == "") {
 			eligible = append(eligible, c.Cells[i].Name)
 		}
 	}
@@ -96,22 +108,42 @@ func (p *planner) count(c *Channel, t *tally, eligible []string) {
 	for i, s := range t.states {
 		name := c.Cells[i].Name
 		for len(eligible) > 0 && eligible[0] < name {
+			p.gone(t, eligible[0])
 			eligible = eligible[1:]
+		}
+		said := s
+		if said == nil {
+			said = p.o.Cells[name] // of another channel, mostly
+		}
+		failed := said != nil && p.failedOn(c, said)
+		if failed {
+			t.failed = append(t.failed, name)
 		}
 		if s == nil {
 			continue
-		}
-		if p.failedOn(c, s) {
-			t.failed = append(t.failed, name)
 		}
 		if len(eligible) == 0 || eligible[0] != name {
 			continue
 		}
 		t.counts[i] = true
 		t.eligible++
-		if s.Digest == c.Effective.Digest && s.State == cells.StateHealthy && p.fresh(s) {
+		switch {
+		case s.Digest == c.Effective.Digest && s.State == cells.StateHealthy && p.fresh(s):
 			t.healthy++
+		case failed:
+			t.given++
 		}
+	}
+	for _, name := range eligible {
+		p.gone(t, name)
+	}
+}
+
+// gone counts a cell that is not in the channel any more, if a fault in its file is why: that removes nobody.
+func (p *planner) gone(t *tally, name string) {
+	if p.lost(name) {
+		t.eligible++
+		t.lost = append(t.lost, name)
 	}
 }
 
@@ -119,22 +151,34 @@ func (p *planner) count(c *Channel, t *tally, eligible []string) {
 // A failure under a lower sequence, or of values only, doesn't count (R13, R21, R35).
 func (p *planner) failedOn(c *Channel, s *CellState) bool {
 	e := c.Effective
+	here := s.Channel == "" || s.Channel == c.Name // else it came from another channel, and may have begun here
 	for i := range s.Failures {
 		f := &s.Failures[i]
 		a := &f.Assignment
-		if !f.Values && a.Digest == e.Digest && (a.Sequence == 0 || a.Sequence == e.Sequence) && (a.Channel == "" || a.Channel == c.Name) {
+		if !f.Values && a.Digest == e.Digest && (a.Sequence == 0 || a.Sequence == e.Sequence) && (a.Channel == c.Name || a.Channel == "" && here) {
 			return true
 		}
 	}
-	if s.Digest == e.Digest && (s.State == cells.StateFailed || s.State == cells.StateStuck) {
+	if here && s.Digest == e.Digest && s.broken() {
 		return true
 	}
-	if g := s.Granted; g != nil && g.Sequence == e.Sequence && s.Digest != e.Digest && !s.StartedAt.IsZero() && c.Valid != nil {
-		stalled := s.StartedAt.Add(c.Valid.Rollout.Stall)
-		p.at(stalled)
-		return !p.now.Before(stalled)
+	return p.stalled(c, s)
+}
+
+// stalled tells whether a cell began the head and has had no result for too long. Time in which nobody listened,
+// or that can't be trusted, does not count (R10).
+func (p *planner) stalled(c *Channel, s *CellState) bool {
+	a, e := s.Applying, c.Effective
+	if a == nil || a.Channel != c.Name || a.Sequence != e.Sequence || a.Digest != e.Digest || s.Digest == e.Digest || s.StartedAt.IsZero() || c.Valid == nil {
+		return false
 	}
-	return false
+	since := s.StartedAt
+	if p.o.Up.After(since) {
+		since = p.o.Up
+	}
+	at := since.Add(c.Valid.Rollout.Stall)
+	p.at(at)
+	return !p.now.Before(at) && p.clock() == ""
 }
 
 // accept finds out whether down accepts up's head now, and latches it (R7).
@@ -145,11 +189,19 @@ func (p *planner) accept(up, down *Channel) {
 	}
 	v := p.soaked(up, down)
 	key := acceptKey{up.Name, down.Name, e.Digest}
-	if _, known := p.accepted[key]; !v.Holds || known && p.latched(up, down, e.Release, e.Digest) {
+	if _, observing := p.observing(up); !v.Holds || observing || p.latched(up, down, e.Release, e.Digest) {
 		return
 	}
+	before, known := p.accepted[key]
 	a := Acceptance{Upstream: up.Name, Downstream: down.Name, Release: e.Release, Digest: e.Digest, At: p.now, Evidence: v.Reason}
 	p.accepted[key] = a
+	if !p.latched(up, down, e.Release, e.Digest) { // it fails somewhere just now
+		delete(p.accepted, key)
+		if known {
+			p.accepted[key] = before
+		}
+		return
+	}
 	p.plan.Learned.Accepted = append(p.plan.Learned.Accepted, a)
 }
 
@@ -181,7 +233,7 @@ func (p *planner) judgeSoak(up, down *Channel) channels.Verdict {
 	if gate != nil {
 		return held
 	}
-	if t := p.tallies[up.Name]; !p.finished[finishKey{up.Name, up.Effective.Sequence}] {
+	if t := p.tallies[up.Name]; !p.done(up.Name, up.Effective) {
 		return channels.Verdict{Reason: fmt.Sprintf("%s: %d of %d cells run it", up.Name, t.healthy, t.eligible)}
 	}
 	return channels.Verdict{Holds: true, Reason: up.Name + " finished it"}
@@ -203,7 +255,7 @@ func (p *planner) latched(up, down *Channel, release string, digest releases.Dig
 				return false
 			}
 		}
-		if s.Digest == digest && (s.State == cells.StateFailed || s.State == cells.StateStuck) {
+		if s.Digest == digest && s.broken() {
 			return false
 		}
 	}
@@ -230,6 +282,9 @@ func (p *planner) samples(up *Channel) []channels.Sample {
 			sample.Soaked = s.Soaked
 		}
 		t.samples = append(t.samples, sample)
+	}
+	for _, name := range t.lost {
+		t.samples = append(t.samples, channels.Sample{Cell: name, Counts: true, Silent: true})
 	}
 	return t.samples
 }
