@@ -16,6 +16,7 @@ type tally struct {
 	eligible int                         // how many do
 	healthy  int                         // of those, on the head and healthy now
 	given    int                         // of those, failed, and so not waited for
+	running  int                         // of all, those that joined later too, on the head and healthy now
 	failed   []string                    // all that failed the head
 	lost     []string                    // that count, and are in no channel: their files have faults
 	samples  []channels.Sample           // made when first asked for
@@ -65,7 +66,7 @@ func (p *planner) learn(c *Channel) {
 	if observing {
 		return // who has not reported yet counts too
 	}
-	through := t.healthy+t.given >= t.eligible && len(t.failed) <= p.budget(c) && (t.healthy > 0 || len(c.Cells) == 0)
+	through := t.healthy+t.given >= t.eligible && len(t.failed) <= p.budget(c) && (t.running > 0 || len(c.Cells) == 0)
 	if through && !p.done(c.Name, e) {
 		p.finished[finishKey{c.Name, e.Sequence, e.Digest}] = true
 		p.plan.Learned.Finished = append(p.plan.Learned.Finished, Finish{Channel: c.Name, Sequence: e.Sequence, Digest: e.Digest, At: p.now})
@@ -122,13 +123,17 @@ func (p *planner) count(c *Channel, t *tally, eligible []string) {
 		if s == nil {
 			continue
 		}
+		healthy := s.Digest == c.Effective.Digest && s.State == cells.StateHealthy && p.fresh(s)
+		if healthy {
+			t.running++
+		}
 		if len(eligible) == 0 || eligible[0] != name {
 			continue
 		}
 		t.counts[i] = true
 		t.eligible++
 		switch {
-		case s.Digest == c.Effective.Digest && s.State == cells.StateHealthy && p.fresh(s):
+		case healthy:
 			t.healthy++
 		case failed:
 			t.given++

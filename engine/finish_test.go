@@ -1,0 +1,42 @@
+package engine
+
+import (
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+)
+
+// R19: a head that moved before any cell had reported has reached its cells once one runs it well: it can be gone back to.
+func TestFirstHeadBeforeAnyReport(t *testing.T) {
+	w := newWorld(t, union(
+		policy("staging", ""), policy("dedicated", "after: [staging]\ngates:\n  - soak: {for: 1m}\n"),
+		cellFiles("staging", "s1"), cellFiles("dedicated", "acme"), release("1.0.0"),
+	))
+	w.wantActions("promote 1.0.0 staging") // nobody reported yet
+	w.run()
+	for range 3 {
+		w.now = w.now.Add(time.Minute)
+		w.arrive("s1")
+		w.settle()
+	}
+	w.arrive("acme")
+	w.settle()
+	w.commit("bob", "cut", release("1.1.0"))
+	w.wantActions("promote 1.1.0 staging")
+	w.settle()
+	w.fails("s1", "it is broken")
+	w.wantActions("rollback 1.0.0 staging; quarantine 1.1.0 staging")
+}
+
+// arrive lets a cell report for the first time, or again: pending, or healthy on what it was granted.
+func (w *world) arrive(name string) {
+	w.t.Helper()
+	state := cells.StatePending
+	prev := w.obs.Cells[name]
+	r := cells.Report{Cell: name, Boot: "b", Sent: w.now, State: state}
+	if g := prev.last(); g != nil {
+		r.State, r.Running = cells.StateHealthy, g
+	}
+	w.obs.Cells[name] = w.receive(prev, r)
+}
