@@ -10,6 +10,9 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
+// maxPush bounds what a pre-receive hook is given, in bytes: some 100,000 refs.
+const maxPush = 16 << 20
+
 // validatePush reads a pre-receive hook's lines and gives the faults that the push would bring.
 func (a *app) validatePush(ctx context.Context, dir string) ([]releases.Fault, error) {
 	if gitDir := a.getenv("GIT_DIR"); gitDir != "" && dir == "." {
@@ -24,8 +27,12 @@ func (a *app) validatePush(ctx context.Context, dir string) ([]releases.Fault, e
 		branch = head
 	}
 	var faults []releases.Fault
-	lines := bufio.NewScanner(io.LimitReader(a.stdin, 1<<20))
+	in := &io.LimitedReader{R: a.stdin, N: maxPush + 1}
+	lines := bufio.NewScanner(in)
 	for lines.Scan() {
+		if in.N == 0 { // what was cut off might be the release branch: nothing is let in half read
+			return nil, fail(fmt.Errorf("the push changes too many refs: their list is larger than %d bytes", maxPush), "push the release branch by itself, and fewer at once")
+		}
 		was, is, ref, ok := hookLine(lines.Text())
 		if !ok {
 			return nil, fail(fmt.Errorf("standard input has %q", lines.Text()), `a pre-receive hook reads lines of "old new ref"`)
