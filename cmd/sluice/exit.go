@@ -61,7 +61,10 @@ func blocked(err error, next string, args ...any) error {
 // report prints err as people read it and gives the exit code.
 func (a *app) report(err error) int {
 	if err == nil {
-		return exitDone
+		if err = a.stdout.failed(); err == nil {
+			return exitDone
+		}
+		err = fail(fmt.Errorf("print the answer: %w", err), "what was to be done is done; only the answer is not complete")
 	}
 	if errors.Is(err, errSilent) {
 		return exitFailed
@@ -73,9 +76,9 @@ func (a *app) report(err error) int {
 			f.next = "it was interrupted; running it again is safe"
 		}
 	}
-	fmt.Fprintf(a.stderr, "sluice: %s\n", strings.TrimSpace(err.Error()))
+	a.stderr.line("sluice: %s", strings.TrimSpace(err.Error()))
 	if f.next != "" {
-		fmt.Fprintf(a.stderr, "next: %s\n", f.next)
+		a.stderr.line("next: %s", f.next)
 	}
 	return f.code
 }

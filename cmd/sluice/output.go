@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -35,13 +37,13 @@ const (
 
 // printer writes to one stream, with colours only where a person looks at a terminal and has not set NO_COLOR.
 type printer struct {
-	io.Writer
-	colours  bool
-	terminal bool
+	io.Writer // a *watched, but where something is drawn first
+	colours   bool
+	terminal  bool
 }
 
 func newPrinter(w io.Writer, getenv func(string) string) printer {
-	p := printer{Writer: w}
+	p := printer{Writer: &watched{Writer: w}}
 	if f, ok := w.(*os.File); ok {
 		p.terminal = term.IsTerminal(int(f.Fd()))
 	}
@@ -56,8 +58,46 @@ func (p printer) paint(c colour, s string) string {
 	return "\x1b[" + string(c) + "m" + s + "\x1b[0m"
 }
 
-// line prints one line.
-func (p printer) line(format string, args ...any) { fmt.Fprintf(p, format+"\n", args...) }
+// watched remembers the first write that failed: on a full disk an answer must not look complete.
+type watched struct {
+	io.Writer
+	failed atomic.Pointer[error] // the log is written from many goroutines
+}
+
+func (w *watched) Write(b []byte) (int, error) {
+	n, err := w.Writer.Write(b)
+	if err != nil {
+		w.failed.CompareAndSwap(nil, &err)
+	}
+	return n, err
+}
+
+// failed is the first error of writing; nil: all was written.
+func (p printer) failed() error {
+	if w, ok := p.Writer.(*watched); ok {
+		if err := w.failed.Load(); err != nil {
+			return *err
+		}
+	}
+	return nil
+}
+
+// line prints one line, or several if a text has them.
+func (p printer) line(format string, args ...any) {
+	fmt.Fprintln(p, harmless(fmt.Sprintf(format, args...)))
+}
+
+// control finds what a terminal would obey or hide. Colours (ESC [ … m) and line ends are let through: the first group.
+var control = regexp.MustCompile(`(\x1b\[[0-9;]*m|[\n\t])|[\x00-\x1f\x7f-\x{9f}\x{202a}-\x{202e}\x{2066}-\x{2069}]`)
+
+// harmless is text that may come from anyone, a cell's health command for instance, without what would drive the
+// reader's terminal.
+func harmless(s string) string {
+	if !control.MatchString(s) {
+		return s
+	}
+	return control.ReplaceAllString(s, "$1")
+}
 
 // field is one field of a table.
 type field struct {
@@ -74,7 +114,14 @@ func (p printer) table(heading []string, rows [][]field) {
 	for i, h := range heading {
 		top[i] = field{h, faint}
 	}
-	all = append(append(all, top), rows...)
+	all = append(all, top)
+	for _, row := range rows {
+		one := make([]field, len(row))
+		for i, f := range row {
+			one[i] = field{harmless(strings.Join(strings.Fields(f.text), " ")), f.colour} // a row is one line
+		}
+		all = append(all, one)
+	}
 	widths := make([]int, len(heading))
 	for _, row := range all {
 		for i, f := range row {
