@@ -25,6 +25,7 @@ func (p *planner) advance(c *Channel) bool {
 		p.block(channels.Verdict{Channel: c.Name, Gate: "invalid", Reason: invalid(c)})
 		return false
 	}
+	p.deadLanes(c)
 	x, ok := p.candidate(c)
 	if !ok {
 		return false
@@ -68,14 +69,20 @@ func (p *planner) candidate(c *Channel) (candidate, bool) {
 			head = &v
 		}
 	}
-	coming := false
+	coming, partly := false, (*Release)(nil)
 	for _, r := range slices.Backward(p.d.Versions) {
 		if head != nil && !head.Less(r.Version) {
 			break
 		}
 		hotfix := p.hotfix(c, r)
-		if hotfix == nil && !p.upstream(c, r) {
-			continue // nobody upstream has it: it is not this channel's yet
+		if hotfix == nil {
+			all, any := p.upstream(c, r)
+			if any && !all && partly == nil {
+				partly = r
+			}
+			if !all {
+				continue // not everybody upstream has it: it is not this channel's yet
+			}
 		}
 		if v, out := p.excluded(c, r); out {
 			if v.Gate != "prerelease" {
@@ -92,27 +99,26 @@ func (p *planner) candidate(c *Channel) (candidate, bool) {
 			p.acceptance(c, r, func(v channels.Verdict) { p.block(v) })
 		}
 	}
+	if !coming && partly != nil {
+		if _, out := p.excluded(c, partly); !out {
+			p.acceptance(c, partly, func(v channels.Verdict) { p.block(v) })
+		}
+	}
 	return candidate{}, false
 }
 
-// upstream tells whether r is, or was and is still accepted, at every upstream of c.
-func (p *planner) upstream(c *Channel, r *Release) bool {
-	if len(c.Policy.After) == 0 {
-		return true
-	}
+// upstream tells whether r is, or was and is still accepted, at all upstreams of c, and whether at any.
+func (p *planner) upstream(c *Channel, r *Release) (all, any bool) {
+	all = true
 	for _, name := range c.Policy.After {
 		up := p.d.Channels[name]
-		if up == nil {
-			return false
+		_, has := p.accepted[acceptKey{name, c.Name, r.Digest}]
+		if up != nil && up.Effective != nil && up.Effective.Release == r.Version.String() {
+			has = true
 		}
-		if e := up.Effective; e != nil && e.Release == r.Version.String() {
-			continue
-		}
-		if _, known := p.accepted[acceptKey{name, c.Name, r.Digest}]; !known {
-			return false
-		}
+		all, any = all && has, any || has
 	}
-	return true
+	return all, any
 }
 
 // acceptance tells whether every upstream accepts r for c. say, if given, gets a verdict for each that does not.
@@ -187,27 +193,61 @@ func (p *planner) excluded(c *Channel, r *Release) (channels.Verdict, bool) {
 
 // hotfix gives the open lane of r into c, if there is one (R17).
 func (p *planner) hotfix(c *Channel, r *Release) *channels.Hotfix {
+	return p.lane(c, r.Version.String(), r.Digest)
+}
+
+// lane gives c's open lane for a release: one that is neither closed nor past its expiry.
+func (p *planner) lane(c *Channel, release string, digest releases.Digest) *channels.Hotfix {
 	for i := range c.Hotfixes {
-		h := &c.Hotfixes[i]
-		if h.Release != r.Version.String() || h.Closed != "" || h.Digest != r.Digest {
-			continue
-		}
-		p.at(h.Expiry)
-		if p.now.Before(h.Expiry) {
+		if h := &c.Hotfixes[i]; h.Release == release && h.Digest == digest && p.open(h) {
 			return h
 		}
 	}
 	return nil
 }
 
-// debt is what h's fixes demand of r and r lacks. It binds while the channel runs h's release or a later one.
+func (p *planner) open(h *channels.Hotfix) bool {
+	p.at(h.Expiry)
+	return h.Closed == "" && p.now.Before(h.Expiry)
+}
+
+// deadLanes adds a verdict for each open lane that leads nowhere.
+func (p *planner) deadLanes(c *Channel) {
+	for i := range c.Hotfixes {
+		h := &c.Hotfixes[i]
+		if !p.open(h) || slices.ContainsFunc(c.History, func(e EffectiveHead) bool { return e.Release == h.Release }) {
+			continue
+		}
+		why := ""
+		switch r := p.d.Releases[h.Release]; {
+		case r == nil || r.Loaded && r.Digest != h.Digest:
+			why = fmt.Sprintf("%s names %s with digest %s, which is not in the repository", h.File, h.Release, h.Digest)
+		case c.Effective != nil && !p.below(c.Effective.Release, r.Version):
+			why = fmt.Sprintf("%s is below the head %s, and a hotfix only goes up: cut a greater version", h.Release, c.Effective.Release)
+		default:
+			continue
+		}
+		p.block(channels.Verdict{Channel: c.Name, Release: h.Release, Gate: "hotfix", Reason: why})
+	}
+}
+
+// debt is what h's fixes demand of r and r lacks. It binds once the channel took h's release, until it went back below.
 func (p *planner) debt(c *Channel, h *channels.Hotfix, r *Release) []string {
-	if h.Closed != "" || c.Effective == nil || h.Release == r.Version.String() {
+	if h.Closed != "" || h.Release == r.Version.String() {
 		return nil
 	}
 	fixed, err := releases.ParseVersion(h.Release)
-	if err != nil || p.below(c.Effective.Release, fixed) {
-		return nil // not taken yet, or rolled back: suspended
+	if err != nil {
+		return nil
+	}
+	binds := false
+	for _, e := range slices.Backward(c.History) {
+		if binds = e.Release == h.Release; binds || e.Kind == Rollback && p.below(e.Release, fixed) {
+			break
+		}
+	}
+	if !binds {
+		return nil
 	}
 	var missing []string
 	for _, fix := range h.Fixes {
@@ -228,6 +268,9 @@ func (p *planner) promote(c *Channel, x candidate) bool {
 	for _, v := range blocked {
 		v.Channel, v.Release = c.Name, release
 		p.block(v)
+	}
+	for _, v := range held {
+		p.at(v.Until) // it is blocked from then on
 	}
 	if len(blocked) > 0 {
 		return false
@@ -258,7 +301,6 @@ func (p *planner) promote(c *Channel, x candidate) bool {
 		if !v.Until.IsZero() && (a.Deadline.IsZero() || v.Until.Before(a.Deadline)) {
 			a.Deadline = v.Until
 		}
-		p.at(v.Until)
 	}
 	p.act(a)
 	return true

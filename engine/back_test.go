@@ -124,6 +124,7 @@ func TestBackIsNeverUp(t *testing.T) {
 func TestFailedRollbackHalts(t *testing.T) {
 	w := one(t, "rollout: {maxInFlight: 1}\n")
 	w.takes("staging", "2.0.0")
+	w.through() // the second cell
 	w.ask("staging", "1.0.0")
 	w.wantActions("rollback 1.0.0 staging")
 	w.wantActions("grant 1.0.0 staging s1")

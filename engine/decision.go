@@ -13,24 +13,40 @@ import (
 // Decision is channels/X/decision.json: what the last move of the head saw (R4). With the
 // commit it stands in it is enough to check the decision later, without any database.
 type Decision struct {
-	Kind      Kind               `json:"kind"`
-	Channel   string             `json:"channel"`
-	Base      string             `json:"base"` // the commit that the plan read, and that this was pushed onto
-	Now       time.Time          `json:"now"`
-	Policy    string             `json:"policy"` // object id of channel.yaml at base
-	Release   string             `json:"release"`
-	Commit    string             `json:"commit"`
-	Digest    releases.Digest    `json:"digest"`
-	Sequence  int64              `json:"sequence"`
-	From      string             `json:"from,omitempty"`
-	Replaces  Replaced           `json:"replaces,omitzero"`
-	Requested string             `json:"requestedBy,omitempty"`
-	Reason    string             `json:"reason,omitempty"`
-	Hotfix    bool               `json:"hotfix,omitempty"`
-	Forward   string             `json:"forwardOnly,omitempty"` // the greatest forward-only release above the replaced one, up to this (R20)
-	Verdicts  []channels.Verdict `json:"verdicts"`
-	Accepted  []Acceptance       `json:"accepted,omitempty"` // what downstreams had accepted of the replaced head (R7)
-	Flags     string             `json:"flags,omitempty"`    // commit of the flags repository, observed
+	Kind      Kind            `json:"kind"`
+	Channel   string          `json:"channel"`
+	Base      string          `json:"base"` // the commit that the plan read, and that this was pushed onto
+	Now       time.Time       `json:"now"`
+	Policy    string          `json:"policy"` // object id of channel.yaml at base
+	Release   string          `json:"release"`
+	Commit    string          `json:"commit"`
+	Digest    releases.Digest `json:"digest"`
+	Sequence  int64           `json:"sequence"`
+	From      string          `json:"from,omitempty"`
+	Replaces  Replaced        `json:"replaces,omitzero"`
+	Requested string          `json:"requestedBy,omitempty"`
+	Reason    string          `json:"reason,omitempty"`
+	Hotfix    bool            `json:"hotfix,omitempty"`
+	Forward   string          `json:"forwardOnly,omitempty"` // the greatest forward-only release above the replaced one, up to this (R20)
+	Verdicts  []Evidence      `json:"verdicts"`
+	Accepted  []Acceptance    `json:"accepted,omitempty"` // what downstreams had accepted of the replaced head (R7)
+	Flags     string          `json:"flags,omitempty"`    // commit of the flags repository, observed
+}
+
+// Evidence is a verdict as a decision keeps it.
+type Evidence struct {
+	Gate   string    `json:"gate"`
+	Holds  bool      `json:"holds"`
+	Reason string    `json:"reason,omitempty"`
+	Until  time.Time `json:"until,omitzero"`
+}
+
+func evidence(verdicts []channels.Verdict) []Evidence {
+	all := make([]Evidence, 0, len(verdicts))
+	for _, v := range verdicts {
+		all = append(all, Evidence{Gate: v.Gate, Holds: v.Holds, Reason: v.Reason, Until: v.Until})
+	}
+	return all
 }
 
 // Replaced is the head before.

@@ -1,11 +1,13 @@
 package engine
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
@@ -34,10 +36,15 @@ func (p *planner) judge(c *Channel, x candidate) (held, blocked []channels.Verdi
 		add(channels.Verdict{Gate: "people", Holds: true, Reason: "gates do not bind people here"})
 		return held, blocked
 	}
-	if reason := p.clock(); reason != "" && p.timed(c) {
+	if reason := p.clock(); reason != "" && (x.lane() || p.timed(c)) {
 		add(channels.Verdict{Gate: "clock", Reason: reason})
 	}
-	if v, any := p.freeze(c); any && (!x.lane() || !x.hotfix.OverrideFreeze) {
+	if v, any := p.freeze(c); any {
+		if !v.Holds && x.lane() && x.hotfix.OverrideFreeze {
+			v.Holds, v.Reason = true, "overridden by "+x.hotfix.File+": "+v.Reason
+			p.at(v.Until)
+			v.Until = time.Time{}
+		}
 		add(v)
 	}
 	if c.Policy.Promote == channels.PromoteManual && x.requested == nil && !x.lane() {
@@ -85,6 +92,9 @@ func (p *planner) upstreams(c *Channel, x candidate, add func(channels.Verdict))
 		v.Gate = acceptGate(c)
 		if v.Holds {
 			v.Until = time.Time{} // latched
+			if len(c.Policy.After) > 1 && !strings.HasPrefix(v.Reason, name+" ") {
+				v.Reason = name + ": " + v.Reason
+			}
 		}
 		add(v)
 	}
@@ -118,6 +128,9 @@ func (p *planner) settled(c *Channel) (channels.Verdict, bool) {
 	until := e.Moved.Add(p.settleWithin(c))
 	p.at(until)
 	if !p.now.Before(until) {
+		if reason := p.clock(); reason != "" {
+			return channels.Verdict{Gate: "clock", Reason: reason}, true
+		}
 		return channels.Verdict{Gate: "settled", Holds: true, Reason: e.Release + " had its time"}, true
 	}
 	reason = fmt.Sprintf("keeps %s until it is rolled out", e.Release)
@@ -234,7 +247,7 @@ func (p *planner) observation(c *Channel, x candidate, g *channels.Gate, policy 
 		if o.Subject != string(x.Digest) && o.Subject != x.Version.String() {
 			continue
 		}
-		if newest == nil || o.ValidUntil.After(newest.ValidUntil) {
+		if newest == nil || cmp.Or(o.ObservedAt.Compare(newest.ObservedAt), o.ValidUntil.Compare(newest.ValidUntil)) > 0 {
 			newest = o
 		}
 	}
@@ -278,5 +291,5 @@ func (p *planner) clock() string {
 
 // timed tells whether time has a part in what c's policy decides.
 func (p *planner) timed(c *Channel) bool {
-	return len(p.d.Pipeline.Freezes) > 0 || len(c.Policy.Freezes) > 0 || slices.ContainsFunc(c.Policy.Gates, func(g channels.Gate) bool { return g.Soak != nil || g.Window != nil })
+	return len(p.d.Pipeline.Freezes) > 0 || len(c.Policy.Freezes) > 0 || slices.ContainsFunc(c.Policy.Gates, func(g channels.Gate) bool { return g.Approval == nil && g.When == nil })
 }

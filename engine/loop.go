@@ -97,12 +97,13 @@ func (e *Engine) ask(ctx context.Context, wants []Probe, asked map[string]bool, 
 		}
 		probes.Go(func() {
 			err := e.Answer(ctx, []Probe{w})
+			if err != nil && ctx.Err() == nil {
+				e.opts.Log.Error().Err(err).Str("channel", w.Channel).Str("gate", w.Gate).Msg("probe failed")
+				_ = sleep(ctx, retryAfter) // nobody is asked without end because answers can't be kept
+			}
 			e.mu.Lock()
 			delete(asked, key)
 			e.mu.Unlock()
-			if err != nil && ctx.Err() == nil {
-				e.opts.Log.Error().Err(err).Str("channel", w.Channel).Str("gate", w.Gate).Msg("probe failed")
-			}
 			signal(e.moved)
 		})
 	}

@@ -162,7 +162,7 @@ type Failure struct {
 type Observation struct {
 	Channel    string    `json:"channel,omitempty"` // empty: any channel
 	Gate       string    `json:"gate"`
-	Subject    string    `json:"subject"` // digest or release; empty: any
+	Subject    string    `json:"subject"` // digest or release
 	Policy     string    `json:"policy,omitempty"`
 	Holds      bool      `json:"holds"`
 	Value      string    `json:"value,omitempty"`

@@ -26,15 +26,31 @@ func (p *planner) grant(c *Channel) {
 	if len(needy) == 0 {
 		return
 	}
-	if v, bound := p.bound(c); bound {
+	v, bound := p.stopped(c)
+	if !bound {
+		v, bound = p.bound(c)
+		if bound && e.Kind == Rollback {
+			all := len(needy)
+			needy = slices.DeleteFunc(needy, func(n need) bool { return !n.back() })
+			bound = len(needy) < all
+		} else if bound {
+			needy = nil
+		}
+	} else {
+		needy = nil
+	}
+	if bound {
 		v.Channel, v.Release = c.Name, e.Release
 		p.block(v)
-		return
 	}
 	wave, open := p.wave(c)
 	slots := p.slots(c)
 	granted := map[string][]string{} // by head's release
 	heads := map[string]*EffectiveHead{}
+	give := func(n need) {
+		heads[n.head.Release] = n.head
+		granted[n.head.Release] = append(granted[n.head.Release], n.cell.Name)
+	}
 	for _, n := range needy {
 		switch {
 		case !p.fresh(n.state):
@@ -42,14 +58,15 @@ func (p *planner) grant(c *Channel) {
 		case n.verdict.Gate != "":
 			n.verdict.Channel, n.verdict.Cell, n.verdict.Release = c.Name, n.cell.Name, n.head.Release
 			p.block(n.verdict)
+		case n.already():
+			give(n)
 		case n.head == e && open != nil && !open[n.cell.Name]:
 			p.block(channels.Verdict{Channel: c.Name, Cell: n.cell.Name, Release: e.Release, Gate: "wave", Reason: fmt.Sprintf("waits for wave %d to be through", wave)})
 		case slots == 0:
-			p.block(channels.Verdict{Channel: c.Name, Cell: n.cell.Name, Release: e.Release, Gate: "maxInFlight", Reason: fmt.Sprintf("%d cells are updating", c.Valid.Rollout.MaxInFlight)})
+			p.block(channels.Verdict{Channel: c.Name, Cell: n.cell.Name, Release: e.Release, Gate: "maxInFlight", Reason: "updating at once: at most " + count(c.Valid.Rollout.MaxInFlight, "cell")})
 		default:
 			slots--
-			heads[n.head.Release] = n.head
-			granted[n.head.Release] = append(granted[n.head.Release], n.cell.Name)
+			give(n)
 		}
 	}
 	for _, release := range slices.Sorted(maps.Keys(granted)) {
@@ -67,6 +84,21 @@ type need struct {
 	state   *CellState
 	head    *EffectiveHead
 	verdict channels.Verdict // what holds this one cell back; no gate: nothing
+}
+
+// already tells whether the cell runs just that under another sequence: nothing changes in it (R19).
+func (n need) already() bool {
+	return n.state.Digest == n.head.Digest && n.state.Running != nil && n.state.Running.Revision == n.cell.Revision
+}
+
+// back tells whether the grant takes the cell back, or changes nothing: what is new to it waits as ever (R18).
+func (n need) back() bool {
+	if n.already() {
+		return true
+	}
+	running, err1 := releases.ParseVersion(n.state.Release)
+	to, err2 := releases.ParseVersion(n.head.Release)
+	return err1 == nil && err2 == nil && to.Less(running)
 }
 
 // needy lists the cells that were not granted what the head means for them, by name.
@@ -216,9 +248,8 @@ func (p *planner) over(c *Channel, s *CellState, to releases.Version) string {
 	return ""
 }
 
-// bound gives the verdict that binds all grants of c now: quarantine, a hold, freezes, windows, the clock.
-// A rollback's grants ignore all but the quarantine; a hotfix's, windows (R18, R19).
-func (p *planner) bound(c *Channel) (v channels.Verdict, bound bool) {
+// stopped gives the verdict that stops all grants of c now, even those that go back.
+func (p *planner) stopped(c *Channel) (v channels.Verdict, stopped bool) {
 	e := c.Effective
 	if q := p.quarantined(c.Name, e.Release, e.Digest); q != nil {
 		return channels.Verdict{Gate: "quarantine", Reason: q.Reason}, true
@@ -230,8 +261,13 @@ func (p *planner) bound(c *Channel) (v channels.Verdict, bound bool) {
 		if i := slices.IndexFunc(c.Holds, func(h channels.Hold) bool { return path.Base(h.File) == haltFile(e.Sequence) }); i >= 0 {
 			return channels.Verdict{Gate: "hold", Reason: holding(c.Holds[i])}, true // the rollback itself failed
 		}
-		return v, false
 	}
+	return v, false
+}
+
+// bound gives the verdict that binds grants of c now, but for those that go back: a hold, the clock, freezes, windows.
+// While its lane is open a hotfix ignores windows, and freezes if it says so (R17, R18).
+func (p *planner) bound(c *Channel) (v channels.Verdict, bound bool) {
 	if c.Policy == nil {
 		return channels.Verdict{Gate: "invalid", Reason: invalid(c)}, true
 	}
@@ -241,8 +277,11 @@ func (p *planner) bound(c *Channel) (v channels.Verdict, bound bool) {
 	if reason := p.clock(); reason != "" && p.timed(c) {
 		return channels.Verdict{Gate: "clock", Reason: reason}, true
 	}
-	override := e.Hotfix && slices.ContainsFunc(c.Hotfixes, func(h channels.Hotfix) bool { return h.Release == e.Release && h.OverrideFreeze })
-	if f, any := p.freeze(c); any && !override {
+	var lane *channels.Hotfix
+	if e := c.Effective; e.Hotfix {
+		lane = p.lane(c, e.Release, e.Digest)
+	}
+	if f, any := p.freeze(c); any && (lane == nil || !lane.OverrideFreeze) {
 		p.at(f.Until)
 		if !f.Holds {
 			return f, true
@@ -250,7 +289,7 @@ func (p *planner) bound(c *Channel) (v channels.Verdict, bound bool) {
 	}
 	for i := range c.Policy.Gates {
 		g := &c.Policy.Gates[i]
-		if g.Window == nil || e.Hotfix {
+		if g.Window == nil || lane != nil {
 			continue
 		}
 		w := g.Window.Judge(p.now)
@@ -272,7 +311,7 @@ func (p *planner) slots(c *Channel) int {
 	e := c.Effective
 	for _, cell := range c.Cells {
 		s := p.o.Cells[cell.Name]
-		if s == nil || s.Granted == nil || s.Granted.Sequence != e.Sequence || s.Digest == e.Digest || p.failedOn(c, s) {
+		if s == nil || s.Granted == nil || s.Granted.Sequence != e.Sequence || s.Granted.Channel != c.Name || s.Digest == e.Digest || p.failedOn(c, s) {
 			continue
 		}
 		if p.fresh(s) { // an offer to a silent cell lapses

@@ -9,6 +9,9 @@ import (
 	"time"
 )
 
+// maxRounds bounds the plans of one tick: more means that what was done is not recognised, and would be done for ever.
+const maxRounds = 200
+
 // maxTries is how often one tick decides again because the branch moved under it.
 const maxTries = 10
 
@@ -19,6 +22,7 @@ const (
 	done   outcome = iota // nothing is left to do now
 	landed                // commits were pushed: plan again on them
 	moved                 // the branch is elsewhere, or may be: look again
+	given                 // grants were made: plan again with them
 )
 
 // Tick looks at the branch, decides, and carries the decision out, until nothing is left to do now. The plan it
@@ -35,10 +39,16 @@ func (e *Engine) Tick(ctx context.Context) (Plan, error) {
 // settle plans and acts until nothing is left, on what was looked at last.
 func (e *Engine) settle(ctx context.Context) (Plan, error) {
 	tries := 0
-	for {
+	for round := 1; ; round++ {
 		plan, tip, out, err := e.step(ctx)
 		if err != nil || out == done {
 			return plan, err
+		}
+		if round == maxRounds {
+			return plan, fmt.Errorf("%d plans in a row had something to do: look at what the engine commits to the branch, and stop it", round)
+		}
+		if out == given {
+			continue
 		}
 		if out == moved {
 			if tries++; tries == maxTries {
@@ -173,7 +183,7 @@ func (e *Engine) step(ctx context.Context) (plan Plan, tip string, out outcome, 
 		return plan, tip, out, err
 	}
 	if len(grants) > 0 {
-		plan, obs, took = e.decide(plan.Now) // what is shown and served has the grants in it
+		return plan, "", given, nil // what is shown and served has the grants in it
 	}
 	e.publish(&View{Desired: e.desired, Observed: obs, Plan: plan, Took: took})
 	return plan, "", done, nil
@@ -240,7 +250,7 @@ func (e *Engine) push(ctx context.Context, plan Plan) (tip string, out outcome, 
 		return "", done, err
 	}
 	// Refused, or not known whether it landed: the next look at the branch tells. Until then nothing is pushed for these channels.
-	reason := "the push failed, and whether it landed is not known yet"
+	reason := "the push failed, and whether it landed is not known yet: " + oneLine(err.Error())
 	if refused := new(RefusedError); errors.As(err, &refused) {
 		reason = "the git host refused the push: " + oneLine(refused.Reason)
 	}

@@ -1,0 +1,60 @@
+package engine
+
+import (
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+)
+
+// R18: only what moves back ignores windows, freezes and holds: on a head that a rollback made, new values wait for
+// them, and so does a new cell.
+func TestRollbackExemptsOnlyWhatGoesBack(t *testing.T) {
+	w := one(t, "")
+	w.takes("staging", "1.1.0")
+	w.ask("staging", "1.0.0")
+	w.wantActions("rollback 1.0.0 staging")
+	w.wantActions("grant 1.0.0 staging s1+s2") // the hold that it left notwithstanding
+	w.now = w.now.Add(time.Minute)
+	w.report("s1", cells.StateHealthy)
+	w.report("s2", cells.StateHealthy)
+	w.commit("eve", "values", map[string]string{"cells/s1/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\nvalues: {}\nprofile: default\n"})
+	w.wantActions("")
+	w.commit("eve", "profile", union(cellFiles("staging", "s3"), map[string]string{
+		"cells/s1/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\nprofile: small\n"}))
+	w.obs.Cells["s3"] = w.receive(nil, cells.Report{Cell: "s3", State: cells.StatePending})
+	w.wantActions("")
+	w.wantBlocked("staging", "hold", "rolled back by hand")
+}
+
+// R19: cells that are on the release already take no slot.
+func TestNoSlotForWhatRunsAlready(t *testing.T) {
+	w := one(t, "rollout: {maxInFlight: 1}\n")
+	w.commit("bob", "cut", release("1.1.0"))
+	w.wantActions("promote 1.1.0 staging")
+	w.wantActions("grant 1.1.0 staging s1")
+	w.fails("s1", "broken")
+	w.wantActions("rollback 1.0.0 staging; quarantine 1.1.0 staging")
+	w.wantActions("grant 1.0.0 staging s1+s2")
+}
+
+// Invariant 10: a release that only one of several upstreams has is on its way, and says what it waits for.
+func TestOneUpstreamIsBehind(t *testing.T) {
+	w := newWorld(t, union(
+		policy("east", ""), policy("west", ""), policy("prod", "after: [east, west]\n"),
+		cellFiles("east", "e1"), cellFiles("west", "w1"), cellFiles("prod", "p1"),
+		release("1.0.0"), head("east", "1.0.0"), head("west", "1.0.0"), head("prod", "1.0.0"),
+	)).installed()
+	w.settle()
+	w.commit("eve", "hold", map[string]string{"channels/west/holds/x.yaml": "reason: wait\n"})
+	w.commit("bob", "cut", release("1.1.0"))
+	w.settle()
+	w.wantBlocked("prod", "after", "west does not run it")
+	w.unhold()
+	w.through()
+	p := w.plan()
+	if len(p.Actions) == 0 {
+		w.through()
+	}
+	w.wantHead("prod", "1.1.0")
+}

@@ -1,0 +1,93 @@
+package engine
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+)
+
+func hotfix(channel, version, more string) map[string]string {
+	return map[string]string{"channels/" + channel + "/hotfixes/" + version + ".yaml": "digest: @digest:" + version + "\nreason: CVE-1\nexpiry: 2026-11-23T12:00:00Z\n" + more}
+}
+
+// R17: a debt binds while the channel runs what the hotfix brought; rolled back it is suspended, and stays so.
+func TestDebtIsSuspendedByARollback(t *testing.T) {
+	w := one(t, "")
+	w.commit("bob", "cut", union(release("1.0.1", "fixes: [CVE-1]\n")))
+	w.commit("eve", "lane", hotfix("staging", "1.0.1", "fixes: [CVE-1]\n"))
+	w.through()
+	w.wantHead("staging", "1.0.1")
+	w.commit("bob", "cut", release("1.1.0"))
+	w.wantActions("")
+	w.wantBlocked("staging", "debt", "it lacks CVE-1")
+	w.commit("eve", "it is worse", map[string]string{"quarantine/1.0.1.yaml": "digest: @digest:1.0.1\nreason: worse\n"})
+	w.wantActions("rollback 1.0.0 staging")
+	w.through()
+	w.wantHead("staging", "1.1.0")
+	w.takes("staging", "1.2.0")
+}
+
+// R17: a hotfix that was never taken brought nothing.
+func TestNoDebtForWhatWasNeverTaken(t *testing.T) {
+	w := one(t, "")
+	w.commit("bob", "cut", union(release("1.0.1", "fixes: [CVE-1]\n"), release("1.1.0")))
+	w.commit("eve", "lane", union(hotfix("staging", "1.0.1", "fixes: [CVE-1]\n"), map[string]string{"quarantine/1.0.1.yaml": "digest: @digest:1.0.1\nreason: no\n"}))
+	w.through()
+	w.wantHead("staging", "1.1.0")
+	w.takes("staging", "1.2.0")
+}
+
+// R17, invariant 10: a lane that leads nowhere says so.
+func TestLaneThatLeadsNowhere(t *testing.T) {
+	w := one(t, "")
+	w.takes("staging", "1.1.0")
+	w.commit("bob", "cut", release("1.0.1"))
+	w.commit("eve", "lane", hotfix("staging", "1.0.1", ""))
+	w.wantActions("")
+	w.wantBlocked("staging", "hotfix", "1.0.1 is below the head 1.1.0")
+	w.commit("eve", "lane", union(map[string]string{
+		"channels/staging/hotfixes/1.0.1.yaml": "",
+		"channels/staging/hotfixes/9.9.9.yaml": "digest: @digest:1.1.0\nreason: x\nexpiry: 2026-11-23T12:00:00Z\n",
+	}))
+	w.wantBlocked("staging", "hotfix", "9.9.9 with digest sha256:")
+}
+
+// R17, R18: with its expiry the lane ends, for grants too.
+func TestLaneEndsForGrants(t *testing.T) {
+	w := one(t, "gates:\n  - window: {opens: \"0 3 * * *\", for: 1h}\n")
+	w.commit("bob", "cut", release("1.0.1"))
+	w.commit("eve", "lane", hotfix("staging", "1.0.1", ""))
+	w.wantActions("promote 1.0.1 staging")
+	p := w.wantActions("grant 1.0.1 staging s1+s2")
+	if want := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC); p.Next.After(want) {
+		t.Errorf("next %s, want %s at the latest", p.Next, want)
+	}
+	w.commit("eve", "another", cellFiles("staging", "s3"))
+	w.now = w.now.Add(3 * time.Hour)
+	w.obs.Cells["s3"] = w.receive(nil, cells.Report{Cell: "s3", State: cells.StatePending})
+	w.wantActions("")
+	w.wantBlocked("staging", "window", "")
+}
+
+// R4: that a hotfix overrode a freeze is part of what the promotion rests on.
+func TestOverriddenFreezeIsRecorded(t *testing.T) {
+	w := one(t, "freezes: [{from: 2026-11-20T00:00:00Z, until: 2026-12-01T00:00:00Z, reason: fair}]\n")
+	w.commit("bob", "cut", release("1.0.1"))
+	w.commit("eve", "lane", hotfix("staging", "1.0.1", "overrideFreeze: true\n"))
+	p := w.wantActions("promote 1.0.1 staging")
+	if e := p.Actions[0].Evidence; !slices.Contains(e, "freeze held, overridden by channels/staging/hotfixes/1.0.1.yaml: fair") {
+		t.Errorf("evidence %q", e)
+	}
+}
+
+// R10: what a lane, an answer or settleWithin decide is decided by time.
+func TestClockBindsAllThatTimeDecides(t *testing.T) {
+	w := one(t, "")
+	w.commit("bob", "cut", release("1.0.1"))
+	w.commit("eve", "lane", hotfix("staging", "1.0.1", ""))
+	w.obs.Clock.Step = time.Hour
+	w.wantActions("")
+	w.wantBlocked("staging", "clock", "stepped")
+}
