@@ -47,7 +47,9 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case !isPush(r.Header, pushed.Kind):
 		writeJSON(w, http.StatusOK, hooked{Reason: "not a push"})
-	case pushed.Ref != "refs/heads/"+s.opts.Branch:
+	case !strings.HasPrefix(pushed.Ref, "refs/heads/"):
+		writeJSON(w, http.StatusOK, hooked{Reason: "not a push to a branch"})
+	case s.opts.Branch != "" && pushed.Ref != "refs/heads/"+s.opts.Branch:
 		writeJSON(w, http.StatusOK, hooked{Reason: "not a push to " + s.opts.Branch})
 	default:
 		s.opts.Pushed()

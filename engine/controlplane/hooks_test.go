@@ -19,7 +19,7 @@ func mac(body, secret string) string {
 
 func TestHooks(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, store.Options{}, nil)
+	s := newSite(t, store.Options{}, func(o *controlplane.Options) { o.Branch = "main" })
 	const toMain, toOther = `{"ref":"refs/heads/main"}`, `{"ref":"refs/heads/other"}`
 	const gitlab = `{"object_kind":"push","ref":"refs/heads/main"}`
 	for name, c := range map[string]struct {
@@ -80,6 +80,17 @@ func TestHooksNotSetUp(t *testing.T) {
 		w, body := s.do(t, "POST", "/v1/hooks/push", `{"object_kind":"push","ref":"refs/heads/main"}`, "X-Gitlab-Token", "")
 		t.Log(name)
 		wantProblem(t, w, body, 404, "hook secret")
+	}
+}
+
+// Which branch the repository's HEAD names is not known here: each push is a reason to look.
+func TestHookOfAnyBranch(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, store.Options{}, nil)
+	for ref, want := range map[string]int{"refs/heads/trunk": 202, "refs/heads/main": 202, "refs/tags/v1": 200, "": 200} {
+		if w, body := s.do(t, "POST", "/v1/hooks/push", `{"object_kind":"push","ref":"`+ref+`"}`, "X-Gitlab-Token", "secret"); w.StatusCode != want {
+			t.Errorf("%s: %s, not %d: %s", ref, w.Status, want, body)
+		}
 	}
 }
 

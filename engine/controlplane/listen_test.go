@@ -3,13 +3,17 @@ package controlplane_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/sluice-cd/sluice/engine/controlplane"
 	"github.com/sluice-cd/sluice/engine/store"
@@ -148,4 +152,62 @@ func TestServeFailsWithItsListener(t *testing.T) {
 	if err := s.server.Serve(t.Context(), l); err == nil || !strings.Contains(err.Error(), l.Addr().String()) {
 		t.Errorf("served on a closed listener: %v", err)
 	}
+}
+
+// pipes is a listener whose connections are pipes in memory, so that their deadlines follow synctest's clock.
+type pipes struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error {
+	p.once.Do(func() { close(p.closed) })
+	return nil
+}
+
+func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes", Net: "unix"} }
+
+// A body that is announced and never sent keeps no connection, whether the route reads bodies or not.
+func TestBodyThatNeverComes(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, store.Options{}, nil)
+	synctest.Test(t, func(t *testing.T) {
+		l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+		ctx, stop := context.WithCancel(t.Context())
+		served := make(chan error, 1)
+		go func() { served <- s.server.Serve(ctx, l) }()
+		for _, head := range []string{
+			"GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n",
+			"GET /livez HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+			"POST /v1/reports HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{",
+		} {
+			ours, theirs := net.Pipe()
+			l.conns <- theirs
+			if _, err := io.WriteString(ours, head); err != nil {
+				t.Fatal(err)
+			}
+			begun := time.Now()
+			said, err := io.ReadAll(ours) // ends when the server closes the connection
+			if err != nil || !strings.HasPrefix(string(said), "HTTP/1.1 ") {
+				t.Errorf("%q: got %q (%v)", head, said, err)
+			}
+			if took := time.Since(begun); took > time.Minute {
+				t.Errorf("%q: kept for %s", head, took)
+			}
+		}
+		stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
 }

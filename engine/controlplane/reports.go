@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -67,14 +66,13 @@ func parseReport(body []byte) (report cells.Report, fault *huma.ErrorDetail) {
 	return report, fault
 }
 
-// readBody reads a JSON body of at most limit bytes, within readWithin. If it can't, it has answered.
+// readBody reads a JSON body of at most limit bytes; serve bounds the time. If it can't, it has answered.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, bool) {
 	// A page of another site can send a form to a loopback server, but not JSON without asking first.
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		problem(w, http.StatusUnsupportedMediaType, "Send it with Content-Type: application/json.")
 		return nil, false
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(readWithin))
 	if r.ContentLength > limit {
 		tooLarge(w, limit)
 		return nil, false

@@ -14,7 +14,7 @@ import (
 
 const (
 	answerWithin = 30 * time.Second // ordinary answers: to be written
-	readWithin   = 30 * time.Second // bodies: to be read
+	readWithin   = 20 * time.Second // bodies: to be read, also by net/http before it answers; less, so that there is time to say so
 )
 
 // answer notes what was answered, for the log and the metrics.
@@ -54,6 +54,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	a.Header().Set("X-Request-Id", id)
 	deadlines(a, answerWithin)
+	if r.ContentLength != 0 { // without a body the connection is watched for its end instead, for as long as a poll waits
+		_ = http.NewResponseController(a).SetReadDeadline(begun.Add(readWithin))
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			if p == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so
@@ -109,11 +112,9 @@ func failed(w http.ResponseWriter, err error) {
 	}
 }
 
-// deadlines bounds the reading of the body and the writing of the answer. A server without them (a test's recorder) goes on as it is.
+// deadlines bounds the writing of the answer. A server without them (a test's recorder) goes on as it is.
 func deadlines(w http.ResponseWriter, answering time.Duration) {
-	c := http.NewResponseController(w)
-	now := time.Now()
-	_ = c.SetWriteDeadline(now.Add(answering))
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answering))
 }
 
 // plainID tells whether a client's request id may go into the log.

@@ -58,7 +58,7 @@ type Options struct {
 
 	Pushed     func() // told of a push to Branch; nil: hooks are not served
 	HookSecret string // what the git host signs with; empty: hooks are not served
-	Branch     string // default main
+	Branch     string // default: a push to any branch counts
 
 	Reachable   func() error                    // why the release repository can't be read; nil: not looked at
 	Unreachable time.Duration                   // not ready once that lasted for so long; default 5 min
@@ -74,9 +74,6 @@ func (o Options) withDefaults() (Options, error) {
 		if missing {
 			errs = append(errs, errors.New("controlplane.Options."+name+" is required"))
 		}
-	}
-	if o.Branch == "" {
-		o.Branch = "main"
 	}
 	if o.Unreachable <= 0 {
 		o.Unreachable = 5 * time.Minute
