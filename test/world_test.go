@@ -71,7 +71,7 @@ func newWorld(t testing.TB, change func(files map[string]string)) *world {
 		t.Fatal(err)
 	}
 	git(t, dir, "clone", "-q", w.repo, w.clone)
-	w.server = w.process("serve", "serve", "--repo", w.repo, "--data", w.path("data"), "--listen", w.socket())
+	w.server = w.process("serve", "serve", "--repo", w.repo, "--data", w.path("data"), "--listen", w.socket(), "--poll", "1h") // pushes are noticed, not found
 	return w
 }
 
@@ -165,18 +165,24 @@ func (w *world) subjects(channel string) []string {
 	return strings.Split(strings.TrimSpace(log), "\n")
 }
 
-// get asks the control plane.
-func (w *world) get(path string, into any) error {
-	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
-	defer cancel()
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+// do asks the control plane.
+func (w *world) do(method, path string, body []byte, header http.Header) (*http.Response, error) {
+	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", w.path("s"))
 	}}}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://sluice"+path, nil)
+	request, err := http.NewRequestWithContext(w.t.Context(), method, "http://sluice"+path, bytes.NewReader(body))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	response, err := client.Do(request)
+	if header != nil {
+		request.Header = header
+	}
+	return client.Do(request)
+}
+
+// get reads JSON, or bytes as they are.
+func (w *world) get(path string, into any) error {
+	response, err := w.do(http.MethodGet, path, nil, nil)
 	if err != nil {
 		return err
 	}
@@ -238,9 +244,11 @@ func (w *world) eventually(ok func() (string, bool)) {
 	w.t.Fatalf("still after 90 s: %s\n%s", wrong, w.said())
 }
 
-// said is the end of every process's log.
+// said is the end of the branch's history, and of every process's log.
 func (w *world) said() string {
 	var b strings.Builder
+	log, err := tryGit(context.WithoutCancel(w.t.Context()), w.repo, "log", "-3", "--stat", "main")
+	fmt.Fprintln(&b, log, err)
 	logs, _ := filepath.Glob(w.path("*.log"))
 	for _, name := range logs {
 		text, _ := os.ReadFile(name)

@@ -1,0 +1,143 @@
+package test
+
+import (
+	"bytes"
+	"database/sql"
+	"fmt"
+	"os"
+	"testing"
+
+	_ "modernc.org/sqlite"
+)
+
+// hookKills makes a hook of the git host kill the control plane when it is the control plane that pushes.
+func (w *world) hookKills(name string, code int) {
+	w.t.Helper()
+	text := fmt.Sprintf(`#!/bin/sh
+new=$3 # update is told by arguments, the others on standard input
+test -n "$new" || read old new ref
+test "$(git log -1 --format=%%an "$new")" = Sluice || exit 0
+kill -9 %d
+exit %d
+`, w.server.cmd.Process.Pid, code)
+	if err := os.MkdirAll(w.path("repo.git", "hooks"), 0o755); err != nil { //nolint:gosec // a test's
+		w.t.Fatal(err)
+	}
+	if err := os.WriteFile(w.path("repo.git", "hooks", name), []byte(text), 0o755); err != nil { //nolint:gosec // it is run
+		w.t.Fatal(err)
+	}
+}
+
+// killed waits until the hook has killed the control plane, and takes the hook away.
+func (w *world) killed(name string) {
+	w.t.Helper()
+	<-w.server.done
+	w.server.cmd = nil
+	if err := os.Remove(w.path("repo.git", "hooks", name)); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// sql gives the store's answer to a query for one text.
+func (w *world) sql(query string, args ...any) (text string) {
+	w.t.Helper()
+	db, err := sql.Open("sqlite", w.path("data", "sluice.db"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.QueryRowContext(w.t.Context(), query, args...).Scan(&text); err != nil {
+		w.t.Fatalf("%s: %v", query, err)
+	}
+	return text
+}
+
+// afterwards starts the control plane again, and expects the promotion once: in git, in the store, and told.
+func (w *world) afterwards() {
+	w.t.Helper()
+	w.server.start()
+	w.eventually(func() (string, bool) {
+		s := w.status()
+		return fmt.Sprintf("staging: %+v", s), len(s.Channels) == 2 && s.Channels[1].Release+s.Channels[0].Release == "1.0.0"
+	})
+	w.server.stop()
+	checkOnce(w.t, w.repo, "staging")
+	if got := w.subjects("staging"); len(got) != 1 {
+		w.t.Errorf("staging: %v", got)
+	}
+	if got := w.decisions(); len(got) != 1 || got[0] != "staging 1: promote 1.0.0" {
+		w.t.Errorf("the store: %v", got)
+	}
+}
+
+// told is how often the log has an announcement.
+func (w *world) told() int {
+	w.t.Helper()
+	log, err := os.ReadFile(w.path("serve.log"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return bytes.Count(log, []byte(`"message":"decided"`))
+}
+
+// Fault 1: killed before the push lands: the branch is unchanged; started again, it makes one commit.
+func TestKilledBeforeThePush(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.server.start()
+	w.eventually(func() (string, bool) { return "it never read the repository", w.status().Commit != "" })
+	w.hookKills("pre-receive", 1)
+	w.cut("1.0.0", "fine")
+	w.killed("pre-receive")
+	if tip := git(t, w.repo, "rev-parse", "main"); tip != git(t, w.clone, "rev-parse", "HEAD") {
+		t.Errorf("the branch is at %s", tip)
+	}
+	w.afterwards()
+}
+
+// Fault 2: killed after the push landed, before anything was written down: recognised from git, and not pushed again.
+func TestKilledAfterThePush(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.server.start()
+	w.eventually(func() (string, bool) { return "it never read the repository", w.status().Commit != "" })
+	w.hookKills("update", 0) // before the host's answer; the host goes on and moves the branch
+	w.cut("1.0.0", "fine")
+	w.killed("update")
+	w.eventually(func() (string, bool) { return "the push did not land", w.head("staging") == "1.0.0" })
+	if n := w.sql(`SELECT count(*) FROM decisions`); n != "0" {
+		t.Fatalf("%s decisions are written down already", n)
+	}
+	tip := git(t, w.repo, "rev-parse", "main")
+	w.afterwards()
+	if now := git(t, w.repo, "rev-parse", "main"); now != tip {
+		t.Errorf("it pushed again: %s", now)
+	}
+}
+
+// Fault 3: killed after the decision was written down, and before it was told: it is told once, and not again.
+func TestKilledBeforeTheEvent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.cut("1.0.0", "fine")
+	w.afterwards()
+	if n := w.told(); n != 1 {
+		t.Fatalf("told %d times", n)
+	}
+	db, err := sql.Open("sqlite", w.path("data", "sluice.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.ExecContext(t.Context(), `UPDATE decisions SET announced = 0`); err != nil { // as if it had been killed there
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		w.afterwards()
+		if n := w.told(); n != 2 {
+			t.Errorf("told %d times, want once more than before", n-1)
+		}
+	}
+}
