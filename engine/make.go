@@ -150,7 +150,8 @@ func (p *planner) sequence(c *Channel) int64 {
 			highest = max(highest, n)
 		}
 	}
-	rise(p.o.Served[c.Name])
+	served := p.o.Served[c.Name] // every grant's too, if it can be believed
+	rise(served)
 	for _, cell := range c.Cells {
 		s := p.o.Cells[cell.Name]
 		if s == nil {
@@ -159,7 +160,7 @@ func (p *planner) sequence(c *Channel) int64 {
 		if s.Channel == c.Name {
 			rise(s.Sequence)
 		}
-		if s.Granted != nil && s.Granted.Channel == c.Name {
+		if served > git+maxAhead && s.Granted != nil && s.Granted.Channel == c.Name {
 			rise(s.Granted.Sequence)
 		}
 	}

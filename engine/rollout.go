@@ -111,8 +111,8 @@ func (p *planner) needy(c *Channel) []need {
 		}
 		head := p.headFor(c, s)
 		if p.has(c, cell, s, head) {
-			if why := failureUnder(s, head, cell.Revision); why != "" {
-				p.block(channels.Verdict{Channel: c.Name, Cell: cell.Name, Release: head.Release, Gate: "failed", Reason: why})
+			if len(s.Failures) > 0 {
+				p.failedGrant(c, cell, s, head)
 			}
 			continue
 		}
@@ -121,22 +121,23 @@ func (p *planner) needy(c *Channel) []need {
 	return all
 }
 
-// failureUnder says why a cell is not on what it was granted, if it failed there: under the same head and values it is
-// not tried again (R21).
-func failureUnder(s *CellState, head *EffectiveHead, revision string) string {
-	if len(s.Failures) == 0 || s.Digest == head.Digest && s.Running != nil && s.Running.Revision == revision {
-		return ""
+// failedGrant adds a verdict about a cell that is not on what it was granted because that failed there: under the same
+// head and values it is not tried again (R21).
+func (p *planner) failedGrant(c *Channel, cell *Cell, s *CellState, head *EffectiveHead) {
+	if s.Digest == head.Digest && s.Running != nil && s.Running.Revision == cell.Revision {
+		return
 	}
 	for _, f := range slices.Backward(s.Failures) {
-		if a := &f.Assignment; a.Digest == head.Digest && a.Sequence == head.Sequence && a.Revision == revision {
+		if a := &f.Assignment; a.Digest == head.Digest && a.Sequence == head.Sequence && a.Revision == cell.Revision {
 			tried := "the next head is"
 			if f.Values {
 				tried = "other values are"
 			}
-			return fmt.Sprintf("%s failed: %s; %s tried, not this again", head.Release, f.Reason, tried)
+			p.block(channels.Verdict{Channel: c.Name, Cell: cell.Name, Release: head.Release, Gate: "failed",
+				Reason: fmt.Sprintf("%s failed: %s; %s tried, not this again", head.Release, f.Reason, tried)})
+			return
 		}
 	}
-	return ""
 }
 
 // headFor is the head that a cell is to have: the channel's, but for one that has nothing installed, the newest that is proven (R15).

@@ -155,6 +155,9 @@ func (p *planner) gone(t *tally, name string) {
 // failedOn tells whether a cell failed the channel's head: it says so, or it began and never came back (R14).
 // A failure under a lower sequence, or of values only, doesn't count (R13, R21, R35).
 func (p *planner) failedOn(c *Channel, s *CellState) bool {
+	if len(s.Failures) == 0 && s.Applying == nil && s.State == cells.StateHealthy {
+		return false // as nearly all
+	}
 	e := c.Effective
 	here := s.Channel == "" || s.Channel == c.Name // else it came from another channel, and may have begun here
 	for i := range s.Failures {
