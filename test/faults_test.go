@@ -1,0 +1,62 @@
+package test
+
+import (
+	"bytes"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+var (
+	faultsNamed = regexp.MustCompile(`(?i)\bfaults?((?:\s*(?:,|and|//)?\s*\d+)+)`)
+	digits      = regexp.MustCompile(`\d+`)
+)
+
+// Each fault that docs describe and that is built so far is held by a test that names it, so that whoever changes the
+// behaviour finds the rule, and whoever takes the test away finds this one.
+func TestEveryFaultIsHeld(t *testing.T) {
+	held := map[int][]string{}
+	err := filepath.WalkDir("..", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() && (entry.Name() == ".git" || entry.Name() == "bin") {
+			return fs.SkipDir
+		}
+		if !strings.HasSuffix(name, "_test.go") || entry.Name() == "faults_test.go" {
+			return nil
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		if !bytes.Contains(text, []byte("\nfunc Test")) && !bytes.Contains(text, []byte("testing.TB")) {
+			return nil
+		}
+		for _, named := range faultsNamed.FindAllSubmatch(text, -1) {
+			for _, number := range digits.FindAll(named[1], -1) {
+				n, err := strconv.Atoi(string(number))
+				if err != nil {
+					return err
+				}
+				held[n] = append(held[n], name)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, span := range [][2]int{{1, 10}, {13, 20}, {28, 32}, {34, 35}, {41, 44}, {46, 50}, {52, 52}, {55, 55}, {57, 57}} {
+		for n := span[0]; n <= span[1]; n++ {
+			if len(held[n]) == 0 {
+				t.Errorf("no test names fault %d", n)
+			}
+			t.Logf("fault %d: %s", n, strings.Join(held[n], ", "))
+		}
+	}
+}
