@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -27,7 +28,7 @@ func TestEveryFaultIsHeld(t *testing.T) {
 		if entry.IsDir() && (entry.Name() == ".git" || entry.Name() == "bin") {
 			return fs.SkipDir
 		}
-		if !strings.HasSuffix(name, "_test.go") || entry.Name() == "faults_test.go" {
+		if !strings.HasSuffix(name, "_test.go") || name == filepath.Join("..", "test", "faults_test.go") {
 			return nil
 		}
 		text, err := os.ReadFile(name)
@@ -43,7 +44,9 @@ func TestEveryFaultIsHeld(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				held[n] = append(held[n], name)
+				if !slices.Contains(held[n], name) {
+					held[n] = append(held[n], name)
+				}
 			}
 		}
 		return nil
