@@ -12,6 +12,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // life is a random life of a pipeline: three channels in a row and whatever happens to them.
@@ -25,6 +27,8 @@ type life struct {
 	onSince map[string]time.Time
 }
 
+const tunable = "parameters: {n: {type: integer}}\n"
+
 func newLife(t *rapid.T, tb testing.TB) *life {
 	policyOf := func(name, after string) map[string]string {
 		text := ""
@@ -34,33 +38,48 @@ func newLife(t *rapid.T, tb testing.TB) *life {
 				text += "  - window: {opens: \"0 */3 * * *\", for: 2h}\n"
 			}
 		}
+		if rapid.Bool().Draw(t, name+" check") {
+			if after == "" {
+				text += "gates:\n"
+			}
+			text += "  - check: {url: \"https://example.com/{release}\", validFor: 5m}\n"
+		}
 		text += "advance: " + rapid.SampledFrom([]string{"settled", "newest"}).Draw(t, name+" advance") + "\n"
-		if rapid.Bool().Draw(t, name+" waves") {
+		switch rapid.IntRange(0, 2).Draw(t, name+" rollout") {
+		case 1:
 			text += "rollout: {waves: [{cells: 1}, {percent: 100}], maxInFlight: 2}\n"
+		case 2:
+			text += "rollout: {failureBudget: 1, stall: 7m}\n"
+		}
+		if rapid.Bool().Draw(t, name+" short") {
+			text += "settleWithin: 45m\n"
 		}
 		return policy(name, text)
 	}
 	w := newWorld(tb, union(
 		policyOf("staging", ""), policyOf("early", "staging"), policyOf("late", "early"),
 		cellFiles("staging", "s1", "s2"), cellFiles("early", "e1", "e2"), cellFiles("late", "l1", "l2", "l3"),
-		release("1.0.0"), head("staging", "1.0.0"), head("early", "1.0.0"), head("late", "1.0.0"),
+		release("1.0.0", tunable), head("staging", "1.0.0"), head("early", "1.0.0"), head("late", "1.0.0"),
 	)).installed()
 	return &life{world: w, t: t, served: map[string]int64{}, bad: map[string]bool{}, soaked: map[string]bool{}, onSince: map[string]time.Time{}}
 }
 
 // step lets one thing happen.
 func (l *life) step() {
-	switch rapid.SampledFrom([]string{"time", "time", "time", "release", "bad release", "silence", "hold", "lift", "revert"}).Draw(l.t, "step") {
+	switch what := rapid.SampledFrom([]string{"time", "time", "time", "release", "bad release", "silence", "hold", "lift", "revert",
+		"freeze", "thaw", "hotfix", "request", "quarantine", "refusal", "begin", "values", "join", "answer", "up"}).Draw(l.t, "step"); what {
+	default:
+		l.more(what)
 	case "time":
 		l.pass(time.Duration(rapid.IntRange(1, 60).Draw(l.t, "minutes")) * time.Minute)
 	case "release":
 		l.next++
-		l.commit("bob", "cut", release(fmt.Sprintf("1.%d.0", l.next)))
+		l.commit("bob", "cut", release(fmt.Sprintf("1.%d.0", l.next), tunable, fmt.Sprintf("fixes: [CVE-%d]\n", l.next)))
 	case "bad release":
 		l.next++
 		version := fmt.Sprintf("1.%d.0", l.next)
 		l.bad[version] = true
-		l.commit("bob", "cut", release(version))
+		l.commit("bob", "cut", release(version, tunable))
 	case "silence":
 		l.now = l.now.Add(time.Duration(rapid.IntRange(1, 20).Draw(l.t, "silent")) * time.Minute)
 	case "hold":
@@ -76,12 +95,76 @@ func (l *life) step() {
 	}
 }
 
+func (l *life) somewhere() string {
+	return rapid.SampledFrom([]string{"staging", "early", "late"}).Draw(l.t, "channel")
+}
+
+func (l *life) someRelease() string {
+	return fmt.Sprintf("1.%d.0", rapid.IntRange(0, l.next).Draw(l.t, "release"))
+}
+
+func (l *life) soon() time.Time {
+	return l.now.Add(time.Duration(rapid.IntRange(1, 90).Draw(l.t, "in minutes")) * time.Minute)
+}
+
+// more is what happens less often.
+func (l *life) more(what string) {
+	switch what {
+	case "freeze", "thaw":
+		text := "apiVersion: sluice/v1\nkind: Pipeline\n"
+		if from := l.soon(); what == "freeze" {
+			text += fmt.Sprintf("freezes: [{from: %s, until: %s}]\n", from.Format(time.RFC3339), from.Add(time.Hour).Format(time.RFC3339))
+		}
+		l.commit("eve", what, map[string]string{"sluice.yaml": text})
+	case "hotfix":
+		version := l.someRelease()
+		l.commit("eve", what, map[string]string{"channels/" + l.somewhere() + "/hotfixes/" + version + ".yaml": fmt.Sprintf(
+			"digest: @digest:%s\nreason: now\nexpiry: %s\nfixes: [CVE-%d]\noverrideFreeze: %t\n", version, l.soon().Format(time.RFC3339), l.next, l.next%2 == 0)})
+	case "request":
+		l.commit("eve", what, map[string]string{"channels/" + l.somewhere() + "/head.yaml": "release: " + l.someRelease() + "\n"})
+	case "quarantine":
+		version := l.someRelease()
+		l.commit("eve", what, map[string]string{"quarantine/" + version + ".yaml": "digest: @digest:" + version + "\nreason: bad\n"})
+	case "refusal":
+		l.obs.Refused[l.somewhere()] = Refusal{Reason: "a hook said no", Until: l.soon()}
+	case "begin":
+		for name, s := range l.obs.Cells {
+			if s.Granted != nil && s.Running != nil && s.Granted.Sequence > s.Running.Sequence {
+				l.begins(name)
+			}
+		}
+	case "values":
+		l.commit("eve", what, map[string]string{"cells/l1/cell.yaml": fmt.Sprintf("apiVersion: sluice/v1\nkind: Cell\nchannel: late\nvalues: {n: %d}\n", l.now.Minute())})
+	case "join":
+		l.commit("eve", what, cellFiles("late", "l4"))
+		if l.obs.Cells["l4"] == nil {
+			l.obs.Cells["l4"] = l.receive(nil, cells.Report{Cell: "l4", State: cells.StatePending})
+		}
+	case "answer":
+		l.answer(rapid.Bool().Draw(l.t, "yes"))
+	case "up":
+		l.obs.Up = l.now
+	}
+}
+
+// answer is the fetcher: it answers what the plan wants.
+func (l *life) answer(yes bool) {
+	for _, p := range l.plan().Wants {
+		o := Observation{Channel: p.Channel, Gate: p.Gate, Subject: string(p.Subject), Policy: p.Policy, Holds: yes, ObservedAt: l.now, ValidUntil: l.now.Add(p.Check.ValidFor)}
+		l.obs.Observations = merge(l.obs.Observations, []Observation{o})
+	}
+}
+
 // pass lets minutes go by; each minute every cell reports, and plans are carried out.
 func (l *life) pass(d time.Duration) {
 	for end := l.now.Add(d); l.now.Before(end); l.now = l.now.Add(time.Minute) {
 		for _, name := range slices.Sorted(maps.Keys(l.obs.Cells)) {
 			s := l.obs.Cells[name]
 			last := s.last()
+			if last == nil {
+				l.obs.Cells[name] = l.receive(s, cells.Report{Cell: name, State: cells.StatePending})
+				continue
+			}
 			known := slices.ContainsFunc(s.Failures, func(f Failure) bool {
 				return f.Assignment.Sequence == last.Sequence && f.Assignment.Channel == last.Channel
 			})
@@ -94,6 +177,9 @@ func (l *life) pass(d time.Duration) {
 			}
 		}
 		l.reckon()
+		if l.now.Minute()%4 != 0 { // now and then nobody answers
+			l.answer(true)
+		}
 		l.decide()
 	}
 }
@@ -157,18 +243,18 @@ func (l *life) check(d *Desired, a Action) {
 		return
 	}
 	for _, up := range c.Policy.After {
-		if !l.soaked[up+"/"+a.Release] {
+		if !a.Hotfix && !l.soaked[up+"/"+a.Release] {
 			l.t.Fatalf("%s into %s, and it never soaked in %s", a.Release, a.Channel, up)
 		}
 	}
-	if l.bad[a.Release] && a.Channel != "staging" {
+	if l.bad[a.Release] && !a.Hotfix && a.Channel != "staging" {
 		l.t.Fatalf("bad %s reached %s", a.Release, a.Channel)
 	}
 	if len(c.Holds) > 0 {
 		l.t.Fatalf("%s into %s, which is held", a.Release, a.Channel)
 	}
 	for _, g := range c.Policy.Gates {
-		if g.Window != nil && !g.Window.Judge(l.now).Holds {
+		if g.Window != nil && !a.Hotfix && !g.Window.Judge(l.now).Holds {
 			l.t.Fatalf("%s into %s outside of its window", a.Release, a.Channel)
 		}
 	}
@@ -203,6 +289,50 @@ func TestNothingChangesBeforeNext(t *testing.T) {
 			rt.Fatalf("next is %s, and at %s\n%s\nbecame\n%s", plan.Next, at, a, b)
 		}
 	})
+}
+
+// Invariant 10: a reporting cell that is not on its channel's head, and a release that all upstreams of a channel run and
+// the channel does not, are moved, or are under way, or have a verdict that says why.
+func TestEverythingHeldHasAWhy(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		l := newLife(rt, t)
+		for range rapid.IntRange(1, 20).Draw(rt, "steps") {
+			l.step()
+		}
+		plan, d := l.plan(), l.desired()
+		told := func(channel, cell string) bool {
+			return slices.ContainsFunc(plan.Actions, func(a Action) bool { return a.Channel == channel }) ||
+				slices.ContainsFunc(plan.Blocked, func(b channels.Verdict) bool {
+					return b.Channel == channel && (b.Cell == "" || b.Cell == cell) && b.Reason != ""
+				})
+		}
+		for name, cell := range d.Cells {
+			s, e := l.obs.Cells[name], d.Channels[cell.Channel].Effective
+			if s == nil || l.now.Sub(s.LastReport) >= 5*time.Minute || s.Digest == e.Digest {
+				continue
+			}
+			underWay := s.Granted != nil && s.Granted.Sequence == e.Sequence &&
+				!slices.ContainsFunc(s.Failures, func(f Failure) bool { return f.Assignment.Sequence == e.Sequence })
+			if !underWay && !told(cell.Channel, name) {
+				rt.Fatalf("%s runs %s, not %s, and nothing says why: %v", name, s.Release, e.Release, plan.Blocked)
+			}
+		}
+		for _, name := range d.Order {
+			c := d.Channels[name]
+			for _, r := range d.Versions {
+				ready := c.Effective.Release != r.Version.String() && l.older(c.Effective.Release, r) &&
+					!slices.ContainsFunc(c.Policy.After, func(up string) bool { return d.Channels[up].Effective.Release != r.Version.String() })
+				if ready && !told(name, "") {
+					rt.Fatalf("%s is at %s, not %s, and nothing says why: %v", name, c.Effective.Release, r.Version, plan.Blocked)
+				}
+			}
+		}
+	})
+}
+
+func (l *life) older(version string, r *Release) bool {
+	v, err := releases.ParseVersion(version)
+	return err == nil && v.Less(r.Version)
 }
 
 // essence is a plan without the instant it was made at.
