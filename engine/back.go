@@ -50,6 +50,35 @@ func (p *planner) back(c *Channel) bool {
 	return p.halt(c, reason, why, failed)
 }
 
+// restate writes the head anew where cells were granted what the branch has lost, under a sequence that is not below the
+// head's: they would refuse it (R2, R5). It tells whether the head moves, or waits to.
+func (p *planner) restate(c *Channel) bool {
+	e := c.Effective
+	if e == nil {
+		return false
+	}
+	for _, s := range p.tallies[c.Name].states {
+		if s == nil || s.Granted == nil {
+			continue
+		}
+		g := s.Granted
+		if g.Channel != c.Name || g.Sequence < e.Sequence || g.Sequence == e.Sequence && g.Digest == e.Digest || g.Sequence > e.Sequence+maxAhead {
+			continue
+		}
+		if p.refused(c, e.Release) {
+			return true
+		}
+		reason := fmt.Sprintf("the branch has lost sequence %d, under which %s was granted %s", g.Sequence, s.Name, g.Release)
+		p.act(Action{
+			Kind: Rollback, Channel: c.Name, Release: e.Release, Digest: e.Digest, commit: e.Commit, forward: p.own(*e),
+			From: "the branch as it is, sequence " + fmt.Sprint(e.Sequence), Replaces: e.Release, Sequence: p.sequence(c),
+			Reason: reason, Evidence: []string{reason}, Finished: p.done(c.Name, e),
+		})
+		return true
+	}
+	return false
+}
+
 // automatic tells whether c goes back by itself.
 func (p *planner) automatic(c *Channel) bool {
 	return c.Valid == nil || c.Valid.OnFailure == channels.OnFailureRollback

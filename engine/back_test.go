@@ -256,3 +256,24 @@ func TestQuarantineInTwoChannels(t *testing.T) {
 	}
 	w.settle()
 }
+
+// R5, R2: after a force-push was accepted, cells hold sequences that the branch lost: the head is written anew above them.
+func TestLostSequencesAreRisenAbove(t *testing.T) {
+	w := one(t, "gates:\n  - window: {opens: \"0 3 * * *\", for: 1h}\n")
+	w.now = time.Date(2026, 11, 24, 3, 5, 0, 0, time.UTC)
+	w.report("s1", cells.StateHealthy)
+	w.report("s2", cells.StateHealthy)
+	w.takes("staging", "1.1.0")
+	w.now = w.now.Add(2 * time.Minute)
+	w.report("s1", cells.StateHealthy)
+	w.report("s2", cells.StateHealthy)
+	w.rewind(2) // the promotion and the release are gone
+	w.commit("eve", "accept", map[string]string{"README.md": "we know"})
+	p := w.wantActions("rollback 1.0.0 staging")
+	if a := p.Actions[0]; a.Sequence != 9 || !strings.Contains(a.Reason, "sequence 8") {
+		t.Errorf("%+v", a)
+	}
+	w.wantActions("grant 1.0.0 staging s1+s2")
+	w.wantActions("")
+	w.wantHead("staging", "1.0.0")
+}

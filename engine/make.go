@@ -113,7 +113,7 @@ func (p *planner) channel(c *Channel) {
 		return // the head moves: its cells are for the next plan
 	}
 	moves, waits := p.request(c)
-	if moves || !waits && p.advance(c) {
+	if moves || !waits && p.advance(c) || p.restate(c) {
 		return
 	}
 	p.grant(c)
@@ -121,7 +121,7 @@ func (p *planner) channel(c *Channel) {
 
 func (p *planner) diverged(c *Channel) channels.Verdict {
 	return channels.Verdict{Channel: c.Name, Gate: "diverged", Reason: fmt.Sprintf(
-		"the branch was force-pushed: %s was acted upon and is gone. Look at it, then accept the branch as it is: git commit --allow-empty -m 'accept the branch' -m '%s: %s'",
+		"the branch was force-pushed, or merged the wrong way round: %s was acted upon and is not among its first parents. Look at it, then accept the branch as it is: git commit --allow-empty -m 'accept the branch' -m '%s: %s'",
 		short(p.o.Diverged.Seen), AcknowledgeTrailer, p.o.Diverged.Seen)}
 }
 
