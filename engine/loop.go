@@ -11,7 +11,7 @@ import (
 const beatDelay = time.Second
 
 // Run ticks until ctx ends: when time changes the plan, when a push or a report does, and now and then to look
-// whether a push went unnoticed. watch may be nil: nobody tells of pushes.
+// whether a push went unnoticed. watch may be nil, or be closed: then nobody tells of pushes.
 func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
 	var probes sync.WaitGroup
 	defer probes.Wait()
@@ -35,7 +35,11 @@ func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
 			fetch = true
 		case <-e.pushed:
 			fetch = true
-		case <-watch:
+		case _, open := <-watch:
+			if !open { // polling goes on
+				watch = nil
+				continue
+			}
 			fetch = true
 		case <-e.moved:
 		case <-wake.C:
