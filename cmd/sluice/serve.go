@@ -63,6 +63,13 @@ func (a *app) serve(cmd *cobra.Command, r running) (err error) {
 			_ = l.Close() // closed already, but where starting failed
 		}
 	}()
+	if a.data != "" { // else engage says so
+		release, err := alone(a.data)
+		if err != nil {
+			return fmt.Errorf("serve: %w", err)
+		}
+		defer func() { _ = release() }()
+	}
 	e, err := a.engage(ctx, cmd, r)
 	if err != nil {
 		return err
@@ -97,7 +104,11 @@ func (a *app) hookSecret(file string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read the hook secret: %w", err)
 	}
-	return strings.TrimSpace(string(secret)), nil
+	text := strings.TrimSpace(string(secret))
+	if text == "" {
+		return "", fail(fmt.Errorf("the hook secret in %s is empty", file), "put one there, or leave --hook-secret-file out: then hooks are not served")
+	}
+	return text, nil
 }
 
 // watchPushes tells of pushes to a repository on this disk. Where watching fails, polling does the work.
