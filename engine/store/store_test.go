@@ -254,6 +254,8 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 			t.Errorf("opened %s", file)
 		} else if !strings.Contains(err.Error(), file) {
 			t.Errorf("does not name the file: %v", err)
+		} else if file == filepath.Join(dir, "text") && !strings.Contains(err.Error(), "restore a backup") {
+			t.Errorf("does not say what to do: %v", err)
 		}
 	}
 }

@@ -65,6 +65,8 @@ func wrap(op string, err error) error {
 			return fmt.Errorf("%s: %w: %w", op, engine.ErrBusy, err)
 		case code&0xff == sqlite3.SQLITE_FULL, code == sqlite3.SQLITE_IOERR_SHMSIZE:
 			return fmt.Errorf("%s: %w: %w", op, engine.ErrFull, err)
+		case code&0xff == sqlite3.SQLITE_NOTADB, code&0xff == sqlite3.SQLITE_CORRUPT:
+			return fmt.Errorf("%s: %w: the file is damaged: restore a backup, or move it away and let the cells' reports refill a new one", op, err)
 		}
 	}
 	return fmt.Errorf("%s: %w", op, err)
