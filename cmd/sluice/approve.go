@@ -92,6 +92,9 @@ func (a *app) approve(cmd *cobra.Command, channel, version, person, key, comment
 // approver finds whom the caller is in sluice.yaml.
 func approver(people map[string]*channels.Member, name string, who releases.Person) (string, error) {
 	known := sortedKeys(people)
+	if len(known) == 0 {
+		return "", fail(errors.New("sluice.yaml names no people, so that no approval would count"), "add yourself there, under people: with your email and keys (docs/formats.md)")
+	}
 	if name != "" {
 		if people[name] == nil {
 			return "", fail(fmt.Errorf("sluice.yaml has no person %q", name), "it has %s", orDash(strings.Join(known, ", ")))

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -50,15 +51,20 @@ needed only if there are several. The engine's own holds, after a rollback or a 
 	return cmd
 }
 
+// holdID are the names that every file system takes, so that a checkout of the repository works everywhere.
+var holdID = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}$`)
+
 func holdFile(channel, id string) string {
 	return path.Join(channels.Dir, channel, "holds", id+".yaml")
 }
 
 func (a *app) hold(cmd *cobra.Command, channel, id, reason string) error {
-	if id == "" {
-		id = time.Now().UTC().Format("20060102-150405")
-	}
 	what := fmt.Sprintf("hold %s", channel)
+	named := id != ""
+	if named && !holdID.MatchString(id) {
+		return fail(fmt.Errorf("%s: --id %q does not do as a file's name everywhere", what, id), "use up to 100 letters, digits, dots, dashes and underscores, a letter or a digit first")
+	}
+	now := time.Now().UTC().Format("20060102-150405")
 	who, err := a.author(cmd.Context())
 	if err != nil {
 		return wrapFailure(what, err)
@@ -67,8 +73,11 @@ func (a *app) hold(cmd *cobra.Command, channel, id, reason string) error {
 		if _, err := s.channel(channel); err != nil {
 			return nil, err
 		}
-		if strings.ContainsAny(id, "/\\") || strings.HasPrefix(id, ".") {
-			return nil, fail(fmt.Errorf("--id %q is no file name", id), "use letters, digits and dashes")
+		if !named { // two people in one second are both right
+			id = now
+			for n := 2; exists(s.files, holdFile(channel, id)); n++ {
+				id = fmt.Sprintf("%s-%d", now, n)
+			}
 		}
 		if exists(s.files, holdFile(channel, id)) {
 			return nil, fail(fmt.Errorf("there is a hold %s already", id), "take another --id")
