@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
 	"time"
 
@@ -108,6 +109,9 @@ func (r *observedReader) read() {
 	}
 }
 
+// errStop ends the reading of a file whose fault is noted already.
+var errStop = errors.New("stop")
+
 func (r *observedReader) syntax(dec *json.Decoder, err error) {
 	at := dec.InputOffset()
 	if s := new(json.SyntaxError); errors.As(err, &s) {
@@ -116,7 +120,9 @@ func (r *observedReader) syntax(dec *json.Decoder, err error) {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		at, err = int64(len(r.data)), errors.New("it ends too early")
 	}
-	r.fault(at, "is not JSON: %v", err)
+	if !errors.Is(err, errStop) {
+		r.fault(at, "is not JSON: %v", err)
+	}
 }
 
 // elements reads an array, an element at a time. Only what is not JSON at all stops it.
@@ -126,7 +132,8 @@ func elements[T any](r *observedReader, dec *json.Decoder, key string, take func
 		return err
 	}
 	if t != json.Delim('[') {
-		return fmt.Errorf("%s is not an array", key)
+		r.fault(dec.InputOffset(), "%s is not an array", key)
+		return errStop
 	}
 	for i := 0; dec.More(); i++ {
 		var raw json.RawMessage
@@ -166,7 +173,10 @@ func (r *observedReader) strict(raw []byte, at int64, what string, into any) boo
 		return true
 	}
 	if wrong := new(json.UnmarshalTypeError); errors.As(err, &wrong) {
-		r.fault(at+wrong.Offset, "%s: %s is a %s, want %s", what, orDash(wrong.Field), wrong.Value, wrong.Type)
+		if wrong.Field != "" {
+			what += ": " + wrong.Field
+		}
+		r.fault(at+wrong.Offset, "%s is a %s, want %s", what, wrong.Value, jsonWord(wrong.Type))
 		return false
 	}
 	if wrong := new(time.ParseError); errors.As(err, &wrong) {
@@ -175,6 +185,23 @@ func (r *observedReader) strict(raw []byte, at int64, what string, into any) boo
 	}
 	r.fault(at+dec.InputOffset(), "%s: %s", what, strings.TrimPrefix(err.Error(), "json: "))
 	return false
+}
+
+// jsonWord says what JSON calls a type.
+func jsonWord(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Struct, reflect.Map:
+		return "object"
+	case reflect.Slice, reflect.Array:
+		return "array"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.String:
+		return "string"
+	case reflect.Pointer:
+		return jsonWord(t.Elem())
+	}
+	return "whole number of at most 64 bits"
 }
 
 // repeated finds a key that stands twice in one object of raw, and where.
