@@ -52,31 +52,26 @@ func (p *planner) back(c *Channel) bool {
 
 // restate writes the head anew where cells were granted what the branch has lost, under a sequence that is not below the
 // head's: they would refuse it (R2, R5). It tells whether the head moves, or waits to.
-func (p *planner) restate(c *Channel) bool {
+func (p *planner) restate(c *Channel, needy []need) bool {
 	e := c.Effective
-	if e == nil {
+	i := slices.IndexFunc(needy, func(n need) bool {
+		g := n.state.Granted
+		return g != nil && g.Channel == c.Name && (g.Sequence > e.Sequence && g.Sequence <= e.Sequence+maxAhead || g.Sequence == e.Sequence && g.Digest != e.Digest)
+	})
+	if i < 0 {
 		return false
 	}
-	for _, s := range p.tallies[c.Name].states {
-		if s == nil || s.Granted == nil {
-			continue
-		}
-		g := s.Granted
-		if g.Channel != c.Name || g.Sequence < e.Sequence || g.Sequence == e.Sequence && g.Digest == e.Digest || g.Sequence > e.Sequence+maxAhead {
-			continue
-		}
-		if p.refused(c, e.Release) {
-			return true
-		}
-		reason := fmt.Sprintf("the branch has lost sequence %d, under which %s was granted %s", g.Sequence, s.Name, g.Release)
-		p.act(Action{
-			Kind: Rollback, Channel: c.Name, Release: e.Release, Digest: e.Digest, commit: e.Commit, forward: p.own(*e),
-			From: "the branch as it is, sequence " + fmt.Sprint(e.Sequence), Replaces: e.Release, Sequence: p.sequence(c),
-			Reason: reason, Evidence: []string{reason}, Finished: p.done(c.Name, e),
-		})
+	if p.refused(c, e.Release) {
 		return true
 	}
-	return false
+	g := needy[i].state.Granted
+	reason := fmt.Sprintf("the branch has lost sequence %d, under which %s was granted %s", g.Sequence, needy[i].cell.Name, g.Release)
+	p.act(Action{
+		Kind: Rollback, Channel: c.Name, Release: e.Release, Digest: e.Digest, commit: e.Commit, forward: p.own(*e),
+		From: fmt.Sprintf("the branch as it is, sequence %d", e.Sequence), Replaces: e.Release, Sequence: p.sequence(c),
+		Reason: reason, Evidence: []string{reason}, Finished: p.done(c.Name, e),
+	})
+	return true
 }
 
 // automatic tells whether c goes back by itself.

@@ -188,6 +188,11 @@ func (e *Engine) remember(l Learned) {
 		return slices.ContainsFunc(l.Rollouts, func(r Rollout) bool { return r.Channel == old.Channel && r.Sequence > old.Sequence })
 	})
 	all.Rollouts = append(rollouts, l.Rollouts...)
+	for _, name := range l.Lapsed {
+		if s := e.obs.Cells[name]; s != nil && s.Granted != nil && !s.took() { // it may have been taken just now
+			e.obs.Cells[name] = Lapse(s)
+		}
+	}
 }
 
 // grant gives cells their assignments: in the store first, then in what is observed.

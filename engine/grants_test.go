@@ -58,3 +58,56 @@ func TestOneUpstreamIsBehind(t *testing.T) {
 	}
 	w.wantHead("prod", "1.1.0")
 }
+
+// R14: an offer that nobody took lapses with the cell's silence: back again, the cell needs another, under what binds then.
+func TestUntakenOfferLapses(t *testing.T) {
+	w := one(t, "")
+	w.commit("bob", "cut", release("1.1.0"))
+	w.settle()
+	w.commit("eve", "hold", map[string]string{"channels/staging/holds/x.yaml": "reason: wait\n"})
+	for range 6 {
+		w.now = w.now.Add(time.Minute)
+		w.report("s1", cells.StateHealthy)
+		w.settle()
+	}
+	s2 := w.obs.Cells["s2"]
+	if s2.last().Release != "1.0.0" {
+		t.Fatalf("s2 is offered %s after its silence", s2.last().Release)
+	}
+	w.obs.Cells["s2"] = w.receive(s2, cells.Report{Cell: "s2", State: cells.StateHealthy, Running: s2.Running})
+	w.wantActions("")
+	w.wantBlocked("staging", "hold", "wait")
+	w.unhold()
+	w.wantActions("grant 1.1.0 staging s2")
+}
+
+// R14: taken, it is permission for good.
+func TestTakenOfferStays(t *testing.T) {
+	w := one(t, "")
+	w.commit("bob", "cut", release("1.1.0"))
+	w.settle()
+	s2 := w.obs.Cells["s2"]
+	w.obs.Cells["s2"] = w.receive(s2, cells.Report{Cell: "s2", State: cells.StateHealthy, Running: s2.Running, Acknowledged: s2.Granted})
+	w.now = w.now.Add(time.Hour)
+	w.settle()
+	if got := w.obs.Cells["s2"].last().Release; got != "1.1.0" {
+		t.Errorf("s2 is offered %s", got)
+	}
+}
+
+// R21: a quarantine withdraws what was offered and not taken.
+func TestQuarantineWithdrawsOffers(t *testing.T) {
+	w := one(t, "onFailure: halt\n")
+	w.commit("bob", "cut", release("1.1.0"))
+	w.settle()
+	s1 := w.obs.Cells["s1"]
+	w.obs.Cells["s1"] = w.receive(s1, cells.Report{Cell: "s1", State: cells.StateApplying, Running: s1.Running, Applying: s1.Granted, Acknowledged: s1.Granted})
+	w.commit("eve", "stop", map[string]string{"quarantine/1.1.0.yaml": "digest: @digest:1.1.0\nreason: leaks\n"})
+	w.settle()
+	if got := w.obs.Cells["s1"].last().Release; got != "1.1.0" {
+		t.Errorf("s1 began 1.1.0 and is offered %s", got)
+	}
+	if got := w.obs.Cells["s2"].last().Release; got != "1.0.0" {
+		t.Errorf("s2 is offered %s", got)
+	}
+}

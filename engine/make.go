@@ -113,7 +113,7 @@ func (p *planner) channel(c *Channel) {
 		return // the head moves: its cells are for the next plan
 	}
 	moves, waits := p.request(c)
-	if moves || !waits && p.advance(c) || p.restate(c) {
+	if moves || !waits && p.advance(c) {
 		return
 	}
 	p.grant(c)

@@ -85,6 +85,7 @@ type Learned struct {
 	Accepted []Acceptance `json:"accepted,omitempty"`
 	Finished []Finish     `json:"finished,omitempty"`
 	Rollouts []Rollout    `json:"-"` // long lists of names, and nothing that a reader of plans decides on
+	Lapsed   []string     `json:"-"` // cells whose offers ended untaken (R14): forgotten in memory; the store's are found to have lapsed again
 }
 
 // Acceptance latches: Upstream soaked Digest as Downstream's soak gate asks (R7).
@@ -146,6 +147,7 @@ type CellState struct {
 	Applying       *cells.Assignment
 	Granted        *cells.Assignment // newest grant; nil: none known
 	GrantedAt      time.Time
+	Taken          string    // key of the newest assignment that the cell acknowledged: permission for good (R14)
 	StartedAt      time.Time // when it reported to have begun Granted; stall counts from here (R14)
 	Failures       []Failure
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
@@ -18,6 +19,9 @@ func Receive(prev *CellState, r cells.Report, received time.Time, staleAfter tim
 	}
 	if a := r.Running; a != nil {
 		s.Channel, s.Epoch, s.Sequence, s.Release, s.Digest = a.Channel, a.Epoch, a.Sequence, a.Release, a.Digest
+	}
+	if r.Acknowledged != nil {
+		s.Taken = r.Acknowledged.Key()
 	}
 	if prev != nil {
 		s.Granted, s.GrantedAt, s.StartedAt = prev.Granted, prev.GrantedAt, prev.StartedAt
@@ -95,6 +99,25 @@ func (s *CellState) broken() bool {
 	}
 	n := len(s.Failures)
 	return n == 0 || !s.Failures[n-1].Values || s.Failures[n-1].Assignment.Digest != s.Digest
+}
+
+// took tells whether the cell took its grant: it said so, or went on to what follows.
+func (s *CellState) took() bool {
+	g := s.Granted
+	for _, a := range []*cells.Assignment{s.Running, s.Applying} {
+		if a != nil && a.Epoch == g.Epoch && a.Sequence == g.Sequence && a.Revision == g.Revision {
+			return true
+		}
+	}
+	key := g.Key()
+	return s.Taken == key || slices.ContainsFunc(s.Failures, func(f Failure) bool { return f.Assignment.Key() == key })
+}
+
+// Lapse is s without its grant (R14).
+func Lapse(s *CellState) *CellState {
+	c := *s
+	c.Granted, c.GrantedAt = nil, time.Time{}
+	return &c
 }
 
 // Give is prev with a grant.

@@ -23,7 +23,7 @@ func (p *planner) grant(c *Channel) {
 		return
 	}
 	needy := p.needy(c)
-	if len(needy) == 0 {
+	if len(needy) == 0 || p.restate(c, needy) {
 		return
 	}
 	v, bound := p.stopped(c)
@@ -110,10 +110,16 @@ func (p *planner) needy(c *Channel) []need {
 			continue // never heard of: told its head when it reports
 		}
 		head := p.headFor(c, s)
-		if p.has(c, cell, s, head) {
-			if len(s.Failures) > 0 {
-				p.failedGrant(c, cell, s, head)
-			}
+		has := p.has(c, cell, s, head)
+		if has && s.Sequence == head.Sequence && s.Digest == head.Digest && (s.Running == nil || s.Running.Revision == cell.Revision) {
+			continue // as nearly all: it runs what it was granted
+		}
+		if p.lapsed(c, s) {
+			p.plan.Learned.Lapsed = append(p.plan.Learned.Lapsed, cell.Name)
+			s = Lapse(s)
+			head = p.headFor(c, s)
+		} else if has {
+			p.failedGrant(c, cell, s, head)
 			continue
 		}
 		all = append(all, need{cell, s, head, p.cellVerdict(c, cell, s, head)})
@@ -121,11 +127,25 @@ func (p *planner) needy(c *Channel) []need {
 	return all
 }
 
+// lapsed tells whether a cell's offer ended untaken: it fell silent, or what was offered is quarantined (R14, R21).
+func (p *planner) lapsed(c *Channel, s *CellState) bool {
+	g := s.Granted
+	if g == nil || s.took() {
+		return false
+	}
+	if p.quarantined(c.Name, g.Release, g.Digest) != nil {
+		return true
+	}
+	ends := s.GrantedAt.Add(p.d.staleAfter())
+	p.at(ends)
+	return !p.fresh(s) && !p.now.Before(ends)
+}
+
 // failedGrant adds a verdict about a cell that is not on what it was granted because that failed there: under the same
 // head and values it is not tried again (R21).
 func (p *planner) failedGrant(c *Channel, cell *Cell, s *CellState, head *EffectiveHead) {
 	if s.Digest == head.Digest && s.Running != nil && s.Running.Revision == cell.Revision {
-		return
+		return // it was granted the same release again
 	}
 	for _, f := range slices.Backward(s.Failures) {
 		if a := &f.Assignment; a.Digest == head.Digest && a.Sequence == head.Sequence && a.Revision == cell.Revision {

@@ -120,6 +120,10 @@ func (p *planner) count(c *Channel, t *tally, eligible []string) {
 		if failed {
 			t.failed = append(t.failed, name)
 		}
+		counts := len(eligible) > 0 && eligible[0] == name
+		if counts {
+			eligible = eligible[1:]
+		}
 		if s == nil {
 			continue
 		}
@@ -127,7 +131,7 @@ func (p *planner) count(c *Channel, t *tally, eligible []string) {
 		if healthy {
 			t.running++
 		}
-		if len(eligible) == 0 || eligible[0] != name {
+		if !counts {
 			continue
 		}
 		t.counts[i] = true

@@ -182,7 +182,7 @@ func (e *Engine) step(ctx context.Context) (plan Plan, tip string, out outcome, 
 	if err != nil || out != done {
 		return plan, tip, out, err
 	}
-	if len(grants) > 0 {
+	if len(grants)+len(plan.Learned.Lapsed) > 0 {
 		return plan, "", given, nil // what is shown and served has the grants in it
 	}
 	e.publish(&View{Desired: e.desired, Observed: obs, Plan: plan, Took: took})
@@ -199,11 +199,13 @@ func (e *Engine) decide(now time.Time) (Plan, *Observed, time.Duration) {
 }
 
 func (e *Engine) learn(ctx context.Context, l Learned) error {
-	if len(l.Accepted)+len(l.Finished)+len(l.Rollouts) == 0 {
+	if len(l.Accepted)+len(l.Finished)+len(l.Rollouts)+len(l.Lapsed) == 0 {
 		return nil
 	}
-	if err := e.store.Learn(ctx, l); err != nil {
-		return fmt.Errorf("keep what was learned: %w", err)
+	if len(l.Accepted)+len(l.Finished)+len(l.Rollouts) > 0 {
+		if err := e.store.Learn(ctx, l); err != nil {
+			return fmt.Errorf("keep what was learned: %w", err)
+		}
 	}
 	e.remember(l)
 	return nil

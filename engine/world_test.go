@@ -160,6 +160,9 @@ func (w *world) run() Plan {
 	w.obs.Learned.Accepted = append(w.obs.Learned.Accepted, plan.Learned.Accepted...)
 	w.obs.Learned.Finished = append(w.obs.Learned.Finished, plan.Learned.Finished...)
 	w.obs.Learned.Rollouts = append(w.obs.Learned.Rollouts, plan.Learned.Rollouts...)
+	for _, name := range plan.Learned.Lapsed {
+		w.obs.Cells[name] = Lapse(w.obs.Cells[name])
+	}
 	for _, a := range plan.Actions {
 		if a.Kind != Grant {
 			continue
