@@ -81,7 +81,7 @@ func (a *app) cut(cmd *cobra.Command, c cutting, sign bool, key string) error {
 		a.stderr.line("%s", f)
 	}
 	if n := len(fatal(entry.Faults)); n > 0 {
-		return fail(fmt.Errorf("%s: %d faults in %s, see above", commit.what, n, c.from), "mend them there; nothing was written")
+		return fail(fmt.Errorf("%s: %s has faults (%d), see above", commit.what, c.from, n), "mend them there; nothing was written")
 	}
 	repo, err := a.openAs(cmd, commit)
 	if err != nil {

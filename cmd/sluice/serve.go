@@ -28,8 +28,9 @@ func (a *app) serveVerb() *cobra.Command {
 		GroupID: groupRun,
 		Short:   "Run the engine and the control plane",
 		Long: `Promotes by the repository's gates, and answers cells and people over HTTP, until it is interrupted. DIR gets the mirror of
-the repository and the store; deleting the store loses no intent, it refills from the cells' reports. A push is noticed at once on
-a local repository or by a hook (POST /v1/hooks/push, with $SLUICE_HOOK_SECRET or --hook-secret-file), else by polling.
+the repository and the store; deleting the store loses no intent, it refills from the cells' reports. One serve works in a DIR.
+A push is noticed at once on a local repository or by a hook (POST /v1/hooks/push, with $SLUICE_HOOK_SECRET or --hook-secret-file),
+else by polling.
 
 Cells have no keys yet, so it listens on loopback or a unix socket only.
 

@@ -101,8 +101,11 @@ func (a *app) loadAll(ctx context.Context, address string) (*engine.Desired, err
 	}
 	defer repo.Close()
 	tip, err := repo.Fetch(ctx)
-	if err != nil || tip == "" {
-		return nil, err
+	if err != nil {
+		return nil, fail(err, "is %s right, and the host reachable?", address)
+	}
+	if tip == "" {
+		return nil, nil
 	}
 	repo.loader.All = true
 	return repo.loader.Load(ctx, tip)
