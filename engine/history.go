@@ -247,6 +247,9 @@ func (h *History) approval(c releases.Change, f releases.FileChange, channel str
 		return nil
 	}
 	a := Approval{Commit: c.Commit, Author: c.Author}
+	if slices.ContainsFunc(f.Authors, func(p releases.Person) bool { return !sameAddress(p.Email, c.Author.Email) }) {
+		a.Author = releases.Person{} // a merge of what another wrote: nobody's word alone
+	}
 	if f.Key != "" && c.Parent != "" {
 		files, err := open(c.Parent)
 		if err != nil {

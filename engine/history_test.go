@@ -3,6 +3,8 @@ package engine
 import (
 	"strings"
 	"testing"
+
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // sideBySide is two channels that have nothing to do with each other, at 1.0.0: alpha comes first in a chain.
@@ -35,6 +37,10 @@ func TestHaltInsideAChain(t *testing.T) {
 	}
 	w.wantActions("grant 1.1.0 beta b1")
 	w.wantActions("")
+	w.rewind(0) // a restart folds the history anew
+	w.built = nil
+	w.wantHead("beta", "1.1.0")
+	w.wantActions("")
 }
 
 // R1: a commit is the engine's only where it was pushed: picked or squashed elsewhere it is a request.
@@ -58,6 +64,29 @@ func TestCopiesOfPromotionsAreRequests(t *testing.T) {
 			c := w.desired().Channels["alpha"]
 			if c.Effective.Release != "1.0.0" || c.Request == nil || c.Request.By != "eve" {
 				t.Fatalf("effective %+v, request %+v", c.Effective, c.Request)
+			}
+		})
+	}
+}
+
+// R22: where authors are trusted, a merge by one person of a file that another wrote is neither's approval.
+func TestMergedApprovalIsTheWritersOnly(t *testing.T) {
+	for name, c := range map[string]struct {
+		others []releases.Person
+		counts bool
+	}{
+		"own":    {nil, true},
+		"merged": {[]releases.Person{{Name: "eve", Email: "eve@example.com"}}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, union(map[string]string{"sluice.yaml": "apiVersion: sluice/v1\nkind: Pipeline\ntrustAuthors: true\npeople: {ada: {email: ada@example.com}}\n"},
+				policy("staging", "gates: [{approval: {count: 1}}]\n"), cellFiles("staging", "s1"), release("1.0.0"), head("staging", "1.0.0")))
+			w.commit("bob", "cut", release("1.1.0"))
+			w.also = c.others
+			w.commit("ada", "approve", map[string]string{"channels/staging/approvals/1.1.0/ada.yaml": "digest: @digest:1.1.0\n"})
+			w.installed().settle()
+			if got := w.desired().Channels["staging"].Effective.Release == "1.1.0"; got != c.counts {
+				t.Errorf("the approval counts: %t, want %t", got, c.counts)
 			}
 		})
 	}

@@ -209,3 +209,39 @@ func TestLoopStopsAfterAForcePush(t *testing.T) {
 		}
 	})
 }
+
+// Fault 5: a push landed, and its answer was lost: the branch tells, and nothing is pushed twice.
+func TestLoopFindsAPushThatLanded(t *testing.T) {
+	bubble(t, twoChannels(t), func(r *running) {
+		time.Sleep(2 * time.Minute)
+		r.branch.mu.Lock()
+		r.branch.lose = errors.New("connection reset")
+		r.branch.mu.Unlock()
+		r.push("bob", "cut", release("1.1.0"))
+		time.Sleep(time.Minute)
+		if got := r.head("staging"); got != "1.1.0" || r.branch.pushes != 1 {
+			r.t.Fatalf("staging at %s after %d pushes", got, r.branch.pushes)
+		}
+		if s := r.View().Observed.Cells["s1"]; s == nil || s.Release != "1.1.0" {
+			r.t.Errorf("s1 is at %+v", s)
+		}
+	})
+}
+
+// R14: the loop plans on until no grant is left: cells that run what a rollback goes to need no slot and no report.
+func TestTickGrantsAllItCan(t *testing.T) {
+	w := one(t, "rollout: {maxInFlight: 1}\n")
+	bubble(t, w, func(r *running) {
+		time.Sleep(2 * time.Minute)
+		r.push("bob", "cut", release("1.1.0"))
+		time.Sleep(2 * time.Minute)
+		if plan := r.View().Plan; len(plan.Actions) > 0 {
+			r.t.Errorf("a plan was shown that was not carried out: %s", kinds(plan))
+		}
+		for _, name := range []string{"s1", "s2"} {
+			if s := r.View().Observed.Cells[name]; s.Release != "1.1.0" {
+				r.t.Errorf("%s is at %s", name, s.Release)
+			}
+		}
+	})
+}

@@ -17,6 +17,7 @@ type branch struct {
 	rival  func(*world) // runs once, just before a push lands
 	refuse error        // what the next pushes are answered
 	down   error        // what looks are answered
+	lose   error        // what a push is answered that landed, once
 	pushes int
 }
 
@@ -71,7 +72,9 @@ func (b *branch) Push(_ context.Context, base string, chain []releases.Draft) ([
 		}
 		commits = append(commits, b.w.commit("sluice", d.Message, files))
 	}
-	return commits, nil
+	err := b.lose
+	b.lose = nil
+	return commits, err
 }
 
 // memory is a Store that keeps nothing when it is gone.

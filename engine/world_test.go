@@ -27,7 +27,8 @@ type world struct {
 	cache   manifest.Cache
 	tip     string
 	changes []releases.Change
-	built   *Desired // of tip
+	built   *Desired          // of tip
+	also    []releases.Person // who else wrote what the next commit, a merge, brings
 	now     time.Time
 	obs     Observed
 }
@@ -110,9 +111,10 @@ func (w *world) commit(author, message string, files map[string]string) string {
 	c.Commit = object(w.tip + message + fmt.Sprint(after) + w.now.String())
 	for _, name := range slices.Sorted(maps.Keys(merged(before, after))) {
 		if before[name] != after[name] {
-			c.Files = append(c.Files, releases.FileChange{Path: name, Old: before[name], New: after[name], Authors: []releases.Person{who}})
+			c.Files = append(c.Files, releases.FileChange{Path: name, Old: before[name], New: after[name], Authors: append([]releases.Person{who}, w.also...)})
 		}
 	}
+	w.also = nil
 	w.commits[c.Commit] = w.fs()
 	if err := w.history.Advance([]releases.Change{c}, w.open, &w.cache); err != nil {
 		w.t.Fatal(err)
