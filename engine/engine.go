@@ -108,8 +108,10 @@ func (e *Engine) Receive(ctx context.Context, r cells.Report) (cells.Receipt, er
 		return cells.Receipt{}, fmt.Errorf("keep report of %s: %w", r.Cell, err)
 	}
 	e.mu.Lock()
-	if now := e.obs.Cells[r.Cell]; now != nil { // a grant may have come in between
-		state.Granted, state.GrantedAt = now.Granted, now.GrantedAt
+	if now := e.obs.Cells[r.Cell]; now != nil && now.Granted != state.Granted { // it changed in between
+		c := *state // the store may still have it
+		c.Granted, c.GrantedAt = now.Granted, now.GrantedAt
+		state = &c
 	}
 	e.obs.Cells[r.Cell] = state
 	if state.Sequence > e.obs.Served[state.Channel] {
@@ -171,10 +173,31 @@ func (e *Engine) snapshot() *Observed {
 func (e *Engine) publish(v *View) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.view == nil {
+		silenced(e.obs.Cells, v.Desired.staleAfter())
+	}
 	e.view = v
 	e.stale = v.Desired.staleAfter()
 	close(e.changed)
 	e.changed = make(chan struct{})
+}
+
+// silenced ends the soak of cells that were silent while the process before this one heard others: only what nobody
+// listened to is a pause (R9). It changes the map, not the states in it.
+func silenced(all map[string]*CellState, staleAfter time.Duration) {
+	var heard time.Time
+	for _, s := range all {
+		if s.LastReport.After(heard) {
+			heard = s.LastReport
+		}
+	}
+	for name, s := range all {
+		if !s.live && heard.Sub(s.LastReport) > staleAfter {
+			c := *s
+			c.HealthySince, c.Soaked = time.Time{}, 0
+			all[name] = &c
+		}
+	}
 }
 
 // remember adds what a plan learned to what is observed.

@@ -86,3 +86,21 @@ func TestClockSeesSteps(t *testing.T) {
 		}
 	})
 }
+
+// R9: a restart pauses the soak of those that reported up to it, and forgives no silence before it.
+func TestRestartForgivesNoSilence(t *testing.T) {
+	a := &cells.Assignment{Channel: "staging", Sequence: 1, Release: "1.0.0", Digest: "sha256:a"}
+	now := time.Now()
+	kept := func(name string, ago time.Duration) *CellState {
+		return &CellState{Name: name, State: cells.StateHealthy, Digest: a.Digest, Running: a, Soaked: time.Hour,
+			HealthySince: now.Add(-ago - time.Hour).Round(0), LastReport: now.Add(-ago).Round(0)}
+	}
+	all := map[string]*CellState{"s1": kept("s1", time.Hour), "s2": kept("s2", 48*time.Hour)} // the process was down for an hour
+	silenced(all, 5*time.Minute)
+	for name, want := range map[string]time.Duration{"s1": time.Hour, "s2": 0} {
+		s := Receive(all[name], cells.Report{Cell: name, State: cells.StateHealthy, Running: a}, now, 5*time.Minute)
+		if s.Soaked != want {
+			t.Errorf("%s soaked %s, want %s", name, s.Soaked, want)
+		}
+	}
+}
