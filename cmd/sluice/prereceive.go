@@ -5,6 +5,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"path"
+	"slices"
 	"strings"
 
 	"github.com/sluice-cd/sluice/releases"
@@ -44,6 +47,13 @@ func (a *app) validatePush(ctx context.Context, dir string) ([]releases.Fault, e
 		if err != nil {
 			return nil, err
 		}
+		if !isZero(was) {
+			lost, err := a.lostReleases(ctx, dir, was, is)
+			if err != nil {
+				return nil, err
+			}
+			after = append(after, lost...)
+		}
 		known := map[releases.Fault]bool{}
 		if !isZero(was) && len(after) > 0 {
 			before, err := a.validateCommit(ctx, dir, was)
@@ -64,6 +74,51 @@ func (a *app) validatePush(ctx context.Context, dir string) ([]releases.Fault, e
 		}
 	}
 	return faults, lines.Err()
+}
+
+// lostReleases finds releases that a push would take away or change, by force or not: a version's bytes are for ever (R24).
+func (a *app) lostReleases(ctx context.Context, dir, was, is string) ([]releases.Fault, error) {
+	before, err := a.releaseTrees(ctx, dir, was)
+	if err != nil {
+		return nil, err
+	}
+	after, err := a.releaseTrees(ctx, dir, is)
+	if err != nil {
+		return nil, err
+	}
+	var faults []releases.Fault
+	for _, version := range slices.Sorted(maps.Keys(before)) {
+		folder := path.Join(releases.Dir, version)
+		why := ""
+		switch tree := after[version]; {
+		case tree == before[version]:
+			continue
+		case tree == "":
+			why = "would be removed: sluice release prune leaves a tombstone, so that the version is not used again"
+		default:
+			if _, err := a.git(ctx, dir, "cat-file", "-e", is+":"+path.Join(folder, "tombstone.yaml")); err == nil {
+				continue // pruned
+			}
+			why = "would be changed: releases are immutable; cut a new version"
+		}
+		faults = append(faults, releases.Fault{File: folder, Message: "release " + version + " " + why})
+	}
+	return faults, nil
+}
+
+// releaseTrees gives the tree id of each release folder at a commit.
+func (a *app) releaseTrees(ctx context.Context, dir, commit string) (map[string]string, error) {
+	list, err := a.git(ctx, dir, "ls-tree", "-d", commit, releases.Dir+"/")
+	if err != nil {
+		return nil, err
+	}
+	trees := map[string]string{}
+	for line := range strings.Lines(list) { // "040000 tree ID\treleases/1.0.0"
+		if about, name, ok := strings.Cut(strings.TrimSpace(line), "\t"); ok {
+			trees[path.Base(name)] = about[strings.LastIndex(about, " ")+1:]
+		}
+	}
+	return trees, nil
 }
 
 func hookLine(line string) (was, is, ref string, ok bool) {
