@@ -47,6 +47,9 @@ would bring; what was wrong before is no reason.`,
 			if len(args) == 1 {
 				target = args[0]
 			}
+			if !hook && target == "." && len(args) == 0 {
+				target = a.around(cmd.Context())
+			}
 			var faults []releases.Fault
 			var err error
 			if hook {
@@ -62,6 +65,21 @@ would bring; what was wrong before is no reason.`,
 	}
 	cmd.Flags().BoolVar(&hook, "pre-receive", false, "read the lines that git gives a pre-receive hook")
 	return cmd
+}
+
+// around is the release repository that the working folder is in, or the working folder.
+func (a *app) around(ctx context.Context) string {
+	if _, err := os.Stat("sluice.yaml"); err == nil {
+		return "."
+	}
+	top, err := a.git(ctx, ".", "rev-parse", "--show-toplevel")
+	if err != nil {
+		return "."
+	}
+	if _, err := os.Stat(filepath.Join(top, "sluice.yaml")); err != nil {
+		return "."
+	}
+	return top
 }
 
 func (a *app) validate(ctx context.Context, target string) ([]releases.Fault, error) {
