@@ -111,6 +111,7 @@ func (a *app) verbs() []*cobra.Command {
 		a.complete(a.quarantineVerb(), releaseNames),
 		a.statusVerb(),
 		a.planVerb(),
+		a.simulateVerb(),
 		a.complete(a.whyVerb(), cellsAndChannels),
 		a.complete(a.logVerb(), channelNames),
 		a.complete(a.diffVerb(), channelNames, releaseNames),

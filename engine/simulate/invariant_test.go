@@ -1,0 +1,530 @@
+package simulate
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine"
+)
+
+// SLUICE_SEEDS is how many random pipelines TestInvariants lives through; SLUICE_SEED lets it live through one only.
+const (
+	seedsVariable = "SLUICE_SEEDS"
+	seedVariable  = "SLUICE_SEED"
+	fewSeeds      = 300
+)
+
+// TestInvariants lets the real engine live through random pipelines, cells, failures, outages and people, and holds every
+// plan against what must always be so, by a reckoning of its own: design section 1, R2, R7, R9, R14, R15, R18, R19, R21.
+func TestInvariants(t *testing.T) {
+	first, last := uint64(1), uint64(fewSeeds)
+	if s := os.Getenv(seedsVariable); s != "" {
+		n, err := strconv.ParseUint(s, 10, 32)
+		if err != nil {
+			t.Fatalf("%s: %v", seedsVariable, err)
+		}
+		last = n
+	}
+	if s := os.Getenv(seedVariable); s != "" {
+		n, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatalf("%s: %v", seedVariable, err)
+		}
+		first, last = n, n
+	}
+	const lanes = 2
+	for lane := range uint64(lanes) {
+		t.Run(fmt.Sprint(lane), func(t *testing.T) {
+			t.Parallel()
+			for seed := first + lane; seed <= last; seed += lanes {
+				if err := live(t, seed); err != nil {
+					t.Errorf("%s=%d: %v", seedVariable, seed, err)
+				}
+			}
+		})
+	}
+}
+
+// dice draws a pipeline and a scenario.
+type dice struct{ *rand.Rand }
+
+func (d dice) oneOf(all ...string) string { return all[d.IntN(len(all))] }
+func (d dice) chance(p float64) bool      { return d.Float64() < p }
+
+// draw gives a pipeline of staging, early and late, and what happens to it in twelve days. After the ninth, nothing does:
+// it has time to come to rest.
+func (d dice) draw(t testing.TB, seed uint64) Input {
+	rollout := func(cells int) string {
+		waves := d.oneOf("", "", "waves: [{cells: 1, soak: 20m}, {percent: 100}], ", "waves: [{cells: 1}, {percent: 30, soak: 1h}, {percent: 100}], ",
+			"waves: [{cells: 2, soak: 10m}, {percent: 50}], ")
+		budget := d.IntN(3)
+		if d.chance(0.3) {
+			budget = cells / 3
+		}
+		return fmt.Sprintf("rollout: {%smaxInFlight: %d, failureBudget: %d, stall: 45m}\nonFailure: %s\nadvance: %s\n", waves, d.IntN(4), budget,
+			d.oneOf("rollback", "rollback", "halt"), d.oneOf("settled", "newest"))
+	}
+	gates := func(up string) string {
+		s := fmt.Sprintf("after: [%s]\ngates:\n  - soak: {for: %s, cells: %d, percent: %d}\n", up, d.oneOf("30m", "3h"), 1+d.IntN(2), []int{100, 60}[d.IntN(2)])
+		if d.chance(0.4) {
+			s += "  - window: {opens: \"0 */6 * * *\", for: 3h}\n"
+		}
+		if d.chance(0.2) {
+			s += "  - check: {url: \"https://gate.example/{release}\"}\n"
+		}
+		return s
+	}
+	staging, early, late := 1+d.IntN(3), 2+d.IntN(8), 3+d.IntN(12)
+	in := repositoryOf(t, union(
+		policy("staging", rollout(staging)), policy("early", gates("staging")+rollout(early)), policy("late", gates("early")+rollout(late)),
+		releaseFiles("1.0.0"),
+	))
+	var b strings.Builder
+	fmt.Fprintf(&b, "seed: %d\ncells: {add: {staging: %d, early: %d, late: %d}, apply: {min: 1m, max: %s}}\nanswers: [{gate: check, holds: true}]\nreleases:\n", seed, staging, early, late, d.oneOf("5m", "20m"))
+	for i := range 1 + d.IntN(6) {
+		fails, stalls := d.oneOf("0", "0", "0", "0.1", "0.3", "1"), d.oneOf("0", "0", "0.05")
+		if fails == "1" {
+			stalls = "0"
+		}
+		fmt.Fprintf(&b, "  - {at: %dh, version: 1.%d.0, fails: %s, stalls: %s, unhealthy: %s, unhealthyFor: 2h}\n", 10+24*i+d.IntN(20), i+1,
+			fails, stalls, d.oneOf("0", "0", "0.1"))
+	}
+	b.WriteString("outages:\n  - {from: 0s, for: 1m, of: {share: 0.0001}}\n")
+	for range d.IntN(4) {
+		fmt.Fprintf(&b, "  - {from: %dh, for: %dm, of: {channel: %s, share: %.1f}}\n", d.IntN(150), 1+d.IntN(600), d.oneOf("staging", "early", "late"), d.Float64())
+	}
+	b.WriteString("people:\n  - {at: 0s, do: lift, channel: late}\n")
+	for range d.IntN(3) {
+		channel, at := d.oneOf("early", "late"), d.IntN(150)
+		fmt.Fprintf(&b, "  - {at: %dh, do: hold, channel: %s, hold: x}\n  - {at: %dh, do: lift, channel: %s, hold: x}\n", at, channel, at+1+d.IntN(40), channel)
+	}
+	in.Scenario, in.For = scenarioOf(t, b.String()), 12*24*time.Hour
+	return in
+}
+
+// live lives through one seed.
+func live(t testing.TB, seed uint64) error {
+	d := dice{rand.New(rand.NewPCG(seed, 1))}
+	in := d.draw(t, seed)
+	w, err := newWorld(in)
+	if err != nil {
+		return err
+	}
+	if os.Getenv(seedVariable) != "" {
+		defer func() { // to be read
+			for _, e := range w.rec.res.Timeline {
+				t.Logf("%s %s %s %s %s wave %d, %d cells %v: %s", e.At.Format("02T15:04"), e.Kind, e.Channel, e.Release, e.Gate, e.Wave, e.Cells, e.Names, e.Text)
+			}
+		}()
+	}
+	k := &keeper{w: w, served: map[string]int64{}, given: map[string]cells.Assignment{}, granted: map[rolloutKey]map[string]bool{}, soaked: map[string]bool{}, late: map[rolloutKey]map[string]bool{}}
+	for n := 0; ; n++ {
+		before := w.now
+		desired := w.d
+		again, err := w.decide()
+		if err != nil {
+			return err
+		}
+		if err := k.hold(desired, w.plan); err != nil {
+			return fmt.Errorf("%s: %w", w.plan.Now.Format(time.RFC3339), err)
+		}
+		if !again {
+			more, err := w.jump()
+			if err != nil {
+				return err
+			}
+			if !more {
+				return k.rest()
+			}
+		}
+		if !w.now.Equal(before) {
+			n = 0
+		}
+		if n > maxPlans {
+			return errRestless
+		}
+	}
+}
+
+// keeper holds plans against what must be so.
+type keeper struct {
+	w       *world
+	served  map[string]int64               // highest sequence, by channel
+	given   map[string]cells.Assignment    // newest grant, by cell
+	granted map[rolloutKey]map[string]bool // who was granted a head
+	soaked  map[string]bool                // upstream>downstream:release soaked as the gate asks, at some time
+	late    map[rolloutKey]map[string]bool // who may have a head whatever the wave: was silent while it was out (R14), or ran it before
+}
+
+type rolloutKey struct {
+	channel  string
+	sequence int64
+}
+
+// hold looks at a plan that was made on d and carried out.
+func (k *keeper) hold(d *engine.Desired, plan engine.Plan) error {
+	k.reckon(d, plan.Now)
+	var wrong []error
+	for i := range plan.Actions {
+		a := &plan.Actions[i]
+		c := d.Channels[a.Channel]
+		switch a.Kind {
+		case engine.Promote:
+			wrong = append(wrong, k.sequence(a), k.gated(d, c, a, plan.Now))
+		case engine.Rollback:
+			wrong = append(wrong, k.sequence(a), k.back(d, c, a))
+		case engine.Grant:
+			wrong = append(wrong, k.grant(d, c, a, plan.Now))
+		}
+	}
+	return errors.Join(wrong...)
+}
+
+func (k *keeper) sequence(a *engine.Action) error {
+	if a.Sequence <= k.served[a.Channel] {
+		return fmt.Errorf("R2: %s of %s has sequence %d after %d", a.Channel, a.Release, a.Sequence, k.served[a.Channel])
+	}
+	k.served[a.Channel] = a.Sequence
+	return nil
+}
+
+// healthy tells how long a cell has been healthy on a digest, by what it told; negative: it is not.
+func healthy(s *engine.CellState, e *engine.EffectiveHead, now time.Time) time.Duration {
+	if e == nil || s.Digest != e.Digest || s.State != cells.StateHealthy || s.HealthySince.IsZero() {
+		return -1
+	}
+	if silent(s, now) {
+		return -1 // out for longer than the pipeline bears: no part of the soak
+	}
+	return now.Sub(s.HealthySince)
+}
+
+// silent tells whether a cell was silent for longer than the pipeline bears.
+func silent(s *engine.CellState, now time.Time) bool { return !s.LastReport.After(now.Add(-never)) }
+
+// reckon notes which heads soaked for which downstream: at least as many cells as the gate asks, for as long.
+func (k *keeper) reckon(d *engine.Desired, now time.Time) {
+	for _, down := range d.Channels {
+		if e := down.Effective; e != nil {
+			key := rolloutKey{down.Name, e.Sequence}
+			if k.late[key] == nil {
+				k.late[key] = map[string]bool{}
+			}
+			for _, cell := range down.Cells {
+				if silent(k.w.obs.Cells[cell.Name], now) {
+					k.late[key][cell.Name] = true
+				}
+			}
+		}
+		for _, g := range down.Policy.Gates {
+			if g.Soak == nil {
+				continue
+			}
+			for _, up := range down.Policy.After {
+				n := 0
+				for _, cell := range d.Channels[up].Cells {
+					if healthy(k.w.obs.Cells[cell.Name], d.Channels[up].Effective, now) >= g.Soak.For {
+						n++
+					}
+				}
+				if n >= g.Soak.Cells {
+					k.soaked[up+">"+down.Name+":"+d.Channels[up].Effective.Release] = true
+				}
+			}
+		}
+	}
+}
+
+// gated: invariant 1, R7, R9, R18, R21.
+func (k *keeper) gated(d *engine.Desired, c *engine.Channel, a *engine.Action, now time.Time) error {
+	for _, up := range c.Policy.After {
+		if !k.soaked[up+">"+c.Name+":"+a.Release] {
+			return fmt.Errorf("R9: %s into %s, and it never soaked in %s", a.Release, c.Name, up)
+		}
+	}
+	if cut := k.w.fleet.cuts[a.Release]; cut != nil && cut.Fails == 1 && len(c.Policy.After) > 0 {
+		return fmt.Errorf("%s fails everywhere and reached %s", a.Release, c.Name)
+	}
+	for _, g := range c.Policy.Gates {
+		if g.Window != nil && !g.Window.Judge(now).Holds {
+			return fmt.Errorf("%s into %s outside of its window", a.Release, c.Name)
+		}
+	}
+	if len(c.Holds) > 0 {
+		return fmt.Errorf("%s into %s, which is held", a.Release, c.Name)
+	}
+	return k.quarantined(d, a)
+}
+
+func (k *keeper) quarantined(d *engine.Desired, a *engine.Action) error {
+	for i := range d.Quarantine {
+		if d.Quarantine[i].Stops(a.Channel, a.Release, a.Digest) {
+			return fmt.Errorf("R21: %s of %s in %s, which is quarantined there", a.Kind, a.Release, a.Channel)
+		}
+	}
+	return nil
+}
+
+// back: R19.
+func (k *keeper) back(d *engine.Desired, c *engine.Channel, a *engine.Action) error {
+	if a.Digest == c.Effective.Digest {
+		return fmt.Errorf("R19: %s goes back to what it has, %s", c.Name, a.Release)
+	}
+	return k.quarantined(d, a)
+}
+
+// grant: R2, R14, R15, R18, R21.
+func (k *keeper) grant(d *engine.Desired, c *engine.Channel, a *engine.Action, now time.Time) error {
+	e := c.Effective
+	if err := k.quarantined(d, a); err != nil {
+		return err
+	}
+	if a.Sequence == e.Sequence && e.Kind != engine.Rollback {
+		if len(c.Holds) > 0 {
+			return fmt.Errorf("R18: %d cells of %s granted, which is held", len(a.Cells), c.Name)
+		}
+		for _, g := range c.Policy.Gates {
+			if g.Window != nil && !g.Window.Judge(now).Holds {
+				return fmt.Errorf("R18: %d cells of %s granted outside of its window", len(a.Cells), c.Name)
+			}
+		}
+	}
+	key := rolloutKey{c.Name, a.Sequence}
+	had := len(k.granted[key])
+	if k.granted[key] == nil {
+		k.granted[key] = map[string]bool{}
+	}
+	if k.late[key] == nil {
+		k.late[key] = map[string]bool{}
+	}
+	for _, name := range a.Cells {
+		g := k.w.obs.Cells[name].Granted
+		if old, ok := k.given[name]; ok && cells.Newer(old, *g) {
+			return fmt.Errorf("R2: %s was granted (%d, %d) after (%d, %d)", name, g.Epoch, g.Sequence, old.Epoch, old.Sequence)
+		}
+		k.given[name] = *g
+		if k.granted[key][name] && k.w.obs.Cells[name].Taken == g.Key() {
+			return fmt.Errorf("R14: %s took sequence %d, and was granted it again", name, a.Sequence)
+		}
+		k.granted[key][name] = true
+		if k.w.obs.Cells[name].Digest == a.Digest {
+			k.late[key][name] = true // it runs it already: a grant risks nothing
+		}
+	}
+	if a.Sequence != e.Sequence {
+		return nil
+	}
+	if failed := k.failedOf(c); e.Kind != engine.Rollback && failed > c.Policy.Rollout.FailureBudget {
+		return fmt.Errorf("R14: %s granted %s to %d more after %d failures, budget %d", c.Name, a.Release, len(a.Cells), failed, c.Policy.Rollout.FailureBudget)
+	}
+	if err := k.inFlight(c, a, now); err != nil {
+		return err
+	}
+	if e.Kind == engine.Rollback {
+		return nil // without waves (R19)
+	}
+	return k.waves(c, a, had, now)
+}
+
+func (k *keeper) failedOf(c *engine.Channel) int {
+	n := 0
+	for _, cell := range c.Cells {
+		if failedOn(k.w.obs.Cells[cell.Name], c.Effective) {
+			n++
+		}
+	}
+	return n
+}
+
+// failedOn tells whether a cell told that it failed a head.
+func failedOn(s *engine.CellState, e *engine.EffectiveHead) bool {
+	for _, f := range s.Failures {
+		if f.Assignment.Digest == e.Digest && f.Assignment.Sequence == e.Sequence {
+			return true
+		}
+	}
+	return false
+}
+
+// inFlight: no more cells in contact are on their way than maxInFlight.
+func (k *keeper) inFlight(c *engine.Channel, a *engine.Action, now time.Time) error {
+	limit := c.Policy.Rollout.MaxInFlight
+	if limit == 0 {
+		return nil
+	}
+	n := 0
+	for name := range k.granted[rolloutKey{c.Name, a.Sequence}] {
+		s := k.w.obs.Cells[name]
+		stalled := !s.StartedAt.IsZero() && now.Sub(s.StartedAt) >= c.Policy.Rollout.Stall
+		silent := silent(s, now)
+		onIt := s.Running != nil && s.Running.Sequence == a.Sequence || s.Digest == c.Effective.Digest
+		lapsed := s.Granted == nil || s.Granted.Sequence != a.Sequence
+		if !lapsed && !onIt && !failedOn(s, c.Effective) && !stalled && !silent {
+			n++
+		}
+	}
+	if n > limit {
+		return fmt.Errorf("R14: %d cells of %s are in flight to %s, maxInFlight is %d", n, c.Name, a.Release, limit)
+	}
+	return nil
+}
+
+// waves: who was granted a head beyond a wave, was so after that many cells had it and had soaked; less those that failed
+// it within the budget, are silent, or turned unhealthy once they had been through.
+func (k *keeper) waves(c *engine.Channel, a *engine.Action, had int, now time.Time) error {
+	key := rolloutKey{c.Name, a.Sequence}
+	granted := maps.Clone(k.granted[key])
+	maps.DeleteFunc(granted, func(name string, _ bool) bool { return k.late[key][name] })
+	if !slices.ContainsFunc(a.Cells, func(name string) bool { return granted[name] }) {
+		return nil // latecomers alone
+	}
+	fresh := 0
+	for _, cell := range c.Cells {
+		if !silent(k.w.obs.Cells[cell.Name], now) {
+			fresh++
+		}
+	}
+	for _, wave := range c.Policy.Rollout.Waves {
+		size := wave.Cells
+		if wave.Percent > 0 {
+			size = int(math.Ceil(wave.Percent * float64(len(c.Cells)) / 100))
+		}
+		if len(granted) <= size {
+			return nil // not beyond it
+		}
+		through, excused := 0, 0
+		fresher := map[string]bool{}
+		for _, name := range a.Cells {
+			fresher[name] = true
+		}
+		for name := range k.granted[key] {
+			s := k.w.obs.Cells[name]
+			switch {
+			case fresher[name] && s.Digest != c.Effective.Digest:
+			case healthy(s, c.Effective, now) >= wave.Soak:
+				through++
+			default:
+				if failedOn(s, c.Effective) || silent(s, now) || s.State != cells.StateHealthy || !s.StartedAt.IsZero() {
+					excused++
+				}
+			}
+		}
+		inContact := int(math.Ceil(wave.Percent * float64(fresh) / 100))
+		if wave.Percent == 0 {
+			inContact = min(wave.Cells, fresh)
+		}
+		if through+excused < inContact {
+			return fmt.Errorf("R14: %s granted %s to %d cells beyond a wave of %d, of which %d had soaked %s and %d failed or are silent (%d had been granted before)",
+				c.Name, a.Release, len(granted)-size, size, through, wave.Soak, excused, had)
+		}
+	}
+	return nil
+}
+
+// rest: at the end, after days without an event, every cell has its head, or failed it, or a verdict says why not.
+func (k *keeper) rest() error {
+	var wrong []error
+	for _, name := range k.w.d.Order {
+		c := k.w.d.Channels[name]
+		if c.Effective == nil {
+			if len(k.about(name)) == 0 && k.w.d.Order[0] == name {
+				wrong = append(wrong, fmt.Errorf("invariant 10: %s has no head, and no verdict says why", name))
+			}
+			continue
+		}
+		for _, cell := range c.Cells {
+			s := k.w.obs.Cells[cell.Name]
+			if s.Digest == c.Effective.Digest || failedOn(s, c.Effective) || k.w.fleet.cells[cell.Name].hung {
+				continue
+			}
+			if gate := k.why(c, cell.Name); gate == "" {
+				wrong = append(wrong, fmt.Errorf("invariant 10: %s runs %s, not %s, and no verdict says why", cell.Name, s.Release, c.Effective.Release))
+			} else if (gate == "wave" || gate == "maxInFlight") && !k.failing(c) {
+				wrong = append(wrong, fmt.Errorf("R14: %s runs %s, not %s, and waits for %s for ever", cell.Name, s.Release, c.Effective.Release, gate))
+			}
+		}
+		wrong = append(wrong, k.stuck(c))
+	}
+	return errors.Join(wrong...)
+}
+
+// failing tells whether a cell of c does not get along with its head: it failed, stalled or turned unhealthy. A wave waits
+// for such a cell for ever, though the budget bears it; R14 can be read as if it should not.
+func (k *keeper) failing(c *engine.Channel) bool {
+	for _, cell := range c.Cells {
+		if s := k.w.obs.Cells[cell.Name]; failedOn(s, c.Effective) || k.w.fleet.cells[cell.Name].hung {
+			return true
+		}
+	}
+	return false
+}
+
+// why gives the gate of the verdict that holds a cell.
+func (k *keeper) why(c *engine.Channel, cell string) string {
+	gate := ""
+	for _, v := range k.w.plan.Blocked {
+		if v.Channel != c.Name || v.Release != c.Effective.Release {
+			continue
+		}
+		if v.Cell == cell {
+			return v.Gate
+		}
+		if v.Cell == "" && gate == "" {
+			gate = v.Gate
+		}
+	}
+	return gate
+}
+
+// stuck: a channel whose upstream has a head that all its cells have been healthy on for days takes it, unless it is held,
+// halted or has it behind it.
+func (k *keeper) stuck(c *engine.Channel) error {
+	if len(c.Holds) > 0 {
+		return nil
+	}
+	for _, name := range c.Policy.After {
+		up := k.w.d.Channels[name]
+		if up.Effective == nil || up.Effective.Release == c.Effective.Release {
+			continue
+		}
+		for _, cell := range up.Cells {
+			if healthy(k.w.obs.Cells[cell.Name], up.Effective, k.w.now) < 24*time.Hour {
+				return nil
+			}
+		}
+		if k.w.now.Sub(up.Effective.Moved) < 48*time.Hour {
+			return nil
+		}
+		r, at := k.w.d.Releases[up.Effective.Release], k.w.d.Releases[c.Effective.Release]
+		if r == nil || at == nil || r.Version.Less(at.Version) {
+			return nil
+		}
+		for i := range k.w.d.Quarantine {
+			if k.w.d.Quarantine[i].Stops(c.Name, up.Effective.Release, up.Effective.Digest) {
+				return nil
+			}
+		}
+		return fmt.Errorf("%s has had %s healthy in all its cells for a day, and %s stays at %s: %v", name, up.Effective.Release, c.Name, c.Effective.Release, k.about(c.Name))
+	}
+	return nil
+}
+
+func (k *keeper) about(channel string) []string {
+	var all []string
+	for _, v := range k.w.plan.Blocked {
+		if v.Channel == channel && v.Cell == "" {
+			all = append(all, v.Release+" "+v.String())
+		}
+	}
+	return all
+}

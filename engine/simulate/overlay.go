@@ -1,0 +1,267 @@
+package simulate
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha1" //nolint:gosec // git's object ids
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sluice-cd/sluice/releases/manifest"
+)
+
+// overlay is a commit's files with changes on top. It is immutable: with gives another one, which shares what is the same.
+type overlay struct {
+	base fs.FS
+	root *entry
+}
+
+// entry is a file or a folder that the overlay says something about.
+type entry struct {
+	data []byte            // of a file
+	kids map[string]*entry // of a folder: what is other than in the base; nil: removed
+	base bool              // the folder is in the base too
+	id   string            // object id; empty: not known, because the base has none
+}
+
+func newOverlay(base fs.FS) *overlay {
+	o := &overlay{base: base}
+	o.root = o.folder(".", nil)
+	return o
+}
+
+// with gives o with files changed; nil data removes the file or, given a folder, all below it.
+func (o *overlay) with(files map[string][]byte) *overlay {
+	return &overlay{base: o.base, root: o.change(".", o.root, files)}
+}
+
+// change gives folder e, at dir, with files changed; their paths begin at dir.
+func (o *overlay) change(dir string, e *entry, files map[string][]byte) *entry {
+	kids := map[string]*entry{}
+	if e != nil {
+		maps.Copy(kids, e.kids)
+	}
+	below := map[string]map[string][]byte{}
+	for name, data := range files {
+		head, rest, deeper := strings.Cut(name, "/")
+		switch {
+		case deeper && below[head] == nil:
+			below[head] = map[string][]byte{rest: data}
+		case deeper:
+			below[head][rest] = data
+		case data == nil:
+			kids[head] = nil
+		default:
+			kids[head] = &entry{data: data, id: blobID(data)}
+		}
+	}
+	for name, files := range below {
+		kids[name] = o.change(path.Join(dir, name), kids[name], files)
+	}
+	return o.folder(dir, kids)
+}
+
+// folder makes an entry of what is other than in the base.
+func (o *overlay) folder(dir string, kids map[string]*entry) *entry {
+	e := &entry{kids: kids}
+	if e.kids == nil {
+		e.kids = map[string]*entry{}
+	}
+	id := ""
+	if info, err := fs.Stat(o.base, dir); err == nil && info.IsDir() {
+		e.base, id = true, manifest.ID(info)
+	}
+	if e.base && id == "" {
+		return e // what can't be told apart from another is not cached
+	}
+	if len(e.kids) == 0 {
+		e.id = id
+		return e
+	}
+	sum := sha1.New() //nolint:gosec // names contents, protects nothing
+	fmt.Fprintln(sum, "tree", id)
+	for _, name := range slices.Sorted(maps.Keys(e.kids)) {
+		kid := e.kids[name]
+		if kid != nil && kid.id == "" {
+			return e
+		}
+		if kid == nil {
+			fmt.Fprintf(sum, "%s gone\n", name)
+		} else {
+			fmt.Fprintf(sum, "%s %s\n", name, kid.id)
+		}
+	}
+	e.id = hex.EncodeToString(sum.Sum(nil))
+	return e
+}
+
+func blobID(data []byte) string {
+	sum := sha1.New() //nolint:gosec // git's object ids
+	fmt.Fprintf(sum, "blob %d\x00", len(data))
+	sum.Write(data)
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+// id gives the object id of a path; empty: not there, or not known.
+func (o *overlay) id(name string) string {
+	info, err := o.Stat(name)
+	if err != nil {
+		return ""
+	}
+	return manifest.ID(info)
+}
+
+// find gives what the overlay says of a path. known is false where only the base knows.
+func (o *overlay) find(name string) (e *entry, known bool) {
+	e = o.root
+	if name == "." {
+		return e, true
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		if e == nil || e.kids == nil {
+			return nil, true
+		}
+		kid, ok := e.kids[part]
+		if !ok {
+			return nil, !e.base // a folder of the overlay alone has nothing else in it
+		}
+		e = kid
+	}
+	return e, true
+}
+
+// Stat tells about a file or a folder.
+func (o *overlay) Stat(name string) (fs.FileInfo, error) {
+	if !fs.ValidPath(name) {
+		return nil, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrInvalid}
+	}
+	e, known := o.find(name)
+	switch {
+	case !known:
+		return fs.Stat(o.base, name)
+	case e == nil:
+		return nil, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrNotExist}
+	}
+	return info{path.Base(name), e}, nil
+}
+
+// ReadFile reads a file.
+func (o *overlay) ReadFile(name string) ([]byte, error) {
+	e, known := o.find(name)
+	switch {
+	case !known:
+		return fs.ReadFile(o.base, name)
+	case e == nil:
+		return nil, &fs.PathError{Op: "read", Path: name, Err: fs.ErrNotExist}
+	case e.kids != nil:
+		return nil, &fs.PathError{Op: "read", Path: name, Err: errors.New("is a folder")}
+	}
+	return slices.Clone(e.data), nil
+}
+
+// ReadDir lists a folder by name.
+func (o *overlay) ReadDir(name string) ([]fs.DirEntry, error) {
+	e, known := o.find(name)
+	switch {
+	case !known:
+		return fs.ReadDir(o.base, name)
+	case e == nil:
+		return nil, &fs.PathError{Op: "readdir", Path: name, Err: fs.ErrNotExist}
+	case e.kids == nil:
+		return nil, &fs.PathError{Op: "readdir", Path: name, Err: errors.New("is no folder")}
+	}
+	var all []fs.DirEntry
+	if e.base {
+		below, err := fs.ReadDir(o.base, name)
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range below {
+			if _, changed := e.kids[b.Name()]; !changed {
+				all = append(all, b)
+			}
+		}
+	}
+	for name, kid := range e.kids {
+		if kid != nil {
+			all = append(all, fs.FileInfoToDirEntry(info{name, kid}))
+		}
+	}
+	slices.SortFunc(all, func(a, b fs.DirEntry) int { return cmp.Compare(a.Name(), b.Name()) })
+	return all, nil
+}
+
+// Open opens a file or a folder.
+func (o *overlay) Open(name string) (fs.File, error) {
+	stat, err := o.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	e, known := o.find(name)
+	if !known {
+		return o.base.Open(name)
+	}
+	if e.kids == nil {
+		return &openFile{Reader: bytes.NewReader(e.data), info: stat}, nil
+	}
+	list, err := o.ReadDir(name)
+	return &openFolder{info: stat, rest: list}, err
+}
+
+type openFile struct {
+	*bytes.Reader
+	info fs.FileInfo
+}
+
+func (f *openFile) Stat() (fs.FileInfo, error) { return f.info, nil }
+func (f *openFile) Close() error               { return nil }
+
+type openFolder struct {
+	info fs.FileInfo
+	rest []fs.DirEntry
+}
+
+func (f *openFolder) Stat() (fs.FileInfo, error) { return f.info, nil }
+func (f *openFolder) Close() error               { return nil }
+func (f *openFolder) Read([]byte) (int, error) {
+	return 0, &fs.PathError{Op: "read", Path: f.info.Name(), Err: errors.New("is a folder")}
+}
+
+// ReadDir gives the next n entries; n <= 0: all that are left.
+func (f *openFolder) ReadDir(n int) ([]fs.DirEntry, error) {
+	if n <= 0 {
+		n = len(f.rest)
+	} else if len(f.rest) == 0 {
+		return nil, io.EOF
+	}
+	n = min(n, len(f.rest))
+	list := f.rest[:n]
+	f.rest = f.rest[n:]
+	return list, nil
+}
+
+// info is an entry as fs.FileInfo.
+type info struct {
+	name string
+	*entry
+}
+
+func (i info) Name() string       { return i.name }
+func (i info) Size() int64        { return int64(len(i.data)) }
+func (i info) ModTime() time.Time { return time.Time{} }
+func (i info) IsDir() bool        { return i.kids != nil }
+func (i info) Sys() any           { return i.id }
+func (i info) Mode() fs.FileMode {
+	if i.kids != nil {
+		return fs.ModeDir | 0o755
+	}
+	return 0o644
+}

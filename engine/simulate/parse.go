@@ -1,0 +1,159 @@
+package simulate
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/manifest"
+)
+
+const (
+	maxAdded    = 100_000 // cells of a scenario
+	maxReleases = 1_000
+	leastReport = 5 * time.Second
+)
+
+// Parse reads a scenario, strictly: unknown fields, wrong types and what makes no sense are faults with their line.
+// Whether the channels, people and releases that it names exist, Run says.
+func Parse(file string, data []byte) (*Scenario, []manifest.Fault) {
+	doc, faults := manifest.Decode[Scenario](file, data)
+	if len(faults) > 0 {
+		return nil, manifest.Sort(faults)
+	}
+	s := &doc.Value
+	fault := func(at, format string, args ...any) { faults = append(faults, doc.Fault(at, format, args...)) }
+	s.checkCells(fault)
+	s.checkReleases(fault)
+	for i, o := range s.Outages {
+		if o.For <= 0 {
+			fault(fmt.Sprintf("outages[%d].for", i), "an outage lasts: for must be more than 0")
+		}
+	}
+	for i := range s.People {
+		s.People[i].check(fmt.Sprintf("people[%d]", i), fault)
+	}
+	if len(faults) > 0 {
+		return nil, manifest.Sort(faults)
+	}
+	s.defaults()
+	return s, nil
+}
+
+func (s *Scenario) checkCells(fault func(at, format string, args ...any)) {
+	added := 0
+	for channel, n := range s.Cells.Add {
+		if n < 0 || n > maxAdded {
+			fault("cells.add["+channel+"]", "from 0 to %d cells can be added, not %d", maxAdded, n)
+			continue
+		}
+		if added += n; added > maxAdded {
+			fault("cells.add", "more than %d cells", maxAdded)
+			break
+		}
+	}
+	if r := s.Cells.Report; r != 0 && r < leastReport {
+		fault("cells.report", "cells report every %s at the most", leastReport)
+	}
+	for name, span := range map[string]Span{"cells.apply": s.Cells.Apply, "cells.hear": s.Cells.Hear} {
+		if span.Max != 0 && span.Max < span.Min {
+			fault(name, "max is less than min")
+		}
+	}
+}
+
+func (s *Scenario) checkReleases(fault func(at, format string, args ...any)) {
+	if len(s.Releases) > maxReleases {
+		fault("releases", "more than %d releases", maxReleases)
+	}
+	seen := map[string]bool{}
+	for i, r := range s.Releases {
+		at := fmt.Sprintf("releases[%d]", i)
+		if seen[r.Version.String()] {
+			fault(at+".version", "%s is there twice", r.Version)
+		}
+		seen[r.Version.String()] = true
+		if r.Fails+r.Stalls > 1 {
+			fault(at, "fails and stalls are more than 1 together")
+		}
+		if r.Requires.From != "" {
+			if _, err := releases.ParseVersion(r.Requires.From); err != nil {
+				fault(at+".requires.from", "%v", err)
+			}
+		}
+	}
+}
+
+func (a *Act) check(at string, fault func(at, format string, args ...any)) {
+	missing := func(field string) { fault(at, "%s needs %s", a.Do, field) }
+	if a.Channel == "" && a.Do != "quarantine" {
+		missing("channel")
+	}
+	if a.Release == "" && a.Do != "hold" && a.Do != "lift" {
+		missing("release")
+	}
+	if a.By == "" && a.Do == "approve" {
+		missing("by: a person of sluice.yaml")
+	}
+	if a.Release == "*" {
+		if a.Do != "approve" {
+			fault(at+".release", "only approve takes \"*\"")
+		}
+		if !a.At.At.IsZero() {
+			fault(at+".at", "for every release, say how long after its cut: 2h")
+		}
+	}
+}
+
+func (s *Scenario) defaults() {
+	s.Cells.Apply.defaults(2*time.Minute, 8*time.Minute)
+	s.Cells.Hear.defaults(0, 30*time.Second)
+	if s.Cells.Report == 0 {
+		s.Cells.Report = time.Minute
+	}
+	for i := range s.Releases {
+		s.Releases[i].UnhealthyIn.defaults(10*time.Minute, 2*time.Hour)
+	}
+	for i := range s.People {
+		if a := &s.People[i]; a.Do == "hold" && a.Hold == "" {
+			a.Hold = fmt.Sprintf("scenario-%d", i+1)
+		}
+	}
+}
+
+func (s *Span) defaults(least, most time.Duration) {
+	if *s == (Span{}) {
+		*s = Span{least, most}
+	}
+	s.Max = max(s.Max, s.Min)
+}
+
+// between gives the length that luck, from 0 to 1, picks.
+func (s Span) between(luck float64) time.Duration {
+	return s.Min + time.Duration(luck*float64(s.Max-s.Min))
+}
+
+// thresholds gives for each channel the lengths of soak that something waits for there: downstream gates', and its waves'.
+func thresholds(policies map[string]*channels.Channel) map[string][]time.Duration {
+	all := map[string][]time.Duration{}
+	for name, policy := range policies {
+		if policy == nil {
+			continue
+		}
+		for _, g := range policy.Gates {
+			if g.Soak == nil {
+				continue
+			}
+			for _, up := range policy.After {
+				all[up] = append(all[up], g.Soak.For)
+			}
+		}
+		for _, w := range policy.Rollout.Waves {
+			if w.Soak > 0 {
+				all[name] = append(all[name], w.Soak)
+			}
+		}
+	}
+	return all
+}

@@ -1,0 +1,259 @@
+package simulate
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// check says what the scenario names and the repository does not have.
+func (w *world) check() error {
+	s := w.in.Scenario
+	var faults []error
+	channel := func(where, name string) {
+		if name != "" && w.d.Channels[name] == nil {
+			faults = append(faults, fmt.Errorf("%s: there is no channel %q; there are %s", where, name, strings.Join(w.d.Order, ", ")))
+		}
+	}
+	known := func(where, version string) {
+		if version == "" || version == "*" || w.d.Releases[version] != nil {
+			return
+		}
+		if !slices.ContainsFunc(s.Releases, func(c Cut) bool { return c.Version.String() == version }) {
+			faults = append(faults, fmt.Errorf("%s: there is no release %q, neither in the repository nor in the scenario", where, version))
+		}
+	}
+	for i, c := range s.Releases {
+		where := fmt.Sprintf("releases[%d]", i)
+		known(where, c.Like)
+		if c.At.in(w.in.From).Before(w.in.From) {
+			faults = append(faults, fmt.Errorf("%s: it is cut before the simulation begins", where))
+		}
+		if w.d.Releases[c.Version.String()] != nil {
+			faults = append(faults, fmt.Errorf("%s: the repository has a release %s already", where, c.Version))
+		}
+	}
+	for i, o := range s.Outages {
+		where := fmt.Sprintf("outages[%d]", i)
+		channel(where, o.Of.Channel)
+		for _, name := range o.Of.Cells {
+			if w.d.Cells[name] == nil {
+				faults = append(faults, fmt.Errorf("%s: there is no cell %q", where, name))
+			}
+		}
+	}
+	for i, a := range s.People {
+		where := fmt.Sprintf("people[%d]", i)
+		channel(where, a.Channel)
+		known(where, a.Release)
+		if a.Release != "*" && a.At.in(w.in.From).Before(w.in.From) {
+			faults = append(faults, fmt.Errorf("%s: it is before the simulation begins", where))
+		}
+		if _, err := member(w.d, a.By); a.Do == "approve" && err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", where, err))
+		}
+	}
+	for i, a := range s.Answers {
+		channel(fmt.Sprintf("answers[%d]", i), a.Channel)
+		known(fmt.Sprintf("answers[%d]", i), a.Release)
+	}
+	return errors.Join(faults...)
+}
+
+// addCells commits the cells that the scenario has beside the repository's.
+func (w *world) addCells() error {
+	files := map[string][]byte{}
+	for channel, n := range w.in.Scenario.Cells.Add {
+		c := w.d.Channels[channel]
+		if c == nil {
+			return fmt.Errorf("cells.add: there is no channel %q; there are %s", channel, strings.Join(w.d.Order, ", "))
+		}
+		fresh := map[string]any{"apiVersion": releases.APIVersion, "kind": "Cell", "channel": channel}
+		if len(c.Cells) > 0 {
+			like := c.Cells[0].Cell
+			fresh["values"], fresh["labels"] = like.Values, like.Labels
+			if like.Profile != "" {
+				fresh["profile"] = like.Profile
+			}
+		}
+		data, err := yaml.Marshal(fresh)
+		if err != nil {
+			return fmt.Errorf("add cells to %s: %w", channel, err)
+		}
+		for i := range n {
+			name := fmt.Sprintf("%s-%0*d", channel, len(fmt.Sprint(n)), i+1)
+			if w.d.Cells[name] == nil {
+				files[path.Join(cells.Dir, name, "cell.yaml")] = data
+			}
+		}
+	}
+	if len(files) == 0 {
+		return nil
+	}
+	if err := w.repo.commit(somebody, w.now, "cells: add those of the scenario", files); err != nil {
+		return err
+	}
+	return w.look()
+}
+
+// somebody commits where the scenario names nobody.
+var somebody = author{Person: releases.Person{Name: "scenario", Email: "scenario@localhost"}}
+
+// schedule puts all that the scenario says on the agenda.
+func (w *world) schedule() {
+	s := w.in.Scenario
+	at := func(t time.Time, do func() error) {
+		w.agenda.at(t, func() (bool, error) { return true, do() })
+	}
+	for i := range s.Releases {
+		c := &s.Releases[i]
+		when := c.At.in(w.in.From)
+		at(when, func() error { return w.merge(c) })
+		for _, a := range s.People {
+			if a.Release == "*" {
+				a.Release = c.Version.String()
+				at(when.Add(a.At.After), func() error { return w.person(a) })
+			}
+		}
+	}
+	for _, a := range s.People {
+		if a.Release != "*" {
+			at(a.At.in(w.in.From), func() error { return w.person(a) })
+		}
+	}
+	for i, o := range s.Outages {
+		w.fleet.outage(i, o)
+	}
+	for _, k := range s.Skews {
+		from := k.From.in(w.in.From) // before the begin: in force from there
+		at(from, func() error { w.skew = append(w.skew, k); w.clocks(); return nil })
+		at(from.Add(k.For), func() error {
+			w.skew = slices.DeleteFunc(w.skew, func(other Skew) bool { return other == k })
+			w.clocks()
+			return nil
+		})
+	}
+}
+
+// merge adds a release to the repository.
+func (w *world) merge(c *Cut) error {
+	like := c.Like
+	if n := len(w.d.Versions); like == "" && n > 0 {
+		like = w.d.Versions[n-1].Version.String()
+	}
+	files, err := w.repo.cut(*c, like)
+	if err != nil {
+		return err
+	}
+	w.rec.happened(Event{At: w.now, Kind: "cut", Release: c.Version.String()})
+	if err := w.repo.commit(somebody, w.now, "release "+c.Version.String(), files); err != nil {
+		return err
+	}
+	if err := w.look(); err != nil {
+		return err
+	}
+	if r := w.d.Releases[c.Version.String()]; r == nil || len(r.Faults) > 0 {
+		if r != nil {
+			return fmt.Errorf("cut %s: %s", c.Version, r.Faults[0])
+		}
+		return fmt.Errorf("cut %s: it is not there", c.Version)
+	}
+	return nil
+}
+
+// person commits what a person does.
+func (w *world) person(a Act) error {
+	files, who, void, err := w.act(a)
+	if err != nil {
+		return fmt.Errorf("%s in %s: %w", a.Do, a.Channel, err)
+	}
+	e := Event{At: w.now, Kind: a.Do, Channel: a.Channel, Release: a.Release, Text: a.Reason}
+	if a.By != "" {
+		e.Text = strings.TrimSpace(a.By + ": " + a.Reason)
+		e.Text = strings.TrimSuffix(e.Text, ":")
+	}
+	if void != "" {
+		e.Text = "nothing came of it: " + void
+	}
+	w.rec.happened(e)
+	if len(files) == 0 {
+		return nil
+	}
+	message := strings.TrimSpace(strings.Join([]string{a.Do, a.Channel, a.Release}, " "))
+	if err := w.repo.commit(who, w.now, message, files); err != nil {
+		return err
+	}
+	return w.look()
+}
+
+// act gives the files of a person's commit. void says why there are none.
+func (w *world) act(a Act) (files map[string][]byte, who author, void string, err error) {
+	folder := path.Join(channels.Dir, a.Channel)
+	who = somebody
+	if a.By != "" {
+		who.Person = releases.Person{Name: a.By, Email: a.By + "@localhost"}
+		if m, err := member(w.d, a.By); err == nil {
+			who = m
+		}
+	}
+	file, content := "", any(nil)
+	release := w.d.Releases[a.Release]
+	switch a.Do {
+	case "hold":
+		file, content = path.Join(folder, "holds", a.Hold+".yaml"), channels.Hold{Reason: orElse(a.Reason, "the scenario holds it"), By: a.By}
+	case "lift":
+		files = map[string][]byte{}
+		for _, h := range w.d.Channels[a.Channel].Holds {
+			if a.Hold == "" || a.Hold == h.ID {
+				files[h.File] = nil
+			}
+		}
+		if len(files) == 0 {
+			void = "there is no such hold"
+		}
+		return files, who, void, nil
+	case "request":
+		head := channels.Head{Release: a.Release}
+		if h := w.d.Channels[a.Channel].Head; h != nil {
+			head = *h
+			head.Release = a.Release
+		}
+		text := fmt.Sprintf("release: %s\n", head.Release)
+		if head.Digest != "" {
+			text += fmt.Sprintf("commit: %s\ndigest: %s\nsequence: %d\n", head.Commit, head.Digest, head.Sequence)
+		}
+		return map[string][]byte{path.Join(folder, "head.yaml"): []byte(text)}, who, "", nil
+	case "approve":
+		if release == nil || release.Digest == "" {
+			return nil, who, "there is no such release yet", nil
+		}
+		file, content = path.Join(folder, "approvals", a.Release, a.By+".yaml"), map[string]string{"digest": string(release.Digest), "comment": orElse(a.Reason, "by the scenario")}
+	case "quarantine":
+		if release == nil || release.Digest == "" {
+			return nil, who, "there is no such release yet", nil
+		}
+		q := channels.Quarantine{Digest: release.Digest, Reason: orElse(a.Reason, "the scenario quarantines it"), By: a.By}
+		if a.Channel != "" {
+			q.Channels = []string{a.Channel}
+		}
+		file, content = path.Join(channels.QuarantineDir, a.Release+".yaml"), q
+	}
+	data, err := yaml.Marshal(content)
+	return map[string][]byte{file: data}, who, "", err
+}
+
+func orElse(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}

@@ -1,0 +1,168 @@
+package simulate
+
+import (
+	"cmp"
+	"crypto/sha1" //nolint:gosec // git's object ids
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/manifest"
+)
+
+// repository is the release repository in memory: commits on top of the tip that was given, and what they fold to.
+type repository struct {
+	tip     *overlay
+	history *engine.History
+	older   func(commit string) (fs.FS, error)
+	commits map[string]fs.FS // those made here
+	cache   manifest.Cache
+}
+
+func newRepository(in Input) *repository {
+	return &repository{tip: newOverlay(in.Files), history: in.History, older: in.Open, commits: map[string]fs.FS{}}
+}
+
+func (r *repository) open(commit string) (fs.FS, error) {
+	if files, ok := r.commits[commit]; ok {
+		return files, nil
+	}
+	if r.older == nil {
+		return nil, fmt.Errorf("open commit %s: %w", commit, fs.ErrNotExist)
+	}
+	return r.older(commit)
+}
+
+// author is who commits, and the key that signs.
+type author struct {
+	releases.Person
+	key string
+}
+
+// commit puts files on top of the tip, as a push does.
+func (r *repository) commit(who author, at time.Time, message string, files map[string][]byte) error {
+	next := r.tip.with(files)
+	c := releases.Change{Parent: r.history.Tip, Author: who.Person, Committer: who.Person, When: at, Message: message, Key: who.key}
+	sum := sha1.New() //nolint:gosec // git's object ids
+	fmt.Fprintf(sum, "%s\x00%s\x00%s\x00%s\x00%s", c.Parent, who.Email, at, message, next.root.id)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		fmt.Fprintf(sum, "\x00%s\x00%s", name, blobID(files[name]))
+	}
+	c.Commit = hex.EncodeToString(sum.Sum(nil))
+	for _, name := range told(files) {
+		f := releases.FileChange{Path: name, Old: r.tip.id(name), New: next.id(name), Authors: []releases.Person{who.Person}, Key: who.key}
+		if f.Old != f.New {
+			c.Files = append(c.Files, f)
+		}
+	}
+	r.commits[c.Commit] = next
+	if err := r.history.Advance([]releases.Change{c}, r.open, &r.cache); err != nil {
+		return fmt.Errorf("commit %q: %w", c.Message, err)
+	}
+	r.tip = next
+	return nil
+}
+
+// told gives the paths that a Change names: files, but of a release its folder.
+func told(files map[string][]byte) []string {
+	var all []string
+	for name := range files {
+		parts := strings.Split(name, "/")
+		switch {
+		case parts[0] == releases.Dir && len(parts) > 2:
+			name = path.Join(parts[:2]...)
+		case parts[0] != channels.Dir && parts[0] != channels.QuarantineDir && name != "sluice.yaml":
+			continue
+		}
+		all = append(all, name)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// desired is what the repository says now.
+func (r *repository) desired() (*engine.Desired, error) {
+	d, err := engine.Build(r.tip, r.history, r.open, &r.cache, false)
+	if err != nil {
+		return nil, fmt.Errorf("read the simulated repository: %w", err)
+	}
+	return d, nil
+}
+
+// cut gives the files of a new release: those of one that it is like, with another manifest.
+func (r *repository) cut(c Cut, like string) (map[string][]byte, error) {
+	manifest := map[string]any{"apiVersion": releases.APIVersion, "kind": "Release"}
+	files := map[string][]byte{}
+	folder := path.Join(releases.Dir, c.Version.String())
+	if like == "" {
+		files[path.Join(folder, "kustomization.yaml")] = []byte("resources: []\n")
+	} else if err := r.copyRelease(path.Join(releases.Dir, like), folder, files, manifest); err != nil {
+		return nil, fmt.Errorf("cut %s like %s: %w", c.Version, like, err)
+	}
+	manifest["version"] = c.Version.String()
+	manifest["fixes"], manifest["rollback"] = c.Fixes, string(cmp.Or(c.Rollback, releases.RollbackAllowed))
+	if len(c.Features) > 0 {
+		manifest["features"] = c.Features
+	}
+	delete(manifest, "requires")
+	if c.Requires != (Requires{}) {
+		needs := map[string]any{}
+		if c.Requires.Infrastructure > 0 {
+			needs["infrastructure"] = c.Requires.Infrastructure
+		}
+		if c.Requires.From != "" {
+			needs["from"] = c.Requires.From
+		}
+		manifest["requires"] = needs
+	}
+	data, err := yaml.Marshal(manifest)
+	if err != nil {
+		return nil, fmt.Errorf("cut %s: %w", c.Version, err)
+	}
+	files[path.Join(folder, "release.yaml")] = data
+	return files, nil
+}
+
+func (r *repository) copyRelease(from, to string, files map[string][]byte, manifest map[string]any) error {
+	return fs.WalkDir(r.tip, from, func(name string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		data, err := fs.ReadFile(r.tip, name)
+		if err != nil {
+			return err
+		}
+		if name == path.Join(from, "release.yaml") {
+			return yaml.Unmarshal(data, &manifest)
+		}
+		files[path.Join(to, strings.TrimPrefix(name, from+"/"))] = data
+		return nil
+	})
+}
+
+var errNobody = errors.New("sluice.yaml does not name this person")
+
+// member is a person of sluice.yaml as an author.
+func member(d *engine.Desired, name string) (author, error) {
+	m := d.Pipeline.People[name]
+	if m == nil {
+		return author{}, fmt.Errorf("%s: %w", name, errNobody)
+	}
+	who := author{Person: releases.Person{Name: name, Email: m.Email}}
+	if len(m.Keys) > 0 {
+		fields := strings.Fields(m.Keys[0])
+		who.key = strings.Join(fields[:min(2, len(fields))], " ")
+	}
+	return who, nil
+}

@@ -1,0 +1,148 @@
+package simulate
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// Scenario is what happens to a release repository and its cells, as a YAML file says it. Where it names an instant,
+// either that (RFC 3339) or the time since the simulation's begin (36h, 2d, 2d12h) will do.
+type Scenario struct {
+	APIVersion string   `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
+	Kind       string   `yaml:"kind" json:"kind" required:"true" enum:"Scenario"`
+	Seed       int64    `yaml:"seed" json:"seed,omitempty" doc:"luck: the same seed gives the same simulation, byte for byte"`
+	Releases   []Cut    `yaml:"releases" json:"releases,omitempty" doc:"releases that are merged on the way"`
+	Cells      Model    `yaml:"cells" json:"cells,omitzero" doc:"how cells behave, and more of them"`
+	Outages    []Outage `yaml:"outages" json:"outages,omitempty" doc:"when cells are not in contact"`
+	Skews      []Skew   `yaml:"skews" json:"skews,omitempty" doc:"when cells' clocks are off (R10)"`
+	People     []Act    `yaml:"people" json:"people,omitempty" doc:"what people do, and when"`
+	Answers    []Answer `yaml:"answers" json:"answers,omitempty" doc:"what check and metric gates are answered; the last that fits counts"`
+}
+
+// Cut is a release that is merged, and how it does. What its manifest does not say is as in the release it is like.
+type Cut struct {
+	At          Moment            `yaml:"at" json:"at" required:"true"`
+	Version     releases.Version  `yaml:"version" json:"version" required:"true"`
+	Like        string            `yaml:"like" json:"like,omitempty" doc:"the release whose files it has; default: the greatest version there is by then"`
+	Fixes       []string          `yaml:"fixes" json:"fixes,omitempty"`
+	Features    []string          `yaml:"features" json:"features,omitempty"`
+	Rollback    releases.Rollback `yaml:"rollback" json:"rollback,omitempty" enum:"allowed,forward-only"`
+	Requires    Requires          `yaml:"requires" json:"requires,omitzero"`
+	Fails       float64           `yaml:"fails" json:"fails,omitempty" minimum:"0" maximum:"1" doc:"probability that applying it fails in a cell"`
+	Stalls      float64           `yaml:"stalls" json:"stalls,omitempty" minimum:"0" maximum:"1" doc:"probability that applying it never ends"`
+	Unhealthy   float64           `yaml:"unhealthy" json:"unhealthy,omitempty" minimum:"0" maximum:"1" doc:"probability that a cell turns unhealthy on it later"`
+	UnhealthyIn Span              `yaml:"unhealthyIn" json:"unhealthyIn,omitzero" doc:"how long after it came; default 10m to 2h"`
+	UnhealthyOf time.Duration     `yaml:"unhealthyFor" json:"unhealthyFor,omitempty" doc:"how long it stays so; default: until the next release"`
+}
+
+// Requires is what a cell must have for a release that is cut.
+type Requires struct {
+	Infrastructure int    `yaml:"infrastructure" json:"infrastructure,omitempty" minimum:"0"`
+	From           string `yaml:"from" json:"from,omitempty"`
+}
+
+// Model is how cells behave.
+type Model struct {
+	Add            map[string]int `yaml:"add" json:"add,omitempty" doc:"so many cells more, by channel; they have profile, values and labels of the channel's first"`
+	Apply          Span           `yaml:"apply" json:"apply,omitzero" doc:"how long applying takes, to a healthy cell; default 2m to 8m"`
+	Hear           Span           `yaml:"hear" json:"hear,omitzero" doc:"until a cell hears of a grant; default 0s to 30s"`
+	Report         time.Duration  `yaml:"report" json:"report,omitempty" doc:"how often cells report; what happens within it is seen at its end; default 1m"`
+	Fails          float64        `yaml:"fails" json:"fails,omitempty" minimum:"0" maximum:"1" doc:"probability of a failure where the release says nothing"`
+	Infrastructure *int           `yaml:"infrastructure" json:"infrastructure,omitempty" minimum:"0" doc:"number of the template that all have; default: any that is asked for"`
+}
+
+// Span is a length of time that luck picks between two bounds.
+type Span struct {
+	Min time.Duration `yaml:"min" json:"min"`
+	Max time.Duration `yaml:"max" json:"max" doc:"default: min"`
+}
+
+// Select picks cells. Nothing set: all of them.
+type Select struct {
+	Cells   []string          `yaml:"cells" json:"cells,omitempty" doc:"by name"`
+	Channel string            `yaml:"channel" json:"channel,omitempty"`
+	Labels  map[string]string `yaml:"labels" json:"labels,omitempty"`
+	Share   float64           `yaml:"share" json:"share,omitempty" minimum:"0" maximum:"1" doc:"of those, so many by luck; 0: all"`
+}
+
+// Outage is a time without contact: one, or at random again and again. A cell that is out goes on by itself.
+type Outage struct {
+	Of    Select        `yaml:"of" json:"of,omitzero"`
+	From  Moment        `yaml:"from" json:"from,omitzero"`
+	For   time.Duration `yaml:"for" json:"for" required:"true"`
+	Every time.Duration `yaml:"every" json:"every,omitempty" doc:"at random, each cell so often in the mean and for so long in the mean, from then on"`
+}
+
+// Skew lets all cells' clocks be off for a while.
+type Skew struct {
+	From Moment        `yaml:"from" json:"from" required:"true"`
+	For  time.Duration `yaml:"for" json:"for" required:"true"`
+	By   time.Duration `yaml:"by" json:"by" required:"true"`
+}
+
+// Act is one commit of a person.
+type Act struct {
+	At      Moment `yaml:"at" json:"at,omitzero" doc:"when; for release \"*\", how long after each release was cut"`
+	Do      string `yaml:"do" json:"do" required:"true" enum:"request,approve,hold,lift,quarantine"`
+	Channel string `yaml:"channel" json:"channel,omitempty" doc:"quarantine: none means all"`
+	Release string `yaml:"release" json:"release,omitempty" doc:"request, approve, quarantine; approve: \"*\" is every release of the scenario"`
+	By      string `yaml:"by" json:"by,omitempty" doc:"approve: one of people in sluice.yaml"`
+	Hold    string `yaml:"hold" json:"hold,omitempty" doc:"hold and lift: its name; lift without it lifts all"`
+	Reason  string `yaml:"reason" json:"reason,omitempty"`
+}
+
+// Answer is what a gate's question is answered from an instant on.
+type Answer struct {
+	Gate    string `yaml:"gate" json:"gate" required:"true"`
+	Channel string `yaml:"channel" json:"channel,omitempty"`
+	Release string `yaml:"release" json:"release,omitempty"`
+	From    Moment `yaml:"from" json:"from,omitzero"`
+	Holds   bool   `yaml:"holds" json:"holds"`
+	Value   string `yaml:"value" json:"value,omitempty"`
+	Reason  string `yaml:"reason" json:"reason,omitempty"`
+}
+
+// Moment is an instant, or a time after the simulation's begin.
+type Moment struct {
+	At    time.Time
+	After time.Duration // if At is zero
+}
+
+// UnmarshalText reads 2026-12-01T09:00:00Z, 36h, 2d or 2d12h.
+func (m *Moment) UnmarshalText(text []byte) error {
+	s := string(text)
+	if at, err := time.Parse(time.RFC3339, s); err == nil {
+		m.At = at
+		return nil
+	}
+	wrong := fmt.Errorf("%.40q is neither an instant such as 2026-12-01T09:00:00Z nor a time after the begin such as 36h or 2d12h", s)
+	days, rest := uint64(0), s
+	if head, tail, ok := strings.Cut(s, "d"); ok {
+		var err error
+		if days, err = strconv.ParseUint(head, 10, 15); err != nil {
+			return wrong
+		}
+		rest = tail
+	}
+	after := time.Duration(0)
+	if rest != "" || rest == s {
+		var err error
+		if after, err = time.ParseDuration(rest); err != nil || after < 0 {
+			return wrong
+		}
+	}
+	m.After = time.Duration(days)*24*time.Hour + after
+	return nil
+}
+
+// in gives the instant, for a simulation that begins at from.
+func (m Moment) in(from time.Time) time.Time {
+	if !m.At.IsZero() {
+		return m.At
+	}
+	return from.Add(m.After)
+}

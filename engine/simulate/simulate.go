@@ -1,0 +1,303 @@
+// Package simulate lets a policy run on virtual time: the real engine.Make on a release repository in memory, with
+// cells that are modelled. People try a policy with it before they merge it; tests hunt with it for cases that
+// break a rule.
+//
+// It is pure: the same Input gives the same Result, byte for byte. It does no I/O beyond the files that it is given,
+// reads no clock and starts no goroutine. Luck comes from the scenario's seed, a draw for each cell, release and
+// question, so that two policies meet the same luck. Time jumps from one event to the next, or to the instant at which
+// the plan says that time alone changes it.
+//
+// What is simplified: a cell in contact has always just reported, and what happens to cells is seen at the end of the
+// report interval in which it happened; a push takes no time and never fails; what is asked of outside gates is answered
+// at once.
+package simulate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine"
+)
+
+// Input is what a simulation is of. All but Open is required.
+type Input struct {
+	Files    fs.FS                              // the release repository at the commit to begin with
+	History  *engine.History                    // folded up to that commit; Run goes on with it
+	Open     func(commit string) (fs.FS, error) // older commits' files; nil: there are none
+	Scenario *Scenario                          // as Parse gives it
+	From     time.Time
+	For      time.Duration
+}
+
+// maxPlans bounds the plans of one instant: an engine that never comes to rest is a fault of its own.
+const maxPlans = 1000
+
+// errRestless says that plans have actions without end.
+var errRestless = errors.New("the engine does not come to rest")
+
+// Run simulates. It ends early, with an error, if ctx does.
+func Run(ctx context.Context, in Input) (*Result, error) {
+	w, err := newWorld(in)
+	if err != nil {
+		return nil, err
+	}
+	for n := 0; ; n++ {
+		if err := context.Cause(ctx); err != nil {
+			return nil, fmt.Errorf("simulate until %s: %w", w.now.Format(time.RFC3339), err)
+		}
+		before := w.now
+		again, err := w.decide()
+		if err != nil {
+			return nil, err
+		}
+		if !again {
+			more, err := w.jump()
+			if err != nil {
+				return nil, err
+			}
+			if !more {
+				return w.rec.result(w), nil
+			}
+		}
+		if !w.now.Equal(before) {
+			n = 0
+		}
+		if n > maxPlans {
+			return nil, fmt.Errorf("simulate: %w at %s", errRestless, w.now.Format(time.RFC3339))
+		}
+	}
+}
+
+// world is everything at one virtual instant.
+type world struct {
+	in     Input
+	now    time.Time
+	end    time.Time
+	repo   *repository
+	d      *engine.Desired
+	obs    engine.Observed
+	fleet  *fleet
+	agenda agenda
+	rec    *recorder
+	plan   engine.Plan // the last
+	plans  int
+	skew   []Skew // in force
+}
+
+func newWorld(in Input) (*world, error) {
+	if in.Files == nil || in.History == nil || in.Scenario == nil || in.For <= 0 {
+		return nil, errors.New("simulate: files, history, a scenario and a length of time are needed")
+	}
+	w := &world{in: in, now: in.From.UTC(), end: in.From.Add(in.For).UTC(), repo: newRepository(in)}
+	w.in.From = w.now
+	w.agenda = agenda{from: w.now, grid: in.Scenario.Cells.Report}
+	w.obs = engine.Observed{Cells: map[string]*engine.CellState{}, Served: map[string]int64{}, Refused: map[string]engine.Refusal{}}
+	if err := w.look(); err != nil {
+		return nil, err
+	}
+	if in.Scenario.Cells.Report > w.staleAfter() {
+		return nil, fmt.Errorf("simulate: cells that report every %s are silent to an engine that bears %s: make cells.report less than staleAfter in sluice.yaml", in.Scenario.Cells.Report, w.staleAfter())
+	}
+	if err := w.addCells(); err != nil {
+		return nil, err
+	}
+	if err := w.check(); err != nil {
+		return nil, err
+	}
+	w.fleet = newFleet(w)
+	w.rec = newRecorder(w)
+	w.schedule()
+	return w, nil
+}
+
+// never is staleAfter to the engine here. A cell in contact has always just reported, so that what the pipeline bears
+// would end soon after each plan, for nothing, and be every plan's Next. Instead what does end is spelled out: see silence.
+const never = 100 * 365 * 24 * time.Hour
+
+// silence says an instant from which the pipeline's staleAfter counts in the engine's terms.
+func (w *world) silence(from time.Time) time.Time { return from.Add(w.staleAfter() - never) }
+
+// look reads what the repository says.
+func (w *world) look() error {
+	d, err := w.repo.desired()
+	if err != nil {
+		return err
+	}
+	w.d = d
+	for _, name := range d.Order {
+		for _, h := range slices.Backward(d.Channels[name].History) {
+			w.obs.Served[name] = max(w.obs.Served[name], h.Sequence)
+		}
+	}
+	return nil
+}
+
+func (w *world) staleAfter() time.Duration { return w.d.Pipeline.StaleAfter }
+
+// decide makes one plan and carries it out. again: what came of it asks for another one at once.
+func (w *world) decide() (again bool, err error) {
+	w.fleet.show(w.now)
+	seen := *w.d
+	seen.Pipeline.StaleAfter = never
+	w.plan = engine.Make(&seen, &w.obs, w.now)
+	w.plans++
+	w.learn(w.plan.Learned)
+	w.rec.planned(w)
+	w.grant()
+	pushed, err := w.push()
+	if err != nil {
+		return false, err
+	}
+	asked := w.answer()
+	return asked || pushed, nil // grants alone change nothing until cells hear of them
+}
+
+// jump lets time go on to where something happens that the engine sees, or that the plan named. more is false at the end.
+func (w *world) jump() (more bool, err error) {
+	w.rec.sample(w)
+	for seen := false; !seen; {
+		next := w.end
+		if n := w.plan.Next; !n.IsZero() && n.Before(next) {
+			next, seen = n, true
+		}
+		if at, ok := w.agenda.first(); ok && at.Before(next) {
+			next, seen = at, false
+		}
+		if !next.Before(w.end) {
+			w.now = w.end
+			w.rec.sample(w)
+			return false, nil
+		}
+		w.now = next.UTC()
+		told, err := w.happen()
+		if err != nil {
+			return false, err
+		}
+		seen = seen || told
+	}
+	return true, nil
+}
+
+// happen lets everything happen that is due, and tells whether the engine sees any of it.
+func (w *world) happen() (seen bool, err error) {
+	for {
+		e, ok := w.agenda.due(w.now)
+		if !ok {
+			return seen, nil
+		}
+		told := true
+		if e.do != nil {
+			if told, err = e.do(); err != nil {
+				return seen, err
+			}
+		}
+		seen = seen || told
+	}
+}
+
+func (w *world) learn(l engine.Learned) {
+	k := &w.obs.Learned
+	k.Accepted = append(k.Accepted, l.Accepted...)
+	k.Finished = append(k.Finished, l.Finished...)
+	for _, name := range l.Lapsed {
+		*w.obs.Cells[name] = *engine.Lapse(w.obs.Cells[name])
+	}
+	for _, r := range l.Rollouts { // one of a channel is enough: only that of the newest head is asked for
+		k.Rollouts = slices.DeleteFunc(k.Rollouts, func(old engine.Rollout) bool { return old.Channel == r.Channel })
+		k.Rollouts = append(k.Rollouts, r)
+	}
+}
+
+// grant records the plan's grants, as the store does; the cells hear of them a little later.
+func (w *world) grant() {
+	for _, a := range w.plan.Actions {
+		if a.Kind != engine.Grant {
+			continue
+		}
+		history := w.d.Channels[a.Channel].History
+		i := slices.IndexFunc(history, func(h engine.EffectiveHead) bool { return h.Sequence == a.Sequence })
+		if i < 0 {
+			continue
+		}
+		for _, name := range a.Cells {
+			given := engine.Granted{Cell: name, At: w.now, Assignment: engine.Assign(w.d, w.d.Cells[name], &history[i], w.obs.Cells[name])}
+			s := w.obs.Cells[name]
+			*s = *engine.Give(s, given)
+			s.GrantedAt = w.silence(w.now)
+			w.fleet.granted(w.fleet.cells[name])
+		}
+	}
+}
+
+// push commits what the plan decided.
+func (w *world) push() (pushed bool, err error) {
+	chain, _, err := engine.Drafts(w.d, w.plan)
+	if err != nil || len(chain) == 0 {
+		return false, err
+	}
+	who := author{}
+	who.Name, who.Email = "sluice", "sluice@localhost"
+	for _, draft := range chain {
+		if err := w.repo.commit(who, w.now, draft.Message, draft.Files); err != nil {
+			return false, err
+		}
+	}
+	return true, w.look()
+}
+
+// answer gives the outside gates what the scenario says.
+func (w *world) answer() (asked bool) {
+	for _, p := range w.plan.Wants {
+		o := engine.Observation{Channel: p.Channel, Gate: p.Gate, Subject: string(p.Subject), Policy: p.Policy, ObservedAt: w.now, Reason: "the scenario has no answer"}
+		valid := 5 * time.Minute
+		switch {
+		case p.Check != nil && p.Check.ValidFor > 0:
+			valid = p.Check.ValidFor
+		case p.Metric != nil && p.Metric.ValidFor > 0:
+			valid = p.Metric.ValidFor
+		}
+		o.ValidUntil = w.now.Add(valid)
+		for _, a := range w.in.Scenario.Answers {
+			if a.Gate != p.Gate || a.Channel != "" && a.Channel != p.Channel || a.Release != "" && a.Release != p.Release {
+				continue
+			}
+			if at := a.From.in(w.in.From); !at.After(w.now) {
+				o.Holds, o.Value, o.Reason = a.Holds, a.Value, a.Reason
+			} else if at.Before(o.ValidUntil) {
+				w.agenda.wake(at)
+			}
+		}
+		w.obs.Observations = slices.DeleteFunc(w.obs.Observations, func(old engine.Observation) bool {
+			return old.Channel == o.Channel && old.Gate == o.Gate
+		})
+		w.obs.Observations = append(w.obs.Observations, o)
+		asked = true
+	}
+	return asked
+}
+
+// policies gives the channels' policies in force.
+func (w *world) policies() map[string]*channels.Channel {
+	all := map[string]*channels.Channel{}
+	for name, c := range w.d.Channels {
+		all[name] = c.Valid
+	}
+	return all
+}
+
+// clocks sets what the engine sees of cells' clocks.
+func (w *world) clocks() {
+	w.obs.Clock.Skew = 0
+	for _, s := range w.skew {
+		w.obs.Clock.Skew += s.By
+	}
+	for _, name := range slices.Sorted(maps.Keys(w.obs.Cells)) {
+		w.obs.Cells[name].Skew = w.obs.Clock.Skew
+	}
+}

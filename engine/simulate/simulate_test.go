@@ -1,0 +1,274 @@
+package simulate
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/sluice-cd/sluice/engine"
+)
+
+var begin = time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC) // a Monday
+
+// repositoryOf commits files as the root of a repository.
+func repositoryOf(t testing.TB, files map[string]string) Input {
+	t.Helper()
+	r := newRepository(Input{Files: fstest.MapFS{}, History: engine.NewHistory()})
+	data := map[string][]byte{}
+	if _, ok := files["sluice.yaml"]; !ok {
+		data["sluice.yaml"] = []byte("apiVersion: sluice/v1\nkind: Pipeline\n")
+	}
+	for name, text := range files {
+		data[name] = []byte(text)
+	}
+	if err := r.commit(somebody, begin.Add(-time.Hour), "begin", data); err != nil {
+		t.Fatal(err)
+	}
+	return Input{Files: r.tip, History: r.history, Open: r.open, From: begin, For: 30 * 24 * time.Hour}
+}
+
+func policy(name, text string) map[string]string {
+	return map[string]string{"channels/" + name + "/channel.yaml": "apiVersion: sluice/v1\nkind: Channel\n" + text}
+}
+
+func releaseFiles(version string) map[string]string {
+	return map[string]string{
+		"releases/" + version + "/release.yaml":       "apiVersion: sluice/v1\nkind: Release\nversion: " + version + "\n",
+		"releases/" + version + "/kustomization.yaml": "resources: [app.yaml]\n",
+		"releases/" + version + "/app.yaml":           "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: app}\n",
+	}
+}
+
+func union(all ...map[string]string) map[string]string {
+	m := map[string]string{}
+	for _, files := range all {
+		for name, text := range files {
+			m[name] = text
+		}
+	}
+	return m
+}
+
+// scenarioOf parses the body of a scenario.
+func scenarioOf(t testing.TB, body string) *Scenario {
+	t.Helper()
+	s, faults := Parse("scenario.yaml", []byte("apiVersion: sluice/v1\nkind: Scenario\n"+body))
+	for _, f := range faults {
+		t.Fatal(f)
+	}
+	return s
+}
+
+// fleetInput is a pipeline of two channels with n dedicated cells and a release every third day, for a month.
+func fleetInput(t testing.TB, n int) Input {
+	in := repositoryOf(t, union(
+		policy("staging", ""),
+		policy("dedicated", "after: [staging]\ngates:\n  - soak: {for: 24h, cells: 3}\n  - window: {opens: \"0 9 * * MON-THU\", for: 7h, zone: Europe/Berlin}\n"+
+			"rollout:\n  waves: [{cells: 1, soak: 30m}, {percent: 25, soak: 2h}, {percent: 100}]\n  maxInFlight: 50\n  failureBudget: 20\n"),
+		releaseFiles("1.0.0"),
+	))
+	var b strings.Builder
+	fmt.Fprintf(&b, "cells: {add: {staging: 5, dedicated: %d}}\noutages: [{every: 10d, for: 2h}]\nreleases:\n", n)
+	for i := range 9 {
+		fmt.Fprintf(&b, "  - {at: %dd, version: 1.%d.0, fails: %.2f}\n", 2+3*i, i+1, []float64{0, 0.01, 0.3}[i%3])
+	}
+	in.Scenario = scenarioOf(t, b.String())
+	return in
+}
+
+func BenchmarkMonthOf1000Cells(b *testing.B) {
+	for b.Loop() {
+		b.StopTimer()
+		in := fleetInput(b, 1000)
+		b.StartTimer()
+		r, err := Run(b.Context(), in)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(r.Summary.Plans), "plans")
+	}
+}
+
+func run(t *testing.T, in Input) *Result {
+	t.Helper()
+	r, err := Run(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// kinds gives the timeline of a channel, a word an event.
+func kinds(r *Result, channel string, which ...string) string {
+	var all []string
+	for _, e := range r.Timeline {
+		if e.Channel == channel && slices.Contains(which, e.Kind) {
+			all = append(all, e.Kind+" "+e.Release)
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
+// The same input gives the same result and the same chart, byte for byte; another seed gives another.
+func TestDeterministic(t *testing.T) {
+	encoded := func(seed int64) string {
+		in := fleetInput(t, 40)
+		in.Scenario.Seed = seed
+		r := run(t, in)
+		data, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data) + string(SVG(r))
+	}
+	first := encoded(1)
+	if encoded(1) != first {
+		t.Error("two runs of one input differ")
+	}
+	if encoded(2) == first {
+		t.Error("the seed changes nothing")
+	}
+}
+
+// A release that fails on some cells is stopped within the failure budget, quarantined and rolled back; no channel
+// downstream ever has it.
+func TestBadReleaseStops(t *testing.T) {
+	in := repositoryOf(t, union(
+		policy("staging", "rollout: {waves: [{cells: 2, soak: 1h}, {percent: 100}], failureBudget: 1}\n"),
+		policy("dedicated", "after: [staging]\ngates: [{soak: {for: 2h}}]\n"),
+		releaseFiles("1.0.0"),
+	))
+	in.Scenario = scenarioOf(t, "cells: {add: {staging: 12, dedicated: 3}}\nreleases: [{at: 1d, version: 1.1.0, fails: 1}]\n")
+	r := run(t, in)
+	if got, want := kinds(r, "staging", "promote", "quarantine", "rollback"), "promote 1.0.0, promote 1.1.0, rollback 1.0.0, quarantine 1.1.0"; got != want {
+		t.Errorf("staging: %s, want %s", got, want)
+	}
+	if got, want := kinds(r, "dedicated", "promote", "rollback"), "promote 1.0.0"; got != want {
+		t.Errorf("dedicated: %s, want %s", got, want)
+	}
+	saw := 0
+	for _, a := range r.Arrivals {
+		if a.Release == "1.1.0" {
+			saw++
+		}
+	}
+	if saw != 2 || r.Summary.Failed != 2 {
+		t.Errorf("%d cells saw 1.1.0 and %d failed, want the 2 of the first wave", saw, r.Summary.Failed)
+	}
+}
+
+// People's actions are commits like any other: approvals count as sluice.yaml says (R22), holds stop, a request downward
+// rolls back and holds (R1).
+func TestPeople(t *testing.T) {
+	in := repositoryOf(t, union(
+		map[string]string{"sluice.yaml": "apiVersion: sluice/v1\nkind: Pipeline\npeople:\n  ada: {email: ada@example.com, roles: [managers], keys: [\"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIG/IvJAu8LPJhX0OlSHfgPWKQhCXLtftJpTNrYLUG3Xc\"]}\n"},
+		policy("staging", ""),
+		policy("dedicated", "after: [staging]\ngates: [{soak: {for: 2h}}, {approval: {from: [managers]}}]\n"),
+		releaseFiles("1.0.0"),
+	))
+	in.Scenario = scenarioOf(t, `cells: {add: {staging: 1, dedicated: 2}}
+releases: [{at: 2d, version: 1.1.0}]
+people:
+  - {at: 1h, do: approve, channel: dedicated, release: 1.0.0, by: ada}
+  - {at: 12h, do: approve, channel: dedicated, release: "*", by: ada}
+  - {at: 2d, do: hold, channel: dedicated, hold: fair, reason: trade fair}
+  - {at: 3d, do: lift, channel: dedicated, hold: fair}
+  - {at: 5d, do: request, channel: dedicated, release: 1.0.0, by: ada}
+`)
+	r := run(t, in)
+	want := "approve 1.0.0, promote 1.0.0, hold , approve 1.1.0, lift , promote 1.1.0, request 1.0.0, rollback 1.0.0"
+	if got := kinds(r, "dedicated", "approve", "promote", "rollback", "hold", "lift", "request"); got != want {
+		t.Errorf("dedicated: %s, want %s", got, want)
+	}
+	for _, e := range r.Timeline {
+		if e.Kind == "promote" && e.Channel == "dedicated" && e.Release == "1.1.0" && !e.At.Equal(begin.Add(72*time.Hour)) {
+			t.Errorf("1.1.0 came at %s, want when the hold was lifted", e.At)
+		}
+	}
+	i := slices.IndexFunc(r.Waits, func(w Wait) bool { return w.Channel == "dedicated" && w.Gate == "hold" })
+	if i < 0 || r.Waits[i].Longest < 20*3600 {
+		t.Errorf("the hold is not among the longest waits: %+v", r.Waits)
+	}
+}
+
+// A gate that is asked outside gets the scenario's answer, and none is no (R11).
+func TestAnswers(t *testing.T) {
+	for answers, want := range map[string]string{
+		"[]":                                     "",
+		"[{gate: check, from: 4d, holds: true}]": "promote 1.0.0",
+		"[{gate: check, holds: true}, {gate: check, from: 1h, holds: false, reason: not yet}]": "",
+	} {
+		in := repositoryOf(t, union(policy("staging", ""),
+			policy("dedicated", "after: [staging]\ngates: [{soak: {for: 2h}}, {check: {url: \"https://gate.example/\", validFor: 1h}}]\n"), releaseFiles("1.0.0")))
+		in.Scenario, in.For = scenarioOf(t, "cells: {add: {staging: 1, dedicated: 1}}\nanswers: "+answers+"\n"), 6*24*time.Hour
+		r := run(t, in)
+		if got := kinds(r, "dedicated", "promote"); got != want {
+			t.Errorf("%s: %q, want %q", answers, got, want)
+		}
+	}
+}
+
+// Outages and clocks: a silent cell does not count as soaked (R9), and clocks that are off stop what time decides (R10).
+func TestOutagesAndSkew(t *testing.T) {
+	for trouble, want := range map[string]time.Duration{
+		"": 24*time.Hour + 10*time.Minute,
+		"outages: [{from: 6h, for: 4m, of: {channel: staging}}]\n": 24*time.Hour + 10*time.Minute, // within what the pipeline bears
+		"outages: [{from: 6h, for: 2h, of: {channel: staging}}]\n": 32 * time.Hour,
+		"skews: [{from: 20h, for: 30h, by: 2m}]\n":                 50 * time.Hour,
+	} {
+		in := repositoryOf(t, union(policy("staging", ""), policy("dedicated", "after: [staging]\ngates: [{soak: {for: 24h}}]\n"), releaseFiles("1.0.0")))
+		in.Scenario = scenarioOf(t, "cells: {add: {staging: 2, dedicated: 1}, apply: {min: 10m}, hear: {min: 0s, max: 1ns}}\n"+trouble)
+		r := run(t, in)
+		var got time.Duration
+		for _, e := range r.Timeline {
+			if e.Kind == "promote" && e.Channel == "dedicated" {
+				got = e.At.Sub(begin)
+			}
+		}
+		if got < want || got > want+2*time.Minute {
+			t.Errorf("%q: promoted after %s, want %s", trouble, got, want)
+		}
+	}
+}
+
+// What a scenario names must be there.
+func TestUnknownNames(t *testing.T) {
+	for body, want := range map[string]string{
+		"cells: {add: {none: 1}}": "no channel \"none\"",
+		"people: [{at: 1d, do: approve, channel: staging, release: 1.0.0, by: eve}]": "eve: sluice.yaml does not name this person",
+		"people: [{at: 1d, do: request, channel: staging, release: 7.0.0}]":          "no release \"7.0.0\"",
+		"releases: [{at: 1d, version: 1.0.0}]":                                       "has a release 1.0.0 already",
+		"releases: [{at: 2020-01-01T00:00:00Z, version: 1.1.0}]":                     "before the simulation begins",
+		"outages: [{for: 1h, of: {cells: [x]}}]":                                     "no cell \"x\"",
+		"cells: {report: 10m}":                                                       "make cells.report less than staleAfter",
+	} {
+		in := repositoryOf(t, union(policy("staging", ""), releaseFiles("1.0.0")))
+		in.Scenario = scenarioOf(t, body+"\n")
+		if _, err := Run(t.Context(), in); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", body, err, want)
+		}
+	}
+}
+
+// The chart is well-formed XML, whatever names and reasons are.
+func TestSVG(t *testing.T) {
+	in := fleetInput(t, 20)
+	r := run(t, in)
+	r.Timeline = append(r.Timeline, Event{At: begin, Kind: "failed", Channel: "staging", Release: "<&\">", Cells: 1, Names: []string{"a"}})
+	d := xml.NewDecoder(bytes.NewReader(SVG(r)))
+	for {
+		if _, err := d.Token(); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
