@@ -319,8 +319,8 @@ func (p *process) start() *process {
 // kill ends it at once, as a loss of power would. That it had ended by itself is reported.
 func (p *process) kill() { p.end(syscall.SIGKILL) }
 
-// killIfAlive is for what may have come to its end.
-func (p *process) killIfAlive() {
+// killIfAlive is for what may have come to its end; it tells whether it had to kill.
+func (p *process) killIfAlive() bool {
 	select {
 	case <-p.done:
 		if code := p.cmd.ProcessState.ExitCode(); code != 0 {
@@ -328,8 +328,10 @@ func (p *process) killIfAlive() {
 		}
 		p.cmd = nil
 		p.noRaces()
+		return false
 	default:
 		p.kill()
+		return true
 	}
 }
 
