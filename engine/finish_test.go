@@ -40,3 +40,30 @@ func (w *world) arrive(name string) {
 	}
 	w.obs.Cells[name] = w.receive(prev, r)
 }
+
+// R14, R19: a rollout is through when the cells that are in contact have it. One that fell silent holds nobody up, and
+// one that failed within the budget doesn't either.
+func TestFinishedWithoutTheSilentAndTheFailed(t *testing.T) {
+	for name, part := range map[string]func(*world){
+		"silent": func(w *world) { w.wait(10*time.Minute, "dedicated") },
+		"failed": func(w *world) { w.now = w.now.Add(time.Minute); w.fails("s2", "no room"); w.report("s1", cells.StateHealthy) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := twoChannels(t, policy("staging", "rollout: {failureBudget: 1}\n")).installed()
+			w.settle()
+			w.commit("bob", "cut", release("1.1.0"))
+			w.wantActions("promote 1.1.0 staging")
+			w.wantActions("grant 1.1.0 staging s1+s2")
+			part(w)
+			w.report("s1", cells.StateHealthy)
+			w.settle()
+			e := w.desired().Channels["staging"].Effective
+			for _, f := range w.obs.Learned.Finished {
+				if f.Channel == "staging" && f.Sequence == e.Sequence {
+					return
+				}
+			}
+			t.Errorf("%s is not finished: %+v", e.Release, w.obs.Learned.Finished)
+		})
+	}
+}

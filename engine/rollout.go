@@ -371,11 +371,11 @@ func (p *planner) wave(c *Channel) (number int, open map[string]bool) {
 	return len(waves), nil
 }
 
-// through tells whether every open cell runs the head and soaked.
+// through tells whether every open cell runs the head and soaked; those that failed it within the budget hold nobody up.
 func (p *planner) through(c *Channel, order []*Cell, open map[string]bool, soak time.Duration) bool {
 	for _, cell := range order {
 		s := p.o.Cells[cell.Name]
-		if open[cell.Name] && (s.Digest != c.Effective.Digest || s.State != cells.StateHealthy || s.Soaked < soak) {
+		if open[cell.Name] && !p.failedOn(c, s) && (s.Digest != c.Effective.Digest || s.State != cells.StateHealthy || s.Soaked < soak) {
 			return false
 		}
 	}

@@ -139,8 +139,8 @@ func (p *planner) count(c *Channel, t *tally, eligible []string) {
 		switch {
 		case healthy:
 			t.healthy++
-		case failed:
-			t.given++
+		case failed, !p.fresh(s) && s.Applying == nil:
+			t.given++ // within the budget, or out of contact: neither holds the others up (R14)
 		}
 	}
 	for _, name := range eligible {

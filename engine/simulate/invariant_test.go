@@ -449,24 +449,13 @@ func (k *keeper) rest() error {
 			}
 			if gate := k.why(c, cell.Name); gate == "" {
 				wrong = append(wrong, fmt.Errorf("invariant 10: %s runs %s, not %s, and no verdict says why", cell.Name, s.Release, c.Effective.Release))
-			} else if (gate == "wave" || gate == "maxInFlight") && !k.failing(c) {
+			} else if (gate == "wave" || gate == "maxInFlight") {
 				wrong = append(wrong, fmt.Errorf("R14: %s runs %s, not %s, and waits for %s for ever", cell.Name, s.Release, c.Effective.Release, gate))
 			}
 		}
 		wrong = append(wrong, k.stuck(c))
 	}
 	return errors.Join(wrong...)
-}
-
-// failing tells whether a cell of c does not get along with its head: it failed, stalled or turned unhealthy. A wave waits
-// for such a cell for ever, though the budget bears it; R14 can be read as if it should not.
-func (k *keeper) failing(c *engine.Channel) bool {
-	for _, cell := range c.Cells {
-		if s := k.w.obs.Cells[cell.Name]; failedOn(s, c.Effective) || k.w.fleet.cells[cell.Name].hung {
-			return true
-		}
-	}
-	return false
 }
 
 // why gives the gate of the verdict that holds a cell.
