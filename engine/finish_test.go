@@ -46,7 +46,11 @@ func (w *world) arrive(name string) {
 func TestFinishedWithoutTheSilentAndTheFailed(t *testing.T) {
 	for name, part := range map[string]func(*world){
 		"silent": func(w *world) { w.wait(10*time.Minute, "dedicated") },
-		"failed": func(w *world) { w.now = w.now.Add(time.Minute); w.fails("s2", "no room"); w.report("s1", cells.StateHealthy) },
+		"failed": func(w *world) {
+			w.now = w.now.Add(time.Minute)
+			w.fails("s2", "no room")
+			w.report("s1", cells.StateHealthy)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := twoChannels(t, policy("staging", "rollout: {failureBudget: 1}\n")).installed()

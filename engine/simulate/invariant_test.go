@@ -449,7 +449,7 @@ func (k *keeper) rest() error {
 			}
 			if gate := k.why(c, cell.Name); gate == "" {
 				wrong = append(wrong, fmt.Errorf("invariant 10: %s runs %s, not %s, and no verdict says why", cell.Name, s.Release, c.Effective.Release))
-			} else if (gate == "wave" || gate == "maxInFlight") {
+			} else if gate == "wave" || gate == "maxInFlight" {
 				wrong = append(wrong, fmt.Errorf("R14: %s runs %s, not %s, and waits for %s for ever", cell.Name, s.Release, c.Effective.Release, gate))
 			}
 		}
