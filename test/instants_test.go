@@ -14,8 +14,12 @@ import (
 func (w *world) hookKills(name string, code int) {
 	w.t.Helper()
 	text := fmt.Sprintf(`#!/bin/sh
-new=$3 # update is told by arguments, the others on standard input
-test -n "$new" || read old new ref
+case "$1" in prepared|aborted) exit 0 ;; esac # of a reference-transaction, only the end counts
+new=
+while read -r old id ref; do
+	if test "$ref" = refs/heads/main; then new=$id; fi
+done
+test -n "$new" || exit 0
 test "$(git log -1 --format=%%an "$new")" = Sluice || exit 0
 kill -9 %d
 exit %d
@@ -101,9 +105,9 @@ func TestKilledAfterThePush(t *testing.T) {
 	w := newWorld(t, nil)
 	w.server.start()
 	w.eventually(func() (string, bool) { return "it never read the repository", w.status().Commit != "" })
-	w.hookKills("update", 0) // before the host's answer; the host goes on and moves the branch
+	w.hookKills("reference-transaction", 0) // the branch has moved, and the host has not answered
 	w.cut("1.0.0", "fine")
-	w.killed("update")
+	w.killed("reference-transaction")
 	w.eventually(func() (string, bool) { return "the push did not land", w.head("staging") == "1.0.0" })
 	if n := w.sql(`SELECT count(*) FROM decisions`); n != "0" {
 		t.Fatalf("%s decisions are written down already", n)
