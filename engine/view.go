@@ -29,8 +29,10 @@ func (v *View) Cell(name string) (d cells.Desired, etag string, ok bool) {
 	}
 	d = cells.Desired{Cell: name, Assignment: v.Observed.Cells[name].last()}
 	if c := v.Desired.Channels[cell.Channel]; c != nil && c.Effective != nil {
-		d.Head = seal(cells.Head{Channel: c.Name, Release: c.Effective.Release, Digest: c.Effective.Digest, Sequence: c.Effective.Sequence})
-		if d.Assignment == nil || d.Assignment.Digest != c.Effective.Digest || d.Assignment.Channel != c.Name {
+		if e := c.Effective; v.Observed.Diverged == nil { // else it keeps the head that it knows (fault 6)
+			d.Head = seal(cells.Head{Channel: c.Name, Release: e.Release, Digest: e.Digest, Sequence: e.Sequence})
+		}
+		if !current(d.Assignment, cell, c.Effective) {
 			d.Hold = v.hold(cell, c)
 		}
 	}
@@ -42,10 +44,15 @@ func (v *View) Cell(name string) (d cells.Desired, etag string, ok bool) {
 	return d, `"` + hex.EncodeToString(sum[:12]) + `"`, true
 }
 
+// current tells whether an assignment is what the head means for the cell.
+func current(a *cells.Assignment, cell *Cell, head *EffectiveHead) bool {
+	return a != nil && a.Channel == cell.Channel && a.Digest == head.Digest && a.Revision == cell.Revision
+}
+
 // hold is the first verdict that keeps a cell from its channel's head.
 func (v *View) hold(cell *Cell, c *Channel) *cells.Hold {
 	for _, b := range v.Plan.Blocked {
-		if b.Channel == c.Name && b.Release == c.Effective.Release && (b.Cell == "" || b.Cell == cell.Name) {
+		if b.Channel == c.Name && (b.Release == c.Effective.Release || b.Gate == "diverged") && (b.Cell == "" || b.Cell == cell.Name) {
 			return &cells.Hold{Gate: b.Gate, Reason: b.Reason, Until: b.Until}
 		}
 	}
