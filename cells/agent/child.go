@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"path"
 	"strings"
-	"testing/fstest"
 
 	"go.yaml.in/yaml/v3"
 	"sigs.k8s.io/kustomize/api/krusty"
@@ -150,7 +149,7 @@ func (q *request) render(tar io.Reader) ([]body, error) {
 	if err := overlay(files, values); err != nil {
 		return nil, err
 	}
-	if err := faultsError(releases.ScanKustomization(asFS(files), ".")); err != nil {
+	if err := faultsError(files.Scan()); err != nil {
 		return nil, err
 	}
 	if err := refuseBombs(files); err != nil {
@@ -171,15 +170,6 @@ func faultsError(faults []releases.Fault) error {
 		return nil
 	}
 	return errors.New(strings.Join(lines, "\n"))
-}
-
-// asFS gives the files as an fs.FS. fstest.MapFS is no more than that.
-func asFS(files releases.Files) fstest.MapFS {
-	m := make(fstest.MapFS, len(files))
-	for name, f := range files {
-		m[name] = &fstest.MapFile{Data: f.Data, Mode: f.Mode}
-	}
-	return m
 }
 
 // overlay puts the values into every ValuesFile.
