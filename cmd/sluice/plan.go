@@ -70,7 +70,7 @@ func (a *app) observed(ctx context.Context, file string) (engine.Observed, error
 	none := engine.Observed{Cells: map[string]*engine.CellState{}}
 	switch {
 	case file != "":
-		data, err := a.readObserved(file)
+		data, err := a.readFile(file, maxObserved)
 		if err != nil {
 			return none, fail(fmt.Errorf("read what was observed: %w", err), "--observed names a JSON file: see sluice help plan")
 		}
@@ -100,7 +100,8 @@ func (a *app) observed(ctx context.Context, file string) (engine.Observed, error
 // storeFile is the store's name in --data.
 const storeFile = "sluice.db"
 
-func (a *app) readObserved(file string) ([]byte, error) {
+// readFile reads a file, or standard input for -, up to one byte more than most.
+func (a *app) readFile(file string, most int64) ([]byte, error) {
 	in := a.stdin
 	if file != "-" {
 		f, err := os.Open(file)
@@ -110,7 +111,7 @@ func (a *app) readObserved(file string) ([]byte, error) {
 		defer f.Close()
 		in = f
 	}
-	return io.ReadAll(io.LimitReader(in, maxObserved+1))
+	return io.ReadAll(io.LimitReader(in, most+1))
 }
 
 func (a *app) printPlan(p engine.Plan) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"time"
@@ -92,20 +91,6 @@ func (a *app) scenario(file string) (*simulate.Scenario, error) {
 		a.stderr.line("%s", f)
 	}
 	return nil, fail(errors.New(faults[len(faults)-1].String()), "docs/simulate.md describes the file")
-}
-
-// readFile reads a file, or standard input for -, up to one byte more than most.
-func (a *app) readFile(file string, most int64) ([]byte, error) {
-	in := a.stdin
-	if file != "-" {
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		in = f
-	}
-	return io.ReadAll(io.LimitReader(in, most+1))
 }
 
 // simulate reads the repository's tip and its history, and lets it run.
