@@ -22,19 +22,25 @@ type Cell struct {
 	Profile    string            `yaml:"profile" json:"profile,omitempty" doc:"one of the release's profiles; default: default"`
 	Values     map[string]any    `yaml:"values" json:"values,omitempty" doc:"by parameter of the release"`
 	Labels     map[string]string `yaml:"labels" json:"labels,omitempty"`
+	Paused     string            `yaml:"paused" json:"paused,omitempty" doc:"why the vendor gives it nothing new for now; rollbacks go on"`
+	Pin        string            `yaml:"pin" json:"pin,omitempty" doc:"the only release that the vendor gives it for now; rollbacks go on"`
 
 	Name     string `yaml:"-" json:"name"` // the folder's name
 	Revision string `yaml:"-" json:"-"`    // hash of profile and values; empty: the defaults
 	Blob     string `yaml:"-" json:"-"`
 }
 
-// Identity is cells/NAME/identity.yaml. The engine writes it (R25).
+// Identity is cells/NAME/identity.yaml. The engine writes it (R25); people may write Revoked.
 type Identity struct {
-	APIVersion string `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
-	Kind       string `yaml:"kind" json:"kind" required:"true" enum:"Identity"`
-	Epoch      int64  `yaml:"epoch" json:"epoch" minimum:"0"`
-	PublicKey  string `yaml:"publicKey" json:"publicKey,omitempty"`
-	Revoked    bool   `yaml:"revoked" json:"revoked,omitempty"`
+	APIVersion  string `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
+	Kind        string `yaml:"kind" json:"kind" required:"true" enum:"Identity"`
+	Epoch       int64  `yaml:"epoch" json:"epoch" minimum:"0"`
+	Serial      int64  `yaml:"serial,omitempty" json:"serial,omitempty" minimum:"0" doc:"grows with every change of what follows: of two, the greater counts"`
+	PublicKey   string `yaml:"publicKey,omitempty" json:"publicKey,omitempty" doc:"ed25519:BASE64"`
+	Previous    string `yaml:"previous,omitempty" json:"previous,omitempty" doc:"the key before, good until the new one was used"`
+	Rotate      bool   `yaml:"rotate,omitempty" json:"rotate,omitempty" doc:"the cell is asked to make a new key"`
+	Revoked     bool   `yaml:"revoked,omitempty" json:"revoked,omitempty"`
+	Quarantined string `yaml:"quarantined,omitempty" json:"quarantined,omitempty" doc:"why nobody is served under this key (R27): a new token ends it"`
 }
 
 // Assignment is what a cell runs, one value, delivered and journalled as one (R13).
@@ -75,7 +81,26 @@ type Report struct {
 	Message        string      `json:"message,omitempty"`
 	Failures       []Failure   `json:"failures,omitempty"` // remembered failures, at most MaxFailures, newest last
 	Infrastructure int         `json:"infrastructure,omitempty"`
-	Events         []Event     `json:"events,omitempty"` // history, in order; acknowledged by number
+	Owner          *Owner      `json:"owner,omitempty"`     // what the cell's owner decided; nil: nothing
+	Confirmed      int64       `json:"confirmed,omitempty"` // the newest event that it knows to be acknowledged (R27)
+	Events         []Event     `json:"events,omitempty"`    // history, in order; acknowledged by number
+}
+
+// Owner is what the cell's owner decided on the cell's machine. The vendor sees it and can't override it (R18): the
+// agent enforces it, the engine grants nothing against it.
+type Owner struct {
+	Paused   string            `json:"paused,omitempty"`   // why; empty: not paused
+	Pin      string            `json:"pin,omitempty"`      // the only release that may be begun
+	Approval bool              `json:"approval,omitempty"` // only releases in Approved may be begun
+	Approved []releases.Digest `json:"approved,omitempty"` // newest last
+	Windows  []OwnerWindow     `json:"windows,omitempty"`  // nothing is begun outside all of them; none: at any time
+}
+
+// OwnerWindow is a window as the cell's owner wrote it: see channels/window.
+type OwnerWindow struct {
+	Opens string        `json:"opens"`
+	For   time.Duration `json:"for"`
+	Zone  string        `json:"zone,omitempty"`
 }
 
 // MaxFailures is how many failures a cell remembers.
@@ -101,8 +126,9 @@ type Event struct {
 
 // Receipt answers a report, after it is durable.
 type Receipt struct {
-	Acknowledged int64     `json:"acknowledged"` // all events up to this number are kept
-	Time         time.Time `json:"time"`         // the server's clock
+	Acknowledged int64     `json:"acknowledged"`   // all events up to this number are kept
+	Time         time.Time `json:"time"`           // the server's clock
+	Pins         []string  `json:"pins,omitempty"` // of the control plane's keys: the cell's new set (R29); none: as before
 }
 
 // Desired is what the control plane wants of a cell: one resource, however it travels.
@@ -111,8 +137,17 @@ type Desired struct {
 	Head       Sealed      `json:"head"`                 // the channel's newest effective head: a sealed Head
 	Assignment *Assignment `json:"assignment,omitempty"` // what the cell was granted; nil: nothing yet
 	Hold       *Hold       `json:"hold,omitempty"`       // why the assignment is not the head
-	Notices    []string    `json:"notices,omitempty"`
+	Notices    []Notice    `json:"notices,omitempty"`
 }
+
+// Notice is something that a cell should know or do. Agents leave a code that they don't know alone.
+type Notice struct {
+	Code string `json:"code"`
+	Text string `json:"text,omitempty"`
+}
+
+// NoticeRotate asks the agent to make a new key.
+const NoticeRotate = "rotate-key"
 
 // Head is what a channel's head looks like to a cell.
 type Head struct {

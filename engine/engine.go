@@ -53,7 +53,10 @@ type Engine struct {
 
 // New makes an engine that goes on from what store has.
 func New(ctx context.Context, repo Repository, store Store, o Options) (*Engine, error) {
-	obs, err := store.Observed(ctx)
+	obs, err := store.Known(ctx)
+	if err == nil {
+		obs.Cells, err = store.Cells(ctx)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read what was observed: %w", err)
 	}
@@ -223,8 +226,13 @@ func (e *Engine) grant(ctx context.Context, grants []Granted) error {
 	if len(grants) == 0 {
 		return nil
 	}
-	if err := e.store.Grant(ctx, grants); err != nil {
-		return fmt.Errorf("grant to %d cells: %w", len(grants), err)
+	offers := make([]Offer, len(grants))
+	for i, g := range grants {
+		offers[i].Granted = g
+	}
+	grants, err := e.store.Grant(ctx, offers)
+	if err != nil {
+		return fmt.Errorf("grant to %d cells: %w", len(offers), err)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

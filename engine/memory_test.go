@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -89,7 +90,25 @@ func newMemory() *memory {
 	return &memory{obs: Observed{Cells: map[string]*CellState{}, Refused: map[string]Refusal{}}, decided: map[string]bool{}}
 }
 
-func (m *memory) Observed(context.Context) (Observed, error) {
+func (m *memory) Cells(context.Context, ...string) (map[string]*CellState, error) {
+	return maps.Clone(m.obs.Cells), nil
+}
+
+func (m *memory) Free(context.Context, string, []string) error { return nil }
+
+func (m *memory) Lead(context.Context, time.Duration) (int64, bool, error) { return 1, true, nil }
+
+func (m *memory) Resign(context.Context) error { return nil }
+
+func (m *memory) Claim(context.Context, string, Registration) error { return ErrDenied }
+
+func (m *memory) Register(context.Context, Registration) error { return ErrStale }
+
+func (m *memory) Follow(context.Context, func(News)) error { return nil }
+
+func (m *memory) Now(context.Context) (time.Time, error) { return time.Now(), nil }
+
+func (m *memory) Known(context.Context) (Observed, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	o := m.obs
@@ -115,7 +134,10 @@ func (m *memory) Learn(_ context.Context, l Learned) error {
 	return nil
 }
 
-func (m *memory) Grant(_ context.Context, grants []Granted) error {
+func (m *memory) Grant(_ context.Context, offers []Offer) (grants []Granted, err error) {
+	for _, o := range offers {
+		grants = append(grants, o.Granted)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, g := range grants {

@@ -30,6 +30,7 @@ const (
 	Quarantines Kind = "quarantine" // stop a release; in one commit with the rollback or halt it belongs to
 	Halt        Kind = "halt"       // put a hold on a channel
 	Grant       Kind = "grant"      // let cells have their channel's head
+	Identify    Kind = "identify"   // write cells' keys to their identity.yaml, one commit for all (R25)
 	Adopted     Kind = "adopted"    // no action: a head that the repository's root commit brought
 )
 
@@ -121,11 +122,13 @@ type Observed struct {
 	Clock        Clock                 // R10
 	Cells        map[string]*CellState // by name
 	Observations []Observation
-	Learned      Learned            // everything learned so far
-	Served       map[string]int64   // highest sequence ever served or reported, by channel (R2)
-	Seen         string             // the newest commit that was acted upon; empty: none yet
-	Diverged     *Divergence        // R5
-	Refused      map[string]Refusal // pushes that the git host refused, by channel: blocked until then
+	Learned      Learned                 // everything learned so far
+	Served       map[string]int64        // highest sequence ever served or reported, by channel (R2)
+	Seen         string                  // the newest commit that was acted upon; empty: none yet
+	Diverged     *Divergence             // R5
+	Refused      map[string]Refusal      // pushes that the git host refused, by channel: blocked until then
+	Registered   map[string]Registration // changes of identity that git may not have yet, newest of each cell
+	Slots        map[string][]string     // cells that have a slot of maxInFlight in use, by channel, as the store counts them
 }
 
 // CellState is the last word of a cell, with what the receipt of its reports added up to.
@@ -150,8 +153,20 @@ type CellState struct {
 	Taken          string    // key of the newest assignment that the cell acknowledged: permission for good (R14)
 	StartedAt      time.Time // when it reported to have begun Granted; stall counts from here (R14)
 	Failures       []Failure
+	Owner          *cells.Owner // as reported; nil: it decided nothing
+	Boots          []Boot       // of its agent, newest last; a few (R27)
+	Confirmed      int64        // the newest event that was acknowledged to it
+	Clone          string       // what gave two users of its key away (R27); empty: nothing
+	Version        int64        // of the store's row: grows by one with every report kept
 
-	live bool // received by this process: the time since then was watched
+	live bool // received while this process listened: the time since then was watched
+}
+
+// Boot is one start of a cell's agent, as its reports tell it apart.
+type Boot struct {
+	ID    string    `json:"id"`
+	First time.Time `json:"first"` // by receipt
+	Last  time.Time `json:"last"`
 }
 
 // Failure is a failure that a cell remembers, and when we first heard of it.

@@ -33,25 +33,64 @@ var (
 )
 
 var (
-	// ErrBusy: somebody else holds the store's lock. The write was not made; try again in a moment (fault 10).
+	// ErrBusy: somebody else holds the store's lock, or it can't be reached. The write was not made; try again in a moment (fault 10).
 	ErrBusy = errors.New("the store is busy")
 	// ErrFull: no room left. The write was rolled back, and the store is whole; make room (fault 9).
 	ErrFull = errors.New("the store has no room left")
+	// ErrStale: another process wrote one of the cells since its state was read. Nothing was written; read it and fold again.
+	ErrStale = errors.New("the cell's state was written by somebody else meanwhile")
+	// ErrDeposed: another process leads now, or the lease ran out. Nothing was written (fault 11).
+	ErrDeposed = errors.New("this process does not lead any more")
+	// ErrDenied: the token is unknown, used, out of date, or another cell's. One error for all, so that nobody learns which (fault 39).
+	ErrDenied = errors.New("the token is not good")
 )
 
 // RefusedError is the git host's no: a hook, a permission, a full disk.
 type RefusedError = releases.RefusedError
 
 // Store keeps what was observed. Every write is durable when the call returns. It keeps no intent (invariant 3).
+// Several processes may share one: then each is told by Follow of what the others write.
 type Store interface {
-	// Observed gives everything but Clock. It is read once at start: the engine keeps it current by what it writes and is told.
-	Observed(ctx context.Context) (Observed, error)
-	// Report keeps cells' states and events, all or none of the batch. An event number already kept for that boot is left as it was.
+	Reports
+	Ledger
+	Lease
+	Members
+	// Known gives everything but the cells and Clock, as of one instant.
+	Known(ctx context.Context) (Observed, error)
+	// Cells gives what is known of the named cells; without a name, of all. One that is not known is not there.
+	Cells(ctx context.Context, names ...string) (map[string]*CellState, error)
+	// Follow tells what other processes wrote, until ctx ends. It is at-least-once, and tells of everything at the
+	// start and after an interruption. told is called by one goroutine and must not block for long. Follow returns at
+	// once where only one process can write.
+	Follow(ctx context.Context, told func(News)) error
+	// Now is the store's clock, the same for all who share it, as of about now.
+	Now(ctx context.Context) (time.Time, error)
+}
+
+// News is what another process wrote. The zero News says that the store was heard of: it can be reached.
+type News struct {
+	Cells    []string // these were reported or granted something
+	Material bool     // at least one of them said something new
+	Known    bool     // what Known gives changed
+	All      bool     // anything may have changed: read everything again
+}
+
+// Reports is what cells say. Any process that shares the store may write it.
+type Reports interface {
+	// Report keeps cells' states and events, all or none of the batch. Each state's Version must be one above the kept
+	// one's (none: 0), else ErrStale. An event number already kept for that boot is left as it was.
 	Report(ctx context.Context, batch []Reported) error
+}
+
+// Ledger is what the engine does and finds out. Only who leads writes it: others get ErrDeposed, and nothing is written.
+type Ledger interface {
 	// Learn adds to what was learned; what is there already stays as it was.
 	Learn(ctx context.Context, l Learned) error
-	// Grant records offers, all or none. A cell's newer grant is never replaced by an older one.
-	Grant(ctx context.Context, grants []Granted) error
+	// Grant records offers in one transaction, and gives those that were made, in order. An offer that takes a slot is
+	// not made while its channel has Cap of them in use. A cell's newer grant is never replaced by an older one.
+	Grant(ctx context.Context, offers []Offer) (made []Granted, err error)
+	// Free ends the slots of cells: what they were for succeeded, failed, stalled or lapsed (R14).
+	Free(ctx context.Context, channel string, cells []string) error
 	// Observe records answers to probes, newest wins.
 	Observe(ctx context.Context, observations []Observation) error
 	// Decided records decisions found in git, once each by commit, and returns those that were new:
@@ -65,11 +104,39 @@ type Store interface {
 	Refused(ctx context.Context, channel string, r *Refusal) error
 }
 
+// Lease says who leads. Its terms are numbered, and every write of a Ledger carries its term's number (fencing).
+type Lease interface {
+	// Lead takes the lease for length, or renews it if it is this process's. led is false while another's has not run
+	// out. Whoever leads must stop by itself length after it asked.
+	Lead(ctx context.Context, length time.Duration) (term int64, led bool, err error)
+	// Resign ends this process's term, if it leads.
+	Resign(ctx context.Context) error
+}
+
+// Members is who may speak as which cell, until git says so: registrations on their way into identity.yaml (R25).
+type Members interface {
+	// Claim uses up a token: one conditional update, so that of many who present it one succeeds. The same key with the
+	// same token succeeds again (R28). It records r, whose Serial must be above every one recorded, as the cell's newest
+	// member. Else ErrDenied.
+	Claim(ctx context.Context, hash string, r Registration) error
+	// Register records r as the cell's newest if its Serial is above every one recorded; else ErrStale.
+	Register(ctx context.Context, r Registration) error
+}
+
+// Registration is a change of a cell's identity on its way into git.
+type Registration struct {
+	Cell     string         `json:"cell"`
+	Identity cells.Identity `json:"identity"`
+	By       string         `json:"by"` // who or what asked for it, for the commit: "token of ada", "the cell", "clone found"
+	At       time.Time      `json:"at"`
+}
+
 // Reported is one report as it is kept: the state it leads to, and the history it carried.
 type Reported struct {
-	State  *CellState
-	Boot   string
-	Events []cells.Event
+	State    *CellState
+	Boot     string
+	Events   []cells.Event
+	Material bool // says something new: others are told at once
 }
 
 // Granted is one cell's grant.
@@ -77,6 +144,12 @@ type Granted struct {
 	Cell       string
 	Assignment cells.Assignment
 	At         time.Time
+}
+
+// Offer is a grant to be made.
+type Offer struct {
+	Granted
+	Cap int // it takes a slot of its channel, of which there are so many; 0: it takes none
 }
 
 // Decided is one decision of the engine as git's history has it.

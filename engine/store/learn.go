@@ -46,7 +46,15 @@ func latch(tx *sql.Tx, statement string, value any, keys ...any) error {
 
 // Grant records offers, all or none. A cell's offer is replaced by one of the same or a newer
 // (epoch, sequence) only: the same with other values is an offer too (R13).
-func (s *Store) Grant(ctx context.Context, grants []engine.Granted) error {
+func (s *Store) Grant(ctx context.Context, offers []engine.Offer) ([]engine.Granted, error) {
+	grants := make([]engine.Granted, len(offers))
+	for i, o := range offers {
+		grants[i] = o.Granted
+	}
+	return grants, s.grant(ctx, grants)
+}
+
+func (s *Store) grant(ctx context.Context, grants []engine.Granted) error {
 	served := make([]servedRow, 0, len(grants))
 	rows := make([][]any, 0, len(grants))
 	for _, g := range grants {

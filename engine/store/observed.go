@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -13,6 +15,22 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine"
 )
+
+// Known gives everything that was kept but the cells and Clock, as of one instant.
+func (s *Store) Known(ctx context.Context) (engine.Observed, error) {
+	o, err := s.Observed(ctx)
+	o.Cells = nil
+	return o, err
+}
+
+// Cells gives what is known of the named cells; without a name, of all.
+func (s *Store) Cells(ctx context.Context, names ...string) (map[string]*engine.CellState, error) {
+	o, err := s.Observed(ctx)
+	if len(names) > 0 {
+		maps.DeleteFunc(o.Cells, func(name string, _ *engine.CellState) bool { return !slices.Contains(names, name) })
+	}
+	return o.Cells, err
+}
 
 // Observed gives everything that was kept, as of one instant, but the Clock.
 func (s *Store) Observed(ctx context.Context) (engine.Observed, error) {

@@ -27,7 +27,7 @@ func grants(t *testing.T, open Open) {
 	for i, step := range steps {
 		at := noon.Add(time.Duration(i) * time.Minute)
 		for range 2 { // repeating changes nothing
-			must(t, s.Grant(ctx, []engine.Granted{{Cell: "acme", Assignment: *step.offer, At: at}}))
+			must(t, give(ctx, s, []engine.Granted{{Cell: "acme", Assignment: *step.offer, At: at}}))
 		}
 		if step.stands {
 			newest = step.offer
@@ -35,7 +35,7 @@ func grants(t *testing.T, open Open) {
 		same(t, step.name, newest, observed(t, s).Cells["acme"].Granted)
 	}
 	// A restored engine's batch of old and new: each cell for itself.
-	must(t, s.Grant(ctx, []engine.Granted{
+	must(t, give(ctx, s, []engine.Granted{
 		{Cell: "acme", Assignment: *assignment("staging", 2, 1), At: noon},
 		{Cell: "bolt", Assignment: *assignment("staging", 2, 1), At: noon},
 	}))
@@ -46,7 +46,7 @@ func grants(t *testing.T, open Open) {
 
 func grantOverReport(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
-	must(t, s.Grant(ctx, []engine.Granted{{Cell: "acme", Assignment: *assignment("staging", 1, 9), At: noon}}))
+	must(t, give(ctx, s, []engine.Granted{{Cell: "acme", Assignment: *assignment("staging", 1, 9), At: noon}}))
 	stale := state("acme", 8)
 	stale.Granted, stale.GrantedAt = assignment("staging", 1, 8), noon.Add(-time.Hour)
 	must(t, s.Report(ctx, []engine.Reported{{State: stale}}))
@@ -61,7 +61,7 @@ func grantOverReport(t *testing.T, open Open) {
 func served(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
 	must(t, s.Report(ctx, []engine.Reported{{State: state("acme", 41)}, {State: state("acme", 40)}}))
-	must(t, s.Grant(ctx, []engine.Granted{{Cell: "acme", Assignment: *assignment("dedicated", 1, 7), At: noon}}))
+	must(t, give(ctx, s, []engine.Granted{{Cell: "acme", Assignment: *assignment("dedicated", 1, 7), At: noon}}))
 	_, err := s.Decided(ctx, []engine.Decided{{Commit: "c1", Channel: "edge", Sequence: 5}})
 	must(t, err)
 	same(t, "the sequences", map[string]int64{"staging": 41, "dedicated": 7, "edge": 5}, observed(t, s).Served)

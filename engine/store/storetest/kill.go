@@ -17,7 +17,7 @@ const childWriters = 8
 // Child reports for a few cells at once until it is killed, and writes a line "cell number" to out
 // for every report that was acknowledged. An implementation's TestMain calls it in the child process.
 // It goes on from the numbers in the store.
-func Child(ctx context.Context, s engine.Store, out io.Writer) error {
+func Child(ctx context.Context, s Store, out io.Writer) error {
 	o, err := s.Observed(ctx)
 	if err != nil {
 		return err

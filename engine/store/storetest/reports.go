@@ -28,7 +28,7 @@ func fresh(t *testing.T, open Open) {
 func durable(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
 	must(t, s.Report(ctx, []engine.Reported{{State: state("acme", 3), Boot: "b1", Events: events(1, 3)}, {State: state("bolt", 4)}}))
-	must(t, s.Grant(ctx, []engine.Granted{{Cell: "acme", Assignment: *assignment("staging", 1, 9), At: noon}}))
+	must(t, give(ctx, s, []engine.Granted{{Cell: "acme", Assignment: *assignment("staging", 1, 9), At: noon}}))
 	must(t, s.Learn(ctx, engine.Learned{
 		Accepted: []engine.Acceptance{{Upstream: "staging", Downstream: "dedicated", Release: "1.0.3", Digest: digest(3), At: noon, Evidence: "2 of 2 cells"}},
 		Finished: []engine.Finish{{Channel: "staging", Sequence: 3, Digest: digest(3), At: noon}},
@@ -98,7 +98,7 @@ func values(t *testing.T, open Open) {
 	must(t, s.Report(ctx, []engine.Reported{{State: c}}))
 	a := *assignment("staging", 1, 3)
 	a.Values = v
-	must(t, s.Grant(ctx, []engine.Granted{{Cell: "acme", Assignment: a, At: noon}}))
+	must(t, give(ctx, s, []engine.Granted{{Cell: "acme", Assignment: a, At: noon}}))
 	o := observed(t, s)
 	want, err := json.Marshal(a)
 	must(t, err)
@@ -123,7 +123,7 @@ func concurrent(t *testing.T, open Open) {
 				if n%8 != 0 {
 					continue
 				}
-				if err := s.Grant(ctx, []engine.Granted{{Cell: name, Assignment: *assignment("staging", 1, n), At: noon}}); err != nil {
+				if err := give(ctx, s, []engine.Granted{{Cell: name, Assignment: *assignment("staging", 1, n), At: noon}}); err != nil {
 					t.Errorf("grant: %v", err)
 				}
 				if _, err := s.Observed(ctx); err != nil {
@@ -149,7 +149,7 @@ func ended(t *testing.T, open Open) {
 	s := opened(t, open)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := s.Grant(ctx, []engine.Granted{{Cell: "acme", Assignment: *assignment("staging", 1, 1), At: noon}}); !errors.Is(err, context.Canceled) {
+	if err := give(ctx, s, []engine.Granted{{Cell: "acme", Assignment: *assignment("staging", 1, 1), At: noon}}); !errors.Is(err, context.Canceled) {
 		t.Errorf("grant under an ended context: %v", err)
 	}
 	if err := s.Report(ctx, []engine.Reported{{State: state("acme", 1)}}); !errors.Is(err, context.Canceled) {

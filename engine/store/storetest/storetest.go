@@ -23,6 +23,7 @@ import (
 type Store interface {
 	engine.Store
 	io.Closer
+	Observed(ctx context.Context) (engine.Observed, error)
 	Events(ctx context.Context, cell string, limit int) ([]cells.Event, error)
 }
 
@@ -122,4 +123,14 @@ func same(t *testing.T, what string, want, got any) {
 	if d := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreUnexported(engine.CellState{})); d != "" {
 		t.Errorf("%s (-want +got):\n%s", what, d)
 	}
+}
+
+// give grants without a cap.
+func give(ctx context.Context, s Store, grants []engine.Granted) error {
+	offers := make([]engine.Offer, len(grants))
+	for i, g := range grants {
+		offers[i].Granted = g
+	}
+	_, err := s.Grant(ctx, offers)
+	return err
 }

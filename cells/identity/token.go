@@ -1,0 +1,72 @@
+package identity
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/sluice-cd/sluice/cells"
+)
+
+// Token lets one agent register as one cell, once, and is all that it needs to find and know its control plane.
+type Token struct {
+	Cell    string   `json:"cell"`
+	Address string   `json:"address"` // HOST:PORT of the cells' listener
+	Pins    []string `json:"pins"`    // of the control plane's keys: active and standby
+	Secret  string   `json:"secret"`  // 256 bits, base64url
+}
+
+const (
+	tokenPrefix = "sluice1."
+	maxToken    = 4 << 10 // bytes
+	secretBytes = 32
+)
+
+// NewSecret makes a token's secret, 256 bits.
+func NewSecret(random io.Reader) (string, error) {
+	raw := make([]byte, secretBytes)
+	if _, err := io.ReadFull(random, raw); err != nil {
+		return "", fmt.Errorf("make a secret: %w", err)
+	}
+	return base64.RawURLEncoding.EncodeToString(raw), nil
+}
+
+// HashSecret is how a secret is stored and looked up: SHA-256, in hex. It has 256 bits of chance, so that no slow hash is needed.
+func HashSecret(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return hex.EncodeToString(sum[:])
+}
+
+// String is the token as it is handed over: one word.
+func (t Token) String() string {
+	data, err := json.Marshal(t)
+	if err != nil {
+		return "" // strings always encode
+	}
+	return tokenPrefix + base64.RawURLEncoding.EncodeToString(data)
+}
+
+// ErrToken: the text is no token. It says nothing of the text, which may be a secret.
+var ErrToken = errors.New("this is no token: copy the whole word that sluice cell add printed, it begins with " + tokenPrefix)
+
+// ParseToken reads what String writes.
+func ParseToken(text string) (Token, error) {
+	var t Token
+	rest, ok := strings.CutPrefix(strings.TrimSpace(text), tokenPrefix)
+	if !ok || len(rest) > maxToken {
+		return t, ErrToken
+	}
+	data, err := base64.RawURLEncoding.DecodeString(rest)
+	if err != nil || json.Unmarshal(data, &t) != nil {
+		return Token{}, ErrToken
+	}
+	if !cells.ValidName(t.Cell) || t.Address == "" || len(t.Pins) == 0 || t.Secret == "" {
+		return Token{}, ErrToken
+	}
+	return t, nil
+}
