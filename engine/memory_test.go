@@ -143,7 +143,7 @@ func (m *memory) Grant(_ context.Context, offers []Offer) (grants []Granted, err
 	for _, g := range grants {
 		m.obs.Cells[g.Cell] = Give(m.obs.Cells[g.Cell], g)
 	}
-	return nil
+	return grants, nil
 }
 
 func (m *memory) Observe(_ context.Context, observations []Observation) error {
