@@ -66,7 +66,7 @@ func arrows() map[string][]string {
 		"engine/store":        shell(),
 		"engine/controlplane": shell(),
 		"cells/process":       {},
-		"cells/agent":         shell("cells/process"),
+		"cells/agent":         shell("cells/process", "cells/identity"),
 		"cells/directory":     shell("cells/process"),
 		"cells/kubernetes":    shell("cells/process"),
 	}
