@@ -13,12 +13,16 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-func newAPI(mux *http.ServeMux) huma.API {
+func newAPI(mux *gate) huma.API {
 	c := huma.DefaultConfig("Sluice", "1")
 	c.Info.Description = "What cells and people ask of a Sluice control plane. Errors are problem+json (RFC 9457); every answer carries X-Request-Id."
 	c.DocsPath, c.SchemasPath = "", "" // the documentation page would load scripts from elsewhere
 	c.CreateHooks = nil                // no $schema in answers
 	c.RejectUnknownQueryParameters = true
+	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		"key":   {Type: "mutualTLS", Description: "TLS 1.3 with the cell's Ed25519 key, at the cells' listener; the server is known by its pins. Certificates are signed by their own key."},
+		"token": {Type: "http", Scheme: "bearer", Description: "An operator's token with a role: viewer, operator, approver or admin. Not needed on a unix socket, nor for reading on loopback."},
+	}
 	c.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
 	return humago.New(mux, c)
 }
@@ -94,14 +98,14 @@ func (s *Server) routes() {
 	}, 400, 401, 404, 413, 415)
 
 	people := []string{"people"}
-	huma.Register(s.api, huma.Operation{OperationID: "plan", Method: http.MethodGet, Path: "/v1/plan", Tags: people,
-		Summary: "What is done now, what is blocked, and when to look again", Errors: []int{503}}, s.plan)
-	huma.Register(s.api, huma.Operation{OperationID: "status", Method: http.MethodGet, Path: "/v1/status", Tags: people,
-		Summary: "Where everything is: all channels, and a page of cells", Errors: []int{404, 503}}, s.status)
-	huma.Register(s.api, huma.Operation{OperationID: "why", Method: http.MethodGet, Path: "/v1/why/{name}", Tags: people,
-		Summary: "Why a cell or a channel runs what it runs", Errors: []int{404, 503}}, s.why)
-	huma.Register(s.api, huma.Operation{OperationID: "events", Method: http.MethodGet, Path: "/v1/events", Tags: people,
-		Summary: "The engine's decisions", Errors: []int{503}}, s.events)
+	huma.Register(s.api, s.secured(huma.Operation{OperationID: "plan", Method: http.MethodGet, Path: "/v1/plan", Tags: people,
+		Summary: "What is done now, what is blocked, and when to look again", Errors: []int{503}}), s.plan)
+	huma.Register(s.api, s.secured(huma.Operation{OperationID: "status", Method: http.MethodGet, Path: "/v1/status", Tags: people,
+		Summary: "Where everything is: all channels, and a page of cells", Errors: []int{404, 503}}), s.status)
+	huma.Register(s.api, s.secured(huma.Operation{OperationID: "why", Method: http.MethodGet, Path: "/v1/why/{name}", Tags: people,
+		Summary: "Why a cell or a channel runs what it runs", Errors: []int{404, 503}}), s.why)
+	huma.Register(s.api, s.secured(huma.Operation{OperationID: "events", Method: http.MethodGet, Path: "/v1/events", Tags: people,
+		Summary: "The engine's decisions", Errors: []int{503}}), s.events)
 
 	operators := []string{"operators"}
 	s.handle(s.livez, &huma.Operation{OperationID: "livez", Method: http.MethodGet, Path: "/livez", Tags: operators, Summary: "Whether the process answers",
@@ -111,14 +115,15 @@ func (s *Server) routes() {
 	s.handle(s.metrics.handler.ServeHTTP, &huma.Operation{OperationID: "metrics", Method: http.MethodGet, Path: "/metrics", Tags: operators, Summary: "Metrics for Prometheus",
 		Responses: map[string]*huma.Response{"200": s.answer("Prometheus text format", "text/plain", text)}})
 
-	s.mux.HandleFunc("/", s.unmatched)
+	s.mux.ServeMux.HandleFunc("/", s.unmatched)
 }
 
 // handle adds a plain handler with its description and the errors that it may answer.
 func (s *Server) handle(h http.HandlerFunc, op *huma.Operation, errors ...int) {
 	s.mux.HandleFunc(op.Method+" "+op.Path, h)
+	*op = s.secured(*op)
 	model := s.schema(huma.ErrorModel{})
-	for _, status := range errors {
+	for _, status := range append(errors, op.Errors...) {
 		op.Responses[strconv.Itoa(status)] = s.answer(http.StatusText(status), "application/problem+json", model)
 	}
 	s.api.OpenAPI().AddOperation(op)

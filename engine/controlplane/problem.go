@@ -70,10 +70,15 @@ func explain(err error) (status int, detail string, unexpected bool) {
 
 // unmatched answers where no route does, saying what would be allowed.
 func (s *Server) unmatched(w http.ResponseWriter, r *http.Request) {
+	d := doorElse
+	if a, ok := w.(*answer); ok {
+		d = a.door
+	}
 	var allowed []string
-	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete} {
 		probe := &http.Request{Method: method, URL: r.URL, Host: r.Host}
-		if _, pattern := s.mux.Handler(probe); pattern != "" && pattern != "/" {
+		_, pattern := s.mux.Handler(probe)
+		if row, ok := s.mux.rows[pattern]; ok && row.behind(d, s.opts.Keys != nil) {
 			allowed = append(allowed, method)
 		}
 	}

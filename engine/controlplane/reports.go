@@ -29,6 +29,10 @@ func (s *Server) reports(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusBadRequest, "The report was not understood, and nothing was kept: "+fault.Location+": "+fault.Message+".", fault)
 		return
 	}
+	if !s.speaksFor(callerOf(r.Context()), report.Cell) {
+		forbidden(w)
+		return
+	}
 	receipt, err := s.opts.Inbox.Receive(r.Context(), report)
 	if err != nil {
 		failed(w, err)

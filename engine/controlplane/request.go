@@ -23,6 +23,8 @@ type answer struct {
 	status int
 	bytes  int64
 	err    error // for the log: what happened inside
+	door   door
+	who    *caller // nil: it was not looked at
 }
 
 func (a *answer) WriteHeader(status int) {
@@ -45,9 +47,9 @@ func (a *answer) Write(b []byte) (int, error) {
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
 // serve is around every request: its id, its limits, what becomes of a panic, one line in the log, the metrics.
-func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, d door) {
 	begun := time.Now()
-	a := &answer{ResponseWriter: w}
+	a := &answer{ResponseWriter: w, door: d}
 	id := r.Header.Get("X-Request-Id")
 	if !plainID(id) {
 		id = fmt.Sprintf("%016x", rand.Uint64())
@@ -69,7 +71,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		s.finish(a, r, id, time.Since(begun))
 	}()
-	if !s.hostAllowed(r) {
+	if d == doorLoopback && !hostAllowed(r) {
 		problem(a, http.StatusMisdirectedRequest, "This server is for this machine only: ask for it as 127.0.0.1 or localhost.")
 		return
 	}
@@ -90,8 +92,11 @@ func (s *Server) finish(a *answer, r *http.Request, id string, took time.Duratio
 		level = zerolog.InfoLevel
 	}
 	if e := s.log.WithLevel(level); e.Enabled() {
-		if cell := r.URL.Query().Get("cell"); cell != "" {
-			e.Str("cell", cell)
+		if a.who != nil && a.who.cell != "" {
+			e.Str("cell", a.who.cell)
+		}
+		if a.who != nil && a.who.name != "" {
+			e.Str("by", a.who.name)
 		}
 		e.Err(a.err).Str("id", id).Str("method", r.Method).Str("path", r.URL.Path).
 			Int("status", a.status).Int64("bytes", a.bytes).Dur("took", took).Msg("request")
@@ -124,9 +129,8 @@ func plainID(id string) bool {
 
 // hostAllowed keeps other sites' pages in a browser on this machine from asking a loopback server under a name
 // of their own (DNS rebinding). Hooks are signed, and may come through a tunnel.
-func (s *Server) hostAllowed(r *http.Request) bool {
-	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
-	if !ok || !local.IP.IsLoopback() || r.URL.Path == hookPath {
+func hostAllowed(r *http.Request) bool {
+	if _, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); !ok || r.URL.Path == hookPath {
 		return true
 	}
 	host := r.Host

@@ -6,8 +6,10 @@
 // An idle poll reads no database. Errors are problem+json (RFC 9457) and say what to do next; what
 // happened inside goes to the log, once for each request. Everything that is read has a size and a time limit.
 //
-// Until cells are registered by key, the plain form names the cell by ?cell= and must listen on loopback
-// or a unix socket only: ListenLoopback and ListenUnix. All methods may be called from any goroutine.
+// Who may do what is one table, Routes, and is decided at one place for every request: cells are their keys, at a
+// listener of their own (ListenCells); people and programs show tokens with roles; a unix socket is the machine's
+// administrator's; plain loopback may be read by all on the machine. Without Options.Keys cells have no listener: then
+// they name themselves by ?cell=, on loopback or a unix socket only. All methods may be called from any goroutine.
 package controlplane
 
 import (
@@ -25,6 +27,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/access"
 )
 
 // Views gives what the engine last decided and saw.
@@ -48,6 +51,24 @@ type Journal interface {
 	Decisions(ctx context.Context, after int64, limit int) (found []engine.Decided, next int64, err error)
 }
 
+// Roster is who is which cell at one instant. Immutable.
+type Roster interface {
+	Cell(key string) (name string, ok bool) // whose key it is, as identity.FormatKey writes it; not one that was shut out
+	Keyed(cell string) bool                 // it has a key, or had one that was shut out
+}
+
+// Members is who is which cell, kept in memory and in the store, and on its way into git.
+type Members interface {
+	Roster() Roster
+	// Fresh is nil if the roster is as new as it has to be (R29).
+	Fresh() error
+}
+
+// Tokens keeps operators, by the hash of their secrets.
+type Tokens interface {
+	Token(ctx context.Context, hash string) (access.Token, error) // access.ErrUnknown: there is none
+}
+
 // Options of a Server. Views, Inbox, Repository and Journal are required.
 type Options struct {
 	Views      Views
@@ -55,6 +76,10 @@ type Options struct {
 	Repository Repository
 	Journal    Journal
 	Log        zerolog.Logger
+
+	Members Members // nil: cells have no keys
+	Tokens  Tokens  // nil: nobody has a token
+	Keys    *Keys   // what is said to cells at their listener; nil: they have none, and name themselves on this machine
 
 	Pushed     func() // told of a push to Branch; nil: hooks are not served
 	HookSecret string // what the git host signs with; empty: hooks are not served
@@ -91,7 +116,7 @@ func (o Options) withDefaults() (Options, error) {
 type Server struct {
 	opts    Options
 	log     zerolog.Logger
-	mux     *http.ServeMux
+	mux     *gate
 	api     huma.API
 	content *contents
 	metrics *metrics
@@ -108,18 +133,21 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{opts: o, log: o.Log, mux: http.NewServeMux(), drain: make(chan struct{})}
+	s := &Server{opts: o, log: o.Log, drain: make(chan struct{})}
 	s.content = newContents(o.Repository)
 	if s.metrics, err = newMetrics(o.Metrics, o.Views); err != nil {
 		return nil, err
 	}
+	s.mux = newGate(s)
 	s.api = newAPI(s.mux)
 	s.routes()
-	return s, nil
+	return s, s.mux.check()
 }
 
-// Handler answers everything. It may be wrapped and served by anyone.
-func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serve) }
+// Handler answers what came in the plain. Who may do what depends on where: on loopback, on a unix socket, or elsewhere.
+func (s *Server) Handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, doorOf(r)) })
+}
 
 // Drain lets waiting polls end, each within a second, so that a server can stop. New ones don't wait any more.
 func (s *Server) Drain() { s.draining.Do(func() { close(s.drain) }) }

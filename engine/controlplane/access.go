@@ -1,0 +1,329 @@
+package controlplane
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/queryparam"
+
+	"github.com/sluice-cd/sluice/cells/identity"
+	"github.com/sluice-cd/sluice/engine/access"
+)
+
+// Who may use a route: one of these, or an access.Role.
+const (
+	whoPublic = "public" // everyone, where people come in
+	whoHook   = "hook"   // everyone, where people come in: the handler checks the signature
+	whoCell   = "cell"   // a cell, by its key; without cells' listener, on this machine, whoever names one
+	whoKey    = "key"    // whoever proved to have a key, at the cells' listener
+)
+
+// Route is a row of the table of who may do what.
+type Route struct {
+	Method, Path string
+	Who          string // public, hook, key, cell, viewer, operator, approver or admin
+}
+
+// Routes is the table. A route that is not in it can't be added to a server, and a row needs its route.
+func Routes() []Route {
+	viewer := string(access.Viewer)
+	return []Route{
+		{"GET", "/v1/desired", whoCell},
+		{"GET", "/v1/releases/{digest}", whoCell},
+		{"POST", "/v1/reports", whoCell},
+
+		{"GET", "/v1/plan", viewer},
+		{"GET", "/v1/status", viewer},
+		{"GET", "/v1/why/{name}", viewer},
+		{"GET", "/v1/events", viewer},
+		{"GET", "/metrics", viewer},
+
+		{"POST", hookPath, whoHook},
+		{"GET", "/livez", whoPublic},
+		{"GET", "/readyz", whoPublic},
+		{"GET", "/openapi.json", whoPublic},
+		{"GET", "/openapi.yaml", whoPublic},
+		{"GET", "/openapi-3.0.json", whoPublic},
+		{"GET", "/openapi-3.0.yaml", whoPublic},
+	}
+}
+
+// door is where a request came in.
+type door string
+
+const (
+	doorLoopback door = "loopback" // plain, on this machine
+	doorSocket   door = "socket"   // a unix socket, which only its owner can open
+	doorPeople   door = "people"   // TLS
+	doorCells    door = "cells"    // TLS, and the peer proved to have a key
+	doorElse     door = "else"     // plain, not from this machine: nobody is believed there
+)
+
+// behind tells whether the route exists behind a door. keyed: cells are served by key, at a listener of their own.
+func (r Route) behind(d door, keyed bool) bool {
+	switch r.Who {
+	case whoKey:
+		return d == doorCells
+	case whoCell:
+		return d == doorCells || !keyed && r.Path != "/v1/key" && (d == doorLoopback || d == doorSocket)
+	default:
+		return d != doorCells
+	}
+}
+
+// caller is who asks.
+type caller struct {
+	door door
+	cell string      // known by its key; behind a plain door, as named, if it was
+	key  string      // that the connection proved, as identity.FormatKey writes it
+	role access.Role // of a person or a program; empty: not known
+	name string      // of the person or program, for the audit; empty: nobody showed who they are
+}
+
+type callerKey struct{}
+
+// callerOf tells who asks. Every handler has one: nothing comes past Server.admit.
+func callerOf(ctx context.Context) *caller {
+	if c, ok := ctx.Value(callerKey{}).(*caller); ok {
+		return c
+	}
+	return &caller{door: doorElse}
+}
+
+// cellOf names the cell that asks; behind a plain door empty, if it was not named.
+func cellOf(r *http.Request) string { return callerOf(r.Context()).cell }
+
+// gate is the mux that routes are added to: none gets past it without a row in the table.
+type gate struct {
+	*http.ServeMux
+	server *Server
+	rows   map[string]Route // by pattern
+	added  map[string]bool
+	faults []error
+}
+
+func newGate(s *Server) *gate {
+	g := &gate{ServeMux: http.NewServeMux(), server: s, rows: map[string]Route{}, added: map[string]bool{}}
+	for _, r := range Routes() {
+		g.rows[r.Method+" "+r.Path] = r
+	}
+	return g
+}
+
+// HandleFunc adds a route of the table.
+func (g *gate) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Request)) {
+	row, ok := g.rows[pattern]
+	if !ok {
+		g.faults = append(g.faults, fmt.Errorf("the route %s is not in the table of who may use it", pattern))
+		return
+	}
+	g.added[pattern] = true
+	g.ServeMux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		if c, ok := g.server.admit(w, r, row); ok {
+			h(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, c)))
+		}
+	})
+}
+
+// check tells of what table and routes don't have in common.
+func (g *gate) check() error {
+	faults := slices.Clone(g.faults)
+	for pattern := range g.rows {
+		if !g.added[pattern] {
+			faults = append(faults, fmt.Errorf("there is no route %s, which the table has", pattern))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// admit is the one place where it is decided whether a request may go on. If not, it has answered.
+func (s *Server) admit(w http.ResponseWriter, r *http.Request, row Route) (*caller, bool) {
+	d := doorElse
+	a, ok := w.(*answer)
+	if ok {
+		d = a.door
+	}
+	if !row.behind(d, s.opts.Keys != nil) {
+		s.unmatched(w, r)
+		return nil, false
+	}
+	c, err := s.identify(r, d)
+	if err != nil && row.Who != whoPublic && row.Who != whoHook {
+		if !errors.Is(err, access.ErrUnknown) {
+			failed(w, err)
+			return nil, false
+		}
+		c = &caller{door: d}
+	}
+	if a != nil {
+		a.who = c
+	}
+	if row.Who == whoCell || row.Who == whoKey {
+		if err := s.fresh(); err != nil {
+			retryAfter(w, 5)
+			problem(w, http.StatusServiceUnavailable, "This replica has not heard of its store for a while, and can't know who was shut out: ask again, another one may answer.")
+			return c, false
+		}
+	}
+	switch status := c.may(row); {
+	case status == http.StatusUnauthorized:
+		unauthorized(w, d)
+	case status == http.StatusForbidden:
+		problem(w, status, "This takes the role "+row.Who+": ask for a token that has it.")
+	case row.Who == whoCell && !s.itself(c, r):
+		forbidden(w)
+	default:
+		return c, true
+	}
+	return c, false
+}
+
+// identify tells who asks, as far as it can be known before a body is read. access.ErrUnknown: the token that was shown is not good.
+func (s *Server) identify(r *http.Request, d door) (*caller, error) {
+	c := &caller{door: d}
+	if d == doorCells {
+		if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+			return c, nil
+		}
+		key, ok := r.TLS.PeerCertificates[0].PublicKey.(ed25519.PublicKey)
+		if !ok {
+			return c, nil
+		}
+		c.key = identity.FormatKey(key)
+		if s.opts.Members != nil {
+			c.cell, _ = s.opts.Members.Roster().Cell(c.key)
+		}
+		return c, nil
+	}
+	if d == doorSocket || d == doorLoopback {
+		c.cell = queryparam.Get(r.URL.RawQuery, "cell")
+	}
+	given := r.Header.Get("Authorization")
+	switch {
+	case given != "":
+		return c, s.bearer(r.Context(), c, access.Bearer(given))
+	case d == doorSocket:
+		c.role, c.name = access.Admin, "administrator of this machine"
+	case d == doorLoopback:
+		c.role = access.Viewer
+	}
+	return c, nil
+}
+
+// bearer takes the token's word for who c is. A token that was shown decides, also where none is needed.
+func (s *Server) bearer(ctx context.Context, c *caller, secret string) error {
+	if secret == "" || s.opts.Tokens == nil {
+		return access.ErrUnknown
+	}
+	t, err := s.opts.Tokens.Token(ctx, identity.HashSecret(secret))
+	if err != nil {
+		return fmt.Errorf("look a token up: %w", err)
+	}
+	if !t.Good(time.Now()) {
+		return access.ErrUnknown
+	}
+	c.role, c.name = t.Role, t.Name
+	return nil
+}
+
+// may tells whether c may use a route that exists behind its door: 0, or the status that says why not. Pure.
+func (c *caller) may(row Route) int {
+	switch row.Who {
+	case whoPublic, whoHook:
+		return 0
+	case whoKey:
+		if c.key != "" {
+			return 0
+		}
+	case whoCell:
+		if c.door != doorCells || c.key != "" && c.cell != "" {
+			return 0
+		}
+	default:
+		if c.role.May(access.Role(row.Who)) {
+			return 0
+		}
+		if c.name != "" {
+			return http.StatusForbidden
+		}
+	}
+	return http.StatusUnauthorized
+}
+
+// itself tells whether a request names no other cell than the one that asks.
+func (s *Server) itself(c *caller, r *http.Request) bool {
+	named := queryparam.Get(r.URL.RawQuery, "cell")
+	return named == "" || s.speaksFor(c, named)
+}
+
+// speaksFor tells whether c may say something as a cell: as itself; behind a plain door, as any that has no key.
+func (s *Server) speaksFor(c *caller, cell string) bool {
+	if c.door == doorCells {
+		return c.cell == cell
+	}
+	return s.opts.Members == nil || !s.opts.Members.Roster().Keyed(cell)
+}
+
+func (s *Server) fresh() error {
+	if s.opts.Members == nil {
+		return nil
+	}
+	return s.opts.Members.Fresh()
+}
+
+// unauthorized is the one answer to everyone who is not known: it does not tell what was wrong (fault 39).
+func unauthorized(w http.ResponseWriter, d door) {
+	if d == doorCells {
+		problem(w, http.StatusUnauthorized, "This is nobody's key or token: have the cell's administrator make a new token with sluice cell add.")
+		return
+	}
+	w.Header().Set("WWW-Authenticate", `Bearer realm="sluice"`)
+	problem(w, http.StatusUnauthorized, "Show a token that is good, in the header Authorization: Bearer …; sluice token add makes one, and a unix socket needs none.")
+}
+
+func forbidden(w http.ResponseWriter) {
+	problem(w, http.StatusForbidden, "One cell can't ask or report for another, and one that has a key only with it.")
+}
+
+// doorOf tells through which door a request to a plain listener came. What a proxy passes on may come from anywhere.
+func doorOf(r *http.Request) door {
+	for _, name := range []string{"Forwarded", "X-Forwarded-For", "Via"} {
+		if len(r.Header[name]) > 0 {
+			return doorElse
+		}
+	}
+	switch at := r.Context().Value(http.LocalAddrContextKey).(type) {
+	case nil: // no network at all
+		return doorLoopback
+	case *net.UnixAddr:
+		return doorSocket
+	case *net.TCPAddr:
+		if at.IP.IsLoopback() && r.TLS == nil {
+			return doorLoopback
+		}
+	}
+	return doorElse
+}
+
+// secured writes into an operation's description who may use it.
+func (s *Server) secured(op huma.Operation) huma.Operation {
+	row := s.mux.rows[op.Method+" "+op.Path]
+	switch row.Who {
+	case whoPublic, whoHook:
+		op.Security = []map[string][]string{}
+	case whoCell, whoKey:
+		op.Security = []map[string][]string{{"key": {}}}
+		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden)
+	default:
+		op.Security = []map[string][]string{{"token": {row.Who}}}
+		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden)
+	}
+	return op
+}
