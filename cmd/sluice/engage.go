@@ -18,7 +18,6 @@ import (
 
 // running is what serve and tick are told.
 type running struct {
-	listen []string
 	secret string // file
 	poll   time.Duration
 	author string
@@ -32,6 +31,8 @@ func (r *running) engineFlags(cmd *cobra.Command) {
 	f.StringVar(&r.key, "signing-key", "", "`FILE` of a private SSH key that signs promotions")
 	f.StringVar(&r.level, "log", "info", "log level: debug, info, warn, error")
 }
+
+const missingData = "--data, the folder for the mirror and the store, is missing"
 
 // engaged is an engine with what it works on. Close it.
 type engaged struct {
@@ -49,7 +50,7 @@ func (e *engaged) Close() error {
 // engage opens what the engine works on.
 func (a *app) engage(ctx context.Context, cmd *cobra.Command, r running) (*engaged, error) {
 	if a.data == "" {
-		return nil, usage(cmd, "--data, the folder for the mirror and the store, is missing")
+		return nil, usage(cmd, missingData)
 	}
 	level, err := zerolog.ParseLevel(r.level)
 	if err != nil {

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -23,6 +23,7 @@ const defaultListen = "127.0.0.1:7600"
 
 func (a *app) serveVerb() *cobra.Command {
 	var r running
+	var d doors
 	cmd := &cobra.Command{
 		Use:     "serve --repo R --data DIR",
 		GroupID: groupRun,
@@ -32,45 +33,52 @@ the repository and the store; deleting the store loses no intent, it refills fro
 A push is noticed at once on a local repository or by a hook (POST /v1/hooks/push, with $SLUICE_HOOK_SECRET or --hook-secret-file),
 else by polling.
 
-Cells have no keys yet, so it listens on loopback or a unix socket only.
+People and hooks come in at --listen: on loopback anyone on the machine may read, a unix socket is for the machine's administrator, and
+elsewhere it takes https:// and a token (sluice token add). Cells come in at --cells, with a key of their own each (sluice cell add). The
+control plane's own keys, active and standby, are made at the first start in DIR/tls: keep a copy, cells know no other. Replicas share them.
+Without --cells, cells have no keys and name themselves: for trying it out, on this machine only.
 
 To reach the repository: https:// takes $SLUICE_GIT_USERNAME and $SLUICE_GIT_TOKEN (and $SLUICE_GIT_CA_FILE), ssh:// takes the SSH agent or
 $SLUICE_SSH_KEY, and checks the host against ~/.ssh/known_hosts or $SLUICE_SSH_KNOWN_HOSTS.`,
 		Example: `  sluice serve --repo /srv/git/releases.git --data /var/lib/sluice
-  sluice serve --repo ssh://git@git.example/releases --data /var/lib/sluice --listen unix:///run/sluice.sock`,
+  sluice serve --repo ssh://git@git.example/releases --data /var/lib/sluice --listen unix:///run/sluice.sock \
+    --listen https://0.0.0.0:7600 --cells 0.0.0.0:7601 --cells-address sluice.example.com:7601`,
 		Args: arguments(0, 0, ""),
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.serve(cmd, r) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.serve(cmd, r, d) },
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&r.listen, "listen", []string{defaultListen}, "`ADDRESS` on loopback, or unix:///PATH; may be repeated")
+	d.flags(cmd)
 	f.StringVar(&r.secret, "hook-secret-file", "", "`FILE` with the secret that the git host signs push hooks with")
 	f.DurationVar(&r.poll, "poll", time.Minute, "how often to look at the branch without being told of a push")
 	r.engineFlags(cmd)
 	return cmd
 }
 
-func (a *app) serve(cmd *cobra.Command, r running) (err error) {
+func (a *app) serve(cmd *cobra.Command, r running, d doors) (err error) {
 	ctx := cmd.Context()
+	if a.data == "" {
+		return usage(cmd, missingData)
+	}
+	if err := d.check(cmd); err != nil {
+		return err
+	}
+	if a.getenv("GOGC") == "" {
+		debug.SetGCPercent(50) // most of its memory is connections that wait
+	}
 	secret, err := a.hookSecret(r.secret)
 	if err != nil {
 		return err
 	}
-	listeners, err := listen(r.listen)
+	in, err := d.open(a.data)
 	if err != nil {
-		return fail(err, "choose another with --listen; only loopback addresses and unix sockets are safe")
+		return err
 	}
-	defer func() {
-		for _, l := range listeners {
-			_ = l.Close() // closed already, but where starting failed
-		}
-	}()
-	if a.data != "" { // else engage says so
-		release, err := alone(a.data)
-		if err != nil {
-			return fmt.Errorf("serve: %w", err)
-		}
-		defer func() { _ = release() }()
+	defer func() { _ = in.Close() }() // closed already, but where starting failed
+	release, err := alone(a.data)
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
 	}
+	defer func() { _ = release() }()
 	e, err := a.engage(ctx, cmd, r)
 	if err != nil {
 		return err
@@ -79,7 +87,7 @@ func (a *app) serve(cmd *cobra.Command, r running) (err error) {
 	server, err := controlplane.New(controlplane.Options{
 		Views: e, Inbox: e, Repository: e.repo, Journal: e.store, Log: e.log,
 		Pushed: e.Pushed, HookSecret: secret, Branch: a.branch,
-		Reachable: e.Reachable, Store: e.store.Ready,
+		Reachable: e.Reachable, Store: e.store.Ready, Keys: in.cellKeys(),
 	})
 	if err != nil {
 		return err
@@ -88,12 +96,10 @@ func (a *app) serve(cmd *cobra.Command, r running) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, l := range listeners {
-		a.stdout.line("listening on %s", address(l))
-	}
+	a.say(in)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return e.Run(ctx, watch) })
-	g.Go(func() error { return server.Serve(ctx, listeners...) })
+	g.Go(func() error { return server.Serve(ctx, in.all...) })
 	return g.Wait()
 }
 
@@ -135,31 +141,4 @@ func (a *app) watchPushes(ctx context.Context, e *engaged) (<-chan struct{}, err
 		}
 	}()
 	return told, nil
-}
-
-func listen(addresses []string) (all []net.Listener, err error) {
-	for _, at := range addresses {
-		var l net.Listener
-		if path, ok := strings.CutPrefix(at, "unix://"); ok {
-			l, err = controlplane.ListenUnix(path)
-		} else {
-			l, err = controlplane.ListenLoopback(at)
-		}
-		if err != nil {
-			for _, open := range all {
-				err = errors.Join(err, open.Close())
-			}
-			return nil, err
-		}
-		all = append(all, l)
-	}
-	return all, nil
-}
-
-// address is a listener's as --server takes it.
-func address(l net.Listener) string {
-	if l.Addr().Network() == "unix" {
-		return "unix://" + l.Addr().String()
-	}
-	return "http://" + l.Addr().String()
 }

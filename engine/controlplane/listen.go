@@ -147,3 +147,14 @@ func (s *Server) behind(l net.Listener) *http.Server {
 	}
 	return server
 }
+
+// Address is where people and programs reach a listener, as --server takes it.
+func Address(l net.Listener) string {
+	if l.Addr().Network() == "unix" {
+		return "unix://" + l.Addr().String()
+	}
+	if _, ok := l.(*secure); ok {
+		return "https://" + l.Addr().String()
+	}
+	return "http://" + l.Addr().String()
+}
