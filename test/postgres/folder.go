@@ -1,0 +1,75 @@
+package postgres
+
+import (
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// unprivileged is whom a server runs as: root may not.
+func unprivileged() (*syscall.Credential, error) {
+	if os.Geteuid() != 0 {
+		return nil, nil
+	}
+	u, err := user.Lookup("postgres")
+	if err != nil {
+		if u, err = user.Lookup("nobody"); err != nil {
+			return nil, fmt.Errorf("a server must not run as root, and there is neither a user postgres nor nobody: %w", err)
+		}
+	}
+	uid, err := strconv.ParseUint(u.Uid, 10, 32)
+	if err != nil {
+		return nil, err
+	}
+	gid, err := strconv.ParseUint(u.Gid, 10, 32)
+	if err != nil {
+		return nil, err
+	}
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
+}
+
+func own(path string, as *syscall.Credential) error {
+	if as == nil {
+		return nil
+	}
+	return os.Chown(path, int(as.Uid), int(as.Gid))
+}
+
+const prefix = "sluice-postgres-"
+
+// folder makes a folder for a server, and locks it for as long as this process lives. What killed processes left is removed.
+func folder(parent string, as *syscall.Credential) (path string, lock *os.File, err error) {
+	sweep(parent)
+	if path, err = os.MkdirTemp(parent, prefix); err != nil {
+		return "", nil, err
+	}
+	if lock, err = os.Create(filepath.Join(path, "lock")); err == nil {
+		if err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err == nil {
+			err = own(path, as)
+		}
+	}
+	return path, lock, err
+}
+
+// sweep removes folders that nobody holds any more. One that is new may be about to be locked.
+func sweep(parent string) {
+	left, _ := filepath.Glob(filepath.Join(parent, prefix+"*", "lock")) // the pattern is good
+	for _, path := range left {
+		info, err := os.Stat(path)
+		if err != nil || time.Since(info.ModTime()) < time.Minute {
+			continue
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			continue // somebody else's
+		}
+		if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+			_ = os.RemoveAll(filepath.Dir(path)) // the next one tries again
+		}
+		_ = f.Close()
+	}
+}

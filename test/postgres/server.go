@@ -1,0 +1,222 @@
+// Package postgres runs PostgreSQL servers for tests and benchmarks: real ones, from the installation that it finds, or
+// installs where it may (Debian, as root).
+//
+// A server listens on loopback alone, asks for a password that is made for it, keeps its data in a temporary folder with
+// fsync on, and ends with the process that launched it, also when that is killed. Servers refuse to run as root: then
+// they run as the user postgres, or nobody. The package never touches a server that it did not launch, but for one
+// that Address names.
+//
+// Launch is for programs. Tests use Start, and call Main from their TestMain so that they share one server. A Server's
+// methods are called by one goroutine at a time; Create, Drop and KillSessions by many.
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	startWithin = time.Minute // to initialize, and to recover after a crash
+	stopWithin  = time.Minute
+	superuser   = "sluice"
+)
+
+// Options may be left zero.
+type Options struct {
+	Folder   string            // where the data goes, in a folder of its own; default: the folder for temporary files
+	Settings map[string]string // of postgresql.conf, over the defaults
+	Log      io.Writer         // what the server says; default: kept for errors alone
+}
+
+// Server is a running PostgreSQL server. Close it.
+type Server struct {
+	o        Options
+	programs binaries
+	user     *syscall.Credential // nil: the process's own
+	folder   string
+	lock     *os.File // held while the folder is in use
+	password string
+	port     int
+
+	process *exec.Cmd     // nil: stopped
+	exited  chan struct{} // of process
+	said    *output       // by process
+}
+
+// Launch initializes a server in a new folder and starts it.
+func Launch(ctx context.Context, o Options) (*Server, error) {
+	s := &Server{o: o, password: rand.Text()}
+	err := s.initialize(ctx)
+	for attempt := 0; err == nil; attempt++ {
+		if s.port, err = freePort(); err != nil {
+			break
+		}
+		// Between asking for a free port and using it, somebody else may have taken it.
+		if err = s.Restart(ctx); err == nil || attempt == 4 || s.said == nil || !strings.Contains(s.said.String(), "in use") {
+			break
+		}
+		err = nil
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("launch PostgreSQL: %w", err), s.Close())
+	}
+	return s, nil
+}
+
+func (s *Server) initialize(ctx context.Context) (err error) {
+	if s.programs, err = find(ctx); err != nil {
+		return err
+	}
+	if s.user, err = unprivileged(); err != nil {
+		return err
+	}
+	if s.folder, s.lock, err = folder(cmp.Or(s.o.Folder, os.TempDir()), s.user); err != nil {
+		return err
+	}
+	secret := filepath.Join(s.folder, "password")
+	if err := os.WriteFile(secret, []byte(s.password), 0o600); err != nil {
+		return err
+	}
+	if err := own(secret, s.user); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startWithin)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, s.programs.initdb, "--pgdata="+s.data(), "--username="+superuser, "--pwfile="+secret,
+		"--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync")
+	cmd.Dir, cmd.Env = s.folder, environment()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.user}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("initdb: %w: %s", cmp.Or(ctx.Err(), err), tail(string(out)))
+	}
+	return nil
+}
+
+// Restart starts the server again, at the same address, after Stop or Crash. It returns when the server answers.
+func (s *Server) Restart(ctx context.Context) error {
+	if s.process != nil {
+		return errors.New("start PostgreSQL: it runs")
+	}
+	settings := map[string]string{
+		"listen_addresses": "127.0.0.1", "port": strconv.Itoa(s.port), "unix_socket_directories": "",
+		"max_connections": "300", "shared_buffers": "64MB", "timezone": "UTC", "fsync": "on",
+	}
+	for name, value := range s.o.Settings {
+		settings[name] = value
+	}
+	cmd := exec.Command(s.programs.postgres, "-D", s.data())
+	for name, value := range settings {
+		cmd.Args = append(cmd.Args, "-c", name+"="+value)
+	}
+	said := &output{also: s.o.Log, ready: make(chan struct{})}
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = s.folder, environment(), said, said
+	cmd.WaitDelay = stopWithin
+	cmd.SysProcAttr = tied(s.user)
+	s.said = said
+	exited, err := start(cmd)
+	if err != nil {
+		return fmt.Errorf("start PostgreSQL: %w", err)
+	}
+	s.process, s.exited = cmd, exited
+	timeout := time.NewTimer(startWithin)
+	defer timeout.Stop()
+	select {
+	case <-said.ready:
+		return nil
+	case <-exited:
+		s.process = nil
+		return fmt.Errorf("start PostgreSQL: it ended: %s", tail(said.String()))
+	case <-timeout.C:
+		err = fmt.Errorf("start PostgreSQL: not ready after %s: %s", startWithin, tail(said.String()))
+	case <-ctx.Done():
+		err = fmt.Errorf("start PostgreSQL: %w", ctx.Err())
+	}
+	return errors.Join(err, s.Crash())
+}
+
+// start runs cmd from a thread that lives as long as it does: the kernel tells a child of the death of the thread that
+// started it, not of the process.
+func start(cmd *exec.Cmd) (exited chan struct{}, err error) {
+	exited = make(chan struct{})
+	started := make(chan error)
+	go lockedToThread(func() {
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // how it ended, its output says
+			close(exited)
+		}
+	})
+	return exited, <-started
+}
+
+// Stop ends sessions and stops the server as an administrator would. Nothing happens if it is stopped.
+func (s *Server) Stop() error { return s.end(syscall.SIGINT) }
+
+// Crash stops the server at once, without a checkpoint: Restart then recovers from the log.
+func (s *Server) Crash() error { return s.end(syscall.SIGQUIT) }
+
+func (s *Server) end(signal syscall.Signal) error {
+	if s.process == nil {
+		return nil
+	}
+	_ = s.process.Process.Signal(signal) // it may have ended
+	timeout := time.NewTimer(stopWithin)
+	defer timeout.Stop()
+	select {
+	case <-s.exited:
+	case <-timeout.C:
+		return fmt.Errorf("stop PostgreSQL: still there after %s: %s", stopWithin, tail(s.said.String()))
+	}
+	s.process = nil
+	return nil
+}
+
+// Close stops the server and removes its folder.
+func (s *Server) Close() error {
+	if err := s.Crash(); err != nil { // nobody needs the checkpoint
+		return err
+	}
+	if s.folder == "" {
+		return nil
+	}
+	err := os.RemoveAll(s.folder)
+	return errors.Join(err, s.lock.Close())
+}
+
+// URL is the address of a database of the server; it carries the password.
+func (s *Server) URL(database string) string {
+	u := url.URL{
+		Scheme: "postgres", User: url.UserPassword(superuser, s.password),
+		Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)), Path: "/" + database, RawQuery: "sslmode=disable",
+	}
+	return u.String()
+}
+
+func (s *Server) data() string { return filepath.Join(s.folder, "data") }
+
+// environment keeps out what would change the programs' defaults, and their language.
+func environment() []string {
+	return []string{"LC_ALL=C", "PATH=" + os.Getenv("PATH")}
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	return l.Addr().(*net.TCPAddr).Port, l.Close()
+}
