@@ -8,6 +8,7 @@ package cells
 import (
 	"time"
 
+	"github.com/sluice-cd/sluice/channels/window"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -24,6 +25,7 @@ type Cell struct {
 	Labels     map[string]string `yaml:"labels" json:"labels,omitempty"`
 	Paused     string            `yaml:"paused" json:"paused,omitempty" doc:"why the vendor gives it nothing new for now; rollbacks go on"`
 	Pin        string            `yaml:"pin" json:"pin,omitempty" doc:"the only release that the vendor gives it for now; rollbacks go on"`
+	Windows    []window.Window   `yaml:"windows" json:"windows,omitempty" doc:"when the vendor gives it something new: in any of them; none: at any time; rollbacks go on"`
 
 	Name     string `yaml:"-" json:"name"` // the folder's name
 	Revision string `yaml:"-" json:"-"`    // hash of profile and values; empty: the defaults
@@ -93,14 +95,7 @@ type Owner struct {
 	Pin      string            `json:"pin,omitempty"`      // the only release that may be begun
 	Approval bool              `json:"approval,omitempty"` // only releases in Approved may be begun
 	Approved []releases.Digest `json:"approved,omitempty"` // newest last
-	Windows  []OwnerWindow     `json:"windows,omitempty"`  // nothing is begun outside all of them; none: at any time
-}
-
-// OwnerWindow is a window as the cell's owner wrote it: see channels/window.
-type OwnerWindow struct {
-	Opens string        `json:"opens"`
-	For   time.Duration `json:"for"`
-	Zone  string        `json:"zone,omitempty"`
+	Windows  []window.Window   `json:"windows,omitempty"`  // nothing is begun outside all of them; none: at any time
 }
 
 // MaxFailures is how many failures a cell remembers.

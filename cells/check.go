@@ -21,7 +21,7 @@ const (
 var states = []State{StatePending, StateApplying, StateHealthy, StateUnhealthy, StateFailed, StateStuck}
 
 // Check holds a report that came from outside against the bounds of its fields, and its events against their
-// order. It tells nothing of who sent it, nor of whether the assignments were ever given.
+// order; the owner's windows become quick to judge. It tells nothing of who sent it, nor of whether the assignments were ever given.
 func (r *Report) Check() error {
 	switch {
 	case !ValidName(r.Cell):
@@ -58,6 +58,9 @@ func (r *Report) Check() error {
 		}
 	}
 	if err := checkEvents(r.Events); err != nil {
+		return fmt.Errorf("report of %s: %w", r.Cell, err)
+	}
+	if err := r.Owner.Check(); err != nil {
 		return fmt.Errorf("report of %s: %w", r.Cell, err)
 	}
 	return nil

@@ -153,11 +153,23 @@ func blob(e fs.DirEntry) string {
 	return manifest.ID(info)
 }
 
-func checkCell(d *manifest.Doc[Cell]) []releases.Fault {
-	if !label.MatchString(d.Value.Channel) {
-		return []releases.Fault{d.Fault("channel", "%q can't be a channel's name", d.Value.Channel)}
+func checkCell(d *manifest.Doc[Cell]) (faults []releases.Fault) {
+	c := &d.Value
+	if !label.MatchString(c.Channel) {
+		faults = append(faults, d.Fault("channel", "%q can't be a channel's name", c.Channel))
 	}
-	return nil
+	if _, err := releases.ParseVersion(c.Pin); c.Pin != "" && err != nil {
+		faults = append(faults, d.Fault("pin", "%v", err))
+	}
+	if len(c.Windows) > MaxWindows {
+		return append(faults, d.Fault("windows", "%d windows: at most %d are read", len(c.Windows), MaxWindows))
+	}
+	for i := range c.Windows {
+		for _, wrong := range c.Windows[i].Ready() {
+			faults = append(faults, d.Fault(fmt.Sprintf("windows[%d].%s", i, wrong.Field), "%s", wrong.Reason))
+		}
+	}
+	return faults
 }
 
 // maxKey bounds a public key's text, in bytes.

@@ -11,6 +11,7 @@ package channels
 import (
 	"time"
 
+	"github.com/sluice-cd/sluice/channels/window"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -72,13 +73,13 @@ const (
 // Gate is one entry of gates: exactly one of its kinds is set. ID is unique in the channel:
 // the name if given, else the kind, with -2, -3 … for repeats.
 type Gate struct {
-	Name     string    `yaml:"name" json:"name,omitempty" doc:"names it in verdicts; default: its kind"`
-	Soak     *Soak     `yaml:"soak" json:"soak,omitempty"`
-	Window   *Window   `yaml:"window" json:"window,omitempty"`
-	Approval *Approval `yaml:"approval" json:"approval,omitempty"`
-	Check    *Check    `yaml:"check" json:"check,omitempty"`
-	Metric   *Metric   `yaml:"metric" json:"metric,omitempty"`
-	When     *When     `yaml:"when" json:"when,omitempty"`
+	Name     string         `yaml:"name" json:"name,omitempty" doc:"names it in verdicts; default: its kind"`
+	Soak     *Soak          `yaml:"soak" json:"soak,omitempty"`
+	Window   *window.Window `yaml:"window" json:"window,omitempty"`
+	Approval *Approval      `yaml:"approval" json:"approval,omitempty"`
+	Check    *Check         `yaml:"check" json:"check,omitempty"`
+	Metric   *Metric        `yaml:"metric" json:"metric,omitempty"`
+	When     *When          `yaml:"when" json:"when,omitempty"`
 
 	ID string `yaml:"-" json:"-"`
 }
@@ -88,15 +89,6 @@ type Soak struct {
 	For     time.Duration `yaml:"for" json:"for" required:"true" doc:"how long each counted cell was continuously healthy on exactly this digest"`
 	Cells   int           `yaml:"cells" json:"cells,omitempty" doc:"at least so many cells; default 1" minimum:"0"`
 	Percent *float64      `yaml:"percent" json:"percent,omitempty" doc:"and so many percent of those eligible when the upstream's head moved; default 100"`
-}
-
-// Window is open for For from each instant that Opens names, in Zone.
-type Window struct {
-	Opens string        `yaml:"opens" json:"opens" required:"true" doc:"cron, five fields: minute hour day-of-month month day-of-week"`
-	For   time.Duration `yaml:"for" json:"for" required:"true"`
-	Zone  string        `yaml:"zone" json:"zone,omitempty" doc:"IANA zone; default UTC"`
-
-	compiled *compiledWindow // set by Load
 }
 
 // Freeze lets nothing in from From up to Until.
@@ -163,11 +155,23 @@ type Head struct {
 
 // Hold is channels/NAME/holds/ID.yaml: it stops all but a rollback until somebody removes the file.
 type Hold struct {
-	Reason string `yaml:"reason" json:"reason" required:"true"`
-	By     string `yaml:"by,omitempty" json:"by,omitempty"`
+	Reason string   `yaml:"reason" json:"reason" required:"true"`
+	By     string   `yaml:"by,omitempty" json:"by,omitempty"`
+	Cells  []string `yaml:"cells,omitempty" json:"cells,omitempty" doc:"it stops only these cells' grants; none: the whole channel"`
 
 	ID   string `yaml:"-" json:"id"`
 	File string `yaml:"-" json:"file"`
+}
+
+// Skip is channels/NAME/skips/SEQUENCE.yaml: the head with that sequence goes on to a wave without waiting for those
+// before. It skips nothing else: neither quarantine nor holds, windows, freezes or caps.
+type Skip struct {
+	Wave   int    `yaml:"wave" json:"wave" required:"true" minimum:"2" doc:"this wave is open, and all before it"`
+	Reason string `yaml:"reason" json:"reason" required:"true"`
+	By     string `yaml:"by,omitempty" json:"by,omitempty"`
+
+	Sequence int64  `yaml:"-" json:"sequence"` // the file's name
+	File     string `yaml:"-" json:"file"`
 }
 
 // Hotfix is channels/NAME/hotfixes/V.yaml: it lets V past after, soak, windows and settled (R17).
@@ -231,9 +235,11 @@ type State struct {
 	Head       *Head // the file as it stands; effective only if the engine wrote it (R1). nil: missing, or HeadFaults
 	HeadBlob   string
 	HeadFaults []releases.Fault // why head.yaml can't be read: a request without meaning, not an invalid policy
-	Holds      []Hold
+	Holds      []Hold // of the whole channel
+	CellHolds  []Hold // of single cells
 	Hotfixes   []Hotfix
 	Approvals  []Approved
+	Skips      []Skip
 	Faults     []releases.Fault // those that make the channel invalid (R6)
 	Ignored    []releases.Fault // those that stop nothing: warnings, and approvals that can't be read and so don't count
 }

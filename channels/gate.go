@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sluice-cd/sluice/channels/window"
 	"github.com/sluice-cd/sluice/releases/manifest"
 )
 
@@ -115,27 +116,19 @@ func checkGate(doc *manifest.Doc[Channel], g *Gate, at string) (faults []manifes
 	return faults
 }
 
-// checkWindow says what is wrong with each of a window's fields (fault 20), and compiles it.
-func checkWindow(doc *manifest.Doc[Channel], w *Window, at string) []manifest.Fault {
-	var faults []manifest.Fault
-	if _, err := loadZone(w.Zone); err != nil {
-		faults = append(faults, doc.Fault(at+".zone", "%v", err))
+// checkWindow says what is wrong with each of a window's fields (fault 20), and makes it ready.
+func checkWindow(doc *manifest.Doc[Channel], w *window.Window, at string) (faults []manifest.Fault) {
+	for _, wrong := range w.Ready() {
+		faults = append(faults, doc.Fault(at+"."+wrong.Field, "%s", wrong.Reason))
 	}
-	if _, err := parseCron(w.Opens); err != nil {
-		faults = append(faults, doc.Fault(at+".opens", "%v", err))
-	}
-	if w.For <= 0 {
-		faults = append(faults, doc.Fault(at+".for", "for must be more than 0, else the window never opens"))
-	}
-	if len(faults) > 0 {
-		return faults
-	}
-	compiled, err := compileWindow(w)
-	if err != nil {
-		return []manifest.Fault{doc.Fault(at+".opens", "%v", err)}
-	}
-	w.compiled = compiled
-	return nil
+	return faults
+}
+
+// JudgeWindow is a window's verdict. Held: Until is when it closes, or zero if it never does. Blocked: Until is when it
+// opens next. Time alone changes nothing before Until.
+func JudgeWindow(w *window.Window, now time.Time) Verdict {
+	open, why, until := w.Judge(now)
+	return Verdict{Holds: open, Reason: why, Until: until}
 }
 
 func checkMetric(fault func(field, format string, args ...any), m *Metric) {

@@ -7,6 +7,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/sluice-cd/sluice/channels/window"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -336,4 +337,27 @@ func BenchmarkWhen(b *testing.B) {
 			w.Judge(WhenInput{Release: &releases.Release{}})
 		}
 	})
+}
+
+func at(t testing.TB, s string) time.Time {
+	t.Helper()
+	x, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+func TestWindowVerdict(t *testing.T) {
+	w := &window.Window{Opens: "0 9 * * MON-THU", For: 7 * time.Hour, Zone: "Europe/Berlin"}
+	for now, want := range map[string]string{
+		"2026-11-24T12:00:00Z": "window held until 2026-11-24T16:00:00+01:00",
+		"2026-11-27T12:00:00Z": "window blocked: opens Mon 09:00 Europe/Berlin, until 2026-11-30T09:00:00+01:00",
+	} {
+		v := JudgeWindow(w, at(t, now))
+		v.Gate = "window"
+		if got := v.String(); got != want {
+			t.Errorf("at %s: %q, want %q", now, got, want)
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -85,6 +86,8 @@ func TestLoad(t *testing.T) {
 		"channels/dedicated/decision.json", "{}",
 		"channels/dedicated/holds/.gitkeep", "",
 		"channels/dedicated/holds/incident-7.yaml", "reason: incident 7\nby: ada\n",
+		"channels/dedicated/holds/fair.yaml", "reason: a fair\ncells: [acme]\n",
+		"channels/dedicated/skips/41.yaml", "wave: 2\nreason: it soaked long enough elsewhere\nby: ada\n",
 		"channels/dedicated/hotfixes/2026.11.3.yaml", "digest: "+digest+"\nreason: CVE\nexpiry: 2026-12-01T00:00:00Z\nfixes: [CVE-2026-1]\n",
 		"channels/dedicated/approvals/2026.11.3/ada.yaml", "digest: "+digest+"\n",
 		"quarantine/2026.11.1.yaml", "digest: "+digest+"\nchannels: [dedicated]\nreason: broken\n",
@@ -103,8 +106,14 @@ func TestLoad(t *testing.T) {
 	if s.Head == nil || s.Head.Sequence != 41 || s.Head.Digest != digest || len(s.HeadBlob) != 64 || len(s.Policy.Blob) != 64 {
 		t.Errorf("head: %+v %s, policy's blob %s", s.Head, s.HeadBlob, s.Policy.Blob)
 	}
-	if len(s.Holds) != 1 || s.Holds[0] != (Hold{"incident 7", "ada", "incident-7", "channels/dedicated/holds/incident-7.yaml"}) {
+	if want := (Hold{Reason: "incident 7", By: "ada", ID: "incident-7", File: "channels/dedicated/holds/incident-7.yaml"}); !reflect.DeepEqual(s.Holds, []Hold{want}) {
 		t.Errorf("holds: %+v", s.Holds)
+	}
+	if want := (Hold{Reason: "a fair", Cells: []string{"acme"}, ID: "fair", File: "channels/dedicated/holds/fair.yaml"}); !reflect.DeepEqual(s.CellHolds, []Hold{want}) {
+		t.Errorf("holds of cells: %+v", s.CellHolds)
+	}
+	if want := (Skip{Wave: 2, Reason: "it soaked long enough elsewhere", By: "ada", Sequence: 41, File: "channels/dedicated/skips/41.yaml"}); !slices.Equal(s.Skips, []Skip{want}) {
+		t.Errorf("skips: %+v", s.Skips)
 	}
 	if len(s.Hotfixes) != 1 || s.Hotfixes[0].Release != "2026.11.3" || s.Hotfixes[0].Fixes[0] != "CVE-2026-1" {
 		t.Errorf("hotfixes: %+v", s.Hotfixes)
@@ -122,8 +131,8 @@ func TestLoad(t *testing.T) {
 	if got := strings.Join(ids, " "); got != "soak window approval check metric when" {
 		t.Errorf("gates: %s", got)
 	}
-	if s.Policy.Gates[1].Window.compiled == nil || s.Policy.Gates[5].When.program == nil {
-		t.Error("windows and expressions are not compiled")
+	if s.Policy.Gates[5].When.program == nil {
+		t.Error("expressions are not compiled")
 	}
 	if s.Policy.OnFailure != OnFailureHalt || *s.Policy.Gates[0].Soak.Percent != 95 || s.Policy.Gates[3].Check.ValidFor != 10*time.Minute || s.Policy.Rollout.Stall != 10*time.Minute {
 		t.Error("defaults went over what is written")
@@ -189,6 +198,15 @@ channels/c/channel.yaml:3: channels come after each other in a circle: c after b
 		{"a hold that can't be read holds", files("channels/a/channel.yaml", header, "channels/a/holds/x.yaml", "reson: y\n"), "good",
 			`channels/a/holds/x.yaml:1: reason is required
 channels/a/holds/x.yaml:1: unknown field "reson"; did you mean "reason"?`},
+		{"a hold of no cells holds", files("channels/a/channel.yaml", header, "channels/a/holds/x.yaml", "reason: y\ncells: []\n"), "good",
+			"channels/a/holds/x.yaml:2: names no cell: leave cells out to hold the whole channel"},
+		{"a hold of what is no cell's name", files("channels/a/channel.yaml", header, "channels/a/holds/x.yaml", "reason: y\ncells: [Acme]\n"), "good",
+			`channels/a/holds/x.yaml:2: "Acme" can't be a cell's name`},
+		{"a skip that can't be read skips nothing, and stops nothing", files("channels/a/channel.yaml", header, "channels/a/skips/next.yaml", "wave: 2\nreason: y\n",
+			"channels/a/skips/7.yaml", "wave: 1\n"), "a good",
+			`channels/a/skips/7.yaml:1: reason is required
+channels/a/skips/7.yaml:1: wave must be at least 2, not 1
+channels/a/skips/next.yaml:1: the file must be named after the sequence of a head: 42.yaml`},
 		{"a hold with another ending holds", files("channels/a/channel.yaml", header, "channels/a/holds/x.yml", "reason: y\n"), "good", "channels/a/holds/x.yml: must end in .yaml"},
 		{"R17: debt that can't be read binds", files("channels/a/channel.yaml", header, "channels/a/hotfixes/next.yaml", "digest: "+digest+"\nreason: x\nexpiry: 2026-12-01T00:00:00Z\n"), "good",
 			`channels/a/hotfixes/next.yaml:1: the file must be named after a release: "next" is not a version ([v]N.N.N[-pre]): it needs three numbers`},
@@ -287,7 +305,7 @@ func FuzzChannel(f *testing.F) {
 			case g.ID == "":
 				t.Fatalf("a gate without an ID: %+v", g)
 			case g.Window != nil:
-				g.Window.Judge(now)
+				JudgeWindow(g.Window, now)
 			case g.When != nil:
 				g.When.Judge(WhenInput{})
 			case g.Soak != nil:

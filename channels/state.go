@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/sluice-cd/sluice/releases"
@@ -48,7 +49,17 @@ func readState(c *manifest.Cache, fsys fs.FS, name string) State {
 		at := path.Join(dir, entry.Name())
 		switch kind := entry.Name(); {
 		case entry.IsDir() && kind == "holds":
-			s.Holds = readFolder(&r, at, readyHold)
+			for _, h := range readFolder(&r, at, readyHold) {
+				if len(h.Cells) > 0 {
+					s.CellHolds = append(s.CellHolds, h)
+				} else {
+					s.Holds = append(s.Holds, h)
+				}
+			}
+		case entry.IsDir() && kind == "skips":
+			skips := reader{c: c, fsys: fsys} // one that can't be read skips nothing, and stops nothing
+			s.Skips = readFolder(&skips, at, readySkip)
+			s.Ignored = append(s.Ignored, skips.faults...)
 		case entry.IsDir() && kind == "hotfixes":
 			s.Hotfixes = readFolder(&r, at, readyHotfix)
 		case entry.IsDir() && kind == "approvals":
@@ -101,8 +112,28 @@ func loadQuarantines(c *manifest.Cache, fsys fs.FS, exists func(string) bool) ([
 	return all, r.faults
 }
 
-func readyHold(doc *manifest.Doc[Hold]) []manifest.Fault {
-	doc.Value.ID, doc.Value.File = stem(doc.File), doc.File
+func readyHold(doc *manifest.Doc[Hold]) (faults []manifest.Fault) {
+	h := &doc.Value
+	h.ID, h.File = stem(doc.File), doc.File
+	if h.Cells != nil && len(h.Cells) == 0 {
+		faults = append(faults, doc.Fault("cells", "names no cell: leave cells out to hold the whole channel"))
+	}
+	for i, name := range h.Cells {
+		if !channelName.MatchString(name) { // cells' names are labels too
+			faults = append(faults, doc.Fault(fmt.Sprintf("cells[%d]", i), "%.70q can't be a cell's name", name))
+		}
+	}
+	return faults
+}
+
+func readySkip(doc *manifest.Doc[Skip]) []manifest.Fault {
+	s := &doc.Value
+	s.File = doc.File
+	n, err := strconv.ParseInt(stem(doc.File), 10, 64)
+	if err != nil || n < 1 || strconv.FormatInt(n, 10) != stem(doc.File) {
+		return []manifest.Fault{doc.Fault("", "the file must be named after the sequence of a head: 42.yaml")}
+	}
+	s.Sequence = n
 	return nil
 }
 

@@ -163,7 +163,7 @@ func (p *planner) gate(c *Channel, x candidate, g *channels.Gate) (v channels.Ve
 		if x.lane() {
 			return v, false
 		}
-		return g.Window.Judge(p.now), true
+		return channels.JudgeWindow(g.Window, p.now), true
 	case g.Approval != nil:
 		var approvers []channels.Approver
 		for _, a := range c.Approved {

@@ -254,7 +254,7 @@ func (l *life) check(d *Desired, a Action) {
 		l.t.Fatalf("%s into %s, which is held", a.Release, a.Channel)
 	}
 	for _, g := range c.Policy.Gates {
-		if g.Window != nil && !a.Hotfix && !g.Window.Judge(l.now).Holds {
+		if g.Window != nil && !a.Hotfix && !channels.JudgeWindow(g.Window, l.now).Holds {
 			l.t.Fatalf("%s into %s outside of its window", a.Release, a.Channel)
 		}
 	}

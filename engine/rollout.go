@@ -154,7 +154,7 @@ func (p *planner) bound(c *Channel) (v channels.Verdict, bound bool) {
 		if g.Window == nil || lane != nil {
 			continue
 		}
-		w := g.Window.Judge(p.now)
+		w := channels.JudgeWindow(g.Window, p.now)
 		p.at(w.Until)
 		if !w.Holds {
 			w.Gate = g.ID

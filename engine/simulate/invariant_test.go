@@ -256,7 +256,7 @@ func (k *keeper) gated(d *engine.Desired, c *engine.Channel, a *engine.Action, n
 		return fmt.Errorf("%s fails everywhere and reached %s", a.Release, c.Name)
 	}
 	for _, g := range c.Policy.Gates {
-		if g.Window != nil && !g.Window.Judge(now).Holds {
+		if g.Window != nil && !channels.JudgeWindow(g.Window, now).Holds {
 			return fmt.Errorf("%s into %s outside of its window", a.Release, c.Name)
 		}
 	}
@@ -294,7 +294,7 @@ func (k *keeper) grant(d *engine.Desired, c *engine.Channel, a *engine.Action, n
 			return fmt.Errorf("R18: %d cells of %s granted, which is held", len(a.Cells), c.Name)
 		}
 		for _, g := range c.Policy.Gates {
-			if g.Window != nil && !g.Window.Judge(now).Holds {
+			if g.Window != nil && !channels.JudgeWindow(g.Window, now).Holds {
 				return fmt.Errorf("R18: %d cells of %s granted outside of its window", len(a.Cells), c.Name)
 			}
 		}

@@ -1,4 +1,4 @@
-package channels
+package window
 
 import (
 	"strings"
@@ -21,24 +21,34 @@ func at(t testing.TB, s string) time.Time {
 func window(t testing.TB, opens string, open time.Duration, zone string) *Window {
 	t.Helper()
 	w := &Window{Opens: opens, For: open, Zone: zone}
-	compiled, err := compileWindow(w)
-	if err != nil {
-		t.Fatalf("window %q for %s in %q: %v", opens, open, zone, err)
+	if wrong := w.Ready(); wrong != nil {
+		t.Fatalf("window %q for %s in %q: %v", opens, open, zone, wrong)
 	}
-	w.compiled = compiled
 	return w
 }
 
-// says puts a verdict in short: "open" or "shut", until when, in the window's zone.
-func says(v Verdict) string {
+// answer is what Judge says.
+type answer struct {
+	open  bool
+	why   string
+	until time.Time
+}
+
+func judge(w *Window, now time.Time) answer {
+	open, why, until := w.Judge(now)
+	return answer{open, why, until}
+}
+
+// says puts an answer in short: "open" or "shut", until when, in the window's zone.
+func says(v answer) string {
 	s := "shut"
-	if v.Holds {
+	if v.open {
 		s = "open"
 	}
-	if v.Until.IsZero() {
+	if v.until.IsZero() {
 		return s
 	}
-	return s + " until " + v.Until.Format(time.RFC3339)
+	return s + " until " + v.until.Format(time.RFC3339)
 }
 
 func TestWindow(t *testing.T) {
@@ -86,7 +96,7 @@ func TestWindow(t *testing.T) {
 		{"years ahead", "0 9 * * *", time.Hour, "Europe/Berlin", "2061-07-01T06:59:00Z", "shut until 2061-07-01T09:00:00+02:00"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := says(window(t, tt.opens, tt.open, tt.zone).Judge(at(t, tt.now))); got != tt.want {
+			if got := says(judge(window(t, tt.opens, tt.open, tt.zone), at(t, tt.now))); got != tt.want {
 				t.Errorf("got  %s\nwant %s", got, tt.want)
 			}
 		})
@@ -95,22 +105,15 @@ func TestWindow(t *testing.T) {
 
 func TestWindowReads(t *testing.T) {
 	w := window(t, "0 9 * * MON-THU", 7*time.Hour, "Europe/Berlin")
-	v := w.Judge(at(t, "2026-11-24T12:00:00Z"))
-	v.Gate = "window"
-	if got, want := v.String(), "window held until 2026-11-24T16:00:00+01:00"; got != want {
-		t.Errorf("held: got %q, want %q", got, want)
-	}
-	v = w.Judge(at(t, "2026-11-27T12:00:00Z"))
-	v.Gate = "window"
-	if got, want := v.String(), "window blocked: opens Mon 09:00 Europe/Berlin, until 2026-11-30T09:00:00+01:00"; got != want {
-		t.Errorf("blocked: got %q, want %q", got, want)
+	if v := judge(w, at(t, "2026-11-27T12:00:00Z")); v.why != "opens Mon 09:00 Europe/Berlin" {
+		t.Errorf("shut: %q", v.why)
 	}
 	bare := Window{Opens: "0 9 * * *", For: time.Hour} // as somebody may build one by hand
-	if v := bare.Judge(at(t, "2026-11-24T09:30:00Z")); !v.Holds {
+	if v := judge(&bare, at(t, "2026-11-24T09:30:00Z")); !v.open {
 		t.Errorf("a window that was not loaded: %+v", v)
 	}
 	broken := Window{Opens: "0 9 30 2 *", For: time.Hour, Zone: "Nowhere"}
-	if v := broken.Judge(at(t, "2026-11-24T09:30:00Z")); v.Holds || !strings.Contains(v.Reason, "Nowhere") {
+	if v := judge(&broken, at(t, "2026-11-24T09:30:00Z")); v.open || !strings.Contains(v.why, "Nowhere") {
 		t.Errorf("an invalid window must be blocked, and say why: %+v", v)
 	}
 }
@@ -126,8 +129,8 @@ func TestWindowRefused(t *testing.T) {
 		{Window{Opens: "0 9 * * *", For: time.Hour, Zone: "../etc/passwd"}, `unknown zone`},
 		{Window{Opens: "0 9 30 2 *", For: time.Hour}, `never opens: no day is "0 9 30 2 *"`},
 		{Window{Opens: "0 9 31 4,6,9,11 *", For: time.Hour}, `never opens`},
-		{Window{Opens: "0 9 * * *"}, `never opens: for is 0s`},
-		{Window{Opens: "0 9 * * *", For: -time.Hour}, `never opens: for is -1h0m0s`},
+		{Window{Opens: "0 9 * * *"}, `else the window never opens`},
+		{Window{Opens: "0 9 * * *", For: -time.Hour}, `for must be more than 0`},
 		{Window{Opens: "61 9 * * *", For: time.Hour}, `cron line "61 9 * * *"`},
 		{Window{Opens: "0 9 * *", For: time.Hour}, `cron line`},
 		{Window{Opens: "", For: time.Hour}, `cron line`},
@@ -136,9 +139,9 @@ func TestWindowRefused(t *testing.T) {
 		{Window{Opens: "CRON_TZ=Europe/Berlin 0 9 * * *", For: time.Hour}, `write five fields`},
 		{Window{Opens: "0 9 * * " + strings.Repeat("1,", 200) + "1", For: time.Hour}, `at most 256`},
 	} {
-		_, err := compileWindow(&tt.w)
-		if err == nil || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%+v: got %v, want %q", tt.w, err, tt.want)
+		wrong := tt.w.Ready()
+		if len(wrong) != 1 || !strings.Contains(wrong[0].Reason, tt.want) {
+			t.Errorf("%+v: got %v, want %q", tt.w, wrong, tt.want)
 		}
 	}
 }
@@ -146,7 +149,7 @@ func TestWindowRefused(t *testing.T) {
 var testZones = []string{"UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Africa/Casablanca",
 	"Pacific/Apia", "America/Havana", "Asia/Kathmandu", "America/St_Johns", "Antarctica/Troll"}
 
-func drawWindow(t *rapid.T) (*Window, *compiledWindow) {
+func drawWindow(t *rapid.T) (*Window, *compiled) {
 	field := func(name string, low, high int) string {
 		one := rapid.IntRange(low, high)
 		switch rapid.IntRange(0, 4).Draw(t, name+" form") {
@@ -170,12 +173,10 @@ func drawWindow(t *rapid.T) (*Window, *compiledWindow) {
 		).Draw(t, "for"),
 		Zone: rapid.SampledFrom(testZones).Draw(t, "zone"),
 	}
-	compiled, err := compileWindow(w)
-	if err != nil {
-		t.Skip(err) // a drawn line may name no day
+	if wrong := w.Ready(); wrong != nil {
+		t.Skip(wrong) // a drawn line may name no day
 	}
-	w.compiled = compiled
-	return w, compiled
+	return w, w.compiled
 }
 
 func itoa(n int) string { return string(rune('0'+n/10)) + string(rune('0'+n%10)) }
@@ -196,33 +197,33 @@ func TestWindowChangesExactlyAtUntil(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w, c := drawWindow(t)
 		now := drawInstant(t, c.zone)
-		v := w.Judge(now)
-		if v.Until.IsZero() {
-			if !v.Holds {
+		v := judge(w, now)
+		if v.until.IsZero() {
+			if !v.open {
 				t.Fatalf("%+v: blocked for ever at %s", w, now)
 			}
 			for range 20 {
 				later := now.Add(time.Duration(rapid.Int64Range(0, int64(farthest)).Draw(t, "later")))
-				if !w.Judge(later).Holds {
+				if !judge(w, later).open {
 					t.Fatalf("%+v: open for ever at %s, shut at %s", w, now, later)
 				}
 			}
 			return
 		}
-		if !v.Until.After(now) {
-			t.Fatalf("%+v at %s: until %s is not later", w, now, v.Until)
+		if !v.until.After(now) {
+			t.Fatalf("%+v at %s: until %s is not later", w, now, v.until)
 		}
-		if next := w.Judge(v.Until); next.Holds == v.Holds {
-			t.Fatalf("%+v at %s: nothing changes at %s", w, now, v.Until)
+		if next := judge(w, v.until); next.open == v.open {
+			t.Fatalf("%+v at %s: nothing changes at %s", w, now, v.until)
 		}
-		samples := []time.Duration{v.Until.Sub(now) - 1}
+		samples := []time.Duration{v.until.Sub(now) - 1}
 		for range 20 {
-			samples = append(samples, time.Duration(rapid.Int64Range(0, int64(v.Until.Sub(now)-1)).Draw(t, "between")))
+			samples = append(samples, time.Duration(rapid.Int64Range(0, int64(v.until.Sub(now)-1)).Draw(t, "between")))
 		}
 		for _, d := range samples {
-			between := w.Judge(now.Add(d))
-			if between.Holds != v.Holds || between.Reason != v.Reason || !between.Until.Equal(v.Until) {
-				t.Fatalf("%+v at %s: %s %q, but %s later %s %q", w, now, says(v), v.Reason, d, says(between), between.Reason)
+			between := judge(w, now.Add(d))
+			if between.open != v.open || between.why != v.why || !between.until.Equal(v.until) {
+				t.Fatalf("%+v at %s: %s %q, but %s later %s %q", w, now, says(v), v.why, d, says(between), between.why)
 			}
 		}
 	})
@@ -249,7 +250,7 @@ func TestWindowAgainstDefinition(t *testing.T) {
 			}
 			shown = max(shown, reads)
 		}
-		if got := w.Judge(now).Holds; got != want {
+		if got := judge(w, now).open; got != want {
 			t.Fatalf("%+v at %s: got %v, want %v", w, now, got, want)
 		}
 	})
@@ -284,18 +285,16 @@ func FuzzWindow(f *testing.F) {
 	f.Add("TZ=", int64(1), "", int64(0))
 	f.Fuzz(func(t *testing.T, opens string, open int64, zone string, now int64) {
 		w := &Window{Opens: opens, For: time.Duration(open), Zone: zone}
-		compiled, err := compileWindow(w)
-		if err != nil {
-			if v := w.Judge(time.Unix(now, 0)); v.Holds || v.Reason == "" {
+		if w.Ready() != nil {
+			if v := judge(w, time.Unix(now, 0)); v.open || v.why == "" {
 				t.Fatalf("an invalid window: %+v", v)
 			}
 			return
 		}
-		w.compiled = compiled
 		at := time.Unix(now%(1<<36), 0)
-		v := w.Judge(at)
-		if !v.Until.IsZero() && !v.Until.After(at) {
-			t.Fatalf("%+v at %s: until %s", w, at, v.Until)
+		v := judge(w, at)
+		if !v.until.IsZero() && !v.until.After(at) {
+			t.Fatalf("%+v at %s: until %s", w, at, v.until)
 		}
 	})
 }
@@ -315,7 +314,7 @@ func BenchmarkWindowJudge(b *testing.B) {
 			w := window(b, bench.opens, bench.open, "Europe/Berlin")
 			now := at(b, "2026-11-24T12:00:00Z")
 			for b.Loop() {
-				w.Judge(now)
+				judge(w, now)
 			}
 		})
 	}

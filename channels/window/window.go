@@ -1,4 +1,9 @@
-package channels
+// Package window says when something may happen: windows that a cron line opens, in a zone, for a while. Vendors write
+// them for channels and cells, owners for their cell, and all mean the same.
+//
+// It is pure: now is passed in, and all it reads is the database of zones, which is built in. A Window that Ready found
+// valid is immutable, and safe for concurrent use.
+package window
 
 import (
 	"errors"
@@ -37,8 +42,17 @@ type opening struct {
 	at    time.Time
 }
 
-// compiledWindow is a Window that was found valid. Immutable.
-type compiledWindow struct {
+// Window is open for For from each instant that Opens names, in Zone.
+type Window struct {
+	Opens string        `yaml:"opens" json:"opens" required:"true" doc:"cron, five fields: minute hour day-of-month month day-of-week"`
+	For   time.Duration `yaml:"for" json:"for" required:"true"`
+	Zone  string        `yaml:"zone" json:"zone,omitempty" doc:"IANA zone; default UTC"`
+
+	compiled *compiled // set by Ready
+}
+
+// compiled is a Window that was found valid. Immutable.
+type compiled struct {
 	days   *cron.SpecSchedule // only its day, month and weekday sets are used
 	times  []wall             // the openings of a day, in seconds of the day, sorted, at least one
 	runs   []int              // by index in times: the last of the day that is reached without a gap longer than span
@@ -47,27 +61,49 @@ type compiledWindow struct {
 	zone   *time.Location
 }
 
-// compileWindow says what is wrong with w, all of it, or makes it ready to be judged.
-func compileWindow(w *Window) (*compiledWindow, error) {
-	var faults []error
+// Wrong is what is wrong with one field of a window.
+type Wrong struct {
+	Field  string // opens, for or zone
+	Reason string
+}
+
+// Ready says all that is wrong with w (fault 20), or makes it quick to judge. Nobody else may use w meanwhile.
+func (w *Window) Ready() []Wrong {
+	c, wrong := w.compile()
+	if len(wrong) > 0 {
+		return wrong
+	}
+	w.compiled = c
+	return nil
+}
+
+func (w *Window) compile() (c *compiled, wrong []Wrong) {
+	add := func(field, format string, args ...any) {
+		wrong = append(wrong, Wrong{field, fmt.Sprintf(format, args...)})
+	}
 	zone, err := loadZone(w.Zone)
-	faults = append(faults, err)
+	if err != nil {
+		add("zone", "%v", err)
+	}
 	spec, err := parseCron(w.Opens)
-	faults = append(faults, err)
+	if err != nil {
+		add("opens", "%v", err)
+	}
 	if w.For <= 0 {
-		faults = append(faults, fmt.Errorf("never opens: for is %s, and must be more than 0", w.For))
+		add("for", "for must be more than 0, else the window never opens")
 	}
-	if err := errors.Join(faults...); err != nil {
-		return nil, err
+	if len(wrong) > 0 {
+		return nil, wrong
 	}
-	c := &compiledWindow{days: spec, span: w.For, zone: zone}
+	c = &compiled{days: spec, span: w.For, zone: zone}
 	for minute := wall(0); minute < 24*60; minute++ {
 		if spec.Hour&(1<<(minute/60)) != 0 && spec.Minute&(1<<(minute%60)) != 0 {
 			c.times = append(c.times, minute*60)
 		}
 	}
 	if _, ok := c.next(0); !ok {
-		return nil, fmt.Errorf("never opens: no day is %q", w.Opens)
+		add("opens", "never opens: no day is %q", w.Opens)
+		return nil, wrong
 	}
 	c.runs = make([]int, len(c.times))
 	for i := len(c.times) - 1; i >= 0; i-- {
@@ -112,30 +148,31 @@ func parseCron(line string) (*cron.SpecSchedule, error) {
 	return spec, nil
 }
 
-// Judge tells whether the window is open at now. Held: Until is when it closes, openings that meet counted as one, or
-// zero if it never does. Blocked: Until is when it opens next. Time alone changes nothing before Until.
-func (w *Window) Judge(now time.Time) Verdict {
+// Judge tells whether the window is open at now. Open: until is when it closes, openings that meet counted as one, or
+// zero if it never does. Shut: until is when it opens next, and why says so, or what is wrong with it. Time alone changes
+// nothing before until.
+func (w *Window) Judge(now time.Time) (open bool, why string, until time.Time) {
 	c := w.compiled
 	if c == nil {
-		var err error
-		if c, err = compileWindow(w); err != nil {
-			return Verdict{Reason: strings.ReplaceAll(err.Error(), "\n", "; ")}
+		var wrong []Wrong
+		if c, wrong = w.compile(); c == nil {
+			return false, wrong[0].Reason, time.Time{}
 		}
 	}
 	reach := c.reach(now)
 	if o, ok := c.latest(reach); ok && now.Before(o.at.Add(c.span)) {
-		return Verdict{Holds: true, Until: c.closes(o)}
+		return true, "", c.closes(o)
 	}
 	shown, ok := c.next(reach)
 	if !ok {
-		return Verdict{Reason: "never opens"}
+		return false, "never opens", time.Time{}
 	}
 	opens := c.instant(shown)
-	return Verdict{Reason: "opens " + opens.Format("Mon 15:04") + " " + c.zone.String(), Until: opens}
+	return false, "opens " + opens.Format("Mon 15:04") + " " + c.zone.String(), opens
 }
 
 // closes gives the end of the stretch that is open from o on; zero: none, or farther than farthest.
-func (c *compiledWindow) closes(o opening) time.Time {
+func (c *compiled) closes(o opening) time.Time {
 	for limit := o.at.Add(farthest); o.at.Before(limit); {
 		_, shift := bounds(o.at)
 		last := o
@@ -157,14 +194,14 @@ func (c *compiledWindow) closes(o opening) time.Time {
 }
 
 // lastOfRun gives the last opening of the same day that is reached from w without a gap longer than the span.
-func (c *compiledWindow) lastOfRun(w wall) wall {
+func (c *compiled) lastOfRun(w wall) wall {
 	midnight := w - mod(w, day)
 	i, _ := slices.BinarySearch(c.times, w-midnight)
 	return midnight + c.times[c.runs[i]]
 }
 
 // latest gives the last opening whose wall time is reach or earlier.
-func (c *compiledWindow) latest(reach wall) (opening, bool) {
+func (c *compiled) latest(reach wall) (opening, bool) {
 	midnight := reach - mod(reach, day)
 	i := sort.Search(len(c.times), func(i int) bool { return c.times[i] > reach-midnight })
 	for range rarest {
@@ -179,7 +216,7 @@ func (c *compiledWindow) latest(reach wall) (opening, bool) {
 }
 
 // next gives the first wall time after reach that the schedule names.
-func (c *compiledWindow) next(reach wall) (wall, bool) {
+func (c *compiled) next(reach wall) (wall, bool) {
 	midnight := reach - mod(reach, day)
 	i := sort.Search(len(c.times), func(i int) bool { return c.times[i] > reach-midnight })
 	for range rarest {
@@ -194,7 +231,7 @@ func (c *compiledWindow) next(reach wall) (wall, bool) {
 
 // opensOn tells whether the schedule names the day that begins at midnight. As in every cron, day of the month and day
 // of the week are alternatives if both are restricted.
-func (c *compiledWindow) opensOn(midnight wall) bool {
+func (c *compiled) opensOn(midnight wall) bool {
 	const star = 1 << 63 // cron's mark of an unrestricted field
 	date := time.Unix(int64(midnight), 0).UTC()
 	_, month, dom := date.Date()
@@ -210,7 +247,7 @@ func (c *compiledWindow) opensOn(midnight wall) bool {
 }
 
 // isSteady tells whether no two successive openings are farther apart on the wall than the span.
-func (c *compiledWindow) isSteady() bool {
+func (c *compiled) isSteady() bool {
 	first, last := c.times[0], c.times[len(c.times)-1]
 	night := seconds(day - last + first)
 	if c.lastOfRun(first) != last || night > c.span {
@@ -234,7 +271,7 @@ func (c *compiledWindow) isSteady() bool {
 }
 
 // instant gives the first instant at which the zone's clock shows w or later.
-func (c *compiledWindow) instant(w wall) time.Time {
+func (c *compiled) instant(w wall) time.Time {
 	const west = 16 * 60 * 60 // no zone was ever farther from UTC
 	for t := time.Unix(int64(w)-west, 0).In(c.zone); ; {
 		_, offset := t.Zone()
@@ -251,7 +288,7 @@ func (c *compiledWindow) instant(w wall) time.Time {
 }
 
 // reach gives the latest wall time that the zone's clock had shown by now: after clocks went back it is more than what it shows.
-func (c *compiledWindow) reach(now time.Time) wall {
+func (c *compiled) reach(now time.Time) wall {
 	const overlap = 32 * time.Hour // no clock ever went back farther
 	t := now.In(c.zone)
 	_, offset := t.Zone()
