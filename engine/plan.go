@@ -57,7 +57,7 @@ type Action struct {
 	Requested string          `json:"requested,omitempty"` // who asked by hand (R1)
 	Reason    string          `json:"reason,omitempty"`
 	Wave      int             `json:"wave,omitempty"`  // grant: 1-based
-	Cells     []string        `json:"cells,omitempty"` // grant: to whom, sorted
+	Cells     []string        `json:"cells,omitempty"` // grant, identify: to whom or whose, sorted
 	Evidence  []string        `json:"evidence"`        // the verdicts that held, in words
 
 	Verdicts []channels.Verdict `json:"-"` // the same as values, for decision.json
@@ -68,6 +68,9 @@ type Action struct {
 	commit   string             // whose releases/V is meant
 	forward  string             // see EffectiveHead.Forward
 	Holds    bool               `json:"-"` // rollback: leaves a hold behind, for a person to lift (R1)
+	Cap      int                `json:"-"` // grant: how many slots the channel has; 0: any number
+	Slots    []string           `json:"-"` // grant: those of Cells that take one of them, sorted
+	members  []Registration     // identify: what is to be written, in the order of Cells
 }
 
 // Probe asks for one outside observation: the fetcher carries it out, the next plan reads the answer.
@@ -87,6 +90,8 @@ type Learned struct {
 	Finished []Finish     `json:"finished,omitempty"`
 	Rollouts []Rollout    `json:"-"` // long lists of names, and nothing that a reader of plans decides on
 	Lapsed   []string     `json:"-"` // cells whose offers ended untaken (R14): forgotten in memory; the store's are found to have lapsed again
+
+	Freed map[string][]string `json:"-"` // cells whose slots in Observed.Slots are in use no more, by channel, sorted (R14)
 }
 
 // Acceptance latches: Upstream soaked Digest as Downstream's soak gate asks (R7).
@@ -154,12 +159,14 @@ type CellState struct {
 	StartedAt      time.Time // when it reported to have begun Granted; stall counts from here (R14)
 	Failures       []Failure
 	Owner          *cells.Owner // as reported; nil: it decided nothing
-	Boots          []Boot       // of its agent, newest last; a few (R27)
+	Boots          []Boot       // of its agent, by last report, newest last; a few (R27)
 	Confirmed      int64        // the newest event that was acknowledged to it
 	Clone          string       // what gave two users of its key away (R27); empty: nothing
+	Joined         int64        // epoch of the identity that Boots and Clone were seen under: a new key starts them again
 	Version        int64        // of the store's row: grows by one with every report kept
 
-	live bool // received while this process listened: the time since then was watched
+	live  bool      // received since this process began to listen, by it or another: the time since then was watched
+	heard time.Time // when this process received it, by its own monotonic clock; zero: another did
 }
 
 // Boot is one start of a cell's agent, as its reports tell it apart.
@@ -167,6 +174,15 @@ type Boot struct {
 	ID    string    `json:"id"`
 	First time.Time `json:"first"` // by receipt
 	Last  time.Time `json:"last"`
+	Backs int       `json:"backs,omitempty"` // how often it was heard again soon after another
+	Marks []Mark    `json:"marks,omitempty"` // of its newest events; a few
+}
+
+// Mark is what is remembered of an event, to know it again.
+type Mark struct {
+	Number int64     `json:"number"`
+	Sum    uint64    `json:"sum"` // of its content
+	At     time.Time `json:"at"`  // by receipt
 }
 
 // Failure is a failure that a cell remembers, and when we first heard of it.
