@@ -1,0 +1,108 @@
+package swarm
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// DialAll connects the first n members, so many at once. It gives how long each took, sorted; ready, if not nil, is
+// called for each after its handshake and may talk on it.
+func (d *Dialer) DialAll(ctx context.Context, n, atOnce int, ready func(i int, l *Link) error) ([]*Link, []time.Duration, error) {
+	links, took := make([]*Link, n), make([]time.Duration, n)
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(max(1, atOnce))
+	begun := time.Now()
+	for i := range n {
+		g.Go(func() error {
+			l, err := d.Dial(ctx, i, 0)
+			if err != nil {
+				return err
+			}
+			links[i] = l
+			if ready != nil {
+				if err := ready(i, l); err != nil {
+					return fmt.Errorf("cell %d: %w", i, err)
+				}
+			}
+			took[i] = time.Since(begun)
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		Hangup(links)
+		return nil, nil, err
+	}
+	slices.Sort(took)
+	return links, took, nil
+}
+
+// Hangup closes links; nil ones are left out.
+func Hangup(links []*Link) {
+	for _, l := range links {
+		if l != nil {
+			l.Close()
+		}
+	}
+}
+
+// Measured is what came of a Hammer.
+type Measured struct {
+	Answered int
+	Took     time.Duration
+	P50, P99 time.Duration // of the answers' times
+}
+
+// Rate is answers a second.
+func (m Measured) Rate() float64 { return float64(m.Answered) / m.Took.Seconds() }
+
+// Hammer asks over all links, atOnce of them at any time, each in its turn, for a while. Each question waits for the answer to
+// the one before on its link. The order is shuffled: neighbours in a table would flatter a database.
+func Hammer(ctx context.Context, links []*Link, atOnce int, lasts time.Duration, ask func(i int, l *Link) error) (Measured, error) {
+	order := rand.Perm(len(links))
+	var over atomic.Bool
+	defer context.AfterFunc(ctx, func() { over.Store(true) })()
+	t := time.AfterFunc(lasts, func() { over.Store(true) })
+	defer t.Stop()
+	var mu sync.Mutex
+	var all []time.Duration
+	var g errgroup.Group
+	begun := time.Now()
+	for w := range atOnce {
+		g.Go(func() error {
+			mine := make([]time.Duration, 0, 1<<14)
+			defer func() {
+				mu.Lock()
+				all = append(all, mine...)
+				mu.Unlock()
+			}()
+			for k := w; !over.Load(); k += atOnce {
+				if k >= len(order) {
+					k = w
+				}
+				i, asked := order[k], time.Now()
+				if err := ask(i, links[i]); err != nil {
+					over.Store(true)
+					return fmt.Errorf("cell %d: %w", i, err)
+				}
+				mine = append(mine, time.Since(asked))
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return Measured{}, err
+	}
+	took := time.Since(begun)
+	if len(all) == 0 {
+		return Measured{}, fmt.Errorf("no answer within %s", lasts)
+	}
+	slices.Sort(all)
+	return Measured{Answered: len(all), Took: took, P50: all[len(all)/2], P99: all[len(all)*99/100]}, nil
+}

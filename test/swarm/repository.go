@@ -1,0 +1,125 @@
+package swarm
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells/identity"
+)
+
+// Repository is a bare release repository that people land commits in, as a git host does: by moving the branch's
+// tip, compare-and-swap. One at a time uses it.
+type Repository struct {
+	Dir string
+}
+
+const branch = "refs/heads/main"
+
+// MakeRepository makes a bare repository in dir, which must not exist, of files and of members as cells of the
+// channels that channel names. They are registered: their identity.yaml has their keys.
+func MakeRepository(ctx context.Context, dir string, files map[string]string, members []Member, channel func(i int) string) (*Repository, error) {
+	r := &Repository{Dir: dir}
+	if _, err := r.git(ctx, nil, "init", "-q", "--bare", "--template=", "-b", "main", dir); err != nil {
+		return nil, err
+	}
+	all := maps.Clone(files)
+	for i, m := range members {
+		all["cells/"+m.Name+"/cell.yaml"] = "apiVersion: sluice/v1\nkind: Cell\nchannel: " + channel(i) + "\n"
+		all["cells/"+m.Name+"/identity.yaml"] = IdentityFile(m)
+	}
+	if _, ok := all[".gitattributes"]; !ok {
+		all[".gitattributes"] = "releases/** -text -filter -ident\n"
+	}
+	return r, r.write(ctx, branch, "", "begin", all)
+}
+
+// IdentityFile is a member's identity.yaml: registered, epoch 1.
+func IdentityFile(m Member) string {
+	return "apiVersion: sluice/v1\nkind: Identity\nepoch: 1\nserial: 1\npublicKey: " + identity.FormatKey(m.Public()) + "\n"
+}
+
+// Release is the files of a release of so many ConfigMaps, about 200 bytes each.
+func Release(version string, objects int) map[string]string {
+	dir := "releases/" + version + "/"
+	files := map[string]string{dir + "release.yaml": "apiVersion: sluice/v1\nkind: Release\nversion: " + version + "\n"}
+	kustomization := "resources:\n"
+	for i := range objects {
+		name := fmt.Sprintf("part-%d", i)
+		kustomization += "  - " + name + ".yaml\n"
+		files[dir+name+".yaml"] = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: " + name + "}\ndata: {version: " + version + ", text: " + strings.Repeat("x", 100) + "}\n"
+	}
+	files[dir+"kustomization.yaml"] = kustomization
+	return files
+}
+
+// Land puts a commit of files onto the branch; an empty file is removed. It gives the instant just before the branch
+// moved. Should somebody else move it meanwhile, the commit is made again.
+func (r *Repository) Land(ctx context.Context, message string, files map[string]string) (time.Time, error) {
+	const side = "refs/landing"
+	var err error
+	for range 50 {
+		var base, next string
+		if base, err = r.git(ctx, nil, "rev-parse", branch); err != nil {
+			return time.Time{}, err
+		}
+		if err = r.write(ctx, side, base, message, files); err != nil {
+			return time.Time{}, err
+		}
+		if next, err = r.git(ctx, nil, "rev-parse", side); err != nil {
+			return time.Time{}, err
+		}
+		at := time.Now()
+		if _, err = r.git(ctx, nil, "update-ref", branch, next, base); err == nil {
+			return at, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%q never landed: %w", message, err)
+}
+
+// write makes a commit on base, or a root one, and points ref at it.
+func (r *Repository) write(ctx context.Context, ref, base, message string, files map[string]string) error {
+	in, out := io.Pipe()
+	go func() { // ends with git, which closes its end
+		b := bufio.NewWriterSize(out, 1<<20)
+		fmt.Fprintf(b, "commit %s\ncommitter Ada <ada@example.com> %d +0000\ndata %d\n%s\n", ref, time.Now().Unix(), len(message), message)
+		if base != "" {
+			fmt.Fprintf(b, "from %s\n", base)
+		}
+		for _, name := range slices.Sorted(maps.Keys(files)) {
+			if text := files[name]; text != "" {
+				fmt.Fprintf(b, "M 100644 inline %s\ndata %d\n%s\n", name, len(text), text)
+			} else {
+				fmt.Fprintf(b, "D %s\n", name)
+			}
+		}
+		out.CloseWithError(b.Flush())
+	}()
+	_, err := r.git(ctx, in, "fast-import", "--quiet", "--force")
+	_ = in.Close()
+	return err
+}
+
+// git runs one command on the repository.
+func (r *Repository) git(ctx context.Context, in io.Reader, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "git", args...)
+	cmd.Env = append(os.Environ(), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL="+os.DevNull, "GIT_DIR="+r.Dir)
+	cmd.Stdin = in
+	var complaint bytes.Buffer
+	cmd.Stderr = &complaint
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("git %s: %w: %s", args[0], err, complaint.String())
+	}
+	return strings.TrimSpace(string(out)), nil
+}

@@ -1,0 +1,314 @@
+package swarm
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/identity"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// plane is the least that cells take for a control plane: one head for all, streams and polls, reports that it keeps.
+type plane struct {
+	*httptest.Server
+	pin   string
+	names map[string]string // by key
+
+	mu     sync.Mutex // guards what follows
+	head   cells.Assignment
+	moved  chan struct{}
+	events map[string][]int64 // by cell, as they were acknowledged
+	drop   int                // so many reports are not answered, and the connection is cut
+}
+
+func newPlane(t *testing.T, members []Member, head cells.Assignment) *plane {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := identity.Certificate(rand.Reader, key, "plane", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &plane{pin: identity.Pin(cert.Leaf), names: map[string]string{}, head: head, moved: make(chan struct{}), events: map[string][]int64{}}
+	for _, m := range members {
+		p.names[identity.FormatKey(m.Public())] = m.Name
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/desired", p.desired)
+	mux.HandleFunc("POST /v1/reports", p.reports)
+	p.Server = httptest.NewUnstartedServer(mux)
+	p.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAnyClientCert, MinVersion: tls.VersionTLS13}
+	p.StartTLS()
+	t.Cleanup(func() { p.CloseClientConnections(); p.Close() })
+	return p
+}
+
+func (p *plane) at() Plane {
+	return Plane{Addresses: []string{p.Listener.Addr().String()}, Pins: []string{p.pin}}
+}
+
+func (p *plane) move(a cells.Assignment) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.head = a
+	close(p.moved)
+	p.moved = make(chan struct{})
+}
+
+func (p *plane) cell(r *http.Request) string {
+	return p.names[identity.FormatKey(r.TLS.PeerCertificates[0].PublicKey.(ed25519.PublicKey))]
+}
+
+func (p *plane) answer(name string) (etag string, body []byte, moved chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	body, _ = json.Marshal(cells.Desired{Cell: name, Assignment: &p.head})
+	return fmt.Sprintf(`"%d"`, p.head.Sequence), body, p.moved
+}
+
+func (p *plane) desired(w http.ResponseWriter, r *http.Request) {
+	name := p.cell(r)
+	etag, body, moved := p.answer(name)
+	if r.Header.Get("Accept") == "text/event-stream" {
+		for {
+			fmt.Fprintf(w, ":\n\nid: %s\ndata: %s\n\n", etag, body)
+			_ = http.NewResponseController(w).Flush()
+			select {
+			case <-moved:
+			case <-r.Context().Done():
+				return
+			}
+			etag, body, moved = p.answer(name)
+		}
+	}
+	if r.URL.Query().Get("wait") != "" && r.Header.Get("If-None-Match") == etag {
+		select {
+		case <-moved:
+		case <-r.Context().Done():
+			return
+		}
+		etag, body, _ = p.answer(name)
+	}
+	w.Header().Set("ETag", etag)
+	w.Header().Set("Sluice-Next-Poll", "0")
+	if r.Header.Get("If-None-Match") == etag {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	_, _ = w.Write(body)
+}
+
+func (p *plane) reports(w http.ResponseWriter, r *http.Request) {
+	var report cells.Report
+	err := json.NewDecoder(r.Body).Decode(&report)
+	if err == nil {
+		err = report.Check()
+	}
+	if name := p.cell(r); err != nil || name != report.Cell {
+		http.Error(w, fmt.Sprint(err), http.StatusBadRequest)
+		return
+	}
+	p.mu.Lock()
+	receipt := cells.Receipt{Time: time.Now()}
+	for _, e := range report.Events {
+		if all := p.events[report.Cell]; len(all) == 0 || all[len(all)-1] < e.Number {
+			p.events[report.Cell] = append(all, e.Number)
+		}
+		receipt.Acknowledged = e.Number
+	}
+	p.drop--
+	lost := p.drop >= 0
+	p.mu.Unlock()
+	if lost { // kept, and the answer is lost
+		panic(http.ErrAbortHandler)
+	}
+	_ = json.NewEncoder(w).Encode(receipt)
+}
+
+func assignment(sequence int64) cells.Assignment {
+	version := fmt.Sprintf("1.%d.0", sequence)
+	return cells.Assignment{Channel: "fleet", Epoch: 1, Sequence: sequence, Release: version, Digest: releases.DigestBytes([]byte(version))}
+}
+
+// TestSwarm holds that cells take what they are told in each mode, fail where they are made to, go back, and that every
+// event arrives once and in order, though answers are lost (R14, R35).
+func TestSwarm(t *testing.T) {
+	t.Parallel()
+	for name, mode := range map[string]Mode{"stream": Stream, "long-poll": LongPoll, "poll": Poll} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			members := Members("cell", 50, 7)
+			p := newPlane(t, members, assignment(1))
+			p.drop = 20
+			s, err := New(Options{
+				Plane: p.at(), Members: members, Mode: mode, Seed: 7, Apply: [2]time.Duration{0, 10 * time.Millisecond},
+				Fails: map[string]float64{"1.2.0": 0.4}, RetryCap: 50 * time.Millisecond, ReportEvery: time.Second,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			var run sync.WaitGroup
+			run.Go(func() { s.Run(ctx) })
+			defer run.Wait()
+			defer cancel()
+			on := func(sequence int64) func(Word) bool {
+				return func(w Word) bool {
+					return w.State == cells.StateHealthy && w.Running.Sequence == sequence && w.Confirmed == w.Last && w.Acknowledged != nil && w.Acknowledged.State == w.State
+				}
+			}
+			if err := s.Await(ctx, on(1)); err != nil {
+				t.Fatal(err)
+			}
+			p.move(assignment(2))
+			failed := func(w Word) bool { return len(w.Failures) == 1 && on(1)(w) }
+			if err := s.Await(ctx, func(w Word) bool { return on(2)(w) || failed(w) }); err != nil {
+				t.Fatal(err)
+			}
+			bad := 0
+			for _, w := range s.Words() {
+				if failed(w) {
+					bad++
+				}
+			}
+			if bad < 10 || bad > 30 {
+				t.Errorf("it failed on %d of 50 cells, and should on about 40 %%", bad)
+			}
+			p.move(assignment(3))
+			if err := s.Await(ctx, on(3)); err != nil {
+				t.Fatal(err)
+			}
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			for _, w := range s.Words() {
+				if all := p.events[w.Name]; int64(len(all)) != w.Confirmed || !slices.IsSorted(all) {
+					t.Errorf("%s: %d events were acknowledged, and arrived as %v", w.Name, w.Confirmed, all)
+				}
+			}
+			if c := s.Counts(); c.Connected != 50 || c.Acknowledged < 150 {
+				t.Errorf("%+v", c)
+			}
+		})
+	}
+}
+
+// TestPeerRefuses holds that a cell takes nothing older, and not another release under one sequence (R2).
+func TestPeerRefuses(t *testing.T) {
+	t.Parallel()
+	p := newPeer("acme", &Options{})
+	now := time.Now()
+	five, four, other := assignment(5), assignment(4), assignment(5)
+	other.Digest = releases.DigestBytes([]byte("other"))
+	if !p.offered(&five, now) || p.accepted != &five {
+		t.Fatal("it does not take the first")
+	}
+	for _, a := range []*cells.Assignment{&four, &other} {
+		if !p.offered(a, now) || p.accepted != &five || p.events[len(p.events)-1].Kind != "refused" {
+			t.Errorf("it takes %+v", a)
+		}
+		if p.offered(a, now) {
+			t.Error("it says so again and again")
+		}
+	}
+}
+
+// TestWrongPin holds that a cell talks to no other control plane.
+func TestWrongPin(t *testing.T) {
+	t.Parallel()
+	members := Members("cell", 1, 1)
+	p := newPlane(t, members, assignment(1))
+	d, err := NewDialer(Plane{Addresses: p.at().Addresses, Pins: []string{"sha256:00"}}, members)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Dial(t.Context(), 0, 0); err == nil || !strings.Contains(err.Error(), identity.ErrPin.Error()) {
+		t.Errorf("it connected: %v", err)
+	}
+}
+
+// TestWire holds the reading of answers against net/http's writing of them.
+func TestWire(t *testing.T) {
+	t.Parallel()
+	members := Members("cell", 1, 1)
+	p := newPlane(t, members, assignment(1))
+	long := bytes.Repeat([]byte("0123456789"), 20_000)
+	p.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/chunked" {
+			w.Header().Set("Trailer", "Checked")
+			_ = http.NewResponseController(w).Flush()
+			_, _ = w.Write(long)
+			w.Header().Set("Checked", "yes")
+			return
+		}
+		body, _ := io.ReadAll(r.Body)
+		w.Header().Set("Retry-After", "7")
+		w.WriteHeader(http.StatusTooManyRequests)
+		_, _ = w.Write(body)
+	})
+	d, err := NewDialer(p.at(), members)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := d.Dial(t.Context(), 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for range 3 { // on one connection
+		a, body, err := l.Ask(time.Minute, "GET", "/chunked", "", nil)
+		if err != nil || a.Status != 200 || !bytes.Equal(body, long) {
+			t.Fatalf("%+v, %d bytes, %v", a, len(body), err)
+		}
+		a, body, err = l.Ask(time.Minute, "POST", "/echo", "", []byte("word"))
+		if err != nil || a.Status != 429 || a.After != 7*time.Second || string(body) != "word" {
+			t.Fatalf("%+v, %q, %v", a, body, err)
+		}
+	}
+}
+
+// TestRepository holds that the repository is as git says, and that what lands is on the branch.
+func TestRepository(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir() + "/releases.git"
+	members := Members("cell", 3, 1)
+	r, err := MakeRepository(t.Context(), dir, Release("1.0.0", 2), members, func(int) string { return "fleet" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Land(t.Context(), "cut 1.1.0", Release("1.1.0", 1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Land(t.Context(), "drop 1.0.0's part", map[string]string{"releases/1.0.0/part-1.yaml": ""}); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), "git", "-C", dir, "ls-tree", "-r", "--name-only", "main").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"cells/cell-00002/identity.yaml": true, "releases/1.1.0/part-0.yaml": true, "releases/1.0.0/part-0.yaml": true, "releases/1.0.0/part-1.yaml": false} {
+		if got := strings.Contains(string(out), name+"\n"); got != want {
+			t.Errorf("%s is there: %t", name, got)
+		}
+	}
+	if out, err := exec.CommandContext(t.Context(), "git", "-C", dir, "fsck", "--strict").CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
