@@ -43,6 +43,7 @@ type Plan struct {
 	Wants   []Probe            `json:"wants,omitempty"` // outside observations that would now decide something (R11)
 	Learned Learned            `json:"learned,omitzero"`
 	Next    time.Time          `json:"next,omitzero"` // the earliest instant at which time alone changes the plan; zero: never
+	Heard   time.Time          `json:"-"`             // the same, as long as all cells that are in contact now stay so
 }
 
 // Action is one thing to do. Promote, Rollback, Quarantines and Halt are git commits, one a channel; Grant is a store transaction.
@@ -60,6 +61,8 @@ type Action struct {
 	Cells     []string        `json:"cells,omitempty"` // grant, identify: to whom or whose, sorted
 	Evidence  []string        `json:"evidence"`        // the verdicts that held, in words
 
+	Cap      int                `json:"-"` // grant: how many slots the channel has; 0: any number, and none is counted
+	Slots    []string           `json:"-"` // grant: those of Cells that take one, sorted: what they get is new to them, and they have none in use
 	Verdicts []channels.Verdict `json:"-"` // the same as values, for decision.json
 	Deadline time.Time          `json:"-"` // no push may start after it (R3); zero: none
 	Hotfix   bool               `json:"-"` // promote: by the hotfix lane
@@ -88,7 +91,9 @@ type Probe struct {
 type Learned struct {
 	Accepted []Acceptance `json:"accepted,omitempty"`
 	Finished []Finish     `json:"finished,omitempty"`
+	Waves    []Through    `json:"waves,omitempty"`
 	Rollouts []Rollout    `json:"-"` // long lists of names, and nothing that a reader of plans decides on
+	Freed    []Freed      `json:"-"` // slots that ended: the store's are freed before anything is granted (R14); what was freed is found again until it is
 	Lapsed   []string     `json:"-"` // cells whose offers ended untaken (R14): forgotten in memory; the store's are found to have lapsed again
 
 	Freed map[string][]string `json:"-"` // cells whose slots in Observed.Slots are in use no more, by channel, sorted (R14)
@@ -110,6 +115,21 @@ type Finish struct {
 	Sequence int64           `json:"sequence"`
 	Digest   releases.Digest `json:"digest"`
 	At       time.Time       `json:"at"`
+}
+
+// Through says that a wave of a head's rollout is through: it stays so, whoever comes later or falls ill (R14).
+type Through struct {
+	Channel  string          `json:"channel"`
+	Sequence int64           `json:"sequence"`
+	Digest   releases.Digest `json:"digest"`
+	Wave     int             `json:"wave"` // 1-based
+	At       time.Time       `json:"at"`
+}
+
+// Freed names cells of a channel whose slots ended.
+type Freed struct {
+	Channel string
+	Cells   []string // sorted
 }
 
 // Rollout is who counts for a head: the cells that were eligible when it moved (R9).
