@@ -13,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2/queryparam"
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/singleflight"
 
@@ -27,16 +26,23 @@ const (
 	keptContent   = 32 << 20         // bytes of packed releases that are kept at hand
 )
 
-// release answers GET /v1/releases/{digest}: the canonical tar, for ever the same.
+// release answers GET /v1/releases/{digest}: the canonical tar, for ever the same. A cell gets few at once, and what
+// waits for a slow reader is the one copy that all share.
 func (s *Server) release(w http.ResponseWriter, r *http.Request) {
 	v, ok := s.view(w)
 	if !ok {
 		return
 	}
 	digest, err := releases.ParseDigest(r.PathValue("digest"))
-	if err != nil || !offered(v, digest, queryparam.Get(r.URL.RawQuery, "cell")) {
+	if err != nil || !offered(v, digest, cellOf(r)) {
 		problem(w, http.StatusNotFound, "No release with this digest is offered: ask /v1/desired for the one that is.")
 		return
+	}
+	if p := s.board.now().places[cellOf(r)]; p != nil {
+		if !s.download(w, p) {
+			return
+		}
+		defer p.downloads.Add(-1)
 	}
 	deadlines(w, contentWithin)
 	packed, err := s.content.get(v, digest)
@@ -59,8 +65,20 @@ func (s *Server) release(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
 }
 
+// download counts a cell's download in, or answers 429: it has as many already as it may at once.
+func (s *Server) download(w http.ResponseWriter, p *place) bool {
+	limit := s.opts.Limits.Downloads
+	if n := p.downloads.Add(1); limit < 0 || int(n) <= limit {
+		return true
+	}
+	p.downloads.Add(-1)
+	retryAfter(w, 2)
+	problem(w, http.StatusTooManyRequests, "This cell has "+strconv.Itoa(limit)+" downloads under way already: let one end first.")
+	return false
+}
+
 // offered tells whether a cell may have these bytes (R34): its channel's heads, old ones too, for it may have to go
-// back, and what it was given. Without a name: whether any cell may.
+// back, and what it was given or says that it is at. Without a name, on this machine only: whether any cell may.
 func offered(v *engine.View, digest releases.Digest, name string) bool {
 	if name == "" {
 		_, _, ok := v.Content(digest)

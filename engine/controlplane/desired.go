@@ -1,84 +1,34 @@
 package controlplane
 
 import (
-	"encoding/json"
-	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/queryparam"
-
-	"github.com/sluice-cd/sluice/engine"
 )
 
 const (
-	maxWait    = time.Minute // the longest that a poll waits
-	nextPoll   = "Sluice-Next-Poll"
-	drainDelay = time.Second // over which waiting polls are let go when the server stops
+	maxWait  = time.Minute // the longest that a poll waits
+	nextPoll = "Sluice-Next-Poll"
 )
 
-// answers are what one view says to cells, each made when it is first asked for.
-type answers struct {
-	view   *engine.View
-	byCell sync.Map // name → *prepared; only cells that the view has
+// values are header values that most answers share. Nobody changes them.
+type values struct {
+	private, json []string
+	seconds       [][]string
 }
 
-// prepared is the answer to one cell.
-type prepared struct {
-	once sync.Once
-	ok   bool
-	etag string
-
-	encode sync.Once // most polls need no more than the ETag
-	body   []byte
+func newValues() values {
+	return values{private: []string{"private, no-cache"}, json: []string{"application/json"}, seconds: numbers(128)}
 }
 
-// answers gives those of v, and forgets those of the view before.
-func (s *Server) answers(v *engine.View) *answers {
-	for {
-		current := s.current.Load()
-		if current != nil && current.view == v {
-			return current
-		}
-		fresh := &answers{view: v}
-		if s.current.CompareAndSwap(current, fresh) {
-			return fresh
-		}
-	}
-}
-
-func (a *answers) cell(name string) (*prepared, bool) {
-	if a.view.Desired.Cells[name] == nil {
-		return nil, false
-	}
-	found, ok := a.byCell.Load(name)
-	if !ok {
-		found, _ = a.byCell.LoadOrStore(name, &prepared{})
-	}
-	p := found.(*prepared)
-	p.once.Do(func() { _, p.etag, p.ok = a.view.Cell(name) })
-	return p, p.ok
-}
-
-func (a *answers) body(name string, p *prepared) []byte {
-	p.encode.Do(func() {
-		d, _, _ := a.view.Cell(name)
-		body, err := json.Marshal(d)
-		if err == nil { // values that came from YAML always encode; the ETag is made of the same
-			p.body = append(body, '\n')
-		}
-	})
-	return p.body
-}
-
-// desired answers GET /v1/desired. With ?wait= it waits while the cell's answer is the one that it has: until
-// this cell's ETag changes, not just the view (R31).
+// desired answers GET /v1/desired: at once, or with ?wait= when this cell's ETag changes, not just the view (R31), or
+// as a stream. The meaning is the same.
 func (s *Server) desired(w http.ResponseWriter, r *http.Request) {
-	name := queryparam.Get(r.URL.RawQuery, "cell")
+	name := cellOf(r)
 	wait, err := waitTime(queryparam.Get(r.URL.RawQuery, "wait"))
 	if name == "" || err != nil {
 		missing := &huma.ErrorDetail{Location: "query.cell", Message: "name the cell: ?cell=NAME"}
@@ -88,80 +38,91 @@ func (s *Server) desired(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusBadRequest, "The question is not complete.", missing)
 		return
 	}
-	known := r.Header.Get("If-None-Match")
-	var timeout <-chan time.Time
-	for {
-		changed := s.opts.Views.Changed() // before View: what comes in between is seen
-		v, ok := s.view(w)
-		if !ok {
-			return
-		}
-		a := s.answers(v)
-		p, ok := a.cell(name)
-		if !ok {
-			unknownCell(w)
-			return
-		}
-		if wait == 0 || !matches(known, p.etag) {
-			s.tell(w, a, name, p, known, s.again(wait))
-			return
-		}
-		if timeout == nil {
-			deadlines(w, wait+answerWithin)
-			t := time.NewTimer(wait)
-			defer t.Stop()
-			timeout = t.C
-			s.metrics.waiting.Inc()
-			defer s.metrics.waiting.Dec()
-		}
-		select {
-		case <-changed:
-		case <-timeout:
-			s.tell(w, a, name, p, known, 0)
-			return
-		case <-s.drain:
-			s.letGo(w, r, a, name, p, known)
-			return
-		case <-r.Context().Done():
-			return
-		}
+	at := s.board.now()
+	if at.view == nil {
+		notYet(w)
+		return
+	}
+	p := at.places[name]
+	if p == nil {
+		unknownCell(w)
+		return
+	}
+	if !s.within(w, &p.polls, s.opts.Limits.Polls, "polls") || !s.enter(w, p.hash) {
+		return
+	}
+	defer s.flights.leave()
+	switch known := r.Header.Get("If-None-Match"); {
+	case wantsStream(r):
+		s.stream(w, r, p)
+	case wait > 0 && !s.stopping():
+		s.wait(w, r, p, known, wait)
+	default:
+		s.tell(w, p, known, nextSlot(p.hash, time.Since(s.begun), s.opts.Poll))
 	}
 }
 
-// again says when to ask again: one that waits, at once; one that does not, a while later.
-func (s *Server) again(wait time.Duration) time.Duration {
-	if wait > 0 {
-		return 0
+// wait answers once the cell's answer is not the known one any more, or the time is over.
+func (s *Server) wait(w http.ResponseWriter, r *http.Request, p *place, known string, wait time.Duration) {
+	at := s.board.now()
+	if said := at.answer(p); said == nil || !matches(known, said.etag) {
+		s.tell(w, p, known, 0)
+		return
 	}
-	return s.opts.Poll
-}
-
-// letGo ends a waiting poll because the server stops: some time within drainDelay, and the cell comes back some time after.
-func (s *Server) letGo(w http.ResponseWriter, r *http.Request, a *answers, name string, p *prepared, known string) {
-	t := time.NewTimer(rand.N(drainDelay))
+	s.flights.leave()
+	defer s.flights.back()
+	deadlines(w, wait+answerWithin)
+	l := newWaiter(s, p, callerOf(r.Context()), known)
+	s.fanout.add(p, l)
+	defer s.fanout.remove(p, l)
+	s.metrics.waiting.Inc()
+	defer s.metrics.waiting.Dec()
+	l.tell(s.board.now()) // it may have changed before l was there to be told
+	t := time.NewTimer(wait)
 	defer t.Stop()
 	select {
+	case <-l.woken:
 	case <-t.C:
+	case again := <-l.going:
+		w.Header().Set("Connection", "close")
+		s.tell(w, p, known, seconds(again))
+		return
 	case <-r.Context().Done():
 		return
 	}
-	w.Header().Set("Connection", "close")
-	s.tell(w, a, name, p, known, time.Second+rand.N(4*time.Second))
+	if !s.still(l.who) {
+		unauthorized(w, l.who.door)
+		return
+	}
+	s.tell(w, p, known, 0)
 }
 
-func (s *Server) tell(w http.ResponseWriter, a *answers, name string, p *prepared, known string, again time.Duration) {
+// tell answers with what the cell is told now. again is in how many seconds it should ask next.
+func (s *Server) tell(w http.ResponseWriter, p *place, known string, again int) {
+	at := s.board.now()
+	said := at.answer(p)
 	h := w.Header()
-	h["Etag"] = []string{p.etag}
-	h.Set("Cache-Control", "private, no-cache")
-	h.Set(nextPoll, strconv.Itoa(int((again+time.Second-1)/time.Second)))
-	if matches(known, p.etag) {
+	if again < len(s.values.seconds) {
+		h[nextPoll] = s.values.seconds[again]
+	} else {
+		h[nextPoll] = []string{strconv.Itoa(again)}
+	}
+	h["Cache-Control"] = s.values.private
+	if said != nil && matches(known, said.etag) {
+		h["Etag"] = said.tag
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	h.Set("Content-Type", "application/json")
-	body := a.body(name, p)
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	_, _ = w.Write(body) // an error: the cell has gone, and asks again
+	body, etag, ok := at.encode(p)
+	switch {
+	case ok:
+		h["Etag"], h["Content-Type"], h["Content-Length"] = []string{etag}, s.values.json, []string{strconv.Itoa(len(body))}
+		_, _ = w.Write(body) // an error: the cell has gone, and asks again
+	case at.view == nil:
+		notYet(w)
+	default:
+		unknownCell(w)
+	}
 }
 
 // waitTime reads ?wait=: a Go duration or whole seconds, cut at maxWait. Empty: no wait.

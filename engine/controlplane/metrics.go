@@ -14,7 +14,15 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	waiting  prometheus.Gauge
-	handler  http.Handler
+	streams  prometheus.Gauge
+	told     prometheus.Counter
+	ended    *prometheus.CounterVec
+	shed     prometheus.Counter
+
+	handshakes prometheus.Gauge
+	refused    prometheus.Counter
+
+	handler http.Handler
 }
 
 func newMetrics(r *prometheus.Registry, views Views) (*metrics, error) {
@@ -23,15 +31,27 @@ func newMetrics(r *prometheus.Registry, views Views) (*metrics, error) {
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "sluice_http_request_seconds", Help: "Time to answer, waiting included.", Buckets: []float64{.0005, .002, .01, .05, .25, 1, 5, 30, 65},
 		}, []string{"route"}),
-		waiting: prometheus.NewGauge(prometheus.GaugeOpts{Name: "sluice_long_polls", Help: "Cells that wait for their answer to change."}),
-		handler: promhttp.HandlerFor(r, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}),
+		waiting:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "sluice_long_polls", Help: "Cells that wait for their answer to change."}),
+		streams:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "sluice_streams", Help: "Cells that are told over a stream."}),
+		told:       prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_stream_events_total", Help: "Answers that were told over streams."}),
+		ended:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_streams_ended_total", Help: "Streams that ended, by why."}, []string{"reason"}),
+		shed:       prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_shed_total", Help: "Requests of cells that were turned away because too many were under way."}),
+		handshakes: prometheus.NewGauge(prometheus.GaugeOpts{Name: "sluice_tls_handshakes", Help: "TLS handshakes under way."}),
+		refused:    prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_tls_refused_total", Help: "Connections that were closed because too many came at once."}),
+		handler:    promhttp.HandlerFor(r, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}),
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.waiting, newFleet(views)} {
+	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.waiting, m.streams, m.told, m.ended, m.shed, m.handshakes, m.refused, newFleet(views)} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
 	}
 	return m, nil
+}
+
+// cut counts a stream that began out. reason is one of ours.
+func (m *metrics) cut(reason string) {
+	m.streams.Dec()
+	m.ended.WithLabelValues(reason).Inc()
 }
 
 func (m *metrics) request(route, method string, status int, took time.Duration) {

@@ -1,0 +1,149 @@
+package controlplane
+
+import (
+	"encoding/json"
+	"sync"
+	"sync/atomic"
+
+	"github.com/sluice-cd/sluice/engine"
+)
+
+// board has at hand what each cell's answer is known by. A request finds it by one lookup in a map that never changes and
+// two atomic loads; only the first to ask after a new view looks whether the answer is still the same, and only where it
+// is not is anything encoded.
+type board struct {
+	views   Views
+	current atomic.Pointer[posted]
+
+	mu sync.Mutex // held to replace current
+}
+
+// posted is the board under one view. Immutable, but for what its places find out about themselves.
+type posted struct {
+	view   *engine.View      // nil: nothing has been read yet
+	number uint64            // grows by one with every view
+	over   <-chan struct{}   // closed when there is another view
+	places map[string]*place // by cell; the same as before while the cells are
+}
+
+// place is one cell's on the board, from view to view.
+type place struct {
+	name string
+	hash uint32 // of the name: what is spread over time or goroutines is spread by it
+
+	number atomic.Uint64            // of the newest view that said was held against
+	said   atomic.Pointer[prepared] // nil: the cell can't be answered
+
+	polls, reports bucket // what the cell may still ask
+	downloads      atomic.Int32
+
+	mu      sync.Mutex // guards what follows, and is held to change number and said
+	key     engine.Key // of said
+	streams []cutter   // the cell's, oldest first; at most maxStreams
+}
+
+// prepared is what the answer to one cell is known by. Immutable. The answer itself is encoded for whoever wants to
+// read it: a cell reads each once, so that keeping it would only take room.
+type prepared struct {
+	etag string
+	tag  []string // etag as a header's value
+}
+
+func newBoard(v Views) *board {
+	b := &board{views: v}
+	closed := make(chan struct{})
+	close(closed)
+	b.current.Store(&posted{over: closed})
+	return b
+}
+
+// now is the board under the newest view.
+func (b *board) now() *posted {
+	at := b.current.Load()
+	select {
+	case <-at.over:
+		return b.turn(at)
+	default:
+		return at
+	}
+}
+
+// turn replaces seen, unless somebody did so already. Places stay while their cells do.
+func (b *board) turn(seen *posted) *posted {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	at := b.current.Load()
+	if at != seen {
+		return at
+	}
+	next := &posted{number: at.number + 1, over: b.views.Changed()} // before View: what comes in between is seen
+	next.view = b.views.View()
+	switch {
+	case next.view == at.view:
+		next.number, next.places = at.number, at.places
+	case next.view == nil:
+	case at.view != nil && next.view.Desired == at.view.Desired:
+		next.places = at.places
+	default:
+		next.places = make(map[string]*place, len(next.view.Desired.Cells))
+		for name := range next.view.Desired.Cells {
+			if next.places[name] = at.places[name]; next.places[name] == nil {
+				next.places[name] = &place{name: name, hash: hashName(name)}
+			}
+		}
+	}
+	b.current.Store(next)
+	return next
+}
+
+// answer is what the cell's answer is known by under at, or under a newer view; nil: the repository has no such cell any more.
+func (at *posted) answer(p *place) *prepared {
+	if p.number.Load() >= at.number { // before said, which is written first
+		return p.said.Load()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	said := p.said.Load()
+	if p.number.Load() >= at.number {
+		return said
+	}
+	key, ok := engine.Key{}, false
+	if at.view != nil {
+		key, ok = at.view.Key(p.name)
+	}
+	switch {
+	case !ok:
+		p.said.Store(nil)
+	case said == nil || p.key != key:
+		_, etag, _ := at.view.Cell(p.name)
+		p.key = key
+		p.said.Store(&prepared{etag: etag, tag: []string{etag}})
+	}
+	p.number.Store(at.number)
+	return p.said.Load()
+}
+
+// encode is the answer under at as JSON, ending with a newline.
+func (at *posted) encode(p *place) (body []byte, etag string, ok bool) {
+	if at.view == nil {
+		return nil, "", false
+	}
+	d, etag, ok := at.view.Cell(p.name)
+	if !ok {
+		return nil, "", false
+	}
+	body, err := json.Marshal(d)
+	if err != nil { // values that came from YAML always encode; the ETag is made of the same
+		return nil, "", false
+	}
+	return append(body, '\n'), etag, true
+}
+
+// hashName is FNV-1a.
+func hashName(name string) uint32 {
+	h := uint32(2166136261)
+	for i := range len(name) {
+		h = (h ^ uint32(name[i])) * 16777619
+	}
+	return h
+}

@@ -1,0 +1,182 @@
+package controlplane
+
+import (
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"time"
+)
+
+// fanout tells those who listen of what changed for them: a few goroutines, each with its share of the listeners. Each
+// holds the answers of its cells against the new view, and writes to those whose answer is another, one after the
+// other; a write never waits for the other side. A goroutine runs while it has listeners.
+type fanout struct {
+	server *Server
+	shards []*shard
+}
+
+// listener is a cell's stream, or a poll that waits. Its methods are called by one goroutine at a time, and don't block.
+type listener interface {
+	tell(at *posted)           // what changed, if anything did
+	beat(now time.Duration)    // a sign of life, if it is time for one; now as time.Since(Server.begun)
+	recheck()                  // who may listen changed
+	letGo(again time.Duration) // the server stops: the cell should come back after so long
+}
+
+type shard struct {
+	fanout *fanout
+	poke   chan struct{} // capacity 1: look at once
+
+	mu        sync.Mutex // guards what follows
+	listeners map[listener]int
+	running   bool
+}
+
+// beatEvery is how often it is looked at who is due for a heartbeat.
+const beatEvery = time.Second
+
+func newFanout(s *Server) *fanout {
+	f := &fanout{server: s, shards: make([]*shard, max(2, min(runtime.GOMAXPROCS(0), 16)))}
+	for i := range f.shards {
+		f.shards[i] = &shard{fanout: f, poke: make(chan struct{}, 1), listeners: map[listener]int{}}
+	}
+	return f
+}
+
+func (f *fanout) shard(p *place) *shard { return f.shards[int(p.hash>>8)%len(f.shards)] }
+
+// add makes l be told. What changed just before is for the caller to tell.
+func (f *fanout) add(p *place, l listener) {
+	h := f.shard(p)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.listeners[l] = 1
+	if !h.running {
+		h.running = true
+		go h.run()
+	}
+}
+
+func (f *fanout) remove(p *place, l listener) {
+	h := f.shard(p)
+	h.mu.Lock()
+	delete(h.listeners, l)
+	empty := len(h.listeners) == 0
+	h.mu.Unlock()
+	if empty {
+		signal(h.poke) // it ends
+	}
+}
+
+// len is how many listen.
+func (f *fanout) len() int {
+	n := 0
+	for _, h := range f.shards {
+		h.mu.Lock()
+		n += len(h.listeners)
+		h.mu.Unlock()
+	}
+	return n
+}
+
+// those gives who listens now. Without anyone the goroutine is to end.
+func (h *shard) those(into []listener) []listener {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	clear(into)
+	into = into[:0]
+	for l := range h.listeners {
+		into = append(into, l)
+	}
+	h.running = len(into) > 0
+	return into
+}
+
+func (h *shard) run() {
+	s := h.fanout.server
+	tick := time.NewTicker(beatEvery)
+	defer tick.Stop()
+	drain, roster := s.drain, s.rosterChanged()
+	var all []listener
+	told, silent := uint64(0), 0
+	for {
+		if all = h.those(all); len(all) == 0 {
+			return
+		}
+		at := s.board.now()
+		// Who was shut out can't be known while the store is not heard of: nothing is told meanwhile (R29).
+		if s.fresh() != nil {
+			silent++
+		} else if silent = 0; at.number != told {
+			for _, l := range all {
+				l.tell(at)
+			}
+			told = at.number
+			continue // who came meanwhile is told by whoever added it; a newer view may be there
+		}
+		select {
+		case <-at.over:
+		case <-h.poke:
+		case <-roster:
+			roster = s.rosterChanged()
+			for _, l := range all {
+				l.recheck()
+			}
+		case <-tick.C:
+			now := time.Since(s.begun)
+			for _, l := range all {
+				l.beat(now)
+				l.recheck() // in case nobody said that the roster changed
+			}
+			if silent > int(silentFor/beatEvery) {
+				h.letGo(all) // another replica may know more
+				silent = 0
+			}
+		case <-drain:
+			drain = nil
+			h.letGo(all)
+		}
+	}
+}
+
+// letGo lets listeners go, spread over a time that grows with their number; so does the time after which they come back.
+func (h *shard) letGo(all []listener) {
+	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	over, back := goingTimes(h.fanout.len())
+	const steps = 50
+	t := time.NewTicker(over/steps + 1)
+	defer t.Stop()
+	for step := range steps {
+		<-t.C
+		for _, l := range all[len(all)*step/steps : len(all)*(step+1)/steps] {
+			l.letGo(time.Second + rand.N(back))
+		}
+	}
+}
+
+// rosterChanged is closed when other keys speak for cells; nil: nobody says so, and it is found out within a second.
+func (s *Server) rosterChanged() <-chan struct{} {
+	if m, ok := s.opts.Members.(interface{ RosterChanged() <-chan struct{} }); ok {
+		return m.RosterChanged()
+	}
+	return nil
+}
+
+// still tells whether who asked once may still speak as that cell.
+func (s *Server) still(c *caller) bool {
+	if s.opts.Members == nil {
+		return true
+	}
+	if c.door != doorCells {
+		return !s.opts.Members.Roster().Keyed(c.cell)
+	}
+	name, ok := s.opts.Members.Roster().Cell(c.key)
+	return ok && name == c.cell
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,138 @@
+package controlplane
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"sync"
+	"time"
+)
+
+// handshakeWithin is how long a TLS handshake may take, from when the connection was accepted.
+const handshakeWithin = 10 * time.Second
+
+// handshakes is a listener whose connections have their TLS handshake behind them. Few compute at once, so that ten
+// thousand cells that come back together do not starve those that are connected: the others wait in order, in bounded
+// number and for a bounded time. One that waits for its other side keeps nobody from computing.
+type handshakes struct {
+	net.Listener
+	server    *Server
+	config    *tls.Config
+	computing chan struct{} // one place for each that may compute
+	under     chan struct{} // one place for each that is under way
+	accepted  chan arrival  // their handshake has not begun
+	ready     chan net.Conn
+	failed    chan error // of Accept below: capacity 1
+	closed    chan struct{}
+	closing   sync.Once
+}
+
+type arrival struct {
+	conn net.Conn
+	at   time.Time
+}
+
+// shaken serves TLS on l. Its goroutines end when it is closed.
+func (s *Server) shaken(l net.Listener, c *tls.Config) net.Listener {
+	c = c.Clone()
+	c.NextProtos = []string{"h2", "http/1.1"}
+	limits := s.opts.Limits
+	h := &handshakes{
+		Listener: l, server: s, config: c, computing: make(chan struct{}, max(limits.Handshakes, 1)), under: make(chan struct{}, max(limits.Handshaken, 1)),
+		accepted: make(chan arrival, max(limits.Backlog, 0)), ready: make(chan net.Conn), failed: make(chan error, 1), closed: make(chan struct{}),
+	}
+	go h.accept()
+	go h.dispatch()
+	return h
+}
+
+// Accept gives the next connection whose handshake went well.
+func (h *handshakes) Accept() (net.Conn, error) {
+	select {
+	case c := <-h.ready:
+		return c, nil
+	case err := <-h.failed:
+		return nil, err
+	case <-h.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close stops accepting; what has not been handed over is closed.
+func (h *handshakes) Close() error {
+	h.closing.Do(func() { close(h.closed) })
+	return h.Listener.Close()
+}
+
+func (h *handshakes) accept() {
+	pause := 5 * time.Millisecond
+	for {
+		c, err := h.Listener.Accept()
+		if err != nil {
+			var t interface{ Temporary() bool }
+			if !errors.As(err, &t) || !t.Temporary() || errors.Is(err, net.ErrClosed) {
+				h.failed <- err
+				close(h.accepted)
+				return
+			}
+			h.server.log.Error().Err(err).Msg("connections can't be accepted")
+			select {
+			case <-time.After(pause):
+			case <-h.closed:
+			}
+			pause = min(2*pause, time.Second)
+			continue
+		}
+		pause = 5 * time.Millisecond
+		select {
+		case h.accepted <- arrival{c, time.Now()}:
+		default: // it finds out sooner than by waiting, and comes back with jitter
+			h.server.metrics.refused.Inc()
+			_ = c.Close()
+		}
+	}
+}
+
+func (h *handshakes) dispatch() {
+	for a := range h.accepted {
+		select {
+		case h.under <- struct{}{}:
+		case <-h.closed:
+			_ = a.conn.Close()
+			continue
+		}
+		if time.Since(a.at) > handshakeWithin { // the other side has given up, or will have
+			h.server.metrics.refused.Inc()
+			_ = a.conn.Close()
+			<-h.under
+			continue
+		}
+		h.server.metrics.handshakes.Inc()
+		go h.shake(a)
+	}
+}
+
+func (h *handshakes) shake(a arrival) {
+	defer func() {
+		h.server.metrics.handshakes.Dec()
+		<-h.under
+	}()
+	w := &wire{Conn: a.conn, computing: h.computing}
+	_ = a.conn.SetDeadline(a.at.Add(handshakeWithin)) // an error: it is closed, and the handshake says so
+	c := tls.Server(w, h.config)
+	err := c.Handshake() //nolint:noctx // the deadline bounds it, without a goroutine more
+	w.shook()
+	if err == nil {
+		err = a.conn.SetDeadline(time.Time{})
+	}
+	if err != nil {
+		h.server.log.Debug().Err(err).Str("remote", a.conn.RemoteAddr().String()).Msg("TLS handshake failed")
+		_ = a.conn.Close()
+		return
+	}
+	select {
+	case h.ready <- c:
+	case <-h.closed:
+		_ = a.conn.Close()
+	}
+}
