@@ -71,8 +71,6 @@ type Action struct {
 	commit   string             // whose releases/V is meant
 	forward  string             // see EffectiveHead.Forward
 	Holds    bool               `json:"-"` // rollback: leaves a hold behind, for a person to lift (R1)
-	Cap      int                `json:"-"` // grant: how many slots the channel has; 0: any number
-	Slots    []string           `json:"-"` // grant: those of Cells that take one of them, sorted
 	members  []Registration     // identify: what is to be written, in the order of Cells
 }
 
@@ -95,8 +93,6 @@ type Learned struct {
 	Rollouts []Rollout    `json:"-"` // long lists of names, and nothing that a reader of plans decides on
 	Freed    []Freed      `json:"-"` // slots that ended: the store's are freed before anything is granted (R14); what was freed is found again until it is
 	Lapsed   []string     `json:"-"` // cells whose offers ended untaken (R14): forgotten in memory; the store's are found to have lapsed again
-
-	Freed map[string][]string `json:"-"` // cells whose slots in Observed.Slots are in use no more, by channel, sorted (R14)
 }
 
 // Acceptance latches: Upstream soaked Digest as Downstream's soak gate asks (R7).
