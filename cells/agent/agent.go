@@ -34,14 +34,16 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/identity"
 )
 
 // Options say which cell this is, and what it works with. Fields without a default are required.
 type Options struct {
-	Cell     string
-	Server   string       // the control plane: http://HOST:PORT or unix:///PATH
-	StateDir string       // the agent's own folder: journal, outbox, releases; made if need be
-	Target   cells.Target // used by one call at a time
+	Cell     string          // default: that of Join, or the one that StateDir belongs to
+	Join     *identity.Token // registers the cell, unless it did; nil: it is registered, or Server is the plain form
+	Server   string          // http://HOST:PORT or unix:///PATH: the plain form; default, or https://HOST:PORT: by key
+	StateDir string          // the agent's own folder: identity, journal, outbox, releases; made if need be
+	Target   cells.Target    // used by one call at a time
 
 	Values         map[string]any // of parameters that the cell owns; nil: none
 	Infrastructure int            // number of the cell's infrastructure template; 0: none
@@ -63,7 +65,7 @@ type Options struct {
 func (o Options) orDefault() (Options, error) {
 	var faults []error
 	for name, missing := range map[string]bool{
-		"cell": o.Cell == "", "server": o.Server == "", "state folder": o.StateDir == "", "target": o.Target == nil,
+		"cell": o.Cell == "", "state folder": o.StateDir == "", "target": o.Target == nil,
 	} {
 		if missing {
 			faults = append(faults, fmt.Errorf("agent: no %s is given", name))
@@ -97,36 +99,100 @@ type Agent struct {
 	reached func(point string) // tests end the process here; nil in any other program
 }
 
-// New makes an agent. Nothing is touched before Run.
+// New makes an agent. Nothing is written before Run.
 func New(o Options) (*Agent, error) {
-	o, err := o.orDefault()
-	if err != nil {
-		return nil, err
-	}
-	c, err := newClient(o.Server, o.Cell)
+	who, err := o.who()
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
+	}
+	if o.Cell == "" {
+		o.Cell = who.self.Cell
+	}
+	if o, err = o.orDefault(); err != nil {
+		return nil, err
+	}
+	c, err := newClient(o.Server, o.Cell, who)
+	if err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	if c.who == nil && o.Join != nil {
+		return nil, errors.New("agent: a token is for TLS, and names the control plane: leave the plain address out, or give https://HOST:PORT")
+	}
+	if c.who != nil && o.Join == nil && len(who.self.Key) == 0 && who.self.Joining == nil {
+		return nil, errors.New("agent: no token is given, and no server: give the token that sluice cell add printed; " +
+			"or the address of a control plane in the plain form")
 	}
 	return &Agent{options: o, client: c}, nil
 }
 
+// who finds out whose the state folder is, and whether that is meant.
+func (o *Options) who() (*keeper, error) {
+	k := &keeper{dir: o.StateDir}
+	if o.StateDir != "" {
+		var err error
+		if k.self, err = loadSelf(o.StateDir); err != nil {
+			return nil, err
+		}
+	}
+	kept := k.self.Cell
+	switch t := o.Join; {
+	case t != nil && !validPins(t.Pins):
+		return nil, identity.ErrToken
+	case t != nil && o.Cell != "" && o.Cell != t.Cell:
+		return nil, fmt.Errorf("the token is for cell %s, not for %s", t.Cell, o.Cell)
+	case t != nil && kept != "" && kept != t.Cell:
+		return nil, fmt.Errorf("the token is for cell %s, and %s belongs to cell %s: give each cell a state folder of its own", t.Cell, o.StateDir, kept)
+	case kept != "" && o.Cell != "" && o.Cell != kept:
+		return nil, fmt.Errorf("the state folder %s belongs to cell %s, not to %s", o.StateDir, kept, o.Cell)
+	case t != nil:
+		k.self.Cell = t.Cell
+	}
+	return k, nil
+}
+
 // Run runs the agent until ctx ends, and then returns nil. An error means that it can't do its
-// work at all: its state folder is unusable, or another agent has it.
+// work at all: its state folder is unusable, another agent has it, or nobody knows the cell and it runs nothing.
 func (a *Agent) Run(ctx context.Context) error {
 	l, err := a.open()
 	if err != nil {
 		return fmt.Errorf("agent of %s: %w", a.options.Cell, err)
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	installed := l.state.LastGood != nil || l.state.Attempt != nil
+	var unknown error
 	var others sync.WaitGroup
-	others.Go(func() { a.pull(ctx, l.desired) })
-	others.Go(func() { l.desk.run(ctx, l.confirmed) })
+	others.Go(func() {
+		err := a.register(ctx)
+		if err == nil {
+			a.talk(ctx, l)
+			return
+		}
+		if installed { // R30
+			a.options.Log.Error().Err(err).Msg("the control plane can't be asked; what runs keeps running")
+			return
+		}
+		unknown = fmt.Errorf("agent of %s: %w", a.options.Cell, err)
+		cancel(err)
+	})
 	l.run(ctx)
-	cancel()
+	cancel(nil)
 	others.Wait()
-	a.client.http.CloseIdleConnections()
-	return l.close()
+	return errors.Join(unknown, l.close())
+}
+
+// talk is all that goes on between the agent and its control plane, until ctx ends.
+func (a *Agent) talk(ctx context.Context, l *loop) {
+	if a.client.at.Load() == nil { // ended while it registered
+		return
+	}
+	asked := make(chan bool, 1)
+	var all sync.WaitGroup
+	all.Go(func() { (&puller{agent: a, heard: l.desired, asked: asked}).run(ctx) })
+	all.Go(func() { l.desk.run(ctx, l.confirmed) })
+	all.Go(func() { a.rotate(ctx, asked) })
+	all.Wait()
+	a.client.at.Load().http.CloseIdleConnections()
 }
 
 // open takes the state folder.
@@ -148,6 +214,15 @@ func (a *Agent) open() (_ *loop, err error) {
 			_ = lock.Close()
 		}
 	}()
+	if k := a.client.who; k != nil { // nobody else changes it now
+		kept, err := loadSelf(dir)
+		if err != nil {
+			return nil, err
+		}
+		if kept.Cell != "" {
+			k.self = kept
+		}
+	}
 	if err := sweep(dir, folders["releases"], folders["rendered"]); err != nil {
 		return nil, err
 	}

@@ -579,7 +579,7 @@ func TestStateFolderIsGuarded(t *testing.T) {
 
 func TestOptionsAreChecked(t *testing.T) {
 	_, err := New(Options{})
-	for _, want := range []string{"no cell", "no server", "no state folder", "no target"} {
+	for _, want := range []string{"no cell", "no state folder", "no target"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v lacks %q", err, want)
 		}

@@ -2,22 +2,26 @@ package agent
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -26,44 +30,78 @@ const (
 	maxReceipt = 64 << 10
 	maxProblem = 4 << 10 // of an error's body
 	maxWindow  = 32 << 20
+
+	maxNextPoll   = 300  // seconds
+	maxRetryAfter = 3600 // seconds
 )
 
 // client speaks the control plane's protocol for one cell. It is safe for concurrent use.
 type client struct {
-	base string // without a slash at its end
-	cell string
-	http *http.Client
+	cell  string
+	who   *keeper // nil: the plain form, in which cells name themselves
+	base  string  // https://HOST:PORT that goes before the address of the token; empty: none does
+	proxy func(*http.Request) (*url.URL, error)
+
+	at atomic.Pointer[link] // nil: connect comes first
 }
 
-// newClient takes http://HOST:PORT or unix:///PATH of a socket.
-func newClient(server, cell string) (*client, error) {
-	u, err := url.Parse(server)
+// newClient takes http://HOST:PORT or unix:///PATH for the plain form; else https://HOST:PORT, or nothing: who knows.
+func newClient(server, cell string, who *keeper) (*client, error) {
+	c := &client{cell: cell, proxy: environmentProxy}
+	if server == "" {
+		c.who = who
+		return c, nil
+	}
+	base, socket, mutual, err := address(server)
 	if err != nil {
-		return nil, fmt.Errorf("control plane %q: %w", server, err)
+		return nil, err
 	}
-	transport := &http.Transport{
-		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
-		MaxIdleConns:          4,
-		IdleConnTimeout:       90 * time.Second,
-		ResponseHeaderTimeout: 0, // a long-poll's answer may take its time: each call has a limit of its own
-		DisableCompression:    true,
+	if mutual {
+		c.base, c.who = base, who
+		return c, nil
 	}
-	base := strings.TrimRight(server, "/")
-	switch {
-	case u.Scheme == "unix" && u.Path != "":
-		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "unix", u.Path)
-		}
-		base = "http://sluice"
-	case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "":
-	default:
-		return nil, fmt.Errorf("control plane %q: give http://HOST:PORT or unix:///PATH", server)
+	c.at.Store(c.plain(base, socket))
+	return c, nil
+}
+
+// to gives the link of a key to the control plane at an address.
+func (c *client) to(address string, seed []byte, pins func() []string) (*link, error) {
+	return c.mutual(cmp.Or(c.base, "https://"+address), seed, pins)
+}
+
+// connect makes the cell's key the one that is spoken with. What was begun with another ends.
+func (c *client) connect() error {
+	s := c.who.now()
+	l, err := c.to(s.Address, s.Key, func() []string { return c.who.now().Pins })
+	if err != nil {
+		return err
 	}
-	return &client{base: base, cell: cell, http: &http.Client{
-		Transport:     transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}, nil
+	if old := c.at.Swap(l); old != nil {
+		close(old.left)
+		old.http.CloseIdleConnections()
+	}
+	return nil
+}
+
+// learn takes a new set of pins, once it is durable. One that does not have the key under which it came is a mistake:
+// the cell would shut itself out (R29).
+func (c *client) learn(pins []string, over *tls.ConnectionState) error {
+	if c.who == nil || over == nil || len(pins) == 0 || slices.Equal(pins, c.who.now().Pins) {
+		return nil
+	}
+	if !validPins(pins) || identity.Match(pins, over.PeerCertificates, time.Now()) != nil {
+		return errors.New("the control plane names new pins of its keys without the one that it has: they are not taken")
+	}
+	if _, err := c.who.change(func(s *self) { s.Pins = pins }); err != nil {
+		return err
+	}
+	c.at.Load().http.CloseIdleConnections() // what is open was let in by the old set
+	return nil
+}
+
+// trusts tells whether a connection that was made before would be made now.
+func (c *client) trusts(over *tls.ConnectionState) bool {
+	return c.who == nil || over != nil && identity.Match(c.who.now().Pins, over.PeerCertificates, time.Now()) == nil
 }
 
 // statusError is an answer other than what was hoped for.
@@ -81,8 +119,9 @@ func (e *statusError) Error() string {
 	return text
 }
 
-// pause says how long to wait after a number of failures in a row, the last being err (R33).
-func pause(err error, failures int) time.Duration {
+// pause says how long to wait after a number of failures in a row, the last being err (R33). Right after a key was
+// registered, one that is not known is known a moment later.
+func (c *client) pause(err error, failures int) time.Duration {
 	var s *statusError
 	if !errors.As(err, &s) {
 		return backoff(failures, retryCap)
@@ -90,20 +129,38 @@ func pause(err error, failures int) time.Duration {
 	switch {
 	case s.after > 0:
 		return s.after + rand.N(s.after/2+1) //nolint:gosec // jitter
-	case s.status == http.StatusUnauthorized:
+	case s.status == http.StatusUnauthorized && !c.settling():
 		return jittered(deniedPause)
 	default:
 		return backoff(failures, retryCap)
 	}
 }
 
-// do sends a request and hands over an answer of 2xx or 304. Closing its body is the caller's.
+// do sends a request over the link of the moment: see link.do.
 func (c *client) do(ctx context.Context, method, path string, query url.Values, body []byte, header http.Header) (*http.Response, error) {
+	l := c.at.Load()
+	if l == nil {
+		return nil, errors.New("the cell is not registered yet")
+	}
+	return l.do(ctx, method, path, query, body, header)
+}
+
+// settling tells whether the cell's key is so new that not every replica needs to know it.
+func (c *client) settling() bool {
+	if c.who == nil {
+		return false
+	}
+	age := time.Since(c.who.now().Since)
+	return age >= 0 && age < settled
+}
+
+// do sends a request over the link and hands over an answer of 2xx or 304. Closing its body is the caller's.
+func (l *link) do(ctx context.Context, method, path string, query url.Values, body []byte, header http.Header) (*http.Response, error) {
 	var reader io.Reader
 	if body != nil {
 		reader = bytes.NewReader(body)
 	}
-	target := c.base + path
+	target := l.base + path
 	if len(query) > 0 {
 		target += "?" + query.Encode()
 	}
@@ -114,7 +171,7 @@ func (c *client) do(ctx context.Context, method, path string, query url.Values, 
 	for k, v := range header {
 		request.Header[k] = v
 	}
-	response, err := c.http.Do(request)
+	response, err := l.http.Do(request)
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +186,7 @@ func (c *client) do(ctx context.Context, method, path string, query url.Values, 
 func refusal(response *http.Response) error {
 	e := &statusError{status: response.StatusCode}
 	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil && seconds > 0 {
-		e.after = min(time.Duration(seconds)*time.Second, time.Hour)
+		e.after = time.Duration(min(seconds, maxRetryAfter)) * time.Second
 	}
 	text, _ := io.ReadAll(io.LimitReader(response.Body, maxProblem)) // the status says enough
 	var problem struct{ Title, Detail string }
@@ -151,6 +208,10 @@ const nextPoll = "Sluice-Next-Poll"
 
 // desired asks what the cell should run, and waits up to wait for it to be something else than etag names.
 func (c *client) desired(ctx context.Context, etag string, wait time.Duration) (told, error) {
+	return c.ask(ctx, c.at.Load(), etag, wait)
+}
+
+func (c *client) ask(ctx context.Context, l *link, etag string, wait time.Duration) (told, error) {
 	ctx, cancel := context.WithTimeout(ctx, wait+15*time.Second)
 	defer cancel()
 	query := url.Values{"cell": {c.cell}, "wait": {wait.String()}}
@@ -158,43 +219,54 @@ func (c *client) desired(ctx context.Context, etag string, wait time.Duration) (
 	if etag != "" {
 		header.Set("If-None-Match", etag)
 	}
-	response, err := c.do(ctx, http.MethodGet, "/v1/desired", query, nil, header)
+	response, err := l.do(ctx, http.MethodGet, "/v1/desired", query, nil, header)
 	if err != nil {
 		return told{}, fmt.Errorf("ask what to run: %w", err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	t := told{etag: etag}
 	if seconds, err := strconv.Atoi(response.Header.Get(nextPoll)); err == nil && seconds > 0 {
-		t.after = min(time.Duration(seconds)*time.Second, retryCap)
+		t.after = time.Duration(min(seconds, maxNextPoll)) * time.Second
 	}
 	if response.StatusCode == http.StatusNotModified {
 		return t, nil
 	}
-	var d cells.Desired
-	if err := decode(response.Body, maxDesired, &d); err != nil {
+	text, err := readAll(response.Body, maxDesired)
+	if err != nil {
 		return told{}, fmt.Errorf("ask what to run: %w", err)
 	}
-	if d.Cell != "" && d.Cell != c.cell {
-		return told{}, fmt.Errorf("ask what to run: the answer is for cell %q", clip(d.Cell, 100))
+	if t.desired, err = c.understand(text); err != nil {
+		return told{}, fmt.Errorf("ask what to run: %w", err)
 	}
-	t.desired, t.etag = &d, response.Header.Get("ETag")
+	t.etag = response.Header.Get("ETag")
 	return t, nil
 }
 
-// report hands a report over and returns once it is durable there.
-func (c *client) report(ctx context.Context, body []byte) (cells.Receipt, error) {
+// understand reads what is desired, however it came.
+func (c *client) understand(text []byte) (*cells.Desired, error) {
+	var d cells.Desired
+	if err := json.Unmarshal(text, &d); err != nil {
+		return nil, fmt.Errorf("the answer is not what was asked for: %w", err)
+	}
+	if d.Cell != "" && d.Cell != c.cell {
+		return nil, fmt.Errorf("the answer is for cell %q", clip(d.Cell, 100))
+	}
+	return &d, nil
+}
+
+// report hands a report over and returns once it is durable there. over is the connection; nil: a plain one.
+func (c *client) report(ctx context.Context, body []byte) (receipt cells.Receipt, over *tls.ConnectionState, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	response, err := c.do(ctx, http.MethodPost, "/v1/reports", nil, body, http.Header{"Content-Type": {"application/json"}})
 	if err != nil {
-		return cells.Receipt{}, fmt.Errorf("report: %w", err)
+		return receipt, nil, fmt.Errorf("report: %w", err)
 	}
 	defer func() { _ = response.Body.Close() }()
-	var receipt cells.Receipt
 	if err := decode(response.Body, maxReceipt, &receipt); err != nil {
-		return cells.Receipt{}, fmt.Errorf("report: %w", err)
+		return cells.Receipt{}, nil, fmt.Errorf("report: %w", err)
 	}
-	return receipt, nil
+	return receipt, response.TLS, nil
 }
 
 // content gives a release's canonical tar as it comes: of at most limit bytes on the wire, and not verified.
@@ -231,15 +303,20 @@ func (u unzstd) Close() error {
 }
 
 func decode(r io.Reader, limit int64, into any) error {
-	text, err := io.ReadAll(io.LimitReader(r, limit+1))
+	text, err := readAll(r, limit)
 	if err != nil {
 		return err
-	}
-	if int64(len(text)) > limit {
-		return fmt.Errorf("the answer has more than %d bytes", limit)
 	}
 	if err := json.Unmarshal(text, into); err != nil {
 		return fmt.Errorf("the answer is not what was asked for: %w", err)
 	}
 	return nil
+}
+
+func readAll(r io.Reader, limit int64) ([]byte, error) {
+	text, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err == nil && int64(len(text)) > limit {
+		err = fmt.Errorf("the answer has more than %d bytes", limit)
+	}
+	return text, err
 }

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,7 +39,9 @@ type desk struct {
 	text  []byte       // the same as JSON, to tell changes
 	ready bool
 
-	most int // events in a batch; the reporter's goroutine alone uses it
+	// The reporter's goroutine alone uses these.
+	most     int      // events in a batch
+	notTaken []string // pins that it complained of
 }
 
 func newDesk(a *Agent, box *outbox) *desk {
@@ -85,7 +89,7 @@ func (d *desk) run(ctx context.Context, confirmed chan<- string) {
 			if failures == 0 && ctx.Err() == nil {
 				d.agent.options.Log.Warn().Err(err).Msg("the report is kept for later")
 			}
-			sleep(ctx, pause(err, failures))
+			sleep(ctx, d.agent.client.pause(err, failures))
 			failures++
 			continue
 		}
@@ -143,7 +147,7 @@ func (d *desk) send(ctx context.Context) (more bool, known string, err error) {
 	if err != nil {
 		return false, "", err
 	}
-	receipt, err := d.agent.client.report(ctx, body)
+	receipt, over, err := d.agent.client.report(ctx, body)
 	if err != nil {
 		if d.tooMuch(err, events) {
 			return true, "", nil
@@ -151,6 +155,7 @@ func (d *desk) send(ctx context.Context) (more bool, known string, err error) {
 		return false, "", err
 	}
 	d.agent.at("reported")
+	d.learn(receipt.Pins, over)
 	if events == 0 && d.most == 0 { // what was refused must be the oldest event
 		d.most = cells.MaxEvents
 		return true, key(r.Acknowledged), d.box.stub("the control plane did not take it")
@@ -158,6 +163,18 @@ func (d *desk) send(ctx context.Context) (more bool, known string, err error) {
 	d.most = cells.MaxEvents
 	more, err = d.box.acknowledge(receipt.Acknowledged)
 	return more, key(r.Acknowledged), err
+}
+
+// learn takes the control plane's pins. That it can't is no reason to keep a report.
+func (d *desk) learn(pins []string, over *tls.ConnectionState) {
+	err := d.agent.client.learn(pins, over)
+	if err != nil && !slices.Equal(pins, d.notTaken) {
+		d.agent.options.Log.Error().Err(err).Msg("pins")
+		d.notTaken = pins
+	}
+	if err == nil {
+		d.notTaken = nil
+	}
 }
 
 // tooMuch answers a refusal of the body itself: fewer events next time, in the end none.
@@ -178,6 +195,7 @@ func (d *desk) tooMuch(err error, events int) bool {
 // history as there is room for.
 func (d *desk) compose(r cells.Report) (body []byte, events int, err error) {
 	r.Cell, r.Boot, r.Agent, r.Infrastructure, r.Sent = d.cell, d.boot, d.version, d.infrastructure, time.Now()
+	r.Confirmed = d.box.confirmed()
 	for {
 		body, err = json.Marshal(r)
 		if err != nil {

@@ -70,10 +70,24 @@ func journalFile(dir string) string { return filepath.Join(dir, "journal.json") 
 
 // loadJournal reads the journal of a state folder; a fresh folder has an empty one.
 func loadJournal(dir, cell string) (journal, error) {
+	j, err := readJournal(dir)
+	switch {
+	case err != nil:
+		return journal{}, err
+	case j.Cell == "":
+		return journal{Cell: cell}, nil
+	case j.Cell != cell:
+		return journal{}, fmt.Errorf("the state folder %s belongs to cell %s, not to %s", dir, j.Cell, cell)
+	}
+	return j, nil
+}
+
+// readJournal reads the journal, whose ever it is; without one it is empty.
+func readJournal(dir string) (journal, error) {
 	name := journalFile(dir)
 	info, err := os.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return journal{Cell: cell}, nil
+		return journal{}, nil
 	}
 	if err != nil {
 		return journal{}, fmt.Errorf("read the journal: %w", err)
@@ -88,9 +102,6 @@ func loadJournal(dir, cell string) (journal, error) {
 	var j journal
 	if err := json.Unmarshal(text, &j); err != nil {
 		return journal{}, fmt.Errorf("read the journal %s: %w; restore it, or move the state folder away to start over", name, err)
-	}
-	if j.Cell != cell {
-		return journal{}, fmt.Errorf("the state folder %s belongs to cell %s, not to %s", dir, j.Cell, cell)
 	}
 	return j, nil
 }

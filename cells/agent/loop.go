@@ -134,7 +134,7 @@ func (l *loop) fold(t task, r result, now time.Time) {
 	case missing && t == heal:
 		l.state.unhealable(r.err.Error(), now)
 	case missing:
-		l.state.retry(r.err.Error(), now, pause(r.err, l.state.retries))
+		l.state.retry(r.err.Error(), now, l.agent.client.pause(r.err, l.state.retries))
 	case t == prepare:
 		l.state.prepared(r.err, now)
 	case t == apply:

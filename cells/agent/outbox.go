@@ -117,6 +117,13 @@ func (o *outbox) last() int64 {
 	return o.acked
 }
 
+// confirmed is the number of the newest event that is known to be acknowledged; 0: none.
+func (o *outbox) confirmed() int64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.acked
+}
+
 // add numbers the events and returns once they are durable.
 func (o *outbox) add(events []cells.Event, now time.Time) error {
 	if len(events) == 0 {

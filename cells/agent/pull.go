@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"errors"
+	"net/http"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
@@ -15,51 +17,152 @@ const (
 	briskCap    = 5 * time.Second
 	briskNews   = 25
 	betweenNews = 250 * time.Millisecond
+
+	// Where streams don't work it is polled for a while, longer each time, before another one is tried (R33).
+	pollFor     = 5 * time.Minute
+	pollForMost = time.Hour
+	// brokenStreams in a row, none of which lived for long, mean that streams don't work here.
+	brokenStreams = 3
 )
 
-// pull asks for the cell's assignment, again and again, and hands over each answer. It ends with ctx.
-func (a *Agent) pull(ctx context.Context, desired chan<- *cells.Desired) {
-	etag, failures, quick, news := "", 0, 0, 0
+// puller hears what the cell should run, by a stream if one comes through, else by polls that wait. It hands over
+// each answer. One goroutine uses it.
+type puller struct {
+	agent *Agent
+	heard chan<- *cells.Desired
+	asked chan bool // of one: whether a new key is asked for
+
+	etag      string
+	failures  int // in a row
+	quick     int // brisk answers in a row that said nothing new
+	news      int // and that did
+	broken    int // streams in a row
+	fallbacks int // in a row, without a stream that lived
+	newsAt    time.Time
+	streamAt  time.Time // no stream before
+}
+
+// run ends with ctx.
+func (p *puller) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		asked := time.Now()
-		t, err := a.client.desired(ctx, etag, a.options.PollWait)
-		if err != nil {
-			if failures == 0 && ctx.Err() == nil {
-				a.options.Log.Warn().Err(err).Msg("the control plane can't be asked; what runs keeps running")
-			}
-			sleep(ctx, pause(err, failures))
-			failures++
+		var err error
+		if time.Now().Before(p.streamAt) {
+			err = p.poll(ctx)
+		} else {
+			err = p.stream(ctx)
+		}
+		if err == nil || ctx.Err() != nil {
 			continue
 		}
-		if failures > 0 {
-			a.options.Log.Info().Int("failures", failures).Msg("the control plane answers again")
-			failures = 0
+		if p.failures == 0 {
+			p.agent.options.Log.Warn().Err(err).Msg("the control plane can't be asked; what runs keeps running")
 		}
-		changed := t.etag != etag
-		etag = t.etag
-		if t.desired != nil {
-			select {
-			case desired <- t.desired:
-			case <-ctx.Done():
-			}
-		}
-		switch {
-		case time.Since(asked) >= brisk:
-			quick, news = 0, 0
-		case changed:
-			quick, news = 0, news+1
-		default:
-			quick++
-		}
-		switch {
-		case t.after > 0:
-			sleep(ctx, t.after)
-		case quick >= briskInRow:
-			sleep(ctx, backoff(quick-briskInRow, briskCap))
-		case news >= briskNews:
-			sleep(ctx, betweenNews)
-		}
+		sleep(ctx, p.agent.client.pause(err, p.failures))
+		p.failures++
 	}
+}
+
+// answered: the control plane said something that was understood.
+func (p *puller) answered() {
+	if p.failures > 0 {
+		p.agent.options.Log.Info().Int("failures", p.failures).Msg("the control plane answers again")
+		p.failures = 0
+	}
+}
+
+// hand passes on what is desired.
+func (p *puller) hand(ctx context.Context, d *cells.Desired) {
+	select { // only the newest word counts
+	case <-p.asked:
+	default:
+	}
+	p.asked <- asksForKey(d)
+	select {
+	case p.heard <- d:
+	case <-ctx.Done():
+	}
+}
+
+// poll asks once, and waits as long as the answer says or means.
+func (p *puller) poll(ctx context.Context) error {
+	begun := time.Now()
+	t, err := p.agent.client.desired(ctx, p.etag, p.agent.options.PollWait)
+	if err != nil {
+		return err
+	}
+	p.answered()
+	changed := t.etag != p.etag
+	p.etag = t.etag
+	if t.desired != nil {
+		p.hand(ctx, t.desired)
+	}
+	switch {
+	case time.Since(begun) >= brisk:
+		p.quick, p.news = 0, 0
+	case changed:
+		p.quick, p.news = 0, p.news+1
+	default:
+		p.quick++
+	}
+	switch {
+	case t.after > 0:
+		sleep(ctx, t.after)
+	case p.quick >= briskInRow:
+		sleep(ctx, backoff(p.quick-briskInRow, briskCap))
+	case p.news >= briskNews:
+		sleep(ctx, betweenNews)
+	}
+	return nil
+}
+
+// stream listens until the stream ends. An error says that the control plane did not answer, or not well; that streams
+// don't come through here is none.
+func (p *puller) stream(ctx context.Context) error {
+	begun := time.Now()
+	again, err := p.listen(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
+	if time.Since(begun) >= streamLives {
+		p.broken, p.fallbacks = 0, 0
+	}
+	var refused *statusError
+	switch {
+	case err == nil: // it ended because something else did
+	case errors.Is(err, errNoStream):
+		p.fallBack(err)
+		return nil
+	case errors.As(err, &refused):
+		if refused.status == http.StatusUnauthorized || refused.status == http.StatusServiceUnavailable {
+			return err // a poll would be told the same
+		}
+		if p.broken++; p.broken >= brokenStreams {
+			p.fallBack(err)
+		}
+		return err
+	case errors.Is(err, errBroken):
+		if p.broken++; p.broken >= brokenStreams {
+			p.fallBack(err)
+			return nil
+		}
+	default:
+		return err // nobody was reached
+	}
+	// As when the control plane is started anew: not all cells come back at one instant.
+	sleep(ctx, max(again, backoff(endedPause+p.broken, retryCap)))
+	return nil
+}
+
+// endedPause makes the first pause after a stream's end up to 800 ms.
+const endedPause = 3
+
+// fallBack polls for a while.
+func (p *puller) fallBack(why error) {
+	wait := min(pollFor<<min(p.fallbacks, 10), pollForMost)
+	p.agent.options.Log.Info().AnErr("why", why).Dur("for", wait).Msg("no stream comes through; it polls")
+	p.streamAt = time.Now().Add(jittered(wait))
+	p.broken = 0
+	p.fallbacks++
 }
 
 // sleep waits for d, or until ctx ends.

@@ -1,0 +1,141 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells/identity"
+)
+
+const (
+	registerPath = "/v1/register"
+	keyPath      = "/v1/key"
+	callTimeout  = 30 * time.Second
+)
+
+// ErrToken: the control plane does not take the token; it does not say why (fault 39).
+var ErrToken = errors.New("the token is not good, or not any more: ask for another with sluice cell add")
+
+// register makes sure that the control plane knows the cell's key, and speaks with it from then on. It may be killed at
+// any instant and begun again with the same token. An error says that only a person can help.
+func (a *Agent) register(ctx context.Context) error {
+	c, token := a.client, a.options.Join
+	if c.who == nil {
+		return nil
+	}
+	s := c.who.now()
+	if token != nil && s.Token != identity.HashSecret(token.Secret) {
+		var err error
+		if s, err = c.who.join(token); err != nil {
+			return err
+		}
+		a.at("key made")
+	}
+	if j := s.Joining; j != nil && (token != nil || len(s.Key) == 0) && s.Token != j.Token {
+		switch err := a.joining(ctx, *j); {
+		case err == nil:
+		case ctx.Err() != nil:
+			return nil
+		case len(s.Key) > 0: // R30
+			a.options.Log.Error().Err(err).Msg("it could not be registered anew; it goes on under the key that it has")
+		default:
+			return err
+		}
+	}
+	if len(c.who.now().Key) == 0 {
+		return errors.New("it is not registered: give the token that sluice cell add printed, with --join")
+	}
+	return c.connect()
+}
+
+// anewTries is how often a cell that has a key already tries to be registered under another, before it goes on.
+const anewTries = 5
+
+// joining registers, however often it takes.
+func (a *Agent) joining(ctx context.Context, j joining) error {
+	c := a.client
+	l, err := c.to(j.Address, j.Key, func() []string { return j.Pins })
+	if err != nil {
+		return err
+	}
+	defer l.http.CloseIdleConnections()
+	for failures := 0; ; failures++ {
+		answer, err := a.present(ctx, l)
+		if err == nil {
+			a.at("token sent")
+			if _, err := c.who.joined(answer.Pins); err != nil {
+				return err
+			}
+			a.at("registered")
+			a.options.Log.Info().Msg("registered")
+			return nil
+		}
+		if ctx.Err() != nil || errors.Is(err, ErrToken) || failures >= anewTries && len(c.who.now().Key) > 0 {
+			return err
+		}
+		if failures == 0 {
+			a.options.Log.Warn().Err(err).Msg("the cell can't be registered yet")
+		}
+		sleep(ctx, c.pause(err, failures))
+	}
+}
+
+// present shows the token over a connection that proves the key.
+func (a *Agent) present(ctx context.Context, l *link) (identity.Joined, error) {
+	var answer identity.Joined
+	if token := a.options.Join; token != nil {
+		body, err := json.Marshal(identity.Join{Cell: token.Cell, Secret: token.Secret})
+		if err != nil {
+			return answer, err
+		}
+		err = l.post(ctx, registerPath, body, &answer)
+		switch {
+		case err == nil && answer.Cell != token.Cell:
+			return answer, fmt.Errorf("register: the answer is for cell %q", clip(answer.Cell, 100))
+		case !unauthorized(err):
+			return answer, err
+		}
+	}
+	// The token may be used up because this very key was registered with it, and the answer was lost (fault 59).
+	if err := a.client.known(ctx, l); err != nil {
+		if unauthorized(err) {
+			return answer, ErrToken
+		}
+		return answer, err
+	}
+	return answer, nil
+}
+
+// known tells whether the control plane knows a link's key, without doing anything with what it answers.
+func (c *client) known(ctx context.Context, l *link) error {
+	_, err := c.ask(ctx, l, "", 0)
+	var s *statusError
+	if errors.As(err, &s) && s.status == http.StatusNotFound {
+		return nil // it knows the key, and has not read of its cell yet
+	}
+	return err
+}
+
+// post sends JSON and reads the answer; into may be nil.
+func (l *link) post(ctx context.Context, path string, body []byte, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	response, err := l.do(ctx, http.MethodPost, path, nil, body, http.Header{"Content-Type": {"application/json"}})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }()
+	if into == nil {
+		return nil
+	}
+	return decode(response.Body, maxReceipt, into)
+}
+
+func unauthorized(err error) bool {
+	var s *statusError
+	return errors.As(err, &s) && s.status == http.StatusUnauthorized
+}

@@ -1,0 +1,204 @@
+package agent
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/identity"
+)
+
+const (
+	maxSelf = 64 << 10 // bytes of identity.json
+	maxPins = 16
+	// settled is how long after a registration or a new key some replica may not have heard of it.
+	settled = time.Minute
+)
+
+// self is who this cell is to its control plane, and who that is: identity.json, for its owner's eyes only, replaced as
+// a whole and durable before anything rests on it, so that a crash at any point leaves a key that works.
+type self struct {
+	Cell    string   `json:"cell"`
+	Address string   `json:"address,omitempty"` // HOST:PORT of the control plane
+	Pins    []string `json:"pins,omitempty"`    // of its keys (R29)
+	// Key is the seed of the Ed25519 key under which the cell is registered; none: it never was.
+	Key []byte `json:"key,omitempty"`
+	// Next follows Key once the control plane has it. Whether it has is not known: both may work.
+	Next  []byte    `json:"next,omitempty"`
+	Token string    `json:"token,omitempty"` // hash of the one that Key was registered with
+	Since time.Time `json:"since,omitzero"`  // of Key, by the cell's clock
+	// Joining is a registration that was begun. Whether it got through is not known (R28).
+	Joining *joining `json:"joining,omitempty"`
+}
+
+// joining is what one token says, without its secret, and the key that was made for it.
+type joining struct {
+	Address string   `json:"address"`
+	Pins    []string `json:"pins"`
+	Token   string   `json:"token"`
+	Key     []byte   `json:"key"`
+}
+
+func selfFile(dir string) string { return filepath.Join(dir, "identity.json") }
+
+// loadSelf reads who a state folder belongs to; zero: nobody that has a key.
+func loadSelf(dir string) (self, error) {
+	name := selfFile(dir)
+	info, err := os.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return self{}, nil
+	}
+	if err != nil {
+		return self{}, fmt.Errorf("read the cell's identity: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return self{}, fmt.Errorf("%s can be read by others: whoever has it can speak as this cell; "+
+			"chmod 600 it, and if somebody may have read it, ask the vendor for a new token", name)
+	}
+	if info.Size() > maxSelf {
+		return self{}, fmt.Errorf("read the cell's identity: %s is larger than %d bytes", name, maxSelf)
+	}
+	text, err := os.ReadFile(name) //nolint:gosec // below the state folder
+	if err != nil {
+		return self{}, fmt.Errorf("read the cell's identity: %w", err)
+	}
+	var s self
+	if err := json.Unmarshal(text, &s); err != nil || s.check() != nil {
+		return self{}, fmt.Errorf("%s is damaged: restore it, or remove it and ask the vendor for a new token", name) // err could tell of the key
+	}
+	return s, nil
+}
+
+func (s *self) check() error {
+	seeds, pins := [][]byte{s.Key, s.Next}, [][]string{s.Pins}
+	if s.Joining != nil {
+		seeds, pins = append(seeds, s.Joining.Key), append(pins, s.Joining.Pins)
+	}
+	for _, seed := range seeds {
+		if len(seed) != 0 && len(seed) != ed25519.SeedSize {
+			return errors.New("a key has the wrong length")
+		}
+	}
+	for _, p := range pins {
+		if len(p) > 0 && !validPins(p) {
+			return errors.New("a pin is none")
+		}
+	}
+	if !cells.ValidName(s.Cell) || len(s.Key) > 0 && (s.Address == "" || len(s.Pins) == 0) {
+		return errors.New("something is missing")
+	}
+	return nil
+}
+
+var pin = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+
+// validPins tells whether a set of pins can be one.
+func validPins(pins []string) bool {
+	return len(pins) > 0 && len(pins) <= maxPins && !slices.ContainsFunc(pins, func(p string) bool { return !pin.MatchString(p) })
+}
+
+// keeper keeps self on disk. It is safe for concurrent use.
+type keeper struct {
+	dir string
+
+	mu   sync.Mutex
+	self self // replaced whole; what its slices hold is never changed
+}
+
+// now gives self as it is.
+func (k *keeper) now() self {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.self
+}
+
+// change makes what f does to self durable, and then true.
+func (k *keeper) change(f func(*self)) (self, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s := k.self
+	f(&s)
+	text, err := json.Marshal(s)
+	if err != nil {
+		return k.self, fmt.Errorf("write the cell's identity: %w", err)
+	}
+	if err := replaceFile(selfFile(k.dir), text); err != nil { // it has mode 0600
+		return k.self, fmt.Errorf("write the cell's identity: %w", err)
+	}
+	k.self = s
+	return s, nil
+}
+
+// join begins a registration: the key that is to be is on disk before any token is sent. The same token finds the
+// same key; another one makes another, for whoever asked for it may have done so because the old one got around.
+func (k *keeper) join(t *identity.Token) (self, error) {
+	hash := identity.HashSecret(t.Secret)
+	if s := k.now(); s.Joining != nil && s.Joining.Token == hash {
+		return s, nil
+	}
+	seed, err := newSeed()
+	if err != nil {
+		return self{}, err
+	}
+	return k.change(func(s *self) {
+		s.Cell = t.Cell
+		s.Joining = &joining{Address: t.Address, Pins: t.Pins, Token: hash, Key: seed}
+	})
+}
+
+// joined: the control plane knows the key that was made.
+func (k *keeper) joined(pins []string) (self, error) {
+	return k.change(func(s *self) {
+		j := s.Joining
+		s.Address, s.Pins, s.Key, s.Token, s.Since = j.Address, j.Pins, j.Key, j.Token, time.Now()
+		if validPins(pins) {
+			s.Pins = pins
+		}
+		s.Next, s.Joining = nil, nil
+	})
+}
+
+// next gives self with a Next: the one that was made before, or a new one.
+func (k *keeper) next() (self, error) {
+	if s := k.now(); len(s.Next) > 0 {
+		return s, nil
+	}
+	seed, err := newSeed()
+	if err != nil {
+		return self{}, err
+	}
+	return k.change(func(s *self) { s.Next = seed })
+}
+
+// followed: the control plane knows Next.
+func (k *keeper) followed() (self, error) {
+	return k.change(func(s *self) { s.Key, s.Next, s.Since = s.Next, nil, time.Now() })
+}
+
+func newSeed() ([]byte, error) {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("make a key: %w", err)
+	}
+	return key.Seed(), nil
+}
+
+// Cell names the cell that a state folder belongs to; empty: none so far.
+func Cell(stateDir string) (string, error) {
+	s, err := loadSelf(stateDir)
+	if err != nil || s.Cell != "" {
+		return s.Cell, err
+	}
+	j, err := readJournal(stateDir)
+	return j.Cell, err
+}

@@ -1,0 +1,149 @@
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	heartbeat   = 15 * time.Second            // of a stream, as the control plane sends it
+	twoMissed   = 2*heartbeat + 2*time.Second // then it is taken for dead (R33)
+	firstWord   = 5 * time.Second             // without any, something in between holds it back
+	reachWithin = 3 * dialTimeout             // to get that far, by way of a proxy too
+	streamLives = 2 * heartbeat               // one that was open for so long worked
+)
+
+var (
+	// errNoStream: no stream is to be had here. Polls may work.
+	errNoStream = errors.New("no stream")
+	// errBroken: the stream ended before its time, or is none.
+	errBroken = errors.New("the stream broke")
+
+	errSilent = fmt.Errorf("%w: nothing came within %s", errNoStream, firstWord)
+	errMissed = fmt.Errorf("%w: nothing came for %s", errNoStream, twoMissed)
+	errLeft   = errors.New("another key is spoken with now")
+)
+
+// watchdog ends a stream that is silent for too long.
+type watchdog struct {
+	timer *time.Timer
+	heard atomic.Bool
+}
+
+func newWatchdog(end context.CancelCauseFunc) *watchdog {
+	w := &watchdog{}
+	w.timer = time.AfterFunc(reachWithin, func() {
+		if w.heard.Load() {
+			end(errMissed)
+		} else {
+			end(errSilent)
+		}
+	})
+	return w
+}
+
+func (w *watchdog) asked() { w.timer.Reset(firstWord) }
+
+func (w *watchdog) line() {
+	w.heard.Store(true)
+	w.timer.Reset(twoMissed)
+}
+
+// listen hears a stream to its end. again: how long it asked to stay away then.
+func (p *puller) listen(ctx context.Context) (again time.Duration, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	l := p.agent.client.at.Load()
+	go func() {
+		select {
+		case <-l.left:
+			cancel(errLeft)
+		case <-ctx.Done():
+		}
+	}()
+	w := newWatchdog(cancel)
+	defer w.timer.Stop()
+	why := func(err error) error { // what ended it, rather than how that looks from here
+		switch cause := context.Cause(ctx); {
+		case errors.Is(cause, errLeft):
+			return nil
+		case cause != nil:
+			return cause
+		default:
+			return err
+		}
+	}
+	body, over, err := p.open(ctx, l, w)
+	if err != nil {
+		return 0, why(err)
+	}
+	defer func() { _ = body.Close() }()
+	s := newSSE(ctx, body, w.line)
+	for {
+		e, err := s.next()
+		if err != nil {
+			return s.retry, why(fmt.Errorf("%w: %w", errBroken, err))
+		}
+		if !p.agent.client.trusts(over) {
+			return s.retry, nil // its key is none of those that are pinned now
+		}
+		p.answered()
+		if err := p.event(ctx, e); err != nil {
+			return s.retry, err
+		}
+	}
+}
+
+// open asks for a stream of what is desired, from what is known on.
+func (p *puller) open(ctx context.Context, l *link, w *watchdog) (io.ReadCloser, *tls.ConnectionState, error) {
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { w.asked() }})
+	header := http.Header{"Accept": {"text/event-stream"}, "Cache-Control": {"no-cache"}}
+	if p.etag != "" {
+		header.Set("Last-Event-ID", p.etag)
+	}
+	response, err := l.do(ctx, http.MethodGet, "/v1/desired", url.Values{"cell": {p.agent.client.cell}}, nil, header)
+	var refused *statusError
+	if errors.As(err, &refused) {
+		switch refused.status {
+		case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusUnsupportedMediaType, http.StatusNotImplemented:
+			return nil, nil, fmt.Errorf("%w: %w", errNoStream, err)
+		}
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("listen to what to run: %w", err)
+	}
+	if kind, _, err := mime.ParseMediaType(response.Header.Get("Content-Type")); response.StatusCode != http.StatusOK || err != nil || kind != "text/event-stream" {
+		return nil, nil, errors.Join(fmt.Errorf("%w: the answer is %s", errNoStream, clip(response.Header.Get("Content-Type"), 80)), response.Body.Close())
+	}
+	return response.Body, response.TLS, nil
+}
+
+// event takes one of them. News is read at once, but not without end.
+func (p *puller) event(ctx context.Context, e event) error {
+	if e.name != "desired" {
+		return nil // a heartbeat, or something that this agent does not know
+	}
+	d, err := p.agent.client.understand(e.data)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errBroken, err)
+	}
+	p.etag = e.id
+	p.hand(ctx, d)
+	if time.Since(p.newsAt) >= brisk {
+		p.news = 0
+	}
+	p.newsAt = time.Now()
+	if p.news++; p.news >= briskNews {
+		sleep(ctx, betweenNews)
+	}
+	return nil
+}
