@@ -67,6 +67,20 @@ const JoinFor = time.Hour
 // ErrUnknown: no token has this hash or name.
 var ErrUnknown = errors.New("there is no such token")
 
+// ErrTaken: there is a token of this name, or of this secret.
+var ErrTaken = errors.New("there is a token of that name already: remove it first, or give another name")
+
+// Entry is one line of the access audit: who did what, from where.
+type Entry struct {
+	At   time.Time `json:"at"`
+	Who  string    `json:"who"`  // a token's name, a cell, or how somebody without one was let in
+	What string    `json:"what"` // in words, with what it was done to
+	From string    `json:"from"` // the peer's address
+}
+
+// MaxEntries is how many lines of the audit are kept, the newest.
+const MaxEntries = 10_000
+
 // Bearer takes the secret out of an Authorization header (RFC 6750); empty: there is none.
 func Bearer(header string) string {
 	scheme, secret, ok := strings.Cut(header, " ")

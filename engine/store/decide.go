@@ -5,18 +5,19 @@ import (
 	"database/sql"
 
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
 // Decided records decisions found in git, once each by commit, and returns those that are not announced
 // yet, oldest first: the new ones, and any that a crash kept from being announced (fault 3).
 func (s *Store) Decided(ctx context.Context, decisions []engine.Decided) (fresh []engine.Decided, err error) {
-	served := make([]servedRow, 0, len(decisions))
-	err = s.tx(ctx, "keep decisions", func(tx *sql.Tx) error {
+	served := make([]rows.Sequence, 0, len(decisions))
+	err = s.ledger(ctx, "keep decisions", func(tx *sql.Tx) error {
 		for _, d := range decisions {
 			if err := latch(tx, `INSERT INTO decisions (commit_id, body) VALUES (?, ?) ON CONFLICT DO NOTHING`, d, d.Commit); err != nil {
 				return err
 			}
-			served = append(served, servedRow{d.Channel, d.Sequence})
+			served = append(served, rows.Sequence{Channel: d.Channel, Number: d.Sequence})
 		}
 		if err := s.raiseServed(tx, served); err != nil {
 			return err
@@ -27,13 +28,13 @@ func (s *Store) Decided(ctx context.Context, decisions []engine.Decided) (fresh 
 	if err != nil {
 		return nil, err
 	}
-	s.served.raise(served)
+	s.served.Wrote(served)
 	return fresh, nil
 }
 
 // Announced marks decisions as announced, by commit.
 func (s *Store) Announced(ctx context.Context, commits []string) error {
-	return s.tx(ctx, "keep announcements", func(tx *sql.Tx) error {
+	return s.ledger(ctx, "keep announcements", func(tx *sql.Tx) error {
 		for _, c := range commits {
 			if _, err := tx.Exec(`UPDATE decisions SET announced = 1 WHERE commit_id = ? AND announced = 0`, c); err != nil {
 				return err
@@ -45,7 +46,7 @@ func (s *Store) Announced(ctx context.Context, commits []string) error {
 
 // Seen records the newest commit that was acted upon, and any divergence from it; nil clears it.
 func (s *Store) Seen(ctx context.Context, commit string, d *engine.Divergence) error {
-	return s.tx(ctx, "keep the commit that was seen", func(tx *sql.Tx) error {
+	return s.ledger(ctx, "keep the commit that was seen", func(tx *sql.Tx) error {
 		if err := fact(tx, "seen", commit); err != nil {
 			return err
 		}
@@ -63,7 +64,7 @@ func fact(tx *sql.Tx, name string, value any) error {
 
 // Refused records that pushes for a channel are not tried again for a while; nil clears it.
 func (s *Store) Refused(ctx context.Context, channel string, r *engine.Refusal) error {
-	return s.tx(ctx, "keep a refused push to "+channel, func(tx *sql.Tx) error {
+	return s.ledger(ctx, "keep a refused push to "+channel, func(tx *sql.Tx) error {
 		if r == nil {
 			_, err := tx.Exec(`DELETE FROM refusals WHERE channel = ?`, channel)
 			return err

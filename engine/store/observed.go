@@ -3,97 +3,123 @@ package store
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"fmt"
 	"maps"
-	"runtime"
 	"slices"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
-	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
-// Known gives everything that was kept but the cells and Clock, as of one instant.
+// Known gives everything that was kept but the cells and Clock, as of one instant. It reads no cell.
 func (s *Store) Known(ctx context.Context) (engine.Observed, error) {
-	o, err := s.Observed(ctx)
-	o.Cells = nil
+	var o engine.Observed
+	err := s.look(ctx, func(tx *sql.Tx) (err error) {
+		o, err = readKnown(ctx, tx)
+		return err
+	})
 	return o, err
 }
 
-// Cells gives what is known of the named cells; without a name, of all.
+// Cells gives what is known of the named cells; without a name, of all. Other cells' rows are not read.
 func (s *Store) Cells(ctx context.Context, names ...string) (map[string]*engine.CellState, error) {
-	o, err := s.Observed(ctx)
-	if len(names) > 0 {
-		maps.DeleteFunc(o.Cells, func(name string, _ *engine.CellState) bool { return !slices.Contains(names, name) })
-	}
-	return o.Cells, err
+	var all map[string]*engine.CellState
+	err := s.look(ctx, func(tx *sql.Tx) (err error) {
+		all, err = readCells(ctx, tx, names)
+		return err
+	})
+	return all, err
 }
 
-// Observed gives everything that was kept, as of one instant, but the Clock.
+// Observed gives Known and all Cells as of one instant.
 func (s *Store) Observed(ctx context.Context) (engine.Observed, error) {
-	o := engine.Observed{Cells: map[string]*engine.CellState{}, Served: map[string]int64{}, Refused: map[string]engine.Refusal{}}
+	var o engine.Observed
+	err := s.look(ctx, func(tx *sql.Tx) (err error) {
+		if o, err = readKnown(ctx, tx); err == nil {
+			o.Cells, err = readCells(ctx, tx, nil)
+		}
+		return err
+	})
+	return o, err
+}
+
+// look reads as of one instant.
+func (s *Store) look(ctx context.Context, read func(*sql.Tx) error) error {
 	tx, err := s.read.BeginTx(ctx, nil)
 	if err != nil {
-		return o, wrap("read the store", err)
+		return wrap("read the store", err)
 	}
 	defer tx.Rollback()
-	for _, step := range []func(context.Context, *sql.Tx, *engine.Observed) error{readCells, readGrants, readLearned, readFacts, readMaps} {
+	return wrap("read the store", read(tx))
+}
+
+func readKnown(ctx context.Context, tx *sql.Tx) (engine.Observed, error) {
+	o := engine.Observed{Served: map[string]int64{}, Refused: map[string]engine.Refusal{}}
+	for _, step := range []func(context.Context, *sql.Tx, *engine.Observed) error{readLearned, readFacts, readMaps, readFleet} {
 		if err := step(ctx, tx, &o); err != nil {
-			return engine.Observed{}, wrap("read the store", err)
+			return engine.Observed{}, err
 		}
 	}
 	return o, nil
 }
 
-func readCells(ctx context.Context, tx *sql.Tx, o *engine.Observed) error {
-	bodies, err := column[string](ctx, tx, `SELECT body FROM cells`)
+// readCells reads the named cells, or all, with their grants.
+func readCells(ctx context.Context, tx *sql.Tx, names []string) (map[string]*engine.CellState, error) {
+	only := func(column string) string { return "" }
+	var args []any
+	if len(names) > 0 {
+		list, err := rows.Encode(names)
+		if err != nil {
+			return nil, err
+		}
+		only, args = func(column string) string { return ` WHERE ` + column + ` IN (SELECT value FROM json_each(?))` }, []any{list}
+	}
+	found, err := tx.QueryContext(ctx, `SELECT body, version FROM cells`+only("name"), args...)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	states := make([]engine.CellState, len(bodies))
-	if err := decodeAll(bodies, states); err != nil {
-		return fmt.Errorf("a cell's state: %w", err)
+	defer found.Close()
+	var bodies []string
+	var versions []int64
+	for found.Next() {
+		var body string
+		var version int64
+		if err := found.Scan(&body, &version); err != nil {
+			return nil, err
+		}
+		bodies, versions = append(bodies, body), append(versions, version)
 	}
-	for i := range states {
-		o.Cells[states[i].Name] = &states[i]
+	if err := found.Err(); err != nil {
+		return nil, err
 	}
-	return nil
+	states, err := rows.States(bodies, versions)
+	if err != nil {
+		return nil, err
+	}
+	return states, layGrants(ctx, tx, states, only("cell"), args)
 }
 
-// readGrants lays the grants over the cells' states, which may have been written by one who had not
-// seen the newest. A cell that was granted something and never reported has a state of nothing else.
-func readGrants(ctx context.Context, tx *sql.Tx, o *engine.Observed) error {
-	rows, err := tx.QueryContext(ctx, `SELECT cell, assignment, granted_at FROM grants`)
+func layGrants(ctx context.Context, tx *sql.Tx, states map[string]*engine.CellState, only string, args []any) error {
+	found, err := tx.QueryContext(ctx, `SELECT cell, assignment, granted_at FROM grants`+only, args...)
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var cell, body, granted string
-		if err := rows.Scan(&cell, &body, &granted); err != nil {
+	defer found.Close()
+	for found.Next() {
+		var cell, assignment, granted string
+		if err := found.Scan(&cell, &assignment, &granted); err != nil {
 			return err
-		}
-		a := &cells.Assignment{}
-		if err := decode(body, a); err != nil {
-			return fmt.Errorf("the grant of %s: %w", cell, err)
 		}
 		at, err := time.Parse(time.RFC3339Nano, granted)
 		if err != nil {
 			return fmt.Errorf("the grant of %s: %w", cell, err)
 		}
-		c := o.Cells[cell]
-		if c == nil {
-			c = &engine.CellState{Name: cell}
-			o.Cells[cell] = c
-		}
-		if c.Granted == nil || !cells.Newer(*c.Granted, *a) {
-			c.Granted, c.GrantedAt = a, at
+		if err := rows.Lay(states, cell, assignment, at); err != nil {
+			return err
 		}
 	}
-	return rows.Err()
+	return found.Err()
 }
 
 func readLearned(ctx context.Context, tx *sql.Tx, o *engine.Observed) (err error) {
@@ -119,13 +145,13 @@ func readFacts(ctx context.Context, tx *sql.Tx, o *engine.Observed) error {
 		return fmt.Errorf("since when it observes: %w", err)
 	}
 	if body, ok := facts["seen"]; ok {
-		if err := decode(body, &o.Seen); err != nil {
+		if err := rows.Decode(body, &o.Seen); err != nil {
 			return err
 		}
 	}
 	if body, ok := facts["diverged"]; ok {
 		o.Diverged = &engine.Divergence{}
-		return decode(body, o.Diverged)
+		return rows.Decode(body, o.Diverged)
 	}
 	return nil
 }
@@ -140,7 +166,7 @@ func readMaps(ctx context.Context, tx *sql.Tx, o *engine.Observed) (err error) {
 	}
 	for channel, body := range refused {
 		var r engine.Refusal
-		if err := decode(body, &r); err != nil {
+		if err := rows.Decode(body, &r); err != nil {
 			return fmt.Errorf("the refused push to %s: %w", channel, err)
 		}
 		o.Refused[channel] = r
@@ -148,105 +174,23 @@ func readMaps(ctx context.Context, tx *sql.Tx, o *engine.Observed) (err error) {
 	return nil
 }
 
-// queryer is what *sql.DB and *sql.Tx have in common here.
-type queryer interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-}
-
-// column gives the one column of a query.
-func column[T any](ctx context.Context, q queryer, query string, args ...any) ([]T, error) {
-	rows, err := q.QueryContext(ctx, query, args...)
+// readFleet reads who has slots, and who registered.
+func readFleet(ctx context.Context, tx *sql.Tx, o *engine.Observed) error {
+	slots, err := slotsOf(ctx, tx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer rows.Close()
-	var all []T
-	for rows.Next() {
-		var v T
-		if err := rows.Scan(&v); err != nil {
-			return nil, err
-		}
-		all = append(all, v)
+	o.Slots = make(map[string][]string, len(slots))
+	for channel, cells := range slots {
+		o.Slots[channel] = slices.Sorted(maps.Keys(cells))
 	}
-	return all, rows.Err()
-}
-
-// pairs gives a query's two columns as a map.
-func pairs[T any](ctx context.Context, q queryer, query string) (map[string]T, error) {
-	rows, err := q.QueryContext(ctx, query)
+	registered, err := list[engine.Registration](ctx, tx, `SELECT body FROM registrations ORDER BY cell`)
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("registrations: %w", err)
 	}
-	defer rows.Close()
-	all := map[string]T{}
-	for rows.Next() {
-		var key string
-		var v T
-		if err := rows.Scan(&key, &v); err != nil {
-			return nil, err
-		}
-		all[key] = v
+	o.Registered = make(map[string]engine.Registration, len(registered))
+	for _, r := range registered {
+		o.Registered[r.Cell] = r
 	}
-	return all, rows.Err()
-}
-
-// list decodes the one column of a query.
-func list[T any](ctx context.Context, q queryer, query string, args ...any) ([]T, error) {
-	bodies, err := column[string](ctx, q, query, args...)
-	if err != nil || len(bodies) == 0 {
-		return nil, err
-	}
-	all := make([]T, len(bodies))
-	return all, decodeAll(bodies, all)
-}
-
-// decodeAll decodes bodies[i] into all[i], on all processors: ten thousand cells should not hold up a start.
-func decodeAll[T any](bodies []string, all []T) error {
-	var g errgroup.Group
-	part := max(64, (len(bodies)+runtime.GOMAXPROCS(0)-1)/runtime.GOMAXPROCS(0))
-	for from := 0; from < len(bodies); from += part {
-		g.Go(func() error {
-			for i := from; i < min(from+part, len(bodies)); i++ {
-				if err := decode(bodies[i], &all[i]); err != nil {
-					return fmt.Errorf("%w in %.80s", err, bodies[i])
-				}
-			}
-			return nil
-		})
-	}
-	return g.Wait()
-}
-
-// Events gives a cell's newest events, oldest first; at most limit.
-func (s *Store) Events(ctx context.Context, cell string, limit int) ([]cells.Event, error) {
-	events, err := list[cells.Event](ctx, s.read, `SELECT body FROM (SELECT id, body FROM events WHERE cell = ? ORDER BY id DESC LIMIT ?) ORDER BY id`, cell, limit)
-	return events, wrap("read the events of "+cell, err)
-}
-
-// Decisions gives decisions after a cursor in the order in which they were found, at most limit, and
-// the cursor of the last. A negative cursor asks for the last limit of them.
-func (s *Store) Decisions(ctx context.Context, after int64, limit int) ([]engine.Decided, int64, error) {
-	query := `SELECT id, body FROM decisions WHERE id > ?1 ORDER BY id LIMIT ?2`
-	if after < 0 {
-		query = `SELECT id, body FROM (SELECT id, body FROM decisions WHERE id > ?1 ORDER BY id DESC LIMIT ?2) ORDER BY id`
-	}
-	rows, err := s.read.QueryContext(ctx, query, after, limit)
-	if err != nil {
-		return nil, 0, wrap("read decisions", err)
-	}
-	defer rows.Close()
-	next := max(after, 0)
-	var found []engine.Decided
-	for rows.Next() {
-		var body sql.RawBytes
-		if err := rows.Scan(&next, &body); err != nil {
-			return nil, 0, wrap("read decisions", err)
-		}
-		var d engine.Decided
-		if err := json.Unmarshal(body, &d); err != nil {
-			return nil, 0, fmt.Errorf("read decisions: %w", err)
-		}
-		found = append(found, d)
-	}
-	return found, next, wrap("read decisions", rows.Err())
+	return nil
 }

@@ -1,101 +1,145 @@
 package store
 
 import (
-	"cmp"
 	"context"
-	"errors"
-	"fmt"
+	"database/sql"
+	"strings"
 
-	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
-// submission is one caller's reports, encoded, on the way to the writer.
-type submission struct {
-	cells  []cellRow
-	events []eventRow
-	served []servedRow
-	answer chan error // buffered: the caller may have gone
-}
+const (
+	perInsert = 32  // rows a statement
+	compactBy = 100 // a cell's events are cut back after so many new ones
+)
 
-func (b *submission) rows() int { return len(b.cells) + len(b.events) }
-
-type cellRow struct {
-	name, channel, release, state string
-	lastReport                    int64
-	body                          string
-}
-
-type eventRow struct {
-	cell, boot string
-	number     int64
-	body       string
-}
-
-type servedRow struct {
-	channel  string
-	sequence int64
-}
-
-// Report keeps cells' states and events, all or none of the batch, durable when it returns. Reports of
-// one cell that are under way at the same time are kept in no particular order: the caller keeps them apart.
-// If ctx ends first, whether they were kept is not known.
+// Report keeps cells' states and events, all or none of the batch, durable when it returns. Each state's version must be
+// one above the kept one's, else it is engine.ErrStale. If ctx ends first, whether they were kept is not known.
 func (s *Store) Report(ctx context.Context, batch []engine.Reported) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	sub, err := submit(batch)
-	if err != nil || sub.rows() == 0 {
+	r, err := rows.Reported(batch)
+	if err != nil || r.Empty() {
 		return err
 	}
-	s.mu.RLock()
-	if s.closed {
-		s.mu.RUnlock()
-		return ErrClosed
-	}
-	select {
-	case s.queue <- sub:
-		s.mu.RUnlock()
-	case <-ctx.Done():
-		s.mu.RUnlock()
-		return ctx.Err()
-	}
-	select {
-	case err := <-sub.answer:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
+	return s.queue.Keep(ctx, r)
+}
+
+// writer gives what the queue calls to write a batch.
+func (s *Store) writer() func([]*rows.Report) (map[*rows.Report]error, error) {
+	fresh := map[string]int{} // events by cell since they were last cut back
+	return func(batch []*rows.Report) (refused map[*rows.Report]error, err error) {
+		var a rows.Admitted
+		err = s.commit(context.Background(), "keep reports", func(tx *sql.Tx) error {
+			kept, err := versions(tx, rows.Names(batch))
+			if err != nil {
+				return err
+			}
+			a = rows.Admit(batch, kept)
+			return s.keep(tx, a, fresh)
+		})
+		if err != nil {
+			return nil, err
+		}
+		s.served.Wrote(a.Served)
+		return a.Refused, nil
 	}
 }
 
-// submit encodes in the caller's goroutine, so that the one writer only writes.
-func submit(batch []engine.Reported) (*submission, error) {
-	sub := &submission{answer: make(chan error, 1)}
-	for _, r := range batch {
-		if r.State == nil || r.State.Name == "" {
-			return nil, errors.New("keep a report: it names no cell")
+// versions gives the named cells' versions; one that is not kept is not there.
+func versions(tx *sql.Tx, names []string) (map[string]int64, error) {
+	list, err := rows.Encode(names)
+	if err != nil {
+		return nil, err
+	}
+	return pairs[int64](context.Background(), tx, `SELECT name, version FROM cells WHERE name IN (SELECT value FROM json_each(?))`, list)
+}
+
+func (s *Store) keep(tx *sql.Tx, a rows.Admitted, fresh map[string]int) error {
+	states := make([][]any, len(a.Cells))
+	for i, c := range a.Cells {
+		states[i] = []any{c.Name, c.Channel, c.Release, c.State, c.LastReport, c.Body, c.Version}
+	}
+	err := insert(tx, `INSERT INTO cells (name, channel, release, state, last_report, body, version) VALUES `, states,
+		` ON CONFLICT (name) DO UPDATE SET channel = excluded.channel, release = excluded.release, state = excluded.state,
+		  last_report = excluded.last_report, body = excluded.body, version = excluded.version`)
+	if err != nil {
+		return err
+	}
+	events := make([][]any, len(a.Events))
+	for i, e := range a.Events {
+		events[i] = []any{e.Cell, e.Boot, e.Number, e.Body}
+	}
+	if err := insert(tx, `INSERT INTO events (cell, boot, number, body) VALUES `, events, ` ON CONFLICT (cell, boot, number) DO NOTHING`); err != nil {
+		return err
+	}
+	if err := s.compact(tx, a.Events, fresh); err != nil {
+		return err
+	}
+	return s.raiseServed(tx, a.Served)
+}
+
+// compact cuts the history of cells that wrote much since the last time, or for the first time since the start.
+func (s *Store) compact(tx *sql.Tx, events []rows.Event, fresh map[string]int) error {
+	for _, e := range events {
+		n, known := fresh[e.Cell]
+		fresh[e.Cell] = n + 1
+		if known && n+1 < compactBy {
+			continue
 		}
-		body, err := encode(r.State)
+		fresh[e.Cell] = 0
+		_, err := tx.Exec(`DELETE FROM events WHERE cell = ?1 AND id <= (SELECT id FROM events WHERE cell = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)`, e.Cell, s.history)
 		if err != nil {
-			return nil, fmt.Errorf("keep the report of %s: %w", r.State.Name, err)
-		}
-		sub.cells = append(sub.cells, cellRow{
-			name: r.State.Name, channel: r.State.Channel, release: r.State.Release, state: string(r.State.State),
-			lastReport: millis(r.State.LastReport), body: body,
-		})
-		sub.served = append(sub.served, servedRow{r.State.Channel, r.State.Sequence})
-		for _, a := range []*cells.Assignment{r.State.Running, r.State.Applying, r.State.Granted} {
-			if a != nil {
-				sub.served = append(sub.served, servedRow{cmp.Or(a.Channel, r.State.Channel), a.Sequence})
-			}
-		}
-		for _, e := range r.Events {
-			body, err := encode(e)
-			if err != nil {
-				return nil, fmt.Errorf("keep event %d of %s: %w", e.Number, r.State.Name, err)
-			}
-			sub.events = append(sub.events, eventRow{r.State.Name, r.Boot, e.Number, body})
+			return err
 		}
 	}
-	return sub, nil
+	return nil
+}
+
+// raiseServed keeps the highest sequence ever served or reported (R2). After the commit the caller tells s.served.
+func (s *Store) raiseServed(tx *sql.Tx, served []rows.Sequence) error {
+	for channel, sequence := range s.served.News(served) {
+		_, err := tx.Exec(`INSERT INTO served (channel, sequence) VALUES (?, ?) ON CONFLICT (channel) DO UPDATE SET sequence = max(sequence, excluded.sequence)`, channel, sequence)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// insert writes rows with few statements, perInsert rows each while there are so many.
+func insert(tx *sql.Tx, head string, all [][]any, tail string) error {
+	var many *sql.Stmt
+	for len(all) > 0 {
+		n := min(len(all), perInsert)
+		args := make([]any, 0, n*len(all[0]))
+		for _, r := range all[:n] {
+			args = append(args, r...)
+		}
+		var err error
+		switch {
+		case n < perInsert:
+			_, err = tx.Exec(head+tuples(n, len(all[0]))+tail, args...)
+		default:
+			if many == nil {
+				if many, err = tx.Prepare(head + tuples(n, len(all[0])) + tail); err != nil {
+					return err
+				}
+				defer many.Close()
+			}
+			_, err = many.Exec(args...)
+		}
+		if err != nil {
+			return err
+		}
+		all = all[n:]
+	}
+	return nil
+}
+
+func tuples(rows, columns int) string {
+	tuple := "(?" + strings.Repeat(",?", columns-1) + ")"
+	return tuple + strings.Repeat(","+tuple, rows-1)
 }

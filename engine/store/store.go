@@ -8,7 +8,8 @@
 // anything or reads a policy.
 //
 // All methods may be called from many goroutines and, since every write begins IMMEDIATE, from
-// several processes. One connection writes; reports of many callers share commits (see writer).
+// several processes: one of them leads (see Lead), and Follow tells each what the others write. One connection writes;
+// reports of many callers share commits (see rows.Queue).
 package store
 
 import (
@@ -22,7 +23,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,13 +31,14 @@ import (
 	_ "modernc.org/sqlite" // the driver "sqlite"
 
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
 //go:embed migrations/*.sql
 var migrations embed.FS
 
 // ErrClosed answers calls after Close.
-var ErrClosed = errors.New("the store is closed")
+var ErrClosed = rows.ErrClosed
 
 // pageSize is SQLite's default, in bytes; MaxBytes is counted in pages.
 const pageSize = 4096
@@ -48,7 +49,8 @@ type Options struct {
 	MaxBytes    int64            // the file grows no further: writes then fail with engine.ErrFull. Default: as the disk allows
 	History     int              // events kept for each cell; default 1000
 	BusyTimeout time.Duration    // how long a write waits for another process's; default 5 s
-	Now         func() time.Time // default time.Now; read once, when a new file is made
+	Poll        time.Duration    // how often Follow looks for other processes' writes; default 1 s
+	Now         func() time.Time // the store's clock; default time.Now
 }
 
 // Store is an open database. Close it.
@@ -56,16 +58,15 @@ type Store struct {
 	file    string
 	log     zerolog.Logger
 	history int
-	write   *sql.DB // one connection
-	read    *sql.DB // query_only
-
-	mu     sync.RWMutex // held for reading while a report is handed to the writer; guards closed
-	closed bool
-	queue  chan *submission // closed by Close
-	done   chan struct{}    // closed when the writer has ended
+	poll    time.Duration
+	now     func() time.Time
+	write   *sql.DB     // one connection
+	read    *sql.DB     // query_only
+	queue   *rows.Queue // nil until the files are open
+	lease   lease
 
 	failed atomic.Pointer[error] // of the last write; nil: it went well
-	served servedCache
+	served rows.Sequences
 }
 
 var _ engine.Store = (*Store)(nil)
@@ -78,19 +79,19 @@ func Open(ctx context.Context, file string, log zerolog.Logger) (*Store, error) 
 // OpenWith opens the database in file, makes it if it is not there, and brings its schema up to date.
 // A file that a newer version made is refused.
 func OpenWith(ctx context.Context, file string, o Options) (*Store, error) {
-	s := &Store{
-		file: file, log: o.Log, history: cmp.Or(o.History, 1000),
-		queue: make(chan *submission, maxBatch), done: make(chan struct{}),
-	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	s := &Store{
+		file: file, log: o.Log, history: cmp.Or(o.History, 1000), poll: cmp.Or(o.Poll, time.Second), now: o.Now,
+		lease: newLease(file),
 	}
 	if err := s.open(ctx, o); err != nil {
 		s.closeFiles()
 		return nil, wrap("open database "+file, err)
 	}
 	s.log.Debug().Str("file", file).Msg("store opened")
-	go s.writer()
+	s.queue = rows.NewQueue(s.writer())
 	return s, nil
 }
 
@@ -182,15 +183,7 @@ func migrate(ctx context.Context, db *sql.DB) error {
 
 // Close writes what was handed over, then closes the database. Later calls answer ErrClosed.
 func (s *Store) Close() error {
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		return nil
-	}
-	s.closed = true
-	close(s.queue)
-	s.mu.Unlock()
-	<-s.done
+	s.queue.Close()
 	return s.closeFiles()
 }
 
@@ -201,6 +194,7 @@ func (s *Store) closeFiles() error {
 			errs = append(errs, db.Close())
 		}
 	}
+	s.lease.lock.close()
 	return errors.Join(errs...)
 }
 

@@ -39,9 +39,10 @@ func TestMain(m *testing.M) {
 
 func opener(t *testing.T) storetest.Open {
 	dir := t.TempDir()
-	return func(t *testing.T) storetest.Store {
+	return func(t *testing.T, now func() time.Time) storetest.Store {
 		t.Helper()
-		return open(t, filepath.Join(dir, strings.NewReplacer("/", "_", " ", "-").Replace(t.Name())+".db"), store.Options{})
+		file := filepath.Join(dir, strings.NewReplacer("/", "_", " ", "-").Replace(t.Name())+".db")
+		return open(t, file, store.Options{Now: now, Poll: 20 * time.Millisecond})
 	}
 }
 
@@ -61,7 +62,7 @@ func TestKill(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "sluice.db")
 	storetest.Kill(t,
-		func(t *testing.T) storetest.Store {
+		func(t *testing.T, _ func() time.Time) storetest.Store {
 			s := open(t, file, store.Options{})
 			if err := s.Integrity(t.Context()); err != nil {
 				t.Fatal(err)
@@ -77,7 +78,7 @@ func TestKill(t *testing.T) {
 }
 
 func report(name, message string) []engine.Reported {
-	return []engine.Reported{{State: &engine.CellState{Name: name, Channel: "staging", Sequence: 1, Message: message, LastReport: time.Now()}}}
+	return []engine.Reported{{State: &engine.CellState{Name: name, Channel: "staging", Sequence: 1, Message: message, LastReport: time.Now(), Version: 1}}}
 }
 
 // Fault 9: a full disk rolls the write back and says so; the file is whole, and heals when there is room.
@@ -208,7 +209,7 @@ func TestHistoryIsBounded(t *testing.T) {
 				events = append(events, cells.Event{Number: number, Kind: "healed"})
 			}
 			r := report("acme", "")
-			r[0].Events = events
+			r[0].Events, r[0].State.Version = events, number/10
 			if err := s.Report(ctx, r); err != nil {
 				t.Fatal(err)
 			}
@@ -282,50 +283,26 @@ func TestBackup(t *testing.T) {
 	}
 }
 
-func TestDecisionsByCursor(t *testing.T) {
-	t.Parallel()
-	ctx := t.Context()
-	s := open(t, filepath.Join(t.TempDir(), "sluice.db"), store.Options{})
-	var all []engine.Decided
-	for n := range 5 {
-		all = append(all, engine.Decided{Commit: fmt.Sprint("c", n), Sequence: int64(n)})
-	}
-	if _, err := s.Decided(ctx, all); err != nil {
-		t.Fatal(err)
-	}
-	for _, step := range []struct {
-		after int64
-		limit int
-		want  string
-	}{{0, 3, "[0 1 2]"}, {3, 3, "[3 4]"}, {5, 3, "[]"}, {-1, 2, "[3 4]"}} {
-		found, next, err := s.Decisions(ctx, step.after, step.limit)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := []int64{}
-		for _, d := range found {
-			got = append(got, d.Sequence)
-		}
-		if fmt.Sprint(got) != step.want || len(found) > 0 && next != found[len(found)-1].Sequence+1 {
-			t.Errorf("after %d: %v, next %d; wanted %s", step.after, got, next, step.want)
-		}
-	}
-}
-
-// The keys are shuffled enough by nature: 64 submitters, one a cell.
+// Cells are shuffled, and each has one submitter, as the engine's locks see to.
 func BenchmarkReport(b *testing.B) {
 	s, err := store.Open(b.Context(), filepath.Join(b.TempDir(), "sluice.db"), zerolog.Nop())
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer s.Close()
-	for _, submitters := range []int{1, 64} {
+	const fleet = 10_000
+	versions := make([]int64, fleet)
+	for _, submitters := range []int{1, 64, 1024} {
 		b.Run(fmt.Sprint(submitters), func(b *testing.B) {
 			var wg sync.WaitGroup
 			for w := range submitters {
 				wg.Go(func() {
 					for i := w; i < b.N; i += submitters {
-						if err := s.Report(b.Context(), report(fmt.Sprintf("cell-%05d", (i*7919)%10_000), "")); err != nil {
+						n := (i/submitters*submitters + w) % (fleet / submitters * submitters)
+						versions[n]++
+						r := report(fmt.Sprintf("cell-%05d", n*7919%fleet), "")
+						r[0].State.Version = versions[n]
+						if err := s.Report(b.Context(), r); err != nil {
 							b.Error(err)
 						}
 					}

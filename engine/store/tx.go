@@ -3,16 +3,15 @@ package store
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/access"
 )
 
 // tx runs do in one durable write transaction, all of it or nothing. Once begun it is not given up
@@ -21,13 +20,20 @@ func (s *Store) tx(ctx context.Context, op string, do func(*sql.Tx) error) error
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	s.mu.RLock()
-	closed := s.closed
-	s.mu.RUnlock()
-	if closed {
+	if s.queue.Closed() {
 		return ErrClosed
 	}
 	return s.commit(ctx, op, do)
+}
+
+// ledger is tx for what only the leader writes: for anybody else it is engine.ErrDeposed.
+func (s *Store) ledger(ctx context.Context, op string, do func(*sql.Tx) error) error {
+	return s.tx(ctx, op, func(tx *sql.Tx) error {
+		if err := s.fence(tx); err != nil {
+			return err
+		}
+		return do(tx)
+	})
 }
 
 func (s *Store) commit(ctx context.Context, op string, do func(*sql.Tx) error) error {
@@ -40,12 +46,23 @@ func (s *Store) commit(ctx context.Context, op string, do func(*sql.Tx) error) e
 		}
 	}
 	err = wrap(op, err)
-	if err == nil {
+	switch {
+	case err == nil:
 		s.failed.Store(nil)
-	} else {
+	case !answer(err):
 		s.failed.Store(&err)
 	}
 	return err
+}
+
+// answer tells whether an error is what the store says of itself when it works.
+func answer(err error) bool {
+	for _, is := range []error{engine.ErrStale, engine.ErrDeposed, engine.ErrDenied, access.ErrUnknown, access.ErrTaken} {
+		if errors.Is(err, is) {
+			return true
+		}
+	}
+	return false
 }
 
 // rolledBack tells whether a ROLLBACK failed because SQLite had rolled back by itself, as it does when the disk is full.
@@ -70,24 +87,4 @@ func wrap(op string, err error) error {
 		}
 	}
 	return fmt.Errorf("%s: %w", op, err)
-}
-
-func encode(v any) (string, error) {
-	b, err := json.Marshal(v)
-	return string(b), err
-}
-
-// decode keeps numbers as they were written: a cell's values must come back as the same JSON.
-func decode(body string, v any) error {
-	d := json.NewDecoder(strings.NewReader(body))
-	d.UseNumber()
-	return d.Decode(v)
-}
-
-// millis gives Unix milliseconds; 0 for the zero time.
-func millis(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMilli()
 }

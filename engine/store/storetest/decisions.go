@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -49,18 +50,18 @@ func grantOverReport(t *testing.T, open Open) {
 	must(t, give(ctx, s, []engine.Granted{{Cell: "acme", Assignment: *assignment("staging", 1, 9), At: noon}}))
 	stale := state("acme", 8)
 	stale.Granted, stale.GrantedAt = assignment("staging", 1, 8), noon.Add(-time.Hour)
-	must(t, s.Report(ctx, []engine.Reported{{State: stale}}))
+	must(t, report(t, s, engine.Reported{State: stale}))
 	same(t, "the grant", assignment("staging", 1, 9), observed(t, s).Cells["acme"].Granted)
 	// After a loss of the database a cell knows of a newer grant than we do (R26).
 	knows := state("acme", 12)
 	knows.Granted, knows.GrantedAt = assignment("staging", 1, 12), noon
-	must(t, s.Report(ctx, []engine.Reported{{State: knows}}))
+	must(t, report(t, s, engine.Reported{State: knows}))
 	same(t, "the grant that the cell told of", assignment("staging", 1, 12), observed(t, s).Cells["acme"].Granted)
 }
 
 func served(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
-	must(t, s.Report(ctx, []engine.Reported{{State: state("acme", 41)}, {State: state("acme", 40)}}))
+	must(t, report(t, s, engine.Reported{State: state("acme", 41)}, engine.Reported{State: state("acme", 40)}))
 	must(t, give(ctx, s, []engine.Granted{{Cell: "acme", Assignment: *assignment("dedicated", 1, 7), At: noon}}))
 	_, err := s.Decided(ctx, []engine.Decided{{Commit: "c1", Channel: "edge", Sequence: 5}})
 	must(t, err)
@@ -68,7 +69,7 @@ func served(t *testing.T, open Open) {
 	s = reopen(t, s, open)
 	applying := state("acme", 1)
 	applying.Applying = assignment("dedicated", 1, 8)
-	must(t, s.Report(ctx, []engine.Reported{{State: applying}}))
+	must(t, report(t, s, engine.Reported{State: applying}))
 	same(t, "the sequences later", map[string]int64{"staging": 41, "dedicated": 8, "edge": 5}, observed(t, s).Served)
 }
 
@@ -145,5 +146,34 @@ func setAndCleared(t *testing.T, open Open) {
 	o = observed(t, s)
 	if o.Diverged != nil || o.Seen != "77aa" {
 		t.Errorf("acknowledged, yet seen %s and diverged %v", o.Seen, o.Diverged)
+	}
+}
+
+func decisionsByCursor(t *testing.T, open Open) {
+	s, ctx := opened(t, open), t.Context()
+	var all []engine.Decided
+	for n := range int64(5) {
+		all = append(all, engine.Decided{Commit: fmt.Sprint("c", n), Sequence: n})
+	}
+	if _, next, err := s.Decisions(ctx, 0, 3); err != nil || next != 0 {
+		t.Errorf("none yet: cursor %d (%v)", next, err)
+	}
+	_, err := s.Decided(ctx, all)
+	must(t, err)
+	cursor := int64(0)
+	for _, want := range [][]engine.Decided{all[:3], all[3:], nil} {
+		found, next, err := s.Decisions(ctx, cursor, 3)
+		must(t, err)
+		same(t, fmt.Sprint("after ", cursor), want, found)
+		if next < cursor || (next == cursor) != (len(want) == 0) {
+			t.Errorf("the cursor went from %d to %d", cursor, next)
+		}
+		cursor = next
+	}
+	found, next, err := s.Decisions(ctx, -1, 2)
+	must(t, err)
+	same(t, "the last two", all[3:], found)
+	if next != cursor {
+		t.Errorf("the cursor of the last is %d, not %d", next, cursor)
 	}
 }

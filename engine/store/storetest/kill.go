@@ -28,10 +28,10 @@ func Child(ctx context.Context, s Store, out io.Writer) error {
 			name := fmt.Sprintf("cell-%d", w)
 			n := int64(1)
 			if c := o.Cells[name]; c != nil {
-				n = c.Sequence + 1
+				n = c.Version + 1
 			}
-			for ; ; n++ {
-				if err := s.Report(ctx, []engine.Reported{{State: state(name, n), Boot: "b", Events: events(n, n)}}); err != nil {
+			for ; ; n++ { // number, sequence and version are one here
+				if err := s.Report(ctx, []engine.Reported{{State: versioned(state(name, n), n), Boot: "b", Events: events(n, n)}}); err != nil {
 					failed <- err
 					return
 				}
@@ -72,12 +72,12 @@ func Kill(t *testing.T, open Open, child func(t *testing.T) *exec.Cmd) {
 
 func verify(t *testing.T, open Open, acknowledged map[string]int64) {
 	t.Helper()
-	s := open(t)
+	s := open(t, nil)
 	defer s.Close()
 	o := observed(t, s)
 	for cell, number := range acknowledged {
 		c := o.Cells[cell]
-		if c == nil || c.Sequence < number {
+		if c == nil || c.Sequence < number || c.Version != c.Sequence {
 			t.Fatalf("%s: report %d was acknowledged, and after a kill the store has %+v", cell, number, c)
 		}
 		same(t, "the state of "+cell, state(cell, c.Sequence), c)

@@ -27,7 +27,7 @@ func fresh(t *testing.T, open Open) {
 
 func durable(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
-	must(t, s.Report(ctx, []engine.Reported{{State: state("acme", 3), Boot: "b1", Events: events(1, 3)}, {State: state("bolt", 4)}}))
+	must(t, report(t, s, engine.Reported{State: state("acme", 3), Boot: "b1", Events: events(1, 3)}, engine.Reported{State: state("bolt", 4)}))
 	must(t, give(ctx, s, []engine.Granted{{Cell: "acme", Assignment: *assignment("staging", 1, 9), At: noon}}))
 	must(t, s.Learn(ctx, engine.Learned{
 		Accepted: []engine.Acceptance{{Upstream: "staging", Downstream: "dedicated", Release: "1.0.3", Digest: digest(3), At: noon, Evidence: "2 of 2 cells"}},
@@ -55,17 +55,17 @@ func durable(t *testing.T, open Open) {
 func reports(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
 	must(t, s.Report(ctx, nil))
-	must(t, s.Report(ctx, []engine.Reported{{State: state("acme", 3), Boot: "b1", Events: events(1, 3)}}))
+	must(t, report(t, s, engine.Reported{State: state("acme", 3), Boot: "b1", Events: events(1, 3)}))
 	// The answer was lost, and the cell sends it again with more, and with another text for number 2 (fault 45).
 	again := events(2, 4)
 	again[0].Detail = "told differently"
 	for range 2 {
-		must(t, s.Report(ctx, []engine.Reported{{State: state("acme", 4), Boot: "b1", Events: again}}))
+		must(t, report(t, s, engine.Reported{State: state("acme", 4), Boot: "b1", Events: again}))
 	}
-	must(t, s.Report(ctx, []engine.Reported{
-		{State: state("acme", 5), Boot: "b2", Events: events(1, 1)}, // another boot counts for itself
-		{State: state("acme", 6), Boot: "b2", Events: events(2, 2)}, // the last of a batch wins
-	}))
+	must(t, report(t, s,
+		engine.Reported{State: state("acme", 5), Boot: "b2", Events: events(1, 1)}, // another boot counts for itself
+		engine.Reported{State: state("acme", 6), Boot: "b2", Events: events(2, 2)}, // the last of a batch wins
+	))
 	same(t, "the state", state("acme", 6), observed(t, s).Cells["acme"])
 	kept, err := s.Events(ctx, "acme", 10)
 	must(t, err)
@@ -78,13 +78,13 @@ func reports(t *testing.T, open Open) {
 func wholeBatch(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
 	for _, broken := range []*engine.CellState{nil, {}} {
-		if err := s.Report(ctx, []engine.Reported{{State: state("acme", 3)}, {State: broken}}); err == nil {
+		if err := s.Report(ctx, []engine.Reported{{State: versioned(state("acme", 3), 1)}, {State: broken}}); err == nil {
 			t.Error("a report of no cell was kept")
 		}
 	}
 	unencodable := state("bolt", 3)
 	unencodable.Running.Values = map[string]any{"f": func() {}}
-	if err := s.Report(ctx, []engine.Reported{{State: state("acme", 3)}, {State: unencodable}}); err == nil {
+	if err := report(t, s, engine.Reported{State: state("acme", 3)}, engine.Reported{State: unencodable}); err == nil {
 		t.Error("a state that JSON can't hold was kept")
 	}
 	same(t, "the cells", map[string]*engine.CellState{}, observed(t, s).Cells)
@@ -95,7 +95,7 @@ func values(t *testing.T, open Open) {
 	v := map[string]any{"replicas": 3, "big": int64(9007199254740993), "ratio": 0.1, "domain": "täst.example", "on": true, "list": []any{1, "a"}}
 	c := state("acme", 3)
 	c.Running.Values = v
-	must(t, s.Report(ctx, []engine.Reported{{State: c}}))
+	must(t, report(t, s, engine.Reported{State: c}))
 	a := *assignment("staging", 1, 3)
 	a.Values = v
 	must(t, give(ctx, s, []engine.Granted{{Cell: "acme", Assignment: a, At: noon}}))
@@ -117,7 +117,9 @@ func concurrent(t *testing.T, open Open) {
 		wg.Go(func() {
 			name := fmt.Sprintf("cell-%02d", w)
 			for n := int64(1); n <= each; n++ {
-				if err := s.Report(ctx, []engine.Reported{{State: state(name, n), Boot: "b", Events: events(n, n)}}); err != nil {
+				c := state(name, n)
+				c.Version = n
+				if err := s.Report(ctx, []engine.Reported{{State: c, Boot: "b", Events: events(n, n)}}); err != nil {
 					t.Errorf("report: %v", err)
 				}
 				if n%8 != 0 {
@@ -152,7 +154,7 @@ func ended(t *testing.T, open Open) {
 	if err := give(ctx, s, []engine.Granted{{Cell: "acme", Assignment: *assignment("staging", 1, 1), At: noon}}); !errors.Is(err, context.Canceled) {
 		t.Errorf("grant under an ended context: %v", err)
 	}
-	if err := s.Report(ctx, []engine.Reported{{State: state("acme", 1)}}); !errors.Is(err, context.Canceled) {
+	if err := s.Report(ctx, []engine.Reported{{State: versioned(state("acme", 1), 1)}}); !errors.Is(err, context.Canceled) {
 		t.Errorf("report under an ended context: %v", err)
 	}
 	same(t, "the cells", map[string]*engine.CellState{}, observed(t, s).Cells)
@@ -160,10 +162,10 @@ func ended(t *testing.T, open Open) {
 
 func closed(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
-	must(t, s.Report(ctx, []engine.Reported{{State: state("acme", 1)}}))
+	must(t, report(t, s, engine.Reported{State: state("acme", 1)}))
 	must(t, s.Close())
 	must(t, s.Close())
-	if err := s.Report(ctx, []engine.Reported{{State: state("acme", 2)}}); err == nil {
+	if err := s.Report(ctx, []engine.Reported{{State: versioned(state("acme", 2), 2)}}); err == nil {
 		t.Error("a closed store kept a report")
 	}
 	if err := s.Learn(ctx, engine.Learned{}); err == nil {

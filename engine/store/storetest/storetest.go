@@ -1,5 +1,6 @@
-// Package storetest is the contract of engine.Store: what every implementation must do, whatever
-// database it stands on. An implementation's test calls Run and Kill; the package itself knows none.
+// Package storetest is the contract of engine.Store, and of what stores keep besides for the people who run it: what every
+// implementation must do, whatever database it stands on. An implementation's test calls Run and Kill; the package itself
+// knows none.
 //
 // The cases run in parallel where they share nothing; each opens a database of its own.
 package storetest
@@ -8,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,44 +18,102 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Store is what the contract looks at: the engine's port, and the history that reports carried.
+// Store is what the contract looks at: the engine's port, the history that reports carried, tokens and the audit.
 type Store interface {
 	engine.Store
 	io.Closer
 	Observed(ctx context.Context) (engine.Observed, error)
 	Events(ctx context.Context, cell string, limit int) ([]cells.Event, error)
+	Decisions(ctx context.Context, after int64, limit int) ([]engine.Decided, int64, error)
+	Ready(ctx context.Context) error
+
+	AddJoin(ctx context.Context, j access.Join) error
+	Joins(ctx context.Context, cell string) ([]access.Join, error)
+
+	AddToken(ctx context.Context, t access.Token) error
+	RemoveToken(ctx context.Context, name string) error
+	Tokens(ctx context.Context) ([]access.Token, error)
+	Token(ctx context.Context, hash string) (access.Token, error)
+	Audit(ctx context.Context, e access.Entry) error
+	Audits(ctx context.Context, limit int) ([]access.Entry, error)
 }
 
-// Open opens the database of the test t. Called again with the same t, after Close, it opens the same data.
-type Open func(t *testing.T) Store
+// Open opens the database of the test t. Called again with the same t it opens the same data, as another process would,
+// whether or not the handle before was closed. The store takes now for its clock, for leases and tokens; nil: its own.
+type Open func(t *testing.T, now func() time.Time) Store
 
 // Run holds the contract against the stores that open gives.
 func Run(t *testing.T, open Open) {
-	cases := map[string]func(t *testing.T, open Open){
-		"a new store is empty":                                   fresh,
-		"every write survives reopening (invariant 8)":           durable,
-		"reports replace the state and add to the history":       reports,
-		"a report keeps all of a batch or none":                  wholeBatch,
-		"values come back as the same JSON":                      values,
-		"grants never go back (R2)":                              grants,
-		"a report does not undo a newer grant":                   grantOverReport,
-		"the highest sequence served stays (R2)":                 served,
-		"what was learned latches (R7)":                          latches,
-		"the newest answer to a probe wins":                      observations,
-		"a decision is announced once, across crashes (fault 3)": decidedOnce,
-		"divergence and refusals are set and cleared (R5)":       setAndCleared,
-		"many writers at once lose nothing":                      concurrent,
-		"an ended context writes nothing":                        ended,
-		"a closed store says so":                                 closed,
+	for _, group := range []map[string]func(t *testing.T, open Open){observing(), sharing(), identifying()} {
+		for name, run := range group {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				run(t, open)
+			})
+		}
 	}
-	for name, run := range cases {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			run(t, open)
-		})
+}
+
+// observing is what a store does that one process has.
+func observing() map[string]func(t *testing.T, open Open) {
+	return map[string]func(t *testing.T, open Open){
+		"a new store is empty":                                    fresh,
+		"every write survives reopening (invariant 8)":            durable,
+		"reports replace the state and add to the history":        reports,
+		"a report keeps all of a batch or none":                   wholeBatch,
+		"a report on another version is stale":                    stale,
+		"a stale report takes nothing of the others with it":      staleAmongOthers,
+		"of many who fold on one version one is kept":             staleRace,
+		"values come back as the same JSON":                       values,
+		"cells are read by name":                                  byName,
+		"grants never go back (R2)":                               grants,
+		"a report does not undo a newer grant":                    grantOverReport,
+		"a cap of 10 under 64 askers grants exactly 10":           capped,
+		"a cell takes one slot of its channel, until it is freed": slots,
+		"the highest sequence served stays (R2)":                  served,
+		"what was learned latches (R7)":                           latches,
+		"the newest answer to a probe wins":                       observations,
+		"a decision is announced once, across crashes (fault 3)":  decidedOnce,
+		"decisions are read on from a cursor":                     decisionsByCursor,
+		"divergence and refusals are set and cleared (R5)":        setAndCleared,
+		"many writers at once lose nothing":                       concurrent,
+		"an ended context writes nothing":                         ended,
+		"a closed store says so":                                  closed,
+	}
+}
+
+// sharing is what it does when several processes have it.
+func sharing() map[string]func(t *testing.T, open Open) {
+	return map[string]func(t *testing.T, open Open){
+		"one leads at a time, under growing terms":              lead,
+		"of many who ask for a free lease one gets it":          leadRace,
+		"a lease that was given back is free":                   resign,
+		"a deposed leader's writes hit 0 rows (fault 11)":       deposed,
+		"who never asked to lead writes while nobody leads":     unled,
+		"whoever does not lead may still take reports":          reportsWithoutLease,
+		"two processes report different cells":                  twoReporters,
+		"of two processes that fold on one version one is kept": twoFolders,
+		"two processes share one cap":                           twoGranters,
+		"each is told what the other writes":                    follow,
+		"the store's clock is one for all":                      clock,
+	}
+}
+
+// identifying is who may speak as a cell, and who as a person.
+func identifying() map[string]func(t *testing.T, open Open) {
+	return map[string]func(t *testing.T, open Open){
+		"a token raced by 50 keys has one winner, who may repeat it (fault 39, R28)": claimRace,
+		"a token is denied without saying why (fault 39)":                            denied,
+		"a token of an older identity is void (R26)":                                 voidToken,
+		"a token's winner may not come back once its key is not the cell's":          repeatedTooLate,
+		"a cell's tokens are listed until they are used or run out":                  joins,
+		"the newest registration of a cell counts":                                   registrations,
+		"operators' tokens are found by hash":                                        operators,
+		"the audit keeps the newest lines":                                           audit,
 	}
 }
 
@@ -79,6 +139,11 @@ func state(cell string, sequence int64) *engine.CellState {
 	}
 }
 
+func versioned(s *engine.CellState, version int64) *engine.CellState {
+	s.Version = version
+	return s
+}
+
 func events(from, to int64) (list []cells.Event) {
 	for n := from; n <= to; n++ {
 		list = append(list, cells.Event{Number: n, At: noon, Kind: "applied", Release: fmt.Sprintf("1.0.%d", n)})
@@ -86,19 +151,64 @@ func events(from, to int64) (list []cells.Event) {
 	return list
 }
 
-func reopen(t *testing.T, s Store, open Open) Store {
+func reopen(t *testing.T, s Store, open Open) Store { return reopenAt(t, s, open, nil) }
+
+func reopenAt(t *testing.T, s Store, open Open, now func() time.Time) Store {
 	t.Helper()
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return opened(t, open)
+	return openedAt(t, open, now)
 }
 
-func opened(t *testing.T, open Open) Store {
+func opened(t *testing.T, open Open) Store { return openedAt(t, open, nil) }
+
+func openedAt(t *testing.T, open Open, now func() time.Time) Store {
 	t.Helper()
-	s := open(t)
+	s := open(t, now)
 	t.Cleanup(func() { s.Close() })
 	return s
+}
+
+// hands is a clock that tests move.
+type hands struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func newHands() *hands { return &hands{now: noon} }
+
+func (h *hands) read() time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.now
+}
+
+func (h *hands) move(d time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.now = h.now.Add(d)
+}
+
+// report keeps reports, each as the next version of its cell.
+func report(t *testing.T, s Store, batch ...engine.Reported) error {
+	t.Helper()
+	names := make([]string, len(batch))
+	for i, r := range batch {
+		names[i] = r.State.Name
+	}
+	known, err := s.Cells(t.Context(), names...)
+	must(t, err)
+	next := map[string]int64{}
+	for _, r := range batch {
+		name := r.State.Name
+		if next[name] == 0 && known[name] != nil {
+			next[name] = known[name].Version
+		}
+		next[name]++
+		r.State.Version = next[name]
+	}
+	return s.Report(t.Context(), batch)
 }
 
 func observed(t *testing.T, s Store) engine.Observed {
@@ -117,10 +227,10 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// same compares what a store keeps: unexported fields hold for one process only.
+// same compares what a store keeps: unexported fields hold for one process only, and versions have tests of their own.
 func same(t *testing.T, what string, want, got any) {
 	t.Helper()
-	if d := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreUnexported(engine.CellState{})); d != "" {
+	if d := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreUnexported(engine.CellState{}), cmpopts.IgnoreFields(engine.CellState{}, "Version")); d != "" {
 		t.Errorf("%s (-want +got):\n%s", what, d)
 	}
 }

@@ -1,0 +1,76 @@
+package rows
+
+import (
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine"
+)
+
+// Encode is how values are kept: as JSON.
+func Encode(v any) (string, error) {
+	b, err := json.Marshal(v)
+	return string(b), err
+}
+
+// Decode keeps numbers as they were written: a cell's values must come back as the same JSON.
+func Decode(body string, v any) error {
+	d := json.NewDecoder(strings.NewReader(body))
+	d.UseNumber()
+	return d.Decode(v)
+}
+
+// DecodeAll decodes bodies[i] into all[i], on all processors: ten thousand cells should not hold up a start.
+func DecodeAll[T any](bodies []string, all []T) error {
+	var g errgroup.Group
+	part := max(64, (len(bodies)+runtime.GOMAXPROCS(0)-1)/runtime.GOMAXPROCS(0))
+	for from := 0; from < len(bodies); from += part {
+		g.Go(func() error {
+			for i := from; i < min(from+part, len(bodies)); i++ {
+				if err := Decode(bodies[i], &all[i]); err != nil {
+					return fmt.Errorf("%w in %.80s", err, bodies[i])
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// States decodes cells' states, by name. versions[i] is of bodies[i].
+func States(bodies []string, versions []int64) (map[string]*engine.CellState, error) {
+	states := make([]engine.CellState, len(bodies))
+	if err := DecodeAll(bodies, states); err != nil {
+		return nil, fmt.Errorf("a cell's state: %w", err)
+	}
+	all := make(map[string]*engine.CellState, len(states))
+	for i := range states {
+		states[i].Version = versions[i]
+		all[states[i].Name] = &states[i]
+	}
+	return all, nil
+}
+
+// Lay lays a grant over the states: a state may have been written by one who had not seen the newest. A cell that was
+// granted something and never reported has a state of nothing else.
+func Lay(states map[string]*engine.CellState, cell, assignment string, at time.Time) error {
+	a := &cells.Assignment{}
+	if err := Decode(assignment, a); err != nil {
+		return fmt.Errorf("the grant of %s: %w", cell, err)
+	}
+	c := states[cell]
+	if c == nil {
+		c = &engine.CellState{Name: cell}
+		states[cell] = c
+	}
+	if c.Granted == nil || !cells.Newer(*c.Granted, *a) {
+		c.Granted, c.GrantedAt = a, at
+	}
+	return nil
+}

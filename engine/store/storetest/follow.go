@@ -1,0 +1,75 @@
+package storetest
+
+import (
+	"context"
+	"slices"
+	"testing"
+
+	"github.com/sluice-cd/sluice/engine"
+)
+
+// heard waits until want was told of. A store that never tells fails by the test's own time limit.
+func heard(t *testing.T, news <-chan engine.News, what string, want func(engine.News) bool) {
+	t.Helper()
+	for {
+		select {
+		case n := <-news:
+			if n.All || want(n) {
+				return
+			}
+		case <-t.Context().Done():
+			t.Fatalf("never told of %s", what)
+		}
+	}
+}
+
+func follow(t *testing.T, open Open) {
+	a, b := opened(t, open), opened(t, open)
+	ctx, cancel := context.WithCancel(t.Context())
+	news := make(chan engine.News, 100)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- a.Follow(ctx, func(n engine.News) {
+			select {
+			case news <- n:
+			case <-ctx.Done():
+			}
+		})
+	}()
+	if n := <-news; !n.All {
+		t.Errorf("it begins with %+v: it was not told of what was before", n)
+	}
+	quiet := func(n engine.News) bool { return len(n.Cells) == 0 && !n.Known && !n.All }
+	beat := func() {
+		for n := range news {
+			if quiet(n) {
+				return
+			}
+		}
+	}
+	about := func(cell string) func(engine.News) bool {
+		return func(n engine.News) bool { return slices.Contains(n.Cells, cell) }
+	}
+	known := func(n engine.News) bool { return n.Known }
+	beat() // it was heard of, without anything new
+
+	r := engine.Reported{State: state("acme", 1), Material: true}
+	must(t, report(t, b, r))
+	heard(t, news, "a report that says something new", about("acme"))
+	r = engine.Reported{State: state("acme", 1)}
+	must(t, report(t, b, r))
+	heard(t, news, "a report that says the same", about("acme"))
+	offers(t, b, offer("bolt", "staging", 3, 1))
+	heard(t, news, "a grant", about("bolt"))
+	must(t, b.Free(ctx, "staging", []string{"bolt"}))
+	heard(t, news, "a freed slot", known)
+	must(t, b.Seen(ctx, "4f0c", nil))
+	heard(t, news, "the newest commit", known)
+	must(t, b.Register(ctx, registration("acme", 1, "key")))
+	heard(t, news, "a registration", known)
+	beat() // and no more
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+}

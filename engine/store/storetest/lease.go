@@ -1,0 +1,206 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/engine"
+)
+
+const length = 10 * time.Second
+
+func mustLead(t *testing.T, s Store, want int64) {
+	t.Helper()
+	if term, led, err := s.Lead(t.Context(), length); err != nil || !led || term != want {
+		t.Fatalf("lead: term %d, led %v (%v), not term %d", term, led, err, want)
+	}
+}
+
+func mustNotLead(t *testing.T, s Store) {
+	t.Helper()
+	if term, led, err := s.Lead(t.Context(), length); err != nil || led {
+		t.Fatalf("lead: term %d, led %v (%v), though another leads", term, led, err)
+	}
+}
+
+func lead(t *testing.T, open Open) {
+	h := newHands()
+	a, b := openedAt(t, open, h.read), openedAt(t, open, h.read)
+	mustLead(t, a, 1)
+	mustNotLead(t, b)
+	h.move(9 * time.Second)
+	mustLead(t, a, 1) // renewed, for ten seconds from now
+	h.move(9 * time.Second)
+	mustNotLead(t, b)
+	h.move(time.Second)
+	mustLead(t, b, 2) // a's has run out
+	mustNotLead(t, a)
+	h.move(length)
+	mustLead(t, b, 3) // its own had run out: anything may have been written meanwhile
+	h.move(length)
+	mustLead(t, a, 4)
+	mustLead(t, a, 4)
+	mustNotLead(t, b)
+}
+
+func leadRace(t *testing.T, open Open) {
+	h := newHands()
+	stores := make([]Store, 6)
+	for i := range stores {
+		stores[i] = openedAt(t, open, h.read)
+	}
+	for round := int64(1); round <= 5; round++ {
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		var terms []int64
+		for _, s := range stores {
+			wg.Go(func() {
+				term, led, err := s.Lead(t.Context(), length)
+				mu.Lock()
+				defer mu.Unlock()
+				if err != nil {
+					t.Error(err)
+				}
+				if led {
+					terms = append(terms, term)
+				}
+			})
+		}
+		wg.Wait()
+		if !slices.Equal(terms, []int64{round}) {
+			t.Errorf("round %d: the terms %v were given", round, terms)
+		}
+		h.move(length)
+	}
+}
+
+func resign(t *testing.T, open Open) {
+	h := newHands()
+	a, b := openedAt(t, open, h.read), openedAt(t, open, h.read)
+	must(t, a.Resign(t.Context())) // nothing to give back
+	mustLead(t, a, 1)
+	must(t, b.Resign(t.Context())) // not its own
+	mustNotLead(t, b)
+	must(t, a.Resign(t.Context()))
+	wantDeposed(t, a, "after it gave the lease back")
+	mustLead(t, b, 2)
+	must(t, a.Resign(t.Context()))
+	mustNotLead(t, a)
+	must(t, b.Resign(t.Context()))
+	mustLead(t, b, 3)
+}
+
+// writes are all of a Ledger, each with something that would show.
+func writes() map[string]func(ctx context.Context, s Store) error {
+	return map[string]func(ctx context.Context, s Store) error{
+		"Learn": func(ctx context.Context, s Store) error {
+			return s.Learn(ctx, engine.Learned{Finished: []engine.Finish{{Channel: "staging", Sequence: 3, Digest: digest(3), At: noon}}})
+		},
+		"Grant": func(ctx context.Context, s Store) error {
+			made, err := s.Grant(ctx, []engine.Offer{offer("acme", "staging", 3, 10)})
+			if err != nil && len(made) > 0 {
+				return errors.New("it gives grants beside an error")
+			}
+			return err
+		},
+		"Free": func(ctx context.Context, s Store) error { return s.Free(ctx, "staging", []string{"held"}) },
+		"Observe": func(ctx context.Context, s Store) error {
+			return s.Observe(ctx, []engine.Observation{{Gate: "check", Holds: true}})
+		},
+		"Decided": func(ctx context.Context, s Store) error {
+			fresh, err := s.Decided(ctx, []engine.Decided{{Commit: "ccc", Channel: "staging", Sequence: 9}})
+			if err != nil && len(fresh) > 0 {
+				return errors.New("it gives decisions beside an error")
+			}
+			return err
+		},
+		"Announced": func(ctx context.Context, s Store) error { return s.Announced(ctx, []string{"before"}) },
+		"Seen": func(ctx context.Context, s Store) error {
+			return s.Seen(ctx, "77aa", &engine.Divergence{Seen: "4f0c", Tip: "77aa", At: noon})
+		},
+		"Refused": func(ctx context.Context, s Store) error {
+			return s.Refused(ctx, "staging", &engine.Refusal{Reason: "hook", Until: noon})
+		},
+	}
+}
+
+func wantDeposed(t *testing.T, s Store, when string) {
+	t.Helper()
+	for name, write := range writes() {
+		if err := write(t.Context(), s); !errors.Is(err, engine.ErrDeposed) {
+			t.Errorf("%s %s: %v, not ErrDeposed", name, when, err)
+		}
+	}
+	if err := s.Ready(t.Context()); err != nil {
+		t.Errorf("not ready %s: %v", when, err)
+	}
+}
+
+func deposed(t *testing.T, open Open) {
+	h := newHands()
+	a, b := openedAt(t, open, h.read), openedAt(t, open, h.read)
+	mustLead(t, a, 1)
+	offers(t, a, offer("held", "staging", 1, 10))
+	before := engine.Decided{Commit: "before", Channel: "staging", Sequence: 1}
+	_, err := a.Decided(t.Context(), []engine.Decided{before})
+	must(t, err)
+	was := observed(t, b)
+	h.move(length)
+	wantDeposed(t, a, "though its lease ran out")
+	mustLead(t, b, 2)
+	wantDeposed(t, a, "though another leads")
+	h.move(length)
+	wantDeposed(t, a, "after the other's lease ran out too")
+	wantDeposed(t, b, "though its lease ran out")
+	same(t, "what is kept", was, observed(t, b))
+	mustLead(t, a, 3)
+	fresh, err := a.Decided(t.Context(), nil)
+	must(t, err)
+	same(t, "what is not announced", []engine.Decided{before}, fresh)
+	for name, write := range writes() {
+		if err := write(t.Context(), a); err != nil {
+			t.Errorf("%s by who leads: %v", name, err)
+		}
+	}
+}
+
+func unled(t *testing.T, open Open) {
+	h := newHands()
+	alone, other := openedAt(t, open, h.read), openedAt(t, open, h.read)
+	offers(t, alone, offer("held", "staging", 1, 10))
+	for name, write := range writes() {
+		if err := write(t.Context(), alone); err != nil {
+			t.Errorf("%s by a process alone: %v", name, err)
+		}
+	}
+	mustLead(t, other, 1)
+	wantDeposed(t, alone, "beside one who leads")
+	must(t, other.Resign(t.Context()))
+	must(t, alone.Seen(t.Context(), "4f0c", nil))
+	mustLead(t, other, 2)
+	h.move(length)
+	must(t, alone.Seen(t.Context(), "77aa", nil)) // nobody leads any more
+	mustLead(t, other, 3)
+	wantDeposed(t, alone, "once another leads again")
+}
+
+func clock(t *testing.T, open Open) {
+	h := newHands()
+	s := openedAt(t, open, h.read)
+	h.move(time.Hour)
+	if now, err := s.Now(t.Context()); err != nil || !now.Equal(noon.Add(time.Hour)) {
+		t.Errorf("now is %v (%v)", now, err)
+	}
+	real, other := opened(t, open), opened(t, open)
+	first, err := real.Now(t.Context())
+	must(t, err)
+	second, err := other.Now(t.Context())
+	must(t, err)
+	if d := second.Sub(first); d < -time.Second || d > time.Minute {
+		t.Errorf("two stores are %v apart", d)
+	}
+}

@@ -1,0 +1,82 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/engine/access"
+)
+
+func operators(t *testing.T, open Open) {
+	s, ctx := opened(t, open), t.Context()
+	ada := access.Token{Name: "ada", Role: access.Admin, Hash: "h1", Created: noon}
+	ci := access.Token{Name: "ci", Role: access.Operator, Hash: "h2", Created: noon, Expires: noon.Add(time.Hour)}
+	must(t, s.AddToken(ctx, ci))
+	must(t, s.AddToken(ctx, ada))
+	for _, again := range []access.Token{{Name: "ada", Role: access.Viewer, Hash: "h3", Created: noon}, {Name: "eve", Role: access.Admin, Hash: "h1", Created: noon}} {
+		if err := s.AddToken(ctx, again); !errors.Is(err, access.ErrTaken) {
+			t.Errorf("%+v: %v, not ErrTaken", again, err)
+		}
+	}
+	s = reopen(t, s, open)
+	all, err := s.Tokens(ctx)
+	must(t, err)
+	same(t, "all, by name", []access.Token{ada, ci}, all)
+	for hash, want := range map[string]access.Token{"h1": ada, "h2": ci} {
+		got, err := s.Token(ctx, hash)
+		must(t, err)
+		same(t, "the token of "+hash, want, got)
+	}
+	for _, hash := range []string{"", "h3", "H1"} {
+		if got, err := s.Token(ctx, hash); !errors.Is(err, access.ErrUnknown) {
+			t.Errorf("the token of %q: %+v (%v), not ErrUnknown", hash, got, err)
+		}
+	}
+	must(t, s.RemoveToken(ctx, "ada"))
+	if err := s.RemoveToken(ctx, "ada"); !errors.Is(err, access.ErrUnknown) {
+		t.Errorf("removed twice: %v, not ErrUnknown", err)
+	}
+	if _, err := s.Token(ctx, "h1"); !errors.Is(err, access.ErrUnknown) {
+		t.Errorf("a removed token is found: %v", err)
+	}
+	must(t, s.AddToken(ctx, ada))
+}
+
+func audit(t *testing.T, open Open) {
+	s, ctx := opened(t, open), t.Context()
+	entry := func(n int) access.Entry {
+		return access.Entry{At: noon.Add(time.Duration(n) * time.Second), Who: "ada", What: fmt.Sprint("did ", n), From: "192.0.2.1:5000"}
+	}
+	for n := range 5 {
+		must(t, s.Audit(ctx, entry(n)))
+	}
+	s = reopen(t, s, open)
+	for limit, want := range map[int][]access.Entry{2: {entry(4), entry(3)}, 100: {entry(4), entry(3), entry(2), entry(1), entry(0)}} {
+		got, err := s.Audits(ctx, limit)
+		must(t, err)
+		same(t, fmt.Sprintf("the newest %d", limit), want, got)
+	}
+	const over = 50
+	var wg sync.WaitGroup
+	for w := range 10 {
+		wg.Go(func() {
+			for n := range (access.MaxEntries + over) / 10 {
+				if err := s.Audit(ctx, entry(1000*w+n)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	must(t, s.Audit(ctx, entry(-1)))
+	got, err := s.Audits(ctx, 2*access.MaxEntries)
+	must(t, err)
+	// A number may be given and not used where many write at once: a few fewer are no fault.
+	if n := len(got); n > access.MaxEntries || n < access.MaxEntries-over {
+		t.Errorf("%d lines are kept", n)
+	}
+	same(t, "the newest", entry(-1), got[0])
+}
