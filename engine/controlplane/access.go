@@ -33,17 +33,28 @@ type Route struct {
 
 // Routes is the table. A route that is not in it can't be added to a server, and a row needs its route.
 func Routes() []Route {
-	viewer := string(access.Viewer)
+	viewer, operator, admin := string(access.Viewer), string(access.Operator), string(access.Admin)
 	return []Route{
 		{"GET", "/v1/desired", whoCell},
 		{"GET", "/v1/releases/{digest}", whoCell},
 		{"POST", "/v1/reports", whoCell},
+		{"POST", "/v1/key", whoCell},
+		{"POST", "/v1/register", whoKey},
 
 		{"GET", "/v1/plan", viewer},
 		{"GET", "/v1/status", viewer},
 		{"GET", "/v1/why/{name}", viewer},
 		{"GET", "/v1/events", viewer},
 		{"GET", "/metrics", viewer},
+		{"GET", "/v1/cells", viewer},
+		{"GET", "/v1/cells/{name}", viewer},
+		{"POST", "/v1/cells/{name}/rotate", operator},
+		{"POST", "/v1/cells/{name}/revoke", operator},
+		{"POST", "/v1/cells/{name}/tokens", admin},
+		{"GET", "/v1/tokens", admin},
+		{"POST", "/v1/tokens", admin},
+		{"DELETE", "/v1/tokens/{name}", admin},
+		{"GET", "/v1/audit", admin},
 
 		{"POST", hookPath, whoHook},
 		{"GET", "/livez", whoPublic},
@@ -84,6 +95,7 @@ type caller struct {
 	cell string      // known by its key; behind a plain door, as named, if it was
 	key  string      // that the connection proved, as identity.FormatKey writes it
 	role access.Role // of a person or a program; empty: not known
+	from string      // the peer's address
 	name string      // of the person or program, for the audit; empty: nobody showed who they are
 }
 
@@ -155,15 +167,16 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, row Route) (*call
 		return nil, false
 	}
 	c, err := s.identify(r, d)
-	if err != nil && row.Who != whoPublic && row.Who != whoHook {
-		if !errors.Is(err, access.ErrUnknown) {
-			failed(w, err)
-			return nil, false
-		}
-		c = &caller{door: d}
-	}
 	if a != nil {
 		a.who = c
+	}
+	if err != nil && row.Who != whoPublic && row.Who != whoHook {
+		if errors.Is(err, access.ErrUnknown) {
+			unauthorized(w, d)
+		} else {
+			failed(w, err)
+		}
+		return c, false
 	}
 	if row.Who == whoCell || row.Who == whoKey {
 		if err := s.fresh(); err != nil {
@@ -180,14 +193,25 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, row Route) (*call
 	case row.Who == whoCell && !s.itself(c, r):
 		forbidden(w)
 	default:
+		s.used(r.Context(), c)
 		return c, true
 	}
 	return c, false
 }
 
+// used ends the time of a cell's key before, once it has shown that it has the new one.
+func (s *Server) used(ctx context.Context, c *caller) {
+	if c.cell == "" || c.key == "" || !s.opts.Members.Roster().Next(c.key) {
+		return
+	}
+	if err := s.opts.Members.Used(ctx, c.cell, c.key); err != nil { // the old one is good for a while longer
+		s.log.Warn().Err(err).Str("cell", c.cell).Msg("the key before is still good")
+	}
+}
+
 // identify tells who asks, as far as it can be known before a body is read. access.ErrUnknown: the token that was shown is not good.
 func (s *Server) identify(r *http.Request, d door) (*caller, error) {
-	c := &caller{door: d}
+	c := &caller{door: d, from: r.RemoteAddr}
 	if d == doorCells {
 		if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 			return c, nil
@@ -199,6 +223,7 @@ func (s *Server) identify(r *http.Request, d door) (*caller, error) {
 		c.key = identity.FormatKey(key)
 		if s.opts.Members != nil {
 			c.cell, _ = s.opts.Members.Roster().Cell(c.key)
+			c.name = c.cell
 		}
 		return c, nil
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -86,6 +87,20 @@ func (s *Server) routes() {
 		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: s.schema(cells.Report{})}}},
 		Responses:   map[string]*huma.Response{"200": s.answer("What is kept", "application/json", s.schema(cells.Receipt{}))},
 	}, 400, 404, 413, 415, 500, 503, 507)
+	s.handle(s.register, &huma.Operation{
+		OperationID: "register", Method: http.MethodPost, Path: "/v1/register", Tags: []string{"cells"},
+		Summary:     "A cell's first key, or its first after a new token",
+		Description: "The connection proves the key. The same token with the same key is answered the same; everything that is wrong with a token is one 401.",
+		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: s.schema(identity.Join{})}}},
+		Responses:   map[string]*huma.Response{"200": s.answer("The key is the cell's", "application/json", s.schema(identity.Joined{}))},
+	}, 400, 413, 415, 429, 503, 507)
+	s.handle(s.nextKey, &huma.Operation{
+		OperationID: "nextKey", Method: http.MethodPost, Path: "/v1/key", Tags: []string{"cells"},
+		Summary:     "A cell's next key",
+		Description: "Presented over a connection of the key so far, which is good until the next was used. The signature is over the lines \"sluice next key 1\", the cell's name, the key so far and the next, each with its newline.",
+		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: s.schema(identity.Next{})}}},
+		Responses:   map[string]*huma.Response{"200": s.answer("The key is the cell's", "application/json", s.schema(identity.Joined{}))},
+	}, 400, 409, 413, 415, 429, 503, 507)
 	s.handle(s.push, &huma.Operation{
 		OperationID: "pushed", Method: http.MethodPost, Path: hookPath, Tags: []string{"hooks"},
 		Summary:     "A git host's word of a push",
@@ -105,8 +120,10 @@ func (s *Server) routes() {
 	huma.Register(s.api, s.secured(huma.Operation{OperationID: "why", Method: http.MethodGet, Path: "/v1/why/{name}", Tags: people,
 		Summary: "Why a cell or a channel runs what it runs", Errors: []int{404, 503}}), s.why)
 	huma.Register(s.api, s.secured(huma.Operation{OperationID: "events", Method: http.MethodGet, Path: "/v1/events", Tags: people,
-		Summary: "The engine's decisions", Errors: []int{503}}), s.events)
+		Summary: "The engine's decisions", Description: "With Accept: text/event-stream as they come: Last-Event-ID or since says after which.",
+		Middlewares: huma.Middlewares{s.followed}, Errors: []int{503}}), s.events)
 
+	s.adminRoutes()
 	operators := []string{"operators"}
 	s.handle(s.livez, &huma.Operation{OperationID: "livez", Method: http.MethodGet, Path: "/livez", Tags: operators, Summary: "Whether the process answers",
 		Responses: map[string]*huma.Response{"200": s.answer("It does", "application/json", s.schema(health{}))}})

@@ -104,11 +104,10 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 		servers = append(servers, server)
 		g.Go(func() error {
 			defer cancel() // one that fails stops the others
-			serve := server.Serve
-			if server.TLSConfig != nil {
-				serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+			if t, ok := l.(*secure); ok {
+				l = s.shaken(t.Listener, t.tls)
 			}
-			if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
+			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 				return fmt.Errorf("serve on %s: %w", l.Addr(), err)
 			}
 			return nil
@@ -128,6 +127,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 			return err
 		})
 	}
+	stopped.Go(func() error { return s.Drained(stop) })
 	return errors.Join(stopped.Wait(), g.Wait())
 }
 
@@ -142,7 +142,6 @@ func (s *Server) behind(l net.Listener) *http.Server {
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 32},
 	}
 	if t, ok := l.(*secure); ok {
-		server.TLSConfig = t.tls
 		server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, t.door) })
 	}
 	return server

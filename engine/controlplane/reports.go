@@ -29,7 +29,8 @@ func (s *Server) reports(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusBadRequest, "The report was not understood, and nothing was kept: "+fault.Location+": "+fault.Message+".", fault)
 		return
 	}
-	if !s.speaksFor(callerOf(r.Context()), report.Cell) {
+	c := callerOf(r.Context())
+	if !s.speaksFor(c, report.Cell) {
 		forbidden(w)
 		return
 	}
@@ -37,6 +38,9 @@ func (s *Server) reports(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		failed(w, err)
 		return
+	}
+	if c.door == doorCells {
+		receipt.Pins = s.opts.Keys.Pins // the cell learns of a new standby key
 	}
 	writeJSON(w, http.StatusOK, receipt)
 }

@@ -18,7 +18,6 @@ import (
 	"io/fs"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -55,6 +54,9 @@ type Journal interface {
 type Roster interface {
 	Cell(key string) (name string, ok bool) // whose key it is, as identity.FormatKey writes it; not one that was shut out
 	Keyed(cell string) bool                 // it has a key, or had one that was shut out
+	Next(key string) bool                   // it is its cell's newest, and the one before is good until it was used
+	Why(key string) string                  // why it is nobody's, for the log
+	Identity(cell string) cells.Identity    // the newest; the zero one, if it never had any
 }
 
 // Members is who is which cell, kept in memory and in the store, and on its way into git.
@@ -62,11 +64,25 @@ type Members interface {
 	Roster() Roster
 	// Fresh is nil if the roster is as new as it has to be (R29).
 	Fresh() error
+	// Join makes key the cell's by a token's hash, durably; again for the same key (R28). engine.ErrDenied: the token
+	// is not good, whatever the reason.
+	Join(ctx context.Context, cell, hash, key, by string) (cells.Identity, error)
+	// NewKey makes key the cell's, durably; the one before stays good until Used was told of this one. engine.ErrDenied.
+	NewKey(ctx context.Context, cell, key string) error
+	Used(ctx context.Context, cell, key string) error
+	// Identify changes a cell's identity, durably. engine.ErrStale: somebody else did meanwhile.
+	Identify(ctx context.Context, cell, by string, change func(*cells.Identity)) error
 }
 
-// Tokens keeps operators, by the hash of their secrets.
+// Tokens keeps operators' tokens and cells' one-time tokens, by the hash of their secrets, and the audit.
 type Tokens interface {
 	Token(ctx context.Context, hash string) (access.Token, error) // access.ErrUnknown: there is none
+	Tokens(ctx context.Context) ([]access.Token, error)
+	AddToken(ctx context.Context, t access.Token) error            // access.ErrTaken: there is one of that name
+	RemoveToken(ctx context.Context, name string) error            // access.ErrUnknown: there is none
+	AddJoin(ctx context.Context, j access.Join) error              // cells.Identity.Serial must still be what it says when it is used
+	Audit(ctx context.Context, e access.Entry) error               // durable when it returns
+	Audits(ctx context.Context, limit int) ([]access.Entry, error) // newest first
 }
 
 // Options of a Server. Views, Inbox, Repository and Journal are required.
@@ -80,6 +96,7 @@ type Options struct {
 	Members Members // nil: cells have no keys
 	Tokens  Tokens  // nil: nobody has a token
 	Keys    *Keys   // what is said to cells at their listener; nil: they have none, and name themselves on this machine
+	Address string  // HOST:PORT under which cells reach their listener
 
 	Pushed     func() // told of a push to Branch; nil: hooks are not served
 	HookSecret string // what the git host signs with; empty: hooks are not served
@@ -91,6 +108,7 @@ type Options struct {
 
 	Metrics *prometheus.Registry // default: a new one
 	Poll    time.Duration        // when a cell that does not wait is told to ask again; default 15 s
+	Limits  Limits               // of what cells may ask for
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -109,6 +127,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Metrics == nil {
 		o.Metrics = prometheus.NewRegistry()
 	}
+	o.Limits = o.Limits.withDefaults()
 	return o, errors.Join(errs...)
 }
 
@@ -121,10 +140,16 @@ type Server struct {
 	content *contents
 	metrics *metrics
 
-	current  atomic.Pointer[answers] // of the newest view that was asked for
-	repo     unreachable
-	drain    chan struct{} // closed by Drain: long polls end
-	draining sync.Once
+	board     *board
+	fanout    *fanout
+	flights   flights
+	followers flights // of /v1/events
+	values    values
+	begun     time.Time
+	repo      unreachable
+	drain     chan struct{} // closed by Drain: long polls and streams end
+	draining  sync.Once
+	knocks    *knocks // of cells that are to be registered
 }
 
 // New makes a server. It starts nothing: Handler is ready to be served, by Serve for instance.
@@ -133,7 +158,9 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{opts: o, log: o.Log, drain: make(chan struct{})}
+	s := &Server{opts: o, log: o.Log, knocks: newKnocks(), begun: time.Now(), values: newValues(), board: newBoard(o.Views), drain: make(chan struct{})}
+	s.flights.limit, s.followers.limit = int64(o.Limits.InFlight), int64(o.Limits.Events)
+	s.fanout = newFanout(s)
 	s.content = newContents(o.Repository)
 	if s.metrics, err = newMetrics(o.Metrics, o.Views); err != nil {
 		return nil, err
@@ -148,9 +175,6 @@ func New(o Options) (*Server, error) {
 func (s *Server) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, doorOf(r)) })
 }
-
-// Drain lets waiting polls end, each within a second, so that a server can stop. New ones don't wait any more.
-func (s *Server) Drain() { s.draining.Do(func() { close(s.drain) }) }
 
 // view gives the newest view, or answers 503 while there is none.
 func (s *Server) view(w http.ResponseWriter) (*engine.View, bool) {

@@ -1,0 +1,603 @@
+package controlplane_test
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/identity"
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/access"
+	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/store"
+)
+
+// register is who is who, by hand: identities of which any may change.
+type register struct {
+	mu    sync.Mutex // guards what follows
+	all   map[string]cells.Identity
+	stale error
+	used  []string
+}
+
+func (m *register) Roster() controlplane.Roster { return m }
+
+func (m *register) Cell(key string) (string, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name, id := range m.all {
+		if (id.PublicKey == key || id.Previous == key) && !id.Revoked && id.Quarantined == "" {
+			return name, true
+		}
+	}
+	return "", false
+}
+
+func (m *register) Keyed(cell string) bool { return m.Identity(cell).PublicKey != "" }
+
+func (m *register) Next(key string) bool {
+	name, ok := m.Cell(key)
+	id := m.Identity(name)
+	return ok && id.PublicKey == key && id.Previous != ""
+}
+
+func (m *register) Why(string) string { return "" }
+
+func (m *register) Identity(cell string) cells.Identity {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.all[cell]
+}
+
+func (m *register) Fresh() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.stale
+}
+
+func (m *register) Join(context.Context, string, string, string, string) (cells.Identity, error) {
+	return cells.Identity{}, engine.ErrDenied
+}
+
+func (m *register) NewKey(_ context.Context, cell, key string) error {
+	return m.Identify(context.Background(), cell, "", func(id *cells.Identity) { id.Previous, id.PublicKey, id.Rotate = id.PublicKey, key, false })
+}
+
+func (m *register) Used(_ context.Context, cell, key string) error {
+	m.mu.Lock()
+	m.used = append(m.used, key)
+	m.mu.Unlock()
+	return m.Identify(context.Background(), cell, "", func(id *cells.Identity) { id.Previous = "" })
+}
+
+func (m *register) Identify(_ context.Context, cell, _ string, change func(*cells.Identity)) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	id := m.all[cell]
+	change(&id)
+	id.Serial++
+	m.all[cell] = id
+	return nil
+}
+
+// house is a site with all its doors.
+type house struct {
+	*site
+	members *register
+	keys    *controlplane.Keys
+	signers map[string]crypto.Signer // by whose
+	tokens  map[string]string        // by role, and expired
+	at      map[string]string        // by door: the address
+	dir     string
+	ca      *x509.CertPool // knows the people's listener
+}
+
+func newHouse(t *testing.T, keyed bool) *house {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "sluice") // a socket's path is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	h := &house{members: &register{all: map[string]cells.Identity{}}, signers: map[string]crypto.Signer{}, tokens: map[string]string{}, at: map[string]string{}, dir: dir}
+	if h.keys, err = controlplane.OpenKeys(filepath.Join(dir, "tls")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"acme", "bolt", "revoked", "nobody"} {
+		_, h.signers[name] = newKey(t)
+	}
+	h.signers["ecdsa"], err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"acme", "bolt"} {
+		h.members.all[name] = cells.Identity{Epoch: 1, Serial: 1, PublicKey: identity.FormatKey(h.signers[name].Public().(ed25519.PublicKey))}
+	}
+	h.members.all["crow"] = cells.Identity{Epoch: 1, Serial: 2, Revoked: true, PublicKey: identity.FormatKey(h.signers["revoked"].Public().(ed25519.PublicKey))}
+	h.site = newSite(t, store.Options{}, func(o *controlplane.Options) {
+		o.Members, o.Address = h.members, "sluice.example:7601"
+		if keyed {
+			o.Keys = h.keys
+		}
+		o.Tokens = o.Journal.(controlplane.Tokens)
+		for _, role := range append(access.Roles(), "expired") {
+			as, lasts := role, ""
+			if role == "expired" {
+				as, lasts = access.Admin, "1ns"
+			}
+			kept, secret, err := controlplane.NewToken(string(role), as, lasts, time.Now())
+			if err == nil {
+				err = o.Tokens.AddToken(t.Context(), kept)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.tokens[string(role)] = secret
+		}
+	})
+	h.ca = x509.NewCertPool()
+	h.ca.AddCert(h.keys.Certificate().Leaf)
+	h.open(t, keyed)
+	return h
+}
+
+// open serves every door until the test ends.
+func (h *house) open(t *testing.T, keyed bool) {
+	t.Helper()
+	all := map[string]func() (net.Listener, error){
+		"loopback": func() (net.Listener, error) { return controlplane.ListenLoopback("127.0.0.1:0") },
+		"socket":   func() (net.Listener, error) { return controlplane.ListenUnix(filepath.Join(h.dir, "s")) },
+		"people":   func() (net.Listener, error) { return controlplane.ListenPeople("127.0.0.1:0", h.keys.Certificate()) },
+	}
+	if keyed {
+		all["cells"] = func() (net.Listener, error) { return controlplane.ListenCells("127.0.0.1:0", h.keys) }
+	}
+	var listeners []net.Listener
+	for name, listen := range all {
+		l, err := listen()
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.at[name] = l.Addr().String()
+		listeners = append(listeners, l)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- h.server.Serve(ctx, listeners...) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func newKey(t *testing.T) (string, ed25519.PrivateKey) {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return identity.FormatKey(public), private
+}
+
+// through is a client that comes in at a door; with a key, if one is given.
+func (h *house) through(t *testing.T, door string, key crypto.Signer) *http.Client {
+	t.Helper()
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		network := "tcp"
+		if door == "socket" {
+			network = "unix"
+		}
+		return new(net.Dialer).DialContext(ctx, network, h.at[door])
+	}, ForceAttemptHTTP2: true}
+	if door == "people" {
+		transport.TLSClientConfig = &tls.Config{RootCAs: h.ca, ServerName: "sluice"}
+	}
+	if door == "cells" {
+		transport.TLSClientConfig = h.clientTLS(t, key)
+	}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+func (h *house) clientTLS(t *testing.T, key crypto.Signer) *tls.Config {
+	t.Helper()
+	c := &tls.Config{InsecureSkipVerify: true, VerifyConnection: func(cs tls.ConnectionState) error { //nolint:gosec // by pin
+		return identity.Match(h.keys.Pins, cs.PeerCertificates, time.Now())
+	}}
+	if key != nil {
+		cert, err := identity.Certificate(rand.Reader, key, "cell", time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Certificates = []tls.Certificate{cert}
+	}
+	return c
+}
+
+// ask asks once. headers are name and value in turn.
+func (h *house) ask(t *testing.T, c *http.Client, door, method, path, body string, headers ...string) (*http.Response, string) {
+	t.Helper()
+	scheme := "http"
+	if door == "people" || door == "cells" {
+		scheme = "https"
+	}
+	host := "127.0.0.1"
+	if door == "people" {
+		host = "sluice"
+	}
+	r, err := http.NewRequestWithContext(t.Context(), method, scheme+"://"+host+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if method != http.MethodGet {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	w, err := c.Do(r)
+	if err != nil {
+		t.Fatalf("%s %s at %s: %v", method, path, door, err)
+	}
+	defer w.Body.Close()
+	said, err := io.ReadAll(w.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w, string(said)
+}
+
+// visitor is a kind of caller.
+type visitor struct {
+	name, door string
+	key        string // whose
+	token      string // which; "wrong": one that nobody knows
+	cell       string // names itself
+	via        string // a header of a proxy
+}
+
+func visitors(keyed bool) []visitor {
+	all := []visitor{
+		{name: "loopback", door: "loopback"},
+		{name: "loopback, wrong token", door: "loopback", token: "wrong"},
+		{name: "loopback, admin", door: "loopback", token: "admin"},
+		{name: "loopback, by a proxy", door: "loopback", via: "X-Forwarded-For"},
+		{name: "loopback, as a cell without key", door: "loopback", cell: "dodo"},
+		{name: "loopback, as a cell with a key", door: "loopback", cell: "acme"},
+		{name: "socket", door: "socket"},
+		{name: "socket, wrong token", door: "socket", token: "wrong"},
+		{name: "people", door: "people"},
+		{name: "people, wrong token", door: "people", token: "wrong"},
+		{name: "people, expired token", door: "people", token: "expired"},
+		{name: "people, as a cell", door: "people", cell: "dodo"},
+	}
+	for _, role := range access.Roles() {
+		all = append(all, visitor{name: "people, " + string(role), door: "people", token: string(role)})
+	}
+	if keyed {
+		all = append(all,
+			visitor{name: "a cell", door: "cells", key: "acme"},
+			visitor{name: "a cell, as another", door: "cells", key: "acme", cell: "bolt"},
+			visitor{name: "a revoked cell", door: "cells", key: "revoked"},
+			visitor{name: "an unknown key", door: "cells", key: "nobody"},
+			visitor{name: "an unknown key, admin's token", door: "cells", key: "nobody", token: "admin"},
+		)
+	}
+	return all
+}
+
+// What a visitor gets.
+const (
+	yes       = "yes"
+	unknown   = "401"
+	forbidden = "403"
+	none      = "404" // there is no such route here
+)
+
+// due says what a visitor is to get of a route: written apart from the code that decides it.
+func due(v visitor, r controlplane.Route, keyed bool) string {
+	public := r.Who == "public" || r.Who == "hook"
+	forCells := r.Who == "cell" || r.Who == "key"
+	switch {
+	case v.door == "cells" && !forCells:
+		return none
+	case v.door == "cells" && r.Who == "key":
+		return yes
+	case v.door == "cells" && v.key != "acme":
+		return unknown
+	case v.door == "cells" && v.cell == "bolt":
+		return forbidden
+	case v.door == "cells":
+		return yes
+	case r.Who == "key" || r.Path == "/v1/key":
+		return none
+	case forCells && (keyed || v.door == "people" || v.via != ""):
+		return none
+	case public:
+		return yes
+	case v.token == "wrong" || v.token == "expired":
+		return unknown
+	case forCells && v.cell == "acme":
+		return forbidden
+	case forCells:
+		return yes
+	}
+	has := v.token
+	switch {
+	case v.door == "socket", has == "admin":
+		return yes
+	case has == "" && v.door == "loopback" && v.via == "" && r.Who == "viewer":
+		return yes
+	case has == "":
+		return unknown
+	case r.Who == "viewer", has == r.Who:
+		return yes
+	}
+	return forbidden
+}
+
+// TestRoutes walks every route with every kind of caller.
+func TestRoutes(t *testing.T) {
+	t.Parallel()
+	for _, keyed := range []bool{false, true} {
+		h := newHouse(t, keyed)
+		for _, v := range visitors(keyed) {
+			t.Run(fmt.Sprintf("keyed %t, %s", keyed, v.name), func(t *testing.T) {
+				t.Parallel()
+				client := h.through(t, v.door, h.signers[v.key])
+				for _, r := range controlplane.Routes() {
+					got := h.visit(t, client, v, r)
+					if want := due(v, r, keyed); got != want {
+						t.Errorf("%s %s (%s): %s, want %s", r.Method, r.Path, r.Who, got, want)
+					}
+				}
+			})
+		}
+	}
+}
+
+// visit tells what became of a request.
+func (h *house) visit(t *testing.T, client *http.Client, v visitor, r controlplane.Route) string {
+	t.Helper()
+	path := strings.NewReplacer("{digest}", string(digestOf("1.0.1")), "{name}", "dodo").Replace(r.Path)
+	body := "{}"
+	if r.Method == http.MethodGet {
+		body = ""
+	}
+	var headers []string
+	switch v.token {
+	case "":
+	case "wrong":
+		headers = append(headers, "Authorization", "Bearer sluice_nobody-has-this")
+	default:
+		headers = append(headers, "Authorization", "Bearer "+h.tokens[v.token])
+	}
+	if v.via != "" {
+		headers = append(headers, v.via, "192.0.2.1")
+	}
+	if v.cell != "" {
+		path += "?cell=" + v.cell
+	}
+	if r.Who == "key" {
+		body = `{"nothing":"of use"}` // a token that is not good is answered late
+	}
+	if r.Who == "hook" {
+		mac := hmac.New(sha256.New, []byte("secret"))
+		mac.Write([]byte(body))
+		headers = append(headers, "X-Gitea-Signature", hex.EncodeToString(mac.Sum(nil)))
+	}
+	if r.Path == "/v1/reports" {
+		name := v.cell
+		if name == "" {
+			name = "dodo"
+		}
+		if v.door == "cells" && v.cell == "" {
+			name = v.key
+		}
+		body = fmt.Sprintf(`{"cell":%q,"boot":"b","sent":"2026-11-24T12:00:00Z","state":"pending"}`, name)
+	}
+	w, said := h.ask(t, client, v.door, r.Method, path, body, headers...)
+	switch {
+	case w.StatusCode == http.StatusNotFound && strings.Contains(said, "nothing at this path"):
+		return none
+	case w.StatusCode == http.StatusMethodNotAllowed:
+		return none
+	case w.StatusCode == http.StatusUnauthorized:
+		return unknown
+	case w.StatusCode == http.StatusForbidden:
+		return forbidden
+	}
+	return yes
+}
+
+// The table for people: docs/access.md. go test ./engine/controlplane -run RoutesDoc -update
+func TestRoutesDoc(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	b.WriteString("# Who may do what\n\nThe table is the program's own, and a test walks it with every kind of caller.\n\n| Route | Who |\n| --- | --- |\n")
+	for _, r := range controlplane.Routes() {
+		fmt.Fprintf(&b, "| `%s %s` | %s |\n", r.Method, r.Path, r.Who)
+	}
+	b.WriteString(`
+- *public*: everyone who reaches the people's listeners. *hook*: everyone, with a good signature over the body.
+- *key*: whoever proved to have an Ed25519 key, at the cells' listener. *cell*: the cell whose key it is, for itself only.
+- *viewer, operator, approver, admin*: a bearer token with that role. Every role may read, and admin may do everything.
+
+| Where | Without a token | With one |
+| --- | --- | --- |
+| unix socket, which only its owner can open | admin | the token's role |
+| plain loopback | viewer | the token's role |
+| plain loopback, passed on by a proxy | nobody | the token's role |
+| https:// | nobody | the token's role |
+| cells' listener, mutual TLS | a cell, by its key; the people's routes are not there | tokens are not looked at |
+
+Where serve has no cells' listener, cells name themselves (` + "`?cell=`" + `) on plain loopback and the unix socket; not those that have a key. A token
+that is shown decides, also where none is needed.
+`)
+	file := filepath.Join("..", "..", "docs", "access.md")
+	if flag.Lookup("update").Value.String() == "true" {
+		if err := os.WriteFile(file, b.Bytes(), 0o644); err != nil { //nolint:gosec // a file of the repository
+			t.Fatal(err)
+		}
+	}
+	if want, err := os.ReadFile(file); err != nil || !bytes.Equal(want, b.Bytes()) {
+		t.Errorf("docs/access.md is not what the code says (%v): run go test ./engine/controlplane -run RoutesDoc -update", err)
+	}
+}
+
+// A report for another cell is refused, whatever its query says (fault 40), and nothing of it is kept.
+func TestReportForAnother(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, true)
+	client := h.through(t, "cells", h.signers["acme"])
+	report := `{"cell":%q,"boot":"b","sent":"2026-11-24T12:00:00Z","state":"pending"}`
+	w, said := h.ask(t, client, "cells", "POST", "/v1/reports", fmt.Sprintf(report, "bolt"))
+	wantProblem(t, w, said, 403, "One cell can't ask or report for another")
+	w, said = h.ask(t, client, "cells", "POST", "/v1/reports", fmt.Sprintf(report, "acme"))
+	if w.StatusCode != 200 || !strings.Contains(said, h.keys.Pins[1]) {
+		t.Errorf("its own: %s %s", w.Status, said)
+	}
+	known, err := h.store.Cells(t.Context())
+	if err != nil || known["bolt"] != nil || known["acme"] == nil {
+		t.Errorf("kept %v (%v)", known, err)
+	}
+}
+
+// Who is shut out is out at the next request, on connections and sessions that are older too (R29, fault 40).
+func TestRevokedAtOnce(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, true)
+	transport := h.through(t, "cells", h.signers["acme"]).Transport.(*http.Transport)
+	transport.TLSClientConfig.ClientSessionCache = tls.NewLRUClientSessionCache(4)
+	client := &http.Client{Transport: transport}
+	status := func() (int, bool) {
+		w, _ := h.ask(t, client, "cells", "GET", "/v1/desired", "")
+		return w.StatusCode, w.TLS.DidResume
+	}
+	if got, _ := status(); got != 200 {
+		t.Fatal(got)
+	}
+	transport.CloseIdleConnections()
+	if got, resumed := status(); got != 200 || !resumed {
+		t.Errorf("%d, resumed: %t", got, resumed)
+	}
+	if err := h.members.Identify(t.Context(), "acme", "ada", func(id *cells.Identity) { id.Revoked = true }); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := status(); got != 401 {
+		t.Errorf("on the old connection: %d", got)
+	}
+	transport.CloseIdleConnections()
+	if got, resumed := status(); got != 401 || !resumed {
+		t.Errorf("with the old session: %d, resumed: %t", got, resumed)
+	}
+}
+
+// A replica that is cut off from its store answers cells 503, and people as before (R29).
+func TestCutOff(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, true)
+	h.members.mu.Lock()
+	h.members.stale = fmt.Errorf("nothing heard for 6s")
+	h.members.mu.Unlock()
+	for _, who := range []string{"acme", "nobody", "revoked"} {
+		w, said := h.ask(t, h.through(t, "cells", h.signers[who]), "cells", "GET", "/v1/desired", "")
+		wantProblem(t, w, said, 503, "has not heard of its store")
+		if w.Header.Get("Retry-After") == "" {
+			t.Error("no Retry-After")
+		}
+	}
+	if w, _ := h.ask(t, h.through(t, "loopback", nil), "loopback", "GET", "/v1/plan", ""); w.StatusCode != 200 {
+		t.Errorf("people: %s", w.Status)
+	}
+}
+
+// The cells' listener is TLS 1.3 with an Ed25519 key on the other side, by the hybrid key exchange, for HTTP/1.1 and HTTP/2.
+func TestCellsListener(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, true)
+	for name, key := range map[string]crypto.Signer{"no key": nil, "ECDSA": h.signers["ecdsa"]} {
+		if w, err := h.through(t, "cells", key).Get("https://127.0.0.1/v1/desired"); err == nil {
+			w.Body.Close()
+			t.Errorf("%s: %s", name, w.Status)
+		}
+	}
+	old := h.clientTLS(t, h.signers["acme"])
+	old.MaxVersion = tls.VersionTLS12
+	if c, err := tls.Dial("tcp", h.at["cells"], old); err == nil {
+		c.Close()
+		t.Error("TLS 1.2 is spoken")
+	}
+	for _, proto := range []string{"HTTP/1.1", "HTTP/2.0"} {
+		client := h.through(t, "cells", h.signers["acme"])
+		client.Transport.(*http.Transport).ForceAttemptHTTP2 = proto == "HTTP/2.0"
+		w, _ := h.ask(t, client, "cells", "GET", "/v1/desired", "")
+		if w.Proto != proto || w.StatusCode != 200 || w.TLS.Version != tls.VersionTLS13 || w.TLS.CurveID != tls.X25519MLKEM768 {
+			t.Errorf("%s: %s %s, %s, %s", proto, w.Proto, w.Status, tls.VersionName(w.TLS.Version), w.TLS.CurveID)
+		}
+	}
+}
+
+// A cell's new key ends the one before with its first use, not sooner.
+func TestNextKey(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, true)
+	old := h.signers["acme"].(ed25519.PrivateKey)
+	key, next := newKey(t)
+	first, second := h.through(t, "cells", old), h.through(t, "cells", next)
+	present := func(n identity.Next) (*http.Response, string) {
+		return h.ask(t, first, "cells", "POST", "/v1/key", mustJSON(t, n))
+	}
+	for name, bad := range map[string]identity.Next{
+		"another cell's":   identity.NewNext(next, "bolt", old.Public().(ed25519.PublicKey)),
+		"after another":    identity.NewNext(next, "acme", next.Public().(ed25519.PublicKey)),
+		"nobody's":         {Key: key},
+		"no key":           {Key: "x"},
+		"signed by before": {Key: key, Signature: identity.NewNext(old, "acme", old.Public().(ed25519.PublicKey)).Signature},
+	} {
+		if w, said := present(bad); w.StatusCode != 400 {
+			t.Errorf("%s: %s %s", name, w.Status, said)
+		}
+	}
+	if w, _ := h.ask(t, second, "cells", "GET", "/v1/desired", ""); w.StatusCode != 401 {
+		t.Errorf("before it was presented: %s", w.Status)
+	}
+	if w, said := present(identity.NewNext(next, "acme", old.Public().(ed25519.PublicKey))); w.StatusCode != 200 || !strings.Contains(said, h.keys.Pins[0]) {
+		t.Fatalf("%s %s", w.Status, said)
+	}
+	for _, c := range []struct {
+		who    *http.Client
+		status int
+	}{{first, 200}, {second, 200}, {first, 401}, {second, 200}} {
+		if w, _ := h.ask(t, c.who, "cells", "GET", "/v1/desired", ""); w.StatusCode != c.status {
+			t.Errorf("%s, want %d", w.Status, c.status)
+		}
+	}
+	if got := h.members.used; !slices.Equal(got, []string{key}) {
+		t.Errorf("used %q", got)
+	}
+}

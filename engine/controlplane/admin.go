@@ -1,0 +1,365 @@
+package controlplane
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/identity"
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/access"
+)
+
+// What people do to cells' identities and to each other's tokens. Each is written to the audit before it is done.
+
+// Member is a cell, and under which key it comes.
+type Member struct {
+	CellStatus
+	Access      Access `json:"access" doc:"whether it may come in"`
+	PublicKey   string `json:"publicKey,omitempty"`
+	Previous    string `json:"previous,omitempty" doc:"the key before, good until the new one was used"`
+	Serial      int64  `json:"serial,omitempty" doc:"grows with every change of its identity"`
+	Quarantined string `json:"quarantined,omitempty" doc:"why nobody is served under its key (R27)"`
+}
+
+// Access is whether a cell may come in.
+type Access string
+
+// A cell is one of these.
+const (
+	AccessNone        Access = "unregistered"
+	AccessGood        Access = "registered"
+	AccessRotating    Access = "rotating" // registered, and asked for a new key
+	AccessRevoked     Access = "revoked"
+	AccessQuarantined Access = "quarantined"
+)
+
+// AccessOf sums an identity up: pure.
+func AccessOf(id cells.Identity) Access {
+	switch {
+	case id.Revoked:
+		return AccessRevoked
+	case id.Quarantined != "":
+		return AccessQuarantined
+	case id.PublicKey == "":
+		return AccessNone
+	case id.Rotate:
+		return AccessRotating
+	}
+	return AccessGood
+}
+
+// member is a cell as it is shown.
+func (s *Server) member(c CellStatus) Member {
+	m := Member{CellStatus: c, Access: AccessNone}
+	if s.opts.Members != nil {
+		id := s.opts.Members.Roster().Identity(c.Name)
+		m.Access, m.PublicKey, m.Previous, m.Serial, m.Quarantined = AccessOf(id), id.PublicKey, id.Previous, id.Serial, id.Quarantined
+	}
+	return m
+}
+
+// MemberPage is a page of cells.
+type MemberPage struct {
+	Cells []Member `json:"cells" doc:"by name"`
+	Total int      `json:"total"`
+	Next  string   `json:"next,omitempty" doc:"give it as after= for the next page; none: this was the last"`
+}
+
+type membersOutput struct{ Body MemberPage }
+
+func (s *Server) members(ctx context.Context, in *statusInput) (*membersOutput, error) {
+	status, err := s.status(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	out := &membersOutput{Body: MemberPage{Cells: make([]Member, 0, len(status.Body.Cells)), Total: status.Body.Total, Next: status.Body.Next}}
+	for _, c := range status.Body.Cells {
+		out.Body.Cells = append(out.Body.Cells, s.member(c))
+	}
+	return out, nil
+}
+
+type cellInput struct {
+	Name string `path:"name" maxLength:"253" doc:"a cell"`
+}
+
+type memberOutput struct{ Body Member }
+
+func (s *Server) oneMember(_ context.Context, in *cellInput) (*memberOutput, error) {
+	v, err := s.shown()
+	if err != nil {
+		return nil, err
+	}
+	if v.Desired.Cells[in.Name] == nil {
+		return nil, s.noCell()
+	}
+	var blocked []channels.Verdict
+	for _, b := range v.Plan.Blocked {
+		if b.Cell == in.Name {
+			blocked = append(blocked, b)
+		}
+	}
+	return &memberOutput{Body: s.member(cellStatus(v, in.Name, blocked))}, nil
+}
+
+// noCell says so, and has the branch looked at: the cell may have been committed just now.
+func (s *Server) noCell() error {
+	if s.opts.Pushed != nil {
+		s.opts.Pushed()
+	}
+	return huma.Error404NotFound("The release repository has no such cell: add cells/NAME/cell.yaml, or check the name. If it was added just now, ask again in a moment.")
+}
+
+// JoinToken is a token that lets one agent register as a cell. It is shown this once.
+type JoinToken struct {
+	Cell    string    `json:"cell"`
+	Token   string    `json:"token" doc:"for sluice agent --join: one word"`
+	Expires time.Time `json:"expires"`
+}
+
+type joinOutput struct {
+	CacheControl string `header:"Cache-Control"`
+	Body         JoinToken
+}
+
+func (s *Server) addJoin(ctx context.Context, in *cellInput) (*joinOutput, error) {
+	v, err := s.shown()
+	if err != nil {
+		return nil, err
+	}
+	if v.Desired.Cells[in.Name] == nil {
+		return nil, s.noCell()
+	}
+	if s.opts.Keys == nil || s.opts.Members == nil || s.opts.Tokens == nil {
+		return nil, huma.Error409Conflict("This control plane does not serve cells by key, so that there is nothing to register at: start it with sluice serve --cells HOST:PORT.")
+	}
+	c := callerOf(ctx)
+	if err := s.audit(ctx, "make a token for cell "+in.Name); err != nil {
+		return nil, err
+	}
+	token, join, err := NewJoin(in.Name, s.opts.Members.Roster().Identity(in.Name).Serial, c.name, s.opts.Address, s.opts.Keys.Pins, time.Now())
+	if err == nil {
+		err = s.opts.Tokens.AddJoin(ctx, join)
+	}
+	if err != nil {
+		return nil, s.explained(err, "make a token")
+	}
+	return &joinOutput{CacheControl: "no-store", Body: JoinToken{Cell: in.Name, Token: token.String(), Expires: join.Expires}}, nil
+}
+
+// NewJoin makes a token for a cell whose identity has a serial: what is handed over, and what is kept.
+func NewJoin(cell string, serial int64, by, address string, pins []string, now time.Time) (identity.Token, access.Join, error) {
+	secret, err := identity.NewSecret(rand.Reader)
+	if err != nil {
+		return identity.Token{}, access.Join{}, err
+	}
+	return identity.Token{Cell: cell, Address: address, Pins: pins, Secret: secret},
+		access.Join{Cell: cell, Hash: identity.HashSecret(secret), Serial: serial, By: by, Created: now, Expires: now.Add(access.JoinFor)}, nil
+}
+
+func (s *Server) rotate(ctx context.Context, in *cellInput) (*memberOutput, error) {
+	return s.identifies(ctx, in, "ask cell "+in.Name+" for a new key", func(id *cells.Identity) { id.Rotate = true })
+}
+
+func (s *Server) revoke(ctx context.Context, in *cellInput) (*memberOutput, error) {
+	return s.identifies(ctx, in, "revoke cell "+in.Name, func(id *cells.Identity) { id.Revoked, id.Rotate = true, false })
+}
+
+// identifies changes a cell's identity. It counts at once, here, and within 2 s everywhere.
+func (s *Server) identifies(ctx context.Context, in *cellInput, what string, change func(*cells.Identity)) (*memberOutput, error) {
+	v, err := s.shown()
+	if err != nil {
+		return nil, err
+	}
+	if s.opts.Members == nil {
+		return nil, huma.Error409Conflict("This control plane does not know cells by key.")
+	}
+	if now := s.opts.Members.Roster().Identity(in.Name); now.PublicKey == "" || AccessOf(now) == AccessRevoked {
+		if v.Desired.Cells[in.Name] == nil {
+			return nil, s.noCell()
+		}
+		return nil, huma.Error409Conflict("The cell has no key that is good: sluice cell add makes it a token.")
+	}
+	if err := s.audit(ctx, what); err != nil {
+		return nil, err
+	}
+	if err := s.opts.Members.Identify(ctx, in.Name, callerOf(ctx).name, change); err != nil {
+		return nil, s.explained(err, what)
+	}
+	return s.oneMember(ctx, in)
+}
+
+// Operator is somebody's token, without its secret.
+type Operator = access.Token
+
+// NewOperator asks for a token.
+type NewOperator struct {
+	Name string `json:"name" minLength:"1" maxLength:"100" pattern:"^[A-Za-z0-9][A-Za-z0-9._@-]*$" doc:"of the person or program; unique"`
+	Role string `json:"role" enum:"viewer,operator,approver,admin"`
+	For  string `json:"for,omitempty" doc:"how long it is good, such as 720h; without it, until it is removed"`
+}
+
+// OperatorToken is a token with its secret, which is shown this once.
+type OperatorToken struct {
+	Operator
+	Token string `json:"token" doc:"for the header Authorization: Bearer, or $SLUICE_TOKEN"`
+}
+
+type operatorInput struct{ Body NewOperator }
+
+type operatorOutput struct {
+	CacheControl string `header:"Cache-Control"`
+	Body         OperatorToken
+}
+
+func (s *Server) addToken(ctx context.Context, in *operatorInput) (*operatorOutput, error) {
+	if s.opts.Tokens == nil {
+		return nil, huma.Error409Conflict("This control plane keeps no tokens.")
+	}
+	kept, secret, err := NewToken(in.Body.Name, access.Role(in.Body.Role), in.Body.For, time.Now())
+	if err != nil {
+		return nil, huma.Error422UnprocessableEntity(err.Error())
+	}
+	if err := s.audit(ctx, "add the token "+kept.Name+" with the role "+string(kept.Role)); err != nil {
+		return nil, err
+	}
+	if err := s.opts.Tokens.AddToken(ctx, kept); err != nil {
+		return nil, s.explained(err, "add a token")
+	}
+	return &operatorOutput{CacheControl: "no-store", Body: OperatorToken{Operator: kept, Token: secret}}, nil
+}
+
+// secretPrefix lets people, and programs that look for secrets, see what it is.
+const secretPrefix = "sluice_"
+
+// NewToken makes a token: what is kept, and the secret.
+func NewToken(name string, role access.Role, lasts string, now time.Time) (access.Token, string, error) {
+	t := access.Token{Name: name, Role: role, Created: now}
+	if lasts != "" {
+		d, err := time.ParseDuration(lasts)
+		if err != nil || d <= 0 {
+			return t, "", errors.New("how long the token is good is a time such as 720h")
+		}
+		t.Expires = now.Add(d)
+	}
+	secret, err := identity.NewSecret(rand.Reader)
+	secret = secretPrefix + secret
+	t.Hash = identity.HashSecret(secret)
+	return t, secret, err
+}
+
+type operatorsOutput struct {
+	Body struct {
+		Tokens []Operator `json:"tokens" doc:"by name, those that ran out too"`
+	}
+}
+
+func (s *Server) tokens(ctx context.Context, _ *struct{}) (*operatorsOutput, error) {
+	out := &operatorsOutput{}
+	out.Body.Tokens = []Operator{}
+	if s.opts.Tokens == nil {
+		return out, nil
+	}
+	found, err := s.opts.Tokens.Tokens(ctx)
+	if err != nil {
+		return nil, s.explained(err, "read tokens")
+	}
+	out.Body.Tokens = append(out.Body.Tokens, found...)
+	return out, nil
+}
+
+type tokenInput struct {
+	Name string `path:"name" maxLength:"100"`
+}
+
+func (s *Server) removeToken(ctx context.Context, in *tokenInput) (*struct{}, error) {
+	if s.opts.Tokens == nil {
+		return nil, huma.Error404NotFound("There is no such token.")
+	}
+	if err := s.audit(ctx, "remove the token "+in.Name); err != nil {
+		return nil, err
+	}
+	if err := s.opts.Tokens.RemoveToken(ctx, in.Name); err != nil {
+		return nil, s.explained(err, "remove a token")
+	}
+	return nil, nil
+}
+
+type auditInput struct {
+	Limit int `query:"limit" minimum:"1" maximum:"10000" default:"100"`
+}
+
+type auditOutput struct {
+	Body struct {
+		Entries []access.Entry `json:"entries" doc:"newest first"`
+	}
+}
+
+func (s *Server) audits(ctx context.Context, in *auditInput) (*auditOutput, error) {
+	out := &auditOutput{}
+	out.Body.Entries = []access.Entry{}
+	if s.opts.Tokens == nil {
+		return out, nil
+	}
+	found, err := s.opts.Tokens.Audits(ctx, in.Limit)
+	if err != nil {
+		return nil, s.explained(err, "read the audit")
+	}
+	out.Body.Entries = append(out.Body.Entries, found...)
+	return out, nil
+}
+
+// audit writes down who is about to do what. What can't be written down is not done.
+func (s *Server) audit(ctx context.Context, what string) error {
+	if s.opts.Tokens == nil {
+		return nil
+	}
+	c := callerOf(ctx)
+	s.log.Info().Str("by", c.name).Str("from", c.from).Msg(what)
+	if err := s.opts.Tokens.Audit(ctx, access.Entry{At: time.Now(), Who: c.name, What: what, From: c.from}); err != nil {
+		return s.explained(err, "keep a line of the audit")
+	}
+	return nil
+}
+
+// explained is an error from inside as people are told it; the unexpected goes to the log.
+func (s *Server) explained(err error, what string) error {
+	switch {
+	case errors.Is(err, access.ErrUnknown):
+		return huma.Error404NotFound("There is no such token.")
+	case errors.Is(err, access.ErrTaken):
+		return huma.Error409Conflict("There is a token of that name: remove it first, or take another name.")
+	case errors.Is(err, engine.ErrStale):
+		return huma.Error409Conflict("The cell's identity was changed by somebody else meanwhile: look at it, and try again.")
+	}
+	status, detail, unexpected := explain(err)
+	if unexpected {
+		s.log.Error().Err(err).Msg(what)
+	}
+	return huma.NewError(status, detail)
+}
+
+// adminRoutes are for people who look after cells and tokens.
+func (s *Server) adminRoutes() {
+	tags := []string{"access"}
+	op := func(id, method, path, summary string, errors ...int) huma.Operation {
+		return s.secured(huma.Operation{OperationID: id, Method: method, Path: path, Tags: tags, Summary: summary, Errors: slices.Concat(errors, []int{503})})
+	}
+	huma.Register(s.api, op("cells", http.MethodGet, "/v1/cells", "All cells: what they run, and under which key they come", 404), s.members)
+	huma.Register(s.api, op("cell", http.MethodGet, "/v1/cells/{name}", "One cell", 404), s.oneMember)
+	huma.Register(s.api, op("joinCell", http.MethodPost, "/v1/cells/{name}/tokens", "A one-time token to register as this cell, good for an hour", 404, 409), s.addJoin)
+	huma.Register(s.api, op("rotateCell", http.MethodPost, "/v1/cells/{name}/rotate", "Ask the cell for a new key", 404, 409), s.rotate)
+	huma.Register(s.api, op("revokeCell", http.MethodPost, "/v1/cells/{name}/revoke", "Shut the cell out, within 2 s, until it gets a new token", 404, 409), s.revoke)
+	huma.Register(s.api, op("tokens", http.MethodGet, "/v1/tokens", "Everyone's tokens, without their secrets"), s.tokens)
+	huma.Register(s.api, op("addToken", http.MethodPost, "/v1/tokens", "A token for a person or a program", 409), s.addToken)
+	huma.Register(s.api, op("removeToken", http.MethodDelete, "/v1/tokens/{name}", "A token is not good any more, at once", 404), s.removeToken)
+	huma.Register(s.api, op("audit", http.MethodGet, "/v1/audit", "Who did what to cells and tokens"), s.audits)
+}
