@@ -37,9 +37,11 @@ func (s *Store) Follow(ctx context.Context, told func(engine.News)) error {
 	}
 }
 
-// others gives a number that changes when somebody else wrote to the file: data_version of the one connection on which
-// this process writes, which its own writes leave as it is. While that connection is busy the number is not asked for:
-// that the file can be read is enough.
+// dataVersion asks a connection for a number that changes when the file was written, but not by this connection.
+const dataVersion = `PRAGMA data_version`
+
+// others gives a number that changes when another process wrote: that of the one connection on which this one writes.
+// While that connection is busy it is not asked: that the file can be read is enough.
 func (s *Store) others(ctx context.Context, seen int64) (version int64, err error) {
 	wait, cancel := context.WithTimeout(ctx, s.poll/2)
 	defer cancel()
@@ -50,7 +52,6 @@ func (s *Store) others(ctx context.Context, seen int64) (version int64, err erro
 		return seen, wrap("read the store", err)
 	}
 	defer conn.Close()
-	// Not with ctx: what is interrupted late could be the next one's statement on this connection.
-	err = conn.QueryRowContext(context.WithoutCancel(ctx), `PRAGMA data_version`).Scan(&version)
+	err = conn.QueryRowContext(context.WithoutCancel(ctx), dataVersion).Scan(&version)
 	return version, wrap("look for others' writes", err)
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"slices"
 	"strings"
 
 	"github.com/sluice-cd/sluice/engine"
@@ -30,17 +31,18 @@ func (s *Store) Report(ctx context.Context, batch []engine.Reported) error {
 // writer gives what the queue calls to write a batch.
 func (s *Store) writer() func([]*rows.Report) (map[*rows.Report]error, error) {
 	fresh := map[string]int{} // events by cell since they were last cut back
-	return func(batch []*rows.Report) (refused map[*rows.Report]error, err error) {
+	known := versions{kept: map[string]int64{}}
+	return func(batch []*rows.Report) (map[*rows.Report]error, error) {
 		var a rows.Admitted
-		err = s.commit(context.Background(), "keep reports", func(tx *sql.Tx) error {
-			kept, err := versions(tx, rows.Names(batch))
-			if err != nil {
+		err := s.commit(context.Background(), "keep reports", func(tx *sql.Tx) error {
+			if err := known.read(tx, rows.Names(batch)); err != nil {
 				return err
 			}
-			a = rows.Admit(batch, kept)
+			a = rows.Admit(batch, known.kept)
 			return s.keep(tx, a, fresh)
 		})
 		if err != nil {
+			clear(known.kept) // it says what was to be
 			return nil, err
 		}
 		s.served.Wrote(a.Served)
@@ -48,13 +50,35 @@ func (s *Store) writer() func([]*rows.Report) (map[*rows.Report]error, error) {
 	}
 }
 
-// versions gives the named cells' versions; one that is not kept is not there.
-func versions(tx *sql.Tx, names []string) (map[string]int64, error) {
+// versions are those of cells' rows as this process read or wrote them last, so that an ordinary report reads nothing.
+type versions struct {
+	data int64            // data_version: another when another process wrote since
+	kept map[string]int64 // by cell; 0: it has no row
+}
+
+// read makes sure that kept has what tx sees of the named cells.
+func (v *versions) read(tx *sql.Tx, names []string) error {
+	var data int64
+	if err := tx.QueryRow(dataVersion).Scan(&data); err != nil {
+		return err
+	}
+	if data != v.data {
+		clear(v.kept)
+		v.data = data
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { _, have := v.kept[name]; return have })
+	if len(names) == 0 {
+		return nil
+	}
 	list, err := rows.Encode(names)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return pairs[int64](context.Background(), tx, `SELECT name, version FROM cells WHERE name IN (SELECT value FROM json_each(?))`, list)
+	found, err := pairs[int64](context.Background(), tx, `SELECT name, version FROM cells WHERE name IN (SELECT value FROM json_each(?))`, list)
+	for _, name := range names {
+		v.kept[name] = found[name]
+	}
+	return err
 }
 
 func (s *Store) keep(tx *sql.Tx, a rows.Admitted, fresh map[string]int) error {

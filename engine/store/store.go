@@ -60,7 +60,7 @@ type Store struct {
 	history int
 	poll    time.Duration
 	now     func() time.Time
-	write   *sql.DB     // one connection
+	write   *sql.DB     // one connection, always the same: no context ever interrupts it (see dataVersion)
 	read    *sql.DB     // query_only
 	queue   *rows.Queue // nil until the files are open
 	lease   lease
@@ -221,10 +221,16 @@ func (s *Store) Ready(ctx context.Context) error {
 	})
 }
 
-// Backup writes a consistent copy to a file that is not there yet. Writes wait for it, readers do not.
+// Backup writes a consistent copy to a file that is not there yet. Nobody waits for it.
 func (s *Store) Backup(ctx context.Context, file string) error {
-	_, err := s.write.ExecContext(ctx, `VACUUM INTO ?`, file)
-	return wrap("back up the store to "+file, err)
+	op := "back up the store to " + file
+	db, err := connect(s.file, Options{}, true)
+	if err != nil {
+		return wrap(op, err)
+	}
+	defer db.Close()
+	_, err = db.ExecContext(ctx, `VACUUM INTO ?`, file)
+	return wrap(op, err)
 }
 
 // Integrity runs SQLite's own check of the whole file.
