@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"slices"
 	"time"
 )
@@ -14,8 +15,8 @@ type clock struct {
 
 func newClock(now time.Time) clock { return clock{wall: now.Round(0), mono: now} }
 
-// read judges now. A step is forgiven once cells that reported after it agree with the new time.
-func (k *clock) read(now time.Time, o *Observed) Clock {
+// read judges now. at is the same by the store's clock. A step is forgiven once cells that reported after it agree with the new time.
+func (k *clock) read(now, at time.Time, o *Observed) Clock {
 	step := now.Round(0).Sub(k.wall) - now.Sub(k.mono)
 	skew, since := medianSkew(o, k.stepped)
 	if step.Abs() <= maxClockError {
@@ -23,7 +24,7 @@ func (k *clock) read(now time.Time, o *Observed) Clock {
 		return Clock{Skew: skew}
 	}
 	if k.stepped.IsZero() {
-		k.stepped = now
+		k.stepped = at
 	} else if since && skew.Abs() <= maxClockError {
 		*k = newClock(now)
 		return Clock{Skew: skew}
@@ -45,3 +46,60 @@ func medianSkew(o *Observed, since time.Time) (skew time.Duration, any bool) {
 	slices.Sort(skews)
 	return skews[len(skews)/2], true
 }
+
+// storeClock tells the store's time, which is the same for all replicas, between looks at it: receipts, plans and grants
+// are in it. It is counted on by the monotonic clock, so that a step of this machine's wall clock does not show.
+type storeClock struct {
+	local time.Time // when the store was asked, by this process's clock; zero: not yet
+	store time.Time // its clock then
+}
+
+// at is the store's time at an instant of this process. Where it was never asked, the process's own counts.
+func (k storeClock) at(t time.Time) time.Time {
+	if k.local.IsZero() {
+		return t
+	}
+	return k.store.Add(t.Sub(k.local))
+}
+
+// off is how far the store's clock is ahead of this machine's (fault 14).
+func (k storeClock) off() time.Duration {
+	if k.local.IsZero() {
+		return 0
+	}
+	return k.store.Sub(k.local.Round(0))
+}
+
+// measure asks the store for its time. Half the way there and back is taken for the answer's way. One that took long tells
+// little, and an answer that does not come changes nothing.
+func (e *Engine) measure(ctx context.Context) {
+	const slow = 2 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, slow)
+	defer cancel()
+	asked := time.Now()
+	now, err := e.store.Now(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			e.opts.Log.Debug().Err(err).Msg("the store's clock could not be read")
+		}
+		return
+	}
+	answered := time.Now()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.storeTime = storeClock{local: answered, store: now.Round(0).UTC().Add(answered.Sub(asked) / 2)}
+}
+
+// at is the store's time at an instant of this process. A process alone has the store's time by its own clock, whose
+// monotonic readings tell more than a time that was asked for.
+func (e *Engine) at(t time.Time) time.Time {
+	if e.following.single() {
+		return t
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.storeTime.at(t)
+}
+
+// now is the store's time.
+func (e *Engine) now() time.Time { return e.at(time.Now()) }

@@ -20,6 +20,8 @@ type Desired struct {
 	Quarantine   []channels.Quarantine
 	Acknowledged []string // commits whose loss from the branch was accepted (R5)
 	Faults       []releases.Fault
+
+	places func() map[releases.Digest]place // where heads' bytes are, found out once; nil: by a walk each time
 }
 
 // Channel is one channel with what history adds to its folder.
@@ -34,6 +36,8 @@ type Channel struct {
 	Halted    []int64           // sequences at which the engine halted it: once each, for a person to lift
 	Down      []string          // channels that name this one in after
 	Cells     []*Cell           // by name
+
+	memo *memo // nil: nothing is kept
 }
 
 // Approved is a proven approval of a release (R22).

@@ -12,13 +12,18 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Drafts spells out a plan's git actions as commits, one a channel, a chain on plan.Commit. Pure. deadline is
+// Drafts spells out a plan's git actions as commits, one a channel and one for cells' identities, a chain on plan.Commit. Pure. deadline is
 // the earliest instant at which something that they rest on ends; zero: none does.
 func Drafts(d *Desired, plan Plan) (chain []releases.Draft, deadline time.Time, err error) {
 	var order []string
 	byChannel := map[string][]Action{}
-	for _, a := range plan.Actions {
-		if a.Kind == Grant {
+	var identities *Action
+	for i, a := range plan.Actions {
+		switch a.Kind {
+		case Grant:
+			continue
+		case Identify:
+			identities = &plan.Actions[i]
 			continue
 		}
 		if byChannel[a.Channel] == nil {
@@ -33,6 +38,13 @@ func Drafts(d *Desired, plan Plan) (chain []releases.Draft, deadline time.Time, 
 		draft, err := draft(d.Channels[name], plan, byChannel[name])
 		if err != nil {
 			return nil, deadline, fmt.Errorf("write down what was decided for %s: %w", name, err)
+		}
+		chain = append(chain, draft)
+	}
+	if identities != nil { // last: nothing stands on it
+		draft, err := draftIdentities(d, plan, *identities)
+		if err != nil {
+			return nil, deadline, fmt.Errorf("write down cells' identities: %w", err)
 		}
 		chain = append(chain, draft)
 	}

@@ -283,6 +283,8 @@ func (p *planner) clock() string {
 	switch k := p.o.Clock; {
 	case k.Step.Abs() > maxClockError:
 		return fmt.Sprintf("this machine's clock was stepped by %s; check its time service", k.Step.Round(time.Second))
+	case k.Store.Abs() > maxClockError:
+		return fmt.Sprintf("the store's clock differs from this machine's by %s; check their time services", k.Store.Round(time.Second))
 	case k.Skew.Abs() > maxClockError:
 		return fmt.Sprintf("the cells' clocks differ from this one by %s in the median; check its time service", k.Skew.Round(time.Second))
 	}

@@ -106,6 +106,7 @@ func Build(files fs.FS, h *History, open func(commit string) (fs.FS, error), cac
 	b.heads()
 	b.cells()
 	b.d.Faults = manifest.Sort(b.d.Faults)
+	b.d.places = sync.OnceValue(b.d.walkHeads)
 	return b.d, nil
 }
 
@@ -339,6 +340,7 @@ func (b *builder) cells() {
 	}
 	for _, c := range b.d.Channels {
 		slices.SortFunc(c.Cells, func(x, y *Cell) int { return strings.Compare(x.Name, y.Name) })
+		c.memo = new(memo)
 	}
 }
 
@@ -352,6 +354,7 @@ func (d *Desired) WithCells(o *Observed) *Desired {
 	e.Cells, e.Channels = map[string]*Cell{}, maps.Clone(d.Channels)
 	for name, c := range e.Channels {
 		clone := *c
+		clone.memo = new(memo)
 		e.Channels[name] = &clone
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Cells)) {

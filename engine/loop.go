@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -10,11 +11,13 @@ import (
 // beatDelay is how long reports that say nothing new may wait for others before a plan is made.
 const beatDelay = time.Second
 
-// Run ticks until ctx ends: when time changes the plan, when a push or a report does, and now and then to look
-// whether a push went unnoticed. watch may be nil, or be closed: then nobody tells of pushes.
+// Run ticks until ctx ends: when time changes the plan, when a push, a report or another process does, and now and then to
+// look whether a push went unnoticed. It leads while it can. watch may be nil, or be closed: then nobody tells of pushes.
 func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
-	var probes sync.WaitGroup
-	defer probes.Wait()
+	var beside sync.WaitGroup // probes, and what follows the store
+	defer beside.Wait()
+	stop := e.listen(ctx, &beside)
+	defer stop()
 	asked := map[string]bool{} // in flight; guarded by e.mu
 	poll := time.NewTimer(0)   // the first look is now
 	defer poll.Stop()
@@ -22,9 +25,6 @@ func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
 	defer wake.Stop()
 	gather := time.NewTimer(time.Hour) // runs while late: reports without news wait for others
 	defer gather.Stop()
-	e.mu.Lock()
-	e.obs.Up = time.Now()
-	e.mu.Unlock()
 	failures, late := 0, false
 	for {
 		fetch := false
@@ -66,23 +66,34 @@ func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
 			failures = 0
 			poll.Reset(jitter(e.opts.Poll))
 		}
-		e.ask(ctx, plan.Wants, asked, &probes)
+		if e.acts() {
+			e.ask(ctx, plan.Wants, asked, &beside)
+		}
 		if !plan.Next.IsZero() {
-			wake.Reset(max(time.Until(plan.Next), time.Millisecond))
+			wake.Reset(max(plan.Next.Sub(e.now()), time.Millisecond))
 		} else {
 			wake.Reset(time.Hour)
 		}
 	}
 }
 
+// listen begins to follow the store and to seek its lease. stop gives the lease back.
+func (e *Engine) listen(ctx context.Context, beside *sync.WaitGroup) (stop func()) {
+	stop = e.campaign(ctx)
+	up := e.now()
+	e.mu.Lock()
+	e.obs.Up = up
+	e.mu.Unlock()
+	beside.Go(func() { e.follow(ctx) })
+	beside.Go(func() { e.catchUp(ctx) })
+	return stop
+}
+
 // turn is a tick for the loop: without news of the branch it plans on what was read last.
 func (e *Engine) turn(ctx context.Context, fetch bool) (Plan, error) {
-	if fetch || e.View() == nil {
-		return e.Tick(ctx)
-	}
 	e.ticking.Lock()
 	defer e.ticking.Unlock()
-	return e.settle(ctx)
+	return e.tick(ctx, fetch || e.View() == nil)
 }
 
 // ask starts the probes that are not under way. Each answer is kept, and wakes the loop.
@@ -100,8 +111,8 @@ func (e *Engine) ask(ctx context.Context, wants []Probe, asked map[string]bool, 
 			continue
 		}
 		probes.Go(func() {
-			err := e.Answer(ctx, []Probe{w})
-			if err != nil && ctx.Err() == nil {
+			err := e.answer(ctx, []Probe{w})
+			if err != nil && ctx.Err() == nil && !errors.Is(err, ErrDeposed) {
 				e.opts.Log.Error().Err(err).Str("channel", w.Channel).Str("gate", w.Gate).Msg("probe failed")
 				_ = sleep(ctx, retryAfter) // nobody is asked without end because answers can't be kept
 			}
@@ -113,14 +124,23 @@ func (e *Engine) ask(ctx context.Context, wants []Probe, asked map[string]bool, 
 	}
 }
 
-// Answer carries probes out, one after the other, and keeps what they say.
+// Answer carries probes out, one after the other, and keeps what they say, if this process leads.
 func (e *Engine) Answer(ctx context.Context, wants []Probe) error {
 	if e.opts.Probe == nil || len(wants) == 0 {
 		return nil
 	}
+	stop := e.campaign(ctx)
+	defer stop()
+	if err := e.answer(ctx, wants); !errors.Is(err, ErrDeposed) {
+		return err
+	}
+	return nil // who leads asks for itself
+}
+
+func (e *Engine) answer(ctx context.Context, wants []Probe) error {
 	answers := make([]Observation, 0, len(wants))
 	for _, w := range wants {
-		answers = append(answers, e.opts.Probe.Ask(ctx, w, time.Now()))
+		answers = append(answers, e.opts.Probe.Ask(ctx, w, e.now()))
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -130,6 +150,7 @@ func (e *Engine) Answer(ctx context.Context, wants []Probe) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.writes++
 	e.obs.Observations = merge(e.obs.Observations, answers)
 	return nil
 }

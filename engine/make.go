@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -20,10 +21,12 @@ func Make(d *Desired, o *Observed, now time.Time) Plan {
 	p := newPlanner(d, o, now)
 	for _, name := range d.Order {
 		p.learn(d.Channels[name])
+		p.ended(d.Channels[name])
 	}
 	for _, name := range d.Order {
 		p.channel(d.Channels[name])
 	}
+	p.identify()
 	return p.finish()
 }
 
@@ -35,9 +38,11 @@ type planner struct {
 
 	accepted map[acceptKey]Acceptance
 	finished map[finishKey]bool
-	rollouts map[string]*Rollout // of each channel's effective head
-	tallies  map[string]*tally   // by channel
-	barriers map[string]barrier  // by channel, once asked for
+	rollouts map[string]*Rollout         // of each channel's effective head
+	passed   map[string]int              // by channel: the waves of its head that are through
+	tallies  map[string]*tally           // by channel
+	barriers map[string]barrier          // by channel, once asked for
+	versions map[string]releases.Version // by text, once asked for; zero: it is none
 
 	plan Plan
 }
@@ -57,8 +62,9 @@ func newPlanner(d *Desired, o *Observed, now time.Time) *planner {
 	p := &planner{
 		d: d, o: o, now: now,
 		accepted: map[acceptKey]Acceptance{}, finished: map[finishKey]bool{},
-		rollouts: map[string]*Rollout{}, tallies: map[string]*tally{}, barriers: map[string]barrier{},
-		plan: Plan{Commit: d.Commit, Now: now, Actions: []Action{}, Blocked: []channels.Verdict{}},
+		rollouts: map[string]*Rollout{}, passed: map[string]int{}, tallies: map[string]*tally{}, barriers: map[string]barrier{},
+		versions: map[string]releases.Version{},
+		plan:     Plan{Commit: d.Commit, Now: now, Actions: []Action{}, Blocked: []channels.Verdict{}},
 	}
 	for _, f := range o.Learned.Finished {
 		p.finished[finishKey{f.Channel, f.Sequence, f.Digest}] = true
@@ -66,6 +72,11 @@ func newPlanner(d *Desired, o *Observed, now time.Time) *planner {
 	for i, r := range o.Learned.Rollouts {
 		if c := d.Channels[r.Channel]; c != nil && c.Effective != nil && c.Effective.Sequence == r.Sequence {
 			p.rollouts[r.Channel] = &o.Learned.Rollouts[i]
+		}
+	}
+	for _, w := range o.Learned.Waves {
+		if c := d.Channels[w.Channel]; c != nil && c.Effective != nil && c.Effective.Sequence == w.Sequence && c.Effective.Digest == w.Digest {
+			p.passed[w.Channel] = max(p.passed[w.Channel], w.Wave)
 		}
 	}
 	for _, a := range o.Learned.Accepted {
@@ -83,8 +94,21 @@ func newPlanner(d *Desired, o *Observed, now time.Time) *planner {
 
 // at says that the plan may be another from t on.
 func (p *planner) at(t time.Time) {
-	if t.After(p.now) && (p.plan.Next.IsZero() || t.Before(p.plan.Next)) {
-		p.plan.Next = t
+	if t.After(p.now) {
+		sooner(&p.plan.Heard, t)
+	}
+}
+
+// silentAt says the same of a cell that is in contact, if it is not heard of until then.
+func (p *planner) silentAt(t time.Time) {
+	if t.After(p.now) {
+		sooner(&p.plan.Next, t)
+	}
+}
+
+func sooner(next *time.Time, t time.Time) {
+	if next.IsZero() || t.Before(*next) {
+		*next = t
 	}
 }
 
@@ -191,13 +215,33 @@ func (p *planner) lost(name string) bool {
 
 func (p *planner) finish() Plan {
 	p.unread()
-	slices.SortStableFunc(p.plan.Blocked, func(a, b channels.Verdict) int {
-		return cmp.Or(cmp.Compare(a.Channel, b.Channel), cmp.Compare(a.Cell, b.Cell))
-	})
+	p.abandoned()
+	p.plan.Blocked = inOrder(p.plan.Blocked)
+	if !p.plan.Heard.IsZero() {
+		sooner(&p.plan.Next, p.plan.Heard)
+	}
 	slices.SortFunc(p.plan.Learned.Accepted, func(a, b Acceptance) int {
 		return cmp.Or(cmp.Compare(a.Upstream, b.Upstream), cmp.Compare(a.Downstream, b.Downstream), cmp.Compare(a.Digest, b.Digest))
 	})
 	return p.plan
+}
+
+// inOrder sorts verdicts by channel and cell, those about the whole channel first. Within a channel they mostly are.
+func inOrder(all []channels.Verdict) []channels.Verdict {
+	byChannel := map[string][]channels.Verdict{}
+	for _, v := range all {
+		byChannel[v.Channel] = append(byChannel[v.Channel], v)
+	}
+	sorted := all[:0]
+	for _, name := range slices.Sorted(maps.Keys(byChannel)) {
+		of := byChannel[name]
+		byCell := func(a, b channels.Verdict) int { return cmp.Compare(a.Cell, b.Cell) }
+		if !slices.IsSortedFunc(of, byCell) {
+			slices.SortStableFunc(of, byCell)
+		}
+		sorted = append(sorted, of...)
+	}
+	return sorted
 }
 
 // short is how commits are shown to people.

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -78,95 +79,329 @@ func (b *branch) Push(_ context.Context, base string, chain []releases.Draft) ([
 	return commits, err
 }
 
-// memory is a Store that keeps nothing when it is gone.
+// memory is one process's Store: what is in shared is gone when the test is. Several of one shared are replicas.
 type memory struct {
+	*shared
+	name string
+	told func(News) // while Follow runs; guarded by shared.mu
+	deaf bool       // the store can't be reached; guarded by shared.mu
+	term int64      // the newest that it led; guarded by shared.mu
+}
+
+// shared is the database.
+type shared struct {
 	mu        sync.Mutex
 	obs       Observed
+	grants    map[string]Granted
 	decided   map[string]bool // by commit: announced
 	announced []string
+	off       time.Duration // of its clock
+	replicas  []*memory     // those that follow; none does while there is one only
+	several   bool
+
+	term   int64
+	holder *memory
+	until  time.Time
+
+	tokens map[string]*token // by hash
+}
+
+// token is a one-time token of a cell.
+type token struct {
+	cell    string
+	serial  int64
+	expires time.Time
+	key     string // that used it
 }
 
 func newMemory() *memory {
-	return &memory{obs: Observed{Cells: map[string]*CellState{}, Refused: map[string]Refusal{}}, decided: map[string]bool{}}
+	s := &shared{grants: map[string]Granted{}, decided: map[string]bool{}, tokens: map[string]*token{}, obs: Observed{
+		Cells: map[string]*CellState{}, Served: map[string]int64{}, Refused: map[string]Refusal{}, Registered: map[string]Registration{}, Slots: map[string][]string{},
+	}}
+	return &memory{shared: s, name: "a"}
 }
 
-func (m *memory) Cells(context.Context, ...string) (map[string]*CellState, error) {
-	return maps.Clone(m.obs.Cells), nil
-}
-
-func (m *memory) Free(context.Context, string, []string) error { return nil }
-
-func (m *memory) Lead(context.Context, time.Duration) (int64, bool, error) { return 1, true, nil }
-
-func (m *memory) Resign(context.Context) error { return nil }
-
-func (m *memory) Claim(context.Context, string, Registration) error { return ErrDenied }
-
-func (m *memory) Register(context.Context, Registration) error { return ErrStale }
-
-func (m *memory) Follow(context.Context, func(News)) error { return nil }
-
-func (m *memory) Now(context.Context) (time.Time, error) { return time.Now(), nil }
-
-func (m *memory) Known(context.Context) (Observed, error) {
+// replica is another process's handle on the same database.
+func (m *memory) replica(name string) *memory {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.several = true
+	return &memory{shared: m.shared, name: name}
+}
+
+// enter locks the database, unless it can't be reached.
+func (m *memory) enter() error {
+	m.mu.Lock()
+	if m.deaf {
+		m.mu.Unlock()
+		return ErrBusy
+	}
+	return nil
+}
+
+// lead enters for a write that only who leads may make.
+func (m *memory) lead() error {
+	if err := m.enter(); err != nil {
+		return err
+	}
+	if m.holder != m || m.term != m.shared.term || !time.Now().Before(m.until) {
+		m.mu.Unlock()
+		return ErrDeposed
+	}
+	return nil
+}
+
+// tell tells the other processes; the database is locked.
+func (m *memory) tell(n News) {
+	for _, r := range m.replicas {
+		if r != m && !r.deaf {
+			r.told(n)
+		}
+	}
+}
+
+func (m *memory) Follow(ctx context.Context, told func(News)) error {
+	m.mu.Lock()
+	if !m.several {
+		m.mu.Unlock()
+		return nil
+	}
+	m.told = told
+	m.replicas = append(m.replicas, m)
+	m.mu.Unlock()
+	told(News{All: true})
+	for sleep(ctx, time.Second) == nil {
+		m.mu.Lock()
+		deaf := m.deaf
+		m.mu.Unlock()
+		if !deaf {
+			told(News{})
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.replicas = slices.DeleteFunc(m.replicas, func(r *memory) bool { return r == m })
+	return ctx.Err()
+}
+
+// reach cuts this process off from the database, or lets it back.
+func (m *memory) reach(yes bool) {
+	m.mu.Lock()
+	m.deaf = !yes
+	told := m.told
+	m.mu.Unlock()
+	if yes && told != nil {
+		told(News{All: true})
+	}
+}
+
+func (m *memory) Now(context.Context) (time.Time, error) {
+	if err := m.enter(); err != nil {
+		return time.Time{}, err
+	}
+	defer m.mu.Unlock()
+	return time.Now().Add(m.off), nil
+}
+
+func (m *memory) Lead(_ context.Context, length time.Duration) (int64, bool, error) {
+	if err := m.enter(); err != nil {
+		return 0, false, err
+	}
+	defer m.mu.Unlock()
+	now := time.Now()
+	if m.holder != nil && m.holder != m && now.Before(m.until) {
+		return m.shared.term, false, nil
+	}
+	if m.holder != m || !now.Before(m.until) {
+		m.shared.term++
+	}
+	m.holder, m.until, m.term = m, now.Add(length), m.shared.term
+	return m.term, true, nil
+}
+
+func (m *memory) Resign(context.Context) error {
+	if err := m.enter(); err != nil {
+		return err
+	}
+	defer m.mu.Unlock()
+	if m.holder == m {
+		m.holder = nil
+	}
+	return nil
+}
+
+func (m *memory) Claim(_ context.Context, hash string, r Registration) error {
+	if err := m.enter(); err != nil {
+		return err
+	}
+	defer m.mu.Unlock()
+	t := m.tokens[hash]
+	switch {
+	case t == nil || t.cell != r.Cell || !time.Now().Before(t.expires):
+		return ErrDenied
+	case t.key == r.Identity.PublicKey:
+		return nil
+	case t.key != "" || t.serial != r.Identity.Serial-1 || r.Identity.Serial <= m.obs.Registered[r.Cell].Identity.Serial:
+		return ErrDenied
+	}
+	t.key = r.Identity.PublicKey
+	m.obs.Registered[r.Cell] = r
+	m.tell(News{Known: true})
+	return nil
+}
+
+func (m *memory) Register(_ context.Context, r Registration) error {
+	if err := m.enter(); err != nil {
+		return err
+	}
+	defer m.mu.Unlock()
+	if r.Identity.Serial <= m.obs.Registered[r.Cell].Identity.Serial {
+		return ErrStale
+	}
+	m.obs.Registered[r.Cell] = r
+	m.tell(News{Known: true})
+	return nil
+}
+
+func (m *memory) Cells(_ context.Context, names ...string) (map[string]*CellState, error) {
+	if err := m.enter(); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	all := map[string]*CellState{}
+	for name, s := range m.obs.Cells {
+		c := *s
+		c.heard, c.live = time.Time{}, false
+		c.LastReport = c.LastReport.Round(0)
+		all[name] = &c
+	}
+	for name, g := range m.grants { // laid over: a state may have been written by one who had not seen it
+		s := all[name]
+		if s == nil || s.Granted == nil || !cells.Newer(*s.Granted, g.Assignment) {
+			all[name] = Give(s, g)
+			if s != nil {
+				all[name].StartedAt = s.StartedAt
+			}
+		}
+	}
+	if len(names) > 0 {
+		maps.DeleteFunc(all, func(name string, _ *CellState) bool { return !slices.Contains(names, name) })
+	}
+	return all, nil
+}
+
+func (m *memory) Known(context.Context) (Observed, error) {
+	if err := m.enter(); err != nil {
+		return Observed{}, err
+	}
+	defer m.mu.Unlock()
 	o := m.obs
-	o.Cells, o.Refused = maps.Clone(o.Cells), maps.Clone(o.Refused)
+	o.Cells = nil
+	o.Served, o.Refused, o.Registered, o.Slots = maps.Clone(o.Served), maps.Clone(o.Refused), maps.Clone(o.Registered), maps.Clone(o.Slots)
 	return o, nil
 }
 
 func (m *memory) Report(_ context.Context, batch []Reported) error {
-	m.mu.Lock()
+	if err := m.enter(); err != nil {
+		return err
+	}
 	defer m.mu.Unlock()
+	n := News{}
+	for _, r := range batch {
+		kept := int64(0)
+		if s := m.obs.Cells[r.State.Name]; s != nil {
+			kept = s.Version
+		}
+		if r.State.Version != kept+1 {
+			return ErrStale
+		}
+		n.Cells, n.Material = append(n.Cells, r.State.Name), n.Material || r.Material
+	}
 	for _, r := range batch {
 		m.obs.Cells[r.State.Name] = r.State
 	}
+	m.tell(n)
 	return nil
 }
 
 func (m *memory) Learn(_ context.Context, l Learned) error {
-	m.mu.Lock()
+	if err := m.lead(); err != nil {
+		return err
+	}
 	defer m.mu.Unlock()
-	m.obs.Learned.Accepted = append(m.obs.Learned.Accepted, l.Accepted...)
-	m.obs.Learned.Finished = append(m.obs.Learned.Finished, l.Finished...)
-	m.obs.Learned.Rollouts = append(m.obs.Learned.Rollouts, l.Rollouts...)
+	all := &m.obs.Learned
+	all.Accepted = append(slices.Clip(all.Accepted), l.Accepted...)
+	all.Finished = append(slices.Clip(all.Finished), l.Finished...)
+	all.Waves = append(slices.Clip(all.Waves), l.Waves...)
+	all.Rollouts = append(slices.Clip(all.Rollouts), l.Rollouts...)
+	m.tell(News{Known: true})
 	return nil
 }
 
-func (m *memory) Grant(_ context.Context, offers []Offer) (grants []Granted, err error) {
-	for _, o := range offers {
-		grants = append(grants, o.Granted)
+func (m *memory) Grant(_ context.Context, offers []Offer) (made []Granted, err error) {
+	if err := m.lead(); err != nil {
+		return nil, err
 	}
-	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, g := range grants {
-		m.obs.Cells[g.Cell] = Give(m.obs.Cells[g.Cell], g)
+	n := News{Material: true}
+	for _, o := range offers {
+		channel := o.Assignment.Channel
+		used := m.obs.Slots[channel]
+		if o.Cap > 0 && !slices.Contains(used, o.Cell) {
+			if len(used) >= o.Cap {
+				continue
+			}
+			m.obs.Slots[channel] = append(slices.Clone(used), o.Cell)
+		}
+		if g, ok := m.grants[o.Cell]; !ok || !cells.Newer(g.Assignment, o.Assignment) {
+			m.grants[o.Cell] = o.Granted
+		}
+		made, n.Cells = append(made, o.Granted), append(n.Cells, o.Cell)
 	}
-	return grants, nil
+	m.tell(n)
+	return made, nil
+}
+
+func (m *memory) Free(_ context.Context, channel string, names []string) error {
+	if err := m.lead(); err != nil {
+		return err
+	}
+	defer m.mu.Unlock()
+	m.obs.Slots[channel] = slices.DeleteFunc(slices.Clone(m.obs.Slots[channel]), func(name string) bool { return slices.Contains(names, name) })
+	m.tell(News{Known: true})
+	return nil
 }
 
 func (m *memory) Observe(_ context.Context, observations []Observation) error {
-	m.mu.Lock()
+	if err := m.lead(); err != nil {
+		return err
+	}
 	defer m.mu.Unlock()
 	m.obs.Observations = merge(m.obs.Observations, observations)
+	m.tell(News{Known: true})
 	return nil
 }
 
 func (m *memory) Decided(_ context.Context, decisions []Decided) (fresh []Decided, err error) {
-	m.mu.Lock()
+	if err := m.lead(); err != nil {
+		return nil, err
+	}
 	defer m.mu.Unlock()
 	for _, d := range decisions {
-		if !m.decided[d.Commit] {
+		m.obs.Served[d.Channel] = max(m.obs.Served[d.Channel], d.Sequence)
+		if announced, known := m.decided[d.Commit]; !known || !announced {
 			m.decided[d.Commit] = false
 			fresh = append(fresh, d)
 		}
 	}
+	m.tell(News{Known: true})
 	return fresh, nil
 }
 
 func (m *memory) Announced(_ context.Context, commits []string) error {
-	m.mu.Lock()
+	if err := m.lead(); err != nil {
+		return err
+	}
 	defer m.mu.Unlock()
 	for _, c := range commits {
 		m.decided[c] = true
@@ -176,19 +411,25 @@ func (m *memory) Announced(_ context.Context, commits []string) error {
 }
 
 func (m *memory) Seen(_ context.Context, commit string, d *Divergence) error {
-	m.mu.Lock()
+	if err := m.lead(); err != nil {
+		return err
+	}
 	defer m.mu.Unlock()
 	m.obs.Seen, m.obs.Diverged = commit, d
+	m.tell(News{Known: true})
 	return nil
 }
 
 func (m *memory) Refused(_ context.Context, channel string, r *Refusal) error {
-	m.mu.Lock()
+	if err := m.lead(); err != nil {
+		return err
+	}
 	defer m.mu.Unlock()
 	if r == nil {
 		delete(m.obs.Refused, channel)
 	} else {
 		m.obs.Refused[channel] = *r
 	}
+	m.tell(News{Known: true})
 	return nil
 }

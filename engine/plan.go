@@ -46,7 +46,8 @@ type Plan struct {
 	Heard   time.Time          `json:"-"`             // the same, as long as all cells that are in contact now stay so
 }
 
-// Action is one thing to do. Promote, Rollback, Quarantines and Halt are git commits, one a channel; Grant is a store transaction.
+// Action is one thing to do. Promote, Rollback, Quarantines and Halt are git commits, one a channel, Identify is one; Grant is
+// a store transaction.
 type Action struct {
 	Kind      Kind            `json:"kind"`
 	Channel   string          `json:"channel"`
@@ -224,6 +225,8 @@ type Observation struct {
 type Clock struct {
 	Step time.Duration // wall clock against monotonic time since the last tick
 	Skew time.Duration // median skew of the cells' clocks
+
+	Store time.Duration // how far the store's clock is ahead of this machine's
 }
 
 // Divergence is a branch that no longer contains a commit that was acted upon (R5).

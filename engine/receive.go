@@ -13,9 +13,26 @@ import (
 // Soak is the sum of gaps between reports, each within staleAfter, over which the cell was healthy on the same
 // digest at both ends (R9). After a restart the first gap counts for nothing: the clock was not watched.
 func Receive(prev *CellState, r cells.Report, received time.Time, staleAfter time.Duration) *CellState {
-	s := &CellState{Name: r.Cell, State: r.State, Message: r.Message, LastReport: received, Infrastructure: r.Infrastructure, Running: r.Running, Applying: r.Applying, live: true}
+	s, _ := receipt{at: received, local: received}.fold(prev, r, staleAfter)
+	return s
+}
+
+// receipt is when a report was received, and under which identity.
+type receipt struct {
+	at    time.Time // by the store's clock
+	local time.Time // by this process's, monotonic reading included
+	epoch int64     // of the cell's identity
+}
+
+// fold is Receive across replicas: what another one received counts as if it had been here. Gaps between reports to this
+// process are measured by its own clock, others by the store's.
+func (k receipt) fold(prev *CellState, r cells.Report, staleAfter time.Duration) (*CellState, surprise) {
+	s := &CellState{
+		Name: r.Cell, State: r.State, Message: r.Message, LastReport: k.at, Infrastructure: r.Infrastructure, Running: r.Running, Applying: r.Applying,
+		Owner: r.Owner, Version: 1, live: true, heard: k.local,
+	}
 	if !r.Sent.IsZero() {
-		s.Skew = r.Sent.Sub(received.Round(0))
+		s.Skew = r.Sent.Sub(k.at.Round(0))
 	}
 	if a := r.Running; a != nil {
 		s.Channel, s.Epoch, s.Sequence, s.Release, s.Digest = a.Channel, a.Epoch, a.Sequence, a.Release, a.Digest
@@ -24,19 +41,41 @@ func Receive(prev *CellState, r cells.Report, received time.Time, staleAfter tim
 		s.Taken = r.Acknowledged.Key()
 	}
 	if prev != nil {
+		s.Version = prev.Version + 1
 		s.Granted, s.GrantedAt, s.StartedAt = prev.Granted, prev.GrantedAt, prev.StartedAt
 		if s.Channel == "" {
 			s.Channel = prev.Channel
 		}
 	}
-	s.soak(prev, staleAfter)
+	what := s.boots(prev, r, k.epoch, staleAfter)
+	gap := s.gap(prev)
+	s.soak(prev, gap, staleAfter)
 	s.started(prev)
 	s.fail(prev, r.Failures)
-	return s
+	return s, what
+}
+
+// clockTolerance is how far two replicas' ideas of the store's time may be apart.
+const clockTolerance = time.Second
+
+// gap is the time since the report before. Replicas don't agree to the millisecond: one that seems to come a little
+// before it came at the same instant, and the next gap counts from the later of the two, so that none counts twice.
+func (s *CellState) gap(prev *CellState) time.Duration {
+	if prev == nil {
+		return 0
+	}
+	if !prev.heard.IsZero() {
+		return s.heard.Sub(prev.heard)
+	}
+	gap := s.LastReport.Sub(prev.LastReport)
+	if gap < 0 && gap > -clockTolerance {
+		s.LastReport, gap = prev.LastReport, 0
+	}
+	return gap
 }
 
 // soak goes on where s and the report before it were both healthy on one digest, close enough together.
-func (s *CellState) soak(prev *CellState, staleAfter time.Duration) {
+func (s *CellState) soak(prev *CellState, gap, staleAfter time.Duration) {
 	if s.State != cells.StateHealthy || s.Digest == "" {
 		return
 	}
@@ -48,7 +87,6 @@ func (s *CellState) soak(prev *CellState, staleAfter time.Duration) {
 		s.HealthySince, s.Soaked = prev.HealthySince, prev.Soaked // nobody watched in between: it pauses
 		return
 	}
-	gap := s.LastReport.Sub(prev.LastReport)
 	if gap < 0 || gap > staleAfter {
 		return
 	}

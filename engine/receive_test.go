@@ -76,12 +76,12 @@ func TestClockSeesSteps(t *testing.T) {
 		k.wall = k.wall.Add(-2 * time.Minute) // the wall clock was set forward since
 		o := &Observed{Cells: map[string]*CellState{}}
 		time.Sleep(time.Second)
-		if c := k.read(time.Now(), o); c.Step < 119*time.Second {
+		if c := k.read(time.Now(), time.Now(), o); c.Step < 119*time.Second {
 			t.Fatalf("step %s", c.Step)
 		}
 		time.Sleep(time.Second)
 		o.Cells["s1"] = &CellState{LastReport: time.Now(), Skew: time.Second, live: true}
-		if c := k.read(time.Now(), o); c.Step != 0 {
+		if c := k.read(time.Now(), time.Now(), o); c.Step != 0 {
 			t.Fatalf("step %s, and the cells agree", c.Step)
 		}
 	})

@@ -19,19 +19,38 @@ const maxTries = 10
 type outcome int
 
 const (
-	done   outcome = iota // nothing is left to do now
+	done   outcome = iota // nothing is left to do now, or to this process
 	landed                // commits were pushed: plan again on them
 	moved                 // the branch is elsewhere, or may be: look again
 	given                 // grants were made: plan again with them
+	lost                  // another process leads: plan again, and do nothing
 )
 
 // Tick looks at the branch, decides, and carries the decision out, until nothing is left to do now. The plan it
-// returns is the one that has nothing left. Killed at any instant, it can be run again (invariant 4).
+// returns is the one that has nothing left. Killed at any instant, it can be run again (invariant 4). It leads for the
+// pass; where another process does, it does nothing, and its plan is what that one is about to do: see Led.
 func (e *Engine) Tick(ctx context.Context) (Plan, error) {
+	stop := e.campaign(ctx)
+	defer stop()
 	e.ticking.Lock()
 	defer e.ticking.Unlock()
-	if err := e.look(ctx, ""); err != nil {
+	return e.tick(ctx, true)
+}
+
+// Led tells whether the last tick carried its plan out.
+func (e *Engine) Led() bool { return e.counters.led.Load() }
+
+// tick is one pass. The branch is looked at if it is to be, or has to: who takes the lead reads everything.
+func (e *Engine) tick(ctx context.Context, fetch bool) (Plan, error) {
+	defer e.counters.ticks.since(time.Now())
+	took, err := e.takeOver(ctx)
+	if err != nil {
 		return Plan{}, err
+	}
+	if fetch || took {
+		if err := e.look(ctx, ""); err != nil {
+			return Plan{}, err
+		}
 	}
 	return e.settle(ctx)
 }
@@ -47,7 +66,7 @@ func (e *Engine) settle(ctx context.Context) (Plan, error) {
 		if round == maxRounds {
 			return plan, fmt.Errorf("%d plans in a row had something to do: look at what the engine commits to the branch, and stop it", round)
 		}
-		if out == given {
+		if out == given || out == lost {
 			continue
 		}
 		if out == moved {
@@ -85,19 +104,36 @@ func (e *Engine) read(ctx context.Context, tip string) error {
 	if err != nil {
 		return err
 	}
-	if err := e.watchHistory(ctx, d); err != nil {
+	e.mu.Lock()
+	e.members = d
+	e.enroll()
+	e.mu.Unlock()
+	if err := e.ledger(e.watchHistory(ctx, d)); err != nil {
 		return err
 	}
 	e.desired = d
-	return e.record(ctx, d)
+	if e.acts() {
+		return e.ledger(e.record(ctx, d))
+	}
+	return nil
 }
 
-// watchHistory finds out whether the branch still contains what was acted upon (R5).
+// ledger is the error of a write that only who leads may make; nil where another does: that is no fault.
+func (e *Engine) ledger(err error) error {
+	if errors.Is(err, ErrDeposed) {
+		e.deposed()
+		return nil
+	}
+	return err
+}
+
+// watchHistory finds out whether the branch still contains what was acted upon (R5). Only who leads can tell: the others
+// may look at the branch a moment earlier or later than it did, and take its word.
 func (e *Engine) watchHistory(ctx context.Context, d *Desired) error {
 	e.mu.Lock()
-	seen, diverged := e.seen, e.obs.Diverged
+	seen, diverged := e.obs.Seen, e.obs.Diverged
 	e.mu.Unlock()
-	if seen == d.Commit && diverged == nil {
+	if !e.acts() || seen == d.Commit && diverged == nil {
 		return nil
 	}
 	now := (*Divergence)(nil)
@@ -107,7 +143,7 @@ func (e *Engine) watchHistory(ctx context.Context, d *Desired) error {
 			return fmt.Errorf("compare with %s: %w", short(seen), err)
 		}
 		if !contained {
-			now = &Divergence{Seen: seen, Tip: d.Commit, At: time.Now().UTC()}
+			now = &Divergence{Seen: seen, Tip: d.Commit, At: e.now().UTC()}
 			if diverged == nil {
 				e.opts.Log.Error().Str("seen", seen).Str("tip", d.Commit).Msg("the branch was force-pushed: nothing moves until that is acknowledged")
 			}
@@ -120,7 +156,8 @@ func (e *Engine) watchHistory(ctx context.Context, d *Desired) error {
 		return fmt.Errorf("record the branch's tip: %w", err)
 	}
 	e.mu.Lock()
-	e.seen, e.obs.Diverged = seen, now
+	e.writes++
+	e.obs.Seen, e.obs.Diverged = seen, now
 	e.mu.Unlock()
 	return nil
 }
@@ -148,6 +185,7 @@ func (e *Engine) record(ctx context.Context, d *Desired) error {
 		return fmt.Errorf("record %d decisions: %w", len(found), err)
 	}
 	e.mu.Lock()
+	e.writes++
 	for _, f := range found {
 		e.recorded[f.Channel] = max(e.recorded[f.Channel], f.Sequence)
 		e.obs.Served[f.Channel] = max(e.obs.Served[f.Channel], f.Sequence)
@@ -168,52 +206,75 @@ func (e *Engine) record(ctx context.Context, d *Desired) error {
 	return nil
 }
 
-// step makes one plan and carries it out. tip is the branch's, if it is known now.
+// step makes one plan and, if this process leads, carries it out. tip is the branch's, if it is known now.
 func (e *Engine) step(ctx context.Context) (plan Plan, tip string, out outcome, err error) {
-	plan, obs, took := e.decide(time.Now())
-	if err := e.learn(ctx, plan.Learned); err != nil {
-		return plan, "", done, err
-	}
-	grants := e.grants(plan, obs)
-	if err := e.grant(ctx, grants); err != nil {
-		return plan, "", done, err
-	}
-	tip, out, err = e.push(ctx, plan)
-	if err != nil || out != done {
-		return plan, tip, out, err
-	}
-	if len(grants)+len(plan.Learned.Lapsed) > 0 {
-		return plan, "", given, nil // what is shown and served has the grants in it
+	plan, obs, took := e.decide()
+	acts := e.acts()
+	e.counters.led.Store(acts)
+	if acts {
+		tip, out, err = e.carryOut(ctx, plan, obs)
+		if err != nil && ctx.Err() == nil && (errors.Is(err, ErrDeposed) || !e.acts()) {
+			e.deposed()
+			return plan, "", lost, nil
+		}
+		if err != nil || out != done {
+			return plan, tip, out, err
+		}
+	} else if len(plan.Learned.Lapsed) > 0 {
+		e.lapse(plan.Learned.Lapsed)
+		return plan, "", given, nil
 	}
 	e.publish(&View{Desired: e.desired, Observed: obs, Plan: plan, Took: took})
 	return plan, "", done, nil
 }
 
-// decide makes a plan of what is known at now.
-func (e *Engine) decide(now time.Time) (Plan, *Observed, time.Duration) {
-	obs := e.snapshot()
-	obs.Clock = e.clock.read(now, obs)
+// carryOut does what a plan says: what was learned first, then grants, then commits. What is shown and served has the
+// grants in it, so it is planned again after any.
+func (e *Engine) carryOut(ctx context.Context, plan Plan, obs *Observed) (tip string, out outcome, err error) {
+	ctx, end := e.lead.act(ctx)
+	defer end()
+	if err := e.learn(ctx, plan.Learned); err != nil {
+		return "", done, err
+	}
+	made, err := e.grant(ctx, e.offers(plan, obs))
+	if err != nil {
+		return "", done, err
+	}
+	tip, out, err = e.push(ctx, plan)
+	if err == nil && out == done && made+len(plan.Learned.Lapsed) > 0 {
+		out = given
+	}
+	return tip, out, err
+}
+
+// decide makes a plan of what is known now.
+func (e *Engine) decide() (Plan, *Observed, time.Duration) {
 	began := time.Now()
+	now := e.at(began)
+	obs := e.snapshot()
+	obs.Clock = e.clock.read(began, now, obs)
+	e.mu.Lock()
+	obs.Clock.Store = e.storeTime.off()
+	e.mu.Unlock()
 	plan := Make(e.desired, obs, now)
+	e.counters.plans.since(began)
 	return plan, obs, time.Since(began)
 }
 
 func (e *Engine) learn(ctx context.Context, l Learned) error {
-	if len(l.Accepted)+len(l.Finished)+len(l.Rollouts)+len(l.Lapsed) == 0 {
-		return nil
-	}
-	if len(l.Accepted)+len(l.Finished)+len(l.Rollouts) > 0 {
+	if len(l.Accepted)+len(l.Finished)+len(l.Waves)+len(l.Rollouts) > 0 {
 		if err := e.store.Learn(ctx, l); err != nil {
 			return fmt.Errorf("keep what was learned: %w", err)
 		}
+		e.remember(l)
 	}
-	e.remember(l)
-	return nil
+	e.lapse(l.Lapsed)
+	return e.free(ctx, l.Freed)
 }
 
-// grants spells out the assignments that a plan's grants mean.
-func (e *Engine) grants(plan Plan, obs *Observed) []Granted {
-	var all []Granted
+// offers spells out the assignments that a plan's grants mean.
+func (e *Engine) offers(plan Plan, obs *Observed) []Offer {
+	var all []Offer
 	for _, a := range plan.Actions {
 		if a.Kind != Grant {
 			continue
@@ -224,7 +285,11 @@ func (e *Engine) grants(plan Plan, obs *Observed) []Granted {
 			continue
 		}
 		for _, name := range a.Cells {
-			all = append(all, Granted{Cell: name, At: plan.Now, Assignment: Assign(e.desired, e.desired.Cells[name], &history[i], obs.Cells[name])})
+			o := Offer{Granted: Granted{Cell: name, At: plan.Now, Assignment: Assign(e.desired, e.desired.Cells[name], &history[i], obs.Cells[name])}}
+			if _, takes := slices.BinarySearch(a.Slots, name); takes {
+				o.Cap = a.Cap
+			}
+			all = append(all, o)
 		}
 	}
 	return all
@@ -236,16 +301,18 @@ func (e *Engine) push(ctx context.Context, plan Plan) (tip string, out outcome, 
 	if err != nil || len(chain) == 0 {
 		return "", done, err
 	}
-	if !deadline.IsZero() && !time.Now().Before(deadline) {
+	if !deadline.IsZero() && !e.now().Before(deadline) {
 		return "", moved, nil // what it relied on has ended meanwhile: decide again (R3)
 	}
-	touched := slices.Sorted(maps.Keys(channelsOf(plan)))
+	touched := slices.Sorted(maps.Keys(pushesOf(plan)))
 	commits, err := e.repo.Push(ctx, plan.Commit, chain)
 	switch {
 	case err == nil:
+		e.counters.commits.Add(uint64(len(commits)))
 		e.opts.Log.Info().Strs("commits", commits).Str("base", plan.Commit).Msg("pushed")
 		return commits[len(commits)-1], landed, e.refuse(ctx, touched, "")
 	case errors.Is(err, ErrMoved):
+		e.counters.retries.Add(1)
 		e.opts.Log.Info().Str("base", plan.Commit).Msg("the branch moved: deciding again")
 		return "", moved, nil
 	case ctx.Err() != nil:
@@ -256,6 +323,7 @@ func (e *Engine) push(ctx context.Context, plan Plan) (tip string, out outcome, 
 	if refused := new(RefusedError); errors.As(err, &refused) {
 		reason = "the git host refused the push: " + oneLine(refused.Reason)
 	}
+	e.counters.retries.Add(1)
 	e.opts.Log.Warn().Err(err).Strs("channels", touched).Msg("push failed")
 	return "", moved, e.refuse(ctx, touched, reason)
 }
@@ -267,7 +335,7 @@ func (e *Engine) refuse(ctx context.Context, touched []string, reason string) er
 		if reason != "" {
 			e.refusals[channel]++
 			wait := min(5*time.Second<<min(e.refusals[channel]-1, 10), 5*time.Minute)
-			r = &Refusal{Reason: reason, Until: time.Now().Add(jitter(wait)).UTC().Truncate(time.Millisecond)}
+			r = &Refusal{Reason: reason, Until: e.now().Add(jitter(wait)).UTC().Truncate(time.Millisecond)}
 		} else if !e.clearRefusal(channel) {
 			continue
 		}
@@ -276,6 +344,7 @@ func (e *Engine) refuse(ctx context.Context, touched []string, reason string) er
 		}
 		if r != nil {
 			e.mu.Lock()
+			e.writes++
 			e.obs.Refused[channel] = *r
 			e.mu.Unlock()
 		}
@@ -288,15 +357,21 @@ func (e *Engine) clearRefusal(channel string) bool {
 	delete(e.refusals, channel)
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.writes++
 	_, stored := e.obs.Refused[channel]
 	delete(e.obs.Refused, channel)
 	return stored
 }
 
-func channelsOf(plan Plan) map[string]bool {
+// pushesOf names what a plan's commits are about: channels, and the cells' identities as one.
+func pushesOf(plan Plan) map[string]bool {
 	set := map[string]bool{}
 	for _, a := range plan.Actions {
-		if a.Kind != Grant {
+		switch a.Kind {
+		case Grant:
+		case Identify:
+			set[identityPushes] = true
+		default:
 			set[a.Channel] = true
 		}
 	}

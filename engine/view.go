@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
@@ -12,36 +13,129 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// View is what the engine last decided and saw, for everyone who serves or shows it. Immutable.
+// View is what the engine last decided and saw, for everyone who serves or shows it. Immutable; not to be copied.
 type View struct {
 	Desired  *Desired
 	Observed *Observed
 	Plan     Plan
 	Took     time.Duration // to make the plan
+
+	sort  sync.Once
+	holds holds // once sort ran
 }
 
-// Cell is the answer to a cell that asks what is desired of it, and its ETag: it changes exactly when the
-// answer does (R31). ok is false if the repository has no such cell.
-func (v *View) Cell(name string) (d cells.Desired, etag string, ok bool) {
+// Key is all that decides what a cell is told: equal keys, equal answers (R31). It is cheap to make and to compare, so
+// that answers can be carried over from view to view. Values stand in it by their revision.
+type Key struct {
+	Head   cells.Head // zero: none is told
+	Given  Given
+	Hold   Hold
+	Rotate bool // it is asked for a new key
+}
+
+// Given is an assignment's place in a Key. Zero: there is none.
+type Given struct {
+	Channel, Release, Profile, Revision string
+	Digest                              releases.Digest
+	Epoch, Sequence                     int64
+	Forward                             bool
+}
+
+// Hold is a hold's place in a Key: what it is, not what is said of it.
+type Hold struct {
+	Gate  string
+	Until int64 // Unix minutes, rounded up; 0: not known
+}
+
+// Key gives the key of a cell's answer. ok is false if the repository has no such cell.
+func (v *View) Key(name string) (k Key, ok bool) {
+	k, _, ok = v.key(name)
+	return k, ok
+}
+
+func (v *View) key(name string) (k Key, held *channels.Verdict, ok bool) {
 	cell := v.Desired.Cells[name]
 	if cell == nil {
+		return k, nil, false
+	}
+	given := v.Observed.Cells[name].last()
+	if given != nil {
+		k.Given = Given{
+			Channel: given.Channel, Release: given.Release, Profile: given.Profile, Revision: given.Revision,
+			Digest: given.Digest, Epoch: given.Epoch, Sequence: given.Sequence, Forward: given.Forward,
+		}
+	}
+	if c := v.Desired.Channels[cell.Channel]; c != nil && c.Effective != nil {
+		if e := c.Effective; v.Observed.Diverged == nil { // else it keeps the head that it knows (fault 6)
+			k.Head = cells.Head{Channel: c.Name, Release: e.Release, Digest: e.Digest, Sequence: e.Sequence}
+		}
+		if !current(given, cell, c.Effective) {
+			if held = v.hold(cell, c); held != nil {
+				k.Hold = Hold{Gate: held.Gate, Until: minute(held.Until)}
+			}
+		}
+	}
+	k.Rotate = v.Identity(name).Rotate
+	return k, held, true
+}
+
+// Cell is the answer to a cell that asks what is desired of it, and its ETag: it changes exactly when the cell's Key
+// does (R31). ok is false if the repository has no such cell.
+func (v *View) Cell(name string) (d cells.Desired, etag string, ok bool) {
+	k, held, ok := v.key(name)
+	if !ok {
 		return d, "", false
 	}
 	d = cells.Desired{Cell: name, Assignment: v.Observed.Cells[name].last()}
-	if c := v.Desired.Channels[cell.Channel]; c != nil && c.Effective != nil {
-		if e := c.Effective; v.Observed.Diverged == nil { // else it keeps the head that it knows (fault 6)
-			d.Head = seal(cells.Head{Channel: c.Name, Release: e.Release, Digest: e.Digest, Sequence: e.Sequence})
-		}
-		if !current(d.Assignment, cell, c.Effective) {
-			d.Hold = v.hold(cell, c)
+	if k.Head != (cells.Head{}) {
+		d.Head = seal(k.Head)
+	}
+	if held != nil {
+		d.Hold = &cells.Hold{Gate: held.Gate, Reason: told(held)}
+		if k.Hold.Until != 0 {
+			d.Hold.Until = time.Unix(k.Hold.Until*60, 0).UTC()
 		}
 	}
-	data, err := json.Marshal(d)
+	if k.Rotate {
+		d.Notices = []cells.Notice{{Code: cells.NoticeRotate, Text: "make a new key, and present it"}}
+	}
+	return d, k.etag(name), true
+}
+
+func (k Key) etag(name string) string {
+	data, err := json.Marshal([]any{name, k})
 	if err != nil {
-		return d, "", false // values that came from YAML always encode
+		return "" // text and numbers always encode
 	}
 	sum := sha256.Sum256(data)
-	return d, `"` + hex.EncodeToString(sum[:12]) + `"`, true
+	return `"` + hex.EncodeToString(sum[:12]) + `"`
+}
+
+// minute is t in whole minutes, rounded up: no countdown.
+func minute(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return (t.Unix() + 59) / 60
+}
+
+// told is what a cell is told of a verdict that holds it: words that stay while the hold does. People see the verdict
+// itself, with its counts.
+func told(v *channels.Verdict) string {
+	switch v.Gate {
+	case "wave":
+		return "waits for its wave of the rollout"
+	case "maxInFlight":
+		return "waits for others to be through: so many cells may update at once"
+	case "clock":
+		return "the control plane's clocks differ: nothing moves until they agree"
+	}
+	return v.Reason
+}
+
+// Identity is what is known of a cell's keys: as git has it, or as a newer registration says.
+func (v *View) Identity(name string) cells.Identity {
+	return identityOf(v.Desired, v.Observed.Registered, name)
 }
 
 // current tells whether an assignment is what the head means for the cell.
@@ -49,14 +143,40 @@ func current(a *cells.Assignment, cell *Cell, head *EffectiveHead) bool {
 	return a != nil && a.Channel == cell.Channel && a.Digest == head.Digest && a.Revision == cell.Revision
 }
 
-// hold is the first verdict that keeps a cell from its channel's head.
-func (v *View) hold(cell *Cell, c *Channel) *cells.Hold {
-	for _, b := range v.Plan.Blocked {
-		if b.Channel == c.Name && (b.Release == c.Effective.Release || b.Gate == "diverged") && (b.Cell == "" || b.Cell == cell.Name) {
-			return &cells.Hold{Gate: b.Gate, Reason: b.Reason, Until: b.Until}
-		}
+// holds are the plan's verdicts that keep cells from their heads, the first of each: one walk a view, not one a cell.
+type holds struct {
+	channels map[string]*channels.Verdict
+	cells    map[string]*channels.Verdict
+}
+
+// hold is the first verdict that keeps a cell from its channel's head. The channel's come before those of its cells.
+func (v *View) hold(cell *Cell, c *Channel) *channels.Verdict {
+	v.sort.Do(v.sortHolds)
+	if b := v.holds.channels[c.Name]; b != nil {
+		return b
+	}
+	if b := v.holds.cells[cell.Name]; b != nil && b.Channel == c.Name {
+		return b
 	}
 	return nil
+}
+
+func (v *View) sortHolds() {
+	v.holds = holds{map[string]*channels.Verdict{}, map[string]*channels.Verdict{}}
+	for i := range v.Plan.Blocked {
+		b := &v.Plan.Blocked[i]
+		c := v.Desired.Channels[b.Channel]
+		if c == nil || c.Effective == nil || b.Release != c.Effective.Release && b.Gate != "diverged" {
+			continue
+		}
+		of, name := v.holds.cells, b.Cell
+		if name == "" {
+			of, name = v.holds.channels, b.Channel
+		}
+		if of[name] == nil {
+			of[name] = b
+		}
+	}
 }
 
 // seal makes what a cell gets of its head: bytes, and their digest, so that signatures can come later (R32).
@@ -70,15 +190,31 @@ func seal(h cells.Head) cells.Sealed {
 
 // Content tells where the bytes of a release are that some cell may be given: the commit and its folder there.
 func (v *View) Content(digest releases.Digest) (commit, version string, ok bool) {
-	for _, name := range v.Desired.Order {
-		history := v.Desired.Channels[name].History
-		for _, h := range slices.Backward(history) {
-			if h.Digest == digest {
-				return h.Commit, h.Release, true
+	h, ok := v.Desired.content()[digest]
+	return h.commit, h.version, ok
+}
+
+// place is where a release's bytes are.
+type place struct{ commit, version string }
+
+// content tells where each head's bytes are: the first channel's newest counts. Made once for each Desired that Build gives.
+func (d *Desired) content() map[releases.Digest]place {
+	if d.places != nil {
+		return d.places()
+	}
+	return d.walkHeads()
+}
+
+func (d *Desired) walkHeads() map[releases.Digest]place {
+	all := map[releases.Digest]place{}
+	for _, name := range d.Order {
+		for _, h := range slices.Backward(d.Channels[name].History) {
+			if _, there := all[h.Digest]; !there {
+				all[h.Digest] = place{h.Commit, h.Release}
 			}
 		}
 	}
-	return "", "", false
+	return all
 }
 
 // Blocked gives the verdicts about a channel, those about single cells apart.

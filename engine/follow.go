@@ -1,0 +1,264 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+)
+
+// deafAfter is how long a replica may hear nothing of the store, and still answer cells (R29).
+const deafAfter = 5 * time.Second
+
+// following is what other processes wrote, on its way into what is observed here.
+type following struct {
+	mu       sync.Mutex // guards what follows
+	alone    bool       // no other process can write
+	heard    time.Time  // of the store, last; monotonic
+	cells    map[string]bool
+	known    bool
+	all      bool
+	material bool
+	wake     chan struct{} // capacity 1
+}
+
+// Fresh is nil while the store was heard of lately: else this replica can't know who was shut out meanwhile (R29).
+func (e *Engine) Fresh() error {
+	f := &e.following
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if since := time.Since(f.heard); !f.alone && since > deafAfter {
+		return fmt.Errorf("nothing was heard of the store for %s: look at the connection to it", since.Round(time.Second))
+	}
+	return nil
+}
+
+func (f *following) single() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.alone
+}
+
+// follow listens to the store until ctx ends, or there is nothing to listen to.
+func (e *Engine) follow(ctx context.Context) {
+	for try := 0; ; try++ {
+		err := e.store.Follow(ctx, e.told)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			e.following.mu.Lock()
+			e.following.alone = true
+			e.following.mu.Unlock()
+			return
+		}
+		e.opts.Log.Warn().Err(err).Msg("the store can't be followed: trying again")
+		if sleep(ctx, backoff(try)) != nil {
+			return
+		}
+	}
+}
+
+// told notes what there is to read. It never waits.
+func (e *Engine) told(n News) {
+	f := &e.following
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.heard = time.Now()
+	if len(n.Cells) == 0 && !n.Known && !n.All {
+		return
+	}
+	for _, name := range n.Cells {
+		f.cells[name] = true
+	}
+	f.known, f.all, f.material = f.known || n.Known, f.all || n.All, f.material || n.Material
+	signal(f.wake)
+}
+
+// catchUp reads what was told of, until ctx ends.
+func (e *Engine) catchUp(ctx context.Context) {
+	for tries := 0; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-e.following.wake:
+		}
+		f := &e.following
+		f.mu.Lock()
+		n := News{Cells: slices.Sorted(maps.Keys(f.cells)), Known: f.known, All: f.all, Material: f.material}
+		f.cells, f.known, f.all, f.material = map[string]bool{}, false, false, false
+		f.mu.Unlock()
+		err := e.hear(ctx, n)
+		if err == nil {
+			tries = 0
+			continue
+		}
+		if ctx.Err() == nil {
+			e.opts.Log.Warn().Err(err).Msg("what another process wrote can't be read: trying again")
+		}
+		heard := e.heardAt()
+		e.told(n)
+		e.hearAt(heard) // by itself is not by the store
+		if sleep(ctx, backoff(tries)) != nil {
+			return
+		}
+		tries++
+	}
+}
+
+func (e *Engine) heardAt() time.Time {
+	e.following.mu.Lock()
+	defer e.following.mu.Unlock()
+	return e.following.heard
+}
+
+func (e *Engine) hearAt(t time.Time) {
+	e.following.mu.Lock()
+	defer e.following.mu.Unlock()
+	e.following.heard = t
+}
+
+// hear takes news into what is observed.
+func (e *Engine) hear(ctx context.Context, n News) error {
+	if n.All {
+		if err := e.readAll(ctx); err != nil {
+			return err
+		}
+		signal(e.moved)
+		return nil
+	}
+	if n.Known { // first, so that who was shut out is out
+		if err := e.refresh(ctx); err != nil {
+			return err
+		}
+	}
+	if len(n.Cells) > 0 {
+		states, err := e.store.Cells(ctx, n.Cells...)
+		if err != nil {
+			return fmt.Errorf("read %d cells: %w", len(n.Cells), err)
+		}
+		e.put(states)
+	}
+	if n.Known || n.Material {
+		signal(e.moved)
+	} else {
+		signal(e.beat)
+	}
+	return nil
+}
+
+// readAll reads everything that the store has.
+func (e *Engine) readAll(ctx context.Context) error {
+	if err := e.refresh(ctx); err != nil {
+		return err
+	}
+	states, err := e.store.Cells(ctx)
+	if err != nil {
+		return fmt.Errorf("read all cells: %w", err)
+	}
+	e.put(states)
+	return nil
+}
+
+// put takes cells' states that were read into what is observed: never an older one over a newer.
+func (e *Engine) put(states map[string]*CellState) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for name, s := range states {
+		e.obs.Cells[name] = newer(e.obs.Cells[name], e.watched(s))
+		if e.served(s) {
+			e.obs.Served[s.Channel] = s.Sequence
+		}
+	}
+}
+
+// watched marks a state that was read: the time since its report was watched by this process too, if it was listening then.
+func (e *Engine) watched(s *CellState) *CellState {
+	s.live = !e.obs.Up.IsZero() && !s.LastReport.Before(e.obs.Up)
+	return s
+}
+
+func (e *Engine) served(s *CellState) bool {
+	return s.Channel != "" && s.Sequence > e.obs.Served[s.Channel]
+}
+
+// newer puts together what is known here of a cell with what was read: the later report, and the later grant. A grant that
+// lapsed here comes back with it, and is found to have lapsed again.
+func newer(have, read *CellState) *CellState {
+	if have == nil {
+		return read
+	}
+	s := have
+	if read.Version > have.Version {
+		s = read
+	}
+	given := have
+	if g := read.Granted; g != nil && (have.Granted == nil || cells.Newer(*g, *have.Granted) ||
+		!cells.Newer(*have.Granted, *g) && read.GrantedAt.After(have.GrantedAt)) {
+		given = read
+	}
+	if s == given || given.Granted == nil {
+		return s
+	}
+	return Give(s, Granted{Assignment: *given.Granted, At: given.GrantedAt})
+}
+
+// refresh reads all but the cells. What this process wrote while it was read is not lost: then it is read again.
+func (e *Engine) refresh(ctx context.Context) error {
+	for {
+		e.mu.Lock()
+		before := e.writes
+		e.mu.Unlock()
+		o, err := e.store.Known(ctx)
+		if err != nil {
+			return fmt.Errorf("read what was observed: %w", err)
+		}
+		if e.keep(o, before) {
+			return nil
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+}
+
+// keep takes o into what is observed, unless this process wrote anything since before.
+func (e *Engine) keep(o Observed, before uint64) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.writes != before {
+		return false
+	}
+	mine := e.obs
+	if o.Seen != mine.Seen {
+		e.Pushed() // who leads has seen another tip
+	}
+	e.obs.Since, e.obs.Seen, e.obs.Diverged = o.Since, o.Seen, o.Diverged
+	e.obs.Learned, e.obs.Observations, e.obs.Slots = o.Learned, o.Observations, o.Slots
+	e.obs.Refused = orEmpty(o.Refused)
+	for channel, n := range o.Served {
+		mine.Served[channel] = max(mine.Served[channel], n)
+	}
+	changed := false
+	for name, r := range o.Registered {
+		if old, ok := mine.Registered[name]; !ok || r.Identity.Serial > old.Identity.Serial {
+			mine.Registered[name] = r
+			changed = true
+		}
+	}
+	if changed {
+		e.enroll()
+	}
+	return true
+}
+
+func orEmpty[K comparable, V any](m map[K]V) map[K]V {
+	if m == nil {
+		return map[K]V{}
+	}
+	return m
+}
