@@ -159,9 +159,12 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	seen := a.ownerInfo()
+	l.heed(readOwner(a.options.StateDir)) // before anything can be begun
 	installed := l.state.LastGood != nil || l.state.Attempt != nil
 	var unknown error
 	var others sync.WaitGroup
+	others.Go(func() { a.watchOwner(ctx, seen, l.owner) })
 	others.Go(func() {
 		err := a.register(ctx)
 		if err == nil {
@@ -250,6 +253,7 @@ func (a *Agent) open() (_ *loop, err error) {
 		},
 		desired:   make(chan *cells.Desired),
 		confirmed: make(chan string),
+		owner:     make(chan ownerWord),
 	}
 	l.desk = newDesk(a, box)
 	return l, nil

@@ -12,6 +12,10 @@ import (
 
 // replaceFile gives name the content, all of it or nothing, and returns once that is durable.
 func replaceFile(name string, content ...[]byte) error {
+	return replaceFileMode(name, 0o600, content...)
+}
+
+func replaceFileMode(name string, mode fs.FileMode, content ...[]byte) error {
 	f, err := os.CreateTemp(filepath.Dir(name), ".new-*")
 	if err != nil {
 		return err
@@ -20,6 +24,9 @@ func replaceFile(name string, content ...[]byte) error {
 		if _, err = f.Write(part); err != nil {
 			break
 		}
+	}
+	if err == nil && mode != 0o600 {
+		err = f.Chmod(mode)
 	}
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return errors.Join(err, os.Remove(f.Name()))

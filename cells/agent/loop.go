@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"runtime/debug"
 	"time"
@@ -24,10 +25,13 @@ type loop struct {
 	renderer *renderer
 
 	desired   chan *cells.Desired // from the puller
+	owner     chan ownerWord      // from whoever watches owner.yaml
 	confirmed chan string         // from the reporter: the key of an assignment that the control plane knows of
 
-	saved []byte  // the journal as it is on disk
-	busy  *flight // nil: no step runs
+	saved   []byte         // the journal as it is on disk
+	offered []byte         // offered.json, the same
+	said    *cells.Desired // the control plane's last word; nil: none in this process
+	busy    *flight        // nil: no step runs
 }
 
 // flight is a step that runs.
@@ -54,6 +58,7 @@ func (l *loop) run(ctx context.Context) {
 	troubles := 0
 	for ctx.Err() == nil {
 		next := step{Task: rest}
+		l.state.waited(time.Now())
 		if err := l.keep(); err != nil { // a full disk, say: nothing goes on that is not journalled
 			l.agent.options.Log.Error().Err(err).Msg("the agent waits until it can write its state folder")
 			l.desk.trouble(err)
@@ -109,9 +114,12 @@ func (l *loop) wait(ctx context.Context, timer *time.Timer, until time.Time) {
 	case <-ctx.Done():
 	case <-alarm:
 	case d := <-l.desired:
-		l.state.offered(d.Assignment)
+		l.said = d
+		l.state.offered(d.Assignment, time.Now())
 	case k := <-l.confirmed:
-		l.state.confirmed(k)
+		l.state.confirmed(k, time.Now())
+	case w := <-l.owner:
+		l.heed(w)
 	case r := <-done:
 		l.busy.cancel(nil)
 		f := l.busy
@@ -209,7 +217,33 @@ func (l *loop) keep() error {
 		}
 	}
 	l.desk.publish(s.report(), s.telling(), news)
+	return l.show()
+}
+
+// show keeps what is offered for the owner to see.
+func (l *loop) show() error {
+	if l.said == nil {
+		return nil
+	}
+	text, err := json.Marshal(Offered{Head: headOf(l.said.Head), Assignment: l.said.Assignment, Hold: l.said.Hold, Running: l.state.running(), Waits: l.state.waits})
+	if err != nil || bytes.Equal(text, l.offered) {
+		return err
+	}
+	if err := replaceFile(offeredFile(l.agent.options.StateDir), text); err != nil {
+		return fmt.Errorf("write what is offered: %w", err)
+	}
+	l.offered = text
 	return nil
+}
+
+// heed takes the owner's word.
+func (l *loop) heed(w ownerWord) {
+	if w.invalid != "" {
+		l.agent.options.Log.Error().Str("why", w.invalid).Msg("the owner's decisions can't be read: nothing new is begun")
+	} else if w.owner != nil || l.state.owner.owner != nil {
+		l.agent.options.Log.Info().Msg("the owner's decisions are read")
+	}
+	l.state.decided(w, time.Now())
 }
 
 func (l *loop) log(e cells.Event) {

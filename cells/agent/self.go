@@ -193,12 +193,12 @@ func newSeed() ([]byte, error) {
 	return key.Seed(), nil
 }
 
-// Cell names the cell that a state folder belongs to; empty: none so far.
-func Cell(stateDir string) (string, error) {
+// Whose names the cell that a state folder belongs to; empty: none so far. keyed: it has a key, or is about to.
+func Whose(stateDir string) (cell string, keyed bool, err error) {
 	s, err := loadSelf(stateDir)
 	if err != nil || s.Cell != "" {
-		return s.Cell, err
+		return s.Cell, s.Cell != "", err
 	}
 	j, err := readJournal(stateDir)
-	return j.Cell, err
+	return j.Cell, false, err
 }

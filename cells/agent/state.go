@@ -18,6 +18,10 @@ type state struct {
 
 	turn     int               // grows when a step in flight is no longer wanted
 	desired  *cells.Assignment // the control plane's last word
+	known    string            // key of the accepted assignment that the control plane knows of
+	owner    ownerWord         // the owner's last word; while it does not count, the valid one before
+	waits    string            // why the owner's decisions keep the desired from beginning; empty: they don't
+	waitsFor time.Time         // when they may not any more; zero: the owner must do something
 	refused  string            // key of the assignment that was refused last: alarmed once
 	message  string            // what went wrong with the last attempt or its step; empty: nothing
 	retries  int               // of the step at hand
@@ -79,6 +83,14 @@ const (
 
 // step says what to do now.
 func (s *state) step(now time.Time) step {
+	do := s.due(now)
+	if do.Task == rest && !s.waitsFor.IsZero() && (do.At.IsZero() || s.waitsFor.Before(do.At)) {
+		do.At = s.waitsFor
+	}
+	return do
+}
+
+func (s *state) due(now time.Time) step {
 	a := s.Attempt
 	if a == nil {
 		if s.LastGood == nil || s.Dirty {
@@ -131,9 +143,11 @@ func (s *state) watch(a *cells.Assignment, now time.Time) step {
 }
 
 // offered takes the control plane's word. A newer assignment is accepted, journalled, and
-// begins once the control plane has confirmed that it knows (R14).
-func (s *state) offered(a *cells.Assignment) {
+// begins once the control plane has confirmed that it knows (R14). What the owner's decisions are against is not
+// accepted: the offer lapses, and counts against nobody (R18).
+func (s *state) offered(a *cells.Assignment, now time.Time) {
 	s.desired = a
+	s.waits, s.waitsFor = "", time.Time{}
 	if a == nil || key(a) == key(s.Accepted) || s.failed(a) {
 		return
 	}
@@ -142,6 +156,9 @@ func (s *state) offered(a *cells.Assignment) {
 			s.refused = key(a)
 			s.note("refused", a, why)
 		}
+		return
+	}
+	if !s.allowed(a, now) {
 		return
 	}
 	s.Accepted, s.Offer = a, a
@@ -169,9 +186,15 @@ func (s *state) objection(a *cells.Assignment) string {
 }
 
 // confirmed: the control plane knows that the assignment with this key was accepted, so it may begin.
-func (s *state) confirmed(k string) {
+func (s *state) confirmed(k string, now time.Time) {
+	s.known = k
+	s.begin(now)
+}
+
+// begin begins what was accepted and confirmed, if the owner's decisions let it.
+func (s *state) begin(now time.Time) {
 	o := s.Offer
-	if o == nil || key(o) != k || key(s.desired) != k {
+	if o == nil || key(o) != s.known || key(s.desired) != s.known || !s.allowed(o, now) {
 		return
 	}
 	s.Offer = nil
@@ -211,6 +234,9 @@ func (s *state) prepared(err error, now time.Time) {
 		return
 	}
 	s.succeeded()
+	if s.withdraw(now) {
+		return
+	}
 	a.Phase = phaseBegun
 	s.Attempt, s.Dirty = &a, true
 	if a.Assignment.Forward && (s.LastGood == nil || s.LastGood.Digest != a.Assignment.Digest) {

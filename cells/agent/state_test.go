@@ -42,11 +42,11 @@ func (w *world) event(t *rapid.T) {
 	switch kind {
 	case "offer":
 		a := assignment(t)
-		w.offered(&a)
+		w.offered(&a, w.now)
 	case "confirm":
 		if w.Offer != nil {
 			turn := w.turn
-			w.confirmed(w.Offer.Key())
+			w.confirmed(w.Offer.Key(), w.now)
 			w.seen = w.seen && (w.Attempt == nil || w.turn == turn)
 		}
 	case "crash":

@@ -12,7 +12,7 @@ const maxReason = 2 << 10
 
 // report says how things stand. It fills in what the state knows: who, when and history are the reporter's.
 func (s *state) report() cells.Report {
-	r := cells.Report{Running: s.LastGood, Acknowledged: s.Accepted, Message: s.words(), Failures: s.Failures}
+	r := cells.Report{Running: s.LastGood, Acknowledged: s.Accepted, Message: s.words(), Failures: s.Failures, Owner: s.decisions()}
 	a := s.Attempt
 	switch {
 	case a == nil && s.LastGood != nil && !s.Dirty:
@@ -48,7 +48,7 @@ func (s *state) watched() cells.State {
 // words says all that is wrong, in one line; nothing if nothing is.
 func (s *state) words() string {
 	var all []string
-	for _, m := range []string{s.message, s.ailing, s.unhealed, s.missing} {
+	for _, m := range []string{s.message, s.ailing, s.unhealed, s.missing, s.waits} {
 		if m != "" && !slices.Contains(all, m) {
 			all = append(all, m)
 		}

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -13,37 +15,46 @@ import (
 
 	"github.com/sluice-cd/sluice/cells/agent"
 	"github.com/sluice-cd/sluice/cells/directory"
+	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/releases/manifest"
 )
 
 func (a *app) agentVerb() *cobra.Command {
 	var o agent.Options
 	var d directory.Options
-	var dir, values, level string
+	var dir, join, values, level string
 	cmd := &cobra.Command{
-		Use:     "agent --cell NAME --server URL --dir DIR",
+		Use:     "agent --join TOKEN|@FILE --dir DIR",
 		GroupID: groupRun,
 		Short:   "Run a cell's agent: pull, verify, render, apply, watch health, report, or go back",
-		Long: `Runs in the cell and only dials out. What its channel's head names is fetched, verified against its digest, rendered by
+		Long: `Runs in the cell and only dials out. On its first start it makes a key of its own and registers it with the token that
+sluice cell add printed, which is good for an hour and says where the control plane is and how to know it. From then on the
+cell is that key: it stays in the state folder, and no token is needed again. A new token makes a new key. Write the
+token to a file or $SLUICE_JOIN rather than on the command line, which others on the machine can read. HTTPS_PROXY and
+NO_PROXY are obeyed; what passes through the proxy is encrypted from end to end.
+
+With --server http://HOST:PORT or unix:///PATH there is no key: the cell names itself, for trying things out.
+
+What its channel's head names is fetched, verified against its digest, rendered by
 kustomize in a child process, and switched to by one rename: DIR/current is a link to the manifests. If the hook or the
 health command fails, it goes back to the last release that was good, by itself and offline.
 
 --hook runs after each switch, --health tells whether it works (exit 0): shell commands with SLUICE_DIR, the folder of
 the manifests, SLUICE_CELL, SLUICE_CHANNEL, SLUICE_RELEASE, SLUICE_DIGEST and SLUICE_PROFILE in their environment.`,
-		Example: `  sluice agent --cell acme --server http://127.0.0.1:7600 --dir /srv/product --health "curl -fsS localhost:8080/ready"
+		Example: `  sluice agent --join @/run/secrets/join --dir /srv/product --health "curl -fsS localhost:8080/ready"
+  sluice agent --cell acme --server http://127.0.0.1:7600 --dir /srv/product --health "curl -fsS localhost:8080/ready"
   sluice agent --cell acme --server unix:///run/sluice.sock --dir product --hook "kubectl apply -f $SLUICE_DIR/manifests.yaml"`,
 		Args: arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.Server == "" {
 				o.Server = a.getenv("SLUICE_SERVER")
 			}
-			for flag, missing := range map[string]bool{"--cell": o.Cell == "", "--server": o.Server == "", "--dir": dir == ""} {
-				if missing {
-					return usage(cmd, "%s is missing", flag)
-				}
+			if dir == "" {
+				return usage(cmd, "--dir is missing")
 			}
-			if o.StateDir == "" {
-				o.StateDir = filepath.Join(dir, ".agent")
+			o.StateDir = a.stateDir(o.StateDir, dir)
+			if err := a.identify(cmd, &o, join); err != nil {
+				return err
 			}
 			l, err := zerolog.ParseLevel(level)
 			if err != nil {
@@ -54,10 +65,11 @@ the manifests, SLUICE_CELL, SLUICE_CHANNEL, SLUICE_RELEASE, SLUICE_DIGEST and SL
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.Cell, "cell", "", "the cell's `NAME`, as in cells/NAME")
-	f.StringVar(&o.Server, "server", "", "the control plane: http://HOST:PORT or unix:///PATH (default $SLUICE_SERVER)")
+	f.StringVar(&join, "join", "", "the `TOKEN` that sluice cell add printed, or @FILE with it (default $SLUICE_JOIN)")
+	f.StringVar(&o.Cell, "cell", "", "the cell's `NAME`, as in cells/NAME (default: the token's, or the one that registered here)")
+	f.StringVar(&o.Server, "server", "", "https://HOST:PORT instead of the token's; http://HOST:PORT or unix:///PATH without a key (default $SLUICE_SERVER)")
 	f.StringVar(&dir, "dir", "", "where the product's manifests go")
-	f.StringVar(&o.StateDir, "state", "", "the agent's own folder (default: DIR/.agent)")
+	f.StringVar(&o.StateDir, "state", "", "the agent's own folder (default $SLUICE_STATE, else DIR/.agent)")
 	f.StringVar(&d.Hook, "hook", "", "shell `COMMAND` after each switch")
 	f.StringVar(&d.Health, "health", "", "shell `COMMAND` that exits 0 when the product works")
 	f.DurationVar(&d.HookTimeout, "hook-timeout", 5*time.Minute, "for one run of the hook")
@@ -72,6 +84,45 @@ the manifests, SLUICE_CELL, SLUICE_CHANNEL, SLUICE_RELEASE, SLUICE_DIGEST and SL
 	f.StringVar(&values, "values", "", "YAML `FILE` with the parameters that the cell itself owns")
 	f.StringVar(&level, "log", "info", "log level: debug, info, warn, error")
 	return cmd
+}
+
+// identify finds out which cell it is, by the token, by what registered in the state folder before, or by its name.
+func (a *app) identify(cmd *cobra.Command, o *agent.Options, join string) error {
+	if join == "" {
+		join = a.getenv("SLUICE_JOIN")
+		if err := os.Unsetenv("SLUICE_JOIN"); err != nil { // hooks inherit the environment
+			return fmt.Errorf("agent: %w", err)
+		}
+	}
+	if file, ok := strings.CutPrefix(join, "@"); ok {
+		data, err := readBounded(file)
+		if err != nil {
+			return fail(fmt.Errorf("agent: read --join: %w", err), "--join @FILE names a file with the token that sluice cell add printed")
+		}
+		join = string(data)
+	}
+	kept, keyed, err := agent.Whose(o.StateDir)
+	if err != nil {
+		return fmt.Errorf("agent: %w", err)
+	}
+	if o.Server == "" && join == "" && !keyed {
+		o.Server = a.getenv("SLUICE_SERVER")
+	}
+	if join != "" {
+		token, err := identity.ParseToken(join)
+		if err != nil {
+			return fail(fmt.Errorf("agent: --join: %w", err), "sluice cell add makes a new one")
+		}
+		o.Join, kept = &token, token.Cell
+	}
+	o.Cell = cmp.Or(o.Cell, kept)
+	switch {
+	case o.Server == "" && join == "" && !keyed:
+		return usage(cmd, "--join is missing: the token that sluice cell add printed; or --server, to try things out without a key")
+	case o.Cell == "":
+		return usage(cmd, "--cell is missing")
+	}
+	return nil
 }
 
 func (a *app) agent(cmd *cobra.Command, o agent.Options, d directory.Options, dir, values string) error {
@@ -112,6 +163,14 @@ func (a *app) agent(cmd *cobra.Command, o agent.Options, d directory.Options, di
 		return fail(fmt.Errorf("%s: %w", what, err), "sluice help agent")
 	}
 	return runs.Run(cmd.Context())
+}
+
+// stateDir is the agent's folder as far as it is named.
+func (a *app) stateDir(flag, dir string) string {
+	if dir != "" {
+		dir = filepath.Join(dir, ".agent")
+	}
+	return cmp.Or(flag, a.getenv("SLUICE_STATE"), dir)
 }
 
 // selfPath is this program, for child processes.

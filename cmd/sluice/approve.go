@@ -45,7 +45,7 @@ func (a *app) approve(cmd *cobra.Command, channel, version, person, key, comment
 	if err != nil {
 		return wrapFailure(c.what, err)
 	}
-	first, err := a.open(ctx, cmd, identity{}) // who may sign is in the repository
+	first, err := a.open(ctx, cmd, committer{}) // who may sign is in the repository
 	if err != nil {
 		return wrapFailure(c.what, err)
 	}

@@ -106,7 +106,7 @@ func (a *app) openAs(cmd *cobra.Command, c change) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	as := identity{person: who}
+	as := committer{person: who}
 	if c.signed || c.key != "" {
 		if as.signer, err = a.signer(ctx, c.key, c.keys); err != nil {
 			return nil, err

@@ -40,7 +40,7 @@ func (a *app) complete(cmd *cobra.Command, arguments ...names) *cobra.Command {
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), completeWithin)
 		defer cancel()
-		repo, err := a.open(ctx, cmd, identity{})
+		repo, err := a.open(ctx, cmd, committer{})
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}

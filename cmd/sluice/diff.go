@@ -35,7 +35,7 @@ func (a *app) diffVerb() *cobra.Command {
 		Long:    `Compares the files of the channel's head with those of release V; without V, with the newest release that has no faults.`,
 		Args:    arguments(1, 2, "CHANNEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			repo, err := a.open(cmd.Context(), cmd, identity{})
+			repo, err := a.open(cmd.Context(), cmd, committer{})
 			if err != nil {
 				return err
 			}

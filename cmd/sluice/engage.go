@@ -57,7 +57,7 @@ func (a *app) engage(ctx context.Context, cmd *cobra.Command, r running) (*engag
 		return nil, usage(cmd, "--log %q is none of debug, info, warn, error", r.level)
 	}
 	log := a.logger().Level(level)
-	as := identity{}
+	as := committer{}
 	name, rest, ok := strings.Cut(r.author, " <")
 	mail, closed := strings.CutSuffix(rest, ">")
 	if as.person = (releases.Person{Name: name, Email: mail}); !ok || !closed || name == "" {

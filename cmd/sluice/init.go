@@ -55,7 +55,7 @@ func (a *app) begin(cmd *cobra.Command, target string, bare bool) error {
 	if !isRemote(target) && kindOfFolder(target) == notGit {
 		return a.initNew(cmd, target, bare, who)
 	}
-	repo, err := a.openAt(ctx, target, identity{person: who})
+	repo, err := a.openAt(ctx, target, committer{person: who})
 	if err != nil {
 		return wrapFailure(what, err)
 	}

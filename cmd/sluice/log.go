@@ -31,7 +31,7 @@ func (a *app) logVerb() *cobra.Command {
 commit: git show COMMIT, or git log channels/CHANNEL/head.yaml.`,
 		Args: arguments(0, 1, "CHANNEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			repo, err := a.open(cmd.Context(), cmd, identity{})
+			repo, err := a.open(cmd.Context(), cmd, committer{})
 			if err != nil {
 				return err
 			}

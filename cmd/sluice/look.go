@@ -50,7 +50,7 @@ func (a *app) status(ctx context.Context, cmd *cobra.Command, repo **opened, pag
 		return a.serverStatus(ctx, page)
 	}
 	if *repo == nil {
-		r, err := a.open(ctx, cmd, identity{})
+		r, err := a.open(ctx, cmd, committer{})
 		if err != nil {
 			return controlplane.Status{}, err
 		}

@@ -43,7 +43,7 @@ bytes. What was observed is read from --observed FILE, or from the store in --da
 			if err != nil {
 				return err
 			}
-			repo, err := a.open(cmd.Context(), cmd, identity{})
+			repo, err := a.open(cmd.Context(), cmd, committer{})
 			if err != nil {
 				return err
 			}

@@ -36,7 +36,7 @@ func (a *app) listVerb() *cobra.Command {
 		Short:   "List releases, the newest first: digest, where each is the head, quarantine",
 		Args:    arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			repo, err := a.open(cmd.Context(), cmd, identity{})
+			repo, err := a.open(cmd.Context(), cmd, committer{})
 			if err != nil {
 				return err
 			}
@@ -128,7 +128,7 @@ func (a *app) showVerb() *cobra.Command {
 		Short: "Show what one release is and where it runs",
 		Args:  arguments(1, 1, "V, the release's version,"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			repo, err := a.open(cmd.Context(), cmd, identity{})
+			repo, err := a.open(cmd.Context(), cmd, committer{})
 			if err != nil {
 				return err
 			}

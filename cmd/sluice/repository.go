@@ -59,14 +59,14 @@ func (o *opened) Close() {
 	o.cleanup()
 }
 
-// identity is in whose name commits are made. The zero value reads only.
-type identity struct {
+// committer is in whose name commits are made. The zero value reads only.
+type committer struct {
 	person releases.Person
 	signer gitrepo.Signer
 }
 
 // open opens the release repository with the mirror in --data or, without one, in the user's cache.
-func (a *app) open(ctx context.Context, cmd *cobra.Command, as identity) (*opened, error) {
+func (a *app) open(ctx context.Context, cmd *cobra.Command, as committer) (*opened, error) {
 	address, err := a.locate(ctx, cmd)
 	if err != nil {
 		return nil, err
@@ -74,7 +74,7 @@ func (a *app) open(ctx context.Context, cmd *cobra.Command, as identity) (*opene
 	return a.openAt(ctx, address, as)
 }
 
-func (a *app) openAt(ctx context.Context, address string, as identity) (*opened, error) {
+func (a *app) openAt(ctx context.Context, address string, as committer) (*opened, error) {
 	mirror, cleanup, err := a.mirror(address)
 	if err != nil {
 		return nil, err

@@ -95,7 +95,7 @@ func (a *app) scenario(file string) (*simulate.Scenario, error) {
 
 // simulate reads the repository's tip and its history, and lets it run.
 func (a *app) simulate(ctx context.Context, cmd *cobra.Command, in simulate.Input) (*simulate.Result, error) {
-	repo, err := a.open(ctx, cmd, identity{})
+	repo, err := a.open(ctx, cmd, committer{})
 	if err != nil {
 		return nil, err
 	}

@@ -44,7 +44,7 @@ func (a *app) why(cmd *cobra.Command, name string) (why controlplane.Why, err er
 	if a.asksServer() {
 		return why, a.ask(ctx, "/v1/why/"+url.PathEscape(name), &why)
 	}
-	repo, err := a.open(ctx, cmd, identity{})
+	repo, err := a.open(ctx, cmd, committer{})
 	if err != nil {
 		return why, err
 	}

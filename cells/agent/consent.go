@@ -1,0 +1,80 @@
+package agent
+
+import (
+	"cmp"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+)
+
+// What the cell's owner decided binds everything that is begun, but not the cell's own return to what was last good (R18).
+
+// patience is how long to wait where the judgement names an instant that has come.
+const patience = time.Minute
+
+// allowed tells whether the owner's decisions let a begin now, and notes why not. A file that is not valid lets nothing
+// begin: a mistyped pause must not mean none.
+func (s *state) allowed(a *cells.Assignment, now time.Time) bool {
+	reason, until, ok := "the owner's decisions can't be read: "+s.owner.invalid, time.Time{}, false
+	if s.owner.invalid == "" {
+		reason, until, ok = s.owner.owner.Judge(*a, now)
+	}
+	if ok {
+		return true
+	}
+	if !until.IsZero() && !until.After(now) {
+		until = now.Add(patience)
+	}
+	s.waits, s.waitsFor = clip(reason, maxReason), until
+	return false
+}
+
+// decided takes the owner's word. While it does not count, the last one that did stands for all else.
+func (s *state) decided(w ownerWord, now time.Time) {
+	if w.invalid != "" {
+		w.owner = s.owner.owner
+	}
+	s.owner = w
+	s.withdraw(now)
+	s.reconsider(now)
+}
+
+// reconsider looks again at what waits for the owner.
+func (s *state) reconsider(now time.Time) {
+	s.offered(s.desired, now)
+	s.begin(now)
+}
+
+// waited: if what the owner's decisions wait for has come, they are looked at again.
+func (s *state) waited(now time.Time) {
+	if !s.waitsFor.IsZero() && !now.Before(s.waitsFor) {
+		s.reconsider(now)
+	}
+}
+
+// withdraw takes back an attempt that the owner is against now and that has not touched the target.
+func (s *state) withdraw(now time.Time) bool {
+	a := s.Attempt
+	if a == nil || a.Back || a.Phase != phaseTaken || s.Dirty || s.allowed(&a.Assignment, now) {
+		return false
+	}
+	s.note("withheld", &a.Assignment, s.waits)
+	s.turn++
+	s.Attempt, s.Offer = nil, &a.Assignment
+	s.known = key(s.Offer)
+	s.message, s.retries, s.retryAt = "", 0, time.Time{}
+	return true
+}
+
+// decisions are what the owner decided, as the vendor is told. A file that is not valid reads as a pause.
+func (s *state) decisions() *cells.Owner {
+	if s.owner.invalid == "" {
+		return s.owner.owner
+	}
+	o := cells.Owner{}
+	if s.owner.owner != nil {
+		o = *s.owner.owner
+	}
+	o.Paused = clip(cmp.Or(o.Paused, s.owner.invalid), 500)
+	return &o
+}

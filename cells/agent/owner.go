@@ -1,0 +1,233 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels/window"
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/manifest"
+)
+
+// OwnerFile is the file of a state folder in which the cell's owner decides. The agent only reads it.
+const OwnerFile = "owner.yaml"
+
+const (
+	maxOwner   = 64 << 10 // bytes
+	ownerEvery = time.Second
+)
+
+// ownerDoc is owner.yaml.
+type ownerDoc struct {
+	APIVersion string            `yaml:"apiVersion" required:"true" enum:"sluice/v1"`
+	Kind       string            `yaml:"kind" required:"true" enum:"Owner"`
+	Paused     string            `yaml:"paused,omitempty" doc:"why nothing is begun; empty: not paused"`
+	Pin        string            `yaml:"pin,omitempty" doc:"the only release that may be begun"`
+	Approval   bool              `yaml:"approval,omitempty" doc:"only approved releases may be begun"`
+	Approved   []releases.Digest `yaml:"approved,omitempty" doc:"newest last"`
+	Windows    []window.Window   `yaml:"windows,omitempty" doc:"nothing is begun outside all of them"`
+}
+
+// OwnerError says what is wrong with owner.yaml, by file and line.
+type OwnerError struct{ Faults []releases.Fault }
+
+func (e *OwnerError) Error() string {
+	text := e.Faults[0].String()
+	if n := len(e.Faults) - 1; n > 0 {
+		text += fmt.Sprintf(" (and %d more)", n)
+	}
+	return text
+}
+
+// LoadOwner reads what the owner of the cell with that state folder decided; nil: nothing. An *OwnerError says that the
+// file is not valid.
+func LoadOwner(stateDir string) (*cells.Owner, error) {
+	name := filepath.Join(stateDir, OwnerFile)
+	f, err := os.Open(name) //nolint:gosec // below the state folder
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the owner's decisions: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	text, err := io.ReadAll(io.LimitReader(f, maxOwner+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the owner's decisions: %w", err)
+	}
+	if len(text) > maxOwner {
+		return nil, &OwnerError{[]releases.Fault{{File: name, Message: fmt.Sprintf("is larger than %d bytes", maxOwner)}}}
+	}
+	return parseOwner(name, text)
+}
+
+func parseOwner(name string, text []byte) (*cells.Owner, error) {
+	doc, faults := manifest.Decode[ownerDoc](name, text)
+	d := &doc.Value
+	if _, err := releases.ParseVersion(d.Pin); d.Pin != "" && err != nil {
+		faults = append(faults, doc.Fault("pin", "%v", err))
+	}
+	for i, digest := range d.Approved {
+		if _, err := releases.ParseDigest(string(digest)); err != nil {
+			faults = append(faults, doc.Fault(fmt.Sprintf("approved[%d]", i), "%v", err))
+		}
+	}
+	for i := range d.Windows {
+		for _, wrong := range d.Windows[i].Ready() {
+			faults = append(faults, doc.Fault(fmt.Sprintf("windows[%d].%s", i, wrong.Field), "%s", wrong.Reason))
+		}
+	}
+	o := &cells.Owner{Paused: d.Paused, Pin: d.Pin, Approval: d.Approval, Approved: d.Approved, Windows: d.Windows}
+	if err := o.Check(); err != nil && len(faults) == 0 { // the bounds
+		faults = append(faults, releases.Fault{File: name, Line: 1, Message: err.Error()})
+	}
+	if len(faults) > 0 {
+		return nil, &OwnerError{faults}
+	}
+	return o, nil
+}
+
+// ChangeOwner changes what the owner decided, all of it or nothing, and returns it once that is durable. Of two at a time
+// one waits. The agent takes notice within two seconds.
+func ChangeOwner(stateDir string, change func(*cells.Owner) error) (*cells.Owner, error) {
+	lock, err := os.OpenFile(filepath.Join(stateDir, "owner.lock"), os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // below the state folder
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = lock.Close() }() // and lets go
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, fmt.Errorf("lock %s: %w", lock.Name(), err)
+	}
+	o, err := LoadOwner(stateDir)
+	if err != nil {
+		return nil, err
+	}
+	if o == nil {
+		o = &cells.Owner{}
+	}
+	if err := change(o); err != nil {
+		return nil, err
+	}
+	if err := o.Check(); err != nil {
+		return nil, err
+	}
+	text, err := yaml.Marshal(ownerDoc{"sluice/v1", "Owner", o.Paused, o.Pin, o.Approval, o.Approved, o.Windows})
+	if err != nil {
+		return nil, fmt.Errorf("write the owner's decisions: %w", err)
+	}
+	name := filepath.Join(stateDir, OwnerFile)
+	if _, err := parseOwner(name, text); err != nil { // what is written must be read
+		return nil, err
+	}
+	// The agent may be another user than the owner, and there is no secret in it.
+	if err := replaceFileMode(name, 0o644, text); err != nil {
+		return nil, fmt.Errorf("write the owner's decisions: %w", err)
+	}
+	return o, nil
+}
+
+// ownerWord is what owner.yaml says, or why that does not count.
+type ownerWord struct {
+	owner   *cells.Owner
+	invalid string // empty: it counts
+}
+
+func readOwner(dir string) ownerWord {
+	o, err := LoadOwner(dir)
+	if err != nil {
+		return ownerWord{invalid: clip(err.Error(), maxReason)}
+	}
+	return ownerWord{owner: o}
+}
+
+// watchOwner tells of every change of owner.yaml since it was as seen says, until ctx ends.
+func (a *Agent) watchOwner(ctx context.Context, seen os.FileInfo, changed chan<- ownerWord) {
+	tick := time.NewTicker(ownerEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := a.ownerInfo()
+		if sameFile(seen, now) {
+			continue
+		}
+		seen = now
+		select {
+		case changed <- readOwner(a.options.StateDir):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// ownerInfo tells owner.yaml's states apart; nil: there is none, or it can't be looked at.
+func (a *Agent) ownerInfo() os.FileInfo {
+	info, err := os.Stat(filepath.Join(a.options.StateDir, OwnerFile))
+	if err != nil {
+		return nil
+	}
+	return info
+}
+
+func sameFile(a, b os.FileInfo) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size() && a.Mode() == b.Mode()
+}
+
+// Offered is what the control plane said last, as the agent keeps it for the cell's owner.
+type Offered struct {
+	Head       *cells.Head       `json:"head,omitempty"`       // the newest of the cell's channel; nil: it was not said
+	Assignment *cells.Assignment `json:"assignment,omitempty"` // what the cell may have; nil: nothing yet
+	Hold       *cells.Hold       `json:"hold,omitempty"`       // why that is not the head
+	Running    *cells.Assignment `json:"running,omitempty"`    // what is known to work; nil: nothing
+	Waits      string            `json:"waits,omitempty"`      // why the owner's decisions keep it from beginning; empty: they don't
+}
+
+func offeredFile(dir string) string { return filepath.Join(dir, "offered.json") }
+
+// LoadOffered reads what the control plane offers the cell with that state folder, and what the cell runs.
+func LoadOffered(stateDir string) (Offered, error) {
+	var o Offered
+	info, err := os.Stat(offeredFile(stateDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return o, nil
+	}
+	if err == nil && info.Size() > maxDesired {
+		err = fmt.Errorf("it is larger than %d bytes", maxDesired)
+	}
+	if err != nil {
+		return o, fmt.Errorf("read what is offered: %w", err)
+	}
+	text, err := os.ReadFile(offeredFile(stateDir)) //nolint:gosec // below the state folder
+	if err == nil {
+		err = json.Unmarshal(text, &o)
+	}
+	if err != nil {
+		return o, fmt.Errorf("read what is offered: %w", err)
+	}
+	return o, nil
+}
+
+// headOf reads a sealed head; nil: there is none, or it is not what its digest says.
+func headOf(s cells.Sealed) *cells.Head {
+	var h cells.Head
+	if len(s.Payload) == 0 || releases.DigestBytes(s.Payload) != s.Digest || json.Unmarshal(s.Payload, &h) != nil {
+		return nil
+	}
+	return &h
+}
