@@ -1,0 +1,88 @@
+package store_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/engine/store"
+)
+
+// leaderFile names the database in the environment of a process that leads until it is killed.
+const leaderFile = "SLUICE_STORE_TEST_LEADER"
+
+// leadForLong leads, says so, and waits to be killed.
+func leadForLong(ctx context.Context, file string) error {
+	s, err := store.OpenWith(ctx, file, store.Options{})
+	if err != nil {
+		return err
+	}
+	term, led, err := s.Lead(ctx, 24*time.Hour)
+	if err == nil && !led {
+		err = fmt.Errorf("term %d is another's", term)
+	}
+	fmt.Println(term, led)
+	if err == nil {
+		time.Sleep(time.Hour)
+	}
+	return err
+}
+
+// A leader that was killed is followed at once, however long its lease runs: its lock went with it.
+func TestKilledLeaderIsFollowedAtOnce(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "sluice.db")
+	s := open(t, file, store.Options{})
+	for round := range int64(3) {
+		cmd := exec.CommandContext(t.Context(), os.Args[0])
+		cmd.Env, cmd.Stderr = append(os.Environ(), leaderFile+"="+file), os.Stderr
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		line, _, err := bufio.NewReader(out).ReadLine()
+		if err != nil || string(line) != fmt.Sprint(2*round+1, true) {
+			t.Fatalf("the leader said %q (%v)", line, err)
+		}
+		if term, led, err := s.Lead(t.Context(), time.Minute); led || term != 2*round+1 {
+			t.Errorf("beside a leader that lives: term %d, led %v (%v)", term, led, err)
+		}
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		cmd.Wait() // killed: an error, of course
+		if term, led, err := s.Lead(t.Context(), time.Minute); !led || term != 2*round+2 {
+			t.Errorf("after it was killed: term %d, led %v (%v)", term, led, err)
+		}
+		if err := s.Seen(t.Context(), "4f0c", nil); err != nil {
+			t.Error(err)
+		}
+		if err := s.Resign(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A clock that is set back doesn't make a dead leader's lease longer, nor one's own.
+func TestLeaseOutlivesNoClockThatWasSetBack(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	clock := func() time.Time { return now }
+	file := filepath.Join(t.TempDir(), "sluice.db")
+	a, b := open(t, file, store.Options{Now: clock}), open(t, file, store.Options{Now: clock})
+	if _, led, err := a.Lead(t.Context(), 10*time.Second); !led {
+		t.Fatal(err)
+	}
+	now = now.Add(-time.Hour)
+	if term, led, err := b.Lead(t.Context(), 10*time.Second); !led || term != 2 {
+		t.Errorf("after the clock was set back: term %d, led %v (%v)", term, led, err)
+	}
+}

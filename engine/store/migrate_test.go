@@ -1,0 +1,137 @@
+package store_test
+
+import (
+	"database/sql"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/pressly/goose/v3"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/access"
+	"github.com/sluice-cd/sluice/engine/store"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// TestMigrations brings databases of every earlier schema up to date, with data in them: testdata/migrations/N.sql is
+// what one of schema N holds. A new migration needs the file of the one before it.
+func TestMigrations(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("migrations/*.sql")
+	if err != nil || len(files) < 2 {
+		t.Fatalf("%d migrations: %v", len(files), err)
+	}
+	for version := 1; version < len(files); version++ {
+		t.Run(fmt.Sprint("from ", version), func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(t.TempDir(), "sluice.db")
+			made(t, file, int64(version))
+			for range 2 { // once up to date, and once as it is then
+				wantOldData(t, open(t, file, store.Options{}))
+			}
+			wantUsable(t, open(t, file, store.Options{}))
+		})
+	}
+}
+
+// made makes a database of a schema, with its data, as the version of then left it.
+func made(t *testing.T, file string, version int64) {
+	t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("testdata/migrations/%05d.sql", version))
+	if err != nil {
+		t.Fatalf("what a database of schema %d holds must be written down: %v", version, err)
+	}
+	db, err := sql.Open("sqlite", "file:"+file+"?_pragma=journal_mode(WAL)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	p, err := goose.NewProvider(goose.DialectSQLite3, db, os.DirFS("migrations"), goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.UpTo(t.Context(), version); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec(string(data)); err != nil {
+		t.Fatalf("data of schema %d: %v", version, err)
+	}
+}
+
+const three releases.Digest = "sha256:4e07408562bedb8b60ce05c1decfe3ad16b72230967de01f640b7e4729b49fce"
+
+// wantOldData holds what was there since schema 1.
+func wantOldData(t *testing.T, s *store.Store) {
+	t.Helper()
+	noon := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	granted := &cells.Assignment{Channel: "staging", Epoch: 1, Sequence: 4, Release: "1.0.4", Digest: "sha256:4b227777d4dd1fc61c6f884f48641d02b4d121d3fd328cb08b5531fcacdabf8a"}
+	want := engine.Observed{
+		Since: time.Date(2026, 11, 1, 8, 0, 0, 0, time.UTC), Seen: "77aa", Diverged: &engine.Divergence{Seen: "4f0c", Tip: "77aa", At: noon},
+		Cells: map[string]*engine.CellState{
+			"bolt":     {Name: "bolt", Channel: "dedicated", State: cells.StatePending, LastReport: noon},
+			"newcomer": {Name: "newcomer", Granted: granted, GrantedAt: noon},
+		},
+		Observations: []engine.Observation{{Channel: "dedicated", Gate: "check", Subject: "x", Policy: "p", Holds: true, ObservedAt: noon}},
+		Learned: engine.Learned{
+			Accepted: []engine.Acceptance{{Upstream: "staging", Downstream: "dedicated", Release: "1.0.3", Digest: three, At: noon, Evidence: "2 of 2 cells"}},
+			Finished: []engine.Finish{{Channel: "staging", Sequence: 3, Digest: three, At: noon}},
+			Rollouts: []engine.Rollout{{Channel: "staging", Sequence: 4, Since: noon, Eligible: []string{"acme"}}},
+		},
+		Served:  map[string]int64{"staging": 4, "dedicated": 41},
+		Refused: map[string]engine.Refusal{"dedicated": {Reason: "hook", Until: noon.Add(5 * time.Minute)}},
+	}
+	got, err := s.Observed(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	acme := got.Cells["acme"]
+	delete(got.Cells, "acme")
+	if d := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreUnexported(engine.CellState{})); d != "" {
+		t.Errorf("what was observed (-want +got):\n%s", d)
+	}
+	if acme == nil || acme.Version != 0 || acme.Soaked != time.Hour || acme.Sequence != 3 || fmt.Sprint(acme.Running.Values["big"]) != "9007199254740993" ||
+		!cmp.Equal(acme.Granted, granted) {
+		t.Errorf("acme: %+v", acme)
+	}
+	kept, err := s.Events(t.Context(), "acme", 10)
+	if err != nil || len(kept) != 2 || kept[1].Kind != "applied" {
+		t.Errorf("the events of acme: %+v (%v)", kept, err)
+	}
+	found, _, err := s.Decisions(t.Context(), 0, 10)
+	if err != nil || len(found) != 2 || found[0].Commit != "c1" {
+		t.Errorf("the decisions: %+v (%v)", found, err)
+	}
+}
+
+// wantUsable goes on with an old database: a cell's next report is its first with a version, and what was not announced is.
+func wantUsable(t *testing.T, s *store.Store) {
+	t.Helper()
+	ctx := t.Context()
+	for _, name := range []string{"acme", "bolt", "newcomer"} {
+		if err := s.Report(ctx, report(name, "again")); err != nil {
+			t.Errorf("the next report of %s: %v", name, err)
+		}
+	}
+	if fresh, err := s.Decided(ctx, nil); err != nil || len(fresh) != 1 || fresh[0].Commit != "c2" {
+		t.Errorf("not announced: %+v (%v)", fresh, err)
+	}
+	if _, led, err := s.Lead(ctx, time.Minute); err != nil || !led {
+		t.Errorf("lead: %v (%v)", led, err)
+	}
+	made, err := s.Grant(ctx, []engine.Offer{{Granted: engine.Granted{Cell: "bolt", Assignment: cells.Assignment{Channel: "dedicated", Epoch: 1, Sequence: 42}}, Cap: 1}})
+	if err != nil || len(made) != 1 {
+		t.Errorf("grant: %+v (%v)", made, err)
+	}
+	if err := s.AddToken(ctx, access.Token{Name: "ada", Role: access.Admin, Hash: "h"}); err != nil {
+		t.Error(err)
+	}
+	if err := s.Integrity(ctx); err != nil {
+		t.Error(err)
+	}
+}
