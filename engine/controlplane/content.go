@@ -72,6 +72,7 @@ func (s *Server) download(w http.ResponseWriter, p *place) bool {
 		return true
 	}
 	p.downloads.Add(-1)
+	s.metrics.turnedAway("downloads")
 	retryAfter(w, 2)
 	problem(w, http.StatusTooManyRequests, "This cell has "+strconv.Itoa(limit)+" downloads under way already: let one end first.")
 	return false

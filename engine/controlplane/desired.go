@@ -13,6 +13,8 @@ import (
 const (
 	maxWait  = time.Minute // the longest that a poll waits
 	nextPoll = "Sluice-Next-Poll"
+
+	desiredPath = "/v1/desired"
 )
 
 // values are header values that most answers share. Nobody changes them.
@@ -28,7 +30,7 @@ func newValues() values {
 // desired answers GET /v1/desired: at once, or with ?wait= when this cell's ETag changes, not just the view (R31), or
 // as a stream. The meaning is the same.
 func (s *Server) desired(w http.ResponseWriter, r *http.Request) {
-	name := cellOf(r)
+	name := asking(w, r).cell
 	wait, err := waitTime(queryparam.Get(r.URL.RawQuery, "wait"))
 	if name == "" || err != nil {
 		missing := &huma.ErrorDetail{Location: "query.cell", Message: "name the cell: ?cell=NAME"}
@@ -58,7 +60,7 @@ func (s *Server) desired(w http.ResponseWriter, r *http.Request) {
 	case wait > 0 && !s.stopping():
 		s.wait(w, r, p, known, wait)
 	default:
-		s.tell(w, p, known, nextSlot(p.hash, time.Since(s.begun), s.opts.Poll))
+		s.tell(w, p, known, nextSlot(p.hash, s.elapsed(w), s.opts.Poll))
 	}
 }
 
@@ -72,7 +74,7 @@ func (s *Server) wait(w http.ResponseWriter, r *http.Request, p *place, known st
 	s.flights.leave()
 	defer s.flights.back()
 	deadlines(w, wait+answerWithin)
-	l := newWaiter(s, p, callerOf(r.Context()), known)
+	l := newWaiter(s, p, asking(w, r), known)
 	s.fanout.add(p, l)
 	defer s.fanout.remove(p, l)
 	s.metrics.waiting.Inc()

@@ -9,11 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine"
-	"github.com/sluice-cd/sluice/engine/controlplane"
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
@@ -171,7 +168,7 @@ func (d *discard) WriteHeader(status int)      { d.status = status }
 func (d *discard) Write(b []byte) (int, error) { return len(b), nil }
 
 func BenchmarkIdlePoll(b *testing.B) {
-	h := newSite(b, store.Options{}, func(o *controlplane.Options) { o.Log = zerolog.Nop() }).server.Handler()
+	h := newSite(b, store.Options{}, quiet).server.Handler()
 	r, err := http.NewRequestWithContext(b.Context(), http.MethodGet, "/v1/desired?cell=acme", nil)
 	if err != nil {
 		b.Fatal(err)

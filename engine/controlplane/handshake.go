@@ -87,7 +87,7 @@ func (h *handshakes) accept() {
 		select {
 		case h.accepted <- arrival{c, time.Now()}:
 		default: // it finds out sooner than by waiting, and comes back with jitter
-			h.server.metrics.refused.Inc()
+			h.server.metrics.turnedAway("backlog")
 			_ = c.Close()
 		}
 	}
@@ -102,7 +102,7 @@ func (h *handshakes) dispatch() {
 			continue
 		}
 		if time.Since(a.at) > handshakeWithin { // the other side has given up, or will have
-			h.server.metrics.refused.Inc()
+			h.server.metrics.turnedAway("late")
 			_ = a.conn.Close()
 			<-h.under
 			continue
@@ -117,13 +117,14 @@ func (h *handshakes) shake(a arrival) {
 		h.server.metrics.handshakes.Dec()
 		<-h.under
 	}()
-	w := &wire{Conn: a.conn, computing: h.computing}
-	_ = a.conn.SetDeadline(a.at.Add(handshakeWithin)) // an error: it is closed, and the handshake says so
+	w := newWire(a.conn)
+	w.computing = h.computing
+	_ = w.SetDeadline(a.at.Add(handshakeWithin)) // an error: it is closed, and the handshake says so
 	c := tls.Server(w, h.config)
 	err := c.Handshake() //nolint:noctx // the deadline bounds it, without a goroutine more
 	w.shook()
 	if err == nil {
-		err = a.conn.SetDeadline(time.Time{})
+		err = w.SetDeadline(time.Time{})
 	}
 	if err != nil {
 		h.server.log.Debug().Err(err).Str("remote", a.conn.RemoteAddr().String()).Msg("TLS handshake failed")

@@ -94,8 +94,9 @@ func (f *flights) back() { f.n.Add(1) }
 
 // within takes one of a cell's tokens, or answers 429 (fault 40).
 func (s *Server) within(w http.ResponseWriter, b *bucket, r Rate, what string) bool {
-	after, ok := b.take(r, time.Since(s.begun))
+	after, ok := b.take(r, s.elapsed(w))
 	if !ok {
+		s.metrics.turnedAway(what)
 		retryAfter(w, seconds(after))
 		problem(w, http.StatusTooManyRequests, "This cell sends "+what+" faster than it may: wait as long as Retry-After says.")
 	}
@@ -108,10 +109,18 @@ func (s *Server) enter(w http.ResponseWriter, hash uint32) bool {
 	if s.flights.enter() {
 		return true
 	}
-	s.metrics.shed.Inc()
+	s.metrics.turnedAway("busy")
 	retryAfter(w, 1+int(hash%8))
 	problem(w, http.StatusServiceUnavailable, "More is asked at once than can be answered: wait as long as Retry-After says.")
 	return false
+}
+
+// elapsed is how long the server had been there when the request came.
+func (s *Server) elapsed(w http.ResponseWriter) time.Duration {
+	if a, ok := w.(*answer); ok {
+		return a.begun.Sub(s.begun)
+	}
+	return time.Since(s.begun)
 }
 
 // mayReport tells whether a cell may report now; if not, it has answered. Cells that nobody knows are for the inbox to refuse.

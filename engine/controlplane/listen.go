@@ -106,6 +106,8 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 			defer cancel() // one that fails stops the others
 			if t, ok := l.(*secure); ok {
 				l = s.shaken(t.Listener, t.tls)
+			} else {
+				l = wired{l}
 			}
 			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 				return fmt.Errorf("serve on %s: %w", l.Addr(), err)
@@ -142,6 +144,7 @@ func (s *Server) behind(l net.Listener) *http.Server {
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 32},
 	}
 	if t, ok := l.(*secure); ok {
+		server.ConnContext = withPeer
 		server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, t.door) })
 	}
 	return server

@@ -20,6 +20,11 @@ const maxReport = 64 << 10
 
 // reports answers POST /v1/reports: 200 with a receipt, once the report is durable.
 func (s *Server) reports(w http.ResponseWriter, r *http.Request) {
+	c := callerOf(r.Context())
+	if !s.mayReport(w, c.cell) || !s.enter(w, hashName(c.cell)) {
+		return
+	}
+	defer s.flights.leave()
 	body, ok := readBody(w, r, maxReport)
 	if !ok {
 		return
@@ -29,11 +34,15 @@ func (s *Server) reports(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusBadRequest, "The report was not understood, and nothing was kept: "+fault.Location+": "+fault.Message+".", fault)
 		return
 	}
-	c := callerOf(r.Context())
 	if !s.speaksFor(c, report.Cell) {
 		forbidden(w)
 		return
 	}
+	if c.cell == "" && !s.mayReport(w, report.Cell) { // on this machine it need not be named before
+		return
+	}
+	s.metrics.reporting.Inc()
+	defer s.metrics.reporting.Dec()
 	receipt, err := s.opts.Inbox.Receive(r.Context(), report)
 	if err != nil {
 		failed(w, err)

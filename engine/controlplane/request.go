@@ -1,6 +1,8 @@
 package controlplane
 
 import (
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -24,6 +26,7 @@ type answer struct {
 	bytes  int64
 	err    error // for the log: what happened inside
 	door   door
+	begun  time.Time
 	who    *caller // nil: it was not looked at
 }
 
@@ -49,13 +52,14 @@ func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 // serve is around every request: its id, its limits, what becomes of a panic, one line in the log, the metrics.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, d door) {
 	begun := time.Now()
-	a := &answer{ResponseWriter: w, door: d}
+	a := &answer{ResponseWriter: w, door: d, begun: begun}
 	id := r.Header.Get("X-Request-Id")
 	if !plainID(id) {
-		id = fmt.Sprintf("%016x", rand.Uint64())
+		id = newID()
 	}
 	a.Header().Set("X-Request-Id", id)
-	deadlines(a, answerWithin)
+	// A server without deadlines (a test's recorder) goes on as it is.
+	_ = http.NewResponseController(w).SetWriteDeadline(begun.Add(answerWithin))
 	if r.ContentLength != 0 { // without a body the connection is watched for its end instead, for as long as a poll waits
 		_ = http.NewResponseController(a).SetReadDeadline(begun.Add(readWithin))
 	}
@@ -83,7 +87,7 @@ func (s *Server) finish(a *answer, r *http.Request, id string, took time.Duratio
 	if route == "" || route == "/" {
 		route = "unmatched"
 	}
-	s.metrics.request(route, r.Method, a.status, took)
+	s.metrics.add(route, r.Method, a.status, took)
 	level := zerolog.DebugLevel
 	switch {
 	case a.err != nil:
@@ -110,6 +114,13 @@ func noteError(w http.ResponseWriter, err error) {
 	}
 }
 
+// noteStatus says what was answered past w, on a connection that was taken over.
+func noteStatus(w http.ResponseWriter, status int) {
+	if a, ok := w.(*answer); ok {
+		a.status = status
+	}
+}
+
 // failed answers with an error from inside, and notes the unexpected.
 func failed(w http.ResponseWriter, err error) {
 	if fail(w, err) {
@@ -120,6 +131,13 @@ func failed(w http.ResponseWriter, err error) {
 // deadlines bounds the writing of the answer. A server without them (a test's recorder) goes on as it is.
 func deadlines(w http.ResponseWriter, answering time.Duration) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answering))
+}
+
+// newID is a request's id: 64 bits of chance, in hex.
+func newID() string {
+	var raw [8]byte
+	binary.BigEndian.PutUint64(raw[:], rand.Uint64())
+	return hex.EncodeToString(raw[:])
 }
 
 // plainID tells whether a client's request id may go into the log.

@@ -109,6 +109,7 @@ type Options struct {
 	Metrics *prometheus.Registry // default: a new one
 	Poll    time.Duration        // when a cell that does not wait is told to ask again; default 15 s
 	Limits  Limits               // of what cells may ask for
+	Work    func() Work          // for the metrics; nil: not shown
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -162,7 +163,7 @@ func New(o Options) (*Server, error) {
 	s.flights.limit, s.followers.limit = int64(o.Limits.InFlight), int64(o.Limits.Events)
 	s.fanout = newFanout(s)
 	s.content = newContents(o.Repository)
-	if s.metrics, err = newMetrics(o.Metrics, o.Views); err != nil {
+	if s.metrics, err = newMetrics(o.Metrics, o); err != nil {
 		return nil, err
 	}
 	s.mux = newGate(s)

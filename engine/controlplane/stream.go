@@ -81,7 +81,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, p *place) {
 		}
 		return
 	}
-	l := &stream{server: s, place: p, who: callerOf(r.Context()), conn: conn, last: time.Since(s.begun)}
+	l := &stream{server: s, place: p, who: asking(w, r), conn: conn, last: time.Since(s.begun)}
 	l.wired()
 	l.begin(known, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: private, no-store\r\nX-Accel-Buffering: no\r\nConnection: close\r\nX-Request-Id: "+
 		id+"\r\nDate: "+time.Now().UTC().Format(http.TimeFormat)+"\r\n\r\n")
@@ -93,7 +93,7 @@ func (l *stream) wired() {
 	if t, ok := below.(*tls.Conn); ok {
 		below = t.NetConn()
 	} else if _, ok := below.(*wire); !ok {
-		below = &wire{Conn: below}
+		below = newWire(below)
 		l.conn = below
 	}
 	socket := below

@@ -8,7 +8,7 @@ import (
 
 // streamHere is a stream that the request's own goroutine writes: over HTTP/2, whose connection others share.
 func (s *Server) streamHere(w http.ResponseWriter, r *http.Request, p *place, known string) {
-	l := newWaiter(s, p, callerOf(r.Context()), known)
+	l := newWaiter(s, p, asking(w, r), known)
 	out := newFlusher(w)
 	at := s.board.now()
 	h := w.Header()

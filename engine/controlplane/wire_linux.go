@@ -19,25 +19,20 @@ func rawConn(c net.Conn) syscall.RawConn {
 	return nil
 }
 
-// writeNow writes as much as the kernel has room for. raw may be nil: then that is nothing.
-func writeNow(raw syscall.RawConn, b []byte) (n int, err error) {
-	if raw == nil {
-		return 0, nil
-	}
-	closed := raw.Write(func(fd uintptr) bool {
-		for {
-			if n, err = syscall.Write(int(fd), b); !errors.Is(err, syscall.EINTR) {
-				return true
-			}
+// write writes as much of b as the kernel has room for.
+func (a *attempt) write(fd uintptr) bool {
+	for {
+		n, err := syscall.Write(int(fd), a.b)
+		switch {
+		case err == nil:
+			a.n = n
+		case errors.Is(err, syscall.EINTR):
+			continue
+		case !errors.Is(err, syscall.EAGAIN):
+			a.err = err
 		}
-	})
-	switch {
-	case closed != nil:
-		return 0, closed
-	case errors.Is(err, syscall.EAGAIN):
-		return 0, nil
+		return true
 	}
-	return max(n, 0), err
 }
 
 // peek looks whether the other side sent anything, or ended the connection.

@@ -1,0 +1,255 @@
+package controlplane_test
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/engine/controlplane"
+)
+
+// bare is a net/http handler that answers 304 over the same TLS.
+func bare(b *testing.B) (addr string) {
+	keys, err := controlplane.OpenKeys(b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	server := &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("ETag", `"a3caeaaba4bda8a8a41e7cac"`)
+			w.WriteHeader(http.StatusNotModified)
+		}),
+		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{keys.Certificate()}, ClientAuth: tls.RequireAnyClientCert},
+		ReadHeaderTimeout: 10 * time.Second,
+	}
+	go server.ServeTLS(l, "", "")
+	b.Cleanup(func() { server.Close() })
+	return l.Addr().String()
+}
+
+// hammer asks over n connections for a while, and gives answers a second.
+func hammer(b *testing.B, links []*link, etag []string, lasts time.Duration) float64 {
+	var answered atomic.Int64
+	var wg sync.WaitGroup
+	end := time.Now().Add(lasts)
+	for i, l := range links {
+		request := []byte("GET /v1/desired HTTP/1.1\r\nHost: sluice.example:7601\r\nUser-Agent: Go-http-client/1.1\r\nAccept: application/json\r\nIf-None-Match: " + etag[i] + "\r\nAccept-Encoding: gzip\r\n\r\n")
+		wg.Go(func() {
+			for time.Now().Before(end) {
+				if _, err := l.Write(request); err != nil {
+					b.Error(err)
+					return
+				}
+				first := true
+				for {
+					line, err := l.r.ReadSlice('\n')
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					if first && string(line[9:12]) != "304" {
+						b.Errorf("%s", line)
+						return
+					}
+					first = false
+					if len(line) == 2 {
+						break
+					}
+				}
+				answered.Add(1)
+			}
+		})
+	}
+	began := time.Now()
+	wg.Wait()
+	return float64(answered.Load()) / time.Since(began).Seconds()
+}
+
+// Idle polls through everything against a bare handler, over mutual TLS, in turn. The client is in the same process, so
+// that the ratio flatters: see make bench-fleet for separate ones.
+func BenchmarkIdlePollTLS(b *testing.B) {
+	const n = 64
+	f := newFleet(b, n, quiet)
+	base := bare(b)
+	dial := func(addr string) (links []*link, tags []string) {
+		at := *f
+		at.addr = addr
+		for i := range n {
+			links = append(links, at.dial(b, i))
+			tags = append(tags, links[i].ask(b, "/v1/desired", "").Header.Get("ETag"))
+			if addr == f.addr {
+				links[i] = at.dial(b, i) // without the body that was not read
+			}
+		}
+		return links, tags
+	}
+	ours, tags := dial(f.addr)
+	theirs, bareTags := dial(base)
+	var ratios, rates []float64
+	for b.Loop() {
+		x := hammer(b, theirs, bareTags, 300*time.Millisecond)
+		y := hammer(b, ours, tags, 300*time.Millisecond)
+		ratios, rates = append(ratios, y/x), append(rates, y)
+	}
+	slices.Sort(ratios)
+	slices.Sort(rates)
+	b.ReportMetric(ratios[len(ratios)/2], "of-bare")
+	b.ReportMetric(rates[len(rates)/2], "polls/s")
+}
+
+// rss is the process's resident memory in bytes.
+func rss(b testing.TB) float64 {
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(text), "VmRSS:")
+	kb, err := strconv.Atoi(strings.Fields(after)[0])
+	if err != nil {
+		b.Fatal(err)
+	}
+	return float64(kb) * 1024
+}
+
+// Fan-out to streams against a bare broadcast over as many TLS connections: from the new view to the last cell. The
+// readers are in the same process.
+func BenchmarkFanOut(b *testing.B) {
+	n := 2000
+	if text := os.Getenv("STREAMS"); text != "" {
+		n, _ = strconv.Atoi(text)
+	}
+	f := newFleet(b, n, quiet)
+	arrived := make(chan time.Time, n)
+	read := func(r *bufio.Reader) {
+		for {
+			line, err := r.ReadSlice('\n')
+			if err != nil {
+				return
+			}
+			if strings.HasPrefix(string(line), "data: ") {
+				arrived <- time.Now()
+			}
+		}
+	}
+	before := rss(b)
+	var all []*link
+	for i := range n {
+		l := f.dial(b, i)
+		all = append(all, l)
+		if _, err := l.Write([]byte("GET /v1/desired HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")); err != nil {
+			b.Fatal(err)
+		}
+		go read(l.r)
+	}
+	for range n {
+		<-arrived
+	}
+	fmt.Fprintf(os.Stderr, "%d streams: %.1f KiB each, both ends\n", n, (rss(b)-before)/float64(n)/1024)
+	conns := broadcaster(b, n, arrived)
+	payload := []byte("event: desired\nid: \"a3caeaaba4bda8a8a41e7cac\"\ndata: " + strings.Repeat("x", 700) + "\n\n")
+	p99 := func(began time.Time) float64 {
+		var took []time.Duration
+		for range n {
+			took = append(took, (<-arrived).Sub(began))
+		}
+		slices.Sort(took)
+		return float64(took[len(took)*99/100].Microseconds()) / 1000
+	}
+	views := []string{"1.0.2", "1.0.1"}
+	var ratios, times []float64
+	for i := 0; b.Loop(); i++ {
+		v := fleetView(n, views[i%2])
+		runtime.GC()
+		began := time.Now()
+		var wg sync.WaitGroup
+		for k := range 2 {
+			wg.Go(func() {
+				for _, c := range conns[len(conns)*k/2 : len(conns)*(k+1)/2] {
+					_, _ = c.Write(payload)
+				}
+			})
+		}
+		x := p99(began)
+		wg.Wait()
+		began = time.Now()
+		f.show(v)
+		y := p99(began)
+		ratios, times = append(ratios, y/x), append(times, y)
+	}
+	slices.Sort(ratios)
+	slices.Sort(times)
+	b.ReportMetric(ratios[len(ratios)/2], "of-bare")
+	b.ReportMetric(times[len(times)/2], "p99-ms")
+	runtime.KeepAlive(all)
+}
+
+// broadcaster is n TLS connections on which somebody reads, at the writing end.
+func broadcaster(b *testing.B, n int, arrived chan<- time.Time) []net.Conn {
+	keys, err := controlplane.OpenKeys(b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{keys.Certificate()}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { l.Close() })
+	conns := make([]net.Conn, 0, n)
+	accepted := make(chan net.Conn)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				_ = c.(*tls.Conn).Handshake()
+				accepted <- c
+			}()
+		}
+	}()
+	for range n {
+		raw, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { raw.Close() })
+		c := tls.Client(raw, &tls.Config{MinVersion: tls.VersionTLS13, InsecureSkipVerify: true})
+		if err := c.Handshake(); err != nil {
+			b.Fatal(err)
+		}
+		conns = append(conns, <-accepted)
+		go func() {
+			r := bufio.NewReader(c)
+			for {
+				line, err := r.ReadSlice('\n')
+				if err != nil {
+					if err != io.EOF {
+						return
+					}
+					return
+				}
+				if strings.HasPrefix(string(line), "data: ") {
+					arrived <- time.Now()
+				}
+			}
+		}()
+	}
+	return conns
+}

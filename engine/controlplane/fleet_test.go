@@ -1,0 +1,300 @@
+package controlplane_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/identity"
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/store"
+)
+
+// members is who is which cell, in memory: nobody registers here.
+type members struct {
+	controlplane.Members
+	mu      sync.Mutex
+	roster  *keyring
+	stale   error
+	changed chan struct{}
+}
+
+type keyring struct {
+	controlplane.Roster
+	cells map[string]string // by key
+}
+
+func (k *keyring) Cell(key string) (string, bool) { name, ok := k.cells[key]; return name, ok }
+func (k *keyring) Next(string) bool               { return false }
+func (k *keyring) Why(string) string              { return "it was shut out" }
+
+func (k *keyring) Keyed(cell string) bool {
+	for _, name := range k.cells {
+		if name == cell {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *members) Roster() controlplane.Roster {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.roster
+}
+
+func (m *members) Fresh() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.stale
+}
+
+func (m *members) RosterChanged() <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.changed
+}
+
+// shut shuts a cell's keys out.
+func (m *members) shut(cell string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	next := &keyring{cells: map[string]string{}}
+	for key, name := range m.roster.cells {
+		if name != cell {
+			next.cells[key] = name
+		}
+	}
+	m.roster = next
+	close(m.changed)
+	m.changed = make(chan struct{})
+}
+
+// fleet is a site whose cells come by mutual TLS.
+type fleet struct {
+	*site
+	members *members
+	addr    string
+	certs   []tls.Certificate
+	names   []string
+	stop    func() error // ends the server, gracefully
+}
+
+// newFleet serves cells 0 to n-1 of staging on loopback.
+func newFleet(t testing.TB, n int, change func(*controlplane.Options)) *fleet {
+	t.Helper()
+	f := &fleet{members: &members{roster: &keyring{cells: map[string]string{}}, changed: make(chan struct{})}}
+	for i := range n {
+		public, private, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert, err := identity.Certificate(rand.Reader, private, nameOf(i), time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.certs, f.names = append(f.certs, cert), append(f.names, nameOf(i))
+		f.members.roster.cells[identity.FormatKey(public)] = nameOf(i)
+	}
+	keys, err := controlplane.OpenKeys(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.site = newSite(t, store.Options{}, func(o *controlplane.Options) {
+		o.Members, o.Keys = f.members, keys
+		if change != nil {
+			change(o)
+		}
+	})
+	f.show(fleetView(n, "1.0.1"))
+	l, err := controlplane.ListenCells("127.0.0.1:0", keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.addr = l.Addr().String()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	served := make(chan error, 1)
+	go func() { served <- f.server.Serve(ctx, l) }()
+	f.stop = sync.OnceValue(func() error { cancel(); return <-served })
+	t.Cleanup(func() {
+		if err := f.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return f
+}
+
+func nameOf(i int) string { return fmt.Sprintf("cell-%05d", i) }
+
+// fleetView is staging at a release, with n cells that run it.
+func fleetView(n int, version string) *engine.View {
+	v := viewOf(version)
+	staging := v.Desired.Channels["staging"]
+	for i := range n {
+		name := nameOf(i)
+		cell := &engine.Cell{}
+		cell.Name, cell.Channel = name, "staging"
+		v.Desired.Cells[name] = cell
+		staging.Cells = append(staging.Cells, cell)
+		v.Observed.Cells[name] = &engine.CellState{
+			Name: name, Channel: "staging", Sequence: 3, Release: version, Digest: digestOf(version), State: cells.StateHealthy, LastReport: noon,
+			Granted: &cells.Assignment{Channel: "staging", Sequence: 3, Release: version, Digest: digestOf(version), Values: map[string]any{"domain": name + ".example", "replicas": 3}},
+		}
+	}
+	return v
+}
+
+// with is a view of the same repository under which these cells are held by another gate.
+func with(v *engine.View, gate string, names ...string) *engine.View {
+	c := &engine.View{Desired: v.Desired, Observed: v.Observed, Plan: v.Plan}
+	o := *v.Observed
+	o.Cells = map[string]*engine.CellState{}
+	for name, s := range v.Observed.Cells {
+		o.Cells[name] = s
+	}
+	for _, name := range names {
+		s := *o.Cells[name]
+		a := *s.Granted
+		a.Sequence++
+		s.Granted = &a
+		o.Cells[name] = &s
+	}
+	c.Observed = &o
+	c.Plan.Blocked = append(c.Plan.Blocked[:len(c.Plan.Blocked):len(c.Plan.Blocked)], channels.Verdict{Channel: "dedicated", Gate: gate})
+	return c
+}
+
+func (f *fleet) tls(i int) *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: f.certs[i : i+1], InsecureSkipVerify: true}
+}
+
+// dial connects cell i.
+func (f *fleet) dial(t testing.TB, i int) *link {
+	t.Helper()
+	raw, err := new(net.Dialer).DialContext(t.Context(), "tcp", f.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted := &counted{Conn: raw}
+	c := tls.Client(counted, f.tls(i))
+	if err := c.HandshakeContext(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { raw.Close() })
+	return &link{Conn: c, wire: counted, r: bufio.NewReader(c)}
+}
+
+// counted counts what goes over a connection.
+type counted struct {
+	net.Conn
+	in, out int
+}
+
+func (c *counted) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.in += n
+	return n, err
+}
+
+func (c *counted) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.out += n
+	return n, err
+}
+
+// link is a cell's connection.
+type link struct {
+	*tls.Conn
+	wire *counted
+	r    *bufio.Reader
+}
+
+// ask sends a request with the headers that an agent sends.
+func (l *link) ask(t testing.TB, path, etag string, headers ...string) *http.Response {
+	t.Helper()
+	text := "GET " + path + " HTTP/1.1\r\nHost: sluice.example:7601\r\nUser-Agent: Go-http-client/1.1\r\nAccept: application/json\r\nIf-None-Match: " + etag + "\r\nAccept-Encoding: gzip\r\n"
+	for _, h := range headers {
+		text += h + "\r\n"
+	}
+	if _, err := l.Write([]byte(text + "\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	w, err := http.ReadResponse(l.r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// stream asks for events. known is an ETag, or empty.
+func (l *link) stream(t testing.TB, known string) *events {
+	t.Helper()
+	w := l.ask(t, "/v1/desired", known, "Accept: text/event-stream")
+	if w.StatusCode != 200 || w.Header.Get("Content-Type") != "text/event-stream" {
+		t.Fatalf("no stream: %s %v", w.Status, w.Header)
+	}
+	return &events{lines: bufio.NewReader(w.Body)}
+}
+
+// events reads a stream of events.
+type events struct{ lines *bufio.Reader }
+
+// next is the next block of lines, up to an empty one.
+func (e *events) next() (block string, err error) {
+	for {
+		line, err := e.lines.ReadString('\n')
+		if err != nil {
+			return block, err
+		}
+		if line == "\n" {
+			return block, nil
+		}
+		block += line
+	}
+}
+
+// desired is the next answer, heartbeats left out.
+func (e *events) desired(t testing.TB) (etag, data string) {
+	t.Helper()
+	for {
+		block, err := e.next()
+		if err != nil {
+			t.Fatalf("the stream ended: %v", err)
+		}
+		if strings.HasPrefix(block, ":") {
+			continue
+		}
+		for line := range strings.Lines(block) {
+			key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
+			switch key {
+			case "id":
+				etag = value
+			case "data":
+				data = value
+			}
+		}
+		if !strings.HasPrefix(block, "event: desired\n") || etag == "" || data == "" {
+			t.Fatalf("no answer: %q", block)
+		}
+		return etag, data
+	}
+}
+
+func quiet(o *controlplane.Options) {
+	o.Log = zerolog.Nop()
+	o.Limits.Polls.PerSecond, o.Limits.Reports.PerSecond = -1, -1
+}
