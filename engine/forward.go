@@ -75,10 +75,17 @@ func (p *planner) forwardUpTo(c *Channel, r *Release) string {
 }
 
 // versionOf is a head's version; zero if it has none.
-func (p *planner) versionOf(h *EffectiveHead) releases.Version {
-	v, err := releases.ParseVersion(h.Release)
-	if err != nil {
-		return releases.Version{}
+func (p *planner) versionOf(h *EffectiveHead) releases.Version { return p.version(h.Release) }
+
+// version is what a text says; zero if that is no version. Many cells say the same.
+func (p *planner) version(text string) releases.Version {
+	if r := p.d.Releases[text]; r != nil {
+		return r.Version
+	}
+	v, known := p.versions[text]
+	if !known {
+		v, _ = releases.ParseVersion(text) // zero with an error
+		p.versions[text] = v
 	}
 	return v
 }

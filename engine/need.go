@@ -3,79 +3,61 @@ package engine
 import (
 	"fmt"
 	"slices"
+	"time"
 
+	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/releases"
 )
 
 // need is a cell that lacks its head.
 type need struct {
-	cell    *Cell
-	state   *CellState
-	head    *EffectiveHead
-	verdict channels.Verdict // what holds this one cell back; no gate: nothing
+	cell  *Cell
+	at    int // its index in the channel
+	state *CellState
+	head  *EffectiveHead
+	slot  bool // it has one in use already, for what it was granted before
 }
 
 // already tells whether the cell runs just that under another sequence: nothing changes in it (R19).
-func (n need) already() bool {
+func (n *need) already() bool {
 	return n.state.Digest == n.head.Digest && n.state.Running != nil && n.state.Running.Revision == n.cell.Revision
 }
 
-// back tells whether the grant takes the cell back, or changes nothing: what is new to it waits as ever (R18).
-func (n need) back() bool {
+// goesBack tells whether the grant takes a cell back, or changes nothing: what is new to it waits as ever (R18).
+func (p *planner) goesBack(n *need) bool {
 	if n.already() {
 		return true
 	}
-	running, err1 := releases.ParseVersion(n.state.Release)
-	to, err2 := releases.ParseVersion(n.head.Release)
-	return err1 == nil && err2 == nil && to.Less(running)
-}
-
-// needy lists the cells that were not granted what the head means for them, by name.
-func (p *planner) needy(c *Channel) []need {
-	var all []need
-	for _, cell := range c.Cells {
-		s := p.o.Cells[cell.Name]
-		if s == nil {
-			continue // never heard of: told its head when it reports
-		}
-		head := p.headFor(c, s)
-		has := p.has(c, cell, s, head)
-		if has && s.Sequence == head.Sequence && s.Digest == head.Digest && (s.Running == nil || s.Running.Revision == cell.Revision) {
-			continue // as nearly all: it runs what it was granted
-		}
-		if p.lapsed(c, s) {
-			p.plan.Learned.Lapsed = append(p.plan.Learned.Lapsed, cell.Name)
-			s = Lapse(s)
-			head = p.headFor(c, s)
-		} else if has {
-			p.failedGrant(c, cell, s, head)
-			continue
-		}
-		all = append(all, need{cell, s, head, p.cellVerdict(c, cell, s, head)})
-	}
-	return all
+	running, to := p.version(n.state.Release), p.version(n.head.Release)
+	return !running.IsZero() && to.Less(running)
 }
 
 // lapsed tells whether a cell's offer ended untaken: it fell silent, or what was offered is quarantined (R14, R21).
 func (p *planner) lapsed(c *Channel, s *CellState) bool {
 	g := s.Granted
-	if g == nil || s.took() {
+	if g == nil {
 		return false
 	}
-	if p.quarantined(c.Name, g.Release, g.Digest) != nil {
-		return true
+	withdrawn := len(p.d.Quarantine) > 0 && p.quarantined(c.Name, g.Release, g.Digest) != nil
+	if !withdrawn {
+		if p.fresh(s) {
+			return false
+		}
+		ends := s.GrantedAt.Add(p.d.staleAfter())
+		p.at(ends)
+		if p.now.Before(ends) {
+			return false
+		}
 	}
-	ends := s.GrantedAt.Add(p.d.staleAfter())
-	p.at(ends)
-	return !p.fresh(s) && !p.now.Before(ends)
+	return !s.took()
 }
 
-// failedGrant adds a verdict about a cell that is not on what it was granted because that failed there: under the same
-// head and values it is not tried again (R21).
-func (p *planner) failedGrant(c *Channel, cell *Cell, s *CellState, head *EffectiveHead) {
+// failedGrant gives the verdict about a cell that is not on what it was granted because that failed there: under the same
+// head and values it is not tried again (R21). ok is false if it did not.
+func (p *planner) failedGrant(c *Channel, cell *Cell, s *CellState, head *EffectiveHead) (v channels.Verdict, ok bool) {
 	if s.Digest == head.Digest && s.Running != nil && s.Running.Revision == cell.Revision {
-		return // it was granted the same release again
+		return v, false // it was granted the same release again
 	}
 	for _, f := range slices.Backward(s.Failures) {
 		if a := &f.Assignment; a.Digest == head.Digest && a.Sequence == head.Sequence && a.Revision == cell.Revision {
@@ -83,63 +65,125 @@ func (p *planner) failedGrant(c *Channel, cell *Cell, s *CellState, head *Effect
 			if f.Values {
 				tried = "other values are"
 			}
-			p.block(channels.Verdict{Channel: c.Name, Cell: cell.Name, Release: head.Release, Gate: "failed",
-				Reason: fmt.Sprintf("%s failed: %s; %s tried, not this again", head.Release, f.Reason, tried)})
-			return
+			return channels.Verdict{Channel: c.Name, Cell: cell.Name, Release: head.Release, Gate: "failed",
+				Reason: fmt.Sprintf("%s failed: %s; %s tried, not this again", head.Release, f.Reason, tried)}, true
 		}
 	}
+	return v, false
 }
 
-// headFor is the head that a cell is to have: the channel's, but for one that has nothing installed, the newest that is proven (R15).
-func (p *planner) headFor(c *Channel, s *CellState) *EffectiveHead {
+// proven is the newest head that a cell with nothing installed may have: finished and not quarantined (R15); nil: none.
+func (p *planner) proven(c *Channel) *EffectiveHead {
 	e := c.Effective
-	if s.Digest != "" || s.Granted != nil || p.done(c.Name, e) {
-		return e
-	}
 	for i := len(c.History) - 1; i >= 0; i-- {
 		h := &c.History[i]
-		proven := p.done(c.Name, h) || i+1 < len(c.History) && c.History[i+1].ReplacedFinished
-		if proven && p.quarantined(c.Name, h.Release, h.Digest) == nil {
+		finished := p.done(c.Name, h) || i+1 < len(c.History) && c.History[i+1].ReplacedFinished
+		switch {
+		case !finished || p.quarantined(c.Name, h.Release, h.Digest) != nil:
+		case h.Digest == e.Digest:
+			return e // it is back
+		default:
 			return h
 		}
 	}
-	return e
+	return nil
 }
 
-// cellVerdict says what holds one cell back from its head, whatever the channel says (R16, R20).
-func (p *planner) cellVerdict(c *Channel, cell *Cell, s *CellState, head *EffectiveHead) (v channels.Verdict) {
-	blocked := func(gate, format string, args ...any) channels.Verdict {
-		return channels.Verdict{Gate: gate, Reason: fmt.Sprintf(format, args...)}
+// headFor is the head that a cell is to have: the channel's, but for one that has nothing installed, the newest that is
+// proven (R15). Without one it joins the rollout.
+func headFor(c *Channel, s *CellState, proven *EffectiveHead) *EffectiveHead {
+	if s.Digest == "" && proven != nil {
+		return proven
 	}
-	if len(cell.Faults) > 0 {
-		return blocked("invalid", "%s", cell.Faults[0])
+	return c.Effective
+}
+
+// single says what holds one cell back from its head, whatever the channel says; no gate: nothing.
+func (p *planner) single(c *Channel, n *need, lane bool) (v channels.Verdict) {
+	if v = p.fits(c, n); v.Gate != "" || n.already() {
+		return v // R19: nothing changes in it
 	}
-	r := p.d.Releases[head.Release]
+	if !p.goesBack(n) {
+		if v = p.vendor(c, n, lane); v.Gate != "" {
+			return v
+		}
+	}
+	if v = p.owner(n); v.Gate == "" && !p.fresh(n.state) {
+		v = channels.Verdict{Gate: "silent", Reason: "not heard of since " + stamp(n.state.LastReport)} // an offer would only lapse
+	}
+	return v
+}
+
+// fits says what a cell lacks for its head (R16, R20).
+func (p *planner) fits(c *Channel, n *need) (v channels.Verdict) {
+	if len(n.cell.Faults) > 0 {
+		return channels.Verdict{Gate: "invalid", Reason: n.cell.Faults[0].String()}
+	}
+	r := p.d.Releases[n.head.Release]
 	if r == nil || !r.Loaded {
 		return v
 	}
-	if why := lacks(r, s); why != "" {
-		return blocked("requires", "%s", why)
+	if why := p.lacks(r, n.state); why != "" {
+		return channels.Verdict{Gate: "requires", Reason: why}
 	}
-	if over := p.over(c, s, r.Version); over != "" {
-		return blocked("forward-only", "the cell runs %s, and %s is forward-only", s.Release, over)
+	if over := p.over(c, n.state, r.Version); over != "" {
+		return channels.Verdict{Gate: "forward-only", Reason: fmt.Sprintf("the cell runs %s, and %s is forward-only", n.state.Release, over)}
 	}
-	if _, ok := r.Profile(cell.Profile); !ok {
-		return blocked("values", "%s has no profile %q", head.Release, cell.Profile)
+	if why := c.misfits(r)[n.at]; why != "" {
+		return channels.Verdict{Gate: "values", Reason: why}
 	}
-	if wrong := releases.CheckValues(&r.Release, cell.Values); len(wrong) > 0 {
-		return blocked("values", "%s", join(wrong))
+	return v
+}
+
+// vendor says what the vendor decided about one cell: paused, pinned, held, or outside its windows, which a hotfix's lane
+// ignores. Rollbacks ask none of it.
+func (p *planner) vendor(c *Channel, n *need, lane bool) (v channels.Verdict) {
+	if h := p.tallies[c.Name].held[n.cell.Name]; h != nil {
+		return channels.Verdict{Gate: "hold", Reason: holding(*h)}
+	}
+	if n.cell.Paused == "" && n.cell.Pin == "" && len(n.cell.Windows) == 0 {
+		return v
+	}
+	gate, reason, until, ok := n.cell.Binds(n.head.Release, p.now)
+	if gate == "window" && lane {
+		return v
+	}
+	p.at(until)
+	if ok {
+		return p.timely(len(n.cell.Windows) > 0 && !lane)
+	}
+	return channels.Verdict{Gate: gate, Reason: reason, Until: until}
+}
+
+// owner says what the cell's owner decided. It binds rollbacks too: all but what the cell goes back to by itself (R18).
+func (p *planner) owner(n *need) (v channels.Verdict) {
+	o := n.state.Owner
+	if o == nil {
+		return v
+	}
+	reason, until, ok := o.Judge(cells.Assignment{Release: n.head.Release, Digest: n.head.Digest}, p.now)
+	p.at(until)
+	if ok {
+		return p.timely(len(o.Windows) > 0)
+	}
+	return channels.Verdict{Gate: "owner", Reason: reason, Until: until}
+}
+
+// timely blocks what time has a part in while time can't be trusted (R10).
+func (p *planner) timely(timed bool) (v channels.Verdict) {
+	if reason := p.clock(); timed && reason != "" {
+		return channels.Verdict{Gate: "clock", Reason: reason}
 	}
 	return v
 }
 
 // lacks says what a cell has not that r requires (R16); empty: nothing.
-func lacks(r *Release, s *CellState) string {
+func (p *planner) lacks(r *Release, s *CellState) string {
 	if n := r.Requires.Infrastructure; n > s.Infrastructure {
 		return fmt.Sprintf("%s needs infrastructure %d, the cell has %d", r.Version, n, s.Infrastructure)
 	}
 	if from := r.Requires.From; !from.IsZero() && s.Release != "" {
-		if running, err := releases.ParseVersion(s.Release); err == nil && running.Less(from) {
+		if running := p.version(s.Release); !running.IsZero() && running.Less(from) {
 			return fmt.Sprintf("%s installs over %s or later, the cell runs %s", r.Version, from, s.Release)
 		}
 	}
@@ -148,8 +192,8 @@ func lacks(r *Release, s *CellState) string {
 
 // over names the forward-only release that a cell would go back over on the way to a version (R20); empty: none.
 func (p *planner) over(c *Channel, s *CellState, to releases.Version) string {
-	running, err := releases.ParseVersion(s.Release)
-	if err != nil || !to.Less(running) {
+	running := p.version(s.Release)
+	if running.IsZero() || !to.Less(running) {
 		return ""
 	}
 	if r := p.d.Releases[s.Release]; r != nil && r.ForwardOnly() {
@@ -159,4 +203,48 @@ func (p *planner) over(c *Channel, s *CellState, to releases.Version) string {
 		return p.crosses(from, to)
 	}
 	return ""
+}
+
+// pending tells whether a cell has a slot of c in use: it was granted something and has no result yet, for no longer than
+// the stall limit (R14). Offers that lapsed are out of the question already.
+func (p *planner) pending(c *Channel, s *CellState) bool {
+	g := s.Granted
+	if g == nil || g.Channel != c.Name || s.Applying == nil && s.on(g) {
+		return false
+	}
+	if s.Digest == g.Digest && s.broken() {
+		return false
+	}
+	for i := range s.Failures {
+		if a := &s.Failures[i].Assignment; a.Sequence == g.Sequence && a.Epoch == g.Epoch && a.Digest == g.Digest && a.Revision == g.Revision {
+			return false
+		}
+	}
+	if c.Valid == nil {
+		return true
+	}
+	since := s.StartedAt
+	if since.IsZero() {
+		since = s.GrantedAt // it did not begin
+	}
+	return !p.stalledSince(since, c.Valid.Rollout.Stall)
+}
+
+// stalledSince tells whether more than the stall limit has passed since an instant. Time in which nobody listened, or that
+// can't be trusted, does not count (R10).
+func (p *planner) stalledSince(since time.Time, limit time.Duration) bool {
+	if p.o.Up.After(since) {
+		since = p.o.Up
+	}
+	at := since.Add(limit)
+	p.at(at)
+	return !p.now.Before(at) && p.clock() == ""
+}
+
+// on tells whether the cell runs just what g says, under that sequence.
+func (s *CellState) on(g *cells.Assignment) bool {
+	if r := s.Running; r != nil {
+		return r.Epoch == g.Epoch && r.Sequence == g.Sequence && r.Digest == g.Digest && r.Revision == g.Revision
+	}
+	return s.Sequence == g.Sequence && s.Digest == g.Digest
 }

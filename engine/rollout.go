@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"fmt"
 	"maps"
 	"path"
 	"slices"
@@ -10,65 +9,251 @@ import (
 	"github.com/sluice-cd/sluice/channels"
 )
 
+// rollout is a channel's head on its way to the cells, from one walk over them.
+type rollout struct {
+	march
+	needy    []need             // by name
+	verdicts []channels.Verdict // about cells whose grant failed
+	slots    int                // in use
+}
+
 // grant lets cells of c have its head, as far as the rollout and what binds grants allow (R14, R18).
 func (p *planner) grant(c *Channel) {
-	e := c.Effective
-	if e == nil || c.Valid == nil {
+	if c.Effective == nil || c.Valid == nil {
 		return
 	}
-	needy := p.needy(c)
-	if len(needy) == 0 || p.restate(c, needy) {
+	r := p.walk(c)
+	for _, v := range r.verdicts {
+		p.block(v)
+	}
+	if len(r.needy) == 0 || p.restate(c, r.needy) {
 		return
 	}
-	v, bound := p.stopped(c)
-	if !bound {
-		v, bound = p.bound(c)
-		if bound && e.Kind == Rollback {
-			all := len(needy)
-			needy = slices.DeleteFunc(needy, func(n need) bool { return !n.back() })
-			bound = len(needy) < all
-		} else if bound {
-			needy = nil
+	needy, lane := p.unbound(c, r.needy)
+	if len(needy) > 0 {
+		p.give(c, &r, needy, lane)
+	}
+}
+
+// walk goes through the cells of c once, and finds out who lacks the head, who has it, and how it does.
+func (p *planner) walk(c *Channel) (r rollout) {
+	if p.waved(c) {
+		r.waves = c.Valid.Rollout.Waves
+	}
+	t := p.tallies[c.Name]
+	proven := c.Effective
+	if !p.done(c.Name, c.Effective) {
+		proven = p.proven(c)
+	}
+	for i, cell := range c.Cells {
+		s := t.said[i]
+		if s == nil {
+			continue // never heard of: told its head when it reports
 		}
+		head := headFor(c, s, proven)
+		has := p.has(c, cell, s, head)
+		if has && s.Sequence == head.Sequence && s.Digest == head.Digest && (s.Running == nil || s.Running.Revision == cell.Revision) {
+			if s.Applying == nil || s.Applying.Sequence == s.Sequence { // as nearly all: it runs what it was granted
+				if t.bad[i] || p.fresh(s) {
+					r.count(c, s, t.bad[i])
+				}
+				continue
+			}
+		}
+		slot := false
+		if p.lapsed(c, s) {
+			p.plan.Learned.Lapsed = append(p.plan.Learned.Lapsed, cell.Name)
+			s = Lapse(s)
+			has = p.has(c, cell, s, head)
+		} else if slot = p.pending(c, s); slot {
+			r.slots++
+		}
+		if !has {
+			r.needy = append(r.needy, need{cell, i, s, head, slot})
+			continue
+		}
+		v, failed := p.failedGrant(c, cell, s, head)
+		if failed {
+			r.verdicts = append(r.verdicts, v)
+		}
+		if head == c.Effective && (t.bad[i] || !failed && (slot || p.fresh(s))) {
+			r.count(c, s, t.bad[i])
+		}
+	}
+	return r
+}
+
+// unbound leaves of the needy those that no verdict about the channel binds now, and adds that verdict. lane: what is
+// granted goes by the hotfix lane.
+func (p *planner) unbound(c *Channel, needy []need) (left []need, lane bool) {
+	e := c.Effective
+	v, bound := p.stopped(c)
+	if bound {
+		left = nil
 	} else {
-		needy = nil
+		lane = e.Hotfix && p.lane(c, e.Release, e.Digest) != nil
+		left = needy
+		if v, bound = p.bound(c); bound && e.Kind == Rollback {
+			left = slices.DeleteFunc(slices.Clone(needy), func(n need) bool { return !p.goesBack(&n) })
+			bound = len(left) < len(needy)
+		} else if bound {
+			left = nil
+		}
 	}
 	if bound {
 		v.Channel, v.Release = c.Name, e.Release
 		p.block(v)
 	}
-	wave, open := p.wave(c)
-	slots := p.slots(c)
-	granted := map[string][]string{} // by head's release
-	heads := map[string]*EffectiveHead{}
-	give := func(n need) {
-		heads[n.head.Release] = n.head
-		granted[n.head.Release] = append(granted[n.head.Release], n.cell.Name)
-	}
-	for _, n := range needy {
+	return left, lane
+}
+
+// give grants to the needy what they may have: to those with nothing installed first, then in the order of the head's turn,
+// up to the end of the open wave, as long as there are slots. To all others it says why not.
+func (p *planner) give(c *Channel, r *rollout, needy []need, lane bool) {
+	e, turn := c.Effective, c.turn()
+	held := make([]channels.Verdict, len(needy)) // by index in needy
+	queue := make([]int32, len(c.Cells))         // by index of cell: of those that wait for e, index in needy + 1
+	named := 0
+	g := granter{c: c, free: p.free(c, r), heads: map[string]*grants{}}
+	for i := range needy {
+		n := &needy[i]
+		held[i] = p.single(c, n, lane)
 		switch {
-		case !p.fresh(n.state):
-			continue // an offer would only lapse
-		case n.verdict.Gate != "":
-			n.verdict.Channel, n.verdict.Cell, n.verdict.Release = c.Name, n.cell.Name, n.head.Release
-			p.block(n.verdict)
+		case held[i].Gate != "":
 		case n.already():
-			give(n)
-		case n.head == e && open != nil && !open[n.cell.Name]:
-			p.block(channels.Verdict{Channel: c.Name, Cell: n.cell.Name, Release: e.Release, Gate: "wave", Reason: fmt.Sprintf("waits for wave %d to be through", wave)})
-		case slots == 0:
-			p.block(channels.Verdict{Channel: c.Name, Cell: n.cell.Name, Release: e.Release, Gate: "maxInFlight", Reason: "updating at once: at most " + count(c.Valid.Rollout.MaxInFlight, "cell")})
+			g.give(n, false)
+			if p.fresh(n.state) {
+				r.count(c, n.state, false)
+			}
+		case n.head != e:
+			held[i] = g.offer(n)
 		default:
-			slots--
-			give(n)
+			queue[n.at] = int32(i) + 1
+			r.could++
 		}
 	}
-	for _, release := range slices.Sorted(maps.Keys(granted)) {
-		h := heads[release]
-		p.act(Action{
-			Kind: Grant, Channel: c.Name, Release: release, Digest: h.Digest, Sequence: h.Sequence,
-			Wave: wave, Cells: granted[release], Evidence: []string{},
-		})
+	if turn.named != nil {
+		for i, is := range turn.named {
+			if s := p.tallies[c.Name].said[i]; is && (queue[i] > 0 || s != nil && s.Digest == e.Digest) {
+				named++
+			}
+		}
+	}
+	p.openWave(c, &r.march, named)
+	place, asked := r.given, ""
+	text := []byte(nil)
+	for _, at := range turn.order {
+		i := queue[at] - 1
+		if i < 0 {
+			continue
+		}
+		place++
+		if place <= r.open {
+			if held[i] = g.offer(&needy[i]); held[i].Gate == "maxInFlight" {
+				text = r.place(append(append(text[:0], held[i].Reason...), "; "...), place)
+				held[i].Reason = string(text)
+			}
+			continue
+		}
+		if asked == "" {
+			asked = "; " + r.waits()
+		}
+		text = append(r.place(text[:0], place), asked...)
+		held[i] = channels.Verdict{Gate: "wave", Reason: string(text), Until: r.until(r.waveOf(place))}
+	}
+	p.plan.Blocked = slices.Grow(p.plan.Blocked, len(held))
+	for i, v := range held {
+		if v.Gate != "" {
+			v.Channel, v.Cell, v.Release = c.Name, needy[i].cell.Name, needy[i].head.Release
+			p.block(v)
+		}
+	}
+	g.act(p, r.wave)
+}
+
+// free is how many slots are left; negative: any number.
+func (p *planner) free(c *Channel, r *rollout) int {
+	limit := c.Valid.Rollout.MaxInFlight
+	if limit == 0 {
+		return -1
+	}
+	return max(limit-r.slots, 0)
+}
+
+// granter gathers grants of a channel, by head.
+type granter struct {
+	c     *Channel
+	free  int // slots; negative: any number
+	heads map[string]*grants
+}
+
+// grants are those of one head.
+type grants struct {
+	head         *EffectiveHead
+	cells, slots []string
+}
+
+// offer grants if there is a slot, or the cell has one.
+func (g *granter) offer(n *need) (v channels.Verdict) {
+	if !n.slot && g.free == 0 {
+		return channels.Verdict{Gate: "maxInFlight", Reason: "updating at once: at most " + count(g.c.Valid.Rollout.MaxInFlight, "cell")}
+	}
+	if !n.slot {
+		g.free--
+	}
+	g.give(n, !n.slot)
+	return v
+}
+
+func (g *granter) give(n *need, slot bool) {
+	of := g.heads[n.head.Release]
+	if of == nil {
+		of = &grants{head: n.head}
+		g.heads[n.head.Release] = of
+	}
+	of.cells = append(of.cells, n.cell.Name)
+	if slot {
+		of.slots = append(of.slots, n.cell.Name)
+	}
+}
+
+func (g *granter) act(p *planner, wave int) {
+	for _, release := range slices.Sorted(maps.Keys(g.heads)) {
+		of := g.heads[release]
+		slices.Sort(of.cells)
+		slices.Sort(of.slots)
+		a := Action{Kind: Grant, Channel: g.c.Name, Release: release, Digest: of.head.Digest, Sequence: of.head.Sequence, Cells: of.cells, Evidence: []string{}}
+		if of.head == g.c.Effective {
+			a.Wave = wave
+		}
+		if a.Cap = g.c.Valid.Rollout.MaxInFlight; a.Cap > 0 {
+			a.Slots = of.slots
+		}
+		p.act(a)
+	}
+}
+
+// ended finds the slots that the store still counts, and that are over (R14).
+func (p *planner) ended(c *Channel) {
+	var over []string
+	for _, name := range p.o.Slots[c.Name] {
+		cell, s := p.d.Cells[name], p.o.Cells[name]
+		if cell == nil || cell.Channel != c.Name || s == nil || p.lapsed(c, s) || !p.pending(c, s) {
+			over = append(over, name)
+		}
+	}
+	if len(over) > 0 {
+		slices.Sort(over)
+		p.plan.Learned.Freed = append(p.plan.Learned.Freed, Freed{Channel: c.Name, Cells: over})
+	}
+}
+
+// abandoned ends the slots of channels that are gone.
+func (p *planner) abandoned() {
+	for _, name := range slices.Sorted(maps.Keys(p.o.Slots)) {
+		if p.d.Channels[name] == nil && len(p.o.Slots[name]) > 0 {
+			p.plan.Learned.Freed = append(p.plan.Learned.Freed, Freed{Channel: name, Cells: slices.Sorted(slices.Values(p.o.Slots[name]))})
+		}
 	}
 }
 
@@ -162,23 +347,4 @@ func (p *planner) bound(c *Channel) (v channels.Verdict, bound bool) {
 		}
 	}
 	return v, false
-}
-
-// slots is how many more cells may begin now; negative: any number.
-func (p *planner) slots(c *Channel) int {
-	limit := c.Valid.Rollout.MaxInFlight
-	if limit == 0 {
-		return -1
-	}
-	e := c.Effective
-	for _, cell := range c.Cells {
-		s := p.o.Cells[cell.Name]
-		if s == nil || s.Granted == nil || s.Granted.Sequence != e.Sequence || s.Granted.Channel != c.Name || s.Digest == e.Digest || p.failedOn(c, s) {
-			continue
-		}
-		if p.fresh(s) { // an offer to a silent cell lapses
-			limit--
-		}
-	}
-	return max(limit, 0)
 }

@@ -11,8 +11,11 @@ import (
 
 // tally is what a channel's cells say about its head. It is made once a plan, in one walk over the cells.
 type tally struct {
-	states   []*CellState                // of each cell of the channel, in order; nil: never heard of, or only of another channel
+	said     []*CellState                // the last word of each cell of the channel, in order; nil: never heard of
+	states   []*CellState                // the same; nil also: only of another channel
 	counts   []bool                      // whether that cell counts for the head's rollout
+	bad      []bool                      // whether it failed the head
+	held     map[string]*channels.Hold   // cells that a hold of their own stops
 	eligible int                         // how many do
 	healthy  int                         // of those, on the head and healthy now
 	given    int                         // of those, failed, and so not waited for
@@ -29,15 +32,17 @@ func (p *planner) fresh(s *CellState) bool {
 		return false
 	}
 	silentAt := s.LastReport.Add(p.d.staleAfter())
-	p.at(silentAt)
+	p.silentAt(silentAt)
 	return p.now.Before(silentAt)
 }
 
 // state is the last word of a cell, if it is about the channel that the cell is in now.
-func (p *planner) state(cell *Cell) *CellState {
-	s := p.o.Cells[cell.Name]
-	if s != nil && s.Channel != "" && s.Channel != cell.Channel {
-		return nil // it moved: what it said of the other channel counts for nothing here (R2)
+func (p *planner) state(cell *Cell) *CellState { return p.o.Cells[cell.Name].of(cell.Channel) }
+
+// of is s, if it is about a channel: what a cell that moved said of another counts for nothing here (R2).
+func (s *CellState) of(channel string) *CellState {
+	if s != nil && s.Channel != "" && s.Channel != channel {
+		return nil
 	}
 	return s
 }
@@ -46,10 +51,11 @@ func (p *planner) state(cell *Cell) *CellState {
 // it is through, and which downstreams it soaked for.
 func (p *planner) learn(c *Channel) {
 	e := c.Effective
-	t := &tally{states: make([]*CellState, len(c.Cells)), soaked: map[string]channels.Verdict{}}
+	t := &tally{said: make([]*CellState, len(c.Cells)), states: make([]*CellState, len(c.Cells)), soaked: map[string]channels.Verdict{}, held: cellHolds(c)}
 	p.tallies[c.Name] = t
 	for i, cell := range c.Cells {
-		t.states[i] = p.state(cell)
+		t.said[i] = p.o.Cells[cell.Name]
+		t.states[i] = t.said[i].of(c.Name)
 	}
 	if e == nil {
 		return
@@ -81,8 +87,31 @@ func (p *planner) done(channel string, h *EffectiveHead) bool {
 	return h.Finished || p.finished[finishKey{channel, h.Sequence, h.Digest}]
 }
 
-// eligible names the cells that a head is for, seen at its first plan: in contact when it moved and with what it
-// requires (R14, R16), or already on it.
+// cellHolds gives the holds on single cells, by cell.
+func cellHolds(c *Channel) map[string]*channels.Hold {
+	held := map[string]*channels.Hold{}
+	for i := range c.CellHolds {
+		for _, name := range c.CellHolds[i].Cells {
+			if held[name] == nil {
+				held[name] = &c.CellHolds[i]
+			}
+		}
+	}
+	return held
+}
+
+// apart tells whether somebody decided that a cell gets nothing of the head for now: the vendor or the cell's owner. It
+// is not waited for, neither by a rollout nor by a soak (R9, R14).
+func (t *tally) apart(c *Channel, i int) bool {
+	cell, s := c.Cells[i], t.said[i]
+	if cell.Paused != "" || cell.Pin != "" && cell.Pin != c.Effective.Release || len(t.held) > 0 && t.held[cell.Name] != nil {
+		return true
+	}
+	return s != nil && s.Owner != nil && (s.Owner.Paused != "" || s.Owner.Pin != "" && s.Owner.Pin != c.Effective.Release)
+}
+
+// eligible names the cells that a head is for, seen at its first plan: in contact when it moved, neither paused nor pinned
+// elsewhere, and with what it requires (R14, R16); or already on it.
 func (p *planner) eligible(c *Channel, t *tally) []string {
 	eligible := make([]string, 0, len(c.Cells))
 	moved := c.Effective.Moved
@@ -96,7 +125,7 @@ func (p *planner) eligible(c *Channel, t *tally) []string {
 		if s == nil || s.LastReport.IsZero() {
 			continue
 		}
-		if s.Digest == c.Effective.Digest || !s.LastReport.Before(since) && (!demanding || lacks(r, s) == "") {
+		if s.Digest == c.Effective.Digest || !s.LastReport.Before(since) && !t.apart(c, i) && (!demanding || p.lacks(r, s) == "") {
 			eligible = append(eligible, c.Cells[i].Name)
 		}
 	}
@@ -105,19 +134,17 @@ func (p *planner) eligible(c *Channel, t *tally) []string {
 
 // count goes through the cells of c once. eligible is sorted, as the cells are.
 func (p *planner) count(c *Channel, t *tally, eligible []string) {
-	t.counts = make([]bool, len(c.Cells))
+	t.counts, t.bad = make([]bool, len(c.Cells)), make([]bool, len(c.Cells))
 	for i, s := range t.states {
 		name := c.Cells[i].Name
 		for len(eligible) > 0 && eligible[0] < name {
 			p.gone(t, eligible[0])
 			eligible = eligible[1:]
 		}
-		said := s
-		if said == nil {
-			said = p.o.Cells[name] // of another channel, mostly
-		}
+		said := t.said[i] // of another channel, maybe
 		failed := said != nil && p.failedOn(c, said)
 		if failed {
+			t.bad[i] = true
 			t.failed = append(t.failed, name)
 		}
 		counts := len(eligible) > 0 && eligible[0] == name
@@ -131,8 +158,8 @@ func (p *planner) count(c *Channel, t *tally, eligible []string) {
 		if healthy {
 			t.running++
 		}
-		if !counts {
-			continue
+		if !counts || s.Digest != c.Effective.Digest && !failed && t.apart(c, i) {
+			continue // it joined later, or was paused since (R9)
 		}
 		t.counts[i] = true
 		t.eligible++
@@ -177,20 +204,13 @@ func (p *planner) failedOn(c *Channel, s *CellState) bool {
 	return p.stalled(c, s)
 }
 
-// stalled tells whether a cell began the head and has had no result for too long. Time in which nobody listened,
-// or that can't be trusted, does not count (R10).
+// stalled tells whether a cell began the head and has had no result for too long.
 func (p *planner) stalled(c *Channel, s *CellState) bool {
 	a, e := s.Applying, c.Effective
 	if a == nil || a.Channel != c.Name || a.Sequence != e.Sequence || a.Digest != e.Digest || s.Digest == e.Digest || s.StartedAt.IsZero() || c.Valid == nil {
 		return false
 	}
-	since := s.StartedAt
-	if p.o.Up.After(since) {
-		since = p.o.Up
-	}
-	at := since.Add(c.Valid.Rollout.Stall)
-	p.at(at)
-	return !p.now.Before(at) && p.clock() == ""
+	return p.stalledSince(s.StartedAt, c.Valid.Rollout.Stall)
 }
 
 // accept finds out whether down accepts up's head now, and latches it (R7).

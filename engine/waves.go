@@ -1,90 +1,190 @@
 package engine
 
 import (
-	"cmp"
-	"crypto/sha256"
-	"encoding/binary"
 	"math"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
 )
 
-// wave tells which wave is open, and which cells are in it and those before; nil: all. Waves are cumulative, over
-// the cells that are in contact, in an order that each release shuffles anew.
-func (p *planner) wave(c *Channel) (number int, open map[string]bool) {
-	waves := c.Valid.Rollout.Waves
-	if len(waves) == 0 || c.Effective.Kind == Rollback {
-		return 1, nil
-	}
-	order := p.order(c, waves[0])
-	open = map[string]bool{}
-	for i, w := range waves {
-		size := w.Cells
-		if w.Percent > 0 {
-			size = int(math.Ceil(w.Percent * float64(len(order)) / 100))
-		}
-		for _, cell := range order {
-			if len(w.Labels) > 0 && matches(cell, w.Labels) {
-				open[cell.Name] = true
-			}
-		}
-		for _, cell := range order[:min(size, len(order))] {
-			open[cell.Name] = true
-		}
-		if !p.through(c, order, open, w.Soak) {
-			return i + 1, open
-		}
-	}
-	return len(waves), nil
+// march is how far a channel's head has come, and who may have it next. Waves are cumulative, over the cells that could
+// have it now: in contact, and held back by nothing of their own; or those that have it already. A wave is through when as
+// many as it asks for were healthy on it for as long as it asks, or failed it within the budget, but never by failures
+// alone. The place of one that fell silent is the next one's in the order: a wave is never through on nobody's word.
+type march struct {
+	waves    []channels.Wave // none: all at once
+	sizes    []int           // how many cells each wave lets have it, of those that could
+	wave     int             // the one that is open, 1-based; 0: there are none
+	open     int             // how many cells may have it by now
+	could    int             // how many could have it
+	given    int             // of those, granted it or running it
+	failed   int             // of those, failed it
+	soaks    []soak          // of those given, healthy on it
+	skipped  bool            // a person opened the wave that is open: one before is not through
+	earliest time.Time       // when the open wave can be through; zero: not known, some are not healthy on it
 }
 
-// through tells whether every open cell runs the head and soaked; those that failed it within the budget hold nobody up.
-func (p *planner) through(c *Channel, order []*Cell, open map[string]bool, soak time.Duration) bool {
-	for _, cell := range order {
-		s := p.o.Cells[cell.Name]
-		if open[cell.Name] && !p.failedOn(c, s) && (s.Digest != c.Effective.Digest || s.State != cells.StateHealthy || s.Soaked < soak) {
-			return false
-		}
-	}
-	return true
+// soak is how long a cell was healthy on the head, as of its last report.
+type soak struct {
+	for_ time.Duration
+	at   time.Time
 }
 
-// order lists the cells in contact: those that the first wave names by label, then by a stable hash of cell and release.
-func (p *planner) order(c *Channel, first channels.Wave) []*Cell {
-	type place struct {
-		cell *Cell
-		rank uint64
+// ends is the instant at which it is as long as asked, if the cell stays healthy.
+func (s soak) ends(asked time.Duration) time.Time { return s.at.Add(asked - s.for_) }
+
+// waved tells whether c's head goes out in waves: not if it reached its cells, nor if it takes them back to what was good
+// (R19). A head that was only written anew goes on as it was.
+func (p *planner) waved(c *Channel) bool {
+	e := c.Effective
+	if len(c.Valid.Rollout.Waves) == 0 || p.done(c.Name, e) {
+		return false
 	}
-	var places []place
-	for _, cell := range c.Cells {
-		if !p.fresh(p.o.Cells[cell.Name]) {
+	return e.Kind != Rollback || e.Replaces == e.Release && !e.ReplacedFinished
+}
+
+// count adds a cell that has the head already, by grant or by running it.
+func (m *march) count(c *Channel, s *CellState, failed bool) {
+	m.could++
+	m.given++
+	if failed {
+		m.failed++
+	} else if m.waves != nil && s.Digest == c.Effective.Digest && s.State == cells.StateHealthy {
+		m.soaks = append(m.soaks, soak{s.Soaked, s.LastReport})
+	}
+}
+
+// openWave finds the wave that is open: the first that is not through, and was not skipped. What is through is learned:
+// nobody who comes later, and nobody who falls ill, closes it again (R14).
+func (p *planner) openWave(c *Channel, m *march, named int) {
+	m.open = m.could
+	if m.waves == nil {
+		return
+	}
+	m.measure(c, named)
+	passed, skip := p.passed[c.Name], c.skipped()
+	_, observing := p.observing(c)
+	for m.wave = 1; m.wave < len(m.waves); m.wave++ {
+		if m.wave <= passed {
 			continue
 		}
-		sum := sha256.Sum256([]byte(cell.Name + "\x00" + string(c.Effective.Digest)))
-		rank := binary.BigEndian.Uint64(sum[:8])>>1 | 1<<63
-		if len(first.Labels) > 0 && matches(cell, first.Labels) {
-			rank &^= 1 << 63
+		if m.through(m.wave) && !observing {
+			p.plan.Learned.Waves = append(p.plan.Learned.Waves, Through{Channel: c.Name, Sequence: c.Effective.Sequence, Digest: c.Effective.Digest, Wave: m.wave, At: p.now})
+			passed = m.wave
+			continue
 		}
-		places = append(places, place{cell, rank})
+		if m.wave >= skip.Wave {
+			break
+		}
+		m.skipped = true
 	}
-	slices.SortFunc(places, func(a, b place) int {
-		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.cell.Name, b.cell.Name))
-	})
-	ordered := make([]*Cell, len(places))
-	for i, at := range places {
-		ordered[i] = at.cell
+	last := len(m.waves)
+	if m.wave < last || !m.through(last) {
+		m.open = min(max(m.sizes[m.wave-1], m.failed+1), m.could) // one more, if all failed that had it
 	}
-	return ordered
+	m.earliest = m.end(m.waves[m.wave-1].Soak, m.needs(m.wave))
 }
 
-func matches(cell *Cell, labels map[string]string) bool {
-	for k, v := range labels {
-		if cell.Labels[k] != v {
-			return false
+// needs is how many healthy cells a wave is through with.
+func (m *march) needs(wave int) int {
+	if m.sizes[wave-1] == 0 {
+		return 0
+	}
+	return max(m.sizes[wave-1]-m.failed, 1)
+}
+
+func (m *march) through(wave int) bool { return m.healthy(m.waves[wave-1].Soak) >= m.needs(wave) }
+
+// measure says how many cells each wave lets have the head. A first wave that names cells by label, of which none could
+// have it now, waits for one, whichever: it must not be through without any.
+func (m *march) measure(c *Channel, named int) {
+	m.sizes = make([]int, len(m.waves))
+	for i, w := range m.waves {
+		size := w.Cells
+		if w.Percent > 0 {
+			size = int(math.Ceil(w.Percent * float64(m.could) / 100))
+		}
+		if i > 0 {
+			size = max(size, m.sizes[i-1])
+		} else if size = max(size, named); size == 0 && slices.Contains(c.turn().named, true) {
+			size = 1
+		}
+		m.sizes[i] = min(size, m.could)
+	}
+}
+
+// healthy counts the cells that have been healthy on the head for so long.
+func (m *march) healthy(asked time.Duration) (n int) {
+	for _, s := range m.soaks {
+		if s.for_ >= asked {
+			n++
 		}
 	}
-	return true
+	return n
+}
+
+// end gives the instant at which n cells will have been healthy on the head for so long, if they stay so; zero: fewer are.
+func (m *march) end(asked time.Duration, n int) time.Time {
+	if n == 0 || len(m.soaks) < n {
+		return time.Time{}
+	}
+	ends := make([]time.Time, len(m.soaks))
+	for i, s := range m.soaks {
+		ends[i] = s.ends(asked)
+	}
+	slices.SortFunc(ends, time.Time.Compare)
+	return ends[n-1]
+}
+
+// waveOf gives the wave that lets the cell at a place have the head; one more than there are: all are before it.
+func (m *march) waveOf(place int) int {
+	i := slices.IndexFunc(m.sizes, func(size int) bool { return place <= size })
+	if i < 0 {
+		i = len(m.sizes)
+	}
+	return i + 1
+}
+
+// until is the earliest instant at which a wave can be open; zero: not known.
+func (m *march) until(wave int) time.Time {
+	t := m.earliest
+	for w := m.wave + 1; w < wave && !t.IsZero(); w++ {
+		if m.sizes[w-1] > m.sizes[w-2] { // somebody in it begins only then
+			t = t.Add(m.waves[w-1].Soak)
+		}
+	}
+	return t
+}
+
+// place says where a cell is in the queue.
+func (m *march) place(text []byte, place int) []byte {
+	of := m.could
+	if m.waves != nil {
+		wave := m.waveOf(place)
+		if wave > len(m.sizes) {
+			text = append(text, "after the last wave, "...)
+		} else {
+			text = strconv.AppendInt(append(text, "in wave "...), int64(wave), 10)
+			text = strconv.AppendInt(append(text, " of "...), int64(len(m.waves)), 10)
+			text, of = append(text, ", "...), m.sizes[wave-1]
+		}
+	}
+	text = strconv.AppendInt(append(text, "place "...), int64(place), 10)
+	return strconv.AppendInt(append(text, " of "...), int64(of), 10)
+}
+
+// waits says what the open wave waits for.
+func (m *march) waits() string {
+	size, asked := m.needs(m.wave), m.waves[m.wave-1].Soak
+	s := "wave " + strconv.Itoa(m.wave)
+	switch {
+	case !m.earliest.IsZero() && asked > 0:
+		return s + " soaks until " + m.earliest.UTC().Format(time.RFC3339)
+	case asked > 0:
+		return s + ": " + strconv.Itoa(len(m.soaks)) + " of " + count(size, "cell") + " healthy on it, which is to soak for " + channels.Elapsed(asked)
+	}
+	return s + ": " + strconv.Itoa(len(m.soaks)) + " of " + count(size, "cell") + " healthy on it"
 }

@@ -162,6 +162,7 @@ func (w *world) run() Plan {
 	w.obs.Learned.Accepted = append(w.obs.Learned.Accepted, plan.Learned.Accepted...)
 	w.obs.Learned.Finished = append(w.obs.Learned.Finished, plan.Learned.Finished...)
 	w.obs.Learned.Rollouts = append(w.obs.Learned.Rollouts, plan.Learned.Rollouts...)
+	w.obs.Learned.Waves = append(w.obs.Learned.Waves, plan.Learned.Waves...)
 	for _, name := range plan.Learned.Lapsed {
 		w.obs.Cells[name] = Lapse(w.obs.Cells[name])
 	}

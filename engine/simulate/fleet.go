@@ -274,7 +274,7 @@ func (f *fleet) leave(c *cell) {
 		return
 	}
 	c.lost = f.w.now
-	c.state.LastReport = f.w.silence(c.lost)
+	c.state.LastReport = c.lost
 	f.w.agenda.wake(c.lost.Add(f.w.staleAfter()))
 }
 

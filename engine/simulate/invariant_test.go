@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine"
 )
 
@@ -127,7 +128,7 @@ func live(t testing.TB, seed uint64) error {
 			}
 		}()
 	}
-	k := &keeper{w: w, served: map[string]int64{}, given: map[string]cells.Assignment{}, granted: map[rolloutKey]map[string]bool{}, soaked: map[string]bool{}, late: map[rolloutKey]map[string]bool{}}
+	k := &keeper{w: w, served: map[string]int64{}, given: map[string]cells.Assignment{}, granted: map[rolloutKey]map[string]bool{}, soaked: map[string]bool{}, late: map[rolloutKey]map[string]bool{}, through: map[rolloutKey]map[int]bool{}}
 	for n := 0; ; n++ {
 		before := w.now
 		desired := w.d
@@ -163,6 +164,7 @@ type keeper struct {
 	given   map[string]cells.Assignment    // newest grant, by cell
 	granted map[rolloutKey]map[string]bool // who was granted a head
 	soaked  map[string]bool                // upstream>downstream:release soaked as the gate asks, at some time
+	through map[rolloutKey]map[int]bool    // which waves were through at some time
 	late    map[rolloutKey]map[string]bool // who may have a head whatever the wave: was silent while it was out (R14), or ran it before
 }
 
@@ -210,7 +212,10 @@ func healthy(s *engine.CellState, e *engine.EffectiveHead, now time.Time) time.D
 }
 
 // silent tells whether a cell was silent for longer than the pipeline bears.
-func silent(s *engine.CellState, now time.Time) bool { return !s.LastReport.After(now.Add(-never)) }
+func silent(s *engine.CellState, now time.Time) bool { return now.Sub(s.LastReport) >= staleAfter }
+
+// staleAfter is the default, which the pipelines have.
+const staleAfter = 5 * time.Minute
 
 // reckon notes which heads soaked for which downstream: at least as many cells as the gate asks, for as long.
 func (k *keeper) reckon(d *engine.Desired, now time.Time) {
@@ -225,6 +230,7 @@ func (k *keeper) reckon(d *engine.Desired, now time.Time) {
 					k.late[key][cell.Name] = true
 				}
 			}
+			k.march(down, now)
 		}
 		for _, g := range down.Policy.Gates {
 			if g.Soak == nil {
@@ -324,7 +330,7 @@ func (k *keeper) grant(d *engine.Desired, c *engine.Channel, a *engine.Action, n
 	if a.Sequence != e.Sequence {
 		return nil
 	}
-	if failed := k.failedOf(c); e.Kind != engine.Rollback && failed > c.Policy.Rollout.FailureBudget {
+	if failed := k.failedOf(c, now); e.Kind != engine.Rollback && failed > c.Policy.Rollout.FailureBudget {
 		return fmt.Errorf("R14: %s granted %s to %d more after %d failures, budget %d", c.Name, a.Release, len(a.Cells), failed, c.Policy.Rollout.FailureBudget)
 	}
 	if err := k.inFlight(c, a, now); err != nil {
@@ -336,10 +342,10 @@ func (k *keeper) grant(d *engine.Desired, c *engine.Channel, a *engine.Action, n
 	return k.waves(c, a, had, now)
 }
 
-func (k *keeper) failedOf(c *engine.Channel) int {
+func (k *keeper) failedOf(c *engine.Channel, now time.Time) int {
 	n := 0
 	for _, cell := range c.Cells {
-		if failedOn(k.w.obs.Cells[cell.Name], c.Effective) {
+		if s := k.w.obs.Cells[cell.Name]; failedOn(s, c.Effective) || stalled(s, c, now) {
 			n++
 		}
 	}
@@ -354,6 +360,11 @@ func failedOn(s *engine.CellState, e *engine.EffectiveHead) bool {
 		}
 	}
 	return false
+}
+
+// stalled tells whether a cell began its channel's head, and nothing was heard of the end for as long as the policy bears.
+func stalled(s *engine.CellState, c *engine.Channel, now time.Time) bool {
+	return s.Applying != nil && s.Applying.Sequence == c.Effective.Sequence && !s.StartedAt.IsZero() && now.Sub(s.StartedAt) >= c.Policy.Rollout.Stall
 }
 
 // inFlight: no more cells in contact are on their way than maxInFlight.
@@ -379,8 +390,7 @@ func (k *keeper) inFlight(c *engine.Channel, a *engine.Action, now time.Time) er
 	return nil
 }
 
-// waves: who was granted a head beyond a wave, was so after that many cells had it and had soaked; less those that failed
-// it within the budget, are silent, or turned unhealthy once they had been through.
+// waves: who was granted a head beyond a wave, was so after that many cells had it and had soaked, at some time before.
 func (k *keeper) waves(c *engine.Channel, a *engine.Action, had int, now time.Time) error {
 	key := rolloutKey{c.Name, a.Sequence}
 	granted := maps.Clone(k.granted[key])
@@ -388,47 +398,51 @@ func (k *keeper) waves(c *engine.Channel, a *engine.Action, had int, now time.Ti
 	if !slices.ContainsFunc(a.Cells, func(name string) bool { return granted[name] }) {
 		return nil // latecomers alone
 	}
-	fresh := 0
-	for _, cell := range c.Cells {
-		if !silent(k.w.obs.Cells[cell.Name], now) {
-			fresh++
-		}
-	}
-	for _, wave := range c.Policy.Rollout.Waves {
-		size := wave.Cells
-		if wave.Percent > 0 {
-			size = int(math.Ceil(wave.Percent * float64(len(c.Cells)) / 100))
-		}
-		if len(granted) <= size {
-			return nil // not beyond it
-		}
-		through, excused := 0, 0
-		fresher := map[string]bool{}
-		for _, name := range a.Cells {
-			fresher[name] = true
-		}
-		for name := range k.granted[key] {
-			s := k.w.obs.Cells[name]
-			switch {
-			case fresher[name] && s.Digest != c.Effective.Digest:
-			case healthy(s, c.Effective, now) >= wave.Soak:
-				through++
-			default:
-				if failedOn(s, c.Effective) || silent(s, now) || s.State != cells.StateHealthy || !s.StartedAt.IsZero() {
-					excused++
-				}
-			}
-		}
-		inContact := int(math.Ceil(wave.Percent * float64(fresh) / 100))
-		if wave.Percent == 0 {
-			inContact = min(wave.Cells, fresh)
-		}
-		if through+excused < inContact {
-			return fmt.Errorf("R14: %s granted %s to %d cells beyond a wave of %d, of which %d had soaked %s and %d failed or are silent (%d had been granted before)",
-				c.Name, a.Release, len(granted)-size, size, through, wave.Soak, excused, had)
+	size := 0
+	for i, wave := range c.Policy.Rollout.Waves {
+		size = max(size, waveSize(wave, len(c.Cells)))
+		size := max(size, k.failedOf(c, now)+1) // one more, where all that had it failed
+		if len(granted) > size && !k.through[key][i] {
+			return fmt.Errorf("R14: %s granted %s to %d cells beyond a wave of %d, which was never through (%d had been granted before)",
+				c.Name, a.Release, len(granted)-size, size, had)
 		}
 	}
 	return nil
+}
+
+func waveSize(w channels.Wave, of int) int {
+	if w.Percent > 0 {
+		return int(math.Ceil(w.Percent * float64(of) / 100))
+	}
+	return min(w.Cells, of)
+}
+
+// march notes which waves of c's head are through: as many cells as they ask for, of those in contact, were healthy on it for
+// as long as they ask or failed it, and one at least was healthy.
+func (k *keeper) march(c *engine.Channel, now time.Time) {
+	key := rolloutKey{c.Name, c.Effective.Sequence}
+	if k.through[key] == nil {
+		k.through[key] = map[int]bool{}
+	}
+	could := 0
+	for _, cell := range c.Cells {
+		if s := k.w.obs.Cells[cell.Name]; !silent(s, now) || failedOn(s, c.Effective) || stalled(s, c, now) {
+			could++
+		}
+	}
+	size := 0
+	for i, wave := range c.Policy.Rollout.Waves {
+		size = max(size, waveSize(wave, could))
+		well := 0
+		for _, cell := range c.Cells {
+			if healthy(k.w.obs.Cells[cell.Name], c.Effective, now) >= wave.Soak {
+				well++
+			}
+		}
+		if well >= size-k.failedOf(c, now) && (well > 0 || size == 0) {
+			k.through[key][i] = true
+		}
+	}
 }
 
 // rest: at the end, after days without an event, every cell has its head, or failed it, or a verdict says why not.

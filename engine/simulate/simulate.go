@@ -116,13 +116,6 @@ func newWorld(in Input) (*world, error) {
 	return w, nil
 }
 
-// never is staleAfter to the engine here. A cell in contact has always just reported, so that what the pipeline bears
-// would end soon after each plan, for nothing, and be every plan's Next. Instead what does end is spelled out: see silence.
-const never = 100 * 365 * 24 * time.Hour
-
-// silence says an instant from which the pipeline's staleAfter counts in the engine's terms.
-func (w *world) silence(from time.Time) time.Time { return from.Add(w.staleAfter() - never) }
-
 // look reads what the repository says.
 func (w *world) look() error {
 	d, err := w.repo.desired()
@@ -143,9 +136,7 @@ func (w *world) staleAfter() time.Duration { return w.d.Pipeline.StaleAfter }
 // decide makes one plan and carries it out. again: what came of it asks for another one at once.
 func (w *world) decide() (again bool, err error) {
 	w.fleet.show(w.now)
-	seen := *w.d
-	seen.Pipeline.StaleAfter = never
-	w.plan = engine.Make(&seen, &w.obs, w.now)
+	w.plan = engine.Make(w.d, &w.obs, w.now)
 	w.plans++
 	w.learn(w.plan.Learned)
 	w.rec.planned(w)
@@ -158,12 +149,13 @@ func (w *world) decide() (again bool, err error) {
 	return asked || pushed, nil // grants alone change nothing until cells hear of them
 }
 
-// jump lets time go on to where something happens that the engine sees, or that the plan named. more is false at the end.
+// jump lets time go on to where something happens that the engine sees, or that the plan named: all but the silence of
+// cells that are in contact, which have always just reported. more is false at the end.
 func (w *world) jump() (more bool, err error) {
 	w.rec.sample(w)
 	for seen := false; !seen; {
 		next := w.end
-		if n := w.plan.Next; !n.IsZero() && n.Before(next) {
+		if n := w.plan.Heard; !n.IsZero() && n.Before(next) {
 			next, seen = n, true
 		}
 		if at, ok := w.agenda.first(); ok && at.Before(next) {
@@ -205,6 +197,7 @@ func (w *world) learn(l engine.Learned) {
 	k := &w.obs.Learned
 	k.Accepted = append(k.Accepted, l.Accepted...)
 	k.Finished = append(k.Finished, l.Finished...)
+	k.Waves = append(k.Waves, l.Waves...)
 	for _, name := range l.Lapsed {
 		*w.obs.Cells[name] = *engine.Lapse(w.obs.Cells[name])
 	}
@@ -229,7 +222,6 @@ func (w *world) grant() {
 			given := engine.Granted{Cell: name, At: w.now, Assignment: engine.Assign(w.d, w.d.Cells[name], &history[i], w.obs.Cells[name])}
 			s := w.obs.Cells[name]
 			*s = *engine.Give(s, given)
-			s.GrantedAt = w.silence(w.now)
 			w.fleet.granted(w.fleet.cells[name])
 		}
 	}
