@@ -36,6 +36,14 @@ func (s *Store) Learn(ctx context.Context, l engine.Learned) error {
 				return err
 			}
 		}
+		for _, w := range l.Waves {
+			if err := latch(tx, `INSERT INTO waves (channel, sequence, wave, body) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING`, w, w.Channel, w.Sequence, w.Wave); err != nil {
+				return err
+			}
+			if _, err := tx.Exec(`DELETE FROM waves WHERE channel = ? AND sequence < ?`, w.Channel, w.Sequence); err != nil { // of heads that are past
+				return err
+			}
+		}
 		return nil
 	})
 }

@@ -132,6 +132,9 @@ func readLearned(ctx context.Context, tx *sql.Tx, o *engine.Observed) (err error
 	if o.Learned.Finished, err = list[engine.Finish](ctx, tx, `SELECT body FROM finishes ORDER BY channel, sequence`); err != nil {
 		return err
 	}
+	if o.Learned.Waves, err = list[engine.Through](ctx, tx, `SELECT body FROM waves ORDER BY channel, sequence, wave`); err != nil {
+		return err
+	}
 	o.Learned.Rollouts, err = list[engine.Rollout](ctx, tx, `SELECT body FROM rollouts ORDER BY channel, sequence`)
 	return err
 }

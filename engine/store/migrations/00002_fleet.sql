@@ -11,6 +11,15 @@ CREATE TABLE slots (
     PRIMARY KEY (channel, cell)
 ) STRICT, WITHOUT ROWID;
 
+-- Waves of rollouts that are through: these latch too.
+CREATE TABLE waves (
+    channel  TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    wave     INTEGER NOT NULL,
+    body     TEXT NOT NULL,
+    PRIMARY KEY (channel, sequence, wave)
+) STRICT;
+
 -- The newest change of each cell's identity, which git may not have yet.
 CREATE TABLE registrations (
     cell   TEXT PRIMARY KEY,
@@ -62,5 +71,6 @@ DROP TABLE operators;
 DROP TABLE joins;
 DROP TABLE lease;
 DROP TABLE registrations;
+DROP TABLE waves;
 DROP TABLE slots;
 ALTER TABLE cells DROP COLUMN version;

@@ -78,6 +78,7 @@ func latches(t *testing.T, open Open) {
 	first := engine.Learned{
 		Accepted: []engine.Acceptance{{Upstream: "staging", Downstream: "dedicated", Release: "1.0.3", Digest: digest(3), At: noon, Evidence: "first"}},
 		Finished: []engine.Finish{{Channel: "staging", Sequence: 3, Digest: digest(3), At: noon}},
+		Waves:    []engine.Through{{Channel: "staging", Sequence: 3, Digest: digest(3), Wave: 1, At: noon}},
 		Rollouts: []engine.Rollout{{Channel: "staging", Sequence: 3, Since: noon, Eligible: []string{"acme"}}},
 	}
 	must(t, s.Learn(ctx, first))
@@ -85,6 +86,7 @@ func latches(t *testing.T, open Open) {
 	must(t, s.Learn(ctx, engine.Learned{
 		Accepted: []engine.Acceptance{{Upstream: "staging", Downstream: "dedicated", Release: "1.0.3", Digest: digest(3), At: later, Evidence: "second"}},
 		Finished: []engine.Finish{{Channel: "staging", Sequence: 3, Digest: digest(4), At: later}},
+		Waves:    []engine.Through{{Channel: "staging", Sequence: 3, Digest: digest(3), Wave: 1, At: later}},
 		Rollouts: []engine.Rollout{{Channel: "staging", Sequence: 3, Since: later, Eligible: []string{"acme", "bolt"}}},
 	}))
 	same(t, "what was learned", first, observed(t, s).Learned)
@@ -92,6 +94,9 @@ func latches(t *testing.T, open Open) {
 	if got := observed(t, s).Learned.Finished; len(got) != 2 {
 		t.Errorf("%d finishes, not 2", len(got))
 	}
+	next := engine.Through{Channel: "staging", Sequence: 4, Digest: digest(4), Wave: 1, At: later}
+	must(t, s.Learn(ctx, engine.Learned{Waves: []engine.Through{next}}))
+	same(t, "the waves of the newest head", []engine.Through{next}, observed(t, s).Learned.Waves)
 }
 
 func observations(t *testing.T, open Open) {
