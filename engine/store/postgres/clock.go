@@ -1,0 +1,40 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Now is the database's clock, the same for all who share it. It is off by half the time that asking took, at most.
+func (s *Store) Now(ctx context.Context) (time.Time, error) {
+	if s.queue.Closed() {
+		return time.Time{}, ErrClosed
+	}
+	limited, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	asked := time.Now()
+	now, err := s.at(limited, s.pool)
+	if err != nil {
+		return time.Time{}, s.readFailed(ctx, "ask the database for the time", err)
+	}
+	if s.clock != nil {
+		return now, nil
+	}
+	return now.Add(time.Since(asked) / 2), nil
+}
+
+// oneRow is what pools and transactions have in common here.
+type oneRow interface {
+	QueryRow(ctx context.Context, query string, args ...any) pgx.Row
+}
+
+// at reads the store's clock.
+func (s *Store) at(ctx context.Context, q oneRow) (now time.Time, err error) {
+	if s.clock != nil {
+		return s.clock(), nil
+	}
+	err = q.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now)
+	return now.UTC(), err
+}

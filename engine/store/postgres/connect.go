@@ -1,0 +1,126 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"embed"
+	"fmt"
+	"io/fs"
+	"maps"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+const (
+	readFactor    = 6 // reads have so many times as long as writes: all cells may be many
+	migrateWithin = 5 * time.Minute
+	migrationLock = 7261933405771 // an advisory lock's number: any, the same for all
+)
+
+// configure says what every connection is like.
+func configure(url string, o Options) (*pgxpool.Config, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, errNoURL
+	}
+	config.MaxConns = int32(min(o.Connections, 1000))
+	c := config.ConnConfig
+	c.ConnectTimeout = o.Timeout
+	c.ValidateConnect = writable(c.ValidateConnect)
+	millis := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+	ours := map[string]string{
+		"application_name":  "sluice",
+		"statement_timeout": millis(readFactor * o.Timeout), // writes end sooner, by their contexts
+		"lock_timeout":      millis(o.Timeout),
+		// Who is cut off holds no lock for longer, the lease's above all (fault 12).
+		"idle_in_transaction_session_timeout": millis(o.Timeout),
+		"jit":                                 "off", // statements are short
+	}
+	maps.Copy(ours, c.RuntimeParams)
+	c.RuntimeParams = ours
+	return config, nil
+}
+
+// writable refuses a standby, and sees to it that a commit waits for the disk.
+func writable(given pgconn.ValidateConnectFunc) pgconn.ValidateConnectFunc {
+	return func(ctx context.Context, c *pgconn.PgConn) error {
+		if given != nil {
+			if err := given(ctx, c); err != nil {
+				return err
+			}
+		}
+		if err := pgconn.ValidateConnectTargetSessionAttrsReadWrite(ctx, c); err != nil {
+			return err
+		}
+		return c.Exec(ctx, `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'`).Close()
+	}
+}
+
+// forReports is a pool of the one connection on which reports are written. Its few statements find rows by key: a plan
+// that was made while the tables were empty must not read them whole later.
+func forReports(config *pgxpool.Config) *pgxpool.Config {
+	config = config.Copy()
+	config.MaxConns = 1
+	config.ConnConfig.RuntimeParams["enable_seqscan"] = "off"
+	config.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
+	return config
+}
+
+// migrate brings the schema up to date; of several processes that do so one after the other.
+func migrate(ctx context.Context, config *pgx.ConnConfig) error {
+	ctx, cancel := context.WithTimeout(ctx, migrateWithin)
+	defer cancel()
+	config = config.Copy()
+	config.RuntimeParams["statement_timeout"] = strconv.FormatInt(migrateWithin.Milliseconds(), 10)
+	config.RuntimeParams["lock_timeout"] = config.RuntimeParams["statement_timeout"]
+	lock, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return err
+	}
+	defer lock.Close(context.WithoutCancel(ctx)) // gives the lock back
+	if _, err := lock.Exec(ctx, `SELECT pg_advisory_lock($1)`, int64(migrationLock)); err != nil {
+		return err
+	}
+	db := stdlib.OpenDB(*config)
+	defer db.Close()
+	p, err := provider(db)
+	if err != nil {
+		return err
+	}
+	if _, err := p.Up(ctx); err != nil {
+		return fmt.Errorf("bring the schema up to date: %w", err)
+	}
+	version, err := p.GetDBVersion(ctx)
+	if err != nil {
+		return err
+	}
+	sources := p.ListSources()
+	if newest := sources[len(sources)-1].Version; version > newest {
+		return fmt.Errorf("its schema is number %d and this version of sluice knows %d: use a newer sluice, or another database", version, newest)
+	}
+	return nil
+}
+
+func provider(db *sql.DB) (*goose.Provider, error) {
+	folder, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, err
+	}
+	return goose.NewProvider(goose.DialectPostgres, db, folder, goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
+}
+
+// backoff is how long to wait before the attempt after n failed ones: doubled up to most, half of it by chance.
+func backoff(n int, first, most time.Duration, chance float64) time.Duration {
+	d := cmp.Or(min(first<<min(n, 20), most), most)
+	return d/2 + time.Duration(chance*float64(d/2))
+}

@@ -1,0 +1,117 @@
+package postgres
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sluice-cd/sluice/engine"
+)
+
+const (
+	beatEvery    = 500 * time.Millisecond // so that each second has at least one
+	beatWithin   = 2 * time.Second
+	compareEvery = 30 * time.Second
+)
+
+// Follow tells what others write, as the database sends it, over a connection of its own. After every time that it
+// connects it tells of everything; while the database answers, it says so at least each second; and each half minute it
+// compares versions, whatever was heard. It ends with ctx, and with the store.
+func (s *Store) Follow(ctx context.Context, told func(engine.News)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.life, cancel)()
+	for failed := 0; ; failed++ {
+		err := s.listen(ctx, func(n engine.News) { failed = 0; told(n) })
+		if s.life.Err() != nil {
+			return ErrClosed
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		s.log.Warn().Err(err).Msg("not told of what others write: connecting again")
+		select {
+		case <-ctx.Done():
+		case <-time.After(backoff(failed, 50*time.Millisecond, 2*time.Second, rand.Float64())):
+		}
+	}
+}
+
+// listen tells of what comes over one connection, until that fails.
+func (s *Store) listen(ctx context.Context, told func(engine.News)) error {
+	conn, err := s.listening(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	told(engine.News{All: true})
+	beat, compare := time.Now().Add(beatEvery), time.Now().Add(compareEvery)
+	for {
+		until, cancel := context.WithDeadline(ctx, beat)
+		n, err := conn.WaitForNotification(until)
+		timedOut := until.Err() != nil && ctx.Err() == nil
+		cancel()
+		switch {
+		case err == nil:
+			if news, ok := s.readNote(n.Payload); ok {
+				told(news)
+			}
+		case !timedOut || conn.IsClosed():
+			return err
+		}
+		if time.Now().Before(beat) {
+			continue
+		}
+		news := engine.News{}
+		if time.Now().After(compare) {
+			missed, err := s.compare(ctx, conn)
+			if err != nil {
+				return err
+			}
+			news = engine.News{Cells: missed, Material: len(missed) > 0, Known: true}
+			compare = time.Now().Add(compareEvery)
+		} else if err := s.beat(ctx, conn); err != nil {
+			return err
+		}
+		told(news)
+		beat = time.Now().Add(beatEvery)
+	}
+}
+
+// listening connects, listens, and takes note of the versions that All will tell of.
+func (s *Store) listening(ctx context.Context) (*pgx.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	conn, err := pgx.ConnectConfig(ctx, s.config.Copy())
+	if err != nil {
+		return nil, err
+	}
+	if _, err = conn.Exec(ctx, `LISTEN `+topic); err == nil {
+		_, err = s.compare(ctx, conn)
+	}
+	if err != nil {
+		_ = conn.Close(ctx) // the error above says more
+		return nil, err
+	}
+	return conn, nil
+}
+
+func (s *Store) beat(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, beatWithin)
+	defer cancel()
+	_, err := conn.Exec(ctx, `SELECT 1`)
+	return err
+}
+
+// compare gives the cells whose reports were neither told of nor written here.
+func (s *Store) compare(ctx context.Context, conn *pgx.Conn) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	kept, err := pairs[int64](ctx, conn, `SELECT name, version FROM cells`)
+	if err != nil {
+		return nil, err
+	}
+	return s.news.missed(kept), nil
+}

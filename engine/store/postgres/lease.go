@@ -1,0 +1,94 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sluice-cd/sluice/engine"
+)
+
+// term is the lease's row, and when it was read.
+type term struct {
+	number           int64
+	holder           string // empty: nobody's
+	since, until, at time.Time
+}
+
+// runs tells whether the lease has not run out. One that was taken later than now is of a clock that was set back
+// since: it would hold for as long as the clock went back, so it counts for nothing.
+func (t term) runs() bool { return t.holder != "" && !t.at.Before(t.since) && t.at.Before(t.until) }
+
+// lock locks the lease's row, then reads it: the time it is held against is of after the wait for the lock.
+func (s *Store) lock(ctx context.Context, tx pgx.Tx) (t term, err error) {
+	b := &pgx.Batch{}
+	b.Queue(`SELECT FROM lease FOR UPDATE`)
+	b.Queue(`SELECT term, holder, since, until, clock_timestamp() FROM lease`).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&t.number, &t.holder, &t.since, &t.until, &t.at)
+	})
+	if err := tx.SendBatch(ctx, b).Close(); err != nil {
+		return t, err
+	}
+	if s.clock != nil {
+		t.at = s.clock()
+	}
+	return t, nil
+}
+
+// Lead takes the lease for length by the database's clock, or renews it if it is this store's. led is false while
+// another's has not run out. A lease that ran out is a new term for the one who had it too: what it wrote meanwhile
+// under the old one may be still on its way.
+func (s *Store) Lead(ctx context.Context, length time.Duration) (number int64, led bool, err error) {
+	s.asked.Store(true)
+	err = s.write(ctx, "take the lease", func(ctx context.Context, tx pgx.Tx, _ bool) error {
+		t, err := s.lock(ctx, tx)
+		if err != nil {
+			return err
+		}
+		mine := t.holder == s.name && t.runs()
+		number, led = t.number, mine || !t.runs()
+		if !led {
+			return nil
+		}
+		if !mine {
+			number++
+		}
+		_, err = tx.Exec(ctx, `UPDATE lease SET term = $1, holder = $2, since = $3, until = $4`, number, s.name, t.at, t.at.Add(length))
+		return err
+	})
+	if err != nil {
+		return 0, false, err
+	}
+	if led {
+		s.term.Store(number)
+	}
+	return number, led, nil
+}
+
+// Resign ends this store's term, if it leads.
+func (s *Store) Resign(ctx context.Context) error {
+	return s.write(ctx, "give the lease back", func(ctx context.Context, tx pgx.Tx, _ bool) error {
+		_, err := tx.Exec(ctx, `UPDATE lease SET holder = '', until = since WHERE holder = $1`, s.name)
+		return err
+	})
+}
+
+// ledger is write for what only the leader writes: for anybody else it is engine.ErrDeposed. It locks the lease's row
+// until the commit, so that nobody begins a new term before, and so that a leader's writes come one after the other:
+// caps and cursors need no locks of their own. A store that never asked to lead may write too, for it is a process
+// alone, or believes so: until another holds the lease.
+func (s *Store) ledger(ctx context.Context, op string, do func(ctx context.Context, tx pgx.Tx) error) error {
+	return s.write(ctx, op, func(ctx context.Context, tx pgx.Tx, _ bool) error {
+		t, err := s.lock(ctx, tx)
+		if err != nil {
+			return err
+		}
+		mine := t.holder == s.name
+		leads := mine && t.runs() && t.number == s.term.Load()
+		if !leads && (s.asked.Load() || !mine && t.runs()) {
+			return engine.ErrDeposed
+		}
+		return do(ctx, tx)
+	})
+}

@@ -1,0 +1,212 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/store/rows"
+)
+
+// Known gives everything that was kept but the cells and Clock, as of one instant. It reads no cell.
+func (s *Store) Known(ctx context.Context) (o engine.Observed, err error) {
+	err = s.read(ctx, "read the store", func(ctx context.Context, tx pgx.Tx) error {
+		o, err = readKnown(ctx, tx)
+		return err
+	})
+	return o, err
+}
+
+// Cells gives what is known of the named cells; without a name, of all. Other cells' rows are not read.
+func (s *Store) Cells(ctx context.Context, names ...string) (all map[string]*engine.CellState, err error) {
+	err = s.read(ctx, "read cells", func(ctx context.Context, tx pgx.Tx) error {
+		all, err = readCells(ctx, tx, names)
+		return err
+	})
+	return all, err
+}
+
+// Observed gives Known and all Cells as of one instant.
+func (s *Store) Observed(ctx context.Context) (o engine.Observed, err error) {
+	err = s.read(ctx, "read the store", func(ctx context.Context, tx pgx.Tx) error {
+		if o, err = readKnown(ctx, tx); err == nil {
+			o.Cells, err = readCells(ctx, tx, nil)
+		}
+		return err
+	})
+	return o, err
+}
+
+func readKnown(ctx context.Context, tx pgx.Tx) (engine.Observed, error) {
+	o := engine.Observed{Served: map[string]int64{}, Refused: map[string]engine.Refusal{}}
+	for _, step := range []func(context.Context, pgx.Tx, *engine.Observed) error{readLearned, readFacts, readMaps, readFleet} {
+		if err := step(ctx, tx, &o); err != nil {
+			return engine.Observed{}, err
+		}
+	}
+	return o, nil
+}
+
+// readCells reads the named cells, or all, with their grants.
+func readCells(ctx context.Context, tx pgx.Tx, names []string) (map[string]*engine.CellState, error) {
+	cellsOf, grantsOf := `SELECT body, version FROM cells`, `SELECT cell, assignment, granted_at FROM grants`
+	var args []any
+	if len(names) > 0 {
+		cellsOf, grantsOf, args = cellsOf+` WHERE name = ANY($1)`, grantsOf+` WHERE cell = ANY($1)`, []any{names}
+	}
+	found, err := tx.Query(ctx, cellsOf, args...)
+	if err != nil {
+		return nil, err
+	}
+	var bodies []string
+	var versions []int64
+	var body string
+	var version int64
+	_, err = pgx.ForEachRow(found, []any{&body, &version}, func() error {
+		bodies, versions = append(bodies, body), append(versions, version)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	states, err := rows.States(bodies, versions)
+	if err != nil {
+		return nil, err
+	}
+	return states, layGrants(ctx, tx, states, grantsOf, args)
+}
+
+func layGrants(ctx context.Context, tx pgx.Tx, states map[string]*engine.CellState, query string, args []any) error {
+	found, err := tx.Query(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	var cell, assignment, granted string
+	_, err = pgx.ForEachRow(found, []any{&cell, &assignment, &granted}, func() error {
+		at, err := time.Parse(time.RFC3339Nano, granted)
+		if err != nil {
+			return fmt.Errorf("the grant of %s: %w", cell, err)
+		}
+		return rows.Lay(states, cell, assignment, at)
+	})
+	return err
+}
+
+func readLearned(ctx context.Context, tx pgx.Tx, o *engine.Observed) (err error) {
+	if o.Observations, err = list[engine.Observation](ctx, tx, `SELECT body FROM observations ORDER BY channel, gate, subject, policy`); err != nil {
+		return err
+	}
+	if o.Learned.Accepted, err = list[engine.Acceptance](ctx, tx, `SELECT body FROM acceptances ORDER BY upstream, downstream, digest`); err != nil {
+		return err
+	}
+	if o.Learned.Finished, err = list[engine.Finish](ctx, tx, `SELECT body FROM finishes ORDER BY channel, sequence`); err != nil {
+		return err
+	}
+	if o.Learned.Waves, err = list[engine.Through](ctx, tx, `SELECT body FROM waves ORDER BY channel, sequence, wave`); err != nil {
+		return err
+	}
+	o.Learned.Rollouts, err = list[engine.Rollout](ctx, tx, `SELECT body FROM rollouts ORDER BY channel, sequence`)
+	return err
+}
+
+func readFacts(ctx context.Context, tx pgx.Tx, o *engine.Observed) error {
+	facts, err := pairs[string](ctx, tx, `SELECT name, body FROM facts`)
+	if err != nil {
+		return err
+	}
+	if o.Since, err = time.Parse(time.RFC3339Nano, facts["since"]); err != nil {
+		return fmt.Errorf("since when it observes: %w", err)
+	}
+	if body, ok := facts["seen"]; ok {
+		if err := rows.Decode(body, &o.Seen); err != nil {
+			return err
+		}
+	}
+	if body, ok := facts["diverged"]; ok {
+		o.Diverged = &engine.Divergence{}
+		return rows.Decode(body, o.Diverged)
+	}
+	return nil
+}
+
+func readMaps(ctx context.Context, tx pgx.Tx, o *engine.Observed) (err error) {
+	if o.Served, err = pairs[int64](ctx, tx, `SELECT channel, sequence FROM served`); err != nil {
+		return err
+	}
+	refused, err := pairs[string](ctx, tx, `SELECT channel, body FROM refusals`)
+	if err != nil {
+		return err
+	}
+	for channel, body := range refused {
+		var r engine.Refusal
+		if err := rows.Decode(body, &r); err != nil {
+			return fmt.Errorf("the refused push to %s: %w", channel, err)
+		}
+		o.Refused[channel] = r
+	}
+	return nil
+}
+
+// readFleet reads who has slots, and who registered.
+func readFleet(ctx context.Context, tx pgx.Tx, o *engine.Observed) error {
+	slots, err := slotsOf(ctx, tx)
+	if err != nil {
+		return err
+	}
+	o.Slots = make(map[string][]string, len(slots))
+	for channel, cells := range slots {
+		o.Slots[channel] = slices.Sorted(maps.Keys(cells))
+	}
+	registered, err := list[engine.Registration](ctx, tx, `SELECT body FROM registrations ORDER BY cell`)
+	if err != nil {
+		return fmt.Errorf("registrations: %w", err)
+	}
+	o.Registered = make(map[string]engine.Registration, len(registered))
+	for _, r := range registered {
+		o.Registered[r.Cell] = r
+	}
+	return nil
+}
+
+// Events gives a cell's newest events, oldest first; at most limit.
+func (s *Store) Events(ctx context.Context, cell string, limit int) (events []cells.Event, err error) {
+	err = s.read(ctx, "read the events of "+cell, func(ctx context.Context, tx pgx.Tx) error {
+		events, err = list[cells.Event](ctx, tx, `SELECT body FROM (SELECT id, body FROM events WHERE cell = $1 ORDER BY id DESC LIMIT $2) AS newest ORDER BY id`, cell, limit)
+		return err
+	})
+	return events, err
+}
+
+// Decisions gives decisions after a cursor in the order in which they were found, at most limit, and
+// the cursor of the last. A negative cursor asks for the last limit of them.
+func (s *Store) Decisions(ctx context.Context, after int64, limit int) (all []engine.Decided, next int64, err error) {
+	query := `SELECT id, body FROM decisions WHERE id > $1 ORDER BY id LIMIT $2`
+	if after < 0 {
+		query = `SELECT id, body FROM (SELECT id, body FROM decisions WHERE id > $1 ORDER BY id DESC LIMIT $2) AS newest ORDER BY id`
+	}
+	err = s.read(ctx, "read decisions", func(ctx context.Context, tx pgx.Tx) error {
+		found, err := tx.Query(ctx, query, after, limit)
+		if err != nil {
+			return err
+		}
+		all, next = nil, max(after, 0)
+		var id int64
+		var body string
+		_, err = pgx.ForEachRow(found, []any{&id, &body}, func() error {
+			var d engine.Decided
+			if err := rows.Decode(body, &d); err != nil {
+				return err
+			}
+			all, next = append(all, d), id
+			return nil
+		})
+		return err
+	})
+	return all, next, err
+}

@@ -1,0 +1,94 @@
+package postgres_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/store/postgres"
+	"github.com/sluice-cd/sluice/engine/store/storetest"
+	server "github.com/sluice-cd/sluice/test/postgres"
+)
+
+// childURL names the database in the environment of the process that TestKill kills.
+const childURL = "SLUICE_STORE_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	if url := os.Getenv(childURL); url != "" {
+		ctx := context.Background()
+		s, err := postgres.Open(ctx, url, postgres.Options{})
+		if err == nil {
+			err = storetest.Child(ctx, s, os.Stdout)
+		}
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(server.Main(m))
+}
+
+// opener gives each test a database of its own, the same each time that it asks.
+func opener() storetest.Open {
+	var mu sync.Mutex
+	urls := map[string]string{} // by test
+	return func(t *testing.T, now func() time.Time) storetest.Store {
+		t.Helper()
+		mu.Lock()
+		url, ok := urls[t.Name()]
+		mu.Unlock()
+		if !ok {
+			url = server.Start(t)
+			mu.Lock()
+			urls[t.Name()] = url
+			mu.Unlock()
+		}
+		return openWith(t, url, postgres.Options{Now: now})
+	}
+}
+
+func open(t testing.TB, url string) *postgres.Store {
+	t.Helper()
+	return openWith(t, url, postgres.Options{Log: zerolog.New(zerolog.NewTestWriter(t))})
+}
+
+func openWith(t testing.TB, url string, o postgres.Options) *postgres.Store {
+	t.Helper()
+	s, err := postgres.Open(t.Context(), url, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func TestContract(t *testing.T) { storetest.Run(t, opener()) }
+
+func TestKill(t *testing.T) {
+	t.Parallel()
+	url := server.Start(t)
+	storetest.Kill(t,
+		func(t *testing.T, _ func() time.Time) storetest.Store { return open(t, url) },
+		func(t *testing.T) *exec.Cmd {
+			cmd := exec.CommandContext(t.Context(), os.Args[0])
+			cmd.Env = append(os.Environ(), childURL+"="+url)
+			cmd.Stderr = os.Stderr
+			return cmd
+		})
+}
+
+func report(name string, version int64, message string) []engine.Reported {
+	return []engine.Reported{{State: &engine.CellState{Name: name, Channel: "staging", Sequence: 1, Version: version, Message: message, LastReport: time.Now()}}}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,286 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/store/rows"
+)
+
+const (
+	compactBy = 100 // a cell's events are cut back after so many new ones
+	maxText   = 200 // bytes of a column that a cell's words go into; the body has them whole
+)
+
+// Report keeps cells' states and events, all or none of the batch, durable when it returns. Each state's version must be
+// one above the kept one's, else it is engine.ErrStale. If ctx ends first, or the connection is lost for too long
+// (engine.ErrBusy), it may have been kept: who then reports again is told that it is stale, reads and folds again.
+func (s *Store) Report(ctx context.Context, batch []engine.Reported) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	r, err := rows.Reported(batch)
+	if err != nil || r.Empty() {
+		return err
+	}
+	for _, c := range r.Cells {
+		if clean(c.Name) != c.Name {
+			return fmt.Errorf("keep a report: %.80q is no cell's name", c.Name)
+		}
+	}
+	return s.queue.Keep(ctx, r)
+}
+
+// clean makes text of a cell's words that PostgreSQL takes: what one cell says must not fail the commit of others.
+func clean(text string) string {
+	if len(text) <= maxText && utf8.ValidString(text) && !strings.ContainsRune(text, 0) {
+		return text
+	}
+	text = strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
+	if len(text) <= maxText {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxText], "") // a letter cut in two goes
+}
+
+// writer writes reports in batches, as the queue's one goroutine.
+type writer struct {
+	*Store
+	fresh map[string]int // events by cell since they were last cut back
+}
+
+// writer gives what the queue calls to write a batch.
+func (s *Store) writer() func([]*rows.Report) (map[*rows.Report]error, error) {
+	w := &writer{Store: s, fresh: map[string]int{}}
+	return w.write
+}
+
+// write keeps a batch in one transaction; where one report can't be kept for what it is, each in its own.
+func (w *writer) write(batch []*rows.Report) (refused map[*rows.Report]error, err error) {
+	refused, err = w.together(batch)
+	if len(batch) == 1 || !poisonous(err) {
+		return refused, err
+	}
+	refused = map[*rows.Report]error{}
+	for _, r := range batch {
+		alone, err := w.together([]*rows.Report{r})
+		if refused[r] = alone[r]; err != nil {
+			refused[r] = err
+		}
+	}
+	return refused, nil
+}
+
+func (w *writer) together(batch []*rows.Report) (map[*rows.Report]error, error) {
+	var a rows.Admitted
+	err := w.try(context.Background(), w.reports, "keep reports", func(ctx context.Context, t *trial) error {
+		kept, bodies, err := lockCells(ctx, t, rows.Names(batch))
+		if err != nil {
+			return err
+		}
+		if t.unsure && made(a.Cells, kept, bodies) {
+			return rollback(ctx, t)
+		}
+		known := maps.Clone(kept)
+		if a = rows.Admit(batch, kept); len(a.Cells) == 0 {
+			return rollback(ctx, t)
+		}
+		return w.keep(ctx, t, batch, a, known)
+	})
+	if err != nil {
+		return nil, err
+	}
+	w.served.Wrote(a.Served)
+	w.news.wrote(versions(batch, a))
+	return a.Refused, nil
+}
+
+// lockCells begins the transaction and locks the rows of the named cells, always in the same order. Bodies are given only
+// where an earlier attempt may have been made.
+func lockCells(ctx context.Context, t *trial, names []string) (kept map[string]int64, bodies map[string]string, err error) {
+	kept, bodies = make(map[string]int64, len(names)), map[string]string{}
+	b := &pgx.Batch{}
+	b.Queue(`BEGIN`)
+	b.Queue(`SELECT name, version, CASE WHEN $2 THEN body ELSE '' END FROM cells WHERE name = ANY($1) ORDER BY name FOR UPDATE`, names, t.unsure).
+		Query(func(found pgx.Rows) error {
+			var name, body string
+			var version int64
+			_, err := pgx.ForEachRow(found, []any{&name, &version, &body}, func() error {
+				if kept[name] = version; t.unsure {
+					bodies[name] = body
+				}
+				return nil
+			})
+			return err
+		})
+	return kept, bodies, t.conn.SendBatch(ctx, b).Close()
+}
+
+func rollback(ctx context.Context, t *trial) error {
+	_, err := t.conn.Exec(ctx, `ROLLBACK`)
+	return err
+}
+
+// made tells whether an attempt, whose answer was lost, was committed: all of its rows are there, or none. A row that
+// another process wrote on top of it shows it too, by its version.
+func made(attempt []rows.Cell, kept map[string]int64, bodies map[string]string) bool {
+	if len(attempt) == 0 {
+		return false
+	}
+	for _, c := range attempt {
+		switch version := kept[c.Name]; {
+		case version < c.Version:
+			return false
+		case version == c.Version:
+			return bodies[c.Name] == c.Body
+		}
+	}
+	return false // every one was written by others since: stale, which is read and folded again
+}
+
+// keep writes what was admitted, and commits, in one round trip. known are the rows that are there, locked.
+func (w *writer) keep(ctx context.Context, t *trial, batch []*rows.Report, a rows.Admitted, known map[string]int64) error {
+	b := &pgx.Batch{}
+	slices.SortFunc(a.Cells, func(x, y rows.Cell) int { return cmp.Compare(x.Name, y.Name) })
+	var there, fresh []rows.Cell
+	for _, c := range a.Cells {
+		if _, ok := known[c.Name]; ok {
+			there = append(there, c)
+		} else {
+			fresh = append(fresh, c)
+		}
+	}
+	queueCells(b, fresh, ``) // one that another process makes at this moment is an error: errAgain
+	queueCells(b, there, ` ON CONFLICT (name) DO UPDATE SET version = excluded.version, channel = excluded.channel, release = excluded.release,
+		state = excluded.state, last_report = excluded.last_report, body = excluded.body`)
+	queueEvents(b, a.Events)
+	if names := w.compact(a.Events); len(names) > 0 {
+		b.Queue(`DELETE FROM events e USING (SELECT cell, (SELECT id FROM events x WHERE x.cell = c.cell ORDER BY id DESC LIMIT 1 OFFSET $2) AS upto
+			FROM unnest($1::text[]) AS c (cell)) AS old WHERE e.cell = old.cell AND e.id <= old.upto`, names, w.history)
+	}
+	news := w.Store.served.News(cleaned(a.Served))
+	queueServed(b, news)
+	if err := w.queueNews(b, batch, a, len(news) > 0); err != nil {
+		return err
+	}
+	b.Queue(`COMMIT`)
+	t.committing = true
+	err := t.conn.SendBatch(ctx, b).Close()
+	if code(err) == uniqueViolation {
+		return fmt.Errorf("%w: %w", errAgain, errors.Join(err, rollback(ctx, t)))
+	}
+	if err != nil && !t.conn.IsClosed() {
+		return errors.Join(err, rollback(ctx, t))
+	}
+	return err
+}
+
+func queueCells(b *pgx.Batch, cells []rows.Cell, otherwise string) {
+	if len(cells) == 0 {
+		return
+	}
+	n := len(cells)
+	names, versions, reported := make([]string, n), make([]int64, n), make([]int64, n)
+	channels, releases, states, bodies := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	for i, c := range cells {
+		names[i], versions[i], reported[i], bodies[i] = c.Name, c.Version, c.LastReport, c.Body
+		channels[i], releases[i], states[i] = clean(c.Channel), clean(c.Release), clean(c.State)
+	}
+	b.Queue(`INSERT INTO cells (name, version, channel, release, state, last_report, body)
+		SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[])`+otherwise,
+		names, versions, channels, releases, states, reported, bodies)
+}
+
+func queueEvents(b *pgx.Batch, events []rows.Event) {
+	if len(events) == 0 {
+		return
+	}
+	n := len(events)
+	cells, boots, bodies, numbers := make([]string, n), make([]string, n), make([]string, n), make([]int64, n)
+	for i, e := range events {
+		cells[i], boots[i], numbers[i], bodies[i] = e.Cell, clean(e.Boot), e.Number, e.Body
+	}
+	b.Queue(`INSERT INTO events (cell, boot, number, body) SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[])
+		ON CONFLICT (cell, boot, number) DO NOTHING`, cells, boots, numbers, bodies)
+}
+
+// compact gives the cells that wrote much since their history was last cut back, or write for the first time.
+func (w *writer) compact(events []rows.Event) []string {
+	due := map[string]bool{}
+	for _, e := range events {
+		n, known := w.fresh[e.Cell]
+		if w.fresh[e.Cell] = n + 1; !known || n+1 >= compactBy {
+			w.fresh[e.Cell] = 0
+			due[e.Cell] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(due))
+}
+
+// queueServed keeps the highest sequence ever served or reported (R2). After the commit the caller tells s.served.
+func queueServed(b *pgx.Batch, news map[string]int64) {
+	if len(news) == 0 {
+		return
+	}
+	channels := slices.Sorted(maps.Keys(news)) // locked in the same order by everybody
+	sequences := make([]int64, len(channels))
+	for i, c := range channels {
+		sequences[i] = news[c]
+	}
+	b.Queue(`INSERT INTO served (channel, sequence) SELECT * FROM unnest($1::text[], $2::bigint[])
+		ON CONFLICT (channel) DO UPDATE SET sequence = excluded.sequence WHERE served.sequence < excluded.sequence`, channels, sequences)
+}
+
+func cleaned(all []rows.Sequence) []rows.Sequence {
+	for i := range all {
+		all[i].Channel = clean(all[i].Channel)
+	}
+	return all
+}
+
+// queueNews tells others at once of reports that say something new.
+func (w *writer) queueNews(b *pgx.Batch, batch []*rows.Report, a rows.Admitted, known bool) error {
+	material, _ := versions(batch, a)
+	if len(material) == 0 && !known {
+		return nil
+	}
+	n := note{By: w.name, Cells: slices.Sorted(maps.Keys(material)), Versions: []int64{}, Material: len(material) > 0, Known: known}
+	for _, name := range n.Cells {
+		n.Versions = append(n.Versions, material[name])
+	}
+	payloads, err := n.payloads()
+	if err != nil {
+		return err
+	}
+	b.Queue(notify, payloads)
+	return nil
+}
+
+// versions gives what was admitted, apart for those that say something new and those that do not.
+func versions(batch []*rows.Report, a rows.Admitted) (material, still map[string]int64) {
+	material, still = map[string]int64{}, make(map[string]int64, len(a.Cells))
+	for _, c := range a.Cells {
+		still[c.Name] = c.Version
+	}
+	for _, r := range batch {
+		if !r.Material || a.Refused[r] != nil {
+			continue
+		}
+		for _, c := range r.Cells {
+			if v, ok := still[c.Name]; ok {
+				material[c.Name] = v
+				delete(still, c.Name)
+			}
+		}
+	}
+	return material, still
+}

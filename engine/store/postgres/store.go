@@ -1,0 +1,169 @@
+// Package postgres keeps what the engine observed in a PostgreSQL database that several control planes share: any of
+// them writes reports, one of them leads (see Lead), and each is told of what the others write (see Follow). It
+// implements engine.Store; storetest holds what every implementation must do.
+//
+// It keeps no intent (invariant 3). Every write is durable when the call returns, as far as the server's fsync is, and
+// whole. What only the leader writes is written in a transaction that holds the lease's row: a deposed leader's write
+// hits 0 rows (fault 11). Nothing here decides anything or reads a policy.
+//
+// All methods may be called from many goroutines. Reports of many callers share commits (see rows.Queue), on a
+// connection of their own. A write that lost its connection is tried again, and is made once: where the commit's
+// answer was lost, the store first looks whether it was made. Every statement has a time limit.
+//
+// It needs PostgreSQL 13 or newer, a database (or, by search_path, a schema) of its own, and sessions: a pooler that
+// shares them between clients by transaction loses NOTIFY.
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/store/rows"
+)
+
+// ErrClosed answers calls after Close.
+var ErrClosed = rows.ErrClosed
+
+// Options may be left zero.
+type Options struct {
+	Log         zerolog.Logger
+	History     int           // events kept for each cell; default 1000
+	Timeout     time.Duration // of a write with all its attempts, and of connecting; default 5 s. Reads have six times as long
+	Connections int           // at most so many, besides one that writes reports and one that listens; default 8
+
+	Now func() time.Time // the clock for leases and tokens; default the database's, which is the same for all who share it
+}
+
+// Store is an open database. Close it.
+type Store struct {
+	log     zerolog.Logger
+	name    string // of this open store among those that share the database: random
+	history int
+	timeout time.Duration
+	clock   func() time.Time // nil: the database's
+	config  *pgx.ConnConfig  // of a connection apart from the pools; copy it
+	pool    *pgxpool.Pool
+	reports *pgxpool.Pool // one connection, of the queue's writer
+	queue   *rows.Queue   // nil until the pools are open
+
+	life context.Context // ended by Close
+	end  context.CancelFunc
+	news *news
+	told sync.WaitGroup // the goroutine that sends news
+
+	failed atomic.Pointer[error] // of the last write; nil: it went well
+	served rows.Sequences
+	asked  atomic.Bool  // Lead was called
+	term   atomic.Int64 // the newest that this store led; 0: none
+}
+
+var _ engine.Store = (*Store)(nil)
+
+// Open opens the database at url, postgres://USER@HOST:PORT/DATABASE, and brings its schema up to date. The password
+// is better given by PGPASSWORD or a password file. A database that a newer version made is refused.
+func Open(ctx context.Context, url string, o Options) (*Store, error) {
+	o.History, o.Timeout = cmp.Or(o.History, 1000), cmp.Or(o.Timeout, 5*time.Second)
+	o.Connections = cmp.Or(o.Connections, 8)
+	config, err := configure(url, o)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{log: o.Log, name: rand.Text(), history: o.History, timeout: o.Timeout, clock: o.Now, config: config.ConnConfig.Copy()}
+	s.news = newNews(s.name)
+	s.life, s.end = context.WithCancel(context.Background())
+	where := fmt.Sprintf("open database %s at %s", s.config.Database, s.config.Host)
+	if err := s.open(ctx, config); err != nil {
+		s.closePools()
+		return nil, wrap(where, err)
+	}
+	s.log.Debug().Str("host", s.config.Host).Str("database", s.config.Database).Msg("store opened")
+	s.queue = rows.NewQueue(s.writer())
+	s.told.Go(s.tellStill)
+	return s, nil
+}
+
+func (s *Store) open(ctx context.Context, config *pgxpool.Config) (err error) {
+	if err = migrate(ctx, s.config); err != nil {
+		return err
+	}
+	if s.pool, err = pgxpool.NewWithConfig(s.life, config); err != nil {
+		return err
+	}
+	if s.reports, err = pgxpool.NewWithConfig(s.life, forReports(config)); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	now, err := s.at(ctx, s.pool)
+	if err != nil {
+		return err
+	}
+	var fsync string
+	if err := s.pool.QueryRow(ctx, `SELECT current_setting('fsync')`).Scan(&fsync); err != nil {
+		return err
+	}
+	if fsync != "on" {
+		s.log.Warn().Msg("the database runs with fsync off: what it acknowledges may be lost when its machine fails")
+	}
+	_, err = s.pool.Exec(ctx, `INSERT INTO facts (name, body) VALUES ('since', $1) ON CONFLICT DO NOTHING`, now.UTC().Format(time.RFC3339Nano))
+	return err
+}
+
+// Close writes what was handed over, sends the news, then closes the connections. Later calls answer ErrClosed.
+func (s *Store) Close() error {
+	s.queue.Close()
+	s.end()
+	s.told.Wait()
+	s.closePools()
+	return nil
+}
+
+func (s *Store) closePools() {
+	s.end()
+	for _, p := range []*pgxpool.Pool{s.pool, s.reports} {
+		if p != nil {
+			p.Close()
+		}
+	}
+}
+
+// Ready tells whether the store works. After a failed write it tries one again, so that it heals by itself.
+func (s *Store) Ready(ctx context.Context) error {
+	var readonly bool
+	err := s.read(ctx, "read the store", func(ctx context.Context, tx pgx.Tx) error {
+		return tx.QueryRow(ctx, `SELECT pg_is_in_recovery() FROM lease`).Scan(&readonly)
+	})
+	if err != nil {
+		return err
+	}
+	if readonly {
+		return fmt.Errorf("try the store: %w: the server is a standby: give the primary's address", engine.ErrBusy)
+	}
+	if s.failed.Load() == nil {
+		return nil
+	}
+	// A few pages more, and back: a change in place would succeed on a full disk too.
+	return s.write(ctx, "try the store", func(ctx context.Context, tx pgx.Tx, _ bool) error {
+		_, err := tx.Exec(ctx, `INSERT INTO facts (name, body) SELECT 'probe', string_agg(md5(random()::text), '') FROM generate_series(1, 2000)
+			ON CONFLICT (name) DO UPDATE SET body = excluded.body`)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `DELETE FROM facts WHERE name = 'probe'`)
+		return err
+	})
+}
+
+// errNoURL says nothing of the URL, which may hold a password.
+var errNoURL = errors.New("open PostgreSQL: the address is not good: it is written postgres://USER@HOST:PORT/DATABASE, the password in PGPASSWORD or a password file")
