@@ -114,6 +114,7 @@ func TestOneHome(t *testing.T) {
 		"modernc.org/sqlite":              {"engine/store"},
 		"github.com/pressly/goose":        {"engine/store"},
 		"database/sql":                    {"engine/store"},
+		"github.com/jackc/":               {"engine/store"},
 		"github.com/danielgtaylor/huma":   {"engine/controlplane"},
 		"sigs.k8s.io/kustomize/":          {"cells/agent"},
 		"github.com/spf13/cobra":          {"cmd"},
