@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -41,13 +42,15 @@ type client struct {
 	who   *keeper // nil: the plain form, in which cells name themselves
 	base  string  // https://HOST:PORT that goes before the address of the token; empty: none does
 	proxy func(*http.Request) (*url.URL, error)
+	dial  func(ctx context.Context, network, address string) (net.Conn, error)
 
 	at atomic.Pointer[link] // nil: connect comes first
 }
 
 // newClient takes http://HOST:PORT or unix:///PATH for the plain form; else https://HOST:PORT, or nothing: who knows.
 func newClient(server, cell string, who *keeper) (*client, error) {
-	c := &client{cell: cell, proxy: environmentProxy}
+	d := net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
+	c := &client{cell: cell, proxy: environmentProxy, dial: d.DialContext}
 	if server == "" {
 		c.who = who
 		return c, nil

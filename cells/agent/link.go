@@ -34,14 +34,11 @@ type link struct {
 
 // plain gives the link to http://HOST:PORT or unix:///PATH, for trying things out.
 func (c *client) plain(base, socket string) *link {
-	t := c.transport()
 	if socket != "" {
-		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			d := net.Dialer{Timeout: dialTimeout}
-			return d.DialContext(ctx, "unix", socket)
-		}
+		dial := c.dial
+		c.dial = func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, "unix", socket) }
 	}
-	return newLink(base, nil, t)
+	return newLink(base, nil, c.transport())
 }
 
 // mutual gives the link of a key: TLS 1.3, on which the other side proves to have a key that is pinned. Nothing else
@@ -58,11 +55,11 @@ func (c *client) mutual(base string, seed []byte, pins func() []string) (*link, 
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			return &certificate, nil
 		},
-		InsecureSkipVerify: true, //nolint:gosec // VerifyConnection does it, for resumed sessions too
+		InsecureSkipVerify: true, //nolint:gosec // VerifyConnection does it
 		VerifyConnection: func(s tls.ConnectionState) error {
 			return identity.Match(pins(), s.PeerCertificates, time.Now())
 		},
-		ClientSessionCache: tls.NewLRUClientSessionCache(2), // of this key: a session stands for the key that it began with
+		// No sessions are resumed: one would stand for keys that were shown long ago, and saves little.
 	}
 	return newLink(base, key, t), nil
 }
@@ -80,7 +77,7 @@ func (c *client) transport() *http.Transport {
 	only1.SetHTTP1(true)
 	return &http.Transport{
 		Proxy:                  c.proxy,
-		DialContext:            (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext,
+		DialContext:            c.dial,
 		TLSHandshakeTimeout:    dialTimeout,
 		MaxIdleConns:           2,
 		IdleConnTimeout:        idleFor,

@@ -15,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/sluice-cd/sluice/cells/directory"
+	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -36,6 +37,7 @@ func TestMain(m *testing.M) {
 // settings are those of an agent in a process of its own.
 type settings struct {
 	Cell, Server, State, Dir, Hook, Health string
+	Join                                   string // a token
 	HealthTimeout, HealthyFor, HealEvery   time.Duration
 	KillAt                                 string // point; the process is killed when it gets there
 	KillAfter                              int    // times that it got there before
@@ -53,6 +55,13 @@ func (s settings) options() (Options, error) {
 		Cell: s.Cell, Server: s.Server, StateDir: s.State, Target: target, Version: cmp.Or(s.Tag, "test"),
 		Render: renderWith(self), HealthTimeout: s.HealthTimeout, HealthyFor: s.HealthyFor,
 		HealthInterval: 50 * time.Millisecond, HealInterval: 50 * time.Millisecond, ReportEvery: 100 * time.Millisecond,
+	}
+	if s.Join != "" {
+		token, err := identity.ParseToken(s.Join)
+		if err != nil {
+			return Options{}, err
+		}
+		o.Join = &token
 	}
 	if s.Log {
 		o.Log = zerolog.New(os.Stderr)

@@ -15,7 +15,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/directory"
 )
 
@@ -103,7 +102,7 @@ func bubble(t *testing.T, s settings, w *wire) (stop func()) {
 }
 
 func newBubblePlane() (*plane, *wire) {
-	p := &plane{changed: make(chan struct{}), tars: map[digest][]byte{}, fetched: map[digest]int{}, events: map[int64]cells.Event{}}
+	p := newBarePlane()
 	return p, &wire{handler: p.mux()}
 }
 

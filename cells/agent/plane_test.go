@@ -40,11 +40,14 @@ type plane struct {
 	lastSeen int64
 	heard    func(r cells.Report)                              // called with each report; nil: nobody
 	refuse   func(w http.ResponseWriter, r *http.Request) bool // answers instead; nil: never
+	streams  bool                                              // it serves them
+	told     int                                               // streams that were begun
+	pins     []string                                          // told with each receipt
 }
 
 func newPlane(t testing.TB) *plane {
 	t.Helper()
-	p := &plane{changed: make(chan struct{}), tars: map[digest][]byte{}, fetched: map[digest]int{}, events: map[int64]cells.Event{}}
+	p := newBarePlane()
 	mux := p.mux()
 	p.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.mu.Lock()
@@ -99,6 +102,13 @@ func (p *plane) down(yes bool) {
 }
 
 func (p *plane) serveDesired(w http.ResponseWriter, r *http.Request) {
+	p.mu.Lock()
+	streams := p.streams
+	p.mu.Unlock()
+	if streams && r.Header.Get("Accept") == "text/event-stream" {
+		p.serveStream(w, r)
+		return
+	}
 	wait, _ := time.ParseDuration(r.URL.Query().Get("wait"))
 	end := time.After(wait)
 	for {
@@ -116,6 +126,40 @@ func (p *plane) serveDesired(w http.ResponseWriter, r *http.Request) {
 		case <-end:
 			w.WriteHeader(http.StatusNotModified)
 			return
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+// serveStream tells what is desired as it changes, with a heartbeat.
+func (p *plane) serveStream(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	known := r.Header.Get("Last-Event-ID")
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
+	p.mu.Lock()
+	p.told++
+	p.mu.Unlock()
+	for begun := false; ; begun = true {
+		p.mu.Lock()
+		tag, d, changed := strconv.Quote(strconv.Itoa(p.version)), p.desired, p.changed
+		p.mu.Unlock()
+		switch {
+		case tag != known:
+			known, d.Cell = tag, r.URL.Query().Get("cell")
+			body, _ := json.Marshal(d)
+			_, _ = fmt.Fprintf(w, "event: desired\nid: %s\ndata: %s\n\n", tag, body)
+		case !begun:
+			_, _ = io.WriteString(w, ": as before\n\n")
+		}
+		if http.NewResponseController(w).Flush() != nil {
+			return
+		}
+		select {
+		case <-changed:
+		case <-beat.C:
+			_, _ = io.WriteString(w, ":\n\n")
 		case <-r.Context().Done():
 			return
 		}
@@ -159,6 +203,7 @@ func (p *plane) serveReport(w http.ResponseWriter, r *http.Request) {
 	}
 	receipt := cells.Receipt{Time: time.Now()}
 	p.change(func() {
+		receipt.Pins = p.pins
 		p.reports = append(p.reports, report)
 		if p.heard != nil {
 			p.heard(report)

@@ -1,0 +1,314 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/identity"
+)
+
+// A cell comes to be from nothing but a token, by the path of any update, and needs no token again.
+func TestJoinAndInstall(t *testing.T) {
+	t.Parallel()
+	k := newKeyed(t)
+	s := k.settings(t, k.token(t, "acme"))
+	c := start(t, s)
+	one := k.ship(t, "1.0.0", 1, release("1.0.0", nil))
+	k.assign(one)
+	k.await(t, "healthy", healthyOn(one))
+	c.stop()
+	info, err := os.Stat(selfFile(s.State))
+	must(t, err)
+	if info.Mode().Perm() != 0o600 {
+		t.Errorf("the key can be read by others: %v", info.Mode())
+	}
+	if text := read(t, selfFile(s.State)); strings.Contains(text, secretOf(t, s.Join)) {
+		t.Error("the token was kept")
+	}
+	for name, change := range map[string]func(*settings){
+		"without a token":   func(s *settings) { s.Join = "" },
+		"with the old one":  func(*settings) {},
+		"without its name":  func(s *settings) { s.Join, s.Cell = "", "" },
+		"with its address":  func(s *settings) { s.Join, s.Server = "", "https://"+k.address },
+		"with both of them": func(s *settings) { s.Server = "https://" + k.address },
+	} {
+		again := s
+		change(&again)
+		mark := k.mark()
+		c := start(t, again)
+		k.awaitAfter(t, mark, "healthy "+name, healthyOn(one))
+		c.stop()
+	}
+	if len(k.tried) != 1 {
+		t.Errorf("a token was shown %d times", len(k.tried))
+	}
+	two := k.ship(t, "1.1.0", 2, release("1.1.0", nil))
+	k.assign(two)
+	start(t, s)
+	k.await(t, "healthy on the next", healthyOn(two))
+	if k.told == 0 {
+		t.Error("it never listened to a stream")
+	}
+}
+
+func secretOf(t testing.TB, word string) string {
+	t.Helper()
+	token, err := identity.ParseToken(word)
+	must(t, err)
+	return token.Secret
+}
+
+// R28, fault 59: killed at any point of its registration, the same token completes it, and one key was ever shown.
+func TestRegistrationKilledAtEveryPoint(t *testing.T) {
+	t.Parallel()
+	for _, point := range []string{"key made", "token sent", "registered"} {
+		for _, gone := range []bool{false, true} { // whether the token is of use the second time
+			k := newKeyed(t)
+			q := newKillable(t, k.plane)
+			q.Server, q.Join = "", k.token(t, "acme").String()
+			q.start(point, 0)
+			q.died()
+			k.set(func() { k.deaf = gone && point != "key made" })
+			one := k.ship(t, "1.0.0", 1, release("1.0.0", nil))
+			k.assign(one)
+			q.start("", 0)
+			k.await(t, "healthy after "+point, healthyOn(one))
+			q.kill()
+			k.mu.Lock()
+			if shown := slices.Compact(slices.Clone(k.tried)); len(shown) != 1 || len(k.cells) != 1 {
+				t.Errorf("%s: keys %v were shown, %v are known", point, k.tried, k.cells)
+			}
+			k.mu.Unlock()
+		}
+	}
+}
+
+// A token that is not good ends an agent that has nothing to look after, and says what to do; one that runs something
+// goes on (R30), under the key that it has.
+func TestTokenThatIsNotGood(t *testing.T) {
+	t.Parallel()
+	k := newKeyed(t)
+	good := k.token(t, "acme")
+	bad := good
+	bad.Secret = k.token(t, "acme").Secret[1:] + "x"
+	s := k.settings(t, bad)
+	o, err := s.options()
+	must(t, err)
+	a, err := New(o)
+	must(t, err)
+	if err := a.Run(t.Context()); !errors.Is(err, ErrToken) || !strings.Contains(err.Error(), "sluice cell add") || strings.Contains(err.Error(), bad.Secret) {
+		t.Fatalf("it ends with %v", err)
+	}
+	s.Join = good.String()
+	c := start(t, s)
+	one := k.ship(t, "1.0.0", 1, release("1.0.0", nil))
+	k.assign(one)
+	k.await(t, "healthy", healthyOn(one))
+	c.stop()
+	before := self1(t, s.State).Key
+	s.Join = bad.String()
+	mark := k.mark()
+	c = start(t, s)
+	k.awaitAfter(t, mark, "healthy in spite of a bad token", healthyOn(one))
+	c.stop()
+	if !bytes.Equal(self1(t, s.State).Key, before) {
+		t.Error("it has another key")
+	}
+	// A new token that is good makes a new key: the old one may have got around.
+	s.Join = k.token(t, "acme").String()
+	mark = k.mark()
+	c = start(t, s)
+	k.awaitAfter(t, mark, "healthy under a new key", healthyOn(one))
+	c.stop()
+	if bytes.Equal(self1(t, s.State).Key, before) {
+		t.Error("a new token kept the old key")
+	}
+}
+
+func self1(t testing.TB, dir string) self {
+	t.Helper()
+	s, err := loadSelf(dir)
+	must(t, err)
+	return s
+}
+
+// Whoever gives a token that can't be meant is told so before anything happens.
+func TestTokenThatIsNotMeant(t *testing.T) {
+	t.Parallel()
+	k := newKeyed(t)
+	s := k.settings(t, k.token(t, "acme"))
+	c := start(t, s)
+	k.await(t, "pending", func(cells.Report) bool { return true })
+	c.stop()
+	unpinned := k.token(t, "acme")
+	unpinned.Pins = []string{"sha256:1234"}
+	for want, change := range map[string]func(*settings){
+		"the token is for cell globex, and": func(s *settings) { s.Join, s.Cell = k.token(t, "globex").String(), "" },
+		"the token is for cell globex, not": func(s *settings) { s.Join = k.token(t, "globex").String() },
+		"belongs to cell acme, not":         func(s *settings) { s.Join, s.Cell = "", "globex" },
+		"this is no token":                  func(s *settings) { s.Join = unpinned.String() },
+		"leave the plain address out":       func(s *settings) { s.Server = "http://127.0.0.1:1" },
+		"give the token":                    func(s *settings) { s.Join, s.State = "", t.TempDir() },
+		"can't be read: give https":         func(s *settings) { s.Server = "https://acme:hush@127.0.0.1:1" },
+	} {
+		other := s
+		change(&other)
+		o, err := other.options()
+		must(t, err)
+		if _, err := New(o); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hush") {
+			t.Errorf("want %q: %v", want, err)
+		}
+	}
+	must(t, os.Chmod(selfFile(s.State), 0o644))
+	o, err := s.options()
+	must(t, err)
+	if _, err := New(o); err == nil || !strings.Contains(err.Error(), "can be read by others") {
+		t.Errorf("a key that others can read: %v", err)
+	}
+	must(t, os.WriteFile(selfFile(s.State), []byte(`{"cell":"acme","key":"aHVzaA=="`), 0o600))
+	must(t, os.Chmod(selfFile(s.State), 0o600))
+	if _, err := New(o); err == nil || !strings.Contains(err.Error(), "is damaged") || strings.Contains(err.Error(), "aHVz") {
+		t.Errorf("a damaged identity: %v", err)
+	}
+}
+
+// R29: a control plane that has none of the pinned keys is told nothing, not even a token.
+func TestAnotherControlPlaneIsToldNothing(t *testing.T) {
+	t.Parallel()
+	k, impostor := newKeyed(t), newKeyed(t)
+	asked := make(chan string, 100)
+	impostor.change(func() {
+		impostor.refuse = func(_ http.ResponseWriter, r *http.Request) bool { asked <- r.URL.Path; return false }
+	})
+	token := k.token(t, "acme")
+	token.Address = impostor.address
+	s := k.settings(t, token)
+	o, err := s.options()
+	must(t, err)
+	told := newWords("the peer's key is none of those that are pinned")
+	o.Log = zerolog.New(told)
+	a, err := New(o)
+	must(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	<-told.seen
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if len(asked) > 0 {
+		t.Errorf("it asked the impostor for %s", <-asked)
+	}
+}
+
+// words waits for some in a log.
+type words struct {
+	want string
+	seen chan struct{}
+	once bool
+	mute chan struct{}
+}
+
+func newWords(want string) *words {
+	w := &words{want: want, seen: make(chan struct{}), mute: make(chan struct{}, 1)}
+	return w
+}
+
+func (w *words) Write(line []byte) (int, error) {
+	w.mute <- struct{}{}
+	defer func() { <-w.mute }()
+	if !w.once && strings.Contains(string(line), w.want) {
+		w.once = true
+		close(w.seen)
+	}
+	return len(line), nil
+}
+
+// R29: new pins come over a pinned connection, are durable before they count, and let a standby key take over; what
+// is not a set with the key in use is not taken.
+func TestPinsChange(t *testing.T) {
+	t.Parallel()
+	k := newKeyed(t)
+	s := k.settings(t, k.token(t, "acme"))
+	c := start(t, s)
+	k.await(t, "pending", func(cells.Report) bool { return true })
+	kept := func() []string { return self1(t, s.State).Pins }
+	first := k.pinned()
+	for name, pins := range map[string][]string{
+		"without the one in use": {first[1]},
+		"no pins":                {"sha256:abc"},
+		"too many":               append(slices.Repeat(first[1:], maxPins), first[0]),
+	} {
+		k.change(func() { k.pins = pins })
+		mark := k.mark()
+		k.awaitAfter(t, mark, "a report", func(cells.Report) bool { return true })
+		k.awaitAfter(t, mark+1, "another", func(cells.Report) bool { return true })
+		if !slices.Equal(kept(), first) {
+			t.Fatalf("%s: taken: %v", name, kept())
+		}
+	}
+	// The standby key takes over, and another stands by: the cell knows the one, and learns of the other.
+	learned := func(name string) {
+		t.Helper()
+		pins := k.pinned()
+		k.change(func() { k.pins = pins })
+		k.server.CloseClientConnections()
+		mark := k.mark()
+		k.awaitAfter(t, mark, name, func(cells.Report) bool { return slices.Equal(kept(), pins) })
+	}
+	third, fourth := newServerKey(t), newServerKey(t)
+	old := k.keys[0]
+	k.set(func() { k.keys = []tls.Certificate{k.keys[1], third} })
+	learned("the standby is active")
+	k.set(func() { k.keys = []tls.Certificate{third, fourth} })
+	learned("the one after it too")
+	// The first one is out: with it nobody can speak as the control plane any more, nor after a restart.
+	k.change(func() { k.pins = nil })
+	k.set(func() { k.keys = []tls.Certificate{old, fourth} })
+	k.server.CloseClientConnections()
+	c.stop()
+	mark := k.mark()
+	told := newWords("none of those that are pinned")
+	c = start(t, s, func(o *Options) { o.Log = zerolog.New(told) })
+	<-told.seen
+	if k.mark() != mark {
+		t.Error("it reported to a key that was dropped")
+	}
+	k.set(func() { k.keys = []tls.Certificate{fourth, third} })
+	k.awaitAfter(t, mark, "back under the standby", func(cells.Report) bool { return true })
+	c.stop()
+}
+
+// killedWith ends a process that did not end itself.
+func killedWith(cmd *exec.Cmd) {
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+}
+
+// child starts an agent in a process of its own, in an environment of its own.
+func child(t testing.TB, s settings, env ...string) *exec.Cmd {
+	t.Helper()
+	executable, err := os.Executable()
+	must(t, err)
+	text, err := json.Marshal(s)
+	must(t, err)
+	cmd := exec.Command(executable, "agent", string(text))
+	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(e string) bool {
+		name, _, _ := strings.Cut(strings.ToUpper(e), "=")
+		return strings.HasSuffix(name, "_PROXY")
+	}), env...)
+	return cmd
+}

@@ -1,0 +1,256 @@
+package agent
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/json"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/identity"
+)
+
+// keyed is a control plane that knows cells by their keys, and is known by its own: a plane behind mutual TLS.
+type keyed struct {
+	*plane
+	address string
+
+	mu      sync.Mutex
+	keys    []tls.Certificate // active and standby; the first is shown
+	cells   map[string]string // by key: the cell
+	tokens  map[string]string // by hash: the key that it was used by; empty: none so far
+	tried   []string          // keys that were shown with a token, in order
+	next    []string          // keys that were presented, in order
+	strict  bool              // the key before is out as soon as the next is known
+	shut    bool              // everyone gets 401
+	deaf    bool              // tokens get 401, whatever they are
+	refuses int               // status of the answer to a presented key; 0: it is taken
+}
+
+func newKeyed(t testing.TB) *keyed {
+	t.Helper()
+	k := prepareKeyed(t, newBarePlane())
+	k.streams = true
+	k.server = httptest.NewUnstartedServer(k)
+	k.server.TLS = k.tls()
+	k.server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	k.server.StartTLS()
+	k.address = strings.TrimPrefix(k.server.URL, "https://")
+	t.Cleanup(k.close)
+	return k
+}
+
+func newBarePlane() *plane {
+	return &plane{changed: make(chan struct{}), tars: map[digest][]byte{}, fetched: map[digest]int{}, events: map[int64]cells.Event{}}
+}
+
+func prepareKeyed(t testing.TB, p *plane) *keyed {
+	t.Helper()
+	return &keyed{plane: p, cells: map[string]string{}, tokens: map[string]string{}, keys: []tls.Certificate{newServerKey(t), newServerKey(t)}}
+}
+
+func newServerKey(t testing.TB) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	c, err := identity.Certificate(rand.Reader, key, "sluice", time.Now())
+	must(t, err)
+	return c
+}
+
+func (k *keyed) tls() *tls.Config {
+	shown := func() *tls.Config {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		return &tls.Config{
+			MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAnyClientCert, NextProtos: []string{"http/1.1"}, Certificates: k.keys[:1:1],
+		}
+	}
+	c := shown()
+	c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return shown(), nil }
+	return c
+}
+
+// pinned gives the pins of the keys as they are.
+func (k *keyed) pinned() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var pins []string
+	for _, c := range k.keys {
+		pins = append(pins, identity.Pin(c.Leaf))
+	}
+	return pins
+}
+
+// token makes one, for a cell.
+func (k *keyed) token(t testing.TB, cell string) identity.Token {
+	t.Helper()
+	secret, err := identity.NewSecret(rand.Reader)
+	must(t, err)
+	pins := k.pinned()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.tokens[identity.HashSecret(secret)] = ""
+	return identity.Token{Cell: cell, Address: k.address, Pins: pins, Secret: secret}
+}
+
+func (k *keyed) settings(t testing.TB, token identity.Token) settings {
+	t.Helper()
+	s := newSettings(t, k.plane)
+	s.Server, s.Cell, s.Join = "", token.Cell, token.String()
+	return s
+}
+
+func (k *keyed) set(f func()) {
+	k.mu.Lock()
+	f()
+	k.mu.Unlock()
+}
+
+func (k *keyed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	public, ok := r.TLS.PeerCertificates[0].PublicKey.(ed25519.PublicKey)
+	if !ok {
+		http.Error(w, "no key", http.StatusUnauthorized)
+		return
+	}
+	key := identity.FormatKey(public)
+	k.plane.mu.Lock()
+	refuse := k.refuse
+	k.plane.mu.Unlock()
+	if refuse != nil && refuse(w, r) {
+		return
+	}
+	if r.URL.Path == registerPath {
+		k.register(w, r, key)
+		return
+	}
+	k.mu.Lock()
+	cell, known := k.cells[key]
+	known = known && !k.shut
+	k.mu.Unlock()
+	switch {
+	case !known:
+		w.WriteHeader(http.StatusUnauthorized)
+	case r.URL.Path == keyPath:
+		k.present(w, r, cell, key)
+	case r.URL.Query().Get("cell") != "" && r.URL.Query().Get("cell") != cell:
+		w.WriteHeader(http.StatusForbidden)
+	default:
+		k.plane.mux().ServeHTTP(w, r)
+	}
+}
+
+func (k *keyed) register(w http.ResponseWriter, r *http.Request, key string) {
+	var j identity.Join
+	_ = json.NewDecoder(r.Body).Decode(&j)
+	hash := identity.HashSecret(j.Secret)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.tried = append(k.tried, key)
+	by, known := k.tokens[hash]
+	if !known || by != "" && by != key || k.deaf {
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	k.tokens[hash], k.cells[key] = key, j.Cell
+	_ = json.NewEncoder(w).Encode(identity.Joined{Cell: j.Cell, Epoch: 1})
+}
+
+func (k *keyed) present(w http.ResponseWriter, r *http.Request, cell, key string) {
+	var n identity.Next
+	_ = json.NewDecoder(r.Body).Decode(&n)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.next = append(k.next, n.Key)
+	switch {
+	case k.refuses != 0:
+		w.WriteHeader(k.refuses)
+	case n.Check(cell, key) != nil:
+		w.WriteHeader(http.StatusBadRequest)
+	default:
+		k.cells[n.Key] = cell
+		if k.strict {
+			delete(k.cells, key)
+		}
+		_ = json.NewEncoder(w).Encode(identity.Joined{Cell: cell, Epoch: 1})
+	}
+}
+
+// link is a TCP connection between an agent and a control plane that can be cut.
+type tcpLink struct {
+	listener net.Listener
+	to       string
+
+	mu   sync.Mutex
+	open []net.Conn
+	held chan struct{} // closed: bytes pass
+}
+
+func newTCPLink(t testing.TB, to string) *tcpLink {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	link := &tcpLink{listener: l, to: to, held: make(chan struct{})}
+	close(link.held)
+	go link.run()
+	t.Cleanup(func() { _ = l.Close(); link.cut() })
+	return link
+}
+
+func (l *tcpLink) run() {
+	for {
+		near, err := l.listener.Accept()
+		if err != nil {
+			return
+		}
+		far, err := net.Dial("tcp", l.to)
+		if err != nil {
+			_ = near.Close()
+			continue
+		}
+		l.mu.Lock()
+		l.open = append(l.open, near, far)
+		l.mu.Unlock()
+		go l.copy(near, far)
+		go l.copy(far, near)
+	}
+}
+
+func (l *tcpLink) copy(to, from net.Conn) {
+	defer func() { _ = to.Close(); _ = from.Close() }()
+	buffer := make([]byte, 4<<10)
+	for {
+		n, err := from.Read(buffer)
+		if err != nil {
+			return
+		}
+		l.mu.Lock()
+		held := l.held
+		l.mu.Unlock()
+		<-held
+		if _, err := to.Write(buffer[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// cut ends all connections.
+func (l *tcpLink) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.open {
+		_ = c.Close()
+	}
+	l.open = nil
+}
