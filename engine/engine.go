@@ -214,11 +214,15 @@ func (e *Engine) wonder(ctx context.Context, s *CellState, what surprise) {
 	if s.Clone == "" {
 		return
 	}
-	if i, _ := e.known(s.Name); i.PublicKey == "" || i.Quarantined != "" {
-		return // there is no key to shut out, or it is
+	if i, _ := e.known(s.Name); i.PublicKey == "" || i.Quarantined != "" || i.Epoch != s.Joined {
+		return // there is no key to shut out, or it is, or another one came
 	}
 	log.Warn().Str("cell", s.Name).Str("clone", s.Clone).Msg("the cell's key is used from two places: both are shut out until a new token is used")
-	err := e.Identify(ctx, s.Name, "clone found", func(i *cells.Identity) { i.Quarantined = s.Clone })
+	err := e.Identify(ctx, s.Name, "clone found", func(i *cells.Identity) {
+		if i.Epoch == s.Joined {
+			i.Quarantined = s.Clone
+		}
+	})
 	if err != nil {
 		log.Error().Err(err).Str("cell", s.Name).Msg("a clone is not shut out yet: the next report tries again")
 	}

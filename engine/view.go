@@ -75,7 +75,9 @@ func (v *View) key(name string) (k Key, held *channels.Verdict, ok bool) {
 			}
 		}
 	}
-	k.Rotate = v.Identity(name).Rotate
+	if k.Rotate = cell.Identity.Rotate; len(v.Observed.Registered) > 0 {
+		k.Rotate = v.Identity(name).Rotate
+	}
 	return k, held, true
 }
 

@@ -1,0 +1,372 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/cells"
+)
+
+// replicas are engines on one store and one branch, in a bubble of virtual time. No cell reports by itself.
+type replicas struct {
+	t      *testing.T
+	w      *world
+	branch *branch
+	a, b   *replica
+}
+
+type replica struct {
+	*Engine
+	store *memory
+	watch chan struct{}
+	stop  func() // as if it was told to end
+}
+
+func together(t *testing.T, w *world, f func(*replicas)) {
+	synctest.Test(t, func(t *testing.T) {
+		w.t, w.now = t, time.Now()
+		r := &replicas{t: t, w: w, branch: newBranch(w)}
+		m := newMemory()
+		other := m.replica("b")
+		r.a = r.start(m)
+		synctest.Wait()
+		r.b = r.start(other)
+		synctest.Wait()
+		f(r)
+		r.a.stop()
+		r.b.stop()
+	})
+}
+
+func (r *replicas) start(m *memory) *replica {
+	ctx, cancel := context.WithCancel(r.t.Context())
+	e, err := New(ctx, r.branch, m, Options{Log: zerolog.New(zerolog.NewTestWriter(r.t)).With().Str("replica", m.name).Logger(), Poll: 10 * time.Minute})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	one := &replica{Engine: e, store: m, watch: make(chan struct{}, 1)}
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := e.Run(ctx, one.watch); err != nil {
+			r.t.Error(err)
+		}
+	})
+	one.stop = func() {
+		cancel()
+		running.Wait()
+	}
+	return one
+}
+
+// push lands a commit that both are told of.
+func (r *replicas) push(author, message string, files map[string]string) {
+	r.branch.mu.Lock()
+	r.w.now = time.Now()
+	r.w.commit(author, message, files)
+	r.branch.mu.Unlock()
+	r.a.watch <- struct{}{}
+	r.b.watch <- struct{}{}
+	time.Sleep(time.Second)
+	synctest.Wait()
+}
+
+// report has a cell say that it runs what it is assigned, to one replica.
+func (r *replicas) report(to *replica, cell string, state cells.State) {
+	r.t.Helper()
+	d, _, ok := to.View().Cell(cell)
+	if !ok {
+		r.t.Fatalf("no cell %s", cell)
+	}
+	rep := cells.Report{Cell: cell, Boot: "b", Sent: time.Now(), State: state, Running: d.Assignment, Acknowledged: d.Assignment}
+	if d.Assignment == nil {
+		rep.State = cells.StatePending
+	}
+	if _, err := to.Receive(r.t.Context(), rep); err != nil {
+		r.t.Fatal(err)
+	}
+	synctest.Wait()
+}
+
+// all has every cell report to one replica, for a while.
+func (r *replicas) all(to *replica, d time.Duration) {
+	r.t.Helper()
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(30 * time.Second) {
+		for _, name := range []string{"s1", "s2", "s3", "acme"} {
+			if to.View().Desired.Cells[name] != nil {
+				r.report(to, name, cells.StateHealthy)
+			}
+		}
+	}
+	synctest.Wait()
+}
+
+func (r *replicas) soaked(cell string) time.Duration {
+	r.t.Helper()
+	synctest.Wait()
+	a, b := r.a.View().Observed.Cells[cell], r.b.View().Observed.Cells[cell]
+	if a == nil || b == nil || a.Version != b.Version || a.Soaked != b.Soaked {
+		r.t.Fatalf("%s is\n%+v\nat a, and\n%+v\nat b", cell, a, b)
+	}
+	return a.Soaked
+}
+
+// Fault 12: the leader that is cut off from the store stops before another begins, which is soon; back again, it only shows.
+func TestSuccessorLeadsInTime(t *testing.T) {
+	together(t, twoChannels(t), func(r *replicas) {
+		if !r.a.Leads() || r.b.Leads() {
+			r.t.Fatalf("a leads: %v, b leads: %v", r.a.Leads(), r.b.Leads())
+		}
+		time.Sleep(2 * time.Minute)
+		r.a.store.reach(false)
+		cut := time.Now()
+		for !r.b.Leads() {
+			time.Sleep(100 * time.Millisecond)
+			if r.a.Leads() && r.b.Leads() {
+				r.t.Fatal("both lead")
+			}
+			if time.Since(cut) > 15*time.Second {
+				r.t.Fatal("nobody leads 15 s after the leader was lost")
+			}
+		}
+		r.all(r.b, 2*time.Minute)
+		r.push("bob", "cut", release("1.1.0"))
+		r.all(r.b, 2*time.Minute)
+		if got := r.b.View().Desired.Channels["staging"].Effective.Release; got != "1.1.0" {
+			r.t.Fatalf("staging at %s", got)
+		}
+		r.a.store.reach(true)
+		r.all(r.a, time.Minute)
+		if r.a.Leads() || !r.b.Leads() || r.branch.pushes != 1 {
+			r.t.Errorf("a leads: %v, b leads: %v, %d pushes", r.a.Leads(), r.b.Leads(), r.branch.pushes)
+		}
+		if got := r.a.View().Desired.Channels["staging"].Effective.Release; got != "1.1.0" {
+			r.t.Errorf("a shows %s", got)
+		}
+		if s := r.a.View().Observed.Cells["s1"]; s.Release != "1.1.0" {
+			r.t.Errorf("a shows s1 at %s", s.Release)
+		}
+	})
+}
+
+// A leader that ends gives the lease back: the other acts within a few seconds.
+func TestLeaderResigns(t *testing.T) {
+	together(t, twoChannels(t), func(r *replicas) {
+		time.Sleep(time.Minute)
+		r.a.stop()
+		time.Sleep(leaseEvery)
+		synctest.Wait()
+		if !r.b.Leads() {
+			r.t.Fatal("b does not lead")
+		}
+		r.b.watch <- struct{}{}
+		r.all(r.b, time.Minute)
+		if plan := r.b.View().Plan; len(plan.Actions) > 0 {
+			r.t.Errorf("left undone: %s", kinds(plan))
+		}
+	})
+}
+
+// Fault 11: a leader that was deposed without knowing finds out by its next write, which does nothing. That is no error.
+func TestDeposedLeaderDoesNothing(t *testing.T) {
+	together(t, twoChannels(t), func(r *replicas) {
+		r.all(r.a, 2*time.Minute)
+		a := r.a.store
+		a.mu.Lock()
+		a.holder, a.until = r.b.store, time.Now().Add(time.Hour) // b got it while a was not looking
+		a.shared.term++
+		a.mu.Unlock()
+		r.push("bob", "cut", release("1.1.0"))
+		r.a.Pushed()
+		synctest.Wait()
+		if r.a.Leads() || r.a.Reachable() != nil {
+			r.t.Errorf("a leads: %v, error %v", r.a.Leads(), r.a.Reachable())
+		}
+	})
+}
+
+// R9: what one replica saw go wrong between two healthy reports at another is never counted.
+func TestIllnessSeenElsewhereEndsSoak(t *testing.T) {
+	together(t, twoChannels(t), func(r *replicas) {
+		r.all(r.b, 10*time.Minute)
+		if got := r.soaked("s1"); got < 8*time.Minute {
+			r.t.Fatalf("soaked %s", got)
+		}
+		r.report(r.a, "s1", cells.StateUnhealthy)
+		time.Sleep(10 * time.Second)
+		r.report(r.b, "s1", cells.StateHealthy)
+		if got := r.soaked("s1"); got != 0 {
+			r.t.Errorf("soaked %s", got)
+		}
+		// The same, and the news does not come.
+		r.all(r.b, 2*time.Minute)
+		b := r.b.store
+		b.mu.Lock()
+		b.told = func(News) {}
+		told := b.shared.replicas
+		b.shared.replicas = nil
+		b.mu.Unlock()
+		r.report(r.a, "s1", cells.StateUnhealthy)
+		r.report(r.b, "s1", cells.StateHealthy)
+		b.mu.Lock()
+		b.shared.replicas, b.told = told, r.b.told
+		b.mu.Unlock()
+		r.b.told(News{All: true})
+		r.a.told(News{All: true})
+		time.Sleep(2 * time.Second)
+		if got := r.soaked("s1"); got != 0 {
+			r.t.Errorf("soaked %s, and nobody told b", got)
+		}
+	})
+}
+
+// R9: a cell that goes from replica to replica soaks as long as it was watched, and no longer.
+func TestSoakGoesOnAcrossReplicas(t *testing.T) {
+	together(t, twoChannels(t), func(r *replicas) {
+		r.all(r.a, time.Minute)
+		r.report(r.a, "s1", cells.StateHealthy)
+		time.Sleep(2 * time.Second)
+		s := r.soaked("s1")
+		for range 10 {
+			time.Sleep(20 * time.Second)
+			r.report(r.b, "s1", cells.StateHealthy)
+			time.Sleep(10 * time.Second)
+			r.report(r.a, "s1", cells.StateHealthy)
+		}
+		time.Sleep(2 * time.Second) // what only says "still so" may be gathered
+		if got, waited := r.soaked("s1")-s, 10*30*time.Second+2*time.Second; got != waited {
+			r.t.Errorf("soaked %s in %s", got, waited)
+		}
+	})
+}
+
+// R9: what a replica that was down did not hear of does not count for it; it counts again from its first report on.
+func TestSoakPausesWhileNobodyListens(t *testing.T) {
+	together(t, twoChannels(t), func(r *replicas) {
+		r.b.stop()
+		r.all(r.a, 5*time.Minute)
+		before := r.a.View().Observed.Cells["s1"].Soaked
+		r.a.stop()
+		time.Sleep(2 * time.Minute)
+		r.b = r.start(r.b.store)
+		synctest.Wait()
+		time.Sleep(30 * time.Second)
+		r.report(r.b, "s1", cells.StateHealthy)
+		if got := r.b.View().Observed.Cells["s1"].Soaked; got != before {
+			r.t.Fatalf("soaked %s before and %s after nobody listened", before, got)
+		}
+		time.Sleep(30 * time.Second)
+		r.report(r.b, "s1", cells.StateHealthy)
+		time.Sleep(2 * time.Second)
+		if got := r.b.View().Observed.Cells["s1"].Soaked; got != before+30*time.Second {
+			r.t.Errorf("soaked %s, want %s more", got, 30*time.Second)
+		}
+		r.a = r.start(r.a.store)
+		synctest.Wait()
+	})
+}
+
+// R9: replicas whose clocks differ by less than a second: nothing is lost, and nothing counts twice.
+func TestReceiveAcrossClocks(t *testing.T) {
+	a := &cells.Assignment{Channel: "staging", Sequence: 1, Release: "1.0.0", Digest: "sha256:a"}
+	r := cells.Report{Cell: "s1", Boot: "b", State: cells.StateHealthy, Running: a}
+	const ahead = 700 * time.Millisecond
+	var s *CellState
+	for i := range 100 { // every 200 ms, at one replica and the other by turns
+		at := start.Add(time.Duration(i) * 200 * time.Millisecond)
+		if i%2 == 1 {
+			at = at.Add(ahead)
+		}
+		if s != nil {
+			c := *s
+			c.heard = time.Time{} // another received it
+			s = &c
+		}
+		s, _ = receipt{at: at, local: at}.fold(s, r, 5*time.Minute)
+	}
+	if waited := 99 * 200 * time.Millisecond; s.Soaked < waited-time.Second || s.Soaked > waited+ahead {
+		t.Errorf("soaked %s in %s", s.Soaked, waited)
+	}
+	s.heard = time.Time{}
+	if s, _ = (receipt{at: s.LastReport.Add(-2 * time.Second), local: start}).fold(s, r, 5*time.Minute); s.Soaked != 0 {
+		t.Errorf("soaked %s by a clock that went back", s.Soaked)
+	}
+}
+
+// Fault 14: the store's clock is another one: receipts are in its time, and beyond a minute time decides nothing.
+func TestStoresClock(t *testing.T) {
+	for name, c := range map[string]struct {
+		off     time.Duration
+		blocked bool
+	}{"near": {20 * time.Second, false}, "far": {-2 * time.Minute, true}} {
+		t.Run(name, func(t *testing.T) {
+			together(t, twoChannels(t), func(r *replicas) {
+				s := r.a.store.shared
+				s.mu.Lock()
+				s.off = c.off
+				s.mu.Unlock()
+				time.Sleep(time.Minute) // until it was looked at
+				r.report(r.a, "s1", cells.StateHealthy)
+				got := r.a.View().Observed.Cells["s1"].LastReport.Sub(time.Now())
+				if (got - c.off).Abs() > time.Second {
+					r.t.Errorf("received %s from now, want %s", got, c.off)
+				}
+				if k := r.a.View().Observed.Clock.Store; k != c.off {
+					r.t.Errorf("the clocks differ by %s, want %s", k, c.off)
+				}
+				v := r.a.View()
+				if why := newPlanner(v.Desired, v.Observed, v.Plan.Now).clock(); (why != "") != c.blocked {
+					r.t.Errorf("blocked: %q", why)
+				}
+			})
+		})
+	}
+}
+
+// R29: a replica that has not heard of the store for 5 s can't know who was shut out.
+func TestReplicaKnowsThatItIsDeaf(t *testing.T) {
+	together(t, twoChannels(t), func(r *replicas) {
+		time.Sleep(time.Minute)
+		if err := errors.Join(r.a.Fresh(), r.b.Fresh()); err != nil {
+			r.t.Fatal(err)
+		}
+		r.b.store.reach(false)
+		time.Sleep(6 * time.Second)
+		if r.b.Fresh() == nil || r.a.Fresh() != nil {
+			r.t.Errorf("b: %v, a: %v", r.b.Fresh(), r.a.Fresh())
+		}
+		r.b.store.reach(true)
+		time.Sleep(2 * time.Second)
+		if err := r.b.Fresh(); err != nil {
+			r.t.Error(err)
+		}
+	})
+}
+
+// A tick beside a leader that runs does nothing, and tells.
+func TestTickBesideALeader(t *testing.T) {
+	together(t, twoChannels(t), func(r *replicas) {
+		r.all(r.a, 2*time.Minute)
+		r.b.stop()
+		ctx := r.t.Context()
+		e, err := New(ctx, r.branch, r.b.store, Options{})
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		if _, err := e.Tick(ctx); err != nil || e.Led() || !r.a.Leads() {
+			r.t.Errorf("led: %v, a leads: %v, %v", e.Led(), r.a.Leads(), err)
+		}
+		r.a.stop()
+		r.branch.mu.Lock()
+		r.w.commit("bob", "cut", release("1.1.0"))
+		r.branch.mu.Unlock()
+		if _, err := e.Tick(ctx); err != nil || !e.Led() || e.Leads() || r.branch.pushes != 1 {
+			r.t.Errorf("led: %v, leads still: %v, %d pushes, %v", e.Led(), e.Leads(), r.branch.pushes, err)
+		}
+	})
+}

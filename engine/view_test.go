@@ -1,0 +1,119 @@
+package engine
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels"
+)
+
+// R31: the ETag covers head, assignment, hold {gate, until} and notices, and nothing that counts or is worded anew.
+func TestWhatChangesACellsAnswer(t *testing.T) {
+	w := twoChannels(t).installed()
+	w.settle()
+	w.commit("bob", "cut", release("1.1.0"))
+	w.run()
+	base := func() *View {
+		s := *w.obs.Cells["s1"]
+		o := w.obs
+		o.Cells = map[string]*CellState{"s1": &s}
+		return &View{Desired: w.desired(), Observed: &o, Plan: Plan{Blocked: []channels.Verdict{
+			{Channel: "staging", Cell: "s1", Release: "1.1.0", Gate: "wave", Reason: "waits for wave 1: 3 of 5", Until: start.Add(90 * time.Second)},
+		}}}
+	}
+	_, etag, _ := base().Cell("s1")
+	key, ok := base().Key("s1")
+	if !ok || etag == "" {
+		t.Fatal("there is no s1")
+	}
+	for name, c := range map[string]struct {
+		change func(*View)
+		same   bool
+	}{
+		"nothing":            {func(*View) {}, true},
+		"the reason's words": {func(v *View) { v.Plan.Blocked[0].Reason = "waits for wave 1: 4 of 5" }, true},
+		"seconds":            {func(v *View) { v.Plan.Blocked[0].Until = start.Add(110 * time.Second) }, true},
+		"a minute":           {func(v *View) { v.Plan.Blocked[0].Until = start.Add(130 * time.Second) }, false},
+		"the gate":           {func(v *View) { v.Plan.Blocked[0].Gate = "maxInFlight" }, false},
+		"no hold":            {func(v *View) { v.Plan.Blocked = nil }, false},
+		"another's hold": {func(v *View) {
+			v.Plan.Blocked = append(v.Plan.Blocked, channels.Verdict{Channel: "staging", Cell: "s2", Release: "1.1.0", Gate: "wave"})
+		}, true},
+		"the channel's hold": {func(v *View) {
+			v.Plan.Blocked = append([]channels.Verdict{{Channel: "staging", Release: "1.1.0", Gate: "hold"}}, v.Plan.Blocked...)
+		}, false},
+		"a report": {func(v *View) { s := v.Observed.Cells["s1"]; s.LastReport, s.Soaked = start.Add(time.Hour), time.Hour }, true},
+		"a grant": {func(v *View) {
+			s := v.Observed.Cells["s1"]
+			a := *s.last()
+			a.Sequence++
+			s.Granted = &a
+		}, false},
+		"diverged": {func(v *View) { v.Observed.Diverged = &Divergence{} }, false},
+		"a new key": {func(v *View) {
+			v.Observed.Registered = map[string]Registration{"s1": {Identity: cells.Identity{Serial: 1, PublicKey: "k"}}}
+		}, true},
+		"asked for a key": {func(v *View) {
+			v.Observed.Registered = map[string]Registration{"s1": {Identity: cells.Identity{Serial: 1, Rotate: true}}}
+		}, false},
+	} {
+		v := base()
+		c.change(v)
+		_, got, _ := v.Cell("s1")
+		now, _ := v.Key("s1")
+		if (got == etag) != c.same || (now == key) != c.same {
+			t.Errorf("%s: ETag %s, before %s; key %+v, before %+v", name, got, etag, now, key)
+		}
+	}
+	d, _, _ := base().Cell("s1")
+	if want := start.Add(2 * time.Minute); d.Hold == nil || d.Hold.Reason != "waits for its wave of the rollout" || !d.Hold.Until.Equal(want) {
+		t.Errorf("held %+v", d.Hold)
+	}
+	if _, ok := base().Key("nobody"); ok {
+		t.Error("nobody has a key")
+	}
+}
+
+// R34: what is offered is found by its digest, as a walk over the heads would.
+func TestContentByDigest(t *testing.T) {
+	w := twoChannels(t).installed()
+	w.settle()
+	w.takes("staging", "1.1.0")
+	d := w.desired()
+	v := &View{Desired: d, Observed: &w.obs}
+	for _, c := range d.Channels {
+		for _, h := range c.History {
+			commit, version, ok := v.Content(h.Digest)
+			if !ok || version != h.Release || w.commits[commit] == nil {
+				t.Errorf("%s is at %q, %q", h.Release, commit, version)
+			}
+		}
+	}
+	if _, _, ok := v.Content("sha256:none"); ok {
+		t.Error("what was never a head is offered")
+	}
+}
+
+// BenchmarkKeys is what carrying answers over costs from view to view, of which none changed.
+func BenchmarkKeys(b *testing.B) {
+	d, o := fleet(b, 100, 10_000, 100)
+	blocked := make([]channels.Verdict, 0, 1000)
+	for i := range 1000 {
+		blocked = append(blocked, channels.Verdict{Channel: "c0", Cell: fmt.Sprintf("cell-%06d", i*100), Release: "1.99.0", Gate: "wave"})
+	}
+	before := &View{Desired: d, Observed: o, Plan: Plan{Blocked: blocked}}
+	keys := make(map[string]Key, len(d.Cells))
+	for name := range d.Cells {
+		keys[name], _ = before.Key(name)
+	}
+	for b.Loop() {
+		v := &View{Desired: d, Observed: o, Plan: Plan{Blocked: blocked}}
+		for name, was := range keys {
+			if k, _ := v.Key(name); k != was {
+				b.Fatal(name)
+			}
+		}
+	}
+}
