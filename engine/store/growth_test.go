@@ -1,0 +1,80 @@
+package store_test
+
+import (
+	"database/sql"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/access"
+	"github.com/sluice-cd/sluice/engine/store"
+)
+
+// What a fleet says and does day by day takes no more room after months than after weeks: a cell has one state, a
+// bounded history, one grant and one registration; answers and tokens that are out of date go. What stays for good are a
+// few lines for each promotion.
+func TestLongRunDoesNotGrow(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	file := filepath.Join(t.TempDir(), "sluice.db")
+	s := open(t, file, store.Options{History: 20, Now: func() time.Time { return now }})
+	var early int64
+	for day := range 200 {
+		now = now.Add(24 * time.Hour)
+		live(t, s, day, now)
+		if day == 60 { // histories are full, and answers are a month out of date
+			early = pages(t, file)
+		}
+	}
+	if late := pages(t, file); late > early+early/10 {
+		t.Errorf("%d pages after 60 days, %d after 200", early, late)
+	}
+}
+
+// live is one day of a fleet.
+func live(t *testing.T, s *store.Store, day int, now time.Time) {
+	t.Helper()
+	ctx, version := t.Context(), int64(day+1)
+	var batch []engine.Reported
+	var offers []engine.Offer
+	var names []string
+	for c := range 20 {
+		name := fmt.Sprintf("cell-%02d", c)
+		r := engine.Reported{Boot: fmt.Sprint("boot ", day), State: &engine.CellState{Name: name, Version: version, LastReport: now, Sequence: version, Message: strings.Repeat("x", 200)}}
+		for n := range int64(10) {
+			r.Events = append(r.Events, cells.Event{Number: n, At: now, Kind: "healed", Detail: strings.Repeat("y", 100)})
+		}
+		batch, names = append(batch, r), append(names, name)
+		offers = append(offers, engine.Offer{Granted: engine.Granted{Cell: name, At: now, Assignment: cells.Assignment{Channel: "staging", Epoch: 1, Sequence: version}}, Cap: 100})
+	}
+	_, err := s.Grant(ctx, offers)
+	for _, err := range []error{
+		err, s.Report(ctx, batch), s.Free(ctx, "staging", names),
+		s.Observe(ctx, []engine.Observation{{Gate: "check", Subject: fmt.Sprint("release ", day), ObservedAt: now, ValidUntil: now.Add(time.Hour), Value: strings.Repeat("z", 1000)}}),
+		s.Learn(ctx, engine.Learned{Rollouts: []engine.Rollout{{Channel: "staging", Sequence: version, Since: now, Eligible: slices.Repeat(names, 20)}}}),
+		s.AddJoin(ctx, access.Join{Cell: "cell-00", Hash: fmt.Sprint("hash ", day), By: strings.Repeat("a", 500), Created: now, Expires: now.Add(access.JoinFor)}),
+		s.Register(ctx, engine.Registration{Cell: "cell-00", Identity: cells.Identity{Serial: version}}),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func pages(t *testing.T, file string) (n int64) {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.QueryRow(`PRAGMA page_count`).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
