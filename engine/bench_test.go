@@ -71,3 +71,57 @@ func BenchmarkMake(b *testing.B) {
 		})
 	}
 }
+
+// rolling is one channel of n cells, with values, of which some have the newest head and all others wait for their wave.
+func rolling(tb testing.TB, n, given int) (*Desired, *Observed) {
+	tb.Helper()
+	text := "rollout: {waves: [{cells: 1, soak: 30m}, {percent: 50, soak: 2h}, {percent: 100}], maxInFlight: 20}\n"
+	domain := "parameters: {domain: {type: string, required: true}, replicas: {type: integer, default: 2}}\n"
+	w := newWorld(tb, union(policy("c", text), release("1.0.0", domain), head("c", "1.0.0")))
+	w.commit("bob", "cut", release("1.1.0", domain))
+	w.settle()
+	d := w.desired()
+	c := d.Channels["c"]
+	for i := range n {
+		cell := &Cell{Cell: cells.Cell{Name: fmt.Sprintf("cell-%06d", i), Channel: "c", Values: map[string]any{"domain": fmt.Sprintf("c%d.example", i), "replicas": 3}}}
+		d.Cells[cell.Name] = cell
+		c.Cells = append(c.Cells, cell)
+	}
+	old, e := &c.History[0], c.Effective
+	o := &Observed{Cells: make(map[string]*CellState, n)}
+	o.Learned.Waves = []Through{{Channel: "c", Sequence: e.Sequence, Digest: e.Digest, Wave: 1}}
+	o.Learned.Rollouts = []Rollout{{Channel: "c", Sequence: e.Sequence, Since: start}}
+	for i, at := range c.turn().order {
+		head := old
+		if i < given {
+			head = e
+		}
+		a := Assign(d, c.Cells[at], head, nil)
+		o.Cells[c.Cells[at].Name] = &CellState{
+			Name: c.Cells[at].Name, Channel: a.Channel, Sequence: a.Sequence, Release: a.Release, Digest: a.Digest, State: cells.StateHealthy,
+			Running: &a, Granted: &a, Soaked: time.Hour, HealthySince: w.now.Add(-time.Hour), LastReport: w.now.Add(-10 * time.Second),
+		}
+	}
+	for _, cell := range c.Cells {
+		o.Learned.Rollouts[0].Eligible = append(o.Learned.Rollouts[0].Eligible, cell.Name)
+	}
+	return d, o
+}
+
+// BenchmarkRollout holds a plan in mid-rollout, with thousands that wait for their wave, against one of the same cells at rest.
+func BenchmarkRollout(b *testing.B) {
+	for _, n := range []int{1_000, 10_000} {
+		for _, at := range []struct {
+			name  string
+			given int
+		}{{"idle", n}, {"waiting", n / 2}} {
+			d, o := rolling(b, n, at.given)
+			b.Run(fmt.Sprintf("cells=%d/%s", n, at.name), func(b *testing.B) {
+				for b.Loop() {
+					sink = Make(d, o, start)
+				}
+				b.ReportMetric(float64(len(sink.Blocked)), "verdicts")
+			})
+		}
+	}
+}

@@ -228,20 +228,27 @@ func (p *planner) finish() Plan {
 
 // inOrder sorts verdicts by channel and cell, those about the whole channel first. Within a channel they mostly are.
 func inOrder(all []channels.Verdict) []channels.Verdict {
+	before := func(a, b *channels.Verdict) bool {
+		return cmp.Or(cmp.Compare(a.Channel, b.Channel), cmp.Compare(a.Cell, b.Cell)) <= 0
+	}
+	sorted := true
+	for i := 1; i < len(all) && sorted; i++ {
+		sorted = before(&all[i-1], &all[i])
+	}
+	if sorted {
+		return all
+	}
 	byChannel := map[string][]channels.Verdict{}
 	for _, v := range all {
 		byChannel[v.Channel] = append(byChannel[v.Channel], v)
 	}
-	sorted := all[:0]
+	all = all[:0]
 	for _, name := range slices.Sorted(maps.Keys(byChannel)) {
 		of := byChannel[name]
-		byCell := func(a, b channels.Verdict) int { return cmp.Compare(a.Cell, b.Cell) }
-		if !slices.IsSortedFunc(of, byCell) {
-			slices.SortStableFunc(of, byCell)
-		}
-		sorted = append(sorted, of...)
+		slices.SortStableFunc(of, func(a, b channels.Verdict) int { return cmp.Compare(a.Cell, b.Cell) })
+		all = append(all, of...)
 	}
-	return sorted
+	return all
 }
 
 // short is how commits are shown to people.

@@ -129,7 +129,11 @@ func (p *planner) fits(c *Channel, n *need) (v channels.Verdict) {
 	if over := p.over(c, n.state, r.Version); over != "" {
 		return channels.Verdict{Gate: "forward-only", Reason: fmt.Sprintf("the cell runs %s, and %s is forward-only", n.state.Release, over)}
 	}
-	if why := c.misfits(r)[n.at]; why != "" {
+	t := p.tallies[c.Name]
+	if t.misfitsOf != r {
+		t.misfits, t.misfitsOf = c.misfits(r), r
+	}
+	if why := t.misfits[n.at]; why != "" {
 		return channels.Verdict{Gate: "values", Reason: why}
 	}
 	return v

@@ -39,6 +39,7 @@ func (p *planner) grant(c *Channel) {
 func (p *planner) walk(c *Channel) (r rollout) {
 	if p.waved(c) {
 		r.waves = c.Valid.Rollout.Waves
+		r.needy = make([]need, 0, len(c.Cells)) // many, mostly
 	}
 	t := p.tallies[c.Name]
 	proven := c.Effective
@@ -111,8 +112,10 @@ func (p *planner) unbound(c *Channel, needy []need) (left []need, lane bool) {
 // up to the end of the open wave, as long as there are slots. To all others it says why not.
 func (p *planner) give(c *Channel, r *rollout, needy []need, lane bool) {
 	e, turn := c.Effective, c.turn()
-	held := make([]channels.Verdict, len(needy)) // by index in needy
-	queue := make([]int32, len(c.Cells))         // by index of cell: of those that wait for e, index in needy + 1
+	first := len(p.plan.Blocked)
+	p.plan.Blocked = append(p.plan.Blocked, make([]channels.Verdict, len(needy))...)
+	held := p.plan.Blocked[first:]       // by index in needy; no gate: nothing holds it
+	queue := make([]int32, len(c.Cells)) // by index of cell: of those that wait for e, index in needy + 1
 	named := 0
 	g := granter{c: c, free: p.free(c, r), heads: map[string]*grants{}}
 	for i := range needy {
@@ -140,34 +143,32 @@ func (p *planner) give(c *Channel, r *rollout, needy []need, lane bool) {
 		}
 	}
 	p.openWave(c, &r.march, named)
-	place, asked := r.given, ""
-	text := []byte(nil)
+	place := r.given
+	said := newWording(&r.march, len(needy))
 	for _, at := range turn.order {
 		i := queue[at] - 1
 		if i < 0 {
 			continue
 		}
 		place++
-		if place <= r.open {
-			if held[i] = g.offer(&needy[i]); held[i].Gate == "maxInFlight" {
-				text = r.place(append(append(text[:0], held[i].Reason...), "; "...), place)
-				held[i].Reason = string(text)
-			}
-			continue
+		if place > r.open {
+			held[i] = channels.Verdict{Gate: "wave", Until: r.until(r.waveOf(place))}
+			said.waits(int(i), place)
+		} else if held[i] = g.offer(&needy[i]); held[i].Gate != "" {
+			said.capped(int(i), place, held[i].Reason)
 		}
-		if asked == "" {
-			asked = "; " + r.waits()
-		}
-		text = append(r.place(text[:0], place), asked...)
-		held[i] = channels.Verdict{Gate: "wave", Reason: string(text), Until: r.until(r.waveOf(place))}
 	}
-	p.plan.Blocked = slices.Grow(p.plan.Blocked, len(held))
+	said.put(held)
+	kept := p.plan.Blocked[:first]
 	for i, v := range held {
 		if v.Gate != "" {
 			v.Channel, v.Cell, v.Release = c.Name, needy[i].cell.Name, needy[i].head.Release
-			p.block(v)
+			p.at(v.Until)
+			kept = append(kept, v)
 		}
 	}
+	clear(p.plan.Blocked[len(kept):])
+	p.plan.Blocked = kept
 	g.act(p, r.wave)
 }
 

@@ -11,19 +11,21 @@ import (
 
 // tally is what a channel's cells say about its head. It is made once a plan, in one walk over the cells.
 type tally struct {
-	said     []*CellState                // the last word of each cell of the channel, in order; nil: never heard of
-	states   []*CellState                // the same; nil also: only of another channel
-	counts   []bool                      // whether that cell counts for the head's rollout
-	bad      []bool                      // whether it failed the head
-	held     map[string]*channels.Hold   // cells that a hold of their own stops
-	eligible int                         // how many do
-	healthy  int                         // of those, on the head and healthy now
-	given    int                         // of those, failed, and so not waited for
-	running  int                         // of all, those that joined later too, on the head and healthy now
-	failed   []string                    // all that failed the head
-	lost     []string                    // that count, and are in no channel: their files have faults
-	samples  []channels.Sample           // made when first asked for
-	soaked   map[string]channels.Verdict // by downstream
+	said      []*CellState              // the last word of each cell of the channel, in order; nil: never heard of
+	states    []*CellState              // the same; nil also: only of another channel
+	counts    []bool                    // whether that cell counts for the head's rollout
+	bad       []bool                    // whether it failed the head
+	held      map[string]*channels.Hold // cells that a hold of their own stops
+	misfits   []string                  // see Channel.misfits, of misfitsOf
+	misfitsOf *Release
+	eligible  int                         // how many do
+	healthy   int                         // of those, on the head and healthy now
+	given     int                         // of those, failed, and so not waited for
+	running   int                         // of all, those that joined later too, on the head and healthy now
+	failed    []string                    // all that failed the head
+	lost      []string                    // that count, and are in no channel: their files have faults
+	samples   []channels.Sample           // made when first asked for
+	soaked    map[string]channels.Verdict // by downstream
 }
 
 // fresh tells whether a cell was heard of lately. Time alone makes it silent.

@@ -159,9 +159,48 @@ func (m *march) until(wave int) time.Time {
 	return t
 }
 
+// wording makes the reasons of thousands of verdicts, in one piece of memory.
+type wording struct {
+	m    *march
+	text []byte
+	of   []int // index of the verdict, and where its reason ends in text
+	open string
+}
+
+func newWording(m *march, n int) *wording {
+	const usual = 80 // bytes of a reason
+	return &wording{m: m, text: make([]byte, 0, n*usual), of: make([]int, 0, 2*n)}
+}
+
+// waits says of a verdict that its cell's wave is not open.
+func (w *wording) waits(verdict, place int) {
+	if w.open == "" {
+		w.open = "; " + w.m.waits()
+	}
+	w.place(place)
+	w.text = append(w.text, w.open...)
+	w.of = append(w.of, verdict, len(w.text))
+}
+
+// capped says of a verdict that all slots are in use.
+func (w *wording) capped(verdict, place int, limit string) {
+	w.place(place)
+	w.text = append(append(w.text, "; "...), limit...)
+	w.of = append(w.of, verdict, len(w.text))
+}
+
+// put gives the verdicts their reasons.
+func (w *wording) put(verdicts []channels.Verdict) {
+	all, from := string(w.text), 0
+	for i := 0; i < len(w.of); i += 2 {
+		verdicts[w.of[i]].Reason = all[from:w.of[i+1]]
+		from = w.of[i+1]
+	}
+}
+
 // place says where a cell is in the queue.
-func (m *march) place(text []byte, place int) []byte {
-	of := m.could
+func (w *wording) place(place int) {
+	m, text, of := w.m, w.text, w.m.could
 	if m.waves != nil {
 		wave := m.waveOf(place)
 		if wave > len(m.sizes) {
@@ -173,7 +212,7 @@ func (m *march) place(text []byte, place int) []byte {
 		}
 	}
 	text = strconv.AppendInt(append(text, "place "...), int64(place), 10)
-	return strconv.AppendInt(append(text, " of "...), int64(of), 10)
+	w.text = strconv.AppendInt(append(text, " of "...), int64(of), 10)
 }
 
 // waits says what the open wave waits for.
