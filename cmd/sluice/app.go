@@ -16,11 +16,12 @@ type app struct {
 	stdout printer
 	stderr printer
 
-	repo   string // --repo
-	branch string // --branch; empty: the repository's HEAD, or main
-	data   string // --data
-	output string // -o: asTable, asJSON or asYAML
-	server string // --server, where a verb has it
+	repo     string // --repo
+	branch   string // --branch; empty: the repository's HEAD, or main
+	data     string // --data
+	database string // --database; empty: the store is in data
+	output   string // -o: asTable, asJSON or asYAML
+	server   string // --server, where a verb has it
 }
 
 func newApp(env []string, stdin io.Reader, stdout, stderr io.Writer) *app {
@@ -70,6 +71,7 @@ func (a *app) root() *cobra.Command {
 	flags.StringVar(&a.repo, "repo", "", "release repository: a folder or a URL (default $SLUICE_REPO, else the repository around the working folder)")
 	flags.StringVar(&a.branch, "branch", "", "its branch (default: the one its HEAD names)")
 	flags.StringVar(&a.data, "data", "", "data `DIR`: the mirror of the repository and the store (default $SLUICE_DATA)")
+	flags.StringVar(&a.database, "database", "", "PostgreSQL database instead of the store in --data: `postgres://USER@HOST:PORT/DATABASE` (default $SLUICE_DATABASE; the password is better in PGPASSWORD or a password file)")
 	flags.StringVarP(&a.output, "output", "o", asTable, "table, json or yaml")
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		if !slices.Contains([]string{asTable, asJSON, asYAML}, a.output) {
@@ -78,6 +80,11 @@ func (a *app) root() *cobra.Command {
 		if a.data == "" {
 			a.data = a.getenv("SLUICE_DATA")
 		}
+		if a.database == "" {
+			a.database = a.getenv("SLUICE_DATABASE")
+		} else if hasPassword(a.database) {
+			return usage(cmd, "a password in --database can be read by everyone on this machine: put the whole address in SLUICE_DATABASE, or the password in PGPASSWORD")
+		}
 		return nil
 	}
 
@@ -85,6 +92,7 @@ func (a *app) root() *cobra.Command {
 		&cobra.Group{ID: groupAuthor, Title: "The release repository:"},
 		&cobra.Group{ID: groupDecide, Title: "People's decisions (each is one commit of yours):"},
 		&cobra.Group{ID: groupLook, Title: "What goes on, and why:"},
+		&cobra.Group{ID: groupCells, Title: "Who may come in:"},
 		&cobra.Group{ID: groupRun, Title: "What runs:"},
 	)
 	root.AddCommand(a.verbs()...)
@@ -96,6 +104,7 @@ const (
 	groupDecide = "decide"
 	groupLook   = "look"
 	groupRun    = "run"
+	groupCells  = "cells"
 )
 
 func (a *app) verbs() []*cobra.Command {
@@ -115,6 +124,8 @@ func (a *app) verbs() []*cobra.Command {
 		a.complete(a.whyVerb(), cellsAndChannels),
 		a.complete(a.logVerb(), channelNames),
 		a.complete(a.diffVerb(), channelNames, releaseNames),
+		a.cellVerb(),
+		a.tokenVerb(),
 		a.serveVerb(),
 		a.tickVerb(),
 		a.agentVerb(),

@@ -62,6 +62,7 @@ func (d *doors) check(cmd *cobra.Command) error {
 // entrances are what serve listens on. Close them.
 type entrances struct {
 	all    []net.Listener
+	tlsDir string             // of keys
 	keys   *controlplane.Keys // nil: none are needed
 	public string             // HOST:PORT under which cells reach it; empty: they have no listener
 }
@@ -137,6 +138,7 @@ func (d *doors) certificate(data string, e *entrances) (cert tls.Certificate, er
 		if dir == "" {
 			dir = filepath.Join(data, "tls")
 		}
+		e.tlsDir = dir
 		if e.keys, err = controlplane.OpenKeys(dir); err != nil {
 			return cert, fail(err, "--tls-dir names the folder of the control plane's keys; replicas share it")
 		}

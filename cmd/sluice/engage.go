@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/engine"
-	"github.com/sluice-cd/sluice/engine/store"
 	"github.com/sluice-cd/sluice/releases"
 	"github.com/sluice-cd/sluice/releases/gitrepo"
 )
@@ -38,7 +37,7 @@ const missingData = "--data, the folder for the mirror and the store, is missing
 type engaged struct {
 	*engine.Engine
 	repo  *opened
-	store *store.Store
+	store keeps
 	log   zerolog.Logger
 }
 
@@ -68,7 +67,7 @@ func (a *app) engage(ctx context.Context, cmd *cobra.Command, r running) (*engag
 			return nil, err
 		}
 	}
-	st, err := store.Open(ctx, filepath.Join(a.data, storeFile), log)
+	st, err := a.openStore(ctx, log)
 	if err != nil {
 		return nil, err
 	}

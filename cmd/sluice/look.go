@@ -2,14 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,12 +14,12 @@ import (
 
 // serverFlag adds --server to a verb that can ask a running control plane.
 func (a *app) serverFlag(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&a.server, "server", "", "ask this control plane: http://HOST:PORT or unix:///PATH (default $SLUICE_SERVER; without, --repo and --data are read)")
+	cmd.Flags().StringVar(&a.server, "server", "", "ask this control plane: http://HOST:PORT, unix:///PATH, or https://HOST:PORT with a token in $SLUICE_TOKEN (default $SLUICE_SERVER; without, --repo and --data are read)")
 }
 
 // asksServer tells whether a control plane is to be asked. A repository or data folder named by a flag goes before the environment.
 func (a *app) asksServer() bool {
-	if a.server == "" && a.repo == "" && a.data == "" {
+	if a.server == "" && a.repo == "" && a.data == "" && a.database == "" {
 		a.server = a.getenv("SLUICE_SERVER")
 	}
 	return a.server != ""
@@ -86,54 +80,6 @@ func (a *app) serverStatus(ctx context.Context, page controlplane.StatusPage) (c
 		}
 		page.After = s.Next
 	}
-}
-
-const (
-	askTimeout = 30 * time.Second
-	maxAnswer  = 64 << 20
-)
-
-// ask gets a resource of the control plane.
-func (a *app) ask(ctx context.Context, path string, into any) error {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	base, client := a.server, &http.Client{}
-	if socket, ok := strings.CutPrefix(a.server, "unix://"); ok {
-		base = "http://sluice"
-		client.Transport = &http.Transport{
-			DisableKeepAlives: true,
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return new(net.Dialer).DialContext(ctx, "unix", socket)
-			},
-		}
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(base, "/")+path, nil)
-	if err != nil {
-		return fail(fmt.Errorf("ask %s: %w", a.server, err), "--server is http://HOST:PORT or unix:///PATH")
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return fail(fmt.Errorf("ask the control plane: %w", err), "does sluice serve run there? Without --server, --repo and --data are read")
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return fmt.Errorf("ask %s: %w", a.server, err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		var problem struct {
-			Title  string `json:"title"`
-			Detail string `json:"detail"`
-		}
-		if json.Unmarshal(body, &problem) != nil || problem.Title == "" {
-			problem.Title = resp.Status
-		}
-		return fail(fmt.Errorf("%s says: %s", a.server, strings.TrimSpace(problem.Title+". "+problem.Detail)), "sluice status --server %s", a.server)
-	}
-	if err := json.Unmarshal(body, into); err != nil {
-		return fail(fmt.Errorf("ask %s: its answer is not understood: %w", a.server, err), "is it a sluice control plane?")
-	}
-	return nil
 }
 
 // errNotFound: nothing has that name.

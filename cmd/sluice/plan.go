@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/engine"
-	"github.com/sluice-cd/sluice/engine/store"
 )
 
 func (a *app) planVerb() *cobra.Command {
@@ -82,19 +81,22 @@ func (a *app) observed(ctx context.Context, file string) (engine.Observed, error
 			return none, fail(errors.New(faults[len(faults)-1].String()), "sluice help plan describes the file")
 		}
 		return o, nil
-	case a.data == "":
+	case a.data == "" && a.database == "":
 		return none, nil
 	}
-	db := filepath.Join(a.data, storeFile)
-	if _, err := os.Stat(db); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(filepath.Join(a.data, storeFile)); a.database == "" && errors.Is(err, fs.ErrNotExist) {
 		return none, nil // nothing ran here yet, and looking makes no store
 	}
-	st, err := store.Open(ctx, db, a.logger())
+	st, err := a.openStore(ctx, a.logger())
 	if err != nil {
 		return none, err
 	}
 	defer st.Close()
-	return st.Observed(ctx)
+	o, err := st.Known(ctx)
+	if err == nil {
+		o.Cells, err = st.Cells(ctx)
+	}
+	return o, err
 }
 
 // storeFile is the store's name in --data.

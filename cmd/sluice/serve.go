@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane"
 	"github.com/sluice-cd/sluice/releases/gitrepo"
 )
@@ -84,8 +85,14 @@ func (a *app) serve(cmd *cobra.Command, r running, d doors) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
+	if in.public != "" {
+		if err := agree(ctx, e.store, spoken{Address: in.public, Pins: in.keys.Pins}, in.tlsDir); err != nil {
+			return err
+		}
+	}
 	server, err := controlplane.New(controlplane.Options{
 		Views: e, Inbox: e, Repository: e.repo, Journal: e.store, Log: e.log,
+		Members: members{e.Engine}, Tokens: e.store, Address: in.public,
 		Pushed: e.Pushed, HookSecret: secret, Branch: a.branch,
 		Reachable: e.Reachable, Store: e.store.Ready, Keys: in.cellKeys(),
 	})
@@ -102,6 +109,11 @@ func (a *app) serve(cmd *cobra.Command, r running, d doors) (err error) {
 	g.Go(func() error { return server.Serve(ctx, in.all...) })
 	return g.Wait()
 }
+
+// members lets the engine say who is which cell.
+type members struct{ *engine.Engine }
+
+func (m members) Roster() controlplane.Roster { return m.Engine.Roster() }
 
 func (a *app) hookSecret(file string) (string, error) {
 	if file == "" {

@@ -56,14 +56,25 @@ func AccessOf(id cells.Identity) Access {
 	return AccessGood
 }
 
-// member is a cell as it is shown.
-func (s *Server) member(c CellStatus) Member {
-	m := Member{CellStatus: c, Access: AccessNone}
-	if s.opts.Members != nil {
-		id := s.opts.Members.Roster().Identity(c.Name)
-		m.Access, m.PublicKey, m.Previous, m.Serial, m.Quarantined = AccessOf(id), id.PublicKey, id.Previous, id.Serial, id.Quarantined
+func memberOf(c CellStatus, id cells.Identity) Member {
+	return Member{CellStatus: c, Access: AccessOf(id), PublicKey: id.PublicKey, Previous: id.Previous, Serial: id.Serial, Quarantined: id.Quarantined}
+}
+
+// MembersOf are a page's cells, with the identities that the view has: pure.
+func MembersOf(v *engine.View, page StatusPage) []Member {
+	all := []Member{}
+	for _, c := range StatusOf(v, page).Cells {
+		all = append(all, memberOf(c, v.Identity(c.Name)))
 	}
-	return m
+	return all
+}
+
+// member is a cell as it is shown: by the roster, which is newer than the view.
+func (s *Server) member(c CellStatus) Member {
+	if s.opts.Members == nil {
+		return memberOf(c, cells.Identity{})
+	}
+	return memberOf(c, s.opts.Members.Roster().Identity(c.Name))
 }
 
 // MemberPage is a page of cells.

@@ -31,14 +31,15 @@ var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 // site is a control plane over a real store, a view made by hand, and releases in memory.
 type site struct {
 	*httptest.Server
-	server *controlplane.Server
-	store  *store.Store
-	files  fs.FS // at every commit
-	log    *lockedBuffer
-	pushes int
-	mu     sync.Mutex // guards pushes, view, changed
-	view   *engine.View
-	change chan struct{}
+	server  *controlplane.Server
+	store   *store.Store
+	files   fs.FS // at every commit
+	log     *lockedBuffer
+	pushes  int
+	reports sync.Mutex // held while one is folded and kept
+	mu      sync.Mutex // guards pushes, view, changed
+	view    *engine.View
+	change  chan struct{}
 }
 
 func (s *site) View() *engine.View {
@@ -72,7 +73,13 @@ func (s *site) Receive(ctx context.Context, r cells.Report) (cells.Receipt, erro
 	if v.Desired.Cells[r.Cell] == nil {
 		return cells.Receipt{}, fmt.Errorf("report of %q: %w", r.Cell, engine.ErrUnknownCell)
 	}
-	state := engine.Receive(nil, r, noon, time.Minute)
+	s.reports.Lock()
+	defer s.reports.Unlock()
+	known, err := s.store.Cells(ctx, r.Cell)
+	if err != nil {
+		return cells.Receipt{}, err
+	}
+	state := engine.Receive(known[r.Cell], r, noon, time.Minute)
 	if err := s.store.Report(ctx, []engine.Reported{{State: state, Boot: r.Boot, Events: r.Events}}); err != nil {
 		return cells.Receipt{}, fmt.Errorf("keep report of %s: %w", r.Cell, err)
 	}
