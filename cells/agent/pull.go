@@ -36,7 +36,8 @@ type puller struct {
 	failures  int // in a row
 	quick     int // brisk answers in a row that said nothing new
 	news      int // and that did
-	broken    int // streams in a row
+	short     int // streams in a row that did not live for long
+	broken    int // and that ended before their time
 	fallbacks int // in a row, without a stream that lived
 	newsAt    time.Time
 	streamAt  time.Time // no stream before
@@ -123,12 +124,13 @@ func (p *puller) stream(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return nil
 	}
+	p.short++
 	if time.Since(begun) >= streamLives {
-		p.broken, p.fallbacks = 0, 0
+		p.short, p.broken, p.fallbacks = 0, 0, 0
 	}
 	var refused *statusError
 	switch {
-	case err == nil: // it ended because something else did
+	case err == nil: // it ended well
 	case errors.Is(err, errNoStream):
 		p.fallBack(err)
 		return nil
@@ -149,11 +151,11 @@ func (p *puller) stream(ctx context.Context) error {
 		return err // nobody was reached
 	}
 	// As when the control plane is started anew: not all cells come back at one instant.
-	sleep(ctx, max(again, backoff(endedPause+p.broken, retryCap)))
+	sleep(ctx, max(again, backoff(endedPause+p.short, retryCap)))
 	return nil
 }
 
-// endedPause makes the first pause after a stream's end up to 800 ms.
+// endedPause makes the first pause after the end of a stream that lived up to 800 ms.
 const endedPause = 3
 
 // fallBack polls for a while.

@@ -90,6 +90,9 @@ func (p *puller) listen(ctx context.Context) (again time.Duration, err error) {
 	s := newSSE(ctx, body, w.line)
 	for {
 		e, err := s.next()
+		if errors.Is(err, io.EOF) && s.retry > 0 && context.Cause(ctx) == nil {
+			return s.retry, nil // it said that it would
+		}
 		if err != nil {
 			return s.retry, why(fmt.Errorf("%w: %w", errBroken, err))
 		}

@@ -1,0 +1,113 @@
+package agent
+
+import (
+	"bytes"
+	"net/http"
+	"slices"
+	"testing"
+
+	"github.com/sluice-cd/sluice/cells"
+)
+
+// rotation asks for a new key, or does not any more.
+func (k *keyed) rotation(asked bool) {
+	k.change(func() {
+		k.version++
+		k.desired.Notices = nil
+		if asked {
+			k.desired.Notices = []cells.Notice{{Code: cells.NoticeRotate}}
+		}
+	})
+}
+
+// awaitKey waits until the cell has another key than before, and reports with it alone.
+func (k *keyed) awaitKey(t testing.TB, dir string, before []byte) self {
+	t.Helper()
+	var now self
+	k.await(t, "a new key", func(cells.Report) bool {
+		now = self1(t, dir)
+		return !bytes.Equal(now.Key, before) && len(now.Next) == 0
+	})
+	return now
+}
+
+// A new key is made when the control plane asks for one, once, and is the only one that is used then.
+func TestRotation(t *testing.T) {
+	t.Parallel()
+	k := newKeyed(t)
+	s := k.settings(t, k.token(t, "acme"))
+	c := start(t, s)
+	k.await(t, "pending", func(cells.Report) bool { return true })
+	first := self1(t, s.State)
+	k.rotation(true)
+	second := k.awaitKey(t, s.State, first.Key)
+	k.set(func() { delete(k.cells, k.tried[0]) }) // with the old key nobody comes in any more
+	one := k.ship(t, "1.0.0", 1, release("1.0.0", nil))
+	k.assign(one) // the notice is still there: the key is new enough
+	k.await(t, "healthy", healthyOn(one))
+	k.rotation(false)
+	c.stop()
+	if now := self1(t, s.State); !bytes.Equal(now.Key, second.Key) || len(now.Next) > 0 || len(k.next) != 1 {
+		t.Errorf("%d keys were presented, and it has %+v next", len(k.next), now.Next)
+	}
+	mark := k.mark()
+	start(t, s)
+	k.awaitAfter(t, mark, "healthy after a restart", healthyOn(one))
+}
+
+// Killed at any point of a rotation, a key works, whether the old one is still good or not, and the new one follows.
+func TestRotationKilledAtEveryPoint(t *testing.T) {
+	t.Parallel()
+	for _, point := range []string{"next key made", "next key presented", "next key kept"} {
+		for _, strict := range []bool{false, true} {
+			k := newKeyed(t)
+			k.strict = strict
+			q := newKillable(t, k.plane)
+			q.Server, q.Join = "", k.token(t, "acme").String()
+			one := k.ship(t, "1.0.0", 1, release("1.0.0", nil))
+			k.assign(one)
+			q.start("", 0)
+			k.await(t, "healthy", healthyOn(one))
+			q.kill()
+			first := self1(t, q.State)
+			k.rotation(true)
+			q.start(point, 0)
+			q.died()
+			k.rotation(false) // it is known, or forgotten: what was begun is completed
+			q.start("", 0)
+			k.awaitKey(t, q.State, first.Key)
+			mark := k.mark()
+			k.awaitAfter(t, mark, "healthy under the new key", healthyOn(one))
+			q.kill()
+			k.mu.Lock()
+			if keys := slices.Compact(slices.Clone(k.next)); len(keys) != 1 {
+				t.Errorf("%s: %d keys were presented", point, len(keys))
+			}
+			k.mu.Unlock()
+		}
+	}
+}
+
+// A new key that is not taken changes nothing, and is not shown again and again.
+func TestRotationRefused(t *testing.T) {
+	t.Parallel()
+	k := newKeyed(t)
+	k.refuses = http.StatusConflict
+	s := k.settings(t, k.token(t, "acme"))
+	start(t, s)
+	k.await(t, "pending", func(cells.Report) bool { return true })
+	first := self1(t, s.State)
+	k.rotation(true)
+	presented := func() bool { k.mu.Lock(); defer k.mu.Unlock(); return len(k.next) > 0 }
+	k.await(t, "it presents one", func(cells.Report) bool { return presented() })
+	for range 5 {
+		k.rotation(true)
+		mark := k.mark()
+		k.awaitAfter(t, mark, "still there", func(cells.Report) bool { return true })
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if now := self1(t, s.State); !bytes.Equal(now.Key, first.Key) || len(k.next) != 1 {
+		t.Errorf("presented %d times", len(k.next))
+	}
+}
