@@ -144,8 +144,11 @@ func (e *Engine) keepReport(ctx context.Context, k receipt, r cells.Report) (pre
 		e.mu.Unlock()
 		state, what = k.fold(prev, r, stale)
 		err = e.store.Report(ctx, []Reported{{State: state, Boot: r.Boot, Events: r.Events, Material: material(prev, state)}})
-		if !errors.Is(err, ErrStale) || try == maxFolds {
+		switch {
+		case !errors.Is(err, ErrStale):
 			return prev, state, what, err
+		case try == maxFolds:
+			return prev, state, what, fmt.Errorf("others kept reports of it %d times meanwhile: %w", try, ErrBusy)
 		}
 		if try > 1 {
 			if err := sleep(ctx, backoff(try)); err != nil {

@@ -63,12 +63,17 @@ func (e *Engine) follow(ctx context.Context) {
 	}
 }
 
-// told notes what there is to read. It never waits.
+// told notes that the store was heard of, and what there is to read. It never waits.
 func (e *Engine) told(n News) {
 	f := &e.following
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.heard = time.Now()
+	f.note(n)
+}
+
+// note adds to what there is to read, under mu.
+func (f *following) note(n News) {
 	if len(n.Cells) == 0 && !n.Known && !n.All {
 		return
 	}
@@ -79,6 +84,15 @@ func (e *Engine) told(n News) {
 	signal(f.wake)
 }
 
+// take gives what there is to read, and forgets it.
+func (f *following) take() News {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := News{Cells: slices.Sorted(maps.Keys(f.cells)), Known: f.known, All: f.all, Material: f.material}
+	f.cells, f.known, f.all, f.material = map[string]bool{}, false, false, false
+	return n
+}
+
 // catchUp reads what was told of, until ctx ends.
 func (e *Engine) catchUp(ctx context.Context) {
 	for tries := 0; ; {
@@ -87,39 +101,24 @@ func (e *Engine) catchUp(ctx context.Context) {
 			return
 		case <-e.following.wake:
 		}
-		f := &e.following
-		f.mu.Lock()
-		n := News{Cells: slices.Sorted(maps.Keys(f.cells)), Known: f.known, All: f.all, Material: f.material}
-		f.cells, f.known, f.all, f.material = map[string]bool{}, false, false, false
-		f.mu.Unlock()
+		n := e.following.take()
 		err := e.hear(ctx, n)
 		if err == nil {
 			tries = 0
 			continue
 		}
-		if ctx.Err() == nil {
-			e.opts.Log.Warn().Err(err).Msg("what another process wrote can't be read: trying again")
+		if ctx.Err() != nil {
+			return
 		}
-		heard := e.heardAt()
-		e.told(n)
-		e.hearAt(heard) // by itself is not by the store
+		e.opts.Log.Warn().Err(err).Msg("what another process wrote can't be read: trying again")
+		e.following.mu.Lock()
+		e.following.note(n)
+		e.following.mu.Unlock()
 		if sleep(ctx, backoff(tries)) != nil {
 			return
 		}
 		tries++
 	}
-}
-
-func (e *Engine) heardAt() time.Time {
-	e.following.mu.Lock()
-	defer e.following.mu.Unlock()
-	return e.following.heard
-}
-
-func (e *Engine) hearAt(t time.Time) {
-	e.following.mu.Lock()
-	defer e.following.mu.Unlock()
-	e.following.heard = t
 }
 
 // hear takes news into what is observed.

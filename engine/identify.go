@@ -311,10 +311,13 @@ func (e *Engine) enlist(r Registration) {
 	signal(e.moved)
 }
 
-// enroll makes the roster anew, under e.mu.
+// enroll makes the roster anew, if anything is new, under e.mu.
 func (e *Engine) enroll() {
-	if e.members != nil {
-		e.show(rosterOf(e.members, e.obs.Registered, e.Roster()))
+	if e.members == nil {
+		return
+	}
+	if r := rosterOf(e.members, e.obs.Registered, e.Roster()); r != e.Roster() {
+		e.show(r)
 	}
 }
 

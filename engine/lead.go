@@ -26,6 +26,7 @@ type leading struct {
 	ctx     context.Context    //nolint:containedctx // of the term, not of a call; nil: it never led
 	end     context.CancelFunc // of ctx
 	settled int64              // the term in which everything was read again: acts are for that one
+	over    bool               // that the term is over was told
 }
 
 // renew begins or prolongs a term. began is false where it only goes on.
@@ -43,7 +44,7 @@ func (l *leading) renew(term int64, until time.Time) (began bool) {
 		}
 		l.ctx, l.end = context.WithCancel(context.Background())
 		l.timer = time.AfterFunc(left, l.end)
-		l.settled = 0
+		l.settled, l.over = 0, false
 		began = true
 	} else {
 		l.timer.Reset(left)
@@ -52,15 +53,24 @@ func (l *leading) renew(term int64, until time.Time) (began bool) {
 	return began
 }
 
-// lose ends the term, and tells whether there was one.
-func (l *leading) lose() bool {
+// lose ends the term.
+func (l *leading) lose() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ctx == nil || l.ctx.Err() != nil {
+	if l.ctx != nil {
+		l.timer.Stop()
+		l.end()
+	}
+}
+
+// lost tells once that a term is over.
+func (l *leading) lost() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ctx == nil || l.ctx.Err() == nil || l.over {
 		return false
 	}
-	l.timer.Stop()
-	l.end()
+	l.over = true
 	return true
 }
 
@@ -145,37 +155,37 @@ func (e *Engine) renewals(ctx context.Context) {
 	}
 }
 
-// seek asks for the lease. An answer that does not come changes nothing: the term ends by itself.
+// seek asks for the lease, and tells of what changed.
 func (e *Engine) seek(ctx context.Context) {
 	asked := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, leaseEvery)
 	defer cancel()
 	term, led, err := e.store.Lead(ctx, leaseFor)
 	switch {
-	case err != nil && !errors.Is(err, ErrDeposed):
-		if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			e.opts.Log.Debug().Err(err).Msg("the lease could not be asked for")
-		}
 	case err == nil && led:
 		if e.lead.renew(term, asked.Add(leaseFor-leaseMargin)) {
 			e.opts.Log.Info().Int64("term", term).Msg("this process leads")
 			signal(e.moved)
 		}
-	default:
-		e.deposed()
+	case err == nil || errors.Is(err, ErrDeposed):
+		e.lead.lose()
+	default: // an answer that does not come changes nothing: the term ends by itself
+		e.opts.Log.Debug().Err(err).Msg("the lease could not be asked for")
+	}
+	if e.lead.lost() {
+		e.opts.Log.Warn().Msg("this process does not lead any more: it shows what is planned, and does nothing")
 	}
 }
 
 // deposed notes that another process leads.
-func (e *Engine) deposed() {
-	if e.lead.lose() {
-		e.opts.Log.Warn().Msg("this process does not lead any more")
-	}
-}
+func (e *Engine) deposed() { e.lead.lose() }
 
 // resign lets another lead at once.
 func (e *Engine) resign(ctx context.Context) {
-	if !e.lead.lose() {
+	leads := e.Leads()
+	e.lead.lose()
+	e.lead.lost()
+	if !leads {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resignIn)

@@ -128,7 +128,7 @@ func (r *Roster) Identity(cell string) cells.Identity {
 	return r.base.byCell[cell]
 }
 
-// rosterOf is who is who by d and the registrations. before's base is taken over where d's identities are the same.
+// rosterOf is who is who by d and the registrations: before itself, if nothing is new.
 func rosterOf(d *Desired, registered map[string]Registration, before *Roster) *Roster {
 	r := &Roster{base: before.base, over: newMembers()}
 	if !sameMembers(before.base, d) {
@@ -141,6 +141,9 @@ func rosterOf(d *Desired, registered map[string]Registration, before *Roster) *R
 		if cell := d.Cells[name]; cell != nil && g.Identity.Serial > cell.Identity.Serial {
 			r.over.put(name, g.Identity)
 		}
+	}
+	if r.base == before.base && maps.Equal(r.over.byCell, before.over.byCell) {
+		return before
 	}
 	return r
 }

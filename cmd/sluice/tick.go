@@ -58,6 +58,9 @@ func (a *app) tick(cmd *cobra.Command, r running) (err error) {
 	if done, err := a.encode(plan); done {
 		return err
 	}
+	if !e.Led() {
+		a.stdout.line("another process leads, and does what there is to do")
+	}
 	const most = 1000
 	decided, _, err := e.store.Decisions(ctx, cursor, most)
 	if err != nil {
