@@ -39,6 +39,10 @@ demo: build ## A release on its way, and a bad one that staging catches; ONCE=1 
 bench: ## Speed, a row a line, each met or short.
 	$(GO) run ./test/bench
 
+.PHONY: bench-fleet
+bench-fleet: ## The same for ten thousand cells: server, load and bare baselines side by side.
+	$(GO) run ./test/fleet
+
 .PHONY: schema
 schema: ## docs/schema/*.json, from the Go types.
 	$(GO) run ./tools/schema docs/schema

@@ -42,7 +42,7 @@ func (c *cell) word() Word {
 	p := &c.peer
 	return Word{
 		Name: p.name, Boot: p.boot, Desired: c.desired, ETag: c.etag, State: p.state(), Running: p.running, Failures: p.failures,
-		Began: p.began, Confirmed: p.known, Last: p.last, Acknowledged: c.acked,
+		Began: p.began, Confirmed: p.known, Last: p.last, Pending: p.events, Acknowledged: c.acked,
 	}
 }
 

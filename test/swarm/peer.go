@@ -39,6 +39,12 @@ func newPeer(name string, o *Options) peer {
 	return peer{name: name, boot: hex.EncodeToString(boot), seed: o.Seed, apply: o.Apply, fails: o.Fails}
 }
 
+// resume goes on from what the cell had on its disk. What was being applied is begun anew when it is offered again.
+func (p *peer) resume(w Word) {
+	p.running, p.accepted, p.failures = w.Running, w.Running, w.Failures
+	p.began, p.events, p.last, p.known = w.Began, w.Pending, w.Last, w.Confirmed
+}
+
 // offered takes the control plane's word, and tells whether there is something new to report.
 func (p *peer) offered(a *cells.Assignment, now time.Time) bool {
 	p.desired = a

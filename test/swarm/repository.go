@@ -123,3 +123,8 @@ func (r *Repository) git(ctx context.Context, in io.Reader, args ...string) (str
 	}
 	return strings.TrimSpace(string(out)), nil
 }
+
+// Tip is the branch's newest commit.
+func (r *Repository) Tip(ctx context.Context) (string, error) {
+	return r.git(ctx, nil, "rev-parse", branch)
+}

@@ -38,6 +38,7 @@ type Options struct {
 	Plane   Plane
 	Members []Member
 	Mode    Mode
+	Resume  []Word // cells that lived before go on from what they had, under a new boot; nil: all are new
 
 	Seed        uint64             // of applies' lengths and failures
 	Apply       [2]time.Duration   // an apply takes from the first to the second; zero: no time
@@ -95,8 +96,15 @@ func New(o Options) (*Swarm, error) {
 		return nil, fmt.Errorf("swarm: %w", err)
 	}
 	s := &Swarm{opts: o, dialer: dialer}
+	if o.Resume != nil && len(o.Resume) != len(o.Members) {
+		return nil, fmt.Errorf("swarm.Options: %d words to go on from, and %d members", len(o.Resume), len(o.Members))
+	}
 	for i, m := range o.Members {
-		s.cells = append(s.cells, newCell(s, i, m))
+		c := newCell(s, i, m)
+		if o.Resume != nil {
+			c.peer.resume(o.Resume[i])
+		}
+		s.cells = append(s.cells, c)
 	}
 	return s, nil
 }
@@ -134,6 +142,7 @@ type Word struct {
 	Began        []cells.Assignment // every assignment that was begun, in order
 	Confirmed    int64              // events up to this number were acknowledged
 	Last         int64              // number of the newest event
+	Pending      []cells.Event      // those that are not confirmed
 	Acknowledged *cells.Report      // the newest report that was acknowledged, without its events; nil: none
 }
 

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/identity"
+)
+
+// bare is the baseline: what Go can do over the same mutual TLS, and nothing of what a control plane does beyond that.
+// It answers questions by net/http, and takes streams and handshakes on listeners of their own.
+type bare struct {
+	config *tls.Config
+	pin    string
+
+	mu      sync.Mutex // guards streams
+	streams []net.Conn
+}
+
+// bareAt is where a bare server is.
+type bareAt struct {
+	Pin        string
+	HTTP       string // GET anything: 304; POST /v1/reports: decoded, answered, forgotten
+	Streams    string // any request begins a stream
+	Handshakes string // a byte, after the handshake
+}
+
+func newBare() (*bare, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := identity.Certificate(rand.Reader, key, "bare", time.Now())
+	if err != nil {
+		return nil, err
+	}
+	return &bare{pin: identity.Pin(cert.Leaf), config: &tls.Config{
+		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAnyClientCert,
+	}}, nil
+}
+
+func bareDuties() (duties, error) {
+	b, err := newBare()
+	if err != nil {
+		return nil, err
+	}
+	return duties{
+		"listen":    duty(func(struct{}) (any, error) { return b.listen() }),
+		"broadcast": duty(b.broadcast),
+		"streams":   duty(func(struct{}) (any, error) { b.mu.Lock(); defer b.mu.Unlock(); return len(b.streams), nil }),
+		"drop":      duty(func(struct{}) (any, error) { b.drop(); return nil, nil }),
+	}, nil
+}
+
+func (b *bare) listen() (bareAt, error) {
+	at := bareAt{Pin: b.pin}
+	for address, serve := range map[*string]func(net.Listener){&at.HTTP: b.http, &at.Streams: b.takeStreams, &at.Handshakes: b.shakeHands} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return at, err
+		}
+		*address = l.Addr().String()
+		go serve(l)
+	}
+	return at, nil
+}
+
+func (b *bare) http(l net.Listener) {
+	server := &http.Server{
+		Handler: http.HandlerFunc(bareAnswer), ErrorLog: log.New(io.Discard, "", 0),
+		ReadHeaderTimeout: time.Minute, TLSConfig: b.config.Clone(), TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
+	}
+	_ = server.ServeTLS(l, "", "") // until the process ends
+}
+
+func bareAnswer(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodGet {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	var report cells.Report
+	if err := json.NewDecoder(io.LimitReader(r.Body, 64<<10)).Decode(&report); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(cells.Receipt{Time: time.Now()}) // an error: the client has gone
+}
+
+func (b *bare) accept(l net.Listener, then func(net.Conn)) {
+	for {
+		conn, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			continue
+		}
+		go func() {
+			secure := tls.Server(conn, b.config)
+			if secure.HandshakeContext(context.Background()) != nil {
+				_ = conn.Close()
+				return
+			}
+			then(secure)
+		}()
+	}
+}
+
+func (b *bare) shakeHands(l net.Listener) {
+	b.accept(l, func(c net.Conn) {
+		_, _ = c.Write([]byte{'!'}) // an error: the client has gone
+		_, _ = io.Copy(io.Discard, c)
+		_ = c.Close()
+	})
+}
+
+func (b *bare) takeStreams(l net.Listener) {
+	b.accept(l, func(c net.Conn) {
+		in := bufio.NewReaderSize(c, 512)
+		for {
+			line, err := in.ReadString('\n')
+			if err != nil {
+				_ = c.Close()
+				return
+			}
+			if strings.TrimSpace(line) == "" {
+				break
+			}
+		}
+		if _, err := io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n: begun\n\n"); err != nil {
+			return
+		}
+		b.mu.Lock()
+		b.streams = append(b.streams, c)
+		b.mu.Unlock()
+	})
+}
+
+// broadcast writes an event of so many bytes to all streams, from as many goroutines as there are processors, and gives
+// the instant at which it began.
+func (b *bare) broadcast(size int) (any, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	event := []byte(fmt.Sprintf("id: bare\nevent: desired\ndata: %s\n\n", strings.Repeat("x", max(1, size-34))))
+	var all sync.WaitGroup
+	begun := time.Now()
+	workers := runtime.GOMAXPROCS(0)
+	for w := range workers {
+		all.Go(func() {
+			for i := w; i < len(b.streams); i += workers {
+				_ = b.streams[i].SetWriteDeadline(time.Now().Add(10 * time.Second))
+				_, _ = b.streams[i].Write(event) // an error: its listener will say that nothing came
+			}
+		})
+	}
+	all.Wait()
+	return begun, nil
+}
+
+func (b *bare) drop() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, c := range b.streams {
+		_ = c.(*tls.Conn).NetConn().Close()
+	}
+	b.streams = nil
+}

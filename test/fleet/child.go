@@ -1,0 +1,146 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"time"
+)
+
+// Children are this program again, each in a process of its own: loads and bare servers. One is told what to do by a line
+// of JSON and answers by one. It ends when its input does, so also with its parent.
+
+// order is what a child is told.
+type order struct {
+	Do   string          `json:"do"`
+	With json.RawMessage `json:"with"`
+}
+
+// outcome is a child's answer.
+type outcome struct {
+	Error string          `json:"error,omitempty"`
+	Gives json.RawMessage `json:"gives,omitempty"`
+}
+
+// child is a child as its parent has it. One goroutine uses it.
+type child struct {
+	role string
+	cmd  *exec.Cmd
+	in   io.WriteCloser
+	out  *bufio.Reader
+}
+
+// doWithin bounds one order.
+const doWithin = 3 * time.Minute
+
+func startChild(ctx context.Context, role string) (*child, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	c := &child{role: role, cmd: exec.CommandContext(ctx, self, "child", role)}
+	c.cmd.Stderr = os.Stderr
+	if c.in, err = c.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	out, err := c.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	c.out = bufio.NewReaderSize(out, 1<<20)
+	return c, c.cmd.Start()
+}
+
+// do gives an order and waits for its outcome. gives may be nil.
+func (c *child) do(do string, with, gives any) error {
+	raw, err := json.Marshal(with)
+	if err != nil {
+		return err
+	}
+	line, err := json.Marshal(order{do, raw})
+	if err != nil {
+		return err
+	}
+	late := time.AfterFunc(doWithin, func() { _ = c.cmd.Process.Kill() })
+	defer late.Stop()
+	if _, err := c.in.Write(append(line, '\n')); err != nil {
+		return fmt.Errorf("%s: %s: %w", c.role, do, err)
+	}
+	answer, err := c.out.ReadBytes('\n')
+	if err != nil {
+		return fmt.Errorf("%s: %s: it ended: %w", c.role, do, err)
+	}
+	var o outcome
+	if err := json.Unmarshal(answer, &o); err != nil {
+		return fmt.Errorf("%s: %s: %w", c.role, do, err)
+	}
+	if o.Error != "" {
+		return fmt.Errorf("%s: %s: %s", c.role, do, o.Error)
+	}
+	if gives == nil {
+		return nil
+	}
+	return json.Unmarshal(o.Gives, gives)
+}
+
+func (c *child) stop() {
+	if c == nil {
+		return
+	}
+	_ = c.in.Close()
+	late := time.AfterFunc(10*time.Second, func() { _ = c.cmd.Process.Kill() })
+	defer late.Stop()
+	_ = c.cmd.Wait() // how it ended does not matter any more
+}
+
+// duties are what a child can be told to do, by name.
+type duties map[string]func(with json.RawMessage) (gives any, err error)
+
+// duty makes one of a function with an argument of its own type.
+func duty[T any](f func(T) (any, error)) func(json.RawMessage) (any, error) {
+	return func(raw json.RawMessage) (any, error) {
+		var with T
+		if err := json.Unmarshal(raw, &with); err != nil {
+			return nil, err
+		}
+		return f(with)
+	}
+}
+
+// obey carries out orders until in ends.
+func obey(in io.Reader, out io.Writer, d duties) error {
+	lines := bufio.NewReaderSize(in, 1<<20)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		var o order
+		if err := json.Unmarshal(line, &o); err != nil {
+			return err
+		}
+		var answer outcome
+		if f := d[o.Do]; f == nil {
+			answer.Error = "there is no such order"
+		} else if gives, err := f(o.With); err != nil {
+			answer.Error = err.Error()
+		} else if answer.Gives, err = json.Marshal(gives); err != nil {
+			answer.Error = err.Error()
+		}
+		text, err := json.Marshal(answer)
+		if err != nil {
+			return err
+		}
+		if _, err := out.Write(append(text, '\n')); err != nil {
+			return err
+		}
+	}
+}

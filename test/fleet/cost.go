@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// flat is how much more a cell may cost among ten thousand than among a thousand. Runs drift by ±12 %.
+const flat = 1.25
+
+// cost holds what a cell costs in a large fleet against what it costs in a small one.
+func (b *bench) cost(ctx context.Context) ([]row, error) {
+	rows := []row{plans()}
+	kept, err := b.keeping(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rows = append(rows, kept)
+	small, err := b.costOf(ctx, b.n/10)
+	if err != nil {
+		return nil, err
+	}
+	large, err := b.costOf(ctx, b.n)
+	if err != nil {
+		return nil, err
+	}
+	per := fmt.Sprintf("%d cells: ", b.n/10)
+	bytes := row{
+		what: "memory a connected cell", got: fmt.Sprintf("%.1f KiB", large.each/1024), base: per + fmt.Sprintf("%.1f KiB", small.each/1024),
+		ratio: large.each / small.each, limit: flat,
+	}
+	return append(rows, bytes,
+		atMost("server CPU to connect a cell and open its stream", large.cpu, per, small.cpu, flat),
+		atMost("told of a new head, p99, a cell", large.told, per, small.told, flat),
+	), nil
+}
+
+// plans is the planner's, without a server.
+func plans() row {
+	var each [3]time.Duration
+	for i, n := range []int{1_000, 10_000, 100_000} {
+		d, o := planned(n)
+		var all []time.Duration
+		for range max(5, 100_000/n) {
+			begun := time.Now()
+			engine.Make(d, o, time.Now())
+			all = append(all, time.Since(begun))
+		}
+		each[i] = median(all) / time.Duration(n)
+	}
+	return row{
+		what: "a plan's time a cell, among 100,000", got: fmt.Sprintf("%d ns", each[2]), base: fmt.Sprintf("1,000: %d ns, 10,000: %d ns", each[0], each[1]),
+		ratio: float64(each[2]) / float64(each[0]), limit: 1.5,
+	}
+}
+
+// planned is one channel of n cells in the midst of a rollout in waves.
+func planned(n int) (*engine.Desired, *engine.Observed) {
+	now := time.Now()
+	release := func(version string, sequence int64) (h engine.EffectiveHead) {
+		h.Kind, h.Written, h.Moved = engine.Promote, "c"+version, now.Add(-time.Hour)
+		h.Release, h.Digest, h.Commit, h.Sequence = version, releases.DigestBytes([]byte(version)), "c"+version, sequence
+		return h
+	}
+	history := []engine.EffectiveHead{release(first, 1), release("1.1.0", 2)}
+	policy := &channels.Channel{}
+	policy.Rollout.Waves = []channels.Wave{{Percent: 10, Soak: 30 * time.Minute}, {Percent: 100}}
+	policy.Rollout.MaxInFlight = 100
+	c := &engine.Channel{State: channels.State{Name: channel, Policy: policy}, Valid: policy, Effective: &history[1], History: history}
+	d := &engine.Desired{
+		Commit: "c", Channels: map[string]*engine.Channel{channel: c}, Order: []string{channel}, Cells: map[string]*engine.Cell{}, Releases: map[string]*engine.Release{},
+	}
+	o := &engine.Observed{Cells: make(map[string]*engine.CellState, n)}
+	for i := range n {
+		cell := &engine.Cell{Cell: cells.Cell{Name: fmt.Sprintf("cell-%06d", i), Channel: channel}}
+		d.Cells[cell.Name] = cell
+		c.Cells = append(c.Cells, cell)
+		o.Cells[cell.Name] = stateOf(cell.Name, now.Add(-10*time.Second))
+	}
+	return d, o
+}
+
+// keeping is SQLite's.
+func (b *bench) keeping(ctx context.Context) (row, error) {
+	var each [3]time.Duration
+	for i, n := range []int{1_000, 10_000, 100_000} {
+		k, err := b.sqlite(ctx, fmt.Sprintf("cost-%d", n))()
+		if err != nil {
+			return row{}, err
+		}
+		var rate float64
+		for range 2 { // the first makes the rows
+			if rate, err = b.keep(ctx, k, n, 1024); err != nil {
+				break
+			}
+		}
+		if err != nil {
+			_ = k.Close()
+			return row{}, err
+		}
+		each[i] = time.Duration(float64(time.Second) / rate)
+		if err := k.Close(); err != nil {
+			return row{}, err
+		}
+	}
+	return row{
+		what: "SQLite's time a report, among 100,000 cells", got: show(each[2]), base: fmt.Sprintf("1,000: %s, 10,000: %s", show(each[0]), show(each[1])),
+		ratio: float64(each[2]) / float64(each[0]), limit: 1.5,
+	}, nil
+}
+
+// costs are one cell's share.
+type costs struct {
+	connected
+	told time.Duration
+}
+
+func (b *bench) costOf(ctx context.Context, n int) (c costs, err error) {
+	f, err := b.settle(ctx, n, "")
+	if err != nil {
+		return c, err
+	}
+	defer f.stop()
+	l, m, err := b.listeners(ctx, f, n)
+	if err != nil {
+		return c, err
+	}
+	l.stop()
+	c.connected = m
+	told, _, err := b.fanouts(ctx, n, b.rounds)
+	c.told = told.P99 / time.Duration(n)
+	return c, err
+}

@@ -1,0 +1,141 @@
+// Command fleet measures what the project promises about ten thousand cells, each figure beside a bare baseline of the same
+// run, in turn with it, and prints a table: a row a figure, each ending in met or short. Server, load and baseline
+// are processes of their own on this machine; the load is test/swarm's. It needs git, and PostgreSQL or the right to
+// install it (see test/postgres).
+//
+// Absolute figures mean little on a shared machine: read the ratios.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := raiseFiles()
+	if err == nil && len(os.Args) == 3 && os.Args[1] == "child" {
+		err = beChild(ctx, os.Args[2])
+	} else if err == nil {
+		err = command(ctx)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "fleet:", err)
+		os.Exit(1)
+	}
+}
+
+// raiseFiles lets this process and its children open as many files as they may.
+func raiseFiles() error {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return err
+	}
+	limit.Cur = limit.Max
+	return syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
+}
+
+func beChild(ctx context.Context, role string) (err error) {
+	var d duties
+	switch role {
+	case "bare":
+		if d, err = bareDuties(); err != nil {
+			return err
+		}
+	case "load":
+		d = loadDuties()
+	case "site":
+		d = siteDuties(ctx)
+	default:
+		return fmt.Errorf("there is no role %q", role)
+	}
+	return obey(os.Stdin, os.Stdout, d)
+}
+
+// bench is one run.
+type bench struct {
+	out     io.Writer
+	dir     string
+	binary  string
+	profile string        // folder for CPU profiles of the server; empty: none
+	n       int           // cells
+	rounds  int           // of each side of a comparison
+	lasts   time.Duration // of a round that counts answers
+	pushes  int
+
+	fleets int    // made so far
+	common *fleet // that groups share; nil: not made yet
+}
+
+// cellCount is how many cells the repository has, and how many ask and report: fewer would reach the limits of each.
+const cellCount = 10_000
+
+// seed is that of the cells' keys.
+const seed = 2026
+
+func command(ctx context.Context) error {
+	only := flag.String("only", "", "run the groups whose name contains this: disk, store, polls, reports, fanout, push, reconnect, cost")
+	quick := flag.Bool("quick", false, "a small run: 2,000 cells, few rounds. What it says of ten thousand is nothing")
+	profile := flag.String("profile", "", "write CPU profiles of the server to this folder, one a group")
+	flag.Parse()
+	if flag.NArg() > 0 {
+		return errors.New("it takes flags only")
+	}
+	b := &bench{out: os.Stdout, profile: *profile, n: 10_000, rounds: 5, lasts: 2 * time.Second, pushes: 20}
+	if *quick {
+		b.n, b.rounds, b.lasts, b.pushes = 2_000, 3, time.Second, 5
+	}
+	return b.run(ctx, *only)
+}
+
+// group measures some rows together.
+type group struct {
+	name    string
+	measure func(context.Context) ([]row, error)
+}
+
+func (b *bench) run(ctx context.Context, only string) (err error) {
+	if b.dir, err = os.MkdirTemp("", "sluice-fleet-"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(b.dir) //nolint:errcheck // temporary
+	defer func() {
+		if b.common != nil {
+			b.common.stop()
+		}
+	}()
+	if b.profile != "" {
+		if err := os.MkdirAll(b.profile, 0o755); err != nil { //nolint:gosec // nothing secret
+			return err
+		}
+	}
+	if b.binary, err = build(ctx, b.dir, b.profile != ""); err != nil {
+		return err
+	}
+	fmt.Fprintf(b.out, "%-66s %12s   %-38s %8s  %-9s\n", "figure", "got", "against", "ratio", "limit")
+	for _, g := range []group{
+		{"disk", b.disk}, {"store", b.stores}, {"polls", b.polls}, {"reports", b.reports}, {"fanout", b.fanout},
+		{"push", b.push}, {"reconnect", b.reconnect}, {"cost", b.cost},
+	} {
+		if !strings.Contains(g.name, only) {
+			continue
+		}
+		rows, err := g.measure(ctx)
+		if err != nil {
+			return fmt.Errorf("%s: %w", g.name, err)
+		}
+		for _, r := range rows {
+			fmt.Fprintln(b.out, r)
+		}
+	}
+	return nil
+}

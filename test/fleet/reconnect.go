@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/engine/store"
+	"github.com/sluice-cd/sluice/test/swarm"
+)
+
+// reconnect kills the control plane in the middle of a rollout to cells that report, and starts it again: how long
+// until all are connected and current, and does it have all that it ever acknowledged?
+func (b *bench) reconnect(ctx context.Context) ([]row, error) {
+	f, err := b.shared(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.policy(ctx, atOncePolicy); err != nil {
+		return nil, err
+	}
+	l, err := b.load(ctx, f.plane(), b.n)
+	if err != nil {
+		return nil, err
+	}
+	defer l.stop()
+	if err := l.do("live", living{Apply: [2]time.Duration{100 * time.Millisecond, 2 * time.Second}, ReportEvery: 30 * time.Second, Resume: f.words[:b.n]}, nil); err != nil {
+		return nil, err
+	}
+	if err := l.do("until", until{Connected: b.n, Within: 2 * time.Minute}, nil); err != nil {
+		return nil, err
+	}
+	var ours, theirs, outages []time.Duration
+	rounds := max(1, b.rounds-2)
+	for round := range rounds {
+		bare, err := b.handshakes(ctx)
+		if err != nil {
+			return nil, err
+		}
+		took, outage, err := b.restart(ctx, f, l, round == rounds-1)
+		if err != nil {
+			return nil, err
+		}
+		ours, theirs, outages = append(ours, took), append(theirs, bare), append(outages, outage)
+	}
+	var all []swarm.Word
+	if err := l.do("words", struct{}{}, &all); err != nil {
+		return nil, err
+	}
+	lost, events, err := b.lost(ctx, f, all)
+	if err != nil {
+		return nil, err
+	}
+	return []row{
+		atMost(fmt.Sprintf("killed and started again: %d cells connected and current", b.n), median(ours), "bare handshakes", median(theirs), 3),
+		beside("  from the kill until it listens again", show(median(outages)), "not counted above"),
+		{what: fmt.Sprintf("acknowledged reports lost over %d kills in a rollout", rounds), got: fmt.Sprint(lost), base: fmt.Sprintf("%d cells, %d events", len(all), events), ratio: float64(lost), limit: 0},
+	}, nil
+}
+
+// restart begins a rollout, kills the control plane in its midst, and starts it again. took is from the instant at
+// which it listens.
+func (b *bench) restart(ctx context.Context, f *fleet, l *child, profile bool) (took, outage time.Duration, err error) {
+	version, _, err := f.release(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	pause(ctx, 1500*time.Millisecond)
+	killed := time.Now()
+	f.kill()
+	if err := l.do("until", until{None: true, Within: time.Minute}, nil); err != nil {
+		return 0, 0, err
+	}
+	if err := f.launch(ctx); err != nil {
+		return 0, 0, err
+	}
+	listened := f.uses
+	file := ""
+	if profile {
+		file = b.profileOf("reconnect", b.rounds)
+	}
+	var at time.Time
+	err = f.profiled(file, func() error {
+		return l.do("until", until{Connected: b.n, Within: 2 * time.Minute}, &at)
+	})
+	if err == nil {
+		err = l.do("until", until{Connected: b.n, Release: version, Within: 2 * time.Minute}, nil)
+	}
+	return at.Sub(listened.Round(0)), listened.Sub(killed), err
+}
+
+// handshakes is how long a bare server takes for as many, at once.
+func (b *bench) handshakes(ctx context.Context) (took time.Duration, err error) {
+	bare, at, err := b.bareServer(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer bare.stop()
+	l, err := b.load(ctx, at.plane(at.Handshakes), b.n)
+	if err != nil {
+		return 0, err
+	}
+	defer l.stop()
+	return took, l.do("handshakes", b.n, &took)
+}
+
+// lost counts cells of which the store lacks something that was acknowledged. It stops the control plane.
+func (b *bench) lost(ctx context.Context, f *fleet, all []swarm.Word) (lost int, events int64, err error) {
+	f.stop()
+	b.common = nil
+	s, err := store.Open(ctx, filepath.Join(f.data, "sluice.db"), zerolog.Nop())
+	if err != nil {
+		return 0, 0, err
+	}
+	defer s.Close() //nolint:errcheck // read only
+	states, err := s.Cells(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, w := range all {
+		history, err := s.Events(ctx, w.Name, 1000)
+		if err != nil {
+			return 0, 0, err
+		}
+		have := map[int64]bool{}
+		for _, e := range history {
+			have[e.Number] = true
+		}
+		missing := false
+		for n := int64(1); n <= w.Confirmed; n++ {
+			missing = missing || !have[n]
+		}
+		events += w.Confirmed
+		state, said := states[w.Name], w.Acknowledged
+		if missing || state == nil || said == nil || state.State != said.State || said.Running != nil && state.Release != said.Running.Release {
+			lost++
+		}
+	}
+	return lost, events, nil
+}

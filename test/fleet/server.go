@@ -1,0 +1,294 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	_ "embed" // the profiler's source
+
+	"github.com/sluice-cd/sluice/test/swarm"
+)
+
+// server is a sluice serve, as a process. One goroutine uses it.
+type server struct {
+	binary   string
+	repo     string
+	data     string
+	database string // URL; empty: SQLite in data
+
+	address string // of people
+	cells   string // of cells; the same after a restart
+	pin     string
+	cmd     *exec.Cmd // nil: it does not run
+	ended   chan struct{}
+	uses    time.Time // when it listened
+}
+
+// readyWithin bounds a start. The first one clones.
+const readyWithin = 2 * time.Minute
+
+// start runs it, and returns when it is ready.
+func (s *server) start(ctx context.Context) error {
+	if err := s.launch(ctx); err != nil {
+		return err
+	}
+	return s.ready(ctx)
+}
+
+// launch runs it, and returns when it listens.
+func (s *server) launch(ctx context.Context) error {
+	at := s.cells
+	if at == "" {
+		at = "127.0.0.1:0"
+	}
+	args := []string{"serve", "--repo", s.repo, "--data", s.data, "--listen", "127.0.0.1:0", "--cells", at, "--log", "error"}
+	s.cmd = exec.CommandContext(ctx, s.binary, args...)
+	s.cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL="+os.DevNull, "GIT_CONFIG_NOSYSTEM=1", "SLUICE_CPU_PROFILE="+filepath.Join(filepath.Dir(s.data), "cpu.pprof"))
+	if s.database != "" {
+		s.cmd.Env = append(s.cmd.Env, "SLUICE_DATABASE="+s.database) // it carries a password
+	}
+	s.cmd.Stderr = os.Stderr
+	out, err := s.cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	lines := bufio.NewScanner(out)
+	for (s.address == "" || s.pin == "" || s.uses.IsZero()) && lines.Scan() {
+		s.read(lines.Text())
+	}
+	s.ended = make(chan struct{})
+	go func(cmd *exec.Cmd, ended chan struct{}) {
+		_, _ = io.Copy(io.Discard, out)
+		_ = cmd.Wait()
+		close(ended)
+	}(s.cmd, s.ended)
+	if s.pin == "" {
+		return errors.New("serve did not say where it listens")
+	}
+	return nil
+}
+
+func (s *server) read(line string) {
+	if at := regexp.MustCompile(`^listening for cells on (\S+),`).FindStringSubmatch(line); at != nil {
+		s.cells, s.uses = at[1], time.Now()
+	} else if at := regexp.MustCompile(`^listening on http://(\S+)`).FindStringSubmatch(line); at != nil {
+		s.address = at[1]
+	} else if pin, ok := strings.CutPrefix(line, "active key "); ok {
+		s.pin = pin
+	}
+}
+
+func (s *server) ready(ctx context.Context) error {
+	for begun := time.Now(); time.Since(begun) < readyWithin; time.Sleep(5 * time.Millisecond) {
+		select {
+		case <-s.ended:
+			return errors.New("serve ended")
+		case <-ctx.Done():
+			return ctx.Err()
+		default:
+		}
+		if _, err := s.get(ctx, "/readyz"); err == nil {
+			return nil
+		}
+	}
+	return errors.New("serve is not ready")
+}
+
+func (s *server) get(ctx context.Context, path string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.address+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	w, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer w.Body.Close() //nolint:errcheck // read only
+	body, err := io.ReadAll(io.LimitReader(w.Body, 64<<20))
+	if err == nil && w.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s: %.200s", path, w.Status, body)
+	}
+	return body, err
+}
+
+// status reads /v1/status into v.
+func (s *server) status(ctx context.Context, v any) error {
+	body, err := s.get(ctx, "/v1/status?limit=1")
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(body, v)
+}
+
+// metric is the sum of a metric's series whose labels contain all of some texts; false: there is none of that name.
+func (s *server) metric(ctx context.Context, name string, labels ...string) (sum float64, ok bool, err error) {
+	body, err := s.get(ctx, "/metrics")
+	if err != nil {
+		return 0, false, err
+	}
+	for line := range strings.Lines(string(body)) {
+		rest, found := strings.CutPrefix(line, name)
+		if !found || rest == "" || rest[0] != '{' && rest[0] != ' ' {
+			continue
+		}
+		series, value, _ := strings.Cut(strings.TrimSpace(rest), " ")
+		if rest[0] == '{' {
+			i := strings.LastIndexByte(rest, '}')
+			series, value = rest[:i], strings.TrimSpace(rest[i+1:])
+		}
+		fits := true
+		for _, l := range labels {
+			fits = fits && strings.Contains(series, l)
+		}
+		n, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			return 0, false, fmt.Errorf("%s: %w", line, err)
+		}
+		if ok = true; fits {
+			sum += n
+		}
+	}
+	return sum, ok, nil
+}
+
+func (s *server) plane() swarm.Plane {
+	return swarm.Plane{Addresses: []string{s.cells}, Pins: []string{s.pin}}
+}
+
+// stop ends it as an administrator would, kill as a loss of power.
+func (s *server) stop() { s.end(syscall.SIGTERM) }
+func (s *server) kill() { s.end(syscall.SIGKILL) }
+
+func (s *server) end(how syscall.Signal) {
+	if s == nil || s.cmd == nil {
+		return
+	}
+	_ = s.cmd.Process.Signal(how)
+	select {
+	case <-s.ended:
+	case <-time.After(time.Minute):
+		_ = s.cmd.Process.Kill()
+		<-s.ended
+	}
+	s.cmd, s.address, s.uses = nil, "", time.Time{}
+}
+
+// usage is what a process has taken so far.
+type usage struct {
+	cpu time.Duration // user and system
+	rss int64         // bytes, now
+}
+
+func usageOf(pid int) (u usage, err error) {
+	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return u, err
+	}
+	_, rest, _ := strings.Cut(string(text), ") ") // behind the name, which may have spaces
+	fields := strings.Fields(rest)
+	if len(fields) < 22 {
+		return u, errors.New("/proc has no times of the process")
+	}
+	const ticks, page = 100, 4096 // of Linux, everywhere that this runs
+	for _, i := range []int{11, 12} {
+		n, err := strconv.ParseInt(fields[i], 10, 64)
+		if err != nil {
+			return u, err
+		}
+		u.cpu += time.Duration(n) * time.Second / ticks
+	}
+	pages, err := strconv.ParseInt(fields[21], 10, 64)
+	u.rss = pages * page
+	return u, err
+}
+
+// settled gives a process's resident memory once it stays the same for a while. Nobody asks it to collect garbage.
+func settled(ctx context.Context, pid int) (int64, error) {
+	var last int64
+	for same, looks := 0, 0; same < 3 && looks < 40; looks++ {
+		u, err := usageOf(pid)
+		if err != nil {
+			return 0, err
+		}
+		if same++; u.rss > last+last/200 || u.rss < last-last/200 {
+			same, last = 0, u.rss
+		}
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+	return last, nil
+}
+
+// profiler makes a binary write a CPU profile between two signals. It is laid over cmd/sluice when the binary is built for that.
+//
+//go:embed profiler.go.txt
+var profiler []byte
+
+// build makes the binary as make build does; with profiles, one that can be told to write some.
+func build(ctx context.Context, dir string, profiles bool) (string, error) {
+	binary := filepath.Join(dir, "sluice")
+	args := []string{"build", "-trimpath", "-o", binary}
+	if profiles {
+		source, overlay := filepath.Join(dir, "profiler.go"), filepath.Join(dir, "overlay.json")
+		at, err := filepath.Abs("cmd/sluice/profiler.go")
+		if err != nil {
+			return "", err
+		}
+		text, err := json.Marshal(map[string]map[string]string{"Replace": {at: source}})
+		if err != nil {
+			return "", err
+		}
+		if err := errors.Join(os.WriteFile(source, profiler, 0o600), os.WriteFile(overlay, text, 0o600)); err != nil {
+			return "", err
+		}
+		args = append(args, "-overlay", overlay)
+	}
+	c := exec.CommandContext(ctx, "go", append(args, "./cmd/sluice")...)
+	c.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := c.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w: %s", err, out)
+	}
+	return binary, nil
+}
+
+// profiled writes a CPU profile of what the server does during do to a file; an empty name: none.
+func (s *server) profiled(file string, do func() error) error {
+	if file == "" {
+		return do()
+	}
+	written := filepath.Join(filepath.Dir(s.data), "cpu.pprof")
+	_ = os.Remove(written)
+	if err := s.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+		return err
+	}
+	err := do()
+	_ = s.cmd.Process.Signal(syscall.SIGUSR2) // it writes the file and gives it its name
+	for range 200 {
+		if os.Rename(written, file) == nil {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return err
+}

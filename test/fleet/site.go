@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/identity"
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/test/swarm"
+)
+
+// site is the control plane's own server, without an engine and a store behind it: what it shows is made by hand, so
+// that the instant at which there is something new to tell is known exactly.
+type site struct {
+	controlplane.Members // nil: nobody registers here
+	names                map[string]string
+
+	mu      sync.Mutex // guards what follows
+	view    *engine.View
+	changed chan struct{}
+}
+
+func (s *site) View() *engine.View {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.view
+}
+
+func (s *site) Changed() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.changed
+}
+
+// Roster knows all cells.
+func (s *site) Roster() controlplane.Roster { return roster{s.names} }
+
+// RosterChanged never happens.
+func (s *site) RosterChanged() <-chan struct{} { return nil }
+
+// Fresh is always so.
+func (s *site) Fresh() error { return nil }
+
+type roster struct{ names map[string]string }
+
+func (r roster) Cell(key string) (string, bool) { name, ok := r.names[key]; return name, ok }
+func (r roster) Keyed(string) bool              { return true }
+func (r roster) Next(string) bool               { return false }
+func (r roster) Why(string) string              { return "" }
+func (r roster) Identity(string) cells.Identity { return cells.Identity{} }
+
+var errNone = errors.New("there is none here")
+
+// Receive takes no reports, FS has no files, Decisions are none.
+func (s *site) Receive(context.Context, cells.Report) (cells.Receipt, error) {
+	return cells.Receipt{}, errNone
+}
+func (s *site) FS(string) (fs.FS, error) { return nil, errNone }
+func (s *site) Decisions(context.Context, int64, int) ([]engine.Decided, int64, error) {
+	return nil, 0, errNone
+}
+
+// siting is how many cells a site has.
+type siting struct {
+	N    int
+	Seed uint64
+}
+
+func siteDuties(ctx context.Context) duties {
+	s := &site{names: map[string]string{}, changed: make(chan struct{})}
+	return duties{
+		"listen": duty(func(w siting) (any, error) { return s.listen(ctx, w) }),
+		"show":   duty(func(n int64) (any, error) { return s.show(n), nil }),
+	}
+}
+
+func (s *site) listen(ctx context.Context, w siting) (any, error) {
+	debug.SetGCPercent(50) // as serve does
+	for _, m := range swarm.Members(prefix, w.N, w.Seed) {
+		s.names[identity.FormatKey(m.Public())] = m.Name
+	}
+	s.show(1)
+	dir, err := os.MkdirTemp("", "sluice-fleet-site-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // temporary
+	keys, err := controlplane.OpenKeys(dir)
+	if err != nil {
+		return nil, err
+	}
+	server, err := controlplane.New(controlplane.Options{
+		Views: s, Inbox: s, Repository: s, Journal: s, Log: zerolog.New(os.Stderr).Level(zerolog.ErrorLevel), Members: s, Keys: keys,
+	})
+	if err != nil {
+		return nil, err
+	}
+	l, err := controlplane.ListenCells("127.0.0.1:0", keys)
+	if err != nil {
+		return nil, err
+	}
+	go func() { _ = server.Serve(ctx, l) }() // until the process ends
+	return swarm.Plane{Addresses: []string{l.Addr().String()}, Pins: keys.Pins}, nil
+}
+
+// show makes the n-th release the head, and gives the instant just before all can know.
+func (s *site) show(n int64) time.Time {
+	v := s.viewOf(n)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	begun := time.Now()
+	s.view = v
+	close(s.changed)
+	s.changed = make(chan struct{})
+	return begun
+}
+
+// viewOf is one channel of all cells. All run the release before the head, and wait for their wave.
+func (s *site) viewOf(n int64) *engine.View {
+	release := func(n int64) (string, releases.Digest) {
+		v := fmt.Sprintf("1.%d.0", n)
+		return v, releases.DigestBytes([]byte(v))
+	}
+	now := time.Now()
+	head := engine.EffectiveHead{Kind: engine.Promote, Written: fmt.Sprintf("c%d", n), Moved: now}
+	head.Release, head.Digest = release(n)
+	head.Commit, head.Sequence = head.Written, n
+	c := &engine.Channel{State: channels.State{Name: channel}, Effective: &head, History: []engine.EffectiveHead{head}}
+	d := &engine.Desired{Commit: head.Written, Channels: map[string]*engine.Channel{channel: c}, Order: []string{channel}, Cells: map[string]*engine.Cell{}}
+	o := &engine.Observed{Cells: map[string]*engine.CellState{}}
+	plan := engine.Plan{Commit: head.Written, Now: now}
+	before, digest := release(n - 1)
+	for _, name := range s.names {
+		cell := &engine.Cell{}
+		cell.Name, cell.Channel = name, channel
+		d.Cells[name] = cell
+		c.Cells = append(c.Cells, cell)
+		o.Cells[name] = &engine.CellState{
+			Name: name, Channel: channel, Epoch: 1, Sequence: n - 1, Release: before, Digest: digest, State: cells.StateHealthy, LastReport: now,
+			Granted: &cells.Assignment{Channel: channel, Epoch: 1, Sequence: n - 1, Release: before, Digest: digest, Values: map[string]any{"domain": name + ".example.com", "replicas": 3}},
+		}
+		plan.Blocked = append(plan.Blocked, channels.Verdict{Channel: channel, Cell: name, Release: head.Release, Gate: "wave", Reason: "wave 2 opens when all cells of wave 1 are healthy for 2h"})
+	}
+	return &engine.View{Desired: d, Observed: o, Plan: plan}
+}

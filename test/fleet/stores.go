@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/store"
+	pgstore "github.com/sluice-cd/sluice/engine/store/postgres"
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/test/postgres"
+)
+
+// disk times what every durable write waits for.
+func (b *bench) disk(ctx context.Context) ([]row, error) {
+	f, err := os.Create(filepath.Join(b.dir, "fsync"))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // temporary
+	block := make([]byte, 4096)
+	var all []time.Duration
+	for i := range 300 {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if _, err := f.WriteAt(block, int64(i%64)*4096); err != nil {
+			return nil, err
+		}
+		begun := time.Now()
+		if err := syscall.Fdatasync(int(f.Fd())); err != nil {
+			return nil, err
+		}
+		all = append(all, time.Since(begun))
+	}
+	slices.Sort(all)
+	return []row{beside("the disk: fdatasync of 4 KiB, p50, p99", show(median(all))+", "+show(quantile(all, 0.99)), "read what is durable beside it")}, nil
+}
+
+// postgres starts a server of our own with an empty database in it.
+func (b *bench) postgres(ctx context.Context) (database string, stop func(), err error) {
+	s, err := postgres.Launch(ctx, postgres.Options{Folder: b.dir})
+	if err != nil {
+		return "", nil, err
+	}
+	stop = func() { _ = s.Close() } // the folder goes anyway
+	if database, err = postgres.Create(ctx, s.URL("postgres")); err != nil {
+		stop()
+	}
+	return database, stop, err
+}
+
+// stores measures both stores without a server in front: reports of ten thousand cells, 64 and 1,024 at once.
+func (b *bench) stores(ctx context.Context) ([]row, error) {
+	database, stop, err := b.postgres(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	var rows []row
+	for _, s := range []struct {
+		name string
+		open func() (keeper, error)
+	}{{"SQLite", b.sqlite(ctx, "store")}, {"PostgreSQL", func() (keeper, error) { return pgstore.Open(ctx, database, pgstore.Options{}) }}} {
+		k, err := s.open()
+		if err != nil {
+			return nil, err
+		}
+		few, err := b.keep(ctx, k, cellCount, atOnce)
+		if err == nil {
+			var many float64
+			if many, err = b.keep(ctx, k, cellCount, 1024); err == nil {
+				rows = append(rows, beside("the store alone, "+s.name+": reports kept, 64 and 1,024 at once", perSecond(few), perSecond(many)))
+			}
+		}
+		if err = errors.Join(err, k.Close()); err != nil {
+			return nil, err
+		}
+	}
+	return rows, nil
+}
+
+func (b *bench) sqlite(ctx context.Context, name string) func() (keeper, error) {
+	return func() (keeper, error) { return store.Open(ctx, filepath.Join(b.dir, name+".db"), zerolog.Nop()) }
+}
+
+// keeper is a store as far as it takes reports.
+type keeper interface {
+	engine.Reports
+	Cells(ctx context.Context, names ...string) (map[string]*engine.CellState, error)
+	Close() error
+}
+
+// keep lets n cells report, so many at once and each in its turn, and gives reports a second.
+func (b *bench) keep(ctx context.Context, k keeper, n, atOnce int) (float64, error) {
+	known, err := k.Cells(ctx)
+	if err != nil {
+		return 0, err
+	}
+	states := make([]*engine.CellState, n)
+	for i, at := range rand.Perm(n) { // neighbours would flatter the database
+		name := fmt.Sprintf("cell-%06d", at)
+		if states[i] = known[name]; states[i] == nil {
+			states[i] = stateOf(name, time.Now())
+		}
+	}
+	var over atomic.Bool
+	t := time.AfterFunc(b.lasts, func() { over.Store(true) })
+	defer t.Stop()
+	var kept atomic.Int64
+	var g errgroup.Group
+	begun := time.Now()
+	for w := range atOnce {
+		g.Go(func() error {
+			for i := w; !over.Load(); i += atOnce {
+				if i >= n {
+					i = w
+				}
+				next := *states[i]
+				next.Version++
+				next.LastReport = time.Now()
+				if err := k.Report(ctx, []engine.Reported{{State: &next, Boot: "b"}}); err != nil {
+					over.Store(true)
+					return err
+				}
+				states[i] = &next
+				kept.Add(1)
+			}
+			return nil
+		})
+	}
+	err = g.Wait()
+	return float64(kept.Load()) / time.Since(begun).Seconds(), err
+}
+
+// stateOf is a healthy cell's.
+func stateOf(name string, now time.Time) *engine.CellState {
+	a := &cells.Assignment{Channel: channel, Epoch: 1, Sequence: 1, Release: first, Digest: releases.DigestBytes([]byte(first))}
+	return &engine.CellState{
+		Name: name, Channel: channel, Epoch: 1, Sequence: 1, Release: first, Digest: a.Digest, State: cells.StateHealthy,
+		Running: a, Granted: a, Soaked: time.Hour, HealthySince: now.Add(-time.Hour), LastReport: now, Taken: a.Key(),
+	}
+}

@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sluice-cd/sluice/test/swarm"
+)
+
+// toldWithin bounds how long all cells may take to be told.
+const toldWithin = time.Minute
+
+// fanout holds the control plane's telling of a new head to all streams against a bare broadcast to as many.
+func (b *bench) fanout(ctx context.Context) ([]row, error) {
+	ours, theirs, err := b.fanouts(ctx, b.n, 2*b.rounds)
+	if err != nil {
+		return nil, err
+	}
+	return []row{
+		atMost(fmt.Sprintf("one new head told to %d streams, p99", b.n), ours.P99, "bare broadcast", theirs.P99, 1.5),
+		beside("  p50, and the last", show(ours.P50)+", "+show(ours.Last), "bare "+show(theirs.P50)+", "+show(theirs.Last)),
+	}, nil
+}
+
+// fanouts lets the control plane's server, without an engine behind it, and a bare one tell n streams in turn. It gives the medians.
+func (b *bench) fanouts(ctx context.Context, n, rounds int) (ours, theirs spread, err error) {
+	site, err := startChild(ctx, "site")
+	if err != nil {
+		return ours, theirs, err
+	}
+	defer site.stop()
+	var plane swarm.Plane
+	if err := site.do("listen", siting{N: n, Seed: seed}, &plane); err != nil {
+		return ours, theirs, err
+	}
+	bare, at, err := b.bareServer(ctx)
+	if err != nil {
+		return ours, theirs, err
+	}
+	defer bare.stop()
+	listeners := make([]*child, 2)
+	for i, to := range []swarm.Plane{plane, at.plane(at.Streams)} {
+		if listeners[i], err = b.load(ctx, to, n); err != nil {
+			return ours, theirs, err
+		}
+		defer listeners[i].stop()
+		if err := listeners[i].do("listen", n, nil); err != nil {
+			return ours, theirs, err
+		}
+	}
+	size := 0
+	tell := func(l *child, do func(*time.Time) error) (s spread, err error) {
+		if err := l.do("mark", struct{}{}, nil); err != nil {
+			return s, err
+		}
+		var since time.Time
+		if err := do(&since); err != nil {
+			return s, err
+		}
+		return s, l.do("told", telling{Since: since, Wait: toldWithin}, &s)
+	}
+	var all, bareAll []spread
+	for round := range rounds + 1 {
+		s, err := tell(listeners[0], func(since *time.Time) error { return site.do("show", round+2, since) })
+		if err != nil {
+			return ours, theirs, fmt.Errorf("the control plane's: %w", err)
+		}
+		size = s.Size
+		t, err := tell(listeners[1], func(since *time.Time) error { return bare.do("broadcast", size, since) })
+		if err != nil {
+			return ours, theirs, fmt.Errorf("the bare: %w", err)
+		}
+		if round > 0 { // the first warms up
+			all, bareAll = append(all, s), append(bareAll, t)
+		}
+	}
+	return middle(all), middle(bareAll), nil
+}
+
+// middle gives the medians, each by itself.
+func middle(all []spread) (m spread) {
+	pick := func(of func(spread) time.Duration) time.Duration {
+		var ds []time.Duration
+		for _, s := range all {
+			ds = append(ds, of(s))
+		}
+		return median(ds)
+	}
+	m.First = pick(func(s spread) time.Duration { return s.First })
+	m.P50 = pick(func(s spread) time.Duration { return s.P50 })
+	m.P99 = pick(func(s spread) time.Duration { return s.P99 })
+	m.Last = pick(func(s spread) time.Duration { return s.Last })
+	return m
+}
+
+// push measures the server with all cells on streams: its memory, and how long after a push the last was told.
+func (b *bench) push(ctx context.Context) ([]row, error) {
+	f, err := b.shared(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.policy(ctx, wavesPolicy); err != nil {
+		return nil, err
+	}
+	f.stop() // memory is measured on a process that did nothing else yet
+	if err := f.start(ctx); err != nil {
+		return nil, err
+	}
+	l, m, err := b.listeners(ctx, f, b.n)
+	if err != nil {
+		return nil, err
+	}
+	defer l.stop()
+	rows := []row{{
+		what: fmt.Sprintf("server memory for each of %d connected cells, RSS settled", b.n), got: fmt.Sprintf("%.1f KiB", m.each/1024),
+		base: fmt.Sprintf("%.0f MiB before, limit 24 KiB", float64(m.before)/(1<<20)), ratio: m.each / 1024 / 24, limit: 1,
+	}}
+	var last, p50 []time.Duration
+	events := 0
+	err = f.profiled(b.profileOf("push", b.rounds), func() error {
+		for range b.pushes {
+			s, err := b.pushOnce(ctx, f, l)
+			if err != nil {
+				return err
+			}
+			last, p50, events = append(last, s.Last), append(p50, s.P50), events+s.Events
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(last)
+	return append(rows,
+		within(fmt.Sprintf("push landed, until the last of %d cells was told, p99 of %d", b.n, b.pushes), quantile(last, 0.99), 500*time.Millisecond),
+		beside("  median of the last, and of p50", show(median(last))+", "+show(median(p50)), fmt.Sprintf("%.2f events a cell and push", float64(events)/float64(b.pushes*b.n))),
+	), nil
+}
+
+// pushOnce lands a release and waits until all know that it is the head.
+func (b *bench) pushOnce(ctx context.Context, f *fleet, l *child) (s spread, err error) {
+	if err := l.do("mark", struct{}{}, nil); err != nil {
+		return s, err
+	}
+	version, landed, err := f.release(ctx)
+	if err != nil {
+		return s, err
+	}
+	err = l.do("told", telling{Since: landed, Release: version, Wait: toldWithin}, &s)
+	pause(ctx, 300*time.Millisecond) // what the release set off comes to rest
+	return s, err
+}
+
+// connected is what connecting cells did to a server.
+type connected struct {
+	before int64         // bytes
+	each   float64       // bytes a cell
+	cpu    time.Duration // of the server, a cell
+	took   time.Duration // until all had a stream
+}
+
+// listeners connects n cells' streams to a server that has nothing else to do.
+func (b *bench) listeners(ctx context.Context, f *fleet, n int) (l *child, c connected, err error) {
+	pid := f.cmd.Process.Pid
+	if c.before, err = settled(ctx, pid); err != nil {
+		return nil, c, err
+	}
+	u, err := usageOf(pid)
+	if err != nil {
+		return nil, c, err
+	}
+	if l, err = b.load(ctx, f.plane(), n); err != nil {
+		return nil, c, err
+	}
+	defer func() {
+		if err != nil {
+			l.stop()
+		}
+	}()
+	if err := l.do("listen", n, &c.took); err != nil {
+		return l, c, err
+	}
+	v, err := usageOf(pid)
+	if err != nil {
+		return l, c, err
+	}
+	after, err := settled(ctx, pid)
+	c.each, c.cpu = float64(after-c.before)/float64(n), (v.cpu-u.cpu)/time.Duration(n)
+	return l, c, err
+}
+
+// pause lets time go by.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
