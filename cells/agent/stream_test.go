@@ -1,0 +1,388 @@
+package agent
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/directory"
+	"github.com/sluice-cd/sluice/cells/identity"
+)
+
+// pipes is a network within the process, so that time can be virtual: real HTTP, and real TLS, over it.
+type pipes struct {
+	conns chan net.Conn
+	over  chan struct{}
+	once  sync.Once
+}
+
+func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), over: make(chan struct{})} }
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.over:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error   { p.once.Do(func() { close(p.over) }); return nil }
+func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes", Net: "unix"} }
+
+func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	near, far := net.Pipe()
+	select {
+	case p.conns <- far:
+		return near, nil
+	case <-p.over:
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// heard counts requests, when they came.
+type heard struct {
+	http.Handler
+	mu  sync.Mutex
+	all []request1
+}
+
+type request1 struct {
+	at     time.Time
+	path   string
+	stream bool
+}
+
+func (h *heard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.mu.Lock()
+	h.all = append(h.all, request1{time.Now(), r.URL.Path, r.Header.Get("Accept") == "text/event-stream"})
+	h.mu.Unlock()
+	h.Handler.ServeHTTP(w, r)
+}
+
+// times gives when what is desired was asked for, by stream or by poll.
+func (h *heard) times(stream bool) (at []time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, r := range h.all {
+		if r.path == "/v1/desired" && r.stream == stream {
+			at = append(at, r.at)
+		}
+	}
+	return at
+}
+
+// virtual runs an agent and a server in virtual time; with who, the cell is its key. stop ends both.
+func virtual(t *testing.T, dir string, h http.Handler, k *keyed) (*heard, func()) {
+	t.Helper()
+	p, count := newPipes(), &heard{Handler: h}
+	server := &http.Server{Handler: count, ErrorLog: log.New(io.Discard, "", 0)}
+	o := Options{Cell: "acme", Server: "http://control.plane", StateDir: filepath.Join(dir, "state"), ReportEvery: time.Hour}
+	var err error
+	o.Target, err = directory.New(filepath.Join(dir, "target"), directory.Options{Cell: "acme"})
+	must(t, err)
+	self1, err := os.Executable()
+	must(t, err)
+	o.Render = renderWith(self1)
+	if k != nil {
+		o.Server, server.TLSConfig = "", k.tls()
+		seed, err := newSeed()
+		must(t, err)
+		public, _ := ed25519.NewKeyFromSeed(seed).Public().(ed25519.PublicKey)
+		k.cells[identity.FormatKey(public)] = "acme"
+		text, err := json.Marshal(self{Cell: "acme", Address: "control.plane:443", Pins: k.pinned(), Key: seed, Since: time.Now()})
+		must(t, err)
+		must(t, os.MkdirAll(o.StateDir, 0o700))
+		must(t, os.WriteFile(selfFile(o.StateDir), text, 0o600))
+	}
+	a, err := New(o)
+	must(t, err)
+	a.client.dial, a.client.proxy = p.dial, nil
+	if k == nil {
+		a.client.at.Store(a.client.plain("http://control.plane", ""))
+	}
+	serving, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		defer close(serving)
+		if k != nil {
+			_ = server.ServeTLS(p, "", "")
+		} else {
+			_ = server.Serve(p)
+		}
+	}()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { done <- a.Run(ctx) }()
+	return count, func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		_ = server.Close()
+		<-serving
+		synctest.Wait()
+	}
+}
+
+// One stream, with a heartbeat, carries everything: nothing is polled, and news is there at once.
+func TestOneStreamIsEnough(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		k := prepareKeyed(t, newBarePlane())
+		k.streams = true
+		h, stop := virtual(t, dir, k, k)
+		time.Sleep(5 * time.Hour)
+		one := k.ship(t, "1.0.0", 1, release("1.0.0", nil))
+		k.assign(one)
+		begun := time.Now()
+		k.await(t, "it is accepted", func(r cells.Report) bool { return r.Acknowledged != nil && r.Acknowledged.Key() == one.Key() })
+		if took := time.Since(begun); took > time.Second {
+			t.Errorf("it heard after %s", took)
+		}
+		time.Sleep(5 * time.Hour)
+		if s, p := len(h.times(true)), len(h.times(false)); s != 1 || p != 0 {
+			t.Errorf("%d streams and %d polls", s, p)
+		}
+		stop()
+	})
+}
+
+// R33: a stream that something in between holds back, or that falls silent, gives way to polls for a while.
+func TestSilentStreamsGiveWayToPolls(t *testing.T) {
+	for name, c := range map[string]struct {
+		word        string        // the only one that comes
+		after       time.Duration // until it polls
+		least, most int           // streams in two hours
+	}{
+		"held back":   {"", firstWord, 3, 7},
+		"falls still": {": as before\n\n", twoMissed, 15, 30},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				p := newBarePlane()
+				still := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if r.Header.Get("Accept") != "text/event-stream" {
+						p.mux().ServeHTTP(w, r)
+						return
+					}
+					if c.word != "" {
+						w.Header().Set("Content-Type", "text/event-stream")
+						_, _ = io.WriteString(w, c.word)
+						_ = http.NewResponseController(w).Flush()
+					}
+					<-r.Context().Done()
+				})
+				h, stop := virtual(t, dir, still, nil)
+				time.Sleep(2 * time.Hour)
+				one := p.ship(t, "1.0.0", 1, release("1.0.0", nil))
+				p.assign(one)
+				p.await(t, "it hears all the same", func(r cells.Report) bool { return r.Acknowledged != nil })
+				streams, polls := h.times(true), h.times(false)
+				if n := len(streams); n < c.least || n > c.most {
+					t.Errorf("%d streams were tried", n)
+				}
+				if took := polls[0].Sub(streams[0]); took != c.after {
+					t.Errorf("it polled after %s, not %s", took, c.after)
+				}
+				stop()
+			})
+		})
+	}
+}
+
+// Fault 36: whatever the control plane says, it is not asked without end.
+func TestHostileAnswers(t *testing.T) {
+	events := func(n int, end string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/event-stream")
+			for i := range n {
+				if _, err := fmt.Fprintf(w, "event: desired\nid: \"%d\"\ndata: {}\n\n", i); err != nil {
+					return
+				}
+			}
+			_, _ = io.WriteString(w, end)
+		}
+	}
+	status := func(code int, header ...string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			for i := 0; i < len(header); i += 2 {
+				w.Header().Set(header[i], header[i+1])
+			}
+			w.WriteHeader(code)
+		}
+	}
+	const hour = time.Hour
+	for name, c := range map[string]struct {
+		handler http.HandlerFunc
+		most    int // questions in an hour
+	}{
+		"streams end at once":          {events(0, ""), 1000},
+		"streams end after an event":   {events(1, ""), 1000},
+		"streams say come back now":    {events(0, "retry: 0\n\n"), 1000},
+		"streams say come in a moment": {events(1, "retry: 1\n\n"), 1000},
+		"streams say stay away":        {events(0, "retry: 99999999\n\n"), 200},
+		"more news than can be":        {events(1<<30, ""), 2},
+		"comments without end": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/event-stream")
+			for _, err := w.Write([]byte(":\n")); err == nil; _, err = w.Write([]byte(strings.Repeat(":\n", 500))) {
+				if http.NewResponseController(w).Flush() != nil {
+					return
+				}
+			}
+		}, 2},
+		"a line without end": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/event-stream")
+			for _, err := io.WriteString(w, "data: "); err == nil; _, err = w.Write(make([]byte, 1<<16)) {
+				if http.NewResponseController(w).Flush() != nil {
+					return
+				}
+			}
+		}, 1000},
+		"news that is none":     {events(0, "event: desired\nid: 1\ndata: {\n\n"), 1000},
+		"another cell's news":   {events(0, "event: desired\nid: 1\ndata: {\"cell\":\"globex\"}\n\n"), 1000},
+		"nothing changed":       {status(304), 3600},
+		"nothing at all":        {status(204), 1000},
+		"go elsewhere":          {status(302, "Location", "/v1/desired"), 1000},
+		"come back at once":     {status(503, "Retry-After", "0"), 1000},
+		"come back before":      {status(503, "Retry-After", "-100"), 1000},
+		"come back never":       {status(429, "Retry-After", "99999999999999999999"), 1000},
+		"poll at once":          {status(304, nextPoll, "0"), 3600},
+		"poll before":           {status(304, nextPoll, "-9223372036854775808"), 3600},
+		"poll in a moment":      {status(304, nextPoll, "1"), 3700},
+		"poll never":            {status(304, nextPoll, "9223372036854775807"), 20},
+		"who are you":           {status(401, "Retry-After", "0"), 20},
+		"a header without end":  {status(200, "X-Long", strings.Repeat("x", 1<<20)), 1000},
+		"no HTTP in the answer": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 1000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				length := hour
+				if strings.Contains(name, "without end") || strings.Contains(name, "more news") {
+					length = 30 * time.Second
+				}
+				only := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if r.Method == http.MethodPost {
+						_ = json.NewEncoder(w).Encode(cells.Receipt{})
+						return
+					}
+					c.handler(w, r)
+				})
+				h, stop := virtual(t, dir, only, nil)
+				time.Sleep(length)
+				stop()
+				asked := len(h.times(true)) + len(h.times(false))
+				if asked == 0 || asked > c.most {
+					t.Errorf("it asked %d times in %s", asked, length)
+				}
+				t.Logf("asked %d times", asked)
+			})
+		})
+	}
+}
+
+// R30, R33: right after a registration a 401 may only mean that the replica has not heard of it; later it means 300 s.
+func TestDeniedRightAfterJoining(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		k := prepareKeyed(t, newBarePlane())
+		k.shut, k.streams = true, true
+		h, stop := virtual(t, dir, k, k)
+		begun := time.Now()
+		time.Sleep(2 * time.Hour)
+		var early, late []time.Duration
+		all := h.times(true)
+		for i, at := range all[1:] {
+			if pause := at.Sub(all[i]); all[i].Sub(begun) < settled {
+				early = append(early, pause)
+			} else {
+				late = append(late, pause)
+			}
+		}
+		if len(early) < 5 || slices.Max(early) > retryCap+time.Second {
+			t.Errorf("in the first minute it waited %v", early)
+		}
+		if len(late) < 10 || slices.Min(late) < 270*time.Second {
+			t.Errorf("then it waited %v", late)
+		}
+		k.set(func() { k.shut = false })
+		one := k.ship(t, "1.0.0", 1, release("1.0.0", nil))
+		k.assign(one)
+		time.Sleep(10 * time.Minute)
+		k.await(t, "it is let in again", func(r cells.Report) bool { return r.Acknowledged != nil })
+		stop()
+	})
+}
+
+// The reader of streams takes what the standard allows, and hands over nothing else.
+func TestServerSentEvents(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		text string
+		want []event
+	}{
+		"an event":       {"event: desired\nid: \"1\"\ndata: {}\n\n", []event{{"desired", `"1"`, []byte("{}")}}},
+		"without spaces": {"event:desired\nid:1\ndata:{}\n\n", []event{{"desired", "1", []byte("{}")}}},
+		"lines of data":  {"data: a\ndata: b\n\n", []event{{"message", "", []byte("a\nb")}}},
+		"CR LF":          {"event: desired\r\ndata: {}\r\n\r\n", []event{{"desired", "", []byte("{}")}}},
+		"a heartbeat":    {":\n\n:\n\n", []event{{}, {}}},
+		"without data":   {"event: desired\nid: 1\n\ndata: x\n\n", []event{{"message", "", []byte("x")}}},
+		"fields unknown": {"colour: red\nevent: desired\ndata: {}\nnothing\n\n", []event{{"desired", "", []byte("{}")}}},
+		"cut off":        {"event: desired\ndata: {}\n", nil},
+	} {
+		s := newSSE(t.Context(), strings.NewReader(c.text), func() {})
+		var got []event
+		for {
+			e, err := s.next()
+			if err != nil {
+				break
+			}
+			e.data = slices.Clone(e.data)
+			got = append(got, e)
+		}
+		if !slices.EqualFunc(got, c.want, func(a, b event) bool {
+			return a.name == b.name && a.id == b.id && string(a.data) == string(b.data)
+		}) {
+			t.Errorf("%s: %q is read as %+v", name, c.text, got)
+		}
+	}
+	s := newSSE(t.Context(), strings.NewReader("retry: 2000\n\n"), func() {})
+	if _, err := s.next(); err == nil || s.retry < 2*time.Second || s.retry > 3*time.Second {
+		t.Errorf("retry: %s", s.retry)
+	}
+}
+
+func FuzzServerSentEvents(f *testing.F) {
+	f.Add([]byte("event: desired\nid: \"1\"\ndata: {}\n\n:\n\nretry: 5\n\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		s := newSSE(t.Context(), strings.NewReader(string(text)), func() {})
+		for range len(text) + 1 {
+			e, err := s.next()
+			if err != nil {
+				return
+			}
+			if len(e.data) > maxDesired || s.retry < 0 || s.retry > 2*maxRetry {
+				t.Fatal(strconv.Itoa(len(e.data)), s.retry)
+			}
+		}
+		t.Fatal("more events than bytes")
+	})
+}
