@@ -11,9 +11,8 @@ import (
 )
 
 const (
-	beatEvery    = 500 * time.Millisecond // so that each second has at least one
-	beatWithin   = 2 * time.Second
-	compareEvery = 30 * time.Second
+	beatEvery  = 500 * time.Millisecond // so that each second has at least one
+	beatWithin = 2 * time.Second
 )
 
 // Follow tells what others write, as the database sends it, over a connection of its own. After every time that it
@@ -47,7 +46,7 @@ func (s *Store) listen(ctx context.Context, told func(engine.News)) error {
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	told(engine.News{All: true})
-	beat, compare := time.Now().Add(beatEvery), time.Now().Add(compareEvery)
+	beat, compare := time.Now().Add(beatEvery), time.Now().Add(s.compare)
 	for {
 		until, cancel := context.WithDeadline(ctx, beat)
 		n, err := conn.WaitForNotification(until)
@@ -66,12 +65,12 @@ func (s *Store) listen(ctx context.Context, told func(engine.News)) error {
 		}
 		news := engine.News{}
 		if time.Now().After(compare) {
-			missed, err := s.compare(ctx, conn)
+			missed, err := s.unheard(ctx, conn)
 			if err != nil {
 				return err
 			}
 			news = engine.News{Cells: missed, Material: len(missed) > 0, Known: true}
-			compare = time.Now().Add(compareEvery)
+			compare = time.Now().Add(s.compare)
 		} else if err := s.beat(ctx, conn); err != nil {
 			return err
 		}
@@ -89,7 +88,7 @@ func (s *Store) listening(ctx context.Context) (*pgx.Conn, error) {
 		return nil, err
 	}
 	if _, err = conn.Exec(ctx, `LISTEN `+topic); err == nil {
-		_, err = s.compare(ctx, conn)
+		_, err = s.unheard(ctx, conn)
 	}
 	if err != nil {
 		_ = conn.Close(ctx) // the error above says more
@@ -105,8 +104,8 @@ func (s *Store) beat(ctx context.Context, conn *pgx.Conn) error {
 	return err
 }
 
-// compare gives the cells whose reports were neither told of nor written here.
-func (s *Store) compare(ctx context.Context, conn *pgx.Conn) ([]string, error) {
+// unheard gives the cells whose reports were neither told of nor written here.
+func (s *Store) unheard(ctx context.Context, conn *pgx.Conn) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	kept, err := pairs[int64](ctx, conn, `SELECT name, version FROM cells`)

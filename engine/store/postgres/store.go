@@ -41,6 +41,7 @@ type Options struct {
 	History     int           // events kept for each cell; default 1000
 	Timeout     time.Duration // of a write with all its attempts, and of connecting; default 5 s. Reads have six times as long
 	Connections int           // at most so many, besides one that writes reports and one that listens; default 8
+	Compare     time.Duration // how often Follow compares versions, whatever it was told; default 30 s
 
 	Now func() time.Time // the clock for leases and tokens; default the database's, which is the same for all who share it
 }
@@ -51,6 +52,7 @@ type Store struct {
 	name    string // of this open store among those that share the database: random
 	history int
 	timeout time.Duration
+	compare time.Duration
 	clock   func() time.Time // nil: the database's
 	config  *pgx.ConnConfig  // of a connection apart from the pools; copy it
 	pool    *pgxpool.Pool
@@ -79,7 +81,10 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{log: o.Log, name: rand.Text(), history: o.History, timeout: o.Timeout, clock: o.Now, config: config.ConnConfig.Copy()}
+	s := &Store{
+		log: o.Log, name: rand.Text(), history: o.History, timeout: o.Timeout, clock: o.Now, config: config.ConnConfig.Copy(),
+		compare: cmp.Or(o.Compare, 30*time.Second),
+	}
 	s.news = newNews(s.name)
 	s.life, s.end = context.WithCancel(context.Background())
 	where := fmt.Sprintf("open database %s at %s", s.config.Database, s.config.Host)

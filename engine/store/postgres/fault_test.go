@@ -1,0 +1,374 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/store/postgres"
+	server "github.com/sluice-cd/sluice/test/postgres"
+)
+
+// connect gives a session beside the store.
+func connect(t *testing.T, url string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	must(t, err)
+	t.Cleanup(func() { conn.Close(context.Background()) })
+	return conn
+}
+
+func do(t *testing.T, conn *pgx.Conn, statement string, args ...any) {
+	t.Helper()
+	_, err := conn.Exec(t.Context(), statement, args...)
+	must(t, err)
+}
+
+// fleetOf reports for cells of their own, one goroutine each, until it is stopped. What may be answered besides success
+// is that the store is busy; then the cell's version is read, as the engine does.
+type fleetOf struct {
+	stop  atomic.Bool
+	acks  chan struct{} // one for each that was acknowledged
+	wg    sync.WaitGroup
+	mu    sync.Mutex
+	acked map[string][]int64 // numbers, by cell
+	busy  atomic.Int64
+}
+
+func startFleet(t *testing.T, s *postgres.Store, size int) *fleetOf {
+	f := &fleetOf{acks: make(chan struct{}, 1<<16), acked: map[string][]int64{}}
+	for n := range size {
+		f.wg.Go(func() { f.run(t, s, fmt.Sprintf("cell-%02d", n)) })
+	}
+	t.Cleanup(f.end)
+	return f
+}
+
+func (f *fleetOf) run(t *testing.T, s *postgres.Store, name string) {
+	version := int64(0)
+	for number := int64(1); !f.stop.Load() && t.Context().Err() == nil; {
+		r := report(name, version+1, "")
+		r[0].Boot, r[0].Events = "b", []cells.Event{{Number: number, Kind: "healed"}}
+		switch err := s.Report(t.Context(), r); {
+		case err == nil:
+			version++
+			f.mu.Lock()
+			f.acked[name] = append(f.acked[name], number)
+			f.mu.Unlock()
+			f.acks <- struct{}{}
+			number++
+		case errors.Is(err, engine.ErrBusy), errors.Is(err, engine.ErrStale):
+			f.busy.Add(1)
+			if known, err := s.Cells(t.Context(), name); err == nil && known[name] != nil {
+				version = known[name].Version
+			}
+		default:
+			t.Errorf("%s: %v", name, err)
+			return
+		}
+	}
+}
+
+// more waits for so many acknowledgements from now on.
+func (f *fleetOf) more(t *testing.T, n int) {
+	t.Helper()
+	for len(f.acks) > 0 {
+		<-f.acks
+	}
+	for range n {
+		select {
+		case <-f.acks:
+		case <-t.Context().Done():
+			t.Fatal("no report is acknowledged any more")
+		}
+	}
+}
+
+func (f *fleetOf) end() {
+	f.stop.Store(true)
+	f.wg.Wait()
+}
+
+// nothingLost holds what was acknowledged against what is there.
+func (f *fleetOf) nothingLost(t *testing.T, s *postgres.Store) {
+	t.Helper()
+	f.end()
+	total := 0
+	for name, numbers := range f.acked {
+		kept, err := s.Events(t.Context(), name, 1<<20)
+		must(t, err)
+		got := make([]int64, len(kept))
+		for i, e := range kept {
+			got[i] = e.Number
+		}
+		total += len(numbers)
+		if slices.Sort(got); len(got) < len(numbers) || !slices.Equal(got[:len(numbers)], numbers) {
+			t.Errorf("%s: %d reports were acknowledged, and %d events are there", name, len(numbers), len(got))
+		}
+		known, err := s.Cells(t.Context(), name)
+		must(t, err)
+		if c := known[name]; c == nil || c.Version < int64(len(numbers)) {
+			t.Errorf("%s: %d reports were acknowledged, and the cell is %+v", name, len(numbers), c)
+		}
+	}
+	t.Logf("%d reports acknowledged, %d answered busy or stale", total, f.busy.Load())
+}
+
+// Fault 11: sessions killed under load. Writes are tried again; nothing that was acknowledged is lost or kept twice.
+func TestSessionsKilled(t *testing.T) {
+	t.Parallel()
+	url := server.Start(t)
+	s := openWith(t, url, postgres.Options{History: 1 << 20})
+	f := startFleet(t, s, 16)
+	for range 10 {
+		f.more(t, 100)
+		must(t, server.KillSessions(t.Context(), url))
+		if err := s.Seen(t.Context(), "4f0c", nil); err != nil {
+			t.Errorf("a ledger write after the sessions were killed: %v", err)
+		}
+		if _, err := s.Known(t.Context()); err != nil {
+			t.Errorf("a read after the sessions were killed: %v", err)
+		}
+	}
+	f.more(t, 100)
+	f.nothingLost(t, s)
+	if n := f.busy.Load(); n > 0 {
+		t.Errorf("%d reports were not tried again", n)
+	}
+}
+
+// A database that crashes and comes back under load loses no acknowledged report.
+func TestServerRestart(t *testing.T) {
+	t.Parallel()
+	own := server.Own(t, server.Options{})
+	url, err := server.Create(t.Context(), own.URL("postgres"))
+	must(t, err)
+	s := openWith(t, url, postgres.Options{History: 1 << 20, Timeout: time.Second})
+	told := make(chan engine.News, 1000)
+	go func() { _ = s.Follow(t.Context(), func(n engine.News) { told <- n }) }()
+	f := startFleet(t, s, 16)
+	for i, end := range []func() error{own.Crash, own.Stop, own.Crash} {
+		all(t, told) // it listens: at the start, and after each restart
+		f.more(t, 200)
+		must(t, end())
+		if err := s.Ready(t.Context()); !errors.Is(err, engine.ErrBusy) {
+			t.Errorf("without a server: %v, not ErrBusy", err)
+		}
+		must(t, own.Restart(t.Context()))
+		f.more(t, 200)
+		if err := s.Ready(t.Context()); err != nil {
+			t.Errorf("restart %d: %v", i, err)
+		}
+	}
+	f.nothingLost(t, s)
+}
+
+// all waits until everything was told of.
+func all(t *testing.T, told <-chan engine.News) {
+	t.Helper()
+	for {
+		select {
+		case n := <-told:
+			if n.All {
+				return
+			}
+		case <-t.Context().Done():
+			t.Fatal("never told of everything")
+		}
+	}
+}
+
+// Fault 11: a leader whose session was killed, and whom another followed, hits 0 rows.
+func TestDeposedAfterItsSessionWasKilled(t *testing.T) {
+	t.Parallel()
+	url := server.Start(t)
+	old, next := open(t, url), open(t, url)
+	lead(t, old, time.Second, 1)
+	if _, led, err := next.Lead(t.Context(), time.Second); led || err != nil {
+		t.Errorf("two lead (%v)", err)
+	}
+	must(t, server.KillSessions(t.Context(), url))
+	must(t, old.Seen(t.Context(), "4f0c", nil)) // its lease goes on: it may
+	lead(t, next, time.Minute, 2)
+	if err := old.Seen(t.Context(), "77aa", nil); !errors.Is(err, engine.ErrDeposed) {
+		t.Errorf("the old leader's write: %v, not ErrDeposed", err)
+	}
+	if o, err := next.Known(t.Context()); err != nil || o.Seen != "4f0c" {
+		t.Errorf("seen is %q (%v)", o.Seen, err)
+	}
+}
+
+// lead asks for the lease until it is given, as whoever waits for another's to run out does.
+func lead(t *testing.T, s *postgres.Store, length time.Duration, term int64) {
+	t.Helper()
+	for {
+		got, led, err := s.Lead(t.Context(), length)
+		must(t, err)
+		if led {
+			if got != term {
+				t.Errorf("term %d, not %d", got, term)
+			}
+			return
+		}
+	}
+}
+
+// Fault 12: cut off from the database, a leader can't renew, even while it held the lease's lock; another takes over.
+func TestPartition(t *testing.T) {
+	t.Parallel()
+	url := server.Start(t)
+	over, link := server.Through(t, url)
+	o := postgres.Options{Timeout: 300 * time.Millisecond}
+	old, next := openWith(t, over, o), open(t, url)
+	lead(t, old, time.Second, 1)
+
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() { // so that the cut is in the middle of a write
+		for n := 0; ; n++ {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = old.Seen(t.Context(), fmt.Sprint("commit ", n), nil)
+			}
+		}
+	})
+	link.Cut()
+	if _, _, err := old.Lead(t.Context(), time.Second); !errors.Is(err, engine.ErrBusy) {
+		t.Errorf("lead over a link that is cut: %v, not ErrBusy", err)
+	}
+	if err := old.Report(t.Context(), report("acme", 1, "")); !errors.Is(err, engine.ErrBusy) {
+		t.Errorf("report over a link that is cut: %v, not ErrBusy", err)
+	}
+	lead(t, next, time.Minute, 2)
+	must(t, next.Seen(t.Context(), "77aa", nil))
+	close(stop)
+	wg.Wait()
+	link.Mend()
+	for {
+		err := old.Seen(t.Context(), "of the old leader", nil)
+		if errors.Is(err, engine.ErrDeposed) {
+			break
+		}
+		if !errors.Is(err, engine.ErrBusy) {
+			t.Fatalf("the old leader's write: %v, not ErrDeposed", err)
+		}
+	}
+	if o, err := next.Known(t.Context()); err != nil || o.Seen != "77aa" {
+		t.Errorf("seen is %q (%v)", o.Seen, err)
+	}
+}
+
+// A commit whose answer is lost is made once: the store looks whether it was made before it tries again.
+func TestAnswerLost(t *testing.T) {
+	t.Parallel()
+	url := server.Start(t)
+	over, link := server.Through(t, url)
+	s, beside, watch := openWith(t, over, postgres.Options{}), connect(t, url), connect(t, url)
+	first := report("acme", 1, "first")
+	must(t, s.Report(t.Context(), first))
+
+	// Whoever holds the channel's row keeps the report's last statement waiting, the commit behind it.
+	do(t, beside, `BEGIN`)
+	do(t, beside, `UPDATE served SET sequence = sequence WHERE channel = 'staging'`)
+	second := report("acme", 2, "second")
+	second[0].State.Sequence = 2
+	second[0].Boot, second[0].Events = "b", []cells.Event{{Number: 1, Kind: "healed"}}
+	answer := make(chan error, 1)
+	go func() { answer <- s.Report(t.Context(), second) }()
+	waiting(t, watch)
+	link.Break()
+	do(t, beside, `COMMIT`)
+	if err := <-answer; err != nil {
+		t.Errorf("the report: %v", err)
+	}
+	known, err := s.Cells(t.Context(), "acme")
+	must(t, err)
+	if c := known["acme"]; c.Version != 2 || c.Message != "second" {
+		t.Errorf("the cell is %+v", c)
+	}
+	if kept, err := s.Events(t.Context(), "acme", 10); err != nil || len(kept) != 1 {
+		t.Errorf("the events are %v (%v)", kept, err)
+	}
+	must(t, s.Report(t.Context(), report("acme", 3, "third")))
+}
+
+// waiting returns when a session waits for a lock.
+func waiting(t *testing.T, conn *pgx.Conn) {
+	t.Helper()
+	for n := 0; n == 0; {
+		must(t, conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&n))
+	}
+}
+
+// Fault 10: somebody holds the lock: wait, then ErrBusy; and go on when the lock is free.
+func TestLocked(t *testing.T) {
+	t.Parallel()
+	url := server.Start(t)
+	s, rival := openWith(t, url, postgres.Options{Timeout: 200 * time.Millisecond}), connect(t, url)
+	must(t, s.Report(t.Context(), report("acme", 1, "")))
+	do(t, rival, `BEGIN`)
+	do(t, rival, `SELECT FROM lease FOR UPDATE`)
+	do(t, rival, `SELECT FROM cells FOR UPDATE`)
+	if err := s.Report(t.Context(), report("acme", 2, "")); !errors.Is(err, engine.ErrBusy) {
+		t.Errorf("report: %v, not ErrBusy", err)
+	}
+	if err := s.Seen(t.Context(), "4f0c", nil); !errors.Is(err, engine.ErrBusy) {
+		t.Errorf("seen: %v, not ErrBusy", err)
+	}
+	if err := s.Ready(t.Context()); err != nil {
+		t.Logf("ready: %v", err) // its trial write needs no such lock
+	}
+	if _, err := s.Observed(t.Context()); err != nil {
+		t.Errorf("a reader waits for a writer: %v", err)
+	}
+	do(t, rival, `ROLLBACK`)
+	if err := errors.Join(s.Report(t.Context(), report("acme", 2, "")), s.Seen(t.Context(), "4f0c", nil), s.Ready(t.Context())); err != nil {
+		t.Errorf("once the lock is free: %v", err)
+	}
+}
+
+// failOn makes the database refuse what matches, as it refuses by itself.
+func failOn(t *testing.T, conn *pgx.Conn, table, condition, code string) (heal func()) {
+	t.Helper()
+	do(t, conn, fmt.Sprintf(`CREATE FUNCTION fail_%s() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'as the test says' USING ERRCODE = '%s'; END $$`, table, code))
+	do(t, conn, fmt.Sprintf(`CREATE TRIGGER fail BEFORE INSERT OR UPDATE ON %s FOR EACH ROW WHEN (%s) EXECUTE FUNCTION fail_%s()`, table, condition, table))
+	return func() { t.Helper(); do(t, conn, fmt.Sprintf(`DROP TRIGGER fail ON %s`, table)) }
+}
+
+// Fault 9: a full disk rolls the write back and says so; the store heals when there is room.
+func TestFull(t *testing.T) {
+	t.Parallel()
+	url := server.Start(t)
+	s, conn := open(t, url), connect(t, url)
+	must(t, s.Report(t.Context(), report("acme", 1, "before")))
+	healCells, healFacts := failOn(t, conn, "cells", "true", "53100"), failOn(t, conn, "facts", "true", "53100")
+	if err := s.Report(t.Context(), report("acme", 2, "lost")); !errors.Is(err, engine.ErrFull) {
+		t.Errorf("report: %v, not ErrFull", err)
+	}
+	if err := s.Seen(t.Context(), "4f0c", nil); !errors.Is(err, engine.ErrFull) {
+		t.Errorf("seen: %v, not ErrFull", err)
+	}
+	if err := s.Ready(t.Context()); !errors.Is(err, engine.ErrFull) {
+		t.Errorf("a full store is ready: %v", err)
+	}
+	known, err := s.Cells(t.Context(), "acme")
+	if err != nil || known["acme"].Message != "before" {
+		t.Errorf("the cell is %+v (%v)", known["acme"], err)
+	}
+	healCells()
+	healFacts()
+	if err := errors.Join(s.Ready(t.Context()), s.Report(t.Context(), report("acme", 2, "after"))); err != nil {
+		t.Errorf("with room again: %v", err)
+	}
+}

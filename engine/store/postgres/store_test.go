@@ -1,0 +1,213 @@
+package postgres_test
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/store/postgres"
+	server "github.com/sluice-cd/sluice/test/postgres"
+)
+
+// What one cell says must not fail the reports of others: text that PostgreSQL does not take, or an error of its row.
+func TestPoison(t *testing.T) {
+	t.Parallel()
+	address := server.Start(t)
+	s, conn := open(t, address), connect(t, address)
+	failOn(t, conn, "cells", "NEW.name = 'poison'", "22023")
+	long := strings.Repeat("é", 5000)
+	var wg sync.WaitGroup
+	for n := range 40 {
+		wg.Go(func() {
+			name := fmt.Sprintf("cell-%02d", n)
+			r := report(name, 1, "nul \x00, bad \xff, "+long)
+			r[0].State.Channel, r[0].State.Release, r[0].Boot = "a\x00b"+long, "\xff", "boot\x00"+long
+			r[0].Events = []cells.Event{{Number: 1, Kind: "healed", Detail: "\x00" + long}}
+			if err := s.Report(t.Context(), r); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if n%8 == 0 {
+				if err := s.Report(t.Context(), report("poison", 1, "")); err == nil {
+					t.Error("the poisonous report was kept")
+				}
+			}
+			if err := s.Report(t.Context(), report(name, 2, "well")); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
+	}
+	wg.Wait()
+	if err := s.Report(t.Context(), report("a\x00b", 1, "")); err == nil {
+		t.Error("a cell without a name was kept")
+	}
+	o, err := s.Observed(t.Context())
+	if err != nil || len(o.Cells) != 40 || o.Cells["cell-00"].Message != "well" {
+		t.Errorf("%d cells (%v)", len(o.Cells), err)
+	}
+	if kept, err := s.Events(t.Context(), "cell-07", 10); err != nil || len(kept) != 1 || kept[0].Detail != "\x00"+long {
+		t.Errorf("%d events (%v)", len(kept), err)
+	}
+}
+
+// Versions are compared whatever was heard: also what was written without a word is told of. What this store wrote is not.
+func TestCompare(t *testing.T) {
+	t.Parallel()
+	address := server.Start(t)
+	s := openWith(t, address, postgres.Options{Compare: time.Millisecond})
+	conn := connect(t, address)
+	must(t, s.Report(t.Context(), slices.Concat(report("acme", 1, ""), report("bolt", 1, ""))))
+	told := make(chan engine.News, 100)
+	go func() { _ = s.Follow(t.Context(), func(n engine.News) { told <- n }) }()
+	all(t, told)
+	must(t, s.Report(t.Context(), report("bolt", 2, "")))
+	do(t, conn, `UPDATE cells SET version = version + 1 WHERE name = 'acme'`)
+	for n := range told {
+		if len(n.Cells) > 0 {
+			if !slices.Equal(n.Cells, []string{"acme"}) || !n.Known {
+				t.Errorf("told of %+v, not of acme alone", n)
+			}
+			break
+		}
+	}
+}
+
+// Many names are told in several notes: PostgreSQL takes fewer than 8000 bytes.
+func TestTellsOfMany(t *testing.T) {
+	t.Parallel()
+	address := server.Start(t)
+	s, other := open(t, address), open(t, address)
+	told := make(chan engine.News, 1000)
+	go func() { _ = s.Follow(t.Context(), func(n engine.News) { told <- n }) }()
+	all(t, told)
+	const many = 2000
+	var batch []engine.Reported
+	for n := range many {
+		r := report(fmt.Sprintf("%s-%d", strings.Repeat("x", 50), n), 1, "")
+		r[0].Material = n%2 == 0
+		batch = append(batch, r...)
+	}
+	for i := range batch { // apart, so that each is material or not for itself
+		must(t, other.Report(t.Context(), batch[i:i+1]))
+		if i == 100 {
+			must(t, other.Report(t.Context(), batch[i+1:]))
+			break
+		}
+	}
+	heard := map[string]bool{}
+	for len(heard) < many {
+		for _, name := range (<-told).Cells {
+			heard[name] = true
+		}
+	}
+}
+
+func TestHistoryIsBounded(t *testing.T) {
+	t.Parallel()
+	address := server.Start(t)
+	const history = 50
+	number, version := int64(0), int64(0)
+	for range 2 {
+		s := openWith(t, address, postgres.Options{History: history})
+		for range 30 {
+			version++
+			r := report("acme", version, "")
+			for range 10 {
+				number++
+				r[0].Events = append(r[0].Events, cells.Event{Number: number, Kind: "healed"})
+			}
+			must(t, s.Report(t.Context(), r))
+		}
+		kept, err := s.Events(t.Context(), "acme", 1000)
+		must(t, err)
+		if n := len(kept); n < history || n > history+100 || kept[n-1].Number != number {
+			t.Errorf("%d events kept, the last %d of %d; wanted the last %d or a few more", n, kept[n-1].Number, number, history)
+		}
+		s.Close()
+	}
+}
+
+// Replicas that start together bring the same new database up to date.
+func TestOpenedTwiceAtOnce(t *testing.T) {
+	t.Parallel()
+	address := server.Start(t)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			s, err := postgres.Open(t.Context(), address, postgres.Options{})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			s.Close()
+		})
+	}
+	wg.Wait()
+}
+
+func TestNewerSchemaIsRefused(t *testing.T) {
+	t.Parallel()
+	address := server.Start(t)
+	open(t, address).Close()
+	do(t, connect(t, address), `INSERT INTO goose_db_version (version_id, is_applied) VALUES (999, true)`)
+	if _, err := postgres.Open(t.Context(), address, postgres.Options{}); err == nil || !strings.Contains(err.Error(), "newer sluice") {
+		t.Errorf("opened a newer schema: %v", err)
+	}
+}
+
+func TestOpenSaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	good, err := url.Parse(server.Start(t))
+	must(t, err)
+	with := func(change func(u *url.URL)) string {
+		u := *good
+		change(&u)
+		return u.String()
+	}
+	secret, _ := good.User.Password()
+	for name, c := range map[string]struct {
+		address, want string
+		busy          bool
+	}{
+		"no URL":           {"postgres://sluice:" + secret + "@[::bad/x", "postgres://USER@HOST", false},
+		"not an option":    {with(func(u *url.URL) { u.RawQuery = "sslmode=perhaps" }), "postgres://USER@HOST", false},
+		"another password": {with(func(u *url.URL) { u.User = url.UserPassword("sluice", secret+"x") }), "PGPASSWORD", false},
+		"no such database": {with(func(u *url.URL) { u.Path = "/nowhere" }), "create it", false},
+		"nobody listens":   {with(func(u *url.URL) { u.Host = "127.0.0.1:1" }), "127.0.0.1", true},
+	} {
+		_, err := postgres.Open(t.Context(), c.address, postgres.Options{})
+		if err == nil || !strings.Contains(err.Error(), c.want) || errors.Is(err, engine.ErrBusy) != c.busy {
+			t.Errorf("%s: %v; wanted %q, busy %v", name, err, c.want, c.busy)
+		}
+		if err != nil && strings.Contains(err.Error(), secret) {
+			t.Errorf("%s: the error tells the password", name)
+		}
+	}
+}
+
+// A call on a store that was closed says so, whatever the call.
+func TestClosedSaysSo(t *testing.T) {
+	t.Parallel()
+	s := open(t, server.Start(t))
+	told, followed := make(chan engine.News, 10), make(chan error, 1)
+	go func() { followed <- s.Follow(t.Context(), func(n engine.News) { told <- n }) }()
+	all(t, told)
+	must(t, s.Close())
+	_, known := s.Known(t.Context())
+	_, now := s.Now(t.Context())
+	_, _, leads := s.Lead(t.Context(), time.Second)
+	for what, err := range map[string]error{
+		"known": known, "now": now, "lead": leads, "follow": <-followed, "ready": s.Ready(t.Context()),
+		"report": s.Report(t.Context(), report("acme", 1, "")), "seen": s.Seen(t.Context(), "", nil),
+	} {
+		if !errors.Is(err, postgres.ErrClosed) {
+			t.Errorf("%s: %v, not ErrClosed", what, err)
+		}
+	}
+}
