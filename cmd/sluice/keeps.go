@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane"
 	"github.com/sluice-cd/sluice/engine/store"
+	"github.com/sluice-cd/sluice/engine/store/postgres"
 )
 
 // keeps is a store with all that a control plane wants of it.
@@ -37,7 +38,7 @@ func (a *app) openStore(ctx context.Context, log zerolog.Logger) (keeps, error) 
 	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
 		return nil, fail(errors.New("--database is no address of a PostgreSQL database"), "write it as postgres://USER@HOST:PORT/DATABASE, its password in PGPASSWORD or a password file")
 	}
-	return openPostgres(ctx, a.database, log)
+	return postgres.Open(ctx, a.database, postgres.Options{Log: log})
 }
 
 // spoken is what the store knows of the control plane that cells are told of: so that sluice cell add needs no
@@ -81,10 +82,6 @@ func agree(ctx context.Context, st keeps, mine spoken, dir string) error {
 			return err
 		}
 	}
-}
-
-func openPostgres(ctx context.Context, address string, log zerolog.Logger) (keeps, error) {
-	return nil, errors.New("not yet")
 }
 
 // hasPassword tells whether a database's address has its password in it.

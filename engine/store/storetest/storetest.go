@@ -40,6 +40,9 @@ type Store interface {
 	Token(ctx context.Context, hash string) (access.Token, error)
 	Audit(ctx context.Context, e access.Entry) error
 	Audits(ctx context.Context, limit int) ([]access.Entry, error)
+
+	Fact(ctx context.Context, name string) (string, error)
+	KeepFact(ctx context.Context, name, before, value string) error
 }
 
 // Open opens the database of the test t. Called again with the same t it opens the same data, as another process would,
@@ -107,6 +110,7 @@ func sharing() map[string]func(t *testing.T, open Open) {
 func identifying() map[string]func(t *testing.T, open Open) {
 	return map[string]func(t *testing.T, open Open){
 		"a token raced by 50 keys has one winner, who may repeat it (fault 39, R28)": claimRace,
+		"a single value is compared and swapped (R29)":                               facts,
 		"a token is denied without saying why (fault 39)":                            denied,
 		"a token of an older identity is void (R26)":                                 voidToken,
 		"a token's winner may not come back once its key is not the cell's":          repeatedTooLate,

@@ -1,0 +1,341 @@
+package controlplane_test
+
+import (
+	"context"
+	"crypto/ed25519"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/cells/identity"
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/access"
+	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/store"
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/gitrepo"
+)
+
+// plane is a control plane with a real engine, on a real repository and a real store.
+type plane struct {
+	house // its doors: only the cells'
+	store *store.Store
+}
+
+type known struct{ *engine.Engine }
+
+func (k known) Roster() controlplane.Roster { return k.Engine.Roster() }
+
+func newPlane(t *testing.T) *plane {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"sluice.yaml":                   "apiVersion: sluice/v1\nkind: Pipeline\n",
+		"channels/staging/channel.yaml": "apiVersion: sluice/v1\nkind: Channel\n",
+		"cells/acme/cell.yaml":          "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\n",
+		"cells/bolt/cell.yaml":          "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\n",
+	} {
+		file := filepath.Join(dir, "work", name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	git := func(args ...string) {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), "git", append([]string{"-C", filepath.Join(dir, "work"), "-c", "user.name=Kim", "-c", "user.email=kim@example.com", "-c", "init.defaultBranch=main"}, args...)...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("git %s: %v\n%s", args[0], err, out)
+		}
+	}
+	git("init", "-q")
+	git("add", "-A")
+	git("commit", "-qm", "two cells")
+	git("clone", "-q", "--bare", ".", filepath.Join(dir, "releases.git"))
+
+	p := &plane{house: house{at: map[string]string{}, dir: dir}}
+	log := zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.ErrorLevel)
+	repo, err := gitrepo.Open(t.Context(), filepath.Join(dir, "releases.git"), gitrepo.Options{Mirror: filepath.Join(dir, "mirror"), Author: releases.Person{Name: "Sluice", Email: "sluice@localhost"}, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { repo.Close() })
+	if p.store, err = store.Open(t.Context(), filepath.Join(dir, "sluice.db"), log); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.store.Close() })
+	e, err := engine.New(t.Context(), repo, p.store, engine.Options{Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.keys, err = controlplane.OpenKeys(filepath.Join(dir, "tls")); err != nil {
+		t.Fatal(err)
+	}
+	server, err := controlplane.New(controlplane.Options{
+		Views: e, Inbox: e, Repository: repo, Journal: p.store, Log: log, Members: known{e}, Tokens: p.store, Keys: p.keys, Address: "sluice.example:7601",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := controlplane.ListenCells("127.0.0.1:0", p.keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.at["cells"] = l.Addr().String()
+	p.run(t, func(ctx context.Context) error { return e.Run(ctx, nil) }, func(ctx context.Context) error { return server.Serve(ctx, l) })
+	for e.View() == nil {
+		changed := e.Changed()
+		if e.View() == nil {
+			<-changed
+		}
+	}
+	return p
+}
+
+// run runs what ends with its context, until the test ends.
+func (p *plane) run(t *testing.T, all ...func(context.Context) error) {
+	ctx, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	for _, one := range all {
+		running.Go(func() {
+			if err := one(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	t.Cleanup(func() {
+		stop()
+		running.Wait()
+	})
+}
+
+// token makes one for a cell.
+func (p *plane) token(t *testing.T, cell string, change func(*access.Join)) identity.Token {
+	t.Helper()
+	token, join, err := controlplane.NewJoin(cell, 0, "ada", "sluice.example:7601", p.keys.Pins, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if change != nil {
+		change(&join)
+	}
+	if err := p.store.AddJoin(t.Context(), join); err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+func (p *plane) register(t *testing.T, key ed25519.PrivateKey, cell, secret string) (*http.Response, string) {
+	t.Helper()
+	return p.ask(t, p.through(t, "cells", key), "cells", "POST", "/v1/register", mustJSON(t, identity.Join{Cell: cell, Secret: secret}))
+}
+
+// One token, raced by 50 keys: exactly one is registered, which may ask again; all the others get one and the same
+// answer, as does everyone whose token is not good for whatever reason (fault 39, R28).
+func TestRegister(t *testing.T) {
+	t.Parallel()
+	p := newPlane(t)
+	good := p.token(t, "acme", nil)
+	type outcome struct {
+		key    ed25519.PrivateKey
+		status int
+		said   string
+	}
+	outcomes := make(chan outcome)
+	const racers = 50
+	for range racers {
+		_, key := newKey(t)
+		go func() {
+			w, said := p.register(t, key, "acme", good.Secret)
+			outcomes <- outcome{key, w.StatusCode, said}
+		}()
+	}
+	var winner, loser outcome
+	won, denied := 0, map[string]int{}
+	for range racers {
+		switch o := <-outcomes; o.status {
+		case http.StatusOK:
+			winner = o
+			won++
+		default:
+			loser = o
+			denied[fmt.Sprint(o.status, o.said)]++
+		}
+	}
+	if won != 1 || len(denied) != 1 || loser.status != http.StatusUnauthorized {
+		t.Fatalf("%d were registered; denied: %v", won, denied)
+	}
+	joined := parsed[identity.Joined](t, winner.said)
+	if joined.Cell != "acme" || joined.Epoch != 1 || strings.Join(joined.Pins, " ") != strings.Join(p.keys.Pins, " ") {
+		t.Errorf("%+v", joined)
+	}
+	for range 2 { // the answer may have been lost
+		if w, said := p.register(t, winner.key, "acme", good.Secret); w.StatusCode != 200 || said != winner.said {
+			t.Errorf("again: %s %s", w.Status, said)
+		}
+	}
+	if w, said := p.ask(t, p.through(t, "cells", winner.key), "cells", "GET", "/v1/desired", ""); w.StatusCode != 200 || !strings.Contains(said, `"acme"`) {
+		t.Errorf("as the cell: %s %s", w.Status, said)
+	}
+
+	bolt := p.token(t, "bolt", nil)
+	expired := p.token(t, "bolt", func(j *access.Join) { j.Expires = time.Now().Add(-time.Second) })
+	older := p.token(t, "bolt", func(j *access.Join) { j.Serial = 7 })
+	var asking sync.WaitGroup
+	for name, c := range map[string]struct {
+		key          ed25519.PrivateKey
+		cell, secret string
+	}{
+		"replayed":                {loser.key, "acme", good.Secret},
+		"expired":                 {loser.key, "bolt", expired.Secret},
+		"of another serial":       {loser.key, "bolt", older.Secret},
+		"another cell's":          {loser.key, "acme", bolt.Secret},
+		"of a cell that is not":   {loser.key, "nobody", bolt.Secret},
+		"no name of a cell":       {loser.key, "../x", bolt.Secret},
+		"never made":              {loser.key, "bolt", "x"},
+		"none":                    {loser.key, "", ""},
+		"with another cell's key": {winner.key, "bolt", bolt.Secret},
+	} {
+		asking.Go(func() {
+			w, said := p.register(t, c.key, c.cell, c.secret)
+			if denied[fmt.Sprint(w.StatusCode, said)] == 0 || w.Header.Get("Content-Type") != "application/problem+json" {
+				t.Errorf("%s: %s %s", name, w.Status, said)
+			}
+		})
+	}
+	asking.Wait()
+	if w, said := p.register(t, loser.key, "bolt", bolt.Secret); w.StatusCode != 200 && w.StatusCode != 429 {
+		t.Errorf("a token that was good all the time: %s %s", w.Status, said)
+	}
+}
+
+// Registrations are bounded by key, and their bodies by size; what is not understood is not repeated.
+func TestRegisterBounds(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, true)
+	client := h.through(t, "cells", h.signers["nobody"])
+	post := func(body string) (*http.Response, string) {
+		return h.ask(t, client, "cells", "POST", "/v1/register", body)
+	}
+	w, said := post(`{"cell":"acme","secret":"hush","more":1}`)
+	wantProblem(t, w, said, 400, "openapi.json")
+	if strings.Contains(said, "hush") {
+		t.Error(said)
+	}
+	w, said = post(`{"cell":"` + strings.Repeat("x", 5000) + `"}`)
+	wantProblem(t, w, said, 413, "4096 bytes")
+	for range 20 {
+		w, said = post(`[]`)
+	}
+	wantProblem(t, w, said, 429, "Retry-After")
+	if w.Header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+	if w, _ := h.ask(t, h.through(t, "cells", h.signers["revoked"]), "cells", "POST", "/v1/register", "[]"); w.StatusCode != 400 {
+		t.Errorf("another key: %s", w.Status)
+	}
+}
+
+// The keys are made once, in whole files for their owner only; the standby one takes over by moving it (R29).
+func TestKeys(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "tls")
+	made := make(chan *controlplane.Keys, 8)
+	for range cap(made) { // replicas that share the folder
+		go func() {
+			k, err := controlplane.OpenKeys(dir)
+			if err != nil {
+				t.Error(err)
+			}
+			made <- k
+		}()
+	}
+	k := <-made
+	for range cap(made) - 1 {
+		if other := <-made; strings.Join(other.Pins, " ") != strings.Join(k.Pins, " ") {
+			t.Errorf("%q and %q", k.Pins, other.Pins)
+		}
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 2 {
+		t.Errorf("%v (%v)", entries, err)
+	}
+	active, standby := filepath.Join(dir, "active.key"), filepath.Join(dir, "standby.key")
+	for _, file := range []string{active, standby} {
+		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v (%v)", file, info.Mode(), err)
+		}
+	}
+	if identity.Pin(k.Certificate().Leaf) != k.Pins[0] || k.Pins[0] == k.Pins[1] {
+		t.Errorf("%q", k.Pins)
+	}
+	if err := os.Rename(standby, active); err != nil {
+		t.Fatal(err)
+	}
+	next, err := controlplane.OpenKeys(dir)
+	if err != nil || next.Pins[0] != k.Pins[1] || next.Pins[1] == k.Pins[0] {
+		t.Errorf("%v (%v)", next, err)
+	}
+	for says, change := range map[string]func() error{
+		"chmod 600": func() error { return os.Chmod(active, 0o640) },
+		"no key in PEM": func() error {
+			return os.WriteFile(active, []byte("-----BEGIN SECRET"), 0o600)
+		},
+		"is missing": func() error { return os.Remove(active) },
+	} {
+		text, err := os.ReadFile(active)
+		if err == nil {
+			err = change()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := controlplane.OpenKeys(dir); err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "SECRET") {
+			t.Errorf("%v, wanted %q in it", err, says)
+		}
+		if err := os.WriteFile(active, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(active, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Nothing that is not loopback is spoken to in the plain; with TLS it is, and by no tokens less.
+func TestListenPeople(t *testing.T) {
+	t.Parallel()
+	k, err := controlplane.OpenKeys(filepath.Join(t.TempDir(), "tls"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := controlplane.ListenPeople("0.0.0.0:0", k.Certificate())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if at := controlplane.Address(l); !strings.HasPrefix(at, "https://") {
+		t.Error(at)
+	}
+	for _, bad := range []string{"", "localhost", "127.0.0.1:nope"} {
+		for _, listen := range []func() (net.Listener, error){
+			func() (net.Listener, error) { return controlplane.ListenPeople(bad, k.Certificate()) },
+			func() (net.Listener, error) { return controlplane.ListenCells(bad, k) },
+		} {
+			if l, err := listen(); err == nil {
+				l.Close()
+				t.Errorf("listened on %q", bad)
+			}
+		}
+	}
+}
