@@ -38,6 +38,8 @@ const (
 func (s *CellState) boots(prev *CellState, r cells.Report, epoch int64, staleAfter time.Duration) surprise {
 	s.Joined = epoch
 	switch {
+	case prev != nil && len(prev.Boots) == 0 && !prev.LastReport.IsZero():
+		s.Confirmed = r.Confirmed // kept by a version that took no note of this
 	case prev != nil && prev.Joined == epoch:
 		s.Boots, s.Clone, s.Confirmed = slices.Clone(prev.Boots), prev.Clone, prev.Confirmed
 	case prev != nil:

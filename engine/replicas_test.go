@@ -370,3 +370,41 @@ func TestTickBesideALeader(t *testing.T) {
 		}
 	})
 }
+
+// R14: slots are counted in the store, and end with what they were for, whichever replica hears of it and whoever leads.
+func TestSlotsAcrossReplicas(t *testing.T) {
+	together(t, one(t, "rollout: {maxInFlight: 1}\n"), func(r *replicas) {
+		used := func() []string {
+			s := r.a.store.shared
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.obs.Slots["staging"]
+		}
+		r.all(r.b, 2*time.Minute)
+		r.push("bob", "cut", release("1.1.0"))
+		done := map[string]bool{}
+		for i := range 20 {
+			slots := used()
+			if len(slots) > 1 {
+				r.t.Fatalf("slots of %v in use", slots)
+			}
+			to := []*replica{r.a, r.b}[i%2]
+			for _, name := range []string{"s1", "s2"} {
+				r.report(to, name, cells.StateHealthy)
+				done[name] = to.View().Observed.Cells[name].Release == "1.1.0"
+			}
+			if i == 1 {
+				if r.a.Numbers().Grants == 0 {
+					r.t.Error("no grants were counted")
+				}
+				r.a.stop()
+				time.Sleep(leaseEvery + time.Second)
+				r.a = r.start(r.a.store)
+			}
+			time.Sleep(20 * time.Second)
+		}
+		if !done["s1"] || !done["s2"] || len(used()) != 0 || !r.b.Leads() {
+			r.t.Errorf("done %v, slots of %v in use, b leads: %v", done, used(), r.b.Leads())
+		}
+	})
+}
