@@ -117,13 +117,13 @@ func TestTokenThatIsNotGood(t *testing.T) {
 	k.assign(one)
 	k.await(t, "healthy", healthyOn(one))
 	c.stop()
-	before := self1(t, s.State).Key
+	before := kept(t, s.State).Key
 	s.Join = bad.String()
 	mark := k.mark()
 	c = start(t, s)
 	k.awaitAfter(t, mark, "healthy in spite of a bad token", healthyOn(one))
 	c.stop()
-	if !bytes.Equal(self1(t, s.State).Key, before) {
+	if !bytes.Equal(kept(t, s.State).Key, before) {
 		t.Error("it has another key")
 	}
 	// A new token that is good makes a new key: the old one may have got around.
@@ -132,12 +132,12 @@ func TestTokenThatIsNotGood(t *testing.T) {
 	c = start(t, s)
 	k.awaitAfter(t, mark, "healthy under a new key", healthyOn(one))
 	c.stop()
-	if bytes.Equal(self1(t, s.State).Key, before) {
+	if bytes.Equal(kept(t, s.State).Key, before) {
 		t.Error("a new token kept the old key")
 	}
 }
 
-func self1(t testing.TB, dir string) self {
+func kept(t testing.TB, dir string) self {
 	t.Helper()
 	s, err := loadSelf(dir)
 	must(t, err)
@@ -245,7 +245,7 @@ func TestPinsChange(t *testing.T) {
 	s := k.settings(t, k.token(t, "acme"))
 	c := start(t, s)
 	k.await(t, "pending", func(cells.Report) bool { return true })
-	kept := func() []string { return self1(t, s.State).Pins }
+	known := func() []string { return kept(t, s.State).Pins }
 	first := k.pinned()
 	for name, pins := range map[string][]string{
 		"without the one in use": {first[1]},
@@ -256,8 +256,8 @@ func TestPinsChange(t *testing.T) {
 		mark := k.mark()
 		k.awaitAfter(t, mark, "a report", func(cells.Report) bool { return true })
 		k.awaitAfter(t, mark+1, "another", func(cells.Report) bool { return true })
-		if !slices.Equal(kept(), first) {
-			t.Fatalf("%s: taken: %v", name, kept())
+		if !slices.Equal(known(), first) {
+			t.Fatalf("%s: taken: %v", name, known())
 		}
 	}
 	// The standby key takes over, and another stands by: the cell knows the one, and learns of the other.
@@ -267,7 +267,7 @@ func TestPinsChange(t *testing.T) {
 		k.change(func() { k.pins = pins })
 		k.server.CloseClientConnections()
 		mark := k.mark()
-		k.awaitAfter(t, mark, name, func(cells.Report) bool { return slices.Equal(kept(), pins) })
+		k.awaitAfter(t, mark, name, func(cells.Report) bool { return slices.Equal(known(), pins) })
 	}
 	third, fourth := newServerKey(t), newServerKey(t)
 	old := k.keys[0]

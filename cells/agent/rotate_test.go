@@ -25,7 +25,7 @@ func (k *keyed) awaitKey(t testing.TB, dir string, before []byte) self {
 	t.Helper()
 	var now self
 	k.await(t, "a new key", func(cells.Report) bool {
-		now = self1(t, dir)
+		now = kept(t, dir)
 		return !bytes.Equal(now.Key, before) && len(now.Next) == 0
 	})
 	return now
@@ -38,7 +38,7 @@ func TestRotation(t *testing.T) {
 	s := k.settings(t, k.token(t, "acme"))
 	c := start(t, s)
 	k.await(t, "pending", func(cells.Report) bool { return true })
-	first := self1(t, s.State)
+	first := kept(t, s.State)
 	k.rotation(true)
 	second := k.awaitKey(t, s.State, first.Key)
 	k.set(func() { delete(k.cells, k.tried[0]) }) // with the old key nobody comes in any more
@@ -47,7 +47,7 @@ func TestRotation(t *testing.T) {
 	k.await(t, "healthy", healthyOn(one))
 	k.rotation(false)
 	c.stop()
-	if now := self1(t, s.State); !bytes.Equal(now.Key, second.Key) || len(now.Next) > 0 || len(k.next) != 1 {
+	if now := kept(t, s.State); !bytes.Equal(now.Key, second.Key) || len(now.Next) > 0 || len(k.next) != 1 {
 		t.Errorf("%d keys were presented, and it has %+v next", len(k.next), now.Next)
 	}
 	mark := k.mark()
@@ -69,7 +69,7 @@ func TestRotationKilledAtEveryPoint(t *testing.T) {
 			q.start("", 0)
 			k.await(t, "healthy", healthyOn(one))
 			q.kill()
-			first := self1(t, q.State)
+			first := kept(t, q.State)
 			k.rotation(true)
 			q.start(point, 0)
 			q.died()
@@ -96,7 +96,7 @@ func TestRotationRefused(t *testing.T) {
 	s := k.settings(t, k.token(t, "acme"))
 	start(t, s)
 	k.await(t, "pending", func(cells.Report) bool { return true })
-	first := self1(t, s.State)
+	first := kept(t, s.State)
 	k.rotation(true)
 	presented := func() bool { k.mu.Lock(); defer k.mu.Unlock(); return len(k.next) > 0 }
 	k.await(t, "it presents one", func(cells.Report) bool { return presented() })
@@ -107,7 +107,7 @@ func TestRotationRefused(t *testing.T) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if now := self1(t, s.State); !bytes.Equal(now.Key, first.Key) || len(k.next) != 1 {
+	if now := kept(t, s.State); !bytes.Equal(now.Key, first.Key) || len(k.next) != 1 {
 		t.Errorf("presented %d times", len(k.next))
 	}
 }

@@ -37,8 +37,8 @@ func assignment(t *rapid.T) cells.Assignment {
 
 // step carries out one event: the control plane's, a crash, or what the state asks for.
 func (w *world) event(t *rapid.T) {
-	before := w.Accepted
-	kind := rapid.SampledFrom([]string{"offer", "confirm", "confirm", "crash", "later", "do", "do", "do", "do"}).Draw(t, "event")
+	before, attempted, dirty := w.Accepted, w.Attempt, w.Dirty
+	kind := rapid.SampledFrom([]string{"offer", "owner", "confirm", "confirm", "crash", "later", "do", "do", "do", "do"}).Draw(t, "event")
 	switch kind {
 	case "offer":
 		a := assignment(t)
@@ -50,14 +50,21 @@ func (w *world) event(t *rapid.T) {
 			w.seen = w.seen && (w.Attempt == nil || w.turn == turn)
 		}
 	case "crash":
+		word := w.owner
 		w.state = state{journal: w.journal, policy: w.policy}
 		w.seen = false
+		w.decided(word, w.now)
+	case "owner":
+		w.decided(rapid.SampledFrom([]ownerWord{
+			{}, {}, {owner: &cells.Owner{Paused: "why"}}, {invalid: "line 3"}, {owner: &cells.Owner{Pin: "1.0.0"}},
+		}).Draw(t, "word"), w.now)
 	case "later":
 		w.now = w.now.Add(time.Duration(rapid.IntRange(1, 30).Draw(t, "seconds")) * time.Second)
 	case "do":
 		w.do(t)
 	}
 	w.events = nil
+	w.checkConsent(t, kind, attempted, dirty)
 	if before != nil && cells.Newer(*before, *w.Accepted) {
 		t.Fatalf("%s: accepted went back from %v to %v (R2)", kind, before, w.Accepted)
 	}
@@ -66,6 +73,24 @@ func (w *world) event(t *rapid.T) {
 	}
 	if r := w.report(); r.State == cells.StateHealthy && !w.seen {
 		t.Fatalf("%s: reported healthy before health was seen (fault 34): %+v", kind, r)
+	}
+}
+
+// checkConsent: nothing is begun against the owner but the return to last good, and what had touched the target (R18).
+func (w *world) checkConsent(t *rapid.T, kind string, before *attempt, dirty bool) {
+	a := w.Attempt
+	if a == nil || a.Back || a.Phase == phaseStuck {
+		return
+	}
+	if w.owner.invalid == "" {
+		if _, _, ok := w.owner.owner.Judge(a.Assignment, w.now); ok {
+			return
+		}
+	}
+	began := before == nil || before.Back || key(&before.Assignment) != key(&a.Assignment)
+	wrote := !began && before.Phase == phaseTaken && a.Phase != phaseTaken && !dirty
+	if began || wrote || a.Phase == phaseTaken && !dirty {
+		t.Fatalf("%s: %s is begun against the owner: %+v", kind, a.Assignment.Release, w.owner)
 	}
 }
 

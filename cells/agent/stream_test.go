@@ -61,10 +61,10 @@ func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 type heard struct {
 	http.Handler
 	mu  sync.Mutex
-	all []request1
+	all []question
 }
 
-type request1 struct {
+type question struct {
 	at     time.Time
 	path   string
 	stream bool
@@ -72,7 +72,7 @@ type request1 struct {
 
 func (h *heard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.mu.Lock()
-	h.all = append(h.all, request1{time.Now(), r.URL.Path, r.Header.Get("Accept") == "text/event-stream"})
+	h.all = append(h.all, question{time.Now(), r.URL.Path, r.Header.Get("Accept") == "text/event-stream"})
 	h.mu.Unlock()
 	h.Handler.ServeHTTP(w, r)
 }
@@ -98,9 +98,9 @@ func virtual(t *testing.T, dir string, h http.Handler, k *keyed) (*heard, func()
 	var err error
 	o.Target, err = directory.New(filepath.Join(dir, "target"), directory.Options{Cell: "acme"})
 	must(t, err)
-	self1, err := os.Executable()
+	program, err := os.Executable()
 	must(t, err)
-	o.Render = renderWith(self1)
+	o.Render = renderWith(program)
 	if k != nil {
 		o.Server, server.TLSConfig = "", k.tls()
 		seed, err := newSeed()
