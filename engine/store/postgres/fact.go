@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
 
 	"github.com/jackc/pgx/v5"
 
@@ -12,9 +11,9 @@ import (
 // Fact gives a single value that was kept under a name; empty: none was.
 func (s *Store) Fact(ctx context.Context, name string) (value string, err error) {
 	err = s.read(ctx, "read "+name, func(ctx context.Context, tx pgx.Tx) error {
-		err := tx.QueryRow(ctx, `SELECT body FROM facts WHERE name = $1`, name).Scan(&value)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return nil
+		found, err := column[string](ctx, tx, `SELECT body FROM facts WHERE name = $1`, name)
+		if err == nil && len(found) > 0 {
+			value = found[0]
 		}
 		return err
 	})
@@ -24,11 +23,11 @@ func (s *Store) Fact(ctx context.Context, name string) (value string, err error)
 // KeepFact keeps a value under a name if before is what is kept there now (empty: nothing); else engine.ErrStale.
 func (s *Store) KeepFact(ctx context.Context, name, before, value string) error {
 	return s.write(ctx, "keep "+name, func(ctx context.Context, tx pgx.Tx, unsure bool) error {
-		query, args := `UPDATE facts SET body = $2 WHERE name = $1 AND body = $3`, []any{name, value, before}
+		statement, args := `UPDATE facts SET body = $2 WHERE name = $1 AND body = $3`, []any{name, value, before}
 		if before == "" {
-			query, args = `INSERT INTO facts (name, body) VALUES ($1, $2) ON CONFLICT DO NOTHING`, args[:2]
+			statement, args = `INSERT INTO facts (name, body) VALUES ($1, $2) ON CONFLICT DO NOTHING`, args[:2]
 		}
-		kept, err := tx.Exec(ctx, query, args...)
+		kept, err := tx.Exec(ctx, statement, args...)
 		if err != nil || kept.RowsAffected() > 0 {
 			return err
 		}

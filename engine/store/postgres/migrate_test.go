@@ -1,0 +1,140 @@
+package postgres_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/store/postgres"
+	"github.com/sluice-cd/sluice/releases"
+	server "github.com/sluice-cd/sluice/test/postgres"
+)
+
+// TestMigrations brings databases of every schema up to date, the newest too, with data in them: testdata/migrations/N.sql
+// is what one of schema N holds. A new migration needs such a file.
+func TestMigrations(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("migrations/*.sql")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d migrations: %v", len(files), err)
+	}
+	for version := 1; version <= len(files); version++ {
+		t.Run(fmt.Sprint("from ", version), func(t *testing.T) {
+			t.Parallel()
+			url := server.Start(t)
+			made(t, url, int64(version))
+			for range 2 { // once up to date, and once as it is then
+				wantOldData(t, open(t, url))
+			}
+			wantUsable(t, open(t, url))
+		})
+	}
+}
+
+// made makes a database of a schema, with its data, as the version of then left it.
+func made(t *testing.T, url string, version int64) {
+	t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("testdata/migrations/%05d.sql", version))
+	if err != nil {
+		t.Fatalf("what a database of schema %d holds must be written down: %v", version, err)
+	}
+	config, err := pgx.ParseConfig(url)
+	must(t, err)
+	db := stdlib.OpenDB(*config)
+	defer db.Close()
+	p, err := goose.NewProvider(goose.DialectPostgres, db, os.DirFS("migrations"), goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
+	must(t, err)
+	_, err = p.UpTo(t.Context(), version)
+	must(t, err)
+	if _, err := db.ExecContext(t.Context(), string(data)); err != nil {
+		t.Fatalf("data of schema %d: %v", version, err)
+	}
+}
+
+const three releases.Digest = "sha256:4e07408562bedb8b60ce05c1decfe3ad16b72230967de01f640b7e4729b49fce"
+
+// wantOldData holds what was there since schema 1.
+func wantOldData(t *testing.T, s *postgres.Store) {
+	t.Helper()
+	noon := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	granted := &cells.Assignment{Channel: "staging", Epoch: 1, Sequence: 4, Release: "1.0.4", Digest: "sha256:4b227777d4dd1fc61c6f884f48641d02b4d121d3fd328cb08b5531fcacdabf8a"}
+	want := engine.Observed{
+		Since: time.Date(2026, 11, 1, 8, 0, 0, 0, time.UTC), Seen: "77aa", Diverged: &engine.Divergence{Seen: "4f0c", Tip: "77aa", At: noon},
+		Cells: map[string]*engine.CellState{
+			"bolt":     {Name: "bolt", Channel: "dedicated", State: cells.StatePending, LastReport: noon, Version: 1},
+			"newcomer": {Name: "newcomer", Granted: granted, GrantedAt: noon},
+		},
+		Observations: []engine.Observation{{Channel: "dedicated", Gate: "check", Subject: "x", Policy: "p", Holds: true, ObservedAt: noon}},
+		Learned: engine.Learned{
+			Accepted: []engine.Acceptance{{Upstream: "staging", Downstream: "dedicated", Release: "1.0.3", Digest: three, At: noon, Evidence: "2 of 2 cells"}},
+			Finished: []engine.Finish{{Channel: "staging", Sequence: 3, Digest: three, At: noon}},
+			Waves:    []engine.Through{{Channel: "staging", Sequence: 4, Digest: three, Wave: 1, At: noon}},
+			Rollouts: []engine.Rollout{{Channel: "staging", Sequence: 4, Since: noon, Eligible: []string{"acme"}}},
+		},
+		Served:  map[string]int64{"staging": 4, "dedicated": 41},
+		Refused: map[string]engine.Refusal{"dedicated": {Reason: "hook", Until: noon.Add(5 * time.Minute)}},
+		Slots:   map[string][]string{"staging": {"acme", "newcomer"}},
+		Registered: map[string]engine.Registration{
+			"acme": {Cell: "acme", Identity: cells.Identity{APIVersion: "sluice/v1", Kind: "Identity", Epoch: 1, Serial: 2, PublicKey: "ed25519:AAAA"}, By: "token of ada", At: noon},
+		},
+	}
+	got, err := s.Observed(t.Context())
+	must(t, err)
+	acme := got.Cells["acme"]
+	delete(got.Cells, "acme")
+	if d := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreUnexported(engine.CellState{})); d != "" {
+		t.Errorf("what was observed (-want +got):\n%s", d)
+	}
+	if acme == nil || acme.Version != 7 || acme.Soaked != time.Hour || acme.Sequence != 3 || fmt.Sprint(acme.Running.Values["big"]) != "9007199254740993" ||
+		!cmp.Equal(acme.Granted, granted) {
+		t.Errorf("acme: %+v", acme)
+	}
+	kept, err := s.Events(t.Context(), "acme", 10)
+	if err != nil || len(kept) != 2 || kept[1].Kind != "applied" {
+		t.Errorf("the events of acme: %+v (%v)", kept, err)
+	}
+	found, _, err := s.Decisions(t.Context(), 0, 10)
+	if err != nil || len(found) != 2 || found[0].Commit != "c1" {
+		t.Errorf("the decisions: %+v (%v)", found, err)
+	}
+	if lines, err := s.Audits(t.Context(), 10); err != nil || len(lines) != 1 || lines[0].Who != "ada" {
+		t.Errorf("the audit: %+v (%v)", lines, err)
+	}
+	if o, err := s.Token(t.Context(), "of-ada"); err != nil || o.Name != "ada" || !o.Expires.IsZero() {
+		t.Errorf("the operator's token: %+v (%v)", o, err)
+	}
+}
+
+// wantUsable goes on with an old database.
+func wantUsable(t *testing.T, s *postgres.Store) {
+	t.Helper()
+	ctx := t.Context()
+	for name, version := range map[string]int64{"acme": 8, "bolt": 2, "newcomer": 1} {
+		if err := s.Report(ctx, report(name, version, "again")); err != nil {
+			t.Errorf("the next report of %s: %v", name, err)
+		}
+	}
+	if term, led, err := s.Lead(ctx, time.Minute); err != nil || !led || term != 13 {
+		t.Errorf("lead: term %d, %v (%v)", term, led, err)
+	}
+	if fresh, err := s.Decided(ctx, nil); err != nil || len(fresh) != 1 || fresh[0].Commit != "c2" {
+		t.Errorf("not announced: %+v (%v)", fresh, err)
+	}
+	offer := engine.Offer{Granted: engine.Granted{Cell: "bolt", Assignment: cells.Assignment{Channel: "staging", Epoch: 1, Sequence: 42}}, Cap: 2}
+	if made, err := s.Grant(ctx, []engine.Offer{offer}); err != nil || len(made) != 0 {
+		t.Errorf("a third slot of two: %+v (%v)", made, err)
+	}
+	if err := s.Claim(ctx, "open", engine.Registration{Cell: "bolt", Identity: cells.Identity{Serial: 1, PublicKey: "ed25519:BBBB"}}); err != nil {
+		t.Errorf("a token of before: %v", err)
+	}
+}
