@@ -23,6 +23,8 @@ type following struct {
 	known    bool
 	all      bool
 	material bool
+	unread   time.Time     // since when something is known to be there that may shut a cell out, and was not read; zero: nothing is
+	reading  time.Time     // the same, of what is read now
 	wake     chan struct{} // capacity 1
 }
 
@@ -31,8 +33,16 @@ func (e *Engine) Fresh() error {
 	f := &e.following
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if since := time.Since(f.heard); !f.alone && since > deafAfter {
+	if f.alone {
+		return nil
+	}
+	if since := time.Since(f.heard); since > deafAfter {
 		return fmt.Errorf("nothing was heard of the store for %s: look at the connection to it", since.Round(time.Second))
+	}
+	for _, told := range []time.Time{f.reading, f.unread} {
+		if since := time.Since(told); !told.IsZero() && since > deafAfter {
+			return fmt.Errorf("what the store told of %s ago could not be read: look at how busy it is", since.Round(time.Second))
+		}
 	}
 	return nil
 }
@@ -81,6 +91,9 @@ func (f *following) note(n News) {
 		f.cells[name] = true
 	}
 	f.known, f.all, f.material = f.known || n.Known, f.all || n.All, f.material || n.Material
+	if (n.Known || n.All) && f.unread.IsZero() {
+		f.unread = time.Now()
+	}
 	signal(f.wake)
 }
 
@@ -90,7 +103,22 @@ func (f *following) take() News {
 	defer f.mu.Unlock()
 	n := News{Cells: slices.Sorted(maps.Keys(f.cells)), Known: f.known, All: f.all, Material: f.material}
 	f.cells, f.known, f.all, f.material = map[string]bool{}, false, false, false
+	f.reading, f.unread = f.unread, time.Time{}
 	return n
+}
+
+// read says how reading went: what could not be read is still to be read.
+func (f *following) read(n News, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	since := f.reading
+	f.reading = time.Time{}
+	if err != nil {
+		f.note(n)
+		if !since.IsZero() {
+			f.unread = since
+		}
+	}
 }
 
 // catchUp reads what was told of, until ctx ends.
@@ -103,6 +131,7 @@ func (e *Engine) catchUp(ctx context.Context) {
 		}
 		n := e.following.take()
 		err := e.hear(ctx, n)
+		e.following.read(n, err)
 		if err == nil {
 			tries = 0
 			continue
@@ -111,9 +140,6 @@ func (e *Engine) catchUp(ctx context.Context) {
 			return
 		}
 		e.opts.Log.Warn().Err(err).Msg("what another process wrote can't be read: trying again")
-		e.following.mu.Lock()
-		e.following.note(n)
-		e.following.mu.Unlock()
 		if sleep(ctx, backoff(tries)) != nil {
 			return
 		}

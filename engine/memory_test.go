@@ -85,6 +85,7 @@ type memory struct {
 	name string
 	told func(News) // while Follow runs; guarded by shared.mu
 	deaf bool       // the store can't be reached; guarded by shared.mu
+	slow bool       // it tells of news, and can't be read; guarded by shared.mu
 	term int64      // the newest that it led; guarded by shared.mu
 }
 
@@ -295,6 +296,9 @@ func (m *memory) Known(context.Context) (Observed, error) {
 		return Observed{}, err
 	}
 	defer m.mu.Unlock()
+	if m.slow {
+		return Observed{}, ErrBusy
+	}
 	o := m.obs
 	o.Cells = nil
 	o.Served, o.Refused, o.Registered, o.Slots = maps.Clone(o.Served), maps.Clone(o.Refused), maps.Clone(o.Registered), maps.Clone(o.Slots)

@@ -345,6 +345,28 @@ func TestReplicaKnowsThatItIsDeaf(t *testing.T) {
 		if err := r.b.Fresh(); err != nil {
 			r.t.Error(err)
 		}
+		slow := func(yes bool) { // it hears that there is news, and can't read it
+			r.b.store.mu.Lock()
+			r.b.store.slow = yes
+			r.b.store.mu.Unlock()
+		}
+		slow(true)
+		time.Sleep(10 * time.Second)
+		if err := r.b.Fresh(); err != nil {
+			r.t.Error(err)
+		}
+		if err := r.a.Identify(r.t.Context(), "s1", "ada", func(i *cells.Identity) { i.Revoked = true }); err != nil {
+			r.t.Fatal(err)
+		}
+		time.Sleep(6 * time.Second)
+		if r.b.Fresh() == nil {
+			r.t.Error("b does not know who was shut out, and answers")
+		}
+		slow(false)
+		time.Sleep(time.Minute)
+		if err := r.b.Fresh(); err != nil || !r.b.Roster().Keyed("s1") {
+			r.t.Error(err)
+		}
 	})
 }
 

@@ -49,6 +49,9 @@ func (e *Engine) tick(ctx context.Context, fetch bool) (Plan, error) {
 	}
 	if fetch || took {
 		if err := e.look(ctx, ""); err != nil {
+			if took {
+				e.lead.settle(0) // the branch is part of everything
+			}
 			return Plan{}, err
 		}
 	}
