@@ -24,15 +24,15 @@ func TestLongRunDoesNotGrow(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "sluice.db")
 	s := open(t, file, store.Options{History: 20, Now: func() time.Time { return now }})
 	var early int64
-	for day := range 200 {
+	for day := range 150 {
 		now = now.Add(24 * time.Hour)
 		live(t, s, day, now)
-		if day == 60 { // histories are full, and answers are a month out of date
+		if day == 50 { // histories are full, and answers are a month out of date
 			early = pages(t, file)
 		}
 	}
 	if late := pages(t, file); late > early+early/10 {
-		t.Errorf("%d pages after 60 days, %d after 200", early, late)
+		t.Errorf("%d pages after 50 days, %d after 150", early, late)
 	}
 }
 
@@ -43,10 +43,10 @@ func live(t *testing.T, s *store.Store, day int, now time.Time) {
 	var batch []engine.Reported
 	var offers []engine.Offer
 	var names []string
-	for c := range 20 {
+	for c := range 8 {
 		name := fmt.Sprintf("cell-%02d", c)
 		r := engine.Reported{Boot: fmt.Sprint("boot ", day), State: &engine.CellState{Name: name, Version: version, LastReport: now, Sequence: version, Message: strings.Repeat("x", 200)}}
-		for n := range int64(10) {
+		for n := range int64(5) {
 			r.Events = append(r.Events, cells.Event{Number: n, At: now, Kind: "healed", Detail: strings.Repeat("y", 100)})
 		}
 		batch, names = append(batch, r), append(names, name)
@@ -56,13 +56,38 @@ func live(t *testing.T, s *store.Store, day int, now time.Time) {
 	for _, err := range []error{
 		err, s.Report(ctx, batch), s.Free(ctx, "staging", names),
 		s.Observe(ctx, []engine.Observation{{Gate: "check", Subject: fmt.Sprint("release ", day), ObservedAt: now, ValidUntil: now.Add(time.Hour), Value: strings.Repeat("z", 1000)}}),
-		s.Learn(ctx, engine.Learned{Rollouts: []engine.Rollout{{Channel: "staging", Sequence: version, Since: now, Eligible: slices.Repeat(names, 20)}}}),
+		s.Learn(ctx, engine.Learned{Rollouts: []engine.Rollout{{Channel: "staging", Sequence: version, Since: now, Eligible: slices.Repeat(names, 50)}}}),
 		s.AddJoin(ctx, access.Join{Cell: "cell-00", Hash: fmt.Sprint("hash ", day), By: strings.Repeat("a", 500), Created: now, Expires: now.Add(access.JoinFor)}),
 		s.Register(ctx, engine.Registration{Cell: "cell-00", Identity: cells.Identity{Serial: version}}),
 	} {
 		if err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// The audit keeps access.MaxEntries lines.
+func TestAuditIsBounded(t *testing.T) {
+	t.Parallel()
+	ctx, file := t.Context(), filepath.Join(t.TempDir(), "sluice.db")
+	s := open(t, file, store.Options{})
+	db, err := sql.Open("sqlite", "file:"+file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	_, err = db.Exec(`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) INSERT INTO audit (body) SELECT '{"who":"eve"}' FROM n`, access.MaxEntries-1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range 3 {
+		if err := s.Audit(ctx, access.Entry{Who: "ada", What: fmt.Sprint(n)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, err := s.Audits(ctx, 2*access.MaxEntries)
+	if err != nil || len(all) != access.MaxEntries || all[0].What != "2" || all[3].Who != "eve" {
+		t.Errorf("%d lines are kept (%v)", len(all), err)
 	}
 }
 

@@ -3,7 +3,6 @@ package storetest
 import (
 	"errors"
 	"fmt"
-	"sync"
 	"testing"
 	"time"
 
@@ -59,24 +58,4 @@ func audit(t *testing.T, open Open) {
 		must(t, err)
 		same(t, fmt.Sprintf("the newest %d", limit), want, got)
 	}
-	const over = 50
-	var wg sync.WaitGroup
-	for w := range 10 {
-		wg.Go(func() {
-			for n := range (access.MaxEntries + over) / 10 {
-				if err := s.Audit(ctx, entry(1000*w+n)); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	must(t, s.Audit(ctx, entry(-1)))
-	got, err := s.Audits(ctx, 2*access.MaxEntries)
-	must(t, err)
-	// A number may be given and not used where many write at once: a few fewer are no fault.
-	if n := len(got); n > access.MaxEntries || n < access.MaxEntries-over {
-		t.Errorf("%d lines are kept", n)
-	}
-	same(t, "the newest", entry(-1), got[0])
 }

@@ -117,7 +117,7 @@ func identifying() map[string]func(t *testing.T, open Open) {
 		"a cell's tokens are listed until they are used or run out":                  joins,
 		"the newest registration of a cell counts":                                   registrations,
 		"operators' tokens are found by hash":                                        operators,
-		"the audit keeps the newest lines":                                           audit,
+		"the audit is read from its newest line":                                     audit,
 	}
 }
 
