@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 )
@@ -296,87 +295,4 @@ func (e *Engine) offers(plan Plan, obs *Observed) []Offer {
 		}
 	}
 	return all
-}
-
-// push puts the plan's commits onto the branch, a chain on the commit that was planned on.
-func (e *Engine) push(ctx context.Context, plan Plan) (tip string, out outcome, err error) {
-	chain, deadline, err := Drafts(e.desired, plan)
-	if err != nil || len(chain) == 0 {
-		return "", done, err
-	}
-	if !deadline.IsZero() && !e.now().Before(deadline) {
-		return "", moved, nil // what it relied on has ended meanwhile: decide again (R3)
-	}
-	touched := slices.Sorted(maps.Keys(pushesOf(plan)))
-	commits, err := e.repo.Push(ctx, plan.Commit, chain)
-	switch {
-	case err == nil:
-		e.counters.commits.Add(uint64(len(commits)))
-		e.opts.Log.Info().Strs("commits", commits).Str("base", plan.Commit).Msg("pushed")
-		return commits[len(commits)-1], landed, e.refuse(ctx, touched, "")
-	case errors.Is(err, ErrMoved):
-		e.counters.retries.Add(1)
-		e.opts.Log.Info().Str("base", plan.Commit).Msg("the branch moved: deciding again")
-		return "", moved, nil
-	case ctx.Err() != nil:
-		return "", done, err
-	}
-	// Refused, or not known whether it landed: the next look at the branch tells. Until then nothing is pushed for these channels.
-	reason := "the push failed, and whether it landed is not known yet: " + oneLine(err.Error())
-	if refused := new(RefusedError); errors.As(err, &refused) {
-		reason = "the git host refused the push: " + oneLine(refused.Reason)
-	}
-	e.counters.retries.Add(1)
-	e.opts.Log.Warn().Err(err).Strs("channels", touched).Msg("push failed")
-	return "", moved, e.refuse(ctx, touched, reason)
-}
-
-// refuse keeps channels' pushes back for a while, longer each time, five minutes at the most (fault 5). No reason: it worked.
-func (e *Engine) refuse(ctx context.Context, touched []string, reason string) error {
-	for _, channel := range touched {
-		var r *Refusal
-		if reason != "" {
-			e.refusals[channel]++
-			wait := min(5*time.Second<<min(e.refusals[channel]-1, 10), 5*time.Minute)
-			r = &Refusal{Reason: reason, Until: e.now().Add(jitter(wait)).UTC().Truncate(time.Millisecond)}
-		} else if !e.clearRefusal(channel) {
-			continue
-		}
-		if err := e.store.Refused(ctx, channel, r); err != nil {
-			return fmt.Errorf("record a refused push for %s: %w", channel, err)
-		}
-		if r != nil {
-			e.mu.Lock()
-			e.writes++
-			e.obs.Refused[channel] = *r
-			e.mu.Unlock()
-		}
-	}
-	return nil
-}
-
-// clearRefusal forgets a channel's refusals, and tells whether there were any.
-func (e *Engine) clearRefusal(channel string) bool {
-	delete(e.refusals, channel)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.writes++
-	_, stored := e.obs.Refused[channel]
-	delete(e.obs.Refused, channel)
-	return stored
-}
-
-// pushesOf names what a plan's commits are about: channels, and the cells' identities as one.
-func pushesOf(plan Plan) map[string]bool {
-	set := map[string]bool{}
-	for _, a := range plan.Actions {
-		switch a.Kind {
-		case Grant:
-		case Identify:
-			set[identityPushes] = true
-		default:
-			set[a.Channel] = true
-		}
-	}
-	return set
 }

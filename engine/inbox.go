@@ -1,0 +1,159 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+)
+
+// maxFolds is how often a report is folded again because another replica kept one of the same cell meanwhile.
+const maxFolds = 8
+
+// Receive takes a cell's report and returns once it is durable (invariant 8).
+func (e *Engine) Receive(ctx context.Context, r cells.Report) (cells.Receipt, error) {
+	k := receipt{local: time.Now()}
+	k.at = e.at(k.local)
+	view := e.View()
+	if view == nil {
+		return cells.Receipt{}, ErrNotReady
+	}
+	if view.Desired.Cells[r.Cell] == nil {
+		return cells.Receipt{}, fmt.Errorf("report of %q: %w", r.Cell, ErrUnknownCell)
+	}
+	e.counters.receiving.Add(1)
+	defer e.counters.receiving.Add(-1)
+	lock := &e.cellLocks[bucket(r.Cell, len(e.cellLocks))]
+	lock.Lock()
+	defer lock.Unlock()
+	prev, state, what, err := e.keepReport(ctx, k, r)
+	if err != nil {
+		return cells.Receipt{}, fmt.Errorf("keep report of %s: %w", r.Cell, err)
+	}
+	e.received(state)
+	if material(prev, state) {
+		signal(e.moved)
+	} else {
+		signal(e.beat)
+	}
+	e.wonder(ctx, state, what)
+	receipt := cells.Receipt{Time: k.at}
+	if n := len(r.Events); n > 0 {
+		receipt.Acknowledged = r.Events[n-1].Number
+	}
+	return receipt, nil
+}
+
+// keepReport folds a report and has the store keep it. Where another replica kept one of the cell meanwhile, it is
+// folded on that one. The cell's lock is held.
+func (e *Engine) keepReport(ctx context.Context, k receipt, r cells.Report) (prev, state *CellState, what surprise, err error) {
+	for try := 1; ; try++ {
+		e.mu.Lock()
+		prev = e.obs.Cells[r.Cell]
+		stale := e.stale
+		k.epoch = identityOf(e.members, e.obs.Registered, r.Cell).Epoch
+		e.mu.Unlock()
+		state, what = k.fold(prev, r, stale)
+		err = e.store.Report(ctx, []Reported{{State: state, Boot: r.Boot, Events: r.Events, Material: material(prev, state)}})
+		switch {
+		case !errors.Is(err, ErrStale):
+			return prev, state, what, err
+		case try == maxFolds:
+			return prev, state, what, fmt.Errorf("others kept reports of it %d times meanwhile: %w", try, ErrBusy)
+		}
+		if try > 1 {
+			if err := sleep(ctx, backoff(try)); err != nil {
+				return prev, state, what, err
+			}
+		}
+		if err := e.readCell(ctx, r.Cell); err != nil {
+			return prev, state, what, err
+		}
+	}
+}
+
+// readCell reads a cell whose state was written by another process. What the store has counts, also if it is older than
+// what is known here: then it was restored.
+func (e *Engine) readCell(ctx context.Context, name string) error {
+	states, err := e.store.Cells(ctx, name)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch s := states[name]; {
+	case s == nil:
+		delete(e.obs.Cells, name)
+	case e.obs.Cells[name] == nil || s.Version >= e.obs.Cells[name].Version:
+		e.obs.Cells[name] = newer(e.obs.Cells[name], e.watched(s))
+	default:
+		e.obs.Cells[name] = e.watched(s)
+	}
+	return nil
+}
+
+// received takes what was kept into what is observed, unless a later report came from elsewhere meanwhile.
+func (e *Engine) received(state *CellState) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.served(state) {
+		e.obs.Served[state.Channel] = state.Sequence
+	}
+	now := e.obs.Cells[state.Name]
+	if now != nil && now.Version >= state.Version {
+		return
+	}
+	if now != nil && now.Granted != state.Granted { // it changed in between
+		c := *state // the store may still have it
+		c.Granted, c.GrantedAt = now.Granted, now.GrantedAt
+		state = &c
+	}
+	e.obs.Cells[state.Name] = state
+}
+
+// wonder tells of restores, and shuts clones out (R27).
+func (e *Engine) wonder(ctx context.Context, s *CellState, what surprise) {
+	log := e.opts.Log
+	switch what {
+	case nothing:
+	case emptied:
+		event := log.Debug()
+		if !e.forgot.Swap(true) {
+			event = log.Warn()
+		}
+		event.Str("cell", s.Name).Msg("the cell knows of more acknowledgments than the store: it was restored or emptied, and is taken as it is")
+	case restored:
+		log.Info().Str("cell", s.Name).Int64("confirmed", s.Confirmed).Msg("the cell's agent was restored: it goes on from there")
+	}
+	if s.Clone == "" {
+		return
+	}
+	if i, _ := e.known(s.Name); i.PublicKey == "" || i.Quarantined != "" || i.Epoch != s.Joined {
+		return // there is no key to shut out, or it is, or another one came
+	}
+	log.Warn().Str("cell", s.Name).Str("clone", s.Clone).Msg("the cell's key is used from two places: both are shut out until a new token is used")
+	err := e.Identify(ctx, s.Name, "clone found", func(i *cells.Identity) {
+		if i.Epoch == s.Joined {
+			i.Quarantined = s.Clone
+		}
+	})
+	if err != nil {
+		log.Error().Err(err).Str("cell", s.Name).Msg("a clone is not shut out yet: the next report tries again")
+	}
+}
+
+// material tells whether a report says anything new but that time went by.
+func material(a, b *CellState) bool {
+	return a == nil || a.State != b.State || a.Digest != b.Digest || a.Sequence != b.Sequence || a.Epoch != b.Epoch ||
+		a.Taken != b.Taken || a.Clone != b.Clone || a.Infrastructure != b.Infrastructure ||
+		(a.Applying == nil) != (b.Applying == nil) || revised(a.Running, b.Running) || otherFailures(a.Failures, b.Failures) || !reflect.DeepEqual(a.Owner, b.Owner)
+}
+
+// otherFailures tells whether the newest failure is another: of many, the oldest are forgotten.
+func otherFailures(a, b []Failure) bool {
+	n := len(a)
+	return n != len(b) || n > 0 && (!a[n-1].At.Equal(b[n-1].At) || a[n-1].Assignment.Key() != b[n-1].Assignment.Key())
+}
