@@ -83,6 +83,7 @@ type Reports interface {
 }
 
 // Ledger is what the engine does and finds out. Only who leads writes it: others get ErrDeposed, and nothing is written.
+// A process that never asked to lead writes too while nobody leads: it is alone, as sluice tick may be.
 type Ledger interface {
 	// Learn adds to what was learned; what is there already stays as it was.
 	Learn(ctx context.Context, l Learned) error
