@@ -46,9 +46,6 @@ the manifests, SLUICE_CELL, SLUICE_CHANNEL, SLUICE_RELEASE, SLUICE_DIGEST and SL
   sluice agent --cell acme --server unix:///run/sluice.sock --dir product --hook "kubectl apply -f $SLUICE_DIR/manifests.yaml"`,
 		Args: arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if o.Server == "" {
-				o.Server = a.getenv("SLUICE_SERVER")
-			}
 			if dir == "" {
 				return usage(cmd, "--dir is missing")
 			}
