@@ -9,7 +9,8 @@
 //
 // All methods may be called from many goroutines and, since every write begins IMMEDIATE, from
 // several processes: one of them leads (see Lead), and Follow tells each what the others write. One connection writes;
-// reports of many callers share commits (see rows.Queue).
+// reports of many callers share commits (see rows.Queue). Beside the file lie SQLite's own and one that ends in -lead,
+// which is empty: who leads locks it. A backup needs neither.
 package store
 
 import (
