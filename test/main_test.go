@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/sluice-cd/sluice/test/postgres"
 )
 
 // binaryVariable names the sluice that the tests run: TestMain builds it once.
@@ -20,7 +22,7 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	} else {
-		code = m.Run()
+		code = postgres.Main(m)
 	}
 	_ = os.RemoveAll(dir)
 	os.Exit(code)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -247,7 +248,7 @@ func (w *world) eventually(ok func() (string, bool)) {
 // said is the end of the branch's history, and of every process's log.
 func (w *world) said() string {
 	var b strings.Builder
-	log, err := tryGit(context.WithoutCancel(w.t.Context()), w.repo, "log", "-3", "--stat", "main")
+	log, err := tryGit(context.WithoutCancel(w.t.Context()), w.repo, "log", "-5", "--oneline", "main")
 	fmt.Fprintln(&b, log, err)
 	logs, _ := filepath.Glob(w.path("*.log"))
 	for _, name := range logs {
@@ -281,8 +282,11 @@ type process struct {
 	w    *world
 	name string
 	args []string
-	cmd  *exec.Cmd     // nil: does not run
-	done chan struct{} // closed when it has ended
+
+	before []string      // the command that runs it; none: itself
+	more   []string      // environment
+	cmd    *exec.Cmd     // nil: does not run
+	done   chan struct{} // closed when it has ended
 }
 
 func (w *world) process(name string, args ...string) *process {
@@ -302,8 +306,9 @@ func (p *process) start() *process {
 		p.w.t.Fatal(err)
 	}
 	defer log.Close()
-	p.cmd = exec.Command(os.Getenv(binaryVariable), p.args...) //nolint:gosec,noctx // ours; killed in the end
-	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = p.w.env(), log, log
+	line := append(append(slices.Clone(p.before), os.Getenv(binaryVariable)), p.args...)
+	p.cmd = exec.Command(line[0], line[1:]...) //nolint:gosec,noctx // ours; killed in the end
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = append(p.w.env(), p.more...), log, log
 	if err := p.cmd.Start(); err != nil {
 		p.w.t.Fatal(err)
 	}

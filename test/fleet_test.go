@@ -1,0 +1,378 @@
+package test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine/controlplane"
+	pgstore "github.com/sluice-cd/sluice/engine/store/postgres"
+	"github.com/sluice-cd/sluice/test/postgres"
+	"github.com/sluice-cd/sluice/test/swarm"
+)
+
+// fleet is a release repository, replicas of the control plane on one PostgreSQL, and cells that are light peers.
+type fleet struct {
+	world
+	repo     *swarm.Repository
+	database string
+	replicas []*process
+	members  []swarm.Member
+	plane    swarm.Plane
+	swarm    *swarm.Swarm
+	done     sync.WaitGroup
+	end      context.CancelFunc
+}
+
+// newFleet makes n cells, those below staging in the channel staging, and so many replicas, which run once it returns.
+func newFleet(t *testing.T, n, staging, replicas int, policy string) *fleet {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "sluice-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	f := &fleet{world: world{t: t, dir: dir, agents: map[string]*process{}}, members: swarm.Members("c", n, 1), database: postgres.Start(t)}
+	f.world.repo = f.path("repo.git")
+	files := map[string]string{
+		"sluice.yaml":                     "apiVersion: sluice/v1\nkind: Pipeline\nstaleAfter: 1m\n",
+		"channels/dedicated/channel.yaml": policy,
+	}
+	if staging > 0 {
+		files["channels/staging/channel.yaml"] = stagingPolicy
+	}
+	f.repo, err = swarm.MakeRepository(t.Context(), f.world.repo, files, f.members, func(i int) string {
+		if i < staging {
+			return "staging"
+		}
+		return "dedicated"
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := controlplane.OpenKeys(f.path("tls"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.plane.Pins = keys.Pins
+	for i := range replicas {
+		name := fmt.Sprintf("replica-%d", i)
+		address := freePort(t)
+		f.plane.Addresses = append(f.plane.Addresses, address)
+		f.replicas = append(f.replicas, f.process(name, "serve", "--repo", f.world.repo, "--data", f.path(name),
+			"--listen", "unix://"+f.path(name+".s"), "--cells", address, "--tls-dir", f.path("tls"), "--poll", "1h"))
+		f.replicas[i].more = []string{"SLUICE_DATABASE=" + f.database} // it has a password
+		f.replicas[i].start()
+	}
+	for i := range replicas {
+		f.eventually(func() (string, bool) { return "replica is not ready", f.ask(i, "/readyz", nil) == nil })
+	}
+	return f
+}
+
+// freePort is an address on loopback where nobody listened just now.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// live lets the cells live until the test ends, or hush.
+func (f *fleet) live(o swarm.Options) {
+	f.t.Helper()
+	o.Plane, o.Members = f.plane, f.members
+	if o.ReportEvery == 0 {
+		o.ReportEvery = 2 * time.Second
+	}
+	o.RetryCap = 2 * time.Second
+	s, err := swarm.New(o)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(context.WithoutCancel(f.t.Context()))
+	f.swarm, f.end = s, end
+	f.done.Go(func() { s.Run(ctx) })
+	f.t.Cleanup(f.hush)
+}
+
+// hush ends all cells.
+func (f *fleet) hush() {
+	f.end()
+	f.done.Wait()
+}
+
+// ask gets JSON from one replica.
+func (f *fleet) ask(replica int, path string, into any) error {
+	socket := f.path(fmt.Sprintf("replica-%d.s", replica))
+	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}}
+	request, err := http.NewRequestWithContext(context.WithoutCancel(f.t.Context()), http.MethodGet, "http://sluice"+path, nil)
+	if err != nil {
+		return err
+	}
+	answer, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil || into == nil && answer.StatusCode == http.StatusOK {
+		return err
+	}
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", answer.Status, body)
+	}
+	if text, ok := into.(*string); ok {
+		*text = string(body)
+		return nil
+	}
+	return json.Unmarshal(body, into)
+}
+
+// leader is the replica that leads; -1: none.
+func (f *fleet) leader() int {
+	for i, p := range f.replicas {
+		var metrics string
+		if p.cmd != nil && f.ask(i, "/metrics", &metrics) == nil && strings.Contains(metrics, "\nsluice_leader 1") {
+			return i
+		}
+	}
+	return -1
+}
+
+// land commits a release of a few objects.
+func (f *fleet) land(version string) {
+	f.t.Helper()
+	if _, err := f.repo.Land(f.t.Context(), "cut "+version, swarm.Release(version, 2)); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// on tells how many cells are healthy on a release, as they say.
+func (f *fleet) on(version string) (n int) {
+	for _, w := range f.swarm.Words() {
+		if w.State == cells.StateHealthy && w.Running != nil && w.Running.Release == version {
+			n++
+		}
+	}
+	return n
+}
+
+// allOn waits until every cell is healthy on a release.
+func (f *fleet) allOn(version string) {
+	f.t.Helper()
+	f.eventually(func() (string, bool) {
+		n := f.on(version)
+		return fmt.Sprintf("%d of %d cells are healthy on %s", n, len(f.members), version), n == len(f.members)
+	})
+}
+
+// nothingLost holds that all that was acknowledged to any cell is in the database: its state, and its events each once.
+func (f *fleet) nothingLost() {
+	f.t.Helper()
+	f.hush()
+	st, err := pgstore.Open(f.t.Context(), f.database, pgstore.Options{Log: zerolog.Nop()})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer st.Close()
+	kept, err := st.Cells(f.t.Context())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	reports, events := int64(0), 0
+	for _, w := range f.swarm.Words() {
+		state := kept[w.Name]
+		if w.Acknowledged == nil || state == nil {
+			f.t.Errorf("%s: acknowledged %v, kept %v", w.Name, w.Acknowledged != nil, state != nil)
+			continue
+		}
+		if said := w.Acknowledged.Running; said != nil && (state.Sequence < said.Sequence || state.Sequence == said.Sequence && state.Digest != said.Digest) {
+			f.t.Errorf("%s: it was acknowledged that it runs %s (%d), kept is %s (%d)", w.Name, said.Release, said.Sequence, state.Release, state.Sequence)
+		}
+		history, err := st.Events(f.t.Context(), w.Name, 1000)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		numbers := map[int64]int{}
+		for _, e := range history {
+			numbers[e.Number]++
+		}
+		for n := int64(1); n <= w.Confirmed; n++ {
+			if numbers[n] != 1 {
+				f.t.Errorf("%s: event %d of %d that were acknowledged is kept %d times", w.Name, n, w.Confirmed, numbers[n])
+				break
+			}
+		}
+		events += int(w.Confirmed)
+	}
+	reports = f.swarm.Counts().Acknowledged
+	f.t.Logf("%d reports and %d events were acknowledged, and nothing of them is lost", reports, events)
+	if reports == 0 || events == 0 {
+		f.t.Error("nothing was acknowledged: the count proves nothing")
+	}
+}
+
+// once holds that each channel got each release by one commit, in order, with sequences without a gap.
+func (f *fleet) once(channels map[string][]string) {
+	f.t.Helper()
+	for _, channel := range slices.Sorted(maps.Keys(channels)) {
+		if got := f.subjects(channel); !slices.Equal(got, channels[channel]) {
+			f.t.Errorf("%s moved by %q, want %q", channel, got, channels[channel])
+		}
+		if want := fmt.Sprintf("sequence: %d", len(channels[channel])); !strings.Contains(f.show("channels/"+channel+"/head.yaml"), want) {
+			f.t.Errorf("%s: head is %s, want %s", channel, f.show("channels/"+channel+"/head.yaml"), want)
+		}
+	}
+	if out, err := exec.CommandContext(context.WithoutCancel(f.t.Context()), "git", "-C", f.world.repo, "fsck", "--full", "--strict").CombinedOutput(); err != nil { //nolint:gosec // a test's
+		f.t.Errorf("fsck: %v: %s", err, out)
+	}
+}
+
+const wavesPolicy = `apiVersion: sluice/v1
+kind: Channel
+after: [staging]
+settleWithin: 1h
+gates:
+- soak: {for: 1s, percent: 90}
+rollout:
+  waves: [{percent: 10, soak: 1s}, {percent: 50, soak: 1s}, {percent: 100}]
+  maxInFlight: 20
+  stall: 10m
+  failureBudget: 2
+`
+
+// TestReplicas holds faults 3, 4 and 11 for a fleet: while a rollout is under way the leader is killed, then all of the
+// database's sessions. The rollout completes, each promotion is made once, and no acknowledged report is lost.
+func TestReplicas(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 200, 20, 2, wavesPolicy)
+	f.live(swarm.Options{Seed: 1, Apply: [2]time.Duration{100 * time.Millisecond, 600 * time.Millisecond}})
+	f.land("1.0.0")
+	f.allOn("1.0.0")
+	f.land("1.0.1")
+	f.eventually(func() (string, bool) {
+		n := f.on("1.0.1")
+		return fmt.Sprintf("%d cells are on 1.0.1", n), n >= 30 // staging, and some of dedicated
+	})
+	first := f.leader()
+	if first < 0 {
+		t.Fatal("nobody leads")
+	}
+	f.replicas[first].kill()
+	killed := f.on("1.0.1")
+	f.eventually(func() (string, bool) {
+		n := f.on("1.0.1")
+		return fmt.Sprintf("%d cells are on 1.0.1, %d were when the leader died", n, killed), n >= killed+20
+	})
+	second := f.leader()
+	if second < 0 || second == first {
+		t.Errorf("replica %d led and was killed, now %d leads", first, second)
+	}
+	if err := postgres.KillSessions(t.Context(), f.database); err != nil {
+		t.Fatal(err)
+	}
+	broken := f.on("1.0.1")
+	f.allOn("1.0.1")
+	t.Logf("on 1.0.1 when the leader was killed: %d of 200; when the database's sessions were: %d", killed, broken)
+	f.replicas[first].start()
+	f.eventually(func() (string, bool) {
+		return "the killed replica does not come back", f.ask(first, "/readyz", nil) == nil
+	})
+	f.once(map[string][]string{
+		"staging":   {"promote 1.0.0 to staging", "promote 1.0.1 to staging"},
+		"dedicated": {"promote 1.0.0 to dedicated", "promote 1.0.1 to dedicated"},
+	})
+	f.nothingLost()
+}
+
+// TestThousandCellsAndTheirControlPlane holds faults 4, 35 and 37 with two replicas and a thousand cells: the whole
+// control plane is away while a release lands, and all cells come back at once. One jump to the head, nothing lost.
+func TestThousandCellsAndTheirControlPlane(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1000, 100, 2, "apiVersion: sluice/v1\nkind: Channel\nafter: [staging]\nsettleWithin: 1h\ngates:\n- soak: {for: 1s, percent: 90}\n")
+	f.live(swarm.Options{Seed: 2, Apply: [2]time.Duration{0, 300 * time.Millisecond}, ReportEvery: 5 * time.Second})
+	f.land("1.0.0")
+	f.allOn("1.0.0")
+	for _, r := range f.replicas {
+		r.kill()
+	}
+	f.land("1.0.1")
+	f.land("1.0.2")
+	for _, r := range f.replicas {
+		r.start()
+	}
+	f.allOn("1.0.2")
+	for _, w := range f.swarm.Words() {
+		for _, a := range w.Began {
+			if a.Release == "1.0.1" {
+				t.Fatalf("%s began 1.0.1, though 1.0.2 was there when the control plane came back", w.Name)
+			}
+		}
+	}
+	f.once(map[string][]string{
+		"staging":   {"promote 1.0.0 to staging", "promote 1.0.2 to staging"},
+		"dedicated": {"promote 1.0.0 to dedicated", "promote 1.0.2 to dedicated"},
+	})
+	f.nothingLost()
+}
+
+// TestBadReleaseStopsInTheFirstWave: a release that fails on 30 % of cells is stopped within the failure budget, rolled
+// back and quarantined, and no cell outside the opened wave ever gets it.
+func TestBadReleaseStopsInTheFirstWave(t *testing.T) {
+	t.Parallel()
+	const all, wave, budget, inFlight = 100, 20, 2, 5
+	f := newFleet(t, all, 0, 1, fmt.Sprintf(`apiVersion: sluice/v1
+kind: Channel
+rollout:
+  waves: [{cells: %d, soak: 1s}, {percent: 100}]
+  maxInFlight: %d
+  failureBudget: %d
+  stall: 10m
+`, wave, inFlight, budget))
+	f.live(swarm.Options{Seed: 3, Apply: [2]time.Duration{50 * time.Millisecond, 200 * time.Millisecond}, Fails: map[string]float64{"1.0.1": 0.3}})
+	f.land("1.0.0")
+	f.allOn("1.0.0")
+	f.land("1.0.1")
+	f.eventually(func() (string, bool) {
+		return "1.0.1 is not quarantined: " + f.show("channels/dedicated/head.yaml"), f.show("quarantine/1.0.1.yaml") != "" && f.head("dedicated") == "1.0.0"
+	})
+	f.allOn("1.0.0")
+	f.hush()
+	began, failed := 0, 0
+	for _, w := range f.swarm.Words() {
+		if slices.ContainsFunc(w.Began, func(a cells.Assignment) bool { return a.Release == "1.0.1" }) {
+			began++
+		}
+		failed += len(w.Failures)
+	}
+	t.Logf("of %d cells %d began 1.0.1, %d failed on it", all, began, failed)
+	if began > wave {
+		t.Errorf("%d cells began the bad release, the first wave has %d", began, wave)
+	}
+	if failed <= budget || failed > budget+inFlight {
+		t.Errorf("%d cells failed: the budget is %d, and at most %d update at once", failed, budget, inFlight)
+	}
+	if got := f.subjects("dedicated"); len(got) != 3 || !strings.HasPrefix(got[2], "roll back") {
+		t.Errorf("dedicated moved by %q", got)
+	}
+}

@@ -1,0 +1,260 @@
+package test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// insideVariable is set in the child that has a network of its own.
+const insideVariable = "SLUICE_TEST_NAMESPACE"
+
+// The two ends of the only cable there is.
+const (
+	planeAddress = "10.77.0.1"
+	cellAddress  = "10.77.0.2"
+)
+
+// TestCellBehindOneCable holds invariant 6 where it counts: in the kernel. The control plane and a cell are in
+// network namespaces with one cable between them. The cell registers, installs, updates and goes back; it listens on
+// nothing beyond loopback, and the control plane never dials: no packet that it sends begins a connection.
+func TestCellBehindOneCable(t *testing.T) {
+	if os.Getenv(insideVariable) == "" {
+		t.Parallel()
+		enterNamespace(t)
+		return
+	}
+	cable := layCable(t)
+	w := newWorld(t, func(files map[string]string) {
+		delete(files, "cells/acme/cell.yaml")
+		delete(files, "cells/eu-1/cell.yaml")
+	})
+	listen := planeAddress + ":7443"
+	w.server.args = append(w.server.args, "--cells", listen)
+	w.server.start()
+	w.eventually(func() (string, bool) { return "the control plane is not ready", w.get("/readyz", new([]byte)) == nil })
+	token := w.token("acme", "staging")
+
+	agent := w.process("acme", "agent", "--dir", w.path("cells", "acme"), "--health", broken, "--health-timeout", "300ms",
+		"--healthy-for", "0s", "--health-every", "200ms", "--report-every", "200ms", "--heal-every", "300ms")
+	agent.before = []string{"nsenter", "--target", strconv.Itoa(cable.cell), "--net"}
+	agent.args = append(agent.args, "--join", "@"+token)
+	agent.start()
+	w.agents["acme"] = agent
+	w.cut("1.0.0", "first")
+	w.runs("acme", "1.0.0")
+	agent.stop()
+	agent.args = agent.args[:len(agent.args)-2] // it has a key now
+	agent.start()
+	w.cut("1.0.1", "second")
+	w.runs("acme", "1.0.1")
+	w.cut("1.0.2", "broken")
+	w.eventually(func() (string, bool) {
+		return "1.0.2 is not quarantined", w.show("quarantine/1.0.2.yaml") != ""
+	})
+	w.runs("acme", "1.0.1")
+
+	listening := cable.inCell(t, "ss", "--no-header", "--listening", "--tcp", "--udp", "--numeric")
+	for line := range strings.Lines(listening) {
+		if fields := strings.Fields(line); len(fields) > 4 {
+			if at, err := netip.ParseAddrPort(fields[4]); err != nil || !at.Addr().IsLoopback() {
+				t.Errorf("in the cell somebody listens beyond loopback: %s", line)
+			}
+		}
+	}
+	began := cable.dialled()
+	if began[planeAddress] != 0 {
+		t.Errorf("the control plane dialled out %d times", began[planeAddress])
+	}
+	if began[cellAddress] == 0 {
+		t.Error("the capture saw no connection at all: it proves nothing")
+	}
+	t.Logf("connections begun on the cable: %v; sockets that listen in the cell: %q", began, listening)
+}
+
+// enterNamespace runs the test again in a child that has a network of its own. Who is not root becomes root of a user
+// namespace first.
+func enterNamespace(t *testing.T) {
+	t.Helper()
+	for _, tool := range []string{"ip", "ss", "nsenter"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Fatalf("%s is missing: install iproute2 and util-linux", tool)
+		}
+	}
+	c := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=5m") //nolint:gosec // this test
+	c.Env = append(os.Environ(), insideVariable+"=1")
+	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	if os.Getuid() != 0 {
+		c.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		c.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+		c.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	}
+	out, err := c.CombinedOutput()
+	if err != nil {
+		t.Fatalf("in a namespace of its own: %v (it takes root, or user namespaces)\n%s", err, out)
+	}
+	for line := range strings.Lines(string(out)) {
+		if strings.Contains(line, "connections begun") {
+			t.Log(strings.TrimSpace(line))
+		}
+	}
+}
+
+// cable is a veth pair: one end here, the other in the cell's namespace.
+type cable struct {
+	cell int // process that holds the cell's namespace
+
+	mu    sync.Mutex
+	began map[string]int // connections, by who began them
+}
+
+func layCable(t *testing.T) *cable {
+	t.Helper()
+	holder := exec.Command("sleep", "infinity") //nolint:noctx // ends with the test
+	holder.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = holder.Process.Kill()
+		_ = holder.Wait()
+	})
+	c := &cable{cell: holder.Process.Pid, began: map[string]int{}}
+	ip(t, "link", "set", "lo", "up")
+	ip(t, "link", "add", "plane", "type", "veth", "peer", "name", "cell", "netns", strconv.Itoa(c.cell))
+	ip(t, "address", "add", planeAddress+"/30", "dev", "plane")
+	ip(t, "link", "set", "plane", "up")
+	c.inCell(t, "ip", "link", "set", "lo", "up")
+	c.inCell(t, "ip", "address", "add", cellAddress+"/30", "dev", "cell")
+	c.inCell(t, "ip", "link", "set", "cell", "up")
+	c.watch(t)
+	return c
+}
+
+func ip(t *testing.T, args ...string) {
+	t.Helper()
+	if out, err := exec.CommandContext(t.Context(), "ip", args...).CombinedOutput(); err != nil {
+		t.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, out)
+	}
+}
+
+func (c *cable) inCell(t *testing.T, args ...string) string {
+	t.Helper()
+	args = append([]string{"--target", strconv.Itoa(c.cell), "--net", "--"}, args...)
+	out, err := exec.CommandContext(t.Context(), "nsenter", args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("nsenter %s: %v: %s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// watch counts the connections that are begun on the cable: TCP segments with SYN and without ACK, and UDP.
+func (c *cable) watch(t *testing.T) {
+	t.Helper()
+	everything := int(binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, syscall.ETH_P_ALL)))
+	fd, err := syscall.Socket(syscall.AF_PACKET, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, everything)
+	if err != nil {
+		t.Fatalf("capture packets: %v", err)
+	}
+	index := c.index(t)
+	if err := syscall.Bind(fd, &syscall.SockaddrLinklayer{Protocol: uint16(everything), Ifindex: index}); err != nil { //nolint:gosec // fits
+		t.Fatalf("capture packets: %v", err)
+	}
+	wait := syscall.NsecToTimeval(int64(100 * time.Millisecond))
+	if err := syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &wait); err != nil {
+		t.Fatalf("capture packets: %v", err)
+	}
+	var reading sync.WaitGroup
+	done := make(chan struct{})
+	reading.Go(func() {
+		packet := make([]byte, 2048)
+		for {
+			n, _, err := syscall.Recvfrom(fd, packet, 0)
+			if err == nil {
+				c.see(packet[:n])
+			}
+			select {
+			case <-done:
+				return
+			default:
+			}
+			if err != nil && !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.EINTR) {
+				return
+			}
+		}
+	})
+	t.Cleanup(func() {
+		close(done)
+		reading.Wait()
+		_ = syscall.Close(fd)
+	})
+}
+
+func (c *cable) index(t *testing.T) int {
+	t.Helper()
+	text, err := os.ReadFile("/sys/class/net/plane/ifindex")
+	if err != nil { // /sys is the first namespace's: ask ip
+		out, err := exec.CommandContext(t.Context(), "ip", "-o", "link", "show", "plane").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _, _ = bytes.Cut(out, []byte(":"))
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// see looks at one IPv4 packet.
+func (c *cable) see(p []byte) {
+	const tcp, udp, syn, ack = 6, 17, 0x02, 0x10
+	if len(p) < 20 || p[0]>>4 != 4 {
+		return
+	}
+	header := int(p[0]&15) * 4
+	began := p[9] == udp
+	if p[9] == tcp && len(p) > header+13 {
+		flags := p[header+13]
+		began = flags&syn != 0 && flags&ack == 0
+	}
+	if began {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.began[netip.AddrFrom4([4]byte(p[12:16])).String()]++
+	}
+}
+
+func (c *cable) dialled() map[string]int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return map[string]int{planeAddress: c.began[planeAddress], cellAddress: c.began[cellAddress]}
+}
+
+// sluiceMust runs a verb that has to work.
+func (w *world) sluiceMust(args ...string) string {
+	w.t.Helper()
+	out, err := w.sluice(args...)
+	if err != nil {
+		w.t.Fatalf("%v\n%s", err, w.said())
+	}
+	return out
+}
+
+// token adds a cell, and gives the file with its one-time token.
+func (w *world) token(cell, channel string) string {
+	w.t.Helper()
+	file := w.path(cell + ".token")
+	w.sluiceMust("cell", "add", cell, "--channel", channel, "--repo", w.repo, "--data", w.path("data"), "--token-file", file)
+	return file
+}
