@@ -100,15 +100,18 @@ func headFor(c *Channel, s *CellState, proven *EffectiveHead) *EffectiveHead {
 
 // single says what holds one cell back from its head, whatever the channel says; no gate: nothing.
 func (p *planner) single(c *Channel, n *need, lane bool) (v channels.Verdict) {
-	if v = p.fits(c, n); v.Gate != "" || n.already() {
-		return v // R19: nothing changes in it
+	if v = p.fits(c, n); v.Gate != "" {
+		return v
 	}
 	if !p.goesBack(n) {
 		if v = p.vendor(c, n, lane); v.Gate != "" {
 			return v
 		}
 	}
-	if v = p.owner(n); v.Gate == "" && !p.fresh(n.state) {
+	if !n.already() { // R19: else nothing changes in it
+		v = p.owner(n)
+	}
+	if v.Gate == "" && !p.fresh(n.state) {
 		v = channels.Verdict{Gate: "silent", Reason: "not heard of since " + stamp(n.state.LastReport)} // an offer would only lapse
 	}
 	return v

@@ -38,7 +38,7 @@ func (p *planner) grant(c *Channel) {
 // walk goes through the cells of c once, and finds out who lacks the head, who has it, and how it does.
 func (p *planner) walk(c *Channel) (r rollout) {
 	if p.waved(c) {
-		r.waves = c.Valid.Rollout.Waves
+		r.waves, r.turn = c.Valid.Rollout.Waves, c.turn()
 		r.needy = make([]need, 0, len(c.Cells)) // many, mostly
 	}
 	t := p.tallies[c.Name]
@@ -56,7 +56,7 @@ func (p *planner) walk(c *Channel) (r rollout) {
 		if has && s.Sequence == head.Sequence && s.Digest == head.Digest && (s.Running == nil || s.Running.Revision == cell.Revision) {
 			if s.Applying == nil || s.Applying.Sequence == s.Sequence { // as nearly all: it runs what it was granted
 				if t.bad[i] || p.fresh(s) {
-					r.count(c, s, t.bad[i])
+					r.count(c, i, s, t.bad[i])
 				}
 				continue
 			}
@@ -78,7 +78,7 @@ func (p *planner) walk(c *Channel) (r rollout) {
 			r.verdicts = append(r.verdicts, v)
 		}
 		if head == c.Effective && (t.bad[i] || !failed && (slot || p.fresh(s))) {
-			r.count(c, s, t.bad[i])
+			r.count(c, i, s, t.bad[i])
 		}
 	}
 	return r
@@ -92,7 +92,7 @@ func (p *planner) unbound(c *Channel, needy []need) (left []need, lane bool) {
 	if bound {
 		left = nil
 	} else {
-		lane = e.Hotfix && p.lane(c, e.Release, e.Digest) != nil
+		lane = p.byLane(c)
 		left = needy
 		if v, bound = p.bound(c); bound && e.Kind == Rollback {
 			left = slices.DeleteFunc(slices.Clone(needy), func(n need) bool { return !p.goesBack(&n) })
@@ -108,44 +108,53 @@ func (p *planner) unbound(c *Channel, needy []need) (left []need, lane bool) {
 	return left, lane
 }
 
-// give grants to the needy what they may have: to those with nothing installed first, then in the order of the head's turn,
-// up to the end of the open wave, as long as there are slots. To all others it says why not.
-func (p *planner) give(c *Channel, r *rollout, needy []need, lane bool) {
-	e, turn := c.Effective, c.turn()
-	first := len(p.plan.Blocked)
-	p.plan.Blocked = append(p.plan.Blocked, make([]channels.Verdict, len(needy))...)
-	held := p.plan.Blocked[first:]       // by index in needy; no gate: nothing holds it
-	queue := make([]int32, len(c.Cells)) // by index of cell: of those that wait for e, index in needy + 1
-	named := 0
-	g := granter{c: c, free: p.free(c, r), heads: map[string]*grants{}}
+// line tells who of the needy waits for the head in the order of its turn: by index of cell, index in needy + 1; and who
+// is out of that line, because nothing changes in it or another head is for it. It puts into held what holds single ones.
+func (p *planner) line(c *Channel, r *rollout, needy []need, lane bool, held []channels.Verdict) (queue []int32, aside []int) {
+	queue = make([]int32, len(c.Cells))
 	for i := range needy {
 		n := &needy[i]
 		held[i] = p.single(c, n, lane)
 		switch {
 		case held[i].Gate != "":
 		case n.already():
-			g.give(n, false)
-			if p.fresh(n.state) {
-				r.count(c, n.state, false)
-			}
-		case n.head != e:
-			held[i] = g.offer(n)
+			aside = append(aside, i)
+			r.count(c, n.at, n.state, false)
+		case n.head != c.Effective:
+			aside = append(aside, i)
 		default:
 			queue[n.at] = int32(i) + 1
-			r.could++
+			r.waits(n.at)
 		}
 	}
-	if turn.named != nil {
-		for i, is := range turn.named {
-			if s := p.tallies[c.Name].said[i]; is && (queue[i] > 0 || s != nil && s.Digest == e.Digest) {
-				named++
-			}
+	return queue, aside
+}
+
+// byLane tells whether c's head is on the hotfix lane still (R17).
+func (p *planner) byLane(c *Channel) bool {
+	e := c.Effective
+	return e.Hotfix && p.lane(c, e.Release, e.Digest) != nil
+}
+
+// give grants to the needy what they may have: to those with nothing installed first, then in the order of the head's turn,
+// up to the end of the open wave, as long as there are slots. To all others it says why not.
+func (p *planner) give(c *Channel, r *rollout, needy []need, lane bool) {
+	first := len(p.plan.Blocked)
+	p.plan.Blocked = append(p.plan.Blocked, make([]channels.Verdict, len(needy))...)
+	held := p.plan.Blocked[first:] // by index in needy; no gate: nothing holds it
+	queue, aside := p.line(c, r, needy, lane, held)
+	p.openWave(c, &r.march)
+	g := granter{c: c, free: p.free(c, r), heads: map[string]*grants{}}
+	for _, i := range aside {
+		if n := &needy[i]; n.already() {
+			g.give(n, false)
+		} else {
+			held[i] = g.offer(n)
 		}
 	}
-	p.openWave(c, &r.march, named)
 	place := r.given
 	said := newWording(&r.march, len(needy))
-	for _, at := range turn.order {
+	for _, at := range c.turn().order {
 		i := queue[at] - 1
 		if i < 0 {
 			continue

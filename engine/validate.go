@@ -35,6 +35,7 @@ func (d *Desired) Check() []releases.Fault {
 		for _, cell := range c.Cells {
 			all = append(all, d.checkCell(c, cell)...)
 		}
+		all = append(all, d.checkRollout(c)...)
 	}
 	for _, q := range d.Quarantine {
 		if r := d.Releases[q.Release]; q.Digest != "" && r != nil && r.Loaded && r.Tombstone == nil && r.Digest != q.Digest {
@@ -42,6 +43,29 @@ func (d *Desired) Check() []releases.Fault {
 		}
 	}
 	return manifest.Sort(all)
+}
+
+// checkRollout finds holds on cells that are not the channel's, and skips of waves or heads that are not there.
+func (d *Desired) checkRollout(c *Channel) (faults []releases.Fault) {
+	warn := func(file, format string, args ...any) {
+		faults = append(faults, releases.Fault{File: file, Line: 1, Warning: true, Message: fmt.Sprintf(format, args...)})
+	}
+	for _, h := range c.CellHolds {
+		for _, name := range h.Cells {
+			if cell := d.Cells[name]; cell == nil || cell.Channel != c.Name {
+				warn(h.File, "holds %s, which is no cell of %s", name, c.Name)
+			}
+		}
+	}
+	for _, s := range c.Skips {
+		switch {
+		case c.Effective != nil && s.Sequence > c.Effective.Sequence:
+			warn(s.File, "%s has no head with sequence %d yet", c.Name, s.Sequence)
+		case c.Effective != nil && s.Sequence == c.Effective.Sequence && c.Policy != nil && s.Wave > max(len(c.Policy.Rollout.Waves), 1):
+			warn(s.File, "there is no wave %d: %s has %d", s.Wave, c.Name, len(c.Policy.Rollout.Waves))
+		}
+	}
+	return faults
 }
 
 // checkHead holds head.yaml against the releases (fault 42). What the engine wrote is right by itself.

@@ -16,14 +16,16 @@ import (
 // alone. The place of one that fell silent is the next one's in the order: a wave is never through on nobody's word.
 type march struct {
 	waves    []channels.Wave // none: all at once
+	turn     *turn           // nil without waves
 	sizes    []int           // how many cells each wave lets have it, of those that could
 	wave     int             // the one that is open, 1-based; 0: there are none
 	open     int             // how many cells may have it by now
 	could    int             // how many could have it
-	given    int             // of those, granted it or running it
+	named    int             // of those, named by the first wave's labels
+	given    int             // of those that could, granted it or running it
 	failed   int             // of those, failed it
 	soaks    []soak          // of those given, healthy on it
-	skipped  bool            // a person opened the wave that is open: one before is not through
+	passed   int             // how many waves are through
 	earliest time.Time       // when the open wave can be through; zero: not known, some are not healthy on it
 }
 
@@ -46,9 +48,17 @@ func (p *planner) waved(c *Channel) bool {
 	return e.Kind != Rollback || e.Replaces == e.Release && !e.ReplacedFinished
 }
 
-// count adds a cell that has the head already, by grant or by running it.
-func (m *march) count(c *Channel, s *CellState, failed bool) {
+// waits adds a cell, by its index, that could have the head.
+func (m *march) waits(i int) {
 	m.could++
+	if m.turn != nil && m.turn.named != nil && m.turn.named[i] {
+		m.named++
+	}
+}
+
+// count adds a cell that has the head already, by grant or by running it.
+func (m *march) count(c *Channel, i int, s *CellState, failed bool) {
+	m.waits(i)
 	m.given++
 	if failed {
 		m.failed++
@@ -59,27 +69,27 @@ func (m *march) count(c *Channel, s *CellState, failed bool) {
 
 // openWave finds the wave that is open: the first that is not through, and was not skipped. What is through is learned:
 // nobody who comes later, and nobody who falls ill, closes it again (R14).
-func (p *planner) openWave(c *Channel, m *march, named int) {
+func (p *planner) openWave(c *Channel, m *march) {
 	m.open = m.could
 	if m.waves == nil {
 		return
 	}
-	m.measure(c, named)
-	passed, skip := p.passed[c.Name], c.skipped()
+	m.measure()
+	m.passed = p.passed[c.Name]
+	skip := c.skipped()
 	_, observing := p.observing(c)
 	for m.wave = 1; m.wave < len(m.waves); m.wave++ {
-		if m.wave <= passed {
+		if m.wave <= m.passed {
 			continue
 		}
 		if m.through(m.wave) && !observing {
 			p.plan.Learned.Waves = append(p.plan.Learned.Waves, Through{Channel: c.Name, Sequence: c.Effective.Sequence, Digest: c.Effective.Digest, Wave: m.wave, At: p.now})
-			passed = m.wave
+			m.passed = m.wave
 			continue
 		}
 		if m.wave >= skip.Wave {
 			break
 		}
-		m.skipped = true
 	}
 	last := len(m.waves)
 	if m.wave < last || !m.through(last) {
@@ -100,7 +110,7 @@ func (m *march) through(wave int) bool { return m.healthy(m.waves[wave-1].Soak) 
 
 // measure says how many cells each wave lets have the head. A first wave that names cells by label, of which none could
 // have it now, waits for one, whichever: it must not be through without any.
-func (m *march) measure(c *Channel, named int) {
+func (m *march) measure() {
 	m.sizes = make([]int, len(m.waves))
 	for i, w := range m.waves {
 		size := w.Cells
@@ -109,7 +119,7 @@ func (m *march) measure(c *Channel, named int) {
 		}
 		if i > 0 {
 			size = max(size, m.sizes[i-1])
-		} else if size = max(size, named); size == 0 && slices.Contains(c.turn().named, true) {
+		} else if size = max(size, m.named); size == 0 && slices.Contains(m.turn.named, true) {
 			size = 1
 		}
 		m.sizes[i] = min(size, m.could)
@@ -175,7 +185,7 @@ func newWording(m *march, n int) *wording {
 // waits says of a verdict that its cell's wave is not open.
 func (w *wording) waits(verdict, place int) {
 	if w.open == "" {
-		w.open = "; " + w.m.waits()
+		w.open = "; " + w.m.awaits()
 	}
 	w.place(place)
 	w.text = append(w.text, w.open...)
@@ -215,8 +225,8 @@ func (w *wording) place(place int) {
 	w.text = strconv.AppendInt(append(text, " of "...), int64(of), 10)
 }
 
-// waits says what the open wave waits for.
-func (m *march) waits() string {
+// awaits says what the open wave waits for.
+func (m *march) awaits() string {
 	size, asked := m.needs(m.wave), m.waves[m.wave-1].Soak
 	s := "wave " + strconv.Itoa(m.wave)
 	switch {

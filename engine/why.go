@@ -41,6 +41,9 @@ func (v *View) whyCell(cell *Cell) []string {
 	} else {
 		lines = append(lines, fmt.Sprintf("%s is at %s, sequence %d", c.Name, e.Release, e.Sequence))
 	}
+	if s != nil && s.Owner != nil {
+		lines = append(lines, decided(s.Owner)...)
+	}
 	if s != nil {
 		for _, f := range s.Failures {
 			if f.Assignment.Digest == e.Digest {
@@ -49,8 +52,26 @@ func (v *View) whyCell(cell *Cell) []string {
 		}
 	}
 	return append(lines, verdicts(slices.DeleteFunc(v.about(c, cell.Name), func(b channels.Verdict) bool {
-		return b.Release != "" && b.Release != e.Release
+		return b.Cell == "" && b.Release != "" && b.Release != e.Release
 	}))...)
+}
+
+// decided says what a cell's owner decided (R18).
+func decided(o *cells.Owner) (lines []string) {
+	add := func(format string, args ...any) { lines = append(lines, "its owner "+fmt.Sprintf(format, args...)) }
+	if o.Paused != "" {
+		add("paused it: %s", oneLine(o.Paused))
+	}
+	if o.Pin != "" {
+		add("pinned it to %s", o.Pin)
+	}
+	if o.Approval {
+		add("approves each release, so far %s", count(len(o.Approved), "release"))
+	}
+	if n := len(o.Windows); n > 0 {
+		add("lets it begin something new in %s only", count(n, "window"))
+	}
+	return lines
 }
 
 // running says what a cell runs and how.

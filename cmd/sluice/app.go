@@ -118,6 +118,7 @@ func (a *app) verbs() []*cobra.Command {
 		a.complete(a.freezeVerb(), channelNames),
 		a.complete(a.rollbackVerb(), channelNames),
 		a.complete(a.quarantineVerb(), releaseNames),
+		a.rolloutVerb(),
 		a.statusVerb(),
 		a.planVerb(),
 		a.simulateVerb(),

@@ -17,14 +17,17 @@ import (
 
 func (a *app) holdVerb() *cobra.Command {
 	var reason, id string
+	var only []string
 	var lift bool
 	cmd := &cobra.Command{
 		Use:     "hold CHANNEL --reason WHY | CHANNEL --lift [ID]",
 		GroupID: groupDecide,
 		Short:   "Stop a channel, all but rollbacks, until somebody lifts it",
-		Long: `Commits channels/CHANNEL/holds/ID.yaml: no promotion and no grant until the file is gone. --lift removes it; the ID is
-needed only if there are several. The engine's own holds, after a rollback or a halt, are lifted the same way.`,
+		Long: `Commits channels/CHANNEL/holds/ID.yaml: no promotion and no grant until the file is gone. With --cell it stops grants to those
+cells only. --lift removes it; the ID is needed only if there are several. The engine's own holds, after a rollback or a halt, are
+lifted the same way.`,
 		Example: `  sluice hold dedicated --reason "incident 512"
+  sluice hold dedicated --cell acme --reason "their trade fair"
   sluice hold dedicated --lift`,
 		Args: arguments(1, 2, "CHANNEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -41,12 +44,13 @@ needed only if there are several. The engine's own holds, after a rollback or a 
 			if reason == "" {
 				return usage(cmd, "--reason is missing")
 			}
-			return a.hold(cmd, channel, id, reason)
+			return a.hold(cmd, channel, id, channels.Hold{Reason: reason, Cells: only})
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&reason, "reason", "", "why, for everyone who meets it")
 	f.StringVar(&id, "id", "", "the hold's name (default: made of the time)")
+	f.StringSliceVar(&only, "cell", nil, "hold this `CELL` only; may be repeated")
 	f.BoolVar(&lift, "lift", false, "remove the hold")
 	return cmd
 }
@@ -58,8 +62,12 @@ func holdFile(channel, id string) string {
 	return path.Join(channels.Dir, channel, "holds", id+".yaml")
 }
 
-func (a *app) hold(cmd *cobra.Command, channel, id, reason string) error {
+// hold commits a hold under an id; empty: one made of the time.
+func (a *app) hold(cmd *cobra.Command, channel, id string, h channels.Hold) error {
 	what := fmt.Sprintf("hold %s", channel)
+	if len(h.Cells) > 0 {
+		what = fmt.Sprintf("hold %s in %s", strings.Join(h.Cells, ", "), channel)
+	}
 	named := id != ""
 	if named && !holdID.MatchString(id) {
 		return fail(fmt.Errorf("%s: --id %q does not do as a file's name everywhere", what, id), "use up to 100 letters, digits, dots, dashes and underscores, a letter or a digit first")
@@ -69,8 +77,9 @@ func (a *app) hold(cmd *cobra.Command, channel, id, reason string) error {
 	if err != nil {
 		return wrapFailure(what, err)
 	}
-	return a.commit(cmd, change{what: what, body: reason}, func(s *snapshot) (map[string][]byte, error) {
-		if _, err := s.channel(channel); err != nil {
+	h.By = who.Name
+	return a.commit(cmd, change{what: what, body: h.Reason}, func(s *snapshot) (map[string][]byte, error) {
+		if err := s.cellsOf(channel, h.Cells); err != nil {
 			return nil, err
 		}
 		if !named { // two people in one second are both right
@@ -80,13 +89,29 @@ func (a *app) hold(cmd *cobra.Command, channel, id, reason string) error {
 			}
 		}
 		if exists(s.files, holdFile(channel, id)) {
-			return nil, fail(fmt.Errorf("there is a hold %s already", id), "take another --id")
+			return nil, fail(fmt.Errorf("there is a hold %s already", id), "lift it first: sluice hold %s --lift %s", channel, id)
 		}
-		data, err := yaml.Marshal(channels.Hold{Reason: reason, By: who.Name})
+		data, err := yaml.Marshal(h)
 		return map[string][]byte{holdFile(channel, id): data}, err
 	}, func() string {
+		if len(h.Cells) > 0 {
+			return fmt.Sprintf("they get nothing new but a rollback; sluice hold %s --lift %s ends it", channel, id)
+		}
 		return fmt.Sprintf("nothing moves there but a rollback; sluice hold %s --lift ends it", channel)
 	})
+}
+
+// cellsOf tells whether there is a channel, and the cells are its.
+func (s *snapshot) cellsOf(channel string, names []string) error {
+	if _, err := s.channel(channel); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if cell := s.desired.Cells[name]; cell == nil || cell.Channel != channel {
+			return fail(fmt.Errorf("%s is no cell of %s", name, channel), "sluice status --channel %s lists them", channel)
+		}
+	}
+	return nil
 }
 
 func (a *app) lift(cmd *cobra.Command, channel, id, reason string) error {
@@ -96,7 +121,7 @@ func (a *app) lift(cmd *cobra.Command, channel, id, reason string) error {
 			return nil, err
 		}
 		var ids []string
-		for _, h := range c.Holds {
+		for _, h := range slices.Concat(c.Holds, c.CellHolds) {
 			ids = append(ids, h.ID)
 		}
 		switch {

@@ -43,6 +43,7 @@ func Routes() []Route {
 		{"GET", "/v1/plan", viewer},
 		{"GET", "/v1/status", viewer},
 		{"GET", "/v1/why/{name}", viewer},
+		{"GET", "/v1/rollouts", viewer},
 		{"GET", "/v1/events", viewer},
 		{"GET", "/metrics", viewer},
 		{"GET", "/v1/cells", viewer},

@@ -119,6 +119,8 @@ func (s *Server) routes() {
 		Summary: "Where everything is: all channels, and a page of cells", Errors: []int{404, 503}}), s.status)
 	huma.Register(s.api, s.secured(huma.Operation{OperationID: "why", Method: http.MethodGet, Path: "/v1/why/{name}", Tags: people,
 		Summary: "Why a cell or a channel runs what it runs", Errors: []int{404, 503}}), s.why)
+	huma.Register(s.api, s.secured(huma.Operation{OperationID: "rollouts", Method: http.MethodGet, Path: "/v1/rollouts", Tags: people,
+		Summary: "How far heads have come: waves, cells in flight, failures, and who waits for what", Errors: []int{404, 503}}), s.rollouts)
 	huma.Register(s.api, s.secured(huma.Operation{OperationID: "events", Method: http.MethodGet, Path: "/v1/events", Tags: people,
 		Summary: "The engine's decisions", Description: "With Accept: text/event-stream as they come: Last-Event-ID or since says after which.",
 		Middlewares: huma.Middlewares{s.followed}, Errors: []int{503}}), s.events)
