@@ -49,6 +49,9 @@ func (l *Loader) recall() {
 	l.history = k.History.ready()
 	l.kept = true
 	for _, f := range k.Cells {
+		for i := range f.Cell.Windows {
+			f.Cell.Windows[i].Ready() // a file that is kept has no faults, or its faults
+		}
 		manifest.Cached(&l.cache, f.Cell.Name, f.Tree, func() *cells.Found { return f })
 	}
 }

@@ -54,6 +54,7 @@ func schemas() (map[string][]byte, error) {
 		{"channel", "channels/NAME/channel.yaml: the policy of a channel.", manifest.Schema[channels.Channel]},
 		{"head", "channels/NAME/head.yaml: the release that a channel runs.", manifest.Schema[channels.Head]},
 		{"hold", "channels/NAME/holds/ID.yaml: stops all but a rollback.", manifest.Schema[channels.Hold]},
+		{"skip", "channels/NAME/skips/SEQUENCE.yaml: opens a wave of one head without waiting for those before.", manifest.Schema[channels.Skip]},
 		{"hotfix", "channels/NAME/hotfixes/VERSION.yaml: lets a release past upstreams, soak and windows.", manifest.Schema[channels.Hotfix]},
 		{"approval", "channels/NAME/approvals/VERSION/PERSON.yaml: a person's approval of a release.", manifest.Schema[channels.Approved]},
 		{"quarantine", "quarantine/VERSION.yaml: a release that channels may not take.", manifest.Schema[channels.Quarantine]},
