@@ -19,7 +19,8 @@ const (
 var errSame = errors.New("nothing changes")
 
 // Identify changes a cell's identity: it counts at once on this replica, within 2 s on all, and is committed soon (R25).
-// by is for the commit. change may be called more than once; Serial is not its to set. ErrUnknownCell.
+// by is for the commit. change may be called more than once; Serial is not its to set. ErrUnknownCell; ErrStale: others
+// changed it again and again meanwhile.
 func (e *Engine) Identify(ctx context.Context, cell, by string, change func(*cells.Identity)) error {
 	_, err := e.register(ctx, cell, by, func(i *cells.Identity) error {
 		change(i)
@@ -86,7 +87,7 @@ func (e *Engine) Join(ctx context.Context, cell, tokenHash, key, by string) (cel
 	if cur.PublicKey == key {
 		next.Epoch = cur.Epoch
 	}
-	next = sealed(next, cur)
+	next = successor(next, cur)
 	r := Registration{Cell: cell, Identity: next, By: by, At: e.now()}
 	if err := e.store.Claim(ctx, tokenHash, r); err != nil {
 		if errors.Is(err, ErrStale) {
@@ -98,8 +99,8 @@ func (e *Engine) Join(ctx context.Context, cell, tokenHash, key, by string) (cel
 	return next, nil
 }
 
-// sealed is next with what every identity.yaml has, as the successor of cur.
-func sealed(next, cur cells.Identity) cells.Identity {
+// successor is next with what every identity.yaml has, in place of cur.
+func successor(next, cur cells.Identity) cells.Identity {
 	next.APIVersion, next.Kind, next.Serial = "sluice/v1", "Identity", cur.Serial+1
 	next.Quarantined = oneLine(next.Quarantined)
 	return next
@@ -118,7 +119,7 @@ func (e *Engine) register(ctx context.Context, cell, by string, change func(*cel
 		} else if err != nil || next == cur {
 			return cur, nil
 		}
-		next = sealed(next, cur)
+		next = successor(next, cur)
 		r := Registration{Cell: cell, Identity: next, By: by, At: e.now()}
 		err := e.store.Register(ctx, r)
 		switch {

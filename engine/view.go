@@ -93,7 +93,7 @@ func (v *View) Cell(name string) (d cells.Desired, etag string, ok bool) {
 		d.Head = seal(k.Head)
 	}
 	if held != nil {
-		d.Hold = &cells.Hold{Gate: held.Gate, Reason: told(held)}
+		d.Hold = &cells.Hold{Gate: held.Gate, Reason: lasting(held)}
 		if k.Hold.Until != 0 {
 			d.Hold.Until = time.Unix(k.Hold.Until*60, 0).UTC()
 		}
@@ -121,9 +121,9 @@ func minute(t time.Time) int64 {
 	return (t.Unix() + 59) / 60
 }
 
-// told is what a cell is told of a verdict that holds it: words that stay while the hold does. People see the verdict
+// lasting is what a cell is told of a verdict that holds it: words that stay while the hold does. People see the verdict
 // itself, with its counts.
-func told(v *channels.Verdict) string {
+func lasting(v *channels.Verdict) string {
 	switch v.Gate {
 	case "wave":
 		return "waits for its wave of the rollout"
