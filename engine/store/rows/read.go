@@ -52,6 +52,7 @@ func States(bodies []string, versions []int64) (map[string]*engine.CellState, er
 	all := make(map[string]*engine.CellState, len(states))
 	for i := range states {
 		states[i].Version = versions[i]
+		_ = states[i].Owner.Check() // it was good when it was reported; this makes its windows quick to judge
 		all[states[i].Name] = &states[i]
 	}
 	return all, nil
