@@ -66,12 +66,14 @@ func writable(given pgconn.ValidateConnectFunc) pgconn.ValidateConnectFunc {
 	}
 }
 
-// forReports is a pool of the one connection on which reports are written. Its few statements find rows by key: a plan
-// that was made while the tables were empty must not read them whole later.
+// forReports is a pool of the one connection on which reports are written. Its few statements find rows by key, in the
+// order that they are given: a plan that was made while the tables were empty must not read them whole later.
 func forReports(config *pgxpool.Config) *pgxpool.Config {
 	config = config.Copy()
 	config.MaxConns = 1
-	config.ConnConfig.RuntimeParams["enable_seqscan"] = "off"
+	for _, way := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin"} {
+		config.ConnConfig.RuntimeParams[way] = "off"
+	}
 	config.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
 	return config
 }

@@ -80,21 +80,36 @@ func (w *writer) write(batch []*rows.Report) (refused map[*rows.Report]error, er
 	return refused, nil
 }
 
+// together keeps a batch in one transaction. At first it takes each cell to have the version that its report was folded
+// on, as nearly all have, and writes in one round trip; the database refuses the whole where one has not. Then it locks
+// the rows, and looks.
 func (w *writer) together(batch []*rows.Report) (map[*rows.Report]error, error) {
 	var a rows.Admitted
+	looks := false
 	err := w.try(context.Background(), w.reports, "keep reports", func(ctx context.Context, t *trial) error {
-		kept, bodies, err := lockCells(ctx, t, rows.Names(batch))
+		if !looks && !t.unsure {
+			before := presumed(batch)
+			a = rows.Admit(batch, maps.Clone(before))
+			err := w.keep(ctx, t, batch, a, before)
+			if looks = code(err) == otherVersion; !looks {
+				return err
+			}
+		}
+		before, bodies, err := lockCells(ctx, t, rows.Names(batch))
 		if err != nil {
 			return err
 		}
-		if t.unsure && made(a.Cells, kept, bodies) {
+		if t.unsure && made(a.Cells, before, bodies) {
 			return rollback(ctx, t)
 		}
-		known := maps.Clone(kept)
-		if a = rows.Admit(batch, kept); len(a.Cells) == 0 {
+		if a = rows.Admit(batch, maps.Clone(before)); len(a.Cells) == 0 {
 			return rollback(ctx, t)
 		}
-		return w.keep(ctx, t, batch, a, known)
+		err = w.keep(ctx, t, batch, a, before)
+		if code(err) == otherVersion { // a new cell's row was made by another process at this moment
+			return fmt.Errorf("%w: %w", errAgain, err)
+		}
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -102,6 +117,19 @@ func (w *writer) together(batch []*rows.Report) (map[*rows.Report]error, error) 
 	w.served.Wrote(a.Served)
 	w.news.wrote(versions(batch, a))
 	return a.Refused, nil
+}
+
+// presumed gives the versions that cells have if none of the reports is stale.
+func presumed(batch []*rows.Report) map[string]int64 {
+	before := make(map[string]int64, len(batch))
+	for _, r := range batch {
+		for _, c := range r.Cells {
+			if _, known := before[c.Name]; !known {
+				before[c.Name] = c.Version - 1
+			}
+		}
+	}
+	return before
 }
 
 // lockCells begins the transaction and locks the rows of the named cells, always in the same order. Bodies are given only
@@ -147,21 +175,11 @@ func made(attempt []rows.Cell, kept map[string]int64, bodies map[string]string) 
 	return false // every one was written by others since: stale, which is read and folded again
 }
 
-// keep writes what was admitted, and commits, in one round trip. known are the rows that are there, locked.
-func (w *writer) keep(ctx context.Context, t *trial, batch []*rows.Report, a rows.Admitted, known map[string]int64) error {
+// keep writes what was admitted, and commits, in one round trip. Cells have the versions of before, else the error's
+// code is otherVersion and nothing is written.
+func (w *writer) keep(ctx context.Context, t *trial, batch []*rows.Report, a rows.Admitted, before map[string]int64) error {
 	b := &pgx.Batch{}
-	slices.SortFunc(a.Cells, func(x, y rows.Cell) int { return cmp.Compare(x.Name, y.Name) })
-	var there, fresh []rows.Cell
-	for _, c := range a.Cells {
-		if _, ok := known[c.Name]; ok {
-			there = append(there, c)
-		} else {
-			fresh = append(fresh, c)
-		}
-	}
-	queueCells(b, fresh, ``) // one that another process makes at this moment is an error: errAgain
-	queueCells(b, there, ` ON CONFLICT (name) DO UPDATE SET version = excluded.version, channel = excluded.channel, release = excluded.release,
-		state = excluded.state, last_report = excluded.last_report, body = excluded.body`)
+	queueCells(b, a.Cells, before)
 	queueEvents(b, a.Events)
 	if names := w.compact(a.Events); len(names) > 0 {
 		b.Queue(`DELETE FROM events e USING (SELECT cell, (SELECT id FROM events x WHERE x.cell = c.cell ORDER BY id DESC LIMIT 1 OFFSET $2) AS upto
@@ -172,32 +190,67 @@ func (w *writer) keep(ctx context.Context, t *trial, batch []*rows.Report, a row
 	if err := w.queueNews(b, batch, a, len(news) > 0); err != nil {
 		return err
 	}
-	b.Queue(`COMMIT`)
+	inside := t.conn.PgConn().TxStatus() == 'T' // else what is sent together is one transaction, committed at its end
+	if inside {
+		b.Queue(`COMMIT`)
+	}
 	t.committing = true
 	err := t.conn.SendBatch(ctx, b).Close()
-	if code(err) == uniqueViolation {
-		return fmt.Errorf("%w: %w", errAgain, errors.Join(err, rollback(ctx, t)))
-	}
-	if err != nil && !t.conn.IsClosed() {
-		return errors.Join(err, rollback(ctx, t))
+	if err != nil && inside && !t.conn.IsClosed() {
+		err = errors.Join(err, rollback(ctx, t))
 	}
 	return err
 }
 
-func queueCells(b *pgx.Batch, cells []rows.Cell, otherwise string) {
-	if len(cells) == 0 {
-		return
+// otherVersion is the error, a division by zero, by which a statement refuses to be committed where a row did not have
+// the version that it should.
+const otherVersion = "22012"
+
+// queueCells writes states over the versions of before; where there was none, as new rows. In order of their names, as
+// everybody locks them.
+func queueCells(b *pgx.Batch, cells []rows.Cell, before map[string]int64) {
+	slices.SortFunc(cells, func(x, y rows.Cell) int { return cmp.Compare(x.Name, y.Name) })
+	var there, fresh cellColumns
+	for _, c := range cells {
+		if v := before[c.Name]; v != 0 {
+			there.add(c, v)
+		} else {
+			fresh.add(c, 0)
+		}
 	}
-	n := len(cells)
-	names, versions, reported := make([]string, n), make([]int64, n), make([]int64, n)
-	channels, releases, states, bodies := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
-	for i, c := range cells {
-		names[i], versions[i], reported[i], bodies[i] = c.Name, c.Version, c.LastReport, c.Body
-		channels[i], releases[i], states[i] = clean(c.Channel), clean(c.Release), clean(c.State)
+	if n := len(there.names); n > 0 {
+		b.Queue(`WITH new AS (
+				SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[])
+				AS new (name, before, version, channel, release, state, last_report, body)
+			), written AS (
+				UPDATE cells SET version = new.version, channel = new.channel, release = new.release, state = new.state,
+					last_report = new.last_report, body = new.body
+				FROM new WHERE cells.name = new.name AND cells.version = new.before RETURNING 1
+			)
+			SELECT 1 / (count(*) = $9::bigint)::integer FROM written`,
+			there.names, there.before, there.versions, there.channels, there.releases, there.states, there.reported, there.bodies, n)
 	}
-	b.Queue(`INSERT INTO cells (name, version, channel, release, state, last_report, body)
-		SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[])`+otherwise,
-		names, versions, channels, releases, states, reported, bodies)
+	if n := len(fresh.names); n > 0 {
+		b.Queue(`WITH written AS (
+				INSERT INTO cells (name, version, channel, release, state, last_report, body)
+				SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[])
+				ON CONFLICT (name) DO NOTHING RETURNING 1
+			)
+			SELECT 1 / (count(*) = $8::bigint)::integer FROM written`,
+			fresh.names, fresh.versions, fresh.channels, fresh.releases, fresh.states, fresh.reported, fresh.bodies, n)
+	}
+}
+
+// cellColumns are rows of cells, by column.
+type cellColumns struct {
+	names, channels, releases, states, bodies []string
+	before, versions, reported                []int64
+}
+
+func (l *cellColumns) add(c rows.Cell, before int64) {
+	l.names, l.bodies, l.before = append(l.names, c.Name), append(l.bodies, c.Body), append(l.before, before)
+	l.versions, l.reported = append(l.versions, c.Version), append(l.reported, c.LastReport)
+	l.channels, l.releases, l.states = append(l.channels, clean(c.Channel)), append(l.releases, clean(c.Release)), append(l.states, clean(c.State))
 }
 
 func queueEvents(b *pgx.Batch, events []rows.Event) {

@@ -22,7 +22,6 @@ const (
 	readOnly           = "25006" // the primary became a standby
 	serialization      = "40001"
 	deadlock           = "40P01"
-	uniqueViolation    = "23505"
 	idleInTransaction  = "25P03" // the session was ended for it
 	invalidPassword    = "28P01"
 	invalidAuth        = "28000"
