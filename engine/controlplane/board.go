@@ -139,11 +139,13 @@ func (at *posted) encode(p *place) (body []byte, etag string, ok bool) {
 	return append(body, '\n'), etag, true
 }
 
-// hashName is FNV-1a.
+// hashName is FNV-1a, mixed once more: names that differ in their last letters only must lie far apart.
 func hashName(name string) uint32 {
 	h := uint32(2166136261)
 	for i := range len(name) {
 		h = (h ^ uint32(name[i])) * 16777619
 	}
-	return h
+	h = (h ^ h>>16) * 0x85ebca6b // the end of MurmurHash3
+	h = (h ^ h>>13) * 0xc2b2ae35
+	return h ^ h>>16
 }

@@ -2,6 +2,8 @@ package controlplane
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"time"
 )
 
@@ -19,23 +21,28 @@ func goingTimes(n int) (over, back time.Duration) {
 
 // Drain lets those who listen go, with jitter over a few seconds, so that a server can stop; each is told when to come
 // back. Nobody can wait any more. Drained says when all have gone.
-func (s *Server) Drain() { s.draining.Do(func() { close(s.drain) }) }
+func (s *Server) Drain() {
+	s.draining.Do(func() {
+		close(s.drain)
+		for _, h := range s.fanout.shards {
+			signal(h.poke)
+		}
+	})
+}
 
 // Drained waits until nobody listens any more, or ctx ends: then it cuts those who still do. http.Server.Shutdown
 // knows nothing of streams.
 func (s *Server) Drained(ctx context.Context) error {
 	t := time.NewTicker(20 * time.Millisecond)
 	defer t.Stop()
-	for s.fanout.len() > 0 {
+	for slices.ContainsFunc(s.fanout.shards, func(h *shard) bool { return !h.idle() }) {
 		select {
 		case <-t.C:
 		case <-ctx.Done():
 			for _, h := range s.fanout.shards {
-				for _, l := range h.those(nil) {
-					l.letGo(time.Second)
-				}
+				h.cut()
 			}
-			return ctx.Err()
+			return fmt.Errorf("stop: cells were still told: %w", ctx.Err())
 		}
 	}
 	return nil

@@ -1,8 +1,10 @@
 package controlplane
 
 import (
+	"maps"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 )
@@ -28,7 +30,7 @@ type shard struct {
 	poke   chan struct{} // capacity 1: look at once
 
 	mu        sync.Mutex // guards what follows
-	listeners map[listener]int
+	listeners map[listener]struct{}
 	running   bool
 }
 
@@ -38,7 +40,7 @@ const beatEvery = time.Second
 func newFanout(s *Server) *fanout {
 	f := &fanout{server: s, shards: make([]*shard, max(2, min(runtime.GOMAXPROCS(0), 16)))}
 	for i := range f.shards {
-		f.shards[i] = &shard{fanout: f, poke: make(chan struct{}, 1), listeners: map[listener]int{}}
+		f.shards[i] = &shard{fanout: f, poke: make(chan struct{}, 1), listeners: map[listener]struct{}{}}
 	}
 	return f
 }
@@ -50,7 +52,7 @@ func (f *fanout) add(p *place, l listener) {
 	h := f.shard(p)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.listeners[l] = 1
+	h.listeners[l] = struct{}{}
 	if !h.running {
 		h.running = true
 		go h.run()
@@ -79,7 +81,14 @@ func (f *fanout) len() int {
 	return n
 }
 
-// those gives who listens now. Without anyone the goroutine is to end.
+// idle tells whether nobody listens, and the goroutine has ended.
+func (h *shard) idle() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.listeners) == 0 && !h.running
+}
+
+// those gives who listens now. Without anyone the goroutine has to end.
 func (h *shard) those(into []listener) []listener {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -96,58 +105,82 @@ func (h *shard) run() {
 	s := h.fanout.server
 	tick := time.NewTicker(beatEvery)
 	defer tick.Stop()
-	drain, roster := s.drain, s.rosterChanged()
-	var all []listener
-	told, silent := uint64(0), 0
-	for {
-		if all = h.those(all); len(all) == 0 {
-			return
-		}
+	roster := s.rosterChanged()
+	told, silent, going := uint64(0), 0, false
+	for all := h.those(nil); len(all) > 0; all = h.those(all) {
 		at := s.board.now()
-		// Who was shut out can't be known while the store is not heard of: nothing is told meanwhile (R29).
-		if s.fresh() != nil {
-			silent++
-		} else if silent = 0; at.number != told {
-			for _, l := range all {
-				l.tell(at)
-			}
+		switch {
+		case s.stopping():
+			h.letGo(all, !going)
+			going = true
+		case s.fresh() != nil: // who was shut out can't be known: nothing is told (R29)
+		case at.number != told:
+			h.tell(all, at)
 			told = at.number
-			continue // who came meanwhile is told by whoever added it; a newer view may be there
+			continue // a newer view may be there
 		}
 		select {
 		case <-at.over:
 		case <-h.poke:
 		case <-roster:
 			roster = s.rosterChanged()
+			all = h.those(all)
 			for _, l := range all {
 				l.recheck()
 			}
 		case <-tick.C:
-			now := time.Since(s.begun)
-			for _, l := range all {
-				l.beat(now)
-				l.recheck() // in case nobody said that the roster changed
-			}
-			if silent > int(silentFor/beatEvery) {
-				h.letGo(all) // another replica may know more
+			all = h.those(all)
+			h.beat(all)
+			if silent++; s.fresh() == nil {
+				silent = 0
+			} else if silent > int(silentFor/beatEvery) { // another replica may know more
+				h.letGo(all, true)
 				silent = 0
 			}
-		case <-drain:
-			drain = nil
-			h.letGo(all)
 		}
 	}
 }
 
-// letGo lets listeners go, spread over a time that grows with their number; so does the time after which they come back.
-func (h *shard) letGo(all []listener) {
+// cut ends all at once.
+func (h *shard) cut() {
+	h.mu.Lock()
+	all := slices.Collect(maps.Keys(h.listeners))
+	h.mu.Unlock()
+	for _, l := range all {
+		l.letGo(beatEvery)
+		if c, ok := l.(cutter); ok {
+			c.cut("stopping")
+		}
+	}
+}
+
+// tell tells what changed for anyone. Those who came meanwhile were told by whoever added them.
+func (h *shard) tell(all []listener, at *posted) {
+	for _, l := range all {
+		l.tell(at)
+	}
+}
+
+func (h *shard) beat(all []listener) {
+	now := time.Since(h.fanout.server.begun)
+	for _, l := range all {
+		l.beat(now)
+		l.recheck() // in case nobody said that the roster changed
+	}
+}
+
+// letGo lets listeners go, spread over a time that grows with their number, or at once; so does the time after which
+// they come back.
+func (h *shard) letGo(all []listener, spread bool) {
 	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	over, back := goingTimes(h.fanout.len())
-	const steps = 50
-	t := time.NewTicker(over/steps + 1)
-	defer t.Stop()
+	steps := min(len(all), 50)
+	pause := time.NewTicker(over / time.Duration(steps))
+	defer pause.Stop()
 	for step := range steps {
-		<-t.C
+		if spread {
+			<-pause.C
+		}
 		for _, l := range all[len(all)*step/steps : len(all)*(step+1)/steps] {
 			l.letGo(time.Second + rand.N(back))
 		}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -231,6 +232,21 @@ func (l *link) ask(t testing.TB, path, etag string, headers ...string) *http.Res
 		text += h + "\r\n"
 	}
 	if _, err := l.Write([]byte(text + "\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	w, err := http.ReadResponse(l.r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// report reports as a cell.
+func (l *link) report(t testing.TB, cell string) *http.Response {
+	t.Helper()
+	body := `{"cell":"` + cell + `","boot":"b","state":"pending"}`
+	text := "POST /v1/reports HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body
+	if _, err := l.Write([]byte(text)); err != nil {
 		t.Fatal(err)
 	}
 	w, err := http.ReadResponse(l.r, nil)

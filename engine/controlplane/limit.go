@@ -63,7 +63,10 @@ func (b *bucket) take(r Rate, now time.Duration) (after time.Duration, ok bool) 
 	room := each * time.Duration(r.Burst)
 	for {
 		old := b.full.Load()
-		next := max(time.Duration(old), now) + each
+		next := now + each
+		if old != 0 {
+			next = max(time.Duration(old), now) + each
+		}
 		if over := next - now - room; over > 0 {
 			return over, false
 		}

@@ -51,6 +51,8 @@ type stream struct {
 	number uint64     // of the view that it is from
 	last   time.Duration
 	closed bool
+
+	leaving bool // it is cut once the other side has read all
 }
 
 // stream answers with events, for as long as the cell listens: GET /v1/desired with Accept: text/event-stream.
@@ -125,7 +127,7 @@ func (l *stream) begin(known, head string) {
 	}
 	l.place.adopt(l)
 	s.fanout.add(l.place, l)
-	l.tell(s.board.now()) // what changed before l was there to be told
+	l.catchUp() // with what changed before l was there to be told
 	l.recheck()
 	l.mu.Lock()
 	closed := l.closed
@@ -163,7 +165,7 @@ func (l *stream) tell(at *posted) {
 func (l *stream) telling(at *posted) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed || at.number < l.number || at.view == nil {
+	if l.closed || l.leaving || at.number < l.number || at.view == nil {
 		return ""
 	}
 	said := at.answer(l.place)
@@ -189,11 +191,24 @@ func (l *stream) telling(at *posted) string {
 
 // emptied is told by the wire that the other side has read all, or will not.
 func (l *stream) emptied(err error) {
-	if err != nil {
+	l.mu.Lock()
+	leaving := l.leaving
+	l.mu.Unlock()
+	switch {
+	case err != nil:
 		l.cut(reasonOf(err))
-		return
+	case leaving:
+		l.cut("stopping")
+	default:
+		l.catchUp()
 	}
-	l.tell(l.server.board.now())
+}
+
+// catchUp tells what changed, unless it can't be known who may be told.
+func (l *stream) catchUp() {
+	if l.server.fresh() == nil {
+		l.tell(l.server.board.now())
+	}
 }
 
 func reasonOf(err error) string {
@@ -206,7 +221,7 @@ func reasonOf(err error) string {
 
 func (l *stream) beat(now time.Duration) {
 	l.mu.Lock()
-	due := !l.closed && now-l.last >= heartbeat-beatEvery-time.Duration(l.place.hash)%beatSpread && (l.wire == nil || !l.wire.behind())
+	due := !l.closed && !l.leaving && now-l.last >= heartbeat-beatEvery-time.Duration(l.place.hash)%beatSpread && (l.wire == nil || !l.wire.behind())
 	var err error
 	if due {
 		err = l.write([]byte(":\n\n"))
@@ -242,11 +257,15 @@ func (l *stream) recheck() {
 
 func (l *stream) letGo(again time.Duration) {
 	l.mu.Lock()
-	if !l.closed && (l.wire == nil || !l.wire.behind()) {
+	if !l.closed && !l.leaving {
 		_ = l.write(comeBack(again)) // an error: it has gone already
+		l.leaving = true
 	}
+	later := l.wire != nil && l.wire.behind()
 	l.mu.Unlock()
-	l.cut("stopping")
+	if !later { // else once it has read all, or has not in time
+		l.cut("stopping")
+	}
 }
 
 // cut ends the stream, once.

@@ -57,18 +57,22 @@ func (s *Server) follow(r *http.Request, out flusher, l *waiter) string {
 		case <-beat.C:
 			b = []byte(":\n\n")
 		case <-l.woken:
-			if !s.still(l.who) {
-				return "shut out"
-			}
+		}
+		if !s.still(l.who) {
+			return "shut out"
+		}
+		if s.fresh() == nil { // else with the next heartbeat
 			at := s.board.now()
 			said := at.answer(l.place)
 			if said == nil {
 				return "removed"
 			}
-			if body, etag, ok := at.encode(l.place); ok && !l.knows(etag) {
-				l.has(etag)
-				b = event(etag, body)
-				s.metrics.told.Inc()
+			if !l.knows(said.etag) {
+				if body, etag, ok := at.encode(l.place); ok {
+					l.has(etag)
+					b = event(etag, body)
+					s.metrics.told.Inc()
+				}
 			}
 		}
 		if b == nil {
