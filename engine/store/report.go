@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"slices"
 	"strings"
 
 	"github.com/sluice-cd/sluice/engine"
@@ -35,7 +34,7 @@ func (s *Store) writer() func([]*rows.Report) (map[*rows.Report]error, error) {
 	return func(batch []*rows.Report) (map[*rows.Report]error, error) {
 		var a rows.Admitted
 		err := s.commit(context.Background(), "keep reports", func(tx *sql.Tx) error {
-			if err := known.read(tx, rows.Names(batch)); err != nil {
+			if err := known.read(tx, batch); err != nil {
 				return err
 			}
 			a = rows.Admit(batch, known.kept)
@@ -56,8 +55,8 @@ type versions struct {
 	kept map[string]int64 // by cell; 0: it has no row
 }
 
-// read makes sure that kept has what tx sees of the named cells.
-func (v *versions) read(tx *sql.Tx, names []string) error {
+// read makes sure that kept has what tx sees of a batch's cells.
+func (v *versions) read(tx *sql.Tx, batch []*rows.Report) error {
 	var data int64
 	if err := tx.QueryRow(dataVersion).Scan(&data); err != nil {
 		return err
@@ -66,16 +65,23 @@ func (v *versions) read(tx *sql.Tx, names []string) error {
 		clear(v.kept)
 		v.data = data
 	}
-	names = slices.DeleteFunc(names, func(name string) bool { _, have := v.kept[name]; return have })
-	if len(names) == 0 {
+	var missing []string
+	for _, r := range batch {
+		for _, c := range r.Cells {
+			if _, have := v.kept[c.Name]; !have {
+				missing = append(missing, c.Name)
+			}
+		}
+	}
+	if len(missing) == 0 {
 		return nil
 	}
-	list, err := rows.Encode(names)
+	list, err := rows.Encode(missing)
 	if err != nil {
 		return err
 	}
 	found, err := pairs[int64](context.Background(), tx, `SELECT name, version FROM cells WHERE name IN (SELECT value FROM json_each(?))`, list)
-	for _, name := range names {
+	for _, name := range missing {
 		v.kept[name] = found[name]
 	}
 	return err

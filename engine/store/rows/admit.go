@@ -34,7 +34,7 @@ type Admitted struct {
 // successors (none kept: 0), or it is refused with ErrStale. The reports after it are judged as if it had not come.
 // It changes kept to what the versions are once the batch is written.
 func Admit(batch []*Report, kept map[string]int64) Admitted {
-	a := Admitted{Cells: make([]Cell, 0, len(batch))}
+	a := Admitted{Cells: make([]Cell, 0, len(batch)), Served: make([]Sequence, 0, 4*len(batch))}
 	at := make(map[string]int, len(batch)) // of a cell's row in a.Cells
 	for _, r := range batch {
 		if err := raise(kept, r.Cells); err != nil {
