@@ -1,4 +1,4 @@
-# Needs Go, git and make. `make` alone lists nothing: see CONTRIBUTING.md.
+# Needs Go, git, make and PostgreSQL (tests install it on Debian as root). `make` alone lists nothing: see CONTRIBUTING.md.
 GO      ?= go
 BIN     := bin/sluice
 ONCE    ?=
@@ -14,7 +14,7 @@ build: ## The binary, in bin/.
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/sluice
 
 .PHONY: test
-test: ## All tests, with the race detector.
+test: ## All tests, with the race detector. They start a PostgreSQL of their own, and fail without one.
 	$(GO) test $(RACE) -timeout $(TIMEOUT) ./...
 
 .PHONY: lint

@@ -27,8 +27,8 @@ func find(ctx context.Context) (binaries, error) {
 		return b, nil
 	}
 	if err := install(ctx); err != nil {
-		return binaries{}, fmt.Errorf("no PostgreSQL here (initdb and postgres, on PATH or in %s): %w\n"+
-			"install it: apt-get install postgresql, dnf install postgresql-server or brew install postgresql@17", debian, err)
+		return binaries{}, fmt.Errorf("neither PATH nor %s has initdb and postgres, and %w\n"+
+			"install PostgreSQL (apt-get install postgresql, dnf install postgresql-server, brew install postgresql) and try again", debian, err)
 	}
 	if b, ok := installed(); ok {
 		return b, nil
@@ -78,10 +78,10 @@ func major(folder string) int {
 func install(ctx context.Context) error {
 	apt, err := exec.LookPath("apt-get")
 	if err != nil {
-		return errors.New("and there is no apt-get to install it with")
+		return errors.New("there is no apt-get to install it with")
 	}
 	if os.Geteuid() != 0 {
-		return errors.New("and only root may install it")
+		return errors.New("only root may install it")
 	}
 	ctx, cancel := context.WithTimeout(ctx, installWithin)
 	defer cancel()
