@@ -65,7 +65,7 @@ func arrows() map[string][]string {
 		"engine":              {"releases", "releases/manifest", "channels", "channels/window", "flags", "cells"},
 		"releases/gitrepo":    shell(),
 		"engine/store":        shell("engine/access", "engine/store/rows"),
-		"engine/controlplane": shell(),
+		"engine/controlplane": shell("cells/identity", "engine/access"),
 		"cells/process":       {},
 		"cells/agent":         shell("cells/process", "cells/identity"),
 		"cells/directory":     shell("cells/process"),
