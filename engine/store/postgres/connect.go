@@ -89,7 +89,7 @@ func migrate(ctx context.Context, config *pgx.ConnConfig) error {
 	if err != nil {
 		return err
 	}
-	defer lock.Close(context.WithoutCancel(ctx)) // gives the lock back
+	defer hangUp(ctx, lock) // gives the lock back
 	if _, err := lock.Exec(ctx, `SELECT pg_advisory_lock($1)`, int64(migrationLock)); err != nil {
 		return err
 	}

@@ -269,6 +269,29 @@ func TestPartition(t *testing.T) {
 	}
 }
 
+// Whoever follows over a link that was cut misses nothing.
+func TestFollowOverAPartition(t *testing.T) {
+	t.Parallel()
+	url := server.Start(t)
+	over, link := server.Through(t, url)
+	s, other := openWith(t, over, postgres.Options{Timeout: 300 * time.Millisecond}), open(t, url)
+	told := make(chan engine.News, 1000)
+	go func() { _ = s.Follow(t.Context(), func(n engine.News) { told <- n }) }()
+	all(t, told)
+	for version, interrupt := range []func(){link.Break, link.Cut} {
+		interrupt()
+		r := report("acme", int64(version+1), "")
+		r[0].Material = true
+		must(t, other.Report(t.Context(), r))
+		link.Mend()
+		for n := range told {
+			if n.All || slices.Contains(n.Cells, "acme") {
+				break
+			}
+		}
+	}
+}
+
 // A commit whose answer is lost is made once: the store looks whether it was made before it tries again.
 func TestAnswerLost(t *testing.T) {
 	t.Parallel()

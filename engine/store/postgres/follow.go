@@ -44,7 +44,7 @@ func (s *Store) listen(ctx context.Context, told func(engine.News)) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	defer hangUp(ctx, conn)
 	told(engine.News{All: true})
 	beat, compare := time.Now().Add(beatEvery), time.Now().Add(s.compare)
 	for {
@@ -91,10 +91,17 @@ func (s *Store) listening(ctx context.Context) (*pgx.Conn, error) {
 		_, err = s.unheard(ctx, conn)
 	}
 	if err != nil {
-		_ = conn.Close(ctx) // the error above says more
+		hangUp(ctx, conn)
 		return nil, err
 	}
 	return conn, nil
+}
+
+// hangUp closes a connection, also after ctx, but waits for no server that does not answer.
+func hangUp(ctx context.Context, conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_ = conn.Close(ctx) // nothing was under way
 }
 
 func (s *Store) beat(ctx context.Context, conn *pgx.Conn) error {

@@ -37,6 +37,9 @@ func (s *Store) try(ctx context.Context, pool *pgxpool.Pool, op string, do func(
 	t := &trial{}
 	for n := 0; ; n++ {
 		err := once(ctx, pool, t, do)
+		if err != nil && s.life.Err() != nil {
+			return ErrClosed
+		}
 		if err == nil || !transient(err) {
 			return s.outcome(wrap(op, err))
 		}
