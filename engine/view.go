@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -21,7 +22,8 @@ type View struct {
 	Took     time.Duration // to make the plan
 
 	sort  sync.Once
-	holds holds // once sort ran
+	holds holds    // once sort ran
+	seals sync.Map // cells.Head → cells.Sealed: many cells are told of few heads
 }
 
 // Key is all that decides what a cell is told: equal keys, equal answers (R31). It is cheap to make and to compare, so
@@ -90,7 +92,7 @@ func (v *View) Cell(name string) (d cells.Desired, etag string, ok bool) {
 	}
 	d = cells.Desired{Cell: name, Assignment: v.Observed.Cells[name].last()}
 	if k.Head != (cells.Head{}) {
-		d.Head = seal(k.Head)
+		d.Head = v.seal(k.Head)
 	}
 	if held != nil {
 		d.Hold = &cells.Hold{Gate: held.Gate, Reason: lasting(held)}
@@ -104,12 +106,20 @@ func (v *View) Cell(name string) (d cells.Desired, etag string, ok bool) {
 	return d, k.etag(name), true
 }
 
+// etag hashes every field, each with its length before it, so that no two keys come to the same bytes.
 func (k Key) etag(name string) string {
-	data, err := json.Marshal([]any{name, k})
-	if err != nil {
-		return "" // text and numbers always encode
+	b := make([]byte, 0, 512)
+	for _, text := range [...]string{
+		name, k.Head.Channel, k.Head.Release, string(k.Head.Digest), k.Given.Channel, k.Given.Release, k.Given.Profile,
+		k.Given.Revision, string(k.Given.Digest), k.Hold.Gate,
+	} {
+		b = append(append(strconv.AppendInt(b, int64(len(text)), 10), ':'), text...)
 	}
-	sum := sha256.Sum256(data)
+	for _, n := range [...]int64{k.Head.Sequence, k.Given.Epoch, k.Given.Sequence, k.Hold.Until} {
+		b = append(strconv.AppendInt(b, n, 10), ',')
+	}
+	b = strconv.AppendBool(strconv.AppendBool(b, k.Given.Forward), k.Rotate)
+	sum := sha256.Sum256(b)
 	return `"` + hex.EncodeToString(sum[:12]) + `"`
 }
 
@@ -179,6 +189,16 @@ func (v *View) sortHolds() {
 			of[name] = b
 		}
 	}
+}
+
+// seal is seal, once for each head.
+func (v *View) seal(h cells.Head) cells.Sealed {
+	if known, ok := v.seals.Load(h); ok {
+		return known.(cells.Sealed)
+	}
+	sealed := seal(h)
+	v.seals.Store(h, sealed)
+	return sealed
 }
 
 // seal makes what a cell gets of its head: bytes, and their digest, so that signatures can come later (R32).

@@ -162,7 +162,8 @@ func BenchmarkFanOut(b *testing.B) {
 	}
 	fmt.Fprintf(os.Stderr, "%d streams: %.1f KiB each, both ends\n", n, (rss(b)-before)/float64(n)/1024)
 	conns := broadcaster(b, n, arrived)
-	payload := []byte("event: desired\nid: \"a3caeaaba4bda8a8a41e7cac\"\ndata: " + strings.Repeat("x", 700) + "\n\n")
+	_, body := f.site.desired(b, nameOf(0))
+	payload := []byte("event: desired\nid: \"a3caeaaba4bda8a8a41e7cac\"\ndata: " + body + "\n\n")
 	p99 := func(began time.Time) float64 {
 		var took []time.Duration
 		for range n {

@@ -1,10 +1,10 @@
 package controlplane
 
 import (
-	"encoding/json"
 	"sync"
 	"sync/atomic"
 
+	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine"
 )
 
@@ -24,6 +24,7 @@ type posted struct {
 	number uint64            // grows by one with every view
 	over   <-chan struct{}   // closed when there is another view
 	places map[string]*place // by cell; the same as before while the cells are
+	heads  *sync.Map         // JSON of sealed heads, by digest
 }
 
 // place is one cell's on the board, from view to view.
@@ -53,7 +54,7 @@ func newBoard(v Views) *board {
 	b := &board{views: v}
 	closed := make(chan struct{})
 	close(closed)
-	b.current.Store(&posted{over: closed})
+	b.current.Store(&posted{over: closed, heads: &sync.Map{}})
 	return b
 }
 
@@ -76,7 +77,7 @@ func (b *board) turn(seen *posted) *posted {
 	if at != seen {
 		return at
 	}
-	next := &posted{number: at.number + 1, over: b.views.Changed()} // before View: what comes in between is seen
+	next := &posted{number: at.number + 1, over: b.views.Changed(), heads: &sync.Map{}} // before View: what comes in between is seen
 	next.view = b.views.View()
 	switch {
 	case next.view == at.view:
@@ -101,11 +102,16 @@ func (at *posted) answer(p *place) *prepared {
 	if p.number.Load() >= at.number { // before said, which is written first
 		return p.said.Load()
 	}
+	said, _ := at.hold(p)
+	return said
+}
+
+// hold holds a cell's answer against at's view. fresh is the answer, if it is another than before.
+func (at *posted) hold(p *place) (said *prepared, fresh *cells.Desired) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	said := p.said.Load()
 	if p.number.Load() >= at.number {
-		return said
+		return p.said.Load(), nil
 	}
 	key, ok := engine.Key{}, false
 	if at.view != nil {
@@ -114,29 +120,13 @@ func (at *posted) answer(p *place) *prepared {
 	switch {
 	case !ok:
 		p.said.Store(nil)
-	case said == nil || p.key != key:
-		_, etag, _ := at.view.Cell(p.name)
-		p.key = key
+	case p.said.Load() == nil || p.key != key:
+		d, etag, _ := at.view.Cell(p.name)
+		p.key, fresh = key, &d
 		p.said.Store(&prepared{etag: etag, tag: []string{etag}})
 	}
 	p.number.Store(at.number)
-	return p.said.Load()
-}
-
-// encode is the answer under at as JSON, ending with a newline.
-func (at *posted) encode(p *place) (body []byte, etag string, ok bool) {
-	if at.view == nil {
-		return nil, "", false
-	}
-	d, etag, ok := at.view.Cell(p.name)
-	if !ok {
-		return nil, "", false
-	}
-	body, err := json.Marshal(d)
-	if err != nil { // values that came from YAML always encode; the ETag is made of the same
-		return nil, "", false
-	}
-	return append(body, '\n'), etag, true
+	return p.said.Load(), fresh
 }
 
 // hashName is FNV-1a, mixed once more: names that differ in their last letters only must lie far apart.

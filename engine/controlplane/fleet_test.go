@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -308,6 +309,17 @@ func (e *events) desired(t testing.TB) (etag, data string) {
 		}
 		return etag, data
 	}
+}
+
+// desired is a cell's answer as JSON, by the standard library.
+func (s *site) desired(t testing.TB, cell string) (etag, body string) {
+	t.Helper()
+	d, etag, ok := s.View().Cell(cell)
+	text, err := json.Marshal(d)
+	if !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	return etag, string(text)
 }
 
 func quiet(o *controlplane.Options) {

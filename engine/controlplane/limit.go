@@ -138,7 +138,7 @@ func nextSlot(hash uint32, now, period time.Duration) int {
 	if period < time.Second {
 		return seconds(period)
 	}
-	at := time.Duration(uint64(hash) * uint64(period) >> 32)
+	at := time.Duration(uint64(hash)*uint64(period.Microseconds())>>32) * time.Microsecond
 	wait := (at - now%period + period) % period
 	if wait < period/2 {
 		wait += period

@@ -168,7 +168,7 @@ func (l *stream) telling(at *posted) string {
 	if l.closed || l.leaving || at.number < l.number || at.view == nil {
 		return ""
 	}
-	said := at.answer(l.place)
+	said, fresh := at.hold(l.place)
 	switch {
 	case said == nil:
 		return "removed"
@@ -177,7 +177,15 @@ func (l *stream) telling(at *posted) string {
 	case l.wire != nil && l.wire.behind(): // it is told once it has read what came before
 		return ""
 	}
-	body, etag, ok := at.encode(l.place)
+	etag, ok := said.etag, true
+	var body []byte
+	if fresh != nil {
+		var err error
+		body, err = at.marshal(fresh)
+		ok = err == nil
+	} else {
+		body, etag, ok = at.encode(l.place)
+	}
 	if !ok {
 		return ""
 	}

@@ -38,6 +38,9 @@ func TestStream(t *testing.T) {
 	if wantTag, want := poll(0); etag != wantTag || data != want {
 		t.Errorf("the stream says %s %s, a poll %s %s", etag, data, wantTag, want)
 	}
+	if wantTag, want := f.desired(t, nameOf(0)); etag != wantTag || data != want {
+		t.Errorf("the stream says %s %s, the view %s %s", etag, data, wantTag, want)
+	}
 	var d cells.Desired
 	if err := json.Unmarshal([]byte(data), &d); err != nil || d.Cell != nameOf(0) {
 		t.Errorf("%v: %s", err, data)
