@@ -54,6 +54,7 @@ type Engine struct {
 	storeTime storeClock
 	stale     time.Duration
 	view      *View
+	shown     atomic.Bool   // there is a view; read without mu
 	changed   chan struct{} // closed when view is replaced
 	enlisted  chan struct{} // closed when roster is replaced
 	lastErr   error         // of the last look at the repository; nil: reachable
@@ -134,6 +135,7 @@ func (e *Engine) publish(v *View) {
 		silenced(e.obs.Cells, v.Desired.staleAfter())
 	}
 	e.view = v
+	e.shown.Store(true)
 	e.stale = v.Desired.staleAfter()
 	close(e.changed)
 	e.changed = make(chan struct{})

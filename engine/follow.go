@@ -29,7 +29,11 @@ type following struct {
 }
 
 // Fresh is nil while the store was heard of lately: else this replica can't know who was shut out meanwhile (R29).
+// Before the repository has been read it knows nobody: an answer that somebody is not known would be false.
 func (e *Engine) Fresh() error {
+	if !e.shown.Load() {
+		return ErrNotReady
+	}
 	f := &e.following
 	f.mu.Lock()
 	defer f.mu.Unlock()
