@@ -177,12 +177,34 @@ func (f *fleet) on(version string) (n int) {
 	return n
 }
 
+// lags says of one cell that is not healthy on a release what it says, and what the control plane says of it.
+func (f *fleet) lags(version string) string {
+	for _, w := range f.swarm.Words() {
+		if w.State == cells.StateHealthy && w.Running != nil && w.Running.Release == version {
+			continue
+		}
+		var all []string
+		for i := range f.replicas {
+			var why string
+			err := f.ask(i, "/v1/why/"+w.Name, &why)
+			all = append(all, fmt.Sprintf("replica %d: %s (%v)", i, why, err))
+		}
+		w.Pending = nil
+		said, _ := json.Marshal(w)
+		return fmt.Sprintf("%s: %s\n%s", w.Name, said, strings.Join(all, "\n"))
+	}
+	return ""
+}
+
 // allOn waits until every cell is healthy on a release.
 func (f *fleet) allOn(version string) {
 	f.t.Helper()
 	f.eventually(func() (string, bool) {
 		n := f.on(version)
-		return fmt.Sprintf("%d of %d cells are healthy on %s", n, len(f.members), version), n == len(f.members)
+		if n == len(f.members) {
+			return "", true
+		}
+		return fmt.Sprintf("%d of %d cells are healthy on %s, not %s", n, len(f.members), version, f.lags(version)), false
 	})
 }
 
