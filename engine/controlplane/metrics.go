@@ -37,6 +37,13 @@ func newMetrics(r *prometheus.Registry, o Options) (*metrics, error) {
 		shed:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_shed_total", Help: "Requests and connections that were turned away, by why."}, []string{"reason"}),
 		handler:    promhttp.HandlerFor(r, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}),
 	}
+	if store, ok := o.Journal.(interface{ Reads() int64 }); ok {
+		reads := prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "sluice_store_reads_total", Help: "Reads of the database; polls make none."},
+			func() float64 { return float64(store.Reads()) })
+		if err := r.Register(reads); err != nil {
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+	}
 	all := []prometheus.Collector{m.requests, m.streams, m.waiting, m.reporting, m.handshakes, m.told, m.ended, m.shed, newFleetMetrics(o)}
 	for _, c := range all {
 		if err := r.Register(c); err != nil {

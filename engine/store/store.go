@@ -62,7 +62,7 @@ type Store struct {
 	poll    time.Duration
 	now     func() time.Time
 	write   *sql.DB     // one connection, always the same: no context ever interrupts it (see dataVersion)
-	read    *sql.DB     // query_only
+	read    *reader     // query_only
 	queue   *rows.Queue // nil until the files are open
 	lease   lease
 
@@ -85,7 +85,7 @@ func OpenWith(ctx context.Context, file string, o Options) (*Store, error) {
 	}
 	s := &Store{
 		file: file, log: o.Log, history: cmp.Or(o.History, 1000), poll: cmp.Or(o.Poll, time.Second), now: o.Now,
-		lease: newLease(file),
+		read: &reader{}, lease: newLease(file),
 	}
 	if err := s.open(ctx, o); err != nil {
 		s.closeFiles()
@@ -121,7 +121,7 @@ func (s *Store) open(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	if s.read, err = connect(s.file, o, false); err != nil {
+	if s.read.DB, err = connect(s.file, o, false); err != nil {
 		return err
 	}
 	s.read.SetMaxOpenConns(4)
@@ -190,7 +190,7 @@ func (s *Store) Close() error {
 
 func (s *Store) closeFiles() error {
 	var errs []error
-	for _, db := range []*sql.DB{s.read, s.write} {
+	for _, db := range []*sql.DB{s.read.DB, s.write} {
 		if db != nil {
 			errs = append(errs, db.Close())
 		}

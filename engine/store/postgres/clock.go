@@ -12,6 +12,7 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	if s.queue.Closed() {
 		return time.Time{}, ErrClosed
 	}
+	s.reads.Add(1)
 	limited, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	asked := time.Now()

@@ -65,6 +65,7 @@ type Store struct {
 	told sync.WaitGroup // the goroutine that sends news
 
 	failed atomic.Pointer[error] // of the last write; nil: it went well
+	reads  atomic.Int64
 	served rows.Sequences
 	asked  atomic.Bool  // Lead was called
 	term   atomic.Int64 // the newest that this store led; 0: none

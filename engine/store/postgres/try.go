@@ -107,11 +107,15 @@ func (s *Store) write(ctx context.Context, op string, do func(ctx context.Contex
 	})
 }
 
+// Reads is how often the database was read since it was opened; what a write reads on its way is not counted.
+func (s *Store) Reads() int64 { return s.reads.Load() }
+
 // read runs do in a transaction that reads as of one instant.
 func (s *Store) read(ctx context.Context, op string, do func(ctx context.Context, tx pgx.Tx) error) error {
 	if s.queue.Closed() {
 		return ErrClosed
 	}
+	s.reads.Add(1)
 	limited, cancel := context.WithTimeout(ctx, readFactor*s.timeout)
 	defer cancel()
 	var err error
