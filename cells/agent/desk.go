@@ -140,6 +140,10 @@ func (d *desk) await(ctx context.Context) {
 
 // send sends one report. more: there is history left; known: the key of the accepted assignment that it told.
 func (d *desk) send(ctx context.Context) (more bool, known string, err error) {
+	select {
+	case <-d.wake: // what it is about is told now
+	default:
+	}
 	d.mu.Lock()
 	r := d.state
 	d.mu.Unlock()
