@@ -129,6 +129,7 @@ func (a *app) verbs() []*cobra.Command {
 		a.tokenVerb(),
 		a.serveVerb(),
 		a.tickVerb(),
+		a.backupVerb(),
 		a.agentVerb(),
 		a.demoVerb(),
 		a.renderVerb(),

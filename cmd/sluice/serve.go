@@ -42,8 +42,7 @@ Without --cells, cells have no keys and name themselves: for trying it out, on t
 To reach the repository: https:// takes $SLUICE_GIT_USERNAME and $SLUICE_GIT_TOKEN (and $SLUICE_GIT_CA_FILE), ssh:// takes the SSH agent or
 $SLUICE_SSH_KEY, and checks the host against ~/.ssh/known_hosts or $SLUICE_SSH_KNOWN_HOSTS.`,
 		Example: `  sluice serve --repo /srv/git/releases.git --data /var/lib/sluice
-  sluice serve --repo ssh://git@git.example/releases --data /var/lib/sluice --listen unix:///run/sluice.sock \
-    --listen https://0.0.0.0:7600 --cells 0.0.0.0:7601 --cells-address sluice.example.com:7601`,
+  sluice serve --repo ssh://git@git.example/releases --data /var/lib/sluice --listen unix:///run/sluice.sock --listen https://0.0.0.0:7600 --cells 0.0.0.0:7601 --cells-address sluice.example.com:7601`,
 		Args: arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.serve(cmd, r, d) },
 	}
