@@ -8,20 +8,11 @@ import (
 	"github.com/sluice-cd/sluice/engine"
 )
 
-// Work is what the engine did since it began.
-type Work struct {
-	Leads       bool          // this process carries plans out
-	Tick        time.Duration // that the last tick took, fetching and pushing included
-	Pushes      uint64        // that landed
-	PushRetries uint64        // that did not: the branch had moved, or the host said no
-	Grants      uint64        // that were made
-}
-
 // fleetMetrics tells of channels and cells as the newest view has them, when it is scraped. Names in labels are those
 // of channels and releases in the repository.
 type fleetMetrics struct {
 	views Views
-	work  func() Work
+	work  func() engine.Numbers
 
 	cells, oldest, silent, granted, slots               *prometheus.Desc
 	sequence, promotion, rollout, rolling               *prometheus.Desc
@@ -34,7 +25,7 @@ func newFleetMetrics(o Options) *fleetMetrics {
 		return prometheus.NewDesc(name, help, labels, nil)
 	}
 	return &fleetMetrics{
-		views: o.Views, work: o.Work,
+		views: o.Views, work: o.Numbers,
 		cells:     desc("sluice_cells", "Cells by what they run and how.", "channel", "release", "state"),
 		oldest:    desc("sluice_oldest_report_seconds", "Age of the oldest last report among the channel's cells that ever reported, when the newest plan was made.", "channel"),
 		silent:    desc("sluice_cells_never_reported", "Cells that have not reported yet.", "channel"),
@@ -54,8 +45,8 @@ func newFleetMetrics(o Options) *fleetMetrics {
 		skew:      desc("sluice_clock_skew_seconds", "Median of the cells' clocks against ours."),
 		leads:     desc("sluice_leader", "1: this process carries plans out."),
 		tick:      desc("sluice_tick_seconds", "How long the last tick took, fetching and pushing included."),
-		pushes:    desc("sluice_pushes_total", "Pushes that landed."),
-		retries:   desc("sluice_push_retries_total", "Pushes that did not: the branch had moved, or the host said no."),
+		pushes:    desc("sluice_pushed_commits_total", "Commits that were pushed."),
+		retries:   desc("sluice_push_retries_total", "Pushes that did not land: the branch had moved, or the host said no."),
 		grants:    desc("sluice_grants_total", "Grants that were made."),
 	}
 }
@@ -93,9 +84,9 @@ func (f *fleetMetrics) Collect(out chan<- prometheus.Metric) {
 	if f.work != nil {
 		w := f.work()
 		gauges(out).flag(f.leads, w.Leads)
-		gauges(out).set(f.tick, w.Tick.Seconds())
-		gauges(out).total(f.pushes, w.Pushes)
-		gauges(out).total(f.retries, w.PushRetries)
+		gauges(out).set(f.tick, w.Ticks.Last.Seconds())
+		gauges(out).total(f.pushes, w.Commits)
+		gauges(out).total(f.retries, w.Retries)
 		gauges(out).total(f.grants, w.Grants)
 	}
 	v := f.views.View()
