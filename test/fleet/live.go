@@ -14,6 +14,8 @@ import (
 type living struct {
 	Apply       [2]time.Duration
 	ReportEvery time.Duration
+	Spread      time.Duration
+	Dialing     int
 	Resume      []swarm.Word
 }
 
@@ -30,7 +32,7 @@ func (l *load) live(v living) (any, error) {
 	if l.swarm != nil {
 		return nil, errors.New("it lives already")
 	}
-	s, err := swarm.New(swarm.Options{Plane: l.who.Plane, Members: swarm.Members(prefix, l.who.N, l.who.Seed), Seed: l.who.Seed, Apply: v.Apply, ReportEvery: v.ReportEvery, Idle: time.Second, Resume: v.Resume})
+	s, err := swarm.New(swarm.Options{Plane: l.who.Plane, Members: swarm.Members(prefix, l.who.N, l.who.Seed), Seed: l.who.Seed, Apply: v.Apply, ReportEvery: v.ReportEvery, Idle: time.Second, Spread: v.Spread, Dialing: v.Dialing, Resume: v.Resume})
 	if err != nil {
 		return nil, err
 	}

@@ -168,7 +168,7 @@ func (l *load) reports(h hammering) (any, error) {
 // listen opens a stream for each of n cells. Each event is noted with its instant, and looked at later: what a cell
 // does with it is not the server's time.
 func (l *load) listen(n int) (any, error) {
-	links, took, err := l.dialer.DialAll(context.Background(), n, 256, func(i int, link *swarm.Link) error {
+	links, took, err := l.dialer.DialAll(context.Background(), n, 64, func(i int, link *swarm.Link) error {
 		a, events, err := link.Stream(time.Minute, "/v1/desired", "")
 		if err == nil && events == nil {
 			err = fmt.Errorf("the answer is %d", a.Status)

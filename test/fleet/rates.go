@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"time"
 
@@ -49,38 +49,75 @@ func (s *sides) stop() {
 	}
 }
 
-// duel lets both do the same in turn, and gives the medians of what came of it.
-func (b *bench) duel(s *sides, do string, h, bare hammering, file string, f *fleet) (ours, theirs swarm.Measured, err error) {
-	var rates, bareRates []float64
-	var p99, bareP99 []time.Duration
-	for round := range b.rounds + 1 {
-		measure := func() error { return s.ours.do(do, h, &ours) }
-		if round == 0 {
-			err = measure()
-		} else {
-			err = f.profiled(b.profileOf(file, round), measure)
+// side is what came of one side of a duel: medians, and the server's CPU for an answer.
+type side struct {
+	rate     float64
+	p99, cpu time.Duration
+}
+
+// duel lets both do the same in turn, and gives what came of it.
+func (b *bench) duel(ctx context.Context, s *sides, do string, h hammering, file string, f *fleet) (ours, theirs side, err error) {
+	var all, bareAll []round
+	for n := range b.rounds + 1 {
+		if ctx.Err() != nil {
+			return ours, theirs, ctx.Err()
 		}
-		if err == nil {
-			err = s.theirs.do(do, bare, &theirs)
+		profile := ""
+		if n == b.rounds {
+			profile = b.profileOf(file)
 		}
+		var r round
+		err := f.profiled(profile, func() (err error) { r, err = hammer(s.ours, f.cmd.Process.Pid, do, h); return err })
 		if err != nil {
 			return ours, theirs, err
 		}
-		if round == 0 {
-			continue // to warm up
+		t, err := hammer(s.theirs, s.bare.cmd.Process.Pid, do, h)
+		if err != nil {
+			return ours, theirs, err
 		}
-		rates, bareRates = append(rates, ours.Rate()), append(bareRates, theirs.Rate())
-		p99, bareP99 = append(p99, ours.P99), append(bareP99, theirs.P99)
+		if n > 0 { // the first warms up
+			all, bareAll = append(all, r), append(bareAll, t)
+		}
 	}
-	middle := func(rates []float64, p99 []time.Duration) swarm.Measured {
-		return swarm.Measured{Answered: int(median(rates) * 1000), Took: 1000 * time.Second, P99: median(p99)}
-	}
-	return middle(rates, p99), middle(bareRates, bareP99), nil
+	return medians(all), medians(bareAll), nil
 }
 
-// profileOf names the profile's file, in the last round; empty: none.
-func (b *bench) profileOf(group string, round int) string {
-	if b.profile == "" || round != b.rounds {
+// round is one side's turn.
+type round struct {
+	swarm.Measured
+	cpu time.Duration // of the server, an answer
+}
+
+func hammer(l *child, server int, do string, h hammering) (r round, err error) {
+	before, err := usageOf(server)
+	if err == nil {
+		err = l.do(do, h, &r.Measured)
+	}
+	if err != nil {
+		return r, err
+	}
+	after, err := usageOf(server)
+	r.cpu = (after.cpu - before.cpu) / time.Duration(r.Answered)
+	return r, err
+}
+
+func medians(all []round) side {
+	var rates []float64
+	var p99, cpu []time.Duration
+	for _, r := range all {
+		rates, p99, cpu = append(rates, r.Rate()), append(p99, r.P99), append(cpu, r.cpu)
+	}
+	return side{median(rates), median(p99), median(cpu)}
+}
+
+// beside are figures that a duel's rows are read beside.
+func (s side) beside(bare side) row {
+	return beside("  server CPU an answer; answers' p99", show(s.cpu)+"; "+show(s.p99), "bare "+show(bare.cpu)+"; "+show(bare.p99))
+}
+
+// profileOf names a group's profile; empty: none is written.
+func (b *bench) profileOf(group string) string {
+	if b.profile == "" {
 		return ""
 	}
 	return filepath.Join(b.profile, group+".pprof")
@@ -100,12 +137,13 @@ func (b *bench) polls(ctx context.Context) ([]row, error) {
 		return nil, err
 	}
 	defer s.stop()
-	before, ok, err := f.metric(ctx, storeReads)
+	rest, before, ok, err := restingReads(ctx, f)
 	if err != nil {
 		return nil, err
 	}
+	begun := time.Now()
 	h := hammering{AtOnce: atOnce, Lasts: b.lasts, Status: 304}
-	ours, theirs, err := b.duel(s, "polls", h, h, "polls", f)
+	ours, theirs, err := b.duel(ctx, s, "polls", h, "polls", f)
 	if err != nil {
 		return nil, err
 	}
@@ -113,15 +151,30 @@ func (b *bench) polls(ctx context.Context) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	reads := row{what: "database reads meanwhile (" + storeReads + ")", got: fmt.Sprintf("%.0f", after-before), base: "limit 0", ratio: after - before, limit: 0}
-	if !ok {
+	own := rest * time.Since(begun).Seconds() // what it reads by itself, now and then
+	reads := row{
+		what: "  database reads for them, counted by " + storeReads, got: fmt.Sprintf("%.0f", max(0, math.Floor(after-before-own-2))),
+		base: fmt.Sprintf("%.0f in all, %.1f a second at rest; limit 0", after-before, rest), limit: 0,
+	}
+	if reads.ratio = max(0, math.Floor(after-before-own-2)); !ok {
 		reads.got, reads.ratio = "not counted", 1
 	}
 	return []row{
-		atLeast(fmt.Sprintf("idle polls, mutual TLS, %d at once over %d connections", atOnce, f.n), ours.Rate(), "bare 304", theirs.Rate(), 0.8),
-		beside("  the answers' p99", show(ours.P99), "bare "+show(theirs.P99)),
-		reads,
+		atLeast(fmt.Sprintf("idle polls, mutual TLS, %d at once over %d connections", atOnce, f.n), ours.rate, "bare 304", theirs.rate, 0.8),
+		ours.beside(theirs), reads,
 	}, nil
+}
+
+// restingReads gives how often a second the database is read while nobody asks anything, and the reads so far.
+func restingReads(ctx context.Context, f *fleet) (rest, reads float64, ok bool, err error) {
+	const looks = 5 * time.Second
+	before, _, err := f.metric(ctx, storeReads)
+	if err != nil {
+		return 0, 0, false, err
+	}
+	pause(ctx, looks)
+	reads, ok, err = f.metric(ctx, storeReads)
+	return (reads - before) / looks.Seconds(), reads, ok, err
 }
 
 // reports lets cells say that they are as well as before, on both databases.
@@ -140,7 +193,7 @@ func (b *bench) reports(ctx context.Context) ([]row, error) {
 	}
 	defer stop()
 	if f, err = b.settle(ctx, cellCount, database); err != nil {
-		return nil, errors.Join(fmt.Errorf("on PostgreSQL: %w", err))
+		return nil, fmt.Errorf("on PostgreSQL: %w", err)
 	}
 	defer f.stop()
 	more, err := b.reportsTo(ctx, f, "PostgreSQL (fsync on)", "reports-postgres")
@@ -158,12 +211,13 @@ func (b *bench) reportsTo(ctx context.Context, f *fleet, database, file string) 
 		return nil, err
 	}
 	h := hammering{AtOnce: atOnce, Lasts: b.lasts, Like: like, Events: f.words[0].Confirmed}
-	ours, theirs, err := b.duel(s, "reports", h, h, file, f)
+	ours, theirs, err := b.duel(ctx, s, "reports", h, file, f)
 	if err != nil {
 		return nil, err
 	}
 	return []row{
-		atLeast(fmt.Sprintf("reports durable on %s, %d at once", database, atOnce), ours.Rate(), "bare decode", theirs.Rate(), 0.5),
-		within("  acknowledged, p99", ours.P99, 20*time.Millisecond),
+		atLeast(fmt.Sprintf("reports durable on %s, %d at once", database, atOnce), ours.rate, "bare decode", theirs.rate, 0.5),
+		within("  acknowledged, p99", ours.p99, 20*time.Millisecond),
+		ours.beside(theirs),
 	}, nil
 }

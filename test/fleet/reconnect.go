@@ -27,7 +27,7 @@ func (b *bench) reconnect(ctx context.Context) ([]row, error) {
 		return nil, err
 	}
 	defer l.stop()
-	if err := l.do("live", living{Apply: [2]time.Duration{100 * time.Millisecond, 2 * time.Second}, ReportEvery: 30 * time.Second, Resume: f.words[:b.n]}, nil); err != nil {
+	if err := l.do("live", living{Apply: [2]time.Duration{100 * time.Millisecond, 2 * time.Second}, ReportEvery: 30 * time.Second, Spread: time.Duration(b.n) * time.Millisecond, Resume: f.words[:b.n]}, nil); err != nil {
 		return nil, err
 	}
 	if err := l.do("until", until{Connected: b.n, Within: 2 * time.Minute}, nil); err != nil {
@@ -80,7 +80,7 @@ func (b *bench) restart(ctx context.Context, f *fleet, l *child, profile bool) (
 	listened := f.uses
 	file := ""
 	if profile {
-		file = b.profileOf("reconnect", b.rounds)
+		file = b.profileOf("reconnect")
 	}
 	var at time.Time
 	err = f.profiled(file, func() error {

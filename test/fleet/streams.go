@@ -119,7 +119,7 @@ func (b *bench) push(ctx context.Context) ([]row, error) {
 	}}
 	var last, p50 []time.Duration
 	events := 0
-	err = f.profiled(b.profileOf("push", b.rounds), func() error {
+	err = f.profiled(b.profileOf("push"), func() error {
 		for range b.pushes {
 			s, err := b.pushOnce(ctx, f, l)
 			if err != nil {

@@ -62,7 +62,7 @@ func (b *bench) settle(ctx context.Context, n int, database string) (f *fleet, e
 		return f, err
 	}
 	defer l.stop()
-	if err := l.do("live", living{ReportEvery: 10 * time.Minute}, nil); err != nil {
+	if err := l.do("live", living{ReportEvery: 10 * time.Minute, Dialing: atOnce}, nil); err != nil {
 		return f, err
 	}
 	if err := l.do("until", until{Release: first, Within: 2 * time.Minute}, nil); err != nil {

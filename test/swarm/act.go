@@ -97,7 +97,7 @@ func (a *actor) report() {
 	}
 	every := a.swarm.opts.ReportEvery
 	a.due.Reset(every - rand.N(every/10+1)) //nolint:gosec // jitter
-	a.idle.Reset(a.swarm.opts.Idle)
+	a.idle.Reset(a.swarm.idle())
 }
 
 // acknowledged counts what a receipt says, begins what it lets begin, and tells whether there is more to say.
@@ -126,14 +126,14 @@ func (a *actor) send(r cells.Report) (receipt cells.Receipt, pause time.Duration
 	}
 	answer, text, err := a.link.Ask(askWithin, "POST", "/v1/reports", "", body)
 	if err == nil && answer.Status != 200 {
-		a.swarm.counts.refused.Add(1)
+		a.swarm.refused(answer.Status, text)
 		return receipt, a.pause(a.failures, answer.After, answer.Status), fmt.Errorf("report of %s: %d: %.200s", r.Cell, answer.Status, text)
 	}
 	if err == nil {
 		err = json.Unmarshal(text, &receipt)
 	}
 	if err != nil {
-		a.swarm.counts.failed.Add(1)
+		a.swarm.failed(err)
 	}
 	if answer.Close {
 		a.hangUp()
@@ -145,8 +145,14 @@ func (a *actor) connect() (err error) {
 	if a.link != nil {
 		return nil
 	}
+	select {
+	case a.swarm.places <- struct{}{}:
+	case <-a.ctx.Done():
+		return a.ctx.Err()
+	}
 	if a.link, err = a.swarm.dialer.Dial(a.ctx, a.index, a.replica); err != nil {
-		a.swarm.counts.failed.Add(1)
+		<-a.swarm.places
+		a.swarm.failed(err)
 		a.link = nil
 		return err
 	}
@@ -158,5 +164,14 @@ func (a *actor) hangUp() {
 	if a.link != nil {
 		a.link.Close()
 		a.link = nil
+		<-a.swarm.places
 	}
+}
+
+// idle is how long a connection for reports is kept: no longer than anyone waits for its place.
+func (s *Swarm) idle() time.Duration {
+	if len(s.places) > cap(s.places)/2 {
+		return min(s.opts.Idle, 10*time.Millisecond)
+	}
+	return s.opts.Idle
 }

@@ -79,7 +79,7 @@ func (c *cell) session(ctx context.Context, replica int) (progress bool, after t
 	counts := &c.swarm.counts
 	link, err := c.swarm.dialer.Dial(ctx, c.index, replica)
 	if err != nil {
-		counts.failed.Add(1)
+		c.swarm.failed(err)
 		return false, 0, 0
 	}
 	counts.connects.Add(1)
@@ -104,9 +104,9 @@ func (c *cell) session(ctx context.Context, replica int) (progress bool, after t
 	}
 	switch {
 	case a.Status >= 400:
-		counts.refused.Add(1)
+		c.swarm.refused(a.Status, nil)
 	case err != nil && ctx.Err() == nil:
-		counts.failed.Add(1)
+		c.swarm.failed(err)
 	}
 	return progress, a.After, a.Status
 }

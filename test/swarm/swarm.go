@@ -47,7 +47,10 @@ type Options struct {
 	Forward     func(release string) bool
 	ReportEvery time.Duration // default 30 s
 	Idle        time.Duration // how long the connection for reports is kept when there is nothing to report; default 5 s
+	Spread      time.Duration // over which cells begin; zero: all at once
+	Dialing     int           // handshakes at once, where the control plane is not to be tried; zero: no bound
 	Silent      bool          // cells listen, and report nothing
+	Reporting   int           // connections for reports at once, besides those that cells listen on; default 4096: a process may have about 19,900
 
 	RetryCap  time.Duration // between tries to reach the control plane; default 30 s
 	DeniedCap time.Duration // after a 401; default 5 min
@@ -60,7 +63,10 @@ type Swarm struct {
 	opts   Options
 	dialer *Dialer
 	cells  []*cell
+	places chan struct{} // one for each connection for reports
 	counts counts
+
+	trouble atomic.Pointer[error] // the newest; nil: none so far
 }
 
 type counts struct {
@@ -95,7 +101,13 @@ func New(o Options) (*Swarm, error) {
 	if err != nil {
 		return nil, fmt.Errorf("swarm: %w", err)
 	}
-	s := &Swarm{opts: o, dialer: dialer}
+	if o.Reporting <= 0 {
+		o.Reporting = 4096
+	}
+	if o.Dialing > 0 {
+		dialer.atOnce = make(chan struct{}, o.Dialing)
+	}
+	s := &Swarm{opts: o, dialer: dialer, places: make(chan struct{}, o.Reporting)}
 	if o.Resume != nil && len(o.Resume) != len(o.Members) {
 		return nil, fmt.Errorf("swarm.Options: %d words to go on from, and %d members", len(o.Resume), len(o.Members))
 	}
@@ -112,11 +124,14 @@ func New(o Options) (*Swarm, error) {
 // Run lets all cells live until ctx ends.
 func (s *Swarm) Run(ctx context.Context) {
 	var all sync.WaitGroup
-	for _, c := range s.cells {
-		all.Go(func() { c.listen(ctx) })
-		if !s.opts.Silent {
-			all.Go(func() { c.act(ctx) })
-		}
+	for i, c := range s.cells {
+		all.Go(func() {
+			pauseFor(ctx, s.opts.Spread*time.Duration(i)/time.Duration(len(s.cells)))
+			if !s.opts.Silent {
+				all.Go(func() { c.act(ctx) })
+			}
+			c.listen(ctx)
+		})
 	}
 	all.Wait()
 }
@@ -128,6 +143,25 @@ func (s *Swarm) Counts() Counts {
 		c.connects.Load(), c.connected.Load(), c.told.Load(), c.polls.Load(), c.unchanged.Load(),
 		c.reports.Load(), c.acknowledged.Load(), c.events.Load(), c.refused.Load(), c.failed.Load(),
 	}
+}
+
+// Trouble is the newest thing that went wrong on a connection; nil: nothing did.
+func (s *Swarm) Trouble() error {
+	if err := s.trouble.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+func (s *Swarm) failed(err error) {
+	s.counts.failed.Add(1)
+	s.trouble.Store(&err)
+}
+
+func (s *Swarm) refused(status int, body []byte) {
+	s.counts.refused.Add(1)
+	err := fmt.Errorf("the answer is %d: %.300s", status, body)
+	s.trouble.Store(&err)
 }
 
 // Word is what is known of one cell, at the cell.
@@ -172,8 +206,11 @@ func (s *Swarm) Await(ctx context.Context, ok func(Word) bool) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("%d of %d cells are not as awaited, %s for one: state %s, running %+v, desired %+v: %w",
-				missing, len(s.cells), one.Name, one.State, one.Running, one.Desired, context.Cause(ctx))
+			if one.Desired == nil {
+				one.Desired = &cells.Desired{}
+			}
+			return fmt.Errorf("%d of %d cells are not as awaited, %s for one: state %s, running %+v, assigned %+v, hold %+v; newest trouble: %v: %w",
+				missing, len(s.cells), one.Name, one.State, one.Running, one.Desired.Assignment, one.Desired.Hold, s.Trouble(), context.Cause(ctx))
 		}
 	}
 }

@@ -32,6 +32,7 @@ type Dialer struct {
 	configs []*tls.Config
 	sources []net.IP // on loopback: one address alone has too few ports for tens of thousands
 	dialed  atomic.Int64
+	atOnce  chan struct{} // one place for each that is being connected; nil: no bound
 }
 
 // NewDialer makes the members' certificates.
@@ -69,6 +70,14 @@ func (d *Dialer) Forget() {
 
 // Dial connects member i to a replica, counted round, and shakes hands.
 func (d *Dialer) Dial(ctx context.Context, i, replica int) (*Link, error) {
+	if d.atOnce != nil {
+		select {
+		case d.atOnce <- struct{}{}:
+			defer func() { <-d.atOnce }()
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 	n := d.dialed.Add(1)
 	plain := net.Dialer{Timeout: dialWithin, KeepAlive: -1}
 	if len(d.sources) > 0 {
