@@ -56,6 +56,9 @@ func (a *app) call(ctx context.Context, method, path string, in, into any) error
 		req.Header.Set("Content-Type", "application/json")
 	}
 	if token := a.getenv("SLUICE_TOKEN"); token != "" {
+		if host := req.URL.Hostname(); req.URL.Scheme == "http" && !strings.HasPrefix(a.server, "unix://") && host != "localhost" && !net.ParseIP(host).IsLoopback() {
+			return fail(fmt.Errorf("ask %s: the token in SLUICE_TOKEN would go over the network in the plain", a.server), "--server https://%s", req.URL.Host)
+		}
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	// A token that is sent to where an answer points to would be somebody else's.

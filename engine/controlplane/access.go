@@ -178,11 +178,14 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, row Route) (*call
 		s.unmatched(w, r)
 		return nil, false
 	}
-	c, err := s.identify(r, d)
+	c, err := &caller{door: d, from: r.RemoteAddr}, error(nil)
+	if row.Who != whoPublic && row.Who != whoHook { // those must not wait for the store
+		c, err = s.identify(r, d)
+	}
 	if a != nil {
 		a.who = c
 	}
-	if err != nil && row.Who != whoPublic && row.Who != whoHook {
+	if err != nil {
 		if errors.Is(err, access.ErrUnknown) {
 			unauthorized(w, d)
 		} else {
@@ -199,6 +202,9 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, row Route) (*call
 	}
 	switch status := c.may(row); {
 	case status == http.StatusUnauthorized:
+		if d == doorCells && s.opts.Members != nil { // the log is told what the peer is not
+			s.log.Debug().Str("key", c.key).Str("from", c.from).Msg("shut out: " + s.opts.Members.Roster().Why(c.key))
+		}
 		unauthorized(w, d)
 	case status == http.StatusForbidden:
 		problem(w, status, "This takes the role "+row.Who+": ask for a token that has it.")

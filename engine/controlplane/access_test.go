@@ -536,6 +536,22 @@ func TestCutOff(t *testing.T) {
 	}
 }
 
+// Whether a replica is ready is for everyone; why it is not, for those on its machine.
+func TestReadyTellsStrangersNoMore(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, true)
+	if err := h.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w, here := h.ask(t, h.through(t, "loopback", nil), "loopback", "GET", "/readyz", "")
+	wantProblem(t, w, here, 503, "store")
+	w, there := h.ask(t, h.through(t, "people", nil), "people", "GET", "/readyz", "", "Authorization", "Bearer "+h.tokens["admin"])
+	wantProblem(t, w, there, 503, "the log of sluice serve says why")
+	if strings.Contains(here, "the log of sluice serve says why") {
+		t.Error(here)
+	}
+}
+
 // The cells' listener is TLS 1.3 with an Ed25519 key on the other side, by the hybrid key exchange, for HTTP/1.1 and HTTP/2.
 func TestCellsListener(t *testing.T) {
 	t.Parallel()

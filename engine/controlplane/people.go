@@ -130,7 +130,11 @@ func (u *unreachable) forLonger(err error, than time.Duration) bool {
 // readyz answers 503 with every reason why cells had better be served by another replica.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	var reasons []*huma.ErrorDetail
+	here := callerOf(r.Context()).door
 	add := func(where, what string) {
+		if here != doorLoopback && here != doorSocket {
+			what = "does not work; the log of sluice serve says why" // anyone may ask, and errors name addresses and files
+		}
 		reasons = append(reasons, &huma.ErrorDetail{Location: where, Message: what})
 	}
 	if s.opts.Views.View() == nil {
