@@ -40,9 +40,19 @@ type register struct {
 	all   map[string]cells.Identity
 	stale error
 	used  []string
+	moved chan struct{} // closed when any changed; nil: none did yet
 }
 
 func (m *register) Roster() controlplane.Roster { return m }
+
+func (m *register) RosterChanged() <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.moved == nil {
+		m.moved = make(chan struct{})
+	}
+	return m.moved
+}
 
 func (m *register) Cell(key string) (string, bool) {
 	m.mu.Lock()
@@ -99,6 +109,10 @@ func (m *register) Identify(_ context.Context, cell, _ string, change func(*cell
 	change(&id)
 	id.Serial++
 	m.all[cell] = id
+	if m.moved != nil {
+		close(m.moved)
+		m.moved = nil
+	}
 	return nil
 }
 

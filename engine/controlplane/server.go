@@ -62,6 +62,7 @@ type Roster interface {
 // Members is who is which cell, kept in memory and in the store, and on its way into git.
 type Members interface {
 	Roster() Roster
+	RosterChanged() <-chan struct{} // closed when there is another roster than Roster gave before
 	// Fresh is nil if the roster is as new as it has to be (R29).
 	Fresh() error
 	// Join makes key the cell's by a token's hash, durably; again for the same key (R28). engine.ErrDenied: the token

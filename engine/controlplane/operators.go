@@ -1,0 +1,133 @@
+package controlplane
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/sluice-cd/sluice/cells/identity"
+	"github.com/sluice-cd/sluice/engine/access"
+)
+
+// Operator is somebody's token, without its secret.
+type Operator = access.Token
+
+// NewOperator asks for a token.
+type NewOperator struct {
+	Name string `json:"name" minLength:"1" maxLength:"100" pattern:"^[A-Za-z0-9][A-Za-z0-9._@-]*$" doc:"of the person or program; unique"`
+	Role string `json:"role" enum:"viewer,operator,approver,admin"`
+	For  string `json:"for,omitempty" doc:"how long it is good, such as 720h; without it, until it is removed"`
+}
+
+// OperatorToken is a token with its secret, which is shown this once.
+type OperatorToken struct {
+	Operator
+	Token string `json:"token" doc:"for the header Authorization: Bearer, or $SLUICE_TOKEN"`
+}
+
+type operatorInput struct{ Body NewOperator }
+
+type operatorOutput struct {
+	CacheControl string `header:"Cache-Control"`
+	Body         OperatorToken
+}
+
+func (s *Server) addToken(ctx context.Context, in *operatorInput) (*operatorOutput, error) {
+	if s.opts.Tokens == nil {
+		return nil, huma.Error409Conflict("This control plane keeps no tokens.")
+	}
+	kept, secret, err := NewToken(in.Body.Name, access.Role(in.Body.Role), in.Body.For, time.Now())
+	if err != nil {
+		return nil, huma.Error422UnprocessableEntity(err.Error())
+	}
+	if err := s.audit(ctx, "add the token "+kept.Name+" with the role "+string(kept.Role)); err != nil {
+		return nil, err
+	}
+	if err := s.opts.Tokens.AddToken(ctx, kept); err != nil {
+		return nil, s.explained(err, "add a token")
+	}
+	return &operatorOutput{CacheControl: "no-store", Body: OperatorToken{Operator: kept, Token: secret}}, nil
+}
+
+// secretPrefix lets people, and programs that look for secrets, see what it is.
+const secretPrefix = "sluice_"
+
+// NewToken makes a token: what is kept, and the secret.
+func NewToken(name string, role access.Role, lasts string, now time.Time) (access.Token, string, error) {
+	t := access.Token{Name: name, Role: role, Created: now}
+	if lasts != "" {
+		d, err := time.ParseDuration(lasts)
+		if err != nil || d <= 0 {
+			return t, "", errors.New("how long the token is good is a time such as 720h")
+		}
+		t.Expires = now.Add(d)
+	}
+	secret, err := identity.NewSecret(rand.Reader)
+	secret = secretPrefix + secret
+	t.Hash = identity.HashSecret(secret)
+	return t, secret, err
+}
+
+type operatorsOutput struct {
+	Body struct {
+		Tokens []Operator `json:"tokens" doc:"by name, those that ran out too"`
+	}
+}
+
+func (s *Server) tokens(ctx context.Context, _ *struct{}) (*operatorsOutput, error) {
+	out := &operatorsOutput{}
+	out.Body.Tokens = []Operator{}
+	if s.opts.Tokens == nil {
+		return out, nil
+	}
+	found, err := s.opts.Tokens.Tokens(ctx)
+	if err != nil {
+		return nil, s.explained(err, "read tokens")
+	}
+	out.Body.Tokens = append(out.Body.Tokens, found...)
+	return out, nil
+}
+
+type tokenInput struct {
+	Name string `path:"name" maxLength:"100"`
+}
+
+func (s *Server) removeToken(ctx context.Context, in *tokenInput) (*struct{}, error) {
+	if s.opts.Tokens == nil {
+		return nil, huma.Error404NotFound("There is no such token.")
+	}
+	if err := s.audit(ctx, "remove the token "+in.Name); err != nil {
+		return nil, err
+	}
+	if err := s.opts.Tokens.RemoveToken(ctx, in.Name); err != nil {
+		return nil, s.explained(err, "remove a token")
+	}
+	return nil, nil
+}
+
+type auditInput struct {
+	Limit int `query:"limit" minimum:"1" maximum:"10000" default:"100"`
+}
+
+type auditOutput struct {
+	Body struct {
+		Entries []access.Entry `json:"entries" doc:"newest first"`
+	}
+}
+
+func (s *Server) audits(ctx context.Context, in *auditInput) (*auditOutput, error) {
+	out := &auditOutput{}
+	out.Body.Entries = []access.Entry{}
+	if s.opts.Tokens == nil {
+		return out, nil
+	}
+	found, err := s.opts.Tokens.Audits(ctx, in.Limit)
+	if err != nil {
+		return nil, s.explained(err, "read the audit")
+	}
+	out.Body.Entries = append(out.Body.Entries, found...)
+	return out, nil
+}
