@@ -24,6 +24,7 @@ func Why(v *View, name string) (lines []string, ok bool) {
 func (v *View) whyCell(cell *Cell) []string {
 	s := v.Observed.Cells[cell.Name]
 	lines := []string{fmt.Sprintf("%s, a cell of %s, %s", cell.Name, cell.Channel, v.running(s))}
+	lines = append(lines, shut(cell.Name, v.Identity(cell.Name))...)
 	c := v.Desired.Channels[cell.Channel]
 	if c == nil {
 		return append(lines, fmt.Sprintf("there is no channel %q: see sluice validate", cell.Channel))
@@ -54,6 +55,20 @@ func (v *View) whyCell(cell *Cell) []string {
 	return append(lines, verdicts(slices.DeleteFunc(v.about(c, cell.Name), func(b channels.Verdict) bool {
 		return b.Cell == "" && b.Release != "" && b.Release != e.Release
 	}))...)
+}
+
+// shut says why a cell is not let in, and what to do (R27).
+func shut(name string, i cells.Identity) []string {
+	switch {
+	case i.Quarantined != "":
+		return []string{
+			"nobody is let in under its key, which is used from two places: " + oneLine(i.Quarantined),
+			"find out which of the two is the cell, stop the other, and give the cell a new token: sluice cell add " + name,
+		}
+	case i.Revoked:
+		return []string{"its key is revoked: a new token lets it in again: sluice cell add " + name}
+	}
+	return nil
 }
 
 // decided says what a cell's owner decided (R18).
