@@ -36,7 +36,7 @@ type child struct {
 }
 
 // doWithin bounds one order.
-const doWithin = 3 * time.Minute
+const doWithin = 6 * time.Minute
 
 func startChild(ctx context.Context, role string) (*child, error) {
 	self, err := os.Executable()

@@ -77,6 +77,7 @@ func planned(n int) (*engine.Desired, *engine.Observed) {
 	d := &engine.Desired{
 		Commit: "c", Channels: map[string]*engine.Channel{channel: c}, Order: []string{channel}, Cells: map[string]*engine.Cell{}, Releases: map[string]*engine.Release{},
 	}
+	d.Pipeline.StaleAfter = 5 * time.Minute
 	o := &engine.Observed{Cells: make(map[string]*engine.CellState, n)}
 	for i := range n {
 		cell := &engine.Cell{Cell: cells.Cell{Name: fmt.Sprintf("cell-%06d", i), Channel: channel}}

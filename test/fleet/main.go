@@ -67,7 +67,8 @@ type bench struct {
 	dir     string
 	binary  string
 	profile string        // folder for CPU profiles of the server; empty: none
-	n       int           // cells
+	n       int           // cells on streams
+	cells   int           // that ask and report: with fewer, each would reach its limits
 	rounds  int           // of each side of a comparison
 	lasts   time.Duration // of a round that counts answers
 	pushes  int
@@ -75,9 +76,6 @@ type bench struct {
 	fleets int    // made so far
 	common *fleet // that groups share; nil: not made yet
 }
-
-// cellCount is how many cells the repository has, and how many ask and report: fewer would reach the limits of each.
-const cellCount = 10_000
 
 // seed is that of the cells' keys.
 const seed = 2026
@@ -90,9 +88,9 @@ func command(ctx context.Context) error {
 	if flag.NArg() > 0 {
 		return errors.New("it takes flags only")
 	}
-	b := &bench{out: os.Stdout, profile: *profile, n: 10_000, rounds: 5, lasts: 2 * time.Second, pushes: 20}
+	b := &bench{out: os.Stdout, profile: *profile, n: 10_000, cells: 10_000, rounds: 5, lasts: 2 * time.Second, pushes: 20}
 	if *quick {
-		b.n, b.rounds, b.lasts, b.pushes = 2_000, 3, time.Second, 5
+		b.n, b.cells, b.rounds, b.lasts, b.pushes = 2_000, 5_000, 3, time.Second, 5
 	}
 	return b.run(ctx, *only)
 }

@@ -192,7 +192,7 @@ func (b *bench) reports(ctx context.Context) ([]row, error) {
 		return nil, err
 	}
 	defer stop()
-	if f, err = b.settle(ctx, cellCount, database); err != nil {
+	if f, err = b.settle(ctx, b.cells, database); err != nil {
 		return nil, fmt.Errorf("on PostgreSQL: %w", err)
 	}
 	defer f.stop()

@@ -30,7 +30,7 @@ func (b *bench) reconnect(ctx context.Context) ([]row, error) {
 	if err := l.do("live", living{Apply: [2]time.Duration{100 * time.Millisecond, 2 * time.Second}, ReportEvery: 30 * time.Second, Spread: time.Duration(b.n) * time.Millisecond, Resume: f.words[:b.n]}, nil); err != nil {
 		return nil, err
 	}
-	if err := l.do("until", until{Connected: b.n, Within: 2 * time.Minute}, nil); err != nil {
+	if err := l.do("until", until{Connected: b.n, Within: 4 * time.Minute}, nil); err != nil {
 		return nil, err
 	}
 	var ours, theirs, outages []time.Duration
@@ -84,10 +84,10 @@ func (b *bench) restart(ctx context.Context, f *fleet, l *child, profile bool) (
 	}
 	var at time.Time
 	err = f.profiled(file, func() error {
-		return l.do("until", until{Connected: b.n, Within: 2 * time.Minute}, &at)
+		return l.do("until", until{Connected: b.n, Within: 4 * time.Minute}, &at)
 	})
 	if err == nil {
-		err = l.do("until", until{Connected: b.n, Release: version, Within: 2 * time.Minute}, nil)
+		err = l.do("until", until{Connected: b.n, Release: version, Within: 4 * time.Minute}, nil)
 	}
 	return at.Sub(listened.Round(0)), listened.Sub(killed), err
 }

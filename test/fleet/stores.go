@@ -78,10 +78,10 @@ func (b *bench) stores(ctx context.Context) ([]row, error) {
 		if err != nil {
 			return nil, err
 		}
-		few, err := b.keep(ctx, k, cellCount, atOnce)
+		few, err := b.keep(ctx, k, b.cells, atOnce)
 		if err == nil {
 			var many float64
-			if many, err = b.keep(ctx, k, cellCount, 1024); err == nil {
+			if many, err = b.keep(ctx, k, b.cells, 1024); err == nil {
 				rows = append(rows, beside("the store alone, "+s.name+": reports kept, 64 and 1,024 at once", perSecond(few), perSecond(many)))
 			}
 		}

@@ -65,7 +65,7 @@ func (b *bench) settle(ctx context.Context, n int, database string) (f *fleet, e
 	if err := l.do("live", living{ReportEvery: 10 * time.Minute, Dialing: atOnce}, nil); err != nil {
 		return f, err
 	}
-	if err := l.do("until", until{Release: first, Within: 2 * time.Minute}, nil); err != nil {
+	if err := l.do("until", until{Release: first, Within: 5 * time.Minute}, nil); err != nil {
 		return f, err
 	}
 	if err := l.do("words", struct{}{}, &f.words); err != nil {
@@ -81,7 +81,7 @@ func (b *bench) settle(ctx context.Context, n int, database string) (f *fleet, e
 // shared is the fleet on SQLite that most groups work on, one after the other.
 func (b *bench) shared(ctx context.Context) (*fleet, error) {
 	if b.common == nil {
-		f, err := b.settle(ctx, cellCount, "")
+		f, err := b.settle(ctx, b.cells, "")
 		if err != nil {
 			return nil, err
 		}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine"
+)
+
+func TestRowsSayWhetherTheyAreMet(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		row  row
+		want string
+	}{
+		{atLeast("rate", 80, "bare", 100, 0.8), "met"},
+		{atLeast("rate", 79, "bare", 100, 0.8), "short"},
+		{atMost("time", 15*time.Second, "bare", 10*time.Second, 1.5), "met"},
+		{atMost("time", 16*time.Second, "bare", 10*time.Second, 1.5), "short"},
+		{within("time", 20*time.Millisecond, 20*time.Millisecond), "met"},
+		{within("time", 21*time.Millisecond, 20*time.Millisecond), "short"},
+		{row{what: "lost", ratio: 0, limit: 0}, "met"},
+		{row{what: "lost", ratio: 1, limit: 0}, "short"},
+	} {
+		if line := c.row.String(); !strings.HasSuffix(line, " "+c.want) {
+			t.Errorf("%q does not end in %s", line, c.want)
+		}
+	}
+	if line := beside("disk", "1 ms", "").String(); strings.Contains(line, "met") || strings.Contains(line, "short") {
+		t.Errorf("%q is held against nothing", line)
+	}
+}
+
+func TestChildrenObey(t *testing.T) {
+	t.Parallel()
+	d := duties{
+		"add":  duty(func(all []int) (any, error) { return all[0] + all[1], nil }),
+		"fail": duty(func(struct{}) (any, error) { return nil, errors.New("no") }),
+	}
+	var out bytes.Buffer
+	in := `{"do":"add","with":[1,2]}` + "\n" + `{"do":"fail","with":{}}` + "\n" + `{"do":"sing","with":{}}` + "\n"
+	if err := obey(strings.NewReader(in), &out, d); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := out.String(), `{"gives":3}`+"\n"+`{"error":"no"}`+"\n"+`{"error":"there is no such order"}`+"\n"; got != want {
+		t.Errorf("%s, not %s", got, want)
+	}
+}
+
+// TestSiteShowsHeads holds that what the site shows is what cells are to be told: the head, what they have, and a hold.
+func TestSiteShowsHeads(t *testing.T) {
+	t.Parallel()
+	s := &site{names: map[string]string{"key": "cell-00000"}, changed: make(chan struct{})}
+	before := s.Changed()
+	s.show(2)
+	<-before
+	d, etag, ok := s.View().Cell("cell-00000")
+	if !ok || d.Hold == nil || d.Assignment == nil || d.Assignment.Sequence != 1 || releaseOf(mustJSON(t, d)) != "1.2.0" {
+		t.Errorf("%+v", d)
+	}
+	s.show(3)
+	if _, next, _ := s.View().Cell("cell-00000"); next == etag {
+		t.Error("another head has the same ETag")
+	}
+}
+
+// TestPlannedIsARollout holds that the planner is measured on something that it has to think about.
+func TestPlannedIsARollout(t *testing.T) {
+	t.Parallel()
+	d, o := planned(100)
+	plan := engine.Make(d, o, time.Now())
+	granted := 0
+	for _, a := range plan.Actions {
+		if a.Kind == engine.Grant {
+			granted += len(a.Cells)
+		}
+	}
+	if granted != 10 || len(plan.Blocked) == 0 {
+		t.Errorf("granted to %d, not to the first wave of 10: %+v %+v", granted, plan.Actions, plan.Blocked[:1])
+	}
+}
+
+func mustJSON(t *testing.T, d cells.Desired) []byte {
+	t.Helper()
+	text, err := json.Marshal(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
