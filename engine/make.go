@@ -41,6 +41,7 @@ type planner struct {
 	rollouts map[string]*Rollout         // of each channel's effective head
 	passed   map[string]int              // by channel: the waves of its head that are through
 	tallies  map[string]*tally           // by channel
+	rolls    map[string]*rollout         // by channel: of its head; nil: there is none, or no policy in force
 	barriers map[string]barrier          // by channel, once asked for
 	versions map[string]releases.Version // by text, once asked for; zero: it is none
 
@@ -62,7 +63,7 @@ func newPlanner(d *Desired, o *Observed, now time.Time) *planner {
 	p := &planner{
 		d: d, o: o, now: now,
 		accepted: map[acceptKey]Acceptance{}, finished: map[finishKey]bool{},
-		rollouts: map[string]*Rollout{}, passed: map[string]int{}, tallies: map[string]*tally{}, barriers: map[string]barrier{},
+		rollouts: map[string]*Rollout{}, passed: map[string]int{}, tallies: map[string]*tally{}, rolls: map[string]*rollout{}, barriers: map[string]barrier{},
 		versions: map[string]releases.Version{},
 		plan:     Plan{Commit: d.Commit, Now: now, Actions: []Action{}, Blocked: []channels.Verdict{}},
 	}

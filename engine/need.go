@@ -72,17 +72,18 @@ func (p *planner) failedGrant(c *Channel, cell *Cell, s *CellState, head *Effect
 	return v, false
 }
 
-// proven is the newest head that a cell with nothing installed may have: finished and not quarantined (R15); nil: none.
+// proven is the newest head that a cell with nothing installed may have: of a release that is finished here, and not
+// quarantined (R15); nil: none.
 func (p *planner) proven(c *Channel) *EffectiveHead {
-	e := c.Effective
-	for i := len(c.History) - 1; i >= 0; i-- {
+	finished := map[releases.Digest]bool{}
+	for i := range c.History {
 		h := &c.History[i]
-		finished := p.done(c.Name, h) || i+1 < len(c.History) && c.History[i+1].ReplacedFinished
-		switch {
-		case !finished || p.quarantined(c.Name, h.Release, h.Digest) != nil:
-		case h.Digest == e.Digest:
-			return e // it is back
-		default:
+		if p.done(c.Name, h) || i+1 < len(c.History) && c.History[i+1].ReplacedFinished {
+			finished[h.Digest] = true
+		}
+	}
+	for i := range slices.Backward(c.History) { // a rollback wrote it again, under a higher sequence
+		if h := &c.History[i]; finished[h.Digest] && p.quarantined(c.Name, h.Release, h.Digest) == nil {
 			return h
 		}
 	}
@@ -90,12 +91,21 @@ func (p *planner) proven(c *Channel) *EffectiveHead {
 }
 
 // headFor is the head that a cell is to have: the channel's, but for one that has nothing installed, the newest that is
-// proven (R15). Without one it joins the rollout.
-func headFor(c *Channel, s *CellState, proven *EffectiveHead) *EffectiveHead {
-	if s.Digest == "" && proven != nil {
-		return proven
+// proven (R15). It joins the rollout without one, where it failed that or never came to an end with it, and where it was
+// granted a newer (R2).
+func (p *planner) headFor(c *Channel, s *CellState, proven *EffectiveHead) *EffectiveHead {
+	if s.Digest != "" || proven == nil || proven == c.Effective {
+		return c.Effective
 	}
-	return c.Effective
+	if g := s.Granted; g != nil && g.Channel == c.Name && (g.Sequence > proven.Sequence || s.took() && !p.pending(c, s)) {
+		return c.Effective
+	}
+	for i := range s.Failures {
+		if a := &s.Failures[i].Assignment; a.Channel == c.Name && a.Sequence >= proven.Sequence {
+			return c.Effective
+		}
+	}
+	return proven
 }
 
 // single says what holds one cell back from its head, whatever the channel says; no gate: nothing.

@@ -86,9 +86,7 @@ func (p *planner) progress(c *Channel, s *Progress) {
 		return
 	}
 	s.Slots, s.Budget = c.Valid.Rollout.MaxInFlight, c.Valid.Rollout.FailureBudget
-	r := p.walk(c)
-	p.line(c, &r, r.needy, p.byLane(c), make([]channels.Verdict, len(r.needy)))
-	p.openWave(c, &r.march)
+	r := p.rolls[c.Name]
 	s.Could, s.Granted, s.InFlight, s.Wave = r.could, r.given, r.slots, r.wave
 	for i, w := range r.waves {
 		at := WaveProgress{Wave: i + 1, Cells: r.sizes[i], Soak: w.Soak, Healthy: r.healthy(w.Soak), Through: i < r.passed}

@@ -12,27 +12,69 @@ import (
 // rollout is a channel's head on its way to the cells, from one walk over them.
 type rollout struct {
 	march
+	had      march              // the same without the needy
+	lane     bool               // it is on the hotfix lane still (R17)
 	needy    []need             // by name
+	held     []channels.Verdict // by index in needy: what holds that one; no gate: nothing
+	queue    []int32            // by index of cell: of those that wait for the head in the order of its turn, index in needy + 1
+	aside    []int              // out of that line, as indexes in needy: nothing changes in them, or another head is for them
 	verdicts []channels.Verdict // about cells whose grant failed
 	slots    int                // in use
 }
 
 // grant lets cells of c have its head, as far as the rollout and what binds grants allow (R14, R18).
 func (p *planner) grant(c *Channel) {
-	if c.Effective == nil || c.Valid == nil {
+	r := p.rolls[c.Name]
+	if r == nil {
 		return
 	}
-	r := p.walk(c)
 	for _, v := range r.verdicts {
 		p.block(v)
 	}
 	if len(r.needy) == 0 || p.restate(c, r.needy) {
 		return
 	}
-	needy, lane := p.unbound(c, r.needy)
-	if len(needy) > 0 {
-		p.give(c, &r, needy, lane)
+	if v, bound := p.stopped(c); bound {
+		p.blockHead(c, v)
+		return
 	}
+	if v, bound := p.bound(c); bound {
+		if c.Effective.Kind != Rollback || !p.onlyBack(c, r) {
+			p.blockHead(c, v)
+		}
+		if c.Effective.Kind != Rollback {
+			return
+		}
+	}
+	p.give(c, r)
+}
+
+// blockHead adds a verdict about c's head.
+func (p *planner) blockHead(c *Channel, v channels.Verdict) {
+	v.Channel, v.Release = c.Name, c.Effective.Release
+	p.block(v)
+}
+
+// onlyBack leaves of the needy those that the head takes back: they are not bound (R18). It tells whether that is all of them.
+func (p *planner) onlyBack(c *Channel, r *rollout) bool {
+	left := slices.DeleteFunc(slices.Clone(r.needy), func(n need) bool { return !p.goesBack(&n) })
+	all := len(left) == len(r.needy)
+	if !all {
+		r.needy = left
+		p.line(c, r)
+		p.openWave(c, &r.march)
+	}
+	return all
+}
+
+// roll walks through the cells of c, and finds out how far its head has come.
+func (p *planner) roll(c *Channel) *rollout {
+	r := p.walk(c)
+	r.had = r.march
+	r.lane = c.Effective.Hotfix && p.lane(c, c.Effective.Release, c.Effective.Digest) != nil
+	p.line(c, &r)
+	p.openWave(c, &r.march)
+	return &r
 }
 
 // walk goes through the cells of c once, and finds out who lacks the head, who has it, and how it does.
@@ -51,7 +93,7 @@ func (p *planner) walk(c *Channel) (r rollout) {
 		if s == nil {
 			continue // never heard of: told its head when it reports
 		}
-		head := headFor(c, s, proven)
+		head := p.headFor(c, s, proven)
 		has := p.has(c, cell, s, head)
 		if has && s.Sequence == head.Sequence && s.Digest == head.Digest && (s.Running == nil || s.Running.Revision == cell.Revision) {
 			if s.Applying == nil || s.Applying.Sequence == s.Sequence { // as nearly all: it runs what it was granted
@@ -84,68 +126,40 @@ func (p *planner) walk(c *Channel) (r rollout) {
 	return r
 }
 
-// unbound leaves of the needy those that no verdict about the channel binds now, and adds that verdict. lane: what is
-// granted goes by the hotfix lane.
-func (p *planner) unbound(c *Channel, needy []need) (left []need, lane bool) {
-	e := c.Effective
-	v, bound := p.stopped(c)
-	if bound {
-		left = nil
-	} else {
-		lane = p.byLane(c)
-		left = needy
-		if v, bound = p.bound(c); bound && e.Kind == Rollback {
-			left = slices.DeleteFunc(slices.Clone(needy), func(n need) bool { return !p.goesBack(&n) })
-			bound = len(left) < len(needy)
-		} else if bound {
-			left = nil
-		}
+// line puts the needy in line for the head, or aside, and finds out what holds single ones.
+func (p *planner) line(c *Channel, r *rollout) {
+	r.march = r.had
+	if len(r.needy) == 0 {
+		r.held, r.queue, r.aside = nil, nil, nil
+		return
 	}
-	if bound {
-		v.Channel, v.Release = c.Name, e.Release
-		p.block(v)
-	}
-	return left, lane
-}
-
-// line tells who of the needy waits for the head in the order of its turn: by index of cell, index in needy + 1; and who
-// is out of that line, because nothing changes in it or another head is for it. It puts into held what holds single ones.
-func (p *planner) line(c *Channel, r *rollout, needy []need, lane bool, held []channels.Verdict) (queue []int32, aside []int) {
-	queue = make([]int32, len(c.Cells))
-	for i := range needy {
-		n := &needy[i]
-		held[i] = p.single(c, n, lane)
+	r.held, r.queue, r.aside = make([]channels.Verdict, len(r.needy)), make([]int32, len(c.Cells)), nil
+	for i := range r.needy {
+		n := &r.needy[i]
+		r.held[i] = p.single(c, n, r.lane)
 		switch {
-		case held[i].Gate != "":
+		case r.held[i].Gate != "":
 		case n.already():
-			aside = append(aside, i)
+			r.aside = append(r.aside, i)
 			r.count(c, n.at, n.state, false)
 		case n.head != c.Effective:
-			aside = append(aside, i)
+			r.aside = append(r.aside, i)
 		default:
-			queue[n.at] = int32(i) + 1
+			r.queue[n.at] = int32(i) + 1
 			r.waits(n.at)
 		}
 	}
-	return queue, aside
-}
-
-// byLane tells whether c's head is on the hotfix lane still (R17).
-func (p *planner) byLane(c *Channel) bool {
-	e := c.Effective
-	return e.Hotfix && p.lane(c, e.Release, e.Digest) != nil
 }
 
 // give grants to the needy what they may have: to those with nothing installed first, then in the order of the head's turn,
 // up to the end of the open wave, as long as there are slots. To all others it says why not.
-func (p *planner) give(c *Channel, r *rollout, needy []need, lane bool) {
-	first := len(p.plan.Blocked)
-	p.plan.Blocked = append(p.plan.Blocked, make([]channels.Verdict, len(needy))...)
-	held := p.plan.Blocked[first:] // by index in needy; no gate: nothing holds it
-	queue, aside := p.line(c, r, needy, lane, held)
-	p.openWave(c, &r.march)
+func (p *planner) give(c *Channel, r *rollout) {
+	if len(r.needy) == 0 {
+		return
+	}
+	needy, held := r.needy, r.held
 	g := granter{c: c, free: p.free(c, r), heads: map[string]*grants{}}
-	for _, i := range aside {
+	for _, i := range r.aside {
 		if n := &needy[i]; n.already() {
 			g.give(n, false)
 		} else {
@@ -155,7 +169,7 @@ func (p *planner) give(c *Channel, r *rollout, needy []need, lane bool) {
 	place := r.given
 	said := newWording(&r.march, len(needy))
 	for _, at := range c.turn().order {
-		i := queue[at] - 1
+		i := r.queue[at] - 1
 		if i < 0 {
 			continue
 		}
@@ -168,16 +182,13 @@ func (p *planner) give(c *Channel, r *rollout, needy []need, lane bool) {
 		}
 	}
 	said.put(held)
-	kept := p.plan.Blocked[:first]
-	for i, v := range held {
-		if v.Gate != "" {
+	p.plan.Blocked = slices.Grow(p.plan.Blocked, len(held))
+	for i := range held {
+		if v := &held[i]; v.Gate != "" {
 			v.Channel, v.Cell, v.Release = c.Name, needy[i].cell.Name, needy[i].head.Release
-			p.at(v.Until)
-			kept = append(kept, v)
+			p.block(*v)
 		}
 	}
-	clear(p.plan.Blocked[len(kept):])
-	p.plan.Blocked = kept
 	g.act(p, r.wave)
 }
 

@@ -71,10 +71,15 @@ func (p *planner) learn(c *Channel) {
 		}
 	}
 	p.count(c, t, rollout.Eligible)
+	through := true
+	if c.Valid != nil {
+		r := p.roll(c)
+		p.rolls[c.Name], through = r, r.wave >= len(r.waves) // the last wave is open
+	}
 	if observing {
 		return // who has not reported yet counts too
 	}
-	through := t.healthy+t.given >= t.eligible && len(t.failed) <= p.budget(c) && (t.running > 0 || len(c.Cells) == 0)
+	through = through && t.healthy+t.given >= t.eligible && len(t.failed) <= p.budget(c) && (t.running > 0 || len(c.Cells) == 0)
 	if through && !p.done(c.Name, e) {
 		p.finished[finishKey{c.Name, e.Sequence, e.Digest}] = true
 		p.plan.Learned.Finished = append(p.plan.Learned.Finished, Finish{Channel: c.Name, Sequence: e.Sequence, Digest: e.Digest, At: p.now})

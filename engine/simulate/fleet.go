@@ -40,6 +40,8 @@ type cell struct {
 	lost time.Time // its last report, while it is out
 	late bool      // it was granted something meanwhile
 
+	owner *cells.Owner // what its owner decided; nil: nothing
+
 	taken string // key of the newest assignment that it acknowledged
 
 	counted string // the release that the recorder counts it on
@@ -53,24 +55,33 @@ func newFleet(w *world) *fleet {
 	}
 	for _, name := range slices.Sorted(maps.Keys(w.d.Cells)) {
 		def := w.d.Cells[name]
-		c := &cell{name: name, channel: def.Channel, labels: def.Labels, word: cells.StatePending}
-		c.state = &engine.CellState{Name: name}
-		f.cells[name], f.order = c, append(f.order, c)
-		w.obs.Cells[name] = c.state
-		if ch := w.d.Channels[def.Channel]; ch != nil && ch.Effective != nil {
-			// What a repository says was reached is taken as reached, and soaked since then.
-			a := engine.Assign(w.d, def, ch.Effective, c.state)
-			c.running, c.word = &a, cells.StateHealthy
-			c.since = ch.Effective.Moved
-			if c.since.IsZero() || c.since.After(w.now) {
-				c.since = w.now
-			}
-			c.state.Granted, c.state.GrantedAt = &a, c.since
-			f.milestones(c)
+		var head *engine.EffectiveHead
+		if ch := w.d.Channels[def.Channel]; ch != nil {
+			head = ch.Effective
 		}
-		f.report(c)
+		f.add(def, head)
 	}
 	return f
+}
+
+// add adds a cell that runs a head; nil: nothing. What a repository says was reached is taken as reached, and soaked since
+// then.
+func (f *fleet) add(def *engine.Cell, head *engine.EffectiveHead) {
+	c := &cell{name: def.Name, channel: def.Channel, labels: def.Labels, word: cells.StatePending}
+	c.state = &engine.CellState{Name: def.Name}
+	f.cells[c.name], f.order = c, append(f.order, c)
+	f.w.obs.Cells[c.name] = c.state
+	if head != nil {
+		a := engine.Assign(f.w.d, def, head, c.state)
+		c.running, c.word = &a, cells.StateHealthy
+		c.since = head.Moved
+		if c.since.IsZero() || c.since.After(f.w.now) {
+			c.since = f.w.now
+		}
+		c.state.Granted, c.state.GrantedAt = &a, c.since
+		f.milestones(c)
+	}
+	f.report(c)
 }
 
 // luck draws from 0 up to 1, the same for the same question: no draw depends on how many were made before.
@@ -107,7 +118,7 @@ func (f *fleet) report(c *cell) {
 		return
 	}
 	s := c.state
-	s.LastReport, s.State, s.Running, s.Applying, s.Taken = f.w.now, c.word, c.running, c.applying, c.taken
+	s.LastReport, s.State, s.Running, s.Applying, s.Taken, s.Owner = f.w.now, c.word, c.running, c.applying, c.taken, c.owner
 	s.Infrastructure = math.MaxInt
 	if n := f.w.in.Scenario.Cells.Infrastructure; n != nil {
 		s.Infrastructure = *n
@@ -165,11 +176,8 @@ func (f *fleet) hear(c *cell) {
 		}
 	}
 	c.next, c.taken = &a, a.Key()
-	if c.applying == nil || c.hung {
-		f.begin(c)
-	} else {
-		f.report(c)
-	}
+	f.report(c)
+	f.start(c)
 }
 
 // begin starts with what was heard last.
@@ -249,9 +257,7 @@ func (f *fleet) finish(c *cell, failed bool) {
 	if cut := f.cuts[a.Release]; !failed && cut != nil && f.luck("sick", c.name, a.Release) < cut.Unhealthy {
 		f.later(c, cut.UnhealthyIn.between(f.luck("sick in", c.name, a.Release)), func() { f.sicken(c, cut) })
 	}
-	if c.next != nil {
-		f.begin(c)
-	}
+	f.start(c)
 }
 
 // sicken turns a cell unhealthy, for a while or until it gets another release.

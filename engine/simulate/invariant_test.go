@@ -104,6 +104,14 @@ func (d dice) draw(t testing.TB, seed uint64) Input {
 	for range d.IntN(4) {
 		fmt.Fprintf(&b, "  - {from: %dh, for: %dm, of: {channel: %s, share: %.1f}}\n", d.IntN(150), 1+d.IntN(600), d.oneOf("staging", "early", "late"), d.Float64())
 	}
+	b.WriteString("owners:\n  - {of: {cells: [late-1]}, from: 0s, for: 1m, paused: \"a look around\"}\n")
+	for range d.IntN(3) {
+		what := d.oneOf("paused: audit", "pin: 1.1.0", "windows: [{opens: \"0 2,3 * * *\", for: 30m}]", "windows: [{opens: \"0 */4 * * *\", for: 2h}]")
+		fmt.Fprintf(&b, "  - {of: {channel: %s, share: %.1f}, from: %dh, for: %dh, %s}\n", d.oneOf("staging", "early", "late"), d.Float64(), d.IntN(150), 1+d.IntN(40), what)
+	}
+	if d.chance(0.4) {
+		fmt.Fprintf(&b, "joins:\n  - {at: %dh, channel: %s, cells: %d}\n", d.IntN(150), d.oneOf("staging", "early", "late"), 1+d.IntN(6))
+	}
 	b.WriteString("people:\n  - {at: 0s, do: lift, channel: late}\n")
 	for range d.IntN(3) {
 		channel, at := d.oneOf("early", "late"), d.IntN(150)
@@ -323,6 +331,16 @@ func (k *keeper) grant(d *engine.Desired, c *engine.Channel, a *engine.Action, n
 			return fmt.Errorf("R14: %s took sequence %d, and was granted it again", name, a.Sequence)
 		}
 		k.granted[key][name] = true
+		if s := k.w.obs.Cells[name]; s.Digest != a.Digest {
+			if reason, _, ok := s.Owner.Judge(*g, now); !ok {
+				return fmt.Errorf("R18: %s was granted %s against its owner: %s", name, a.Release, reason)
+			}
+			if s.Digest == "" && k.w.fleet.cells[name].run == 0 && s.Taken == "" && a.Sequence == e.Sequence && !k.finished(c, e) {
+				if h := k.proven(d, c); h != nil {
+					return fmt.Errorf("R15: %s has nothing installed and was granted %s, while %s is finished", name, a.Release, h.Release)
+				}
+			}
+		}
 		if k.w.obs.Cells[name].Digest == a.Digest {
 			k.late[key][name] = true // it runs it already: a grant risks nothing
 		}
@@ -333,13 +351,32 @@ func (k *keeper) grant(d *engine.Desired, c *engine.Channel, a *engine.Action, n
 	if failed := k.failedOf(c, now); e.Kind != engine.Rollback && failed > c.Policy.Rollout.FailureBudget {
 		return fmt.Errorf("R14: %s granted %s to %d more after %d failures, budget %d", c.Name, a.Release, len(a.Cells), failed, c.Policy.Rollout.FailureBudget)
 	}
-	if err := k.inFlight(c, a, now); err != nil {
+	if err := k.inFlight(c, now); err != nil {
 		return err
 	}
 	if e.Kind == engine.Rollback {
 		return nil // without waves (R19)
 	}
 	return k.waves(c, a, had, now)
+}
+
+// finished tells whether a head is known to have reached its cells; a rollback's had, under another sequence.
+func (k *keeper) finished(c *engine.Channel, h *engine.EffectiveHead) bool {
+	return h.Finished || h.Kind == engine.Rollback || slices.ContainsFunc(k.w.obs.Learned.Finished, func(f engine.Finish) bool {
+		return f.Channel == c.Name && f.Sequence == h.Sequence && f.Digest == h.Digest
+	})
+}
+
+// proven is a finished head that is not quarantined; nil: there is none.
+func (k *keeper) proven(d *engine.Desired, c *engine.Channel) *engine.EffectiveHead {
+	for i := range c.History {
+		h := &c.History[i]
+		stopped := slices.ContainsFunc(d.Quarantine, func(q channels.Quarantine) bool { return q.Stops(c.Name, h.Release, h.Digest) })
+		if h.Kind != engine.Rollback && !stopped && k.finished(c, h) {
+			return h
+		}
+	}
+	return nil
 }
 
 func (k *keeper) failedOf(c *engine.Channel, now time.Time) int {
@@ -367,27 +404,50 @@ func stalled(s *engine.CellState, c *engine.Channel, now time.Time) bool {
 	return s.Applying != nil && s.Applying.Sequence == c.Effective.Sequence && !s.StartedAt.IsZero() && now.Sub(s.StartedAt) >= c.Policy.Rollout.Stall
 }
 
-// inFlight: no more cells in contact are on their way than maxInFlight.
-func (k *keeper) inFlight(c *engine.Channel, a *engine.Action, now time.Time) error {
+// owned tells whether a cell's owner is against a head.
+func owned(s *engine.CellState, e *engine.EffectiveHead, now time.Time) bool {
+	_, _, ok := s.Owner.Judge(cells.Assignment{Release: e.Release, Digest: e.Digest}, now)
+	return !ok
+}
+
+// inFlight: no more cells than maxInFlight were granted something, of whatever head, and have no result; nor did more fail a
+// head than its budget and those that were on their way when it was spent.
+func (k *keeper) inFlight(c *engine.Channel, now time.Time) error {
 	limit := c.Policy.Rollout.MaxInFlight
 	if limit == 0 {
 		return nil
 	}
 	n := 0
-	for name := range k.granted[rolloutKey{c.Name, a.Sequence}] {
-		s := k.w.obs.Cells[name]
-		stalled := !s.StartedAt.IsZero() && now.Sub(s.StartedAt) >= c.Policy.Rollout.Stall
-		silent := silent(s, now)
-		onIt := s.Running != nil && s.Running.Sequence == a.Sequence || s.Digest == c.Effective.Digest
-		lapsed := s.Granted == nil || s.Granted.Sequence != a.Sequence
-		if !lapsed && !onIt && !failedOn(s, c.Effective) && !stalled && !silent {
+	for _, cell := range c.Cells {
+		if k.pending(c, k.w.obs.Cells[cell.Name], now) {
 			n++
 		}
 	}
 	if n > limit {
-		return fmt.Errorf("R14: %d cells of %s are in flight to %s, maxInFlight is %d", n, c.Name, a.Release, limit)
+		return fmt.Errorf("R14: %d cells of %s are in flight, maxInFlight is %d", n, c.Name, limit)
+	}
+	if failed := k.failedOf(c, now); c.Effective.Kind == engine.Promote && failed > c.Policy.Rollout.FailureBudget+limit {
+		return fmt.Errorf("R14: %d cells of %s failed %s, the budget is %d and maxInFlight %d", failed, c.Name, c.Effective.Release, c.Policy.Rollout.FailureBudget, limit)
 	}
 	return nil
+}
+
+// pending tells whether a cell was granted something that is new to it, and told of no end; for no longer than the stall limit.
+func (k *keeper) pending(c *engine.Channel, s *engine.CellState, now time.Time) bool {
+	g := s.Granted
+	if g == nil || g.Channel != c.Name || s.Running != nil && s.Running.SameContent(*g) {
+		return false
+	}
+	for _, f := range s.Failures {
+		if f.Assignment.Key() == g.Key() {
+			return false
+		}
+	}
+	since := s.StartedAt
+	if since.IsZero() {
+		since = s.GrantedAt
+	}
+	return now.Sub(since) < c.Policy.Rollout.Stall
 }
 
 // waves: who was granted a head beyond a wave, was so after that many cells had it and had soaked, at some time before.
@@ -426,7 +486,9 @@ func (k *keeper) march(c *engine.Channel, now time.Time) {
 	}
 	could := 0
 	for _, cell := range c.Cells {
-		if s := k.w.obs.Cells[cell.Name]; !silent(s, now) || failedOn(s, c.Effective) || stalled(s, c, now) {
+		s := k.w.obs.Cells[cell.Name]
+		has := s.Granted != nil && s.Granted.Channel == c.Name && s.Granted.Sequence == c.Effective.Sequence
+		if !silent(s, now) && (has || !owned(s, c.Effective, now)) || failedOn(s, c.Effective) || stalled(s, c, now) {
 			could++
 		}
 	}

@@ -26,6 +26,7 @@ func Parse(file string, data []byte) (*Scenario, []manifest.Fault) {
 	fault := func(at, format string, args ...any) { faults = append(faults, doc.Fault(at, format, args...)) }
 	s.checkCells(fault)
 	s.checkReleases(fault)
+	s.checkOwners(fault)
 	for i, o := range s.Outages {
 		if o.For <= 0 {
 			fault(fmt.Sprintf("outages[%d].for", i), "an outage lasts: for must be more than 0")

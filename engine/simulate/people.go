@@ -51,6 +51,12 @@ func (w *world) check() error {
 			}
 		}
 	}
+	for i, d := range s.Owners {
+		channel(fmt.Sprintf("owners[%d]", i), d.Of.Channel)
+	}
+	for i, j := range s.Joins {
+		channel(fmt.Sprintf("joins[%d]", i), j.Channel)
+	}
 	for i, a := range s.People {
 		where := fmt.Sprintf("people[%d]", i)
 		channel(where, a.Channel)
@@ -77,17 +83,9 @@ func (w *world) addCells() error {
 		if c == nil {
 			return fmt.Errorf("cells.add: there is no channel %q; there are %s", channel, strings.Join(w.d.Order, ", "))
 		}
-		fresh := map[string]any{"apiVersion": releases.APIVersion, "kind": "Cell", "channel": channel}
-		if len(c.Cells) > 0 {
-			like := c.Cells[0].Cell
-			fresh["values"], fresh["labels"] = like.Values, like.Labels
-			if like.Profile != "" {
-				fresh["profile"] = like.Profile
-			}
-		}
-		data, err := yaml.Marshal(fresh)
+		data, err := likeFirst(c)
 		if err != nil {
-			return fmt.Errorf("add cells to %s: %w", channel, err)
+			return err
 		}
 		for i := range n {
 			name := fmt.Sprintf("%s-%0*d", channel, len(fmt.Sprint(n)), i+1)
@@ -132,6 +130,12 @@ func (w *world) schedule() {
 	}
 	for i, o := range s.Outages {
 		w.fleet.outage(i, o)
+	}
+	for i := range s.Owners {
+		w.fleet.decides(i, &s.Owners[i])
+	}
+	for i, j := range s.Joins {
+		at(j.At.in(w.in.From), func() error { return w.join(i, j) })
 	}
 	for _, k := range s.Skews {
 		from := k.From.in(w.in.From) // before the begin: in force from there

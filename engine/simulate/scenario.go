@@ -12,15 +12,17 @@ import (
 // Scenario is what happens to a release repository and its cells, as a YAML file says it. Where it names an instant,
 // either that (RFC 3339) or the time since the simulation's begin (36h, 2d, 2d12h) will do.
 type Scenario struct {
-	APIVersion string   `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
-	Kind       string   `yaml:"kind" json:"kind" required:"true" enum:"Scenario"`
-	Seed       int64    `yaml:"seed" json:"seed,omitempty" doc:"luck: the same seed gives the same simulation, byte for byte"`
-	Releases   []Cut    `yaml:"releases" json:"releases,omitempty" doc:"releases that are merged on the way"`
-	Cells      Model    `yaml:"cells" json:"cells,omitzero" doc:"how cells behave, and more of them"`
-	Outages    []Outage `yaml:"outages" json:"outages,omitempty" doc:"when cells are not in contact"`
-	Skews      []Skew   `yaml:"skews" json:"skews,omitempty" doc:"when cells' clocks are off (R10)"`
-	People     []Act    `yaml:"people" json:"people,omitempty" doc:"what people do, and when"`
-	Answers    []Answer `yaml:"answers" json:"answers,omitempty" doc:"what check and metric gates are answered; the last that fits counts"`
+	APIVersion string     `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
+	Kind       string     `yaml:"kind" json:"kind" required:"true" enum:"Scenario"`
+	Seed       int64      `yaml:"seed" json:"seed,omitempty" doc:"luck: the same seed gives the same simulation, byte for byte"`
+	Releases   []Cut      `yaml:"releases" json:"releases,omitempty" doc:"releases that are merged on the way"`
+	Cells      Model      `yaml:"cells" json:"cells,omitzero" doc:"how cells behave, and more of them"`
+	Outages    []Outage   `yaml:"outages" json:"outages,omitempty" doc:"when cells are not in contact"`
+	Skews      []Skew     `yaml:"skews" json:"skews,omitempty" doc:"when cells' clocks are off (R10)"`
+	Owners     []Decision `yaml:"owners" json:"owners,omitempty" doc:"what cells' owners decide (R18)"`
+	Joins      []Join     `yaml:"joins" json:"joins,omitempty" doc:"cells that are added on the way"`
+	People     []Act      `yaml:"people" json:"people,omitempty" doc:"what people do, and when"`
+	Answers    []Answer   `yaml:"answers" json:"answers,omitempty" doc:"what check and metric gates are answered; the last that fits counts"`
 }
 
 // Cut is a release that is merged, and how it does. What its manifest does not say is as in the release it is like.

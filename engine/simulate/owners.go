@@ -1,0 +1,129 @@
+package simulate
+
+import (
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels/window"
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// Decision is what cells' owners decide on their machines (R18). The last that begins counts.
+type Decision struct {
+	Of      Select          `yaml:"of" json:"of,omitzero"`
+	From    Moment          `yaml:"from" json:"from,omitzero"`
+	For     time.Duration   `yaml:"for" json:"for,omitempty" doc:"default: to the end"`
+	Paused  string          `yaml:"paused" json:"paused,omitempty" doc:"why they begin nothing"`
+	Pin     string          `yaml:"pin" json:"pin,omitempty" doc:"the only release that they begin"`
+	Windows []window.Window `yaml:"windows" json:"windows,omitempty" doc:"when they begin something new"`
+}
+
+// Join is cells that are added on the way, with nothing installed.
+type Join struct {
+	At      Moment `yaml:"at" json:"at" required:"true"`
+	Channel string `yaml:"channel" json:"channel" required:"true"`
+	Cells   int    `yaml:"cells" json:"cells" required:"true" minimum:"1" maximum:"10000"`
+}
+
+func (d *Decision) owner() *cells.Owner {
+	return &cells.Owner{Paused: d.Paused, Pin: d.Pin, Windows: d.Windows}
+}
+
+func (s *Scenario) checkOwners(fault func(at, format string, args ...any)) {
+	for i := range s.Owners {
+		d := &s.Owners[i]
+		at := fmt.Sprintf("owners[%d]", i)
+		if d.Paused == "" && d.Pin == "" && len(d.Windows) == 0 {
+			fault(at, "it decides nothing: give paused, pin or windows")
+		}
+		if err := d.owner().Check(); err != nil {
+			fault(at, "%s", strings.ReplaceAll(err.Error(), "\n", "; "))
+		}
+	}
+}
+
+// decides puts an owners' decision on the agenda. The cells report it, and act by it.
+func (f *fleet) decides(number int, d *Decision) {
+	from := d.From.in(f.w.in.From)
+	set := func(o *cells.Owner) func() bool {
+		return func() (seen bool) {
+			for _, c := range f.order {
+				if f.selected(c, d.Of, number) {
+					c.owner = o
+					f.report(c)
+					f.start(c)
+					seen = seen || c.outs == 0
+				}
+			}
+			return seen
+		}
+	}
+	f.w.agenda.report(from, set(d.owner()))
+	if d.For > 0 {
+		f.w.agenda.report(from.Add(d.For), set(nil))
+	}
+}
+
+// start begins what was heard last, unless the cell's owner says no; then again when time may have changed that.
+func (f *fleet) start(c *cell) {
+	if c.next == nil || c.applying != nil && !c.hung {
+		return
+	}
+	_, until, ok := c.owner.Judge(*c.next, f.w.now)
+	if ok || c.running != nil && c.running.SameContent(*c.next) {
+		f.begin(c)
+		return
+	}
+	if !until.IsZero() {
+		f.w.agenda.report(until, func() bool { f.start(c); return c.outs == 0 })
+	}
+}
+
+// join adds cells to the repository and to the fleet.
+func (w *world) join(number int, j Join) error {
+	files := map[string][]byte{}
+	data, err := likeFirst(w.d.Channels[j.Channel])
+	if err != nil {
+		return err
+	}
+	for i := range j.Cells {
+		files[path.Join(cells.Dir, fmt.Sprintf("join-%d-%05d", number+1, i+1), "cell.yaml")] = data
+	}
+	if err := w.repo.commit(somebody, w.now, fmt.Sprintf("cells: %d more in %s", j.Cells, j.Channel), files); err != nil {
+		return err
+	}
+	if err := w.look(); err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		w.fleet.add(w.d.Cells[path.Base(path.Dir(name))], nil)
+	}
+	slices.SortFunc(w.fleet.order, func(a, b *cell) int { return strings.Compare(a.name, b.name) })
+	w.rec.happened(Event{At: w.now, Kind: "joined", Channel: j.Channel, Cells: j.Cells})
+	return nil
+}
+
+// likeFirst is a cell.yaml with the profile, values and labels of a channel's first cell.
+func likeFirst(c *engine.Channel) ([]byte, error) {
+	fresh := map[string]any{"apiVersion": releases.APIVersion, "kind": "Cell", "channel": c.Name}
+	if len(c.Cells) > 0 {
+		like := c.Cells[0].Cell
+		fresh["values"], fresh["labels"] = like.Values, like.Labels
+		if like.Profile != "" {
+			fresh["profile"] = like.Profile
+		}
+	}
+	data, err := yaml.Marshal(fresh)
+	if err != nil {
+		return nil, fmt.Errorf("add cells to %s: %w", c.Name, err)
+	}
+	return data, nil
+}
