@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -254,7 +255,7 @@ func (w *world) sluiceMust(args ...string) string {
 // token adds a cell, and gives the file with its one-time token.
 func (w *world) token(cell, channel string) string {
 	w.t.Helper()
-	file := w.path(cell + ".token")
+	file := w.path(fmt.Sprintf("%s-%d.token", cell, time.Now().UnixNano()))
 	w.sluiceMust("cell", "add", cell, "--channel", channel, "--repo", w.repo, "--data", w.path("data"), "--token-file", file)
 	return file
 }
