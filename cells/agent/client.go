@@ -19,18 +19,14 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
-
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/identity"
-	"github.com/sluice-cd/sluice/releases"
 )
 
 const (
 	maxDesired = 1 << 20
 	maxReceipt = 64 << 10
 	maxProblem = 4 << 10 // of an error's body
-	maxWindow  = 32 << 20
 
 	maxNextPoll   = 300  // seconds
 	maxRetryAfter = 3600 // seconds
@@ -270,39 +266,6 @@ func (c *client) report(ctx context.Context, body []byte) (receipt cells.Receipt
 		return cells.Receipt{}, nil, fmt.Errorf("report: %w", err)
 	}
 	return receipt, response.TLS, nil
-}
-
-// content gives a release's canonical tar as it comes: of at most limit bytes on the wire, and not verified.
-func (c *client) content(ctx context.Context, d releases.Digest, limit int64) (io.ReadCloser, error) {
-	response, err := c.do(ctx, http.MethodGet, "/v1/releases/"+string(d), url.Values{"cell": {c.cell}}, nil,
-		http.Header{"Accept-Encoding": {"zstd"}})
-	if err != nil {
-		return nil, fmt.Errorf("fetch %s: %w", d, err)
-	}
-	wire := http.MaxBytesReader(nil, response.Body, limit)
-	switch encoding := response.Header.Get("Content-Encoding"); encoding {
-	case "", "identity":
-		return wire, nil
-	case "zstd":
-		z, err := zstd.NewReader(wire, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("fetch %s: %w", d, err), wire.Close())
-		}
-		return unzstd{z, wire}, nil
-	default:
-		return nil, errors.Join(fmt.Errorf("fetch %s: it comes as %q, which was not asked for", d, clip(encoding, 40)), wire.Close())
-	}
-}
-
-// unzstd closes a decoder and what it reads from.
-type unzstd struct {
-	*zstd.Decoder
-	wire io.Closer
-}
-
-func (u unzstd) Close() error {
-	u.Decoder.Close()
-	return u.wire.Close()
 }
 
 func decode(r io.Reader, limit int64, into any) error {

@@ -87,6 +87,9 @@ func (c *contents) fetch(ctx context.Context, d releases.Digest) (err error) {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
+	if body.failed != nil {
+		return fmt.Errorf("fetch %s: %w", d, body.failed)
+	}
 	if err != nil {
 		return &refusedError{fmt.Errorf("release %s: %w", d, err)}
 	}

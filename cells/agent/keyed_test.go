@@ -187,22 +187,20 @@ func (k *keyed) present(w http.ResponseWriter, r *http.Request, cell, key string
 	}
 }
 
-// link is a TCP connection between an agent and a control plane that can be cut.
+// tcpLink is what lies between an agent and a control plane that can be cut.
 type tcpLink struct {
 	listener net.Listener
 	to       string
 
 	mu   sync.Mutex
 	open []net.Conn
-	held chan struct{} // closed: bytes pass
 }
 
 func newTCPLink(t testing.TB, to string) *tcpLink {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	link := &tcpLink{listener: l, to: to, held: make(chan struct{})}
-	close(link.held)
+	link := &tcpLink{listener: l, to: to}
 	go link.run()
 	t.Cleanup(func() { _ = l.Close(); link.cut() })
 	return link
@@ -229,20 +227,7 @@ func (l *tcpLink) run() {
 
 func (l *tcpLink) copy(to, from net.Conn) {
 	defer func() { _ = to.Close(); _ = from.Close() }()
-	buffer := make([]byte, 4<<10)
-	for {
-		n, err := from.Read(buffer)
-		if err != nil {
-			return
-		}
-		l.mu.Lock()
-		held := l.held
-		l.mu.Unlock()
-		<-held
-		if _, err := to.Write(buffer[:n]); err != nil {
-			return
-		}
-	}
+	_, _ = io.Copy(to, from)
 }
 
 // cut ends all connections.

@@ -148,6 +148,9 @@ func readOwner(dir string) ownerWord {
 	if err != nil {
 		return ownerWord{invalid: clip(err.Error(), maxReason)}
 	}
+	if o != nil && o.Paused == "" && o.Pin == "" && !o.Approval && len(o.Approved) == 0 && len(o.Windows) == 0 {
+		o = nil
+	}
 	return ownerWord{owner: o}
 }
 

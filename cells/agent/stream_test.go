@@ -386,3 +386,43 @@ func FuzzServerSentEvents(f *testing.F) {
 		t.Fatal("more events than bytes")
 	})
 }
+
+// A download that stops in the middle, half-open or cut, is given up and begun again. Nothing is wrong with the release.
+func TestDownloadThatStops(t *testing.T) {
+	for name, stop := range map[string]func(r *http.Request){
+		"half-open": func(r *http.Request) { <-r.Context().Done() },
+		"cut":       func(*http.Request) { panic(http.ErrAbortHandler) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				p := newBarePlane()
+				tries := 0
+				half := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if !strings.HasPrefix(r.URL.Path, "/v1/releases/") {
+						p.mux().ServeHTTP(w, r)
+						return
+					}
+					if tries++; tries > 3 {
+						p.mux().ServeHTTP(w, r)
+						return
+					}
+					w.Header().Set("Content-Length", "20000")
+					_, _ = w.Write(p.tars[digest(strings.TrimPrefix(r.URL.Path, "/v1/releases/"))][:1000])
+					_ = http.NewResponseController(w).Flush()
+					stop(r)
+				})
+				one := p.ship(t, "1.0.0", 1, release("1.0.0", nil))
+				p.assign(one)
+				_, end := virtual(t, dir, half, nil)
+				begun := time.Now()
+				time.Sleep(3 * time.Minute)
+				p.await(t, "it is there", func(r cells.Report) bool { return r.Running != nil && r.Running.Key() == one.Key() })
+				if kinds := p.kinds(); slices.Contains(kinds, "refused") || tries != 4 {
+					t.Errorf("after %s and %d tries: %v", time.Since(begun), tries, kinds)
+				}
+				end()
+			})
+		})
+	}
+}
