@@ -48,22 +48,25 @@ func schemaName(t reflect.Type, hint string) string {
 func (s *Server) routes() {
 	digest := &huma.Schema{Type: huma.TypeString, Pattern: releases.DigestPattern}
 	text := &huma.Schema{Type: huma.TypeString}
-	cell := param("cell", "query", "the cell's name, until cells are known by key", text)
+	cell := param("cell", "query", "the cell's name, on this machine, where cells have no keys; with a key it is not needed", text)
 
+	told := s.answer("The newest head, the cell's assignment, and what holds it back", "application/json", s.schema(cells.Desired{}), "ETag", nextPoll)
+	told.Content["text/event-stream"] = &huma.MediaType{Schema: text}
 	s.handle(s.desired, &huma.Operation{
 		OperationID: "desired", Method: http.MethodGet, Path: "/v1/desired", Tags: []string{"cells"},
 		Summary:     "What is desired of a cell",
-		Description: "With If-None-Match: 304 while nothing changed for this cell. With wait, the answer comes when it changes, or when the time is over. Sluice-Next-Poll says in how many seconds to ask again.",
+		Description: "With If-None-Match: 304 while nothing changed for this cell. With wait, the answer comes when it changes, or when the time is over. Sluice-Next-Poll says in how many seconds to ask again. With Accept: text/event-stream the same comes as events named desired, their ids the ETags, the first at once; a comment at least every 15 s; retry, when the server stops. A cell has two streams at most.",
 		Parameters: []*huma.Param{
-			required(cell),
+			cell,
 			param("wait", "query", "how long to wait for a change, such as 30s; at most 60s", text),
 			param("If-None-Match", "header", "the ETag of the answer that the cell has", text),
+			param("Last-Event-ID", "header", "the same, of a stream that broke", text),
 		},
 		Responses: map[string]*huma.Response{
-			"200": s.answer("The newest head, the cell's assignment, and what holds it back", "application/json", s.schema(cells.Desired{}), "ETag", nextPoll),
+			"200": told,
 			"304": {Description: "As before", Headers: headers("ETag", nextPoll)},
 		},
-	}, 400, 404, 503)
+	}, 400, 404, 429, 503)
 	s.handle(s.release, &huma.Operation{
 		OperationID: "release", Method: http.MethodGet, Path: "/v1/releases/{digest}", Tags: []string{"cells"},
 		Summary:     "The bytes of a release",
@@ -79,14 +82,14 @@ func (s *Server) routes() {
 			"304": {Description: "As before"},
 			"416": {Description: "There is no such part"},
 		},
-	}, 404, 500, 503)
+	}, 404, 429, 500, 503)
 	s.handle(s.reports, &huma.Operation{
 		OperationID: "report", Method: http.MethodPost, Path: "/v1/reports", Tags: []string{"cells"},
 		Summary:     "A cell's current state and the history since",
 		Description: "At most 64 KiB. Answered once it is durable: a report that was acknowledged survives a crash.",
 		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: s.schema(cells.Report{})}}},
 		Responses:   map[string]*huma.Response{"200": s.answer("What is kept", "application/json", s.schema(cells.Receipt{}))},
-	}, 400, 404, 413, 415, 500, 503, 507)
+	}, 400, 404, 413, 415, 429, 500, 503, 507)
 	s.handle(s.register, &huma.Operation{
 		OperationID: "register", Method: http.MethodPost, Path: "/v1/register", Tags: []string{"cells"},
 		Summary:     "A cell's first key, or its first after a new token",

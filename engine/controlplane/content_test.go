@@ -11,6 +11,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/controlplane"
 	"github.com/sluice-cd/sluice/engine/store"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -164,5 +165,41 @@ func TestReleaseIsPackedOnce(t *testing.T) {
 	wg.Wait()
 	if once == 0 || files.opens != once {
 		t.Errorf("opened %d times for the first, %d times in all", once, files.opens)
+	}
+}
+
+// R34: one cell has few downloads at once; those that don't read take no copy each, and others are not kept from theirs.
+func TestParallelDownloadsAreBounded(t *testing.T) {
+	t.Parallel()
+	big := releaseFiles()
+	noise := make([]byte, 16<<20) // more than the kernel keeps for one that does not read
+	for i := range noise {
+		noise[i] = byte(i * i >> 7 * 31)
+	}
+	big["releases/1.0.1/noise"] = &fstest.MapFile{Data: noise, Mode: 0o644}
+	digest, err := releases.DigestOf(big, "releases/1.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newFleet(t, 2, func(o *controlplane.Options) { o.Limits.Downloads = 2 })
+	f.files = big
+	v := fleetView(2, "1.0.1")
+	head := *v.Desired.Channels["staging"].Effective
+	head.Digest = digest
+	v.Desired.Channels["staging"].Effective, v.Desired.Channels["staging"].History = &head, []engine.EffectiveHead{head}
+	f.show(v)
+	path := "/v1/releases/" + string(digest)
+	for range 2 { // their bodies are not read
+		if w := f.dial(t, 0).ask(t, path, ""); w.StatusCode != 200 {
+			t.Fatal(w.Status)
+		}
+	}
+	if w := f.dial(t, 0).ask(t, path, ""); w.StatusCode != 429 || w.Header.Get("Retry-After") == "" {
+		t.Errorf("the third: %s", w.Status)
+	}
+	w := f.dial(t, 1).ask(t, path, "")
+	tar, err := io.ReadAll(w.Body)
+	if err != nil || releases.DigestBytes(tar) != digest {
+		t.Errorf("another cell: %s, %d bytes (%v)", w.Status, len(tar), err)
 	}
 }

@@ -1,0 +1,93 @@
+package controlplane_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/store"
+)
+
+// What operators watch is told: the fleet, rollouts, promotions, and what is under way here.
+func TestFleetMetrics(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, store.Options{}, nil)
+	v := viewOf("1.0.1")
+	v.Plan.Now = noon.Add(time.Hour)
+	v.Observed.Cells["acme"].LastReport = noon.Add(20 * time.Minute)
+	v.Observed.Cells["bolt"].LastReport = noon.Add(50 * time.Minute)
+	v.Observed.Cells["bolt"].Granted.Sequence = 4
+	v.Observed.Slots = map[string][]string{"staging": {"bolt"}}
+	staging, dedicated := v.Desired.Channels["staging"], v.Desired.Channels["dedicated"]
+	head := *staging.Effective
+	head.Moved = noon.Add(30 * time.Minute)
+	dedicated.Effective, dedicated.History = &head, []engine.EffectiveHead{head}
+	dedicated.Policy = &channels.Channel{After: []string{"staging"}}
+	v.Observed.Learned.Finished = []engine.Finish{{Channel: "staging", Sequence: 3, Digest: head.Digest, At: noon.Add(10 * time.Minute)}}
+	v.Observed.Refused = map[string]engine.Refusal{"dedicated": {Reason: "no"}}
+	s.show(v)
+	_, body := s.do(t, "GET", "/metrics", "")
+	for _, line := range []string{
+		`sluice_cells{channel="staging",release="1.0.1",state="healthy"} 2`,
+		`sluice_cells{channel="dedicated",release="",state="unknown"} 1`,
+		`sluice_cells_never_reported{channel="dedicated"} 1`,
+		`sluice_cells_granted{channel="staging"} 2`,
+		`sluice_rollout_slots{channel="staging"} 1`,
+		`sluice_oldest_report_seconds{channel="staging"} 2400`,
+		`sluice_promotion_seconds{channel="dedicated",release="1.0.1"} 1800`,
+		`sluice_rollout_seconds{channel="staging",release="1.0.1"} 600`,
+		`sluice_rollout_running_seconds{channel="dedicated",release="1.0.1"} 1800`,
+		`sluice_push_refused{channel="dedicated"} 1`,
+		`sluice_push_refused{channel="staging"} 0`,
+		"sluice_streams 0", "sluice_long_polls 0", "sluice_reports_in_flight 0", "sluice_tls_handshakes 0",
+	} {
+		if !strings.Contains(body, "\n"+line+"\n") {
+			t.Errorf("the metrics don't say %s", line)
+		}
+	}
+}
+
+// Whatever cells and clients say, no label is theirs: the number of series stays.
+func TestNamesMakeNoSeries(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, store.Options{}, nil)
+	count := func() int {
+		_, body := s.do(t, "GET", "/metrics", "")
+		n := 0
+		for line := range strings.Lines(body) {
+			if strings.HasPrefix(line, "sluice_") {
+				n++
+			}
+		}
+		return n
+	}
+	provoke := func(name string) {
+		v := viewOf("1.0.1")
+		for _, cell := range []string{"acme", "bolt"} { // each says that it runs what nobody gave it
+			c := v.Observed.Cells[cell]
+			c.Release, c.Digest = name, digestOf("1.0.3")
+			c.Running = &cells.Assignment{Channel: name, Release: name, Digest: c.Digest}
+		}
+		s.show(v)
+		s.do(t, "GET", "/v1/desired?cell="+name, "")
+		s.do(t, "GET", "/"+name, "")
+		s.do(t, "GET", "/v1/why/"+name, "")
+		s.do(t, "H"+strings.ToUpper(name), "/v1/reports", "")
+		s.do(t, "GET", "/v1/releases/sha256:"+name, "")
+	}
+	provoke("a")
+	count()
+	before := count()
+	for _, name := range []string{"b", "c", "d", "e"} {
+		provoke(name)
+	}
+	if after := count(); after != before {
+		t.Errorf("%d series, and %d before", after, before)
+	}
+	if _, body := s.do(t, "GET", "/metrics", ""); !strings.Contains(body, `sluice_cells{channel="staging",release="other",state="healthy"} 2`) {
+		t.Error("what is run without having been given is not told as other")
+	}
+}
