@@ -28,7 +28,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -160,7 +159,6 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	a.slim()
 	seen := a.ownerInfo()
 	l.heed(readOwner(a.options.StateDir)) // before anything can be begun
 	installed := l.state.LastGood != nil || l.state.Attempt != nil
@@ -275,14 +273,6 @@ func sweep(dirs ...string) error {
 		}
 	}
 	return nil
-}
-
-// slim lets the system have back all memory that an idle agent does without.
-func (a *Agent) slim() {
-	debug.FreeOSMemory()
-	if err := forgetCode(); err != nil {
-		a.options.Log.Debug().Err(err).Msg("memory was not given back")
-	}
 }
 
 // at tells a test how far the agent is.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
@@ -93,7 +94,7 @@ func (l *loop) launch(ctx context.Context, next step) {
 	go func(f *flight) {
 		f.done <- l.do(stepping, f.step, lastGood)
 		if f.Task == apply {
-			l.agent.slim() // idle for long, most likely
+			debug.FreeOSMemory() // idle for long, most likely
 		}
 	}(l.busy)
 }
