@@ -258,10 +258,7 @@ func (p *planner) stalledSince(since time.Time, limit time.Duration) bool {
 	return !p.now.Before(at) && p.clock() == ""
 }
 
-// on tells whether the cell runs just what g says, under that sequence.
+// on tells whether the cell runs what g says, under whatever sequence: nothing is to change in it.
 func (s *CellState) on(g *cells.Assignment) bool {
-	if r := s.Running; r != nil {
-		return r.Epoch == g.Epoch && r.Sequence == g.Sequence && r.Digest == g.Digest && r.Revision == g.Revision
-	}
-	return s.Sequence == g.Sequence && s.Digest == g.Digest
+	return s.Digest == g.Digest && (s.Running == nil || s.Running.Revision == g.Revision)
 }

@@ -238,7 +238,7 @@ func (k *keeper) reckon(d *engine.Desired, now time.Time) {
 					k.late[key][cell.Name] = true
 				}
 			}
-			k.march(down, now)
+			k.march(d, down, now)
 		}
 		for _, g := range down.Policy.Gates {
 			if g.Soak == nil {
@@ -479,7 +479,7 @@ func waveSize(w channels.Wave, of int) int {
 
 // march notes which waves of c's head are through: as many cells as they ask for, of those in contact, were healthy on it for
 // as long as they ask or failed it, and one at least was healthy.
-func (k *keeper) march(c *engine.Channel, now time.Time) {
+func (k *keeper) march(d *engine.Desired, c *engine.Channel, now time.Time) {
 	key := rolloutKey{c.Name, c.Effective.Sequence}
 	if k.through[key] == nil {
 		k.through[key] = map[int]bool{}
@@ -488,6 +488,9 @@ func (k *keeper) march(c *engine.Channel, now time.Time) {
 	for _, cell := range c.Cells {
 		s := k.w.obs.Cells[cell.Name]
 		has := s.Granted != nil && s.Granted.Channel == c.Name && s.Granted.Sequence == c.Effective.Sequence
+		if s.Digest == "" && !has && k.proven(d, c) != nil {
+			continue // it gets what is proven first
+		}
 		if !silent(s, now) && (has || !owned(s, c.Effective, now)) || failedOn(s, c.Effective) || stalled(s, c, now) {
 			could++
 		}
