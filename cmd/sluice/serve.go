@@ -93,7 +93,7 @@ func (a *app) serve(cmd *cobra.Command, r running, d doors) (err error) {
 		Views: e, Inbox: e, Repository: e.repo, Journal: e.store, Log: e.log,
 		Members: members{e.Engine}, Tokens: e.store, Address: in.public,
 		Pushed: e.Pushed, HookSecret: secret, Branch: a.branch,
-		Reachable: e.Reachable, Store: e.store.Ready, Keys: in.cellKeys(),
+		Reachable: e.Reachable, Store: e.store.Ready, Keys: in.cellKeys(), Numbers: e.Numbers,
 	})
 	if err != nil {
 		return err
