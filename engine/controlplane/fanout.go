@@ -88,8 +88,8 @@ func (h *shard) idle() bool {
 	return len(h.listeners) == 0 && !h.running
 }
 
-// those gives who listens now. Without anyone the goroutine has to end.
-func (h *shard) those(into []listener) []listener {
+// those gives who listens now, to the goroutine. Where there is nobody, and it asks as its last question, it has ended.
+func (h *shard) those(into []listener, last bool) []listener {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	clear(into)
@@ -97,7 +97,7 @@ func (h *shard) those(into []listener) []listener {
 	for l := range h.listeners {
 		into = append(into, l)
 	}
-	h.running = len(into) > 0
+	h.running = !last || len(into) > 0
 	return into
 }
 
@@ -107,7 +107,7 @@ func (h *shard) run() {
 	defer tick.Stop()
 	roster := s.rosterChanged()
 	told, silent, going := uint64(0), 0, false
-	for all := h.those(nil); len(all) > 0; all = h.those(all) {
+	for all := h.those(nil, true); len(all) > 0; all = h.those(all, true) {
 		at := s.board.now()
 		switch {
 		case s.stopping():
@@ -124,12 +124,12 @@ func (h *shard) run() {
 		case <-h.poke:
 		case <-roster:
 			roster = s.rosterChanged()
-			all = h.those(all)
+			all = h.those(all, false)
 			for _, l := range all {
 				l.recheck()
 			}
 		case <-tick.C:
-			all = h.those(all)
+			all = h.those(all, false)
 			h.beat(all)
 			if silent++; s.fresh() == nil {
 				silent = 0
@@ -174,7 +174,7 @@ func (h *shard) beat(all []listener) {
 func (h *shard) letGo(all []listener, spread bool) {
 	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	over, back := goingTimes(h.fanout.len())
-	steps := min(len(all), 50)
+	steps := max(1, min(len(all), 50))
 	pause := time.NewTicker(over / time.Duration(steps))
 	defer pause.Stop()
 	for step := range steps {

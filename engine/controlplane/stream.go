@@ -52,7 +52,7 @@ type stream struct {
 	last   time.Duration
 	closed bool
 
-	leaving bool // it is cut once the other side has read all
+	leaving bool // closed to what is new: it is cut once the other side has read all
 }
 
 // stream answers with events, for as long as the cell listens: GET /v1/desired with Accept: text/event-stream.
@@ -186,7 +186,7 @@ func (l *stream) telling(at *posted) string {
 	} else {
 		body, etag, ok = at.encode(l.place)
 	}
-	if !ok {
+	if !ok || etag == l.etag { // a newer view is on its way
 		return ""
 	}
 	l.etag, l.number = etag, at.number
@@ -254,7 +254,9 @@ func (l *stream) listen() {
 	var t net.Error
 	if n > 0 || err != nil && !(errors.As(err, &t) && t.Timeout()) {
 		l.cut("gone")
+		return
 	}
+	_ = l.wire.setRead(0) // an error: it is closed, and the next heartbeat finds it
 }
 
 func (l *stream) recheck() {
