@@ -8,6 +8,11 @@
 // tries a failed one again under the same key (R21), and never goes back across a
 // forward-only release (R20).
 //
+// To its control plane the cell is a key of its own, which a token registered and which never leaves the state folder;
+// to the cell the control plane is a set of pins, and nobody else is told anything (R29). A stream carries what is desired,
+// or polls do where no stream comes through. Nothing begins against what the cell's owner decided in owner.yaml but the
+// return to what was last good (R18).
+//
 // How far it is stands in a journal that is durable before the next step begins, so it may be
 // killed at any instant: started again, it resumes. It says "healthy" only after it has seen
 // health hold in this process.
@@ -17,8 +22,8 @@
 // itself: it reports unhealthy, and heals drift; what to do is then the engine's decision.
 //
 // Concurrency: one goroutine (loop) owns the state and decides; one step at a time runs beside
-// it, so two applies never overlap; a puller and a reporter talk to the control plane. All of
-// them end before Run returns.
+// it, so two applies never overlap; a puller, a reporter and a changer of keys talk to the control
+// plane, once the cell is registered; another watches owner.yaml. All of them end before Run returns.
 package agent
 
 import (
