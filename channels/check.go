@@ -86,7 +86,7 @@ func checkRollout(doc *manifest.Doc[Channel]) (faults []manifest.Fault) {
 		cells, percent = max(cells, w.Cells), max(percent, w.Percent)
 	}
 	if n := len(r.Waves); n > 0 && r.Waves[n-1].Percent != 100 {
-		faults = append(faults, doc.Warning(fmt.Sprintf("rollout.waves[%d]", n-1), "the last wave is not 100 percent: the other cells never get a release"))
+		faults = append(faults, doc.Warning(fmt.Sprintf("rollout.waves[%d]", n-1), "the last wave is not 100 percent: all other cells follow at once when it is through"))
 	}
 	return faults
 }
