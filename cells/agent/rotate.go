@@ -23,30 +23,34 @@ func (a *Agent) rotate(ctx context.Context, asked <-chan bool) {
 	if c.who == nil {
 		return
 	}
-	begun := func() bool { return len(c.who.now().Next) > 0 }
-	wanted, failures, notBefore := begun(), 0, time.Time{}
+	notice, failures, notBefore := false, 0, time.Time{}
 	for ctx.Err() == nil {
 		var alarm <-chan time.Time
-		if wanted {
+		if notice || len(c.who.now().Next) > 0 {
 			alarm = time.After(time.Until(notBefore))
 		}
 		select {
-		case w := <-asked:
-			wanted = w || begun()
+		case notice = <-asked:
 			continue
 		case <-alarm:
 		case <-ctx.Done():
 			return
 		}
+		err := a.succeed(ctx)
 		pause := betweenKeys
-		switch err := a.succeed(ctx); {
+		switch {
 		case err == nil:
-			wanted, failures = false, 0
-		case refusedKey(err):
+			notice, failures = false, 0 // what was said before is done
+		case ctx.Err() != nil:
+			return
+		case refusedKey(err): // another one may be taken, if one is still asked for then
 			a.options.Log.Error().Err(err).Msg("the old key goes on")
-			wanted, failures = false, 0
+			if _, err := c.who.change(func(s *self) { s.Next = nil }); err != nil {
+				a.options.Log.Error().Err(err).Msg("the new key could not be dropped")
+			}
+			failures = 0
 		default:
-			if failures == 0 && ctx.Err() == nil {
+			if failures == 0 {
 				a.options.Log.Warn().Err(err).Msg("the new key is not known yet; the old one goes on")
 			}
 			pause = max(c.pause(err, failures), time.Second)
