@@ -30,6 +30,7 @@ type Engine struct {
 	opts   Options
 	loader Loader
 	pushed chan struct{} // told of a push: capacity 1
+	pass   chan struct{} // who leads is to be told of a push: capacity 1
 	moved  chan struct{} // a report changed something: capacity 1
 	beat   chan struct{} // a report said the same as before: capacity 1
 
@@ -75,7 +76,7 @@ func New(ctx context.Context, repo Repository, store Store, o Options) (*Engine,
 	}
 	e := &Engine{
 		repo: repo, store: store, opts: o, loader: Loader{Repo: repo, Keep: o.Keep},
-		pushed: make(chan struct{}, 1), moved: make(chan struct{}, 1), beat: make(chan struct{}, 1),
+		pushed: make(chan struct{}, 1), pass: make(chan struct{}, 1), moved: make(chan struct{}, 1), beat: make(chan struct{}, 1),
 		recorded: map[string]int64{}, refusals: map[string]int{}, clock: newClock(time.Now()),
 		obs: obs, stale: defaultStale, changed: make(chan struct{}), enlisted: make(chan struct{}),
 		following: following{heard: time.Now(), cells: map[string]bool{}, wake: make(chan struct{}, 1)},
@@ -114,8 +115,16 @@ func (e *Engine) Reachable() error {
 	return e.lastErr
 }
 
-// Pushed says that the branch may have moved.
-func (e *Engine) Pushed() { signal(e.pushed) }
+// Pushed says that the branch may have moved: to this process, and, unless it leads, to the one that does.
+func (e *Engine) Pushed() {
+	e.lookSoon()
+	if !e.Leads() {
+		signal(e.pass)
+	}
+}
+
+// lookSoon has the loop look at the branch.
+func (e *Engine) lookSoon() { signal(e.pushed) }
 
 // snapshot is what is observed now, for one plan: later reports don't show in it.
 func (e *Engine) snapshot() *Observed {

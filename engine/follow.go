@@ -77,6 +77,22 @@ func (e *Engine) follow(ctx context.Context) {
 	}
 }
 
+// passOn tells who leads of pushes that only this process was told of, until ctx ends. What can't be told is found by polling.
+func (e *Engine) passOn(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-e.pass:
+		}
+		limited, cancel := context.WithTimeout(ctx, deafAfter)
+		if err := e.store.Pushed(limited); err != nil && ctx.Err() == nil {
+			e.opts.Log.Warn().Err(err).Msg("the others can't be told of a push: they find it by polling")
+		}
+		cancel()
+	}
+}
+
 // told notes that the store was heard of, and what there is to read. It never waits.
 func (e *Engine) told(n News) {
 	f := &e.following
@@ -84,6 +100,9 @@ func (e *Engine) told(n News) {
 	defer f.mu.Unlock()
 	f.heard = time.Now()
 	f.note(n)
+	if n.Pushed || n.All {
+		e.lookSoon()
+	}
 }
 
 // note adds to what there is to read, under mu.
@@ -263,8 +282,8 @@ func (e *Engine) keep(o Observed, before uint64) bool {
 		return false
 	}
 	mine := e.obs
-	if o.Seen != mine.Seen {
-		e.Pushed() // who leads has seen another tip
+	if o.Seen != mine.Seen && (e.members == nil || o.Seen != e.members.Commit) {
+		e.lookSoon() // who leads has seen another tip
 	}
 	e.obs.Since, e.obs.Seen, e.obs.Diverged = o.Since, o.Seen, o.Diverged
 	e.obs.Learned, e.obs.Observations, e.obs.Slots = o.Learned, o.Observations, o.Slots

@@ -86,6 +86,7 @@ func (e *Engine) listen(ctx context.Context, beside *sync.WaitGroup) (stop func(
 	e.mu.Unlock()
 	beside.Go(func() { e.follow(ctx) })
 	beside.Go(func() { e.catchUp(ctx) })
+	beside.Go(func() { e.passOn(ctx) })
 	return stop
 }
 

@@ -178,7 +178,7 @@ func (e *Engine) awaitCell(ctx context.Context, cell string) bool {
 		}
 		if !asked && cells.ValidName(cell) {
 			asked = true
-			e.Pushed()
+			e.lookSoon()
 		}
 		select {
 		case <-changed:

@@ -305,6 +305,15 @@ func (m *memory) Known(context.Context) (Observed, error) {
 	return o, nil
 }
 
+func (m *memory) Pushed(context.Context) error {
+	if err := m.enter(); err != nil {
+		return err
+	}
+	defer m.mu.Unlock()
+	m.tell(News{Pushed: true})
+	return nil
+}
+
 func (m *memory) Report(_ context.Context, batch []Reported) error {
 	if err := m.enter(); err != nil {
 		return err

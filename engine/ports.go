@@ -63,6 +63,8 @@ type Store interface {
 	// start and after an interruption. told is called by one goroutine and must not block for long. Follow returns at
 	// once where only one process can write.
 	Follow(ctx context.Context, told func(News)) error
+	// Pushed tells the others, by Follow, that the branch may have moved. It keeps nothing: who is not listening is not told.
+	Pushed(ctx context.Context) error
 	// Now is the store's clock, the same for all who share it, as of about now.
 	Now(ctx context.Context) (time.Time, error)
 }
@@ -72,7 +74,8 @@ type News struct {
 	Cells    []string // these were reported or granted something
 	Material bool     // at least one of them said something new
 	Known    bool     // what Known gives changed
-	All      bool     // anything may have changed: read everything again
+	Pushed   bool     // the branch may have moved: look at it
+	All      bool     // anything may have changed: read everything again, and look at the branch
 }
 
 // Reports is what cells say. Any process that shares the store may write it.

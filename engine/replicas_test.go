@@ -328,6 +328,41 @@ func TestStoresClock(t *testing.T) {
 	}
 }
 
+// A hook reaches any replica: the one that leads looks at the branch at once, not at its next poll.
+func TestHookAtAFollower(t *testing.T) {
+	together(t, twoChannels(t), func(r *replicas) {
+		r.all(r.a, time.Minute)
+		r.branch.mu.Lock()
+		r.w.now = time.Now()
+		r.w.commit("bob", "cut", release("1.1.0"))
+		r.branch.mu.Unlock()
+		if !r.a.Leads() {
+			r.t.Fatal("a does not lead")
+		}
+		r.b.Pushed()
+		synctest.Wait()
+		if r.branch.pushes != 1 || r.a.View().Desired.Channels["staging"].Effective.Release != "1.1.0" {
+			r.t.Errorf("%d pushes, staging at %+v", r.branch.pushes, r.a.View().Desired.Channels["staging"].Effective)
+		}
+		if got := r.b.View().Desired.Channels["staging"].Effective.Release; got != "1.1.0" {
+			r.t.Errorf("b shows %s", got)
+		}
+		// The push could not be told, for the connection was lost: who hears of the store again looks.
+		r.b.store.reach(false)
+		r.branch.mu.Lock()
+		r.w.commit("bob", "cut", release("1.2.0"))
+		r.branch.mu.Unlock()
+		r.b.Pushed()
+		synctest.Wait()
+		r.a.told(News{All: true})
+		synctest.Wait()
+		if d := r.a.View().Desired; d.Releases["1.2.0"] == nil {
+			r.t.Errorf("a is at %s", d.Commit)
+		}
+		r.b.store.reach(true)
+	})
+}
+
 // R29: a replica that has not heard of the store for 5 s can't know who was shut out.
 func TestReplicaKnowsThatItIsDeaf(t *testing.T) {
 	together(t, twoChannels(t), func(r *replicas) {

@@ -25,6 +25,7 @@ type note struct {
 	Versions []int64  `json:"versions,omitempty"` // of the reports; none: they were granted something
 	Material bool     `json:"material,omitempty"`
 	Known    bool     `json:"known,omitempty"`
+	Pushed   bool     `json:"pushed,omitempty"`
 }
 
 // payloads spells a note out, in several where it is too long for one.
@@ -65,6 +66,17 @@ func (s *Store) tell(ctx context.Context, tx pgx.Tx, n note) error {
 	}
 	_, err = tx.Exec(ctx, notify, payloads)
 	return err
+}
+
+// Pushed tells the others that the branch may have moved.
+func (s *Store) Pushed(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if s.queue.Closed() {
+		return ErrClosed
+	}
+	return wrap("tell of a push", sendNow(ctx, s.pool, s.timeout, note{By: s.name, Pushed: true}))
 }
 
 // news is what this store wrote and heard of cells' versions.
@@ -152,15 +164,15 @@ func (s *Store) tellStill() {
 		if len(gathered.Cells) == 0 {
 			continue
 		}
-		if err := sendNow(s.pool, s.timeout, gathered); err != nil {
+		if err := sendNow(context.Background(), s.pool, s.timeout, gathered); err != nil {
 			s.news.giveBack(gathered)
 			s.log.Debug().Err(err).Int("cells", len(gathered.Cells)).Msg("can't tell others of reports; they compare versions now and then")
 		}
 	}
 }
 
-func sendNow(pool *pgxpool.Pool, within time.Duration, n note) error {
-	ctx, cancel := context.WithTimeout(context.Background(), within)
+func sendNow(ctx context.Context, pool *pgxpool.Pool, within time.Duration, n note) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	payloads, err := n.payloads()
 	if err != nil {
@@ -179,5 +191,5 @@ func (s *Store) readNote(payload string) (out engine.News, ok bool) {
 	if len(n.Versions) == len(n.Cells) {
 		s.news.heard(n)
 	}
-	return engine.News{Cells: n.Cells, Material: n.Material, Known: n.Known}, true
+	return engine.News{Cells: n.Cells, Material: n.Material, Known: n.Known, Pushed: n.Pushed}, true
 }

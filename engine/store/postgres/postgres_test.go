@@ -69,6 +69,11 @@ func openWith(t testing.TB, url string, o postgres.Options) *postgres.Store {
 
 func TestContract(t *testing.T) { storetest.Run(t, opener()) }
 
+func TestPushes(t *testing.T) {
+	t.Parallel()
+	storetest.Pushes(t, opener())
+}
+
 func TestKill(t *testing.T) {
 	t.Parallel()
 	url := server.Start(t)

@@ -67,9 +67,58 @@ func follow(t *testing.T, open Open) {
 	heard(t, news, "the newest commit", known)
 	must(t, b.Register(ctx, registration("acme", 1, "key")))
 	heard(t, news, "a registration", known)
+	must(t, b.Pushed(ctx))
 	beat() // and no more
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("it ended with %v", err)
+	}
+}
+
+// Pushes holds that a push that one process was told of is told to the others, and not to itself: for stores that several
+// control planes share.
+func Pushes(t *testing.T, open Open) {
+	a, b := opened(t, open), opened(t, open)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	listen := func(s Store) <-chan engine.News {
+		news := make(chan engine.News, 100)
+		go func() {
+			_ = s.Follow(ctx, func(n engine.News) {
+				select {
+				case news <- n:
+				case <-ctx.Done():
+				}
+			})
+		}()
+		if n := <-news; !n.All {
+			t.Errorf("it begins with %+v", n)
+		}
+		return news
+	}
+	ofA, ofB := listen(a), listen(b)
+	must(t, b.Pushed(ctx))
+	pushed := func(n engine.News) bool { return n.Pushed }
+	heard(t, ofA, "a push", pushed)
+	must(t, a.Pushed(ctx))
+	for n := range ofB { // its own would come before
+		if n.Pushed {
+			break
+		}
+	}
+	must(t, b.Seen(ctx, "4f0c", nil))
+	for n := range ofA {
+		if n.Pushed {
+			t.Error("told of its own push")
+		}
+		if n.Known {
+			break
+		}
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Pushed(ctx); err == nil {
+		t.Error("a closed store tells of a push")
 	}
 }
