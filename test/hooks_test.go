@@ -1,0 +1,58 @@
+package test
+
+import (
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/sluice-cd/sluice/test/postgres"
+)
+
+// Of two replicas the one that does not lead gets the git host's hook: who leads is told, and promotes.
+func TestHookAtAFollower(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	const secret = "a secret of three"
+	if err := os.WriteFile(w.path("secret"), []byte(secret), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	git(t, w.repo, "config", "http.receivepack", "true")
+	database, repo := postgres.Start(t), webHost(t, w.dir)+"/repo.git"
+	replica := func(name, listen string) {
+		p := w.process(name, "serve", "--repo", repo, "--data", w.path(name), "--listen", listen, "--poll", "1h", "--branch", "main",
+			"--hook-secret-file", w.path("secret"))
+		p.more = []string{"SLUICE_DATABASE=" + database}
+		p.start()
+	}
+	replica("leads", w.socket())
+	w.eventually(func() (string, bool) { return "the first does not lead", w.metric("sluice_leader 1") })
+	if err := os.Rename(w.path("s"), w.path("first")); err != nil { // it is asked nothing more
+		t.Fatal(err)
+	}
+	replica("follows", w.socket())
+	w.eventually(func() (string, bool) { return "the second does not read the repository", w.status().Commit != "" })
+	if !w.metric("sluice_leader 0") {
+		t.Fatal("the second leads")
+	}
+	w.cut("1.0.0", "fine")
+	if code := w.hook([]byte(`{"ref":"refs/heads/main"}`), secret); code != http.StatusAccepted {
+		t.Fatalf("a signed hook: %d", code)
+	}
+	w.eventually(func() (string, bool) { return "staging has not got 1.0.0", w.head("staging") == "1.0.0" })
+	if !w.metric("sluice_leader 0") {
+		t.Error("it was promoted by the one that was told")
+	}
+}
+
+// metric tells whether a line is among the control plane's metrics.
+func (w *world) metric(line string) bool {
+	answer, err := w.do(http.MethodGet, "/metrics", nil, nil)
+	if err != nil {
+		return false
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	return err == nil && strings.Contains(string(text), "\n"+line+"\n")
+}
