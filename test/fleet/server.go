@@ -149,7 +149,7 @@ func (s *server) metric(ctx context.Context, name string, labels ...string) (sum
 		if !found || rest == "" || rest[0] != '{' && rest[0] != ' ' {
 			continue
 		}
-		series, value, _ := strings.Cut(strings.TrimSpace(rest), " ")
+		series, value := "", strings.TrimSpace(rest)
 		if rest[0] == '{' {
 			i := strings.LastIndexByte(rest, '}')
 			series, value = rest[:i], strings.TrimSpace(rest[i+1:])
