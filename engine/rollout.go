@@ -139,6 +139,9 @@ func (p *planner) line(c *Channel, r *rollout) {
 		r.held[i] = p.single(c, n, r.lane)
 		switch {
 		case r.held[i].Gate != "":
+			if g := r.held[i].Gate; (g == "owner" || g == "window") && n.head == c.Effective && !p.tallies[c.Name].apart(c, n.at) {
+				r.later++
+			}
 		case n.already():
 			r.aside = append(r.aside, i)
 			r.count(c, n.at, n.state, false)

@@ -611,3 +611,68 @@ func TestLabelledWave(t *testing.T) {
 		t.Errorf("granted %v", got)
 	}
 }
+
+// R14: while no cell is in contact, no wave is through; those that come back begin with the first.
+func TestNoWaveIsThroughWithoutCells(t *testing.T) {
+	w := many(t, 6, byWaves)
+	w.now = w.now.Add(10 * time.Minute)
+	for range 3 {
+		w.wantActions("")
+	}
+	if got := w.obs.Learned.Waves; len(got) > 0 {
+		t.Fatalf("through on nobody's word: %v", got)
+	}
+	w.others(time.Minute)
+	if got := w.granted(); len(got) != 1 {
+		t.Errorf("granted %v", got)
+	}
+}
+
+// R14: cells that only wait for their owner's window are eligible: those without one are not all that the waves are counted over.
+func TestWavesCountThoseOutsideTheirWindows(t *testing.T) {
+	w := many(t, 12, "rollout: {waves: [{cells: 1, soak: 10m}, {percent: 50, soak: 10m}, {percent: 100}]}\n")
+	night := &cells.Owner{Windows: []window.Window{{Opens: "0 2 * * *", For: 2 * time.Hour}}}
+	pass := func(d time.Duration) {
+		for end := w.now.Add(d); w.now.Before(end); {
+			w.now = w.now.Add(time.Minute)
+			for name, s := range w.obs.Cells {
+				r := cells.Report{Cell: name, Boot: "b", Sent: w.now, State: cells.StateHealthy, Running: s.last()}
+				if name > "c01" {
+					r.Owner = night
+				}
+				w.obs.Cells[name] = w.receive(s, r)
+			}
+			w.settle()
+		}
+	}
+	on := func() (n int) {
+		for _, s := range w.obs.Cells {
+			if s.Release == "1.1.0" {
+				n++
+			}
+		}
+		return n
+	}
+	pass(0)
+	for name := range w.obs.Cells {
+		if name > "c01" {
+			w.says(name, night)
+		}
+	}
+	pass(time.Hour)
+	if n := on(); n != 2 {
+		t.Fatalf("%d cells run it in the day, want the two without a window", n)
+	}
+	if p := Rollouts(&View{Desired: w.desired(), Observed: &w.obs, Plan: w.plan()}, "staging")[0]; p.Wave != 2 || p.Waves[1].Cells != 6 || p.Finished {
+		t.Errorf("%+v", p)
+	}
+	w.now = time.Date(2026, 11, 24, 1, 59, 0, 0, time.UTC)
+	pass(5 * time.Minute)
+	if n := on(); n != 6 {
+		t.Errorf("%d cells run it as the windows open, want half of all", n)
+	}
+	pass(30 * time.Minute)
+	if n := on(); n != 12 {
+		t.Errorf("%d cells run it in the end", n)
+	}
+}

@@ -10,17 +10,19 @@ import (
 	"github.com/sluice-cd/sluice/channels"
 )
 
-// march is how far a channel's head has come, and who may have it next. Waves are cumulative, over the cells that could
-// have it now: in contact, and held back by nothing of their own; or those that have it already. A wave is through when as
-// many as it asks for were healthy on it for as long as it asks, or failed it within the budget, but never by failures
-// alone. The place of one that fell silent is the next one's in the order: a wave is never through on nobody's word.
+// march is how far a channel's head has come, and who may have it next. Waves are cumulative, over the cells that are
+// eligible now: those that could have it, in contact and held back by nothing of their own, or have it already; and those
+// that only wait for a window or their owner's approval. A wave is through when as many as it asks for were healthy on it
+// for as long as it asks, or failed it within the budget, but never by failures alone. The place of one that can't have it
+// is the next one's in the order: a wave waits for no single cell, and is never through on nobody's word.
 type march struct {
 	waves    []channels.Wave // none: all at once
 	turn     *turn           // nil without waves
-	sizes    []int           // how many cells each wave lets have it, of those that could
+	sizes    []int           // how many cells each wave lets have it, of those that are eligible
 	wave     int             // the one that is open, 1-based; 0: there are none
 	open     int             // how many cells may have it by now
 	could    int             // how many could have it
+	later    int             // how many more are eligible, and wait for a window or an approval
 	named    int             // of those, named by the first wave's labels
 	given    int             // of those that could, granted it or running it
 	failed   int             // of those, failed it
@@ -31,12 +33,12 @@ type march struct {
 
 // soak is how long a cell was healthy on the head, as of its last report.
 type soak struct {
-	for_ time.Duration
-	at   time.Time
+	lasted time.Duration
+	at     time.Time
 }
 
 // ends is the instant at which it is as long as asked, if the cell stays healthy.
-func (s soak) ends(asked time.Duration) time.Time { return s.at.Add(asked - s.for_) }
+func (s soak) ends(asked time.Duration) time.Time { return s.at.Add(asked - s.lasted) }
 
 // waved tells whether c's head goes out in waves: not if it reached its cells, nor if it takes them back to what was good
 // (R19). A head that was only written anew goes on as it was.
@@ -106,30 +108,34 @@ func (m *march) needs(wave int) int {
 	return max(m.sizes[wave-1]-m.failed, 1)
 }
 
-func (m *march) through(wave int) bool { return m.healthy(m.waves[wave-1].Soak) >= m.needs(wave) }
+// through tells whether a wave is; none is while nobody is eligible.
+func (m *march) through(wave int) bool {
+	return m.could+m.later > 0 && m.healthy(m.waves[wave-1].Soak) >= m.needs(wave)
+}
 
 // measure says how many cells each wave lets have the head. A first wave that names cells by label, of which none could
 // have it now, waits for one, whichever: it must not be through without any.
 func (m *march) measure() {
 	m.sizes = make([]int, len(m.waves))
+	eligible := m.could + m.later
 	for i, w := range m.waves {
 		size := w.Cells
 		if w.Percent > 0 {
-			size = int(math.Ceil(w.Percent * float64(m.could) / 100))
+			size = int(math.Ceil(w.Percent * float64(eligible) / 100))
 		}
 		if i > 0 {
 			size = max(size, m.sizes[i-1])
 		} else if size = max(size, m.named); size == 0 && slices.Contains(m.turn.named, true) {
 			size = 1
 		}
-		m.sizes[i] = min(size, m.could)
+		m.sizes[i] = min(size, eligible)
 	}
 }
 
 // healthy counts the cells that have been healthy on the head for so long.
 func (m *march) healthy(asked time.Duration) (n int) {
 	for _, s := range m.soaks {
-		if s.for_ >= asked {
+		if s.lasted >= asked {
 			n++
 		}
 	}

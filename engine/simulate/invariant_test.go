@@ -404,12 +404,6 @@ func stalled(s *engine.CellState, c *engine.Channel, now time.Time) bool {
 	return s.Applying != nil && s.Applying.Sequence == c.Effective.Sequence && !s.StartedAt.IsZero() && now.Sub(s.StartedAt) >= c.Policy.Rollout.Stall
 }
 
-// owned tells whether a cell's owner is against a head.
-func owned(s *engine.CellState, e *engine.EffectiveHead, now time.Time) bool {
-	_, _, ok := s.Owner.Judge(cells.Assignment{Release: e.Release, Digest: e.Digest}, now)
-	return !ok
-}
-
 // inFlight: no more cells than maxInFlight were granted something, of whatever head, and have no result; nor did more fail a
 // head than its budget and those that were on their way when it was spent.
 func (k *keeper) inFlight(c *engine.Channel, now time.Time) error {
@@ -491,7 +485,8 @@ func (k *keeper) march(d *engine.Desired, c *engine.Channel, now time.Time) {
 		if s.Digest == "" && !has && k.proven(d, c) != nil {
 			continue // it gets what is proven first
 		}
-		if !silent(s, now) && (has || !owned(s, c.Effective, now)) || failedOn(s, c.Effective) || stalled(s, c, now) {
+		kept := s.Owner != nil && (s.Owner.Paused != "" || s.Owner.Pin != "" && s.Owner.Pin != c.Effective.Release)
+		if !silent(s, now) && (has || !kept) || failedOn(s, c.Effective) || stalled(s, c, now) {
 			could++
 		}
 	}
@@ -504,7 +499,7 @@ func (k *keeper) march(d *engine.Desired, c *engine.Channel, now time.Time) {
 				well++
 			}
 		}
-		if well >= size-k.failedOf(c, now) && (well > 0 || size == 0) {
+		if well >= size-k.failedOf(c, now) && well > 0 {
 			k.through[key][i] = true
 		}
 	}
