@@ -33,13 +33,28 @@ type fleet struct {
 	replicas []*process
 	members  []swarm.Member
 	plane    swarm.Plane
-	swarm    *swarm.Swarm
-	done     sync.WaitGroup
-	end      context.CancelFunc
+	swarm    *swarm.Swarm // of all members; nil: there are several, or none yet
+	herds    []*herd
+}
+
+// herd is cells that live together until they are hushed.
+type herd struct {
+	*swarm.Swarm
+	members []swarm.Member
+	end     context.CancelFunc
+	done    sync.WaitGroup
 }
 
 // newFleet makes n cells, those below staging in the channel staging, and so many replicas, which run once it returns.
 func newFleet(t *testing.T, n, staging, replicas int, policy string) *fleet {
+	t.Helper()
+	f := makeFleet(t, n, staging, replicas, policy)
+	f.open()
+	return f
+}
+
+// makeFleet is newFleet, and nothing runs yet.
+func makeFleet(t *testing.T, n, staging, replicas int, policy string) *fleet {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sluice-")
 	if err != nil {
@@ -76,12 +91,25 @@ func newFleet(t *testing.T, n, staging, replicas int, policy string) *fleet {
 		f.replicas = append(f.replicas, f.process(name, "serve", "--repo", f.world.repo, "--data", f.path(name),
 			"--listen", "unix://"+f.path(name+".s"), "--cells", address, "--tls-dir", f.path("tls"), "--poll", "1h"))
 		f.replicas[i].more = []string{"SLUICE_DATABASE=" + f.database} // it has a password
-		f.replicas[i].start()
 	}
-	for i := range replicas {
-		f.eventually(func() (string, bool) { return "replica is not ready", f.ask(i, "/readyz", nil) == nil })
+	if err := os.Symlink(f.path("replica-0.s"), f.path("s")); err != nil { // a world asks there
+		t.Fatal(err)
 	}
 	return f
+}
+
+// open starts all replicas, and waits until they answer.
+func (f *fleet) open() {
+	f.t.Helper()
+	for _, r := range f.replicas {
+		r.start()
+	}
+	for i := range f.replicas {
+		f.eventually(func() (string, bool) {
+			err := f.ask(i, "/readyz", nil)
+			return fmt.Sprintf("replica %d is not ready: %v", i, err), err == nil
+		})
+	}
 }
 
 // freePort is an address on loopback where nobody listened just now.
@@ -98,7 +126,13 @@ func freePort(t *testing.T) string {
 // live lets the cells live until the test ends, or hush.
 func (f *fleet) live(o swarm.Options) {
 	f.t.Helper()
-	o.Plane, o.Members = f.plane, f.members
+	f.swarm = f.behind(f.plane.Addresses, f.members, o).Swarm
+}
+
+// behind lets some of the cells live until the test ends, or hush. They find the control plane at addresses.
+func (f *fleet) behind(addresses []string, members []swarm.Member, o swarm.Options) *herd {
+	f.t.Helper()
+	o.Plane, o.Members = swarm.Plane{Addresses: addresses, Pins: f.plane.Pins}, members
 	if o.ReportEvery == 0 {
 		o.ReportEvery = 2 * time.Second
 	}
@@ -108,15 +142,39 @@ func (f *fleet) live(o swarm.Options) {
 		f.t.Fatal(err)
 	}
 	ctx, end := context.WithCancel(context.WithoutCancel(f.t.Context()))
-	f.swarm, f.end = s, end
-	f.done.Go(func() { s.Run(ctx) })
-	f.t.Cleanup(f.hush)
+	h := &herd{Swarm: s, members: members, end: end}
+	h.done.Go(func() { s.Run(ctx) })
+	f.t.Cleanup(h.hush)
+	f.herds = append(f.herds, h)
+	return h
+}
+
+// hush ends the cells.
+func (h *herd) hush() {
+	h.end()
+	h.done.Wait()
 }
 
 // hush ends all cells.
 func (f *fleet) hush() {
-	f.end()
-	f.done.Wait()
+	for _, h := range f.herds {
+		h.hush()
+	}
+}
+
+// words are those of all cells. Of one that lived twice the later life counts.
+func (f *fleet) words() []swarm.Word {
+	var all []swarm.Word
+	seen := map[string]bool{}
+	for _, h := range slices.Backward(f.herds) {
+		for _, w := range h.Words() {
+			if !seen[w.Name] {
+				seen[w.Name] = true
+				all = append(all, w)
+			}
+		}
+	}
+	return all
 }
 
 // ask gets JSON from one replica.
@@ -169,7 +227,7 @@ func (f *fleet) land(version string) {
 
 // on tells how many cells are healthy on a release, as they say.
 func (f *fleet) on(version string) (n int) {
-	for _, w := range f.swarm.Words() {
+	for _, w := range f.words() {
 		if w.State == cells.StateHealthy && w.Running != nil && w.Running.Release == version {
 			n++
 		}
@@ -179,7 +237,7 @@ func (f *fleet) on(version string) (n int) {
 
 // lags says of one cell that is not healthy on a release what it says, and what the control plane says of it.
 func (f *fleet) lags(version string) string {
-	for _, w := range f.swarm.Words() {
+	for _, w := range f.words() {
 		if w.State == cells.StateHealthy && w.Running != nil && w.Running.Release == version {
 			continue
 		}
@@ -222,7 +280,7 @@ func (f *fleet) nothingLost() {
 		f.t.Fatal(err)
 	}
 	reports, events := int64(0), 0
-	for _, w := range f.swarm.Words() {
+	for _, w := range f.words() {
 		state := kept[w.Name]
 		if w.Acknowledged == nil || state == nil {
 			f.t.Errorf("%s: acknowledged %v, kept %v", w.Name, w.Acknowledged != nil, state != nil)
@@ -247,7 +305,9 @@ func (f *fleet) nothingLost() {
 		}
 		events += int(w.Confirmed)
 	}
-	reports = f.swarm.Counts().Acknowledged
+	for _, h := range f.herds {
+		reports += h.Counts().Acknowledged
+	}
 	f.t.Logf("%d reports and %d events were acknowledged, and nothing of them is lost", reports, events)
 	if reports == 0 || events == 0 {
 		f.t.Error("nothing was acknowledged: the count proves nothing")
@@ -344,7 +404,7 @@ func TestThousandCellsAndTheirControlPlane(t *testing.T) {
 		r.start()
 	}
 	f.allOn("1.0.2")
-	for _, w := range f.swarm.Words() {
+	for _, w := range f.words() {
 		for _, a := range w.Began {
 			if a.Release == "1.0.1" {
 				t.Fatalf("%s began 1.0.1, though 1.0.2 was there when the control plane came back", w.Name)
@@ -381,7 +441,7 @@ rollout:
 	f.allOn("1.0.0")
 	f.hush()
 	began, failed := 0, 0
-	for _, w := range f.swarm.Words() {
+	for _, w := range f.words() {
 		if slices.ContainsFunc(w.Began, func(a cells.Assignment) bool { return a.Release == "1.0.1" }) {
 			began++
 		}

@@ -259,6 +259,15 @@ func (w *world) said() string {
 	return b.String()
 }
 
+// saidBy is the whole log of a process.
+func (w *world) saidBy(name string) string {
+	text, err := os.ReadFile(w.path(name + ".log"))
+	if err != nil {
+		w.t.Error(err)
+	}
+	return string(text)
+}
+
 // sluice runs a verb to its end.
 func (w *world) sluice(args ...string) (string, error) {
 	c := exec.CommandContext(w.t.Context(), os.Getenv(binaryVariable), args...) //nolint:gosec // ours
