@@ -46,7 +46,7 @@ type Engine struct {
 	roster    atomic.Pointer[Roster] // never nil; replaced under mu
 	forgot    atomic.Bool            // it was said that the store knows less than the cells
 
-	cellLocks [64]sync.Mutex // by name: a cell's reports are folded one after the other
+	cellLocks [8192]sync.Mutex // by name: a cell's reports are folded one after the other, and held until durable, so that many must not share one
 
 	mu        sync.Mutex // guards what follows
 	obs       Observed
