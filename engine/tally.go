@@ -74,7 +74,10 @@ func (p *planner) learn(c *Channel) {
 	through := true
 	if c.Valid != nil {
 		r := p.roll(c)
-		p.rolls[c.Name], through = r, r.wave >= len(r.waves) // the last wave is open
+		p.rolls[c.Name] = r
+		if last := len(r.waves); last > 0 { // it must be open, and through itself where the head was for nobody as it moved
+			through = r.wave == last && (t.eligible > 0 || r.through(last))
+		}
 	}
 	if observing {
 		return // who has not reported yet counts too
