@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -17,11 +18,108 @@ import (
 const (
 	maxWindow    = 32 << 20         // of zstd, in bytes
 	stallTimeout = 30 * time.Second // without a byte of a release
+	inVain       = 4                // connections in a row that bring nothing of a release, until it is given up
 )
 
-// download is a release's canonical tar as it comes, not verified. A connection over which nothing more comes is given up.
+// download is a release's canonical tar as it comes, not verified. Where a connection breaks, or nothing more comes over
+// it, the rest is asked for over another. One goroutine uses it.
 type download struct {
-	io.Reader // the tar
+	client *client
+	ctx    context.Context //nolint:containedctx // of the whole
+	digest releases.Digest
+	limit  int64 // bytes on the wire, of each connection
+
+	part   *part
+	got    int64 // bytes of the tar that were handed out
+	vain   int   // connections in a row that brought nothing
+	failed error // why it was given up, if that was for a connection; nil: it went well so far
+}
+
+// content asks for a release, of at most limit bytes on the wire.
+func (c *client) content(ctx context.Context, digest releases.Digest, limit int64) (*download, error) {
+	d := &download{client: c, ctx: ctx, digest: digest, limit: limit}
+	var err error
+	if d.part, err = d.open(http.Header{"Accept-Encoding": {"zstd"}}); err != nil {
+		return nil, fmt.Errorf("fetch %s: %w", digest, err)
+	}
+	return d, nil
+}
+
+// Read gives more of the tar.
+func (d *download) Read(b []byte) (int, error) {
+	for {
+		n, err := d.part.tar.Read(b)
+		if n > 0 {
+			d.got += int64(n)
+			d.vain = 0
+			return n, nil // an error comes again
+		}
+		if err == nil || d.part.failed == nil {
+			return 0, err
+		}
+		if err := d.goOn(d.part.failed); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// goOn asks for the rest, after a connection failed.
+func (d *download) goOn(failed error) error {
+	for {
+		d.part.close()
+		if d.vain++; d.vain > inVain {
+			d.failed = failed
+			return failed
+		}
+		sleep(d.ctx, d.client.pause(failed, d.vain-1))
+		next, err := d.rest()
+		if err == nil {
+			d.part = next
+			return nil
+		}
+		if d.ctx.Err() != nil {
+			return context.Cause(d.ctx)
+		}
+		var refused *statusError
+		known := errors.As(err, &refused)
+		switch {
+		case known && refused.status == http.StatusRequestedRangeNotSatisfiable:
+			return io.EOF // it was all there; the digest tells
+		case known && refused.status/100 == 4 && refused.status != http.StatusTooManyRequests: // not for the connection
+			d.failed = err
+			return err
+		}
+		failed = err
+	}
+}
+
+// rest asks for what comes after what there is. A part of a release is one of the tar itself, never of compressed bytes.
+func (d *download) rest() (*part, error) {
+	tag := `"` + string(d.digest) + `"`
+	p, err := d.open(http.Header{"Range": {fmt.Sprintf("bytes=%d-", d.got)}, "If-Range": {tag}, "Accept-Encoding": {"identity"}})
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case p.status == http.StatusOK: // somebody in between does not know of parts
+		_, err = io.CopyN(io.Discard, p.tar, d.got)
+	case p.status != http.StatusPartialContent || !strings.HasPrefix(p.holds, fmt.Sprintf("bytes %d-", d.got)):
+		err = fmt.Errorf("the rest from byte %d on was asked for, and %d %q came", d.got, p.status, clip(p.holds, 40))
+	}
+	if err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	return p, nil
+}
+
+// Close ends it, wherever it is.
+func (d *download) Close() error { return d.part.close() }
+
+// part is what comes over one connection.
+type part struct {
+	tar    io.Reader
+	status int
+	holds  string // Content-Range
 
 	ctx     context.Context //nolint:containedctx // of the request that it answers
 	cancel  context.CancelCauseFunc
@@ -31,35 +129,35 @@ type download struct {
 	failed  error         // of the connection; nil: it went well so far
 }
 
-// content asks for a release, of at most limit bytes on the wire.
-func (c *client) content(ctx context.Context, digest releases.Digest, limit int64) (*download, error) {
-	d := &download{}
-	d.ctx, d.cancel = context.WithCancelCause(ctx)
-	d.stalled = time.AfterFunc(stallTimeout, func() { d.cancel(fmt.Errorf("nothing came for %s", stallTimeout)) })
-	response, err := c.do(d.ctx, http.MethodGet, "/v1/releases/"+string(digest), url.Values{"cell": {c.cell}}, nil,
-		http.Header{"Accept-Encoding": {"zstd"}})
+// open asks for the release, or for a part of it.
+func (d *download) open(header http.Header) (*part, error) {
+	p := &part{}
+	p.ctx, p.cancel = context.WithCancelCause(d.ctx)
+	p.stalled = time.AfterFunc(stallTimeout, func() { p.cancel(fmt.Errorf("nothing came for %s", stallTimeout)) })
+	response, err := d.client.do(p.ctx, http.MethodGet, "/v1/releases/"+string(d.digest), url.Values{"cell": {d.client.cell}}, nil, header)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("fetch %s: %w", digest, d.cause(err)), d.Close())
+		return nil, errors.Join(p.cause(err), p.close())
 	}
-	d.body = http.MaxBytesReader(nil, response.Body, limit)
-	wire := wireOf{d}
+	p.status, p.holds = response.StatusCode, response.Header.Get("Content-Range")
+	p.body = http.MaxBytesReader(nil, response.Body, d.limit)
+	wire := wireOf{p}
 	switch encoding := response.Header.Get("Content-Encoding"); encoding {
 	case "", "identity":
-		d.Reader = wire
+		p.tar = wire
 	case "zstd":
-		d.decoder, err = zstd.NewReader(wire, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
-		d.Reader = d.decoder
+		p.decoder, err = zstd.NewReader(wire, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		p.tar = p.decoder
 	default:
 		err = fmt.Errorf("it comes as %q, which was not asked for", clip(encoding, 40))
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("fetch %s: %w", digest, err), d.Close())
+		return nil, errors.Join(err, p.close())
 	}
-	return d, nil
+	return p, nil
 }
 
 // wireOf reads what comes over the connection.
-type wireOf struct{ *download }
+type wireOf struct{ *part }
 
 func (w wireOf) Read(b []byte) (int, error) {
 	n, err := w.body.Read(b)
@@ -75,22 +173,24 @@ func (w wireOf) Read(b []byte) (int, error) {
 }
 
 // cause is why the request was given up, if it was; else err.
-func (d *download) cause(err error) error {
-	if cause := context.Cause(d.ctx); cause != nil {
+func (p *part) cause(err error) error {
+	if cause := context.Cause(p.ctx); cause != nil {
 		return cause
 	}
 	return err
 }
 
-// Close ends it, wherever it is.
-func (d *download) Close() error {
-	d.stalled.Stop()
-	d.cancel(nil)
-	if d.decoder != nil {
-		d.decoder.Close()
+// close ends it, once.
+func (p *part) close() error {
+	p.stalled.Stop()
+	p.cancel(nil)
+	if p.decoder != nil {
+		p.decoder.Close()
 	}
-	if d.body == nil {
+	if p.body == nil {
 		return nil
 	}
-	return d.body.Close()
+	body := p.body
+	p.body = nil
+	return body.Close()
 }

@@ -387,7 +387,7 @@ func FuzzServerSentEvents(f *testing.F) {
 	})
 }
 
-// A download that stops in the middle, half-open or cut, is given up and begun again. Nothing is wrong with the release.
+// A download that stops in the middle, half-open or cut, goes on over another connection. Nothing is wrong with the release.
 func TestDownloadThatStops(t *testing.T) {
 	for name, stop := range map[string]func(r *http.Request){
 		"half-open": func(r *http.Request) { <-r.Context().Done() },
