@@ -3,7 +3,6 @@ package engine
 import (
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
@@ -220,45 +219,4 @@ func (p *planner) over(c *Channel, s *CellState, to releases.Version) string {
 		return p.crosses(from, to)
 	}
 	return ""
-}
-
-// pending tells whether a cell has a slot of c in use: it was granted something and has no result yet, for no longer than
-// the stall limit (R14). Offers that lapsed are out of the question already.
-func (p *planner) pending(c *Channel, s *CellState) bool {
-	g := s.Granted
-	if g == nil || g.Channel != c.Name || s.Applying == nil && s.on(g) {
-		return false
-	}
-	if s.Digest == g.Digest && s.broken() {
-		return false
-	}
-	for i := range s.Failures {
-		if a := &s.Failures[i].Assignment; a.Sequence == g.Sequence && a.Epoch == g.Epoch && a.Digest == g.Digest && a.Revision == g.Revision {
-			return false
-		}
-	}
-	if c.Valid == nil {
-		return true
-	}
-	since := s.StartedAt
-	if since.IsZero() {
-		since = s.GrantedAt // it did not begin
-	}
-	return !p.stalledSince(since, c.Valid.Rollout.Stall)
-}
-
-// stalledSince tells whether more than the stall limit has passed since an instant. Time in which nobody listened, or that
-// can't be trusted, does not count (R10).
-func (p *planner) stalledSince(since time.Time, limit time.Duration) bool {
-	if p.o.Up.After(since) {
-		since = p.o.Up
-	}
-	at := since.Add(limit)
-	p.at(at)
-	return !p.now.Before(at) && p.clock() == ""
-}
-
-// on tells whether the cell runs what g says, under whatever sequence: nothing is to change in it.
-func (s *CellState) on(g *cells.Assignment) bool {
-	return s.Digest == g.Digest && (s.Running == nil || s.Running.Revision == g.Revision)
 }
