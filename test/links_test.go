@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -253,4 +254,35 @@ func TestHalfOpenLines(t *testing.T) {
 	f.reach("1.0.1", both, up, down)
 	t.Logf("those with good lines had 1.0.1 after %s, the others %s after theirs were whole", took.Round(time.Millisecond), (time.Since(begun) - bad).Round(time.Millisecond))
 	f.endLines("1.0.0", "1.0.1")
+}
+
+// Every connection to the cell is reset after 128 KiB, in the middle of a download of a megabyte: it goes on where it was
+// (Range), and the release is begun once its digest was held against what came.
+func TestResetInTheMiddleOfADownload(t *testing.T) {
+	t.Parallel()
+	w := keyed(t)
+	address, _, _ := strings.Cut(w.server.args[slices.Index(w.server.args, "--cells")+1], " ")
+	l := newLine(t, address, fault{after: 128 << 10})
+	w.agents["acme"].stop()
+	w.joined("acme", "acme", "--server", "https://"+l.address())
+	notes := make([]byte, 900<<10)
+	random := rand.NewChaCha8([32]byte{1})
+	for i := range notes {
+		notes[i] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 \n"[random.Uint64()%64]
+	}
+	files := map[string]string{"releases/1.0.1/notes.md": string(notes)}
+	for name, data := range releaseFiles("1.0.1") {
+		files[name] = string(data)
+	}
+	before, _ := l.counts()
+	w.commit("cut 1.0.1", files)
+	w.runs("acme", "1.0.1")
+	after, _ := l.counts()
+	t.Logf("%d connections for a release of %d KiB, reset after 128 KiB each", after-before, len(notes)>>10)
+	if after-before < 4 || after-before > 40 {
+		t.Errorf("it took %d connections", after-before)
+	}
+	if said := w.saidBy("acme"); strings.Contains(said, "refused") {
+		t.Errorf("the release was blamed for its line:\n%s", said)
+	}
 }
