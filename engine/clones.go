@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
@@ -34,29 +35,58 @@ const (
 )
 
 // boots folds a report's boot, confirmation and events into s. epoch is that of the cell's identity: under a new
-// one everything starts again.
-func (s *CellState) boots(prev *CellState, r cells.Report, epoch int64, staleAfter time.Duration) surprise {
+// one everything starts again. late: other reports that were sent after it were there first.
+func (s *CellState) boots(prev *CellState, r cells.Report, epoch int64, late bool, staleAfter time.Duration) (surprise, history) {
 	s.Joined = epoch
+	if prev != nil {
+		s.Miscount = prev.Miscount
+	}
 	switch {
 	case prev != nil && len(prev.Boots) == 0 && !prev.LastReport.IsZero():
 		s.Confirmed = r.Confirmed // kept by a version that took no note of this
 	case prev != nil && prev.Joined == epoch:
 		s.Boots, s.Clone, s.Confirmed = slices.Clone(prev.Boots), prev.Clone, prev.Confirmed
 	case prev != nil:
+		s.Boots, s.Clone = nil, ""
 		s.Confirmed = r.Confirmed // another key, mostly another machine: its numbers are its own
 	}
 	if r.Boot == "" {
-		return nothing
+		return nothing, history{events: r.Events}
 	}
 	fresh := !slices.ContainsFunc(s.Boots, func(b Boot) bool { return b.ID == r.Boot })
-	late := prev != nil && s.LastReport.Before(prev.LastReport) // it was on its way for long, or written late
+	late = late || prev != nil && s.LastReport.Before(prev.LastReport) // it was on its way for long, or written late
 	if clone := s.boot(r.Boot, late, staleAfter); clone != "" && s.Clone == "" {
 		s.Clone = clone
 	}
-	if clone := s.mark(r.Boot, r.Events, staleAfter); clone != "" && s.Clone == "" {
+	b := &s.Boots[slices.IndexFunc(s.Boots, func(b Boot) bool { return b.ID == r.Boot })]
+	if !r.Sent.IsZero() {
+		b.Sent = r.Sent.Round(0)
+		if !late {
+			b.Skew = s.Skew
+		}
+	}
+	known, other := s.told(r)
+	was, back := s.Confirmed, !fresh && !late && r.Confirmed < b.Confirmed
+	clone, again := b.mark(r.Events, back, s.LastReport, staleAfter)
+	if clone != "" && s.Clone == "" {
 		s.Clone = clone
 	}
-	return s.confirm(r, fresh)
+	if back = back || again; back {
+		b.Rewound++
+		s.Confirmed = min(s.Confirmed, r.Confirmed)
+	}
+	if !late {
+		b.Confirmed = r.Confirmed
+	}
+	what := s.confirm(r, fresh, other)
+	switch {
+	case back || what == restored:
+		s.miscounted(fmt.Sprintf("event numbers went back from %d to %d", was, r.Confirmed))
+	case len(r.Events) > 0:
+		s.skipped(r.Events)
+	}
+	s.acknowledge(r.Events)
+	return what, b.history(r.Events, known)
 }
 
 // boot notes that a boot was heard, and says if two are alive.
@@ -88,30 +118,33 @@ func (s *CellState) boot(id string, late bool, staleAfter time.Duration) (clone 
 	return clone
 }
 
-// mark remembers a boot's newest events, and says if a number came with two contents.
-func (s *CellState) mark(id string, events []cells.Event, staleAfter time.Duration) (clone string) {
-	i := slices.IndexFunc(s.Boots, func(b Boot) bool { return b.ID == id })
-	if len(events) == 0 || i < 0 {
-		return ""
-	}
-	b := &s.Boots[i]
-	marks := slices.Clone(b.Marks)
+// mark remembers a boot's newest events, and says if a number came with two contents: again, and clone if soon after. Once
+// numbers went back, those that were remembered say nothing of those to come.
+func (b *Boot) mark(events []cells.Event, back bool, at time.Time, staleAfter time.Duration) (clone string, again bool) {
+	var marks []Mark
 	for _, e := range events[max(0, len(events)-maxMarks):] {
-		m := Mark{Number: e.Number, Sum: sumOf(e), At: s.LastReport}
-		i := slices.IndexFunc(marks, func(k Mark) bool { return k.Number == e.Number })
-		switch {
-		case i < 0:
-			marks = append(marks, m)
-		case marks[i].Sum == m.Sum || filler(e):
-		default:
-			if s.LastReport.Sub(marks[i].At).Abs() <= staleAfter {
-				clone = fmt.Sprintf("boot %s gave event %d two contents", clip(b.ID), e.Number)
+		m := Mark{Number: e.Number, Sum: sumOf(e), At: at}
+		if i := slices.IndexFunc(b.Marks, func(k Mark) bool { return k.Number == e.Number }); i >= 0 {
+			switch {
+			case b.Marks[i].Sum == m.Sum || filler(e):
+				m = b.Marks[i]
+			default:
+				again = true
+				if at.Sub(b.Marks[i].At).Abs() <= staleAfter {
+					clone = fmt.Sprintf("boot %s gave event %d two contents", clip(b.ID), e.Number)
+				}
 			}
-			marks[i] = m
 		}
+		marks = append(marks, m)
+	}
+	if !again && !back {
+		marks = append(slices.DeleteFunc(slices.Clone(b.Marks), func(k Mark) bool {
+			return slices.ContainsFunc(marks, func(m Mark) bool { return m.Number == k.Number })
+		}), marks...)
+		slices.SortFunc(marks, func(x, y Mark) int { return cmp.Compare(x.Number, y.Number) })
 	}
 	b.Marks = marks[max(0, len(marks)-maxMarks):]
-	return clone
+	return clone, again
 }
 
 // filler tells whether an event stands in for others that the agent could not keep or send: its number was used before.
@@ -127,16 +160,14 @@ func sumOf(e cells.Event) uint64 {
 	return h.Sum64()
 }
 
-// confirm follows what the agent knows to be acknowledged, and says if somebody forgot some of it.
-func (s *CellState) confirm(r cells.Report, fresh bool) (what surprise) {
+// confirm follows what the agent knows to be acknowledged, and says if somebody forgot some of it. other: a number came with
+// another content than under a boot before.
+func (s *CellState) confirm(r cells.Report, fresh, other bool) (what surprise) {
 	switch {
 	case r.Confirmed > s.Confirmed:
 		what, s.Confirmed = emptied, r.Confirmed
-	case r.Confirmed < s.Confirmed && fresh && s.behind(r):
+	case r.Confirmed < s.Confirmed && fresh && (other || s.behind(r)):
 		what, s.Confirmed = restored, r.Confirmed
-	}
-	if n := len(r.Events); n > 0 {
-		s.Confirmed = max(s.Confirmed, r.Events[n-1].Number)
 	}
 	return what
 }

@@ -16,6 +16,7 @@ type said struct {
 	confirmed int64
 	events    string // "7a 8b": numbers with what they say
 	epoch     int64
+	sent      time.Duration // against its receipt; none of a story: it does not say
 }
 
 func (s said) report(t *testing.T) cells.Report {
@@ -75,7 +76,7 @@ func TestClones(t *testing.T) {
 					one.after = 30 * time.Second
 				}
 				at = at.Add(one.after)
-				s, what = receipt{at: at, local: at, epoch: one.epoch}.fold(s, one.report(t), 5*time.Minute)
+				s, what, _ = receipt{at: at, local: at, epoch: one.epoch}.fold(s, one.report(t), 5*time.Minute)
 				if s.Clone != "" && c.clone == "" && one.epoch == c.story[len(c.story)-1].epoch {
 					t.Fatalf("after %d: %s", i+1, s.Clone)
 				}
@@ -96,11 +97,11 @@ func TestClones(t *testing.T) {
 // A state that was folded on is not changed.
 func TestBootsShareNothing(t *testing.T) {
 	r := said{boot: "A", events: "1a"}.report(t)
-	a, _ := receipt{at: start}.fold(nil, r, time.Minute)
+	a, _, _ := receipt{at: start}.fold(nil, r, time.Minute)
 	first := *a
 	first.Boots = []Boot{a.Boots[0]}
 	first.Boots[0].Marks = []Mark{a.Boots[0].Marks[0]}
-	b, _ := receipt{at: start.Add(time.Second)}.fold(a, said{boot: "A", events: "1x 2b"}.report(t), time.Minute)
+	b, _, _ := receipt{at: start.Add(time.Second)}.fold(a, said{boot: "A", events: "1x 2b"}.report(t), time.Minute)
 	if a.Boots[0].Last != first.Boots[0].Last || a.Boots[0].Marks[0] != first.Boots[0].Marks[0] || len(b.Boots[0].Marks) != 2 {
 		t.Errorf("%+v became %+v", first, *a)
 	}

@@ -13,6 +13,9 @@ import (
 // maxFolds is how often a report is folded again because another replica kept one of the same cell meanwhile.
 const maxFolds = 8
 
+// quietFor is how long it is not said again that a cell's numbers are out of order.
+const quietFor = time.Hour
+
 // Receive takes a cell's report and returns once it is durable (invariant 8).
 func (e *Engine) Receive(ctx context.Context, r cells.Report) (cells.Receipt, error) {
 	k := receipt{local: time.Now()}
@@ -39,7 +42,7 @@ func (e *Engine) Receive(ctx context.Context, r cells.Report) (cells.Receipt, er
 	} else {
 		signal(e.beat)
 	}
-	e.wonder(ctx, state, what)
+	e.wonder(ctx, prev, state, what)
 	receipt := cells.Receipt{Time: k.at}
 	if n := len(r.Events); n > 0 {
 		receipt.Acknowledged = r.Events[n-1].Number
@@ -56,8 +59,9 @@ func (e *Engine) keepReport(ctx context.Context, k receipt, r cells.Report) (pre
 		stale := e.stale
 		k.epoch = identityOf(e.members, e.obs.Registered, r.Cell).Epoch
 		e.mu.Unlock()
-		state, what = k.fold(prev, r, stale)
-		err = e.store.Report(ctx, []Reported{{State: state, Boot: r.Boot, Events: r.Events, Material: material(prev, state)}})
+		var h history
+		state, what, h = k.fold(prev, r, stale)
+		err = e.store.Report(ctx, []Reported{{State: state, Boot: h.line, Events: h.events, Material: material(prev, state)}})
 		switch {
 		case !errors.Is(err, ErrStale):
 			return prev, state, what, err
@@ -114,9 +118,16 @@ func (e *Engine) received(state *CellState) {
 	e.obs.Cells[state.Name] = state
 }
 
-// wonder tells of restores, and shuts clones out (R27).
-func (e *Engine) wonder(ctx context.Context, s *CellState, what surprise) {
+// wonder tells of restores and of numbers out of order (fault 45), and shuts clones out (R27).
+func (e *Engine) wonder(ctx context.Context, prev, s *CellState, what surprise) {
 	log := e.opts.Log
+	if m := s.Miscount; m != nil && (prev == nil || prev.Miscount != m) {
+		event := log.Warn()
+		if prev != nil && prev.Miscount != nil && m.At.Sub(prev.Miscount.At) < quietFor {
+			event = log.Debug()
+		}
+		event.Str("cell", s.Name).Str("what", m.What).Int64("times", m.Times).Msg("the cell's event numbers are out of order: what came is kept")
+	}
 	switch what {
 	case nothing:
 	case emptied:

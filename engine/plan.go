@@ -178,6 +178,7 @@ type CellState struct {
 	Owner          *cells.Owner // as reported; nil: it decided nothing
 	Boots          []Boot       // of its agent, by last report, newest last; a few (R27)
 	Confirmed      int64        // the newest event that was acknowledged to it
+	Miscount       *Miscount    `json:",omitempty"` // what was last out of order in its event numbers; nil: nothing ever was
 	Clone          string       // what gave two users of its key away (R27); empty: nothing
 	Joined         int64        // epoch of the identity that Boots and Clone were seen under: a new key starts them again
 	Version        int64        // of the store's row: grows by one with every report kept
@@ -192,7 +193,20 @@ type Boot struct {
 	First time.Time `json:"first"` // by receipt
 	Last  time.Time `json:"last"`
 	Backs int       `json:"backs,omitempty"` // how often it was heard again soon after another
-	Marks []Mark    `json:"marks,omitempty"` // of its newest events; a few
+
+	Sent      time.Time     `json:"sent,omitzero"`       // its last report, by the cell's clock
+	Skew      time.Duration `json:"skew,omitempty"`      // of that clock against ours, then
+	Confirmed int64         `json:"confirmed,omitempty"` // what it said to be acknowledged, then
+	Rewound   int           `json:"rewound,omitempty"`   // how often its event numbers went back
+
+	Marks []Mark `json:"marks,omitempty"` // of its newest events; a few
+}
+
+// Miscount says how a cell's event numbers were out of order (fault 45). Immutable.
+type Miscount struct {
+	What  string    `json:"what"`
+	At    time.Time `json:"at"`    // by receipt
+	Times int64     `json:"times"` // so far
 }
 
 // Mark is what is remembered of an event, to know it again.

@@ -13,7 +13,7 @@ import (
 // Soak is the sum of gaps between reports, each within staleAfter, over which the cell was healthy on the same
 // digest at both ends (R9). After a restart the first gap counts for nothing: the clock was not watched.
 func Receive(prev *CellState, r cells.Report, received time.Time, staleAfter time.Duration) *CellState {
-	s, _ := receipt{at: received, local: received}.fold(prev, r, staleAfter)
+	s, _, _ := receipt{at: received, local: received}.fold(prev, r, staleAfter)
 	return s
 }
 
@@ -26,7 +26,13 @@ type receipt struct {
 
 // fold is Receive across replicas: what another one received counts as if it had been here. Gaps between reports to this
 // process are measured by its own clock, others by the store's.
-func (k receipt) fold(prev *CellState, r cells.Report, staleAfter time.Duration) (*CellState, surprise) {
+func (k receipt) fold(prev *CellState, r cells.Report, staleAfter time.Duration) (*CellState, surprise, history) {
+	if prev.overtaken(r, k.at) {
+		s := *prev
+		s.Version++
+		what, h := s.boots(prev, r, k.epoch, true, staleAfter)
+		return &s, what, h
+	}
 	s := &CellState{
 		Name: r.Cell, State: r.State, Message: r.Message, LastReport: k.at, Infrastructure: r.Infrastructure, Running: r.Running, Applying: r.Applying,
 		Owner: r.Owner, Version: 1, live: true, heard: k.local,
@@ -47,12 +53,12 @@ func (k receipt) fold(prev *CellState, r cells.Report, staleAfter time.Duration)
 			s.Channel = prev.Channel
 		}
 	}
-	what := s.boots(prev, r, k.epoch, staleAfter)
+	what, h := s.boots(prev, r, k.epoch, false, staleAfter)
 	gap := s.gap(prev)
 	s.soak(prev, gap, staleAfter)
 	s.started(prev)
 	s.fail(prev, r.Failures)
-	return s, what
+	return s, what, h
 }
 
 // clockTolerance is how far two replicas' ideas of the store's time may be apart.

@@ -287,13 +287,13 @@ func TestReceiveAcrossClocks(t *testing.T) {
 			c.heard = time.Time{} // another received it
 			s = &c
 		}
-		s, _ = receipt{at: at, local: at}.fold(s, r, 5*time.Minute)
+		s, _, _ = receipt{at: at, local: at}.fold(s, r, 5*time.Minute)
 	}
 	if waited := 99 * 200 * time.Millisecond; s.Soaked < waited-time.Second || s.Soaked > waited+ahead {
 		t.Errorf("soaked %s in %s", s.Soaked, waited)
 	}
 	s.heard = time.Time{}
-	if s, _ = (receipt{at: s.LastReport.Add(-2 * time.Second), local: start}).fold(s, r, 5*time.Minute); s.Soaked != 0 {
+	if s, _, _ = (receipt{at: s.LastReport.Add(-2 * time.Second), local: start}).fold(s, r, 5*time.Minute); s.Soaked != 0 {
 		t.Errorf("soaked %s by a clock that went back", s.Soaked)
 	}
 }

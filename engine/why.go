@@ -25,6 +25,7 @@ func (v *View) whyCell(cell *Cell) []string {
 	s := v.Observed.Cells[cell.Name]
 	lines := []string{fmt.Sprintf("%s, a cell of %s, %s", cell.Name, cell.Channel, v.running(s))}
 	lines = append(lines, shut(cell.Name, v.Identity(cell.Name))...)
+	lines = append(lines, v.quiet(cell.Name, s)...)
 	c := v.Desired.Channels[cell.Channel]
 	if c == nil {
 		return append(lines, fmt.Sprintf("there is no channel %q: see sluice validate", cell.Channel))
@@ -46,15 +47,38 @@ func (v *View) whyCell(cell *Cell) []string {
 		lines = append(lines, decided(s.Owner)...)
 	}
 	if s != nil {
+		if m := s.Miscount; m != nil {
+			lines = append(lines, fmt.Sprintf("its event numbers were out of order %s, the last time at %s: %s", count(int(m.Times), "time"), stamp(m.At), m.What))
+		}
 		for _, f := range s.Failures {
 			if f.Assignment.Digest == e.Digest {
 				lines = append(lines, fmt.Sprintf("it failed %s: %s", f.Assignment.Release, f.Reason))
 			}
 		}
 	}
-	return append(lines, verdicts(slices.DeleteFunc(v.about(c, cell.Name), func(b channels.Verdict) bool {
+	about := slices.DeleteFunc(v.about(c, cell.Name), func(b channels.Verdict) bool {
 		return b.Cell == "" && b.Release != "" && b.Release != e.Release
-	}))...)
+	})
+	if len(about) == 0 && (s == nil || v.Silent(s)) {
+		return lines // that nothing is heard of it is what holds it
+	}
+	return append(lines, verdicts(about)...)
+}
+
+// quiet says what to look for where nothing is heard of a cell.
+func (v *View) quiet(name string, s *CellState) []string {
+	i := v.Identity(name)
+	switch {
+	case i.Quarantined != "" || i.Revoked: // shut says it
+	case v.Silent(s):
+		return []string{"it gets nothing new until it reports again: does its machine run, and sluice agent on it, and does that reach the control plane?"}
+	case s != nil && !s.LastReport.IsZero():
+	case i.PublicKey == "":
+		return []string{"no agent has registered under its name; a token for one: sluice cell add " + name}
+	default:
+		return []string{"an agent registered under its name and has not reported since: does sluice agent run there?"}
+	}
+	return nil
 }
 
 // shut says why a cell is not let in, and what to do (R27).
