@@ -18,6 +18,7 @@ type caller struct {
 	door door
 	cell string      // known by its key; behind a plain door, as named, if it was
 	key  string      // that the connection proved, as identity.FormatKey writes it
+	next bool        // the key is the cell's new one, and the one before is still good
 	role access.Role // of a person or a program; empty: not known
 	from string      // the peer's address
 	name string      // of the person or program, for the audit; empty: nobody showed who they are
@@ -96,7 +97,7 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, row Route) (*call
 
 // used ends the time of a cell's key before, once it has shown that it has the new one.
 func (s *Server) used(ctx context.Context, c *caller) {
-	if c.cell == "" || c.key == "" || !s.opts.Members.Roster().Next(c.key) {
+	if !c.next {
 		return
 	}
 	if err := s.opts.Members.Used(ctx, c.cell, c.key); err != nil { // the old one is good for a while longer
@@ -106,20 +107,10 @@ func (s *Server) used(ctx context.Context, c *caller) {
 
 // identify tells who asks, as far as it can be known before a body is read. access.ErrUnknown: the token that was shown is not good.
 func (s *Server) identify(r *http.Request, d door) (*caller, error) {
-	c := &caller{door: d, from: r.RemoteAddr}
 	if d == doorCells {
-		if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
-			return c, nil
-		}
-		if c.key = keyOf(r); c.key == "" {
-			return c, nil
-		}
-		if s.opts.Members != nil {
-			c.cell, _ = s.opts.Members.Roster().Cell(c.key)
-			c.name = c.cell
-		}
-		return c, nil
+		return s.identifyPeer(r), nil
 	}
+	c := &caller{door: d, from: r.RemoteAddr}
 	if d == doorSocket || d == doorLoopback {
 		c.cell = queryparam.Get(r.URL.RawQuery, "cell")
 	}

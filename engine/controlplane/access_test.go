@@ -43,7 +43,10 @@ type register struct {
 	moved chan struct{} // closed when any changed; nil: none did yet
 }
 
-func (m *register) Roster() controlplane.Roster { return m }
+func (m *register) Roster() controlplane.Roster { return &asOfNow{m} }
+
+// asOfNow is a roster that is another each time, as immutable ones are after a change.
+type asOfNow struct{ *register }
 
 func (m *register) RosterChanged() <-chan struct{} {
 	m.mu.Lock()

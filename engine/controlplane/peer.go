@@ -10,8 +10,14 @@ import (
 	"github.com/sluice-cd/sluice/cells/identity"
 )
 
-// peer is what stays the same for all requests of a connection. What the key is good for is looked up for each.
-type peer struct{ key atomic.Pointer[string] }
+// peer remembers who the other side of a connection is, under one roster: while that is the newest, a request need not
+// look the key up again.
+type peer struct{ known atomic.Pointer[acquainted] }
+
+type acquainted struct {
+	roster Roster
+	caller caller
+}
 
 type peerKey struct{}
 
@@ -19,20 +25,30 @@ func withPeer(ctx context.Context, _ net.Conn) context.Context {
 	return context.WithValue(ctx, peerKey{}, &peer{})
 }
 
-// keyOf is the key that a request's connection proved, as identity.FormatKey writes it; empty: none.
-func keyOf(r *http.Request) string {
+// identifyPeer tells who asks at the cells' listener: whose the key is that the connection proved, by the newest roster.
+func (s *Server) identifyPeer(r *http.Request) *caller {
+	var roster Roster
+	if s.opts.Members != nil {
+		roster = s.opts.Members.Roster()
+	}
 	p, _ := r.Context().Value(peerKey{}).(*peer)
-	if p != nil {
-		if known := p.key.Load(); known != nil {
-			return *known
+	if p == nil {
+		p = &peer{}
+	}
+	if known := p.known.Load(); known != nil && known.roster == roster {
+		c := known.caller
+		return &c
+	}
+	c := caller{door: doorCells, from: r.RemoteAddr}
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+		if key, ok := r.TLS.PeerCertificates[0].PublicKey.(ed25519.PublicKey); ok {
+			c.key = identity.FormatKey(key)
 		}
 	}
-	text := ""
-	if key, ok := r.TLS.PeerCertificates[0].PublicKey.(ed25519.PublicKey); ok {
-		text = identity.FormatKey(key)
+	if roster != nil && c.key != "" {
+		c.cell, _ = roster.Cell(c.key)
+		c.name, c.next = c.cell, c.cell != "" && roster.Next(c.key)
 	}
-	if p != nil {
-		p.key.Store(&text)
-	}
-	return text
+	p.known.Store(&acquainted{roster, c})
+	return &c
 }

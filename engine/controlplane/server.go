@@ -50,7 +50,7 @@ type Journal interface {
 	Decisions(ctx context.Context, after int64, limit int) (found []engine.Decided, next int64, err error)
 }
 
-// Roster is who is which cell at one instant. Immutable.
+// Roster is who is which cell at one instant. Immutable; two that are equal by == say the same.
 type Roster interface {
 	Cell(key string) (name string, ok bool) // whose key it is, as identity.FormatKey writes it; not one that was shut out
 	Keyed(cell string) bool                 // it has a key, or had one that was shut out

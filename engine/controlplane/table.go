@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
+	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -131,6 +133,9 @@ func (g *gate) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Requ
 		return
 	}
 	g.added[pattern] = true
+	if strings.HasPrefix(row.Path, "/openapi") {
+		h = oneAtATime(h)
+	}
 	g.ServeMux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		switch c, ok := g.server.admit(w, r, row); {
 		case !ok:
@@ -140,6 +145,16 @@ func (g *gate) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Requ
 			h(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, c)))
 		}
 	})
+}
+
+// oneAtATime is for what huma writes when it is first asked for, without a lock.
+func oneAtATime(h http.HandlerFunc) http.HandlerFunc {
+	var mu sync.Mutex
+	return func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		h(w, r)
+	}
 }
 
 // check tells of what table and routes don't have in common.
