@@ -150,6 +150,11 @@ func (v *View) Identity(name string) cells.Identity {
 	return identityOf(v.Desired, v.Observed.Registered, name)
 }
 
+// Silent tells whether a cell that reported once has not for longer than the stale limit.
+func (v *View) Silent(s *CellState) bool {
+	return s != nil && !s.LastReport.IsZero() && !v.Plan.Now.Before(s.LastReport.Add(v.Desired.staleAfter()))
+}
+
 // current tells whether an assignment is what the head means for the cell.
 func current(a *cells.Assignment, cell *Cell, head *EffectiveHead) bool {
 	return a != nil && a.Channel == cell.Channel && a.Digest == head.Digest && a.Revision == cell.Revision

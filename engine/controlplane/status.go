@@ -49,6 +49,7 @@ type ChannelStatus struct {
 	OnHead   int                `json:"onHead" doc:"cells that run the head's release"`
 	Healthy  int                `json:"healthy" doc:"of those, the healthy ones"`
 	Failing  int                `json:"failing" doc:"cells that are unhealthy, failed or stuck, on any release"`
+	Counts   map[Condition]int  `json:"counts,omitempty" doc:"how many of its cells are in which condition"`
 }
 
 // Request is a person's change of a head.
@@ -68,6 +69,7 @@ type CellStatus struct {
 	Epoch        int64              `json:"epoch,omitempty"`
 	Sequence     int64              `json:"sequence,omitempty"`
 	State        cells.State        `json:"state" doc:"unknown: it has not reported yet"`
+	Condition    Condition          `json:"condition" doc:"where it is, in a word: shut-out, failing, silent, new, updating, held, behind or healthy"`
 	Message      string             `json:"message,omitempty"`
 	Applying     string             `json:"applying,omitempty" doc:"the release that it has begun"`
 	Granted      string             `json:"granted,omitempty" doc:"the release that it was granted last"`
@@ -108,7 +110,7 @@ func StatusOf(v *engine.View, page StatusPage) Status {
 	for _, name := range v.Desired.Order {
 		c := v.Desired.Channels[name]
 		if page.Channel == "" || page.Channel == name {
-			s.Channels = append(s.Channels, channelStatus(v, c, blocked["\x00"+name]))
+			s.Channels = append(s.Channels, channelStatus(v, c, blocked))
 		}
 	}
 	names := slices.Sorted(maps.Keys(v.Desired.Cells))
@@ -127,8 +129,8 @@ func StatusOf(v *engine.View, page StatusPage) Status {
 	return s
 }
 
-func channelStatus(v *engine.View, c *engine.Channel, blocked []channels.Verdict) ChannelStatus {
-	s := ChannelStatus{Name: c.Name, Holds: c.Holds, Blocked: blocked, Cells: len(c.Cells), Refused: v.Observed.Refused[c.Name].Reason}
+func channelStatus(v *engine.View, c *engine.Channel, blocked map[string][]channels.Verdict) ChannelStatus {
+	s := ChannelStatus{Name: c.Name, Holds: c.Holds, Blocked: blocked["\x00"+c.Name], Counts: map[Condition]int{}, Cells: len(c.Cells), Refused: v.Observed.Refused[c.Name].Reason}
 	if policy := cmp.Or(c.Policy, c.Valid); policy != nil {
 		s.After = policy.After
 	}
@@ -140,6 +142,7 @@ func channelStatus(v *engine.View, c *engine.Channel, blocked []channels.Verdict
 		s.Release, s.Digest, s.Sequence, s.Since, s.Replaces = head.Release, head.Digest, head.Sequence, head.Moved, head.Replaces
 	}
 	for _, cell := range c.Cells {
+		s.Counts[conditionOf(v, cell, c, blocked[cell.Name])]++
 		state := v.Observed.Cells[cell.Name]
 		if state == nil {
 			continue
@@ -160,7 +163,9 @@ func channelStatus(v *engine.View, c *engine.Channel, blocked []channels.Verdict
 }
 
 func cellStatus(v *engine.View, name string, blocked []channels.Verdict) CellStatus {
-	s := CellStatus{Name: name, Channel: v.Desired.Cells[name].Channel, State: StateUnknown, Blocked: blocked}
+	cell := v.Desired.Cells[name]
+	s := CellStatus{Name: name, Channel: cell.Channel, State: StateUnknown, Blocked: blocked}
+	s.Condition = conditionOf(v, cell, v.Desired.Channels[cell.Channel], blocked)
 	state := v.Observed.Cells[name]
 	if state == nil {
 		return s
