@@ -235,8 +235,8 @@ type State struct {
 	Head       *Head // the file as it stands; effective only if the engine wrote it (R1). nil: missing, or HeadFaults
 	HeadBlob   string
 	HeadFaults []releases.Fault // why head.yaml can't be read: a request without meaning, not an invalid policy
-	Holds      []Hold // of the whole channel
-	CellHolds  []Hold // of single cells
+	Holds      []Hold           // of the whole channel
+	CellHolds  []Hold           // of single cells
 	Hotfixes   []Hotfix
 	Approvals  []Approved
 	Skips      []Skip

@@ -1,6 +1,9 @@
 package channels
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Verdict is a gate's answer about one release in one channel, or for one cell of it.
 // Reason never counts down: the same state gives the same words at any time.
@@ -18,8 +21,8 @@ type Verdict struct {
 func (v Verdict) String() string {
 	if !v.Holds {
 		s := v.Gate + " blocked: " + v.Reason
-		if !v.Until.IsZero() {
-			s += ", until " + v.Until.Format(time.RFC3339)
+		if at := v.Until.Format(time.RFC3339); !v.Until.IsZero() && !strings.HasSuffix(s, at) {
+			s += ", until " + at
 		}
 		return s
 	}

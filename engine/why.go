@@ -62,6 +62,9 @@ func (v *View) whyCell(cell *Cell) []string {
 	if len(about) == 0 && (s == nil || v.Silent(s)) {
 		return lines // that nothing is heard of it is what holds it
 	}
+	if len(about) == 0 && s != nil && s.Digest != e.Digest && (s.State == cells.StateApplying || s.Applying != nil) {
+		return append(lines, "nothing is blocked: it is at work on it")
+	}
 	return append(lines, verdicts(about)...)
 }
 
