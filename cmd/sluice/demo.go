@@ -154,7 +154,7 @@ func (d *demo) check(ctx context.Context) error {
 func (d *demo) ending() {
 	p := d.app.stdout
 	p.line("")
-	drawStatus(p, d.status)
+	drawStatus(p, d.status, false)
 	p.line("\n%s went through staging into dedicated. %s failed in staging, was rolled back and quarantined, and never reached dedicated.", demoGood, demoBad)
 	p.line("\nThe deployment history is in git:")
 	p.line("  git -C %s log channels/dedicated/head.yaml", d.repo)

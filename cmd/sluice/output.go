@@ -40,6 +40,12 @@ type printer struct {
 	io.Writer // a *watched, but where something is drawn first
 	colours   bool
 	terminal  bool
+	indent    string // before each row of a table
+}
+
+func (p printer) indented(by string) printer {
+	p.indent = by
+	return p
 }
 
 func newPrinter(w io.Writer, getenv func(string) string) printer {
@@ -130,6 +136,7 @@ func (p printer) table(heading []string, rows [][]field) {
 	}
 	for _, row := range all {
 		var b strings.Builder
+		b.WriteString(p.indent)
 		pad := 0
 		for i, f := range row {
 			if f.text != "" {

@@ -59,21 +59,24 @@ func drawRollout(p printer, r engine.Progress, now time.Time) {
 	if r.Slots > 0 {
 		flight += fmt.Sprintf(", at most %d", r.Slots)
 	}
-	p.line("  %d of %d cells healthy on it; %s; %s", r.Healthy, r.Cells, flight, failures(p, r))
+	p.line("  %d of %s healthy on it; %s; %s", r.Healthy, counted(r.Cells, "cell"), flight, failures(p, r))
+	if apart := r.Cells - r.Could; apart > 0 && !r.Finished {
+		p.line("  %d of them not waited for: silent, never heard of, or held back by something of their own", apart)
+	}
 	if len(r.Waves) > 0 {
 		rows := make([][]field, 0, len(r.Waves))
 		for _, w := range r.Waves {
-			rows = append(rows, []field{text(fmt.Sprintf("  %d", w.Wave)), text(fmt.Sprint(w.Cells)), text(soakOf(w)), text(fmt.Sprint(w.Healthy)), waveState(r, w)})
+			rows = append(rows, []field{text(fmt.Sprint(w.Wave)), text(fmt.Sprint(w.Cells)), text(soakOf(w)), text(fmt.Sprint(w.Healthy)), waveState(r, w, now)})
 		}
-		p.table([]string{"  WAVE", "CELLS", "SOAK", "SOAKED", ""}, rows)
+		p.indented("  ").table([]string{"WAVE", "CELLS", "SOAK", "SOAKED", ""}, rows)
 	}
 	drawBlocked(p, r)
 	for _, w := range r.Waiting {
-		line := fmt.Sprintf("  %s  %s: %s", p.paint(yellow, w.Gate), someOf(w.Cells), w.Reason)
-		if !w.Until.IsZero() {
-			line += ", until " + w.Until.Format(time.RFC3339)
+		who := someOf(w.Cells)
+		if len(w.Cells) > 1 {
+			who = fmt.Sprintf("%d cells, %s; of the first", len(w.Cells), who)
 		}
-		p.line("%s", line)
+		p.line("  %s", p.paint(yellow, w.Gate)+"  "+who+": "+until(w.Reason, w.Until, now))
 	}
 }
 
@@ -84,7 +87,12 @@ func drawBlocked(p printer, r engine.Progress) {
 }
 
 func failures(p printer, r engine.Progress) string {
-	s := fmt.Sprintf("%d failed, %d may", len(r.Failed), r.Budget)
+	s := fmt.Sprintf("%d failed, ", len(r.Failed))
+	if r.Budget == 0 {
+		s += "the first failure stops it"
+	} else {
+		s += fmt.Sprintf("failure %d stops it", r.Budget+1)
+	}
 	if len(r.Failed) == 0 {
 		return s
 	}
@@ -98,12 +106,12 @@ func soakOf(w engine.WaveProgress) string {
 	return span(w.Soak)
 }
 
-func waveState(r engine.Progress, w engine.WaveProgress) field {
+func waveState(r engine.Progress, w engine.WaveProgress, now time.Time) field {
 	switch {
 	case w.Through:
 		return field{"through", green}
 	case w.Wave == r.Wave && !w.Until.IsZero() && w.Soak > 0:
-		return field{"open, soaks until " + w.Until.UTC().Format(time.RFC3339), yellow}
+		return field{until("open, soaks", w.Until.UTC(), now), yellow}
 	case w.Wave == r.Wave:
 		return field{"open", yellow}
 	case w.Wave < r.Wave:

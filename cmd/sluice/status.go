@@ -9,12 +9,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine/controlplane"
 )
 
 func (a *app) statusVerb() *cobra.Command {
-	var watch bool
+	var watch, all bool
 	var every time.Duration
 	var page controlplane.StatusPage
 	cmd := &cobra.Command{
@@ -22,7 +21,13 @@ func (a *app) statusVerb() *cobra.Command {
 		GroupID: groupLook,
 		Short:   "Show where everything is: channels, their heads, cells",
 		Long: `Asks the control plane (--server), or reads the repository and the store (--repo, --data). --watch shows it again
-whenever it changes, until it is interrupted: on a terminal in place, elsewhere below.`,
+whenever it changes, until it is interrupted: on a terminal in place, elsewhere below.
+
+Cells that somebody should look at come first. Where there are many, a few of each kind are named and the others counted: --all names them all.
+  shut out   the key is revoked, or used from two places      held      its turn, a window, a hold or its owner keeps it back
+  failing    unhealthy, failed, stuck, or went back           updating  has been given or has begun something new
+  silent     has not reported within staleAfter               behind    on another release, and nothing of its own holds it
+  new        has never reported                               healthy   on the head of its channel`,
 		Example: `  sluice status --server http://127.0.0.1:7600 --watch
   sluice status --repo releases --data data --channel dedicated -o json`,
 		Args: arguments(0, 0, ""),
@@ -38,29 +43,30 @@ whenever it changes, until it is interrupted: on a terminal in place, elsewhere 
 				if err != nil {
 					return err
 				}
-				return a.printStatus(s)
+				return a.printStatus(s, all)
 			}
-			return a.watch(cmd, &repo, page, every)
+			return a.watch(cmd, &repo, page, every, all)
 		},
 	}
 	f := cmd.Flags()
 	f.BoolVarP(&watch, "watch", "w", false, "show it again whenever it changes")
 	f.DurationVar(&every, "every", time.Second, "with --watch: how often to look")
 	f.StringVar(&page.Channel, "channel", "", "only this `CHANNEL` and its cells")
+	f.BoolVarP(&all, "all", "a", false, "name every cell, also where there are many")
 	a.serverFlag(cmd)
 	return cmd
 }
 
-func (a *app) printStatus(s controlplane.Status) error {
+func (a *app) printStatus(s controlplane.Status, all bool) error {
 	if done, err := a.encode(s); done {
 		return err
 	}
-	drawStatus(a.stdout, s)
+	drawStatus(a.stdout, s, all)
 	return nil
 }
 
 // watch shows the status until ctx ends. What only time changes makes no new picture where it can't be drawn in place.
-func (a *app) watch(cmd *cobra.Command, repo **opened, page controlplane.StatusPage, every time.Duration) error {
+func (a *app) watch(cmd *cobra.Command, repo **opened, page controlplane.StatusPage, every time.Duration, all bool) error {
 	if every <= 0 {
 		return usage(cmd, "--every %s: give a positive duration", every)
 	}
@@ -83,7 +89,7 @@ func (a *app) watch(cmd *cobra.Command, repo **opened, page controlplane.StatusP
 					a.stdout.line("")
 				}
 				before = key
-				if err := a.printStatus(s); err != nil {
+				if err := a.printStatus(s, all); err != nil {
 					return err
 				}
 			}
@@ -109,35 +115,40 @@ func signature(s controlplane.Status) string {
 	return b.String()
 }
 
-// drawStatus draws the two tables and, below each channel that waits, why.
-func drawStatus(p printer, s controlplane.Status) {
+// drawStatus draws the channels and, of the cells, those first that somebody should look at.
+func drawStatus(p printer, s controlplane.Status, all bool) {
 	if s.Diverged != nil {
 		p.line("%s", p.paint(red, fmt.Sprintf("the branch was force-pushed: %s is no longer in it. Nothing moves until that is acknowledged.", short(s.Diverged.Seen))))
 	}
 	if n := len(fatal(s.Faults)); n > 0 {
-		p.line("%s", p.paint(red, fmt.Sprintf("%d faults in the repository, the first: %s (sluice validate)", n, fatal(s.Faults)[0])))
+		p.line("%s", p.paint(red, fmt.Sprintf("%s in the repository, the first: %s (sluice validate)", counted(n, "fault"), fatal(s.Faults)[0])))
 	}
 	rows := make([][]field, 0, len(s.Channels))
 	for _, c := range s.Channels {
-		healthy := field{fmt.Sprintf("%d of %d", c.Healthy, c.Cells), green}
-		if c.Healthy < c.Cells {
-			healthy.colour = yellow
-		}
-		if c.Failing > 0 {
-			healthy.text, healthy.colour = healthy.text+fmt.Sprintf(", %d failing", c.Failing), red
-		}
-		rows = append(rows, []field{{c.Name, bold}, text(orDash(c.Release)), text(fmt.Sprint(c.Sequence)), text(ago(s.Now, c.Since)), healthy, waits(c)})
+		rows = append(rows, []field{{c.Name, bold}, text(orDash(c.Release)), text(fmt.Sprint(c.Sequence)), text(ago(s.Now, c.Since)), healthyOf(c), waits(c)})
 	}
 	p.table([]string{"CHANNEL", "RELEASE", "SEQUENCE", "FOR", "HEALTHY", "WAITS FOR"}, rows)
-	if len(s.Cells) == 0 {
-		return
+	if len(s.Cells) > 0 {
+		p.line("")
+		drawCells(p, s, all)
 	}
-	p.line("")
-	rows = rows[:0]
-	for _, c := range s.Cells {
-		rows = append(rows, []field{{c.Name, bold}, text(c.Channel), text(orDash(c.Release)), {string(c.State), stateColour(c.State)}, text(ago(s.Now, c.LastReport)), cellNote(c)})
+}
+
+// healthyOf counts a channel's cells: the healthy ones, and the others by what is with them.
+func healthyOf(c controlplane.ChannelStatus) field {
+	healthy := field{fmt.Sprintf("%d of %d", c.Healthy, c.Cells), green}
+	if c.Healthy < c.Cells {
+		healthy.colour = yellow
 	}
-	p.table([]string{"CELL", "CHANNEL", "RELEASE", "STATE", "HEARD", "NOTE"}, rows)
+	for _, is := range conditions {
+		if n := c.Counts[is]; n > 0 && is != controlplane.ConditionHealthy {
+			healthy.text += fmt.Sprintf(", %d %s", n, conditionWord(is))
+		}
+	}
+	if c.Counts[controlplane.ConditionFailing]+c.Counts[controlplane.ConditionShutOut] > 0 {
+		healthy.colour = red
+	}
+	return healthy
 }
 
 // waits sums up what keeps a channel from moving.
@@ -168,40 +179,11 @@ func waits(c controlplane.ChannelStatus) field {
 	return field{strings.Join(parts, "; "), colour}
 }
 
-func stateColour(s cells.State) colour {
-	switch s {
-	case cells.StateHealthy:
-		return green
-	case cells.StateUnhealthy, cells.StateFailed, cells.StateStuck:
-		return red
-	case cells.StateApplying:
-		return yellow
-	case cells.StatePending:
-	}
-	return plain
-}
-
-func cellNote(c controlplane.CellStatus) field {
-	switch {
-	case c.Applying != "":
-		return field{"applying " + c.Applying, yellow}
-	case c.Message != "":
-		return text(c.Message)
-	case len(c.Blocked) > 0:
-		return field{c.Blocked[0].String(), yellow}
-	case c.Granted != "" && c.Granted != c.Release:
-		return field{"granted " + c.Granted, yellow}
-	case c.State == cells.StateHealthy && c.SoakSeconds > 0:
-		return field{"healthy for " + span(time.Duration(c.SoakSeconds*float64(time.Second))), faint}
-	}
-	return text("")
-}
-
 // drawn is what drawStatus prints, as lines.
 func drawn(p printer, s controlplane.Status) string {
 	var b bytes.Buffer
 	q := p
 	q.Writer = &b
-	drawStatus(q, s)
+	drawStatus(q, s, false)
 	return b.String()
 }
