@@ -110,6 +110,9 @@ func (e *Engine) read(ctx context.Context, tip string) error {
 	e.members = d
 	e.enroll()
 	e.mu.Unlock()
+	if err := e.departed(ctx, d); err != nil {
+		return err
+	}
 	if err := e.ledger(e.watchHistory(ctx, d)); err != nil {
 		return err
 	}
