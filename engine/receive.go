@@ -65,16 +65,21 @@ func (k receipt) fold(prev *CellState, r cells.Report, staleAfter time.Duration)
 const clockTolerance = time.Second
 
 // gap is the time since the report before. Replicas don't agree to the millisecond: one that seems to come a little
-// before it came at the same instant, and the next gap counts from the later of the two, so that none counts twice.
+// before it came at the same instant, and the next gap counts from the later of the two, whoever receives that, so that
+// none counts twice. What this process received itself it measures by its own clock, if that and the store's differ by
+// more: then one of them was set.
 func (s *CellState) gap(prev *CellState) time.Duration {
 	if prev == nil {
 		return 0
 	}
+	gap, least := s.LastReport.Sub(prev.LastReport), -clockTolerance
 	if !prev.heard.IsZero() {
-		return s.heard.Sub(prev.heard)
+		own := s.heard.Sub(prev.heard)
+		if least = own - 2*clockTolerance; gap > own || gap < least {
+			return own
+		}
 	}
-	gap := s.LastReport.Sub(prev.LastReport)
-	if gap < 0 && gap > -clockTolerance {
+	if gap < 0 && gap >= least {
 		s.LastReport, gap = prev.LastReport, 0
 	}
 	return gap
