@@ -230,8 +230,10 @@ func (e *Engine) watched(s *CellState) *CellState {
 	return s
 }
 
+// served tells whether a state has a sequence above all that are known, under e.mu. Channels that the repository does
+// not have don't count: a cell could name one after the other.
 func (e *Engine) served(s *CellState) bool {
-	return s.Channel != "" && s.Sequence > e.obs.Served[s.Channel]
+	return s.Channel != "" && s.Sequence > e.obs.Served[s.Channel] && (e.members == nil || e.members.Channels[s.Channel] != nil)
 }
 
 // newer puts together what is known here of a cell with what was read: the later report, and the later grant. A grant that

@@ -58,10 +58,11 @@ func (e *Engine) keepReport(ctx context.Context, k receipt, r cells.Report) (pre
 		prev = e.obs.Cells[r.Cell]
 		stale := e.stale
 		k.epoch = identityOf(e.members, e.obs.Registered, r.Cell).Epoch
+		d := e.members
 		e.mu.Unlock()
 		var h history
 		state, what, h = k.fold(prev, r, stale)
-		err = e.store.Report(ctx, []Reported{{State: state, Boot: h.line, Events: h.events, Material: material(prev, state)}})
+		err = e.store.Report(ctx, []Reported{{State: state, Boot: h.line, Events: h.events, Material: material(prev, state), Strange: strange(d, state)}})
 		switch {
 		case !errors.Is(err, ErrStale):
 			return prev, state, what, err
@@ -77,6 +78,16 @@ func (e *Engine) keepReport(ctx context.Context, k receipt, r cells.Report) (pre
 			return prev, state, what, err
 		}
 	}
+}
+
+// strange gives the channels that a cell names and the repository does not have: its word must not make rows.
+func strange(d *Desired, s *CellState) (names []string) {
+	for _, a := range []*cells.Assignment{s.Running, s.Applying} {
+		if a != nil && d.Channels[a.Channel] == nil {
+			names = append(names, a.Channel)
+		}
+	}
+	return names
 }
 
 // readCell reads a cell whose state was written by another process. What the store has counts, also if it is older than

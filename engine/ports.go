@@ -140,7 +140,8 @@ type Reported struct {
 	State    *CellState
 	Boot     string
 	Events   []cells.Event
-	Material bool // says something new: others are told at once
+	Material bool     // says something new: others are told at once
+	Strange  []string // channels that it names and the repository does not have: no sequence is kept for them
 }
 
 // Granted is one cell's grant.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
@@ -66,10 +67,15 @@ func (r *Report) add(b engine.Reported) error {
 		Name: s.Name, Channel: s.Channel, Release: s.Release, State: string(s.State),
 		LastReport: Millis(s.LastReport), Version: s.Version, Body: body,
 	})
-	r.Served = append(r.Served, Sequence{s.Channel, s.Sequence})
+	serve := func(channel string, sequence int64) {
+		if !slices.Contains(b.Strange, channel) {
+			r.Served = append(r.Served, Sequence{channel, sequence})
+		}
+	}
+	serve(s.Channel, s.Sequence)
 	for _, a := range []*cells.Assignment{s.Running, s.Applying, s.Granted} {
 		if a != nil {
-			r.Served = append(r.Served, Sequence{cmp.Or(a.Channel, s.Channel), a.Sequence})
+			serve(cmp.Or(a.Channel, s.Channel), a.Sequence)
 		}
 	}
 	for _, e := range b.Events {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
@@ -65,6 +66,15 @@ func TestAdmit(t *testing.T) {
 }
 
 // Callers who come while a batch is written share the next one, and each gets its own answer.
+// R2: sequences are kept of every channel that a cell names, but of those that the repository does not have.
+func TestServedByWord(t *testing.T) {
+	s := &engine.CellState{Name: "a", Channel: "staging", Sequence: 3, Applying: &cells.Assignment{Channel: "made-up", Sequence: 9}, Granted: &cells.Assignment{Sequence: 4}}
+	r, err := rows.Reported([]engine.Reported{{State: s, Strange: []string{"made-up"}}})
+	if want := []rows.Sequence{{"staging", 3}, {"staging", 4}}; err != nil || !slices.Equal(r.Served, want) {
+		t.Errorf("kept %v (%v), want %v", r.Served, err, want)
+	}
+}
+
 func TestQueueShares(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		write := make(chan struct{})

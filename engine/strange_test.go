@@ -1,0 +1,38 @@
+package engine
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// R2: a cell that names channels that there are not, one after the other, fills neither memory nor the store.
+func TestChannelsThatThereAreNot(t *testing.T) {
+	together(t, twoChannels(t), func(r *replicas) {
+		claim := func(channel string) {
+			a := &cells.Assignment{Channel: channel, Sequence: 1 << 40, Release: "9.9.9", Digest: releases.Digest("sha256:" + strings.Repeat("a", 64))}
+			if _, err := r.a.Receive(r.t.Context(), cells.Report{Cell: "s1", Boot: "b", State: cells.StateHealthy, Running: a, Applying: a}); err != nil {
+				r.t.Fatal(err)
+			}
+		}
+		for n := range 50 {
+			claim(fmt.Sprintf("made-up-%d", n))
+		}
+		claim("staging") // there is one: the planner judges the number
+		for name, e := range map[string]*replica{"a": r.a, "b": r.b} {
+			e.mu.Lock()
+			for channel := range e.obs.Served {
+				if e.members.Channels[channel] == nil {
+					r.t.Errorf("%s keeps a sequence of %s", name, channel)
+				}
+			}
+			e.mu.Unlock()
+		}
+		if got := strange(r.a.members, r.a.obs.Cells["s1"]); len(got) != 0 {
+			r.t.Errorf("strange are %v", got)
+		}
+	})
+}
