@@ -117,19 +117,16 @@ func (e *Engine) acts() bool {
 }
 
 // campaign has this process lead, if none other does, until stop is called: the lease is asked for at once, and then
-// now and then. Several campaigns are one.
+// now and then. Of several at a time each asks, so that any may end first; the last gives the lease back.
 func (e *Engine) campaign(ctx context.Context) (stop func()) {
 	e.lead.mu.Lock()
 	e.lead.wanted++
-	first := e.lead.wanted == 1
 	e.lead.mu.Unlock()
 	var going sync.WaitGroup
 	ctx, cancel := context.WithCancel(ctx)
-	if first {
-		e.seek(ctx)
-		e.measure(ctx)
-		going.Go(func() { e.renewals(ctx) })
-	}
+	e.seek(ctx)
+	e.measure(ctx)
+	going.Go(func() { e.renewals(ctx) })
 	return func() {
 		cancel()
 		going.Wait()
