@@ -98,7 +98,7 @@ func (b *bench) keeping(ctx context.Context) (row, error) {
 		}
 		var rate float64
 		for range 2 { // the first makes the rows
-			if rate, err = b.keep(ctx, k, n, 1024); err != nil {
+			if rate, err = b.keep(ctx, k, n, 512); err != nil {
 				break
 			}
 		}

@@ -50,6 +50,10 @@ func (b *bench) reconnect(ctx context.Context) ([]row, error) {
 	if err := l.do("words", struct{}{}, &all); err != nil {
 		return nil, err
 	}
+	var counts swarm.Counts
+	if err := l.do("counts", struct{}{}, &counts); err != nil {
+		return nil, err
+	}
 	lost, events, err := b.lost(ctx, f, all)
 	if err != nil {
 		return nil, err
@@ -57,6 +61,7 @@ func (b *bench) reconnect(ctx context.Context) ([]row, error) {
 	return []row{
 		atMost(fmt.Sprintf("killed and started again: %d cells connected and current", b.n), median(ours), "bare handshakes", median(theirs), 3),
 		beside("  from the kill until it listens again", show(median(outages)), "not counted above"),
+		beside("  meanwhile turned away, and broken connections", fmt.Sprintf("%d, %d", counts.Refused, counts.Failed), fmt.Sprintf("%d made", counts.Connects)),
 		{what: fmt.Sprintf("acknowledged reports lost over %d kills in a rollout", rounds), got: fmt.Sprint(lost), base: fmt.Sprintf("%d cells, %d events", len(all), events), ratio: float64(lost), limit: 0},
 	}, nil
 }

@@ -51,7 +51,7 @@ func (b *bench) disk(ctx context.Context) ([]row, error) {
 
 // postgres starts a server of our own with an empty database in it.
 func (b *bench) postgres(ctx context.Context) (database string, stop func(), err error) {
-	s, err := postgres.Launch(ctx, postgres.Options{Folder: b.dir})
+	s, err := postgres.Launch(ctx, postgres.Options{})
 	if err != nil {
 		return "", nil, err
 	}
@@ -122,6 +122,7 @@ func (b *bench) keep(ctx context.Context, k keeper, n, atOnce int) (float64, err
 	var kept atomic.Int64
 	var g errgroup.Group
 	begun := time.Now()
+	atOnce = min(atOnce, n)
 	for w := range atOnce {
 		g.Go(func() error {
 			for i := w; !over.Load(); i += atOnce {
