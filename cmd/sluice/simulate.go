@@ -155,9 +155,10 @@ func (a *app) printSimulation(r *simulate.Result) {
 	}
 	a.section("longest waits", []string{"CHANNEL", "GATE", "LONGEST", "FROM", "RELEASE", "IN ALL", "REASON"}, rows)
 	s := r.Summary
-	a.stdout.line("\n%d promotions, %d rollbacks, %d halts, %d quarantined; %d grants, %d arrived, %d failed; %d plans", s.Promotions, s.Rollbacks, s.Halts, s.Quarantined, s.Granted, s.Arrived, s.Failed, s.Plans)
+	a.stdout.line("\n%s, %s, %s, %d quarantined; %s, %d arrived, %d failed; %s", counted(s.Promotions, "promotion"), counted(s.Rollbacks, "rollback"),
+		counted(s.Halts, "halt"), s.Quarantined, counted(s.Granted, "grant"), s.Arrived, s.Failed, counted(s.Plans, "plan"))
 	for _, c := range r.Channels {
-		a.stdout.line("%s ends at %s, %d of %d cells not on it", c.Name, orDash(c.Head), c.Behind, c.Cells)
+		a.stdout.line("%s ends at %s, %d of %s on it", c.Name, orDash(c.Head), c.Cells-c.Behind, counted(c.Cells, "cell"))
 	}
 }
 

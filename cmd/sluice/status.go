@@ -136,8 +136,9 @@ func drawStatus(p printer, s controlplane.Status, all bool) {
 
 // healthyOf counts a channel's cells: the healthy ones, and the others by what is with them.
 func healthyOf(c controlplane.ChannelStatus) field {
-	healthy := field{fmt.Sprintf("%d of %d", c.Healthy, c.Cells), green}
-	if c.Healthy < c.Cells {
+	now := c.Counts[controlplane.ConditionHealthy] // c.Healthy has those too that fell silent since
+	healthy := field{fmt.Sprintf("%d of %d", now, c.Cells), green}
+	if now < c.Cells {
 		healthy.colour = yellow
 	}
 	for _, is := range conditions {

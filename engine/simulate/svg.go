@@ -151,8 +151,11 @@ func (c *chart) label(text string, dy int, attributes string) {
 
 func (c *chart) channel(ch *Channel) {
 	c.y += 14
-	c.printf(`<text x="16" y="%d" font-size="14" font-weight="bold">%s</text>`, c.y+15, escape(clip(ch.Name, 14)))
-	c.label("head", 15, `fill="#555"`)
+	const beside = 10 // letters of a name that leave room for a label beside it
+	c.printf(`<text x="16" y="%d" font-size="14" font-weight="bold">%s<title>%s</title></text>`, c.y+15, escape(clip(ch.Name, 14)), escape(ch.Name))
+	if utf8.RuneCountInString(ch.Name) <= beside {
+		c.label("head", 15, `fill="#555"`)
+	}
 	for i, o := range ch.Rollouts {
 		until := c.r.Until
 		if i+1 < len(ch.Rollouts) {
