@@ -249,6 +249,9 @@ func (f *fleet) lags(version string) string {
 		}
 		w.Pending = nil
 		said, _ := json.Marshal(w)
+		for _, h := range f.herds {
+			all = append(all, fmt.Sprintf("%d cells: %+v, newest trouble: %v", len(h.members), h.Counts(), h.Trouble()))
+		}
 		return fmt.Sprintf("%s: %s\n%s", w.Name, said, strings.Join(all, "\n"))
 	}
 	return ""
