@@ -43,34 +43,19 @@ func bare(b *testing.B) (addr string) {
 	return l.Addr().String()
 }
 
-// hammer asks over n connections for a while, and gives answers a second.
+// hammer asks over all connections for a while, at most 64 at once, and gives answers a second.
 func hammer(b *testing.B, links []*link, etag []string, lasts time.Duration) float64 {
 	var answered atomic.Int64
 	var wg sync.WaitGroup
 	end := time.Now().Add(lasts)
-	for i, l := range links {
-		request := []byte("GET /v1/desired HTTP/1.1\r\nHost: sluice.example:7601\r\nUser-Agent: Go-http-client/1.1\r\nAccept: application/json\r\nIf-None-Match: " + etag[i] + "\r\nAccept-Encoding: gzip\r\n\r\n")
+	const atOnce = 64
+	for first := range atOnce {
 		wg.Go(func() {
-			for time.Now().Before(end) {
-				if _, err := l.Write(request); err != nil {
+			for i := first; time.Now().Before(end); i = (i + atOnce) % (len(links) - len(links)%atOnce) {
+				request := "GET /v1/desired HTTP/1.1\r\nHost: sluice.example:7601\r\nUser-Agent: Go-http-client/1.1\r\nAccept: application/json\r\nIf-None-Match: " + etag[i] + "\r\nAccept-Encoding: gzip\r\n\r\n"
+				if err := unchanged(links[i], request); err != nil {
 					b.Error(err)
 					return
-				}
-				first := true
-				for {
-					line, err := l.r.ReadSlice('\n')
-					if err != nil {
-						b.Error(err)
-						return
-					}
-					if first && string(line[9:12]) != "304" {
-						b.Errorf("%s", line)
-						return
-					}
-					first = false
-					if len(line) == 2 {
-						break
-					}
 				}
 				answered.Add(1)
 			}
@@ -81,10 +66,36 @@ func hammer(b *testing.B, links []*link, etag []string, lasts time.Duration) flo
 	return float64(answered.Load()) / time.Since(began).Seconds()
 }
 
+// unchanged asks, and reads the 304.
+func unchanged(l *link, request string) error {
+	if _, err := io.WriteString(l, request); err != nil {
+		return err
+	}
+	for first := true; ; first = false {
+		line, err := l.r.ReadSlice('\n')
+		switch {
+		case err != nil:
+			return err
+		case first && string(line[9:12]) != "304":
+			return fmt.Errorf("%s", line)
+		case len(line) == 2:
+			return nil
+		}
+	}
+}
+
+// number reads a number from the environment.
+func number(name string, otherwise int) int {
+	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
+		return n
+	}
+	return otherwise
+}
+
 // Idle polls through everything against a bare handler, over mutual TLS, in turn. The client is in the same process, so
 // that the ratio flatters: see make bench-fleet for separate ones.
 func BenchmarkIdlePollTLS(b *testing.B) {
-	const n = 64
+	n := number("CONNECTIONS", 64)
 	f := newFleet(b, n, quiet)
 	base := bare(b)
 	dial := func(addr string) (links []*link, tags []string) {
@@ -92,9 +103,10 @@ func BenchmarkIdlePollTLS(b *testing.B) {
 		at.addr = addr
 		for i := range n {
 			links = append(links, at.dial(b, i))
-			tags = append(tags, links[i].ask(b, "/v1/desired", "").Header.Get("ETag"))
-			if addr == f.addr {
-				links[i] = at.dial(b, i) // without the body that was not read
+			w := links[i].ask(b, "/v1/desired", "")
+			tags = append(tags, w.Header.Get("ETag"))
+			if _, err := io.Copy(io.Discard, w.Body); err != nil {
+				b.Fatal(err)
 			}
 		}
 		return links, tags
@@ -130,10 +142,7 @@ func rss(b testing.TB) float64 {
 // Fan-out to streams against a bare broadcast over as many TLS connections: from the new view to the last cell. The
 // readers are in the same process.
 func BenchmarkFanOut(b *testing.B) {
-	n := 2000
-	if text := os.Getenv("STREAMS"); text != "" {
-		n, _ = strconv.Atoi(text)
-	}
+	n := number("STREAMS", 2000)
 	f := newFleet(b, n, quiet)
 	arrived := make(chan time.Time, n)
 	read := func(r *bufio.Reader) {
@@ -241,9 +250,6 @@ func broadcaster(b *testing.B, n int, arrived chan<- time.Time) []net.Conn {
 			for {
 				line, err := r.ReadSlice('\n')
 				if err != nil {
-					if err != io.EOF {
-						return
-					}
 					return
 				}
 				if strings.HasPrefix(string(line), "data: ") {

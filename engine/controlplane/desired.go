@@ -15,6 +15,7 @@ const (
 	nextPoll = "Sluice-Next-Poll"
 
 	desiredPath = "/v1/desired"
+	pollPattern = "GET " + desiredPath
 )
 
 // values are header values that most answers share. Nobody changes them.

@@ -114,6 +114,7 @@ type gate struct {
 	server *Server
 	rows   map[string]Route // by pattern
 	added  map[string]bool
+	poll   http.HandlerFunc // of pollPattern
 	faults []error
 }
 
@@ -136,7 +137,7 @@ func (g *gate) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Requ
 	if strings.HasPrefix(row.Path, "/openapi") {
 		h = oneAtATime(h)
 	}
-	g.ServeMux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+	admitted := func(w http.ResponseWriter, r *http.Request) {
 		switch c, ok := g.server.admit(w, r, row); {
 		case !ok:
 		case row.Path == desiredPath && asking(w, r) == c: // polls are many, and a context costs them more than the rest
@@ -144,7 +145,21 @@ func (g *gate) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Requ
 		default:
 			h(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, c)))
 		}
-	})
+	}
+	g.ServeMux.HandleFunc(pattern, admitted)
+	if pattern == pollPattern {
+		g.poll = admitted
+	}
+}
+
+// ServeHTTP finds the route. That of polls is the one that is asked for most, and found at a glance.
+func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if g.poll != nil && r.Method == http.MethodGet && r.URL.Path == desiredPath {
+		r.Pattern = pollPattern
+		g.poll(w, r)
+		return
+	}
+	g.ServeMux.ServeHTTP(w, r)
 }
 
 // oneAtATime is for what huma writes when it is first asked for, without a lock.
