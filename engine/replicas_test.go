@@ -312,7 +312,7 @@ func TestStoresClock(t *testing.T) {
 				s.mu.Unlock()
 				time.Sleep(time.Minute) // until it was looked at
 				r.report(r.a, "s1", cells.StateHealthy)
-				got := r.a.View().Observed.Cells["s1"].LastReport.Sub(time.Now())
+				got := time.Until(r.a.View().Observed.Cells["s1"].LastReport)
 				if (got - c.off).Abs() > time.Second {
 					r.t.Errorf("received %s from now, want %s", got, c.off)
 				}

@@ -93,11 +93,12 @@ func TestWaves(t *testing.T) {
 		}
 	}
 	w.others(10 * time.Minute)
-	waves, soaked := map[string]int{}, time.Time{}
+	waves, s := map[string]int{}, w.obs.Cells[first[0]]
+	soaked := s.LastReport.Add(30*time.Minute - s.Soaked)
 	for _, b := range w.plan().Blocked {
 		where, when, _ := strings.Cut(b.Reason, ", place")
 		waves[where]++
-		if soaked = w.obs.Cells[first[0]].LastReport.Add(30*time.Minute - w.obs.Cells[first[0]].Soaked); !strings.Contains(when, "; wave 1 soaks until "+soaked.Format(time.RFC3339)) {
+		if !strings.Contains(when, "; wave 1 soaks until "+soaked.Format(time.RFC3339)) {
 			t.Errorf("%+v, want until %s", b, soaked)
 		}
 		want := soaked

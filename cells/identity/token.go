@@ -52,7 +52,7 @@ func (t Token) String() string {
 }
 
 // ErrToken: the text is no token. It says nothing of the text, which may be a secret.
-var ErrToken = errors.New("this is no token: copy the whole word that sluice cell add printed, it begins with " + tokenPrefix)
+var ErrToken = errors.New("this is no token: it begins with " + tokenPrefix + " and is copied whole, as sluice cell add printed it")
 
 // ParseToken reads what String writes.
 func ParseToken(text string) (Token, error) {
