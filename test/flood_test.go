@@ -1,0 +1,240 @@
+package test
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/identity"
+	"github.com/sluice-cd/sluice/test/swarm"
+)
+
+// askWithin bounds each question of these tests: generously, for others share the machine.
+const askWithin = 30 * time.Second
+
+// connect gives a connection of a member to a replica.
+func (f *fleet) connect(m swarm.Member, replica int) *swarm.Link {
+	f.t.Helper()
+	dialer, err := swarm.NewDialer(f.plane, []swarm.Member{m})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	link, err := dialer.Dial(f.t.Context(), 0, replica)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(link.Close)
+	return link
+}
+
+// report is the body of a cell's report that has nothing to say; more bytes go into its message.
+func report(t *testing.T, cell string, more int) []byte {
+	t.Helper()
+	body, err := json.Marshal(cells.Report{Cell: cell, Boot: "a", Sent: time.Now(), State: cells.StatePending, Message: strings.Repeat("x", more)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body
+}
+
+// Fault 40: one cell's flood of reports is answered 429, with when to come back, while each report of another cell is
+// taken; a body over 64 KiB is 413, a report for another cell 403. One that is revoked is out on both replicas: its
+// streams are closed, and it is answered 401.
+func TestFloodForgeryAndRevocation(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 3, 0, 2, entryPolicy)
+	flooder, other, leaver := f.members[0], f.members[1], f.members[2]
+	post := func(l *swarm.Link, body []byte) (swarm.Answer, []byte) {
+		t.Helper()
+		a, text, err := l.Ask(askWithin, http.MethodPost, "/v1/reports", "", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a, text
+	}
+
+	stop := make(chan struct{})
+	var flood sync.WaitGroup
+	var turned, taken int
+	link := f.connect(flooder, 0)
+	begun := make(chan struct{})
+	flood.Go(func() {
+		body := report(t, flooder.Name, 0)
+		for n := 0; ; n++ {
+			a, text, err := link.Ask(askWithin, http.MethodPost, "/v1/reports", "", body)
+			switch {
+			case err != nil:
+				t.Errorf("flood: %v", err)
+			case a.Status == http.StatusOK:
+				taken++
+			case a.Status == http.StatusTooManyRequests && a.After > 0:
+				if turned++; turned == 1 {
+					close(begun)
+				}
+			default:
+				t.Errorf("flood: %d, Retry-After %s: %s", a.Status, a.After, text)
+			}
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if err != nil {
+				return
+			}
+		}
+	})
+	<-begun
+	var slowest time.Duration
+	calm := f.connect(other, 0)
+	for range 40 {
+		began := time.Now()
+		if a, text := post(calm, report(t, other.Name, 0)); a.Status != http.StatusOK {
+			t.Errorf("beside the flood a report is answered %d: %s", a.Status, text)
+		}
+		slowest = max(slowest, time.Since(began))
+	}
+	close(stop)
+	flood.Wait()
+	t.Logf("of %d reports of the flood %d were taken; 40 of another cell all were, the slowest in %s", taken+turned, taken, slowest.Round(time.Microsecond))
+	if turned == 0 || taken > 200 {
+		t.Errorf("%d reports of the flood were taken, %d turned away", taken, turned)
+	}
+
+	if a, text := post(calm, report(t, flooder.Name, 0)); a.Status != http.StatusForbidden {
+		t.Errorf("a report for another cell is answered %d: %s", a.Status, text)
+	}
+	if a, text := post(f.connect(other, 1), report(t, other.Name, 64<<10)); a.Status != http.StatusRequestEntityTooLarge {
+		t.Errorf("a body over 64 KiB is answered %d: %s", a.Status, text)
+	}
+	if a, text := post(calm, report(t, other.Name, 0)); a.Status != http.StatusOK {
+		t.Errorf("after all that a report is answered %d: %s", a.Status, text)
+	}
+	f.revoked(leaver)
+}
+
+// revoked revokes a cell and holds that it is out on both replicas.
+func (f *fleet) revoked(m swarm.Member) {
+	f.t.Helper()
+	var ended sync.WaitGroup
+	took := make([]time.Duration, len(f.replicas))
+	var begun time.Time
+	for i := range f.replicas {
+		_, events, err := f.connect(m, i).Stream(askWithin, "/v1/desired", "")
+		if err != nil || events == nil {
+			f.t.Fatalf("no stream from replica %d: %v", i, err)
+		}
+		if _, err := events.Next(); err != nil {
+			f.t.Fatal(err)
+		}
+		ended.Go(func() {
+			for {
+				if _, err := events.Next(); err != nil {
+					took[i] = time.Since(begun)
+					return
+				}
+			}
+		})
+	}
+	begun = time.Now()
+	f.sluiceMust("cell", "revoke", m.Name)
+	said := time.Since(begun)
+	denied := make([]time.Duration, len(f.replicas))
+	f.eventually(func() (string, bool) {
+		all := true
+		for i := range f.replicas {
+			a, _, err := f.connect(m, i).Ask(askWithin, http.MethodGet, "/v1/desired", "", nil)
+			mark(&denied[i], begun, err == nil && a.Status == http.StatusUnauthorized)
+			all = all && denied[i] > 0
+		}
+		return fmt.Sprintf("the revoked cell is answered 401 after %v", denied), all
+	})
+	ended.Wait()
+	f.t.Logf("revoke took %s; replicas closed its streams after %v and answered 401 after %v", said, took, denied)
+	for i := range f.replicas {
+		if late := max(took[i], denied[i]) - said; late > 10*time.Second { // 2 s by R29, on a machine that has time
+			f.t.Errorf("replica %d let it go %s after it was revoked", i, late)
+		}
+	}
+}
+
+// Fault 39: one token, 50 keys at once, at two replicas: one succeeds, and may say so again at either; all the others get
+// one and the same 401 (R28).
+func TestTokenRace(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1, 0, 2, entryPolicy)
+	file := f.path("token")
+	f.sluiceMust("cell", "add", "acme", "--channel", "dedicated", "--repo", f.world.repo, "--token-file", file)
+	word, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := identity.ParseToken(string(word))
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := json.Marshal(identity.Join{Cell: token.Cell, Secret: token.Secret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const racers = 50
+	links := make([]*swarm.Link, racers)
+	members := make([]swarm.Member, racers)
+	for i := range links {
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		members[i] = swarm.Member{Name: "acme", Key: key}
+		links[i] = f.connect(members[i], i%2)
+	}
+	var mu sync.Mutex
+	answers := map[string]int{}
+	winner := -1
+	start := make(chan struct{})
+	var race sync.WaitGroup
+	for i, l := range links {
+		race.Go(func() {
+			<-start
+			a, text, err := l.Ask(askWithin, http.MethodPost, "/v1/register", "", body)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err != nil:
+				t.Errorf("racer %d: %v", i, err)
+			case a.Status == http.StatusOK && winner < 0:
+				winner = i
+			default:
+				answers[fmt.Sprintf("%d %s", a.Status, text)]++
+			}
+		})
+	}
+	close(start)
+	race.Wait()
+	if winner < 0 || len(answers) != 1 {
+		t.Fatalf("racer %d was registered, the others' answers are %v", winner, answers)
+	}
+	for text, n := range answers {
+		if n != racers-1 || !strings.HasPrefix(text, "401 ") {
+			t.Errorf("%d racers were answered %s", n, text)
+		}
+	}
+	for replica := range f.replicas {
+		a, text, err := f.connect(members[winner], replica).Ask(askWithin, http.MethodPost, "/v1/register", "", body)
+		if err != nil || a.Status != http.StatusOK {
+			t.Errorf("the winner says it again to replica %d: %d %s %v", replica, a.Status, text, err)
+		}
+	}
+	f.eventually(func() (string, bool) {
+		text := f.show("cells/acme/identity.yaml")
+		return "the winner's key is not in git: " + text, strings.Contains(text, identity.FormatKey(members[winner].Public()))
+	})
+}
