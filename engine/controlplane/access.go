@@ -56,6 +56,14 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, row Route) (*call
 		s.unmatched(w, r)
 		return nil, false
 	}
+	if row.Who == whoCell || row.Who == whoKey {
+		// Before it is looked who asks: between the two a replica that begins could come to know the cell that it did not find.
+		if err := s.fresh(); err != nil {
+			retryAfter(w, 5)
+			problem(w, http.StatusServiceUnavailable, "This replica has not heard of its store for a while, and can't know who was shut out: ask again, another one may answer.")
+			return nil, false
+		}
+	}
 	c, err := &caller{door: d, from: r.RemoteAddr}, error(nil)
 	if row.Who != whoPublic && row.Who != whoHook { // those must not wait for the store
 		c, err = s.identify(r, d)
@@ -70,13 +78,6 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, row Route) (*call
 			failed(w, err)
 		}
 		return c, false
-	}
-	if row.Who == whoCell || row.Who == whoKey {
-		if err := s.fresh(); err != nil {
-			retryAfter(w, 5)
-			problem(w, http.StatusServiceUnavailable, "This replica has not heard of its store for a while, and can't know who was shut out: ask again, another one may answer.")
-			return c, false
-		}
 	}
 	switch status := c.may(row); {
 	case status == http.StatusUnauthorized:

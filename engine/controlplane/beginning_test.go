@@ -1,0 +1,59 @@
+package controlplane_test
+
+import (
+	"crypto/tls"
+	"net/http"
+	"sync/atomic"
+	"testing"
+
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/controlplane"
+)
+
+// beginning is members that are read right after something was asked of them for the first time.
+type beginning struct {
+	*members
+	asked atomic.Int32
+}
+
+func (b *beginning) Fresh() error {
+	if b.asked.Add(1) == 1 {
+		return engine.ErrNotReady
+	}
+	return b.members.Fresh()
+}
+
+func (b *beginning) Roster() controlplane.Roster {
+	if b.asked.Add(1) == 1 {
+		return &keyring{cells: map[string]string{}}
+	}
+	return b.members.Roster()
+}
+
+// A cell that asks in the instant in which a replica comes to know it is not told that nobody knows it: it would stay
+// away for five minutes (R33).
+func TestNobodyIsDeniedAtTheBeginning(t *testing.T) {
+	t.Parallel()
+	begin := &beginning{}
+	f := newFleet(t, 1, func(o *controlplane.Options) {
+		begin.members = o.Members.(*members)
+		o.Members = begin
+	})
+	begin.asked.Store(0)
+	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{Certificates: f.certs, InsecureSkipVerify: true}}} //nolint:gosec // a test's
+	defer client.CloseIdleConnections()
+	for _, want := range []int{http.StatusServiceUnavailable, http.StatusOK} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+f.addr+"/v1/desired", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		if answer.StatusCode != want {
+			t.Errorf("the answer is %s, want %d", answer.Status, want)
+		}
+	}
+}
