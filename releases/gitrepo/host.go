@@ -138,6 +138,13 @@ func newDisk(git, path string) (*disk, error) {
 func (d *disk) filesForRefs() bool { return !isDir(filepath.Join(d.dir, "reftable")) }
 
 func (d *disk) dial(ctx context.Context, service string) (conn, error) {
+	release := func() {}
+	if service == receivePack {
+		var err error
+		if release, err = d.turn(ctx); err != nil {
+			return nil, err
+		}
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	cmd := command(ctx, d.git, hostEnv(), strings.TrimPrefix(service, "git-"), d.path)
 	said := &tail{limit: maxWords}
@@ -146,9 +153,11 @@ func (d *disk) dial(ctx context.Context, service string) (conn, error) {
 	out, err2 := cmd.StdoutPipe()
 	if err := errors.Join(err1, err2, cmd.Start()); err != nil {
 		cancel()
+		release()
 		return nil, fmt.Errorf("start %s: %w", service, err)
 	}
 	return &stream{in: in, out: bufio.NewReader(out), said: said, end: func(finished bool) {
+		defer release()
 		if !finished { // what a hook left in the background is not ours to kill
 			cancel()
 		}

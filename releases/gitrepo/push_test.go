@@ -353,6 +353,45 @@ func TestPushIntoAWorktree(t *testing.T) {
 	mustFsck(t, dir)
 }
 
+// Two that push into a worktree at once leave it clean: who loses leaves no file there that would have every later push refused.
+func TestRivalsLeaveAWorktreeClean(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "work")
+	start := New{Files: map[string][]byte{"sluice.yaml": []byte("a\n"), "channels/x/head.yaml": []byte("b\n")}, Message: "start", When: noon, Author: releases.Person{Name: "Ada", Email: "ada@example.com"}}
+	if _, err := Init(t.Context(), dir, start); err != nil {
+		t.Fatal(err)
+	}
+	const rivals, rounds = 4, 6
+	var all sync.WaitGroup
+	for w := range rivals {
+		r := open(t, dir, nil)
+		all.Go(func() {
+			for i := 0; i < rounds; {
+				base, err := r.Fetch(context.Background())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, err = r.Push(context.Background(), base, []releases.Draft{draft("move", map[string]string{"channels/x/head.yaml": fmt.Sprintf("%d %d\n", w, i)})})
+				switch {
+				case err == nil:
+					i++
+				case !errors.Is(err, releases.ErrMoved):
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	if out := gitIn(t, dir, "status", "--porcelain"); out != "" {
+		t.Errorf("after %d rivals: %s", rivals, out)
+	}
+	if n := strings.Fields(gitIn(t, dir, "rev-list", "--count", "main"))[0]; n != fmt.Sprint(1+rivals*rounds) {
+		t.Errorf("%s commits", n)
+	}
+	mustFsck(t, dir)
+}
+
 func TestInitOverwritesNothing(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, map[string]string{"sluice.yaml": "mine\n"})
