@@ -172,8 +172,9 @@ type CellState struct {
 	Applying       *cells.Assignment
 	Granted        *cells.Assignment // newest grant; nil: none known
 	GrantedAt      time.Time
-	Taken          string    // key of the newest assignment that the cell acknowledged: permission for good (R14)
-	StartedAt      time.Time // when it reported to have begun Granted; stall counts from here (R14)
+	Left           []releases.Digest // what it was granted in channels that it has left, newest last; a few: it may have to go back there
+	Taken          string            // key of the newest assignment that the cell acknowledged: permission for good (R14)
+	StartedAt      time.Time         // when it reported to have begun Granted; stall counts from here (R14)
 	Failures       []Failure
 	Owner          *cells.Owner // as reported; nil: it decided nothing
 	Boots          []Boot       // of its agent, by last report, newest last; a few (R27)

@@ -48,7 +48,7 @@ func (k receipt) fold(prev *CellState, r cells.Report, staleAfter time.Duration)
 	}
 	if prev != nil {
 		s.Version = prev.Version + 1
-		s.Granted, s.GrantedAt, s.StartedAt = prev.Granted, prev.GrantedAt, prev.StartedAt
+		s.Granted, s.GrantedAt, s.StartedAt, s.Left = prev.Granted, prev.GrantedAt, prev.StartedAt, prev.Left
 		if s.Channel == "" {
 			s.Channel = prev.Channel
 		}
@@ -175,7 +175,18 @@ func Give(prev *CellState, g Granted) *CellState {
 	if prev != nil {
 		s = *prev
 	}
-	a := g.Assignment
-	s.Granted, s.GrantedAt, s.StartedAt = &a, g.At, time.Time{}
+	s.Take(g.Assignment, g.At)
+	s.StartedAt = time.Time{}
 	return &s
 }
+
+// Take makes a the newest grant. What was granted in another channel before stays known.
+func (s *CellState) Take(a cells.Assignment, at time.Time) {
+	if was := s.Granted; was != nil && was.Channel != a.Channel && !slices.Contains(s.Left, was.Digest) {
+		s.Left = append(slices.Clone(s.Left[max(0, len(s.Left)+1-maxLeft):]), was.Digest)
+	}
+	s.Granted, s.GrantedAt = &a, at
+}
+
+// maxLeft is how many releases of channels that a cell has left it may still ask for.
+const maxLeft = 4

@@ -1,11 +1,14 @@
 package engine
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // R9: soak is the sum of gaps between reports, by the time of receipt; silence and illness end it, a restart pauses it.
@@ -102,5 +105,25 @@ func TestRestartForgivesNoSilence(t *testing.T) {
 		if s.Soaked != want {
 			t.Errorf("%s soaked %s, want %s", name, s.Soaked, want)
 		}
+	}
+}
+
+// R34: what a cell was granted in channels that it has left stays known, over its reports; a few, and never what it only says.
+func TestWhatACellLeft(t *testing.T) {
+	a := func(channel, digest string) cells.Assignment {
+		return cells.Assignment{Channel: channel, Digest: releases.Digest(digest), Release: "1.0.0"}
+	}
+	s := Give(nil, Granted{Cell: "acme", Assignment: a("staging", "d1")})
+	s = Give(s, Granted{Assignment: a("staging", "d2")})
+	if len(s.Left) != 0 {
+		t.Errorf("it never moved, and left %v", s.Left)
+	}
+	said := a("secret", "d9")
+	s = Receive(s, cells.Report{Cell: "acme", State: cells.StateHealthy, Running: &said}, start, time.Minute)
+	for i, channel := range []string{"dedicated", "staging", "dedicated", "staging", "dedicated"} {
+		s = Receive(Give(s, Granted{Assignment: a(channel, fmt.Sprint("m", i))}), cells.Report{Cell: "acme", State: cells.StateHealthy, Running: &said}, start, time.Minute)
+	}
+	if want := []releases.Digest{"m0", "m1", "m2", "m3"}; !slices.Equal(s.Left, want) {
+		t.Errorf("it left %v, want %v", s.Left, want)
 	}
 }

@@ -16,7 +16,6 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/singleflight"
 
-	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -79,7 +78,7 @@ func (s *Server) download(w http.ResponseWriter, p *place) bool {
 }
 
 // offered tells whether a cell may have these bytes (R34): its channel's heads, old ones too, for it may have to go
-// back, and what it was given or says that it is at. Without a name, on this machine only: whether any cell may.
+// back, and what it was given, in channels that it has left too. What it only says that it runs proves nothing. Without a name, on this machine only: whether any cell may.
 func offered(v *engine.View, digest releases.Digest, name string) bool {
 	if name == "" {
 		_, _, ok := v.Content(digest)
@@ -98,9 +97,7 @@ func offered(v *engine.View, digest releases.Digest, name string) bool {
 	if state == nil {
 		return false
 	}
-	return slices.ContainsFunc([]*cells.Assignment{state.Granted, state.Running, state.Applying}, func(a *cells.Assignment) bool {
-		return a != nil && a.Digest == digest
-	})
+	return state.Granted != nil && state.Granted.Digest == digest || slices.Contains(state.Left, digest)
 }
 
 // acceptsZstd reads Accept-Encoding.

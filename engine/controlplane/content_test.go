@@ -10,6 +10,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane"
 	"github.com/sluice-cd/sluice/engine/store"
@@ -103,12 +104,23 @@ func TestReleaseIsOffered(t *testing.T) {
 		}
 	}
 	// What a cell was given stays open to it, though its channel is another now.
-	given := viewOf("1.0.2")
-	given.Desired.Channels["dedicated"].History = old
-	given.Observed.Cells["crow"] = &engine.CellState{Name: "crow", Running: moved.Observed.Cells["acme"].Granted}
-	s.show(given)
-	if w, _ := s.do(t, "GET", "/v1/releases/"+string(two)+"?cell=crow", ""); w.StatusCode != 200 {
-		t.Errorf("what it runs: %s", w.Status)
+	was := moved.Observed.Cells["acme"].Granted
+	for name, c := range map[string]struct {
+		state  engine.CellState
+		status int
+	}{
+		"what it was granted":                   {engine.CellState{Granted: was}, 200},
+		"what it was granted before it moved":   {engine.CellState{Left: []releases.Digest{was.Digest}}, 200},
+		"what it says, and was never granted":   {engine.CellState{Running: was, Applying: was, Digest: was.Digest}, 404},
+		"what it says, in the name of its head": {engine.CellState{Running: &cells.Assignment{Channel: "dedicated", Sequence: 3, Digest: was.Digest}}, 404},
+	} {
+		given := viewOf("1.0.2")
+		given.Desired.Channels["dedicated"].History = old
+		given.Observed.Cells["crow"] = &c.state
+		s.show(given)
+		if w, _ := s.do(t, "GET", "/v1/releases/"+string(two)+"?cell=crow", ""); w.StatusCode != c.status {
+			t.Errorf("%s: %s", name, w.Status)
+		}
 	}
 }
 

@@ -71,7 +71,7 @@ func Lay(states map[string]*engine.CellState, cell, assignment string, at time.T
 		states[cell] = c
 	}
 	if c.Granted == nil || !cells.Newer(*c.Granted, *a) {
-		c.Granted, c.GrantedAt = a, at
+		c.Take(*a, at)
 	}
 	return nil
 }
