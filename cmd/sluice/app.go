@@ -55,7 +55,8 @@ cells: instances of a product that run in the customers' own accounts and only e
 The release repository says which release each channel runs. The engine promotes a release from one
 channel to the next when every gate holds, by one git commit. Cells sync to their channel's head.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 blocked by a gate or a hold.`
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 blocked by a gate or a hold. With -o json standard output is JSON or nothing;
+what went wrong is said on standard error, in words.`
 
 // root builds the whole command tree by hand.
 func (a *app) root() *cobra.Command {

@@ -59,7 +59,7 @@ func (a *app) decide(cmd *cobra.Command, folder func() (string, error), change f
 		return err
 	}
 	said := ""
-	_, err = agent.ChangeOwner(state, func(o *cells.Owner) (err error) {
+	now, err := agent.ChangeOwner(state, func(o *cells.Owner) (err error) {
 		said, err = change(o)
 		return err
 	})
@@ -69,6 +69,9 @@ func (a *app) decide(cmd *cobra.Command, folder func() (string, error), change f
 		return fail(fmt.Errorf("%s%w", verb(cmd), err), "mend the file, or remove it to decide anew; meanwhile the agent begins nothing new")
 	case err != nil:
 		return wrapFailure(strings.TrimSuffix(verb(cmd), ": "), err)
+	}
+	if done, err := a.encode(map[string]any{"said": said, "owner": now}); done {
+		return err
 	}
 	a.stdout.line("%s", said)
 	return nil
