@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -42,22 +43,28 @@ func (b *bench) cost(ctx context.Context) ([]row, error) {
 	), nil
 }
 
-// plans is the planner's, without a server.
+// sizes are those that a cell's cost is compared at.
+func sizes() [3]int { return [3]int{1_000, 10_000, 100_000} }
+
+// plans is the planner's, without a server: the best of some runs in turn, for nothing but the machine's other work makes
+// one slower than another.
 func plans() row {
-	var each [3]time.Duration
-	for i, n := range []int{1_000, 10_000, 100_000} {
-		d, o := planned(n)
-		var all []time.Duration
-		for range max(5, 100_000/n) {
-			begun := time.Now()
-			engine.Make(d, o, time.Now())
-			all = append(all, time.Since(begun))
+	var best [3]time.Duration
+	for range 5 {
+		for i, n := range sizes() {
+			d, o := planned(n)
+			for range 3 {
+				begun := time.Now()
+				engine.Make(d, o, time.Now())
+				if each := time.Since(begun) / time.Duration(n); best[i] == 0 || each < best[i] {
+					best[i] = each
+				}
+			}
 		}
-		each[i] = median(all) / time.Duration(n)
 	}
 	return row{
-		what: "a plan's time a cell, among 100,000", got: fmt.Sprintf("%d ns", each[2]), base: fmt.Sprintf("1,000: %d ns, 10,000: %d ns", each[0], each[1]),
-		ratio: float64(each[2]) / float64(each[0]), limit: 1.5,
+		what: "a plan's time a cell, among 100,000", got: fmt.Sprintf("%d ns", best[2]), base: fmt.Sprintf("1,000: %d ns, 10,000: %d ns", best[0], best[1]),
+		ratio: float64(best[2]) / float64(best[0]), limit: 1.5,
 	}
 }
 
@@ -88,32 +95,27 @@ func planned(n int) (*engine.Desired, *engine.Observed) {
 	return d, o
 }
 
-// keeping is SQLite's.
+// keeping is SQLite's: the best of some runs in turn.
 func (b *bench) keeping(ctx context.Context) (row, error) {
-	var each [3]time.Duration
-	for i, n := range []int{1_000, 10_000, 100_000} {
-		k, err := b.sqlite(ctx, fmt.Sprintf("cost-%d", n))()
-		if err != nil {
-			return row{}, err
-		}
-		var rate float64
-		for range 2 { // the first makes the rows
-			if rate, err = b.keep(ctx, k, n, 512); err != nil {
-				break
+	var best [3]time.Duration
+	for range 3 {
+		for i, n := range sizes() {
+			k, err := b.sqlite(ctx, fmt.Sprintf("cost-%d", n))() // the first time makes the rows
+			if err != nil {
+				return row{}, err
 			}
-		}
-		if err != nil {
-			_ = k.Close()
-			return row{}, err
-		}
-		each[i] = time.Duration(float64(time.Second) / rate)
-		if err := k.Close(); err != nil {
-			return row{}, err
+			rate, err := b.keep(ctx, k, n, 512)
+			if err = errors.Join(err, k.Close()); err != nil {
+				return row{}, err
+			}
+			if each := time.Duration(float64(time.Second) / rate); best[i] == 0 || each < best[i] {
+				best[i] = each
+			}
 		}
 	}
 	return row{
-		what: "SQLite's time a report, among 100,000 cells", got: show(each[2]), base: fmt.Sprintf("1,000: %s, 10,000: %s", show(each[0]), show(each[1])),
-		ratio: float64(each[2]) / float64(each[0]), limit: 1.5,
+		what: "SQLite's time a report, among 100,000 cells", got: show(best[2]), base: fmt.Sprintf("1,000: %s, 10,000: %s", show(best[0]), show(best[1])),
+		ratio: float64(best[2]) / float64(best[0]), limit: 1.5,
 	}, nil
 }
 
