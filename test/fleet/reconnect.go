@@ -82,7 +82,7 @@ func (b *bench) restart(ctx context.Context, f *fleet, l *child, profile bool) (
 	if err := f.launch(ctx); err != nil {
 		return 0, 0, err
 	}
-	listened := f.uses
+	listened := f.listened
 	file := ""
 	if profile {
 		file = b.profileOf("reconnect")

@@ -29,12 +29,12 @@ type server struct {
 	data     string
 	database string // URL; empty: SQLite in data
 
-	address string // of people
-	cells   string // of cells; the same after a restart
-	pin     string
-	cmd     *exec.Cmd // nil: it does not run
-	ended   chan struct{}
-	uses    time.Time // when it listened
+	address  string // of people
+	cells    string // of cells; the same after a restart
+	pin      string
+	cmd      *exec.Cmd // nil: it does not run
+	ended    chan struct{}
+	listened time.Time // zero: not yet
 }
 
 // readyWithin bounds a start. The first one clones.
@@ -69,7 +69,7 @@ func (s *server) launch(ctx context.Context) error {
 		return err
 	}
 	lines := bufio.NewScanner(out)
-	for (s.address == "" || s.pin == "" || s.uses.IsZero()) && lines.Scan() {
+	for (s.address == "" || s.pin == "" || s.listened.IsZero()) && lines.Scan() {
 		s.read(lines.Text())
 	}
 	s.ended = make(chan struct{})
@@ -86,7 +86,7 @@ func (s *server) launch(ctx context.Context) error {
 
 func (s *server) read(line string) {
 	if at := regexp.MustCompile(`^listening for cells on (\S+),`).FindStringSubmatch(line); at != nil {
-		s.cells, s.uses = at[1], time.Now()
+		s.cells, s.listened = at[1], time.Now()
 	} else if at := regexp.MustCompile(`^listening on http://(\S+)`).FindStringSubmatch(line); at != nil {
 		s.address = at[1]
 	} else if pin, ok := strings.CutPrefix(line, "active key "); ok {
@@ -188,7 +188,7 @@ func (s *server) end(how syscall.Signal) {
 		_ = s.cmd.Process.Kill()
 		<-s.ended
 	}
-	s.cmd, s.address, s.uses = nil, "", time.Time{}
+	s.cmd, s.address, s.listened = nil, "", time.Time{}
 }
 
 // usage is what a process has taken so far.

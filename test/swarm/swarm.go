@@ -44,13 +44,12 @@ type Options struct {
 	Apply       [2]time.Duration   // an apply takes from the first to the second; zero: no time
 	Fails       map[string]float64 // by release: the share of cells that it fails on
 	Fetch       bool               // fetch a release's bytes before it is begun, and hold them against their digest
-	Forward     func(release string) bool
-	ReportEvery time.Duration // default 30 s
-	Idle        time.Duration // how long the connection for reports is kept when there is nothing to report; default 5 s
-	Spread      time.Duration // over which cells begin; zero: all at once
-	Dialing     int           // handshakes at once, where the control plane is not to be tried; zero: no bound
-	Silent      bool          // cells listen, and report nothing
-	Reporting   int           // connections for reports at once, besides those that cells listen on; default 4096: a process may have about 19,900
+	ReportEvery time.Duration      // default 30 s
+	Idle        time.Duration      // how long the connection for reports is kept when there is nothing to report; default 5 s
+	Spread      time.Duration      // over which cells begin; zero: all at once
+	Dialing     int                // handshakes at once, where the control plane is not to be tried; zero: no bound
+	Silent      bool               // cells listen, and report nothing
+	Reporting   int                // connections for reports at once, besides those that cells listen on; default 4096: a process may have about 19,900
 
 	RetryCap  time.Duration // between tries to reach the control plane; default 30 s
 	DeniedCap time.Duration // after a 401; default 5 min
