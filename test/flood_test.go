@@ -125,8 +125,7 @@ func TestFloodForgeryAndRevocation(t *testing.T) {
 func (f *fleet) revoked(m swarm.Member) {
 	f.t.Helper()
 	var ended sync.WaitGroup
-	took := make([]time.Duration, len(f.replicas))
-	var begun time.Time
+	at := make([]time.Time, len(f.replicas))
 	for i := range f.replicas {
 		_, events, err := f.connect(m, i).Stream(askWithin, "/v1/desired", "")
 		if err != nil || events == nil {
@@ -138,13 +137,13 @@ func (f *fleet) revoked(m swarm.Member) {
 		ended.Go(func() {
 			for {
 				if _, err := events.Next(); err != nil {
-					took[i] = time.Since(begun)
+					at[i] = time.Now()
 					return
 				}
 			}
 		})
 	}
-	begun = time.Now()
+	begun := time.Now()
 	f.sluiceMust("cell", "revoke", m.Name)
 	said := time.Since(begun)
 	denied := make([]time.Duration, len(f.replicas))
@@ -158,6 +157,10 @@ func (f *fleet) revoked(m swarm.Member) {
 		return fmt.Sprintf("the revoked cell is answered 401 after %v", denied), all
 	})
 	ended.Wait()
+	var took []time.Duration
+	for _, end := range at {
+		took = append(took, end.Sub(begun))
+	}
 	f.t.Logf("revoke took %s; replicas closed its streams after %v and answered 401 after %v", said, took, denied)
 	for i := range f.replicas {
 		if late := max(took[i], denied[i]) - said; late > 10*time.Second { // 2 s by R29, on a machine that has time
