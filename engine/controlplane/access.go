@@ -3,9 +3,7 @@ package controlplane
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2/queryparam"
 
@@ -22,6 +20,8 @@ type caller struct {
 	role access.Role // of a person or a program; empty: not known
 	from string      // the peer's address
 	name string      // of the person or program, for the audit; empty: nobody showed who they are
+
+	token string // the hash of what was shown; empty: nothing was
 }
 
 type callerKey struct{}
@@ -72,9 +72,14 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, row Route) (*call
 		a.who = c
 	}
 	if err != nil {
-		if errors.Is(err, access.ErrUnknown) {
+		switch {
+		case errors.Is(err, access.ErrUnknown):
 			unauthorized(w, d)
-		} else {
+		case errors.Is(err, errStrangers):
+			s.metrics.turnedAway("tokens")
+			retryAfter(w, 2)
+			problem(w, http.StatusTooManyRequests, "So many wrong tokens are tried that new ones have to wait: ask again as Retry-After says.")
+		default:
 			failed(w, err)
 		}
 		return c, false
@@ -129,18 +134,24 @@ func (s *Server) identify(r *http.Request, d door) (*caller, error) {
 
 // bearer takes the token's word for who c is. A token that was shown decides, also where none is needed.
 func (s *Server) bearer(ctx context.Context, c *caller, secret string) error {
-	if secret == "" || s.opts.Tokens == nil {
+	if secret == "" {
 		return access.ErrUnknown
 	}
-	t, err := s.opts.Tokens.Token(ctx, identity.HashSecret(secret))
-	if err != nil {
-		return fmt.Errorf("look a token up: %w", err)
+	c.token = identity.HashSecret(secret)
+	t, err := s.bearers.find(ctx, c.token)
+	if err == nil {
+		c.role, c.name = t.Role, t.Name
 	}
-	if !t.Good(time.Now()) {
-		return access.ErrUnknown
+	return err
+}
+
+// stillMay tells whether who asked once may still use a route of people: their token may have been removed since.
+func (s *Server) stillMay(ctx context.Context, c *caller, row Route) bool {
+	if c.token == "" {
+		return true
 	}
-	c.role, c.name = t.Role, t.Name
-	return nil
+	t, err := s.bearers.find(ctx, c.token)
+	return err == nil && t.Role.May(access.Role(row.Who))
 }
 
 // may tells whether c may use a route that exists behind its door: 0, or the status that says why not. Pure.

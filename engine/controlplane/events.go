@@ -46,8 +46,9 @@ func (s *Server) followEvents(w http.ResponseWriter, r *http.Request) {
 	if out.write([]byte(": decisions\n\n")) != nil {
 		return
 	}
-	beat := time.NewTicker(heartbeat - beatEvery)
+	beat, still := time.NewTicker(heartbeat-beatEvery), time.NewTicker(tokensFor)
 	defer beat.Stop()
+	defer still.Stop()
 	commit := "\x00" // none
 	for {
 		at := s.board.now()
@@ -66,6 +67,10 @@ func (s *Server) followEvents(w http.ResponseWriter, r *http.Request) {
 		case <-s.drain:
 			_ = out.write(comeBack(time.Second)) // an error: it has gone already
 			return
+		case <-still.C:
+			if !s.stillMay(r.Context(), callerOf(r.Context()), s.mux.rows["GET /v1/events"]) {
+				return
+			}
 		case <-beat.C:
 			if out.write([]byte(":\n\n")) != nil {
 				return

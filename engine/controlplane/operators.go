@@ -46,7 +46,9 @@ func (s *Server) addToken(ctx context.Context, in *operatorInput) (*operatorOutp
 	if err := s.audit(ctx, "add the token "+kept.Name+" with the role "+string(kept.Role)); err != nil {
 		return nil, err
 	}
-	if err := s.opts.Tokens.AddToken(ctx, kept); err != nil {
+	err = s.opts.Tokens.AddToken(ctx, kept)
+	s.bearers.forget()
+	if err != nil {
 		return nil, s.explained(err, "add a token")
 	}
 	return &operatorOutput{CacheControl: "no-store", Body: OperatorToken{Operator: kept, Token: secret}}, nil
@@ -102,7 +104,9 @@ func (s *Server) removeToken(ctx context.Context, in *tokenInput) (*struct{}, er
 	if err := s.audit(ctx, "remove the token "+in.Name); err != nil {
 		return nil, err
 	}
-	if err := s.opts.Tokens.RemoveToken(ctx, in.Name); err != nil {
+	err := s.opts.Tokens.RemoveToken(ctx, in.Name)
+	s.bearers.forget()
+	if err != nil {
 		return nil, s.explained(err, "remove a token")
 	}
 	return nil, nil

@@ -77,8 +77,7 @@ type Members interface {
 
 // Tokens keeps operators' tokens and cells' one-time tokens, by the hash of their secrets, and the audit.
 type Tokens interface {
-	Token(ctx context.Context, hash string) (access.Token, error) // access.ErrUnknown: there is none
-	Tokens(ctx context.Context) ([]access.Token, error)
+	Tokens(ctx context.Context) ([]access.Token, error)            // all, those that ran out too
 	AddToken(ctx context.Context, t access.Token) error            // access.ErrTaken: there is one of that name
 	RemoveToken(ctx context.Context, name string) error            // access.ErrUnknown: there is none
 	AddJoin(ctx context.Context, j access.Join) error              // cells.Identity.Serial must still be what it says when it is used
@@ -152,6 +151,7 @@ type Server struct {
 	drain     chan struct{} // closed by Drain: long polls and streams end
 	draining  sync.Once
 	knocks    *knocks // of cells that are to be registered
+	bearers   *bearers
 }
 
 // New makes a server. It starts nothing: Handler is ready to be served, by Serve for instance.
@@ -160,7 +160,7 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{opts: o, log: o.Log, knocks: newKnocks(), begun: time.Now(), values: newValues(), board: newBoard(o.Views), drain: make(chan struct{})}
+	s := &Server{opts: o, log: o.Log, knocks: newKnocks(), bearers: &bearers{tokens: o.Tokens, begun: time.Now()}, begun: time.Now(), values: newValues(), board: newBoard(o.Views), drain: make(chan struct{})}
 	s.flights.limit, s.followers.limit = int64(o.Limits.InFlight), int64(o.Limits.Events)
 	s.fanout = newFanout(s)
 	s.content = newContents(o.Repository)
