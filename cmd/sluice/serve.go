@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -61,9 +60,6 @@ func (a *app) serve(cmd *cobra.Command, r running, d doors) (err error) {
 	}
 	if err := d.check(cmd); err != nil {
 		return err
-	}
-	if a.getenv("GOGC") == "" {
-		debug.SetGCPercent(50) // most of its memory is connections that wait
 	}
 	secret, err := a.hookSecret(r.secret)
 	if err != nil {
