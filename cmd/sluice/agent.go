@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -91,16 +92,18 @@ func (a *app) identify(cmd *cobra.Command, o *agent.Options, join string) error 
 			return fmt.Errorf("agent: %w", err)
 		}
 	}
-	if file, ok := strings.CutPrefix(join, "@"); ok {
-		data, err := readBounded(file)
-		if err != nil {
-			return fail(fmt.Errorf("agent: read --join: %w", err), "--join @FILE names a file with the token that sluice cell add printed")
-		}
-		join = string(data)
-	}
 	kept, keyed, err := agent.Whose(o.StateDir)
 	if err != nil {
 		return fmt.Errorf("agent: %w", err)
+	}
+	if file, ok := strings.CutPrefix(join, "@"); ok {
+		data, err := readBounded(file)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && keyed: // it was for the first start only
+		case err != nil:
+			return fail(fmt.Errorf("agent: read --join: %w", err), "--join @FILE names a file with the token that sluice cell add printed")
+		}
+		join = string(data)
 	}
 	if o.Server == "" && join == "" && !keyed {
 		o.Server = a.getenv("SLUICE_SERVER")
