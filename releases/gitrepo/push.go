@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -242,7 +243,7 @@ func (r *Repo) verdict(ctx context.Context, p push, report *packp.ReportStatus, 
 	if err != nil {
 		return fmt.Errorf("%s (and then: %w)", reasons[0], err)
 	}
-	words := oneLine(strings.Join(reasons, "; ") + "\n" + said.text())
+	words := oneLine(strings.Join(slices.Compact(reasons), "; ") + "\n" + said.text())
 	switch {
 	case tip != p.base:
 		return releases.ErrMoved
