@@ -72,6 +72,36 @@ func TestFinishedWithoutTheSilentAndTheFailed(t *testing.T) {
 	}
 }
 
+// R14, fault 56: where none of the cells that a head was for runs it well, those that joined since prove it by waves: one of
+// them is not enough for all others.
+func TestNotFinishedByFailuresAlone(t *testing.T) {
+	w := many(t, 1, "rollout: {waves: [{cells: 2, soak: 10m}, {percent: 50}], failureBudget: 1}\n")
+	w.wantActions("grant 1.1.0 staging c00")
+	w.fails("c00", "no room")
+	w.wantActions("")
+	joined := []string{"j1", "j2", "j3", "j4", "j5", "j6"}
+	w.commit("eve", "more cells", cellFiles("staging", joined...))
+	for _, name := range joined {
+		w.pending(name)
+	}
+	w.wantActions("grant 1.0.0 staging j1+j2+j3+j4+j5+j6") // it is finished (R15)
+	for _, wave := range []struct {
+		after time.Duration
+		more  int
+	}{{time.Minute, 1}, {time.Minute, 0}, {11 * time.Minute, 2}, {0, 0}, {time.Minute, 3}} {
+		for end := w.now.Add(wave.after); w.now.Before(end); {
+			w.now = w.now.Add(time.Minute)
+			w.keeps("c00")
+			for _, name := range joined {
+				w.report(name, cells.StateHealthy)
+			}
+		}
+		if got := w.granted(); len(got) != wave.more {
+			t.Fatalf("granted %v, want %d more", got, wave.more)
+		}
+	}
+}
+
 // Fault 6: while the branch is not what it was, a cell is not told of the new branch's head, and told why it waits.
 func TestDivergedTellsNoHead(t *testing.T) {
 	w := twoChannels(t).installed()

@@ -38,6 +38,34 @@ func TestNoSlotForWhatRunsAlready(t *testing.T) {
 	w.wantActions("grant 1.0.0 staging s1+s2")
 }
 
+// R14, R19: a cell that hangs in the middle of a release is not on its last good one: taking it back takes a slot, so that
+// no later head finds it with one that nobody counted. It is a way back, which no hold stops (R18).
+func TestSlotForWhatIsTakenBack(t *testing.T) {
+	w := one(t, "rollout: {maxInFlight: 1, stall: 30m}\n")
+	w.commit("bob", "cut", release("1.1.0"))
+	w.wantActions("promote 1.1.0 staging")
+	w.wantActions("grant 1.1.0 staging s1")
+	w.report("s1", cells.StateHealthy)
+	w.wantActions("grant 1.1.0 staging s2")
+	w.begins("s2")
+	for range 30 {
+		w.now = w.now.Add(time.Minute)
+		w.report("s1", cells.StateHealthy)
+		s2 := w.obs.Cells["s2"]
+		w.obs.Cells["s2"] = w.receive(s2, cells.Report{Cell: "s2", State: cells.StateApplying, Running: s2.Running, Applying: s2.Applying})
+	}
+	w.wantActions("rollback 1.0.0 staging; quarantine 1.1.0 staging")
+	w.commit("eve", "hold", map[string]string{"channels/staging/holds/x.yaml": "reason: wait\n"})
+	w.wantActions("grant 1.0.0 staging s1")
+	w.wantActions("")
+	w.wantGate("s2", "maxInFlight", "at most 1 cell")
+	w.report("s1", cells.StateHealthy)
+	w.wantActions("grant 1.0.0 staging s2")
+	w.wantActions("")
+	w.report("s2", cells.StateHealthy)
+	w.wantActions("")
+}
+
 // Invariant 10: a release that only one of several upstreams has is on its way, and says what it waits for.
 func TestOneUpstreamIsBehind(t *testing.T) {
 	w := newWorld(t, union(

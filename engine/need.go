@@ -18,14 +18,18 @@ type need struct {
 	slot  bool // it has one in use already, for what it was granted before
 }
 
-// already tells whether the cell runs just that under another sequence: nothing changes in it (R19).
-func (n *need) already() bool {
+// runs tells whether the cell runs just that under another sequence, though it may be about to leave it.
+func (n *need) runs() bool {
 	return n.state.Digest == n.head.Digest && n.state.Running != nil && n.state.Running.Revision == n.cell.Revision
 }
 
+// already tells whether nothing changes in the cell (R19). One that applies something else is to be taken back from that,
+// and is in flight until it was.
+func (n *need) already() bool { return n.runs() && n.state.Applying == nil }
+
 // goesBack tells whether the grant takes a cell back, or changes nothing: what is new to it waits as ever (R18).
 func (p *planner) goesBack(n *need) bool {
-	if n.already() {
+	if n.runs() {
 		return true
 	}
 	running, to := p.version(n.state.Release), p.version(n.head.Release)
@@ -117,7 +121,7 @@ func (p *planner) single(c *Channel, n *need, lane bool) (v channels.Verdict) {
 			return v
 		}
 	}
-	if !n.already() { // R19: else nothing changes in it
+	if !n.runs() { // R18: else it is what it has, or its last good one
 		v = p.owner(n)
 	}
 	if v.Gate == "" && !p.fresh(n.state) {

@@ -75,8 +75,8 @@ func (p *planner) learn(c *Channel) {
 	if c.Valid != nil {
 		r := p.roll(c)
 		p.rolls[c.Name] = r
-		if last := len(r.waves); last > 0 { // it must be open, and through itself where the head was for nobody as it moved
-			through = r.wave == last && (t.eligible > 0 || r.through(last))
+		if last := len(r.waves); last > 0 { // it must be open, and through itself where none of those that the head was for runs it well
+			through = r.wave == last && (t.healthy > 0 || r.through(last))
 		}
 	}
 	if observing {

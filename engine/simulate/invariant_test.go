@@ -18,9 +18,11 @@ import (
 	"github.com/sluice-cd/sluice/engine"
 )
 
-// SLUICE_SEEDS is how many random pipelines TestInvariants lives through; SLUICE_SEED lets it live through one only.
+// SLUICE_SEEDS is how many random pipelines TestInvariants lives through, SLUICE_SEED_FROM where it begins; SLUICE_SEED lets
+// it live through one only.
 const (
 	seedsVariable = "SLUICE_SEEDS"
+	fromVariable  = "SLUICE_SEED_FROM"
 	seedVariable  = "SLUICE_SEED"
 	fewSeeds      = 300
 )
@@ -28,21 +30,11 @@ const (
 // TestInvariants lets the real engine live through random pipelines, cells, failures, outages and people, and holds every
 // plan against what must always be so, by a reckoning of its own: design section 1, R2, R7, R9, R14, R15, R18, R19, R21.
 func TestInvariants(t *testing.T) {
-	first, last := uint64(1), uint64(fewSeeds)
-	if s := os.Getenv(seedsVariable); s != "" {
-		n, err := strconv.ParseUint(s, 10, 32)
-		if err != nil {
-			t.Fatalf("%s: %v", seedsVariable, err)
-		}
-		last = n
+	first, many := variable(t, fromVariable, 1), variable(t, seedsVariable, fewSeeds)
+	if one := variable(t, seedVariable, 0); one > 0 {
+		first, many = one, 1
 	}
-	if s := os.Getenv(seedVariable); s != "" {
-		n, err := strconv.ParseUint(s, 10, 64)
-		if err != nil {
-			t.Fatalf("%s: %v", seedVariable, err)
-		}
-		first, last = n, n
-	}
+	last := first + many - 1
 	const lanes = 2
 	for lane := range uint64(lanes) {
 		t.Run(fmt.Sprint(lane), func(t *testing.T) {
@@ -54,6 +46,20 @@ func TestInvariants(t *testing.T) {
 			}
 		})
 	}
+}
+
+// variable reads a number from the environment.
+func variable(t testing.TB, name string, without uint64) uint64 {
+	t.Helper()
+	s := os.Getenv(name)
+	if s == "" {
+		return without
+	}
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
 }
 
 // dice draws a pipeline and a scenario.
