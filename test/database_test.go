@@ -52,14 +52,14 @@ const adopted = "knows of more acknowledgments than the store"
 func TestDatabaseIsEmptied(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 60, 0, 2, rollingPolicy)
-	o := swarm.Options{Seed: 5, Apply: [2]time.Duration{200 * time.Millisecond, 800 * time.Millisecond}, ReportEvery: time.Second}
+	o := swarm.Options{Seed: 5, Apply: [2]time.Duration{100 * time.Millisecond, 300 * time.Millisecond}, ReportEvery: time.Second}
 	quiet, others := f.behind(f.plane.Addresses, f.members[:1], o), f.behind(f.plane.Addresses, f.members[1:], o)
 	f.land("1.0.0")
 	f.allOn("1.0.0")
 	f.land("1.0.1")
 	f.eventually(func() (string, bool) {
 		n := f.on("1.0.1")
-		return fmt.Sprintf("%d cells are on 1.0.1", n), n >= 10
+		return fmt.Sprintf("%d cells are on 1.0.1", n), n >= 8
 	})
 	for _, r := range f.replicas {
 		r.kill()

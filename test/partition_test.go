@@ -61,13 +61,13 @@ func TestLeaderIsCutOffFromItsDatabase(t *testing.T) {
 		links = append(links, link)
 	}
 	f.open()
-	f.live(swarm.Options{Seed: 3, Apply: [2]time.Duration{200 * time.Millisecond, 800 * time.Millisecond}})
+	f.live(swarm.Options{Seed: 3, Apply: [2]time.Duration{100 * time.Millisecond, 300 * time.Millisecond}})
 	f.land("1.0.0")
 	f.allOn("1.0.0")
 	f.land("1.0.1")
 	f.eventually(func() (string, bool) {
 		n := f.on("1.0.1")
-		return fmt.Sprintf("%d cells are on 1.0.1", n), n >= 10
+		return fmt.Sprintf("%d cells are on 1.0.1", n), n >= 8
 	})
 	old := f.leader()
 	if old < 0 {
