@@ -145,7 +145,7 @@ func (d *doors) certificate(data string, e *entrances) (cert tls.Certificate, er
 		cert = e.keys.Certificate()
 	}
 	if d.cert != "" {
-		if cert, err = tls.LoadX509KeyPair(d.cert, d.key); err != nil {
+		if cert, err = controlplane.ReadPair(d.cert, d.key); err != nil {
 			return cert, fail(fmt.Errorf("read --tls-cert and --tls-key: %w", err), "both are PEM; the certificate's file begins with the server's own")
 		}
 	}

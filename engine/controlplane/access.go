@@ -202,6 +202,7 @@ func (s *Server) fresh() error {
 // unauthorized is the one answer to everyone who is not known: it does not tell what was wrong (fault 39).
 func unauthorized(w http.ResponseWriter, d door) {
 	if d == doorCells {
+		w.Header().Set("Connection", "close") // anyone can make a key, and must not keep a connection for having one
 		problem(w, http.StatusUnauthorized, "This is nobody's key or token: have the cell's administrator make a new token with sluice cell add.")
 		return
 	}

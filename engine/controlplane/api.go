@@ -113,7 +113,7 @@ func (s *Server) routes() {
 			"200": s.answer("It concerns another branch, or is no push", "application/json", s.schema(hooked{})),
 			"202": s.answer("The branch is looked at", "application/json", s.schema(hooked{})),
 		},
-	}, 400, 401, 404, 413, 415)
+	}, 400, 401, 404, 413, 415, 503)
 
 	people := []string{"people"}
 	huma.Register(s.api, s.secured(huma.Operation{OperationID: "plan", Method: http.MethodGet, Path: "/v1/plan", Tags: people,

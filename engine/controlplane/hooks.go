@@ -13,6 +13,7 @@ import (
 const (
 	hookPath = "/v1/hooks/push"
 	maxHook  = 1 << 20 // bytes; a larger push is found by polling
+	maxHooks = 64      // that are read at once: anyone may send them, and a signature is known from the whole body only
 )
 
 // hooked answers a hook.
@@ -28,6 +29,13 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusNotFound, "Hooks are not set up: start the server with a hook secret.")
 		return
 	}
+	if !s.hooks.enter() {
+		s.metrics.turnedAway("hooks")
+		retryAfter(w, 5)
+		problem(w, http.StatusServiceUnavailable, "So many hooks are sent at once that one more is turned away: send it again, or let the branch be polled.")
+		return
+	}
+	defer s.hooks.leave()
 	body, ok := readBody(w, r, maxHook)
 	if !ok {
 		return

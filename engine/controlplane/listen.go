@@ -51,12 +51,12 @@ func ListenUnix(path string) (net.Listener, error) {
 			}
 		}
 	}
+	// Whoever gets in is an administrator: the socket is its owner's from the first moment on, not only once it was changed.
+	before := syscall.Umask(0o077)
 	l, err := net.Listen("unix", path)
+	syscall.Umask(before)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("listen on %s: %w", path, err), l.Close())
 	}
 	return l, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"regexp"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -54,12 +55,18 @@ func (s *Server) addToken(ctx context.Context, in *operatorInput) (*operatorOutp
 	return &operatorOutput{CacheControl: "no-store", Body: OperatorToken{Operator: kept, Token: secret}}, nil
 }
 
+// operatorName is what NewOperator's pattern says, for tokens that are made in the store itself.
+var operatorName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@-]{0,99}$`)
+
 // secretPrefix lets people, and programs that look for secrets, see what it is.
 const secretPrefix = "sluice_"
 
 // NewToken makes a token: what is kept, and the secret.
 func NewToken(name string, role access.Role, lasts string, now time.Time) (access.Token, string, error) {
 	t := access.Token{Name: name, Role: role, Created: now}
+	if !operatorName.MatchString(name) {
+		return t, "", errors.New("a token's name has 1 to 100 letters, digits and . _ @ -, and begins with a letter or a digit: it stands in logs and in the audit")
+	}
 	if lasts != "" {
 		d, err := time.ParseDuration(lasts)
 		if err != nil || d <= 0 {

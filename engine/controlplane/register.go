@@ -39,9 +39,18 @@ type knocks struct {
 
 func newKnocks() *knocks { return &knocks{begun: time.Now(), each: map[string]*bucket{}} }
 
-// take counts a request by a key. If it is one too many, it says how long to wait.
+// take counts a request by a key that nobody need know. If it is one too many, it says how long to wait.
 func (k *knocks) take(key string) (after time.Duration, ok bool) {
-	each, all := joinRates()
+	if after, ok = k.one(key); !ok {
+		return after, false
+	}
+	_, all := joinRates()
+	return k.all.take(all, time.Since(k.begun))
+}
+
+// one is take without the bound on all.
+func (k *knocks) one(key string) (after time.Duration, ok bool) {
+	each, _ := joinRates()
 	k.mu.Lock()
 	if k.each[key] == nil && len(k.each) >= maxDoor {
 		clear(k.each) // who asked too often may ask again: the bound on all holds
@@ -52,11 +61,7 @@ func (k *knocks) take(key string) (after time.Duration, ok bool) {
 		k.each[key] = b
 	}
 	k.mu.Unlock()
-	now := time.Since(k.begun)
-	if after, ok = b.take(each, now); !ok {
-		return after, false
-	}
-	return k.all.take(all, now)
+	return b.take(each, time.Since(k.begun))
 }
 
 // register answers POST /v1/register: a token, over a connection on which a new key was proved, makes that key the
@@ -99,7 +104,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 // the next was used. The same again is answered the same.
 func (s *Server) nextKey(w http.ResponseWriter, r *http.Request) {
 	c := callerOf(r.Context())
-	if after, ok := s.knocks.take(c.key); !ok {
+	if after, ok := s.knocks.one(c.key); !ok { // the bound on all is for strangers, who must not keep a cell from a new key
 		retryAfter(w, seconds(after))
 		problem(w, http.StatusTooManyRequests, "Too many keys are presented: wait as long as Retry-After says.")
 		return

@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/rs/zerolog"
 )
@@ -102,9 +103,25 @@ func (s *Server) finish(a *answer, r *http.Request, id string, took time.Duratio
 		if a.who != nil && a.who.name != "" {
 			e.Str("by", a.who.name)
 		}
-		e.Err(a.err).Str("id", id).Str("method", r.Method).Str("path", r.URL.Path).
+		e.Err(a.err).Str("id", id).Str("method", r.Method).Str("path", loggedPath(r.URL.Path)).
 			Int("status", a.status).Int64("bytes", a.bytes).Dur("took", took).Msg("request")
 	}
+}
+
+// maxLogged is how much of a path goes into the log, in bytes: who is nobody can send one of 16 KiB.
+const maxLogged = 300
+
+// loggedPath is a path as the log has it: whoever reads it at a terminal is not driven by what somebody asked for.
+func loggedPath(text string) string {
+	if len(text) > maxLogged {
+		text = text[:maxLogged] + "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '\uFFFD'
+		}
+		return r
+	}, text)
 }
 
 // noteError puts an error from inside on the request's line in the log.

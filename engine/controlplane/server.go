@@ -145,6 +145,7 @@ type Server struct {
 	fanout    *fanout
 	flights   flights
 	followers flights // of /v1/events
+	hooks     flights
 	values    values
 	begun     time.Time
 	repo      unreachable
@@ -162,6 +163,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{opts: o, log: o.Log, knocks: newKnocks(), bearers: &bearers{tokens: o.Tokens, begun: time.Now()}, begun: time.Now(), values: newValues(), board: newBoard(o.Views), drain: make(chan struct{})}
 	s.flights.limit, s.followers.limit = int64(o.Limits.InFlight), int64(o.Limits.Events)
+	s.hooks.limit = maxHooks
 	s.fanout = newFanout(s)
 	s.content = newContents(o.Repository)
 	if s.metrics, err = newMetrics(o.Metrics, o); err != nil {

@@ -194,7 +194,7 @@ func (s *Server) secured(op huma.Operation) huma.Operation {
 		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden)
 	default:
 		op.Security = []map[string][]string{{"token": {row.Who}}}
-		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden)
+		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests)
 	}
 	return op
 }

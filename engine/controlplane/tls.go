@@ -30,6 +30,8 @@ const (
 	activeKey  = "active.key"
 	standbyKey = "standby.key"
 	maxKey     = 16 << 10 // bytes
+	// maxCertificate bounds what a cell shows, in bytes: one that it signed itself has some 400.
+	maxCertificate = 4 << 10
 )
 
 // OpenKeys reads the keys in a folder, and makes those that are missing. To let the standby key take over, move it
@@ -37,6 +39,11 @@ const (
 func OpenKeys(dir string) (*Keys, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of the control plane's keys: %w", err)
+	}
+	if info, err := os.Stat(dir); err != nil {
+		return nil, fmt.Errorf("look at the folder of the control plane's keys: %w", err)
+	} else if info.Mode().Perm()&0o002 != 0 && info.Mode()&os.ModeSticky == 0 {
+		return nil, fmt.Errorf("everyone on this machine may put files into %s, and so keys of theirs: chmod o-w %s", dir, dir)
 	}
 	active, standby := filepath.Join(dir, activeKey), filepath.Join(dir, standbyKey)
 	if !there(active) && there(standby) {
@@ -115,6 +122,18 @@ func readKey(file string) (*ecdsa.PrivateKey, error) {
 	return ec, nil
 }
 
+// ReadPair reads a certificate for people and its private key, which others must not be able to read.
+func ReadPair(cert, key string) (tls.Certificate, error) {
+	info, err := os.Stat(key)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	if info.Mode().Perm()&0o007 != 0 {
+		return tls.Certificate{}, fmt.Errorf("%s can be read by everyone on this machine: chmod o= %s, and get another if somebody may have read it", key, key)
+	}
+	return tls.LoadX509KeyPair(cert, key)
+}
+
 // makeKey makes a file that is whole and on the disk before it has its name; fs.ErrExist: somebody else's has it.
 func makeKey(file string) (err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -149,6 +168,10 @@ func cellsTLS(cert tls.Certificate) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAnyClientCert,
 		VerifyConnection: func(cs tls.ConnectionState) error {
+			// Anyone can make a key, and a connection keeps the certificates for as long as it is open.
+			if len(cs.PeerCertificates) > 1 || len(cs.PeerCertificates[0].Raw) > maxCertificate {
+				return fmt.Errorf("the peer shows more than one certificate, or one of more than %d bytes", maxCertificate)
+			}
 			if _, ok := cs.PeerCertificates[0].PublicKey.(ed25519.PublicKey); !ok {
 				return errors.New("the peer's key is not Ed25519")
 			}
