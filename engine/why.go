@@ -43,6 +43,7 @@ func (v *View) whyCell(cell *Cell) []string {
 	} else {
 		lines = append(lines, fmt.Sprintf("%s is at %s, sequence %d", c.Name, e.Release, e.Sequence))
 	}
+	lines = append(lines, apart(c, cell)...)
 	if s != nil && s.Owner != nil {
 		lines = append(lines, decided(s.Owner)...)
 	}
@@ -52,14 +53,14 @@ func (v *View) whyCell(cell *Cell) []string {
 		}
 		for _, f := range s.Failures {
 			if f.Assignment.Digest == e.Digest {
-				lines = append(lines, fmt.Sprintf("it failed %s: %s", f.Assignment.Release, f.Reason))
+				lines = append(lines, fmt.Sprintf("it failed %s: %s", f.Assignment.Release, oneLine(f.Reason)))
 			}
 		}
 	}
 	about := slices.DeleteFunc(v.about(c, cell.Name), func(b channels.Verdict) bool {
 		return b.Cell == "" && b.Release != "" && b.Release != e.Release
 	})
-	if len(about) == 0 && (s == nil || v.Silent(s)) {
+	if id := v.Identity(cell.Name); len(about) == 0 && (s == nil || v.Silent(s) || id.Revoked || id.Quarantined != "") {
 		return lines // that nothing is heard of it is what holds it
 	}
 	if len(about) == 0 && s != nil && s.Digest != e.Digest && (s.State == cells.StateApplying || s.Applying != nil) {
@@ -90,12 +91,28 @@ func shut(name string, i cells.Identity) []string {
 	case i.Quarantined != "":
 		return []string{
 			"nobody is let in under its key, which is used from two places: " + oneLine(i.Quarantined),
-			"find out which of the two is the cell, stop the other, and give the cell a new token: sluice cell add " + name,
+			"find out which of the two is the cell (an agent logs its boot as it starts), stop the other, and give the cell a new token: sluice cell add " + name,
 		}
 	case i.Revoked:
 		return []string{"its key is revoked: a new token lets it in again: sluice cell add " + name}
 	}
 	return nil
+}
+
+// apart says what the vendor decided about this one cell, also while nothing waits for it.
+func apart(c *Channel, cell *Cell) (lines []string) {
+	if cell.Paused != "" {
+		lines = append(lines, "the vendor paused it: "+oneLine(cell.Paused))
+	}
+	if cell.Pin != "" {
+		lines = append(lines, "the vendor pinned it to "+cell.Pin)
+	}
+	for _, h := range c.CellHolds {
+		if slices.Contains(h.Cells, cell.Name) {
+			lines = append(lines, fmt.Sprintf("a hold keeps new releases from it: %s; sluice hold %s --lift %s ends it", oneLine(h.Reason), c.Name, h.ID))
+		}
+	}
+	return lines
 }
 
 // decided says what a cell's owner decided (R18).
@@ -105,7 +122,7 @@ func decided(o *cells.Owner) (lines []string) {
 		add("paused it: %s", oneLine(o.Paused))
 	}
 	if o.Pin != "" {
-		add("pinned it to %s", o.Pin)
+		add("pinned it to %s", oneLine(o.Pin))
 	}
 	if o.Approval {
 		add("approves each release, so far %s", count(len(o.Approved), "release"))
@@ -175,7 +192,7 @@ func verdicts(all []channels.Verdict) []string {
 		if b.Release != "" {
 			line += b.Release + " "
 		}
-		lines = append(lines, line+b.String())
+		lines = append(lines, line+oneLine(b.String()))
 	}
 	if len(lines) == 0 {
 		lines = append(lines, "nothing is blocked")

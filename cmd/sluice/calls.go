@@ -157,6 +157,7 @@ func (a *app) transport() (base string, t *http.Transport) {
 		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
 		}
+		t.Proxy = nil // it is not asked for its sake, and its password is not for the socket
 		return "http://sluice", t
 	}
 	if pin := a.getenv("SLUICE_SERVER_PIN"); pin != "" {

@@ -103,11 +103,11 @@ func (a *app) printMember(m controlplane.Member) error {
 		{"applying", m.Applying}, {"message", m.Message}, {"last report", ago(now, m.LastReport)},
 	} {
 		if l[1] != "" {
-			a.stdout.line("%-13s %s", l[0], l[1])
+			a.stdout.line("%-13s %s", l[0], strings.Join(strings.Fields(l[1]), " ")) // a cell's words must not look like another line
 		}
 	}
 	for _, b := range m.Blocked {
-		a.stdout.line("%-13s %s: %s", "held by", b.Gate, b.Reason)
+		a.stdout.line("%-13s %s: %s", "held by", b.Gate, strings.Join(strings.Fields(b.Reason), " "))
 	}
 	return nil
 }

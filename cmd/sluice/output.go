@@ -90,11 +90,19 @@ func (p printer) failed() error {
 
 // line prints one line, or several if a text has them.
 func (p printer) line(format string, args ...any) {
-	fmt.Fprintln(p, harmless(fmt.Sprintf(format, args...)))
+	text := harmless(fmt.Sprintf(format, args...))
+	if !p.colours {
+		text = painted.ReplaceAllString(text, "") // not of this printer's making
+	}
+	fmt.Fprintln(p, text)
 }
 
-// control finds what a terminal would obey or hide. Colours (ESC [ … m) and line ends are let through: the first group.
-var control = regexp.MustCompile(`(\x1b\[[0-9;]*m|[\n\t])|[\x00-\x1f\x7f-\x{9f}\x{202a}-\x{202e}\x{2066}-\x{2069}]`)
+// painted finds what paint writes.
+var painted = regexp.MustCompile(`\x1b\[(?:0|1|2|31|32|33)m`)
+
+// control finds what a terminal would obey or hide. What paint writes and line ends are let through: the first group. Other
+// such sequences could make text that nobody sees.
+var control = regexp.MustCompile(`(\x1b\[(?:0|1|2|31|32|33)m|[\n\t])|\x1b\[[0-9;]*m|[\x00-\x1f\x7f-\x{9f}\x{202a}-\x{202e}\x{2066}-\x{2069}]`)
 
 // harmless is text that may come from anyone, a cell's health command for instance, without what would drive the
 // reader's terminal.
@@ -124,7 +132,7 @@ func (p printer) table(heading []string, rows [][]field) {
 	for _, row := range rows {
 		one := make([]field, len(row))
 		for i, f := range row {
-			one[i] = field{harmless(strings.Join(strings.Fields(f.text), " ")), f.colour} // a row is one line
+			one[i] = field{painted.ReplaceAllString(harmless(strings.Join(strings.Fields(f.text), " ")), ""), f.colour} // a row is one line
 		}
 		all = append(all, one)
 	}
