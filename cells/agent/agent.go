@@ -261,6 +261,7 @@ func (a *Agent) open() (_ *loop, err error) {
 		owner:     make(chan ownerWord),
 	}
 	l.desk = newDesk(a, box)
+	a.options.Log.Info().Str("boot", l.desk.boot).Str("state", dir).Msg("the agent starts") // by its boot a clone is found
 	return l, nil
 }
 

@@ -190,7 +190,7 @@ func refusal(response *http.Response) error {
 	text, _ := io.ReadAll(io.LimitReader(response.Body, maxProblem)) // the status says enough
 	var problem struct{ Title, Detail string }
 	if json.Unmarshal(text, &problem) == nil {
-		e.detail = clip(strings.TrimSpace(problem.Title+" "+problem.Detail), 500)
+		e.detail = clip(cmp.Or(strings.TrimSpace(problem.Detail), strings.TrimSpace(problem.Title)), 500)
 	}
 	return e
 }
