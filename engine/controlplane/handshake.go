@@ -8,17 +8,22 @@ import (
 	"time"
 )
 
-// handshakeWithin is how long a TLS handshake may take, from when the connection was accepted.
-const handshakeWithin = 10 * time.Second
+const (
+	handshakeWithin = 10 * time.Second // how long a TLS handshake may take, from when it began
+	beginWithin     = 5 * time.Second  // how long one waits to begin: the other side gives up some ten seconds after it connected
+)
 
 // handshakes is a listener whose connections have their TLS handshake behind them. Few compute at once, so that ten
 // thousand cells that come back together do not starve those that are connected: the others wait in order, in bounded
 // number and for a bounded time. One that waits for its other side keeps nobody from computing.
+//
+// What was begun goes before what is new, and what would end too late is not begun: a server that is starved then
+// finishes as many as it has time for, where one that serves all alike finishes none.
 type handshakes struct {
 	net.Listener
 	server    *Server
 	config    *tls.Config
-	computing chan struct{} // one place for each that may compute
+	computing *turns
 	under     chan struct{} // one place for each that is under way
 	accepted  chan arrival  // their handshake has not begun
 	ready     chan net.Conn
@@ -32,13 +37,16 @@ type arrival struct {
 	at   time.Time
 }
 
+// late tells whether the handshake has waited for so long that the other side will have given up before its end.
+func (a arrival) late() bool { return time.Since(a.at) > beginWithin }
+
 // shaken serves TLS on l. Its goroutines end when it is closed.
 func (s *Server) shaken(l net.Listener, c *tls.Config) net.Listener {
 	c = c.Clone()
 	c.NextProtos = []string{"h2", "http/1.1"}
 	limits := s.opts.Limits
 	h := &handshakes{
-		Listener: l, server: s, config: c, computing: make(chan struct{}, max(limits.Handshakes, 1)), under: make(chan struct{}, max(limits.Handshaken, 1)),
+		Listener: l, server: s, config: c, computing: newTurns(max(limits.Handshakes, 1)), under: make(chan struct{}, max(limits.Handshaken, 1)),
 		accepted: make(chan arrival, max(limits.Backlog, 0)), ready: make(chan net.Conn), failed: make(chan error, 1), closed: make(chan struct{}),
 	}
 	go h.accept()
@@ -101,7 +109,7 @@ func (h *handshakes) dispatch() {
 			_ = a.conn.Close()
 			continue
 		}
-		if time.Since(a.at) > handshakeWithin { // the other side has given up, or will have
+		if a.late() {
 			h.server.metrics.turnedAway("late")
 			_ = a.conn.Close()
 			<-h.under
@@ -118,11 +126,14 @@ func (h *handshakes) shake(a arrival) {
 		<-h.under
 	}()
 	w := newWire(a.conn)
-	w.computing = h.computing
-	_ = w.SetDeadline(a.at.Add(handshakeWithin)) // an error: it is closed, and the handshake says so
+	w.turn = &turn{of: h.computing, late: a.late}
+	_ = w.SetDeadline(time.Now().Add(handshakeWithin)) // an error: it is closed, and the handshake says so
 	c := tls.Server(w, h.config)
 	err := c.Handshake() //nolint:noctx // the deadline bounds it, without a goroutine more
 	w.shook()
+	if errors.Is(err, errLate) {
+		h.server.metrics.turnedAway("late")
+	}
 	if err == nil {
 		err = w.SetDeadline(time.Time{})
 	}

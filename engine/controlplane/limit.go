@@ -16,7 +16,7 @@ type Limits struct {
 	Downloads  int  // of one cell at once; default 4
 	InFlight   int  // requests of cells that are being answered, those that wait left out; default 4096
 	Handshakes int  // TLS handshakes that compute at once; default: as many as there are processors
-	Handshaken int  // TLS handshakes that are under way, waiting for the other side included; default 2048
+	Handshaken int  // TLS handshakes that are under way, waiting for the other side included; default 512
 	Backlog    int  // connections whose handshake has not begun; default 16384
 	Events     int  // people that follow /v1/events at once; default 64
 }
@@ -44,7 +44,7 @@ func (l Limits) withDefaults() Limits {
 	number(&l.Downloads, 4)
 	number(&l.InFlight, 4096)
 	number(&l.Handshakes, runtime.GOMAXPROCS(0))
-	number(&l.Handshaken, 2048)
+	number(&l.Handshaken, 512)
 	number(&l.Backlog, 16384)
 	number(&l.Events, 64)
 	return l

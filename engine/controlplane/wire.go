@@ -27,10 +27,9 @@ var errSlow = errors.New("the other side does not read what it is sent")
 // within slowFor. So one that does not read delays nobody else.
 type wire struct {
 	net.Conn
-	raw       syscall.RawConn
-	try       func(fd uintptr) bool // writes what attempt says; made once
-	computing chan struct{}         // one place for each handshake that may compute; nil: this one's is over
-	computes  bool                  // it has a place
+	raw  syscall.RawConn
+	try  func(fd uintptr) bool // writes what attempt says; made once
+	turn *turn                 // of the handshake; nil: there is none, or it is over
 
 	readBy, writeBy atomic.Int64 // deadlines as they were asked for, Unix nanoseconds; 0: none
 	readSet         atomic.Int64 // the deadline for reads that is set below
@@ -70,16 +69,15 @@ func (l wired) Accept() (net.Conn, error) {
 
 // Read lets other handshakes compute while it waits for the other side.
 func (w *wire) Read(b []byte) (int, error) {
-	if w.computing == nil {
+	if w.turn == nil {
 		return w.read(b)
 	}
-	if w.computes {
-		<-w.computing
-	}
+	w.turn.end()
 	n, err := w.read(b)
-	w.computing <- struct{}{}
-	w.computes = true
-	return n, err
+	if err != nil {
+		return n, err
+	}
+	return n, w.turn.take()
 }
 
 // read sets the deadline that was asked for once the one that is set has passed.
@@ -138,10 +136,10 @@ func (w *wire) SetDeadline(t time.Time) error {
 
 // shook says that the handshake is over.
 func (w *wire) shook() {
-	if w.computes {
-		<-w.computing
+	if w.turn != nil {
+		w.turn.end()
+		w.turn = nil
 	}
-	w.computing, w.computes = nil, false
 }
 
 // flow makes writes not wait. emptied is called without locks.
