@@ -58,7 +58,7 @@ func Reported(batch []engine.Reported) (*Report, error) {
 
 func (r *Report) add(b engine.Reported) error {
 	s := b.State
-	body, err := Encode(s)
+	body, err := encodeState(s)
 	if err != nil {
 		return fmt.Errorf("keep the report of %s: %w", s.Name, err)
 	}
