@@ -84,7 +84,18 @@ func (a *app) cellAdd(cmd *cobra.Command, n newCell) error {
 		}
 		did.Commit = commit
 	}
-	token, err := a.joinToken(cmd, n.name)
+	var token controlplane.JoinToken
+	secret := func() (string, error) {
+		var err error
+		token, err = a.joinToken(cmd, n.name)
+		return token.Token, err
+	}
+	var err error
+	if n.file != "" {
+		err = writeSecret(n.file, secret)
+	} else {
+		_, err = secret()
+	}
 	if err != nil {
 		err = wrapFailure(what, err)
 		if did.Commit != "" {
@@ -95,9 +106,6 @@ func (a *app) cellAdd(cmd *cobra.Command, n newCell) error {
 	did.Token, did.Expires = token.Token, token.Expires
 	did.Run = "SLUICE_JOIN=" + token.Token + " sluice agent --dir /srv/product"
 	if n.file != "" {
-		if err := writeSecret(n.file, token.Token); err != nil {
-			return fmt.Errorf("%s: keep the token: %w", what, err)
-		}
 		did.Token, did.File, did.Run = "", n.file, "sluice agent --join @"+n.file+" --dir /srv/product"
 	}
 	if done, err := a.encode(did); done {

@@ -60,8 +60,9 @@ func readSpoken(ctx context.Context, st keeps) (s spoken, kept string, err error
 	return s, kept, nil
 }
 
-// agree makes the store know where cells reach this control plane and by which keys, or says that it knows others.
-func agree(ctx context.Context, st keeps, mine spoken, dir string) error {
+// agree makes the store know where cells reach this control plane and by which keys, or says that it knows others. The one
+// that started last counts; where that is another address or standby key, replicas may not have been started alike.
+func agree(ctx context.Context, st keeps, mine spoken, dir string, log zerolog.Logger) error {
 	for {
 		known, kept, err := readSpoken(ctx, st)
 		if err != nil {
@@ -78,9 +79,19 @@ func agree(ctx context.Context, st keeps, mine spoken, dir string) error {
 		if err != nil {
 			return err
 		}
-		if err := st.KeepFact(ctx, spokenFact, kept, string(data)); !errors.Is(err, engine.ErrStale) { // else another replica was quicker: look again
+		err = st.KeepFact(ctx, spokenFact, kept, string(data))
+		switch {
+		case errors.Is(err, engine.ErrStale): // another replica was quicker: look again
+			continue
+		case err != nil:
 			return err
+		case kept != "" && known.Address != mine.Address:
+			log.Warn().Str("before", known.Address).Str("now", mine.Address).Msg("new cells are told another address from now on: give all replicas the same --cells-address")
 		}
+		if kept != "" && known.Pins[0] == mine.Pins[0] && !slices.Equal(known.Pins, mine.Pins) {
+			log.Warn().Strs("before", known.Pins).Strs("now", mine.Pins).Msg("the standby key is another from now on: if other replicas run, copy this --tls-dir to them, else cells learn now one and now the other")
+		}
+		return nil
 	}
 }
 

@@ -81,7 +81,7 @@ func (a *app) serve(cmd *cobra.Command, r running, d doors) (err error) {
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
 	if in.public != "" {
-		if err := agree(ctx, e.store, spoken{Address: in.public, Pins: in.keys.Pins}, in.tlsDir); err != nil {
+		if err := agree(ctx, e.store, spoken{Address: in.public, Pins: in.keys.Pins}, in.tlsDir, e.log); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -45,15 +47,20 @@ func (a *app) tokenAddVerb() *cobra.Command {
 			if !a.asksKeeper(cmd) {
 				return usage(cmd, "say who keeps it: --server ADDRESS, or on the server's machine --data DIR or --database")
 			}
-			made, err := a.addToken(cmd.Context(), args[0], as, lasts)
-			if err != nil {
-				return wrapFailure("add the token "+args[0], err)
+			var made controlplane.OperatorToken
+			secret := func() (string, error) {
+				var err error
+				made, err = a.addToken(cmd.Context(), args[0], as, lasts)
+				return made.Token, err
 			}
 			if file != "" {
-				if err := writeSecret(file, made.Token); err != nil {
-					return err
-				}
+				err = writeSecret(file, secret)
 				made.Token = ""
+			} else {
+				_, err = secret()
+			}
+			if err != nil {
+				return wrapFailure("add the token "+args[0], err)
 			}
 			if done, err := a.encode(made); done {
 				return err
@@ -207,11 +214,19 @@ func (l local) entry(what string) access.Entry {
 	return access.Entry{At: time.Now(), Who: l.name, What: what, From: "this machine"}
 }
 
-// writeSecret makes a file that only its owner may read. One that is there is not touched.
-func writeSecret(file, secret string) error {
+// writeSecret makes a file that only its owner may read, and then what goes into it: a secret is shown once, and must not be
+// made where it can't be kept. A file that is there is not touched; where nothing was made, none is left.
+func writeSecret(file string, made func() (string, error)) error {
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return fail(fmt.Errorf("%s is there already, and no token was made", file), "name a file that is not there yet")
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("no token was made: %w", err)
+	}
+	secret, err := made()
+	if err != nil {
+		return errors.Join(err, f.Close(), os.Remove(file))
 	}
 	_, err = f.WriteString(secret + "\n")
 	return errors.Join(err, f.Sync(), f.Close())

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"bytes"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/engine/store"
+)
+
+// R29: replicas that were not started alike are found out, and one whose key cells would not believe does not start.
+func TestReplicasAgree(t *testing.T) {
+	st, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "sluice.db"), zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	for _, c := range []struct {
+		mine spoken
+		says string // in the log, or as the error
+	}{
+		{spoken{"a.example:1", []string{"A", "B"}}, ""},
+		{spoken{"a.example:1", []string{"A", "B"}}, ""},
+		{spoken{"b.example:1", []string{"A", "B"}}, "the same --cells-address"},
+		{spoken{"b.example:1", []string{"A", "C"}}, "the standby key is another"},
+		{spoken{"b.example:1", []string{"C", "D"}}, ""}, // the standby took over
+		{spoken{"b.example:1", []string{"A", "B"}}, "would not believe it"},
+	} {
+		var said bytes.Buffer
+		if err := agree(t.Context(), st, c.mine, "tls", zerolog.New(&said)); err != nil {
+			said.WriteString(err.Error())
+		}
+		if got := said.String(); (got == "") != (c.says == "") || !strings.Contains(got, c.says) {
+			t.Errorf("%v: %q, want %q", c.mine, got, c.says)
+		}
+	}
+}
