@@ -50,8 +50,9 @@ type Engine struct {
 
 	mu        sync.Mutex // guards what follows
 	obs       Observed
-	writes    uint64   // grows with every write to the store that Known would show: what was read before is not put over it
-	members   *Desired // whose cells' identities the roster has; nil: nothing was read yet
+	anew      time.Time // observing began anew: the store was found to be restored (R26); zero: it was not
+	writes    uint64    // grows with every write to the store that Known would show: what was read before is not put over it
+	members   *Desired  // whose cells' identities the roster has; nil: nothing was read yet
 	storeTime storeClock
 	stale     time.Duration
 	view      *View

@@ -288,6 +288,9 @@ func (e *Engine) keep(o Observed, before uint64) bool {
 		e.lookSoon() // who leads has seen another tip
 	}
 	e.obs.Since, e.obs.Seen, e.obs.Diverged = o.Since, o.Seen, o.Diverged
+	if e.anew.After(o.Since) {
+		e.obs.Since = e.anew
+	}
 	e.obs.Learned, e.obs.Observations, e.obs.Slots = o.Learned, o.Observations, o.Slots
 	e.obs.Refused = orEmpty(o.Refused)
 	for channel, n := range o.Served {

@@ -359,7 +359,7 @@ func (p *planner) observing(c *Channel) (until time.Time, yes bool) {
 		return time.Time{}, false
 	}
 	for _, cell := range c.Cells {
-		if s := p.o.Cells[cell.Name]; s == nil || s.LastReport.IsZero() {
+		if s := p.o.Cells[cell.Name]; s == nil || s.LastReport.Before(p.o.Since) {
 			return until, true
 		}
 	}

@@ -113,6 +113,9 @@ func (e *Engine) read(ctx context.Context, tip string) error {
 	if err := e.departed(ctx, d); err != nil {
 		return err
 	}
+	if err := e.watchStore(ctx, d); err != nil {
+		return err
+	}
 	if err := e.ledger(e.watchHistory(ctx, d)); err != nil {
 		return err
 	}

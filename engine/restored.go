@@ -1,0 +1,48 @@
+package engine
+
+import (
+	"context"
+	"errors"
+)
+
+// watchStore finds out, when this process begins to lead, whether the store was restored from a backup: git then has decisions of
+// which the store knows nothing. A process that was killed between a push and its record leaves one for a channel, and
+// it follows at once on the commit that was seen last. What cells said since the backup is lost, and what is there is old: so nothing is
+// promoted or granted until all have reported, as with an empty store (R26).
+func (e *Engine) watchStore(ctx context.Context, d *Desired) error {
+	if !e.acts() || len(e.recorded) > 0 {
+		return nil
+	}
+	e.mu.Lock()
+	seen, diverged := e.obs.Seen, e.obs.Diverged
+	missing, most := map[string]bool{}, 0
+	for name, c := range d.Channels {
+		n := 0
+		for _, h := range c.History {
+			if h.Kind != Adopted && h.Sequence > e.obs.Served[name] {
+				missing[h.Written] = true
+				n++
+			}
+		}
+		most = max(most, n)
+	}
+	e.mu.Unlock()
+	if seen == "" || diverged != nil || most == 0 {
+		return nil
+	}
+	if most == 1 {
+		after, err := e.repo.Changes(ctx, seen, d.Commit)
+		switch {
+		case errors.Is(err, ErrDiverged):
+			return nil // that is told apart, and stops everything
+		case err != nil || len(after) > 0 && missing[after[0].Commit]:
+			return err
+		}
+	}
+	now := e.now().UTC()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.anew, e.obs.Since = now, now
+	e.opts.Log.Warn().Int("decisions", len(missing)).Msg("the store knows nothing of decisions that git has: it was restored, and nothing moves until the cells have reported")
+	return nil
+}
