@@ -110,7 +110,7 @@ func signature(s controlplane.Status) string {
 		fmt.Fprintln(&b, c.Name, c.Release, c.Sequence, c.Request, c.Refused, c.Holds, c.Cells, c.OnHead, c.Healthy, c.Failing, c.Blocked)
 	}
 	for _, c := range s.Cells {
-		fmt.Fprintln(&b, c.Name, c.Channel, c.Release, c.State, c.Message, c.Applying, c.Granted, c.Failures, c.Blocked)
+		fmt.Fprintln(&b, c.Name, c.Channel, c.Release, c.State, c.Condition, c.Message, c.Applying, c.Granted, c.Failures, c.Blocked)
 	}
 	return b.String()
 }
