@@ -35,6 +35,8 @@ type place struct {
 	number atomic.Uint64            // of the newest view that said was held against
 	said   atomic.Pointer[prepared] // nil: the cell can't be answered
 
+	assigned atomic.Pointer[assigned] // the assignment that it was told last; nil: none
+
 	polls, reports bucket // what the cell may still ask
 	downloads      atomic.Int32
 

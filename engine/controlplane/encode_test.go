@@ -13,7 +13,7 @@ import (
 // What is put together from parts is what the standard library would write.
 func TestMarshalIsJSON(t *testing.T) {
 	t.Parallel()
-	at := &posted{heads: &sync.Map{}}
+	at, p := &posted{heads: &sync.Map{}}, &place{}
 	head := cells.Sealed{Payload: []byte(`{"channel":"staging"}`), Digest: "sha256:00", Metadata: []any{}}
 	given := &cells.Assignment{Channel: "staging", Sequence: 3, Release: "1.0.1", Values: map[string]any{"b": 1, "a": "<x>"}}
 	for _, d := range []cells.Desired{
@@ -22,17 +22,19 @@ func TestMarshalIsJSON(t *testing.T) {
 		{Cell: `od"d<name`, Head: head},
 		{Cell: "acme", Head: head, Assignment: given},
 		{Cell: "acme", Head: head, Hold: &cells.Hold{Gate: "soak", Reason: "r", Until: time.Unix(0, 0).UTC()}},
+		{Cell: "acme", Head: head, Assignment: given, Hold: &cells.Hold{Gate: "wave", Reason: "r"}},
+		{Cell: "acme", Head: head, Assignment: &cells.Assignment{Channel: "staging", Sequence: 4}}, // another than is kept
 		{Cell: "acme", Head: head, Assignment: given, Notices: []cells.Notice{{Code: "c"}, {Code: "d", Text: "t"}}},
 	} {
 		want, err := json.Marshal(d)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := at.marshal(&d); err != nil || string(got) != string(want)+"\n" {
+		if got, err := at.marshal(p, &d); err != nil || string(got) != string(want)+"\n" {
 			t.Errorf("got  %s (%v)\nwant %s", got, err, want)
 		}
 	}
-	if n := reflect.TypeFor[cells.Desired]().NumField(); n != 2+reflect.TypeFor[rest]().NumField() {
+	if n := reflect.TypeFor[cells.Desired]().NumField(); n != 3+reflect.TypeFor[rest]().NumField() {
 		t.Errorf("cells.Desired has %d fields: add the new one to rest", n)
 	}
 }

@@ -181,7 +181,7 @@ func (l *stream) telling(at *posted) string {
 	var body []byte
 	if fresh != nil {
 		var err error
-		body, err = at.marshal(fresh)
+		body, err = at.marshal(l.place, fresh)
 		ok = err == nil
 	} else {
 		body, etag, ok = at.encode(l.place)
