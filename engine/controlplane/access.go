@@ -8,6 +8,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/queryparam"
 
 	"github.com/sluice-cd/sluice/cells/identity"
+	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/access"
 )
 
@@ -58,7 +59,11 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, row Route) (*call
 	}
 	if row.Who == whoCell || row.Who == whoKey {
 		// Before it is looked who asks: between the two a replica that begins could come to know the cell that it did not find.
-		if err := s.fresh(); err != nil {
+		switch err := s.fresh(); {
+		case errors.Is(err, engine.ErrNotReady):
+			notYet(w)
+			return nil, false
+		case err != nil:
 			retryAfter(w, 5)
 			problem(w, http.StatusServiceUnavailable, "This replica has not heard of its store for a while, and can't know who was shut out: ask again, another one may answer.")
 			return nil, false
