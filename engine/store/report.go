@@ -31,13 +31,22 @@ func (s *Store) Report(ctx context.Context, batch []engine.Reported) error {
 func (s *Store) writer() func([]*rows.Report) (map[*rows.Report]error, error) {
 	fresh := map[string]int{} // events by cell since they were last cut back
 	known := versions{kept: map[string]int64{}}
+	cells := upsert{}
 	return func(batch []*rows.Report) (map[*rows.Report]error, error) {
 		var a rows.Admitted
+		if err := cells.prepare(s.write); err != nil {
+			err = wrap("keep reports", err)
+			s.failed.Store(&err)
+			return nil, err
+		}
 		err := s.commit(context.Background(), "keep reports", func(tx *sql.Tx) error {
 			if err := known.read(tx, batch); err != nil {
 				return err
 			}
 			a = rows.Admit(batch, known.kept)
+			if err := cells.write(tx, a.Cells); err != nil {
+				return err
+			}
 			return s.keep(tx, a, fresh)
 		})
 		if err != nil {
@@ -87,17 +96,8 @@ func (v *versions) read(tx *sql.Tx, batch []*rows.Report) error {
 	return err
 }
 
+// keep writes what was admitted beside the cells.
 func (s *Store) keep(tx *sql.Tx, a rows.Admitted, fresh map[string]int) error {
-	states := make([][]any, len(a.Cells))
-	for i, c := range a.Cells {
-		states[i] = []any{c.Name, c.Channel, c.Release, c.State, c.LastReport, c.Body, c.Version}
-	}
-	err := insert(tx, `INSERT INTO cells (name, channel, release, state, last_report, body, version) VALUES `, states,
-		` ON CONFLICT (name) DO UPDATE SET channel = excluded.channel, release = excluded.release, state = excluded.state,
-		  last_report = excluded.last_report, body = excluded.body, version = excluded.version`)
-	if err != nil {
-		return err
-	}
 	events := make([][]any, len(a.Events))
 	for i, e := range a.Events {
 		events[i] = []any{e.Cell, e.Boot, e.Number, e.Body}
