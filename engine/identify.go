@@ -5,6 +5,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -17,6 +18,8 @@ const (
 	identityFile   = "identity.yaml"
 	identityPushes = "cells/" // what refused pushes of identities are kept under: no channel has such a name
 	maxIdentified  = 1000     // cells in one commit
+
+	identifyDelay = time.Second // cells that register within it of the first share a commit
 )
 
 // identify writes registrations that git does not have into the cells' files, one commit for all (R25). It goes alone:
@@ -26,9 +29,13 @@ func (p *planner) identify() {
 		return
 	}
 	var due []Registration
+	var oldest time.Time
 	for name, r := range p.o.Registered {
 		if cell := p.d.Cells[name]; cell != nil && r.Identity.Serial > cell.Identity.Serial {
 			due = append(due, r)
+			if oldest.IsZero() || r.At.Before(oldest) {
+				oldest = r.At
+			}
 		}
 	}
 	if len(due) == 0 || slices.ContainsFunc(p.plan.Actions, func(a Action) bool { return a.Kind != Grant }) {
@@ -36,6 +43,10 @@ func (p *planner) identify() {
 	}
 	if r, ok := p.o.Refused[identityPushes]; ok && r.Until.After(p.now) {
 		p.block(channels.Verdict{Gate: "push", Reason: "cells' identities: " + r.Reason, Until: r.Until})
+		return
+	}
+	if together := oldest.Add(identifyDelay); !oldest.After(p.now) && together.After(p.now) {
+		p.at(together)
 		return
 	}
 	slices.SortFunc(due, func(a, b Registration) int { return strings.Compare(a.Cell, b.Cell) })
