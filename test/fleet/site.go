@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -88,7 +87,6 @@ func siteDuties(ctx context.Context) duties {
 }
 
 func (s *site) listen(ctx context.Context, w siting) (any, error) {
-	debug.SetGCPercent(50) // as serve does
 	for _, m := range swarm.Members(prefix, w.N, w.Seed) {
 		s.names[identity.FormatKey(m.Public())] = m.Name
 	}
