@@ -238,12 +238,8 @@ func (l *stream) beat(now time.Duration) {
 	switch {
 	case err != nil:
 		l.cut(reasonOf(err))
-	case due && l.wire != nil:
-		if sent, ended := peek(l.wire.raw); ended {
-			l.cut("gone")
-		} else if sent {
-			go l.listen()
-		}
+	case due:
+		l.look()
 	}
 }
 
@@ -293,8 +289,29 @@ func (l *stream) cut(reason string) {
 	_ = l.conn.Close() // nobody is there to be told of an error
 }
 
-// adopt adds a stream to the cell's, and cuts the oldest if there are too many.
+// look finds out whether the other side has ended: nobody reads from the connection, so that nobody was told.
+func (l *stream) look() {
+	if l.wire == nil {
+		return
+	}
+	if sent, ended := peek(l.wire.raw); ended {
+		l.cut("gone")
+	} else if sent {
+		go l.listen()
+	}
+}
+
+// adopt adds a stream to the cell's, cuts those that have ended, for a whole fleet may come back before its last
+// streams are found dead, and the oldest if there are too many.
 func (p *place) adopt(c cutter) {
+	p.mu.Lock()
+	before := slices.Clone(p.streams)
+	p.mu.Unlock()
+	for _, o := range before {
+		if l, ok := o.(*stream); ok {
+			l.look()
+		}
+	}
 	p.mu.Lock()
 	p.streams = append(p.streams, c)
 	var oldest cutter

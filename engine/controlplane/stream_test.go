@@ -82,6 +82,26 @@ func TestThirdStreamReplacesTheFirst(t *testing.T) {
 	all[2].desired(t)
 }
 
+// Fault 37: a fleet that comes back at once must not hold two connections a cell until heartbeats find the first dead.
+func TestEndedStreamGoesWhenItsCellComesBack(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1, nil)
+	first := f.dial(t, 0)
+	first.stream(t, "").desired(t)
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f.dial(t, 0).stream(t, "").desired(t)
+	for deadline := time.Now().Add(5 * time.Second); ; { // less than any heartbeat
+		if _, body := f.do(t, "GET", "/metrics", ""); strings.Contains(body, "\nsluice_streams 1\n") {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the stream that its cell ended is still counted")
+		}
+	}
+}
+
 // Fault 40: a revoked cell's stream is closed and its waiting poll ended; others go on.
 func TestRevokedStreamCloses(t *testing.T) {
 	t.Parallel()
