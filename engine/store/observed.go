@@ -4,9 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"maps"
-	"slices"
-	"time"
 
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/store/rows"
@@ -111,11 +108,7 @@ func layGrants(ctx context.Context, tx *sql.Tx, states map[string]*engine.CellSt
 		if err := found.Scan(&cell, &assignment, &granted); err != nil {
 			return err
 		}
-		at, err := time.Parse(time.RFC3339Nano, granted)
-		if err != nil {
-			return fmt.Errorf("the grant of %s: %w", cell, err)
-		}
-		if err := rows.Lay(states, cell, assignment, at); err != nil {
+		if err := rows.Lay(states, cell, assignment, granted); err != nil {
 			return err
 		}
 	}
@@ -144,19 +137,7 @@ func readFacts(ctx context.Context, tx *sql.Tx, o *engine.Observed) error {
 	if err != nil {
 		return err
 	}
-	if o.Since, err = time.Parse(time.RFC3339Nano, facts["since"]); err != nil {
-		return fmt.Errorf("since when it observes: %w", err)
-	}
-	if body, ok := facts["seen"]; ok {
-		if err := rows.Decode(body, &o.Seen); err != nil {
-			return err
-		}
-	}
-	if body, ok := facts["diverged"]; ok {
-		o.Diverged = &engine.Divergence{}
-		return rows.Decode(body, o.Diverged)
-	}
-	return nil
+	return rows.LayFacts(o, facts)
 }
 
 func readMaps(ctx context.Context, tx *sql.Tx, o *engine.Observed) (err error) {
@@ -167,14 +148,7 @@ func readMaps(ctx context.Context, tx *sql.Tx, o *engine.Observed) (err error) {
 	if err != nil {
 		return err
 	}
-	for channel, body := range refused {
-		var r engine.Refusal
-		if err := rows.Decode(body, &r); err != nil {
-			return fmt.Errorf("the refused push to %s: %w", channel, err)
-		}
-		o.Refused[channel] = r
-	}
-	return nil
+	return rows.LayRefused(o, refused)
 }
 
 // readFleet reads who has slots, and who registered.
@@ -183,17 +157,10 @@ func readFleet(ctx context.Context, tx *sql.Tx, o *engine.Observed) error {
 	if err != nil {
 		return err
 	}
-	o.Slots = make(map[string][]string, len(slots))
-	for channel, cells := range slots {
-		o.Slots[channel] = slices.Sorted(maps.Keys(cells))
-	}
 	registered, err := list[engine.Registration](ctx, tx, `SELECT body FROM registrations ORDER BY cell`)
 	if err != nil {
 		return fmt.Errorf("registrations: %w", err)
 	}
-	o.Registered = make(map[string]engine.Registration, len(registered))
-	for _, r := range registered {
-		o.Registered[r.Cell] = r
-	}
+	rows.LayFleet(o, slots, registered)
 	return nil
 }

@@ -3,9 +3,6 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -89,11 +86,7 @@ func layGrants(ctx context.Context, tx pgx.Tx, states map[string]*engine.CellSta
 	}
 	var cell, assignment, granted string
 	_, err = pgx.ForEachRow(found, []any{&cell, &assignment, &granted}, func() error {
-		at, err := time.Parse(time.RFC3339Nano, granted)
-		if err != nil {
-			return fmt.Errorf("the grant of %s: %w", cell, err)
-		}
-		return rows.Lay(states, cell, assignment, at)
+		return rows.Lay(states, cell, assignment, granted)
 	})
 	return err
 }
@@ -120,19 +113,7 @@ func readFacts(ctx context.Context, tx pgx.Tx, o *engine.Observed) error {
 	if err != nil {
 		return err
 	}
-	if o.Since, err = time.Parse(time.RFC3339Nano, facts["since"]); err != nil {
-		return fmt.Errorf("since when it observes: %w", err)
-	}
-	if body, ok := facts["seen"]; ok {
-		if err := rows.Decode(body, &o.Seen); err != nil {
-			return err
-		}
-	}
-	if body, ok := facts["diverged"]; ok {
-		o.Diverged = &engine.Divergence{}
-		return rows.Decode(body, o.Diverged)
-	}
-	return nil
+	return rows.LayFacts(o, facts)
 }
 
 func readMaps(ctx context.Context, tx pgx.Tx, o *engine.Observed) (err error) {
@@ -143,14 +124,7 @@ func readMaps(ctx context.Context, tx pgx.Tx, o *engine.Observed) (err error) {
 	if err != nil {
 		return err
 	}
-	for channel, body := range refused {
-		var r engine.Refusal
-		if err := rows.Decode(body, &r); err != nil {
-			return fmt.Errorf("the refused push to %s: %w", channel, err)
-		}
-		o.Refused[channel] = r
-	}
-	return nil
+	return rows.LayRefused(o, refused)
 }
 
 // readFleet reads who has slots, and who registered.
@@ -159,18 +133,11 @@ func readFleet(ctx context.Context, tx pgx.Tx, o *engine.Observed) error {
 	if err != nil {
 		return err
 	}
-	o.Slots = make(map[string][]string, len(slots))
-	for channel, cells := range slots {
-		o.Slots[channel] = slices.Sorted(maps.Keys(cells))
-	}
 	registered, err := list[engine.Registration](ctx, tx, `SELECT body FROM registrations ORDER BY cell`)
 	if err != nil {
 		return fmt.Errorf("registrations: %w", err)
 	}
-	o.Registered = make(map[string]engine.Registration, len(registered))
-	for _, r := range registered {
-		o.Registered[r.Cell] = r
-	}
+	rows.LayFleet(o, slots, registered)
 	return nil
 }
 

@@ -58,9 +58,13 @@ func States(bodies []string, versions []int64) (map[string]*engine.CellState, er
 	return all, nil
 }
 
-// Lay lays a grant over the states: a state may have been written by one who had not seen the newest. A cell that was
+// Lay lays a grant, made at granted (RFC 3339), over the states: a state may have been written by one who had not seen the newest. A cell that was
 // granted something and never reported has a state of nothing else.
-func Lay(states map[string]*engine.CellState, cell, assignment string, at time.Time) error {
+func Lay(states map[string]*engine.CellState, cell, assignment, granted string) error {
+	at, err := time.Parse(time.RFC3339Nano, granted)
+	if err != nil {
+		return fmt.Errorf("the grant of %s: %w", cell, err)
+	}
 	a := &cells.Assignment{}
 	if err := Decode(assignment, a); err != nil {
 		return fmt.Errorf("the grant of %s: %w", cell, err)
