@@ -148,7 +148,7 @@ func (v *View) running(s *CellState) string {
 	if s.Message != "" {
 		how += " (" + oneLine(s.Message) + ")"
 	}
-	if s.LastReport.Add(v.Desired.staleAfter()).Before(v.Plan.Now) {
+	if v.Silent(s) {
 		how += ", silent since then"
 	}
 	return fmt.Sprintf("runs %s, %s; last report %s", s.Release, how, stamp(s.LastReport))
