@@ -122,9 +122,6 @@ type Link struct {
 // Close ends the connection at once.
 func (l *Link) Close() { _ = l.conn.NetConn().Close() }
 
-// Resumed tells whether the handshake was a resumed one.
-func (l *Link) Resumed() bool { return l.conn.ConnectionState().DidResume }
-
 // Answer is the head of an HTTP answer.
 type Answer struct {
 	Status  int
