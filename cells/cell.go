@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/channels/window"
+	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -72,20 +73,21 @@ const (
 
 // Report is a cell's current state. It travels unsequenced, and only it drives soak and budgets (R35).
 type Report struct {
-	Cell           string      `json:"cell"`
-	Boot           string      `json:"boot"`            // random for each start of the agent (R27)
-	Sent           time.Time   `json:"sent"`            // the cell's clock: shown as skew, never trusted for soak
-	Agent          string      `json:"agent,omitempty"` // the agent's version
-	State          State       `json:"state"`
-	Running        *Assignment `json:"running,omitempty"`      // last good, or what it is going to if Applying is nil
-	Applying       *Assignment `json:"applying,omitempty"`     // begun, without a result so far
-	Acknowledged   *Assignment `json:"acknowledged,omitempty"` // the newest assignment accepted, before it begins (R14)
-	Message        string      `json:"message,omitempty"`
-	Failures       []Failure   `json:"failures,omitempty"` // remembered failures, at most MaxFailures, newest last
-	Infrastructure int         `json:"infrastructure,omitempty"`
-	Owner          *Owner      `json:"owner,omitempty"`     // what the cell's owner decided; nil: nothing
-	Confirmed      int64       `json:"confirmed,omitempty"` // the newest event that it knows to be acknowledged (R27)
-	Events         []Event     `json:"events,omitempty"`    // history, in order; acknowledged by number
+	Cell           string       `json:"cell"`
+	Boot           string       `json:"boot"`            // random for each start of the agent (R27)
+	Sent           time.Time    `json:"sent"`            // the cell's clock: shown as skew, never trusted for soak
+	Agent          string       `json:"agent,omitempty"` // the agent's version
+	State          State        `json:"state"`
+	Running        *Assignment  `json:"running,omitempty"`      // last good, or what it is going to if Applying is nil
+	Applying       *Assignment  `json:"applying,omitempty"`     // begun, without a result so far
+	Acknowledged   *Assignment  `json:"acknowledged,omitempty"` // the newest assignment accepted, before it begins (R14)
+	Message        string       `json:"message,omitempty"`
+	Failures       []Failure    `json:"failures,omitempty"` // remembered failures, at most MaxFailures, newest last
+	Infrastructure int          `json:"infrastructure,omitempty"`
+	Owner          *Owner       `json:"owner,omitempty"`     // what the cell's owner decided; nil: nothing
+	Flags          *FlagsReport `json:"flags,omitempty"`     // nil: it was told nothing of flags
+	Confirmed      int64        `json:"confirmed,omitempty"` // the newest event that it knows to be acknowledged (R27)
+	Events         []Event      `json:"events,omitempty"`    // history, in order; acknowledged by number
 }
 
 // Owner is what the cell's owner decided on the cell's machine. The vendor sees it and can't override it (R18): the
@@ -96,6 +98,7 @@ type Owner struct {
 	Approval bool              `json:"approval,omitempty"` // only releases in Approved may be begun
 	Approved []releases.Digest `json:"approved,omitempty"` // newest last
 	Windows  []window.Window   `json:"windows,omitempty"`  // nothing is begun outside all of them; none: at any time
+	Features []string          `json:"features,omitempty"` // held: they stay off here, whatever is announced (R43)
 }
 
 // MaxFailures is how many failures a cell remembers.
@@ -133,7 +136,35 @@ type Desired struct {
 	Assignment *Assignment `json:"assignment,omitempty"` // what the cell was granted; nil: nothing yet
 	Hold       *Hold       `json:"hold,omitempty"`       // why the assignment is not the head
 	Notices    []Notice    `json:"notices,omitempty"`
+	Flags      *Flags      `json:"flags,omitempty"` // nil: the control plane has no flags repository
 }
+
+// Flags is what a cell is told of feature flags. It takes none of a lower height than it has (R39).
+type Flags struct {
+	Height int64             `json:"height"`           // of the flags repository's commit: its place in the first-parent history
+	Bundle FlagBundle        `json:"bundle"`           // sent ahead of time
+	Orders Sealed            `json:"orders"`           // sealed flags.Orders: what is off at once; they apply whatever becomes of the bundle (R43)
+	Labels map[string]string `json:"labels,omitempty"` // the cell's own, which rules may ask for
+}
+
+// FlagBundle names the bytes of a flags.Bundle, with room for signatures (R32). GET /v1/flags/{digest} gives them.
+type FlagBundle struct {
+	Digest   releases.Digest `json:"digest"`
+	Size     int64           `json:"size"` // bytes
+	Metadata []any           `json:"metadata"`
+}
+
+// FlagsReport is what a cell has in force of what it was told of flags.
+type FlagsReport struct {
+	Height int64                      `json:"height"`
+	Bundle releases.Digest            `json:"bundle,omitempty"`
+	Orders releases.Digest            `json:"orders,omitempty"`
+	States map[string]flags.CellState `json:"states,omitempty"` // by announcement, at most MaxFlagStates
+	Fault  string                     `json:"fault,omitempty"`  // why what it was told last is not in force
+}
+
+// MaxFlagStates is how many announcements a report tells of: those that are not simply on come first.
+const MaxFlagStates = 128
 
 // Notice is something that a cell should know or do. Agents leave a code that they don't know alone.
 type Notice struct {

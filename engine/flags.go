@@ -1,0 +1,28 @@
+package engine
+
+import (
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/manifest"
+)
+
+// Flags is what the flags repository says at one commit, for cells, gates and people. Immutable. A nil *Flags: there is none.
+type Flags struct {
+	Commit   string                     // the tip
+	Height   int64                      // of the tip: its place in the first-parent history
+	Diverged *Divergence                // R39: what cells have stays until that is acknowledged
+	Told     map[string]*cells.Flags    // by cell
+	Bundles  map[releases.Digest][]byte // what cells may ask for: those that they are told, and were until lately
+	Plan     announce.Plan
+	Faults   []manifest.Fault // of the tip
+	Fault    string           // why the repository can't be read, or its tip is not in force; empty: neither
+	Seen     FlagsSeen
+}
+
+// FlagsSeen is what gates and decisions see of flags.
+type FlagsSeen struct {
+	Commit    string              `json:"commit"`
+	Killed    []string            `json:"killed,omitempty"`    // flags, sorted
+	Published map[string][]string `json:"published,omitempty"` // features that are published, sorted, by channel
+}

@@ -1,0 +1,151 @@
+// Package announce decides what happens to announcements: when one is armed, published or missed, what each cell is told, and
+// how far each is, for people to see.
+//
+// Make is pure: Input in, Plan out, the instant among the values; same input, same plan. It does no I/O. The engine carries
+// a Plan out, by commits to the flags repository and to nothing else, and passes what cells are told on to them.
+//
+// An announcement is level-triggered: nothing here remembers. What has to be remembered, because it rests on an instant that
+// is over, is a record in git (flags.Record): that it was armed before its time with what was approved, that it was
+// published, or that its time passed in vain.
+package announce
+
+import (
+	"time"
+
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/releases/manifest"
+)
+
+// Input is everything that Make looks at.
+type Input struct {
+	Now      time.Time
+	Tip      *flags.Tree            // the newest commit whose definitions are valid, with the overrides, settings and records of the newest of all
+	Commit   string                 // Tip's
+	Trees    map[string]*flags.Tree // of the commits that records and heads name, as far as they could be read
+	Proven   []Proven
+	Kills    []flags.Override     // stored, and not committed yet
+	Channels []Channel            // upstreams first
+	Cells    []Cell               // by name
+	Releases []Release            // that are supported: newest last
+	Served   map[string]time.Time // by upstream channel: since when all its cells that answer have Tip's flags without an announcement
+}
+
+// Proven is an approval whose commit was proven to be that person's (R22).
+type Proven struct {
+	flags.Approval
+	Email string
+}
+
+// Channel is a channel of the release repository.
+type Channel struct {
+	Name  string
+	After []string // upstreams; none: an entry channel
+}
+
+// Cell is what is known of a cell.
+type Cell struct {
+	Name, Channel string
+	Labels        map[string]string
+	Silent        bool     // not heard of within the stale limit
+	Known         bool     // it reported what it runs
+	Release       string   // that it runs
+	Features      []string // contained in every release that may be running there
+	Waits         string   // why it is not on its channel's head, and until when; empty: it is
+	Told          *Report  // its own word; nil: none
+}
+
+// Report is a cell's own word on flags.
+type Report struct {
+	Height int64
+	Bundle string // digest
+	Orders string // digest
+	States map[string]flags.CellState
+}
+
+// Release is a release and what its code contains.
+type Release struct {
+	Version  string
+	Features []string
+}
+
+// Plan is what follows.
+type Plan struct {
+	Writes        []Write          // for one commit to the flags repository, in order
+	Announcements []Status         // by ID
+	Told          map[string]*Told // by cell
+	Events        []Event          // worth telling; each is told once, by its ID
+	Faults        []manifest.Fault // what only both repositories together show: a feature that no release contains
+	Next          time.Time        // the earliest instant at which time alone changes the plan; zero: none
+}
+
+// Write is a file to be written, or removed if Content is nil, and why: a line for the commit's message.
+type Write struct {
+	Path    string
+	Content []byte
+	Why     string // "arm workspace-classes in dedicated for 2026-12-01T10:00:00+01:00"
+}
+
+// Told is what a cell is told. Cells that are told the same share one.
+type Told struct {
+	Bundle flags.Bundle
+	Orders flags.Orders
+}
+
+// State is how far an announcement is.
+type State string
+
+const (
+	Draft      State = "draft"      // approvals are missing
+	Approved   State = "approved"   // it has no time
+	Scheduled  State = "scheduled"  // it has one, and is not sent ahead yet, or waits for enough cells (block)
+	Armed      State = "armed"      // sent ahead: it flips by itself
+	Publishing State = "publishing" // its time has come; some cells wait, or the ramp goes on
+	Published  State = "published"
+	Held       State = "held"
+	Missed     State = "missed"    // its time passed in vain: it needs a new one, or now
+	Cancelled  State = "cancelled" // before its time
+	Retracted  State = "retracted" // after it
+	Archived   State = "archived"
+)
+
+// Status is an announcement as people see it.
+type Status struct {
+	Announcement *flags.Announcement `json:"announcement"`
+	Hash         string              `json:"hash"`                // what an approval names
+	State        State               `json:"state"`               // that of the last channel that is not done
+	Summary      string              `json:"summary"`             // "18 of 20 cells will light up at 10:00 Europe/Berlin; acme waits for 2026.11.3"
+	Approvals    []string            `json:"approvals,omitempty"` // persons whose approvals count
+	Needs        string              `json:"needs,omitempty"`     // what a person has to do next
+	Channels     []ChannelStatus     `json:"channels"`
+	Warnings     []string            `json:"warnings,omitempty"`
+}
+
+// ChannelStatus is an announcement in one channel.
+type ChannelStatus struct {
+	Channel string        `json:"channel"`
+	State   State         `json:"state"`
+	At      time.Time     `json:"at,omitzero"` // zero: as soon as a cell is ready, or never
+	Percent int           `json:"percent"`     // of the ramp, now
+	Record  *flags.Record `json:"record,omitempty"`
+	Cells   []CellStatus  `json:"cells"` // by name
+}
+
+// CellStatus is an announcement in one cell.
+type CellStatus struct {
+	Cell      string          `json:"cell"`
+	State     flags.CellState `json:"state"`
+	Why       string          `json:"why,omitempty"`
+	Confirmed bool            `json:"confirmed"` // the cell said so itself
+}
+
+// Event is something worth telling to webhooks and the log. Two with one ID are the same.
+type Event struct {
+	ID           string    `json:"id"`
+	Type         string    `json:"type"` // published, suspended, resumed, killed, lifted, retracted, missed, warning
+	Announcement string    `json:"announcement,omitempty"`
+	Flag         string    `json:"flag,omitempty"`
+	Channel      string    `json:"channel,omitempty"`
+	Cell         string    `json:"cell,omitempty"`
+	At           time.Time `json:"at"`
+	Text         string    `json:"text"`
+}
