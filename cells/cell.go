@@ -147,7 +147,7 @@ type Flags struct {
 	Labels map[string]string `json:"labels,omitempty"` // the cell's own, which rules may ask for
 }
 
-// FlagBundle names the bytes of a flags.Bundle, with room for signatures (R32). GET /v1/flags/{digest} gives them.
+// FlagBundle names the bytes of a flags.Bundle, with room for signatures (R32). GET /v1/flagbundles/{digest} gives them.
 type FlagBundle struct {
 	Digest   releases.Digest `json:"digest"`
 	Size     int64           `json:"size"` // bytes
