@@ -2,6 +2,7 @@ package engine
 
 import (
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/releases"
 	"github.com/sluice-cd/sluice/releases/manifest"
@@ -15,6 +16,8 @@ type Flags struct {
 	Told     map[string]*cells.Flags    // by cell
 	Bundles  map[releases.Digest][]byte // what cells may ask for: those that they are told, and were until lately
 	Plan     announce.Plan
+	Tip      *flags.Tree      // as announce.Input has it; nil: nothing valid was ever read
+	Kills    []flags.Override // stored, and not in the branch yet
 	Faults   []manifest.Fault // of the tip
 	Fault    string           // why the repository can't be read, or its tip is not in force; empty: neither
 	Seen     FlagsSeen
