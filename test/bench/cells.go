@@ -21,6 +21,7 @@ import (
 
 	"github.com/sluice-cd/sluice/releases"
 	"github.com/sluice-cd/sluice/releases/gitrepo"
+	"github.com/sluice-cd/sluice/test/figures"
 )
 
 const (
@@ -29,17 +30,17 @@ const (
 )
 
 // cellsSwitch measures how long it takes from a pushed commit until ten cells on this machine run it and said so.
-func cellsSwitch(ctx context.Context, dir string) ([]row, error) {
+func cellsSwitch(ctx context.Context, dir string) ([]figures.Row, error) {
 	p, err := startPipeline(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
 	defer p.stop()
-	renders, err := timed(10, func(i int) error { return p.renderTen(ctx, i) })
+	renders, err := figures.Timed(10, func(i int) error { return p.renderTen(ctx, i) })
 	if err != nil {
 		return nil, err
 	}
-	all, err := timed(switches, func(i int) error { return p.switchAll(ctx, i+1) })
+	all, err := figures.Timed(switches, func(i int) error { return p.switchAll(ctx, i+1) })
 	if err != nil {
 		return nil, err
 	}
@@ -51,18 +52,23 @@ func cellsSwitch(ctx context.Context, dir string) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	render, p99 := median(renders), quantile(all, 0.99)
-	return []row{
-		{"pushed until 10 cells are healthy on it, p99 beyond render", show(p99 - render), fmt.Sprintf("p99 %s, 10 renders %s", show(p99), show(render)),
-			float64(p99-render) / float64(500*time.Millisecond), 1},
-		{"the same, p50 beyond render", show(median(all) - render), "p50 " + show(median(all)), float64(median(all)-render) / float64(500*time.Millisecond), 1},
-		within("a render that was seen before", seen, time.Millisecond),
-		{"memory of an idle agent", fmt.Sprintf("%.1f MB", agent), "limit 30 MB", agent / 30, 1},
+	render, p99 := figures.Median(renders), figures.Quantile(all, 0.99)
+	return []figures.Row{
+		{
+			What: "pushed until 10 cells are healthy on it, p99 beyond render", Got: figures.Time(p99 - render),
+			Base: fmt.Sprintf("p99 %s, 10 renders %s", figures.Time(p99), figures.Time(render)), Ratio: float64(p99-render) / float64(500*time.Millisecond), Limit: 1,
+		},
+		{
+			What: "the same, p50 beyond render", Got: figures.Time(figures.Median(all) - render), Base: "p50 " + figures.Time(figures.Median(all)),
+			Ratio: float64(figures.Median(all)-render) / float64(500*time.Millisecond), Limit: 1,
+		},
+		figures.Within("a render that was seen before", seen, time.Millisecond),
+		{What: "memory of an idle agent", Got: fmt.Sprintf("%.1f MB", agent), Base: "limit 30 MB", Ratio: agent / 30, Limit: 1},
 	}, nil
 }
 
 // memory measures the control plane on the large repository.
-func memory(ctx context.Context, dir string) ([]row, error) {
+func memory(ctx context.Context, dir string) ([]figures.Row, error) {
 	url, err := decided(ctx, dir)
 	if err != nil {
 		return nil, err
@@ -88,9 +94,9 @@ func memory(ctx context.Context, dir string) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []row{
-		{"memory of serve, 2,000 releases, 5,000 commits, 10,000 cells", fmt.Sprintf("%.0f MB", again), "limit 150 MB", again / 150, 1},
-		{"the same, after the first start ever, which clones", fmt.Sprintf("%.0f MB", first), "limit 150 MB", first / 150, 1},
+	return []figures.Row{
+		{What: "memory of serve, 2,000 releases, 5,000 commits, 10,000 cells", Got: fmt.Sprintf("%.0f MB", again), Base: "limit 150 MB", Ratio: again / 150, Limit: 1},
+		{What: "the same, after the first start ever, which clones", Got: fmt.Sprintf("%.0f MB", first), Base: "limit 150 MB", Ratio: first / 150, Limit: 1},
 	}, nil
 }
 

@@ -12,10 +12,11 @@ import (
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/releases/gitrepo"
 	"github.com/sluice-cd/sluice/test/biggit"
+	"github.com/sluice-cd/sluice/test/figures"
 )
 
 // plan measures a snapshot and a plan of 100 channels, 10,000 cells and 2,000 releases.
-func plan(ctx context.Context, dir string) ([]row, error) {
+func plan(ctx context.Context, dir string) ([]figures.Row, error) {
 	url, err := decided(ctx, dir)
 	if err != nil {
 		return nil, err
@@ -41,32 +42,34 @@ func plan(ctx context.Context, dir string) ([]row, error) {
 	if err := look(""); err != nil { // clones
 		return nil, err
 	}
-	first, err := timed(7, func(int) error { return look("") })
+	first, err := figures.Timed(7, func(int) error { return look("") })
 	if err != nil {
 		return nil, err
 	}
 	if err := look(url + ".keep"); err != nil {
 		return nil, err
 	}
-	cold, err := timed(7, func(int) error { return look(url + ".keep") })
+	cold, err := figures.Timed(7, func(int) error { return look(url + ".keep") })
 	if err != nil {
 		return nil, err
 	}
 	// The same work as it is without any of ours: the git command prints the same files' contents.
-	cat, err := timed(5, func(int) error { return catFiles(ctx, url) })
+	cat, err := figures.Timed(5, func(int) error { return catFiles(ctx, url) })
 	if err != nil {
 		return nil, err
 	}
 	o := observed(d)
-	warm, err := timed(30, func(int) error { engine.Make(d, o, time.Now()); return nil })
+	warm, err := figures.Timed(30, func(int) error { engine.Make(d, o, time.Now()); return nil })
 	if err != nil {
 		return nil, err
 	}
-	rows := []row{
-		within("snapshot and plan, cold: a new process on its data folder", median(cold), 150*time.Millisecond),
-		{"snapshot and plan, cold: the first process ever", show(median(first)), "limit 150 ms, git cat-file " + show(median(cat)),
-			float64(median(first)) / float64(150*time.Millisecond), 1},
-		within("snapshot and plan when only reports changed", median(warm), 10*time.Millisecond),
+	rows := []figures.Row{
+		figures.Within("snapshot and plan, cold: a new process on its data folder", figures.Median(cold), 150*time.Millisecond),
+		{
+			What: "snapshot and plan, cold: the first process ever", Got: figures.Time(figures.Median(first)), Base: "limit 150 ms, git cat-file " + figures.Time(figures.Median(cat)),
+			Ratio: float64(figures.Median(first)) / float64(150*time.Millisecond), Limit: 1,
+		},
+		figures.Within("snapshot and plan when only reports changed", figures.Median(warm), 10*time.Millisecond),
 	}
 	return append(rows, exponent(d)), nil
 }
@@ -142,20 +145,22 @@ func observed(d *engine.Desired) *engine.Observed {
 }
 
 // exponent fits time = a · cells^b over 1,000, 10,000 and 100,000 cells in 100 channels.
-func exponent(d *engine.Desired) row {
+func exponent(d *engine.Desired) figures.Row {
 	var xs, ys []float64
 	for _, n := range []int{1_000, 10_000, 100_000} {
 		e := withCells(d, n)
 		o := observed(e)
-		all, err := timed(max(5, 200_000/n), func(int) error { engine.Make(e, o, time.Now()); return nil })
+		all, err := figures.Timed(max(5, 200_000/n), func(int) error { engine.Make(e, o, time.Now()); return nil })
 		if err != nil {
 			continue
 		}
-		xs, ys = append(xs, math.Log(float64(n))), append(ys, math.Log(float64(median(all))))
+		xs, ys = append(xs, math.Log(float64(n))), append(ys, math.Log(float64(figures.Median(all))))
 	}
 	b := (ys[2] - ys[0]) / (xs[2] - xs[0])
-	return row{"exponent of a plan's time in cells: 1k, 10k, 100k", fmt.Sprintf("%.2f", b),
-		fmt.Sprintf("%s, %s, %s", show(exp(ys[0])), show(exp(ys[1])), show(exp(ys[2]))), b, 1.2}
+	return figures.Row{
+		What: "exponent of a plan's time in cells: 1k, 10k, 100k", Got: fmt.Sprintf("%.2f", b),
+		Base: fmt.Sprintf("%s, %s, %s", figures.Time(exp(ys[0])), figures.Time(exp(ys[1])), figures.Time(exp(ys[2]))), Ratio: b, Limit: 1.2,
+	}
 }
 
 func exp(y float64) time.Duration { return time.Duration(math.Exp(y)) }

@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 	"github.com/sluice-cd/sluice/releases/gitrepo"
 	"github.com/sluice-cd/sluice/test/biggit"
+	"github.com/sluice-cd/sluice/test/figures"
 )
 
 const pushes = 40
@@ -33,7 +34,7 @@ func big(ctx context.Context, dir string, s biggit.Shape) (string, error) {
 }
 
 // promotion holds our way of committing and pushing against the git command's.
-func promotion(ctx context.Context, dir string) ([]row, error) {
+func promotion(ctx context.Context, dir string) ([]figures.Row, error) {
 	standard, err := side(ctx, dir, biggit.Standard)
 	if err != nil {
 		return nil, err
@@ -42,10 +43,10 @@ func promotion(ctx context.Context, dir string) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []row{
-		versus("build a promotion's commit, 2,000 releases, 5,000 commits", standard.build, "git, 5 processes", standard.gitBuild, 0.1),
-		versus("build and push it to a bare repository on disk", standard.push, "git", standard.gitPush, 0.5),
-		versus("build and push, ten times the history", long.push, "5,000 commits", standard.push, 1.2),
+	return []figures.Row{
+		figures.AtMost("build a promotion's commit, 2,000 releases, 5,000 commits", standard.build, "git, 5 processes", standard.gitBuild, 0.1),
+		figures.AtMost("build and push it to a bare repository on disk", standard.push, "git", standard.gitPush, 0.5),
+		figures.AtMost("build and push, ten times the history", long.push, "5,000 commits", standard.push, 1.2),
 	}, nil
 }
 
@@ -110,7 +111,7 @@ func side(ctx context.Context, dir string, s biggit.Shape) (sides, error) {
 	for _, all := range [][]time.Duration{build, push, gitBuild, gitPush} {
 		slices.Sort(all)
 	}
-	return sides{median(build), median(push), median(gitBuild), median(gitPush)}, nil
+	return sides{figures.Median(build), figures.Median(push), figures.Median(gitBuild), figures.Median(gitPush)}, nil
 }
 
 func draft(i int) releases.Draft {

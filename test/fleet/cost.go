@@ -8,6 +8,7 @@ import (
 
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/test/figures"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/releases"
@@ -17,8 +18,8 @@ import (
 const flat = 1.25
 
 // cost holds what a cell costs in a large fleet against what it costs in a small one.
-func (b *bench) cost(ctx context.Context) ([]row, error) {
-	rows := []row{plans()}
+func (b *bench) cost(ctx context.Context) ([]figures.Row, error) {
+	rows := []figures.Row{plans()}
 	kept, err := b.keeping(ctx)
 	if err != nil {
 		return nil, err
@@ -33,13 +34,13 @@ func (b *bench) cost(ctx context.Context) ([]row, error) {
 		return nil, err
 	}
 	per := fmt.Sprintf("%d cells: ", b.n/10)
-	bytes := row{
-		what: "memory a connected cell", got: fmt.Sprintf("%.1f KiB", large.each/1024), base: per + fmt.Sprintf("%.1f KiB", small.each/1024),
-		ratio: large.each / small.each, limit: flat,
+	bytes := figures.Row{
+		What: "memory a connected cell", Got: fmt.Sprintf("%.1f KiB", large.each/1024), Base: per + fmt.Sprintf("%.1f KiB", small.each/1024),
+		Ratio: large.each / small.each, Limit: flat,
 	}
 	return append(rows, bytes,
-		atMost("server CPU to connect a cell and open its stream", large.cpu, per, small.cpu, flat),
-		atMost("told of a new head, p99, a cell", large.told, per, small.told, flat),
+		figures.AtMost("server CPU to connect a cell and open its stream", large.cpu, per, small.cpu, flat),
+		figures.AtMost("told of a new head, p99, a cell", large.told, per, small.told, flat),
 	), nil
 }
 
@@ -48,7 +49,7 @@ func sizes() [3]int { return [3]int{1_000, 10_000, 100_000} }
 
 // plans is the planner's, without a server: the best of some runs in turn, for nothing but the machine's other work makes
 // one slower than another.
-func plans() row {
+func plans() figures.Row {
 	var best [3]time.Duration
 	for range 5 {
 		for i, n := range sizes() {
@@ -62,9 +63,9 @@ func plans() row {
 			}
 		}
 	}
-	return row{
-		what: "a plan's time a cell, among 100,000", got: fmt.Sprintf("%d ns", best[2]), base: fmt.Sprintf("1,000: %d ns, 10,000: %d ns", best[0], best[1]),
-		ratio: float64(best[2]) / float64(best[0]), limit: 1.5,
+	return figures.Row{
+		What: "a plan's time a cell, among 100,000", Got: fmt.Sprintf("%d ns", best[2]), Base: fmt.Sprintf("1,000: %d ns, 10,000: %d ns", best[0], best[1]),
+		Ratio: float64(best[2]) / float64(best[0]), Limit: 1.5,
 	}
 }
 
@@ -96,26 +97,26 @@ func planned(n int) (*engine.Desired, *engine.Observed) {
 }
 
 // keeping is SQLite's: the best of some runs in turn.
-func (b *bench) keeping(ctx context.Context) (row, error) {
+func (b *bench) keeping(ctx context.Context) (figures.Row, error) {
 	var best [3]time.Duration
 	for range 3 {
 		for i, n := range sizes() {
 			k, err := b.sqlite(ctx, fmt.Sprintf("cost-%d", n))() // the first time makes the rows
 			if err != nil {
-				return row{}, err
+				return figures.Row{}, err
 			}
 			rate, err := b.keep(ctx, k, n, 512)
 			if err = errors.Join(err, k.Close()); err != nil {
-				return row{}, err
+				return figures.Row{}, err
 			}
 			if each := time.Duration(float64(time.Second) / rate); best[i] == 0 || each < best[i] {
 				best[i] = each
 			}
 		}
 	}
-	return row{
-		what: "SQLite's time a report, among 100,000 cells", got: show(best[2]), base: fmt.Sprintf("1,000: %s, 10,000: %s", show(best[0]), show(best[1])),
-		ratio: float64(best[2]) / float64(best[0]), limit: 1.5,
+	return figures.Row{
+		What: "SQLite's time a report, among 100,000 cells", Got: figures.Time(best[2]), Base: fmt.Sprintf("1,000: %s, 10,000: %s", figures.Time(best[0]), figures.Time(best[1])),
+		Ratio: float64(best[2]) / float64(best[0]), Limit: 1.5,
 	}, nil
 }
 

@@ -12,30 +12,6 @@ import (
 	"github.com/sluice-cd/sluice/engine"
 )
 
-func TestRowsSayWhetherTheyAreMet(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		row  row
-		want string
-	}{
-		{atLeast("rate", 80, "bare", 100, 0.8), "met"},
-		{atLeast("rate", 79, "bare", 100, 0.8), "short"},
-		{atMost("time", 15*time.Second, "bare", 10*time.Second, 1.5), "met"},
-		{atMost("time", 16*time.Second, "bare", 10*time.Second, 1.5), "short"},
-		{within("time", 20*time.Millisecond, 20*time.Millisecond), "met"},
-		{within("time", 21*time.Millisecond, 20*time.Millisecond), "short"},
-		{row{what: "lost", ratio: 0, limit: 0}, "met"},
-		{row{what: "lost", ratio: 1, limit: 0}, "short"},
-	} {
-		if line := c.row.String(); !strings.HasSuffix(line, " "+c.want) {
-			t.Errorf("%q does not end in %s", line, c.want)
-		}
-	}
-	if line := beside("disk", "1 ms", "").String(); strings.Contains(line, "met") || strings.Contains(line, "short") {
-		t.Errorf("%q is held against nothing", line)
-	}
-}
-
 func TestChildrenObey(t *testing.T) {
 	t.Parallel()
 	d := duties{

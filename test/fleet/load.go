@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/test/figures"
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
@@ -274,7 +275,7 @@ func (l *load) look(t telling) spread {
 		all = append(all, d)
 	}
 	slices.Sort(all)
-	s.First, s.P50, s.P99, s.Last = all[0], quantile(all, 0.5), quantile(all, 0.99), all[len(all)-1]
+	s.First, s.P50, s.P99, s.Last = all[0], figures.Quantile(all, 0.5), figures.Quantile(all, 0.99), all[len(all)-1]
 	return s
 }
 

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/sluice-cd/sluice/test/figures"
 )
 
 func main() {
@@ -98,7 +100,7 @@ func command(ctx context.Context) error {
 // group measures some rows together.
 type group struct {
 	name    string
-	measure func(context.Context) ([]row, error)
+	measure func(context.Context) ([]figures.Row, error)
 }
 
 func (b *bench) run(ctx context.Context, only string) (err error) {
@@ -119,7 +121,7 @@ func (b *bench) run(ctx context.Context, only string) (err error) {
 	if b.binary, err = build(ctx, b.dir, b.profile != ""); err != nil {
 		return err
 	}
-	fmt.Fprintf(b.out, "%-66s %12s   %-38s %8s  %-9s\n", "figure", "got", "against", "ratio", "limit")
+	fmt.Fprintln(b.out, figures.Head())
 	for _, g := range []group{
 		{"disk", b.disk}, {"store", b.stores}, {"polls", b.polls}, {"reports", b.reports}, {"fanout", b.fanout},
 		{"push", b.push}, {"reconnect", b.reconnect}, {"cost", b.cost},

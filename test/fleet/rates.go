@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/sluice-cd/sluice/test/figures"
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
@@ -107,12 +108,12 @@ func medians(all []round) side {
 	for _, r := range all {
 		rates, p99, cpu = append(rates, r.Rate()), append(p99, r.P99), append(cpu, r.cpu)
 	}
-	return side{median(rates), median(p99), median(cpu)}
+	return side{figures.Median(rates), figures.Median(p99), figures.Median(cpu)}
 }
 
 // beside are figures that a duel's rows are read beside.
-func (s side) beside(bare side) row {
-	return beside("  server CPU an answer; answers' p99", show(s.cpu)+"; "+show(s.p99), "bare "+show(bare.cpu)+"; "+show(bare.p99))
+func (s side) beside(bare side) figures.Row {
+	return figures.Beside("  server CPU an answer; answers' p99", figures.Time(s.cpu)+"; "+figures.Time(s.p99), "bare "+figures.Time(bare.cpu)+"; "+figures.Time(bare.p99))
 }
 
 // profileOf names a group's profile; empty: none is written.
@@ -127,7 +128,7 @@ func (b *bench) profileOf(group string) string {
 const storeReads = "sluice_store_reads_total"
 
 // polls asks what is desired, again and again, where nothing is new.
-func (b *bench) polls(ctx context.Context) ([]row, error) {
+func (b *bench) polls(ctx context.Context) ([]figures.Row, error) {
 	f, err := b.shared(ctx)
 	if err != nil {
 		return nil, err
@@ -152,15 +153,15 @@ func (b *bench) polls(ctx context.Context) ([]row, error) {
 		return nil, err
 	}
 	own := rest * time.Since(begun).Seconds() // what it reads by itself, now and then
-	reads := row{
-		what: "  database reads for them, counted by " + storeReads, got: fmt.Sprintf("%.0f", max(0, math.Floor(after-before-own-2))),
-		base: fmt.Sprintf("%.0f in all, %.1f a second at rest; limit 0", after-before, rest), limit: 0,
+	reads := figures.Row{
+		What: "  database reads for them, counted by " + storeReads, Got: fmt.Sprintf("%.0f", max(0, math.Floor(after-before-own-2))),
+		Base: fmt.Sprintf("%.0f in all, %.1f a second at rest; limit 0", after-before, rest), Limit: 0,
 	}
-	if reads.ratio = max(0, math.Floor(after-before-own-2)); !ok {
-		reads.got, reads.ratio = "not counted", 1
+	if reads.Ratio = max(0, math.Floor(after-before-own-2)); !ok {
+		reads.Got, reads.Ratio = "not counted", 1
 	}
-	return []row{
-		atLeast(fmt.Sprintf("idle polls, mutual TLS, %d at once over %d connections", atOnce, f.n), ours.rate, "bare 304", theirs.rate, 0.8),
+	return []figures.Row{
+		figures.AtLeast(fmt.Sprintf("idle polls, mutual TLS, %d at once over %d connections", atOnce, f.n), ours.rate, "bare 304", theirs.rate, 0.8),
 		ours.beside(theirs), reads,
 	}, nil
 }
@@ -178,7 +179,7 @@ func restingReads(ctx context.Context, f *fleet) (rest, reads float64, ok bool, 
 }
 
 // reports lets cells say that they are as well as before, on both databases.
-func (b *bench) reports(ctx context.Context) ([]row, error) {
+func (b *bench) reports(ctx context.Context) ([]figures.Row, error) {
 	f, err := b.shared(ctx)
 	if err != nil {
 		return nil, err
@@ -200,7 +201,7 @@ func (b *bench) reports(ctx context.Context) ([]row, error) {
 	return append(rows, more...), err
 }
 
-func (b *bench) reportsTo(ctx context.Context, f *fleet, database, file string) ([]row, error) {
+func (b *bench) reportsTo(ctx context.Context, f *fleet, database, file string) ([]figures.Row, error) {
 	s, err := b.sides(ctx, f)
 	if err != nil {
 		return nil, err
@@ -215,9 +216,9 @@ func (b *bench) reportsTo(ctx context.Context, f *fleet, database, file string) 
 	if err != nil {
 		return nil, err
 	}
-	return []row{
-		atLeast(fmt.Sprintf("reports durable on %s, %d at once", database, atOnce), ours.rate, "bare decode", theirs.rate, 0.5),
-		within("  acknowledged, p99", ours.p99, 20*time.Millisecond),
+	return []figures.Row{
+		figures.AtLeast(fmt.Sprintf("reports durable on %s, %d at once", database, atOnce), ours.rate, "bare decode", theirs.rate, 0.5),
+		figures.Within("  acknowledged, p99", ours.p99, 20*time.Millisecond),
 		ours.beside(theirs),
 	}, nil
 }

@@ -9,12 +9,13 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/sluice-cd/sluice/engine/store"
+	"github.com/sluice-cd/sluice/test/figures"
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
 // reconnect kills the control plane in the middle of a rollout to cells that report, and starts it again: how long
 // until all are connected and current, and does it have all that it ever acknowledged?
-func (b *bench) reconnect(ctx context.Context) ([]row, error) {
+func (b *bench) reconnect(ctx context.Context) ([]figures.Row, error) {
 	f, err := b.shared(ctx)
 	if err != nil {
 		return nil, err
@@ -58,11 +59,11 @@ func (b *bench) reconnect(ctx context.Context) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []row{
-		atMost(fmt.Sprintf("killed and started again: %d cells connected and current", b.n), median(ours), "bare handshakes", median(theirs), 3),
-		beside("  from the kill until it listens again", show(median(outages)), "not counted above"),
-		beside("  meanwhile turned away, and broken connections", fmt.Sprintf("%d, %d", counts.Refused, counts.Failed), fmt.Sprintf("%d made", counts.Connects)),
-		{what: fmt.Sprintf("acknowledged reports lost over %d kills in a rollout", rounds), got: fmt.Sprint(lost), base: fmt.Sprintf("%d cells, %d events", len(all), events), ratio: float64(lost), limit: 0},
+	return []figures.Row{
+		figures.AtMost(fmt.Sprintf("killed and started again: %d cells connected and current", b.n), figures.Median(ours), "bare handshakes", figures.Median(theirs), 3),
+		figures.Beside("  from the kill until it listens again", figures.Time(figures.Median(outages)), "not counted above"),
+		figures.Beside("  meanwhile turned away, and broken connections", fmt.Sprintf("%d, %d", counts.Refused, counts.Failed), fmt.Sprintf("%d made", counts.Connects)),
+		{What: fmt.Sprintf("acknowledged reports lost over %d kills in a rollout", rounds), Got: fmt.Sprint(lost), Base: fmt.Sprintf("%d cells, %d events", len(all), events), Ratio: float64(lost), Limit: 0},
 	}, nil
 }
 

@@ -20,11 +20,12 @@ import (
 	"github.com/sluice-cd/sluice/engine/store"
 	pgstore "github.com/sluice-cd/sluice/engine/store/postgres"
 	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/test/figures"
 	"github.com/sluice-cd/sluice/test/postgres"
 )
 
 // disk times what every durable write waits for.
-func (b *bench) disk(ctx context.Context) ([]row, error) {
+func (b *bench) disk(ctx context.Context) ([]figures.Row, error) {
 	f, err := os.Create(filepath.Join(b.dir, "fsync"))
 	if err != nil {
 		return nil, err
@@ -46,7 +47,7 @@ func (b *bench) disk(ctx context.Context) ([]row, error) {
 		all = append(all, time.Since(begun))
 	}
 	slices.Sort(all)
-	return []row{beside("the disk: fdatasync of 4 KiB, p50, p99", show(median(all))+", "+show(quantile(all, 0.99)), "read what is durable beside it")}, nil
+	return []figures.Row{figures.Beside("the disk: fdatasync of 4 KiB, p50, p99", figures.Time(figures.Median(all))+", "+figures.Time(figures.Quantile(all, 0.99)), "read what is durable beside it")}, nil
 }
 
 // postgres starts a server of our own with an empty database in it.
@@ -63,13 +64,13 @@ func (b *bench) postgres(ctx context.Context) (database string, stop func(), err
 }
 
 // stores measures both stores without a server in front: reports of ten thousand cells, 64 and 1,024 at once.
-func (b *bench) stores(ctx context.Context) ([]row, error) {
+func (b *bench) stores(ctx context.Context) ([]figures.Row, error) {
 	database, stop, err := b.postgres(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer stop()
-	var rows []row
+	var rows []figures.Row
 	for _, s := range []struct {
 		name string
 		open func() (keeper, error)
@@ -82,7 +83,7 @@ func (b *bench) stores(ctx context.Context) ([]row, error) {
 		if err == nil {
 			var many float64
 			if many, err = b.keep(ctx, k, b.cells, 1024); err == nil {
-				rows = append(rows, beside("the store alone, "+s.name+": reports kept, 64 and 1,024 at once", perSecond(few), perSecond(many)))
+				rows = append(rows, figures.Beside("the store alone, "+s.name+": reports kept, 64 and 1,024 at once", figures.Rate(few), figures.Rate(many)))
 			}
 		}
 		if err = errors.Join(err, k.Close()); err != nil {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sluice-cd/sluice/test/figures"
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
@@ -13,14 +14,14 @@ import (
 const toldWithin = time.Minute
 
 // fanout holds the control plane's telling of a new head to all streams against a bare broadcast to as many.
-func (b *bench) fanout(ctx context.Context) ([]row, error) {
+func (b *bench) fanout(ctx context.Context) ([]figures.Row, error) {
 	ours, theirs, err := b.fanouts(ctx, b.n, 2*b.rounds)
 	if err != nil {
 		return nil, err
 	}
-	return []row{
-		atMost(fmt.Sprintf("one new head told to %d streams, p99", b.n), ours.P99, "bare broadcast", theirs.P99, 1.5),
-		beside("  p50, and the last", show(ours.P50)+", "+show(ours.Last), "bare "+show(theirs.P50)+", "+show(theirs.Last)),
+	return []figures.Row{
+		figures.AtMost(fmt.Sprintf("one new head told to %d streams, p99", b.n), ours.P99, "bare broadcast", theirs.P99, 1.5),
+		figures.Beside("  p50, and the last", figures.Time(ours.P50)+", "+figures.Time(ours.Last), "bare "+figures.Time(theirs.P50)+", "+figures.Time(theirs.Last)),
 	}, nil
 }
 
@@ -86,7 +87,7 @@ func middle(all []spread) (m spread) {
 		for _, s := range all {
 			ds = append(ds, of(s))
 		}
-		return median(ds)
+		return figures.Median(ds)
 	}
 	m.First = pick(func(s spread) time.Duration { return s.First })
 	m.P50 = pick(func(s spread) time.Duration { return s.P50 })
@@ -96,7 +97,7 @@ func middle(all []spread) (m spread) {
 }
 
 // push measures the server with all cells on streams: its memory, and how long after a push the last was told.
-func (b *bench) push(ctx context.Context) ([]row, error) {
+func (b *bench) push(ctx context.Context) ([]figures.Row, error) {
 	f, err := b.shared(ctx)
 	if err != nil {
 		return nil, err
@@ -113,9 +114,9 @@ func (b *bench) push(ctx context.Context) ([]row, error) {
 		return nil, err
 	}
 	defer l.stop()
-	rows := []row{{
-		what: fmt.Sprintf("server memory for each of %d connected cells, RSS settled", b.n), got: fmt.Sprintf("%.1f KiB", m.each/1024),
-		base: fmt.Sprintf("%.0f MiB before, limit 24 KiB", float64(m.before)/(1<<20)), ratio: m.each / 1024 / 24, limit: 1,
+	rows := []figures.Row{{
+		What: fmt.Sprintf("server memory for each of %d connected cells, RSS settled", b.n), Got: fmt.Sprintf("%.1f KiB", m.each/1024),
+		Base: fmt.Sprintf("%.0f MiB before, limit 24 KiB", float64(m.before)/(1<<20)), Ratio: m.each / 1024 / 24, Limit: 1,
 	}}
 	var last, p50 []time.Duration
 	events := 0
@@ -134,8 +135,8 @@ func (b *bench) push(ctx context.Context) ([]row, error) {
 	}
 	slices.Sort(last)
 	return append(rows,
-		within(fmt.Sprintf("push landed, until the last of %d cells was told, p99 of %d", b.n, b.pushes), quantile(last, 0.99), 500*time.Millisecond),
-		beside("  median of the last, and of p50", show(median(last))+", "+show(median(p50)), fmt.Sprintf("%.2f events a cell and push", float64(events)/float64(b.pushes*b.n))),
+		figures.Within(fmt.Sprintf("push landed, until the last of %d cells was told, p99 of %d", b.n, b.pushes), figures.Quantile(last, 0.99), 500*time.Millisecond),
+		figures.Beside("  median of the last, and of p50", figures.Time(figures.Median(last))+", "+figures.Time(figures.Median(p50)), fmt.Sprintf("%.2f events a cell and push", float64(events)/float64(b.pushes*b.n))),
 	), nil
 }
 
