@@ -34,17 +34,25 @@ type written struct {
 // push makes one commit as the caller and pushes it onto the branch. edit gets the newest snapshot and gives the files
 // to change (nil removes); it is asked again when the branch moves meanwhile. errUnchanged: there is nothing to do.
 func (a *app) push(ctx context.Context, repo *opened, c change, edit func(*snapshot) (map[string][]byte, error)) (string, error) {
-	for range maxAttempts {
+	return a.land(ctx, repo, c, func() (string, map[string][]byte, error) {
 		s, err := repo.snapshot(ctx)
 		if err != nil {
-			return "", wrapFailure(c.what, err)
+			return "", nil, err
 		}
 		files, err := edit(s)
+		return s.desired.Commit, files, err
+	})
+}
+
+// land is push of any repository: edit reads it and gives the commit that it read, and the files to change.
+func (a *app) land(ctx context.Context, repo *opened, c change, edit func() (base string, files map[string][]byte, err error)) (string, error) {
+	for range maxAttempts {
+		base, files, err := edit()
 		if err != nil {
 			return "", wrapFailure(c.what, err)
 		}
 		draft := releases.Draft{Message: strings.TrimSpace(c.what+"\n\n"+c.body) + "\n", When: time.Now().Truncate(time.Second), Files: files}
-		commits, err := repo.Push(ctx, s.desired.Commit, []releases.Draft{draft})
+		commits, err := repo.Push(ctx, base, []releases.Draft{draft})
 		if err == nil {
 			return commits[0], nil
 		}
@@ -90,6 +98,11 @@ func (a *app) commit(cmd *cobra.Command, c change, edit func(*snapshot) (map[str
 	}
 	defer repo.Close()
 	commit, err := a.push(ctx, repo, c, edit)
+	return a.landed(c, commit, err, next)
+}
+
+// landed tells how a change fared.
+func (a *app) landed(c change, commit string, err error, next func() string) error {
 	if errors.Is(err, errUnchanged) {
 		return a.wrote(written{Did: c.what + ": it is so already"})
 	}
@@ -99,20 +112,24 @@ func (a *app) commit(cmd *cobra.Command, c change, edit func(*snapshot) (map[str
 	return a.wrote(written{Commit: commit, Did: c.what, Next: next()})
 }
 
-// openAs opens the repository for a change in the caller's name.
+// openAs opens the release repository for a change in the caller's name.
 func (a *app) openAs(cmd *cobra.Command, c change) (*opened, error) {
-	ctx := cmd.Context()
-	who, err := a.author(ctx)
+	as, err := a.committer(cmd.Context(), c)
 	if err != nil {
 		return nil, err
 	}
-	as := committer{person: who}
-	if c.signed || c.key != "" {
-		if as.signer, err = a.signer(ctx, c.key, c.keys); err != nil {
-			return nil, err
-		}
+	return a.open(cmd.Context(), cmd, as)
+}
+
+// committer is the caller, with a key if the change wants one.
+func (a *app) committer(ctx context.Context, c change) (as committer, err error) {
+	if as.person, err = a.author(ctx); err != nil {
+		return as, err
 	}
-	return a.open(ctx, cmd, as)
+	if c.signed || c.key != "" {
+		as.signer, err = a.signer(ctx, c.key, c.keys)
+	}
+	return as, err
 }
 
 func (a *app) wrote(w written) error {

@@ -140,7 +140,7 @@ func (d *demo) prepare(ctx context.Context) error {
 	}
 	d.app.repo = d.repo
 	d.show.event("made a release repository: %s", d.repo)
-	d.source, err = d.app.openAt(ctx, d.repo, committer{})
+	d.source, err = d.app.openAt(ctx, d.app.releasePlace(d.repo), committer{})
 	return err
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,8 +13,18 @@ import (
 	"github.com/sluice-cd/sluice/releases/gitrepo"
 )
 
-//go:embed all:skeleton
-var skeleton embed.FS
+//go:embed all:skeleton all:flagskeleton
+var skeletons embed.FS
+
+// kind is a kind of repository, as one begins.
+type kind struct {
+	name     string // in messages
+	skeleton string // the folder of skeletons
+	verb     string // that begins one
+	next     string // what to do then; %s: where it is
+}
+
+var releaseKind = kind{"release repository", "skeleton", "init", "sluice release cut 1.0.0 --repo %s --from YOUR-KUSTOMIZE-FOLDER"}
 
 func (a *app) initVerb() *cobra.Command {
 	var bare bool
@@ -38,24 +47,25 @@ already are left as they are.`,
 			if len(args) == 1 {
 				target = args[0]
 			}
-			return a.begin(cmd, target, bare)
+			return a.begin(cmd, releaseKind, a.releasePlace(target), bare)
 		},
 	}
 	cmd.Flags().BoolVar(&bare, "bare", false, "make a repository without a worktree, as git hosts have them")
 	return cmd
 }
 
-func (a *app) begin(cmd *cobra.Command, target string, bare bool) error {
+// begin makes a repository at a place, or makes one of what is there.
+func (a *app) begin(cmd *cobra.Command, k kind, at place, bare bool) error {
 	ctx := cmd.Context()
-	what := "init " + target
+	what := k.verb + " " + at.address
 	who, err := a.author(ctx)
 	if err != nil {
 		return wrapFailure(what, err)
 	}
-	if !isRemote(target) && kindOfFolder(target) == notGit {
-		return a.initNew(cmd, target, bare, who)
+	if !isRemote(at.address) && kindOfFolder(at.address) == notGit {
+		return a.beginNew(cmd, k, at, bare, who)
 	}
-	repo, err := a.openAt(ctx, target, committer{person: who})
+	repo, err := a.openAt(ctx, at, committer{person: who})
 	if err != nil {
 		return wrapFailure(what, err)
 	}
@@ -64,78 +74,62 @@ func (a *app) begin(cmd *cobra.Command, target string, bare bool) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	files, err := missing(repo, tip)
+	files, err := k.missing(repo, tip)
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	if files == nil {
-		return fail(fmt.Errorf("%s: it is a release repository already", what), "sluice validate %s", target)
+		return fail(fmt.Errorf("%s: it is a %s already, or another kind of repository", what, k.name), "sluice validate %s, or name another", at.address)
 	}
-	draft := releases.Draft{Message: beginning, When: time.Now().Truncate(time.Second), Files: files}
+	draft := releases.Draft{Message: k.beginning(), When: time.Now().Truncate(time.Second), Files: files}
 	commits, err := repo.Push(ctx, tip, []releases.Draft{draft})
 	if err != nil {
 		return a.pushFailure(what, repo, err)
 	}
-	return a.begun(target, commits[0])
+	return a.begun(k, at, commits[0])
 }
 
-func (a *app) begun(target, commit string) error {
-	return a.wrote(written{Commit: commit, Did: "init " + target, Next: fmt.Sprintf("sluice release cut 1.0.0 --repo %s --from YOUR-KUSTOMIZE-FOLDER", target)})
+func (a *app) begun(k kind, at place, commit string) error {
+	return a.wrote(written{Commit: commit, Did: k.verb + " " + at.address, Next: fmt.Sprintf(k.next, at.address)})
 }
 
-// initNew makes a release repository of a folder that is no git repository, or is not there.
-func (a *app) initNew(cmd *cobra.Command, dir string, bare bool, who releases.Person) error {
-	what := "init " + dir
+// beginNew makes a repository of a folder that is no git repository, or is not there.
+func (a *app) beginNew(cmd *cobra.Command, k kind, at place, bare bool, who releases.Person) error {
+	what, dir := k.verb+" "+at.address, at.address
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		return fail(fmt.Errorf("%s: the folder holds files and is no git repository", what), "git -C %s init && git -C %s add -A && git -C %s commit, then again; or name an empty folder", dir, dir, dir)
 	}
-	files, err := missing(nil, "")
+	files, err := k.missing(nil, "")
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	commit, err := gitrepo.Init(cmd.Context(), dir, gitrepo.New{Bare: bare, Branch: a.branch, Files: files, Message: beginning, Author: who, When: time.Now().Truncate(time.Second)})
+	commit, err := gitrepo.Init(cmd.Context(), dir, gitrepo.New{Bare: bare, Branch: at.branch, Files: files, Message: k.beginning(), Author: who, When: time.Now().Truncate(time.Second)})
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	return a.begun(dir, commit)
+	return a.begun(k, at, commit)
 }
 
 // beginning is the first commit's message.
-const beginning = "begin a release repository\n"
+func (k kind) beginning() string { return "begin a " + k.name + "\n" }
 
 // missing gives the skeleton's files that the commit lacks; nil: it has a sluice.yaml already.
-func missing(repo *opened, tip string) (map[string][]byte, error) {
+func (k kind) missing(repo *opened, tip string) (map[string][]byte, error) {
 	var there fs.FS
 	if tip != "" {
 		var err error
 		if there, err = repo.FS(tip); err != nil {
 			return nil, err
 		}
-		if _, err := fs.Stat(there, "sluice.yaml"); err == nil {
+		if exists(there, "sluice.yaml") {
 			return nil, nil
 		}
 	}
-	files := map[string][]byte{}
-	err := fs.WalkDir(skeleton, "skeleton", func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
+	files, err := readAll(skeletons, k.skeleton)
+	for name := range files {
+		if there != nil && exists(there, name) {
+			delete(files, name)
 		}
-		data, err := skeleton.ReadFile(name)
-		if err != nil {
-			return err
-		}
-		to, err := filepath.Rel("skeleton", name)
-		if err != nil {
-			return err
-		}
-		to = filepath.ToSlash(to)
-		if there != nil {
-			if _, err := fs.Stat(there, to); err == nil {
-				return nil
-			}
-		}
-		files[to] = data
-		return nil
-	})
+	}
 	return files, err
 }

@@ -18,19 +18,40 @@ import (
 	"github.com/sluice-cd/sluice/releases/gitrepo"
 )
 
-// locate finds the release repository: --repo, $SLUICE_REPO, or the repository around the working folder. A clone
-// stands for the one that it is a clone of (its origin): that is the one which the engine reads.
-func (a *app) locate(ctx context.Context, cmd *cobra.Command) (address string, err error) {
+// place is where a repository is, as it was named.
+type place struct {
+	address string // a folder or a URL
+	branch  string // empty: the one that its HEAD names
+	mirror  string // its mirror's name in --data
+	flag    string // that names it
+}
+
+// releasePlace is where a release repository at address is.
+func (a *app) releasePlace(address string) place {
+	return place{address: address, branch: a.branch, mirror: "mirror", flag: "--repo"}
+}
+
+// locate finds the release repository: --repo, $SLUICE_REPO, or the repository around the working folder.
+func (a *app) locate(ctx context.Context, cmd *cobra.Command) (place, error) {
 	if a.repo == "" {
 		a.repo = a.getenv("SLUICE_REPO")
 	}
 	if a.repo != "" {
-		return a.repo, nil
+		return a.releasePlace(a.repo), nil
 	}
-	none := fail(fmt.Errorf("%sthere is no git repository around the working folder", verb(cmd)), "name it: --repo FOLDER-OR-URL, or set SLUICE_REPO")
+	address := a.aroundHere(ctx)
+	if address == "" {
+		return place{}, fail(fmt.Errorf("%sthere is no git repository around the working folder", verb(cmd)), "name it: --repo FOLDER-OR-URL, or set SLUICE_REPO")
+	}
+	return a.releasePlace(address), nil
+}
+
+// aroundHere is the repository around the working folder; empty: there is none. A clone stands for the one that it is a
+// clone of (its origin): that is the one which the engine reads.
+func (a *app) aroundHere(ctx context.Context) (address string) {
 	dir, err := a.git(ctx, "", "rev-parse", "--absolute-git-dir")
 	if err != nil {
-		return "", none
+		return ""
 	}
 	top := dir
 	if inside, err := a.git(ctx, "", "rev-parse", "--show-toplevel"); err == nil && inside != "" {
@@ -40,15 +61,15 @@ func (a *app) locate(ctx context.Context, cmd *cobra.Command) (address string, e
 		if !isRemote(origin) && !filepath.IsAbs(origin) {
 			origin = filepath.Join(top, origin)
 		}
-		return origin, nil
+		return origin
 	}
-	return top, nil
+	return top
 }
 
-// opened is an open release repository. Close it.
+// opened is an open repository. Close it.
 type opened struct {
 	*gitrepo.Repo
-	address string
+	place
 	signs   bool // what is pushed gets signed
 	loader  engine.Loader
 	cleanup func()
@@ -67,40 +88,41 @@ type committer struct {
 
 // open opens the release repository with the mirror in --data or, without one, in the user's cache.
 func (a *app) open(ctx context.Context, cmd *cobra.Command, as committer) (*opened, error) {
-	address, err := a.locate(ctx, cmd)
+	at, err := a.locate(ctx, cmd)
 	if err != nil {
 		return nil, err
 	}
-	return a.openAt(ctx, address, as)
+	return a.openAt(ctx, at, as)
 }
 
-func (a *app) openAt(ctx context.Context, address string, as committer) (*opened, error) {
-	mirror, cleanup, err := a.mirror(address)
+func (a *app) openAt(ctx context.Context, at place, as committer) (*opened, error) {
+	mirror, cleanup, err := a.mirror(at)
 	if err != nil {
 		return nil, err
 	}
-	repo, err := gitrepo.Open(ctx, address, gitrepo.Options{
-		Mirror: mirror, Branch: a.branch, Author: as.person, Signer: as.signer, Log: a.logger(),
+	repo, err := gitrepo.Open(ctx, at.address, gitrepo.Options{
+		Mirror: mirror, Branch: at.branch, Author: as.person, Signer: as.signer, Log: a.logger(),
 		Web: gitrepo.Web{Username: a.getenv("SLUICE_GIT_USERNAME"), Password: a.getenv("SLUICE_GIT_TOKEN"), CAFile: a.getenv("SLUICE_GIT_CA_FILE")},
 		SSH: gitrepo.SSH{Key: a.getenv("SLUICE_SSH_KEY"), KnownHosts: a.getenv("SLUICE_SSH_KNOWN_HOSTS")},
 	})
 	if err != nil {
 		cleanup()
-		return nil, fail(err, "is --repo %s right? A folder, https://…, ssh://… or host:path", address)
+		return nil, fail(err, "is %s %s right? A folder, https://…, ssh://… or host:path", at.flag, at.address)
 	}
-	return &opened{Repo: repo, address: address, signs: as.signer != nil, loader: engine.Loader{Repo: repo}, cleanup: cleanup}, nil
+	return &opened{Repo: repo, place: at, signs: as.signer != nil, loader: engine.Loader{Repo: repo}, cleanup: cleanup}, nil
 }
 
 // mirror names the folder of the mirror, apart for each branch that is named, and what to do with it at the end.
-func (a *app) mirror(address string) (dir string, cleanup func(), err error) {
+func (a *app) mirror(at place) (dir string, cleanup func(), err error) {
 	keep := func() {}
 	if a.data != "" {
-		dir := filepath.Join(a.data, "mirror")
-		if a.branch != "" {
-			dir += "-" + strings.ReplaceAll(a.branch, "/", "-")
+		dir := filepath.Join(a.data, at.mirror)
+		if at.branch != "" {
+			dir += "-" + strings.ReplaceAll(at.branch, "/", "-")
 		}
 		return dir, keep, nil
 	}
+	address := at.address
 	if !isRemote(address) {
 		if address, err = filepath.Abs(address); err != nil {
 			return "", nil, err
@@ -112,7 +134,7 @@ func (a *app) mirror(address string) (dir string, cleanup func(), err error) {
 	}
 	passing := strings.HasPrefix(address, filepath.Clean(os.TempDir())+string(filepath.Separator)) // not worth keeping
 	if cache != "" && !passing {
-		sum := sha256.Sum256([]byte(address + "\x00" + a.branch))
+		sum := sha256.Sum256([]byte(address + "\x00" + at.branch))
 		dir = filepath.Join(cache, "sluice", "mirrors", hex.EncodeToString(sum[:8]))
 		if err := os.MkdirAll(filepath.Dir(dir), 0o700); err == nil {
 			return dir, keep, nil
@@ -133,22 +155,30 @@ type snapshot struct {
 
 // snapshot reads the branch's tip.
 func (o *opened) snapshot(ctx context.Context) (*snapshot, error) {
-	tip, err := o.Fetch(ctx)
+	tip, files, err := o.tip(ctx, "sluice init --repo "+o.address)
 	if err != nil {
-		return nil, fail(fmt.Errorf("read %s: %w", o.address, err), "is --repo right, and the host reachable?")
-	}
-	if tip == "" {
-		return nil, fail(fmt.Errorf("read %s: it has no commits yet", o.address), "sluice init --repo %s", o.address)
+		return nil, err
 	}
 	d, err := o.loader.Load(ctx, tip)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", o.address, err)
 	}
-	files, err := o.FS(tip)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", o.address, err)
-	}
 	return &snapshot{files: files, desired: d}, nil
+}
+
+// tip is the branch's newest commit, and its files. begin is what to do where there is none.
+func (o *opened) tip(ctx context.Context, begin string) (commit string, files fs.FS, err error) {
+	commit, err = o.Fetch(ctx)
+	if err != nil {
+		return "", nil, fail(fmt.Errorf("read %s: %w", o.address, err), "is %s right, and the host reachable?", o.flag)
+	}
+	if commit == "" {
+		return "", nil, fail(fmt.Errorf("read %s: it has no commits yet", o.address), "%s", begin)
+	}
+	if files, err = o.FS(commit); err != nil {
+		return "", nil, fmt.Errorf("read %s: %w", o.address, err)
+	}
+	return commit, files, nil
 }
 
 // channel gives a channel by name, or says which there are.

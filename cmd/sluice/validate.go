@@ -113,7 +113,7 @@ func (a *app) validateTip(ctx context.Context, address string) ([]releases.Fault
 
 // loadAll reads every release at the tip of a branch. nil: there are no commits.
 func (a *app) loadAll(ctx context.Context, address string) (*engine.Desired, error) {
-	repo, err := a.openAt(ctx, address, committer{})
+	repo, err := a.openAt(ctx, a.releasePlace(address), committer{})
 	if err != nil {
 		return nil, err
 	}
