@@ -20,6 +20,8 @@ type View struct {
 	Observed *Observed
 	Plan     Plan
 	Took     time.Duration // to make the plan
+	Flags    *Flags        // as last announced, which may be later than the plan; nil: there is no flags repository, or nothing of it is known yet
+	Flags    *Flags        // nil: there is no flags repository, or nothing is known of it yet
 
 	sort  sync.Once
 	holds holds    // once sort ran
@@ -33,6 +35,13 @@ type Key struct {
 	Given  Given
 	Hold   Hold
 	Rotate bool // it is asked for a new key
+	Flags  FlagsKey
+}
+
+// FlagsKey is what a cell is told of flags, in a Key. The height is not in it: it travels beside, and wakes nobody. Zero: it is told nothing.
+type FlagsKey struct {
+	Bundle, Orders releases.Digest
+	Labels         string // hash
 }
 
 // Given is an assignment's place in a Key. Zero: there is none.
@@ -80,6 +89,9 @@ func (v *View) key(name string) (k Key, held *channels.Verdict, ok bool) {
 	if k.Rotate = cell.Identity.Rotate; len(v.Observed.Registered) > 0 {
 		k.Rotate = v.Identity(name).Rotate
 	}
+	if told := v.Flags.told(name); told != nil {
+		k.Flags = FlagsKey{Bundle: told.Bundle.Digest, Orders: told.Orders.Digest, Labels: cell.Tags}
+	}
 	return k, held, true
 }
 
@@ -103,6 +115,11 @@ func (v *View) Cell(name string) (d cells.Desired, etag string, ok bool) {
 	if k.Rotate {
 		d.Notices = []cells.Notice{{Code: cells.NoticeRotate, Text: "make a new key, and present it"}}
 	}
+	if told := v.Flags.told(name); told != nil {
+		own := *told
+		own.Labels = v.Desired.Cells[name].Labels
+		d.Flags = &own
+	}
 	return d, k.etag(name), true
 }
 
@@ -111,7 +128,7 @@ func (k Key) etag(name string) string {
 	b := make([]byte, 0, 512)
 	for _, text := range [...]string{
 		name, k.Head.Channel, k.Head.Release, string(k.Head.Digest), k.Given.Channel, k.Given.Release, k.Given.Profile,
-		k.Given.Revision, string(k.Given.Digest), k.Hold.Gate,
+		k.Given.Revision, string(k.Given.Digest), k.Hold.Gate, string(k.Flags.Bundle), string(k.Flags.Orders), k.Flags.Labels,
 	} {
 		b = append(append(strconv.AppendInt(b, int64(len(text)), 10), ':'), text...)
 	}
@@ -143,6 +160,12 @@ func lasting(v *channels.Verdict) string {
 		return "the control plane's clocks differ: nothing moves until they agree"
 	}
 	return v.Reason
+}
+
+// Held is the first verdict that keeps a cell from its channel's head; nil: none does, or the repository has no such cell.
+func (v *View) Held(name string) *channels.Verdict {
+	_, held, _ := v.key(name)
+	return held
 }
 
 // Identity is what is known of a cell's keys: as git has it, or as a newer registration says.
