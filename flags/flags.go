@@ -32,33 +32,33 @@ const (
 type Settings struct {
 	APIVersion   string             `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
 	Kind         string             `yaml:"kind" json:"kind" required:"true" enum:"Flags"`
-	Zone         string             `yaml:"zone" json:"zone,omitempty" doc:"IANA zone of announcements that name none; default UTC"`
+	Zone         string             `yaml:"zone,omitempty" json:"zone,omitempty" doc:"IANA zone of announcements that name none; default UTC"`
 	Approvals    ApprovalRule       `yaml:"approvals" json:"approvals,omitzero" doc:"what an announcement needs that says nothing of its own; default: one of anybody in people"`
-	People       map[string]*Person `yaml:"people" json:"people,omitempty" doc:"who may approve announcements"`
-	TrustAuthors bool               `yaml:"trustAuthors" json:"trustAuthors,omitempty" doc:"unsigned approvals count by their commit's author"`
+	People       map[string]*Person `yaml:"people,omitempty" json:"people,omitempty" doc:"who may approve announcements"`
+	TrustAuthors bool               `yaml:"trustAuthors,omitempty" json:"trustAuthors,omitempty" doc:"unsigned approvals count by their commit's author"`
 	Soak         Duration           `yaml:"soak" json:"soak,omitempty" doc:"how long flags without an announcement are served upstream before a channel takes them; default 1h"`
-	Link         string             `yaml:"link" json:"link,omitempty" doc:"where people read announcements: the base of links in the feed"`
-	Webhooks     []Webhook          `yaml:"webhooks" json:"webhooks,omitempty" doc:"who is told when something is published, suspended or killed"`
+	Link         string             `yaml:"link,omitempty" json:"link,omitempty" doc:"where people read announcements: the base of links in the feed"`
+	Webhooks     []Webhook          `yaml:"webhooks,omitempty" json:"webhooks,omitempty" doc:"who is told when something is published, suspended or killed"`
 }
 
 // Person may approve (R22).
 type Person struct {
-	Email string   `yaml:"email" json:"email,omitempty"`
-	Keys  []string `yaml:"keys" json:"keys,omitempty" doc:"SSH public keys"`
-	Roles []string `yaml:"roles" json:"roles,omitempty"`
+	Email string   `yaml:"email,omitempty" json:"email,omitempty"`
+	Keys  []string `yaml:"keys,omitempty" json:"keys,omitempty" doc:"SSH public keys"`
+	Roles []string `yaml:"roles,omitempty" json:"roles,omitempty"`
 }
 
 // ApprovalRule says whose approvals an announcement needs.
 type ApprovalRule struct {
 	Count int      `yaml:"count" json:"count" minimum:"0" doc:"how many people; 0: none is needed"`
-	From  []string `yaml:"from" json:"from,omitempty" doc:"roles; none: anybody in people"`
+	From  []string `yaml:"from,omitempty" json:"from,omitempty" doc:"roles; none: anybody in people"`
 }
 
 // Webhook is somebody who is told, by CloudEvents over HTTP. Its secret is in serve's environment or a file, never in git.
 type Webhook struct {
 	Name  string   `yaml:"name" json:"name" required:"true"`
 	URL   string   `yaml:"url" json:"url" required:"true" doc:"https://…; http:// only on loopback"`
-	Types []string `yaml:"types" json:"types,omitempty" doc:"published, suspended, resumed, killed, warning …; none: all"`
+	Types []string `yaml:"types,omitempty" json:"types,omitempty" doc:"published, suspended, resumed, killed, warning …; none: all"`
 }
 
 // Definition is one flag, as flagd reads it, with references to $evaluators resolved. Immutable.
@@ -66,7 +66,7 @@ type Definition struct {
 	Key            string
 	Disabled       bool
 	Variants       map[string]any // values as encoding/json gives them
-	DefaultVariant string         // empty: none, which is a fault unless Default is
+	DefaultVariant string         // empty: none, which Load refuses
 	Targeting      []byte         // JSON; empty: none
 	Metadata       map[string]any // the flag's over the set's: string, bool or float64
 
@@ -91,7 +91,7 @@ func (d *Definition) text(name string) string {
 // Approval is approvals/ID/PERSON.yaml: PERSON approves what hashes to Hash, and nothing else (R42).
 type Approval struct {
 	Hash    string `yaml:"hash" json:"hash" required:"true" doc:"sha256:… of the announcement and its flags' definitions"`
-	Comment string `yaml:"comment" json:"comment,omitempty"`
+	Comment string `yaml:"comment,omitempty" json:"comment,omitempty"`
 
 	Announcement string `yaml:"-" json:"announcement"`
 	Person       string `yaml:"-" json:"person"`
@@ -118,6 +118,6 @@ type Record struct {
 	Text    string    `yaml:"text" json:"text" required:"true" doc:"hash of the announcement alone"`
 	Commit  string    `yaml:"commit" json:"commit" required:"true" doc:"of the flags repository that has what was approved"`
 	At      time.Time `yaml:"at" json:"at" required:"true" doc:"when it is, or was, published there: whole seconds"`
-	Cells   []string  `yaml:"cells" json:"cells,omitempty" doc:"skip only: those that were ready at At, and get it"`
-	Reason  string    `yaml:"reason" json:"reason,omitempty"`
+	Cells   []string  `yaml:"cells,omitempty" json:"cells,omitempty" doc:"skip only: those that were ready at At, and get it"`
+	Reason  string    `yaml:"reason,omitempty" json:"reason,omitempty"`
 }
