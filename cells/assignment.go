@@ -31,6 +31,19 @@ func revision(c Cell) string {
 	return hex.EncodeToString(sum[:8])
 }
 
+// tags is the hash of labels; empty: there are none.
+func tags(labels map[string]string) string {
+	if len(labels) == 0 {
+		return ""
+	}
+	b, err := json.Marshal(labels)
+	if err != nil {
+		return err.Error() // strings always are JSON
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:8])
+}
+
 // canonicalValues gives the values as JSON: keys sorted, a whole number said alike whether it came from YAML or
 // JSON, no values the same as an empty map. What JSON can't say has come from neither, and equals only itself.
 func (a Assignment) canonicalValues() []byte {

@@ -30,6 +30,7 @@ type Cell struct {
 
 	Name     string `yaml:"-" json:"name"` // the folder's name
 	Revision string `yaml:"-" json:"-"`    // hash of profile and values; empty: the defaults
+	Tags     string `yaml:"-" json:"-"`    // hash of the labels; empty: there are none
 	Blob     string `yaml:"-" json:"-"`
 }
 

@@ -127,6 +127,7 @@ func read(fsys fs.FS, name string) *Found {
 				f.Cell = *cell
 				f.Cell.Name = name
 				f.Cell.Revision = revision(f.Cell)
+				f.Cell.Tags = tags(f.Cell.Labels)
 				f.Cell.Blob = blob(e)
 			}
 		case identityFile:

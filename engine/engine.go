@@ -25,14 +25,15 @@ type Options struct {
 //
 // Methods may be called from any goroutine. Ticks happen one at a time; reports are taken at any time.
 type Engine struct {
-	repo   Repository
-	store  Store
-	opts   Options
-	loader Loader
-	pushed chan struct{} // told of a push: capacity 1
-	pass   chan struct{} // who leads is to be told of a push: capacity 1
-	moved  chan struct{} // a report changed something: capacity 1
-	beat   chan struct{} // a report said the same as before: capacity 1
+	repo    Repository
+	store   Store
+	opts    Options
+	loader  Loader
+	pushed  chan struct{} // told of a push: capacity 1
+	pass    chan struct{} // who leads is to be told of a push: capacity 1
+	moved   chan struct{} // a report changed something: capacity 1
+	beat    chan struct{} // a report said the same as before: capacity 1
+	flagged chan struct{} // something about flags is to be looked at: capacity 1
 
 	ticking  sync.Mutex // held for a whole tick; guards what follows
 	desired  *Desired
@@ -56,6 +57,7 @@ type Engine struct {
 	storeTime storeClock
 	stale     time.Duration
 	view      *View
+	flags     *Flags        // as last announced; nil: nothing was
 	shown     atomic.Bool   // there is a view; read without mu
 	changed   chan struct{} // closed when view is replaced
 	enlisted  chan struct{} // closed when roster is replaced
@@ -78,6 +80,7 @@ func New(ctx context.Context, repo Repository, store Store, o Options) (*Engine,
 	e := &Engine{
 		repo: repo, store: store, opts: o, loader: Loader{Repo: repo, Keep: o.Keep},
 		pushed: make(chan struct{}, 1), pass: make(chan struct{}, 1), moved: make(chan struct{}, 1), beat: make(chan struct{}, 1),
+		flagged:  make(chan struct{}, 1),
 		recorded: map[string]int64{}, refusals: map[string]int{}, clock: newClock(time.Now()),
 		obs: obs, stale: defaultStale, changed: make(chan struct{}), enlisted: make(chan struct{}),
 		following: following{heard: time.Now(), cells: map[string]bool{}, wake: make(chan struct{}, 1)},
@@ -135,6 +138,7 @@ func (e *Engine) snapshot() *Observed {
 	o.Cells = maps.Clone(o.Cells)
 	o.Served, o.Refused, o.Registered = maps.Clone(o.Served), maps.Clone(o.Refused), maps.Clone(o.Registered)
 	o.Slots = maps.Clone(o.Slots)
+	o.Flags = e.flags.seen()
 	return &o
 }
 
@@ -144,9 +148,15 @@ func (e *Engine) publish(v *View) {
 	if e.view == nil {
 		silenced(e.obs.Cells, v.Desired.staleAfter())
 	}
+	e.stale = v.Desired.staleAfter()
+	e.present(v)
+}
+
+// present makes v the view, with the flags that were announced last, under mu.
+func (e *Engine) present(v *View) {
+	v.Flags = e.flags
 	e.view = v
 	e.shown.Store(true)
-	e.stale = v.Desired.staleAfter()
 	close(e.changed)
 	e.changed = make(chan struct{})
 }

@@ -1,6 +1,9 @@
 package engine
 
 import (
+	"maps"
+	"slices"
+
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
@@ -13,7 +16,7 @@ type Flags struct {
 	Commit   string                     // the tip
 	Height   int64                      // of the tip: its place in the first-parent history
 	Diverged *Divergence                // R39: what cells have stays until that is acknowledged
-	Told     map[string]*cells.Flags    // by cell
+	Told     map[string]*cells.Flags    // by cell, without labels: cells that are told the same share one
 	Bundles  map[releases.Digest][]byte // what cells may ask for: those that they are told, and were until lately
 	Plan     announce.Plan
 	Tip      *flags.Tree      // as announce.Input has it; nil: nothing valid was ever read
@@ -28,4 +31,42 @@ type FlagsSeen struct {
 	Commit    string              `json:"commit"`
 	Killed    []string            `json:"killed,omitempty"`    // flags, sorted
 	Published map[string][]string `json:"published,omitempty"` // features that are published, sorted, by channel
+}
+
+// told is what a cell is told; nil: nothing.
+func (f *Flags) told(cell string) *cells.Flags {
+	if f == nil {
+		return nil
+	}
+	return f.Told[cell]
+}
+
+// Announce shows f from now on: to cells, by another View of the same plan, and to gates, which are asked again where they see
+// something else than before.
+func (e *Engine) Announce(f *Flags) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	before := e.flags
+	e.flags = f
+	if v := e.view; v != nil {
+		e.present(&View{Desired: v.Desired, Observed: v.Observed, Plan: v.Plan, Took: v.Took})
+	}
+	if !before.seen().equal(f.seen()) {
+		signal(e.moved)
+	}
+}
+
+// seen is what gates see; nil: nothing.
+func (f *Flags) seen() *FlagsSeen {
+	if f == nil {
+		return nil
+	}
+	return &f.Seen
+}
+
+func (s *FlagsSeen) equal(other *FlagsSeen) bool {
+	if s == nil || other == nil {
+		return s == other
+	}
+	return s.Commit == other.Commit && slices.Equal(s.Killed, other.Killed) && maps.EqualFunc(s.Published, other.Published, slices.Equal)
 }

@@ -151,6 +151,7 @@ type Observed struct {
 	Refused      map[string]Refusal      // pushes that the git host refused, by channel: blocked until then
 	Registered   map[string]Registration // changes of identity that git may not have yet, newest of each cell
 	Slots        map[string][]string     // cells that have a slot of maxInFlight in use, by channel, as the store counts them
+	Flags        *FlagsSeen              // what gates see of flags; nil: there are none
 }
 
 // CellState is the last word of a cell, with what the receipt of its reports added up to.
@@ -176,13 +177,14 @@ type CellState struct {
 	Taken          string            // key of the newest assignment that the cell acknowledged: permission for good (R14)
 	StartedAt      time.Time         // when it reported to have begun Granted; stall counts from here (R14)
 	Failures       []Failure
-	Owner          *cells.Owner // as reported; nil: it decided nothing
-	Boots          []Boot       // of its agent, by last report, newest last; a few (R27)
-	Confirmed      int64        // the newest event that was acknowledged to it
-	Miscount       *Miscount    `json:",omitempty"` // what was last out of order in its event numbers; nil: nothing ever was
-	Clone          string       // what gave two users of its key away (R27); empty: nothing
-	Joined         int64        // epoch of the identity that Boots and Clone were seen under: a new key starts them again
-	Version        int64        // of the store's row: grows by one with every report kept
+	Owner          *cells.Owner       // as reported; nil: it decided nothing
+	Flags          *cells.FlagsReport `json:",omitempty"` // what it has in force of flags; nil: it said nothing of them
+	Boots          []Boot             // of its agent, by last report, newest last; a few (R27)
+	Confirmed      int64              // the newest event that was acknowledged to it
+	Miscount       *Miscount          `json:",omitempty"` // what was last out of order in its event numbers; nil: nothing ever was
+	Clone          string             // what gave two users of its key away (R27); empty: nothing
+	Joined         int64              // epoch of the identity that Boots and Clone were seen under: a new key starts them again
+	Version        int64              // of the store's row: grows by one with every report kept
 
 	live  bool      // received since this process began to listen, by it or another: the time since then was watched
 	heard time.Time // when this process received it, by its own monotonic clock; zero: another did

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -75,6 +77,7 @@ type News struct {
 	Material bool     // at least one of them said something new
 	Known    bool     // what Known gives changed
 	Pushed   bool     // the branch may have moved: look at it
+	Flags    bool     // kills, or the flags repository's tip that was acted upon, changed
 	All      bool     // anything may have changed: read everything again, and look at the branch
 }
 
@@ -167,4 +170,70 @@ type Decided struct {
 	Sequence int64           `json:"sequence"`
 	Replaces string          `json:"replaces,omitempty"`
 	At       time.Time       `json:"at"`
+}
+
+// FlagStore keeps what flags need beyond one process: kills on their way into git, the commit that was acted upon, and news on
+// their way to webhooks. Others are told of what is written of the first two by Follow, as News.Flags.
+type FlagStore interface {
+	Kills
+	Outbox
+	// FlagsMark gives the newest commit of the flags repository that was acted upon; the zero mark: none was.
+	FlagsMark(ctx context.Context) (FlagsMark, error)
+	// MarkFlags keeps it. Only who leads may: see Ledger.
+	MarkFlags(ctx context.Context, m FlagsMark) error
+}
+
+// Kills are flags that are off at once. Any process may kill, whatever else is broken (R43).
+type Kills interface {
+	// Kill keeps k, durably, in place of an earlier kill of the same flag.
+	Kill(ctx context.Context, k Kill) error
+	// Kills gives those that are kept, by flag: those that have landed too, for a replica may not have that commit yet.
+	Kills(ctx context.Context) ([]Kill, error)
+	// Landed says in which commit of the flags repository the kill with that ID is: from there on the repository rules. One that
+	// was replaced meanwhile has not landed. Those that landed long ago are forgotten. Only who leads may: see Ledger.
+	Landed(ctx context.Context, id, commit string) error
+}
+
+// Kill is a flag's kill on its way into git.
+type Kill struct {
+	ID       string         `json:"id"` // random: of two kills of one flag the later counts
+	At       time.Time      `json:"at"`
+	Override flags.Override `json:"override"`         // its Flag is the key
+	Landed   string         `json:"landed,omitempty"` // the commit that has it; empty: none yet
+}
+
+// FlagsMark is the newest commit of the flags repository that was acted upon (R39).
+type FlagsMark struct {
+	Commit   string      `json:"commit"`
+	Height   int64       `json:"height"`
+	Diverged *Divergence `json:"diverged,omitempty"` // the branch does not contain it any more; nil: it does
+}
+
+// Outbox keeps messages to webhooks until they are sent or given up.
+type Outbox interface {
+	// Post keeps messages of events that were never posted before, for a webhook or for none, and gives those events' IDs: each
+	// event is told once, also after a crash (fault 3). What was posted is remembered for OutboxMemory. Only who leads may: see Ledger.
+	Post(ctx context.Context, messages []Message) (fresh []string, err error)
+	// Due gives at most limit messages whose time has come, oldest first.
+	Due(ctx context.Context, now time.Time, limit int) ([]Message, error)
+	// Sent says that a message arrived. It is shown for a while.
+	Sent(ctx context.Context, m Message) error
+	// Postpone counts an attempt that failed: the next is not before until; the zero until gives the message up.
+	Postpone(ctx context.Context, m Message, until time.Time, why string) error
+	// Messages gives at most limit of those that are kept, newest first, those that were sent or given up too.
+	Messages(ctx context.Context, limit int) ([]Message, error)
+}
+
+// OutboxMemory is how long it is remembered that an event was posted. What happened longer ago is not posted any more.
+const OutboxMemory = 30 * 24 * time.Hour
+
+// Message is an event on its way to one webhook.
+type Message struct {
+	Event    announce.Event `json:"event"`
+	Webhook  string         `json:"webhook"` // its name; empty: the event is for nobody, and only remembered
+	Posted   time.Time      `json:"posted"`
+	Next     time.Time      `json:"next,omitzero"` // when it is tried (again); zero: never, see Sent and Why
+	Attempts int            `json:"attempts"`      // that failed
+	Why      string         `json:"why,omitempty"` // the last failed
+	Sent     time.Time      `json:"sent,omitzero"` // when it arrived; zero: it has not
 }

@@ -35,7 +35,7 @@ func (k receipt) fold(prev *CellState, r cells.Report, staleAfter time.Duration)
 	}
 	s := &CellState{
 		Name: r.Cell, State: r.State, Message: r.Message, LastReport: k.at, Infrastructure: r.Infrastructure, Running: r.Running, Applying: r.Applying,
-		Owner: r.Owner, Version: 1, live: true, heard: k.local,
+		Owner: r.Owner, Flags: r.Flags, Version: 1, live: true, heard: k.local,
 	}
 	if !r.Sent.IsZero() {
 		s.Skew = r.Sent.Sub(k.at.Round(0))

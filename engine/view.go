@@ -21,7 +21,6 @@ type View struct {
 	Plan     Plan
 	Took     time.Duration // to make the plan
 	Flags    *Flags        // as last announced, which may be later than the plan; nil: there is no flags repository, or nothing of it is known yet
-	Flags    *Flags        // nil: there is no flags repository, or nothing is known of it yet
 
 	sort  sync.Once
 	holds holds    // once sort ran
