@@ -8,11 +8,15 @@ import (
 // Bundle is what a cell is sent of flags ahead of time, apart from overrides: the same for all cells of a channel that the same
 // announcements reach. It names no other cell.
 type Bundle struct {
-	Version int                        `json:"version"` // of this format: 1
+	Version int                        `json:"version"` // of this format: BundleVersion
 	Channel string                     `json:"channel"`
-	Flags   map[string]json.RawMessage `json:"flags"` // flagd flags without $ref, with all their metadata
-	Gates   []Gate                     `json:"gates"` // by ID: announcements that are armed or published for the cell
+	Flags   map[string]json.RawMessage `json:"flags"`            // flagd flags without $ref, with all their metadata: Definition.Encode
+	Gates   []Gate                     `json:"gates"`            // by ID: announcements that are armed or published for the cell
+	Hidden  []string                   `json:"hidden,omitempty"` // sorted: features of announcements under embargo that have no gate yet (R45)
 }
+
+// BundleVersion is the version of the format that this package writes and reads.
+const BundleVersion = 1
 
 // Gate is an announcement as a cell needs it.
 type Gate struct {
@@ -23,6 +27,12 @@ type Gate struct {
 	Steps    []GateStep `json:"steps,omitempty"` // by After, growing; none: everybody at once
 	Embargo  bool       `json:"embargo,omitempty"`
 }
+
+// Whose share a ramp grows by.
+const (
+	ByUser = "user" // the default
+	ByCell = "cell"
+)
 
 // GateStep is a step of a ramp: so many percent from so many seconds after At.
 type GateStep struct {

@@ -1,0 +1,204 @@
+package flags
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// Limits of a bundle. What exceeds them is refused whole, so that a cell keeps what it has.
+const (
+	MaxBundle = 32 << 20 // bytes
+	MaxFlags  = 20_000
+	MaxGates  = 10_000
+
+	maxGate         = 1 << 20 // bytes
+	maxGateFeatures = 1_000
+	maxGateSteps    = 100
+	maxName         = 256             // bytes of an ID, a feature or a channel
+	maxInstant      = 253_402_300_799 // 9999-12-31T23:59:59Z
+	maxAfter        = 10 * 366 * 86_400
+)
+
+// Encode gives the bundle's one form: the same bundle gives the same bytes, in whatever order its gates and names are. It is
+// nil if a flag is not JSON, which Definition.Encode never gives.
+func (b *Bundle) Encode() []byte {
+	sorted := *b
+	if sorted.Flags == nil {
+		sorted.Flags = map[string]json.RawMessage{}
+	}
+	sorted.Gates = make([]Gate, len(b.Gates))
+	for i, g := range b.Gates {
+		g.Features = sortedSet(g.Features)
+		sorted.Gates[i] = g
+	}
+	slices.SortFunc(sorted.Gates, func(x, y Gate) int { return bytes.Compare([]byte(x.ID), []byte(y.ID)) })
+	sorted.Hidden = sortedSet(b.Hidden)
+	raw, err := json.Marshal(&sorted)
+	if err != nil {
+		return nil
+	}
+	return raw
+}
+
+// sortedSet gives the names sorted, each once, in a slice of its own that is never nil.
+func sortedSet(names []string) []string {
+	out := append([]string{}, names...)
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// ParseBundle reads what Encode gave, and nothing else: another spelling of the same bundle, a field that it does not know or a
+// limit exceeded is an error. The flags themselves are Compile's to read. What it allocates is in proportion to what it accepts.
+func ParseBundle(raw []byte) (*Bundle, error) {
+	if len(raw) > MaxBundle {
+		return nil, fmt.Errorf("bundle of flags is %d bytes, beyond %d", len(raw), MaxBundle)
+	}
+	b, err := decodeBundle(raw)
+	if err != nil {
+		return nil, fmt.Errorf("read bundle of flags: %w", err)
+	}
+	if err := b.check(); err != nil {
+		return nil, fmt.Errorf("bundle of flags: %w", err)
+	}
+	if !bytes.Equal(b.Encode(), raw) { // duplicate keys and fields in another case come out differently
+		return nil, errors.New("bundle of flags is not in its one form")
+	}
+	return b, nil
+}
+
+func decodeBundle(raw []byte) (*Bundle, error) {
+	var outer struct {
+		Version int             `json:"version"`
+		Channel string          `json:"channel"`
+		Flags   json.RawMessage `json:"flags"`
+		Gates   json.RawMessage `json:"gates"`
+		Hidden  json.RawMessage `json:"hidden"`
+	}
+	if err := strictly(raw, &outer); err != nil {
+		return nil, err
+	}
+	if outer.Version != BundleVersion {
+		return nil, fmt.Errorf("it has version %d, and this agent reads %d", outer.Version, BundleVersion)
+	}
+	b := &Bundle{Version: outer.Version, Channel: outer.Channel, Flags: map[string]json.RawMessage{}}
+	err := members(outer.Flags, '{', MaxFlags, func(key string, value json.RawMessage) error {
+		b.Flags[key] = value
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("flags: %w", err)
+	}
+	err = members(outer.Gates, '[', MaxGates, func(_ string, value json.RawMessage) error {
+		b.Gates = append(b.Gates, Gate{})
+		if len(value) > maxGate {
+			return fmt.Errorf("gate %d is %d bytes, beyond %d", len(b.Gates), len(value), maxGate)
+		}
+		return strictly(value, &b.Gates[len(b.Gates)-1])
+	})
+	if err != nil {
+		return nil, fmt.Errorf("gates: %w", err)
+	}
+	if len(outer.Hidden) > 0 {
+		err = members(outer.Hidden, '[', MaxFlags, func(_ string, value json.RawMessage) error {
+			b.Hidden = append(b.Hidden, "")
+			return json.Unmarshal(value, &b.Hidden[len(b.Hidden)-1])
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("hidden: %w", err)
+	}
+	return b, nil
+}
+
+// strictly decodes one JSON value into v, which has all its fields.
+func strictly(raw []byte, v any) error {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil {
+		return err
+	}
+	if dec.InputOffset() != int64(len(raw)) {
+		return errors.New("something follows it")
+	}
+	return nil
+}
+
+// members calls each for every member of a JSON object or array, at most limit of them.
+func members(raw []byte, open json.Delim, limit int, each func(key string, value json.RawMessage) error) error {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	if t, err := dec.Token(); err != nil || t != open {
+		return fmt.Errorf("must begin with %s", open)
+	}
+	for n := 1; dec.More(); n++ {
+		if n > limit {
+			return fmt.Errorf("more than %d", limit)
+		}
+		var key string
+		if open == '{' {
+			t, err := dec.Token()
+			if err != nil {
+				return err
+			}
+			key, _ = t.(string)
+		}
+		var value json.RawMessage
+		if err := dec.Decode(&value); err != nil {
+			return err
+		}
+		if err := each(key, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *Bundle) check() error {
+	switch {
+	case !named(b.Channel):
+		return errors.New("it has no channel, or a long one")
+	case slices.ContainsFunc(b.Hidden, func(f string) bool { return !named(f) }):
+		return errors.New("a hidden feature has no name, or a long one")
+	}
+	for i, g := range b.Gates {
+		if err := g.check(); err != nil {
+			return fmt.Errorf("gate %.40q: %w", g.ID, err)
+		}
+		if i > 0 && b.Gates[i-1].ID == g.ID {
+			return fmt.Errorf("gate %.40q is there twice", g.ID)
+		}
+	}
+	return nil
+}
+
+func (g *Gate) check() error {
+	switch {
+	case !named(g.ID):
+		return errors.New("it has no ID, or a long one")
+	case len(g.Features) > maxGateFeatures:
+		return fmt.Errorf("%d features, beyond %d", len(g.Features), maxGateFeatures)
+	case slices.ContainsFunc(g.Features, func(f string) bool { return !named(f) }):
+		return errors.New("a feature has no name, or a long one")
+	case g.At < 0 || g.At > maxInstant:
+		return fmt.Errorf("time %d is out of range", g.At)
+	case g.By != "" && g.By != ByUser && g.By != ByCell:
+		return fmt.Errorf("a ramp by %.40q, which is neither %s nor %s", g.By, ByUser, ByCell)
+	case len(g.Steps) > maxGateSteps:
+		return fmt.Errorf("%d steps, beyond %d", len(g.Steps), maxGateSteps)
+	}
+	last := GateStep{Percent: -1, After: -1}
+	for _, s := range g.Steps {
+		if s.Percent < 0 || s.Percent > 100 || s.After < 0 || s.After > maxAfter {
+			return fmt.Errorf("step of %d %% after %d s is out of range", s.Percent, s.After)
+		}
+		if s.Percent < last.Percent || s.After <= last.After {
+			return errors.New("its steps don't grow")
+		}
+		last = s
+	}
+	return nil
+}
+
+func named(s string) bool { return s != "" && len(s) <= maxName }
