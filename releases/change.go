@@ -8,7 +8,7 @@ type Person struct {
 	Email string `json:"email"`
 }
 
-// Change is one commit on the first-parent history of the release branch, as far as Sluice reads it.
+// Change is one commit on the first-parent history of a branch, as far as Sluice reads it.
 type Change struct {
 	Commit    string // object id, 40 hex digits
 	Parent    string // first parent; empty at the root
@@ -21,7 +21,8 @@ type Change struct {
 }
 
 // FileChange is one path that a Change touched. Paths are sluice.yaml and the files below channels, quarantine and
-// cells/*/identity.yaml; a release is one path, its folder.
+// cells/*/identity.yaml; a release is one path, its folder. Of a flags repository they are sluice.yaml and the files below
+// flags, announcements, approvals, overrides, heads and records.
 type FileChange struct {
 	Path    string
 	Old     string   // object id of the blob (for a release: of the tree); empty: it was not there

@@ -17,7 +17,7 @@ import (
 const maxDepth = 64
 
 // Changes gives the first-parent commits after since (empty: from the root) up to tip, oldest
-// first, with the paths that releases.FileChange names. What did not change is not read, so the
+// first, with the paths that the repository's Layout names. What did not change is not read, so the
 // cost is that of the new commits. releases.ErrDiverged: since is not among them.
 //
 // A merge's paths are credited to the authors of what it brought, looking at no more than
@@ -212,7 +212,7 @@ func (r *Repo) change(id objects.ID, c *objects.Commit, before objects.ID) (rele
 			return ch, err
 		}
 	}
-	if c.Signature != nil && slices.ContainsFunc(ch.Files, isApproval) {
+	if c.Signature != nil && slices.ContainsFunc(ch.Files, r.o.Layout.approval) {
 		raw, err := r.get(id, objects.CommitKind)
 		if err != nil {
 			return ch, err
@@ -222,7 +222,7 @@ func (r *Repo) change(id objects.ID, c *objects.Commit, before objects.ID) (rele
 	own := authors(c)
 	for i, f := range ch.Files {
 		ch.Files[i].Authors = union(own, by[f.Path].authors)
-		if !isApproval(f) {
+		if !r.o.Layout.approval(f) {
 			continue
 		}
 		if ch.Files[i].Key = ch.Key; ch.Key == "" {
@@ -232,11 +232,6 @@ func (r *Repo) change(id objects.ID, c *objects.Commit, before objects.ID) (rele
 		}
 	}
 	return ch, nil
-}
-
-func isApproval(f releases.FileChange) bool {
-	part := strings.SplitN(f.Path, "/", 4)
-	return len(part) == 4 && part[0] == "channels" && part[2] == "approvals"
 }
 
 var coAuthor = regexp.MustCompile(`(?im)^co-authored-by:[ \t]*([^<\n]*)<([^>\n]*)>`)
@@ -266,27 +261,7 @@ func (r *Repo) diff(before, after objects.ID) ([]releases.FileChange, error) {
 	add := func(name string, old, now objects.ID) {
 		list = append(list, releases.FileChange{Path: name, Old: idOrNone(old), New: idOrNone(now)})
 	}
-	err := r.compare(before, after, func(d objects.Difference) error {
-		old, now := treeOf(d.Old), treeOf(d.New)
-		switch d.Name {
-		case "sluice.yaml":
-			add(d.Name, fileOf(d.Old), fileOf(d.New))
-		case releases.Dir:
-			return r.compare(old, now, func(d objects.Difference) error {
-				if old, now := treeOf(d.Old), treeOf(d.New); old != now { // what is no folder is no release
-					add(releases.Dir+"/"+d.Name, old, now)
-				}
-				return nil
-			})
-		case "channels", "quarantine":
-			return r.files(d.Name, d.Old, d.New, add, 0)
-		case "cells":
-			return r.compare(old, now, func(d objects.Difference) error {
-				return r.identity(d, add)
-			})
-		}
-		return nil
-	})
+	err := r.compare(before, after, func(d objects.Difference) error { return r.noted(d, add) })
 	slices.SortFunc(list, func(a, b releases.FileChange) int { return strings.Compare(a.Path, b.Path) })
 	return list, err
 }

@@ -1,4 +1,4 @@
-// Package gitrepo is the release repository: a commit as an fs.FS, its first-parent history as
+// Package gitrepo is the release repository, or the flags repository: a commit as an fs.FS, its first-parent history as
 // releases.Change, and drafts pushed onto a branch by compare-and-swap.
 //
 // It works on a bare mirror of its own. The mirror is filled over git's pack protocol (a path on
@@ -46,6 +46,7 @@ type Options struct {
 	Signer Signer          // signs what Push makes; nil: unsigned
 	SSH    SSH             // for ssh:// and host:path
 	Web    Web             // for https:// and http://
+	Layout Layout          // what is in it; default: releases
 	Limits Limits
 	Log    zerolog.Logger // of what happens in the background
 }

@@ -28,7 +28,7 @@ type Doc[T any] struct {
 // Null counts as absent. A type with UnmarshalText is read from any scalar's text.
 func Decode[T any](file string, data []byte) (*Doc[T], []Fault) {
 	doc := &Doc[T]{File: file}
-	root, fault := parse(file, data)
+	root, fault := parse(file, data, maxEntries)
 	if fault != nil {
 		return doc, []Fault{*fault}
 	}
@@ -61,6 +61,20 @@ func (d *Doc[T]) Line(path string) int {
 		n, line = child, at
 	}
 	return line
+}
+
+// Has tells whether the field that path names is written, be it with its zero value.
+func (d *Doc[T]) Has(path string) bool {
+	n := d.root
+	for n != nil && path != "" {
+		var key string
+		key, path = step(path)
+		if n.Kind == yaml.AliasNode {
+			n = n.Alias
+		}
+		n, _ = find(n, key)
+	}
+	return n != nil
 }
 
 // Fault says something about the field that path names.
@@ -110,7 +124,7 @@ func find(n *yaml.Node, key string) (*yaml.Node, int) {
 var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)`)
 
 // parse gives the root of the only document in data.
-func parse(file string, data []byte) (root *yaml.Node, fault *Fault) {
+func parse(file string, data []byte, maxEntries int) (root *yaml.Node, fault *Fault) {
 	fail := func(line int, format string, args ...any) (*yaml.Node, *Fault) {
 		return nil, &Fault{File: file, Line: line, Message: fmt.Sprintf(format, args...)}
 	}

@@ -148,6 +148,19 @@ func Fatal(faults []Fault) bool {
 	return slices.ContainsFunc(faults, func(f Fault) bool { return !f.Warning })
 }
 
+// ReadFile gives a file's content and object id, bounded as Load bounds it. It returns nil and no fault if there is no such file.
+func ReadFile(fsys fs.FS, file string) (data []byte, id string, fault *Fault) {
+	info, err := fs.Stat(fsys, file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, "", nil
+	}
+	if err != nil {
+		return nil, "", &Fault{File: file, Message: fmt.Sprintf("can't be read: %v", err)}
+	}
+	data, fault = read(fsys, file, info)
+	return data, ID(info), fault
+}
+
 // read gives a file's content, if it is a regular file of at most MaxFile bytes.
 func read(fsys fs.FS, file string, info fs.FileInfo) ([]byte, *Fault) {
 	fail := func(format string, args ...any) ([]byte, *Fault) {

@@ -1,0 +1,71 @@
+package gitrepo
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/gitrepo/objects"
+)
+
+// Layout says which paths Changes tells of, and which of them are approvals, whose signatures it verifies. What lies
+// elsewhere in a repository costs nothing.
+type Layout int
+
+const (
+	// ReleaseLayout is that of a release repository: see releases.FileChange.
+	ReleaseLayout Layout = iota
+	// FlagsLayout is that of a flags repository: sluice.yaml and all files below its folders.
+	FlagsLayout
+)
+
+// flagsFolders are those of a flags repository.
+func flagsFolders() []string {
+	return []string{"flags", "announcements", approvalsDir, "overrides", "heads", "records"}
+}
+
+const (
+	settings     = "sluice.yaml" // of either
+	approvalsDir = "approvals"
+)
+
+// approval tells whether a path is a person's approval: whose word it is must be known.
+func (l Layout) approval(f releases.FileChange) bool {
+	part := strings.SplitN(f.Path, "/", 4)
+	if l == FlagsLayout {
+		return len(part) == 3 && part[0] == approvalsDir // approvals/ID/PERSON.yaml
+	}
+	return len(part) == 4 && part[0] == "channels" && part[2] == approvalsDir
+}
+
+// noted adds what is told of one difference between two root trees.
+func (r *Repo) noted(d objects.Difference, add func(name string, old, now objects.ID)) error {
+	if d.Name == settings {
+		add(d.Name, fileOf(d.Old), fileOf(d.New))
+		return nil
+	}
+	if r.o.Layout == FlagsLayout {
+		if slices.Contains(flagsFolders(), d.Name) {
+			return r.files(d.Name, d.Old, d.New, add, 0)
+		}
+		return nil
+	}
+	old, now := treeOf(d.Old), treeOf(d.New)
+	switch d.Name {
+	case releases.Dir:
+		return r.compare(old, now, func(d objects.Difference) error {
+			if old, now := treeOf(d.Old), treeOf(d.New); old != now { // what is no folder is no release
+				add(path.Join(releases.Dir, d.Name), old, now)
+			}
+			return nil
+		})
+	case "channels", "quarantine":
+		return r.files(d.Name, d.Old, d.New, add, 0)
+	case "cells":
+		return r.compare(old, now, func(d objects.Difference) error {
+			return r.identity(d, add)
+		})
+	}
+	return nil
+}
