@@ -1,0 +1,130 @@
+package edit
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Field is a key with its value.
+type Field struct {
+	Key   string
+	Value any
+}
+
+// Fields is a mapping that keeps its order.
+type Fields []Field
+
+// MarshalJSON writes an object in that order.
+func (f Fields) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteByte('{')
+	for i, field := range f {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		key, err := json.Marshal(field.Key)
+		if err != nil {
+			return nil, err
+		}
+		value, err := marshal(field.Value)
+		if err != nil {
+			return nil, err
+		}
+		b.Write(key)
+		b.WriteByte(':')
+		b.Write(value)
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
+}
+
+// marshal is json.Marshal that leaves <, > and & as they are.
+func marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	return bytes.TrimRight(b.Bytes(), "\n"), err
+}
+
+// flow writes a value in JSON, which YAML reads in brackets too: in one line or, with an indentation, in several.
+func flow(v any, lines bool, indent string) (string, error) {
+	text, err := marshal(v)
+	if err != nil {
+		return "", err
+	}
+	if !lines {
+		return string(text), nil
+	}
+	var b bytes.Buffer
+	err = json.Indent(&b, text, indent, "  ")
+	return b.String(), err
+}
+
+// block writes a value as YAML in lines, without an indentation of the whole. Going by JSON keeps what a program gives
+// and what a file gives the same.
+func block(v any) (string, error) {
+	text, err := marshal(v)
+	if err != nil {
+		return "", err
+	}
+	var node yaml.Node
+	if err := yaml.Unmarshal(text, &node); err != nil {
+		return "", fmt.Errorf("write as YAML: %w", err)
+	}
+	plain(&node)
+	var b strings.Builder
+	enc := yaml.NewEncoder(&b)
+	enc.SetIndent(2)
+	if err := enc.Encode(&node); err != nil {
+		return "", fmt.Errorf("write as YAML: %w", err)
+	}
+	return b.String(), nil
+}
+
+// plain takes JSON's brackets and quotes away, but where a reader might take the text for another type: on and off, for instance.
+func plain(n *yaml.Node) {
+	if len(n.Content) > 0 || n.Kind == yaml.ScalarNode {
+		n.Style = 0
+	}
+	if n.ShortTag() == "!!str" {
+		n.Style = styleOf(n.Value)
+	}
+	for _, c := range n.Content {
+		plain(c)
+	}
+}
+
+// styleOf is how a string is written: as yaml.Marshal would, which knows the words of older readers.
+func styleOf(s string) yaml.Style {
+	text, err := yaml.Marshal(s)
+	switch {
+	case err != nil:
+		return yaml.DoubleQuotedStyle
+	case strings.Contains(s, "\n"):
+		return yaml.LiteralStyle
+	case text[0] == '"' || text[0] == '\'':
+		return yaml.DoubleQuotedStyle
+	}
+	return 0
+}
+
+// blockLines writes fields in lines that begin with an indentation.
+func blockLines(f Fields, indent string) (string, error) {
+	text, err := block(f)
+	if err != nil || indent == "" {
+		return text, err
+	}
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if strings.TrimSpace(line) != "" {
+			b.WriteString(indent)
+		}
+		b.WriteString(line)
+	}
+	return b.String(), nil
+}
