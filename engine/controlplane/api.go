@@ -83,6 +83,19 @@ func (s *Server) routes() {
 			"416": {Description: "There is no such part"},
 		},
 	}, 404, 429, 500, 503)
+	s.handle(s.bundle, &huma.Operation{
+		OperationID: "flagBundle", Method: http.MethodGet, Path: "/v1/flagbundles/{digest}", Tags: []string{"cells"},
+		Summary:     "The bytes of a bundle of flags",
+		Description: "JSON whose SHA-256 the digest is, in zstd where that is accepted. It never changes. 503: this replica has not told the cell of such a bundle, which one that knows more may have.",
+		Parameters: []*huma.Param{
+			required(param("digest", "path", "as flags.bundle of the answer to /v1/desired names it", digest)),
+			param("cell", "query", "the cell that asks: it gets what it is told; without it, what any cell is", text),
+		},
+		Responses: map[string]*huma.Response{
+			"200": s.answer("The bundle", "application/json", &huma.Schema{Type: huma.TypeObject}, "ETag"),
+			"304": {Description: "As before"},
+		},
+	}, 404, 429, 500, 503)
 	s.handle(s.reports, &huma.Operation{
 		OperationID: "report", Method: http.MethodPost, Path: "/v1/reports", Tags: []string{"cells"},
 		Summary:     "A cell's current state and the history since",

@@ -6,6 +6,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // board has at hand what each cell's answer is known by. A request finds it by one lookup in a map that never changes and
@@ -20,11 +21,11 @@ type board struct {
 
 // posted is the board under one view. Immutable, but for what its places find out about themselves.
 type posted struct {
-	view   *engine.View      // nil: nothing has been read yet
-	number uint64            // grows by one with every view
-	over   <-chan struct{}   // closed when there is another view
-	places map[string]*place // by cell; the same as before while the cells are
-	heads  *sync.Map         // JSON of sealed heads, by digest
+	view    *engine.View      // nil: nothing has been read yet
+	number  uint64            // grows by one with every view
+	over    <-chan struct{}   // closed when there is another view
+	places  map[string]*place // by cell; the same as before while the cells are
+	parcels *sync.Map         // JSON of what many cells are told, by parcel
 }
 
 // place is one cell's on the board, from view to view.
@@ -37,12 +38,14 @@ type place struct {
 
 	assigned atomic.Pointer[assigned] // the assignment that it was told last; nil: none
 
-	polls, reports bucket // what the cell may still ask
+	polls, reports bucket // what the cell may still ask; bundles of flags are asked for as often as polls
+	bundles        bucket
 	downloads      atomic.Int32
 
-	mu      sync.Mutex // guards what follows, and is held to change number and said
-	key     engine.Key // of said
-	streams []cutter   // the cell's, oldest first; at most maxStreams
+	mu      sync.Mutex         // guards what follows, and is held to change number and said
+	key     engine.Key         // of said
+	bundled [2]releases.Digest // the bundles of flags that it was told, newest first
+	streams []cutter           // the cell's, oldest first; at most maxStreams
 }
 
 // prepared is what the answer to one cell is known by. Immutable. The answer itself is encoded for whoever wants to
@@ -56,7 +59,7 @@ func newBoard(v Views) *board {
 	b := &board{views: v}
 	closed := make(chan struct{})
 	close(closed)
-	b.current.Store(&posted{over: closed, heads: &sync.Map{}})
+	b.current.Store(&posted{over: closed, parcels: &sync.Map{}})
 	return b
 }
 
@@ -79,7 +82,7 @@ func (b *board) turn(seen *posted) *posted {
 	if at != seen {
 		return at
 	}
-	next := &posted{number: at.number + 1, over: b.views.Changed(), heads: &sync.Map{}} // before View: what comes in between is seen
+	next := &posted{number: at.number + 1, over: b.views.Changed(), parcels: &sync.Map{}} // before View: what comes in between is seen
 	next.view = b.views.View()
 	switch {
 	case next.view == at.view:
@@ -126,6 +129,9 @@ func (at *posted) hold(p *place) (said *prepared, fresh *cells.Desired) {
 		d, etag, _ := at.view.Cell(p.name)
 		p.key, fresh = key, &d
 		p.said.Store(&prepared{etag: etag, tag: []string{etag}})
+		if d.Flags != nil && d.Flags.Bundle.Digest != p.bundled[0] {
+			p.bundled = [2]releases.Digest{d.Flags.Bundle.Digest, p.bundled[0]}
+		}
 	}
 	p.number.Store(at.number)
 	return p.said.Load(), fresh

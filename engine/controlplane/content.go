@@ -23,6 +23,7 @@ import (
 const (
 	contentWithin = 10 * time.Minute // for a cell on a slow line
 	keptContent   = 32 << 20         // bytes of packed releases that are kept at hand
+	keptBundles   = 16 << 20         // bytes of packed bundles of flags
 )
 
 // release answers GET /v1/releases/{digest}: the canonical tar, for ever the same. A cell gets few at once, and what
@@ -43,22 +44,27 @@ func (s *Server) release(w http.ResponseWriter, r *http.Request) {
 		}
 		defer p.downloads.Add(-1)
 	}
-	deadlines(w, contentWithin)
-	packed, err := s.content.get(v, digest)
+	packed, err := s.content.get(digest, s.tar(v, digest))
 	if err != nil {
 		failed(w, err)
 		return
 	}
+	give(w, r, packed, "application/x-tar")
+}
+
+// give answers with something that is for ever the same.
+func give(w http.ResponseWriter, r *http.Request, p *packed, kind string) {
+	deadlines(w, contentWithin)
 	h := w.Header()
-	h.Set("Content-Type", "application/x-tar")
+	h.Set("Content-Type", kind)
 	h.Set("Cache-Control", "private, max-age=31536000, immutable")
 	h.Set("Vary", "Accept-Encoding")
-	body, etag := packed.tar, `"`+string(digest)+`"`
-	// A part of it is always a part of the tar itself: compressed bytes may differ between versions of this server.
-	if acceptsZstd(r.Header.Get("Accept-Encoding")) && r.Header.Get("Range") == "" && packed.zstd != nil {
+	body, etag := p.plain, `"`+string(p.digest)+`"`
+	// A part of it is always a part of the thing itself: compressed bytes may differ between versions of this server.
+	if acceptsZstd(r.Header.Get("Accept-Encoding")) && r.Header.Get("Range") == "" && p.zstd != nil {
 		h.Set("Content-Encoding", "zstd")
-		h.Set("Content-Length", fmt.Sprint(len(packed.zstd)))
-		body, etag = packed.zstd, `"`+string(digest)+`-zstd"`
+		h.Set("Content-Length", fmt.Sprint(len(p.zstd)))
+		body, etag = p.zstd, `"`+string(p.digest)+`-zstd"`
 	}
 	h.Set("ETag", etag)
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
@@ -117,18 +123,18 @@ func acceptsZstd(header string) bool {
 	return false
 }
 
-// packed is a release as it travels. zstd is nil where it would not be smaller.
+// packed is something as it travels: a release's tar, or a bundle of flags. zstd is nil where it would not be smaller.
 type packed struct {
-	digest    releases.Digest
-	tar, zstd []byte
+	digest      releases.Digest
+	plain, zstd []byte
 }
 
-func (p *packed) size() int { return len(p.tar) + len(p.zstd) }
+func (p *packed) size() int { return len(p.plain) + len(p.zstd) }
 
-// contents packs each release once while it is asked for, and keeps those used last.
+// contents packs each thing once while it is asked for, and keeps those used last.
 type contents struct {
-	repository Repository
-	packing    singleflight.Group
+	room    int // bytes that are kept
+	packing singleflight.Group
 
 	mu    sync.Mutex // guards what follows
 	kept  map[releases.Digest]*list.Element
@@ -136,57 +142,68 @@ type contents struct {
 	bytes int
 }
 
-func newContents(r Repository) *contents {
-	return &contents{repository: r, kept: map[releases.Digest]*list.Element{}, order: list.New()}
+func newContents(room int) *contents {
+	return &contents{room: room, kept: map[releases.Digest]*list.Element{}, order: list.New()}
 }
 
-func (c *contents) get(v *engine.View, digest releases.Digest) (*packed, error) {
+// get gives what read gives, packed. Only one reads at a time, and bytes that are not what the digest says never leave (invariant 5).
+func (c *contents) get(digest releases.Digest, read func() ([]byte, error)) (*packed, error) {
 	if p := c.use(digest); p != nil {
 		return p, nil
 	}
 	p, err, _ := c.packing.Do(string(digest), func() (any, error) {
-		p, err := c.pack(v, digest)
+		plain, err := read()
+		if err != nil {
+			return nil, err
+		}
+		if got := releases.DigestBytes(plain); got != digest {
+			return nil, fmt.Errorf("its bytes are %s: the mirror of the repository is damaged: remove it, and it is cloned again", got.Short())
+		}
+		p, err := pack(digest, plain)
 		if err == nil {
 			c.keep(p)
 		}
 		return p, err
 	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("pack %s: %w", digest.Short(), err)
 	}
 	return p.(*packed), nil
 }
 
-// pack makes the canonical tar from git. Bytes that are not what the digest says never leave (invariant 5).
-func (c *contents) pack(v *engine.View, digest releases.Digest) (*packed, error) {
-	commit, version, ok := v.Content(digest)
-	if !ok {
-		return nil, fmt.Errorf("pack %s: no head ever named it", digest.Short())
-	}
-	files, err := c.repository.FS(commit)
-	if err != nil {
-		return nil, fmt.Errorf("pack %s of %.12s: %w", version, commit, err)
-	}
-	var tar bytes.Buffer
-	if err := releases.Pack(&tar, files, path.Join(releases.Dir, version)); err != nil {
-		return nil, fmt.Errorf("pack %s of %.12s: %w", version, commit, err)
-	}
-	if got := releases.DigestBytes(tar.Bytes()); got != digest {
-		return nil, fmt.Errorf("pack %s of %.12s: its digest is %s, and the head names %s: the mirror is damaged: remove it, and it is cloned again", version, commit, got, digest)
-	}
-	p := &packed{digest: digest, tar: tar.Bytes()}
+func pack(digest releases.Digest, plain []byte) (*packed, error) {
+	p := &packed{digest: digest, plain: plain}
 	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true))
 	if err != nil {
-		return nil, fmt.Errorf("compress %s: %w", version, err)
+		return nil, fmt.Errorf("compress: %w", err)
 	}
-	smaller := encoder.EncodeAll(p.tar, nil)
+	smaller := encoder.EncodeAll(plain, nil)
 	if err := encoder.Close(); err != nil {
-		return nil, errors.Join(fmt.Errorf("compress %s", version), err)
+		return nil, fmt.Errorf("compress: %w", err)
 	}
-	if len(smaller) < len(p.tar) {
+	if len(smaller) < len(plain) {
 		p.zstd = smaller
 	}
 	return p, nil
+}
+
+// tar gives how to make a release's canonical tar from git.
+func (s *Server) tar(v *engine.View, digest releases.Digest) func() ([]byte, error) {
+	return func() ([]byte, error) {
+		commit, version, ok := v.Content(digest)
+		if !ok {
+			return nil, errors.New("no head ever named it")
+		}
+		files, err := s.opts.Repository.FS(commit)
+		if err != nil {
+			return nil, fmt.Errorf("%s of %.12s: %w", version, commit, err)
+		}
+		var tar bytes.Buffer
+		if err := releases.Pack(&tar, files, path.Join(releases.Dir, version)); err != nil {
+			return nil, fmt.Errorf("%s of %.12s: %w", version, commit, err)
+		}
+		return tar.Bytes(), nil
+	}
 }
 
 func (c *contents) use(digest releases.Digest) *packed {
@@ -204,12 +221,12 @@ func (c *contents) use(digest releases.Digest) *packed {
 func (c *contents) keep(p *packed) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.kept[p.digest] != nil || p.size() > keptContent {
+	if c.kept[p.digest] != nil || p.size() > c.room {
 		return
 	}
 	c.kept[p.digest] = c.order.PushFront(p)
 	c.bytes += p.size()
-	for c.bytes > keptContent {
+	for c.bytes > c.room {
 		oldest := c.order.Remove(c.order.Back()).(*packed)
 		delete(c.kept, oldest.digest)
 		c.bytes -= oldest.size()

@@ -10,12 +10,12 @@ import (
 // What is kept is bounded, and what was used last stays.
 func TestContentsAreBounded(t *testing.T) {
 	t.Parallel()
-	c := newContents(nil)
+	c := newContents(keptContent)
 	digest := func(n int) releases.Digest { return releases.DigestBytes(fmt.Append(nil, n)) }
 	const size = keptContent / 4
 	for n := range 10 {
-		c.keep(&packed{digest: digest(n), tar: make([]byte, size)})
-		c.keep(&packed{digest: digest(n), tar: make([]byte, size)}) // packed twice at once: kept once
+		c.keep(&packed{digest: digest(n), plain: make([]byte, size)})
+		c.keep(&packed{digest: digest(n), plain: make([]byte, size)}) // packed twice at once: kept once
 		if c.use(digest(0)) == nil {
 			t.Fatalf("the one used last is gone after %d", n)
 		}
@@ -28,7 +28,7 @@ func TestContentsAreBounded(t *testing.T) {
 			t.Errorf("release %d kept: %v", n, got)
 		}
 	}
-	c.keep(&packed{digest: digest(99), tar: make([]byte, keptContent+1)})
+	c.keep(&packed{digest: digest(99), plain: make([]byte, keptContent+1)})
 	if c.use(digest(99)) != nil || c.use(digest(9)) == nil {
 		t.Error("one that is larger than all the room pushed the others out")
 	}

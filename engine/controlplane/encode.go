@@ -2,12 +2,14 @@ package controlplane
 
 import (
 	"encoding/json"
+	"strconv"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/releases"
 )
 
-// rest is a cells.Desired without what comes first in it: the cell's name, the head that many cells share, and the
-// assignment, which a cell is told again with every head.
+// rest is a cells.Desired without what comes first and last in it: the cell's name, the head that many cells share, the
+// assignment, which a cell is told again with every head; and flags, of which many share most.
 type rest struct {
 	Hold    *cells.Hold    `json:"hold,omitempty"`
 	Notices []cells.Notice `json:"notices,omitempty"`
@@ -52,18 +54,23 @@ func (at *posted) marshal(p *place, d *cells.Desired) ([]byte, error) {
 			return nil, err
 		}
 	}
-	b := make([]byte, 0, len(name)+len(head)+len(given)+len(more)+48)
+	lit, err := at.flags(d.Flags)
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, 0, len(name)+len(head)+len(given)+len(more)+len(lit)+48)
 	b = append(append(b, `{"cell":`...), name...)
 	b = append(append(b, `,"head":`...), head...)
 	if given != nil {
 		b = append(append(b, `,"assignment":`...), given...)
 	}
 	if len(more) > len("{}") {
-		b = append(append(b, ','), more[1:]...)
-	} else {
-		b = append(b, '}')
+		b = append(append(b, ','), more[1:len(more)-1]...)
 	}
-	return append(b, '\n'), nil
+	if lit != nil {
+		b = append(append(b, `,"flags":`...), lit...)
+	}
+	return append(b, "}\n"...), nil
 }
 
 // assignment is a as JSON, kept while the cell has it: views change nothing in it, and share it.
@@ -81,14 +88,52 @@ func (p *place) assignment(a *cells.Assignment) ([]byte, error) {
 	return text, err
 }
 
+// flags is f as JSON: bundle and orders made once, for many cells are told the same.
+func (at *posted) flags(f *cells.Flags) ([]byte, error) {
+	if f == nil {
+		return nil, nil
+	}
+	bundle, err := once(at, parcel{"bundle", f.Bundle.Digest}, f.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	orders, err := once(at, parcel{"orders", f.Orders.Digest}, f.Orders)
+	if err != nil {
+		return nil, err
+	}
+	var labels []byte
+	if len(f.Labels) > 0 {
+		if labels, err = json.Marshal(f.Labels); err != nil {
+			return nil, err
+		}
+	}
+	b := make([]byte, 0, len(bundle)+len(orders)+len(labels)+64)
+	b = strconv.AppendInt(append(b, `{"height":`...), f.Height, 10)
+	b = append(append(b, `,"bundle":`...), bundle...)
+	b = append(append(b, `,"orders":`...), orders...)
+	if labels != nil {
+		b = append(append(b, `,"labels":`...), labels...)
+	}
+	return append(b, '}'), nil
+}
+
 // head is a sealed head as JSON, made once.
-func (at *posted) head(h cells.Sealed) ([]byte, error) {
-	if known, ok := at.heads.Load(h.Digest); ok {
+func (at *posted) head(h cells.Sealed) ([]byte, error) { return once(at, parcel{"head", h.Digest}, h) }
+
+// parcel is a part of answers that many cells share.
+type parcel struct {
+	kind   string
+	digest releases.Digest
+}
+
+// once is json.Marshal of what a parcel stands for, made once under at.
+func once(at *posted, key parcel, of any) ([]byte, error) {
+	if known, ok := at.parcels.Load(key); ok {
 		return known.([]byte), nil
 	}
-	text, err := json.Marshal(h)
+	text, err := json.Marshal(of)
 	if err == nil {
-		at.heads.Store(h.Digest, text)
+		at.parcels.Store(key, text)
 	}
 	return text, err
 }

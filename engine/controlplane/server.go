@@ -138,7 +138,8 @@ type Server struct {
 	log     zerolog.Logger
 	mux     *gate
 	api     huma.API
-	content *contents
+	content *contents // releases
+	bundles *contents // of flags
 	metrics *metrics
 
 	board     *board
@@ -165,7 +166,7 @@ func New(o Options) (*Server, error) {
 	s.flights.limit, s.followers.limit = int64(o.Limits.InFlight), int64(o.Limits.Events)
 	s.hooks.limit = maxHooks
 	s.fanout = newFanout(s)
-	s.content = newContents(o.Repository)
+	s.content, s.bundles = newContents(keptContent), newContents(keptBundles)
 	if s.metrics, err = newMetrics(o.Metrics, o); err != nil {
 		return nil, err
 	}

@@ -35,6 +35,7 @@ func Routes() []Route {
 	return []Route{
 		{"GET", desiredPath, whoCell},
 		{"GET", "/v1/releases/{digest}", whoCell},
+		{"GET", "/v1/flagbundles/{digest}", whoCell},
 		{"POST", "/v1/reports", whoCell},
 		{"POST", "/v1/key", whoCell},
 		{"POST", "/v1/register", whoKey},
