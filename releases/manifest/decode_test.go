@@ -287,3 +287,16 @@ func FuzzDecode(f *testing.F) {
 		doc.Line(string(in[:min(20, len(in))]))
 	})
 }
+
+// A tag alone does not make a bool: such text once read beyond its end.
+func TestTaggedBools(t *testing.T) {
+	for _, in := range []string{`!!bool ""`, "!!bool yes", "!!bool t"} {
+		_, faults := manifest.Decode[struct {
+			A bool `yaml:"a"`
+			B any  `yaml:"b"`
+		}]("x.yaml", []byte("a: "+in+"\nb: "+in+"\n"))
+		if len(faults) != 2 {
+			t.Errorf("%s: faults %v, want one each", in, faults)
+		}
+	}
+}

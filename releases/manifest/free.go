@@ -198,7 +198,10 @@ func (f *freeReader) yamlScalar(n *yaml.Node, line int) any {
 	case "!!str":
 		return f.text(n.Value, line)
 	case "!!bool":
-		return n.Value[0] == 't' || n.Value[0] == 'T'
+		if x, ok := truth(n.Value); ok {
+			return x
+		}
+		f.at(line, "%s is neither true nor false", clip(n.Value))
 	case "!!int", "!!float":
 		if decimal(n.Value) {
 			return f.number(n.Value, line)

@@ -33,11 +33,12 @@ func (d *decoder) decodeScalar(p *plan, n *yaml.Node, v reflect.Value) {
 		}
 		v.SetString(n.Value)
 	case readBool:
-		if tag != "!!bool" {
+		x, ok := truth(n.Value)
+		if tag != "!!bool" || !ok {
 			wrong()
 			return
 		}
-		v.SetBool(n.Value[0] == 't' || n.Value[0] == 'T')
+		v.SetBool(x)
 	case readInt:
 		var x int64
 		if tag != "!!int" || n.Decode(&x) != nil || v.OverflowInt(x) {
@@ -97,7 +98,10 @@ func (d *decoder) decodeAny(n *yaml.Node) any {
 	case "!!str", "!!timestamp":
 		return n.Value
 	case "!!bool":
-		return n.Value[0] == 't' || n.Value[0] == 'T'
+		if x, ok := truth(n.Value); ok {
+			return x
+		}
+		d.fault(n, "%s must be true or false, not %s", d.name(), describe(n))
 	case "!!int":
 		var x int64
 		if n.Decode(&x) == nil && x <= maxInteger && x >= -maxInteger {
@@ -114,6 +118,17 @@ func (d *decoder) decodeAny(n *yaml.Node) any {
 		d.fault(n, "%s has a YAML tag (%s) that is not read", d.name(), clip(n.Tag))
 	}
 	return nil
+}
+
+// truth reads a bool as YAML writes it: a tag alone makes none of other text.
+func truth(s string) (value, ok bool) {
+	switch s {
+	case "true", "True", "TRUE":
+		return true, true
+	case "false", "False", "FALSE":
+		return false, true
+	}
+	return false, false
 }
 
 // parseDuration reads a Go duration, or whole days: 7d.
