@@ -70,7 +70,10 @@ type Store struct {
 	served rows.Sequences
 }
 
-var _ engine.Store = (*Store)(nil)
+var (
+	_ engine.Store     = (*Store)(nil)
+	_ engine.FlagStore = (*Store)(nil)
+)
 
 // Open opens the database in file with default options, and makes it if it is not there.
 func Open(ctx context.Context, file string, log zerolog.Logger) (*Store, error) {

@@ -69,7 +69,7 @@ func (s *Store) listen(ctx context.Context, told func(engine.News)) error {
 			if err != nil {
 				return err
 			}
-			news = engine.News{Cells: missed, Material: len(missed) > 0, Known: true}
+			news = engine.News{Cells: missed, Material: len(missed) > 0, Known: true, Flags: true}
 			compare = time.Now().Add(s.compare)
 		} else if err := s.beat(ctx, conn); err != nil {
 			return err

@@ -26,6 +26,7 @@ type note struct {
 	Material bool     `json:"material,omitempty"`
 	Known    bool     `json:"known,omitempty"`
 	Pushed   bool     `json:"pushed,omitempty"`
+	Flags    bool     `json:"flags,omitempty"`
 }
 
 // payloads spells a note out, in several where it is too long for one.
@@ -191,5 +192,5 @@ func (s *Store) readNote(payload string) (out engine.News, ok bool) {
 	if len(n.Versions) == len(n.Cells) {
 		s.news.heard(n)
 	}
-	return engine.News{Cells: n.Cells, Material: n.Material, Known: n.Known, Pushed: n.Pushed}, true
+	return engine.News{Cells: n.Cells, Material: n.Material, Known: n.Known, Pushed: n.Pushed, Flags: n.Flags}, true
 }

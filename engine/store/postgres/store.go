@@ -71,7 +71,10 @@ type Store struct {
 	term   atomic.Int64 // the newest that this store led; 0: none
 }
 
-var _ engine.Store = (*Store)(nil)
+var (
+	_ engine.Store     = (*Store)(nil)
+	_ engine.FlagStore = (*Store)(nil)
+)
 
 // Open opens the database at url, postgres://USER@HOST:PORT/DATABASE, and brings its schema up to date. The password
 // is better given by PGPASSWORD or a password file. A database that a newer version made is refused.

@@ -38,6 +38,7 @@ func encodeState(s *engine.CellState) (string, error) {
 	w.time(`,"StartedAt":`, s.StartedAt)
 	w.other(`,"Failures":`, s.Failures, s.Failures == nil)
 	w.other(`,"Owner":`, s.Owner, s.Owner == nil)
+	w.flags(`,"Flags":`, s.Flags)
 	w.boots(`,"Boots":`, s.Boots)
 	w.number(`,"Confirmed":`, s.Confirmed)
 	if s.Miscount != nil {
@@ -166,6 +167,34 @@ func (w *writing) digits(n json.Number) {
 		return
 	}
 	w.raw(string(n))
+}
+
+// flags is left out if the cell said nothing of flags.
+func (w *writing) flags(before string, f *cells.FlagsReport) {
+	if f == nil {
+		return
+	}
+	w.raw(before)
+	w.number(`{"height":`, f.Height)
+	if f.Bundle != "" {
+		w.text(`,"bundle":`, string(f.Bundle))
+	}
+	if f.Orders != "" {
+		w.text(`,"orders":`, string(f.Orders))
+	}
+	comma := `,"states":{`
+	for _, id := range slices.Sorted(maps.Keys(f.States)) {
+		w.text(comma, id)
+		w.text(`:`, string(f.States[id]))
+		comma = `,`
+	}
+	if len(f.States) > 0 {
+		w.raw(`}`)
+	}
+	if f.Fault != "" {
+		w.text(`,"fault":`, f.Fault)
+	}
+	w.raw(`}`)
 }
 
 func (w *writing) boots(before string, all []engine.Boot) {

@@ -28,6 +28,14 @@ func fill(v reflect.Value, n *int) {
 		return
 	}
 	switch v.Kind() {
+	case reflect.Map:
+		v.Set(reflect.MakeMap(v.Type()))
+		for range 3 {
+			key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
+			fill(key, n)
+			fill(value, n)
+			v.SetMapIndex(key, value)
+		}
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
 		fill(v.Elem(), n)
@@ -59,6 +67,7 @@ func TestEncodedAsJSON(t *testing.T) {
 	fill(reflect.ValueOf(full).Elem(), &n)
 	hollow := *full
 	hollow.Left, hollow.Failures, hollow.Boots = hollow.Left[:0], hollow.Failures[:0], []engine.Boot{{}, {Marks: []engine.Mark{}}}
+	hollow.Flags = &cells.FlagsReport{}
 	for name, s := range map[string]*engine.CellState{"full": full, "empty": {Name: "a"}, "hollow": &hollow} {
 		want, err := json.Marshal(s)
 		if err != nil {

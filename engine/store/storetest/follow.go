@@ -39,7 +39,7 @@ func follow(t *testing.T, open Open) {
 	if n := <-news; !n.All {
 		t.Errorf("it begins with %+v: it was not told of what was before", n)
 	}
-	quiet := func(n engine.News) bool { return len(n.Cells) == 0 && !n.Known && !n.All }
+	quiet := func(n engine.News) bool { return len(n.Cells) == 0 && !n.Known && !n.Flags && !n.All }
 	beat := func() {
 		for n := range news {
 			if quiet(n) {
@@ -67,6 +67,13 @@ func follow(t *testing.T, open Open) {
 	heard(t, news, "the newest commit", known)
 	must(t, b.Register(ctx, registration("acme", 1, "key")))
 	heard(t, news, "a registration", known)
+	flagged := func(n engine.News) bool { return n.Flags }
+	must(t, b.Kill(ctx, kill("k1", "gateway")))
+	heard(t, news, "a kill", flagged)
+	must(t, b.Landed(ctx, "k1", "77aa"))
+	heard(t, news, "a kill that landed", flagged)
+	must(t, b.MarkFlags(ctx, engine.FlagsMark{Commit: "77aa", Height: 7}))
+	heard(t, news, "the flags repository's newest commit", flagged)
 	must(t, b.Pushed(ctx))
 	beat() // and no more
 	cancel()

@@ -122,6 +122,17 @@ func writes() map[string]func(ctx context.Context, s Store) error {
 		"Seen": func(ctx context.Context, s Store) error {
 			return s.Seen(ctx, "77aa", &engine.Divergence{Seen: "4f0c", Tip: "77aa", At: noon})
 		},
+		"Landed": func(ctx context.Context, s Store) error { return s.Landed(ctx, "k1", "77aa") },
+		"MarkFlags": func(ctx context.Context, s Store) error {
+			return s.MarkFlags(ctx, engine.FlagsMark{Commit: "77aa", Height: 7})
+		},
+		"Post": func(ctx context.Context, s Store) error {
+			fresh, err := s.Post(ctx, []engine.Message{message("e1", "chat")})
+			if err != nil && len(fresh) > 0 {
+				return errors.New("it gives events beside an error")
+			}
+			return err
+		},
 		"Refused": func(ctx context.Context, s Store) error {
 			return s.Refused(ctx, "staging", &engine.Refusal{Reason: "hook", Until: noon})
 		},

@@ -25,6 +25,7 @@ import (
 // Store is what the contract looks at: the engine's port, the history that reports carried, tokens and the audit.
 type Store interface {
 	engine.Store
+	engine.FlagStore
 	io.Closer
 	Observed(ctx context.Context) (engine.Observed, error)
 	Events(ctx context.Context, cell string, limit int) ([]cells.Event, error)
@@ -51,7 +52,7 @@ type Open func(t *testing.T, now func() time.Time) Store
 
 // Run holds the contract against the stores that open gives.
 func Run(t *testing.T, open Open) {
-	for _, group := range []map[string]func(t *testing.T, open Open){observing(), sharing(), identifying()} {
+	for _, group := range []map[string]func(t *testing.T, open Open){observing(), sharing(), identifying(), flagging()} {
 		for name, run := range group {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()

@@ -1,0 +1,210 @@
+package storetest
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/announce"
+)
+
+// flagging is what it keeps for flags.
+func flagging() map[string]func(t *testing.T, open Open) {
+	return map[string]func(t *testing.T, open Open){
+		"a kill is kept until it is forgotten, long after it landed (R43)": kills,
+		"whoever does not lead may kill (R43)":                             killsWithoutLease,
+		"of two kills of one flag the later counts":                        killedAgain,
+		"the flags repository's mark is one":                               flagsMark,
+		"an event is posted once, across crashes (fault 3)":                postedOnce,
+		"of many who post an event one does":                               postRace,
+		"a message is due until it is sent or given up":                    delivered,
+		"the outbox forgets what is old":                                   outboxForgets,
+		"what a cell says of flags is kept":                                flagsReport,
+	}
+}
+
+func kill(id, flag string) engine.Kill {
+	return engine.Kill{ID: id, At: noon, Override: flags.Override{
+		APIVersion: "sluice/v1", Kind: flags.Kill, Flag: flag, Reason: "broken", By: "ada", Until: noon.Add(time.Hour), Name: "kill-" + flag,
+	}}
+}
+
+func wantKills(t *testing.T, s Store, what string, want ...engine.Kill) {
+	t.Helper()
+	got, err := s.Kills(t.Context())
+	must(t, err)
+	same(t, what, want, got)
+}
+
+func kills(t *testing.T, open Open) {
+	h := newHands()
+	s, ctx := openedAt(t, open, h.read), t.Context()
+	wantKills(t, s, "at first")
+	must(t, s.Kill(ctx, kill("k2", "gateway")))
+	must(t, s.Kill(ctx, kill("k1", "classes")))
+	must(t, s.Kill(ctx, kill("k1", "classes")))
+	s = reopenAt(t, s, open, h.read)
+	wantKills(t, s, "by flag", kill("k1", "classes"), kill("k2", "gateway"))
+	must(t, s.Landed(ctx, "k2", "77aa"))
+	must(t, s.Landed(ctx, "unknown", "77aa"))
+	landed := kill("k2", "gateway")
+	landed.Landed = "77aa"
+	wantKills(t, s, "one landed", kill("k1", "classes"), landed)
+	h.move(time.Hour)
+	must(t, s.Landed(ctx, "k2", "4f0c")) // as another process finds out too
+	wantKills(t, s, "it landed once", kill("k1", "classes"), landed)
+	h.move(30 * 24 * time.Hour)
+	must(t, s.Landed(ctx, "k1", "4f0c"))
+	last := kill("k1", "classes")
+	last.Landed = "4f0c"
+	wantKills(t, s, "the one that landed long ago is forgotten", last)
+}
+
+func killsWithoutLease(t *testing.T, open Open) {
+	a, b := opened(t, open), opened(t, open)
+	if _, led, err := a.Lead(t.Context(), time.Minute); err != nil || !led {
+		t.Fatal(led, err)
+	}
+	if _, led, err := b.Lead(t.Context(), time.Minute); err != nil || led {
+		t.Fatal(led, err)
+	}
+	must(t, b.Kill(t.Context(), kill("k1", "gateway")))
+	wantKills(t, a, "for all to see", kill("k1", "gateway"))
+}
+
+func killedAgain(t *testing.T, open Open) {
+	s, ctx := opened(t, open), t.Context()
+	must(t, s.Kill(ctx, kill("k1", "gateway")))
+	must(t, s.Kill(ctx, kill("k2", "gateway")))
+	must(t, s.Landed(ctx, "k1", "77aa"))
+	wantKills(t, s, "the first one's landing says nothing of the second", kill("k2", "gateway"))
+	must(t, s.Landed(ctx, "k2", "77aa"))
+	must(t, s.Kill(ctx, kill("k3", "gateway")))
+	wantKills(t, s, "killed again after it was lifted", kill("k3", "gateway"))
+}
+
+func flagsMark(t *testing.T, open Open) {
+	s, ctx := opened(t, open), t.Context()
+	m, err := s.FlagsMark(ctx)
+	must(t, err)
+	same(t, "at first", engine.FlagsMark{}, m)
+	want := engine.FlagsMark{Commit: "77aa", Height: 7, Diverged: &engine.Divergence{Seen: "77aa", Tip: "4f0c", At: noon}}
+	must(t, s.MarkFlags(ctx, want))
+	s = reopen(t, s, open)
+	m, err = s.FlagsMark(ctx)
+	must(t, err)
+	same(t, "kept", want, m)
+	want.Diverged = nil
+	must(t, s.MarkFlags(ctx, want))
+	m, err = s.FlagsMark(ctx)
+	must(t, err)
+	same(t, "acknowledged", want, m)
+	if o := observed(t, s); o.Seen != "" || o.Diverged != nil {
+		t.Errorf("the release repository's is another: %+v", o)
+	}
+}
+
+func message(event, webhook string) engine.Message {
+	e := announce.Event{ID: event, Type: "published", Announcement: "classes", Channel: "dedicated", At: noon, Text: "classes is published"}
+	return engine.Message{Event: e, Webhook: webhook, Posted: noon, Next: noon}
+}
+
+func wantPosted(t *testing.T, s Store, what string, messages []engine.Message, want ...string) {
+	t.Helper()
+	fresh, err := s.Post(t.Context(), messages)
+	must(t, err)
+	slices.Sort(fresh)
+	same(t, what, want, fresh)
+}
+
+func wantDue(t *testing.T, s Store, what string, now time.Time, want ...engine.Message) {
+	t.Helper()
+	got, err := s.Due(t.Context(), now, 10)
+	must(t, err)
+	same(t, what, want, got)
+}
+
+func postedOnce(t *testing.T, open Open) {
+	s := opened(t, open)
+	wantPosted(t, s, "none", nil)
+	wantPosted(t, s, "at first", []engine.Message{message("e1", "chat"), message("e2", ""), message("e1", "mail")}, "e1", "e2")
+	s = reopen(t, s, open)
+	wantPosted(t, s, "again, for others too", []engine.Message{message("e1", "chat"), message("e1", "later"), message("e2", "later"), message("e3", "")}, "e3")
+	wantDue(t, s, "what is for somebody", noon, message("e1", "chat"), message("e1", "mail"))
+}
+
+func postRace(t *testing.T, open Open) {
+	s := opened(t, open)
+	var mu sync.Mutex
+	var all []string
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			fresh, err := s.Post(t.Context(), []engine.Message{message("e1", "chat")})
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				t.Error(err)
+			}
+			all = append(all, fresh...)
+		})
+	}
+	wg.Wait()
+	same(t, "posted", []string{"e1"}, all)
+}
+
+func delivered(t *testing.T, open Open) {
+	h := newHands()
+	s, ctx := openedAt(t, open, h.read), t.Context()
+	first, second := message("e1", "chat"), message("e2", "chat")
+	second.Next = noon.Add(time.Second)
+	wantPosted(t, s, "both", []engine.Message{second, first}, "e1", "e2")
+	wantDue(t, s, "nothing is due yet", noon.Add(-time.Second))
+	wantDue(t, s, "one is", noon, first)
+	must(t, s.Postpone(ctx, first, noon.Add(time.Minute), "503"))
+	first.Attempts, first.Next, first.Why = 1, noon.Add(time.Minute), "503"
+	s = reopenAt(t, s, open, h.read)
+	wantDue(t, s, "the other is now", noon.Add(time.Minute-time.Second), second)
+	must(t, s.Sent(ctx, second))
+	wantDue(t, s, "the first again", noon.Add(time.Minute), first)
+	must(t, s.Postpone(ctx, first, time.Time{}, "410"))
+	wantDue(t, s, "none any more", noon.Add(time.Hour))
+	first.Attempts, first.Next, first.Why = 2, time.Time{}, "410"
+	second.Next, second.Sent = time.Time{}, noon
+	got, err := s.Messages(ctx, 10)
+	must(t, err)
+	same(t, "shown, newest first", []engine.Message{first, second}, got)
+	got, err = s.Messages(ctx, 1)
+	must(t, err)
+	same(t, "the newest", []engine.Message{first}, got)
+}
+
+func outboxForgets(t *testing.T, open Open) {
+	h := newHands()
+	s := openedAt(t, open, h.read)
+	wantPosted(t, s, "at first", []engine.Message{message("e1", "chat")}, "e1")
+	h.move(engine.OutboxMemory + time.Hour)
+	wantPosted(t, s, "still known", []engine.Message{message("e1", "chat")})
+	wantDue(t, s, "it is not tried for ever", h.read())
+	h.move(2 * engine.OutboxMemory)
+	for n := range 3 {
+		m := message(fmt.Sprint("late", n), "chat")
+		m.Posted, m.Next = h.read(), h.read()
+		wantPosted(t, s, "another", []engine.Message{m}, m.Event.ID)
+	}
+	wantPosted(t, s, "forgotten: who posts must not post what is that old", []engine.Message{message("e1", "")}, "e1")
+}
+
+func flagsReport(t *testing.T, open Open) {
+	s := opened(t, open)
+	c := state("acme", 1)
+	c.Flags = &cells.FlagsReport{Height: 7, Bundle: digest(1), Orders: digest(2), States: map[string]flags.CellState{"classes": flags.On, "gateway": flags.Suspended}, Fault: "<late>"}
+	must(t, report(t, s, engine.Reported{State: c}))
+	s = reopen(t, s, open)
+	same(t, "the cell", c, observed(t, s).Cells["acme"])
+}
