@@ -6,7 +6,8 @@
 //
 // An announcement is level-triggered: nothing here remembers. What has to be remembered, because it rests on an instant that
 // is over, is a record in git (flags.Record): that it was armed before its time with what was approved, that it was
-// published, or that its time passed in vain.
+// published, that its time passed in vain, or that something kept it from being armed. A Plan goes by the records that are in
+// git, never by those that it asks for: what turns on waits for its commit, what turns off does not.
 package announce
 
 import (
@@ -19,15 +20,37 @@ import (
 // Input is everything that Make looks at.
 type Input struct {
 	Now      time.Time
-	Tip      *flags.Tree            // the newest commit whose definitions are valid, with the overrides, settings and records of the newest of all
-	Commit   string                 // Tip's
+	Tip      *flags.Tree            // the newest valid commit, with the overrides, records, heads and readable approvals of the newest of all
+	Commit   string                 // Tip's: the newest valid one
 	Trees    map[string]*flags.Tree // of the commits that records and heads name, as far as they could be read
 	Proven   []Proven
-	Kills    []flags.Override     // stored, and not committed yet
-	Channels []Channel            // upstreams first
-	Cells    []Cell               // by name
-	Releases []Release            // that are supported: newest last
-	Served   map[string]time.Time // by upstream channel: since when all its cells that answer have Tip's flags without an announcement
+	Authors  map[string][]string // by announcement: e-mail addresses of those who wrote its file as it is
+	Kills    []flags.Override    // stored, and not committed yet
+	Channels []Channel           // upstreams first
+	Cells    []Cell              // by name
+	Releases []Release           // that are supported, which some cell runs or some channel has as its head: newest last
+	Memory   Memory              // the last Plan's
+}
+
+// Memory is what a Plan tells the next one. It is observed, not intended: lost, a soak begins again, and that something ended may
+// not be told. It is to be kept after the Plan's events are.
+type Memory struct {
+	Served    map[string]Served  `json:"served,omitempty"`    // by channel
+	Killed    map[string]Episode `json:"killed,omitempty"`    // by flag
+	Lifted    map[string]int     `json:"lifted,omitempty"`    // by flag: how often a kill of it ended
+	Suspended map[string]Episode `json:"suspended,omitempty"` // by announcement/cell
+}
+
+// Served says since when all cells of a channel that answer have the definitions without an announcement that hash to Flags.
+type Served struct {
+	Flags string    `json:"flags"`
+	Since time.Time `json:"since,omitzero"` // zero: they were told, and not all have them in force yet
+}
+
+// Episode is something that goes on since At, and was told as the event with that ID.
+type Episode struct {
+	ID string    `json:"id"`
+	At time.Time `json:"at"`
 }
 
 // Proven is an approval whose commit was proven to be that person's (R22).
@@ -49,16 +72,15 @@ type Cell struct {
 	Silent        bool     // not heard of within the stale limit
 	Known         bool     // it reported what it runs
 	Release       string   // that it runs
-	Features      []string // contained in every release that may be running there
-	Waits         string   // why it is not on its channel's head, and until when; empty: it is
-	Told          *Report  // its own word; nil: none
+	Assignment    string   // names what it was assigned, and is another after each move: "2/41"
+	Features      []string // contained in every release that may be running there, sorted; cells may share the slice
+	Waits         string   // why it is not on its channel's head: "soak until …"; or "is paused by its owner"; empty: it is
+	Report        *Report  // its own word; nil: none
+	Current       bool     // Report is about what it was last told
 }
 
-// Report is a cell's own word on flags.
+// Report is a cell's own word on announcements.
 type Report struct {
-	Height int64
-	Bundle string // digest
-	Orders string // digest
 	States map[string]flags.CellState
 }
 
@@ -71,10 +93,11 @@ type Release struct {
 // Plan is what follows.
 type Plan struct {
 	Writes        []Write          // for one commit to the flags repository, in order
-	Announcements []Status         // by ID
+	Announcements []Status         // by ID, without cells: see Plan.Detail
 	Told          map[string]*Told // by cell
 	Events        []Event          // worth telling; each is told once, by its ID
-	Faults        []manifest.Fault // what only both repositories together show: a feature that no release contains
+	Faults        []manifest.Fault // what only both repositories together show: warnings, and what is off for want of a commit
+	Memory        Memory           // for the next Make
 	Next          time.Time        // the earliest instant at which time alone changes the plan; zero: none
 }
 
@@ -85,9 +108,9 @@ type Write struct {
 	Why     string // "arm workspace-classes in dedicated for 2026-12-01T10:00:00+01:00"
 }
 
-// Told is what a cell is told. Cells that are told the same share one.
+// Told is what a cell is told. Cells that are told the same share one, and those with the same gates a Bundle.
 type Told struct {
-	Bundle flags.Bundle
+	Bundle *flags.Bundle // nil: nothing is known of its channel, it keeps what it has
 	Orders flags.Orders
 }
 
@@ -122,12 +145,14 @@ type Status struct {
 
 // ChannelStatus is an announcement in one channel.
 type ChannelStatus struct {
-	Channel string        `json:"channel"`
-	State   State         `json:"state"`
-	At      time.Time     `json:"at,omitzero"` // zero: as soon as a cell is ready, or never
-	Percent int           `json:"percent"`     // of the ramp, now
-	Record  *flags.Record `json:"record,omitempty"`
-	Cells   []CellStatus  `json:"cells"` // by name
+	Channel string                  `json:"channel"`
+	State   State                   `json:"state"`
+	At      time.Time               `json:"at,omitzero"` // zero: as soon as a cell is ready, or never
+	Percent int                     `json:"percent"`     // of the ramp, now
+	Record  *flags.Record           `json:"record,omitempty"`
+	Summary string                  `json:"summary"`
+	Counts  map[flags.CellState]int `json:"counts"`          // of cells
+	Cells   []CellStatus            `json:"cells,omitempty"` // by name; only Plan.Detail fills it in
 }
 
 // CellStatus is an announcement in one cell.
