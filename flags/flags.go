@@ -109,15 +109,17 @@ const (
 	Armed     Outcome = "armed"     // sent ahead: cells flip at At by themselves
 	Published Outcome = "published" // At has passed while it was armed, or it was decided at At
 	Missed    Outcome = "missed"    // At passed while it was held, not approved, or too few were ready: it needs a new time, or now (R43)
+	Disarmed  Outcome = "disarmed"  // it is, or was, held, edited, cancelled …: it can be armed again before At
 )
 
 // Record is records/ID/CHANNEL.yaml: the engine's newest decision (R41, R42, R43).
 type Record struct {
-	Outcome Outcome   `yaml:"outcome" json:"outcome" required:"true" enum:"armed,published,missed"`
+	Outcome Outcome   `yaml:"outcome" json:"outcome" required:"true" enum:"armed,published,missed,disarmed"`
 	Hash    string    `yaml:"hash" json:"hash" required:"true" doc:"of the announcement that was decided on, see Approval"`
 	Text    string    `yaml:"text" json:"text" required:"true" doc:"hash of the announcement alone"`
 	Commit  string    `yaml:"commit" json:"commit" required:"true" doc:"of the flags repository that has what was approved"`
 	At      time.Time `yaml:"at" json:"at" required:"true" doc:"when it is, or was, published there: whole seconds"`
 	Cells   []string  `yaml:"cells,omitempty" json:"cells,omitempty" doc:"skip only: those that were ready at At, and get it"`
+	Without []string  `yaml:"without,omitempty" json:"without,omitempty" doc:"cells that were held at At: they need a new time, or now (R43)"`
 	Reason  string    `yaml:"reason,omitempty" json:"reason,omitempty"`
 }
