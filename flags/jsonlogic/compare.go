@@ -1,0 +1,100 @@
+package jsonlogic
+
+func less(a, b any) bool {
+	if a, ok := a.(string); ok {
+		if b, ok := b.(string); ok {
+			return a < b
+		}
+	}
+	return toComparable(b) > toComparable(a)
+}
+
+func equal(a, b any) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
+	}
+	if a, ok := a.(string); ok {
+		if b, ok := b.(string); ok {
+			return a == b
+		}
+	}
+	return toComparable(a) == toComparable(b)
+}
+
+func lessOrEqual(a, b any) bool { return less(a, b) || equal(a, b) }
+
+// identical is equal for values of one kind.
+func identical(a, b any) bool { return kind(a) == kind(b) && equal(a, b) }
+
+func kind(v any) int {
+	switch v.(type) {
+	case nil:
+		return 0
+	case bool:
+		return 1
+	case float64:
+		return 2
+	case int:
+		return 3
+	case string:
+		return 4
+	case []any:
+		return 5
+	}
+	return 6
+}
+
+func comparison(holds func(a, b any) bool, negated bool) operator {
+	return func(_ *run, in operands, _ any) (any, error) {
+		if !in.isList {
+			return nil, errShape
+		}
+		return (len(in.items) >= 2 && holds(in.items[0], in.items[1])) != negated, nil
+	}
+}
+
+// identity is comparison by identical, which is false of what is no list.
+func identity(negated bool) operator {
+	compare := comparison(identical, negated)
+	return func(r *run, in operands, data any) (any, error) {
+		if !in.isList {
+			return negated, nil
+		}
+		return compare(r, in, data)
+	}
+}
+
+// order compares two values or, of exactly three, the first with the second and the second with the third.
+func order(holds func(a, b any) bool, falling bool) operator {
+	return func(_ *run, in operands, _ any) (any, error) {
+		if !in.isList {
+			return nil, errShape
+		}
+		if len(in.items) < 2 {
+			return false, nil
+		}
+		a, b := in.items[0], in.items[1]
+		if falling {
+			if len(in.items) == 3 {
+				return holds(in.items[2], b) && holds(b, a), nil
+			}
+			return holds(b, a), nil
+		}
+		if len(in.items) == 3 {
+			return holds(a, b) && holds(b, in.items[2]), nil
+		}
+		return holds(a, b), nil
+	}
+}
+
+func not(_ *run, in operands, _ any) (any, error) {
+	if in.isList {
+		return len(in.items) == 0 || !truth(in.items[0]), nil
+	}
+	return !truth(in.one), nil
+}
+
+func notNot(r *run, in operands, data any) (any, error) {
+	v, err := not(r, in, data)
+	return !truth(v), err
+}

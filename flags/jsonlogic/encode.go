@@ -1,0 +1,53 @@
+package jsonlogic
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// Text gives a value as encoding/json's Encoder writes it, without the line's end. A value that is too large to be an answer, or
+// that JSON can't express, is an error.
+func Text(v any) (string, error) {
+	r := run{steps: maxSteps}
+	return r.text(v)
+}
+
+func (r *run) text(v any) (string, error) {
+	if err := r.measure(v); err != nil {
+		return "", err
+	}
+	var b bytes.Buffer
+	if err := json.NewEncoder(&b).Encode(v); err != nil {
+		return "", fmt.Errorf("the rule's result: %w", err)
+	}
+	return strings.TrimSuffix(b.String(), "\n"), nil
+}
+
+// measure spends what it costs to write v, before somebody does: what is met twice counts twice.
+func (r *run) measure(v any) error {
+	if err := r.spend(1); err != nil {
+		return err
+	}
+	switch v := v.(type) {
+	case string:
+		return r.spend(len(v) / 16)
+	case []any:
+		for _, item := range v {
+			if err := r.measure(item); err != nil {
+				return err
+			}
+		}
+	case map[string]any:
+		for name, item := range v {
+			if err := r.spend(len(name) / 16); err != nil {
+				return err
+			}
+			if err := r.measure(item); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,214 @@
+package jsonlogic
+
+// iteration is an operator that evaluates its body with every element of a list as the data.
+type iteration struct {
+	subject node // gives the list
+	raw     any  // the body as it is written
+	body    node // compiled; nil: values are put into it first, see solve
+	object  bool // the body is one: none, some and all take nothing else
+}
+
+func (c *compiler) iteration(name string, args any) node {
+	items, ok := args.([]any)
+	if !ok {
+		return failure{errShape}
+	}
+	switch {
+	case name == "reduce" && len(items) < 3:
+		return constant{0.0}
+	case (name == "map" || name == "filter") && len(items) < 2:
+		return constant{[]any{}}
+	case len(items) == 0:
+		return failure{errShape}
+	}
+	it := iteration{subject: c.subject(items[0])}
+	if len(items) > 1 {
+		it.raw = items[1]
+		_, it.object = it.raw.(map[string]any)
+		if name == "map" || name == "reduce" || settled(it.raw) {
+			it.body = c.compile(it.raw)
+		}
+	}
+	switch name {
+	case "map":
+		return &mapping{it}
+	case "filter":
+		return &filter{it}
+	case "reduce":
+		return &reduction{it, c.initial(items[2])}
+	case "all":
+		return &every{it}
+	}
+	return &exists{it, name == "some"}
+}
+
+// subject compiles a list to go through: one that is written out is taken as it is, what is neither list nor rule is none.
+func (c *compiler) subject(v any) node {
+	switch v := v.(type) {
+	case []any:
+		return constant{v}
+	case map[string]any:
+		return c.compile(v)
+	}
+	return constant{}
+}
+
+// elements gives the list.
+func (it *iteration) elements(r *run, data any) (items []any, none bool, err error) {
+	v, err := it.subject.eval(r, data)
+	if err != nil || v == nil {
+		return nil, true, err
+	}
+	items, ok := v.([]any)
+	if !ok {
+		return nil, false, errShape
+	}
+	return items, false, r.spend(len(items))
+}
+
+// some gives the list, if there is anything in it.
+func (it *iteration) some(r *run, data any) ([]any, error) {
+	v, err := it.subject.eval(r, data)
+	if err != nil || !truth(v) {
+		return nil, err
+	}
+	items, ok := v.([]any)
+	if !ok {
+		return nil, errShape
+	}
+	return items, r.spend(len(items))
+}
+
+// with puts the values of data into the body.
+func (it *iteration) with(r *run, body, data any) (node, error) {
+	if it.body != nil {
+		return it.body, nil
+	}
+	solved, err := r.solve(body, data)
+	if err != nil {
+		return nil, err
+	}
+	return r.compile(solved)
+}
+
+// condition evaluates the body, which must be an object, with values put into it.
+func (it *iteration) condition(r *run, solved, element any) (bool, error) {
+	if _, ok := solved.(map[string]any); !ok {
+		return false, errShape
+	}
+	n := it.body
+	if n == nil {
+		var err error
+		if n, err = r.compile(solved); err != nil {
+			return false, err
+		}
+	}
+	v, err := r.dynamic(n, element)
+	return truth(v), err
+}
+
+// mapping is map.
+type mapping struct{ iteration }
+
+func (n *mapping) eval(r *run, data any) (any, error) {
+	items, _, err := n.elements(r, data)
+	if err != nil {
+		return nil, err
+	}
+	results := make([]any, len(items))
+	for i, item := range items {
+		if results[i], err = n.body.eval(r, item); err != nil {
+			return nil, err
+		}
+	}
+	return results, nil
+}
+
+type filter struct{ iteration }
+
+func (n *filter) eval(r *run, data any) (any, error) {
+	items, none, err := n.elements(r, data)
+	if err != nil || none {
+		return []any{}, err
+	}
+	body, err := n.with(r, n.raw, data)
+	if err != nil {
+		return nil, err
+	}
+	kept := []any{}
+	for _, item := range items {
+		v, err := r.dynamic(body, item)
+		if err != nil {
+			return nil, err
+		}
+		if truth(v) {
+			kept = append(kept, item)
+		}
+	}
+	return kept, nil
+}
+
+// every is all.
+type every struct{ iteration }
+
+func (n *every) eval(r *run, data any) (any, error) {
+	items, err := n.some(r, data)
+	if err != nil || len(items) == 0 {
+		return false, err
+	}
+	for _, item := range items {
+		solved, err := n.solved(r, n.raw, item)
+		if err != nil {
+			return nil, err
+		}
+		holds, err := n.condition(r, solved, item)
+		if err != nil || !holds {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// solved is solve, unless there is nothing to put in.
+func (it *iteration) solved(r *run, body, data any) (any, error) {
+	if it.body != nil {
+		return body, nil
+	}
+	return r.solve(body, data)
+}
+
+// exists is some and none. some puts values of both its own data and the element's into the body, none only of its own.
+type exists struct {
+	iteration
+	wanted bool
+}
+
+func (n *exists) eval(r *run, data any) (any, error) {
+	items, err := n.some(r, data)
+	if err != nil {
+		return nil, err
+	}
+	if len(items) == 0 {
+		return !n.wanted, nil
+	}
+	outer, err := n.solved(r, n.raw, data)
+	if err != nil {
+		return nil, err
+	}
+	for _, item := range items {
+		body := outer
+		if n.wanted {
+			if body, err = n.solved(r, outer, item); err != nil {
+				return nil, err
+			}
+		}
+		holds, err := n.condition(r, body, item)
+		if err != nil {
+			return nil, err
+		}
+		if holds {
+			return n.wanted, nil
+		}
+	}
+	return !n.wanted, nil
+}

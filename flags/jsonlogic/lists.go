@@ -1,0 +1,290 @@
+package jsonlogic
+
+import (
+	"maps"
+	"strings"
+)
+
+// within is in: of text in text, or of a value among a list's. An item that is a list is a range from its first to its second.
+func within(r *run, in operands, _ any) (any, error) {
+	if len(in.items) == 0 {
+		return nil, errShape
+	}
+	if len(in.items) == 1 {
+		return false, nil
+	}
+	a := in.items[0]
+	switch b := in.items[1].(type) {
+	case string:
+		part, ok := a.(string)
+		if !ok {
+			return nil, errShape
+		}
+		return strings.Contains(b, part), r.spend(len(b) / 64)
+	case []any:
+		if err := r.spend(len(b) / 8); err != nil {
+			return nil, err
+		}
+		return among(a, b)
+	}
+	return false, nil
+}
+
+func among(a any, items []any) (any, error) {
+	if s, ok := a.(string); ok {
+		return textAmong(s, items)
+	}
+	for _, item := range items {
+		found, err := matches(a, item)
+		if err != nil {
+			return nil, err
+		}
+		if found {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// textAmong is among for what is nearly always looked for.
+func textAmong(s string, items []any) (any, error) {
+	for _, item := range items {
+		switch item := item.(type) {
+		case string:
+			if item == s {
+				return true, nil
+			}
+		case []any:
+			if found, err := inRange(s, item); found || err != nil {
+				return found, err
+			}
+		}
+	}
+	return false, nil
+}
+
+func matches(a, item any) (bool, error) {
+	if bounds, ok := item.([]any); ok {
+		return inRange(a, bounds)
+	}
+	if !isNumber(a) {
+		return same(item, a)
+	}
+	n, err := toNumber(item)
+	if err != nil {
+		return false, err
+	}
+	f, ok := a.(float64)
+	return ok && n == f, nil
+}
+
+func inRange(a any, bounds []any) (bool, error) {
+	if len(bounds) < 2 {
+		return false, errShape
+	}
+	n, err := toNumber(a)
+	if err != nil {
+		return false, err
+	}
+	from, err := toNumber(bounds[0])
+	if err != nil {
+		return false, err
+	}
+	if reached := n >= from; !reached {
+		return false, nil
+	}
+	to, err := toNumber(bounds[1])
+	if err != nil {
+		return false, err
+	}
+	return to >= n, nil
+}
+
+// merge makes one list of lists and values.
+func merge(r *run, in operands, _ any) (any, error) {
+	if !in.isList {
+		if !isPrimitive(in.one) {
+			return nil, errShape
+		}
+		return []any{in.one}, nil
+	}
+	size := 0
+	for _, item := range in.items {
+		size++
+		if items, ok := item.([]any); ok {
+			size += len(items) - 1
+		}
+	}
+	if err := r.spend(size / 8); err != nil {
+		return nil, err
+	}
+	merged := make([]any, 0, size)
+	for _, item := range in.items {
+		if items, ok := item.([]any); ok {
+			merged = append(merged, items...)
+		} else {
+			merged = append(merged, item)
+		}
+	}
+	return merged, nil
+}
+
+// missing gives the names of those variables that are not there.
+func missing(r *run, in operands, data any) (any, error) {
+	if s, ok := in.one.(string); ok {
+		in = operands{items: []any{s}, isList: true}
+	}
+	if !in.isList {
+		return nil, errShape
+	}
+	absent, _, err := r.absent(in.items, data)
+	return absent, err
+}
+
+// missingSome gives them only if fewer than so many are there.
+func missingSome(r *run, in operands, data any) (any, error) {
+	if len(in.items) < 2 {
+		return nil, errShape
+	}
+	wanted, err := toNumber(in.items[0])
+	if err != nil {
+		return nil, err
+	}
+	names, ok := in.items[1].([]any)
+	if !ok {
+		return nil, errShape
+	}
+	absent, found, err := r.absent(names, data)
+	if err != nil {
+		return nil, err
+	}
+	if int(wanted) > found {
+		return absent, nil
+	}
+	return []any{}, nil
+}
+
+func (r *run) absent(names []any, data any) (absent []any, found int, err error) {
+	absent = []any{}
+	for _, name := range names {
+		if err := r.spend(1); err != nil {
+			return nil, 0, err
+		}
+		v, err := r.variable(name, data)
+		if err != nil {
+			return nil, 0, err
+		}
+		if v == nil {
+			absent = append(absent, name)
+		} else {
+			found++
+		}
+	}
+	return absent, found, nil
+}
+
+// variable looks a variable up by a var's arguments, which are evaluated first.
+func (r *run) variable(args, data any) (any, error) {
+	args, err := r.evaluate(args, data)
+	if err != nil {
+		return nil, err
+	}
+	return variableOf(r, operandsOf(args), data)
+}
+
+// set gives an object with one entry changed, whose value is evaluated once more.
+func set(r *run, in operands, data any) (any, error) {
+	if !in.isList {
+		return nil, errShape
+	}
+	if len(in.items) < 3 {
+		if len(in.items) == 0 {
+			return nil, nil
+		}
+		return in.items[0], nil
+	}
+	object, ok := in.items[0].(map[string]any)
+	if !ok {
+		return in.items[0], nil
+	}
+	name, ok := in.items[1].(string)
+	if !ok {
+		return nil, errShape
+	}
+	if err := r.spend(len(object)); err != nil {
+		return nil, err
+	}
+	v, err := r.evaluate(in.items[2], data)
+	if err != nil {
+		return nil, err
+	}
+	changed := maps.Clone(object) // nothing is ever changed in place: what is below may be shared
+	if changed == nil {
+		changed = map[string]any{}
+	}
+	changed[name] = v
+	return changed, nil
+}
+
+// twoLists gives the arguments of contains_*.
+func twoLists(in operands) (in1, in2 []any, ok bool) {
+	if len(in.items) != 2 {
+		return nil, nil, false
+	}
+	in1, ok1 := in.items[0].([]any)
+	in2, ok2 := in.items[1].([]any)
+	return in1, in2, ok1 && ok2
+}
+
+func containsAll(r *run, in operands, _ any) (any, error) {
+	all, wanted, ok := twoLists(in)
+	if !ok {
+		return false, nil
+	}
+	for _, w := range wanted {
+		if found, err := r.contains(all, w); !found || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+func containsAny(r *run, in operands, _ any) (any, error) {
+	all, wanted, ok := twoLists(in)
+	if !ok {
+		return false, nil
+	}
+	for _, w := range wanted {
+		if found, err := r.contains(all, w); found || err != nil {
+			return found, err
+		}
+	}
+	return false, nil
+}
+
+func containsNone(r *run, in operands, data any) (any, error) {
+	found, err := containsAny(r, in, data)
+	if err != nil {
+		return nil, err
+	}
+	return found == false, nil
+}
+
+func (r *run) contains(items []any, wanted any) (bool, error) {
+	if err := r.spend(1 + len(items)/8); err != nil {
+		return false, err
+	}
+	for _, item := range items {
+		if isNumber(item) && isNumber(wanted) {
+			a, _ := toNumber(item)
+			if b, _ := toNumber(wanted); a == b {
+				return true, nil
+			}
+			continue
+		}
+		if found, err := same(item, wanted); found || err != nil {
+			return found, err
+		}
+	}
+	return false, nil
+}

@@ -1,0 +1,70 @@
+package jsonlogic
+
+// conditional is if: conditions and results in turn, and what counts if none holds.
+type conditional []node
+
+func (c *compiler) conditional(args any) node {
+	items, ok := args.([]any)
+	if !ok {
+		return failure{errShape}
+	}
+	return conditional(c.items(items))
+}
+
+func (n conditional) eval(r *run, data any) (any, error) {
+	if err := r.spend(1); err != nil {
+		return nil, err
+	}
+	for i := 0; i < len(n)-1; i += 2 {
+		v, err := n[i].eval(r, data)
+		if err != nil {
+			return nil, err
+		}
+		if truth(v) {
+			return n.result(i+1, r, data)
+		}
+	}
+	if len(n)%2 == 1 {
+		return n.result(len(n)-1, r, data)
+	}
+	return nil, nil
+}
+
+// result evaluates a result and, if that gives an object, the object.
+func (n conditional) result(i int, r *run, data any) (any, error) {
+	v, err := n[i].eval(r, data)
+	if err != nil {
+		return nil, err
+	}
+	if object, ok := v.(map[string]any); ok && len(object) == 1 {
+		return r.evaluate(object, data)
+	}
+	return v, nil
+}
+
+// junction is and, or: the first value that decides, else the last.
+type junction struct {
+	items   list
+	decides bool
+}
+
+func (c *compiler) junction(decides bool, args any) node {
+	items, ok := args.([]any)
+	if !ok {
+		return failure{errShape}
+	}
+	return &junction{c.items(items), decides}
+}
+
+func (n *junction) eval(r *run, data any) (last any, err error) {
+	if err := r.spend(1); err != nil {
+		return nil, err
+	}
+	for _, item := range n.items {
+		last, err = item.eval(r, data)
+		if err != nil || truth(last) == n.decides {
+			return last, err
+		}
+	}
+	return last, nil
+}

@@ -1,0 +1,94 @@
+package jsonlogic
+
+// node is a compiled value of a rule. data is what variables are looked up in: root, or an element of a list.
+type node interface {
+	eval(r *run, data any) (any, error)
+}
+
+// constant is a value that evaluates to itself.
+type constant struct{ value any }
+
+func (n constant) eval(*run, any) (any, error) { return n.value, nil }
+
+// failure is a part of a rule that can't be evaluated. It counts only if it is met.
+type failure struct{ err error }
+
+func (n failure) eval(*run, any) (any, error) { return nil, n.err }
+
+// list is an array whose items are evaluated.
+type list []node
+
+func (n list) eval(r *run, data any) (any, error) {
+	values := make([]any, len(n))
+	if err := n.into(values, r, data); err != nil {
+		return nil, err
+	}
+	return values, nil
+}
+
+func (n list) into(values []any, r *run, data any) error {
+	if err := r.spend(len(n)); err != nil {
+		return err
+	}
+	for i, item := range n {
+		v, err := item.eval(r, data)
+		if err != nil {
+			return err
+		}
+		values[i] = v
+	}
+	return nil
+}
+
+// operands are the evaluated arguments of an operator: a list, or one value that is none.
+// An operator does not keep the list, only what is in it.
+type operands struct {
+	items  []any
+	one    any
+	isList bool
+}
+
+func operandsOf(v any) operands {
+	if items, ok := v.([]any); ok {
+		return operands{items: items, isList: true}
+	}
+	return operands{one: v}
+}
+
+// operator works on evaluated arguments. data is what it was evaluated in.
+type operator func(r *run, in operands, data any) (any, error)
+
+// call is an operator with arguments that are written as a list.
+type call struct {
+	op   operator
+	args list
+}
+
+func (n *call) eval(r *run, data any) (any, error) {
+	if err := r.spend(1); err != nil {
+		return nil, err
+	}
+	values, before := r.push(len(n.args))
+	defer r.pop(before)
+	if err := n.args.into(values, r, data); err != nil {
+		return nil, err
+	}
+	return n.op(r, operands{items: values, isList: true}, data)
+}
+
+// callOne is an operator whose argument is not written as a list, or is constant. It may still evaluate to a list.
+type callOne struct {
+	op  operator
+	arg node
+}
+
+func (n *callOne) eval(r *run, data any) (any, error) {
+	if err := r.spend(1); err != nil {
+		return nil, err
+	}
+	v, err := n.arg.eval(r, data)
+	if err != nil {
+		return nil, err
+	}
+	return n.op(r, operandsOf(v), data)
+}

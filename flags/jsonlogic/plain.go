@@ -1,0 +1,96 @@
+package jsonlogic
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"unicode/utf8"
+)
+
+// plain gives a value of the caller's as it is after a way through JSON.
+func (r *run) plain(v any) (any, error) {
+	switch v := v.(type) {
+	case string:
+		if utf8.ValidString(v) {
+			return v, nil
+		}
+		return string([]rune(v)), nil
+	case bool, nil:
+		return v, nil
+	case float64:
+		if !math.IsNaN(v) && !math.IsInf(v, 0) {
+			return v, nil
+		}
+	case int:
+		return float64(v), nil
+	case int32:
+		return float64(v), nil
+	case int64:
+		return float64(v), nil
+	}
+	ok, err := r.isPlain(v, 0)
+	if ok || err != nil {
+		return v, err
+	}
+	return throughJSON(v)
+}
+
+// isPlain tells whether v is as encoding/json gives it.
+func (r *run) isPlain(v any, depth int) (bool, error) {
+	if depth > maxDataDepth {
+		return false, ErrBudget
+	}
+	switch v := v.(type) {
+	case nil, bool:
+		return true, nil
+	case float64:
+		return !math.IsNaN(v) && !math.IsInf(v, 0), nil
+	case string:
+		return utf8.ValidString(v), nil
+	case []any:
+		if v == nil {
+			return false, nil
+		}
+		if err := r.spend(len(v) / 8); err != nil {
+			return false, err
+		}
+		for _, item := range v {
+			if ok, err := r.isPlain(item, depth+1); !ok || err != nil {
+				return false, err
+			}
+		}
+		return true, nil
+	case map[string]any:
+		if v == nil {
+			return false, nil
+		}
+		if err := r.spend(len(v) / 8); err != nil {
+			return false, err
+		}
+		for name, item := range v {
+			if !utf8.ValidString(name) {
+				return false, nil
+			}
+			if ok, err := r.isPlain(item, depth+1); !ok || err != nil {
+				return false, err
+			}
+		}
+		return true, nil
+	}
+	return false, nil
+}
+
+// maxDataDepth is more than encoding/json reads.
+const maxDataDepth = 10_001
+
+func throughJSON(v any) (any, error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("the context has a value that JSON can't express: %w", err)
+	}
+	var plain any
+	if err := json.Unmarshal(data, &plain); err != nil {
+		return nil, fmt.Errorf("read the context: %w", err)
+	}
+	return plain, nil
+}

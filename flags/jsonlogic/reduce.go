@@ -1,0 +1,72 @@
+package jsonlogic
+
+// reduction is reduce. Its accumulator keeps the kind of its initial value: bool, number or text.
+type reduction struct {
+	iteration
+	initial node
+}
+
+// initial compiles an initial value: a list that is written out is none.
+func (c *compiler) initial(v any) node {
+	if _, ok := v.([]any); ok {
+		return failure{errShape}
+	}
+	return c.compile(v)
+}
+
+func (n *reduction) eval(r *run, data any) (any, error) {
+	initial, err := n.initial.eval(r, data)
+	if err != nil {
+		return nil, err
+	}
+	kind, accumulator, err := kept(initial)
+	if err != nil {
+		return nil, err
+	}
+	items, none, err := n.elements(r, data)
+	if err != nil || none {
+		return 0.0, err
+	}
+	scope := map[string]any{"accumulator": accumulator, "valueType": kind}
+	for _, item := range items {
+		if item == nil {
+			continue
+		}
+		if !n.object {
+			return nil, errShape
+		}
+		scope["current"] = item
+		v, err := n.body.eval(r, scope)
+		if err != nil {
+			return nil, err
+		}
+		if accumulator, err = r.keep(kind, v); err != nil {
+			return nil, err
+		}
+		scope["accumulator"] = accumulator
+	}
+	return accumulator, nil
+}
+
+func kept(v any) (kind string, accumulator any, err error) {
+	switch v := v.(type) {
+	case bool:
+		return "bool", v, nil
+	case float64, int:
+		n, err := toNumber(v)
+		return "number", n, err
+	case string:
+		return "string", v, nil
+	}
+	return "", nil, errShape
+}
+
+func (r *run) keep(kind string, v any) (any, error) {
+	switch kind {
+	case "bool":
+		return truth(v), nil
+	case "number":
+		return one(v, func(n float64) float64 { return n })
+	}
+	return boxed(toText(v))
+}

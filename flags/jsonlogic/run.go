@@ -1,0 +1,96 @@
+package jsonlogic
+
+// run is one evaluation.
+type run struct {
+	Input
+	steps int // that are left
+	depth int // of rules that came to be in it
+	whole map[string]any
+	stack [8]any // of operators' arguments
+	top   int
+}
+
+// root stands for the data of the whole evaluation where variables are looked up, until somebody wants all of it at once.
+type root struct{}
+
+func (r *run) spend(steps int) error {
+	if r.steps -= steps; r.steps < 0 {
+		return ErrBudget
+	}
+	return nil
+}
+
+// push gives room for n arguments until pop, which gets what push says was there before.
+func (r *run) push(n int) (room []any, before int) {
+	before = r.top
+	if n > len(r.stack)-r.top {
+		return make([]any, n), before
+	}
+	r.top += n
+	return r.stack[before:r.top:r.top], before
+}
+
+func (r *run) pop(before int) { r.top = before }
+
+// evaluate evaluates what came to be in this evaluation.
+func (r *run) evaluate(v, data any) (any, error) {
+	if v == nil || isPrimitive(v) {
+		return v, nil
+	}
+	n, err := r.compile(v)
+	if err != nil {
+		return nil, err
+	}
+	return r.dynamic(n, data)
+}
+
+func (r *run) compile(v any) (node, error) {
+	c := compiler{run: r}
+	n := c.compile(v)
+	return n, r.spend(0)
+}
+
+func (r *run) dynamic(n node, data any) (any, error) {
+	if r.depth++; r.depth > MaxDepth {
+		return nil, ErrBudget
+	}
+	v, err := n.eval(r, data)
+	r.depth--
+	return v, err
+}
+
+// entry gives what is called name in the data of the whole evaluation.
+func (r *run) entry(name string) (v any, theirs bool) {
+	if name == "$flagd" {
+		return r.properties(), false
+	}
+	if v, ok := r.Facts[name]; ok {
+		return v, false
+	}
+	return r.Data[name], true
+}
+
+func (r *run) properties() map[string]any {
+	return map[string]any{"flagKey": r.FlagKey, "timestamp": float64(r.At)}
+}
+
+// all gives the data of the whole evaluation as one object.
+func (r *run) all() (map[string]any, error) {
+	if r.whole != nil {
+		return r.whole, nil
+	}
+	all := make(map[string]any, len(r.Data)+len(r.Facts)+1)
+	for name, v := range r.Data {
+		v, err := r.plain(v)
+		if err != nil {
+			return nil, err
+		}
+		all[name] = v
+	}
+	for name, v := range r.Facts {
+		all[name] = v
+	}
+	all["$flagd"] = r.properties()
+	r.whole = all
+	return all, r.spend(len(all))
+}

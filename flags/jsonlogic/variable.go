@@ -1,0 +1,194 @@
+package jsonlogic
+
+import (
+	"strconv"
+	"strings"
+)
+
+// path is a variable's name, split at its dots. No parts: all of the data.
+type path []string
+
+func pathOf(name string) path {
+	parts := strings.Split(name, ".")
+	kept := parts[:0]
+	for _, part := range parts {
+		if part != "" {
+			kept = append(kept, part)
+		}
+	}
+	return kept
+}
+
+// variable is a var whose name is known when it is compiled.
+type variable struct {
+	path     path
+	fallback any
+}
+
+func (n *variable) eval(r *run, data any) (any, error) {
+	if err := r.spend(1); err != nil {
+		return nil, err
+	}
+	return r.look(n.path, n.fallback, data)
+}
+
+func (c *compiler) variable(args any) node {
+	switch args := args.(type) {
+	case string:
+		return &variable{path: pathOf(args)}
+	case float64:
+		name, _ := toText(args)
+		return &variable{path: pathOf(name)}
+	case []any:
+		if n := c.list(args); isConstantName(n) {
+			items := n.(constant).value.([]any)
+			v := &variable{path: pathOf(items[0].(string))}
+			if len(items) == 2 {
+				v.fallback = items[1]
+			}
+			return v
+		}
+	}
+	arg := c.compile(args)
+	if items, ok := arg.(list); ok {
+		return &call{variableOf, items}
+	}
+	return &callOne{variableOf, arg}
+}
+
+// isConstantName tells whether n is a constant list that begins with a name.
+func isConstantName(n node) bool {
+	known, ok := n.(constant)
+	if !ok {
+		return false
+	}
+	items := known.value.([]any)
+	if len(items) == 0 {
+		return false
+	}
+	_, ok = items[0].(string)
+	return ok
+}
+
+// variableOf is a var whose name is computed.
+func variableOf(r *run, in operands, data any) (any, error) {
+	if !in.isList {
+		return r.named(in.one, nil, data)
+	}
+	switch len(in.items) {
+	case 0:
+		return r.itself(data)
+	case 2:
+		return r.listed(in.items[0], in.items[1], data)
+	}
+	return r.listed(in.items[0], nil, data)
+}
+
+// listed looks a variable up that was given in a list, where nothing but text is a name.
+func (r *run) listed(name, fallback, data any) (any, error) {
+	if _, ok := name.(string); !ok {
+		return nil, errShape
+	}
+	return r.named(name, fallback, data)
+}
+
+func (r *run) named(name, fallback, data any) (any, error) {
+	switch name := name.(type) {
+	case nil:
+		if !isPrimitive(data) {
+			return nil, nil
+		}
+		return data, nil
+	case string:
+		if err := r.spend(len(name) / 16); err != nil {
+			return nil, err
+		}
+		return r.look(pathOf(name), fallback, data)
+	case float64, int:
+		text, _ := toText(name)
+		return r.look(pathOf(text), fallback, data)
+	}
+	if data == nil {
+		return fallback, nil
+	}
+	return nil, errShape
+}
+
+// itself gives all of the data.
+func (r *run) itself(data any) (any, error) {
+	if data == (root{}) {
+		return r.all()
+	}
+	return data, nil
+}
+
+// look gives what is at a path in data.
+func (r *run) look(p path, fallback, data any) (any, error) {
+	if data == nil {
+		return fallback, nil
+	}
+	if len(p) == 0 {
+		return r.itself(data)
+	}
+	if _, ok := data.(root); !ok {
+		return descend(data, p, fallback), nil
+	}
+	if len(p) == 2 && p[0] == "$flagd" { // without making a map
+		switch p[1] {
+		case "flagKey":
+			return r.FlagKey, nil
+		case "timestamp":
+			return float64(r.At), nil
+		}
+	}
+	v, theirs := r.entry(p[0])
+	if theirs {
+		return r.theirs(v, p[1:], fallback)
+	}
+	if v == nil {
+		return fallback, nil
+	}
+	return descend(v, p[1:], fallback), nil
+}
+
+// theirs is descend in the caller's data, which need not be as encoding/json gives it.
+func (r *run) theirs(v any, p path, fallback any) (any, error) {
+	for len(p) > 0 && v != nil {
+		object, ok := v.(map[string]any)
+		if !ok {
+			break
+		}
+		v, p = object[p[0]], p[1:]
+	}
+	v, err := r.plain(v)
+	if err != nil {
+		return nil, err
+	}
+	if v == nil {
+		return fallback, nil
+	}
+	return descend(v, p, fallback), nil
+}
+
+// descend gives what is at a path below v, or fallback. In an array, what is no number is place 0.
+func descend(v any, p path, fallback any) any {
+	for _, part := range p {
+		switch at := v.(type) {
+		case map[string]any:
+			v = at[part]
+		case []any:
+			f, _ := strconv.ParseFloat(part, 64)
+			place := int(f)
+			if place < 0 || place >= len(at) {
+				return fallback
+			}
+			v = at[place]
+		default:
+			return fallback
+		}
+		if v == nil {
+			return fallback
+		}
+	}
+	return v
+}
