@@ -47,6 +47,12 @@ func Set(text []byte, path []string, value any) ([]byte, error) {
 	return nil, ErrLayout
 }
 
+// New gives a YAML document of those fields.
+func New(f Fields) ([]byte, error) {
+	text, err := blockLines(f, "")
+	return []byte(text), err
+}
+
 // nested wraps a value into the fields that lead to it.
 func nested(path []string, value any) Fields {
 	if len(path) > 1 {

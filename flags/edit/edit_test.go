@@ -83,6 +83,8 @@ func TestSetOther(t *testing.T) {
 		"JSON":               {"{\n\t\"flags\": {\n\t\t\"a\": {\"state\": \"ENABLED\"}\n\t}\n}\n", "flags/a/state", "DISABLED", "{\n\t\"flags\": {\n\t\t\"a\": {\"state\": \"DISABLED\"}\n\t}\n}\n"},
 		"JSON field":         {"{\n  \"flags\": {\n    \"a\": {\n      \"state\": \"ENABLED\"\n    }\n  }\n}", "flags/a/defaultVariant", "on", "{\n  \"flags\": {\n    \"a\": {\n      \"state\": \"ENABLED\",\n      \"defaultVariant\": \"on\"\n    }\n  }\n}"},
 		"JSON flag":          {"{\n  \"flags\": {\n    \"a\": {}\n  }\n}\n", "flags/b", Fields{{"state", "ENABLED"}}, "{\n  \"flags\": {\n    \"a\": {},\n    \"b\": {\n      \"state\": \"ENABLED\"\n    }\n  }\n}\n"},
+		"JSON first flag":    {"{\n  \"flags\": {}\n}\n", "flags/b", Fields{{"state", "ENABLED"}}, "{\n  \"flags\": {\n    \"b\": {\n      \"state\": \"ENABLED\"\n    }\n  }\n}\n"},
+		"brackets in YAML":   {"a: x\nflags: {}\n", "flags/b", Fields{{"state", "ENABLED"}}, "a: x\nflags:\n  b:\n    state: ENABLED\n"},
 		"JSON rule":          {"{\n  \"targeting\": {\"var\": \"}\"},\n  \"a\": 1\n}\n", "targeting", map[string]any{"var": "<b>"}, "{\n  \"targeting\": {\n    \"var\": \"<b>\"\n  },\n  \"a\": 1\n}\n"},
 		"empty":              {"", "flags/a/state", "ENABLED", "flags:\n  a:\n    state: ENABLED\n"},
 		"comments only":      {"# nothing yet", "now", true, "# nothing yet\nnow: true\n"},

@@ -73,8 +73,13 @@ func (s *source) inline(in, key *yaml.Node, v any) (string, error) {
 		text, err := block(v)
 		return strings.TrimRight(text, "\n"), err
 	}
-	own := s.lines[key.Line-1]
-	return flow(v, key.Line != in.Line, own[:len(own)-len(strings.TrimLeft(own, " \t"))])
+	return flow(v, key.Line != in.Line, s.indent(key.Line))
+}
+
+// indent is the space that a line begins with.
+func (s *source) indent(line int) string {
+	text := s.lines[line-1]
+	return text[:len(text)-len(strings.TrimLeft(text, " \t"))]
 }
 
 // insert gives texts with one field more in a mapping.
@@ -88,6 +93,10 @@ func (s *source) insert(n *yaml.Node, f Fields) ([]string, error) {
 		return []string{endLine(strings.Join(s.lines[:at], "")) + lines + strings.Join(s.lines[at:], "")}, nil
 	}
 	begin := s.offset(n.Line, n.Column) + 1 // after the bracket
+	if end, ok := s.end(begin-1, n); ok && len(n.Content) == 0 && s.root.Style&yaml.FlowStyle != 0 && n.Line != s.root.Line {
+		text, err := flow(f, true, s.indent(n.Line))
+		return []string{s.text[:begin-1] + text + s.text[end:]}, err
+	}
 	if len(n.Content) == 0 || n.Content[0].Line == n.Line {
 		text, err := flow(f, false, "")
 		if err != nil {
@@ -99,8 +108,7 @@ func (s *source) insert(n *yaml.Node, f Fields) ([]string, error) {
 		}
 		return []string{s.text[:begin] + text + s.text[begin:]}, nil
 	}
-	first := s.lines[n.Content[0].Line-1]
-	indent := first[:len(first)-len(strings.TrimLeft(first, " \t"))]
+	indent := s.indent(n.Content[0].Line)
 	text, err := flow(f[0].Value, true, indent)
 	if err != nil {
 		return nil, err
@@ -112,7 +120,7 @@ func (s *source) insert(n *yaml.Node, f Fields) ([]string, error) {
 	// After the last field, as people add one; where that can't be, before the first.
 	last := n.Content[len(n.Content)-1]
 	at := s.offset(last.Line, last.Column)
-	first = strings.Join(s.lines[:n.Content[0].Line-1], "")
+	first := strings.Join(s.lines[:n.Content[0].Line-1], "")
 	texts := []string{first + indent + key + ": " + text + ",\n" + s.text[len(first):]}
 	if end, ok := s.end(at, last); ok {
 		texts = slices.Insert(texts, 0, s.text[:end]+",\n"+indent+key+": "+text+s.text[end:])
