@@ -15,6 +15,7 @@ const (
 	MaxValues  = 16 << 10 // of an assignment, as JSON
 	MaxEvents  = 256
 	maxName    = 128
+	maxState   = 32
 )
 
 // states are all that a cell can say of itself.
@@ -60,8 +61,36 @@ func (r *Report) Check() error {
 	if err := checkEvents(r.Events); err != nil {
 		return fmt.Errorf("report of %s: %w", r.Cell, err)
 	}
+	if err := r.Flags.check(); err != nil {
+		return fmt.Errorf("report of %s: flags: %w", r.Cell, err)
+	}
 	if err := r.Owner.Check(); err != nil {
 		return fmt.Errorf("report of %s: %w", r.Cell, err)
+	}
+	return nil
+}
+
+// check holds what a cell says of flags against the bounds of its fields. A state that is not known here is of a later agent.
+func (f *FlagsReport) check() error {
+	switch {
+	case f == nil:
+		return nil
+	case f.Height < 0:
+		return fmt.Errorf("height is %d, below 0", f.Height)
+	case len(f.States) > MaxFlagStates:
+		return fmt.Errorf("states of more than %d announcements", MaxFlagStates)
+	case len(f.Fault) > maxReason || !utf8.ValidString(f.Fault):
+		return fmt.Errorf("fault must be UTF-8 of at most %d bytes", maxReason)
+	}
+	for _, d := range []releases.Digest{f.Bundle, f.Orders} {
+		if _, err := releases.ParseDigest(string(d)); d != "" && err != nil {
+			return err
+		}
+	}
+	for id, state := range f.States {
+		if id == "" || len(id) > maxName || len(state) > maxState || !utf8.ValidString(id) || !utf8.ValidString(string(state)) {
+			return fmt.Errorf("states must be UTF-8 of at most %d bytes, by announcements of 1 to %d", maxState, maxName)
+		}
 	}
 	return nil
 }

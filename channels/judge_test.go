@@ -297,12 +297,38 @@ func TestWhen(t *testing.T) {
 	}
 }
 
+// Gates see flags: what is killed, and what is published in the channel and before it.
+func TestWhenSeesFlags(t *testing.T) {
+	in := WhenInput{
+		Release: &releases.Release{Features: []string{"classes", "gateway"}},
+		Flags:   WhenFlags{Commit: "77aa", Killed: []string{"new-editor"}, Published: []string{"classes"}, Upstream: []string{"classes", "gateway"}},
+	}
+	for expression, want := range map[string][2]bool{ // with them, and without a flags repository
+		`!("new-editor" in flags.killed)`:                        {false, true},
+		`!("old-editor" in flags.killed)`:                        {true, true},
+		`release.features.exists(f, f in flags.published)`:       {true, false},
+		`release.features.all(f, f in flags.published)`:          {false, false},
+		`release.features.all(f, f in flags.upstream)`:           {true, false},
+		`flags.commit != "" && flags.published.size() == 1`:      {true, false},
+		`flags.published.all(f, f in flags.upstream)`:            {true, true},
+		`"classes" in flags.published || !("x" in flags.killed)`: {true, true},
+	} {
+		w := When{Expression: expression}
+		if v := w.Judge(in); v.Holds != want[0] {
+			t.Errorf("%s: %+v, want %v", expression, v, want[0])
+		}
+		if v := w.Judge(WhenInput{Release: in.Release}); v.Holds != want[1] {
+			t.Errorf("%s without flags: %+v, want %v", expression, v, want[1])
+		}
+	}
+}
+
 func TestWhenRefused(t *testing.T) {
 	for expression, want := range map[string]string{
 		"release.fixs.size() > 0":                 "undefined field 'fixs'",
 		"now > timestamp('2026-01-01T00:00:00Z')": "time is not available here: use a window or a freeze",
 		"cells.healthy":                           "gives int, and must give bool",
-		"cell.healthy > 1":                        "there are release, channel and cells",
+		"cell.healthy > 1":                        "there are release, channel, cells and flags",
 		"cells.healthy > '3'":                     "no matching overload",
 		"cells.healthy >":                         "column 16: Syntax error",
 		"":                                        "Syntax error",

@@ -30,6 +30,15 @@ type WhenInput struct {
 	Channel      string            // channel.name: the channel that the gate belongs to
 	Cells        Counts            // cells: those of all upstream channels
 	ChannelCells Counts            // channel.cells: the channel's own
+	Flags        WhenFlags         // flags; zero: there is no flags repository, or nothing of it is known
+}
+
+// WhenFlags is what an expression sees of the flags repository.
+type WhenFlags struct {
+	Commit    string   `cel:"commit"`    // the tip that was read
+	Killed    []string `cel:"killed"`    // keys of flags that are off somewhere
+	Published []string `cel:"published"` // features that are announced and published in the channel
+	Upstream  []string `cel:"upstream"`  // features that are so in all upstream channels
 }
 
 // Counts counts cells. Total is all of them, the others those on the release at hand.
@@ -63,16 +72,17 @@ func (in WhenInput) variables() map[string]any {
 			release.Components = append(release.Components, c.Name)
 		}
 	}
-	return map[string]any{"release": release, "channel": whenChannel{in.Channel, in.ChannelCells}, "cells": in.Cells}
+	return map[string]any{"release": release, "channel": whenChannel{in.Channel, in.ChannelCells}, "cells": in.Cells, "flags": in.Flags}
 }
 
 // whenEnv is what expressions are checked against: a constant, made when first needed because that takes a while.
 var whenEnv = sync.OnceValues(func() (*cel.Env, error) {
 	return cel.NewEnv(
-		ext.NativeTypes(ext.ParseStructTags(true), reflect.TypeFor[whenRelease](), reflect.TypeFor[whenChannel](), reflect.TypeFor[Counts]()),
+		ext.NativeTypes(ext.ParseStructTags(true), reflect.TypeFor[whenRelease](), reflect.TypeFor[whenChannel](), reflect.TypeFor[Counts](), reflect.TypeFor[WhenFlags]()),
 		cel.Variable("release", cel.ObjectType("channels.whenRelease")),
 		cel.Variable("channel", cel.ObjectType("channels.whenChannel")),
 		cel.Variable("cells", cel.ObjectType("channels.Counts")),
+		cel.Variable("flags", cel.ObjectType("channels.WhenFlags")),
 		cel.ParserExpressionSizeLimit(maxExpression),
 		cel.ParserRecursionLimit(maxWhenDepth),
 	)
@@ -121,7 +131,7 @@ func inWords(issues *cel.Issues) string {
 		if strings.Contains(e.Message, "undeclared reference to 'now'") {
 			said = fmt.Sprintf("column %d: time is not available here: use a window or a freeze", e.Location.Column()+1)
 		} else if strings.Contains(e.Message, "undeclared reference") {
-			said += ": there are release, channel and cells"
+			said += ": there are release, channel, cells and flags"
 		}
 		words = append(words, strings.Join(strings.Fields(said), " "))
 	}

@@ -105,7 +105,7 @@ func draft(c *Channel, plan Plan, actions []Action) (releases.Draft, error) {
 func decisionOf(c *Channel, plan Plan, a Action) Decision {
 	d := Decision{
 		Kind: a.Kind, Channel: c.Name, Base: plan.Commit, Now: plan.Now, Release: a.Release, Commit: a.commit, Digest: a.Digest,
-		Sequence: a.Sequence, From: a.From, Requested: a.Requested, Reason: a.Reason, Hotfix: a.Hotfix, Forward: a.forward, Verdicts: evidence(a.Verdicts), Accepted: a.Accepted,
+		Sequence: a.Sequence, From: a.From, Requested: a.Requested, Reason: a.Reason, Hotfix: a.Hotfix, Forward: a.forward, Verdicts: evidence(a.Verdicts), Accepted: a.Accepted, Flags: plan.Flags,
 	}
 	if d.Commit == "" {
 		d.Commit = plan.Commit

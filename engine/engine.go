@@ -25,15 +25,16 @@ type Options struct {
 //
 // Methods may be called from any goroutine. Ticks happen one at a time; reports are taken at any time.
 type Engine struct {
-	repo    Repository
-	store   Store
-	opts    Options
-	loader  Loader
-	pushed  chan struct{} // told of a push: capacity 1
-	pass    chan struct{} // who leads is to be told of a push: capacity 1
-	moved   chan struct{} // a report changed something: capacity 1
-	beat    chan struct{} // a report said the same as before: capacity 1
-	flagged chan struct{} // something about flags is to be looked at: capacity 1
+	repo     Repository
+	store    Store
+	opts     Options
+	loader   Loader
+	pushed   chan struct{} // told of a push: capacity 1
+	pass     chan struct{} // who leads is to be told of a push: capacity 1
+	moved    chan struct{} // a report changed something: capacity 1
+	beat     chan struct{} // a report said the same as before: capacity 1
+	flagged  chan struct{} // a report said something else of flags: capacity 1
+	flagNews chan struct{} // another process wrote what concerns flags: capacity 1
 
 	ticking  sync.Mutex // held for a whole tick; guards what follows
 	desired  *Desired
@@ -80,7 +81,7 @@ func New(ctx context.Context, repo Repository, store Store, o Options) (*Engine,
 	e := &Engine{
 		repo: repo, store: store, opts: o, loader: Loader{Repo: repo, Keep: o.Keep},
 		pushed: make(chan struct{}, 1), pass: make(chan struct{}, 1), moved: make(chan struct{}, 1), beat: make(chan struct{}, 1),
-		flagged:  make(chan struct{}, 1),
+		flagged: make(chan struct{}, 1), flagNews: make(chan struct{}, 1),
 		recorded: map[string]int64{}, refusals: map[string]int{}, clock: newClock(time.Now()),
 		obs: obs, stale: defaultStale, changed: make(chan struct{}), enlisted: make(chan struct{}),
 		following: following{heard: time.Now(), cells: map[string]bool{}, wake: make(chan struct{}, 1)},

@@ -3,6 +3,7 @@ package engine
 import (
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/flags"
@@ -40,6 +41,22 @@ func (f *Flags) told(cell string) *cells.Flags {
 	}
 	return f.Told[cell]
 }
+
+// States is the newest word of every cell, by name, whatever the plan was made of. The map is the caller's, the states are not.
+func (e *Engine) States() map[string]*CellState {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return maps.Clone(e.obs.Cells)
+}
+
+// FlagsReported gives a value after a cell said something else of flags, or of what it runs, than before; to one receiver.
+func (e *Engine) FlagsReported() <-chan struct{} { return e.flagged }
+
+// FlagsWritten gives a value after another process wrote to the FlagStore, or may have; to one receiver.
+func (e *Engine) FlagsWritten() <-chan struct{} { return e.flagNews }
+
+// Now is the instant that plans are made at: the store's time.
+func (e *Engine) Now() time.Time { return e.now() }
 
 // Announce shows f from now on: to cells, by another View of the same plan, and to gates, which are asked again where they see
 // something else than before.

@@ -103,6 +103,9 @@ func (e *Engine) told(n News) {
 	if n.Pushed || n.All {
 		e.lookSoon()
 	}
+	if n.Flags || n.All {
+		signal(e.flagNews)
+	}
 }
 
 // note adds to what there is to read, under mu.
@@ -216,11 +219,16 @@ func (e *Engine) readAll(ctx context.Context) error {
 func (e *Engine) put(states map[string]*CellState) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	flags := false
 	for name, s := range states {
+		flags = flags || otherFlags(e.obs.Cells[name], s)
 		e.obs.Cells[name] = newer(e.obs.Cells[name], e.watched(s))
 		if e.served(s) {
 			e.obs.Served[s.Channel] = s.Sequence
 		}
+	}
+	if flags {
+		signal(e.flagged)
 	}
 }
 

@@ -187,6 +187,24 @@ func (p *planner) whenInput(c *Channel, x candidate) channels.WhenInput {
 		}
 	}
 	p.countOn(c, x, &in.ChannelCells)
+	in.Flags = p.whenFlags(c)
+	return in
+}
+
+// whenFlags is what a CEL expression sees of flags.
+func (p *planner) whenFlags(c *Channel) (in channels.WhenFlags) {
+	f := p.o.Flags
+	if f == nil {
+		return in
+	}
+	in = channels.WhenFlags{Commit: f.Commit, Killed: f.Killed, Published: f.Published[c.Name]}
+	for i, name := range c.Policy.After {
+		if i == 0 {
+			in.Upstream = slices.Clone(f.Published[name])
+		} else {
+			in.Upstream = slices.DeleteFunc(in.Upstream, func(feature string) bool { return !slices.Contains(f.Published[name], feature) })
+		}
+	}
 	return in
 }
 

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // maxFolds is how often a report is folded again because another replica kept one of the same cell meanwhile.
@@ -37,6 +39,9 @@ func (e *Engine) Receive(ctx context.Context, r cells.Report) (cells.Receipt, er
 		return cells.Receipt{}, fmt.Errorf("keep report of %s: %w", r.Cell, err)
 	}
 	e.received(state)
+	if otherFlags(prev, state) {
+		signal(e.flagged)
+	}
 	if material(prev, state) {
 		signal(e.moved)
 	} else {
@@ -172,6 +177,28 @@ func material(a, b *CellState) bool {
 	return a == nil || a.State != b.State || a.Digest != b.Digest || a.Sequence != b.Sequence || a.Epoch != b.Epoch ||
 		a.Taken != b.Taken || a.Clone != b.Clone || a.Infrastructure != b.Infrastructure ||
 		(a.Applying == nil) != (b.Applying == nil) || revised(a.Running, b.Running) || otherFailures(a.Failures, b.Failures) || !reflect.DeepEqual(a.Owner, b.Owner)
+}
+
+// otherFlags tells whether a report says anything new of flags, or of what decides on them. It wakes no plan of releases.
+func otherFlags(a, b *CellState) bool {
+	if a == nil {
+		return true
+	}
+	f, g := a.Flags, b.Flags
+	switch {
+	case a.Digest != b.Digest || digestOf(a.Applying) != digestOf(b.Applying) || (f == nil) != (g == nil):
+		return true
+	case f == nil:
+		return false
+	}
+	return f.Height != g.Height || f.Bundle != g.Bundle || f.Orders != g.Orders || f.Fault != g.Fault || !maps.Equal(f.States, g.States)
+}
+
+func digestOf(a *cells.Assignment) releases.Digest {
+	if a == nil {
+		return ""
+	}
+	return a.Digest
 }
 
 // otherFailures tells whether the newest failure is another: of many, the oldest are forgotten.

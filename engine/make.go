@@ -67,6 +67,9 @@ func newPlanner(d *Desired, o *Observed, now time.Time) *planner {
 		versions: map[string]releases.Version{},
 		plan:     Plan{Commit: d.Commit, Now: now, Actions: []Action{}, Blocked: []channels.Verdict{}},
 	}
+	if o.Flags != nil {
+		p.plan.Flags = o.Flags.Commit
+	}
 	for _, f := range o.Learned.Finished {
 		p.finished[finishKey{f.Channel, f.Sequence, f.Digest}] = true
 	}

@@ -44,6 +44,7 @@ type Plan struct {
 	Learned Learned            `json:"learned,omitzero"`
 	Next    time.Time          `json:"next,omitzero"` // the earliest instant at which time alone changes the plan; zero: never
 	Heard   time.Time          `json:"-"`             // the same, as long as all cells that are in contact now stay so
+	Flags   string             `json:"-"`             // the flags repository's commit that gates saw; empty: none
 }
 
 // Action is one thing to do. Promote, Rollback, Quarantines and Halt are git commits, one a channel, Identify is one; Grant is

@@ -20,6 +20,7 @@ import (
 // keeps is a store with all that a control plane wants of it.
 type keeps interface {
 	engine.Store
+	engine.FlagStore
 	controlplane.Journal
 	controlplane.Tokens
 	Ready(ctx context.Context) error
