@@ -47,13 +47,6 @@ type PastChannel struct {
 	Accepted  []Acceptance        // by downstream channels, as decisions recorded them
 }
 
-// Approval is who last touched an approval file.
-type Approval struct {
-	Commit string
-	Author releases.Person
-	Person string // the member of people, at the commit's first parent, whose key signed it; empty: none
-}
-
 const (
 	keepPolicies = 32
 	pipelineFile = "sluice.yaml"
@@ -246,41 +239,31 @@ func (h *History) approval(c releases.Change, f releases.FileChange, channel str
 	if f.New == "" {
 		return nil
 	}
-	a := Approval{Commit: c.Commit, Author: c.Author}
-	if slices.ContainsFunc(f.Authors, func(p releases.Person) bool { return !sameAddress(p.Email, c.Author.Email) }) {
-		a.Author = releases.Person{} // a merge of what another wrote: nobody's word alone
-	}
-	if f.Key != "" && c.Parent != "" {
-		files, err := open(c.Parent)
+	a, err := ApprovalOf(c, f, func(parent string) (map[string][]string, error) {
+		files, err := open(parent)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		a.Person = signer(files, f.Key, cache)
+		return keysOf(files, cache), nil
+	})
+	if err != nil {
+		return err
 	}
 	past.Approvals[f.Path] = a
 	return nil
 }
 
-// signer names the member whose key it is, as sluice.yaml had it.
-func signer(files fs.FS, key string, cache *manifest.Cache) string {
+// keysOf gives people's keys as sluice.yaml has them.
+func keysOf(files fs.FS, cache *manifest.Cache) map[string][]string {
 	pipeline, _ := manifest.Load[channels.Pipeline](cache, files, pipelineFile, nil)
 	if pipeline == nil {
-		return ""
+		return nil
 	}
+	keys := map[string][]string{}
 	for name, member := range pipeline.People {
-		for _, k := range member.Keys {
-			if sameKey(k, key) {
-				return name
-			}
-		}
+		keys[name] = member.Keys
 	}
-	return ""
-}
-
-// sameKey compares authorized_keys lines by type and key, whatever the comment.
-func sameKey(a, b string) bool {
-	x, y := strings.Fields(a), strings.Fields(b)
-	return len(x) >= 2 && len(y) >= 2 && x[0] == y[0] && x[1] == y[1]
+	return keys
 }
 
 // trailer gives the value of the last "Key: value" line in a message's last paragraph that has the key.

@@ -181,12 +181,7 @@ func (b *builder) proven(past *PastChannel, a channels.Approved) (Approved, bool
 		return Approved{}, false
 	}
 	member := b.set.Pipeline.People[a.Person]
-	if member == nil {
-		return Approved{}, false
-	}
-	signed := fact.Person == a.Person
-	trusted := b.set.Pipeline.TrustAuthors && fact.Person == "" && member.Email != "" && sameAddress(fact.Author.Email, member.Email)
-	if !signed && !trusted {
+	if member == nil || !fact.Of(a.Person, member.Email, b.set.Pipeline.TrustAuthors) {
 		return Approved{}, false
 	}
 	return Approved{
