@@ -141,6 +141,7 @@ func (s *Server) routes() {
 		Summary: "The engine's decisions", Description: "With Accept: text/event-stream as they come: Last-Event-ID or since says after which.",
 		Middlewares: huma.Middlewares{s.followed}, Errors: []int{503}}), s.events)
 
+	s.pageRoutes()
 	s.adminRoutes()
 	operators := []string{"operators"}
 	s.handle(s.livez, &huma.Operation{OperationID: "livez", Method: http.MethodGet, Path: "/livez", Tags: operators, Summary: "Whether the process answers",

@@ -140,6 +140,7 @@ type Server struct {
 	api     huma.API
 	content *contents // releases
 	bundles *contents // of flags
+	press   *press
 	metrics *metrics
 
 	board     *board
@@ -167,6 +168,9 @@ func New(o Options) (*Server, error) {
 	s.hooks.limit = maxHooks
 	s.fanout = newFanout(s)
 	s.content, s.bundles = newContents(keptContent), newContents(keptBundles)
+	if s.press, err = newPress(o); err != nil {
+		return nil, err
+	}
 	if s.metrics, err = newMetrics(o.Metrics, o); err != nil {
 		return nil, err
 	}

@@ -57,6 +57,9 @@ func Routes() []Route {
 		{"GET", "/v1/audit", admin},
 
 		{"POST", hookPath, whoHook},
+		{"GET", "/announcements", whoPublic},
+		{"GET", "/announcements/{id}", whoPublic},
+		{"GET", "/announcements.atom", whoPublic},
 		{"GET", "/livez", whoPublic},
 		{"GET", "/readyz", whoPublic},
 		{"GET", "/openapi.json", whoPublic},

@@ -1,0 +1,123 @@
+package bulletin
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/xml"
+	"fmt"
+	"net/url"
+	"slices"
+	"time"
+)
+
+// atom is a feed as RFC 4287 has it.
+type atom struct {
+	XMLName xml.Name `xml:"http://www.w3.org/2005/Atom feed"`
+	ID      string   `xml:"id"`
+	Title   string   `xml:"title"`
+	Updated string   `xml:"updated"`
+	Author  string   `xml:"author>name"`
+	Links   []link   `xml:"link"`
+	Entries []entry  `xml:"entry"`
+}
+
+type link struct {
+	Rel  string `xml:"rel,attr"`
+	Type string `xml:"type,attr"`
+	Href string `xml:"href,attr"`
+}
+
+type entry struct {
+	ID         string     `xml:"id"`
+	Title      string     `xml:"title"`
+	Published  string     `xml:"published"`
+	Updated    string     `xml:"updated"`
+	Link       link       `xml:"link"`
+	Categories []category `xml:"category"`
+	Content    content    `xml:"content"`
+}
+
+type category struct {
+	Term string `xml:"term,attr"`
+}
+
+type content struct {
+	Type string `xml:"type,attr"`
+	HTML string `xml:",chardata"`
+}
+
+// Kinds of entries: their first category.
+const (
+	kindAnnouncement = "announcement"
+	kindRelease      = "release"
+)
+
+// Feed is a bulletin as an Atom feed, announcements and releases by time. Equal bulletins give equal bytes.
+func (p *Printer) Feed(b Bulletin) ([]byte, error) {
+	f := atom{
+		ID: permanent(b.Base, "feed", ""), Title: "What is new", Author: "Release notes", Updated: stamp(time.Unix(0, 0).UTC()), // until there is something
+		Links: []link{{"self", "application/atom+xml", b.Base + ".atom"}, {"alternate", "text/html", b.Base}},
+	}
+	if u, err := url.Parse(b.Base); err == nil && u.Host != "" {
+		f.Author = u.Hostname()
+	}
+	kinds := map[string][]Item{kindAnnouncement: b.Announcements, kindRelease: b.Releases}
+	type dated struct {
+		kind string
+		Item
+	}
+	var all []dated
+	for _, kind := range []string{kindAnnouncement, kindRelease} {
+		for _, item := range kinds[kind] {
+			all = append(all, dated{kind, item})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b dated) int { return b.At.Compare(a.At) })
+	for _, d := range all {
+		e, err := p.entry(b.Base, d.kind, d.Item)
+		if err != nil {
+			return nil, err
+		}
+		f.Entries = append(f.Entries, e)
+	}
+	if len(all) > 0 {
+		f.Updated = stamp(all[0].At)
+	}
+	var out bytes.Buffer
+	out.WriteString(xml.Header)
+	if err := xml.NewEncoder(&out).Encode(f); err != nil {
+		return nil, fmt.Errorf("write the feed: %w", err)
+	}
+	return append(out.Bytes(), '\n'), nil
+}
+
+func (p *Printer) entry(base, kind string, item Item) (entry, error) {
+	notes, err := p.notes.print(item.Notes)
+	if err != nil {
+		return entry{}, fmt.Errorf("render the notes of %s: %w", item.ID, err)
+	}
+	e := entry{
+		ID: permanent(base, kind, item.ID), Title: item.Title, Published: stamp(item.At), Updated: stamp(item.At),
+		Link: link{"alternate", "text/html", base + "/" + item.ID}, Categories: []category{{kind}}, Content: content{"html", string(notes)},
+	}
+	if kind == kindRelease {
+		e.Title, e.Link.Href = "Release "+item.Title, base+"#release-"+item.ID
+	}
+	for _, channel := range item.Channels {
+		e.Categories = append(e.Categories, category{channel})
+	}
+	return e, nil
+}
+
+// permanent is an id that stays while the page's host does: a UUID of version 8 (RFC 9562).
+func permanent(base, kind, id string) string {
+	host := ""
+	if u, err := url.Parse(base); err == nil {
+		host = u.Hostname()
+	}
+	sum := sha256.Sum256([]byte("sluice\n" + host + "\n" + kind + "\n" + id))
+	sum[6], sum[8] = sum[6]&0x0f|0x80, sum[8]&0x3f|0x80
+	h := hex.EncodeToString(sum[:16])
+	return "urn:uuid:" + h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+}

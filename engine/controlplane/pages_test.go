@@ -1,0 +1,136 @@
+package controlplane_test
+
+import (
+	"errors"
+	"io/fs"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/store"
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/announce"
+)
+
+// announced is viewOf with two announcements: one is published in staging, the other is not.
+func announced() *engine.View {
+	v := viewOf("1.0.1")
+	status := func(id string, state announce.State) announce.Status {
+		return announce.Status{
+			Announcement: &flags.Announcement{ID: id, Title: "About " + id, Notes: "Notes of " + id, Features: []string{id}}, Hash: "sha256:" + id, State: state, Summary: "In words",
+			Channels: []announce.ChannelStatus{{Channel: "staging", State: state, At: noon, Percent: 100, Cells: []announce.CellStatus{
+				{Cell: "acme", State: flags.On, Confirmed: true}, {Cell: "bolt", State: flags.Waiting, Why: "for 1.0.2"},
+			}}},
+		}
+	}
+	v.Flags = &engine.Flags{Commit: "f1", Height: 4, Plan: announce.Plan{Announcements: []announce.Status{status("classes", announce.Published), status("rooms", announce.Armed)}}}
+	return v
+}
+
+// Everyone reads what is published, and nothing else; readers that have it are told so.
+func TestPages(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, true)
+	files := releaseFiles()
+	files["releases/1.0.1/notes.md"] = &fstest.MapFile{Data: []byte("Mends what 1.0.0 broke."), Mode: 0o644}
+	h.files = files
+	h.show(announced())
+	people := h.through(t, "people", nil) // without a token
+	for path, c := range map[string]struct{ kind, says string }{
+		"/announcements":                   {"text/html; charset=utf-8", "Mends what 1.0.0 broke."},
+		"/announcements?channel=staging":   {"text/html; charset=utf-8", "About classes"},
+		"/announcements?channel=dedicated": {"text/html; charset=utf-8", "Nothing yet."},
+		"/announcements/classes":           {"text/html; charset=utf-8", "Notes of classes"},
+		"/announcements.atom":              {"application/atom+xml; charset=utf-8", "Mends what 1.0.0 broke."},
+	} {
+		w, body := h.ask(t, people, "people", "GET", path, "")
+		head := w.Header
+		if w.StatusCode != 200 || head.Get("Content-Type") != c.kind || !strings.Contains(body, c.says) || strings.Contains(body, "rooms") || strings.Contains(body, "acme") || strings.Contains(body, "bolt") {
+			t.Errorf("%s: %s %s\n%s", path, w.Status, head.Get("Content-Type"), body)
+		}
+		if strings.HasPrefix(c.kind, "text/html") && !strings.Contains(head.Get("Content-Security-Policy"), "default-src 'none'") || head.Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%s: %v", path, head)
+		}
+		again, body := h.ask(t, people, "people", "GET", path, "", "If-None-Match", head.Get("ETag"))
+		if again.StatusCode != 304 || body != "" {
+			t.Errorf("%s again: %s", path, again.Status)
+		}
+		if w, body := h.ask(t, people, "people", "HEAD", path, ""); w.StatusCode != 200 || body != "" {
+			t.Errorf("HEAD %s: %s", path, w.Status)
+		}
+	}
+	for path, says := range map[string]string{"/announcements/rooms": "published", "/announcements/nothing": "published", "/announcements?channel=nothing": "no such channel"} {
+		w, body := h.ask(t, people, "people", "GET", path, "")
+		wantProblem(t, w, body, 404, says)
+	}
+	if w, _ := h.ask(t, h.through(t, "cells", h.signers["acme"]), "cells", "GET", "/announcements", ""); w.StatusCode != http.StatusNotFound {
+		t.Errorf("at the cells' listener: %s", w.Status)
+	}
+	// A page changes with what it shows.
+	before, _ := h.ask(t, people, "people", "GET", "/announcements", "")
+	v := announced()
+	v.Flags.Plan.Announcements[1].Channels[0].State = announce.Publishing
+	h.show(v)
+	if w, body := h.ask(t, people, "people", "GET", "/announcements", "", "If-None-Match", before.Header.Get("ETag")); w.StatusCode != 200 || !strings.Contains(body, "About rooms") {
+		t.Errorf("after it was published: %s\n%s", w.Status, body)
+	}
+}
+
+// However often everyone asks, notes are read once, and the page is made once for each state.
+func TestPagesAreMadeOnce(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, store.Options{}, nil)
+	files := &opened{FS: fstest.MapFS{"releases/1.0.1/notes.md": {Data: []byte("Notes")}}}
+	s.files = files
+	v := announced()
+	for range 3 {
+		again := &engine.View{Desired: v.Desired, Observed: v.Observed, Plan: v.Plan, Flags: v.Flags}
+		again.Plan.Now = again.Plan.Now.Add(time.Minute)
+		s.show(again)
+		for _, path := range []string{"/announcements", "/announcements.atom", "/announcements/classes", "/announcements?channel=staging"} {
+			if w, body := s.do(t, "GET", path, ""); w.StatusCode != 200 {
+				t.Errorf("%s: %s %s", path, w.Status, body)
+			}
+		}
+	}
+	if files.n != 1 {
+		t.Errorf("notes were read %d times", files.n)
+	}
+}
+
+// Release notes that can't be read leave the rest of the page as it is.
+func TestPageWithoutNotes(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, store.Options{}, nil)
+	s.files = broken{}
+	s.show(announced())
+	w, body := s.do(t, "GET", "/announcements", "")
+	if w.StatusCode != 200 || !strings.Contains(body, "About classes") || !strings.Contains(s.log.String(), "read release notes") {
+		t.Errorf("%s %s", w.Status, body)
+	}
+}
+
+// opened counts what is opened.
+type opened struct {
+	fs.FS
+	mu sync.Mutex
+	n  int
+}
+
+func (o *opened) Open(name string) (fs.File, error) {
+	o.mu.Lock()
+	o.n++
+	o.mu.Unlock()
+	return o.FS.Open(name)
+}
+
+// broken is a disk that can't be read.
+type broken struct{}
+
+func (broken) Open(name string) (fs.File, error) {
+	return nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("input/output error")}
+}
