@@ -32,15 +32,16 @@ func (c *compiler) compile(v any) node {
 }
 
 func (c *compiler) list(items []any) node {
-	nodes, constants := c.items(items), true
-	for _, n := range nodes {
-		_, is := n.(constant)
-		constants = constants && is
+	nodes := c.items(items)
+	values := make([]any, len(nodes))
+	for i, n := range nodes {
+		known, ok := n.(constant)
+		if !ok {
+			return nodes
+		}
+		values[i] = known.value
 	}
-	if constants {
-		return constant{items}
-	}
-	return nodes
+	return constant{values}
 }
 
 func (c *compiler) items(values []any) list {

@@ -1,0 +1,175 @@
+package oracle
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/jsonlogic"
+)
+
+var (
+	count = flag.Int("cases", 100_000, "how many flags and contexts to compare, over all seeds")
+	first = flag.Uint64("seed", 1, "the first seed")
+)
+
+const (
+	seeds    = 4
+	perFlag  = 2   // contexts
+	perStore = 500 // flags
+)
+
+// TestSameAsFlagd compares 100,000 random flags and contexts: value, variant, reason, error code and metadata are flagd's.
+//
+// Left out is only what flagd/core has no answer to:
+//   - rules that exceed our budget: "if" evaluates an object that it gets from the context, so a context with a rule that refers
+//     to itself is an endless recursion, which ends flagd's process. Ours is an error. Flagd isn't asked.
+//   - rules that flagd itself answers now so, now so: it puts variables into bodies in the order of Go's maps, and whether
+//     an operator fails before or after a "var" beside it is chance.
+func TestSameAsFlagd(t *testing.T) {
+	for seed := range uint64(seeds) {
+		t.Run(fmt.Sprintf("seed %d", *first+seed), func(t *testing.T) {
+			t.Parallel()
+			var left exclusions
+			for done, stream := 0, uint64(0); done < *count/seeds && !t.Failed(); stream++ {
+				done += compareSet(t, newGenerator(*first+seed, stream), &left)
+			}
+			t.Logf("left out: %+v", left)
+			if left.endless+left.fickle > *count/seeds/1000 {
+				t.Errorf("more than one in a thousand was left out: %+v", left)
+			}
+		})
+	}
+}
+
+type exclusions struct{ endless, fickle int }
+
+func compareSet(t *testing.T, g generator, left *exclusions) (done int) {
+	set := make(map[string]Flag, perStore)
+	callers := make(map[string][]map[string]any, perStore)
+	for i := range perStore {
+		key, f := fmt.Sprintf("flag-%d", i), g.flag()
+		for range perFlag {
+			caller := g.context()
+			callers[key] = append(callers[key], caller)
+			if g.chance(80) {
+				name(f, key, caller)
+			}
+		}
+		set[key] = f
+	}
+	flagd, err := New(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range perStore {
+		key := fmt.Sprintf("flag-%d", i)
+		for _, caller := range callers[key] {
+			done++
+			switch compare(t, flagd, key, set[key], caller) {
+			case endless:
+				left.endless++
+			case fickle:
+				left.fickle++
+			case different:
+				report(t, key, set[key], caller)
+				return done
+			}
+		}
+	}
+	return done
+}
+
+// name makes a variant of what we say that the rule gives: flagd finds it only if it gives the very same.
+func name(f Flag, key string, caller map[string]any) {
+	rule, err := jsonlogic.Compile(f.Targeting)
+	if err != nil {
+		return // it has none
+	}
+	v, err := rule.Evaluate(jsonlogic.Input{Data: caller, FlagKey: key, At: time.Now().Unix()})
+	if err != nil {
+		return
+	}
+	if text, err := jsonlogic.Text(v); err == nil {
+		variant := strings.ReplaceAll(text, `"`, "")
+		f.Variants[variant] = text
+	}
+}
+
+type verdict int
+
+const (
+	alike verdict = iota
+	different
+	endless
+	fickle
+)
+
+func compare(t *testing.T, flagd Flagd, key string, f Flag, caller map[string]any) verdict {
+	t.Helper()
+	for range 3 {
+		before := time.Now().Unix()
+		ours, err := answer(key, f, caller, before)
+		if err != nil {
+			t.Fatalf("compile %s: %v", f.Targeting, err)
+		}
+		if ours.Error == overBudget {
+			return endless
+		}
+		theirs := flagd.Ask(key, caller)
+		if reflect.DeepEqual(ours, theirs) {
+			return alike
+		}
+		if before != time.Now().Unix() {
+			continue // $flagd.timestamp
+		}
+		for range 50 {
+			if reflect.DeepEqual(ours, flagd.Ask(key, caller)) {
+				return fickle
+			}
+		}
+		break
+	}
+	return different
+}
+
+const overBudget = "over budget"
+
+func answer(key string, f Flag, caller map[string]any, at int64) (Answer, error) {
+	evaluate, err := f.Definition(key).Evaluator()
+	if err != nil {
+		return Answer{}, err
+	}
+	r := evaluate(flags.Context(caller), nil, at)
+	a := Ours(r)
+	if a.Metadata == nil {
+		a.Metadata = map[string]any{}
+	}
+	if r.Message == "the rule takes too many steps with this context" {
+		a.Error = overBudget
+	}
+	return a, nil
+}
+
+func report(t *testing.T, key string, f Flag, caller map[string]any) {
+	t.Helper()
+	differ := func(f Flag, caller map[string]any) bool {
+		flagd, err := New(map[string]Flag{key: f})
+		return err == nil && compare(t, flagd, key, f, caller) == different
+	}
+	f, caller = shrink(f, caller, differ)
+	flagd, err := New(map[string]Flag{key: f})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, err := answer(key, f, caller, time.Now().Unix())
+	theirs := flagd.Ask(key, caller)
+	text, _ := json.Marshal(f)
+	about, _ := json.Marshal(caller)
+	t.Errorf("flag    %s\ncontext %s\nours    %+v %v\nflagd   %+v", text, about, ours, err, theirs)
+}
