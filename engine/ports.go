@@ -172,15 +172,23 @@ type Decided struct {
 	At       time.Time       `json:"at"`
 }
 
-// FlagStore keeps what flags need beyond one process: kills on their way into git, the commit that was acted upon, and news on
-// their way to webhooks. Others are told of what is written of the first two by Follow, as News.Flags.
+// FlagStore keeps what flags need beyond one process. Others are told by Follow, as News.Flags, of kills and of the mark.
 type FlagStore interface {
 	Kills
+	FlagLedger
 	Outbox
+}
+
+// FlagLedger is what the announcer saw and told. Only who leads writes it: see Ledger.
+type FlagLedger interface {
 	// FlagsMark gives the newest commit of the flags repository that was acted upon; the zero mark: none was.
 	FlagsMark(ctx context.Context) (FlagsMark, error)
-	// MarkFlags keeps it. Only who leads may: see Ledger.
+	// MarkFlags keeps it.
 	MarkFlags(ctx context.Context, m FlagsMark) error
+	// FlagsMemory gives what the newest plan told the next; zero: nothing.
+	FlagsMemory(ctx context.Context) (announce.Memory, error)
+	// RememberFlags keeps it.
+	RememberFlags(ctx context.Context, m announce.Memory) error
 }
 
 // Kills are flags that are off at once. Any process may kill, whatever else is broken (R43).

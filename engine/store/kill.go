@@ -6,6 +6,7 @@ import (
 
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/store/rows"
+	"github.com/sluice-cd/sluice/flags/announce"
 )
 
 // Kill keeps k in place of an earlier kill of the same flag.
@@ -43,14 +44,28 @@ func (s *Store) Landed(ctx context.Context, id, commit string) error {
 
 // FlagsMark gives the newest commit of the flags repository that was acted upon.
 func (s *Store) FlagsMark(ctx context.Context) (m engine.FlagsMark, err error) {
-	body, err := s.Fact(ctx, rows.FlagsFact)
-	if err == nil && body != "" {
-		err = rows.Decode(body, &m)
-	}
-	return m, wrap("read the flags repository's mark", err)
+	return m, s.decodeFact(ctx, rows.FlagsFact, &m)
 }
 
 // MarkFlags keeps it.
 func (s *Store) MarkFlags(ctx context.Context, m engine.FlagsMark) error {
 	return s.ledger(ctx, "keep the flags repository's mark", func(tx *sql.Tx) error { return fact(tx, rows.FlagsFact, m) })
+}
+
+// FlagsMemory gives what the newest plan for announcements told the next.
+func (s *Store) FlagsMemory(ctx context.Context) (m announce.Memory, err error) {
+	return m, s.decodeFact(ctx, rows.MemoryFact, &m)
+}
+
+// RememberFlags keeps it.
+func (s *Store) RememberFlags(ctx context.Context, m announce.Memory) error {
+	return s.ledger(ctx, "keep what announcements remember", func(tx *sql.Tx) error { return fact(tx, rows.MemoryFact, m) })
+}
+
+func (s *Store) decodeFact(ctx context.Context, name string, v any) error {
+	body, err := s.Fact(ctx, name)
+	if err != nil || body == "" {
+		return err
+	}
+	return wrap("read "+name, rows.Decode(body, v))
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/store/rows"
+	"github.com/sluice-cd/sluice/flags/announce"
 )
 
 // Kill keeps k in place of an earlier kill of the same flag, and tells the others.
@@ -54,23 +55,43 @@ func (s *Store) Landed(ctx context.Context, id, commit string) error {
 
 // FlagsMark gives the newest commit of the flags repository that was acted upon.
 func (s *Store) FlagsMark(ctx context.Context) (m engine.FlagsMark, err error) {
-	body, err := s.Fact(ctx, rows.FlagsFact)
-	if err == nil && body != "" {
-		err = wrap("read the flags repository's mark", rows.Decode(body, &m))
-	}
-	return m, err
+	return m, s.decodeFact(ctx, rows.FlagsFact, &m)
 }
 
 // MarkFlags keeps it, and tells the others.
 func (s *Store) MarkFlags(ctx context.Context, m engine.FlagsMark) error {
 	return s.ledger(ctx, "keep the flags repository's mark", func(ctx context.Context, tx pgx.Tx) error {
-		b := &pgx.Batch{}
-		if err := fact(b, rows.FlagsFact, m); err != nil {
-			return err
-		}
-		if err := tx.SendBatch(ctx, b).Close(); err != nil {
+		if err := keepFact(ctx, tx, rows.FlagsFact, m); err != nil {
 			return err
 		}
 		return s.tell(ctx, tx, note{Flags: true})
 	})
+}
+
+// FlagsMemory gives what the newest plan for announcements told the next.
+func (s *Store) FlagsMemory(ctx context.Context) (m announce.Memory, err error) {
+	return m, s.decodeFact(ctx, rows.MemoryFact, &m)
+}
+
+// RememberFlags keeps it.
+func (s *Store) RememberFlags(ctx context.Context, m announce.Memory) error {
+	return s.ledger(ctx, "keep what announcements remember", func(ctx context.Context, tx pgx.Tx) error {
+		return keepFact(ctx, tx, rows.MemoryFact, m)
+	})
+}
+
+func (s *Store) decodeFact(ctx context.Context, name string, v any) error {
+	body, err := s.Fact(ctx, name)
+	if err != nil || body == "" {
+		return err
+	}
+	return wrap("read "+name, rows.Decode(body, v))
+}
+
+func keepFact(ctx context.Context, tx pgx.Tx, name string, value any) error {
+	b := &pgx.Batch{}
+	if err := fact(b, name, value); err != nil {
+		return err
+	}
+	return tx.SendBatch(ctx, b).Close()
 }

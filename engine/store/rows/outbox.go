@@ -6,8 +6,11 @@ import (
 	"github.com/sluice-cd/sluice/engine"
 )
 
-// FlagsFact is the name of the single value that has engine.FlagsMark.
-const FlagsFact = "flags"
+// Names of single values.
+const (
+	FlagsFact  = "flags"         // engine.FlagsMark
+	MemoryFact = "announcements" // announce.Memory
+)
 
 const (
 	// KeepLanded is how long a kill is kept after it landed: until then a replica may not have that commit.

@@ -20,6 +20,7 @@ func flagging() map[string]func(t *testing.T, open Open) {
 		"whoever does not lead may kill (R43)":                             killsWithoutLease,
 		"of two kills of one flag the later counts":                        killedAgain,
 		"the flags repository's mark is one":                               flagsMark,
+		"what a plan told the next is kept":                                flagsMemory,
 		"an event is posted once, across crashes (fault 3)":                postedOnce,
 		"of many who post an event one does":                               postRace,
 		"a message is due until it is sent or given up":                    delivered,
@@ -107,6 +108,23 @@ func flagsMark(t *testing.T, open Open) {
 	if o := observed(t, s); o.Seen != "" || o.Diverged != nil {
 		t.Errorf("the release repository's is another: %+v", o)
 	}
+}
+
+func flagsMemory(t *testing.T, open Open) {
+	s, ctx := opened(t, open), t.Context()
+	m, err := s.FlagsMemory(ctx)
+	must(t, err)
+	same(t, "at first", announce.Memory{}, m)
+	want := announce.Memory{
+		Served:    map[string]announce.Served{"staging": {Flags: "sha256:00", Since: noon}, "test": {Flags: "sha256:01"}},
+		Killed:    map[string]announce.Episode{"gateway": {ID: "killed/gateway", At: noon}},
+		Suspended: map[string]announce.Episode{"classes/acme": {ID: "suspended/classes/acme/2/41", At: noon}},
+	}
+	must(t, s.RememberFlags(ctx, want))
+	s = reopen(t, s, open)
+	m, err = s.FlagsMemory(ctx)
+	must(t, err)
+	same(t, "kept", want, m)
 }
 
 func message(event, webhook string) engine.Message {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/flags/announce"
 )
 
 const length = 10 * time.Second
@@ -125,6 +126,9 @@ func writes() map[string]func(ctx context.Context, s Store) error {
 		"Landed": func(ctx context.Context, s Store) error { return s.Landed(ctx, "k1", "77aa") },
 		"MarkFlags": func(ctx context.Context, s Store) error {
 			return s.MarkFlags(ctx, engine.FlagsMark{Commit: "77aa", Height: 7})
+		},
+		"RememberFlags": func(ctx context.Context, s Store) error {
+			return s.RememberFlags(ctx, announce.Memory{Lifted: map[string]int{"gateway": 1}})
 		},
 		"Post": func(ctx context.Context, s Store) error {
 			fresh, err := s.Post(ctx, []engine.Message{message("e1", "chat")})
