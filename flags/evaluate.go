@@ -155,7 +155,7 @@ func (c *compiled) evaluate(ctx Context, facts map[string]any, at int64) Result 
 	if chosen == nil {
 		return c.unruled
 	}
-	variant, err := variantOf(chosen)
+	variant, err := variantNamed(chosen)
 	if err != nil {
 		return c.fail(ErrorParse, err.Error())
 	}
@@ -172,8 +172,8 @@ func (c *compiled) fail(code ErrorCode, message string) Result {
 	return r
 }
 
-// variantOf gives the variant that a rule's result names: the JSON of it without quotation marks.
-func variantOf(chosen any) (string, error) {
+// variantNamed gives the variant that a rule's result names: the JSON of it without quotation marks.
+func variantNamed(chosen any) (string, error) {
 	switch v := chosen.(type) {
 	case bool:
 		if v {
