@@ -1,0 +1,269 @@
+package flags
+
+import (
+	"slices"
+
+	"github.com/sluice-cd/sluice/flags/jsonlogic"
+	"github.com/sluice-cd/sluice/releases/manifest"
+)
+
+// ruleChecker looks at one flag's rules for what nobody can have meant: operators that there are not, rules that can never
+// match or always do, results that are no variant. What is a constant, evaluation itself says, so that the two agree.
+type ruleChecker struct {
+	*setReader
+	flag *Definition
+}
+
+// checkRules looks at a flag's rules, references resolved.
+func (r *setReader) checkRules(d *Definition, n manifest.Node) {
+	c := ruleChecker{r, d}
+	c.check(n)
+	c.results(n)
+}
+
+// operation gives a rule's operator and arguments, as a list. ok is false of what is no rule but stands for itself.
+func operation(n manifest.Node) (name string, args []manifest.Node, ok bool) {
+	m, isMapping := n.Value.(manifest.Members)
+	if !isMapping || len(m) != 1 {
+		return "", nil, false
+	}
+	if list, isList := m[0].Value.([]manifest.Node); isList {
+		return m[0].Key, list, true
+	}
+	return m[0].Key, []manifest.Node{m[0].Node}, true
+}
+
+// check looks at n and all within, and tells whether it is the same in every context.
+func (c *ruleChecker) check(n manifest.Node) (constant bool) {
+	switch v := n.Value.(type) {
+	case []manifest.Node:
+		return c.checkAll(v)
+	case manifest.Members:
+		if len(v) == 1 {
+			return c.checkOperation(n, v[0])
+		}
+		c.fault(n.Line, "a rule has one operator, and this mapping has %d keys: it stands for itself and never matches", len(v))
+	}
+	return true
+}
+
+func (c *ruleChecker) checkAll(list []manifest.Node) (constant bool) {
+	constant = true
+	for _, child := range list {
+		constant = c.check(child) && constant
+	}
+	return constant
+}
+
+// checkOperation is check of a rule. One of which something was said does not pass for a constant: nothing follows from it.
+func (c *ruleChecker) checkOperation(n manifest.Node, m manifest.Member) (constant bool) {
+	op, known := operators(m.Key)
+	_, args, _ := operation(n)
+	_, isList := m.Value.([]manifest.Node)
+	switch {
+	case !known:
+		c.fault(m.Line, "there is no operator %.60q", m.Key)
+		return false
+	case !isList && !op.bare:
+		c.fault(m.Line, "%s takes a list of %s", m.Key, op.takes())
+		return false
+	case isList && (len(args) < op.least || len(args) > op.most):
+		c.fault(m.Line, "%s takes %s, not %d", m.Key, op.takes(), len(args))
+		return false
+	}
+	constant = c.checkAll(args) && !op.varies
+	if constant && op.decides {
+		c.constant(n, m.Key)
+		return false
+	}
+	c.checkOperands(n, m.Key, args)
+	return constant
+}
+
+// constant says that a rule that should decide something depends on nothing.
+func (c *ruleChecker) constant(n manifest.Node, name string) {
+	v, ok := fold(n)
+	switch {
+	case !ok || v == nil:
+		c.fault(n.Line, "%s can't be evaluated with these constants, whatever the context: it never matches", name)
+	case v == false:
+		c.fault(n.Line, "%s compares constants and never matches: compare with a variable", name)
+	default:
+		c.fault(n.Line, "%s compares constants and always gives %s: compare with a variable", name, appendValue(nil, v))
+	}
+}
+
+// checkOperands looks at what single operators can't do anything with.
+func (c *ruleChecker) checkOperands(n manifest.Node, name string, args []manifest.Node) {
+	switch name {
+	case "var":
+		c.checkVariable(args)
+	case "if", "?:":
+		c.checkIf(args)
+	case "and", "or":
+		c.checkJunction(name, args)
+	case "in":
+		c.checkIn(args)
+	case "all", "none", "some", "filter", "map":
+		if list, ok := args[0].Value.([]manifest.Node); ok && len(list) == 0 || isConstant(args[0]) && !isCollection(args[0].Value) {
+			c.fault(args[0].Line, "%s goes through a list, and this has nothing in it", name)
+		}
+	case "<", "<=", ">", ">=":
+		c.checkBetween(name, args)
+	case "starts_with", "ends_with":
+		for _, arg := range args {
+			if _, text := arg.Value.(string); isConstant(arg) && !text {
+				c.fault(arg.Line, "%s compares text, and %s is none: it never matches", name, describe(arg.Value))
+			}
+		}
+	case "sem_ver":
+		c.checkSemVer(args)
+	case "fractional":
+		c.checkFractional(n, args)
+	}
+}
+
+func (c *ruleChecker) checkVariable(args []manifest.Node) {
+	if len(args) == 0 {
+		return
+	}
+	const own = "$flagd."
+	name, ok := args[0].Value.(string)
+	if ok && len(name) > len(own) && name[:len(own)] == own && !slices.Contains([]string{"timestamp", "flagKey"}, name[len(own):]) {
+		c.fault(args[0].Line, "there is no variable %.60q: flagd has $flagd.timestamp and $flagd.flagKey", name)
+	}
+}
+
+// checkIf looks for conditions that are settled, and for those that were there before.
+func (c *ruleChecker) checkIf(args []manifest.Node) {
+	before := map[string]bool{}
+	for i := 0; i+1 < len(args); i += 2 {
+		condition := args[i]
+		if holds, known := c.truth(condition); known {
+			switch {
+			case !holds:
+				c.fault(condition.Line, "this condition never holds: remove it and its result")
+			case i+2 < len(args):
+				c.fault(condition.Line, "this condition always holds: what comes after its result can never match")
+			default:
+				c.fault(condition.Line, "this condition always holds: write its result without if")
+			}
+			continue
+		}
+		if len(args) > 3 {
+			text := string(appendNode(nil, condition))
+			if before[text] {
+				c.fault(condition.Line, "this condition is there before: its result can never be reached")
+			}
+			before[text] = true
+		}
+	}
+}
+
+// checkJunction looks for operands of and, or that are settled. The last may be: it is then the result.
+func (c *ruleChecker) checkJunction(name string, args []manifest.Node) {
+	for i, arg := range args {
+		holds, known := c.truth(arg)
+		switch {
+		case !known || i == len(args)-1:
+		case holds == (name == "or"):
+			c.fault(arg.Line, "%s ends here, always: what comes after it can never match", name)
+		default:
+			c.fault(arg.Line, "this says nothing within %s: remove it", name)
+		}
+	}
+}
+
+// truth tells whether a condition holds whatever the context, if that is known.
+func (c *ruleChecker) truth(n manifest.Node) (holds, known bool) {
+	if !isConstant(n) {
+		return false, false
+	}
+	v, ok := fold(manifest.Node{Line: n.Line, Value: manifest.Members{{Key: "!!", Node: manifest.Node{Value: []manifest.Node{n}}}}})
+	holds, _ = v.(bool)
+	return holds, ok
+}
+
+func (c *ruleChecker) checkIn(args []manifest.Node) {
+	if !isConstant(args[1]) {
+		return
+	}
+	v, _ := fold(args[1])
+	switch v := v.(type) {
+	case []any:
+		if len(v) == 0 {
+			c.fault(args[1].Line, "in looks through an empty list: it never matches")
+		}
+	case string:
+		if v == "" {
+			c.fault(args[1].Line, "in looks through an empty text: it never matches")
+		}
+	default:
+		c.fault(args[1].Line, "in looks through a list or a text, and this is none: it never matches")
+	}
+}
+
+// checkBetween looks at a value between two numbers.
+func (c *ruleChecker) checkBetween(name string, args []manifest.Node) {
+	if len(args) != 3 {
+		return
+	}
+	low, ok := args[0].Value.(float64)
+	high, ok2 := args[2].Value.(float64)
+	if name[0] == '>' {
+		low, high = high, low
+	}
+	if ok && ok2 && (low > high || low == high && len(name) == 1) {
+		c.fault(args[0].Line, "nothing is between %s and %s: it never matches", appendScalar(nil, low), appendScalar(nil, high))
+	}
+}
+
+func (c *ruleChecker) checkSemVer(args []manifest.Node) {
+	if name, text := args[1].Value.(string); isConstant(args[1]) && !(text && slices.Contains(semVerOperators(), name)) {
+		c.fault(args[1].Line, "sem_ver compares by =, !=, <, <=, >, >=, ^ (same major) or ~ (same minor), not by %s: it never matches", describe(args[1].Value))
+	}
+	for _, i := range []int{0, 2} {
+		if version := args[i]; isConstant(version) && !isVersion(version) {
+			c.fault(version.Line, "%s is no semantic version such as 1.2.3: it never matches", describe(version.Value))
+		}
+	}
+}
+
+func semVerOperators() []string { return []string{"=", "!=", "<", "<=", ">", ">=", "^", "~"} }
+
+// isVersion tells whether sem_ver can compare a constant: it is then equal to itself.
+func isVersion(n manifest.Node) bool {
+	v, ok := fold(manifest.Node{Value: manifest.Members{{Key: "sem_ver", Node: manifest.Node{
+		Value: []manifest.Node{n, {Value: "="}, n},
+	}}}})
+	return ok && v == true
+}
+
+// isConstant tells whether n evaluates to the same in every context.
+func isConstant(n manifest.Node) bool {
+	switch v := n.Value.(type) {
+	case []manifest.Node:
+		return !slices.ContainsFunc(v, func(child manifest.Node) bool { return !isConstant(child) })
+	case manifest.Members:
+		if len(v) != 1 {
+			return true
+		}
+		op, known := operators(v[0].Key)
+		return known && !op.varies && isConstant(v[0].Node)
+	}
+	return true
+}
+
+// fold evaluates a constant.
+func fold(n manifest.Node) (any, bool) {
+	switch n.Value.(type) {
+	case nil, bool, float64, string:
+		return n.Value, true
+	}
+	rule, err := jsonlogic.Compile(appendNode(nil, n))
+	if err != nil {
+		return nil, false
+	}
+	v, err := rule.Evaluate(jsonlogic.Input{})
+	return v, err == nil
+}
