@@ -1,0 +1,135 @@
+package flags
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Compiled is a bundle whose rules are ready to be evaluated. Immutable.
+type Compiled struct {
+	digest   [sha256.Size]byte // of the bundle
+	gates    []Gate
+	holds    [][]int32        // by gate: the features it opens
+	features map[string]int32 // by name: places in Folded.open
+	gated    []bool           // by feature: whether a gate opens it
+	hidden   []bool           // by feature: Bundle.Hidden
+	flags    map[string]*flag
+	sorted   []*flag // by key
+}
+
+// flag is a definition with what never changes about it.
+type flag struct {
+	def     *Definition
+	rule    *compiled
+	feature int32  // ungated: none
+	shut    Result // what it is while its gate is shut (R37)
+}
+
+const ungated = -1
+
+// roomy is how many bytes a rule may have that is within all limits with a ramp around it, too.
+const roomy = 32 << 10
+
+// Compile reads a bundle's flags and compiles their rules. One that can't be read refuses them all: the cell keeps what it has.
+func Compile(b *Bundle) (*Compiled, error) {
+	if len(b.Flags) > MaxFlags || len(b.Gates) > MaxGates {
+		return nil, fmt.Errorf("compile flags: %d flags and %d gates, beyond %d and %d", len(b.Flags), len(b.Gates), MaxFlags, MaxGates)
+	}
+	c := &Compiled{
+		digest:   b.digest(),
+		gates:    b.Gates,
+		holds:    make([][]int32, len(b.Gates)),
+		features: map[string]int32{},
+		flags:    make(map[string]*flag, len(b.Flags)),
+	}
+	for _, key := range slices.Sorted(maps.Keys(b.Flags)) {
+		f, err := c.compile(key, b.Flags[key])
+		if err != nil {
+			return nil, fmt.Errorf("compile flag %.80q: %w", key, err)
+		}
+		c.flags[key] = f
+		c.sorted = append(c.sorted, f)
+	}
+	for i, g := range b.Gates {
+		for _, name := range g.Features {
+			c.holds[i] = append(c.holds[i], c.feature(name))
+		}
+	}
+	c.gated = make([]bool, len(c.features))
+	for _, features := range c.holds {
+		for _, f := range features {
+			c.gated[f] = true
+		}
+	}
+	c.hidden = c.marks(b.Hidden)
+	return c, nil
+}
+
+// digest is over all that the bundle says, and quicker than its one form.
+func (b *Bundle) digest() [sha256.Size]byte {
+	sum, enc := sha256.New(), []byte(nil)
+	for _, key := range slices.Sorted(maps.Keys(b.Flags)) {
+		enc = binary.AppendUvarint(enc[:0], uint64(len(key)))
+		enc = append(enc, key...)
+		enc = binary.AppendUvarint(enc, uint64(len(b.Flags[key])))
+		sum.Write(enc)
+		sum.Write(b.Flags[key])
+	}
+	rest := Bundle{Version: b.Version, Channel: b.Channel, Gates: b.Gates, Hidden: b.Hidden}
+	sum.Write(rest.Encode())
+	return [sha256.Size]byte(sum.Sum(nil))
+}
+
+func (c *Compiled) compile(key string, raw []byte) (*flag, error) {
+	d, err := ParseDefinition(key, raw)
+	if err != nil {
+		return nil, err
+	}
+	rule, err := compileFlag(d)
+	if err != nil {
+		return nil, err
+	}
+	f := &flag{def: d, rule: rule, feature: ungated}
+	if d.Feature() == "" {
+		return f, nil
+	}
+	value, ok := d.Variants[d.Off()]
+	if !ok {
+		return nil, errors.New("it names a feature, and metadata.off names none of its variants (R37)")
+	}
+	if len(d.Targeting) > roomy {
+		ramped := ramp(d, &Gate{ID: strings.Repeat("x", maxName)}, 1)
+		if _, err := compileFlag(&ramped); err != nil {
+			return nil, fmt.Errorf("its rule leaves no room for a ramp around it: %w", err)
+		}
+	}
+	f.feature = c.feature(d.Feature())
+	f.shut = Result{Value: value, Variant: d.Off(), Reason: ReasonStatic, Metadata: d.Metadata}
+	return f, nil
+}
+
+// feature gives the place of a feature in Folded.open.
+func (c *Compiled) feature(name string) int32 {
+	place, known := c.features[name]
+	if !known {
+		place = int32(len(c.features))
+		c.features[name] = place
+	}
+	return place
+}
+
+// marks tells, by place, which features are named.
+func (c *Compiled) marks(names []string) []bool {
+	marked := make([]bool, len(c.features))
+	for _, name := range names {
+		if place, known := c.features[name]; known {
+			marked[place] = true
+		}
+	}
+	return marked
+}

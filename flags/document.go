@@ -1,0 +1,91 @@
+package flags
+
+import (
+	"bytes"
+	"encoding/json"
+
+	"github.com/sluice-cd/sluice/flags/jsonlogic"
+)
+
+// Document gives the flags as a flagd flag set, for flagd and its in-process providers: gates and the cell's facts are constants
+// in it, so that evaluating it gives the value and variant that Evaluate gives. Flags under embargo are not in it (R45). The
+// bytes are shared, and the same whenever Revision is.
+func (f *Folded) Document() []byte { return f.document() }
+
+func (f *Folded) encode() []byte {
+	var out bytes.Buffer
+	out.WriteString(`{"$schema":"https://flagd.dev/schema/v0/flags.json","flags":{`)
+	first := true
+	for _, flag := range f.compiled.sorted {
+		if !f.shown(flag) {
+			continue
+		}
+		if !first {
+			out.WriteByte(',')
+		}
+		first = false
+		out.Write(quoted(flag.def.Key))
+		out.WriteByte(':')
+		def := f.settle(flag)
+		out.Write(def.Encode())
+	}
+	out.WriteString("}}\n")
+	return out.Bytes()
+}
+
+// settle gives a flag's definition with all that the folding settled as constants.
+func (f *Folded) settle(flag *flag) Definition {
+	def := *flag.def
+	if killed, is := f.killed[def.Key]; is {
+		def.Targeting, def.Metadata = nil, killed.Metadata
+		def.DefaultVariant, def.Disabled = killed.Variant, killed.Reason == ReasonDisabled
+		return def
+	}
+	if flag.feature != ungated {
+		o := f.open[flag.feature]
+		switch {
+		case o.percent == 0:
+			def.Targeting, def.DefaultVariant, def.Disabled = nil, flag.shut.Variant, false
+			return def
+		case o.percent < 100:
+			def = ramp(flag.def, &f.compiled.gates[o.gate], o.percent)
+		}
+	}
+	if len(def.Targeting) > 0 {
+		def.Targeting = jsonlogic.Substitute(def.Targeting, f.facts)
+	}
+	return def
+}
+
+// ramp gives a flag with a ramp around its rule: whoever the share does not have, by flagd's own bucket, gets the off variant,
+// and so does a caller without a targeting key (R44). A disabled flag leaves the others their own default.
+func ramp(d *Definition, g *Gate, percent int) Definition {
+	ramped, rule := *d, json.RawMessage(d.Targeting)
+	if d.Disabled {
+		ramped.Disabled, ramped.DefaultVariant, rule = false, "", nil
+	}
+	if len(rule) == 0 || string(rule) == "{}" {
+		rule = json.RawMessage("null") // chooses none, so that the default variant counts
+	}
+	key := map[string]any{"var": "targetingKey"}
+	in := map[string]any{"and": []any{
+		map[string]any{"!!": key},
+		map[string]any{"==": []any{"in", map[string]any{"fractional": []any{
+			map[string]any{"cat": []any{g.ID, key}}, []any{"in", percent}, []any{"out", 100 - percent},
+		}}}},
+	}}
+	raw, err := json.Marshal(map[string]any{"if": []any{in, rule, d.Off()}})
+	if err != nil { // the rule was compiled: it is JSON
+		raw = json.RawMessage(`{"if":[true,` + string(quoted(d.Off())) + `]}`)
+	}
+	ramped.Targeting = raw
+	return ramped
+}
+
+func quoted(s string) []byte {
+	raw, err := json.Marshal(s)
+	if err != nil { // no string fails
+		return []byte(`""`)
+	}
+	return raw
+}

@@ -1,0 +1,165 @@
+package flags
+
+import (
+	"maps"
+	"sync"
+)
+
+// Folded is a Compiled for one cell and instant: whatever no caller can influence is settled. What it answers never changes.
+type Folded struct {
+	compiled *Compiled
+	facts    map[string]any    // what rules may ask of the cell
+	killed   map[string]Result // by flag: what it is
+	open     []opening         // by feature
+	states   []CellState       // by gate
+	next     int64
+	revision string
+	document func() []byte
+	ramps    sync.Map // *flag → *compiled: rules with their ramp around them, made when they are asked for
+}
+
+// opening is how far a feature is open.
+type opening struct {
+	percent int   // of users; 0: shut
+	gate    int32 // whose ramp counts, if percent is neither 0 nor 100
+	shown   bool  // its flags are in bulk answers and in the document (R45)
+}
+
+// Fold settles what may be on at all in the cell at an instant, in Unix seconds. What closes a feature, the first that
+// holds: its flag is killed, the cell's owner holds it, the vendor holds its announcement, a release that may run does not
+// contain it, its time has not come; then the ramp counts. Of several announcements of a feature the most open one counts.
+func (c *Compiled) Fold(o Orders, f Facts, at int64) *Folded {
+	out := &Folded{
+		compiled: c,
+		facts:    f.values(),
+		killed:   c.kill(o.Killed),
+		open:     make([]opening, len(c.features)),
+		states:   make([]CellState, len(c.gates)),
+	}
+	for i := range out.open {
+		out.open[i].shown = !c.gated[i] && !c.hidden[i]
+	}
+	s := settled{
+		contained: c.marks(f.Features),
+		kept:      c.marks(f.Held),
+		killed:    make([]bool, len(c.features)),
+	}
+	for key := range out.killed {
+		if place := c.flags[key].feature; place != ungated {
+			s.killed[place] = true
+		}
+	}
+	held := make(map[string]bool, len(o.Held))
+	for _, id := range o.Held {
+		held[id] = true
+	}
+	for i := range c.gates {
+		g := &c.gates[i]
+		share := g.share(f.Cell, at)
+		out.states[i] = s.state(c.holds[i], held[g.ID], at >= g.At, share, g.By)
+		if held[g.ID] {
+			out.openFor(i, &s, 0, !g.Embargo)
+			continue
+		}
+		out.openFor(i, &s, share, !g.Embargo || at >= g.At)
+		if next := g.next(f.Cell, at); next != 0 && (out.next == 0 || next < out.next) {
+			out.next = next
+		}
+	}
+	out.revision = out.hash()
+	out.document = sync.OnceValue(out.encode)
+	return out
+}
+
+// openFor lets a gate's share through to those of its features that nothing else closes.
+func (f *Folded) openFor(gate int, s *settled, share int, shown bool) {
+	for _, place := range f.compiled.holds[gate] {
+		o := &f.open[place]
+		o.shown = o.shown || shown
+		if share > o.percent && s.contained[place] && !s.kept[place] {
+			o.percent, o.gate = share, int32(gate)
+		}
+	}
+}
+
+// settled is what is the case for features, by place, whatever their gates say.
+type settled struct {
+	contained, kept, killed []bool
+}
+
+// state says what an announcement is in the cell.
+func (s *settled) state(features []int32, held, due bool, share int, by string) CellState {
+	var dead, kept, missing bool
+	for _, place := range features {
+		dead = dead || s.killed[place]
+		kept = kept || s.kept[place]
+		missing = missing || !s.contained[place]
+	}
+	switch {
+	case dead:
+		return Dead
+	case kept || held:
+		return Kept
+	case missing:
+		return Waiting
+	case !due || by == ByCell && share == 0: // the cell's step is its time
+		return Ready
+	case share < 100:
+		return Ramping
+	}
+	return On
+}
+
+// kill gives what killed flags are: their off variant; or else, which is as near to off as they say, the default without rules.
+func (c *Compiled) kill(orders []Killed) map[string]Result {
+	killed := make(map[string]Result, len(orders))
+	for _, k := range orders {
+		f, known := c.flags[k.Flag]
+		if !known {
+			continue
+		}
+		r := Result{Reason: ReasonStatic, Metadata: maps.Clone(f.def.Metadata)}
+		if r.Metadata == nil {
+			r.Metadata = map[string]any{}
+		}
+		r.Metadata["killed"] = true
+		if k.Reason != "" {
+			r.Metadata["killed"] = k.Reason
+		}
+		r.Variant = f.def.DefaultVariant
+		if off := f.def.Off(); f.def.Variants[off] != nil {
+			r.Variant = off
+		} else if f.def.Disabled { // no kill turns on what was off
+			r.Variant, r.Reason = "", ReasonDisabled
+		} else if r.Variant == "" {
+			r.Reason = ReasonDefault
+		}
+		r.Value = f.def.Variants[r.Variant]
+		killed[k.Flag] = r
+	}
+	return killed
+}
+
+// values gives the facts as rules see them. All are there, so that none is taken from a caller (R36).
+func (f *Facts) values() map[string]any {
+	labels := make(map[string]any, len(f.Labels))
+	for name, value := range f.Labels {
+		labels[name] = value
+	}
+	return map[string]any{"cell": f.Cell, "channel": f.Channel, "release": f.Release, "region": f.Region, "labels": labels}
+}
+
+// Next gives the earliest later instant at which time alone changes the folding, in Unix seconds; 0: none.
+func (f *Folded) Next() int64 { return f.next }
+
+// Revision changes whenever the answer to any question may change, and is the same while none does.
+func (f *Folded) Revision() string { return f.revision }
+
+// States tells what each announcement of the bundle is in the cell, by ID.
+func (f *Folded) States() map[string]CellState {
+	states := make(map[string]CellState, len(f.states))
+	for i, s := range f.states {
+		states[f.compiled.gates[i].ID] = s
+	}
+	return states
+}

@@ -1,0 +1,322 @@
+package flags
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sluice-cd/sluice/flags/jsonlogic"
+)
+
+func compiled1(t testing.TB, b *Bundle) *Compiled {
+	t.Helper()
+	parsed, err := ParseBundle(b.Encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := Compile(parsed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// one is a bundle of a flag, key "flag", of feature "f", with gates.
+func one(gates ...Gate) *Bundle {
+	b := &Bundle{Version: BundleVersion, Channel: "dedicated", Flags: map[string]json.RawMessage{"flag": gatedFlag("f", "")}}
+	for _, g := range gates {
+		g.Features = append(g.Features, "f")
+		b.Gates = append(b.Gates, g)
+	}
+	return b
+}
+
+var has = Facts{Cell: "acme", Channel: "dedicated", Release: "2026.11.3", Features: []string{"f"}}
+
+// TestWhatClosesAFlag holds the order of R43 and the conditions of the design's section 8, each alone and together.
+func TestWhatClosesAFlag(t *testing.T) {
+	killed := Orders{Killed: []Killed{{Flag: "flag", Reason: "it burns"}}}
+	held := Orders{Held: []string{"a"}}
+	lacking, keeping := has, has
+	lacking.Features = []string{"other"}
+	keeping.Held = []string{"f"}
+	both := keeping
+	both.Features = nil
+	for name, test := range map[string]struct {
+		orders Orders
+		facts  Facts
+		at     int64
+		on     bool
+		state  CellState
+	}{
+		"all holds":                        {Orders{}, has, 100, true, On},
+		"a second early":                   {Orders{}, has, 99, false, Ready},
+		"a release lacks it (R38)":         {Orders{}, lacking, 100, false, Waiting},
+		"lacking and early":                {Orders{}, lacking, 99, false, Waiting},
+		"held by the vendor":               {held, has, 100, false, Kept},
+		"held and lacking":                 {held, lacking, 100, false, Kept},
+		"held by the owner":                {Orders{}, keeping, 100, false, Kept},
+		"held by the owner, and lacking":   {Orders{}, both, 100, false, Kept},
+		"killed":                           {killed, has, 100, false, Dead},
+		"killed, lacking, held by both":    {Orders{Killed: killed.Killed, Held: held.Held}, both, 99, false, Dead},
+		"another announcement is held":     {Orders{Held: []string{"b"}}, has, 100, true, On},
+		"another flag is killed":           {Orders{Killed: []Killed{{Flag: "other"}}}, has, 100, true, On},
+		"all holds, long after (fault 63)": {killed, has, maxInstant, false, Dead},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := compiled1(t, one(Gate{ID: "a", At: 100})).Fold(test.orders, test.facts, test.at)
+			want := Result{Value: false, Variant: "off", Reason: ReasonStatic}
+			if test.on {
+				want = Result{Value: true, Variant: "on", Reason: ReasonStatic}
+			}
+			got := f.Evaluate("flag", Context{"targetingKey": "ann"}, test.at)
+			killed := got.Metadata["killed"]
+			got.Metadata = nil
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if (killed == "it burns") != (test.state == Dead) {
+				t.Errorf("killed is told as %v", killed)
+			}
+			if diff := cmp.Diff(map[string]CellState{"a": test.state}, f.States()); diff != "" {
+				t.Errorf("states (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestFeatureWithoutAnAnnouncementIsOff(t *testing.T) { // R37
+	f := compiled1(t, one()).Fold(Orders{}, has, 100)
+	if got := f.Evaluate("flag", nil, 100); got.Value != false || got.Reason != ReasonStatic {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// TestTheMostOpenAnnouncementCounts: a feature is on if any of its announcements is.
+func TestTheMostOpenAnnouncementCounts(t *testing.T) {
+	c := compiled1(t, one(
+		Gate{ID: "a", At: 100, Steps: []GateStep{{Percent: 0}, {Percent: 100, After: 1000}}},
+		Gate{ID: "b", At: 200},
+	))
+	for at, on := range map[int64]bool{100: false, 199: false, 200: true, 1100: true} {
+		if got := c.Fold(Orders{}, has, at).Evaluate("flag", Context{"targetingKey": "ann"}, at); got.Value != on {
+			t.Errorf("at %d it is %v", at, got.Value)
+		}
+	}
+	if got := c.Fold(Orders{Held: []string{"b"}}, has, 200).Evaluate("flag", Context{"targetingKey": "ann"}, 200); got.Value != false {
+		t.Error("on by an announcement that is held")
+	}
+}
+
+// TestKilledFlags: off, or as near to it as the definition says; a kill turns nothing on.
+func TestKilledFlags(t *testing.T) {
+	const rule = `"targeting":{"if":[true,"b"]}`
+	for name, test := range map[string]struct {
+		definition string
+		want       Result
+	}{
+		"off variant": {`{"state":"ENABLED","variants":{"a":1,"b":2,"o":0},"defaultVariant":"a",` + rule + `,"metadata":{"off":"o"}}`,
+			Result{Value: 0.0, Variant: "o", Reason: ReasonStatic}},
+		"default": {`{"state":"ENABLED","variants":{"a":1,"b":2},"defaultVariant":"a",` + rule + `}`,
+			Result{Value: 1.0, Variant: "a", Reason: ReasonStatic}},
+		"no default": {`{"state":"ENABLED","variants":{"a":1,"b":2},` + rule + `}`,
+			Result{Reason: ReasonDefault}},
+		"disabled": {`{"state":"DISABLED","variants":{"a":1,"b":2},"defaultVariant":"a"}`,
+			Result{Reason: ReasonDisabled}},
+		"disabled, with an off variant": {`{"state":"DISABLED","variants":{"a":1,"o":0},"defaultVariant":"a","metadata":{"off":"o"}}`,
+			Result{Value: 0.0, Variant: "o", Reason: ReasonStatic}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := &Bundle{Version: BundleVersion, Channel: "c", Flags: map[string]json.RawMessage{"k": json.RawMessage(test.definition)}}
+			f := compiled1(t, b).Fold(Orders{Killed: []Killed{{Flag: "k"}, {Flag: "there is none"}}}, Facts{}, 5)
+			got := f.Evaluate("k", nil, 5)
+			if got.Metadata["killed"] != true {
+				t.Errorf("it does not tell that it is killed: %v", got.Metadata)
+			}
+			got.Metadata = nil
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			agrees(t, f, "k", nil, 5)
+		})
+	}
+}
+
+// TestRampByUsers holds R44: by flagd's bucket of announcement and user, all of an announcement for one user, growing only.
+func TestRampByUsers(t *testing.T) {
+	b := one(Gate{ID: "autumn", At: 100, Features: []string{"g"}, Steps: []GateStep{{Percent: 10}, {Percent: 50, After: 10}, {Percent: 100, After: 20}}})
+	b.Flags["second"] = gatedFlag("g", "")
+	c := compiled1(t, b)
+	facts := has
+	facts.Features = []string{"f", "g"}
+	was := map[string]bool{}
+	for _, step := range []struct {
+		at       int64
+		min, max int // of 1,000 users
+	}{{99, 0, 0}, {100, 70, 130}, {109, 70, 130}, {110, 450, 550}, {119, 450, 550}, {120, 1000, 1000}} {
+		f := c.Fold(Orders{}, facts, step.at)
+		n := 0
+		for i := range 1000 {
+			user := fmt.Sprintf("user-%d", i)
+			ctx := Context{"targetingKey": user}
+			on := f.Evaluate("flag", ctx, step.at).Value == true
+			if on {
+				n++
+			}
+			if was[user] && !on {
+				t.Errorf("%s lost it at %d", user, step.at)
+			}
+			was[user] = on
+			if second := f.Evaluate("second", ctx, step.at).Value == true; second != on {
+				t.Errorf("%s has one flag of the announcement and not the other at %d", user, step.at)
+			}
+		}
+		if n < step.min || n > step.max {
+			t.Errorf("at %d it is on for %d of 1,000", step.at, n)
+		}
+		for _, without := range []Context{nil, {}, {"targetingKey": ""}, {"targetingKey": nil}} {
+			if on := f.Evaluate("flag", without, step.at).Value == true; on != (step.at >= 120) {
+				t.Errorf("without a key it is %v at %d", on, step.at)
+			}
+		}
+	}
+	f := c.Fold(Orders{}, facts, 110)
+	if got := f.States()["autumn"]; got != Ramping {
+		t.Errorf("it is %s", got)
+	}
+}
+
+// TestRampByCells: a cell has all or nothing, whatever its users say they are.
+func TestRampByCells(t *testing.T) {
+	g := Gate{ID: "autumn", At: 100, By: ByCell, Steps: []GateStep{{Percent: 50}, {Percent: 100, After: 10}}}
+	c := compiled1(t, one(g))
+	in := 0
+	for i := range 200 {
+		facts := has
+		facts.Cell = fmt.Sprintf("cell-%d", i)
+		f := c.Fold(Orders{}, facts, 100)
+		on, state, next := f.Evaluate("flag", Context{"targetingKey": "x"}, 100).Value == true, Ready, int64(110)
+		if g.Includes(facts.Cell, 50) {
+			in++
+			state, next = On, 0
+		}
+		if on != (state == On) || f.States()["autumn"] != state || f.Next() != next {
+			t.Errorf("%s: on %v, %s, next %d", facts.Cell, on, f.States()["autumn"], f.Next())
+		}
+		if got := f.Evaluate("flag", Context{"targetingKey": "y", "cell": "cell-1"}, 100).Value == true; got != on {
+			t.Errorf("%s: another user has another answer", facts.Cell)
+		}
+		if got := c.Fold(Orders{}, facts, 110).Evaluate("flag", nil, 110).Value; got != true {
+			t.Errorf("%s is off at 100 %%", facts.Cell)
+		}
+	}
+	if in < 75 || in > 125 {
+		t.Errorf("%d of 200 cells are in at 50 %%", in)
+	}
+}
+
+// TestEmbargo holds R45: neither key nor time before the time, not even in what changes with it.
+func TestEmbargo(t *testing.T) {
+	secret := Gate{ID: "secret", At: 100, Embargo: true}
+	hidden := one()
+	hidden.Hidden = []string{"f"}
+	for name, test := range map[string]struct {
+		bundle *Bundle
+		orders Orders
+		facts  Facts
+		at     int64
+		shown  bool
+	}{
+		"before":                            {one(secret), Orders{}, has, 99, false},
+		"at its time":                       {one(secret), Orders{}, has, 100, true},
+		"at its time, where it is lacking":  {one(secret), Orders{}, Facts{}, 100, true},
+		"held":                              {one(secret), Orders{Held: []string{"secret"}}, has, 100, false},
+		"told elsewhere":                    {one(secret, Gate{ID: "z", At: 500}), Orders{}, has, 99, true},
+		"told elsewhere, held":              {one(secret, Gate{ID: "z", At: 500}), Orders{Held: []string{"z"}}, has, 99, true},
+		"without a gate":                    {hidden, Orders{}, has, 99, false},
+		"without a gate and an embargo":     {one(), Orders{}, has, 99, true},
+		"killed under embargo stays hidden": {one(secret), Orders{Killed: []Killed{{Flag: "flag"}}}, has, 99, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := compiled1(t, test.bundle).Fold(test.orders, test.facts, test.at)
+			if all := f.All(nil, test.at, false); (len(all) == 1) != test.shown {
+				t.Errorf("in bulk there are %d", len(all))
+			}
+			if _, there := documented(t, f)["flag"]; there != test.shown {
+				t.Errorf("in the document: %v", there)
+			}
+			if !test.shown && f.Evaluate("flag", nil, test.at).Value != false {
+				t.Error("one that asks for it does not get it as off")
+			}
+		})
+	}
+}
+
+// TestFactsAreNotTheCallers holds R36 and fault 62: what a caller says of release, cell and the rest changes nothing.
+func TestFactsAreNotTheCallers(t *testing.T) {
+	rule := func(name, value string) json.RawMessage {
+		return json.RawMessage(fmt.Sprintf(`{"state":"ENABLED","variants":{"off":false,"on":true},"defaultVariant":"off","targeting":{"if":[{"==":[{"var":%q},%q]},"on","off"]}}`, name, value))
+	}
+	b := one(Gate{ID: "a", At: 100})
+	b.Flags["cell"], b.Flags["release"], b.Flags["channel"] = rule("cell", "beta"), rule("release", "9.9.9"), rule("channel", "staging")
+	b.Flags["region"], b.Flags["labels"] = rule("region", "eu"), rule("labels.tier", "gold")
+	b.Flags["mine"] = rule("labels.tier", "silver")
+	facts := Facts{Cell: "acme", Channel: "dedicated", Release: "2026.11.2", Labels: map[string]string{"tier": "silver"}}
+	f := compiled1(t, b).Fold(Orders{}, facts, 100)
+	lies := Context{
+		"targetingKey": "ann", "cell": "beta", "release": "9.9.9", "channel": "staging", "region": "eu", "labels": map[string]any{"tier": "gold"},
+		"features": []any{"f"}, "labels.tier": "gold", "$flagd": map[string]any{"timestamp": 1e12},
+	}
+	for _, e := range f.All(lies, 100, false) {
+		if on := e.Value == true; on != (e.Key == "mine") {
+			t.Errorf("%s is %+v", e.Key, e.Result)
+		}
+		agrees(t, f, e.Key, lies, 100)
+	}
+}
+
+func TestExposedToBrowsers(t *testing.T) { // R45
+	b := small()
+	b.Flags["page"] = json.RawMessage(`{"state":"ENABLED","variants":{"a":1},"defaultVariant":"a","metadata":{"expose":"client"}}`)
+	f := compiled1(t, b).Fold(Orders{}, has, 5000)
+	all := f.All(nil, 5000, true)
+	if len(all) != 1 || all[0].Key != "page" || !f.Exposed("page") || f.Exposed("plain") || f.Exposed("none") {
+		t.Errorf("browsers see %+v", all)
+	}
+}
+
+func TestCompileRefuses(t *testing.T) {
+	for name, definition := range map[string]string{
+		"no JSON object":       `1`,
+		"feature without off":  `{"state":"ENABLED","variants":{"on":true},"defaultVariant":"on","metadata":{"feature":"f"}}`,
+		"off is no variant":    `{"state":"ENABLED","variants":{"on":true},"defaultVariant":"on","metadata":{"feature":"f","off":"none"}}`,
+		"no room for the ramp": string(gatedFlag("f", long(jsonlogic.MaxBytes - 160))),
+	} {
+		b := &Bundle{Version: BundleVersion, Channel: "c", Flags: map[string]json.RawMessage{"k": json.RawMessage(definition)}}
+		if _, err := Compile(b); err == nil {
+			t.Errorf("%s: compiled", name)
+		}
+	}
+	if _, err := Compile(&Bundle{Version: BundleVersion, Channel: "c", Flags: map[string]json.RawMessage{"k": gatedFlag("", long(jsonlogic.MaxBytes - 160))}}); err != nil {
+		t.Errorf("without a gate there is room: %v", err)
+	}
+	deep := &Bundle{Version: BundleVersion, Channel: "c", Flags: map[string]json.RawMessage{"flag": gatedFlag("f", nested(60))},
+		Gates: []Gate{{ID: "a", At: 1, Features: []string{"f"}, Steps: []GateStep{{Percent: 99}}}}}
+	f := compiled1(t, deep).Fold(Orders{}, has, 2)
+	if got := f.Evaluate("flag", Context{"targetingKey": "ann"}, 2); got.Error != "" || got.Reason == ReasonStatic {
+		t.Errorf("the deepest rule with a ramp around it: %+v", got)
+	}
+}
+
+// long is a rule of so many bytes.
+func long(bytes int) string {
+	const head, tail = `{"if":[{"in":["",[`, `0]]},"on","off"]}`
+	texts := ""
+	for n := bytes - len(head) - len(tail); n > 0; n = bytes - len(head) - len(tail) - len(texts) {
+		texts += `"` + strings.Repeat("x", min(16_000, max(n-3, 0))) + `",`
+	}
+	return head + texts + tail
+}

@@ -1,0 +1,48 @@
+package flags
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"maps"
+	"slices"
+)
+
+// hash gives the Revision: over the bundle, the facts that rules see, what is killed, and how far each feature is open.
+func (f *Folded) hash() string {
+	b := make([]byte, 0, 512+8*len(f.open))
+	text := func(s string) {
+		b = binary.AppendUvarint(b, uint64(len(s)))
+		b = append(b, s...)
+	}
+	b = append(b, f.compiled.digest[:]...)
+	for _, name := range []string{"cell", "channel", "release", "region"} {
+		fact, _ := f.facts[name].(string)
+		text(fact)
+	}
+	labels, _ := f.facts["labels"].(map[string]any)
+	b = binary.AppendUvarint(b, uint64(len(labels)))
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		value, _ := labels[name].(string)
+		text(name)
+		text(value)
+	}
+	b = binary.AppendUvarint(b, uint64(len(f.killed)))
+	for _, key := range slices.Sorted(maps.Keys(f.killed)) {
+		reason, _ := f.killed[key].Metadata["killed"].(string)
+		text(key)
+		text(reason)
+	}
+	for _, o := range f.open {
+		shown := byte(0)
+		if o.shown {
+			shown = 1
+		}
+		b = append(b, byte(o.percent), shown)
+		if o.percent > 0 && o.percent < 100 {
+			b = binary.AppendUvarint(b, uint64(o.gate))
+		}
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:16])
+}
