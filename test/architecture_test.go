@@ -120,10 +120,10 @@ func TestOneHome(t *testing.T) {
 		"github.com/spf13/cobra":          {"cmd"},
 		"github.com/robfig/cron":          {"channels"},
 		"cel.dev/":                        {"channels"},
-		"net/http":                        {"releases/gitrepo", "engine", "cells/agent", "cmd"},
+		"net/http":                        {"releases/gitrepo", "engine", "cells/agent", "cmd", "flags/ofrep", "flags/provider"},
 		"os/exec":                         {"releases/gitrepo", "cells", "cmd"},
 		"github.com/fsnotify/fsnotify":    {"releases/gitrepo", "engine", "cells", "cmd"},
-		"github.com/open-feature/go-sdk/": {"flags"},
+		"github.com/open-feature/go-sdk/": {"flags/provider"},
 	}
 	for _, p := range packages(t) {
 		if hasPrefix(p.ImportPath, "test", "tools") || strings.HasSuffix(p.Name, "test") {
