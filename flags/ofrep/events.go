@@ -1,0 +1,85 @@
+package ofrep
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"time"
+)
+
+// Limits of streams.
+const (
+	maxStreams   = 64
+	heartbeat    = 15 * time.Second
+	writeTimeout = 5 * time.Second
+)
+
+// events tells a caller to ask again: at once, unless Last-Event-ID says that it knows what is in force, and after each change.
+func (h *handler) events(w http.ResponseWriter, r *http.Request) {
+	if h.streams.Add(1) > maxStreams {
+		h.streams.Add(-1)
+		w.Header().Set("Retry-After", "30")
+		fail(w, http.StatusTooManyRequests, "", "", "there are 64 streams already")
+		return
+	}
+	defer h.streams.Add(-1)
+	s := stream{w: w, control: http.NewResponseController(w)}
+	_ = s.control.SetReadDeadline(time.Time{}) // the server's is for requests; a stream ends with its caller
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(http.StatusOK)
+	if r.Method == http.MethodHead {
+		return
+	}
+	if s.send("retry: 2000\n\n") != nil {
+		return
+	}
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
+	known := r.Header.Get("Last-Event-ID")
+	for {
+		changed := h.source.Changed() // before Current, so that no change falls between them
+		if f, _ := h.source.Current(); f != nil && f.Revision() != known {
+			known = f.Revision()
+			if s.send("id: "+known+"\ndata: {\"type\":\"refetchEvaluation\"}\n\n") != nil {
+				return
+			}
+		}
+		select {
+		case <-r.Context().Done():
+			return
+		case <-changed:
+		case <-beat.C:
+			if s.send(":\n\n") != nil {
+				return
+			}
+		}
+	}
+}
+
+type stream struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+}
+
+func (s *stream) send(text string) error {
+	_ = s.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // where there is no connection there is none to set
+	if _, err := s.w.Write([]byte(text)); err != nil {
+		return err
+	}
+	return s.control.Flush()
+}
+
+// Server makes a server of a handler, with limits for callers on the same machine. Its streams end with ctx, which Shutdown
+// waits for.
+func Server(ctx context.Context, h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+	}
+}

@@ -1,0 +1,147 @@
+package ofrep
+
+import (
+	"bufio"
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// follow opens a stream and gives its events, as id and data, as they come. The channel is closed when the stream ends.
+func follow(t *testing.T, ctx context.Context, url, last string) <-chan [2]string {
+	t.Helper()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+eventsPath, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last != "" {
+		r.Header.Set("Last-Event-ID", last)
+	}
+	got, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.StatusCode != 200 || got.Header.Get("Content-Type") != "text/event-stream" {
+		t.Fatalf("%d %s", got.StatusCode, got.Header.Get("Content-Type"))
+	}
+	events := make(chan [2]string, 100)
+	go func() {
+		defer close(events)
+		defer got.Body.Close()
+		var event [2]string
+		for lines := bufio.NewScanner(got.Body); lines.Scan(); {
+			if id, is := strings.CutPrefix(lines.Text(), "id: "); is {
+				event[0] = id
+			}
+			if data, is := strings.CutPrefix(lines.Text(), "data: "); is {
+				event[1] = data
+			}
+			if lines.Text() == "" && event[1] != "" {
+				events <- event
+				event = [2]string{}
+			}
+		}
+	}()
+	return events
+}
+
+func next(t *testing.T, events <-chan [2]string) [2]string {
+	t.Helper()
+	select {
+	case e := <-events:
+		return e
+	case <-time.After(10 * time.Second):
+		t.Fatal("nothing comes")
+		return [2]string{}
+	}
+}
+
+func TestEvents(t *testing.T) {
+	early, late := folded(t, 99), folded(t, 100)
+	c := newCell(early, 99)
+	url := serve(t, c, Options{})
+	ctx, leave := context.WithCancel(t.Context())
+	events := follow(t, ctx, url, "")
+	knowing := follow(t, ctx, url, early.Revision())
+	const refetch = `{"type":"refetchEvaluation"}`
+	if e := next(t, events); e != [2]string{early.Revision(), refetch} {
+		t.Errorf("at first: %v", e)
+	}
+	c.set(folded(t, 98), 98) // folded again, and nothing is new
+	c.set(late, 100)         // a flip that is timed
+	for name, stream := range map[string]<-chan [2]string{"one that was told": events, "one that knew": knowing} {
+		if e := next(t, stream); e != [2]string{late.Revision(), refetch} {
+			t.Errorf("%s: %v", name, e)
+		}
+	}
+	leave()
+	for range events { // ends
+	}
+}
+
+func TestStreamsAreBounded(t *testing.T) {
+	c := newCell(folded(t, 99), 99)
+	url := serve(t, c, Options{})
+	ctx, leave := context.WithCancel(t.Context())
+	streams := make([]<-chan [2]string, maxStreams)
+	for i := range streams {
+		streams[i] = follow(t, ctx, url, "")
+	}
+	if got := ask(t, "GET", url+eventsPath, ""); got.status != 429 || got.header.Get("Retry-After") != "30" {
+		t.Errorf("one more: %d", got.status)
+	}
+	if got := ask(t, "POST", url+all, ""); got.status != 200 {
+		t.Errorf("a question beside them: %d", got.status)
+	}
+	leave()
+	for _, s := range streams {
+		for range s { // ends
+		}
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		if got := ask(t, "HEAD", url+eventsPath, ""); got.status == 200 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("places are not free again")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// TestStreamOutlivesTheServersLimits: what bounds a request does not end a stream; the end of the server does.
+func TestStreamOutlivesTheServersLimits(t *testing.T) {
+	c := newCell(folded(t, 99), 99)
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	server := Server(ctx, New(c, zerolog.Nop(), Options{}))
+	server.ReadTimeout, server.WriteTimeout = 50*time.Millisecond, 50*time.Millisecond
+	url := start(t, server)
+	events := follow(t, t.Context(), url, "")
+	next(t, events)
+	time.Sleep(200 * time.Millisecond)
+	c.set(folded(t, 100), 100)
+	if e := next(t, events); e[1] == "" {
+		t.Error("it ended with the server's limit for requests")
+	}
+	stop()
+	if e, open := <-events; open {
+		t.Errorf("after the end there is %v", e)
+	}
+}
+
+func TestEventsBeforeThereAreFlags(t *testing.T) {
+	c := newCell(nil, 0)
+	url := serve(t, c, Options{})
+	events := follow(t, t.Context(), url, "")
+	f := folded(t, 100)
+	c.set(f, 100)
+	if e := next(t, events); e[0] != f.Revision() {
+		t.Errorf("%v", e)
+	}
+}

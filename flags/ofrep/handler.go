@@ -1,0 +1,193 @@
+// Package ofrep answers the OpenFeature Remote Evaluation Protocol, OFREP 0.3, for one cell: flags one by one, all of them with
+// an ETag, and a stream that says when to ask again. GET /flags.json gives the same flags to flagd's own HTTP sync.
+//
+// It decides nothing: what a flag is, its Source's Folded says, and nothing in a request but the ramp's key reaches a gate (R36).
+// Browsers see only flags that are marked for them (R45); names that are not this machine's are refused, so that no page of
+// another site can be pointed here. A Handler is safe for concurrent use. What a request costs is bounded before it is read.
+package ofrep
+
+import (
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/flags"
+)
+
+// Source is where flags come from. Its methods are called for every request, by many at once.
+type Source interface {
+	// Current gives the flags in force and the instant, in Unix seconds, at which they are asked. Nil: there are none yet.
+	Current() (f *flags.Folded, at int64)
+	// Changed gives a channel that is closed when Current's flags are others than they were when it was called.
+	Changed() <-chan struct{}
+}
+
+// Options of a handler. The zero Options are for a cell whose flags no page of another origin asks for.
+type Options struct {
+	Origins []string // whose pages may read answers: "https://console.example.com"; exactly what browsers send
+}
+
+// Paths, beside the two of evaluation.
+const (
+	eventsPath = "/ofrep/v1/events"
+	flagsPath  = "/flags.json"
+)
+
+type handler struct {
+	source  Source
+	options Options
+	log     zerolog.Logger
+	view    atomic.Pointer[view] // of the flags that were asked for last; nil: none were
+	streams atomic.Int32         // how many are open
+	buffers sync.Pool            // of *buffer
+}
+
+// New makes a handler of all the paths. It logs what can't be answered, and nothing else.
+func New(source Source, log zerolog.Logger, options Options) http.Handler {
+	h := &handler{source: source, options: options, log: log}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /ofrep/v1/evaluate/flags/{key}", h.single)
+	mux.HandleFunc("POST /ofrep/v1/evaluate/flags", h.bulk)
+	mux.HandleFunc("GET "+eventsPath, h.events)
+	mux.HandleFunc("GET "+flagsPath, h.document)
+	return h.guard(mux)
+}
+
+// guard refuses requests for other machines' names, answers for origins, and answers what a handler could not.
+func (h *handler) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !local(r) {
+			fail(w, http.StatusForbidden, "", "", "flags are asked for by localhost, 127.0.0.1 or [::1], or by a unix socket")
+			return
+		}
+		if h.allow(w, r) {
+			return
+		}
+		defer func() {
+			problem := recover()
+			if problem == nil {
+				return
+			}
+			if problem == http.ErrAbortHandler {
+				panic(problem)
+			}
+			h.log.Error().Interface("problem", problem).Str("path", r.URL.Path).Msg("a question about flags could not be answered")
+			fail(w, http.StatusInternalServerError, "", "", "internal error: the agent's log says more")
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// allow lets pages of listed origins read the answer. It tells whether that was all that was asked.
+func (h *handler) allow(w http.ResponseWriter, r *http.Request) (done bool) {
+	origin := r.Header.Get("Origin")
+	if len(h.options.Origins) > 0 {
+		w.Header().Add("Vary", "Origin")
+	}
+	listed := origin != "" && slices.Contains(h.options.Origins, origin)
+	if listed {
+		w.Header().Set("Access-Control-Allow-Origin", origin)
+		w.Header().Set("Access-Control-Expose-Headers", "ETag, Retry-After")
+	}
+	if r.Method != http.MethodOptions {
+		return false
+	}
+	if !listed {
+		w.WriteHeader(http.StatusForbidden)
+		return true
+	}
+	w.Header().Set("Access-Control-Allow-Methods", "GET, POST")
+	w.Header().Set("Access-Control-Allow-Headers", "Content-Type, If-None-Match, Last-Event-ID")
+	w.Header().Set("Access-Control-Max-Age", "600")
+	w.WriteHeader(http.StatusNoContent)
+	return true
+}
+
+// single answers for one flag.
+func (h *handler) single(w http.ResponseWriter, r *http.Request) {
+	key := r.PathValue("key")
+	v, at := h.current()
+	if v == nil {
+		unready(w)
+		return
+	}
+	ctx, problem := h.read(r)
+	if problem != nil {
+		fail(w, problem.status, key, problem.code, problem.text)
+		return
+	}
+	var result flags.Result
+	if browser(r) && !v.folded.Exposed(key) { // as if there were none
+		result = flags.Result{Error: flags.ErrorFlagNotFound, Message: "there is no such flag"}
+	} else {
+		result = v.folded.Evaluate(key, ctx, at)
+	}
+	if result.Error != "" {
+		status, code := failure(result.Error)
+		fail(w, status, key, code, result.Message)
+		return
+	}
+	answer(w, http.StatusOK, v.piece(key, &result))
+}
+
+// bulk answers for all flags, at one instant (R40).
+func (h *handler) bulk(w http.ResponseWriter, r *http.Request) {
+	v, at := h.current()
+	if v == nil {
+		unready(w)
+		return
+	}
+	ctx, problem := h.read(r)
+	if problem != nil {
+		fail(w, problem.status, "", problem.code, problem.text)
+		return
+	}
+	buffer := h.borrow()
+	defer h.giveBack(buffer)
+	body := append(buffer.bytes[:0], `{"flags":[`...)
+	for i, e := range v.folded.All(ctx, at, browser(r)) {
+		if i > 0 {
+			body = append(body, ',')
+		}
+		if e.Error != "" { // one bad flag never fails the others
+			_, code := failure(e.Error)
+			body = append(body, failed(e.Key, code, e.Message)...)
+			continue
+		}
+		body = append(body, v.piece(e.Key, &e.Result)...)
+	}
+	body = append(body, `],"eventStreams":[{"type":"sse","endpoint":{"requestUri":"`+eventsPath+`"}}]}`...)
+	buffer.bytes = body
+	tag := tagOf(body)
+	w.Header().Set("ETag", tag)
+	if matches(r.Header.Values("If-None-Match"), tag) {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	answer(w, http.StatusOK, body)
+}
+
+// document gives the flags to flagd, which evaluates them itself. Rules are not for browsers.
+func (h *handler) document(w http.ResponseWriter, r *http.Request) {
+	v, _ := h.current()
+	switch {
+	case v == nil:
+		unready(w)
+		return
+	case browser(r):
+		fail(w, http.StatusForbidden, "", "", "rules are not shown to browsers")
+		return
+	}
+	tag := `"` + v.folded.Revision() + `"`
+	w.Header().Set("ETag", tag)
+	w.Header().Set("Last-Modified", v.since.Format(http.TimeFormat))
+	w.Header().Set("Cache-Control", "no-cache")
+	if unmodified(r, tag, v.since) {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	answer(w, http.StatusOK, v.folded.Document())
+}
