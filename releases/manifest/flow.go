@@ -111,12 +111,15 @@ func (f *plainFlow) mapping() *yaml.Node {
 		return n
 	}
 	for more := true; more && !f.failed; more = f.next('}') {
-		key, rest, ok := cutKey(f.s)
+		if f.s == "" {
+			return f.fail()
+		}
+		key, rest, ok := f.cutKey(f.s, f.line)
 		if !ok || rest == "" {
 			return f.fail()
 		}
 		f.s = rest
-		n.Content = append(n.Content, f.scalar(key, f.line), f.node(true))
+		n.Content = append(n.Content, key, f.node(true))
 	}
 	return n
 }

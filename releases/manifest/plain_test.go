@@ -53,6 +53,7 @@ var plain = []string{
 	"- a\n- b\n",
 	"a: 0x10\nb: 010\nc: 1e3\nd: 1_000\ne: .5\nf: yes\ng: 12:30\nh: .nan\n",
 	"a.b/c-d_e: x\ntrue: y\n",
+	"\"on\": true\n'off': {\"a b\": 1, '<=': [x]}\n$ref: y\nz:\n  - \">=\": [{var: a}, \"2\"]\n    \"\": q\n  - \"c\"\n  - '$d': e\n",
 }
 
 func TestPlainReadsAsTheLibrary(t *testing.T) {
@@ -68,7 +69,7 @@ func TestPlainGivesUp(t *testing.T) {
 	for _, in := range []string{
 		"", "a", "a: b\n  c\n", "a: b\n  c: d\n", "a: &x b\n", "a: *x\n", "a: !t b\n", "a: |\n  b\n", "a: >\n  b\n", "a: b # c\n", "a: \"b\\n\"\n",
 		"a: 'it''s'\n", "a: b: c\n", "? a\n: b\n", "---\na: b\n", "a: b\n...\n", "a:\tb\n", "a: ü\n", "a: {b: c\n", "a: {b}\n", "a: [b, ]\n", "a: [b: c]\n",
-		"a: {b: c,}\n", "a:\n   b: c\n  d: e\n", " a: b\n", "a: b\n c: d\n", "\"a\": b\n", "<<: b\n", "a: -1\n", "- - a\n", "-\n", "a: [b] c\n", "a: \"b\" c\n",
+		"a: {b: c,}\n", "a:\n   b: c\n  d: e\n", " a: b\n", "a: b\n c: d\n", "\"a\\n\": b\n", "'a''b': c\n", "\"a\":b\n", "\"a\" : b\n", "\"a: b\n", "a: {\"b\" : c}\n", "<<: b\n", "a: -1\n", "- - a\n", "-\n", "a: [b] c\n", "a: \"b\" c\n",
 		"a: b\r\n", "a: b \n", "{a: b}\n", "a: {\"b\":c}\n", "1: a\n", "a: @b\n", "a: %b\n", "a: `b\n", "a:\n- b\nc\n", "a: b\n- c\n",
 		"a: " + strings.Repeat("[", 100) + strings.Repeat("]", 100) + "\n",
 	} {
@@ -83,6 +84,7 @@ func TestPlainReadsAsTheLibraryWhateverThePieces(t *testing.T) {
 	pieces := []string{
 		"a: ", "b:", "- ", "-", "\n", "\n", "\n  ", "\n    ", " ", "  ", "{", "}", "[", "]", ", ", ",", ": ", ":", "\"", "'", "# ", "x", "y z", "true", "null", "1", "2.5", "0o7",
 		".", "/", "<", ">", "~", "=", "(", "2026-01-01", "http://x", "a: b\n", "c: {d: e}\n", "- f\n", "- g: h\n", "<<", "$", "^", ";", "@", "+",
+		"\"k\": ", "'k l': ", "$r: ", "\"\": ", "\"<=\":",
 	}
 	read := 0
 	rapid.Check(t, func(rt *rapid.T) {
