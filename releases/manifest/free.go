@@ -104,7 +104,7 @@ func (f *freeReader) number(s string, line int) any {
 		f.at(line, "%s is a number beyond what can be represented", clip(s))
 		return nil
 	}
-	if math.Abs(x) > maxInteger && !strings.ContainsAny(s, ".eE") && strconv.FormatFloat(x, 'f', 0, 64) != strings.TrimPrefix(s, "+") {
+	if math.Abs(x) >= maxInteger && !strings.ContainsAny(s, ".eE") && strconv.FormatFloat(x, 'f', 0, 64) != strings.TrimPrefix(s, "+") {
 		f.warn(line, "%s is a number too large to be exact: put it in quotes", clip(s))
 	}
 	return x

@@ -3,12 +3,10 @@ package manifest
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
-	"io"
 	"unicode/utf8"
 )
 
-// json reads one JSON document, by its tokens: they have places, and keys that are there twice.
+// json reads one JSON document. encoding/json would tell neither where a value stands nor of keys that are there twice.
 func (f *freeReader) json(data []byte) Node {
 	switch {
 	case len(data) > MaxFile:
@@ -17,12 +15,14 @@ func (f *freeReader) json(data []byte) Node {
 	case !utf8.Valid(data):
 		f.at(invalidLine(data), "is not valid UTF-8")
 		return Node{}
+	case len(bytes.TrimSpace(data)) == 0:
+		f.at(1, "is empty")
+		return Node{}
 	}
-	j := jsonReader{freeReader: f, data: data, line: 1, in: json.NewDecoder(bytes.NewReader(data))}
-	j.in.UseNumber()
+	j := jsonReader{freeReader: f, data: data, line: 1}
 	n := j.value()
-	if _, err := j.in.Token(); !f.stopped && !errors.Is(err, io.EOF) {
-		f.at(j.here(), "has more than one document: put each in a file of its own")
+	if j.space(); !j.stopped && j.pos < len(data) {
+		j.fail("there is more after its end")
 	}
 	return n
 }
@@ -30,85 +30,172 @@ func (f *freeReader) json(data []byte) Node {
 type jsonReader struct {
 	*freeReader
 	data []byte
-	in   *json.Decoder
-	read int // bytes whose lines are counted
-	line int
+	pos  int
+	line int // at pos
 }
 
-// here gives the line where the newest token stands: none has a line break within.
-func (j *jsonReader) here() int {
-	to := int(j.in.InputOffset())
-	j.line += bytes.Count(j.data[j.read:to], []byte("\n"))
-	j.read = to
-	return j.line
-}
-
-// token gives the next token, nil also at the first fault, which is the last.
-func (j *jsonReader) token() json.Token {
-	t, err := j.in.Token()
-	if err == nil {
-		return t
-	}
+// fail says why the document is no JSON, and stops.
+func (j *jsonReader) fail(why string) {
 	if !j.stopped {
-		line := j.here()
-		if rest := bytes.TrimLeft(j.data[j.read:], " \t\r\n,:"); len(rest) > 0 { // the fault is in the next token
-			line += bytes.Count(j.data[j.read:len(j.data)-len(rest)], []byte("\n"))
-		}
-		switch {
-		case errors.Is(err, io.EOF) && len(bytes.TrimSpace(j.data)) == 0:
-			j.at(1, "is empty")
-		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-			j.at(line, "is not JSON: it ends too early")
-		default:
-			j.at(line, "is not JSON: %v", err)
-		}
+		j.at(j.line, "is not JSON: %s", why)
 		j.stopped = true
 	}
-	return nil
 }
 
-func (j *jsonReader) value() Node { return j.of(j.token()) }
-
-// of gives the value that begins with t.
-func (j *jsonReader) of(t json.Token) Node {
-	n := Node{Line: j.here()}
-	if j.stopped {
-		return n
+// expected is fail where something else should stand.
+func (j *jsonReader) expected(what string) {
+	if j.pos == len(j.data) {
+		j.fail("it ends too early")
+		return
 	}
-	switch t := t.(type) {
-	case json.Delim:
-		defer func() { j.depth-- }()
-		switch {
-		case !j.enter(n.Line):
-		case t == '{':
-			n.Value = j.members()
-		case t == '[':
-			list := []Node{}
-			for j.in.More() && !j.stopped {
-				list = append(list, j.value())
-			}
-			j.token()
-			n.Value = list
+	c, _ := utf8.DecodeRune(j.data[j.pos:])
+	j.fail("expected " + what + ", not " + string(c))
+}
+
+func (j *jsonReader) space() {
+	for ; j.pos < len(j.data); j.pos++ {
+		switch j.data[j.pos] {
+		case '\n':
+			j.line++
+		case ' ', '\t', '\r':
+		default:
+			return
 		}
-	case json.Number:
-		n.Value = j.number(t.String(), n.Line)
-	case string:
-		n.Value = j.text(t, n.Line)
-	case bool:
-		n.Value = t
+	}
+}
+
+// peek gives the next byte that is no space, 0 at the end.
+func (j *jsonReader) peek() byte {
+	if j.space(); j.pos == len(j.data) {
+		return 0
+	}
+	return j.data[j.pos]
+}
+
+// take takes c if it is next.
+func (j *jsonReader) take(c byte) bool {
+	if j.stopped || j.peek() != c {
+		return false
+	}
+	j.pos++
+	return true
+}
+
+func (j *jsonReader) value() Node {
+	c := j.peek()
+	n := Node{Line: j.line}
+	switch {
+	case j.stopped:
+	case c == '{' || c == '[':
+		if j.pos++; j.enter(n.Line) {
+			if c == '{' {
+				n.Value = j.members()
+			} else {
+				n.Value = j.list()
+			}
+		}
+		j.depth--
+	case c == '"':
+		n.Value = j.text(j.quoted(), n.Line)
+	case c == '-' || isDigit(c):
+		n.Value = j.numeral()
+	case j.literal("true"):
+		n.Value = true
+	case j.literal("false"):
+		n.Value = false
+	case j.literal("null"):
+	default:
+		j.expected("a value")
 	}
 	return n
 }
 
+func (j *jsonReader) literal(word string) bool {
+	is := bytes.HasPrefix(j.data[j.pos:], []byte(word))
+	if is {
+		j.pos += len(word)
+	}
+	return is
+}
+
+// numeral reads a number, whose form decimal knows.
+func (j *jsonReader) numeral() any {
+	end := j.pos
+	for end < len(j.data) && (isDigit(j.data[end]) || bytes.IndexByte([]byte("+-.eE"), j.data[end]) >= 0) {
+		end++
+	}
+	s := string(j.data[j.pos:end])
+	if !decimal(s) {
+		j.fail(clip(s) + " is no number")
+		return nil
+	}
+	j.pos = end
+	return j.number(s, j.line)
+}
+
+// quoted reads a text, which begins here.
+func (j *jsonReader) quoted() string {
+	escaped := false
+	for end := j.pos + 1; end < len(j.data); end++ {
+		switch c := j.data[end]; {
+		case c == '"':
+			raw := j.data[j.pos : end+1]
+			j.pos = end + 1
+			if !escaped {
+				return string(raw[1 : len(raw)-1])
+			}
+			var s string
+			if err := json.Unmarshal(raw, &s); err != nil {
+				j.fail("a text has an escape that there is not")
+			}
+			return s
+		case c < ' ':
+			j.fail("a text has a character that must be escaped, or has no end")
+			return ""
+		case c == '\\':
+			escaped = true
+			end++
+		}
+	}
+	j.fail("a text has no end")
+	return ""
+}
+
+func (j *jsonReader) list() []Node {
+	list := []Node{}
+	if j.take(']') {
+		return list
+	}
+	for !j.stopped {
+		list = append(list, j.value())
+		switch {
+		case j.take(']'):
+			return list
+		case !j.take(','):
+			j.expected(", or ]")
+		}
+	}
+	return list
+}
+
 func (j *jsonReader) members() Members {
 	all := Members{}
+	if j.take('}') {
+		return all
+	}
 	keys := seenKeys{}
-	for j.in.More() && !j.stopped {
-		key, _ := j.token().(string)
-		line := j.here()
-		key = j.text(key, line)
-		value := j.value()
-		switch {
+	for !j.stopped {
+		if j.peek() != '"' {
+			j.expected("a key in quotes")
+			return all
+		}
+		line := j.line
+		key := j.text(j.quoted(), line)
+		if !j.take(':') {
+			j.expected(":")
+			return all
+		}
+		switch value := j.value(); {
 		case j.stopped:
 		case key == "":
 			j.at(line, "a key must be text")
@@ -117,7 +204,12 @@ func (j *jsonReader) members() Members {
 		default:
 			all = append(all, Member{key, line, value})
 		}
+		switch {
+		case j.take('}'):
+			return all
+		case !j.take(','):
+			j.expected(", or }")
+		}
 	}
-	j.token()
 	return all
 }
