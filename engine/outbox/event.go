@@ -1,0 +1,35 @@
+package outbox
+
+import (
+	"cmp"
+	"encoding/json"
+	"time"
+
+	"github.com/sluice-cd/sluice/flags/announce"
+)
+
+// TypePrefix is what the types of CloudEvents begin with; an announce.Event's own follows.
+const TypePrefix = "io.github.sluice-cd.flags."
+
+// Source is where CloudEvents come from. Their ids are unique in it.
+const Source = "/sluice/flags"
+
+// event is a CloudEvent in structured JSON: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
+type event struct {
+	SpecVersion string         `json:"specversion"`
+	ID          string         `json:"id"`
+	Source      string         `json:"source"`
+	Type        string         `json:"type"`
+	Subject     string         `json:"subject,omitempty"`
+	Time        time.Time      `json:"time"`
+	ContentType string         `json:"datacontenttype"`
+	Data        announce.Event `json:"data"`
+}
+
+// encode is an event as it travels: the same bytes with every attempt.
+func encode(e announce.Event) ([]byte, error) {
+	return json.Marshal(event{
+		SpecVersion: "1.0", ID: e.ID, Source: Source, Type: TypePrefix + e.Type, Subject: cmp.Or(e.Announcement, e.Flag), Time: e.At.UTC(),
+		ContentType: "application/json", Data: e,
+	})
+}

@@ -1,0 +1,160 @@
+// Package outbox tells webhooks what happened to announcements and flags: it sends the messages that wait in the store, each as
+// one CloudEvent, signed as Standard Webhooks has it.
+//
+// A message arrives at least once, and always under the same id: what was sent and could not be written down is sent again. No
+// order is promised. Whoever is down is tried again, ever more rarely, for three days; one webhook never delays another. Only
+// who leads sends. It decides nothing about flags, and what becomes of a message changes none.
+//
+// An answer is never believed: it has a time and a size, leads nowhere, and its text is kept nowhere. What people are shown of
+// an error names no address, for a webhook's may be a secret.
+package outbox
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/flags"
+)
+
+// Options of a Sender. Store, Webhooks and Secret are required.
+type Options struct {
+	Store    engine.Outbox
+	Webhooks func() (all []flags.Webhook, ok bool) // that there are; ok is false while nobody knows
+	Secret   func(webhook string) (string, error)  // what messages to it are signed with: one or more of whsec_BASE64, the newest first; the error's text is shown
+	Leads    func() bool                           // whether this process may send; nil: it may
+	Log      zerolog.Logger
+
+	Timeout time.Duration // of one attempt; default 10 s
+	Every   time.Duration // how often it is looked for messages without being told of any; default 5 s
+	Backoff time.Duration // after the first attempt that failed, doubled with each; default 5 s
+}
+
+// Sender sends. Its methods may be called from any goroutine.
+type Sender struct {
+	opts   Options
+	client *http.Client
+	poke   chan struct{} // there may be something to send: capacity 1
+	counts counts
+
+	mu   sync.Mutex               // guards what follows
+	busy map[string]bool          // webhooks that are being told
+	gone map[string]flags.Webhook // webhooks that said so, as they were then
+	owed map[string]outcome       // what could not be written down, by message: until it is, the message is not sent again
+}
+
+// New makes a sender. It sends while Run runs.
+func New(o Options) (*Sender, error) {
+	if o.Store == nil || o.Webhooks == nil || o.Secret == nil {
+		return nil, errors.New("outbox.Options: Store, Webhooks and Secret are required")
+	}
+	if o.Leads == nil {
+		o.Leads = func() bool { return true }
+	}
+	for d, otherwise := range map[*time.Duration]time.Duration{&o.Timeout: 10 * time.Second, &o.Every: 5 * time.Second, &o.Backoff: 5 * time.Second} {
+		if *d <= 0 {
+			*d = otherwise
+		}
+	}
+	return &Sender{
+		opts: o, client: newClient(o.Timeout), poke: make(chan struct{}, 1),
+		busy: map[string]bool{}, gone: map[string]flags.Webhook{}, owed: map[string]outcome{},
+	}, nil
+}
+
+// Posted says that there may be something to send.
+func (s *Sender) Posted() {
+	select {
+	case s.poke <- struct{}{}:
+	default:
+	}
+}
+
+// batch is how many messages are looked at at once.
+const batch = 500
+
+// Run sends until ctx ends.
+func (s *Sender) Run(ctx context.Context) error {
+	var workers sync.WaitGroup
+	defer workers.Wait()
+	defer s.client.CloseIdleConnections()
+	tick := time.NewTicker(s.opts.Every)
+	defer tick.Stop()
+	for {
+		if s.opts.Leads() {
+			if err := s.look(ctx, &workers); err != nil && ctx.Err() == nil {
+				s.opts.Log.Error().Err(err).Msg("look for messages to webhooks")
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-s.poke:
+		}
+	}
+}
+
+// look has a worker send what is due to each webhook that has none.
+func (s *Sender) look(ctx context.Context, workers *sync.WaitGroup) error {
+	hooks, ok := s.opts.Webhooks()
+	if !ok {
+		return nil
+	}
+	s.settle(ctx)
+	busy := s.working() // before it is read what is due: what they are about to write down is not read again
+	due, err := s.opts.Store.Due(ctx, time.Now(), batch)
+	if err != nil {
+		return err
+	}
+	known := map[string]flags.Webhook{}
+	for _, h := range hooks {
+		known[h.Name] = h
+	}
+	for name, messages := range s.take(due, busy) {
+		workers.Go(func() {
+			hook, ok := known[name]
+			if !ok {
+				s.giveUp(ctx, messages, "the settings of the flags repository have no such webhook any more")
+			} else {
+				s.tell(ctx, hook, messages)
+			}
+			s.mu.Lock()
+			delete(s.busy, name)
+			s.mu.Unlock()
+			s.Posted() // meanwhile, or behind these, there may be more
+		})
+	}
+	return nil
+}
+
+// working gives the webhooks that are being told.
+func (s *Sender) working() map[string]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.busy)
+}
+
+// take gives the messages to webhooks that nobody was telling, by webhook, and marks those as being told.
+func (s *Sender) take(due []engine.Message, busy map[string]bool) map[string][]engine.Message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	to := map[string][]engine.Message{}
+	for _, m := range due {
+		if _, owed := s.owed[key(m)]; !owed && !busy[m.Webhook] {
+			to[m.Webhook] = append(to[m.Webhook], m)
+		}
+	}
+	for name := range to {
+		s.busy[name] = true
+	}
+	return to
+}
+
+func key(m engine.Message) string { return m.Webhook + "\x00" + m.Event.ID }

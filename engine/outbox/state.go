@@ -1,0 +1,78 @@
+package outbox
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/flags"
+)
+
+// State is how a webhook fares.
+type State struct {
+	Name        string    `json:"name"`
+	Host        string    `json:"host" doc:"of its URL: the rest may be a secret"`
+	Types       []string  `json:"types,omitempty" doc:"of events that it is told; none: all"`
+	LastSuccess time.Time `json:"lastSuccess,omitzero" doc:"when a message arrived last, of those that are remembered"`
+	Waiting     int       `json:"waiting" doc:"messages that have not arrived yet"`
+	Oldest      time.Time `json:"oldest,omitzero" doc:"of those that wait: when it was posted"`
+	Next        time.Time `json:"next,omitzero" doc:"when it is tried again"`
+	GivenUp     int       `json:"givenUp" doc:"messages that never arrived, and are not tried any more, of those that are remembered"`
+	LastError   string    `json:"lastError,omitempty" doc:"of the newest message that has not arrived"`
+}
+
+// remembered is how many messages a state is summed up from: more than the store keeps.
+const remembered = 50_000
+
+// Read sums up how webhooks fare, from what the store keeps: any process may.
+func Read(ctx context.Context, store engine.Outbox, webhooks []flags.Webhook) ([]State, error) {
+	messages, err := store.Messages(ctx, remembered)
+	if err != nil {
+		return nil, fmt.Errorf("read how webhooks fare: %w", err)
+	}
+	return StatesOf(webhooks, messages), nil
+}
+
+// StatesOf sums up how webhooks fare, in their order. Messages come newest first. Pure.
+func StatesOf(webhooks []flags.Webhook, messages []engine.Message) []State {
+	states, at := make([]State, 0, len(webhooks)), map[string]int{}
+	for _, h := range webhooks {
+		s := State{Name: h.Name, Types: h.Types}
+		if u, err := url.Parse(h.URL); err == nil {
+			s.Host = u.Host
+		}
+		at[h.Name] = len(states)
+		states = append(states, s)
+	}
+	for _, m := range messages {
+		if i, ok := at[m.Webhook]; ok {
+			states[i].add(m)
+		}
+	}
+	return states
+}
+
+func (s *State) add(m engine.Message) {
+	if !m.Sent.IsZero() {
+		if m.Sent.After(s.LastSuccess) {
+			s.LastSuccess = m.Sent
+		}
+		return
+	}
+	if s.LastError == "" {
+		s.LastError = m.Why
+	}
+	if m.Next.IsZero() {
+		s.GivenUp++
+		return
+	}
+	s.Waiting++
+	if s.Oldest.IsZero() || m.Posted.Before(s.Oldest) {
+		s.Oldest = m.Posted
+	}
+	if s.Next.IsZero() || m.Next.Before(s.Next) {
+		s.Next = m.Next
+	}
+}
