@@ -36,8 +36,8 @@ func (f *Folded) shown(flag *flag) bool { return flag.feature == ungated || f.op
 
 func (f *Folded) resolve(flag *flag, ctx Context, at int64) Result {
 	if len(f.killed) > 0 {
-		if killed, is := f.killed[flag.def.Key]; is {
-			return killed
+		if dead, is := f.killed[flag.def.Key]; is {
+			return dead.result
 		}
 	}
 	if flag.feature == ungated {

@@ -36,7 +36,10 @@ const ungated = -1
 const roomy = 32 << 10
 
 // Compile reads a bundle's flags and compiles their rules. One that can't be read refuses them all: the cell keeps what it has.
-func Compile(b *Bundle) (*Compiled, error) {
+func Compile(b *Bundle) (*Compiled, error) { return b.compile(true) }
+
+// compile is Compile. Without gates all is taken to be settled: flags that name a feature are like others.
+func (b *Bundle) compile(gates bool) (*Compiled, error) {
 	if len(b.Flags) > MaxFlags || len(b.Gates) > MaxGates {
 		return nil, fmt.Errorf("compile flags: %d flags and %d gates, beyond %d and %d", len(b.Flags), len(b.Gates), MaxFlags, MaxGates)
 	}
@@ -48,7 +51,7 @@ func Compile(b *Bundle) (*Compiled, error) {
 		flags:    make(map[string]*flag, len(b.Flags)),
 	}
 	for _, key := range slices.Sorted(maps.Keys(b.Flags)) {
-		f, err := c.compile(key, b.Flags[key])
+		f, err := c.compile(key, b.Flags[key], gates)
 		if err != nil {
 			return nil, fmt.Errorf("compile flag %.80q: %w", key, err)
 		}
@@ -85,7 +88,7 @@ func (b *Bundle) digest() [sha256.Size]byte {
 	return [sha256.Size]byte(sum.Sum(nil))
 }
 
-func (c *Compiled) compile(key string, raw []byte) (*flag, error) {
+func (c *Compiled) compile(key string, raw []byte, gates bool) (*flag, error) {
 	d, err := ParseDefinition(key, raw)
 	if err != nil {
 		return nil, err
@@ -95,11 +98,11 @@ func (c *Compiled) compile(key string, raw []byte) (*flag, error) {
 		return nil, err
 	}
 	f := &flag{def: d, rule: rule, feature: ungated}
-	if d.Feature() == "" {
+	if !gates || d.Feature() == "" {
 		return f, nil
 	}
-	value, ok := d.Variants[d.Off()]
-	if !ok {
+	value := d.Variants[d.Off()]
+	if value == nil {
 		return nil, errors.New("it names a feature, and metadata.off names none of its variants (R37)")
 	}
 	if len(d.Targeting) > roomy {

@@ -36,10 +36,8 @@ func (f *Folded) encode() []byte {
 // settle gives a flag's definition with all that the folding settled as constants.
 func (f *Folded) settle(flag *flag) Definition {
 	def := *flag.def
-	if killed, is := f.killed[def.Key]; is {
-		def.Targeting, def.Metadata = nil, killed.Metadata
-		def.DefaultVariant, def.Disabled = killed.Variant, killed.Reason == ReasonDisabled
-		return def
+	if dead, is := f.killed[def.Key]; is {
+		return dead.def
 	}
 	if flag.feature != ungated {
 		o := f.open[flag.feature]

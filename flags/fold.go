@@ -9,7 +9,7 @@ import (
 type Folded struct {
 	compiled *Compiled
 	facts    map[string]any    // what rules may ask of the cell
-	killed   map[string]Result // by flag: what it is
+	killed   map[string]killed // by flag
 	open     []opening         // by feature
 	states   []CellState       // by gate
 	next     int64
@@ -110,34 +110,40 @@ func (s *settled) state(features []int32, held, due bool, share int, by string) 
 	return On
 }
 
+// killed is a flag as it is while it is killed.
+type killed struct {
+	def    Definition
+	result Result
+}
+
 // kill gives what killed flags are: their off variant; or else, which is as near to off as they say, the default without rules.
-func (c *Compiled) kill(orders []Killed) map[string]Result {
-	killed := make(map[string]Result, len(orders))
+func (c *Compiled) kill(orders []Killed) map[string]killed {
+	dead := make(map[string]killed, len(orders))
 	for _, k := range orders {
 		f, known := c.flags[k.Flag]
 		if !known {
 			continue
 		}
-		r := Result{Reason: ReasonStatic, Metadata: maps.Clone(f.def.Metadata)}
-		if r.Metadata == nil {
-			r.Metadata = map[string]any{}
+		def := *f.def
+		def.Targeting = nil
+		def.Metadata = maps.Clone(def.Metadata)
+		if def.Metadata == nil {
+			def.Metadata = map[string]any{}
 		}
-		r.Metadata["killed"] = true
+		def.Metadata["killed"] = true
 		if k.Reason != "" {
-			r.Metadata["killed"] = k.Reason
+			def.Metadata["killed"] = k.Reason
 		}
-		r.Variant = f.def.DefaultVariant
-		if off := f.def.Off(); f.def.Variants[off] != nil {
-			r.Variant = off
-		} else if f.def.Disabled { // no kill turns on what was off
-			r.Variant, r.Reason = "", ReasonDisabled
-		} else if r.Variant == "" {
-			r.Reason = ReasonDefault
+		if off := def.Off(); def.Variants[off] != nil { // without one, what is disabled stays so: no kill turns on what was off
+			def.DefaultVariant, def.Disabled = off, false
 		}
-		r.Value = f.def.Variants[r.Variant]
-		killed[k.Flag] = r
+		result := Result{Reason: ReasonDefault, Metadata: def.Metadata}
+		if rule, err := compileFlag(&def); err == nil { // as it was with its rule
+			result = rule.evaluate(nil, nil, 0)
+		}
+		dead[k.Flag] = killed{def, result}
 	}
-	return killed
+	return dead
 }
 
 // values gives the facts as rules see them. All are there, so that none is taken from a caller (R36).

@@ -293,14 +293,14 @@ func TestCompileRefuses(t *testing.T) {
 		"no JSON object":       `1`,
 		"feature without off":  `{"state":"ENABLED","variants":{"on":true},"defaultVariant":"on","metadata":{"feature":"f"}}`,
 		"off is no variant":    `{"state":"ENABLED","variants":{"on":true},"defaultVariant":"on","metadata":{"feature":"f","off":"none"}}`,
-		"no room for the ramp": string(gatedFlag("f", long(jsonlogic.MaxBytes - 160))),
+		"no room for the ramp": string(gatedFlag("f", long(jsonlogic.MaxBytes-160))),
 	} {
 		b := &Bundle{Version: BundleVersion, Channel: "c", Flags: map[string]json.RawMessage{"k": json.RawMessage(definition)}}
 		if _, err := Compile(b); err == nil {
 			t.Errorf("%s: compiled", name)
 		}
 	}
-	if _, err := Compile(&Bundle{Version: BundleVersion, Channel: "c", Flags: map[string]json.RawMessage{"k": gatedFlag("", long(jsonlogic.MaxBytes - 160))}}); err != nil {
+	if _, err := Compile(&Bundle{Version: BundleVersion, Channel: "c", Flags: map[string]json.RawMessage{"k": gatedFlag("", long(jsonlogic.MaxBytes-160))}}); err != nil {
 		t.Errorf("without a gate there is room: %v", err)
 	}
 	deep := &Bundle{Version: BundleVersion, Channel: "c", Flags: map[string]json.RawMessage{"flag": gatedFlag("f", nested(60))},

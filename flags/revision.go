@@ -29,7 +29,7 @@ func (f *Folded) hash() string {
 	}
 	b = binary.AppendUvarint(b, uint64(len(f.killed)))
 	for _, key := range slices.Sorted(maps.Keys(f.killed)) {
-		reason, _ := f.killed[key].Metadata["killed"].(string)
+		reason, _ := f.killed[key].def.Metadata["killed"].(string)
 		text(key)
 		text(reason)
 	}
