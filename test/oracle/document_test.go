@@ -22,7 +22,7 @@ import (
 const (
 	foldings    = 20
 	perFolding  = 100 // flags
-	perDocument = 5  // contexts
+	perDocument = 5   // contexts
 	now         = 1_700_000_000
 )
 
