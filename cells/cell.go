@@ -100,6 +100,7 @@ type Owner struct {
 	Approved []releases.Digest `json:"approved,omitempty"` // newest last
 	Windows  []window.Window   `json:"windows,omitempty"`  // nothing is begun outside all of them; none: at any time
 	Features []string          `json:"features,omitempty"` // held: they stay off here, whatever is announced (R43)
+	Reasons  map[string]string `json:"reasons,omitempty"`  // why, by feature that is held
 }
 
 // MaxFailures is how many failures a cell remembers.

@@ -3,8 +3,12 @@ package cells
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/sluice-cd/sluice/channels/window"
 	"github.com/sluice-cd/sluice/releases"
@@ -14,7 +18,9 @@ import (
 const (
 	MaxWindows  = 16
 	MaxApproved = 64
+	MaxHeld     = 64      // features
 	maxReason   = 1 << 10 // bytes
+	maxWhy      = 200     // bytes, of a reason to hold a feature
 )
 
 // Judge tells whether the owner's decisions let a cell begin an assignment at now. If not, reason says why and until is
@@ -87,7 +93,32 @@ func (o *Owner) Check() error {
 			fault("windows[%d].%s: %s", i, wrong.Field, wrong.Reason)
 		}
 	}
+	if len(o.Features) > MaxHeld {
+		fault("more than %d features are held", MaxHeld)
+	}
+	for i, f := range o.Features[:min(len(o.Features), MaxHeld)] {
+		switch {
+		case !ValidFeature(f):
+			fault("features: %.80q can't be a feature's name", f)
+		case slices.Contains(o.Features[:i], f):
+			fault("features: %s is there twice", f)
+		}
+	}
+	for _, f := range slices.Sorted(maps.Keys(o.Reasons)) {
+		switch {
+		case !slices.Contains(o.Features, f):
+			fault("reasons: %.80q is not held", f)
+		case len(o.Reasons[f]) > maxWhy:
+			fault("reasons: that of %s has more than %d bytes", f, maxWhy)
+		}
+	}
 	return errors.Join(faults...)
+}
+
+// ValidFeature tells whether a name can be a feature's: 1 to 128 bytes without spaces and what can't be seen.
+func ValidFeature(name string) bool {
+	return name != "" && len(name) <= maxName && utf8.ValidString(name) &&
+		!strings.ContainsFunc(name, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) })
 }
 
 // Binds says why the vendor gives a cell nothing new of a release at now, by what cell.yaml says: the gate paused, pin or
