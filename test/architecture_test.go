@@ -67,7 +67,7 @@ func arrows() map[string][]string {
 		"engine/store":        shell("engine/access", "engine/store/rows"),
 		"engine/controlplane": shell("cells/identity", "engine/access"),
 		"cells/process":       {},
-		"cells/agent":         shell("cells/process", "cells/identity"),
+		"cells/agent":         shell("cells/process", "cells/identity", "flags/ofrep"),
 		"cells/directory":     shell("cells/process"),
 		"cells/kubernetes":    shell("cells/process"),
 	}
