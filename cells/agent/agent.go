@@ -2,7 +2,7 @@
 // its release, applies it to a cells.Target, watches health, heals drift and reports; or goes
 // back to the last assignment that was good, by itself and offline.
 //
-// It listens on nothing, dials nobody but its control plane, and runs only bytes whose digest
+// It listens on nothing but, if that is asked for, loopback or a unix socket, where the product asks for flags; it dials nobody but its control plane, and runs only bytes whose digest
 // its assignment names. It never accepts an assignment older than one that it accepted before
 // (R2), never begins one before the control plane knows that it was accepted (R14), never
 // tries a failed one again under the same key (R21), and never goes back across a
@@ -40,6 +40,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/identity"
+	"github.com/sluice-cd/sluice/flags"
 )
 
 // Options say which cell this is, and what it works with. Fields without a default are required.
@@ -53,6 +54,8 @@ type Options struct {
 	Values         map[string]any // of parameters that the cell owns; nil: none
 	Infrastructure int            // number of the cell's infrastructure template; 0: none
 	Version        string         // of the agent, as reported
+	FlagsListen    string         // where flags are asked for: 127.0.0.1:PORT, [::1]:PORT or unix:///PATH; empty: nowhere
+	FlagsOrigins   []string       // whose pages may ask there: https://HOST; none: no page's
 	Log            zerolog.Logger // the zero value is silent
 	Render         []string       // command of the render child; default: this program with the argument "render"
 	RenderLimits   RenderLimits
@@ -78,6 +81,9 @@ func (o Options) orDefault() (Options, error) {
 	}
 	if o.Cell != "" && !cells.ValidName(o.Cell) {
 		faults = append(faults, fmt.Errorf("agent: %q can't be a cell's name", o.Cell))
+	}
+	if _, err := parseLocal(o.FlagsListen); o.FlagsListen != "" && err != nil {
+		faults = append(faults, fmt.Errorf("agent: flags: %w", err))
 	}
 	if len(o.Render) == 0 {
 		self, err := os.Executable()
@@ -165,11 +171,19 @@ func (a *Agent) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	seen := a.ownerInfo()
-	l.heed(readOwner(a.options.StateDir)) // before anything can be begun
+	l.heed(readOwner(a.options.StateDir)) // before anything can be begun, or asked
+	callers, err := a.listen(ctx)
+	if err != nil {
+		return errors.Join(fmt.Errorf("agent of %s: %w", a.options.Cell, err), l.close())
+	}
 	installed := l.state.LastGood != nil || l.state.Attempt != nil
 	var unknown error
 	var others sync.WaitGroup
 	others.Go(func() { a.watchOwner(ctx, seen, l.owner) })
+	others.Go(func() { l.board.keepTime(ctx) })
+	if callers != nil {
+		others.Go(func() { a.serve(ctx, callers, l.board) })
+	}
 	others.Go(func() {
 		err := a.register(ctx)
 		if err == nil {
@@ -196,7 +210,8 @@ func (a *Agent) talk(ctx context.Context, l *loop) {
 	}
 	asked := make(chan bool, 1)
 	var all sync.WaitGroup
-	all.Go(func() { (&puller{agent: a, heard: l.desired, asked: asked}).run(ctx) })
+	all.Go(func() { (&puller{agent: a, heard: l.desired, asked: asked, board: l.board}).run(ctx) })
+	all.Go(func() { l.board.follow(ctx) })
 	all.Go(func() { l.desk.run(ctx, l.confirmed) })
 	all.Go(func() { a.rotate(ctx, asked) })
 	all.Wait()
@@ -261,6 +276,8 @@ func (a *Agent) open() (_ *loop, err error) {
 		owner:     make(chan ownerWord),
 	}
 	l.desk = newDesk(a, box)
+	l.board = newSwitchboard(a, flags.Facts{Cell: a.options.Cell, Release: j.goesFor(), Features: j.Contained}, l.desk.ring)
+	l.desk.flags = l.board.report
 	a.options.Log.Info().Str("boot", l.desk.boot).Str("state", dir).Msg("the agent starts") // by its boot a clone is found
 	return l, nil
 }

@@ -34,6 +34,22 @@ func start(t testing.TB, s settings, change ...func(*Options)) *cell {
 	}
 	a, err := New(o)
 	must(t, err)
+	return run(t, s, a)
+}
+
+// startWatched is start with somebody who is told of each point.
+func startWatched(t testing.TB, s settings, reached func(point string)) *cell {
+	t.Helper()
+	o, err := s.options()
+	must(t, err)
+	a, err := New(o)
+	must(t, err)
+	a.reached = reached
+	return run(t, s, a)
+}
+
+func run(t testing.TB, s settings, a *Agent) *cell {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()

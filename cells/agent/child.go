@@ -42,9 +42,10 @@ type request struct {
 
 // answer is the line that begins its output. The objects' bytes follow, one after the other.
 type answer struct {
-	Objects []object `json:"objects,omitempty"` // in the order in which to apply them
-	Error   string   `json:"error,omitempty"`   // why the release can't be rendered
-	Corrupt bool     `json:"corrupt,omitempty"` // the bytes are not those of the digest: fetch them again
+	Objects  []object `json:"objects,omitempty"`  // in the order in which to apply them
+	Features []string `json:"features,omitempty"` // that the release contains, sorted
+	Error    string   `json:"error,omitempty"`    // why the release can't be rendered
+	Corrupt  bool     `json:"corrupt,omitempty"`  // the bytes are not those of the digest: fetch them again
 }
 
 // object is one manifest: the name of its file and its size in bytes.
@@ -72,7 +73,7 @@ func RenderMain(stdin io.Reader, stdout io.Writer) int {
 		return 2
 	}
 	var a answer
-	bodies, err := q.render(in)
+	bodies, features, err := q.render(in)
 	var corrupt *corruptError
 	switch {
 	case errors.As(err, &corrupt):
@@ -80,6 +81,7 @@ func RenderMain(stdin io.Reader, stdout io.Writer) int {
 	case err != nil:
 		a.Error = err.Error()
 	default:
+		a.Features = features
 		for _, b := range bodies {
 			a.Objects = append(a.Objects, object{b.name, len(b.text)})
 		}
@@ -124,38 +126,39 @@ type corruptError struct{ reason string }
 
 func (e *corruptError) Error() string { return e.reason }
 
-// render does the work of one child.
-func (q *request) render(tar io.Reader) ([]body, error) {
+// render does the work of one child: the release's manifests, and the features that it contains.
+func (q *request) render(tar io.Reader) ([]body, []string, error) {
 	files, digest, err := releases.Unpack(tar, releases.Limits{})
 	if err != nil {
-		return nil, &corruptError{err.Error()}
+		return nil, nil, &corruptError{err.Error()}
 	}
 	if digest != q.Digest {
-		return nil, &corruptError{fmt.Sprintf("the bytes have digest %s, not %s", digest, q.Digest)}
+		return nil, nil, &corruptError{fmt.Sprintf("the bytes have digest %s, not %s", digest, q.Digest)}
 	}
 	release, faults := manifest.Decode[releases.Release](manifestOne, files[manifestOne].Data)
 	if err := faultsError(faults); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	r := &release.Value
 	dir, ok := r.Profile(q.Profile)
 	if !ok {
-		return nil, fmt.Errorf("%s has no profile %q", r.Version, q.Profile)
+		return nil, nil, fmt.Errorf("%s has no profile %q", r.Version, q.Profile)
 	}
 	values, err := releases.ResolveValues(r, q.Values, q.Own)
 	if err != nil {
-		return nil, fmt.Errorf("values: %w", err)
+		return nil, nil, fmt.Errorf("values: %w", err)
 	}
 	if err := overlay(files, values); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := faultsError(files.Scan()); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := refuseBombs(files); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return build(files, dir)
+	bodies, err := build(files, dir)
+	return bodies, sorted(r.Features), err
 }
 
 // faultsError joins faults to one error, one a line.

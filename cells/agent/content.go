@@ -67,7 +67,7 @@ func (c *contents) drop(d releases.Digest) error {
 func (c *contents) fetch(ctx context.Context, d releases.Digest) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, fetchTimeout, fmt.Errorf("fetch %s: no end after %s", d, fetchTimeout))
 	defer cancel()
-	body, err := c.client.content(ctx, d, c.limit)
+	body, err := c.client.content(ctx, releasesPath, d, c.limit)
 	if err != nil {
 		return err
 	}

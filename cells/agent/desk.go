@@ -32,6 +32,7 @@ type desk struct {
 	every          time.Duration
 	agent          *Agent
 	box            *outbox
+	flags          func() *cells.FlagsReport
 	wake           chan struct{} // of one: there is something to say
 
 	mu    sync.Mutex
@@ -199,7 +200,7 @@ func (d *desk) tooMuch(err error, events int) bool {
 // history as there is room for.
 func (d *desk) compose(r cells.Report) (body []byte, events int, err error) {
 	r.Cell, r.Boot, r.Agent, r.Infrastructure, r.Sent = d.cell, d.boot, d.version, d.infrastructure, time.Now()
-	r.Confirmed = d.box.confirmed()
+	r.Flags, r.Confirmed = d.flags(), d.box.confirmed()
 	for {
 		body, err = json.Marshal(r)
 		if err != nil {

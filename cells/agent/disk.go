@@ -1,6 +1,9 @@
 package agent
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -95,4 +98,41 @@ func keepNewest(dir string, n int, keep map[string]bool) error {
 		}
 	}
 	return nil
+}
+
+// keepSummed writes a file that readSummed reads, all of it or nothing, and returns once that is durable.
+func keepSummed(name string, content []byte) error {
+	sum := sha256.Sum256(content)
+	return replaceFile(name, []byte(hex.EncodeToString(sum[:])+"\n"), content)
+}
+
+// errDamaged: a file is not as it was written.
+var errDamaged = errors.New("it is damaged")
+
+// readSummed reads such a file of at most limit bytes; nil: there is none.
+func readSummed(name string, limit int64) ([]byte, error) {
+	text, err := readFile(name, limit+sha256.Size*2+1)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	sum, content, _ := bytes.Cut(text, []byte("\n"))
+	if is := sha256.Sum256(content); hex.EncodeToString(is[:]) != string(sum) {
+		return nil, fmt.Errorf("read %s: %w", name, errDamaged)
+	}
+	return content, nil
+}
+
+// readFile reads a file of at most limit bytes.
+func readFile(name string, limit int64) ([]byte, error) {
+	info, err := os.Stat(name)
+	if err == nil && info.Size() > limit {
+		err = fmt.Errorf("read %s: it is larger than %d bytes", name, limit)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.ReadFile(name) //nolint:gosec // below the state folder
 }

@@ -17,27 +17,34 @@ import (
 
 const (
 	maxWindow    = 32 << 20         // of zstd, in bytes
-	stallTimeout = 30 * time.Second // without a byte of a release
-	inVain       = 4                // connections in a row that bring nothing of a release, until it is given up
+	stallTimeout = 30 * time.Second // without a byte of content
+	inVain       = 4                // connections in a row that bring nothing of it, until it is given up
 )
 
-// download is a release's canonical tar as it comes, not verified. Where a connection breaks, or nothing more comes over
+// Where content is, by digest: releases' canonical tars, and what flags are (flags.Bundle).
+const (
+	releasesPath = "/v1/releases/"
+	bundlesPath  = "/v1/flagbundles/"
+)
+
+// download is content as it comes, not verified. Where a connection breaks, or nothing more comes over
 // it, the rest is asked for over another. One goroutine uses it.
 type download struct {
 	client *client
 	ctx    context.Context //nolint:containedctx // of the whole
+	path   string
 	digest releases.Digest
 	limit  int64 // bytes on the wire, of each connection
 
 	part   *part
-	got    int64 // bytes of the tar that were handed out
+	got    int64 // bytes of it that were handed out
 	vain   int   // connections in a row that brought nothing
 	failed error // why it was given up, if that was for a connection; nil: it went well so far
 }
 
-// content asks for a release, of at most limit bytes on the wire.
-func (c *client) content(ctx context.Context, digest releases.Digest, limit int64) (*download, error) {
-	d := &download{client: c, ctx: ctx, digest: digest, limit: limit}
+// content asks for what is at a path under its digest, of at most limit bytes on the wire.
+func (c *client) content(ctx context.Context, path string, digest releases.Digest, limit int64) (*download, error) {
+	d := &download{client: c, ctx: ctx, path: path, digest: digest, limit: limit}
 	var err error
 	if d.part, err = d.open(http.Header{"Accept-Encoding": {"zstd"}}); err != nil {
 		return nil, fmt.Errorf("fetch %s: %w", digest, err)
@@ -45,10 +52,10 @@ func (c *client) content(ctx context.Context, digest releases.Digest, limit int6
 	return d, nil
 }
 
-// Read gives more of the tar.
+// Read gives more of it.
 func (d *download) Read(b []byte) (int, error) {
 	for {
-		n, err := d.part.tar.Read(b)
+		n, err := d.part.plain.Read(b)
 		if n > 0 {
 			d.got += int64(n)
 			d.vain = 0
@@ -93,7 +100,7 @@ func (d *download) goOn(failed error) error {
 	}
 }
 
-// rest asks for what comes after what there is. A part of a release is one of the tar itself, never of compressed bytes.
+// rest asks for what comes after what there is. A part is one of the content itself, never of compressed bytes.
 func (d *download) rest() (*part, error) {
 	tag := `"` + string(d.digest) + `"`
 	p, err := d.open(http.Header{"Range": {fmt.Sprintf("bytes=%d-", d.got)}, "If-Range": {tag}, "Accept-Encoding": {"identity"}})
@@ -102,7 +109,7 @@ func (d *download) rest() (*part, error) {
 	}
 	switch {
 	case p.status == http.StatusOK: // somebody in between does not know of parts
-		_, err = io.CopyN(io.Discard, p.tar, d.got)
+		_, err = io.CopyN(io.Discard, p.plain, d.got)
 	case p.status != http.StatusPartialContent || !strings.HasPrefix(p.holds, fmt.Sprintf("bytes %d-", d.got)):
 		err = fmt.Errorf("the rest from byte %d on was asked for, and %d %q came", d.got, p.status, clip(p.holds, 40))
 	}
@@ -117,7 +124,7 @@ func (d *download) Close() error { return d.part.close() }
 
 // part is what comes over one connection.
 type part struct {
-	tar    io.Reader
+	plain  io.Reader
 	status int
 	holds  string // Content-Range
 
@@ -129,12 +136,12 @@ type part struct {
 	failed  error         // of the connection; nil: it went well so far
 }
 
-// open asks for the release, or for a part of it.
+// open asks for the content, or for a part of it.
 func (d *download) open(header http.Header) (*part, error) {
 	p := &part{}
 	p.ctx, p.cancel = context.WithCancelCause(d.ctx)
 	p.stalled = time.AfterFunc(stallTimeout, func() { p.cancel(fmt.Errorf("nothing came for %s", stallTimeout)) })
-	response, err := d.client.do(p.ctx, http.MethodGet, "/v1/releases/"+string(d.digest), url.Values{"cell": {d.client.cell}}, nil, header)
+	response, err := d.client.do(p.ctx, http.MethodGet, d.path+string(d.digest), url.Values{"cell": {d.client.cell}}, nil, header)
 	if err != nil {
 		return nil, errors.Join(p.cause(err), p.close())
 	}
@@ -143,10 +150,10 @@ func (d *download) open(header http.Header) (*part, error) {
 	wire := wireOf{p}
 	switch encoding := response.Header.Get("Content-Encoding"); encoding {
 	case "", "identity":
-		p.tar = wire
+		p.plain = wire
 	case "zstd":
 		p.decoder, err = zstd.NewReader(wire, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
-		p.tar = p.decoder
+		p.plain = p.decoder
 	default:
 		err = fmt.Errorf("it comes as %q, which was not asked for", clip(encoding, 40))
 	}

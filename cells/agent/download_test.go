@@ -75,7 +75,7 @@ func TestDownloadGoesOn(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			d, err := client.content(t.Context(), name, 1<<20)
+			d, err := client.content(t.Context(), releasesPath, name, 1<<20)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -31,6 +31,10 @@ type journal struct {
 	Dirty bool `json:"dirty,omitempty"`
 	// NoReturn: a forward-only release began, and nothing was good since: there is no way back (R20).
 	NoReturn bool `json:"noReturn,omitempty"`
+	// Features is what LastGood contains; nil: not known.
+	Features []string `json:"features"`
+	// Contained is the features that every release contains that may be running now (R38).
+	Contained []string `json:"contained,omitempty"`
 	// Failures are remembered, newest last, at most cells.MaxFailures.
 	Failures []cells.Failure `json:"failures,omitempty"`
 }
@@ -41,6 +45,7 @@ type attempt struct {
 	Phase      phase            `json:"phase"`
 	Back       bool             `json:"back,omitempty"`    // the return to LastGood
 	Applied    bool             `json:"applied,omitempty"` // the target has taken all of it
+	Features   []string         `json:"features"`          // what it contains; nil: not known
 }
 
 // phase is how far an attempt is. Each is journalled before what it allows is done.

@@ -52,7 +52,7 @@ func newKeyed(t testing.TB) *keyed {
 }
 
 func newBarePlane() *plane {
-	return &plane{changed: make(chan struct{}), tars: map[digest][]byte{}, fetched: map[digest]int{}, events: map[int64]cells.Event{}}
+	return &plane{changed: make(chan struct{}), tars: map[digest][]byte{}, fetched: map[digest]int{}, events: map[int64]cells.Event{}, bundles: map[digest][]byte{}}
 }
 
 func prepareKeyed(t testing.TB, p *plane) *keyed {

@@ -29,6 +29,7 @@ type link struct {
 	base string             // without a slash at its end
 	key  ed25519.PrivateKey // nil: plain
 	http http.Client
+	time *timekeeper
 	left chan struct{} // closed once another link took its place
 }
 
@@ -38,7 +39,7 @@ func (c *client) plain(base, socket string) *link {
 		dial := c.dial
 		c.dial = func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, "unix", socket) }
 	}
-	return newLink(base, nil, c.transport())
+	return c.newLink(base, nil, c.transport())
 }
 
 // mutual gives the link of a key: TLS 1.3, on which the other side proves to have a key that is pinned. Nothing else
@@ -61,11 +62,11 @@ func (c *client) mutual(base string, seed []byte, pins func() []string) (*link, 
 		},
 		// No sessions are resumed: one would stand for keys that were shown long ago, and saves little.
 	}
-	return newLink(base, key, t), nil
+	return c.newLink(base, key, t), nil
 }
 
-func newLink(base string, key ed25519.PrivateKey, t http.RoundTripper) *link {
-	return &link{base: base, key: key, left: make(chan struct{}), http: http.Client{
+func (c *client) newLink(base string, key ed25519.PrivateKey, t http.RoundTripper) *link {
+	return &link{base: base, key: key, time: c.time, left: make(chan struct{}), http: http.Client{
 		Transport:     t,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}

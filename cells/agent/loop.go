@@ -21,6 +21,7 @@ type loop struct {
 	lock     *os.File
 	box      *outbox
 	desk     *desk
+	board    *switchboard
 	contents *contents
 	renderer *renderer
 
@@ -44,8 +45,9 @@ type flight struct {
 
 // result is what came of a step.
 type result struct {
-	mended int
-	err    error
+	mended   int
+	features []string // that the step's release contains; nil: they were not looked at
+	err      error
 }
 
 // errSuperseded ends a step that is no longer wanted.
@@ -125,13 +127,17 @@ func (l *loop) wait(ctx context.Context, timer *time.Timer, until time.Time) {
 		f := l.busy
 		l.busy = nil
 		if f.turn == l.state.turn && ctx.Err() == nil {
-			l.fold(f.Task, r, time.Now())
+			l.fold(f.step, r, time.Now())
 		}
 	}
 }
 
 // fold makes a step's result part of the state.
-func (l *loop) fold(t task, r result, now time.Time) {
+func (l *loop) fold(done step, r result, now time.Time) {
+	t := done.Task
+	if r.features != nil {
+		l.state.learned(done.Assignment, r.features)
+	}
 	var unavailable *unavailableError
 	var refused *refusedError
 	missing := errors.As(r.err, &unavailable)
@@ -164,15 +170,16 @@ func (l *loop) do(ctx context.Context, s step, lastGood *cells.Assignment) (r re
 	if err != nil {
 		return result{err: err}
 	}
+	r.features = rendered.features
 	switch s.Task {
 	case apply:
 		l.agent.at("applying")
-		if r.err = target.Apply(ctx, rendered); r.err == nil {
+		if r.err = target.Apply(ctx, rendered.Rendered); r.err == nil {
 			l.agent.at("target has it")
 			l.prune(s.Assignment, lastGood)
 		}
 	case heal:
-		r.mended, r.err = target.Heal(ctx, rendered)
+		r.mended, r.err = target.Heal(ctx, rendered.Rendered)
 	}
 	return r
 }
@@ -216,6 +223,7 @@ func (l *loop) keep() error {
 			l.agent.at("journal")
 		}
 	}
+	l.board.runs(s.goesFor(), s.Contained) // durable before it counts, and in force before anything is written (R38)
 	l.desk.publish(s.report(), s.telling(), news)
 	return l.show()
 }
@@ -243,6 +251,9 @@ func (l *loop) heed(w ownerWord) {
 	} else if w.owner != nil || l.state.owner.owner != nil {
 		l.agent.options.Log.Info().Msg("the owner's decisions are read")
 	}
+	if w.invalid == "" {
+		l.board.hold(w.features())
+	} // else what was held stays so
 	l.state.decided(w, time.Now())
 }
 

@@ -42,6 +42,7 @@ type settings struct {
 	KillAt                                 string // point; the process is killed when it gets there
 	KillAfter                              int    // times that it got there before
 	Tag                                    string // told to the control plane as version, and to commands as TAG
+	Flags                                  string // where flags are asked for
 	Log                                    bool
 }
 
@@ -52,7 +53,7 @@ func (s settings) options() (Options, error) {
 	}
 	self, err := os.Executable()
 	o := Options{
-		Cell: s.Cell, Server: s.Server, StateDir: s.State, Target: target, Version: cmp.Or(s.Tag, "test"),
+		Cell: s.Cell, Server: s.Server, StateDir: s.State, Target: target, Version: cmp.Or(s.Tag, "test"), FlagsListen: s.Flags,
 		Render: renderWith(self), HealthTimeout: s.HealthTimeout, HealthyFor: s.HealthyFor,
 		HealthInterval: 50 * time.Millisecond, HealInterval: 50 * time.Millisecond, ReportEvery: 100 * time.Millisecond,
 	}

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -37,6 +38,8 @@ type ownerDoc struct {
 	Approval   bool              `yaml:"approval,omitempty" doc:"only approved releases may be begun"`
 	Approved   []releases.Digest `yaml:"approved,omitempty" doc:"newest last"`
 	Windows    []window.Window   `yaml:"windows,omitempty" doc:"nothing is begun outside all of them"`
+	Features   []string          `yaml:"features,omitempty" doc:"held: they stay off here, whatever is announced"`
+	Reasons    map[string]string `yaml:"reasons,omitempty" doc:"why, by feature that is held"`
 }
 
 // OwnerError says what is wrong with owner.yaml, by file and line.
@@ -88,7 +91,7 @@ func parseOwner(name string, text []byte) (*cells.Owner, error) {
 			faults = append(faults, doc.Fault(fmt.Sprintf("windows[%d].%s", i, wrong.Field), "%s", wrong.Reason))
 		}
 	}
-	o := &cells.Owner{Paused: d.Paused, Pin: d.Pin, Approval: d.Approval, Approved: d.Approved, Windows: d.Windows}
+	o := &cells.Owner{Paused: d.Paused, Pin: d.Pin, Approval: d.Approval, Approved: d.Approved, Windows: d.Windows, Features: sorted(d.Features), Reasons: d.Reasons}
 	if err := o.Check(); err != nil && len(faults) == 0 { // the bounds
 		faults = append(faults, releases.Fault{File: name, Line: 1, Message: err.Error()})
 	}
@@ -122,7 +125,7 @@ func ChangeOwner(stateDir string, change func(*cells.Owner) error) (*cells.Owner
 	if err := o.Check(); err != nil {
 		return nil, err
 	}
-	text, err := yaml.Marshal(ownerDoc{"sluice/v1", "Owner", o.Paused, o.Pin, o.Approval, o.Approved, o.Windows})
+	text, err := yaml.Marshal(ownerDoc{"sluice/v1", "Owner", o.Paused, o.Pin, o.Approval, o.Approved, o.Windows, o.Features, o.Reasons})
 	if err != nil {
 		return nil, fmt.Errorf("write the owner's decisions: %w", err)
 	}
@@ -143,12 +146,27 @@ type ownerWord struct {
 	invalid string // empty: it counts
 }
 
+// features are those that the owner holds, sorted.
+func (w ownerWord) features() []string {
+	if w.owner == nil {
+		return nil
+	}
+	return w.owner.Features
+}
+
+// sorted gives the names in order; none: nil.
+func sorted(names []string) []string {
+	names = slices.Clone(names)
+	slices.Sort(names)
+	return names
+}
+
 func readOwner(dir string) ownerWord {
 	o, err := LoadOwner(dir)
 	if err != nil {
 		return ownerWord{invalid: clip(err.Error(), maxReason)}
 	}
-	if o != nil && o.Paused == "" && o.Pin == "" && !o.Approval && len(o.Approved) == 0 && len(o.Windows) == 0 {
+	if o != nil && o.Paused == "" && o.Pin == "" && !o.Approval && len(o.Approved) == 0 && len(o.Windows) == 0 && len(o.Features) == 0 {
 		o = nil
 	}
 	return ownerWord{owner: o}

@@ -43,6 +43,8 @@ type plane struct {
 	streams  bool                                              // it serves them
 	told     int                                               // streams that were begun
 	pins     []string                                          // told with each receipt
+	bundles  map[digest][]byte                                 // of flags
+	clock    time.Duration                                     // its clock is so far ahead
 }
 
 func newPlane(t testing.TB) *plane {
@@ -53,6 +55,7 @@ func newPlane(t testing.TB) *plane {
 		p.mu.Lock()
 		refuse := p.refuse
 		p.mu.Unlock()
+		w.Header().Set("Date", p.now().UTC().Format(http.TimeFormat))
 		if refuse != nil && refuse(w, r) {
 			return
 		}
@@ -66,6 +69,7 @@ func (p *plane) mux() *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/desired", p.serveDesired)
 	mux.HandleFunc("GET /v1/releases/{digest}", p.serveContent)
+	mux.HandleFunc("GET /v1/flagbundles/{digest}", p.serveBundle)
 	mux.HandleFunc("POST /v1/reports", p.serveReport)
 	return mux
 }
@@ -201,7 +205,7 @@ func (p *plane) serveReport(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
 		return
 	}
-	receipt := cells.Receipt{Time: time.Now()}
+	receipt := cells.Receipt{Time: p.now()}
 	p.change(func() {
 		receipt.Pins = p.pins
 		p.reports = append(p.reports, report)
@@ -222,6 +226,33 @@ func (p *plane) serveReport(w http.ResponseWriter, r *http.Request) {
 		}
 	})
 	_ = json.NewEncoder(w).Encode(receipt)
+}
+
+func (p *plane) now() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return time.Now().Add(p.clock)
+}
+
+// tell makes the flags desired.
+func (p *plane) tell(f *cells.Flags) {
+	p.change(func() { p.version++; p.desired.Flags = f })
+}
+
+func (p *plane) serveBundle(w http.ResponseWriter, r *http.Request) {
+	d := releases.Digest(r.PathValue("digest"))
+	p.mu.Lock()
+	raw, ok := p.bundles[d]
+	p.fetched[d]++
+	p.mu.Unlock()
+	if !ok { // R39
+		http.Error(w, `{"title":"Service Unavailable","detail":"this replica does not know these flags yet"}`, http.StatusServiceUnavailable)
+		return
+	}
+	w.Header().Set("Content-Encoding", "zstd")
+	z, _ := zstd.NewWriter(w)
+	_, _ = z.Write(raw)
+	_ = z.Close()
 }
 
 // await waits until a report, or an earlier one after mark, is as wanted.
@@ -302,6 +333,13 @@ func release(version string, extra map[string]string) map[string]string {
 	for name, content := range extra {
 		files[name] = content
 	}
+	return files
+}
+
+// featured is a release that contains features.
+func featured(version string, features ...string) map[string]string {
+	files := release(version, nil)
+	files["release.yaml"] += "features: [" + strings.Join(features, ", ") + "]\n"
 	return files
 }
 

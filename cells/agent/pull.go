@@ -31,6 +31,7 @@ type puller struct {
 	agent *Agent
 	heard chan<- *cells.Desired
 	asked chan bool // of one: whether a new key is asked for
+	board *switchboard
 
 	etag      string
 	failures  int // in a row
@@ -73,7 +74,8 @@ func (p *puller) answered() {
 
 // hand passes on what is desired.
 func (p *puller) hand(ctx context.Context, d *cells.Desired) {
-	select { // only the newest word counts
+	p.board.tell(d.Flags) // first: a kill waits for nothing
+	select {              // only the newest word counts
 	case <-p.asked:
 	default:
 	}

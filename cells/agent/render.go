@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
@@ -21,7 +20,7 @@ import (
 
 const (
 	// renderFormat changes when the same release and values would come to other files.
-	renderFormat = "1"
+	renderFormat = "2"
 	kustomize    = "sigs.k8s.io/kustomize/api"
 	keptRendered = 16
 	maxRendered  = 256 << 20
@@ -79,29 +78,36 @@ func rendererVersion() string {
 	return version
 }
 
+// made is what an assignment comes to, and what its release's code contains.
+type made struct {
+	cells.Rendered
+	features []string // never nil
+}
+
 // rendered gives what an assignment comes to: at once if that was rendered before. Errors are
 // *renderError, *unavailableError or ctx's cause.
-func (r *renderer) rendered(ctx context.Context, a *cells.Assignment) (cells.Rendered, error) {
+func (r *renderer) rendered(ctx context.Context, a *cells.Assignment) (made, error) {
 	place, err := r.place(a)
 	if err != nil {
-		return cells.Rendered{}, err
+		return made{}, err
 	}
-	if files, ok := readCache(place); ok {
-		return cells.Rendered{Assignment: *a, Files: files}, nil
+	if kept, err := readSummed(place, maxRendered); err == nil && kept != nil {
+		if m, err := split(a, kept); err == nil {
+			return m, nil
+		}
 	}
 	output, err := r.run(ctx, a)
 	if err != nil {
-		return cells.Rendered{}, fmt.Errorf("render %s: %w", a.Release, err)
+		return made{}, fmt.Errorf("render %s: %w", a.Release, err)
 	}
-	files, err := split(output)
+	m, err := split(a, output)
 	if err != nil {
-		return cells.Rendered{}, fmt.Errorf("render %s: %w", a.Release, err)
+		return made{}, fmt.Errorf("render %s: %w", a.Release, err)
 	}
-	sum := sha256.Sum256(output)
-	if err := replaceFile(place, []byte(hex.EncodeToString(sum[:])+"\n"), output); err != nil {
-		return cells.Rendered{}, &unavailableError{fmt.Errorf("keep what %s comes to: %w", a.Release, err)}
+	if err := keepSummed(place, output); err != nil {
+		return made{}, &unavailableError{fmt.Errorf("keep what %s comes to: %w", a.Release, err)}
 	}
-	return cells.Rendered{Assignment: *a, Files: files}, nil
+	return m, nil
 }
 
 // place is where an assignment's manifests are kept.
@@ -207,16 +213,16 @@ func cutAnswer(output []byte) (a answer, bodies []byte, err error) {
 }
 
 // split gives a child's output as files: one for each object, and all of them as one stream.
-func split(output []byte) (map[string][]byte, error) {
+func split(from *cells.Assignment, output []byte) (made, error) {
 	a, bodies, err := cutAnswer(output)
 	if err != nil {
-		return nil, err
+		return made{}, err
 	}
 	files := make(map[string][]byte, len(a.Objects)+1)
 	all := make([]byte, 0, len(bodies)+4*len(a.Objects))
 	for i, o := range a.Objects {
 		if o.Size < 0 || o.Size > len(bodies) {
-			return nil, io.ErrUnexpectedEOF
+			return made{}, io.ErrUnexpectedEOF
 		}
 		text := bodies[:o.Size:o.Size]
 		bodies = bodies[o.Size:]
@@ -227,25 +233,7 @@ func split(output []byte) (map[string][]byte, error) {
 		all = append(all, text...)
 	}
 	files[manifestsAll] = all
-	return files, nil
-}
-
-// readCache gives what was kept, if it is whole.
-func readCache(place string) (map[string][]byte, bool) {
-	info, err := os.Stat(place)
-	if err != nil || info.Size() > maxRendered {
-		return nil, false
-	}
-	kept, err := os.ReadFile(place) //nolint:gosec // below the state folder
-	if err != nil {
-		return nil, false
-	}
-	sum, output, _ := bytes.Cut(kept, []byte("\n"))
-	if is := sha256.Sum256(output); hex.EncodeToString(is[:]) != string(sum) {
-		return nil, false
-	}
-	files, err := split(output)
-	return files, err == nil
+	return made{cells.Rendered{Assignment: *from, Files: files}, append([]string{}, a.Features...)}, nil
 }
 
 func firstLine(text []byte) string {

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -106,7 +107,7 @@ func TestRenderReachesNothingOutside(t *testing.T) {
 			// In this process, which has the network and the PATH: the scan alone must hold.
 			tar := pack(t, files)
 			q := request{Digest: releases.DigestBytes(tar)}
-			if _, err := q.render(bytes.NewReader(tar)); err == nil || !strings.HasPrefix(err.Error(), "kustomization.yaml:") && !strings.HasPrefix(err.Error(), "exec.yaml:") && !strings.HasPrefix(err.Error(), "container.yaml:") {
+			if _, _, err := q.render(bytes.NewReader(tar)); err == nil || !strings.HasPrefix(err.Error(), "kustomization.yaml:") && !strings.HasPrefix(err.Error(), "exec.yaml:") && !strings.HasPrefix(err.Error(), "container.yaml:") {
 				t.Errorf("got %v, want a refusal with file and line", err)
 			}
 		})
@@ -206,7 +207,7 @@ func TestRenderIsBounded(t *testing.T) {
 
 // The child can't write files, has no environment, and is where nothing is.
 func TestRenderedOnceIsKept(t *testing.T) {
-	r, a := newRenderer(t, release("1.0.0", nil))
+	r, a := newRenderer(t, featured("1.0.0", "classes", "bulk"))
 	first, err := r.rendered(t.Context(), a)
 	must(t, err)
 	r.command = []string{"/bin/false"} // no child can run any more
@@ -216,6 +217,9 @@ func TestRenderedOnceIsKept(t *testing.T) {
 		if !bytes.Equal(again.Files[name], content) {
 			t.Errorf("%s: %q, and then %q", name, content, again.Files[name])
 		}
+	}
+	if want := []string{"bulk", "classes"}; !slices.Equal(first.features, want) || !slices.Equal(again.features, want) {
+		t.Errorf("features: %v, and then %v", first.features, again.features)
 	}
 	if len(first.Files) != 3 || len(again.Files) != 3 {
 		t.Errorf("files: %d, and then %d", len(first.Files), len(again.Files))
@@ -261,7 +265,7 @@ func TestChildsAnswerIsChecked(t *testing.T) {
 	for name, output := range map[string]string{
 		"nothing": "", "no line": "{}", "not JSON": "hello\n", "too long": `{"objects":[{"name":"a","size":9}]}` + "\nabc", "negative": `{"objects":[{"name":"a","size":-1}]}` + "\nabc",
 	} {
-		if _, err := split([]byte(output)); err == nil {
+		if _, err := split(&cells.Assignment{}, []byte(output)); err == nil {
 			t.Errorf("%s was taken", name)
 		}
 	}
@@ -276,8 +280,8 @@ func FuzzSplit(f *testing.F) {
 	head, _ := json.Marshal(answer{Objects: []object{{"a.yaml", 3}, {"b.yaml", 2}}})
 	f.Add([]byte(string(head) + "\nabcde"))
 	f.Fuzz(func(t *testing.T, output []byte) {
-		files, err := split(output)
-		if err == nil && files[manifestsAll] == nil {
+		m, err := split(&cells.Assignment{}, output)
+		if err == nil && (m.Files[manifestsAll] == nil || m.features == nil) {
 			t.Error("no stream")
 		}
 	})

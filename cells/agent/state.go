@@ -239,6 +239,7 @@ func (s *state) prepared(err error, now time.Time) {
 	}
 	a.Phase = phaseBegun
 	s.Attempt, s.Dirty = &a, true
+	s.narrow(a.Features)
 	if a.Assignment.Forward && (s.LastGood == nil || s.LastGood.Digest != a.Assignment.Digest) {
 		s.NoReturn = true
 	}
@@ -290,6 +291,7 @@ func (s *state) looked(err error, now time.Time) {
 	if watched {
 		s.judge(now)
 	}
+	s.widen()
 }
 
 // plan says when to look again: at once and then ever more slowly while health is waited for.
@@ -333,6 +335,7 @@ func (s *state) good() {
 	if s.Attempt.Phase == phaseStuck { // it worked in the end
 		s.Failures = slices.DeleteFunc(slices.Clone(s.Failures), func(f cells.Failure) bool { return key(&f.Assignment) == key(&a) })
 	}
+	s.Features = s.Attempt.Features
 	s.Attempt, s.LastGood, s.Dirty, s.NoReturn, s.message = nil, &a, false, false, ""
 }
 
@@ -356,7 +359,8 @@ func (s *state) fail(reason string, now time.Time) {
 	case s.LastGood == nil:
 		s.Attempt = nil
 	default:
-		s.Attempt = &attempt{Assignment: *s.LastGood, Phase: phaseBegun, Back: true}
+		s.Attempt = &attempt{Assignment: *s.LastGood, Phase: phaseBegun, Back: true, Features: s.Features}
+		s.narrow(s.Features)
 		s.unseen()
 	}
 }

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -18,7 +19,25 @@ type world struct {
 	touched bool            // a target was written that is not known to be the last good one
 	began   map[string]bool // forward-only assignments that began, nothing being good since
 	failed  map[string]bool
-	seen    bool // health was seen to hold, for what runs now, in this process
+	seen    bool            // health was seen to hold, for what runs now, in this process
+	may     map[string]bool // releases that may be running; "": none
+	whole   string          // the release that all of the target is of; empty: not known
+}
+
+// contents is what releases contain.
+func contentsOf(release string) []string {
+	return map[string][]string{"1.0.0": {"a", "b"}, "1.1.0": {"b", "c"}, "2.0.0": {"c", "d"}}[release]
+}
+
+// checkContained: no feature counts that a release lacks which may be running (R38).
+func (w *world) checkContained(t *rapid.T, when string) {
+	for release := range w.may {
+		for _, f := range w.Contained {
+			if !slices.Contains(contentsOf(release), f) {
+				t.Fatalf("%s: %s counts as contained, and %q may be running", when, f, release)
+			}
+		}
+	}
 }
 
 var errBad = errors.New("bad")
@@ -64,6 +83,7 @@ func (w *world) event(t *rapid.T) {
 		w.do(t)
 	}
 	w.events = nil
+	w.checkContained(t, kind)
 	w.checkConsent(t, kind, attempted, dirty)
 	if before != nil && cells.Newer(*before, *w.Accepted) {
 		t.Fatalf("%s: accepted went back from %v to %v (R2)", kind, before, w.Accepted)
@@ -100,6 +120,9 @@ func (w *world) do(t *rapid.T) {
 		err = errBad
 	}
 	s := w.step(w.now)
+	if s.Task != rest && s.Task != look {
+		w.learned(s.Assignment, contentsOf(s.Assignment.Release))
+	}
 	switch s.Task {
 	case rest:
 		if !s.At.IsZero() {
@@ -120,11 +143,16 @@ func (w *world) do(t *rapid.T) {
 		if back && len(w.began) > 0 {
 			t.Fatalf("goes back to %v across a forward-only release (R20)", s.Assignment)
 		}
-		w.touched, w.seen = true, false
+		w.touched, w.seen, w.whole = true, false, ""
+		w.may[s.Assignment.Release] = true
+		w.checkContained(t, "before the first write")
 		if s.Assignment.Forward && !back && (w.LastGood == nil || !w.LastGood.SameRelease(*s.Assignment)) {
 			w.began[s.Assignment.Key()] = true
 		}
 		w.applied(err, w.now)
+		if err == nil {
+			w.whole = s.Assignment.Release
+		}
 		if back && err == nil {
 			w.touched = false
 		}
@@ -132,6 +160,9 @@ func (w *world) do(t *rapid.T) {
 			w.noteFailure(err, s.Assignment)
 		}
 	case look:
+		if err == nil && w.whole != "" {
+			w.may = map[string]bool{w.whole: true}
+		}
 		w.looked(err, w.now)
 		w.seen = err == nil
 		if w.Attempt == nil && w.touched && err == nil {
@@ -160,7 +191,7 @@ func (w *world) noteFailure(err error, a *cells.Assignment) {
 // The state keeps its promises whatever comes, and whenever the process dies.
 func TestStateKeepsItsPromises(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		w := &world{now: time.Unix(1_800_000_000, 0), began: map[string]bool{}, failed: map[string]bool{}}
+		w := &world{now: time.Unix(1_800_000_000, 0), began: map[string]bool{}, failed: map[string]bool{}, may: map[string]bool{"": true}}
 		w.policy = policy{HealthTimeout: 20 * time.Second, HealthInterval: 5 * time.Second, HealInterval: 10 * time.Second}
 		if rapid.Bool().Draw(t, "watch") {
 			w.policy.HealthyFor = 4 * time.Second
@@ -171,11 +202,17 @@ func TestStateKeepsItsPromises(t *testing.T) {
 		// Left alone, with everything working, it comes to rest: healthy, stuck or failed, or with nothing to do.
 		for range 200 {
 			s := w.step(w.now)
+			if s.Task != rest && s.Task != look {
+				w.learned(s.Assignment, contentsOf(s.Assignment.Release))
+			}
 			switch s.Task {
 			case rest:
 				if s.At.IsZero() || w.Attempt == nil {
 					if w.Dirty && w.LastGood != nil && (w.Attempt == nil || w.Attempt.Phase != phaseStuck) {
 						t.Fatalf("rests with the target half done: %+v", w.journal)
+					}
+					if w.LastGood != nil && w.Attempt == nil && !slices.Equal(w.Contained, contentsOf(w.LastGood.Release)) {
+						t.Fatalf("rests, and of what runs not everything counts: %+v", w.journal)
 					}
 					return
 				}

@@ -1,0 +1,211 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// bundleTimeout is for all of a bundle.
+const bundleTimeout = 5 * time.Minute
+
+func (s *switchboard) file(d releases.Digest) string {
+	return filepath.Join(s.folder(), d.Hex()+".json")
+}
+
+// load takes the bundle that should be in force from disk, or else the last good one. It needs mu.
+func (s *switchboard) load() {
+	for _, d := range []releases.Digest{s.book.Bundle.Digest, s.book.Good} {
+		if d == "" {
+			continue
+		}
+		b, err := s.read(d)
+		switch {
+		case err == nil:
+			s.bundle, s.book.Good = b, d
+			return
+		case errors.Is(err, fs.ErrNotExist):
+		default:
+			s.log.Warn().Err(err).Msg("a bundle of flags on disk can't be used: it is fetched again")
+			if err := os.Remove(s.file(d)); err != nil {
+				s.log.Warn().Err(err).Msg("it can't be removed either")
+			}
+		}
+	}
+}
+
+func (s *switchboard) read(d releases.Digest) (*litBundle, error) {
+	raw, err := readFile(s.file(d), flags.MaxBundle)
+	if err != nil {
+		return nil, err
+	}
+	return litFrom(d, raw)
+}
+
+// uselessError: the bytes are those of the digest, and this agent can do nothing with them.
+type uselessError struct{ cause error }
+
+func (e *uselessError) Error() string { return e.cause.Error() }
+
+// litFrom verifies and compiles a bundle.
+func litFrom(d releases.Digest, raw []byte) (*litBundle, error) {
+	if got := releases.DigestBytes(raw); got != d {
+		return nil, &refusedError{fmt.Errorf("flags %s: what came has digest %s", d, got)}
+	}
+	b, err := flags.ParseBundle(raw)
+	if err != nil {
+		return nil, &uselessError{err}
+	}
+	compiled, err := flags.Compile(b)
+	if err != nil {
+		return nil, &uselessError{err}
+	}
+	lit := &litBundle{digest: d, channel: b.Channel, compiled: compiled, gates: make(map[string]flags.Gate, len(b.Gates))}
+	for _, g := range b.Gates {
+		lit.gates[g.ID] = g
+	}
+	return lit, nil
+}
+
+// follow brings the bundle that should be in force, whenever it is not, until ctx ends.
+func (s *switchboard) follow(ctx context.Context) {
+	failures := 0
+	for ctx.Err() == nil {
+		want, fetching, done := s.want(ctx)
+		if want == "" {
+			failures = 0
+			select {
+			case <-s.wanted:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		err := s.bring(fetching, want)
+		superseded := errors.Is(context.Cause(fetching), context.Canceled)
+		done()
+		if err == nil || superseded {
+			failures = 0
+			continue
+		}
+		s.lacks(want, err)
+		pause := time.NewTimer(s.client.pause(err, failures))
+		failures++
+		select {
+		case <-pause.C:
+		case <-s.wanted: // another may be there
+			failures = 0
+		case <-ctx.Done():
+		}
+		pause.Stop()
+	}
+}
+
+// want says which bundle to fetch, empty: none; and gives a context that ends once another is wanted.
+func (s *switchboard) want(ctx context.Context) (releases.Digest, context.Context, func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.book.Bundle.Digest
+	if d == "" || d == s.bad || s.bundle != nil && s.bundle.digest == d {
+		return "", nil, nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, bundleTimeout, fmt.Errorf("fetch flags %s: no end after %s", d, bundleTimeout))
+	s.hurry = cancel
+	return d, ctx, func() {
+		cancel()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.hurry = nil
+	}
+}
+
+// bring fetches a bundle and puts it into force: verified, compiled and on the disk.
+func (s *switchboard) bring(ctx context.Context, d releases.Digest) error {
+	raw, err := s.fetch(ctx, d)
+	if err != nil {
+		return err
+	}
+	lit, err := litFrom(d, raw)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(s.folder(), 0o700); err != nil {
+		return err
+	}
+	if err := replaceFile(s.file(d), raw); err != nil {
+		return err
+	}
+	s.at("bundle kept")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.book.Bundle.Digest != d {
+		return nil // another is wanted by now
+	}
+	s.bundle, s.book.Good, s.missing = lit, d, ""
+	s.fold()
+	s.settle()
+	s.log.Info().Str("digest", string(d)).Int64("height", s.book.Height).Msg("flags are in force")
+	s.prune()
+	return nil
+}
+
+// fetch reads a bundle as it comes.
+func (s *switchboard) fetch(ctx context.Context, d releases.Digest) ([]byte, error) {
+	body, err := s.client.content(ctx, bundlesPath, d, flags.MaxBundle)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = body.Close() }()
+	raw, err := io.ReadAll(io.LimitReader(body, flags.MaxBundle+1))
+	switch {
+	case context.Cause(ctx) != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
+		return nil, fmt.Errorf("fetch flags %s: %w", d, err)
+	case len(raw) > flags.MaxBundle:
+		return nil, &refusedError{fmt.Errorf("flags %s: they have more than %d bytes", d, flags.MaxBundle)}
+	}
+	return raw, nil
+}
+
+// lacks notes why a bundle is not in force. What its digest vouches for and can't be used is not fetched again.
+func (s *switchboard) lacks(d releases.Digest, why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.book.Bundle.Digest != d {
+		return
+	}
+	text := clip(why.Error(), maxReason)
+	if s.missing != text {
+		s.log.Warn().Err(why).Msg("flags stay as they are: the newest can't be had")
+	}
+	s.missing = text
+	if _, useless := errors.AsType[*uselessError](why); useless {
+		s.bad = d
+	}
+	s.settle()
+}
+
+// prune removes the bundles that nothing rests on. It needs mu. That it fails hurts nothing but the disk.
+func (s *switchboard) prune() {
+	entries, err := os.ReadDir(s.folder())
+	for _, e := range entries {
+		name := filepath.Join(s.folder(), e.Name())
+		if name == s.file(s.book.Bundle.Digest) || name == s.file(s.book.Good) {
+			continue
+		}
+		if failed := os.Remove(name); failed != nil {
+			err = failed
+		}
+	}
+	if err != nil {
+		s.log.Warn().Err(err).Msg("old bundles of flags could not be removed")
+	}
+}

@@ -1,0 +1,159 @@
+package agent
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// Bounds of a report: it must fit beside everything else, in bytes.
+const (
+	maxStates = 12 << 10
+	maxFault  = 1 << 10
+	maxID     = 128 // longer ones are not told
+)
+
+// report says what of flags is in force; nil: nothing was told.
+func (s *switchboard) report() *cells.FlagsReport {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.said
+}
+
+// compose writes the report: of what was told, only what is durable. It needs mu.
+func (s *switchboard) compose() *cells.FlagsReport {
+	r := &cells.FlagsReport{Height: s.kept.Height, Orders: s.kept.Told, Fault: s.fault()}
+	if s.kept.Bundle.Digest == "" && r.Fault == "" {
+		return nil
+	}
+	if s.bundle != nil && s.kept.Good == s.bundle.digest {
+		r.Bundle = s.bundle.digest
+	}
+	r.States = telling(s.states)
+	return r
+}
+
+// fault says why what was told last is not in force; empty: it is. It needs mu.
+func (s *switchboard) fault() string {
+	var all []string
+	if s.full != nil {
+		all = append(all, s.full.Error())
+	}
+	for _, why := range []string{s.refused, s.missing} {
+		if why != "" {
+			all = append(all, why)
+		}
+	}
+	return clip(strings.ToValidUTF8(strings.Join(all, "; "), "?"), maxFault)
+}
+
+// telling gives the states that a report has room for, those first that somebody may ask about.
+func telling(states map[string]flags.CellState) map[string]flags.CellState {
+	if len(states) == 0 {
+		return nil
+	}
+	ids := byState(states)
+	some, size := map[string]flags.CellState{}, 0
+	for _, id := range ids[:min(len(ids), cells.MaxFlagStates)] {
+		if len(id) > maxID || !utf8.ValidString(id) {
+			continue
+		}
+		if size += len(id) + len(states[id]) + len(`"":"",`); size > maxStates {
+			break
+		}
+		some[id] = states[id]
+	}
+	return some
+}
+
+// byState gives the IDs, what is simply on last.
+func byState(states map[string]flags.CellState) []string {
+	order := []flags.CellState{flags.Dead, flags.Kept, flags.Suspended, flags.Waiting, flags.Ramping, flags.Ready, flags.On}
+	ids := make([]string, 0, len(states))
+	for id := range states {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, func(a, b string) int {
+		if d := slices.Index(order, states[a]) - slices.Index(order, states[b]); d != 0 {
+			return d
+		}
+		return strings.Compare(a, b)
+	})
+	return ids
+}
+
+// InForce is how flags are in a cell, as the agent keeps it for the cell's owner.
+type InForce struct {
+	Height        int64             `json:"height"`           // of the flags repository, as it was told last
+	Bundle        releases.Digest   `json:"bundle,omitempty"` // in force; empty: none
+	Release       string            `json:"release,omitempty"`
+	Features      []string          `json:"features,omitempty"` // that every release contains that may be running
+	Announcements []Lamp            `json:"announcements"`      // what is simply on last
+	Killed        []flags.Killed    `json:"killed,omitempty"`   // by flag
+	Held          []string          `json:"held,omitempty"`     // features, by the cell's owner
+	Labels        map[string]string `json:"labels,omitempty"`
+	Fault         string            `json:"fault,omitempty"` // why what was told last is not in force; empty: it is
+	Since         time.Time         `json:"since"`           // the control plane's time; zero: not known
+}
+
+// Lamp is an announcement in a cell.
+type Lamp struct {
+	ID       string          `json:"id"`
+	State    flags.CellState `json:"state"`
+	At       time.Time       `json:"at,omitzero"` // zero: as soon as the release is there
+	Features []string        `json:"features"`
+}
+
+// show keeps for the owner what is in force. It needs mu. What is under embargo does not show before its time (R45).
+func (s *switchboard) show() error {
+	at, known := s.time.now()
+	v := InForce{
+		Height: s.book.Height, Release: s.facts.Release, Features: s.facts.Features, Killed: s.book.Orders.Killed,
+		Held: s.facts.Held, Labels: s.book.Labels, Fault: s.fault(), Announcements: []Lamp{},
+	}
+	if known {
+		v.Since = time.Unix(at, 0).UTC()
+	}
+	if s.bundle != nil {
+		v.Bundle = s.bundle.digest
+	}
+	for _, id := range byState(s.states) {
+		g := s.bundle.gates[id]
+		if g.Embargo && at < g.At {
+			continue
+		}
+		l := Lamp{ID: id, State: s.states[id], Features: g.Features}
+		if g.At > 0 {
+			l.At = time.Unix(g.At, 0).UTC()
+		}
+		v.Announcements = append(v.Announcements, l)
+	}
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return keepSummed(inForceFile(s.dir), text)
+}
+
+func inForceFile(dir string) string { return filepath.Join(dir, "inforce.json") }
+
+// LoadInForce reads how flags are in the cell with that state folder; nil: it was told nothing of flags.
+func LoadInForce(stateDir string) (*InForce, error) {
+	text, err := readSummed(inForceFile(stateDir), flags.MaxBundle)
+	if err != nil || text == nil {
+		return nil, err
+	}
+	var v InForce
+	if err := json.Unmarshal(text, &v); err != nil {
+		return nil, fmt.Errorf("read how flags are: %w", err)
+	}
+	return &v, nil
+}

@@ -1,0 +1,196 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/sluice-cd/sluice/flags/ofrep"
+)
+
+const (
+	maxCallers = 1024 // connections at a time: others wait
+	socketMode = 0o600
+)
+
+// errNotLocal: flags are for this machine alone (invariant 6).
+var errNotLocal = errors.New("flags are served on this machine only: give 127.0.0.1:PORT, [::1]:PORT or unix:///PATH")
+
+// local is where flags are asked for.
+type local struct {
+	address string      // HOST:PORT on loopback; empty: the socket
+	path    string      // of the socket
+	mode    fs.FileMode // of the socket
+}
+
+// parseLocal reads 127.0.0.1:PORT, [::1]:PORT or unix:///PATH, to which ?mode=0660 gives others than this user rights.
+func parseLocal(where string) (local, error) {
+	if !strings.HasPrefix(where, "unix:") {
+		at, err := netip.ParseAddrPort(where)
+		if err != nil || !at.Addr().IsLoopback() {
+			return local{}, fmt.Errorf("listen on %.100q: %w", where, errNotLocal)
+		}
+		return local{address: where}, nil
+	}
+	u, err := url.Parse(where)
+	if err != nil || u.Host != "" || !filepath.IsAbs(u.Path) {
+		return local{}, fmt.Errorf("listen on %.100q: %w", where, errNotLocal)
+	}
+	mode, asked := uint64(socketMode), u.Query().Get("mode")
+	if asked != "" {
+		mode, err = strconv.ParseUint(asked, 8, 32)
+	}
+	if err != nil || mode&^0o666 != 0 {
+		return local{}, fmt.Errorf("listen on %.100q: a socket's mode is octal, such as 0660", where)
+	}
+	return local{path: u.Path, mode: fs.FileMode(mode)}, nil
+}
+
+// listen begins to listen there.
+func (at local) listen(ctx context.Context) (net.Listener, error) {
+	if at.path != "" {
+		return at.listenUnix(ctx)
+	}
+	var c net.ListenConfig
+	return c.Listen(ctx, "tcp", at.address)
+}
+
+func (at local) listenUnix(ctx context.Context) (net.Listener, error) {
+	if err := vacate(ctx, at.path); err != nil {
+		return nil, err
+	}
+	// Nobody may connect before it has its mode, and other files' modes are no business of this: so it begins in a
+	// folder of its own.
+	private, err := os.MkdirTemp(filepath.Dir(at.path), ".new-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.RemoveAll(private) }()
+	began := filepath.Join(private, "s")
+	var c net.ListenConfig
+	l, err := c.Listen(ctx, "unix", began)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", at.path, err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // that name will be gone
+	if err := errors.Join(os.Chmod(began, at.mode), os.Rename(began, at.path)); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return &socket{l, at.path}, nil
+}
+
+// socket is a listener with a name to remove.
+type socket struct {
+	net.Listener
+	path string
+}
+
+func (s *socket) Addr() net.Addr { return &net.UnixAddr{Name: s.path, Net: "unix"} }
+
+func (s *socket) Close() error {
+	err := os.Remove(s.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(s.Listener.Close(), err)
+}
+
+// vacate makes sure that nobody has the path: a socket that was left behind is replaced, nothing else is.
+func vacate(ctx context.Context, path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Mode().Type() != fs.ModeSocket:
+		return fmt.Errorf("listen on %s: there is something that is no socket", path)
+	}
+	d := net.Dialer{Timeout: time.Second}
+	c, err := d.DialContext(ctx, "unix", path)
+	if err == nil {
+		return errors.Join(fmt.Errorf("listen on %s: somebody listens there already", path), c.Close())
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("listen on %s: is anybody there? %w", path, err)
+	}
+	return nil
+}
+
+// listen begins to listen for whoever asks for flags; nil: nobody may.
+func (a *Agent) listen(ctx context.Context) (net.Listener, error) {
+	if a.options.FlagsListen == "" {
+		return nil, nil
+	}
+	at, err := parseLocal(a.options.FlagsListen)
+	if err != nil {
+		return nil, fmt.Errorf("flags: %w", err)
+	}
+	l, err := at.listen(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("flags: %w: give another place, or end whoever has it", err)
+	}
+	a.options.Log.Info().Str("network", l.Addr().Network()).Stringer("address", l.Addr()).Msg("flags are served")
+	return l, nil
+}
+
+// serve answers callers on this machine until ctx ends.
+func (a *Agent) serve(ctx context.Context, l net.Listener, source ofrep.Source) {
+	handler := ofrep.New(source, a.options.Log, ofrep.Options{Origins: a.options.FlagsOrigins})
+	server := ofrep.Server(ctx, handler)
+	server.WriteTimeout = 30 * time.Second // streams set their own
+	server.ErrorLog = log.New(a.options.Log, "", 0)
+	over := make(chan struct{})
+	context.AfterFunc(ctx, func() {
+		defer close(over)
+		calm, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if server.Shutdown(calm) != nil {
+			_ = server.Close()
+		}
+	})
+	if err := server.Serve(&few{Listener: l, room: make(chan struct{}, maxCallers)}); !errors.Is(err, http.ErrServerClosed) {
+		a.options.Log.Error().Err(err).Msg("flags are not served any more: start the agent again")
+	}
+	<-over
+}
+
+// few is a listener with a limit of connections at a time.
+type few struct {
+	net.Listener
+	room chan struct{}
+}
+
+func (f *few) Accept() (net.Conn, error) {
+	f.room <- struct{}{}
+	c, err := f.Listener.Accept()
+	if err != nil {
+		<-f.room
+		return nil, err
+	}
+	return &caller{Conn: c, leave: sync.OnceFunc(func() { <-f.room })}, nil
+}
+
+// caller is one of its connections.
+type caller struct {
+	net.Conn
+	leave func()
+}
+
+func (c *caller) Close() error {
+	defer c.leave()
+	return c.Conn.Close()
+}

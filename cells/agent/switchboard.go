@@ -1,0 +1,289 @@
+package agent
+
+import (
+	"context"
+	"maps"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// switchboard has what the cell was told of flags, and folds it with what is known here: what runs, what the owner
+// holds, and the time. Whoever asks for a flag gets the newest folding. Methods are safe for concurrent use.
+//
+// Orders are in force as soon as they were told, and reported once they are durable; a bundle once it was fetched,
+// verified and compiled. Until then, and where that fails, the last good one stands (R43).
+type switchboard struct {
+	dir    string // the state folder
+	time   *timekeeper
+	client *client
+	log    zerolog.Logger
+	at     func(point string) // see Agent.reached
+	ring   func()             // there is something to report
+
+	shown  atomic.Pointer[shown] // never nil
+	poked  chan struct{}         // of one: there is another instant to wait for, or something to write
+	wanted chan struct{}         // of one: there may be a bundle to fetch
+
+	mu      sync.Mutex
+	book    flagBook
+	kept    flagBook    // as it is on disk
+	full    error       // why what book has could not be written; nil: it could, so far
+	bundle  *litBundle  // in force; nil: none
+	facts   flags.Facts // but channel and labels
+	states  map[string]flags.CellState
+	refused string          // why what was told last was not taken; empty: it was
+	missing string          // why the bundle that should be in force is not; empty: it is, or is being fetched
+	bad     releases.Digest // can't be used, whoever gives it
+	hurry   func()          // ends the fetch of the moment; nil: there is none
+	said    *cells.FlagsReport
+}
+
+// shown is what callers get.
+type shown struct {
+	folded  *flags.Folded // nil: there is nothing yet
+	changed chan struct{} // closed once another is shown
+}
+
+// litBundle is a bundle that may be folded.
+type litBundle struct {
+	digest   releases.Digest
+	channel  string
+	gates    map[string]flags.Gate // by ID
+	compiled *flags.Compiled
+}
+
+// newSwitchboard takes what is on disk into force, as far as it is whole. facts are of what runs.
+func newSwitchboard(a *Agent, facts flags.Facts, ring func()) *switchboard {
+	s := &switchboard{
+		dir: a.options.StateDir, time: a.client.time, client: a.client, log: a.options.Log, at: a.at, ring: ring,
+		poked: make(chan struct{}, 1), wanted: make(chan struct{}, 1), facts: facts,
+	}
+	s.shown.Store(&shown{changed: make(chan struct{})})
+	if err := s.time.restore(s.dir); err != nil {
+		s.log.Error().Err(err).Msg("the time is not known until the control plane tells it: no flag turns on by time before")
+	}
+	var err error
+	if s.book, err = loadBook(s.dir); err != nil {
+		s.log.Error().Err(err).Msg("flags are off until the control plane tells them anew")
+	}
+	s.kept = s.book
+	s.facts.Held = s.book.Held
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.load()
+	s.fold()
+	s.settle()
+	return s
+}
+
+// Current gives the folding that holds, and the instant: see ofrep.Source.
+func (s *switchboard) Current() (*flags.Folded, int64) {
+	f := s.shown.Load().folded
+	at, _ := s.time.now()
+	if f != nil && f.Next() != 0 && at >= f.Next() {
+		at = f.Next() - 1 // what changes then is about to be folded
+	}
+	return f, at
+}
+
+// Changed is closed once Current gives another folding than now.
+func (s *switchboard) Changed() <-chan struct{} { return s.shown.Load().changed }
+
+// tell takes the control plane's word; nil: it has no flags repository, which changes nothing here.
+func (s *switchboard) tell(f *cells.Flags) {
+	if f == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	book, err := s.book.take(f)
+	if err != nil {
+		s.refuse(err.Error())
+		return
+	}
+	if book.Bundle.Digest != s.book.Bundle.Digest {
+		s.missing = ""
+		if s.hurry != nil {
+			s.hurry()
+		}
+	}
+	again := !sameOrders(book.Orders, s.book.Orders) || !maps.Equal(book.Labels, s.book.Labels)
+	s.book, s.refused = book, ""
+	if again {
+		s.fold()
+		s.at("orders in force")
+	}
+	s.settle()
+	nudge(s.wanted)
+}
+
+func (s *switchboard) refuse(why string) {
+	if s.refused != why {
+		s.log.Warn().Str("why", why).Msg("what was told of flags is not taken")
+	}
+	s.refused = clip(why, maxReason)
+	s.settle()
+}
+
+// runs tells what may be running: it is folded once this returns (R38).
+func (s *switchboard) runs(release string, contained []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.facts.Release == release && slices.Equal(s.facts.Features, contained) {
+		return
+	}
+	s.facts.Release, s.facts.Features = release, contained
+	s.fold()
+	s.settle()
+}
+
+// hold takes the features that the owner holds.
+func (s *switchboard) hold(features []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if slices.Equal(s.facts.Held, features) {
+		return
+	}
+	s.facts.Held, s.book.Held = features, features
+	s.fold()
+	s.settle()
+}
+
+// fold needs mu. What rests on the time is durable before it is seen.
+func (s *switchboard) fold() {
+	if s.bundle == nil {
+		return
+	}
+	if err := s.time.keep(s.dir); err != nil {
+		s.log.Error().Err(err).Msg("the time can't be kept: after a restart flags may be late, or off again until it is told")
+	}
+	at, _ := s.time.now()
+	facts := s.facts
+	facts.Channel, facts.Labels, facts.Region = s.bundle.channel, s.book.Labels, s.book.Labels["region"]
+	f := s.bundle.compiled.Fold(s.book.Orders, facts, at)
+	s.states = f.States()
+	s.remember()
+	if old := s.shown.Load(); old.folded == nil || old.folded.Revision() != f.Revision() {
+		s.shown.Store(&shown{folded: f, changed: make(chan struct{})})
+		close(old.changed)
+	} else {
+		s.shown.Store(&shown{folded: f, changed: old.changed}) // the same answers, with another Next
+	}
+	nudge(s.poked)
+}
+
+// remember notes what is on, by which what is suspended is known.
+func (s *switchboard) remember() {
+	var lit []string
+	for _, id := range slices.Sorted(maps.Keys(s.states)) {
+		state := s.states[id]
+		_, before := slices.BinarySearch(s.book.Lit, id)
+		if state == flags.Waiting && before {
+			s.states[id] = flags.Suspended
+		}
+		if before || state == flags.On || state == flags.Ramping {
+			lit = append(lit, id)
+		}
+	}
+	s.book.Lit = lit
+}
+
+// settle needs mu: it makes durable what was learned, and tells of it.
+func (s *switchboard) settle() {
+	if !reflect.DeepEqual(s.book, s.kept) {
+		err := s.book.save(s.dir)
+		if err != nil && s.full == nil {
+			s.log.Error().Err(err).Msg("flags are in force, and reported once they can be written")
+		}
+		if s.full = err; err == nil {
+			s.kept = s.book
+			s.at("flags kept")
+		}
+	}
+	r := s.compose()
+	if reflect.DeepEqual(r, s.said) {
+		return
+	}
+	s.said = r
+	if err := s.show(); err != nil {
+		s.log.Warn().Err(err).Msg("the owner is not shown how flags are")
+	}
+	s.ring()
+}
+
+// keepTime folds again at each instant at which that changes something, and writes what could not be written, until ctx ends.
+func (s *switchboard) keepTime(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			if err := s.time.keep(s.dir); err != nil {
+				s.log.Warn().Err(err).Msg("the time can't be kept")
+			}
+			return
+		case <-timer.C:
+		case <-s.poked:
+		case <-s.time.changed:
+		}
+		timer.Reset(s.catchUp())
+	}
+}
+
+// housekeeping is how often is looked at what does not wait for an instant.
+const housekeeping = 5 * time.Second
+
+// catchUp does what is due, and says how long nothing is.
+func (s *switchboard) catchUp() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bundle == nil && s.full == nil {
+		return housekeeping
+	}
+	next := s.next()
+	at, known := s.time.now()
+	come := known && next != 0 && at >= next
+	if come {
+		s.fold()
+		next = s.next()
+	}
+	if come || s.full != nil {
+		s.settle()
+	}
+	if s.bundle != nil && s.time.due() {
+		if err := s.time.keep(s.dir); err != nil {
+			s.log.Warn().Err(err).Msg("the time can't be kept")
+		}
+	}
+	if next == 0 || !known {
+		return housekeeping
+	}
+	return min(housekeeping, max(time.Millisecond, s.time.until(next)))
+}
+
+// next needs mu.
+func (s *switchboard) next() int64 {
+	if f := s.shown.Load().folded; f != nil {
+		return f.Next()
+	}
+	return 0
+}
+
+func nudge(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // it is awake already
+	}
+}
+
+func (s *switchboard) folder() string { return filepath.Join(s.dir, "flags") }
