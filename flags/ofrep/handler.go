@@ -9,6 +9,7 @@ package ofrep
 import (
 	"net/http"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -172,7 +173,7 @@ func (h *handler) bulk(w http.ResponseWriter, r *http.Request) {
 
 // document gives the flags to flagd, which evaluates them itself. Rules are not for browsers.
 func (h *handler) document(w http.ResponseWriter, r *http.Request) {
-	v, _ := h.current()
+	v, at := h.current()
 	switch {
 	case v == nil:
 		unready(w)
@@ -189,5 +190,6 @@ func (h *handler) document(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
+	w.Header().Set("Sluice-Time", strconv.FormatInt(at, 10)) // what rules see, for programs that evaluate them by themselves
 	answer(w, http.StatusOK, v.folded.Document())
 }

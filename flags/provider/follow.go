@@ -1,0 +1,212 @@
+package provider
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"path"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/open-feature/go-sdk/openfeature"
+
+	"github.com/sluice-cd/sluice/flags"
+)
+
+// What the agent serves, see package ofrep.
+const (
+	flagsPath  = "/flags.json"
+	eventsPath = "/ofrep/v1/events"
+)
+
+const (
+	answerWithin = 10 * time.Second
+	silence      = 40 * time.Second // without a heartbeat, of which there is one in 15 s, a stream is over
+	retryFirst   = 100 * time.Millisecond
+	retryCap     = 5 * time.Second
+	maxLine      = 4 << 10 // bytes of a line of a stream
+)
+
+// Dial makes a provider that follows the agent of this cell, at http://127.0.0.1:PORT or unix:///PATH: what its --flags-listen says.
+// Nothing is asked before Init.
+func Dial(address string) (*Provider, error) {
+	a := &agent{changed: make(chan struct{})}
+	dialer := &net.Dialer{Timeout: answerWithin}
+	dial := dialer.DialContext
+	if socket, ok := strings.CutPrefix(address, "unix://"); ok {
+		if !path.IsAbs(socket) {
+			return nil, fmt.Errorf("follow flags at %q: a socket is written unix:///PATH", address)
+		}
+		a.base = "http://localhost"
+		dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", socket)
+		}
+	} else {
+		at, err := url.Parse(address)
+		if err != nil || at.Scheme != "http" || at.Host == "" || strings.Trim(at.Path, "/") != "" {
+			return nil, fmt.Errorf("follow flags at %q: an agent serves them at http://127.0.0.1:PORT or unix:///PATH", address)
+		}
+		a.base = "http://" + at.Host
+	}
+	a.http = &http.Client{
+		Transport:     &http.Transport{DialContext: dial, ResponseHeaderTimeout: answerWithin, MaxResponseHeaderBytes: 16 << 10, MaxIdleConns: 2},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	p := New(a)
+	p.follow = a.follow
+	return p, nil
+}
+
+// agent is a cell's agent as its Source.
+type agent struct {
+	base string
+	http *http.Client
+
+	etag string // of folded; only follow uses it
+
+	mu      sync.Mutex // guards what follows
+	folded  *flags.Folded
+	ahead   int64 // seconds that the agent's clock is before this machine's
+	changed chan struct{}
+}
+
+// Current gives what the agent said last.
+func (a *agent) Current() (*flags.Folded, int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.folded, time.Now().Unix() + a.ahead
+}
+
+// Changed is closed when it says something else.
+func (a *agent) Changed() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.changed
+}
+
+// follow asks, and asks again whenever the agent says so, until ctx ends.
+func (a *agent) follow(ctx context.Context, p *Provider) {
+	defer a.http.CloseIdleConnections()
+	stale, failures := false, 0
+	for ctx.Err() == nil {
+		err := a.listen(ctx, func() { // it answers
+			if stale {
+				p.say(ctx, openfeature.ProviderReady, "the agent answers again")
+			}
+			stale, failures = false, 0
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		if f, _ := a.Current(); !stale && (failures > 0 || f == nil) { // one stream that ended is nothing
+			stale = f != nil
+			kind := openfeature.ProviderStale
+			if f == nil {
+				kind = openfeature.ProviderError
+			}
+			p.say(ctx, kind, err.Error())
+		}
+		wait := min(retryFirst<<min(failures, 10), retryCap)
+		failures++
+		select {
+		case <-time.After(wait/2 + rand.N(wait)): //nolint:gosec // jitter
+		case <-ctx.Done():
+		}
+	}
+}
+
+// listen follows one stream of changes to its end.
+func (a *agent) listen(ctx context.Context, answers func()) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watch := time.AfterFunc(silence, func() { cancel(errors.New("the agent is silent")) })
+	defer watch.Stop()
+	response, err := a.get(ctx, eventsPath, "")
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close() //nolint:errcheck // read only
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("the agent answers %s", response.Status)
+	}
+	if err := a.refetch(ctx); err != nil { // the stream is open: no change is missed
+		return err
+	}
+	answers()
+	lines := bufio.NewReaderSize(response.Body, maxLine)
+	for {
+		line, err := lines.ReadSlice('\n')
+		if err != nil {
+			return errors.Join(context.Cause(ctx), fmt.Errorf("the agent's stream of changes ended: %w", err))
+		}
+		watch.Reset(silence)
+		if !bytes.HasPrefix(line, []byte("data:")) {
+			continue
+		}
+		if err := a.refetch(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// refetch asks for the flags, unless they are those that are known.
+func (a *agent) refetch(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	response, err := a.get(ctx, flagsPath, a.etag)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close() //nolint:errcheck // read only
+	switch response.StatusCode {
+	case http.StatusNotModified:
+		return nil
+	case http.StatusOK:
+	case http.StatusServiceUnavailable:
+		return errors.New("the agent has no flags yet")
+	default:
+		return fmt.Errorf("the agent answers %s", response.Status)
+	}
+	data, err := io.ReadAll(io.LimitReader(response.Body, flags.MaxBundle+1))
+	if err != nil {
+		return fmt.Errorf("read the agent's flags: %w", err)
+	}
+	folded, err := flags.ParseDocument(data)
+	if err != nil {
+		return err
+	}
+	a.etag = response.Header.Get("ETag")
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if at, err := strconv.ParseInt(response.Header.Get("Sluice-Time"), 10, 64); err == nil {
+		a.ahead = at - time.Now().Unix()
+	}
+	a.folded = folded
+	close(a.changed)
+	a.changed = make(chan struct{})
+	return nil
+}
+
+func (a *agent) get(ctx context.Context, path, etag string) (*http.Response, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, a.base+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	if etag != "" {
+		r.Header.Set("If-None-Match", etag)
+	}
+	response, err := a.http.Do(r)
+	if err != nil {
+		return nil, fmt.Errorf("ask the cell's agent: %w", err)
+	}
+	return response, nil
+}

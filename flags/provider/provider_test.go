@@ -1,0 +1,335 @@
+package provider
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/open-feature/go-sdk/openfeature"
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/ofrep"
+)
+
+// held is a source that a test changes.
+type held struct {
+	mu      sync.Mutex
+	folded  *flags.Folded
+	changed chan struct{}
+}
+
+func newHeld() *held { return &held{changed: make(chan struct{})} }
+
+func (h *held) Current() (*flags.Folded, int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.folded, 1_800_000_000
+}
+
+func (h *held) Changed() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.changed
+}
+
+func (h *held) set(f *flags.Folded) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.folded = f
+	close(h.changed)
+	h.changed = make(chan struct{})
+}
+
+const some = `{
+	"version": 1, "channel": "staging", "gates": [],
+	"flags": {
+		"mail": {"state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "off",
+			"targeting": {"if": [{"ends_with": [{"var": "email"}, "@example.com"]}, "on", "off"]}},
+		"color": {"state": "ENABLED", "variants": {"red": "#f00", "blue": "#00f"}, "defaultVariant": "red", "metadata": {"owner": "web"}},
+		"size": {"state": "ENABLED", "variants": {"s": 1.5, "l": 2}, "defaultVariant": "s"},
+		"shape": {"state": "ENABLED", "variants": {"a": {"corners": 4}}, "defaultVariant": "a"},
+		"where": {"state": "ENABLED", "variants": {"here": "here", "there": "there"}, "defaultVariant": "there",
+			"targeting": {"if": [{"==": [{"var": "cell"}, "acme"]}, "here"]}},
+		"gone": {"state": "DISABLED", "variants": {"on": true}, "defaultVariant": "on"},
+		"late": {"state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "on", "metadata": {"feature": "ssh", "off": "off"}}
+	}
+}`
+
+func folded(t testing.TB, orders flags.Orders) *flags.Folded {
+	t.Helper()
+	var b flags.Bundle
+	if err := json.Unmarshal([]byte(some), &b); err != nil {
+		t.Fatal(err)
+	}
+	c, err := flags.Compile(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.Fold(orders, flags.Facts{Cell: "acme", Channel: "staging"}, 1_800_000_000)
+}
+
+// client makes the provider that of an OpenFeature API of the test's own.
+func client(t testing.TB, p *Provider) *openfeature.Client {
+	t.Helper()
+	domain := t.Name()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := openfeature.SetNamedProviderWithContextAndWait(ctx, domain, p); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Shutdown)
+	return openfeature.NewClient(domain)
+}
+
+func TestEvaluations(t *testing.T) {
+	t.Parallel()
+	source := newHeld()
+	source.set(folded(t, flags.Orders{}))
+	checkEvaluations(t, client(t, New(source)))
+}
+
+// checkEvaluations holds what a client is told against what the flags of some are in the cell acme.
+func checkEvaluations(t *testing.T, c *openfeature.Client) {
+	t.Helper()
+	ada := openfeature.NewEvaluationContext("ada", map[string]any{"email": "ada@example.com", "cell": "beta"}) // R36
+	for _, want := range []struct {
+		flag, variant string
+		kind          openfeature.Type
+		otherwise     any
+		value         any
+		reason        openfeature.Reason
+		code          openfeature.ErrorCode
+	}{
+		{"mail", "on", openfeature.Boolean, false, true, openfeature.TargetingMatchReason, ""},
+		{"color", "red", openfeature.String, "", "#f00", openfeature.StaticReason, ""},
+		{"size", "s", openfeature.Float, 0.0, 1.5, openfeature.StaticReason, ""},
+		{"size", "s", openfeature.Int, int64(0), int64(1), openfeature.StaticReason, ""},
+		{"where", "here", openfeature.String, "", "here", openfeature.TargetingMatchReason, ""},
+		{"gone", "", openfeature.Boolean, true, true, openfeature.DisabledReason, ""},
+		{"late", "off", openfeature.Boolean, true, false, openfeature.StaticReason, ""},
+		{"color", "", openfeature.Boolean, true, true, openfeature.ErrorReason, openfeature.TypeMismatchCode},
+		{"none", "", openfeature.String, "mine", "mine", openfeature.ErrorReason, openfeature.FlagNotFoundCode},
+	} {
+		var got any
+		var d openfeature.EvaluationDetails
+		switch want.kind {
+		case openfeature.Boolean:
+			r, _ := c.BooleanValueDetails(t.Context(), want.flag, want.otherwise.(bool), ada)
+			got, d = r.Value, r.EvaluationDetails
+		case openfeature.String:
+			r, _ := c.StringValueDetails(t.Context(), want.flag, want.otherwise.(string), ada)
+			got, d = r.Value, r.EvaluationDetails
+		case openfeature.Float:
+			r, _ := c.FloatValueDetails(t.Context(), want.flag, want.otherwise.(float64), ada)
+			got, d = r.Value, r.EvaluationDetails
+		case openfeature.Int:
+			r, _ := c.IntValueDetails(t.Context(), want.flag, want.otherwise.(int64), ada)
+			got, d = r.Value, r.EvaluationDetails
+		}
+		if got != want.value || d.Variant != want.variant || d.Reason != want.reason || d.ErrorCode != want.code {
+			t.Errorf("%s as %s: %v, variant %q, %s %s: want %+v", want.flag, want.kind, got, d.Variant, d.Reason, d.ErrorCode, want)
+		}
+	}
+	shape, err := c.ObjectValue(t.Context(), "shape", nil, ada)
+	if text, _ := json.Marshal(shape); err != nil || string(text) != `{"corners":4}` {
+		t.Errorf("shape is %s, %v", text, err)
+	}
+	if d, err := c.StringValueDetails(t.Context(), "color", "", ada); err != nil || d.FlagMetadata["owner"] != "web" {
+		t.Errorf("color has the metadata %v, %v", d.FlagMetadata, err)
+	}
+}
+
+// A hook's context counts like the caller's, and sees what came of it.
+func TestHooks(t *testing.T) {
+	t.Parallel()
+	source := newHeld()
+	source.set(folded(t, flags.Orders{}))
+	c := client(t, New(source))
+	h := &mailHook{}
+	c.AddHooks(h)
+	on, err := c.BooleanValue(t.Context(), "mail", false, openfeature.EvaluationContext{})
+	if err != nil || !on || h.provider != name || h.variant != "on" {
+		t.Errorf("mail is %v, %v; the hook saw variant %q of provider %q", on, err, h.variant, h.provider)
+	}
+}
+
+type mailHook struct {
+	openfeature.UnimplementedHook
+	provider, variant string
+}
+
+func (h *mailHook) Before(_ context.Context, c openfeature.HookContext, _ openfeature.HookHints) (*openfeature.EvaluationContext, error) {
+	h.provider = c.ProviderMetadata().Name
+	more := openfeature.NewEvaluationContext("ada", map[string]any{"email": "ada@example.com"})
+	return &more, nil
+}
+
+func (h *mailHook) After(_ context.Context, _ openfeature.HookContext, d openfeature.InterfaceEvaluationDetails, _ openfeature.HookHints) error {
+	h.variant = d.Variant
+	return nil
+}
+
+// heard collects a client's events of a kind.
+func heard(c *openfeature.Client, kind openfeature.EventType) *atomic.Int64 {
+	var n atomic.Int64
+	callback := func(openfeature.EventDetails) { n.Add(1) }
+	c.AddHandler(kind, &callback)
+	return &n
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+func TestNotReadyUntilThereAreFlags(t *testing.T) {
+	t.Parallel()
+	source := newHeld()
+	p := New(source)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := openfeature.SetNamedProviderWithContextAndWait(ctx, t.Name(), p); err == nil {
+		t.Fatal("it is ready without flags")
+	}
+	t.Cleanup(p.Shutdown)
+	c := openfeature.NewClient(t.Name())
+	d, err := c.BooleanValueDetails(t.Context(), "mail", true, openfeature.EvaluationContext{})
+	if err == nil || !d.Value || d.ErrorCode != openfeature.ProviderNotReadyCode {
+		t.Errorf("without flags: %+v, %v", d, err)
+	}
+	source.set(folded(t, flags.Orders{}))
+	eventually(t, "ready", func() bool { return c.State() == openfeature.ReadyState })
+	changes := heard(c, openfeature.ProviderConfigChange)
+	source.set(folded(t, flags.Orders{Killed: []flags.Killed{{Flag: "mail"}}}))
+	eventually(t, "told of a change", func() bool { return changes.Load() == 1 })
+}
+
+// serve is an agent's side, on a socket that can be closed and opened again.
+func serve(t *testing.T, socket string, source ofrep.Source) (stop func()) {
+	t.Helper()
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	s := ofrep.Server(ctx, ofrep.New(source, zerolog.Nop(), ofrep.Options{}))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := s.Serve(l); err != http.ErrServerClosed {
+			t.Error(err)
+		}
+	}()
+	return sync.OnceFunc(func() {
+		cancel()
+		_ = s.Close()
+		<-done
+	})
+}
+
+func TestFollowsAnAgent(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "sluice-") // short: the path of a socket has a limit
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "s")
+	source := newHeld()
+	source.set(folded(t, flags.Orders{}))
+	stop := serve(t, socket, source)
+	p, err := Dial("unix://" + socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := client(t, p)
+	checkEvaluations(t, c)
+	if _, at := p.source.Current(); at < 1_800_000_000 || at > 1_800_000_060 {
+		t.Errorf("rules see the instant %d, and the agent's is 1800000000", at)
+	}
+
+	changes := heard(c, openfeature.ProviderConfigChange)
+	source.set(folded(t, flags.Orders{Killed: []flags.Killed{{Flag: "color"}}}))
+	eventually(t, "told of a change", func() bool { return changes.Load() > 0 })
+	d, err := c.StringValueDetails(t.Context(), "color", "", openfeature.EvaluationContext{})
+	if err != nil || d.FlagMetadata["killed"] != true {
+		t.Errorf("killed, color is %+v, %v", d, err)
+	}
+
+	stop()
+	eventually(t, "stale", func() bool { return c.State() == openfeature.StaleState })
+	if v, err := c.StringValue(t.Context(), "color", "", openfeature.EvaluationContext{}); err != nil || v != "#f00" {
+		t.Errorf("stale, color is %q, %v", v, err)
+	}
+	source.set(folded(t, flags.Orders{}))
+	t.Cleanup(serve(t, socket, source))
+	eventually(t, "ready again", func() bool { return c.State() == openfeature.ReadyState })
+	eventually(t, "what changed meanwhile is known", func() bool {
+		d, err := c.StringValueDetails(t.Context(), "color", "", openfeature.EvaluationContext{})
+		return err == nil && d.FlagMetadata["killed"] == nil
+	})
+}
+
+func TestDialRefuses(t *testing.T) {
+	t.Parallel()
+	for _, address := range []string{"", "127.0.0.1:80", "https://example.com", "http://", "unix://relative", "http://127.0.0.1:1/path"} {
+		if _, err := Dial(address); err == nil {
+			t.Errorf("%q is taken", address)
+		}
+	}
+}
+
+// Whatever flag and context, an evaluation gives a value and never panics.
+func FuzzEvaluation(f *testing.F) {
+	f.Add("mail", "ada", []byte(`{"email":"ada@example.com"}`))
+	f.Add("where", "", []byte(`{"cell":["beta"],"":null}`))
+	source := newHeld()
+	source.set(folded(f, flags.Orders{}))
+	p := New(source)
+	f.Fuzz(func(t *testing.T, flag, key string, raw []byte) {
+		c := openfeature.FlattenedContext{}
+		_ = json.Unmarshal(raw, &c)
+		if c == nil {
+			c = openfeature.FlattenedContext{}
+		}
+		c[openfeature.TargetingKey] = key
+		if d := p.StringEvaluation(t.Context(), flag, "mine", c); d.Error() != nil && d.Value != "mine" {
+			t.Errorf("%q fails with the value %q", flag, d.Value)
+		}
+	})
+}
+
+// constant is the least that a provider can do.
+type constant struct{ openfeature.NoopProvider }
+
+func (constant) Metadata() openfeature.Metadata { return openfeature.Metadata{Name: "constant"} }
+
+func BenchmarkClient(b *testing.B) {
+	source := newHeld()
+	source.set(folded(b, flags.Orders{}))
+	ada := openfeature.NewEvaluationContext("ada", map[string]any{"email": "ada@example.com"})
+	for which, p := range map[string]openfeature.FeatureProvider{"constant": constant{}, "rule": New(source)} {
+		if err := openfeature.SetNamedProviderAndWait(b.Name()+which, p); err != nil {
+			b.Fatal(err)
+		}
+		c := openfeature.NewClient(b.Name() + which)
+		b.Run(which, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				_, _ = c.BooleanValue(context.Background(), "mail", false, ada)
+			}
+		})
+	}
+}

@@ -1,0 +1,26 @@
+package flags
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// ParseDocument reads what Document gave, for a program that follows its cell's agent: gates and the cell's facts are settled in
+// it already, so that nothing is gated any more. It has the limits of a bundle.
+func ParseDocument(data []byte) (*Folded, error) {
+	if len(data) > MaxBundle {
+		return nil, fmt.Errorf("read flags: %d bytes: at most %d are read", len(data), MaxBundle)
+	}
+	var document struct {
+		Flags map[string]json.RawMessage `json:"flags"`
+	}
+	if err := json.Unmarshal(data, &document); err != nil {
+		return nil, fmt.Errorf("read flags: %w", err)
+	}
+	b := Bundle{Version: BundleVersion, Flags: document.Flags}
+	c, err := b.compile(false)
+	if err != nil {
+		return nil, err
+	}
+	return c.Fold(Orders{}, Facts{}, 0), nil
+}
