@@ -32,25 +32,18 @@ type Input struct {
 	Memory   Memory              // the last Plan's
 }
 
-// Memory is what a Plan tells the next one. It is observed, not intended: lost, a soak begins again, and that something ended may
-// not be told. It is to be kept after the Plan's events are.
+// Memory is what a Plan tells the next one. It is observed, not intended: lost, a soak begins again, and what ended meanwhile is
+// not told. It is to be kept after the Plan's events are.
 type Memory struct {
-	Served    map[string]Served  `json:"served,omitempty"`    // by channel
-	Killed    map[string]Episode `json:"killed,omitempty"`    // by flag
-	Lifted    map[string]int     `json:"lifted,omitempty"`    // by flag: how often a kill of it ended
-	Suspended map[string]Episode `json:"suspended,omitempty"` // by announcement/cell
+	Served  map[string]Served `json:"served,omitempty"`  // by channel
+	Ongoing map[string]Event  `json:"ongoing,omitempty"` // what began and has not ended, as it was told
+	Lifted  map[string]int    `json:"lifted,omitempty"`  // by flag: how many kills of it ended
 }
 
-// Served says since when all cells of a channel that answer have the definitions without an announcement that hash to Flags.
+// Served says since when all cells of a channel that answer have had the definitions without an announcement that hash to Flags.
 type Served struct {
 	Flags string    `json:"flags"`
 	Since time.Time `json:"since,omitzero"` // zero: they were told, and not all have them in force yet
-}
-
-// Episode is something that goes on since At, and was told as the event with that ID.
-type Episode struct {
-	ID string    `json:"id"`
-	At time.Time `json:"at"`
 }
 
 // Proven is an approval whose commit was proven to be that person's (R22).
@@ -99,6 +92,8 @@ type Plan struct {
 	Faults        []manifest.Fault // what only both repositories together show: warnings, and what is off for want of a commit
 	Memory        Memory           // for the next Make
 	Next          time.Time        // the earliest instant at which time alone changes the plan; zero: none
+
+	p *planner // to look at cells one by one; nil: a Plan that Make did not make
 }
 
 // Write is a file to be written, or removed if Content is nil, and why: a line for the commit's message.

@@ -1,0 +1,42 @@
+package announce
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// approve counts whose approvals name exactly what the announcement and its definitions hash to now (R42): of different people
+// who are listed and have a role that is asked for, none of them an author of its file (R22).
+func (p *planner) approve(a *announcement) {
+	settings := &p.in.Tip.Settings
+	rule := settings.Approvals
+	if a.tip.Approvals != nil {
+		rule = *a.tip.Approvals
+	}
+	for _, proven := range p.in.Proven {
+		person := settings.People[proven.Person]
+		if proven.Announcement != a.id || proven.Hash != a.hash || person == nil || slices.Contains(a.approvers, proven.Person) {
+			continue
+		}
+		if len(rule.From) > 0 && !slices.ContainsFunc(person.Roles, func(r string) bool { return slices.Contains(rule.From, r) }) {
+			continue
+		}
+		wrote := func(email string) bool { return sameAddress(email, person.Email) || sameAddress(email, proven.Email) }
+		if slices.ContainsFunc(p.in.Authors[a.id], wrote) {
+			continue
+		}
+		a.approvers = append(a.approvers, proven.Person)
+	}
+	slices.Sort(a.approvers)
+	if missing := rule.Count - len(a.approvers); missing > 0 {
+		a.short = fmt.Sprintf("%s %s missing", count(missing, "approval"), plural(missing, "is", "are"))
+		if len(rule.From) > 0 {
+			a.short += ", from " + strings.Join(rule.From, " or ")
+		}
+	}
+}
+
+func address(email string) string { return strings.ToLower(strings.TrimSpace(email)) }
+
+func sameAddress(a, b string) bool { return address(a) != "" && address(a) == address(b) }

@@ -1,0 +1,61 @@
+package announce
+
+import (
+	"fmt"
+	"path"
+
+	"github.com/sluice-cd/sluice/flags"
+)
+
+// check finds what only both repositories together show: names that the release repository does not know. All are warnings: it
+// may come to know them.
+func (p *planner) check() {
+	contained := map[string]bool{}
+	for _, r := range p.in.Releases {
+		for _, f := range r.Features {
+			contained[f] = true
+		}
+	}
+	cells := make(map[string]bool, len(p.in.Cells))
+	for i := range p.in.Cells {
+		cells[p.in.Cells[i].Name] = true
+	}
+	for _, d := range p.in.Tip.Flags {
+		if f := d.Feature(); f != "" && !contained[f] {
+			p.warn(d.File, d.Line, fmt.Sprintf("flag %s: no release contains the feature %s", d.Key, f))
+		}
+	}
+	for _, a := range p.announcements {
+		if a.tip == nil || a.tip.Archived || a.tip.Cancelled != "" {
+			continue
+		}
+		file := path.Join(flags.AnnouncementsDir, a.id+".yaml")
+		for _, f := range a.tip.Features {
+			if !contained[f] {
+				p.warn(file, 0, "no release contains the feature "+f)
+			}
+		}
+		for name := range a.tip.Channels {
+			if p.named[name] == nil {
+				p.warn(file, 0, "channels: there is no channel "+name)
+			}
+		}
+		p.checkSelector(file, a.tip.Cells, cells)
+	}
+	for _, o := range p.in.Tip.Overrides {
+		p.checkSelector(path.Join(flags.OverridesDir, o.Name+".yaml"), o.Cells, cells)
+	}
+}
+
+func (p *planner) checkSelector(file string, s flags.Selector, cells map[string]bool) {
+	for _, name := range s.Channels {
+		if p.named[name] == nil {
+			p.warn(file, 0, "cells.channels: there is no channel "+name)
+		}
+	}
+	for _, name := range s.Names {
+		if !cells[name] {
+			p.warn(file, 0, "cells.names: there is no cell "+name)
+		}
+	}
+}

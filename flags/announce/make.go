@@ -1,0 +1,222 @@
+package announce
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/releases/manifest"
+)
+
+// Make decides. It is pure: the same values give the same Plan.
+func Make(in Input) Plan {
+	if in.Tip == nil {
+		return Plan{Memory: in.Memory}
+	}
+	p := newPlanner(in)
+	p.commitKills()
+	for _, a := range p.announcements {
+		for _, s := range a.standings {
+			p.settle(s)
+		}
+	}
+	p.moveHeads()
+	p.tell()
+	for _, a := range p.announcements {
+		p.plan.Announcements = append(p.plan.Announcements, p.status(a))
+	}
+	p.news()
+	p.check()
+	p.plan.Faults = manifest.Sort(p.plan.Faults)
+	p.plan.Next = p.next
+	p.plan.p = p
+	return p.plan
+}
+
+// planner is one run of Make. Every comparison with a time goes through reached, so that Next misses none.
+type planner struct {
+	in   Input
+	now  time.Time // whole seconds
+	next time.Time
+
+	channels      []*channel
+	named         map[string]*channel
+	announcements []*announcement // by ID
+	kills         []flags.Override
+	codes         []map[string]bool // sets of features that cells contain
+	indexes       map[*flags.Tree]map[string][]*flags.Definition
+	encoded       map[*flags.Definition][]byte
+
+	plan Plan
+}
+
+// channel is a channel and what is decided for all its cells.
+type channel struct {
+	Channel
+	entry     bool
+	cells     []*cell
+	standings []*standing // by announcement
+	base      *flags.Tree // whose definitions of flags without a record count
+	ranked    []*standing // whose definitions count; none in an entry channel
+	loose     string      // see planner.loose: of base
+}
+
+// cell is a cell and which set of features it contains.
+type cell struct {
+	*Cell
+	code int
+}
+
+// announcement is an announcement and what holds for it in all channels.
+type announcement struct {
+	id         string
+	tip        *flags.Announcement // as it is; nil: its file is gone, and records of it are left
+	hash, text string
+	approvers  []string // persons whose approvals count, sorted
+	short      string   // what is missing of approvals; empty: nothing
+	standings  []*standing
+}
+
+// standing is an announcement in one channel.
+type standing struct {
+	a *announcement
+	c *channel
+
+	rec   *flags.Record       // what git has; nil: nothing
+	rules *flags.Announcement // what counts here: as it was decided on, or else as it is
+	tree  *flags.Tree         // that has its definitions; nil: nothing of it is in force
+	at    time.Time           // when it is published here; zero: as soon as a cell is ready, or no time is given
+	sent  bool                // its gate is told to the cells that it reaches
+	state State               // empty: it is not for this channel
+	why   string              // what keeps it, in words
+	stale string              // what was edited since it was decided on, and is not approved
+
+	held  string           // a hold of all its cells here: why; empty: none
+	holds []flags.Override // holds of some of its cells
+	reach reach
+	codes []bool // by set of features: it contains all that rules ask for
+
+	dead    []flags.Override // kills of its flags
+	retired bool             // no flag of its is left
+	tally   tally
+}
+
+func newPlanner(in Input) *planner {
+	p := &planner{
+		in: in, now: in.Now.Truncate(time.Second).UTC(),
+		named:   map[string]*channel{},
+		indexes: map[*flags.Tree]map[string][]*flags.Definition{}, encoded: map[*flags.Definition][]byte{},
+		plan: Plan{Told: make(map[string]*Told, len(in.Cells))},
+	}
+	for _, c := range in.Channels {
+		known := &channel{Channel: c, entry: len(c.After) == 0}
+		p.channels = append(p.channels, known)
+		p.named[c.Name] = known
+	}
+	p.sortCells()
+	p.in.Proven = slices.Clone(in.Proven)
+	slices.SortFunc(p.in.Proven, func(a, b Proven) int { return cmp.Or(cmp.Compare(a.Person, b.Person), cmp.Compare(a.Hash, b.Hash)) })
+	ids := slices.Collect(maps.Keys(in.Tip.Announcements))
+	for id := range in.Tip.Records {
+		if in.Tip.Announcements[id] == nil {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	for _, id := range ids {
+		p.place(id)
+	}
+	return p
+}
+
+// sortCells puts cells in their channels, by name.
+func (p *planner) sortCells() {
+	type slice struct {
+		first  *string
+		length int
+	}
+	same, sets := map[slice]int{}, map[string]int{}
+	for i := range p.in.Cells {
+		c := &cell{Cell: &p.in.Cells[i]}
+		var key slice
+		if len(c.Features) > 0 {
+			key = slice{&c.Features[0], len(c.Features)}
+		}
+		code, known := same[key]
+		if !known {
+			text := strings.Join(c.Features, "\x00")
+			if code, known = sets[text]; !known {
+				code = len(p.codes)
+				sets[text] = code
+				p.codes = append(p.codes, setOf(c.Features))
+			}
+			same[key] = code
+		}
+		c.code = code
+		if in := p.named[c.Channel]; in != nil {
+			in.cells = append(in.cells, c)
+		}
+	}
+	for _, c := range p.channels {
+		slices.SortFunc(c.cells, func(x, y *cell) int { return cmp.Compare(x.Name, y.Name) })
+	}
+}
+
+// place says where an announcement may matter: in the channels that it names, and where it has been decided on.
+func (p *planner) place(id string) {
+	a := &announcement{id: id, tip: p.in.Tip.Announcements[id]}
+	if a.tip != nil {
+		a.hash, a.text = p.in.Tip.Hash(a.tip)
+		p.approve(a)
+	}
+	for _, c := range p.channels {
+		s := &standing{a: a, c: c}
+		if rec, ok := p.in.Tip.Records[id][c.Name]; ok && !c.entry {
+			s.rec = &rec
+		}
+		if s.rec == nil && (a.tip == nil || !inChannel(a.tip.Cells, c)) {
+			continue
+		}
+		a.standings = append(a.standings, s)
+		c.standings = append(c.standings, s)
+	}
+	p.announcements = append(p.announcements, a)
+}
+
+// reached tells whether an instant has come; if not, it may be the next at which the plan changes.
+func (p *planner) reached(t time.Time) bool {
+	if !p.now.Before(t) {
+		return true
+	}
+	if p.next.IsZero() || t.Before(p.next) {
+		p.next = t
+	}
+	return false
+}
+
+// tree gives what a commit says; nil: it can't be read.
+func (p *planner) tree(commit string) *flags.Tree {
+	if commit == p.in.Commit {
+		return p.in.Tip
+	}
+	return p.in.Trees[commit]
+}
+
+func (p *planner) fault(file, message string) {
+	p.plan.Faults = append(p.plan.Faults, manifest.Fault{File: file, Message: message})
+}
+
+func (p *planner) warn(file string, line int, message string) {
+	p.plan.Faults = append(p.plan.Faults, manifest.Fault{File: file, Line: line, Message: message, Warning: true})
+}
+
+func setOf(names []string) map[string]bool {
+	set := make(map[string]bool, len(names))
+	for _, n := range names {
+		set[n] = true
+	}
+	return set
+}

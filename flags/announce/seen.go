@@ -1,0 +1,48 @@
+package announce
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/sluice-cd/sluice/flags"
+)
+
+// Published gives the features that are published, sorted, by channel: what gates see. In an entry channel, that is all whose
+// time has come.
+func (p *Plan) Published() map[string][]string {
+	all := map[string][]string{}
+	if p.p == nil {
+		return all
+	}
+	for _, c := range p.p.channels {
+		features := map[string]bool{}
+		for _, s := range c.standings {
+			if !s.published() {
+				continue
+			}
+			for _, f := range s.rules.Features {
+				features[f] = true
+			}
+		}
+		if len(features) > 0 {
+			all[c.Name] = slices.Sorted(maps.Keys(features))
+		}
+	}
+	return all
+}
+
+// published tells whether s is on record as published and in force or, in an entry channel, in force and due.
+func (s *standing) published() bool {
+	return s.sent && s.tally.due && (s.c.entry || s.rec.Outcome == flags.Published)
+}
+
+// Killed gives the flags that are killed in some cell, sorted.
+func (p *Plan) Killed() (keys []string) {
+	if p.p == nil {
+		return nil
+	}
+	for _, k := range p.p.kills { // by flag
+		keys = append(keys, k.Flag)
+	}
+	return slices.Compact(keys)
+}

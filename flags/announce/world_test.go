@@ -1,0 +1,267 @@
+package announce
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/sluice-cd/sluice/flags"
+)
+
+// world is a flags repository, a fleet and a clock. Files are read as they are in production; commits are numbers.
+type world struct {
+	tb       testing.TB
+	files    map[string]string
+	commits  int
+	trees    map[string]*flags.Tree
+	authors  map[string][]string
+	kills    []flags.Override
+	channels []Channel
+	cells    []Cell
+	releases []Release
+	memory   Memory
+	now      time.Time
+	told     map[string]string // by cell: the fingerprint of what it has in force
+}
+
+const settings = `apiVersion: sluice/v1
+kind: Flags
+zone: Europe/Berlin
+approvals: {count: 1, from: [product]}
+soak: 1h
+people:
+  ada: {email: ada@example.com, roles: [product]}
+  bob: {email: bob@example.com, roles: [product]}
+  eve: {email: eve@example.com}
+`
+
+// flagSet has the flags x and y of the feature f, z of g, and one that is not gated.
+func flagSet(x, plain string) string {
+	flag := func(key, feature, rule string) string {
+		return fmt.Sprintf("  %s:\n    state: ENABLED\n    variants: {\"on\": true, \"off\": false}\n    defaultVariant: \"on\"\n%s    metadata: {feature: %s, off: \"off\"}\n", key, rule, feature)
+	}
+	return "flags:\n" + flag("x", "f", x) + flag("y", "f", "") + flag("z", "g", "") +
+		"  plain:\n    state: ENABLED\n    variants: {a: 1, b: 2}\n    defaultVariant: " + plain + "\n"
+}
+
+// noon is 2026-12-01T12:00 in Berlin; announcements in tests are mostly published then.
+func noon() time.Time { return time.Date(2026, 12, 1, 11, 0, 0, 0, time.UTC) }
+
+// newWorld has staging with s1, and dedicated behind it with d1, d2 and d3. All run a release that contains f; it is two days before noon.
+func newWorld(tb testing.TB) *world {
+	w := &world{
+		tb: tb, now: noon().Add(-48 * time.Hour),
+		files:    map[string]string{"sluice.yaml": settings, "flags/all.yaml": flagSet("", "a")},
+		trees:    map[string]*flags.Tree{},
+		authors:  map[string][]string{},
+		channels: []Channel{{Name: "staging"}, {Name: "dedicated", After: []string{"staging"}}},
+		releases: []Release{{Version: "1.0.0"}, {Version: "2.0.0", Features: []string{"f"}}},
+		told:     map[string]string{},
+	}
+	w.cells = []Cell{w.cell("d1", "dedicated"), w.cell("d2", "dedicated"), w.cell("d3", "dedicated"), w.cell("s1", "staging")}
+	w.commit()
+	return w
+}
+
+func (w *world) cell(name, channel string) Cell {
+	return Cell{Name: name, Channel: channel, Known: true, Release: "2.0.0", Assignment: "1/2", Features: []string{"f"}, Labels: map[string]string{"name": name}}
+}
+
+func (w *world) at(name string) *Cell {
+	i := slices.IndexFunc(w.cells, func(c Cell) bool { return c.Name == name })
+	return &w.cells[i]
+}
+
+// back puts a cell on the release that lacks f; ahead puts it on the one that has it.
+func (w *world) back(name string)  { w.move(name, "1.0.0", nil) }
+func (w *world) ahead(name string) { w.move(name, "2.0.0", []string{"f"}) }
+
+func (w *world) move(name, release string, features []string) {
+	c := w.at(name)
+	c.Release, c.Features = release, features
+	c.Assignment += "+"
+}
+
+// told is an announcement of f at noon, with more lines of YAML.
+func told(more ...string) string {
+	text := "apiVersion: sluice/v1\nkind: Announcement\ntitle: News\nfeatures: [f]\n"
+	if !slices.ContainsFunc(more, func(l string) bool { return strings.HasPrefix(l, "publishAt:") || l == "" }) {
+		text += "publishAt: 2026-12-01T12:00:00\n"
+	}
+	return text + strings.Join(more, "\n") + "\n"
+}
+
+// put writes files, or removes those without content, as one commit.
+func (w *world) put(files ...string) *world {
+	for i := 0; i < len(files); i += 2 {
+		if w.files[files[i]] = files[i+1]; files[i+1] == "" {
+			delete(w.files, files[i])
+		}
+	}
+	return w.commit()
+}
+
+func (w *world) hash() string { return fmt.Sprintf("%040d", w.commits) }
+
+func (w *world) commit() *world {
+	w.tb.Helper()
+	w.commits++
+	fsys := fstest.MapFS{}
+	for name, text := range w.files {
+		fsys[name] = &fstest.MapFile{Data: []byte(text)}
+	}
+	t := flags.Load(nil, fsys)
+	if t.Invalid {
+		w.tb.Fatalf("what a test writes is not valid: %v", t.Faults)
+	}
+	w.trees[w.hash()] = t
+	return w
+}
+
+func (w *world) tip() *flags.Tree { return w.trees[w.hash()] }
+
+// approve has people approve an announcement as it is.
+func (w *world) approve(id string, people ...string) *world {
+	w.tb.Helper()
+	hash, _ := w.tip().Hash(w.tip().Announcements[id])
+	for _, p := range people {
+		w.files["approvals/"+id+"/"+p+".yaml"] = "hash: " + hash + "\n"
+	}
+	return w.commit()
+}
+
+func (w *world) input() Input {
+	in := Input{
+		Now: w.now, Tip: w.tip(), Commit: w.hash(), Trees: w.trees, Authors: w.authors, Kills: w.kills,
+		Channels: w.channels, Cells: slices.Clone(w.cells), Releases: w.releases, Memory: w.memory,
+	}
+	for _, a := range in.Tip.Approvals {
+		email := ""
+		if p := in.Tip.Settings.People[a.Person]; p != nil {
+			email = p.Email
+		}
+		in.Proven = append(in.Proven, Proven{Approval: a, Email: email})
+	}
+	return in
+}
+
+// step makes a plan and carries it out. Cells have what they are told at once, unless they are silent.
+func (w *world) step() Plan {
+	w.tb.Helper()
+	p := Make(w.input())
+	w.memory = p.Memory
+	for i := range w.cells {
+		c := &w.cells[i]
+		if t := p.Told[c.Name]; t != nil {
+			is := fingerprint(t)
+			if !c.Silent {
+				w.told[c.Name] = is
+			}
+			c.Current = w.told[c.Name] == is
+		}
+	}
+	w.carry(p.Writes)
+	return p
+}
+
+// carry commits writes.
+func (w *world) carry(writes []Write) {
+	w.tb.Helper()
+	for _, x := range writes {
+		w.files[x.Path] = string(x.Content)
+	}
+	if len(writes) > 0 {
+		w.commit()
+	}
+}
+
+func fingerprint(t *Told) string {
+	if t.Bundle == nil {
+		return fmt.Sprintf("%+v", t.Orders)
+	}
+	return string(t.Bundle.Encode()) + fmt.Sprintf("%+v", t.Orders)
+}
+
+// settle steps until nothing is written any more, and gives the last plan.
+func (w *world) settle() Plan {
+	w.tb.Helper()
+	for range 10 {
+		if p := w.step(); len(p.Writes) == 0 {
+			return p
+		}
+	}
+	w.tb.Fatal("there is always more to write")
+	return Plan{}
+}
+
+// pass lets time go on to an instant.
+func (w *world) pass(to time.Time) *world {
+	w.now = to
+	return w
+}
+
+// folded is what a cell makes of what it is told.
+func (w *world) folded(p Plan, name string) *flags.Folded {
+	w.tb.Helper()
+	c, t := w.at(name), p.Told[name]
+	compiled, err := flags.Compile(t.Bundle)
+	if err != nil {
+		w.tb.Fatalf("compile what %s is told: %v", name, err)
+	}
+	return compiled.Fold(t.Orders, flags.Facts{Cell: name, Channel: c.Channel, Release: c.Release, Features: c.Features}, w.now.Unix())
+}
+
+// variant is what a flag is in a cell.
+func (w *world) variant(p Plan, name, key string) string {
+	w.tb.Helper()
+	return w.folded(p, name).Evaluate(key, flags.Context{"targetingKey": "somebody"}, w.now.Unix()).Variant
+}
+
+// record gives the outcome that git has.
+func (w *world) record(id, channel string) flags.Outcome {
+	return w.tip().Records[id][channel].Outcome
+}
+
+// in gives what a plan says of an announcement in a channel.
+func (p *Plan) in(tb testing.TB, id, channel string) ChannelStatus {
+	tb.Helper()
+	st, ok := p.Detail(id)
+	if !ok {
+		tb.Fatalf("the plan knows no %s", id)
+	}
+	for _, c := range st.Channels {
+		if c.Channel == channel {
+			return c
+		}
+	}
+	return ChannelStatus{}
+}
+
+func (c ChannelStatus) cell(name string) CellStatus {
+	for _, s := range c.Cells {
+		if s.Cell == name {
+			return s
+		}
+	}
+	return CellStatus{}
+}
+
+func whys(p Plan) (lines []string) {
+	for _, w := range p.Writes {
+		lines = append(lines, w.Why)
+	}
+	return lines
+}
+
+func eventIDs(p Plan) (ids []string) {
+	for _, e := range p.Events {
+		ids = append(ids, e.ID)
+	}
+	return ids
+}
+
+func clone(files map[string]string) map[string]string { return maps.Clone(files) }
