@@ -43,6 +43,10 @@ bench: ## Speed, a row a line, each met or short.
 bench-fleet: ## The same for ten thousand cells: server, load and bare baselines side by side.
 	$(GO) run ./test/fleet
 
+.PHONY: oracle
+oracle: ## 100,000 random flags and contexts evaluated by flagd/core and by us: the same in every one. A module of its own.
+	cd test/oracle && $(GO) vet ./... && $(GO) test -count=1 ./...
+
 .PHONY: schema
 schema: ## docs/schema/*.json, from the Go types.
 	$(GO) run ./tools/schema docs/schema

@@ -66,8 +66,8 @@ func (it *iteration) elements(r *run, data any) (items []any, none bool, err err
 	return items, false, r.spend(len(items))
 }
 
-// some gives the list, if there is anything in it.
-func (it *iteration) some(r *run, data any) ([]any, error) {
+// filled gives the list, if there is anything in it.
+func (it *iteration) filled(r *run, data any) ([]any, error) {
 	v, err := it.subject.eval(r, data)
 	if err != nil || !truth(v) {
 		return nil, err
@@ -152,7 +152,7 @@ func (n *filter) eval(r *run, data any) (any, error) {
 type every struct{ iteration }
 
 func (n *every) eval(r *run, data any) (any, error) {
-	items, err := n.some(r, data)
+	items, err := n.filled(r, data)
 	if err != nil || len(items) == 0 {
 		return false, err
 	}
@@ -184,7 +184,7 @@ type exists struct {
 }
 
 func (n *exists) eval(r *run, data any) (any, error) {
-	items, err := n.some(r, data)
+	items, err := n.filled(r, data)
 	if err != nil {
 		return nil, err
 	}

@@ -9,24 +9,24 @@ import (
 
 // plain gives a value of the caller's as it is after a way through JSON.
 func (r *run) plain(v any) (any, error) {
-	switch v := v.(type) {
+	switch of := v.(type) { // v is given back as it is: another any of it would be allocated
 	case string:
-		if utf8.ValidString(v) {
+		if utf8.ValidString(of) {
 			return v, nil
 		}
-		return string([]rune(v)), nil
+		return string([]rune(of)), nil
 	case bool, nil:
 		return v, nil
 	case float64:
-		if !math.IsNaN(v) && !math.IsInf(v, 0) {
+		if !math.IsNaN(of) && !math.IsInf(of, 0) {
 			return v, nil
 		}
 	case int:
-		return float64(v), nil
+		return float64(of), nil
 	case int32:
-		return float64(v), nil
+		return float64(of), nil
 	case int64:
-		return float64(v), nil
+		return float64(of), nil
 	}
 	ok, err := r.isPlain(v, 0)
 	if ok || err != nil {

@@ -10,7 +10,8 @@ import (
 //
 // Bodies of map, reduce and all are left alone: there, a variable is the element's. What can't be known before an evaluation
 // stays as it is: names that are computed, and all of the data at once (""). So does an object of one entry, which would be
-// a rule where it is written out. A rule that doesn't compile, and one without facts in it, is given back unchanged.
+// a rule where it is written out. In the body of some, a fact that is nothing becomes the element's value, which counts as a
+// rule no more. A rule that doesn't compile, and one without facts in it, is given back unchanged.
 func Substitute(rule []byte, facts map[string]any) []byte {
 	if !mentions(rule, facts) {
 		return rule
@@ -79,10 +80,9 @@ func (s substitution) call(name string, args any) any {
 	case "var":
 		return s.variable(args)
 	case "missing":
-		args, _ = s.absent(args)
-		return map[string]any{name: args}
+		return s.missing(args)
 	case "missing_some":
-		return map[string]any{name: s.absentSome(args)}
+		return s.missingSome(args)
 	case "if", "?:", "and", "or":
 		if !written { // it never evaluates
 			return map[string]any{name: args}
@@ -223,37 +223,100 @@ func (s substitution) solved(args any) (v any, solved bool) {
 	return args, false
 }
 
-// absent substitutes the names of missing: those of facts that there are can't be missing.
-func (s substitution) absent(args any) (left any, dropped int) {
+// missing substitutes in missing: names of facts that are nothing are missing, whatever the reader's data has; the others are not.
+func (s substitution) missing(args any) any {
 	if name, ok := args.(string); ok {
 		args = []any{name}
 	}
 	items, ok := args.([]any)
 	if !ok {
-		return s.value(args), 0
+		return map[string]any{"missing": s.value(args)}
 	}
-	kept := []any{}
-	for _, item := range items {
-		if name, ok := item.(string); ok {
-			if v, is := s.fact(name); is && v != nil {
-				dropped++
-				continue
-			}
-		}
-		kept = append(kept, s.value(item))
+	names := s.names(items)
+	if len(names.absent) == 0 {
+		return map[string]any{"missing": names.open}
 	}
-	return kept, dropped
+	return names.missing()
 }
 
-func (s substitution) absentSome(args any) any {
+// missingSome substitutes in missing_some, as missing: what is there counts as found.
+func (s substitution) missingSome(args any) any {
 	items, ok := args.([]any)
 	if !ok || len(items) < 2 {
-		return s.value(args)
+		return map[string]any{"missing_some": s.value(args)}
 	}
 	wanted, ok := items[0].(float64)
-	if _, written := items[1].([]any); !ok || !written {
-		return s.value(args)
+	written, too := items[1].([]any)
+	if !ok || !too {
+		return map[string]any{"missing_some": s.value(args)}
 	}
-	names, dropped := s.absent(items[1])
-	return []any{float64(int(wanted) - dropped), names}
+	names := s.names(written)
+	wanted = float64(int(wanted) - names.found)
+	if len(names.absent) == 0 {
+		return map[string]any{"missing_some": []any{wanted, names.open}}
+	}
+	// missing_some of the others can't tell "none of them is missing" from "enough are found": so they are counted.
+	count := map[string]any{"reduce": []any{
+		map[string]any{"map": []any{map[string]any{"missing": names.open}, 1.0}}, op("+", op("var", "accumulator"), 1.0), 0.0,
+	}}
+	found := op("-", float64(len(names.open)), count)
+	return op("if", op(">", wanted, found), names.missing(), []any{})
+}
+
+func op(name string, args ...any) map[string]any {
+	if name == "var" {
+		return map[string]any{name: args[0]}
+	}
+	return map[string]any{name: args}
+}
+
+// names are those of missing, sorted out.
+type names struct {
+	open   []any   // that an evaluation has to look up
+	absent []any   // of facts that are nothing
+	found  int     // facts that there are
+	parts  [][]any // open and absent ones in turn, in the order that they were in
+}
+
+func (s substitution) names(items []any) names {
+	n := names{open: []any{}}
+	parts := [][]any{{}}
+	for _, item := range items {
+		name, ok := item.(string)
+		v, is := s.fact(name)
+		switch {
+		case ok && is && v != nil:
+			n.found++
+			continue
+		case !ok || !is:
+			item = s.value(item)
+			n.open = append(n.open, item)
+			if len(parts)%2 == 0 {
+				parts = append(parts, nil)
+			}
+		default:
+			n.absent = append(n.absent, item)
+			if len(parts)%2 == 1 {
+				parts = append(parts, nil)
+			}
+		}
+		parts[len(parts)-1] = append(parts[len(parts)-1], item)
+	}
+	n.parts = parts
+	return n
+}
+
+// missing gives what evaluates to those of the names that are missing, in their order.
+func (n names) missing() any {
+	lists := []any{}
+	for i, part := range n.parts {
+		switch {
+		case len(part) == 0:
+		case i%2 == 0:
+			lists = append(lists, map[string]any{"missing": part})
+		default:
+			lists = append(lists, part)
+		}
+	}
+	return map[string]any{"merge": lists}
 }

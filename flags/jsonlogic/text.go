@@ -16,12 +16,19 @@ func concatenate(r *run, in operands, _ any) (any, error) {
 		return boxed(toText(in.items[0]))
 	}
 	var b strings.Builder
+	size := 0
+	for _, item := range in.items {
+		if s, ok := item.(string); ok {
+			size += len(s)
+		}
+	}
+	if err := r.spend(size / 16); err != nil {
+		return nil, err
+	}
+	b.Grow(size)
 	for _, item := range in.items {
 		s, err := toText(item)
 		if err != nil {
-			return nil, err
-		}
-		if err := r.spend(len(s) / 16); err != nil {
 			return nil, err
 		}
 		b.WriteString(s)

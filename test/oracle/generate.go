@@ -87,7 +87,40 @@ func (g generator) context() map[string]any {
 	if g.chance(5) {
 		c["$flagd"] = "mine"
 	}
+	if g.chance(15) {
+		for name, v := range c {
+			c[name] = g.native(v)
+		}
+	}
 	return c
+}
+
+// native gives a value as a Go program may say it, which JSON makes the same of.
+func (g generator) native(v any) any {
+	switch v := v.(type) {
+	case float64:
+		if v == float64(int32(v)) {
+			return pick[any](g, int(v), int64(v), int32(v), float32(v), v, json.Number("7"))
+		}
+	case string:
+		return pick[any](g, v, &v, v+"\xff", []byte(v))
+	case []any:
+		native := make([]any, len(v))
+		for i, item := range v {
+			native[i] = g.native(item)
+		}
+		return native
+	case map[string]any:
+		if v["n"] != nil {
+			return struct {
+				N    any `json:"n"`
+				Name any `json:"name"`
+			}{g.native(v["n"]), v["name"]}
+		}
+	case bool:
+		return map[string]bool{"a": v}
+	}
+	return v
 }
 
 // about gives a value such as a variable of this name mostly has.
@@ -188,7 +221,7 @@ func (g generator) variable() any {
 // anything gives rules, values, and lists and objects of both.
 func (g generator) anything(depth int) any {
 	if depth <= 0 {
-		return pick[any](g, g.variable(), g.value(1), g.value(0))
+		return pick[any](g, g.variable(), g.variable(), g.value(1), g.value(0), op(pick(g, "-", "/"), list()))
 	}
 	switch g.IntN(10) {
 	case 0, 1, 2, 3:
@@ -234,6 +267,9 @@ func (g generator) chaos(depth int) any {
 	if g.chance(6) {
 		return op(name, g.anything(depth-1))
 	}
+	if name == "set" && g.chance(70) {
+		return op(name, list(op("var", pick(g, "o", "user", "")), g.word(), g.anything(depth-1)))
+	}
 	args := list()
 	for range pick(g, 0, 1, 1, 2, 2, 2, 2, 2, 3, 3, 4) {
 		args = append(args, g.anything(depth-1))
@@ -245,6 +281,8 @@ func (g generator) subject(depth int) any {
 	switch g.IntN(8) {
 	case 0:
 		return g.anything(depth)
+	case 3:
+		return list(g.about("o"), g.about("user"), g.about("o"), g.value(2))
 	case 1:
 		return g.values(4, 2)
 	case 2:
@@ -254,7 +292,7 @@ func (g generator) subject(depth int) any {
 }
 
 func (g generator) body(depth int) any {
-	switch g.IntN(8) {
+	switch g.IntN(9) {
 	case 0, 1:
 		return g.anything(depth)
 	case 2:
@@ -265,6 +303,8 @@ func (g generator) body(depth int) any {
 		return op(pick(g, ">", "===", "in"), list(op("var", pick(g, "", ".", "n", ".n", "name")), g.anything(depth-1)))
 	case 5:
 		return map[string]any{"a": op("var", "n"), "b": g.value(1)}
+	case 6:
+		return pick(g, g.fractional(depth-1), g.variable())
 	}
 	return op(pick(g, operators()...), list(op("var", pick(g, "", "n", "0")), g.anything(depth-1)))
 }
