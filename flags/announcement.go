@@ -131,7 +131,9 @@ func (s Selector) Selects(name, channel string, labels map[string]string) bool {
 }
 
 // IsZero tells whether s selects every cell.
-func (s Selector) IsZero() bool { return len(s.Names) == 0 && len(s.Channels) == 0 && len(s.Labels) == 0 }
+func (s Selector) IsZero() bool {
+	return len(s.Names) == 0 && len(s.Channels) == 0 && len(s.Labels) == 0
+}
 
 // Percent gives the share, 0 to 100, that is on so long after publication.
 func (r Ramp) Percent(since time.Duration) int {

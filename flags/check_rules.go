@@ -174,9 +174,9 @@ func (c *ruleChecker) checkJunction(name string, args []manifest.Node) {
 	}
 }
 
-// truth tells whether a condition holds whatever the context, if that is known.
+// truth tells whether a condition holds whatever the context, if that is known and check did not say so already.
 func (c *ruleChecker) truth(n manifest.Node) (holds, known bool) {
-	if !isConstant(n) {
+	if !isConstant(n) || c.decides(n) {
 		return false, false
 	}
 	v, ok := fold(manifest.Node{Line: n.Line, Value: manifest.Members{{Key: "!!", Node: manifest.Node{Value: []manifest.Node{n}}}}})

@@ -206,7 +206,7 @@ func (r *setReader) defaultVariant(d *Definition, line int, m *manifest.Member) 
 	name, ok := m.Value.(string)
 	switch {
 	case !ok:
-		r.fault(m.Line, "flag %s: defaultVariant must be the name of a variant, as text, not %s", d.Key, describe(m.Value))
+		r.fault(m.Line, "flag %s: defaultVariant must be the name of a variant, as text, not %s: put it in quotes", d.Key, describe(m.Value))
 		return
 	case name == "" && r.strict:
 		r.fault(m.Line, "flag %s: defaultVariant is empty: name a variant", d.Key)

@@ -1,6 +1,7 @@
 package flags
 
 import (
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -102,4 +103,25 @@ func (r Readiness) String() string {
 		return wait
 	}
 	return fmt.Sprintf("%s %d%%", r.Mode, r.Percent)
+}
+
+// Encode gives the definition as flagd reads it, references resolved, in one form only: equal definitions have equal bytes.
+func (d *Definition) Encode() json.RawMessage {
+	b := append([]byte(nil), `{`...)
+	if d.DefaultVariant != "" {
+		b = append(appendString(append(b, `"defaultVariant":`...), d.DefaultVariant), ',')
+	}
+	if len(d.Metadata) > 0 {
+		b = append(appendValue(append(b, `"metadata":`...), d.Metadata), ',')
+	}
+	state := "ENABLED"
+	if d.Disabled {
+		state = "DISABLED"
+	}
+	b = appendString(append(b, `"state":`...), state)
+	if len(d.Targeting) > 0 {
+		b = append(append(b, `,"targeting":`...), d.Targeting...)
+	}
+	b = appendValue(append(b, `,"variants":`...), d.Variants)
+	return append(b, '}')
 }

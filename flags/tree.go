@@ -13,4 +13,6 @@ type Tree struct {
 	Overrides     []Override                   // by name; those that could be read
 	Faults        []manifest.Fault             // of all of it
 	Invalid       bool                         // some fault is none of an override's, and no warning: the rest is refused whole (fault 33)
+
+	byFeature map[string][]string // keys of Flags; nil: not made by Load
 }

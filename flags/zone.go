@@ -11,6 +11,29 @@ const (
 	minuteForm = "2006-01-02T15:04"
 )
 
+// loadZone gives a zone by its IANA name; "" is UTC. Local would mean another one on each machine.
+func loadZone(name string) (*time.Location, error) {
+	zone, err := time.LoadLocation(name)
+	if err != nil || name == "Local" {
+		return nil, fmt.Errorf("there is no time zone %.60q: use an IANA name such as Europe/Berlin", name)
+	}
+	return zone, nil
+}
+
+// zones keeps zones that were loaded: announcements share a few.
+type zones map[string]*time.Location
+
+func (z zones) get(name string) (*time.Location, error) {
+	if zone := z[name]; zone != nil {
+		return zone, nil
+	}
+	zone, err := loadZone(name)
+	if err == nil {
+		z[name] = zone
+	}
+	return zone, err
+}
+
 // UnmarshalText reads 2026-12-01T10:00:00, or the same without seconds.
 func (l *Local) UnmarshalText(text []byte) error {
 	s := string(text)

@@ -47,17 +47,22 @@ const maxNumber = 64
 
 // Free reads a document that consists of what JSON can say: JSON if the file's name ends in .json, else YAML, whose numbers
 // become float64 as JSON's do. What the two would not say alike is a fault: dates without quotes, keys that are not text, tags.
-// It always returns what could be read.
-func Free(file string, data []byte, limits FreeLimits) (Node, []Fault) {
+// With faults it returns what could be read; the zero Node of what is neither, or beyond the limits.
+func Free(file string, data []byte, limits FreeLimits) (root Node, faults []Fault) {
 	f := freeReader{decoder: decoder{file: file}, limits: limits}
 	if strings.HasSuffix(file, ".json") {
-		return f.json(data), f.faults
+		root = f.json(data)
+	} else {
+		n, fault := parse(file, data, limits.Entries)
+		if fault != nil {
+			return Node{}, []Fault{*fault}
+		}
+		root = f.yaml(n)
 	}
-	root, fault := parse(file, data, limits.Entries)
-	if fault != nil {
-		return Node{}, []Fault{*fault}
+	if f.stopped {
+		root = Node{}
 	}
-	return f.yaml(root), f.faults
+	return root, f.faults
 }
 
 type freeReader struct {

@@ -148,17 +148,28 @@ func Fatal(faults []Fault) bool {
 	return slices.ContainsFunc(faults, func(f Fault) bool { return !f.Warning })
 }
 
-// ReadFile gives a file's content and object id, bounded as Load bounds it. It returns nil and no fault if there is no such file.
-func ReadFile(fsys fs.FS, file string) (data []byte, id string, fault *Fault) {
+// LoadBytes is Load of a file in a form of its own: parse makes of its content what a cache keeps, and must depend on nothing
+// else. The fault says why it could not be read; parse was not called then.
+func LoadBytes[T any](c *Cache, fsys fs.FS, file string, parse func(data []byte) T) (v T, fault *Fault) {
 	info, err := fs.Stat(fsys, file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, "", nil
-	}
 	if err != nil {
-		return nil, "", &Fault{File: file, Message: fmt.Sprintf("can't be read: %v", err)}
+		return v, &Fault{File: file, Message: fmt.Sprintf("can't be read: %v", err)}
 	}
-	data, fault = read(fsys, file, info)
-	return data, ID(info), fault
+	key := cacheKey{reflect.TypeFor[T](), file, ID(info)}
+	if c != nil && key.id != "" {
+		if v, ok := c.get(key); ok {
+			return v.(T), nil
+		}
+	}
+	data, fault := read(fsys, file, info)
+	if fault != nil { // not remembered: the next try may succeed
+		return v, fault
+	}
+	v = parse(data)
+	if c != nil && key.id != "" {
+		c.put(key, v)
+	}
+	return v, nil
 }
 
 // read gives a file's content, if it is a regular file of at most MaxFile bytes.

@@ -1,0 +1,76 @@
+package flags
+
+import (
+	"math"
+	"regexp"
+	"strings"
+
+	"github.com/sluice-cd/sluice/releases/manifest"
+)
+
+// secretForm is what well-known secrets look like: PEM blocks, keys of clouds and git hosts, JSON web tokens.
+var secretForm = regexp.MustCompile(`-----BEGIN |\b(AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_[A-Za-z0-9_]{20,}|\bglpat-[A-Za-z0-9_-]{20,}|\bxox[abeprs]-[A-Za-z0-9-]{10,}|\bsk_live_[A-Za-z0-9]{16,}|\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.`)
+
+// secretName is what keys of secrets are called.
+var secretName = regexp.MustCompile(`(?i)(^|[_.-])(password|passwd|passphrase|secret|token|credentials?|(api|private|access)[_-]?key)$|(Password|Secret|Token|ApiKey|PrivateKey|AccessKey)$`)
+
+// checkSecrets warns of values that look like secrets: whoever may read flags may read them (R45).
+func (r *setReader) checkSecrets(d *Definition, name string, n manifest.Node) {
+	switch v := n.Value.(type) {
+	case string:
+		if len(v) >= 8 && secretName.MatchString(name) || looksSecret(v) {
+			r.warn(n.Line, "flag %s: %.60q looks like a secret, and flags are none: every reader of flags can see it (R45)", d.Key, name)
+		}
+	case manifest.Members:
+		for _, m := range v {
+			r.checkSecrets(d, m.Key, m.Node)
+		}
+	case []manifest.Node:
+		for _, child := range v {
+			r.checkSecrets(d, name, child)
+		}
+	}
+}
+
+// looksSecret tells whether s has the form of a secret, or is one long word as random as tokens are.
+func looksSecret(s string) bool {
+	const shortest, random = 20, 4.3 // bytes; bits a byte, more than any hexadecimal digest or sentence without spaces has
+	if len(s) < shortest {
+		return false
+	}
+	return secretForm.MatchString(s) || len(s) >= 32 && isToken(s) && entropy(s) > random
+}
+
+// isToken tells whether s is made as base64 is, with digits, small and large letters.
+func isToken(s string) bool {
+	var digit, small, large bool
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= '0' && c <= '9':
+			digit = true
+		case c >= 'a' && c <= 'z':
+			small = true
+		case c >= 'A' && c <= 'Z':
+			large = true
+		case !strings.ContainsRune("+/_=-", rune(c)):
+			return false
+		}
+	}
+	return digit && small && large
+}
+
+// entropy gives the bits that a byte of s tells on average.
+func entropy(s string) float64 {
+	var counts [256]int
+	for i := range len(s) {
+		counts[s[i]]++
+	}
+	bits := 0.0
+	for _, n := range counts {
+		if n > 0 {
+			p := float64(n) / float64(len(s))
+			bits -= p * math.Log2(p)
+		}
+	}
+	return bits
+}

@@ -1,0 +1,168 @@
+package flags
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/sluice-cd/sluice/releases/manifest"
+)
+
+// Bounds of one flag's rules, references resolved. A rule is a mapping in which there mostly is a list: two levels.
+const (
+	maxDepth = 64
+	maxNodes = 10_000
+)
+
+const refKey = "$ref"
+
+// references are the $evaluators of a flag set: rules that flags share, by name.
+type references map[string]*reference
+
+type reference struct {
+	rule     manifest.Node
+	resolved measured
+	state    int // of its resolution: none, begun, done
+	broken   bool
+}
+
+const (
+	begun = iota + 1
+	done
+)
+
+// measured is a rule without references, and how large it is written out. Nodes are shared, so that it is small in memory
+// even where written out it would not be.
+type measured struct {
+	node        manifest.Node
+	nodes, deep int
+}
+
+func (r *setReader) evaluators(n manifest.Node) {
+	all, ok := r.members(n, "$evaluators")
+	if !ok {
+		return
+	}
+	for _, m := range all {
+		if _, ok := m.Value.(manifest.Members); !ok {
+			r.fault(m.Line, "evaluator %.60q must be a rule, a mapping, not %s", m.Key, describe(m.Value))
+			r.shared[m.Key] = &reference{state: done, broken: true}
+			continue
+		}
+		r.shared[m.Key] = &reference{rule: m.Node}
+	}
+	for _, m := range all {
+		r.refer(m.Key, m.Line, nil)
+	}
+}
+
+// resolve gives a flag's rule without references. ok is false if that is not possible, which was said.
+func (r *setReader) resolve(n manifest.Node) (manifest.Node, bool) {
+	m, refers := measure(n)
+	ok := true
+	if refers {
+		m, ok = r.expand(n, nil)
+	}
+	switch {
+	case !ok:
+		return manifest.Node{}, false
+	case m.nodes > maxNodes:
+		r.fault(n.Line, "the rule has more than %d nodes, references resolved: make it smaller", maxNodes)
+		return manifest.Node{}, false
+	case m.deep > maxDepth:
+		r.fault(n.Line, "the rule nests deeper than %d levels, references resolved: make it flatter", maxDepth)
+		return manifest.Node{}, false
+	}
+	return m.node, true
+}
+
+// refer gives the rule that is called name. through has the evaluators on the way to it.
+func (r *setReader) refer(name string, line int, through []string) (measured, bool) {
+	ref := r.shared[name]
+	switch {
+	case ref == nil:
+		r.fault(line, "there is no evaluator %.60q: $evaluators of the same file must have it", name)
+		return measured{}, false
+	case ref.state == begun:
+		circle := slices.Concat(through[slices.Index(through, name):], []string{name})
+		r.fault(line, "evaluators refer to each other in a circle: %s", clip(strings.Join(circle, ", ")))
+		return measured{}, false
+	case ref.state == 0:
+		ref.state = begun
+		var ok bool
+		ref.resolved, ok = r.expand(ref.rule, append(through, name))
+		ref.state, ref.broken = done, !ok
+	}
+	return ref.resolved, !ref.broken
+}
+
+// measure tells how large n is, and whether there are references in it.
+func measure(n manifest.Node) (m measured, refers bool) {
+	m = measured{n, 1, 0}
+	add := func(child manifest.Node) {
+		if !isCollection(child.Value) {
+			m.nodes++
+			return
+		}
+		size, more := measure(child)
+		m.nodes, m.deep, refers = m.nodes+size.nodes, max(m.deep, size.deep), refers || more
+	}
+	switch v := n.Value.(type) {
+	case manifest.Members:
+		refers = v.Get(refKey) != nil
+		for i := range v {
+			add(v[i].Node)
+		}
+		m.deep++
+	case []manifest.Node:
+		for i := range v {
+			add(v[i])
+		}
+		m.deep++
+	}
+	return m, refers
+}
+
+// expand gives n with what it refers to in place. through has the evaluators on the way to it.
+func (r *setReader) expand(n manifest.Node, through []string) (measured, bool) {
+	m, ok := measured{nodes: 1}, true
+	add := func(child manifest.Node) manifest.Node {
+		x, fine := r.expand(child, through)
+		ok = ok && fine
+		m.nodes, m.deep = min(m.nodes+x.nodes, maxNodes+1), max(m.deep, x.deep)
+		return x.node
+	}
+	switch v := n.Value.(type) {
+	case manifest.Members:
+		if ref := v.Get(refKey); ref != nil {
+			name, text := ref.Value.(string)
+			if !text || len(v) > 1 {
+				r.fault(ref.Line, "%s must stand alone, and name an evaluator", refKey)
+				return measured{}, false
+			}
+			return r.refer(name, ref.Line, through)
+		}
+		own := slices.Clone(v)
+		for i := range own {
+			own[i].Node = add(v[i].Node)
+		}
+		n.Value = own
+		m.deep++
+	case []manifest.Node:
+		own := make([]manifest.Node, len(v))
+		for i := range own {
+			own[i] = add(v[i])
+		}
+		n.Value = own
+		m.deep++
+	}
+	m.node = n
+	return m, ok
+}
+
+func isCollection(v any) bool {
+	switch v.(type) {
+	case manifest.Members, []manifest.Node:
+		return true
+	}
+	return false
+}
