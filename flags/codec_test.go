@@ -122,23 +122,36 @@ func TestParseBundleRefuses(t *testing.T) {
 	}
 }
 
-// FuzzParseBundle holds that nothing makes ParseBundle, Compile or Fold panic, and that what is accepted is in its one form.
+// FuzzParseBundle holds that nothing makes ParseBundle, Compile, Fold, Evaluate or Document panic, be it a bundle or one flag of
+// it, and that what is accepted is in its one form.
 func FuzzParseBundle(f *testing.F) {
 	f.Add(small().Encode())
-	f.Add([]byte(`{"version":1,"channel":"a","flags":{"k":{"state":"ENABLED","variants":{"on":true},"defaultVariant":"on","targeting":{"var":"x"}}},"gates":[]}`))
+	f.Add([]byte(gatedFlag("f", `{"if":[{"in":[{"var":"tier"},["gold"]]},"on",{"fractional":[["on",1],["off",2]]}]}`)))
+	f.Add([]byte(`{"state":"DISABLED","variants":{"on":null},"targeting":{"reduce":[{"var":"labels"},{"+":[{"var":"current"},1]},0]},"metadata":{"off":"on"}}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		b, err := ParseBundle(raw)
-		if err != nil {
-			return
+		if b, err := ParseBundle(raw); err == nil {
+			if !bytes.Equal(b.Encode(), raw) {
+				t.Fatalf("another form was accepted: %q", raw)
+			}
+			use(t, b)
 		}
-		if !bytes.Equal(b.Encode(), raw) {
-			t.Fatalf("another form was accepted: %q", raw)
+		b := &Bundle{Version: BundleVersion, Channel: "c", Flags: map[string]json.RawMessage{"k": raw},
+			Gates: []Gate{{ID: "a", Features: []string{"f"}, At: 1, Steps: []GateStep{{Percent: 50}}}}}
+		if parsed, err := ParseBundle(b.Encode()); err == nil {
+			use(t, parsed)
 		}
-		c, err := Compile(b)
-		if err != nil {
-			return
-		}
-		folded := c.Fold(Orders{Killed: []Killed{{Flag: "plain"}}}, Facts{Cell: "acme", Features: []string{"workspace-classes"}}, 1_500)
+	})
+}
+
+// use does with a bundle all that an agent does.
+func use(t *testing.T, b *Bundle) {
+	t.Helper()
+	c, err := Compile(b)
+	if err != nil {
+		return
+	}
+	for _, orders := range []Orders{{}, {Killed: []Killed{{Flag: "plain"}, {Flag: "k", Reason: "slow"}}, Held: []string{"a"}}} {
+		folded := c.Fold(orders, Facts{Cell: "acme", Features: []string{"f", "workspace-classes"}}, 1_500)
 		for _, e := range folded.All(Context{"targetingKey": "ann", "tier": "gold"}, 1_500, false) {
 			if (e.Reason == ReasonError) != (e.Error != "") {
 				t.Fatalf("%s: reason %s with error %q", e.Key, e.Reason, e.Error)
@@ -147,5 +160,5 @@ func FuzzParseBundle(f *testing.F) {
 		if !json.Valid(folded.Document()) {
 			t.Fatalf("the document is not JSON: %s", folded.Document())
 		}
-	})
+	}
 }

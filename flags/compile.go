@@ -3,11 +3,12 @@ package flags
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Compiled is a bundle whose rules are ready to be evaluated. Immutable.
@@ -35,6 +36,9 @@ const ungated = -1
 // roomy is how many bytes a rule may have that is within all limits with a ramp around it, too.
 const roomy = 32 << 10
 
+// part is how many flags are compiled in one go.
+const part = 1_000
+
 // Compile reads a bundle's flags and compiles their rules. One that can't be read refuses them all: the cell keeps what it has.
 func Compile(b *Bundle) (*Compiled, error) { return b.compile(true) }
 
@@ -50,13 +54,8 @@ func (b *Bundle) compile(gates bool) (*Compiled, error) {
 		features: map[string]int32{},
 		flags:    make(map[string]*flag, len(b.Flags)),
 	}
-	for _, key := range slices.Sorted(maps.Keys(b.Flags)) {
-		f, err := c.compile(key, b.Flags[key], gates)
-		if err != nil {
-			return nil, fmt.Errorf("compile flag %.80q: %w", key, err)
-		}
-		c.flags[key] = f
-		c.sorted = append(c.sorted, f)
+	if err := c.compile(b.Flags, gates); err != nil {
+		return nil, err
 	}
 	for i, g := range b.Gates {
 		for _, name := range g.Features {
@@ -88,7 +87,36 @@ func (b *Bundle) digest() [sha256.Size]byte {
 	return [sha256.Size]byte(sum.Sum(nil))
 }
 
-func (c *Compiled) compile(key string, raw []byte, gates bool) (*flag, error) {
+// compile reads flags, on all processors.
+func (c *Compiled) compile(raw map[string]json.RawMessage, gates bool) error {
+	keys := slices.Sorted(maps.Keys(raw))
+	c.sorted = make([]*flag, len(keys))
+	faults := make([]error, (len(keys)+part-1)/part)
+	var group sync.WaitGroup
+	for p := range faults {
+		group.Go(func() {
+			for i := p * part; i < min((p+1)*part, len(keys)) && faults[p] == nil; i++ {
+				c.sorted[i], faults[p] = compileOne(keys[i], raw[keys[i]], gates)
+			}
+		})
+	}
+	group.Wait()
+	for _, fault := range faults { // the first by key, whoever was quickest
+		if fault != nil {
+			return fmt.Errorf("compile flags: %w", fault)
+		}
+	}
+	for _, f := range c.sorted {
+		c.flags[f.def.Key] = f
+		if f.feature != ungated {
+			f.feature = c.feature(f.def.Feature())
+		}
+	}
+	return nil
+}
+
+// compileOne reads a flag. If it is gated, the place of its feature is still to be found.
+func compileOne(key string, raw []byte, gates bool) (*flag, error) {
 	d, err := ParseDefinition(key, raw)
 	if err != nil {
 		return nil, err
@@ -103,15 +131,15 @@ func (c *Compiled) compile(key string, raw []byte, gates bool) (*flag, error) {
 	}
 	value := d.Variants[d.Off()]
 	if value == nil {
-		return nil, errors.New("it names a feature, and metadata.off names none of its variants (R37)")
+		return nil, fmt.Errorf("flag %q: it names a feature, and metadata.off names none of its variants (R37)", key)
 	}
 	if len(d.Targeting) > roomy {
 		ramped := ramp(d, &Gate{ID: strings.Repeat("x", maxName)}, 1)
 		if _, err := compileFlag(&ramped); err != nil {
-			return nil, fmt.Errorf("its rule leaves no room for a ramp around it: %w", err)
+			return nil, fmt.Errorf("its rule leaves no room for a ramp around it: %w", err) // which names the flag
 		}
 	}
-	f.feature = c.feature(d.Feature())
+	f.feature = 0
 	f.shut = Result{Value: value, Variant: d.Off(), Reason: ReasonStatic, Metadata: d.Metadata}
 	return f, nil
 }
