@@ -131,14 +131,10 @@ func tooDeep(body []byte) bool {
 	return false
 }
 
-// browser tells whether a page asks: only browsers send these, and pages can't leave them out.
+// browser tells whether a page asks: only browsers send these, and pages can't leave them out. Sec-Fetch-Mode is not among
+// them: Node's fetch sends it too.
 func browser(r *http.Request) bool {
-	for _, name := range []string{"Origin", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest"} {
-		if _, there := r.Header[name]; there {
-			return true
-		}
-	}
-	return false
+	return r.Header["Origin"] != nil || r.Header["Sec-Fetch-Site"] != nil
 }
 
 // local tells whether the request is for this machine by name. A page whose name was pointed here brings that name along.

@@ -1,0 +1,250 @@
+// Package clients asks the flags of a cell by the providers that OpenFeature publishes for Go and JavaScript, as a product does
+// whose language has no provider of ours. It is a module of its own: nobody else needs what it imports.
+package clients
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"sync"
+	"testing"
+	"time"
+
+	remote "github.com/open-feature/go-sdk-contrib/providers/ofrep"
+	"github.com/open-feature/go-sdk/openfeature"
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/ofrep"
+)
+
+// cell is the flags of one cell, as its agent has them.
+type cell struct {
+	compiled *flags.Compiled
+
+	mu      sync.Mutex // guards what follows
+	folded  *flags.Folded
+	changed chan struct{}
+}
+
+func (c *cell) Current() (*flags.Folded, int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.folded, time.Now().Unix()
+}
+
+func (c *cell) Changed() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.changed
+}
+
+func (c *cell) order(o flags.Orders) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.folded = c.compiled.Fold(o, flags.Facts{Cell: "acme", Channel: "staging"}, time.Now().Unix())
+	if c.changed != nil {
+		close(c.changed)
+	}
+	c.changed = make(chan struct{})
+}
+
+const bundle = `{
+	"version": 1, "channel": "staging", "gates": [],
+	"flags": {
+		"mail": {"state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "off", "metadata": {"expose": "client"},
+			"targeting": {"if": [{"ends_with": [{"var": "email"}, "@example.com"]}, "on", "off"]}},
+		"color": {"state": "ENABLED", "variants": {"red": "#f00", "blue": "#00f"}, "defaultVariant": "red"},
+		"size": {"state": "ENABLED", "variants": {"s": 1.5, "l": 2}, "defaultVariant": "s"},
+		"shape": {"state": "ENABLED", "variants": {"a": {"corners": 4}}, "defaultVariant": "a"},
+		"where": {"state": "ENABLED", "variants": {"here": "here", "there": "there"}, "defaultVariant": "there",
+			"targeting": {"if": [{"==": [{"var": "cell"}, "acme"]}, "here"]}},
+		"gone": {"state": "DISABLED", "variants": {"on": true}, "defaultVariant": "on"},
+		"late": {"state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "on", "metadata": {"feature": "ssh", "off": "off"}}
+	}
+}`
+
+// page is the origin of pages that may read answers.
+const page = "https://console.example.com"
+
+func serve(t *testing.T) (c *cell, address string) {
+	t.Helper()
+	var b flags.Bundle
+	if err := json.Unmarshal([]byte(bundle), &b); err != nil {
+		t.Fatal(err)
+	}
+	compiled, err := flags.Compile(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c = &cell{compiled: compiled}
+	c.order(flags.Orders{})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s := ofrep.Server(ctx, ofrep.New(c, zerolog.Nop(), ofrep.Options{Origins: []string{page}}))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
+	}()
+	t.Cleanup(func() {
+		cancel()
+		_ = s.Close()
+		<-done
+	})
+	return c, "http://" + l.Addr().String()
+}
+
+// said is what a client is told of a flag.
+type said struct {
+	Value     any    `json:"value"`
+	Variant   string `json:"variant"`
+	Reason    string `json:"reason"`
+	ErrorCode string `json:"errorCode"`
+}
+
+// truth is what the flags are for ada in acme, whoever asks. She says that she is in another cell (R36, fault 62).
+var truth = map[string]said{
+	"mail":  {true, "on", "TARGETING_MATCH", ""},
+	"color": {"#f00", "red", "STATIC", ""},
+	"size":  {1.5, "s", "STATIC", ""},
+	"shape": {map[string]any{"corners": 4.0}, "a", "STATIC", ""},
+	"where": {"here", "here", "TARGETING_MATCH", ""},
+	"gone":  {true, "", "DISABLED", ""},
+	"late":  {false, "off", "STATIC", ""},
+	"wrong": {true, "", "ERROR", "TYPE_MISMATCH"},
+	"none":  {"mine", "", "ERROR", "FLAG_NOT_FOUND"},
+}
+
+func TestGo(t *testing.T) {
+	_, address := serve(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := openfeature.SetNamedProviderWithContextAndWait(ctx, t.Name(), remote.NewProvider(address)); err != nil {
+		t.Fatal(err)
+	}
+	c := openfeature.NewClient(t.Name())
+	ada := openfeature.NewEvaluationContext("ada", map[string]any{"email": "ada@example.com", "cell": "beta"})
+	boolean := func(flag string, otherwise bool) (any, openfeature.EvaluationDetails) {
+		d, _ := c.BooleanValueDetails(ctx, flag, otherwise, ada)
+		return d.Value, d.EvaluationDetails
+	}
+	text := func(flag, otherwise string) (any, openfeature.EvaluationDetails) {
+		d, _ := c.StringValueDetails(ctx, flag, otherwise, ada)
+		return d.Value, d.EvaluationDetails
+	}
+	for name, ask := range map[string]func() (any, openfeature.EvaluationDetails){
+		"mail":  func() (any, openfeature.EvaluationDetails) { return boolean("mail", false) },
+		"color": func() (any, openfeature.EvaluationDetails) { return text("color", "") },
+		"size": func() (any, openfeature.EvaluationDetails) {
+			d, _ := c.FloatValueDetails(ctx, "size", 0, ada)
+			return d.Value, d.EvaluationDetails
+		},
+		"shape": func() (any, openfeature.EvaluationDetails) {
+			d, _ := c.ObjectValueDetails(ctx, "shape", nil, ada)
+			return d.Value, d.EvaluationDetails
+		},
+		"where": func() (any, openfeature.EvaluationDetails) { return text("where", "") },
+		"gone":  func() (any, openfeature.EvaluationDetails) { return boolean("gone", true) },
+		"late":  func() (any, openfeature.EvaluationDetails) { return boolean("late", true) },
+		"wrong": func() (any, openfeature.EvaluationDetails) { return boolean("color", true) },
+		"none":  func() (any, openfeature.EvaluationDetails) { return text("none", "mine") },
+	} {
+		value, d := ask()
+		got := said{value, d.Variant, string(d.Reason), string(d.ErrorCode)}
+		if !reflect.DeepEqual(got, truth[name]) {
+			t.Errorf("%s is %+v, want %+v", name, got, truth[name])
+		}
+	}
+}
+
+func TestJavaScript(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"package.json", "package-lock.json", "client.mjs"} {
+		text, err := os.ReadFile(filepath.Join("js", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	install(ctx, t)
+	run := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+	run.Dir = dir
+	if out, err := run.CombinedOutput(); err != nil {
+		t.Fatalf("npm ci: %v\n%s", err, out)
+	}
+	c, address := serve(t)
+	node := exec.CommandContext(ctx, "node", "client.mjs", address, page)
+	node.Dir = dir
+	var complaints bytes.Buffer
+	node.Stderr = &complaints
+	out, err := node.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := node.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = node.Wait() }()
+	lines := bufio.NewScanner(out)
+	next := func() (said struct {
+		Server, Page map[string]said
+		Error        string
+	}) {
+		if !lines.Scan() {
+			t.Fatalf("the client ended: %s", complaints.String())
+		}
+		if err := json.Unmarshal(lines.Bytes(), &said); err != nil || said.Error != "" {
+			t.Fatalf("%s: %v", lines.Text(), err)
+		}
+		return said
+	}
+	want := maps.Clone(truth)
+	// An answer without a value, which is OFREP's word for the caller's default, is an error to this provider; it gives the default.
+	want["gone"] = said{true, "", "ERROR", "GENERAL"}
+	if got := next().Server; !reflect.DeepEqual(got, want) {
+		t.Errorf("the server's provider says\n%+v, want\n%+v", got, want)
+	}
+	before := map[string]said{"mail": truth["mail"], "color": {"mine", "", "ERROR", "FLAG_NOT_FOUND"}} // R45: only what is exposed
+	if got := next().Page; !reflect.DeepEqual(got, before) {
+		t.Errorf("the page's provider says\n%+v, want\n%+v", got, before)
+	}
+	c.order(flags.Orders{Killed: []flags.Killed{{Flag: "mail"}}})
+	after := map[string]said{"mail": {false, "off", "STATIC", ""}, "color": before["color"]}
+	if got := next().Page; !reflect.DeepEqual(got, after) {
+		t.Errorf("after the kill the page's provider says\n%+v, want\n%+v", got, after)
+	}
+}
+
+// install makes sure of Node: on Debian, root gets it.
+func install(ctx context.Context, t *testing.T) {
+	t.Helper()
+	if _, err := exec.LookPath("npm"); err == nil {
+		return
+	}
+	for _, args := range [][]string{{"update", "-q"}, {"install", "-y", "-q", "--no-install-recommends", "nodejs", "npm"}} {
+		run := exec.CommandContext(ctx, "apt-get", append([]string{"-o", "DPkg::Lock::Timeout=300"}, args...)...)
+		run.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+		if out, err := run.CombinedOutput(); err != nil {
+			t.Fatalf("this test needs Node and npm, and they can't be installed here: %v\n%s", err, out)
+		}
+	}
+}
