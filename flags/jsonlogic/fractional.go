@@ -27,9 +27,12 @@ func fractional(r *run, in operands, data any) (any, error) {
 		if err != nil || caller == "" {
 			return nil, err
 		}
+		if err := r.spend((len(flag) + len(caller)) / 64); err != nil {
+			return nil, err
+		}
 		bucket = murmur3(flag + caller)
 	}
-	return choose(bucket, shares), r.spend(len(shares) + len(key)/64)
+	return choose(bucket, shares), r.spend(len(shares) / 8)
 }
 
 func isObject(data any) bool {

@@ -20,22 +20,28 @@ func within(r *run, in operands, _ any) (any, error) {
 		if !ok {
 			return nil, errShape
 		}
-		return strings.Contains(b, part), r.spend(len(b) / 64)
+		return strings.Contains(b, part), nil
 	case []any:
-		if err := r.spend(len(b) / 8); err != nil {
-			return nil, err
-		}
-		return among(a, b)
+		return r.among(a, b)
 	}
 	return false, nil
 }
 
-func among(a any, items []any) (any, error) {
+func (r *run) among(a any, items []any) (any, error) {
+	if err := r.spend(len(items) / 8); err != nil {
+		return nil, err
+	}
 	if s, ok := a.(string); ok {
-		return textAmong(s, items)
+		if err := r.spend(len(items) * len(s) / 512); err != nil {
+			return nil, err
+		}
+		return r.textAmong(s, items)
 	}
 	for _, item := range items {
-		found, err := matches(a, item)
+		if err := r.read(item); err != nil {
+			return nil, err
+		}
+		found, err := r.matches(a, item)
 		if err != nil {
 			return nil, err
 		}
@@ -47,7 +53,7 @@ func among(a any, items []any) (any, error) {
 }
 
 // textAmong is among for what is nearly always looked for.
-func textAmong(s string, items []any) (any, error) {
+func (r *run) textAmong(s string, items []any) (any, error) {
 	for _, item := range items {
 		switch item := item.(type) {
 		case string:
@@ -55,7 +61,7 @@ func textAmong(s string, items []any) (any, error) {
 				return true, nil
 			}
 		case []any:
-			if found, err := inRange(s, item); found || err != nil {
+			if found, err := r.inRange(s, item); found || err != nil {
 				return found, err
 			}
 		}
@@ -63,9 +69,9 @@ func textAmong(s string, items []any) (any, error) {
 	return false, nil
 }
 
-func matches(a, item any) (bool, error) {
+func (r *run) matches(a, item any) (bool, error) {
 	if bounds, ok := item.([]any); ok {
-		return inRange(a, bounds)
+		return r.inRange(a, bounds)
 	}
 	if !isNumber(a) {
 		return same(item, a)
@@ -78,9 +84,14 @@ func matches(a, item any) (bool, error) {
 	return ok && n == f, nil
 }
 
-func inRange(a any, bounds []any) (bool, error) {
+func (r *run) inRange(a any, bounds []any) (bool, error) {
 	if len(bounds) < 2 {
 		return false, errShape
+	}
+	for _, bound := range bounds[:2] {
+		if err := r.read(bound); err != nil {
+			return false, err
+		}
 	}
 	n, err := toNumber(a)
 	if err != nil {
@@ -271,7 +282,8 @@ func containsNone(r *run, in operands, data any) (any, error) {
 }
 
 func (r *run) contains(items []any, wanted any) (bool, error) {
-	if err := r.spend(1 + len(items)/8); err != nil {
+	s, _ := wanted.(string)
+	if err := r.spend(1 + len(items)/8 + len(items)*len(s)/512); err != nil {
 		return false, err
 	}
 	for _, item := range items {

@@ -35,6 +35,9 @@ func (n list) into(values []any, r *run, data any) error {
 		if err != nil {
 			return err
 		}
+		if err := r.read(v); err != nil {
+			return err
+		}
 		values[i] = v
 	}
 	return nil
@@ -90,5 +93,11 @@ func (n *callOne) eval(r *run, data any) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return n.op(r, operandsOf(v), data)
+	in := operandsOf(v)
+	for _, item := range in.items {
+		if err := r.read(item); err != nil {
+			return nil, err
+		}
+	}
+	return n.op(r, in, data)
 }

@@ -11,8 +11,8 @@ import (
 func (r *run) plain(v any) (any, error) {
 	switch of := v.(type) { // v is given back as it is: another any of it would be allocated
 	case string:
-		if utf8.ValidString(of) {
-			return v, nil
+		if err := r.read(v); err != nil || utf8.ValidString(of) {
+			return v, err
 		}
 		return string([]rune(of)), nil
 	case bool, nil:
@@ -46,7 +46,7 @@ func (r *run) isPlain(v any, depth int) (bool, error) {
 	case float64:
 		return !math.IsNaN(v) && !math.IsInf(v, 0), nil
 	case string:
-		return utf8.ValidString(v), nil
+		return utf8.ValidString(v), r.spend(len(v) / 64)
 	case []any:
 		if v == nil {
 			return false, nil

@@ -62,6 +62,9 @@ func kept(v any) (kind string, accumulator any, err error) {
 }
 
 func (r *run) keep(kind string, v any) (any, error) {
+	if err := r.read(v); err != nil {
+		return nil, err
+	}
 	switch kind {
 	case "bool":
 		return truth(v), nil

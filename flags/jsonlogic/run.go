@@ -20,6 +20,14 @@ func (r *run) spend(steps int) error {
 	return nil
 }
 
+// read spends what it costs to look through a text. Other values cost what is done with them.
+func (r *run) read(v any) error {
+	if s, ok := v.(string); ok && len(s) >= 64 {
+		return r.spend(len(s) / 64)
+	}
+	return nil
+}
+
 // push gives room for n arguments until pop, which gets what push says was there before.
 func (r *run) push(n int) (room []any, before int) {
 	before = r.top

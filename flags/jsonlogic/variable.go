@@ -35,6 +35,9 @@ func (n *variable) eval(r *run, data any) (any, error) {
 func (c *compiler) variable(args any) node {
 	switch args := args.(type) {
 	case string:
+		if c.run != nil && c.run.spend(len(args)/16) != nil {
+			return failure{ErrBudget}
+		}
 		return &variable{path: pathOf(args)}
 	case float64:
 		name, _ := toText(args)
