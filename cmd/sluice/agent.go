@@ -40,6 +40,9 @@ What its channel's head names is fetched, verified against its digest, rendered 
 kustomize in a child process, and switched to by one rename: DIR/current is a link to the manifests. If the hook or the
 health command fails, it goes back to the last release that was good, by itself and offline.
 
+With --flags-listen it answers for feature flags there, by OFREP and as /flags.json for flagd, to programs of this machine
+alone; also while the control plane is away.
+
 --hook runs after each switch, --health tells whether it works (exit 0): shell commands with SLUICE_DIR, the folder of
 the manifests, SLUICE_CELL, SLUICE_CHANNEL, SLUICE_RELEASE, SLUICE_DIGEST and SLUICE_PROFILE in their environment.`,
 		Example: `  sluice agent --join @/run/secrets/join --dir /srv/product --health "curl -fsS localhost:8080/ready"
@@ -78,6 +81,8 @@ the manifests, SLUICE_CELL, SLUICE_CHANNEL, SLUICE_RELEASE, SLUICE_DIGEST and SL
 	f.DurationVar(&o.HealInterval, "heal-every", 30*time.Second, "between looks for drift")
 	f.DurationVar(&o.ReportEvery, "report-every", 10*time.Second, "between reports when nothing changes")
 	f.DurationVar(&o.PollWait, "poll-wait", 30*time.Second, "how long one request may wait for news")
+	f.StringVar(&o.FlagsListen, "flags-listen", "", "where the product asks for feature flags: 127.0.0.1:PORT, [::1]:PORT or unix:///PATH[?mode=0660] (default: nowhere)")
+	f.StringArrayVar(&o.FlagsOrigins, "flags-origin", nil, "an `ORIGIN` such as https://console.example.com whose pages may ask there; may be repeated")
 	f.IntVar(&o.Infrastructure, "infrastructure", 0, "`NUMBER` of the cell's infrastructure template")
 	f.StringVar(&values, "values", "", "YAML `FILE` with the parameters that the cell itself owns")
 	f.StringVar(&level, "log", "info", "log level: debug, info, warn, error")

@@ -26,7 +26,7 @@ it. It binds everything new, a rollback too; only the cell's own return to what 
 func (a *app) ownerVerbs() []*cobra.Command {
 	return []*cobra.Command{
 		a.cellOwnerVerb(), a.cellPauseVerb(), a.cellUnpauseVerb(), a.cellPinVerb(), a.cellUnpinVerb(),
-		a.cellWindowVerb(), a.cellApprovalVerb(), a.cellApproveVerb(),
+		a.cellWindowVerb(), a.cellApprovalVerb(), a.cellApproveVerb(), a.cellFeatureVerb(), a.cellFlagsVerb(),
 	}
 }
 

@@ -189,5 +189,6 @@ func (a *app) showOwner(v ownerView) {
 		approval = fmt.Sprintf("required; %d approved", len(o.Approved))
 	}
 	say("approval", approval)
+	a.showHeld(o)
 	a.showWindows(o)
 }
