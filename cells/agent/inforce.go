@@ -101,7 +101,7 @@ type InForce struct {
 	Held          []string          `json:"held,omitempty"`     // features, by the cell's owner
 	Labels        map[string]string `json:"labels,omitempty"`
 	Fault         string            `json:"fault,omitempty"` // why what was told last is not in force; empty: it is
-	Since         time.Time         `json:"since"`           // the control plane's time; zero: not known
+	Since         time.Time         `json:"since"`           // when that began, by the control plane's time; zero: it was not known
 }
 
 // Lamp is an announcement in a cell.
