@@ -1,0 +1,115 @@
+package announcer_test
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/flags"
+)
+
+func manifestJSON(data []byte, v any) error { return json.Unmarshal(data, v) }
+
+func announcement(at time.Time) string {
+	return "apiVersion: sluice/v1\nkind: Announcement\ntitle: Workspace classes\nfeatures: [classes]\npublishAt: " + at.UTC().Format("2006-01-02T15:04:05") + "\n"
+}
+
+func gated(b *flags.Bundle, id string) bool {
+	return b != nil && slices.ContainsFunc(b.Gates, func(g flags.Gate) bool { return g.ID == id })
+}
+
+func killed(t *testing.T, v *engine.View, cell, flag string) bool {
+	all, _ := orders(t, v, cell)
+	return slices.Contains(all, flag)
+}
+
+// An announcement is armed by a commit once it is approved, is sent ahead, and is recorded as published after its time: once each.
+func TestArmedAndPublished(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.start("store.db")
+	p.reports()
+	at := time.Now().Add(4 * time.Second).Truncate(time.Second)
+	w.commit("announce", map[string]string{"announcements/classes.yaml": announcement(at)})
+	v := p.until("the entry channel follows the tip", func(v *engine.View) bool { return v.Flags != nil && gated(bundle(t, v, "s1"), "classes") })
+	if gated(bundle(t, v, "d1"), "classes") {
+		t.Error("dedicated is sent what nobody approved")
+	}
+	w.approve("classes")
+	v = p.until("it is armed in dedicated", func(v *engine.View) bool { return gated(bundle(t, v, "d1"), "classes") })
+	if r := v.Flags.Tip.Records["classes"]["dedicated"]; r.Outcome != flags.Armed || !r.At.Equal(at) {
+		t.Errorf("recorded as %+v", r)
+	}
+	v = p.until("it is published", func(v *engine.View) bool {
+		return v.Flags.Tip.Records["classes"]["dedicated"].Outcome == flags.Published
+	})
+	if got := v.Flags.Seen; !slices.Contains(got.Published["dedicated"], "classes") || got.Commit != v.Flags.Commit {
+		t.Errorf("gates see %+v", got)
+	}
+	if time.Now().Before(at) {
+		t.Error("published before its time")
+	}
+	var own []string
+	for _, line := range w.history() {
+		if strings.HasPrefix(line, "Sluice: ") && strings.Contains(line, "classes") {
+			own = append(own, line)
+		}
+	}
+	if len(own) != 2 {
+		t.Errorf("%d commits about it: %q", len(own), w.history())
+	}
+	p.posted("published")
+	w.onlyOwnPaths()
+}
+
+// posted waits until a message of a type is in the outbox, and holds that there is one.
+func (p *process) posted(kind string) {
+	p.w.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		all, err := p.store.Messages(p.w.t.Context(), 100)
+		if err != nil {
+			p.w.t.Fatal(err)
+		}
+		n := 0
+		for _, m := range all {
+			if m.Event.Type == kind && m.Webhook == "chat" {
+				n++
+			}
+		}
+		if n == 1 {
+			return
+		}
+		if n > 1 || time.Now().After(deadline) {
+			p.w.t.Fatalf("%d messages that something was %s: %+v", n, kind, all)
+		}
+	}
+}
+
+// onlyOwnPaths holds that the engine wrote nothing but its own folders, and said what it decided on.
+func (w *world) onlyOwnPaths() {
+	w.t.Helper()
+	tip, err := w.ada.Fetch(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	all, err := w.ada.Changes(w.t.Context(), "", tip)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, c := range all {
+		if c.Author.Name != "Sluice" {
+			continue
+		}
+		if !strings.Contains(c.Message, "\nDecided-On: "+c.Parent+"\n") {
+			w.t.Errorf("%s does not say what it was decided on: %s", c.Commit, c.Message)
+		}
+		for _, f := range c.Files {
+			if dir, _, _ := strings.Cut(f.Path, "/"); !slices.Contains([]string{"records", "heads", "overrides"}, dir) {
+				w.t.Errorf("the engine wrote %s", f.Path)
+			}
+		}
+	}
+}

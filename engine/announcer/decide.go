@@ -1,0 +1,204 @@
+package announcer
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/announce"
+)
+
+// idle is how long nothing is done while neither time nor anybody asks for it.
+const idle = time.Hour
+
+// retryStore is how soon the store is asked again that could not be read.
+const retryStore = time.Second
+
+// recall reads what the store has: the kills above all. What can't be read is as it was: a kill that is known is never forgotten so.
+func (a *Announcer) recall(ctx context.Context) {
+	kills, err := a.o.Store.Kills(ctx)
+	if err == nil {
+		a.kills = kills
+		var mark engine.FlagsMark
+		if mark, err = a.o.Store.FlagsMark(ctx); err == nil {
+			a.mark = mark
+		}
+	}
+	if err == nil && !a.stored {
+		if a.kept, err = a.o.Store.FlagsMemory(ctx); err == nil {
+			a.memory, a.stored = a.kept, true
+		}
+	}
+	a.unread = err != nil
+	if err != nil && ctx.Err() == nil {
+		a.o.Log.Warn().Err(err).Msg("what is stored of flags can't be read: what is known of it stays in force")
+	}
+}
+
+// decide makes a plan of what is known now, if anything changed or time asks for it, tells cells, and does what only who leads
+// does beside commits. It tells whether the branch is to be looked at.
+func (a *Announcer) decide(ctx context.Context) (fetch bool) {
+	if !a.stored || a.unread {
+		a.recall(ctx)
+	}
+	view := a.o.Engine.View()
+	if !a.stored || view == nil {
+		return false
+	}
+	if leads := a.o.Engine.Leads(); leads != a.leads {
+		if leads && !a.takeOver(ctx) {
+			return false
+		}
+		a.leads, fetch = leads, leads
+	}
+	if a.leads {
+		a.land(ctx)
+	}
+	fetch = fetch || a.behind()
+	now := a.o.Engine.Now()
+	states := a.o.Engine.States()
+	is := situation{a.read, a.kills, a.split, a.fault, a.survey(view, states, a.told()), a.leads}
+	if is.same(a.decided) && (a.plan.Next.IsZero() || now.Before(a.plan.Next)) {
+		return fetch
+	}
+	a.plan = a.make(is, now)
+	a.decided, a.memory = is, a.plan.Memory
+	a.show(is, states, now)
+	if a.leads {
+		a.post(ctx, now)
+	}
+	return fetch
+}
+
+// takeOver reads what the one who led before left behind.
+func (a *Announcer) takeOver(ctx context.Context) bool {
+	memory, err := a.o.Store.FlagsMemory(ctx)
+	if err != nil {
+		a.o.Log.Warn().Err(err).Msg("what announcements remember can't be read: nothing is committed before it can")
+		return false
+	}
+	a.memory, a.kept = memory, memory
+	clear(a.posted)
+	a.recall(ctx)
+	return true
+}
+
+// behind tells whether another process acted upon a commit that this one has not read.
+func (a *Announcer) behind() bool {
+	return a.read != nil && a.split == nil && a.fault == "" && a.mark.Commit != "" && !a.read.has(a.mark.Commit)
+}
+
+// told is what cells were told last.
+func (a *Announcer) told() map[string]*cells.Flags {
+	if a.shown == nil {
+		return nil
+	}
+	return a.shown.Told
+}
+
+// make has announce.Make decide.
+func (a *Announcer) make(is situation, now time.Time) announce.Plan {
+	a.made++
+	in := announce.Input{
+		Now: now, Kills: overrides(a.pending()), Channels: is.fleet.channels, Cells: is.fleet.cells, Releases: is.fleet.releases, Memory: a.memory,
+	}
+	if r := is.read; r != nil && r.tree != nil {
+		in.Tip, in.Commit, in.Trees, in.Proven, in.Authors = r.tree, r.good, r.trees, r.proven, r.authors
+	}
+	return announce.Make(in)
+}
+
+// show tells cells and people.
+func (a *Announcer) show(is situation, states map[string]*engine.CellState, now time.Time) {
+	f := &engine.Flags{Diverged: a.split, Plan: a.plan, Fault: a.fault, Kills: overrides(a.pending())}
+	if r := is.read; r != nil {
+		f.Commit, f.Height, f.Tip, f.Faults = r.tip, r.height, r.tree, r.newest.Faults
+		if r.good != r.tip && f.Fault == "" {
+			f.Fault = outOfForce(r)
+		}
+	}
+	if f.Tip != nil {
+		f.Told, f.Bundles = a.press.tell(a.plan, f.Height, now, a.told())
+	} else {
+		kills := f.Kills
+		if is.read != nil {
+			kills = slices.Concat(kills, slices.DeleteFunc(slices.Clone(is.read.newest.Overrides), func(o flags.Override) bool { return o.Kind != flags.Kill }))
+		}
+		f.Told = blind(is.fleet.desired, states, kills)
+	}
+	f.Seen = seen(f)
+	a.shown = f
+	a.o.Engine.Announce(f)
+}
+
+// outOfForce says why the tip's definitions are not in force.
+func outOfForce(r *reading) string {
+	why := "the tip can't be read"
+	for _, f := range r.newest.Faults {
+		if !f.Warning {
+			why = f.String()
+			break
+		}
+	}
+	if r.good == "" {
+		return why + ": no commit before it is valid either, and nothing is in force but overrides"
+	}
+	return why + ": the flags and announcements of " + short(r.good) + " stay in force, and the overrides of the tip"
+}
+
+// seen is what gates see.
+func seen(f *engine.Flags) engine.FlagsSeen {
+	s := engine.FlagsSeen{Commit: f.Commit}
+	killed := slices.Clone(f.Kills)
+	if f.Tip != nil {
+		killed = append(killed, f.Tip.Overrides...)
+	}
+	for _, o := range killed {
+		if o.Kind == flags.Kill {
+			s.Killed = append(s.Killed, o.Flag)
+		}
+	}
+	slices.Sort(s.Killed)
+	s.Killed = slices.Compact(s.Killed)
+	published := map[string]map[string]bool{}
+	for _, announcement := range f.Plan.Announcements {
+		for _, c := range announcement.Channels {
+			if announcement.Announcement == nil || c.State != announce.Published && c.State != announce.Publishing {
+				continue
+			}
+			if published[c.Channel] == nil {
+				published[c.Channel] = map[string]bool{}
+			}
+			for _, feature := range announcement.Announcement.Features {
+				published[c.Channel][feature] = true
+			}
+		}
+	}
+	for channel, features := range published {
+		if s.Published == nil {
+			s.Published = map[string][]string{}
+		}
+		s.Published[channel] = slices.Sorted(maps.Keys(features))
+	}
+	return s
+}
+
+// next is how long until time alone asks for something.
+func (a *Announcer) next() time.Duration {
+	wait := idle
+	if !a.stored || a.unread {
+		wait = retryStore
+	}
+	if !a.plan.Next.IsZero() {
+		wait = min(wait, a.plan.Next.Sub(a.o.Engine.Now()))
+	}
+	if len(a.plan.Writes) > 0 {
+		wait = min(wait, cmp.Or(time.Until(a.push.after), idle))
+	}
+	return max(wait, time.Millisecond)
+}

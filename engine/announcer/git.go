@@ -1,0 +1,271 @@
+package announcer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/manifest"
+)
+
+// result is what came of a job: an exchange with the git host, and what was read after it.
+type result struct {
+	read   *reading         // at the tip; nil: see err
+	before *reading         // at the mark's commit, where the tip can't be read or was force-pushed, and nothing was read yet; may be nil
+	mark   engine.FlagsMark // as it was when the job began
+	asked  map[string]bool  // IDs of the kills that were known then
+	pushed []announce.Write // what was to be pushed; nil: nothing
+	err    error            // of the exchange, or of reading
+}
+
+// job gives what git is to be asked for now; nil: nothing.
+func (a *Announcer) job(fetch bool) func(context.Context) result {
+	base := result{mark: a.mark, asked: map[string]bool{}}
+	for _, k := range a.kills {
+		base.asked[k.ID] = true
+	}
+	if fetch {
+		first := a.read == nil
+		return func(ctx context.Context) result { return a.look(ctx, base, first) }
+	}
+	if !a.leads || a.read == nil || a.split != nil || len(a.plan.Writes) == 0 || time.Now().Before(a.push.after) {
+		return nil
+	}
+	base.pushed = a.plan.Writes
+	draft, err := a.draft()
+	tip := a.read.tip
+	return func(ctx context.Context) result {
+		if err != nil {
+			base.err = err
+			return base
+		}
+		return a.commit(ctx, base, tip, draft)
+	}
+}
+
+// look fetches the branch and reads its tip.
+func (a *Announcer) look(ctx context.Context, r result, first bool) result {
+	tip, err := a.o.Repo.Fetch(ctx)
+	if err != nil {
+		r.err = fmt.Errorf("look at the flags repository: %w", err)
+	} else {
+		r.read, r.err = a.reader.read(ctx, tip)
+	}
+	if first && r.mark.Commit != "" && (r.read == nil || !r.read.accepts(r.mark)) {
+		known := reader{repo: a.o.Repo}
+		r.before, err = known.read(ctx, r.mark.Commit)
+		if err != nil {
+			a.o.Log.Warn().Err(err).Msg("what was in force before can't be read: cells keep what they have")
+		}
+	}
+	return r
+}
+
+// commit pushes a draft onto tip, and reads what the branch is then.
+func (a *Announcer) commit(ctx context.Context, r result, tip string, draft releases.Draft) result {
+	commits, err := a.o.Repo.Push(ctx, tip, []releases.Draft{draft})
+	if err != nil {
+		r.err = fmt.Errorf("commit to the flags repository: %w", err)
+		return r
+	}
+	a.o.Log.Info().Strs("commits", commits).Str("base", tip).Str("message", firstLine(draft.Message)).Msg("committed to the flags repository")
+	r.read, r.err = a.reader.read(ctx, commits[len(commits)-1])
+	return r
+}
+
+// accepts tells whether the branch contains what was acted upon, or says that its loss is accepted, and stands higher (R39).
+func (r *reading) accepts(mark engine.FlagsMark) bool {
+	return mark.Commit == "" || r.has(mark.Commit) || r.acknowledged[mark.Commit] && r.height > mark.Height
+}
+
+// took takes what came of a job. again: the branch is to be looked at at once; else it is after wait.
+func (a *Announcer) took(ctx context.Context, r result) (again bool, wait time.Duration) {
+	wait = jitter(a.o.Poll)
+	if r.err != nil {
+		if ctx.Err() != nil {
+			return false, wait
+		}
+		if a.read == nil {
+			a.read = r.before
+		}
+		return a.failed(r, wait)
+	}
+	a.push.looks = 0
+	a.fault = ""
+	if r.pushed != nil {
+		a.landed(r.pushed)
+	}
+	if !r.read.accepts(r.mark) {
+		a.diverge(ctx, r)
+		return false, wait
+	}
+	if a.split != nil {
+		a.o.Log.Info().Str("tip", r.read.tip).Msg("the flags repository is followed again")
+	}
+	a.read, a.asked, a.split = r.read, r.asked, nil
+	if a.leads && (r.mark.Commit != a.read.tip || r.mark.Diverged != nil) {
+		a.keepMark(ctx, engine.FlagsMark{Commit: a.read.tip, Height: a.read.height})
+	}
+	return false, wait
+}
+
+// failed says what went wrong, and when it is tried again.
+func (a *Announcer) failed(r result, poll time.Duration) (again bool, wait time.Duration) {
+	if r.pushed == nil {
+		a.fault = "the flags repository can't be read: " + r.err.Error()
+		a.o.Log.Warn().Err(r.err).Msg("the flags repository can't be read: what is in force stays")
+		a.push.looks++
+		return false, min(poll, backoff(a.push.looks))
+	}
+	if errors.Is(r.err, engine.ErrMoved) && a.push.tries < maxTries {
+		a.push.tries++
+		a.o.Log.Info().Msg("the flags repository's branch moved: deciding again")
+		return true, poll
+	}
+	// Refused, or not known whether it landed: the next look tells.
+	a.push.tries = 0
+	a.push.failures++
+	a.push.after = time.Now().Add(backoff(a.push.failures))
+	a.o.Log.Warn().Err(r.err).Msg("the flags repository could not be written: trying again")
+	return true, poll
+}
+
+// diverge keeps what is in force (R39).
+func (a *Announcer) diverge(ctx context.Context, r result) {
+	if a.read == nil {
+		a.read, a.asked = r.before, nil
+	}
+	a.fault = fmt.Sprintf("the flags repository was force-pushed, or merged the wrong way round: %s was acted upon and is not among the first parents of %s. "+
+		"Cells keep what they have. Look at it, then accept the branch as it is: git commit --allow-empty -m 'accept the branch' -m '%s: %s %d'",
+		short(r.mark.Commit), short(r.read.tip), acknowledgeTrailer, r.mark.Commit, r.mark.Height)
+	if a.split != nil && a.split.Seen == r.mark.Commit && a.split.Tip == r.read.tip {
+		return
+	}
+	a.split = &engine.Divergence{Seen: r.mark.Commit, Tip: r.read.tip, At: a.o.Engine.Now().UTC().Truncate(time.Millisecond)}
+	a.o.Log.Error().Str("seen", r.mark.Commit).Str("tip", r.read.tip).Msg("the flags repository was force-pushed: cells keep what they have until that is acknowledged")
+	if a.leads {
+		mark := r.mark
+		mark.Diverged = a.split
+		a.keepMark(ctx, mark)
+	}
+}
+
+// keepMark says what was acted upon. What can't be stored is known here all the same, and stored with the next commit.
+func (a *Announcer) keepMark(ctx context.Context, m engine.FlagsMark) {
+	a.mark = m
+	if err := a.o.Store.MarkFlags(ctx, m); err != nil && ctx.Err() == nil && !errors.Is(err, engine.ErrDeposed) {
+		a.o.Log.Error().Err(err).Msg("which commit of the flags repository was acted upon could not be stored")
+	}
+}
+
+// pushing is how commits go.
+type pushing struct {
+	tries    int // rejected pushes in a row, decided again at once
+	failures int // other failed ones in a row
+	looks    int // failed looks in a row
+	after    time.Time
+	last     []announce.Write
+}
+
+// maxTries is how often in a row it is decided again at once because the branch moved.
+const maxTries = 10
+
+// landed notes that writes were pushed. What is asked for again though it was just done would be done for ever.
+func (a *Announcer) landed(writes []announce.Write) {
+	same := slices.EqualFunc(writes, a.push.last, func(x, y announce.Write) bool { return x.Path == y.Path && string(x.Content) == string(y.Content) })
+	a.push = pushing{last: writes}
+	if same {
+		a.push.after = time.Now().Add(time.Minute)
+		a.o.Log.Error().Str("path", writes[0].Path).Msg("what was committed is not recognised: it is not committed again for a minute")
+	}
+}
+
+// draft spells the plan's writes out as one commit on what was read.
+func (a *Announcer) draft() (releases.Draft, error) {
+	writes := a.plan.Writes
+	d := releases.Draft{When: a.o.Engine.Now(), Files: map[string][]byte{}}
+	var b strings.Builder
+	b.WriteString(oneLine(writes[0].Why))
+	if n := len(writes) - 1; n > 0 {
+		fmt.Fprintf(&b, ", and %d more", n)
+	}
+	b.WriteString("\n\n")
+	ids := map[string]bool{}
+	for _, w := range writes {
+		if !mine(w.Path) {
+			return d, fmt.Errorf("write %s: only %s are the engine's to write", w.Path, strings.Join(ownFolders(), ", "))
+		}
+		d.Files[w.Path] = w.Content
+		if len(writes) > 1 {
+			fmt.Fprintf(&b, "- %s\n", oneLine(w.Why))
+		}
+		if id := a.killOf(w); id != "" {
+			ids[id] = true
+		}
+	}
+	if len(writes) > 1 {
+		b.WriteString("\n")
+	}
+	for _, id := range slices.Sorted(maps.Keys(ids)) {
+		fmt.Fprintf(&b, "%s: %s\n", killTrailer, id)
+	}
+	fmt.Fprintf(&b, "%s: %s\n", baseTrailer, a.read.tip)
+	d.Message = b.String()
+	return d, nil
+}
+
+// ownFolders are those that the engine writes to.
+func ownFolders() []string { return []string{flags.RecordsDir, flags.HeadsDir, flags.OverridesDir} }
+
+func mine(name string) bool {
+	dir, _, _ := strings.Cut(name, "/")
+	return path.Clean(name) == name && dir != name && slices.Contains(ownFolders(), dir)
+}
+
+// killOf gives the ID of the stored kill that a write commits; empty: of none.
+func (a *Announcer) killOf(w announce.Write) string {
+	if path.Dir(w.Path) != flags.OverridesDir || w.Content == nil {
+		return ""
+	}
+	doc, _ := manifest.Decode[flags.Override](w.Path, w.Content)
+	for _, k := range a.pending() {
+		if doc.Value.Kind == flags.Kill && doc.Value.Flag == k.Override.Flag {
+			return k.ID
+		}
+	}
+	return ""
+}
+
+// oneLine keeps what came from outside within one line.
+func oneLine(s string) string {
+	s = strings.Join(strings.Fields(s), " ")
+	if r := []rune(s); len(r) > 400 {
+		return string(r[:400]) + "…"
+	}
+	return s
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return line
+}
+
+func short(commit string) string { return commit[:min(len(commit), 12)] }
+
+// backoff grows from a second to a minute, with jitter.
+func backoff(n int) time.Duration { return jitter(min(time.Second<<min(max(n-1, 0), 10), time.Minute)) }
+
+// jitter spreads d by a fifth either way.
+func jitter(d time.Duration) time.Duration {
+	return d - d/5 + time.Duration(rand.Int64N(int64(d)*2/5+1))
+}

@@ -1,0 +1,154 @@
+package announcer
+
+import (
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/manifest"
+)
+
+const (
+	acknowledgeTrailer = engine.AcknowledgeTrailer // COMMIT HEIGHT: the commit that is lost, and its height, which the branch is lifted above (R39)
+	killTrailer        = "Kill"                    // a stored kill's ID: the commit has it (R43)
+	baseTrailer        = "Decided-On"
+)
+
+// maxHeight bounds what a trailer can lift the height to: a slip of a person's finger must not use the numbers up.
+const maxHeight = 1 << 40
+
+// history is what the flags repository's first-parent history says, folded commit by commit. It holds only facts.
+type history struct {
+	line         []string                   // its commits, oldest first
+	heights      map[string]int64           // by commit
+	approvals    map[string]engine.Approval // by file
+	authors      map[string][]string        // by announcement: addresses of those who wrote its file
+	acknowledged map[string]bool            // commits whose loss was accepted
+	kills        map[string]string          // by a stored kill's ID: the commit that has it
+}
+
+func newHistory() *history {
+	return &history{
+		heights: map[string]int64{}, approvals: map[string]engine.Approval{}, authors: map[string][]string{},
+		acknowledged: map[string]bool{}, kills: map[string]string{},
+	}
+}
+
+// tip is the newest commit that was folded; empty: none.
+func (h *history) tip() string {
+	if len(h.line) == 0 {
+		return ""
+	}
+	return h.line[len(h.line)-1]
+}
+
+// advance folds changes, oldest first. open gives a commit's files. After an error h is of no use any more.
+func (h *history) advance(changes []releases.Change, open func(commit string) (fs.FS, error), cache *manifest.Cache) error {
+	for _, c := range changes {
+		if c.Parent != h.tip() {
+			return fmt.Errorf("fold commit %s: its parent is %q, not %q: %w", c.Commit, c.Parent, h.tip(), engine.ErrDiverged)
+		}
+		for _, f := range c.Files {
+			if err := h.file(c, f, open, cache); err != nil {
+				return fmt.Errorf("fold commit %s: %w", c.Commit, err)
+			}
+		}
+		h.commit(c)
+	}
+	return nil
+}
+
+// commit takes a commit's place, and its trailers.
+func (h *history) commit(c releases.Change) {
+	height := h.heights[h.tip()] + 1
+	for _, value := range trailers(c.Message, acknowledgeTrailer) {
+		lost, lifted, _ := strings.Cut(value, " ")
+		h.acknowledged[lost] = true
+		if n, err := strconv.ParseInt(strings.TrimSpace(lifted), 10, 64); err == nil && n < maxHeight {
+			height = max(height, n+1)
+		}
+	}
+	for _, id := range trailers(c.Message, killTrailer) {
+		h.kills[id] = c.Commit
+	}
+	h.line = append(h.line, c.Commit)
+	h.heights[c.Commit] = height
+}
+
+func (h *history) file(c releases.Change, f releases.FileChange, open func(string) (fs.FS, error), cache *manifest.Cache) error {
+	switch dir, name := path.Split(f.Path); {
+	case strings.HasPrefix(dir, flags.ApprovalsDir+"/"):
+		delete(h.approvals, f.Path)
+		if f.New == "" {
+			return nil
+		}
+		a, err := engine.ApprovalOf(c, f, func(commit string) (map[string][]string, error) {
+			files, err := open(commit)
+			if err != nil {
+				return nil, err
+			}
+			return keysOf(files, cache), nil
+		})
+		if err != nil {
+			return err
+		}
+		h.approvals[f.Path] = a
+	case dir == flags.AnnouncementsDir+"/":
+		id := strings.TrimSuffix(name, ".yaml")
+		if f.Old == "" {
+			delete(h.authors, id) // what another of that name was is over
+		}
+		h.authors[id] = slices.Clone(h.authors[id]) // it was given out
+		for _, a := range f.Authors {
+			if !slices.Contains(h.authors[id], a.Email) {
+				h.authors[id] = append(h.authors[id], a.Email)
+			}
+		}
+	}
+	return nil
+}
+
+// proven gives the approvals of tree that the history proves to be those of people whom it lists (R22).
+func (h *history) proven(tree *flags.Tree) (all []announce.Proven) {
+	for _, a := range tree.Approvals {
+		person := tree.Settings.People[a.Person]
+		fact, known := h.approvals[path.Join(flags.ApprovalsDir, a.Announcement, a.Person+".yaml")]
+		if person != nil && known && fact.Of(a.Person, person.Email, tree.Settings.TrustAuthors) {
+			all = append(all, announce.Proven{Approval: a, Email: person.Email})
+		}
+	}
+	return all
+}
+
+// signers is sluice.yaml as it is read for its people alone: the cache keeps it apart from what flags.Load makes of it.
+type signers flags.Settings
+
+// keysOf gives people's keys as a commit's sluice.yaml has them.
+func keysOf(files fs.FS, cache *manifest.Cache) map[string][]string {
+	settings, _ := manifest.Load[signers](cache, files, "sluice.yaml", nil)
+	if settings == nil {
+		return nil
+	}
+	keys := map[string][]string{}
+	for name, person := range settings.People {
+		keys[name] = person.Keys
+	}
+	return keys
+}
+
+// trailers gives the values of the "Key: value" lines of a message.
+func trailers(message, key string) (values []string) {
+	for line := range strings.Lines(message) {
+		if value, ok := strings.CutPrefix(line, key+":"); ok {
+			values = append(values, strings.TrimSpace(value))
+		}
+	}
+	return values
+}

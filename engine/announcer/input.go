@@ -1,0 +1,177 @@
+package announcer
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// fleet is what the release repository and the cells' reports have to say of announcements. Immutable.
+type fleet struct {
+	desired  *engine.Desired
+	channels []announce.Channel
+	cells    []announce.Cell
+	releases []announce.Release
+}
+
+// same tells whether two fleets give the same plan. The repository's part is compared by its commit's identity alone.
+func (f *fleet) same(g *fleet) bool {
+	return f != nil && g != nil && f.desired == g.desired && slices.EqualFunc(f.cells, g.cells, sameCell)
+}
+
+// sameCell compares what may differ between two looks at one commit.
+func sameCell(a, b announce.Cell) bool {
+	return a.Name == b.Name && a.Silent == b.Silent && a.Known == b.Known && a.Release == b.Release && a.Assignment == b.Assignment &&
+		a.Waits == b.Waits && a.Current == b.Current && sameSlice(a.Features, b.Features) && sameReport(a.Report, b.Report)
+}
+
+// sameSlice spares the comparison where two are one, as they mostly are.
+func sameSlice(a, b []string) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0] || slices.Equal(a, b))
+}
+
+func sameReport(a, b *announce.Report) bool {
+	return a == b || a != nil && b != nil && maps.Equal(a.States, b.States)
+}
+
+// survey looks at the fleet: at the plan's view of it, and at each cell's newest word. told is what cells were told last.
+func (a *Announcer) survey(v *engine.View, states map[string]*engine.CellState, told map[string]*cells.Flags) *fleet {
+	f := &fleet{desired: v.Desired, cells: make([]announce.Cell, 0, len(v.Desired.Cells))}
+	if a.code == nil || a.code.desired != v.Desired {
+		a.code = newCode(v.Desired)
+	}
+	for _, name := range v.Desired.Order {
+		c := announce.Channel{Name: name}
+		if policy := v.Desired.Channels[name].Valid; policy != nil {
+			c.After = policy.After
+		}
+		f.channels = append(f.channels, c)
+	}
+	for _, name := range a.code.names {
+		f.cells = append(f.cells, a.cell(v, v.Desired.Cells[name], states[name], told[name]))
+	}
+	f.releases = a.code.supported(states)
+	return f
+}
+
+func (a *Announcer) cell(v *engine.View, c *engine.Cell, s *engine.CellState, told *cells.Flags) announce.Cell {
+	out := announce.Cell{Name: c.Name, Channel: c.Channel, Labels: c.Labels, Silent: v.Silent(s)}
+	if held := v.Held(c.Name); held != nil {
+		out.Waits = a.code.waits(held.Gate, held.Reason, held.Until)
+	}
+	if s == nil || s.LastReport.IsZero() {
+		return out
+	}
+	out.Known, out.Release = true, s.Release
+	out.Features = a.code.contained(s)
+	newest := s.Applying
+	if newest == nil {
+		newest = s.Running
+	}
+	if newest != nil {
+		out.Assignment = fmt.Sprintf("%d/%d", newest.Epoch, newest.Sequence)
+	}
+	if r := s.Flags; r != nil {
+		out.Report = &announce.Report{States: r.States}
+		out.Current = told != nil && r.Bundle == told.Bundle.Digest && r.Orders == told.Orders.Digest
+	}
+	return out
+}
+
+// code is what releases contain, of one commit of the release repository.
+type code struct {
+	desired  *engine.Desired
+	names    []string                     // of cells, sorted
+	features map[releases.Digest][]string // sorted; of releases that were read
+	common   map[[2]releases.Digest][]string
+	words    map[wait]string
+}
+
+type wait struct {
+	gate, reason string
+	until        time.Time
+}
+
+func newCode(d *engine.Desired) *code {
+	c := &code{
+		desired: d, names: slices.Sorted(maps.Keys(d.Cells)),
+		features: map[releases.Digest][]string{}, common: map[[2]releases.Digest][]string{}, words: map[wait]string{},
+	}
+	for _, r := range d.Releases {
+		if r.Loaded && len(r.Faults) == 0 {
+			c.features[r.Digest] = slices.Compact(slices.Sorted(slices.Values(r.Features)))
+		}
+	}
+	return c
+}
+
+// contained gives the features that every release has that may be running in a cell (R38). What is not known contains nothing.
+func (c *code) contained(s *engine.CellState) []string {
+	var pair [2]releases.Digest
+	if s.Running != nil {
+		pair[0] = s.Running.Digest
+	}
+	if s.Applying != nil {
+		pair[1] = s.Applying.Digest
+	}
+	features, known := c.common[pair]
+	if !known {
+		features = c.features[pair[0]]
+		if pair[1] != "" && pair[0] != "" {
+			features = slices.DeleteFunc(slices.Clone(features), func(f string) bool {
+				_, there := slices.BinarySearch(c.features[pair[1]], f)
+				return !there
+			})
+		}
+		c.common[pair] = features
+	}
+	return features
+}
+
+// waits says in words what keeps a cell from its channel's head.
+func (c *code) waits(gate, reason string, until time.Time) string {
+	key := wait{gate, reason, until}
+	words, known := c.words[key]
+	if known {
+		return words
+	}
+	words = gate + ": " + reason
+	if !until.IsZero() {
+		words += ", until " + until.UTC().Format("2006-01-02 15:04 MST")
+	}
+	if len(c.words) > maxWords {
+		clear(c.words)
+	}
+	c.words[key] = words
+	return words
+}
+
+// maxWords bounds how many different reasons are remembered.
+const maxWords = 1000
+
+// supported gives the releases that some cell runs or some channel has as its head, newest last.
+func (c *code) supported(states map[string]*engine.CellState) (all []announce.Release) {
+	used := map[string]bool{}
+	for _, channel := range c.desired.Channels {
+		if channel.Effective != nil {
+			used[channel.Effective.Release] = true
+		}
+	}
+	for _, name := range c.names {
+		if s := states[name]; s != nil && s.Running != nil {
+			used[s.Running.Release] = true
+		}
+	}
+	for _, r := range c.desired.Versions {
+		if version := r.Version.String(); used[version] {
+			all = append(all, announce.Release{Version: version, Features: c.features[r.Digest]})
+		}
+	}
+	return all
+}

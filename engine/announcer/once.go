@@ -1,0 +1,63 @@
+package announcer
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/announce"
+)
+
+// Look gives what a plan would be made of at now, for whoever wants to see it without carrying it out: what the flags repository
+// says at tip, and what v knows of channels and cells; without v, nothing. Where no commit is valid, the tip is given all the same.
+func Look(ctx context.Context, repo engine.Repository, tip string, v *engine.View, now time.Time) (announce.Input, error) {
+	in := announce.Input{Now: now}
+	r := reader{repo: repo}
+	read, err := r.read(ctx, tip)
+	if err != nil {
+		return in, err
+	}
+	in.Tip, in.Commit, in.Trees, in.Proven, in.Authors = read.tree, read.good, read.trees, read.proven, read.authors
+	if in.Tip == nil {
+		in.Tip, in.Commit = &flags.Tree{Overrides: read.newest.Overrides}, tip
+	}
+	if v != nil {
+		f := new(Announcer).survey(v, v.Observed.Cells, nil)
+		in.Channels, in.Cells, in.Releases = f.channels, f.cells, f.releases
+	}
+	return in, nil
+}
+
+// errNoEngine: the engine has not decided yet.
+var errNoEngine = errors.New("nothing is known of the release repository: let the engine look first")
+
+// Tick is one pass of what Run does all the time, after one of the engine's: it looks at the branch, decides, and commits what is
+// to be remembered, until nothing is left. Not beside Run.
+func (a *Announcer) Tick(ctx context.Context) (announce.Plan, error) {
+	if a.o.Engine.View() == nil {
+		return announce.Plan{}, errNoEngine
+	}
+	fetch := true
+	var failed error // of the last exchange
+	for range maxTries {
+		a.recall(ctx)
+		if !a.stored {
+			return a.plan, engine.ErrBusy
+		}
+		do := a.job(fetch)
+		if do == nil {
+			break
+		}
+		r := do(ctx)
+		if r.err != nil || r.pushed != nil {
+			failed = r.err
+		}
+		if fetch, _ = a.took(ctx, r); r.err != nil && !fetch {
+			break
+		}
+		fetch = a.decide(ctx) || fetch
+	}
+	return a.plan, failed
+}

@@ -1,0 +1,165 @@
+package announcer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/releases/manifest"
+)
+
+// reader makes of the flags repository's commits what a plan needs. It is used by one goroutine at a time; what it gives is
+// immutable.
+type reader struct {
+	repo    engine.Repository
+	cache   manifest.Cache
+	history *history               // nil: nothing was read yet, or it went wrong
+	trees   map[string]*flags.Tree // of commits that records and heads named last
+	good    string                 // the newest commit of history that is known to be valid; empty: none is
+	checked int                    // so many of history's commits are known to be no newer valid ones
+}
+
+// reading is what the repository says at a commit.
+type reading struct {
+	tip, good    string // the commit, and the newest valid one: whose definitions are in force (fault 33). good is empty: there is none
+	height       int64
+	tree         *flags.Tree            // good's, with what counts of the tip whatever else is wrong there; nil: see good
+	newest       *flags.Tree            // the tip's
+	trees        map[string]*flags.Tree // of other commits, by commit
+	proven       []announce.Proven
+	authors      map[string][]string
+	kills        map[string]string // by a stored kill's ID: the commit that has it
+	heights      map[string]int64  // by commit: all that lead to the tip
+	acknowledged map[string]bool   // commits whose loss was accepted
+}
+
+// has tells whether a commit is among those that lead to the tip.
+func (r *reading) has(commit string) bool {
+	_, known := r.heights[commit]
+	return known
+}
+
+// read reads the repository at tip.
+func (r *reader) read(ctx context.Context, tip string) (*reading, error) {
+	if err := r.fold(ctx, tip); err != nil {
+		return nil, err
+	}
+	files, err := r.repo.FS(tip)
+	if err != nil {
+		return nil, fmt.Errorf("read commit %s: %w", tip, err)
+	}
+	h := r.history
+	out := &reading{
+		tip: tip, height: h.heights[tip], newest: flags.Load(&r.cache, files),
+		authors: maps.Clone(h.authors), kills: maps.Clone(h.kills), heights: maps.Clone(h.heights), acknowledged: maps.Clone(h.acknowledged),
+	}
+	if err := r.settle(ctx, out); err != nil {
+		return nil, err
+	}
+	if out.tree != nil {
+		if err := r.named(out); err != nil {
+			return nil, err
+		}
+		out.proven = h.proven(out.tree)
+	}
+	return out, nil
+}
+
+// fold brings the history up to tip. A branch that does not contain what was folded is read from its root: whether that may be
+// acted upon is not decided here.
+func (r *reader) fold(ctx context.Context, tip string) error {
+	h := r.history
+	if h == nil {
+		h, r.good, r.checked = newHistory(), "", 0
+	}
+	r.history = nil
+	changes, err := r.repo.Changes(ctx, h.tip(), tip)
+	if errors.Is(err, engine.ErrDiverged) {
+		h, r.good, r.checked = newHistory(), "", 0
+		changes, err = r.repo.Changes(ctx, "", tip)
+	}
+	if err == nil {
+		err = h.advance(changes, r.repo.FS, &r.cache)
+	}
+	if err != nil {
+		return fmt.Errorf("read history up to %s: %w", tip, err)
+	}
+	r.history = h
+	return nil
+}
+
+// settle finds the newest valid commit, and puts together what is in force: its definitions and announcements, with the tip's
+// overrides, records, heads and approvals (fault 33, R43).
+func (r *reader) settle(ctx context.Context, out *reading) error {
+	line := r.history.line
+	for i := len(line) - 1; i >= r.checked; i-- {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		tree := out.newest
+		if i < len(line)-1 {
+			files, err := r.repo.FS(line[i])
+			if err != nil {
+				return fmt.Errorf("read commit %s: %w", line[i], err)
+			}
+			tree = flags.Load(&r.cache, files)
+		}
+		if !tree.Invalid {
+			r.good = line[i]
+			break
+		}
+	}
+	r.checked = len(line)
+	if out.good = r.good; out.good == "" {
+		return nil
+	}
+	if out.good == out.tip {
+		out.tree = out.newest
+		return nil
+	}
+	files, err := r.repo.FS(out.good)
+	if err != nil {
+		return fmt.Errorf("read commit %s: %w", out.good, err)
+	}
+	tree := *flags.Load(&r.cache, files)
+	tree.Overrides, tree.Records, tree.Heads, tree.Approvals = out.newest.Overrides, out.newest.Records, out.newest.Heads, out.newest.Approvals
+	out.tree = &tree
+	return nil
+}
+
+// named reads the commits that records and heads name. One that the mirror does not have, or that never was on the branch, is
+// left out: what rests on it is off.
+func (r *reader) named(out *reading) error {
+	var commits []string
+	for _, of := range out.tree.Records {
+		for _, record := range of {
+			commits = append(commits, record.Commit)
+		}
+	}
+	for _, head := range out.tree.Heads {
+		commits = append(commits, head.Commit)
+	}
+	slices.Sort(commits)
+	out.trees = map[string]*flags.Tree{}
+	for _, commit := range slices.Compact(commits) {
+		if !out.has(commit) {
+			continue
+		}
+		tree := r.trees[commit]
+		if tree == nil {
+			files, err := r.repo.FS(commit)
+			if err != nil {
+				return fmt.Errorf("read commit %s: %w", commit, err)
+			}
+			tree = flags.Load(&r.cache, files)
+		}
+		out.trees[commit] = tree
+	}
+	r.trees = out.trees
+	return nil
+}
