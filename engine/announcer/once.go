@@ -34,17 +34,17 @@ func Look(ctx context.Context, repo engine.Repository, tip string, v *engine.Vie
 var errNoEngine = errors.New("nothing is known of the release repository: let the engine look first")
 
 // Tick is one pass of what Run does all the time, after one of the engine's: it looks at the branch, decides, and commits what is
-// to be remembered, until nothing is left. Not beside Run.
-func (a *Announcer) Tick(ctx context.Context) (announce.Plan, error) {
+// to be remembered, until nothing is left. did is what was committed. Not beside Run.
+func (a *Announcer) Tick(ctx context.Context) (plan announce.Plan, did []announce.Write, err error) {
 	if a.o.Engine.View() == nil {
-		return announce.Plan{}, errNoEngine
+		return announce.Plan{}, nil, errNoEngine
 	}
 	fetch := true
 	var failed error // of the last exchange
 	for range maxTries {
 		a.recall(ctx)
 		if !a.stored {
-			return a.plan, engine.ErrBusy
+			return a.plan, did, engine.ErrBusy
 		}
 		do := a.job(fetch)
 		if do == nil {
@@ -54,10 +54,13 @@ func (a *Announcer) Tick(ctx context.Context) (announce.Plan, error) {
 		if r.err != nil || r.pushed != nil {
 			failed = r.err
 		}
+		if r.err == nil {
+			did = append(did, r.pushed...)
+		}
 		if fetch, _ = a.took(ctx, r); r.err != nil && !fetch {
 			break
 		}
 		fetch = a.decide(ctx) || fetch
 	}
-	return a.plan, failed
+	return a.plan, did, failed
 }

@@ -265,3 +265,6 @@ func (i info) Mode() fs.FileMode {
 	}
 	return 0o644
 }
+
+// Over gives base with files changed on top; nil data removes the file or, given a folder, all below it. base is not touched.
+func Over(base fs.FS, files map[string][]byte) fs.FS { return newOverlay(base).with(files) }
