@@ -116,9 +116,9 @@ func flagsMemory(t *testing.T, open Open) {
 	must(t, err)
 	same(t, "at first", announce.Memory{}, m)
 	want := announce.Memory{
-		Served:    map[string]announce.Served{"staging": {Flags: "sha256:00", Since: noon}, "test": {Flags: "sha256:01"}},
-		Killed:    map[string]announce.Episode{"gateway": {ID: "killed/gateway", At: noon}},
-		Suspended: map[string]announce.Episode{"classes/acme": {ID: "suspended/classes/acme/2/41", At: noon}},
+		Served:  map[string]announce.Served{"staging": {Flags: "sha256:00", Since: noon}, "test": {Flags: "sha256:01"}},
+		Ongoing: map[string]announce.Event{"killed/gateway": message("killed/gateway", "").Event},
+		Lifted:  map[string]int{"gateway": 1},
 	}
 	must(t, s.RememberFlags(ctx, want))
 	s = reopen(t, s, open)
