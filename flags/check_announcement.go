@@ -163,13 +163,12 @@ func (l *loader) checkOverlaps(all []*Announcement) {
 			continue
 		}
 		for i, name := range a.Features {
-			for _, b := range byFeature[name] {
-				if a.meets(b) && a != b {
-					l.fault(a.file(), a.lines[index("features", i)],
-						"feature %s is in %s too, and both reach the same cells: let them select different cells, or cancel or archive one", name, b.file())
-				}
+			others := byFeature[name]
+			if at := slices.IndexFunc(others, func(b *Announcement) bool { return a != b && a.meets(b) }); at >= 0 {
+				l.fault(a.file(), a.lines[index("features", i)],
+					"feature %s is in %s too, and both reach the same cells: let them select different cells, or cancel or archive one", name, others[at].file())
 			}
-			byFeature[name] = append(byFeature[name], a)
+			byFeature[name] = append(others, a)
 		}
 	}
 }
@@ -177,7 +176,7 @@ func (l *loader) checkOverlaps(all []*Announcement) {
 // meets tells whether some cell may be reached by both.
 func (a *Announcement) meets(b *Announcement) bool {
 	s, t := a.Cells, b.Cells
-	if apart(s.Names, t.Names) || apart(s.Channels, t.Channels) {
+	if apart(s.Names, t.Names) {
 		return false
 	}
 	for name, value := range s.Labels {
@@ -185,12 +184,16 @@ func (a *Announcement) meets(b *Announcement) bool {
 			return false
 		}
 	}
-	return !a.avoids(t.Channels) && !b.avoids(s.Channels)
+	channels := s.Channels
+	if len(channels) == 0 {
+		channels = t.Channels
+	}
+	return len(channels) == 0 || slices.ContainsFunc(channels, func(name string) bool { return a.reaches(name) && b.reaches(name) })
 }
 
-// avoids tells whether a is never published in any of the channels, if they are known.
-func (a *Announcement) avoids(channels []string) bool {
-	return len(channels) > 0 && !slices.ContainsFunc(channels, func(name string) bool { return !a.Channels[name].Never })
+// reaches tells whether a may be published in a channel.
+func (a *Announcement) reaches(channel string) bool {
+	return (len(a.Cells.Channels) == 0 || slices.Contains(a.Cells.Channels, channel)) && !a.Channels[channel].Never
 }
 
 // apart tells whether both lists name something, and nothing in common.

@@ -112,7 +112,11 @@ func (c *ruleChecker) checkOperands(n manifest.Node, name string, args []manifes
 		c.checkBetween(name, args)
 	case "starts_with", "ends_with":
 		for _, arg := range args {
-			if _, text := arg.Value.(string); isConstant(arg) && !text {
+			if !isConstant(arg) {
+				continue
+			}
+			v, _ := fold(arg)
+			if _, text := v.(string); !text {
 				c.fault(arg.Line, "%s compares text, and %s is none: it never matches", name, describe(arg.Value))
 			}
 		}

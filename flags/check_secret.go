@@ -34,17 +34,23 @@ func (r *setReader) checkSecrets(d *Definition, name string, n manifest.Node) {
 
 // looksSecret tells whether s has the form of a secret, or is one long word as random as tokens are.
 func looksSecret(s string) bool {
-	const shortest, random = 20, 4.3 // bytes; bits a byte, more than any hexadecimal digest or sentence without spaces has
+	const (
+		shortest = 20
+		long     = 32
+		random   = 4.3 // bits a byte: more than a hexadecimal digest can have
+	)
 	if len(s) < shortest {
 		return false
 	}
-	return secretForm.MatchString(s) || len(s) >= 32 && isToken(s) && entropy(s) > random
+	return secretForm.MatchString(s) || len(s) >= long && isToken(s, shortest) && entropy(s) > random
 }
 
-// isToken tells whether s is made as base64 is, with digits, small and large letters.
-func isToken(s string) bool {
-	var digit, small, large bool
+// isToken tells whether s is made as base64 is, and has a word of so many digits, small and large letters in a row.
+func isToken(s string, longest int) bool {
+	var digit, small, large, found bool
+	run := 0
 	for i := range len(s) {
+		run++
 		switch c := s[i]; {
 		case c >= '0' && c <= '9':
 			digit = true
@@ -52,11 +58,14 @@ func isToken(s string) bool {
 			small = true
 		case c >= 'A' && c <= 'Z':
 			large = true
-		case !strings.ContainsRune("+/_=-", rune(c)):
+		case strings.IndexByte("+/_=-", c) >= 0:
+			digit, small, large, run = false, false, false, 0
+		default:
 			return false
 		}
+		found = found || run >= longest && digit && small && large
 	}
-	return digit && small && large
+	return found
 }
 
 // entropy gives the bits that a byte of s tells on average.
