@@ -8,6 +8,14 @@ import (
 	"time"
 )
 
+// What the types that read their own text take, as regular expressions, for JSON Schemas.
+const (
+	DurationPattern  = `^(0|([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))*|[0-9]+d)$`
+	LocalPattern     = `^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2})?$`
+	WhenPattern      = `^(ready|never|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2})?)$`
+	ReadinessPattern = `^(wait|(skip|block) ([1-9][0-9]?|100)%)$`
+)
+
 // UnmarshalText reads 30m, 24h or 7d. It can't be negative.
 func (d *Duration) UnmarshalText(text []byte) error {
 	s := string(text)

@@ -2,6 +2,7 @@ package flags
 
 import (
 	"encoding/json"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -75,19 +76,23 @@ func TestTexts(t *testing.T) {
 		{"readiness", "wait", "wait"}, {"readiness", "skip 90%", "skip 90%"}, {"readiness", "block 100%", "block 100%"},
 		{"readiness", "skip", ""}, {"readiness", "skip 90", ""}, {"readiness", "skip 0%", ""}, {"readiness", "block 101%", ""}, {"readiness", "wait 5%", ""}, {"readiness", "skip +5%", ""}, {"readiness", "", ""}, {"readiness", "skip %", ""},
 	} {
+		var pattern string
 		var v interface {
 			UnmarshalText([]byte) error
 			MarshalText() ([]byte, error)
 		}
 		switch tt.kind {
 		case "duration":
-			v = new(Duration)
+			v, pattern = new(Duration), DurationPattern
 		case "when":
-			v = new(When)
+			v, pattern = new(When), WhenPattern
 		default:
-			v = new(Readiness)
+			v, pattern = new(Readiness), ReadinessPattern
 		}
 		err := v.UnmarshalText([]byte(tt.in))
+		if matches := regexp.MustCompile(pattern).MatchString(tt.in); matches != (err == nil) && tt.in != "2026-02-30T10:00:00" {
+			t.Errorf("%s %q: %v, but the schema says %t", tt.kind, tt.in, err, matches)
+		}
 		if (err == nil) != (tt.want != "") {
 			t.Errorf("%s %q: %v", tt.kind, tt.in, err)
 		}

@@ -50,7 +50,7 @@ type Person struct {
 
 // ApprovalRule says whose approvals an announcement needs.
 type ApprovalRule struct {
-	Count int      `yaml:"count" json:"count" minimum:"0" doc:"how many people; 0: none is needed"`
+	Count int      `yaml:"count" json:"count" minimum:"0" doc:"how many people; default 1; 0: none is needed"`
 	From  []string `yaml:"from,omitempty" json:"from,omitempty" doc:"roles; none: anybody in people"`
 }
 

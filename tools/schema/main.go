@@ -1,4 +1,4 @@
-// Command schema writes the JSON Schema of each kind of document in a release repository, from the Go types that
+// Command schema writes the JSON Schema of each kind of document in a release repository and a flags repository, from the Go types that
 // read them: go run ./tools/schema docs/schema. A test checks that docs/schema is what it would write.
 package main
 
@@ -10,6 +10,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/releases"
 	"github.com/sluice-cd/sluice/releases/manifest"
 )
@@ -60,10 +61,21 @@ func schemas() (map[string][]byte, error) {
 		{"quarantine", "quarantine/VERSION.yaml: a release that channels may not take.", manifest.Schema[channels.Quarantine]},
 		{"cell", "cells/NAME/cell.yaml: which channel, profile and values a cell has.", manifest.Schema[cells.Cell]},
 		{"identity", "cells/NAME/identity.yaml: a cell's public key and epoch. The engine writes it.", manifest.Schema[cells.Identity]},
+
+		{"flags", "sluice.yaml of a flags repository: what holds for all announcements.", manifest.Schema[flags.Settings]},
+		{"announcement", "announcements/ID.yaml: what is told, when, to whom, and which features turn on with it.", manifest.Schema[flags.Announcement]},
+		{"override", "overrides/NAME.yaml: kills a flag, or holds an announcement. It always wins.", manifest.Schema[flags.Override]},
+		{"flags-approval", "approvals/ID/PERSON.yaml: a person's approval of an announcement.", manifest.Schema[flags.Approval]},
+		{"flags-head", "heads/CHANNEL.yaml: whose definitions a channel has of flags without an announcement. The engine writes it.", manifest.Schema[flags.Head]},
+		{"record", "records/ID/CHANNEL.yaml: what was decided of an announcement. The engine writes it.", manifest.Schema[flags.Record]},
 	} {
 		content, err := kind.schema(kind.name, kind.where, map[reflect.Type]string{
 			reflect.TypeFor[releases.Version](): releases.VersionPattern,
 			reflect.TypeFor[releases.Digest]():  releases.DigestPattern,
+			reflect.TypeFor[flags.Duration]():   flags.DurationPattern,
+			reflect.TypeFor[flags.Local]():      flags.LocalPattern,
+			reflect.TypeFor[flags.When]():       flags.WhenPattern,
+			reflect.TypeFor[flags.Readiness]():  flags.ReadinessPattern,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("schema of %s: %w", kind.name, err)
