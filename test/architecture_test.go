@@ -65,7 +65,7 @@ func arrows() map[string][]string {
 		"engine":              {"releases", "releases/manifest", "channels", "channels/window", "flags", "flags/announce", "cells"},
 		"releases/gitrepo":    shell(),
 		"engine/store":        shell("engine/access", "engine/store/rows"),
-		"engine/controlplane": shell("cells/identity", "engine/access"),
+		"engine/controlplane": shell("cells/identity", "engine/access", "engine/outbox"),
 		"cells/process":       {},
 		"cells/agent":         shell("cells/process", "cells/identity", "flags/ofrep"),
 		"cells/directory":     shell("cells/process"),

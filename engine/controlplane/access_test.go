@@ -131,7 +131,9 @@ type house struct {
 	ca      *x509.CertPool // knows the people's listener
 }
 
-func newHouse(t *testing.T, keyed bool) *house {
+func newHouse(t *testing.T, keyed bool) *house { return newHouseWith(t, keyed, nil) }
+
+func newHouseWith(t *testing.T, keyed bool, change func(*controlplane.Options)) *house {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sluice") // a socket's path is short
 	if err != nil {
@@ -155,6 +157,9 @@ func newHouse(t *testing.T, keyed bool) *house {
 	h.members.all["crow"] = cells.Identity{Epoch: 1, Serial: 2, Revoked: true, PublicKey: identity.FormatKey(h.signers["revoked"].Public().(ed25519.PublicKey))}
 	h.site = newSite(t, store.Options{}, func(o *controlplane.Options) {
 		o.Members, o.Address = h.members, "sluice.example:7601"
+		if change != nil {
+			change(o)
+		}
 		if keyed {
 			o.Keys = h.keys
 		}
@@ -400,7 +405,7 @@ func TestRoutes(t *testing.T) {
 // visit tells what became of a request.
 func (h *house) visit(t *testing.T, client *http.Client, v visitor, r controlplane.Route) string {
 	t.Helper()
-	path := strings.NewReplacer("{digest}", string(digestOf("1.0.1")), "{name}", "dodo").Replace(r.Path)
+	path := strings.NewReplacer("{digest}", string(digestOf("1.0.1")), "{name}", "dodo", "{key}", "dodo", "{id}", "dodo").Replace(r.Path)
 	body := "{}"
 	if r.Method == http.MethodGet {
 		body = ""

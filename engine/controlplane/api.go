@@ -39,6 +39,10 @@ func schemaName(t reflect.Type, hint string) string {
 		return "Cell" + name
 	case "channels":
 		return "Channel" + name
+	case "announce":
+		return "Announced" + name
+	case "outbox":
+		return "Webhook" + name
 	}
 	return name
 }
@@ -141,6 +145,7 @@ func (s *Server) routes() {
 		Summary: "The engine's decisions", Description: "With Accept: text/event-stream as they come: Last-Event-ID or since says after which.",
 		Middlewares: huma.Middlewares{s.followed}, Errors: []int{503}}), s.events)
 
+	s.flagRoutes()
 	s.pageRoutes()
 	s.adminRoutes()
 	operators := []string{"operators"}

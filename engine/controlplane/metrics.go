@@ -45,6 +45,9 @@ func newMetrics(r *prometheus.Registry, o Options) (*metrics, error) {
 		}
 	}
 	all := []prometheus.Collector{m.requests, m.streams, m.waiting, m.reporting, m.handshakes, m.told, m.ended, m.shed, newFleetMetrics(o)}
+	if o.Flags != nil {
+		all = append(all, newFlagMetrics(o.Views))
+	}
 	for _, c := range all {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)

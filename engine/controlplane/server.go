@@ -98,6 +98,9 @@ type Options struct {
 	Keys    *Keys   // what is said to cells at their listener; nil: they have none, and name themselves on this machine
 	Address string  // HOST:PORT under which cells reach their listener
 
+	Flags  Killer        // nil: there is no flags repository
+	Outbox engine.Outbox // of webhooks; nil: there are none
+
 	Pushed     func() // told of a push to Branch; nil: hooks are not served
 	HookSecret string // what the git host signs with; empty: hooks are not served
 	Branch     string // default: a push to any branch counts

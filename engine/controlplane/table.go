@@ -56,6 +56,13 @@ func Routes() []Route {
 		{"DELETE", "/v1/tokens/{name}", admin},
 		{"GET", "/v1/audit", admin},
 
+		{"GET", "/v1/flags", viewer},
+		{"GET", "/v1/flags/{key}", viewer},
+		{"POST", "/v1/flags/{key}/kill", operator},
+		{"GET", "/v1/announcements", viewer},
+		{"GET", "/v1/announcements/{id}", viewer},
+		{"GET", "/v1/webhooks", viewer},
+
 		{"POST", hookPath, whoHook},
 		{"GET", "/announcements", whoPublic},
 		{"GET", "/announcements/{id}", whoPublic},

@@ -1,0 +1,438 @@
+package controlplane_test
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/access"
+	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/outbox"
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// lamps is a house with a flags repository: what cells are told comes of announce.Make, and kills of the store, as in production.
+type lamps struct {
+	*house
+	mu     sync.Mutex // guards what follows
+	files  map[string]string
+	valid  *flags.Tree // the newest; nil: nothing was read
+	change []func(*engine.View)
+	delay  time.Duration // until a kill is shown; below 0: it never is
+	late   sync.WaitGroup
+}
+
+const flagSettings = `apiVersion: sluice/v1
+kind: Flags
+zone: Europe/Berlin
+approvals: {count: 0}
+link: https://acme.example/news
+webhooks:
+  - {name: chat, url: "https://chat.example/secret"}
+`
+
+const flagSet = `flags:
+  classes: {state: ENABLED, variants: {"on": true, "off": false}, defaultVariant: "on", metadata: {feature: classes, off: "off"}}
+  rooms: {state: ENABLED, variants: {"on": true, "off": false}, defaultVariant: "on", metadata: {feature: rooms, off: "off"}}
+  theme: {state: ENABLED, variants: {light: 1, dark: 2}, defaultVariant: light}
+`
+
+const announcementOfClasses = `apiVersion: sluice/v1
+kind: Announcement
+title: Classes
+notes: Now with classes.
+publishAt: 2026-12-01T10:00:00
+features: [classes]
+`
+
+func newLamps(t *testing.T) *lamps {
+	t.Helper()
+	l := &lamps{files: map[string]string{"sluice.yaml": flagSettings, "flags/all.yaml": flagSet, "announcements/classes.yaml": announcementOfClasses}}
+	l.house = newHouseWith(t, true, func(o *controlplane.Options) {
+		o.Flags = l
+		o.Outbox = o.Journal.(engine.Outbox)
+	})
+	t.Cleanup(l.late.Wait)
+	l.put(t, "", "")
+	return l
+}
+
+// put writes a file of the flags repository, or removes it, and shows what comes of it.
+func (l *lamps) put(t *testing.T, name, text string) {
+	t.Helper()
+	l.mu.Lock()
+	if text == "" {
+		delete(l.files, name)
+	} else {
+		l.files[name] = text
+	}
+	l.mu.Unlock()
+	l.light(t.Context())
+}
+
+// Kill is the engine's: kept first, then shown.
+func (l *lamps) Kill(ctx context.Context, o flags.Override) error {
+	if err := l.store.Kill(ctx, engine.Kill{ID: rand.Text(), At: noon, Override: o}); err != nil {
+		return err
+	}
+	if l.delay >= 0 {
+		l.late.Go(func() {
+			time.Sleep(l.delay)
+			l.light(context.WithoutCancel(ctx))
+		})
+	}
+	return nil
+}
+
+// light shows what comes of the repository, the kills in the store and the fleet.
+func (l *lamps) light(ctx context.Context) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fsys := fstest.MapFS{}
+	for name, text := range l.files {
+		fsys[name] = &fstest.MapFile{Data: []byte(text)}
+	}
+	newest := flags.Load(nil, fsys)
+	if !newest.Invalid {
+		l.valid = newest
+	}
+	kept, err := l.store.Kills(ctx)
+	if err != nil {
+		panic(err)
+	}
+	v := viewOf("1.0.1")
+	v.Desired.Pipeline.StaleAfter = 5 * time.Minute
+	f := &engine.Flags{Commit: "f1", Height: 4, Faults: newest.Faults, Told: map[string]*cells.Flags{}, Bundles: map[releases.Digest][]byte{}}
+	for _, k := range kept {
+		f.Kills = append(f.Kills, k.Override)
+	}
+	if newest.Invalid {
+		f.Fault = "the tip is not valid"
+	}
+	tip := *l.valid
+	tip.Overrides = newest.Overrides
+	f.Tip = &tip
+	f.Plan = announce.Make(announce.Input{
+		Now: noon, Tip: f.Tip, Commit: "f1", Trees: map[string]*flags.Tree{"f1": f.Tip}, Kills: f.Kills,
+		Channels: []announce.Channel{{Name: "staging"}, {Name: "dedicated", After: []string{"staging"}}},
+		Cells: []announce.Cell{
+			{Name: "acme", Channel: "staging", Known: true, Release: "1.0.1", Assignment: "0/3", Features: []string{"classes"}},
+			{Name: "bolt", Channel: "staging", Known: true, Release: "1.0.0", Assignment: "0/2", Waits: "soak"},
+			{Name: "crow", Channel: "dedicated"},
+		},
+		Releases: []announce.Release{{Version: "1.0.0"}, {Version: "1.0.1", Features: []string{"classes"}}},
+	})
+	for name, told := range f.Plan.Told {
+		f.Told[name] = letter(f, told)
+	}
+	v.Flags = f
+	for _, change := range l.change {
+		change(v)
+	}
+	l.show(v)
+}
+
+// letter is what a cell is told, as it travels.
+func letter(f *engine.Flags, told *announce.Told) *cells.Flags {
+	orders, err := json.Marshal(told.Orders)
+	if err != nil {
+		panic(err)
+	}
+	out := &cells.Flags{Height: f.Height, Orders: cells.Sealed{Payload: orders, Digest: releases.DigestBytes(orders), Metadata: []any{}}}
+	if told.Bundle != nil {
+		b := told.Bundle.Encode()
+		out.Bundle = cells.FlagBundle{Digest: releases.DigestBytes(b), Size: int64(len(b)), Metadata: []any{}}
+		f.Bundles[out.Bundle.Digest] = b
+	}
+	return out
+}
+
+// confirms makes cells say that they have in force what they are told.
+func (l *lamps) confirms(names ...string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.change = append(l.change, func(v *engine.View) {
+		for _, name := range names {
+			told := v.Flags.Told[name]
+			v.Observed.Cells[name].Flags = &cells.FlagsReport{Height: told.Height, Bundle: told.Bundle.Digest, Orders: told.Orders.Digest}
+		}
+	})
+}
+
+// as asks as somebody with a role, and reads the answer.
+func as[T any](t *testing.T, l *lamps, role, method, path, body string, status int) (v T) {
+	t.Helper()
+	w, said := l.ask(t, l.through(t, "people", nil), "people", method, path, body, "Authorization", "Bearer "+l.tokens[role])
+	if w.StatusCode != status {
+		t.Fatalf("%s %s: %s %s", method, path, w.Status, said)
+	}
+	if err := json.Unmarshal([]byte(said), &v); err != nil {
+		t.Fatalf("%s %s: %v in %s", method, path, err, said)
+	}
+	return v
+}
+
+// Fault 61, R43: a kill counts at once whatever else is broken, is told to cells that wait, and is repeatable.
+func TestKill(t *testing.T) {
+	t.Parallel()
+	l := newLamps(t)
+	l.put(t, "flags/all.yaml", "flags: {classes: [")
+	l.put(t, "overrides/other.yaml", "kind: 7")
+	l.put(t, "announcements/classes.yaml", "title: {}")
+	l.delay = 100 * time.Millisecond
+	cell := l.through(t, "cells", l.signers["acme"])
+	w, _ := l.ask(t, cell, "cells", "GET", "/v1/desired", "")
+	woken := make(chan string, 1)
+	go func() {
+		_, body := l.ask(t, cell, "cells", "GET", "/v1/desired?wait=30s", "", "If-None-Match", w.Header.Get("ETag"))
+		woken <- body
+	}()
+	const kill = `{"reason": "  it is\n broken ", "until": "2026-12-24T00:00:00.5Z"}`
+	got := as[controlplane.Killed](t, l, "operator", "POST", "/v1/flags/classes/kill", kill, 200)
+	if got.Flag != "classes" || got.Reason != "it is broken" || got.By != "operator" || got.Told != 3 || got.Connected != 2 || got.Cells != 3 || got.Committed || got.Warning != "" ||
+		!slices.Equal(got.Offline, []string{"crow"}) || got.Unconfirmed != 2 || got.Confirmed != 0 {
+		t.Errorf("%+v", got)
+	}
+	var told cells.Desired
+	if err := json.Unmarshal([]byte(<-woken), &told); err != nil || told.Flags == nil || !strings.Contains(string(told.Flags.Orders.Payload), `"flag":"classes"`) {
+		t.Errorf("the cell was told %+v (%v)", told.Flags, err)
+	}
+	again := as[controlplane.Killed](t, l, "operator", "POST", "/v1/flags/classes/kill", kill, 200)
+	if again.Told != got.Told || again.Reason != got.Reason || !again.Until.Equal(got.Until) {
+		t.Errorf("again: %+v, before %+v", again, got)
+	}
+	if kept, err := l.store.Kills(t.Context()); err != nil || len(kept) != 1 {
+		t.Errorf("kept: %v (%v)", kept, err)
+	}
+	audit := as[struct{ Entries []access.Entry }](t, l, "admin", "GET", "/v1/audit", "", 200)
+	if len(audit.Entries) != 2 || audit.Entries[0].Who != "operator" || audit.Entries[0].What != "kill the flag classes: it is broken" {
+		t.Errorf("audit: %+v", audit)
+	}
+	// One that no definition has: the repository may be what is broken.
+	if got := as[controlplane.Killed](t, l, "operator", "POST", "/v1/flags/no%20such/kill", `{"reason": "r"}`, 200); got.Flag != "no such" || !strings.Contains(got.Warning, "no such flag") {
+		t.Errorf("%+v", got)
+	}
+}
+
+// A kill works before anything was read of the flags repository; if cells can't be told in time, it says so.
+func TestKillBeforeAnythingWasRead(t *testing.T) {
+	t.Parallel()
+	l := newLamps(t)
+	l.delay = -1
+	l.show(viewOf("1.0.1"))
+	w, body := l.ask(t, l.through(t, "loopback", nil), "loopback", "GET", "/v1/flags", "")
+	wantProblem(t, w, body, 503, "has not been read yet")
+	got := as[controlplane.Killed](t, l, "operator", "POST", "/v1/flags/classes/kill", `{"reason": "r"}`, 202)
+	if got.Flag != "classes" || got.Told != 0 || !strings.Contains(got.Warning, "It is kept") {
+		t.Errorf("%+v", got)
+	}
+	blind := viewOf("1.0.1")
+	blind.Desired.Pipeline.StaleAfter = time.Minute
+	blind.Flags = &engine.Flags{Fault: "it can't be reached", Told: map[string]*cells.Flags{}, Kills: []flags.Override{{Kind: flags.Kill, Flag: "rooms", Reason: "r", By: "operator"}}}
+	blind.Flags.Told["acme"] = letter(blind.Flags, &announce.Told{Orders: flags.Orders{Killed: []flags.Killed{{Flag: "rooms"}}}})
+	time.AfterFunc(100*time.Millisecond, func() { l.show(blind) })
+	got = as[controlplane.Killed](t, l, "operator", "POST", "/v1/flags/rooms/kill", `{"reason": "r"}`, 200)
+	if got.Told != 1 || got.Connected != 1 || !strings.Contains(got.Warning, "is not known") {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestKillsThatAreNone(t *testing.T) {
+	t.Parallel()
+	l := newLamps(t)
+	people := l.through(t, "people", nil)
+	for _, c := range []struct {
+		key, body string
+		status    int
+	}{
+		{"a%2Fb", `{"reason": "r"}`, 422}, {"a..b", `{"reason": "r"}`, 422}, {url.PathEscape(strings.Repeat("k", 5000)), `{"reason": "r"}`, 422}, {"%1b%5b2J", `{"reason": "r"}`, 422},
+		{"classes", `{}`, 422}, {"classes", `{"reason": ""}`, 422}, {"classes", `{"reason": " \n"}`, 422}, {"classes", `{"reason": "` + strings.Repeat("r", 600) + `"}`, 422},
+		{"classes", `{"reason": "r", "until": "soon"}`, 422}, {"classes", `{"reason": "r", "cells": "all"}`, 422}, {"classes", `nothing`, 400},
+	} {
+		w, said := l.ask(t, people, "people", "POST", "/v1/flags/"+c.key+"/kill", c.body, "Authorization", "Bearer "+l.tokens["operator"])
+		if w.StatusCode != c.status || w.Header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%.40s %.60s: %s %s", c.key, c.body, w.Status, said)
+		}
+	}
+	if kept, err := l.store.Kills(t.Context()); err != nil || len(kept) != 0 {
+		t.Errorf("kept: %v (%v)", kept, err)
+	}
+	if err := l.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w, said := l.ask(t, l.through(t, "socket", nil), "socket", "POST", "/v1/flags/classes/kill", `{"reason": "r"}`)
+	wantProblem(t, w, said, 500, "log")
+}
+
+// Without a flags repository there are no flags, and every route says what to do.
+func TestNoFlags(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, true)
+	socket := h.through(t, "socket", nil)
+	for _, r := range []string{"GET /v1/flags", "GET /v1/flags/classes", "POST /v1/flags/classes/kill", "GET /v1/announcements", "GET /v1/announcements/classes", "GET /v1/webhooks"} {
+		method, path, _ := strings.Cut(r, " ")
+		body := ""
+		if method == http.MethodPost {
+			body = `{"reason": "r"}`
+		}
+		w, said := h.ask(t, socket, "socket", method, path, body)
+		wantProblem(t, w, said, 404, "--flags-repo")
+	}
+	if _, body := h.ask(t, socket, "socket", "GET", "/metrics", ""); strings.Contains(body, "sluice_flags") {
+		t.Error("metrics of flags")
+	}
+}
+
+// What people see of a flag, cell by cell: what is not confirmed is said to be so.
+func TestFlags(t *testing.T) {
+	t.Parallel()
+	l := newLamps(t)
+	l.confirms("acme")
+	l.put(t, "overrides/theme.yaml", "apiVersion: sluice/v1\nkind: Kill\nflag: theme\nreason: ugly\ncells: {channels: [staging]}\n")
+	all := as[controlplane.Flags](t, l, "viewer", "GET", "/v1/flags", "", 200)
+	if all.Height != 4 || all.Commit != "f1" || all.Fault != "" || all.Total != 3 || len(all.Flags) != 3 || len(all.Kills) != 1 {
+		t.Fatalf("%+v", all)
+	}
+	if k := all.Kills[0]; k.Flag != "theme" || !k.Committed || k.Cells != 2 || k.Confirmed != 1 || k.Unconfirmed != 1 || len(k.Offline) != 0 {
+		t.Errorf("%+v", k)
+	}
+	states := map[string]map[string]controlplane.FlagState{
+		"classes": {"acme": "on", "bolt": "waiting", "crow": "waiting"},
+		"rooms":   {"acme": "off", "bolt": "off", "crow": "off"},
+		"theme":   {"acme": "killed", "bolt": "killed", "crow": "on"},
+	}
+	for i, key := range slices.Sorted(maps.Keys(states)) {
+		f := all.Flags[i]
+		if f.Key != key || !f.Defined || f.Killed != (key == "theme") || len(f.Channels) != 2 {
+			t.Errorf("%+v", f)
+		}
+		d := as[controlplane.FlagDetail](t, l, "viewer", "GET", "/v1/flags/"+key, "", 200)
+		if d.Key != key || !strings.Contains(string(d.Definition), `"variants"`) || d.Total != 3 {
+			t.Errorf("%+v", d)
+		}
+		for n, c := range d.Cells {
+			if c.Cell != []string{"acme", "bolt", "crow"}[n] || c.State != states[key][c.Cell] || c.Offline != (c.Cell == "crow") {
+				t.Errorf("%s: %+v, want %s", key, c, states[key][c.Cell])
+			}
+			if key != "classes" && c.Confirmed != (c.Cell == "acme") {
+				t.Errorf("%s: %+v", key, c)
+			}
+		}
+		for _, c := range f.Channels { // the list agrees with the cells
+			counted := map[controlplane.FlagState]int{}
+			for _, cell := range d.Cells {
+				if cell.Channel == c.Channel {
+					counted[cell.State]++
+				}
+			}
+			if !maps.Equal(counted, c.Cells) {
+				t.Errorf("%s in %s: %v, and its cells %v", key, c.Channel, c.Cells, counted)
+			}
+		}
+	}
+	if f := all.Flags[0]; f.Feature != "classes" || !slices.Equal(f.Announcements, []string{"classes"}) || f.Channels[0].State == "" || f.Channels[1].At.IsZero() {
+		t.Errorf("%+v", f)
+	}
+	first := as[controlplane.Flags](t, l, "viewer", "GET", "/v1/flags?limit=2", "", 200)
+	rest := as[controlplane.Flags](t, l, "viewer", "GET", "/v1/flags?limit=2&after="+first.Next, "", 200)
+	if len(first.Flags) != 2 || len(rest.Flags) != 1 || rest.Next != "" {
+		t.Errorf("%+v\n%+v", first, rest)
+	}
+	if d := as[controlplane.FlagDetail](t, l, "viewer", "GET", "/v1/flags/classes?channel=staging&limit=1", "", 200); d.Total != 2 || len(d.Cells) != 1 || d.Next != "acme" {
+		t.Errorf("%+v", d)
+	}
+	as[map[string]any](t, l, "viewer", "GET", "/v1/flags/nothing", "", 404)
+	l.put(t, "flags/all.yaml", "flags: [")
+	if all := as[controlplane.Flags](t, l, "viewer", "GET", "/v1/flags", "", 200); all.Fault == "" || len(all.Faults) == 0 || all.Total != 3 {
+		t.Errorf("with a fault: %+v", all)
+	}
+}
+
+func TestAnnouncements(t *testing.T) {
+	t.Parallel()
+	l := newLamps(t)
+	l.put(t, "announcements/rooms.yaml", strings.NewReplacer("Classes", "Rooms", "classes", "rooms").Replace(announcementOfClasses))
+	all := as[controlplane.Announcements](t, l, "viewer", "GET", "/v1/announcements", "", 200)
+	if all.Total != 2 || len(all.Announcements) != 2 || all.Announcements[0].Announcement.ID != "classes" || all.Announcements[0].Summary == "" || all.Announcements[0].Channels[0].Cells != nil {
+		t.Fatalf("%+v", all)
+	}
+	state := all.Announcements[0].State
+	if some := as[controlplane.Announcements](t, l, "viewer", "GET", "/v1/announcements?state="+string(state), "", 200); some.Total == 0 || some.Announcements[0].State != state {
+		t.Errorf("%+v", some)
+	}
+	if none := as[controlplane.Announcements](t, l, "viewer", "GET", "/v1/announcements?state=nothing", "", 200); none.Total != 0 || none.Announcements == nil {
+		t.Errorf("%+v", none)
+	}
+	first := as[controlplane.Announcements](t, l, "viewer", "GET", "/v1/announcements?limit=1", "", 200)
+	if rest := as[controlplane.Announcements](t, l, "viewer", "GET", "/v1/announcements?after="+first.Next, "", 200); len(rest.Announcements) != 1 || rest.Announcements[0].Announcement.ID != "rooms" {
+		t.Errorf("%+v", rest)
+	}
+	one := as[announce.Status](t, l, "viewer", "GET", "/v1/announcements/classes", "", 200)
+	if one.Announcement.Title != "Classes" || len(one.Channels) != 2 || len(one.Channels[0].Cells) != 2 || one.Channels[0].Cells[0].Cell != "acme" {
+		t.Errorf("%+v", one)
+	}
+	as[map[string]any](t, l, "viewer", "GET", "/v1/announcements/nothing", "", 404)
+}
+
+func TestWebhooks(t *testing.T) {
+	t.Parallel()
+	l := newLamps(t)
+	m := engine.Message{Event: announce.Event{ID: "e1", Type: "killed"}, Webhook: "chat", Posted: noon, Next: noon}
+	if _, err := l.store.Post(t.Context(), []engine.Message{m}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.store.Postpone(t.Context(), m, noon.Add(time.Minute), "answered 500"); err != nil {
+		t.Fatal(err)
+	}
+	got := as[struct{ Webhooks []outbox.State }](t, l, "viewer", "GET", "/v1/webhooks", "", 200)
+	if len(got.Webhooks) != 1 || got.Webhooks[0].Name != "chat" || got.Webhooks[0].Host != "chat.example" || got.Webhooks[0].Waiting != 1 || got.Webhooks[0].LastError != "answered 500" {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestFlagMetrics(t *testing.T) {
+	t.Parallel()
+	l := newLamps(t)
+	l.confirms("acme")
+	l.put(t, "overrides/theme.yaml", "apiVersion: sluice/v1\nkind: Kill\nflag: theme\nreason: ugly\n")
+	want := []string{
+		"sluice_flags_height 4", "sluice_flags_fault 0", "sluice_flags_diverged 0", "sluice_flags_repository_faults 0", "sluice_flags_kills 1", "sluice_flags_kills_uncommitted 0",
+		`sluice_flags_cells{bundle="current",channel="staging"} 1`, `sluice_flags_cells{bundle="none",channel="staging"} 1`,
+		`sluice_flags_kills_unconfirmed_cells{cell="connected",channel="staging"} 1`, `sluice_flags_kills_unconfirmed_cells{cell="offline",channel="dedicated"} 1`,
+		`sluice_flags_kills_unconfirmed_cells{cell="offline",channel="staging"} 0`,
+	}
+	states := map[announce.State]int{}
+	for _, a := range l.View().Flags.Plan.Announcements {
+		states[a.State]++
+	}
+	for state, n := range states {
+		want = append(want, fmt.Sprintf(`sluice_announcements{state=%q} %d`, state, n))
+	}
+	_, body := l.ask(t, l.through(t, "loopback", nil), "loopback", "GET", "/metrics", "")
+	for _, line := range want {
+		if !strings.Contains(body, "\n"+line+"\n") {
+			t.Errorf("the metrics don't say %s", line)
+		}
+	}
+	if strings.Contains(body, "theme") || strings.Contains(body, "classes") {
+		t.Error("a flag or an announcement makes a series")
+	}
+	l.put(t, "flags/all.yaml", "flags: [")
+	if _, body := l.ask(t, l.through(t, "loopback", nil), "loopback", "GET", "/metrics", ""); !strings.Contains(body, "\nsluice_flags_fault 1\n") {
+		t.Error("the fault is not told")
+	}
+}
