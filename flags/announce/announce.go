@@ -72,7 +72,7 @@ type Cell struct {
 	Current       bool     // Report is about what it was last told
 }
 
-// Report is a cell's own word on announcements.
+// Report is a cell's own word on the announcements of the bundle that it has in force. Those that it does not name are on.
 type Report struct {
 	States map[string]flags.CellState
 }

@@ -195,11 +195,14 @@ func (p *planner) late(s *standing) {
 		p.miss(s, s.at, why)
 		return
 	}
-	if elsewhere.Text != s.a.text {
+	switch {
+	case s.a.short == "":
+		p.decide(s, flags.Record{Hash: s.a.hash, Commit: p.in.Commit, At: s.at})
+	case elsewhere.Text == s.a.text:
+		p.decide(s, flags.Record{Hash: elsewhere.Hash, Commit: elsewhere.Commit, At: s.at})
+	default:
 		s.state, s.why = Draft, "it was edited since it was published elsewhere; "+s.a.short
-		return
 	}
-	p.decide(s, flags.Record{Hash: elsewhere.Hash, Commit: elsewhere.Commit, At: s.at})
 }
 
 // published gives a record that the announcement is published in some channel, one of what it says now if there is one; nil: none.

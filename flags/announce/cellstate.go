@@ -7,9 +7,6 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// fullReport is how many states a report has at most, those that are simply on last: cells.MaxFlagStates.
-const fullReport = 128
-
 // view is what is the same for all cells of a standing.
 type view struct {
 	gate    flags.Gate
@@ -36,31 +33,44 @@ func (p *planner) cellState(s *standing, v *view, c *cell) (state flags.CellStat
 	case !s.sent:
 		return flags.Waiting, false, true
 	}
-	var said flags.CellState
-	if c.Report != nil {
-		said = c.Report.States[s.a.id]
-	}
-	state = s.derive(v, c, said)
-	if !c.Current || c.Report == nil {
-		return state, false, true
-	}
-	if said == "" {
-		return state, state == flags.On && len(c.Report.States) >= fullReport, true
-	}
-	if overtaken(said, state) {
+	said := s.said(c)
+	state = s.derive(v, c)
+	if said == "" || !c.Current || overtaken(said, state) {
 		return state, false, true
 	}
 	return said, true, true
 }
 
-// derive says what a cell should have, by its releases and the time. said is what it last said, however long ago.
-func (s *standing) derive(v *view, c *cell, said flags.CellState) flags.CellState {
+// said gives what a cell says, or said when it had something else in force; empty: nothing. Of most it says that they are on:
+// they are not looked up.
+func (s *standing) said(c *cell) flags.CellState {
+	switch {
+	case c.Report == nil:
+		return ""
+	case !c.Current || len(c.odd) > 8:
+		state := c.Report.States[s.a.id]
+		if state == "" && c.Current {
+			return flags.On
+		}
+		return state
+	}
+	for i := range c.odd {
+		if c.odd[i].id == s.a.id {
+			return c.odd[i].state
+		}
+	}
+	return flags.On
+}
+
+// derive says what a cell should have, by its releases and the time, and by what it had before.
+func (s *standing) derive(v *view, c *cell) flags.CellState {
 	switch {
 	case slices.ContainsFunc(s.dead, func(k flags.Override) bool { return k.Cells.Selects(c.Name, c.Channel, c.Labels) }):
 		return flags.Dead
-	case !s.codes[c.code] && (said == flags.On || said == flags.Ramping || said == flags.Suspended):
-		return flags.Suspended
 	case !s.codes[c.code]:
+		if said := s.said(c); said == flags.On || said == flags.Ramping || said == flags.Suspended {
+			return flags.Suspended
+		}
 		return flags.Waiting
 	case !v.due:
 		return flags.Ready

@@ -64,10 +64,16 @@ type channel struct {
 	loose     string      // see planner.loose: of base
 }
 
-// cell is a cell and which set of features it contains.
+// cell is a cell, which set of features it contains, and what it says is not on.
 type cell struct {
 	*Cell
 	code int
+	odd  []said
+}
+
+type said struct {
+	id    string
+	state flags.CellState
 }
 
 // announcement is an announcement and what holds for it in all channels.
@@ -156,6 +162,13 @@ func (p *planner) sortCells() {
 			same[key] = code
 		}
 		c.code = code
+		if c.Report != nil && c.Current {
+			for id, state := range c.Report.States {
+				if state != flags.On {
+					c.odd = append(c.odd, said{id, state})
+				}
+			}
+		}
 		if in := p.named[c.Channel]; in != nil {
 			in.cells = append(in.cells, c)
 		}

@@ -2,19 +2,19 @@ package announce
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
-	"testing"
 	"testing/fstest"
 	"time"
+
+	"pgregory.net/rapid"
 
 	"github.com/sluice-cd/sluice/flags"
 )
 
 // world is a flags repository, a fleet and a clock. Files are read as they are in production; commits are numbers.
 type world struct {
-	tb       testing.TB
+	tb       rapid.TB
 	files    map[string]string
 	commits  int
 	trees    map[string]*flags.Tree
@@ -26,6 +26,7 @@ type world struct {
 	memory   Memory
 	now      time.Time
 	told     map[string]string // by cell: the fingerprint of what it has in force
+	saw      *flags.Tree       // the tip that the last plan was made of
 }
 
 const settings = `apiVersion: sluice/v1
@@ -52,7 +53,7 @@ func flagSet(x, plain string) string {
 func noon() time.Time { return time.Date(2026, 12, 1, 11, 0, 0, 0, time.UTC) }
 
 // newWorld has staging with s1, and dedicated behind it with d1, d2 and d3. All run a release that contains f; it is two days before noon.
-func newWorld(tb testing.TB) *world {
+func newWorld(tb rapid.TB) *world {
 	w := &world{
 		tb: tb, now: noon().Add(-48 * time.Hour),
 		files:    map[string]string{"sluice.yaml": settings, "flags/all.yaml": flagSet("", "a")},
@@ -152,12 +153,18 @@ func (w *world) input() Input {
 // step makes a plan and carries it out. Cells have what they are told at once, unless they are silent.
 func (w *world) step() Plan {
 	w.tb.Helper()
+	w.saw = w.tip()
 	p := Make(w.input())
 	w.memory = p.Memory
+	prints := map[*Told]string{}
 	for i := range w.cells {
 		c := &w.cells[i]
 		if t := p.Told[c.Name]; t != nil {
-			is := fingerprint(t)
+			is, known := prints[t]
+			if !known {
+				is = fingerprint(t)
+				prints[t] = is
+			}
 			if !c.Silent {
 				w.told[c.Name] = is
 			}
@@ -227,7 +234,7 @@ func (w *world) record(id, channel string) flags.Outcome {
 }
 
 // in gives what a plan says of an announcement in a channel.
-func (p *Plan) in(tb testing.TB, id, channel string) ChannelStatus {
+func (p *Plan) in(tb rapid.TB, id, channel string) ChannelStatus {
 	tb.Helper()
 	st, ok := p.Detail(id)
 	if !ok {
@@ -263,5 +270,3 @@ func eventIDs(p Plan) (ids []string) {
 	}
 	return ids
 }
-
-func clone(files map[string]string) map[string]string { return maps.Clone(files) }

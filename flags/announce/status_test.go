@@ -1,0 +1,216 @@
+package announce
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/flags"
+)
+
+// fleet makes 20 cells of dedicated, c01 to c20, and an announcement that is armed for them.
+func fleet(t *testing.T) *world {
+	w := newWorld(t)
+	w.cells = []Cell{w.cell("s1", "staging")}
+	for _, n := range "abcdefghijklmnopqrst" {
+		w.cells = append(w.cells, w.cell("c"+string(n), "dedicated"))
+	}
+	for name, waits := range map[string]string{"cb": "soak until 2026-12-01T18:00:00Z", "cd": "is paused by its owner"} {
+		w.back(name)
+		w.at(name).Waits = waits
+	}
+	w.put(file, told("ramp: {steps: [{percent: 25}, {percent: 100, after: 2h}]}")).approve("news", "ada").settle()
+	return w
+}
+
+func TestSentences(t *testing.T) {
+	w := fleet(t)
+	waiting := "; cb waits for 2.0.0 (soak until 2026-12-01T18:00:00Z); cd is paused by its owner"
+	say := func(want string) {
+		t.Helper()
+		if got := w.settle().Announcements[0].Summary; got != want {
+			t.Errorf("%q, not %q", got, want)
+		}
+	}
+	say("18 of 20 cells will light up on 2026-12-01 at 12:00 Europe/Berlin" + waiting)
+	w.pass(noon().Add(-12 * time.Hour))
+	say("18 of 20 cells will light up at 12:00 Europe/Berlin" + waiting)
+	w.pass(noon())
+	say("18 of 20 cells have it, on for 25 %, 18 unconfirmed" + waiting)
+	w.ahead("cb")
+	w.ahead("cd")
+	for i := range w.cells {
+		w.cells[i].Report = &Report{States: map[string]flags.CellState{"news": flags.On}}
+	}
+	w.pass(noon().Add(2 * time.Hour))
+	say("20 of 20 cells have it")
+	w.at("ce").Report.States["news"] = flags.Kept
+	say("19 of 20 cells have it; ce is held by its owner")
+	w.back("ca")
+	say("18 of 20 cells have it; ca is suspended: it runs 1.0.0 without f; ce is held by its owner")
+	for _, n := range []string{"cf", "cg", "ch", "ci"} {
+		w.back(n)
+	}
+	say("14 of 20 cells have it; ca is suspended: it runs 1.0.0 without f; ce is held by its owner; cf is suspended: it runs 1.0.0 without f; 3 more do not")
+}
+
+func TestCellStates(t *testing.T) {
+	w := newWorld(t)
+	w.put(file, told()).approve("news", "ada").settle()
+	w.pass(noon()).settle()
+	said := func(state flags.CellState) *Report {
+		return &Report{States: map[string]flags.CellState{"news": state}}
+	}
+	for name, c := range map[string]struct {
+		do        func(c *Cell)
+		state     flags.CellState
+		confirmed bool
+	}{
+		"it says so":                     {func(c *Cell) { c.Report = said(flags.On) }, flags.On, true},
+		"it said so of something older":  {func(c *Cell) { c.Report, c.Silent, w.told[c.Name] = said(flags.On), true, "older" }, flags.On, false},
+		"it said so before the time":     {func(c *Cell) { c.Report = said(flags.Ready) }, flags.On, false},
+		"it says that its owner does":    {func(c *Cell) { c.Report = said(flags.Kept) }, flags.Kept, true},
+		"nothing":                        {func(c *Cell) { c.Report = nil }, flags.On, false},
+		"it has the release no more":     {func(c *Cell) { c.Report, c.Features = said(flags.On), nil }, flags.Suspended, false},
+		"and says so":                    {func(c *Cell) { c.Report, c.Features = said(flags.Suspended), nil }, flags.Suspended, true},
+		"it never had it":                {func(c *Cell) { c.Report, c.Features = said(flags.Waiting), nil }, flags.Waiting, true},
+		"nothing is known of it":         {func(c *Cell) { c.Report, c.Features, c.Known = nil, nil, false }, flags.Waiting, false},
+		"it runs something, and is mute": {func(c *Cell) { c.Report, c.Features = nil, nil }, flags.Waiting, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := *w.at("d1")
+			c.do(w.at("d1"))
+			w.step()
+			p := w.step()
+			if got := p.in(t, "news", "dedicated").cell("d1"); got.State != c.state || got.Confirmed != c.confirmed {
+				t.Errorf("%+v", got)
+			}
+			*w.at("d1") = before
+		})
+	}
+}
+
+// What is suspended and comes back is told once an episode.
+func TestSuspended(t *testing.T) {
+	w := newWorld(t)
+	w.put(file, told()).approve("news", "ada").settle()
+	w.pass(noon()).settle()
+	w.at("d1").Report = &Report{States: map[string]flags.CellState{"news": flags.On}}
+	only := func(p Plan) (ids []string) {
+		for _, id := range eventIDs(p) {
+			if strings.HasPrefix(id, "suspended/") || strings.HasPrefix(id, "resumed/") {
+				ids = append(ids, id)
+			}
+		}
+		return ids
+	}
+	w.settle()
+	seen := map[string]bool{}
+	for range 2 {
+		w.back("d1")
+		first := only(w.settle())
+		if len(first) != 1 || seen[first[0]] || !slices.Equal(first, only(w.pass(w.now.Add(time.Minute)).settle())) {
+			t.Fatalf("%q after %v", first, seen)
+		}
+		w.memory = Memory{} // the process was started again
+		if again := only(w.settle()); !slices.Equal(again, first) {
+			t.Errorf("told again: %q after %q", again, first)
+		}
+		w.ahead("d1")
+		p := w.step()
+		if got := only(p); len(got) != 1 || got[0] != "resumed/"+strings.TrimPrefix(first[0], "suspended/") {
+			t.Errorf("%q", got)
+		}
+		if got := only(w.step()); len(got) != 0 {
+			t.Errorf("told again: %q", got)
+		}
+		seen[first[0]] = true
+	}
+}
+
+func TestEvents(t *testing.T) {
+	w := newWorld(t)
+	w.back("d1")
+	w.put(file, told("channels: {staging: never}"))
+	p := w.settle()
+	if len(p.Events) != 0 {
+		t.Errorf("%q", eventIDs(p))
+	}
+	p = w.pass(noon().Add(-24 * time.Hour)).settle()
+	want := []string{"warning/news/dedicated/1796122800/24h/approvals", "warning/news/dedicated/1796122800/24h/cells"}
+	if got := eventIDs(p); !slices.Equal(got, want) || len(p.Announcements[0].Warnings) != 2 {
+		t.Errorf("%q: %q", got, p.Announcements[0].Warnings)
+	}
+	w.approve("news", "ada")
+	p = w.pass(noon().Add(-time.Hour)).settle()
+	if got := eventIDs(p); !slices.Equal(got, []string{"warning/news/dedicated/1796122800/1h/cells"}) {
+		t.Errorf("%q", got)
+	}
+	p = w.pass(noon()).settle()
+	if got := eventIDs(p); !slices.Equal(got, []string{"published/news/dedicated/1796122800"}) {
+		t.Errorf("%q", got)
+	}
+	if got := p.Published(); !slices.Equal(got["dedicated"], []string{"f"}) || len(got["staging"]) != 0 {
+		t.Errorf("gates see %v", got)
+	}
+	w.put(file, told("channels: {staging: never}", "cancelled: it hurts"))
+	p = w.settle()
+	if got := eventIDs(p); !slices.Equal(got, []string{"retracted/news/dedicated/1796122800"}) || len(p.Published()) != 0 {
+		t.Errorf("%q, %v", got, p.Published())
+	}
+	if got := eventIDs(w.pass(noon().Add(30 * 24 * time.Hour)).settle()); len(got) != 0 {
+		t.Errorf("a month later: %q", got)
+	}
+}
+
+func TestFaults(t *testing.T) {
+	w := newWorld(t)
+	w.put(file, told("channels: {nowhere: ready}", "cells: {names: [d1, gone], channels: [dedicated, lost]}"),
+		"announcements/more.yaml", strings.Replace(told(), "[f]", "[g]", 1))
+	var got []string
+	for _, f := range w.settle().Faults {
+		got = append(got, f.String())
+	}
+	want := []string{
+		"announcements/more.yaml: warning: no release contains the feature g",
+		"announcements/news.yaml: warning: cells.channels: there is no channel lost",
+		"announcements/news.yaml: warning: cells.names: there is no cell gone",
+		"announcements/news.yaml: warning: channels: there is no channel nowhere",
+		"flags/all.yaml:12: warning: flag z: no release contains the feature g",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%s", strings.Join(got, "\n"))
+	}
+}
+
+func TestStale(t *testing.T) {
+	w := newWorld(t)
+	w.put(file, told("ramp: {steps: [{percent: 10}, {percent: 100, after: 1h}]}")).approve("news", "ada").settle()
+	keys := func() (all []string) {
+		w.settle()
+		for _, f := range Stale(w.input()) {
+			all = append(all, f.Key+"@"+f.Since)
+		}
+		return all
+	}
+	w.releases = w.releases[1:]
+	check := func(when string, want ...string) {
+		t.Helper()
+		if got := keys(); !slices.Equal(got, want) {
+			t.Errorf("%s: %q, not %q", when, got, want)
+		}
+	}
+	check("before", "plain@")
+	w.pass(noon())
+	check("on a ramp", "plain@")
+	w.pass(noon().Add(time.Hour))
+	check("on everywhere", "plain@", "x@2.0.0", "y@2.0.0")
+	w.releases = append([]Release{{Version: "1.0.0"}}, w.releases...)
+	check("a release lacks it", "plain@")
+	w.releases = w.releases[1:]
+	w.kills = []flags.Override{{Flag: "y", Reason: "no"}}
+	check("killed", "plain@", "x@2.0.0")
+	w.put("flags/all.yaml", flagSet(gold, "a"))
+	check("not a constant", "plain@")
+}
