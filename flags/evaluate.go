@@ -107,10 +107,6 @@ func compileFlag(d *Definition) (*compiled, error) {
 		}
 	}
 	c.failed = Result{Reason: ReasonError, Metadata: metadata}
-	if d.Disabled {
-		c.static = Result{Reason: ReasonDisabled, Metadata: metadata}
-		return c, nil
-	}
 	for variant := range d.Variants {
 		c.matches[variant] = c.result(d, variant, ReasonMatch)
 	}
@@ -122,15 +118,17 @@ func compileFlag(d *Definition) (*compiled, error) {
 	} else if _, ok := d.Variants[d.DefaultVariant]; !ok {
 		return nil, fmt.Errorf("flag %q: there is no variant %q, its default", d.Key, d.DefaultVariant)
 	}
-	if len(d.Targeting) == 0 {
-		return c, nil
+	if len(d.Targeting) > 0 {
+		rule, err := jsonlogic.Compile(d.Targeting)
+		if err != nil {
+			return nil, fmt.Errorf("flag %q: targeting: %w", d.Key, err)
+		}
+		if !rule.Empty() {
+			c.rule = rule
+		}
 	}
-	rule, err := jsonlogic.Compile(d.Targeting)
-	if err != nil {
-		return nil, fmt.Errorf("flag %q: targeting: %w", d.Key, err)
-	}
-	if !rule.Empty() {
-		c.rule = rule
+	if d.Disabled {
+		c.rule, c.static = nil, Result{Reason: ReasonDisabled, Metadata: metadata}
 	}
 	return c, nil
 }

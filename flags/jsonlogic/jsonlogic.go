@@ -14,6 +14,7 @@ package jsonlogic
 import (
 	"errors"
 	"fmt"
+	"sync"
 )
 
 // Limits of rules. A rule beyond them does not compile.
@@ -35,10 +36,11 @@ var ErrBudget = errors.New("the rule takes too many steps with this context")
 // errShape says that an operator got what it can't work with.
 var errShape = errors.New("an operator of the rule does not fit what it is given")
 
-// Rule is a compiled rule.
+// Rule is a compiled rule. It must not be copied.
 type Rule struct {
 	root  node
 	empty bool
+	runs  sync.Pool // of *run, zero: making one would be half of what an evaluation costs
 }
 
 // Input is what a rule is evaluated with. Nothing in it is changed.
@@ -65,7 +67,15 @@ func (r *Rule) Empty() bool { return r.empty }
 
 // Evaluate gives what the rule makes of in, as encoding/json would give it; it may share parts with the rule and with in.
 func (r *Rule) Evaluate(in Input) (any, error) {
-	return r.root.eval(&run{Input: in, steps: maxSteps}, root{})
+	e, ok := r.runs.Get().(*run)
+	if !ok {
+		e = new(run)
+	}
+	e.Input, e.steps = in, maxSteps
+	v, err := r.root.eval(e, root{})
+	*e = run{}
+	r.runs.Put(e)
+	return v, err
 }
 
 func unknown(operator string) error { return fmt.Errorf("there is no operator %.64q", operator) }

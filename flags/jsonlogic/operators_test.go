@@ -3,7 +3,9 @@ package jsonlogic_test
 import (
 	_ "embed"
 	"encoding/json"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/sluice-cd/sluice/flags/jsonlogic"
@@ -56,6 +58,27 @@ func object(t *testing.T, text string) map[string]any {
 		t.Fatalf("%s: %v", text, err)
 	}
 	return o
+}
+
+// TestConcurrent holds that one rule serves many callers at once, and mixes up none of them.
+func TestConcurrent(t *testing.T) {
+	rule, err := jsonlogic.Compile([]byte(`{"cat":[{"var":"n"},"-",{"reduce":[{"filter":[{"var":"l"},{"<":[{"var":""},{"var":"n"}]}]},{"+":[{"var":"current"},{"var":"accumulator"}]},0]}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for n := range 8 {
+		all.Go(func() {
+			want := fmt.Sprintf("%d-%d", n, n*(n-1)/2)
+			for range 200 {
+				data := map[string]any{"n": n, "l": []any{0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0}}
+				if got, err := rule.Evaluate(jsonlogic.Input{Data: data}); err != nil || got != want {
+					t.Errorf("gives %v (%v), want %s", got, err, want)
+				}
+			}
+		})
+	}
+	all.Wait()
 }
 
 // TestNative holds that what Go programs put into a context counts as JSON makes it.
