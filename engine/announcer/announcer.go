@@ -51,6 +51,7 @@ type Announcer struct {
 
 	// What follows is Run's.
 	stored  bool             // mark, kills and memory were read from the store
+	began   bool             // the first job was begun
 	unread  bool             // the last try to read them failed
 	mark    engine.FlagsMark // the newest that the store was heard to have
 	kills   []engine.Kill

@@ -47,8 +47,8 @@ func (a *Announcer) decide(ctx context.Context) (fetch bool) {
 		a.recall(ctx)
 	}
 	view := a.o.Engine.View()
-	if !a.stored || view == nil {
-		return false
+	if !a.stored || view == nil || a.read == nil && a.fault == "" && len(a.pending()) == 0 {
+		return false // nothing is to be told yet
 	}
 	if leads := a.o.Engine.Leads(); leads != a.leads {
 		if leads && !a.takeOver(ctx) {
@@ -57,6 +57,7 @@ func (a *Announcer) decide(ctx context.Context) (fetch bool) {
 		a.leads, fetch = leads, leads
 	}
 	if a.leads {
+		a.keepMark(ctx)
 		a.land(ctx)
 	}
 	fetch = fetch || a.behind()

@@ -20,54 +20,65 @@ import (
 
 // result is what came of a job: an exchange with the git host, and what was read after it.
 type result struct {
-	read   *reading         // at the tip; nil: see err
-	before *reading         // at the mark's commit, where the tip can't be read or was force-pushed, and nothing was read yet; may be nil
+	kind   task
+	read   *reading         // nil: see err
 	mark   engine.FlagsMark // as it was when the job began
 	asked  map[string]bool  // IDs of the kills that were known then
-	pushed []announce.Write // what was to be pushed; nil: nothing
+	pushed []announce.Write // what was to be pushed
 	err    error            // of the exchange, or of reading
 }
 
+// task is what a job is for.
+type task int
+
+const (
+	resume task = iota // read what was acted upon before this process began, from the mirror: the host may not answer
+	look               // fetch the branch, and read its tip
+	commit             // push
+)
+
 // job gives what git is to be asked for now; nil: nothing.
 func (a *Announcer) job(fetch bool) func(context.Context) result {
-	base := result{mark: a.mark, asked: map[string]bool{}}
+	r := result{kind: look, mark: a.mark, asked: map[string]bool{}}
 	for _, k := range a.kills {
-		base.asked[k.ID] = true
+		r.asked[k.ID] = true
+	}
+	if !a.began {
+		a.began = true
+		if a.mark.Commit != "" {
+			r.kind = resume
+			return func(ctx context.Context) result { return a.readAt(ctx, r, a.mark.Commit) }
+		}
 	}
 	if fetch {
-		first := a.read == nil
-		return func(ctx context.Context) result { return a.look(ctx, base, first) }
+		return func(ctx context.Context) result { return a.look(ctx, r) }
 	}
 	if !a.leads || a.read == nil || a.split != nil || len(a.plan.Writes) == 0 || time.Now().Before(a.push.after) {
 		return nil
 	}
-	base.pushed = a.plan.Writes
-	draft, err := a.draft()
+	r.kind, r.pushed = commit, a.plan.Writes
+	draft, err := a.draft(a.o.Engine.Now())
 	tip := a.read.tip
 	return func(ctx context.Context) result {
-		if err != nil {
-			base.err = err
-			return base
+		if r.err = err; err != nil {
+			return r
 		}
-		return a.commit(ctx, base, tip, draft)
+		return a.commit(ctx, r, tip, draft)
 	}
 }
 
 // look fetches the branch and reads its tip.
-func (a *Announcer) look(ctx context.Context, r result, first bool) result {
+func (a *Announcer) look(ctx context.Context, r result) result {
 	tip, err := a.o.Repo.Fetch(ctx)
 	if err != nil {
 		r.err = fmt.Errorf("look at the flags repository: %w", err)
-	} else {
-		r.read, r.err = a.reader.read(ctx, tip)
+		return r
 	}
-	if first && r.mark.Commit != "" && (r.read == nil || !r.read.accepts(r.mark)) {
-		known := reader{repo: a.o.Repo}
-		r.before, err = known.read(ctx, r.mark.Commit)
-		if err != nil {
-			a.o.Log.Warn().Err(err).Msg("what was in force before can't be read: cells keep what they have")
-		}
-	}
+	return a.readAt(ctx, r, tip)
+}
+
+func (a *Announcer) readAt(ctx context.Context, r result, tip string) result {
+	r.read, r.err = a.reader.read(ctx, tip)
 	return r
 }
 
@@ -79,8 +90,7 @@ func (a *Announcer) commit(ctx context.Context, r result, tip string, draft rele
 		return r
 	}
 	a.o.Log.Info().Strs("commits", commits).Str("base", tip).Str("message", firstLine(draft.Message)).Msg("committed to the flags repository")
-	r.read, r.err = a.reader.read(ctx, commits[len(commits)-1])
-	return r
+	return a.readAt(ctx, r, commits[len(commits)-1])
 }
 
 // accepts tells whether the branch contains what was acted upon, or says that its loss is accepted, and stands higher (R39).
@@ -91,37 +101,35 @@ func (r *reading) accepts(mark engine.FlagsMark) bool {
 // took takes what came of a job. again: the branch is to be looked at at once; else it is after wait.
 func (a *Announcer) took(ctx context.Context, r result) (again bool, wait time.Duration) {
 	wait = jitter(a.o.Poll)
-	if r.err != nil {
-		if ctx.Err() != nil {
-			return false, wait
+	switch {
+	case ctx.Err() != nil:
+		return false, wait
+	case r.kind == resume:
+		a.split = r.mark.Diverged // until the next look
+		if a.read = r.read; r.err != nil {
+			a.o.Log.Warn().Err(r.err).Msg("what was in force before can't be read from the mirror")
 		}
-		if a.read == nil {
-			a.read = r.before
-		}
+		return true, wait
+	case r.err != nil:
 		return a.failed(r, wait)
-	}
-	a.push.looks = 0
-	a.fault = ""
-	if r.pushed != nil {
+	case r.kind == commit:
 		a.landed(r.pushed)
 	}
+	a.push.looks, a.fault = 0, ""
 	if !r.read.accepts(r.mark) {
-		a.diverge(ctx, r)
+		a.diverge(r)
 		return false, wait
 	}
 	if a.split != nil {
 		a.o.Log.Info().Str("tip", r.read.tip).Msg("the flags repository is followed again")
 	}
 	a.read, a.asked, a.split = r.read, r.asked, nil
-	if a.leads && (r.mark.Commit != a.read.tip || r.mark.Diverged != nil) {
-		a.keepMark(ctx, engine.FlagsMark{Commit: a.read.tip, Height: a.read.height})
-	}
 	return false, wait
 }
 
 // failed says what went wrong, and when it is tried again.
 func (a *Announcer) failed(r result, poll time.Duration) (again bool, wait time.Duration) {
-	if r.pushed == nil {
+	if r.kind == look {
 		a.fault = "the flags repository can't be read: " + r.err.Error()
 		a.o.Log.Warn().Err(r.err).Msg("the flags repository can't be read: what is in force stays")
 		a.push.looks++
@@ -141,10 +149,7 @@ func (a *Announcer) failed(r result, poll time.Duration) (again bool, wait time.
 }
 
 // diverge keeps what is in force (R39).
-func (a *Announcer) diverge(ctx context.Context, r result) {
-	if a.read == nil {
-		a.read, a.asked = r.before, nil
-	}
+func (a *Announcer) diverge(r result) {
 	a.fault = fmt.Sprintf("the flags repository was force-pushed, or merged the wrong way round: %s was acted upon and is not among the first parents of %s. "+
 		"Cells keep what they have. Look at it, then accept the branch as it is: git commit --allow-empty -m 'accept the branch' -m '%s: %s %d'",
 		short(r.mark.Commit), short(r.read.tip), acknowledgeTrailer, r.mark.Commit, r.mark.Height)
@@ -153,19 +158,30 @@ func (a *Announcer) diverge(ctx context.Context, r result) {
 	}
 	a.split = &engine.Divergence{Seen: r.mark.Commit, Tip: r.read.tip, At: a.o.Engine.Now().UTC().Truncate(time.Millisecond)}
 	a.o.Log.Error().Str("seen", r.mark.Commit).Str("tip", r.read.tip).Msg("the flags repository was force-pushed: cells keep what they have until that is acknowledged")
-	if a.leads {
-		mark := r.mark
-		mark.Diverged = a.split
-		a.keepMark(ctx, mark)
-	}
 }
 
-// keepMark says what was acted upon. What can't be stored is known here all the same, and stored with the next commit.
-func (a *Announcer) keepMark(ctx context.Context, m engine.FlagsMark) {
+// keepMark says what is acted upon, or that it can't be. What can't be stored is known here all the same, and stored later.
+func (a *Announcer) keepMark(ctx context.Context) {
+	m := a.mark
+	switch {
+	case a.read == nil:
+		return
+	case a.split != nil:
+		m.Diverged = a.split
+	case a.read.accepts(m): // else another process is ahead
+		m = engine.FlagsMark{Commit: a.read.tip, Height: a.read.height}
+	}
+	if m.Commit == a.mark.Commit && sameSplit(m.Diverged, a.mark.Diverged) {
+		return
+	}
 	a.mark = m
 	if err := a.o.Store.MarkFlags(ctx, m); err != nil && ctx.Err() == nil && !errors.Is(err, engine.ErrDeposed) {
 		a.o.Log.Error().Err(err).Msg("which commit of the flags repository was acted upon could not be stored")
 	}
+}
+
+func sameSplit(a, b *engine.Divergence) bool {
+	return a == b || a != nil && b != nil && a.Seen == b.Seen && a.Tip == b.Tip
 }
 
 // pushing is how commits go.
@@ -191,9 +207,9 @@ func (a *Announcer) landed(writes []announce.Write) {
 }
 
 // draft spells the plan's writes out as one commit on what was read.
-func (a *Announcer) draft() (releases.Draft, error) {
+func (a *Announcer) draft(now time.Time) (releases.Draft, error) {
 	writes := a.plan.Writes
-	d := releases.Draft{When: a.o.Engine.Now(), Files: map[string][]byte{}}
+	d := releases.Draft{When: now, Files: map[string][]byte{}}
 	var b strings.Builder
 	b.WriteString(oneLine(writes[0].Why))
 	if n := len(writes) - 1; n > 0 {

@@ -34,6 +34,8 @@ type world struct {
 	ada     *gitrepo.Repo // as a person works with it
 	kim     *gitrepo.Repo // as another does, who approves
 	process []*process
+
+	flagsURL string // where processes find the flags repository; empty: in dir
 }
 
 // process is one control plane as far as it matters here.
@@ -108,7 +110,11 @@ func (w *world) init(name string, files map[string]string) {
 
 func (w *world) open(name, mirror string, author releases.Person, layout gitrepo.Layout) *gitrepo.Repo {
 	w.t.Helper()
-	r, err := gitrepo.Open(w.t.Context(), filepath.Join(w.dir, name), gitrepo.Options{Mirror: filepath.Join(w.dir, "mirrors", mirror), Author: author, Layout: layout, Log: w.log})
+	url := filepath.Join(w.dir, name)
+	if name == "flags.git" && w.flagsURL != "" {
+		url = w.flagsURL
+	}
+	r, err := gitrepo.Open(w.t.Context(), url, gitrepo.Options{Mirror: filepath.Join(w.dir, "mirrors", mirror), Author: author, Layout: layout, Log: w.log})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -190,8 +196,13 @@ func (w *world) history() (lines []string) {
 // start starts a process on a store: two on one are replicas.
 func (w *world) start(storeFile string) *process {
 	w.t.Helper()
+	return w.startOn(storeFile, fmt.Sprint("p", len(w.process)))
+}
+
+// startOn starts a process with the mirrors of an earlier one.
+func (w *world) startOn(storeFile, name string) *process {
+	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
-	name := fmt.Sprint("p", len(w.process))
 	log := w.log.With().Str("process", name).Logger()
 	s, err := store.OpenWith(ctx, filepath.Join(w.dir, storeFile), store.Options{Log: zerolog.Nop(), Poll: 100 * time.Millisecond})
 	if err != nil {

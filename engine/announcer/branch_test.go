@@ -1,0 +1,89 @@
+package announcer_test
+
+import (
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/engine"
+)
+
+func (w *world) git(args ...string) string {
+	w.t.Helper()
+	cmd := exec.CommandContext(w.t.Context(), "git", append([]string{"-C", w.flags}, args...)...)
+	cmd.Env = append(cmd.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_AUTHOR_NAME=Eve", "GIT_AUTHOR_EMAIL=eve@example.com", "GIT_COMMITTER_NAME=Eve", "GIT_COMMITTER_EMAIL=eve@example.com")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		w.t.Fatalf("git %v: %v\n%s", args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// R39: after a force-push cells keep what they have, also over a restart, until a commit accepts it and stands higher; kills
+// go out meanwhile.
+func TestForcePush(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.start("store.db")
+	p.reports()
+	root := w.git("rev-parse", "main")
+	w.commit("more", map[string]string{"flags/ui.yaml": definitions + "  third: {state: ENABLED, variants: {a: 1, b: 2}, defaultVariant: a}\n"})
+	w.commit("and more", map[string]string{"README.md": "x"})
+	was := p.until("the third flag is told", func(v *engine.View) bool {
+		b := bundle(t, v, "s1")
+		return b != nil && len(b.Flags["third"]) > 0 && v.Flags.Height == 4
+	})
+	lost := was.Flags.Commit
+	w.git("update-ref", "refs/heads/main", root)
+	p.Pushed()
+	stays := func(v *engine.View) bool {
+		b := bundle(t, v, "s1")
+		return v.Flags != nil && v.Flags.Diverged != nil && v.Flags.Diverged.Seen == lost && v.Flags.Diverged.Tip == root && b != nil && len(b.Flags["third"]) > 0 && v.Flags.Height == was.Flags.Height
+	}
+	v := p.until("what cells have stays", stays)
+	if want := fmt.Sprintf("Acknowledge-Divergence: %s %d", lost, was.Flags.Height); !strings.Contains(v.Flags.Fault, want) {
+		t.Errorf("%q does not say %q", v.Flags.Fault, want)
+	}
+	p.stop()
+	p = w.startOn("store.db", "p0")
+	p.until("it stays over a restart", stays)
+	p.kill("plain")
+	p.until("a kill is told", func(v *engine.View) bool { return killed(t, v, "s1", "plain") })
+	w.commit("accept it, too low", map[string]string{"README.md": "y"})
+	accept := func(trailer string) {
+		tip := w.git("rev-parse", "main")
+		made := w.git("commit-tree", "-p", tip, "-m", "accept the branch", "-m", trailer, tip+"^{tree}")
+		w.git("update-ref", "refs/heads/main", made)
+		p.Pushed()
+	}
+	accept("Acknowledge-Divergence: " + lost)
+	time.Sleep(300 * time.Millisecond)
+	p.until("a trailer without a height is not enough", func(v *engine.View) bool { return v.Flags.Diverged != nil })
+	accept(fmt.Sprintf("Acknowledge-Divergence: %s %d", lost, was.Flags.Height))
+	v = p.until("the branch is accepted", func(v *engine.View) bool {
+		b := bundle(t, v, "s1")
+		return v.Flags.Diverged == nil && b != nil && len(b.Flags["third"]) == 0
+	})
+	if v.Flags.Height <= was.Flags.Height || v.Flags.Fault != "" || !killed(t, v, "s1", "plain") {
+		t.Errorf("height %d after %d, fault %q", v.Flags.Height, was.Flags.Height, v.Flags.Fault)
+	}
+	p.until("the kill is committed on the new branch", func(v *engine.View) bool { return inFile(v, "plain") && !stored(v, "plain") })
+}
+
+// A hold keeps what is armed from being sent; approvals and edits by others than the author are told apart (R22, R42).
+func TestHold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.start("store.db")
+	p.reports()
+	w.commit("announce", map[string]string{"announcements/classes.yaml": announcement(time.Now().Add(time.Hour))})
+	w.approve("classes")
+	p.until("it is armed", func(v *engine.View) bool { return gated(bundle(t, v, "d1"), "classes") })
+	w.commit("hold", map[string]string{"overrides/wait.yaml": "apiVersion: sluice/v1\nkind: Hold\nannouncement: classes\nreason: not yet\n"})
+	p.until("it is held", func(v *engine.View) bool {
+		_, held := orders(t, v, "d1")
+		return v.Flags != nil && (len(held) == 1 || !gated(bundle(t, v, "d1"), "classes"))
+	})
+}

@@ -1,0 +1,197 @@
+package announcer
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/gitrepo"
+)
+
+// crowd is an announcer that has read a repository of many flags, and a fleet of many cells.
+func crowd(tb testing.TB, flagCount, cellCount int) (*Announcer, situation) {
+	tb.Helper()
+	definitions := "flags:\n"
+	for i := range flagCount {
+		definitions += fmt.Sprintf("  f%05d: {state: ENABLED, variants: {lit: true, dark: false}, defaultVariant: lit}\n", i)
+	}
+	definitions += "  classes: {state: ENABLED, variants: {lit: true, dark: false}, defaultVariant: lit, metadata: {feature: classes, off: dark}}\n"
+	dir := tb.TempDir()
+	n := gitrepo.New{Bare: true, Message: "begin", When: time.Now(), Author: releases.Person{Name: "Ada", Email: "ada@example.com"}, Files: map[string][]byte{
+		"sluice.yaml":                []byte("apiVersion: sluice/v1\nkind: Flags\n"),
+		"flags/all.yaml":             []byte(definitions),
+		"announcements/classes.yaml": []byte("apiVersion: sluice/v1\nkind: Announcement\ntitle: Classes\nfeatures: [classes]\n"),
+	}}
+	if _, err := gitrepo.Init(tb.Context(), filepath.Join(dir, "flags.git"), n); err != nil {
+		tb.Fatal(err)
+	}
+	repo, err := gitrepo.Open(tb.Context(), filepath.Join(dir, "flags.git"), gitrepo.Options{Mirror: filepath.Join(dir, "mirror"), Layout: gitrepo.FlagsLayout})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = repo.Close() })
+	tip, err := repo.Fetch(tb.Context())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	a := &Announcer{reader: reader{repo: repo}, posted: map[string]bool{}}
+	read, err := a.reader.read(tb.Context(), tip)
+	if err != nil || read.good != tip {
+		tb.Fatalf("%v, %v", err, read.newest.Faults)
+	}
+	a.read = read
+	f := &fleet{channels: []announce.Channel{{Name: "staging"}}, releases: []announce.Release{{Version: "1.0.0", Features: []string{"classes"}}}}
+	for i := range cellCount {
+		f.cells = append(f.cells, announce.Cell{Name: fmt.Sprintf("cell-%05d", i), Channel: "staging", Known: true, Release: "1.0.0", Assignment: "1/1", Features: []string{"classes"}})
+	}
+	return a, situation{read: read, fleet: f}
+}
+
+// Ten thousand cells that report make one bundle once, whoever says what.
+func TestReportsEncodeNothing(t *testing.T) {
+	t.Parallel()
+	a, is := crowd(t, 100, 10_000)
+	now := time.Now()
+	var before map[string]*cells.Flags
+	for round := range 5 {
+		for i := round; i < len(is.fleet.cells); i += 5 {
+			is.fleet.cells[i].Report = &announce.Report{States: map[string]flags.CellState{"classes": flags.On}}
+		}
+		plan := a.make(is, now.Add(time.Duration(round)*time.Second))
+		a.memory = plan.Memory
+		told, bundles := a.press.tell(plan, 1, now, before)
+		if len(told) != 10_000 || len(bundles) != 1 || a.press.encoded != 1 {
+			t.Fatalf("round %d: %d cells are told of %d bundles, %d were encoded", round, len(told), len(bundles), a.press.encoded)
+		}
+		distinct := map[*cells.Flags]bool{}
+		for _, f := range told {
+			distinct[f] = true
+		}
+		if len(distinct) != 1 {
+			t.Errorf("%d different things are told", len(distinct))
+		}
+		before = told
+	}
+}
+
+// A bundle may be asked for a while after nobody is told of it any more.
+func TestBundlesLinger(t *testing.T) {
+	t.Parallel()
+	var p press
+	now := time.Now()
+	planned := func(flag string) announce.Plan {
+		b := &flags.Bundle{Version: 1, Channel: "staging", Flags: map[string]json.RawMessage{flag: json.RawMessage(`{}`)}}
+		return announce.Plan{Told: map[string]*announce.Told{"s1": {Bundle: b}}}
+	}
+	told, _ := p.tell(planned("a"), 1, now, nil)
+	first := told["s1"].Bundle.Digest
+	_, bundles := p.tell(planned("b"), 2, now.Add(lingers), told)
+	if bundles[first] == nil || len(bundles) != 2 {
+		t.Errorf("%d bundles", len(bundles))
+	}
+	if _, bundles = p.tell(planned("b"), 3, now.Add(lingers+time.Second), told); bundles[first] != nil {
+		t.Error("a bundle is kept for ever")
+	}
+	unknown := announce.Plan{Told: map[string]*announce.Told{"s1": {}, "s2": {}}}
+	kept, _ := p.tell(unknown, 4, now, told)
+	if kept["s1"].Bundle.Digest != first || kept["s1"].Height != 4 || kept["s2"] != nil {
+		t.Errorf("of a channel that is not known cells are told %+v", kept)
+	}
+}
+
+// R39: a height is the place in the first-parent history, lifted by a trailer.
+func TestHeights(t *testing.T) {
+	t.Parallel()
+	h := newHistory()
+	change := func(commit, parent, message string) releases.Change {
+		return releases.Change{Commit: commit, Parent: parent, Message: message}
+	}
+	err := h.advance([]releases.Change{
+		change("a", "", "begin"), change("b", "a", "go on"),
+		change("c", "b", "accept\n\nAcknowledge-Divergence: dead 41\n"), change("d", "c", "go on"),
+		change("e", "d", "a slip\n\nAcknowledge-Divergence: beef 9223372036854775807\nAcknowledge-Divergence: cafe x\n"),
+		change("f", "e", "kill\n\nKill: k1\nKill: k2\nDecided-On: e\n"),
+	}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for commit, want := range map[string]int64{"a": 1, "b": 2, "c": 42, "d": 43, "e": 44, "f": 45} {
+		if h.heights[commit] != want {
+			t.Errorf("%s is at %d, not %d", commit, h.heights[commit], want)
+		}
+	}
+	if !h.acknowledged["dead"] || !h.acknowledged["cafe"] || h.kills["k1"] != "f" || h.kills["k2"] != "f" {
+		t.Errorf("acknowledged %v, killed %v", h.acknowledged, h.kills)
+	}
+	if err := h.advance([]releases.Change{change("h", "g", "")}, nil, nil); err == nil {
+		t.Error("a gap was folded")
+	}
+}
+
+// Nothing but records, heads and overrides is ever written.
+func TestOwnPaths(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]bool{
+		"records/x/a.yaml": true, "heads/a.yaml": true, "overrides/kill-x.yaml": true,
+		"flags/a.yaml": false, "announcements/x.yaml": false, "sluice.yaml": false, "records": false, "records/../flags/a.yaml": false, "/records/x": false, "": false,
+	} {
+		if mine(name) != want {
+			t.Errorf("%q: %v", name, !want)
+		}
+	}
+	a := &Announcer{read: &reading{tip: "t"}, plan: announce.Plan{Writes: []announce.Write{{Path: "flags/a.yaml", Why: "slip"}}}}
+	if _, err := a.draft(time.Now()); err == nil {
+		t.Error("a draft touches definitions")
+	}
+}
+
+// R38: what may be running contains what all of it contains.
+func TestContained(t *testing.T) {
+	t.Parallel()
+	release := func(version string, features ...string) *engine.Release {
+		v, err := releases.ParseVersion(version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &engine.Release{Loaded: true, Found: releases.Found{Digest: releases.DigestBytes([]byte(version)), Release: releases.Release{Version: v, Features: features}}}
+	}
+	old, new := release("1.0.0", "b", "a"), release("1.1.0", "b", "c", "b")
+	c := newCode(&engine.Desired{Releases: map[string]*engine.Release{"1.0.0": old, "1.1.0": new}})
+	run := func(r *engine.Release) *cells.Assignment {
+		if r == nil {
+			return nil
+		}
+		return &cells.Assignment{Digest: r.Digest}
+	}
+	strange := &engine.Release{Found: releases.Found{Digest: releases.DigestBytes([]byte("x"))}}
+	for _, tt := range []struct {
+		running, applying *engine.Release
+		want              string
+	}{
+		{old, nil, "[a b]"}, {new, nil, "[b c]"}, {old, new, "[b]"}, {new, old, "[b]"}, {nil, new, "[]"}, {strange, nil, "[]"}, {old, strange, "[]"}, {nil, nil, "[]"},
+	} {
+		s := &engine.CellState{Running: run(tt.running), Applying: run(tt.applying)}
+		for range 2 {
+			if got := fmt.Sprint(c.contained(s)); got != tt.want {
+				t.Errorf("%v, applying %v: %s, want %s", tt.running, tt.applying, got, tt.want)
+			}
+		}
+	}
+}
+
+var sink announce.Plan
+
+func BenchmarkPlan(b *testing.B) {
+	a, is := crowd(b, 1000, 10_000)
+	for b.Loop() {
+		sink = a.make(is, time.Now())
+		a.press.tell(sink, 1, time.Now(), nil)
+	}
+}
