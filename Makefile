@@ -47,6 +47,15 @@ bench-fleet: ## The same for ten thousand cells: server, load and bare baselines
 oracle: ## 100,000 random flags and contexts evaluated by flagd/core and by us: the same in every one. A module of its own.
 	cd test/oracle && $(GO) vet ./... && $(GO) test -count=1 ./...
 
+.PHONY: bench-flags
+bench-flags: ## The same for feature flags, beside flagd/core; then a change and a kill told to a thousand cells.
+	cd test/oracle && $(GO) run ./bench
+	$(GO) run ./test/fleet -only flags
+
+.PHONY: clients
+clients: ## OpenFeature's own providers for Go and JavaScript ask our flags. Needs Node, which root gets on Debian. A module of its own.
+	cd test/clients && $(GO) vet ./... && $(GO) test -count=1 ./...
+
 .PHONY: schema
 schema: ## docs/schema/*.json, from the Go types.
 	$(GO) run ./tools/schema docs/schema

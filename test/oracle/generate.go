@@ -2,6 +2,7 @@ package oracle
 
 import (
 	"encoding/json"
+	"math"
 	"math/rand/v2"
 	"strings"
 )
@@ -62,7 +63,7 @@ func (g generator) variants() map[string]any {
 	case 0:
 		v = map[string]any{"on": "yes", "off": "no", "true": "t", "false": "f", "1": "one", "": "nothing", "null": "nil"}
 	case 1:
-		v = map[string]any{"on": 1.5, "off": -0.0, "0": 0.0, "2": 2.0, "1e+21": 1e21, "[]": 3.0, "{}": 4.0}
+		v = map[string]any{"on": 1.5, "off": math.Copysign(0, -1), "0": 0.0, "2": 2.0, "1e+21": 1e21, "[]": 3.0, "{}": 4.0}
 	case 2:
 		v = map[string]any{"on": map[string]any{"a": list(1.0, nil)}, "off": map[string]any{}, "[on]": map[string]any{"x": "y"}}
 	case 3:
@@ -158,7 +159,7 @@ func (g generator) word() string {
 }
 
 func (g generator) number() any {
-	return pick(g, 0.0, -0.0, 1.0, 2.0, 3.0, -1.0, 0.5, 1.5, -2.5, 10.0, 50.0, 100.0, 1e21, 1e-7, 1e308, -1e308, 9007199254740993.0,
+	return pick(g, 0.0, math.Copysign(0, -1), 1.0, 2.0, 3.0, -1.0, 0.5, 1.5, -2.5, 10.0, 50.0, 100.0, 1e21, 1e-7, 1e308, -1e308, 9007199254740993.0,
 		9223372036854775807.0, -9223372036854775808.0, 4294967296.0, 2147483647.0, 2147483648.0, 5e-324)
 }
 

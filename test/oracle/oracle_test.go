@@ -20,7 +20,7 @@ var (
 
 const (
 	seeds    = 4
-	perFlag  = 2   // contexts
+	perFlag  = 4   // contexts
 	perStore = 500 // flags
 )
 

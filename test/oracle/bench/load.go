@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing/fstest"
+	"time"
+
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/test/figures"
+)
+
+const manyFlags = 10_000
+
+// loaded is what one load took.
+type loaded struct {
+	Took time.Duration
+	Peak int64 // bytes resident, at most
+	Base int64 // bytes resident before
+}
+
+// loads loads and compiles a repository of many flags in processes of their own, as an engine and an agent do between them.
+func loads(ctx context.Context) ([]figures.Row, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	var times []time.Duration
+	var peaks []float64
+	for range rounds {
+		out, err := exec.CommandContext(ctx, self, "load").Output()
+		if err != nil {
+			return nil, err
+		}
+		var l loaded
+		if err := json.Unmarshal(out, &l); err != nil {
+			return nil, err
+		}
+		times, peaks = append(times, l.Took), append(peaks, float64(l.Peak-l.Base)/1e6)
+	}
+	peak := figures.Median(peaks)
+	return []figures.Row{
+		figures.Within(fmt.Sprintf("%d flags loaded and compiled", manyFlags), figures.Median(times), 500*time.Millisecond),
+		{What: "  memory for it, resident at most", Got: fmt.Sprintf("%.0f MB", peak), Base: "limit 100 MB", Ratio: peak / 100, Limit: 1},
+	}, nil
+}
+
+// loadOnce is one of those processes.
+func loadOnce(out io.Writer) error {
+	repository := fstest.MapFS{"sluice.yaml": {Data: []byte("apiVersion: sluice/v1\nkind: Flags\n")}}
+	var b strings.Builder
+	for i := range manyFlags {
+		fmt.Fprintf(&b, "flag-%05d:\n    state: ENABLED\n    variants: {'on': true, 'off': false}\n    defaultVariant: 'off'\n    metadata: {feature: f-%d, 'off': 'off', owner: team-%d}\n"+
+			"    targeting:\n      if:\n      - ends_with: [{var: email}, '@customer-%d.example.com']\n      - 'on'\n      - fractional: [['on', %d], ['off', %d]]\n", i, i, i%50, i, i%100, 100-i%100)
+		if i%500 == 499 {
+			text := "flags:\n  " + strings.ReplaceAll(strings.TrimSuffix(b.String(), "\n"), "\nflag-", "\n  flag-") + "\n"
+			repository[fmt.Sprintf("flags/part-%02d.yaml", i/500)] = &fstest.MapFile{Data: []byte(text)}
+			b.Reset()
+		}
+	}
+	var l loaded
+	var err error
+	if l.Base, err = resident("VmRSS"); err != nil {
+		return err
+	}
+	begun := time.Now()
+	tree := flags.Load(nil, repository)
+	if tree.Invalid || len(tree.Flags) != manyFlags {
+		return fmt.Errorf("%d flags: %v", len(tree.Flags), tree.Faults[:min(3, len(tree.Faults))])
+	}
+	bundle := flags.Bundle{Version: flags.BundleVersion, Channel: "dedicated", Flags: make(map[string]json.RawMessage, len(tree.Flags))}
+	for key, d := range tree.Flags {
+		bundle.Flags[key] = d.Encode()
+	}
+	compiled, err := flags.Compile(&bundle)
+	if err != nil {
+		return err
+	}
+	l.Took = time.Since(begun)
+	if l.Peak, err = resident("VmHWM"); err != nil {
+		return err
+	}
+	f := compiled.Fold(flags.Orders{}, flags.Facts{Cell: "acme"}, begun.Unix())
+	if r := f.Evaluate("flag-00042", flags.Context{}, begun.Unix()); r.Variant != "off" {
+		return fmt.Errorf("flag-00042 is %+v", r)
+	}
+	return json.NewEncoder(out).Encode(l)
+}
+
+// resident gives a line of what Linux says of this process's memory, in bytes.
+func resident(name string) (int64, error) {
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, name+":"); ok {
+			n, err := strconv.ParseInt(strings.Fields(value)[0], 10, 64)
+			return n * 1024, err
+		}
+	}
+	return 0, errors.New("/proc has no " + name + " of the process")
+}
