@@ -107,6 +107,7 @@ func (l *loader) definitions() {
 		l.unread = l.unread || len(s.flags) == 0 && manifest.Fatal(s.faults)
 		if count += len(s.flags); count > maxFlags {
 			l.fault(DefinitionsDir, 0, "has more than %d flags: remove those that are on everywhere (`sluice flag stale`)", maxFlags)
+			l.unread = true
 			return
 		}
 		for _, d := range s.flags {
