@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/test/figures"
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
@@ -28,6 +27,8 @@ type load struct {
 	mu       sync.Mutex // guards what follows
 	arrivals []arrival
 	broken   int // streams that ended
+	lit      []lit
+	trouble  error // why the newest of them ended; nil: unknown
 
 	swarm *swarm.Swarm // whole cells; nil: none
 	end   context.CancelFunc
@@ -63,6 +64,9 @@ func loadDuties() duties {
 		"mark":       duty(l.mark),
 		"told":       duty(l.told),
 		"head":       duty(l.head),
+
+		"lamps":  duty(l.lamps),
+		"shines": duty(l.shines),
 
 		"live":   duty(l.live),
 		"until":  duty(l.until),
@@ -266,16 +270,11 @@ func (l *load) look(t telling) spread {
 		}
 		first[a.cell] = a.at.Round(0).Sub(t.Since)
 	}
-	s := spread{Told: len(first), Events: len(arrivals), Broken: broken, Size: len(arrivals[len(arrivals)-1].data)}
-	if len(first) == 0 {
-		return s
+	s := spread{}
+	if len(first) > 0 {
+		s = spreadOf(first, len(arrivals))
 	}
-	all := make([]time.Duration, 0, len(first))
-	for _, d := range first {
-		all = append(all, d)
-	}
-	slices.Sort(all)
-	s.First, s.P50, s.P99, s.Last = all[0], figures.Quantile(all, 0.5), figures.Quantile(all, 0.99), all[len(all)-1]
+	s.Events, s.Broken, s.Size = len(arrivals), broken, len(arrivals[len(arrivals)-1].data)
 	return s
 }
 

@@ -83,7 +83,7 @@ type bench struct {
 const seed = 2026
 
 func command(ctx context.Context) error {
-	only := flag.String("only", "", "run the groups whose name contains this: disk, store, polls, reports, fanout, push, reconnect, cost")
+	only := flag.String("only", "", "run the groups whose name contains this: disk, store, polls, reports, fanout, push, flags, reconnect, cost")
 	quick := flag.Bool("quick", false, "a small run: 2,000 cells, few rounds. What it says of ten thousand is nothing")
 	profile := flag.String("profile", "", "write CPU profiles of the server to this folder, one a group")
 	flag.Parse()
@@ -124,7 +124,7 @@ func (b *bench) run(ctx context.Context, only string) (err error) {
 	fmt.Fprintln(b.out, figures.Head())
 	for _, g := range []group{
 		{"disk", b.disk}, {"store", b.stores}, {"polls", b.polls}, {"reports", b.reports}, {"fanout", b.fanout},
-		{"push", b.push}, {"reconnect", b.reconnect}, {"cost", b.cost},
+		{"push", b.push}, {"flags", b.flags}, {"reconnect", b.reconnect}, {"cost", b.cost},
 	} {
 		if !strings.Contains(g.name, only) {
 			continue

@@ -28,6 +28,7 @@ type server struct {
 	repo     string
 	data     string
 	database string // URL; empty: SQLite in data
+	flags    string // the flags repository; empty: none
 
 	address  string // of people
 	cells    string // of cells; the same after a restart
@@ -55,6 +56,9 @@ func (s *server) launch(ctx context.Context) error {
 		at = "127.0.0.1:0"
 	}
 	args := []string{"serve", "--repo", s.repo, "--data", s.data, "--listen", "127.0.0.1:0", "--cells", at, "--log", "error"}
+	if s.flags != "" {
+		args = append(args, "--flags-repo", s.flags)
+	}
 	s.cmd = exec.CommandContext(ctx, s.binary, args...)
 	s.cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL="+os.DevNull, "GIT_CONFIG_NOSYSTEM=1", "SLUICE_CPU_PROFILE="+filepath.Join(filepath.Dir(s.data), "cpu.pprof"))
 	if s.database != "" {

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/test/figures"
+	"github.com/sluice-cd/sluice/test/swarm"
+)
+
+// watched is the flag that cells evaluate whenever they are told something of flags.
+const watched = "watched"
+
+// lit is a cell's evaluation of the watched flag.
+type lit struct {
+	cell    int
+	at      time.Time
+	variant string
+}
+
+// lamps opens a stream for each of n cells. What they are told of flags each does as an agent would: it fetches the bundle
+// over a connection of its own, holds it against its digest, compiles and folds it, and evaluates the watched flag.
+func (l *load) lamps(n int) (any, error) {
+	links, took, err := l.dialer.DialAll(context.Background(), n, 64, func(i int, link *swarm.Link) error {
+		a, events, err := link.Stream(time.Minute, "/v1/desired", "")
+		if err == nil && events == nil {
+			err = fmt.Errorf("the answer is %d", a.Status)
+		}
+		if err == nil {
+			go l.shine(i, events)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	l.links = links
+	return took[len(took)-1], nil
+}
+
+func (l *load) shine(i int, events *swarm.Events) {
+	lamp := lamp{load: l, cell: i}
+	for {
+		e, err := events.Next()
+		if err == nil && e.Data == nil {
+			continue
+		}
+		variant := ""
+		if err == nil {
+			variant, err = lamp.told(e.Data)
+		}
+		at := time.Now()
+		l.mu.Lock()
+		if err != nil {
+			l.broken++
+			l.trouble = err
+			l.mu.Unlock()
+			return
+		}
+		l.lit = append(l.lit, lit{i, at, variant})
+		l.mu.Unlock()
+	}
+}
+
+// lamp is one cell's flags. One goroutine uses it.
+type lamp struct {
+	load     *load
+	cell     int
+	digest   releases.Digest
+	compiled *flags.Compiled
+}
+
+// told takes what is desired, and gives the watched flag's variant.
+func (p *lamp) told(data []byte) (variant string, err error) {
+	var d cells.Desired
+	if err := json.Unmarshal(data, &d); err != nil {
+		return "", err
+	}
+	if d.Flags == nil {
+		return "", nil
+	}
+	if d.Flags.Bundle.Digest != p.digest {
+		if err := p.fetch(d.Flags.Bundle.Digest); err != nil {
+			return "", err
+		}
+	}
+	var orders flags.Orders
+	if err := json.Unmarshal(d.Flags.Orders.Payload, &orders); err != nil {
+		return "", err
+	}
+	now := time.Now().Unix()
+	facts := flags.Facts{Cell: p.load.names[p.cell], Channel: channel, Labels: d.Flags.Labels}
+	return p.compiled.Fold(orders, facts, now).Evaluate(watched, flags.Context{"targetingKey": facts.Cell}, now).Variant, nil
+}
+
+func (p *lamp) fetch(digest releases.Digest) error {
+	link, err := p.load.dialer.Dial(context.Background(), p.cell, 0)
+	if err != nil {
+		return err
+	}
+	defer link.Close()
+	a, body, err := link.Ask(time.Minute, "GET", "/v1/flagbundles/"+string(digest), "", nil)
+	switch {
+	case err != nil:
+		return err
+	case a.Status != 200:
+		return fmt.Errorf("the answer is %d: %.300s", a.Status, body)
+	case releases.DigestBytes(body) != digest:
+		return errors.New("the bundle is not what its digest says")
+	}
+	b, err := flags.ParseBundle(body)
+	if err != nil {
+		return err
+	}
+	p.digest = digest
+	p.compiled, err = flags.Compile(b)
+	return err
+}
+
+// shining is what cells are to evaluate, and since when.
+type shining struct {
+	Since   time.Time
+	Variant string
+	Wait    time.Duration
+}
+
+// shines waits until every cell evaluates the watched flag so, and gives when. Instants of two processes on one machine compare.
+func (l *load) shines(s shining) (any, error) {
+	deadline := time.Now().Add(s.Wait)
+	for {
+		l.mu.Lock()
+		all, broken, trouble := slices.Clone(l.lit), l.broken, l.trouble
+		l.mu.Unlock()
+		first := map[int]time.Duration{}
+		for _, n := range all {
+			if _, known := first[n.cell]; !known && n.variant == s.Variant && n.at.Round(0).After(s.Since) {
+				first[n.cell] = n.at.Round(0).Sub(s.Since)
+			}
+		}
+		if len(first) == len(l.links) {
+			return spreadOf(first, len(all)), nil
+		}
+		if time.Now().After(deadline) {
+			return nil, fmt.Errorf("%d of %d evaluate to %s within %s, %d streams broke: %w", len(first), len(l.links), s.Variant, s.Wait, broken, trouble)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// spreadOf sorts by how long it took.
+func spreadOf(first map[int]time.Duration, events int) spread {
+	all := make([]time.Duration, 0, len(first))
+	for _, d := range first {
+		all = append(all, d)
+	}
+	slices.Sort(all)
+	return spread{
+		Told: len(first), Events: events,
+		First: all[0], P50: figures.Quantile(all, 0.5), P99: figures.Quantile(all, 0.99), Last: all[len(all)-1],
+	}
+}
