@@ -1,80 +1,6 @@
 package announce
 
-import (
-	"strings"
-	"time"
-
-	"github.com/sluice-cd/sluice/flags"
-)
-
-// tally is how an announcement stands in the cells of a channel.
-type tally struct {
-	view
-	counts      map[flags.CellState]int
-	cells       int
-	has         int
-	unconfirmed int     // of those that have it
-	others      []*cell // the first that have not, and are to be named
-	open        bool    // some cell is still to get it
-}
-
-// maxNamed is how many cells are named in a sentence.
-const maxNamed = 3
-
-// count looks at every cell of a standing, once. Many are in the same state one after the other.
-func (p *planner) count(s *standing) {
-	t := &s.tally
-	t.view = view{percent: 100, due: true}
-	t.counts = map[flags.CellState]int{}
-	if s.rules == nil || s.state == "" {
-		return
-	}
-	t.gate = s.gate()
-	if !s.at.IsZero() {
-		t.due = p.reached(s.at)
-		for _, step := range t.gate.Steps {
-			p.reached(s.at.Add(time.Duration(step.After) * time.Second))
-		}
-		t.percent = t.gate.Percent(flags.Instant(p.now))
-	}
-	var last flags.CellState
-	run := 0
-	for _, c := range s.c.cells {
-		state, confirmed, ok := p.cellState(s, &t.view, c)
-		if !ok {
-			continue
-		}
-		if state != last {
-			t.add(last, run)
-			last, run = state, 0
-		}
-		run++
-		switch {
-		case has(state) && !confirmed:
-			t.unconfirmed++
-		case !has(state) && len(t.others) < maxNamed:
-			t.others = append(t.others, c)
-		}
-		if state == flags.Waiting || state == flags.Suspended || state == flags.Ready || state == flags.Ramping {
-			t.open = true
-		}
-	}
-	t.add(last, run)
-	if s.state == Publishing && s.tree != nil && !t.open && t.percent >= 100 && t.due {
-		s.state = Published
-	}
-}
-
-func (t *tally) add(state flags.CellState, n int) {
-	if n == 0 {
-		return
-	}
-	t.counts[state] += n
-	t.cells += n
-	if has(state) {
-		t.has += n
-	}
-}
+import "strings"
 
 // status says how far an announcement is, without its cells.
 func (p *planner) status(a *announcement) Status {
@@ -105,14 +31,6 @@ func (p *planner) status(a *announcement) Status {
 	return st
 }
 
-// shown is the share of the ramp now: none of what is not told.
-func (s *standing) shown() int {
-	if !s.sent || !s.tally.due {
-		return 0
-	}
-	return s.tally.percent
-}
-
 // last gives the standing that people ask for first: of the last channel that is not done or, if all are, the last with cells.
 func (a *announcement) last() (last *standing) {
 	for _, s := range a.standings {
@@ -123,10 +41,6 @@ func (a *announcement) last() (last *standing) {
 		}
 	}
 	return last
-}
-
-func (s *standing) done() bool {
-	return s.state == Published || s.state == Publishing && s.tally.cells == 0
 }
 
 // needs says what a person has to do next; empty: nothing.
