@@ -59,14 +59,15 @@ type Hold struct {
 
 // Key gives the key of a cell's answer. ok is false if the repository has no such cell.
 func (v *View) Key(name string) (k Key, ok bool) {
-	k, _, ok = v.key(name)
+	_, ok = v.key(name, &k)
 	return k, ok
 }
 
-func (v *View) key(name string) (k Key, held *channels.Verdict, ok bool) {
+// key fills in k, which is zero.
+func (v *View) key(name string, k *Key) (held *channels.Verdict, ok bool) {
 	cell := v.Desired.Cells[name]
 	if cell == nil {
-		return k, nil, false
+		return nil, false
 	}
 	given := v.Observed.Cells[name].last()
 	if given != nil {
@@ -91,13 +92,14 @@ func (v *View) key(name string) (k Key, held *channels.Verdict, ok bool) {
 	if told := v.Flags.told(name); told != nil {
 		k.Flags = FlagsKey{Bundle: told.Bundle.Digest, Orders: told.Orders.Digest, Labels: cell.Tags}
 	}
-	return k, held, true
+	return held, true
 }
 
 // Cell is the answer to a cell that asks what is desired of it, and its ETag: it changes exactly when the cell's Key
 // does (R31). ok is false if the repository has no such cell.
 func (v *View) Cell(name string) (d cells.Desired, etag string, ok bool) {
-	k, held, ok := v.key(name)
+	var k Key
+	held, ok := v.key(name, &k)
 	if !ok {
 		return d, "", false
 	}
@@ -163,7 +165,8 @@ func lasting(v *channels.Verdict) string {
 
 // Held is the first verdict that keeps a cell from its channel's head; nil: none does, or the repository has no such cell.
 func (v *View) Held(name string) *channels.Verdict {
-	_, held, _ := v.key(name)
+	var k Key
+	held, _ := v.key(name, &k)
 	return held
 }
 

@@ -103,17 +103,26 @@ func BenchmarkKeys(b *testing.B) {
 	for i := range 1000 {
 		blocked = append(blocked, channels.Verdict{Channel: "c0", Cell: fmt.Sprintf("cell-%06d", i*100), Release: "1.99.0", Gate: "wave"})
 	}
-	before := &View{Desired: d, Observed: o, Plan: Plan{Blocked: blocked}}
-	keys := make(map[string]Key, len(d.Cells))
+	same := told(7, "b", "o")
 	for name := range d.Cells {
-		keys[name], _ = before.Key(name)
+		same.Told[name] = same.Told["s1"]
 	}
-	for b.Loop() {
-		v := &View{Desired: d, Observed: o, Plan: Plan{Blocked: blocked}}
-		for name, was := range keys {
-			if k, _ := v.Key(name); k != was {
-				b.Fatal(name)
+	for name, f := range map[string]*Flags{"without flags": nil, "with": same} {
+		b.Run(name, func(b *testing.B) {
+			view := func() *View { return &View{Desired: d, Observed: o, Plan: Plan{Blocked: blocked}, Flags: f} }
+			before := view()
+			keys := make(map[string]Key, len(d.Cells))
+			for name := range d.Cells {
+				keys[name], _ = before.Key(name)
 			}
-		}
+			for b.Loop() {
+				v := view()
+				for name, was := range keys {
+					if k, _ := v.Key(name); k != was {
+						b.Fatal(name)
+					}
+				}
+			}
+		})
 	}
 }
