@@ -196,7 +196,11 @@ func (a *Announcer) next() time.Duration {
 		wait = retryStore
 	}
 	if !a.plan.Next.IsZero() {
-		wait = min(wait, a.plan.Next.Sub(a.o.Engine.Now()))
+		left := a.plan.Next.Sub(a.o.Engine.Now())
+		if left <= 0 { // no plan is to ask for another without end
+			left = time.Second
+		}
+		wait = min(wait, left)
 	}
 	if len(a.plan.Writes) > 0 {
 		wait = min(wait, cmp.Or(time.Until(a.push.after), idle))

@@ -47,7 +47,7 @@ func (a *Announcer) job(fetch bool) func(context.Context) result {
 		a.began = true
 		if a.mark.Commit != "" {
 			r.kind = resume
-			return func(ctx context.Context) result { return a.readAt(ctx, r, a.mark.Commit) }
+			return func(ctx context.Context) result { return a.readAt(ctx, r, r.mark.Commit) }
 		}
 	}
 	if fetch {

@@ -47,11 +47,10 @@ func (a *Announcer) survey(v *engine.View, states map[string]*engine.CellState, 
 		a.code = newCode(v.Desired)
 	}
 	for _, name := range v.Desired.Order {
-		c := announce.Channel{Name: name}
+		// A channel whose upstreams are not known must not pass for an entry channel, which has what nobody approved.
 		if policy := v.Desired.Channels[name].Valid; policy != nil {
-			c.After = policy.After
+			f.channels = append(f.channels, announce.Channel{Name: name, After: policy.After})
 		}
-		f.channels = append(f.channels, c)
 	}
 	for _, name := range a.code.names {
 		f.cells = append(f.cells, a.cell(v, v.Desired.Cells[name], states[name], told[name]))

@@ -83,7 +83,7 @@ func (p *press) print(bundle *flags.Bundle) *printed {
 }
 
 func sameBundle(a, b *flags.Bundle) bool {
-	return a == b || a.Version == b.Version && a.Channel == b.Channel && reflect.DeepEqual(a.Gates, b.Gates) &&
+	return a == b || a.Version == b.Version && a.Channel == b.Channel && reflect.DeepEqual(a.Gates, b.Gates) && slices.Equal(a.Hidden, b.Hidden) &&
 		maps.EqualFunc(a.Flags, b.Flags, func(x, y json.RawMessage) bool { return bytes.Equal(x, y) })
 }
 
