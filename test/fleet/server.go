@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -29,6 +30,7 @@ type server struct {
 	data     string
 	database string // URL; empty: SQLite in data
 	flags    string // the flags repository; empty: none
+	socket   string // a path that people with all rights come in by; empty: none
 
 	address  string // of people
 	cells    string // of cells; the same after a restart
@@ -58,6 +60,9 @@ func (s *server) launch(ctx context.Context) error {
 	args := []string{"serve", "--repo", s.repo, "--data", s.data, "--listen", "127.0.0.1:0", "--cells", at, "--log", "error"}
 	if s.flags != "" {
 		args = append(args, "--flags-repo", s.flags)
+	}
+	if s.socket != "" {
+		args = append(args, "--listen", "unix://"+s.socket)
 	}
 	s.cmd = exec.CommandContext(ctx, s.binary, args...)
 	s.cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL="+os.DevNull, "GIT_CONFIG_NOSYSTEM=1", "SLUICE_CPU_PROFILE="+filepath.Join(filepath.Dir(s.data), "cpu.pprof"))
@@ -131,6 +136,14 @@ func (s *server) get(ctx context.Context, path string) ([]byte, error) {
 		err = fmt.Errorf("%s: %s: %.200s", path, w.Status, body)
 	}
 	return body, err
+}
+
+// administrator comes in by the socket, whatever address is asked for.
+func (s *server) administrator() *http.Client {
+	return &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", s.socket)
+	}}}
 }
 
 // status reads /v1/status into v.
