@@ -1,6 +1,7 @@
 package cells
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -109,6 +110,30 @@ func TestCellWindows(t *testing.T) {
 	noon := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 	if gate, _, until, ok := c.Binds("1.0.0", noon); ok || gate != "window" || !until.Equal(noon.Add(21*time.Hour)) {
 		t.Errorf("%q until %s, %v", gate, until, ok)
+	}
+}
+
+// R43: what an owner holds is bounded, and each reason is of something that is held.
+func TestOwnerHoldsFeatures(t *testing.T) {
+	many := make([]string, MaxHeld+1)
+	for i := range many {
+		many[i] = fmt.Sprint("f", i)
+	}
+	for want, o := range map[string]*Owner{
+		"":                              {Features: many[:MaxHeld], Reasons: map[string]string{"f1": "training"}},
+		"more than 64 features":         {Features: many},
+		`"two words" can't be`:          {Features: []string{"two words"}},
+		`"" can't be`:                   {Features: []string{""}},
+		`can't be a feature's`:          {Features: []string{strings.Repeat("x", 129)}},
+		"a\\x00b":                       {Features: []string{"a\x00b"}},
+		"a is there twice":              {Features: []string{"a", "a"}},
+		`"b" is not held`:               {Features: []string{"a"}, Reasons: map[string]string{"b": "why"}},
+		"that of a has more than 200 b": {Features: []string{"a"}, Reasons: map[string]string{"a": strings.Repeat("x", 201)}},
+	} {
+		err := o.Check()
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: %v", want, err)
+		}
 	}
 }
 

@@ -27,7 +27,9 @@ func TestKilledWhileFlagsAreTaken(t *testing.T) {
 	}
 	one := p.ship(t, "1.0.0", 1, featured("1.0.0", "classes"))
 	p.assign(one)
-	gate := func(height int64) flags.Gate { return flags.Gate{ID: fmt.Sprint("a", height), Features: []string{"classes"}} }
+	gate := func(height int64) flags.Gate {
+		return flags.Gate{ID: fmt.Sprint("a", height), Features: []string{"classes"}}
+	}
 	p.tell(p.word(1, bundleOf(gate(1))))
 	k.start("", 0)
 	p.await(t, "on", stateIs("a1", flags.On))

@@ -375,3 +375,37 @@ func TestDamagedFlagFiles(t *testing.T) {
 		})
 	}
 }
+
+// R45: the owner sees how flags are, what is killed and why; but nothing of what is under embargo before its time.
+func TestOwnerSeesHowFlagsAre(t *testing.T) {
+	t.Parallel()
+	p := newPlane(t)
+	s := newSettings(t, p)
+	if v, err := LoadInForce(s.State); v != nil || err != nil {
+		t.Errorf("before anything was told: %+v, %v", v, err)
+	}
+	start(t, s)
+	at := p.now().Add(3 * time.Second).Unix()
+	f := p.word(7, bundleOf(
+		flags.Gate{ID: "open", Features: []string{"x"}, At: at + 3600},
+		flags.Gate{ID: "secret", Features: []string{"y"}, At: at, Embargo: true},
+	), "plain")
+	f.Labels = map[string]string{"region": "eu"}
+	p.tell(f)
+	p.await(t, "in force", inForce(f))
+	v, err := LoadInForce(s.State)
+	must(t, err)
+	if len(v.Announcements) != 1 || v.Announcements[0].ID != "open" || v.Announcements[0].At.Unix() != at+3600 || v.Announcements[0].State != flags.Waiting {
+		t.Errorf("shown: %+v", v.Announcements)
+	}
+	if v.Height != 7 || v.Bundle != f.Bundle.Digest || len(v.Killed) != 1 || v.Killed[0].Reason != "it breaks" || v.Labels["region"] != "eu" || v.Since.IsZero() {
+		t.Errorf("shown: %+v", v)
+	}
+	for giveUp := time.Now().Add(30 * time.Second); len(v.Announcements) != 2; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(giveUp) {
+			t.Fatalf("after its time: %+v", v.Announcements)
+		}
+		v, err = LoadInForce(s.State)
+		must(t, err)
+	}
+}

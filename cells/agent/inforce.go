@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
@@ -119,9 +120,6 @@ func (s *switchboard) show() error {
 		Height: s.book.Height, Release: s.facts.Release, Features: s.facts.Features, Killed: s.book.Orders.Killed,
 		Held: s.facts.Held, Labels: s.book.Labels, Fault: s.fault(), Announcements: []Lamp{},
 	}
-	if known {
-		v.Since = time.Unix(at, 0).UTC()
-	}
 	if s.bundle != nil {
 		v.Bundle = s.bundle.digest
 	}
@@ -136,11 +134,21 @@ func (s *switchboard) show() error {
 		}
 		v.Announcements = append(v.Announcements, l)
 	}
-	text, err := json.Marshal(v)
-	if err != nil {
+	drawn, err := json.Marshal(v)
+	if err != nil || bytes.Equal(drawn, s.drawn) {
 		return err
 	}
-	return keepSummed(inForceFile(s.dir), text)
+	if known {
+		v.Since = time.Unix(at, 0).UTC()
+	}
+	text, err := json.Marshal(v)
+	if err == nil {
+		err = keepSummed(inForceFile(s.dir), text)
+	}
+	if err == nil {
+		s.drawn = drawn
+	}
+	return err
 }
 
 func inForceFile(dir string) string { return filepath.Join(dir, "inforce.json") }

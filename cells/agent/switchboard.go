@@ -46,6 +46,7 @@ type switchboard struct {
 	bad     releases.Digest // can't be used, whoever gives it
 	hurry   func()          // ends the fetch of the moment; nil: there is none
 	said    *cells.FlagsReport
+	drawn   []byte // what the owner is shown, but since when
 }
 
 // shown is what callers get.
@@ -211,14 +212,16 @@ func (s *switchboard) settle() {
 		}
 	}
 	r := s.compose()
-	if reflect.DeepEqual(r, s.said) {
+	if r == nil {
 		return
 	}
-	s.said = r
 	if err := s.show(); err != nil {
 		s.log.Warn().Err(err).Msg("the owner is not shown how flags are")
 	}
-	s.ring()
+	if !reflect.DeepEqual(r, s.said) {
+		s.said = r
+		s.ring()
+	}
 }
 
 // keepTime folds again at each instant at which that changes something, and writes what could not be written, until ctx ends.
