@@ -124,6 +124,7 @@ func TestOneHome(t *testing.T) {
 		"os/exec":                         {"releases/gitrepo", "cells", "cmd"},
 		"github.com/fsnotify/fsnotify":    {"releases/gitrepo", "engine", "cells", "cmd"},
 		"github.com/open-feature/go-sdk/": {"flags/provider"},
+		"github.com/yuin/goldmark":        {"engine/controlplane/bulletin"},
 	}
 	for _, p := range packages(t) {
 		if hasPrefix(p.ImportPath, "test", "tools") || strings.HasSuffix(p.Name, "test") {
