@@ -22,6 +22,9 @@ type app struct {
 	database string // --database; empty: the store is in data
 	output   string // -o: asTable, asJSON or asYAML
 	server   string // --server, where a verb has it
+
+	flagsRepo   string // --flags-repo, where a verb has it
+	flagsBranch string // --flags-branch
 }
 
 func newApp(env []string, stdin io.Reader, stdout, stderr io.Writer) *app {
@@ -92,6 +95,7 @@ func (a *app) root() *cobra.Command {
 	root.AddGroup(
 		&cobra.Group{ID: groupAuthor, Title: "The release repository:"},
 		&cobra.Group{ID: groupDecide, Title: "People's decisions (each is one commit of yours):"},
+		&cobra.Group{ID: groupFlags, Title: "Features, and when they are told:"},
 		&cobra.Group{ID: groupLook, Title: "What goes on, and why:"},
 		&cobra.Group{ID: groupCells, Title: "Who may come in:"},
 		&cobra.Group{ID: groupRun, Title: "What runs:"},
@@ -103,6 +107,7 @@ func (a *app) root() *cobra.Command {
 const (
 	groupAuthor = "author"
 	groupDecide = "decide"
+	groupFlags  = "flags"
 	groupLook   = "look"
 	groupRun    = "run"
 	groupCells  = "cells"
@@ -120,6 +125,8 @@ func (a *app) verbs() []*cobra.Command {
 		a.complete(a.rollbackVerb(), channelNames),
 		a.complete(a.quarantineVerb(), releaseNames),
 		a.rolloutVerb(),
+		a.flagVerb(),
+		a.announceVerb(),
 		a.statusVerb(),
 		a.planVerb(),
 		a.simulateVerb(),

@@ -55,7 +55,13 @@ func (a *app) approve(cmd *cobra.Command, channel, version, person, key, comment
 		return wrapFailure(c.what, err)
 	}
 	people := s.desired.Pipeline.People
-	if person, err = approver(people, person, who); err != nil {
+	emails := map[string]string{}
+	for name, m := range people {
+		if m != nil {
+			emails[name] = m.Email
+		}
+	}
+	if person, err = approver(emails, person, who); err != nil {
 		return wrapFailure(c.what, err)
 	}
 	c.keys = people[person].Keys
@@ -89,19 +95,19 @@ func (a *app) approve(cmd *cobra.Command, channel, version, person, key, comment
 	return a.wrote(written{Commit: id, Did: c.what + " as " + person, Next: "the engine counts it; sluice why " + channel + " tells what else it waits for"})
 }
 
-// approver finds whom the caller is in sluice.yaml.
-func approver(people map[string]*channels.Member, name string, who releases.Person) (string, error) {
-	known := sortedKeys(people)
+// approver finds whom the caller is in sluice.yaml, whose people have these addresses.
+func approver(emails map[string]string, name string, who releases.Person) (string, error) {
+	known := sortedKeys(emails)
 	if len(known) == 0 {
 		return "", fail(errors.New("sluice.yaml names no people, so that no approval would count"), "add yourself there, under people: with your email and keys (docs/formats.md)")
 	}
 	if name != "" {
-		if people[name] == nil {
+		if _, there := emails[name]; !there {
 			return "", fail(fmt.Errorf("sluice.yaml has no person %q", name), "it has %s", orDash(strings.Join(known, ", ")))
 		}
 		return name, nil
 	}
-	i := slices.IndexFunc(known, func(n string) bool { return people[n] != nil && strings.EqualFold(people[n].Email, who.Email) })
+	i := slices.IndexFunc(known, func(n string) bool { return emails[n] != "" && strings.EqualFold(emails[n], who.Email) })
 	if i < 0 {
 		return "", fail(fmt.Errorf("sluice.yaml has no person with the address %s", who.Email), "say who you are: --as %s", orDash(strings.Join(known, " or ")))
 	}

@@ -34,22 +34,48 @@ func channelsAndReleases(s *snapshot) []string {
 
 // complete gives cmd's arguments, in order, to the shell. What goes wrong completes nothing: the command itself will say.
 func (a *app) complete(cmd *cobra.Command, arguments ...names) *cobra.Command {
-	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		if len(args) >= len(arguments) {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		ctx, cancel := context.WithTimeout(cmd.Context(), completeWithin)
-		defer cancel()
+	return completed(cmd, len(arguments), func(ctx context.Context, i int) ([]string, error) {
 		repo, err := a.open(ctx, cmd, committer{})
 		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
+			return nil, err
 		}
 		defer repo.Close()
 		s, err := repo.snapshot(ctx)
 		if err != nil {
+			return nil, err
+		}
+		return arguments[i](s), nil
+	})
+}
+
+// completeFlags is complete for arguments that the flags repository knows.
+func (a *app) completeFlags(cmd *cobra.Command, list func(*flagsSnapshot) []string) *cobra.Command {
+	return completed(cmd, 1, func(ctx context.Context, _ int) ([]string, error) {
+		repo, err := a.openFlags(ctx, cmd, committer{})
+		if err != nil {
+			return nil, err
+		}
+		defer repo.Close()
+		s, err := repo.flags(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return list(s), nil
+	})
+}
+
+func completed(cmd *cobra.Command, arguments int, list func(ctx context.Context, i int) ([]string, error)) *cobra.Command {
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) >= arguments {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		return arguments[len(args)](s), cobra.ShellCompDirectiveNoFileComp
+		ctx, cancel := context.WithTimeout(cmd.Context(), completeWithin)
+		defer cancel()
+		found, err := list(ctx, len(args))
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return found, cobra.ShellCompDirectiveNoFileComp
 	}
 	return cmd
 }

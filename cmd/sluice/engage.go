@@ -22,6 +22,8 @@ type running struct {
 	author string
 	key    string
 	level  string
+
+	webhookSecrets string // file
 }
 
 func (r *running) engineFlags(cmd *cobra.Command) {
@@ -29,6 +31,7 @@ func (r *running) engineFlags(cmd *cobra.Command) {
 	f.StringVar(&r.author, "author", "Sluice <sluice@localhost>", "in whose name promotions are committed")
 	f.StringVar(&r.key, "signing-key", "", "`FILE` of a private SSH key that signs promotions")
 	f.StringVar(&r.level, "log", "info", "log level: debug, info, warn, error")
+	f.StringVar(&r.webhookSecrets, "webhook-secrets-file", "", "`FILE` of lines NAME whsec_BASE64: what messages to webhooks are signed with (default $SLUICE_WEBHOOK_SECRETS)")
 }
 
 const missingData = "--data, the folder for the mirror and the store, is missing"
@@ -38,6 +41,7 @@ type engaged struct {
 	*engine.Engine
 	repo  *opened
 	store keeps
+	as    committer
 	log   zerolog.Logger
 }
 
@@ -80,5 +84,5 @@ func (a *app) engage(ctx context.Context, cmd *cobra.Command, r running) (*engag
 		repo.Close()
 		return nil, errors.Join(err, st.Close())
 	}
-	return &engaged{Engine: e, repo: repo, store: st, log: log}, nil
+	return &engaged{Engine: e, repo: repo, store: st, as: as, log: log}, nil
 }

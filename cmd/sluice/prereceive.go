@@ -54,24 +54,13 @@ func (a *app) validatePush(ctx context.Context, dir string) ([]releases.Fault, e
 			}
 			after = append(after, lost...)
 		}
-		known := map[releases.Fault]bool{}
+		var before []releases.Fault
 		if !isZero(was) && len(after) > 0 {
-			before, err := a.validateCommit(ctx, dir, was)
-			if err != nil {
+			if before, err = a.validateCommit(ctx, dir, was); err != nil {
 				return nil, err
 			}
-			for _, f := range before {
-				f.Line = 0 // lines move
-				known[f] = true
-			}
 		}
-		for _, f := range after {
-			key := f
-			key.Line = 0
-			if !known[key] {
-				faults = append(faults, f)
-			}
-		}
+		faults = append(faults, brought(before, after)...)
 	}
 	return faults, lines.Err()
 }

@@ -22,6 +22,7 @@ import (
 type place struct {
 	address string // a folder or a URL
 	branch  string // empty: the one that its HEAD names
+	layout  gitrepo.Layout
 	mirror  string // its mirror's name in --data
 	flag    string // that names it
 }
@@ -101,7 +102,7 @@ func (a *app) openAt(ctx context.Context, at place, as committer) (*opened, erro
 		return nil, err
 	}
 	repo, err := gitrepo.Open(ctx, at.address, gitrepo.Options{
-		Mirror: mirror, Branch: at.branch, Author: as.person, Signer: as.signer, Log: a.logger(),
+		Mirror: mirror, Branch: at.branch, Layout: at.layout, Author: as.person, Signer: as.signer, Log: a.logger(),
 		Web: gitrepo.Web{Username: a.getenv("SLUICE_GIT_USERNAME"), Password: a.getenv("SLUICE_GIT_TOKEN"), CAFile: a.getenv("SLUICE_GIT_CA_FILE")},
 		SSH: gitrepo.SSH{Key: a.getenv("SLUICE_SSH_KEY"), KnownHosts: a.getenv("SLUICE_SSH_KNOWN_HOSTS")},
 	})

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
@@ -38,15 +39,20 @@ elsewhere it takes https:// and a token (sluice token add). Cells come in at --c
 control plane's own keys, active and standby, are made at the first start in DIR/tls: keep a copy, cells know no other. Replicas share them.
 Without --cells, cells have no keys and name themselves: for trying it out, on this machine only.
 
-To reach the repository: https:// takes $SLUICE_GIT_USERNAME and $SLUICE_GIT_TOKEN (and $SLUICE_GIT_CA_FILE), ssh:// takes the SSH agent or
+With --flags-repo it reads a flags repository too: it tells cells of flags and announcements ahead of time, commits to that repository alone
+what has to be remembered, and tells webhooks what was published, suspended and killed. Without, nothing of flags is served.
+
+To reach a repository: https:// takes $SLUICE_GIT_USERNAME and $SLUICE_GIT_TOKEN (and $SLUICE_GIT_CA_FILE), ssh:// takes the SSH agent or
 $SLUICE_SSH_KEY, and checks the host against ~/.ssh/known_hosts or $SLUICE_SSH_KNOWN_HOSTS.`,
 		Example: `  sluice serve --repo /srv/git/releases.git --data /var/lib/sluice
+  sluice serve --repo /srv/git/releases.git --flags-repo /srv/git/flags.git --data /var/lib/sluice
   sluice serve --repo ssh://git@git.example/releases --data /var/lib/sluice --listen unix:///run/sluice.sock --listen https://0.0.0.0:7600 --cells 0.0.0.0:7601 --cells-address sluice.example.com:7601`,
 		Args: arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.serve(cmd, r, d) },
 	}
 	f := cmd.Flags()
 	d.flags(cmd)
+	a.flagsRepoFlags(cmd)
 	f.StringVar(&r.secret, "hook-secret-file", "", "`FILE` with the secret that the git host signs push hooks with")
 	f.DurationVar(&r.poll, "poll", time.Minute, "how often to look at the branch without being told of a push")
 	r.engineFlags(cmd)
@@ -80,26 +86,35 @@ func (a *app) serve(cmd *cobra.Command, r running, d doors) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
+	announces, err := a.announcer(cmd, e, r)
+	if err != nil {
+		return err
+	}
+	defer announces.Close()
 	if in.public != "" {
 		if err := agree(ctx, e.store, spoken{Address: in.public, Pins: in.keys.Pins}, in.tlsDir, e.log); err != nil {
 			return err
 		}
 	}
-	server, err := controlplane.New(controlplane.Options{
+	o := controlplane.Options{
 		Views: e, Inbox: e, Repository: e.repo, Journal: e.store, Log: e.log,
 		Members: members{e.Engine}, Tokens: e.store, Address: in.public,
 		Pushed: e.Pushed, HookSecret: secret, Branch: a.branch,
 		Reachable: e.Reachable, Store: e.store.Ready, Keys: in.cellKeys(), Numbers: e.Numbers,
-	})
+	}
+	if announces != nil {
+		announces.serve(&o, e)
+	}
+	server, err := controlplane.New(o)
 	if err != nil {
 		return err
 	}
-	watch, err := a.watchPushes(ctx, e)
-	if err != nil {
-		return err
+	g, ctx := errgroup.WithContext(ctx)
+	watch := watchPushes(ctx, e.repo, e.log)
+	if announces != nil {
+		announces.start(ctx, g, watchPushes(ctx, announces.repo, e.log))
 	}
 	a.say(in)
-	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return e.Run(ctx, watch) })
 	g.Go(func() error { return server.Serve(ctx, in.all...) })
 	return g.Wait()
@@ -125,15 +140,15 @@ func (a *app) hookSecret(file string) (string, error) {
 	return text, nil
 }
 
-// watchPushes tells of pushes to a repository on this disk. Where watching fails, polling does the work.
-func (a *app) watchPushes(ctx context.Context, e *engaged) (<-chan struct{}, error) {
-	source, err := gitrepo.Watch(ctx, e.repo.address)
+// watchPushes tells of pushes to a repository on this disk; nil: nobody does. Where watching fails, polling does the work.
+func watchPushes(ctx context.Context, repo *opened, log zerolog.Logger) <-chan struct{} {
+	source, err := gitrepo.Watch(ctx, repo.address)
 	if err != nil {
-		e.log.Warn().Err(err).Msg("pushes are not noticed at once, but by polling")
-		return nil, nil
+		log.Warn().Err(err).Str("repository", repo.address).Msg("pushes are not noticed at once, but by polling")
+		return nil
 	}
 	if source == nil {
-		return nil, nil
+		return nil
 	}
 	told := make(chan struct{}, 1)
 	go func() { // ends with source, which ends with ctx
@@ -144,8 +159,8 @@ func (a *app) watchPushes(ctx context.Context, e *engaged) (<-chan struct{}, err
 			}
 		}
 		if ctx.Err() == nil {
-			e.log.Warn().Msg("the watch on the repository was lost: pushes are found by polling")
+			log.Warn().Str("repository", repo.address).Msg("the watch on the repository was lost: pushes are found by polling")
 		}
 	}()
-	return told, nil
+	return told
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/flags/announce"
 )
 
 func (a *app) tickVerb() *cobra.Command {
@@ -18,10 +19,11 @@ func (a *app) tickVerb() *cobra.Command {
 		Short:   "Let the engine look once, do what there is to do, and end",
 		Long: `One pass of what serve does all the time: for a cron job, a CronJob or a Lambda. It looks at the branch, asks what gates need
 from outside, decides, pushes, and prints what it did and what is blocked. It may be killed at any instant and run again, also
-while another runs.`,
+while another runs. With --flags-repo it does the same for announcements; webhooks are told by sluice serve alone.`,
 		Args: arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.tick(cmd, r) },
 	}
+	a.flagsRepoFlags(cmd)
 	r.engineFlags(cmd)
 	return cmd
 }
@@ -39,6 +41,11 @@ func (a *app) tick(cmd *cobra.Command, r running) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
+	announces, err := a.announcer(cmd, e, r)
+	if err != nil {
+		return err
+	}
+	defer announces.Close()
 	_, cursor, err := e.store.Decisions(ctx, -1, 1)
 	if err != nil {
 		return err
@@ -54,6 +61,12 @@ func (a *app) tick(cmd *cobra.Command, r running) (err error) {
 	}
 	if err != nil {
 		return fail(err, "it is safe to run it again")
+	}
+	var remembered []announce.Write
+	if announces != nil {
+		if _, remembered, err = announces.Tick(ctx); err != nil {
+			return fail(fmt.Errorf("flags: %w", err), "it is safe to run it again")
+		}
 	}
 	if done, err := a.encode(plan); done {
 		return err
@@ -74,7 +87,10 @@ func (a *app) tick(cmd *cobra.Command, r running) (err error) {
 			a.stdout.line("grant %s of %s to %s", act.Release, act.Channel, some(act.Cells))
 		}
 	}
-	if len(decided)+len(plan.Actions) == 0 {
+	for _, w := range remembered {
+		a.stdout.line("flags: %s", w.Why)
+	}
+	if len(decided)+len(plan.Actions)+len(remembered) == 0 {
 		a.stdout.line("nothing to do")
 	}
 	for _, v := range plan.Blocked {

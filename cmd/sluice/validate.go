@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/releases"
 	"github.com/sluice-cd/sluice/releases/manifest"
 )
@@ -21,7 +22,7 @@ func (a *app) validateVerb() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "validate [DIR-or-URL]",
 		GroupID: groupAuthor,
-		Short:   "Find all that is wrong in a release repository",
+		Short:   "Find all that is wrong in a release repository, or a flags repository",
 		Long: `Reads every file strictly and prints one "file:line: fault" a line; exits 1 if there is any. Warnings are printed
 and don't count. Without an argument, the working folder is read.
 
@@ -99,39 +100,56 @@ func (a *app) validate(ctx context.Context, target string) ([]releases.Fault, er
 	case worktree:
 		return a.validateWorktree(ctx, target)
 	}
+	if files := os.DirFS(target); isFlags(files) {
+		return flags.Load(nil, files).Faults, nil
+	}
 	return engine.Validate(os.DirFS(target))
 }
 
 // validateTip reads the tip of a repository's branch, with its history. No commits: no faults.
 func (a *app) validateTip(ctx context.Context, address string) ([]releases.Fault, error) {
-	d, err := a.loadAll(ctx, address)
-	if d == nil || err != nil {
+	repo, tip, err := a.openTip(ctx, address)
+	if tip == "" || err != nil {
+		return nil, err
+	}
+	defer repo.Close()
+	files, err := repo.FS(tip)
+	if err != nil {
+		return nil, err
+	}
+	if isFlags(files) {
+		return flags.Load(nil, files).Faults, nil
+	}
+	repo.loader.All = true
+	d, err := repo.loader.Load(ctx, tip)
+	if err != nil {
 		return nil, err
 	}
 	return d.Check(), nil
 }
 
-// loadAll reads every release at the tip of a branch. nil: there are no commits.
-func (a *app) loadAll(ctx context.Context, address string) (*engine.Desired, error) {
-	repo, err := a.openAt(ctx, a.releasePlace(address), committer{})
+// openTip opens a repository and gives its branch's newest commit. Empty: there is none, and nothing is open.
+func (a *app) openTip(ctx context.Context, address string) (repo *opened, tip string, err error) {
+	repo, err = a.openAt(ctx, a.releasePlace(address), committer{})
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	defer repo.Close()
-	tip, err := repo.Fetch(ctx)
+	tip, err = repo.Fetch(ctx)
 	if err != nil {
-		return nil, fail(err, "is %s right, and the host reachable?", address)
+		err = fail(err, "is %s right, and the host reachable?", address)
 	}
-	if tip == "" {
-		return nil, nil
+	if tip == "" || err != nil {
+		repo.Close()
 	}
-	repo.loader.All = true
-	return repo.loader.Load(ctx, tip)
+	return repo, tip, err
 }
 
 // validateWorktree reads the files as they stand, and holds them against the history of the branch.
 func (a *app) validateWorktree(ctx context.Context, dir string) ([]releases.Fault, error) {
 	files := os.DirFS(dir)
+	if isFlags(files) {
+		return flags.Load(nil, files).Faults, nil
+	}
 	faults, err := engine.Validate(files)
 	if err != nil {
 		return nil, err
@@ -177,20 +195,35 @@ func (a *app) validateWorktree(ctx context.Context, dir string) ([]releases.Faul
 }
 
 // validateCommit finds the faults of one commit of dir, as if it were the branch's tip.
-func (a *app) validateCommit(ctx context.Context, dir, commit string) ([]releases.Fault, error) {
-	d, err := a.loadCommit(ctx, dir, commit)
-	if err != nil {
-		return nil, err
-	}
-	return d.Check(), nil
+func (a *app) validateCommit(ctx context.Context, dir, commit string) (faults []releases.Fault, err error) {
+	err = a.borrow(ctx, dir, commit, func(outside *app, source string) error {
+		faults, err = outside.validateTip(ctx, source)
+		return err
+	})
+	return faults, err
 }
 
-// loadCommit reads one commit of dir as if it were the branch's tip. In a hook the pushed objects are still in
-// quarantine: they are reached through a repository of ours that borrows all of dir's objects.
-func (a *app) loadCommit(ctx context.Context, dir, commit string) (*engine.Desired, error) {
+// loadCommit reads every release of one commit of dir as if it were the branch's tip.
+func (a *app) loadCommit(ctx context.Context, dir, commit string) (d *engine.Desired, err error) {
+	err = a.borrow(ctx, dir, commit, func(outside *app, source string) error {
+		repo, tip, err := outside.openTip(ctx, source)
+		if err != nil {
+			return err
+		}
+		defer repo.Close()
+		repo.loader.All = true
+		d, err = repo.loader.Load(ctx, tip)
+		return err
+	})
+	return d, err
+}
+
+// borrow lets do read one commit of dir as if it were the tip of a repository's branch. In a hook the pushed objects are still in
+// quarantine: they are reached through a repository of ours, source, that borrows all of dir's objects.
+func (a *app) borrow(ctx context.Context, dir, commit string, do func(outside *app, source string) error) error {
 	borrowed, err := os.MkdirTemp("", "sluice-validate-")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer os.RemoveAll(borrowed)
 	var stores []string
@@ -211,22 +244,22 @@ func (a *app) loadCommit(ctx context.Context, dir, commit string) (*engine.Desir
 	}
 	own, gitErr := a.git(ctx, dir, "rev-parse", "--path-format=absolute", "--git-common-dir")
 	if err = errors.Join(err, gitErr); err != nil {
-		return nil, err
+		return err
 	}
 	stores = append(stores, filepath.Join(own, "objects"))
 
 	outside := &app{env: withoutGit(a.env), stdout: a.stdout, stderr: a.stderr, branch: "main", data: filepath.Join(borrowed, "data")}
 	source := filepath.Join(borrowed, "source")
 	if _, err := outside.git(ctx, "", "init", "--quiet", "--bare", "--initial-branch=main", source); err != nil {
-		return nil, err
+		return err
 	}
 	if err := os.WriteFile(filepath.Join(source, "objects", "info", "alternates"), []byte(strings.Join(stores, "\n")+"\n"), 0o600); err != nil {
-		return nil, err
+		return err
 	}
 	if _, err := outside.git(ctx, source, "update-ref", "refs/heads/main", commit); err != nil {
-		return nil, err
+		return err
 	}
-	return outside.loadAll(ctx, source)
+	return do(outside, source)
 }
 
 // withoutGit is env without what git tells its hooks: where they are, and that refs must not change.
@@ -258,4 +291,21 @@ func (a *app) printFaults(faults []releases.Fault) error {
 		return errSilent
 	}
 	return nil
+}
+
+// brought is what of after was not before, wherever it stood then: lines move.
+func brought(before, after []releases.Fault) (more []releases.Fault) {
+	known := map[releases.Fault]bool{}
+	for _, f := range before {
+		f.Line = 0
+		known[f] = true
+	}
+	for _, f := range after {
+		bare := f
+		bare.Line = 0
+		if !known[bare] {
+			more = append(more, f)
+		}
+	}
+	return more
 }

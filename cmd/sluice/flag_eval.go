@@ -1,0 +1,237 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/flags"
+)
+
+// evaluated is what flag eval shows.
+type evaluated struct {
+	Key      string         `json:"key"`
+	Value    any            `json:"value"`
+	Variant  string         `json:"variant,omitempty"`
+	Reason   flags.Reason   `json:"reason"`
+	Error    string         `json:"errorCode,omitempty"`
+	Why      string         `json:"why"`
+	Cell     string         `json:"cell,omitempty"`
+	At       time.Time      `json:"at"`
+	Metadata map[string]any `json:"metadata,omitempty"`
+}
+
+func (a *app) flagEvalVerb() *cobra.Command {
+	var contexts []string
+	var cell, at string
+	cmd := &cobra.Command{
+		Use:   "eval KEY",
+		Short: "Show what a flag is for a caller, and why",
+		Long: `Evaluates the flag of the repository's tip as a cell would, offline. Without --cell, as if its feature were announced and contained:
+that tries the rules. With --cell, and the release repository (--repo or $SLUICE_REPO), as in that cell once it runs its channel's head:
+gates, kills, containment and time count, and what came is said. --at asks about another instant.`,
+		Example: `  sluice flag eval theme --context plan=pro --context targetingKey=user-17
+  sluice flag eval new-editor --context '{"targetingKey": "user-17"}' --cell acme --repo releases --at 2026-12-01T10:00:00+01:00`,
+		Args: arguments(1, 1, "KEY"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			caller, err := a.callerOf(contexts)
+			if err != nil {
+				return usage(cmd, "--context: %w", err)
+			}
+			now := time.Now()
+			if at != "" {
+				if now, err = time.Parse(time.RFC3339, at); err != nil {
+					return usage(cmd, "--at %s is not a time like 2026-12-01T10:00:00+01:00", at)
+				}
+			}
+			return a.flagEval(cmd, args[0], caller, cell, now)
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&contexts, "context", nil, "what the caller says of itself: JSON, `@FILE` with JSON, or NAME=VALUE; may be repeated")
+	f.StringVar(&cell, "cell", "", "the `CELL` it is asked in")
+	f.StringVar(&at, "at", "", "the `INSTANT` (RFC 3339; default: now)")
+	return cmd
+}
+
+// callerOf puts an evaluation context together.
+func (a *app) callerOf(parts []string) (flags.Context, error) {
+	all := flags.Context{}
+	for _, part := range parts {
+		text := []byte(part)
+		if file, ok := strings.CutPrefix(part, "@"); ok {
+			var err error
+			if text, err = a.readFile(file, maxRule); err != nil {
+				return nil, err
+			}
+		} else if name, value, ok := strings.Cut(part, "="); ok && !strings.HasPrefix(part, "{") {
+			all[name] = jsonOr(value)
+			continue
+		}
+		var more flags.Context
+		if err := json.Unmarshal(text, &more); err != nil {
+			return nil, fmt.Errorf("%.60q is neither NAME=VALUE nor a JSON object: %w", part, err)
+		}
+		maps.Copy(all, more)
+	}
+	return all, nil
+}
+
+func (a *app) flagEval(cmd *cobra.Command, key string, caller flags.Context, cell string, now time.Time) error {
+	o, err := a.outlook(cmd, now)
+	if err != nil {
+		return err
+	}
+	defer o.Close()
+	if _, err := o.definition(key); err != nil {
+		return err
+	}
+	told, facts, err := o.openly(), flags.Facts{Features: o.features()}, error(nil)
+	if cell != "" {
+		if told, facts, err = o.in(cell); err != nil {
+			return err
+		}
+	}
+	folded, err := fold(told, facts, now)
+	if err != nil {
+		return fmt.Errorf("flag eval %s: %w", key, err)
+	}
+	result := folded.Evaluate(key, caller, flags.Instant(now))
+	out := evaluated{
+		Key: key, Value: result.Value, Variant: result.Variant, Reason: result.Reason, Error: string(result.Error), Cell: cell,
+		At: now.Truncate(time.Second), Metadata: result.Metadata, Why: o.why(key, told, facts, folded),
+	}
+	if result.Message != "" {
+		out.Why = result.Message
+	}
+	if done, err := a.encode(out); done {
+		return err
+	}
+	value, err := json.Marshal(out.Value)
+	if err != nil {
+		return err
+	}
+	a.stdout.line("%s = %s", key, a.stdout.paint(bold, string(value)))
+	a.stdout.line("variant %s, reason %s", orDash(out.Variant), strings.TrimSpace(string(out.Reason)+" "+out.Error))
+	a.stdout.line("%s", out.Why)
+	return nil
+}
+
+// fold settles what a cell is told, for one instant.
+func fold(told toldOf, facts flags.Facts, now time.Time) (*flags.Folded, error) {
+	c, err := flags.Compile(told.bundle)
+	if err != nil {
+		return nil, err
+	}
+	return c.Fold(told.orders, facts, flags.Instant(now)), nil
+}
+
+// toldOf is what a cell is told.
+type toldOf struct {
+	bundle *flags.Bundle
+	orders flags.Orders
+}
+
+// openly is a bundle of the tip's flags with every gate open.
+func (o *outlook) openly() toldOf {
+	b := &flags.Bundle{Version: flags.BundleVersion, Flags: map[string]json.RawMessage{}}
+	for key, d := range o.tree.Flags {
+		b.Flags[key] = d.Encode()
+	}
+	for _, f := range o.features() {
+		b.Gates = append(b.Gates, flags.Gate{ID: f, Features: []string{f}})
+	}
+	return toldOf{bundle: b}
+}
+
+// features are those that the tip's flags name, sorted.
+func (o *outlook) features() (all []string) {
+	for _, d := range o.tree.Flags {
+		if f := d.Feature(); f != "" {
+			all = append(all, f)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// in is what a cell is told, and what is known of it.
+func (o *outlook) in(cell string) (told toldOf, facts flags.Facts, err error) {
+	if o.view == nil {
+		return told, facts, fail(fmt.Errorf("what %s runs is in the release repository", cell), "name it: --repo FOLDER-OR-URL, or set SLUICE_REPO")
+	}
+	c := o.view.Desired.Cells[cell]
+	if c == nil {
+		return told, facts, fail(fmt.Errorf("there is no cell %q", cell), "sluice status lists them")
+	}
+	facts = flags.Facts{Cell: cell, Channel: c.Channel, Labels: c.Labels, Region: c.Labels["region"]}
+	for _, known := range o.input.Cells {
+		if known.Name == cell {
+			facts.Release, facts.Features = known.Release, known.Features
+		}
+	}
+	if head := o.view.Desired.Channels[c.Channel]; facts.Release == "" && head != nil && head.Effective != nil { // nobody heard of it here
+		facts.Release = head.Effective.Release
+		if r := o.view.Desired.Releases[facts.Release]; r != nil {
+			facts.Features = slices.Sorted(slices.Values(r.Features))
+		}
+	}
+	t := o.plan.Told[cell]
+	if t == nil || t.Bundle == nil {
+		return told, facts, fail(fmt.Errorf("nothing is known of the flags of %s", c.Channel), "sluice flag lint, and sluice validate of the release repository, tell what is wrong")
+	}
+	return toldOf{t.Bundle, t.Orders}, facts, nil
+}
+
+// why says which gate decided.
+func (o *outlook) why(key string, told toldOf, facts flags.Facts, folded *flags.Folded) string {
+	for _, k := range told.orders.Killed {
+		if k.Flag == key {
+			return "it is killed: " + k.Reason
+		}
+	}
+	feature := o.tree.Flags[key].Feature()
+	switch {
+	case feature == "":
+		return "it names no feature: its own rules count"
+	case facts.Cell == "":
+		return "as if its feature " + feature + " were announced and contained; --cell tells what it is in a cell"
+	}
+	var states []string
+	for _, g := range told.bundle.Gates {
+		if slices.Contains(g.Features, feature) {
+			states = append(states, o.gateState(g, facts, folded.States()[g.ID]))
+		}
+	}
+	if len(states) > 0 {
+		return strings.Join(states, "; ")
+	}
+	for _, id := range o.announcing(feature) {
+		for _, s := range o.plan.Announcements {
+			if s.Announcement.ID == id {
+				return fmt.Sprintf("announcement %s of its feature %s is not sent to %s: %s", id, feature, facts.Cell, cmp.Or(s.Needs, s.Summary, string(s.State)))
+			}
+		}
+	}
+	return fmt.Sprintf("no announcement has its feature %s", feature)
+}
+
+func (o *outlook) gateState(g flags.Gate, facts flags.Facts, s flags.CellState) string {
+	switch s {
+	case flags.Waiting, flags.Suspended:
+		return fmt.Sprintf("announcement %s waits for a release with its features: %s does not contain all of %s", g.ID, orDash(facts.Release), strings.Join(g.Features, ", "))
+	case flags.Ready:
+		return fmt.Sprintf("announcement %s is published at %s", g.ID, stamp(time.Unix(g.At, 0).UTC()))
+	case flags.Ramping:
+		return fmt.Sprintf("announcement %s is on for a share", g.ID)
+	case flags.On:
+		return fmt.Sprintf("announcement %s is on", g.ID)
+	}
+	return fmt.Sprintf("announcement %s is %s", g.ID, s)
+}
