@@ -1,0 +1,114 @@
+package announcer_test
+
+import (
+	"crypto/ed25519"
+	"encoding/pem"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/gitrepo"
+)
+
+// signing makes an SSH key, and gives its public half and a repository whose commits it signs.
+func (w *world) signing(name string) (public string, repo *gitrepo.Repo) {
+	w.t.Helper()
+	pub, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	block, err := ssh.MarshalPrivateKey(private, name)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	file := filepath.Join(w.dir, name+".key")
+	if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	key, err := ssh.NewPublicKey(pub)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	signer, err := gitrepo.LoadSigner(file)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	repo, err = gitrepo.Open(w.t.Context(), w.flags, gitrepo.Options{
+		Mirror: filepath.Join(w.dir, "mirrors", name), Author: releases.Person{Name: name, Email: name + "@example.com"}, Layout: gitrepo.FlagsLayout, Signer: signer, Log: w.log,
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = repo.Close() })
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))), repo
+}
+
+// R22: an approval counts if the commit that last touched it is signed by a key that people lists, at that commit's first parent,
+// for the person whose file it is; who says to be somebody does not.
+func TestApprovalsAreSigned(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	kims, kim := w.signing("kim")
+	eves, eve := w.signing("eve")
+	people := func(kim string) string {
+		return "apiVersion: sluice/v1\nkind: Flags\npeople:\n  kim: {email: kim@example.com, keys: [\"" + kim + "\"]}\n"
+	}
+	w.commit("announce", map[string]string{"sluice.yaml": people(kims), "announcements/classes.yaml": announcement(time.Now().Add(time.Hour))})
+	tree := w.tree()
+	hash, _ := tree.Hash(tree.Announcements["classes"])
+	file, text := "approvals/classes/kim.yaml", "hash: "+hash+"\n"
+	p := w.start("store.db")
+	p.reports()
+	approvers := func(v *engine.View) []string {
+		if v.Flags == nil || len(v.Flags.Plan.Announcements) == 0 {
+			return nil
+		}
+		return v.Flags.Plan.Announcements[0].Approvals
+	}
+	for _, step := range []struct {
+		what  string
+		who   *gitrepo.Repo
+		files map[string]string
+		want  bool
+	}{
+		{"her name alone", w.kim, map[string]string{file: text}, false},
+		{"another's key", eve, map[string]string{file: text + "comment: sure\n"}, false},
+		{"a key that the same commit lists", eve, map[string]string{file: text + "comment: yes\n", "sluice.yaml": people(eves)}, false},
+		{"her key is listed again", w.ada, map[string]string{"sluice.yaml": people(kims)}, false},
+		{"hers", kim, map[string]string{file: text}, true},
+		{"touched by another since", w.ada, map[string]string{file: text + "comment: ada was here\n"}, false},
+		{"hers again", kim, map[string]string{file: text}, true},
+	} {
+		commit := w.commitAs(step.who, step.what, step.files)
+		v := p.until(step.what+" is read", func(v *engine.View) bool {
+			return v.Flags != nil && v.Flags.Tip != nil && w.stands(v, commit)
+		})
+		if got := slices.Contains(approvers(v), "kim"); got != step.want {
+			t.Errorf("%s: approved by %v, want %v", step.what, approvers(v), step.want)
+		}
+	}
+	p.until("it is armed", func(v *engine.View) bool { return gated(bundle(t, v, "d1"), "classes") })
+}
+
+// stands tells whether a view is of a commit, or of one after it.
+func (w *world) stands(v *engine.View, commit string) bool {
+	if v.Flags.Commit == commit {
+		return true
+	}
+	after, err := w.ada.Fetch(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	line, err := w.ada.Changes(w.t.Context(), commit, after)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(line, func(c releases.Change) bool { return c.Commit == v.Flags.Commit })
+}
