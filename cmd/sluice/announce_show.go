@@ -115,7 +115,7 @@ func (a *app) printAnnouncement(s announce.Status) {
 	}
 	var rows [][]field
 	for _, c := range s.Channels {
-		cells := orDash(countsOf(c.Counts))
+		cells := orDash(countsOf(c.Counts, cellStates()))
 		rows = append(rows, []field{{c.Channel, bold}, howFar(c.State), text(stamp(c.At)), text(fmt.Sprintf("%d %%", c.Percent)), text(cells)})
 	}
 	if len(rows) > 0 {
@@ -154,10 +154,15 @@ func cellColour(s flags.CellState) colour {
 	return plain
 }
 
-// countsOf says how many cells are in which state.
-func countsOf(counts map[flags.CellState]int) string {
+// cellStates in the order in which people read them.
+func cellStates() []flags.CellState {
+	return []flags.CellState{flags.On, flags.Ramping, flags.Ready, flags.Waiting, flags.Suspended, flags.Dead, flags.Kept, flags.Left, flags.Retired}
+}
+
+// countsOf says how many are in which state.
+func countsOf[S ~string](counts map[S]int, order []S) string {
 	var parts []string
-	for _, s := range []flags.CellState{flags.On, flags.Ramping, flags.Ready, flags.Waiting, flags.Suspended, flags.Dead, flags.Kept, flags.Left, flags.Retired} {
+	for _, s := range order {
 		if n := counts[s]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, s))
 		}

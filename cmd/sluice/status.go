@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/flags/announce"
 )
 
 func (a *app) statusVerb() *cobra.Command {
@@ -106,6 +107,9 @@ func (a *app) watch(cmd *cobra.Command, repo **opened, page controlplane.StatusP
 func signature(s controlplane.Status) string {
 	var b strings.Builder
 	fmt.Fprintln(&b, s.Commit, s.Diverged != nil, len(s.Faults))
+	if f := s.Flags; f != nil {
+		fmt.Fprintln(&b, f.Commit, f.Fault, f.Killed, f.Announcements)
+	}
 	for _, c := range s.Channels {
 		fmt.Fprintln(&b, c.Name, c.Release, c.Sequence, c.Request, c.Refused, c.Holds, c.Cells, c.OnHead, c.Healthy, c.Failing, c.Blocked)
 	}
@@ -128,6 +132,7 @@ func drawStatus(p printer, s controlplane.Status, all bool) {
 		rows = append(rows, []field{{c.Name, bold}, text(orDash(c.Release)), text(fmt.Sprint(c.Sequence)), text(ago(s.Now, c.Since)), healthyOf(c), waits(c)})
 	}
 	p.table([]string{"CHANNEL", "RELEASE", "SEQUENCE", "FOR", "HEALTHY", "WAITS FOR"}, rows)
+	drawFlags(p, s.Flags)
 	if len(s.Cells) > 0 {
 		p.line("")
 		drawCells(p, s, all)
@@ -178,6 +183,24 @@ func waits(c controlplane.ChannelStatus) field {
 		parts = append(parts[:few], fmt.Sprintf("%d more", len(parts)-few))
 	}
 	return field{strings.Join(parts, "; "), colour}
+}
+
+// drawFlags says in a line where flags are.
+func drawFlags(p printer, f *controlplane.FlagsSummary) {
+	if f == nil {
+		return
+	}
+	announced := countsOf(f.Announcements, []announce.State{
+		announce.Draft, announce.Approved, announce.Scheduled, announce.Armed, announce.Publishing, announce.Published,
+		announce.Held, announce.Missed, announce.Cancelled, announce.Retracted, announce.Archived,
+	})
+	p.line("\nflags: commit %s, height %d; announcements: %s", orDash(short(f.Commit)), f.Height, orDash(announced))
+	if len(f.Killed) > 0 {
+		p.line("%s", p.paint(red, "killed: "+some(f.Killed)))
+	}
+	if f.Fault != "" {
+		p.line("%s", p.paint(red, f.Fault))
+	}
 }
 
 // drawn is what drawStatus prints, as lines.
