@@ -113,7 +113,7 @@ func (s *Server) flag(_ context.Context, in *flagInput) (*flagOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Contains(b.keys(), in.Key) {
+	if !b.exists(in.Key) {
 		return nil, huma.Error404NotFound("The flags repository has no such flag: /v1/flags lists them.")
 	}
 	out := &flagOutput{Body: FlagDetail{FlagStatus: b.status(in.Key), Kills: b.kills(in.Key), Cells: []FlagCell{}}}

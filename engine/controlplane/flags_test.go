@@ -362,6 +362,24 @@ func TestFlags(t *testing.T) {
 	}
 }
 
+// Many look at one plan at once, for the race detector.
+func TestFlagsInParallel(t *testing.T) {
+	t.Parallel()
+	l := newLamps(t)
+	l.put(t, "overrides/theme.yaml", "apiVersion: sluice/v1\nkind: Kill\nflag: theme\nreason: ugly\n")
+	var wg sync.WaitGroup
+	for _, path := range []string{"/v1/flags", "/v1/flags/classes", "/v1/flags/theme", "/v1/announcements", "/v1/announcements/classes", "/metrics", "/announcements", "/announcements.atom"} {
+		for range 4 {
+			wg.Go(func() {
+				if w, body := l.ask(t, l.through(t, "loopback", nil), "loopback", "GET", path, ""); w.StatusCode != 200 {
+					t.Errorf("%s: %s %s", path, w.Status, body)
+				}
+			})
+		}
+	}
+	wg.Wait()
+}
+
 func TestAnnouncements(t *testing.T) {
 	t.Parallel()
 	l := newLamps(t)

@@ -62,6 +62,13 @@ func (b *lamps) keys() []string {
 	return slices.Sorted(maps.Keys(all))
 }
 
+// exists tells whether a flag is one of keys.
+func (b *lamps) exists(key string) bool {
+	is := b.definition(key) != nil
+	b.overrides(func(o flags.Override, _ bool) { is = is || o.Flag == key })
+	return is
+}
+
 // overrides gives all kills: those of the repository, and those on their way there.
 func (b *lamps) overrides(each func(o flags.Override, committed bool)) {
 	for _, o := range b.f.Kills {

@@ -32,7 +32,7 @@ type Options struct {
 	Log      zerolog.Logger
 
 	Timeout time.Duration // of one attempt; default 10 s
-	Every   time.Duration // how often it is looked for messages without being told of any; default 5 s
+	Every   time.Duration // how often it is looked for messages without being told of any; default 1 s
 	Backoff time.Duration // after the first attempt that failed, doubled with each; default 5 s
 }
 
@@ -57,7 +57,7 @@ func New(o Options) (*Sender, error) {
 	if o.Leads == nil {
 		o.Leads = func() bool { return true }
 	}
-	for d, otherwise := range map[*time.Duration]time.Duration{&o.Timeout: 10 * time.Second, &o.Every: 5 * time.Second, &o.Backoff: 5 * time.Second} {
+	for d, otherwise := range map[*time.Duration]time.Duration{&o.Timeout: 10 * time.Second, &o.Every: time.Second, &o.Backoff: 5 * time.Second} {
 		if *d <= 0 {
 			*d = otherwise
 		}
