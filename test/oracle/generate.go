@@ -137,6 +137,9 @@ func (g generator) about(name string) any {
 	case "age", "n":
 		return g.number()
 	case "list":
+		if g.chance(30) {
+			return list(map[string]any{"n": g.number(), "name": g.word()}, map[string]any{"n": 1.0}, map[string]any{"name": "a"})
+		}
 		return g.values(4, 1)
 	case "groups":
 		return pick[any](g, list("beta", "staff"), list(), list("beta"), list(1.0, "1", true, nil), list(list(1.0, 5.0), "beta"))
@@ -154,7 +157,7 @@ func (g generator) about(name string) any {
 }
 
 func (g generator) word() string {
-	return pick(g, "", "a", "on", "off", "null", "true", "0", "1", "1.0", " 1 ", "-3", "0x10", "1e3", "1e999", "Infinity", "NaN", "1_000",
+	return pick(g, "", "  ", " a", "b ", "a", "on", "off", "null", "true", "0", "1", "1.0", " 1 ", "-3", "0x10", "1e3", "1e999", "Infinity", "NaN", "1_000",
 		"ü", "日本語", "e\u0301", "\U0001F600", "a.b", ".", "\"", "\\", "<", "a\nb", " on ", "example.com", "beta", "list", "name", "\ufffd", "x y")
 }
 
@@ -271,6 +274,9 @@ func (g generator) chaos(depth int) any {
 	if name == "set" && g.chance(70) {
 		return op(name, list(op("var", pick(g, "o", "user", "")), g.word(), g.anything(depth-1)))
 	}
+	if name == "cat" && g.chance(70) {
+		return op(name, list(g.word(), g.variable(), g.word()))
+	}
 	args := list()
 	for range pick(g, 0, 1, 1, 2, 2, 2, 2, 2, 3, 3, 4) {
 		args = append(args, g.anything(depth-1))
@@ -301,7 +307,7 @@ func (g generator) body(depth int) any {
 	case 3:
 		return op(pick(g, "+", "max", "cat"), list(op("var", "current"), op("var", "accumulator")))
 	case 4:
-		return op(pick(g, ">", "===", "in"), list(op("var", pick(g, "", ".", "n", ".n", "name")), g.anything(depth-1)))
+		return op(pick(g, ">", "===", "=="), list(op("var", pick(g, "", ".", "n", ".n", "name", ".name")), pick[any](g, g.anything(depth-1), 1.0, op("var", "n"))))
 	case 5:
 		return map[string]any{"a": op("var", "n"), "b": g.value(1)}
 	case 6:
@@ -383,9 +389,10 @@ func (g generator) condition(depth int) any {
 	case 5:
 		return op(pick(g, "<", "<=", ">", ">="), pick(g, list(g.number(), op("var", "age"), g.number()), list(op("var", "age"), g.number()), list(op("var", "name"), g.word())))
 	case 6:
-		return op(pick(g, "==", "!=", "===", "!=="), list(g.variable(), g.value(0)))
+		return op(pick(g, "==", "!=", "===", "!==", "<", ">="), pick(g, list(g.variable(), g.value(0)), list(g.word(), pick(g, 0.0, 1.0)), list(g.word(), g.word())))
 	case 7:
-		return op(pick(g, "some", "all", "none"), list(op("var", pick(g, "groups", "list")), pick[any](g, op("==", list(op("var", ""), "beta")), op("in", list(op("var", ""), op("var", "groups"))), op("var", "n"))))
+		return op(pick(g, "some", "all", "none"), list(op("var", pick(g, "groups", "list")), pick[any](g, op("==", list(op("var", ""), "beta")), op("in", list(op("var", ""), op("var", "groups"))), op("var", "n"),
+			op("==", list(op("var", pick(g, "n", ".n")), 1.0)))))
 	case 8:
 		return op(">", list(op("var", "$flagd.timestamp"), pick(g, 0.0, 4e9)))
 	case 9:
