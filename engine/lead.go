@@ -140,6 +140,9 @@ func (e *Engine) campaign(ctx context.Context) (stop func()) {
 	}
 }
 
+// Lead has this process lead, if none other does, until stop is called. A Tick alone gives the lease back at its end.
+func (e *Engine) Lead(ctx context.Context) (stop func()) { return e.campaign(ctx) }
+
 // measureEvery is how many leases are asked for between looks at the store's clock.
 const measureEvery = 10
 
