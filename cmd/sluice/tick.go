@@ -46,6 +46,9 @@ func (a *app) tick(cmd *cobra.Command, r running) (err error) {
 		return err
 	}
 	defer announces.Close()
+	if announces != nil {
+		defer e.Lead(ctx)()
+	}
 	_, cursor, err := e.store.Decisions(ctx, -1, 1)
 	if err != nil {
 		return err
