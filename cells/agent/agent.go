@@ -2,16 +2,19 @@
 // its release, applies it to a cells.Target, watches health, heals drift and reports; or goes
 // back to the last assignment that was good, by itself and offline.
 //
-// It listens on nothing but, if that is asked for, loopback or a unix socket, where the product asks for flags; it dials nobody but its control plane, and runs only bytes whose digest
-// its assignment names. It never accepts an assignment older than one that it accepted before
-// (R2), never begins one before the control plane knows that it was accepted (R14), never
-// tries a failed one again under the same key (R21), and never goes back across a
-// forward-only release (R20).
+// It listens on nothing but, if that is asked for, loopback or a unix socket, where the product asks
+// for flags; it dials nobody but its control plane, and runs only bytes whose digest its assignment
+// names. It never accepts an assignment older than one that it accepted before (R2), never begins one
+// before the control plane knows that it was accepted (R14), never tries a failed one again under the
+// same key (R21), and never goes back across a forward-only release (R20).
 //
 // To its control plane the cell is a key of its own, which a token registered and which never leaves the state folder;
 // to the cell the control plane is a set of pins, and nobody else is told anything (R29). A stream carries what is desired,
 // or polls do where no stream comes through. Nothing begins against what the cell's owner decided in owner.yaml but the
 // return to what was last good (R18).
+//
+// A feature is on only where its code is in every release that may be running: flags are narrowed before the first write of
+// an apply, and widened after health held (R38). They turn on by the control plane's time, never by the machine's (R40).
 //
 // How far it is stands in a journal that is durable before the next step begins, so it may be
 // killed at any instant: started again, it resumes. It says "healthy" only after it has seen
@@ -23,7 +26,9 @@
 //
 // Concurrency: one goroutine (loop) owns the state and decides; one step at a time runs beside
 // it, so two applies never overlap; a puller, a reporter and a changer of keys talk to the control
-// plane, once the cell is registered; another watches owner.yaml. All of them end before Run returns.
+// plane, once the cell is registered; another watches owner.yaml. Flags have a lock of their own (switchboard), so that
+// they wait for nobody: the puller tells it, the loop says what runs, one goroutine fetches bundles, another folds when an
+// instant has come, and callers are answered beside. All of them end before Run returns.
 package agent
 
 import (
