@@ -400,7 +400,10 @@ func TestStrangeAnswers(t *testing.T) {
 				c.url = r.URL
 			}
 			p := newPost(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), func(o *outbox.Options) {
-				o.Timeout, o.Backoff = 300*time.Millisecond, time.Hour
+				o.Timeout, o.Backoff = 20*time.Second, time.Hour
+				if name == "too slow" {
+					o.Timeout = 300 * time.Millisecond
+				}
 				if c.secret != nil {
 					o.Secret = func(string) (string, error) { return "", c.secret }
 				}

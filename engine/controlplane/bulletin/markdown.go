@@ -17,7 +17,7 @@ import (
 
 // MaxNotes is how much of one release's or announcement's notes is shown, in bytes: the time to render some grows with the
 // square of it.
-const MaxNotes = 32 << 10
+const MaxNotes = 16 << 10
 
 // cut is what was cut off, for readers.
 const cut = "\n\n…\n"
