@@ -1,0 +1,87 @@
+package announcer
+
+import (
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/releases/manifest"
+)
+
+// draft spells the plan's writes out as one commit on what was read.
+func (a *Announcer) draft(now time.Time) (releases.Draft, error) {
+	writes := a.plan.Writes
+	d := releases.Draft{When: now, Files: map[string][]byte{}}
+	var b strings.Builder
+	b.WriteString(oneLine(writes[0].Why))
+	if n := len(writes) - 1; n > 0 {
+		fmt.Fprintf(&b, ", and %d more", n)
+	}
+	b.WriteString("\n\n")
+	ids := map[string]bool{}
+	for _, w := range writes {
+		if !mine(w.Path) {
+			return d, fmt.Errorf("write %s: only %s are the engine's to write", w.Path, strings.Join(ownFolders(), ", "))
+		}
+		d.Files[w.Path] = w.Content
+		if len(writes) > 1 {
+			fmt.Fprintf(&b, "- %s\n", oneLine(w.Why))
+		}
+		if id := a.killOf(w); id != "" {
+			ids[id] = true
+		}
+	}
+	if len(writes) > 1 {
+		b.WriteString("\n")
+	}
+	for _, id := range slices.Sorted(maps.Keys(ids)) {
+		fmt.Fprintf(&b, "%s: %s\n", killTrailer, id)
+	}
+	fmt.Fprintf(&b, "%s: %s\n", baseTrailer, a.read.tip)
+	d.Message = b.String()
+	return d, nil
+}
+
+// ownFolders are those that the engine writes to.
+func ownFolders() []string { return []string{flags.RecordsDir, flags.HeadsDir, flags.OverridesDir} }
+
+func mine(name string) bool {
+	dir, _, _ := strings.Cut(name, "/")
+	return path.Clean(name) == name && dir != name && slices.Contains(ownFolders(), dir)
+}
+
+// killOf gives the ID of the stored kill that a write commits; empty: of none.
+func (a *Announcer) killOf(w announce.Write) string {
+	if path.Dir(w.Path) != flags.OverridesDir || w.Content == nil {
+		return ""
+	}
+	doc, _ := manifest.Decode[flags.Override](w.Path, w.Content)
+	for _, k := range a.pending() {
+		if doc.Value.Kind == flags.Kill && doc.Value.Flag == k.Override.Flag {
+			return k.ID
+		}
+	}
+	return ""
+}
+
+// oneLine keeps what came from outside within one line.
+func oneLine(s string) string {
+	s = strings.Join(strings.Fields(s), " ")
+	if r := []rune(s); len(r) > 400 {
+		return string(r[:400]) + "…"
+	}
+	return s
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return line
+}
+
+func short(commit string) string { return commit[:min(len(commit), 12)] }
