@@ -69,6 +69,7 @@ func (e *engaged) webhooks() (all []flags.Webhook, ok bool) {
 // serve has the control plane answer for flags too. A hook of either repository's host has both looked at.
 func (n *announcing) serve(o *controlplane.Options, e *engaged) {
 	o.Flags, o.Outbox = n, e.store
+	o.Collect = append(o.Collect, n.sender.Collector())
 	o.Pushed = func() {
 		e.Pushed()
 		n.Pushed()

@@ -45,6 +45,7 @@ func newMetrics(r *prometheus.Registry, o Options) (*metrics, error) {
 		}
 	}
 	all := []prometheus.Collector{m.requests, m.streams, m.waiting, m.reporting, m.handshakes, m.told, m.ended, m.shed, newFleetMetrics(o)}
+	all = append(all, o.Collect...)
 	if o.Flags != nil {
 		all = append(all, newFlagMetrics(o.Views))
 	}

@@ -109,10 +109,11 @@ type Options struct {
 	Unreachable time.Duration                   // not ready once that lasted for so long; default 5 min
 	Store       func(ctx context.Context) error // whether the store works; nil: not looked at
 
-	Metrics *prometheus.Registry  // default: a new one
-	Poll    time.Duration         // when a cell that does not wait is told to ask again; default 15 s
-	Limits  Limits                // of what cells may ask for
-	Numbers func() engine.Numbers // for the metrics; nil: not shown
+	Metrics *prometheus.Registry   // default: a new one
+	Poll    time.Duration          // when a cell that does not wait is told to ask again; default 15 s
+	Limits  Limits                 // of what cells may ask for
+	Numbers func() engine.Numbers  // for the metrics; nil: not shown
+	Collect []prometheus.Collector // what else the metrics tell of
 }
 
 func (o Options) withDefaults() (Options, error) {
