@@ -21,7 +21,7 @@ type evaluated struct {
 	Variant  string         `json:"variant,omitempty"`
 	Reason   flags.Reason   `json:"reason"`
 	Error    string         `json:"errorCode,omitempty"`
-	Why      string         `json:"why"`
+	Why      string         `json:"why,omitempty"`
 	Cell     string         `json:"cell,omitempty"`
 	At       time.Time      `json:"at"`
 	Metadata map[string]any `json:"metadata,omitempty"`
@@ -29,20 +29,29 @@ type evaluated struct {
 
 func (a *app) flagEvalVerb() *cobra.Command {
 	var contexts []string
-	var cell, at string
+	var cell, at, agent string
 	cmd := &cobra.Command{
 		Use:   "eval KEY",
 		Short: "Show what a flag is for a caller, and why",
 		Long: `Evaluates the flag of the repository's tip as a cell would, offline. Without --cell, as if its feature were announced and contained:
 that tries the rules. With --cell, and the release repository (--repo or $SLUICE_REPO), as in that cell once it runs its channel's head:
-gates, kills, containment and time count, and what came is said. --at asks about another instant.`,
+gates, kills, containment and time count, and what came is said. --at asks about another instant.
+
+--agent asks a running cell's agent instead, at the place of its --flags-listen, as the product does: on the cell's machine.`,
 		Example: `  sluice flag eval theme --context plan=pro --context targetingKey=user-17
-  sluice flag eval new-editor --context '{"targetingKey": "user-17"}' --cell acme --repo releases --at 2026-12-01T10:00:00+01:00`,
+  sluice flag eval new-editor --context '{"targetingKey": "user-17"}' --cell acme --repo releases --at 2026-12-01T10:00:00+01:00
+  sluice flag eval new-editor --context targetingKey=user-17 --agent http://127.0.0.1:8013`,
 		Args: arguments(1, 1, "KEY"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			caller, err := a.callerOf(contexts)
 			if err != nil {
 				return usage(cmd, "--context: %w", err)
+			}
+			if agent != "" {
+				if cell != "" || at != "" {
+					return usage(cmd, "--agent asks one cell about this moment: leave --cell and --at out")
+				}
+				return a.askAgent(cmd.Context(), agent, args[0], caller)
 			}
 			now := time.Now()
 			if at != "" {
@@ -57,6 +66,7 @@ gates, kills, containment and time count, and what came is said. --at asks about
 	f.StringArrayVar(&contexts, "context", nil, "what the caller says of itself: JSON, `@FILE` with JSON, or NAME=VALUE; may be repeated")
 	f.StringVar(&cell, "cell", "", "the `CELL` it is asked in")
 	f.StringVar(&at, "at", "", "the `INSTANT` (RFC 3339; default: now)")
+	f.StringVar(&agent, "agent", "", "ask the agent that listens at this `ADDRESS`: http://127.0.0.1:PORT or unix:///PATH")
 	return cmd
 }
 
@@ -110,16 +120,22 @@ func (a *app) flagEval(cmd *cobra.Command, key string, caller flags.Context, cel
 	if result.Message != "" {
 		out.Why = result.Message
 	}
-	if done, err := a.encode(out); done {
+	return a.printEvaluated(out)
+}
+
+func (a *app) printEvaluated(e evaluated) error {
+	if done, err := a.encode(e); done {
 		return err
 	}
-	value, err := json.Marshal(out.Value)
+	value, err := json.Marshal(e.Value)
 	if err != nil {
 		return err
 	}
-	a.stdout.line("%s = %s", key, a.stdout.paint(bold, string(value)))
-	a.stdout.line("variant %s, reason %s", orDash(out.Variant), strings.TrimSpace(string(out.Reason)+" "+out.Error))
-	a.stdout.line("%s", out.Why)
+	a.stdout.line("%s = %s", e.Key, a.stdout.paint(bold, string(value)))
+	a.stdout.line("variant %s, reason %s", orDash(e.Variant), strings.TrimSpace(string(e.Reason)+" "+e.Error))
+	if e.Why != "" {
+		a.stdout.line("%s", e.Why)
+	}
 	return nil
 }
 
