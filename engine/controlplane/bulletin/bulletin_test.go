@@ -344,6 +344,10 @@ func TestFeed(t *testing.T) {
 	if len(ids) != 4 {
 		t.Errorf("ids are the same: %v", ids)
 	}
+	silent := announcement("silent", func(a *flags.Announcement) { a.Notes = "" }, in("dedicated", announce.Published, noon))
+	if page, err := p.Page(bulletin.Of(world(silent), "", notes)); err != nil || strings.Count(string(page), `class="notes"`) != 1 || read(silent).Entries[0].Content.Type != "" {
+		t.Errorf("without notes (%v):\n%s", err, page)
+	}
 	if alone := read(classes); alone.Entries[0].ID != f.Entries[1].ID || alone.ID != f.ID {
 		t.Error("ids change with what else is shown")
 	}

@@ -35,7 +35,7 @@ type entry struct {
 	Updated    string     `xml:"updated"`
 	Link       link       `xml:"link"`
 	Categories []category `xml:"category"`
-	Content    content    `xml:"content"`
+	Content    *content   `xml:"content"` // nil: there are no notes
 }
 
 type category struct {
@@ -99,7 +99,10 @@ func (p *Printer) entry(base, kind string, item Item) (entry, error) {
 	}
 	e := entry{
 		ID: permanent(base, kind, item.ID), Title: item.Title, Published: stamp(item.At), Updated: stamp(item.At),
-		Link: link{"alternate", "text/html", base + "/" + item.ID}, Categories: []category{{kind}}, Content: content{"html", string(notes)},
+		Link: link{"alternate", "text/html", base + "/" + item.ID}, Categories: []category{{kind}},
+	}
+	if notes != "" {
+		e.Content = &content{"html", string(notes)}
 	}
 	if kind == kindRelease {
 		e.Title, e.Link.Href = "Release "+item.Title, base+"#release-"+item.ID
