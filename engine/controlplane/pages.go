@@ -47,9 +47,8 @@ type printed struct {
 	etag string
 }
 
-func newPress(o Options) (*press, error) {
-	printer, err := bulletin.NewPrinter()
-	return &press{repository: o.Repository, log: o.Log, printer: printer}, err
+func newPress(o Options) *press {
+	return &press{repository: o.Repository, log: o.Log, printer: bulletin.NewPrinter()}
 }
 
 var errNotShown = errors.New("no such announcement is shown")

@@ -172,9 +172,7 @@ func New(o Options) (*Server, error) {
 	s.hooks.limit = maxHooks
 	s.fanout = newFanout(s)
 	s.content, s.bundles = newContents(keptContent), newContents(keptBundles)
-	if s.press, err = newPress(o); err != nil {
-		return nil, err
-	}
+	s.press = newPress(o)
 	if s.metrics, err = newMetrics(o.Metrics, o); err != nil {
 		return nil, err
 	}

@@ -2,7 +2,6 @@ package bulletin
 
 import (
 	"bytes"
-	"html/template"
 	"net/url"
 	"strconv"
 	"strings"
@@ -39,7 +38,7 @@ type printer struct {
 	markdown goldmark.Markdown
 
 	mu    sync.Mutex
-	known map[string]template.HTML // by notes; at most maxKnown
+	known map[string]markup // by notes; at most maxKnown
 }
 
 // maxKnown is how many rendered notes are kept: all that a bulletin of any channel shows, most likely.
@@ -47,14 +46,14 @@ const maxKnown = 4 * Most
 
 func newPrinter() *printer {
 	table := extension.NewTable(extension.WithTableCellAlignMethod(extension.TableCellAlignAttribute)) // a style is not allowed on the page
-	return &printer{known: map[string]template.HTML{}, markdown: goldmark.New(
+	return &printer{known: map[string]markup{}, markdown: goldmark.New(
 		goldmark.WithExtensions(table, extension.Strikethrough, extension.Linkify),
 		goldmark.WithRendererOptions(renderer.WithNodeRenderers(util.Prioritized(harmless{}, 100))),
 	)}
 }
 
 // print renders notes as HTML that is safe to show.
-func (p *printer) print(notes string) (template.HTML, error) {
+func (p *printer) print(notes string) (markup, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if known, ok := p.known[notes]; ok {
@@ -67,7 +66,7 @@ func (p *printer) print(notes string) (template.HTML, error) {
 	if len(p.known) >= maxKnown {
 		clear(p.known)
 	}
-	done := template.HTML(b.String()) //nolint:gosec // by harmless
+	done := markup(b.String()) // by harmless
 	p.known[notes] = done
 	return done, nil
 }
