@@ -1,7 +1,7 @@
 // Package bulletin shows what was announced and released: as a page for people, and as an Atom feed.
 //
-// It is pure: a View in, bytes out. What it shows is for everyone: announcements that are published somewhere, under embargo
-// not before their time (R45); and the notes of releases that reached a channel. It never names a cell, and of flags it shows
+// It is pure: a View in, bytes out. What it shows is for everyone: announcements whose time has come somewhere, under
+// embargo not before it (R45); and the notes of releases that reached a channel. It never names a cell, and of flags it shows
 // nothing at all. Notes are Markdown from git, and are rendered so that nothing in them can run, load or deceive: no HTML, no
 // images, only links to the web and to mail.
 package bulletin
@@ -71,6 +71,9 @@ func (b Bulletin) Find(id string) (Item, bool) {
 // announced is an announcement as it is shown; ok is false while it is not.
 func announced(v *engine.View, s *announce.Status, channel string) (item Item, ok bool) {
 	a := s.Announcement
+	if !told(s) {
+		return item, false
+	}
 	item = Item{ID: a.ID, Title: legible(a.Title), Notes: legible(a.Notes)}
 	var ready time.Time // where no time was given: since when it can be there
 	for _, c := range s.Channels {
@@ -90,6 +93,20 @@ func announced(v *engine.View, s *announce.Status, channel string) (item Item, o
 	}
 	item.At = cmp.Or(item.At, ready).In(a.Location())
 	return item, len(item.Channels) > 0
+}
+
+// told tells whether people are to know: the time has come in a channel that has one. A channel where features are on as soon as
+// its cells are ready, as staging is, tells nobody of what others wait for.
+func told(s *announce.Status) bool {
+	waits := false
+	for _, c := range s.Channels {
+		out := c.State == announce.Publishing || c.State == announce.Published
+		if out && !c.At.IsZero() {
+			return true
+		}
+		waits = waits || !out
+	}
+	return !waits
 }
 
 // earlier is the earlier of two instants, the zero one left aside.

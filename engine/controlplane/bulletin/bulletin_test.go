@@ -77,7 +77,8 @@ func TestOf(t *testing.T) {
 	}{
 		"published":                        {status: announcement("a", nil, in("staging", announce.Published, time.Time{}), in("dedicated", announce.Published, noon)), channels: []string{"staging", "dedicated"}, at: noon},
 		"publishing":                       {status: announcement("a", nil, in("dedicated", announce.Publishing, noon)), channels: []string{"dedicated"}, at: noon},
-		"ready in staging, before":         {status: announcement("a", nil, in("staging", announce.Published, time.Time{}), in("dedicated", announce.Armed, noon)), channels: []string{"staging"}, at: noon.Add(-47 * time.Hour)},
+		"ready in staging, before":         {status: announcement("a", nil, in("staging", announce.Published, time.Time{}), in("dedicated", announce.Armed, noon))},
+		"ready everywhere":                 {status: announcement("a", nil, in("staging", announce.Published, time.Time{})), channels: []string{"staging"}, at: noon.Add(-47 * time.Hour)},
 		"ready, and no release has it":     {status: announcement("a", elsewhere, in("staging", announce.Publishing, time.Time{}))},
 		"of another channel":               {status: announcement("a", nil, in("staging", announce.Published, time.Time{}), in("dedicated", announce.Armed, noon)), channel: "dedicated"},
 		"of one channel":                   {status: announcement("a", nil, in("staging", announce.Published, time.Time{}), in("dedicated", announce.Published, noon)), channel: "staging", channels: []string{"staging"}, at: noon.Add(-47 * time.Hour)},
