@@ -129,7 +129,7 @@ func (a *app) printAnnouncement(s announce.Status) {
 			if !cell.Confirmed {
 				state.text += ", not confirmed"
 			}
-			rows = append(rows, []field{{cell.Cell, bold}, text(c.Channel), state, text(cell.Why)})
+			rows = append(rows, []field{{cell.Cell, bold}, text(c.Channel), state, text(whyOf(string(cell.State), cell.Why))})
 		}
 	}
 	if len(rows) > 0 {
@@ -140,6 +140,9 @@ func (a *app) printAnnouncement(s announce.Status) {
 		p.line("\n%s", strings.TrimSpace(n.Notes))
 	}
 }
+
+// whyOf is why a cell is in a state, without saying the state again.
+func whyOf(state, why string) string { return strings.TrimPrefix(why, state+": ") }
 
 func cellColour(s flags.CellState) colour {
 	switch s {

@@ -87,7 +87,7 @@ func (a *app) showFlagInCells(ctx context.Context, key string) error {
 		case !c.Confirmed:
 			state.text += ", not confirmed"
 		}
-		rows = append(rows, []field{{c.Cell, bold}, text(c.Channel), state, text(c.Why)})
+		rows = append(rows, []field{{c.Cell, bold}, text(c.Channel), state, text(whyOf(string(c.State), c.Why))})
 	}
 	p.table([]string{"CELL", "CHANNEL", "IS", "WHY"}, rows)
 	return nil

@@ -37,6 +37,7 @@ func TestScripts(t *testing.T) {
 			"fixture":    fixture,
 			"setdigest":  setdigest,
 			"tour":       tour,
+			"guide":      guide,
 		},
 	})
 }
