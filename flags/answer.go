@@ -57,7 +57,7 @@ func (f *Folded) resolve(flag *flag, ctx Context, at int64) Result {
 }
 
 // ramped gives the rule that a flag has while its gate's share grows: the one that the document has, so that both agree. It is
-// nil if it can't be compiled, which Compile sees to.
+// nil if it can't be compiled: the bounds of bundles leave room for a ramp.
 func (f *Folded) ramped(flag *flag, o opening) *compiled {
 	if rule, there := f.ramps.Load(flag); there {
 		return rule.(*compiled)

@@ -189,15 +189,18 @@ func (c *ruleChecker) truth(n manifest.Node) (holds, known bool) {
 }
 
 func (c *ruleChecker) checkIn(args []manifest.Node) {
+	if list, written := args[1].Value.([]manifest.Node); written {
+		if len(list) == 0 {
+			c.fault(args[1].Line, "in looks through an empty list: it never matches")
+		}
+		return
+	}
 	if !isConstant(args[1]) {
 		return
 	}
 	v, _ := fold(args[1])
 	switch v := v.(type) {
-	case []any:
-		if len(v) == 0 {
-			c.fault(args[1].Line, "in looks through an empty list: it never matches")
-		}
+	case []any: // that is merged, say: whoever wrote it knows what is in it
 	case string:
 		if v == "" {
 			c.fault(args[1].Line, "in looks through an empty text: it never matches")

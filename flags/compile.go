@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 )
 
@@ -32,9 +31,6 @@ type flag struct {
 }
 
 const ungated = -1
-
-// roomy is how many bytes a rule may have that is within all limits with a ramp around it, too.
-const roomy = 32 << 10
 
 // part is how many flags are compiled in one go.
 const part = 1_000
@@ -117,7 +113,11 @@ func (c *Compiled) compile(raw map[string]json.RawMessage, gates bool) error {
 
 // compileOne reads a flag. If it is gated, the place of its feature is still to be found.
 func compileOne(key string, raw []byte, gates bool) (*flag, error) {
-	d, err := ParseDefinition(key, raw)
+	b := asWritten()
+	if !gates {
+		b = asSettled()
+	}
+	d, err := parseDefinition(key, raw, b)
 	if err != nil {
 		return nil, err
 	}
@@ -132,12 +132,6 @@ func compileOne(key string, raw []byte, gates bool) (*flag, error) {
 	value := d.Variants[d.Off()]
 	if value == nil {
 		return nil, fmt.Errorf("flag %q: it names a feature, and metadata.off names none of its variants (R37)", key)
-	}
-	if len(d.Targeting) > roomy {
-		ramped := ramp(d, &Gate{ID: strings.Repeat("x", maxName)}, 1)
-		if _, err := compileFlag(&ramped); err != nil {
-			return nil, fmt.Errorf("its rule leaves no room for a ramp around it: %w", err) // which names the flag
-		}
 	}
 	f.feature = 0
 	f.shut = Result{Value: value, Variant: d.Off(), Reason: ReasonStatic, Metadata: d.Metadata}

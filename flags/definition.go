@@ -16,32 +16,48 @@ const (
 	maxKey   = 200      // bytes of a flag's key: overrides/kill-KEY.yaml must be a file's name
 	maxText  = 16 << 10 // bytes of one text, in rules and in values
 
+	maxAll = 24 << 20 // bytes of all definitions, see bounds: bundles have room for more
+
 	maxFaults = 200 // of one file: a person mends those first
 )
 
-// setLimits bounds one file of definitions. YAML of so many lines takes about 0.2 s to read.
-var setLimits = manifest.FreeLimits{Entries: 100_000, Depth: maxDepth + 16, Text: maxText}
+// bounds are those of definitions, with references and the set's metadata written out for each flag: files may be far smaller.
+type bounds struct {
+	depth, nodes int // of a rule. A rule is a mapping in which there mostly is a list: two levels
+	flag, set    int // bytes of a flag, and of all in a file
+}
+
+// asWritten bounds what people write, and bundles have of it.
+func asWritten() bounds { return bounds{depth: 64, nodes: 10_000, flag: 256 << 10, set: 8 << 20} }
+
+// asSettled bounds flags with what a fold settles in them: a ramp around the rule, facts in the place of references to them.
+func asSettled() bounds { return bounds{depth: 80, nodes: 50_000, flag: 2 << 20, set: MaxBundle} }
 
 // set is a file of definitions as it was read. It may come from a cache: immutable.
 type set struct {
 	flags  []*Definition // in the file's order
 	faults []manifest.Fault
+	bytes  int // of the flags written out, at most
 }
 
 // readSet reads one of flagd's flag sets. It looks at nothing but the file.
 func readSet(file string, data []byte) set {
-	r := newSetReader(file)
+	r := newSetReader(file, asWritten())
 	r.strict = true
 	if root, ok := r.parse(data); ok {
 		r.set(root)
 	}
-	return set{r.flags, manifest.Sort(r.faults)}
+	return set{r.flags, manifest.Sort(r.faults), r.bytes}
 }
 
 // ParseDefinition reads one flag as Encode gives it. Unlike Load it takes a flag without a default variant, as flagd does,
 // and leaves aside what is no fault of form. The error is the first fault.
 func ParseDefinition(key string, raw []byte) (*Definition, error) {
-	r := newSetReader("flag.json")
+	return parseDefinition(key, raw, asWritten())
+}
+
+func parseDefinition(key string, raw []byte, b bounds) (*Definition, error) {
+	r := newSetReader("flag.json", b)
 	if root, ok := r.parse(raw); ok {
 		r.flag(key, root.Line, root, nil)
 	}
@@ -55,22 +71,26 @@ func ParseDefinition(key string, raw []byte) (*Definition, error) {
 	return d, nil
 }
 
-// setReader reads one file. Of each line it says the first thing only, as what follows most likely follows from it.
+// setReader reads one file. Of lines that could not be parsed it says nothing more: it would most likely follow from that.
 type setReader struct {
 	file   string
+	bounds bounds
 	strict bool // as Load reads: what is well formed is also looked at for sense
 	flags  []*Definition
 	faults []manifest.Fault
 	bad    map[int]bool // lines that could not be parsed
 	shared references
+
+	bytes, flagBytes int // of the flags, and of the one that is being read, written out
 }
 
-func newSetReader(file string) *setReader {
-	return &setReader{file: file, bad: map[int]bool{}, shared: references{}}
+func newSetReader(file string, b bounds) *setReader {
+	return &setReader{file: file, bounds: b, bad: map[int]bool{}, shared: references{}}
 }
 
 func (r *setReader) parse(data []byte) (root manifest.Node, ok bool) {
-	root, r.faults = manifest.Free(r.file, data, setLimits)
+	const lines = 100_000 // of YAML: 0.2 s
+	root, r.faults = manifest.Free(r.file, data, manifest.FreeLimits{Entries: lines, Depth: r.bounds.depth + 16, Text: maxText})
 	for _, f := range r.faults {
 		r.bad[f.Line] = r.bad[f.Line] || !f.Warning
 	}
@@ -162,6 +182,11 @@ func (r *setReader) flag(key string, line int, n manifest.Node, shared map[strin
 		return
 	}
 	r.flags = append(r.flags, d)
+	if r.bytes > r.bounds.set { // that was said
+		d.Metadata = nil
+		return
+	}
+	r.flagBytes = width(key)
 	fields, ok := r.members(n, "flag "+clip(key), "state", "variants", "defaultVariant", "targeting", "metadata")
 	if !ok {
 		return
@@ -178,7 +203,8 @@ func (r *setReader) flag(key string, line int, n manifest.Node, shared map[strin
 	case m == nil:
 		r.fault(line, "flag %s: variants is required: the values it can have, by name", key)
 	default:
-		if variants, ok := r.members(m.Node, "variants"); ok {
+		size, _ := measure(m.Node)
+		if variants, ok := r.members(m.Node, "variants"); ok && r.take(m.Line, size.bytes) {
 			d.Variants, _ = value(m.Node).(map[string]any)
 			r.checkVariants(d, m.Line, variants)
 		}
@@ -187,10 +213,32 @@ func (r *setReader) flag(key string, line int, n manifest.Node, shared map[strin
 	if m := fields.Get("metadata"); m != nil {
 		d.Metadata = r.metadata(m.Node, shared)
 	}
+	size := 0
+	for name, v := range d.Metadata {
+		size += width(name) + width(v)
+	}
+	if !r.take(line, size) {
+		d.Metadata = nil // which may be as much for each flag
+		return
+	}
 	r.checkMetadata(d, line, fields.Get("metadata"))
 	if m := fields.Get("targeting"); m != nil {
 		r.targeting(d, m.Node)
 	}
+}
+
+// take counts so many bytes more of the flag that is being read. It tells whether there is room for them.
+func (r *setReader) take(line, bytes int) bool {
+	r.flagBytes, r.bytes = r.flagBytes+bytes, r.bytes+bytes
+	switch {
+	case r.flagBytes > r.bounds.flag:
+		r.fault(line, "the flag has more than %d KiB, references and the set's metadata written out: make it smaller", r.bounds.flag>>10)
+	case r.bytes > r.bounds.set:
+		r.fault(line, "the file has more than %d MiB, references and metadata written out with each flag: make what its flags share smaller", r.bounds.set>>20)
+	default:
+		return true
+	}
+	return false
 }
 
 func (r *setReader) defaultVariant(d *Definition, line int, m *manifest.Member) {

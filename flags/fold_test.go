@@ -7,8 +7,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/sluice-cd/sluice/flags/jsonlogic"
 )
 
 func compiled1(t testing.TB, b *Bundle) *Compiled {
@@ -290,24 +288,24 @@ func TestExposedToBrowsers(t *testing.T) { // R45
 
 func TestCompileRefuses(t *testing.T) {
 	for name, definition := range map[string]string{
-		"no JSON object":       `1`,
-		"feature without off":  `{"state":"ENABLED","variants":{"on":true},"defaultVariant":"on","metadata":{"feature":"f"}}`,
-		"off is no variant":    `{"state":"ENABLED","variants":{"on":true},"defaultVariant":"on","metadata":{"feature":"f","off":"none"}}`,
-		"no room for the ramp": string(gatedFlag("f", long(jsonlogic.MaxBytes-160))),
+		"no JSON object":      `1`,
+		"feature without off": `{"state":"ENABLED","variants":{"on":true},"defaultVariant":"on","metadata":{"feature":"f"}}`,
+		"off is no variant":   `{"state":"ENABLED","variants":{"on":true},"defaultVariant":"on","metadata":{"feature":"f","off":"none"}}`,
+		"beyond its bound":    string(gatedFlag("", long(asWritten().flag))),
 	} {
 		b := &Bundle{Version: BundleVersion, Channel: "c", Flags: map[string]json.RawMessage{"k": json.RawMessage(definition)}}
 		if _, err := Compile(b); err == nil {
 			t.Errorf("%s: compiled", name)
 		}
 	}
-	if _, err := Compile(&Bundle{Version: BundleVersion, Channel: "c", Flags: map[string]json.RawMessage{"k": gatedFlag("", long(jsonlogic.MaxBytes-160))}}); err != nil {
-		t.Errorf("without a gate there is room: %v", err)
-	}
-	deep := &Bundle{Version: BundleVersion, Channel: "c", Flags: map[string]json.RawMessage{"flag": gatedFlag("f", nested(60))},
-		Gates: []Gate{{ID: "a", At: 1, Features: []string{"f"}, Steps: []GateStep{{Percent: 99}}}}}
-	f := compiled1(t, deep).Fold(Orders{}, has, 2)
-	if got := f.Evaluate("flag", Context{"targetingKey": "ann"}, 2); got.Error != "" || got.Reason == ReasonStatic {
-		t.Errorf("the deepest rule with a ramp around it: %+v", got)
+	for name, rule := range map[string]string{"deepest": nested(asWritten().depth), "longest": long(asWritten().flag - 1000)} {
+		b := &Bundle{Version: BundleVersion, Channel: "c", Flags: map[string]json.RawMessage{"flag": gatedFlag("f", rule)},
+			Gates: []Gate{{ID: strings.Repeat("a", maxName), At: 1, Features: []string{"f"}, Steps: []GateStep{{Percent: 99}}}}}
+		f := compiled1(t, b).Fold(Orders{}, has, 2)
+		if got := f.Evaluate("flag", Context{"targetingKey": "ann"}, 2); got.Error != "" || got.Reason == ReasonStatic {
+			t.Errorf("the %s rule with a ramp around it: %+v", name, got)
+		}
+		agrees(t, f, "flag", Context{"targetingKey": "ann"}, 2)
 	}
 }
 

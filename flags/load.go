@@ -88,9 +88,30 @@ func (l *loader) list(dir string, endings ...string) (names []string) {
 	return names
 }
 
-// definitions reads flags/, several files at a time.
+// definitions reads flags/, up to the first file that is beyond a bound.
 func (l *loader) definitions() {
-	names := l.list(DefinitionsDir, ".yaml", ".yml", ".json")
+	const atOnce = 32 // files: what they hold is bounded by that
+	count, bytes := 0, 0
+	for names := range slices.Chunk(l.list(DefinitionsDir, ".yaml", ".yml", ".json"), atOnce) {
+		for _, s := range l.sets(names) {
+			count, bytes = count+len(s.flags), bytes+s.bytes
+			switch {
+			case count > maxFlags:
+				l.fault(DefinitionsDir, 0, "has more than %d flags: remove those that are on everywhere (`sluice flag stale`)", maxFlags)
+			case bytes > maxAll:
+				l.fault(DefinitionsDir, 0, "has flags of more than %d MiB, references and metadata written out: make them smaller, or remove those that are on everywhere (`sluice flag stale`)", maxAll>>20)
+			default:
+				l.define(s)
+				continue
+			}
+			l.unread = true
+			return
+		}
+	}
+}
+
+// sets reads files of definitions, on all processors.
+func (l *loader) sets(names []string) []set {
 	sets := make([]set, len(names))
 	var reading errgroup.Group
 	reading.SetLimit(runtime.GOMAXPROCS(0))
@@ -101,22 +122,19 @@ func (l *loader) definitions() {
 		})
 	}
 	_ = reading.Wait() // none returns an error
-	count := 0
-	for _, s := range sets {
-		l.faults = append(l.faults, s.faults...)
-		l.unread = l.unread || len(s.flags) == 0 && manifest.Fatal(s.faults)
-		if count += len(s.flags); count > maxFlags {
-			l.fault(DefinitionsDir, 0, "has more than %d flags: remove those that are on everywhere (`sluice flag stale`)", maxFlags)
-			l.unread = true
-			return
+	return sets
+}
+
+// define takes what a file says.
+func (l *loader) define(s set) {
+	l.faults = append(l.faults, s.faults...)
+	l.unread = l.unread || len(s.flags) == 0 && manifest.Fatal(s.faults)
+	for _, d := range s.flags {
+		if other := l.tree.Flags[d.Key]; other != nil {
+			l.fault(d.File, d.Line, "flag %s is in %s:%d too: a flag has one definition", d.Key, other.File, other.Line)
+			continue
 		}
-		for _, d := range s.flags {
-			if other := l.tree.Flags[d.Key]; other != nil {
-				l.fault(d.File, d.Line, "flag %s is in %s:%d too: a flag has one definition", d.Key, other.File, other.Line)
-				continue
-			}
-			l.tree.Flags[d.Key] = d
-		}
+		l.tree.Flags[d.Key] = d
 	}
 }
 

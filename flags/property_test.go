@@ -38,7 +38,7 @@ func agrees(t interface {
 	if !there {
 		t.Fatal("the document has no " + key)
 	}
-	d, err := ParseDefinition(key, raw)
+	d, err := parseDefinition(key, raw, asSettled())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +199,7 @@ func TestNothingIsOnUnlessAllHolds(t *testing.T) {
 		w := drawWorld(t)
 		f, ctx := w.fold(t), drawContext(t)
 		for key, raw := range w.bundle.Flags {
-			d, err := ParseDefinition(key, raw)
+			d, err := parseDefinition(key, raw, asSettled())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -7,12 +7,6 @@ import (
 	"github.com/sluice-cd/sluice/releases/manifest"
 )
 
-// Bounds of one flag's rules, references resolved. A rule is a mapping in which there mostly is a list: two levels.
-const (
-	maxDepth = 64
-	maxNodes = 10_000
-)
-
 const refKey = "$ref"
 
 // references are the $evaluators of a flag set: rules that flags share, by name.
@@ -30,12 +24,15 @@ const (
 	done
 )
 
-// measured is a rule without references, and how large it is written out. Nodes are shared, so that it is small in memory
+// measured is a value without references, and how huge it is written out. Nodes are shared, so that it is small in memory
 // even where written out it would not be.
 type measured struct {
-	node        manifest.Node
-	nodes, deep int
+	node               manifest.Node
+	nodes, deep, bytes int // bytes: at most so many
 }
+
+// huge is what a value counts as that is larger: sums of it overflow nowhere.
+const huge = 1 << 30
 
 func (r *setReader) evaluators(n manifest.Node) {
 	all, ok := r.members(n, "$evaluators")
@@ -65,14 +62,14 @@ func (r *setReader) resolve(n manifest.Node) (manifest.Node, bool) {
 	switch {
 	case !ok:
 		return manifest.Node{}, false
-	case m.nodes > maxNodes:
-		r.fault(n.Line, "the rule has more than %d nodes, references resolved: make it smaller", maxNodes)
+	case m.nodes > r.bounds.nodes:
+		r.fault(n.Line, "the rule has more than %d nodes, references resolved: make it smaller", r.bounds.nodes)
 		return manifest.Node{}, false
-	case m.deep > maxDepth:
-		r.fault(n.Line, "the rule nests deeper than %d levels, references resolved: make it flatter", maxDepth)
+	case m.deep > r.bounds.depth:
+		r.fault(n.Line, "the rule nests deeper than %d levels, references resolved: make it flatter", r.bounds.depth)
 		return manifest.Node{}, false
 	}
-	return m.node, true
+	return m.node, r.take(n.Line, m.bytes)
 }
 
 // refer gives the rule that is called name. through has the evaluators on the way to it.
@@ -95,21 +92,22 @@ func (r *setReader) refer(name string, line int, through []string) (measured, bo
 	return ref.resolved, !ref.broken
 }
 
-// measure tells how large n is, and whether there are references in it.
+// measure tells how huge n is, and whether there are references in it.
 func measure(n manifest.Node) (m measured, refers bool) {
-	m = measured{n, 1, 0}
+	m = measured{node: n, nodes: 1, bytes: width(n.Value)}
 	add := func(child manifest.Node) {
 		if !isCollection(child.Value) {
-			m.nodes++
+			m.nodes, m.bytes = m.nodes+1, min(m.bytes+width(child.Value), huge)
 			return
 		}
 		size, more := measure(child)
-		m.nodes, m.deep, refers = m.nodes+size.nodes, max(m.deep, size.deep), refers || more
+		m.nodes, m.deep, m.bytes, refers = m.nodes+size.nodes, max(m.deep, size.deep), min(m.bytes+size.bytes, huge), refers || more
 	}
 	switch v := n.Value.(type) {
 	case manifest.Members:
 		refers = v.Get(refKey) != nil
 		for i := range v {
+			m.bytes += width(v[i].Key)
 			add(v[i].Node)
 		}
 		m.deep++
@@ -124,11 +122,11 @@ func measure(n manifest.Node) (m measured, refers bool) {
 
 // expand gives n with what it refers to in place. through has the evaluators on the way to it.
 func (r *setReader) expand(n manifest.Node, through []string) (measured, bool) {
-	m, ok := measured{nodes: 1}, true
+	m, ok := measured{nodes: 1, bytes: width(n.Value)}, true
 	add := func(child manifest.Node) manifest.Node {
 		x, fine := r.expand(child, through)
 		ok = ok && fine
-		m.nodes, m.deep = min(m.nodes+x.nodes, maxNodes+1), max(m.deep, x.deep)
+		m.nodes, m.deep, m.bytes = min(m.nodes+x.nodes, huge), max(m.deep, x.deep), min(m.bytes+x.bytes, huge)
 		return x.node
 	}
 	switch v := n.Value.(type) {
@@ -143,6 +141,7 @@ func (r *setReader) expand(n manifest.Node, through []string) (measured, bool) {
 		}
 		own := slices.Clone(v)
 		for i := range own {
+			m.bytes += width(v[i].Key)
 			own[i].Node = add(v[i].Node)
 		}
 		n.Value = own
@@ -157,6 +156,25 @@ func (r *setReader) expand(n manifest.Node, through []string) (measured, bool) {
 	}
 	m.node = n
 	return m, ok
+}
+
+// width gives how many bytes a value takes that is written out, at most: of a collection, what is around its parts.
+func width(v any) int {
+	const longest = 25 // of a number and a comma
+	s, ok := v.(string)
+	if !ok {
+		return longest
+	}
+	n := len(s) + len(`"":,`)
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c > '~': // U+2028 is three bytes, and six
+			n++
+		case c < ' ' || c == '"' || c == '\\':
+			n += len(`\u0000`) - 1
+		}
+	}
+	return n
 }
 
 func isCollection(v any) bool {
