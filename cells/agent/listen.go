@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/ofrep"
 )
 
@@ -148,7 +149,7 @@ func (a *Agent) listen(ctx context.Context) (net.Listener, error) {
 }
 
 // serve answers callers on this machine until ctx ends.
-func (a *Agent) serve(ctx context.Context, l net.Listener, source ofrep.Source) {
+func (a *Agent) serve(ctx context.Context, l net.Listener, source flags.Source) {
 	handler := ofrep.New(source, a.options.Log, ofrep.Options{Origins: a.options.FlagsOrigins})
 	server := ofrep.Server(ctx, handler)
 	server.WriteTimeout = 30 * time.Second // streams set their own

@@ -84,7 +84,7 @@ func newSwitchboard(a *Agent, facts flags.Facts, ring func()) *switchboard {
 	return s
 }
 
-// Current gives the folding that holds, and the instant: see ofrep.Source.
+// Current gives the folding that holds, and the instant: see flags.Source.
 func (s *switchboard) Current() (*flags.Folded, int64) {
 	f := s.shown.Load().folded
 	at, _ := s.time.now()

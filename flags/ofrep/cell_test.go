@@ -18,7 +18,7 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// cell is a Source as an agent is one: what it has is swapped whole.
+// cell is a flags.Source as an agent is one: what it has is swapped whole.
 type cell struct {
 	mu      sync.Mutex
 	folded  *flags.Folded
@@ -97,7 +97,7 @@ func folded(t testing.TB, at int64) *flags.Folded {
 }
 
 // serve serves a source on loopback, as an agent does.
-func serve(t testing.TB, source Source, options Options) string {
+func serve(t testing.TB, source flags.Source, options Options) string {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	server := start(t, Server(ctx, New(source, zerolog.New(zerolog.NewTestWriter(t)), options)))
@@ -152,7 +152,7 @@ func askBy(t testing.TB, client *http.Client, method, url, body string, header .
 }
 
 // overSocket serves a source on a unix socket and gives a client of it.
-func overSocket(t *testing.T, source Source) *http.Client {
+func overSocket(t *testing.T, source flags.Source) *http.Client {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "flags.sock")
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", path)

@@ -1,7 +1,7 @@
 // Package ofrep answers the OpenFeature Remote Evaluation Protocol, OFREP 0.3, for one cell: flags one by one, all of them with
 // an ETag, and a stream that says when to ask again. GET /flags.json gives the same flags to flagd's own HTTP sync.
 //
-// It decides nothing: what a flag is, its Source's Folded says, and nothing in a request but the ramp's key reaches a gate (R36).
+// It decides nothing: what a flag is, its flags.Source says, and nothing in a request but the ramp's key reaches a gate (R36).
 // Browsers see only flags that are marked for them (R45); names that are not this machine's are refused, so that no page of
 // another site can be pointed here. A Handler is safe for concurrent use. What a request costs is bounded before it is read.
 package ofrep
@@ -18,14 +18,6 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// Source is where flags come from. Its methods are called for every request, by many at once.
-type Source interface {
-	// Current gives the flags in force and the instant, in Unix seconds, at which they are asked. Nil: there are none yet.
-	Current() (f *flags.Folded, at int64)
-	// Changed gives a channel that is closed when Current's flags are others than they were when it was called.
-	Changed() <-chan struct{}
-}
-
 // Options of a handler. The zero Options are for a cell whose flags no page of another origin asks for.
 type Options struct {
 	Origins []string // whose pages may read answers: "https://console.example.com"; exactly what browsers send
@@ -38,7 +30,7 @@ const (
 )
 
 type handler struct {
-	source  Source
+	source  flags.Source
 	options Options
 	log     zerolog.Logger
 	view    atomic.Pointer[view] // of the flags that were asked for last; nil: none were
@@ -47,7 +39,7 @@ type handler struct {
 }
 
 // New makes a handler of all the paths. It logs what can't be answered, and nothing else.
-func New(source Source, log zerolog.Logger, options Options) http.Handler {
+func New(source flags.Source, log zerolog.Logger, options Options) http.Handler {
 	h := &handler{source: source, options: options, log: log}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /ofrep/v1/evaluate/flags/{key}", h.single)

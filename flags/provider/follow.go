@@ -66,7 +66,7 @@ func Dial(address string) (*Provider, error) {
 	return p, nil
 }
 
-// agent is a cell's agent as its Source.
+// agent is a cell's agent as a flags.Source.
 type agent struct {
 	base string
 	http *http.Client

@@ -1,4 +1,4 @@
-// Package provider is the OpenFeature provider for Go: New evaluates a Source's flags in process, Dial follows the agent of the
+// Package provider is the OpenFeature provider for Go: New evaluates a flags.Source's flags in process, Dial follows the agent of the
 // cell and evaluates its flags in process, so that an evaluation costs no request.
 //
 // It decides nothing: gates and the cell's facts are settled by the agent. Results are flagd's. Its methods are safe for
@@ -16,17 +16,9 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// Source is where flags come from.
-type Source interface {
-	// Current gives the flags in force and the instant, in Unix seconds, at which they are asked. Nil: there are none yet.
-	Current() (f *flags.Folded, at int64)
-	// Changed gives a channel that is closed when Current's flags are others than they were when it was called.
-	Changed() <-chan struct{}
-}
-
 // Provider is an openfeature.FeatureProvider that has a state and events.
 type Provider struct {
-	source Source
+	source flags.Source
 	events chan openfeature.Event
 	follow func(ctx context.Context, p *Provider) // keeps the source up to date; nil: it does so itself
 
@@ -45,7 +37,7 @@ var (
 const name = "sluice"
 
 // New makes a provider of a source in the same process.
-func New(source Source) *Provider {
+func New(source flags.Source) *Provider {
 	return &Provider{source: source, events: make(chan openfeature.Event, 8)}
 }
 

@@ -217,7 +217,7 @@ func TestNotReadyUntilThereAreFlags(t *testing.T) {
 }
 
 // serve is an agent's side, on a socket that can be closed and opened again.
-func serve(t *testing.T, socket string, source ofrep.Source) (stop func()) {
+func serve(t *testing.T, socket string, source flags.Source) (stop func()) {
 	t.Helper()
 	l, err := net.Listen("unix", socket)
 	if err != nil {
