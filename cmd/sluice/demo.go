@@ -33,7 +33,7 @@ func (a *app) demoVerb() *cobra.Command {
 		Short:   "Show a release on its way, and a bad one that staging catches, on this machine",
 		Long: `Makes a release repository of the sample product, starts the control plane and the agents of one staging and three dedicated
 cells as child processes, cuts a release and shows it on its way, with soak shortened to seconds; then a bad one, which staging
-catches. All of it is real: git, HTTP, kustomize, folders that are switched. Nothing leaves this machine.
+catches; then a feature that turns on with its announcement, and is killed. All of it is real: git, HTTP, kustomize, folders that are switched. Nothing leaves this machine.
 
 It then goes on until it is interrupted, for you to look around; with --once it ends by itself, and fails if any step did.`,
 		Args: arguments(0, 0, ""),
@@ -66,11 +66,13 @@ func (d *demo) tell(ctx context.Context) error {
 		do   func(context.Context) error
 	}{
 		{"make the release repository", d.prepare},
+		{"make the flags repository", d.prepareFlags},
 		{"start the control plane", d.startServer},
 		{"start four cells", d.startCells},
 		{"bring every cell to " + demoFirst, func(ctx context.Context) error { return d.everywhere(ctx, demoFirst) }},
 		{"take " + demoGood + " through staging into dedicated", d.goodRelease},
 		{"stop " + demoBad + " in staging", d.badRelease},
+		{"turn a feature on with its announcement", d.feature},
 		{"check the repository", d.check},
 	} {
 		if err := step.do(ctx); err != nil {
@@ -156,9 +158,12 @@ func (d *demo) ending() {
 	p.line("")
 	drawStatus(p, d.status, false)
 	p.line("\n%s went through staging into dedicated. %s failed in staging, was rolled back and quarantined, and never reached dedicated.", demoGood, demoBad)
+	p.line("%s turned on at its time with the announcement of %s, and was killed.", demoFlag, demoFeature)
 	p.line("\nThe deployment history is in git:")
 	p.line("  git -C %s log channels/dedicated/head.yaml", d.repo)
 	p.line("  git -C %s show main:quarantine/%s.yaml", d.repo, demoBad)
+	p.line("That of flags is apart:")
+	p.line("  git -C %s log --oneline", d.flags)
 	p.line("What a cell runs is a folder:")
 	p.line("  ls %s", d.path("cells", "acme", "current"))
 }
@@ -169,6 +174,7 @@ func (d *demo) linger(ctx context.Context) error {
 	p.line("\nIt goes on until you press Ctrl-C. In another terminal:")
 	p.line("  sluice status --watch --server %s", d.server)
 	p.line("  sluice why dedicated --server %s", d.server)
+	p.line("  sluice flag unkill %s --reason mended --flags-repo %s && sluice flag show %s --server %s", demoFlag, d.flags, demoFlag, d.server)
 	p.line("  sluice hold dedicated --repo %s --reason \"just trying\"", d.repo)
 	err := d.until(ctx, func() bool { return false })
 	if ctx.Err() != nil {

@@ -27,6 +27,7 @@ type demo struct {
 	app    *app // with the environment, --data and --server of this run
 	dir    string
 	repo   string
+	flags  string
 	server string
 	self   string
 	show   *screen
@@ -76,7 +77,7 @@ func (a *app) newDemo(ctx context.Context, dir string) (*demo, error) {
 	own := *a
 	own.env, own.data, own.branch, own.output = env, filepath.Join(dir, "look"), "", asTable
 	return &demo{
-		app: &own, dir: dir, repo: filepath.Join(dir, "releases"), self: self, ended: make(chan error, maxChildren),
+		app: &own, dir: dir, repo: filepath.Join(dir, "releases"), flags: filepath.Join(dir, "flags"), self: self, ended: make(chan error, maxChildren),
 		show: newScreen(a.stdout), never: func() error { return nil }, stop: func() {},
 	}, nil
 }
@@ -189,7 +190,7 @@ func (d *demo) startServer(ctx context.Context) error {
 	d.stop = stop
 	read, write := io.Pipe()
 	defer read.Close()
-	err := d.start(living, "serve", write, "serve", "--repo", d.repo, "--data", d.path("data"), "--listen", "127.0.0.1:0")
+	err := d.start(living, "serve", write, "serve", "--repo", d.repo, "--flags-repo", d.flags, "--data", d.path("data"), "--listen", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
@@ -241,14 +242,7 @@ func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) +
 
 // cut runs the command that a release engineer would.
 func (d *demo) cut(ctx context.Context, version string) error {
-	args := []string{"release", "cut", version, "--from", d.path("to-come", version), "--repo", d.repo}
-	d.show.event("$ sluice %s", strings.Join(args, " "))
-	said := process.NewTail(4 << 10)
-	err := process.Child{Args: append([]string{d.self}, args...), Env: append(d.app.env[:len(d.app.env):len(d.app.env)], "SLUICE_DATA="+d.path("user")), Stdout: said, Stderr: said}.Run(ctx)
-	if err != nil {
-		return fmt.Errorf("%w: %s", err, said.Last(1<<10))
-	}
-	return nil
+	return d.run(ctx, "", "release", "cut", version, "--from", d.path("to-come", version), "--repo", d.repo)
 }
 
 // look asks the control plane and reads the repository.
