@@ -12,12 +12,19 @@ func ParseDocument(data []byte) (*Folded, error) {
 		return nil, fmt.Errorf("read flags: %d bytes: at most %d are read", len(data), MaxBundle)
 	}
 	var document struct {
-		Flags map[string]json.RawMessage `json:"flags"`
+		Flags json.RawMessage `json:"flags"`
 	}
 	if err := json.Unmarshal(data, &document); err != nil {
 		return nil, fmt.Errorf("read flags: %w", err)
 	}
-	b := Bundle{Version: BundleVersion, Flags: document.Flags}
+	b := Bundle{Version: BundleVersion, Flags: map[string]json.RawMessage{}}
+	err := members(document.Flags, '{', MaxFlags, func(key string, value json.RawMessage) error {
+		b.Flags[key] = value
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read flags: %w", err)
+	}
 	c, err := b.compile(false)
 	if err != nil {
 		return nil, err

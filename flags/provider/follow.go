@@ -33,7 +33,8 @@ const (
 	silence      = 40 * time.Second // without a heartbeat, of which there is one in 15 s, a stream is over
 	retryFirst   = 100 * time.Millisecond
 	retryCap     = 5 * time.Second
-	maxLine      = 4 << 10 // bytes of a line of a stream
+	maxLine      = 4 << 10         // bytes of a line of a stream
+	maxInstant   = 253_402_300_799 // 9999-12-31T23:59:59Z
 )
 
 // Dial makes a provider that follows the agent of this cell, at http://127.0.0.1:PORT or unix:///PATH: what its --flags-listen says.
@@ -75,15 +76,16 @@ type agent struct {
 
 	mu      sync.Mutex // guards what follows
 	folded  *flags.Folded
-	ahead   int64 // seconds that the agent's clock is before this machine's
+	at      int64     // what the agent's clock showed …
+	said    time.Time // … when
 	changed chan struct{}
 }
 
-// Current gives what the agent said last.
+// Current gives what the agent said last, and its time: steps of this machine's clock are none of it (R40).
 func (a *agent) Current() (*flags.Folded, int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.folded, time.Now().Unix() + a.ahead
+	return a.folded, a.at + int64(time.Since(a.said)/time.Second)
 }
 
 // Changed is closed when it says something else.
@@ -107,6 +109,9 @@ func (a *agent) follow(ctx context.Context, p *Provider) {
 		if ctx.Err() != nil {
 			return
 		}
+		if err == nil {
+			continue
+		}
 		if f, _ := a.Current(); !stale && (failures > 0 || f == nil) { // one stream that ended is nothing
 			stale = f != nil
 			kind := openfeature.ProviderStale
@@ -124,7 +129,7 @@ func (a *agent) follow(ctx context.Context, p *Provider) {
 	}
 }
 
-// listen follows one stream of changes to its end.
+// listen follows one stream of changes to its end or, if the agent has no more streams to give, asks once, and waits.
 func (a *agent) listen(ctx context.Context, answers func()) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -135,13 +140,21 @@ func (a *agent) listen(ctx context.Context, answers func()) error {
 		return err
 	}
 	defer response.Body.Close() //nolint:errcheck // read only
-	if response.StatusCode != http.StatusOK {
+	crowded := response.StatusCode == http.StatusTooManyRequests
+	if response.StatusCode != http.StatusOK && !crowded {
 		return fmt.Errorf("the agent answers %s", response.Status)
 	}
 	if err := a.refetch(ctx); err != nil { // the stream is open: no change is missed
 		return err
 	}
 	answers()
+	if crowded {
+		select {
+		case <-time.After(retryCap):
+		case <-ctx.Done():
+		}
+		return nil
+	}
 	lines := bufio.NewReaderSize(response.Body, maxLine)
 	for {
 		line, err := lines.ReadSlice('\n')
@@ -169,6 +182,9 @@ func (a *agent) refetch(ctx context.Context) error {
 	defer response.Body.Close() //nolint:errcheck // read only
 	switch response.StatusCode {
 	case http.StatusNotModified:
+		if a.etag == "" {
+			return errors.New("the agent says that its flags are the same, and gave none before")
+		}
 		return nil
 	case http.StatusOK:
 	case http.StatusServiceUnavailable:
@@ -184,12 +200,15 @@ func (a *agent) refetch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	now := time.Now()
+	at, err := strconv.ParseInt(response.Header.Get("Sluice-Time"), 10, 64)
+	if err != nil || at < 0 || at > maxInstant {
+		at = now.Unix()
+	}
 	a.etag = response.Header.Get("ETag")
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if at, err := strconv.ParseInt(response.Header.Get("Sluice-Time"), 10, 64); err == nil {
-		a.ahead = at - time.Now().Unix()
-	}
+	a.at, a.said = at, now
 	a.folded = folded
 	close(a.changed)
 	a.changed = make(chan struct{})

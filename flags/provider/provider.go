@@ -50,28 +50,15 @@ func (p *Provider) Hooks() []openfeature.Hook { return nil }
 // EventChannel gives what happens: a change, and the agent's coming and going.
 func (p *Provider) EventChannel() <-chan openfeature.Event { return p.events }
 
-// Init waits for the first flags, without end.
+// Init is InitWithContext.
 func (p *Provider) Init(e openfeature.EvaluationContext) error {
 	return p.InitWithContext(context.Background(), e)
 }
 
-// InitWithContext waits for the first flags until ctx ends. Then the provider is in error, and becomes ready when they come.
+// InitWithContext waits for the first flags, or Shutdown. It does not end with ctx, as who waits for it does: OpenFeature would
+// make an error of that, and might take it in after the news that flags came, for good.
 func (p *Provider) InitWithContext(ctx context.Context, _ openfeature.EvaluationContext) error {
-	p.mu.Lock()
-	if p.ended == nil {
-		life, end := context.WithCancel(context.WithoutCancel(ctx))
-		p.end, p.ended = end, make(chan struct{})
-		var all sync.WaitGroup
-		if p.follow != nil {
-			all.Go(func() { p.follow(life, p) })
-		}
-		all.Go(func() { p.tell(life) })
-		go func(ended chan struct{}) {
-			all.Wait()
-			close(ended)
-		}(p.ended)
-	}
-	p.mu.Unlock()
+	ended := p.begin(ctx)
 	for {
 		changed := p.source.Changed()
 		if f, _ := p.source.Current(); f != nil {
@@ -79,10 +66,31 @@ func (p *Provider) InitWithContext(ctx context.Context, _ openfeature.Evaluation
 		}
 		select {
 		case <-changed:
-		case <-ctx.Done():
-			return errors.Join(errors.New("no flags came from the cell's agent: is it running, and does it listen for flags?"), ctx.Err())
+		case <-ended:
+			return errors.New("no flags came from the cell's agent: is it running, and does it listen for flags?")
 		}
 	}
+}
+
+// begin follows the source, unless that was begun. It gives what is closed when that is over.
+func (p *Provider) begin(ctx context.Context) (ended <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended != nil {
+		return p.ended
+	}
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	p.end, p.ended = end, make(chan struct{})
+	var all sync.WaitGroup
+	if p.follow != nil {
+		all.Go(func() { p.follow(life, p) })
+	}
+	all.Go(func() { p.tell(life) })
+	go func(ended chan<- struct{}) {
+		all.Wait()
+		close(ended)
+	}(p.ended)
+	return p.ended
 }
 
 // Shutdown ends what Init began.
