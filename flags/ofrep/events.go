@@ -9,7 +9,7 @@ import (
 
 // Limits of streams.
 const (
-	maxStreams   = 64
+	maxStreams   = 256
 	heartbeat    = 15 * time.Second
 	writeTimeout = 5 * time.Second
 )
@@ -19,7 +19,7 @@ func (h *handler) events(w http.ResponseWriter, r *http.Request) {
 	if h.streams.Add(1) > maxStreams {
 		h.streams.Add(-1)
 		w.Header().Set("Retry-After", "30")
-		fail(w, http.StatusTooManyRequests, "", "", "there are 64 streams already")
+		fail(w, http.StatusTooManyRequests, "", "", "there are as many streams as there may be: ask without one, or later")
 		return
 	}
 	defer h.streams.Add(-1)
@@ -78,6 +78,7 @@ func Server(ctx context.Context, h http.Handler) *http.Server {
 		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      30 * time.Second, // of an answer; a stream has its own
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
