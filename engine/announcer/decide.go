@@ -1,9 +1,7 @@
 package announcer
 
 import (
-	"cmp"
 	"context"
-	"maps"
 	"slices"
 	"time"
 
@@ -117,22 +115,24 @@ func (a *Announcer) make(is situation, now time.Time) announce.Plan {
 // show tells cells and people.
 func (a *Announcer) show(is situation, states map[string]*engine.CellState, now time.Time) {
 	f := &engine.Flags{Diverged: a.split, Plan: a.plan, Fault: a.fault, Kills: overrides(a.pending())}
+	kills := slices.Clone(f.Kills)
 	if r := is.read; r != nil {
 		f.Commit, f.Height, f.Tip, f.Faults = r.tip, r.height, r.tree, r.newest.Faults
 		if r.good != r.tip && f.Fault == "" {
 			f.Fault = outOfForce(r)
 		}
+		for _, o := range r.newest.Overrides {
+			if o.Kind == flags.Kill {
+				kills = append(kills, o)
+			}
+		}
 	}
 	if f.Tip != nil {
 		f.Told, f.Bundles = a.press.tell(a.plan, f.Height, now, a.told())
 	} else {
-		kills := f.Kills
-		if is.read != nil {
-			kills = slices.Concat(kills, slices.DeleteFunc(slices.Clone(is.read.newest.Overrides), func(o flags.Override) bool { return o.Kind != flags.Kill }))
-		}
 		f.Told = blind(is.fleet.desired, states, kills)
 	}
-	f.Seen = seen(f)
+	f.Seen = seen(f, kills)
 	a.shown = f
 	a.o.Engine.Announce(f)
 }
@@ -152,40 +152,14 @@ func outOfForce(r *reading) string {
 	return why + ": the flags and announcements of " + short(r.good) + " stay in force, and the overrides of the tip"
 }
 
-// seen is what gates see.
-func seen(f *engine.Flags) engine.FlagsSeen {
-	s := engine.FlagsSeen{Commit: f.Commit}
-	killed := slices.Clone(f.Kills)
-	if f.Tip != nil {
-		killed = append(killed, f.Tip.Overrides...)
-	}
-	for _, o := range killed {
-		if o.Kind == flags.Kill {
-			s.Killed = append(s.Killed, o.Flag)
-		}
+// seen is what gates see. Without a plan, that is what is killed.
+func seen(f *engine.Flags, kills []flags.Override) engine.FlagsSeen {
+	s := engine.FlagsSeen{Commit: f.Commit, Published: f.Plan.Published()}
+	for _, k := range kills {
+		s.Killed = append(s.Killed, k.Flag)
 	}
 	slices.Sort(s.Killed)
 	s.Killed = slices.Compact(s.Killed)
-	published := map[string]map[string]bool{}
-	for _, announcement := range f.Plan.Announcements {
-		for _, c := range announcement.Channels {
-			if announcement.Announcement == nil || c.State != announce.Published && c.State != announce.Publishing {
-				continue
-			}
-			if published[c.Channel] == nil {
-				published[c.Channel] = map[string]bool{}
-			}
-			for _, feature := range announcement.Announcement.Features {
-				published[c.Channel][feature] = true
-			}
-		}
-	}
-	for channel, features := range published {
-		if s.Published == nil {
-			s.Published = map[string][]string{}
-		}
-		s.Published[channel] = slices.Sorted(maps.Keys(features))
-	}
 	return s
 }
 
@@ -202,8 +176,8 @@ func (a *Announcer) next() time.Duration {
 		}
 		wait = min(wait, left)
 	}
-	if len(a.plan.Writes) > 0 {
-		wait = min(wait, cmp.Or(time.Until(a.push.after), idle))
+	if left := time.Until(a.push.after); left > 0 && a.owes() { // what is owed now is begun as soon as git's other job is done
+		wait = min(wait, left)
 	}
 	return max(wait, time.Millisecond)
 }

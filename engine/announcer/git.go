@@ -48,7 +48,7 @@ func (a *Announcer) job(fetch bool) func(context.Context) result {
 	if fetch {
 		return func(ctx context.Context) result { return a.look(ctx, r) }
 	}
-	if !a.leads || a.read == nil || a.split != nil || len(a.plan.Writes) == 0 || time.Now().Before(a.push.after) {
+	if !a.owes() || time.Now().Before(a.push.after) {
 		return nil
 	}
 	r.kind, r.pushed = commit, a.plan.Writes
@@ -60,6 +60,11 @@ func (a *Announcer) job(fetch bool) func(context.Context) result {
 		}
 		return a.commit(ctx, r, tip, draft)
 	}
+}
+
+// owes tells whether this process has something to commit.
+func (a *Announcer) owes() bool {
+	return a.leads && a.read != nil && a.split == nil && len(a.plan.Writes) > 0
 }
 
 // look fetches the branch and reads its tip.

@@ -135,6 +135,29 @@ func TestHeights(t *testing.T) {
 	}
 }
 
+// What a plan would write keeps nobody awake who may not write it: who follows, who waits out a refusal, and who waits until a
+// force-push is acknowledged.
+func TestOwedToNobody(t *testing.T) {
+	t.Parallel()
+	writes := announce.Plan{Writes: []announce.Write{{Path: "records/x/a.yaml"}}}
+	for name, a := range map[string]*Announcer{
+		"it follows":        {read: &reading{}, plan: writes},
+		"nothing was read":  {leads: true, plan: writes},
+		"diverged":          {leads: true, read: &reading{}, split: &engine.Divergence{}, plan: writes},
+		"it is being begun": {leads: true, read: &reading{}, plan: writes},
+		"nothing is owed":   {leads: true, read: &reading{}},
+	} {
+		a.stored = true
+		if got := a.next(); got != idle {
+			t.Errorf("%s: it wakes after %s", name, got)
+		}
+	}
+	a := &Announcer{stored: true, leads: true, read: &reading{}, plan: writes, push: pushing{after: time.Now().Add(time.Minute)}}
+	if got := a.next(); got > time.Minute || got < 50*time.Second {
+		t.Errorf("after a refusal it wakes after %s", got)
+	}
+}
+
 // Nothing but records, heads and overrides is ever written.
 func TestOwnPaths(t *testing.T) {
 	t.Parallel()

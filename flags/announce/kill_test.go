@@ -29,9 +29,6 @@ func TestKill(t *testing.T) {
 	if o := w.tip().Overrides; len(o) != 1 || o[0].Reason != "it\nburns" || o[0].By != "ada" || !o[0].Until.Equal(until) {
 		t.Errorf("%+v", o)
 	}
-	if got := p.Killed(); !slices.Equal(got, []string{"x"}) {
-		t.Errorf("gates see %q", got)
-	}
 	if got := p.in(t, "news", "dedicated").cell("d1"); got.State != flags.Dead || got.Why != "has x killed: it burns" {
 		t.Errorf("%+v", got)
 	}

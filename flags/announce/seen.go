@@ -8,7 +8,7 @@ import (
 )
 
 // Published gives the features that are published, sorted, by channel: what gates see. In an entry channel, that is all whose
-// time has come.
+// time has come. What was edited since and not approved does not show.
 func (p *Plan) Published() map[string][]string {
 	all := map[string][]string{}
 	if p.p == nil {
@@ -34,15 +34,4 @@ func (p *Plan) Published() map[string][]string {
 // published tells whether s is on record as published and in force or, in an entry channel, in force and due.
 func (s *standing) published() bool {
 	return s.sent && s.tally.due && (s.c.entry || s.rec.Outcome == flags.Published)
-}
-
-// Killed gives the flags that are killed in some cell, sorted.
-func (p *Plan) Killed() (keys []string) {
-	if p.p == nil {
-		return nil
-	}
-	for _, k := range p.p.kills { // by flag
-		keys = append(keys, k.Flag)
-	}
-	return slices.Compact(keys)
 }

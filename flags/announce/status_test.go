@@ -154,6 +154,10 @@ func TestEvents(t *testing.T) {
 	if got := p.Published(); !slices.Equal(got["dedicated"], []string{"f"}) || len(got["staging"]) != 0 {
 		t.Errorf("gates see %v", got)
 	}
+	p = w.put(file, strings.Replace(told("channels: {staging: never}"), "[f]", "[f, g]", 1)).settle()
+	if got := p.Published(); !slices.Equal(got["dedicated"], []string{"f"}) {
+		t.Errorf("of an edit that nobody approved gates see %v", got)
+	}
 	w.put(file, told("channels: {staging: never}", "cancelled: it hurts"))
 	p = w.settle()
 	if got := eventIDs(p); !slices.Equal(got, []string{"retracted/news/dedicated/1796122800"}) || len(p.Published()) != 0 {
