@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
-	"time"
 
 	"github.com/sluice-cd/sluice/flags"
 )
@@ -14,7 +13,6 @@ import (
 // view is a Folded with the answers that were given of it, which are few: each flag has as many as it has variants.
 type view struct {
 	folded *flags.Folded
-	since  time.Time // when its revision was first asked for
 	pieces *sync.Map // outcome → []byte
 }
 
@@ -34,9 +32,9 @@ func (h *handler) current() (*view, int64) {
 	if last != nil && last.folded == folded {
 		return last, at
 	}
-	v := &view{folded: folded, since: time.Unix(at, 0).UTC(), pieces: &sync.Map{}}
+	v := &view{folded: folded, pieces: &sync.Map{}}
 	if last != nil && last.folded.Revision() == folded.Revision() {
-		v.since, v.pieces = last.since, last.pieces
+		v.pieces = last.pieces
 	}
 	h.view.Store(v)
 	return v, at

@@ -3,9 +3,7 @@ package ofrep
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"net/http"
 	"strings"
-	"time"
 )
 
 // tagOf gives the strong ETag of a body.
@@ -26,13 +24,4 @@ func matches(header []string, tag string) bool {
 		}
 	}
 	return false
-}
-
-// unmodified tells whether the caller has what it asks for. Its tags count before its time.
-func unmodified(r *http.Request, tag string, since time.Time) bool {
-	if tags := r.Header.Values("If-None-Match"); len(tags) > 0 {
-		return matches(tags, tag)
-	}
-	has, err := http.ParseTime(r.Header.Get("If-Modified-Since"))
-	return err == nil && !since.After(has)
 }

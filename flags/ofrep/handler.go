@@ -176,9 +176,8 @@ func (h *handler) document(w http.ResponseWriter, r *http.Request) {
 	}
 	tag := `"` + v.folded.Revision() + `"`
 	w.Header().Set("ETag", tag)
-	w.Header().Set("Last-Modified", v.since.Format(http.TimeFormat))
 	w.Header().Set("Cache-Control", "no-cache")
-	if unmodified(r, tag, v.since) {
+	if matches(r.Header.Values("If-None-Match"), tag) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}

@@ -188,24 +188,21 @@ func TestDocument(t *testing.T) {
 	if err := json.Unmarshal([]byte(got.body), &set); err != nil || got.status != 200 || len(set.Flags) != 10 {
 		t.Errorf("%d, %d flags, %v", got.status, len(set.Flags), err)
 	}
-	tag, since := got.header.Get("ETag"), got.header.Get("Last-Modified")
-	if since != "Thu, 01 Jan 1970 00:01:40 GMT" {
-		t.Errorf("modified %s", since)
-	}
+	tag := got.header.Get("ETag")
 	for _, test := range []struct {
 		name, value string
 		status      int
 	}{
 		{"If-None-Match", tag, 304}, {"If-None-Match", strings.Trim(tag, `"`), 304}, {"If-None-Match", `"x"`, 200},
-		{"If-Modified-Since", since, 304}, {"If-Modified-Since", "Thu, 01 Jan 1970 00:01:39 GMT", 200}, {"If-Modified-Since", "yesterday", 200},
+		{"If-Modified-Since", "Fri, 31 Dec 9999 23:59:59 GMT", 200}, // two changes in one second have one time
 	} {
 		if again := ask(t, "GET", url+flagsPath, "", test.name, test.value); again.status != test.status {
 			t.Errorf("%s: %s: %d", test.name, test.value, again.status)
 		}
 	}
 	c.set(folded(t, 150), 150) // folded again, and nothing is new
-	if again := ask(t, "GET", url+flagsPath, "", "If-None-Match", tag); again.status != 304 || again.header.Get("Last-Modified") != since {
-		t.Errorf("the same flags: %d, modified %s", again.status, again.header.Get("Last-Modified"))
+	if again := ask(t, "GET", url+flagsPath, "", "If-None-Match", tag); again.status != 304 {
+		t.Errorf("the same flags: %d", again.status)
 	}
 	c.set(folded(t, 200), 200)
 	if again := ask(t, "GET", url+flagsPath, "", "If-None-Match", tag); again.status != 200 || !strings.Contains(again.body, `"secret"`) {
