@@ -76,10 +76,18 @@ func (r *setReader) checkMetadata(d *Definition, line int, m *manifest.Member) {
 		r.fault(at("feature"), "flag %s: metadata.off is required with metadata.feature: name the variant it has before its announcement (R37)", d.Key)
 	case there && !known && len(d.Variants) > 0:
 		r.fault(at("off"), "flag %s: there is no variant %.60q for metadata.off; there are: %s", d.Key, d.Off(), d.variantNames())
+	case there && known && !choosable(d.Off()):
+		r.fault(at("off"), "flag %s: no rule can choose %.60q, so no ramp can, either: name the off variant without quotes, <, >, & and control characters", d.Key, d.Off())
 	}
 	if _, there := d.Metadata["expose"]; there && !d.Client() {
 		r.fault(at("expose"), "flag %s: metadata.expose must be client, or not be there, not %.60q", d.Key, d.text("expose"))
 	}
+}
+
+// choosable tells whether a rule can choose a variant: flagd takes the JSON of what it gives.
+func choosable(variant string) bool {
+	name, err := variantNamed(variant)
+	return err == nil && name == variant
 }
 
 // isName tells whether s may be a feature's name.

@@ -12,10 +12,11 @@ import (
 
 // Compiled is a bundle whose rules are ready to be evaluated. Immutable.
 type Compiled struct {
-	digest   [sha256.Size]byte // of the bundle
+	digest   [sha256.Size]byte // of the bundle's flags
 	gates    []Gate
 	holds    [][]int32        // by gate: the features it opens
-	features map[string]int32 // by name: places in Folded.open
+	features map[string]int32 // by name: places in Folded.open; first are those that flags name
+	named    int              // how many these are
 	gated    []bool           // by feature: whether a gate opens it
 	hidden   []bool           // by feature: Bundle.Hidden
 	flags    map[string]*flag
@@ -44,7 +45,7 @@ func (b *Bundle) compile(gates bool) (*Compiled, error) {
 		return nil, fmt.Errorf("compile flags: %d flags and %d gates, beyond %d and %d", len(b.Flags), len(b.Gates), MaxFlags, MaxGates)
 	}
 	c := &Compiled{
-		digest:   b.digest(),
+		digest:   digestOf(b.Flags),
 		gates:    b.Gates,
 		holds:    make([][]int32, len(b.Gates)),
 		features: map[string]int32{},
@@ -68,18 +69,16 @@ func (b *Bundle) compile(gates bool) (*Compiled, error) {
 	return c, nil
 }
 
-// digest is over all that the bundle says, and quicker than its one form.
-func (b *Bundle) digest() [sha256.Size]byte {
+// digestOf is over all that flags say.
+func digestOf(flags map[string]json.RawMessage) [sha256.Size]byte {
 	sum, enc := sha256.New(), []byte(nil)
-	for _, key := range slices.Sorted(maps.Keys(b.Flags)) {
+	for _, key := range slices.Sorted(maps.Keys(flags)) {
 		enc = binary.AppendUvarint(enc[:0], uint64(len(key)))
 		enc = append(enc, key...)
-		enc = binary.AppendUvarint(enc, uint64(len(b.Flags[key])))
+		enc = binary.AppendUvarint(enc, uint64(len(flags[key])))
 		sum.Write(enc)
-		sum.Write(b.Flags[key])
+		sum.Write(flags[key])
 	}
-	rest := Bundle{Version: b.Version, Channel: b.Channel, Gates: b.Gates, Hidden: b.Hidden}
-	sum.Write(rest.Encode())
 	return [sha256.Size]byte(sum.Sum(nil))
 }
 
@@ -108,6 +107,7 @@ func (c *Compiled) compile(raw map[string]json.RawMessage, gates bool) error {
 			f.feature = c.feature(f.def.Feature())
 		}
 	}
+	c.named = len(c.features)
 	return nil
 }
 
@@ -126,12 +126,16 @@ func compileOne(key string, raw []byte, gates bool) (*flag, error) {
 		return nil, err
 	}
 	f := &flag{def: d, rule: rule, feature: ungated}
-	if !gates || d.Feature() == "" {
+	feature, names := d.Metadata["feature"]
+	if !gates || !names {
 		return f, nil
 	}
 	value := d.Variants[d.Off()]
-	if value == nil {
-		return nil, fmt.Errorf("flag %q: it names a feature, and metadata.off names none of its variants (R37)", key)
+	switch {
+	case d.Feature() == "":
+		return nil, fmt.Errorf("flag %q: %s can't be a feature's name: it would not be gated (R37)", key, describe(feature))
+	case value == nil || !choosable(d.Off()):
+		return nil, fmt.Errorf("flag %q: it names a feature, and metadata.off names none of its variants that a rule can choose (R37)", key)
 	}
 	f.feature = 0
 	f.shut = Result{Value: value, Variant: d.Off(), Reason: ReasonStatic, Metadata: d.Metadata}

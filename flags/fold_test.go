@@ -253,6 +253,29 @@ func TestEmbargo(t *testing.T) {
 	}
 }
 
+// TestNobodySeesThatSomethingIsArmed: neither key, time nor that there is anything to come can be told from what is answered
+// before, whoever compares revisions, documents and bulk answers (R45).
+func TestNobodySeesThatSomethingIsArmed(t *testing.T) {
+	before := one()
+	before.Hidden = []string{"f"}
+	seen := compiled1(t, before).Fold(Orders{}, has, 50)
+	for name, armed := range map[string]*Bundle{
+		"armed":           one(Gate{ID: "secret", At: 100, Embargo: true}),
+		"at another time": one(Gate{ID: "secret", At: 99, Embargo: true, Steps: []GateStep{{Percent: 10}, {Percent: 100, After: 5}}}),
+		"in two parts":    one(Gate{ID: "more", At: 300, Embargo: true, By: ByCell}, Gate{ID: "secret", At: 100, Embargo: true}),
+	} {
+		for at := int64(50); at < 99; at += 16 {
+			f := compiled1(t, armed).Fold(Orders{}, has, at)
+			if f.Revision() != seen.Revision() || string(f.Document()) != string(seen.Document()) || len(f.All(nil, at, false)) > 0 {
+				t.Errorf("%s: at %d it can be told", name, at)
+			}
+		}
+		if f := compiled1(t, armed).Fold(Orders{}, has, 100); f.Revision() == seen.Revision() {
+			t.Errorf("%s: at its time it is not told", name)
+		}
+	}
+}
+
 // TestFactsAreNotTheCallers holds R36 and fault 62: what a caller says of release, cell and the rest changes nothing.
 func TestFactsAreNotTheCallers(t *testing.T) {
 	rule := func(name, value string) json.RawMessage {
@@ -291,6 +314,9 @@ func TestCompileRefuses(t *testing.T) {
 		"no JSON object":      `1`,
 		"feature without off": `{"state":"ENABLED","variants":{"on":true},"defaultVariant":"on","metadata":{"feature":"f"}}`,
 		"off is no variant":   `{"state":"ENABLED","variants":{"on":true},"defaultVariant":"on","metadata":{"feature":"f","off":"none"}}`,
+		"feature is no text":  `{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"on","metadata":{"feature":5,"off":"off"}}`,
+		"feature is empty":    `{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"on","metadata":{"feature":"","off":"off"}}`,
+		"no ramp can choose":  `{"state":"ENABLED","variants":{"on":true,"<off>":false},"defaultVariant":"on","metadata":{"feature":"f","off":"<off>"}}`,
 		"beyond its bound":    string(gatedFlag("", long(asWritten().flag))),
 	} {
 		b := &Bundle{Version: BundleVersion, Channel: "c", Flags: map[string]json.RawMessage{"k": json.RawMessage(definition)}}

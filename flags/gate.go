@@ -1,6 +1,10 @@
 package flags
 
-import "github.com/sluice-cd/sluice/flags/jsonlogic"
+import (
+	"strings"
+
+	"github.com/sluice-cd/sluice/flags/jsonlogic"
+)
 
 // Percent gives the share of a gate's users, or cells, that is in at an instant: 0 before its time, 100 without a ramp or a time.
 func (g *Gate) Percent(at int64) int {
@@ -22,8 +26,9 @@ func (g *Gate) Percent(at int64) int {
 
 // Includes tells whether a share of so many percent has a user, by targeting key, or a cell, by name: by flagd's bucket of
 // the announcement's ID and the key, so that one user gets all of an announcement, and keeps it while the share grows (R44).
+// Spaces around both do not count, as in the document's rule.
 func (g *Gate) Includes(key string, percent int) bool {
-	return percent >= 100 || percent > 0 && int(jsonlogic.Bucket(g.ID+key, 100)) < percent
+	return percent >= 100 || percent > 0 && int(jsonlogic.Bucket(strings.TrimSpace(g.ID+key), 100)) < percent
 }
 
 // share is Percent as a cell sees it: a ramp by cells is all or nothing there.

@@ -309,6 +309,11 @@ func TestRevisionCoversAnswers(t *testing.T) {
 		if rapid.Bool().Draw(t, "others") {
 			other.drawOthers(t, []string{"a0", "a1", "a2", "a3"})
 		}
+		if rapid.Bool().Draw(t, "other gates") {
+			b := *w.bundle
+			b.Gates, b.Hidden = []Gate{drawGate(t, "a0"), drawGate(t, "b0")}, subset(t, "hidden now", features()[2:])
+			other.bundle = &b
+		}
 		other.at = rapid.Int64Range(0, horizon).Draw(t, "other time")
 		g := other.fold(t)
 		if f.Revision() == g.Revision() {

@@ -8,7 +8,8 @@ import (
 	"slices"
 )
 
-// hash gives the Revision: over the bundle, the facts that rules see, what is killed, and how far each feature is open.
+// hash gives the Revision: over the flags, the facts that rules see, what is killed, and how far each feature is open. A gate
+// that opens nothing yet is not in it: so nobody can tell from the revision that something is going to be announced (R45).
 func (f *Folded) hash() string {
 	b := make([]byte, 0, 512+8*len(f.open))
 	text := func(s string) {
@@ -33,14 +34,14 @@ func (f *Folded) hash() string {
 		text(key)
 		text(reason)
 	}
-	for _, o := range f.open {
+	for _, o := range f.open[:f.compiled.named] {
 		shown := byte(0)
 		if o.shown {
 			shown = 1
 		}
 		b = append(b, byte(o.percent), shown)
 		if o.percent > 0 && o.percent < 100 {
-			b = binary.AppendUvarint(b, uint64(o.gate))
+			text(f.compiled.gates[o.gate].ID) // by which it has its users
 		}
 	}
 	sum := sha256.Sum256(b)
