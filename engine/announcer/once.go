@@ -24,10 +24,16 @@ func Look(ctx context.Context, repo engine.Repository, tip string, v *engine.Vie
 		in.Tip, in.Commit = &flags.Tree{Overrides: read.newest.Overrides}, tip
 	}
 	if v != nil {
-		f := new(Announcer).survey(v, v.Observed.Cells, nil)
-		in.Channels, in.Cells, in.Releases = f.channels, f.cells, f.releases
+		fleet := Survey(v)
+		in.Channels, in.Cells, in.Releases = fleet.Channels, fleet.Cells, fleet.Releases
 	}
 	return in, nil
+}
+
+// Survey gives what v has to say of channels, cells and releases, and nothing else of an Input.
+func Survey(v *engine.View) announce.Input {
+	f := new(Announcer).survey(v, v.Observed.Cells, nil)
+	return announce.Input{Channels: f.channels, Cells: f.cells, Releases: f.releases}
 }
 
 // errNoEngine: the engine has not decided yet.
