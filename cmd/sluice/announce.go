@@ -67,13 +67,8 @@ func holdsOf(id string) func(flags.Override) bool {
 }
 
 func (a *app) holdAnnouncement(cmd *cobra.Command, id, reason string) error {
-	what := "hold the announcement " + id
-	who, err := a.author(cmd.Context())
-	if err != nil {
-		return wrapFailure(what, err)
-	}
 	out := false // it is published somewhere
-	return a.commitFlags(cmd, change{what: what, body: reason}, func(s *flagsSnapshot) (map[string][]byte, error) {
+	return a.commitFlags(cmd, change{what: "hold the announcement " + id, body: reason}, func(s *flagsSnapshot) (map[string][]byte, error) {
 		if _, err := s.announcement(id); err != nil {
 			return nil, err
 		}
@@ -81,7 +76,7 @@ func (a *app) holdAnnouncement(cmd *cobra.Command, id, reason string) error {
 			return nil, errUnchanged
 		}
 		out = s.published(id)
-		data, err := overrideText(flags.Override{Kind: flags.Hold, Announcement: id, Reason: reason, By: who.Name})
+		data, err := overrideText(flags.Override{Kind: flags.Hold, Announcement: id, Reason: reason, By: s.repo.by.Name})
 		return map[string][]byte{overrideFile("hold-" + id): data}, err
 	}, func() string {
 		if out {

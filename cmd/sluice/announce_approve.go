@@ -60,11 +60,7 @@ func (a *app) announceApprove(cmd *cobra.Command, id, person, key, comment strin
 		return wrapFailure(c.what, err)
 	}
 	c.keys = people[person].Keys
-	as, err := a.committer(ctx, c)
-	if err != nil {
-		return wrapFailure(c.what, err)
-	}
-	repo, err := a.openFlags(ctx, cmd, as)
+	repo, err := a.openFlagsAs(cmd, c)
 	if err != nil {
 		return wrapFailure(c.what, err)
 	}
@@ -73,7 +69,7 @@ func (a *app) announceApprove(cmd *cobra.Command, id, person, key, comment strin
 		return fail(fmt.Errorf("%s: an approval is signed, and there is no SSH key to sign with", c.what), "name one that sluice.yaml lists for %s: --key FILE, or load it into your SSH agent", person)
 	}
 	commit, err := a.pushFlags(ctx, repo, c, func(s *flagsSnapshot) (map[string][]byte, error) {
-		return s.approval(ctx, repo, id, person, comment)
+		return s.approval(ctx, id, person, comment)
 	})
 	if err == nil {
 		if err := a.counts(ctx, repo, c.what, id, person); err != nil {
@@ -97,7 +93,7 @@ func emailsOf(people map[string]*flags.Person) map[string]string {
 }
 
 // approval is the file that approves an announcement; what would not count is refused before it is written (R22, R42).
-func (s *flagsSnapshot) approval(ctx context.Context, repo *opened, id, person, comment string) (map[string][]byte, error) {
+func (s *flagsSnapshot) approval(ctx context.Context, id, person, comment string) (map[string][]byte, error) {
 	announcement, err := s.announcement(id)
 	if err != nil {
 		return nil, err
@@ -121,7 +117,7 @@ func (s *flagsSnapshot) approval(ctx context.Context, repo *opened, id, person, 
 		return nil, fail(fmt.Errorf("it asks for approvals of %s, and %s is none", strings.Join(rule.From, " or "), person),
 			"ask somebody who is, or have people.%s.roles changed in sluice.yaml", person)
 	}
-	known, err := announcer.Look(ctx, repo.Repo, s.commit, nil, time.Now())
+	known, err := announcer.Look(ctx, s.repo.Repo, s.commit, nil, time.Now())
 	if err != nil {
 		return nil, err
 	}

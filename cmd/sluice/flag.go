@@ -75,6 +75,7 @@ func (a *app) openFlags(ctx context.Context, cmd *cobra.Command, as committer) (
 
 // flagsSnapshot is what the flags repository says at one commit.
 type flagsSnapshot struct {
+	repo   *opened
 	commit string
 	files  fs.FS
 	tree   *flags.Tree
@@ -92,7 +93,7 @@ func (o *opened) flags(ctx context.Context) (*flagsSnapshot, error) {
 	if !isFlags(files) {
 		return nil, fail(fmt.Errorf("%s is no flags repository: its sluice.yaml does not say kind: Flags", o.address), "name it: --flags-repo FOLDER-OR-URL, or set SLUICE_FLAGS_REPO; sluice flag init makes one")
 	}
-	return &flagsSnapshot{commit: commit, files: files, tree: flags.Load(nil, files)}, nil
+	return &flagsSnapshot{repo: o, commit: commit, files: files, tree: flags.Load(nil, files)}, nil
 }
 
 // isFlags tells a flags repository from another, also where its settings have faults: those of a release repository say Pipeline.
@@ -152,18 +153,22 @@ func (s *flagsSnapshot) announcing(feature string) (ids []string) {
 
 // commitFlags is commit for the flags repository. It refuses a change that brings a fault in.
 func (a *app) commitFlags(cmd *cobra.Command, c change, edit func(*flagsSnapshot) (map[string][]byte, error), next func() string) error {
-	ctx := cmd.Context()
-	as, err := a.committer(ctx, c)
-	if err != nil {
-		return wrapFailure(c.what, err)
-	}
-	repo, err := a.openFlags(ctx, cmd, as)
+	repo, err := a.openFlagsAs(cmd, c)
 	if err != nil {
 		return wrapFailure(c.what, err)
 	}
 	defer repo.Close()
-	commit, err := a.pushFlags(ctx, repo, c, edit)
+	commit, err := a.pushFlags(cmd.Context(), repo, c, edit)
 	return a.landed(c, commit, err, next)
+}
+
+// openFlagsAs opens the flags repository for a change in the caller's name.
+func (a *app) openFlagsAs(cmd *cobra.Command, c change) (*opened, error) {
+	as, err := a.committer(cmd.Context(), c)
+	if err != nil {
+		return nil, err
+	}
+	return a.openFlags(cmd.Context(), cmd, as)
 }
 
 func (a *app) pushFlags(ctx context.Context, repo *opened, c change, edit func(*flagsSnapshot) (map[string][]byte, error)) (string, error) {

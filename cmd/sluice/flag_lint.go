@@ -1,11 +1,19 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/announcer"
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/releases/manifest"
 )
 
 func (a *app) flagLintVerb() *cobra.Command {
@@ -15,6 +23,8 @@ func (a *app) flagLintVerb() *cobra.Command {
 		Long: `Reads every file strictly and prints one "file:line: fault" a line; exits 1 if there is any. Warnings are printed and don't count.
 A folder or a worktree is read as it stands, so that an editor or CI can check what is not committed yet; of a bare repository or a
 URL, the tip of the branch is read. Without an argument, the working folder is.
+
+With the release repository (--repo or $SLUICE_REPO) it warns of features that no release contains, and of channels and cells that are not there.
 
 Git hosts can refuse a push that brings a fault in: sluice validate --pre-receive, as for a release repository.`,
 		Example: `  sluice flag lint
@@ -37,14 +47,47 @@ Git hosts can refuse a push that brings a fault in: sluice validate --pre-receiv
 					return fail(fmt.Errorf("%s: %w", what, errNoFlags), "name its folder; sluice flag init makes one")
 				}
 			}
-			a.branch = a.flagsBranch
-			faults, err := a.validate(cmd.Context(), target)
+			view, err := a.namedView(cmd.Context(), cmd)
 			if err != nil {
 				return wrapFailure(what, err)
 			}
-			return a.printFaults(faults)
+			tree, err := a.flagsOf(cmd.Context(), target)
+			if err != nil {
+				return wrapFailure(what, err)
+			}
+			return a.printFaults(manifest.Sort(slices.Concat(tree.Faults, betweenFaults(tree, view))))
 		},
 	}
+}
+
+// flagsOf reads a folder as it stands, or the tip of a repository's branch.
+func (a *app) flagsOf(ctx context.Context, target string) (*flags.Tree, error) {
+	if !isRemote(target) && kindOfFolder(target) != bareGit {
+		return flags.Load(nil, os.DirFS(target)), nil
+	}
+	repo, err := a.openAt(ctx, a.flagsAt(target), committer{})
+	if err != nil {
+		return nil, err
+	}
+	defer repo.Close()
+	s, err := repo.flags(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.tree, nil
+}
+
+// betweenFaults are warnings of what the release repository does not know; without one, none.
+func betweenFaults(tree *flags.Tree, v *engine.View) []manifest.Fault {
+	if v == nil {
+		return nil
+	}
+	in := announcer.Survey(v)
+	in.Tip, in.Releases = tree, nil
+	for _, r := range v.Desired.Versions { // all, also those that no channel has yet
+		in.Releases = append(in.Releases, announce.Release{Version: r.Version.String(), Features: r.Features})
+	}
+	return slices.DeleteFunc(announce.Make(in).Faults, func(f manifest.Fault) bool { return !f.Warning })
 }
 
 var errNoFlags = errors.New("it is no flags repository: no sluice.yaml there says kind: Flags")

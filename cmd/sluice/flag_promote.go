@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"fmt"
 	"maps"
 	"path"
@@ -28,35 +30,9 @@ Announced features are not concerned: theirs are approved.`,
 				return usage(cmd, "%q can't be a channel's name", channel)
 			}
 			c := change{what: "promote flags to " + channel, body: reason}
-			ctx := cmd.Context()
-			as, err := a.committer(ctx, c)
-			if err != nil {
-				return wrapFailure(c.what, err)
-			}
-			repo, err := a.openFlags(ctx, cmd, as)
-			if err != nil {
-				return wrapFailure(c.what, err)
-			}
-			defer repo.Close()
-			commit, err := a.pushFlags(ctx, repo, c, func(s *flagsSnapshot) (map[string][]byte, error) {
-				head := s.commit
-				if to != "" {
-					head = to
-					_, missing := repo.FS(head)
-					if in, err := repo.Ancestor(ctx, head, s.commit); missing != nil || err != nil || !in {
-						return nil, fail(fmt.Errorf("--to %s is not in the branch's history", to), "git -C CLONE log --first-parent lists its commits: name one in full")
-					}
-				}
-				if s.tree.Invalid && head == s.commit {
-					return nil, fail(fmt.Errorf("the tip has faults: %s", fatal(s.tree.Faults)[0]), "mend them first; sluice flag lint tells all")
-				}
-				if s.tree.Heads[channel].Commit == head || s.sameFlags(repo, channel, head) {
-					return nil, errUnchanged
-				}
-				data, err := edit.New(edit.Fields{{Key: "commit", Value: head}})
-				return map[string][]byte{path.Join(flags.HeadsDir, channel+".yaml"): data}, err
-			})
-			return a.landed(c, commit, err, func() string { return "its cells have them with their next look; sluice flag list tells" })
+			return a.commitFlags(cmd, c, func(s *flagsSnapshot) (map[string][]byte, error) {
+				return s.promoted(cmd.Context(), channel, to)
+			}, func() string { return "its cells have them with their next look; sluice flag list tells" })
 		},
 	}
 	cmd.Flags().StringVar(&to, "to", "", "`COMMIT` of the flags repository (default: the tip)")
@@ -64,13 +40,30 @@ Announced features are not concerned: theirs are approved.`,
 	return cmd
 }
 
+// promoted is the file that gives a channel the flags of a commit; empty: the tip.
+func (s *flagsSnapshot) promoted(ctx context.Context, channel, to string) (map[string][]byte, error) {
+	head := cmp.Or(to, s.commit)
+	_, missing := s.repo.FS(head)
+	if in, err := s.repo.Ancestor(ctx, head, s.commit); missing != nil || err != nil || !in {
+		return nil, fail(fmt.Errorf("--to %s is not in the branch's history", to), "git -C CLONE log --first-parent lists its commits: name one in full")
+	}
+	if s.tree.Invalid && head == s.commit {
+		return nil, fail(fmt.Errorf("the tip has faults: %s", fatal(s.tree.Faults)[0]), "mend them first; sluice flag lint tells all")
+	}
+	if s.tree.Heads[channel].Commit == head || s.sameFlags(channel, head) {
+		return nil, errUnchanged
+	}
+	data, err := edit.New(edit.Fields{{Key: "commit", Value: head}})
+	return map[string][]byte{path.Join(flags.HeadsDir, channel+".yaml"): data}, err
+}
+
 // sameFlags tells whether the channel's head has the same definitions as a commit: heads and records alone came between.
-func (s *flagsSnapshot) sameFlags(repo *opened, channel, commit string) bool {
-	then, err := repo.FS(s.tree.Heads[channel].Commit)
+func (s *flagsSnapshot) sameFlags(channel, commit string) bool {
+	then, err := s.repo.FS(s.tree.Heads[channel].Commit)
 	if err != nil {
 		return false
 	}
-	now, err := repo.FS(commit)
+	now, err := s.repo.FS(commit)
 	if err != nil {
 		return false
 	}

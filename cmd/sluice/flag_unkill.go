@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"path"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,31 +34,16 @@ func overrideText(o flags.Override) ([]byte, error) {
 
 // commitKill commits the override by the caller. It is refused for no fault of anything else (R43).
 func (a *app) commitKill(cmd *cobra.Command, key, reason string, until time.Time) error {
-	c := change{what: "kill " + key, body: reason}
-	ctx := cmd.Context()
-	as, err := a.committer(ctx, c)
-	if err != nil {
-		return wrapFailure(c.what, err)
-	}
-	repo, err := a.openFlags(ctx, cmd, as)
-	if err != nil {
-		return wrapFailure(c.what, err)
-	}
-	defer repo.Close()
-	kill := flags.Override{Kind: flags.Kill, Flag: key, Reason: reason, By: as.person.Name, Until: until}
-	commit, err := a.pushFlags(ctx, repo, c, func(s *flagsSnapshot) (map[string][]byte, error) {
+	return a.commitFlags(cmd, change{what: "kill " + key, body: reason}, func(s *flagsSnapshot) (map[string][]byte, error) {
 		if _, err := s.definition(key); err != nil && !s.tree.Invalid {
 			return nil, err
 		}
-		for _, o := range s.tree.Overrides {
-			if o.Kind == flags.Kill && o.Flag == key && o.Cells.IsZero() {
-				return nil, errUnchanged
-			}
+		if slices.ContainsFunc(s.tree.Overrides, func(o flags.Override) bool { return o.Kind == flags.Kill && o.Flag == key && o.Cells.IsZero() }) {
+			return nil, errUnchanged
 		}
-		data, err := overrideText(kill)
+		data, err := overrideText(flags.Override{Kind: flags.Kill, Flag: key, Reason: reason, By: s.repo.by.Name, Until: until})
 		return map[string][]byte{overrideFile("kill-" + key): data}, err
-	})
-	return a.landed(c, commit, err, func() string {
+	}, func() string {
 		return fmt.Sprintf("it is off in connected cells as soon as the control plane sees the commit; sluice flag unkill %s --reason WHY lifts it", key)
 	})
 }

@@ -16,7 +16,6 @@ import (
 // outlook is what the flags repository says, and what follows for channels and cells as far as they are known here. Close it.
 type outlook struct {
 	*flagsSnapshot
-	repo  *opened
 	view  *engine.View // of the release repository; nil: it was not named
 	input announce.Input
 	plan  announce.Plan
@@ -40,7 +39,7 @@ func (a *app) outlook(cmd *cobra.Command, now time.Time) (*outlook, error) {
 		repo.Close()
 		return nil, err
 	}
-	o := &outlook{flagsSnapshot: s, repo: repo, view: view}
+	o := &outlook{flagsSnapshot: s, view: view}
 	if o.input, err = announcer.Look(ctx, repo.Repo, s.commit, view, now); err != nil {
 		repo.Close()
 		return nil, fmt.Errorf("read %s: %w", repo.address, err)
@@ -52,7 +51,7 @@ func (a *app) outlook(cmd *cobra.Command, now time.Time) (*outlook, error) {
 	return o, nil
 }
 
-// namedView is the view of the release repository, if it was named. Cells that nobody heard of here are taken to run their channel's head.
+// namedView is the view of the release repository, with all releases, if it was named.
 func (a *app) namedView(ctx context.Context, cmd *cobra.Command) (*engine.View, error) {
 	if a.repo == "" && a.getenv("SLUICE_REPO") == "" {
 		return nil, nil
@@ -62,6 +61,7 @@ func (a *app) namedView(ctx context.Context, cmd *cobra.Command) (*engine.View, 
 		return nil, err
 	}
 	defer repo.Close()
+	repo.loader.All = true
 	return a.view(ctx, repo)
 }
 

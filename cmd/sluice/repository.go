@@ -71,7 +71,8 @@ func (a *app) aroundHere(ctx context.Context) (address string) {
 type opened struct {
 	*gitrepo.Repo
 	place
-	signs   bool // what is pushed gets signed
+	by      releases.Person // in whose name commits are made
+	signs   bool            // what is pushed gets signed
 	loader  engine.Loader
 	cleanup func()
 }
@@ -110,7 +111,7 @@ func (a *app) openAt(ctx context.Context, at place, as committer) (*opened, erro
 		cleanup()
 		return nil, fail(err, "is %s %s right? A folder, https://…, ssh://… or host:path", at.flag, at.address)
 	}
-	return &opened{Repo: repo, place: at, signs: as.signer != nil, loader: engine.Loader{Repo: repo}, cleanup: cleanup}, nil
+	return &opened{Repo: repo, place: at, by: as.person, signs: as.signer != nil, loader: engine.Loader{Repo: repo}, cleanup: cleanup}, nil
 }
 
 // mirror names the folder of the mirror, apart for each branch that is named, and what to do with it at the end.
