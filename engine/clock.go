@@ -17,7 +17,7 @@ func newClock(now time.Time) clock { return clock{wall: now.Round(0), mono: now}
 
 // read judges now. at is the same by the store's clock. A step is forgiven once cells that reported after it agree with the new time.
 func (k *clock) read(now, at time.Time, o *Observed) Clock {
-	step := now.Round(0).Sub(k.wall) - now.Sub(k.mono)
+	step := k.step(now)
 	skew, since := medianSkew(o, k.stepped)
 	if step.Abs() <= maxClockError {
 		k.stepped = time.Time{}
@@ -31,6 +31,9 @@ func (k *clock) read(now, at time.Time, o *Observed) Clock {
 	}
 	return Clock{Step: step, Skew: skew}
 }
+
+// step is how far wall time has run ahead of monotonic time.
+func (k *clock) step(now time.Time) time.Duration { return now.Round(0).Sub(k.wall) - now.Sub(k.mono) }
 
 // medianSkew is over the cells that reported after since; any is false if none did.
 func medianSkew(o *Observed, since time.Time) (skew time.Duration, any bool) {
@@ -103,3 +106,21 @@ func (e *Engine) at(t time.Time) time.Time {
 
 // now is the store's time.
 func (e *Engine) now() time.Time { return e.at(time.Now()) }
+
+// Time is the instant that flags go by, and cells: the store's, and why it can't be trusted; empty: it can (R10). A step of
+// this machine's clock does not show in it: until cells agree with the new time, it is counted on from the old.
+func (e *Engine) Time() (now time.Time, doubt string) {
+	t, alone := time.Now(), e.following.single()
+	now = e.at(t)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var k Clock
+	if e.view != nil {
+		k = e.view.Observed.Clock
+	}
+	k.Step = e.clock.step(t)
+	if k.Step.Abs() > maxClockError && alone {
+		now = now.Add(-k.Step)
+	}
+	return now, k.doubt()
+}

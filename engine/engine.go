@@ -40,7 +40,6 @@ type Engine struct {
 	desired  *Desired
 	recorded map[string]int64 // by channel: the newest decision that the store knows
 	refusals map[string]int   // by channel: refused pushes in a row
-	clock    clock
 
 	lead      leading
 	following following
@@ -56,6 +55,7 @@ type Engine struct {
 	writes    uint64    // grows with every write to the store that Known would show: what was read before is not put over it
 	members   *Desired  // whose cells' identities the roster has; nil: nothing was read yet
 	storeTime storeClock
+	clock     clock
 	stale     time.Duration
 	view      *View
 	flags     *Flags        // as last announced; nil: nothing was

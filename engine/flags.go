@@ -23,7 +23,7 @@ type Flags struct {
 	Tip      *flags.Tree      // as announce.Input has it; nil: nothing valid was ever read
 	Kills    []flags.Override // stored, and not in the branch yet
 	Faults   []manifest.Fault // of the tip
-	Fault    string           // why the repository can't be read, or its tip is not in force; empty: neither
+	Fault    string           // why the repository can't be read, its tip is not in force, or no time comes (R10); empty: none of them
 	Seen     FlagsSeen
 }
 

@@ -36,7 +36,7 @@ func (p *planner) judge(c *Channel, x candidate) (held, blocked []channels.Verdi
 		add(channels.Verdict{Gate: "people", Holds: true, Reason: "gates do not bind people here"})
 		return held, blocked
 	}
-	if reason := p.clock(); reason != "" && (x.lane() || p.timed(c)) {
+	if reason := p.o.Clock.doubt(); reason != "" && (x.lane() || p.timed(c)) {
 		add(channels.Verdict{Gate: "clock", Reason: reason})
 	}
 	if v, any := p.freeze(c); any {
@@ -128,7 +128,7 @@ func (p *planner) settled(c *Channel) (channels.Verdict, bool) {
 	until := e.Moved.Add(p.settleWithin(c))
 	p.at(until)
 	if !p.now.Before(until) {
-		if reason := p.clock(); reason != "" {
+		if reason := p.o.Clock.doubt(); reason != "" {
 			return channels.Verdict{Gate: "clock", Reason: reason}, true
 		}
 		return channels.Verdict{Gate: "settled", Holds: true, Reason: e.Release + " had its time"}, true
@@ -294,19 +294,6 @@ func (p *planner) freeze(c *Channel) (v channels.Verdict, any bool) {
 	v = channels.JudgeFreezes(all, p.now)
 	v.Gate = "freeze"
 	return v, true
-}
-
-// clock says why time can't be trusted (R10); empty: it can.
-func (p *planner) clock() string {
-	switch k := p.o.Clock; {
-	case k.Step.Abs() > maxClockError:
-		return fmt.Sprintf("this machine's clock was stepped by %s; check its time service", k.Step.Round(time.Second))
-	case k.Store.Abs() > maxClockError:
-		return fmt.Sprintf("the store's clock differs from this machine's by %s; check their time services", k.Store.Round(time.Second))
-	case k.Skew.Abs() > maxClockError:
-		return fmt.Sprintf("the cells' clocks differ from this one by %s in the median; check its time service", k.Skew.Round(time.Second))
-	}
-	return ""
 }
 
 // timed tells whether time has a part in what c's policy decides.

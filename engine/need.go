@@ -191,7 +191,7 @@ func (p *planner) owner(n *need) (v channels.Verdict) {
 
 // timely blocks what time has a part in while time can't be trusted (R10).
 func (p *planner) timely(timed bool) (v channels.Verdict) {
-	if reason := p.clock(); timed && reason != "" {
+	if reason := p.o.Clock.doubt(); timed && reason != "" {
 		return channels.Verdict{Gate: "clock", Reason: reason}
 	}
 	return v

@@ -14,6 +14,7 @@
 package engine
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
@@ -245,6 +246,19 @@ type Clock struct {
 	Skew time.Duration // median skew of the cells' clocks
 
 	Store time.Duration // how far the store's clock is ahead of this machine's
+}
+
+// doubt says why time can't be trusted (R10); empty: it can.
+func (k Clock) doubt() string {
+	switch {
+	case k.Step.Abs() > maxClockError:
+		return fmt.Sprintf("this machine's clock was stepped by %s; check its time service", k.Step.Round(time.Second))
+	case k.Store.Abs() > maxClockError:
+		return fmt.Sprintf("the store's clock differs from this machine's by %s; check their time services", k.Store.Round(time.Second))
+	case k.Skew.Abs() > maxClockError:
+		return fmt.Sprintf("the cells' clocks differ from this one by %s in the median; check its time service", k.Skew.Round(time.Second))
+	}
+	return ""
 }
 
 // Divergence is a branch that no longer contains a commit that was acted upon (R5).

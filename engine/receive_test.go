@@ -90,6 +90,22 @@ func TestClockSeesSteps(t *testing.T) {
 	})
 }
 
+// R10: cells and flags are told the time as it was counted on, until a step of this machine's clock is found to be right.
+func TestTimeShowsNoStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := &Engine{clock: newClock(time.Now())}
+		e.following.alone = true
+		if now, doubt := e.Time(); !now.Equal(time.Now()) || doubt != "" {
+			t.Errorf("%s, doubted: %q", now, doubt)
+		}
+		e.clock.wall = e.clock.wall.Add(-48 * time.Hour) // the wall clock was set forward since
+		time.Sleep(time.Minute)
+		if now, doubt := e.Time(); !now.Equal(time.Now().Add(-48*time.Hour)) || doubt == "" {
+			t.Errorf("%s, doubted: %q", now, doubt)
+		}
+	})
+}
+
 // R9: a restart pauses the soak of those that reported up to it, and forgives no silence before it.
 func TestRestartForgivesNoSilence(t *testing.T) {
 	a := &cells.Assignment{Channel: "staging", Sequence: 1, Release: "1.0.0", Digest: "sha256:a"}

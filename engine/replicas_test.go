@@ -320,7 +320,7 @@ func TestStoresClock(t *testing.T) {
 					r.t.Errorf("the clocks differ by %s, want %s", k, c.off)
 				}
 				v := r.a.View()
-				if why := newPlanner(v.Desired, v.Observed, v.Plan.Now).clock(); (why != "") != c.blocked {
+				if why := v.Observed.Clock.doubt(); (why != "") != c.blocked {
 					r.t.Errorf("blocked: %q", why)
 				}
 			})

@@ -258,7 +258,7 @@ func (p *planner) bound(c *Channel) (v channels.Verdict, bound bool) {
 	if len(c.Holds) > 0 {
 		return channels.Verdict{Gate: "hold", Reason: holding(c.Holds[0])}, true
 	}
-	if reason := p.clock(); reason != "" && p.timed(c) {
+	if reason := p.o.Clock.doubt(); reason != "" && p.timed(c) {
 		return channels.Verdict{Gate: "clock", Reason: reason}, true
 	}
 	var lane *channels.Hotfix

@@ -41,7 +41,7 @@ func (p *planner) stalledSince(since time.Time, limit time.Duration) bool {
 	}
 	at := since.Add(limit)
 	p.at(at)
-	return !p.now.Before(at) && p.clock() == ""
+	return !p.now.Before(at) && p.o.Clock.doubt() == ""
 }
 
 // on tells whether the cell runs what g says, under whatever sequence: nothing is to change in it.

@@ -65,6 +65,7 @@ type Announcer struct {
 	posted  map[string]bool // IDs of events that are posted
 	plan    announce.Plan
 	decided situation // what plan was made of
+	trusted time.Time // the last instant at which time could be trusted; zero: it never could
 	shown   *engine.Flags
 	push    pushing
 	made    uint64 // plans, ever
@@ -78,10 +79,11 @@ type situation struct {
 	fault string
 	fleet *fleet
 	leads bool
+	doubt string // why time can't be trusted (R10); empty: it can
 }
 
 func (s situation) same(o situation) bool {
-	return s.read == o.read && s.split == o.split && s.fault == o.fault && s.leads == o.leads && sameKills(s.kills, o.kills) && s.fleet.same(o.fleet)
+	return s.read == o.read && s.split == o.split && s.fault == o.fault && s.leads == o.leads && s.doubt == o.doubt && sameKills(s.kills, o.kills) && s.fleet.same(o.fleet)
 }
 
 // New makes an announcer.

@@ -65,6 +65,43 @@ func TestArmedAndPublished(t *testing.T) {
 	w.onlyOwnPaths()
 }
 
+// R10: while most cells say that it is another day, no time comes and nothing is armed, but a kill is told and committed. Once
+// they agree, all goes on.
+func TestClocksDiffer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.start("store.db")
+	p.reports()
+	at := time.Now().Add(3 * time.Second).Truncate(time.Second)
+	w.commit("announce", map[string]string{"announcements/classes.yaml": announcement(at)})
+	w.approve("classes")
+	p.until("it is armed", func(v *engine.View) bool { return gated(bundle(t, v, "d1"), "classes") })
+	p.off = 48 * time.Hour
+	p.reports()
+	p.until("it is said that clocks differ", func(v *engine.View) bool { return strings.Contains(v.Flags.Fault, "check its time service") })
+	w.commit("announce another", map[string]string{
+		"flags/more.yaml":         "flags: {more: {state: ENABLED, variants: {lit: true, dark: false}, defaultVariant: lit, metadata: {feature: more, off: dark}}}\n",
+		"announcements/more.yaml": strings.Replace(announcement(at.Add(time.Hour)), "[classes]", "[more]", 1),
+	})
+	w.approve("more")
+	time.Sleep(time.Until(at.Add(time.Second)))
+	p.kill("plain")
+	v := p.until("the kill is committed", func(v *engine.View) bool {
+		return inFile(v, "plain") && !stored(v, "plain") && len(v.Flags.Tip.Approvals) == 2
+	})
+	if r := v.Flags.Tip.Records; r["classes"]["dedicated"].Outcome != flags.Armed || len(r["more"]) != 0 {
+		t.Errorf("records: %+v", r)
+	}
+	p.off = 0
+	for range 3 { // of a clock that goes back the first counts for nothing
+		p.reports()
+	}
+	p.until("all goes on", func(v *engine.View) bool {
+		r := v.Flags.Tip.Records
+		return r["classes"]["dedicated"].Outcome == flags.Published && r["classes"]["dedicated"].At.Equal(at) && r["more"]["dedicated"].Outcome == flags.Armed && v.Flags.Fault == ""
+	})
+}
+
 // posted waits until a message of a type is in the outbox, and holds that there is one.
 func (p *process) posted(kind string) {
 	p.w.t.Helper()

@@ -59,19 +59,34 @@ func (a *Announcer) decide(ctx context.Context) (fetch bool) {
 		a.land(ctx)
 	}
 	fetch = fetch || a.behind()
-	now := a.o.Engine.Now()
+	now, doubt := a.now()
 	states := a.o.Engine.States()
-	is := situation{a.read, a.kills, a.split, a.fault, a.survey(view, states, a.told()), a.leads}
+	is := situation{a.read, a.kills, a.split, a.fault, a.survey(view, states, a.told()), a.leads, doubt}
 	if is.same(a.decided) && (a.plan.Next.IsZero() || now.Before(a.plan.Next)) {
 		return fetch
 	}
-	a.plan = a.make(is, now)
-	a.decided, a.memory = is, a.plan.Memory
+	a.plan, a.decided = a.make(is, now), is
 	a.show(is, states, now)
+	if doubt != "" && a.trusted.IsZero() {
+		return fetch // what happened, and when, is told once that is known
+	}
+	a.memory = a.plan.Memory
 	if a.leads {
 		a.post(ctx, now)
 	}
 	return fetch
+}
+
+// now is the instant to decide at. It stands still while time can't be trusted (R10), at the last one that could.
+func (a *Announcer) now() (now time.Time, doubt string) {
+	now, doubt = a.o.Engine.Time()
+	switch {
+	case doubt == "":
+		a.trusted = now
+	case !a.trusted.IsZero():
+		now = a.trusted
+	}
+	return now, doubt
 }
 
 // takeOver reads what the one who led before left behind.
@@ -104,7 +119,7 @@ func (a *Announcer) told() map[string]*cells.Flags {
 func (a *Announcer) make(is situation, now time.Time) announce.Plan {
 	a.made++
 	in := announce.Input{
-		Now: now, Kills: overrides(a.pending()), Channels: is.fleet.channels, Cells: is.fleet.cells, Releases: is.fleet.releases, Memory: a.memory,
+		Now: now, Doubt: is.doubt, Kills: overrides(a.pending()), Channels: is.fleet.channels, Cells: is.fleet.cells, Releases: is.fleet.releases, Memory: a.memory,
 	}
 	if r := is.read; r != nil && r.tree != nil {
 		in.Tip, in.Commit, in.Trees, in.Proven, in.Authors = r.tree, r.good, r.trees, r.proven, r.authors
@@ -120,6 +135,9 @@ func (a *Announcer) show(is situation, states map[string]*engine.CellState, now 
 		f.Commit, f.Height, f.Tip, f.Faults = r.tip, r.height, r.tree, r.newest.Faults
 		if r.good != r.tip && f.Fault == "" {
 			f.Fault = outOfForce(r)
+		}
+		if f.Fault == "" && is.doubt != "" {
+			f.Fault = "no time comes for announcements: " + is.doubt
 		}
 		for _, o := range r.newest.Overrides {
 			if o.Kind == flags.Kill {

@@ -89,7 +89,7 @@ func (a *Announcer) commit(ctx context.Context, r result, tip string, draft rele
 		r.err = fmt.Errorf("commit to the flags repository: %w", err)
 		return r
 	}
-	a.o.Log.Info().Strs("commits", commits).Str("base", tip).Str("message", firstLine(draft.Message)).Msg("committed to the flags repository")
+	a.o.Log.Info().Strs("commits", commits).Str("base", tip).Str("subject", firstLine(draft.Message)).Msg("committed to the flags repository")
 	return a.readAt(ctx, r, commits[len(commits)-1])
 }
 

@@ -45,6 +45,7 @@ type process struct {
 	engine *engine.Engine
 	store  *store.Store
 	stop   func()
+	off    time.Duration // of cells' clocks
 }
 
 const (
@@ -256,7 +257,7 @@ func (p *process) until(what string, is func(*engine.View) bool) *engine.View {
 func (p *process) report(name, channel string) {
 	p.w.t.Helper()
 	runs := &cells.Assignment{Channel: channel, Sequence: 1, Release: "1.0.0", Digest: p.w.digest}
-	r := cells.Report{Cell: name, Boot: "b", Sent: time.Now(), State: cells.StateHealthy, Running: runs}
+	r := cells.Report{Cell: name, Boot: "b", Sent: time.Now().Add(p.off), State: cells.StateHealthy, Running: runs}
 	if d, _, ok := p.engine.View().Cell(name); ok && d.Flags != nil {
 		r.Flags = &cells.FlagsReport{Height: d.Flags.Height, Bundle: d.Flags.Bundle.Digest, Orders: d.Flags.Orders.Digest}
 	}

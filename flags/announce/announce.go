@@ -20,6 +20,7 @@ import (
 // Input is everything that Make looks at.
 type Input struct {
 	Now      time.Time
+	Doubt    string                 // why Now can't be trusted (R10): then nothing is written that lets a time come; empty: it can
 	Tip      *flags.Tree            // the newest valid commit, with the overrides, records, heads and readable approvals of the newest of all
 	Commit   string                 // Tip's: the newest valid one
 	Trees    map[string]*flags.Tree // of the commits that records and heads name, as far as they could be read

@@ -1,6 +1,8 @@
 package announce
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -168,5 +170,32 @@ func TestRecords(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// R10: while time can't be trusted no time comes and nothing is armed; what turns off waits for nobody.
+func TestDoubt(t *testing.T) {
+	w := newWorld(t)
+	w.put(file, told()).approve("news", "ada").settle()
+	in := w.pass(noon().Add(48 * time.Hour)).input()
+	in.Doubt = "two days are missing"
+	if got := whys(Make(in)); len(got) != 0 {
+		t.Errorf("written: %q", got)
+	}
+	in.Kills = []flags.Override{{Flag: "x", Reason: "it burns"}}
+	if got := whys(Make(in)); !slices.Equal(got, []string{"kill x: it burns"}) {
+		t.Errorf("written: %q", got)
+	}
+	w.pass(noon().Add(-time.Hour)).put("overrides/hold.yaml", "apiVersion: sluice/v1\nkind: Hold\nannouncement: news\nreason: wait\n")
+	in = w.input()
+	in.Doubt = "two days are missing"
+	if got := Make(in).Writes; len(got) != 1 || !strings.HasPrefix(got[0].Why, "disarm news in dedicated") {
+		t.Errorf("written: %+v", got)
+	}
+	w.settle()
+	in = w.put("overrides/hold.yaml", "").input()
+	in.Doubt = "two days are missing"
+	if got := whys(Make(in)); len(got) != 0 {
+		t.Errorf("written: %q", got)
 	}
 }

@@ -40,7 +40,7 @@ func (p *planner) moveHeads() {
 		p.serve(c, tip)
 	}
 	for _, c := range p.channels {
-		if _, begun := p.in.Tip.Heads[c.Name]; c.entry || !begun || c.loose == tip {
+		if _, begun := p.in.Tip.Heads[c.Name]; c.entry || !begun || c.loose == tip || p.in.Doubt != "" {
 			continue
 		}
 		if p.soaked(c, tip) {

@@ -66,8 +66,11 @@ func (p *planner) disarm(s *standing, why string) {
 	p.put(s, rec)
 }
 
-// put asks for a record, if git has another.
+// put asks for a record. While time can't be trusted (R10), only for one that turns off.
 func (p *planner) put(s *standing, rec flags.Record) {
+	if p.in.Doubt != "" && rec.Outcome != flags.Disarmed {
+		return
+	}
 	var words string
 	switch rec.Outcome {
 	case flags.Armed:
