@@ -63,6 +63,9 @@ func checkFeatures(doc *manifest.Doc[Announcement]) (faults []manifest.Fault) {
 	if doc.Has("features") && len(features) == 0 {
 		faults = append(faults, doc.Fault("features", "features is empty: name what turns on with the announcement"))
 	}
+	if len(features) > maxGateFeatures {
+		return []manifest.Fault{doc.Fault("features", "has %d features, and an announcement has at most %d: let flags share one", len(features), maxGateFeatures)}
+	}
 	for i, name := range features {
 		switch at := index("features", i); {
 		case !isName(name):
@@ -94,6 +97,9 @@ func checkRamp(doc *manifest.Doc[Announcement]) (faults []manifest.Fault) {
 		at := index("ramp.steps", i)
 		if time.Duration(s.After)%time.Second != 0 {
 			faults = append(faults, doc.Fault(at+".after", "after must be whole seconds, not %s", s.After))
+		}
+		if s.After > maxAfter*Duration(time.Second) {
+			faults = append(faults, doc.Fault(at+".after", "after must be within ten years, not %s", s.After))
 		}
 		if i == 0 {
 			continue

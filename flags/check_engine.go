@@ -45,8 +45,11 @@ func readyRecord(doc *manifest.Doc[Record]) []manifest.Fault {
 	faults = append(faults, checkForm(doc, "hash", r.Hash, hashForm, "sha256:… of what was decided on")...)
 	faults = append(faults, checkForm(doc, "text", r.Text, hashForm, "sha256:… of the announcement")...)
 	faults = append(faults, checkForm(doc, "commit", r.Commit, commitForm, "a commit of the flags repository")...)
-	if r.At.Truncate(time.Second) != r.At {
+	switch at := Instant(r.At); {
+	case r.At.Truncate(time.Second) != r.At:
 		faults = append(faults, doc.Fault("at", "at must be a whole second"))
+	case doc.Has("at") && (at <= 0 || at > maxInstant):
+		faults = append(faults, doc.Fault("at", "at must be after 1970 and before 10000"))
 	}
 	return slices.Concat(faults, checkLabels(doc, "cells", r.Cells, "a cell"), checkLabels(doc, "without", r.Without, "a cell"))
 }

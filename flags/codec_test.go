@@ -106,7 +106,7 @@ func TestParseBundleRefuses(t *testing.T) {
 		"more flags than any cell":  head + many(MaxFlags+1, func(i int) string { return fmt.Sprintf(`"f%06d":{}`, i) }) + `},"gates":[]}`,
 		"more gates than any cell":  head + `},"gates":[` + many(MaxGates+1, func(i int) string { return `{}` }) + `]}`,
 		"a gate of many features":   head + `},"gates":[{"id":"a","features":[` + many(1001, func(i int) string { return fmt.Sprintf(`"f%04d"`, i) }) + `],"at":0}]}`,
-		"a gate of many steps":      head + `},"gates":[{"id":"a","features":[],"at":9,"steps":[` + many(101, func(i int) string { return fmt.Sprintf(`{"percent":1,"after":%d}`, i) }) + `]}]}`,
+		"a gate of many steps":      head + `},"gates":[{"id":"a","features":[],"at":9,"steps":[` + many(maxGateSteps+1, func(i int) string { return fmt.Sprintf(`{"percent":1,"after":%d}`, i) }) + `]}]}`,
 		"deeply nested":             head + `"a":` + strings.Repeat(`[`, 100_000),
 		"text that is not UTF-8":    edit(`"winter"`, "\"wint\xffer\""),
 		"a gate as large as a bomb": head + `},"gates":[{"id":"a","features":[` + many(600_000, func(int) string { return `""` }) + `],"at":0}]}`,

@@ -69,7 +69,7 @@ func (w *When) UnmarshalText(text []byte) error {
 	}
 	var at Local
 	if err := at.UnmarshalText(text); err != nil {
-		return fmt.Errorf("must be ready, never or a wall time such as 2026-12-01T10:00:00, not %.60q", text)
+		return fmt.Errorf("must be ready, never or %s", strings.TrimPrefix(err.Error(), "must be "))
 	}
 	*w = When{At: at}
 	return nil

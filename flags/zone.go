@@ -9,6 +9,9 @@ import (
 const (
 	localForm  = "2006-01-02T15:04:05"
 	minuteForm = "2006-01-02T15:04"
+
+	// What is told has a time in these years. In every zone that is an instant that cells take, see Gate.
+	firstYear, lastYear = 1971, 9998
 )
 
 // loadZone gives a zone by its IANA name; "" is UTC. Local would mean another one on each machine.
@@ -39,6 +42,9 @@ func (l *Local) UnmarshalText(text []byte) error {
 	s := string(text)
 	for _, form := range [...]string{localForm, minuteForm} {
 		if wall, err := time.Parse(form, s); err == nil && len(s) == len(form) { // Parse takes fractions too
+			if year := wall.Year(); year < firstYear || year > lastYear {
+				return fmt.Errorf("must be a time from %d to %d, not %s", firstYear, lastYear, s)
+			}
 			*l = Local{wall}
 			return nil
 		}

@@ -1,6 +1,9 @@
 package flags
 
 import (
+	"archive/zip"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -74,6 +77,93 @@ func TestInstantsAreTheClocks(t *testing.T) {
 			rt.Fatalf("%s in %s: %s is missing among %v", l, zone, at, l.instants(zone))
 		}
 	})
+}
+
+// Around every change of every zone's clocks from 2020 to 2037, what is found is what time.Date knows: it gives an instant that
+// shows a wall time, if there is one; and a wall time is shown by one of the offsets before and after the change, or by both.
+func TestEveryZonesChanges(t *testing.T) {
+	changes := 0
+	for _, name := range zoneNames(t) {
+		zone, err := loadZone(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC); ; {
+			_, end := at.In(zone).ZoneBounds()
+			if end.IsZero() || end.Year() > 2037 {
+				break
+			}
+			changes++
+			around(t, zone, end)
+			at = end
+		}
+	}
+	apia, err := loadZone("Pacific/Apia")
+	if err != nil {
+		t.Fatal(err)
+	}
+	around(t, apia, time.Date(2011, 12, 30, 10, 0, 0, 0, time.UTC))
+	if changes < 5000 {
+		t.Errorf("%d changes were looked at: the zones are not all there", changes)
+	}
+}
+
+// around holds the wall times around a change of a zone's clocks against what the offsets before and after it say.
+func around(t *testing.T, zone *time.Location, change time.Time) {
+	t.Helper()
+	_, before := change.Add(-time.Second).In(zone).Zone()
+	_, after := change.In(zone).Zone()
+	for _, offset := range []int{before, after, (before + after) / 2} {
+		for _, off := range []int{-3601, -1800, -1, 0, 1, 1800, 3601} {
+			wall := change.UTC().Add(time.Duration(offset+off) * time.Second)
+			l := LocalOf(wall)
+			var want []time.Time
+			for _, o := range []int{before, after} {
+				x := wall.Add(-time.Duration(o) * time.Second)
+				if LocalOf(x.In(zone)) == l && (len(want) == 0 || !want[0].Equal(x)) {
+					want = append(want, x)
+				}
+			}
+			got := l.instants(zone)
+			if len(got) != len(want) {
+				t.Fatalf("%s in %s is at %v, want %v", l, zone, got, want)
+			}
+			for i := range want {
+				if !got[i].Equal(want[i]) {
+					t.Fatalf("%s in %s is at %v, want %v", l, zone, got, want)
+				}
+			}
+			date := time.Date(wall.Year(), wall.Month(), wall.Day(), wall.Hour(), wall.Minute(), wall.Second(), 0, zone)
+			if LocalOf(date) == l && !got[0].Equal(date) && !got[len(got)-1].Equal(date) || LocalOf(date) != l && len(got) > 0 {
+				t.Fatalf("%s in %s is at %v, and time.Date says %s", l, zone, got, date)
+			}
+			if err := l.check(zone); (err == nil) != (len(want) == 1) {
+				t.Fatalf("%s in %s: %v, and it is at %v", l, zone, err, want)
+			}
+			if at := l.in(zone); len(want) > 0 && !at.Equal(want[0]) {
+				t.Fatalf("%s in %s is first at %s, want %s", l, zone, at, want[0])
+			}
+		}
+	}
+}
+
+// zoneNames gives every zone that Go knows of.
+func zoneNames(t *testing.T) (names []string) {
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := zip.OpenReader(filepath.Join(strings.TrimSpace(string(root)), "lib", "time", "zoneinfo.zip"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer all.Close()
+	for _, f := range all.File {
+		if !f.FileInfo().IsDir() {
+			names = append(names, f.Name)
+		}
+	}
+	return names
 }
 
 func TestZones(t *testing.T) {
