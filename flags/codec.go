@@ -16,9 +16,9 @@ const (
 
 	maxGate         = 1 << 20 // bytes
 	maxGateFeatures = 1_000
-	maxGateSteps    = 101             // one for each percent
-	maxName         = 256             // bytes of an ID, a feature or a channel
-	maxInstant      = 253_402_300_799 // 9999-12-31T23:59:59Z
+	maxGateSteps    = 101               // one for each percent
+	maxName         = 256               // bytes of an ID, a feature or a channel
+	maxInstant      = 253_402_300_799   // 9999-12-31T23:59:59Z
 	maxAfter        = 10 * 366 * 86_400 // seconds
 )
 
