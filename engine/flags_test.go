@@ -90,7 +90,7 @@ func TestGatesSeeFlags(t *testing.T) {
 		t.Error("a plan is made though gates see nothing else")
 	default:
 	}
-	e.Announce(&Flags{Seen: FlagsSeen{Commit: "f2"}})
+	e.Announce(&Flags{Seen: FlagsSeen{Commit: "the second"}})
 	select {
 	case <-e.moved:
 	default:
@@ -100,10 +100,10 @@ func TestGatesSeeFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	var d Decision
-	if text := w.files["channels/staging/decision.json"]; json.Unmarshal([]byte(text), &d) != nil || d.Flags != "f2" {
+	if text := w.files["channels/staging/decision.json"]; json.Unmarshal([]byte(text), &d) != nil || d.Flags != "the second" {
 		t.Errorf("the decision: %s", text)
 	}
-	if plan, err := json.Marshal(e.View().Plan); err != nil || strings.Contains(string(plan), "f2") {
+	if plan, err := json.Marshal(e.View().Plan); err != nil || strings.Contains(string(plan), "the second") {
 		t.Errorf("the plan says %s (%v)", plan, err)
 	}
 }
