@@ -50,6 +50,7 @@ func startWatched(t testing.TB, s settings, reached func(point string)) *cell {
 
 func run(t testing.TB, s settings, a *Agent) *cell {
 	t.Helper()
+	s.clocks(a)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()

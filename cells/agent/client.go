@@ -39,7 +39,7 @@ type client struct {
 	base  string  // https://HOST:PORT that goes before the address of the token; empty: none does
 	proxy func(*http.Request) (*url.URL, error)
 	dial  func(ctx context.Context, network, address string) (net.Conn, error)
-	time  *timekeeper // hears it from what is answered
+	time  *timekeeper // hears it from receipts
 
 	at atomic.Pointer[link] // nil: connect comes first
 }
@@ -164,7 +164,6 @@ func (l *link) do(ctx context.Context, method, path string, query url.Values, bo
 	if len(query) > 0 {
 		target += "?" + query.Encode()
 	}
-	ctx, asked := l.time.exchange(ctx)
 	request, err := http.NewRequestWithContext(ctx, method, target, reader)
 	if err != nil {
 		return nil, err
@@ -176,7 +175,6 @@ func (l *link) do(ctx context.Context, method, path string, query url.Values, bo
 	if err != nil {
 		return nil, err
 	}
-	asked.dated(response.Header)
 	if response.StatusCode/100 == 2 || response.StatusCode == http.StatusNotModified {
 		return response, nil
 	}
@@ -260,7 +258,7 @@ func (c *client) understand(text []byte) (*cells.Desired, error) {
 func (c *client) report(ctx context.Context, body []byte) (receipt cells.Receipt, over *tls.ConnectionState, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	ctx, asked := c.time.exchange(ctx)
+	sent := c.time.read()
 	response, err := c.do(ctx, http.MethodPost, "/v1/reports", nil, body, http.Header{"Content-Type": {"application/json"}})
 	if err != nil {
 		return receipt, nil, fmt.Errorf("report: %w", err)
@@ -269,7 +267,7 @@ func (c *client) report(ctx context.Context, body []byte) (receipt cells.Receipt
 	if err := decode(response.Body, maxReceipt, &receipt); err != nil {
 		return cells.Receipt{}, nil, fmt.Errorf("report: %w", err)
 	}
-	asked.told(receipt.Time)
+	c.time.hear(receipt.Time, sent)
 	return receipt, response.TLS, nil
 }
 

@@ -5,43 +5,63 @@ import "time"
 const (
 	// drift is how fast what is known of the time gets worse by itself: a thousandth is more than any quartz errs.
 	drift = 1000
-	// slowAnswer: half of such a round trip may be far from where in it the control plane looked at its clock.
-	slowAnswer = time.Second
-	// unproven is how wrong an offset may be that rests on the wall clock alone. Whatever is heard next is better.
+	// leap is how far ahead of what is known a time may be that is said once, against the wall clock too. What turns on by
+	// it can't be taken back: so one slip turns nothing on.
+	leap = time.Minute
+	// hesitation is how long after a start of the machine the wall clock is not gone by: it may be about to be set, or the
+	// control plane about to tell.
+	hesitation = time.Minute
+	// unproven is how wrong a time may be that rests on the wall clock alone. Whatever is heard next is better.
 	unproven = 24 * time.Hour
 )
 
-// reading is the machine's clocks at one instant. The monotonic one counts from anywhere, cannot be set, and stands
-// still while the machine is suspended; the wall clock may say anything.
+// reading is the machine's clocks at one instant. The monotonic one counts from the machine's start, or this process's, and
+// cannot be set; the wall clock may say anything.
 type reading struct {
 	wall time.Time
 	mono time.Duration
 }
 
 // clock is the cell's idea of the control plane's time (R40): what was heard last, and what the monotonic clock has
-// counted since. Setting the wall clock changes nothing. It never goes back: where the control plane's own clock did, or
-// the cell was ahead, it stands until it is caught up with. After a suspension it is late until an answer is heard.
+// counted since. Setting the wall clock changes nothing. It is never ahead of what was said, by however little: an answer
+// was on its way when it is heard, so the time is late by that. It never goes back: where the control plane's own clock did,
+// it stands until it is caught up with.
 //
-// It is pure. Readings of one clock come from one process.
+// It is pure. Readings of one clock are of one monotonic clock.
 type clock struct {
 	heard  time.Time     // the control plane's time at mono; zero: not known
 	mono   time.Duration // when heard was that
-	within time.Duration // how far off heard may be
+	within time.Duration // how much later heard may have been
+	offset time.Duration // of heard from the wall clock
 	least  time.Time     // given out before, by this process or an earlier one
+
+	// waits: after a start of the machine, heard rests on nothing but least, until something is heard or the hesitation is
+	// over. Then it rests on the wall clock and its offset.
+	waits bool
+
+	// What was heard last and is too far ahead, until it is said again.
+	ahead   time.Time // zero: nothing
+	aheadAt time.Duration
 }
 
-// mark is what a clock leaves to the next process: never earlier than Least, and beside the wall clock by Offset.
+// mark is what a clock leaves to the next process: never earlier than Least. While the machine runs on, the monotonic clock
+// tells, whatever the wall clock is set to; after that the wall clock, and what it was off by.
 type mark struct {
 	Least  time.Time     `json:"least"`
-	Offset time.Duration `json:"offset"` // of the control plane's time from the wall clock, in nanoseconds
+	Offset time.Duration `json:"offset"`        // of the control plane's time from the wall clock, in nanoseconds
+	Start  string        `json:"start"`         // of the machine, which Zero goes for; empty: not known
+	Zero   time.Time     `json:"zero,omitzero"` // the control plane's time when the monotonic clock was zero
 }
 
-// restored goes on where another process ended. The machine may have been off in between: only the wall clock knows.
-func restored(m mark, r reading) clock {
-	if m.Least.IsZero() {
+// restored goes on where another process ended. start is that of the machine, as the mark has it.
+func restored(m mark, start string, r reading) clock {
+	switch {
+	case m.Least.IsZero():
 		return clock{}
+	case m.Start != "" && m.Start == start:
+		return clock{heard: m.Zero.Add(r.mono), mono: r.mono, within: leap, offset: m.Offset, least: m.Least}
 	}
-	return clock{heard: r.wall.Add(m.Offset), mono: r.mono, within: unproven, least: m.Least}
+	return clock{heard: m.Least, mono: r.mono, within: unproven, least: m.Least, waits: true, offset: m.Offset}
 }
 
 // now gives the time, and known: somebody told it, ever. Not known, it is zero.
@@ -56,38 +76,56 @@ func (c *clock) now(r reading) (now time.Time, known bool) {
 }
 
 // raw is the time by what was heard last, which may be before what was given out.
-func (c *clock) raw(r reading) time.Time { return c.heard.Add(r.mono - c.mono) }
+func (c *clock) raw(r reading) time.Time {
+	if c.waits && r.mono-c.mono >= hesitation {
+		c.heard, c.mono, c.waits = r.wall.Add(c.offset), r.mono, false
+	}
+	return c.heard.Add(r.mono - c.mono)
+}
 
 // until says how long it takes until now gives t.
 func (c *clock) until(t time.Time, r reading) time.Duration { return t.Sub(c.raw(r)) }
 
 // hear takes the time that the control plane put on an answer to what was sent at one reading and was there at
-// another: somewhere in between. coarse is how much its stamp may be behind for having been cut off. It counts if it
-// is more precise than what is known, or shows that to be wrong. changed: the clock goes otherwise than before.
-func (c *clock) hear(stamp time.Time, coarse time.Duration, sent, there reading) (changed bool) {
-	if y := stamp.Year(); y < 2000 || y > 9999 {
+// another. It counts if it is more precise than what is known, or shows that to be wrong. changed: the clock goes
+// otherwise than before.
+func (c *clock) hear(stamp time.Time, sent, there reading) (changed bool) {
+	if y := stamp.UTC().Year(); y < 2000 || y >= 2200 {
 		return false // nobody's time
 	}
-	trip := max(0, there.mono-sent.mono)
-	now, within := stamp, coarse+trip
-	if coarse == 0 && trip <= slowAnswer {
-		now, within = stamp.Add(trip/2), trip/2
-	} // else the earliest that it can be: nothing opens early
+	within := max(0, there.mono-sent.mono)
 	if !c.heard.IsZero() {
-		known := c.within + (there.mono-c.mono)/drift
-		if off := now.Sub(c.raw(there)).Abs(); within > known && off <= within+known {
+		off, known := stamp.Sub(c.raw(there)), c.within+(there.mono-c.mono)/drift
+		if off > leap && !c.again(stamp, there) {
+			return false
+		}
+		c.ahead = time.Time{}
+		if within > known && off.Abs() <= within+known {
 			return false
 		}
 	}
-	c.heard, c.mono, c.within = now, there.mono, within
+	c.heard, c.mono, c.within, c.offset = stamp, there.mono, within, stamp.Sub(there.wall)
+	c.waits = false
 	return true
 }
 
-// mark gives what the next process needs.
-func (c *clock) mark(r reading) mark {
+// again tells whether a time far ahead is what was said before, or what the wall clock says.
+func (c *clock) again(stamp time.Time, there reading) bool {
+	near := func(t time.Time) bool { return stamp.Sub(t).Abs() <= leap }
+	said := !c.ahead.IsZero() && near(c.ahead.Add(there.mono-c.aheadAt))
+	c.ahead, c.aheadAt = stamp, there.mono
+	return said || near(there.wall.Add(c.offset))
+}
+
+// mark gives what the next process needs. start is that of the machine; empty: not known.
+func (c *clock) mark(start string, r reading) mark {
 	if c.heard.IsZero() {
 		return mark{}
 	}
 	least, _ := c.now(r)
-	return mark{Least: least, Offset: c.raw(r).Sub(r.wall)}
+	if c.waits {
+		return mark{Least: least, Offset: c.offset}
+	}
+	at := c.raw(r)
+	return mark{Least: least, Offset: at.Sub(r.wall), Start: start, Zero: at.Add(-r.mono)}
 }

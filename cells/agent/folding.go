@@ -10,27 +10,37 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// fold needs mu. What rests on the time is durable before it is seen.
+// fold needs mu. What turns on by the time does so once the time is durable; nothing else, a kill least of all, waits for the disk.
 func (s *switchboard) fold() {
 	if s.bundle == nil {
 		return
 	}
-	if err := s.time.keep(s.dir); err != nil {
-		s.log.Error().Err(err).Msg("the time can't be kept: after a restart flags may be late, or off again until it is told")
-	}
+	old := s.shown.Load()
 	at, _ := s.time.now()
+	if next := s.next(); old.bundle != s.bundle || next != 0 && at >= next {
+		s.keep()
+	}
 	facts := s.facts
 	facts.Channel, facts.Labels, facts.Region = s.bundle.channel, s.book.Labels, s.book.Labels["region"]
 	f := s.bundle.compiled.Fold(s.book.Orders, facts, at)
 	s.states = f.States()
 	s.remember()
-	if old := s.shown.Load(); old.folded == nil || old.folded.Revision() != f.Revision() {
-		s.shown.Store(&shown{folded: f, changed: make(chan struct{})})
+	if old.folded == nil || old.folded.Revision() != f.Revision() {
+		s.shown.Store(&shown{folded: f, bundle: s.bundle, changed: make(chan struct{})})
 		close(old.changed)
 	} else {
-		s.shown.Store(&shown{folded: f, changed: old.changed}) // the same answers, with another Next
+		s.shown.Store(&shown{folded: f, bundle: s.bundle, changed: old.changed}) // the same answers, with another Next
 	}
 	nudge(s.poked)
+}
+
+// keep needs mu. It makes the time durable.
+func (s *switchboard) keep() {
+	err := s.time.keep(s.dir)
+	if err != nil && !s.untimed {
+		s.log.Error().Err(err).Msg("the time can't be kept: after a restart flags may be late, or off again until it is told")
+	}
+	s.untimed = err != nil
 }
 
 // remember notes what is on, by which what is suspended is known.
@@ -81,9 +91,9 @@ func (s *switchboard) keepTime(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			if err := s.time.keep(s.dir); err != nil {
-				s.log.Warn().Err(err).Msg("the time can't be kept")
-			}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.keep()
 			return
 		case <-timer.C:
 		case <-s.poked:
@@ -114,9 +124,7 @@ func (s *switchboard) catchUp() time.Duration {
 		s.settle()
 	}
 	if s.bundle != nil && s.time.due() {
-		if err := s.time.keep(s.dir); err != nil {
-			s.log.Warn().Err(err).Msg("the time can't be kept")
-		}
+		s.keep()
 	}
 	if next == 0 || !known {
 		return housekeeping

@@ -29,7 +29,6 @@ type link struct {
 	base string             // without a slash at its end
 	key  ed25519.PrivateKey // nil: plain
 	http http.Client
-	time *timekeeper
 	left chan struct{} // closed once another link took its place
 }
 
@@ -66,7 +65,7 @@ func (c *client) mutual(base string, seed []byte, pins func() []string) (*link, 
 }
 
 func (c *client) newLink(base string, key ed25519.PrivateKey, t http.RoundTripper) *link {
-	return &link{base: base, key: key, time: c.time, left: make(chan struct{}), http: http.Client{
+	return &link{base: base, key: key, left: make(chan struct{}), http: http.Client{
 		Transport:     t,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}

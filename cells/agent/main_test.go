@@ -44,6 +44,17 @@ type settings struct {
 	Tag                                    string // told to the control plane as version, and to commands as TAG
 	Flags                                  string // where flags are asked for
 	Log                                    bool
+	Skew                                   time.Duration // that the wall clock is set ahead by
+	Boot                                   string        // names the machine's start; empty: as it is
+}
+
+// clocks gives an agent the machine's clocks.
+func (s settings) clocks(a *Agent) {
+	k := a.client.time
+	k.skew = s.Skew
+	if s.Boot != "" {
+		k.start = s.Boot
+	}
 }
 
 func (s settings) options() (Options, error) {
@@ -105,6 +116,7 @@ func runAgent(text string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
 	}
+	s.clocks(a)
 	if err := os.Setenv("TAG", s.Tag); err != nil {
 		return 2
 	}

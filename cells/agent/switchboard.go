@@ -35,6 +35,7 @@ type switchboard struct {
 	book    flagBook
 	kept    flagBook    // as it is on disk
 	full    error       // why what book has could not be written; nil: it could, so far
+	untimed bool        // the time could not be written: it was said
 	bundle  *litBundle  // in force; nil: none
 	facts   flags.Facts // but channel and labels
 	states  map[string]flags.CellState
@@ -49,6 +50,7 @@ type switchboard struct {
 // shown is what callers get.
 type shown struct {
 	folded  *flags.Folded // nil: there is nothing yet
+	bundle  *litBundle    // of which it is
 	changed chan struct{} // closed once another is shown
 }
 

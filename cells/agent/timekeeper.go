@@ -1,13 +1,9 @@
 package agent
 
 import (
-	"context"
 	"encoding/json"
-	"net/http"
-	"net/http/httptrace"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/sluice-cd/sluice/flags"
@@ -22,7 +18,10 @@ const (
 
 // timekeeper keeps the clock of one agent, in memory and on disk. It is safe for concurrent use.
 type timekeeper struct {
-	since   time.Time     // readings count from here
+	began   time.Time     // readings count from here, unless the machine counts
+	start   string        // of the machine, from which it counts; empty: not known
+	counts  bool          // the machine's monotonic clock can be read
+	skew    time.Duration // what a test sets the wall clock ahead by
 	changed chan struct{} // of one: the clock goes otherwise than before
 
 	mu     sync.Mutex
@@ -32,12 +31,20 @@ type timekeeper struct {
 }
 
 func newTimekeeper() *timekeeper {
-	return &timekeeper{since: time.Now(), changed: make(chan struct{}, 1)}
+	k := &timekeeper{began: time.Now(), changed: make(chan struct{}, 1)}
+	if _, k.counts = monotonic(); k.counts {
+		k.start = machineStart()
+	}
+	return k
 }
 
 func (k *timekeeper) read() reading {
 	now := time.Now()
-	return reading{wall: now.Round(0), mono: now.Sub(k.since)} // Round takes the monotonic part away
+	mono := now.Sub(k.began)
+	if k.counts {
+		mono, _ = monotonic()
+	}
+	return reading{wall: now.Round(0).Add(k.skew), mono: mono} // Round takes the monotonic part away
 }
 
 func clockFile(dir string) string { return filepath.Join(dir, "clock.json") }
@@ -55,7 +62,7 @@ func (k *timekeeper) restore(dir string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	r := k.read()
-	k.clock, k.kept, k.keptAt = restored(m, r), m, r.mono
+	k.clock, k.kept, k.keptAt = restored(m, k.start, r), m, r.mono
 	return nil
 }
 
@@ -85,7 +92,7 @@ func (k *timekeeper) due() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	r := k.read()
-	m := k.clock.mark(r)
+	m := k.clock.mark(k.start, r)
 	return !m.Least.IsZero() && (r.mono-k.keptAt >= keepEvery || (m.Offset-k.kept.Offset).Abs() >= shifted)
 }
 
@@ -93,7 +100,7 @@ func (k *timekeeper) due() bool {
 func (k *timekeeper) keep(dir string) error {
 	k.mu.Lock()
 	r := k.read()
-	m := k.clock.mark(r)
+	m := k.clock.mark(k.start, r)
 	k.mu.Unlock()
 	if m.Least.IsZero() {
 		return nil
@@ -111,42 +118,12 @@ func (k *timekeeper) keep(dir string) error {
 	return nil
 }
 
-func (k *timekeeper) hear(stamp time.Time, coarse time.Duration, sent reading) {
+// hear takes the time that an answer says to what was sent at a reading.
+func (k *timekeeper) hear(stamp time.Time, sent reading) {
 	k.mu.Lock()
-	changed := k.clock.hear(stamp, coarse, sent, k.read())
+	changed := k.clock.hear(stamp, sent, k.read())
 	k.mu.Unlock()
-	if !changed {
-		return
-	}
-	select {
-	case k.changed <- struct{}{}:
-	default: // it is about to be seen
-	}
-}
-
-// exchange is a question to the control plane, and when it was on its way.
-type exchange struct {
-	keeper *timekeeper
-	sent   atomic.Pointer[reading]
-}
-
-// exchange begins one: connecting does not count, which takes several round trips.
-func (k *timekeeper) exchange(ctx context.Context) (context.Context, *exchange) {
-	x := &exchange{keeper: k}
-	stamp := func() {
-		r := k.read()
-		x.sent.Store(&r)
-	}
-	stamp()
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { stamp() }}), x
-}
-
-// told takes the time that the answer says.
-func (x *exchange) told(stamp time.Time) { x.keeper.hear(stamp, 0, *x.sent.Load()) }
-
-// dated takes the answer's date, in whole seconds: better than nothing.
-func (x *exchange) dated(h http.Header) {
-	if stamp, err := http.ParseTime(h.Get("Date")); err == nil {
-		x.keeper.hear(stamp, time.Second, *x.sent.Load())
+	if changed {
+		nudge(k.changed)
 	}
 }

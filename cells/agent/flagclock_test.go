@@ -1,0 +1,90 @@
+package agent
+
+import (
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/flags"
+)
+
+// R40, fault 64: nothing turns on early in an agent whose machine's clock is set two days ahead, or two days back and ahead
+// again, before it starts, between two starts without a network, or while the machine was off and the control plane answers. Its
+// time comes all the same.
+func TestNothingIsEarlyByTheWallClock(t *testing.T) {
+	t.Parallel()
+	const days = 48 * time.Hour
+	for name, tt := range map[string]struct {
+		first, second time.Duration
+		boot          string // the machine's second start; empty: it runs on
+		down          bool   // no control plane after the first one
+	}{
+		"ahead":                 {first: days, second: days, down: true},
+		"set ahead":             {second: days, down: true},
+		"set back":              {first: days, second: -days, down: true},
+		"off, set ahead":        {second: days, boot: "another"},
+		"off, set back":         {first: days, second: -days, boot: "another"},
+		"off, as far as it was": {first: days, second: days, boot: "another"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPlane(t)
+			s := newSettings(t, p)
+			s.Skew = tt.first
+			who := withFlags(t, &s)
+			c := start(t, s)
+			one := p.ship(t, "1.0.0", 1, featured("1.0.0", "classes"))
+			p.assign(one)
+			at := p.now().Add(6 * time.Second).Unix()
+			p.tell(p.word(7, bundleOf(flags.Gate{ID: "a", Features: []string{"classes"}, At: at})))
+			p.await(t, "armed", stateIs("a", flags.Ready))
+			c.stop()
+			s.Skew, s.Boot = tt.second, tt.boot
+			p.down(tt.down)
+			start(t, s)
+			who.until("plain", "true")
+			for p.now().Unix() < at {
+				if got := who.ask("classes"); got != "false" && p.now().Unix() < at {
+					t.Fatalf("%s before its time", got)
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+			who.until("classes", "true")
+			if late := p.now().Sub(time.Unix(at, 0)); late > 20*time.Second {
+				t.Errorf("late by %s", late) // as if it went by another clock
+			}
+		})
+	}
+}
+
+// R40: one receipt with a time two days ahead turns nothing on, in this process and the next.
+func TestOneWrongReceiptTurnsNothingOn(t *testing.T) {
+	t.Parallel()
+	p := newPlane(t)
+	s := newSettings(t, p)
+	who := withFlags(t, &s)
+	c := start(t, s)
+	one := p.ship(t, "1.0.0", 1, featured("1.0.0", "classes"))
+	p.assign(one)
+	f := p.word(7, bundleOf(flags.Gate{ID: "a", Features: []string{"classes"}, At: p.now().Add(24 * time.Hour).Unix()}))
+	p.tell(f)
+	p.await(t, "armed", stateIs("a", flags.Ready))
+	mark := p.mark()
+	lies := 0
+	p.change(func() {
+		p.lie = func() time.Duration {
+			if lies++; lies%2 == 0 {
+				return 0
+			}
+			return 48 * time.Hour
+		}
+	})
+	for range 6 {
+		p.awaitAfter(t, mark, "another report", inForce(f))
+		mark = p.mark()
+		who.is("classes", "false")
+	}
+	c.stop()
+	start(t, s)
+	who.until("plain", "true")
+	who.is("classes", "false")
+}

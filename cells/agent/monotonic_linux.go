@@ -1,0 +1,39 @@
+package agent
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// monotonic counts from the machine's start and cannot be set. It goes on while the machine is suspended, and is not hurried or
+// slowed by whoever adjusts the wall clock little by little. ok: it could be read.
+func monotonic() (count time.Duration, ok bool) {
+	var all, awake, raw unix.Timespec // in this order: an interruption in between makes it late
+	for _, clock := range []struct {
+		id int32
+		at *unix.Timespec
+	}{{unix.CLOCK_BOOTTIME, &all}, {unix.CLOCK_MONOTONIC, &awake}, {unix.CLOCK_MONOTONIC_RAW, &raw}} {
+		if unix.ClockGettime(clock.id, clock.at) != nil {
+			return 0, false
+		}
+	}
+	return time.Duration(raw.Nano() + max(0, all.Nano()-awake.Nano())), true
+}
+
+// machineStart names what monotonic counts from: the machine's start, and the namespace that may shift it; empty: not known.
+func machineStart() string {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	space, err := os.Readlink("/proc/self/ns/time")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // older kernels have none
+		return ""
+	}
+	return strings.TrimSpace(string(boot)) + " " + space
+}
