@@ -3,6 +3,8 @@ GO      ?= go
 BIN     := bin/sluice
 ONCE    ?=
 TIMEOUT ?= 20m
+# How long a fuzz test runs.
+FUZZTIME ?= 60s
 # The race detector needs a C compiler: without one, Go sets CGO_ENABLED to 0, and the tests run without it.
 RACE    ?= $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
 
@@ -42,6 +44,15 @@ bench: ## Speed, a row a line, each met or short.
 .PHONY: bench-fleet
 bench-fleet: ## The same for ten thousand cells: server, load and bare baselines side by side.
 	$(GO) run ./test/fleet
+
+.PHONY: fuzz
+fuzz: ## What is read from outside as to flags, with made-up input: each fuzz test for FUZZTIME, one after the other.
+	@set -e; for package in $$($(GO) list ./flags/... ./releases/manifest); do \
+		for test in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			echo "$$package $$test"; \
+			$(GO) test -run '^$$' -fuzz "^$$test\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s $$package; \
+		done; \
+	done
 
 .PHONY: oracle
 oracle: ## 100,000 random flags and contexts evaluated by flagd/core and by us: the same in every one. A module of its own.
