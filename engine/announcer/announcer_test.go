@@ -65,6 +65,48 @@ func TestArmedAndPublished(t *testing.T) {
 	w.onlyOwnPaths()
 }
 
+// What is announced of a feature that no cell has is suspended nowhere, though cells that were not told of it yet say nothing of
+// it; and once nothing happens any more, no plan asks for another.
+func TestNewAnnouncement(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.start("store.db")
+	p.reports()
+	p.until("cells are told", func(v *engine.View) bool { return bundle(t, v, "d1") != nil })
+	p.reports()
+	w.commit("announce", map[string]string{
+		"flags/more.yaml":         "flags: {more: {state: ENABLED, variants: {lit: true, dark: false}, defaultVariant: lit, metadata: {feature: more, off: dark}}}\n",
+		"announcements/more.yaml": strings.Replace(announcement(time.Now().Add(time.Hour)), "[classes]", "[more]", 1),
+	})
+	p.until("it is told in staging", func(v *engine.View) bool { return gated(bundle(t, v, "s1"), "more") })
+	p.reports()
+	p.quiet()
+	all, err := p.store.Messages(t.Context(), 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range all {
+		if m.Event.Type == "suspended" {
+			t.Errorf("told: %+v", m.Event)
+		}
+	}
+}
+
+// quiet waits until no view follows another.
+func (p *process) quiet() {
+	p.w.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		select {
+		case <-p.engine.Changed():
+			if time.Now().After(deadline) {
+				p.w.t.Fatal("it never comes to rest")
+			}
+		case <-time.After(700 * time.Millisecond):
+			return
+		}
+	}
+}
+
 // R10: while most cells say that it is another day, no time comes and nothing is armed, but a kill is told and committed. Once
 // they agree, all goes on.
 func TestClocksDiffer(t *testing.T) {

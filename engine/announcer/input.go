@@ -8,6 +8,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -28,7 +29,7 @@ func (f *fleet) same(g *fleet) bool {
 // sameCell compares what may differ between two looks at one commit.
 func sameCell(a, b announce.Cell) bool {
 	return a.Name == b.Name && a.Silent == b.Silent && a.Known == b.Known && a.Release == b.Release && a.Assignment == b.Assignment &&
-		a.Waits == b.Waits && a.Current == b.Current && sameSlice(a.Features, b.Features) && sameReport(a.Report, b.Report)
+		a.Waits == b.Waits && a.Current == b.Current && a.Bundle == b.Bundle && sameSlice(a.Features, b.Features) && sameReport(a.Report, b.Report)
 }
 
 // sameSlice spares the comparison where two are one, as they mostly are.
@@ -52,8 +53,16 @@ func (a *Announcer) survey(v *engine.View, states map[string]*engine.CellState, 
 			f.channels = append(f.channels, announce.Channel{Name: name, After: policy.After})
 		}
 	}
+	bundles := map[releases.Digest]*flags.Bundle{}
+	for _, b := range a.press.bundles {
+		bundles[b.digest] = b.bundle
+	}
 	for _, name := range a.code.names {
-		f.cells = append(f.cells, a.cell(v, v.Desired.Cells[name], states[name], told[name]))
+		c := a.cell(v, v.Desired.Cells[name], states[name], told[name])
+		if t := told[name]; t != nil {
+			c.Bundle = bundles[t.Bundle.Digest]
+		}
+		f.cells = append(f.cells, c)
 	}
 	f.releases = a.code.supported(states)
 	return f

@@ -71,9 +71,11 @@ type Cell struct {
 	Waits         string   // why it is not on its channel's head: "soak until …"; or "is paused by its owner"; empty: it is
 	Report        *Report  // its own word; nil: none
 	Current       bool     // Report is about what it was last told
+
+	Bundle *flags.Bundle // that it was last told; nil: not known
 }
 
-// Report is a cell's own word on the announcements of the bundle that it has in force. Those that it does not name are on.
+// Report is a cell's own word on the announcements of the bundle that it has in force. Those of it that it does not name are on.
 type Report struct {
 	States map[string]flags.CellState
 }

@@ -43,6 +43,7 @@ type planner struct {
 	announcements []*announcement // by ID
 	kills         []flags.Override
 	codes         []map[string]bool // sets of features that cells contain
+	bundles       []map[string]bool // gates that cells were told of last
 	indexes       map[*flags.Tree]map[string][]*flags.Definition
 	encoded       map[*flags.Definition][]byte
 
@@ -60,11 +61,11 @@ type channel struct {
 	loose     string      // see planner.loose: of base
 }
 
-// cell is a cell, which set of features it contains, and what it says is not on.
+// cell is a cell, which set of features it contains, which bundle it was told last, and what it says is not on.
 type cell struct {
 	*Cell
-	code int
-	odd  []said
+	code, bundle int
+	odd          []said
 }
 
 type said struct {
@@ -100,6 +101,7 @@ type standing struct {
 	holds []flags.Override // holds of some of its cells
 	reach reach
 	codes []bool // by set of features: it contains all that rules ask for
+	known []bool // by bundle that cells were told last: it has the gate
 
 	dead    []flags.Override // kills of its flags
 	retired bool             // no flag of its is left

@@ -45,6 +45,7 @@ func (p *planner) sortCells() {
 		length int
 	}
 	same, sets := map[slice]int{}, map[string]int{}
+	bundles := map[*flags.Bundle]int{}
 	for i := range p.in.Cells {
 		c := &cell{Cell: &p.in.Cells[i]}
 		var key slice
@@ -62,6 +63,11 @@ func (p *planner) sortCells() {
 			same[key] = code
 		}
 		c.code = code
+		if c.bundle, known = bundles[c.Bundle]; !known {
+			c.bundle = len(p.bundles)
+			bundles[c.Bundle] = c.bundle
+			p.bundles = append(p.bundles, gateIDs(c.Bundle))
+		}
 		if c.Report != nil && c.Current {
 			for id, state := range c.Report.States {
 				if state != flags.On {
@@ -93,6 +99,9 @@ func (p *planner) place(id string) {
 		if s.rec == nil && (a.tip == nil || !inChannel(a.tip.Cells, c)) {
 			continue
 		}
+		for _, ids := range p.bundles {
+			s.known = append(s.known, ids[id])
+		}
 		a.standings = append(a.standings, s)
 		c.standings = append(c.standings, s)
 	}
@@ -105,4 +114,15 @@ func setOf(names []string) map[string]bool {
 		set[n] = true
 	}
 	return set
+}
+
+func gateIDs(b *flags.Bundle) map[string]bool {
+	if b == nil {
+		return nil
+	}
+	ids := make(map[string]bool, len(b.Gates))
+	for _, g := range b.Gates {
+		ids[g.ID] = true
+	}
+	return ids
 }

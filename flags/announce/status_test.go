@@ -91,6 +91,23 @@ func TestCellStates(t *testing.T) {
 	}
 }
 
+// A cell that says nothing of an announcement that it was not told of yet does not have it: nothing is suspended there.
+func TestNotToldYet(t *testing.T) {
+	w := newWorld(t)
+	for i := range w.cells {
+		w.cells[i].Report = &Report{}
+	}
+	w.settle()
+	w.put(file, strings.Replace(told("channels: {staging: ready}"), "[f]", "[g]", 1)).approve("news", "ada")
+	for range 3 {
+		p := w.step()
+		if got := p.in(t, "news", "staging").cell("s1"); got.State != flags.Waiting || len(p.Memory.Ongoing) != 0 {
+			t.Fatalf("%+v, told %q", got, eventIDs(p))
+		}
+		w.at("s1").Report = &Report{States: map[string]flags.CellState{"news": flags.Waiting}}
+	}
+}
+
 // What is suspended and comes back is told once an episode.
 func TestSuspended(t *testing.T) {
 	w := newWorld(t)

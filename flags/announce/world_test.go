@@ -168,7 +168,7 @@ func (w *world) step() Plan {
 			if !c.Silent {
 				w.told[c.Name] = is
 			}
-			c.Current = w.told[c.Name] == is
+			c.Current, c.Bundle = w.told[c.Name] == is, t.Bundle
 		}
 	}
 	w.carry(p.Writes)
