@@ -295,7 +295,7 @@ func sweep(dirs ...string) error {
 			return err
 		}
 		for _, file := range left {
-			if err := os.Remove(file); err != nil {
+			if err := os.RemoveAll(file); err != nil { // a folder, where the socket for flags began
 				return err
 			}
 		}

@@ -77,10 +77,13 @@ func (at local) listenUnix(ctx context.Context) (net.Listener, error) {
 	// folder of its own.
 	private, err := os.MkdirTemp(filepath.Dir(at.path), ".new-")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("listen on %s: %w", at.path, err)
 	}
 	defer func() { _ = os.RemoveAll(private) }()
 	began := filepath.Join(private, "s")
+	if room := len(syscall.RawSockaddrUnix{}.Path) - 1; max(len(began), len(at.path)) > room {
+		return nil, fmt.Errorf("listen on %s: the path is too long for a socket: at most %d bytes of folder", at.path, room-len(began)+len(filepath.Dir(at.path)))
+	}
 	var c net.ListenConfig
 	l, err := c.Listen(ctx, "unix", began)
 	if err != nil {

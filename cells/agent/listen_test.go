@@ -2,14 +2,20 @@ package agent
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/flags"
 )
 
 func writeFile(t testing.TB, name string) {
@@ -132,6 +138,34 @@ func TestFlagsSocket(t *testing.T) {
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("it is left behind: %v", err)
 	}
+	// One that is too long says so, a folder that is not there too; by way of a link it is as good.
+	for where, want := range map[string]string{
+		filepath.Join(dir, strings.Repeat("x", 90), "s"): "no such file",
+		filepath.Join(dir, strings.Repeat("x", 120)):     "too long",
+	} {
+		at := local{path: where, mode: socketMode}
+		if _, err := at.listen(t.Context()); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "listen on "+where) {
+			t.Errorf("%s: %v", where, err)
+		}
+	}
+	must(t, os.Mkdir(filepath.Join(dir, strings.Repeat("y", 80)), 0o700))
+	at := local{path: filepath.Join(dir, strings.Repeat("y", 80), "s"), mode: socketMode}
+	if _, err := at.listen(t.Context()); err == nil || !strings.Contains(err.Error(), "too long") {
+		t.Errorf("a long folder: %v", err)
+	}
+	must(t, os.RemoveAll(filepath.Join(dir, strings.Repeat("y", 80))))
+	linked := t.TempDir() + "/link"
+	must(t, os.Symlink(dir, linked))
+	l, err = local{path: linked + "/s", mode: socketMode}.listen(t.Context())
+	must(t, err)
+	mode(0o600)
+	must(t, l.Close())
+
+	must(t, os.Symlink(filepath.Join(dir, "nowhere"), path))
+	if _, err := listen(""); err == nil || !strings.Contains(err.Error(), "no socket") {
+		t.Errorf("a link is replaced: %v", err)
+	}
+	removeFile(t, path)
 	writeFile(t, path)
 	if _, err := listen(""); err == nil || !strings.Contains(err.Error(), "no socket") {
 		t.Errorf("a file is replaced: %v", err)
@@ -139,4 +173,76 @@ func TestFlagsSocket(t *testing.T) {
 	if left, _ := os.ReadDir(dir); len(left) != 1 {
 		t.Errorf("there is %v", left)
 	}
+}
+
+// Killed while it begins to listen in its own folder, the agent starts again.
+func TestSocketLeftHalfMade(t *testing.T) {
+	t.Parallel()
+	p := newPlane(t)
+	s := newSettings(t, p)
+	must(t, os.MkdirAll(filepath.Join(s.State, ".new-123"), 0o700))
+	writeFile(t, filepath.Join(s.State, ".new-123", "s"))
+	withFlags(t, &s)
+	start(t, s)
+	p.tell(p.word(1, bundleOf()))
+	p.await(t, "a start", func(r cells.Report) bool { return r.Flags != nil })
+}
+
+// A thousand callers, streams that nobody reads, and requests that never end: others are answered, the agent ends within five
+// seconds, and the next one has the port.
+func TestManyCallers(t *testing.T) {
+	t.Parallel()
+	p := newPlane(t)
+	s := newSettings(t, p)
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	s.Flags = free.Addr().String()
+	must(t, free.Close())
+	c := start(t, s)
+	f := p.word(1, bundleOf())
+	p.tell(f)
+	p.await(t, "in force", inForce(f))
+	var idle []net.Conn
+	defer func() {
+		for _, c := range idle {
+			_ = c.Close()
+		}
+	}()
+	say := func(text string) {
+		conn, err := net.Dial("tcp", s.Flags)
+		must(t, err)
+		_, err = conn.Write([]byte(text))
+		must(t, err)
+		idle = append(idle, conn)
+	}
+	for range 70 { // more than there are streams
+		say("GET /ofrep/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	}
+	for range 100 {
+		say("POST /ofrep/v1/evaluate/flags HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+	}
+	for range 400 {
+		say("")
+	}
+	for range 400 {
+		say("GET /flags.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	}
+	begun := time.Now()
+	response, err := http.Post("http://"+s.Flags+"/ofrep/v1/evaluate/flags/plain", "application/json", strings.NewReader("{}"))
+	must(t, err)
+	_ = response.Body.Close()
+	if took := time.Since(begun); response.StatusCode != http.StatusOK || took > 5*time.Second {
+		t.Errorf("%s after %s", response.Status, took)
+	}
+	for i := range 50 { // what nobody reads
+		p.tell(p.word(int64(i+2), bundleOf(flags.Gate{ID: fmt.Sprint(i), Features: []string{"x"}})))
+	}
+	begun = time.Now()
+	c.stop()
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Errorf("it takes %s to end", took)
+	}
+	l, err := net.Listen("tcp", s.Flags)
+	must(t, err)
+	must(t, l.Close())
 }
