@@ -1,0 +1,53 @@
+package agent
+
+import (
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/flags"
+)
+
+// R43, invariant 8: with the disk full a kill is in force at once, is not reported as kept, and is once there is room.
+func TestKillOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	p := newPlane(t)
+	k := newKillable(t, p)
+	k.Health, p.heard = "true", nil // commands have as little room
+	who := withFlags(t, &k.settings)
+	one := p.ship(t, "1.0.0", 1, featured("1.0.0", "classes"))
+	p.assign(one)
+	gate := flags.Gate{ID: "a", Features: []string{"classes"}}
+	f := p.word(1, bundleOf(gate))
+	p.tell(f)
+	k.start("", 0)
+	p.await(t, "on", func(r cells.Report) bool { return inForce(f)(r) && stateIs("a", flags.On)(r) && healthyOn(one)(r) })
+
+	room := func(bytes uint64) { // to a file
+		var limit unix.Rlimit
+		must(t, unix.Prlimit(k.running.Process.Pid, unix.RLIMIT_FSIZE, nil, &limit))
+		limit.Cur = bytes
+		must(t, unix.Prlimit(k.running.Process.Pid, unix.RLIMIT_FSIZE, &limit, nil))
+	}
+	room(0)
+	mark := p.mark()
+	kill := p.word(2, bundleOf(gate, flags.Gate{ID: "b"}), "classes")
+	p.tell(kill)
+	who.until("classes", "false")
+	r := p.awaitAfter(t, mark, "in force, and not kept", func(r cells.Report) bool { return stateIs("a", flags.Dead)(r) && r.Flags.Fault != "" })
+	for range 3 {
+		if r.Flags.Height != 1 || r.Flags.Orders != f.Orders.Digest || r.Flags.Bundle != f.Bundle.Digest || !strings.Contains(r.Flags.Fault, "file too large") {
+			t.Fatalf("told as %+v", r.Flags)
+		}
+		r = p.awaitAfter(t, p.mark(), "still", func(r cells.Report) bool { return r.Flags != nil })
+	}
+	room(unix.RLIM_INFINITY)
+	p.await(t, "kept", func(r cells.Report) bool { return inForce(kill)(r) && r.Flags.Fault == "" })
+	k.kill()
+	p.down(true)
+	k.start("", 0)
+	who.until("classes", "false")
+	who.until("plain", "true")
+}
