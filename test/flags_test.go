@@ -234,6 +234,10 @@ func TestFeatureTurnsOnWithItsAnnouncement(t *testing.T) {
 	l.runs("beta", "1.1.0")
 	l.is("beta", true)
 
+	if log := l.saidBy("serve"); strings.Contains(log, "suspended/classes/") {
+		t.Errorf("it is said to be suspended, though it was on nowhere without the release:\n%s", log)
+	}
+
 	// Rolled back below the feature it is suspended by itself, and comes back with a release that has it.
 	l.does("ada", "rollback", "dedicated", "--reason", "it is slow")
 	l.runs("acme", "1.0.0")
