@@ -127,7 +127,7 @@ type Event struct {
 // Receipt answers a report, after it is durable.
 type Receipt struct {
 	Acknowledged int64     `json:"acknowledged"`   // all events up to this number are kept
-	Time         time.Time `json:"time"`           // the server's clock
+	Time         time.Time `json:"time"`           // the server's clock; zero: it can't be trusted now (R10)
 	Pins         []string  `json:"pins,omitempty"` // of the control plane's keys: the cell's new set (R29); none: as before
 }
 

@@ -107,10 +107,9 @@ func (e *Engine) at(t time.Time) time.Time {
 // now is the store's time.
 func (e *Engine) now() time.Time { return e.at(time.Now()) }
 
-// Time is the instant that flags go by, and cells: the store's, and why it can't be trusted; empty: it can (R10). A step of
-// this machine's clock does not show in it: until cells agree with the new time, it is counted on from the old.
+// Time is the store's time, and why it can't be trusted; empty: it can (R10).
 func (e *Engine) Time() (now time.Time, doubt string) {
-	t, alone := time.Now(), e.following.single()
+	t := time.Now()
 	now = e.at(t)
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -118,9 +117,6 @@ func (e *Engine) Time() (now time.Time, doubt string) {
 	if e.view != nil {
 		k = e.view.Observed.Clock
 	}
-	k.Step = e.clock.step(t)
-	if k.Step.Abs() > maxClockError && alone {
-		now = now.Add(-k.Step)
-	}
+	k.Step = e.clock.step(t) // since the last look, too
 	return now, k.doubt()
 }

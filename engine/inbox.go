@@ -48,7 +48,10 @@ func (e *Engine) Receive(ctx context.Context, r cells.Report) (cells.Receipt, er
 		signal(e.beat)
 	}
 	e.wonder(ctx, prev, state, what)
-	receipt := cells.Receipt{Time: e.at(time.Now())} // what it took to keep is over
+	var receipt cells.Receipt
+	if now, doubt := e.Time(); doubt == "" { // what it took to keep is over
+		receipt.Time = now
+	}
 	if n := len(r.Events); n > 0 {
 		receipt.Acknowledged = r.Events[n-1].Number
 	}

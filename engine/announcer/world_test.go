@@ -46,6 +46,7 @@ type process struct {
 	store  *store.Store
 	stop   func()
 	off    time.Duration // of cells' clocks
+	said   time.Time     // by the newest receipt
 }
 
 const (
@@ -261,9 +262,11 @@ func (p *process) report(name, channel string) {
 	if d, _, ok := p.engine.View().Cell(name); ok && d.Flags != nil {
 		r.Flags = &cells.FlagsReport{Height: d.Flags.Height, Bundle: d.Flags.Bundle.Digest, Orders: d.Flags.Orders.Digest}
 	}
-	if _, err := p.engine.Receive(p.w.t.Context(), r); err != nil {
+	receipt, err := p.engine.Receive(p.w.t.Context(), r)
+	if err != nil {
 		p.w.t.Fatal(err)
 	}
+	p.said = receipt.Time
 }
 
 func (p *process) reports() {
