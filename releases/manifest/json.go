@@ -162,10 +162,10 @@ func (j *jsonReader) quoted() string {
 }
 
 func (j *jsonReader) list() []Node {
-	list := []Node{}
 	if j.take(']') {
-		return list
+		return []Node{}
 	}
+	list := make([]Node, 0, 2) // as most lists in rules have
 	for !j.stopped {
 		list = append(list, j.value())
 		switch {
