@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/flags"
 )
 
 func (w *world) git(args ...string) string {
@@ -86,4 +87,32 @@ func TestHold(t *testing.T) {
 		_, held := orders(t, v, "d1")
 		return v.Flags != nil && (len(held) == 1 || !gated(bundle(t, v, "d1"), "classes"))
 	})
+}
+
+// Fault 33: a slip in what the engine remembers in git, a record or a head, takes nothing back and is not written over.
+func TestBrokenMemory(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.start("store.db")
+	p.reports()
+	at := time.Now().Add(3 * time.Second).Truncate(time.Second)
+	w.commit("announce", map[string]string{"announcements/classes.yaml": announcement(at)})
+	w.approve("classes")
+	was := p.until("it is published", func(v *engine.View) bool {
+		return v.Flags != nil && v.Flags.Tip != nil && v.Flags.Tip.Records["classes"]["dedicated"].Outcome == flags.Published && v.Flags.Tip.Heads["dedicated"].Commit != ""
+	})
+	const record, head = "records/classes/dedicated.yaml", "heads/dedicated.yaml"
+	for file, text := range map[string]string{record: "outcome: sometimes\n", head: "commit: HEAD\n"} {
+		before := w.git("show", "main:"+file) + "\n"
+		broken := w.commit("break "+file, map[string]string{file: text})
+		v := p.until("the slip is told", func(v *engine.View) bool { return v.Flags.Commit == broken })
+		if got := v.Flags.Tip.Records["classes"]["dedicated"]; got.Outcome != flags.Published || !gated(bundle(t, v, "d1"), "classes") {
+			t.Errorf("%s: taken back: %+v", file, got)
+		}
+		if v.Flags.Tip.Heads["dedicated"] != was.Flags.Tip.Heads["dedicated"] || len(v.Flags.Plan.Writes) > 0 {
+			t.Errorf("%s: %+v, to be written: %+v", file, v.Flags.Tip.Heads, v.Flags.Plan.Writes)
+		}
+		mended := w.commit("mend "+file, map[string]string{file: before})
+		p.until("it is mended", func(v *engine.View) bool { return v.Flags.Commit == mended && v.Flags.Fault == "" })
+	}
 }

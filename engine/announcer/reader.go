@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 
 	"github.com/sluice-cd/sluice/engine"
@@ -127,9 +128,40 @@ func (r *reader) settle(ctx context.Context, out *reading) error {
 		return fmt.Errorf("read commit %s: %w", out.good, err)
 	}
 	tree := *flags.Load(&r.cache, files)
-	tree.Overrides, tree.Records, tree.Heads, tree.Approvals = out.newest.Overrides, out.newest.Records, out.newest.Heads, out.newest.Approvals
+	tree.Overrides, tree.Approvals = out.newest.Overrides, out.newest.Approvals
+	tree.Records, tree.Heads = memory(out.newest, &tree)
 	out.tree = &tree
 	return nil
+}
+
+// memory gives the tip's records and heads. One whose file can't be read there is what it was when the tip was valid last: a slip
+// in it takes nothing back.
+func memory(tip, good *flags.Tree) (map[string]map[string]flags.Record, map[string]flags.Head) {
+	broken := map[string]bool{}
+	for _, f := range tip.Faults {
+		broken[f.File] = broken[f.File] || !f.Warning
+	}
+	records, heads := maps.Clone(tip.Records), maps.Clone(tip.Heads)
+	for id, was := range good.Records {
+		of := maps.Clone(records[id])
+		for channel, record := range was {
+			if _, read := of[channel]; !read && broken[path.Join(flags.RecordsDir, id, channel+".yaml")] {
+				if of == nil {
+					of = map[string]flags.Record{}
+				}
+				of[channel] = record
+			}
+		}
+		if len(of) > 0 {
+			records[id] = of
+		}
+	}
+	for channel, head := range good.Heads {
+		if _, read := heads[channel]; !read && broken[path.Join(flags.HeadsDir, channel+".yaml")] {
+			heads[channel] = head
+		}
+	}
+	return records, heads
 }
 
 // named reads the commits that records and heads name. One that the mirror does not have, or that never was on the branch, is
