@@ -69,8 +69,11 @@ func (s *standing) derive(v *view, c *cell) flags.CellState {
 	case slices.ContainsFunc(s.dead, func(k flags.Override) bool { return k.Cells.Selects(c.Name, c.Channel, c.Labels) }):
 		return flags.Dead
 	case !s.codes[c.code]:
-		if said := s.said(c); said == flags.On || said == flags.Ramping || said == flags.Suspended {
-			return flags.Suspended
+		// Only its outright word counts: what it does not name may be news to it, and never have been on.
+		if c.Report != nil {
+			if said := c.Report.States[s.a.id]; said == flags.On || said == flags.Ramping || said == flags.Suspended {
+				return flags.Suspended
+			}
 		}
 		return flags.Waiting
 	case !v.due:
@@ -92,8 +95,8 @@ func overtaken(said, is flags.CellState) bool {
 		return is == flags.Ramping || is == flags.On || is == flags.Suspended || is == flags.Waiting
 	case flags.Ramping:
 		return is == flags.On || is == flags.Suspended
-	case flags.On:
-		return is == flags.Suspended
+	case flags.On: // or not named, as what is news to it
+		return is == flags.Suspended || is == flags.Waiting || is == flags.Ready
 	}
 	return false
 }
