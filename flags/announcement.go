@@ -111,7 +111,7 @@ func (a *Announcement) Location() *time.Location {
 	if a.zone != nil {
 		return a.zone
 	}
-	if zone, err := time.LoadLocation(a.Zone); err == nil {
+	if zone, err := loadZone(a.Zone); err == nil {
 		return zone
 	}
 	return time.UTC

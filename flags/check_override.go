@@ -27,7 +27,7 @@ func readOverrideFile(file string, data []byte) readOverride {
 	if path.Ext(file) != ".yaml" {
 		o.faults = append(o.faults, doc.Fault("", "must end in .yaml"))
 	}
-	if key, ok := strings.CutPrefix(o.Name, killPrefix); ok && o.Flag == "" && o.Announcement == "" && checkKey(key) == nil {
+	if key, ok := strings.CutPrefix(o.Name, killPrefix); ok && o.Flag == "" && o.Announcement == "" && CheckKey(key) == nil {
 		o.Flag = key
 		o.Reason = strings.TrimSpace(o.Reason + " " + file + " can't be read: mend or remove it")
 		o.faults = append(o.faults, doc.Fault("", "kills %s, by its name, as it says nothing else: mend or remove it", key))

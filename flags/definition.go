@@ -177,7 +177,7 @@ func (r *setReader) listed(n manifest.Node, shared map[string]any) {
 // flag reads one flag. It is among the flags even if it has faults, so that what else names it has none for that.
 func (r *setReader) flag(key string, line int, n manifest.Node, shared map[string]any) {
 	d := &Definition{Key: key, Metadata: shared, File: r.file, Line: line}
-	if err := checkKey(key); err != nil {
+	if err := CheckKey(key); err != nil {
 		r.fault(line, "%.60q can't be a flag's key: %v", key, err)
 		return
 	}
@@ -313,8 +313,8 @@ func (d *Definition) variantNames() string {
 	return clip(strings.Join(names, ", "))
 }
 
-// checkKey says why a flag can't have that key. Keys become parts of paths, and names of files.
-func checkKey(key string) error {
+// CheckKey says why a flag can't have that key; nil: it can. Keys become parts of paths, and names of files.
+func CheckKey(key string) error {
 	switch {
 	case key == "" || key == ".":
 		return errors.New("it needs one that says something")

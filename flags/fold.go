@@ -131,7 +131,7 @@ func (c *Compiled) kill(orders []Killed) map[string]killed {
 			def.Metadata = map[string]any{}
 		}
 		def.Metadata["killed"] = true
-		if k.Reason != "" {
+		if k.Reason != "" && !def.Client() { // browsers need not know why (R45)
 			def.Metadata["killed"] = k.Reason
 		}
 		if off := def.Off(); def.Variants[off] != nil { // without one, what is disabled stays so: no kill turns on what was off

@@ -299,13 +299,19 @@ func TestFactsAreNotTheCallers(t *testing.T) {
 	}
 }
 
-func TestExposedToBrowsers(t *testing.T) { // R45
+func TestExposedToBrowsers(t *testing.T) { // R45; they are not told why a flag was killed
 	b := small()
 	b.Flags["page"] = json.RawMessage(`{"state":"ENABLED","variants":{"a":1},"defaultVariant":"a","metadata":{"expose":"client"}}`)
 	f := compiled1(t, b).Fold(Orders{}, has, 5000)
 	all := f.All(nil, 5000, true)
 	if len(all) != 1 || all[0].Key != "page" || !f.Exposed("page") || f.Exposed("plain") || f.Exposed("none") {
 		t.Errorf("browsers see %+v", all)
+	}
+	why := []Killed{{Flag: "page", Reason: "CVE"}, {Flag: "plain", Reason: "CVE"}}
+	for _, e := range compiled1(t, b).Fold(Orders{Killed: why}, has, 5000).All(nil, 5000, false) {
+		if is := e.Metadata["killed"]; e.Key == "page" && is != true || e.Key == "plain" && is != "CVE" {
+			t.Errorf("%s is killed: %v", e.Key, is)
+		}
 	}
 }
 

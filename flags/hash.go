@@ -60,7 +60,7 @@ func (a *Announcement) meaning() *Announcement {
 	if len(m.Ramp.Steps) == 0 {
 		m.Ramp = Ramp{}
 	} else if m.Ramp.By == "" {
-		m.Ramp.By = byUser
+		m.Ramp.By = ByUser
 	}
 	if m.WhenNotReady.Mode == "" {
 		m.WhenNotReady.Mode = wait
@@ -70,9 +70,6 @@ func (a *Announcement) meaning() *Announcement {
 	}
 	return &m
 }
-
-// byUser is a ramp's default.
-const byUser = "user"
 
 func digest(b []byte) string {
 	sum := sha256.Sum256(b)
