@@ -99,17 +99,26 @@ func (h *handler) allow(w http.ResponseWriter, r *http.Request) (done bool) {
 	return true
 }
 
-// single answers for one flag.
-func (h *handler) single(w http.ResponseWriter, r *http.Request) {
-	key := r.PathValue("key")
-	v, at := h.current()
-	if v == nil {
+// asked gives the flags in force, the instant, and the context of a question about one flag, or with an empty key about all. ok
+// is false if it was answered already.
+func (h *handler) asked(w http.ResponseWriter, r *http.Request, key string) (v *view, at int64, ctx flags.Context, ok bool) {
+	if v, at = h.current(); v == nil {
 		unready(w)
-		return
+		return nil, 0, nil, false
 	}
 	ctx, problem := h.read(r)
 	if problem != nil {
 		fail(w, problem.status, key, problem.code, problem.text)
+		return nil, 0, nil, false
+	}
+	return v, at, ctx, true
+}
+
+// single answers for one flag.
+func (h *handler) single(w http.ResponseWriter, r *http.Request) {
+	key := r.PathValue("key")
+	v, at, ctx, ok := h.asked(w, r, key)
+	if !ok {
 		return
 	}
 	var result flags.Result
@@ -128,14 +137,8 @@ func (h *handler) single(w http.ResponseWriter, r *http.Request) {
 
 // bulk answers for all flags, at one instant (R40).
 func (h *handler) bulk(w http.ResponseWriter, r *http.Request) {
-	v, at := h.current()
-	if v == nil {
-		unready(w)
-		return
-	}
-	ctx, problem := h.read(r)
-	if problem != nil {
-		fail(w, problem.status, "", problem.code, problem.text)
+	v, at, ctx, ok := h.asked(w, r, "")
+	if !ok {
 		return
 	}
 	buffer := h.borrow()
