@@ -93,6 +93,7 @@ func TestFreeRefuses(t *testing.T) {
 		{"x.yaml", "a: &a [*a]\n", "1: nests deeper than 50 levels"},
 		{"x.yaml", strings.Repeat("- a\n", 100_001), " has more than 100000 lines and entries"},
 		{"x.json", "", "1: is empty"},
+		{"x.json", "\ufeff{}", "1: begins with a byte order mark: save it as UTF-8 without one"},
 		{"x.json", "{\"a\": 1e999}", "1: 1e999 is a number beyond what can be represented"},
 		{"x.json", "{\"a\":\n 1" + strings.Repeat("0", 70) + "}", "2: has a number of 71 digits: at most 64 are read"},
 		{"x.json", deep(60), "1: nests deeper than 50 levels"},

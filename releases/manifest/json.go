@@ -15,6 +15,9 @@ func (f *freeReader) json(data []byte) Node {
 	case !utf8.Valid(data):
 		f.at(invalidLine(data), "is not valid UTF-8")
 		return Node{}
+	case bytes.HasPrefix(data, []byte("\ufeff")):
+		f.at(1, "begins with a byte order mark: save it as UTF-8 without one")
+		return Node{}
 	case len(bytes.TrimSpace(data)) == 0:
 		f.at(1, "is empty")
 		return Node{}
