@@ -65,11 +65,12 @@ func (a *app) announceApprove(cmd *cobra.Command, id, person, key, comment strin
 		return wrapFailure(c.what, err)
 	}
 	defer repo.Close()
-	if !repo.signs && !s.tree.Settings.TrustAuthors {
-		return fail(fmt.Errorf("%s: an approval is signed, and there is no SSH key to sign with", c.what), "name one that sluice.yaml lists for %s: --key FILE, or load it into your SSH agent", person)
-	}
 	commit, err := a.pushFlags(ctx, repo, c, func(s *flagsSnapshot) (map[string][]byte, error) {
-		return s.approval(ctx, id, person, comment)
+		files, err := s.approval(ctx, id, person, comment)
+		if err == nil {
+			err = repo.provable(person, s.tree.Settings.People[person].Keys, s.tree.Settings.TrustAuthors)
+		}
+		return files, err
 	})
 	if err == nil {
 		if err := a.counts(ctx, repo, c.what, id, person); err != nil {
@@ -133,7 +134,8 @@ func (s *flagsSnapshot) approval(ctx context.Context, id, person, comment string
 		approved = append(approved, edit.Field{Key: "comment", Value: comment})
 	}
 	data, err := edit.New(approved)
-	return map[string][]byte{path.Join(flags.ApprovalsDir, id, person+".yaml"): data}, err
+	file := path.Join(flags.ApprovalsDir, id, person+".yaml")
+	return map[string][]byte{file: anew(s.files, file, data)}, err
 }
 
 // counts tells whether an approval that was just committed is proven to be the person's.

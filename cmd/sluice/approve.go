@@ -1,14 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
+	"golang.org/x/crypto/ssh"
 
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine"
@@ -70,17 +73,17 @@ func (a *app) approve(cmd *cobra.Command, channel, version, person, key, comment
 		return wrapFailure(c.what, err)
 	}
 	defer repo.Close()
-	if !repo.signs && !s.desired.Pipeline.TrustAuthors {
-		return fail(fmt.Errorf("%s: an approval is signed, and there is no SSH key to sign with", c.what), "name one that sluice.yaml lists for %s: --key FILE, or load it into your SSH agent", person)
-	}
 	file := path.Join(channels.Dir, channel, "approvals", version, person+".yaml")
 	id, err := a.push(ctx, repo, c, func(s *snapshot) (map[string][]byte, error) {
-		r, err := approvable(s, channel, version, person, people[person])
+		r, err := approvable(s, channel, version, person)
 		if err != nil {
 			return nil, err
 		}
+		if err := repo.provable(person, s.desired.Pipeline.People[person].Keys, s.desired.Pipeline.TrustAuthors); err != nil {
+			return nil, err
+		}
 		data, err := yaml.Marshal(channels.Approved{Digest: r.Digest, Comment: comment})
-		return map[string][]byte{file: data}, err
+		return map[string][]byte{file: anew(s.files, file, data)}, err
 	})
 	if errors.Is(err, errUnchanged) {
 		return a.wrote(written{Did: c.what + ": it is so already"})
@@ -93,6 +96,28 @@ func (a *app) approve(cmd *cobra.Command, channel, version, person, key, comment
 			"have the key added to people.%s.keys in sluice.yaml, then approve again", person)
 	}
 	return a.wrote(written{Commit: id, Did: c.what + " as " + person, Next: "the engine counts it; sluice why " + channel + " tells what else it waits for"})
+}
+
+// provable refuses an approval that would not be proven to be the person's, before it is committed (R22).
+func (o *opened) provable(person string, keys []string, trustAuthors bool) error {
+	switch {
+	case trustAuthors:
+		return nil
+	case o.signs == nil:
+		return fail(errors.New("an approval is signed, and there is no SSH key to sign with"), "name one that sluice.yaml lists for %s: --key FILE, or load it into your SSH agent", person)
+	case !isListed(o.signs, keys):
+		return fail(fmt.Errorf("it would not count: sluice.yaml does not list the key %s for %s", ssh.FingerprintSHA256(o.signs), person),
+			"name one that it lists: --key FILE; or have this one added to people.%s.keys", person)
+	}
+	return nil
+}
+
+// anew gives data in other words if the file says it already: what proves an approval is the commit that changed its file.
+func anew(files fs.FS, file string, data []byte) []byte {
+	if before, err := fs.ReadFile(files, file); err == nil && bytes.Equal(before, data) {
+		return append(data, "# once more\n"...)
+	}
+	return data
 }
 
 // approver finds whom the caller is in sluice.yaml, whose people have these addresses.
@@ -115,7 +140,11 @@ func approver(emails map[string]string, name string, who releases.Person) (strin
 }
 
 // approvable refuses what would not count, before it is written (R22).
-func approvable(s *snapshot, channel, version, person string, member *channels.Member) (*engine.Release, error) {
+func approvable(s *snapshot, channel, version, person string) (*engine.Release, error) {
+	member := s.desired.Pipeline.People[person]
+	if member == nil {
+		return nil, fail(fmt.Errorf("sluice.yaml has no person %q any more", person), "have %s added to people again", person)
+	}
 	c, err := s.channel(channel)
 	if err != nil {
 		return nil, err

@@ -88,7 +88,7 @@ func (a *app) cut(cmd *cobra.Command, c cutting, sign bool, key string) error {
 		return wrapFailure(commit.what, err)
 	}
 	defer repo.Close()
-	if sign && !repo.signs {
+	if sign && repo.signs == nil {
 		return fail(fmt.Errorf("%s: there is no SSH key to sign with", commit.what), "name one: --key FILE, or git config --global user.signingKey FILE")
 	}
 	next := ""

@@ -67,9 +67,11 @@ func (a *app) engage(ctx context.Context, cmd *cobra.Command, r running) (*engag
 		return nil, usage(cmd, "--author %q is not of the form Name <address>", r.author)
 	}
 	if r.key != "" {
-		if as.signer, err = gitrepo.LoadSigner(r.key); err != nil {
+		signer, err := gitrepo.LoadSigner(r.key)
+		if err != nil {
 			return nil, err
 		}
+		as.signer = &signer
 	}
 	st, err := a.openStore(ctx, log)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -57,7 +58,7 @@ func (a *app) author(ctx context.Context) (releases.Person, error) {
 
 // signer finds the SSH key that signs the caller's commits: file if it is given, else what git's user.signingKey
 // names, else one of wanted (authorized_keys lines) that the SSH agent has. nil: there is none.
-func (a *app) signer(ctx context.Context, file string, wanted []string) (gitrepo.Signer, error) {
+func (a *app) signer(ctx context.Context, file string, wanted []string) (*gitrepo.SSHSigner, error) {
 	if file == "" {
 		if form, err := a.git(ctx, "", "config", "gpg.format"); err == nil && form == "ssh" {
 			if key, err := a.git(ctx, "", "config", "--type=path", "user.signingKey"); err == nil {
@@ -85,11 +86,11 @@ func (a *app) signer(ctx context.Context, file string, wanted []string) (gitrepo
 	if err != nil {
 		return nil, err
 	}
-	return s, nil
+	return &s, nil
 }
 
 // agentSigner finds the first of wanted (authorized_keys lines) that the SSH agent has; nil: none, or no agent.
-func (a *app) agentSigner(wanted []string) (gitrepo.Signer, error) {
+func (a *app) agentSigner(wanted []string) (*gitrepo.SSHSigner, error) {
 	socket := a.getenv("SSH_AUTH_SOCK")
 	if socket == "" || len(wanted) == 0 {
 		return nil, nil
@@ -104,17 +105,21 @@ func (a *app) agentSigner(wanted []string) (gitrepo.Signer, error) {
 		return nil, fmt.Errorf("ask the SSH agent for its keys: %w", err)
 	}
 	for _, line := range wanted {
-		public, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line))
-		if err != nil {
-			continue
-		}
 		for _, k := range keys {
-			if bytes.Equal(k.PublicKey().Marshal(), public.Marshal()) {
-				return gitrepo.SSHSigner{Key: k}, nil
+			if isListed(k.PublicKey(), []string{line}) {
+				return &gitrepo.SSHSigner{Key: k}, nil
 			}
 		}
 	}
 	return nil, nil
+}
+
+// isListed tells whether a key is one of lines, which are as in authorized_keys.
+func isListed(key ssh.PublicKey, lines []string) bool {
+	return slices.ContainsFunc(lines, func(line string) bool {
+		public, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line))
+		return err == nil && bytes.Equal(key.Marshal(), public.Marshal())
+	})
 }
 
 // readBounded reads a small file: a key, a list.

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/crypto/ssh"
 
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/releases"
@@ -72,7 +73,7 @@ type opened struct {
 	*gitrepo.Repo
 	place
 	by      releases.Person // in whose name commits are made
-	signs   bool            // what is pushed gets signed
+	signs   ssh.PublicKey   // by which what is pushed gets signed; nil: it does not
 	loader  engine.Loader
 	cleanup func()
 }
@@ -85,7 +86,7 @@ func (o *opened) Close() {
 // committer is in whose name commits are made. The zero value reads only.
 type committer struct {
 	person releases.Person
-	signer gitrepo.Signer
+	signer *gitrepo.SSHSigner // nil: nothing is signed
 }
 
 // open opens the release repository with the mirror in --data or, without one, in the user's cache.
@@ -102,8 +103,13 @@ func (a *app) openAt(ctx context.Context, at place, as committer) (*opened, erro
 	if err != nil {
 		return nil, err
 	}
+	var signer gitrepo.Signer
+	var signs ssh.PublicKey
+	if as.signer != nil {
+		signer, signs = as.signer, as.signer.Key.PublicKey()
+	}
 	repo, err := gitrepo.Open(ctx, at.address, gitrepo.Options{
-		Mirror: mirror, Branch: at.branch, Layout: at.layout, Author: as.person, Signer: as.signer, Log: a.logger(),
+		Mirror: mirror, Branch: at.branch, Layout: at.layout, Author: as.person, Signer: signer, Log: a.logger(),
 		Web: gitrepo.Web{Username: a.getenv("SLUICE_GIT_USERNAME"), Password: a.getenv("SLUICE_GIT_TOKEN"), CAFile: a.getenv("SLUICE_GIT_CA_FILE")},
 		SSH: gitrepo.SSH{Key: a.getenv("SLUICE_SSH_KEY"), KnownHosts: a.getenv("SLUICE_SSH_KNOWN_HOSTS")},
 	})
@@ -111,7 +117,7 @@ func (a *app) openAt(ctx context.Context, at place, as committer) (*opened, erro
 		cleanup()
 		return nil, fail(err, "is %s %s right? A folder, https://…, ssh://… or host:path", at.flag, at.address)
 	}
-	return &opened{Repo: repo, place: at, by: as.person, signs: as.signer != nil, loader: engine.Loader{Repo: repo}, cleanup: cleanup}, nil
+	return &opened{Repo: repo, place: at, by: as.person, signs: signs, loader: engine.Loader{Repo: repo}, cleanup: cleanup}, nil
 }
 
 // mirror names the folder of the mirror, apart for each branch that is named, and what to do with it at the end.
