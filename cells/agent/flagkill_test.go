@@ -2,6 +2,9 @@ package agent
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -111,5 +114,97 @@ func TestKilledBetweenReleasesFlagsAreOff(t *testing.T) {
 			p.awaitAfter(t, mark, "on again", func(r cells.Report) bool { return healthyOn(three)(r) && stateIs("a", flags.On)(r) })
 			who.is("classes", "true")
 		})
+	}
+}
+
+// R38, fault 34: killed at random instants of random applies, rollbacks and returns, with hooks that write down what the product
+// is told while it is switched: nobody is told of a feature while a release may be running that lacks it, nor before health held
+// for one that has it.
+func TestKilledAtRandomInstantsNoFlagOutrunsItsCode(t *testing.T) {
+	t.Parallel()
+	const rounds = 25
+	p := newPlane(t)
+	k := newKillable(t, p)
+	p.heard = nil
+	who := withFlags(t, &k.settings)
+	self, err := os.Executable()
+	must(t, err)
+	said := t.TempDir() + "/said" // in order: what was told while a release was switched to, and where health held
+	k.Hook = "echo switched $SLUICE_RELEASE $(" + self + " ask " + strings.TrimPrefix(k.Flags, "unix://") + " classes) >>" + said
+	k.Health = broken + "; echo held $SLUICE_RELEASE >>" + said
+	bad := featured("6.6.7", "classes")
+	for name, text := range brokenRelease("6.6.7") {
+		if name != "release.yaml" {
+			bad[name] = text
+		}
+	}
+	choices := []cells.Assignment{
+		p.ship(t, "1.0.0", 0, release("1.0.0", nil)), p.ship(t, "1.1.0", 0, featured("1.1.0", "classes")),
+		p.ship(t, "1.2.0", 0, featured("1.2.0", "classes", "other")), p.ship(t, "6.6.6", 0, brokenRelease("6.6.6")), p.ship(t, "6.6.7", 0, bad),
+	}
+	has := func(release string) bool { return release == "1.1.0" || release == "1.2.0" || release == "6.6.7" }
+	inPlace := func() string { // empty: nothing, or it is being switched
+		_, rest, _ := strings.Cut(app(t, k.Dir), "version: ")
+		version, _, _ := strings.Cut(rest, "\n")
+		return strings.Trim(version, `"`)
+	}
+	p.tell(p.word(1, bundleOf(flags.Gate{ID: "a", Features: []string{"classes"}})))
+	random := rand.New(rand.NewPCG(2, uint64(time.Now().UnixNano())))
+	on := 0
+	var next, good cells.Assignment
+	look := func(until time.Time) {
+		for time.Now().Before(until) {
+			before := inPlace()
+			got := who.ask("classes")
+			if after := inPlace(); got == "true" && before == after && before != "" && !has(before) {
+				t.Fatalf("told of the feature while %s is in place", before)
+			}
+			if got == "true" && next.Release == "6.6.7" && !has(good.Release) {
+				t.Fatalf("told of the feature, and nothing that has it ever worked since %s", good.Release)
+			}
+			if got == "true" {
+				on++
+			}
+		}
+	}
+	for i := range rounds {
+		next = choices[random.IntN(len(choices))]
+		if i == 0 {
+			next = choices[1]
+		}
+		next.Sequence = int64(i + 1)
+		p.assign(next)
+		for range random.IntN(4) {
+			if k.running == nil {
+				k.start("", 0)
+			}
+			look(time.Now().Add(time.Duration(random.IntN(500)) * time.Millisecond)) // the instant to kill at
+			k.kill()
+		}
+		if k.running == nil {
+			k.start("", 0)
+		}
+		p.await(t, "an end", func(r cells.Report) bool {
+			return healthyOn(next)(r) || failedAt(next)(r) && r.State == cells.StateHealthy
+		})
+		if !strings.HasPrefix(next.Release, "6.") {
+			good = next
+		}
+		look(time.Now().Add(20 * time.Millisecond))
+	}
+	may := false
+	for line := range strings.Lines(read(t, said)) {
+		word := append(strings.Fields(line), "killed meanwhile")
+		switch {
+		case word[0] == "held":
+			may = has(word[1])
+		case word[2] == "true" && (!may || !has(word[1])):
+			t.Fatalf("told of the feature while %s was switched to:\n%s", word[1], read(t, said))
+		case !has(word[1]):
+			may = false
+		}
+	}
+	if on == 0 {
+		t.Error("nobody was ever told of it")
 	}
 }

@@ -64,21 +64,27 @@ func withFlags(t testing.TB, s *settings) *product {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	path := filepath.Join(dir, "s")
 	s.Flags = "unix://" + path
-	return &product{t, http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	return &product{t, askAt(path)}
+}
+
+// product is the product, which asks for flags.
+type product struct {
+	t testing.TB
+	asking
+}
+
+// asking asks at a socket.
+type asking struct{ http *http.Client }
+
+func askAt(path string) asking {
+	return asking{&http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", path)
 	}}}}
 }
 
-// product is the product, which asks for flags.
-type product struct {
-	t    testing.TB
-	http http.Client
-}
-
 // ask gives what a flag is: "true", "false", or why it is not known.
-func (c *product) ask(key string) string {
-	c.t.Helper()
+func (c asking) ask(key string) string {
 	response, err := c.http.Post("http://localhost/ofrep/v1/evaluate/flags/"+key, "application/json", strings.NewReader(`{"context":{"targetingKey":"u"}}`))
 	if err != nil {
 		return "nobody there"
