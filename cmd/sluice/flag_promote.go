@@ -43,8 +43,7 @@ Announced features are not concerned: theirs are approved.`,
 // promoted is the file that gives a channel the flags of a commit; empty: the tip.
 func (s *flagsSnapshot) promoted(ctx context.Context, channel, to string) (map[string][]byte, error) {
 	head := cmp.Or(to, s.commit)
-	_, missing := s.repo.FS(head)
-	if in, err := s.repo.Ancestor(ctx, head, s.commit); missing != nil || err != nil || !in {
+	if in, err := s.repo.Ancestor(ctx, head, s.commit); err != nil || !in {
 		return nil, fail(fmt.Errorf("--to %s is not in the branch's history", to), "git -C CLONE log --first-parent lists its commits: name one in full")
 	}
 	if s.tree.Invalid && head == s.commit {

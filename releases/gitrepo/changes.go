@@ -95,7 +95,7 @@ func (r *Repo) Ancestor(ctx context.Context, old, tip string) (bool, error) {
 	if err == nil {
 		_, err = r.firstParents(ctx, until, stop)
 	}
-	if errors.Is(err, releases.ErrDiverged) {
+	if errors.Is(err, releases.ErrDiverged) || err == nil && stop.IsZero() { // no commit is called that
 		return false, nil
 	} else if err != nil {
 		return false, fmt.Errorf("read history of %.40s: %w", tip, err)

@@ -137,7 +137,7 @@ func TestForcePushIsDivergence(t *testing.T) {
 	if _, err := r.Changes(t.Context(), second, tip); !errors.Is(err, releases.ErrDiverged) {
 		t.Errorf("got %v", err)
 	}
-	for old, want := range map[string]bool{first: true, second: false, tip: true} {
+	for old, want := range map[string]bool{first: true, second: false, tip: true, strings.Repeat("0", 40): false} {
 		if got, err := r.Ancestor(t.Context(), old, tip); err != nil || got != want {
 			t.Errorf("Ancestor(%s) = %v, %v", old, got, err)
 		}
