@@ -197,8 +197,8 @@ type Kills interface {
 	Kill(ctx context.Context, k Kill) error
 	// Kills gives those that are kept, by flag: those that have landed too, for a replica may not have that commit yet.
 	Kills(ctx context.Context) ([]Kill, error)
-	// Landed says in which commit of the flags repository the kill with that ID is: from there on the repository rules. One that
-	// was replaced meanwhile has not landed. Those that landed long ago are forgotten. Only who leads may: see Ledger.
+	// Landed says in which commit of the flags repository the kill with that ID is: from there on the repository rules. After a
+	// force-push it may be another. A kill that was replaced meanwhile has not landed. Those that landed long ago are forgotten. Only who leads may: see Ledger.
 	Landed(ctx context.Context, id, commit string) error
 }
 

@@ -102,14 +102,15 @@ func New(o Options) (*Announcer, error) {
 // Pushed says that the flags repository's branch may have moved.
 func (a *Announcer) Pushed() { signal(a.pushed) }
 
-// Kill turns a flag off: it is stored when Kill returns, told to cells at once, and committed later. Only Flag, Cells, Reason, By
-// and Until of o count. Whether there is such a flag is not asked.
+// Kill turns a flag off in all cells: it is stored when Kill returns, told to cells at once, and committed later. Only Flag,
+// Reason, By and Until of o count: one of some cells is a file, so that no stored kill narrows another. Whether there is such a
+// flag is not asked.
 func (a *Announcer) Kill(ctx context.Context, o flags.Override) error {
 	if o.Flag == "" {
 		return errors.New("kill: no flag is named")
 	}
 	o = flags.Override{
-		APIVersion: "sluice/v1", Kind: flags.Kill, Flag: o.Flag, Cells: o.Cells, Reason: o.Reason, By: o.By, Until: o.Until.UTC().Truncate(time.Second),
+		APIVersion: "sluice/v1", Kind: flags.Kill, Flag: o.Flag, Reason: o.Reason, By: o.By, Until: o.Until.UTC().Truncate(time.Second),
 	}
 	if err := a.o.Store.Kill(ctx, engine.Kill{ID: rand.Text(), At: a.o.Engine.Now().UTC(), Override: o}); err != nil {
 		return err

@@ -33,7 +33,7 @@ func (s *Store) Kills(ctx context.Context) ([]engine.Kill, error) {
 func (s *Store) Landed(ctx context.Context, id, commit string) error {
 	return s.ledger(ctx, "keep that a kill landed", func(tx *sql.Tx) error {
 		now := s.now()
-		_, err := tx.Exec(`UPDATE kills SET landed = ?, body = json_set(body, '$.landed', ?) WHERE id = ? AND landed = 0`, rows.Millis(now), commit, id)
+		_, err := tx.Exec(`UPDATE kills SET landed = ?, body = json_set(body, '$.landed', ?) WHERE id = ?`, rows.Millis(now), commit, id)
 		if err != nil {
 			return err
 		}

@@ -44,7 +44,7 @@ func (s *Store) Landed(ctx context.Context, id, commit string) error {
 			return err
 		}
 		b := &pgx.Batch{}
-		b.Queue(`UPDATE kills SET landed = $1, body = jsonb_set(body::jsonb, '{landed}', to_jsonb($2::text))::text WHERE id = $3 AND landed = 0`, rows.Millis(now), commit, id)
+		b.Queue(`UPDATE kills SET landed = $1, body = jsonb_set(body::jsonb, '{landed}', to_jsonb($2::text))::text WHERE id = $3`, rows.Millis(now), commit, id)
 		b.Queue(`DELETE FROM kills WHERE landed <> 0 AND landed < $1`, rows.Millis(now.Add(-rows.KeepLanded)))
 		if err := tx.SendBatch(ctx, b).Close(); err != nil {
 			return err

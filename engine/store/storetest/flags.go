@@ -57,8 +57,9 @@ func kills(t *testing.T, open Open) {
 	landed.Landed = "77aa"
 	wantKills(t, s, "one landed", kill("k1", "classes"), landed)
 	h.move(time.Hour)
-	must(t, s.Landed(ctx, "k2", "4f0c")) // as another process finds out too
-	wantKills(t, s, "it landed once", kill("k1", "classes"), landed)
+	landed.Landed = "4f0c"
+	must(t, s.Landed(ctx, "k2", "4f0c"))
+	wantKills(t, s, "it landed again, after a force-push", kill("k1", "classes"), landed)
 	h.move(30 * 24 * time.Hour)
 	must(t, s.Landed(ctx, "k1", "4f0c"))
 	last := kill("k1", "classes")
