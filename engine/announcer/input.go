@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
@@ -57,8 +59,12 @@ func (a *Announcer) survey(v *engine.View, states map[string]*engine.CellState, 
 	for _, b := range a.press.bundles {
 		bundles[b.digest] = b.bundle
 	}
+	next := a.code.next(v)
 	for _, name := range a.code.names {
 		c := a.cell(v, v.Desired.Cells[name], states[name], told[name])
+		if c.Waits == "" {
+			c.Waits = next[c.Channel]
+		}
 		if t := told[name]; t != nil {
 			c.Bundle = bundles[t.Bundle.Digest]
 		}
@@ -71,7 +77,7 @@ func (a *Announcer) survey(v *engine.View, states map[string]*engine.CellState, 
 func (a *Announcer) cell(v *engine.View, c *engine.Cell, s *engine.CellState, told *cells.Flags) announce.Cell {
 	out := announce.Cell{Name: c.Name, Channel: c.Channel, Labels: c.Labels, Silent: v.Silent(s)}
 	if held := v.Held(c.Name); held != nil {
-		out.Waits = a.code.waits(held.Gate, held.Reason, held.Until)
+		out.Waits = a.code.waits(held)
 	}
 	if s == nil || s.LastReport.IsZero() {
 		return out
@@ -142,16 +148,43 @@ func (c *code) contained(s *engine.CellState) []string {
 	return features
 }
 
-// waits says in words what keeps a cell from its channel's head.
-func (c *code) waits(gate, reason string, until time.Time) string {
-	key := wait{gate, reason, until}
+// next says in words, for each channel, what keeps a release from becoming its head.
+func (c *code) next(v *engine.View) map[string]string {
+	words := map[string]string{}
+	for i := range v.Plan.Blocked {
+		b := &v.Plan.Blocked[i]
+		channel := v.Desired.Channels[b.Channel]
+		if b.Cell != "" || b.Release == "" || words[b.Channel] != "" || channel == nil || channel.Effective != nil && channel.Effective.Release == b.Release {
+			continue
+		}
+		words[b.Channel] = c.waits(b)
+	}
+	return words
+}
+
+// waits says a verdict in words: "soak until …", or what follows a cell's name, "is paused by its owner".
+func (c *code) waits(v *channels.Verdict) string {
+	key := wait{v.Gate, v.Reason, v.Until}
 	words, known := c.words[key]
 	if known {
 		return words
 	}
-	words = gate + ": " + reason
-	if !until.IsZero() {
-		words += ", until " + until.UTC().Format("2006-01-02 15:04 MST")
+	reason, until := v.Reason, ""
+	if !v.Until.IsZero() {
+		until = "until " + v.Until.UTC().Format("2006-01-02 15:04 MST")
+	}
+	if v.Gate == "owner" {
+		reason = strings.Replace(reason, "the cell's owner", "its owner", 1)
+	}
+	switch {
+	case v.Gate == "owner" && strings.HasPrefix(reason, "paused "), v.Gate == "owner" && strings.HasPrefix(reason, "pinned "):
+		words = "is " + reason
+	case v.Gate == "soak" && until != "":
+		words = "soak " + until
+	case until != "":
+		words = v.Gate + ": " + reason + ", " + until
+	default:
+		words = v.Gate + ": " + reason
 	}
 	if len(c.words) > maxWords {
 		clear(c.words)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
@@ -206,6 +207,39 @@ func TestContained(t *testing.T) {
 				t.Errorf("%v, applying %v: %s, want %s", tt.running, tt.applying, got, tt.want)
 			}
 		}
+	}
+}
+
+// What a cell waits for is said as the sentence of an announcement has it: "acme waits for 1.1.0 (soak until …); beta is paused by its owner".
+func TestWaits(t *testing.T) {
+	t.Parallel()
+	until := time.Date(2026, 12, 1, 18, 0, 30, 0, time.UTC)
+	c := newCode(&engine.Desired{})
+	for want, v := range map[string]channels.Verdict{
+		"soak until 2026-12-01 18:00 UTC":                                   {Gate: "soak", Reason: "staging: 1 of 1 cell healthy for 1h, needs 1", Until: until},
+		"soak: staging: 0 of 1 cell healthy for 1h, needs 1":                {Gate: "soak", Reason: "staging: 0 of 1 cell healthy for 1h, needs 1"},
+		"window: opens Tue 19:00 Europe/Berlin, until 2026-12-01 18:00 UTC": {Gate: "window", Reason: "opens Tue 19:00 Europe/Berlin", Until: until},
+		"is paused by its owner: quarter end":                               {Gate: "owner", Reason: "paused by the cell's owner: quarter end"},
+		"is pinned to 1.0.0 by its owner":                                   {Gate: "owner", Reason: "pinned to 1.0.0 by the cell's owner"},
+	} {
+		for range 2 { // the second time from memory
+			if got := c.waits(&v); got != want {
+				t.Errorf("%q, want %q", got, want)
+			}
+		}
+	}
+	head := &engine.Channel{Effective: new(engine.EffectiveHead)}
+	head.Effective.Release = "1.0.0"
+	v := &engine.View{Desired: &engine.Desired{Channels: map[string]*engine.Channel{"dedicated": head, "empty": {}}}, Plan: engine.Plan{Blocked: []channels.Verdict{
+		{Channel: "dedicated", Release: "1.0.0", Gate: "halt", Reason: "about the head itself"},
+		{Channel: "dedicated", Cell: "acme", Release: "1.1.0", Gate: "owner", Reason: "about one cell"},
+		{Channel: "dedicated", Release: "1.1.0", Gate: "soak", Until: until},
+		{Channel: "dedicated", Release: "1.1.0", Gate: "approval", Reason: "the second reason"},
+		{Channel: "empty", Release: "1.1.0", Gate: "freeze", Reason: "holidays"},
+		{Channel: "gone", Release: "1.1.0", Gate: "freeze", Reason: "holidays"},
+	}}}
+	if got, want := fmt.Sprint(c.next(v)), "map[dedicated:soak until 2026-12-01 18:00 UTC empty:freeze: holidays]"; got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
 }
 
