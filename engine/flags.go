@@ -22,7 +22,7 @@ type Flags struct {
 	Plan     announce.Plan
 	Tip      *flags.Tree      // as announce.Input has it; nil: nothing valid was ever read
 	Kills    []flags.Override // stored, and not in the branch yet
-	Faults   []manifest.Fault // of the tip
+	Faults   []manifest.Fault // of the tip, and what only both repositories show: a feature that no release contains
 	Fault    string           // why the repository can't be read, its tip is not in force, or no time comes (R10); empty: none of them
 	Seen     FlagsSeen
 }

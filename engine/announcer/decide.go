@@ -9,6 +9,7 @@ import (
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/releases/manifest"
 )
 
 // idle is how long nothing is done while neither time nor anybody asks for it.
@@ -132,7 +133,8 @@ func (a *Announcer) show(is situation, states map[string]*engine.CellState, now 
 	f := &engine.Flags{Diverged: a.split, Plan: a.plan, Fault: a.fault, Kills: overrides(a.pending())}
 	kills := slices.Clone(f.Kills)
 	if r := is.read; r != nil {
-		f.Commit, f.Height, f.Tip, f.Faults = r.tip, r.height, r.tree, r.newest.Faults
+		f.Commit, f.Height, f.Tip = r.tip, r.height, r.tree
+		f.Faults = manifest.Sort(slices.Concat(r.newest.Faults, a.plan.Faults))
 		if r.good != r.tip && f.Fault == "" {
 			f.Fault = outOfForce(r)
 		}
