@@ -262,6 +262,10 @@ func TestFeatureTurnsOnWithItsAnnouncement(t *testing.T) {
 	})
 	l.agents["beta"].start()
 	l.is("beta", false)
+	l.eventually(func() (string, bool) {
+		k := l.killed()
+		return fmt.Sprintf("beta is back, and has not confirmed it: %+v", k), k.Confirmed == 3 && k.Unconfirmed == 0 && len(k.Offline) == 0
+	})
 	time.Sleep(1100 * time.Millisecond) // fault 63: its end is over, and ended nothing
 	if got := l.value("acme"); got != false {
 		t.Errorf("after the kill's end it is %v in acme", got)
@@ -270,6 +274,30 @@ func TestFeatureTurnsOnWithItsAnnouncement(t *testing.T) {
 	l.is("acme", true)
 	l.is("beta", true)
 	l.apart()
+}
+
+// A kill is in force in a connected cell within two seconds, by what the product is told there (R43).
+func TestKillIsQuick(t *testing.T) {
+	t.Parallel()
+	l := newLit(t)
+	l.startAll()
+	l.does("ada", "flag", "set", newEditor, "--new", "--default", "on", "--off", "off") // of no feature
+	l.is("eu-1", true)
+	begun := time.Now()
+	response, err := l.do(http.MethodPost, "/v1/flags/"+newEditor+"/kill", []byte(`{"reason":"loses text"}`), http.Header{"Content-Type": {"application/json"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if response.StatusCode/100 != 2 {
+		t.Fatalf("the kill is answered %s", response.Status)
+	}
+	l.is("eu-1", false)
+	took := time.Since(begun)
+	t.Logf("off %s after it was asked for", took)
+	if took > 2*time.Second {
+		t.Errorf("the kill took %s", took)
+	}
 }
 
 // apart holds that neither repository has a commit of the other's.
@@ -308,7 +336,11 @@ func TestFaultInTheFlagsRepository(t *testing.T) {
 	}
 	git(t, clone, "add", "-A")
 	git(t, clone, "commit", "-qm", "a slip")
-	git(t, clone, "push", "-q", "origin", "HEAD:main")
+	l.eventually(func() (string, bool) { // the engine commits there too
+		git(t, clone, "pull", "-q", "--rebase", "origin", "main")
+		out, err := tryGit(t.Context(), clone, "push", "-q", "origin", "HEAD:main")
+		return fmt.Sprintf("the slip can't be pushed: %v: %s", err, out), err == nil
+	})
 	l.eventually(func() (string, bool) {
 		var f controlplane.Flags
 		err := l.get("/v1/flags", &f)
