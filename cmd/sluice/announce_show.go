@@ -41,7 +41,7 @@ repository (--repo or $SLUICE_REPO).`,
 				if s.Needs != "" {
 					next = s.Needs
 				}
-				rows = append(rows, []field{{s.Announcement.ID, bold}, howFar(s.State), text(timeOf(s.Announcement)), text(next)})
+				rows = append(rows, []field{{s.Announcement.ID, bold}, howFar(s.State), text(timeOf(s)), text(next)})
 			}
 			a.stdout.table([]string{"ANNOUNCEMENT", "STATE", "AT", "NEXT"}, rows)
 			return nil
@@ -77,11 +77,11 @@ repository (--repo or $SLUICE_REPO).`,
 }
 
 // timeOf says when an announcement is published, as it is written.
-func timeOf(n *flags.Announcement) string {
-	if n.PublishAt.IsZero() {
+func timeOf(s announce.Status) string {
+	if s.Announcement.PublishAt.IsZero() {
 		return "-"
 	}
-	return strings.TrimSpace(strings.Replace(n.PublishAt.String(), "T", " ", 1) + " " + n.Zone)
+	return strings.TrimSpace(strings.Replace(s.Announcement.PublishAt.String(), "T", " ", 1) + " " + s.Zone)
 }
 
 func howFar(s announce.State) field {
@@ -102,7 +102,7 @@ func howFar(s announce.State) field {
 func (a *app) printAnnouncement(s announce.Status) {
 	p, n := a.stdout, s.Announcement
 	p.line("%s: %s", p.paint(bold, n.ID), n.Title)
-	p.line("%s, at %s", p.paint(howFar(s.State).colour, string(s.State)), timeOf(n))
+	p.line("%s, at %s", p.paint(howFar(s.State).colour, string(s.State)), timeOf(s))
 	if s.Summary != "" {
 		p.line("%s", s.Summary)
 	}

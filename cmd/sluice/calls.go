@@ -87,6 +87,9 @@ func (a *app) call(ctx context.Context, method, path string, in, into any) error
 	return nil
 }
 
+// nobodyThere is what to do where no control plane answers.
+const nobodyThere = "does sluice serve run there? Without --server, --repo and --data are read"
+
 const serverForms = "--server is http://HOST:PORT, https://HOST:PORT or unix:///PATH"
 
 // cause is what went wrong, without the URL that was asked for, which says nothing to people.
@@ -121,7 +124,7 @@ func (a *app) unreached(err error) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		return fail(said, "no answer in %s: is the control plane overloaded, or something between it and here that drops packets?", askTimeout)
 	}
-	return fail(said, "does sluice serve run there? Without --server, --repo and --data are read")
+	return fail(said, nobodyThere)
 }
 
 func (a *app) refused(resp *http.Response, answer []byte) error {

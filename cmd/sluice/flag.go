@@ -195,7 +195,7 @@ func (a *app) sound(s *flagsSnapshot, files map[string][]byte) error {
 		}
 	}
 	if len(wrong) > 0 {
-		return fail(fmt.Errorf("it would bring a fault in: %s", wrong[0]), "nothing was committed; docs/flags.md describes the files")
+		return fail(fmt.Errorf("it would bring a fault in: %s", wrong[0]), "nothing was committed; docs/formats.md describes the files")
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -72,6 +73,9 @@ type killed struct {
 func (a *app) killNow(ctx context.Context, key string, k controlplane.NewKill, wait time.Duration) error {
 	var answer controlplane.Killed
 	if err := a.call(ctx, http.MethodPost, "/v1/flags/"+url.PathEscape(key)+"/kill", k, &answer); err != nil {
+		if f := new(failure); errors.As(err, &f) && f.next == nobodyThere {
+			err = fail(f.err, "while it is down: sluice flag kill %s --reason WHY --flags-repo REPOSITORY commits it, and it is told once serve is back", key)
+		}
 		return wrapFailure("kill "+key, err)
 	}
 	seen := killed{FlagKill: answer.FlagKill}

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sluice-cd/sluice/engine/controlplane"
 	"github.com/sluice-cd/sluice/flags"
 )
 
@@ -20,8 +23,8 @@ type flagListed struct {
 	Announcements []string          `json:"announcements,omitempty"` // of its feature
 	Channels      map[string]string `json:"channels,omitempty"`      // how far these are
 	Killed        string            `json:"killed,omitempty"`        // why
-	File          string            `json:"file"`
-	Line          int               `json:"line"`
+	File          string            `json:"file,omitempty"`          // where it is; a control plane does not say
+	Line          int               `json:"line,omitempty"`
 }
 
 func (a *app) flagListVerb() *cobra.Command {
@@ -29,16 +32,14 @@ func (a *app) flagListVerb() *cobra.Command {
 		Use:     "list",
 		Aliases: []string{"ls"},
 		Short:   "List flags: state, feature, its announcements and how far they are, kills",
-		Long: `Reads the tip of the flags repository. With the release repository (--repo or $SLUICE_REPO) it knows the channels; how far cells are is asked
-of the control plane: sluice flag show.`,
+		Long: `Asks the control plane (--server), which knows how far cells are, or reads the tip of the flags repository and, for the channels, the
+release repository (--repo or $SLUICE_REPO).`,
 		Args: arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			o, err := a.outlook(cmd, time.Now())
+			list, fault, err := a.flagsListed(cmd)
 			if err != nil {
 				return err
 			}
-			defer o.Close()
-			list := o.list()
 			if done, err := a.encode(list); done {
 				return err
 			}
@@ -58,20 +59,81 @@ of the control plane: sluice flag show.`,
 				rows = append(rows, []field{{l.Key, bold}, state, text(orDash(l.Feature)), text(orDash(some(l.Announcements))), text(orDash(strings.Join(channels, ", "))), killed})
 			}
 			a.stdout.table([]string{"FLAG", "STATE", "FEATURE", "ANNOUNCEMENT", "CHANNELS", "KILLED"}, rows)
-			a.warnOfFaults(o.flagsSnapshot)
+			if fault != "" {
+				a.stderr.line("%s", fault)
+			}
 			return nil
 		},
 	}
+	a.serverFlag(cmd)
 	return cmd
 }
 
-const disabled = "DISABLED"
+// flagsListed asks the control plane, or the repositories. fault says why what is listed is not all in force.
+func (a *app) flagsListed(cmd *cobra.Command) (list []flagListed, fault string, err error) {
+	if a.asksFlagsServer() {
+		return a.serverFlags(cmd.Context())
+	}
+	o, err := a.outlook(cmd, time.Now())
+	if err != nil {
+		return nil, "", err
+	}
+	defer o.Close()
+	return o.list(), faultsAtTip(o.flagsSnapshot), nil
+}
+
+// serverFlags reads all pages.
+func (a *app) serverFlags(ctx context.Context) (list []flagListed, fault string, err error) {
+	list = []flagListed{}
+	q := url.Values{"limit": {"1000"}}
+	for {
+		var page controlplane.Flags
+		if err := a.ask(ctx, "/v1/flags?"+q.Encode(), &page); err != nil {
+			return nil, "", err
+		}
+		for _, f := range page.Flags {
+			list = append(list, listedThere(f, page.Kills))
+		}
+		if page.Next == "" {
+			return list, page.Fault, nil
+		}
+		q.Set("after", page.Next)
+	}
+}
+
+func listedThere(f controlplane.FlagStatus, kills []controlplane.FlagKill) flagListed {
+	l := flagListed{Key: f.Key, State: enabled, Feature: f.Feature, Announcements: f.Announcements, Channels: map[string]string{}}
+	if f.Disabled {
+		l.State = disabled
+	}
+	for _, c := range f.Channels {
+		if c.State != "" {
+			l.Channels[c.Channel] = string(c.State)
+		}
+	}
+	for _, k := range kills {
+		if k.Flag == f.Key {
+			l.Killed = k.Reason
+		}
+	}
+	return l
+}
+
+const enabled, disabled = "ENABLED", "DISABLED"
 
 // warnOfFaults says that the tip is not what is in force.
 func (a *app) warnOfFaults(s *flagsSnapshot) {
-	if wrong := fatal(s.tree.Faults); len(wrong) > 0 {
-		a.stderr.line("%s at the tip, the first: %s; what was valid before stays in force (sluice flag lint)", counted(len(wrong), "fault"), wrong[0])
+	if fault := faultsAtTip(s); fault != "" {
+		a.stderr.line("%s", fault)
 	}
+}
+
+func faultsAtTip(s *flagsSnapshot) string {
+	wrong := fatal(s.tree.Faults)
+	if len(wrong) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s at the tip, the first: %s; what was valid before stays in force (sluice flag lint)", counted(len(wrong), "fault"), wrong[0])
 }
 
 func (o *outlook) list() []flagListed {
@@ -83,7 +145,7 @@ func (o *outlook) list() []flagListed {
 }
 
 func (o *outlook) listed(d *flags.Definition) flagListed {
-	l := flagListed{Key: d.Key, State: "ENABLED", Default: d.DefaultVariant, Feature: d.Feature(), File: d.File, Line: d.Line}
+	l := flagListed{Key: d.Key, State: enabled, Default: d.DefaultVariant, Feature: d.Feature(), File: d.File, Line: d.Line}
 	if d.Disabled {
 		l.State = disabled
 	}

@@ -73,7 +73,7 @@ func (a *app) showFlagInCells(ctx context.Context, key string) error {
 		if k.Committed {
 			kept = "committed"
 		}
-		p.line("%s", p.paint(red, fmt.Sprintf("killed by %s: %s; %s, %d of %s confirmed it", orDash(k.By), k.Reason, kept, k.Confirmed, counted(k.Cells, "cell"))))
+		p.line("%s", p.paint(red, fmt.Sprintf("killed by %s: %s; %s, %d of %s confirmed it%s", orDash(k.By), k.Reason, kept, k.Confirmed, counted(k.Cells, "cell"), again(k.Until))))
 	}
 	if text, err := encodeAs(asYAML, d.Definition); err == nil && d.Definition != nil {
 		p.line("\n%s", text)
@@ -91,6 +91,14 @@ func (a *app) showFlagInCells(ctx context.Context, key string) error {
 	}
 	p.table([]string{"CELL", "CHANNEL", "IS", "WHY"}, rows)
 	return nil
+}
+
+// again says when somebody should look at a kill again.
+func again(until time.Time) string {
+	if until.IsZero() {
+		return ""
+	}
+	return ", to be looked at again at " + stamp(until)
 }
 
 func (o *outlook) shown(d *flags.Definition) flagShown {
@@ -115,11 +123,7 @@ func (a *app) printFlag(f flagShown) {
 		p.line("feature %s", f.Feature)
 	}
 	for _, k := range f.Kills {
-		until := ""
-		if !k.Until.IsZero() {
-			until = ", to be looked at again at " + stamp(k.Until)
-		}
-		p.line("%s", p.paint(red, fmt.Sprintf("killed by %s: %s%s", orDash(k.By), k.Reason, until)))
+		p.line("%s", p.paint(red, fmt.Sprintf("killed by %s: %s%s", orDash(k.By), k.Reason, again(k.Until))))
 	}
 	if text, err := encodeAs(asYAML, f.Definition); err == nil {
 		p.line("\n%s", text)

@@ -132,6 +132,7 @@ const (
 // Status is an announcement as people see it.
 type Status struct {
 	Announcement *flags.Announcement `json:"announcement"`
+	Zone         string              `json:"zone,omitempty"`      // in which its times are: its own, or the repository's
 	Hash         string              `json:"hash"`                // what an approval names
 	State        State               `json:"state"`               // that of the last channel that is not done
 	Summary      string              `json:"summary"`             // "18 of 20 cells will light up at 10:00 Europe/Berlin; acme waits for 2026.11.3"

@@ -17,6 +17,9 @@ func (p *planner) status(a *announcement) Status {
 			Channel: s.c.Name, State: s.state, At: s.at, Percent: s.shown(), Record: s.rec, Summary: p.sentence(s), Counts: s.tally.counts,
 		})
 	}
+	if st.Announcement != nil {
+		st.Zone = st.Announcement.Location().String()
+	}
 	last := a.last()
 	if last == nil {
 		st.State, st.Summary = Approved, "it is for no channel"

@@ -14,6 +14,7 @@ import (
 	"unicode"
 
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
 )
 
@@ -77,7 +78,7 @@ func announced(v *engine.View, s *announce.Status, channel string) (item Item, o
 	item = Item{ID: a.ID, Title: legible(a.Title), Notes: legible(a.Notes)}
 	var ready time.Time // where no time was given: since when it can be there
 	for _, c := range s.Channels {
-		if channel != "" && c.Channel != channel || c.State != announce.Publishing && c.State != announce.Published {
+		if channel != "" && c.Channel != channel || !out(c) {
 			continue
 		}
 		if a.Embargo && c.At.IsZero() { // it is there as soon as the release is: that is no time to tell everyone
@@ -100,13 +101,19 @@ func announced(v *engine.View, s *announce.Status, channel string) (item Item, o
 func told(s *announce.Status) bool {
 	waits := false
 	for _, c := range s.Channels {
-		out := c.State == announce.Publishing || c.State == announce.Published
-		if out && !c.At.IsZero() {
+		is := out(c)
+		if is && !c.At.IsZero() {
 			return true
 		}
-		waits = waits || !out
+		waits = waits || !is
 	}
 	return !waits
+}
+
+// out tells whether a channel has an announcement, or had it until it was archived: what was told stays told.
+func out(c announce.ChannelStatus) bool {
+	return c.State == announce.Publishing || c.State == announce.Published ||
+		c.State == announce.Archived && c.Record != nil && c.Record.Outcome == flags.Published
 }
 
 // earlier is the earlier of two instants, the zero one left aside.

@@ -68,6 +68,11 @@ func notes(h engine.EffectiveHead) string {
 func TestOf(t *testing.T) {
 	t.Parallel()
 	embargo := func(a *flags.Announcement) { a.Embargo = true }
+	archived := func(was flags.Outcome) announce.ChannelStatus {
+		c := in("dedicated", announce.Archived, noon)
+		c.Record = &flags.Record{Outcome: was}
+		return c
+	}
 	elsewhere := func(a *flags.Announcement) { a.Features = []string{"nowhere"} }
 	for name, c := range map[string]struct {
 		status   announce.Status
@@ -88,6 +93,8 @@ func TestOf(t *testing.T) {
 		"armed":                            {status: announcement("a", nil, in("dedicated", announce.Armed, noon))},
 		"held":                             {status: announcement("a", nil, in("dedicated", announce.Held, noon))},
 		"missed":                           {status: announcement("a", nil, in("dedicated", announce.Missed, noon))},
+		"archived, once told":              {status: announcement("a", nil, in("staging", announce.Archived, time.Time{}), archived(flags.Published)), channels: []string{"dedicated"}, at: noon},
+		"archived, never told":             {status: announcement("a", nil, in("staging", announce.Archived, time.Time{}), archived(flags.Missed))},
 		"taken back":                       {status: announcement("a", nil, in("dedicated", announce.Retracted, noon))},
 		"taken back in one channel of two": {status: announcement("a", nil, in("staging", announce.Published, noon), in("dedicated", announce.Retracted, noon)), channels: []string{"staging"}, at: noon},
 	} {
