@@ -43,18 +43,12 @@ func (b *bench) flags(ctx context.Context) ([]figures.Row, error) {
 		return nil, err
 	}
 	var p99, last []time.Duration
-	for n := range b.pushes {
-		variant := fmt.Sprintf("v%d", (n+1)%2)
-		landed, err := repo.Land(ctx, "change one flag", map[string]string{watchedFile: watchedFlag(variant)})
-		if err != nil {
-			return nil, err
-		}
-		var s spread
-		if err := l.do("shines", shining{Since: landed, Variant: variant, Wait: flagsWithin}, &s); err != nil {
-			return nil, err
-		}
-		p99, last = append(p99, s.P99), append(last, s.Last)
-		pause(ctx, 300*time.Millisecond)
+	err = f.profiled(b.profileOf("flags"), func() (err error) {
+		p99, last, err = b.change(ctx, repo, l)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	if b.pushes%2 == 0 { // not the variant that a killed flag has
 		if _, err := repo.Land(ctx, "change one flag", map[string]string{watchedFile: watchedFlag("v1")}); err != nil {
@@ -74,6 +68,24 @@ func (b *bench) flags(ctx context.Context) ([]figures.Row, error) {
 		figures.Beside("  the last cell, median of pushes", figures.Time(figures.Median(last)), ""),
 		figures.Within(fmt.Sprintf("a flag killed, until it is off in the last of %d cells", flagCells), killed.Last, 2*time.Second),
 	}, nil
+}
+
+// change changes the watched flag again and again, and gives how long cells took.
+func (b *bench) change(ctx context.Context, repo *swarm.Repository, l *child) (p99, last []time.Duration, err error) {
+	for n := range b.pushes {
+		variant := fmt.Sprintf("v%d", (n+1)%2)
+		landed, err := repo.Land(ctx, "change one flag", map[string]string{watchedFile: watchedFlag(variant)})
+		if err != nil {
+			return nil, nil, err
+		}
+		var s spread
+		if err := l.do("shines", shining{Since: landed, Variant: variant, Wait: flagsWithin}, &s); err != nil {
+			return nil, nil, err
+		}
+		p99, last = append(p99, s.P99), append(last, s.Last)
+		pause(ctx, 300*time.Millisecond)
+	}
+	return p99, last, nil
 }
 
 // kill kills the watched flag as an operator does.

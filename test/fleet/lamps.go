@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
@@ -26,7 +27,8 @@ type lit struct {
 }
 
 // lamps opens a stream for each of n cells. What they are told of flags each does as an agent would: it fetches the bundle
-// over a connection of its own, holds it against its digest, compiles and folds it, and evaluates the watched flag.
+// over a connection of its own, holds it against its digest, compiles and folds it, and evaluates the watched flag. All wait
+// until the bundle is compiled, which is done once: each would have a processor of its own for that.
 func (l *load) lamps(n int) (any, error) {
 	links, took, err := l.dialer.DialAll(context.Background(), n, 64, func(i int, link *swarm.Link) error {
 		a, events, err := link.Stream(time.Minute, "/v1/desired", "")
@@ -115,13 +117,27 @@ func (p *lamp) fetch(digest releases.Digest) error {
 	case releases.DigestBytes(body) != digest:
 		return errors.New("the bundle is not what its digest says")
 	}
-	b, err := flags.ParseBundle(body)
-	if err != nil {
-		return err
-	}
 	p.digest = digest
-	p.compiled, err = flags.Compile(b)
+	p.compiled, err = p.load.compile(digest, body)
 	return err
+}
+
+// compile compiles a bundle, once.
+func (l *load) compile(digest releases.Digest, body []byte) (*flags.Compiled, error) {
+	l.mu.Lock()
+	do := l.compiled[digest]
+	if do == nil {
+		do = sync.OnceValues(func() (*flags.Compiled, error) {
+			b, err := flags.ParseBundle(body)
+			if err != nil {
+				return nil, err
+			}
+			return flags.Compile(b)
+		})
+		l.compiled[digest] = do
+	}
+	l.mu.Unlock()
+	return do()
 }
 
 // shining is what cells are to evaluate, and since when.

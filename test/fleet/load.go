@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/releases"
 	"github.com/sluice-cd/sluice/test/swarm"
 )
 
@@ -29,6 +31,7 @@ type load struct {
 	broken   int // streams that ended
 	lit      []lit
 	trouble  error // why the newest of them ended; nil: unknown
+	compiled map[releases.Digest]func() (*flags.Compiled, error)
 
 	swarm *swarm.Swarm // whole cells; nil: none
 	end   context.CancelFunc
@@ -53,7 +56,7 @@ type who struct {
 const prefix = "cell"
 
 func loadDuties() duties {
-	l := &load{}
+	l := &load{compiled: map[releases.Digest]func() (*flags.Compiled, error){}}
 	return duties{
 		"be":         duty(l.be),
 		"connect":    duty(l.connect),
