@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 
 	_ "modernc.org/sqlite"
@@ -13,6 +14,12 @@ import (
 // hookKills makes a hook of the git host kill the control plane when it is the control plane that pushes.
 func (w *world) hookKills(name string, code int) {
 	w.t.Helper()
+	w.hookKillsAt(w.repo, name, "", code)
+}
+
+// hookKillsAt is hookKills in a repository, for commits whose subject begins so.
+func (w *world) hookKillsAt(repo, name, subject string, code int) {
+	w.t.Helper()
 	text := fmt.Sprintf(`#!/bin/sh
 case "$1" in prepared|aborted) exit 0 ;; esac # of a reference-transaction, only the end counts
 new=
@@ -20,14 +27,14 @@ while read -r old id ref; do
 	if test "$ref" = refs/heads/main; then new=$id; fi
 done
 test -n "$new" || exit 0
-test "$(git log -1 --format=%%an "$new")" = Sluice || exit 0
+case "$(git log -1 --format=%%an:%%s "$new")" in "Sluice:%s"*) ;; *) exit 0 ;; esac
 kill -9 %d
 exit %d
-`, w.server.cmd.Process.Pid, code)
-	if err := os.MkdirAll(w.path("repo.git", "hooks"), 0o755); err != nil { //nolint:gosec // a test's
+`, subject, w.server.cmd.Process.Pid, code)
+	if err := os.MkdirAll(filepath.Join(repo, "hooks"), 0o755); err != nil { //nolint:gosec // a test's
 		w.t.Fatal(err)
 	}
-	if err := os.WriteFile(w.path("repo.git", "hooks", name), []byte(text), 0o755); err != nil { //nolint:gosec // it is run
+	if err := os.WriteFile(filepath.Join(repo, "hooks", name), []byte(text), 0o755); err != nil { //nolint:gosec // it is run
 		w.t.Fatal(err)
 	}
 }

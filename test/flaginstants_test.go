@@ -1,0 +1,176 @@
+package test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/engine/controlplane"
+)
+
+// bell is a webhook. It kills a process once, before it answers to a message of a type.
+type bell struct {
+	*httptest.Server
+
+	mu    sync.Mutex // guards what follows
+	ids   map[string]map[string]int
+	kills string
+	pid   int
+}
+
+func newBell(t *testing.T) *bell {
+	t.Helper()
+	b := &bell{ids: map[string]map[string]int{}}
+	b.Server = httptest.NewServer(b)
+	t.Cleanup(b.Close)
+	return b
+}
+
+func (b *bell) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
+	var e struct{ ID, Type string }
+	if json.NewDecoder(http.MaxBytesReader(nil, r.Body, 1<<20)).Decode(&e) != nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ids[e.ID] == nil {
+		b.ids[e.ID] = map[string]int{}
+	}
+	b.ids[e.ID][r.Header.Get("Webhook-Id")]++
+	if b.kills != "" && strings.HasSuffix(e.Type, "."+b.kills) {
+		b.kills = ""
+		_ = syscall.Kill(b.pid, syscall.SIGKILL)
+	}
+}
+
+// rang gives the webhook-ids under which messages of an event came, by how often. kind begins the event's ID.
+func (b *bell) rang(kind string) (events int, ids map[string]int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for id, of := range b.ids {
+		if strings.HasPrefix(id, kind) {
+			events, ids = events+1, of
+		}
+	}
+	return events, ids
+}
+
+// Killed at any instant between what flags are told, committed, posted and noted, and started again: each record and each kill is
+// committed once, each event comes at least once and always under one id, and a kill that was acknowledged is in force (R43,
+// faults 1-3).
+func TestFlagsKilledAtAnInstant(t *testing.T) {
+	t.Parallel()
+	const before, after = "pre-receive", "reference-transaction"
+	for name, c := range map[string]struct {
+		hook, subject, event string
+	}{
+		"armed, before it lands":     {hook: before, subject: "arm "},
+		"armed, and landed":          {hook: after, subject: "arm "},
+		"killed, before it lands":    {hook: before, subject: "kill "},
+		"killed, and landed":         {hook: after, subject: "kill "},
+		"published, before it lands": {hook: before, subject: "publish "},
+		"published, and landed":      {hook: after, subject: "publish "},
+		"sent that it is killed":     {event: "killed"},
+		"sent that it is published":  {event: "published"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l, b := newLit(t), newBell(t)
+			l.server.more = append(l.server.more, "SLUICE_WEBHOOK_SECRETS=chat whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+			l.webhook(b.URL)
+			l.server.start()
+			b.mu.Lock()
+			b.kills, b.pid = c.event, l.server.cmd.Process.Pid
+			b.mu.Unlock()
+			if c.hook != "" {
+				l.hookKillsAt(l.flags, c.hook, c.subject, map[string]int{before: 1, after: 0}[c.hook])
+			}
+			dead := l.server.done
+			revive := func() {
+				select {
+				case <-dead:
+					dead = nil
+					if l.server.cmd = nil; c.hook != "" {
+						_ = os.Remove(l.flags + "/hooks/" + c.hook)
+					}
+					l.server.start()
+				default:
+				}
+			}
+			l.does("ada", "flag", "set", newEditor, "--new", "--feature", feature)
+			l.announceAt(time.Now().Add(8 * time.Second))
+			l.eventually(func() (string, bool) {
+				revive()
+				said := l.flagSubjects()
+				return fmt.Sprintf("it is not armed: %v", said), said["arm classes"] > 0
+			})
+			l.eventually(func() (string, bool) {
+				revive()
+				response, err := l.do(http.MethodPost, "/v1/flags/"+newEditor+"/kill", []byte(`{"reason":"it burns"}`), http.Header{"Content-Type": {"application/json"}})
+				if err != nil {
+					return err.Error(), false
+				}
+				response.Body.Close()
+				return response.Status, response.StatusCode == http.StatusOK
+			})
+			l.eventually(func() (string, bool) {
+				revive()
+				said := l.flagSubjects()
+				killed, _ := b.rang("killed/")
+				published, _ := b.rang("published/classes/dedicated/")
+				var d controlplane.FlagDetail
+				err := l.get("/v1/flags/"+newEditor, &d)
+				over := dead == nil && said["publish classes"] > 0 && said["kill "+newEditor+":"] > 0 && killed > 0 && published > 0 && err == nil && len(d.Kills) == 1 && d.Kills[0].Committed
+				return fmt.Sprintf("%v, %d kills and %d publications told, %+v, killed by the test: %t", said, killed, published, d.Kills, dead == nil), over
+			})
+			l.server.stop()
+			for subject, n := range l.flagSubjects() {
+				if n != 1 && !strings.HasPrefix(subject, "move ") {
+					t.Errorf("%d commits: %s", n, subject)
+				}
+			}
+			for _, kind := range []string{"killed/", "published/classes/dedicated/"} {
+				if events, ids := b.rang(kind); events != 1 || len(ids) != 1 {
+					t.Errorf("%s: %d events, one of them under %v", kind, events, ids)
+				}
+			}
+		})
+	}
+}
+
+// flagSubjects counts the engine's commits to the flags repository by the first two words of their subjects.
+func (l *lit) flagSubjects() map[string]int {
+	l.t.Helper()
+	said := map[string]int{}
+	for line := range strings.Lines(git(l.t, l.flags, "log", "--first-parent", "--author=Sluice", "--format=%s", "main")) {
+		words := strings.Fields(line)
+		said[strings.Join(words[:min(len(words), 2)], " ")]++
+	}
+	return said
+}
+
+// webhook adds a webhook to the settings.
+func (l *lit) webhook(url string) {
+	l.t.Helper()
+	clone := l.path("settings")
+	git(l.t, l.dir, "clone", "-q", l.flags, clone)
+	settings, err := os.OpenFile(clone+"/sluice.yaml", os.O_APPEND|os.O_WRONLY, 0o600)
+	if err == nil {
+		_, err = settings.WriteString("webhooks: [{name: chat, url: \"" + url + "\"}]\n")
+	}
+	if err == nil {
+		err = settings.Close()
+	}
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	git(l.t, clone, "commit", "-qam", "tell the chat")
+	git(l.t, clone, "push", "-q", "origin", "HEAD:main")
+}
