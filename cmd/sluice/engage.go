@@ -81,6 +81,10 @@ func (a *app) engage(ctx context.Context, cmd *cobra.Command, r running) (*engag
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
+	if err := repo.peek(ctx); err != nil {
+		repo.Close()
+		return nil, errors.Join(err, st.Close())
+	}
 	e, err := engine.New(ctx, repo.Repo, st, engine.Options{Log: log, Probe: engine.HTTPProber{}, Poll: r.poll, Keep: filepath.Join(a.data, keptFile)})
 	if err != nil {
 		repo.Close()

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -90,25 +91,65 @@ func (o *opened) flags(ctx context.Context) (*flagsSnapshot, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := o.right(files); err != nil {
+		return nil, err
+	}
 	if !isFlags(files) {
 		return nil, fail(fmt.Errorf("%s is no flags repository: its sluice.yaml does not say kind: Flags", o.address), "name it: --flags-repo FOLDER-OR-URL, or set SLUICE_FLAGS_REPO; sluice flag init makes one")
 	}
 	return &flagsSnapshot{repo: o, commit: commit, files: files, tree: flags.Load(nil, files)}, nil
 }
 
-// isFlags tells a flags repository from another, also where its settings have faults: those of a release repository say Pipeline.
-func isFlags(files fs.FS) bool {
+// What settings say that a repository is.
+const (
+	kindFlags    = "Flags"
+	kindReleases = "Pipeline"
+)
+
+func isFlags(files fs.FS) bool { return repositoryKind(files) == kindFlags }
+
+// repositoryKind is what a repository says that it is, also where its settings have faults; empty: it does not say.
+func repositoryKind(files fs.FS) string {
 	settings, err := fs.ReadFile(files, settingsFile)
 	if err != nil {
-		return false
+		return ""
 	}
 	for line := range strings.Lines(string(settings)) {
 		if rest, ok := strings.CutPrefix(line, "kind:"); ok {
 			word, _, _ := strings.Cut(rest, "#")
-			return strings.Trim(strings.TrimSpace(word), `"'`) == "Flags"
+			return strings.Trim(strings.TrimSpace(word), `"'`)
 		}
 	}
-	return false
+	return ""
+}
+
+// right refuses files of the other kind of repository: no flag is committed to a release repository, no release to a flags repository.
+func (at place) right(files fs.FS) error {
+	switch kind := repositoryKind(files); {
+	case kind == kindFlags && at.layout != gitrepo.FlagsLayout:
+		return fail(fmt.Errorf("%s is a flags repository: its sluice.yaml says kind: %s", at.address, kind), "%s, or SLUICE_REPO, names the release repository", at.flag)
+	case kind == kindReleases && at.layout == gitrepo.FlagsLayout:
+		return fail(fmt.Errorf("%s is a release repository: its sluice.yaml says kind: %s", at.address, kind), "%s, or SLUICE_FLAGS_REPO, names the flags repository; sluice flag init makes one", at.flag)
+	}
+	return nil
+}
+
+// peekTimeout bounds how long a repository is looked at before anything is run for it.
+const peekTimeout = 10 * time.Second
+
+// peek refuses a repository that is of the other kind. One that can't be read now is none to stop for: whoever runs goes on without it.
+func (o *opened) peek(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, peekTimeout)
+	defer cancel()
+	commit, err := o.Fetch(ctx)
+	if err != nil || commit == "" {
+		return nil //nolint:nilerr // it is said by whoever reads it next, again and again
+	}
+	files, err := o.FS(commit)
+	if err != nil {
+		return nil //nolint:nilerr // as above
+	}
+	return o.right(files)
 }
 
 // definition gives a flag by key, or says which is near.

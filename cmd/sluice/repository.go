@@ -167,6 +167,9 @@ func (o *opened) snapshot(ctx context.Context) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := o.right(files); err != nil {
+		return nil, err
+	}
 	d, err := o.loader.Load(ctx, tip)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", o.address, err)

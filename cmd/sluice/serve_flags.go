@@ -44,6 +44,10 @@ func (a *app) announcer(cmd *cobra.Command, e *engaged, r running) (*announcing,
 	if err != nil {
 		return nil, err
 	}
+	if err := repo.peek(cmd.Context()); err != nil {
+		repo.Close()
+		return nil, err
+	}
 	n := &announcing{repo: repo}
 	log := e.log.With().Str("about", "flags").Logger()
 	n.Announcer, err = announcer.New(announcer.Options{Repo: repo.Repo, Store: e.store, Engine: e.Engine, Log: log, Poll: r.poll})

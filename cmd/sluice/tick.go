@@ -67,8 +67,8 @@ func (a *app) tick(cmd *cobra.Command, r running) (err error) {
 	}
 	var remembered []announce.Write
 	if announces != nil {
-		if _, remembered, err = announces.Tick(ctx); err != nil {
-			return fail(fmt.Errorf("flags: %w", err), "it is safe to run it again")
+		if _, remembered, err = announces.Tick(ctx); err != nil { // what was done for releases is told all the same
+			defer func(failed error) { err = errors.Join(failed, err) }(fail(fmt.Errorf("flags: %w", err), "it is safe to run it again"))
 		}
 	}
 	if done, err := a.encode(plan); done {

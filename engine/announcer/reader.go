@@ -74,6 +74,9 @@ func (r *reader) read(ctx context.Context, tip string) (*reading, error) {
 // fold brings the history up to tip. A branch that does not contain what was folded is read from its root: whether that may be
 // acted upon is not decided here.
 func (r *reader) fold(ctx context.Context, tip string) error {
+	if tip == "" {
+		return errEmpty
+	}
 	h := r.history
 	if h == nil {
 		h, r.good, r.checked = newHistory(), "", 0
@@ -93,6 +96,8 @@ func (r *reader) fold(ctx context.Context, tip string) error {
 	r.history = h
 	return nil
 }
+
+var errEmpty = errors.New("it has no commits yet: sluice flag init makes the first")
 
 // settle finds the newest valid commit, and puts together what is in force: its definitions and announcements, with the tip's
 // overrides, records, heads and approvals (fault 33, R43).
