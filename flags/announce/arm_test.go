@@ -71,6 +71,15 @@ func TestRecords(t *testing.T) {
 			{do: lift, record: flags.Armed, state: Armed, on: "off"},
 			{do: at(zero), record: flags.Published, state: Published, on: "on"},
 		},
+		"let go a second before its time": {
+			{do: both(approved(), hold), record: flags.Disarmed, state: Held, on: "off"},
+			{do: both(at(-time.Second), lift), record: flags.Armed, state: Armed, on: "off"},
+			{do: at(zero), record: flags.Published, state: Published, on: "on"},
+		},
+		"let go a second after its time, unseen until then (R43)": {
+			{do: both(approved(), hold), record: flags.Disarmed, state: Held, on: "off"},
+			{do: both(at(time.Second), lift), record: flags.Missed, state: Missed, on: "off"},
+		},
 		"a hold after publication is nothing (R43)": {
 			{do: approved(), record: flags.Armed, state: Armed, on: "off"},
 			{do: at(zero), record: flags.Published, state: Published, on: "on"},

@@ -24,11 +24,15 @@ type history struct {
 
 func newHistory(t *rapid.T) *history {
 	w := newWorld(t)
-	w.channels = append(w.channels, Channel{Name: "late", After: []string{"dedicated"}})
+	w.channels = threeChannels()
 	w.cells = append(w.cells, w.cell("l1", "late"))
 	h := &history{world: w, t: t, approved: map[string]bool{}, begun: w.now}
 	h.edit()
 	return h
+}
+
+func threeChannels() []Channel {
+	return []Channel{{Name: "staging"}, {Name: "dedicated", After: []string{"staging"}}, {Name: "late", After: []string{"dedicated"}}}
 }
 
 func pick[T any](h *history, name string, from ...T) T {
@@ -58,7 +62,7 @@ func (h *history) happen() {
 	const killed = "apiVersion: sluice/v1\nkind: Kill\nflag: x\nreason: hurts\n"
 	cell := pick(h, "cell", "d1", "d2", "d3", "l1", "s1")
 	switch pick(h, "what", "time", "time", "time", "approve", "approve", "edit", "hold", "hold some", "lift", "kill", "kill some", "stored", "revive",
-		"define", "join", "back", "ahead", "silent", "heard", "clock", "gone") {
+		"define", "join", "back", "ahead", "silent", "heard", "clock", "gone", "forget", "move", "channels") {
 	case "time":
 		h.now = h.now.Add(time.Duration(rapid.IntRange(1, 600).Draw(h.t, "minutes")) * time.Minute)
 	case "approve":
@@ -100,6 +104,14 @@ func (h *history) happen() {
 		h.ahead(cell)
 	case "silent", "heard":
 		h.at(cell).Silent = pick(h, "silent", true, false)
+	case "forget": // by hand
+		h.put(pick(h, "file", "records/news/dedicated.yaml", "records/news/late.yaml", "heads/dedicated.yaml", "heads/late.yaml"), "")
+	case "move":
+		h.at(cell).Channel = pick(h, "to", "dedicated", "late", "staging")
+	case "channels":
+		h.channels = pick(h, "channels", threeChannels(), threeChannels()[:2],
+			[]Channel{{Name: "staging"}, {Name: "late", After: []string{"staging"}}, {Name: "dedicated", After: []string{"late"}}},
+			[]Channel{{Name: "dev"}, {Name: "staging", After: []string{"dev"}}, {Name: "dedicated", After: []string{"staging"}}, {Name: "late", After: []string{"dedicated"}}})
 	case "clock":
 		h.now = h.now.Add(-time.Duration(rapid.IntRange(1, 200).Draw(h.t, "back")) * time.Minute)
 	}
@@ -117,6 +129,9 @@ func (h *history) check(p Plan) {
 	h.tb.Helper()
 	t := h.saw
 	for _, c := range h.cells {
+		if p.Told[c.Name].Bundle == nil {
+			continue // its channel is gone
+		}
 		f := h.folded(p, c.Name)
 		for key, raw := range p.Told[c.Name].Bundle.Flags {
 			if key == "plain" || f.Evaluate(key, flags.Context{"targetingKey": "k"}, h.now.Unix()).Variant != "on" {
@@ -136,7 +151,7 @@ func (h *history) check(p Plan) {
 			if a := t.Announcements["news"]; a != nil && a.Cancelled != "" {
 				h.tb.Fatalf("%s is on in %s, and its announcement is cancelled", key, c.Name)
 			}
-			if c.Channel != "staging" {
+			if c.Channel != h.channels[0].Name {
 				h.checkDecided(c, key, raw)
 			}
 		}
