@@ -3,6 +3,7 @@ package announcer_test
 import (
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -223,6 +224,47 @@ func TestReplicas(t *testing.T) {
 	leader.stop()
 	follower.kill("classes")
 	follower.until("it leads, and commits", func(v *engine.View) bool { return inFile(v, "classes") && !stored(v, "classes") })
+	if n := w.commits("kill "); n != 2 {
+		t.Errorf("%d commits: %q", n, w.history())
+	}
+}
+
+// R26, R43: a database that is restored from a backup knows kills as they were then. What was committed and lifted since is not
+// killed again, what was not committed yet is, and nothing is committed twice.
+func TestRestored(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.start("store.db")
+	p.reports()
+	p.until("cells are told", func(v *engine.View) bool { return bundle(t, v, "d1") != nil })
+	away := w.flags + ".away"
+	if err := os.Rename(w.flags, away); err != nil {
+		t.Fatal(err)
+	}
+	p.kill("plain")
+	p.until("it is told", func(v *engine.View) bool { return killed(t, v, "d1", "plain") })
+	if err := p.store.Backup(t.Context(), filepath.Join(w.dir, "restored.db")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(away, w.flags); err != nil {
+		t.Fatal(err)
+	}
+	p.Pushed()
+	p.until("it is committed", func(v *engine.View) bool { return inFile(v, "plain") && !stored(v, "plain") })
+	lifted := w.commit("lift", map[string]string{"overrides/kill-plain.yaml": ""})
+	p.until("it is lifted", func(v *engine.View) bool { return v.Flags.Commit == lifted && !killed(t, v, "d1", "plain") })
+	p.kill("classes")
+	p.until("another is committed", func(v *engine.View) bool { return inFile(v, "classes") && !stored(v, "classes") })
+	p.stop()
+	p = w.startOn("restored.db", "p0")
+	p.until("the branch is read", func(v *engine.View) bool {
+		return v.Flags != nil && inFile(v, "classes") && !killed(t, v, "d1", "plain") && !stored(v, "plain")
+	})
+	p.reports()
+	p.quiet()
+	if v := p.engine.View(); killed(t, v, "d1", "plain") || !killed(t, v, "d1", "classes") || v.Flags.Fault != "" {
+		t.Errorf("stored %+v, fault %q", v.Flags.Kills, v.Flags.Fault)
+	}
 	if n := w.commits("kill "); n != 2 {
 		t.Errorf("%d commits: %q", n, w.history())
 	}
