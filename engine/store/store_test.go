@@ -20,6 +20,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/store"
 	"github.com/sluice-cd/sluice/engine/store/storetest"
+	"github.com/sluice-cd/sluice/flags"
 )
 
 // childFile names the database in the environment of the process that TestKill kills.
@@ -107,6 +108,14 @@ func TestFullDisk(t *testing.T) {
 	if !errors.Is(err, engine.ErrFull) {
 		t.Errorf("observe in a full store: %v, not ErrFull", err)
 	}
+	killed := 0
+	for err = nil; killed < 100 && err == nil; killed++ {
+		err = s.Kill(ctx, engine.Kill{ID: "k", Override: flags.Override{Flag: fmt.Sprint("f", killed), Reason: strings.Repeat("x", 4000)}})
+	}
+	killed--
+	if !errors.Is(err, engine.ErrFull) {
+		t.Errorf("after %d kills: %v, not ErrFull", killed, err)
+	}
 	if err := s.Integrity(ctx); err != nil {
 		t.Error(err)
 	}
@@ -118,6 +127,9 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = open(t, file, store.Options{})
+	if all, err := s.Kills(ctx); err != nil || len(all) != killed {
+		t.Errorf("%d kills (%v), %d were acknowledged", len(all), err, killed)
+	}
 	if err := errors.Join(s.Report(ctx, report("later", strings.Repeat("x", 4000))), s.Ready(ctx)); err != nil {
 		t.Errorf("with room again: %v", err)
 	}
@@ -139,6 +151,9 @@ func TestLocked(t *testing.T) {
 	}
 	if err := s.Report(ctx, report("acme", "")); !errors.Is(err, engine.ErrBusy) {
 		t.Errorf("report: %v, not ErrBusy", err)
+	}
+	if err := s.Kill(ctx, engine.Kill{ID: "k", Override: flags.Override{Flag: "f"}}); !errors.Is(err, engine.ErrBusy) {
+		t.Errorf("kill: %v, not ErrBusy", err)
 	}
 	if err := s.Seen(ctx, "4f0c", nil); !errors.Is(err, engine.ErrBusy) {
 		t.Errorf("seen: %v, not ErrBusy", err)
