@@ -3,6 +3,7 @@ package announcer_test
 import (
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -114,5 +115,38 @@ func TestBrokenMemory(t *testing.T) {
 		}
 		mended := w.commit("mend "+file, map[string]string{file: before})
 		p.until("it is mended", func(v *engine.View) bool { return v.Flags.Commit == mended && v.Flags.Fault == "" })
+	}
+}
+
+// A flags repository may begin empty, and be replaced by another: then cells keep what they have (R39), and kills go out.
+func TestBeginsEmptyAndIsReplaced(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	full := w.flags
+	w.flags = filepath.Join(w.dir, "empty.git")
+	w.flagsURL = w.flags
+	if out, err := exec.CommandContext(t.Context(), "git", "init", "-q", "--bare", "-b", "main", w.flags).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	p := w.start("store.db")
+	p.reports()
+	v := p.until("it is said that there is nothing", func(v *engine.View) bool { return v.Flags != nil && v.Flags.Fault != "" })
+	t.Log(v.Flags.Fault)
+	w.git("fetch", "-q", full, "main:main")
+	p.Pushed()
+	p.until("the first commit is told", func(v *engine.View) bool { return bundle(t, v, "d1") != nil && v.Flags.Fault == "" })
+	p.reports()
+	p.quiet()
+	other := w.git("commit-tree", "-m", "another beginning", "main^{tree}")
+	w.git("update-ref", "refs/heads/main", other)
+	p.Pushed()
+	v = p.until("it is another's", func(v *engine.View) bool { return v.Flags.Diverged != nil && v.Flags.Diverged.Tip == other })
+	if bundle(t, v, "d1") == nil || len(v.Flags.Plan.Writes) > 0 && w.git("rev-parse", "main") != other {
+		t.Errorf("told %+v", v.Flags)
+	}
+	p.kill("plain")
+	p.until("a kill is told", func(v *engine.View) bool { return killed(t, v, "d1", "plain") })
+	if got := w.git("rev-parse", "main"); got != other {
+		t.Errorf("something was committed: %s", got)
 	}
 }
