@@ -103,7 +103,7 @@ func (a *app) printAnnouncement(s announce.Status) {
 	p, n := a.stdout, s.Announcement
 	p.line("%s: %s", p.paint(bold, n.ID), n.Title)
 	p.line("%s, at %s", p.paint(howFar(s.State).colour, string(s.State)), timeOf(s))
-	if s.Summary != "" {
+	if s.Summary != "" && !strings.HasPrefix(s.Needs, s.Summary) {
 		p.line("%s", s.Summary)
 	}
 	if s.Needs != "" {

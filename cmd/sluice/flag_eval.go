@@ -35,7 +35,8 @@ func (a *app) flagEvalVerb() *cobra.Command {
 		Short: "Show what a flag is for a caller, and why",
 		Long: `Evaluates the flag of the repository's tip as a cell would, offline. Without --cell, as if its feature were announced and contained:
 that tries the rules. With --cell, and the release repository (--repo or $SLUICE_REPO), as in that cell once it runs its channel's head:
-gates, kills, containment and time count, and what came is said. --at asks about another instant.
+gates, kills, containment and time count, and what came is said; what the cell's owner holds is known to the cell alone, and to the control
+plane (sluice flag show). --at asks about another instant.
 
 --agent asks a running cell's agent instead, at the place of its --flags-listen, as the product does: on the cell's machine.`,
 		Example: `  sluice flag eval theme --context plan=pro --context targetingKey=user-17

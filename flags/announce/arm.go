@@ -106,7 +106,7 @@ func (p *planner) armed(s *standing) {
 	s.at = rec.At
 	state, why := s.blocked()
 	if state == Draft && rec.Hash != s.a.hash { // definitions alone were edited: those that were approved stay (R42)
-		state, why, s.stale = "", "", "its flags' definitions"
+		state, why, s.stale = "", "", "its flags' definitions were edited"
 	}
 	wait := s.rules.WhenNotReady.Mode != skip && s.rules.WhenNotReady.Mode != block
 	switch {

@@ -38,7 +38,7 @@ func (p *planner) look(s *standing) (found []warning) {
 		add("held", "it is held: "+s.held)
 	}
 	if s.stale != "" {
-		add("edited", s.stale+" were edited since they were approved: "+s.c.Name+" keeps those that were")
+		add("edited", s.stale+" since they were approved: "+s.c.Name+" keeps those that were")
 	}
 	if t := &s.tally; t.cells > t.has && s.held == "" {
 		add("cells", fmt.Sprintf("%d of %s will not have it", t.cells-t.has, count(t.cells, "cell"))+p.exceptions(s))
