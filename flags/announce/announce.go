@@ -38,7 +38,7 @@ type Input struct {
 type Memory struct {
 	Served  map[string]Served `json:"served,omitempty"`  // by channel
 	Ongoing map[string]Event  `json:"ongoing,omitempty"` // what began and has not ended, as it was told
-	Lifted  map[string]int    `json:"lifted,omitempty"`  // by flag: how many kills of it ended
+	Lifted  map[string]int    `json:"lifted,omitempty"`  // how many kills of a flag ended, and how often what was retracted was given again
 }
 
 // Served says since when all cells of a channel that answer have had the definitions without an announcement that hash to Flags.

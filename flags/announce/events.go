@@ -67,7 +67,11 @@ func (p *planner) happened(s *standing) {
 	case s.state == Retracted:
 		e.Type, e.Text = "retracted", fmt.Sprintf("%s is taken back in %s: %s", name, s.c.Name, s.why)
 		e.ID = fmt.Sprintf("retracted/%s/%s/%d", s.a.id, s.c.Name, unix(s.at))
-		p.goes(e.ID, e)
+		subject := e.ID
+		if n := p.in.Memory.Lifted[subject]; n > 0 {
+			e.ID = fmt.Sprintf("%s/%d", subject, n)
+		}
+		p.goes(subject, e)
 		return
 	case s.recorded(flags.Missed):
 		e.Type, e.At, e.Text = "missed", s.rec.At, fmt.Sprintf("%s missed its time in %s: %s", name, s.c.Name, s.rec.Reason)
@@ -131,11 +135,11 @@ func (p *planner) ended() {
 			continue
 		}
 		switch e.Type {
+		case "retracted":
+			p.lift(subject)
+			continue
 		case "killed":
-			if p.plan.Memory.Lifted == nil {
-				p.plan.Memory.Lifted = map[string]int{}
-			}
-			p.plan.Memory.Lifted[e.Flag]++
+			p.lift(e.Flag)
 			e.ID, e.Type, e.Text = "lifted/"+strings.TrimPrefix(e.ID, "killed/"), "lifted", e.Flag+" is not killed any more"
 		case "suspended":
 			state, ok := p.stateIn(e)
@@ -149,6 +153,14 @@ func (p *planner) ended() {
 		e.At = p.now
 		p.event(e)
 	}
+}
+
+// lift counts that something ended that may begin again: then it is another event.
+func (p *planner) lift(what string) {
+	if p.plan.Memory.Lifted == nil {
+		p.plan.Memory.Lifted = map[string]int{}
+	}
+	p.plan.Memory.Lifted[what]++
 }
 
 // stateIn gives what an event's announcement is in its cell now.

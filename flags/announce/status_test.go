@@ -180,6 +180,11 @@ func TestEvents(t *testing.T) {
 	if got := eventIDs(p); !slices.Equal(got, []string{"retracted/news/dedicated/1796122800"}) || len(p.Published()) != 0 {
 		t.Errorf("%q, %v", got, p.Published())
 	}
+	w.put(file, told("channels: {staging: never}")).settle()
+	p = w.put(file, told("channels: {staging: never}", "cancelled: again")).settle()
+	if got := eventIDs(p); !slices.Equal(got, []string{"retracted/news/dedicated/1796122800/1"}) {
+		t.Errorf("taken back again: %q", got)
+	}
 	if got := eventIDs(w.pass(noon().Add(30 * 24 * time.Hour)).settle()); len(got) != 0 {
 		t.Errorf("a month later: %q", got)
 	}
