@@ -130,6 +130,10 @@ func (p *planner) lacking(s *standing, c *cell, state flags.CellState) string {
 			return "was held when its time came"
 		}
 		return "was not ready when its time came"
+	case flags.Ready:
+		if s.state == Draft {
+			return "is ready: " + s.why
+		}
 	}
 	return ""
 }

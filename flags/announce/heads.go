@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sluice-cd/sluice/flags"
@@ -44,7 +45,7 @@ func (p *planner) moveHeads() {
 			continue
 		}
 		if p.soaked(c, tip) {
-			p.head(c, fmt.Sprintf("move %s's flags to %.12s", c.Name, p.in.Commit))
+			p.head(c, fmt.Sprintf("move %s's flags to %.12s (%s in %s)", c.Name, p.in.Commit, time.Duration(p.in.Tip.Settings.Soak), strings.Join(c.After, ", ")))
 		}
 	}
 }

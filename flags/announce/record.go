@@ -1,8 +1,10 @@
 package announce
 
 import (
+	"fmt"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -74,15 +76,25 @@ func (p *planner) put(s *standing, rec flags.Record) {
 	var words string
 	switch rec.Outcome {
 	case flags.Armed:
-		words = "arm " + s.a.id + " in " + s.c.Name + " for " + stamp(rec.At)
+		words = "arm " + s.a.id + " in " + s.c.Name + " for " + stamp(rec.At) + p.evidence(s)
 	case flags.Published:
-		words = "publish " + s.a.id + " in " + s.c.Name + " as of " + stamp(rec.At)
+		words = "publish " + s.a.id + " in " + s.c.Name + " as of " + stamp(rec.At) + p.evidence(s)
 	case flags.Missed:
 		words = s.a.id + " missed " + stamp(rec.At) + " in " + s.c.Name + ": " + rec.Reason
 	case flags.Disarmed:
 		words = "disarm " + s.a.id + " in " + s.c.Name + ": " + rec.Reason
 	}
 	p.write(recordPath(s), rec, words)
+}
+
+// evidence says what a record rests on, for the commit's message.
+func (p *planner) evidence(s *standing) string {
+	var by string
+	if len(s.a.approvers) > 0 {
+		by = "approved by " + strings.Join(s.a.approvers, ", ") + "; "
+	}
+	ready, held, lacking := p.readiness(s)
+	return fmt.Sprintf(" (%s%d of %s ready)", by, len(ready), count(len(ready)+len(held)+lacking, "cell"))
 }
 
 // write asks for a file. What it says is made of strings, times and lists of them, which can always be written.

@@ -55,6 +55,19 @@ func TestSentences(t *testing.T) {
 	say("14 of 20 cells have it; ca is suspended: it runs 1.0.0 without f; ce is held by its owner; cf is suspended: it runs 1.0.0 without f; 3 more do not")
 }
 
+// What people read of a draft, and what the engine's commit says once it is none.
+func TestWordsOfADraftAndOfItsCommit(t *testing.T) {
+	w := newWorld(t)
+	draft := w.put(file, told()).settle()
+	if got := draft.in(t, "news", "dedicated"); got.State != Draft || got.cell("d1").Why != "ready: 1 approval is missing, from product" {
+		t.Errorf("%s: d1 is %+v", got.State, got.cell("d1"))
+	}
+	writes := Make(w.approve("news", "ada").input()).Writes
+	if len(writes) != 1 || !strings.HasPrefix(writes[0].Why, "arm news in dedicated for ") || !strings.HasSuffix(writes[0].Why, " (approved by ada; 3 of 3 cells ready)") {
+		t.Errorf("%+v", writes)
+	}
+}
+
 func TestCellStates(t *testing.T) {
 	w := newWorld(t)
 	w.put(file, told()).approve("news", "ada").settle()
