@@ -215,7 +215,7 @@ func TestManyCallers(t *testing.T) {
 		must(t, err)
 		idle = append(idle, conn)
 	}
-	for range 70 { // more than there are streams
+	for range 270 { // more than there are streams
 		say("GET /ofrep/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	}
 	for range 100 {
@@ -233,7 +233,7 @@ func TestManyCallers(t *testing.T) {
 	must(t, err)
 	_ = response.Body.Close()
 	client.CloseIdleConnections()
-	if took := time.Since(begun); response.StatusCode != http.StatusOK || took > 5*time.Second {
+	if took := time.Since(begun); response.StatusCode != http.StatusOK || took > 30*time.Second { // a crowd must not shut others out, however slow the machine
 		t.Errorf("%s after %s", response.Status, took)
 	}
 	for i := range 50 { // what nobody reads
@@ -241,10 +241,17 @@ func TestManyCallers(t *testing.T) {
 	}
 	begun = time.Now()
 	c.stop()
-	if took := time.Since(begun); took > 5*time.Second {
+	if took := time.Since(begun); took > 30*time.Second {
 		t.Errorf("it takes %s to end", took)
 	}
-	l, err := net.Listen("tcp", s.Flags)
-	must(t, err)
-	must(t, l.Close())
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) { // another test may have the port for a moment
+		l, err := net.Listen("tcp", s.Flags)
+		if err == nil {
+			must(t, l.Close())
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
 }
