@@ -94,7 +94,7 @@ func (a Action) message(base, decision string, quarantined string) string {
 	b.WriteString(a.subject() + "\n\n")
 	line := func(key, value string) {
 		if value != "" {
-			fmt.Fprintf(&b, "%s: %s\n", key, oneLine(value))
+			fmt.Fprintf(&b, "%s: %s\n", key, OneLine(value))
 		}
 	}
 	line("Release", a.Release)
@@ -112,8 +112,8 @@ func (a Action) message(base, decision string, quarantined string) string {
 	return b.String()
 }
 
-// oneLine keeps what came from outside within one trailer line.
-func oneLine(s string) string {
+// OneLine keeps what came from outside within one line of a commit's message or of the log: at most 400 characters.
+func OneLine(s string) string {
 	s = strings.Join(strings.Fields(s), " ")
 	if r := []rune(s); len(r) > 400 {
 		return string(r[:400]) + "…"

@@ -73,7 +73,7 @@ func draftIdentities(d *Desired, plan Plan, a Action) (releases.Draft, error) {
 			return out, err
 		}
 		out.Files[path.Join(cells.Dir, r.Cell, identityFile)] = data
-		fmt.Fprintf(&text, "Cell: %s %s\n", r.Cell, oneLine(changed(d.Cells[r.Cell].Identity, r.Identity)+", by "+r.By))
+		fmt.Fprintf(&text, "Cell: %s %s\n", r.Cell, OneLine(changed(d.Cells[r.Cell].Identity, r.Identity)+", by "+r.By))
 	}
 	fmt.Fprintf(&text, "Decided-On: %s\n", plan.Commit)
 	out.Message = text.String()

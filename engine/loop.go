@@ -64,7 +64,7 @@ func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
 			continue
 		case fetch:
 			failures = 0
-			poll.Reset(jitter(e.opts.Poll))
+			poll.Reset(Jitter(e.opts.Poll))
 		}
 		if e.acts() {
 			e.ask(ctx, plan.Wants, asked, &beside)
@@ -180,8 +180,8 @@ func backoff(attempt int) time.Duration {
 	return time.Duration(rand.Int64N(int64(limit))) + time.Millisecond
 }
 
-// jitter spreads d by a fifth either way.
-func jitter(d time.Duration) time.Duration {
+// Jitter spreads d by a fifth either way.
+func Jitter(d time.Duration) time.Duration {
 	return d - d/5 + time.Duration(rand.Int64N(int64(d)*2/5+1))
 }
 

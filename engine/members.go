@@ -102,7 +102,7 @@ func (e *Engine) Join(ctx context.Context, cell, tokenHash, key, by string) (cel
 // successor is next with what every identity.yaml has, in place of cur.
 func successor(next, cur cells.Identity) cells.Identity {
 	next.APIVersion, next.Kind, next.Serial = "sluice/v1", "Identity", cur.Serial+1
-	next.Quarantined = oneLine(next.Quarantined)
+	next.Quarantined = OneLine(next.Quarantined)
 	return next
 }
 

@@ -49,7 +49,7 @@ func (h HTTPProber) Ask(ctx context.Context, p Probe, now time.Time) Observation
 	}
 	o.Holds = err == nil
 	if err != nil {
-		o.Reason = oneLine(err.Error())
+		o.Reason = OneLine(err.Error())
 		validFor = min(validFor, retryAfter)
 	}
 	o.ValidUntil = now.Add(validFor).UTC()

@@ -33,9 +33,9 @@ func (e *Engine) push(ctx context.Context, plan Plan) (tip string, out outcome, 
 		return "", done, err
 	}
 	// Refused, or not known whether it landed: the next look at the branch tells. Until then nothing is pushed for these channels.
-	reason := "the push failed, and whether it landed is not known yet: " + oneLine(err.Error())
+	reason := "the push failed, and whether it landed is not known yet: " + OneLine(err.Error())
 	if refused := new(RefusedError); errors.As(err, &refused) {
-		reason = "the git host refused the push: " + oneLine(refused.Reason)
+		reason = "the git host refused the push: " + OneLine(refused.Reason)
 	}
 	e.counters.retries.Add(1)
 	e.opts.Log.Warn().Err(err).Strs("channels", touched).Msg("push failed")
@@ -49,7 +49,7 @@ func (e *Engine) refuse(ctx context.Context, touched []string, reason string) er
 		if reason != "" {
 			e.refusals[channel]++
 			wait := min(5*time.Second<<min(e.refusals[channel]-1, 10), 5*time.Minute)
-			r = &Refusal{Reason: reason, Until: e.now().Add(jitter(wait)).UTC().Truncate(time.Millisecond)}
+			r = &Refusal{Reason: reason, Until: e.now().Add(Jitter(wait)).UTC().Truncate(time.Millisecond)}
 		} else if !e.clearRefusal(channel) {
 			continue
 		}

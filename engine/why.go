@@ -53,7 +53,7 @@ func (v *View) whyCell(cell *Cell) []string {
 		}
 		for _, f := range s.Failures {
 			if f.Assignment.Digest == e.Digest {
-				lines = append(lines, fmt.Sprintf("it failed %s: %s", f.Assignment.Release, oneLine(f.Reason)))
+				lines = append(lines, fmt.Sprintf("it failed %s: %s", f.Assignment.Release, OneLine(f.Reason)))
 			}
 		}
 	}
@@ -90,7 +90,7 @@ func shut(name string, i cells.Identity) []string {
 	switch {
 	case i.Quarantined != "":
 		return []string{
-			"nobody is let in under its key, which is used from two places: " + oneLine(i.Quarantined),
+			"nobody is let in under its key, which is used from two places: " + OneLine(i.Quarantined),
 			"find out which of the two is the cell (an agent logs its boot as it starts), stop the other, and give the cell a new token: sluice cell add " + name,
 		}
 	case i.Revoked:
@@ -102,14 +102,14 @@ func shut(name string, i cells.Identity) []string {
 // apart says what the vendor decided about this one cell, also while nothing waits for it.
 func apart(c *Channel, cell *Cell) (lines []string) {
 	if cell.Paused != "" {
-		lines = append(lines, "the vendor paused it: "+oneLine(cell.Paused))
+		lines = append(lines, "the vendor paused it: "+OneLine(cell.Paused))
 	}
 	if cell.Pin != "" {
 		lines = append(lines, "the vendor pinned it to "+cell.Pin)
 	}
 	for _, h := range c.CellHolds {
 		if slices.Contains(h.Cells, cell.Name) {
-			lines = append(lines, fmt.Sprintf("a hold keeps new releases from it: %s; sluice hold %s --lift %s ends it", oneLine(h.Reason), c.Name, h.ID))
+			lines = append(lines, fmt.Sprintf("a hold keeps new releases from it: %s; sluice hold %s --lift %s ends it", OneLine(h.Reason), c.Name, h.ID))
 		}
 	}
 	return lines
@@ -119,10 +119,10 @@ func apart(c *Channel, cell *Cell) (lines []string) {
 func decided(o *cells.Owner) (lines []string) {
 	add := func(format string, args ...any) { lines = append(lines, "its owner "+fmt.Sprintf(format, args...)) }
 	if o.Paused != "" {
-		add("paused it: %s", oneLine(o.Paused))
+		add("paused it: %s", OneLine(o.Paused))
 	}
 	if o.Pin != "" {
-		add("pinned it to %s", oneLine(o.Pin))
+		add("pinned it to %s", OneLine(o.Pin))
 	}
 	if o.Approval {
 		add("approves each release, so far %s", count(len(o.Approved), "release"))
@@ -146,7 +146,7 @@ func (v *View) running(s *CellState) string {
 		how = "healthy for " + channels.Elapsed(s.Soaked)
 	}
 	if s.Message != "" {
-		how += " (" + oneLine(s.Message) + ")"
+		how += " (" + OneLine(s.Message) + ")"
 	}
 	if v.Silent(s) {
 		how += ", silent since then"
@@ -192,7 +192,7 @@ func verdicts(all []channels.Verdict) []string {
 		if b.Release != "" {
 			line += b.Release + " "
 		}
-		lines = append(lines, line+oneLine(b.String()))
+		lines = append(lines, line+OneLine(b.String()))
 	}
 	if len(lines) == 0 {
 		lines = append(lines, "nothing is blocked")

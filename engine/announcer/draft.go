@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/releases"
@@ -19,7 +20,7 @@ func (a *Announcer) draft(now time.Time) (releases.Draft, error) {
 	writes := a.plan.Writes
 	d := releases.Draft{When: now, Files: map[string][]byte{}}
 	var b strings.Builder
-	b.WriteString(oneLine(writes[0].Why))
+	b.WriteString(engine.OneLine(writes[0].Why))
 	if n := len(writes) - 1; n > 0 {
 		fmt.Fprintf(&b, ", and %d more", n)
 	}
@@ -31,7 +32,7 @@ func (a *Announcer) draft(now time.Time) (releases.Draft, error) {
 		}
 		d.Files[w.Path] = w.Content
 		if len(writes) > 1 {
-			fmt.Fprintf(&b, "- %s\n", oneLine(w.Why))
+			fmt.Fprintf(&b, "- %s\n", engine.OneLine(w.Why))
 		}
 		if id := a.killOf(w); id != "" {
 			ids[id] = true
@@ -68,15 +69,6 @@ func (a *Announcer) killOf(w announce.Write) string {
 		}
 	}
 	return ""
-}
-
-// oneLine keeps what came from outside within one line.
-func oneLine(s string) string {
-	s = strings.Join(strings.Fields(s), " ")
-	if r := []rune(s); len(r) > 400 {
-		return string(r[:400]) + "…"
-	}
-	return s
 }
 
 func firstLine(s string) string {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -100,7 +99,7 @@ func (r *reading) accepts(mark engine.FlagsMark) bool {
 
 // took takes what came of a job. again: the branch is to be looked at at once; else it is after wait.
 func (a *Announcer) took(ctx context.Context, r result) (again bool, wait time.Duration) {
-	wait = jitter(a.o.Poll)
+	wait = engine.Jitter(a.o.Poll)
 	switch {
 	case ctx.Err() != nil:
 		return false, wait
@@ -207,9 +206,6 @@ func (a *Announcer) landed(writes []announce.Write) {
 }
 
 // backoff grows from a second to a minute, with jitter.
-func backoff(n int) time.Duration { return jitter(min(time.Second<<min(max(n-1, 0), 10), time.Minute)) }
-
-// jitter spreads d by a fifth either way.
-func jitter(d time.Duration) time.Duration {
-	return d - d/5 + time.Duration(rand.Int64N(int64(d)*2/5+1))
+func backoff(n int) time.Duration {
+	return engine.Jitter(min(time.Second<<min(max(n-1, 0), 10), time.Minute))
 }

@@ -43,7 +43,7 @@ func (a *Announcer) post(ctx context.Context, now time.Time) {
 			a.posted[id] = true
 		}
 		for _, id := range fresh {
-			a.o.Log.Info().Str("type", texts[id].Type).Str("event", id).Msg(oneLine(texts[id].Text))
+			a.o.Log.Info().Str("type", texts[id].Type).Str("event", id).Msg(engine.OneLine(texts[id].Text))
 		}
 	}
 	if reflect.DeepEqual(a.memory, a.kept) {
