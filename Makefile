@@ -47,7 +47,7 @@ bench-fleet: ## The same for ten thousand cells: server, load and bare baselines
 
 .PHONY: fuzz
 fuzz: ## What is read from outside as to flags, with made-up input: each fuzz test for FUZZTIME, one after the other.
-	@set -e; for package in $$($(GO) list ./flags/... ./releases/manifest); do \
+	@set -e; for package in $$($(GO) list ./flags/... ./internal/manifest); do \
 		for test in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
 			echo "$$package $$test"; \
 			$(GO) test -run '^$$' -fuzz "^$$test\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s $$package; \

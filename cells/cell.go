@@ -8,8 +8,8 @@ package cells
 import (
 	"time"
 
-	"github.com/sluice-cd/sluice/channels/window"
 	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/internal/window"
 	"github.com/sluice-cd/sluice/releases"
 )
 

@@ -11,8 +11,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
-	"github.com/sluice-cd/sluice/releases/manifest"
 )
 
 // loadState reads one folder, or takes it from the cache. The State is the caller's, what it points to is shared.

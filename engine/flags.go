@@ -8,8 +8,8 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
-	"github.com/sluice-cd/sluice/releases/manifest"
 )
 
 // Flags is what the flags repository says at one commit, for cells, gates and people. Immutable. A nil *Flags: there is none.

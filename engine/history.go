@@ -11,8 +11,8 @@ import (
 	"strings"
 
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
-	"github.com/sluice-cd/sluice/releases/manifest"
 )
 
 // AcknowledgeTrailer names, in a commit message on the new branch, the commit whose loss a person accepts (R5).

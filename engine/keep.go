@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/releases/manifest"
+	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
 // kept is what a Loader keeps on disk, so that a restart need not read what it has read before. It is a

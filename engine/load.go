@@ -14,8 +14,8 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
-	"github.com/sluice-cd/sluice/releases/manifest"
 )
 
 // Loader makes Desired of commits, and remembers what it read: unchanged blobs are not parsed again,

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/sluice-cd/sluice/releases/manifest"
+	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
 // checkVariants says what is wrong with a flag's variants: flagd's schema wants one type of all, and text, numbers, bools or mappings.

@@ -4,7 +4,7 @@ import (
 	"path"
 	"strings"
 
-	"github.com/sluice-cd/sluice/releases/manifest"
+	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
 // killPrefix begins the names of files by which the engine and `sluice flag kill` kill a flag: kill-KEY.yaml.

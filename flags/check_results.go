@@ -3,7 +3,7 @@ package flags
 import (
 	"math"
 
-	"github.com/sluice-cd/sluice/releases/manifest"
+	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
 // results holds against the variants what a rule may give, as far as that can be told.

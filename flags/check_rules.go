@@ -4,7 +4,7 @@ import (
 	"slices"
 
 	"github.com/sluice-cd/sluice/flags/jsonlogic"
-	"github.com/sluice-cd/sluice/releases/manifest"
+	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
 // ruleChecker looks at one flag's rules for what nobody can have meant: operators that there are not, rules that can never

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/sluice-cd/sluice/flags/jsonlogic"
-	"github.com/sluice-cd/sluice/releases/manifest"
+	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
 func ruled(rule string) set {

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/sluice-cd/sluice/releases/manifest"
+	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
 // secretForm is what well-known secrets look like: PEM blocks, keys of clouds and git hosts, JSON web tokens. It is made when it

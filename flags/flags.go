@@ -12,7 +12,7 @@
 //
 // Everything is a value and pure: the instant is passed in, nothing reads a clock, a file but of a given fs.FS, or the network.
 // Loaded, compiled and folded values are immutable and safe for concurrent use. The package never panics on what it reads.
-// It imports nothing of ours but releases/manifest; who may decide what, and what is committed when, is flags/announce's.
+// It imports nothing of ours but internal/manifest; who may decide what, and what is committed when, is flags/announce's.
 package flags
 
 import "time"

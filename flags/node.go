@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/sluice-cd/sluice/releases/manifest"
+	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
 // value gives a node as encoding/json would.

@@ -1,6 +1,6 @@
 package flags
 
-import "github.com/sluice-cd/sluice/releases/manifest"
+import "github.com/sluice-cd/sluice/internal/manifest"
 
 // Tree is what a commit of a flags repository says. Immutable.
 type Tree struct {

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/sluice-cd/sluice/releases/manifest"
+	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
 const (

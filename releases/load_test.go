@@ -13,8 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
-	"github.com/sluice-cd/sluice/releases/manifest"
 )
 
 const image = "registry.example/server@sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"

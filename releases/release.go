@@ -10,7 +10,7 @@ package releases
 import (
 	"regexp"
 
-	"github.com/sluice-cd/sluice/releases/manifest"
+	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
 // APIVersion is what apiVersion says in every kind of document that has the field.

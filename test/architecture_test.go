@@ -53,17 +53,17 @@ func packages(t *testing.T) []listed {
 // arrows says what of ours each package may import. The core points one way; the shells around it
 // know the core and, of each other, only what is named here. cmd and test know all.
 func arrows() map[string][]string {
-	core := []string{"releases", "releases/manifest", "channels", "channels/window", "flags", "flags/announce", "cells", "engine"}
+	core := []string{"releases", "internal/manifest", "channels", "internal/window", "flags", "flags/announce", "cells", "engine"}
 	shell := func(more ...string) []string { return append(slices.Clone(core), more...) }
 	return map[string][]string{
-		"releases/manifest":   {},
-		"releases":            {"releases/manifest"},
-		"flags":               {"releases/manifest"},
-		"channels/window":     {},
-		"channels":            {"releases", "releases/manifest"},
-		"cells":               {"releases", "releases/manifest", "flags", "channels/window"},
-		"engine":              {"releases", "releases/manifest", "channels", "channels/window", "flags", "flags/announce", "cells"},
-		"releases/gitrepo":    shell(),
+		"internal/manifest":   {},
+		"releases":            {"internal/manifest"},
+		"flags":               {"internal/manifest"},
+		"internal/window":     {},
+		"channels":            {"releases", "internal/manifest"},
+		"cells":               {"releases", "internal/manifest", "flags", "internal/window"},
+		"engine":              {"releases", "internal/manifest", "channels", "internal/window", "flags", "flags/announce", "cells"},
+		"internal/gitrepo":    shell(),
 		"engine/store":        shell("engine/access", "engine/store/rows"),
 		"engine/controlplane": shell("cells/identity", "engine/access", "engine/outbox"),
 		"cells/process":       {},
@@ -110,7 +110,7 @@ func nested(allowed map[string][]string, path string) []string {
 // TestOneHome holds that some libraries, and some of the outside world, are met in one place only.
 func TestOneHome(t *testing.T) {
 	homes := map[string][]string{ // an import's prefix: the folders that may have it
-		"github.com/go-git/":              {"releases/gitrepo"},
+		"github.com/go-git/":              {"internal/gitrepo"},
 		"modernc.org/sqlite":              {"engine/store"},
 		"github.com/pressly/goose":        {"engine/store"},
 		"database/sql":                    {"engine/store"},
@@ -120,9 +120,9 @@ func TestOneHome(t *testing.T) {
 		"github.com/spf13/cobra":          {"cmd"},
 		"github.com/robfig/cron":          {"channels"},
 		"cel.dev/":                        {"channels"},
-		"net/http":                        {"releases/gitrepo", "engine", "cells/agent", "cmd", "flags/ofrep", "flags/provider"},
-		"os/exec":                         {"releases/gitrepo", "cells", "cmd"},
-		"github.com/fsnotify/fsnotify":    {"releases/gitrepo", "engine", "cells", "cmd"},
+		"net/http":                        {"internal/gitrepo", "engine", "cells/agent", "cmd", "flags/ofrep", "flags/provider"},
+		"os/exec":                         {"internal/gitrepo", "cells", "cmd"},
+		"github.com/fsnotify/fsnotify":    {"internal/gitrepo", "engine", "cells", "cmd"},
 		"github.com/open-feature/go-sdk/": {"flags/provider"},
 		"github.com/yuin/goldmark":        {"engine/controlplane/bulletin"},
 	}
@@ -142,7 +142,7 @@ func TestOneHome(t *testing.T) {
 
 // TestPureCore holds that what decides can't reach the world: no files but a given fs.FS, no network, no processes, no database.
 func TestPureCore(t *testing.T) {
-	pure := []string{"releases/manifest", "releases", "channels", "channels/window", "cells", "flags"}
+	pure := []string{"internal/manifest", "releases", "channels", "internal/window", "cells", "flags"}
 	world := []string{"os", "os/exec", "net", "net/http", "database/sql", "log", "math/rand", "math/rand/v2"}
 	for _, p := range packages(t) {
 		if !slices.Contains(pure, p.ImportPath) {

@@ -20,8 +20,8 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/internal/gitrepo"
 	"github.com/sluice-cd/sluice/releases"
-	"github.com/sluice-cd/sluice/releases/gitrepo"
 )
 
 // world is a release repository with a control plane and cells, each a process of the built binary.

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/channels/window"
+	"github.com/sluice-cd/sluice/internal/window"
 	"github.com/sluice-cd/sluice/releases"
 )
 

@@ -18,7 +18,7 @@ import (
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane"
 	"github.com/sluice-cd/sluice/fixtures"
-	"github.com/sluice-cd/sluice/releases/gitrepo"
+	"github.com/sluice-cd/sluice/internal/gitrepo"
 )
 
 // demo is one run of the demo: its folder, its child processes, and what was last seen of them.

@@ -14,7 +14,7 @@ import (
 
 	"github.com/sluice-cd/sluice/engine/simulate"
 	"github.com/sluice-cd/sluice/flags"
-	"github.com/sluice-cd/sluice/releases/gitrepo"
+	"github.com/sluice-cd/sluice/internal/gitrepo"
 )
 
 func (a *app) flagVerb() *cobra.Command {

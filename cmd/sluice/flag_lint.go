@@ -13,7 +13,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/announcer"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
-	"github.com/sluice-cd/sluice/releases/manifest"
+	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
 func (a *app) flagLintVerb() *cobra.Command {

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/engine"
-	"github.com/sluice-cd/sluice/releases/manifest"
+	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
 // maxObserved bounds an observation file, in bytes: room for some 200,000 cells.

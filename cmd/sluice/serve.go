@@ -13,7 +13,7 @@ import (
 
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane"
-	"github.com/sluice-cd/sluice/releases/gitrepo"
+	"github.com/sluice-cd/sluice/internal/gitrepo"
 )
 
 // keptFile is what the engine keeps in the data folder so that its next start is quick. It can be deleted.

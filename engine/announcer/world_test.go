@@ -18,9 +18,9 @@ import (
 	"github.com/sluice-cd/sluice/engine/announcer"
 	"github.com/sluice-cd/sluice/engine/store"
 	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/internal/gitrepo"
+	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
-	"github.com/sluice-cd/sluice/releases/gitrepo"
-	"github.com/sluice-cd/sluice/releases/manifest"
 )
 
 // world is a release repository with two channels and a cell in each, both at a release that contains the feature classes, and a

@@ -14,7 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/outbox"
 	"github.com/sluice-cd/sluice/flags/announce"
-	"github.com/sluice-cd/sluice/releases/manifest"
+	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
 // Flags is where every flag is, and what is known of the flags repository.

@@ -15,7 +15,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sluice-cd/sluice/releases/manifest"
+	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
 // overlay is a commit's files with changes on top. It is immutable: with gives another one, which shares what is the same.

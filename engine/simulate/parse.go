@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
-	"github.com/sluice-cd/sluice/releases/manifest"
 )
 
 const (

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/flags"
-	"github.com/sluice-cd/sluice/releases/manifest"
+	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
 // Input is everything that Make looks at.

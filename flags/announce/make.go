@@ -4,7 +4,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/flags"
-	"github.com/sluice-cd/sluice/releases/manifest"
+	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
 // Make decides. It is pure: the same values give the same Plan.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine"
-	"github.com/sluice-cd/sluice/releases/gitrepo"
+	"github.com/sluice-cd/sluice/internal/gitrepo"
 	"github.com/sluice-cd/sluice/test/biggit"
 	"github.com/sluice-cd/sluice/test/figures"
 )

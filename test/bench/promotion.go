@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sluice-cd/sluice/internal/gitrepo"
 	"github.com/sluice-cd/sluice/releases"
-	"github.com/sluice-cd/sluice/releases/gitrepo"
 	"github.com/sluice-cd/sluice/test/biggit"
 	"github.com/sluice-cd/sluice/test/figures"
 )

@@ -4,7 +4,7 @@ import (
 	"testing"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/releases/manifest"
+	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
 const cellYAML = `apiVersion: sluice/v1

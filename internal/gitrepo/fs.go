@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sluice-cd/sluice/releases/gitrepo/objects"
+	"github.com/sluice-cd/sluice/internal/gitrepo/objects"
 )
 
 // FS gives a commit's files, read-only, straight from the mirror. It also has ReadFile, ReadDir

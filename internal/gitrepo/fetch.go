@@ -18,7 +18,7 @@ import (
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp/capability"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp/sideband"
 
-	"github.com/sluice-cd/sluice/releases/gitrepo/objects"
+	"github.com/sluice-cd/sluice/internal/gitrepo/objects"
 )
 
 // Fetch brings the mirror up to date and returns the branch's tip; empty: the repository has no

@@ -4,8 +4,8 @@ import (
 	"container/heap"
 	"time"
 
+	"github.com/sluice-cd/sluice/internal/gitrepo/objects"
 	"github.com/sluice-cd/sluice/releases"
-	"github.com/sluice-cd/sluice/releases/gitrepo/objects"
 )
 
 // maxSide bounds how many commits are read to find out what a merge brought. An author is anyone's

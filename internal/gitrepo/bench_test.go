@@ -17,8 +17,8 @@ import (
 	"github.com/go-git/go-git/v5/plumbing/object"
 	"github.com/go-git/go-git/v5/storage/filesystem"
 
+	"github.com/sluice-cd/sluice/internal/gitrepo/objects"
 	"github.com/sluice-cd/sluice/releases"
-	"github.com/sluice-cd/sluice/releases/gitrepo/objects"
 	"github.com/sluice-cd/sluice/test/biggit"
 )
 

@@ -3,8 +3,8 @@ package gitrepo
 import (
 	"fmt"
 
+	"github.com/sluice-cd/sluice/internal/gitrepo/objects"
 	"github.com/sluice-cd/sluice/releases"
-	"github.com/sluice-cd/sluice/releases/gitrepo/objects"
 )
 
 // Pack gives the pack that Push would send: the commits of chain on base, and what is new in them. Nothing is written.

@@ -9,8 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sluice-cd/sluice/internal/gitrepo/objects"
 	"github.com/sluice-cd/sluice/releases"
-	"github.com/sluice-cd/sluice/releases/gitrepo/objects"
 )
 
 // maxDepth bounds folders in folders.

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"testing/fstest"
 
-	"github.com/sluice-cd/sluice/releases/gitrepo/objects"
+	"github.com/sluice-cd/sluice/internal/gitrepo/objects"
 )
 
 // The oracle is git ls-tree and git cat-file.

@@ -5,8 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sluice-cd/sluice/internal/gitrepo/objects"
 	"github.com/sluice-cd/sluice/releases"
-	"github.com/sluice-cd/sluice/releases/gitrepo/objects"
 )
 
 // Layout says which paths Changes tells of, and which of them are approvals, whose signatures it verifies. What lies

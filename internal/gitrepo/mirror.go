@@ -14,7 +14,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/lockedfile"
 
-	"github.com/sluice-cd/sluice/releases/gitrepo/objects"
+	"github.com/sluice-cd/sluice/internal/gitrepo/objects"
 )
 
 // mirror is the engine's own bare repository: nobody pushes to it, and git itself only adds packs

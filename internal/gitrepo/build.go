@@ -7,8 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sluice-cd/sluice/internal/gitrepo/objects"
 	"github.com/sluice-cd/sluice/releases"
-	"github.com/sluice-cd/sluice/releases/gitrepo/objects"
 )
 
 // builder makes the objects of a chain of drafts in memory. Only the folders that a draft touches

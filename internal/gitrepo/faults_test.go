@@ -12,8 +12,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/sluice-cd/sluice/internal/gitrepo/objects"
 	"github.com/sluice-cd/sluice/releases"
-	"github.com/sluice-cd/sluice/releases/gitrepo/objects"
 )
 
 // damage overwrites a file of the mirror in the middle.

@@ -8,7 +8,7 @@ import (
 	"github.com/hiddeco/sshsig"
 	"golang.org/x/crypto/ssh"
 
-	"github.com/sluice-cd/sluice/releases/gitrepo/objects"
+	"github.com/sluice-cd/sluice/internal/gitrepo/objects"
 )
 
 // Signer signs commits. SSHSigner is one.
