@@ -3,6 +3,7 @@ package engine
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/sluice-cd/sluice/channels"
 )
@@ -18,6 +19,7 @@ func (p *planner) free(c *Channel, r *rollout) int {
 
 // granter gathers grants of a channel, by head.
 type granter struct {
+	p     *planner
 	c     *Channel
 	free  int // slots; negative: any number
 	heads map[string]*grants
@@ -25,8 +27,8 @@ type granter struct {
 
 // grants are those of one head.
 type grants struct {
-	head         *EffectiveHead
-	cells, slots []string
+	head   *EffectiveHead
+	offers []Offer
 }
 
 // offer grants if there is a slot, or the cell has one.
@@ -47,24 +49,25 @@ func (g *granter) give(n *need, slot bool) {
 		of = &grants{head: n.head}
 		g.heads[n.head.Release] = of
 	}
-	of.cells = append(of.cells, n.cell.Name)
+	o := Offer{Granted: Granted{Cell: n.cell.Name, At: g.p.now, Assignment: Assign(g.p.d, n.cell, n.head, g.p.o.Cells[n.cell.Name])}}
 	if slot {
-		of.slots = append(of.slots, n.cell.Name)
+		o.Cap = g.c.Valid.Rollout.MaxInFlight
 	}
+	of.offers = append(of.offers, o)
 }
 
-func (g *granter) act(p *planner, wave int) {
+func (g *granter) act(wave int) {
 	for _, release := range slices.Sorted(maps.Keys(g.heads)) {
 		of := g.heads[release]
-		slices.Sort(of.cells)
-		slices.Sort(of.slots)
-		a := Action{Kind: Grant, Channel: g.c.Name, Release: release, Digest: of.head.Digest, Sequence: of.head.Sequence, Cells: of.cells, Evidence: []string{}}
+		slices.SortFunc(of.offers, func(a, b Offer) int { return strings.Compare(a.Cell, b.Cell) })
+		a := Action{Kind: Grant, Channel: g.c.Name, Release: release, Digest: of.head.Digest, Sequence: of.head.Sequence, Offers: of.offers, Evidence: []string{}}
+		a.Cells = make([]string, len(of.offers))
+		for i := range of.offers {
+			a.Cells[i] = of.offers[i].Cell
+		}
 		if of.head == g.c.Effective {
 			a.Wave = wave
 		}
-		if a.Cap = g.c.Valid.Rollout.MaxInFlight; a.Cap > 0 {
-			a.Slots = of.slots
-		}
-		p.act(a)
+		g.p.act(a)
 	}
 }

@@ -64,8 +64,7 @@ type Action struct {
 	Cells     []string        `json:"cells,omitempty"` // grant, identify: to whom or whose, sorted
 	Evidence  []string        `json:"evidence"`        // the verdicts that held, in words
 
-	Cap      int                `json:"-"` // grant: how many slots the channel has; 0: any number, and none is counted
-	Slots    []string           `json:"-"` // grant: those of Cells that take one, sorted: what they get is new to them, and they have none in use
+	Offers   []Offer            `json:"-"` // grant: to each of Cells, in their order. One takes a slot if what it offers is new to the cell, and the cell has none in use
 	Verdicts []channels.Verdict `json:"-"` // the same as values, for decision.json
 	Deadline time.Time          `json:"-"` // no push may start after it (R3); zero: none
 	Hotfix   bool               `json:"-"` // promote: by the hotfix lane

@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 )
 
@@ -12,42 +11,14 @@ func (e *Engine) remember(l Learned) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.writes++
-	all := &e.obs.Learned
-	all.Accepted = add(all.Accepted, l.Accepted, func(a, b Acceptance) bool {
-		return a.Upstream == b.Upstream && a.Downstream == b.Downstream && a.Digest == b.Digest
-	})
-	all.Finished = add(all.Finished, l.Finished, func(a, b Finish) bool {
-		return a.Channel == b.Channel && a.Sequence == b.Sequence && a.Digest == b.Digest
-	})
-	all.Waves = add(all.Waves, l.Waves, func(a, b Through) bool {
-		return a.Channel == b.Channel && a.Sequence == b.Sequence && a.Digest == b.Digest && a.Wave == b.Wave
-	})
-	rollouts := slices.DeleteFunc(slices.Clone(all.Rollouts), func(old Rollout) bool {
-		return slices.ContainsFunc(l.Rollouts, func(r Rollout) bool { return r.Channel == old.Channel && r.Sequence >= old.Sequence })
-	})
-	all.Rollouts = append(rollouts, l.Rollouts...)
+	e.obs.Remember(l)
 }
 
-// add is all with those of fresh that it has not.
-func add[T any](all, fresh []T, same func(a, b T) bool) []T {
-	all = slices.Clip(all)
-	for _, f := range fresh {
-		if !slices.ContainsFunc(all, func(a T) bool { return same(a, f) }) {
-			all = append(all, f)
-		}
-	}
-	return all
-}
-
-// lapse forgets offers that ended untaken (R14). Each replica finds that out by itself.
+// lapse forgets offers that ended untaken (R14). Each replica finds that out by itself, and one may have been taken just now.
 func (e *Engine) lapse(names []string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, name := range names {
-		if s := e.obs.Cells[name]; s != nil && s.Granted != nil && !s.took() { // it may have been taken just now
-			e.obs.Cells[name] = Lapse(s)
-		}
-	}
+	e.obs.Lapse(names)
 }
 
 // free ends slots: in the store first, then in what is observed.
@@ -58,14 +29,13 @@ func (e *Engine) free(ctx context.Context, freed []Freed) error {
 		}
 		e.mu.Lock()
 		e.writes++
-		left := slices.DeleteFunc(slices.Clone(e.obs.Slots[f.Channel]), func(name string) bool { return slices.Contains(f.Cells, name) })
-		e.obs.Slots = with(e.obs.Slots, f.Channel, left)
+		e.obs.Free(f)
 		e.mu.Unlock()
 	}
 	return nil
 }
 
-// grant gives cells their assignments: in the store first, then in what is observed. It tells how many were made.
+// grant gives cells their assignments: in the store first, then in what is observed. It returns how many were made.
 func (e *Engine) grant(ctx context.Context, offers []Offer) (made int, err error) {
 	if len(offers) == 0 {
 		return 0, nil
@@ -75,27 +45,13 @@ func (e *Engine) grant(ctx context.Context, offers []Offer) (made int, err error
 		return 0, fmt.Errorf("grant to %d cells: %w", len(offers), err)
 	}
 	e.counters.grants.Add(uint64(len(grants)))
-	slots := map[string]bool{}
-	for _, o := range offers {
-		slots[o.Cell] = o.Cap > 0
+	given := make(map[string]bool, len(grants))
+	for _, g := range grants {
+		given[g.Cell] = true
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.writes++
-	for _, g := range grants {
-		e.obs.Cells[g.Cell] = Give(e.obs.Cells[g.Cell], g)
-		a := g.Assignment
-		e.obs.Served[a.Channel] = max(e.obs.Served[a.Channel], a.Sequence)
-		if used := e.obs.Slots[a.Channel]; slots[g.Cell] && !slices.Contains(used, g.Cell) {
-			e.obs.Slots = with(e.obs.Slots, a.Channel, append(slices.Clone(used), g.Cell))
-		}
-	}
+	e.obs.Grant(slices.DeleteFunc(offers, func(o Offer) bool { return !given[o.Cell] }))
 	return len(grants), nil
-}
-
-// with is slots with a channel's replaced.
-func with(slots map[string][]string, channel string, names []string) map[string][]string {
-	slots = maps.Clone(orEmpty(slots))
-	slots[channel] = names
-	return slots
 }

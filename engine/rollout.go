@@ -160,7 +160,7 @@ func (p *planner) give(c *Channel, r *rollout) {
 		return
 	}
 	needy, held := r.needy, r.held
-	g := granter{c: c, free: p.free(c, r), heads: map[string]*grants{}}
+	g := granter{p: p, c: c, free: p.free(c, r), heads: map[string]*grants{}}
 	for _, i := range r.aside {
 		if n := &needy[i]; n.already() {
 			g.give(n, false)
@@ -191,7 +191,7 @@ func (p *planner) give(c *Channel, r *rollout) {
 			p.block(*v)
 		}
 	}
-	g.act(p, r.wave)
+	g.act(r.wave)
 }
 
 // Assign is what head means for a cell whose last word is s. The epoch rises when the cell came from another

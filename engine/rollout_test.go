@@ -385,6 +385,20 @@ func TestOldEventsTouchNoBudget(t *testing.T) {
 	w.wantHead("staging", "1.1.0")
 }
 
+// slots are the cells whose offers take a slot, of which there are limit.
+func slots(a Action, limit int) (names []string) {
+	for _, o := range a.Offers {
+		switch o.Cap {
+		case 0:
+		case limit:
+			names = append(names, o.Cell)
+		default:
+			names = append(names, fmt.Sprintf("%s with a cap of %d", o.Cell, o.Cap))
+		}
+	}
+	return names
+}
+
 // R21: a quarantine in mid-rollout stops it, and takes the channel back where it goes back by itself.
 func TestQuarantineInMidRollout(t *testing.T) {
 	for onFailure, want := range map[string]string{"rollback": "rollback 1.0.0 staging", "halt": ""} {
@@ -398,8 +412,8 @@ func TestQuarantineInMidRollout(t *testing.T) {
 			continue
 		}
 		p := w.run()
-		if len(p.Actions) != 1 || len(p.Actions[0].Cells) != 6 || fmt.Sprint(p.Actions[0].Slots) != fmt.Sprint(had) {
-			t.Errorf("%s with slots %v: want all to get 1.0.0, with slots for %v", kinds(p), p.Actions[0].Slots, had)
+		if len(p.Actions) != 1 || len(p.Actions[0].Cells) != 6 || fmt.Sprint(slots(p.Actions[0], 2)) != fmt.Sprint(had) {
+			t.Errorf("%s with slots %v: want all to get 1.0.0, with slots for %v", kinds(p), slots(p.Actions[0], 2), had)
 		}
 	}
 }
@@ -505,8 +519,8 @@ func TestSlotsOutliveHeads(t *testing.T) {
 	w.commit("bob", "cut", release("1.2.0"))
 	w.wantActions("promote 1.2.0 staging")
 	p := w.run()
-	if len(p.Actions) != 1 || fmt.Sprint(p.Actions[0].Cells) != fmt.Sprint(old) || len(p.Actions[0].Slots) != 0 || p.Actions[0].Cap != 2 {
-		t.Fatalf("%s, slots %v: want the two with a slot, and no new ones", kinds(p), p.Actions[0].Slots)
+	if len(p.Actions) != 1 || fmt.Sprint(p.Actions[0].Cells) != fmt.Sprint(old) || len(slots(p.Actions[0], 2)) != 0 {
+		t.Fatalf("%s, slots %v: want the two with a slot, and no new ones", kinds(p), slots(p.Actions[0], 2))
 	}
 	for name := range w.obs.Cells {
 		if !slices.Contains(old, name) {
@@ -515,12 +529,12 @@ func TestSlotsOutliveHeads(t *testing.T) {
 	}
 	w.fails(old[0], "broken")
 	p = w.run()
-	if len(p.Actions) != 1 || len(p.Actions[0].Slots) != 1 {
+	if len(p.Actions) != 1 || len(slots(p.Actions[0], 2)) != 1 {
 		t.Fatalf("%s: want one in the place of %s", kinds(p), old[0])
 	}
 	next := p.Actions[0].Cells[0]
 	w.report(next, cells.StateHealthy)
-	if p = w.run(); len(p.Actions) != 1 || len(p.Actions[0].Slots) != 1 {
+	if p = w.run(); len(p.Actions) != 1 || len(slots(p.Actions[0], 2)) != 1 {
 		t.Fatalf("%s: want one in the place of %s", kinds(p), next)
 	}
 }

@@ -220,7 +220,7 @@ func (e *Engine) step(ctx context.Context) (plan Plan, tip string, out outcome, 
 	acts := e.acts()
 	e.counters.led.Store(acts)
 	if acts {
-		tip, out, err = e.carryOut(ctx, plan, obs)
+		tip, out, err = e.carryOut(ctx, plan)
 		if err != nil && ctx.Err() == nil && (errors.Is(err, ErrDeposed) || !e.acts()) {
 			e.deposed()
 			return plan, "", lost, nil
@@ -238,13 +238,13 @@ func (e *Engine) step(ctx context.Context) (plan Plan, tip string, out outcome, 
 
 // carryOut does what a plan says: what was learned first, then grants, then commits. What is shown and served has the
 // grants in it, so it is planned again after any.
-func (e *Engine) carryOut(ctx context.Context, plan Plan, obs *Observed) (tip string, out outcome, err error) {
+func (e *Engine) carryOut(ctx context.Context, plan Plan) (tip string, out outcome, err error) {
 	ctx, end := e.lead.act(ctx)
 	defer end()
 	if err := e.learn(ctx, plan.Learned); err != nil {
 		return "", done, err
 	}
-	made, err := e.grant(ctx, e.offers(plan, obs))
+	made, err := e.grant(ctx, plan.Offers())
 	if err != nil {
 		return "", done, err
 	}
@@ -278,27 +278,4 @@ func (e *Engine) learn(ctx context.Context, l Learned) error {
 	}
 	e.lapse(l.Lapsed)
 	return e.free(ctx, l.Freed)
-}
-
-// offers spells out the assignments that a plan's grants mean.
-func (e *Engine) offers(plan Plan, obs *Observed) []Offer {
-	var all []Offer
-	for _, a := range plan.Actions {
-		if a.Kind != Grant {
-			continue
-		}
-		history := e.desired.Channels[a.Channel].History
-		i := slices.IndexFunc(history, func(h EffectiveHead) bool { return h.Sequence == a.Sequence })
-		if i < 0 {
-			continue
-		}
-		for _, name := range a.Cells {
-			o := Offer{Granted: Granted{Cell: name, At: plan.Now, Assignment: Assign(e.desired, e.desired.Cells[name], &history[i], obs.Cells[name])}}
-			if _, takes := slices.BinarySearch(a.Slots, name); takes {
-				o.Cap = a.Cap
-			}
-			all = append(all, o)
-		}
-	}
-	return all
 }

@@ -159,24 +159,7 @@ func (w *world) run() Plan {
 	w.t.Helper()
 	d := w.desired()
 	plan := Make(d, &w.obs, w.now)
-	w.obs.Learned.Accepted = append(w.obs.Learned.Accepted, plan.Learned.Accepted...)
-	w.obs.Learned.Finished = append(w.obs.Learned.Finished, plan.Learned.Finished...)
-	w.obs.Learned.Rollouts = append(w.obs.Learned.Rollouts, plan.Learned.Rollouts...)
-	w.obs.Learned.Waves = append(w.obs.Learned.Waves, plan.Learned.Waves...)
-	for _, name := range plan.Learned.Lapsed {
-		w.obs.Cells[name] = Lapse(w.obs.Cells[name])
-	}
-	for _, a := range plan.Actions {
-		if a.Kind != Grant {
-			continue
-		}
-		history := d.Channels[a.Channel].History
-		i := slices.IndexFunc(history, func(h EffectiveHead) bool { return h.Sequence == a.Sequence })
-		for _, name := range a.Cells {
-			g := Granted{Cell: name, At: w.now, Assignment: Assign(d, d.Cells[name], &history[i], w.obs.Cells[name])}
-			w.obs.Cells[name] = Give(w.obs.Cells[name], g)
-		}
-	}
+	Carry(&w.obs, &plan)
 	chain, _, err := Drafts(d, plan)
 	if err != nil {
 		w.t.Fatal(err)

@@ -138,9 +138,8 @@ func (w *world) decide() (again bool, err error) {
 	w.fleet.show(w.now)
 	w.plan = engine.Make(w.d, &w.obs, w.now)
 	w.plans++
-	w.learn(w.plan.Learned)
 	w.rec.planned(w)
-	w.grant()
+	w.carry()
 	pushed, err := w.push()
 	if err != nil {
 		return false, err
@@ -193,37 +192,16 @@ func (w *world) happen() (seen bool, err error) {
 	}
 }
 
-func (w *world) learn(l engine.Learned) {
-	k := &w.obs.Learned
-	k.Accepted = append(k.Accepted, l.Accepted...)
-	k.Finished = append(k.Finished, l.Finished...)
-	k.Waves = append(k.Waves, l.Waves...)
-	for _, name := range l.Lapsed {
-		*w.obs.Cells[name] = *engine.Lapse(w.obs.Cells[name])
+// carry carries the plan out but for its commits; the cells hear of their grants a little later.
+func (w *world) carry() {
+	engine.Carry(&w.obs, &w.plan)
+	for _, name := range w.plan.Learned.Lapsed {
+		w.fleet.cells[name].state = w.obs.Cells[name]
 	}
-	for _, r := range l.Rollouts { // one of a channel is enough: only that of the newest head is asked for
-		k.Rollouts = slices.DeleteFunc(k.Rollouts, func(old engine.Rollout) bool { return old.Channel == r.Channel })
-		k.Rollouts = append(k.Rollouts, r)
-	}
-}
-
-// grant records the plan's grants, as the store does; the cells hear of them a little later.
-func (w *world) grant() {
-	for _, a := range w.plan.Actions {
-		if a.Kind != engine.Grant {
-			continue
-		}
-		history := w.d.Channels[a.Channel].History
-		i := slices.IndexFunc(history, func(h engine.EffectiveHead) bool { return h.Sequence == a.Sequence })
-		if i < 0 {
-			continue
-		}
-		for _, name := range a.Cells {
-			given := engine.Granted{Cell: name, At: w.now, Assignment: engine.Assign(w.d, w.d.Cells[name], &history[i], w.obs.Cells[name])}
-			s := w.obs.Cells[name]
-			*s = *engine.Give(s, given)
-			w.fleet.granted(w.fleet.cells[name])
-		}
+	for _, o := range w.plan.Offers() {
+		c := w.fleet.cells[o.Cell]
+		c.state = w.obs.Cells[o.Cell]
+		w.fleet.granted(c)
 	}
 }
 
