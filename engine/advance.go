@@ -210,7 +210,7 @@ func (p *planner) promote(c *Channel, x candidate) bool {
 	}
 	a := Action{
 		Kind: Promote, Channel: c.Name, Release: release, Digest: x.Digest, From: p.from(c, x),
-		Sequence: p.sequence(c), Hotfix: x.lane(), Evidence: []string{}, commit: x.Origin, forward: p.forwardUpTo(c, x.Release),
+		Sequence: p.sequence(c), Hotfix: x.lane(), Evidence: []string{}, Commit: x.Origin, forward: p.forwardUpTo(c, x.Release),
 	}
 	if x.requested != nil {
 		a.Requested = x.requested.By

@@ -67,7 +67,7 @@ func (p *planner) restate(c *Channel, needy []need) bool {
 	g := needy[i].state.Granted
 	reason := fmt.Sprintf("the branch has lost sequence %d, under which %s was granted %s", g.Sequence, needy[i].cell.Name, g.Release)
 	p.act(Action{
-		Kind: Rollback, Channel: c.Name, Release: e.Release, Digest: e.Digest, commit: e.Commit, forward: p.own(*e),
+		Kind: Rollback, Channel: c.Name, Release: e.Release, Digest: e.Digest, Commit: e.Commit, forward: p.own(*e),
 		From: fmt.Sprintf("the branch as it is, sequence %d", e.Sequence), Replaces: e.Release, Sequence: p.sequence(c),
 		Reason: reason, Evidence: []string{reason}, Finished: p.done(c.Name, e),
 	})
@@ -155,7 +155,7 @@ func (p *planner) rollback(c *Channel, target EffectiveHead, reason string, fail
 		reason += fmt.Sprintf("; %s's request for %s lapses: ask again", q.By, q.Release)
 	}
 	p.act(Action{
-		Kind: Rollback, Channel: c.Name, Release: target.Release, Digest: target.Digest, commit: target.Commit, forward: p.own(target),
+		Kind: Rollback, Channel: c.Name, Release: target.Release, Digest: target.Digest, Commit: target.Commit, forward: p.own(target),
 		From: "last good, sequence " + fmt.Sprint(target.Sequence), Replaces: e.Release, Sequence: p.sequence(c),
 		Reason: reason, Evidence: []string{reason},
 	})

@@ -9,50 +9,6 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 )
 
-// one is a single channel at 1.0.0 with two cells.
-func one(t testing.TB, text string, more ...map[string]string) *world {
-	w := newWorld(t, union(append([]map[string]string{
-		policy("staging", text), cellFiles("staging", "s1", "s2"), release("1.0.0"), head("staging", "1.0.0"),
-	}, more...)...)).installed()
-	w.through()
-	return w
-}
-
-// through lets what was granted be installed everywhere, and settles.
-func (w *world) through() {
-	w.t.Helper()
-	w.settle()
-	w.now = w.now.Add(time.Minute)
-	for name := range w.desired().Cells {
-		w.report(name, cells.StateHealthy)
-	}
-	w.settle()
-}
-
-// takes cuts a release, and has the channel take it and all its cells run it.
-func (w *world) takes(channel, version string, more ...string) {
-	w.t.Helper()
-	w.commit("bob", "cut "+version, release(version, more...))
-	w.through()
-	w.wantHead(channel, version)
-}
-
-func (w *world) unhold() {
-	w.t.Helper()
-	lift := map[string]string{}
-	for name := range w.files {
-		if strings.Contains(name, "/holds/") {
-			lift[name] = ""
-		}
-	}
-	w.commit("eve", "lift", lift)
-}
-
-func (w *world) ask(channel, version string) {
-	w.t.Helper()
-	w.commit("eve", "ask for "+version, map[string]string{"channels/" + channel + "/head.yaml": "release: " + version + "\n"})
-}
-
 // R20: a forward-only release that a channel skipped, or that was pruned, is still not crossed downward.
 func TestNoWayBackOverForwardOnly(t *testing.T) {
 	for name, c := range map[string]func(*world){
@@ -192,8 +148,8 @@ func TestBackToAnEditedRelease(t *testing.T) {
 	w.commit("eve", "edit", map[string]string{"releases/1.0.0/app.yaml": "other\n"})
 	w.ask("staging", "1.0.0")
 	p := w.wantActions("rollback 1.0.0 staging")
-	if a := p.Actions[0]; a.Digest != was.Digest || a.commit != was.Commit {
-		t.Errorf("goes to %s of %s, and it was %s of %s", a.Digest, a.commit, was.Digest, was.Commit)
+	if a := p.Actions[0]; a.Digest != was.Digest || a.Commit != was.Commit {
+		t.Errorf("goes to %s of %s, and it was %s of %s", a.Digest, a.Commit, was.Digest, was.Commit)
 	}
 }
 

@@ -90,3 +90,21 @@ func (o *Observed) setSlots(channel string, names []string) {
 	}
 	o.Slots[channel] = names
 }
+
+// merge replaces older answers to the same question.
+func merge(old, fresh []Observation) []Observation {
+	out := make([]Observation, 0, len(old)+len(fresh))
+	same := func(a, b Observation) bool {
+		return a.Channel == b.Channel && a.Gate == b.Gate && a.Subject == b.Subject && a.Policy == b.Policy
+	}
+	for _, o := range old {
+		replaced := false
+		for _, f := range fresh {
+			replaced = replaced || same(o, f)
+		}
+		if !replaced {
+			out = append(out, o)
+		}
+	}
+	return append(out, fresh...)
+}

@@ -39,7 +39,7 @@ func (k *clock) step(now time.Time) time.Duration { return now.Round(0).Sub(k.wa
 func medianSkew(o *Observed, since time.Time) (skew time.Duration, any bool) {
 	skews := make([]time.Duration, 0, len(o.Cells))
 	for _, s := range o.Cells {
-		if s.live && s.LastReport.After(since) {
+		if s.Watched() && s.LastReport.After(since) {
 			skews = append(skews, s.Skew)
 		}
 	}

@@ -1,9 +1,7 @@
 package engine
 
 import (
-	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -86,25 +84,6 @@ func TestEventNumbersOutOfOrder(t *testing.T) {
 			}
 		})
 	}
-}
-
-// Fault 45: a person who asks why hears of it.
-func TestWhyNamesMiscounts(t *testing.T) {
-	together(t, twoChannels(t), func(r *replicas) {
-		for _, n := range []int64{1, 5} {
-			_, err := r.a.Receive(context.Background(), cells.Report{Cell: "s1", Boot: "b", State: cells.StatePending, Confirmed: n / 2, Events: []cells.Event{{Number: n, Kind: "healthy"}}})
-			if err != nil {
-				r.t.Fatal(err)
-			}
-		}
-		time.Sleep(3 * time.Second)
-		for _, e := range []*replica{r.a, r.b} {
-			lines, _ := Why(e.View(), "s1")
-			if !slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, "events 3 to 4 never came") }) {
-				r.t.Errorf("why says %q", lines)
-			}
-		}
-	})
 }
 
 // R9: what a report says that was held up on its way was so when it was sent: it neither heals a cell nor makes it ill, and it does not

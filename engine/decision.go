@@ -111,12 +111,3 @@ func (a Action) message(base, decision string, quarantined string) string {
 	line("Decision", decision)
 	return b.String()
 }
-
-// OneLine keeps what came from outside within one line of a commit's message or of the log: at most 400 characters.
-func OneLine(s string) string {
-	s = strings.Join(strings.Fields(s), " ")
-	if r := []rune(s); len(r) > 400 {
-		return string(r[:400]) + "…"
-	}
-	return s
-}

@@ -104,7 +104,7 @@ func draft(c *Channel, plan Plan, actions []Action) (releases.Draft, error) {
 // decisionOf is what a's decision.json says (R4).
 func decisionOf(c *Channel, plan Plan, a Action) Decision {
 	d := Decision{
-		Kind: a.Kind, Channel: c.Name, Base: plan.Commit, Now: plan.Now, Release: a.Release, Commit: a.commit, Digest: a.Digest,
+		Kind: a.Kind, Channel: c.Name, Base: plan.Commit, Now: plan.Now, Release: a.Release, Commit: a.Commit, Digest: a.Digest,
 		Sequence: a.Sequence, From: a.From, Requested: a.Requested, Reason: a.Reason, Hotfix: a.Hotfix, Forward: a.forward, Verdicts: evidence(a.Verdicts), Accepted: a.Accepted, Flags: plan.Flags,
 	}
 	if d.Commit == "" {

@@ -172,7 +172,7 @@ func silenced(all map[string]*CellState, staleAfter time.Duration) {
 		}
 	}
 	for name, s := range all {
-		if !s.live && heard.Sub(s.LastReport) > staleAfter {
+		if !s.Watched() && heard.Sub(s.LastReport) > staleAfter {
 			c := *s
 			c.HealthySince, c.Soaked = time.Time{}, 0
 			all[name] = &c

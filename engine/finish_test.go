@@ -29,18 +29,6 @@ func TestFirstHeadBeforeAnyReport(t *testing.T) {
 	w.wantActions("rollback 1.0.0 staging; quarantine 1.1.0 staging")
 }
 
-// arrive lets a cell report for the first time, or again: pending, or healthy on what it was granted.
-func (w *world) arrive(name string) {
-	w.t.Helper()
-	state := cells.StatePending
-	prev := w.obs.Cells[name]
-	r := cells.Report{Cell: name, Boot: "b", Sent: w.now, State: state}
-	if g := prev.last(); g != nil {
-		r.State, r.Running = cells.StateHealthy, g
-	}
-	w.obs.Cells[name] = w.receive(prev, r)
-}
-
 // R14, R19: a rollout is through when the cells that are in contact have it. One that fell silent holds nobody up, and
 // one that failed within the budget doesn't either.
 func TestFinishedWithoutTheSilentAndTheFailed(t *testing.T) {
@@ -99,20 +87,5 @@ func TestNotFinishedByFailuresAlone(t *testing.T) {
 		if got := w.granted(); len(got) != wave.more {
 			t.Fatalf("granted %v, want %d more", got, wave.more)
 		}
-	}
-}
-
-// Fault 6: while the branch is not what it was, a cell is not told of the new branch's head, and told why it waits.
-func TestDivergedTellsNoHead(t *testing.T) {
-	w := twoChannels(t).installed()
-	w.settle()
-	w.commit("bob", "cut", release("1.1.0"))
-	w.settle()
-	w.obs.Diverged = &Divergence{Seen: "4f0c", Tip: w.tip}
-	v := &View{Desired: w.desired(), Observed: &w.obs, Plan: w.plan()}
-	w.obs.Cells["s1"].Granted = w.obs.Cells["s1"].Running
-	d, _, ok := v.Cell("s1")
-	if !ok || len(d.Head.Payload) > 0 || d.Hold == nil || d.Hold.Gate != "diverged" || d.Assignment == nil || d.Assignment.Release != "1.0.0" {
-		t.Errorf("desired of s1 is %+v, hold %+v", d, d.Hold)
 	}
 }

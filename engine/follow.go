@@ -234,7 +234,7 @@ func (e *Engine) put(states map[string]*CellState) {
 
 // watched marks a state that was read: the time since its report was watched by this process too, if it was listening then.
 func (e *Engine) watched(s *CellState) *CellState {
-	s.live = !e.obs.Up.IsZero() && !s.LastReport.Before(e.obs.Up)
+	s.Watch(e.obs.Up)
 	return s
 }
 

@@ -299,3 +299,19 @@ func (d Decision) effective(commit string) EffectiveHead {
 func (d Decision) Head() channels.Head {
 	return channels.Head{Release: d.Release, Commit: d.Commit, Digest: d.Digest, Sequence: d.Sequence}
 }
+
+// ready makes what gob leaves out.
+func (h *History) ready() *History {
+	if h.Releases == nil {
+		h.Releases = map[string]*Origin{}
+	}
+	if h.Channels == nil {
+		h.Channels = map[string]*PastChannel{}
+	}
+	for _, past := range h.Channels {
+		if past.Approvals == nil {
+			past.Approvals = map[string]Approval{}
+		}
+	}
+	return h
+}

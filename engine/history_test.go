@@ -7,21 +7,6 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// sideBySide is two channels that have nothing to do with each other, at 1.0.0: alpha comes first in a chain.
-func sideBySide(t testing.TB, alpha, beta string, more ...map[string]string) *world {
-	return newWorld(t, union(append([]map[string]string{
-		policy("alpha", alpha), policy("beta", beta), cellFiles("alpha", "a1"), cellFiles("beta", "b1"),
-		release("1.0.0"), head("alpha", "1.0.0"), head("beta", "1.0.0"),
-	}, more...)...)).installed()
-}
-
-func (w *world) wantHead(channel, release string) {
-	w.t.Helper()
-	if got := w.desired().Channels[channel].Effective.Release; got != release {
-		w.t.Fatalf("%s is at %s, want %s", channel, got, release)
-	}
-}
-
 // R3: the commits of one plan are a chain. One that writes no head, a halt, does not part the others from it.
 func TestHaltInsideAChain(t *testing.T) {
 	w := sideBySide(t, "onFailure: halt\n", "", release("1.1.0"))

@@ -8,10 +8,6 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 )
 
-func hotfix(channel, version, more string) map[string]string {
-	return map[string]string{"channels/" + channel + "/hotfixes/" + version + ".yaml": "digest: @digest:" + version + "\nreason: CVE-1\nexpiry: 2026-11-23T12:00:00Z\n" + more}
-}
-
 // R17: a debt binds while the channel runs what the hotfix brought; rolled back it is suspended, and stays so.
 func TestDebtIsSuspendedByARollback(t *testing.T) {
 	w := one(t, "")

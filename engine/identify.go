@@ -101,3 +101,16 @@ func changed(a, b cells.Identity) string {
 	}
 	return strings.Join(what, ", ")
 }
+
+// identityOf is what counts of a cell's identities: git's, or the newest registration if its serial is greater. A cell
+// that the repository does not have has none.
+func identityOf(d *Desired, registered map[string]Registration, name string) cells.Identity {
+	cell := d.Cells[name]
+	if cell == nil {
+		return cells.Identity{}
+	}
+	if r, ok := registered[name]; ok && r.Identity.Serial > cell.Identity.Serial {
+		return r.Identity
+	}
+	return cell.Identity
+}

@@ -205,7 +205,7 @@ func TestIdentifyIsOneCommit(t *testing.T) {
 		r.who("ed25519:acme", "acme") // the host being away or not
 		r.push("eve", "remove", map[string]string{"cells/s2/cell.yaml": "", "cells/s2/identity.yaml": ""})
 		r.who("ed25519:s2", "")
-		if about, _ := r.a.View().Blocked(""); len(about) != 1 || about[0].Gate != "push" || !strings.Contains(about[0].Reason, "closed for today") {
+		if about, _ := r.a.View().Plan.BlockedIn(""); len(about) != 1 || about[0].Gate != "push" || !strings.Contains(about[0].Reason, "closed for today") {
 			r.t.Errorf("blocked %v", about)
 		}
 		r.branch.mu.Lock()

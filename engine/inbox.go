@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"reflect"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/releases"
 )
 
 // maxFolds is how often a report is folded again because another replica kept one of the same cell meanwhile.
@@ -88,16 +85,6 @@ func (e *Engine) keepReport(ctx context.Context, k receipt, r cells.Report) (pre
 	}
 }
 
-// strange gives the channels that a cell names and the repository does not have: its word must not make rows.
-func strange(d *Desired, s *CellState) (names []string) {
-	for _, a := range []*cells.Assignment{s.Running, s.Applying} {
-		if a != nil && d.Channels[a.Channel] == nil {
-			names = append(names, a.Channel)
-		}
-	}
-	return names
-}
-
 // readCell reads a cell whose state was written by another process. What the store has counts, also if it is older than
 // what is known here: then it was restored.
 func (e *Engine) readCell(ctx context.Context, name string) error {
@@ -173,39 +160,4 @@ func (e *Engine) wonder(ctx context.Context, prev, s *CellState, what surprise) 
 	if err != nil {
 		log.Error().Err(err).Str("cell", s.Name).Msg("a clone is not shut out yet: the next report tries again")
 	}
-}
-
-// material tells whether a report says anything new but that time went by.
-func material(a, b *CellState) bool {
-	return a == nil || a.State != b.State || a.Digest != b.Digest || a.Sequence != b.Sequence || a.Epoch != b.Epoch ||
-		a.Taken != b.Taken || a.Clone != b.Clone || a.Infrastructure != b.Infrastructure ||
-		(a.Applying == nil) != (b.Applying == nil) || revised(a.Running, b.Running) || otherFailures(a.Failures, b.Failures) || !reflect.DeepEqual(a.Owner, b.Owner)
-}
-
-// otherFlags tells whether a report says anything new of flags, or of what decides on them. It wakes no plan of releases.
-func otherFlags(a, b *CellState) bool {
-	if a == nil {
-		return true
-	}
-	f, g := a.Flags, b.Flags
-	switch {
-	case a.Digest != b.Digest || digestOf(a.Applying) != digestOf(b.Applying) || (f == nil) != (g == nil):
-		return true
-	case f == nil:
-		return false
-	}
-	return f.Height != g.Height || f.Bundle != g.Bundle || f.Orders != g.Orders || f.Fault != g.Fault || !maps.Equal(f.States, g.States)
-}
-
-func digestOf(a *cells.Assignment) releases.Digest {
-	if a == nil {
-		return ""
-	}
-	return a.Digest
-}
-
-// otherFailures tells whether the newest failure is another: of many, the oldest are forgotten.
-func otherFailures(a, b []Failure) bool {
-	n := len(a)
-	return n != len(b) || n > 0 && (!a[n-1].At.Equal(b[n-1].At) || a[n-1].Assignment.Key() != b[n-1].Assignment.Key())
 }

@@ -120,19 +120,3 @@ func replace(file string, data []byte) error {
 	}
 	return err
 }
-
-// ready makes what gob leaves out.
-func (h *History) ready() *History {
-	if h.Releases == nil {
-		h.Releases = map[string]*Origin{}
-	}
-	if h.Channels == nil {
-		h.Channels = map[string]*PastChannel{}
-	}
-	for _, past := range h.Channels {
-		if past.Approvals == nil {
-			past.Approvals = map[string]Approval{}
-		}
-	}
-	return h
-}

@@ -156,24 +156,6 @@ func (e *Engine) answer(ctx context.Context, wants []Probe) error {
 	return nil
 }
 
-// merge replaces older answers to the same question.
-func merge(old, fresh []Observation) []Observation {
-	out := make([]Observation, 0, len(old)+len(fresh))
-	same := func(a, b Observation) bool {
-		return a.Channel == b.Channel && a.Gate == b.Gate && a.Subject == b.Subject && a.Policy == b.Policy
-	}
-	for _, o := range old {
-		replaced := false
-		for _, f := range fresh {
-			replaced = replaced || same(o, f)
-		}
-		if !replaced {
-			out = append(out, o)
-		}
-	}
-	return append(out, fresh...)
-}
-
 // backoff grows from 50 ms to a minute, with full jitter.
 func backoff(attempt int) time.Duration {
 	limit := min(50*time.Millisecond<<min(attempt, 12), time.Minute)

@@ -145,7 +145,7 @@ func TestLoopWaitsOutARefusal(t *testing.T) {
 		r.push("bob", "cut", release("1.1.0"))
 		time.Sleep(time.Second)
 		synctest.Wait()
-		blocked, _ := r.View().Blocked("staging")
+		blocked, _ := r.View().Plan.BlockedIn("staging")
 		if len(blocked) != 1 || blocked[0].Gate != "push" || !strings.Contains(blocked[0].Reason, "hook declined") {
 			r.t.Fatalf("blocked %v", blocked)
 		}
@@ -198,7 +198,7 @@ func TestLoopStopsAfterAForcePush(t *testing.T) {
 		r.watch <- struct{}{}
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if blocked, _ := r.View().Blocked("staging"); len(blocked) != 1 || blocked[0].Gate != "diverged" {
+		if blocked, _ := r.View().Plan.BlockedIn("staging"); len(blocked) != 1 || blocked[0].Gate != "diverged" {
 			r.t.Fatalf("blocked %v", blocked)
 		}
 		r.push("eve", "accept\n\n"+AcknowledgeTrailer+": "+tip, map[string]string{"README.md": "we know"})

@@ -254,11 +254,3 @@ func inOrder(all []channels.Verdict) []channels.Verdict {
 	}
 	return all
 }
-
-// short is how commits are shown to people.
-func short(commit string) string {
-	if len(commit) > 12 {
-		return commit[:12]
-	}
-	return commit
-}

@@ -11,59 +11,6 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 )
 
-// twoChannels is staging before dedicated, which asks for an hour's soak; both run 1.0.0.
-func twoChannels(t testing.TB, more ...map[string]string) *world {
-	return newWorld(t, union(append([]map[string]string{
-		policy("staging", ""),
-		policy("dedicated", "after: [staging]\ngates:\n  - soak: {for: 1h, cells: 2}\n"),
-		cellFiles("staging", "s1", "s2"), cellFiles("dedicated", "acme", "beta"),
-		release("1.0.0"), head("staging", "1.0.0"), head("dedicated", "1.0.0"),
-	}, more...)...))
-}
-
-// installed lets all cells report that they run their channel's head.
-func (w *world) installed() *world {
-	w.t.Helper()
-	d := w.desired()
-	for name, cell := range d.Cells {
-		e := d.Channels[cell.Channel].Effective
-		a := Assign(d, cell, e, nil)
-		w.obs.Cells[name] = w.receive(nil, cells.Report{Cell: name, State: cells.StateHealthy, Running: &a})
-	}
-	return w
-}
-
-func kinds(p Plan) string {
-	var all []string
-	for _, a := range p.Actions {
-		s := string(a.Kind) + " " + a.Release + " " + a.Channel
-		if a.Kind == Grant {
-			s += " " + strings.Join(a.Cells, "+")
-		}
-		all = append(all, s)
-	}
-	return strings.Join(all, "; ")
-}
-
-func (w *world) wantActions(want string) Plan {
-	w.t.Helper()
-	p := w.run()
-	if got := kinds(p); got != want {
-		w.t.Fatalf("at %s: actions %q, want %q\nblocked: %v", w.now.Format(time.RFC3339), got, want, p.Blocked)
-	}
-	return p
-}
-
-func (w *world) wantBlocked(channel, gate, reason string) {
-	w.t.Helper()
-	for _, b := range w.plan().Blocked {
-		if b.Channel == channel && b.Gate == gate && strings.Contains(b.Reason, reason) {
-			return
-		}
-	}
-	w.t.Fatalf("no verdict of %s about %s with %q in %v", gate, channel, reason, w.plan().Blocked)
-}
-
 func TestReleaseGoesThroughStagingIntoDedicated(t *testing.T) {
 	w := twoChannels(t).installed()
 	w.wait(2*time.Minute, "staging", "dedicated")
@@ -157,12 +104,6 @@ func TestHaltWhereThereIsNoWayBack(t *testing.T) {
 			w.wantBlockedAfterNext("staging", "hold")
 		})
 	}
-}
-
-func (w *world) wantBlockedAfterNext(channel, gate string) {
-	w.t.Helper()
-	w.commit("bob", "cut", release("1.9.0"))
-	w.wantBlocked(channel, gate, "")
 }
 
 // R1: a revert asks for a rollback, is answered once, and holds the channel until a person lifts it.

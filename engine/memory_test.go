@@ -271,10 +271,9 @@ func (m *memory) Cells(_ context.Context, names ...string) (map[string]*CellStat
 	defer m.mu.Unlock()
 	all := map[string]*CellState{}
 	for name, s := range m.obs.Cells {
-		c := *s
-		c.heard, c.live = time.Time{}, false
+		c := s.Stored()
 		c.LastReport = c.LastReport.Round(0)
-		all[name] = &c
+		all[name] = c
 	}
 	for name, g := range m.grants { // laid over: a state may have been written by one who had not seen it
 		s := all[name]

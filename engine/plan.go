@@ -48,6 +48,20 @@ type Plan struct {
 	Flags   string             `json:"-"`             // the flags repository's commit that gates saw; empty: none
 }
 
+// BlockedIn returns the verdicts about a channel, those about single cells apart.
+func (p *Plan) BlockedIn(channel string) (about, cells []channels.Verdict) {
+	for _, b := range p.Blocked {
+		switch {
+		case b.Channel != channel:
+		case b.Cell == "":
+			about = append(about, b)
+		default:
+			cells = append(cells, b)
+		}
+	}
+	return about, cells
+}
+
 // Action is one thing to do. Promote, Rollback, Quarantines and Halt are git commits, one a channel, Identify is one; Grant is
 // a store transaction.
 type Action struct {
@@ -70,7 +84,7 @@ type Action struct {
 	Hotfix   bool               `json:"-"` // promote: by the hotfix lane
 	Accepted []Acceptance       `json:"-"` // of the release that is replaced, by downstreams
 	Finished bool               `json:"-"` // what is replaced had reached its cells
-	commit   string             // whose releases/V is meant
+	Commit   string             `json:"-"` // whose releases/V is meant
 	forward  string             // see EffectiveHead.Forward
 	Holds    bool               `json:"-"` // rollback: leaves a hold behind, for a person to lift (R1)
 	members  []Registration     // identify: what is to be written, in the order of Cells

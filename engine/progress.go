@@ -52,17 +52,17 @@ type Waiting struct {
 	Until  time.Time `json:"until,omitzero" doc:"the earliest of theirs"`
 }
 
-// Rollouts tells how far each channel's head has come, upstreams first; with a name, that channel's only. It is reckoned as
-// the plan of the view was.
-func Rollouts(v *View, channel string) []Progress {
-	p := newPlanner(v.Desired, v.Observed, v.Plan.Now)
+// Rollouts returns how far each channel's head has come, upstreams first; with a name, that channel's only. made is the plan
+// that was made of d and o.
+func Rollouts(d *Desired, o *Observed, made *Plan, channel string) []Progress {
+	p := newPlanner(d, o, made.Now)
 	all := []Progress{}
-	for _, name := range v.Desired.Order {
+	for _, name := range d.Order {
 		if channel != "" && channel != name {
 			continue
 		}
-		c := v.Desired.Channels[name]
-		about, ofCells := v.Blocked(name)
+		c := d.Channels[name]
+		about, ofCells := made.BlockedIn(name)
 		s := Progress{Channel: name, Cells: len(c.Cells), Blocked: about, Waiting: waiting(ofCells)}
 		if e := c.Effective; e != nil {
 			s.Release, s.Sequence, s.Kind, s.Moved = e.Release, e.Sequence, e.Kind, e.Moved

@@ -184,14 +184,6 @@ func (l *life) pass(d time.Duration) {
 	}
 }
 
-func plain(failures []Failure) []cells.Failure {
-	var all []cells.Failure
-	for _, f := range failures {
-		all = append(all, f.Failure)
-	}
-	return all
-}
-
 // reckon finds out by itself, in the plainest way, which releases soaked where.
 func (l *life) reckon() {
 	d := l.desired()

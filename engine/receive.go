@@ -162,6 +162,19 @@ func (s *CellState) took() bool {
 	return s.Taken == key || slices.ContainsFunc(s.Failures, func(f Failure) bool { return f.Assignment.Key() == key })
 }
 
+// Stored returns s as a store gives it back, without what only the process that received it knows.
+func (s *CellState) Stored() *CellState {
+	c := *s
+	c.live, c.heard = false, time.Time{}
+	return &c
+}
+
+// Watch notes whether this process, listening since up, watched the time since the cell's last report; the zero up: it did not.
+func (s *CellState) Watch(up time.Time) { s.live = !up.IsZero() && !s.LastReport.Before(up) }
+
+// Watched reports whether some process watched the time since the cell's last report.
+func (s *CellState) Watched() bool { return s.live }
+
 // Lapse is s without its grant (R14).
 func Lapse(s *CellState) *CellState {
 	c := *s

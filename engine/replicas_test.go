@@ -271,33 +271,6 @@ func TestSoakPausesWhileNobodyListens(t *testing.T) {
 	})
 }
 
-// R9: replicas whose clocks differ by less than a second: nothing is lost, and nothing counts twice.
-func TestReceiveAcrossClocks(t *testing.T) {
-	a := &cells.Assignment{Channel: "staging", Sequence: 1, Release: "1.0.0", Digest: "sha256:a"}
-	r := cells.Report{Cell: "s1", Boot: "b", State: cells.StateHealthy, Running: a}
-	const ahead = 700 * time.Millisecond
-	var s *CellState
-	for i := range 100 { // every 200 ms, at one replica and the other by turns
-		at := start.Add(time.Duration(i) * 200 * time.Millisecond)
-		if i%2 == 1 {
-			at = at.Add(ahead)
-		}
-		if s != nil {
-			c := *s
-			c.heard = time.Time{} // another received it
-			s = &c
-		}
-		s, _, _ = receipt{at: at, local: at}.fold(s, r, 5*time.Minute)
-	}
-	if waited := 99 * 200 * time.Millisecond; s.Soaked < waited-time.Second || s.Soaked > waited+ahead {
-		t.Errorf("soaked %s in %s", s.Soaked, waited)
-	}
-	s.heard = time.Time{}
-	if s, _, _ = (receipt{at: s.LastReport.Add(-2 * time.Second), local: start}).fold(s, r, 5*time.Minute); s.Soaked != 0 {
-		t.Errorf("soaked %s by a clock that went back", s.Soaked)
-	}
-}
-
 // Fault 14: the store's clock is another one: receipts are in its time, and beyond a minute time decides nothing.
 func TestStoresClock(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -24,7 +24,7 @@ func (p *planner) askedBack(c *Channel) bool {
 	}
 	reason := fmt.Sprintf("%s asked for it in %s", q.By, short(q.Commit))
 	p.act(Action{
-		Kind: Rollback, Channel: c.Name, Release: q.Release, Digest: target.Digest, commit: target.Commit, forward: p.own(target),
+		Kind: Rollback, Channel: c.Name, Release: q.Release, Digest: target.Digest, Commit: target.Commit, forward: p.own(target),
 		From: "request@" + short(q.Commit), Replaces: c.Effective.Release, Sequence: p.sequence(c),
 		Requested: q.By, Reason: reason, Evidence: []string{reason}, Holds: true,
 	})

@@ -54,7 +54,7 @@ func TestStoreRestored(t *testing.T) {
 			leader = r.b
 		}
 		blocked := func() string {
-			about, _ := leader.View().Blocked("staging")
+			about, _ := leader.View().Plan.BlockedIn("staging")
 			if len(about) == 0 {
 				return ""
 			}

@@ -8,75 +8,9 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/internal/window"
 	"github.com/sluice-cd/sluice/releases"
 )
-
-// many is a channel at 1.0.0 with n cells, c00 and so on, installed and soaked, and 1.1.0 cut.
-func many(t testing.TB, n int, text string, more ...map[string]string) *world {
-	t.Helper()
-	var names []string
-	for i := range n {
-		names = append(names, fmt.Sprintf("c%02d", i))
-	}
-	w := newWorld(t, union(append([]map[string]string{policy("staging", text), cellFiles("staging", names...), release("1.0.0"), head("staging", "1.0.0")}, more...)...)).installed()
-	w.through()
-	w.commit("bob", "cut", release("1.1.0"))
-	w.wantActions("promote 1.1.0 staging")
-	return w
-}
-
-// granted runs a plan that does nothing but grant the head, and gives to whom.
-func (w *world) granted() []string {
-	w.t.Helper()
-	p := w.run()
-	if len(p.Actions) == 0 {
-		return nil
-	}
-	if len(p.Actions) != 1 || p.Actions[0].Kind != Grant || p.Actions[0].Release != "1.1.0" {
-		w.t.Fatalf("did %s, want a grant of 1.1.0", kinds(p))
-	}
-	return p.Actions[0].Cells
-}
-
-// others lets time go by; all cells report but those named. Who was granted something runs it.
-func (w *world) others(d time.Duration, silent ...string) {
-	w.t.Helper()
-	for end := w.now.Add(d); w.now.Before(end); {
-		w.now = w.now.Add(time.Minute)
-		for name := range w.desired().Cells {
-			if w.obs.Cells[name] != nil && !slices.Contains(silent, name) {
-				w.report(name, cells.StateHealthy)
-			}
-		}
-	}
-}
-
-// pending lets a cell report that it has nothing installed.
-func (w *world) pending(name string) {
-	w.obs.Cells[name] = w.receive(w.obs.Cells[name], cells.Report{Cell: name, State: cells.StatePending})
-}
-
-// blockedCell gives the plan's verdict about a cell.
-func (w *world) blockedCell(name string) channels.Verdict {
-	w.t.Helper()
-	for _, b := range w.plan().Blocked {
-		if b.Cell == name {
-			return b
-		}
-	}
-	return channels.Verdict{}
-}
-
-func (w *world) wantGate(name, gate, reason string) channels.Verdict {
-	w.t.Helper()
-	v := w.blockedCell(name)
-	if v.Gate != gate || !strings.Contains(v.Reason, reason) {
-		w.t.Errorf("%s: %q, want %s blocked: %s", name, v.String(), gate, reason)
-	}
-	return v
-}
 
 const byWaves = "rollout: {waves: [{cells: 1, soak: 30m}, {percent: 25, soak: 2h}, {percent: 100}], maxInFlight: 3, failureBudget: 2}\n"
 
@@ -216,7 +150,7 @@ func TestGrantedCellsOffline(t *testing.T) {
 	}
 	w.wantActions("")
 	w.wantHead("staging", "1.1.0")
-	if failed := Rollouts(&View{Desired: w.desired(), Observed: &w.obs, Plan: w.plan()}, "staging")[0].Failed; len(failed) > 0 {
+	if failed := w.progress("staging").Failed; len(failed) > 0 {
 		t.Errorf("blamed for %v", failed)
 	}
 	w.report(away[0], cells.StateHealthy) // back, with what it ran before
@@ -293,15 +227,6 @@ func TestDatabaseLostInMidRollout(t *testing.T) {
 	for name, s := range w.obs.Cells {
 		if s.Release != "1.1.0" {
 			t.Errorf("%s ends with %s", name, s.Release)
-		}
-	}
-}
-
-func (w *world) wantBlockedOrIdle(channel, gate string) {
-	w.t.Helper()
-	for _, b := range w.plan().Blocked {
-		if b.Channel == channel && b.Gate != gate {
-			w.t.Errorf("%s, want %s", b.String(), gate)
 		}
 	}
 }
@@ -385,20 +310,6 @@ func TestOldEventsTouchNoBudget(t *testing.T) {
 	w.wantHead("staging", "1.1.0")
 }
 
-// slots are the cells whose offers take a slot, of which there are limit.
-func slots(a Action, limit int) (names []string) {
-	for _, o := range a.Offers {
-		switch o.Cap {
-		case 0:
-		case limit:
-			names = append(names, o.Cell)
-		default:
-			names = append(names, fmt.Sprintf("%s with a cap of %d", o.Cell, o.Cap))
-		}
-	}
-	return names
-}
-
 // R21: a quarantine in mid-rollout stops it, and takes the channel back where it goes back by itself.
 func TestQuarantineInMidRollout(t *testing.T) {
 	for onFailure, want := range map[string]string{"rollback": "rollback 1.0.0 staging", "halt": ""} {
@@ -416,13 +327,6 @@ func TestQuarantineInMidRollout(t *testing.T) {
 			t.Errorf("%s with slots %v: want all to get 1.0.0, with slots for %v", kinds(p), slots(p.Actions[0], 2), had)
 		}
 	}
-}
-
-// says lets a cell's owner decide something.
-func (w *world) says(name string, o *cells.Owner) {
-	w.t.Helper()
-	s := w.obs.Cells[name]
-	w.obs.Cells[name] = w.receive(s, cells.Report{Cell: name, Boot: "b", Sent: w.now, State: s.State, Running: s.Running, Owner: o})
 }
 
 // R18: what a cell's owner decided binds every grant, rollbacks too; others go on, and the wave doesn't wait for it.
@@ -572,7 +476,7 @@ func TestSkipWave(t *testing.T) {
 		w.others(time.Minute)
 		w.run()
 	}
-	p := Rollouts(&View{Desired: w.desired(), Observed: &w.obs, Plan: w.plan()}, "staging")[0]
+	p := w.progress("staging")
 	if !p.Finished || p.Healthy != 8 || p.SkippedTo != 3 {
 		t.Errorf("%+v", p)
 	}
@@ -678,7 +582,7 @@ func TestWavesCountThoseOutsideTheirWindows(t *testing.T) {
 	if n := on(); n != 2 {
 		t.Fatalf("%d cells run it in the day, want the two without a window", n)
 	}
-	if p := Rollouts(&View{Desired: w.desired(), Observed: &w.obs, Plan: w.plan()}, "staging")[0]; p.Wave != 2 || p.Waves[1].Cells != 6 || p.Finished {
+	if p := w.progress("staging"); p.Wave != 2 || p.Waves[1].Cells != 6 || p.Finished {
 		t.Errorf("%+v", p)
 	}
 	w.now = time.Date(2026, 11, 24, 1, 59, 0, 0, time.UTC)

@@ -24,9 +24,9 @@ func (r *receiver) read(row *CellState) {
 	if row == nil || r.have != nil && r.have.Version == row.Version {
 		return
 	}
-	c := *row
-	c.heard, c.live = time.Time{}, !c.LastReport.Before(r.up)
-	r.have = &c
+	c := row.Stored()
+	c.Watch(r.up)
+	r.have = c
 }
 
 // R9: however reports go from replica to replica, whose clocks differ a little, and whatever news is late, no more is ever

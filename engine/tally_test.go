@@ -41,13 +41,6 @@ func TestStallCountsFromThisAssignment(t *testing.T) {
 	w.wantActions("rollback 1.0.0 staging; quarantine 1.2.0 staging")
 }
 
-// begins lets a cell say that it has begun its grant.
-func (w *world) begins(name string) {
-	w.t.Helper()
-	prev := w.obs.Cells[name]
-	w.obs.Cells[name] = w.receive(prev, cells.Report{Cell: name, State: cells.StateApplying, Running: prev.Running, Applying: prev.last()})
-}
-
 // R9, R26: a database that was deleted does not forget who counts: the percentage is of those who report again.
 func TestPercentAfterAnEmptyDatabase(t *testing.T) {
 	w := newWorld(t, union(
@@ -144,13 +137,6 @@ func TestNothingIsThroughWhereAllFailed(t *testing.T) {
 	w.commit("bob", "cut", release("1.2.0"))
 	w.wantActions("")
 	w.wantBlocked("staging", "settled", "keeps 1.1.0")
-}
-
-// keeps lets a cell report what it runs and remembers, whatever it was granted.
-func (w *world) keeps(name string) {
-	w.t.Helper()
-	s := w.obs.Cells[name]
-	w.obs.Cells[name] = w.receive(s, cells.Report{Cell: name, State: cells.StateHealthy, Running: s.Running, Failures: plain(s.Failures)})
 }
 
 // R21: the same digest under a higher sequence is tried again: what was remembered of it before doesn't count.
@@ -261,7 +247,7 @@ func TestFinishIsOfADigest(t *testing.T) {
 	w.commit("bob", "cut", release("1.1.0"))
 	w.obs.Learned.Finished = append(w.obs.Learned.Finished, Finish{Channel: "staging", Sequence: 8, Digest: "sha256:other"})
 	w.settle()
-	if p := newPlanner(w.desired(), &w.obs, w.now); p.done("staging", w.desired().Channels["staging"].Effective) {
+	if w.progress("staging").Finished {
 		t.Error("1.1.0 counts as finished")
 	}
 }

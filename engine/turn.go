@@ -43,6 +43,9 @@ func (c *Channel) turn() *turn {
 	return t
 }
 
+// WaveOrder returns the indexes of c's cells in the order in which they are offered its head.
+func (c *Channel) WaveOrder() []int32 { return c.turn().order }
+
 func newTurn(c *Channel) *turn {
 	t := &turn{order: make([]int32, len(c.Cells))}
 	var labels map[string]string

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -244,41 +243,4 @@ func seal(h cells.Head) cells.Sealed {
 func (v *View) Content(digest releases.Digest) (commit, version string, ok bool) {
 	h, ok := v.Desired.content()[digest]
 	return h.commit, h.version, ok
-}
-
-// place is where a release's bytes are.
-type place struct{ commit, version string }
-
-// content tells where each head's bytes are: the first channel's newest counts. Made once for each Desired that Build gives.
-func (d *Desired) content() map[releases.Digest]place {
-	if d.places != nil {
-		return d.places()
-	}
-	return d.walkHeads()
-}
-
-func (d *Desired) walkHeads() map[releases.Digest]place {
-	all := map[releases.Digest]place{}
-	for _, name := range d.Order {
-		for _, h := range slices.Backward(d.Channels[name].History) {
-			if _, there := all[h.Digest]; !there {
-				all[h.Digest] = place{h.Commit, h.Release}
-			}
-		}
-	}
-	return all
-}
-
-// Blocked gives the verdicts about a channel, those about single cells apart.
-func (v *View) Blocked(channel string) (about, cells []channels.Verdict) {
-	for _, b := range v.Plan.Blocked {
-		switch {
-		case b.Channel != channel:
-		case b.Cell == "":
-			about = append(about, b)
-		default:
-			cells = append(cells, b)
-		}
-	}
-	return about, cells
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // R31: the ETag covers head, assignment, hold {gate, until} and notices, and nothing that counts or is worded anew.
@@ -76,26 +77,6 @@ func TestWhatChangesACellsAnswer(t *testing.T) {
 	}
 }
 
-// R34: what is offered is found by its digest, as a walk over the heads would.
-func TestContentByDigest(t *testing.T) {
-	w := twoChannels(t).installed()
-	w.settle()
-	w.takes("staging", "1.1.0")
-	d := w.desired()
-	v := &View{Desired: d, Observed: &w.obs}
-	for _, c := range d.Channels {
-		for _, h := range c.History {
-			commit, version, ok := v.Content(h.Digest)
-			if !ok || version != h.Release || w.commits[commit] == nil {
-				t.Errorf("%s is at %q, %q", h.Release, commit, version)
-			}
-		}
-	}
-	if _, _, ok := v.Content("sha256:none"); ok {
-		t.Error("what was never a head is offered")
-	}
-}
-
 // BenchmarkKeys is what carrying answers over costs from view to view, of which none changed.
 func BenchmarkKeys(b *testing.B) {
 	d, o := fleet(b, 100, 10_000, 100)
@@ -124,5 +105,49 @@ func BenchmarkKeys(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+func told(height int64, bundle, orders string) *Flags {
+	f := &cells.Flags{Height: height, Bundle: cells.FlagBundle{Digest: releases.DigestBytes([]byte(bundle))}, Orders: cells.Sealed{Digest: releases.DigestBytes([]byte(orders))}}
+	return &Flags{Height: height, Told: map[string]*cells.Flags{"s1": f}}
+}
+
+// R31: what a cell is told changes with its bundle, its orders and its labels, and not with the height that they are of.
+func TestKeyHasFlags(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, union(policy("staging", ""), release("1.0.0"), head("staging", "1.0.0"), cellFiles("staging", "s1", "s2")))
+	view := func(f *Flags) *View { return &View{Desired: w.desired(), Observed: &w.obs, Flags: f} }
+	base := view(told(7, "b", "o"))
+	key, _ := base.Key("s1")
+	d, etag, _ := base.Cell("s1")
+	if d.Flags == nil || d.Flags.Height != 7 || d.Flags.Bundle.Digest != key.Flags.Bundle || d.Flags.Orders.Digest != key.Flags.Orders {
+		t.Errorf("told %+v under %+v", d.Flags, key)
+	}
+	if d, _, _ := base.Cell("s2"); d.Flags != nil {
+		t.Errorf("s2 is told %+v", d.Flags)
+	}
+	for what, c := range map[string]struct {
+		v    *View
+		same bool
+	}{
+		"the height": {view(told(8, "b", "o")), true},
+		"the bundle": {view(told(7, "c", "o")), false},
+		"the orders": {view(told(7, "b", "p")), false},
+		"no flags":   {view(nil), false},
+	} {
+		_, got, _ := c.v.Cell("s1")
+		if now, _ := c.v.Key("s1"); (now == key) != c.same || (got == etag) != c.same {
+			t.Errorf("%s: ETag %s, before %s", what, got, etag)
+		}
+	}
+	w.commit("bob", "label", map[string]string{"cells/s1/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\nlabels: {region: eu}\n"})
+	labelled := view(told(7, "b", "o"))
+	d, got, _ := labelled.Cell("s1")
+	if got == etag || d.Flags.Labels["region"] != "eu" {
+		t.Errorf("labels: told %+v under %s", d.Flags, got)
+	}
+	if told := labelled.Flags.Told["s1"]; told.Labels != nil {
+		t.Error("what cells share has one cell's labels")
 	}
 }

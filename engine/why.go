@@ -3,7 +3,6 @@ package engine
 import (
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
@@ -176,7 +175,7 @@ func (v *View) whyChannel(c *Channel) []string {
 
 // about gives the verdicts about a channel, and those about one of its cells.
 func (v *View) about(c *Channel, cell string) []channels.Verdict {
-	about, ofCells := v.Blocked(c.Name)
+	about, ofCells := v.Plan.BlockedIn(c.Name)
 	for _, b := range ofCells {
 		if b.Cell == cell {
 			about = append(about, b)
@@ -198,11 +197,4 @@ func verdicts(all []channels.Verdict) []string {
 		lines = append(lines, "nothing is blocked")
 	}
 	return lines
-}
-
-func stamp(t time.Time) string {
-	if t.IsZero() {
-		return "an unknown time"
-	}
-	return t.UTC().Format(time.RFC3339)
 }

@@ -154,6 +154,13 @@ func (w *world) plan() Plan {
 	return Make(w.desired(), &w.obs, w.now)
 }
 
+// progress is how far a channel's head has come.
+func (w *world) progress(channel string) Progress {
+	w.t.Helper()
+	p := w.plan()
+	return Rollouts(w.desired(), &w.obs, &p, channel)[0]
+}
+
 // run carries a plan out as the engine does, without any I/O, and gives it.
 func (w *world) run() Plan {
 	w.t.Helper()

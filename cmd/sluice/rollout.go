@@ -211,5 +211,5 @@ func (a *app) rollouts(ctx context.Context, cmd *cobra.Command, channel string) 
 	if channel != "" && v.Desired.Channels[channel] == nil {
 		return nil, fail(fmt.Errorf("there is no channel %s", channel), "sluice status lists them")
 	}
-	return engine.Rollouts(v, channel), nil
+	return engine.Rollouts(v.Desired, v.Observed, &v.Plan, channel), nil
 }

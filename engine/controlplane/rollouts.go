@@ -27,5 +27,5 @@ func (s *Server) rollouts(_ context.Context, in *rolloutsInput) (*rolloutsOutput
 	if in.Channel != "" && v.Desired.Channels[in.Channel] == nil {
 		return nil, huma.Error404NotFound("The release repository has no such channel: add channels/NAME/channel.yaml, or check the name.")
 	}
-	return &rolloutsOutput{Body: Rollouts{Rollouts: engine.Rollouts(v, in.Channel)}}, nil
+	return &rolloutsOutput{Body: Rollouts{Rollouts: engine.Rollouts(v.Desired, v.Observed, &v.Plan, in.Channel)}}, nil
 }

@@ -1,0 +1,62 @@
+package engine
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+)
+
+// R10: a step of the wall clock is seen, and forgiven once cells agree with the new time.
+func TestClockSeesSteps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newClock(time.Now())
+		k.wall = k.wall.Add(-2 * time.Minute) // the wall clock was set forward since
+		o := &Observed{Cells: map[string]*CellState{}}
+		time.Sleep(time.Second)
+		if c := k.read(time.Now(), time.Now(), o); c.Step < 119*time.Second {
+			t.Fatalf("step %s", c.Step)
+		}
+		time.Sleep(time.Second)
+		o.Cells["s1"] = &CellState{LastReport: time.Now(), Skew: time.Second}
+		o.Cells["s1"].Watch(time.Now())
+		if c := k.read(time.Now(), time.Now(), o); c.Step != 0 {
+			t.Fatalf("step %s, and the cells agree", c.Step)
+		}
+	})
+}
+
+// R10: a step of this machine's clock is seen before anybody goes by it.
+func TestTimeIsDoubted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := &Engine{clock: newClock(time.Now())}
+		if now, doubt := e.Time(); !now.Equal(time.Now()) || doubt != "" {
+			t.Errorf("%s, doubted: %q", now, doubt)
+		}
+		e.clock.wall = e.clock.wall.Add(-48 * time.Hour) // the wall clock was set forward since
+		time.Sleep(time.Minute)
+		if _, doubt := e.Time(); !strings.Contains(doubt, "stepped by 48h") {
+			t.Errorf("doubted: %q", doubt)
+		}
+	})
+}
+
+// R9: a restart pauses the soak of those that reported up to it, and forgives no silence before it.
+func TestRestartForgivesNoSilence(t *testing.T) {
+	a := &cells.Assignment{Channel: "staging", Sequence: 1, Release: "1.0.0", Digest: "sha256:a"}
+	now := time.Now()
+	kept := func(name string, ago time.Duration) *CellState {
+		return &CellState{Name: name, State: cells.StateHealthy, Digest: a.Digest, Running: a, Soaked: time.Hour,
+			HealthySince: now.Add(-ago - time.Hour).Round(0), LastReport: now.Add(-ago).Round(0)}
+	}
+	all := map[string]*CellState{"s1": kept("s1", time.Hour), "s2": kept("s2", 48*time.Hour)} // the process was down for an hour
+	silenced(all, 5*time.Minute)
+	for name, want := range map[string]time.Duration{"s1": time.Hour, "s2": 0} {
+		s := Receive(all[name], cells.Report{Cell: name, State: cells.StateHealthy, Running: a}, now, 5*time.Minute)
+		if s.Soaked != want {
+			t.Errorf("%s soaked %s, want %s", name, s.Soaked, want)
+		}
+	}
+}

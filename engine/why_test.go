@@ -1,0 +1,30 @@
+package engine
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+)
+
+// Fault 45: a person who asks why hears of it.
+func TestWhyNamesMiscounts(t *testing.T) {
+	together(t, twoChannels(t), func(r *replicas) {
+		for _, n := range []int64{1, 5} {
+			_, err := r.a.Receive(context.Background(), cells.Report{Cell: "s1", Boot: "b", State: cells.StatePending, Confirmed: n / 2, Events: []cells.Event{{Number: n, Kind: "healthy"}}})
+			if err != nil {
+				r.t.Fatal(err)
+			}
+		}
+		time.Sleep(3 * time.Second)
+		for _, e := range []*replica{r.a, r.b} {
+			lines, _ := Why(e.View(), "s1")
+			if !slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, "events 3 to 4 never came") }) {
+				r.t.Errorf("why says %q", lines)
+			}
+		}
+	})
+}
