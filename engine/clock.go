@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"time"
+
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // clock watches whether wall time runs as monotonic time does (R10).
@@ -16,27 +18,27 @@ type clock struct {
 func newClock(now time.Time) clock { return clock{wall: now.Round(0), mono: now} }
 
 // read judges now. at is the same by the store's clock. A step is forgiven once cells that reported after it agree with the new time.
-func (k *clock) read(now, at time.Time, o *Observed) Clock {
+func (k *clock) read(now, at time.Time, o *plan.Observed) plan.Clock {
 	step := k.step(now)
 	skew, since := medianSkew(o, k.stepped)
-	if step.Abs() <= maxClockError {
+	if step.Abs() <= plan.MaxClockError {
 		k.stepped = time.Time{}
-		return Clock{Skew: skew}
+		return plan.Clock{Skew: skew}
 	}
 	if k.stepped.IsZero() {
 		k.stepped = at
-	} else if since && skew.Abs() <= maxClockError {
+	} else if since && skew.Abs() <= plan.MaxClockError {
 		*k = newClock(now)
-		return Clock{Skew: skew}
+		return plan.Clock{Skew: skew}
 	}
-	return Clock{Step: step, Skew: skew}
+	return plan.Clock{Step: step, Skew: skew}
 }
 
 // step is how far wall time has run ahead of monotonic time.
 func (k *clock) step(now time.Time) time.Duration { return now.Round(0).Sub(k.wall) - now.Sub(k.mono) }
 
 // medianSkew is over the cells that reported after since; any is false if none did.
-func medianSkew(o *Observed, since time.Time) (skew time.Duration, any bool) {
+func medianSkew(o *plan.Observed, since time.Time) (skew time.Duration, any bool) {
 	skews := make([]time.Duration, 0, len(o.Cells))
 	for _, s := range o.Cells {
 		if s.Watched() && s.LastReport.After(since) {
@@ -113,10 +115,10 @@ func (e *Engine) Time() (now time.Time, doubt string) {
 	now = e.at(t)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	var k Clock
+	var k plan.Clock
 	if e.view != nil {
 		k = e.view.Observed.Clock
 	}
 	k.Step = e.clock.step(t) // since the last look, too
-	return now, k.doubt()
+	return now, k.Doubt()
 }

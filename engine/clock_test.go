@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // R10: a step of the wall clock is seen, and forgiven once cells agree with the new time.
@@ -14,13 +15,13 @@ func TestClockSeesSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newClock(time.Now())
 		k.wall = k.wall.Add(-2 * time.Minute) // the wall clock was set forward since
-		o := &Observed{Cells: map[string]*CellState{}}
+		o := &plan.Observed{Cells: map[string]*plan.CellState{}}
 		time.Sleep(time.Second)
 		if c := k.read(time.Now(), time.Now(), o); c.Step < 119*time.Second {
 			t.Fatalf("step %s", c.Step)
 		}
 		time.Sleep(time.Second)
-		o.Cells["s1"] = &CellState{LastReport: time.Now(), Skew: time.Second}
+		o.Cells["s1"] = &plan.CellState{LastReport: time.Now(), Skew: time.Second}
 		o.Cells["s1"].Watch(time.Now())
 		if c := k.read(time.Now(), time.Now(), o); c.Step != 0 {
 			t.Fatalf("step %s, and the cells agree", c.Step)
@@ -47,14 +48,14 @@ func TestTimeIsDoubted(t *testing.T) {
 func TestRestartForgivesNoSilence(t *testing.T) {
 	a := &cells.Assignment{Channel: "staging", Sequence: 1, Release: "1.0.0", Digest: "sha256:a"}
 	now := time.Now()
-	kept := func(name string, ago time.Duration) *CellState {
-		return &CellState{Name: name, State: cells.StateHealthy, Digest: a.Digest, Running: a, Soaked: time.Hour,
+	kept := func(name string, ago time.Duration) *plan.CellState {
+		return &plan.CellState{Name: name, State: cells.StateHealthy, Digest: a.Digest, Running: a, Soaked: time.Hour,
 			HealthySince: now.Add(-ago - time.Hour).Round(0), LastReport: now.Add(-ago).Round(0)}
 	}
-	all := map[string]*CellState{"s1": kept("s1", time.Hour), "s2": kept("s2", 48*time.Hour)} // the process was down for an hour
+	all := map[string]*plan.CellState{"s1": kept("s1", time.Hour), "s2": kept("s2", 48*time.Hour)} // the process was down for an hour
 	silenced(all, 5*time.Minute)
 	for name, want := range map[string]time.Duration{"s1": time.Hour, "s2": 0} {
-		s := Receive(all[name], cells.Report{Cell: name, State: cells.StateHealthy, Running: a}, now, 5*time.Minute)
+		s := plan.Receive(all[name], cells.Report{Cell: name, State: cells.StateHealthy, Running: a}, now, 5*time.Minute)
 		if s.Soaked != want {
 			t.Errorf("%s soaked %s, want %s", name, s.Soaked, want)
 		}

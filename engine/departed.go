@@ -8,15 +8,17 @@ import (
 	"path"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // departed ends the identities of cells that were removed: one that is added again under the name is another cell, and
 // must not find the key before, or a token, still good in the store (R25). What was removed is told by the commit that was acted upon
 // last, so that it is found also where the removal and the return came in between. A branch that was force-pushed proves nothing.
-func (e *Engine) departed(ctx context.Context, d *Desired) error {
+func (e *Engine) departed(ctx context.Context, d *plan.Desired) error {
 	e.mu.Lock()
 	seen, diverged := e.obs.Seen, e.obs.Diverged
-	var due []Registration
+	var due []plan.Registration
 	for name, r := range e.obs.Registered {
 		if cell := d.Cells[name]; !r.Identity.Revoked && (cell == nil || cell.Identity.Serial == 0) {
 			due = append(due, r)
@@ -25,7 +27,7 @@ func (e *Engine) departed(ctx context.Context, d *Desired) error {
 	if e.desired != nil { // one that never registered may have a token
 		for name, cell := range e.desired.Cells {
 			if _, known := e.obs.Registered[name]; !known && d.Cells[name] == nil {
-				due = append(due, Registration{Cell: name, Identity: cell.Identity})
+				due = append(due, plan.Registration{Cell: name, Identity: cell.Identity})
 			}
 		}
 	}
@@ -39,7 +41,7 @@ func (e *Engine) departed(ctx context.Context, d *Desired) error {
 	}
 	before, err := e.repo.FS(seen)
 	if err != nil {
-		return fmt.Errorf("read %s, to see which cells are gone: %w", short(seen), err)
+		return fmt.Errorf("read %s, to see which cells are gone: %w", words.Short(seen), err)
 	}
 	for _, r := range due {
 		gone, err := without(before, d, r.Cell)
@@ -51,8 +53,8 @@ func (e *Engine) departed(ctx context.Context, d *Desired) error {
 		}
 		end := r.Identity
 		end.Revoked, end.Rotate = true, false
-		void := Registration{Cell: r.Cell, Identity: successor(end, r.Identity), By: "its removal", At: e.now()}
-		if err := e.store.Register(ctx, void); err != nil && !errors.Is(err, ErrStale) { // stale: somebody was quicker
+		void := plan.Registration{Cell: r.Cell, Identity: successor(end, r.Identity), By: "its removal", At: e.now()}
+		if err := e.store.Register(ctx, void); err != nil && !errors.Is(err, plan.ErrStale) { // stale: somebody was quicker
 			return fmt.Errorf("end the identity of %s, which was removed: %w", r.Cell, err)
 		}
 		e.enlist(void)
@@ -62,10 +64,10 @@ func (e *Engine) departed(ctx context.Context, d *Desired) error {
 }
 
 // without tells whether a cell that before had is gone from d, or has come back without the identity that it had.
-func without(before fs.FS, d *Desired, cell string) (bool, error) {
+func without(before fs.FS, d *plan.Desired, cell string) (bool, error) {
 	file := "cell.yaml"
 	if d.Cells[cell] != nil {
-		file = identityFile
+		file = plan.IdentityFile
 	}
 	_, err := fs.Stat(before, path.Join(cells.Dir, cell, file))
 	if errors.Is(err, fs.ErrNotExist) {

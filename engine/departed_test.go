@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	. "github.com/sluice-cd/sluice/engine/enginetest"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // R25: a cell that was removed and is added again is another one: the key and the tokens of the one before are not good,
@@ -13,7 +15,7 @@ import (
 func TestAddedAgainStartsAnew(t *testing.T) {
 	for name, watched := range map[string]bool{"in two looks": true, "while nobody looked": false} {
 		t.Run(name, func(t *testing.T) {
-			together(t, twoChannels(t), func(r *replicas) {
+			together(t, TwoChannels(t), func(r *replicas) {
 				r.token("t1", "s1")
 				r.join(r.a, "t1", "s1", "ed25519:one")
 				r.who("ed25519:one", "s1")
@@ -25,22 +27,22 @@ func TestAddedAgainStartsAnew(t *testing.T) {
 				if watched {
 					r.push("eve", "remove", removal)
 					r.who("ed25519:one", "")
-					r.push("eve", "add", cellFiles("staging", "s1"))
+					r.push("eve", "add", CellFiles("staging", "s1"))
 				} else {
 					r.a.stop()
 					r.b.stop()
-					r.w.now = time.Now()
-					r.w.commit("eve", "remove", removal)
-					r.w.commit("eve", "add", cellFiles("staging", "s1"))
+					r.w.Now = time.Now()
+					r.w.Commit("eve", "remove", removal)
+					r.w.Commit("eve", "add", CellFiles("staging", "s1"))
 					r.a, r.b = r.start(r.a.store), r.start(r.b.store)
 				}
 				time.Sleep(2 * time.Minute)
 				r.who("ed25519:one", "")
-				if _, err := r.a.Join(r.t.Context(), "s1", "left", "ed25519:three", ""); !errors.Is(err, ErrDenied) {
+				if _, err := r.a.Join(r.t.Context(), "s1", "left", "ed25519:three", ""); !errors.Is(err, plan.ErrDenied) {
 					r.t.Errorf("a token of the cell before: %v", err)
 				}
 				r.token("t2", "s1")
-				if _, err := r.b.Join(r.t.Context(), "s1", "t2", "ed25519:one", ""); !errors.Is(err, ErrDenied) {
+				if _, err := r.b.Join(r.t.Context(), "s1", "t2", "ed25519:one", ""); !errors.Is(err, plan.ErrDenied) {
 					r.t.Errorf("the key of the cell before: %v", err)
 				}
 				r.join(r.b, "t2", "s1", "ed25519:two")
@@ -55,11 +57,11 @@ func TestAddedAgainStartsAnew(t *testing.T) {
 
 // The same for the token of one that never registered.
 func TestTokenOfOneThatNeverCame(t *testing.T) {
-	together(t, twoChannels(t), func(r *replicas) {
+	together(t, TwoChannels(t), func(r *replicas) {
 		r.token("left", "s1")
 		r.push("eve", "remove", map[string]string{"cells/s1/cell.yaml": ""})
-		r.push("eve", "add", cellFiles("staging", "s1"))
-		if _, err := r.b.Join(r.t.Context(), "s1", "left", "ed25519:one", ""); !errors.Is(err, ErrDenied) {
+		r.push("eve", "add", CellFiles("staging", "s1"))
+		if _, err := r.b.Join(r.t.Context(), "s1", "left", "ed25519:one", ""); !errors.Is(err, plan.ErrDenied) {
 			r.t.Errorf("a token of the cell before: %v", err)
 		}
 		r.token("t2", "s1")
@@ -70,9 +72,9 @@ func TestTokenOfOneThatNeverCame(t *testing.T) {
 
 // A new cell's registration that git does not have yet, and one whose identity a push only changes, stay what they are.
 func TestNobodyDepartsByMistake(t *testing.T) {
-	w := twoChannels(t)
+	w := TwoChannels(t)
 	together(t, w, func(r *replicas) {
-		r.push("eve", "add", cellFiles("staging", "s9"))
+		r.push("eve", "add", CellFiles("staging", "s9"))
 		r.token("t9", "s9")
 		r.join(r.b, "t9", "s9", "ed25519:nine")
 		r.push("eve", "label", map[string]string{"cells/s9/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\nlabels: {region: eu}\n"})

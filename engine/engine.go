@@ -1,3 +1,8 @@
+// Package engine carries plans out: it is the shell around package plan, which decides.
+//
+// Engine.Tick reads a snapshot, has plan.Make decide, and applies the plan by one compare-and-swap push (invariant 1), then
+// records what it saw. Tick may be killed at any instant and run again, and two engines may run at once: git's compare-and-swap
+// makes each promotion happen once (invariant 4). It decides nothing itself.
 package engine
 
 import (
@@ -10,6 +15,10 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/roster"
+	"github.com/sluice-cd/sluice/engine/view"
 )
 
 // Options of an Engine. The zero value is usable.
@@ -37,28 +46,28 @@ type Engine struct {
 	flagNews chan struct{} // another process wrote what concerns flags: capacity 1
 
 	ticking  sync.Mutex // held for a whole tick; guards what follows
-	desired  *Desired
+	desired  *plan.Desired
 	recorded map[string]int64 // by channel: the newest decision that the store knows
 	refusals map[string]int   // by channel: refused pushes in a row
 
 	lead      leading
 	following following
 	counters  counters
-	roster    atomic.Pointer[Roster] // never nil; replaced under mu
-	forgot    atomic.Bool            // it was said that the store knows less than the cells
+	roster    atomic.Pointer[roster.Roster] // never nil; replaced under mu
+	forgot    atomic.Bool                   // it was said that the store knows less than the cells
 
 	cellLocks [8192]sync.Mutex // by name: a cell's reports are folded one after the other, and held until durable, so that many must not share one
 
 	mu        sync.Mutex // guards what follows
-	obs       Observed
-	anew      time.Time // observing began anew: the store was found to be restored (R26); zero: it was not
-	writes    uint64    // grows with every write to the store that Known would show: what was read before is not put over it
-	members   *Desired  // whose cells' identities the roster has; nil: nothing was read yet
+	obs       plan.Observed
+	anew      time.Time     // observing began anew: the store was found to be restored (R26); zero: it was not
+	writes    uint64        // grows with every write to the store that Known would show: what was read before is not put over it
+	members   *plan.Desired // whose cells' identities the roster has; nil: nothing was read yet
 	storeTime storeClock
 	clock     clock
 	stale     time.Duration
-	view      *View
-	flags     *Flags        // as last announced; nil: nothing was
+	view      *view.View
+	flags     *view.Flags   // as last announced; nil: nothing was
 	shown     atomic.Bool   // there is a view; read without mu
 	changed   chan struct{} // closed when view is replaced
 	enlisted  chan struct{} // closed when roster is replaced
@@ -86,7 +95,7 @@ func New(ctx context.Context, repo Repository, store Store, o Options) (*Engine,
 		obs: obs, stale: defaultStale, changed: make(chan struct{}), enlisted: make(chan struct{}),
 		following: following{heard: time.Now(), cells: map[string]bool{}, wake: make(chan struct{}, 1)},
 	}
-	e.roster.Store(emptyRoster())
+	e.roster.Store(roster.Empty())
 	return e, nil
 }
 
@@ -100,7 +109,7 @@ var ErrUnknownCell = errors.New("no such cell in the release repository")
 var ErrNotReady = errors.New("the release repository has not been read yet")
 
 // View is what was last decided; nil before the first tick.
-func (e *Engine) View() *View {
+func (e *Engine) View() *view.View {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.view
@@ -132,29 +141,29 @@ func (e *Engine) Pushed() {
 func (e *Engine) lookSoon() { signal(e.pushed) }
 
 // snapshot is what is observed now, for one plan: later reports don't show in it.
-func (e *Engine) snapshot() *Observed {
+func (e *Engine) snapshot() *plan.Observed {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	o := e.obs
 	o.Cells = maps.Clone(o.Cells)
 	o.Served, o.Refused, o.Registered = maps.Clone(o.Served), maps.Clone(o.Refused), maps.Clone(o.Registered)
 	o.Slots = maps.Clone(o.Slots)
-	o.Flags = e.flags.seen()
+	o.Flags = e.flags.ForGates()
 	return &o
 }
 
-func (e *Engine) publish(v *View) {
+func (e *Engine) publish(v *view.View) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.view == nil {
-		silenced(e.obs.Cells, v.Desired.staleAfter())
+		silenced(e.obs.Cells, v.Desired.StaleAfter())
 	}
-	e.stale = v.Desired.staleAfter()
+	e.stale = v.Desired.StaleAfter()
 	e.present(v)
 }
 
 // present makes v the view, with the flags that were announced last, under mu.
-func (e *Engine) present(v *View) {
+func (e *Engine) present(v *view.View) {
 	v.Flags = e.flags
 	e.view = v
 	e.shown.Store(true)
@@ -164,7 +173,7 @@ func (e *Engine) present(v *View) {
 
 // silenced ends the soak of cells that were silent while the process before this one heard others: only what nobody
 // listened to is a pause (R9). It changes the map, not the states in it.
-func silenced(all map[string]*CellState, staleAfter time.Duration) {
+func silenced(all map[string]*plan.CellState, staleAfter time.Duration) {
 	var heard time.Time
 	for _, s := range all {
 		if s.LastReport.After(heard) {

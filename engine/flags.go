@@ -3,10 +3,13 @@ package engine
 import (
 	"maps"
 	"time"
+
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
 )
 
 // States is the newest word of every cell, by name, whatever the plan was made of. The map is the caller's, the states are not.
-func (e *Engine) States() map[string]*CellState {
+func (e *Engine) States() map[string]*plan.CellState {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return maps.Clone(e.obs.Cells)
@@ -23,15 +26,15 @@ func (e *Engine) Now() time.Time { return e.now() }
 
 // Announce shows f from now on: to cells, by another View of the same plan, and to gates, which are asked again where they see
 // something else than before.
-func (e *Engine) Announce(f *Flags) {
+func (e *Engine) Announce(f *view.Flags) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	before := e.flags
 	e.flags = f
 	if v := e.view; v != nil {
-		e.present(&View{Desired: v.Desired, Observed: v.Observed, Plan: v.Plan, Took: v.Took})
+		e.present(&view.View{Desired: v.Desired, Observed: v.Observed, Plan: v.Plan, Took: v.Took})
 	}
-	if !before.seen().equal(f.seen()) {
+	if !before.ForGates().Equal(f.ForGates()) {
 		signal(e.moved)
 	}
 }

@@ -7,10 +7,13 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	. "github.com/sluice-cd/sluice/engine/enginetest"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
 )
 
-func flagged(t *testing.T, w *world) *Engine {
+func flagged(t *testing.T, w *World) *Engine {
 	t.Helper()
 	e, err := New(t.Context(), newBranch(w), newMemory(), Options{})
 	if err != nil {
@@ -22,9 +25,9 @@ func flagged(t *testing.T, w *world) *Engine {
 // Gates see flags, and each promotion records the commit that they were seen at; a plan says nothing else of them.
 func TestGatesSeeFlags(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, union(policy("staging", "gates: [{when: '!(\"editor\" in flags.killed)'}]\n"), release("1.0.0"), cellFiles("staging", "s1")))
+	w := NewWorld(t, Union(Policy("staging", "gates: [{when: '!(\"editor\" in flags.killed)'}]\n"), Release("1.0.0"), CellFiles("staging", "s1")))
 	e := flagged(t, w)
-	killed := &Flags{Seen: FlagsSeen{Commit: "f1", Killed: []string{"editor"}}}
+	killed := &view.Flags{Seen: plan.FlagsSeen{Commit: "f1", Killed: []string{"editor"}}}
 	e.Announce(killed)
 	if _, err := e.Tick(t.Context()); err != nil {
 		t.Fatal(err)
@@ -34,7 +37,7 @@ func TestGatesSeeFlags(t *testing.T) {
 	}
 	<-e.moved // of the lease, and of the first Announce
 	changed := e.Changed()
-	e.Announce(&Flags{Seen: FlagsSeen{Commit: "f1", Killed: []string{"editor"}}})
+	e.Announce(&view.Flags{Seen: plan.FlagsSeen{Commit: "f1", Killed: []string{"editor"}}})
 	select {
 	case <-changed:
 	default:
@@ -45,7 +48,7 @@ func TestGatesSeeFlags(t *testing.T) {
 		t.Error("a plan is made though gates see nothing else")
 	default:
 	}
-	e.Announce(&Flags{Seen: FlagsSeen{Commit: "the second"}})
+	e.Announce(&view.Flags{Seen: plan.FlagsSeen{Commit: "the second"}})
 	select {
 	case <-e.moved:
 	default:
@@ -54,19 +57,19 @@ func TestGatesSeeFlags(t *testing.T) {
 	if _, err := e.Tick(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	var d Decision
-	if text := w.files["channels/staging/decision.json"]; json.Unmarshal([]byte(text), &d) != nil || d.Flags != "the second" {
+	var d plan.Decision
+	if text := w.Files["channels/staging/decision.json"]; json.Unmarshal([]byte(text), &d) != nil || d.Flags != "the second" {
 		t.Errorf("the decision: %s", text)
 	}
-	if plan, err := json.Marshal(e.View().Plan); err != nil || strings.Contains(string(plan), "the second") {
-		t.Errorf("the plan says %s (%v)", plan, err)
+	if p, err := json.Marshal(e.View().Plan); err != nil || strings.Contains(string(p), "the second") {
+		t.Errorf("the plan says %s (%v)", p, err)
 	}
 }
 
 // A cell's other word on flags wakes who announces, and makes no plan of releases sooner.
 func TestFlagsReported(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, union(policy("staging", ""), release("1.0.0"), head("staging", "1.0.0"), cellFiles("staging", "s1")))
+	w := NewWorld(t, Union(Policy("staging", ""), Release("1.0.0"), Head("staging", "1.0.0"), CellFiles("staging", "s1")))
 	e := flagged(t, w)
 	if _, err := e.Tick(t.Context()); err != nil {
 		t.Fatal(err)

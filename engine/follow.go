@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // deafAfter is how long a replica may hear nothing of the store, and still answer cells (R29).
@@ -216,12 +217,12 @@ func (e *Engine) readAll(ctx context.Context) error {
 }
 
 // put takes cells' states that were read into what is observed: never an older one over a newer.
-func (e *Engine) put(states map[string]*CellState) {
+func (e *Engine) put(states map[string]*plan.CellState) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	flags := false
 	for name, s := range states {
-		flags = flags || otherFlags(e.obs.Cells[name], s)
+		flags = flags || plan.FlagsDiffer(e.obs.Cells[name], s)
 		e.obs.Cells[name] = newer(e.obs.Cells[name], e.watched(s))
 		if e.served(s) {
 			e.obs.Served[s.Channel] = s.Sequence
@@ -233,20 +234,20 @@ func (e *Engine) put(states map[string]*CellState) {
 }
 
 // watched marks a state that was read: the time since its report was watched by this process too, if it was listening then.
-func (e *Engine) watched(s *CellState) *CellState {
+func (e *Engine) watched(s *plan.CellState) *plan.CellState {
 	s.Watch(e.obs.Up)
 	return s
 }
 
 // served tells whether a state has a sequence above all that are known, under e.mu. Channels that the repository does
 // not have don't count: a cell could name one after the other.
-func (e *Engine) served(s *CellState) bool {
+func (e *Engine) served(s *plan.CellState) bool {
 	return s.Channel != "" && s.Sequence > e.obs.Served[s.Channel] && (e.members == nil || e.members.Channels[s.Channel] != nil)
 }
 
 // newer puts together what is known here of a cell with what was read: the later report, and the later grant. A grant that
 // lapsed here comes back with it, and is found to have lapsed again.
-func newer(have, read *CellState) *CellState {
+func newer(have, read *plan.CellState) *plan.CellState {
 	if have == nil {
 		return read
 	}
@@ -262,7 +263,7 @@ func newer(have, read *CellState) *CellState {
 	if s == given || given.Granted == nil {
 		return s
 	}
-	return Give(s, Granted{Assignment: *given.Granted, At: given.GrantedAt})
+	return plan.Give(s, plan.Granted{Assignment: *given.Granted, At: given.GrantedAt})
 }
 
 // refresh reads all but the cells. What this process wrote while it was read is not lost: then it is read again.
@@ -285,7 +286,7 @@ func (e *Engine) refresh(ctx context.Context) error {
 }
 
 // keep takes o into what is observed, unless this process wrote anything since before.
-func (e *Engine) keep(o Observed, before uint64) bool {
+func (e *Engine) keep(o plan.Observed, before uint64) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.writes != before {

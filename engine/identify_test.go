@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	. "github.com/sluice-cd/sluice/engine/enginetest"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -46,12 +48,12 @@ func (r *replicas) committed(cell string) cells.Identity {
 	synctest.Wait()
 	r.branch.mu.Lock()
 	defer r.branch.mu.Unlock()
-	return r.w.desired().Cells[cell].Identity
+	return r.w.Desired().Cells[cell].Identity
 }
 
 // R25, R28: a registration counts at once on every replica and is committed; the same token and key succeed again, others don't.
 func TestJoin(t *testing.T) {
-	together(t, twoChannels(t), func(r *replicas) {
+	together(t, TwoChannels(t), func(r *replicas) {
 		r.token("t1", "s1")
 		changed := r.b.RosterChanged()
 		i := r.join(r.b, "t1", "s1", "ed25519:one")
@@ -67,7 +69,7 @@ func TestJoin(t *testing.T) {
 			r.t.Errorf("committed %+v, want %+v", got, i)
 		}
 		r.branch.mu.Lock()
-		message, pushes := r.w.changes[len(r.w.changes)-1].Message, r.branch.pushes
+		message, pushes := r.w.Changes[len(r.w.Changes)-1].Message, r.branch.pushes
 		r.branch.mu.Unlock()
 		if !strings.HasPrefix(message, "identify s1\n\nCell: s1 registered, by token of ada\nDecided-On: ") || pushes != 1 {
 			r.t.Errorf("%d pushes, the last: %s", pushes, message)
@@ -80,12 +82,12 @@ func TestJoin(t *testing.T) {
 		for _, c := range [][3]string{
 			{"t1", "s1", "ed25519:two"}, {"t1", "s2", "ed25519:two"}, {"t0", "s1", "ed25519:two"}, {"t1", "nobody", "ed25519:two"}, {"t1", "s1", ""},
 		} {
-			if _, err := r.a.Join(r.t.Context(), c[1], c[0], c[2], ""); !errors.Is(err, ErrDenied) {
+			if _, err := r.a.Join(r.t.Context(), c[1], c[0], c[2], ""); !errors.Is(err, plan.ErrDenied) {
 				r.t.Errorf("%v: %v", c, err)
 			}
 		}
 		r.token("t2", "s2")
-		if _, err := r.a.Join(r.t.Context(), "s2", "t2", "ed25519:one", ""); !errors.Is(err, ErrDenied) {
+		if _, err := r.a.Join(r.t.Context(), "s2", "t2", "ed25519:one", ""); !errors.Is(err, plan.ErrDenied) {
 			r.t.Errorf("a key of another cell: %v", err)
 		}
 		r.token("t3", "s1")
@@ -103,9 +105,9 @@ func TestJoin(t *testing.T) {
 
 // A cell that was committed just now is found, though nobody told of the push.
 func TestJoinFindsANewCell(t *testing.T) {
-	together(t, twoChannels(t), func(r *replicas) {
+	together(t, TwoChannels(t), func(r *replicas) {
 		r.branch.mu.Lock()
-		r.w.commit("eve", "add", cellFiles("staging", "s9"))
+		r.w.Commit("eve", "add", CellFiles("staging", "s9"))
 		r.branch.mu.Unlock()
 		r.token("t9", "s9")
 		if i := r.join(r.a, "t9", "s9", "ed25519:nine"); i.Epoch != 1 {
@@ -116,7 +118,7 @@ func TestJoinFindsANewCell(t *testing.T) {
 
 // A key is renewed by the cell itself: both are good until the new one was used.
 func TestRotation(t *testing.T) {
-	together(t, twoChannels(t), func(r *replicas) {
+	together(t, TwoChannels(t), func(r *replicas) {
 		ctx := r.t.Context()
 		r.token("t1", "s1")
 		r.join(r.a, "t1", "s1", "ed25519:one")
@@ -152,10 +154,10 @@ func TestRotation(t *testing.T) {
 		if i := r.committed("s1"); i.PublicKey != "ed25519:two" || i.Previous != "" || i.Epoch != 1 || i.Rotate {
 			r.t.Errorf("committed %+v", i)
 		}
-		if err := r.a.NewKey(ctx, "s2", "ed25519:three"); !errors.Is(err, ErrDenied) {
+		if err := r.a.NewKey(ctx, "s2", "ed25519:three"); !errors.Is(err, plan.ErrDenied) {
 			r.t.Errorf("a cell without a key renewed it: %v", err)
 		}
-		if err := r.a.NewKey(ctx, "s2", "ed25519:two"); !errors.Is(err, ErrDenied) {
+		if err := r.a.NewKey(ctx, "s2", "ed25519:two"); !errors.Is(err, plan.ErrDenied) {
 			r.t.Errorf("another cell's key: %v", err)
 		}
 	})
@@ -163,7 +165,7 @@ func TestRotation(t *testing.T) {
 
 // R29: revoked is out within two seconds, everywhere, whoever says so; the key never comes back.
 func TestRevocation(t *testing.T) {
-	together(t, twoChannels(t), func(r *replicas) {
+	together(t, TwoChannels(t), func(r *replicas) {
 		r.token("t1", "s1")
 		r.join(r.a, "t1", "s1", "ed25519:one")
 		r.who("ed25519:one", "s1")
@@ -175,7 +177,7 @@ func TestRevocation(t *testing.T) {
 			r.t.Errorf("out because %q", why)
 		}
 		r.token("t2", "s1")
-		if _, err := r.a.Join(r.t.Context(), "s1", "t2", "ed25519:one", ""); !errors.Is(err, ErrDenied) {
+		if _, err := r.a.Join(r.t.Context(), "s1", "t2", "ed25519:one", ""); !errors.Is(err, plan.ErrDenied) {
 			r.t.Errorf("a revoked key: %v", err)
 		}
 		r.join(r.a, "t2", "s1", "ed25519:two")
@@ -193,7 +195,7 @@ func TestRevocation(t *testing.T) {
 
 // Many registrations are one commit; a cell that is gone is left out; a host that refuses is asked later; after a crash nothing comes twice.
 func TestIdentifyIsOneCommit(t *testing.T) {
-	w := twoChannels(t)
+	w := TwoChannels(t)
 	together(t, w, func(r *replicas) {
 		r.branch.mu.Lock()
 		r.branch.refuse = &releases.RefusedError{Reason: "closed for today"}
@@ -216,7 +218,7 @@ func TestIdentifyIsOneCommit(t *testing.T) {
 			r.t.Fatalf("committed %+v in %d pushes", i, r.branch.pushes)
 		}
 		r.branch.mu.Lock()
-		last := r.w.changes[len(r.w.changes)-1]
+		last := r.w.Changes[len(r.w.Changes)-1]
 		r.branch.mu.Unlock()
 		if !strings.HasPrefix(last.Message, "identify 2 cells\n") || len(last.Files) != 2 {
 			r.t.Errorf("%s, %d files", last.Message, len(last.Files))
@@ -234,28 +236,28 @@ func TestIdentifyIsOneCommit(t *testing.T) {
 
 // Heads and identities are told apart in history: an identity that is committed answers no request and moves no head.
 func TestIdentitiesAreNoDecisions(t *testing.T) {
-	w := twoChannels(t).installed()
-	w.settle()
-	before := len(w.desired().Channels["staging"].History)
-	w.obs.Registered = map[string]Registration{"s1": {Cell: "s1", By: "ada", Identity: cells.Identity{APIVersion: "sluice/v1", Kind: "Identity", Epoch: 1, Serial: 1, PublicKey: "ed25519:one"}}}
-	w.commit("bob", "cut", release("1.1.0"))
+	w := TwoChannels(t).Installed()
+	w.Settle()
+	before := len(w.Desired().Channels["staging"].History)
+	w.Obs.Registered = map[string]plan.Registration{"s1": {Cell: "s1", By: "ada", Identity: cells.Identity{APIVersion: "sluice/v1", Kind: "Identity", Epoch: 1, Serial: 1, PublicKey: "ed25519:one"}}}
+	w.Commit("bob", "cut", Release("1.1.0"))
 	for _, want := range []string{"promote 1.1.0 staging", "grant 1.1.0 staging s1+s2; identify"} { // one after the other
-		if got := kinds(w.run()); !strings.HasPrefix(got, want) {
+		if got := Kinds(w.Run()); !strings.HasPrefix(got, want) {
 			t.Fatalf("did %q, want %q", got, want)
 		}
 	}
-	if got := len(w.desired().Channels["staging"].History); got != before+1 {
+	if got := len(w.Desired().Channels["staging"].History); got != before+1 {
 		t.Errorf("%d heads, before %d", got, before)
 	}
-	if i := w.desired().Cells["s1"].Identity; i != w.obs.Registered["s1"].Identity {
+	if i := w.Desired().Cells["s1"].Identity; i != w.Obs.Registered["s1"].Identity {
 		t.Errorf("committed %+v", i)
 	}
-	w.wantActions("grant 1.1.0 staging s1") // under its new epoch
+	w.WantActions("grant 1.1.0 staging s1") // under its new epoch
 }
 
 // R27, fault 38: a key that two machines use is shut out on every replica, and named; a new token ends it.
 func TestCloneIsShutOut(t *testing.T) {
-	together(t, twoChannels(t), func(r *replicas) {
+	together(t, TwoChannels(t), func(r *replicas) {
 		r.token("t1", "s1")
 		r.join(r.a, "t1", "s1", "ed25519:one")
 		for i := range 4 {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // maxFolds is how often a report is folded again because another replica kept one of the same cell meanwhile.
@@ -17,13 +18,13 @@ const quietFor = time.Hour
 
 // Receive takes a cell's report and returns once it is durable (invariant 8).
 func (e *Engine) Receive(ctx context.Context, r cells.Report) (cells.Receipt, error) {
-	k := receipt{local: time.Now()}
-	k.at = e.at(k.local)
-	view := e.View()
-	if view == nil {
+	k := plan.Arrival{Local: time.Now()}
+	k.At = e.at(k.Local)
+	v := e.View()
+	if v == nil {
 		return cells.Receipt{}, ErrNotReady
 	}
-	if view.Desired.Cells[r.Cell] == nil {
+	if v.Desired.Cells[r.Cell] == nil {
 		return cells.Receipt{}, fmt.Errorf("report of %q: %w", r.Cell, ErrUnknownCell)
 	}
 	e.counters.receiving.Add(1)
@@ -36,10 +37,10 @@ func (e *Engine) Receive(ctx context.Context, r cells.Report) (cells.Receipt, er
 		return cells.Receipt{}, fmt.Errorf("keep report of %s: %w", r.Cell, err)
 	}
 	e.received(state)
-	if otherFlags(prev, state) {
+	if plan.FlagsDiffer(prev, state) {
 		signal(e.flagged)
 	}
-	if material(prev, state) {
+	if plan.Material(prev, state) {
 		signal(e.moved)
 	} else {
 		signal(e.beat)
@@ -57,22 +58,22 @@ func (e *Engine) Receive(ctx context.Context, r cells.Report) (cells.Receipt, er
 
 // keepReport folds a report and has the store keep it. Where another replica kept one of the cell meanwhile, it is
 // folded on that one. The cell's lock is held.
-func (e *Engine) keepReport(ctx context.Context, k receipt, r cells.Report) (prev, state *CellState, what surprise, err error) {
+func (e *Engine) keepReport(ctx context.Context, k plan.Arrival, r cells.Report) (prev, state *plan.CellState, what plan.Restore, err error) {
 	for try := 1; ; try++ {
 		e.mu.Lock()
 		prev = e.obs.Cells[r.Cell]
 		stale := e.stale
-		k.epoch = identityOf(e.members, e.obs.Registered, r.Cell).Epoch
+		k.Epoch = plan.IdentityOf(e.members, e.obs.Registered, r.Cell).Epoch
 		d := e.members
 		e.mu.Unlock()
-		var h history
-		state, what, h = k.fold(prev, r, stale)
-		err = e.store.Report(ctx, []Reported{{State: state, Boot: h.line, Events: h.events, Material: material(prev, state), Strange: strange(d, state)}})
+		var h plan.FreshEvents
+		state, what, h = k.Fold(prev, r, stale)
+		err = e.store.Report(ctx, []plan.Reported{{State: state, Boot: h.Line, Events: h.Events, Material: plan.Material(prev, state), Strange: plan.UnknownChannels(d, state)}})
 		switch {
-		case !errors.Is(err, ErrStale):
+		case !errors.Is(err, plan.ErrStale):
 			return prev, state, what, err
 		case try == maxFolds:
-			return prev, state, what, fmt.Errorf("others kept reports of it %d times meanwhile: %w", try, ErrBusy)
+			return prev, state, what, fmt.Errorf("others kept reports of it %d times meanwhile: %w", try, plan.ErrBusy)
 		}
 		if try > 1 {
 			if err := sleep(ctx, backoff(try)); err != nil {
@@ -106,7 +107,7 @@ func (e *Engine) readCell(ctx context.Context, name string) error {
 }
 
 // received takes what was kept into what is observed, unless a later report came from elsewhere meanwhile.
-func (e *Engine) received(state *CellState) {
+func (e *Engine) received(state *plan.CellState) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.served(state) {
@@ -125,7 +126,7 @@ func (e *Engine) received(state *CellState) {
 }
 
 // wonder tells of restores and of numbers out of order (fault 45), and shuts clones out (R27).
-func (e *Engine) wonder(ctx context.Context, prev, s *CellState, what surprise) {
+func (e *Engine) wonder(ctx context.Context, prev, s *plan.CellState, what plan.Restore) {
 	log := e.opts.Log
 	if m := s.Miscount; m != nil && (prev == nil || prev.Miscount != m) {
 		event := log.Warn()
@@ -135,14 +136,14 @@ func (e *Engine) wonder(ctx context.Context, prev, s *CellState, what surprise) 
 		event.Str("cell", s.Name).Str("what", m.What).Int64("times", m.Times).Msg("the cell's event numbers are out of order: what came is kept")
 	}
 	switch what {
-	case nothing:
-	case emptied:
+	case plan.NoRestore:
+	case plan.StoreRestored:
 		event := log.Debug()
 		if !e.forgot.Swap(true) {
 			event = log.Warn()
 		}
 		event.Str("cell", s.Name).Msg("the cell knows of more acknowledgments than the store: it was restored or emptied, and is taken as it is")
-	case restored:
+	case plan.AgentRestored:
 		log.Info().Str("cell", s.Name).Int64("confirmed", s.Confirmed).Msg("the cell's agent was restored: it goes on from there")
 	}
 	if s.Clone == "" {

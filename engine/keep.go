@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
@@ -16,7 +17,7 @@ import (
 // cache: anything wrong with it, and it counts as not there.
 type kept struct {
 	Edition string // of the program that wrote it: another may fold history another way
-	History *History
+	History *plan.History
 	Cells   []*cells.Found
 }
 
@@ -25,7 +26,7 @@ const maxKept = 256 << 20
 
 // recall reads what an earlier process kept.
 func (l *Loader) recall() {
-	l.history = NewHistory()
+	l.history = plan.NewHistory()
 	if l.Keep == "" {
 		return
 	}
@@ -46,7 +47,7 @@ func (l *Loader) recall() {
 	if err := gob.NewDecoder(bytes.NewReader(body)).Decode(&k); err != nil || k.Edition != edition() || k.History == nil {
 		return
 	}
-	l.history = k.History.ready()
+	l.history = k.History.Ready()
 	l.kept = true
 	for _, f := range k.Cells {
 		for i := range f.Cell.Windows {
@@ -58,7 +59,7 @@ func (l *Loader) recall() {
 
 // keep writes down what was read, once enough is new. What can't be written costs the next process a slower
 // start, and nothing else: it is no error.
-func (l *Loader) keep(d *Desired, folded int) {
+func (l *Loader) keep(d *plan.Desired, folded int) {
 	const worthIt = 256 // commits
 	l.unkept += folded
 	if l.Keep == "" || l.unkept < worthIt && l.kept {
@@ -67,8 +68,8 @@ func (l *Loader) keep(d *Desired, folded int) {
 	l.unkept, l.kept = 0, true
 	k := kept{Edition: edition(), History: l.history, Cells: make([]*cells.Found, 0, len(d.Cells))}
 	for _, cell := range d.Cells {
-		if cell.found != nil && cell.found.Tree != "" {
-			k.Cells = append(k.Cells, cell.found)
+		if cell.Found != nil && cell.Found.Tree != "" {
+			k.Cells = append(k.Cells, cell.Found)
 		}
 	}
 	var body bytes.Buffer

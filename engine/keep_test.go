@@ -5,19 +5,21 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	. "github.com/sluice-cd/sluice/engine/enginetest"
 )
 
 // What was kept gives the same Desired as reading everything, and nothing wrong with it does any harm.
 func TestKeep(t *testing.T) {
-	w := twoChannels(t, map[string]string{"cells/acme/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: dedicated\nvalues: {a: 1, b: [x, {c: 2.5}]}\n"}).installed()
-	w.settle()
-	w.commit("bob", "cut", release("1.1.0"))
-	w.settle()
+	w := TwoChannels(t, map[string]string{"cells/acme/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: dedicated\nvalues: {a: 1, b: [x, {c: 2.5}]}\n"}).Installed()
+	w.Settle()
+	w.Commit("bob", "cut", Release("1.1.0"))
+	w.Settle()
 	b := newBranch(w)
 	load := func(keep string) string {
 		t.Helper()
 		l := Loader{Repo: b, Keep: keep}
-		d, err := l.Load(t.Context(), w.tip)
+		d, err := l.Load(t.Context(), w.Tip)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -39,7 +41,7 @@ func TestKeep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.commit("bob", "cut", release("1.2.0"))
+	w.Commit("bob", "cut", Release("1.2.0"))
 	want = load("")
 	if got := load(file); got != want {
 		t.Fatalf("one commit later:\n%s\nwant\n%s", got, want)
@@ -54,8 +56,8 @@ func TestKeep(t *testing.T) {
 			t.Errorf("%s:\n%s\nwant\n%s", name, got, want)
 		}
 	}
-	w.rewind(2)
-	w.commit("eve", "another way", release("1.3.0"))
+	w.Rewind(2)
+	w.Commit("eve", "another way", Release("1.3.0"))
 	want = load("")
 	if err := os.WriteFile(file, whole, 0o600); err != nil {
 		t.Fatal(err)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 const (
@@ -167,7 +169,7 @@ func (e *Engine) seek(ctx context.Context) {
 			e.opts.Log.Info().Int64("term", term).Msg("this process leads")
 			signal(e.moved)
 		}
-	case err == nil || errors.Is(err, ErrDeposed):
+	case err == nil || errors.Is(err, plan.ErrDeposed):
 		e.lead.lose()
 	default: // an answer that does not come changes nothing: the term ends by itself
 		e.opts.Log.Debug().Err(err).Msg("the lease could not be asked for")

@@ -4,13 +4,15 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	. "github.com/sluice-cd/sluice/engine/enginetest"
 )
 
 // A loop that begins while a single pass is under way goes on leading when that has ended, and the last gives the lease back.
 func TestLeadsOnAfterATick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := twoChannels(t)
-		w.t, w.now = t, time.Now()
+		w := TwoChannels(t)
+		w.T, w.Now = t, time.Now()
 		m := newMemory()
 		e, err := New(t.Context(), newBranch(w), m, Options{})
 		if err != nil {

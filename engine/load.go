@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
@@ -19,15 +20,15 @@ type Loader struct {
 
 	mu      sync.Mutex
 	cache   manifest.Cache
-	history *History
-	last    *Desired
+	history *plan.History
+	last    *plan.Desired
 	unkept  int  // commits folded since the file was written
 	kept    bool // it was written or read
 }
 
 // Load gives what the repository says at tip. ErrDiverged: the last tip that was loaded is not in
 // tip's history, and nobody acknowledged that (R5).
-func (l *Loader) Load(ctx context.Context, tip string) (*Desired, error) {
+func (l *Loader) Load(ctx context.Context, tip string) (*plan.Desired, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.last != nil && l.last.Commit == tip {
@@ -46,7 +47,7 @@ func (l *Loader) Load(ctx context.Context, tip string) (*Desired, error) {
 	changes, err := l.Repo.Changes(ctx, l.history.Tip, tip)
 	if errors.Is(err, ErrDiverged) {
 		// The new branch is read from its root; what was served from the old one is the engine's to compare.
-		l.history = NewHistory()
+		l.history = plan.NewHistory()
 		changes, err = l.Repo.Changes(ctx, "", tip)
 	}
 	if err != nil {
@@ -56,7 +57,7 @@ func (l *Loader) Load(ctx context.Context, tip string) (*Desired, error) {
 		l.history = nil
 		return nil, err
 	}
-	d, err := Build(files, l.history, l.Repo.FS, &l.cache, l.All)
+	d, err := plan.Build(files, l.history, l.Repo.FS, &l.cache, l.All)
 	if err != nil {
 		return nil, err
 	}

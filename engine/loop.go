@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // beatDelay is how long reports that say nothing new may wait for others before a plan is made.
@@ -53,7 +55,7 @@ func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
 		}
 		late = false
 		gather.Stop()
-		plan, err := e.turn(ctx, fetch)
+		p, err := e.turn(ctx, fetch)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -67,10 +69,10 @@ func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
 			poll.Reset(Jitter(e.opts.Poll))
 		}
 		if e.acts() {
-			e.ask(ctx, plan.Wants, asked, &beside)
+			e.ask(ctx, p.Wants, asked, &beside)
 		}
-		if !plan.Next.IsZero() {
-			wake.Reset(max(plan.Next.Sub(e.now()), time.Millisecond))
+		if !p.Next.IsZero() {
+			wake.Reset(max(p.Next.Sub(e.now()), time.Millisecond))
 		} else {
 			wake.Reset(time.Hour)
 		}
@@ -91,14 +93,14 @@ func (e *Engine) listen(ctx context.Context, beside *sync.WaitGroup) (stop func(
 }
 
 // turn is a tick for the loop: without news of the branch it plans on what was read last.
-func (e *Engine) turn(ctx context.Context, fetch bool) (Plan, error) {
+func (e *Engine) turn(ctx context.Context, fetch bool) (plan.Plan, error) {
 	e.ticking.Lock()
 	defer e.ticking.Unlock()
 	return e.tick(ctx, fetch || e.View() == nil)
 }
 
 // ask starts the probes that are not under way. Each answer is kept, and wakes the loop.
-func (e *Engine) ask(ctx context.Context, wants []Probe, asked map[string]bool, probes *sync.WaitGroup) {
+func (e *Engine) ask(ctx context.Context, wants []plan.Probe, asked map[string]bool, probes *sync.WaitGroup) {
 	if e.opts.Probe == nil {
 		return
 	}
@@ -112,8 +114,8 @@ func (e *Engine) ask(ctx context.Context, wants []Probe, asked map[string]bool, 
 			continue
 		}
 		probes.Go(func() {
-			err := e.answer(ctx, []Probe{w})
-			if err != nil && ctx.Err() == nil && !errors.Is(err, ErrDeposed) {
+			err := e.answer(ctx, []plan.Probe{w})
+			if err != nil && ctx.Err() == nil && !errors.Is(err, plan.ErrDeposed) {
 				e.opts.Log.Error().Err(err).Str("channel", w.Channel).Str("gate", w.Gate).Msg("probe failed")
 				_ = sleep(ctx, retryAfter) // nobody is asked without end because answers can't be kept
 			}
@@ -126,20 +128,20 @@ func (e *Engine) ask(ctx context.Context, wants []Probe, asked map[string]bool, 
 }
 
 // Answer carries probes out, one after the other, and keeps what they say, if this process leads.
-func (e *Engine) Answer(ctx context.Context, wants []Probe) error {
+func (e *Engine) Answer(ctx context.Context, wants []plan.Probe) error {
 	if e.opts.Probe == nil || len(wants) == 0 {
 		return nil
 	}
 	stop := e.campaign(ctx)
 	defer stop()
-	if err := e.answer(ctx, wants); !errors.Is(err, ErrDeposed) {
+	if err := e.answer(ctx, wants); !errors.Is(err, plan.ErrDeposed) {
 		return err
 	}
 	return nil // who leads asks for itself
 }
 
-func (e *Engine) answer(ctx context.Context, wants []Probe) error {
-	answers := make([]Observation, 0, len(wants))
+func (e *Engine) answer(ctx context.Context, wants []plan.Probe) error {
+	answers := make([]plan.Observation, 0, len(wants))
 	for _, w := range wants {
 		answers = append(answers, e.opts.Probe.Ask(ctx, w, e.now()))
 	}
@@ -152,7 +154,7 @@ func (e *Engine) answer(ctx context.Context, wants []Probe) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.writes++
-	e.obs.Observations = merge(e.obs.Observations, answers)
+	e.obs.Observations = plan.MergeAnswers(e.obs.Observations, answers)
 	return nil
 }
 

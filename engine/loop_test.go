@@ -11,13 +11,15 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/sluice-cd/sluice/cells"
+	. "github.com/sluice-cd/sluice/engine/enginetest"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // running is an engine in a bubble of virtual time, with one healthy cell in each channel.
 type running struct {
 	*Engine
 	t      *testing.T
-	w      *world
+	w      *World
 	branch *branch
 	store  *memory
 	watch  chan struct{}
@@ -25,9 +27,9 @@ type running struct {
 }
 
 // bubble runs f beside an engine's loop, in virtual time. Cells report every 30 s.
-func bubble(t *testing.T, w *world, f func(*running)) {
+func bubble(t *testing.T, w *World, f func(*running)) {
 	synctest.Test(t, func(t *testing.T) {
-		w.t, w.now = t, time.Now()
+		w.T, w.Now = t, time.Now()
 		ctx, cancel := context.WithCancel(t.Context())
 		r := &running{t: t, w: w, branch: newBranch(w), store: newMemory(), watch: make(chan struct{}, 1), cells: map[string]cells.State{}}
 		e, err := New(ctx, r.branch, r.store, Options{Log: zerolog.New(zerolog.NewTestWriter(t)), Poll: 10 * time.Minute})
@@ -38,7 +40,7 @@ func bubble(t *testing.T, w *world, f func(*running)) {
 		done := make(chan error, 2)
 		go func() { done <- e.Run(ctx, r.watch) }()
 		synctest.Wait()
-		for name := range w.desired().Cells {
+		for name := range w.Desired().Cells {
 			r.cells[name] = cells.StateHealthy
 		}
 		go func() { r.report(ctx); done <- nil }()
@@ -81,8 +83,8 @@ func (r *running) report(ctx context.Context) {
 
 func (r *running) push(author, message string, files map[string]string) {
 	r.branch.mu.Lock()
-	r.w.now = time.Now()
-	r.w.commit(author, message, files)
+	r.w.Now = time.Now()
+	r.w.Commit(author, message, files)
 	r.branch.mu.Unlock()
 	r.watch <- struct{}{}
 	synctest.Wait()
@@ -94,9 +96,9 @@ func (r *running) head(channel string) string {
 }
 
 func TestLoopPromotesWhenSoaked(t *testing.T) {
-	bubble(t, twoChannels(t), func(r *running) {
+	bubble(t, TwoChannels(t), func(r *running) {
 		time.Sleep(2 * time.Minute)
-		r.push("bob", "cut", release("1.1.0"))
+		r.push("bob", "cut", Release("1.1.0"))
 		if got := r.head("staging"); got != "1.1.0" {
 			r.t.Fatalf("staging at %s: %v %v", got, r.View().Plan.Blocked, r.View().Plan.Actions)
 		}
@@ -119,12 +121,12 @@ func TestLoopPromotesWhenSoaked(t *testing.T) {
 
 // Fault 4: the branch moves under a plan: it is decided again, on what is there now.
 func TestLoopDecidesAgainWhenTheBranchMoved(t *testing.T) {
-	bubble(t, twoChannels(t), func(r *running) {
+	bubble(t, TwoChannels(t), func(r *running) {
 		time.Sleep(2 * time.Minute)
-		r.branch.rival = func(w *world) {
-			w.commit("eve", "hold", map[string]string{"channels/staging/holds/stop.yaml": "reason: not now\n"})
+		r.branch.rival = func(w *World) {
+			w.Commit("eve", "hold", map[string]string{"channels/staging/holds/stop.yaml": "reason: not now\n"})
 		}
-		r.push("bob", "cut", release("1.1.0"))
+		r.push("bob", "cut", Release("1.1.0"))
 		time.Sleep(time.Minute)
 		if got := r.head("staging"); got != "1.0.0" {
 			r.t.Fatalf("staging at %s, and was held", got)
@@ -137,12 +139,12 @@ func TestLoopDecidesAgainWhenTheBranchMoved(t *testing.T) {
 
 // Fault 5: a refused push is shown, waited out, and made once.
 func TestLoopWaitsOutARefusal(t *testing.T) {
-	bubble(t, twoChannels(t), func(r *running) {
+	bubble(t, TwoChannels(t), func(r *running) {
 		time.Sleep(2 * time.Minute)
 		r.branch.mu.Lock()
 		r.branch.refuse = &RefusedError{Reason: "pre-receive hook declined"}
 		r.branch.mu.Unlock()
-		r.push("bob", "cut", release("1.1.0"))
+		r.push("bob", "cut", Release("1.1.0"))
 		time.Sleep(time.Second)
 		synctest.Wait()
 		blocked, _ := r.View().Plan.BlockedIn("staging")
@@ -161,12 +163,12 @@ func TestLoopWaitsOutARefusal(t *testing.T) {
 
 // Fault 13: the git host is away for an hour: what was asked for is kept, and done in order.
 func TestLoopOutlivesTheGitHost(t *testing.T) {
-	bubble(t, twoChannels(t), func(r *running) {
+	bubble(t, TwoChannels(t), func(r *running) {
 		time.Sleep(2 * time.Minute)
 		r.branch.mu.Lock()
 		r.branch.down = errors.New("connection refused")
 		r.branch.mu.Unlock()
-		r.push("bob", "cut", release("1.1.0"))
+		r.push("bob", "cut", Release("1.1.0"))
 		time.Sleep(time.Hour)
 		if r.Reachable() == nil || r.head("staging") != "1.0.0" {
 			r.t.Fatal("the host is away")
@@ -183,17 +185,17 @@ func TestLoopOutlivesTheGitHost(t *testing.T) {
 
 // R5, fault 6: a force-push stops everything until a person accepts the branch as it is.
 func TestLoopStopsAfterAForcePush(t *testing.T) {
-	bubble(t, twoChannels(t), func(r *running) {
+	bubble(t, TwoChannels(t), func(r *running) {
 		time.Sleep(2 * time.Minute)
-		r.push("bob", "cut", release("1.1.0"))
+		r.push("bob", "cut", Release("1.1.0"))
 		lost := r.head("staging")
 		if lost != "1.1.0" {
 			r.t.Fatalf("staging at %s", lost)
 		}
-		tip := r.w.tip
+		tip := r.w.Tip
 		r.branch.mu.Lock()
-		r.w.rewind(2) // the promotion and the release are gone
-		r.w.commit("eve", "something else", release("1.2.0"))
+		r.w.Rewind(2) // the promotion and the release are gone
+		r.w.Commit("eve", "something else", Release("1.2.0"))
 		r.branch.mu.Unlock()
 		r.watch <- struct{}{}
 		time.Sleep(time.Hour)
@@ -201,7 +203,7 @@ func TestLoopStopsAfterAForcePush(t *testing.T) {
 		if blocked, _ := r.View().Plan.BlockedIn("staging"); len(blocked) != 1 || blocked[0].Gate != "diverged" {
 			r.t.Fatalf("blocked %v", blocked)
 		}
-		r.push("eve", "accept\n\n"+AcknowledgeTrailer+": "+tip, map[string]string{"README.md": "we know"})
+		r.push("eve", "accept\n\n"+plan.AcknowledgeTrailer+": "+tip, map[string]string{"README.md": "we know"})
 		time.Sleep(time.Minute)
 		e := r.View().Desired.Channels["staging"].Effective
 		if e.Release != "1.2.0" || e.Sequence != 9 {
@@ -212,12 +214,12 @@ func TestLoopStopsAfterAForcePush(t *testing.T) {
 
 // Fault 5: a push landed, and its answer was lost: the branch tells, and nothing is pushed twice.
 func TestLoopFindsAPushThatLanded(t *testing.T) {
-	bubble(t, twoChannels(t), func(r *running) {
+	bubble(t, TwoChannels(t), func(r *running) {
 		time.Sleep(2 * time.Minute)
 		r.branch.mu.Lock()
 		r.branch.lose = errors.New("connection reset")
 		r.branch.mu.Unlock()
-		r.push("bob", "cut", release("1.1.0"))
+		r.push("bob", "cut", Release("1.1.0"))
 		time.Sleep(time.Minute)
 		if got := r.head("staging"); got != "1.1.0" || r.branch.pushes != 1 {
 			r.t.Fatalf("staging at %s after %d pushes", got, r.branch.pushes)
@@ -230,13 +232,13 @@ func TestLoopFindsAPushThatLanded(t *testing.T) {
 
 // R14: the loop plans on until no grant is left: cells that run what a rollback goes to need no slot and no report.
 func TestTickGrantsAllItCan(t *testing.T) {
-	w := one(t, "rollout: {maxInFlight: 1}\n")
+	w := One(t, "rollout: {maxInFlight: 1}\n")
 	bubble(t, w, func(r *running) {
 		time.Sleep(2 * time.Minute)
-		r.push("bob", "cut", release("1.1.0"))
+		r.push("bob", "cut", Release("1.1.0"))
 		time.Sleep(2 * time.Minute)
-		if plan := r.View().Plan; len(plan.Actions) > 0 {
-			r.t.Errorf("a plan was shown that was not carried out: %s", kinds(plan))
+		if p := r.View().Plan; len(p.Actions) > 0 {
+			r.t.Errorf("a plan was shown that was not carried out: %s", Kinds(p))
 		}
 		for _, name := range []string{"s1", "s2"} {
 			if s := r.View().Observed.Cells[name]; s.Release != "1.1.0" {

@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/roster"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 const (
@@ -33,18 +36,18 @@ func (e *Engine) Identify(ctx context.Context, cell, by string, change func(*cel
 // Repeated, it changes nothing. ErrDenied.
 func (e *Engine) NewKey(ctx context.Context, cell, key string) error {
 	if !e.freeKey(cell, key) {
-		return ErrDenied
+		return plan.ErrDenied
 	}
 	_, err := e.register(ctx, cell, "the cell", func(i *cells.Identity) error {
 		switch {
 		case i.PublicKey == "" || i.Revoked || i.Quarantined != "":
-			return ErrDenied
+			return plan.ErrDenied
 		case i.PublicKey == key:
 			return errSame
 		case i.Previous == "":
 			i.Previous = i.PublicKey
 		case i.Previous == key:
-			return ErrDenied // it is on its way out
+			return plan.ErrDenied // it is on its way out
 		}
 		i.PublicKey, i.Rotate = key, false // one that was never used is forgotten
 		return nil
@@ -70,28 +73,28 @@ func (e *Engine) Used(ctx context.Context, cell, key string) error {
 // ErrDenied for everything that is wrong.
 func (e *Engine) Join(ctx context.Context, cell, tokenHash, key, by string) (cells.Identity, error) {
 	if !e.awaitCell(ctx, cell) || !e.freeKey(cell, key) {
-		return cells.Identity{}, ErrDenied
+		return cells.Identity{}, plan.ErrDenied
 	}
 	cur, epoch := e.known(cell)
 	shut := cur.Revoked || cur.Quarantined != ""
 	if cur.PublicKey == key && !shut {
 		// The answer may have been lost: what the first one recorded is asked for again, before anything new.
-		if err := e.store.Claim(ctx, tokenHash, Registration{Cell: cell, Identity: cur, By: by, At: e.now()}); !errors.Is(err, ErrDenied) {
+		if err := e.store.Claim(ctx, tokenHash, plan.Registration{Cell: cell, Identity: cur, By: by, At: e.now()}); !errors.Is(err, plan.ErrDenied) {
 			return cur, err
 		}
 	}
 	if cur.PublicKey == key && shut || cur.Previous == key {
-		return cells.Identity{}, ErrDenied // shut out for good: a copy of it is somewhere
+		return cells.Identity{}, plan.ErrDenied // shut out for good: a copy of it is somewhere
 	}
 	next := cells.Identity{Epoch: epoch + 1, PublicKey: key}
 	if cur.PublicKey == key {
 		next.Epoch = cur.Epoch
 	}
 	next = successor(next, cur)
-	r := Registration{Cell: cell, Identity: next, By: by, At: e.now()}
+	r := plan.Registration{Cell: cell, Identity: next, By: by, At: e.now()}
 	if err := e.store.Claim(ctx, tokenHash, r); err != nil {
-		if errors.Is(err, ErrStale) {
-			err = ErrDenied
+		if errors.Is(err, plan.ErrStale) {
+			err = plan.ErrDenied
 		}
 		return cells.Identity{}, err
 	}
@@ -102,7 +105,7 @@ func (e *Engine) Join(ctx context.Context, cell, tokenHash, key, by string) (cel
 // successor is next with what every identity.yaml has, in place of cur.
 func successor(next, cur cells.Identity) cells.Identity {
 	next.APIVersion, next.Kind, next.Serial = "sluice/v1", "Identity", cur.Serial+1
-	next.Quarantined = OneLine(next.Quarantined)
+	next.Quarantined = words.OneLine(next.Quarantined)
 	return next
 }
 
@@ -120,13 +123,13 @@ func (e *Engine) register(ctx context.Context, cell, by string, change func(*cel
 			return cur, nil
 		}
 		next = successor(next, cur)
-		r := Registration{Cell: cell, Identity: next, By: by, At: e.now()}
+		r := plan.Registration{Cell: cell, Identity: next, By: by, At: e.now()}
 		err := e.store.Register(ctx, r)
 		switch {
 		case err == nil:
 			e.enlist(r)
 			return next, nil
-		case !errors.Is(err, ErrStale) || try == maxRegister:
+		case !errors.Is(err, plan.ErrStale) || try == maxRegister:
 			return cur, fmt.Errorf("register the identity of %s: %w", cell, err)
 		}
 		if err := e.refresh(ctx); err != nil {
@@ -143,13 +146,13 @@ func (e *Engine) known(cell string) (i cells.Identity, epoch int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.members != nil {
-		i = identityOf(e.members, e.obs.Registered, cell)
+		i = plan.IdentityOf(e.members, e.obs.Registered, cell)
 		if c := e.members.Cells[cell]; c != nil {
 			epoch = c.Identity.Epoch
 		}
 	}
 	epoch = max(epoch, i.Epoch)
-	most := epoch + maxAhead // a cell's word must not use them up
+	most := epoch + plan.MaxAhead // a cell's word must not use them up
 	if s := e.obs.Cells[cell]; s != nil {
 		for _, a := range []*cells.Assignment{s.Granted, s.Running, s.Applying} {
 			if a != nil && a.Epoch <= most {
@@ -195,12 +198,12 @@ func (e *Engine) freeKey(cell, key string) bool {
 	if key == "" || len(key) > maxKeyText {
 		return false
 	}
-	k, ok := e.Roster().find(key)
-	return !ok || k.cell == cell
+	holder, known := e.Roster().Holder(key)
+	return !known || holder == cell
 }
 
 // Roster is who is who now.
-func (e *Engine) Roster() *Roster { return e.roster.Load() }
+func (e *Engine) Roster() *roster.Roster { return e.roster.Load() }
 
 // RosterChanged is closed when there is another roster than the one that Roster gave before.
 func (e *Engine) RosterChanged() <-chan struct{} {
@@ -210,7 +213,7 @@ func (e *Engine) RosterChanged() <-chan struct{} {
 }
 
 // enlist takes a registration into account, and has it committed.
-func (e *Engine) enlist(r Registration) {
+func (e *Engine) enlist(r plan.Registration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.writes++
@@ -220,7 +223,7 @@ func (e *Engine) enlist(r Registration) {
 	e.obs.Registered[r.Cell] = r
 	if e.members != nil {
 		if c := e.members.Cells[r.Cell]; c != nil && r.Identity.Serial > c.Identity.Serial {
-			e.show(e.Roster().with(r))
+			e.show(e.Roster().With(r))
 		}
 	}
 	signal(e.moved)
@@ -231,13 +234,13 @@ func (e *Engine) enroll() {
 	if e.members == nil {
 		return
 	}
-	if r := rosterOf(e.members, e.obs.Registered, e.Roster()); r != e.Roster() {
+	if r := roster.Of(e.members, e.obs.Registered, e.Roster()); r != e.Roster() {
 		e.show(r)
 	}
 }
 
 // show replaces the roster, under e.mu.
-func (e *Engine) show(r *Roster) {
+func (e *Engine) show(r *roster.Roster) {
 	e.roster.Store(r)
 	close(e.enlisted)
 	e.enlisted = make(chan struct{})

@@ -9,38 +9,40 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	. "github.com/sluice-cd/sluice/engine/enginetest"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/releases"
 )
 
 // branch is world as a Repository: a model for what git can't take part in, virtual time. The real one is tested against real git.
 type branch struct {
 	mu     sync.Mutex
-	w      *world
-	rival  func(*world) // runs once, just before a push lands
+	w      *World
+	rival  func(*World) // runs once, just before a push lands
 	refuse error        // what the next pushes are answered
 	down   error        // what looks are answered
 	lose   error        // what a push is answered that landed, once
 	pushes int
 }
 
-func newBranch(w *world) *branch { return &branch{w: w} }
+func newBranch(w *World) *branch { return &branch{w: w} }
 
 func (b *branch) Fetch(context.Context) (string, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.w.tip, b.down
+	return b.w.Tip, b.down
 }
 
 func (b *branch) FS(commit string) (fs.FS, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.w.open(commit)
+	return b.w.Open(commit)
 }
 
 func (b *branch) Changes(_ context.Context, since, tip string) ([]releases.Change, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	all := b.w.changes
+	all := b.w.Changes
 	end := slices.IndexFunc(all, func(c releases.Change) bool { return c.Commit == tip })
 	begin := 0
 	if since != "" {
@@ -62,7 +64,7 @@ func (b *branch) Push(_ context.Context, base string, chain []releases.Draft) ([
 	if b.refuse != nil {
 		return nil, b.refuse
 	}
-	if b.w.tip != base {
+	if b.w.Tip != base {
 		return nil, ErrMoved
 	}
 	b.pushes++
@@ -72,7 +74,7 @@ func (b *branch) Push(_ context.Context, base string, chain []releases.Draft) ([
 		for name, data := range d.Files {
 			files[name] = string(data)
 		}
-		commits = append(commits, b.w.commit("sluice", d.Message, files))
+		commits = append(commits, b.w.Commit("sluice", d.Message, files))
 	}
 	err := b.lose
 	b.lose = nil
@@ -92,8 +94,8 @@ type memory struct {
 // shared is the database.
 type shared struct {
 	mu        sync.Mutex
-	obs       Observed
-	grants    map[string]Granted
+	obs       plan.Observed
+	grants    map[string]plan.Granted
 	decided   map[string]bool // by commit: announced
 	announced []string
 	off       time.Duration // of its clock
@@ -116,8 +118,8 @@ type token struct {
 }
 
 func newMemory() *memory {
-	s := &shared{grants: map[string]Granted{}, decided: map[string]bool{}, tokens: map[string]*token{}, obs: Observed{
-		Cells: map[string]*CellState{}, Served: map[string]int64{}, Refused: map[string]Refusal{}, Registered: map[string]Registration{}, Slots: map[string][]string{},
+	s := &shared{grants: map[string]plan.Granted{}, decided: map[string]bool{}, tokens: map[string]*token{}, obs: plan.Observed{
+		Cells: map[string]*plan.CellState{}, Served: map[string]int64{}, Refused: map[string]plan.Refusal{}, Registered: map[string]plan.Registration{}, Slots: map[string][]string{},
 	}}
 	return &memory{shared: s, name: "a"}
 }
@@ -135,7 +137,7 @@ func (m *memory) enter() error {
 	m.mu.Lock()
 	if m.deaf {
 		m.mu.Unlock()
-		return ErrBusy
+		return plan.ErrBusy
 	}
 	return nil
 }
@@ -147,7 +149,7 @@ func (m *memory) lead() error {
 	}
 	if m.holder != m || m.term != m.shared.term || !time.Now().Before(m.until) {
 		m.mu.Unlock()
-		return ErrDeposed
+		return plan.ErrDeposed
 	}
 	return nil
 }
@@ -231,7 +233,7 @@ func (m *memory) Resign(context.Context) error {
 	return nil
 }
 
-func (m *memory) Claim(_ context.Context, hash string, r Registration) error {
+func (m *memory) Claim(_ context.Context, hash string, r plan.Registration) error {
 	if err := m.enter(); err != nil {
 		return err
 	}
@@ -239,11 +241,11 @@ func (m *memory) Claim(_ context.Context, hash string, r Registration) error {
 	t := m.tokens[hash]
 	switch {
 	case t == nil || t.cell != r.Cell || !time.Now().Before(t.expires):
-		return ErrDenied
+		return plan.ErrDenied
 	case t.key == r.Identity.PublicKey:
 		return nil
 	case t.key != "" || t.serial != r.Identity.Serial-1 || r.Identity.Serial <= m.obs.Registered[r.Cell].Identity.Serial:
-		return ErrDenied
+		return plan.ErrDenied
 	}
 	t.key = r.Identity.PublicKey
 	m.obs.Registered[r.Cell] = r
@@ -251,25 +253,25 @@ func (m *memory) Claim(_ context.Context, hash string, r Registration) error {
 	return nil
 }
 
-func (m *memory) Register(_ context.Context, r Registration) error {
+func (m *memory) Register(_ context.Context, r plan.Registration) error {
 	if err := m.enter(); err != nil {
 		return err
 	}
 	defer m.mu.Unlock()
 	if r.Identity.Serial <= m.obs.Registered[r.Cell].Identity.Serial {
-		return ErrStale
+		return plan.ErrStale
 	}
 	m.obs.Registered[r.Cell] = r
 	m.tell(News{Known: true})
 	return nil
 }
 
-func (m *memory) Cells(_ context.Context, names ...string) (map[string]*CellState, error) {
+func (m *memory) Cells(_ context.Context, names ...string) (map[string]*plan.CellState, error) {
 	if err := m.enter(); err != nil {
 		return nil, err
 	}
 	defer m.mu.Unlock()
-	all := map[string]*CellState{}
+	all := map[string]*plan.CellState{}
 	for name, s := range m.obs.Cells {
 		c := s.Stored()
 		c.LastReport = c.LastReport.Round(0)
@@ -278,25 +280,25 @@ func (m *memory) Cells(_ context.Context, names ...string) (map[string]*CellStat
 	for name, g := range m.grants { // laid over: a state may have been written by one who had not seen it
 		s := all[name]
 		if s == nil || s.Granted == nil || !cells.Newer(*s.Granted, g.Assignment) {
-			all[name] = Give(s, g)
+			all[name] = plan.Give(s, g)
 			if s != nil {
 				all[name].StartedAt = s.StartedAt
 			}
 		}
 	}
 	if len(names) > 0 {
-		maps.DeleteFunc(all, func(name string, _ *CellState) bool { return !slices.Contains(names, name) })
+		maps.DeleteFunc(all, func(name string, _ *plan.CellState) bool { return !slices.Contains(names, name) })
 	}
 	return all, nil
 }
 
-func (m *memory) Known(context.Context) (Observed, error) {
+func (m *memory) Known(context.Context) (plan.Observed, error) {
 	if err := m.enter(); err != nil {
-		return Observed{}, err
+		return plan.Observed{}, err
 	}
 	defer m.mu.Unlock()
 	if m.slow {
-		return Observed{}, ErrBusy
+		return plan.Observed{}, plan.ErrBusy
 	}
 	o := m.obs
 	o.Cells = nil
@@ -313,7 +315,7 @@ func (m *memory) Pushed(context.Context) error {
 	return nil
 }
 
-func (m *memory) Report(_ context.Context, batch []Reported) error {
+func (m *memory) Report(_ context.Context, batch []plan.Reported) error {
 	if err := m.enter(); err != nil {
 		return err
 	}
@@ -325,7 +327,7 @@ func (m *memory) Report(_ context.Context, batch []Reported) error {
 			kept = s.Version
 		}
 		if r.State.Version != kept+1 {
-			return ErrStale
+			return plan.ErrStale
 		}
 		n.Cells, n.Material = append(n.Cells, r.State.Name), n.Material || r.Material
 	}
@@ -336,7 +338,7 @@ func (m *memory) Report(_ context.Context, batch []Reported) error {
 	return nil
 }
 
-func (m *memory) Learn(_ context.Context, l Learned) error {
+func (m *memory) Learn(_ context.Context, l plan.Learned) error {
 	if err := m.lead(); err != nil {
 		return err
 	}
@@ -350,7 +352,7 @@ func (m *memory) Learn(_ context.Context, l Learned) error {
 	return nil
 }
 
-func (m *memory) Grant(_ context.Context, offers []Offer) (made []Granted, err error) {
+func (m *memory) Grant(_ context.Context, offers []plan.Offer) (made []plan.Granted, err error) {
 	if err := m.lead(); err != nil {
 		return nil, err
 	}
@@ -384,17 +386,17 @@ func (m *memory) Free(_ context.Context, channel string, names []string) error {
 	return nil
 }
 
-func (m *memory) Observe(_ context.Context, observations []Observation) error {
+func (m *memory) Observe(_ context.Context, observations []plan.Observation) error {
 	if err := m.lead(); err != nil {
 		return err
 	}
 	defer m.mu.Unlock()
-	m.obs.Observations = merge(m.obs.Observations, observations)
+	m.obs.Observations = plan.MergeAnswers(m.obs.Observations, observations)
 	m.tell(News{Known: true})
 	return nil
 }
 
-func (m *memory) Decided(_ context.Context, decisions []Decided) (fresh []Decided, err error) {
+func (m *memory) Decided(_ context.Context, decisions []plan.Decided) (fresh []plan.Decided, err error) {
 	if err := m.lead(); err != nil {
 		return nil, err
 	}
@@ -422,7 +424,7 @@ func (m *memory) Announced(_ context.Context, commits []string) error {
 	return nil
 }
 
-func (m *memory) Seen(_ context.Context, commit string, d *Divergence) error {
+func (m *memory) Seen(_ context.Context, commit string, d *plan.Divergence) error {
 	if err := m.lead(); err != nil {
 		return err
 	}
@@ -432,7 +434,7 @@ func (m *memory) Seen(_ context.Context, commit string, d *Divergence) error {
 	return nil
 }
 
-func (m *memory) Refused(_ context.Context, channel string, r *Refusal) error {
+func (m *memory) Refused(_ context.Context, channel string, r *plan.Refusal) error {
 	if err := m.lead(); err != nil {
 		return err
 	}

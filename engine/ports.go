@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"time"
 
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -42,9 +43,9 @@ type Store interface {
 	Lease
 	Members
 	// Known gives everything but the cells and Clock, as of one instant.
-	Known(ctx context.Context) (Observed, error)
+	Known(ctx context.Context) (plan.Observed, error)
 	// Cells gives what is known of the named cells; without a name, of all. One that is not known is not there.
-	Cells(ctx context.Context, names ...string) (map[string]*CellState, error)
+	Cells(ctx context.Context, names ...string) (map[string]*plan.CellState, error)
 	// Follow tells what other processes wrote, until ctx ends. It is at-least-once, and tells of everything at the
 	// start and after an interruption. told is called by one goroutine and must not block for long. Follow returns at
 	// once where only one process can write.
@@ -69,30 +70,30 @@ type News struct {
 type Reports interface {
 	// Report keeps cells' states and events, all or none of the batch. Each state's Version must be one above the kept
 	// one's (none: 0), else ErrStale. An event number already kept for that boot is left as it was.
-	Report(ctx context.Context, batch []Reported) error
+	Report(ctx context.Context, batch []plan.Reported) error
 }
 
 // Ledger is what the engine does and finds out. Only who leads writes it: others get ErrDeposed, and nothing is written.
 // A process that never asked to lead writes too while nobody leads: it is alone, as sluice tick may be.
 type Ledger interface {
 	// Learn adds to what was learned; what is there already stays as it was.
-	Learn(ctx context.Context, l Learned) error
+	Learn(ctx context.Context, l plan.Learned) error
 	// Grant records offers in one transaction, and gives those that were made, in order. An offer that takes a slot is
 	// not made while its channel has Cap of them in use. A cell's newer grant is never replaced by an older one.
-	Grant(ctx context.Context, offers []Offer) (made []Granted, err error)
+	Grant(ctx context.Context, offers []plan.Offer) (made []plan.Granted, err error)
 	// Free ends the slots of cells: what they were for succeeded, failed, stalled or lapsed (R14).
 	Free(ctx context.Context, channel string, cells []string) error
 	// Observe records answers to probes, newest wins.
-	Observe(ctx context.Context, observations []Observation) error
+	Observe(ctx context.Context, observations []plan.Observation) error
 	// Decided records decisions found in git, once each by commit, and returns those that were new:
 	// each is announced exactly once, also after a crash between write and announcement.
-	Decided(ctx context.Context, decisions []Decided) (fresh []Decided, err error)
+	Decided(ctx context.Context, decisions []plan.Decided) (fresh []plan.Decided, err error)
 	// Announced marks decisions as announced.
 	Announced(ctx context.Context, commits []string) error
 	// Seen records the newest commit that was acted upon, and any divergence from it; nil clears it.
-	Seen(ctx context.Context, commit string, d *Divergence) error
+	Seen(ctx context.Context, commit string, d *plan.Divergence) error
 	// Refused records that pushes for a channel are not tried again for a while; nil clears it.
-	Refused(ctx context.Context, channel string, r *Refusal) error
+	Refused(ctx context.Context, channel string, r *plan.Refusal) error
 }
 
 // Lease says who leads. Its terms are numbered, and every write of a Ledger carries its term's number (fencing).
@@ -109,9 +110,9 @@ type Members interface {
 	// Claim uses up a token: one conditional update, so that of many who present it one succeeds. The same key with the
 	// same token succeeds again (R28). It records r, whose Serial must be above every one recorded, as the cell's newest
 	// member. Else ErrDenied.
-	Claim(ctx context.Context, hash string, r Registration) error
+	Claim(ctx context.Context, hash string, r plan.Registration) error
 	// Register records r as the cell's newest if its Serial is above every one recorded; else ErrStale.
-	Register(ctx context.Context, r Registration) error
+	Register(ctx context.Context, r plan.Registration) error
 }
 
 // FlagStore keeps what flags need beyond one process. Others are told by Follow, as News.Flags, of kills and of the mark.
@@ -124,9 +125,9 @@ type FlagStore interface {
 // FlagLedger is what the announcer saw and told. Only who leads writes it: see Ledger.
 type FlagLedger interface {
 	// FlagsMark gives the newest commit of the flags repository that was acted upon; the zero mark: none was.
-	FlagsMark(ctx context.Context) (FlagsMark, error)
+	FlagsMark(ctx context.Context) (plan.FlagsMark, error)
 	// MarkFlags keeps it.
-	MarkFlags(ctx context.Context, m FlagsMark) error
+	MarkFlags(ctx context.Context, m plan.FlagsMark) error
 	// FlagsMemory gives what the newest plan told the next; zero: nothing.
 	FlagsMemory(ctx context.Context) (announce.Memory, error)
 	// RememberFlags keeps it.
@@ -136,9 +137,9 @@ type FlagLedger interface {
 // Kills are flags that are off at once. Any process may kill, whatever else is broken (R43).
 type Kills interface {
 	// Kill keeps k, durably, in place of an earlier kill of the same flag.
-	Kill(ctx context.Context, k Kill) error
+	Kill(ctx context.Context, k plan.Kill) error
 	// Kills gives those that are kept, by flag: those that have landed too, for a replica may not have that commit yet.
-	Kills(ctx context.Context) ([]Kill, error)
+	Kills(ctx context.Context) ([]plan.Kill, error)
 	// Landed says in which commit of the flags repository the kill with that ID is: from there on the repository rules. After a
 	// force-push it may be another. A kill that was replaced meanwhile has not landed. Those that landed long ago are forgotten. Only who leads may: see Ledger.
 	Landed(ctx context.Context, id, commit string) error
@@ -148,13 +149,13 @@ type Kills interface {
 type Outbox interface {
 	// Post keeps messages of events that were never posted before, for a webhook or for none, and gives those events' IDs: each
 	// event is told once, also after a crash (fault 3). What was posted is remembered for OutboxMemory. Only who leads may: see Ledger.
-	Post(ctx context.Context, messages []Message) (fresh []string, err error)
+	Post(ctx context.Context, messages []plan.Message) (fresh []string, err error)
 	// Due gives at most limit messages whose time has come, oldest first.
-	Due(ctx context.Context, now time.Time, limit int) ([]Message, error)
+	Due(ctx context.Context, now time.Time, limit int) ([]plan.Message, error)
 	// Sent says that a message arrived. It is shown for a while.
-	Sent(ctx context.Context, m Message) error
+	Sent(ctx context.Context, m plan.Message) error
 	// Postpone counts an attempt that failed: the next is not before until; the zero until gives the message up.
-	Postpone(ctx context.Context, m Message, until time.Time, why string) error
+	Postpone(ctx context.Context, m plan.Message, until time.Time, why string) error
 	// Messages gives at most limit of those that are kept, newest first, those that were sent or given up too.
-	Messages(ctx context.Context, limit int) ([]Message, error)
+	Messages(ctx context.Context, limit int) ([]plan.Message, error)
 }

@@ -14,11 +14,13 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // Prober asks outside. It always answers: what can't be found out does not hold.
 type Prober interface {
-	Ask(ctx context.Context, p Probe, now time.Time) Observation
+	Ask(ctx context.Context, p plan.Probe, now time.Time) plan.Observation
 }
 
 // HTTPProber asks by HTTP. Redirects are not followed, and bodies beyond 1 MiB not read.
@@ -33,8 +35,8 @@ const (
 )
 
 // Ask carries p out.
-func (h HTTPProber) Ask(ctx context.Context, p Probe, now time.Time) Observation {
-	o := Observation{Channel: p.Channel, Gate: p.Gate, Subject: string(p.Subject), Policy: p.Policy, ObservedAt: now.UTC()}
+func (h HTTPProber) Ask(ctx context.Context, p plan.Probe, now time.Time) plan.Observation {
+	o := plan.Observation{Channel: p.Channel, Gate: p.Gate, Subject: string(p.Subject), Policy: p.Policy, ObservedAt: now.UTC()}
 	var validFor time.Duration
 	var err error
 	switch {
@@ -49,14 +51,14 @@ func (h HTTPProber) Ask(ctx context.Context, p Probe, now time.Time) Observation
 	}
 	o.Holds = err == nil
 	if err != nil {
-		o.Reason = OneLine(err.Error())
+		o.Reason = words.OneLine(err.Error())
 		validFor = min(validFor, retryAfter)
 	}
 	o.ValidUntil = now.Add(validFor).UTC()
 	return o
 }
 
-func (h HTTPProber) check(ctx context.Context, p Probe) (string, error) {
+func (h HTTPProber) check(ctx context.Context, p plan.Probe) (string, error) {
 	status, body, err := h.get(ctx, expand(p.Check.URL, p, url.QueryEscape), p.Check.Timeout)
 	if err != nil {
 		return "", err
@@ -68,7 +70,7 @@ func (h HTTPProber) check(ctx context.Context, p Probe) (string, error) {
 }
 
 // metric asks for an instant vector or scalar with exactly one finite value (R11).
-func (h HTTPProber) metric(ctx context.Context, p Probe) (string, error) {
+func (h HTTPProber) metric(ctx context.Context, p plan.Probe) (string, error) {
 	m := p.Metric
 	query := url.Values{"query": {expand(m.Query, p, func(s string) string { return strings.Trim(strconv.Quote(s), `"`) })}}
 	status, body, err := h.get(ctx, strings.TrimRight(m.Prometheus, "/")+"/api/v1/query?"+query.Encode(), m.Timeout)
@@ -169,7 +171,7 @@ func (h HTTPProber) get(ctx context.Context, address string, timeout time.Durati
 }
 
 // expand puts the release, its digest and the channel where a gate names them.
-func expand(s string, p Probe, escape func(string) string) string {
+func expand(s string, p plan.Probe, escape func(string) string) string {
 	return strings.NewReplacer("{release}", escape(p.Release), "{digest}", escape(string(p.Subject)), "{channel}", escape(p.Channel)).Replace(s)
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // R11: what can't be found out does not hold: wrong answers, NaN, slowness.
@@ -42,7 +43,7 @@ func TestProberAnswers(t *testing.T) {
 				_, _ = w.Write([]byte(c.body))
 			}))
 			defer server.Close()
-			p := Probe{Channel: "dedicated", Gate: "g", Subject: "sha256:a", Release: "1.1.0"}
+			p := plan.Probe{Channel: "dedicated", Gate: "g", Subject: "sha256:a", Release: "1.1.0"}
 			if c.metric {
 				p.Metric = &channels.Metric{Prometheus: server.URL, Query: `errors{release="{release}"}`, Below: &below, ValidFor: time.Minute, Timeout: 5 * time.Second}
 			} else {
@@ -73,7 +74,7 @@ func TestProberDoesNotWaitForEver(t *testing.T) {
 	}))
 	defer server.Close()
 	defer close(release)
-	p := Probe{Check: &channels.Check{URL: server.URL, Timeout: 50 * time.Millisecond, ValidFor: time.Minute}}
+	p := plan.Probe{Check: &channels.Check{URL: server.URL, Timeout: 50 * time.Millisecond, ValidFor: time.Minute}}
 	if o := (HTTPProber{}).Ask(t.Context(), p, time.Now()); o.Holds || !strings.Contains(o.Reason, "no answer within 50ms") {
 		t.Errorf("answer %+v", o)
 	}

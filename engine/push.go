@@ -7,35 +7,38 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // push puts the plan's commits onto the branch, a chain on the commit that was planned on.
-func (e *Engine) push(ctx context.Context, plan Plan) (tip string, out outcome, err error) {
-	chain, deadline, err := Drafts(e.desired, plan)
+func (e *Engine) push(ctx context.Context, p plan.Plan) (tip string, out outcome, err error) {
+	chain, deadline, err := plan.Drafts(e.desired, p)
 	if err != nil || len(chain) == 0 {
 		return "", done, err
 	}
 	if !deadline.IsZero() && !e.now().Before(deadline) {
 		return "", moved, nil // what it relied on has ended meanwhile: decide again (R3)
 	}
-	touched := slices.Sorted(maps.Keys(pushesOf(plan)))
-	commits, err := e.repo.Push(ctx, plan.Commit, chain)
+	touched := slices.Sorted(maps.Keys(pushesOf(p)))
+	commits, err := e.repo.Push(ctx, p.Commit, chain)
 	switch {
 	case err == nil:
 		e.counters.commits.Add(uint64(len(commits)))
-		e.opts.Log.Info().Strs("commits", commits).Str("base", plan.Commit).Msg("pushed")
+		e.opts.Log.Info().Strs("commits", commits).Str("base", p.Commit).Msg("pushed")
 		return commits[len(commits)-1], landed, e.refuse(ctx, touched, "")
 	case errors.Is(err, ErrMoved):
 		e.counters.retries.Add(1)
-		e.opts.Log.Info().Str("base", plan.Commit).Msg("the branch moved: deciding again")
+		e.opts.Log.Info().Str("base", p.Commit).Msg("the branch moved: deciding again")
 		return "", moved, nil
 	case ctx.Err() != nil:
 		return "", done, err
 	}
 	// Refused, or not known whether it landed: the next look at the branch tells. Until then nothing is pushed for these channels.
-	reason := "the push failed, and whether it landed is not known yet: " + OneLine(err.Error())
+	reason := "the push failed, and whether it landed is not known yet: " + words.OneLine(err.Error())
 	if refused := new(RefusedError); errors.As(err, &refused) {
-		reason = "the git host refused the push: " + OneLine(refused.Reason)
+		reason = "the git host refused the push: " + words.OneLine(refused.Reason)
 	}
 	e.counters.retries.Add(1)
 	e.opts.Log.Warn().Err(err).Strs("channels", touched).Msg("push failed")
@@ -45,11 +48,11 @@ func (e *Engine) push(ctx context.Context, plan Plan) (tip string, out outcome, 
 // refuse keeps channels' pushes back for a while, longer each time, five minutes at the most (fault 5). No reason: it worked.
 func (e *Engine) refuse(ctx context.Context, touched []string, reason string) error {
 	for _, channel := range touched {
-		var r *Refusal
+		var r *plan.Refusal
 		if reason != "" {
 			e.refusals[channel]++
 			wait := min(5*time.Second<<min(e.refusals[channel]-1, 10), 5*time.Minute)
-			r = &Refusal{Reason: reason, Until: e.now().Add(Jitter(wait)).UTC().Truncate(time.Millisecond)}
+			r = &plan.Refusal{Reason: reason, Until: e.now().Add(Jitter(wait)).UTC().Truncate(time.Millisecond)}
 		} else if !e.clearRefusal(channel) {
 			continue
 		}
@@ -78,13 +81,13 @@ func (e *Engine) clearRefusal(channel string) bool {
 }
 
 // pushesOf names what a plan's commits are about: channels, and the cells' identities as one.
-func pushesOf(plan Plan) map[string]bool {
+func pushesOf(p plan.Plan) map[string]bool {
 	set := map[string]bool{}
-	for _, a := range plan.Actions {
+	for _, a := range p.Actions {
 		switch a.Kind {
-		case Grant:
-		case Identify:
-			set[identityPushes] = true
+		case plan.Grant:
+		case plan.Identify:
+			set[plan.IdentityPushes] = true
 		default:
 			set[a.Channel] = true
 		}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"slices"
+
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // remember adds what a plan learned to what is observed.
-func (e *Engine) remember(l Learned) {
+func (e *Engine) remember(l plan.Learned) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.writes++
@@ -22,7 +24,7 @@ func (e *Engine) lapse(names []string) {
 }
 
 // free ends slots: in the store first, then in what is observed.
-func (e *Engine) free(ctx context.Context, freed []Freed) error {
+func (e *Engine) free(ctx context.Context, freed []plan.Freed) error {
 	for _, f := range freed {
 		if err := e.store.Free(ctx, f.Channel, f.Cells); err != nil {
 			return fmt.Errorf("free %d slots of %s: %w", len(f.Cells), f.Channel, err)
@@ -36,7 +38,7 @@ func (e *Engine) free(ctx context.Context, freed []Freed) error {
 }
 
 // grant gives cells their assignments: in the store first, then in what is observed. It returns how many were made.
-func (e *Engine) grant(ctx context.Context, offers []Offer) (made int, err error) {
+func (e *Engine) grant(ctx context.Context, offers []plan.Offer) (made int, err error) {
 	if len(offers) == 0 {
 		return 0, nil
 	}
@@ -52,6 +54,6 @@ func (e *Engine) grant(ctx context.Context, offers []Offer) (made int, err error
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.writes++
-	e.obs.Grant(slices.DeleteFunc(offers, func(o Offer) bool { return !given[o.Cell] }))
+	e.obs.Grant(slices.DeleteFunc(offers, func(o plan.Offer) bool { return !given[o.Cell] }))
 	return len(grants), nil
 }

@@ -11,12 +11,13 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/sluice-cd/sluice/cells"
+	. "github.com/sluice-cd/sluice/engine/enginetest"
 )
 
 // replicas are engines on one store and one branch, in a bubble of virtual time. No cell reports by itself.
 type replicas struct {
 	t      *testing.T
-	w      *world
+	w      *World
 	branch *branch
 	a, b   *replica
 }
@@ -28,9 +29,9 @@ type replica struct {
 	stop  func() // as if it was told to end
 }
 
-func together(t *testing.T, w *world, f func(*replicas)) {
+func together(t *testing.T, w *World, f func(*replicas)) {
 	synctest.Test(t, func(t *testing.T) {
-		w.t, w.now = t, time.Now()
+		w.T, w.Now = t, time.Now()
 		r := &replicas{t: t, w: w, branch: newBranch(w)}
 		m := newMemory()
 		other := m.replica("b")
@@ -67,8 +68,8 @@ func (r *replicas) start(m *memory) *replica {
 // push lands a commit that both are told of.
 func (r *replicas) push(author, message string, files map[string]string) {
 	r.branch.mu.Lock()
-	r.w.now = time.Now()
-	r.w.commit(author, message, files)
+	r.w.Now = time.Now()
+	r.w.Commit(author, message, files)
 	r.branch.mu.Unlock()
 	r.a.watch <- struct{}{}
 	r.b.watch <- struct{}{}
@@ -118,7 +119,7 @@ func (r *replicas) soaked(cell string) time.Duration {
 
 // Fault 12: the leader that is cut off from the store stops before another begins, which is soon; back again, it only shows.
 func TestSuccessorLeadsInTime(t *testing.T) {
-	together(t, twoChannels(t), func(r *replicas) {
+	together(t, TwoChannels(t), func(r *replicas) {
 		if !r.a.Leads() || r.b.Leads() {
 			r.t.Fatalf("a leads: %v, b leads: %v", r.a.Leads(), r.b.Leads())
 		}
@@ -135,7 +136,7 @@ func TestSuccessorLeadsInTime(t *testing.T) {
 			}
 		}
 		r.all(r.b, 2*time.Minute)
-		r.push("bob", "cut", release("1.1.0"))
+		r.push("bob", "cut", Release("1.1.0"))
 		r.all(r.b, 2*time.Minute)
 		if got := r.b.View().Desired.Channels["staging"].Effective.Release; got != "1.1.0" {
 			r.t.Fatalf("staging at %s", got)
@@ -156,7 +157,7 @@ func TestSuccessorLeadsInTime(t *testing.T) {
 
 // A leader that ends gives the lease back: the other acts within a few seconds.
 func TestLeaderResigns(t *testing.T) {
-	together(t, twoChannels(t), func(r *replicas) {
+	together(t, TwoChannels(t), func(r *replicas) {
 		time.Sleep(time.Minute)
 		r.a.stop()
 		time.Sleep(leaseEvery)
@@ -166,22 +167,22 @@ func TestLeaderResigns(t *testing.T) {
 		}
 		r.b.watch <- struct{}{}
 		r.all(r.b, time.Minute)
-		if plan := r.b.View().Plan; len(plan.Actions) > 0 {
-			r.t.Errorf("left undone: %s", kinds(plan))
+		if p := r.b.View().Plan; len(p.Actions) > 0 {
+			r.t.Errorf("left undone: %s", Kinds(p))
 		}
 	})
 }
 
 // Fault 11: a leader that was deposed without knowing finds out by its next write, which does nothing. That is no error.
 func TestDeposedLeaderDoesNothing(t *testing.T) {
-	together(t, twoChannels(t), func(r *replicas) {
+	together(t, TwoChannels(t), func(r *replicas) {
 		r.all(r.a, 2*time.Minute)
 		a := r.a.store
 		a.mu.Lock()
 		a.holder, a.until = r.b.store, time.Now().Add(time.Hour) // b got it while a was not looking
 		a.shared.term++
 		a.mu.Unlock()
-		r.push("bob", "cut", release("1.1.0"))
+		r.push("bob", "cut", Release("1.1.0"))
 		r.a.Pushed()
 		synctest.Wait()
 		if r.a.Leads() || r.a.Reachable() != nil {
@@ -192,7 +193,7 @@ func TestDeposedLeaderDoesNothing(t *testing.T) {
 
 // R9: what one replica saw go wrong between two healthy reports at another is never counted.
 func TestIllnessSeenElsewhereEndsSoak(t *testing.T) {
-	together(t, twoChannels(t), func(r *replicas) {
+	together(t, TwoChannels(t), func(r *replicas) {
 		r.all(r.b, 10*time.Minute)
 		if got := r.soaked("s1"); got < 8*time.Minute {
 			r.t.Fatalf("soaked %s", got)
@@ -227,7 +228,7 @@ func TestIllnessSeenElsewhereEndsSoak(t *testing.T) {
 
 // R9: a cell that goes from replica to replica soaks as long as it was watched, and no longer.
 func TestSoakGoesOnAcrossReplicas(t *testing.T) {
-	together(t, twoChannels(t), func(r *replicas) {
+	together(t, TwoChannels(t), func(r *replicas) {
 		r.all(r.a, time.Minute)
 		r.report(r.a, "s1", cells.StateHealthy)
 		time.Sleep(2 * time.Second)
@@ -247,7 +248,7 @@ func TestSoakGoesOnAcrossReplicas(t *testing.T) {
 
 // R9: what a replica that was down did not hear of does not count for it; it counts again from its first report on.
 func TestSoakPausesWhileNobodyListens(t *testing.T) {
-	together(t, twoChannels(t), func(r *replicas) {
+	together(t, TwoChannels(t), func(r *replicas) {
 		r.b.stop()
 		r.all(r.a, 5*time.Minute)
 		before := r.a.View().Observed.Cells["s1"].Soaked
@@ -278,7 +279,7 @@ func TestStoresClock(t *testing.T) {
 		blocked bool
 	}{"near": {20 * time.Second, false}, "far": {-2 * time.Minute, true}} {
 		t.Run(name, func(t *testing.T) {
-			together(t, twoChannels(t), func(r *replicas) {
+			together(t, TwoChannels(t), func(r *replicas) {
 				s := r.a.store.shared
 				s.mu.Lock()
 				s.off = c.off
@@ -293,7 +294,7 @@ func TestStoresClock(t *testing.T) {
 					r.t.Errorf("the clocks differ by %s, want %s", k, c.off)
 				}
 				v := r.a.View()
-				if why := v.Observed.Clock.doubt(); (why != "") != c.blocked {
+				if why := v.Observed.Clock.Doubt(); (why != "") != c.blocked {
 					r.t.Errorf("blocked: %q", why)
 				}
 			})
@@ -303,11 +304,11 @@ func TestStoresClock(t *testing.T) {
 
 // A hook reaches any replica: the one that leads looks at the branch at once, not at its next poll.
 func TestHookAtAFollower(t *testing.T) {
-	together(t, twoChannels(t), func(r *replicas) {
+	together(t, TwoChannels(t), func(r *replicas) {
 		r.all(r.a, time.Minute)
 		r.branch.mu.Lock()
-		r.w.now = time.Now()
-		r.w.commit("bob", "cut", release("1.1.0"))
+		r.w.Now = time.Now()
+		r.w.Commit("bob", "cut", Release("1.1.0"))
 		r.branch.mu.Unlock()
 		if !r.a.Leads() {
 			r.t.Fatal("a does not lead")
@@ -323,7 +324,7 @@ func TestHookAtAFollower(t *testing.T) {
 		// The push could not be told, for the connection was lost: who hears of the store again looks.
 		r.b.store.reach(false)
 		r.branch.mu.Lock()
-		r.w.commit("bob", "cut", release("1.2.0"))
+		r.w.Commit("bob", "cut", Release("1.2.0"))
 		r.branch.mu.Unlock()
 		r.b.Pushed()
 		synctest.Wait()
@@ -338,7 +339,7 @@ func TestHookAtAFollower(t *testing.T) {
 
 // R29: a replica that has not heard of the store for 5 s can't know who was shut out.
 func TestReplicaKnowsThatItIsDeaf(t *testing.T) {
-	together(t, twoChannels(t), func(r *replicas) {
+	together(t, TwoChannels(t), func(r *replicas) {
 		time.Sleep(time.Minute)
 		if err := errors.Join(r.a.Fresh(), r.b.Fresh()); err != nil {
 			r.t.Fatal(err)
@@ -380,7 +381,7 @@ func TestReplicaKnowsThatItIsDeaf(t *testing.T) {
 
 // A tick beside a leader that runs does nothing, and tells.
 func TestTickBesideALeader(t *testing.T) {
-	together(t, twoChannels(t), func(r *replicas) {
+	together(t, TwoChannels(t), func(r *replicas) {
 		r.all(r.a, 2*time.Minute)
 		r.b.stop()
 		ctx := r.t.Context()
@@ -393,7 +394,7 @@ func TestTickBesideALeader(t *testing.T) {
 		}
 		r.a.stop()
 		r.branch.mu.Lock()
-		r.w.commit("bob", "cut", release("1.1.0"))
+		r.w.Commit("bob", "cut", Release("1.1.0"))
 		r.branch.mu.Unlock()
 		if _, err := e.Tick(ctx); err != nil || !e.Led() || e.Leads() || r.branch.pushes != 1 {
 			r.t.Errorf("led: %v, leads still: %v, %d pushes, %v", e.Led(), e.Leads(), r.branch.pushes, err)
@@ -403,7 +404,7 @@ func TestTickBesideALeader(t *testing.T) {
 
 // R14: slots are counted in the store, and end with what they were for, whichever replica hears of it and whoever leads.
 func TestSlotsAcrossReplicas(t *testing.T) {
-	together(t, one(t, "rollout: {maxInFlight: 1}\n"), func(r *replicas) {
+	together(t, One(t, "rollout: {maxInFlight: 1}\n"), func(r *replicas) {
 		used := func() []string {
 			s := r.a.store.shared
 			s.mu.Lock()
@@ -411,7 +412,7 @@ func TestSlotsAcrossReplicas(t *testing.T) {
 			return s.obs.Slots["staging"]
 		}
 		r.all(r.b, 2*time.Minute)
-		r.push("bob", "cut", release("1.1.0"))
+		r.push("bob", "cut", Release("1.1.0"))
 		done := map[string]bool{}
 		for i := range 20 {
 			slots := used()

@@ -3,13 +3,15 @@ package engine
 import (
 	"context"
 	"errors"
+
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // watchStore finds out, when this process begins to lead, whether the store was restored from a backup: git then has decisions of
 // which the store knows nothing. A process that was killed between a push and its record leaves one for a channel, and
 // it follows at once on the commit that was seen last. What cells said since the backup is lost, and what is there is old: so nothing is
 // promoted or granted until all have reported, as with an empty store (R26).
-func (e *Engine) watchStore(ctx context.Context, d *Desired) error {
+func (e *Engine) watchStore(ctx context.Context, d *plan.Desired) error {
 	if !e.acts() || len(e.recorded) > 0 {
 		return nil
 	}
@@ -19,7 +21,7 @@ func (e *Engine) watchStore(ctx context.Context, d *Desired) error {
 	for name, c := range d.Channels {
 		n := 0
 		for _, h := range c.History {
-			if h.Kind != Adopted && h.Sequence > e.obs.Served[name] {
+			if h.Kind != plan.Adopted && h.Sequence > e.obs.Served[name] {
 				missing[h.Written] = true
 				n++
 			}

@@ -6,12 +6,13 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	. "github.com/sluice-cd/sluice/engine/enginetest"
 )
 
 // R26: a store that was restored is older than git and than the cells: nothing is promoted or granted on what it says, until
 // all have reported again, and sequences go on above all that were used.
 func TestStoreRestored(t *testing.T) {
-	together(t, twoChannels(t), func(r *replicas) {
+	together(t, TwoChannels(t), func(r *replicas) {
 		s := r.a.store.shared
 		r.all(r.a, 2*time.Minute)
 		s.mu.Lock()
@@ -19,7 +20,7 @@ func TestStoreRestored(t *testing.T) {
 		backup.Cells, backup.Served = maps.Clone(backup.Cells), maps.Clone(backup.Served)
 		s.mu.Unlock()
 		for _, v := range []string{"1.1.0", "1.2.0"} {
-			r.push("bob", "cut", release(v))
+			r.push("bob", "cut", Release(v))
 			r.all(r.a, 40*time.Minute)
 		}
 		before := r.a.View().Desired.Channels["staging"].Effective
@@ -33,8 +34,8 @@ func TestStoreRestored(t *testing.T) {
 		s.obs, s.grants, s.decided = backup, grants, decided
 		s.mu.Unlock()
 		r.branch.mu.Lock()
-		r.w.now = time.Now()
-		r.w.commit("bob", "cut", release("1.3.0"))
+		r.w.Now = time.Now()
+		r.w.Commit("bob", "cut", Release("1.3.0"))
 		pushes := r.branch.pushes
 		r.branch.mu.Unlock()
 		r.a, r.b = r.start(r.a.store), r.start(r.b.store)

@@ -6,12 +6,14 @@ import (
 	"testing"
 
 	"github.com/sluice-cd/sluice/cells"
+	. "github.com/sluice-cd/sluice/engine/enginetest"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/releases"
 )
 
 // R2: a cell that names channels that there are not, one after the other, fills neither memory nor the store.
 func TestChannelsThatThereAreNot(t *testing.T) {
-	together(t, twoChannels(t), func(r *replicas) {
+	together(t, TwoChannels(t), func(r *replicas) {
 		claim := func(channel string) {
 			a := &cells.Assignment{Channel: channel, Sequence: 1 << 40, Release: "9.9.9", Digest: releases.Digest("sha256:" + strings.Repeat("a", 64))}
 			if _, err := r.a.Receive(r.t.Context(), cells.Report{Cell: "s1", Boot: "b", State: cells.StateHealthy, Running: a, Applying: a}); err != nil {
@@ -31,7 +33,7 @@ func TestChannelsThatThereAreNot(t *testing.T) {
 			}
 			e.mu.Unlock()
 		}
-		if got := strange(r.a.members, r.a.obs.Cells["s1"]); len(got) != 0 {
+		if got := plan.UnknownChannels(r.a.members, r.a.obs.Cells["s1"]); len(got) != 0 {
 			r.t.Errorf("strange are %v", got)
 		}
 	})

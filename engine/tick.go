@@ -6,6 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // maxRounds bounds the plans of one tick: more means that what was done is not recognised, and would be done for ever.
@@ -28,7 +32,7 @@ const (
 // Tick looks at the branch, decides, and carries the decision out, until nothing is left to do now. The plan it
 // returns is the one that has nothing left. Killed at any instant, it can be run again (invariant 4). It leads for the
 // pass; where another process does, it does nothing, and its plan is what that one is about to do: see Led.
-func (e *Engine) Tick(ctx context.Context) (Plan, error) {
+func (e *Engine) Tick(ctx context.Context) (plan.Plan, error) {
 	stop := e.campaign(ctx)
 	defer stop()
 	e.ticking.Lock()
@@ -40,47 +44,47 @@ func (e *Engine) Tick(ctx context.Context) (Plan, error) {
 func (e *Engine) Led() bool { return e.counters.led.Load() }
 
 // tick is one pass. The branch is looked at if it is to be, or has to: who takes the lead reads everything.
-func (e *Engine) tick(ctx context.Context, fetch bool) (Plan, error) {
+func (e *Engine) tick(ctx context.Context, fetch bool) (plan.Plan, error) {
 	defer e.counters.ticks.since(time.Now())
 	took, err := e.takeOver(ctx)
 	if err != nil {
-		return Plan{}, err
+		return plan.Plan{}, err
 	}
 	if fetch || took {
 		if err := e.look(ctx, ""); err != nil {
 			if took {
 				e.lead.settle(0) // the branch is part of everything
 			}
-			return Plan{}, err
+			return plan.Plan{}, err
 		}
 	}
 	return e.settle(ctx)
 }
 
 // settle plans and acts until nothing is left, on what was looked at last.
-func (e *Engine) settle(ctx context.Context) (Plan, error) {
+func (e *Engine) settle(ctx context.Context) (plan.Plan, error) {
 	tries := 0
 	for round := 1; ; round++ {
-		plan, tip, out, err := e.step(ctx)
+		p, tip, out, err := e.step(ctx)
 		if err != nil || out == done {
-			return plan, err
+			return p, err
 		}
 		if round == maxRounds {
-			return plan, fmt.Errorf("%d plans in a row had something to do: look at what the engine commits to the branch, and stop it", round)
+			return p, fmt.Errorf("%d plans in a row had something to do: look at what the engine commits to the branch, and stop it", round)
 		}
 		if out == given || out == lost {
 			continue
 		}
 		if out == moved {
 			if tries++; tries == maxTries {
-				return plan, fmt.Errorf("the branch moved %d times while deciding: %w", tries, ErrMoved)
+				return p, fmt.Errorf("the branch moved %d times while deciding: %w", tries, ErrMoved)
 			}
 			if err := sleep(ctx, backoff(tries)); err != nil {
-				return plan, err
+				return p, err
 			}
 		}
 		if err := e.look(ctx, tip); err != nil {
-			return plan, err
+			return p, err
 		}
 	}
 }
@@ -128,7 +132,7 @@ func (e *Engine) read(ctx context.Context, tip string) error {
 
 // ledger is the error of a write that only who leads may make; nil where another does: that is no fault.
 func (e *Engine) ledger(err error) error {
-	if errors.Is(err, ErrDeposed) {
+	if errors.Is(err, plan.ErrDeposed) {
 		e.deposed()
 		return nil
 	}
@@ -137,21 +141,21 @@ func (e *Engine) ledger(err error) error {
 
 // watchHistory finds out whether the branch still contains what was acted upon (R5). Only who leads can tell: the others
 // may look at the branch a moment earlier or later than it did, and take its word.
-func (e *Engine) watchHistory(ctx context.Context, d *Desired) error {
+func (e *Engine) watchHistory(ctx context.Context, d *plan.Desired) error {
 	e.mu.Lock()
 	seen, diverged := e.obs.Seen, e.obs.Diverged
 	e.mu.Unlock()
 	if !e.acts() || seen == d.Commit && diverged == nil {
 		return nil
 	}
-	now := (*Divergence)(nil)
+	now := (*plan.Divergence)(nil)
 	if seen != "" && !slices.Contains(d.Acknowledged, seen) {
 		contained, err := e.loader.Contains(ctx, seen, d.Commit)
 		if err != nil {
-			return fmt.Errorf("compare with %s: %w", short(seen), err)
+			return fmt.Errorf("compare with %s: %w", words.Short(seen), err)
 		}
 		if !contained {
-			now = &Divergence{Seen: seen, Tip: d.Commit, At: e.now().UTC()}
+			now = &plan.Divergence{Seen: seen, Tip: d.Commit, At: e.now().UTC()}
 			if diverged == nil {
 				e.opts.Log.Error().Str("seen", seen).Str("tip", d.Commit).Msg("the branch was force-pushed: nothing moves until that is acknowledged")
 			}
@@ -171,14 +175,14 @@ func (e *Engine) watchHistory(ctx context.Context, d *Desired) error {
 }
 
 // record finds decisions in git that the store does not know, and announces each once.
-func (e *Engine) record(ctx context.Context, d *Desired) error {
-	var found []Decided
+func (e *Engine) record(ctx context.Context, d *plan.Desired) error {
+	var found []plan.Decided
 	for _, name := range d.Order {
 		for _, h := range slices.Backward(d.Channels[name].History) {
 			if h.Sequence <= e.recorded[name] {
 				break
 			}
-			found = append(found, Decided{
+			found = append(found, plan.Decided{
 				Commit: h.Written, Kind: h.Kind, Channel: name, Release: h.Release, Digest: h.Digest,
 				Sequence: h.Sequence, Replaces: h.Replaces, At: h.Moved,
 			})
@@ -215,48 +219,48 @@ func (e *Engine) record(ctx context.Context, d *Desired) error {
 }
 
 // step makes one plan and, if this process leads, carries it out. tip is the branch's, if it is known now.
-func (e *Engine) step(ctx context.Context) (plan Plan, tip string, out outcome, err error) {
-	plan, obs, took := e.decide()
+func (e *Engine) step(ctx context.Context) (p plan.Plan, tip string, out outcome, err error) {
+	p, obs, took := e.decide()
 	acts := e.acts()
 	e.counters.led.Store(acts)
 	if acts {
-		tip, out, err = e.carryOut(ctx, plan)
-		if err != nil && ctx.Err() == nil && (errors.Is(err, ErrDeposed) || !e.acts()) {
+		tip, out, err = e.carryOut(ctx, p)
+		if err != nil && ctx.Err() == nil && (errors.Is(err, plan.ErrDeposed) || !e.acts()) {
 			e.deposed()
-			return plan, "", lost, nil
+			return p, "", lost, nil
 		}
 		if err != nil || out != done {
-			return plan, tip, out, err
+			return p, tip, out, err
 		}
-	} else if len(plan.Learned.Lapsed) > 0 {
-		e.lapse(plan.Learned.Lapsed)
-		return plan, "", given, nil
+	} else if len(p.Learned.Lapsed) > 0 {
+		e.lapse(p.Learned.Lapsed)
+		return p, "", given, nil
 	}
-	e.publish(&View{Desired: e.desired, Observed: obs, Plan: plan, Took: took})
-	return plan, "", done, nil
+	e.publish(&view.View{Desired: e.desired, Observed: obs, Plan: p, Took: took})
+	return p, "", done, nil
 }
 
 // carryOut does what a plan says: what was learned first, then grants, then commits. What is shown and served has the
 // grants in it, so it is planned again after any.
-func (e *Engine) carryOut(ctx context.Context, plan Plan) (tip string, out outcome, err error) {
+func (e *Engine) carryOut(ctx context.Context, p plan.Plan) (tip string, out outcome, err error) {
 	ctx, end := e.lead.act(ctx)
 	defer end()
-	if err := e.learn(ctx, plan.Learned); err != nil {
+	if err := e.learn(ctx, p.Learned); err != nil {
 		return "", done, err
 	}
-	made, err := e.grant(ctx, plan.Offers())
+	made, err := e.grant(ctx, p.Offers())
 	if err != nil {
 		return "", done, err
 	}
-	tip, out, err = e.push(ctx, plan)
-	if err == nil && out == done && made+len(plan.Learned.Lapsed) > 0 {
+	tip, out, err = e.push(ctx, p)
+	if err == nil && out == done && made+len(p.Learned.Lapsed) > 0 {
 		out = given
 	}
 	return tip, out, err
 }
 
 // decide makes a plan of what is known now.
-func (e *Engine) decide() (Plan, *Observed, time.Duration) {
+func (e *Engine) decide() (plan.Plan, *plan.Observed, time.Duration) {
 	began := time.Now()
 	now := e.at(began)
 	obs := e.snapshot()
@@ -264,12 +268,12 @@ func (e *Engine) decide() (Plan, *Observed, time.Duration) {
 	obs.Clock = e.clock.read(began, now, obs)
 	obs.Clock.Store = e.storeTime.off()
 	e.mu.Unlock()
-	plan := Make(e.desired, obs, now)
+	p := plan.Make(e.desired, obs, now)
 	e.counters.plans.since(began)
-	return plan, obs, time.Since(began)
+	return p, obs, time.Since(began)
 }
 
-func (e *Engine) learn(ctx context.Context, l Learned) error {
+func (e *Engine) learn(ctx context.Context, l plan.Learned) error {
 	if len(l.Accepted)+len(l.Finished)+len(l.Waves)+len(l.Rollouts) > 0 {
 		if err := e.store.Learn(ctx, l); err != nil {
 			return fmt.Errorf("keep what was learned: %w", err)

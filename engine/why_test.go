@@ -8,11 +8,13 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	. "github.com/sluice-cd/sluice/engine/enginetest"
+	"github.com/sluice-cd/sluice/engine/view"
 )
 
 // Fault 45: a person who asks why hears of it.
 func TestWhyNamesMiscounts(t *testing.T) {
-	together(t, twoChannels(t), func(r *replicas) {
+	together(t, TwoChannels(t), func(r *replicas) {
 		for _, n := range []int64{1, 5} {
 			_, err := r.a.Receive(context.Background(), cells.Report{Cell: "s1", Boot: "b", State: cells.StatePending, Confirmed: n / 2, Events: []cells.Event{{Number: n, Kind: "healthy"}}})
 			if err != nil {
@@ -21,7 +23,7 @@ func TestWhyNamesMiscounts(t *testing.T) {
 		}
 		time.Sleep(3 * time.Second)
 		for _, e := range []*replica{r.a, r.b} {
-			lines, _ := Why(e.View(), "s1")
+			lines, _ := view.Why(e.View(), "s1")
 			if !slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, "events 3 to 4 never came") }) {
 				r.t.Errorf("why says %q", lines)
 			}

@@ -53,23 +53,33 @@ func packages(t *testing.T) []listed {
 // arrows says what of ours each package may import. The core points one way; the shells around it
 // know the core and, of each other, only what is named here. cmd and test know all.
 func arrows() map[string][]string {
-	core := []string{"releases", "internal/manifest", "channels", "internal/window", "flags", "flags/announce", "cells", "engine"}
-	shell := func(more ...string) []string { return append(slices.Clone(core), more...) }
+	basis := []string{"releases", "internal/manifest", "internal/window", "internal/words", "channels", "flags", "flags/announce", "cells"}
+	with := func(more ...string) []string { return append(slices.Clone(basis), more...) }
+	shell := func(more ...string) []string {
+		return with(append(more, "engine/plan", "engine/view", "engine/roster", "engine")...)
+	}
 	return map[string][]string{
 		"internal/manifest":   {},
+		"internal/window":     {},
+		"internal/words":      {},
 		"releases":            {"internal/manifest"},
 		"flags":               {"internal/manifest"},
-		"internal/window":     {},
-		"channels":            {"releases", "internal/manifest"},
+		"channels":            {"releases", "internal/manifest", "internal/window"},
 		"cells":               {"releases", "internal/manifest", "flags", "internal/window"},
-		"engine":              {"releases", "internal/manifest", "channels", "internal/window", "flags", "flags/announce", "cells"},
-		"internal/gitrepo":    shell(),
+		"engine/plan":         with(),
+		"engine/view":         with("engine/plan"),
+		"engine/roster":       with("engine/plan"),
+		"engine/simulate":     with("engine/plan"),
+		"engine":              with("engine/plan", "engine/view", "engine/roster"),
+		"internal/gitrepo":    {"releases"},
+		"engine/access":       {},
+		"engine/announcer":    shell(),
+		"engine/outbox":       shell(),
 		"engine/store":        shell("engine/access", "engine/store/rows"),
 		"engine/controlplane": shell("cells/identity", "engine/access", "engine/outbox"),
 		"cells/process":       {},
-		"cells/agent":         shell("cells/process", "cells/identity", "flags/ofrep"),
-		"cells/directory":     shell("cells/process"),
-		"cells/kubernetes":    shell("cells/process"),
+		"cells/agent":         with("cells/process", "cells/identity", "flags/ofrep"),
+		"cells/directory":     with("cells/process"),
 	}
 }
 
@@ -118,7 +128,7 @@ func TestOneHome(t *testing.T) {
 		"github.com/danielgtaylor/huma":   {"engine/controlplane"},
 		"sigs.k8s.io/kustomize/":          {"cells/agent"},
 		"github.com/spf13/cobra":          {"cmd"},
-		"github.com/robfig/cron":          {"channels"},
+		"github.com/robfig/cron":          {"internal/window"},
 		"cel.dev/":                        {"channels"},
 		"net/http":                        {"internal/gitrepo", "engine", "cells/agent", "cmd", "flags/ofrep", "flags/provider"},
 		"os/exec":                         {"internal/gitrepo", "cells", "cmd"},
@@ -140,19 +150,36 @@ func TestOneHome(t *testing.T) {
 	}
 }
 
-// TestPureCore holds that what decides can't reach the world: no files but a given fs.FS, no network, no processes, no database.
+// TestPureCore holds that what decides can't reach the world, itself or by what it imports of ours: no files but a given fs.FS, no
+// network, no processes, no database, no chance.
 func TestPureCore(t *testing.T) {
-	pure := []string{"internal/manifest", "releases", "channels", "internal/window", "cells", "flags"}
+	pure := []string{
+		"internal/manifest", "internal/window", "internal/words", "releases", "channels", "cells", "flags", "flags/announce", "flags/jsonlogic",
+		"engine/plan", "engine/view", "engine/roster", "engine/simulate", "engine/access",
+	}
 	world := []string{"os", "os/exec", "net", "net/http", "database/sql", "log", "math/rand", "math/rand/v2"}
+	imports := map[string][]string{}
 	for _, p := range packages(t) {
-		if !slices.Contains(pure, p.ImportPath) {
-			continue
+		imports[p.ImportPath] = p.Imports
+	}
+	for _, name := range pure {
+		if imports[name] == nil {
+			t.Errorf("there is no package %s", name)
 		}
-		for _, imported := range p.Imports {
-			if slices.Contains(world, imported) {
-				t.Errorf("%s imports %s: the core takes what it needs as values", p.ImportPath, imported)
+		seen := map[string]bool{}
+		var reach func(of string)
+		reach = func(of string) {
+			for _, imported := range imports[of] {
+				if slices.Contains(world, imported) {
+					t.Errorf("%s imports %s, by way of %s: what decides takes what it needs as values", name, imported, of)
+				}
+				if ours, ok := strings.CutPrefix(imported, module+"/"); ok && !seen[ours] {
+					seen[ours] = true
+					reach(ours)
+				}
 			}
 		}
+		reach(name)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/sluice-cd/sluice/channels"
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -140,7 +140,7 @@ func approver(emails map[string]string, name string, who releases.Person) (strin
 }
 
 // approvable refuses what would not count, before it is written (R22).
-func approvable(s *snapshot, channel, version, person string) (*engine.Release, error) {
+func approvable(s *snapshot, channel, version, person string) (*plan.Release, error) {
 	member := s.desired.Pipeline.People[person]
 	if member == nil {
 		return nil, fail(fmt.Errorf("sluice.yaml has no person %q any more", person), "have %s added to people again", person)
@@ -168,7 +168,7 @@ func approvable(s *snapshot, channel, version, person string) (*engine.Release, 
 }
 
 // wanted tells whether some gate of c would count an approval of member's.
-func wanted(c *engine.Channel, person string, member *channels.Member) error {
+func wanted(c *plan.Channel, person string, member *channels.Member) error {
 	var from []string
 	asked := false
 	for _, g := range policyGates(c) {
@@ -188,7 +188,7 @@ func wanted(c *engine.Channel, person string, member *channels.Member) error {
 		"ask somebody who is, or have people.%s.roles changed in sluice.yaml", person)
 }
 
-func policyGates(c *engine.Channel) []channels.Gate {
+func policyGates(c *plan.Channel) []channels.Gate {
 	if c.Policy == nil {
 		return nil
 	}
@@ -198,7 +198,7 @@ func policyGates(c *engine.Channel) []channels.Gate {
 // proven tells whether a person's approval of a release as it is now counts.
 func proven(s *snapshot, channel, version, person string) bool {
 	c, r := s.desired.Channels[channel], s.desired.Releases[version]
-	return c != nil && r != nil && slices.ContainsFunc(c.Approved, func(p engine.Approved) bool {
+	return c != nil && r != nil && slices.ContainsFunc(c.Approved, func(p plan.Approved) bool {
 		return p.Person == person && p.Release == version && p.Digest == r.Digest
 	})
 }

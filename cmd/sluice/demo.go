@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // What the demo tells: the releases of fixtures/workspaces and what becomes of them.
@@ -200,7 +200,7 @@ func (d *demo) promoted(channel, version string) time.Time {
 		return time.Time{}
 	}
 	for _, h := range d.desired.Channels[channel].History {
-		if h.Release == version && h.Kind == engine.Promote {
+		if h.Release == version && h.Kind == plan.Promote {
 			return h.Moved
 		}
 	}

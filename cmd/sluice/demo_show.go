@@ -9,8 +9,8 @@ import (
 	"golang.org/x/term"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // screen shows what happens: a line for each event and, on a terminal, where everything is below them.
@@ -51,13 +51,13 @@ func (s *screen) draw(status controlplane.Status) {
 			width = w
 		}
 	}
-	view := drawn(s.out, status)
-	if s.drawn > 0 && view == s.view {
+	v := drawn(s.out, status)
+	if s.drawn > 0 && v == s.view {
 		return
 	}
 	s.clear()
-	s.view = view
-	lines := strings.Split(strings.TrimRight(view, "\n"), "\n")
+	s.view = v
+	lines := strings.Split(strings.TrimRight(v, "\n"), "\n")
 	fmt.Fprintln(s.out)
 	for _, l := range lines {
 		fmt.Fprintln(s.out, clipped(l, width-1))
@@ -86,7 +86,7 @@ func clipped(line string, width int) string {
 }
 
 // follow prints what is new since the last look, and draws the view again.
-func (s *screen) follow(before, now controlplane.Status, d *engine.Desired) {
+func (s *screen) follow(before, now controlplane.Status, d *plan.Desired) {
 	was := map[string]controlplane.ChannelStatus{}
 	for _, c := range before.Channels {
 		was[c.Name] = c
@@ -104,12 +104,12 @@ func (s *screen) follow(before, now controlplane.Status, d *engine.Desired) {
 	s.draw(now)
 }
 
-func (s *screen) followChannel(was, c controlplane.ChannelStatus, d *engine.Desired) {
+func (s *screen) followChannel(was, c controlplane.ChannelStatus, d *plan.Desired) {
 	if c.Sequence != was.Sequence {
 		for _, h := range d.Channels[c.Name].History {
 			switch {
 			case h.Sequence <= was.Sequence:
-			case h.Kind == engine.Rollback:
+			case h.Kind == plan.Rollback:
 				s.say(red, "%s: rolled back from %s to %s, commit %s", c.Name, h.Replaces, h.Release, short(h.Written))
 				if q := quarantineOf(d, h.Replaces); q != "" {
 					s.say(red, "%s: quarantined: %s", h.Replaces, q)
@@ -130,14 +130,14 @@ func (s *screen) followChannel(was, c controlplane.ChannelStatus, d *engine.Desi
 	}
 }
 
-func past(k engine.Kind) string {
-	if k == engine.Promote {
+func past(k plan.Kind) string {
+	if k == plan.Promote {
 		return "promoted"
 	}
 	return string(k)
 }
 
-func quarantineOf(d *engine.Desired, version string) string {
+func quarantineOf(d *plan.Desired, version string) string {
 	for _, q := range d.Quarantine {
 		if q.Release == version {
 			return q.Reason

@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells/process"
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/fixtures"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 )
@@ -39,7 +39,7 @@ type demo struct {
 
 	source  *opened
 	status  controlplane.Status // as last seen
-	desired *engine.Desired     // the repository, as last seen
+	desired *plan.Desired       // the repository, as last seen
 	never   func() error        // what must not be, whatever else happens
 }
 

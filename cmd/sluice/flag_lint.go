@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/announcer"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/internal/manifest"
@@ -47,7 +47,7 @@ Git hosts can refuse a push that brings a fault in: sluice validate --pre-receiv
 					return fail(fmt.Errorf("%s: %w", what, errNoFlags), "name its folder; sluice flag init makes one")
 				}
 			}
-			view, err := a.namedView(cmd.Context(), cmd)
+			v, err := a.namedView(cmd.Context(), cmd)
 			if err != nil {
 				return wrapFailure(what, err)
 			}
@@ -55,7 +55,7 @@ Git hosts can refuse a push that brings a fault in: sluice validate --pre-receiv
 			if err != nil {
 				return wrapFailure(what, err)
 			}
-			return a.printFaults(manifest.Sort(slices.Concat(tree.Faults, betweenFaults(tree, view))))
+			return a.printFaults(manifest.Sort(slices.Concat(tree.Faults, betweenFaults(tree, v))))
 		},
 	}
 }
@@ -78,7 +78,7 @@ func (a *app) flagsOf(ctx context.Context, target string) (*flags.Tree, error) {
 }
 
 // betweenFaults are warnings of what the release repository does not know; without one, none.
-func betweenFaults(tree *flags.Tree, v *engine.View) []manifest.Fault {
+func betweenFaults(tree *flags.Tree, v *view.View) []manifest.Fault {
 	if v == nil {
 		return nil
 	}

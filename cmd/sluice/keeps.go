@@ -13,6 +13,7 @@ import (
 
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store"
 	"github.com/sluice-cd/sluice/engine/store/postgres"
 )
@@ -82,7 +83,7 @@ func agree(ctx context.Context, st keeps, mine spoken, dir string, log zerolog.L
 		}
 		err = st.KeepFact(ctx, spokenFact, kept, string(data))
 		switch {
-		case errors.Is(err, engine.ErrStale): // another replica was quicker: look again
+		case errors.Is(err, plan.ErrStale): // another replica was quicker: look again
 			continue
 		case err != nil:
 			return err

@@ -6,19 +6,19 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // logged is one move of a channel's head.
 type logged struct {
-	At       time.Time   `json:"at"`
-	Kind     engine.Kind `json:"kind"`
-	Channel  string      `json:"channel"`
-	Release  string      `json:"release"`
-	Replaces string      `json:"replaces,omitempty"`
-	Sequence int64       `json:"sequence"`
-	Hotfix   bool        `json:"hotfix,omitempty"`
-	Commit   string      `json:"commit"`
+	At       time.Time `json:"at"`
+	Kind     plan.Kind `json:"kind"`
+	Channel  string    `json:"channel"`
+	Release  string    `json:"release"`
+	Replaces string    `json:"replaces,omitempty"`
+	Sequence int64     `json:"sequence"`
+	Hotfix   bool      `json:"hotfix,omitempty"`
+	Commit   string    `json:"commit"`
 }
 
 func (a *app) logVerb() *cobra.Command {
@@ -57,7 +57,7 @@ commit: git show COMMIT, or git log channels/CHANNEL/head.yaml.`,
 			rows := make([][]field, 0, len(list))
 			for _, l := range list {
 				kind := field{string(l.Kind), green}
-				if l.Kind == engine.Rollback {
+				if l.Kind == plan.Rollback {
 					kind.colour = red
 				}
 				if l.Hotfix {
@@ -73,7 +73,7 @@ commit: git show COMMIT, or git log channels/CHANNEL/head.yaml.`,
 	return cmd
 }
 
-func history(d *engine.Desired, names []string) []logged {
+func history(d *plan.Desired, names []string) []logged {
 	list := []logged{}
 	for _, name := range names {
 		for _, h := range d.Channels[name].History {

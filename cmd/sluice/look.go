@@ -8,8 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
 )
 
 // serverFlag adds --server to a verb that can ask a running control plane.
@@ -26,7 +27,7 @@ func (a *app) asksServer() bool {
 }
 
 // view decides as the engine would now, from the repository and the store in --data.
-func (a *app) view(ctx context.Context, repo *opened) (*engine.View, error) {
+func (a *app) view(ctx context.Context, repo *opened) (*view.View, error) {
 	s, err := repo.snapshot(ctx)
 	if err != nil {
 		return nil, err
@@ -35,7 +36,7 @@ func (a *app) view(ctx context.Context, repo *opened) (*engine.View, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &engine.View{Desired: s.desired, Observed: &observed, Plan: engine.Make(s.desired, &observed, time.Now().UTC())}, nil
+	return &view.View{Desired: s.desired, Observed: &observed, Plan: plan.Make(s.desired, &observed, time.Now().UTC())}, nil
 }
 
 // status tells where everything is: as the control plane knows it, or as the repository and the store say.

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
@@ -32,8 +32,8 @@ and learned, as a plan prints it, to go on from that plan.
 Times are RFC 3339. If the repository has no cells, those of the observation are taken.`
 
 // parseObserved reads an observation file, strictly: every fault is found, each with its line. Pure.
-func parseObserved(file string, data []byte) (engine.Observed, []manifest.Fault) {
-	r := &observedReader{file: file, data: data, o: engine.Observed{Cells: map[string]*engine.CellState{}}}
+func parseObserved(file string, data []byte) (plan.Observed, []manifest.Fault) {
+	r := &observedReader{file: file, data: data, o: plan.Observed{Cells: map[string]*plan.CellState{}}}
 	if len(data) > maxObserved {
 		r.fault(0, "is larger than %d bytes", maxObserved)
 	} else {
@@ -46,7 +46,7 @@ type observedReader struct {
 	file   string
 	data   []byte
 	faults []manifest.Fault
-	o      engine.Observed
+	o      plan.Observed
 
 	counted, line int // newlines up to counted; lines are asked for in ascending order
 }

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -54,7 +54,7 @@ func (r *observedReader) cell(at int64, c observedCell) {
 	case (c.Release == "") != (c.Digest == ""):
 		r.fault(at, "cell %s: release and digest go together", c.Name)
 	}
-	s := &engine.CellState{
+	s := &plan.CellState{
 		Name: c.Name, Channel: c.Channel, Epoch: c.Epoch, Sequence: c.Sequence, Release: c.Release, Digest: c.Digest,
 		State: c.State, Message: c.Message, LastReport: c.LastReport, Infrastructure: c.Infrastructure, Granted: c.Granted,
 	}
@@ -66,7 +66,7 @@ func (r *observedReader) cell(at int64, c observedCell) {
 	}
 	for _, f := range c.Failures {
 		failed := cells.Failure{Assignment: cells.Assignment{Channel: c.Channel, Release: f.Release, Digest: f.Digest, Sequence: f.Sequence}, Reason: f.Reason, At: f.At, Values: f.Values}
-		s.Failures = append(s.Failures, engine.Failure{Failure: failed, Seen: f.At})
+		s.Failures = append(s.Failures, plan.Failure{Failure: failed, Seen: f.At})
 	}
 	r.o.Cells[c.Name] = s
 }
@@ -99,7 +99,7 @@ func (r *observedReader) observation(at int64, a observedAnswer) {
 	if text := ""; json.Unmarshal(a.Value, &text) == nil {
 		value = text
 	}
-	r.o.Observations = append(r.o.Observations, engine.Observation{
+	r.o.Observations = append(r.o.Observations, plan.Observation{
 		Channel: a.Channel, Gate: a.Gate, Subject: a.Subject, Holds: *a.Holds, Value: value,
 		Reason: a.Reason, ObservedAt: a.ObservedAt, ValidUntil: a.ValidUntil,
 	})

@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 var someDigest = "sha256:" + strings.Repeat("ab", 32)
@@ -32,7 +32,7 @@ func TestParseObserved(t *testing.T) {
 	if acme.Soaked != 24*time.Hour || acme.State != cells.StateHealthy || acme.Failures[0].Assignment.Release != "2026.11.2" {
 		t.Errorf("acme is %+v", acme)
 	}
-	want := []engine.Observation{{Gate: "check", Subject: "2026.11.1", Holds: true, Value: "0.5", ValidUntil: time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC)}}
+	want := []plan.Observation{{Gate: "check", Subject: "2026.11.1", Holds: true, Value: "0.5", ValidUntil: time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC)}}
 	if diff := cmp.Diff(want, o.Observations); diff != "" {
 		t.Error(diff)
 	}

@@ -8,15 +8,15 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/announcer"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags/announce"
 )
 
 // outlook is what the flags repository says, and what follows for channels and cells as far as they are known here. Close it.
 type outlook struct {
 	*flagsSnapshot
-	view  *engine.View // of the release repository; nil: it was not named
+	view  *view.View // of the release repository; nil: it was not named
 	input announce.Input
 	plan  announce.Plan
 }
@@ -26,7 +26,7 @@ func (o *outlook) Close() { o.repo.Close() }
 // outlook decides as the announcer would at now, from the repositories and the store in --data, and does nothing.
 func (a *app) outlook(cmd *cobra.Command, now time.Time) (*outlook, error) {
 	ctx := cmd.Context()
-	view, err := a.namedView(ctx, cmd)
+	v, err := a.namedView(ctx, cmd)
 	if err != nil {
 		return nil, err
 	}
@@ -39,12 +39,12 @@ func (a *app) outlook(cmd *cobra.Command, now time.Time) (*outlook, error) {
 		repo.Close()
 		return nil, err
 	}
-	o := &outlook{flagsSnapshot: s, view: view}
-	if o.input, err = announcer.Look(ctx, repo.Repo, s.commit, view, now); err != nil {
+	o := &outlook{flagsSnapshot: s, view: v}
+	if o.input, err = announcer.Look(ctx, repo.Repo, s.commit, v, now); err != nil {
 		repo.Close()
 		return nil, fmt.Errorf("read %s: %w", repo.address, err)
 	}
-	if view == nil {
+	if v == nil {
 		o.input.Channels = s.channels()
 	}
 	o.plan = announce.Make(o.input)
@@ -52,7 +52,7 @@ func (a *app) outlook(cmd *cobra.Command, now time.Time) (*outlook, error) {
 }
 
 // namedView is the view of the release repository, with all releases, if it was named.
-func (a *app) namedView(ctx context.Context, cmd *cobra.Command) (*engine.View, error) {
+func (a *app) namedView(ctx context.Context, cmd *cobra.Command) (*view.View, error) {
 	if a.repo == "" && a.getenv("SLUICE_REPO") == "" {
 		return nil, nil
 	}

@@ -13,7 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 func (a *app) planVerb() *cobra.Command {
@@ -51,11 +51,11 @@ bytes. What was observed is read from --observed FILE, or from the store in --da
 			if err != nil {
 				return err
 			}
-			plan := engine.Make(s.desired.WithCells(&observed), &observed, now)
-			if done, err := a.encode(plan); done {
+			p := plan.Make(s.desired.WithCells(&observed), &observed, now)
+			if done, err := a.encode(p); done {
 				return err
 			}
-			a.printPlan(plan)
+			a.printPlan(p)
 			return nil
 		},
 	}
@@ -65,8 +65,8 @@ bytes. What was observed is read from --observed FILE, or from the store in --da
 }
 
 // observed reads what was observed: from a file, or from the store in --data. Neither: nothing was.
-func (a *app) observed(ctx context.Context, file string) (engine.Observed, error) {
-	none := engine.Observed{Cells: map[string]*engine.CellState{}}
+func (a *app) observed(ctx context.Context, file string) (plan.Observed, error) {
+	none := plan.Observed{Cells: map[string]*plan.CellState{}}
 	switch {
 	case file != "":
 		data, err := a.readFile(file, maxObserved)
@@ -116,7 +116,7 @@ func (a *app) readFile(file string, most int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(in, most+1))
 }
 
-func (a *app) printPlan(p engine.Plan) {
+func (a *app) printPlan(p plan.Plan) {
 	a.stdout.line("at commit %s, %s", short(p.Commit), stamp(p.Now))
 	rows := make([][]field, 0, len(p.Actions))
 	for _, act := range p.Actions {
@@ -124,7 +124,7 @@ func (a *app) printPlan(p engine.Plan) {
 		if len(act.Evidence) > 0 {
 			what = strings.Join(act.Evidence, "; ")
 		}
-		if act.Kind == engine.Grant {
+		if act.Kind == plan.Grant {
 			what = "to " + some(act.Cells)
 		}
 		rows = append(rows, []field{{string(act.Kind), green}, text(act.Channel), text(act.Release), text(orDash(act.Replaces)), text(what)})

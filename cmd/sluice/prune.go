@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -65,7 +65,7 @@ head, and what a request, a hotfix or a quarantine names.`,
 const rollbackReach = 10
 
 // prunable names the releases that nothing needs any more, the oldest first.
-func prunable(d *engine.Desired, keep int) []string {
+func prunable(d *plan.Desired, keep int) []string {
 	needed := map[string]bool{}
 	var oldest *releases.Version
 	for _, name := range d.Order {

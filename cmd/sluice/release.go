@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -71,7 +71,7 @@ func (a *app) listVerb() *cobra.Command {
 	return cmd
 }
 
-func listReleases(d *engine.Desired, all bool) []listed {
+func listReleases(d *plan.Desired, all bool) []listed {
 	list := []listed{}
 	for version, r := range d.Releases {
 		if r.Tombstone != nil && !all {
@@ -99,7 +99,7 @@ func listReleases(d *engine.Desired, all bool) []listed {
 }
 
 // quarantinedIn names the channels that must not take a release; "all" for all.
-func quarantinedIn(d *engine.Desired, version string) []string {
+func quarantinedIn(d *plan.Desired, version string) []string {
 	var in []string
 	for _, q := range d.Quarantine {
 		if q.Release != version {

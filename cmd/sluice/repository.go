@@ -15,6 +15,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -158,7 +159,7 @@ func (a *app) mirror(at place) (dir string, cleanup func(), err error) {
 // snapshot is what the repository says at one commit.
 type snapshot struct {
 	files   fs.FS
-	desired *engine.Desired
+	desired *plan.Desired
 }
 
 // snapshot reads the branch's tip.
@@ -193,7 +194,7 @@ func (o *opened) tip(ctx context.Context, begin string) (commit string, files fs
 }
 
 // channel gives a channel by name, or says which there are.
-func (s *snapshot) channel(name string) (*engine.Channel, error) {
+func (s *snapshot) channel(name string) (*plan.Channel, error) {
 	if c := s.desired.Channels[name]; c != nil {
 		return c, nil
 	}
@@ -204,7 +205,7 @@ func (s *snapshot) channel(name string) (*engine.Channel, error) {
 }
 
 // release gives a release by version, or says which is near. It must be there, not pruned, and read.
-func (s *snapshot) release(version string) (*engine.Release, error) {
+func (s *snapshot) release(version string) (*plan.Release, error) {
 	r := s.desired.Releases[version]
 	switch {
 	case r == nil && len(s.desired.Versions) == 0:

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -52,7 +52,7 @@ head is meant that is not quarantined. To keep a release from coming back, quara
 }
 
 // downward checks the target of a rollback, or finds one.
-func downward(s *snapshot, c *engine.Channel, to string) (string, error) {
+func downward(s *snapshot, c *plan.Channel, to string) (string, error) {
 	e := c.Effective
 	if e == nil {
 		return "", fail(fmt.Errorf("%s has no release yet", c.Name), "there is nothing to go back from")

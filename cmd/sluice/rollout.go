@@ -12,8 +12,8 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sluice-cd/sluice/channels"
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 func (a *app) rolloutVerb() *cobra.Command {
@@ -190,7 +190,7 @@ func (a *app) nextWave(cmd *cobra.Command, channel string) (wave int, sequence i
 
 // rollouts tells how far heads have come: as the control plane knows it, or as the repository and the store say. With a
 // channel, that one's only, and it is there.
-func (a *app) rollouts(ctx context.Context, cmd *cobra.Command, channel string) ([]engine.Progress, error) {
+func (a *app) rollouts(ctx context.Context, cmd *cobra.Command, channel string) ([]plan.Progress, error) {
 	if a.asksServer() {
 		var all controlplane.Rollouts
 		err := a.ask(ctx, "/v1/rollouts?channel="+url.QueryEscape(channel), &all)
@@ -211,5 +211,5 @@ func (a *app) rollouts(ctx context.Context, cmd *cobra.Command, channel string) 
 	if channel != "" && v.Desired.Channels[channel] == nil {
 		return nil, fail(fmt.Errorf("there is no channel %s", channel), "sluice status lists them")
 	}
-	return engine.Rollouts(v.Desired, v.Observed, &v.Plan, channel), nil
+	return plan.Rollouts(v.Desired, v.Observed, &v.Plan, channel), nil
 }

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 func (a *app) rolloutStatusVerb() *cobra.Command {
@@ -44,7 +44,7 @@ func (a *app) rolloutStatusVerb() *cobra.Command {
 }
 
 // drawRollout draws one channel: where its head is, its waves, what stops it, and who waits.
-func drawRollout(p printer, r engine.Progress, now time.Time) {
+func drawRollout(p printer, r plan.Progress, now time.Time) {
 	if r.Release == "" {
 		p.line("%s has no release yet", p.paint(bold, r.Channel))
 		drawBlocked(p, r)
@@ -80,13 +80,13 @@ func drawRollout(p printer, r engine.Progress, now time.Time) {
 	}
 }
 
-func drawBlocked(p printer, r engine.Progress) {
+func drawBlocked(p printer, r plan.Progress) {
 	for _, b := range r.Blocked {
 		p.line("  %s", strings.TrimSpace(b.Release+" "+b.String()))
 	}
 }
 
-func failures(p printer, r engine.Progress) string {
+func failures(p printer, r plan.Progress) string {
 	s := fmt.Sprintf("%d failed, ", len(r.Failed))
 	if r.Budget == 0 {
 		s += "the first failure stops it"
@@ -99,14 +99,14 @@ func failures(p printer, r engine.Progress) string {
 	return p.paint(red, s+": "+someOf(r.Failed))
 }
 
-func soakOf(w engine.WaveProgress) string {
+func soakOf(w plan.WaveProgress) string {
 	if w.Soak == 0 {
 		return "-"
 	}
 	return span(w.Soak)
 }
 
-func waveState(r engine.Progress, w engine.WaveProgress, now time.Time) field {
+func waveState(r plan.Progress, w plan.WaveProgress, now time.Time) field {
 	switch {
 	case w.Through:
 		return field{"through", green}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/simulate"
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
@@ -107,7 +107,7 @@ func (a *app) simulate(ctx context.Context, cmd *cobra.Command, in simulate.Inpu
 	if tip == "" {
 		return nil, fail(fmt.Errorf("read %s: it has no commits yet", repo.address), "sluice init --repo %s", repo.address)
 	}
-	in.History, in.Open = engine.NewHistory(), repo.FS
+	in.History, in.Open = plan.NewHistory(), repo.FS
 	if in.Files, err = repo.FS(tip); err != nil {
 		return nil, fmt.Errorf("read %s: %w", repo.address, err)
 	}

@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/flags/announce"
 )
 
@@ -53,13 +53,13 @@ func (a *app) tick(cmd *cobra.Command, r running) (err error) {
 	if err != nil {
 		return err
 	}
-	plan, err := e.Tick(ctx)
+	p, err := e.Tick(ctx)
 	for range maxAsks {
-		if err != nil || len(plan.Wants) == 0 {
+		if err != nil || len(p.Wants) == 0 {
 			break
 		}
-		if err = e.Answer(ctx, plan.Wants); err == nil {
-			plan, err = e.Tick(ctx)
+		if err = e.Answer(ctx, p.Wants); err == nil {
+			p, err = e.Tick(ctx)
 		}
 	}
 	if err != nil {
@@ -71,7 +71,7 @@ func (a *app) tick(cmd *cobra.Command, r running) (err error) {
 			defer func(failed error) { err = errors.Join(failed, err) }(fail(fmt.Errorf("flags: %w", err), "it is safe to run it again"))
 		}
 	}
-	if done, err := a.encode(plan); done {
+	if done, err := a.encode(p); done {
 		return err
 	}
 	if !e.Led() {
@@ -85,31 +85,31 @@ func (a *app) tick(cmd *cobra.Command, r running) (err error) {
 	for _, d := range decided {
 		a.stdout.line("%s", told(d))
 	}
-	for _, act := range plan.Actions {
-		if act.Kind == engine.Grant {
+	for _, act := range p.Actions {
+		if act.Kind == plan.Grant {
 			a.stdout.line("grant %s of %s to %s", act.Release, act.Channel, some(act.Cells))
 		}
 	}
 	for _, w := range remembered {
 		a.stdout.line("flags: %s", w.Why)
 	}
-	if len(decided)+len(plan.Actions)+len(remembered) == 0 {
+	if len(decided)+len(p.Actions)+len(remembered) == 0 {
 		a.stdout.line("nothing to do")
 	}
-	for _, v := range plan.Blocked {
+	for _, v := range p.Blocked {
 		a.stdout.line("%s: %s", strings.Join(strings.Fields(v.Channel+" "+v.Cell+" "+v.Release), " "), v)
 	}
 	return nil
 }
 
 // told says a decision in a line.
-func told(d engine.Decided) string {
+func told(d plan.Decided) string {
 	switch d.Kind {
-	case engine.Promote:
+	case plan.Promote:
 		return fmt.Sprintf("promote %s to %s, commit %s", d.Release, d.Channel, short(d.Commit))
-	case engine.Rollback:
+	case plan.Rollback:
 		return fmt.Sprintf("roll back %s from %s to %s, commit %s", d.Channel, orDash(d.Replaces), d.Release, short(d.Commit))
-	case engine.Adopted, engine.Quarantines, engine.Halt, engine.Grant:
+	case plan.Adopted, plan.Quarantines, plan.Halt, plan.Grant:
 	}
 	return fmt.Sprintf("%s %s in %s, commit %s", d.Kind, d.Release, d.Channel, short(d.Commit))
 }

@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
@@ -103,7 +103,7 @@ func (a *app) validate(ctx context.Context, target string) ([]releases.Fault, er
 	if files := os.DirFS(target); isFlags(files) {
 		return flags.Load(nil, files).Faults, nil
 	}
-	return engine.Validate(os.DirFS(target))
+	return plan.Validate(os.DirFS(target))
 }
 
 // validateTip reads the tip of a repository's branch, with its history. No commits: no faults.
@@ -150,7 +150,7 @@ func (a *app) validateWorktree(ctx context.Context, dir string) ([]releases.Faul
 	if isFlags(files) {
 		return flags.Load(nil, files).Faults, nil
 	}
-	faults, err := engine.Validate(files)
+	faults, err := plan.Validate(files)
 	if err != nil {
 		return nil, err
 	}
@@ -204,7 +204,7 @@ func (a *app) validateCommit(ctx context.Context, dir, commit string) (faults []
 }
 
 // loadCommit reads every release of one commit of dir as if it were the branch's tip.
-func (a *app) loadCommit(ctx context.Context, dir, commit string) (d *engine.Desired, err error) {
+func (a *app) loadCommit(ctx context.Context, dir, commit string) (d *plan.Desired, err error) {
 	err = a.borrow(ctx, dir, commit, func(outside *app, source string) error {
 		repo, tip, err := outside.openTip(ctx, source)
 		if err != nil {

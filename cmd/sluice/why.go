@@ -6,8 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/view"
 )
 
 func (a *app) whyVerb() *cobra.Command {
@@ -53,7 +53,7 @@ func (a *app) why(cmd *cobra.Command, name string) (why controlplane.Why, err er
 	if err != nil {
 		return why, err
 	}
-	lines, ok := engine.Why(v, name)
+	lines, ok := view.Why(v, name)
 	if !ok {
 		return why, fail(errNotFound, "sluice status lists them")
 	}

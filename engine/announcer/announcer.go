@@ -22,6 +22,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
 )
@@ -50,23 +52,23 @@ type Announcer struct {
 	code   *code
 
 	// What follows is Run's.
-	stored  bool             // mark, kills and memory were read from the store
-	began   bool             // the first job was begun
-	unread  bool             // the last try to read them failed
-	mark    engine.FlagsMark // the newest that the store was heard to have
-	kills   []engine.Kill
+	stored  bool           // mark, kills and memory were read from the store
+	began   bool           // the first job was begun
+	unread  bool           // the last try to read them failed
+	mark    plan.FlagsMark // the newest that the store was heard to have
+	kills   []plan.Kill
 	memory  announce.Memory
 	kept    announce.Memory // as the store has it
 	read    *reading        // what is acted upon; nil: nothing could be read yet
 	asked   map[string]bool // IDs of the kills that were known when the look began that gave read
-	split   *engine.Divergence
+	split   *plan.Divergence
 	fault   string // why the repository can't be read; empty: it can
 	leads   bool
 	posted  map[string]bool // IDs of events that are posted
 	plan    announce.Plan
 	decided situation // what plan was made of
 	trusted time.Time // the last instant at which time could be trusted; zero: it never could
-	shown   *engine.Flags
+	shown   *view.Flags
 	push    pushing
 	made    uint64 // plans, ever
 }
@@ -74,8 +76,8 @@ type Announcer struct {
 // situation is all that a plan is made of but the time.
 type situation struct {
 	read  *reading
-	kills []engine.Kill
-	split *engine.Divergence
+	kills []plan.Kill
+	split *plan.Divergence
 	fault string
 	fleet *fleet
 	leads bool
@@ -112,7 +114,7 @@ func (a *Announcer) Kill(ctx context.Context, o flags.Override) error {
 	o = flags.Override{
 		APIVersion: "sluice/v1", Kind: flags.Kill, Flag: o.Flag, Reason: o.Reason, By: o.By, Until: o.Until.UTC().Truncate(time.Second),
 	}
-	if err := a.o.Store.Kill(ctx, engine.Kill{ID: rand.Text(), At: a.o.Engine.Now().UTC(), Override: o}); err != nil {
+	if err := a.o.Store.Kill(ctx, plan.Kill{ID: rand.Text(), At: a.o.Engine.Now().UTC(), Override: o}); err != nil {
 		return err
 	}
 	signal(a.killed)

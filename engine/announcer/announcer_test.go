@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
 )
 
@@ -21,7 +21,7 @@ func gated(b *flags.Bundle, id string) bool {
 	return b != nil && slices.ContainsFunc(b.Gates, func(g flags.Gate) bool { return g.ID == id })
 }
 
-func killed(t *testing.T, v *engine.View, cell, flag string) bool {
+func killed(t *testing.T, v *view.View, cell, flag string) bool {
 	all, _ := orders(t, v, cell)
 	return slices.Contains(all, flag)
 }
@@ -34,16 +34,16 @@ func TestArmedAndPublished(t *testing.T) {
 	p.reports()
 	at := time.Now().Add(4 * time.Second).Truncate(time.Second)
 	w.commit("announce", map[string]string{"announcements/classes.yaml": announcement(at)})
-	v := p.until("the entry channel follows the tip", func(v *engine.View) bool { return v.Flags != nil && gated(bundle(t, v, "s1"), "classes") })
+	v := p.until("the entry channel follows the tip", func(v *view.View) bool { return v.Flags != nil && gated(bundle(t, v, "s1"), "classes") })
 	if gated(bundle(t, v, "d1"), "classes") {
 		t.Error("dedicated is sent what nobody approved")
 	}
 	w.approve("classes")
-	v = p.until("it is armed in dedicated", func(v *engine.View) bool { return gated(bundle(t, v, "d1"), "classes") })
+	v = p.until("it is armed in dedicated", func(v *view.View) bool { return gated(bundle(t, v, "d1"), "classes") })
 	if r := v.Flags.Tip.Records["classes"]["dedicated"]; r.Outcome != flags.Armed || !r.At.Equal(at) {
 		t.Errorf("recorded as %+v", r)
 	}
-	v = p.until("it is published", func(v *engine.View) bool {
+	v = p.until("it is published", func(v *view.View) bool {
 		return v.Flags.Tip.Records["classes"]["dedicated"].Outcome == flags.Published
 	})
 	if got := v.Flags.Seen; !slices.Contains(got.Published["dedicated"], "classes") || got.Commit != v.Flags.Commit {
@@ -72,13 +72,13 @@ func TestNewAnnouncement(t *testing.T) {
 	w := newWorld(t)
 	p := w.start("store.db")
 	p.reports()
-	p.until("cells are told", func(v *engine.View) bool { return bundle(t, v, "d1") != nil })
+	p.until("cells are told", func(v *view.View) bool { return bundle(t, v, "d1") != nil })
 	p.reports()
 	w.commit("announce", map[string]string{
 		"flags/more.yaml":         "flags: {more: {state: ENABLED, variants: {lit: true, dark: false}, defaultVariant: lit, metadata: {feature: more, off: dark}}}\n",
 		"announcements/more.yaml": strings.Replace(announcement(time.Now().Add(time.Hour)), "[classes]", "[more]", 1),
 	})
-	p.until("it is told in staging", func(v *engine.View) bool { return gated(bundle(t, v, "s1"), "more") })
+	p.until("it is told in staging", func(v *view.View) bool { return gated(bundle(t, v, "s1"), "more") })
 	p.quiet()
 	all, err := p.store.Messages(t.Context(), 100)
 	if err != nil {
@@ -116,10 +116,10 @@ func TestClocksDiffer(t *testing.T) {
 	at := time.Now().Add(3 * time.Second).Truncate(time.Second)
 	w.commit("announce", map[string]string{"announcements/classes.yaml": announcement(at)})
 	w.approve("classes")
-	p.until("it is armed", func(v *engine.View) bool { return gated(bundle(t, v, "d1"), "classes") })
+	p.until("it is armed", func(v *view.View) bool { return gated(bundle(t, v, "d1"), "classes") })
 	p.off = 48 * time.Hour
 	p.reports()
-	p.until("it is said that clocks differ", func(v *engine.View) bool { return strings.Contains(v.Flags.Fault, "check its time service") })
+	p.until("it is said that clocks differ", func(v *view.View) bool { return strings.Contains(v.Flags.Fault, "check its time service") })
 	if p.reports(); !p.said.IsZero() {
 		t.Errorf("cells are told that it is %s", p.said)
 	}
@@ -130,7 +130,7 @@ func TestClocksDiffer(t *testing.T) {
 	w.approve("more")
 	time.Sleep(time.Until(at.Add(time.Second)))
 	p.kill("plain")
-	v := p.until("the kill is committed", func(v *engine.View) bool {
+	v := p.until("the kill is committed", func(v *view.View) bool {
 		return inFile(v, "plain") && !stored(v, "plain") && len(v.Flags.Tip.Approvals) == 2
 	})
 	if r := v.Flags.Tip.Records; r["classes"]["dedicated"].Outcome != flags.Armed || len(r["more"]) != 0 {
@@ -141,9 +141,9 @@ func TestClocksDiffer(t *testing.T) {
 		p.reports()
 	}
 	if p.said.IsZero() {
-		p.until("clocks agree", func(v *engine.View) bool { p.reports(); return !p.said.IsZero() })
+		p.until("clocks agree", func(v *view.View) bool { p.reports(); return !p.said.IsZero() })
 	}
-	p.until("all goes on", func(v *engine.View) bool {
+	p.until("all goes on", func(v *view.View) bool {
 		r := v.Flags.Tip.Records
 		return r["classes"]["dedicated"].Outcome == flags.Published && r["classes"]["dedicated"].At.Equal(at) && r["more"]["dedicated"].Outcome == flags.Armed && v.Flags.Fault == ""
 	})

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -66,7 +66,7 @@ func TestApprovalsAreSigned(t *testing.T) {
 	file, text := "approvals/classes/kim.yaml", "hash: "+hash+"\n"
 	p := w.start("store.db")
 	p.reports()
-	approvers := func(v *engine.View) []string {
+	approvers := func(v *view.View) []string {
 		if v.Flags == nil || len(v.Flags.Plan.Announcements) == 0 {
 			return nil
 		}
@@ -87,18 +87,18 @@ func TestApprovalsAreSigned(t *testing.T) {
 		{"hers again", kim, map[string]string{file: text}, true},
 	} {
 		commit := w.commitAs(step.who, step.what, step.files)
-		v := p.until(step.what+" is read", func(v *engine.View) bool {
+		v := p.until(step.what+" is read", func(v *view.View) bool {
 			return v.Flags != nil && v.Flags.Tip != nil && w.stands(v, commit)
 		})
 		if got := slices.Contains(approvers(v), "kim"); got != step.want {
 			t.Errorf("%s: approved by %v, want %v", step.what, approvers(v), step.want)
 		}
 	}
-	p.until("it is armed", func(v *engine.View) bool { return gated(bundle(t, v, "d1"), "classes") })
+	p.until("it is armed", func(v *view.View) bool { return gated(bundle(t, v, "d1"), "classes") })
 }
 
 // stands tells whether a view is of a commit, or of one after it.
-func (w *world) stands(v *engine.View, commit string) bool {
+func (w *world) stands(v *view.View, commit string) bool {
 	if v.Flags.Commit == commit {
 		return true
 	}

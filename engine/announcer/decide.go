@@ -6,7 +6,8 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/internal/manifest"
@@ -23,7 +24,7 @@ func (a *Announcer) recall(ctx context.Context) {
 	kills, err := a.o.Store.Kills(ctx)
 	if err == nil {
 		a.kills = kills
-		var mark engine.FlagsMark
+		var mark plan.FlagsMark
 		if mark, err = a.o.Store.FlagsMark(ctx); err == nil {
 			a.mark = mark
 		}
@@ -45,8 +46,8 @@ func (a *Announcer) decide(ctx context.Context) (fetch bool) {
 	if !a.stored || a.unread {
 		a.recall(ctx)
 	}
-	view := a.o.Engine.View()
-	if !a.stored || view == nil || a.read == nil && a.fault == "" && len(a.pending()) == 0 {
+	v := a.o.Engine.View()
+	if !a.stored || v == nil || a.read == nil && a.fault == "" && len(a.pending()) == 0 {
 		return false // nothing is to be told yet
 	}
 	if leads := a.o.Engine.Leads(); leads != a.leads {
@@ -62,7 +63,7 @@ func (a *Announcer) decide(ctx context.Context) (fetch bool) {
 	fetch = fetch || a.behind()
 	now, doubt := a.now()
 	states := a.o.Engine.States()
-	is := situation{a.read, a.kills, a.split, a.fault, a.survey(view, states, a.told()), a.leads, doubt}
+	is := situation{a.read, a.kills, a.split, a.fault, a.survey(v, states, a.told()), a.leads, doubt}
 	if is.same(a.decided) && (a.plan.Next.IsZero() || now.Before(a.plan.Next)) {
 		return fetch
 	}
@@ -129,8 +130,8 @@ func (a *Announcer) make(is situation, now time.Time) announce.Plan {
 }
 
 // show tells cells and people.
-func (a *Announcer) show(is situation, states map[string]*engine.CellState, now time.Time) {
-	f := &engine.Flags{Diverged: a.split, Plan: a.plan, Fault: a.fault, Kills: overrides(a.pending())}
+func (a *Announcer) show(is situation, states map[string]*plan.CellState, now time.Time) {
+	f := &view.Flags{Diverged: a.split, Plan: a.plan, Fault: a.fault, Kills: overrides(a.pending())}
 	kills := slices.Clone(f.Kills)
 	if r := is.read; r != nil {
 		f.Commit, f.Height, f.Tip = r.tip, r.height, r.tree
@@ -173,8 +174,8 @@ func outOfForce(r *reading) string {
 }
 
 // seen is what gates see. Without a plan, that is what is killed.
-func seen(f *engine.Flags, kills []flags.Override) engine.FlagsSeen {
-	s := engine.FlagsSeen{Commit: f.Commit, Published: f.Plan.Published()}
+func seen(f *view.Flags, kills []flags.Override) plan.FlagsSeen {
+	s := plan.FlagsSeen{Commit: f.Commit, Published: f.Plan.Published()}
 	for _, k := range kills {
 		s.Killed = append(s.Killed, k.Flag)
 	}

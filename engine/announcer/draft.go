@@ -8,10 +8,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/internal/manifest"
+	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -20,7 +20,7 @@ func (a *Announcer) draft(now time.Time) (releases.Draft, error) {
 	writes := a.plan.Writes
 	d := releases.Draft{When: now, Files: map[string][]byte{}}
 	var b strings.Builder
-	b.WriteString(engine.OneLine(writes[0].Why))
+	b.WriteString(words.OneLine(writes[0].Why))
 	if n := len(writes) - 1; n > 0 {
 		fmt.Fprintf(&b, ", and %d more", n)
 	}
@@ -32,7 +32,7 @@ func (a *Announcer) draft(now time.Time) (releases.Draft, error) {
 		}
 		d.Files[w.Path] = w.Content
 		if len(writes) > 1 {
-			fmt.Fprintf(&b, "- %s\n", engine.OneLine(w.Why))
+			fmt.Fprintf(&b, "- %s\n", words.OneLine(w.Why))
 		}
 		if id := a.killOf(w); id != "" {
 			ids[id] = true

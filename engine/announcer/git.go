@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -16,7 +17,7 @@ import (
 type result struct {
 	kind   task
 	read   *reading         // nil: see err
-	mark   engine.FlagsMark // as it was when the job began
+	mark   plan.FlagsMark   // as it was when the job began
 	asked  map[string]bool  // IDs of the kills that were known then
 	pushed []announce.Write // what was to be pushed
 	err    error            // of the exchange, or of reading
@@ -93,7 +94,7 @@ func (a *Announcer) commit(ctx context.Context, r result, tip string, draft rele
 }
 
 // accepts tells whether the branch contains what was acted upon, or says that its loss is accepted, and stands higher (R39).
-func (r *reading) accepts(mark engine.FlagsMark) bool {
+func (r *reading) accepts(mark plan.FlagsMark) bool {
 	return mark.Commit == "" || r.has(mark.Commit) || r.acknowledged[mark.Commit] && r.height > mark.Height
 }
 
@@ -155,7 +156,7 @@ func (a *Announcer) diverge(r result) {
 	if a.split != nil && a.split.Seen == r.mark.Commit && a.split.Tip == r.read.tip {
 		return
 	}
-	a.split = &engine.Divergence{Seen: r.mark.Commit, Tip: r.read.tip, At: a.o.Engine.Now().UTC().Truncate(time.Millisecond)}
+	a.split = &plan.Divergence{Seen: r.mark.Commit, Tip: r.read.tip, At: a.o.Engine.Now().UTC().Truncate(time.Millisecond)}
 	a.o.Log.Error().Str("seen", r.mark.Commit).Str("tip", r.read.tip).Msg("the flags repository was force-pushed: cells keep what they have until that is acknowledged")
 }
 
@@ -168,18 +169,18 @@ func (a *Announcer) keepMark(ctx context.Context) {
 	case a.split != nil:
 		m.Diverged = a.split
 	case a.read.accepts(m): // else another process is ahead
-		m = engine.FlagsMark{Commit: a.read.tip, Height: a.read.height}
+		m = plan.FlagsMark{Commit: a.read.tip, Height: a.read.height}
 	}
 	if m.Commit == a.mark.Commit && sameSplit(m.Diverged, a.mark.Diverged) {
 		return
 	}
 	a.mark = m
-	if err := a.o.Store.MarkFlags(ctx, m); err != nil && ctx.Err() == nil && !errors.Is(err, engine.ErrDeposed) {
+	if err := a.o.Store.MarkFlags(ctx, m); err != nil && ctx.Err() == nil && !errors.Is(err, plan.ErrDeposed) {
 		a.o.Log.Error().Err(err).Msg("which commit of the flags repository was acted upon could not be stored")
 	}
 }
 
-func sameSplit(a, b *engine.Divergence) bool {
+func sameSplit(a, b *plan.Divergence) bool {
 	return a == b || a != nil && b != nil && a.Seen == b.Seen && a.Tip == b.Tip
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/internal/manifest"
@@ -16,8 +17,8 @@ import (
 )
 
 const (
-	acknowledgeTrailer = engine.AcknowledgeTrailer // COMMIT HEIGHT: the commit that is lost, and its height, which the branch is lifted above (R39)
-	killTrailer        = "Kill"                    // a stored kill's ID: the commit has it (R43)
+	acknowledgeTrailer = plan.AcknowledgeTrailer // COMMIT HEIGHT: the commit that is lost, and its height, which the branch is lifted above (R39)
+	killTrailer        = "Kill"                  // a stored kill's ID: the commit has it (R43)
 	baseTrailer        = "Decided-On"
 )
 
@@ -26,17 +27,17 @@ const maxHeight = 1 << 40
 
 // history is what the flags repository's first-parent history says, folded commit by commit. It holds only facts.
 type history struct {
-	line         []string                   // its commits, oldest first
-	heights      map[string]int64           // by commit
-	approvals    map[string]engine.Approval // by file
-	authors      map[string][]string        // by announcement: addresses of those who wrote its file
-	acknowledged map[string]bool            // commits whose loss was accepted
-	kills        map[string]string          // by a stored kill's ID: the commit that has it
+	line         []string                 // its commits, oldest first
+	heights      map[string]int64         // by commit
+	approvals    map[string]plan.Approval // by file
+	authors      map[string][]string      // by announcement: addresses of those who wrote its file
+	acknowledged map[string]bool          // commits whose loss was accepted
+	kills        map[string]string        // by a stored kill's ID: the commit that has it
 }
 
 func newHistory() *history {
 	return &history{
-		heights: map[string]int64{}, approvals: map[string]engine.Approval{}, authors: map[string][]string{},
+		heights: map[string]int64{}, approvals: map[string]plan.Approval{}, authors: map[string][]string{},
 		acknowledged: map[string]bool{}, kills: map[string]string{},
 	}
 }
@@ -89,7 +90,7 @@ func (h *history) file(c releases.Change, f releases.FileChange, open func(strin
 		if f.New == "" {
 			return nil
 		}
-		a, err := engine.ApprovalOf(c, f, func(commit string) (map[string][]string, error) {
+		a, err := plan.ApprovalOf(c, f, func(commit string) (map[string][]string, error) {
 			files, err := open(commit)
 			if err != nil {
 				return nil, err

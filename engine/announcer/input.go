@@ -9,7 +9,8 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/releases"
@@ -17,7 +18,7 @@ import (
 
 // fleet is what the release repository and the cells' reports have to say of announcements. Immutable.
 type fleet struct {
-	desired  *engine.Desired
+	desired  *plan.Desired
 	channels []announce.Channel
 	cells    []announce.Cell
 	releases []announce.Release
@@ -44,7 +45,7 @@ func sameReport(a, b *announce.Report) bool {
 }
 
 // survey looks at the fleet: at the plan's view of it, and at each cell's newest word. told is what cells were told last.
-func (a *Announcer) survey(v *engine.View, states map[string]*engine.CellState, told map[string]*cells.Flags) *fleet {
+func (a *Announcer) survey(v *view.View, states map[string]*plan.CellState, told map[string]*cells.Flags) *fleet {
 	f := &fleet{desired: v.Desired, cells: make([]announce.Cell, 0, len(v.Desired.Cells))}
 	if a.code == nil || a.code.desired != v.Desired {
 		a.code = newCode(v.Desired)
@@ -74,7 +75,7 @@ func (a *Announcer) survey(v *engine.View, states map[string]*engine.CellState, 
 	return f
 }
 
-func (a *Announcer) cell(v *engine.View, c *engine.Cell, s *engine.CellState, told *cells.Flags) announce.Cell {
+func (a *Announcer) cell(v *view.View, c *plan.Cell, s *plan.CellState, told *cells.Flags) announce.Cell {
 	out := announce.Cell{Name: c.Name, Channel: c.Channel, Labels: c.Labels, Silent: v.Silent(s)}
 	if held := v.Held(c.Name); held != nil {
 		out.Waits = a.code.waits(held)
@@ -100,7 +101,7 @@ func (a *Announcer) cell(v *engine.View, c *engine.Cell, s *engine.CellState, to
 
 // code is what releases contain, of one commit of the release repository.
 type code struct {
-	desired  *engine.Desired
+	desired  *plan.Desired
 	names    []string                     // of cells, sorted
 	features map[releases.Digest][]string // sorted; of releases that were read
 	common   map[[2]releases.Digest][]string
@@ -112,7 +113,7 @@ type wait struct {
 	until        time.Time
 }
 
-func newCode(d *engine.Desired) *code {
+func newCode(d *plan.Desired) *code {
 	c := &code{
 		desired: d, names: slices.Sorted(maps.Keys(d.Cells)),
 		features: map[releases.Digest][]string{}, common: map[[2]releases.Digest][]string{}, words: map[wait]string{},
@@ -126,7 +127,7 @@ func newCode(d *engine.Desired) *code {
 }
 
 // contained gives the features that every release has that may be running in a cell (R38). What is not known contains nothing.
-func (c *code) contained(s *engine.CellState) []string {
+func (c *code) contained(s *plan.CellState) []string {
 	var pair [2]releases.Digest
 	if s.Running != nil {
 		pair[0] = s.Running.Digest
@@ -149,7 +150,7 @@ func (c *code) contained(s *engine.CellState) []string {
 }
 
 // next says in words, for each channel, what keeps a release from becoming its head.
-func (c *code) next(v *engine.View) map[string]string {
+func (c *code) next(v *view.View) map[string]string {
 	words := map[string]string{}
 	for i := range v.Plan.Blocked {
 		b := &v.Plan.Blocked[i]
@@ -197,7 +198,7 @@ func (c *code) waits(v *channels.Verdict) string {
 const maxWords = 1000
 
 // supported gives the releases that some cell runs or some channel has as its head, newest last.
-func (c *code) supported(states map[string]*engine.CellState) (all []announce.Release) {
+func (c *code) supported(states map[string]*plan.CellState) (all []announce.Release) {
 	used := map[string]bool{}
 	for _, channel := range c.desired.Channels {
 		if channel.Effective != nil {

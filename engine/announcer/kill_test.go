@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
 )
 
@@ -32,11 +32,11 @@ func (w *world) commits(subject string) (n int) {
 	return n
 }
 
-func stored(v *engine.View, flag string) bool {
+func stored(v *view.View, flag string) bool {
 	return v.Flags != nil && slices.ContainsFunc(v.Flags.Kills, func(o flags.Override) bool { return o.Flag == flag })
 }
 
-func inFile(v *engine.View, flag string) bool {
+func inFile(v *view.View, flag string) bool {
 	return v.Flags != nil && v.Flags.Tip != nil && slices.ContainsFunc(v.Flags.Tip.Overrides, func(o flags.Override) bool { return o.Flag == flag })
 }
 
@@ -46,10 +46,10 @@ func TestKillIsLiftedByACommit(t *testing.T) {
 	w := newWorld(t)
 	p := w.start("store.db")
 	p.reports()
-	p.until("cells are told", func(v *engine.View) bool { return bundle(t, v, "d1") != nil })
+	p.until("cells are told", func(v *view.View) bool { return bundle(t, v, "d1") != nil })
 	p.kill("plain")
-	p.until("it is told", func(v *engine.View) bool { return killed(t, v, "s1", "plain") && killed(t, v, "d1", "plain") })
-	v := p.until("the file rules", func(v *engine.View) bool { return inFile(v, "plain") && !stored(v, "plain") })
+	p.until("it is told", func(v *view.View) bool { return killed(t, v, "s1", "plain") && killed(t, v, "d1", "plain") })
+	v := p.until("the file rules", func(v *view.View) bool { return inFile(v, "plain") && !stored(v, "plain") })
 	if !killed(t, v, "d1", "plain") || !slices.Equal(v.Flags.Seen.Killed, []string{"plain"}) {
 		t.Errorf("killed no more once it is committed; gates see %+v", v.Flags.Seen)
 	}
@@ -57,12 +57,12 @@ func TestKillIsLiftedByACommit(t *testing.T) {
 		t.Error("another flag is killed too")
 	}
 	w.commit("lift", map[string]string{"overrides/kill-plain.yaml": ""})
-	p.until("it is lifted", func(v *engine.View) bool { return !killed(t, v, "d1", "plain") && !killed(t, v, "s1", "plain") })
+	p.until("it is lifted", func(v *view.View) bool { return !killed(t, v, "d1", "plain") && !killed(t, v, "s1", "plain") })
 	p.stop()
 	p = w.start("store.db")
-	p.until("it stays lifted", func(v *engine.View) bool { return v.Flags != nil && v.Flags.Tip != nil && !inFile(v, "plain") })
+	p.until("it stays lifted", func(v *view.View) bool { return v.Flags != nil && v.Flags.Tip != nil && !inFile(v, "plain") })
 	p.kill("plain")
-	p.until("it is killed again", func(v *engine.View) bool { return inFile(v, "plain") && killed(t, v, "d1", "plain") })
+	p.until("it is killed again", func(v *view.View) bool { return inFile(v, "plain") && killed(t, v, "d1", "plain") })
 	if n := w.commits(kill); n != 2 {
 		t.Errorf("%d commits: %q", n, w.history())
 	}
@@ -75,9 +75,9 @@ func TestKillWhileTheTipIsBroken(t *testing.T) {
 	w := newWorld(t)
 	p := w.start("store.db")
 	p.reports()
-	before := p.until("cells are told", func(v *engine.View) bool { return bundle(t, v, "s1") != nil })
+	before := p.until("cells are told", func(v *view.View) bool { return bundle(t, v, "s1") != nil })
 	w.commit("break it", map[string]string{"flags/ui.yaml": "flags: {classes: {", "sluice.yaml": "nonsense: true\n"})
-	v := p.until("the fault is told", func(v *engine.View) bool { return strings.Contains(v.Flags.Fault, "stay in force") })
+	v := p.until("the fault is told", func(v *view.View) bool { return strings.Contains(v.Flags.Fault, "stay in force") })
 	if got, was := bundle(t, v, "s1"), bundle(t, before, "s1"); len(got.Flags) != len(was.Flags) {
 		t.Errorf("%d flags are in force, %d were", len(got.Flags), len(was.Flags))
 	}
@@ -85,16 +85,16 @@ func TestKillWhileTheTipIsBroken(t *testing.T) {
 		t.Errorf("height %d at %s after %d, faults %v", v.Flags.Height, v.Flags.Commit, before.Flags.Height, v.Flags.Faults)
 	}
 	p.kill("plain")
-	v = p.until("the kill is told and committed", func(v *engine.View) bool {
+	v = p.until("the kill is told and committed", func(v *view.View) bool {
 		return killed(t, v, "d1", "plain") && inFile(v, "plain") && !stored(v, "plain")
 	})
 	if !strings.Contains(v.Flags.Fault, "stay in force") {
 		t.Errorf("the tip is whole: %q", v.Flags.Fault)
 	}
 	w.commit("kill by hand", map[string]string{"overrides/now.yaml": "apiVersion: sluice/v1\nkind: Kill\nflag: classes\nreason: by hand\n"})
-	p.until("a file kills too", func(v *engine.View) bool { return killed(t, v, "d1", "classes") && killed(t, v, "d1", "plain") })
+	p.until("a file kills too", func(v *view.View) bool { return killed(t, v, "d1", "classes") && killed(t, v, "d1", "plain") })
 	w.commit("mend it", map[string]string{"flags/ui.yaml": definitions, "sluice.yaml": settings})
-	v = p.until("the tip is in force", func(v *engine.View) bool { return v.Flags.Fault == "" })
+	v = p.until("the tip is in force", func(v *view.View) bool { return v.Flags.Fault == "" })
 	if !killed(t, v, "d1", "plain") || !killed(t, v, "d1", "classes") {
 		t.Error("mending lifted a kill")
 	}
@@ -110,27 +110,27 @@ func TestKillWhileTheHostIsAway(t *testing.T) {
 	w := newWorld(t)
 	p := w.start("store.db")
 	p.reports()
-	p.until("cells are told", func(v *engine.View) bool { return bundle(t, v, "d1") != nil })
+	p.until("cells are told", func(v *view.View) bool { return bundle(t, v, "d1") != nil })
 	away := w.flags + ".away"
 	if err := os.Rename(w.flags, away); err != nil {
 		t.Fatal(err)
 	}
 	p.kill("plain")
-	v := p.until("it is told", func(v *engine.View) bool { return killed(t, v, "d1", "plain") && v.Flags.Fault != "" })
+	v := p.until("it is told", func(v *view.View) bool { return killed(t, v, "d1", "plain") && v.Flags.Fault != "" })
 	if !stored(v, "plain") || bundle(t, v, "d1") == nil {
 		t.Errorf("told %+v", v.Flags.Kills)
 	}
 	p.stop() // between the store and the commit
 	w.flagsURL = "http://127.0.0.1:1/flags.git"
 	p = w.startOn("store.db", "p0")
-	p.until("it is told by the next process", func(v *engine.View) bool { return killed(t, v, "d1", "plain") && bundle(t, v, "d1") != nil })
+	p.until("it is told by the next process", func(v *view.View) bool { return killed(t, v, "d1", "plain") && bundle(t, v, "d1") != nil })
 	p.stop()
 	if err := os.Rename(away, w.flags); err != nil {
 		t.Fatal(err)
 	}
 	w.flagsURL = ""
 	p = w.startOn("store.db", "p0")
-	p.until("it is committed", func(v *engine.View) bool { return inFile(v, "plain") && !stored(v, "plain") && v.Flags.Fault == "" })
+	p.until("it is committed", func(v *view.View) bool { return inFile(v, "plain") && !stored(v, "plain") && v.Flags.Fault == "" })
 	if n := w.commits(kill); n != 1 {
 		t.Errorf("%d commits: %q", n, w.history())
 	}
@@ -141,14 +141,14 @@ func TestKillBlind(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	p := w.start("store.db")
-	p.until("cells are told", func(v *engine.View) bool { return bundle(t, v, "d1") != nil })
+	p.until("cells are told", func(v *view.View) bool { return bundle(t, v, "d1") != nil })
 	p.reports()
 	was, _, _ := p.engine.View().Cell("d1")
 	p.stop()
 	w.flagsURL = "http://127.0.0.1:1/flags.git"
 	p = w.start("store.db") // with an empty mirror
 	p.kill("plain")
-	v := p.until("it is told", func(v *engine.View) bool { return killed(t, v, "d1", "plain") })
+	v := p.until("it is told", func(v *view.View) bool { return killed(t, v, "d1", "plain") })
 	is, _, _ := v.Cell("d1")
 	if is.Flags.Bundle.Digest != was.Flags.Bundle.Digest || is.Flags.Height != was.Flags.Height {
 		t.Errorf("told %+v, before %+v", is.Flags, was.Flags)
@@ -161,7 +161,7 @@ func TestKillWhileTheHostHangs(t *testing.T) {
 	w := newWorld(t)
 	p := w.start("store.db")
 	p.reports()
-	p.until("cells are told", func(v *engine.View) bool { return bundle(t, v, "d1") != nil })
+	p.until("cells are told", func(v *view.View) bool { return bundle(t, v, "d1") != nil })
 	p.stop()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -172,7 +172,7 @@ func TestKillWhileTheHostHangs(t *testing.T) {
 	p = w.startOn("store.db", "p0")
 	began := time.Now()
 	p.kill("plain")
-	p.until("it is told", func(v *engine.View) bool { return killed(t, v, "d1", "plain") })
+	p.until("it is told", func(v *view.View) bool { return killed(t, v, "d1", "plain") })
 	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("told after %v", took)
 	}
@@ -184,12 +184,12 @@ func TestRivals(t *testing.T) {
 	w := newWorld(t)
 	p := w.start("store.db")
 	p.reports()
-	p.until("cells are told", func(v *engine.View) bool { return bundle(t, v, "d1") != nil })
+	p.until("cells are told", func(v *view.View) bool { return bundle(t, v, "d1") != nil })
 	for i := range 4 {
 		p.kill([]string{"plain", "classes"}[i%2])
 		w.commit("meanwhile", map[string]string{"README.md": strings.Repeat("x", i+1)})
 	}
-	p.until("both are committed", func(v *engine.View) bool {
+	p.until("both are committed", func(v *view.View) bool {
 		return inFile(v, "plain") && inFile(v, "classes") && !stored(v, "plain") && !stored(v, "classes")
 	})
 	if n := w.commits("kill "); n < 1 || n > 2 {
@@ -205,25 +205,25 @@ func TestReplicas(t *testing.T) {
 	w := newWorld(t)
 	leader := w.start("store.db")
 	leader.reports()
-	leader.until("cells are told", func(v *engine.View) bool { return bundle(t, v, "d1") != nil })
+	leader.until("cells are told", func(v *view.View) bool { return bundle(t, v, "d1") != nil })
 	follower := w.start("store.db")
-	follower.until("its cells are told", func(v *engine.View) bool { return bundle(t, v, "d1") != nil })
+	follower.until("its cells are told", func(v *view.View) bool { return bundle(t, v, "d1") != nil })
 	if !leader.engine.Leads() || follower.engine.Leads() {
 		t.Fatal("the first does not lead")
 	}
 	began := time.Now()
 	follower.kill("plain")
-	leader.until("who leads hears of it", func(v *engine.View) bool { return killed(t, v, "d1", "plain") })
+	leader.until("who leads hears of it", func(v *view.View) bool { return killed(t, v, "d1", "plain") })
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("heard after %v", took)
 	}
-	v := follower.until("the follower reads the commit", func(v *engine.View) bool { return inFile(v, "plain") && killed(t, v, "d1", "plain") })
+	v := follower.until("the follower reads the commit", func(v *view.View) bool { return inFile(v, "plain") && killed(t, v, "d1", "plain") })
 	if !killed(t, v, "s1", "plain") {
 		t.Error("not killed in s1")
 	}
 	leader.stop()
 	follower.kill("classes")
-	follower.until("it leads, and commits", func(v *engine.View) bool { return inFile(v, "classes") && !stored(v, "classes") })
+	follower.until("it leads, and commits", func(v *view.View) bool { return inFile(v, "classes") && !stored(v, "classes") })
 	if n := w.commits("kill "); n != 2 {
 		t.Errorf("%d commits: %q", n, w.history())
 	}
@@ -236,13 +236,13 @@ func TestRestored(t *testing.T) {
 	w := newWorld(t)
 	p := w.start("store.db")
 	p.reports()
-	p.until("cells are told", func(v *engine.View) bool { return bundle(t, v, "d1") != nil })
+	p.until("cells are told", func(v *view.View) bool { return bundle(t, v, "d1") != nil })
 	away := w.flags + ".away"
 	if err := os.Rename(w.flags, away); err != nil {
 		t.Fatal(err)
 	}
 	p.kill("plain")
-	p.until("it is told", func(v *engine.View) bool { return killed(t, v, "d1", "plain") })
+	p.until("it is told", func(v *view.View) bool { return killed(t, v, "d1", "plain") })
 	if err := p.store.Backup(t.Context(), filepath.Join(w.dir, "restored.db")); err != nil {
 		t.Fatal(err)
 	}
@@ -250,14 +250,14 @@ func TestRestored(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.Pushed()
-	p.until("it is committed", func(v *engine.View) bool { return inFile(v, "plain") && !stored(v, "plain") })
+	p.until("it is committed", func(v *view.View) bool { return inFile(v, "plain") && !stored(v, "plain") })
 	lifted := w.commit("lift", map[string]string{"overrides/kill-plain.yaml": ""})
-	p.until("it is lifted", func(v *engine.View) bool { return v.Flags.Commit == lifted && !killed(t, v, "d1", "plain") })
+	p.until("it is lifted", func(v *view.View) bool { return v.Flags.Commit == lifted && !killed(t, v, "d1", "plain") })
 	p.kill("classes")
-	p.until("another is committed", func(v *engine.View) bool { return inFile(v, "classes") && !stored(v, "classes") })
+	p.until("another is committed", func(v *view.View) bool { return inFile(v, "classes") && !stored(v, "classes") })
 	p.stop()
 	p = w.startOn("restored.db", "p0")
-	p.until("the branch is read", func(v *engine.View) bool {
+	p.until("the branch is read", func(v *view.View) bool {
 		return v.Flags != nil && inFile(v, "classes") && !killed(t, v, "d1", "plain") && !stored(v, "plain")
 	})
 	p.reports()

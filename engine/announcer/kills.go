@@ -5,13 +5,13 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/flags"
 )
 
 // pending gives the stored kills that count: those whose commit is not on the branch, as far as this process has read it. From
 // that commit on the file counts, and who removes it lifts the kill (R43).
-func (a *Announcer) pending() (all []engine.Kill) {
+func (a *Announcer) pending() (all []plan.Kill) {
 	for _, k := range a.kills {
 		if r := a.read; r == nil || r.kills[k.ID] == "" && (k.Landed == "" || !r.has(k.Landed)) {
 			all = append(all, k)
@@ -47,11 +47,11 @@ func sameKill(a, b flags.Override) bool {
 		slices.Equal(a.Cells.Names, b.Cells.Names) && slices.Equal(a.Cells.Channels, b.Cells.Channels) && maps.Equal(a.Cells.Labels, b.Cells.Labels)
 }
 
-func sameKills(a, b []engine.Kill) bool {
-	return slices.EqualFunc(a, b, func(x, y engine.Kill) bool { return x.ID == y.ID && x.Landed == y.Landed })
+func sameKills(a, b []plan.Kill) bool {
+	return slices.EqualFunc(a, b, func(x, y plan.Kill) bool { return x.ID == y.ID && x.Landed == y.Landed })
 }
 
-func overrides(kills []engine.Kill) (all []flags.Override) {
+func overrides(kills []plan.Kill) (all []flags.Override) {
 	for _, k := range kills {
 		all = append(all, k.Override)
 	}

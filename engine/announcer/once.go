@@ -6,13 +6,15 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
 )
 
 // Look gives what a plan would be made of at now, for whoever wants to see it without carrying it out: what the flags repository
 // says at tip, and what v knows of channels and cells; without v, nothing. Where no commit is valid, the tip is given all the same.
-func Look(ctx context.Context, repo engine.Repository, tip string, v *engine.View, now time.Time) (announce.Input, error) {
+func Look(ctx context.Context, repo engine.Repository, tip string, v *view.View, now time.Time) (announce.Input, error) {
 	in := announce.Input{Now: now}
 	r := reader{repo: repo}
 	read, err := r.read(ctx, tip)
@@ -31,7 +33,7 @@ func Look(ctx context.Context, repo engine.Repository, tip string, v *engine.Vie
 }
 
 // Survey gives what v has to say of channels, cells and releases, and nothing else of an Input.
-func Survey(v *engine.View) announce.Input {
+func Survey(v *view.View) announce.Input {
 	f := new(Announcer).survey(v, v.Observed.Cells, nil)
 	return announce.Input{Channels: f.channels, Cells: f.cells, Releases: f.releases}
 }
@@ -41,7 +43,7 @@ var errNoEngine = errors.New("nothing is known of the release repository: let th
 
 // Tick is one pass of what Run does all the time, after one of the engine's: it looks at the branch, decides, and commits what is
 // to be remembered, until nothing is left. did is what was committed. Not beside Run.
-func (a *Announcer) Tick(ctx context.Context) (plan announce.Plan, did []announce.Write, err error) {
+func (a *Announcer) Tick(ctx context.Context) (p announce.Plan, did []announce.Write, err error) {
 	if a.o.Engine.View() == nil {
 		return announce.Plan{}, nil, errNoEngine
 	}
@@ -50,7 +52,7 @@ func (a *Announcer) Tick(ctx context.Context) (plan announce.Plan, did []announc
 	for range maxTries {
 		a.recall(ctx)
 		if !a.stored {
-			return a.plan, did, engine.ErrBusy
+			return a.plan, did, plan.ErrBusy
 		}
 		do := a.job(fetch)
 		if do == nil {

@@ -7,9 +7,10 @@ import (
 	"slices"
 	"time"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // maxPosted bounds how many events are known here to be posted.
@@ -21,10 +22,10 @@ func (a *Announcer) post(ctx context.Context, now time.Time) {
 	if a.read != nil && a.read.tree != nil {
 		hooks = a.read.tree.Settings.Webhooks
 	}
-	var messages []engine.Message
+	var messages []plan.Message
 	texts := map[string]announce.Event{}
 	for _, e := range a.plan.Events {
-		if a.posted[e.ID] || now.Sub(e.At) > engine.OutboxMemory {
+		if a.posted[e.ID] || now.Sub(e.At) > plan.OutboxMemory {
 			continue
 		}
 		texts[e.ID] = e
@@ -43,7 +44,7 @@ func (a *Announcer) post(ctx context.Context, now time.Time) {
 			a.posted[id] = true
 		}
 		for _, id := range fresh {
-			a.o.Log.Info().Str("type", texts[id].Type).Str("event", id).Msg(engine.OneLine(texts[id].Text))
+			a.o.Log.Info().Str("type", texts[id].Type).Str("event", id).Msg(words.OneLine(texts[id].Text))
 		}
 	}
 	if reflect.DeepEqual(a.memory, a.kept) {
@@ -58,7 +59,7 @@ func (a *Announcer) post(ctx context.Context, now time.Time) {
 
 // cantKeep has the next plan be made soon, and what it says be posted again.
 func (a *Announcer) cantKeep(ctx context.Context, err error) {
-	if ctx.Err() != nil || errors.Is(err, engine.ErrDeposed) {
+	if ctx.Err() != nil || errors.Is(err, plan.ErrDeposed) {
 		return
 	}
 	a.o.Log.Warn().Err(err).Msg("events about announcements could not be stored: trying again")
@@ -69,12 +70,12 @@ func (a *Announcer) cantKeep(ctx context.Context, err error) {
 }
 
 // letters are the messages that an event is to be told by: one for each webhook that asks for its type, and one for nobody.
-func letters(e announce.Event, hooks []flags.Webhook, now time.Time) []engine.Message {
+func letters(e announce.Event, hooks []flags.Webhook, now time.Time) []plan.Message {
 	posted := now.UTC().Truncate(time.Millisecond)
-	all := []engine.Message{{Event: e, Posted: posted}}
+	all := []plan.Message{{Event: e, Posted: posted}}
 	for _, h := range hooks {
 		if len(h.Types) == 0 || slices.Contains(h.Types, e.Type) {
-			all = append(all, engine.Message{Event: e, Webhook: h.Name, Posted: posted, Next: posted})
+			all = append(all, plan.Message{Event: e, Webhook: h.Name, Posted: posted, Next: posted})
 		}
 	}
 	return all

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/releases"
@@ -34,11 +34,11 @@ type printed struct {
 
 // tell gives what each cell is told at a height, and the bundles that may be asked for. before is what cells were told last: of
 // a bundle that is not known the cell keeps what it has.
-func (p *press) tell(plan announce.Plan, height int64, now time.Time, before map[string]*cells.Flags) (map[string]*cells.Flags, map[releases.Digest][]byte) {
-	told := make(map[string]*cells.Flags, len(plan.Told))
+func (p *press) tell(made announce.Plan, height int64, now time.Time, before map[string]*cells.Flags) (map[string]*cells.Flags, map[releases.Digest][]byte) {
+	told := make(map[string]*cells.Flags, len(made.Told))
 	shared := map[*announce.Told]*cells.Flags{}
 	found := map[*flags.Bundle]*printed{}
-	for name, t := range plan.Told {
+	for name, t := range made.Told {
 		if t.Bundle == nil {
 			if last := before[name]; last != nil {
 				told[name] = &cells.Flags{Height: height, Bundle: last.Bundle, Orders: sealed(t.Orders)}
@@ -98,7 +98,7 @@ func sealed(o flags.Orders) cells.Sealed {
 
 // blind gives what cells are told while nothing of the flags repository can be read: what they have, and what is killed. Orders
 // of the height that a cell has are joined with those that it knows.
-func blind(d *engine.Desired, states map[string]*engine.CellState, kills []flags.Override) map[string]*cells.Flags {
+func blind(d *plan.Desired, states map[string]*plan.CellState, kills []flags.Override) map[string]*cells.Flags {
 	if len(kills) == 0 {
 		return nil
 	}

@@ -9,7 +9,8 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
@@ -65,9 +66,9 @@ func TestReportsEncodeNothing(t *testing.T) {
 		for i := round; i < len(is.fleet.cells); i += 5 {
 			is.fleet.cells[i].Report = &announce.Report{States: map[string]flags.CellState{"classes": flags.On}}
 		}
-		plan := a.make(is, now.Add(time.Duration(round)*time.Second))
-		a.memory = plan.Memory
-		told, bundles := a.press.tell(plan, 1, now, before)
+		p := a.make(is, now.Add(time.Duration(round)*time.Second))
+		a.memory = p.Memory
+		told, bundles := a.press.tell(p, 1, now, before)
 		if len(told) != 10_000 || len(bundles) != 1 || a.press.encoded != 1 {
 			t.Fatalf("round %d: %d cells are told of %d bundles, %d were encoded", round, len(told), len(bundles), a.press.encoded)
 		}
@@ -144,7 +145,7 @@ func TestOwedToNobody(t *testing.T) {
 	for name, a := range map[string]*Announcer{
 		"it follows":        {read: &reading{}, plan: writes},
 		"nothing was read":  {leads: true, plan: writes},
-		"diverged":          {leads: true, read: &reading{}, split: &engine.Divergence{}, plan: writes},
+		"diverged":          {leads: true, read: &reading{}, split: &plan.Divergence{}, plan: writes},
 		"it is being begun": {leads: true, read: &reading{}, plan: writes},
 		"nothing is owed":   {leads: true, read: &reading{}},
 	} {
@@ -179,29 +180,29 @@ func TestOwnPaths(t *testing.T) {
 // R38: what may be running contains what all of it contains.
 func TestContained(t *testing.T) {
 	t.Parallel()
-	release := func(version string, features ...string) *engine.Release {
+	release := func(version string, features ...string) *plan.Release {
 		v, err := releases.ParseVersion(version)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return &engine.Release{Loaded: true, Found: releases.Found{Digest: releases.DigestBytes([]byte(version)), Release: releases.Release{Version: v, Features: features}}}
+		return &plan.Release{Loaded: true, Found: releases.Found{Digest: releases.DigestBytes([]byte(version)), Release: releases.Release{Version: v, Features: features}}}
 	}
 	old, new := release("1.0.0", "b", "a"), release("1.1.0", "b", "c", "b")
-	c := newCode(&engine.Desired{Releases: map[string]*engine.Release{"1.0.0": old, "1.1.0": new}})
-	run := func(r *engine.Release) *cells.Assignment {
+	c := newCode(&plan.Desired{Releases: map[string]*plan.Release{"1.0.0": old, "1.1.0": new}})
+	run := func(r *plan.Release) *cells.Assignment {
 		if r == nil {
 			return nil
 		}
 		return &cells.Assignment{Digest: r.Digest}
 	}
-	strange := &engine.Release{Found: releases.Found{Digest: releases.DigestBytes([]byte("x"))}}
+	strange := &plan.Release{Found: releases.Found{Digest: releases.DigestBytes([]byte("x"))}}
 	for _, tt := range []struct {
-		running, applying *engine.Release
+		running, applying *plan.Release
 		want              string
 	}{
 		{old, nil, "[a b]"}, {new, nil, "[b c]"}, {old, new, "[b]"}, {new, old, "[b]"}, {nil, new, "[]"}, {strange, nil, "[]"}, {old, strange, "[]"}, {nil, nil, "[]"},
 	} {
-		s := &engine.CellState{Running: run(tt.running), Applying: run(tt.applying)}
+		s := &plan.CellState{Running: run(tt.running), Applying: run(tt.applying)}
 		for range 2 {
 			if got := fmt.Sprint(c.contained(s)); got != tt.want {
 				t.Errorf("%v, applying %v: %s, want %s", tt.running, tt.applying, got, tt.want)
@@ -214,7 +215,7 @@ func TestContained(t *testing.T) {
 func TestWaits(t *testing.T) {
 	t.Parallel()
 	until := time.Date(2026, 12, 1, 18, 0, 30, 0, time.UTC)
-	c := newCode(&engine.Desired{})
+	c := newCode(&plan.Desired{})
 	for want, v := range map[string]channels.Verdict{
 		"soak until 2026-12-01 18:00 UTC":                                   {Gate: "soak", Reason: "staging: 1 of 1 cell healthy for 1h, needs 1", Until: until},
 		"soak: staging: 0 of 1 cell healthy for 1h, needs 1":                {Gate: "soak", Reason: "staging: 0 of 1 cell healthy for 1h, needs 1"},
@@ -228,9 +229,9 @@ func TestWaits(t *testing.T) {
 			}
 		}
 	}
-	head := &engine.Channel{Effective: new(engine.EffectiveHead)}
+	head := &plan.Channel{Effective: new(plan.EffectiveHead)}
 	head.Effective.Release = "1.0.0"
-	v := &engine.View{Desired: &engine.Desired{Channels: map[string]*engine.Channel{"dedicated": head, "empty": {}}}, Plan: engine.Plan{Blocked: []channels.Verdict{
+	v := &view.View{Desired: &plan.Desired{Channels: map[string]*plan.Channel{"dedicated": head, "empty": {}}}, Plan: plan.Plan{Blocked: []channels.Verdict{
 		{Channel: "dedicated", Release: "1.0.0", Gate: "halt", Reason: "about the head itself"},
 		{Channel: "dedicated", Cell: "acme", Release: "1.1.0", Gate: "owner", Reason: "about one cell"},
 		{Channel: "dedicated", Release: "1.1.0", Gate: "soak", Until: until},

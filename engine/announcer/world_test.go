@@ -17,6 +17,7 @@ import (
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/announcer"
 	"github.com/sluice-cd/sluice/engine/store"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 	"github.com/sluice-cd/sluice/internal/manifest"
@@ -229,12 +230,12 @@ func (w *world) startOn(storeFile, name string) *process {
 	})}
 	w.process = append(w.process, p)
 	w.t.Cleanup(p.stop)
-	p.until("the engine reads the repository", func(v *engine.View) bool { return v != nil })
+	p.until("the engine reads the repository", func(v *view.View) bool { return v != nil })
 	return p
 }
 
 // until waits for a view. One that never comes fails by the test's own time limit, or sooner.
-func (p *process) until(what string, is func(*engine.View) bool) *engine.View {
+func (p *process) until(what string, is func(*view.View) bool) *view.View {
 	p.w.t.Helper()
 	deadline := time.After(20 * time.Second)
 	for {
@@ -276,7 +277,7 @@ func (p *process) reports() {
 }
 
 // bundle is what a cell is told, as it would read it.
-func bundle(t *testing.T, v *engine.View, cell string) *flags.Bundle {
+func bundle(t *testing.T, v *view.View, cell string) *flags.Bundle {
 	t.Helper()
 	d, _, _ := v.Cell(cell)
 	if d.Flags == nil {
@@ -289,7 +290,7 @@ func bundle(t *testing.T, v *engine.View, cell string) *flags.Bundle {
 	return b
 }
 
-func orders(t *testing.T, v *engine.View, cell string) (killed, held []string) {
+func orders(t *testing.T, v *view.View, cell string) (killed, held []string) {
 	t.Helper()
 	d, _, _ := v.Cell(cell)
 	if d.Flags == nil {

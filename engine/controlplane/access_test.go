@@ -28,9 +28,9 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/identity"
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
@@ -91,7 +91,7 @@ func (m *register) Fresh() error {
 }
 
 func (m *register) Join(context.Context, string, string, string, string) (cells.Identity, error) {
-	return cells.Identity{}, engine.ErrDenied
+	return cells.Identity{}, plan.ErrDenied
 }
 
 func (m *register) NewKey(_ context.Context, cell, key string) error {

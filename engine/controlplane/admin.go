@@ -13,8 +13,9 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/channels"
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/access"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
 )
 
 // What people do to cells' identities and to each other's tokens. Each is written to the audit before it is done.
@@ -61,7 +62,7 @@ func memberOf(c CellStatus, id cells.Identity) Member {
 }
 
 // MembersOf are a page's cells, with the identities that the view has: pure.
-func MembersOf(v *engine.View, page StatusPage) []Member {
+func MembersOf(v *view.View, page StatusPage) []Member {
 	all := []Member{}
 	for _, c := range StatusOf(v, page).Cells {
 		all = append(all, memberOf(c, v.Identity(c.Name)))
@@ -228,7 +229,7 @@ func (s *Server) explained(err error, what string) error {
 		return huma.Error404NotFound("There is no such token.")
 	case errors.Is(err, access.ErrTaken):
 		return huma.Error409Conflict("There is a token of that name: remove it first, or take another name.")
-	case errors.Is(err, engine.ErrStale):
+	case errors.Is(err, plan.ErrStale):
 		return huma.Error409Conflict("The cell's identity was changed by somebody else meanwhile: look at it, and try again.")
 	}
 	status, detail, unexpected := explain(err)

@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -21,7 +21,7 @@ type board struct {
 
 // posted is the board under one view. Immutable, but for what its places find out about themselves.
 type posted struct {
-	view    *engine.View      // nil: nothing has been read yet
+	view    *view.View        // nil: nothing has been read yet
 	number  uint64            // grows by one with every view
 	over    <-chan struct{}   // closed when there is another view
 	places  map[string]*place // by cell; the same as before while the cells are
@@ -43,7 +43,7 @@ type place struct {
 	downloads      atomic.Int32
 
 	mu      sync.Mutex         // guards what follows, and is held to change number and said
-	key     engine.Key         // of said
+	key     view.Key           // of said
 	bundled [2]releases.Digest // the bundles of flags that it was told, newest first
 	streams []cutter           // the cell's, oldest first; at most maxStreams
 }
@@ -118,7 +118,7 @@ func (at *posted) hold(p *place) (said *prepared, fresh *cells.Desired) {
 	if p.number.Load() >= at.number {
 		return p.said.Load(), nil
 	}
-	key, ok := engine.Key{}, false
+	key, ok := view.Key{}, false
 	if at.view != nil {
 		key, ok = at.view.Key(p.name)
 	}

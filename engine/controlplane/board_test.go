@@ -9,10 +9,11 @@ import (
 	"testing"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store"
+	"github.com/sluice-cd/sluice/engine/view"
 )
 
 // reads counts what is read of the store.
@@ -21,7 +22,7 @@ type reads struct {
 	n atomic.Int64
 }
 
-func (r *reads) Decisions(ctx context.Context, after int64, limit int) ([]engine.Decided, int64, error) {
+func (r *reads) Decisions(ctx context.Context, after int64, limit int) ([]plan.Decided, int64, error) {
 	r.n.Add(1)
 	return r.Store.Decisions(ctx, after, limit)
 }
@@ -68,7 +69,7 @@ func TestIdlePollCosts(t *testing.T) {
 		t.Errorf("%.0f allocations for a 304", allocated)
 	}
 	// Also where every poll comes after a new view that says the same.
-	views := []*engine.View{viewOf("1.0.1"), viewOf("1.0.1")}
+	views := []*view.View{viewOf("1.0.1"), viewOf("1.0.1")}
 	for i := range 100 {
 		s.show(views[i%2])
 		if h.ServeHTTP(w, r); w.status != http.StatusNotModified {

@@ -5,7 +5,7 @@ import (
 	"net/http"
 	"slices"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -46,7 +46,7 @@ func (s *Server) bundle(w http.ResponseWriter, r *http.Request) {
 }
 
 // toldOf tells whether a cell is told of a bundle now, or was before that.
-func toldOf(f *engine.Flags, p *place, name string, digest releases.Digest) bool {
+func toldOf(f *view.Flags, p *place, name string, digest releases.Digest) bool {
 	if told := f.Told[name]; told != nil && told.Bundle.Digest == digest {
 		return true
 	}

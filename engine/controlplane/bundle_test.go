@@ -12,16 +12,16 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane"
 	"github.com/sluice-cd/sluice/engine/store"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/releases"
 )
 
 // lit is viewOf with flags: each cell that is named is told of a bundle, and of orders.
-func lit(height int64, bundles, orders map[string]string) *engine.View {
+func lit(height int64, bundles, orders map[string]string) *view.View {
 	v := viewOf("1.0.1")
-	v.Flags = &engine.Flags{Height: height, Commit: "f1", Told: map[string]*cells.Flags{}, Bundles: map[releases.Digest][]byte{}}
+	v.Flags = &view.Flags{Height: height, Commit: "f1", Told: map[string]*cells.Flags{}, Bundles: map[releases.Digest][]byte{}}
 	for cell, bundle := range bundles {
 		told := &cells.Flags{
 			Height: height, Bundle: cells.FlagBundle{Digest: releases.DigestBytes([]byte(bundle)), Size: int64(len(bundle)), Metadata: []any{}},

@@ -3,7 +3,8 @@ package controlplane
 import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
 )
 
 // Condition is where a cell is, in a word, for whoever looks at thousands of them.
@@ -22,8 +23,8 @@ const (
 )
 
 // conditionOf tells in which condition a cell is; blocked says whether a verdict is about it. Pure.
-func conditionOf(v *engine.View, cell *engine.Cell, c *engine.Channel, blocked []channels.Verdict) Condition {
-	var head *engine.EffectiveHead
+func conditionOf(v *view.View, cell *plan.Cell, c *plan.Channel, blocked []channels.Verdict) Condition {
+	var head *plan.EffectiveHead
 	if c != nil {
 		head = c.Effective
 	}
@@ -51,7 +52,7 @@ func conditionOf(v *engine.View, cell *engine.Cell, c *engine.Channel, blocked [
 }
 
 // wentBack tells whether a cell failed its channel's head itself, not only values of its own with it (R13).
-func wentBack(s *engine.CellState, head *engine.EffectiveHead) bool {
+func wentBack(s *plan.CellState, head *plan.EffectiveHead) bool {
 	if head == nil {
 		return false
 	}

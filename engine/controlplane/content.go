@@ -16,7 +16,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/singleflight"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -85,7 +86,7 @@ func (s *Server) download(w http.ResponseWriter, p *place) bool {
 
 // offered tells whether a cell may have these bytes (R34): its channel's heads, old ones too, for it may have to go
 // back, and what it was given, in channels that it has left too. What it only says that it runs proves nothing. Without a name, on this machine only: whether any cell may.
-func offered(v *engine.View, digest releases.Digest, name string) bool {
+func offered(v *view.View, digest releases.Digest, name string) bool {
 	if name == "" {
 		_, _, ok := v.Content(digest)
 		return ok
@@ -95,7 +96,7 @@ func offered(v *engine.View, digest releases.Digest, name string) bool {
 		return false
 	}
 	if c := v.Desired.Channels[cell.Channel]; c != nil {
-		if slices.ContainsFunc(c.History, func(h engine.EffectiveHead) bool { return h.Digest == digest }) {
+		if slices.ContainsFunc(c.History, func(h plan.EffectiveHead) bool { return h.Digest == digest }) {
 			return true
 		}
 	}
@@ -188,7 +189,7 @@ func pack(digest releases.Digest, plain []byte) (*packed, error) {
 }
 
 // tar gives how to make a release's canonical tar from git.
-func (s *Server) tar(v *engine.View, digest releases.Digest) func() ([]byte, error) {
+func (s *Server) tar(v *view.View, digest releases.Digest) func() ([]byte, error) {
 	return func() ([]byte, error) {
 		commit, version, ok := v.Content(digest)
 		if !ok {

@@ -11,8 +11,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -106,13 +106,13 @@ func TestReleaseIsOffered(t *testing.T) {
 	// What a cell was given stays open to it, though its channel is another now.
 	was := moved.Observed.Cells["acme"].Granted
 	for name, c := range map[string]struct {
-		state  engine.CellState
+		state  plan.CellState
 		status int
 	}{
-		"what it was granted":                   {engine.CellState{Granted: was}, 200},
-		"what it was granted before it moved":   {engine.CellState{Left: []releases.Digest{was.Digest}}, 200},
-		"what it says, and was never granted":   {engine.CellState{Running: was, Applying: was, Digest: was.Digest}, 404},
-		"what it says, in the name of its head": {engine.CellState{Running: &cells.Assignment{Channel: "dedicated", Sequence: 3, Digest: was.Digest}}, 404},
+		"what it was granted":                   {plan.CellState{Granted: was}, 200},
+		"what it was granted before it moved":   {plan.CellState{Left: []releases.Digest{was.Digest}}, 200},
+		"what it says, and was never granted":   {plan.CellState{Running: was, Applying: was, Digest: was.Digest}, 404},
+		"what it says, in the name of its head": {plan.CellState{Running: &cells.Assignment{Channel: "dedicated", Sequence: 3, Digest: was.Digest}}, 404},
 	} {
 		given := viewOf("1.0.2")
 		given.Desired.Channels["dedicated"].History = old
@@ -198,7 +198,7 @@ func TestParallelDownloadsAreBounded(t *testing.T) {
 	v := fleetView(2, "1.0.1")
 	head := *v.Desired.Channels["staging"].Effective
 	head.Digest = digest
-	v.Desired.Channels["staging"].Effective, v.Desired.Channels["staging"].History = &head, []engine.EffectiveHead{head}
+	v.Desired.Channels["staging"].Effective, v.Desired.Channels["staging"].History = &head, []plan.EffectiveHead{head}
 	f.show(v)
 	path := "/v1/releases/" + string(digest)
 	for range 2 { // their bodies are not read

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/store"
+	"github.com/sluice-cd/sluice/engine/view"
 )
 
 func TestDesired(t *testing.T) {
@@ -138,7 +138,7 @@ func TestLongPollEnds(t *testing.T) {
 func TestDesiredUnderChange(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
-	views := []*engine.View{viewOf("1.0.1"), viewOf("1.0.2")}
+	views := []*view.View{viewOf("1.0.1"), viewOf("1.0.2")}
 	var wg sync.WaitGroup
 	var seen sync.Map
 	for range 4 {

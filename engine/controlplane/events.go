@@ -9,7 +9,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // eventsPage is how many decisions are read at once for one who follows.
@@ -118,7 +118,7 @@ func (s *Server) tellEvents(r *http.Request, out flusher, after int64) (int64, e
 
 // decisionEvent is a decision as streams tell it. Only the last one of a page has the cursor as its id: who is cut off in
 // between gets some again, and loses none.
-func decisionEvent(d engine.Decided, cursor int64, last bool) ([]byte, error) {
+func decisionEvent(d plan.Decided, cursor int64, last bool) ([]byte, error) {
 	body, err := json.Marshal(d)
 	if err != nil {
 		return nil, err

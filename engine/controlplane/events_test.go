@@ -7,16 +7,16 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
 // decide puts a decision into the store, and shows the commit that it came with.
 func (s *site) decide(t *testing.T, n int64) {
 	t.Helper()
-	d := engine.Decided{Commit: fmt.Sprintf("c%d", n), Kind: engine.Promote, Channel: "staging", Release: fmt.Sprintf("1.0.%d", n), Sequence: n, At: noon}
-	if _, err := s.store.Decided(t.Context(), []engine.Decided{d}); err != nil {
+	d := plan.Decided{Commit: fmt.Sprintf("c%d", n), Kind: plan.Promote, Channel: "staging", Release: fmt.Sprintf("1.0.%d", n), Sequence: n, At: noon}
+	if _, err := s.store.Decided(t.Context(), []plan.Decided{d}); err != nil {
 		t.Fatal(err)
 	}
 	v := viewOf("1.0.1")

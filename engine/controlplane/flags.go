@@ -11,23 +11,23 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/outbox"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
 // Flags is where every flag is, and what is known of the flags repository.
 type Flags struct {
-	Commit   string             `json:"commit" doc:"the tip of the flags repository"`
-	Height   int64              `json:"height" doc:"of the tip: its place in the first-parent history"`
-	Fault    string             `json:"fault,omitempty" doc:"why the repository can't be read, or its tip is not in force: then what was valid last is"`
-	Faults   []manifest.Fault   `json:"faults,omitempty" doc:"the first 100 of the tip"`
-	Diverged *engine.Divergence `json:"diverged,omitempty" doc:"the branch was force-pushed: cells keep what they have until that is acknowledged (R39)"`
-	Kills    []FlagKill         `json:"kills" doc:"all kills, by flag"`
-	Flags    []FlagStatus       `json:"flags" doc:"by key, after the one that was asked for"`
-	Total    int                `json:"total" doc:"how many flags there are"`
-	Next     string             `json:"next,omitempty" doc:"give it as after= for the next page; none: this was the last"`
+	Commit   string           `json:"commit" doc:"the tip of the flags repository"`
+	Height   int64            `json:"height" doc:"of the tip: its place in the first-parent history"`
+	Fault    string           `json:"fault,omitempty" doc:"why the repository can't be read, or its tip is not in force: then what was valid last is"`
+	Faults   []manifest.Fault `json:"faults,omitempty" doc:"the first 100 of the tip"`
+	Diverged *plan.Divergence `json:"diverged,omitempty" doc:"the branch was force-pushed: cells keep what they have until that is acknowledged (R39)"`
+	Kills    []FlagKill       `json:"kills" doc:"all kills, by flag"`
+	Flags    []FlagStatus     `json:"flags" doc:"by key, after the one that was asked for"`
+	Total    int              `json:"total" doc:"how many flags there are"`
+	Next     string           `json:"next,omitempty" doc:"give it as after= for the next page; none: this was the last"`
 }
 
 // FlagStatus is one flag.

@@ -20,6 +20,8 @@ import (
 	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/controlplane"
 	"github.com/sluice-cd/sluice/engine/outbox"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/releases"
@@ -31,7 +33,7 @@ type lamps struct {
 	mu     sync.Mutex // guards what follows
 	files  map[string]string
 	valid  *flags.Tree // the newest; nil: nothing was read
-	change []func(*engine.View)
+	change []func(*view.View)
 	delay  time.Duration // until a kill is shown; below 0: it never is
 	late   sync.WaitGroup
 }
@@ -86,7 +88,7 @@ func (l *lamps) put(t *testing.T, name, text string) {
 
 // Kill is the engine's: kept first, then shown.
 func (l *lamps) Kill(ctx context.Context, o flags.Override) error {
-	if err := l.store.Kill(ctx, engine.Kill{ID: rand.Text(), At: noon, Override: o}); err != nil {
+	if err := l.store.Kill(ctx, plan.Kill{ID: rand.Text(), At: noon, Override: o}); err != nil {
 		return err
 	}
 	if l.delay >= 0 {
@@ -116,7 +118,7 @@ func (l *lamps) light(ctx context.Context) {
 	}
 	v := viewOf("1.0.1")
 	v.Desired.Pipeline.StaleAfter = 5 * time.Minute
-	f := &engine.Flags{Commit: "f1", Height: 4, Faults: newest.Faults, Told: map[string]*cells.Flags{}, Bundles: map[releases.Digest][]byte{}}
+	f := &view.Flags{Commit: "f1", Height: 4, Faults: newest.Faults, Told: map[string]*cells.Flags{}, Bundles: map[releases.Digest][]byte{}}
 	for _, k := range kept {
 		f.Kills = append(f.Kills, k.Override)
 	}
@@ -147,7 +149,7 @@ func (l *lamps) light(ctx context.Context) {
 }
 
 // letter is what a cell is told, as it travels.
-func letter(f *engine.Flags, told *announce.Told) *cells.Flags {
+func letter(f *view.Flags, told *announce.Told) *cells.Flags {
 	orders, err := json.Marshal(told.Orders)
 	if err != nil {
 		panic(err)
@@ -165,7 +167,7 @@ func letter(f *engine.Flags, told *announce.Told) *cells.Flags {
 func (l *lamps) confirms(names ...string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.change = append(l.change, func(v *engine.View) {
+	l.change = append(l.change, func(v *view.View) {
 		for _, name := range names {
 			told := v.Flags.Told[name]
 			v.Observed.Cells[name].Flags = &cells.FlagsReport{Height: told.Height, Bundle: told.Bundle.Digest, Orders: told.Orders.Digest}
@@ -242,7 +244,7 @@ func TestKillBeforeAnythingWasRead(t *testing.T) {
 	}
 	blind := viewOf("1.0.1")
 	blind.Desired.Pipeline.StaleAfter = time.Minute
-	blind.Flags = &engine.Flags{Fault: "it can't be reached", Told: map[string]*cells.Flags{}, Kills: []flags.Override{{Kind: flags.Kill, Flag: "rooms", Reason: "r", By: "operator"}}}
+	blind.Flags = &view.Flags{Fault: "it can't be reached", Told: map[string]*cells.Flags{}, Kills: []flags.Override{{Kind: flags.Kill, Flag: "rooms", Reason: "r", By: "operator"}}}
 	blind.Flags.Told["acme"] = letter(blind.Flags, &announce.Told{Orders: flags.Orders{Killed: []flags.Killed{{Flag: "rooms"}}}})
 	time.AfterFunc(100*time.Millisecond, func() { l.show(blind) })
 	got = as[controlplane.Killed](t, l, "operator", "POST", "/v1/flags/rooms/kill", `{"reason": "r"}`, 200)
@@ -409,8 +411,8 @@ func TestAnnouncements(t *testing.T) {
 func TestWebhooks(t *testing.T) {
 	t.Parallel()
 	l := newLamps(t)
-	m := engine.Message{Event: announce.Event{ID: "e1", Type: "killed"}, Webhook: "chat", Posted: noon, Next: noon}
-	if _, err := l.store.Post(t.Context(), []engine.Message{m}); err != nil {
+	m := plan.Message{Event: announce.Event{ID: "e1", Type: "killed"}, Webhook: "chat", Posted: noon, Next: noon}
+	if _, err := l.store.Post(t.Context(), []plan.Message{m}); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.store.Postpone(t.Context(), m, noon.Add(time.Minute), "answered 500"); err != nil {

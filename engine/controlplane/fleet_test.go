@@ -21,9 +21,10 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/channels"
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store"
+	"github.com/sluice-cd/sluice/engine/view"
 )
 
 // members is who is which cell, in memory: nobody registers here.
@@ -143,16 +144,16 @@ func newFleet(t testing.TB, n int, change func(*controlplane.Options)) *fleet {
 func nameOf(i int) string { return fmt.Sprintf("cell-%05d", i) }
 
 // fleetView is staging at a release, with n cells that run it.
-func fleetView(n int, version string) *engine.View {
+func fleetView(n int, version string) *view.View {
 	v := viewOf(version)
 	staging := v.Desired.Channels["staging"]
 	for i := range n {
 		name := nameOf(i)
-		cell := &engine.Cell{}
+		cell := &plan.Cell{}
 		cell.Name, cell.Channel = name, "staging"
 		v.Desired.Cells[name] = cell
 		staging.Cells = append(staging.Cells, cell)
-		v.Observed.Cells[name] = &engine.CellState{
+		v.Observed.Cells[name] = &plan.CellState{
 			Name: name, Channel: "staging", Sequence: 3, Release: version, Digest: digestOf(version), State: cells.StateHealthy, LastReport: noon,
 			Granted: &cells.Assignment{Channel: "staging", Sequence: 3, Release: version, Digest: digestOf(version), Values: map[string]any{"domain": name + ".example", "replicas": 3}},
 		}
@@ -161,10 +162,10 @@ func fleetView(n int, version string) *engine.View {
 }
 
 // with is a view of the same repository under which these cells are held by another gate.
-func with(v *engine.View, gate string, names ...string) *engine.View {
-	c := &engine.View{Desired: v.Desired, Observed: v.Observed, Plan: v.Plan}
+func with(v *view.View, gate string, names ...string) *view.View {
+	c := &view.View{Desired: v.Desired, Observed: v.Observed, Plan: v.Plan}
 	o := *v.Observed
-	o.Cells = map[string]*engine.CellState{}
+	o.Cells = map[string]*plan.CellState{}
 	for name, s := range v.Observed.Cells {
 		o.Cells[name] = s
 	}

@@ -6,6 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
 )
 
 // fleetMetrics tells of channels and cells as the newest view has them, when it is scraped. Names in labels are those
@@ -99,7 +101,7 @@ func (f *fleetMetrics) Collect(out chan<- prometheus.Metric) {
 }
 
 // collectCells walks over the cells once.
-func (f *fleetMetrics) collectCells(v *engine.View, out gauges) {
+func (f *fleetMetrics) collectCells(v *view.View, out gauges) {
 	type key struct{ channel, release, state string }
 	type sum struct {
 		oldest          time.Time
@@ -140,7 +142,7 @@ func (f *fleetMetrics) collectCells(v *engine.View, out gauges) {
 }
 
 // known is the release that a cell says it runs, if the repository ever had it as a head: a cell must not make series.
-func known(v *engine.View, channel string, s *engine.CellState) string {
+func known(v *view.View, channel string, s *plan.CellState) string {
 	if s.Digest == "" {
 		return ""
 	}
@@ -153,7 +155,7 @@ func known(v *engine.View, channel string, s *engine.CellState) string {
 	return "other"
 }
 
-func (f *fleetMetrics) collectChannels(v *engine.View, out gauges) {
+func (f *fleetMetrics) collectChannels(v *view.View, out gauges) {
 	for name, c := range v.Desired.Channels {
 		out.set(f.slots, float64(len(v.Observed.Slots[name])), name)
 		out.flag(f.refused, v.Observed.Refused[name].Reason != "", name)
@@ -174,7 +176,7 @@ func (f *fleetMetrics) collectChannels(v *engine.View, out gauges) {
 }
 
 // upstreamHad is when the last upstream to get it got what is the channel's head now.
-func upstreamHad(v *engine.View, c *engine.Channel) (since time.Time, ok bool) {
+func upstreamHad(v *view.View, c *plan.Channel) (since time.Time, ok bool) {
 	if c.Policy == nil {
 		return since, false
 	}
@@ -192,7 +194,7 @@ func upstreamHad(v *engine.View, c *engine.Channel) (since time.Time, ok bool) {
 	return since, ok
 }
 
-func finished(v *engine.View, channel string, sequence int64) (at time.Time, ok bool) {
+func finished(v *view.View, channel string, sequence int64) (at time.Time, ok bool) {
 	for _, l := range v.Observed.Learned.Finished {
 		if l.Channel == channel && l.Sequence == sequence {
 			return l.At, true
@@ -201,7 +203,7 @@ func finished(v *engine.View, channel string, sequence int64) (at time.Time, ok 
 	return at, false
 }
 
-func (f *fleetMetrics) collectPlan(v *engine.View, out gauges) {
+func (f *fleetMetrics) collectPlan(v *view.View, out gauges) {
 	blocked := map[[2]string]int{}
 	for _, b := range v.Plan.Blocked {
 		blocked[[2]string{b.Channel, b.Gate}]++
@@ -209,7 +211,7 @@ func (f *fleetMetrics) collectPlan(v *engine.View, out gauges) {
 	for k, n := range blocked {
 		out.set(f.blocked, float64(n), k[0], k[1])
 	}
-	actions := map[engine.Kind]int{}
+	actions := map[plan.Kind]int{}
 	for _, a := range v.Plan.Actions {
 		actions[a.Kind] += max(1, len(a.Cells))
 	}

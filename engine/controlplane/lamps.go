@@ -7,7 +7,7 @@ import (
 	"slices"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/releases"
@@ -33,13 +33,13 @@ type FlagCell struct {
 
 // lamps looks at flags in one view. It is for one goroutine.
 type lamps struct {
-	v        *engine.View
-	f        *engine.Flags // never nil
+	v        *view.View
+	f        *view.Flags // never nil
 	features map[string][]*announce.Status
 	orders   map[releases.Digest]map[string]string // what is decoded of orders: reasons by flag
 }
 
-func newLamps(v *engine.View) *lamps {
+func newLamps(v *view.View) *lamps {
 	b := &lamps{v: v, f: v.Flags, features: map[string][]*announce.Status{}, orders: map[releases.Digest]map[string]string{}}
 	for i := range b.f.Plan.Announcements {
 		a := &b.f.Plan.Announcements[i]

@@ -7,7 +7,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
@@ -24,10 +24,10 @@ func TestFleetMetrics(t *testing.T) {
 	staging, dedicated := v.Desired.Channels["staging"], v.Desired.Channels["dedicated"]
 	head := *staging.Effective
 	head.Moved = noon.Add(30 * time.Minute)
-	dedicated.Effective, dedicated.History = &head, []engine.EffectiveHead{head}
+	dedicated.Effective, dedicated.History = &head, []plan.EffectiveHead{head}
 	dedicated.Policy = &channels.Channel{After: []string{"staging"}}
-	v.Observed.Learned.Finished = []engine.Finish{{Channel: "staging", Sequence: 3, Digest: head.Digest, At: noon.Add(10 * time.Minute)}}
-	v.Observed.Refused = map[string]engine.Refusal{"dedicated": {Reason: "no"}}
+	v.Observed.Learned.Finished = []plan.Finish{{Channel: "staging", Sequence: 3, Digest: head.Digest, At: noon.Add(10 * time.Minute)}}
+	v.Observed.Refused = map[string]plan.Refusal{"dedicated": {Reason: "no"}}
 	s.show(v)
 	_, body := s.do(t, "GET", "/metrics", "")
 	for _, line := range []string{

@@ -16,8 +16,9 @@ import (
 	"github.com/danielgtaylor/huma/v2/queryparam"
 	"github.com/rs/zerolog"
 
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane/bulletin"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -28,8 +29,8 @@ type press struct {
 	printer    *bulletin.Printer
 
 	mu      sync.Mutex // held while printing; guards what follows
-	flags   *engine.Flags
-	desired *engine.Desired
+	flags   *view.Flags
+	desired *plan.Desired
 	printed map[printing]*printed
 	notes   map[releases.Digest]string
 }
@@ -54,7 +55,7 @@ func newPress(o Options) *press {
 var errNotShown = errors.New("no such announcement is shown")
 
 // print gives what was asked for under v.
-func (p *press) print(v *engine.View, what printing) (*printed, error) {
+func (p *press) print(v *view.View, what printing) (*printed, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.printed == nil || p.flags != v.Flags || p.desired != v.Desired {
@@ -64,7 +65,7 @@ func (p *press) print(v *engine.View, what printing) (*printed, error) {
 		return known, nil
 	}
 	read := map[releases.Digest]string{}
-	b := bulletin.Of(v, what.channel, func(h engine.EffectiveHead) string {
+	b := bulletin.Of(v, what.channel, func(h plan.EffectiveHead) string {
 		text, ok := p.notes[h.Digest]
 		if !ok {
 			var err error
@@ -105,7 +106,7 @@ func (p *press) set(b bulletin.Bulletin, what printing) ([]byte, error) {
 }
 
 // read gives the notes of a release; empty: it has none.
-func (p *press) read(h engine.EffectiveHead) (string, error) {
+func (p *press) read(h plan.EffectiveHead) (string, error) {
 	files, err := p.repository.FS(h.Commit)
 	if err != nil {
 		return "", err

@@ -10,14 +10,14 @@ import (
 	"testing/fstest"
 	"time"
 
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/store"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
 )
 
 // announced is viewOf with two announcements: one is published in staging, the other is not.
-func announced() *engine.View {
+func announced() *view.View {
 	v := viewOf("1.0.1")
 	status := func(id string, state announce.State) announce.Status {
 		return announce.Status{
@@ -27,7 +27,7 @@ func announced() *engine.View {
 			}}},
 		}
 	}
-	v.Flags = &engine.Flags{Commit: "f1", Height: 4, Plan: announce.Plan{Announcements: []announce.Status{status("classes", announce.Published), status("rooms", announce.Armed)}}}
+	v.Flags = &view.Flags{Commit: "f1", Height: 4, Plan: announce.Plan{Announcements: []announce.Status{status("classes", announce.Published), status("rooms", announce.Armed)}}}
 	return v
 }
 
@@ -88,7 +88,7 @@ func TestPagesAreMadeOnce(t *testing.T) {
 	s.files = files
 	v := announced()
 	for range 3 {
-		again := &engine.View{Desired: v.Desired, Observed: v.Observed, Plan: v.Plan, Flags: v.Flags}
+		again := &view.View{Desired: v.Desired, Observed: v.Observed, Plan: v.Plan, Flags: v.Flags}
 		again.Plan.Now = again.Plan.Now.Add(time.Minute)
 		s.show(again)
 		for _, path := range []string{"/announcements", "/announcements.atom", "/announcements/classes", "/announcements?channel=staging"} {

@@ -8,12 +8,13 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
 )
 
 // What people and their tools ask: typed operations, described and checked by huma.
 
-type planOutput struct{ Body engine.Plan }
+type planOutput struct{ Body plan.Plan }
 
 func (s *Server) plan(context.Context, *struct{}) (*planOutput, error) {
 	v, err := s.shown()
@@ -22,7 +23,7 @@ func (s *Server) plan(context.Context, *struct{}) (*planOutput, error) {
 	}
 	out := &planOutput{Body: v.Plan}
 	if out.Body.Actions == nil {
-		out.Body.Actions = []engine.Action{}
+		out.Body.Actions = []plan.Action{}
 	}
 	return out, nil
 }
@@ -63,7 +64,7 @@ func (s *Server) why(_ context.Context, in *whyInput) (*whyOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	lines, ok := engine.Why(v, in.Name)
+	lines, ok := view.Why(v, in.Name)
 	if !ok {
 		return nil, huma.Error404NotFound("The release repository has neither a cell nor a channel of that name: /v1/status lists them.")
 	}
@@ -77,8 +78,8 @@ type eventsInput struct {
 
 // Events is a part of the decisions, in the order in which they were found in git.
 type Events struct {
-	Decisions []engine.Decided `json:"decisions"`
-	Next      int64            `json:"next" doc:"give it as since= for those that follow"`
+	Decisions []plan.Decided `json:"decisions"`
+	Next      int64          `json:"next" doc:"give it as since= for those that follow"`
 }
 
 type eventsOutput struct{ Body Events }
@@ -93,13 +94,13 @@ func (s *Server) events(ctx context.Context, in *eventsInput) (*eventsOutput, er
 		return nil, huma.NewError(status, detail)
 	}
 	if found == nil {
-		found = []engine.Decided{}
+		found = []plan.Decided{}
 	}
 	return &eventsOutput{Body: Events{Decisions: found, Next: next}}, nil
 }
 
 // shown is the newest view, or what people are told while there is none.
-func (s *Server) shown() (*engine.View, error) {
+func (s *Server) shown() (*view.View, error) {
 	v := s.opts.Views.View()
 	if v == nil {
 		return nil, huma.ErrorWithHeaders(huma.Error503ServiceUnavailable(notRead), http.Header{"Retry-After": {"2"}})

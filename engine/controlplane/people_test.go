@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/channels"
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
@@ -46,11 +46,11 @@ func TestStatus(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
 	v := viewOf("1.0.1")
-	v.Observed.Diverged = &engine.Divergence{Seen: "4f0c", Tip: "c9", At: noon}
-	v.Observed.Refused = map[string]engine.Refusal{"dedicated": {Reason: "hook says no", Until: noon}}
-	v.Observed.Clock = engine.Clock{Step: 90 * time.Second, Skew: -2 * time.Second}
+	v.Observed.Diverged = &plan.Divergence{Seen: "4f0c", Tip: "c9", At: noon}
+	v.Observed.Refused = map[string]plan.Refusal{"dedicated": {Reason: "hook says no", Until: noon}}
+	v.Observed.Clock = plan.Clock{Step: 90 * time.Second, Skew: -2 * time.Second}
 	v.Observed.Cells["bolt"].State = "unhealthy"
-	v.Desired.Channels["dedicated"].Request = &engine.Request{Release: "9.9.9", By: "Ada", Commit: "c8"}
+	v.Desired.Channels["dedicated"].Request = &plan.Request{Release: "9.9.9", By: "Ada", Commit: "c8"}
 	v.Desired.Channels["dedicated"].Holds = []channels.Hold{{ID: "audit", Reason: "audit"}}
 	v.Plan.Blocked = append(v.Plan.Blocked, channels.Verdict{Channel: "staging", Cell: "bolt", Gate: "requires", Reason: "infrastructure 6, needs 7"})
 	s.show(v)
@@ -78,7 +78,7 @@ func TestStatusOfManyCells(t *testing.T) {
 	s := newSite(t, store.Options{}, nil)
 	v := viewOf("1.0.1")
 	for n := range 9997 {
-		cell := &engine.Cell{}
+		cell := &plan.Cell{}
 		cell.Name, cell.Channel = fmt.Sprintf("cell-%04d", n), "staging"
 		v.Desired.Cells[cell.Name] = cell
 	}
@@ -110,7 +110,7 @@ func TestEvents(t *testing.T) {
 		t.Errorf("nothing was decided: %+v", e)
 	}
 	for n := range 5 {
-		if _, err := s.store.Decided(t.Context(), []engine.Decided{{Commit: fmt.Sprint("c", n), Kind: engine.Promote, Channel: "staging", Sequence: int64(n)}}); err != nil {
+		if _, err := s.store.Decided(t.Context(), []plan.Decided{{Commit: fmt.Sprint("c", n), Kind: plan.Promote, Channel: "staging", Sequence: int64(n)}}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // problem answers with problem+json. detail is for people: what is wrong, and what to do next.
@@ -58,9 +59,9 @@ func explain(err error) (status int, detail string, unexpected bool) {
 		return http.StatusNotFound, "The release repository has no such cell: add cells/NAME/cell.yaml, or check the name.", false
 	case errors.Is(err, engine.ErrNotReady):
 		return http.StatusServiceUnavailable, notRead, false
-	case errors.Is(err, engine.ErrBusy):
+	case errors.Is(err, plan.ErrBusy):
 		return http.StatusServiceUnavailable, "The store is busy, and nothing was kept: send it again.", true
-	case errors.Is(err, engine.ErrFull):
+	case errors.Is(err, plan.ErrFull):
 		return http.StatusInsufficientStorage, "The control plane's disk is full, and nothing was kept: make room in its data folder, and send it again.", true
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return http.StatusServiceUnavailable, "It took too long, and whether it was kept is not known: send it again.", false

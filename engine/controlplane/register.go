@@ -11,6 +11,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 const (
@@ -81,7 +82,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 	defer alike.Stop()
 	id, err := s.opts.Members.Join(r.Context(), in.Cell, identity.HashSecret(in.Secret), c.key, "a token")
 	switch {
-	case errors.Is(err, engine.ErrDenied), errors.Is(err, engine.ErrUnknownCell):
+	case errors.Is(err, plan.ErrDenied), errors.Is(err, engine.ErrUnknownCell):
 		select {
 		case <-alike.C:
 		case <-s.drain:
@@ -119,10 +120,10 @@ func (s *Server) nextKey(w http.ResponseWriter, r *http.Request) {
 	}
 	err := s.opts.Members.NewKey(r.Context(), c.cell, next.Key)
 	switch {
-	case errors.Is(err, engine.ErrDenied):
+	case errors.Is(err, plan.ErrDenied):
 		problem(w, http.StatusConflict, "The key was not taken: it is another cell's, or the one before, or this cell is not to come in any more.")
 		return
-	case errors.Is(err, engine.ErrStale):
+	case errors.Is(err, plan.ErrStale):
 		problem(w, http.StatusConflict, "The cell's identity was changed by somebody else meanwhile: ask /v1/desired whether a new key is still wanted.")
 		return
 	case err != nil:

@@ -5,7 +5,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 type rolloutsInput struct {
@@ -14,7 +14,7 @@ type rolloutsInput struct {
 
 // Rollouts is the answer to /v1/rollouts.
 type Rollouts struct {
-	Rollouts []engine.Progress `json:"rollouts" doc:"of each channel, upstreams first"`
+	Rollouts []plan.Progress `json:"rollouts" doc:"of each channel, upstreams first"`
 }
 
 type rolloutsOutput struct{ Body Rollouts }
@@ -27,5 +27,5 @@ func (s *Server) rollouts(_ context.Context, in *rolloutsInput) (*rolloutsOutput
 	if in.Channel != "" && v.Desired.Channels[in.Channel] == nil {
 		return nil, huma.Error404NotFound("The release repository has no such channel: add channels/NAME/channel.yaml, or check the name.")
 	}
-	return &rolloutsOutput{Body: Rollouts{Rollouts: engine.Rollouts(v.Desired, v.Observed, &v.Plan, in.Channel)}}, nil
+	return &rolloutsOutput{Body: Rollouts{Rollouts: plan.Rollouts(v.Desired, v.Observed, &v.Plan, in.Channel)}}, nil
 }

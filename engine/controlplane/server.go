@@ -27,11 +27,13 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/access"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
 )
 
 // Views gives what the engine last decided and saw.
 type Views interface {
-	View() *engine.View       // nil: nothing has been read yet
+	View() *view.View         // nil: nothing has been read yet
 	Changed() <-chan struct{} // closed when there is another view than View gave before
 }
 
@@ -47,7 +49,7 @@ type Repository interface {
 
 // Journal gives decisions after a cursor, at most limit, and the cursor of the last; a negative cursor asks for the last limit.
 type Journal interface {
-	Decisions(ctx context.Context, after int64, limit int) (found []engine.Decided, next int64, err error)
+	Decisions(ctx context.Context, after int64, limit int) (found []plan.Decided, next int64, err error)
 }
 
 // Roster is who is which cell at one instant. Immutable; two that are equal by == say the same.
@@ -188,7 +190,7 @@ func (s *Server) Handler() http.Handler {
 }
 
 // view gives the newest view, or answers 503 while there is none.
-func (s *Server) view(w http.ResponseWriter) (*engine.View, bool) {
+func (s *Server) view(w http.ResponseWriter) (*view.View, bool) {
 	v := s.opts.Views.View()
 	if v == nil {
 		notYet(w)

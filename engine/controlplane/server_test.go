@@ -22,7 +22,9 @@ import (
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -38,11 +40,11 @@ type site struct {
 	pushes  int
 	reports sync.Mutex // held while one is folded and kept
 	mu      sync.Mutex // guards pushes, view, changed
-	view    *engine.View
+	view    *view.View
 	change  chan struct{}
 }
 
-func (s *site) View() *engine.View {
+func (s *site) View() *view.View {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.view
@@ -54,7 +56,7 @@ func (s *site) Changed() <-chan struct{} {
 	return s.change
 }
 
-func (s *site) show(v *engine.View) {
+func (s *site) show(v *view.View) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.view = v
@@ -79,8 +81,8 @@ func (s *site) Receive(ctx context.Context, r cells.Report) (cells.Receipt, erro
 	if err != nil {
 		return cells.Receipt{}, err
 	}
-	state := engine.Receive(known[r.Cell], r, noon, time.Minute)
-	if err := s.store.Report(ctx, []engine.Reported{{State: state, Boot: r.Boot, Events: r.Events}}); err != nil {
+	state := plan.Receive(known[r.Cell], r, noon, time.Minute)
+	if err := s.store.Report(ctx, []plan.Reported{{State: state, Boot: r.Boot, Events: r.Events}}); err != nil {
 		return cells.Receipt{}, fmt.Errorf("keep report of %s: %w", r.Cell, err)
 	}
 	receipt := cells.Receipt{Time: noon}
@@ -130,29 +132,29 @@ func digestOf(version string) releases.Digest {
 }
 
 // viewOf is staging with acme and bolt at a release, and dedicated with none yet and the cell crow.
-func viewOf(version string) *engine.View {
-	head := engine.EffectiveHead{Kind: engine.Promote, Written: "c1", Moved: noon}
+func viewOf(version string) *view.View {
+	head := plan.EffectiveHead{Kind: plan.Promote, Written: "c1", Moved: noon}
 	head.Release, head.Commit, head.Digest, head.Sequence = version, "c0", digestOf(version), 3
-	staging := &engine.Channel{State: channels.State{Name: "staging"}, Effective: &head, History: []engine.EffectiveHead{head}}
-	dedicated := &engine.Channel{State: channels.State{Name: "dedicated"}}
-	d := &engine.Desired{
-		Commit: "c9", Channels: map[string]*engine.Channel{"staging": staging, "dedicated": dedicated}, Order: []string{"staging", "dedicated"},
-		Cells: map[string]*engine.Cell{},
+	staging := &plan.Channel{State: channels.State{Name: "staging"}, Effective: &head, History: []plan.EffectiveHead{head}}
+	dedicated := &plan.Channel{State: channels.State{Name: "dedicated"}}
+	d := &plan.Desired{
+		Commit: "c9", Channels: map[string]*plan.Channel{"staging": staging, "dedicated": dedicated}, Order: []string{"staging", "dedicated"},
+		Cells: map[string]*plan.Cell{},
 	}
-	o := &engine.Observed{Cells: map[string]*engine.CellState{}}
-	for name, c := range map[string]*engine.Channel{"acme": staging, "bolt": staging, "crow": dedicated} {
-		cell := &engine.Cell{}
+	o := &plan.Observed{Cells: map[string]*plan.CellState{}}
+	for name, c := range map[string]*plan.Channel{"acme": staging, "bolt": staging, "crow": dedicated} {
+		cell := &plan.Cell{}
 		cell.Name, cell.Channel = name, c.Name
 		d.Cells[name] = cell
 		c.Cells = append(c.Cells, cell)
 		if c == staging {
-			o.Cells[name] = &engine.CellState{
+			o.Cells[name] = &plan.CellState{
 				Name: name, Channel: c.Name, Sequence: 3, Release: version, Digest: head.Digest, State: cells.StateHealthy, LastReport: noon,
 				Granted: &cells.Assignment{Channel: c.Name, Sequence: 3, Release: version, Digest: head.Digest, Values: map[string]any{"replicas": 3}},
 			}
 		}
 	}
-	return &engine.View{Desired: d, Observed: o, Plan: engine.Plan{
+	return &view.View{Desired: d, Observed: o, Plan: plan.Plan{
 		Commit: "c9", Now: noon, Blocked: []channels.Verdict{{Channel: "dedicated", Release: version, Gate: "soak", Reason: "1 of 2 cells healthy for 1h", Until: noon.Add(time.Hour)}},
 	}}
 }

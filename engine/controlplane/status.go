@@ -9,22 +9,23 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/releases"
 )
 
 // Status is where everything is: all channels, and a page of cells.
 type Status struct {
-	Commit   string             `json:"commit"`
-	Now      time.Time          `json:"now" doc:"when the plan was made"`
-	Clock    Clock              `json:"clock" doc:"whether time can be trusted (R10)"`
-	Diverged *engine.Divergence `json:"diverged,omitempty" doc:"the branch was force-pushed: nothing moves until a person acknowledges it (R5)"`
-	Faults   []releases.Fault   `json:"faults,omitempty" doc:"the first 100 in the release repository"`
-	Flags    *FlagsSummary      `json:"flags,omitempty" doc:"none: there is no flags repository, or nothing of it is known yet"`
-	Channels []ChannelStatus    `json:"channels"`
-	Cells    []CellStatus       `json:"cells" doc:"by name, after the one that was asked for"`
-	Total    int                `json:"total" doc:"how many cells there are, by the same filter"`
-	Next     string             `json:"next,omitempty" doc:"give it as after= for the next page; none: this was the last"`
+	Commit   string           `json:"commit"`
+	Now      time.Time        `json:"now" doc:"when the plan was made"`
+	Clock    Clock            `json:"clock" doc:"whether time can be trusted (R10)"`
+	Diverged *plan.Divergence `json:"diverged,omitempty" doc:"the branch was force-pushed: nothing moves until a person acknowledges it (R5)"`
+	Faults   []releases.Fault `json:"faults,omitempty" doc:"the first 100 in the release repository"`
+	Flags    *FlagsSummary    `json:"flags,omitempty" doc:"none: there is no flags repository, or nothing of it is known yet"`
+	Channels []ChannelStatus  `json:"channels"`
+	Cells    []CellStatus     `json:"cells" doc:"by name, after the one that was asked for"`
+	Total    int              `json:"total" doc:"how many cells there are, by the same filter"`
+	Next     string           `json:"next,omitempty" doc:"give it as after= for the next page; none: this was the last"`
 }
 
 // Clock says how far clocks are apart, in seconds.
@@ -96,7 +97,7 @@ type StatusPage struct {
 const maxFaults = 100
 
 // StatusOf sums a view up: pure.
-func StatusOf(v *engine.View, page StatusPage) Status {
+func StatusOf(v *view.View, page StatusPage) Status {
 	s := Status{
 		Commit: v.Desired.Commit, Now: v.Plan.Now, Diverged: v.Observed.Diverged,
 		Clock:    Clock{StepSeconds: v.Observed.Clock.Step.Seconds(), SkewSeconds: v.Observed.Clock.Skew.Seconds()},
@@ -131,7 +132,7 @@ func StatusOf(v *engine.View, page StatusPage) Status {
 	return s
 }
 
-func channelStatus(v *engine.View, c *engine.Channel, blocked map[string][]channels.Verdict) ChannelStatus {
+func channelStatus(v *view.View, c *plan.Channel, blocked map[string][]channels.Verdict) ChannelStatus {
 	s := ChannelStatus{Name: c.Name, Holds: c.Holds, Blocked: blocked["\x00"+c.Name], Counts: map[Condition]int{}, Cells: len(c.Cells), Refused: v.Observed.Refused[c.Name].Reason}
 	if policy := cmp.Or(c.Policy, c.Valid); policy != nil {
 		s.After = policy.After
@@ -164,7 +165,7 @@ func channelStatus(v *engine.View, c *engine.Channel, blocked map[string][]chann
 	return s
 }
 
-func cellStatus(v *engine.View, name string, blocked []channels.Verdict) CellStatus {
+func cellStatus(v *view.View, name string, blocked []channels.Verdict) CellStatus {
 	cell := v.Desired.Cells[name]
 	s := CellStatus{Name: name, Channel: cell.Channel, State: StateUnknown, Blocked: blocked}
 	s.Condition = conditionOf(v, cell, v.Desired.Channels[cell.Channel], blocked)

@@ -20,6 +20,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/flags"
 )
 
@@ -142,10 +143,10 @@ func (s *Sender) working() map[string]bool {
 }
 
 // take gives the messages to webhooks that nobody was telling, by webhook, and marks those as being told.
-func (s *Sender) take(due []engine.Message, busy map[string]bool) map[string][]engine.Message {
+func (s *Sender) take(due []plan.Message, busy map[string]bool) map[string][]plan.Message {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	to := map[string][]engine.Message{}
+	to := map[string][]plan.Message{}
 	for _, m := range due {
 		if _, owed := s.owed[key(m)]; !owed && !busy[m.Webhook] {
 			to[m.Webhook] = append(to[m.Webhook], m)
@@ -157,4 +158,4 @@ func (s *Sender) take(due []engine.Message, busy map[string]bool) map[string][]e
 	return to
 }
 
-func key(m engine.Message) string { return m.Webhook + "\x00" + m.Event.ID }
+func key(m plan.Message) string { return m.Webhook + "\x00" + m.Event.ID }

@@ -25,6 +25,7 @@ import (
 
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/outbox"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
@@ -178,12 +179,12 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-func message(id, webhook string, posted time.Time) engine.Message {
+func message(id, webhook string, posted time.Time) plan.Message {
 	at := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-	return engine.Message{Event: announce.Event{ID: id, Type: "published", Announcement: "classes", At: at, Text: "it is out"}, Webhook: webhook, Posted: posted, Next: posted}
+	return plan.Message{Event: announce.Event{ID: id, Type: "published", Announcement: "classes", At: at, Text: "it is out"}, Webhook: webhook, Posted: posted, Next: posted}
 }
 
-func (p *post) post(t *testing.T, messages ...engine.Message) {
+func (p *post) post(t *testing.T, messages ...plan.Message) {
 	t.Helper()
 	fresh, err := p.store.Post(t.Context(), messages)
 	if err != nil || len(fresh) == 0 {
@@ -236,9 +237,9 @@ type forgetful struct {
 	forgets atomic.Bool
 }
 
-func (f *forgetful) Sent(ctx context.Context, m engine.Message) error {
+func (f *forgetful) Sent(ctx context.Context, m plan.Message) error {
 	if f.forgets.Load() {
-		return engine.ErrFull
+		return plan.ErrFull
 	}
 	return f.Outbox.Sent(ctx, m)
 }
@@ -300,7 +301,7 @@ func TestReceiverDownThenUp(t *testing.T) {
 	down.answers(func(w http.ResponseWriter, _ *http.Request, _ int) { w.WriteHeader(http.StatusServiceUnavailable) })
 	address := down.URL
 	p := newPost(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil, flags.Webhook{Name: "down", URL: address}, flags.Webhook{Name: "up", URL: up.URL})
-	var all []engine.Message
+	var all []plan.Message
 	for n := range 40 {
 		all = append(all, message(fmt.Sprint("e", n), "down", time.Now()), message(fmt.Sprint("e", n), "up", time.Now()))
 	}

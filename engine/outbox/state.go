@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/flags"
 )
 
@@ -36,7 +37,7 @@ func Read(ctx context.Context, store engine.Outbox, webhooks []flags.Webhook) ([
 }
 
 // StatesOf sums up how webhooks fare, in their order. Messages come newest first. Pure.
-func StatesOf(webhooks []flags.Webhook, messages []engine.Message) []State {
+func StatesOf(webhooks []flags.Webhook, messages []plan.Message) []State {
 	states, at := make([]State, 0, len(webhooks)), map[string]int{}
 	for _, h := range webhooks {
 		s := State{Name: h.Name, Types: h.Types}
@@ -54,7 +55,7 @@ func StatesOf(webhooks []flags.Webhook, messages []engine.Message) []State {
 	return states
 }
 
-func (s *State) add(m engine.Message) {
+func (s *State) add(m plan.Message) {
 	if !m.Sent.IsZero() {
 		if m.Sent.After(s.LastSuccess) {
 			s.LastSuccess = m.Sent

@@ -5,7 +5,7 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/flags"
 )
 
@@ -19,7 +19,7 @@ const (
 
 // outcome is what became of a message.
 type outcome struct {
-	message engine.Message
+	message plan.Message
 	sent    bool
 	until   time.Time // not sent: when it is tried again; zero: it is given up
 	why     string
@@ -27,7 +27,7 @@ type outcome struct {
 
 // tell sends messages to a webhook, one after the other. Where one does not get through, those behind it would not either: they
 // wait as well.
-func (s *Sender) tell(ctx context.Context, hook flags.Webhook, messages []engine.Message) {
+func (s *Sender) tell(ctx context.Context, hook flags.Webhook, messages []plan.Message) {
 	s.mu.Lock()
 	was, gone := s.gone[hook.Name]
 	s.mu.Unlock()
@@ -70,7 +70,7 @@ func (s *Sender) tell(ctx context.Context, hook flags.Webhook, messages []engine
 }
 
 // later is what becomes of a message that did not arrive.
-func (s *Sender) later(m engine.Message, r result) outcome {
+func (s *Sender) later(m plan.Message, r result) outcome {
 	now := time.Now()
 	after := backoff(s.opts.Backoff, m.Attempts)
 	until := now.Add(max(after, min(r.after, longest)))
@@ -92,7 +92,7 @@ func backoff(first time.Duration, attempts int) time.Duration {
 	return d - rand.N(d/2+1)
 }
 
-func (s *Sender) giveUp(ctx context.Context, messages []engine.Message, why string) {
+func (s *Sender) giveUp(ctx context.Context, messages []plan.Message, why string) {
 	for _, m := range messages {
 		s.keep(ctx, outcome{message: m, why: why})
 	}
@@ -135,7 +135,7 @@ func (s *Sender) settle(ctx context.Context) {
 	}
 }
 
-func (s *Sender) owes(m engine.Message) bool {
+func (s *Sender) owes(m plan.Message) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, owed := s.owed[key(m)]

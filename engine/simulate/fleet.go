@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // fleet is all cells: what they really do, and what the control plane was told.
@@ -25,7 +25,7 @@ type fleet struct {
 type cell struct {
 	name, channel string
 	labels        map[string]string
-	state         *engine.CellState
+	state         *plan.CellState
 
 	running  *cells.Assignment // nil: nothing installed
 	applying *cells.Assignment // begun, without a result
@@ -55,7 +55,7 @@ func newFleet(w *world) *fleet {
 	}
 	for _, name := range slices.Sorted(maps.Keys(w.d.Cells)) {
 		def := w.d.Cells[name]
-		var head *engine.EffectiveHead
+		var head *plan.EffectiveHead
 		if ch := w.d.Channels[def.Channel]; ch != nil {
 			head = ch.Effective
 		}
@@ -66,13 +66,13 @@ func newFleet(w *world) *fleet {
 
 // add adds a cell that runs a head; nil: nothing. What a repository says was reached is taken as reached, and soaked since
 // then.
-func (f *fleet) add(def *engine.Cell, head *engine.EffectiveHead) {
+func (f *fleet) add(def *plan.Cell, head *plan.EffectiveHead) {
 	c := &cell{name: def.Name, channel: def.Channel, labels: def.Labels, word: cells.StatePending}
-	c.state = &engine.CellState{Name: def.Name}
+	c.state = &plan.CellState{Name: def.Name}
 	f.cells[c.name], f.order = c, append(f.order, c)
 	f.w.obs.Cells[c.name] = c.state
 	if head != nil {
-		a := engine.Assign(f.w.d, def, head, c.state)
+		a := plan.Assign(f.w.d, def, head, c.state)
 		c.running, c.word = &a, cells.StateHealthy
 		c.since = head.Moved
 		if c.since.IsZero() || c.since.After(f.w.now) {
@@ -112,7 +112,7 @@ func (f *fleet) show(now time.Time) {
 	}
 }
 
-// report tells the control plane what the cell is now, as engine.Receive takes it.
+// report tells the control plane what the cell is now, as plan.Receive takes it.
 func (f *fleet) report(c *cell) {
 	if c.outs > 0 {
 		return
@@ -137,7 +137,7 @@ func (f *fleet) report(c *cell) {
 		s.StartedAt = f.w.now
 	}
 	for _, failure := range c.failures[min(len(s.Failures), len(c.failures)):] {
-		s.Failures = append(s.Failures, engine.Failure{Failure: failure, Seen: f.w.now})
+		s.Failures = append(s.Failures, plan.Failure{Failure: failure, Seen: f.w.now})
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // SLUICE_SEEDS is how many random pipelines TestInvariants lives through, SLUICE_SEED_FROM where it begins; SLUICE_SEED lets
@@ -188,25 +188,25 @@ type rolloutKey struct {
 }
 
 // hold looks at a plan that was made on d and carried out.
-func (k *keeper) hold(d *engine.Desired, plan engine.Plan) error {
-	k.reckon(d, plan.Now)
+func (k *keeper) hold(d *plan.Desired, p plan.Plan) error {
+	k.reckon(d, p.Now)
 	var wrong []error
-	for i := range plan.Actions {
-		a := &plan.Actions[i]
+	for i := range p.Actions {
+		a := &p.Actions[i]
 		c := d.Channels[a.Channel]
 		switch a.Kind {
-		case engine.Promote:
-			wrong = append(wrong, k.sequence(a), k.gated(d, c, a, plan.Now))
-		case engine.Rollback:
+		case plan.Promote:
+			wrong = append(wrong, k.sequence(a), k.gated(d, c, a, p.Now))
+		case plan.Rollback:
 			wrong = append(wrong, k.sequence(a), k.back(d, c, a))
-		case engine.Grant:
-			wrong = append(wrong, k.grant(d, c, a, plan.Now))
+		case plan.Grant:
+			wrong = append(wrong, k.grant(d, c, a, p.Now))
 		}
 	}
 	return errors.Join(wrong...)
 }
 
-func (k *keeper) sequence(a *engine.Action) error {
+func (k *keeper) sequence(a *plan.Action) error {
 	if a.Sequence <= k.served[a.Channel] {
 		return fmt.Errorf("R2: %s of %s has sequence %d after %d", a.Channel, a.Release, a.Sequence, k.served[a.Channel])
 	}
@@ -215,7 +215,7 @@ func (k *keeper) sequence(a *engine.Action) error {
 }
 
 // healthy tells how long a cell has been healthy on a digest, by what it told; negative: it is not.
-func healthy(s *engine.CellState, e *engine.EffectiveHead, now time.Time) time.Duration {
+func healthy(s *plan.CellState, e *plan.EffectiveHead, now time.Time) time.Duration {
 	if e == nil || s.Digest != e.Digest || s.State != cells.StateHealthy || s.HealthySince.IsZero() {
 		return -1
 	}
@@ -226,13 +226,13 @@ func healthy(s *engine.CellState, e *engine.EffectiveHead, now time.Time) time.D
 }
 
 // silent tells whether a cell was silent for longer than the pipeline bears.
-func silent(s *engine.CellState, now time.Time) bool { return now.Sub(s.LastReport) >= staleAfter }
+func silent(s *plan.CellState, now time.Time) bool { return now.Sub(s.LastReport) >= staleAfter }
 
 // staleAfter is the default, which the pipelines have.
 const staleAfter = 5 * time.Minute
 
 // reckon notes which heads soaked for which downstream: at least as many cells as the gate asks, for as long.
-func (k *keeper) reckon(d *engine.Desired, now time.Time) {
+func (k *keeper) reckon(d *plan.Desired, now time.Time) {
 	for _, down := range d.Channels {
 		if e := down.Effective; e != nil {
 			key := rolloutKey{down.Name, e.Sequence}
@@ -266,7 +266,7 @@ func (k *keeper) reckon(d *engine.Desired, now time.Time) {
 }
 
 // gated: invariant 1, R7, R9, R18, R21.
-func (k *keeper) gated(d *engine.Desired, c *engine.Channel, a *engine.Action, now time.Time) error {
+func (k *keeper) gated(d *plan.Desired, c *plan.Channel, a *plan.Action, now time.Time) error {
 	for _, up := range c.Policy.After {
 		if !k.soaked[up+">"+c.Name+":"+a.Release] {
 			return fmt.Errorf("R9: %s into %s, and it never soaked in %s", a.Release, c.Name, up)
@@ -286,7 +286,7 @@ func (k *keeper) gated(d *engine.Desired, c *engine.Channel, a *engine.Action, n
 	return k.quarantined(d, a)
 }
 
-func (k *keeper) quarantined(d *engine.Desired, a *engine.Action) error {
+func (k *keeper) quarantined(d *plan.Desired, a *plan.Action) error {
 	for i := range d.Quarantine {
 		if d.Quarantine[i].Stops(a.Channel, a.Release, a.Digest) {
 			return fmt.Errorf("R21: %s of %s in %s, which is quarantined there", a.Kind, a.Release, a.Channel)
@@ -296,7 +296,7 @@ func (k *keeper) quarantined(d *engine.Desired, a *engine.Action) error {
 }
 
 // back: R19.
-func (k *keeper) back(d *engine.Desired, c *engine.Channel, a *engine.Action) error {
+func (k *keeper) back(d *plan.Desired, c *plan.Channel, a *plan.Action) error {
 	if a.Digest == c.Effective.Digest {
 		return fmt.Errorf("R19: %s goes back to what it has, %s", c.Name, a.Release)
 	}
@@ -304,12 +304,12 @@ func (k *keeper) back(d *engine.Desired, c *engine.Channel, a *engine.Action) er
 }
 
 // grant: R2, R14, R15, R18, R21.
-func (k *keeper) grant(d *engine.Desired, c *engine.Channel, a *engine.Action, now time.Time) error {
+func (k *keeper) grant(d *plan.Desired, c *plan.Channel, a *plan.Action, now time.Time) error {
 	e := c.Effective
 	if err := k.quarantined(d, a); err != nil {
 		return err
 	}
-	if a.Sequence == e.Sequence && e.Kind != engine.Rollback {
+	if a.Sequence == e.Sequence && e.Kind != plan.Rollback {
 		if len(c.Holds) > 0 {
 			return fmt.Errorf("R18: %d cells of %s granted, which is held", len(a.Cells), c.Name)
 		}
@@ -354,38 +354,38 @@ func (k *keeper) grant(d *engine.Desired, c *engine.Channel, a *engine.Action, n
 	if a.Sequence != e.Sequence {
 		return nil
 	}
-	if failed := k.failedOf(c, now); e.Kind != engine.Rollback && failed > c.Policy.Rollout.FailureBudget {
+	if failed := k.failedOf(c, now); e.Kind != plan.Rollback && failed > c.Policy.Rollout.FailureBudget {
 		return fmt.Errorf("R14: %s granted %s to %d more after %d failures, budget %d", c.Name, a.Release, len(a.Cells), failed, c.Policy.Rollout.FailureBudget)
 	}
 	if err := k.inFlight(c, now); err != nil {
 		return err
 	}
-	if e.Kind == engine.Rollback {
+	if e.Kind == plan.Rollback {
 		return nil // without waves (R19)
 	}
 	return k.waves(c, a, had, now)
 }
 
 // finished tells whether a head is known to have reached its cells; a rollback's had, under another sequence.
-func (k *keeper) finished(c *engine.Channel, h *engine.EffectiveHead) bool {
-	return h.Finished || h.Kind == engine.Rollback || slices.ContainsFunc(k.w.obs.Learned.Finished, func(f engine.Finish) bool {
+func (k *keeper) finished(c *plan.Channel, h *plan.EffectiveHead) bool {
+	return h.Finished || h.Kind == plan.Rollback || slices.ContainsFunc(k.w.obs.Learned.Finished, func(f plan.Finish) bool {
 		return f.Channel == c.Name && f.Sequence == h.Sequence && f.Digest == h.Digest
 	})
 }
 
 // proven is a finished head that is not quarantined; nil: there is none.
-func (k *keeper) proven(d *engine.Desired, c *engine.Channel) *engine.EffectiveHead {
+func (k *keeper) proven(d *plan.Desired, c *plan.Channel) *plan.EffectiveHead {
 	for i := range c.History {
 		h := &c.History[i]
 		stopped := slices.ContainsFunc(d.Quarantine, func(q channels.Quarantine) bool { return q.Stops(c.Name, h.Release, h.Digest) })
-		if h.Kind != engine.Rollback && !stopped && k.finished(c, h) {
+		if h.Kind != plan.Rollback && !stopped && k.finished(c, h) {
 			return h
 		}
 	}
 	return nil
 }
 
-func (k *keeper) failedOf(c *engine.Channel, now time.Time) int {
+func (k *keeper) failedOf(c *plan.Channel, now time.Time) int {
 	n := 0
 	for _, cell := range c.Cells {
 		if s := k.w.obs.Cells[cell.Name]; failedOn(s, c.Effective) || stalled(s, c, now) {
@@ -396,7 +396,7 @@ func (k *keeper) failedOf(c *engine.Channel, now time.Time) int {
 }
 
 // failedOn tells whether a cell told that it failed a head.
-func failedOn(s *engine.CellState, e *engine.EffectiveHead) bool {
+func failedOn(s *plan.CellState, e *plan.EffectiveHead) bool {
 	for _, f := range s.Failures {
 		if f.Assignment.Digest == e.Digest && f.Assignment.Sequence == e.Sequence {
 			return true
@@ -406,13 +406,13 @@ func failedOn(s *engine.CellState, e *engine.EffectiveHead) bool {
 }
 
 // stalled tells whether a cell began its channel's head, and nothing was heard of the end for as long as the policy bears.
-func stalled(s *engine.CellState, c *engine.Channel, now time.Time) bool {
+func stalled(s *plan.CellState, c *plan.Channel, now time.Time) bool {
 	return s.Applying != nil && s.Applying.Sequence == c.Effective.Sequence && !s.StartedAt.IsZero() && now.Sub(s.StartedAt) >= c.Policy.Rollout.Stall
 }
 
 // inFlight: no more cells than maxInFlight were granted something, of whatever head, and have no result; nor did more fail a
 // head than its budget and those that were on their way when it was spent.
-func (k *keeper) inFlight(c *engine.Channel, now time.Time) error {
+func (k *keeper) inFlight(c *plan.Channel, now time.Time) error {
 	limit := c.Policy.Rollout.MaxInFlight
 	if limit == 0 {
 		return nil
@@ -426,14 +426,14 @@ func (k *keeper) inFlight(c *engine.Channel, now time.Time) error {
 	if n > limit {
 		return fmt.Errorf("R14: %d cells of %s are in flight, maxInFlight is %d", n, c.Name, limit)
 	}
-	if failed := k.failedOf(c, now); c.Effective.Kind == engine.Promote && failed > c.Policy.Rollout.FailureBudget+limit {
+	if failed := k.failedOf(c, now); c.Effective.Kind == plan.Promote && failed > c.Policy.Rollout.FailureBudget+limit {
 		return fmt.Errorf("R14: %d cells of %s failed %s, the budget is %d and maxInFlight %d", failed, c.Name, c.Effective.Release, c.Policy.Rollout.FailureBudget, limit)
 	}
 	return nil
 }
 
 // pending tells whether a cell was granted something that is new to it, and told of no end; for no longer than the stall limit.
-func (k *keeper) pending(c *engine.Channel, s *engine.CellState, now time.Time) bool {
+func (k *keeper) pending(c *plan.Channel, s *plan.CellState, now time.Time) bool {
 	g := s.Granted
 	if g == nil || g.Channel != c.Name || s.Running != nil && s.Running.SameContent(*g) {
 		return false
@@ -451,7 +451,7 @@ func (k *keeper) pending(c *engine.Channel, s *engine.CellState, now time.Time) 
 }
 
 // waves: who was granted a head beyond a wave, was so after that many cells had it and had soaked, at some time before.
-func (k *keeper) waves(c *engine.Channel, a *engine.Action, had int, now time.Time) error {
+func (k *keeper) waves(c *plan.Channel, a *plan.Action, had int, now time.Time) error {
 	key := rolloutKey{c.Name, a.Sequence}
 	granted := maps.Clone(k.granted[key])
 	maps.DeleteFunc(granted, func(name string, _ bool) bool { return k.late[key][name] })
@@ -479,7 +479,7 @@ func waveSize(w channels.Wave, of int) int {
 
 // march notes which waves of c's head are through: as many cells as they ask for, of those in contact, were healthy on it for
 // as long as they ask or failed it, and one at least was healthy.
-func (k *keeper) march(d *engine.Desired, c *engine.Channel, now time.Time) {
+func (k *keeper) march(d *plan.Desired, c *plan.Channel, now time.Time) {
 	key := rolloutKey{c.Name, c.Effective.Sequence}
 	if k.through[key] == nil {
 		k.through[key] = map[int]bool{}
@@ -539,7 +539,7 @@ func (k *keeper) rest() error {
 }
 
 // why gives the gate of the verdict that holds a cell.
-func (k *keeper) why(c *engine.Channel, cell string) string {
+func (k *keeper) why(c *plan.Channel, cell string) string {
 	gate := ""
 	for _, v := range k.w.plan.Blocked {
 		if v.Channel != c.Name || v.Release != c.Effective.Release {
@@ -557,7 +557,7 @@ func (k *keeper) why(c *engine.Channel, cell string) string {
 
 // stuck: a channel whose upstream has a head that all its cells have been healthy on for days takes it, unless it is held,
 // halted or has it behind it.
-func (k *keeper) stuck(c *engine.Channel) error {
+func (k *keeper) stuck(c *plan.Channel) error {
 	if len(c.Holds) > 0 {
 		return nil
 	}

@@ -11,7 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/window"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -112,7 +112,7 @@ func (w *world) join(number int, j Join) error {
 }
 
 // likeFirst is a cell.yaml with the profile, values and labels of a channel's first cell.
-func likeFirst(c *engine.Channel) ([]byte, error) {
+func likeFirst(c *plan.Channel) ([]byte, error) {
 	fresh := map[string]any{"apiVersion": releases.APIVersion, "kind": "Cell", "channel": c.Name}
 	if len(c.Cells) > 0 {
 		like := c.Cells[0].Cell

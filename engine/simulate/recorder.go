@@ -8,7 +8,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // fewNames is how many cells an event names.
@@ -86,12 +86,12 @@ func (r *recorder) planned(w *world) {
 	r.blocked(w.plans, w.now, w.plan.Blocked)
 }
 
-func (r *recorder) action(w *world, a *engine.Action) {
+func (r *recorder) action(w *world, a *plan.Action) {
 	e := Event{At: w.now, Kind: string(a.Kind), Channel: a.Channel, Release: a.Release, Text: a.Reason}
 	s := &r.res.Summary
 	switch a.Kind {
-	case engine.Promote, engine.Rollback:
-		if a.Kind == engine.Promote {
+	case plan.Promote, plan.Rollback:
+		if a.Kind == plan.Promote {
 			s.Promotions++
 		} else {
 			s.Rollbacks++
@@ -100,11 +100,11 @@ func (r *recorder) action(w *world, a *engine.Action) {
 			e.Text = "replaces " + a.Replaces
 		}
 		r.rollouts[a.Channel] = append(r.rollouts[a.Channel], &Rollout{Release: a.Release, Sequence: a.Sequence, Kind: string(a.Kind), Moved: w.now})
-	case engine.Halt:
+	case plan.Halt:
 		s.Halts++
-	case engine.Quarantines:
+	case plan.Quarantines:
 		s.Quarantined++
-	case engine.Grant:
+	case plan.Grant:
 		e.Wave, e.Cells, e.Names = a.Wave, len(a.Cells), a.Cells[:min(fewNames, len(a.Cells))]
 		s.Granted += len(a.Cells)
 		r.grant(w.now, a)
@@ -118,7 +118,7 @@ func (r *recorder) action(w *world, a *engine.Action) {
 	r.happened(e)
 }
 
-func (r *recorder) grant(now time.Time, a *engine.Action) {
+func (r *recorder) grant(now time.Time, a *plan.Action) {
 	o := r.rollout(a.Channel, a.Sequence)
 	if o == nil {
 		return
@@ -196,7 +196,7 @@ func (r *recorder) failed(w *world, c *cell, a *cells.Assignment) {
 }
 
 // blocked follows verdicts from the first plan that has them to the first that has them no more.
-func (r *recorder) blocked(plan int, now time.Time, verdicts []channels.Verdict) {
+func (r *recorder) blocked(p int, now time.Time, verdicts []channels.Verdict) {
 	for _, v := range verdicts {
 		key := waitKey{v.Channel, v.Release, v.Gate, v.Cell != ""}
 		o := r.open[key]
@@ -205,8 +205,8 @@ func (r *recorder) blocked(plan int, now time.Time, verdicts []channels.Verdict)
 			r.open[key] = o
 			r.happened(Event{At: now, Kind: "blocked", Channel: v.Channel, Release: v.Release, Gate: v.Gate, Text: v.Reason})
 		}
-		if o.plan != plan {
-			o.plan, o.cells, o.gone = plan, 0, time.Time{}
+		if o.plan != p {
+			o.plan, o.cells, o.gone = p, 0, time.Time{}
 		}
 		if v.Cell == "" {
 			continue
@@ -221,7 +221,7 @@ func (r *recorder) blocked(plan int, now time.Time, verdicts []channels.Verdict)
 	}
 	for _, key := range r.standing() {
 		o := r.open[key]
-		if o.plan == plan {
+		if o.plan == p {
 			continue
 		}
 		if o.gone.IsZero() {

@@ -16,7 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sluice-cd/sluice/channels"
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -24,7 +24,7 @@ import (
 // repository is the release repository in memory: commits on top of the tip that was given, and what they fold to.
 type repository struct {
 	tip     *overlay
-	history *engine.History
+	history *plan.History
 	older   func(commit string) (fs.FS, error)
 	commits map[string]fs.FS // those made here
 	cache   manifest.Cache
@@ -92,8 +92,8 @@ func told(files map[string][]byte) []string {
 }
 
 // desired is what the repository says now.
-func (r *repository) desired() (*engine.Desired, error) {
-	d, err := engine.Build(r.tip, r.history, r.open, &r.cache, false)
+func (r *repository) desired() (*plan.Desired, error) {
+	d, err := plan.Build(r.tip, r.history, r.open, &r.cache, false)
 	if err != nil {
 		return nil, fmt.Errorf("read the simulated repository: %w", err)
 	}
@@ -154,7 +154,7 @@ func (r *repository) copyRelease(from, to string, files map[string][]byte, manif
 var errNobody = errors.New("sluice.yaml does not name this person")
 
 // member is a person of sluice.yaml as an author.
-func member(d *engine.Desired, name string) (author, error) {
+func member(d *plan.Desired, name string) (author, error) {
 	m := d.Pipeline.People[name]
 	if m == nil {
 		return author{}, fmt.Errorf("%s: %w", name, errNobody)

@@ -1,4 +1,4 @@
-// Package simulate lets a policy run on virtual time: the real engine.Make on a release repository in memory, with
+// Package simulate lets a policy run on virtual time: the real plan.Make on a release repository in memory, with
 // cells that are modelled. People try a policy with it before they merge it; tests hunt with it for cases that
 // break a rule.
 //
@@ -22,13 +22,13 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/channels"
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // Input is what a simulation is of. All but Open is required.
 type Input struct {
 	Files    fs.FS                              // the release repository at the commit to begin with
-	History  *engine.History                    // folded up to that commit; Run goes on with it
+	History  *plan.History                      // folded up to that commit; Run goes on with it
 	Open     func(commit string) (fs.FS, error) // older commits' files; nil: there are none
 	Scenario *Scenario                          // as Parse gives it
 	From     time.Time
@@ -80,12 +80,12 @@ type world struct {
 	now    time.Time
 	end    time.Time
 	repo   *repository
-	d      *engine.Desired
-	obs    engine.Observed
+	d      *plan.Desired
+	obs    plan.Observed
 	fleet  *fleet
 	agenda agenda
 	rec    *recorder
-	plan   engine.Plan // the last
+	plan   plan.Plan // the last
 	plans  int
 	skew   []Skew // in force
 }
@@ -97,7 +97,7 @@ func newWorld(in Input) (*world, error) {
 	w := &world{in: in, now: in.From.UTC(), end: in.From.Add(in.For).UTC(), repo: newRepository(in)}
 	w.in.From = w.now
 	w.agenda = agenda{from: w.now, grid: in.Scenario.Cells.Report}
-	w.obs = engine.Observed{Cells: map[string]*engine.CellState{}, Served: map[string]int64{}, Refused: map[string]engine.Refusal{}}
+	w.obs = plan.Observed{Cells: map[string]*plan.CellState{}, Served: map[string]int64{}, Refused: map[string]plan.Refusal{}}
 	if err := w.look(); err != nil {
 		return nil, err
 	}
@@ -136,7 +136,7 @@ func (w *world) staleAfter() time.Duration { return w.d.Pipeline.StaleAfter }
 // decide makes one plan and carries it out. again: what came of it asks for another one at once.
 func (w *world) decide() (again bool, err error) {
 	w.fleet.show(w.now)
-	w.plan = engine.Make(w.d, &w.obs, w.now)
+	w.plan = plan.Make(w.d, &w.obs, w.now)
 	w.plans++
 	w.rec.planned(w)
 	w.carry()
@@ -194,7 +194,7 @@ func (w *world) happen() (seen bool, err error) {
 
 // carry carries the plan out but for its commits; the cells hear of their grants a little later.
 func (w *world) carry() {
-	engine.Carry(&w.obs, &w.plan)
+	plan.Carry(&w.obs, &w.plan)
 	for _, name := range w.plan.Learned.Lapsed {
 		w.fleet.cells[name].state = w.obs.Cells[name]
 	}
@@ -207,7 +207,7 @@ func (w *world) carry() {
 
 // push commits what the plan decided.
 func (w *world) push() (pushed bool, err error) {
-	chain, _, err := engine.Drafts(w.d, w.plan)
+	chain, _, err := plan.Drafts(w.d, w.plan)
 	if err != nil || len(chain) == 0 {
 		return false, err
 	}
@@ -224,7 +224,7 @@ func (w *world) push() (pushed bool, err error) {
 // answer gives the outside gates what the scenario says.
 func (w *world) answer() (asked bool) {
 	for _, p := range w.plan.Wants {
-		o := engine.Observation{Channel: p.Channel, Gate: p.Gate, Subject: string(p.Subject), Policy: p.Policy, ObservedAt: w.now, Reason: "the scenario has no answer"}
+		o := plan.Observation{Channel: p.Channel, Gate: p.Gate, Subject: string(p.Subject), Policy: p.Policy, ObservedAt: w.now, Reason: "the scenario has no answer"}
 		valid := 5 * time.Minute
 		switch {
 		case p.Check != nil && p.Check.ValidFor > 0:
@@ -243,7 +243,7 @@ func (w *world) answer() (asked bool) {
 				w.agenda.wake(at)
 			}
 		}
-		w.obs.Observations = slices.DeleteFunc(w.obs.Observations, func(old engine.Observation) bool {
+		w.obs.Observations = slices.DeleteFunc(w.obs.Observations, func(old plan.Observation) bool {
 			return old.Channel == o.Channel && old.Gate == o.Gate
 		})
 		w.obs.Observations = append(w.obs.Observations, o)

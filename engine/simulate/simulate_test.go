@@ -13,7 +13,7 @@ import (
 	"testing/fstest"
 	"time"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 var begin = time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC) // a Monday
@@ -21,7 +21,7 @@ var begin = time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC) // a Monday
 // repositoryOf commits files as the root of a repository.
 func repositoryOf(t testing.TB, files map[string]string) Input {
 	t.Helper()
-	r := newRepository(Input{Files: fstest.MapFS{}, History: engine.NewHistory()})
+	r := newRepository(Input{Files: fstest.MapFS{}, History: plan.NewHistory()})
 	data := map[string][]byte{}
 	if _, ok := files["sluice.yaml"]; !ok {
 		data["sluice.yaml"] = []byte("apiVersion: sluice/v1\nkind: Pipeline\n")

@@ -4,13 +4,13 @@ import (
 	"context"
 	"database/sql"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
 // Decided records decisions found in git, once each by commit, and returns those that are not announced
 // yet, oldest first: the new ones, and any that a crash kept from being announced (fault 3).
-func (s *Store) Decided(ctx context.Context, decisions []engine.Decided) (fresh []engine.Decided, err error) {
+func (s *Store) Decided(ctx context.Context, decisions []plan.Decided) (fresh []plan.Decided, err error) {
 	served := make([]rows.Sequence, 0, len(decisions))
 	err = s.ledger(ctx, "keep decisions", func(tx *sql.Tx) error {
 		for _, d := range decisions {
@@ -22,7 +22,7 @@ func (s *Store) Decided(ctx context.Context, decisions []engine.Decided) (fresh 
 		if err := s.raiseServed(tx, served); err != nil {
 			return err
 		}
-		fresh, err = list[engine.Decided](ctx, tx, `SELECT body FROM decisions WHERE announced = 0 ORDER BY id`)
+		fresh, err = list[plan.Decided](ctx, tx, `SELECT body FROM decisions WHERE announced = 0 ORDER BY id`)
 		return err
 	})
 	if err != nil {
@@ -45,7 +45,7 @@ func (s *Store) Announced(ctx context.Context, commits []string) error {
 }
 
 // Seen records the newest commit that was acted upon, and any divergence from it; nil clears it.
-func (s *Store) Seen(ctx context.Context, commit string, d *engine.Divergence) error {
+func (s *Store) Seen(ctx context.Context, commit string, d *plan.Divergence) error {
 	return s.ledger(ctx, "keep the commit that was seen", func(tx *sql.Tx) error {
 		if err := fact(tx, "seen", commit); err != nil {
 			return err
@@ -63,7 +63,7 @@ func fact(tx *sql.Tx, name string, value any) error {
 }
 
 // Refused records that pushes for a channel are not tried again for a while; nil clears it.
-func (s *Store) Refused(ctx context.Context, channel string, r *engine.Refusal) error {
+func (s *Store) Refused(ctx context.Context, channel string, r *plan.Refusal) error {
 	return s.ledger(ctx, "keep a refused push to "+channel, func(tx *sql.Tx) error {
 		if r == nil {
 			_, err := tx.Exec(`DELETE FROM refusals WHERE channel = ?`, channel)

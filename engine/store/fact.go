@@ -4,7 +4,7 @@ import (
 	"context"
 	"database/sql"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // Fact gives a single value that was kept under a name; empty: none was.
@@ -25,7 +25,7 @@ func (s *Store) KeepFact(ctx context.Context, name, before, value string) error 
 		}
 		kept, err := affected(tx.Exec(query, args...))
 		if err == nil && kept == 0 {
-			return engine.ErrStale
+			return plan.ErrStale
 		}
 		return err
 	})

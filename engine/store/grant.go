@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
 // Grant makes offers in one transaction, those for which there is a slot, and gives those that were made. A cell's
 // offer is replaced by one of the same or a newer (epoch, sequence) only: the same with other values is an offer too (R13).
-func (s *Store) Grant(ctx context.Context, offers []engine.Offer) ([]engine.Granted, error) {
+func (s *Store) Grant(ctx context.Context, offers []plan.Offer) ([]plan.Granted, error) {
 	var m rows.Made
 	err := s.ledger(ctx, "keep grants", func(tx *sql.Tx) error {
 		newest, err := places(tx, offers)
@@ -56,7 +56,7 @@ func (s *Store) grant(tx *sql.Tx, m rows.Made) error {
 }
 
 // places gives where the newest grants of the offers' cells stand.
-func places(tx *sql.Tx, offers []engine.Offer) (map[string]rows.Place, error) {
+func places(tx *sql.Tx, offers []plan.Offer) (map[string]rows.Place, error) {
 	names := make([]string, len(offers))
 	for i, o := range offers {
 		names[i] = o.Cell

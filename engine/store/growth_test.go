@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/access"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
@@ -40,25 +40,25 @@ func TestLongRunDoesNotGrow(t *testing.T) {
 func live(t *testing.T, s *store.Store, day int, now time.Time) {
 	t.Helper()
 	ctx, version := t.Context(), int64(day+1)
-	var batch []engine.Reported
-	var offers []engine.Offer
+	var batch []plan.Reported
+	var offers []plan.Offer
 	var names []string
 	for c := range 8 {
 		name := fmt.Sprintf("cell-%02d", c)
-		r := engine.Reported{Boot: fmt.Sprint("boot ", day), State: &engine.CellState{Name: name, Version: version, LastReport: now, Sequence: version, Message: strings.Repeat("x", 200)}}
+		r := plan.Reported{Boot: fmt.Sprint("boot ", day), State: &plan.CellState{Name: name, Version: version, LastReport: now, Sequence: version, Message: strings.Repeat("x", 200)}}
 		for n := range int64(5) {
 			r.Events = append(r.Events, cells.Event{Number: n, At: now, Kind: "healed", Detail: strings.Repeat("y", 100)})
 		}
 		batch, names = append(batch, r), append(names, name)
-		offers = append(offers, engine.Offer{Granted: engine.Granted{Cell: name, At: now, Assignment: cells.Assignment{Channel: "staging", Epoch: 1, Sequence: version}}, Cap: 100})
+		offers = append(offers, plan.Offer{Granted: plan.Granted{Cell: name, At: now, Assignment: cells.Assignment{Channel: "staging", Epoch: 1, Sequence: version}}, Cap: 100})
 	}
 	_, err := s.Grant(ctx, offers)
 	for _, err := range []error{
 		err, s.Report(ctx, batch), s.Free(ctx, "staging", names),
-		s.Observe(ctx, []engine.Observation{{Gate: "check", Subject: fmt.Sprint("release ", day), ObservedAt: now, ValidUntil: now.Add(time.Hour), Value: strings.Repeat("z", 1000)}}),
-		s.Learn(ctx, engine.Learned{Rollouts: []engine.Rollout{{Channel: "staging", Sequence: version, Since: now, Eligible: slices.Repeat(names, 50)}}}),
+		s.Observe(ctx, []plan.Observation{{Gate: "check", Subject: fmt.Sprint("release ", day), ObservedAt: now, ValidUntil: now.Add(time.Hour), Value: strings.Repeat("z", 1000)}}),
+		s.Learn(ctx, plan.Learned{Rollouts: []plan.Rollout{{Channel: "staging", Sequence: version, Since: now, Eligible: slices.Repeat(names, 50)}}}),
 		s.AddJoin(ctx, access.Join{Cell: "cell-00", Hash: fmt.Sprint("hash ", day), By: strings.Repeat("a", 500), Created: now, Expires: now.Add(access.JoinFor)}),
-		s.Register(ctx, engine.Registration{Cell: "cell-00", Identity: cells.Identity{Serial: version}}),
+		s.Register(ctx, plan.Registration{Cell: "cell-00", Identity: cells.Identity{Serial: version}}),
 	} {
 		if err != nil {
 			t.Fatal(err)

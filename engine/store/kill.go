@@ -4,13 +4,13 @@ import (
 	"context"
 	"database/sql"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store/rows"
 	"github.com/sluice-cd/sluice/flags/announce"
 )
 
 // Kill keeps k in place of an earlier kill of the same flag.
-func (s *Store) Kill(ctx context.Context, k engine.Kill) error {
+func (s *Store) Kill(ctx context.Context, k plan.Kill) error {
 	k.Landed = ""
 	return s.tx(ctx, "keep the kill of "+k.Override.Flag, func(tx *sql.Tx) error {
 		body, err := rows.Encode(k)
@@ -24,8 +24,8 @@ func (s *Store) Kill(ctx context.Context, k engine.Kill) error {
 }
 
 // Kills gives the kills that are kept, by flag.
-func (s *Store) Kills(ctx context.Context) ([]engine.Kill, error) {
-	all, err := list[engine.Kill](ctx, s.read, `SELECT body FROM kills ORDER BY flag`)
+func (s *Store) Kills(ctx context.Context) ([]plan.Kill, error) {
+	all, err := list[plan.Kill](ctx, s.read, `SELECT body FROM kills ORDER BY flag`)
 	return all, wrap("read kills", err)
 }
 
@@ -43,12 +43,12 @@ func (s *Store) Landed(ctx context.Context, id, commit string) error {
 }
 
 // FlagsMark gives the newest commit of the flags repository that was acted upon.
-func (s *Store) FlagsMark(ctx context.Context) (m engine.FlagsMark, err error) {
+func (s *Store) FlagsMark(ctx context.Context) (m plan.FlagsMark, err error) {
 	return m, s.decodeFact(ctx, rows.FlagsFact, &m)
 }
 
 // MarkFlags keeps it.
-func (s *Store) MarkFlags(ctx context.Context, m engine.FlagsMark) error {
+func (s *Store) MarkFlags(ctx context.Context, m plan.FlagsMark) error {
 	return s.ledger(ctx, "keep the flags repository's mark", func(tx *sql.Tx) error { return fact(tx, rows.FlagsFact, m) })
 }
 

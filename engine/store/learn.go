@@ -5,7 +5,7 @@ import (
 	"database/sql"
 	"time"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
@@ -15,7 +15,7 @@ const (
 )
 
 // Learn adds to what was learned. What is there already stays as it was: these facts latch.
-func (s *Store) Learn(ctx context.Context, l engine.Learned) error {
+func (s *Store) Learn(ctx context.Context, l plan.Learned) error {
 	return s.ledger(ctx, "keep what was learned", func(tx *sql.Tx) error {
 		for _, a := range l.Accepted {
 			if err := latch(tx, `INSERT INTO acceptances (upstream, downstream, digest, body) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING`, a, a.Upstream, a.Downstream, string(a.Digest)); err != nil {
@@ -59,7 +59,7 @@ func latch(tx *sql.Tx, statement string, value any, keys ...any) error {
 
 // Observe records answers to probes; the newest of a (channel, gate, subject, policy) wins. Answers
 // that were out of date for a month are dropped.
-func (s *Store) Observe(ctx context.Context, observations []engine.Observation) error {
+func (s *Store) Observe(ctx context.Context, observations []plan.Observation) error {
 	return s.ledger(ctx, "keep observations", func(tx *sql.Tx) error {
 		var newest int64
 		for _, o := range observations {

@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
@@ -107,7 +107,7 @@ func (s *Store) fence(tx *sql.Tx) error {
 	if leads || !s.lease.asked.Load() && !s.held(t, now) {
 		return nil
 	}
-	return engine.ErrDeposed
+	return plan.ErrDeposed
 }
 
 // held tells whether the lease is somebody else's who may still live.

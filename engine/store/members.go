@@ -5,8 +5,8 @@ import (
 	"database/sql"
 	"fmt"
 
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/access"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
@@ -49,7 +49,7 @@ func (s *Store) Joins(ctx context.Context, cell string) ([]access.Join, error) {
 
 // Claim uses up a token by one conditional update, and records r. It is good for one key, which may repeat it while it
 // is the cell's newest (R28); for the serial that follows the token's (R26); until it runs out. Else engine.ErrDenied.
-func (s *Store) Claim(ctx context.Context, hash string, r engine.Registration) error {
+func (s *Store) Claim(ctx context.Context, hash string, r plan.Registration) error {
 	return s.tx(ctx, "claim a token for "+r.Cell, func(tx *sql.Tx) error {
 		used, err := affected(tx.Exec(`UPDATE joins SET used_by = ?1 WHERE hash = ?2 AND cell = ?3 AND used_by IS NULL AND expires > ?4 AND serial + 1 = ?5 AND ?1 <> ''`,
 			r.Identity.PublicKey, hash, r.Cell, rows.Millis(s.now()), r.Identity.Serial))
@@ -61,37 +61,37 @@ func (s *Store) Claim(ctx context.Context, hash string, r engine.Registration) e
 		}
 		newest, err := register(tx, r)
 		if err == nil && !newest {
-			return engine.ErrDenied
+			return plan.ErrDenied
 		}
 		return err
 	})
 }
 
 // repeated tells whether r's key used the token before, and is the cell's still.
-func repeated(tx *sql.Tx, hash string, r engine.Registration) error {
-	newest, err := list[engine.Registration](context.Background(), tx, `SELECT r.body FROM registrations r JOIN joins j ON j.cell = r.cell
+func repeated(tx *sql.Tx, hash string, r plan.Registration) error {
+	newest, err := list[plan.Registration](context.Background(), tx, `SELECT r.body FROM registrations r JOIN joins j ON j.cell = r.cell
 		WHERE j.hash = ? AND j.cell = ? AND j.used_by = ?`, hash, r.Cell, r.Identity.PublicKey)
 	if err != nil {
 		return err
 	}
 	if len(newest) == 0 || !rows.Repeats(newest[0], r) {
-		return engine.ErrDenied
+		return plan.ErrDenied
 	}
 	return nil
 }
 
 // Register records r as the cell's newest if its serial is above every one recorded; else engine.ErrStale.
-func (s *Store) Register(ctx context.Context, r engine.Registration) error {
+func (s *Store) Register(ctx context.Context, r plan.Registration) error {
 	return s.tx(ctx, "register "+r.Cell, func(tx *sql.Tx) error {
 		newest, err := register(tx, r)
 		if err == nil && !newest {
-			return fmt.Errorf("serial %d: %w", r.Identity.Serial, engine.ErrStale)
+			return fmt.Errorf("serial %d: %w", r.Identity.Serial, plan.ErrStale)
 		}
 		return err
 	})
 }
 
-func register(tx *sql.Tx, r engine.Registration) (newest bool, err error) {
+func register(tx *sql.Tx, r plan.Registration) (newest bool, err error) {
 	body, err := rows.Encode(r)
 	if err != nil {
 		return false, err

@@ -13,8 +13,8 @@ import (
 	"github.com/pressly/goose/v3"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/access"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -71,20 +71,20 @@ func wantOldData(t *testing.T, s *store.Store) {
 	t.Helper()
 	noon := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 	granted := &cells.Assignment{Channel: "staging", Epoch: 1, Sequence: 4, Release: "1.0.4", Digest: "sha256:4b227777d4dd1fc61c6f884f48641d02b4d121d3fd328cb08b5531fcacdabf8a"}
-	want := engine.Observed{
-		Since: time.Date(2026, 11, 1, 8, 0, 0, 0, time.UTC), Seen: "77aa", Diverged: &engine.Divergence{Seen: "4f0c", Tip: "77aa", At: noon},
-		Cells: map[string]*engine.CellState{
+	want := plan.Observed{
+		Since: time.Date(2026, 11, 1, 8, 0, 0, 0, time.UTC), Seen: "77aa", Diverged: &plan.Divergence{Seen: "4f0c", Tip: "77aa", At: noon},
+		Cells: map[string]*plan.CellState{
 			"bolt":     {Name: "bolt", Channel: "dedicated", State: cells.StatePending, LastReport: noon},
 			"newcomer": {Name: "newcomer", Granted: granted, GrantedAt: noon},
 		},
-		Observations: []engine.Observation{{Channel: "dedicated", Gate: "check", Subject: "x", Policy: "p", Holds: true, ObservedAt: noon}},
-		Learned: engine.Learned{
-			Accepted: []engine.Acceptance{{Upstream: "staging", Downstream: "dedicated", Release: "1.0.3", Digest: three, At: noon, Evidence: "2 of 2 cells"}},
-			Finished: []engine.Finish{{Channel: "staging", Sequence: 3, Digest: three, At: noon}},
-			Rollouts: []engine.Rollout{{Channel: "staging", Sequence: 4, Since: noon, Eligible: []string{"acme"}}},
+		Observations: []plan.Observation{{Channel: "dedicated", Gate: "check", Subject: "x", Policy: "p", Holds: true, ObservedAt: noon}},
+		Learned: plan.Learned{
+			Accepted: []plan.Acceptance{{Upstream: "staging", Downstream: "dedicated", Release: "1.0.3", Digest: three, At: noon, Evidence: "2 of 2 cells"}},
+			Finished: []plan.Finish{{Channel: "staging", Sequence: 3, Digest: three, At: noon}},
+			Rollouts: []plan.Rollout{{Channel: "staging", Sequence: 4, Since: noon, Eligible: []string{"acme"}}},
 		},
 		Served:  map[string]int64{"staging": 4, "dedicated": 41},
-		Refused: map[string]engine.Refusal{"dedicated": {Reason: "hook", Until: noon.Add(5 * time.Minute)}},
+		Refused: map[string]plan.Refusal{"dedicated": {Reason: "hook", Until: noon.Add(5 * time.Minute)}},
 	}
 	got, err := s.Observed(t.Context())
 	if err != nil {
@@ -92,7 +92,7 @@ func wantOldData(t *testing.T, s *store.Store) {
 	}
 	acme := got.Cells["acme"]
 	delete(got.Cells, "acme")
-	if d := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreUnexported(engine.CellState{})); d != "" {
+	if d := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreUnexported(plan.CellState{})); d != "" {
 		t.Errorf("what was observed (-want +got):\n%s", d)
 	}
 	if acme == nil || acme.Version != 0 || acme.Soaked != time.Hour || acme.Sequence != 3 || fmt.Sprint(acme.Running.Values["big"]) != "9007199254740993" ||
@@ -124,7 +124,7 @@ func wantUsable(t *testing.T, s *store.Store) {
 	if _, led, err := s.Lead(ctx, time.Minute); err != nil || !led {
 		t.Errorf("lead: %v (%v)", led, err)
 	}
-	made, err := s.Grant(ctx, []engine.Offer{{Granted: engine.Granted{Cell: "bolt", Assignment: cells.Assignment{Channel: "dedicated", Epoch: 1, Sequence: 42}}, Cap: 1}})
+	made, err := s.Grant(ctx, []plan.Offer{{Granted: plan.Granted{Cell: "bolt", Assignment: cells.Assignment{Channel: "dedicated", Epoch: 1, Sequence: 42}}, Cap: 1}})
 	if err != nil || len(made) != 1 {
 		t.Errorf("grant: %+v (%v)", made, err)
 	}

@@ -5,13 +5,13 @@ import (
 	"database/sql"
 	"fmt"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
 // Known gives everything that was kept but the cells and Clock, as of one instant. It reads no cell.
-func (s *Store) Known(ctx context.Context) (engine.Observed, error) {
-	var o engine.Observed
+func (s *Store) Known(ctx context.Context) (plan.Observed, error) {
+	var o plan.Observed
 	err := s.look(ctx, func(tx *sql.Tx) (err error) {
 		o, err = readKnown(ctx, tx)
 		return err
@@ -20,8 +20,8 @@ func (s *Store) Known(ctx context.Context) (engine.Observed, error) {
 }
 
 // Cells gives what is known of the named cells; without a name, of all. Other cells' rows are not read.
-func (s *Store) Cells(ctx context.Context, names ...string) (map[string]*engine.CellState, error) {
-	var all map[string]*engine.CellState
+func (s *Store) Cells(ctx context.Context, names ...string) (map[string]*plan.CellState, error) {
+	var all map[string]*plan.CellState
 	err := s.look(ctx, func(tx *sql.Tx) (err error) {
 		all, err = readCells(ctx, tx, names)
 		return err
@@ -30,8 +30,8 @@ func (s *Store) Cells(ctx context.Context, names ...string) (map[string]*engine.
 }
 
 // Observed gives Known and all Cells as of one instant.
-func (s *Store) Observed(ctx context.Context) (engine.Observed, error) {
-	var o engine.Observed
+func (s *Store) Observed(ctx context.Context) (plan.Observed, error) {
+	var o plan.Observed
 	err := s.look(ctx, func(tx *sql.Tx) (err error) {
 		if o, err = readKnown(ctx, tx); err == nil {
 			o.Cells, err = readCells(ctx, tx, nil)
@@ -51,18 +51,18 @@ func (s *Store) look(ctx context.Context, read func(*sql.Tx) error) error {
 	return wrap("read the store", read(tx))
 }
 
-func readKnown(ctx context.Context, tx *sql.Tx) (engine.Observed, error) {
-	o := engine.Observed{Served: map[string]int64{}, Refused: map[string]engine.Refusal{}}
-	for _, step := range []func(context.Context, *sql.Tx, *engine.Observed) error{readLearned, readFacts, readMaps, readFleet} {
+func readKnown(ctx context.Context, tx *sql.Tx) (plan.Observed, error) {
+	o := plan.Observed{Served: map[string]int64{}, Refused: map[string]plan.Refusal{}}
+	for _, step := range []func(context.Context, *sql.Tx, *plan.Observed) error{readLearned, readFacts, readMaps, readFleet} {
 		if err := step(ctx, tx, &o); err != nil {
-			return engine.Observed{}, err
+			return plan.Observed{}, err
 		}
 	}
 	return o, nil
 }
 
 // readCells reads the named cells, or all, with their grants.
-func readCells(ctx context.Context, tx *sql.Tx, names []string) (map[string]*engine.CellState, error) {
+func readCells(ctx context.Context, tx *sql.Tx, names []string) (map[string]*plan.CellState, error) {
 	only := func(column string) string { return "" }
 	var args []any
 	if len(names) > 0 {
@@ -97,7 +97,7 @@ func readCells(ctx context.Context, tx *sql.Tx, names []string) (map[string]*eng
 	return states, layGrants(ctx, tx, states, only("cell"), args)
 }
 
-func layGrants(ctx context.Context, tx *sql.Tx, states map[string]*engine.CellState, only string, args []any) error {
+func layGrants(ctx context.Context, tx *sql.Tx, states map[string]*plan.CellState, only string, args []any) error {
 	found, err := tx.QueryContext(ctx, `SELECT cell, assignment, granted_at FROM grants`+only, args...)
 	if err != nil {
 		return err
@@ -115,24 +115,24 @@ func layGrants(ctx context.Context, tx *sql.Tx, states map[string]*engine.CellSt
 	return found.Err()
 }
 
-func readLearned(ctx context.Context, tx *sql.Tx, o *engine.Observed) (err error) {
-	if o.Observations, err = list[engine.Observation](ctx, tx, `SELECT body FROM observations ORDER BY channel, gate, subject, policy`); err != nil {
+func readLearned(ctx context.Context, tx *sql.Tx, o *plan.Observed) (err error) {
+	if o.Observations, err = list[plan.Observation](ctx, tx, `SELECT body FROM observations ORDER BY channel, gate, subject, policy`); err != nil {
 		return err
 	}
-	if o.Learned.Accepted, err = list[engine.Acceptance](ctx, tx, `SELECT body FROM acceptances ORDER BY upstream, downstream, digest`); err != nil {
+	if o.Learned.Accepted, err = list[plan.Acceptance](ctx, tx, `SELECT body FROM acceptances ORDER BY upstream, downstream, digest`); err != nil {
 		return err
 	}
-	if o.Learned.Finished, err = list[engine.Finish](ctx, tx, `SELECT body FROM finishes ORDER BY channel, sequence`); err != nil {
+	if o.Learned.Finished, err = list[plan.Finish](ctx, tx, `SELECT body FROM finishes ORDER BY channel, sequence`); err != nil {
 		return err
 	}
-	if o.Learned.Waves, err = list[engine.Through](ctx, tx, `SELECT body FROM waves ORDER BY channel, sequence, wave`); err != nil {
+	if o.Learned.Waves, err = list[plan.Through](ctx, tx, `SELECT body FROM waves ORDER BY channel, sequence, wave`); err != nil {
 		return err
 	}
-	o.Learned.Rollouts, err = list[engine.Rollout](ctx, tx, `SELECT body FROM rollouts ORDER BY channel, sequence`)
+	o.Learned.Rollouts, err = list[plan.Rollout](ctx, tx, `SELECT body FROM rollouts ORDER BY channel, sequence`)
 	return err
 }
 
-func readFacts(ctx context.Context, tx *sql.Tx, o *engine.Observed) error {
+func readFacts(ctx context.Context, tx *sql.Tx, o *plan.Observed) error {
 	facts, err := pairs[string](ctx, tx, `SELECT name, body FROM facts`)
 	if err != nil {
 		return err
@@ -140,7 +140,7 @@ func readFacts(ctx context.Context, tx *sql.Tx, o *engine.Observed) error {
 	return rows.LayFacts(o, facts)
 }
 
-func readMaps(ctx context.Context, tx *sql.Tx, o *engine.Observed) (err error) {
+func readMaps(ctx context.Context, tx *sql.Tx, o *plan.Observed) (err error) {
 	if o.Served, err = pairs[int64](ctx, tx, `SELECT channel, sequence FROM served`); err != nil {
 		return err
 	}
@@ -152,12 +152,12 @@ func readMaps(ctx context.Context, tx *sql.Tx, o *engine.Observed) (err error) {
 }
 
 // readFleet reads who has slots, and who registered.
-func readFleet(ctx context.Context, tx *sql.Tx, o *engine.Observed) error {
+func readFleet(ctx context.Context, tx *sql.Tx, o *plan.Observed) error {
 	slots, err := slotsOf(ctx, tx)
 	if err != nil {
 		return err
 	}
-	registered, err := list[engine.Registration](ctx, tx, `SELECT body FROM registrations ORDER BY cell`)
+	registered, err := list[plan.Registration](ctx, tx, `SELECT body FROM registrations ORDER BY cell`)
 	if err != nil {
 		return fmt.Errorf("registrations: %w", err)
 	}

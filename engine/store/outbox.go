@@ -5,12 +5,12 @@ import (
 	"database/sql"
 	"time"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
 // Post keeps messages of events that were never posted before, and gives those events' IDs.
-func (s *Store) Post(ctx context.Context, messages []engine.Message) (fresh []string, err error) {
+func (s *Store) Post(ctx context.Context, messages []plan.Message) (fresh []string, err error) {
 	events, of := rows.ByEvent(messages)
 	if len(events) == 0 {
 		return nil, ctx.Err()
@@ -40,7 +40,7 @@ func (s *Store) Post(ctx context.Context, messages []engine.Message) (fresh []st
 	return fresh, nil
 }
 
-func post(tx *sql.Tx, m engine.Message) error {
+func post(tx *sql.Tx, m plan.Message) error {
 	body, err := rows.Encode(m)
 	if err != nil {
 		return err
@@ -54,7 +54,7 @@ func trimOutbox(tx *sql.Tx, now time.Time) error {
 	if _, err := tx.Exec(`DELETE FROM posted WHERE at < ?`, rows.Millis(now.Add(-rows.KeepPosted))); err != nil {
 		return err
 	}
-	if _, err := tx.Exec(`DELETE FROM outbox WHERE posted < ?`, rows.Millis(now.Add(-engine.OutboxMemory))); err != nil {
+	if _, err := tx.Exec(`DELETE FROM outbox WHERE posted < ?`, rows.Millis(now.Add(-plan.OutboxMemory))); err != nil {
 		return err
 	}
 	_, err := tx.Exec(`DELETE FROM outbox WHERE id <= (SELECT max(id) FROM outbox) - ?`, rows.KeepMessages)
@@ -62,28 +62,28 @@ func trimOutbox(tx *sql.Tx, now time.Time) error {
 }
 
 // Due gives messages whose time has come, oldest first.
-func (s *Store) Due(ctx context.Context, now time.Time, limit int) ([]engine.Message, error) {
-	all, err := list[engine.Message](ctx, s.read, `SELECT body FROM outbox WHERE next <> 0 AND next <= ? ORDER BY next, id LIMIT ?`, rows.Millis(now), limit)
+func (s *Store) Due(ctx context.Context, now time.Time, limit int) ([]plan.Message, error) {
+	all, err := list[plan.Message](ctx, s.read, `SELECT body FROM outbox WHERE next <> 0 AND next <= ? ORDER BY next, id LIMIT ?`, rows.Millis(now), limit)
 	return all, wrap("read due messages", err)
 }
 
 // Messages gives the newest messages, newest first.
-func (s *Store) Messages(ctx context.Context, limit int) ([]engine.Message, error) {
-	all, err := list[engine.Message](ctx, s.read, `SELECT body FROM outbox ORDER BY id DESC LIMIT ?`, limit)
+func (s *Store) Messages(ctx context.Context, limit int) ([]plan.Message, error) {
+	all, err := list[plan.Message](ctx, s.read, `SELECT body FROM outbox ORDER BY id DESC LIMIT ?`, limit)
 	return all, wrap("read messages", err)
 }
 
 // Sent says that a message arrived.
-func (s *Store) Sent(ctx context.Context, m engine.Message) error {
+func (s *Store) Sent(ctx context.Context, m plan.Message) error {
 	return s.message(ctx, rows.Arrived(m, s.now().UTC()))
 }
 
 // Postpone counts an attempt that failed.
-func (s *Store) Postpone(ctx context.Context, m engine.Message, until time.Time, why string) error {
+func (s *Store) Postpone(ctx context.Context, m plan.Message, until time.Time, why string) error {
 	return s.message(ctx, rows.Attempted(m, until, why))
 }
 
-func (s *Store) message(ctx context.Context, m engine.Message) error {
+func (s *Store) message(ctx context.Context, m plan.Message) error {
 	return s.tx(ctx, "keep how a message to "+m.Webhook+" went", func(tx *sql.Tx) error {
 		body, err := rows.Encode(m)
 		if err != nil {

@@ -5,7 +5,7 @@ import (
 	"database/sql"
 	"strings"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
@@ -16,7 +16,7 @@ const (
 
 // Report keeps cells' states and events, all or none of the batch, durable when it returns. Each state's version must be
 // one above the kept one's, else it is engine.ErrStale. If ctx ends first, whether they were kept is not known.
-func (s *Store) Report(ctx context.Context, batch []engine.Reported) error {
+func (s *Store) Report(ctx context.Context, batch []plan.Reported) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}

@@ -16,8 +16,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/access"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store"
 	"github.com/sluice-cd/sluice/engine/store/storetest"
 	"github.com/sluice-cd/sluice/flags"
@@ -83,8 +83,8 @@ func TestKill(t *testing.T) {
 		})
 }
 
-func report(name, message string) []engine.Reported {
-	return []engine.Reported{{State: &engine.CellState{Name: name, Channel: "staging", Sequence: 1, Message: message, LastReport: time.Now(), Version: 1}}}
+func report(name, message string) []plan.Reported {
+	return []plan.Reported{{State: &plan.CellState{Name: name, Channel: "staging", Sequence: 1, Message: message, LastReport: time.Now(), Version: 1}}}
 }
 
 // Fault 9: a full disk rolls the write back and says so; the file is whole, and heals when there is room.
@@ -98,22 +98,22 @@ func TestFullDisk(t *testing.T) {
 		err = s.Report(ctx, report(fmt.Sprintf("cell-%04d", kept), strings.Repeat("x", 4000)))
 	}
 	kept--
-	if !errors.Is(err, engine.ErrFull) {
+	if !errors.Is(err, plan.ErrFull) {
 		t.Fatalf("after %d reports: %v, not ErrFull", kept, err)
 	}
-	if err := s.Ready(ctx); !errors.Is(err, engine.ErrFull) {
+	if err := s.Ready(ctx); !errors.Is(err, plan.ErrFull) {
 		t.Errorf("a full store is ready: %v", err)
 	}
-	err = s.Observe(ctx, []engine.Observation{{Gate: "check", Value: strings.Repeat("x", 100_000)}})
-	if !errors.Is(err, engine.ErrFull) {
+	err = s.Observe(ctx, []plan.Observation{{Gate: "check", Value: strings.Repeat("x", 100_000)}})
+	if !errors.Is(err, plan.ErrFull) {
 		t.Errorf("observe in a full store: %v, not ErrFull", err)
 	}
 	killed := 0
 	for err = nil; killed < 100 && err == nil; killed++ {
-		err = s.Kill(ctx, engine.Kill{ID: "k", Override: flags.Override{Flag: fmt.Sprint("f", killed), Reason: strings.Repeat("x", 4000)}})
+		err = s.Kill(ctx, plan.Kill{ID: "k", Override: flags.Override{Flag: fmt.Sprint("f", killed), Reason: strings.Repeat("x", 4000)}})
 	}
 	killed--
-	if !errors.Is(err, engine.ErrFull) {
+	if !errors.Is(err, plan.ErrFull) {
 		t.Errorf("after %d kills: %v, not ErrFull", killed, err)
 	}
 	if err := s.Integrity(ctx); err != nil {
@@ -149,16 +149,16 @@ func TestLocked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Report(ctx, report("acme", "")); !errors.Is(err, engine.ErrBusy) {
+	if err := s.Report(ctx, report("acme", "")); !errors.Is(err, plan.ErrBusy) {
 		t.Errorf("report: %v, not ErrBusy", err)
 	}
-	if err := s.Kill(ctx, engine.Kill{ID: "k", Override: flags.Override{Flag: "f"}}); !errors.Is(err, engine.ErrBusy) {
+	if err := s.Kill(ctx, plan.Kill{ID: "k", Override: flags.Override{Flag: "f"}}); !errors.Is(err, plan.ErrBusy) {
 		t.Errorf("kill: %v, not ErrBusy", err)
 	}
-	if err := s.Seen(ctx, "4f0c", nil); !errors.Is(err, engine.ErrBusy) {
+	if err := s.Seen(ctx, "4f0c", nil); !errors.Is(err, plan.ErrBusy) {
 		t.Errorf("seen: %v, not ErrBusy", err)
 	}
-	if err := s.Ready(ctx); !errors.Is(err, engine.ErrBusy) {
+	if err := s.Ready(ctx); !errors.Is(err, plan.ErrBusy) {
 		t.Errorf("ready: %v, not ErrBusy", err)
 	}
 	if _, err := s.Observed(ctx); err != nil {
@@ -346,15 +346,15 @@ func TestRestoredStoreHonoursNoUsedToken(t *testing.T) {
 	if err := s.Backup(ctx, filepath.Join(dir, "backup.db")); err != nil {
 		t.Fatal(err)
 	}
-	member := func(cell string, serial int64, key string) engine.Registration {
-		return engine.Registration{Cell: cell, Identity: cells.Identity{Serial: serial, PublicKey: key}}
+	member := func(cell string, serial int64, key string) plan.Registration {
+		return plan.Registration{Cell: cell, Identity: cells.Identity{Serial: serial, PublicKey: key}}
 	}
 	if err := s.Claim(ctx, "used", member("used", 5, "key")); err != nil {
 		t.Fatal(err)
 	}
 	restored := open(t, filepath.Join(dir, "backup.db"), store.Options{})
 	// identity.yaml says 5 by now: the next is 6.
-	if err := restored.Claim(ctx, "used", member("used", 6, "thief")); !errors.Is(err, engine.ErrDenied) {
+	if err := restored.Claim(ctx, "used", member("used", 6, "thief")); !errors.Is(err, plan.ErrDenied) {
 		t.Errorf("a used token came back: %v", err)
 	}
 	if err := restored.Claim(ctx, "unused", member("unused", 5, "key")); err != nil {
@@ -398,7 +398,7 @@ func BenchmarkRead10k(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer s.Close()
-	var batch []engine.Reported
+	var batch []plan.Reported
 	for n := range 10_000 {
 		r := report(fmt.Sprintf("cell-%05d", n), "")
 		r[0].State.Running = &cells.Assignment{Channel: "staging", Release: "2026.11.3", Sequence: 3, Values: map[string]any{"domain": "example", "replicas": 3}}

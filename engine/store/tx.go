@@ -10,8 +10,8 @@ import (
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/access"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // tx runs do in one durable write transaction, all of it or nothing. Once begun it is not given up
@@ -57,7 +57,7 @@ func (s *Store) commit(ctx context.Context, op string, do func(*sql.Tx) error) e
 
 // answer tells whether an error is what the store says of itself when it works.
 func answer(err error) bool {
-	for _, is := range []error{engine.ErrStale, engine.ErrDeposed, engine.ErrDenied, access.ErrUnknown, access.ErrTaken} {
+	for _, is := range []error{plan.ErrStale, plan.ErrDeposed, plan.ErrDenied, access.ErrUnknown, access.ErrTaken} {
 		if errors.Is(err, is) {
 			return true
 		}
@@ -79,9 +79,9 @@ func wrap(op string, err error) error {
 	if errors.As(err, &e) {
 		switch code := e.Code(); {
 		case code&0xff == sqlite3.SQLITE_BUSY, code&0xff == sqlite3.SQLITE_LOCKED:
-			return fmt.Errorf("%s: %w: %w", op, engine.ErrBusy, err)
+			return fmt.Errorf("%s: %w: %w", op, plan.ErrBusy, err)
 		case code&0xff == sqlite3.SQLITE_FULL, code == sqlite3.SQLITE_IOERR_SHMSIZE:
-			return fmt.Errorf("%s: %w: %w", op, engine.ErrFull, err)
+			return fmt.Errorf("%s: %w: %w", op, plan.ErrFull, err)
 		case code&0xff == sqlite3.SQLITE_NOTADB, code&0xff == sqlite3.SQLITE_CORRUPT:
 			return fmt.Errorf("%s: %w: the file is damaged: restore a backup, or move it away and let the cells' reports refill a new one", op, err)
 		}

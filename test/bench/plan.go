@@ -10,18 +10,19 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 	"github.com/sluice-cd/sluice/test/biggit"
 	"github.com/sluice-cd/sluice/test/figures"
 )
 
 // plan measures a snapshot and a plan of 100 channels, 10,000 cells and 2,000 releases.
-func plan(ctx context.Context, dir string) ([]figures.Row, error) {
+func plans(ctx context.Context, dir string) ([]figures.Row, error) {
 	url, err := decided(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
-	var d *engine.Desired
+	var d *plan.Desired
 	look := func(keep string) error {
 		repo, err := gitrepo.Open(ctx, url, gitrepo.Options{Mirror: url + ".mirror"})
 		if err != nil {
@@ -36,7 +37,7 @@ func plan(ctx context.Context, dir string) ([]figures.Row, error) {
 		if d, err = loader.Load(ctx, tip); err != nil {
 			return err
 		}
-		engine.Make(d, &engine.Observed{}, time.Now())
+		plan.Make(d, &plan.Observed{}, time.Now())
 		return nil
 	}
 	if err := look(""); err != nil { // clones
@@ -59,7 +60,7 @@ func plan(ctx context.Context, dir string) ([]figures.Row, error) {
 		return nil, err
 	}
 	o := observed(d)
-	warm, err := figures.Timed(30, func(int) error { engine.Make(d, o, time.Now()); return nil })
+	warm, err := figures.Timed(30, func(int) error { plan.Make(d, o, time.Now()); return nil })
 	if err != nil {
 		return nil, err
 	}
@@ -94,12 +95,12 @@ func decided(ctx context.Context, dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	p := engine.Plan{Commit: tip, Now: time.Now().Add(-72 * time.Hour)}
+	p := plan.Plan{Commit: tip, Now: time.Now().Add(-72 * time.Hour)}
 	for i, name := range d.Order {
 		r := d.Versions[len(d.Versions)-1-i%3]
-		p.Actions = append(p.Actions, engine.Action{Kind: engine.Promote, Channel: name, Release: r.Version.String(), Digest: r.Digest, Sequence: 1})
+		p.Actions = append(p.Actions, plan.Action{Kind: plan.Promote, Channel: name, Release: r.Version.String(), Digest: r.Digest, Sequence: 1})
 	}
-	chain, _, err := engine.Drafts(d, p)
+	chain, _, err := plan.Drafts(d, p)
 	if err != nil {
 		return "", err
 	}
@@ -127,16 +128,16 @@ func catFiles(ctx context.Context, url string) error {
 }
 
 // observed lets every cell run its channel's head.
-func observed(d *engine.Desired) *engine.Observed {
-	o := &engine.Observed{Cells: map[string]*engine.CellState{}}
+func observed(d *plan.Desired) *plan.Observed {
+	o := &plan.Observed{Cells: map[string]*plan.CellState{}}
 	now := time.Now()
 	for name, cell := range d.Cells {
 		c := d.Channels[cell.Channel]
 		if c == nil || c.Effective == nil {
 			continue
 		}
-		a := engine.Assign(d, cell, c.Effective, nil)
-		o.Cells[name] = &engine.CellState{
+		a := plan.Assign(d, cell, c.Effective, nil)
+		o.Cells[name] = &plan.CellState{
 			Name: name, Channel: a.Channel, Sequence: a.Sequence, Release: a.Release, Digest: a.Digest, State: cells.StateHealthy,
 			Running: &a, Granted: &a, Soaked: 23 * time.Hour, HealthySince: now.Add(-23 * time.Hour), LastReport: now,
 		}
@@ -145,12 +146,12 @@ func observed(d *engine.Desired) *engine.Observed {
 }
 
 // exponent fits time = a · cells^b over 1,000, 10,000 and 100,000 cells in 100 channels.
-func exponent(d *engine.Desired) figures.Row {
+func exponent(d *plan.Desired) figures.Row {
 	var xs, ys []float64
 	for _, n := range []int{1_000, 10_000, 100_000} {
 		e := withCells(d, n)
 		o := observed(e)
-		all, err := figures.Timed(max(5, 200_000/n), func(int) error { engine.Make(e, o, time.Now()); return nil })
+		all, err := figures.Timed(max(5, 200_000/n), func(int) error { plan.Make(e, o, time.Now()); return nil })
 		if err != nil {
 			continue
 		}
@@ -166,16 +167,16 @@ func exponent(d *engine.Desired) figures.Row {
 func exp(y float64) time.Duration { return time.Duration(math.Exp(y)) }
 
 // withCells is d with n cells, spread over its channels.
-func withCells(d *engine.Desired, n int) *engine.Desired {
+func withCells(d *plan.Desired, n int) *plan.Desired {
 	e := *d
-	e.Cells, e.Channels = map[string]*engine.Cell{}, map[string]*engine.Channel{}
+	e.Cells, e.Channels = map[string]*plan.Cell{}, map[string]*plan.Channel{}
 	for name, c := range d.Channels {
 		clone := *c
 		clone.Cells = nil
 		e.Channels[name] = &clone
 	}
 	for i := range n {
-		cell := &engine.Cell{Cell: cells.Cell{Name: fmt.Sprintf("cell-%06d", i), Channel: d.Order[i%len(d.Order)]}}
+		cell := &plan.Cell{Cell: cells.Cell{Name: fmt.Sprintf("cell-%06d", i), Channel: d.Order[i%len(d.Order)]}}
 		e.Cells[cell.Name] = cell
 		c := e.Channels[cell.Channel]
 		c.Cells = append(c.Cells, cell)

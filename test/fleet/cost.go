@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/channels"
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/test/figures"
 
 	"github.com/sluice-cd/sluice/cells"
@@ -56,7 +56,7 @@ func plans() figures.Row {
 			d, o := planned(n)
 			for range 3 {
 				begun := time.Now()
-				engine.Make(d, o, time.Now())
+				plan.Make(d, o, time.Now())
 				if each := time.Since(begun) / time.Duration(n); best[i] == 0 || each < best[i] {
 					best[i] = each
 				}
@@ -70,25 +70,25 @@ func plans() figures.Row {
 }
 
 // planned is one channel of n cells in the midst of a rollout in waves.
-func planned(n int) (*engine.Desired, *engine.Observed) {
+func planned(n int) (*plan.Desired, *plan.Observed) {
 	now := time.Now()
-	release := func(version string, sequence int64) (h engine.EffectiveHead) {
-		h.Kind, h.Written, h.Moved = engine.Promote, "c"+version, now.Add(-time.Hour)
+	release := func(version string, sequence int64) (h plan.EffectiveHead) {
+		h.Kind, h.Written, h.Moved = plan.Promote, "c"+version, now.Add(-time.Hour)
 		h.Release, h.Digest, h.Commit, h.Sequence = version, releases.DigestBytes([]byte(version)), "c"+version, sequence
 		return h
 	}
-	history := []engine.EffectiveHead{release(first, 1), release("1.1.0", 2)}
+	history := []plan.EffectiveHead{release(first, 1), release("1.1.0", 2)}
 	policy := &channels.Channel{}
 	policy.Rollout.Waves = []channels.Wave{{Percent: 10, Soak: 30 * time.Minute}, {Percent: 100}}
 	policy.Rollout.MaxInFlight = 100
-	c := &engine.Channel{State: channels.State{Name: channel, Policy: policy}, Valid: policy, Effective: &history[1], History: history}
-	d := &engine.Desired{
-		Commit: "c", Channels: map[string]*engine.Channel{channel: c}, Order: []string{channel}, Cells: map[string]*engine.Cell{}, Releases: map[string]*engine.Release{},
+	c := &plan.Channel{State: channels.State{Name: channel, Policy: policy}, Valid: policy, Effective: &history[1], History: history}
+	d := &plan.Desired{
+		Commit: "c", Channels: map[string]*plan.Channel{channel: c}, Order: []string{channel}, Cells: map[string]*plan.Cell{}, Releases: map[string]*plan.Release{},
 	}
 	d.Pipeline.StaleAfter = 5 * time.Minute
-	o := &engine.Observed{Cells: make(map[string]*engine.CellState, n)}
+	o := &plan.Observed{Cells: make(map[string]*plan.CellState, n)}
 	for i := range n {
-		cell := &engine.Cell{Cell: cells.Cell{Name: fmt.Sprintf("cell-%06d", i), Channel: channel}}
+		cell := &plan.Cell{Cell: cells.Cell{Name: fmt.Sprintf("cell-%06d", i), Channel: channel}}
 		d.Cells[cell.Name] = cell
 		c.Cells = append(c.Cells, cell)
 		o.Cells[cell.Name] = stateOf(cell.Name, now.Add(-10*time.Second))

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 func TestChildrenObey(t *testing.T) {
@@ -49,15 +49,15 @@ func TestSiteShowsHeads(t *testing.T) {
 func TestPlannedIsARollout(t *testing.T) {
 	t.Parallel()
 	d, o := planned(100)
-	plan := engine.Make(d, o, time.Now())
+	p := plan.Make(d, o, time.Now())
 	granted := 0
-	for _, a := range plan.Actions {
-		if a.Kind == engine.Grant {
+	for _, a := range p.Actions {
+		if a.Kind == plan.Grant {
 			granted += len(a.Cells)
 		}
 	}
-	if granted != 10 || len(plan.Blocked) == 0 {
-		t.Errorf("granted to %d, not to the first wave of 10: %+v %+v", granted, plan.Actions, plan.Blocked[:1])
+	if granted != 10 || len(p.Blocked) == 0 {
+		t.Errorf("granted to %d, not to the first wave of 10: %+v %+v", granted, p.Actions, p.Blocked[:1])
 	}
 }
 

@@ -15,8 +15,9 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/channels"
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/releases"
 	"github.com/sluice-cd/sluice/test/swarm"
 )
@@ -28,11 +29,11 @@ type site struct {
 	names                map[string]string
 
 	mu      sync.Mutex // guards what follows
-	view    *engine.View
+	view    *view.View
 	changed chan struct{}
 }
 
-func (s *site) View() *engine.View {
+func (s *site) View() *view.View {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.view
@@ -68,7 +69,7 @@ func (s *site) Receive(context.Context, cells.Report) (cells.Receipt, error) {
 	return cells.Receipt{}, errNone
 }
 func (s *site) FS(string) (fs.FS, error) { return nil, errNone }
-func (s *site) Decisions(context.Context, int64, int) ([]engine.Decided, int64, error) {
+func (s *site) Decisions(context.Context, int64, int) ([]plan.Decided, int64, error) {
 	return nil, 0, errNone
 }
 
@@ -128,30 +129,30 @@ func (s *site) show(n int64) time.Time {
 }
 
 // viewOf is one channel of all cells. All run the release before the head, and wait for their wave.
-func (s *site) viewOf(n int64) *engine.View {
+func (s *site) viewOf(n int64) *view.View {
 	release := func(n int64) (string, releases.Digest) {
 		v := fmt.Sprintf("1.%d.0", n)
 		return v, releases.DigestBytes([]byte(v))
 	}
 	now := time.Now()
-	head := engine.EffectiveHead{Kind: engine.Promote, Written: fmt.Sprintf("c%d", n), Moved: now}
+	head := plan.EffectiveHead{Kind: plan.Promote, Written: fmt.Sprintf("c%d", n), Moved: now}
 	head.Release, head.Digest = release(n)
 	head.Commit, head.Sequence = head.Written, n
-	c := &engine.Channel{State: channels.State{Name: channel}, Effective: &head, History: []engine.EffectiveHead{head}}
-	d := &engine.Desired{Commit: head.Written, Channels: map[string]*engine.Channel{channel: c}, Order: []string{channel}, Cells: map[string]*engine.Cell{}}
-	o := &engine.Observed{Cells: map[string]*engine.CellState{}}
-	plan := engine.Plan{Commit: head.Written, Now: now}
+	c := &plan.Channel{State: channels.State{Name: channel}, Effective: &head, History: []plan.EffectiveHead{head}}
+	d := &plan.Desired{Commit: head.Written, Channels: map[string]*plan.Channel{channel: c}, Order: []string{channel}, Cells: map[string]*plan.Cell{}}
+	o := &plan.Observed{Cells: map[string]*plan.CellState{}}
+	p := plan.Plan{Commit: head.Written, Now: now}
 	before, digest := release(n - 1)
 	for _, name := range s.names {
-		cell := &engine.Cell{}
+		cell := &plan.Cell{}
 		cell.Name, cell.Channel = name, channel
 		d.Cells[name] = cell
 		c.Cells = append(c.Cells, cell)
-		o.Cells[name] = &engine.CellState{
+		o.Cells[name] = &plan.CellState{
 			Name: name, Channel: channel, Epoch: 1, Sequence: n - 1, Release: before, Digest: digest, State: cells.StateHealthy, LastReport: now,
 			Granted: &cells.Assignment{Channel: channel, Epoch: 1, Sequence: n - 1, Release: before, Digest: digest, Values: map[string]any{"domain": name + ".example.com", "replicas": 3}},
 		}
-		plan.Blocked = append(plan.Blocked, channels.Verdict{Channel: channel, Cell: name, Release: head.Release, Gate: "wave", Reason: "wave 2 opens when all cells of wave 1 are healthy for 2h"})
+		p.Blocked = append(p.Blocked, channels.Verdict{Channel: channel, Cell: name, Release: head.Release, Gate: "wave", Reason: "wave 2 opens when all cells of wave 1 are healthy for 2h"})
 	}
-	return &engine.View{Desired: d, Observed: o, Plan: plan}
+	return &view.View{Desired: d, Observed: o, Plan: p}
 }

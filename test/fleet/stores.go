@@ -17,6 +17,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store"
 	pgstore "github.com/sluice-cd/sluice/engine/store/postgres"
 	"github.com/sluice-cd/sluice/releases"
@@ -100,7 +101,7 @@ func (b *bench) sqlite(ctx context.Context, name string) func() (keeper, error) 
 // keeper is a store as far as it takes reports.
 type keeper interface {
 	engine.Reports
-	Cells(ctx context.Context, names ...string) (map[string]*engine.CellState, error)
+	Cells(ctx context.Context, names ...string) (map[string]*plan.CellState, error)
 	Close() error
 }
 
@@ -110,7 +111,7 @@ func (b *bench) keep(ctx context.Context, k keeper, n, atOnce int) (float64, err
 	if err != nil {
 		return 0, err
 	}
-	states := make([]*engine.CellState, n)
+	states := make([]*plan.CellState, n)
 	for i, at := range rand.Perm(n) { // neighbours would flatter the database
 		name := fmt.Sprintf("cell-%06d", at)
 		if states[i] = known[name]; states[i] == nil {
@@ -133,7 +134,7 @@ func (b *bench) keep(ctx context.Context, k keeper, n, atOnce int) (float64, err
 				next := *states[i]
 				next.Version++
 				next.LastReport = time.Now()
-				if err := k.Report(ctx, []engine.Reported{{State: &next, Boot: "b"}}); err != nil {
+				if err := k.Report(ctx, []plan.Reported{{State: &next, Boot: "b"}}); err != nil {
 					over.Store(true)
 					return err
 				}
@@ -148,9 +149,9 @@ func (b *bench) keep(ctx context.Context, k keeper, n, atOnce int) (float64, err
 }
 
 // stateOf is a healthy cell's.
-func stateOf(name string, now time.Time) *engine.CellState {
+func stateOf(name string, now time.Time) *plan.CellState {
 	a := &cells.Assignment{Channel: channel, Epoch: 1, Sequence: 1, Release: first, Digest: releases.DigestBytes([]byte(first))}
-	return &engine.CellState{
+	return &plan.CellState{
 		Name: name, Channel: channel, Epoch: 1, Sequence: 1, Release: first, Digest: a.Digest, State: cells.StateHealthy,
 		Running: a, Granted: a, Soaked: time.Hour, HealthySince: now.Add(-time.Hour), LastReport: now, Taken: a.Key(),
 	}

@@ -13,7 +13,8 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
 )
@@ -39,10 +40,10 @@ type Item struct {
 }
 
 // Notes gives the notes of a release that was a head; empty: it has none.
-type Notes func(h engine.EffectiveHead) string
+type Notes func(h plan.EffectiveHead) string
 
 // Of is what a view has to show: of one channel, or of all if channel is empty.
-func Of(v *engine.View, channel string, notes Notes) Bulletin {
+func Of(v *view.View, channel string, notes Notes) Bulletin {
 	b := Bulletin{Base: "/announcements", Releases: releasesOf(v, channel, notes)}
 	if v.Flags == nil {
 		return b
@@ -70,7 +71,7 @@ func (b Bulletin) Find(id string) (Item, bool) {
 }
 
 // announced is an announcement as it is shown; ok is false while it is not.
-func announced(v *engine.View, s *announce.Status, channel string) (item Item, ok bool) {
+func announced(v *view.View, s *announce.Status, channel string) (item Item, ok bool) {
 	a := s.Announcement
 	if !told(s) {
 		return item, false
@@ -125,7 +126,7 @@ func earlier(a, b time.Time) time.Time {
 }
 
 // contained gives the first release in a channel that contains all features, and when it came.
-func contained(v *engine.View, channel string, features []string) (release string, since time.Time) {
+func contained(v *view.View, channel string, features []string) (release string, since time.Time) {
 	c := v.Desired.Channels[channel]
 	if c == nil {
 		return "", since
@@ -141,8 +142,8 @@ func contained(v *engine.View, channel string, features []string) (release strin
 }
 
 // releasesOf are the releases that have notes and reached a channel.
-func releasesOf(v *engine.View, channel string, notes Notes) []Item {
-	all, heads := map[string]*Item{}, map[string]engine.EffectiveHead{}
+func releasesOf(v *view.View, channel string, notes Notes) []Item {
+	all, heads := map[string]*Item{}, map[string]plan.EffectiveHead{}
 	for _, name := range v.Desired.Order {
 		if channel != "" && name != channel {
 			continue

@@ -15,8 +15,9 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/channels"
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane/bulletin"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
 )
@@ -24,24 +25,24 @@ import (
 var noon = time.Date(2026, 12, 1, 9, 0, 0, 0, time.UTC)
 
 // world is staging and dedicated at 1.0.2, after 1.0.1, with the feature "classes" since 1.0.2.
-func world(statuses ...announce.Status) *engine.View {
-	d := &engine.Desired{Channels: map[string]*engine.Channel{}, Order: []string{"staging", "dedicated"}, Releases: map[string]*engine.Release{}}
+func world(statuses ...announce.Status) *view.View {
+	d := &plan.Desired{Channels: map[string]*plan.Channel{}, Order: []string{"staging", "dedicated"}, Releases: map[string]*plan.Release{}}
 	for i, name := range d.Order {
-		c := &engine.Channel{State: channels.State{Name: name}}
+		c := &plan.Channel{State: channels.State{Name: name}}
 		for n, version := range []string{"1.0.1", "1.0.2"} {
-			h := engine.EffectiveHead{Moved: noon.Add(time.Duration(i*24+n-48) * time.Hour)}
+			h := plan.EffectiveHead{Moved: noon.Add(time.Duration(i*24+n-48) * time.Hour)}
 			h.Release = version
 			c.History = append(c.History, h)
 		}
 		d.Channels[name] = c
 	}
 	for _, version := range []string{"1.0.1", "1.0.2"} {
-		d.Releases[version] = &engine.Release{}
+		d.Releases[version] = &plan.Release{}
 	}
 	d.Releases["1.0.2"].Features = []string{"classes"}
-	return &engine.View{
-		Desired: d, Observed: &engine.Observed{},
-		Flags: &engine.Flags{Plan: announce.Plan{Announcements: statuses}, Tip: &flags.Tree{Settings: flags.Settings{Link: "https://acme.example/news/"}}},
+	return &view.View{
+		Desired: d, Observed: &plan.Observed{},
+		Flags: &view.Flags{Plan: announce.Plan{Announcements: statuses}, Tip: &flags.Tree{Settings: flags.Settings{Link: "https://acme.example/news/"}}},
 	}
 }
 
@@ -57,7 +58,7 @@ func in(channel string, state announce.State, at time.Time) announce.ChannelStat
 	return announce.ChannelStatus{Channel: channel, State: state, At: at, Cells: []announce.CellStatus{{Cell: "secret-customer", State: flags.On}}}
 }
 
-func notes(h engine.EffectiveHead) string {
+func notes(h plan.EffectiveHead) string {
 	if h.Release == "1.0.2" {
 		return "Notes of the release"
 	}
@@ -180,7 +181,7 @@ func TestNotesAreHarmless(t *testing.T) {
 	p := bulletin.NewPrinter()
 	allowed := []string{"html", "head", "meta", "title", "link", "style", "body", "header", "h1", "h2", "h3", "h4", "h5", "h6", "nav", "a", "main", "section", "article", "p", "time", "span", "div", "pre", "code", "table", "thead", "tbody", "tr", "th", "td", "em", "strong", "ul", "ol", "li", "br", "hr", "blockquote", "del"}
 	for _, text := range hostile() {
-		b := bulletin.Of(world(announcement("a", func(a *flags.Announcement) { a.Notes, a.Title = text, text }, in("dedicated", announce.Published, noon))), "", func(engine.EffectiveHead) string { return text })
+		b := bulletin.Of(world(announcement("a", func(a *flags.Announcement) { a.Notes, a.Title = text, text }, in("dedicated", announce.Published, noon))), "", func(plan.EffectiveHead) string { return text })
 		page, err := p.Page(b)
 		if err != nil {
 			t.Fatal(err)
@@ -268,7 +269,7 @@ func TestPage(t *testing.T) {
 	if err != nil || !strings.Contains(string(single), "<title>Title of classes</title>") || strings.Contains(string(single), "later") || strings.Contains(string(single), "Notes of the release") {
 		t.Errorf("alone (%v):\n%s", err, single)
 	}
-	again, err := p.Page(bulletin.Of(world(), "", func(engine.EffectiveHead) string { return "" }))
+	again, err := p.Page(bulletin.Of(world(), "", func(plan.EffectiveHead) string { return "" }))
 	if err != nil || !strings.Contains(string(again), "Nothing yet.") {
 		t.Errorf("with nothing to show (%v):\n%s", err, again)
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store"
 	"github.com/sluice-cd/sluice/engine/store/postgres"
 	"github.com/sluice-cd/sluice/engine/store/storetest"
@@ -82,7 +82,7 @@ var running = &cells.Assignment{Channel: "staging", Release: "2026.11.3", Sequen
 
 func fill(t testing.TB, s storetest.Store) {
 	t.Helper()
-	var batch []engine.Reported
+	var batch []plan.Reported
 	for n := range fleet {
 		r := report(cellOf(n), 1, "")
 		r[0].State.Running = running

@@ -5,7 +5,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // Fact gives a single value that was kept under a name; empty: none was.
@@ -36,6 +36,6 @@ func (s *Store) KeepFact(ctx context.Context, name, before, value string) error 
 		if err != nil || unsure && same {
 			return err
 		}
-		return engine.ErrStale
+		return plan.ErrStale
 	})
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store/postgres"
 	server "github.com/sluice-cd/sluice/test/postgres"
 )
@@ -66,7 +67,7 @@ func (f *fleetOf) run(t *testing.T, s *postgres.Store, name string) {
 			f.mu.Unlock()
 			f.acks <- struct{}{}
 			number++
-		case errors.Is(err, engine.ErrBusy), errors.Is(err, engine.ErrStale):
+		case errors.Is(err, plan.ErrBusy), errors.Is(err, plan.ErrStale):
 			f.busy.Add(1)
 			if known, err := s.Cells(t.Context(), name); err == nil && known[name] != nil {
 				version = known[name].Version
@@ -160,7 +161,7 @@ func TestServerRestart(t *testing.T) {
 		all(t, told) // it listens: at the start, and after each restart
 		f.more(t, 200)
 		must(t, end())
-		if err := s.Ready(t.Context()); !errors.Is(err, engine.ErrBusy) {
+		if err := s.Ready(t.Context()); !errors.Is(err, plan.ErrBusy) {
 			t.Errorf("without a server: %v, not ErrBusy", err)
 		}
 		must(t, own.Restart(t.Context()))
@@ -199,7 +200,7 @@ func TestDeposedAfterItsSessionWasKilled(t *testing.T) {
 	must(t, server.KillSessions(t.Context(), url))
 	must(t, old.Seen(t.Context(), "4f0c", nil)) // its lease goes on: it may
 	lead(t, next, time.Minute, 2)
-	if err := old.Seen(t.Context(), "77aa", nil); !errors.Is(err, engine.ErrDeposed) {
+	if err := old.Seen(t.Context(), "77aa", nil); !errors.Is(err, plan.ErrDeposed) {
 		t.Errorf("the old leader's write: %v, not ErrDeposed", err)
 	}
 	if o, err := next.Known(t.Context()); err != nil || o.Seen != "4f0c" {
@@ -244,10 +245,10 @@ func TestPartition(t *testing.T) {
 		}
 	})
 	link.Cut()
-	if _, _, err := old.Lead(t.Context(), time.Second); !errors.Is(err, engine.ErrBusy) {
+	if _, _, err := old.Lead(t.Context(), time.Second); !errors.Is(err, plan.ErrBusy) {
 		t.Errorf("lead over a link that is cut: %v, not ErrBusy", err)
 	}
-	if err := old.Report(t.Context(), report("acme", 1, "")); !errors.Is(err, engine.ErrBusy) {
+	if err := old.Report(t.Context(), report("acme", 1, "")); !errors.Is(err, plan.ErrBusy) {
 		t.Errorf("report over a link that is cut: %v, not ErrBusy", err)
 	}
 	lead(t, next, time.Minute, 2)
@@ -257,10 +258,10 @@ func TestPartition(t *testing.T) {
 	link.Mend()
 	for {
 		err := old.Seen(t.Context(), "of the old leader", nil)
-		if errors.Is(err, engine.ErrDeposed) {
+		if errors.Is(err, plan.ErrDeposed) {
 			break
 		}
-		if !errors.Is(err, engine.ErrBusy) {
+		if !errors.Is(err, plan.ErrBusy) {
 			t.Fatalf("the old leader's write: %v, not ErrDeposed", err)
 		}
 	}
@@ -343,10 +344,10 @@ func TestLocked(t *testing.T) {
 	do(t, rival, `BEGIN`)
 	do(t, rival, `SELECT FROM lease FOR UPDATE`)
 	do(t, rival, `SELECT FROM cells FOR UPDATE`)
-	if err := s.Report(t.Context(), report("acme", 2, "")); !errors.Is(err, engine.ErrBusy) {
+	if err := s.Report(t.Context(), report("acme", 2, "")); !errors.Is(err, plan.ErrBusy) {
 		t.Errorf("report: %v, not ErrBusy", err)
 	}
-	if err := s.Seen(t.Context(), "4f0c", nil); !errors.Is(err, engine.ErrBusy) {
+	if err := s.Seen(t.Context(), "4f0c", nil); !errors.Is(err, plan.ErrBusy) {
 		t.Errorf("seen: %v, not ErrBusy", err)
 	}
 	if err := s.Ready(t.Context()); err != nil {
@@ -376,13 +377,13 @@ func TestFull(t *testing.T) {
 	s, conn := open(t, url), connect(t, url)
 	must(t, s.Report(t.Context(), report("acme", 1, "before")))
 	healCells, healFacts := failOn(t, conn, "cells", "true", "53100"), failOn(t, conn, "facts", "true", "53100")
-	if err := s.Report(t.Context(), report("acme", 2, "lost")); !errors.Is(err, engine.ErrFull) {
+	if err := s.Report(t.Context(), report("acme", 2, "lost")); !errors.Is(err, plan.ErrFull) {
 		t.Errorf("report: %v, not ErrFull", err)
 	}
-	if err := s.Seen(t.Context(), "4f0c", nil); !errors.Is(err, engine.ErrFull) {
+	if err := s.Seen(t.Context(), "4f0c", nil); !errors.Is(err, plan.ErrFull) {
 		t.Errorf("seen: %v, not ErrFull", err)
 	}
-	if err := s.Ready(t.Context()); !errors.Is(err, engine.ErrFull) {
+	if err := s.Ready(t.Context()); !errors.Is(err, plan.ErrFull) {
 		t.Errorf("a full store is ready: %v", err)
 	}
 	known, err := s.Cells(t.Context(), "acme")

@@ -5,13 +5,13 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store/rows"
 	"github.com/sluice-cd/sluice/flags/announce"
 )
 
 // Kill keeps k in place of an earlier kill of the same flag, and tells the others.
-func (s *Store) Kill(ctx context.Context, k engine.Kill) error {
+func (s *Store) Kill(ctx context.Context, k plan.Kill) error {
 	k.Landed = ""
 	body, err := rows.Encode(k)
 	if err != nil {
@@ -28,9 +28,9 @@ func (s *Store) Kill(ctx context.Context, k engine.Kill) error {
 }
 
 // Kills gives the kills that are kept, by flag.
-func (s *Store) Kills(ctx context.Context) (all []engine.Kill, err error) {
+func (s *Store) Kills(ctx context.Context) (all []plan.Kill, err error) {
 	err = s.read(ctx, "read kills", func(ctx context.Context, tx pgx.Tx) error {
-		all, err = list[engine.Kill](ctx, tx, `SELECT body FROM kills ORDER BY flag`)
+		all, err = list[plan.Kill](ctx, tx, `SELECT body FROM kills ORDER BY flag`)
 		return err
 	})
 	return all, err
@@ -54,12 +54,12 @@ func (s *Store) Landed(ctx context.Context, id, commit string) error {
 }
 
 // FlagsMark gives the newest commit of the flags repository that was acted upon.
-func (s *Store) FlagsMark(ctx context.Context) (m engine.FlagsMark, err error) {
+func (s *Store) FlagsMark(ctx context.Context) (m plan.FlagsMark, err error) {
 	return m, s.decodeFact(ctx, rows.FlagsFact, &m)
 }
 
 // MarkFlags keeps it, and tells the others.
-func (s *Store) MarkFlags(ctx context.Context, m engine.FlagsMark) error {
+func (s *Store) MarkFlags(ctx context.Context, m plan.FlagsMark) error {
 	return s.ledger(ctx, "keep the flags repository's mark", func(ctx context.Context, tx pgx.Tx) error {
 		if err := keepFact(ctx, tx, rows.FlagsFact, m); err != nil {
 			return err

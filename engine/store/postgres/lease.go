@@ -6,7 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // term is the lease's row, and when it was read.
@@ -87,7 +87,7 @@ func (s *Store) ledger(ctx context.Context, op string, do func(ctx context.Conte
 		mine := t.holder == s.name
 		leads := mine && t.runs() && t.number == s.term.Load()
 		if !leads && (s.asked.Load() || !mine && t.runs()) {
-			return engine.ErrDeposed
+			return plan.ErrDeposed
 		}
 		return do(ctx, tx)
 	})

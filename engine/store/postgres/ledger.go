@@ -6,7 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
@@ -43,7 +43,7 @@ func latch(b *pgx.Batch, statement string, value any, keys ...any) error {
 }
 
 // Learn adds to what was learned. What is there already stays as it was: these facts latch.
-func (s *Store) Learn(ctx context.Context, l engine.Learned) error {
+func (s *Store) Learn(ctx context.Context, l plan.Learned) error {
 	return s.changed(ctx, "keep what was learned", func(b *pgx.Batch) error {
 		for _, a := range l.Accepted {
 			if err := latch(b, `INSERT INTO acceptances (upstream, downstream, digest, body) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`, a, a.Upstream, a.Downstream, string(a.Digest)); err != nil {
@@ -73,7 +73,7 @@ func (s *Store) Learn(ctx context.Context, l engine.Learned) error {
 
 // Observe records answers to probes; the newest of a (channel, gate, subject, policy) wins. Answers
 // that were out of date for a month are dropped.
-func (s *Store) Observe(ctx context.Context, observations []engine.Observation) error {
+func (s *Store) Observe(ctx context.Context, observations []plan.Observation) error {
 	return s.changed(ctx, "keep observations", func(b *pgx.Batch) error {
 		var newest int64
 		for _, o := range observations {
@@ -93,7 +93,7 @@ func (s *Store) Observe(ctx context.Context, observations []engine.Observation) 
 
 // Decided records decisions found in git, once each by commit, and returns those that are not announced
 // yet, oldest first: the new ones, and any that a crash kept from being announced (fault 3).
-func (s *Store) Decided(ctx context.Context, decisions []engine.Decided) (fresh []engine.Decided, err error) {
+func (s *Store) Decided(ctx context.Context, decisions []plan.Decided) (fresh []plan.Decided, err error) {
 	served := make([]rows.Sequence, 0, len(decisions))
 	for _, d := range decisions {
 		served = append(served, rows.Sequence{Channel: d.Channel, Number: d.Sequence})
@@ -114,7 +114,7 @@ func (s *Store) Decided(ctx context.Context, decisions []engine.Decided) (fresh 
 				return err
 			}
 		}
-		fresh, err = list[engine.Decided](ctx, tx, `SELECT body FROM decisions WHERE NOT announced ORDER BY id`)
+		fresh, err = list[plan.Decided](ctx, tx, `SELECT body FROM decisions WHERE NOT announced ORDER BY id`)
 		return err
 	})
 	if err != nil {
@@ -133,7 +133,7 @@ func (s *Store) Announced(ctx context.Context, commits []string) error {
 }
 
 // Seen records the newest commit that was acted upon, and any divergence from it; nil clears it.
-func (s *Store) Seen(ctx context.Context, commit string, d *engine.Divergence) error {
+func (s *Store) Seen(ctx context.Context, commit string, d *plan.Divergence) error {
 	return s.changed(ctx, "keep the commit that was seen", func(b *pgx.Batch) error {
 		if err := fact(b, "seen", commit); err != nil {
 			return err
@@ -151,7 +151,7 @@ func fact(b *pgx.Batch, name string, value any) error {
 }
 
 // Refused records that pushes for a channel are not tried again for a while; nil clears it.
-func (s *Store) Refused(ctx context.Context, channel string, r *engine.Refusal) error {
+func (s *Store) Refused(ctx context.Context, channel string, r *plan.Refusal) error {
 	return s.changed(ctx, "keep a refused push to "+channel, func(b *pgx.Batch) error {
 		if r == nil {
 			b.Queue(`DELETE FROM refusals WHERE channel = $1`, channel)

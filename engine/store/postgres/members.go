@@ -6,8 +6,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/access"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
@@ -57,7 +57,7 @@ func (s *Store) Joins(ctx context.Context, cell string) (all []access.Join, err 
 
 // Claim uses up a token by one conditional update, and records r. It is good for one key, which may repeat it while it
 // is the cell's newest (R28); for the serial that follows the token's (R26); until it runs out. Else engine.ErrDenied.
-func (s *Store) Claim(ctx context.Context, hash string, r engine.Registration) error {
+func (s *Store) Claim(ctx context.Context, hash string, r plan.Registration) error {
 	return s.write(ctx, "claim a token for "+r.Cell, func(ctx context.Context, tx pgx.Tx, _ bool) error {
 		now, err := s.at(ctx, tx)
 		if err != nil {
@@ -73,27 +73,27 @@ func (s *Store) Claim(ctx context.Context, hash string, r engine.Registration) e
 		}
 		newest, err := s.register(ctx, tx, r)
 		if err == nil && !newest {
-			return engine.ErrDenied
+			return plan.ErrDenied
 		}
 		return err
 	})
 }
 
 // repeated tells whether r's key used the token before, and is the cell's still.
-func repeated(ctx context.Context, tx pgx.Tx, hash string, r engine.Registration) error {
-	newest, err := list[engine.Registration](ctx, tx, `SELECT r.body FROM registrations r JOIN joins j ON j.cell = r.cell
+func repeated(ctx context.Context, tx pgx.Tx, hash string, r plan.Registration) error {
+	newest, err := list[plan.Registration](ctx, tx, `SELECT r.body FROM registrations r JOIN joins j ON j.cell = r.cell
 		WHERE j.hash = $1 AND j.cell = $2 AND j.used_by = $3`, hash, r.Cell, r.Identity.PublicKey)
 	if err != nil {
 		return err
 	}
 	if len(newest) == 0 || !rows.Repeats(newest[0], r) {
-		return engine.ErrDenied
+		return plan.ErrDenied
 	}
 	return nil
 }
 
 // Register records r as the cell's newest if its serial is above every one recorded; else engine.ErrStale.
-func (s *Store) Register(ctx context.Context, r engine.Registration) error {
+func (s *Store) Register(ctx context.Context, r plan.Registration) error {
 	return s.write(ctx, "register "+r.Cell, func(ctx context.Context, tx pgx.Tx, unsure bool) error {
 		newest, err := s.register(ctx, tx, r)
 		if err != nil || newest {
@@ -104,11 +104,11 @@ func (s *Store) Register(ctx context.Context, r engine.Registration) error {
 				return err
 			}
 		}
-		return fmt.Errorf("serial %d: %w", r.Identity.Serial, engine.ErrStale)
+		return fmt.Errorf("serial %d: %w", r.Identity.Serial, plan.ErrStale)
 	})
 }
 
-func (s *Store) register(ctx context.Context, tx pgx.Tx, r engine.Registration) (newest bool, err error) {
+func (s *Store) register(ctx context.Context, tx pgx.Tx, r plan.Registration) (newest bool, err error) {
 	body, err := rows.Encode(r)
 	if err != nil {
 		return false, err
@@ -122,7 +122,7 @@ func (s *Store) register(ctx context.Context, tx pgx.Tx, r engine.Registration) 
 	return true, s.tell(ctx, tx, note{Known: true})
 }
 
-func recorded(ctx context.Context, tx pgx.Tx, r engine.Registration) (same bool, err error) {
+func recorded(ctx context.Context, tx pgx.Tx, r plan.Registration) (same bool, err error) {
 	body, err := rows.Encode(r)
 	if err != nil {
 		return false, err

@@ -7,12 +7,12 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
 // Known gives everything that was kept but the cells and Clock, as of one instant. It reads no cell.
-func (s *Store) Known(ctx context.Context) (o engine.Observed, err error) {
+func (s *Store) Known(ctx context.Context) (o plan.Observed, err error) {
 	err = s.read(ctx, "read the store", func(ctx context.Context, tx pgx.Tx) error {
 		o, err = readKnown(ctx, tx)
 		return err
@@ -21,7 +21,7 @@ func (s *Store) Known(ctx context.Context) (o engine.Observed, err error) {
 }
 
 // Cells gives what is known of the named cells; without a name, of all. Other cells' rows are not read.
-func (s *Store) Cells(ctx context.Context, names ...string) (all map[string]*engine.CellState, err error) {
+func (s *Store) Cells(ctx context.Context, names ...string) (all map[string]*plan.CellState, err error) {
 	err = s.read(ctx, "read cells", func(ctx context.Context, tx pgx.Tx) error {
 		all, err = readCells(ctx, tx, names)
 		return err
@@ -30,7 +30,7 @@ func (s *Store) Cells(ctx context.Context, names ...string) (all map[string]*eng
 }
 
 // Observed gives Known and all Cells as of one instant.
-func (s *Store) Observed(ctx context.Context) (o engine.Observed, err error) {
+func (s *Store) Observed(ctx context.Context) (o plan.Observed, err error) {
 	err = s.read(ctx, "read the store", func(ctx context.Context, tx pgx.Tx) error {
 		if o, err = readKnown(ctx, tx); err == nil {
 			o.Cells, err = readCells(ctx, tx, nil)
@@ -40,18 +40,18 @@ func (s *Store) Observed(ctx context.Context) (o engine.Observed, err error) {
 	return o, err
 }
 
-func readKnown(ctx context.Context, tx pgx.Tx) (engine.Observed, error) {
-	o := engine.Observed{Served: map[string]int64{}, Refused: map[string]engine.Refusal{}}
-	for _, step := range []func(context.Context, pgx.Tx, *engine.Observed) error{readLearned, readFacts, readMaps, readFleet} {
+func readKnown(ctx context.Context, tx pgx.Tx) (plan.Observed, error) {
+	o := plan.Observed{Served: map[string]int64{}, Refused: map[string]plan.Refusal{}}
+	for _, step := range []func(context.Context, pgx.Tx, *plan.Observed) error{readLearned, readFacts, readMaps, readFleet} {
 		if err := step(ctx, tx, &o); err != nil {
-			return engine.Observed{}, err
+			return plan.Observed{}, err
 		}
 	}
 	return o, nil
 }
 
 // readCells reads the named cells, or all, with their grants.
-func readCells(ctx context.Context, tx pgx.Tx, names []string) (map[string]*engine.CellState, error) {
+func readCells(ctx context.Context, tx pgx.Tx, names []string) (map[string]*plan.CellState, error) {
 	cellsOf, grantsOf := `SELECT body, version FROM cells`, `SELECT cell, assignment, granted_at FROM grants`
 	var args []any
 	if len(names) > 0 {
@@ -79,7 +79,7 @@ func readCells(ctx context.Context, tx pgx.Tx, names []string) (map[string]*engi
 	return states, layGrants(ctx, tx, states, grantsOf, args)
 }
 
-func layGrants(ctx context.Context, tx pgx.Tx, states map[string]*engine.CellState, query string, args []any) error {
+func layGrants(ctx context.Context, tx pgx.Tx, states map[string]*plan.CellState, query string, args []any) error {
 	found, err := tx.Query(ctx, query, args...)
 	if err != nil {
 		return err
@@ -91,24 +91,24 @@ func layGrants(ctx context.Context, tx pgx.Tx, states map[string]*engine.CellSta
 	return err
 }
 
-func readLearned(ctx context.Context, tx pgx.Tx, o *engine.Observed) (err error) {
-	if o.Observations, err = list[engine.Observation](ctx, tx, `SELECT body FROM observations ORDER BY channel, gate, subject, policy`); err != nil {
+func readLearned(ctx context.Context, tx pgx.Tx, o *plan.Observed) (err error) {
+	if o.Observations, err = list[plan.Observation](ctx, tx, `SELECT body FROM observations ORDER BY channel, gate, subject, policy`); err != nil {
 		return err
 	}
-	if o.Learned.Accepted, err = list[engine.Acceptance](ctx, tx, `SELECT body FROM acceptances ORDER BY upstream, downstream, digest`); err != nil {
+	if o.Learned.Accepted, err = list[plan.Acceptance](ctx, tx, `SELECT body FROM acceptances ORDER BY upstream, downstream, digest`); err != nil {
 		return err
 	}
-	if o.Learned.Finished, err = list[engine.Finish](ctx, tx, `SELECT body FROM finishes ORDER BY channel, sequence`); err != nil {
+	if o.Learned.Finished, err = list[plan.Finish](ctx, tx, `SELECT body FROM finishes ORDER BY channel, sequence`); err != nil {
 		return err
 	}
-	if o.Learned.Waves, err = list[engine.Through](ctx, tx, `SELECT body FROM waves ORDER BY channel, sequence, wave`); err != nil {
+	if o.Learned.Waves, err = list[plan.Through](ctx, tx, `SELECT body FROM waves ORDER BY channel, sequence, wave`); err != nil {
 		return err
 	}
-	o.Learned.Rollouts, err = list[engine.Rollout](ctx, tx, `SELECT body FROM rollouts ORDER BY channel, sequence`)
+	o.Learned.Rollouts, err = list[plan.Rollout](ctx, tx, `SELECT body FROM rollouts ORDER BY channel, sequence`)
 	return err
 }
 
-func readFacts(ctx context.Context, tx pgx.Tx, o *engine.Observed) error {
+func readFacts(ctx context.Context, tx pgx.Tx, o *plan.Observed) error {
 	facts, err := pairs[string](ctx, tx, `SELECT name, body FROM facts`)
 	if err != nil {
 		return err
@@ -116,7 +116,7 @@ func readFacts(ctx context.Context, tx pgx.Tx, o *engine.Observed) error {
 	return rows.LayFacts(o, facts)
 }
 
-func readMaps(ctx context.Context, tx pgx.Tx, o *engine.Observed) (err error) {
+func readMaps(ctx context.Context, tx pgx.Tx, o *plan.Observed) (err error) {
 	if o.Served, err = pairs[int64](ctx, tx, `SELECT channel, sequence FROM served`); err != nil {
 		return err
 	}
@@ -128,12 +128,12 @@ func readMaps(ctx context.Context, tx pgx.Tx, o *engine.Observed) (err error) {
 }
 
 // readFleet reads who has slots, and who registered.
-func readFleet(ctx context.Context, tx pgx.Tx, o *engine.Observed) error {
+func readFleet(ctx context.Context, tx pgx.Tx, o *plan.Observed) error {
 	slots, err := slotsOf(ctx, tx)
 	if err != nil {
 		return err
 	}
-	registered, err := list[engine.Registration](ctx, tx, `SELECT body FROM registrations ORDER BY cell`)
+	registered, err := list[plan.Registration](ctx, tx, `SELECT body FROM registrations ORDER BY cell`)
 	if err != nil {
 		return fmt.Errorf("registrations: %w", err)
 	}
@@ -152,7 +152,7 @@ func (s *Store) Events(ctx context.Context, cell string, limit int) (events []ce
 
 // Decisions gives decisions after a cursor in the order in which they were found, at most limit, and
 // the cursor of the last. A negative cursor asks for the last limit of them.
-func (s *Store) Decisions(ctx context.Context, after int64, limit int) (all []engine.Decided, next int64, err error) {
+func (s *Store) Decisions(ctx context.Context, after int64, limit int) (all []plan.Decided, next int64, err error) {
 	query := `SELECT id, body FROM decisions WHERE id > $1 ORDER BY id LIMIT $2`
 	if after < 0 {
 		query = `SELECT id, body FROM (SELECT id, body FROM decisions WHERE id > $1 ORDER BY id DESC LIMIT $2) AS newest ORDER BY id`
@@ -166,7 +166,7 @@ func (s *Store) Decisions(ctx context.Context, after int64, limit int) (all []en
 		var id int64
 		var body string
 		_, err = pgx.ForEachRow(found, []any{&id, &body}, func() error {
-			var d engine.Decided
+			var d plan.Decided
 			if err := rows.Decode(body, &d); err != nil {
 				return err
 			}

@@ -6,13 +6,13 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
 // Post keeps messages of events that were never posted before, and gives those events' IDs. Where the answer to a commit was
 // lost, none of what it posted is given: it may have been told before.
-func (s *Store) Post(ctx context.Context, messages []engine.Message) (fresh []string, err error) {
+func (s *Store) Post(ctx context.Context, messages []plan.Message) (fresh []string, err error) {
 	events, of := rows.ByEvent(messages)
 	if len(events) == 0 {
 		return nil, ctx.Err()
@@ -35,7 +35,7 @@ func (s *Store) Post(ctx context.Context, messages []engine.Message) (fresh []st
 			}
 		}
 		b.Queue(`DELETE FROM posted WHERE at < $1`, rows.Millis(now.Add(-rows.KeepPosted)))
-		b.Queue(`DELETE FROM outbox WHERE posted < $1`, rows.Millis(now.Add(-engine.OutboxMemory)))
+		b.Queue(`DELETE FROM outbox WHERE posted < $1`, rows.Millis(now.Add(-plan.OutboxMemory)))
 		b.Queue(`DELETE FROM outbox WHERE id <= (SELECT max(id) FROM outbox) - $1::bigint`, rows.KeepMessages)
 		return tx.SendBatch(ctx, b).Close()
 	})
@@ -45,7 +45,7 @@ func (s *Store) Post(ctx context.Context, messages []engine.Message) (fresh []st
 	return fresh, nil
 }
 
-func queueMessage(b *pgx.Batch, m engine.Message) error {
+func queueMessage(b *pgx.Batch, m plan.Message) error {
 	body, err := rows.Encode(m)
 	if err != nil {
 		return err
@@ -56,25 +56,25 @@ func queueMessage(b *pgx.Batch, m engine.Message) error {
 }
 
 // Due gives messages whose time has come, oldest first.
-func (s *Store) Due(ctx context.Context, now time.Time, limit int) ([]engine.Message, error) {
+func (s *Store) Due(ctx context.Context, now time.Time, limit int) ([]plan.Message, error) {
 	return s.messages(ctx, `SELECT body FROM outbox WHERE next <> 0 AND next <= $1 ORDER BY next, id LIMIT $2`, rows.Millis(now), limit)
 }
 
 // Messages gives the newest messages, newest first.
-func (s *Store) Messages(ctx context.Context, limit int) ([]engine.Message, error) {
+func (s *Store) Messages(ctx context.Context, limit int) ([]plan.Message, error) {
 	return s.messages(ctx, `SELECT body FROM outbox ORDER BY id DESC LIMIT $1`, limit)
 }
 
-func (s *Store) messages(ctx context.Context, query string, args ...any) (all []engine.Message, err error) {
+func (s *Store) messages(ctx context.Context, query string, args ...any) (all []plan.Message, err error) {
 	err = s.read(ctx, "read messages", func(ctx context.Context, tx pgx.Tx) error {
-		all, err = list[engine.Message](ctx, tx, query, args...)
+		all, err = list[plan.Message](ctx, tx, query, args...)
 		return err
 	})
 	return all, err
 }
 
 // Sent says that a message arrived.
-func (s *Store) Sent(ctx context.Context, m engine.Message) error {
+func (s *Store) Sent(ctx context.Context, m plan.Message) error {
 	now, err := s.Now(ctx)
 	if err != nil {
 		return err
@@ -83,11 +83,11 @@ func (s *Store) Sent(ctx context.Context, m engine.Message) error {
 }
 
 // Postpone counts an attempt that failed.
-func (s *Store) Postpone(ctx context.Context, m engine.Message, until time.Time, why string) error {
+func (s *Store) Postpone(ctx context.Context, m plan.Message, until time.Time, why string) error {
 	return s.message(ctx, rows.Attempted(m, until, why))
 }
 
-func (s *Store) message(ctx context.Context, m engine.Message) error {
+func (s *Store) message(ctx context.Context, m plan.Message) error {
 	body, err := rows.Encode(m)
 	if err != nil {
 		return err

@@ -11,7 +11,7 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store/postgres"
 	"github.com/sluice-cd/sluice/engine/store/storetest"
 	server "github.com/sluice-cd/sluice/test/postgres"
@@ -87,8 +87,8 @@ func TestKill(t *testing.T) {
 		})
 }
 
-func report(name string, version int64, message string) []engine.Reported {
-	return []engine.Reported{{State: &engine.CellState{Name: name, Channel: "staging", Sequence: 1, Version: version, Message: message, LastReport: time.Now()}}}
+func report(name string, version int64, message string) []plan.Reported {
+	return []plan.Reported{{State: &plan.CellState{Name: name, Channel: "staging", Sequence: 1, Version: version, Message: message, LastReport: time.Now()}}}
 }
 
 func must(t testing.TB, err error) {

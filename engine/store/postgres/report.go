@@ -12,7 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
@@ -24,7 +24,7 @@ const (
 // Report keeps cells' states and events, all or none of the batch, durable when it returns. Each state's version must be
 // one above the kept one's, else it is engine.ErrStale. If ctx ends first, or the connection is lost for too long
 // (engine.ErrBusy), it may have been kept: who then reports again is told that it is stale, reads and folds again.
-func (s *Store) Report(ctx context.Context, batch []engine.Reported) error {
+func (s *Store) Report(ctx context.Context, batch []plan.Reported) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}

@@ -29,6 +29,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
@@ -157,7 +158,7 @@ func (s *Store) Ready(ctx context.Context) error {
 		return err
 	}
 	if readonly {
-		return fmt.Errorf("try the store: %w: the server is a standby: give the primary's address", engine.ErrBusy)
+		return fmt.Errorf("try the store: %w: the server is a standby: give the primary's address", plan.ErrBusy)
 	}
 	if s.failed.Load() == nil {
 		return nil

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store/postgres"
 	server "github.com/sluice-cd/sluice/test/postgres"
 )
@@ -87,7 +88,7 @@ func TestTellsOfMany(t *testing.T) {
 	go func() { _ = s.Follow(t.Context(), func(n engine.News) { told <- n }) }()
 	all(t, told)
 	const many = 2000
-	var batch []engine.Reported
+	var batch []plan.Reported
 	for n := range many {
 		r := report(fmt.Sprintf("%s-%d", strings.Repeat("x", 50), n), 1, "")
 		r[0].Material = n%2 == 0
@@ -182,7 +183,7 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 		"nobody listens":   {with(func(u *url.URL) { u.Host = "127.0.0.1:1" }), "127.0.0.1", true},
 	} {
 		_, err := postgres.Open(t.Context(), c.address, postgres.Options{})
-		if err == nil || !strings.Contains(err.Error(), c.want) || errors.Is(err, engine.ErrBusy) != c.busy {
+		if err == nil || !strings.Contains(err.Error(), c.want) || errors.Is(err, plan.ErrBusy) != c.busy {
 			t.Errorf("%s: %v; wanted %q, busy %v", name, err, c.want, c.busy)
 		}
 		if err != nil && strings.Contains(err.Error(), secret) {

@@ -10,7 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // SQLSTATE codes, as PostgreSQL's manual lists them in its appendix A.
@@ -81,7 +81,7 @@ func wrap(op string, err error) error {
 	}
 	switch c := code(err); {
 	case c == diskFull:
-		return fmt.Errorf("%s: %w: %w", op, engine.ErrFull, err)
+		return fmt.Errorf("%s: %w: %w", op, plan.ErrFull, err)
 	case c == invalidPassword, c == invalidAuth:
 		return fmt.Errorf("%s: %w: check the user, and the password in PGPASSWORD or a password file", op, err)
 	case c == noSuchDatabase:
@@ -89,7 +89,7 @@ func wrap(op string, err error) error {
 	case c == insufficientRights:
 		return fmt.Errorf("%s: %w: let the user own the database", op, err)
 	case transient(err), c == lockNotAvailable, c == queryCanceled, errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("%s: %w: %w", op, engine.ErrBusy, err)
+		return fmt.Errorf("%s: %w: %w", op, plan.ErrBusy, err)
 	}
 	return fmt.Errorf("%s: %w", op, err)
 }

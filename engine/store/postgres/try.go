@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/access"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 var (
@@ -148,7 +148,7 @@ func (s *Store) readFailed(ctx context.Context, op string, err error) error {
 
 // answer tells whether an error is what the store says of itself when it works.
 func answer(err error) bool {
-	for _, is := range []error{engine.ErrStale, engine.ErrDeposed, engine.ErrDenied, access.ErrUnknown, access.ErrTaken} {
+	for _, is := range []error{plan.ErrStale, plan.ErrDeposed, plan.ErrDenied, access.ErrUnknown, access.ErrTaken} {
 		if errors.Is(err, is) {
 			return true
 		}

@@ -3,7 +3,7 @@ package rows
 import (
 	"fmt"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // Names gives the cells of a batch, each once.
@@ -66,7 +66,7 @@ func raise(kept map[string]int64, all []Cell) error {
 			for _, done := range all[:i] {
 				kept[done.Name]--
 			}
-			return fmt.Errorf("keep version %d of %s, of which there is %d: %w", c.Version, c.Name, kept[c.Name], engine.ErrStale)
+			return fmt.Errorf("keep version %d of %s, of which there is %d: %w", c.Version, c.Name, kept[c.Name], plan.ErrStale)
 		}
 		kept[c.Name]++
 	}

@@ -9,12 +9,12 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // encodeState is Encode of a cell's state, byte for byte, spelled out: every report writes one, and reflection over it
 // was the dearest part of keeping it. Parts that reports rarely have are left to Encode's way.
-func encodeState(s *engine.CellState) (string, error) {
+func encodeState(s *plan.CellState) (string, error) {
 	w := writing{b: make([]byte, 0, 1536)}
 	w.text(`{"Name":`, s.Name)
 	w.text(`,"Channel":`, s.Channel)
@@ -197,7 +197,7 @@ func (w *writing) flags(before string, f *cells.FlagsReport) {
 	w.raw(`}`)
 }
 
-func (w *writing) boots(before string, all []engine.Boot) {
+func (w *writing) boots(before string, all []plan.Boot) {
 	w.raw(before)
 	if all == nil {
 		w.raw(`null`)
@@ -213,7 +213,7 @@ func (w *writing) boots(before string, all []engine.Boot) {
 	w.raw(`]`)
 }
 
-func (w *writing) boot(b engine.Boot) {
+func (w *writing) boot(b plan.Boot) {
 	w.text(`{"id":`, b.ID)
 	w.time(`,"first":`, b.First)
 	w.time(`,"last":`, b.Last)

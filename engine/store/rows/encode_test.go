@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
@@ -63,17 +63,17 @@ func fill(v reflect.Value, n *int) {
 
 // What is kept of a cell is what encoding/json would make of it: what reads it, and earlier versions, know nothing else.
 func TestEncodedAsJSON(t *testing.T) {
-	full, n := &engine.CellState{}, 0
+	full, n := &plan.CellState{}, 0
 	fill(reflect.ValueOf(full).Elem(), &n)
 	hollow := *full
-	hollow.Left, hollow.Failures, hollow.Boots = hollow.Left[:0], hollow.Failures[:0], []engine.Boot{{}, {Marks: []engine.Mark{}}}
+	hollow.Left, hollow.Failures, hollow.Boots = hollow.Left[:0], hollow.Failures[:0], []plan.Boot{{}, {Marks: []plan.Mark{}}}
 	hollow.Flags = &cells.FlagsReport{}
-	for name, s := range map[string]*engine.CellState{"full": full, "empty": {Name: "a"}, "hollow": &hollow} {
+	for name, s := range map[string]*plan.CellState{"full": full, "empty": {Name: "a"}, "hollow": &hollow} {
 		want, err := json.Marshal(s)
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := rows.Reported([]engine.Reported{{State: s}})
+		r, err := rows.Reported([]plan.Reported{{State: s}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -81,7 +81,7 @@ func TestEncodedAsJSON(t *testing.T) {
 			t.Errorf("%s:\n got %s\nwant %s", name, got, want)
 		}
 	}
-	if _, err := rows.Reported([]engine.Reported{{State: &engine.CellState{Name: "a", LastReport: time.Date(12026, 1, 1, 0, 0, 0, 0, time.UTC)}}}); err == nil {
+	if _, err := rows.Reported([]plan.Reported{{State: &plan.CellState{Name: "a", LastReport: time.Date(12026, 1, 1, 0, 0, 0, 0, time.UTC)}}}); err == nil {
 		t.Error("a year that JSON has no place for was kept")
 	}
 }
@@ -89,10 +89,10 @@ func TestEncodedAsJSON(t *testing.T) {
 func BenchmarkReported(b *testing.B) {
 	at := time.Now()
 	runs := &cells.Assignment{Channel: "production", Epoch: 1, Sequence: 7, Release: "2026.11.3", Digest: "sha256:0f", Values: map[string]any{"domain": "example", "replicas": json.Number("3")}}
-	s := &engine.CellState{Name: "cell-00001", LastReport: at, HealthySince: at, Granted: runs, Running: runs, Boots: []engine.Boot{{ID: "b1", First: at, Last: at, Sent: at}}}
+	s := &plan.CellState{Name: "cell-00001", LastReport: at, HealthySince: at, Granted: runs, Running: runs, Boots: []plan.Boot{{ID: "b1", First: at, Last: at, Sent: at}}}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := rows.Reported([]engine.Reported{{State: s}}); err != nil {
+		if _, err := rows.Reported([]plan.Reported{{State: s}}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -6,11 +6,11 @@ import (
 	"slices"
 	"time"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // LayFacts puts single values, by name, into what is observed.
-func LayFacts(o *engine.Observed, facts map[string]string) (err error) {
+func LayFacts(o *plan.Observed, facts map[string]string) (err error) {
 	if o.Since, err = time.Parse(time.RFC3339Nano, facts["since"]); err != nil {
 		return fmt.Errorf("since when it observes: %w", err)
 	}
@@ -20,16 +20,16 @@ func LayFacts(o *engine.Observed, facts map[string]string) (err error) {
 		}
 	}
 	if body, ok := facts["diverged"]; ok {
-		o.Diverged = &engine.Divergence{}
+		o.Diverged = &plan.Divergence{}
 		return Decode(body, o.Diverged)
 	}
 	return nil
 }
 
 // LayRefused puts refused pushes, by channel, into what is observed.
-func LayRefused(o *engine.Observed, refused map[string]string) error {
+func LayRefused(o *plan.Observed, refused map[string]string) error {
 	for channel, body := range refused {
-		var r engine.Refusal
+		var r plan.Refusal
 		if err := Decode(body, &r); err != nil {
 			return fmt.Errorf("the refused push to %s: %w", channel, err)
 		}
@@ -39,12 +39,12 @@ func LayRefused(o *engine.Observed, refused map[string]string) error {
 }
 
 // LayFleet puts who has slots, and who registered, into what is observed.
-func LayFleet(o *engine.Observed, slots Slots, registered []engine.Registration) {
+func LayFleet(o *plan.Observed, slots Slots, registered []plan.Registration) {
 	o.Slots = make(map[string][]string, len(slots))
 	for channel, cells := range slots {
 		o.Slots[channel] = slices.Sorted(maps.Keys(cells))
 	}
-	o.Registered = make(map[string]engine.Registration, len(registered))
+	o.Registered = make(map[string]plan.Registration, len(registered))
 	for _, r := range registered {
 		o.Registered[r.Cell] = r
 	}

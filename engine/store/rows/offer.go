@@ -3,7 +3,7 @@ package rows
 import (
 	"time"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // Place is where an assignment stands in a cell's order (R2).
@@ -40,16 +40,16 @@ type Grant struct {
 
 // Made is what came of offers.
 type Made struct {
-	Granted []engine.Granted // those that were made, in order
-	Grants  []Grant          // to be written: the last of each cell
-	Slots   []Slot           // to be written: those that were not in use before
+	Granted []plan.Granted // those that were made, in order
+	Grants  []Grant        // to be written: the last of each cell
+	Slots   []Slot         // to be written: those that were not in use before
 	Served  []Sequence
 }
 
 // Make holds offers, in order, against the newest grant of each cell and the slots in use; both are changed to what
 // holds afterwards. An offer that is older than the cell's grant is not made. One of the same place is: with other
 // values it is another offer (R13). A cell that has a slot of the channel already takes no second one.
-func Make(offers []engine.Offer, newest map[string]Place, slots Slots) (Made, error) {
+func Make(offers []plan.Offer, newest map[string]Place, slots Slots) (Made, error) {
 	var m Made
 	at := make(map[string]int, len(offers)) // of a cell's row in m.Grants
 	for _, o := range offers {

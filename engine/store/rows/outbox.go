@@ -3,7 +3,7 @@ package rows
 import (
 	"time"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // Names of single values.
@@ -17,27 +17,27 @@ const (
 	KeepLanded = 7 * 24 * time.Hour
 	// KeepPosted is how long it is kept that an event was posted. It may have happened OutboxMemory before, and after that it is
 	// not posted any more.
-	KeepPosted = 2 * engine.OutboxMemory
+	KeepPosted = 2 * plan.OutboxMemory
 	// KeepMessages is how many messages are kept at the most: the oldest go, sent or not.
 	KeepMessages = 20_000
 )
 
 // Attempted is m after an attempt that failed; the zero until gives it up.
-func Attempted(m engine.Message, until time.Time, why string) engine.Message {
+func Attempted(m plan.Message, until time.Time, why string) plan.Message {
 	m.Attempts++
 	m.Next, m.Why = until, why
 	return m
 }
 
 // Arrived is m after it was sent.
-func Arrived(m engine.Message, at time.Time) engine.Message {
+func Arrived(m plan.Message, at time.Time) plan.Message {
 	m.Next, m.Sent, m.Why = time.Time{}, at, ""
 	return m
 }
 
 // ByEvent gives the messages by event, and the events in order. Messages for nobody are not among them.
-func ByEvent(all []engine.Message) (events []string, messages map[string][]engine.Message) {
-	messages = map[string][]engine.Message{}
+func ByEvent(all []plan.Message) (events []string, messages map[string][]plan.Message) {
+	messages = map[string][]plan.Message{}
 	for _, m := range all {
 		id := m.Event.ID
 		if _, known := messages[id]; !known {

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // Encode is how values are kept: as JSON.
@@ -44,12 +44,12 @@ func DecodeAll[T any](bodies []string, all []T) error {
 }
 
 // States decodes cells' states, by name. versions[i] is of bodies[i].
-func States(bodies []string, versions []int64) (map[string]*engine.CellState, error) {
-	states := make([]engine.CellState, len(bodies))
+func States(bodies []string, versions []int64) (map[string]*plan.CellState, error) {
+	states := make([]plan.CellState, len(bodies))
 	if err := DecodeAll(bodies, states); err != nil {
 		return nil, fmt.Errorf("a cell's state: %w", err)
 	}
-	all := make(map[string]*engine.CellState, len(states))
+	all := make(map[string]*plan.CellState, len(states))
 	for i := range states {
 		states[i].Version = versions[i]
 		_ = states[i].Owner.Check() // it was good when it was reported; this makes its windows quick to judge
@@ -60,7 +60,7 @@ func States(bodies []string, versions []int64) (map[string]*engine.CellState, er
 
 // Lay lays a grant, made at granted (RFC 3339), over the states: a state may have been written by one who had not seen the newest. A cell that was
 // granted something and never reported has a state of nothing else.
-func Lay(states map[string]*engine.CellState, cell, assignment, granted string) error {
+func Lay(states map[string]*plan.CellState, cell, assignment, granted string) error {
 	at, err := time.Parse(time.RFC3339Nano, granted)
 	if err != nil {
 		return fmt.Errorf("the grant of %s: %w", cell, err)
@@ -71,7 +71,7 @@ func Lay(states map[string]*engine.CellState, cell, assignment, granted string) 
 	}
 	c := states[cell]
 	if c == nil {
-		c = &engine.CellState{Name: cell}
+		c = &plan.CellState{Name: cell}
 		states[cell] = c
 	}
 	if c.Granted == nil || !cells.Newer(*c.Granted, *a) {

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // Report is one caller's reports as rows: all of them are kept, or none.
@@ -43,7 +43,7 @@ type Sequence struct {
 }
 
 // Reported spells reports out as rows, in the caller's goroutine: who writes them only writes.
-func Reported(batch []engine.Reported) (*Report, error) {
+func Reported(batch []plan.Reported) (*Report, error) {
 	r := &Report{Cells: make([]Cell, 0, len(batch)), answer: make(chan error, 1)}
 	for _, b := range batch {
 		if b.State == nil || b.State.Name == "" {
@@ -56,7 +56,7 @@ func Reported(batch []engine.Reported) (*Report, error) {
 	return r, nil
 }
 
-func (r *Report) add(b engine.Reported) error {
+func (r *Report) add(b plan.Reported) error {
 	s := b.State
 	body, err := encodeState(s)
 	if err != nil {

@@ -9,16 +9,16 @@ import (
 	"testing/synctest"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
 // versions makes a report of cells at versions, with an event each.
 func versions(t *testing.T, of ...any) *rows.Report {
 	t.Helper()
-	var batch []engine.Reported
+	var batch []plan.Reported
 	for i := 0; i < len(of); i += 2 {
-		batch = append(batch, engine.Reported{State: &engine.CellState{Name: of[i].(string), Version: int64(of[i+1].(int))}})
+		batch = append(batch, plan.Reported{State: &plan.CellState{Name: of[i].(string), Version: int64(of[i+1].(int))}})
 	}
 	r, err := rows.Reported(batch)
 	if err != nil {
@@ -57,7 +57,7 @@ func TestAdmit(t *testing.T) {
 				t.Errorf("written: %q, not %q; kept %v", got, c.want, kept)
 			}
 			for i, r := range c.batch {
-				if err := a.Refused[r]; errors.Is(err, engine.ErrStale) != slices.Contains(c.stale, i) {
+				if err := a.Refused[r]; errors.Is(err, plan.ErrStale) != slices.Contains(c.stale, i) {
 					t.Errorf("report %d: %v", i, err)
 				}
 			}
@@ -68,8 +68,8 @@ func TestAdmit(t *testing.T) {
 // Callers who come while a batch is written share the next one, and each gets its own answer.
 // R2: sequences are kept of every channel that a cell names, but of those that the repository does not have.
 func TestServedByWord(t *testing.T) {
-	s := &engine.CellState{Name: "a", Channel: "staging", Sequence: 3, Applying: &cells.Assignment{Channel: "made-up", Sequence: 9}, Granted: &cells.Assignment{Sequence: 4}}
-	r, err := rows.Reported([]engine.Reported{{State: s, Strange: []string{"made-up"}}})
+	s := &plan.CellState{Name: "a", Channel: "staging", Sequence: 3, Applying: &cells.Assignment{Channel: "made-up", Sequence: 9}, Granted: &cells.Assignment{Sequence: 4}}
+	r, err := rows.Reported([]plan.Reported{{State: s, Strange: []string{"made-up"}}})
 	if want := []rows.Sequence{{"staging", 3}, {"staging", 4}}; err != nil || !slices.Equal(r.Served, want) {
 		t.Errorf("kept %v (%v), want %v", r.Served, err, want)
 	}
@@ -83,7 +83,7 @@ func TestQueueShares(t *testing.T) {
 		q := rows.NewQueue(func(batch []*rows.Report) (map[*rows.Report]error, error) {
 			<-write
 			sizes = append(sizes, len(batch))
-			return map[*rows.Report]error{refused: engine.ErrStale}, nil
+			return map[*rows.Report]error{refused: plan.ErrStale}, nil
 		})
 		var wg sync.WaitGroup
 		keep := func(r *rows.Report, want error) {
@@ -95,7 +95,7 @@ func TestQueueShares(t *testing.T) {
 		}
 		keep(versions(t, "first", 1), nil)
 		synctest.Wait()
-		keep(refused, engine.ErrStale)
+		keep(refused, plan.ErrStale)
 		for range 20 {
 			keep(versions(t, "next", 1), nil)
 		}

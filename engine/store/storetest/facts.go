@@ -6,7 +6,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // facts: of two processes that make up their minds at once, one is right (R29).
@@ -24,7 +24,7 @@ func facts(t *testing.T, open Open) {
 	must(t, s.KeepFact(ctx, "pins", "", "a"))
 	want(other, "a")
 	for before, value := range map[string]string{"": "a", "b": "c"} {
-		if err := other.KeepFact(ctx, "pins", before, value); !errors.Is(err, engine.ErrStale) {
+		if err := other.KeepFact(ctx, "pins", before, value); !errors.Is(err, plan.ErrStale) {
 			t.Errorf("%q on %q: %v, not ErrStale", value, before, err)
 		}
 	}
@@ -40,7 +40,7 @@ func facts(t *testing.T, open Open) {
 				mu.Lock()
 				kept = append(kept, value)
 				mu.Unlock()
-			} else if !errors.Is(err, engine.ErrStale) {
+			} else if !errors.Is(err, plan.ErrStale) {
 				t.Errorf("%v, not ErrStale", err)
 			}
 		})

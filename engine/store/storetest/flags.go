@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
 )
@@ -29,13 +29,13 @@ func flagging() map[string]func(t *testing.T, open Open) {
 	}
 }
 
-func kill(id, flag string) engine.Kill {
-	return engine.Kill{ID: id, At: noon, Override: flags.Override{
+func kill(id, flag string) plan.Kill {
+	return plan.Kill{ID: id, At: noon, Override: flags.Override{
 		APIVersion: "sluice/v1", Kind: flags.Kill, Flag: flag, Reason: "broken", By: "ada", Until: noon.Add(time.Hour), Name: "kill-" + flag,
 	}}
 }
 
-func wantKills(t *testing.T, s Store, what string, want ...engine.Kill) {
+func wantKills(t *testing.T, s Store, what string, want ...plan.Kill) {
 	t.Helper()
 	got, err := s.Kills(t.Context())
 	must(t, err)
@@ -94,8 +94,8 @@ func flagsMark(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
 	m, err := s.FlagsMark(ctx)
 	must(t, err)
-	same(t, "at first", engine.FlagsMark{}, m)
-	want := engine.FlagsMark{Commit: "77aa", Height: 7, Diverged: &engine.Divergence{Seen: "77aa", Tip: "4f0c", At: noon}}
+	same(t, "at first", plan.FlagsMark{}, m)
+	want := plan.FlagsMark{Commit: "77aa", Height: 7, Diverged: &plan.Divergence{Seen: "77aa", Tip: "4f0c", At: noon}}
 	must(t, s.MarkFlags(ctx, want))
 	s = reopen(t, s, open)
 	m, err = s.FlagsMark(ctx)
@@ -128,12 +128,12 @@ func flagsMemory(t *testing.T, open Open) {
 	same(t, "kept", want, m)
 }
 
-func message(event, webhook string) engine.Message {
+func message(event, webhook string) plan.Message {
 	e := announce.Event{ID: event, Type: "published", Announcement: "classes", Channel: "dedicated", At: noon, Text: "classes is published"}
-	return engine.Message{Event: e, Webhook: webhook, Posted: noon, Next: noon}
+	return plan.Message{Event: e, Webhook: webhook, Posted: noon, Next: noon}
 }
 
-func wantPosted(t *testing.T, s Store, what string, messages []engine.Message, want ...string) {
+func wantPosted(t *testing.T, s Store, what string, messages []plan.Message, want ...string) {
 	t.Helper()
 	fresh, err := s.Post(t.Context(), messages)
 	must(t, err)
@@ -141,7 +141,7 @@ func wantPosted(t *testing.T, s Store, what string, messages []engine.Message, w
 	same(t, what, want, fresh)
 }
 
-func wantDue(t *testing.T, s Store, what string, now time.Time, want ...engine.Message) {
+func wantDue(t *testing.T, s Store, what string, now time.Time, want ...plan.Message) {
 	t.Helper()
 	got, err := s.Due(t.Context(), now, 10)
 	must(t, err)
@@ -151,9 +151,9 @@ func wantDue(t *testing.T, s Store, what string, now time.Time, want ...engine.M
 func postedOnce(t *testing.T, open Open) {
 	s := opened(t, open)
 	wantPosted(t, s, "none", nil)
-	wantPosted(t, s, "at first", []engine.Message{message("e1", "chat"), message("e2", ""), message("e1", "mail")}, "e1", "e2")
+	wantPosted(t, s, "at first", []plan.Message{message("e1", "chat"), message("e2", ""), message("e1", "mail")}, "e1", "e2")
 	s = reopen(t, s, open)
-	wantPosted(t, s, "again, for others too", []engine.Message{message("e1", "chat"), message("e1", "later"), message("e2", "later"), message("e3", "")}, "e3")
+	wantPosted(t, s, "again, for others too", []plan.Message{message("e1", "chat"), message("e1", "later"), message("e2", "later"), message("e3", "")}, "e3")
 	wantDue(t, s, "what is for somebody", noon, message("e1", "chat"), message("e1", "mail"))
 }
 
@@ -164,7 +164,7 @@ func postRace(t *testing.T, open Open) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			fresh, err := s.Post(t.Context(), []engine.Message{message("e1", "chat")})
+			fresh, err := s.Post(t.Context(), []plan.Message{message("e1", "chat")})
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -182,7 +182,7 @@ func delivered(t *testing.T, open Open) {
 	s, ctx := openedAt(t, open, h.read), t.Context()
 	first, second := message("e1", "chat"), message("e2", "chat")
 	second.Next = noon.Add(time.Second)
-	wantPosted(t, s, "both", []engine.Message{second, first}, "e1", "e2")
+	wantPosted(t, s, "both", []plan.Message{second, first}, "e1", "e2")
 	wantDue(t, s, "nothing is due yet", noon.Add(-time.Second))
 	wantDue(t, s, "one is", noon, first)
 	must(t, s.Postpone(ctx, first, noon.Add(time.Minute), "503"))
@@ -197,33 +197,33 @@ func delivered(t *testing.T, open Open) {
 	second.Next, second.Sent = time.Time{}, noon
 	got, err := s.Messages(ctx, 10)
 	must(t, err)
-	same(t, "shown, newest first", []engine.Message{first, second}, got)
+	same(t, "shown, newest first", []plan.Message{first, second}, got)
 	got, err = s.Messages(ctx, 1)
 	must(t, err)
-	same(t, "the newest", []engine.Message{first}, got)
+	same(t, "the newest", []plan.Message{first}, got)
 }
 
 func outboxForgets(t *testing.T, open Open) {
 	h := newHands()
 	s := openedAt(t, open, h.read)
-	wantPosted(t, s, "at first", []engine.Message{message("e1", "chat")}, "e1")
-	h.move(engine.OutboxMemory + time.Hour)
-	wantPosted(t, s, "still known", []engine.Message{message("e1", "chat")})
+	wantPosted(t, s, "at first", []plan.Message{message("e1", "chat")}, "e1")
+	h.move(plan.OutboxMemory + time.Hour)
+	wantPosted(t, s, "still known", []plan.Message{message("e1", "chat")})
 	wantDue(t, s, "it is not tried for ever", h.read())
-	h.move(2 * engine.OutboxMemory)
+	h.move(2 * plan.OutboxMemory)
 	for n := range 3 {
 		m := message(fmt.Sprint("late", n), "chat")
 		m.Posted, m.Next = h.read(), h.read()
-		wantPosted(t, s, "another", []engine.Message{m}, m.Event.ID)
+		wantPosted(t, s, "another", []plan.Message{m}, m.Event.ID)
 	}
-	wantPosted(t, s, "forgotten: who posts must not post what is that old", []engine.Message{message("e1", "")}, "e1")
+	wantPosted(t, s, "forgotten: who posts must not post what is that old", []plan.Message{message("e1", "")}, "e1")
 }
 
 func flagsReport(t *testing.T, open Open) {
 	s := opened(t, open)
 	c := state("acme", 1)
 	c.Flags = &cells.FlagsReport{Height: 7, Bundle: digest(1), Orders: digest(2), States: map[string]flags.CellState{"classes": flags.On, "gateway": flags.Suspended}, Fault: "<late>"}
-	must(t, report(t, s, engine.Reported{State: c}))
+	must(t, report(t, s, plan.Reported{State: c}))
 	s = reopen(t, s, open)
 	same(t, "the cell", c, observed(t, s).Cells["acme"])
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // heard waits until want was told of. A store that never tells fails by the test's own time limit.
@@ -53,10 +54,10 @@ func follow(t *testing.T, open Open) {
 	known := func(n engine.News) bool { return n.Known }
 	beat() // it was heard of, without anything new
 
-	r := engine.Reported{State: state("acme", 1), Material: true}
+	r := plan.Reported{State: state("acme", 1), Material: true}
 	must(t, report(t, b, r))
 	heard(t, news, "a report that says something new", about("acme"))
-	r = engine.Reported{State: state("acme", 1)}
+	r = plan.Reported{State: state("acme", 1)}
 	must(t, report(t, b, r))
 	heard(t, news, "a report that says the same", about("acme"))
 	offers(t, b, offer("bolt", "staging", 3, 1))
@@ -72,7 +73,7 @@ func follow(t *testing.T, open Open) {
 	heard(t, news, "a kill", flagged)
 	must(t, b.Landed(ctx, "k1", "77aa"))
 	heard(t, news, "a kill that landed", flagged)
-	must(t, b.MarkFlags(ctx, engine.FlagsMark{Commit: "77aa", Height: 7}))
+	must(t, b.MarkFlags(ctx, plan.FlagsMark{Commit: "77aa", Height: 7}))
 	heard(t, news, "the flags repository's newest commit", flagged)
 	must(t, b.Pushed(ctx))
 	beat() // and no more

@@ -8,7 +8,7 @@ import (
 	"os/exec"
 	"testing"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 // childWriters is how many cells the child reports for at once.
@@ -31,7 +31,7 @@ func Child(ctx context.Context, s Store, out io.Writer) error {
 				n = c.Version + 1
 			}
 			for ; ; n++ { // number, sequence and version are one here
-				if err := s.Report(ctx, []engine.Reported{{State: versioned(state(name, n), n), Boot: "b", Events: events(n, n)}}); err != nil {
+				if err := s.Report(ctx, []plan.Reported{{State: versioned(state(name, n), n), Boot: "b", Events: events(n, n)}}); err != nil {
 					failed <- err
 					return
 				}

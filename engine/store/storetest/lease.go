@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/flags/announce"
 )
 
@@ -99,10 +99,10 @@ func resign(t *testing.T, open Open) {
 func writes() map[string]func(ctx context.Context, s Store) error {
 	return map[string]func(ctx context.Context, s Store) error{
 		"Learn": func(ctx context.Context, s Store) error {
-			return s.Learn(ctx, engine.Learned{Finished: []engine.Finish{{Channel: "staging", Sequence: 3, Digest: digest(3), At: noon}}})
+			return s.Learn(ctx, plan.Learned{Finished: []plan.Finish{{Channel: "staging", Sequence: 3, Digest: digest(3), At: noon}}})
 		},
 		"Grant": func(ctx context.Context, s Store) error {
-			made, err := s.Grant(ctx, []engine.Offer{offer("acme", "staging", 3, 10)})
+			made, err := s.Grant(ctx, []plan.Offer{offer("acme", "staging", 3, 10)})
 			if err != nil && len(made) > 0 {
 				return errors.New("it gives grants beside an error")
 			}
@@ -110,10 +110,10 @@ func writes() map[string]func(ctx context.Context, s Store) error {
 		},
 		"Free": func(ctx context.Context, s Store) error { return s.Free(ctx, "staging", []string{"held"}) },
 		"Observe": func(ctx context.Context, s Store) error {
-			return s.Observe(ctx, []engine.Observation{{Gate: "check", Holds: true}})
+			return s.Observe(ctx, []plan.Observation{{Gate: "check", Holds: true}})
 		},
 		"Decided": func(ctx context.Context, s Store) error {
-			fresh, err := s.Decided(ctx, []engine.Decided{{Commit: "ccc", Channel: "staging", Sequence: 9}})
+			fresh, err := s.Decided(ctx, []plan.Decided{{Commit: "ccc", Channel: "staging", Sequence: 9}})
 			if err != nil && len(fresh) > 0 {
 				return errors.New("it gives decisions beside an error")
 			}
@@ -121,24 +121,24 @@ func writes() map[string]func(ctx context.Context, s Store) error {
 		},
 		"Announced": func(ctx context.Context, s Store) error { return s.Announced(ctx, []string{"before"}) },
 		"Seen": func(ctx context.Context, s Store) error {
-			return s.Seen(ctx, "77aa", &engine.Divergence{Seen: "4f0c", Tip: "77aa", At: noon})
+			return s.Seen(ctx, "77aa", &plan.Divergence{Seen: "4f0c", Tip: "77aa", At: noon})
 		},
 		"Landed": func(ctx context.Context, s Store) error { return s.Landed(ctx, "k1", "77aa") },
 		"MarkFlags": func(ctx context.Context, s Store) error {
-			return s.MarkFlags(ctx, engine.FlagsMark{Commit: "77aa", Height: 7})
+			return s.MarkFlags(ctx, plan.FlagsMark{Commit: "77aa", Height: 7})
 		},
 		"RememberFlags": func(ctx context.Context, s Store) error {
 			return s.RememberFlags(ctx, announce.Memory{Lifted: map[string]int{"gateway": 1}})
 		},
 		"Post": func(ctx context.Context, s Store) error {
-			fresh, err := s.Post(ctx, []engine.Message{message("e1", "chat")})
+			fresh, err := s.Post(ctx, []plan.Message{message("e1", "chat")})
 			if err != nil && len(fresh) > 0 {
 				return errors.New("it gives events beside an error")
 			}
 			return err
 		},
 		"Refused": func(ctx context.Context, s Store) error {
-			return s.Refused(ctx, "staging", &engine.Refusal{Reason: "hook", Until: noon})
+			return s.Refused(ctx, "staging", &plan.Refusal{Reason: "hook", Until: noon})
 		},
 	}
 }
@@ -146,7 +146,7 @@ func writes() map[string]func(ctx context.Context, s Store) error {
 func wantDeposed(t *testing.T, s Store, when string) {
 	t.Helper()
 	for name, write := range writes() {
-		if err := write(t.Context(), s); !errors.Is(err, engine.ErrDeposed) {
+		if err := write(t.Context(), s); !errors.Is(err, plan.ErrDeposed) {
 			t.Errorf("%s %s: %v, not ErrDeposed", name, when, err)
 		}
 	}
@@ -160,8 +160,8 @@ func deposed(t *testing.T, open Open) {
 	a, b := openedAt(t, open, h.read), openedAt(t, open, h.read)
 	mustLead(t, a, 1)
 	offers(t, a, offer("held", "staging", 1, 10))
-	before := engine.Decided{Commit: "before", Channel: "staging", Sequence: 1}
-	_, err := a.Decided(t.Context(), []engine.Decided{before})
+	before := plan.Decided{Commit: "before", Channel: "staging", Sequence: 1}
+	_, err := a.Decided(t.Context(), []plan.Decided{before})
 	must(t, err)
 	was := observed(t, b)
 	h.move(length)
@@ -175,7 +175,7 @@ func deposed(t *testing.T, open Open) {
 	mustLead(t, a, 3)
 	fresh, err := a.Decided(t.Context(), nil)
 	must(t, err)
-	same(t, "what is not announced", []engine.Decided{before}, fresh)
+	same(t, "what is not announced", []plan.Decided{before}, fresh)
 	for name, write := range writes() {
 		if err := write(t.Context(), a); err != nil {
 			t.Errorf("%s by who leads: %v", name, err)

@@ -8,12 +8,12 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/access"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-func registration(cell string, serial int64, key string) engine.Registration {
-	return engine.Registration{
+func registration(cell string, serial int64, key string) plan.Registration {
+	return plan.Registration{
 		Cell: cell, By: "token of ada", At: noon,
 		Identity: cells.Identity{APIVersion: "sluice/v1", Kind: "Identity", Epoch: 2, Serial: serial, PublicKey: key},
 	}
@@ -24,7 +24,7 @@ func join(cell, hash string, serial int64) access.Join {
 }
 
 // registered gives the newest registrations.
-func registered(t *testing.T, s Store) map[string]engine.Registration {
+func registered(t *testing.T, s Store) map[string]plan.Registration {
 	t.Helper()
 	o, err := s.Known(t.Context())
 	must(t, err)
@@ -47,7 +47,7 @@ func claimRace(t *testing.T, open Open) {
 			switch {
 			case err == nil:
 				winners[key] = true
-			case !errors.Is(err, engine.ErrDenied):
+			case !errors.Is(err, plan.ErrDenied):
 				t.Error(err)
 			}
 		})
@@ -62,10 +62,10 @@ func claimRace(t *testing.T, open Open) {
 	for serial := int64(5); serial <= 6; serial++ {
 		must(t, two[1].Claim(ctx, "h1", registration("acme", serial, won)))
 	}
-	if err := two[0].Claim(ctx, "h1", registration("acme", 6, "ed25519:thief")); !errors.Is(err, engine.ErrDenied) {
+	if err := two[0].Claim(ctx, "h1", registration("acme", 6, "ed25519:thief")); !errors.Is(err, plan.ErrDenied) {
 		t.Errorf("a used token: %v, not ErrDenied", err)
 	}
-	same(t, "who is registered", map[string]engine.Registration{"acme": registration("acme", 5, won)}, registered(t, two[1]))
+	same(t, "who is registered", map[string]plan.Registration{"acme": registration("acme", 5, won)}, registered(t, two[1]))
 }
 
 func denied(t *testing.T, open Open) {
@@ -73,10 +73,10 @@ func denied(t *testing.T, open Open) {
 	s, ctx := openedAt(t, open, h.read), t.Context()
 	must(t, s.AddJoin(ctx, join("acme", "h1", 0)))
 	var texts []string
-	try := func(what, hash string, r engine.Registration) {
+	try := func(what, hash string, r plan.Registration) {
 		t.Helper()
 		err := s.Claim(ctx, hash, r)
-		if !errors.Is(err, engine.ErrDenied) {
+		if !errors.Is(err, plan.ErrDenied) {
 			t.Errorf("%s: %v, not ErrDenied", what, err)
 			return
 		}
@@ -87,7 +87,7 @@ func denied(t *testing.T, open Open) {
 	try("no key", "h1", registration("acme", 1, ""))
 	try("a later serial", "h1", registration("acme", 2, "key"))
 	try("an earlier serial", "h1", registration("acme", 0, "key"))
-	if err := s.Claim(ctx, "h1", registration("bolt", 1, "key")); !errors.Is(err, engine.ErrDenied) {
+	if err := s.Claim(ctx, "h1", registration("bolt", 1, "key")); !errors.Is(err, plan.ErrDenied) {
 		t.Errorf("another cell's token: %v, not ErrDenied", err)
 	}
 	h.move(access.JoinFor)
@@ -113,7 +113,7 @@ func voidToken(t *testing.T, open Open) {
 	must(t, s.AddJoin(ctx, join("acme", "h1", 4)))
 	must(t, s.Register(ctx, registration("acme", 5, "key"))) // revoked, rotated, or whatever else came in between
 	for serial := int64(4); serial <= 6; serial++ {
-		if err := s.Claim(ctx, "h1", registration("acme", serial, "other")); !errors.Is(err, engine.ErrDenied) {
+		if err := s.Claim(ctx, "h1", registration("acme", serial, "other")); !errors.Is(err, plan.ErrDenied) {
 			t.Errorf("serial %d: %v, not ErrDenied", serial, err)
 		}
 	}
@@ -127,14 +127,14 @@ func repeatedTooLate(t *testing.T, open Open) {
 	revoked.Identity.Revoked, quarantined.Identity.Quarantined = true, "two boots alternate"
 	h := newHands()
 	s, ctx := openedAt(t, open, h.read), t.Context()
-	for n, since := range []engine.Registration{registration("acme", 2, "next key"), revoked, quarantined} {
+	for n, since := range []plan.Registration{registration("acme", 2, "next key"), revoked, quarantined} {
 		cell, hash := fmt.Sprint("cell-", n), fmt.Sprint("h", n)
 		since.Cell = cell
 		must(t, s.AddJoin(ctx, join(cell, hash, 0)))
 		must(t, s.Claim(ctx, hash, registration(cell, 1, "key")))
 		must(t, s.Claim(ctx, hash, registration(cell, 1, "key")))
 		must(t, s.Register(ctx, since))
-		if err := s.Claim(ctx, hash, registration(cell, 3, "key")); !errors.Is(err, engine.ErrDenied) {
+		if err := s.Claim(ctx, hash, registration(cell, 3, "key")); !errors.Is(err, plan.ErrDenied) {
 			t.Errorf("after %+v: %v, not ErrDenied", since.Identity, err)
 		}
 		same(t, "who is registered", since, registered(t, s)[cell])
@@ -171,7 +171,7 @@ func joins(t *testing.T, open Open) {
 	h.move(1000 * time.Hour)
 	must(t, s.AddJoin(ctx, join("acme", "h4", 0)))
 	must(t, s.AddJoin(ctx, join("acme", "h1", 0)))
-	if err := s.Claim(ctx, "h3", registration("bolt", 8, "key")); !errors.Is(err, engine.ErrDenied) {
+	if err := s.Claim(ctx, "h3", registration("bolt", 8, "key")); !errors.Is(err, plan.ErrDenied) {
 		t.Errorf("long afterwards: %v, not ErrDenied", err)
 	}
 }
@@ -187,11 +187,11 @@ func registrations(t *testing.T, open Open) {
 		if step.newest {
 			must(t, err)
 			same(t, "the newest", r, registered(t, s)["acme"])
-		} else if !errors.Is(err, engine.ErrStale) {
+		} else if !errors.Is(err, plan.ErrStale) {
 			t.Errorf("serial %d: %v, not ErrStale", step.serial, err)
 		}
 	}
 	must(t, s.Register(ctx, registration("bolt", 1, "bolt's")))
-	want := map[string]engine.Registration{"acme": registration("acme", 9, "key 9"), "bolt": registration("bolt", 1, "bolt's")}
+	want := map[string]plan.Registration{"acme": registration("acme", 9, "key 9"), "bolt": registration("bolt", 1, "bolt's")}
 	same(t, "all", want, registered(t, reopen(t, s, open)))
 }

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 func fresh(t *testing.T, open Open) {
@@ -19,7 +19,7 @@ func fresh(t *testing.T, open Open) {
 		t.Error("R26: it does not say since when it observes")
 	}
 	since := o.Since
-	same(t, "a new store", engine.Observed{Since: since}, o)
+	same(t, "a new store", plan.Observed{Since: since}, o)
 	if o := observed(t, reopen(t, s, open)); !o.Since.Equal(since) {
 		t.Errorf("Since moved from %v to %v by reopening", since, o.Since)
 	}
@@ -27,17 +27,17 @@ func fresh(t *testing.T, open Open) {
 
 func durable(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
-	must(t, report(t, s, engine.Reported{State: state("acme", 3), Boot: "b1", Events: events(1, 3)}, engine.Reported{State: state("bolt", 4)}))
-	must(t, give(ctx, s, []engine.Granted{{Cell: "acme", Assignment: *assignment("staging", 1, 9), At: noon}}))
-	must(t, s.Learn(ctx, engine.Learned{
-		Accepted: []engine.Acceptance{{Upstream: "staging", Downstream: "dedicated", Release: "1.0.3", Digest: digest(3), At: noon, Evidence: "2 of 2 cells"}},
-		Finished: []engine.Finish{{Channel: "staging", Sequence: 3, Digest: digest(3), At: noon}},
-		Rollouts: []engine.Rollout{{Channel: "staging", Sequence: 3, Since: noon, Eligible: []string{"acme", "bolt"}}},
+	must(t, report(t, s, plan.Reported{State: state("acme", 3), Boot: "b1", Events: events(1, 3)}, plan.Reported{State: state("bolt", 4)}))
+	must(t, give(ctx, s, []plan.Granted{{Cell: "acme", Assignment: *assignment("staging", 1, 9), At: noon}}))
+	must(t, s.Learn(ctx, plan.Learned{
+		Accepted: []plan.Acceptance{{Upstream: "staging", Downstream: "dedicated", Release: "1.0.3", Digest: digest(3), At: noon, Evidence: "2 of 2 cells"}},
+		Finished: []plan.Finish{{Channel: "staging", Sequence: 3, Digest: digest(3), At: noon}},
+		Rollouts: []plan.Rollout{{Channel: "staging", Sequence: 3, Since: noon, Eligible: []string{"acme", "bolt"}}},
 	}))
-	must(t, s.Observe(ctx, []engine.Observation{{Channel: "staging", Gate: "check", Subject: "x", Holds: true, Value: "200", ObservedAt: noon}}))
-	must(t, s.Seen(ctx, "4f0c", &engine.Divergence{Seen: "4f0c", Tip: "77aa", At: noon}))
-	must(t, s.Refused(ctx, "staging", &engine.Refusal{Reason: "hook", Until: noon}))
-	_, err := s.Decided(ctx, []engine.Decided{{Commit: "c1", Kind: engine.Promote, Channel: "staging", Sequence: 3, At: noon}})
+	must(t, s.Observe(ctx, []plan.Observation{{Channel: "staging", Gate: "check", Subject: "x", Holds: true, Value: "200", ObservedAt: noon}}))
+	must(t, s.Seen(ctx, "4f0c", &plan.Divergence{Seen: "4f0c", Tip: "77aa", At: noon}))
+	must(t, s.Refused(ctx, "staging", &plan.Refusal{Reason: "hook", Until: noon}))
+	_, err := s.Decided(ctx, []plan.Decided{{Commit: "c1", Kind: plan.Promote, Channel: "staging", Sequence: 3, At: noon}})
 	must(t, err)
 
 	before := observed(t, s)
@@ -45,7 +45,7 @@ func durable(t *testing.T, open Open) {
 	same(t, "after reopening", before, observed(t, s))
 	acme := state("acme", 3)
 	acme.Granted, acme.GrantedAt = assignment("staging", 1, 9), noon
-	same(t, "the cells", map[string]*engine.CellState{"acme": acme, "bolt": state("bolt", 4)}, before.Cells)
+	same(t, "the cells", map[string]*plan.CellState{"acme": acme, "bolt": state("bolt", 4)}, before.Cells)
 	same(t, "the commit that was seen", "4f0c", before.Seen)
 	kept, err := s.Events(ctx, "acme", 10)
 	must(t, err)
@@ -55,16 +55,16 @@ func durable(t *testing.T, open Open) {
 func reports(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
 	must(t, s.Report(ctx, nil))
-	must(t, report(t, s, engine.Reported{State: state("acme", 3), Boot: "b1", Events: events(1, 3)}))
+	must(t, report(t, s, plan.Reported{State: state("acme", 3), Boot: "b1", Events: events(1, 3)}))
 	// The answer was lost, and the cell sends it again with more, and with another text for number 2 (fault 45).
 	again := events(2, 4)
 	again[0].Detail = "told differently"
 	for range 2 {
-		must(t, report(t, s, engine.Reported{State: state("acme", 4), Boot: "b1", Events: again}))
+		must(t, report(t, s, plan.Reported{State: state("acme", 4), Boot: "b1", Events: again}))
 	}
 	must(t, report(t, s,
-		engine.Reported{State: state("acme", 5), Boot: "b2", Events: events(1, 1)}, // another boot counts for itself
-		engine.Reported{State: state("acme", 6), Boot: "b2", Events: events(2, 2)}, // the last of a batch wins
+		plan.Reported{State: state("acme", 5), Boot: "b2", Events: events(1, 1)}, // another boot counts for itself
+		plan.Reported{State: state("acme", 6), Boot: "b2", Events: events(2, 2)}, // the last of a batch wins
 	))
 	same(t, "the state", state("acme", 6), observed(t, s).Cells["acme"])
 	kept, err := s.Events(ctx, "acme", 10)
@@ -77,17 +77,17 @@ func reports(t *testing.T, open Open) {
 
 func wholeBatch(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
-	for _, broken := range []*engine.CellState{nil, {}} {
-		if err := s.Report(ctx, []engine.Reported{{State: versioned(state("acme", 3), 1)}, {State: broken}}); err == nil {
+	for _, broken := range []*plan.CellState{nil, {}} {
+		if err := s.Report(ctx, []plan.Reported{{State: versioned(state("acme", 3), 1)}, {State: broken}}); err == nil {
 			t.Error("a report of no cell was kept")
 		}
 	}
 	unencodable := state("bolt", 3)
 	unencodable.Running.Values = map[string]any{"f": func() {}}
-	if err := report(t, s, engine.Reported{State: state("acme", 3)}, engine.Reported{State: unencodable}); err == nil {
+	if err := report(t, s, plan.Reported{State: state("acme", 3)}, plan.Reported{State: unencodable}); err == nil {
 		t.Error("a state that JSON can't hold was kept")
 	}
-	same(t, "the cells", map[string]*engine.CellState{}, observed(t, s).Cells)
+	same(t, "the cells", map[string]*plan.CellState{}, observed(t, s).Cells)
 }
 
 func values(t *testing.T, open Open) {
@@ -95,10 +95,10 @@ func values(t *testing.T, open Open) {
 	v := map[string]any{"replicas": 3, "big": int64(9007199254740993), "ratio": 0.1, "domain": "täst.example", "on": true, "list": []any{1, "a"}}
 	c := state("acme", 3)
 	c.Running.Values = v
-	must(t, report(t, s, engine.Reported{State: c}))
+	must(t, report(t, s, plan.Reported{State: c}))
 	a := *assignment("staging", 1, 3)
 	a.Values = v
-	must(t, give(ctx, s, []engine.Granted{{Cell: "acme", Assignment: a, At: noon}}))
+	must(t, give(ctx, s, []plan.Granted{{Cell: "acme", Assignment: a, At: noon}}))
 	o := observed(t, s)
 	want, err := json.Marshal(a)
 	must(t, err)
@@ -119,13 +119,13 @@ func concurrent(t *testing.T, open Open) {
 			for n := int64(1); n <= each; n++ {
 				c := state(name, n)
 				c.Version = n
-				if err := s.Report(ctx, []engine.Reported{{State: c, Boot: "b", Events: events(n, n)}}); err != nil {
+				if err := s.Report(ctx, []plan.Reported{{State: c, Boot: "b", Events: events(n, n)}}); err != nil {
 					t.Errorf("report: %v", err)
 				}
 				if n%8 != 0 {
 					continue
 				}
-				if err := give(ctx, s, []engine.Granted{{Cell: name, Assignment: *assignment("staging", 1, n), At: noon}}); err != nil {
+				if err := give(ctx, s, []plan.Granted{{Cell: name, Assignment: *assignment("staging", 1, n), At: noon}}); err != nil {
 					t.Errorf("grant: %v", err)
 				}
 				if _, err := s.Observed(ctx); err != nil {
@@ -151,24 +151,24 @@ func ended(t *testing.T, open Open) {
 	s := opened(t, open)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := give(ctx, s, []engine.Granted{{Cell: "acme", Assignment: *assignment("staging", 1, 1), At: noon}}); !errors.Is(err, context.Canceled) {
+	if err := give(ctx, s, []plan.Granted{{Cell: "acme", Assignment: *assignment("staging", 1, 1), At: noon}}); !errors.Is(err, context.Canceled) {
 		t.Errorf("grant under an ended context: %v", err)
 	}
-	if err := s.Report(ctx, []engine.Reported{{State: versioned(state("acme", 1), 1)}}); !errors.Is(err, context.Canceled) {
+	if err := s.Report(ctx, []plan.Reported{{State: versioned(state("acme", 1), 1)}}); !errors.Is(err, context.Canceled) {
 		t.Errorf("report under an ended context: %v", err)
 	}
-	same(t, "the cells", map[string]*engine.CellState{}, observed(t, s).Cells)
+	same(t, "the cells", map[string]*plan.CellState{}, observed(t, s).Cells)
 }
 
 func closed(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
-	must(t, report(t, s, engine.Reported{State: state("acme", 1)}))
+	must(t, report(t, s, plan.Reported{State: state("acme", 1)}))
 	must(t, s.Close())
 	must(t, s.Close())
-	if err := s.Report(ctx, []engine.Reported{{State: versioned(state("acme", 2), 2)}}); err == nil {
+	if err := s.Report(ctx, []plan.Reported{{State: versioned(state("acme", 2), 2)}}); err == nil {
 		t.Error("a closed store kept a report")
 	}
-	if err := s.Learn(ctx, engine.Learned{}); err == nil {
+	if err := s.Learn(ctx, plan.Learned{}); err == nil {
 		t.Error("a closed store learned")
 	}
 }

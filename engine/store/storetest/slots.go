@@ -6,15 +6,15 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-func offer(cell, channel string, sequence int64, limit int) engine.Offer {
-	return engine.Offer{Granted: engine.Granted{Cell: cell, Assignment: *assignment(channel, 1, sequence), At: noon}, Cap: limit}
+func offer(cell, channel string, sequence int64, limit int) plan.Offer {
+	return plan.Offer{Granted: plan.Granted{Cell: cell, Assignment: *assignment(channel, 1, sequence), At: noon}, Cap: limit}
 }
 
 // offers makes offers and gives the names of those that were made.
-func offers(t *testing.T, s Store, all ...engine.Offer) []string {
+func offers(t *testing.T, s Store, all ...plan.Offer) []string {
 	t.Helper()
 	made, err := s.Grant(t.Context(), all)
 	must(t, err)
@@ -50,7 +50,7 @@ func ask(t *testing.T, of func(n int) Store) {
 	var made []string
 	for n := range askers {
 		wg.Go(func() {
-			got, err := of(n).Grant(t.Context(), []engine.Offer{offer(fmt.Sprintf("cell-%02d", n), "staging", 3, limit)})
+			got, err := of(n).Grant(t.Context(), []plan.Offer{offer(fmt.Sprintf("cell-%02d", n), "staging", 3, limit)})
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {

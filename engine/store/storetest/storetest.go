@@ -19,6 +19,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/access"
+	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -27,9 +28,9 @@ type Store interface {
 	engine.Store
 	engine.FlagStore
 	io.Closer
-	Observed(ctx context.Context) (engine.Observed, error)
+	Observed(ctx context.Context) (plan.Observed, error)
 	Events(ctx context.Context, cell string, limit int) ([]cells.Event, error)
-	Decisions(ctx context.Context, after int64, limit int) ([]engine.Decided, int64, error)
+	Decisions(ctx context.Context, after int64, limit int) ([]plan.Decided, int64, error)
 	Ready(ctx context.Context) error
 
 	AddJoin(ctx context.Context, j access.Join) error
@@ -134,17 +135,17 @@ func assignment(channel string, epoch, sequence int64) *cells.Assignment {
 	}
 }
 
-func state(cell string, sequence int64) *engine.CellState {
+func state(cell string, sequence int64) *plan.CellState {
 	a := assignment("staging", 1, sequence)
-	return &engine.CellState{
+	return &plan.CellState{
 		Name: cell, Channel: a.Channel, Epoch: a.Epoch, Sequence: a.Sequence, Release: a.Release, Digest: a.Digest,
 		State: cells.StateHealthy, Message: "all well", HealthySince: noon.Add(-time.Hour), Soaked: time.Hour, LastReport: noon,
 		Skew: -3 * time.Second, Infrastructure: 7, Running: a, StartedAt: noon.Add(-2 * time.Hour),
-		Failures: []engine.Failure{{Failure: cells.Failure{Assignment: *assignment("staging", 1, 1), Reason: "probe failed", At: noon}, Seen: noon}},
+		Failures: []plan.Failure{{Failure: cells.Failure{Assignment: *assignment("staging", 1, 1), Reason: "probe failed", At: noon}, Seen: noon}},
 	}
 }
 
-func versioned(s *engine.CellState, version int64) *engine.CellState {
+func versioned(s *plan.CellState, version int64) *plan.CellState {
 	s.Version = version
 	return s
 }
@@ -196,7 +197,7 @@ func (h *hands) move(d time.Duration) {
 }
 
 // report keeps reports, each as the next version of its cell.
-func report(t *testing.T, s Store, batch ...engine.Reported) error {
+func report(t *testing.T, s Store, batch ...plan.Reported) error {
 	t.Helper()
 	names := make([]string, len(batch))
 	for i, r := range batch {
@@ -216,7 +217,7 @@ func report(t *testing.T, s Store, batch ...engine.Reported) error {
 	return s.Report(t.Context(), batch)
 }
 
-func observed(t *testing.T, s Store) engine.Observed {
+func observed(t *testing.T, s Store) plan.Observed {
 	t.Helper()
 	o, err := s.Observed(t.Context())
 	if err != nil {
@@ -235,14 +236,14 @@ func must(t *testing.T, err error) {
 // same compares what a store keeps: unexported fields hold for one process only, and versions have tests of their own.
 func same(t *testing.T, what string, want, got any) {
 	t.Helper()
-	if d := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreUnexported(engine.CellState{}), cmpopts.IgnoreFields(engine.CellState{}, "Version")); d != "" {
+	if d := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreUnexported(plan.CellState{}), cmpopts.IgnoreFields(plan.CellState{}, "Version")); d != "" {
 		t.Errorf("%s (-want +got):\n%s", what, d)
 	}
 }
 
 // give grants without a cap.
-func give(ctx context.Context, s Store, grants []engine.Granted) error {
-	offers := make([]engine.Offer, len(grants))
+func give(ctx context.Context, s Store, grants []plan.Granted) error {
+	offers := make([]plan.Offer, len(grants))
 	for i, g := range grants {
 		offers[i].Granted = g
 	}

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/plan"
 )
 
 func stale(t *testing.T, open Open) {
@@ -19,11 +19,11 @@ func stale(t *testing.T, open Open) {
 	want := int64(0)
 	for _, step := range steps {
 		c := versioned(state("acme", 10+step.version), step.version)
-		err := s.Report(ctx, []engine.Reported{{State: c, Boot: fmt.Sprint(step), Events: events(step.version, step.version)}})
+		err := s.Report(ctx, []plan.Reported{{State: c, Boot: fmt.Sprint(step), Events: events(step.version, step.version)}})
 		if step.kept {
 			must(t, err)
 			want = step.version
-		} else if !errors.Is(err, engine.ErrStale) {
+		} else if !errors.Is(err, plan.ErrStale) {
 			t.Errorf("version %d on %d: %v, not ErrStale", step.version, want, err)
 		}
 		if got, err := s.Cells(ctx, "acme"); err != nil || want > 0 && (got["acme"].Version != want || got["acme"].Sequence != 10+want) {
@@ -44,18 +44,18 @@ func stale(t *testing.T, open Open) {
 
 func staleAmongOthers(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
-	must(t, report(t, s, engine.Reported{State: state("cell-00", 1), Boot: "b", Events: events(1, 1)}))
+	must(t, report(t, s, plan.Reported{State: state("cell-00", 1), Boot: "b", Events: events(1, 1)}))
 	var wg sync.WaitGroup
 	for w := range 32 { // enough to share commits
 		wg.Go(func() {
 			for n := int64(1); n <= 10; n++ {
 				name := fmt.Sprintf("cell-%02d", w)
-				batch := []engine.Reported{{State: versioned(state(name, n), n), Boot: "b", Events: events(n, n)}}
+				batch := []plan.Reported{{State: versioned(state(name, n), n), Boot: "b", Events: events(n, n)}}
 				if w == 0 { // new, but together with one that is not: neither is kept
-					batch = []engine.Reported{{State: versioned(state("late", n), 1)}, {State: versioned(state(name, 99), 1), Boot: "b", Events: events(n, n)}}
+					batch = []plan.Reported{{State: versioned(state("late", n), 1)}, {State: versioned(state(name, 99), 1), Boot: "b", Events: events(n, n)}}
 				}
 				switch err := s.Report(ctx, batch); {
-				case w == 0 && !errors.Is(err, engine.ErrStale):
+				case w == 0 && !errors.Is(err, plan.ErrStale):
 					t.Errorf("stale: %v", err)
 				case w != 0 && err != nil:
 					t.Errorf("report: %v", err)
@@ -109,12 +109,12 @@ func race(t *testing.T, of func(writer int) Store) {
 				if c := known["acme"]; c != nil {
 					version = c.Version + 1
 				}
-				switch err := s.Report(ctx, []engine.Reported{{State: versioned(state("acme", version), version)}}); {
+				switch err := s.Report(ctx, []plan.Reported{{State: versioned(state("acme", version), version)}}); {
 				case err == nil:
 					mu.Lock()
 					kept++
 					mu.Unlock()
-				case !errors.Is(err, engine.ErrStale):
+				case !errors.Is(err, plan.ErrStale):
 					t.Error(err)
 				}
 			}
@@ -130,29 +130,29 @@ func race(t *testing.T, of func(writer int) Store) {
 func byName(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
 	const many = 1200
-	var batch []engine.Reported
+	var batch []plan.Reported
 	var names []string
 	for n := range many {
 		name := fmt.Sprintf("cell-%04d", n)
 		names = append(names, name)
 		if n%2 == 0 {
-			batch = append(batch, engine.Reported{State: versioned(state(name, int64(n)), 1)})
+			batch = append(batch, plan.Reported{State: versioned(state(name, int64(n)), 1)})
 		}
 	}
 	must(t, s.Report(ctx, batch))
-	must(t, give(ctx, s, []engine.Granted{
+	must(t, give(ctx, s, []plan.Granted{
 		{Cell: "cell-0001", Assignment: *assignment("staging", 1, 1), At: noon}, {Cell: "cell-0002", Assignment: *assignment("staging", 1, 99), At: noon},
 	}))
 	granted := state("cell-0002", 2)
 	granted.Granted, granted.GrantedAt = assignment("staging", 1, 99), noon
 	for _, step := range []struct {
 		names []string
-		want  map[string]*engine.CellState
+		want  map[string]*plan.CellState
 	}{
-		{[]string{"cell-0004"}, map[string]*engine.CellState{"cell-0004": state("cell-0004", 4)}},
-		{[]string{"cell-0004", "nobody", "cell-0004", "", `"'%`}, map[string]*engine.CellState{"cell-0004": state("cell-0004", 4)}},
+		{[]string{"cell-0004"}, map[string]*plan.CellState{"cell-0004": state("cell-0004", 4)}},
+		{[]string{"cell-0004", "nobody", "cell-0004", "", `"'%`}, map[string]*plan.CellState{"cell-0004": state("cell-0004", 4)}},
 		{[]string{"nobody"}, nil},
-		{[]string{"cell-0001", "cell-0002"}, map[string]*engine.CellState{
+		{[]string{"cell-0001", "cell-0002"}, map[string]*plan.CellState{
 			"cell-0001": {Name: "cell-0001", Granted: assignment("staging", 1, 1), GrantedAt: noon}, "cell-0002": granted,
 		}},
 	} {
@@ -178,7 +178,7 @@ func byName(t *testing.T, open Open) {
 func reportsWithoutLease(t *testing.T, open Open) {
 	leader, s := opened(t, open), opened(t, open)
 	mustLead(t, leader, 1)
-	must(t, report(t, s, engine.Reported{State: state("acme", 1)}))
+	must(t, report(t, s, plan.Reported{State: state("acme", 1)}))
 	same(t, "the cell as the leader sees it", state("acme", 1), observed(t, leader).Cells["acme"])
 }
 
@@ -190,7 +190,7 @@ func twoReporters(t *testing.T, open Open) {
 		wg.Go(func() {
 			name := fmt.Sprintf("cell-%d", w)
 			for n := int64(1); n <= 25; n++ {
-				if err := two[w%2].Report(ctx, []engine.Reported{{State: versioned(state(name, n), n), Boot: "b", Events: events(n, n)}}); err != nil {
+				if err := two[w%2].Report(ctx, []plan.Reported{{State: versioned(state(name, n), n), Boot: "b", Events: events(n, n)}}); err != nil {
 					t.Errorf("report: %v", err)
 				}
 			}
@@ -210,5 +210,5 @@ func twoReporters(t *testing.T, open Open) {
 		}
 	}
 	next := versioned(state("cell-0", 26), 26) // a cell moves over to the other process
-	must(t, two[1].Report(ctx, []engine.Reported{{State: next, Events: []cells.Event{}}}))
+	must(t, two[1].Report(ctx, []plan.Reported{{State: next, Events: []cells.Event{}}}))
 }

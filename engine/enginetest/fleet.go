@@ -1,0 +1,105 @@
+package enginetest
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// Fleet is a pipeline of n channels with cells cells in all and as many releases: half of the channels come after the other half.
+func Fleet(tb testing.TB, n, cellCount, releaseCount int) (*plan.Desired, *plan.Observed) {
+	tb.Helper()
+	files := map[string]string{}
+	for i := range n {
+		text := "gates:\n  - window: {opens: \"0 9 * * MON-THU\", for: 7h, zone: Europe/Berlin}\n"
+		if i%2 == 1 {
+			text = fmt.Sprintf("after: [c%d]\ngates:\n  - soak: {for: 24h, cells: 3, percent: 95}\n  - window: {opens: \"0 9 * * MON-THU\", for: 7h, zone: Europe/Berlin}\n", i-1)
+		}
+		for name, data := range Policy(fmt.Sprintf("c%d", i), text) {
+			files[name] = data
+		}
+	}
+	for i := releaseCount - 2; i < releaseCount; i++ {
+		for name, data := range Release(fmt.Sprintf("1.%d.0", i)) {
+			files[name] = data
+		}
+	}
+	for i := range n {
+		for name, data := range Head(fmt.Sprintf("c%d", i), fmt.Sprintf("1.%d.0", releaseCount-2+(i+1)%2)) {
+			files[name] = data
+		}
+	}
+	w := NewWorld(tb, files)
+	d := w.Desired()
+	for i := range cellCount { // not as files: a folder of a hundred thousand is slow in a map
+		cell := &plan.Cell{Cell: cells.Cell{Name: fmt.Sprintf("cell-%06d", i), Channel: fmt.Sprintf("c%d", i%n)}}
+		d.Cells[cell.Name] = cell
+		d.Channels[cell.Channel].Cells = append(d.Channels[cell.Channel].Cells, cell)
+	}
+	for i := releaseCount - 3; i >= 0; i-- {
+		v, err := releases.ParseVersion(fmt.Sprintf("1.%d.0", i))
+		if err != nil {
+			tb.Fatal(err)
+		}
+		r := &plan.Release{Found: releases.Found{Release: releases.Release{Version: v}}}
+		d.Releases[v.String()] = r
+		d.Versions = append([]*plan.Release{r}, d.Versions...)
+	}
+	o := &plan.Observed{Cells: make(map[string]*plan.CellState, cellCount)}
+	for name, cell := range d.Cells {
+		a := plan.Assign(d, cell, d.Channels[cell.Channel].Effective, nil)
+		o.Cells[name] = &plan.CellState{
+			Name: name, Channel: a.Channel, Sequence: a.Sequence, Release: a.Release, Digest: a.Digest, State: cells.StateHealthy,
+			Running: &a, Granted: &a, Soaked: 23 * time.Hour, HealthySince: w.Now.Add(-23 * time.Hour), LastReport: w.Now.Add(-10 * time.Second),
+		}
+	}
+	return d, o
+}
+
+// Rolling is one channel of n cells, with values, of which some have the newest head and all others wait for their wave.
+func Rolling(tb testing.TB, n, given int) (*plan.Desired, *plan.Observed) {
+	tb.Helper()
+	text := "rollout: {waves: [{cells: 1, soak: 30m}, {percent: 50, soak: 2h}, {percent: 100}], maxInFlight: 20}\n"
+	domain := "parameters: {domain: {type: string, required: true}, replicas: {type: integer, default: 2}}\n"
+	w := NewWorld(tb, Union(Policy("c", text), Release("1.0.0", domain), Head("c", "1.0.0")))
+	w.Commit("bob", "cut", Release("1.1.0", domain))
+	w.Settle()
+	d := w.Desired()
+	c := d.Channels["c"]
+	for i := range n {
+		cell := &plan.Cell{Cell: cells.Cell{Name: fmt.Sprintf("cell-%06d", i), Channel: "c", Values: map[string]any{"domain": fmt.Sprintf("c%d.example", i), "replicas": 3}}}
+		d.Cells[cell.Name] = cell
+		c.Cells = append(c.Cells, cell)
+	}
+	old, e := &c.History[0], c.Effective
+	o := &plan.Observed{Cells: make(map[string]*plan.CellState, n)}
+	o.Learned.Waves = []plan.Through{{Channel: "c", Sequence: e.Sequence, Digest: e.Digest, Wave: 1}}
+	o.Learned.Rollouts = []plan.Rollout{{Channel: "c", Sequence: e.Sequence, Since: Start}}
+	for i, at := range c.WaveOrder() {
+		head := old
+		if i < given {
+			head = e
+		}
+		a := plan.Assign(d, c.Cells[at], head, nil)
+		o.Cells[c.Cells[at].Name] = &plan.CellState{
+			Name: c.Cells[at].Name, Channel: a.Channel, Sequence: a.Sequence, Release: a.Release, Digest: a.Digest, State: cells.StateHealthy,
+			Running: &a, Granted: &a, Soaked: time.Hour, HealthySince: w.Now.Add(-time.Hour), LastReport: w.Now.Add(-10 * time.Second),
+		}
+	}
+	for _, cell := range c.Cells {
+		o.Learned.Rollouts[0].Eligible = append(o.Learned.Rollouts[0].Eligible, cell.Name)
+	}
+	return d, o
+}
+
+func Plain(failures []plan.Failure) []cells.Failure {
+	var all []cells.Failure
+	for _, f := range failures {
+		all = append(all, f.Failure)
+	}
+	return all
+}

@@ -1,0 +1,256 @@
+package enginetest
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine/plan"
+)
+
+// One is a single channel at 1.0.0 with two cells.
+func One(t testing.TB, text string, more ...map[string]string) *World {
+	w := NewWorld(t, Union(append([]map[string]string{
+		Policy("staging", text), CellFiles("staging", "s1", "s2"), Release("1.0.0"), Head("staging", "1.0.0"),
+	}, more...)...)).Installed()
+	w.Through()
+	return w
+}
+
+// Through lets what was granted be installed everywhere, and settles.
+func (w *World) Through() {
+	w.T.Helper()
+	w.Settle()
+	w.Now = w.Now.Add(time.Minute)
+	for name := range w.Desired().Cells {
+		w.Report(name, cells.StateHealthy)
+	}
+	w.Settle()
+}
+
+// Takes cuts a release, and has the channel take it and all its cells run it.
+func (w *World) Takes(channel, version string, more ...string) {
+	w.T.Helper()
+	w.Commit("bob", "cut "+version, Release(version, more...))
+	w.Through()
+	w.WantHead(channel, version)
+}
+
+func (w *World) Unhold() {
+	w.T.Helper()
+	lift := map[string]string{}
+	for name := range w.Files {
+		if strings.Contains(name, "/holds/") {
+			lift[name] = ""
+		}
+	}
+	w.Commit("eve", "lift", lift)
+}
+
+func (w *World) Ask(channel, version string) {
+	w.T.Helper()
+	w.Commit("eve", "ask for "+version, map[string]string{"channels/" + channel + "/head.yaml": "release: " + version + "\n"})
+}
+
+// Arrive lets a cell report for the first time, or again: pending, or healthy on what it was granted.
+func (w *World) Arrive(name string) {
+	w.T.Helper()
+	state := cells.StatePending
+	prev := w.Obs.Cells[name]
+	r := cells.Report{Cell: name, Boot: "b", Sent: w.Now, State: state}
+	if g := prev.Last(); g != nil {
+		r.State, r.Running = cells.StateHealthy, g
+	}
+	w.Obs.Cells[name] = w.Receive(prev, r)
+}
+
+// SideBySide is two channels that have nothing to do with each other, at 1.0.0: alpha comes first in a chain.
+func SideBySide(t testing.TB, alpha, beta string, more ...map[string]string) *World {
+	return NewWorld(t, Union(append([]map[string]string{
+		Policy("alpha", alpha), Policy("beta", beta), CellFiles("alpha", "a1"), CellFiles("beta", "b1"),
+		Release("1.0.0"), Head("alpha", "1.0.0"), Head("beta", "1.0.0"),
+	}, more...)...)).Installed()
+}
+
+func (w *World) WantHead(channel, release string) {
+	w.T.Helper()
+	if got := w.Desired().Channels[channel].Effective.Release; got != release {
+		w.T.Fatalf("%s is at %s, want %s", channel, got, release)
+	}
+}
+
+// TwoChannels is staging before dedicated, which asks for an hour's soak; both run 1.0.0.
+func TwoChannels(t testing.TB, more ...map[string]string) *World {
+	return NewWorld(t, Union(append([]map[string]string{
+		Policy("staging", ""),
+		Policy("dedicated", "after: [staging]\ngates:\n  - soak: {for: 1h, cells: 2}\n"),
+		CellFiles("staging", "s1", "s2"), CellFiles("dedicated", "acme", "beta"),
+		Release("1.0.0"), Head("staging", "1.0.0"), Head("dedicated", "1.0.0"),
+	}, more...)...))
+}
+
+// Installed lets all cells report that they run their channel's head.
+func (w *World) Installed() *World {
+	w.T.Helper()
+	d := w.Desired()
+	for name, cell := range d.Cells {
+		e := d.Channels[cell.Channel].Effective
+		a := plan.Assign(d, cell, e, nil)
+		w.Obs.Cells[name] = w.Receive(nil, cells.Report{Cell: name, State: cells.StateHealthy, Running: &a})
+	}
+	return w
+}
+
+func Kinds(p plan.Plan) string {
+	var all []string
+	for _, a := range p.Actions {
+		s := string(a.Kind) + " " + a.Release + " " + a.Channel
+		if a.Kind == plan.Grant {
+			s += " " + strings.Join(a.Cells, "+")
+		}
+		all = append(all, s)
+	}
+	return strings.Join(all, "; ")
+}
+
+func (w *World) WantActions(want string) plan.Plan {
+	w.T.Helper()
+	p := w.Run()
+	if got := Kinds(p); got != want {
+		w.T.Fatalf("at %s: actions %q, want %q\nblocked: %v", w.Now.Format(time.RFC3339), got, want, p.Blocked)
+	}
+	return p
+}
+
+func (w *World) WantBlocked(channel, gate, reason string) {
+	w.T.Helper()
+	for _, b := range w.Plan().Blocked {
+		if b.Channel == channel && b.Gate == gate && strings.Contains(b.Reason, reason) {
+			return
+		}
+	}
+	w.T.Fatalf("no verdict of %s about %s with %q in %v", gate, channel, reason, w.Plan().Blocked)
+}
+
+func (w *World) WantBlockedAfterNext(channel, gate string) {
+	w.T.Helper()
+	w.Commit("bob", "cut", Release("1.9.0"))
+	w.WantBlocked(channel, gate, "")
+}
+
+// Many is a channel at 1.0.0 with n cells, c00 and so on, installed and soaked, and 1.1.0 cut.
+func Many(t testing.TB, n int, text string, more ...map[string]string) *World {
+	t.Helper()
+	var names []string
+	for i := range n {
+		names = append(names, fmt.Sprintf("c%02d", i))
+	}
+	w := NewWorld(t, Union(append([]map[string]string{Policy("staging", text), CellFiles("staging", names...), Release("1.0.0"), Head("staging", "1.0.0")}, more...)...)).Installed()
+	w.Through()
+	w.Commit("bob", "cut", Release("1.1.0"))
+	w.WantActions("promote 1.1.0 staging")
+	return w
+}
+
+// Granted runs a plan that does nothing but grant the head, and gives to whom.
+func (w *World) Granted() []string {
+	w.T.Helper()
+	p := w.Run()
+	if len(p.Actions) == 0 {
+		return nil
+	}
+	if len(p.Actions) != 1 || p.Actions[0].Kind != plan.Grant || p.Actions[0].Release != "1.1.0" {
+		w.T.Fatalf("did %s, want a grant of 1.1.0", Kinds(p))
+	}
+	return p.Actions[0].Cells
+}
+
+// Others lets time go by; all cells report but those named. Who was granted something runs it.
+func (w *World) Others(d time.Duration, silent ...string) {
+	w.T.Helper()
+	for end := w.Now.Add(d); w.Now.Before(end); {
+		w.Now = w.Now.Add(time.Minute)
+		for name := range w.Desired().Cells {
+			if w.Obs.Cells[name] != nil && !slices.Contains(silent, name) {
+				w.Report(name, cells.StateHealthy)
+			}
+		}
+	}
+}
+
+// Pending lets a cell report that it has nothing installed.
+func (w *World) Pending(name string) {
+	w.Obs.Cells[name] = w.Receive(w.Obs.Cells[name], cells.Report{Cell: name, State: cells.StatePending})
+}
+
+// blockedCell gives the plan's verdict about a cell.
+func (w *World) blockedCell(name string) channels.Verdict {
+	w.T.Helper()
+	for _, b := range w.Plan().Blocked {
+		if b.Cell == name {
+			return b
+		}
+	}
+	return channels.Verdict{}
+}
+
+func (w *World) WantGate(name, gate, reason string) channels.Verdict {
+	w.T.Helper()
+	v := w.blockedCell(name)
+	if v.Gate != gate || !strings.Contains(v.Reason, reason) {
+		w.T.Errorf("%s: %q, want %s blocked: %s", name, v.String(), gate, reason)
+	}
+	return v
+}
+
+func (w *World) WantBlockedOrIdle(channel, gate string) {
+	w.T.Helper()
+	for _, b := range w.Plan().Blocked {
+		if b.Channel == channel && b.Gate != gate {
+			w.T.Errorf("%s, want %s", b.String(), gate)
+		}
+	}
+}
+
+// Slots are the cells whose offers take a slot, of which there are limit.
+func Slots(a plan.Action, limit int) (names []string) {
+	for _, o := range a.Offers {
+		switch o.Cap {
+		case 0:
+		case limit:
+			names = append(names, o.Cell)
+		default:
+			names = append(names, fmt.Sprintf("%s with a cap of %d", o.Cell, o.Cap))
+		}
+	}
+	return names
+}
+
+// Says lets a cell's owner decide something.
+func (w *World) Says(name string, o *cells.Owner) {
+	w.T.Helper()
+	s := w.Obs.Cells[name]
+	w.Obs.Cells[name] = w.Receive(s, cells.Report{Cell: name, Boot: "b", Sent: w.Now, State: s.State, Running: s.Running, Owner: o})
+}
+
+// Begins lets a cell say that it has begun its grant.
+func (w *World) Begins(name string) {
+	w.T.Helper()
+	prev := w.Obs.Cells[name]
+	w.Obs.Cells[name] = w.Receive(prev, cells.Report{Cell: name, State: cells.StateApplying, Running: prev.Running, Applying: prev.Last()})
+}
+
+// Keeps lets a cell report what it runs and remembers, whatever it was granted.
+func (w *World) Keeps(name string) {
+	w.T.Helper()
+	s := w.Obs.Cells[name]
+	w.Obs.Cells[name] = w.Receive(s, cells.Report{Cell: name, State: cells.StateHealthy, Running: s.Running, Failures: Plain(s.Failures)})
+}
+
+func Hotfix(channel, version, more string) map[string]string {
+	return map[string]string{"channels/" + channel + "/hotfixes/" + version + ".yaml": "digest: @digest:" + version + "\nreason: CVE-1\nexpiry: 2026-11-23T12:00:00Z\n" + more}
+}

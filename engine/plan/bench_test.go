@@ -1,0 +1,40 @@
+package plan_test
+
+import (
+	"fmt"
+	"testing"
+
+	. "github.com/sluice-cd/sluice/engine/enginetest"
+	"github.com/sluice-cd/sluice/engine/plan"
+)
+
+var sink plan.Plan
+
+func BenchmarkMake(b *testing.B) {
+	for _, n := range []int{1_000, 10_000, 100_000} {
+		d, o := Fleet(b, 100, n, 2_000)
+		b.Run(fmt.Sprintf("cells=%d", n), func(b *testing.B) {
+			for b.Loop() {
+				sink = plan.Make(d, o, Start)
+			}
+		})
+	}
+}
+
+// BenchmarkRollout holds a plan in mid-rollout, with thousands that wait for their wave, against one of the same cells at rest.
+func BenchmarkRollout(b *testing.B) {
+	for _, n := range []int{1_000, 10_000} {
+		for _, at := range []struct {
+			name  string
+			given int
+		}{{"idle", n}, {"waiting", n / 2}} {
+			d, o := Rolling(b, n, at.given)
+			b.Run(fmt.Sprintf("cells=%d/%s", n, at.name), func(b *testing.B) {
+				for b.Loop() {
+					sink = plan.Make(d, o, Start)
+				}
+				b.ReportMetric(float64(len(sink.Blocked)), "verdicts")
+			})
+		}
+	}
+}

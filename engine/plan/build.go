@@ -1,0 +1,298 @@
+package plan
+
+import (
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/internal/manifest"
+	"github.com/sluice-cd/sluice/internal/words"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// Build puts together what files, the history and its older commits say. open gives an older commit's files.
+// Faults never stop it: they are in the result, by release, channel, cell and all together.
+func Build(files fs.FS, h *History, open func(commit string) (fs.FS, error), cache *manifest.Cache, all bool) (*Desired, error) {
+	set, faults := channels.Load(cache, files)
+	b := &builder{files: files, history: h, open: open, cache: cache, set: set}
+	b.d = &Desired{
+		Commit: h.Tip, Pipeline: set.Pipeline, Quarantine: set.Quarantines, Acknowledged: h.Acknowledged, Faults: faults,
+		Channels: map[string]*Channel{}, Releases: map[string]*Release{}, Cells: map[string]*Cell{},
+	}
+	for _, name := range slices.Sorted(maps.Keys(set.Channels)) {
+		if err := b.channel(set.Channels[name]); err != nil {
+			return nil, err
+		}
+	}
+	b.link()
+	if err := b.releases(all); err != nil {
+		return nil, err
+	}
+	b.heads()
+	b.cells()
+	b.d.Faults = manifest.Sort(b.d.Faults)
+	b.d.places = sync.OnceValue(b.d.walkHeads)
+	return b.d, nil
+}
+
+type builder struct {
+	files   fs.FS
+	history *History
+	open    func(string) (fs.FS, error)
+	cache   *manifest.Cache
+	set     channels.Set
+	d       *Desired
+}
+
+// channel adds one channel: its folder, its effective head and requests, its proven approvals.
+func (b *builder) channel(s *channels.State) error {
+	past := b.history.channel(s.Name)
+	c := &Channel{State: *s, Valid: s.Policy, History: past.Heads, Accepted: past.Accepted, Halted: past.Halted}
+	b.d.Channels[s.Name] = c
+	if c.Policy == nil {
+		c.Valid = b.lastValid(s.Name, past.Policies)
+	}
+	if n := len(past.Heads); n > 0 {
+		c.Effective = &past.Heads[n-1]
+	}
+	if past.Touched != nil {
+		c.Request = b.request(c, *past.Touched)
+	}
+	for _, a := range s.Approvals {
+		if proven, ok := b.proven(past, a); ok {
+			c.Approved = append(c.Approved, proven)
+		}
+	}
+	return nil
+}
+
+// lastValid finds the newest policy without faults (R6).
+func (b *builder) lastValid(name string, commits []string) *channels.Channel {
+	for _, commit := range slices.Backward(commits) {
+		files, err := b.open(commit)
+		if err != nil {
+			return nil // older than what the mirror has: no policy is the safe one
+		}
+		if policy, _ := channels.ParsePolicy(b.cache, files, name); policy != nil {
+			return policy
+		}
+	}
+	return nil
+}
+
+// request reads a hand's change of head.yaml: of a head that can't be read, the request says why (R1).
+func (b *builder) request(c *Channel, r Request) *Request {
+	switch {
+	case len(c.HeadFaults) > 0:
+		r.Fault = c.HeadFaults[0].String()
+	case c.Head == nil && c.Effective == nil:
+		return nil
+	case c.Head == nil:
+		r.Fault = path.Join(channels.Dir, c.Name, "head.yaml") + " was removed"
+	default:
+		r.Release = c.Head.Release
+		if e := c.Effective; e != nil && c.Head.Release == e.Release && c.Head.Digest == e.Digest &&
+			c.Head.Sequence == e.Sequence && c.Head.Commit == e.Commit {
+			return nil // put back as it was
+		}
+	}
+	return &r
+}
+
+// proven tells whose approval a is, if the history proves it (R22).
+func (b *builder) proven(past *PastChannel, a channels.Approved) (Approved, bool) {
+	fact, ok := past.Approvals[a.File]
+	if !ok {
+		return Approved{}, false
+	}
+	member := b.set.Pipeline.People[a.Person]
+	if member == nil || !fact.Of(a.Person, member.Email, b.set.Pipeline.TrustAuthors) {
+		return Approved{}, false
+	}
+	return Approved{
+		Approver: channels.Approver{Person: a.Person, Email: member.Email, Roles: member.Roles},
+		Release:  a.Release, Digest: a.Digest,
+	}, true
+}
+
+// link fills in downstreams and the order, upstreams first. Circles were found by channels.Load: they come last.
+func (b *builder) link() {
+	d := b.d
+	names := slices.Sorted(maps.Keys(d.Channels))
+	waiting := map[string]int{}
+	for _, name := range names {
+		c := d.Channels[name]
+		if c.Valid == nil {
+			continue
+		}
+		for _, up := range c.Valid.After {
+			if u := d.Channels[up]; u != nil {
+				u.Down = append(u.Down, name)
+				waiting[name]++
+			}
+		}
+	}
+	for len(names) > 0 {
+		i := slices.IndexFunc(names, func(n string) bool { return waiting[n] == 0 })
+		if i < 0 {
+			break
+		}
+		name := names[i]
+		names = slices.Delete(names, i, i+1)
+		d.Order = append(d.Order, name)
+		for _, down := range d.Channels[name].Down {
+			waiting[down]--
+		}
+	}
+	d.Order = append(d.Order, names...)
+}
+
+// releases loads the releases that a decision could be about: from the oldest head upwards, and what is named.
+func (b *builder) releases(all bool) error {
+	set, faults := releases.Load(b.cache, b.files, b.wanted(all))
+	b.d.Faults = append(b.d.Faults, faults...)
+	for name, found := range set.Releases {
+		r := &Release{Found: found.Found, Loaded: found.Loaded}
+		for _, f := range found.Faults {
+			if !f.Warning {
+				r.Faults = append(r.Faults, f)
+			}
+		}
+		b.d.Releases[name] = r
+		origin := b.history.Releases[name]
+		if origin == nil {
+			continue
+		}
+		r.Origin, r.Authors = origin.Commit, origin.Authors
+		if r.Tombstone == nil && origin.Tree != "" && r.Tree != "" && r.Tree != origin.Tree {
+			f := releases.Fault{
+				File:    path.Join(releases.Dir, name, "release.yaml"),
+				Message: fmt.Sprintf("release %s was edited after its merge in %s, by %s: releases are immutable; put it back, and cut a new version", name, words.Short(origin.Commit), words.Short(origin.Edited)),
+			}
+			r.Faults = append(r.Faults, f)
+			b.d.Faults = append(b.d.Faults, f)
+		}
+	}
+	for _, r := range b.d.Releases {
+		if r.Tombstone == nil {
+			b.d.Versions = append(b.d.Versions, r)
+		}
+	}
+	slices.SortFunc(b.d.Versions, func(x, y *Release) int { return x.Version.Compare(y.Version) })
+	return nil
+}
+
+// recentHeads is how far back heads are kept in sight as rollback targets.
+const recentHeads = 32
+
+// wanted tells which releases are worth parsing.
+func (b *builder) wanted(all bool) func(releases.Version) bool {
+	if all {
+		return nil
+	}
+	named := map[string]bool{}
+	var oldest releases.Version
+	for _, c := range b.d.Channels {
+		if c.Effective == nil {
+			return nil
+		}
+		heads := c.History[max(0, len(c.History)-recentHeads):]
+		for _, h := range heads {
+			named[h.Release] = true
+		}
+		v, err := releases.ParseVersion(c.Effective.Release)
+		if err != nil {
+			return nil
+		}
+		if oldest.IsZero() || v.Less(oldest) {
+			oldest = v
+		}
+		if c.Request != nil {
+			named[c.Request.Release] = true
+		}
+		for _, f := range c.Hotfixes {
+			named[f.Release] = true
+		}
+	}
+	return func(v releases.Version) bool { return named[v.String()] || !v.Less(oldest) }
+}
+
+// heads checks adopted heads against the releases: a digest that is not the release's adopts nothing (fault 42).
+func (b *builder) heads() {
+	for _, c := range b.d.Channels {
+		e := c.Effective
+		if e == nil || e.Kind != Adopted {
+			continue
+		}
+		r := b.d.Releases[e.Release]
+		if r != nil && (!r.Loaded || r.Digest == e.Digest) {
+			continue
+		}
+		why := fmt.Sprintf("head.yaml names release %s, which does not exist", e.Release)
+		if r != nil {
+			why = fmt.Sprintf("head.yaml says that release %s has digest %s, and it has %s", e.Release, e.Digest, r.Digest)
+		}
+		c.Effective, c.History = nil, nil
+		c.Request = &Request{Release: e.Release, Commit: e.Written, Fault: why}
+	}
+}
+
+func (b *builder) cells() {
+	found, faults := cells.Load(b.cache, b.files)
+	b.d.Faults = append(b.d.Faults, faults...)
+	for name, f := range found {
+		cell := &Cell{Cell: f.Cell, Identity: f.Identity, Found: f}
+		for _, fault := range f.Faults {
+			if !fault.Warning {
+				cell.Faults = append(cell.Faults, fault)
+			}
+		}
+		c := b.d.Channels[cell.Channel]
+		if c == nil && len(cell.Faults) == 0 {
+			fault := releases.Fault{File: path.Join(cells.Dir, name, "cell.yaml"), Message: fmt.Sprintf("cell %s names channel %q, which does not exist", name, cell.Channel)}
+			cell.Faults = append(cell.Faults, fault)
+			b.d.Faults = append(b.d.Faults, fault)
+		}
+		b.d.Cells[name] = cell
+		if c != nil {
+			c.Cells = append(c.Cells, cell)
+		}
+	}
+	for _, c := range b.d.Channels {
+		slices.SortFunc(c.Cells, func(x, y *Cell) int { return strings.Compare(x.Name, y.Name) })
+		c.memo = new(memo)
+	}
+}
+
+// WithCells gives d with the cells that were observed, where the repository has none at all: for trying a
+// policy against an observation file.
+func (d *Desired) WithCells(o *Observed) *Desired {
+	if len(d.Cells) > 0 {
+		return d
+	}
+	e := *d
+	e.Cells, e.Channels = map[string]*Cell{}, maps.Clone(d.Channels)
+	for name, c := range e.Channels {
+		clone := *c
+		clone.memo = new(memo)
+		e.Channels[name] = &clone
+	}
+	for _, name := range slices.Sorted(maps.Keys(o.Cells)) {
+		cell := &Cell{Cell: cells.Cell{Name: name, Channel: o.Cells[name].Channel}}
+		e.Cells[name] = cell
+		if c := e.Channels[cell.Channel]; c != nil {
+			c.Cells = append(c.Cells, cell)
+		}
+	}
+	return &e
+}
+
+// StaleAfter is how long a cell's silence is borne.
+func (d *Desired) StaleAfter() time.Duration { return d.Pipeline.StaleAfter }

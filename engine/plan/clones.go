@@ -1,0 +1,188 @@
+package plan
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+)
+
+// A cell's key that two machines use is told from one machine that was restored (R27):
+//
+//   - Two boots that report in turns, A B A B, each heard again within the stale limit: both are alive. A virtual machine
+//     that was put back may bring an old boot back once, and then the other is silent.
+//   - One boot that gives one event number two contents within the stale limit: a running machine was copied. One that was put
+//     back to a snapshot repeats numbers too, but of events that were told longer ago.
+//   - Numbers that go back under a new boot are a restored agent; an agent that knows of more acknowledgments than were
+//     given here shows that the store was restored. Neither is a clone.
+
+const (
+	maxBoots = 4
+	maxMarks = 8
+)
+
+// Restore is what a report shows about restores.
+type Restore int
+
+const (
+	NoRestore     Restore = iota
+	StoreRestored         // the store knows less than the agent: it was restored, or lost
+	AgentRestored         // the agent knows less than the store: it was restored
+)
+
+// boots folds a report's boot, confirmation and events into s. epoch is that of the cell's identity: under a new
+// one everything starts again. late: other reports that were sent after it were there first.
+func (s *CellState) boots(prev *CellState, r cells.Report, epoch int64, late bool, staleAfter time.Duration) (Restore, FreshEvents) {
+	s.Joined = epoch
+	if prev != nil {
+		s.Miscount = prev.Miscount
+	}
+	switch {
+	case prev != nil && len(prev.Boots) == 0 && !prev.LastReport.IsZero():
+		s.Confirmed = r.Confirmed // kept by a version that took no note of this
+	case prev != nil && prev.Joined == epoch:
+		s.Boots, s.Clone, s.Confirmed = slices.Clone(prev.Boots), prev.Clone, prev.Confirmed
+	case prev != nil:
+		s.Boots, s.Clone = nil, ""
+		s.Confirmed = r.Confirmed // another key, mostly another machine: its numbers are its own
+	}
+	if r.Boot == "" {
+		return NoRestore, FreshEvents{Events: r.Events}
+	}
+	fresh := !slices.ContainsFunc(s.Boots, func(b Boot) bool { return b.ID == r.Boot })
+	late = late || prev != nil && s.LastReport.Before(prev.LastReport) // it was on its way for long, or written late
+	if clone := s.boot(r.Boot, late, staleAfter); clone != "" && s.Clone == "" {
+		s.Clone = clone
+	}
+	b := &s.Boots[slices.IndexFunc(s.Boots, func(b Boot) bool { return b.ID == r.Boot })]
+	if !r.Sent.IsZero() {
+		b.Sent = r.Sent.Round(0)
+		if !late {
+			b.Skew = s.Skew
+		}
+	}
+	known, other := s.told(r)
+	was, back := s.Confirmed, !fresh && !late && r.Confirmed < b.Confirmed
+	clone, again := b.mark(r.Events, back, s.LastReport, staleAfter)
+	if clone != "" && s.Clone == "" {
+		s.Clone = clone
+	}
+	if back = back || again; back {
+		b.Rewound++
+		s.Confirmed = min(s.Confirmed, r.Confirmed)
+	}
+	if !late {
+		b.Confirmed = r.Confirmed
+	}
+	what := s.confirm(r, fresh, other)
+	switch {
+	case back || what == AgentRestored:
+		s.miscounted(fmt.Sprintf("event numbers went back from %d to %d", was, r.Confirmed))
+	case len(r.Events) > 0:
+		s.skipped(r.Events)
+	}
+	s.acknowledge(r.Events)
+	return what, b.history(r.Events, known)
+}
+
+// boot notes that a boot was heard, and says if two are alive.
+func (s *CellState) boot(id string, late bool, staleAfter time.Duration) (clone string) {
+	at, n := s.LastReport, len(s.Boots)
+	i := slices.IndexFunc(s.Boots, func(b Boot) bool { return b.ID == id })
+	switch {
+	case i < 0:
+		s.Boots = append(s.Boots, Boot{ID: id, First: at, Last: at})
+		s.Boots = s.Boots[max(0, n+1-maxBoots):]
+		return ""
+	case late:
+		return "" // it says nothing of what is alive now
+	case i == n-1:
+		s.Boots[i].Last = at
+		return ""
+	}
+	b, other := s.Boots[i], &s.Boots[n-1]
+	if at.Sub(b.Last) <= staleAfter {
+		b.Backs++
+	} else {
+		b.Backs, other.Backs = 0, 0 // put back after a while: the other one ended
+	}
+	if b.Backs > 0 && other.Backs > 0 {
+		clone = fmt.Sprintf("boots %s and %s report in turns", clip(other.ID), clip(b.ID))
+	}
+	b.Last = at
+	s.Boots = append(slices.Delete(s.Boots, i, i+1), b)
+	return clone
+}
+
+// mark remembers a boot's newest events, and says if a number came with two contents: again, and clone if soon after. Once
+// numbers went back, those that were remembered say nothing of those to come.
+func (b *Boot) mark(events []cells.Event, back bool, at time.Time, staleAfter time.Duration) (clone string, again bool) {
+	var marks []Mark
+	for _, e := range events[max(0, len(events)-maxMarks):] {
+		m := Mark{Number: e.Number, Sum: sumOf(e), At: at}
+		if i := slices.IndexFunc(b.Marks, func(k Mark) bool { return k.Number == e.Number }); i >= 0 {
+			switch {
+			case b.Marks[i].Sum == m.Sum || filler(e):
+				m = b.Marks[i]
+			default:
+				again = true
+				if at.Sub(b.Marks[i].At).Abs() <= staleAfter {
+					clone = fmt.Sprintf("boot %s gave event %d two contents", clip(b.ID), e.Number)
+				}
+			}
+		}
+		marks = append(marks, m)
+	}
+	if !again && !back {
+		marks = append(slices.DeleteFunc(slices.Clone(b.Marks), func(k Mark) bool {
+			return slices.ContainsFunc(marks, func(m Mark) bool { return m.Number == k.Number })
+		}), marks...)
+		slices.SortFunc(marks, func(x, y Mark) int { return cmp.Compare(x.Number, y.Number) })
+	}
+	b.Marks = marks[max(0, len(marks)-maxMarks):]
+	return clone, again
+}
+
+// filler tells whether an event stands in for others that the agent could not keep or send: its number was used before.
+func filler(e cells.Event) bool { return e.Kind == "gap" || e.Kind == "rejected" }
+
+func sumOf(e cells.Event) uint64 {
+	h := fnv.New64a()
+	for _, text := range []string{e.Kind, e.Release, e.Digest, e.Detail} {
+		h.Write([]byte(text))
+		h.Write([]byte{0})
+	}
+	h.Write(binary.BigEndian.AppendUint64(nil, uint64(e.At.UnixNano()))) //nolint:gosec // any bits do
+	return h.Sum64()
+}
+
+// confirm follows what the agent knows to be acknowledged, and says if somebody forgot some of it. other: a number came with
+// another content than under a boot before.
+func (s *CellState) confirm(r cells.Report, fresh, other bool) (what Restore) {
+	switch {
+	case r.Confirmed > s.Confirmed:
+		what, s.Confirmed = StoreRestored, r.Confirmed
+	case r.Confirmed < s.Confirmed && fresh && (other || s.behind(r)):
+		what, s.Confirmed = AgentRestored, r.Confirmed
+	}
+	return what
+}
+
+// behind tells whether a new boot has forgotten what was acknowledged to the one before: it confirms less, and does not
+// send again what comes after either, as one would whose last acknowledgment was lost.
+func (s *CellState) behind(r cells.Report) bool {
+	n := len(r.Events)
+	return n == 0 || r.Events[n-1].Number < s.Confirmed
+}
+
+// clip keeps what a cell says of itself short.
+func clip(id string) string {
+	if len(id) > 16 {
+		return id[:16]
+	}
+	return id
+}

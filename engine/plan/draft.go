@@ -1,0 +1,120 @@
+package plan
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// Drafts spells out a plan's git actions as commits, one a channel and one for cells' identities, a chain on plan.Commit. Pure. deadline is
+// the earliest instant at which something that they rest on ends; zero: none does.
+func Drafts(d *Desired, p Plan) (chain []releases.Draft, deadline time.Time, err error) {
+	var order []string
+	byChannel := map[string][]Action{}
+	var identities *Action
+	for i, a := range p.Actions {
+		switch a.Kind {
+		case Grant:
+			continue
+		case Identify:
+			identities = &p.Actions[i]
+			continue
+		}
+		if byChannel[a.Channel] == nil {
+			order = append(order, a.Channel)
+		}
+		byChannel[a.Channel] = append(byChannel[a.Channel], a)
+		if !a.Deadline.IsZero() && (deadline.IsZero() || a.Deadline.Before(deadline)) {
+			deadline = a.Deadline
+		}
+	}
+	for _, name := range order {
+		draft, err := draft(d.Channels[name], p, byChannel[name])
+		if err != nil {
+			return nil, deadline, fmt.Errorf("write down what was decided for %s: %w", name, err)
+		}
+		chain = append(chain, draft)
+	}
+	if identities != nil { // last: nothing stands on it
+		draft, err := draftIdentities(d, p, *identities)
+		if err != nil {
+			return nil, deadline, fmt.Errorf("write down cells' identities: %w", err)
+		}
+		chain = append(chain, draft)
+	}
+	return chain, deadline, nil
+}
+
+// draft is one channel's commit: its head and decision, and what belongs to the same decision.
+func draft(c *Channel, p Plan, actions []Action) (releases.Draft, error) {
+	files := map[string][]byte{}
+	out := releases.Draft{When: p.Now, Files: files, Tags: map[string]string{}}
+	quarantined := ""
+	for _, a := range actions {
+		if a.Kind != Quarantines {
+			continue
+		}
+		quarantined = a.Release
+		data, err := yaml.Marshal(channels.Quarantine{Digest: a.Digest, Reason: a.Reason, By: "sluice", FailedIn: a.Channel})
+		if err != nil {
+			return out, err
+		}
+		files[path.Join(channels.QuarantineDir, a.Release+".yaml")] = data
+	}
+	i := slices.IndexFunc(actions, func(a Action) bool { return a.Kind != Quarantines })
+	if i < 0 {
+		out.Message = actions[0].message(p.Commit, "", "")
+		return out, nil
+	}
+	a := actions[i]
+	folder := path.Join(channels.Dir, c.Name)
+	if a.Kind == Halt || a.Holds {
+		file, reason := haltFile(c.Effective.Sequence), a.Reason
+		if a.Holds {
+			file, reason = fmt.Sprintf("rollback-%d.yaml", a.Sequence), "rolled back by hand: "+a.Reason
+		}
+		data, err := yaml.Marshal(channels.Hold{Reason: reason, By: "sluice"})
+		if err != nil {
+			return out, err
+		}
+		files[path.Join(folder, "holds", file)] = data
+	}
+	if a.Kind == Halt {
+		out.Message = a.message(p.Commit, "", quarantined)
+		return out, nil
+	}
+	decision := decisionOf(c, p, a)
+	data, err := decision.encode()
+	if err != nil {
+		return out, err
+	}
+	files[path.Join(folder, "head.yaml")] = headYAML(decision.Head())
+	files[path.Join(folder, "decision.json")] = data
+	out.Tags[fmt.Sprintf("sluice/%s/%d", c.Name, a.Sequence)] = decision.Commit
+	out.Message = a.message(p.Commit, HashOf(data), quarantined)
+	return out, nil
+}
+
+// decisionOf is what a's decision.json says (R4).
+func decisionOf(c *Channel, p Plan, a Action) Decision {
+	d := Decision{
+		Kind: a.Kind, Channel: c.Name, Base: p.Commit, Now: p.Now, Release: a.Release, Commit: a.Commit, Digest: a.Digest,
+		Sequence: a.Sequence, From: a.From, Requested: a.Requested, Reason: a.Reason, Hotfix: a.Hotfix, Forward: a.forward, Verdicts: evidence(a.Verdicts), Accepted: a.Accepted, Flags: p.Flags,
+	}
+	if d.Commit == "" {
+		d.Commit = p.Commit
+	}
+	if c.Valid != nil {
+		d.Policy = c.Valid.Blob
+	}
+	if e := c.Effective; e != nil {
+		d.Replaces = Replaced{Release: e.Release, Digest: e.Digest, Sequence: e.Sequence, Finished: a.Finished}
+	}
+	return d
+}

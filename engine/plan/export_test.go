@@ -1,0 +1,10 @@
+package plan
+
+// What tests compare with.
+const (
+	ClockTolerance = clockTolerance
+	MaxBoots       = maxBoots
+	MaxMarks       = maxMarks
+)
+
+var HeadYAML = headYAML

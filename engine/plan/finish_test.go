@@ -1,0 +1,92 @@
+package plan_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	. "github.com/sluice-cd/sluice/engine/enginetest"
+)
+
+// R19: a head that moved before any cell had reported has reached its cells once one runs it well: it can be gone back to.
+func TestFirstHeadBeforeAnyReport(t *testing.T) {
+	w := NewWorld(t, Union(
+		Policy("staging", ""), Policy("dedicated", "after: [staging]\ngates:\n  - soak: {for: 1m}\n"),
+		CellFiles("staging", "s1"), CellFiles("dedicated", "acme"), Release("1.0.0"),
+	))
+	w.WantActions("promote 1.0.0 staging") // nobody reported yet
+	w.Run()
+	for range 3 {
+		w.Now = w.Now.Add(time.Minute)
+		w.Arrive("s1")
+		w.Settle()
+	}
+	w.Arrive("acme")
+	w.Settle()
+	w.Commit("bob", "cut", Release("1.1.0"))
+	w.WantActions("promote 1.1.0 staging")
+	w.Settle()
+	w.Fails("s1", "it is broken")
+	w.WantActions("rollback 1.0.0 staging; quarantine 1.1.0 staging")
+}
+
+// R14, R19: a rollout is through when the cells that are in contact have it. One that fell silent holds nobody up, and
+// one that failed within the budget doesn't either.
+func TestFinishedWithoutTheSilentAndTheFailed(t *testing.T) {
+	for name, part := range map[string]func(*World){
+		"silent": func(w *World) { w.Wait(10*time.Minute, "dedicated") },
+		"failed": func(w *World) {
+			w.Now = w.Now.Add(time.Minute)
+			w.Fails("s2", "no room")
+			w.Report("s1", cells.StateHealthy)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := TwoChannels(t, Policy("staging", "rollout: {failureBudget: 1}\n")).Installed()
+			w.Settle()
+			w.Commit("bob", "cut", Release("1.1.0"))
+			w.WantActions("promote 1.1.0 staging")
+			w.WantActions("grant 1.1.0 staging s1+s2")
+			part(w)
+			w.Report("s1", cells.StateHealthy)
+			w.Settle()
+			e := w.Desired().Channels["staging"].Effective
+			for _, f := range w.Obs.Learned.Finished {
+				if f.Channel == "staging" && f.Sequence == e.Sequence {
+					return
+				}
+			}
+			t.Errorf("%s is not finished: %+v", e.Release, w.Obs.Learned.Finished)
+		})
+	}
+}
+
+// R14, fault 56: where none of the cells that a head was for runs it well, those that joined since prove it by waves: one of
+// them is not enough for all others.
+func TestNotFinishedByFailuresAlone(t *testing.T) {
+	w := Many(t, 1, "rollout: {waves: [{cells: 2, soak: 10m}, {percent: 50}], failureBudget: 1}\n")
+	w.WantActions("grant 1.1.0 staging c00")
+	w.Fails("c00", "no room")
+	w.WantActions("")
+	joined := []string{"j1", "j2", "j3", "j4", "j5", "j6"}
+	w.Commit("eve", "more cells", CellFiles("staging", joined...))
+	for _, name := range joined {
+		w.Pending(name)
+	}
+	w.WantActions("grant 1.0.0 staging j1+j2+j3+j4+j5+j6") // it is finished (R15)
+	for _, wave := range []struct {
+		after time.Duration
+		more  int
+	}{{time.Minute, 1}, {time.Minute, 0}, {11 * time.Minute, 2}, {0, 0}, {time.Minute, 3}} {
+		for end := w.Now.Add(wave.after); w.Now.Before(end); {
+			w.Now = w.Now.Add(time.Minute)
+			w.Keeps("c00")
+			for _, name := range joined {
+				w.Report(name, cells.StateHealthy)
+			}
+		}
+		if got := w.Granted(); len(got) != wave.more {
+			t.Fatalf("granted %v, want %d more", got, wave.more)
+		}
+	}
+}

@@ -1,0 +1,302 @@
+package plan
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// judge asks everything that stands between x and c, in order: what binds the channel, then the policy's gates.
+// Outside observations are wanted only once all else holds (R11).
+func (p *planner) judge(c *Channel, x candidate) (held, blocked []channels.Verdict) {
+	add := func(v channels.Verdict) {
+		if v.Holds {
+			held = append(held, v)
+		} else {
+			blocked = append(blocked, v)
+		}
+	}
+	for _, h := range c.Holds {
+		add(channels.Verdict{Gate: "hold", Reason: holding(h)})
+	}
+	if until, yes := p.observing(c); yes {
+		add(channels.Verdict{Gate: "observing", Reason: "not every cell has reported since observing began", Until: until})
+	}
+	free := x.requested != nil && c.Policy.People == channels.PeopleFree
+	if free {
+		add(channels.Verdict{Gate: "people", Holds: true, Reason: "gates do not bind people here"})
+		return held, blocked
+	}
+	if reason := p.o.Clock.Doubt(); reason != "" && (x.lane() || p.timed(c)) {
+		add(channels.Verdict{Gate: "clock", Reason: reason})
+	}
+	if v, any := p.freeze(c); any {
+		if !v.Holds && x.lane() && x.hotfix.OverrideFreeze {
+			v.Holds, v.Reason = true, "overridden by "+x.hotfix.File+": "+v.Reason
+			p.at(v.Until)
+			v.Until = time.Time{}
+		}
+		add(v)
+	}
+	if c.Policy.Promote == channels.PromoteManual && x.requested == nil && !x.lane() {
+		add(channels.Verdict{Gate: "manual", Reason: fmt.Sprintf("a person promotes here: sluice promote %s --to %s", x.Version, c.Name)})
+	}
+	if x.lane() {
+		add(channels.Verdict{Gate: "hotfix", Holds: true, Reason: x.hotfix.Reason, Until: x.hotfix.Expiry})
+	} else {
+		p.upstreams(c, x, add)
+		if v, any := p.settled(c); any {
+			add(v)
+		}
+	}
+	var outside []*channels.Gate
+	for i := range c.Policy.Gates {
+		g := &c.Policy.Gates[i]
+		if g.Check != nil || g.Metric != nil {
+			outside = append(outside, g)
+			continue
+		}
+		if v, any := p.gate(c, x, g); any {
+			v.Gate = g.ID
+			add(v)
+		}
+	}
+	if len(blocked) == 0 {
+		for _, g := range outside {
+			add(p.observed(c, x, g))
+		}
+	}
+	return held, blocked
+}
+
+func holding(h channels.Hold) string {
+	if h.By != "" {
+		return h.Reason + " (" + h.By + ", " + h.ID + ")"
+	}
+	return h.Reason + " (" + h.ID + ")"
+}
+
+// upstreams adds a verdict for each upstream: held with what was seen there, or what is missing.
+func (p *planner) upstreams(c *Channel, x candidate, add func(channels.Verdict)) {
+	for _, name := range c.Policy.After {
+		v := p.accepts(p.d.Channels[name], c, x.Release)
+		v.Gate = acceptGate(c)
+		if v.Holds {
+			v.Until = time.Time{} // latched
+			if len(c.Policy.After) > 1 && !strings.HasPrefix(v.Reason, name+" ") {
+				v.Reason = name + ": " + v.Reason
+			}
+		}
+		add(v)
+	}
+}
+
+// settled keeps a head until it is through, one way or the other (R8).
+func (p *planner) settled(c *Channel) (channels.Verdict, bool) {
+	e := c.Effective
+	if e == nil || c.Policy.Advance != channels.AdvanceSettled {
+		return channels.Verdict{}, false
+	}
+	waiting := []string{}
+	for _, name := range c.Down {
+		down := p.d.Channels[name]
+		if !p.took(down, e) && (down.Policy == nil || !p.latched(c, down, e.Release, e.Digest) && !p.live(c, down)) {
+			waiting = append(waiting, name)
+		}
+	}
+	reason := ""
+	switch {
+	case len(c.Down) == 0 && p.done(c.Name, e):
+		reason = e.Release + " is rolled out"
+	case len(c.Down) > 0 && len(waiting) == 0:
+		reason = join(c.Down) + " accepted " + e.Release
+	case len(p.tallies[c.Name].failed) > p.budget(c), slices.Contains(c.Halted, e.Sequence), p.quarantined(c.Name, e.Release, e.Digest) != nil:
+		reason = e.Release + " failed"
+	}
+	if reason != "" {
+		return channels.Verdict{Gate: "settled", Holds: true, Reason: reason}, true
+	}
+	until := e.Moved.Add(p.settleWithin(c))
+	p.at(until)
+	if !p.now.Before(until) {
+		if reason := p.o.Clock.Doubt(); reason != "" {
+			return channels.Verdict{Gate: "clock", Reason: reason}, true
+		}
+		return channels.Verdict{Gate: "settled", Holds: true, Reason: e.Release + " had its time"}, true
+	}
+	reason = fmt.Sprintf("keeps %s until it is rolled out", e.Release)
+	if len(c.Down) > 0 {
+		reason = fmt.Sprintf("keeps %s until %s accepted it", e.Release, join(waiting))
+	}
+	return channels.Verdict{Gate: "settled", Reason: reason, Until: until}, true
+}
+
+// took tells whether a downstream has the head already, or is past it.
+func (p *planner) took(down *Channel, e *EffectiveHead) bool {
+	if down.Effective == nil {
+		return false
+	}
+	v, err := releases.ParseVersion(e.Release)
+	return down.Effective.Digest == e.Digest || err == nil && !p.below(down.Effective.Release, v)
+}
+
+// live tells whether down accepts up's head as of now.
+func (p *planner) live(up, down *Channel) bool {
+	return p.quarantined(up.Name, up.Effective.Release, up.Effective.Digest) == nil && p.soaked(up, down).Holds
+}
+
+// gate judges one gate of the policy from what is known inside. any is false where the gate has nothing to say of x.
+func (p *planner) gate(c *Channel, x candidate, g *channels.Gate) (v channels.Verdict, any bool) {
+	switch {
+	case g.Soak != nil:
+		return v, false // upstreams has said it
+	case g.Window != nil:
+		if x.lane() {
+			return v, false
+		}
+		return channels.JudgeWindow(g.Window, p.now), true
+	case g.Approval != nil:
+		var approvers []channels.Approver
+		for _, a := range c.Approved {
+			if a.Release == x.Version.String() && a.Digest == x.Digest {
+				approvers = append(approvers, a.Approver)
+			}
+		}
+		return g.Approval.Judge(approvers, x.Authors, x.Release.Release.Authors), true
+	case g.When != nil:
+		return g.When.Judge(p.whenInput(c, x)), true
+	}
+	return v, false
+}
+
+// whenInput is what a CEL expression sees: the release, the channel, and how many cells run what.
+func (p *planner) whenInput(c *Channel, x candidate) channels.WhenInput {
+	in := channels.WhenInput{Release: &x.Release.Release, Digest: x.Digest, Channel: c.Name}
+	for _, name := range c.Policy.After {
+		if up := p.d.Channels[name]; up != nil {
+			p.countOn(up, x, &in.Cells)
+		}
+	}
+	p.countOn(c, x, &in.ChannelCells)
+	in.Flags = p.whenFlags(c)
+	return in
+}
+
+// whenFlags is what a CEL expression sees of flags.
+func (p *planner) whenFlags(c *Channel) (in channels.WhenFlags) {
+	f := p.o.Flags
+	if f == nil {
+		return in
+	}
+	in = channels.WhenFlags{Commit: f.Commit, Killed: f.Killed, Published: f.Published[c.Name]}
+	for i, name := range c.Policy.After {
+		if i == 0 {
+			in.Upstream = slices.Clone(f.Published[name])
+		} else {
+			in.Upstream = slices.DeleteFunc(in.Upstream, func(feature string) bool { return !slices.Contains(f.Published[name], feature) })
+		}
+	}
+	return in
+}
+
+// countOn adds a channel's cells: all of them, and those on x by how they are.
+func (p *planner) countOn(c *Channel, x candidate, n *channels.Counts) {
+	for _, cell := range c.Cells {
+		n.Total++
+		s := p.state(cell)
+		if s == nil || s.Digest != x.Digest {
+			continue
+		}
+		switch {
+		case s.broken():
+			n.Failed++
+		case s.State == cells.StateHealthy && p.fresh(s):
+			n.Healthy++
+		}
+	}
+}
+
+// observed judges a check or metric gate by its last answer. Without a good one, a new answer is wanted.
+func (p *planner) observed(c *Channel, x candidate, g *channels.Gate) channels.Verdict {
+	policy := gateHash(g)
+	v := channels.Verdict{Gate: g.ID}
+	o := p.observation(c, x, g, policy)
+	switch {
+	case o == nil:
+		v.Reason = "not asked yet"
+	case !o.ValidUntil.After(p.now):
+		v.Reason = "the last answer is too old"
+	case o.Holds:
+		v.Holds, v.Reason, v.Until = true, o.Value, o.ValidUntil
+		return v
+	default:
+		v.Reason, v.Until = o.Reason, o.ValidUntil
+		if v.Reason == "" {
+			v.Reason = "the answer was no"
+			if o.Value != "" {
+				v.Reason += ": " + o.Value
+			}
+		}
+		return v
+	}
+	p.plan.Wants = append(p.plan.Wants, Probe{
+		Channel: c.Name, Gate: g.ID, Subject: x.Digest, Release: x.Version.String(), Policy: policy, Check: g.Check, Metric: g.Metric,
+	})
+	return v
+}
+
+// observation finds the newest answer that is about exactly this gate, as it is defined now, and this release.
+func (p *planner) observation(c *Channel, x candidate, g *channels.Gate, policy string) *Observation {
+	var newest *Observation
+	for i := range p.o.Observations {
+		o := &p.o.Observations[i]
+		if o.Gate != g.ID && o.Gate != c.Name+"/"+g.ID || o.Channel != "" && o.Channel != c.Name || o.Policy != "" && o.Policy != policy {
+			continue
+		}
+		if o.Subject != string(x.Digest) && o.Subject != x.Version.String() {
+			continue
+		}
+		if newest == nil || cmp.Or(o.ObservedAt.Compare(newest.ObservedAt), o.ValidUntil.Compare(newest.ValidUntil)) > 0 {
+			newest = o
+		}
+	}
+	return newest
+}
+
+// gateHash identifies a gate's definition: an answer to another question does not count.
+func gateHash(g *channels.Gate) string {
+	data, err := json.Marshal(struct {
+		Check  *channels.Check  `json:"check,omitempty"`
+		Metric *channels.Metric `json:"metric,omitempty"`
+	}{g.Check, g.Metric})
+	if err != nil {
+		return ""
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:8])
+}
+
+// freeze judges the pipeline's and the channel's freezes together. any is false where there are none.
+func (p *planner) freeze(c *Channel) (v channels.Verdict, any bool) {
+	all := slices.Concat(p.d.Pipeline.Freezes, c.Policy.Freezes)
+	if len(all) == 0 {
+		return v, false
+	}
+	v = channels.JudgeFreezes(all, p.now)
+	v.Gate = "freeze"
+	return v, true
+}
+
+// timed tells whether time has a part in what c's policy decides.
+func (p *planner) timed(c *Channel) bool {
+	return len(p.d.Pipeline.Freezes) > 0 || len(c.Policy.Freezes) > 0 || slices.ContainsFunc(c.Policy.Gates, func(g channels.Gate) bool { return g.Approval == nil && g.When == nil })
+}

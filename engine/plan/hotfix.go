@@ -1,0 +1,76 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// hotfix gives the open lane of r into c, if there is one (R17).
+func (p *planner) hotfix(c *Channel, r *Release) *channels.Hotfix {
+	return p.lane(c, r.Version.String(), r.Digest)
+}
+
+// lane gives c's open lane for a release: one that is neither closed nor past its expiry.
+func (p *planner) lane(c *Channel, release string, digest releases.Digest) *channels.Hotfix {
+	for i := range c.Hotfixes {
+		if h := &c.Hotfixes[i]; h.Release == release && h.Digest == digest && p.open(h) {
+			return h
+		}
+	}
+	return nil
+}
+
+func (p *planner) open(h *channels.Hotfix) bool {
+	p.at(h.Expiry)
+	return h.Closed == "" && p.now.Before(h.Expiry)
+}
+
+// deadLanes adds a verdict for each open lane that leads nowhere.
+func (p *planner) deadLanes(c *Channel) {
+	for i := range c.Hotfixes {
+		h := &c.Hotfixes[i]
+		if !p.open(h) || slices.ContainsFunc(c.History, func(e EffectiveHead) bool { return e.Release == h.Release }) {
+			continue
+		}
+		why := ""
+		switch r := p.d.Releases[h.Release]; {
+		case r == nil || r.Loaded && r.Digest != h.Digest:
+			why = fmt.Sprintf("%s names %s with digest %s, which is not in the repository", h.File, h.Release, h.Digest)
+		case c.Effective != nil && !p.below(c.Effective.Release, r.Version):
+			why = fmt.Sprintf("%s is below the head %s, and a hotfix only goes up: cut a greater version", h.Release, c.Effective.Release)
+		default:
+			continue
+		}
+		p.block(channels.Verdict{Channel: c.Name, Release: h.Release, Gate: "hotfix", Reason: why})
+	}
+}
+
+// debt is what h's fixes demand of r and r lacks. It binds once the channel took h's release, until it went back below.
+func (p *planner) debt(c *Channel, h *channels.Hotfix, r *Release) []string {
+	if h.Closed != "" || h.Release == r.Version.String() {
+		return nil
+	}
+	fixed, err := releases.ParseVersion(h.Release)
+	if err != nil {
+		return nil
+	}
+	binds := false
+	for _, e := range slices.Backward(c.History) {
+		if binds = e.Release == h.Release; binds || e.Kind == Rollback && p.below(e.Release, fixed) {
+			break
+		}
+	}
+	if !binds {
+		return nil
+	}
+	var missing []string
+	for _, fix := range h.Fixes {
+		if !slices.Contains(r.Fixes, fix) {
+			missing = append(missing, fix)
+		}
+	}
+	return missing
+}

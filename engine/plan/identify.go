@@ -1,0 +1,117 @@
+package plan
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/internal/words"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+const (
+	IdentityFile   = "identity.yaml"
+	IdentityPushes = "cells/" // what refused pushes of identities are kept under: no channel has such a name
+	maxIdentified  = 1000     // cells in one commit
+
+	identifyDelay = time.Second // cells that register within it of the first share a commit
+)
+
+// identify writes registrations that git does not have into the cells' files, one commit for all (R25). It goes alone:
+// a host that refuses a head must not hold up identities, nor the other way round.
+func (p *planner) identify() {
+	if p.o.Diverged != nil {
+		return
+	}
+	var due []Registration
+	var oldest time.Time
+	for name, r := range p.o.Registered {
+		if cell := p.d.Cells[name]; cell != nil && r.Identity.Serial > cell.Identity.Serial {
+			due = append(due, r)
+			if oldest.IsZero() || r.At.Before(oldest) {
+				oldest = r.At
+			}
+		}
+	}
+	if len(due) == 0 || slices.ContainsFunc(p.plan.Actions, func(a Action) bool { return a.Kind != Grant }) {
+		return
+	}
+	if r, ok := p.o.Refused[IdentityPushes]; ok && r.Until.After(p.now) {
+		p.block(channels.Verdict{Gate: "push", Reason: "cells' identities: " + r.Reason, Until: r.Until})
+		return
+	}
+	if together := oldest.Add(identifyDelay); !oldest.After(p.now) && together.After(p.now) {
+		p.at(together)
+		return
+	}
+	slices.SortFunc(due, func(a, b Registration) int { return strings.Compare(a.Cell, b.Cell) })
+	due = due[:min(len(due), maxIdentified)]
+	a := Action{Kind: Identify, members: due}
+	for _, r := range due {
+		a.Cells = append(a.Cells, r.Cell)
+	}
+	p.act(a)
+}
+
+// draftIdentities is the commit that writes identities down.
+func draftIdentities(d *Desired, p Plan, a Action) (releases.Draft, error) {
+	out := releases.Draft{When: p.Now, Files: map[string][]byte{}}
+	var text strings.Builder
+	if len(a.members) == 1 {
+		fmt.Fprintf(&text, "identify %s\n\n", a.members[0].Cell)
+	} else {
+		fmt.Fprintf(&text, "identify %s\n\n", words.Count(len(a.members), "cell"))
+	}
+	for _, r := range a.members {
+		data, err := yaml.Marshal(r.Identity)
+		if err != nil {
+			return out, err
+		}
+		out.Files[path.Join(cells.Dir, r.Cell, IdentityFile)] = data
+		fmt.Fprintf(&text, "Cell: %s %s\n", r.Cell, words.OneLine(changed(d.Cells[r.Cell].Identity, r.Identity)+", by "+r.By))
+	}
+	fmt.Fprintf(&text, "Decided-On: %s\n", p.Commit)
+	out.Message = text.String()
+	return out, nil
+}
+
+// changed says what is new in an identity.
+func changed(a, b cells.Identity) string {
+	var what []string
+	say := func(yes bool, text string) {
+		if yes {
+			what = append(what, text)
+		}
+	}
+	say(b.Quarantined != "" && a.Quarantined != b.Quarantined, "quarantined: "+b.Quarantined)
+	say(b.Revoked && !a.Revoked, "revoked")
+	say(a.Revoked && !b.Revoked, "not revoked any more")
+	say(a.Quarantined != "" && b.Quarantined == "", "not quarantined any more")
+	say(a.PublicKey == "" && b.PublicKey != "", "registered")
+	say(a.PublicKey != "" && a.PublicKey != b.PublicKey, "has a new key")
+	say(a.Previous != "" && b.Previous == "", "uses its new key only")
+	say(b.Rotate && !a.Rotate, "is asked for a new key")
+	if len(what) == 0 {
+		return fmt.Sprintf("at serial %d", b.Serial)
+	}
+	return strings.Join(what, ", ")
+}
+
+// IdentityOf is what counts of a cell's identities: git's, or the newest registration if its serial is greater. A cell
+// that the repository does not have has none.
+func IdentityOf(d *Desired, registered map[string]Registration, name string) cells.Identity {
+	cell := d.Cells[name]
+	if cell == nil {
+		return cells.Identity{}
+	}
+	if r, ok := registered[name]; ok && r.Identity.Serial > cell.Identity.Serial {
+		return r.Identity
+	}
+	return cell.Identity
+}

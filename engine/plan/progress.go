@@ -1,0 +1,120 @@
+package plan
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels"
+)
+
+// Progress is how far a channel's head has come on its way to the cells.
+type Progress struct {
+	Channel   string             `json:"channel"`
+	Release   string             `json:"release,omitempty" doc:"the head; empty: none yet"`
+	Sequence  int64              `json:"sequence,omitempty"`
+	Kind      Kind               `json:"kind,omitempty" doc:"promote, rollback or adopted"`
+	Moved     time.Time          `json:"moved,omitzero"`
+	Finished  bool               `json:"finished" doc:"it reached all the cells it was for"`
+	Wave      int                `json:"wave,omitempty" doc:"the wave that is open, from 1; 0: it does not go by waves"`
+	Waves     []WaveProgress     `json:"waves,omitempty"`
+	Cells     int                `json:"cells" doc:"of the channel"`
+	Could     int                `json:"could" doc:"of those, in contact and held back by nothing of their own, or granted it already"`
+	Granted   int                `json:"granted" doc:"of those, granted it"`
+	Healthy   int                `json:"healthy" doc:"of the channel's cells, on it and healthy"`
+	Applying  int                `json:"applying" doc:"begun it, without a result"`
+	InFlight  int                `json:"inFlight" doc:"slots in use: granted something, without a result"`
+	Slots     int                `json:"maxInFlight,omitempty" doc:"0: no limit"`
+	Failed    []string           `json:"failed,omitempty" doc:"failed or stalled"`
+	Budget    int                `json:"failureBudget" doc:"so many may fail; one more stops it"`
+	Blocked   []channels.Verdict `json:"blocked,omitempty" doc:"about the channel"`
+	Waiting   []Waiting          `json:"waiting,omitempty" doc:"about single cells, by gate, the most first"`
+	SkippedTo int                `json:"skippedTo,omitempty" doc:"the wave that a person opened"`
+}
+
+// WaveProgress is one wave.
+type WaveProgress struct {
+	Wave    int           `json:"wave"`
+	Cells   int           `json:"cells" doc:"how many cells have it once it is through; cumulative"`
+	Soak    time.Duration `json:"soak,omitempty" doc:"in nanoseconds"`
+	Healthy int           `json:"healthy" doc:"cells that were healthy on it for as long as it asks"`
+	Through bool          `json:"through"`
+	Until   time.Time     `json:"until,omitzero" doc:"of the open one: the earliest instant at which it is through"`
+}
+
+// Waiting is how many cells one gate holds back.
+type Waiting struct {
+	Gate   string    `json:"gate"`
+	Cells  []string  `json:"cells"`
+	Reason string    `json:"reason" doc:"of the first of them"`
+	Until  time.Time `json:"until,omitzero" doc:"the earliest of theirs"`
+}
+
+// Rollouts returns how far each channel's head has come, upstreams first; with a name, that channel's only. made is the plan
+// that was made of d and o.
+func Rollouts(d *Desired, o *Observed, made *Plan, channel string) []Progress {
+	p := newPlanner(d, o, made.Now)
+	all := []Progress{}
+	for _, name := range d.Order {
+		if channel != "" && channel != name {
+			continue
+		}
+		c := d.Channels[name]
+		about, ofCells := made.BlockedIn(name)
+		s := Progress{Channel: name, Cells: len(c.Cells), Blocked: about, Waiting: waiting(ofCells)}
+		if e := c.Effective; e != nil {
+			s.Release, s.Sequence, s.Kind, s.Moved = e.Release, e.Sequence, e.Kind, e.Moved
+			p.learn(c)
+			p.progress(c, &s)
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+func (p *planner) progress(c *Channel, s *Progress) {
+	e, t := c.Effective, p.tallies[c.Name]
+	s.Finished, s.Healthy, s.Failed, s.SkippedTo = p.done(c.Name, e), t.running, t.failed, c.skipped().Wave
+	for _, said := range t.said {
+		if said != nil && said.State == cells.StateApplying && said.Applying != nil && said.Applying.Channel == c.Name && said.Applying.Sequence == e.Sequence {
+			s.Applying++
+		}
+	}
+	if c.Valid == nil {
+		return
+	}
+	s.Slots, s.Budget = c.Valid.Rollout.MaxInFlight, c.Valid.Rollout.FailureBudget
+	r := p.rolls[c.Name]
+	s.Could, s.Granted, s.InFlight, s.Wave = r.could, r.given, r.slots, r.wave
+	for i, w := range r.waves {
+		at := WaveProgress{Wave: i + 1, Cells: r.sizes[i], Soak: w.Soak, Healthy: r.healthy(w.Soak), Through: i < r.passed}
+		if i+1 == r.wave {
+			at.Until = r.earliest
+		}
+		s.Waves = append(s.Waves, at)
+	}
+}
+
+// waiting sums up the verdicts about single cells.
+func waiting(verdicts []channels.Verdict) []Waiting {
+	byGate := map[string]*Waiting{}
+	for _, v := range verdicts {
+		w := byGate[v.Gate]
+		if w == nil {
+			w = &Waiting{Gate: v.Gate, Reason: v.Reason, Until: v.Until}
+			byGate[v.Gate] = w
+		}
+		w.Cells = append(w.Cells, v.Cell)
+		if !v.Until.IsZero() && (w.Until.IsZero() || v.Until.Before(w.Until)) {
+			w.Until = v.Until
+		}
+	}
+	all := make([]Waiting, 0, len(byGate))
+	for _, w := range slices.Collect(maps.Values(byGate)) {
+		all = append(all, *w)
+	}
+	slices.SortFunc(all, func(a, b Waiting) int { return cmp.Or(len(b.Cells)-len(a.Cells), cmp.Compare(a.Gate, b.Gate)) })
+	return all
+}

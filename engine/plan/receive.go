@@ -1,0 +1,205 @@
+package plan
+
+import (
+	"slices"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+)
+
+// Receive folds a report into what is known of the cell: pure, with the instant of receipt passed in. Gaps are
+// measured on the monotonic readings of the instants. prev may be nil; it is not changed.
+//
+// Soak is the sum of gaps between reports, each within staleAfter, over which the cell was healthy on the same
+// digest at both ends (R9). After a restart the first gap counts for nothing: the clock was not watched.
+func Receive(prev *CellState, r cells.Report, received time.Time, staleAfter time.Duration) *CellState {
+	s, _, _ := Arrival{At: received, Local: received}.Fold(prev, r, staleAfter)
+	return s
+}
+
+// Arrival is when a report was received, and under which identity.
+type Arrival struct {
+	At    time.Time // by the store's clock
+	Local time.Time // by this process's, monotonic reading included
+	Epoch int64     // of the cell's identity
+}
+
+// Fold is Receive across replicas: what another one received counts as if it had been here. Gaps between reports to this
+// process are measured by its own clock, others by the store's.
+func (k Arrival) Fold(prev *CellState, r cells.Report, staleAfter time.Duration) (*CellState, Restore, FreshEvents) {
+	if prev.overtaken(r, k.At) {
+		s := *prev
+		s.Version++
+		what, h := s.boots(prev, r, k.Epoch, true, staleAfter)
+		return &s, what, h
+	}
+	s := &CellState{
+		Name: r.Cell, State: r.State, Message: r.Message, LastReport: k.At, Infrastructure: r.Infrastructure, Running: r.Running, Applying: r.Applying,
+		Owner: r.Owner, Flags: r.Flags, Version: 1, live: true, heard: k.Local,
+	}
+	if !r.Sent.IsZero() {
+		s.Skew = r.Sent.Sub(k.At.Round(0))
+	}
+	if a := r.Running; a != nil {
+		s.Channel, s.Epoch, s.Sequence, s.Release, s.Digest = a.Channel, a.Epoch, a.Sequence, a.Release, a.Digest
+	}
+	if r.Acknowledged != nil {
+		s.Taken = r.Acknowledged.Key()
+	}
+	if prev != nil {
+		s.Version = prev.Version + 1
+		s.Granted, s.GrantedAt, s.StartedAt, s.Left = prev.Granted, prev.GrantedAt, prev.StartedAt, prev.Left
+		if s.Channel == "" {
+			s.Channel = prev.Channel
+		}
+	}
+	what, h := s.boots(prev, r, k.Epoch, false, staleAfter)
+	gap := s.gap(prev)
+	s.soak(prev, gap, staleAfter)
+	s.started(prev)
+	s.fail(prev, r.Failures)
+	return s, what, h
+}
+
+// clockTolerance is how far two replicas' ideas of the store's time may be apart.
+const clockTolerance = time.Second
+
+// gap is the time since the report before. Replicas don't agree to the millisecond: one that seems to come a little
+// before it came at the same instant, and the next gap counts from the later of the two, whoever receives that, so that
+// none counts twice. What this process received itself it measures by its own clock, if that and the store's differ by
+// more: then one of them was set.
+func (s *CellState) gap(prev *CellState) time.Duration {
+	if prev == nil {
+		return 0
+	}
+	gap, least := s.LastReport.Sub(prev.LastReport), -clockTolerance
+	if !prev.heard.IsZero() {
+		own := s.heard.Sub(prev.heard)
+		if least = own - 2*clockTolerance; gap > own || gap < least {
+			return own
+		}
+	}
+	if gap < 0 && gap >= least {
+		s.LastReport, gap = prev.LastReport, 0
+	}
+	return gap
+}
+
+// soak goes on where s and the report before it were both healthy on one digest, close enough together.
+func (s *CellState) soak(prev *CellState, gap, staleAfter time.Duration) {
+	if s.State != cells.StateHealthy || s.Digest == "" {
+		return
+	}
+	s.HealthySince = s.LastReport
+	if prev == nil || prev.State != cells.StateHealthy || prev.Digest != s.Digest || prev.HealthySince.IsZero() || revised(prev.Running, s.Running) {
+		return
+	}
+	if !prev.live {
+		s.HealthySince, s.Soaked = prev.HealthySince, prev.Soaked // nobody watched in between: it pauses
+		return
+	}
+	if gap < 0 || gap > staleAfter {
+		return
+	}
+	s.HealthySince, s.Soaked = prev.HealthySince, prev.Soaked+gap
+}
+
+// revised tells whether values or profile changed: that starts the soak again (R13).
+func revised(a, b *cells.Assignment) bool {
+	return a != nil && b != nil && a.Revision != b.Revision
+}
+
+// started keeps when the cell began what it applies: the stall limit counts from there (R14).
+func (s *CellState) started(prev *CellState) {
+	switch {
+	case s.Applying == nil:
+		s.StartedAt = time.Time{}
+	case s.StartedAt.IsZero(), prev.Applying == nil, prev.Applying.Key() != s.Applying.Key():
+		s.StartedAt = s.LastReport
+	}
+}
+
+// fail notes when each failure was first heard of. That only values had changed is believed of a cell that runs, or
+// ran just before, the release with others (R13).
+func (s *CellState) fail(prev *CellState, failures []cells.Failure) {
+	for _, f := range failures {
+		seen := s.LastReport
+		f.Values = f.Values && (otherValues(s.Running, &f.Assignment) || prev != nil && otherValues(prev.Running, &f.Assignment))
+		if prev != nil {
+			for _, known := range prev.Failures {
+				if known.Assignment.Key() == f.Assignment.Key() && known.At.Equal(f.At) {
+					seen, f.Values = known.Seen, known.Values
+				}
+			}
+		}
+		s.Failures = append(s.Failures, Failure{Failure: f, Seen: seen})
+	}
+}
+
+// otherValues tells whether a has b's release with other values or another profile.
+func otherValues(a, b *cells.Assignment) bool {
+	return a != nil && a.Digest == b.Digest && a.Revision != b.Revision
+}
+
+// broken tells whether the cell says that what it runs failed for good, and not for its values (R13).
+func (s *CellState) broken() bool {
+	if s.State != cells.StateFailed && s.State != cells.StateStuck {
+		return false
+	}
+	n := len(s.Failures)
+	return n == 0 || !s.Failures[n-1].Values || s.Failures[n-1].Assignment.Digest != s.Digest
+}
+
+// took tells whether the cell took its grant: it said so, or went on to what follows.
+func (s *CellState) took() bool {
+	g := s.Granted
+	for _, a := range []*cells.Assignment{s.Running, s.Applying} {
+		if a != nil && a.Epoch == g.Epoch && a.Sequence == g.Sequence && a.Revision == g.Revision {
+			return true
+		}
+	}
+	key := g.Key()
+	return s.Taken == key || slices.ContainsFunc(s.Failures, func(f Failure) bool { return f.Assignment.Key() == key })
+}
+
+// Stored returns s as a store gives it back, without what only the process that received it knows.
+func (s *CellState) Stored() *CellState {
+	c := *s
+	c.live, c.heard = false, time.Time{}
+	return &c
+}
+
+// Watch notes whether this process, listening since up, watched the time since the cell's last report; the zero up: it did not.
+func (s *CellState) Watch(up time.Time) { s.live = !up.IsZero() && !s.LastReport.Before(up) }
+
+// Watched reports whether some process watched the time since the cell's last report.
+func (s *CellState) Watched() bool { return s.live }
+
+// Lapse is s without its grant (R14).
+func Lapse(s *CellState) *CellState {
+	c := *s
+	c.Granted, c.GrantedAt = nil, time.Time{}
+	return &c
+}
+
+// Give is prev with a grant.
+func Give(prev *CellState, g Granted) *CellState {
+	s := CellState{Name: g.Cell}
+	if prev != nil {
+		s = *prev
+	}
+	s.Take(g.Assignment, g.At)
+	s.StartedAt = time.Time{}
+	return &s
+}
+
+// Take makes a the newest grant. What was granted in another channel before stays known.
+func (s *CellState) Take(a cells.Assignment, at time.Time) {
+	if was := s.Granted; was != nil && was.Channel != a.Channel && !slices.Contains(s.Left, was.Digest) {
+		s.Left = append(slices.Clone(s.Left[max(0, len(s.Left)+1-maxLeft):]), was.Digest)
+	}
+	s.Granted, s.GrantedAt = &a, at
+}
+
+// maxLeft is how many releases of channels that a cell has left it may still ask for.
+const maxLeft = 4

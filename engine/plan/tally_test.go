@@ -1,0 +1,255 @@
+package plan_test
+
+import (
+	"math"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	. "github.com/sluice-cd/sluice/engine/enginetest"
+	"github.com/sluice-cd/sluice/engine/plan"
+)
+
+// R14, R9: what nobody listened to is no stall: after an outage of the control plane cells get their time again.
+func TestOutageIsNoStall(t *testing.T) {
+	w := One(t, "")
+	w.Commit("bob", "cut", Release("1.1.0"))
+	w.Settle()
+	w.Begins("s1")
+	w.Now = w.Now.Add(2 * time.Hour) // the control plane was down
+	w.Obs.Up = w.Now
+	w.WantActions("")
+	w.Now = w.Now.Add(29 * time.Minute)
+	w.WantActions("")
+	w.Now = w.Now.Add(2 * time.Minute)
+	w.WantActions("rollback 1.0.0 staging; quarantine 1.1.0 staging")
+}
+
+// R14: the limit counts from when the cell began this assignment, not one before.
+func TestStallCountsFromThisAssignment(t *testing.T) {
+	w := One(t, "advance: newest\n")
+	w.Commit("bob", "cut", Release("1.1.0"))
+	w.Settle()
+	w.Begins("s1")
+	w.Now = w.Now.Add(29 * time.Minute)
+	w.Begins("s1")
+	w.Commit("bob", "cut", Release("1.2.0"))
+	w.Settle()
+	w.Begins("s1")
+	w.Now = w.Now.Add(2 * time.Minute)
+	w.WantActions("")
+	w.Now = w.Now.Add(28 * time.Minute)
+	w.WantActions("rollback 1.0.0 staging; quarantine 1.2.0 staging")
+}
+
+// R9, R26: a database that was deleted does not forget who counts: the percentage is of those who report again.
+func TestPercentAfterAnEmptyDatabase(t *testing.T) {
+	w := NewWorld(t, Union(
+		Policy("staging", ""), Policy("dedicated", "after: [staging]\ngates:\n  - soak: {for: 1h}\n"),
+		CellFiles("staging", "s1", "s2", "s3"), CellFiles("dedicated", "acme"),
+		Release("1.0.0"), Head("staging", "1.0.0"), Head("dedicated", "1.0.0"),
+	)).Installed()
+	w.Settle()
+	w.Commit("bob", "cut", Release("1.1.0"))
+	w.Settle()
+	w.Wait(time.Minute, "staging", "dedicated")
+	kept := w.Obs.Cells
+	w.Obs = plan.Observed{Since: w.Now, Cells: map[string]*plan.CellState{}, Served: map[string]int64{}, Refused: map[string]plan.Refusal{}}
+	w.Run()
+	for _, name := range []string{"s1", "s2", "s3", "acme"} {
+		w.Obs.Cells[name] = w.Receive(nil, cells.Report{Cell: name, State: cells.StateHealthy, Running: kept[name].Running})
+		w.Run()
+	}
+	for range 90 {
+		w.Now = w.Now.Add(time.Minute)
+		w.Report("s1", cells.StateHealthy)
+		w.Report("s2", cells.StateUnhealthy)
+		w.Report("s3", cells.StateUnhealthy)
+		w.Report("acme", cells.StateHealthy)
+		w.WantActions("")
+	}
+	w.WantBlocked("dedicated", "soak", "1 of 3 cells")
+}
+
+// R16: a cell that lacks what the release requires is not counted: one laggard does not block a channel.
+func TestLaggardBlocksNobody(t *testing.T) {
+	w := NewWorld(t, Union(
+		Policy("staging", ""), Policy("dedicated", "after: [staging]\ngates:\n  - soak: {for: 1h}\n"),
+		CellFiles("staging", "s1", "s2"), CellFiles("dedicated", "acme"),
+		Release("1.0.0"), Head("staging", "1.0.0"), Head("dedicated", "1.0.0"),
+	)).Installed()
+	w.Settle()
+	w.Obs.Cells["s1"].Infrastructure = 7
+	w.Commit("bob", "cut", Release("1.1.0", "requires: {infrastructure: 7}\n"))
+	w.WantActions("promote 1.1.0 staging")
+	w.WantActions("grant 1.1.0 staging s1")
+	w.WantBlocked("staging", "requires", "needs infrastructure 7, the cell has 0")
+	w.Wait(62*time.Minute, "staging", "dedicated")
+	w.WantActions("promote 1.1.0 dedicated")
+}
+
+// R6, R9: a cell whose file can't be read any more was not removed: it counts as before.
+func TestUnreadableCellStillCounts(t *testing.T) {
+	w := NewWorld(t, Union(
+		Policy("staging", ""), Policy("dedicated", "after: [staging]\ngates:\n  - soak: {for: 1h}\n"),
+		CellFiles("staging", "s1", "s2"), CellFiles("dedicated", "acme"),
+		Release("1.0.0"), Head("staging", "1.0.0"), Head("dedicated", "1.0.0"),
+	)).Installed()
+	w.Settle()
+	w.Commit("bob", "cut", Release("1.1.0"))
+	w.Settle()
+	w.Commit("eve", "typo", map[string]string{"cells/s2/cell.yaml": "chanel: staging\n"})
+	w.Wait(90*time.Minute, "staging", "dedicated")
+	w.WantActions("")
+	w.WantBlocked("dedicated", "soak", "1 of 2 cells")
+	w.WantBlocked("staging", "invalid", "cells/s2/cell.yaml")
+	w.Commit("eve", "remove it", map[string]string{"cells/s2/cell.yaml": ""})
+	w.WantActions("promote 1.1.0 dedicated")
+}
+
+// R14, R19: failures within the budget end a rollout: it is through when the others run it, and can be gone back to.
+func TestRolloutEndsWithinItsBudget(t *testing.T) {
+	w := One(t, "rollout: {failureBudget: 1}\n")
+	w.Commit("bob", "cut", Release("1.1.0"))
+	w.Settle()
+	w.Fails("s2", "its disk is full")
+	w.Settle()
+	w.WantHead("staging", "1.1.0")
+	w.Now = w.Now.Add(time.Minute)
+	w.Report("s1", cells.StateHealthy)
+	w.Keeps("s2")
+	w.WantActions("")
+	w.WantBlocked("staging", "failed", "1.1.0 failed: its disk is full")
+	w.Commit("bob", "cut", Release("1.2.0"))
+	w.WantActions("promote 1.2.0 staging")
+	w.WantActions("grant 1.2.0 staging s1+s2")
+	w.Fails("s1", "broken")
+	w.Fails("s2", "broken")
+	w.WantActions("rollback 1.1.0 staging; quarantine 1.2.0 staging")
+}
+
+// R14: where every cell failed within the budget, nothing is through.
+func TestNothingIsThroughWhereAllFailed(t *testing.T) {
+	w := One(t, "rollout: {failureBudget: 2}\n")
+	w.Commit("bob", "cut", Release("1.1.0"))
+	w.Settle()
+	w.Fails("s1", "broken")
+	w.Fails("s2", "broken")
+	w.Commit("bob", "cut", Release("1.2.0"))
+	w.WantActions("")
+	w.WantBlocked("staging", "settled", "keeps 1.1.0")
+}
+
+// R21: the same digest under a higher sequence is tried again: what was remembered of it before doesn't count.
+func TestFailureOfAnEarlierSequence(t *testing.T) {
+	w := One(t, "")
+	w.Commit("bob", "cut", Release("1.1.0"))
+	w.Settle()
+	w.Fails("s1", "a full disk")
+	w.WantActions("rollback 1.0.0 staging; quarantine 1.1.0 staging")
+	w.Settle()
+	w.Now = w.Now.Add(time.Minute)
+	w.Keeps("s1")
+	w.Keeps("s2")
+	w.Commit("eve", "it was the disk", map[string]string{"quarantine/1.1.0.yaml": ""})
+	w.WantActions("promote 1.1.0 staging")
+	w.WantActions("grant 1.1.0 staging s1+s2")
+	w.Keeps("s1")
+	w.WantActions("")
+}
+
+// R13: whether only values had changed is not the cell's to say alone: it must have run the release with others.
+func TestValuesAreNoExcuse(t *testing.T) {
+	w := One(t, "")
+	w.Commit("bob", "cut", Release("1.1.0"))
+	w.Settle()
+	s := w.Obs.Cells["s1"]
+	f := cells.Failure{Assignment: *s.Last(), Values: true, Reason: "broken", At: w.Now}
+	w.Obs.Cells["s1"] = w.Receive(s, cells.Report{Cell: "s1", State: cells.StateHealthy, Running: s.Running, Failures: []cells.Failure{f}})
+	w.WantActions("rollback 1.0.0 staging; quarantine 1.1.0 staging")
+}
+
+// R13: bad values never count against the release, even where the cell can't go back to the old ones.
+func TestBadValuesAreNotTheRelease(t *testing.T) {
+	w := One(t, "", map[string]string{})
+	w.Commit("bob", "values", map[string]string{"cells/s1/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\nprofile: default\nlabels: {a: b}\n"})
+	w.Takes("staging", "1.1.0", "parameters: {colour: {type: string}}\n")
+	w.Commit("bob", "values", map[string]string{"cells/s1/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\nvalues: {colour: red}\n"})
+	w.WantActions("grant 1.1.0 staging s1")
+	s := w.Obs.Cells["s1"]
+	f := cells.Failure{Assignment: *s.Last(), Values: true, Reason: "no red here", At: w.Now}
+	for range 2 { // the second time the failure is known, and stays what it was
+		s = w.Receive(s, cells.Report{Cell: "s1", State: cells.StateFailed, Running: s.Running, Failures: []cells.Failure{f}})
+		w.Obs.Cells["s1"] = s
+		w.WantActions("")
+	}
+	w.WantBlocked("staging", "failed", "no red here")
+}
+
+// R2, R14: a cell that came from another channel fails this one's head like any other.
+func TestMovedCellFails(t *testing.T) {
+	w := TwoChannels(t, Policy("dedicated", "gates: [{when: \"true\"}]\n")).Installed()
+	w.Settle()
+	w.Wait(time.Minute, "staging", "dedicated")
+	w.Settle()
+	w.Commit("bob", "cut and move", Union(Release("1.1.0"), CellFiles("dedicated", "s2")))
+	w.Settle()
+	if g := w.Obs.Cells["s2"].Granted; g == nil || g.Channel != "dedicated" || g.Release != "1.1.0" {
+		t.Fatalf("granted %+v", g)
+	}
+	w.Fails("s2", "broken")
+	p := w.Run()
+	if !slices.ContainsFunc(p.Actions, func(a plan.Action) bool { return a.Kind == plan.Rollback && a.Channel == "dedicated" }) {
+		t.Errorf("actions %s", Kinds(p))
+	}
+}
+
+// R2: one cell can't use up the sequences of a channel.
+func TestAbsurdSequenceIsIgnored(t *testing.T) {
+	w := One(t, "")
+	for _, n := range []int64{math.MaxInt64, 1 << 53} {
+		w.Obs.Cells["s1"].Sequence, w.Obs.Served["staging"] = n, n
+		w.Commit("bob", "cut", Release("1.1.0"))
+		if p := w.Plan(); p.Actions[0].Sequence != 8 {
+			t.Errorf("sequence %d", p.Actions[0].Sequence)
+		}
+	}
+	w.Obs.Served["staging"] = 400_000 // the branch lost a good many
+	if p := w.Plan(); p.Actions[0].Sequence != 400_001 {
+		t.Errorf("sequence %d", p.Actions[0].Sequence)
+	}
+}
+
+// Invariant 2: what was learned is learned once: a plan on the same inputs that has learned it learns nothing.
+func TestLearnedOnce(t *testing.T) {
+	w := NewWorld(t, Union(
+		Policy("staging", "rollout: {failureBudget: 1}\n"), Policy("dedicated", "after: [staging]\ngates:\n  - soak: {for: 1h, percent: 50}\n  - when: \"false\"\n"),
+		CellFiles("staging", "s1", "s2"), CellFiles("dedicated", "acme"),
+		Release("1.0.0"), Head("staging", "1.0.0"), Head("dedicated", "1.0.0"),
+	)).Installed()
+	w.Settle()
+	w.Commit("bob", "cut", Release("1.1.0"))
+	w.Settle()
+	for range 70 {
+		w.Now = w.Now.Add(time.Minute)
+		w.Report("s1", cells.StateHealthy)
+		w.Report("s2", cells.StateFailed)
+		w.Report("acme", cells.StateHealthy)
+		w.Run()
+	}
+	if p := w.Plan(); len(p.Learned.Accepted)+len(p.Learned.Finished)+len(p.Learned.Rollouts) > 0 {
+		t.Errorf("learned again %+v", p.Learned)
+	}
+}
+
+// R5: what a branch that was dropped had finished under a sequence says nothing of another release under the same.
+func TestFinishIsOfADigest(t *testing.T) {
+	w := One(t, "")
+	w.Commit("bob", "cut", Release("1.1.0"))
+	w.Obs.Learned.Finished = append(w.Obs.Learned.Finished, plan.Finish{Channel: "staging", Sequence: 8, Digest: "sha256:other"})
+	w.Settle()
+	if w.Progress("staging").Finished {
+		t.Error("1.1.0 counts as finished")
+	}
+}

@@ -1,0 +1,119 @@
+package plan
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// memo is what plans ask again and again of a channel's cells as the repository has them: it is found out once for each
+// Desired. A nil memo keeps nothing.
+type memo struct {
+	mu    sync.Mutex
+	turns map[releases.Digest]*turn // by head
+	fits  map[string][]string       // by release
+}
+
+// turn is the order in which a head reaches a channel's cells: those that the first wave names by label, then all
+// others by a hash of cell and release, so that each release begins elsewhere.
+type turn struct {
+	order []int32 // of indexes in Channel.Cells
+	named []bool  // by index: the first wave names it; nil: it names none
+}
+
+// turn gives c's for its head.
+func (c *Channel) turn() *turn {
+	build := func() *turn { return newTurn(c) }
+	if c.memo == nil {
+		return build()
+	}
+	c.memo.mu.Lock()
+	defer c.memo.mu.Unlock()
+	t := c.memo.turns[c.Effective.Digest]
+	if t == nil || len(t.order) != len(c.Cells) {
+		t = build()
+		c.memo.turns = map[releases.Digest]*turn{c.Effective.Digest: t}
+	}
+	return t
+}
+
+// WaveOrder returns the indexes of c's cells in the order in which they are offered its head.
+func (c *Channel) WaveOrder() []int32 { return c.turn().order }
+
+func newTurn(c *Channel) *turn {
+	t := &turn{order: make([]int32, len(c.Cells))}
+	var labels map[string]string
+	if c.Valid != nil && len(c.Valid.Rollout.Waves) > 0 {
+		labels = c.Valid.Rollout.Waves[0].Labels
+	}
+	if len(labels) > 0 {
+		t.named = make([]bool, len(c.Cells))
+	}
+	ranks := make([]uint64, len(c.Cells))
+	for i, cell := range c.Cells {
+		sum := sha256.Sum256([]byte(cell.Name + "\x00" + string(c.Effective.Digest)))
+		ranks[i] = binary.BigEndian.Uint64(sum[:8])>>1 | 1<<63
+		if len(labels) > 0 && matches(cell, labels) {
+			t.named[i] = true
+			ranks[i] &^= 1 << 63
+		}
+		t.order[i] = int32(i)
+	}
+	slices.SortFunc(t.order, func(a, b int32) int { return cmp.Or(cmp.Compare(ranks[a], ranks[b]), cmp.Compare(a, b)) })
+	return t
+}
+
+func matches(cell *Cell, labels map[string]string) bool {
+	for k, v := range labels {
+		if cell.Labels[k] != v {
+			return false
+		}
+	}
+	return true
+}
+
+// misfits says for each cell of c, by index, why its profile or values don't fit a release; empty: they do.
+func (c *Channel) misfits(r *Release) []string {
+	if c.memo == nil {
+		return findMisfits(c, r)
+	}
+	c.memo.mu.Lock()
+	defer c.memo.mu.Unlock()
+	all, known := c.memo.fits[r.Version.String()]
+	if !known || len(all) != len(c.Cells) {
+		all = findMisfits(c, r)
+		if c.memo.fits == nil {
+			c.memo.fits = map[string][]string{}
+		}
+		c.memo.fits[r.Version.String()] = all
+	}
+	return all
+}
+
+func findMisfits(c *Channel, r *Release) []string {
+	all := make([]string, len(c.Cells))
+	for i, cell := range c.Cells {
+		if _, ok := r.Profile(cell.Profile); !ok {
+			all[i] = fmt.Sprintf("%s has no profile %q", r.Version, cell.Profile)
+		} else if wrong := releases.CheckValues(&r.Release, cell.Values); len(wrong) > 0 {
+			all[i] = join(wrong)
+		}
+	}
+	return all
+}
+
+// skipped is the wave that a person opened for c's head without waiting for those before; 0: none.
+func (c *Channel) skipped() (s channels.Skip) {
+	for _, skip := range c.Skips {
+		if skip.Sequence == c.Effective.Sequence {
+			return skip
+		}
+	}
+	return s
+}

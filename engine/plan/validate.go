@@ -1,0 +1,107 @@
+package plan
+
+import (
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/internal/manifest"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// Validate finds all that is wrong in a folder of files, without any history.
+func Validate(files fs.FS) ([]releases.Fault, error) {
+	d, err := Build(files, NewHistory(), func(string) (fs.FS, error) { return nil, fs.ErrNotExist }, new(manifest.Cache), true)
+	if err != nil {
+		return nil, err
+	}
+	return d.Check(), nil
+}
+
+// Check gives every fault of d: those of single files, and what does not fit between them.
+func (d *Desired) Check() []releases.Fault {
+	all := slices.Clone(d.Faults)
+	for _, name := range d.Order {
+		c := d.Channels[name]
+		all = append(all, d.checkHead(c)...)
+		for _, h := range c.Hotfixes {
+			if r := d.Releases[h.Release]; r == nil || r.Loaded && r.Digest != h.Digest {
+				all = append(all, releases.Fault{File: h.File, Message: fmt.Sprintf("names release %s with digest %s, which is not in the repository", h.Release, h.Digest)})
+			}
+		}
+		for _, cell := range c.Cells {
+			all = append(all, d.checkCell(c, cell)...)
+		}
+		all = append(all, d.checkRollout(c)...)
+	}
+	for _, q := range d.Quarantine {
+		if r := d.Releases[q.Release]; q.Digest != "" && r != nil && r.Loaded && r.Tombstone == nil && r.Digest != q.Digest {
+			all = append(all, releases.Fault{File: q.File, Message: fmt.Sprintf("release %s has digest %s, not %s", q.Release, r.Digest, q.Digest)})
+		}
+	}
+	return manifest.Sort(all)
+}
+
+// checkRollout finds holds on cells that are not the channel's, and skips of waves or heads that are not there.
+func (d *Desired) checkRollout(c *Channel) (faults []releases.Fault) {
+	warn := func(file, format string, args ...any) {
+		faults = append(faults, releases.Fault{File: file, Line: 1, Warning: true, Message: fmt.Sprintf(format, args...)})
+	}
+	for _, h := range c.CellHolds {
+		for _, name := range h.Cells {
+			if cell := d.Cells[name]; cell == nil || cell.Channel != c.Name {
+				warn(h.File, "holds %s, which is no cell of %s", name, c.Name)
+			}
+		}
+	}
+	for _, s := range c.Skips {
+		switch {
+		case c.Effective != nil && s.Sequence > c.Effective.Sequence:
+			warn(s.File, "%s has no head with sequence %d yet", c.Name, s.Sequence)
+		case c.Effective != nil && s.Sequence == c.Effective.Sequence && c.Policy != nil && s.Wave > max(len(c.Policy.Rollout.Waves), 1):
+			warn(s.File, "there is no wave %d: %s has %d", s.Wave, c.Name, len(c.Policy.Rollout.Waves))
+		}
+	}
+	return faults
+}
+
+// checkHead holds head.yaml against the releases (fault 42). What the engine wrote is right by itself.
+func (d *Desired) checkHead(c *Channel) []releases.Fault {
+	if c.Head == nil || c.Effective != nil && c.Request == nil {
+		return nil
+	}
+	file := path.Join(channels.Dir, c.Name, "head.yaml")
+	r := d.Releases[c.Head.Release]
+	switch {
+	case r == nil:
+		return []releases.Fault{{File: file, Line: 1, Message: fmt.Sprintf("names release %s, which is not in the repository", c.Head.Release)}}
+	case c.Effective == nil && c.Head.Digest != "" && r.Loaded && r.Tombstone == nil && c.Head.Digest != r.Digest:
+		return []releases.Fault{{File: file, Message: fmt.Sprintf("release %s has digest %s, not %s", c.Head.Release, r.Digest, c.Head.Digest)}}
+	}
+	return nil
+}
+
+// checkCell holds a cell's profile and values against the release that its channel runs or, before the first, the newest.
+func (d *Desired) checkCell(c *Channel, cell *Cell) []releases.Fault {
+	var r *Release
+	if c.Effective != nil {
+		r = d.Releases[c.Effective.Release]
+	} else if n := len(d.Versions); n > 0 {
+		r = d.Versions[n-1]
+	}
+	if r == nil || !r.Loaded || r.Tombstone != nil || len(r.Faults) > 0 {
+		return nil
+	}
+	file := path.Join(cells.Dir, cell.Name, "cell.yaml")
+	var faults []releases.Fault
+	if _, ok := r.Profile(cell.Profile); !ok {
+		faults = append(faults, releases.Fault{File: file, Message: fmt.Sprintf("release %s has no profile %q", r.Version, cell.Profile)})
+	}
+	for _, wrong := range releases.CheckValues(&r.Release, cell.Values) {
+		faults = append(faults, releases.Fault{File: file, Message: fmt.Sprintf("values do not fit release %s: %s", r.Version, wrong)})
+	}
+	return faults
+}

@@ -1,0 +1,24 @@
+package view_test
+
+import (
+	"testing"
+
+	. "github.com/sluice-cd/sluice/engine/enginetest"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
+)
+
+// Fault 6: while the branch is not what it was, a cell is not told of the new branch's head, and told why it waits.
+func TestDivergedTellsNoHead(t *testing.T) {
+	w := TwoChannels(t).Installed()
+	w.Settle()
+	w.Commit("bob", "cut", Release("1.1.0"))
+	w.Settle()
+	w.Obs.Diverged = &plan.Divergence{Seen: "4f0c", Tip: w.Tip}
+	v := &view.View{Desired: w.Desired(), Observed: &w.Obs, Plan: w.Plan()}
+	w.Obs.Cells["s1"].Granted = w.Obs.Cells["s1"].Running
+	d, _, ok := v.Cell("s1")
+	if !ok || len(d.Head.Payload) > 0 || d.Hold == nil || d.Hold.Gate != "diverged" || d.Assignment == nil || d.Assignment.Release != "1.0.0" {
+		t.Errorf("desired of s1 is %+v, hold %+v", d, d.Hold)
+	}
+}

@@ -1,0 +1,202 @@
+package view
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/internal/words"
+)
+
+// Why tells in a few lines what a cell or a channel runs, what it should run, and every verdict between (invariant 10).
+// ok is false if nothing has that name; a cell goes before a channel.
+func Why(v *View, name string) (lines []string, ok bool) {
+	if cell := v.Desired.Cells[name]; cell != nil {
+		return v.whyCell(cell), true
+	}
+	if c := v.Desired.Channels[name]; c != nil {
+		return v.whyChannel(c), true
+	}
+	return nil, false
+}
+
+func (v *View) whyCell(cell *plan.Cell) []string {
+	s := v.Observed.Cells[cell.Name]
+	lines := []string{fmt.Sprintf("%s, a cell of %s, %s", cell.Name, cell.Channel, v.running(s))}
+	lines = append(lines, shut(cell.Name, v.Identity(cell.Name))...)
+	lines = append(lines, v.quiet(cell.Name, s)...)
+	c := v.Desired.Channels[cell.Channel]
+	if c == nil {
+		return append(lines, fmt.Sprintf("there is no channel %q: see sluice validate", cell.Channel))
+	}
+	e := c.Effective
+	if e == nil {
+		return append(append(lines, c.Name+" has no release yet"), verdicts(v.about(c, ""))...)
+	}
+	if last := s.Last(); last != nil && last.Digest == e.Digest && last.Sequence == e.Sequence {
+		if s.Digest == e.Digest {
+			lines = append(lines, fmt.Sprintf("it runs what it should: %s, sequence %d", e.Release, e.Sequence))
+		} else {
+			lines = append(lines, fmt.Sprintf("it was granted %s at %s", e.Release, words.Stamp(s.GrantedAt)))
+		}
+	} else {
+		lines = append(lines, fmt.Sprintf("%s is at %s, sequence %d", c.Name, e.Release, e.Sequence))
+	}
+	lines = append(lines, apart(c, cell)...)
+	if s != nil && s.Owner != nil {
+		lines = append(lines, decided(s.Owner)...)
+	}
+	if s != nil {
+		if m := s.Miscount; m != nil {
+			lines = append(lines, fmt.Sprintf("its event numbers were out of order %s, the last time at %s: %s", words.Count(int(m.Times), "time"), words.Stamp(m.At), m.What))
+		}
+		for _, f := range s.Failures {
+			if f.Assignment.Digest == e.Digest {
+				lines = append(lines, fmt.Sprintf("it failed %s: %s", f.Assignment.Release, words.OneLine(f.Reason)))
+			}
+		}
+	}
+	about := slices.DeleteFunc(v.about(c, cell.Name), func(b channels.Verdict) bool {
+		return b.Cell == "" && b.Release != "" && b.Release != e.Release
+	})
+	if id := v.Identity(cell.Name); len(about) == 0 && (s == nil || v.Silent(s) || id.Revoked || id.Quarantined != "") {
+		return lines // that nothing is heard of it is what holds it
+	}
+	if len(about) == 0 && s != nil && s.Digest != e.Digest && (s.State == cells.StateApplying || s.Applying != nil) {
+		return append(lines, "nothing is blocked: it is at work on it")
+	}
+	return append(lines, verdicts(about)...)
+}
+
+// quiet says what to look for where nothing is heard of a cell.
+func (v *View) quiet(name string, s *plan.CellState) []string {
+	i := v.Identity(name)
+	switch {
+	case i.Quarantined != "" || i.Revoked: // shut says it
+	case v.Silent(s):
+		return []string{"it gets nothing new until it reports again: does its machine run, and sluice agent on it, and does that reach the control plane?"}
+	case s != nil && !s.LastReport.IsZero():
+	case i.PublicKey == "":
+		return []string{"no agent has registered under its name; a token for one: sluice cell add " + name}
+	default:
+		return []string{"an agent registered under its name and has not reported since: does sluice agent run there?"}
+	}
+	return nil
+}
+
+// shut says why a cell is not let in, and what to do (R27).
+func shut(name string, i cells.Identity) []string {
+	switch {
+	case i.Quarantined != "":
+		return []string{
+			"nobody is let in under its key, which is used from two places: " + words.OneLine(i.Quarantined),
+			"find out which of the two is the cell (an agent logs its boot as it starts), stop the other, and give the cell a new token: sluice cell add " + name,
+		}
+	case i.Revoked:
+		return []string{"its key is revoked: a new token lets it in again: sluice cell add " + name}
+	}
+	return nil
+}
+
+// apart says what the vendor decided about this one cell, also while nothing waits for it.
+func apart(c *plan.Channel, cell *plan.Cell) (lines []string) {
+	if cell.Paused != "" {
+		lines = append(lines, "the vendor paused it: "+words.OneLine(cell.Paused))
+	}
+	if cell.Pin != "" {
+		lines = append(lines, "the vendor pinned it to "+cell.Pin)
+	}
+	for _, h := range c.CellHolds {
+		if slices.Contains(h.Cells, cell.Name) {
+			lines = append(lines, fmt.Sprintf("a hold keeps new releases from it: %s; sluice hold %s --lift %s ends it", words.OneLine(h.Reason), c.Name, h.ID))
+		}
+	}
+	return lines
+}
+
+// decided says what a cell's owner decided (R18).
+func decided(o *cells.Owner) (lines []string) {
+	add := func(format string, args ...any) { lines = append(lines, "its owner "+fmt.Sprintf(format, args...)) }
+	if o.Paused != "" {
+		add("paused it: %s", words.OneLine(o.Paused))
+	}
+	if o.Pin != "" {
+		add("pinned it to %s", words.OneLine(o.Pin))
+	}
+	if o.Approval {
+		add("approves each release, so far %s", words.Count(len(o.Approved), "release"))
+	}
+	if n := len(o.Windows); n > 0 {
+		add("lets it begin something new in %s only", words.Count(n, "window"))
+	}
+	return lines
+}
+
+// running says what a cell runs and how.
+func (v *View) running(s *plan.CellState) string {
+	switch {
+	case s == nil || s.LastReport.IsZero():
+		return "has not reported yet"
+	case s.Release == "":
+		return fmt.Sprintf("has nothing installed (%s); last report %s", s.State, words.Stamp(s.LastReport))
+	}
+	how := string(s.State)
+	if s.State == cells.StateHealthy && !s.HealthySince.IsZero() {
+		how = "healthy for " + channels.Elapsed(s.Soaked)
+	}
+	if s.Message != "" {
+		how += " (" + words.OneLine(s.Message) + ")"
+	}
+	if v.Silent(s) {
+		how += ", silent since then"
+	}
+	return fmt.Sprintf("runs %s, %s; last report %s", s.Release, how, words.Stamp(s.LastReport))
+}
+
+func (v *View) whyChannel(c *plan.Channel) []string {
+	var lines []string
+	if e := c.Effective; e == nil {
+		lines = append(lines, c.Name+" has no release yet")
+	} else {
+		on := 0
+		for _, cell := range c.Cells {
+			if s := v.Observed.Cells[cell.Name]; s != nil && s.Digest == e.Digest && s.State == cells.StateHealthy {
+				on++
+			}
+		}
+		lines = append(lines, fmt.Sprintf("%s runs %s, sequence %d, since %s; %d of %s healthy on it",
+			c.Name, e.Release, e.Sequence, words.Stamp(e.Moved), on, words.Count(len(c.Cells), "cell")))
+	}
+	if q := c.Request; q != nil && q.Release != "" {
+		lines = append(lines, fmt.Sprintf("%s asked for %s in %s", q.By, q.Release, words.Short(q.Commit)))
+	}
+	return append(lines, verdicts(v.about(c, ""))...)
+}
+
+// about gives the verdicts about a channel, and those about one of its cells.
+func (v *View) about(c *plan.Channel, cell string) []channels.Verdict {
+	about, ofCells := v.Plan.BlockedIn(c.Name)
+	for _, b := range ofCells {
+		if b.Cell == cell {
+			about = append(about, b)
+		}
+	}
+	return about
+}
+
+func verdicts(all []channels.Verdict) []string {
+	lines := make([]string, 0, len(all))
+	for _, b := range all {
+		line := "  "
+		if b.Release != "" {
+			line += b.Release + " "
+		}
+		lines = append(lines, line+words.OneLine(b.String()))
+	}
+	if len(lines) == 0 {
+		lines = append(lines, "nothing is blocked")
+	}
+	return lines
+}

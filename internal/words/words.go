@@ -1,0 +1,41 @@
+// Package words puts counts, commits, instants and text from outside into sentences for people. It is pure.
+package words
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Count says how many there are of something.
+func Count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// OneLine keeps what came from outside within one line of a commit's message or of the log: at most 400 characters.
+func OneLine(s string) string {
+	s = strings.Join(strings.Fields(s), " ")
+	if r := []rune(s); len(r) > 400 {
+		return string(r[:400]) + "…"
+	}
+	return s
+}
+
+// Short is how commits are shown to people.
+func Short(commit string) string {
+	if len(commit) > 12 {
+		return commit[:12]
+	}
+	return commit
+}
+
+// Stamp returns an instant as people read it: in UTC, to the second.
+func Stamp(t time.Time) string {
+	if t.IsZero() {
+		return "an unknown time"
+	}
+	return t.UTC().Format(time.RFC3339)
+}
