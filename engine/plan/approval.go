@@ -49,3 +49,8 @@ func sameKey(a, b string) bool {
 	x, y := strings.Fields(a), strings.Fields(b)
 	return len(x) >= 2 && len(y) >= 2 && x[0] == y[0] && x[1] == y[1]
 }
+
+// sameAddress compares e-mail addresses as git hosts do: without regard to case.
+func sameAddress(a, b string) bool {
+	return strings.EqualFold(strings.TrimSpace(a), strings.TrimSpace(b))
+}

@@ -10,14 +10,14 @@ import (
 
 // back moves a channel off a head that failed or was quarantined: to its last good release, or, where
 // there is no way back, to a halt. It tells whether the head moves, or waits to.
-func (p *planner) back(c *Channel) bool {
+func (c *channelPlan) back() bool {
 	e := c.Effective
 	if e == nil {
 		return false
 	}
-	reason, failed := p.failure(c)
+	reason, failed := c.failure()
 	if !failed {
-		q := p.quarantined(c.Name, e.Release, e.Digest)
+		q := c.p.quarantined(c.Name, e.Release, e.Digest)
 		if q == nil || q.FailedIn != "" && q.FailedIn != c.Name {
 			return false
 		}
@@ -26,33 +26,33 @@ func (p *planner) back(c *Channel) bool {
 		switch {
 		case q.Digest == "": // it can't be read: it stops what it is named after, and says nothing of going back
 			stays = "nothing goes back for that"
-		case !p.automatic(c):
+		case !c.automatic():
 			stays = "onFailure is halt, so nothing moves by itself"
 		}
 		if stays != "" {
-			p.block(channels.Verdict{Channel: c.Name, Release: e.Release, Gate: "quarantine", Reason: reason + "; " + stays})
+			c.p.block(channels.Verdict{Channel: c.Name, Release: e.Release, Gate: "quarantine", Reason: reason + "; " + stays})
 			return false
 		}
 	}
-	target, why := p.target(c)
+	target, why := c.target()
 	switch {
-	case !p.automatic(c):
+	case !c.automatic():
 		why = "onFailure is halt"
 	case e.Kind == Rollback && failed:
 		why = "it was a rollback itself"
 	case why == "":
-		if p.refused(c, target.Release) {
+		if c.refused(target.Release) {
 			return true
 		}
-		p.rollback(c, target, reason, failed)
+		c.rollback(target, reason, failed)
 		return true
 	}
-	return p.halt(c, reason, why, failed)
+	return c.halt(reason, why, failed)
 }
 
 // restate writes the head anew where cells were granted what the branch has lost, under a sequence that is not below the
 // head's: they would refuse it (R2, R5). It tells whether the head moves, or waits to.
-func (p *planner) restate(c *Channel, needy []need) bool {
+func (c *channelPlan) restate(needy []need) bool {
 	e := c.Effective
 	i := slices.IndexFunc(needy, func(n need) bool {
 		g := n.state.Granted
@@ -61,32 +61,32 @@ func (p *planner) restate(c *Channel, needy []need) bool {
 	if i < 0 {
 		return false
 	}
-	if p.refused(c, e.Release) {
+	if c.refused(e.Release) {
 		return true
 	}
 	g := needy[i].state.Granted
 	reason := fmt.Sprintf("the branch has lost sequence %d, under which %s was granted %s", g.Sequence, needy[i].cell.Name, g.Release)
-	p.act(Action{
-		Kind: Rollback, Channel: c.Name, Release: e.Release, Digest: e.Digest, Commit: e.Commit, forward: p.own(*e),
-		From: fmt.Sprintf("the branch as it is, sequence %d", e.Sequence), Replaces: e.Release, Sequence: p.sequence(c),
-		Reason: reason, Evidence: []string{reason}, Finished: p.done(c.Name, e),
+	c.p.act(Action{
+		Kind: Rollback, Channel: c.Name, Release: e.Release, Digest: e.Digest, Commit: e.Commit, forward: c.p.own(*e),
+		From: fmt.Sprintf("the branch as it is, sequence %d", e.Sequence), Replaces: e.Release, Sequence: c.sequence(),
+		Reason: reason, Evidence: []string{reason}, Finished: c.done(e),
 	})
 	return true
 }
 
 // automatic tells whether c goes back by itself.
-func (p *planner) automatic(c *Channel) bool {
+func (c *channelPlan) automatic() bool {
 	return c.Valid == nil || c.Valid.OnFailure == channels.OnFailureRollback
 }
 
 // failure tells whether the head spent its failure budget.
-func (p *planner) failure(c *Channel) (reason string, failed bool) {
-	t := p.tallies[c.Name]
-	if len(t.failed) <= p.budget(c) {
+func (c *channelPlan) failure() (reason string, failed bool) {
+	t := c.tally
+	if len(t.failed) <= c.budget() {
 		return "", false
 	}
 	reason = fmt.Sprintf("%s failed in %s", c.Effective.Release, names(t.failed))
-	if s := p.o.Cells[t.failed[0]]; s != nil {
+	if s := c.p.o.Cells[t.failed[0]]; s != nil {
 		if why := failureOf(s, c.Effective.Digest); why != "" {
 			reason += ": " + why
 		}
@@ -104,12 +104,12 @@ func failureOf(s *CellState, digest releases.Digest) string {
 }
 
 // target finds the newest finished head of another digest that c may go back to (R19). why says why there is none.
-func (p *planner) target(c *Channel) (target EffectiveHead, why string) {
+func (c *channelPlan) target() (target EffectiveHead, why string) {
 	e := c.Effective
 	finished := map[int64]bool{}
 	for i := range c.History {
 		h := &c.History[i]
-		if p.done(c.Name, h) {
+		if c.done(h) {
 			finished[h.Sequence] = true
 		}
 		if h.ReplacedFinished && i > 0 {
@@ -119,12 +119,12 @@ func (p *planner) target(c *Channel) (target EffectiveHead, why string) {
 	why = "there is no earlier release to go back to"
 	for _, h := range slices.Backward(c.History) {
 		switch v, err := releases.ParseVersion(h.Release); {
-		case err != nil || h.Digest == e.Digest || !p.below(h.Release, p.versionOf(e)):
+		case err != nil || h.Digest == e.Digest || !below(h.Release, c.p.versionOf(e)):
 			continue // the same, or newer: somebody moved away from it
-		case p.crosses(c, v) != "":
-			why = p.crosses(c, v) + " is forward-only"
-		case p.unfit(c, h.Release, h.Digest) != "":
-			why = p.unfit(c, h.Release, h.Digest)
+		case c.crosses(v) != "":
+			why = c.crosses(v) + " is forward-only"
+		case c.unfit(h.Release, h.Digest) != "":
+			why = c.unfit(h.Release, h.Digest)
 		case !finished[h.Sequence]:
 			why = h.Release + " never finished here"
 		default:
@@ -135,12 +135,12 @@ func (p *planner) target(c *Channel) (target EffectiveHead, why string) {
 }
 
 // unfit says why c may not be moved down to a release; empty: it may.
-func (p *planner) unfit(c *Channel, version string, digest releases.Digest) string {
-	r := p.d.Releases[version]
+func (c *channelPlan) unfit(version string, digest releases.Digest) string {
+	r := c.p.d.Releases[version]
 	switch {
 	case r == nil || r.Tombstone != nil:
 		return version + " is gone from the repository"
-	case p.quarantined(c.Name, version, digest) != nil:
+	case c.p.quarantined(c.Name, version, digest) != nil:
 		return version + " is quarantined"
 	case c.Valid != nil && c.Valid.Floor != nil && r.Version.Less(*c.Valid.Floor):
 		return fmt.Sprintf("%s is below the floor %s", version, c.Valid.Floor)
@@ -148,45 +148,45 @@ func (p *planner) unfit(c *Channel, version string, digest releases.Digest) stri
 	return ""
 }
 
-func (p *planner) rollback(c *Channel, target EffectiveHead, reason string, failed bool) {
+func (c *channelPlan) rollback(target EffectiveHead, reason string, failed bool) {
 	e := c.Effective
 	why := reason
 	if q := c.Request; q != nil && q.Release != "" {
 		reason += fmt.Sprintf("; %s's request for %s lapses: ask again", q.By, q.Release)
 	}
-	p.act(Action{
-		Kind: Rollback, Channel: c.Name, Release: target.Release, Digest: target.Digest, Commit: target.Commit, forward: p.own(target),
-		From: "last good, sequence " + fmt.Sprint(target.Sequence), Replaces: e.Release, Sequence: p.sequence(c),
+	c.p.act(Action{
+		Kind: Rollback, Channel: c.Name, Release: target.Release, Digest: target.Digest, Commit: target.Commit, forward: c.p.own(target),
+		From: "last good, sequence " + fmt.Sprint(target.Sequence), Replaces: e.Release, Sequence: c.sequence(),
 		Reason: reason, Evidence: []string{reason},
 	})
 	if failed {
-		p.quarantine(c, why)
+		c.quarantine(why)
 	}
 }
 
 // quarantine stops c's head everywhere, because it failed here (R21). What a rollback went to was good here before: that
 // it fails now says nothing of it elsewhere.
-func (p *planner) quarantine(c *Channel, reason string) {
+func (c *channelPlan) quarantine(reason string) {
 	e := c.Effective
-	if !p.automatic(c) || e.Kind == Rollback || p.quarantined(c.Name, e.Release, e.Digest) != nil {
+	if !c.automatic() || e.Kind == Rollback || c.p.quarantined(c.Name, e.Release, e.Digest) != nil {
 		return
 	}
-	p.act(Action{Kind: Quarantines, Channel: c.Name, Release: e.Release, Digest: e.Digest, Reason: reason, Evidence: []string{reason}})
+	c.p.act(Action{Kind: Quarantines, Channel: c.Name, Release: e.Release, Digest: e.Digest, Reason: reason, Evidence: []string{reason}})
 }
 
 // halt stops c where it is, once: the hold that it leaves is for a person to lift. It tells whether there is something to do.
-func (p *planner) halt(c *Channel, reason, why string, failed bool) bool {
+func (c *channelPlan) halt(reason, why string, failed bool) bool {
 	e := c.Effective
 	if slices.Contains(c.Halted, e.Sequence) {
 		return false // the hold says the rest; lifted, it was a person's word to go on
 	}
-	if p.refused(c, e.Release) {
+	if c.refused(e.Release) {
 		return true
 	}
 	reason = fmt.Sprintf("%s; no way back: %s", reason, why)
-	p.act(Action{Kind: Halt, Channel: c.Name, Release: e.Release, Digest: e.Digest, Reason: reason, Evidence: []string{reason}})
+	c.p.act(Action{Kind: Halt, Channel: c.Name, Release: e.Release, Digest: e.Digest, Reason: reason, Evidence: []string{reason}})
 	if failed {
-		p.quarantine(c, reason)
+		c.quarantine(reason)
 	}
 	return true
 }

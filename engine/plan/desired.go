@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"slices"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
@@ -83,4 +84,27 @@ type Cell struct {
 	Found    *cells.Found // as it was read
 	Identity cells.Identity
 	Faults   []releases.Fault // why it is granted nothing
+}
+
+// Source is where a release's bytes are.
+type Source struct{ Commit, Version string }
+
+// Sources tells where each head's bytes are: the first channel's newest counts. Made once for each Desired that Build gives.
+func (d *Desired) Sources() map[releases.Digest]Source {
+	if d.places != nil {
+		return d.places()
+	}
+	return d.walkHeads()
+}
+
+func (d *Desired) walkHeads() map[releases.Digest]Source {
+	all := map[releases.Digest]Source{}
+	for _, name := range d.Order {
+		for _, h := range slices.Backward(d.Channels[name].History) {
+			if _, there := all[h.Digest]; !there {
+				all[h.Digest] = Source{h.Commit, h.Release}
+			}
+		}
+	}
+	return all
 }

@@ -14,28 +14,27 @@ type barrier struct {
 
 // barrier finds c's. What its decisions recorded counts, whatever has become of the releases since: one may be pruned,
 // or was skipped on the way up.
-func (p *planner) barrier(c *Channel) barrier {
-	b, known := p.barriers[c.Name]
-	if known {
-		return b
+func (c *channelPlan) barrier() barrier {
+	if c.floor != nil {
+		return *c.floor
 	}
-	b.none = true
+	b := barrier{none: true}
 	for i := range c.History {
 		h := &c.History[i]
-		for _, name := range []string{h.Forward, p.own(*h)} {
+		for _, name := range []string{h.Forward, c.p.own(*h)} {
 			if v, err := releases.ParseVersion(name); err == nil && (b.none || b.version.Less(v)) {
 				b = barrier{version: v}
 			}
 		}
 	}
-	p.barriers[c.Name] = b
+	c.floor = &b
 	return b
 }
 
 // crosses names the forward-only release that a move of c, or of a cell from c, down to a version would go back over;
 // empty: none.
-func (p *planner) crosses(c *Channel, to releases.Version) string {
-	if b := p.barrier(c); !b.none && to.Less(b.version) {
+func (c *channelPlan) crosses(to releases.Version) string {
+	if b := c.barrier(); !b.none && to.Less(b.version) {
 		return b.version.String()
 	}
 	return ""
@@ -59,12 +58,12 @@ func forwardOnly(d *Desired, h *EffectiveHead) bool {
 
 // forwardUpTo names the greatest forward-only release above c's head, up to r: r may rest on its migration even if c
 // never ran it.
-func (p *planner) forwardUpTo(c *Channel, r *Release) string {
-	for _, x := range slices.Backward(p.d.Versions) {
+func (c *channelPlan) forwardUpTo(r *Release) string {
+	for _, x := range slices.Backward(c.p.d.Versions) {
 		if r.Version.Less(x.Version) {
 			continue
 		}
-		if c.Effective != nil && !p.below(c.Effective.Release, x.Version) || c.Effective == nil && x != r {
+		if c.Effective != nil && !below(c.Effective.Release, x.Version) || c.Effective == nil && x != r {
 			return ""
 		}
 		if x.ForwardOnly() {

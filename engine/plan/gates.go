@@ -17,7 +17,8 @@ import (
 
 // judge asks everything that stands between x and c, in order: what binds the channel, then the policy's gates.
 // Outside observations are wanted only once all else holds (R11).
-func (p *planner) judge(c *Channel, x candidate) (held, blocked []channels.Verdict) {
+func (x candidate) judge() (held, blocked []channels.Verdict) {
+	c, p := x.c, x.c.p
 	add := func(v channels.Verdict) {
 		if v.Holds {
 			held = append(held, v)
@@ -28,7 +29,7 @@ func (p *planner) judge(c *Channel, x candidate) (held, blocked []channels.Verdi
 	for _, h := range c.Holds {
 		add(channels.Verdict{Gate: "hold", Reason: holding(h)})
 	}
-	if until, yes := p.observing(c); yes {
+	if until, yes := c.observing(); yes {
 		add(channels.Verdict{Gate: "observing", Reason: "not every cell has reported since observing began", Until: until})
 	}
 	free := x.requested != nil && c.Policy.People == channels.PeopleFree
@@ -36,10 +37,10 @@ func (p *planner) judge(c *Channel, x candidate) (held, blocked []channels.Verdi
 		add(channels.Verdict{Gate: "people", Holds: true, Reason: "gates do not bind people here"})
 		return held, blocked
 	}
-	if reason := p.o.Clock.Doubt(); reason != "" && (x.lane() || p.timed(c)) {
+	if reason := p.o.Clock.Doubt(); reason != "" && (x.lane() || c.timed()) {
 		add(channels.Verdict{Gate: "clock", Reason: reason})
 	}
-	if v, any := p.freeze(c); any {
+	if v, any := c.freeze(); any {
 		if !v.Holds && x.lane() && x.hotfix.OverrideFreeze {
 			v.Holds, v.Reason = true, "overridden by "+x.hotfix.File+": "+v.Reason
 			p.at(v.Until)
@@ -53,8 +54,8 @@ func (p *planner) judge(c *Channel, x candidate) (held, blocked []channels.Verdi
 	if x.lane() {
 		add(channels.Verdict{Gate: "hotfix", Holds: true, Reason: x.hotfix.Reason, Until: x.hotfix.Expiry})
 	} else {
-		p.upstreams(c, x, add)
-		if v, any := p.settled(c); any {
+		x.upstreams(add)
+		if v, any := c.settled(); any {
 			add(v)
 		}
 	}
@@ -65,14 +66,14 @@ func (p *planner) judge(c *Channel, x candidate) (held, blocked []channels.Verdi
 			outside = append(outside, g)
 			continue
 		}
-		if v, any := p.gate(c, x, g); any {
+		if v, any := x.gate(g); any {
 			v.Gate = g.ID
 			add(v)
 		}
 	}
 	if len(blocked) == 0 {
 		for _, g := range outside {
-			add(p.observed(c, x, g))
+			add(x.observed(g))
 		}
 	}
 	return held, blocked
@@ -86,10 +87,11 @@ func holding(h channels.Hold) string {
 }
 
 // upstreams adds a verdict for each upstream: held with what was seen there, or what is missing.
-func (p *planner) upstreams(c *Channel, x candidate, add func(channels.Verdict)) {
+func (x candidate) upstreams(add func(channels.Verdict)) {
+	c, p := x.c, x.c.p
 	for _, name := range c.Policy.After {
-		v := p.accepts(p.d.Channels[name], c, x.Release)
-		v.Gate = acceptGate(c)
+		v := x.accepts(p.channels[name])
+		v.Gate = acceptGate(c.Channel)
 		if v.Holds {
 			v.Until = time.Time{} // latched
 			if len(c.Policy.After) > 1 && !strings.HasPrefix(v.Reason, name+" ") {
@@ -101,31 +103,32 @@ func (p *planner) upstreams(c *Channel, x candidate, add func(channels.Verdict))
 }
 
 // settled keeps a head until it is through, one way or the other (R8).
-func (p *planner) settled(c *Channel) (channels.Verdict, bool) {
+func (c *channelPlan) settled() (channels.Verdict, bool) {
+	p := c.p
 	e := c.Effective
 	if e == nil || c.Policy.Advance != channels.AdvanceSettled {
 		return channels.Verdict{}, false
 	}
 	waiting := []string{}
 	for _, name := range c.Down {
-		down := p.d.Channels[name]
-		if !p.took(down, e) && (down.Policy == nil || !p.latched(c, down, e.Release, e.Digest) && !p.live(c, down)) {
+		down := p.channels[name]
+		if !took(down.Channel, e) && (down.Policy == nil || !down.latched(c, e.Release, e.Digest) && !down.live(c)) {
 			waiting = append(waiting, name)
 		}
 	}
 	reason := ""
 	switch {
-	case len(c.Down) == 0 && p.done(c.Name, e):
+	case len(c.Down) == 0 && c.done(e):
 		reason = e.Release + " is rolled out"
 	case len(c.Down) > 0 && len(waiting) == 0:
-		reason = join(c.Down) + " accepted " + e.Release
-	case len(p.tallies[c.Name].failed) > p.budget(c), slices.Contains(c.Halted, e.Sequence), p.quarantined(c.Name, e.Release, e.Digest) != nil:
+		reason = strings.Join(c.Down, ", ") + " accepted " + e.Release
+	case len(c.tally.failed) > c.budget(), slices.Contains(c.Halted, e.Sequence), p.quarantined(c.Name, e.Release, e.Digest) != nil:
 		reason = e.Release + " failed"
 	}
 	if reason != "" {
 		return channels.Verdict{Gate: "settled", Holds: true, Reason: reason}, true
 	}
-	until := e.Moved.Add(p.settleWithin(c))
+	until := e.Moved.Add(c.settleWithin())
 	p.at(until)
 	if !p.now.Before(until) {
 		if reason := p.o.Clock.Doubt(); reason != "" {
@@ -135,27 +138,28 @@ func (p *planner) settled(c *Channel) (channels.Verdict, bool) {
 	}
 	reason = fmt.Sprintf("keeps %s until it is rolled out", e.Release)
 	if len(c.Down) > 0 {
-		reason = fmt.Sprintf("keeps %s until %s accepted it", e.Release, join(waiting))
+		reason = fmt.Sprintf("keeps %s until %s accepted it", e.Release, strings.Join(waiting, ", "))
 	}
 	return channels.Verdict{Gate: "settled", Reason: reason, Until: until}, true
 }
 
 // took tells whether a downstream has the head already, or is past it.
-func (p *planner) took(down *Channel, e *EffectiveHead) bool {
+func took(down *Channel, e *EffectiveHead) bool {
 	if down.Effective == nil {
 		return false
 	}
 	v, err := releases.ParseVersion(e.Release)
-	return down.Effective.Digest == e.Digest || err == nil && !p.below(down.Effective.Release, v)
+	return down.Effective.Digest == e.Digest || err == nil && !below(down.Effective.Release, v)
 }
 
 // live tells whether down accepts up's head as of now.
-func (p *planner) live(up, down *Channel) bool {
-	return p.quarantined(up.Name, up.Effective.Release, up.Effective.Digest) == nil && p.soaked(up, down).Holds
+func (c *channelPlan) live(up *channelPlan) bool {
+	return c.p.quarantined(up.Name, up.Effective.Release, up.Effective.Digest) == nil && up.tally.soaked(c).Holds
 }
 
 // gate judges one gate of the policy from what is known inside. any is false where the gate has nothing to say of x.
-func (p *planner) gate(c *Channel, x candidate, g *channels.Gate) (v channels.Verdict, any bool) {
+func (x candidate) gate(g *channels.Gate) (v channels.Verdict, any bool) {
+	c, p := x.c, x.c.p
 	switch {
 	case g.Soak != nil:
 		return v, false // upstreams has said it
@@ -173,26 +177,28 @@ func (p *planner) gate(c *Channel, x candidate, g *channels.Gate) (v channels.Ve
 		}
 		return g.Approval.Judge(approvers, x.Authors, x.Release.Release.Authors), true
 	case g.When != nil:
-		return g.When.Judge(p.whenInput(c, x)), true
+		return g.When.Judge(x.whenInput()), true
 	}
 	return v, false
 }
 
 // whenInput is what a CEL expression sees: the release, the channel, and how many cells run what.
-func (p *planner) whenInput(c *Channel, x candidate) channels.WhenInput {
+func (x candidate) whenInput() channels.WhenInput {
+	c, p := x.c, x.c.p
 	in := channels.WhenInput{Release: &x.Release.Release, Digest: x.Digest, Channel: c.Name}
 	for _, name := range c.Policy.After {
-		if up := p.d.Channels[name]; up != nil {
-			p.countOn(up, x, &in.Cells)
+		if up := p.channels[name]; up != nil {
+			x.countOn(&in.Cells)
 		}
 	}
-	p.countOn(c, x, &in.ChannelCells)
-	in.Flags = p.whenFlags(c)
+	x.countOn(&in.ChannelCells)
+	in.Flags = x.whenFlags()
 	return in
 }
 
 // whenFlags is what a CEL expression sees of flags.
-func (p *planner) whenFlags(c *Channel) (in channels.WhenFlags) {
+func (x candidate) whenFlags() (in channels.WhenFlags) {
+	c, p := x.c, x.c.p
 	f := p.o.Flags
 	if f == nil {
 		return in
@@ -209,7 +215,8 @@ func (p *planner) whenFlags(c *Channel) (in channels.WhenFlags) {
 }
 
 // countOn adds a channel's cells: all of them, and those on x by how they are.
-func (p *planner) countOn(c *Channel, x candidate, n *channels.Counts) {
+func (x candidate) countOn(n *channels.Counts) {
+	c, p := x.c, x.c.p
 	for _, cell := range c.Cells {
 		n.Total++
 		s := p.state(cell)
@@ -226,10 +233,11 @@ func (p *planner) countOn(c *Channel, x candidate, n *channels.Counts) {
 }
 
 // observed judges a check or metric gate by its last answer. Without a good one, a new answer is wanted.
-func (p *planner) observed(c *Channel, x candidate, g *channels.Gate) channels.Verdict {
+func (x candidate) observed(g *channels.Gate) channels.Verdict {
+	c, p := x.c, x.c.p
 	policy := gateHash(g)
 	v := channels.Verdict{Gate: g.ID}
-	o := p.observation(c, x, g, policy)
+	o := x.observation(g, policy)
 	switch {
 	case o == nil:
 		v.Reason = "not asked yet"
@@ -255,7 +263,8 @@ func (p *planner) observed(c *Channel, x candidate, g *channels.Gate) channels.V
 }
 
 // observation finds the newest answer that is about exactly this gate, as it is defined now, and this release.
-func (p *planner) observation(c *Channel, x candidate, g *channels.Gate, policy string) *Observation {
+func (x candidate) observation(g *channels.Gate, policy string) *Observation {
+	c, p := x.c, x.c.p
 	var newest *Observation
 	for i := range p.o.Observations {
 		o := &p.o.Observations[i]
@@ -286,17 +295,17 @@ func gateHash(g *channels.Gate) string {
 }
 
 // freeze judges the pipeline's and the channel's freezes together. any is false where there are none.
-func (p *planner) freeze(c *Channel) (v channels.Verdict, any bool) {
-	all := slices.Concat(p.d.Pipeline.Freezes, c.Policy.Freezes)
+func (c *channelPlan) freeze() (v channels.Verdict, any bool) {
+	all := slices.Concat(c.p.d.Pipeline.Freezes, c.Policy.Freezes)
 	if len(all) == 0 {
 		return v, false
 	}
-	v = channels.JudgeFreezes(all, p.now)
+	v = channels.JudgeFreezes(all, c.p.now)
 	v.Gate = "freeze"
 	return v, true
 }
 
 // timed tells whether time has a part in what c's policy decides.
-func (p *planner) timed(c *Channel) bool {
-	return len(p.d.Pipeline.Freezes) > 0 || len(c.Policy.Freezes) > 0 || slices.ContainsFunc(c.Policy.Gates, func(g channels.Gate) bool { return g.Approval == nil && g.When == nil })
+func (c *channelPlan) timed() bool {
+	return len(c.p.d.Pipeline.Freezes) > 0 || len(c.Policy.Freezes) > 0 || slices.ContainsFunc(c.Policy.Gates, func(g channels.Gate) bool { return g.Approval == nil && g.When == nil })
 }

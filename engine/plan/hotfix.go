@@ -9,14 +9,14 @@ import (
 )
 
 // hotfix gives the open lane of r into c, if there is one (R17).
-func (p *planner) hotfix(c *Channel, r *Release) *channels.Hotfix {
-	return p.lane(c, r.Version.String(), r.Digest)
+func (c *channelPlan) hotfix(r *Release) *channels.Hotfix {
+	return c.lane(r.Version.String(), r.Digest)
 }
 
 // lane gives c's open lane for a release: one that is neither closed nor past its expiry.
-func (p *planner) lane(c *Channel, release string, digest releases.Digest) *channels.Hotfix {
+func (c *channelPlan) lane(release string, digest releases.Digest) *channels.Hotfix {
 	for i := range c.Hotfixes {
-		if h := &c.Hotfixes[i]; h.Release == release && h.Digest == digest && p.open(h) {
+		if h := &c.Hotfixes[i]; h.Release == release && h.Digest == digest && c.p.open(h) {
 			return h
 		}
 	}
@@ -29,27 +29,27 @@ func (p *planner) open(h *channels.Hotfix) bool {
 }
 
 // deadLanes adds a verdict for each open lane that leads nowhere.
-func (p *planner) deadLanes(c *Channel) {
+func (c *channelPlan) deadLanes() {
 	for i := range c.Hotfixes {
 		h := &c.Hotfixes[i]
-		if !p.open(h) || slices.ContainsFunc(c.History, func(e EffectiveHead) bool { return e.Release == h.Release }) {
+		if !c.p.open(h) || slices.ContainsFunc(c.History, func(e EffectiveHead) bool { return e.Release == h.Release }) {
 			continue
 		}
 		why := ""
-		switch r := p.d.Releases[h.Release]; {
+		switch r := c.p.d.Releases[h.Release]; {
 		case r == nil || r.Loaded && r.Digest != h.Digest:
 			why = fmt.Sprintf("%s names %s with digest %s, which is not in the repository", h.File, h.Release, h.Digest)
-		case c.Effective != nil && !p.below(c.Effective.Release, r.Version):
+		case c.Effective != nil && !below(c.Effective.Release, r.Version):
 			why = fmt.Sprintf("%s is below the head %s, and a hotfix only goes up: cut a greater version", h.Release, c.Effective.Release)
 		default:
 			continue
 		}
-		p.block(channels.Verdict{Channel: c.Name, Release: h.Release, Gate: "hotfix", Reason: why})
+		c.p.block(channels.Verdict{Channel: c.Name, Release: h.Release, Gate: "hotfix", Reason: why})
 	}
 }
 
 // debt is what h's fixes demand of r and r lacks. It binds once the channel took h's release, until it went back below.
-func (p *planner) debt(c *Channel, h *channels.Hotfix, r *Release) []string {
+func (c *channelPlan) debt(h *channels.Hotfix, r *Release) []string {
 	if h.Closed != "" || h.Release == r.Version.String() {
 		return nil
 	}
@@ -59,7 +59,7 @@ func (p *planner) debt(c *Channel, h *channels.Hotfix, r *Release) []string {
 	}
 	binds := false
 	for _, e := range slices.Backward(c.History) {
-		if binds = e.Release == h.Release; binds || e.Kind == Rollback && p.below(e.Release, fixed) {
+		if binds = e.Release == h.Release; binds || e.Kind == Rollback && below(e.Release, fixed) {
 			break
 		}
 	}

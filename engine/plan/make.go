@@ -2,7 +2,6 @@ package plan
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
-	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -21,11 +19,11 @@ const MaxClockError = 60 * time.Second
 func Make(d *Desired, o *Observed, now time.Time) Plan {
 	p := newPlanner(d, o, now)
 	for _, name := range d.Order {
-		p.learn(d.Channels[name])
-		p.ended(d.Channels[name])
+		p.channels[name].learn()
+		p.channels[name].ended()
 	}
 	for _, name := range d.Order {
-		p.channel(d.Channels[name])
+		p.channels[name].decide()
 	}
 	p.identify()
 	return p.finish()
@@ -37,13 +35,9 @@ type planner struct {
 	o   *Observed
 	now time.Time
 
+	channels map[string]*channelPlan // by name: all that Desired has
 	accepted map[acceptKey]Acceptance
 	finished map[finishKey]bool
-	rollouts map[string]*Rollout         // of each channel's effective head
-	passed   map[string]int              // by channel: the waves of its head that are through
-	tallies  map[string]*tally           // by channel
-	rolls    map[string]*rollout         // by channel: of its head; nil: there is none, or no policy in force
-	barriers map[string]barrier          // by channel, once asked for
 	versions map[string]releases.Version // by text, once asked for; zero: it is none
 
 	plan Plan
@@ -63,10 +57,12 @@ type finishKey struct {
 func newPlanner(d *Desired, o *Observed, now time.Time) *planner {
 	p := &planner{
 		d: d, o: o, now: now,
-		accepted: map[acceptKey]Acceptance{}, finished: map[finishKey]bool{},
-		rollouts: map[string]*Rollout{}, passed: map[string]int{}, tallies: map[string]*tally{}, rolls: map[string]*rollout{}, barriers: map[string]barrier{},
+		channels: make(map[string]*channelPlan, len(d.Channels)), accepted: map[acceptKey]Acceptance{}, finished: map[finishKey]bool{},
 		versions: map[string]releases.Version{},
 		plan:     Plan{Commit: d.Commit, Now: now, Actions: []Action{}, Blocked: []channels.Verdict{}},
+	}
+	for name, c := range d.Channels {
+		p.channels[name] = &channelPlan{Channel: c, p: p}
 	}
 	if o.Flags != nil {
 		p.plan.Flags = o.Flags.Commit
@@ -75,13 +71,13 @@ func newPlanner(d *Desired, o *Observed, now time.Time) *planner {
 		p.finished[finishKey{f.Channel, f.Sequence, f.Digest}] = true
 	}
 	for i, r := range o.Learned.Rollouts {
-		if c := d.Channels[r.Channel]; c != nil && c.Effective != nil && c.Effective.Sequence == r.Sequence {
-			p.rollouts[r.Channel] = &o.Learned.Rollouts[i]
+		if c := p.channels[r.Channel]; c != nil && c.Effective != nil && c.Effective.Sequence == r.Sequence {
+			c.cohort = &o.Learned.Rollouts[i]
 		}
 	}
 	for _, w := range o.Learned.Waves {
-		if c := d.Channels[w.Channel]; c != nil && c.Effective != nil && c.Effective.Sequence == w.Sequence && c.Effective.Digest == w.Digest {
-			p.passed[w.Channel] = max(p.passed[w.Channel], w.Wave)
+		if c := p.channels[w.Channel]; c != nil && c.Effective != nil && c.Effective.Sequence == w.Sequence && c.Effective.Digest == w.Digest {
+			c.passed = max(c.passed, w.Wave)
 		}
 	}
 	for _, a := range o.Learned.Accepted {
@@ -131,71 +127,6 @@ func (p *planner) act(a Action) {
 	p.plan.Actions = append(p.plan.Actions, a)
 }
 
-// channel decides about one channel: first whether it must go back, because a person asked or by itself, then
-// what else a person asked, then whether it may go on, and last which cells may have its head.
-func (p *planner) channel(c *Channel) {
-	if p.o.Diverged != nil {
-		p.block(p.diverged(c))
-		return
-	}
-	if p.askedBack(c) || p.back(c) {
-		return // the head moves: its cells are for the next plan
-	}
-	moves, waits := p.request(c)
-	if moves || !waits && p.advance(c) {
-		return
-	}
-	p.grant(c)
-}
-
-func (p *planner) diverged(c *Channel) channels.Verdict {
-	return channels.Verdict{Channel: c.Name, Gate: "diverged", Reason: fmt.Sprintf(
-		"the branch was force-pushed, or merged the wrong way round: %s was acted upon and is not among its first parents. Look at it, then accept the branch as it is: git commit --allow-empty -m 'accept the branch' -m '%s: %s'",
-		words.Short(p.o.Diverged.Seen), AcknowledgeTrailer, p.o.Diverged.Seen)}
-}
-
-// refused tells whether a push for c was turned down lately; it is waited for, whatever the push would be.
-func (p *planner) refused(c *Channel, release string) bool {
-	r, ok := p.o.Refused[c.Name]
-	if !ok || !r.Until.After(p.now) {
-		return false
-	}
-	p.block(channels.Verdict{Channel: c.Name, Release: release, Gate: "push", Reason: r.Reason, Until: r.Until})
-	return true
-}
-
-// maxAhead is how far above git a sequence may be to be believed: one cell's word must not use them up.
-const MaxAhead = 1 << 20
-
-// sequence is the next one of c: above every one in git, granted, served or reported (R2).
-func (p *planner) sequence(c *Channel) int64 {
-	git := int64(0)
-	if c.Effective != nil {
-		git = c.Effective.Sequence
-	}
-	highest := git
-	rise := func(n int64) {
-		if n <= git+MaxAhead {
-			highest = max(highest, n)
-		}
-	}
-	served := p.o.Served[c.Name] // every grant's too, if it can be believed
-	rise(served)
-	for _, cell := range c.Cells {
-		s := p.o.Cells[cell.Name]
-		if s == nil {
-			continue
-		}
-		if s.Channel == c.Name {
-			rise(s.Sequence)
-		}
-		if served > git+MaxAhead && s.Granted != nil && s.Granted.Channel == c.Name {
-			rise(s.Granted.Sequence)
-		}
-	}
-	return highest + 1
-}
-
 // unread adds a verdict for each reporting cell that is in no channel because its file has faults.
 func (p *planner) unread() {
 	last := ""
@@ -206,16 +137,16 @@ func (p *planner) unread() {
 		}
 		last = parts[1]
 		s := p.o.Cells[last]
-		if p.lost(last) && s != nil && s.Channel != "" {
+		if p.fileBroken(last) && s != nil && s.Channel != "" {
 			p.block(channels.Verdict{Channel: s.Channel, Cell: last, Gate: "invalid", Reason: f.String()})
 		}
 	}
 }
 
-// lost tells whether a cell is there, and in no channel: its file can't be read, or names one that does not exist.
-func (p *planner) lost(name string) bool {
+// fileBroken reports whether a cell is there and in no channel: its file can't be read, or names a channel that does not exist.
+func (p *planner) fileBroken(name string) bool {
 	cell := p.d.Cells[name]
-	return cell != nil && p.d.Channels[cell.Channel] == nil
+	return cell != nil && p.channels[cell.Channel] == nil
 }
 
 func (p *planner) finish() Plan {

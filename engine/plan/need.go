@@ -2,7 +2,9 @@ package plan
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"time"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
@@ -29,7 +31,8 @@ func (n *need) runs() bool {
 func (n *need) already() bool { return n.runs() && n.state.Applying == nil }
 
 // goesBack tells whether the grant takes a cell back, or changes nothing: what is new to it waits as ever (R18).
-func (p *planner) goesBack(n *need) bool {
+func (r *rollout) goesBack(n *need) bool {
+	p := r.c.p
 	if n.runs() {
 		return true
 	}
@@ -38,7 +41,8 @@ func (p *planner) goesBack(n *need) bool {
 }
 
 // lapsed tells whether a cell's offer ended untaken: it fell silent, or what was offered is quarantined (R14, R21).
-func (p *planner) lapsed(c *Channel, s *CellState) bool {
+func (c *channelPlan) lapsed(s *CellState) bool {
+	p := c.p
 	g := s.Granted
 	if g == nil {
 		return false
@@ -59,7 +63,7 @@ func (p *planner) lapsed(c *Channel, s *CellState) bool {
 
 // failedGrant gives the verdict about a cell that is not on what it was granted because that failed there: under the same
 // head and values it is not tried again (R21). ok is false if it did not.
-func (p *planner) failedGrant(c *Channel, cell *Cell, s *CellState, head *EffectiveHead) (v channels.Verdict, ok bool) {
+func (r *rollout) failedGrant(cell *Cell, s *CellState, head *EffectiveHead) (v channels.Verdict, ok bool) {
 	if s.Digest == head.Digest && s.Running != nil && s.Running.Revision == cell.Revision {
 		return v, false // it was granted the same release again
 	}
@@ -69,7 +73,7 @@ func (p *planner) failedGrant(c *Channel, cell *Cell, s *CellState, head *Effect
 			if f.Values {
 				tried = "other values are"
 			}
-			return channels.Verdict{Channel: c.Name, Cell: cell.Name, Release: head.Release, Gate: "failed",
+			return channels.Verdict{Channel: r.c.Name, Cell: cell.Name, Release: head.Release, Gate: "failed",
 				Reason: fmt.Sprintf("%s failed: %s; %s tried, not this again", head.Release, f.Reason, tried)}, true
 		}
 	}
@@ -78,11 +82,12 @@ func (p *planner) failedGrant(c *Channel, cell *Cell, s *CellState, head *Effect
 
 // proven is the newest head that a cell with nothing installed may have: of a release that is finished here, and not
 // quarantined (R15); nil: none.
-func (p *planner) proven(c *Channel) *EffectiveHead {
+func (r *rollout) proven() *EffectiveHead {
+	c, p := r.c, r.c.p
 	finished := map[releases.Digest]bool{}
 	for i := range c.History {
 		h := &c.History[i]
-		if p.done(c.Name, h) || i+1 < len(c.History) && c.History[i+1].ReplacedFinished {
+		if c.done(h) || i+1 < len(c.History) && c.History[i+1].ReplacedFinished {
 			finished[h.Digest] = true
 		}
 	}
@@ -97,11 +102,12 @@ func (p *planner) proven(c *Channel) *EffectiveHead {
 // headFor is the head that a cell is to have: the channel's, but for one that has nothing installed, the newest that is
 // proven (R15). It joins the rollout without one, where it failed that or never came to an end with it, and where it was
 // granted a newer (R2).
-func (p *planner) headFor(c *Channel, s *CellState, proven *EffectiveHead) *EffectiveHead {
+func (r *rollout) headFor(s *CellState, proven *EffectiveHead) *EffectiveHead {
+	c := r.c
 	if s.Digest != "" || proven == nil || proven == c.Effective {
 		return c.Effective
 	}
-	if g := s.Granted; g != nil && g.Channel == c.Name && (g.Sequence > proven.Sequence || s.took() && !p.pending(c, s)) {
+	if g := s.Granted; g != nil && g.Channel == c.Name && (g.Sequence > proven.Sequence || s.took() && !c.pending(s)) {
 		return c.Effective
 	}
 	for i := range s.Failures {
@@ -113,42 +119,43 @@ func (p *planner) headFor(c *Channel, s *CellState, proven *EffectiveHead) *Effe
 }
 
 // single says what holds one cell back from its head, whatever the channel says; no gate: nothing.
-func (p *planner) single(c *Channel, n *need, lane bool) (v channels.Verdict) {
-	if v = p.fits(c, n); v.Gate != "" {
+func (r *rollout) single(n *need) (v channels.Verdict) {
+	if v = r.fits(n); v.Gate != "" {
 		return v
 	}
-	if !p.goesBack(n) {
-		if v = p.vendor(c, n, lane); v.Gate != "" {
+	if !r.goesBack(n) {
+		if v = r.vendor(n); v.Gate != "" {
 			return v
 		}
 	}
 	if !n.runs() { // R18: else it is what it has, or its last good one
-		v = p.owner(n)
+		v = r.owner(n)
 	}
-	if v.Gate == "" && !p.fresh(n.state) {
+	if v.Gate == "" && !r.c.p.fresh(n.state) {
 		v = channels.Verdict{Gate: "silent", Reason: "not heard of since " + words.Stamp(n.state.LastReport)} // an offer would only lapse
 	}
 	return v
 }
 
 // fits says what a cell lacks for its head (R16, R20).
-func (p *planner) fits(c *Channel, n *need) (v channels.Verdict) {
+func (r *rollout) fits(n *need) (v channels.Verdict) {
+	c, p := r.c, r.c.p
 	if len(n.cell.Faults) > 0 {
 		return channels.Verdict{Gate: "invalid", Reason: n.cell.Faults[0].String()}
 	}
-	r := p.d.Releases[n.head.Release]
-	if r == nil || !r.Loaded {
+	release := p.d.Releases[n.head.Release]
+	if release == nil || !release.Loaded {
 		return v
 	}
-	if why := p.lacks(r, n.state); why != "" {
+	if why := p.lacks(release, n.state); why != "" {
 		return channels.Verdict{Gate: "requires", Reason: why}
 	}
-	if over := p.over(c, n.state, r.Version); over != "" {
+	if over := r.over(n.state, release.Version); over != "" {
 		return channels.Verdict{Gate: "forward-only", Reason: fmt.Sprintf("the cell runs %s, and %s is forward-only", n.state.Release, over)}
 	}
-	t := p.tallies[c.Name]
-	if t.misfitsOf != r {
-		t.misfits, t.misfitsOf = c.misfits(r), r
+	t := c.tally
+	if t.misfitsOf != release {
+		t.misfits, t.misfitsOf = c.misfits(release), release
 	}
 	if why := t.misfits[n.at]; why != "" {
 		return channels.Verdict{Gate: "values", Reason: why}
@@ -158,26 +165,27 @@ func (p *planner) fits(c *Channel, n *need) (v channels.Verdict) {
 
 // vendor says what the vendor decided about one cell: paused, pinned, held, or outside its windows, which a hotfix's lane
 // ignores. Rollbacks ask none of it.
-func (p *planner) vendor(c *Channel, n *need, lane bool) (v channels.Verdict) {
-	if h := p.tallies[c.Name].held[n.cell.Name]; h != nil {
+func (r *rollout) vendor(n *need) (v channels.Verdict) {
+	if h := r.c.tally.held[n.cell.Name]; h != nil {
 		return channels.Verdict{Gate: "hold", Reason: holding(*h)}
 	}
 	if n.cell.Paused == "" && n.cell.Pin == "" && len(n.cell.Windows) == 0 {
 		return v
 	}
-	gate, reason, until, ok := n.cell.Binds(n.head.Release, p.now)
-	if gate == "window" && lane {
+	gate, reason, until, ok := n.cell.Binds(n.head.Release, r.c.p.now)
+	if gate == "window" && r.lane {
 		return v
 	}
-	p.at(until)
+	r.c.p.at(until)
 	if ok {
-		return p.timely(len(n.cell.Windows) > 0 && !lane)
+		return r.c.p.timely(len(n.cell.Windows) > 0 && !r.lane)
 	}
 	return channels.Verdict{Gate: gate, Reason: reason, Until: until}
 }
 
 // owner says what the cell's owner decided. It binds rollbacks too: all but what the cell goes back to by itself (R18).
-func (p *planner) owner(n *need) (v channels.Verdict) {
+func (r *rollout) owner(n *need) (v channels.Verdict) {
+	p := r.c.p
 	o := n.state.Owner
 	if o == nil {
 		return v
@@ -212,7 +220,8 @@ func (p *planner) lacks(r *Release, s *CellState) string {
 }
 
 // over names the forward-only release that a cell would go back over on the way to a version (R20); empty: none.
-func (p *planner) over(c *Channel, s *CellState, to releases.Version) string {
+func (r *rollout) over(s *CellState, to releases.Version) string {
+	c, p := r.c, r.c.p
 	running := p.version(s.Release)
 	if running.IsZero() || !to.Less(running) {
 		return ""
@@ -220,8 +229,74 @@ func (p *planner) over(c *Channel, s *CellState, to releases.Version) string {
 	if r := p.d.Releases[s.Release]; r != nil && r.ForwardOnly() {
 		return s.Release
 	}
-	if from := p.d.Channels[s.Channel]; from != nil && from != c { // it came from there, and what it runs rests on that past
-		return p.crosses(from, to)
+	if from := p.channels[s.Channel]; from != nil && from != c { // it came from there, and what it runs rests on that past
+		return from.crosses(to)
 	}
 	return ""
+}
+
+// pending tells whether a cell has a slot of c in use: it was granted something and has no result yet, for no longer than
+// the stall limit (R14). Offers that lapsed are out of the question already.
+func (c *channelPlan) pending(s *CellState) bool {
+	g := s.Granted
+	if g == nil || g.Channel != c.Name || s.Applying == nil && s.on(g) {
+		return false
+	}
+	if s.Digest == g.Digest && s.broken() {
+		return false
+	}
+	for i := range s.Failures {
+		if a := &s.Failures[i].Assignment; a.Sequence == g.Sequence && a.Epoch == g.Epoch && a.Digest == g.Digest && a.Revision == g.Revision {
+			return false
+		}
+	}
+	if c.Valid == nil {
+		return true
+	}
+	since := s.StartedAt
+	if since.IsZero() {
+		since = s.GrantedAt // it did not begin
+	}
+	return !c.p.stalledSince(since, c.Valid.Rollout.Stall)
+}
+
+// stalledSince tells whether more than the stall limit has passed since an instant. Time in which nobody listened, or that
+// can't be trusted, does not count (R10).
+func (p *planner) stalledSince(since time.Time, limit time.Duration) bool {
+	if p.o.Up.After(since) {
+		since = p.o.Up
+	}
+	at := since.Add(limit)
+	p.at(at)
+	return !p.now.Before(at) && p.o.Clock.Doubt() == ""
+}
+
+// on tells whether the cell runs what g says, under whatever sequence: nothing is to change in it.
+func (s *CellState) on(g *cells.Assignment) bool {
+	return s.Digest == g.Digest && (s.Running == nil || s.Running.Revision == g.Revision)
+}
+
+// ended finds the slots that the store still counts, and that are over (R14).
+func (c *channelPlan) ended() {
+	p := c.p
+	var over []string
+	for _, name := range p.o.Slots[c.Name] {
+		cell, s := p.d.Cells[name], p.o.Cells[name]
+		if cell == nil || cell.Channel != c.Name || s == nil || c.lapsed(s) || !c.pending(s) {
+			over = append(over, name)
+		}
+	}
+	if len(over) > 0 {
+		slices.Sort(over)
+		p.plan.Learned.Freed = append(p.plan.Learned.Freed, Freed{Channel: c.Name, Cells: over})
+	}
+}
+
+// abandoned ends the slots of channels that are gone.
+func (p *planner) abandoned() {
+	for _, name := range slices.Sorted(maps.Keys(p.o.Slots)) {
+		if p.channels[name] == nil && len(p.o.Slots[name]) > 0 {
+			p.plan.Learned.Freed = append(p.plan.Learned.Freed, Freed{Channel: name, Cells: slices.Sorted(slices.Values(p.o.Slots[name]))})
+		}
+	}
 }

@@ -61,23 +61,24 @@ func Rollouts(d *Desired, o *Observed, made *Plan, channel string) []Progress {
 		if channel != "" && channel != name {
 			continue
 		}
-		c := d.Channels[name]
+		c := p.channels[name]
 		about, ofCells := made.BlockedIn(name)
 		s := Progress{Channel: name, Cells: len(c.Cells), Blocked: about, Waiting: waiting(ofCells)}
 		if e := c.Effective; e != nil {
 			s.Release, s.Sequence, s.Kind, s.Moved = e.Release, e.Sequence, e.Kind, e.Moved
-			p.learn(c)
-			p.progress(c, &s)
+			c.learn()
+			c.progress(&s)
 		}
 		all = append(all, s)
 	}
 	return all
 }
 
-func (p *planner) progress(c *Channel, s *Progress) {
-	e, t := c.Effective, p.tallies[c.Name]
-	s.Finished, s.Healthy, s.Failed, s.SkippedTo = p.done(c.Name, e), t.running, t.failed, c.skipped().Wave
-	for _, said := range t.said {
+func (c *channelPlan) progress(s *Progress) {
+	e, t := c.Effective, c.tally
+	s.Finished, s.Healthy, s.Failed, s.SkippedTo = c.done(e), t.running, t.failed, c.skipped().Wave
+	for i := range t.cells {
+		said := t.cells[i].last
 		if said != nil && said.State == cells.StateApplying && said.Applying != nil && said.Applying.Channel == c.Name && said.Applying.Sequence == e.Sequence {
 			s.Applying++
 		}
@@ -86,12 +87,12 @@ func (p *planner) progress(c *Channel, s *Progress) {
 		return
 	}
 	s.Slots, s.Budget = c.Valid.Rollout.MaxInFlight, c.Valid.Rollout.FailureBudget
-	r := p.rolls[c.Name]
-	s.Could, s.Granted, s.InFlight, s.Wave = r.could, r.given, r.slots, r.wave
-	for i, w := range r.waves {
-		at := WaveProgress{Wave: i + 1, Cells: r.sizes[i], Soak: w.Soak, Healthy: r.healthy(w.Soak), Through: i < r.passed}
-		if i+1 == r.wave {
-			at.Until = r.earliest
+	r, w := c.rollout, &c.rollout.progress
+	s.Could, s.Granted, s.InFlight, s.Wave = w.ready, w.offered, r.slots, w.wave
+	for i, wave := range w.waves {
+		at := WaveProgress{Wave: i + 1, Cells: w.sizes[i], Soak: wave.Soak, Healthy: w.healthy(wave.Soak), Through: i < w.passed}
+		if i+1 == w.wave {
+			at.Until = w.earliest
 		}
 		s.Waves = append(s.Waves, at)
 	}

@@ -11,39 +11,39 @@ import (
 
 // askedBack carries out a person's request downward, if it can be done (R1). It goes before what the channel would
 // do by itself, and leaves a hold. It tells whether the head moves, or waits to.
-func (p *planner) askedBack(c *Channel) bool {
-	if !p.asksDown(c) {
+func (c *channelPlan) askedBack() bool {
+	if !c.asksDown() {
 		return false
 	}
 	q := c.Request
-	target, why := p.downward(c)
+	target, why := c.downward()
 	if why != "" {
 		return false // request says so
 	}
-	if p.refused(c, q.Release) {
+	if c.refused(q.Release) {
 		return true
 	}
 	reason := fmt.Sprintf("%s asked for it in %s", q.By, words.Short(q.Commit))
-	p.act(Action{
-		Kind: Rollback, Channel: c.Name, Release: q.Release, Digest: target.Digest, Commit: target.Commit, forward: p.own(target),
-		From: "request@" + words.Short(q.Commit), Replaces: c.Effective.Release, Sequence: p.sequence(c),
+	c.p.act(Action{
+		Kind: Rollback, Channel: c.Name, Release: q.Release, Digest: target.Digest, Commit: target.Commit, forward: c.p.own(target),
+		From: "request@" + words.Short(q.Commit), Replaces: c.Effective.Release, Sequence: c.sequence(),
 		Requested: q.By, Reason: reason, Evidence: []string{reason}, Holds: true,
 	})
-	if failure, failed := p.failure(c); failed {
-		p.quarantine(c, failure)
+	if failure, failed := c.failure(); failed {
+		c.quarantine(failure)
 	}
 	return true
 }
 
 // asksDown tells whether a person asked for a release below the head.
-func (p *planner) asksDown(c *Channel) bool {
+func (c *channelPlan) asksDown() bool {
 	q := c.Request
-	return q != nil && q.Fault == "" && c.Effective != nil && p.d.Releases[q.Release] != nil && p.below(q.Release, p.versionOf(c.Effective))
+	return q != nil && q.Fault == "" && c.Effective != nil && c.p.d.Releases[q.Release] != nil && below(q.Release, c.p.versionOf(c.Effective))
 }
 
 // downward finds what a request downward means: the release as it was here before. why says why it can't be.
-func (p *planner) downward(c *Channel) (target EffectiveHead, why string) {
-	r := p.d.Releases[c.Request.Release]
+func (c *channelPlan) downward() (target EffectiveHead, why string) {
+	r := c.p.d.Releases[c.Request.Release]
 	target = EffectiveHead{Head: channels.Head{Release: c.Request.Release, Digest: r.Digest, Commit: r.Origin}}
 	i := slices.IndexFunc(c.History, func(h EffectiveHead) bool { return h.Release == c.Request.Release })
 	switch {
@@ -54,10 +54,10 @@ func (p *planner) downward(c *Channel) (target EffectiveHead, why string) {
 	case r.Digest == "" || len(r.Faults) > 0:
 		return target, c.Request.Release + " has faults"
 	}
-	if why := p.unfit(c, target.Release, target.Digest); why != "" {
+	if why := c.unfit(target.Release, target.Digest); why != "" {
 		return target, why
 	}
-	if crossed := p.crosses(c, r.Version); crossed != "" {
+	if crossed := c.crosses(r.Version); crossed != "" {
 		return target, crossed + " is forward-only"
 	}
 	return target, ""
@@ -65,37 +65,37 @@ func (p *planner) downward(c *Channel) (target EffectiveHead, why string) {
 
 // request answers any other change of head.yaml by hand: upward the gates decide, and what can't be done is said (R1).
 // It tells whether the head moves, and whether nothing may go past the request.
-func (p *planner) request(c *Channel) (moves, waits bool) {
+func (c *channelPlan) request() (moves, waits bool) {
 	q := c.Request
 	if q == nil {
 		return false, false
 	}
 	answer := func(format string, args ...any) {
-		p.block(channels.Verdict{Channel: c.Name, Release: q.Release, Gate: "request", Reason: fmt.Sprintf(format, args...)})
+		c.p.block(channels.Verdict{Channel: c.Name, Release: q.Release, Gate: "request", Reason: fmt.Sprintf(format, args...)})
 	}
 	if q.Fault != "" {
 		answer("%s; the head stays", q.Fault)
 		return false, false
 	}
-	r := p.d.Releases[q.Release]
+	r := c.p.d.Releases[q.Release]
 	if r == nil {
 		answer("%s asks for %s, which is not in the repository", q.By, q.Release)
 		return false, false
 	}
-	if p.asksDown(c) {
-		_, why := p.downward(c)
+	if c.asksDown() {
+		_, why := c.downward()
 		answer("%s asks to go back to %s: %s", q.By, q.Release, why)
 		return false, true
 	}
-	if e := c.Effective; e != nil && !p.below(e.Release, r.Version) {
+	if e := c.Effective; e != nil && !below(e.Release, r.Version) {
 		answer("%s asks for %s, which is the head already; the head's other fields are the engine's", q.By, q.Release)
 		return false, false
 	}
-	return p.asked(c, r)
+	return c.asked(r)
 }
 
 // below tells whether a release comes before a version.
-func (p *planner) below(version string, than releases.Version) bool {
+func below(version string, than releases.Version) bool {
 	v, err := releases.ParseVersion(version)
 	return err == nil && v.Less(than)
 }

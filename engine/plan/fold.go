@@ -1,10 +1,13 @@
 package plan
 
 import (
+	"maps"
+	"reflect"
 	"slices"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/releases"
 )
 
 // Receive folds a report into what is known of the cell: pure, with the instant of receipt passed in. Gaps are
@@ -162,19 +165,6 @@ func (s *CellState) took() bool {
 	return s.Taken == key || slices.ContainsFunc(s.Failures, func(f Failure) bool { return f.Assignment.Key() == key })
 }
 
-// Stored returns s as a store gives it back, without what only the process that received it knows.
-func (s *CellState) Stored() *CellState {
-	c := *s
-	c.live, c.heard = false, time.Time{}
-	return &c
-}
-
-// Watch notes whether this process, listening since up, watched the time since the cell's last report; the zero up: it did not.
-func (s *CellState) Watch(up time.Time) { s.live = !up.IsZero() && !s.LastReport.Before(up) }
-
-// Watched reports whether some process watched the time since the cell's last report.
-func (s *CellState) Watched() bool { return s.live }
-
 // Lapse is s without its grant (R14).
 func Lapse(s *CellState) *CellState {
 	c := *s
@@ -203,3 +193,48 @@ func (s *CellState) Take(a cells.Assignment, at time.Time) {
 
 // maxLeft is how many releases of channels that a cell has left it may still ask for.
 const maxLeft = 4
+
+// UnknownChannels gives the channels that a cell names and the repository does not have: its word must not make rows.
+func UnknownChannels(d *Desired, s *CellState) (names []string) {
+	for _, a := range []*cells.Assignment{s.Running, s.Applying} {
+		if a != nil && d.Channels[a.Channel] == nil {
+			names = append(names, a.Channel)
+		}
+	}
+	return names
+}
+
+// Material tells whether a report says anything new but that time went by.
+func Material(a, b *CellState) bool {
+	return a == nil || a.State != b.State || a.Digest != b.Digest || a.Sequence != b.Sequence || a.Epoch != b.Epoch ||
+		a.Taken != b.Taken || a.Clone != b.Clone || a.Infrastructure != b.Infrastructure ||
+		(a.Applying == nil) != (b.Applying == nil) || revised(a.Running, b.Running) || otherFailures(a.Failures, b.Failures) || !reflect.DeepEqual(a.Owner, b.Owner)
+}
+
+// FlagsDiffer tells whether a report says anything new of flags, or of what decides on them. It wakes no plan of releases.
+func FlagsDiffer(a, b *CellState) bool {
+	if a == nil {
+		return true
+	}
+	f, g := a.Flags, b.Flags
+	switch {
+	case a.Digest != b.Digest || digestOf(a.Applying) != digestOf(b.Applying) || (f == nil) != (g == nil):
+		return true
+	case f == nil:
+		return false
+	}
+	return f.Height != g.Height || f.Bundle != g.Bundle || f.Orders != g.Orders || f.Fault != g.Fault || !maps.Equal(f.States, g.States)
+}
+
+func digestOf(a *cells.Assignment) releases.Digest {
+	if a == nil {
+		return ""
+	}
+	return a.Digest
+}
+
+// otherFailures tells whether the newest failure is another: of many, the oldest are forgotten.
+func otherFailures(a, b []Failure) bool {
+	n := len(a)
+	return n != len(b) || n > 0 && (!a[n-1].At.Equal(b[n-1].At) || a[n-1].Assignment.Key() != b[n-1].Assignment.Key())
+}

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/sluice-cd/sluice/channels"
@@ -15,52 +16,52 @@ import (
 // memo is what plans ask again and again of a channel's cells as the repository has them: it is found out once for each
 // Desired. A nil memo keeps nothing.
 type memo struct {
-	mu    sync.Mutex
-	turns map[releases.Digest]*turn // by head
-	fits  map[string][]string       // by release
+	mu     sync.Mutex
+	orders map[releases.Digest]*waveOrder // by head
+	fits   map[string][]string            // by release
 }
 
-// turn is the order in which a head reaches a channel's cells: those that the first wave names by label, then all
+// waveOrder is the order in which a head reaches a channel's cells: those that the first wave names by label, then all
 // others by a hash of cell and release, so that each release begins elsewhere.
-type turn struct {
-	order []int32 // of indexes in Channel.Cells
-	named []bool  // by index: the first wave names it; nil: it names none
+type waveOrder struct {
+	order    []int32 // of indexes in Channel.Cells
+	labelled []bool  // by index: the first wave names it; nil: it names none
 }
 
-// turn gives c's for its head.
-func (c *Channel) turn() *turn {
-	build := func() *turn { return newTurn(c) }
+// waveOrder returns the order in which c's head reaches its cells.
+func (c *Channel) waveOrder() *waveOrder {
+	build := func() *waveOrder { return newWaveOrder(c) }
 	if c.memo == nil {
 		return build()
 	}
 	c.memo.mu.Lock()
 	defer c.memo.mu.Unlock()
-	t := c.memo.turns[c.Effective.Digest]
+	t := c.memo.orders[c.Effective.Digest]
 	if t == nil || len(t.order) != len(c.Cells) {
 		t = build()
-		c.memo.turns = map[releases.Digest]*turn{c.Effective.Digest: t}
+		c.memo.orders = map[releases.Digest]*waveOrder{c.Effective.Digest: t}
 	}
 	return t
 }
 
 // WaveOrder returns the indexes of c's cells in the order in which they are offered its head.
-func (c *Channel) WaveOrder() []int32 { return c.turn().order }
+func (c *Channel) WaveOrder() []int32 { return c.waveOrder().order }
 
-func newTurn(c *Channel) *turn {
-	t := &turn{order: make([]int32, len(c.Cells))}
+func newWaveOrder(c *Channel) *waveOrder {
+	t := &waveOrder{order: make([]int32, len(c.Cells))}
 	var labels map[string]string
 	if c.Valid != nil && len(c.Valid.Rollout.Waves) > 0 {
 		labels = c.Valid.Rollout.Waves[0].Labels
 	}
 	if len(labels) > 0 {
-		t.named = make([]bool, len(c.Cells))
+		t.labelled = make([]bool, len(c.Cells))
 	}
 	ranks := make([]uint64, len(c.Cells))
 	for i, cell := range c.Cells {
 		sum := sha256.Sum256([]byte(cell.Name + "\x00" + string(c.Effective.Digest)))
 		ranks[i] = binary.BigEndian.Uint64(sum[:8])>>1 | 1<<63
 		if len(labels) > 0 && matches(cell, labels) {
-			t.named[i] = true
+			t.labelled[i] = true
 			ranks[i] &^= 1 << 63
 		}
 		t.order[i] = int32(i)
@@ -102,7 +103,7 @@ func findMisfits(c *Channel, r *Release) []string {
 		if _, ok := r.Profile(cell.Profile); !ok {
 			all[i] = fmt.Sprintf("%s has no profile %q", r.Version, cell.Profile)
 		} else if wrong := releases.CheckValues(&r.Release, cell.Values); len(wrong) > 0 {
-			all[i] = join(wrong)
+			all[i] = strings.Join(wrong, ", ")
 		}
 	}
 	return all

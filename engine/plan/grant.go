@@ -5,23 +5,14 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// free is how many slots are left; negative: any number.
-func (p *planner) free(c *Channel, r *rollout) int {
-	limit := c.Valid.Rollout.MaxInFlight
-	if limit == 0 {
-		return -1
-	}
-	return max(limit-r.slots, 0)
-}
-
 // granter gathers grants of a channel, by head.
 type granter struct {
-	p     *planner
-	c     *Channel
+	c     *channelPlan
 	free  int // slots; negative: any number
 	heads map[string]*grants
 }
@@ -50,7 +41,7 @@ func (g *granter) give(n *need, slot bool) {
 		of = &grants{head: n.head}
 		g.heads[n.head.Release] = of
 	}
-	o := Offer{Granted: Granted{Cell: n.cell.Name, At: g.p.now, Assignment: Assign(g.p.d, n.cell, n.head, g.p.o.Cells[n.cell.Name])}}
+	o := Offer{Granted: Granted{Cell: n.cell.Name, At: g.c.p.now, Assignment: Assign(g.c.p.d, n.cell, n.head, g.c.p.o.Cells[n.cell.Name])}}
 	if slot {
 		o.Cap = g.c.Valid.Rollout.MaxInFlight
 	}
@@ -69,6 +60,44 @@ func (g *granter) act(wave int) {
 		if of.head == g.c.Effective {
 			a.Wave = wave
 		}
-		g.p.act(a)
+		g.c.p.act(a)
 	}
+}
+
+// free is how many slots are left; negative: any number.
+func (r *rollout) free() int {
+	limit := r.c.Valid.Rollout.MaxInFlight
+	if limit == 0 {
+		return -1
+	}
+	return max(limit-r.slots, 0)
+}
+
+// Assign is what head means for a cell whose last word is s. The epoch rises when the cell came from another
+// channel, whose sequences say nothing here (R2).
+func Assign(d *Desired, cell *Cell, head *EffectiveHead, s *CellState) cells.Assignment {
+	epoch := cell.Identity.Epoch
+	if last := s.Last(); last != nil {
+		if last.Channel != cell.Channel {
+			epoch = max(epoch, last.Epoch+1)
+		}
+		epoch = max(epoch, last.Epoch)
+	}
+	a := cells.Assignment{
+		Channel: cell.Channel, Epoch: epoch, Sequence: head.Sequence, Release: head.Release, Digest: head.Digest,
+		Profile: cell.Profile, Values: cell.Values, Revision: cell.Revision,
+	}
+	a.Forward = forwardOnly(d, head)
+	return a
+}
+
+// Last is the newest assignment that is known of: the grant, or without one, what it runs.
+func (s *CellState) Last() *cells.Assignment {
+	if s == nil {
+		return nil
+	}
+	if s.Granted != nil {
+		return s.Granted
+	}
+	return s.Running
 }

@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sluice-cd/sluice/channels"
@@ -13,6 +14,7 @@ import (
 // candidate is a release that a channel could take, and how it got there.
 type candidate struct {
 	*Release
+	c         *channelPlan
 	hotfix    *channels.Hotfix
 	requested *Request
 }
@@ -21,32 +23,32 @@ type candidate struct {
 func (x candidate) lane() bool { return x.hotfix != nil }
 
 // advance moves c's head up if there is a release to take and every gate holds. It tells whether the head moves.
-func (p *planner) advance(c *Channel) bool {
+func (c *channelPlan) advance() bool {
 	if c.Policy == nil {
-		p.block(channels.Verdict{Channel: c.Name, Gate: "invalid", Reason: invalid(c)})
+		c.p.block(channels.Verdict{Channel: c.Name, Gate: "invalid", Reason: invalid(c.Channel)})
 		return false
 	}
-	p.deadLanes(c)
-	x, ok := p.candidate(c)
+	c.deadLanes()
+	x, ok := c.findCandidate()
 	if !ok {
 		return false
 	}
-	return p.promote(c, x)
+	return x.promote()
 }
 
 // asked takes a person's request upward: it waits for its gates, and nothing else goes past it. One that is
 // out of the question is answered, and waits for nothing.
-func (p *planner) asked(c *Channel, r *Release) (moves, waits bool) {
+func (c *channelPlan) asked(r *Release) (moves, waits bool) {
 	if c.Policy == nil {
-		p.block(channels.Verdict{Channel: c.Name, Release: c.Request.Release, Gate: "invalid", Reason: invalid(c)})
+		c.p.block(channels.Verdict{Channel: c.Name, Release: c.Request.Release, Gate: "invalid", Reason: invalid(c.Channel)})
 		return false, true
 	}
-	x := candidate{Release: r, requested: c.Request, hotfix: p.hotfix(c, r)}
-	if v, out := p.excluded(c, r); out {
-		p.block(v)
+	x := candidate{Release: r, c: c, requested: c.Request, hotfix: c.hotfix(r)}
+	if v, out := x.excluded(); out {
+		c.p.block(v)
 		return false, false
 	}
-	return p.promote(c, x), true
+	return x.promote(), true
 }
 
 // invalid says what is wrong with a channel's policy, and where.
@@ -61,60 +63,61 @@ func invalid(c *Channel) string {
 	return why
 }
 
-// candidate finds the greatest version above the head that every upstream accepted and nothing excludes. Without
+// findCandidate finds the greatest version above the head that every upstream accepted and nothing excludes. Without
 // one it adds the verdicts that say what is coming and what it waits for.
-func (p *planner) candidate(c *Channel) (candidate, bool) {
+func (c *channelPlan) findCandidate() (candidate, bool) {
+	p := c.p
 	var head *releases.Version
 	if c.Effective != nil {
 		if v, err := releases.ParseVersion(c.Effective.Release); err == nil {
 			head = &v
 		}
 	}
-	coming, partly := false, (*Release)(nil)
+	coming, partly := false, candidate{}
 	for _, r := range slices.Backward(p.d.Versions) {
 		if head != nil && !head.Less(r.Version) {
 			break
 		}
-		hotfix := p.hotfix(c, r)
-		if hotfix == nil {
-			all, any := p.upstream(c, r)
-			if any && !all && partly == nil {
-				partly = r
+		x := candidate{Release: r, c: c, hotfix: c.hotfix(r)}
+		if !x.lane() {
+			all, any := x.upstream()
+			if any && !all && partly.Release == nil {
+				partly = x
 			}
 			if !all {
 				continue // not everybody upstream has it: it is not this channel's yet
 			}
 		}
-		if v, out := p.excluded(c, r); out {
+		if v, out := x.excluded(); out {
 			if v.Gate != "prerelease" {
 				p.block(v)
 			}
 			continue
 		}
-		x := candidate{Release: r, hotfix: hotfix}
-		if hotfix != nil || p.acceptance(c, r, nil) {
+		if x.lane() || x.acceptance(nil) {
 			return x, true
 		}
 		if !coming {
 			coming = true
-			p.acceptance(c, r, func(v channels.Verdict) { p.block(v) })
+			x.acceptance(p.block)
 		}
 	}
-	if !coming && partly != nil {
-		if _, out := p.excluded(c, partly); !out {
-			p.acceptance(c, partly, func(v channels.Verdict) { p.block(v) })
+	if !coming && partly.Release != nil {
+		if _, out := partly.excluded(); !out {
+			partly.acceptance(p.block)
 		}
 	}
 	return candidate{}, false
 }
 
 // upstream tells whether r is, or was and is still accepted, at all upstreams of c, and whether at any.
-func (p *planner) upstream(c *Channel, r *Release) (all, any bool) {
+func (x candidate) upstream() (all, any bool) {
+	c, p := x.c, x.c.p
 	all = true
 	for _, name := range c.Policy.After {
-		up := p.d.Channels[name]
-		_, has := p.accepted[acceptKey{name, c.Name, r.Digest}]
-		if up != nil && up.Effective != nil && up.Effective.Release == r.Version.String() {
+		up := p.channels[name]
+		_, has := p.accepted[acceptKey{name, c.Name, x.Digest}]
+		if up != nil && up.Effective != nil && up.Effective.Release == x.Version.String() {
 			has = true
 		}
 		all, any = all && has, any || has
@@ -123,16 +126,17 @@ func (p *planner) upstream(c *Channel, r *Release) (all, any bool) {
 }
 
 // acceptance tells whether every upstream accepts r for c. say, if given, gets a verdict for each that does not.
-func (p *planner) acceptance(c *Channel, r *Release, say func(channels.Verdict)) bool {
+func (x candidate) acceptance(say func(channels.Verdict)) bool {
+	c, p := x.c, x.c.p
 	all := true
 	for _, name := range c.Policy.After {
-		v := p.accepts(p.d.Channels[name], c, r)
+		v := x.accepts(p.channels[name])
 		if v.Holds {
 			continue
 		}
 		all = false
 		if say != nil {
-			v.Channel, v.Release, v.Gate = c.Name, r.Version.String(), acceptGate(c)
+			v.Channel, v.Release, v.Gate = c.Name, x.Version.String(), acceptGate(c.Channel)
 			say(v)
 		}
 	}
@@ -150,55 +154,58 @@ func acceptGate(c *Channel) string {
 }
 
 // accepts is an upstream's word on a release for c: soaked now, or latched.
-func (p *planner) accepts(up, c *Channel, r *Release) channels.Verdict {
+func (x candidate) accepts(up *channelPlan) channels.Verdict {
+	c, p := x.c, x.c.p
 	if up == nil {
 		return channels.Verdict{Reason: "the upstream does not exist"}
 	}
-	if p.latched(up, c, r.Version.String(), r.Digest) {
-		return channels.Verdict{Holds: true, Reason: p.accepted[acceptKey{up.Name, c.Name, r.Digest}].Evidence}
+	if c.latched(up, x.Version.String(), x.Digest) {
+		return channels.Verdict{Holds: true, Reason: p.accepted[acceptKey{up.Name, c.Name, x.Digest}].Evidence}
 	}
-	if e := up.Effective; e != nil && e.Digest == r.Digest && p.quarantined(up.Name, r.Version.String(), r.Digest) == nil {
-		return p.soaked(up, c)
+	if e := up.Effective; e != nil && e.Digest == x.Digest && p.quarantined(up.Name, x.Version.String(), x.Digest) == nil {
+		return up.tally.soaked(c)
 	}
 	return channels.Verdict{Reason: fmt.Sprintf("%s does not run it", up.Name)}
 }
 
 // excluded tells why r is no candidate for c at all, whatever its gates say.
-func (p *planner) excluded(c *Channel, r *Release) (channels.Verdict, bool) {
+func (x candidate) excluded() (channels.Verdict, bool) {
+	c, p := x.c, x.c.p
 	out := func(gate, format string, args ...any) (channels.Verdict, bool) {
-		return channels.Verdict{Channel: c.Name, Release: r.Version.String(), Gate: gate, Reason: fmt.Sprintf(format, args...)}, true
+		return channels.Verdict{Channel: c.Name, Release: x.Version.String(), Gate: gate, Reason: fmt.Sprintf(format, args...)}, true
 	}
-	if len(r.Faults) > 0 {
-		return out("invalid", "%s", r.Faults[0])
+	if len(x.Faults) > 0 {
+		return out("invalid", "%s", x.Faults[0])
 	}
-	if r.Digest == "" {
-		return out("invalid", "release %s has no digest; run sluice validate", r.Version)
+	if x.Digest == "" {
+		return out("invalid", "release %s has no digest; run sluice validate", x.Version)
 	}
-	if r.Version.Pre() && !c.Policy.Prereleases {
+	if x.Version.Pre() && !c.Policy.Prereleases {
 		return out("prerelease", "%s takes no pre-releases", c.Name)
 	}
-	if q := p.quarantined(c.Name, r.Version.String(), r.Digest); q != nil {
+	if q := p.quarantined(c.Name, x.Version.String(), x.Digest); q != nil {
 		return out("quarantine", "%s", q.Reason)
 	}
-	if f := c.Policy.Floor; f != nil && r.Version.Less(*f) {
+	if f := c.Policy.Floor; f != nil && x.Version.Less(*f) {
 		return out("floor", "it is below %s", f)
 	}
 	for i := range c.Hotfixes {
 		h := &c.Hotfixes[i]
-		if missing := p.debt(c, h, r); len(missing) > 0 {
-			return out("debt", "it lacks %s, which hotfix %s brought; list it in fixes, or close %s", join(missing), h.Release, h.File)
+		if missing := c.debt(h, x.Release); len(missing) > 0 {
+			return out("debt", "it lacks %s, which hotfix %s brought; list it in fixes, or close %s", strings.Join(missing, ", "), h.Release, h.File)
 		}
 	}
 	return channels.Verdict{}, false
 }
 
 // promote judges x by everything that stands between it and c, and acts if all of it holds.
-func (p *planner) promote(c *Channel, x candidate) bool {
+func (x candidate) promote() bool {
+	c, p := x.c, x.c.p
 	release := x.Version.String()
-	if p.refused(c, release) {
+	if c.refused(release) {
 		return false
 	}
-	held, blocked := p.judge(c, x)
+	held, blocked := x.judge()
 	for _, v := range blocked {
 		v.Channel, v.Release = c.Name, release
 		p.block(v)
@@ -210,8 +217,8 @@ func (p *planner) promote(c *Channel, x candidate) bool {
 		return false
 	}
 	a := Action{
-		Kind: Promote, Channel: c.Name, Release: release, Digest: x.Digest, From: p.from(c, x),
-		Sequence: p.sequence(c), Hotfix: x.lane(), Evidence: []string{}, Commit: x.Origin, forward: p.forwardUpTo(c, x.Release),
+		Kind: Promote, Channel: c.Name, Release: release, Digest: x.Digest, From: x.from(),
+		Sequence: c.sequence(), Hotfix: x.lane(), Evidence: []string{}, Commit: x.Origin, forward: c.forwardUpTo(x.Release),
 	}
 	if x.requested != nil {
 		a.Requested = x.requested.By
@@ -221,7 +228,7 @@ func (p *planner) promote(c *Channel, x candidate) bool {
 	}
 	if e := c.Effective; e != nil {
 		a.Replaces = e.Release
-		a.Finished = p.done(c.Name, e)
+		a.Finished = c.done(e)
 		for _, down := range c.Down {
 			if acc, ok := p.accepted[acceptKey{c.Name, down, e.Digest}]; ok {
 				a.Accepted = append(a.Accepted, acc)
@@ -241,12 +248,14 @@ func (p *planner) promote(c *Channel, x candidate) bool {
 }
 
 // from says where x comes from, as the From trailer does.
-func (p *planner) from(c *Channel, x candidate) string {
+func (x candidate) from() string {
+	c := x.c
+	p := c.p
 	if x.lane() {
 		return "hotfix"
 	}
 	for _, name := range c.Policy.After {
-		up := p.d.Channels[name]
+		up := p.channels[name]
 		for _, h := range slices.Backward(up.History) {
 			if h.Digest == x.Digest {
 				return name + "@" + words.Short(h.Written)
@@ -260,13 +269,13 @@ func (p *planner) from(c *Channel, x candidate) string {
 }
 
 // settleWithin is how long c keeps a head that doesn't settle (R8).
-func (p *planner) settleWithin(c *Channel) time.Duration {
+func (c *channelPlan) settleWithin() time.Duration {
 	if c.Policy.SettleWithin > 0 {
 		return c.Policy.SettleWithin
 	}
 	longest := time.Duration(0)
 	for _, name := range append([]string{c.Name}, c.Down...) {
-		policy := p.d.Channels[name].Policy
+		policy := c.p.channels[name].Policy
 		if policy == nil {
 			continue
 		}

@@ -1,0 +1,86 @@
+package plan
+
+import (
+	"fmt"
+
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/internal/words"
+)
+
+// channelPlan is what one run of Make finds out about a channel.
+type channelPlan struct {
+	*Channel
+	p       *planner
+	cohort  *Rollout // who counts for its head; nil: nobody was found yet
+	passed  int      // the waves of its head that are through
+	tally   *tally   // nil until learn ran
+	rollout *rollout // of its head; nil: there is none, or no policy was ever in force
+	floor   *barrier // once asked for
+}
+
+// decide decides about the channel: first whether it must go back, because a person asked or by itself, then
+// what else a person asked, then whether it may go on, and last which cells may have its head.
+func (c *channelPlan) decide() {
+	if gone := c.p.o.Diverged; gone != nil {
+		c.p.block(diverged(c.Name, gone.Seen))
+		return
+	}
+	if c.askedBack() || c.back() {
+		return // the head moves: its cells are for the next plan
+	}
+	moves, waits := c.request()
+	if moves || !waits && c.advance() {
+		return
+	}
+	if c.rollout != nil {
+		c.rollout.grant()
+	}
+}
+
+func diverged(channel, seen string) channels.Verdict {
+	return channels.Verdict{Channel: channel, Gate: "diverged", Reason: fmt.Sprintf(
+		"the branch was force-pushed, or merged the wrong way round: %s was acted upon and is not among its first parents. Look at it, then accept the branch as it is: git commit --allow-empty -m 'accept the branch' -m '%s: %s'",
+		words.Short(seen), AcknowledgeTrailer, seen)}
+}
+
+// refused tells whether a push for c was turned down lately; it is waited for, whatever the push would be.
+func (c *channelPlan) refused(release string) bool {
+	r, ok := c.p.o.Refused[c.Name]
+	if !ok || !r.Until.After(c.p.now) {
+		return false
+	}
+	c.p.block(channels.Verdict{Channel: c.Name, Release: release, Gate: "push", Reason: r.Reason, Until: r.Until})
+	return true
+}
+
+// MaxAhead is how far above git a sequence may be to be believed: one cell's word must not use them up.
+const MaxAhead = 1 << 20
+
+// sequence is the next one of c: above every one in git, granted, served or reported (R2).
+func (c *channelPlan) sequence() int64 {
+	git := int64(0)
+	if c.Effective != nil {
+		git = c.Effective.Sequence
+	}
+	highest := git
+	rise := func(n int64) {
+		if n <= git+MaxAhead {
+			highest = max(highest, n)
+		}
+	}
+	served := c.p.o.Served[c.Name] // every grant's too, if it can be believed
+	rise(served)
+	for _, cell := range c.Cells {
+		s := c.p.o.Cells[cell.Name]
+		if s == nil {
+			continue
+		}
+		if s.Channel == c.Name {
+			rise(s.Sequence)
+		}
+		if served > git+MaxAhead && s.Granted != nil && s.Granted.Channel == c.Name {
+			rise(s.Granted.Sequence)
+		}
+	}
+	return highest + 1
+}
