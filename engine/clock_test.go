@@ -32,11 +32,11 @@ func TestClockSeesSteps(t *testing.T) {
 // R10: a step of this machine's clock is seen before anybody goes by it.
 func TestTimeIsDoubted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := &Engine{clock: newClock(time.Now())}
+		e := &Engine{publisher: newPublisher(), clocks: &clocks{alone: func() bool { return true }, steps: newClock(time.Now())}}
 		if now, doubt := e.Time(); !now.Equal(time.Now()) || doubt != "" {
 			t.Errorf("%s, doubted: %q", now, doubt)
 		}
-		e.clock.wall = e.clock.wall.Add(-48 * time.Hour) // the wall clock was set forward since
+		e.clocks.steps.wall = e.clocks.steps.wall.Add(-48 * time.Hour) // the wall clock was set forward since
 		time.Sleep(time.Minute)
 		if _, doubt := e.Time(); !strings.Contains(doubt, "stepped by 48h") {
 			t.Errorf("doubted: %q", doubt)

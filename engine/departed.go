@@ -16,23 +16,21 @@ import (
 // must not find the key before, or a token, still good in the store (R25). What was removed is told by the commit that was acted upon
 // last, so that it is found also where the removal and the return came in between. A branch that was force-pushed proves nothing.
 func (e *Engine) departed(ctx context.Context, d *plan.Desired) error {
-	e.mu.Lock()
-	seen, diverged := e.obs.Seen, e.obs.Diverged
+	registered, seen, diverged := e.observations.registered()
 	var due []plan.Registration
-	for name, r := range e.obs.Registered {
+	for name, r := range registered {
 		if cell := d.Cells[name]; !r.Identity.Revoked && (cell == nil || cell.Identity.Serial == 0) {
 			due = append(due, r)
 		}
 	}
 	if e.desired != nil { // one that never registered may have a token
 		for name, cell := range e.desired.Cells {
-			if _, known := e.obs.Registered[name]; !known && d.Cells[name] == nil {
+			if _, known := registered[name]; !known && d.Cells[name] == nil {
 				due = append(due, plan.Registration{Cell: name, Identity: cell.Identity})
 			}
 		}
 	}
-	e.mu.Unlock()
-	if !e.acts() || len(due) == 0 || seen == "" || seen == d.Commit || diverged != nil {
+	if !e.lease.acts() || len(due) == 0 || seen == "" || seen == d.Commit || diverged != nil {
 		return nil
 	}
 	contained, err := e.loader.Contains(ctx, seen, d.Commit)
@@ -53,11 +51,11 @@ func (e *Engine) departed(ctx context.Context, d *plan.Desired) error {
 		}
 		end := r.Identity
 		end.Revoked, end.Rotate = true, false
-		void := plan.Registration{Cell: r.Cell, Identity: successor(end, r.Identity), By: "its removal", At: e.now()}
+		void := plan.Registration{Cell: r.Cell, Identity: successor(end, r.Identity), By: "its removal", At: e.clocks.now()}
 		if err := e.store.Register(ctx, void); err != nil && !errors.Is(err, plan.ErrStale) { // stale: somebody was quicker
 			return fmt.Errorf("end the identity of %s, which was removed: %w", r.Cell, err)
 		}
-		e.enlist(void)
+		e.observations.enlist(void)
 		e.opts.Log.Info().Str("cell", r.Cell).Msg("the cell was removed: its key is not good any more, also if it is added again")
 	}
 	return nil

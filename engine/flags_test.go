@@ -35,7 +35,7 @@ func TestGatesSeeFlags(t *testing.T) {
 	if v := e.View(); v.Flags != killed || v.Desired.Channels["staging"].Effective != nil {
 		t.Fatalf("a killed flag does not hold the release: %+v", v.Plan)
 	}
-	<-e.moved // of the lease, and of the first Announce
+	<-e.signals.moved // of the lease, and of the first Announce
 	changed := e.Changed()
 	e.Announce(&view.Flags{Seen: plan.FlagsSeen{Commit: "f1", Killed: []string{"editor"}}})
 	select {
@@ -44,13 +44,13 @@ func TestGatesSeeFlags(t *testing.T) {
 		t.Error("no other view was shown")
 	}
 	select {
-	case <-e.moved:
+	case <-e.signals.moved:
 		t.Error("a plan is made though gates see nothing else")
 	default:
 	}
 	e.Announce(&view.Flags{Seen: plan.FlagsSeen{Commit: "the second"}})
 	select {
-	case <-e.moved:
+	case <-e.signals.moved:
 	default:
 		t.Error("no plan is made though gates see something else")
 	}
@@ -88,7 +88,7 @@ func TestFlagsReported(t *testing.T) {
 		default:
 		}
 		select {
-		case <-e.moved:
+		case <-e.signals.moved:
 			moved = true
 		default:
 		}

@@ -15,7 +15,7 @@ import (
 
 // token makes one for a cell as it is now.
 func (r *replicas) token(hash, cell string) {
-	i, _ := r.a.known(cell)
+	i, _ := r.a.observations.known(cell)
 	s := r.a.store.shared
 	s.mu.Lock()
 	s.tokens[hash] = &token{cell: cell, serial: i.Serial, expires: time.Now().Add(time.Hour)}

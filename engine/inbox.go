@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine/plan"
@@ -16,10 +20,20 @@ const maxFolds = 8
 // quietFor is how long it is not said again that a cell's numbers are out of order.
 const quietFor = time.Hour
 
+// inbox folds cells' reports and has the store keep them.
+type inbox struct {
+	store     Store
+	obs       *observations
+	registrar *registrar
+	log       zerolog.Logger
+	lostStore atomic.Bool      // it was said that the store knows less than the cells
+	locks     [8192]sync.Mutex // by name: a cell's reports are folded one after the other, and held until durable, so that many must not share one
+}
+
 // Receive takes a cell's report and returns once it is durable (invariant 8).
 func (e *Engine) Receive(ctx context.Context, r cells.Report) (cells.Receipt, error) {
 	k := plan.Arrival{Local: time.Now()}
-	k.At = e.at(k.Local)
+	k.At = e.clocks.at(k.Local)
 	v := e.View()
 	if v == nil {
 		return cells.Receipt{}, ErrNotReady
@@ -29,23 +43,9 @@ func (e *Engine) Receive(ctx context.Context, r cells.Report) (cells.Receipt, er
 	}
 	e.counters.receiving.Add(1)
 	defer e.counters.receiving.Add(-1)
-	lock := &e.cellLocks[bucket(r.Cell, len(e.cellLocks))]
-	lock.Lock()
-	defer lock.Unlock()
-	prev, state, what, err := e.keepReport(ctx, k, r)
-	if err != nil {
-		return cells.Receipt{}, fmt.Errorf("keep report of %s: %w", r.Cell, err)
+	if err := e.inbox.take(ctx, k, r, v.Desired.StaleAfter()); err != nil {
+		return cells.Receipt{}, err
 	}
-	e.received(state)
-	if plan.FlagsDiffer(prev, state) {
-		signal(e.flagged)
-	}
-	if plan.Material(prev, state) {
-		signal(e.moved)
-	} else {
-		signal(e.beat)
-	}
-	e.wonder(ctx, prev, state, what)
 	var receipt cells.Receipt
 	if now, doubt := e.Time(); doubt == "" { // what it took to keep is over
 		receipt.Time = now
@@ -56,19 +56,41 @@ func (e *Engine) Receive(ctx context.Context, r cells.Report) (cells.Receipt, er
 	return receipt, nil
 }
 
-// keepReport folds a report and has the store keep it. Where another replica kept one of the cell meanwhile, it is
+// take keeps a report, and wakes whom it concerns.
+func (b *inbox) take(ctx context.Context, k plan.Arrival, r cells.Report, staleAfter time.Duration) error {
+	lock := &b.locks[bucket(r.Cell, len(b.locks))]
+	lock.Lock()
+	defer lock.Unlock()
+	prev, state, what, err := b.keep(ctx, k, r, staleAfter)
+	if err != nil {
+		return fmt.Errorf("keep report of %s: %w", r.Cell, err)
+	}
+	b.obs.received(state)
+	if plan.FlagsDiffer(prev, state) {
+		b.obs.signals.flagged.send()
+	}
+	if plan.Material(prev, state) {
+		b.obs.signals.moved.send()
+	} else {
+		b.obs.signals.beat.send()
+	}
+	b.logAnomalies(prev, state, what)
+	b.quarantineClone(ctx, state)
+	return nil
+}
+
+// keep folds a report and has the store keep it. Where another replica kept one of the cell meanwhile, it is
 // folded on that one. The cell's lock is held.
-func (e *Engine) keepReport(ctx context.Context, k plan.Arrival, r cells.Report) (prev, state *plan.CellState, what plan.Restore, err error) {
+func (b *inbox) keep(ctx context.Context, k plan.Arrival, r cells.Report, staleAfter time.Duration) (prev, state *plan.CellState, what plan.Restore, err error) {
 	for try := 1; ; try++ {
-		e.mu.Lock()
-		prev = e.obs.Cells[r.Cell]
-		stale := e.stale
-		k.Epoch = plan.IdentityOf(e.members, e.obs.Registered, r.Cell).Epoch
-		d := e.members
-		e.mu.Unlock()
+		b.obs.mu.Lock()
+		d := b.obs.members.desired
+		prev = b.obs.obs.Cells[r.Cell]
+		k.Epoch = plan.IdentityOf(d, b.obs.obs.Registered, r.Cell).Epoch
+		b.obs.mu.Unlock()
 		var h plan.FreshEvents
-		state, what, h = k.Fold(prev, r, stale)
-		err = e.store.Report(ctx, []plan.Reported{{State: state, Boot: h.Line, Events: h.Events, Material: plan.Material(prev, state), Strange: plan.UnknownChannels(d, state)}})
+		state, what, h = k.Fold(prev, r, staleAfter)
+		err = b.store.Report(ctx, []plan.Reported{{State: state, Boot: h.Line, Events: h.Events, Material: plan.Material(prev, state), Strange: plan.UnknownChannels(d, state)}})
 		switch {
 		case !errors.Is(err, plan.ErrStale):
 			return prev, state, what, err
@@ -80,54 +102,15 @@ func (e *Engine) keepReport(ctx context.Context, k plan.Arrival, r cells.Report)
 				return prev, state, what, err
 			}
 		}
-		if err := e.readCell(ctx, r.Cell); err != nil {
+		if err := b.obs.readCell(ctx, r.Cell); err != nil {
 			return prev, state, what, err
 		}
 	}
 }
 
-// readCell reads a cell whose state was written by another process. What the store has counts, also if it is older than
-// what is known here: then it was restored.
-func (e *Engine) readCell(ctx context.Context, name string) error {
-	states, err := e.store.Cells(ctx, name)
-	if err != nil {
-		return err
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	switch s := states[name]; {
-	case s == nil:
-		delete(e.obs.Cells, name)
-	case e.obs.Cells[name] == nil || s.Version >= e.obs.Cells[name].Version:
-		e.obs.Cells[name] = newer(e.obs.Cells[name], e.watched(s))
-	default:
-		e.obs.Cells[name] = e.watched(s)
-	}
-	return nil
-}
-
-// received takes what was kept into what is observed, unless a later report came from elsewhere meanwhile.
-func (e *Engine) received(state *plan.CellState) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.served(state) {
-		e.obs.Served[state.Channel] = state.Sequence
-	}
-	now := e.obs.Cells[state.Name]
-	if now != nil && now.Version >= state.Version {
-		return
-	}
-	if now != nil && now.Granted != state.Granted { // it changed in between
-		c := *state // the store may still have it
-		c.Granted, c.GrantedAt = now.Granted, now.GrantedAt
-		state = &c
-	}
-	e.obs.Cells[state.Name] = state
-}
-
-// wonder tells of restores and of numbers out of order (fault 45), and shuts clones out (R27).
-func (e *Engine) wonder(ctx context.Context, prev, s *plan.CellState, what plan.Restore) {
-	log := e.opts.Log
+// logAnomalies tells of restores and of numbers out of order (fault 45), of a cell's numbers once in a while only.
+func (b *inbox) logAnomalies(prev, s *plan.CellState, what plan.Restore) {
+	log := b.log
 	if m := s.Miscount; m != nil && (prev == nil || prev.Miscount != m) {
 		event := log.Warn()
 		if prev != nil && prev.Miscount != nil && m.At.Sub(prev.Miscount.At) < quietFor {
@@ -139,26 +122,38 @@ func (e *Engine) wonder(ctx context.Context, prev, s *plan.CellState, what plan.
 	case plan.NoRestore:
 	case plan.StoreRestored:
 		event := log.Debug()
-		if !e.forgot.Swap(true) {
+		if !b.lostStore.Swap(true) {
 			event = log.Warn()
 		}
 		event.Str("cell", s.Name).Msg("the cell knows of more acknowledgments than the store: it was restored or emptied, and is taken as it is")
 	case plan.AgentRestored:
 		log.Info().Str("cell", s.Name).Int64("confirmed", s.Confirmed).Msg("the cell's agent was restored: it goes on from there")
 	}
+}
+
+// quarantineClone shuts a cell out whose key is used from two places (R27).
+func (b *inbox) quarantineClone(ctx context.Context, s *plan.CellState) {
 	if s.Clone == "" {
 		return
 	}
-	if i, _ := e.known(s.Name); i.PublicKey == "" || i.Quarantined != "" || i.Epoch != s.Joined {
+	if i, _ := b.obs.known(s.Name); i.PublicKey == "" || i.Quarantined != "" || i.Epoch != s.Joined {
 		return // there is no key to shut out, or it is, or another one came
 	}
-	log.Warn().Str("cell", s.Name).Str("clone", s.Clone).Msg("the cell's key is used from two places: both are shut out until a new token is used")
-	err := e.Identify(ctx, s.Name, "clone found", func(i *cells.Identity) {
+	b.log.Warn().Str("cell", s.Name).Str("clone", s.Clone).Msg("the cell's key is used from two places: both are shut out until a new token is used")
+	err := b.registrar.Identify(ctx, s.Name, "clone found", func(i *cells.Identity) {
 		if i.Epoch == s.Joined {
 			i.Quarantined = s.Clone
 		}
 	})
 	if err != nil {
-		log.Error().Err(err).Str("cell", s.Name).Msg("a clone is not shut out yet: the next report tries again")
+		b.log.Error().Err(err).Str("cell", s.Name).Msg("a clone is not shut out yet: the next report tries again")
 	}
+}
+
+func bucket(name string, n int) int {
+	h := uint32(2166136261)
+	for i := range len(name) {
+		h = (h ^ uint32(name[i])) * 16777619
+	}
+	return int(h % uint32(n))
 }

@@ -18,8 +18,8 @@ func TestLeadsOnAfterATick(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		pass := e.campaign(t.Context())
-		loop := e.campaign(t.Context())
+		pass := e.Lead(t.Context())
+		loop := e.Lead(t.Context())
 		pass()
 		time.Sleep(time.Minute)
 		if !e.Leads() {

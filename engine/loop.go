@@ -20,8 +20,8 @@ func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
 	defer beside.Wait()
 	stop := e.listen(ctx, &beside)
 	defer stop()
-	asked := map[string]bool{} // in flight; guarded by e.mu
-	poll := time.NewTimer(0)   // the first look is now
+	probes := &probing{asked: map[string]bool{}}
+	poll := time.NewTimer(0) // the first look is now
 	defer poll.Stop()
 	wake := time.NewTimer(time.Hour)
 	defer wake.Stop()
@@ -35,7 +35,7 @@ func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
 			return nil
 		case <-poll.C:
 			fetch = true
-		case <-e.pushed:
+		case <-e.signals.pushed:
 			fetch = true
 		case _, open := <-watch:
 			if !open { // polling goes on
@@ -43,9 +43,9 @@ func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
 				continue
 			}
 			fetch = true
-		case <-e.moved:
+		case <-e.signals.moved:
 		case <-wake.C:
-		case <-e.beat:
+		case <-e.signals.beat:
 			if !late {
 				late = true
 				gather.Reset(beatDelay)
@@ -68,11 +68,11 @@ func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
 			failures = 0
 			poll.Reset(Jitter(e.opts.Poll))
 		}
-		if e.acts() {
-			e.ask(ctx, p.Wants, asked, &beside)
+		if e.lease.acts() {
+			e.ask(ctx, p.Wants, probes, &beside)
 		}
 		if !p.Next.IsZero() {
-			wake.Reset(max(p.Next.Sub(e.now()), time.Millisecond))
+			wake.Reset(max(p.Next.Sub(e.clocks.now()), time.Millisecond))
 		} else {
 			wake.Reset(time.Hour)
 		}
@@ -81,14 +81,11 @@ func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
 
 // listen begins to follow the store and to seek its lease. stop gives the lease back.
 func (e *Engine) listen(ctx context.Context, beside *sync.WaitGroup) (stop func()) {
-	stop = e.campaign(ctx)
-	up := e.now()
-	e.mu.Lock()
-	e.obs.Up = up
-	e.mu.Unlock()
-	beside.Go(func() { e.follow(ctx) })
-	beside.Go(func() { e.catchUp(ctx) })
-	beside.Go(func() { e.passOn(ctx) })
+	stop = e.lease.Lead(ctx)
+	e.observations.listenSince(e.clocks.now())
+	beside.Go(func() { e.follower.follow(ctx) })
+	beside.Go(func() { e.follower.catchUp(ctx) })
+	beside.Go(func() { e.follower.tellPushes(ctx) })
 	return stop
 }
 
@@ -99,30 +96,44 @@ func (e *Engine) turn(ctx context.Context, fetch bool) (plan.Plan, error) {
 	return e.tick(ctx, fetch || e.View() == nil)
 }
 
+// probing is the probes that are under way, so that none is asked twice at a time.
+type probing struct {
+	mu    sync.Mutex
+	asked map[string]bool
+}
+
+func (p *probing) begin(key string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	busy := p.asked[key]
+	p.asked[key] = true
+	return !busy
+}
+
+func (p *probing) end(key string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.asked, key)
+}
+
 // ask starts the probes that are not under way. Each answer is kept, and wakes the loop.
-func (e *Engine) ask(ctx context.Context, wants []plan.Probe, asked map[string]bool, probes *sync.WaitGroup) {
+func (e *Engine) ask(ctx context.Context, wants []plan.Probe, under *probing, beside *sync.WaitGroup) {
 	if e.opts.Probe == nil {
 		return
 	}
 	for _, w := range wants {
 		key := w.Channel + "\x00" + w.Gate + "\x00" + string(w.Subject) + "\x00" + w.Policy
-		e.mu.Lock()
-		busy := asked[key]
-		asked[key] = true
-		e.mu.Unlock()
-		if busy {
+		if !under.begin(key) {
 			continue
 		}
-		probes.Go(func() {
+		beside.Go(func() {
 			err := e.answer(ctx, []plan.Probe{w})
 			if err != nil && ctx.Err() == nil && !errors.Is(err, plan.ErrDeposed) {
 				e.opts.Log.Error().Err(err).Str("channel", w.Channel).Str("gate", w.Gate).Msg("probe failed")
 				_ = sleep(ctx, retryAfter) // nobody is asked without end because answers can't be kept
 			}
-			e.mu.Lock()
-			delete(asked, key)
-			e.mu.Unlock()
-			signal(e.moved)
+			under.end(key)
+			e.signals.moved.send()
 		})
 	}
 }
@@ -132,7 +143,7 @@ func (e *Engine) Answer(ctx context.Context, wants []plan.Probe) error {
 	if e.opts.Probe == nil || len(wants) == 0 {
 		return nil
 	}
-	stop := e.campaign(ctx)
+	stop := e.lease.Lead(ctx)
 	defer stop()
 	if err := e.answer(ctx, wants); !errors.Is(err, plan.ErrDeposed) {
 		return err
@@ -143,7 +154,7 @@ func (e *Engine) Answer(ctx context.Context, wants []plan.Probe) error {
 func (e *Engine) answer(ctx context.Context, wants []plan.Probe) error {
 	answers := make([]plan.Observation, 0, len(wants))
 	for _, w := range wants {
-		answers = append(answers, e.opts.Probe.Ask(ctx, w, e.now()))
+		answers = append(answers, e.opts.Probe.Ask(ctx, w, e.clocks.now()))
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -151,10 +162,7 @@ func (e *Engine) answer(ctx context.Context, wants []plan.Probe) error {
 	if err := e.store.Observe(ctx, answers); err != nil {
 		return err
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.writes++
-	e.obs.Observations = plan.MergeAnswers(e.obs.Observations, answers)
+	e.observations.wrote(func(o *plan.Observed) { o.Observations = plan.MergeAnswers(o.Observations, answers) })
 	return nil
 }
 

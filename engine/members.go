@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
@@ -21,11 +22,18 @@ const (
 // errSame: the change changes nothing.
 var errSame = errors.New("nothing changes")
 
-// Identify changes a cell's identity: it counts at once on this replica, within 2 s on all, and is committed soon (R25).
-// by is for the commit. change may be called more than once; Serial is not its to set. ErrUnknownCell; ErrStale: others
+// registrar takes changes of cells' identities: they count at once on this replica, within 2 s on all, and are committed soon (R25).
+type registrar struct {
+	store   Store
+	obs     *observations
+	clocks  *clocks
+	signals *signals
+}
+
+// Identify changes a cell's identity. by is for the commit. change may be called more than once; Serial is not its to set. ErrUnknownCell; ErrStale: others
 // changed it again and again meanwhile.
-func (e *Engine) Identify(ctx context.Context, cell, by string, change func(*cells.Identity)) error {
-	_, err := e.register(ctx, cell, by, func(i *cells.Identity) error {
+func (g *registrar) Identify(ctx context.Context, cell, by string, change func(*cells.Identity)) error {
+	_, err := g.register(ctx, cell, by, func(i *cells.Identity) error {
 		change(i)
 		return nil
 	})
@@ -34,11 +42,11 @@ func (e *Engine) Identify(ctx context.Context, cell, by string, change func(*cel
 
 // NewKey takes a cell's new key, presented over a connection of the old one: both are good until the new one was used, see Used.
 // Repeated, it changes nothing. ErrDenied.
-func (e *Engine) NewKey(ctx context.Context, cell, key string) error {
-	if !e.freeKey(cell, key) {
+func (g *registrar) NewKey(ctx context.Context, cell, key string) error {
+	if !g.freeKey(cell, key) {
 		return plan.ErrDenied
 	}
-	_, err := e.register(ctx, cell, "the cell", func(i *cells.Identity) error {
+	_, err := g.register(ctx, cell, "the cell", func(i *cells.Identity) error {
 		switch {
 		case i.PublicKey == "" || i.Revoked || i.Quarantined != "":
 			return plan.ErrDenied
@@ -57,8 +65,8 @@ func (e *Engine) NewKey(ctx context.Context, cell, key string) error {
 
 // Used says that a connection proved key: if it is the cell's newest, the one before is good no more. Cheap where
 // there is nothing to do; Roster.Next tells where there is.
-func (e *Engine) Used(ctx context.Context, cell, key string) error {
-	_, err := e.register(ctx, cell, "the cell", func(i *cells.Identity) error {
+func (g *registrar) Used(ctx context.Context, cell, key string) error {
+	_, err := g.register(ctx, cell, "the cell", func(i *cells.Identity) error {
 		if i.PublicKey != key || i.Previous == "" || i.Revoked || i.Quarantined != "" {
 			return errSame
 		}
@@ -71,15 +79,15 @@ func (e *Engine) Used(ctx context.Context, cell, key string) error {
 // Join registers the key that a connection proved as a cell's, if the token is good. Repeated with the same token and
 // key, it succeeds again (R28). The first key has epoch 1; another has one above all that are known of the cell.
 // ErrDenied for everything that is wrong.
-func (e *Engine) Join(ctx context.Context, cell, tokenHash, key, by string) (cells.Identity, error) {
-	if !e.awaitCell(ctx, cell) || !e.freeKey(cell, key) {
+func (g *registrar) Join(ctx context.Context, cell, tokenHash, key, by string) (cells.Identity, error) {
+	if !g.awaitCell(ctx, cell) || !g.freeKey(cell, key) {
 		return cells.Identity{}, plan.ErrDenied
 	}
-	cur, epoch := e.known(cell)
+	cur, epoch := g.obs.known(cell)
 	shut := cur.Revoked || cur.Quarantined != ""
 	if cur.PublicKey == key && !shut {
 		// The answer may have been lost: what the first one recorded is asked for again, before anything new.
-		if err := e.store.Claim(ctx, tokenHash, plan.Registration{Cell: cell, Identity: cur, By: by, At: e.now()}); !errors.Is(err, plan.ErrDenied) {
+		if err := g.store.Claim(ctx, tokenHash, plan.Registration{Cell: cell, Identity: cur, By: by, At: g.clocks.now()}); !errors.Is(err, plan.ErrDenied) {
 			return cur, err
 		}
 	}
@@ -91,14 +99,14 @@ func (e *Engine) Join(ctx context.Context, cell, tokenHash, key, by string) (cel
 		next.Epoch = cur.Epoch
 	}
 	next = successor(next, cur)
-	r := plan.Registration{Cell: cell, Identity: next, By: by, At: e.now()}
-	if err := e.store.Claim(ctx, tokenHash, r); err != nil {
+	r := plan.Registration{Cell: cell, Identity: next, By: by, At: g.clocks.now()}
+	if err := g.store.Claim(ctx, tokenHash, r); err != nil {
 		if errors.Is(err, plan.ErrStale) {
 			err = plan.ErrDenied
 		}
 		return cells.Identity{}, err
 	}
-	e.enlist(r)
+	g.obs.enlist(r)
 	return next, nil
 }
 
@@ -110,12 +118,12 @@ func successor(next, cur cells.Identity) cells.Identity {
 }
 
 // register records a change of a cell's identity, on what others recorded meanwhile if need be.
-func (e *Engine) register(ctx context.Context, cell, by string, change func(*cells.Identity) error) (cells.Identity, error) {
+func (g *registrar) register(ctx context.Context, cell, by string, change func(*cells.Identity) error) (cells.Identity, error) {
 	for try := 1; ; try++ {
-		if !e.has(cell) {
+		if !g.obs.has(cell) {
 			return cells.Identity{}, fmt.Errorf("identity of %q: %w", cell, ErrUnknownCell)
 		}
-		cur, _ := e.known(cell)
+		cur, _ := g.obs.known(cell)
 		next := cur
 		if err := change(&next); err != nil && !errors.Is(err, errSame) {
 			return cur, err
@@ -123,16 +131,16 @@ func (e *Engine) register(ctx context.Context, cell, by string, change func(*cel
 			return cur, nil
 		}
 		next = successor(next, cur)
-		r := plan.Registration{Cell: cell, Identity: next, By: by, At: e.now()}
-		err := e.store.Register(ctx, r)
+		r := plan.Registration{Cell: cell, Identity: next, By: by, At: g.clocks.now()}
+		err := g.store.Register(ctx, r)
 		switch {
 		case err == nil:
-			e.enlist(r)
+			g.obs.enlist(r)
 			return next, nil
 		case !errors.Is(err, plan.ErrStale) || try == maxRegister:
 			return cur, fmt.Errorf("register the identity of %s: %w", cell, err)
 		}
-		if err := e.refresh(ctx); err != nil {
+		if err := g.obs.refresh(ctx); err != nil {
 			return cur, err
 		}
 		if err := sleep(ctx, backoff(try)); err != nil {
@@ -141,47 +149,19 @@ func (e *Engine) register(ctx context.Context, cell, by string, change func(*cel
 	}
 }
 
-// known is what counts of a cell's identity, and the highest epoch that was ever seen of it.
-func (e *Engine) known(cell string) (i cells.Identity, epoch int64) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.members != nil {
-		i = plan.IdentityOf(e.members, e.obs.Registered, cell)
-		if c := e.members.Cells[cell]; c != nil {
-			epoch = c.Identity.Epoch
-		}
-	}
-	epoch = max(epoch, i.Epoch)
-	most := epoch + plan.MaxAhead // a cell's word must not use them up
-	if s := e.obs.Cells[cell]; s != nil {
-		for _, a := range []*cells.Assignment{s.Granted, s.Running, s.Applying} {
-			if a != nil && a.Epoch <= most {
-				epoch = max(epoch, a.Epoch)
-			}
-		}
-	}
-	return i, epoch
-}
-
-func (e *Engine) has(cell string) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.members != nil && e.members.Cells[cell] != nil
-}
-
 // awaitCell tells whether the repository has a cell. The branch is looked at for one that it has not, and waited for a little.
-func (e *Engine) awaitCell(ctx context.Context, cell string) bool {
+func (g *registrar) awaitCell(ctx context.Context, cell string) bool {
 	end := time.NewTimer(awaitFor)
 	defer end.Stop()
 	asked := false
 	for {
-		changed := e.RosterChanged()
-		if e.has(cell) {
+		changed := g.RosterChanged()
+		if g.obs.has(cell) {
 			return true
 		}
 		if !asked && cells.ValidName(cell) {
 			asked = true
-			e.lookSoon()
+			g.signals.pushed.send()
 		}
 		select {
 		case <-changed:
@@ -194,54 +174,102 @@ func (e *Engine) awaitCell(ctx context.Context, cell string) bool {
 }
 
 // freeKey tells whether a key is well-formed, and no other cell's.
-func (e *Engine) freeKey(cell, key string) bool {
+func (g *registrar) freeKey(cell, key string) bool {
 	if key == "" || len(key) > maxKeyText {
 		return false
 	}
-	holder, known := e.Roster().Holder(key)
+	holder, known := g.Roster().Holder(key)
 	return !known || holder == cell
 }
 
 // Roster is who is who now.
-func (e *Engine) Roster() *roster.Roster { return e.roster.Load() }
+func (g *registrar) Roster() *roster.Roster { return g.obs.members.roster.Load() }
 
 // RosterChanged is closed when there is another roster than the one that Roster gave before.
-func (e *Engine) RosterChanged() <-chan struct{} {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.enlisted
+func (g *registrar) RosterChanged() <-chan struct{} {
+	g.obs.mu.Lock()
+	defer g.obs.mu.Unlock()
+	return g.obs.members.enlisted
+}
+
+// members is which keys speak as which cell, guarded by the mutex of the observations that it is part of.
+type members struct {
+	desired  *plan.Desired                  // whose cells' identities the roster has; nil: nothing was read yet
+	roster   *atomic.Pointer[roster.Roster] // never nil; read without the mutex
+	enlisted chan struct{}                  // closed when roster is replaced
+}
+
+func newMembers() members {
+	m := members{roster: new(atomic.Pointer[roster.Roster]), enlisted: make(chan struct{})}
+	m.roster.Store(roster.Empty())
+	return m
+}
+
+// enroll makes the roster anew, if anything is new.
+func (m *members) enroll(registered map[string]plan.Registration) {
+	if m.desired == nil {
+		return
+	}
+	if r := roster.Of(m.desired, registered, m.roster.Load()); r != m.roster.Load() {
+		m.show(r)
+	}
+}
+
+func (m *members) show(r *roster.Roster) {
+	m.roster.Store(r)
+	close(m.enlisted)
+	m.enlisted = make(chan struct{})
+}
+
+// enroll takes the identities of what was read from the repository.
+func (o *observations) enroll(d *plan.Desired) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.members.desired = d
+	o.members.enroll(o.obs.Registered)
 }
 
 // enlist takes a registration into account, and has it committed.
-func (e *Engine) enlist(r plan.Registration) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.writes++
-	if old, ok := e.obs.Registered[r.Cell]; ok && old.Identity.Serial >= r.Identity.Serial {
+func (o *observations) enlist(r plan.Registration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.writes++
+	if old, ok := o.obs.Registered[r.Cell]; ok && old.Identity.Serial >= r.Identity.Serial {
 		return
 	}
-	e.obs.Registered[r.Cell] = r
-	if e.members != nil {
-		if c := e.members.Cells[r.Cell]; c != nil && r.Identity.Serial > c.Identity.Serial {
-			e.show(e.Roster().With(r))
+	o.obs.Registered[r.Cell] = r
+	if d := o.members.desired; d != nil {
+		if c := d.Cells[r.Cell]; c != nil && r.Identity.Serial > c.Identity.Serial {
+			o.members.show(o.members.roster.Load().With(r))
 		}
 	}
-	signal(e.moved)
+	o.signals.moved.send()
 }
 
-// enroll makes the roster anew, if anything is new, under e.mu.
-func (e *Engine) enroll() {
-	if e.members == nil {
-		return
+// known is what counts of a cell's identity, and the highest epoch that was ever seen of it.
+func (o *observations) known(cell string) (i cells.Identity, epoch int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.members.desired != nil {
+		i = plan.IdentityOf(o.members.desired, o.obs.Registered, cell)
+		if c := o.members.desired.Cells[cell]; c != nil {
+			epoch = c.Identity.Epoch
+		}
 	}
-	if r := roster.Of(e.members, e.obs.Registered, e.Roster()); r != e.Roster() {
-		e.show(r)
+	epoch = max(epoch, i.Epoch)
+	most := epoch + plan.MaxAhead // a cell's word must not use them up
+	if s := o.obs.Cells[cell]; s != nil {
+		for _, a := range []*cells.Assignment{s.Granted, s.Running, s.Applying} {
+			if a != nil && a.Epoch <= most {
+				epoch = max(epoch, a.Epoch)
+			}
+		}
 	}
+	return i, epoch
 }
 
-// show replaces the roster, under e.mu.
-func (e *Engine) show(r *roster.Roster) {
-	e.roster.Store(r)
-	close(e.enlisted)
-	e.enlisted = make(chan struct{})
+func (o *observations) has(cell string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.members.desired != nil && o.members.desired.Cells[cell] != nil
 }

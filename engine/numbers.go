@@ -50,11 +50,8 @@ func (t *timed) read() Timed {
 // Numbers are for whoever exports them.
 func (e *Engine) Numbers() Numbers {
 	c := &e.counters
-	e.following.mu.Lock()
-	news := len(e.following.cells)
-	e.following.mu.Unlock()
 	return Numbers{
-		Leads: e.Leads(), Plans: c.plans.read(), Ticks: c.ticks.read(), Retries: c.retries.Load(), Commits: c.commits.Load(),
-		Grants: c.grants.Load(), Receiving: int(c.receiving.Load()), News: news,
+		Leads: e.lease.Leads(), Plans: c.plans.read(), Ticks: c.ticks.read(), Retries: c.retries.Load(), Commits: c.commits.Load(),
+		Grants: c.grants.Load(), Receiving: int(c.receiving.Load()), News: e.follower.unreadCells(),
 	}
 }

@@ -18,7 +18,7 @@ func (e *Engine) push(ctx context.Context, p plan.Plan) (tip string, out outcome
 	if err != nil || len(chain) == 0 {
 		return "", done, err
 	}
-	if !deadline.IsZero() && !e.now().Before(deadline) {
+	if !deadline.IsZero() && !e.clocks.now().Before(deadline) {
 		return "", moved, nil // what it relied on has ended meanwhile: decide again (R3)
 	}
 	touched := slices.Sorted(maps.Keys(pushesOf(p)))
@@ -52,7 +52,7 @@ func (e *Engine) refuse(ctx context.Context, touched []string, reason string) er
 		if reason != "" {
 			e.refusals[channel]++
 			wait := min(5*time.Second<<min(e.refusals[channel]-1, 10), 5*time.Minute)
-			r = &plan.Refusal{Reason: reason, Until: e.now().Add(Jitter(wait)).UTC().Truncate(time.Millisecond)}
+			r = &plan.Refusal{Reason: reason, Until: e.clocks.now().Add(Jitter(wait)).UTC().Truncate(time.Millisecond)}
 		} else if !e.clearRefusal(channel) {
 			continue
 		}
@@ -60,23 +60,19 @@ func (e *Engine) refuse(ctx context.Context, touched []string, reason string) er
 			return fmt.Errorf("record a refused push for %s: %w", channel, err)
 		}
 		if r != nil {
-			e.mu.Lock()
-			e.writes++
-			e.obs.Refused[channel] = *r
-			e.mu.Unlock()
+			e.observations.wrote(func(o *plan.Observed) { o.Refused[channel] = *r })
 		}
 	}
 	return nil
 }
 
 // clearRefusal forgets a channel's refusals, and tells whether there were any.
-func (e *Engine) clearRefusal(channel string) bool {
+func (e *Engine) clearRefusal(channel string) (stored bool) {
 	delete(e.refusals, channel)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.writes++
-	_, stored := e.obs.Refused[channel]
-	delete(e.obs.Refused, channel)
+	e.observations.wrote(func(o *plan.Observed) {
+		_, stored = o.Refused[channel]
+		delete(o.Refused, channel)
+	})
 	return stored
 }
 

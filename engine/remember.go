@@ -8,19 +8,16 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// remember adds what a plan learned to what is observed.
-func (e *Engine) remember(l plan.Learned) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.writes++
-	e.obs.Remember(l)
-}
-
-// lapse forgets offers that ended untaken (R14). Each replica finds that out by itself, and one may have been taken just now.
-func (e *Engine) lapse(names []string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.obs.Lapse(names)
+// learn keeps what a plan found out: in the store first, then in what is observed.
+func (e *Engine) learn(ctx context.Context, l plan.Learned) error {
+	if len(l.Accepted)+len(l.Finished)+len(l.Waves)+len(l.Rollouts) > 0 {
+		if err := e.store.Learn(ctx, l); err != nil {
+			return fmt.Errorf("keep what was learned: %w", err)
+		}
+		e.observations.wrote(func(o *plan.Observed) { o.Remember(l) })
+	}
+	e.observations.lapse(l.Lapsed)
+	return e.free(ctx, l.Freed)
 }
 
 // free ends slots: in the store first, then in what is observed.
@@ -29,10 +26,7 @@ func (e *Engine) free(ctx context.Context, freed []plan.Freed) error {
 		if err := e.store.Free(ctx, f.Channel, f.Cells); err != nil {
 			return fmt.Errorf("free %d slots of %s: %w", len(f.Cells), f.Channel, err)
 		}
-		e.mu.Lock()
-		e.writes++
-		e.obs.Free(f)
-		e.mu.Unlock()
+		e.observations.wrote(func(o *plan.Observed) { o.Free(f) })
 	}
 	return nil
 }
@@ -51,9 +45,7 @@ func (e *Engine) grant(ctx context.Context, offers []plan.Offer) (made int, err 
 	for _, g := range grants {
 		given[g.Cell] = true
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.writes++
-	e.obs.Grant(slices.DeleteFunc(offers, func(o plan.Offer) bool { return !given[o.Cell] }))
+	offers = slices.DeleteFunc(offers, func(o plan.Offer) bool { return !given[o.Cell] })
+	e.observations.wrote(func(o *plan.Observed) { o.Grant(offers) })
 	return len(grants), nil
 }

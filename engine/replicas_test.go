@@ -215,10 +215,10 @@ func TestIllnessSeenElsewhereEndsSoak(t *testing.T) {
 		r.report(r.a, "s1", cells.StateUnhealthy)
 		r.report(r.b, "s1", cells.StateHealthy)
 		b.mu.Lock()
-		b.shared.replicas, b.told = told, r.b.told
+		b.shared.replicas, b.told = told, r.b.follower.told
 		b.mu.Unlock()
-		r.b.told(News{All: true})
-		r.a.told(News{All: true})
+		r.b.follower.told(News{All: true})
+		r.a.follower.told(News{All: true})
 		time.Sleep(2 * time.Second)
 		if got := r.soaked("s1"); got != 0 {
 			r.t.Errorf("soaked %s, and nobody told b", got)
@@ -328,7 +328,7 @@ func TestHookAtAFollower(t *testing.T) {
 		r.branch.mu.Unlock()
 		r.b.Pushed()
 		synctest.Wait()
-		r.a.told(News{All: true})
+		r.a.follower.told(News{All: true})
 		synctest.Wait()
 		if d := r.a.View().Desired; d.Releases["1.2.0"] == nil {
 			r.t.Errorf("a is at %s", d.Commit)

@@ -12,28 +12,26 @@ import (
 // it follows at once on the commit that was seen last. What cells said since the backup is lost, and what is there is old: so nothing is
 // promoted or granted until all have reported, as with an empty store (R26).
 func (e *Engine) watchStore(ctx context.Context, d *plan.Desired) error {
-	if !e.acts() || len(e.recorded) > 0 {
+	if !e.lease.acts() || len(e.recorded) > 0 {
 		return nil
 	}
-	e.mu.Lock()
-	seen, diverged := e.obs.Seen, e.obs.Diverged
+	obs := e.observations.snapshot()
 	missing, most := map[string]bool{}, 0
 	for name, c := range d.Channels {
 		n := 0
 		for _, h := range c.History {
-			if h.Kind != plan.Adopted && h.Sequence > e.obs.Served[name] {
+			if h.Kind != plan.Adopted && h.Sequence > obs.Served[name] {
 				missing[h.Written] = true
 				n++
 			}
 		}
 		most = max(most, n)
 	}
-	e.mu.Unlock()
-	if seen == "" || diverged != nil || most == 0 {
+	if obs.Seen == "" || obs.Diverged != nil || most == 0 {
 		return nil
 	}
 	if most == 1 {
-		after, err := e.repo.Changes(ctx, seen, d.Commit)
+		after, err := e.repo.Changes(ctx, obs.Seen, d.Commit)
 		switch {
 		case errors.Is(err, ErrDiverged):
 			return nil // that is told apart, and stops everything
@@ -41,10 +39,7 @@ func (e *Engine) watchStore(ctx context.Context, d *plan.Desired) error {
 			return err
 		}
 	}
-	now := e.now().UTC()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.anew, e.obs.Since = now, now
+	e.observations.isRestored(e.clocks.now().UTC())
 	e.opts.Log.Warn().Int("decisions", len(missing)).Msg("the store knows nothing of decisions that git has: it was restored, and nothing moves until the cells have reported")
 	return nil
 }

@@ -25,15 +25,16 @@ func TestChannelsThatThereAreNot(t *testing.T) {
 		}
 		claim("staging") // there is one: the planner judges the number
 		for name, e := range map[string]*replica{"a": r.a, "b": r.b} {
-			e.mu.Lock()
-			for channel := range e.obs.Served {
-				if e.members.Channels[channel] == nil {
+			o := e.observations
+			o.mu.Lock()
+			for channel := range o.obs.Served {
+				if o.members.desired.Channels[channel] == nil {
 					r.t.Errorf("%s keeps a sequence of %s", name, channel)
 				}
 			}
-			e.mu.Unlock()
+			o.mu.Unlock()
 		}
-		if got := plan.UnknownChannels(r.a.members, r.a.obs.Cells["s1"]); len(got) != 0 {
+		if got := plan.UnknownChannels(r.a.observations.members.desired, r.a.observations.obs.Cells["s1"]); len(got) != 0 {
 			r.t.Errorf("strange are %v", got)
 		}
 	})

@@ -33,7 +33,7 @@ const (
 // returns is the one that has nothing left. Killed at any instant, it can be run again (invariant 4). It leads for the
 // pass; where another process does, it does nothing, and its plan is what that one is about to do: see Led.
 func (e *Engine) Tick(ctx context.Context) (plan.Plan, error) {
-	stop := e.campaign(ctx)
+	stop := e.lease.Lead(ctx)
 	defer stop()
 	e.ticking.Lock()
 	defer e.ticking.Unlock()
@@ -53,12 +53,27 @@ func (e *Engine) tick(ctx context.Context, fetch bool) (plan.Plan, error) {
 	if fetch || took {
 		if err := e.look(ctx, ""); err != nil {
 			if took {
-				e.lead.settle(0) // the branch is part of everything
+				e.lease.settle(0) // the branch is part of everything
 			}
 			return plan.Plan{}, err
 		}
 	}
 	return e.settle(ctx)
+}
+
+// takeOver reads everything again, once in each term and before anything is done in it: another may have acted until just
+// now. It tells whether it did.
+func (e *Engine) takeOver(ctx context.Context) (bool, error) {
+	term, leads, settled := e.lease.now()
+	if !leads || settled {
+		return false, nil
+	}
+	if err := e.observations.readAll(ctx); err != nil {
+		return false, fmt.Errorf("read everything before leading: %w", err)
+	}
+	clear(e.recorded) // what the store has is its to say
+	e.lease.settle(term)
+	return true, nil
 }
 
 // settle plans and acts until nothing is left, on what was looked at last.
@@ -92,9 +107,7 @@ func (e *Engine) settle(ctx context.Context) (plan.Plan, error) {
 // look reads the branch's tip, unless it is known, and finds out what it says and what was decided since the last look.
 func (e *Engine) look(ctx context.Context, tip string) error {
 	err := e.read(ctx, tip)
-	e.mu.Lock()
-	e.lastErr = err
-	e.mu.Unlock()
+	e.publisher.looked(err)
 	return err
 }
 
@@ -110,10 +123,7 @@ func (e *Engine) read(ctx context.Context, tip string) error {
 	if err != nil {
 		return err
 	}
-	e.mu.Lock()
-	e.members = d
-	e.enroll()
-	e.mu.Unlock()
+	e.observations.enroll(d)
 	if err := e.departed(ctx, d); err != nil {
 		return err
 	}
@@ -124,7 +134,7 @@ func (e *Engine) read(ctx context.Context, tip string) error {
 		return err
 	}
 	e.desired = d
-	if e.acts() {
+	if e.lease.acts() {
 		return e.ledger(e.record(ctx, d))
 	}
 	return nil
@@ -133,7 +143,7 @@ func (e *Engine) read(ctx context.Context, tip string) error {
 // ledger is the error of a write that only who leads may make; nil where another does: that is no fault.
 func (e *Engine) ledger(err error) error {
 	if errors.Is(err, plan.ErrDeposed) {
-		e.deposed()
+		e.lease.lose()
 		return nil
 	}
 	return err
@@ -142,10 +152,8 @@ func (e *Engine) ledger(err error) error {
 // watchHistory finds out whether the branch still contains what was acted upon (R5). Only who leads can tell: the others
 // may look at the branch a moment earlier or later than it did, and take its word.
 func (e *Engine) watchHistory(ctx context.Context, d *plan.Desired) error {
-	e.mu.Lock()
-	seen, diverged := e.obs.Seen, e.obs.Diverged
-	e.mu.Unlock()
-	if !e.acts() || seen == d.Commit && diverged == nil {
+	seen, diverged := e.observations.seen()
+	if !e.lease.acts() || seen == d.Commit && diverged == nil {
 		return nil
 	}
 	now := (*plan.Divergence)(nil)
@@ -155,7 +163,7 @@ func (e *Engine) watchHistory(ctx context.Context, d *plan.Desired) error {
 			return fmt.Errorf("compare with %s: %w", words.Short(seen), err)
 		}
 		if !contained {
-			now = &plan.Divergence{Seen: seen, Tip: d.Commit, At: e.now().UTC()}
+			now = &plan.Divergence{Seen: seen, Tip: d.Commit, At: e.clocks.now().UTC()}
 			if diverged == nil {
 				e.opts.Log.Error().Str("seen", seen).Str("tip", d.Commit).Msg("the branch was force-pushed: nothing moves until that is acknowledged")
 			}
@@ -167,10 +175,7 @@ func (e *Engine) watchHistory(ctx context.Context, d *plan.Desired) error {
 	if err := e.store.Seen(ctx, seen, now); err != nil {
 		return fmt.Errorf("record the branch's tip: %w", err)
 	}
-	e.mu.Lock()
-	e.writes++
-	e.obs.Seen, e.obs.Diverged = seen, now
-	e.mu.Unlock()
+	e.observations.wrote(func(o *plan.Observed) { o.Seen, o.Diverged = seen, now })
 	return nil
 }
 
@@ -196,13 +201,12 @@ func (e *Engine) record(ctx context.Context, d *plan.Desired) error {
 	if err != nil {
 		return fmt.Errorf("record %d decisions: %w", len(found), err)
 	}
-	e.mu.Lock()
-	e.writes++
-	for _, f := range found {
-		e.recorded[f.Channel] = max(e.recorded[f.Channel], f.Sequence)
-		e.obs.Served[f.Channel] = max(e.obs.Served[f.Channel], f.Sequence)
-	}
-	e.mu.Unlock()
+	e.observations.wrote(func(o *plan.Observed) {
+		for _, f := range found {
+			e.recorded[f.Channel] = max(e.recorded[f.Channel], f.Sequence)
+			o.Served[f.Channel] = max(o.Served[f.Channel], f.Sequence)
+		}
+	})
 	if len(fresh) == 0 {
 		return nil
 	}
@@ -221,29 +225,32 @@ func (e *Engine) record(ctx context.Context, d *plan.Desired) error {
 // step makes one plan and, if this process leads, carries it out. tip is the branch's, if it is known now.
 func (e *Engine) step(ctx context.Context) (p plan.Plan, tip string, out outcome, err error) {
 	p, obs, took := e.decide()
-	acts := e.acts()
+	acts := e.lease.acts()
 	e.counters.led.Store(acts)
 	if acts {
 		tip, out, err = e.carryOut(ctx, p)
-		if err != nil && ctx.Err() == nil && (errors.Is(err, plan.ErrDeposed) || !e.acts()) {
-			e.deposed()
+		if err != nil && ctx.Err() == nil && (errors.Is(err, plan.ErrDeposed) || !e.lease.acts()) {
+			e.lease.lose()
 			return p, "", lost, nil
 		}
 		if err != nil || out != done {
 			return p, tip, out, err
 		}
 	} else if len(p.Learned.Lapsed) > 0 {
-		e.lapse(p.Learned.Lapsed)
+		e.observations.lapse(p.Learned.Lapsed)
 		return p, "", given, nil
 	}
-	e.publish(&view.View{Desired: e.desired, Observed: obs, Plan: p, Took: took})
+	if e.View() == nil {
+		e.observations.begin(e.desired.StaleAfter())
+	}
+	e.publisher.publish(&view.View{Desired: e.desired, Observed: obs, Plan: p, Took: took})
 	return p, "", done, nil
 }
 
 // carryOut does what a plan says: what was learned first, then grants, then commits. What is shown and served has the
 // grants in it, so it is planned again after any.
 func (e *Engine) carryOut(ctx context.Context, p plan.Plan) (tip string, out outcome, err error) {
-	ctx, end := e.lead.act(ctx)
+	ctx, end := e.lease.act(ctx)
 	defer end()
 	if err := e.learn(ctx, p.Learned); err != nil {
 		return "", done, err
@@ -262,24 +269,11 @@ func (e *Engine) carryOut(ctx context.Context, p plan.Plan) (tip string, out out
 // decide makes a plan of what is known now.
 func (e *Engine) decide() (plan.Plan, *plan.Observed, time.Duration) {
 	began := time.Now()
-	now := e.at(began)
-	obs := e.snapshot()
-	e.mu.Lock()
-	obs.Clock = e.clock.read(began, now, obs)
-	obs.Clock.Store = e.storeTime.off()
-	e.mu.Unlock()
+	now := e.clocks.at(began)
+	obs := e.observations.snapshot()
+	obs.Flags = e.publisher.announced().ForGates()
+	obs.Clock = e.clocks.judge(began, now, obs)
 	p := plan.Make(e.desired, obs, now)
 	e.counters.plans.since(began)
 	return p, obs, time.Since(began)
-}
-
-func (e *Engine) learn(ctx context.Context, l plan.Learned) error {
-	if len(l.Accepted)+len(l.Finished)+len(l.Waves)+len(l.Rollouts) > 0 {
-		if err := e.store.Learn(ctx, l); err != nil {
-			return fmt.Errorf("keep what was learned: %w", err)
-		}
-		e.remember(l)
-	}
-	e.lapse(l.Lapsed)
-	return e.free(ctx, l.Freed)
 }

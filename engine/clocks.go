@@ -3,7 +3,10 @@ package engine
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/sluice-cd/sluice/engine/plan"
 )
@@ -75,50 +78,78 @@ func (k storeClock) off() time.Duration {
 	return k.store.Sub(k.local.Round(0))
 }
 
+// clocks tell the time that plans are made by: the store's, which all replicas share.
+type clocks struct {
+	store Store
+	log   zerolog.Logger
+	alone func() bool // no other process writes to the store, so that this one's clock is the store's
+
+	mu    sync.Mutex // guards what follows
+	steps clock
+	asked storeClock
+}
+
 // measure asks the store for its time. Half the way there and back is taken for the answer's way. One that took long tells
 // little, and an answer that does not come changes nothing.
-func (e *Engine) measure(ctx context.Context) {
+func (k *clocks) measure(ctx context.Context) {
 	const slow = 2 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, slow)
 	defer cancel()
 	asked := time.Now()
-	now, err := e.store.Now(ctx)
+	now, err := k.store.Now(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
-			e.opts.Log.Debug().Err(err).Msg("the store's clock could not be read")
+			k.log.Debug().Err(err).Msg("the store's clock could not be read")
 		}
 		return
 	}
 	answered := time.Now()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.storeTime = storeClock{local: answered, store: now.Round(0).UTC().Add(answered.Sub(asked) / 2)}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.asked = storeClock{local: answered, store: now.Round(0).UTC().Add(answered.Sub(asked) / 2)}
 }
 
 // at is the store's time at an instant of this process. A process alone has the store's time by its own clock, whose
 // monotonic readings tell more than a time that was asked for.
-func (e *Engine) at(t time.Time) time.Time {
-	if e.following.single() {
+func (k *clocks) at(t time.Time) time.Time {
+	if k.alone() {
 		return t
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.storeTime.at(t)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.asked.at(t)
 }
 
 // now is the store's time.
-func (e *Engine) now() time.Time { return e.at(time.Now()) }
+func (k *clocks) now() time.Time { return k.at(time.Now()) }
+
+// judge says how far clocks are apart at an instant of this process, which is now by the store's clock.
+func (k *clocks) judge(t, now time.Time, o *plan.Observed) plan.Clock {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	c := k.steps.read(t, now, o)
+	c.Store = k.asked.off()
+	return c
+}
+
+// step is how far the wall clock was stepped, as of t.
+func (k *clocks) step(t time.Time) time.Duration {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.steps.step(t)
+}
+
+// Now is the instant that plans are made at: the store's time.
+func (e *Engine) Now() time.Time { return e.clocks.now() }
 
 // Time is the store's time, and why it can't be trusted; empty: it can (R10).
 func (e *Engine) Time() (now time.Time, doubt string) {
 	t := time.Now()
-	now = e.at(t)
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	now = e.clocks.at(t)
 	var k plan.Clock
-	if e.view != nil {
-		k = e.view.Observed.Clock
+	if v := e.View(); v != nil {
+		k = v.Observed.Clock
 	}
-	k.Step = e.clock.step(t) // since the last look, too
+	k.Step = e.clocks.step(t) // since the last look, too
 	return now, k.Doubt()
 }

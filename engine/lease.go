@@ -3,9 +3,10 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/sluice-cd/sluice/engine/plan"
 )
@@ -17,9 +18,14 @@ const (
 	resignIn    = 2 * time.Second
 )
 
-// leading is this process's part in who leads. A term is over when its lease may have run out, by this process's own
+// lease is this process's part in who leads. A term is over when its lease may have run out, by this process's own
 // monotonic clock, counted from before the lease was asked for: whatever the store would say, nothing is done after that.
-type leading struct {
+type lease struct {
+	store   Store
+	clocks  *clocks
+	signals *signals
+	log     zerolog.Logger
+
 	mu      sync.Mutex // guards what follows
 	wanted  int        // those who want this process to lead now
 	term    int64      // the newest that it had
@@ -32,7 +38,7 @@ type leading struct {
 }
 
 // renew begins or prolongs a term. began is false where it only goes on.
-func (l *leading) renew(term int64, until time.Time) (began bool) {
+func (l *lease) renew(term int64, until time.Time) (began bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	left := time.Until(until)
@@ -56,7 +62,7 @@ func (l *leading) renew(term int64, until time.Time) (began bool) {
 }
 
 // lose ends the term.
-func (l *leading) lose() {
+func (l *lease) lose() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ctx != nil {
@@ -66,7 +72,7 @@ func (l *leading) lose() {
 }
 
 // lost tells once that a term is over.
-func (l *leading) lost() bool {
+func (l *lease) lost() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ctx == nil || l.ctx.Err() == nil || l.over {
@@ -77,7 +83,7 @@ func (l *leading) lost() bool {
 }
 
 // now tells the term that this process leads in, and whether it has read everything in it.
-func (l *leading) now() (term int64, leads, settled bool) {
+func (l *lease) now() (term int64, leads, settled bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ctx == nil || l.ctx.Err() != nil || !time.Now().Before(l.until) {
@@ -87,14 +93,14 @@ func (l *leading) now() (term int64, leads, settled bool) {
 }
 
 // settle says that everything was read again in a term.
-func (l *leading) settle(term int64) {
+func (l *lease) settle(term int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.settled = term
 }
 
 // act gives a context that ends with the term. done must be called.
-func (l *leading) act(ctx context.Context) (act context.Context, done func()) {
+func (l *lease) act(ctx context.Context) (act context.Context, done func()) {
 	l.mu.Lock()
 	term := l.ctx
 	l.mu.Unlock()
@@ -107,107 +113,86 @@ func (l *leading) act(ctx context.Context) (act context.Context, done func()) {
 }
 
 // Leads tells whether this process carries plans out. The others show the same plans, and do nothing.
-func (e *Engine) Leads() bool {
-	_, leads, _ := e.lead.now()
+func (l *lease) Leads() bool {
+	_, leads, _ := l.now()
 	return leads
 }
 
 // acts tells whether plans are carried out now: it leads, and has read everything since it does.
-func (e *Engine) acts() bool {
-	_, _, settled := e.lead.now()
+func (l *lease) acts() bool {
+	_, _, settled := l.now()
 	return settled
 }
 
-// campaign has this process lead, if none other does, until stop is called: the lease is asked for at once, and then
-// now and then. Of several at a time each asks, so that any may end first; the last gives the lease back.
-func (e *Engine) campaign(ctx context.Context) (stop func()) {
-	e.lead.mu.Lock()
-	e.lead.wanted++
-	e.lead.mu.Unlock()
+// Lead has this process lead, if none other does, until stop is called: the lease is asked for at once, and then
+// now and then. Of several at a time each asks, so that any may end first; the last gives the lease back: a Tick alone does at its end.
+func (l *lease) Lead(ctx context.Context) (stop func()) {
+	l.mu.Lock()
+	l.wanted++
+	l.mu.Unlock()
 	var going sync.WaitGroup
 	ctx, cancel := context.WithCancel(ctx)
-	e.seek(ctx)
-	e.measure(ctx)
-	going.Go(func() { e.renewals(ctx) })
+	l.seek(ctx)
+	l.clocks.measure(ctx)
+	going.Go(func() { l.renewals(ctx) })
 	return func() {
 		cancel()
 		going.Wait()
-		e.lead.mu.Lock()
-		e.lead.wanted--
-		last := e.lead.wanted == 0
-		e.lead.mu.Unlock()
+		l.mu.Lock()
+		l.wanted--
+		last := l.wanted == 0
+		l.mu.Unlock()
 		if last {
-			e.resign(ctx)
+			l.resign(ctx)
 		}
 	}
 }
 
-// Lead has this process lead, if none other does, until stop is called. A Tick alone gives the lease back at its end.
-func (e *Engine) Lead(ctx context.Context) (stop func()) { return e.campaign(ctx) }
-
 // measureEvery is how many leases are asked for between looks at the store's clock.
 const measureEvery = 10
 
-func (e *Engine) renewals(ctx context.Context) {
+func (l *lease) renewals(ctx context.Context) {
 	for n := 1; sleep(ctx, leaseEvery) == nil; n++ {
-		e.seek(ctx)
+		l.seek(ctx)
 		if n%measureEvery == 0 {
-			e.measure(ctx)
+			l.clocks.measure(ctx)
 		}
 	}
 }
 
 // seek asks for the lease, and tells of what changed.
-func (e *Engine) seek(ctx context.Context) {
+func (l *lease) seek(ctx context.Context) {
 	asked := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, leaseEvery)
 	defer cancel()
-	term, led, err := e.store.Lead(ctx, leaseFor)
+	term, led, err := l.store.Lead(ctx, leaseFor)
 	switch {
 	case err == nil && led:
-		if e.lead.renew(term, asked.Add(leaseFor-leaseMargin)) {
-			e.opts.Log.Info().Int64("term", term).Msg("this process leads")
-			signal(e.moved)
+		if l.renew(term, asked.Add(leaseFor-leaseMargin)) {
+			l.log.Info().Int64("term", term).Msg("this process leads")
+			l.signals.moved.send()
 		}
 	case err == nil || errors.Is(err, plan.ErrDeposed):
-		e.lead.lose()
+		l.lose()
 	default: // an answer that does not come changes nothing: the term ends by itself
-		e.opts.Log.Debug().Err(err).Msg("the lease could not be asked for")
+		l.log.Debug().Err(err).Msg("the lease could not be asked for")
 	}
-	if e.lead.lost() {
-		e.opts.Log.Warn().Msg("this process does not lead any more: it shows what is planned, and does nothing")
+	if l.lost() {
+		l.log.Warn().Msg("this process does not lead any more: it shows what is planned, and does nothing")
 	}
 }
 
-// deposed notes that another process leads.
-func (e *Engine) deposed() { e.lead.lose() }
-
 // resign lets another lead at once.
-func (e *Engine) resign(ctx context.Context) {
-	leads := e.Leads()
-	e.lead.lose()
-	e.lead.lost()
+func (l *lease) resign(ctx context.Context) {
+	leads := l.Leads()
+	l.lose()
+	l.lost()
 	if !leads {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resignIn)
 	defer cancel()
-	if err := e.store.Resign(ctx); err != nil {
-		e.opts.Log.Debug().Err(err).Msg("the lease was not given back: it runs out by itself")
+	if err := l.store.Resign(ctx); err != nil {
+		l.log.Debug().Err(err).Msg("the lease was not given back: it runs out by itself")
 	}
-}
-
-// takeOver reads everything again, once in each term and before anything is done in it: another may have acted until just
-// now. It tells whether it did.
-func (e *Engine) takeOver(ctx context.Context) (bool, error) {
-	term, leads, settled := e.lead.now()
-	if !leads || settled {
-		return false, nil
-	}
-	if err := e.readAll(ctx); err != nil {
-		return false, fmt.Errorf("read everything before leading: %w", err)
-	}
-	clear(e.recorded) // what the store has is its to say
-	e.lead.settle(term)
-	return true, nil
 }
