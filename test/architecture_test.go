@@ -62,6 +62,8 @@ func arrows() map[string][]string {
 		"internal/manifest":   {},
 		"internal/window":     {},
 		"internal/words":      {},
+		"internal/backoff":    {},
+		"internal/wake":       {},
 		"releases":            {"internal/manifest"},
 		"flags":               {"internal/manifest"},
 		"channels":            {"releases", "internal/manifest", "internal/window"},
@@ -78,7 +80,7 @@ func arrows() map[string][]string {
 		"engine/store":        shell("engine/access", "engine/store/rows"),
 		"engine/controlplane": shell("cells/identity", "engine/access", "engine/outbox"),
 		"cells/process":       {},
-		"cells/agent":         with("cells/process", "cells/identity", "flags/ofrep"),
+		"cells/agent":         with("cells/process", "cells/identity", "flags/ofrep", "internal/backoff", "internal/wake"),
 		"cells/directory":     with("cells/process"),
 	}
 }
@@ -154,7 +156,7 @@ func TestOneHome(t *testing.T) {
 // network, no processes, no database, no chance.
 func TestPureCore(t *testing.T) {
 	pure := []string{
-		"internal/manifest", "internal/window", "internal/words", "releases", "channels", "cells", "flags", "flags/announce", "flags/jsonlogic",
+		"internal/manifest", "internal/window", "internal/words", "internal/wake", "releases", "channels", "cells", "flags", "flags/announce", "flags/jsonlogic",
 		"engine/plan", "engine/view", "engine/roster", "engine/simulate", "engine/access",
 	}
 	world := []string{"os", "os/exec", "net", "net/http", "database/sql", "log", "math/rand", "math/rand/v2"}

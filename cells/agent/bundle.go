@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -182,7 +183,7 @@ func (s *switchboard) lacks(d releases.Digest, why error) {
 	if s.book.Bundle.Digest != d {
 		return
 	}
-	text := clip(why.Error(), maxReason)
+	text := words.Clip(why.Error(), maxReason)
 	if s.missing != text {
 		s.log.Warn().Err(why).Msg("flags stay as they are: the newest can't be had")
 	}

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -21,6 +20,8 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/identity"
+	"github.com/sluice-cd/sluice/internal/backoff"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 const (
@@ -124,15 +125,15 @@ func (e *statusError) Error() string {
 func (c *client) pause(err error, failures int) time.Duration {
 	var s *statusError
 	if !errors.As(err, &s) {
-		return backoff(failures, retryCap)
+		return retryPause(failures)
 	}
 	switch {
 	case s.after > 0:
-		return s.after + rand.N(s.after/2+1) //nolint:gosec // jitter
+		return backoff.Lengthen(s.after)
 	case s.status == http.StatusUnauthorized && !c.settling():
-		return jittered(deniedPause)
+		return backoff.Shorten(deniedPause)
 	default:
-		return backoff(failures, retryCap)
+		return retryPause(failures)
 	}
 }
 
@@ -191,7 +192,7 @@ func refusal(response *http.Response) error {
 	text, _ := io.ReadAll(io.LimitReader(response.Body, maxProblem)) // the status says enough
 	var problem struct{ Title, Detail string }
 	if json.Unmarshal(text, &problem) == nil {
-		e.detail = clip(cmp.Or(strings.TrimSpace(problem.Detail), strings.TrimSpace(problem.Title)), 500)
+		e.detail = words.Clip(cmp.Or(strings.TrimSpace(problem.Detail), strings.TrimSpace(problem.Title)), 500)
 	}
 	return e
 }
@@ -249,7 +250,7 @@ func (c *client) understand(text []byte) (*cells.Desired, error) {
 		return nil, fmt.Errorf("the answer is not what was asked for: %w", err)
 	}
 	if d.Cell != "" && d.Cell != c.cell {
-		return nil, fmt.Errorf("the answer is for cell %q", clip(d.Cell, 100))
+		return nil, fmt.Errorf("the answer is for cell %q", words.Clip(d.Cell, 100))
 	}
 	return &d, nil
 }

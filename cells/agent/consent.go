@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // What the cell's owner decided binds everything that is begun, but not the cell's own return to what was last good (R18).
@@ -25,7 +26,7 @@ func (s *state) allowed(a *cells.Assignment, now time.Time) bool {
 	if !until.IsZero() && !until.After(now) {
 		until = now.Add(patience)
 	}
-	s.waits, s.waitsFor = clip(reason, maxReason), until
+	s.waits, s.waitsFor = words.Clip(reason, maxReason), until
 	return false
 }
 
@@ -75,6 +76,6 @@ func (s *state) decisions() *cells.Owner {
 	if s.owner.owner != nil {
 		o = *s.owner.owner
 	}
-	o.Paused = clip(cmp.Or(o.Paused, s.owner.invalid), 500)
+	o.Paused = words.Clip(cmp.Or(o.Paused, s.owner.invalid), 500)
 	return &o
 }

@@ -13,6 +13,9 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/internal/backoff"
+	"github.com/sluice-cd/sluice/internal/wake"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 const (
@@ -33,7 +36,7 @@ type desk struct {
 	agent          *Agent
 	box            *outbox
 	flags          func() *cells.FlagsReport
-	wake           chan struct{} // of one: there is something to say
+	wake           wake.Signal // there is something to say
 
 	mu    sync.Mutex
 	state cells.Report // the current state
@@ -48,7 +51,7 @@ type desk struct {
 func newDesk(a *Agent, box *outbox) *desk {
 	return &desk{
 		cell: a.options.Cell, boot: rand.Text(), version: a.options.Version, infrastructure: a.options.Infrastructure,
-		every: a.options.ReportEvery, agent: a, box: box, wake: make(chan struct{}, 1), most: cells.MaxEvents,
+		every: a.options.ReportEvery, agent: a, box: box, wake: wake.New(), most: cells.MaxEvents,
 	}
 }
 
@@ -67,18 +70,13 @@ func (d *desk) publish(r cells.Report, ready, news bool) {
 // trouble says that the agent can't go on, in the state as it was published last.
 func (d *desk) trouble(err error) {
 	d.mu.Lock()
-	d.state.Message = clip(err.Error(), maxReason)
+	d.state.Message = words.Clip(err.Error(), maxReason)
 	d.text, d.ready = nil, true
 	d.mu.Unlock()
 	d.ring()
 }
 
-func (d *desk) ring() {
-	select {
-	case d.wake <- struct{}{}:
-	default: // it is awake already
-	}
-}
+func (d *desk) ring() { d.wake.Notify() }
 
 // run sends reports until ctx ends.
 func (d *desk) run(ctx context.Context, confirmed chan<- string) {
@@ -90,7 +88,7 @@ func (d *desk) run(ctx context.Context, confirmed chan<- string) {
 			if failures == 0 && ctx.Err() == nil {
 				d.agent.options.Log.Warn().Err(err).Msg("the report is kept for later")
 			}
-			sleep(ctx, d.agent.client.pause(err, failures))
+			backoff.Sleep(ctx, d.agent.client.pause(err, failures))
 			failures++
 			continue
 		}
@@ -130,7 +128,7 @@ func (d *desk) settle(ctx context.Context) {
 
 // await waits until there is something to say, or it is time to say the same again.
 func (d *desk) await(ctx context.Context) {
-	heartbeat := time.NewTimer(jittered(d.every))
+	heartbeat := time.NewTimer(backoff.Shorten(d.every))
 	defer heartbeat.Stop()
 	select {
 	case <-d.wake:

@@ -12,6 +12,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/sluice-cd/sluice/internal/backoff"
+	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -78,7 +80,7 @@ func (d *download) goOn(failed error) error {
 			d.failed = failed
 			return failed
 		}
-		sleep(d.ctx, d.client.pause(failed, d.vain-1))
+		backoff.Sleep(d.ctx, d.client.pause(failed, d.vain-1))
 		next, err := d.rest()
 		if err == nil {
 			d.part = next
@@ -111,7 +113,7 @@ func (d *download) rest() (*part, error) {
 	case p.status == http.StatusOK: // somebody in between does not know of parts
 		_, err = io.CopyN(io.Discard, p.plain, d.got)
 	case p.status != http.StatusPartialContent || !strings.HasPrefix(p.holds, fmt.Sprintf("bytes %d-", d.got)):
-		err = fmt.Errorf("the rest from byte %d on was asked for, and %d %q came", d.got, p.status, clip(p.holds, 40))
+		err = fmt.Errorf("the rest from byte %d on was asked for, and %d %q came", d.got, p.status, words.Clip(p.holds, 40))
 	}
 	if err != nil {
 		return nil, errors.Join(err, p.close())
@@ -155,7 +157,7 @@ func (d *download) open(header http.Header) (*part, error) {
 		p.decoder, err = zstd.NewReader(wire, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 		p.plain = p.decoder
 	default:
-		err = fmt.Errorf("it comes as %q, which was not asked for", clip(encoding, 40))
+		err = fmt.Errorf("it comes as %q, which was not asked for", words.Clip(encoding, 40))
 	}
 	if err != nil {
 		return nil, errors.Join(err, p.close())

@@ -31,7 +31,7 @@ func (s *switchboard) fold() {
 	} else {
 		s.shown.Store(&shown{folded: f, bundle: s.bundle, changed: old.changed}) // the same answers, with another Next
 	}
-	nudge(s.poked)
+	s.poked.Notify()
 }
 
 // keep needs mu. It makes the time durable.

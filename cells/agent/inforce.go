@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -53,7 +54,7 @@ func (s *switchboard) fault() string {
 			all = append(all, why)
 		}
 	}
-	return clip(strings.ToValidUTF8(strings.Join(all, "; "), "?"), maxFault)
+	return words.Clip(strings.ToValidUTF8(strings.Join(all, "; "), "?"), maxFault)
 }
 
 // telling gives the states that a report has room for, those first that somebody may ask about.

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells/identity"
+	"github.com/sluice-cd/sluice/internal/backoff"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 const (
@@ -80,7 +82,7 @@ func (a *Agent) joining(ctx context.Context, j joining) error {
 		if failures == 0 {
 			a.options.Log.Warn().Err(err).Msg("the cell can't be registered yet")
 		}
-		sleep(ctx, c.pause(err, failures))
+		backoff.Sleep(ctx, c.pause(err, failures))
 	}
 }
 
@@ -95,7 +97,7 @@ func (a *Agent) present(ctx context.Context, l *link) (identity.Joined, error) {
 		err = l.post(ctx, registerPath, body, &answer)
 		switch {
 		case err == nil && answer.Cell != token.Cell:
-			return answer, fmt.Errorf("register: the answer is for cell %q", clip(answer.Cell, 100))
+			return answer, fmt.Errorf("register: the answer is for cell %q", words.Clip(answer.Cell, 100))
 		case !unauthorized(err):
 			return answer, err
 		}

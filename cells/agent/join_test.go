@@ -197,7 +197,7 @@ func TestAnotherControlPlaneIsToldNothing(t *testing.T) {
 	s := k.settings(t, token)
 	o, err := s.options()
 	must(t, err)
-	told := newWords("the peer's key is none of those that are pinned")
+	told := newLogWatcher("the peer's key is none of those that are pinned")
 	o.Log = zerolog.New(told)
 	a, err := New(o)
 	must(t, err)
@@ -214,20 +214,20 @@ func TestAnotherControlPlaneIsToldNothing(t *testing.T) {
 	}
 }
 
-// words waits for some in a log.
-type words struct {
+// logWatcher waits for words in a log.
+type logWatcher struct {
 	want string
 	seen chan struct{}
 	once bool
 	mute chan struct{}
 }
 
-func newWords(want string) *words {
-	w := &words{want: want, seen: make(chan struct{}), mute: make(chan struct{}, 1)}
+func newLogWatcher(want string) *logWatcher {
+	w := &logWatcher{want: want, seen: make(chan struct{}), mute: make(chan struct{}, 1)}
 	return w
 }
 
-func (w *words) Write(line []byte) (int, error) {
+func (w *logWatcher) Write(line []byte) (int, error) {
 	w.mute <- struct{}{}
 	defer func() { <-w.mute }()
 	if !w.once && strings.Contains(string(line), w.want) {
@@ -281,7 +281,7 @@ func TestPinsChange(t *testing.T) {
 	k.server.CloseClientConnections()
 	c.stop()
 	mark := k.mark()
-	told := newWords("none of those that are pinned")
+	told := newLogWatcher("none of those that are pinned")
 	c = start(t, s, func(o *Options) { o.Log = zerolog.New(told) })
 	<-told.seen
 	if k.mark() != mark {

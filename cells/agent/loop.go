@@ -64,7 +64,7 @@ func (l *loop) run(ctx context.Context) {
 		if err := l.keep(); err != nil { // a full disk, say: nothing goes on that is not journalled
 			l.agent.options.Log.Error().Err(err).Msg("the agent waits until it can write its state folder")
 			l.desk.trouble(err)
-			next.At = time.Now().Add(backoff(troubles, retryCap))
+			next.At = time.Now().Add(retryPause(troubles))
 			troubles++
 		} else {
 			troubles = 0

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // maxOutbox is the size, in bytes on disk, beyond which the older half of the history gives way to one gap
@@ -210,7 +211,7 @@ func (o *outbox) stub(why string) error {
 	}
 	o.kept = slices.Clone(o.kept)
 	e := o.kept[0]
-	o.kept[0] = cells.Event{Number: e.Number, At: e.At, Kind: "rejected", Detail: clip(e.Kind+": "+why, 200)}
+	o.kept[0] = cells.Event{Number: e.Number, At: e.At, Kind: "rejected", Detail: words.Clip(e.Kind+": "+why, 200)}
 	return o.rewrite()
 }
 

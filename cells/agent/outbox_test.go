@@ -9,8 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sluice-cd/sluice/cells"
 	"pgregory.net/rapid"
+
+	"github.com/sluice-cd/sluice/cells"
 )
 
 func openBox(t interface {

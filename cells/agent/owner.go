@@ -18,6 +18,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/internal/window"
+	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -164,7 +165,7 @@ func sorted(names []string) []string {
 func readOwner(dir string) ownerWord {
 	o, err := LoadOwner(dir)
 	if err != nil {
-		return ownerWord{invalid: clip(err.Error(), maxReason)}
+		return ownerWord{invalid: words.Clip(err.Error(), maxReason)}
 	}
 	if o != nil && o.Paused == "" && o.Pin == "" && !o.Approval && len(o.Approved) == 0 && len(o.Windows) == 0 && len(o.Features) == 0 {
 		o = nil

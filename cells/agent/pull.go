@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/internal/backoff"
 )
 
 const (
@@ -59,7 +60,7 @@ func (p *puller) run(ctx context.Context) {
 		if p.failures == 0 {
 			p.agent.options.Log.Warn().Err(err).Msg("the control plane can't be asked; what runs keeps running")
 		}
-		sleep(ctx, p.agent.client.pause(err, p.failures))
+		backoff.Sleep(ctx, p.agent.client.pause(err, p.failures))
 		p.failures++
 	}
 }
@@ -109,11 +110,11 @@ func (p *puller) poll(ctx context.Context) error {
 	}
 	switch {
 	case t.after > 0:
-		sleep(ctx, t.after)
+		backoff.Sleep(ctx, t.after)
 	case p.quick >= briskInRow:
-		sleep(ctx, backoff(p.quick-briskInRow, briskCap))
+		backoff.Sleep(ctx, backoff.FullJitter(backoff.Exponential(firstPause, briskCap, p.quick-briskInRow)))
 	case p.news >= briskNews:
-		sleep(ctx, betweenNews)
+		backoff.Sleep(ctx, betweenNews)
 	}
 	return nil
 }
@@ -153,7 +154,7 @@ func (p *puller) stream(ctx context.Context) error {
 		return err // nobody was reached
 	}
 	// As when the control plane is started anew: not all cells come back at one instant.
-	sleep(ctx, max(again, backoff(endedPause+p.short, retryCap)))
+	backoff.Sleep(ctx, max(again, retryPause(endedPause+p.short)))
 	return nil
 }
 
@@ -164,17 +165,7 @@ const endedPause = 3
 func (p *puller) fallBack(why error) {
 	wait := min(pollFor<<min(p.fallbacks, 10), pollForMost)
 	p.agent.options.Log.Info().AnErr("why", why).Dur("for", wait).Msg("no stream comes through; it polls")
-	p.streamAt = time.Now().Add(jittered(wait))
+	p.streamAt = time.Now().Add(backoff.Shorten(wait))
 	p.broken = 0
 	p.fallbacks++
-}
-
-// sleep waits for d, or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/process"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 const (
@@ -238,5 +239,5 @@ func split(from *cells.Assignment, output []byte) (made, error) {
 
 func firstLine(text []byte) string {
 	line, _, _ := bytes.Cut(bytes.TrimSpace(text), []byte("\n"))
-	return clip(string(bytes.ToValidUTF8(line, []byte("?"))), 300)
+	return words.Clip(string(bytes.ToValidUTF8(line, []byte("?"))), 300)
 }

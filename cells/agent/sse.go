@@ -7,9 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"strconv"
 	"time"
+
+	"github.com/sluice-cd/sluice/internal/backoff"
 )
 
 const (
@@ -75,8 +76,7 @@ func (s *sse) next() (event, error) {
 			}
 		case string(field) == "retry":
 			if ms, err := strconv.ParseUint(string(value), 10, 31); err == nil {
-				away := min(time.Duration(ms)*time.Millisecond, maxRetry)
-				s.retry = away + rand.N(away/2+1) //nolint:gosec // jitter
+				s.retry = backoff.Lengthen(min(time.Duration(ms)*time.Millisecond, maxRetry))
 			}
 		}
 	}
@@ -109,6 +109,6 @@ func (s *sse) slow(n int) {
 		s.since, s.spent = now, 0
 	}
 	if s.spent += n; s.spent > perSecond {
-		sleep(s.ctx, time.Until(s.since.Add(time.Second)))
+		backoff.Sleep(s.ctx, time.Until(s.since.Add(time.Second)))
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/internal/backoff"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // state is the agent's whole mind: the journal, and what this process has seen. Its methods
@@ -250,7 +252,7 @@ func (s *state) applied(err error, now time.Time) {
 	a := *s.Attempt
 	switch {
 	case err != nil && a.Back:
-		s.retry("cannot go back to "+a.Assignment.Release+" yet: "+err.Error(), now, exponential(s.retries, retryCap))
+		s.retry("cannot go back to "+a.Assignment.Release+" yet: "+err.Error(), now, backoff.Exponential(firstPause, retryCap, s.retries))
 		return
 	case err != nil:
 		s.fail(err.Error(), now)
@@ -275,7 +277,7 @@ func (s *state) looked(err error, now time.Time) {
 	before := s.health
 	switch {
 	case err != nil:
-		s.health, s.healthySince, s.ailing = fails, time.Time{}, clip(err.Error(), maxReason)
+		s.health, s.healthySince, s.ailing = fails, time.Time{}, words.Clip(err.Error(), maxReason)
 	case s.health != holds:
 		s.health, s.healthySince, s.ailing = holds, now, ""
 	}
@@ -342,7 +344,7 @@ func (s *state) good() {
 // fail remembers that the attempt does not work, and turns back if there is a way (invariant 7).
 func (s *state) fail(reason string, now time.Time) {
 	a := *s.Attempt
-	reason = clip(reason, maxReason)
+	reason = words.Clip(reason, maxReason)
 	valuesOnly := s.LastGood != nil && s.LastGood.SameRelease(a.Assignment) && !s.LastGood.SameContent(a.Assignment)
 	s.Failures = append(slices.Clone(s.Failures), cells.Failure{Assignment: a.Assignment, Values: valuesOnly, Reason: reason, At: now})
 	s.Failures = s.Failures[max(0, len(s.Failures)-cells.MaxFailures):]
@@ -373,7 +375,7 @@ func (s *state) healed(n int, err error, now time.Time) {
 		if s.unhealed == "" {
 			s.note("unhealed", s.running(), err.Error())
 		}
-		s.unhealed = clip(err.Error(), maxReason)
+		s.unhealed = words.Clip(err.Error(), maxReason)
 		return
 	}
 	s.unhealed, s.missing = "", ""
@@ -387,12 +389,12 @@ func (s *state) healed(n int, err error, now time.Time) {
 func (s *state) unhealable(why string, now time.Time) {
 	s.compared = true // as well as it can be
 	s.healAt = now.Add(s.policy.HealInterval)
-	s.missing = clip(why, maxReason)
+	s.missing = words.Clip(why, maxReason)
 }
 
 // retry keeps the step and says why it could not be done yet.
 func (s *state) retry(why string, now time.Time, pause time.Duration) {
-	s.message = clip(why, maxReason)
+	s.message = words.Clip(why, maxReason)
 	s.retries++
 	s.retryAt = now.Add(pause)
 }
@@ -406,7 +408,7 @@ func (s *state) running() *cells.Assignment {
 }
 
 func (s *state) note(kind string, a *cells.Assignment, detail string) {
-	e := cells.Event{Kind: kind, Detail: clip(detail, maxReason)}
+	e := cells.Event{Kind: kind, Detail: words.Clip(detail, maxReason)}
 	if a != nil {
 		e.Release, e.Digest = a.Release, string(a.Digest)
 	}

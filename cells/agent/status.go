@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // maxReason bounds, in bytes, a reason or message that is kept or sent.
@@ -53,23 +54,10 @@ func (s *state) words() string {
 			all = append(all, m)
 		}
 	}
-	return clip(strings.Join(all, "; "), maxReason)
+	return words.Clip(strings.Join(all, "; "), maxReason)
 }
 
 // telling tells whether there is anything to report yet: just started, health is about to be known.
 func (s *state) telling() bool {
 	return s.health != unknown || s.Attempt != nil || s.LastGood == nil || s.Dirty || s.Offer != nil
-}
-
-// clip shortens text to n bytes, at the end, on a rune's border.
-func clip(text string, n int) string {
-	if len(text) <= n {
-		return text
-	}
-	const more = "…"
-	n -= len(more)
-	for n > 0 && text[n]&0xC0 == 0x80 {
-		n--
-	}
-	return text[:n] + more
 }

@@ -12,6 +12,9 @@ import (
 	"net/url"
 	"sync/atomic"
 	"time"
+
+	"github.com/sluice-cd/sluice/internal/backoff"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 const (
@@ -125,7 +128,7 @@ func (p *puller) open(ctx context.Context, l *link, w *watchdog) (io.ReadCloser,
 		return nil, nil, fmt.Errorf("listen to what to run: %w", err)
 	}
 	if kind, _, err := mime.ParseMediaType(response.Header.Get("Content-Type")); response.StatusCode != http.StatusOK || err != nil || kind != "text/event-stream" {
-		return nil, nil, errors.Join(fmt.Errorf("%w: the answer is %s", errNoStream, clip(response.Header.Get("Content-Type"), 80)), response.Body.Close())
+		return nil, nil, errors.Join(fmt.Errorf("%w: the answer is %s", errNoStream, words.Clip(response.Header.Get("Content-Type"), 80)), response.Body.Close())
 	}
 	return response.Body, response.TLS, nil
 }
@@ -146,7 +149,7 @@ func (p *puller) event(ctx context.Context, e event) error {
 	}
 	p.newsAt = time.Now()
 	if p.news++; p.news >= briskNews {
-		sleep(ctx, betweenNews)
+		backoff.Sleep(ctx, betweenNews)
 	}
 	return nil
 }

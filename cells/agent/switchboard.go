@@ -11,6 +11,8 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/internal/wake"
+	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -28,8 +30,8 @@ type switchboard struct {
 	ring   func()             // there is something to report
 
 	shown  atomic.Pointer[shown] // never nil
-	poked  chan struct{}         // of one: there is another instant to wait for, or something to write
-	wanted chan struct{}         // of one: there may be a bundle to fetch
+	poked  wake.Signal           // there is another instant to wait for, or something to write
+	wanted wake.Signal           // there may be a bundle to fetch
 
 	mu      sync.Mutex
 	book    flagBook
@@ -66,7 +68,7 @@ type litBundle struct {
 func newSwitchboard(a *Agent, facts flags.Facts, ring func()) *switchboard {
 	s := &switchboard{
 		dir: a.options.StateDir, time: a.client.time, client: a.client, log: a.options.Log, at: a.at, ring: ring,
-		poked: make(chan struct{}, 1), wanted: make(chan struct{}, 1), facts: facts,
+		poked: wake.New(), wanted: wake.New(), facts: facts,
 	}
 	s.shown.Store(&shown{changed: make(chan struct{})})
 	if err := s.time.restore(s.dir); err != nil {
@@ -124,14 +126,14 @@ func (s *switchboard) tell(f *cells.Flags) {
 		s.at("orders in force")
 	}
 	s.settle()
-	nudge(s.wanted)
+	s.wanted.Notify()
 }
 
 func (s *switchboard) refuse(why string) {
 	if s.refused != why {
 		s.log.Warn().Str("why", why).Msg("what was told of flags is not taken")
 	}
-	s.refused = clip(why, maxReason)
+	s.refused = words.Clip(why, maxReason)
 	s.settle()
 }
 
@@ -157,13 +159,6 @@ func (s *switchboard) hold(features []string) {
 	s.facts.Held, s.book.Held = features, features
 	s.fold()
 	s.settle()
-}
-
-func nudge(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default: // it is awake already
-	}
 }
 
 func (s *switchboard) folder() string { return filepath.Join(s.dir, "flags") }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/internal/wake"
 )
 
 const (
@@ -22,7 +23,7 @@ type timekeeper struct {
 	start   string        // of the machine, from which it counts; empty: not known
 	counts  bool          // the machine's monotonic clock can be read
 	skew    time.Duration // what a test sets the wall clock ahead by
-	changed chan struct{} // of one: the clock goes otherwise than before
+	changed wake.Signal   // the clock goes otherwise than before
 
 	mu     sync.Mutex
 	clock  clock
@@ -31,7 +32,7 @@ type timekeeper struct {
 }
 
 func newTimekeeper() *timekeeper {
-	k := &timekeeper{began: time.Now(), changed: make(chan struct{}, 1)}
+	k := &timekeeper{began: time.Now(), changed: wake.New()}
 	if _, k.counts = monotonic(); k.counts {
 		k.start = machineStart()
 	}
@@ -124,6 +125,6 @@ func (k *timekeeper) hear(stamp time.Time, sent reading) {
 	changed := k.clock.hear(stamp, sent, k.read())
 	k.mu.Unlock()
 	if changed {
-		nudge(k.changed)
+		k.changed.Notify()
 	}
 }

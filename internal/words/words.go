@@ -39,3 +39,16 @@ func Stamp(t time.Time) string {
 	}
 	return t.UTC().Format(time.RFC3339)
 }
+
+// Clip shortens text to n bytes, at the end, on a rune's border.
+func Clip(text string, n int) string {
+	if len(text) <= n {
+		return text
+	}
+	const more = "…"
+	n -= len(more)
+	for n > 0 && text[n]&0xC0 == 0x80 {
+		n--
+	}
+	return text[:n] + more
+}

@@ -1,0 +1,39 @@
+// Package backoff says how long to wait before something is tried again, and waits. It retries nothing itself, and keeps
+// no count: the caller does. Everything but Sleep returns at once, and all of it may be called at once.
+package backoff
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+)
+
+// Exponential is the pause after a number of failures: first, doubled with each of them, at most limit.
+func Exponential(first, limit time.Duration, failures int) time.Duration {
+	return min(first<<min(failures, 20), limit)
+}
+
+// FullJitter is a pause of up to d: whoever failed at one instant does not come back at one instant.
+func FullJitter(d time.Duration) time.Duration {
+	return rand.N(d) + time.Millisecond //nolint:gosec // jitter
+}
+
+// Shorten is d or up to a tenth less.
+func Shorten(d time.Duration) time.Duration {
+	return d - rand.N(d/10+1) //nolint:gosec // jitter
+}
+
+// Lengthen is d or up to half of it more: for whoever was asked to stay away for d.
+func Lengthen(d time.Duration) time.Duration {
+	return d + rand.N(d/2+1) //nolint:gosec // jitter
+}
+
+// Sleep waits for d, or until ctx ends.
+func Sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
