@@ -80,8 +80,16 @@ func arrows() map[string][]string {
 		"engine/store":        shell("engine/access", "engine/store/rows"),
 		"engine/controlplane": shell("cells/identity", "engine/access", "engine/outbox"),
 		"cells/process":       {},
-		"cells/agent":         with("cells/process", "cells/identity", "flags/ofrep", "internal/backoff", "internal/wake"),
-		"cells/directory":     with("cells/process"),
+		"cells/agent/disk":    {},
+		"cells/agent/clock":   {"cells/agent/disk", "internal/wake"},
+		"cells/agent/content": {"releases", "cells/agent/disk"},
+		"cells/agent/render":  {"releases", "cells", "internal/manifest", "internal/words", "cells/process", "cells/agent/content", "cells/agent/disk"},
+		"cells/agent/plane": {"releases", "cells", "cells/identity", "cells/agent/clock", "cells/agent/content", "cells/agent/disk",
+			"internal/backoff", "internal/wake", "internal/words"},
+		"cells/agent/flagserver": {"releases", "cells", "flags", "flags/ofrep", "cells/agent/clock", "cells/agent/content", "cells/agent/disk",
+			"internal/wake", "internal/words"},
+		"cells/agent":     with("cells/process", "cells/identity", "flags/ofrep", "internal/backoff", "internal/wake"),
+		"cells/directory": with("cells/process"),
 	}
 }
 

@@ -44,6 +44,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/clock"
+	"github.com/sluice-cd/sluice/cells/agent/disk"
 	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/flags"
 )
@@ -72,6 +74,8 @@ type Options struct {
 	HealthyFor     time.Duration // how long health must hold until there is no going back; default 10s; negative: no time
 	HealInterval   time.Duration // between looks for drift; default 30s
 	MaxContent     int64         // bytes of a release, on the wire and unpacked; default 64 MiB
+
+	machine clock.Machine // tests set its clocks
 }
 
 // orDefault validates o and fills in what is left out. All faults are told at once.
@@ -127,7 +131,7 @@ func New(o Options) (*Agent, error) {
 	if o, err = o.orDefault(); err != nil {
 		return nil, err
 	}
-	c, err := newClient(o.Server, o.Cell, who)
+	c, err := newClient(o.Server, o.Cell, who, clock.New(o.StateDir, o.machine))
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
@@ -233,7 +237,7 @@ func (a *Agent) open() (_ *loop, err error) {
 			return nil, err
 		}
 	}
-	lock, err := lockFolder(dir)
+	lock, err := disk.Lock(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -251,7 +255,7 @@ func (a *Agent) open() (_ *loop, err error) {
 			k.self = kept
 		}
 	}
-	if err := sweep(dir, folders["releases"], folders["rendered"]); err != nil {
+	if err := disk.Sweep(dir, folders["releases"], folders["rendered"]); err != nil {
 		return nil, err
 	}
 	j, err := loadJournal(dir, a.options.Cell)
@@ -285,22 +289,6 @@ func (a *Agent) open() (_ *loop, err error) {
 	l.desk.flags = l.board.report
 	a.options.Log.Info().Str("boot", l.desk.boot).Str("state", dir).Msg("the agent starts") // by its boot a clone is found
 	return l, nil
-}
-
-// sweep removes what an interrupted write left.
-func sweep(dirs ...string) error {
-	for _, dir := range dirs {
-		left, err := filepath.Glob(filepath.Join(dir, ".new-*"))
-		if err != nil {
-			return err
-		}
-		for _, file := range left {
-			if err := os.RemoveAll(file); err != nil { // a folder, where the socket for flags began
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // at tells a test how far the agent is.

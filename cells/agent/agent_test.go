@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/disk"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -50,7 +51,6 @@ func startWatched(t testing.TB, s settings, reached func(point string)) *cell {
 
 func run(t testing.TB, s settings, a *Agent) *cell {
 	t.Helper()
-	s.clocks(a)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
@@ -310,7 +310,7 @@ func TestContentIsVerified(t *testing.T) {
 			if got := app(t, c.Dir); !strings.Contains(got, "version: 1.0.0") {
 				t.Errorf("in place: %s", got)
 			}
-			left, err := filepath.Glob(filepath.Join(c.State, "releases", ".new-*"))
+			left, err := filepath.Glob(filepath.Join(c.State, "releases", disk.Unfinished))
 			if must(t, err); len(left) > 0 {
 				t.Errorf("staging is left: %v", left)
 			}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/sluice-cd/sluice/cells/agent/disk"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
@@ -44,7 +45,7 @@ func (s *switchboard) load() {
 }
 
 func (s *switchboard) read(d releases.Digest) (*litBundle, error) {
-	raw, err := readFile(s.file(d), flags.MaxBundle)
+	raw, err := disk.Read(s.file(d), flags.MaxBundle)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +141,7 @@ func (s *switchboard) bring(ctx context.Context, d releases.Digest) error {
 	if err := os.MkdirAll(s.folder(), 0o700); err != nil {
 		return err
 	}
-	if err := replaceFile(s.file(d), raw); err != nil {
+	if err := disk.Replace(s.file(d), raw); err != nil {
 		return err
 	}
 	s.at("bundle kept")

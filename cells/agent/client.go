@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/clock"
 	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/internal/backoff"
 	"github.com/sluice-cd/sluice/internal/words"
@@ -40,15 +41,15 @@ type client struct {
 	base  string  // https://HOST:PORT that goes before the address of the token; empty: none does
 	proxy func(*http.Request) (*url.URL, error)
 	dial  func(ctx context.Context, network, address string) (net.Conn, error)
-	time  *timekeeper // hears it from receipts
+	clock *clock.Clock // hears the time from receipts
 
 	at atomic.Pointer[link] // nil: connect comes first
 }
 
 // newClient takes http://HOST:PORT or unix:///PATH for the plain form; else https://HOST:PORT, or nothing: who knows.
-func newClient(server, cell string, who *keeper) (*client, error) {
+func newClient(server, cell string, who *keeper, k *clock.Clock) (*client, error) {
 	d := net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
-	c := &client{cell: cell, proxy: environmentProxy, dial: d.DialContext, time: newTimekeeper()}
+	c := &client{cell: cell, proxy: environmentProxy, dial: d.DialContext, clock: k}
 	if server == "" {
 		c.who = who
 		return c, nil
@@ -259,7 +260,7 @@ func (c *client) understand(text []byte) (*cells.Desired, error) {
 func (c *client) report(ctx context.Context, body []byte) (receipt cells.Receipt, over *tls.ConnectionState, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	sent := c.time.read()
+	sent := c.clock.Read()
 	response, err := c.do(ctx, http.MethodPost, "/v1/reports", nil, body, http.Header{"Content-Type": {"application/json"}})
 	if err != nil {
 		return receipt, nil, fmt.Errorf("report: %w", err)
@@ -268,7 +269,7 @@ func (c *client) report(ctx context.Context, body []byte) (receipt cells.Receipt
 	if err := decode(response.Body, maxReceipt, &receipt); err != nil {
 		return cells.Receipt{}, nil, fmt.Errorf("report: %w", err)
 	}
-	c.time.hear(receipt.Time, sent)
+	c.clock.Hear(receipt.Time, sent)
 	return receipt, response.TLS, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/sluice-cd/sluice/cells/agent/disk"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -72,7 +73,7 @@ func (c *contents) fetch(ctx context.Context, d releases.Digest) (err error) {
 		return err
 	}
 	defer func() { _ = body.Close() }()
-	f, err := os.CreateTemp(c.dir, ".new-*")
+	f, err := os.CreateTemp(c.dir, disk.Unfinished)
 	if err != nil {
 		return err
 	}
@@ -102,7 +103,7 @@ func (c *contents) fetch(ctx context.Context, d releases.Digest) (err error) {
 	if err := os.Rename(f.Name(), c.file(d)); err != nil {
 		return err
 	}
-	return syncDir(c.dir)
+	return disk.SyncDir(c.dir)
 }
 
 // prune keeps the releases named, and the newest of the others.
@@ -111,5 +112,5 @@ func (c *contents) prune(keep ...releases.Digest) error {
 	for _, d := range keep {
 		names[d.Hex()+".tar"] = true
 	}
-	return keepNewest(c.dir, keptReleases, names)
+	return disk.KeepNewest(c.dir, keptReleases, names)
 }

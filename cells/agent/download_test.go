@@ -71,7 +71,7 @@ func TestDownloadGoesOn(t *testing.T) {
 				http.ServeContent(&shortLived{w, c.pieces}, r, "", time.Time{}, bytes.NewReader(body))
 			}))
 			defer server.Close()
-			client, err := newClient(server.URL, "acme", nil)
+			client, err := newClient(server.URL, "acme", nil, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

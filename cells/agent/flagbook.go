@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/disk"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -91,7 +92,7 @@ func bookFile(dir string) string { return filepath.Join(dir, "flags.json") }
 
 // loadBook reads what was told; a fresh folder was told nothing.
 func loadBook(dir string) (b flagBook, err error) {
-	text, err := readSummed(bookFile(dir), maxBook)
+	text, err := disk.ReadSummed(bookFile(dir), maxBook)
 	if err == nil && text != nil {
 		err = json.Unmarshal(text, &b)
 	}
@@ -104,7 +105,7 @@ func loadBook(dir string) (b flagBook, err error) {
 func (b *flagBook) save(dir string) error {
 	text, err := json.Marshal(b)
 	if err == nil {
-		err = keepSummed(bookFile(dir), text)
+		err = disk.WriteSummed(bookFile(dir), text)
 	}
 	if err != nil {
 		return fmt.Errorf("write what was told of flags: %w", err)

@@ -16,7 +16,7 @@ func (s *switchboard) fold() {
 		return
 	}
 	old := s.shown.Load()
-	at, _ := s.time.now()
+	at, _ := s.now()
 	if next := s.next(); old.bundle != s.bundle || next != 0 && at >= next {
 		s.keep()
 	}
@@ -36,7 +36,7 @@ func (s *switchboard) fold() {
 
 // keep needs mu. It makes the time durable.
 func (s *switchboard) keep() {
-	err := s.time.keep(s.dir)
+	err := s.clock.Keep()
 	if err != nil && !s.untimed {
 		s.log.Error().Err(err).Msg("the time can't be kept: after a restart flags may be late, or off again until it is told")
 	}
@@ -97,7 +97,7 @@ func (s *switchboard) keepTime(ctx context.Context) {
 			return
 		case <-timer.C:
 		case <-s.poked:
-		case <-s.time.changed:
+		case <-s.clock.Changed():
 		}
 		timer.Reset(s.catchUp())
 	}
@@ -114,7 +114,7 @@ func (s *switchboard) catchUp() time.Duration {
 		return housekeeping
 	}
 	next := s.next()
-	at, known := s.time.now()
+	at, known := s.now()
 	come := known && next != 0 && at >= next
 	if come {
 		s.fold()
@@ -123,13 +123,13 @@ func (s *switchboard) catchUp() time.Duration {
 	if come || s.full != nil {
 		s.settle()
 	}
-	if s.bundle != nil && s.time.due() {
+	if s.bundle != nil && s.clock.Due() {
 		s.keep()
 	}
 	if next == 0 || !known {
 		return housekeeping
 	}
-	return min(housekeeping, max(time.Millisecond, s.time.until(next)))
+	return min(housekeeping, max(time.Millisecond, s.clock.Until(time.Unix(next, 0))))
 }
 
 // next needs mu.

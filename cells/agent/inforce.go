@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/disk"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
@@ -116,7 +117,7 @@ type Lamp struct {
 
 // show keeps for the owner what is in force. It needs mu. What is under embargo does not show before its time (R45).
 func (s *switchboard) show() error {
-	at, known := s.time.now()
+	at, known := s.now()
 	v := InForce{
 		Height: s.book.Height, Release: s.facts.Release, Features: s.facts.Features, Killed: s.book.Orders.Killed,
 		Held: s.facts.Held, Labels: s.book.Labels, Fault: s.fault(), Announcements: []Lamp{},
@@ -144,7 +145,7 @@ func (s *switchboard) show() error {
 	}
 	text, err := json.Marshal(v)
 	if err == nil {
-		err = keepSummed(inForceFile(s.dir), text)
+		err = disk.WriteSummed(inForceFile(s.dir), text)
 	}
 	if err == nil {
 		s.drawn = drawn
@@ -156,7 +157,7 @@ func inForceFile(dir string) string { return filepath.Join(dir, "inforce.json") 
 
 // LoadInForce reads how flags are in the cell with that state folder; nil: it was told nothing of flags.
 func LoadInForce(stateDir string) (*InForce, error) {
-	text, err := readSummed(inForceFile(stateDir), flags.MaxBundle)
+	text, err := disk.ReadSummed(inForceFile(stateDir), flags.MaxBundle)
 	if err != nil || text == nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/disk"
 )
 
 // maxJournal bounds what is read back, in bytes.
@@ -116,7 +117,7 @@ func (j *journal) save(dir string) error {
 	if err != nil {
 		return fmt.Errorf("write the journal: %w", err)
 	}
-	if err := replaceFile(journalFile(dir), text); err != nil {
+	if err := disk.Replace(journalFile(dir), text); err != nil {
 		return fmt.Errorf("write the journal: %w", err)
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/disk"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -237,7 +238,7 @@ func (l *loop) show() error {
 	if err != nil || bytes.Equal(text, l.offered) {
 		return err
 	}
-	if err := replaceFile(offeredFile(l.agent.options.StateDir), text); err != nil {
+	if err := disk.Replace(offeredFile(l.agent.options.StateDir), text); err != nil {
 		return fmt.Errorf("write what is offered: %w", err)
 	}
 	l.offered = text

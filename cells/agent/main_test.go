@@ -14,6 +14,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/sluice-cd/sluice/cells/agent/clock"
 	"github.com/sluice-cd/sluice/cells/directory"
 	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/releases"
@@ -51,15 +52,6 @@ type settings struct {
 	Boot                                   string        // names the machine's start; empty: as it is
 }
 
-// clocks gives an agent the machine's clocks.
-func (s settings) clocks(a *Agent) {
-	k := a.client.time
-	k.skew = s.Skew
-	if s.Boot != "" {
-		k.start = s.Boot
-	}
-}
-
 func (s settings) options() (Options, error) {
 	target, err := directory.New(s.Dir, directory.Options{Cell: s.Cell, Hook: s.Hook, Health: s.Health})
 	if err != nil {
@@ -70,6 +62,7 @@ func (s settings) options() (Options, error) {
 		Cell: s.Cell, Server: s.Server, StateDir: s.State, Target: target, Version: cmp.Or(s.Tag, "test"), FlagsListen: s.Flags,
 		Render: renderWith(self), HealthTimeout: s.HealthTimeout, HealthyFor: s.HealthyFor,
 		HealthInterval: 50 * time.Millisecond, HealInterval: 50 * time.Millisecond, ReportEvery: 100 * time.Millisecond,
+		machine: clock.Machine{Skew: s.Skew, Start: s.Boot},
 	}
 	if s.Join != "" {
 		token, err := identity.ParseToken(s.Join)
@@ -119,7 +112,6 @@ func runAgent(text string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
 	}
-	s.clocks(a)
 	if err := os.Setenv("TAG", s.Tag); err != nil {
 		return 2
 	}

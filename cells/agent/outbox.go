@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/disk"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
@@ -99,7 +100,7 @@ func (o *outbox) rewrite() error {
 			return err
 		}
 	}
-	if err := replaceFile(o.name, text.Bytes()); err != nil {
+	if err := disk.Replace(o.name, text.Bytes()); err != nil {
 		return err
 	}
 	if o.file != nil {

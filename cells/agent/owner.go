@@ -16,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/disk"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/internal/window"
 	"github.com/sluice-cd/sluice/internal/words"
@@ -135,7 +136,7 @@ func ChangeOwner(stateDir string, change func(*cells.Owner) error) (*cells.Owner
 		return nil, err
 	}
 	// The agent may be another user than the owner, and there is no secret in it.
-	if err := replaceFileMode(name, 0o644, text); err != nil {
+	if err := disk.ReplaceMode(name, 0o644, text); err != nil {
 		return nil, fmt.Errorf("write the owner's decisions: %w", err)
 	}
 	return o, nil

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/disk"
 	"github.com/sluice-cd/sluice/cells/process"
 	"github.com/sluice-cd/sluice/internal/words"
 )
@@ -92,7 +93,7 @@ func (r *renderer) rendered(ctx context.Context, a *cells.Assignment) (made, err
 	if err != nil {
 		return made{}, err
 	}
-	if kept, err := readSummed(place, maxRendered); err == nil && kept != nil {
+	if kept, err := disk.ReadSummed(place, maxRendered); err == nil && kept != nil {
 		if m, err := split(a, kept); err == nil {
 			return m, nil
 		}
@@ -105,7 +106,7 @@ func (r *renderer) rendered(ctx context.Context, a *cells.Assignment) (made, err
 	if err != nil {
 		return made{}, fmt.Errorf("render %s: %w", a.Release, err)
 	}
-	if err := keepSummed(place, output); err != nil {
+	if err := disk.WriteSummed(place, output); err != nil {
 		return made{}, &unavailableError{fmt.Errorf("keep what %s comes to: %w", a.Release, err)}
 	}
 	return m, nil
@@ -131,7 +132,7 @@ func (r *renderer) prune(keep ...*cells.Assignment) error {
 		}
 		names[filepath.Base(place)] = true
 	}
-	return keepNewest(r.dir, keptRendered, names)
+	return disk.KeepNewest(r.dir, keptRendered, names)
 }
 
 // run renders in a child. Damaged bytes on disk are fetched again, once.

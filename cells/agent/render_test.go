@@ -27,7 +27,7 @@ func newRenderer(t testing.TB, files map[string]string) (*renderer, *cells.Assig
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody, err := newClient("unix://"+filepath.Join(dir, "nobody"), "acme", nil)
+	nobody, err := newClient("unix://"+filepath.Join(dir, "nobody"), "acme", nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

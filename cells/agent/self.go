@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/disk"
 	"github.com/sluice-cd/sluice/cells/identity"
 )
 
@@ -132,7 +133,7 @@ func (k *keeper) change(f func(*self)) (self, error) {
 	if err != nil {
 		return k.self, fmt.Errorf("write the cell's identity: %w", err)
 	}
-	if err := replaceFile(selfFile(k.dir), text); err != nil { // it has mode 0600
+	if err := disk.Replace(selfFile(k.dir), text); err != nil { // it has mode 0600
 		return k.self, fmt.Errorf("write the cell's identity: %w", err)
 	}
 	k.self = s

@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/clock"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/internal/wake"
 	"github.com/sluice-cd/sluice/internal/words"
@@ -23,7 +24,7 @@ import (
 // verified and compiled. Until then, and where that fails, the last good one stands (R43).
 type switchboard struct {
 	dir    string // the state folder
-	time   *timekeeper
+	clock  *clock.Clock
 	client *client
 	log    zerolog.Logger
 	at     func(point string) // see Agent.reached
@@ -67,11 +68,11 @@ type litBundle struct {
 // newSwitchboard takes what is on disk into force, as far as it is whole. facts are of what runs.
 func newSwitchboard(a *Agent, facts flags.Facts, ring func()) *switchboard {
 	s := &switchboard{
-		dir: a.options.StateDir, time: a.client.time, client: a.client, log: a.options.Log, at: a.at, ring: ring,
+		dir: a.options.StateDir, clock: a.client.clock, client: a.client, log: a.options.Log, at: a.at, ring: ring,
 		poked: wake.New(), wanted: wake.New(), facts: facts,
 	}
 	s.shown.Store(&shown{changed: make(chan struct{})})
-	if err := s.time.restore(s.dir); err != nil {
+	if err := s.clock.Restore(); err != nil {
 		s.log.Error().Err(err).Msg("the time is not known until the control plane tells it: no flag turns on by time before")
 	}
 	var err error
@@ -91,11 +92,20 @@ func newSwitchboard(a *Agent, facts flags.Facts, ring func()) *switchboard {
 // Current gives the folding that holds, and the instant: see flags.Source.
 func (s *switchboard) Current() (*flags.Folded, int64) {
 	f := s.shown.Load().folded
-	at, _ := s.time.now()
+	at, _ := s.now()
 	if f != nil && f.Next() != 0 && at >= f.Next() {
 		at = f.Next() - 1 // what changes then is about to be folded
 	}
 	return f, at
+}
+
+// now is the instant for flags, and known says that the control plane ever told the time.
+func (s *switchboard) now() (at int64, known bool) {
+	now, known := s.clock.Now()
+	if !known {
+		return 0, false
+	}
+	return flags.Instant(now), true
 }
 
 // Changed is closed once Current gives another folding than now.

@@ -1,4 +1,4 @@
-package agent
+package clock
 
 import (
 	"testing"
@@ -7,41 +7,41 @@ import (
 	"pgregory.net/rapid"
 )
 
-// machine has the clocks of a cell, and knows the control plane's time.
-type machine struct {
-	reading
+// simulated has the clocks of a cell, and knows the control plane's time.
+type simulated struct {
+	Reading
 	truth time.Time
-	clock clock
+	clock estimate
 	start string
 	late  time.Duration // for how long it was off, or suspended, since the last answer
 }
 
-func (m *machine) pass(d time.Duration) {
+func (m *simulated) pass(d time.Duration) {
 	m.truth, m.wall, m.mono = m.truth.Add(d), m.wall.Add(d), m.mono+d
 }
 
 // ask is one exchange, there, stamped in between, and back.
-func (m *machine) ask(there, back time.Duration) (changed bool) {
-	sent := m.reading
+func (m *simulated) ask(there, back time.Duration) (changed bool) {
+	sent := m.Reading
 	m.pass(there)
 	stamp := m.truth
 	m.pass(back)
-	return m.clock.hear(stamp, sent, m.reading)
+	return m.clock.hear(stamp, sent, m.Reading)
 }
 
 // reboot starts the machine anew after a while.
-func (m *machine) reboot(down, mono time.Duration) {
-	kept := m.clock.mark(m.start, m.reading)
+func (m *simulated) reboot(down, mono time.Duration) {
+	kept := m.clock.mark(m.start, m.Reading)
 	m.truth, m.wall, m.mono = m.truth.Add(down), m.wall.Add(down), mono
 	m.start += "+"
-	m.clock = restored(kept, m.start, m.reading)
+	m.clock = restored(kept, m.start, m.Reading)
 }
 
 // restart starts the agent anew after a while.
-func (m *machine) restart(down time.Duration) {
-	kept := m.clock.mark(m.start, m.reading)
+func (m *simulated) restart(down time.Duration) {
+	kept := m.clock.mark(m.start, m.Reading)
 	m.pass(down)
-	m.clock = restored(kept, m.start, m.reading)
+	m.clock = restored(kept, m.start, m.Reading)
 }
 
 // R40, fault 64: whatever the wall clock says, no instant is there early, time never goes back, and it is not late for long.
@@ -52,8 +52,8 @@ func TestClockIsNeverEarlyAndNeverGoesBack(t *testing.T) {
 		}
 		truth := time.Date(2026, 12, 1, 10, 0, 0, 0, time.UTC)
 		skew := span("skew", 96*time.Hour) - 48*time.Hour
-		m := &machine{reading: reading{wall: truth.Add(skew), mono: 5 * time.Second}, truth: truth, start: "a"}
-		if _, known := m.clock.now(m.reading); known {
+		m := &simulated{Reading: Reading{wall: truth.Add(skew), mono: 5 * time.Second}, truth: truth, start: "a"}
+		if _, known := m.clock.now(m.Reading); known {
 			t.Fatal("the time is known before anybody told it")
 		}
 		step := func() { // by an administrator, or NTP
@@ -96,10 +96,10 @@ func TestClockIsNeverEarlyAndNeverGoesBack(t *testing.T) {
 			case "lie": // one answer has a time to come
 				if asked {
 					m.clock.ahead = time.Time{} // of two in a row the second counts
-					m.clock.hear(m.truth.Add(3000*time.Hour+span("lie", 1e6*time.Hour)), m.reading, m.reading)
+					m.clock.hear(m.truth.Add(3000*time.Hour+span("lie", 1e6*time.Hour)), m.Reading, m.Reading)
 				}
 			}
-			now, known := m.clock.now(m.reading)
+			now, known := m.clock.now(m.Reading)
 			if known != asked {
 				t.Fatalf("known %v, asked %v", known, asked)
 			}
@@ -123,10 +123,10 @@ func TestClockIsNeverEarlyAndNeverGoesBack(t *testing.T) {
 // A precise answer counts over a slow one, and one that shows what is known to be wrong over both.
 func TestClockPrefersWhatIsPrecise(t *testing.T) {
 	truth := time.Date(2026, 12, 1, 10, 0, 0, 700e6, time.UTC)
-	m := &machine{reading: reading{wall: truth.Add(48 * time.Hour)}, truth: truth}
+	m := &simulated{Reading: Reading{wall: truth.Add(48 * time.Hour)}, truth: truth}
 	late := func(want time.Duration, after string) {
 		t.Helper()
-		now, _ := m.clock.now(m.reading)
+		now, _ := m.clock.now(m.Reading)
 		if got := m.truth.Sub(now); got != want {
 			t.Errorf("after %s: late by %s, want %s", after, got, want)
 		}
@@ -140,13 +140,13 @@ func TestClockPrefersWhatIsPrecise(t *testing.T) {
 	m.truth = m.truth.Add(30 * time.Second) // the machine was suspended
 	m.ask(0, 20*time.Millisecond)
 	late(20*time.Millisecond, "a suspension")
-	before, _ := m.clock.now(m.reading)
+	before, _ := m.clock.now(m.Reading)
 	m.truth = m.truth.Add(-time.Minute) // the control plane's clock was set back
 	m.ask(0, 0)
-	if now, _ := m.clock.now(m.reading); now.Before(before) {
+	if now, _ := m.clock.now(m.Reading); now.Before(before) {
 		t.Errorf("went back from %s to %s", before, now)
 	}
-	if got := m.clock.until(m.truth.Add(2*time.Minute), m.reading); got != 2*time.Minute {
+	if got := m.clock.until(m.truth.Add(2*time.Minute), m.Reading); got != 2*time.Minute {
 		t.Errorf("two minutes are %s", got)
 	}
 }
@@ -154,16 +154,16 @@ func TestClockPrefersWhatIsPrecise(t *testing.T) {
 // One answer with a time far off turns nothing on: it counts once it was said again. Nobody's time never counts.
 func TestClockDoubtsALeap(t *testing.T) {
 	truth := time.Date(2026, 12, 1, 10, 0, 0, 0, time.UTC)
-	m := &machine{reading: reading{wall: truth}, truth: truth}
+	m := &simulated{Reading: Reading{wall: truth}, truth: truth}
 	hear := func(ahead time.Duration, want bool) {
 		t.Helper()
 		m.pass(10 * time.Second)
-		if got := m.clock.hear(m.truth.Add(ahead), m.reading, m.reading); got != want {
+		if got := m.clock.hear(m.truth.Add(ahead), m.Reading, m.Reading); got != want {
 			t.Errorf("%s ahead: taken %v, want %v", ahead, got, want)
 		}
 	}
 	for _, year := range []int{-1, 1, 1999, 2200, 9999, 20000} {
-		if m.clock.hear(time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC), m.reading, m.reading) {
+		if m.clock.hear(time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC), m.Reading, m.Reading) {
 			t.Errorf("year %d was taken", year)
 		}
 	}
@@ -172,13 +172,13 @@ func TestClockDoubtsALeap(t *testing.T) {
 	hear(0, true) // who said the one before is alone with it
 	hear(48*time.Hour, false)
 	hear(24*time.Hour, false) // not the same
-	if now, _ := m.clock.now(m.reading); !now.Equal(m.truth) {
+	if now, _ := m.clock.now(m.Reading); !now.Equal(m.truth) {
 		t.Errorf("it is %s, want %s", now, m.truth)
 	}
 	hear(24*time.Hour, true) // the control plane's clock was set, or the machine was suspended for a day
-	m.clock.now(m.reading)
+	m.clock.now(m.Reading)
 	hear(0, true)
-	if now, _ := m.clock.now(m.reading); now.Before(m.truth.Add(23 * time.Hour)) {
+	if now, _ := m.clock.now(m.Reading); now.Before(m.truth.Add(23 * time.Hour)) {
 		t.Errorf("it went back to %s", now)
 	}
 }
@@ -187,15 +187,15 @@ func TestClockDoubtsALeap(t *testing.T) {
 // of the machine the wall clock counts with its last offset, not at once, and never below what was given out.
 func TestClockAfterAStart(t *testing.T) {
 	truth := time.Date(2026, 12, 1, 10, 0, 0, 0, time.UTC)
-	begin := func() *machine {
-		m := &machine{reading: reading{wall: truth.Add(48 * time.Hour), mono: time.Hour}, truth: truth, start: "a"} // two days ahead
+	begin := func() *simulated {
+		m := &simulated{Reading: Reading{wall: truth.Add(48 * time.Hour), mono: time.Hour}, truth: truth, start: "a"} // two days ahead
 		m.ask(0, 0)
 		m.pass(time.Minute)
 		return m
 	}
-	is := func(m *machine, want time.Time, when string) {
+	is := func(m *simulated, want time.Time, when string) {
 		t.Helper()
-		if now, known := m.clock.now(m.reading); !known || !now.Equal(want) {
+		if now, known := m.clock.now(m.Reading); !known || !now.Equal(want) {
 			t.Errorf("%s it is %s (known %v), want %s", when, now, known, want)
 		}
 	}
@@ -212,7 +212,7 @@ func TestClockAfterAStart(t *testing.T) {
 	is(m, last.Add(30*time.Second), "half a minute later")
 	m.restart(time.Second) // it is not known for longer by that
 	m.pass(30 * time.Second)
-	if now, _ := m.clock.now(m.reading); now.After(m.truth.Add(-time.Hour)) {
+	if now, _ := m.clock.now(m.Reading); now.After(m.truth.Add(-time.Hour)) {
 		t.Errorf("half a minute after another restart it is %s", now)
 	}
 	m.pass(30 * time.Second)
@@ -233,10 +233,10 @@ func TestClockAfterAStart(t *testing.T) {
 	m.wall = time.Unix(0, 0)
 	m.reboot(time.Hour, 0)
 	m.pass(2 * time.Minute)
-	if now, _ := m.clock.now(m.reading); now.Before(last) {
+	if now, _ := m.clock.now(m.Reading); now.Before(last) {
 		t.Errorf("with its wall clock lost it is %s, before what was given out: %s", now, last)
 	}
-	if fresh := restored(mark{}, "a", m.reading); !fresh.heard.IsZero() {
+	if fresh := restored(mark{}, "a", m.Reading); !fresh.heard.IsZero() {
 		t.Error("without a mark the time is known")
 	}
 }

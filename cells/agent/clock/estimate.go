@@ -1,4 +1,4 @@
-package agent
+package clock
 
 import "time"
 
@@ -15,20 +15,20 @@ const (
 	unproven = 24 * time.Hour
 )
 
-// reading is the machine's clocks at one instant. The monotonic one counts from the machine's start, or this process's, and
+// Reading is the machine's clocks at one instant. The monotonic one counts from the machine's start, or this process's, and
 // cannot be set; the wall clock may say anything.
-type reading struct {
+type Reading struct {
 	wall time.Time
 	mono time.Duration
 }
 
-// clock is the cell's idea of the control plane's time (R40): what was heard last, and what the monotonic clock has
+// estimate is the cell's idea of the control plane's time (R40): what was heard last, and what the monotonic clock has
 // counted since. Setting the wall clock changes nothing. It is never ahead of what was said, by however little: an answer
 // was on its way when it is heard, so the time is late by that. It never goes back: where the control plane's own clock did,
 // it stands until it is caught up with.
 //
 // It is pure. Readings of one clock are of one monotonic clock.
-type clock struct {
+type estimate struct {
 	heard  time.Time     // the control plane's time at mono; zero: not known
 	mono   time.Duration // when heard was that
 	within time.Duration // how much later heard may have been
@@ -44,7 +44,7 @@ type clock struct {
 	aheadAt time.Duration
 }
 
-// mark is what a clock leaves to the next process: never earlier than Least. While the machine runs on, the monotonic clock
+// mark is what an estimate leaves to the next process: never earlier than Least. While the machine runs on, the monotonic clock
 // tells, whatever the wall clock is set to; after that the wall clock, and what it was off by.
 type mark struct {
 	Least  time.Time     `json:"least"`
@@ -54,78 +54,78 @@ type mark struct {
 }
 
 // restored goes on where another process ended. start is that of the machine, as the mark has it.
-func restored(m mark, start string, r reading) clock {
+func restored(m mark, start string, r Reading) estimate {
 	switch {
 	case m.Least.IsZero():
-		return clock{}
+		return estimate{}
 	case m.Start != "" && m.Start == start:
-		return clock{heard: m.Zero.Add(r.mono), mono: r.mono, within: leap, offset: m.Offset, least: m.Least}
+		return estimate{heard: m.Zero.Add(r.mono), mono: r.mono, within: leap, offset: m.Offset, least: m.Least}
 	}
-	return clock{heard: m.Least, mono: r.mono, within: unproven, least: m.Least, waits: true, offset: m.Offset}
+	return estimate{heard: m.Least, mono: r.mono, within: unproven, least: m.Least, waits: true, offset: m.Offset}
 }
 
 // now gives the time, and known: somebody told it, ever. Not known, it is zero.
-func (c *clock) now(r reading) (now time.Time, known bool) {
-	if c.heard.IsZero() {
-		return c.least, false
+func (e *estimate) now(r Reading) (now time.Time, known bool) {
+	if e.heard.IsZero() {
+		return e.least, false
 	}
-	if t := c.raw(r); t.After(c.least) {
-		c.least = t
+	if t := e.raw(r); t.After(e.least) {
+		e.least = t
 	}
-	return c.least, true
+	return e.least, true
 }
 
 // raw is the time by what was heard last, which may be before what was given out.
-func (c *clock) raw(r reading) time.Time {
-	if c.waits && r.mono-c.mono >= hesitation {
-		c.heard, c.mono, c.waits = r.wall.Add(c.offset), r.mono, false
+func (e *estimate) raw(r Reading) time.Time {
+	if e.waits && r.mono-e.mono >= hesitation {
+		e.heard, e.mono, e.waits = r.wall.Add(e.offset), r.mono, false
 	}
-	return c.heard.Add(r.mono - c.mono)
+	return e.heard.Add(r.mono - e.mono)
 }
 
 // until says how long it takes until now gives t.
-func (c *clock) until(t time.Time, r reading) time.Duration { return t.Sub(c.raw(r)) }
+func (e *estimate) until(t time.Time, r Reading) time.Duration { return t.Sub(e.raw(r)) }
 
 // hear takes the time that the control plane put on an answer to what was sent at one reading and was there at
 // another. It counts if it is more precise than what is known, or shows that to be wrong. changed: the clock goes
 // otherwise than before.
-func (c *clock) hear(stamp time.Time, sent, there reading) (changed bool) {
+func (e *estimate) hear(stamp time.Time, sent, there Reading) (changed bool) {
 	if y := stamp.UTC().Year(); y < 2000 || y >= 2200 {
 		return false // nobody's time
 	}
 	within := max(0, there.mono-sent.mono)
-	if !c.heard.IsZero() {
-		off, known := stamp.Sub(c.raw(there)), c.within+(there.mono-c.mono)/drift
-		if off > leap && !c.again(stamp, there) {
+	if !e.heard.IsZero() {
+		off, known := stamp.Sub(e.raw(there)), e.within+(there.mono-e.mono)/drift
+		if off > leap && !e.again(stamp, there) {
 			return false
 		}
-		c.ahead = time.Time{}
+		e.ahead = time.Time{}
 		if within > known && off.Abs() <= within+known {
 			return false
 		}
 	}
-	c.heard, c.mono, c.within, c.offset = stamp, there.mono, within, stamp.Sub(there.wall)
-	c.waits = false
+	e.heard, e.mono, e.within, e.offset = stamp, there.mono, within, stamp.Sub(there.wall)
+	e.waits = false
 	return true
 }
 
-// again tells whether a time far ahead is what was said before, or what the wall clock says.
-func (c *clock) again(stamp time.Time, there reading) bool {
+// again reports whether a time far ahead is what was said before, or what the wall clock says.
+func (e *estimate) again(stamp time.Time, there Reading) bool {
 	near := func(t time.Time) bool { return stamp.Sub(t).Abs() <= leap }
-	said := !c.ahead.IsZero() && near(c.ahead.Add(there.mono-c.aheadAt))
-	c.ahead, c.aheadAt = stamp, there.mono
-	return said || near(there.wall.Add(c.offset))
+	said := !e.ahead.IsZero() && near(e.ahead.Add(there.mono-e.aheadAt))
+	e.ahead, e.aheadAt = stamp, there.mono
+	return said || near(there.wall.Add(e.offset))
 }
 
 // mark gives what the next process needs. start is that of the machine; empty: not known.
-func (c *clock) mark(start string, r reading) mark {
-	if c.heard.IsZero() {
+func (e *estimate) mark(start string, r Reading) mark {
+	if e.heard.IsZero() {
 		return mark{}
 	}
-	least, _ := c.now(r)
-	if c.waits {
-		return mark{Least: least, Offset: c.offset}
+	least, _ := e.now(r)
+	if e.waits {
+		return mark{Least: least, Offset: e.offset}
 	}
-	at := c.raw(r)
+	at := e.raw(r)
 	return mark{Least: least, Offset: at.Sub(r.wall), Start: start, Zero: at.Add(-r.mono)}
 }

@@ -1,4 +1,7 @@
-package agent
+// Package disk writes the agent's files so that a power loss leaves the old content or the new, never a mixture, and
+// returns from a write only once it is durable. It knows no file's name or meaning; it reads with a limit, and never
+// outside the paths that it is given. Its functions may be called at once for different files.
+package disk
 
 import (
 	"bytes"
@@ -13,13 +16,17 @@ import (
 	"syscall"
 )
 
-// replaceFile gives name the content, all of it or nothing, and returns once that is durable.
-func replaceFile(name string, content ...[]byte) error {
-	return replaceFileMode(name, 0o600, content...)
+// Unfinished matches what an interrupted write leaves in a folder: see Sweep.
+const Unfinished = ".new-*"
+
+// Replace gives name the content, all of it or nothing, and returns once that is durable.
+func Replace(name string, content ...[]byte) error {
+	return ReplaceMode(name, 0o600, content...)
 }
 
-func replaceFileMode(name string, mode fs.FileMode, content ...[]byte) error {
-	f, err := os.CreateTemp(filepath.Dir(name), ".new-*")
+// ReplaceMode is Replace for a file of another mode than 0600.
+func ReplaceMode(name string, mode fs.FileMode, content ...[]byte) error {
+	f, err := os.CreateTemp(filepath.Dir(name), Unfinished)
 	if err != nil {
 		return err
 	}
@@ -37,10 +44,11 @@ func replaceFileMode(name string, mode fs.FileMode, content ...[]byte) error {
 	if err := os.Rename(f.Name(), name); err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
-	return syncDir(filepath.Dir(name))
+	return SyncDir(filepath.Dir(name))
 }
 
-func syncDir(name string) error {
+// SyncDir makes the names in a folder durable.
+func SyncDir(name string) error {
 	d, err := os.Open(name) //nolint:gosec // below the state folder
 	if err != nil {
 		return err
@@ -48,8 +56,8 @@ func syncDir(name string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// lockFolder makes sure that one agent alone uses a state folder. The lock ends with the process.
-func lockFolder(dir string) (*os.File, error) {
+// Lock makes sure that one agent alone uses a state folder, until the file is closed or the process ends.
+func Lock(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the owner names the folder
 	if err != nil {
 		return nil, err
@@ -64,8 +72,8 @@ func lockFolder(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// keepNewest removes all files of a folder but the n that were used last and those to keep.
-func keepNewest(dir string, n int, keep map[string]bool) error {
+// KeepNewest removes all files of a folder but the n that were used last and those to keep.
+func KeepNewest(dir string, n int, keep map[string]bool) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
@@ -100,18 +108,18 @@ func keepNewest(dir string, n int, keep map[string]bool) error {
 	return nil
 }
 
-// keepSummed writes a file that readSummed reads, all of it or nothing, and returns once that is durable.
-func keepSummed(name string, content []byte) error {
+// WriteSummed writes a file that ReadSummed reads, all of it or nothing, and returns once that is durable.
+func WriteSummed(name string, content []byte) error {
 	sum := sha256.Sum256(content)
-	return replaceFile(name, []byte(hex.EncodeToString(sum[:])+"\n"), content)
+	return Replace(name, []byte(hex.EncodeToString(sum[:])+"\n"), content)
 }
 
-// errDamaged: a file is not as it was written.
 var errDamaged = errors.New("it is damaged")
 
-// readSummed reads such a file of at most limit bytes; nil: there is none.
-func readSummed(name string, limit int64) ([]byte, error) {
-	text, err := readFile(name, limit+sha256.Size*2+1)
+// ReadSummed reads a file of WriteSummed of at most limit bytes; nil: there is none. One that is not as it was written is an
+// error.
+func ReadSummed(name string, limit int64) ([]byte, error) {
+	text, err := Read(name, limit+sha256.Size*2+1)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -125,8 +133,8 @@ func readSummed(name string, limit int64) ([]byte, error) {
 	return content, nil
 }
 
-// readFile reads a file of at most limit bytes.
-func readFile(name string, limit int64) ([]byte, error) {
+// Read reads a file of at most limit bytes.
+func Read(name string, limit int64) ([]byte, error) {
 	info, err := os.Stat(name)
 	if err == nil && info.Size() > limit {
 		err = fmt.Errorf("read %s: it is larger than %d bytes", name, limit)
@@ -135,4 +143,20 @@ func readFile(name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	return os.ReadFile(name) //nolint:gosec // below the state folder
+}
+
+// Sweep removes what interrupted writes left in the folders.
+func Sweep(dirs ...string) error {
+	for _, dir := range dirs {
+		left, err := filepath.Glob(filepath.Join(dir, Unfinished))
+		if err != nil {
+			return err
+		}
+		for _, file := range left {
+			if err := os.RemoveAll(file); err != nil { // a folder, where the socket for flags began
+				return err
+			}
+		}
+	}
+	return nil
 }
