@@ -136,7 +136,7 @@ func TestOneHome(t *testing.T) {
 		"database/sql":                    {"engine/store"},
 		"github.com/jackc/":               {"engine/store"},
 		"github.com/danielgtaylor/huma":   {"engine/controlplane"},
-		"sigs.k8s.io/kustomize/":          {"cells/agent"},
+		"sigs.k8s.io/kustomize/":          {"cells/agent/render"},
 		"github.com/spf13/cobra":          {"cmd"},
 		"github.com/robfig/cron":          {"internal/window"},
 		"cel.dev/":                        {"channels"},

@@ -45,7 +45,9 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/clock"
+	"github.com/sluice-cd/sluice/cells/agent/content"
 	"github.com/sluice-cd/sluice/cells/agent/disk"
+	"github.com/sluice-cd/sluice/cells/agent/render"
 	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/flags"
 )
@@ -65,7 +67,7 @@ type Options struct {
 	FlagsOrigins   []string       // whose pages may ask there: https://HOST; none: no page's
 	Log            zerolog.Logger // the zero value is silent
 	Render         []string       // command of the render child; default: this program with the argument "render"
-	RenderLimits   RenderLimits
+	RenderLimits   render.Limits
 
 	PollWait       time.Duration // how long one long-poll may wait; default 30s
 	ReportEvery    time.Duration // heartbeat, jittered by a tenth; default 10s
@@ -108,7 +110,6 @@ func (o Options) orDefault() (Options, error) {
 	o.HealthyFor = max(0, cmp.Or(o.HealthyFor, 10*time.Second))
 	o.HealInterval = cmp.Or(o.HealInterval, 30*time.Second)
 	o.MaxContent = cmp.Or(o.MaxContent, 64<<20)
-	o.RenderLimits = o.RenderLimits.orDefault()
 	return o, errors.Join(faults...)
 }
 
@@ -266,7 +267,7 @@ func (a *Agent) open() (_ *loop, err error) {
 	if err != nil {
 		return nil, err
 	}
-	store := &contents{dir: folders["releases"], client: a.client, limit: a.options.MaxContent}
+	store := content.NewCache(folders["releases"], a.client, a.options.MaxContent)
 	l := &loop{
 		agent: a,
 		lock:  lock,
@@ -276,10 +277,9 @@ func (a *Agent) open() (_ *loop, err error) {
 		}},
 		box:      box,
 		contents: store,
-		renderer: &renderer{
-			command: a.options.Render, dir: folders["rendered"], temp: folders["work"], own: a.options.Values,
-			version: rendererVersion(), limits: a.options.RenderLimits, contents: store,
-		},
+		renderer: render.New(render.Options{
+			Command: a.options.Render, Dir: folders["rendered"], Temp: folders["work"], Values: a.options.Values, Limits: a.options.RenderLimits,
+		}, store),
 		desired:   make(chan *cells.Desired),
 		confirmed: make(chan string),
 		owner:     make(chan ownerWord),

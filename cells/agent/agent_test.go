@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/agenttest"
 	"github.com/sluice-cd/sluice/cells/agent/disk"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -77,7 +78,7 @@ func newSettings(t testing.TB, p *plane) settings {
 const broken = `! grep -q broken "$SLUICE_DIR/manifests.yaml" || { echo it is broken; exit 1; }`
 
 func brokenRelease(version string) map[string]string {
-	return release(version, map[string]string{"base/broken.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: broken}\n",
+	return agenttest.Release(version, map[string]string{"base/broken.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: broken}\n",
 		"base/kustomization.yaml": "resources: [app.yaml, broken.yaml]\n"})
 }
 
@@ -86,13 +87,13 @@ func TestInstallAndUpdate(t *testing.T) {
 	p := newPlane(t)
 	c := start(t, newSettings(t, p))
 	p.await(t, "pending", func(r cells.Report) bool { return r.State == cells.StatePending && r.Running == nil })
-	one := p.ship(t, "1.0.0", 1, release("1.0.0", nil))
+	one := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(one)
 	p.await(t, "healthy on 1.0.0", healthyOn(one))
 	if got := app(t, c.Dir); !strings.Contains(got, "version: 1.0.0") {
 		t.Errorf("in place: %s", got)
 	}
-	two := p.ship(t, "1.1.0", 2, release("1.1.0", nil))
+	two := p.ship(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
 	p.assign(two)
 	p.await(t, "healthy on 1.1.0", healthyOn(two))
 	if got := app(t, c.Dir); !strings.Contains(got, "version: 1.1.0") {
@@ -129,7 +130,7 @@ func TestInstallAndUpdate(t *testing.T) {
 func TestNothingBeginsUnconfirmed(t *testing.T) {
 	t.Parallel()
 	p := newPlane(t)
-	one := p.ship(t, "1.0.0", 1, release("1.0.0", nil))
+	one := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	seen := make(chan struct{})
 	var once sync.Once
 	p.change(func() {
@@ -161,7 +162,7 @@ func TestValuesAndProfile(t *testing.T) {
 	t.Parallel()
 	p := newPlane(t)
 	c := start(t, newSettings(t, p), func(o *Options) { o.Values = map[string]any{"secret": "hush", "meant for another": 1} })
-	a := p.ship(t, "1.0.0", 1, release("1.0.0", nil))
+	a := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	a.Values = map[string]any{"colour": "green", "replicas": 3}
 	p.assign(a)
 	p.await(t, "healthy", healthyOn(a))
@@ -193,7 +194,7 @@ func TestPoisonIsRolledBackOffline(t *testing.T) {
 	s := newSettings(t, p)
 	s.Health = broken
 	c := start(t, s)
-	good := p.ship(t, "1.0.0", 1, release("1.0.0", nil))
+	good := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(good)
 	p.await(t, "healthy", healthyOn(good))
 	bad := p.ship(t, "1.1.0", 2, brokenRelease("1.1.0"))
@@ -234,7 +235,7 @@ func TestBadValuesGoBack(t *testing.T) {
 	t.Parallel()
 	p := newPlane(t)
 	start(t, newSettings(t, p))
-	good := p.ship(t, "1.0.0", 1, release("1.0.0", nil))
+	good := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(good)
 	p.await(t, "healthy", healthyOn(good))
 	for _, values := range []map[string]any{{"colour": "blue"}, {"colur": "red"}, {"replicas": "many"}} {
@@ -263,8 +264,8 @@ func TestOrderIsHeld(t *testing.T) {
 	t.Parallel()
 	p := newPlane(t)
 	start(t, newSettings(t, p))
-	old := p.ship(t, "1.0.0", 41, release("1.0.0", nil))
-	now := p.ship(t, "1.1.0", 42, release("1.1.0", nil))
+	old := p.ship(t, "1.0.0", 41, agenttest.Release("1.0.0", nil))
+	now := p.ship(t, "1.1.0", 42, agenttest.Release("1.1.0", nil))
 	p.assign(now)
 	p.await(t, "healthy", healthyOn(now))
 	for name, a := range map[string]cells.Assignment{"older": old, "alarm": func() cells.Assignment { a := old; a.Sequence = 42; return a }()} {
@@ -285,13 +286,13 @@ func TestOrderIsHeld(t *testing.T) {
 // Fault 31 and invariant 6: bytes that are not the digest's, or too many, are refused; what runs keeps running.
 func TestContentIsVerified(t *testing.T) {
 	t.Parallel()
-	good := release("1.0.0", nil)
+	good := agenttest.Release("1.0.0", nil)
 	for name, tar := range map[string][]byte{
-		"other bytes":    pack(t, release("6.6.6", nil)),
+		"other bytes":    agenttest.Pack(t, agenttest.Release("6.6.6", nil)),
 		"not a tar":      []byte("<html>captive portal</html>"),
-		"cut short":      pack(t, release("1.1.0", nil))[:1500],
-		"inflation bomb": pack(t, map[string]string{"a": strings.Repeat("0", 10<<20), "b": strings.Repeat("0", 10<<20)}),
-		"too many files": pack(t, many(11_000)),
+		"cut short":      agenttest.Pack(t, agenttest.Release("1.1.0", nil))[:1500],
+		"inflation bomb": agenttest.Pack(t, map[string]string{"a": strings.Repeat("0", 10<<20), "b": strings.Repeat("0", 10<<20)}),
+		"too many files": agenttest.Pack(t, many(11_000)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPlane(t)
@@ -299,7 +300,7 @@ func TestContentIsVerified(t *testing.T) {
 			one := p.ship(t, "1.0.0", 1, good)
 			p.assign(one)
 			p.await(t, "healthy", healthyOn(one))
-			two := p.ship(t, "1.1.0", 2, release("1.1.0", nil))
+			two := p.ship(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
 			right := p.tars[two.Digest]
 			p.change(func() { p.tars[two.Digest] = tar })
 			p.assign(two)
@@ -337,17 +338,17 @@ func TestNewerTakesOver(t *testing.T) {
 	s.Hook = "echo begin $SLUICE_RELEASE >>" + log + "; trap 'echo end $SLUICE_RELEASE >>" + log + "; exit 1' TERM; " +
 		"case $SLUICE_RELEASE in 1.1.*) sleep 600 & wait;; esac; echo end $SLUICE_RELEASE >>" + log
 	c := start(t, s)
-	one := p.ship(t, "1.0.0", 1, release("1.0.0", nil))
+	one := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(one)
 	p.await(t, "healthy", healthyOn(one))
 	for i := range 3 {
 		hangs := "1.1." + strconv.Itoa(i)
-		p.assign(p.ship(t, hangs, int64(2+2*i), release(hangs, nil)))
+		p.assign(p.ship(t, hangs, int64(2+2*i), agenttest.Release(hangs, nil)))
 		for !strings.Contains(read(t, log), "begin "+hangs) {
 			time.Sleep(time.Millisecond)
 		}
 		works := "1.2." + strconv.Itoa(i)
-		next := p.ship(t, works, int64(3+2*i), release(works, nil))
+		next := p.ship(t, works, int64(3+2*i), agenttest.Release(works, nil))
 		p.assign(next)
 		p.await(t, "healthy on "+works, healthyOn(next))
 	}
@@ -388,7 +389,7 @@ func TestForwardOnlyIsStuck(t *testing.T) {
 	s := newSettings(t, p)
 	s.Health = broken
 	c := start(t, s)
-	one := p.ship(t, "1.0.0", 1, release("1.0.0", nil))
+	one := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(one)
 	p.await(t, "healthy", healthyOn(one))
 	bad := p.ship(t, "2.0.0", 2, brokenRelease("2.0.0"))
@@ -406,7 +407,7 @@ func TestForwardOnlyIsStuck(t *testing.T) {
 	if got := app(t, s.Dir); !strings.Contains(got, "version: 2.0.1") {
 		t.Errorf("in place: %s", got)
 	}
-	mended := p.ship(t, "2.0.2", 4, release("2.0.2", nil))
+	mended := p.ship(t, "2.0.2", 4, agenttest.Release("2.0.2", nil))
 	p.assign(mended)
 	p.await(t, "healthy", healthyOn(mended))
 }
@@ -421,7 +422,7 @@ func TestFirstInstallFails(t *testing.T) {
 	bad := p.ship(t, "1.0.0", 1, brokenRelease("1.0.0"))
 	p.assign(bad)
 	p.await(t, "failed", func(r cells.Report) bool { return r.State == cells.StateFailed && r.Running == nil && failedAt(bad)(r) })
-	good := p.ship(t, "1.0.1", 2, release("1.0.1", nil))
+	good := p.ship(t, "1.0.1", 2, agenttest.Release("1.0.1", nil))
 	p.assign(good)
 	p.await(t, "healthy", healthyOn(good))
 }
@@ -433,10 +434,10 @@ func TestFailingHookGoesBack(t *testing.T) {
 	s := newSettings(t, p)
 	s.Hook = `case $SLUICE_RELEASE in 1.1.0) echo migration failed; exit 3;; esac`
 	c := start(t, s)
-	good := p.ship(t, "1.0.0", 1, release("1.0.0", nil))
+	good := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(good)
 	p.await(t, "healthy", healthyOn(good))
-	bad := p.ship(t, "1.1.0", 2, release("1.1.0", nil))
+	bad := p.ship(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
 	p.assign(bad)
 	r := p.await(t, "failed and back", func(r cells.Report) bool { return failedAt(bad)(r) && healthyOn(good)(r) })
 	if !strings.Contains(r.Failures[0].Reason, "hook: exit status 3: migration failed") {
@@ -456,7 +457,7 @@ func TestWatch(t *testing.T) {
 	s.Health = "! test -e " + sick
 	s.HealthyFor = 500 * time.Millisecond
 	start(t, s)
-	good := p.ship(t, "1.0.0", 1, release("1.0.0", nil))
+	good := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(good)
 	p.await(t, "healthy", healthyOn(good))
 	for p.lastGood(s.State) != good.Key() {
@@ -471,7 +472,7 @@ func TestWatch(t *testing.T) {
 	must(t, os.Remove(sick))
 	p.awaitAfter(t, mark, "healthy again", healthyOn(good))
 
-	flaps := p.ship(t, "1.1.0", 2, release("1.1.0", nil))
+	flaps := p.ship(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
 	p.assign(flaps)
 	p.await(t, "healthy at first", healthyOn(flaps))
 	must(t, os.WriteFile(sick, nil, 0o600))
@@ -493,7 +494,7 @@ func TestDriftIsHealed(t *testing.T) {
 	t.Parallel()
 	p := newPlane(t)
 	c := start(t, newSettings(t, p))
-	one := p.ship(t, "1.0.0", 1, release("1.0.0", nil))
+	one := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(one)
 	p.await(t, "healthy", healthyOn(one))
 	p.down(true) // healing needs nobody
@@ -515,7 +516,7 @@ func TestRollbackContentGone(t *testing.T) {
 	s.Health = broken
 	s.HealthTimeout = 2 * time.Second
 	c := start(t, s)
-	good := p.ship(t, "1.0.0", 1, release("1.0.0", nil))
+	good := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(good)
 	p.await(t, "healthy", healthyOn(good))
 	bad := p.ship(t, "1.1.0", 2, brokenRelease("1.1.0"))
@@ -548,7 +549,7 @@ func TestDamagedDiskIsFetchedAgain(t *testing.T) {
 	t.Parallel()
 	p := newPlane(t)
 	c := start(t, newSettings(t, p))
-	one := p.ship(t, "1.0.0", 1, release("1.0.0", nil))
+	one := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(one)
 	p.await(t, "healthy", healthyOn(one))
 	c.stop()

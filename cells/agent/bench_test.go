@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/agenttest"
 )
 
 // Ten agents on one machine: from a change of what is desired until the control plane has ten reports of
@@ -24,7 +25,7 @@ func BenchmarkSwitchTenCells(b *testing.B) {
 		s.Health = "true"
 		agents = append(agents, start(b, s, func(o *Options) { o.HealthyFor, o.ReportEvery, o.HealthInterval, o.HealInterval = 0, 0, 0, 0 }))
 	}
-	both := []cells.Assignment{p.ship(b, "1.0.0", 0, release("1.0.0", nil)), p.ship(b, "1.1.0", 0, release("1.1.0", nil))}
+	both := []cells.Assignment{p.ship(b, "1.0.0", 0, agenttest.Release("1.0.0", nil)), p.ship(b, "1.1.0", 0, agenttest.Release("1.1.0", nil))}
 	switchAll := func(i int) time.Duration {
 		a := both[i%2]
 		a.Sequence = int64(i + 1)
@@ -55,7 +56,7 @@ func BenchmarkIdleMemory(b *testing.B) {
 	p := newPlane(b)
 	k := newKillable(b, p)
 	k.HealthTimeout = 5 * time.Second
-	a := p.ship(b, "1.0.0", 1, release("1.0.0", nil))
+	a := p.ship(b, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(a)
 	k.start("", 0)
 	p.await(b, "healthy", healthyOn(a))

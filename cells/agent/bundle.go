@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/sluice-cd/sluice/cells/agent/content"
 	"github.com/sluice-cd/sluice/cells/agent/disk"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/internal/words"
@@ -60,7 +61,7 @@ func (e *uselessError) Error() string { return e.cause.Error() }
 // litFrom verifies and compiles a bundle.
 func litFrom(d releases.Digest, raw []byte) (*litBundle, error) {
 	if got := releases.DigestBytes(raw); got != d {
-		return nil, &refusedError{fmt.Errorf("flags %s: what came has digest %s", d, got)}
+		return nil, &content.RefusedError{Cause: fmt.Errorf("flags %s: what came has digest %s", d, got)}
 	}
 	b, err := flags.ParseBundle(raw)
 	if err != nil {
@@ -160,7 +161,7 @@ func (s *switchboard) bring(ctx context.Context, d releases.Digest) error {
 
 // fetch reads a bundle as it comes.
 func (s *switchboard) fetch(ctx context.Context, d releases.Digest) ([]byte, error) {
-	body, err := s.client.content(ctx, bundlesPath, d, flags.MaxBundle)
+	body, err := s.client.Content(ctx, content.FlagBundles, d, flags.MaxBundle)
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +173,7 @@ func (s *switchboard) fetch(ctx context.Context, d releases.Digest) ([]byte, err
 	case err != nil:
 		return nil, fmt.Errorf("fetch flags %s: %w", d, err)
 	case len(raw) > flags.MaxBundle:
-		return nil, &refusedError{fmt.Errorf("flags %s: they have more than %d bytes", d, flags.MaxBundle)}
+		return nil, &content.RefusedError{Cause: fmt.Errorf("flags %s: they have more than %d bytes", d, flags.MaxBundle)}
 	}
 	return raw, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/sluice-cd/sluice/cells/agent/content"
 	"github.com/sluice-cd/sluice/internal/backoff"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
@@ -21,12 +22,6 @@ const (
 	maxWindow    = 32 << 20         // of zstd, in bytes
 	stallTimeout = 30 * time.Second // without a byte of content
 	inVain       = 4                // connections in a row that bring nothing of it, until it is given up
-)
-
-// Where content is, by digest: releases' canonical tars, and what flags are (flags.Bundle).
-const (
-	releasesPath = "/v1/releases/"
-	bundlesPath  = "/v1/flagbundles/"
 )
 
 // download is content as it comes, not verified. Where a connection breaks, or nothing more comes over
@@ -44,9 +39,9 @@ type download struct {
 	failed error // why it was given up, if that was for a connection; nil: it went well so far
 }
 
-// content asks for what is at a path under its digest, of at most limit bytes on the wire.
-func (c *client) content(ctx context.Context, path string, digest releases.Digest, limit int64) (*download, error) {
-	d := &download{client: c, ctx: ctx, path: path, digest: digest, limit: limit}
+// Content asks for what has a digest, of at most limit bytes on the wire: see content.Source.
+func (c *client) Content(ctx context.Context, kind content.Kind, digest releases.Digest, limit int64) (content.Stream, error) {
+	d := &download{client: c, ctx: ctx, path: "/v1/" + string(kind) + "/", digest: digest, limit: limit}
 	var err error
 	if d.part, err = d.open(http.Header{"Accept-Encoding": {"zstd"}}); err != nil {
 		return nil, fmt.Errorf("fetch %s: %w", digest, err)
@@ -120,6 +115,9 @@ func (d *download) rest() (*part, error) {
 	}
 	return p, nil
 }
+
+// Broken is why it was given up, if that was for a connection: see content.Stream.
+func (d *download) Broken() error { return d.failed }
 
 // Close ends it, wherever it is.
 func (d *download) Close() error { return d.part.close() }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/sluice-cd/sluice/cells/agent/content"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -75,14 +76,14 @@ func TestDownloadGoesOn(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			d, err := client.content(t.Context(), releasesPath, name, 1<<20)
+			d, err := client.Content(t.Context(), content.Releases, name, 1<<20)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer d.Close()
 			got, err := io.ReadAll(d)
 			switch {
-			case c.fails && (err == nil || d.failed == nil):
+			case c.fails && (err == nil || d.Broken() == nil):
 				t.Errorf("%d bytes came, and %v: %v", len(got), err, asked)
 			case !c.fails && err != nil:
 				t.Errorf("after %d bytes: %v: %v", len(got), err, asked)

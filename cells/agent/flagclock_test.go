@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-cd/sluice/cells/agent/agenttest"
 	"github.com/sluice-cd/sluice/flags"
 )
 
@@ -32,7 +33,7 @@ func TestNothingIsEarlyByTheWallClock(t *testing.T) {
 			s.Skew = tt.first
 			who := withFlags(t, &s)
 			c := start(t, s)
-			one := p.ship(t, "1.0.0", 1, featured("1.0.0", "classes"))
+			one := p.ship(t, "1.0.0", 1, agenttest.Featured("1.0.0", "classes"))
 			p.assign(one)
 			at := p.now().Add(6 * time.Second).Unix()
 			p.tell(p.word(7, bundleOf(flags.Gate{ID: "a", Features: []string{"classes"}, At: at})))
@@ -63,7 +64,7 @@ func TestOneWrongReceiptTurnsNothingOn(t *testing.T) {
 	s := newSettings(t, p)
 	who := withFlags(t, &s)
 	c := start(t, s)
-	one := p.ship(t, "1.0.0", 1, featured("1.0.0", "classes"))
+	one := p.ship(t, "1.0.0", 1, agenttest.Featured("1.0.0", "classes"))
 	p.assign(one)
 	f := p.word(7, bundleOf(flags.Gate{ID: "a", Features: []string{"classes"}, At: p.now().Add(24 * time.Hour).Unix()}))
 	p.tell(f)

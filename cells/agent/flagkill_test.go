@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/agenttest"
 	"github.com/sluice-cd/sluice/flags"
 )
 
@@ -28,7 +29,7 @@ func TestKilledWhileFlagsAreTaken(t *testing.T) {
 			killed.Store(r.Flags.Orders == orders("plain").Digest)
 		}
 	}
-	one := p.ship(t, "1.0.0", 1, featured("1.0.0", "classes"))
+	one := p.ship(t, "1.0.0", 1, agenttest.Featured("1.0.0", "classes"))
 	p.assign(one)
 	gate := func(height int64) flags.Gate {
 		return flags.Gate{ID: fmt.Sprint("a", height), Features: []string{"classes"}}
@@ -89,13 +90,13 @@ func TestKilledBetweenReleasesFlagsAreOff(t *testing.T) {
 			stay := t.TempDir() + "/unhealthy"
 			k.Health = "! test -e " + stay + " && " + k.Health
 			who := withFlags(t, &k.settings)
-			two := p.ship(t, "1.1.0", 1, featured("1.1.0", "classes"))
+			two := p.ship(t, "1.1.0", 1, agenttest.Featured("1.1.0", "classes"))
 			p.assign(two)
 			p.tell(p.word(1, bundleOf(flags.Gate{ID: "a", Features: []string{"classes"}})))
 			k.start("", 0)
 			p.await(t, "on", stateIs("a", flags.On))
 			k.kill()
-			one := p.ship(t, "1.0.0", 2, release("1.0.0", nil))
+			one := p.ship(t, "1.0.0", 2, agenttest.Release("1.0.0", nil))
 			p.assign(one)
 			k.start(point, 0)
 			k.died()
@@ -106,7 +107,7 @@ func TestKilledBetweenReleasesFlagsAreOff(t *testing.T) {
 			who.until("plain", "true")
 			mark := p.mark()
 			p.down(false)
-			three := p.ship(t, "1.2.0", 3, featured("1.2.0", "classes"))
+			three := p.ship(t, "1.2.0", 3, agenttest.Featured("1.2.0", "classes"))
 			p.assign(three)
 			p.awaitAfter(t, mark, "begun", func(r cells.Report) bool { return r.Applying != nil && r.Applying.Key() == three.Key() })
 			who.is("classes", "false") // between releases, of which one lacks it
@@ -132,15 +133,15 @@ func TestKilledAtRandomInstantsNoFlagOutrunsItsCode(t *testing.T) {
 	said := t.TempDir() + "/said" // in order: what was told while a release was switched to, and where health held
 	k.Hook = "echo switched $SLUICE_RELEASE $(" + self + " ask " + strings.TrimPrefix(k.Flags, "unix://") + " classes) >>" + said
 	k.Health = broken + "; echo held $SLUICE_RELEASE >>" + said
-	bad := featured("6.6.7", "classes")
+	bad := agenttest.Featured("6.6.7", "classes")
 	for name, text := range brokenRelease("6.6.7") {
 		if name != "release.yaml" {
 			bad[name] = text
 		}
 	}
 	choices := []cells.Assignment{
-		p.ship(t, "1.0.0", 0, release("1.0.0", nil)), p.ship(t, "1.1.0", 0, featured("1.1.0", "classes")),
-		p.ship(t, "1.2.0", 0, featured("1.2.0", "classes", "other")), p.ship(t, "6.6.6", 0, brokenRelease("6.6.6")), p.ship(t, "6.6.7", 0, bad),
+		p.ship(t, "1.0.0", 0, agenttest.Release("1.0.0", nil)), p.ship(t, "1.1.0", 0, agenttest.Featured("1.1.0", "classes")),
+		p.ship(t, "1.2.0", 0, agenttest.Featured("1.2.0", "classes", "other")), p.ship(t, "6.6.6", 0, brokenRelease("6.6.6")), p.ship(t, "6.6.7", 0, bad),
 	}
 	has := func(release string) bool { return release == "1.1.0" || release == "1.2.0" || release == "6.6.7" }
 	inPlace := func() string { // empty: nothing, or it is being switched

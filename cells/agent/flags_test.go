@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/agenttest"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -145,7 +146,7 @@ func TestFlagFlipsOfflineAtItsTime(t *testing.T) {
 	who := withFlags(t, &s)
 	c := start(t, s)
 	who.until("classes", "503 Service Unavailable") // it answers before anything is installed or told
-	one := p.ship(t, "1.0.0", 1, featured("1.0.0", "classes"))
+	one := p.ship(t, "1.0.0", 1, agenttest.Featured("1.0.0", "classes"))
 	p.assign(one)
 	at := p.now().Add(4 * time.Second).Unix()
 	f := p.word(7, bundleOf(flags.Gate{ID: "a", Features: []string{"classes"}, At: at}, flags.Gate{ID: "b", Features: []string{"other"}, At: at}))
@@ -179,7 +180,7 @@ func TestKillNeedsNothingElse(t *testing.T) {
 	s := newSettings(t, p)
 	who := withFlags(t, &s)
 	c := start(t, s)
-	one := p.ship(t, "1.0.0", 1, featured("1.0.0", "classes"))
+	one := p.ship(t, "1.0.0", 1, agenttest.Featured("1.0.0", "classes"))
 	p.assign(one)
 	f := p.word(7, bundleOf(flags.Gate{ID: "a", Features: []string{"classes"}}))
 	p.tell(f)
@@ -239,11 +240,11 @@ func TestFlagsFollowTheRelease(t *testing.T) {
 		}
 	})
 	p.tell(p.word(7, bundleOf(flags.Gate{ID: "a", Features: []string{"classes"}})))
-	one := p.ship(t, "1.0.0", 1, release("1.0.0", nil))
+	one := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(one)
 	p.await(t, "waiting", func(r cells.Report) bool { return healthyOn(one)(r) && stateIs("a", flags.Waiting)(r) })
 	phase.Store("forward")
-	two := p.ship(t, "1.1.0", 2, featured("1.1.0", "classes"))
+	two := p.ship(t, "1.1.0", 2, agenttest.Featured("1.1.0", "classes"))
 	p.assign(two)
 	p.await(t, "on", func(r cells.Report) bool { return healthyOn(two)(r) && stateIs("a", flags.On)(r) })
 	who.is("classes", "true")
@@ -276,7 +277,7 @@ func TestOwnerHoldsAFeature(t *testing.T) {
 	s := newSettings(t, p)
 	who := withFlags(t, &s)
 	c := start(t, s)
-	one := p.ship(t, "1.0.0", 1, featured("1.0.0", "classes"))
+	one := p.ship(t, "1.0.0", 1, agenttest.Featured("1.0.0", "classes"))
 	p.assign(one)
 	p.tell(p.word(7, bundleOf(flags.Gate{ID: "a", Features: []string{"classes"}})))
 	p.await(t, "on", stateIs("a", flags.On))

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/agenttest"
 	"github.com/sluice-cd/sluice/flags"
 )
 
@@ -17,7 +18,7 @@ func TestKillOnAFullDisk(t *testing.T) {
 	k := newKillable(t, p)
 	k.Health, p.heard = "true", nil // commands have as little room
 	who := withFlags(t, &k.settings)
-	one := p.ship(t, "1.0.0", 1, featured("1.0.0", "classes"))
+	one := p.ship(t, "1.0.0", 1, agenttest.Featured("1.0.0", "classes"))
 	p.assign(one)
 	gate := flags.Gate{ID: "a", Features: []string{"classes"}}
 	f := p.word(1, bundleOf(gate))

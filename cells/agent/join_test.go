@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/agenttest"
 	"github.com/sluice-cd/sluice/cells/identity"
 )
 
@@ -25,7 +26,7 @@ func TestJoinAndInstall(t *testing.T) {
 	k := newKeyed(t)
 	s := k.settings(t, k.token(t, "acme"))
 	c := start(t, s)
-	one := k.ship(t, "1.0.0", 1, release("1.0.0", nil))
+	one := k.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	k.assign(one)
 	k.await(t, "healthy", healthyOn(one))
 	c.stop()
@@ -54,7 +55,7 @@ func TestJoinAndInstall(t *testing.T) {
 	if len(k.tried) != 1 {
 		t.Errorf("a token was shown %d times", len(k.tried))
 	}
-	two := k.ship(t, "1.1.0", 2, release("1.1.0", nil))
+	two := k.ship(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
 	k.assign(two)
 	start(t, s)
 	k.await(t, "healthy on the next", healthyOn(two))
@@ -81,7 +82,7 @@ func TestRegistrationKilledAtEveryPoint(t *testing.T) {
 			q.start(point, 0)
 			q.died()
 			k.set(func() { k.deaf = gone && point != "key made" })
-			one := k.ship(t, "1.0.0", 1, release("1.0.0", nil))
+			one := k.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 			k.assign(one)
 			q.start("", 0)
 			k.await(t, "healthy after "+point, healthyOn(one))
@@ -113,7 +114,7 @@ func TestTokenThatIsNotGood(t *testing.T) {
 	}
 	s.Join = good.String()
 	c := start(t, s)
-	one := k.ship(t, "1.0.0", 1, release("1.0.0", nil))
+	one := k.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	k.assign(one)
 	k.await(t, "healthy", healthyOn(one))
 	c.stop()

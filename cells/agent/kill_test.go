@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/agenttest"
 )
 
 // killable is an agent in a process of its own, with commands that write down what they do.
@@ -116,14 +117,14 @@ func TestKilledAtEveryStep(t *testing.T) {
 			t.Parallel()
 			p := newPlane(t)
 			k := newKillable(t, p)
-			good := p.ship(t, "1.0.0", 1, release("1.0.0", nil))
+			good := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 			p.assign(good)
 			k.start("", 0)
 			p.await(t, "healthy", healthyOn(good))
 			for i, point := range points {
 				k.kill()
 				version := fmt.Sprintf("1.%d.0", i+1)
-				files := release(version, nil)
+				files := agenttest.Release(version, nil)
 				bad := strings.HasPrefix(kind, "bad")
 				if bad {
 					files = brokenRelease(version)
@@ -158,7 +159,7 @@ func TestKilledAtRandomInstants(t *testing.T) {
 	const rounds = 40
 	p := newPlane(t)
 	k := newKillable(t, p)
-	works := []cells.Assignment{p.ship(t, "1.0.0", 0, release("1.0.0", nil)), p.ship(t, "1.1.0", 0, release("1.1.0", nil))}
+	works := []cells.Assignment{p.ship(t, "1.0.0", 0, agenttest.Release("1.0.0", nil)), p.ship(t, "1.1.0", 0, agenttest.Release("1.1.0", nil))}
 	fails := p.ship(t, "6.6.6", 0, brokenRelease("6.6.6"))
 	random := rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano())))
 	var good cells.Assignment

@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/content"
 	"github.com/sluice-cd/sluice/cells/agent/disk"
+	"github.com/sluice-cd/sluice/cells/agent/render"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -23,8 +25,8 @@ type loop struct {
 	box      *outbox
 	desk     *desk
 	board    *switchboard
-	contents *contents
-	renderer *renderer
+	contents *content.Cache
+	renderer *render.Renderer
 
 	desired   chan *cells.Desired // from the puller
 	owner     chan ownerWord      // from whoever watches owner.yaml
@@ -139,8 +141,8 @@ func (l *loop) fold(done step, r result, now time.Time) {
 	if r.features != nil {
 		l.state.learned(done.Assignment, r.features)
 	}
-	var unavailable *unavailableError
-	var refused *refusedError
+	var unavailable *content.UnavailableError
+	var refused *content.RefusedError
 	missing := errors.As(r.err, &unavailable)
 	if errors.As(r.err, &refused) {
 		l.state.reject(refused)
@@ -167,11 +169,11 @@ func (l *loop) do(ctx context.Context, s step, lastGood *cells.Assignment) (r re
 	if s.Task == look {
 		return result{err: target.Health(ctx)}
 	}
-	rendered, err := l.renderer.rendered(ctx, s.Assignment)
+	rendered, err := l.renderer.Render(ctx, s.Assignment)
 	if err != nil {
 		return result{err: err}
 	}
-	r.features = rendered.features
+	r.features = rendered.Features
 	switch s.Task {
 	case apply:
 		l.agent.at("applying")
@@ -191,7 +193,7 @@ func (l *loop) prune(a, lastGood *cells.Assignment) {
 	if lastGood != nil {
 		keep, digests = append(keep, lastGood), append(digests, lastGood.Digest)
 	}
-	if err := errors.Join(l.renderer.prune(keep...), l.contents.prune(digests...)); err != nil {
+	if err := errors.Join(l.renderer.Prune(keep...), l.contents.Prune(digests...)); err != nil {
 		l.agent.options.Log.Warn().Err(err).Msg("old releases could not be removed")
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -14,10 +13,11 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/sluice-cd/sluice/cells/agent/agenttest"
 	"github.com/sluice-cd/sluice/cells/agent/clock"
+	"github.com/sluice-cd/sluice/cells/agent/render"
 	"github.com/sluice-cd/sluice/cells/directory"
 	"github.com/sluice-cd/sluice/cells/identity"
-	"github.com/sluice-cd/sluice/releases"
 )
 
 // TestMain lets the test binary be what an agent runs, and an agent that can be killed.
@@ -25,9 +25,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "render":
-			os.Exit(RenderMain(os.Stdin, os.Stdout))
-		case "build":
-			os.Exit(buildUnscanned())
+			os.Exit(render.Main(os.Stdin, os.Stdout))
 		case "agent":
 			os.Exit(runAgent(os.Args[2]))
 		case "ask": // a socket for a flag, as a hook may
@@ -60,7 +58,7 @@ func (s settings) options() (Options, error) {
 	self, err := os.Executable()
 	o := Options{
 		Cell: s.Cell, Server: s.Server, StateDir: s.State, Target: target, Version: cmp.Or(s.Tag, "test"), FlagsListen: s.Flags,
-		Render: renderWith(self), HealthTimeout: s.HealthTimeout, HealthyFor: s.HealthyFor,
+		Render: agenttest.RenderCommand(self), HealthTimeout: s.HealthTimeout, HealthyFor: s.HealthyFor,
 		HealthInterval: 50 * time.Millisecond, HealInterval: 50 * time.Millisecond, ReportEvery: 100 * time.Millisecond,
 		machine: clock.Machine{Skew: s.Skew, Start: s.Boot},
 	}
@@ -75,25 +73,6 @@ func (s settings) options() (Options, error) {
 		o.Log = zerolog.New(os.Stderr)
 	}
 	return o, err
-}
-
-// renderWith is the render child's command: without the second that the race detector takes to end.
-func renderWith(self string) []string {
-	return []string{"/usr/bin/env", "GORACE=atexit_sleep_ms=0", self, "render"}
-}
-
-// buildUnscanned is the render child without its scan.
-func buildUnscanned() int {
-	stayOffline()
-	kustomization, err := io.ReadAll(os.Stdin)
-	if err != nil {
-		return 2
-	}
-	if _, err := build(releases.Files{"kustomization.yaml": {Data: kustomization}}, "."); err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	return 0
 }
 
 func runAgent(text string) int {

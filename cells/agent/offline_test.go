@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/sluice-cd/sluice/cells/agent/agenttest"
 	"github.com/sluice-cd/sluice/cells/directory"
 )
 
@@ -86,7 +87,7 @@ func bubble(t *testing.T, s settings, w *wire) (stop func()) {
 	target, err := directory.New(s.Dir, directory.Options{Cell: s.Cell})
 	must(t, err)
 	a, err := New(Options{
-		Cell: s.Cell, Server: "http://control.plane", StateDir: s.State, Target: target, Render: renderWith(self), HealInterval: s.HealEvery,
+		Cell: s.Cell, Server: "http://control.plane", StateDir: s.State, Target: target, Render: agenttest.RenderCommand(self), HealInterval: s.HealEvery,
 	})
 	must(t, err)
 	a.client.at.Load().http.Transport = w
@@ -113,7 +114,7 @@ func TestAWeekAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := settings{Cell: "acme", State: filepath.Join(dir, "state"), Dir: filepath.Join(dir, "target"), HealEvery: 5 * time.Minute}
 		p, w := newBubblePlane()
-		one := p.ship(t, "1.0.0", 1, release("1.0.0", nil))
+		one := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 		p.assign(one)
 		stop := bubble(t, s, w)
 		p.await(t, "healthy", healthyOn(one))
@@ -142,9 +143,9 @@ func TestAWeekAlone(t *testing.T) {
 			}
 		}
 		for i := range 5 { // five heads went by
-			p.assign(p.ship(t, "1.1."+string(rune('0'+i)), int64(10+i), release("1.1."+string(rune('0'+i)), nil)))
+			p.assign(p.ship(t, "1.1."+string(rune('0'+i)), int64(10+i), agenttest.Release("1.1."+string(rune('0'+i)), nil)))
 		}
-		head := p.ship(t, "1.2.0", 20, release("1.2.0", nil))
+		head := p.ship(t, "1.2.0", 20, agenttest.Release("1.2.0", nil))
 		p.assign(head)
 		w.set(false)
 		back := time.Now()

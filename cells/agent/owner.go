@@ -93,7 +93,7 @@ func parseOwner(name string, text []byte) (*cells.Owner, error) {
 			faults = append(faults, doc.Fault(fmt.Sprintf("windows[%d].%s", i, wrong.Field), "%s", wrong.Reason))
 		}
 	}
-	o := &cells.Owner{Paused: d.Paused, Pin: d.Pin, Approval: d.Approval, Approved: d.Approved, Windows: d.Windows, Features: sorted(d.Features), Reasons: d.Reasons}
+	o := &cells.Owner{Paused: d.Paused, Pin: d.Pin, Approval: d.Approval, Approved: d.Approved, Windows: d.Windows, Features: slices.Sorted(slices.Values(d.Features)), Reasons: d.Reasons}
 	if err := o.Check(); err != nil && len(faults) == 0 { // the bounds
 		faults = append(faults, releases.Fault{File: name, Line: 1, Message: err.Error()})
 	}
@@ -154,13 +154,6 @@ func (w ownerWord) features() []string {
 		return nil
 	}
 	return w.owner.Features
-}
-
-// sorted gives the names in order; none: nil.
-func sorted(names []string) []string {
-	names = slices.Clone(names)
-	slices.Sort(names)
-	return names
 }
 
 func readOwner(dir string) ownerWord {

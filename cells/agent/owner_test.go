@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/agenttest"
 	"github.com/sluice-cd/sluice/internal/window"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -62,10 +63,10 @@ func TestOwnerIsObeyed(t *testing.T) {
 			p := newPlane(t)
 			s := newSettings(t, p)
 			cell := start(t, s)
-			one := p.ship(t, "1.0.0", 1, release("1.0.0", nil))
+			one := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 			p.assign(one)
 			p.await(t, "healthy", healthyOn(one))
-			next := p.ship(t, "1.1.0", 2, release("1.1.0", nil))
+			next := p.ship(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
 			decide(t, s.State, func(o *cells.Owner) { c.before(o, next) })
 			p.await(t, "the vendor sees it", func(r cells.Report) bool { return r.Owner != nil })
 			p.assign(next)
@@ -103,7 +104,7 @@ func TestReturnGoesOnWhilePaused(t *testing.T) {
 	s := newSettings(t, p)
 	s.Health, s.HealthTimeout = broken, 4*time.Second
 	c := start(t, s)
-	good := p.ship(t, "1.0.0", 1, release("1.0.0", nil))
+	good := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(good)
 	p.await(t, "healthy", healthyOn(good))
 	bad := p.ship(t, "1.1.0", 2, brokenRelease("1.1.0"))
@@ -122,10 +123,10 @@ func TestPauseTakesBackWhatIsFetched(t *testing.T) {
 	p := newPlane(t)
 	s := newSettings(t, p)
 	start(t, s)
-	good := p.ship(t, "1.0.0", 1, release("1.0.0", nil))
+	good := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(good)
 	p.await(t, "healthy", healthyOn(good))
-	next := p.ship(t, "1.1.0", 2, release("1.1.0", nil))
+	next := p.ship(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
 	tar := p.tars[next.Digest]
 	p.change(func() { delete(p.tars, next.Digest) })
 	p.assign(next)
@@ -154,7 +155,7 @@ func TestOwnerFileThatIsNotValid(t *testing.T) {
 	p := newPlane(t)
 	s := newSettings(t, p)
 	start(t, s)
-	good := p.ship(t, "1.0.0", 1, release("1.0.0", nil))
+	good := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(good)
 	p.await(t, "healthy", healthyOn(good))
 	decide(t, s.State, func(o *cells.Owner) { o.Pin = "1.1.0" })
@@ -167,7 +168,7 @@ func TestOwnerFileThatIsNotValid(t *testing.T) {
 	if r.Owner.Pin != "1.1.0" {
 		t.Errorf("the pin is gone: %+v", r.Owner)
 	}
-	next := p.ship(t, "1.1.0", 2, release("1.1.0", nil))
+	next := p.ship(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
 	p.assign(next)
 	p.await(t, "withheld", withheld(where))
 	if _, err := ChangeOwner(s.State, func(o *cells.Owner) error { o.Paused = ""; return nil }); err == nil || !strings.Contains(err.Error(), where) {
@@ -186,7 +187,7 @@ func TestOfferedIsShown(t *testing.T) {
 	p := newPlane(t)
 	s := newSettings(t, p)
 	start(t, s)
-	good := p.ship(t, "1.0.0", 1, release("1.0.0", nil))
+	good := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(good)
 	p.await(t, "healthy", healthyOn(good))
 	payload := fmt.Sprintf(`{"channel":"staging","release":"1.1.0","digest":"%s","sequence":2}`, releases.DigestBytes([]byte("x")))

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -19,6 +18,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/agenttest"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -314,59 +314,15 @@ func failedAt(a cells.Assignment) func(cells.Report) bool {
 	}
 }
 
-// release is a release of one ConfigMap that takes a value.
-func release(version string, extra map[string]string) map[string]string {
-	files := map[string]string{
-		"release.yaml": "apiVersion: sluice/v1\nkind: Release\nversion: " + version + "\nparameters:\n" +
-			"  colour: {type: string, default: red, enum: [red, green]}\n  replicas: {type: integer, default: 2}\n" +
-			"  secret: {type: string, owner: cell, default: none}\nprofiles: {default: ., small: overlays/small}\n",
-		"kustomization.yaml": "resources: [base]\n",
-		"base/kustomization.yaml": "resources: [app.yaml, sluice-values.yaml]\nreplacements:\n" +
-			"- source: {kind: ConfigMap, name: sluice-values, fieldPath: data.colour}\n" +
-			"  targets: [{select: {kind: ConfigMap, name: app}, fieldPaths: [data.colour]}]\n" +
-			"- source: {kind: ConfigMap, name: sluice-values, fieldPath: data.secret}\n" +
-			"  targets: [{select: {kind: ConfigMap, name: app}, fieldPaths: [data.secret]}]\n" +
-			"- source: {kind: ConfigMap, name: sluice-values, fieldPath: data.replicas}\n" +
-			"  targets: [{select: {kind: Deployment}, fieldPaths: [spec.replicas]}]\n",
-		"base/sluice-values.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: sluice-values\n" +
-			"  annotations: {config.kubernetes.io/local-config: \"true\"}\ndata: {colour: red, replicas: \"2\", secret: none}\n",
-		"base/app.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: app, namespace: shop}\ndata: {version: \"" + version + "\", colour: unset, secret: unset}\n" +
-			"---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: app, namespace: shop}\nspec: {replicas: 1}\n",
-		"overlays/small/kustomization.yaml": "resources: [../../base]\nnamePrefix: small-\n",
-	}
-	for name, content := range extra {
-		files[name] = content
-	}
-	return files
-}
-
-// featured is a release that contains features.
-func featured(version string, features ...string) map[string]string {
-	files := release(version, nil)
-	files["release.yaml"] += "features: [" + strings.Join(features, ", ") + "]\n"
-	return files
-}
-
 // ship puts a release into the control plane and gives its assignment.
 func (p *plane) ship(t testing.TB, version string, sequence int64, files map[string]string) cells.Assignment {
 	t.Helper()
-	tar := pack(t, files)
+	tar := agenttest.Pack(t, files)
 	d := releases.DigestBytes(tar)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.tars[d] = tar
 	return cells.Assignment{Channel: "staging", Epoch: 1, Sequence: sequence, Release: version, Digest: d}
-}
-
-func pack(t testing.TB, files map[string]string) []byte {
-	t.Helper()
-	r := releases.Files{}
-	for name, content := range files {
-		r[name] = releases.File{Data: []byte(content), Mode: 0o644}
-	}
-	var tar bytes.Buffer
-	must(t, r.Pack(&tar))
-	return tar.Bytes()
 }
 
 func must(t testing.TB, err error) {

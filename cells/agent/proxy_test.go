@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/agenttest"
 )
 
 // connectProxy is an HTTP proxy that wants a password and knows names that nobody else does.
@@ -94,12 +95,12 @@ func TestThroughAProxy(t *testing.T) {
 	token := k.token(t, "acme")
 	token.Address = name
 	s := k.settings(t, token)
-	one := k.ship(t, "1.0.0", 1, release("1.0.0", nil))
+	one := k.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	k.assign(one)
 	cmd := child(t, s, "HTTPS_PROXY=http://kim:hush@"+at)
 	must(t, cmd.Start())
 	k.await(t, "healthy", healthyOn(one))
-	two := k.ship(t, "1.1.0", 2, release("1.1.0", nil))
+	two := k.ship(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
 	k.assign(two)
 	k.await(t, "healthy on the next", healthyOn(two))
 	killedWith(cmd)
@@ -160,7 +161,7 @@ func TestCutAgainAndAgain(t *testing.T) {
 	c := start(t, k.settings(t, token))
 	for i := range int64(12) {
 		version := fmt.Sprintf("1.0.%d", i)
-		next := k.ship(t, version, i+1, release(version, nil))
+		next := k.ship(t, version, i+1, agenttest.Release(version, nil))
 		k.assign(next)
 		l.cut()
 		mark := k.mark()

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/agenttest"
 )
 
 // rotation asks for a new key, or does not any more.
@@ -42,7 +43,7 @@ func TestRotation(t *testing.T) {
 	k.rotation(true)
 	second := k.awaitKey(t, s.State, first.Key)
 	k.set(func() { delete(k.cells, k.tried[0]) }) // with the old key nobody comes in any more
-	one := k.ship(t, "1.0.0", 1, release("1.0.0", nil))
+	one := k.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	k.assign(one) // the notice is still there: the key is new enough
 	k.await(t, "healthy", healthyOn(one))
 	k.rotation(false)
@@ -64,7 +65,7 @@ func TestRotationKilledAtEveryPoint(t *testing.T) {
 			k.strict = strict
 			q := newKillable(t, k.plane)
 			q.Server, q.Join = "", k.token(t, "acme").String()
-			one := k.ship(t, "1.0.0", 1, release("1.0.0", nil))
+			one := k.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 			k.assign(one)
 			q.start("", 0)
 			k.await(t, "healthy", healthyOn(one))

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/agenttest"
 	"github.com/sluice-cd/sluice/cells/directory"
 	"github.com/sluice-cd/sluice/cells/identity"
 )
@@ -100,7 +101,7 @@ func virtual(t *testing.T, dir string, h http.Handler, k *keyed) (*heard, func()
 	must(t, err)
 	program, err := os.Executable()
 	must(t, err)
-	o.Render = renderWith(program)
+	o.Render = agenttest.RenderCommand(program)
 	if k != nil {
 		o.Server, server.TLSConfig = "", k.tls()
 		seed, err := newSeed()
@@ -148,7 +149,7 @@ func TestOneStreamIsEnough(t *testing.T) {
 		k.streams = true
 		h, stop := virtual(t, dir, k, k)
 		time.Sleep(5 * time.Hour)
-		one := k.ship(t, "1.0.0", 1, release("1.0.0", nil))
+		one := k.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 		k.assign(one)
 		begun := time.Now()
 		k.await(t, "it is accepted", func(r cells.Report) bool { return r.Acknowledged != nil && r.Acknowledged.Key() == one.Key() })
@@ -191,7 +192,7 @@ func TestSilentStreamsGiveWayToPolls(t *testing.T) {
 				})
 				h, stop := virtual(t, dir, still, nil)
 				time.Sleep(2 * time.Hour)
-				one := p.ship(t, "1.0.0", 1, release("1.0.0", nil))
+				one := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 				p.assign(one)
 				p.await(t, "it hears all the same", func(r cells.Report) bool { return r.Acknowledged != nil })
 				streams, polls := h.times(true), h.times(false)
@@ -324,7 +325,7 @@ func TestDeniedRightAfterJoining(t *testing.T) {
 			t.Errorf("then it waited %v", late)
 		}
 		k.set(func() { k.shut = false })
-		one := k.ship(t, "1.0.0", 1, release("1.0.0", nil))
+		one := k.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 		k.assign(one)
 		time.Sleep(10 * time.Minute)
 		k.await(t, "it is let in again", func(r cells.Report) bool { return r.Acknowledged != nil })
@@ -412,7 +413,7 @@ func TestDownloadThatStops(t *testing.T) {
 					_ = http.NewResponseController(w).Flush()
 					stop(r)
 				})
-				one := p.ship(t, "1.0.0", 1, release("1.0.0", nil))
+				one := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 				p.assign(one)
 				_, end := virtual(t, dir, half, nil)
 				begun := time.Now()

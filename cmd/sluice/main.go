@@ -16,7 +16,7 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/sluice-cd/sluice/cells/agent"
+	"github.com/sluice-cd/sluice/cells/agent/render"
 )
 
 func main() {
@@ -29,7 +29,7 @@ func main() {
 // run is the whole command. It returns the exit code; ctx ends it early.
 func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if len(args) == 1 && args[0] == renderVerb {
-		return agent.RenderMain(stdin, stdout) // before anything is set up: the child limits its own memory
+		return render.Main(stdin, stdout) // before anything is set up: the child limits its own memory
 	}
 	a := newApp(env, stdin, stdout, stderr)
 	root := a.root()

@@ -44,7 +44,7 @@ func cellsSwitch(ctx context.Context, dir string) ([]figures.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	seen, err := goBenchmark(ctx, "./cells/agent", "BenchmarkRenderSeenBefore")
+	seen, err := goBenchmark(ctx, "./cells/agent/render", "BenchmarkRenderSeenBefore")
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package agent
+package content
 
 import (
 	"bufio"
@@ -20,30 +20,23 @@ const (
 	keptReleases = 5
 )
 
-// contents are the releases on disk: canonical tars named by their digest. A tar gets its name
-// only once its bytes were verified and are durable.
-type contents struct {
+// Cache is the releases on disk: canonical tars named by their digest. A tar gets its name only once its bytes were
+// verified and are durable.
+type Cache struct {
 	dir    string
-	client *client
-	limit  int64 // bytes of a release, on the wire and unpacked
+	source Source
+	limit  int64
 }
 
-func (c *contents) file(d releases.Digest) string { return filepath.Join(c.dir, d.Hex()+".tar") }
+// NewCache makes a cache in a folder that is there. limit is the bytes of a release, on the wire and unpacked.
+func NewCache(dir string, source Source, limit int64) *Cache {
+	return &Cache{dir: dir, source: source, limit: limit}
+}
 
-// unavailableError: what is needed can't be had now. It may be later, and nothing is wrong with the release.
-type unavailableError struct{ cause error }
+func (c *Cache) file(d releases.Digest) string { return filepath.Join(c.dir, d.Hex()+".tar") }
 
-func (e *unavailableError) Error() string { return e.cause.Error() }
-func (e *unavailableError) Unwrap() error { return e.cause }
-
-// refusedError: what came is not what was asked for.
-type refusedError struct{ cause error }
-
-func (e *refusedError) Error() string { return "refused: " + e.cause.Error() }
-func (e *refusedError) Unwrap() error { return e.cause }
-
-// open gives a release's tar, from disk or else from the control plane. Errors are *unavailableError.
-func (c *contents) open(ctx context.Context, d releases.Digest) (*os.File, error) {
+// Open is a release's tar, from disk or else from the source. Errors are *UnavailableError.
+func (c *Cache) Open(ctx context.Context, d releases.Digest) (*os.File, error) {
 	f, err := os.Open(c.file(d))
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = c.fetch(ctx, d); err == nil {
@@ -51,13 +44,13 @@ func (c *contents) open(ctx context.Context, d releases.Digest) (*os.File, error
 		}
 	}
 	if err != nil {
-		return nil, &unavailableError{err}
+		return nil, &UnavailableError{Cause: err}
 	}
 	return f, nil
 }
 
-// drop removes a release whose bytes on disk turned out to be damaged.
-func (c *contents) drop(d releases.Digest) error {
+// Drop removes a release whose bytes on disk turned out to be damaged.
+func (c *Cache) Drop(d releases.Digest) error {
 	if err := os.Remove(c.file(d)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove the damaged release %s: %w", d, err)
 	}
@@ -65,10 +58,10 @@ func (c *contents) drop(d releases.Digest) error {
 }
 
 // fetch brings a release onto the disk if it is what the digest says, and within the limits (fault 31).
-func (c *contents) fetch(ctx context.Context, d releases.Digest) (err error) {
+func (c *Cache) fetch(ctx context.Context, d releases.Digest) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, fetchTimeout, fmt.Errorf("fetch %s: no end after %s", d, fetchTimeout))
 	defer cancel()
-	body, err := c.client.content(ctx, releasesPath, d, c.limit)
+	body, err := c.source.Content(ctx, Releases, d, c.limit)
 	if err != nil {
 		return err
 	}
@@ -88,14 +81,14 @@ func (c *contents) fetch(ctx context.Context, d releases.Digest) (err error) {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
-	if body.failed != nil {
-		return fmt.Errorf("fetch %s: %w", d, body.failed)
+	if broken := body.Broken(); broken != nil {
+		return fmt.Errorf("fetch %s: %w", d, broken)
 	}
 	if err != nil {
-		return &refusedError{fmt.Errorf("release %s: %w", d, err)}
+		return &RefusedError{Cause: fmt.Errorf("release %s: %w", d, err)}
 	}
 	if got != d {
-		return &refusedError{fmt.Errorf("release %s: what came has digest %s", d, got)}
+		return &RefusedError{Cause: fmt.Errorf("release %s: what came has digest %s", d, got)}
 	}
 	if err := errors.Join(buffered.Flush(), f.Sync()); err != nil {
 		return err
@@ -106,8 +99,8 @@ func (c *contents) fetch(ctx context.Context, d releases.Digest) (err error) {
 	return disk.SyncDir(c.dir)
 }
 
-// prune keeps the releases named, and the newest of the others.
-func (c *contents) prune(keep ...releases.Digest) error {
+// Prune keeps the releases named, and the newest of the others.
+func (c *Cache) Prune(keep ...releases.Digest) error {
 	names := map[string]bool{}
 	for _, d := range keep {
 		names[d.Hex()+".tar"] = true

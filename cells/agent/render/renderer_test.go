@@ -1,7 +1,8 @@
-package agent
+package render
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"net"
@@ -15,45 +16,43 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/agenttest"
+	"github.com/sluice-cd/sluice/cells/agent/content"
 	"github.com/sluice-cd/sluice/cells/process"
 	"github.com/sluice-cd/sluice/releases"
 )
 
 // newRenderer has the release's files on its disk, and nobody to fetch from.
-func newRenderer(t testing.TB, files map[string]string) (*renderer, *cells.Assignment) {
+func newRenderer(t testing.TB, files map[string]string) (*Renderer, *cells.Assignment) {
 	t.Helper()
 	dir := t.TempDir()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody, err := newClient("unix://"+filepath.Join(dir, "nobody"), "acme", nil, nil)
-	if err != nil {
-		t.Fatal(err)
+	tar := agenttest.Pack(t, files)
+	a := &cells.Assignment{Epoch: 1, Sequence: 1, Release: "1.0.0", Digest: releases.DigestBytes(tar)}
+	kept := filepath.Join(dir, "releases")
+	out := &Renderer{
+		command: agenttest.RenderCommand(self), dir: filepath.Join(dir, "rendered"), temp: filepath.Join(dir, "work"),
+		version: "test", limits: Limits{}.orDefault(), releases: content.NewCache(kept, nobody{}, 64<<20),
 	}
-	r := releases.Files{}
-	for name, content := range files {
-		r[name] = releases.File{Data: []byte(content), Mode: 0o644}
-	}
-	var tar bytes.Buffer
-	if err := r.Pack(&tar); err != nil {
-		t.Fatal(err)
-	}
-	a := &cells.Assignment{Epoch: 1, Sequence: 1, Release: "1.0.0", Digest: releases.DigestBytes(tar.Bytes())}
-	store := &contents{dir: filepath.Join(dir, "releases"), client: nobody, limit: 64 << 20}
-	out := &renderer{
-		command: renderWith(self), dir: filepath.Join(dir, "rendered"), temp: filepath.Join(dir, "work"),
-		version: "test", limits: RenderLimits{}.orDefault(), contents: store,
-	}
-	for _, d := range []string{store.dir, out.dir, out.temp} {
+	for _, d := range []string{kept, out.dir, out.temp} {
 		if err := os.Mkdir(d, 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := os.WriteFile(store.file(a.Digest), tar.Bytes(), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(kept, a.Digest.Hex()+".tar"), tar, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return out, a
+}
+
+// nobody has nothing.
+type nobody struct{}
+
+func (nobody) Content(context.Context, content.Kind, releases.Digest, int64) (content.Stream, error) {
+	return nil, errors.New("nobody is there")
 }
 
 // Fault 30: what reaches outside the release is refused with file and line; nobody is dialled, nothing is executed.
@@ -105,7 +104,7 @@ func TestRenderReachesNothingOutside(t *testing.T) {
 				"container.yaml":     "apiVersion: x/v1\nkind: Evil\nmetadata:\n  name: x\n  annotations:\n    config.kubernetes.io/function: |\n      container: {image: evil}\n",
 			}
 			// In this process, which has the network and the PATH: the scan alone must hold.
-			tar := pack(t, files)
+			tar := agenttest.Pack(t, files)
 			q := request{Digest: releases.DigestBytes(tar)}
 			if _, _, err := q.render(bytes.NewReader(tar)); err == nil || !strings.HasPrefix(err.Error(), "kustomization.yaml:") && !strings.HasPrefix(err.Error(), "exec.yaml:") && !strings.HasPrefix(err.Error(), "container.yaml:") {
 				t.Errorf("got %v, want a refusal with file and line", err)
@@ -161,11 +160,11 @@ func TestRenderRefuses(t *testing.T) {
 		"no such profile":       {nil, `no profile "large"`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r, a := newRenderer(t, release("1.0.0", c.files))
+			r, a := newRenderer(t, agenttest.Release("1.0.0", c.files))
 			if c.files == nil {
 				a.Profile = "large"
 			}
-			_, err := r.rendered(t.Context(), a)
+			_, err := r.Render(t.Context(), a)
 			var refused *renderError
 			if !errors.As(err, &refused) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %q", err, c.want)
@@ -182,21 +181,21 @@ func TestRenderIsBounded(t *testing.T) {
 		all.WriteString("apiVersion: v1\nkind: ConfigMap\nmetadata: {generateName: a}\ndata: {a: b}\n---\n")
 	}
 	for name, c := range map[string]struct {
-		limits RenderLimits
+		limits Limits
 		files  map[string]string
 		want   string
 	}{
-		"time":   {RenderLimits{Time: time.Millisecond}, nil, "no end after 1ms, killed"},
-		"output": {RenderLimits{Output: 300}, nil, "more than 300 bytes of manifests"},
-		"memory": {RenderLimits{Memory: 40 << 20}, huge, "limits are 1m0s and 40 MiB"},
+		"time":   {Limits{Time: time.Millisecond}, nil, "no end after 1ms, killed"},
+		"output": {Limits{Output: 300}, nil, "more than 300 bytes of manifests"},
+		"memory": {Limits{Memory: 40 << 20}, huge, "limits are 1m0s and 40 MiB"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if c.files != nil {
 				c.files["base/app.yaml"] = strings.ReplaceAll(all.String(), "generateName: a", "name: a")
 			}
-			r, a := newRenderer(t, release("1.0.0", c.files))
+			r, a := newRenderer(t, agenttest.Release("1.0.0", c.files))
 			r.limits = c.limits.orDefault()
-			_, err := r.rendered(t.Context(), a)
+			_, err := r.Render(t.Context(), a)
 			var refused *renderError
 			if !errors.As(err, &refused) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %q", err, c.want)
@@ -207,30 +206,30 @@ func TestRenderIsBounded(t *testing.T) {
 
 // The child can't write files, has no environment, and is where nothing is.
 func TestRenderedOnceIsKept(t *testing.T) {
-	r, a := newRenderer(t, featured("1.0.0", "classes", "bulk"))
-	first, err := r.rendered(t.Context(), a)
+	r, a := newRenderer(t, agenttest.Featured("1.0.0", "classes", "bulk"))
+	first, err := r.Render(t.Context(), a)
 	must(t, err)
 	r.command = []string{"/bin/false"} // no child can run any more
-	again, err := r.rendered(t.Context(), a)
+	again, err := r.Render(t.Context(), a)
 	must(t, err)
 	for name, content := range first.Files {
 		if !bytes.Equal(again.Files[name], content) {
 			t.Errorf("%s: %q, and then %q", name, content, again.Files[name])
 		}
 	}
-	if want := []string{"bulk", "classes"}; !slices.Equal(first.features, want) || !slices.Equal(again.features, want) {
-		t.Errorf("features: %v, and then %v", first.features, again.features)
+	if want := []string{"bulk", "classes"}; !slices.Equal(first.Features, want) || !slices.Equal(again.Features, want) {
+		t.Errorf("features: %v, and then %v", first.Features, again.Features)
 	}
 	if len(first.Files) != 3 || len(again.Files) != 3 {
 		t.Errorf("files: %d, and then %d", len(first.Files), len(again.Files))
 	}
 	other := *a
 	other.Values = map[string]any{"colour": "green"}
-	if _, err := r.rendered(t.Context(), &other); err == nil {
+	if _, err := r.Render(t.Context(), &other); err == nil {
 		t.Error("other values came to the same")
 	}
 	r.version = "other"
-	if _, err := r.rendered(t.Context(), a); err == nil {
+	if _, err := r.Render(t.Context(), a); err == nil {
 		t.Error("another renderer came to the same")
 	}
 }
@@ -251,7 +250,7 @@ func TestFileNames(t *testing.T) {
 		"kustomization.yaml": "resources: [a.yaml]\n",
 		"a.yaml":             "apiVersion: one/v1\nkind: Thing\nmetadata: {name: x}\n---\napiVersion: two/v1\nkind: Thing\nmetadata: {name: x}\n",
 	})
-	made, err := r.rendered(t.Context(), a)
+	made, err := r.Render(t.Context(), a)
 	must(t, err)
 	for _, name := range []string{"thing-x.yaml", "thing-x-2.yaml", "manifests.yaml"} {
 		if len(made.Files[name]) == 0 {
@@ -270,7 +269,7 @@ func TestChildsAnswerIsChecked(t *testing.T) {
 		}
 	}
 	for _, input := range []string{"", "{", "not json\n", `{"memory":1}` + strings.Repeat(" ", maxHeader) + "\n"} {
-		if code := RenderMain(strings.NewReader(input), &bytes.Buffer{}); code == 0 {
+		if code := Main(strings.NewReader(input), &bytes.Buffer{}); code == 0 {
 			t.Errorf("%.20q was answered", input)
 		}
 	}
@@ -281,7 +280,7 @@ func FuzzSplit(f *testing.F) {
 	f.Add([]byte(string(head) + "\nabcde"))
 	f.Fuzz(func(t *testing.T, output []byte) {
 		m, err := split(&cells.Assignment{}, output)
-		if err == nil && (m.Files[manifestsAll] == nil || m.features == nil) {
+		if err == nil && (m.Files[manifestsAll] == nil || m.Features == nil) {
 			t.Error("no stream")
 		}
 	})
@@ -289,22 +288,22 @@ func FuzzSplit(f *testing.F) {
 
 // A render that was seen before takes at most a millisecond (make bench).
 func BenchmarkRenderSeenBefore(b *testing.B) {
-	r, a := newRenderer(b, release("1.0.0", nil))
-	if _, err := r.rendered(b.Context(), a); err != nil {
+	r, a := newRenderer(b, agenttest.Release("1.0.0", nil))
+	if _, err := r.Render(b.Context(), a); err != nil {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		if _, err := r.rendered(b.Context(), a); err != nil {
+		if _, err := r.Render(b.Context(), a); err != nil {
 			b.Fatal(err)
 		}
 	}
 }
 
 func BenchmarkRender(b *testing.B) {
-	r, a := newRenderer(b, release("1.0.0", nil))
+	r, a := newRenderer(b, agenttest.Release("1.0.0", nil))
 	for i := 0; b.Loop(); i++ {
 		r.version = time.Now().String()
-		if _, err := r.rendered(b.Context(), a); err != nil {
+		if _, err := r.Render(b.Context(), a); err != nil {
 			b.Fatal(err)
 		}
 	}

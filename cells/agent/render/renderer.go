@@ -1,4 +1,4 @@
-package agent
+package render
 
 import (
 	"bytes"
@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/content"
 	"github.com/sluice-cd/sluice/cells/agent/disk"
 	"github.com/sluice-cd/sluice/cells/process"
 	"github.com/sluice-cd/sluice/internal/words"
@@ -30,14 +31,14 @@ const (
 	manifestsAll = "manifests.yaml"
 )
 
-// RenderLimits bound a render. Zero fields mean the default, in brackets.
-type RenderLimits struct {
+// Limits bound a render. Zero fields mean the default, in brackets.
+type Limits struct {
 	Time   time.Duration // (1m)
 	Memory int64         // bytes (1 GiB)
 	Output int64         // bytes of all manifests (64 MiB)
 }
 
-func (l RenderLimits) orDefault() RenderLimits {
+func (l Limits) orDefault() Limits {
 	if l.Time <= 0 {
 		l.Time = time.Minute
 	}
@@ -50,16 +51,33 @@ func (l RenderLimits) orDefault() RenderLimits {
 	return l
 }
 
-// renderer makes manifests of releases, in a child process each, and keeps what it made on
+// Options say what a Renderer works with.
+type Options struct {
+	Command []string       // of the child: see Main
+	Dir     string         // where what was made is kept
+	Temp    string         // an empty folder, the child's working directory
+	Values  map[string]any // of parameters that the cell owns; nil: none
+	Limits  Limits
+}
+
+// Renderer makes manifests of releases, in a child process each, and keeps what it made on
 // disk by everything that it depends on: release, profile, values and the renderer itself.
-type renderer struct {
-	command  []string // of the child
-	dir      string   // of the cache
-	temp     string   // an empty folder, the child's working directory
+type Renderer struct {
+	command  []string
+	dir      string
+	temp     string
 	own      map[string]any
 	version  string
-	limits   RenderLimits
-	contents *contents
+	limits   Limits
+	releases *content.Cache
+}
+
+// New makes a renderer of the releases of a cache. The folders of o are there.
+func New(o Options, releases *content.Cache) *Renderer {
+	return &Renderer{
+		command: o.Command, dir: o.Dir, temp: o.Temp, own: o.Values,
+		version: version(), limits: o.Limits.orDefault(), releases: releases,
+	}
 }
 
 // renderError: a release can't be rendered, now or ever.
@@ -67,31 +85,31 @@ type renderError struct{ reason string }
 
 func (e *renderError) Error() string { return e.reason }
 
-// rendererVersion names this renderer: its own format, and the kustomize in it.
-func rendererVersion() string {
-	version := renderFormat
+// version names this renderer: its own format, and the kustomize in it.
+func version() string {
+	named := renderFormat
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, m := range info.Deps {
 			if m.Path == kustomize {
-				version += " " + m.Version
+				named += " " + m.Version
 			}
 		}
 	}
-	return version
+	return named
 }
 
-// made is what an assignment comes to, and what its release's code contains.
-type made struct {
+// Result is what an assignment comes to, and what its release's code contains.
+type Result struct {
 	cells.Rendered
-	features []string // never nil
+	Features []string // never nil
 }
 
-// rendered gives what an assignment comes to: at once if that was rendered before. Errors are
-// *renderError, *unavailableError or ctx's cause.
-func (r *renderer) rendered(ctx context.Context, a *cells.Assignment) (made, error) {
+// Render is what an assignment comes to: at once if that was rendered before. Errors are
+// *renderError, *content.UnavailableError or ctx's cause.
+func (r *Renderer) Render(ctx context.Context, a *cells.Assignment) (Result, error) {
 	place, err := r.place(a)
 	if err != nil {
-		return made{}, err
+		return Result{}, err
 	}
 	if kept, err := disk.ReadSummed(place, maxRendered); err == nil && kept != nil {
 		if m, err := split(a, kept); err == nil {
@@ -100,20 +118,20 @@ func (r *renderer) rendered(ctx context.Context, a *cells.Assignment) (made, err
 	}
 	output, err := r.run(ctx, a)
 	if err != nil {
-		return made{}, fmt.Errorf("render %s: %w", a.Release, err)
+		return Result{}, fmt.Errorf("render %s: %w", a.Release, err)
 	}
 	m, err := split(a, output)
 	if err != nil {
-		return made{}, fmt.Errorf("render %s: %w", a.Release, err)
+		return Result{}, fmt.Errorf("render %s: %w", a.Release, err)
 	}
 	if err := disk.WriteSummed(place, output); err != nil {
-		return made{}, &unavailableError{fmt.Errorf("keep what %s comes to: %w", a.Release, err)}
+		return Result{}, &content.UnavailableError{Cause: fmt.Errorf("keep what %s comes to: %w", a.Release, err)}
 	}
 	return m, nil
 }
 
 // place is where an assignment's manifests are kept.
-func (r *renderer) place(a *cells.Assignment) (string, error) {
+func (r *Renderer) place(a *cells.Assignment) (string, error) {
 	text, err := json.Marshal([]any{r.version, a.Digest, a.Profile, a.Values, r.own})
 	if err != nil {
 		return "", fmt.Errorf("values of %s: %w", a.Release, err)
@@ -122,8 +140,8 @@ func (r *renderer) place(a *cells.Assignment) (string, error) {
 	return filepath.Join(r.dir, hex.EncodeToString(sum[:])), nil
 }
 
-// prune keeps what the assignments come to, and the newest of the others.
-func (r *renderer) prune(keep ...*cells.Assignment) error {
+// Prune keeps what the assignments come to, and the newest of the others.
+func (r *Renderer) Prune(keep ...*cells.Assignment) error {
 	names := map[string]bool{}
 	for _, a := range keep {
 		place, err := r.place(a)
@@ -136,9 +154,9 @@ func (r *renderer) prune(keep ...*cells.Assignment) error {
 }
 
 // run renders in a child. Damaged bytes on disk are fetched again, once.
-func (r *renderer) run(ctx context.Context, a *cells.Assignment) ([]byte, error) {
+func (r *Renderer) run(ctx context.Context, a *cells.Assignment) ([]byte, error) {
 	for again := false; ; again = true {
-		tar, err := r.contents.open(ctx, a.Digest)
+		tar, err := r.releases.Open(ctx, a.Digest)
 		if err != nil {
 			return nil, err
 		}
@@ -149,15 +167,15 @@ func (r *renderer) run(ctx context.Context, a *cells.Assignment) ([]byte, error)
 		case !errors.As(err, &corrupt):
 			return output, err
 		case again:
-			return nil, &unavailableError{fmt.Errorf("the release on disk is damaged: %w", err)}
+			return nil, &content.UnavailableError{Cause: fmt.Errorf("the release on disk is damaged: %w", err)}
 		}
-		if err := r.contents.drop(a.Digest); err != nil {
-			return nil, &unavailableError{err}
+		if err := r.releases.Drop(a.Digest); err != nil {
+			return nil, &content.UnavailableError{Cause: err}
 		}
 	}
 }
 
-func (r *renderer) child(ctx context.Context, a *cells.Assignment, tar io.Reader) ([]byte, error) {
+func (r *Renderer) child(ctx context.Context, a *cells.Assignment, tar io.Reader) ([]byte, error) {
 	header, err := json.Marshal(request{
 		Digest: a.Digest, Profile: a.Profile, Values: a.Values, Own: r.own,
 		Memory: r.limits.Memory, CPU: uint64(r.limits.Time.Seconds()) + 1,
@@ -187,7 +205,7 @@ func (r *renderer) child(ctx context.Context, a *cells.Assignment, tar io.Reader
 		return nil, &renderError{fmt.Sprintf("the renderer ended (%s), limits are %s and %d MiB: %s",
 			exit, r.limits.Time, r.limits.Memory>>20, firstLine(complaint.Bytes()))}
 	case err != nil:
-		return nil, &unavailableError{err} // it could not be started
+		return nil, &content.UnavailableError{Cause: err} // it could not be started
 	}
 	return out.Bytes(), answered(out.Bytes())
 }
@@ -215,16 +233,16 @@ func cutAnswer(output []byte) (a answer, bodies []byte, err error) {
 }
 
 // split gives a child's output as files: one for each object, and all of them as one stream.
-func split(from *cells.Assignment, output []byte) (made, error) {
+func split(from *cells.Assignment, output []byte) (Result, error) {
 	a, bodies, err := cutAnswer(output)
 	if err != nil {
-		return made{}, err
+		return Result{}, err
 	}
 	files := make(map[string][]byte, len(a.Objects)+1)
 	all := make([]byte, 0, len(bodies)+4*len(a.Objects))
 	for i, o := range a.Objects {
 		if o.Size < 0 || o.Size > len(bodies) {
-			return made{}, io.ErrUnexpectedEOF
+			return Result{}, io.ErrUnexpectedEOF
 		}
 		text := bodies[:o.Size:o.Size]
 		bodies = bodies[o.Size:]
@@ -235,7 +253,7 @@ func split(from *cells.Assignment, output []byte) (made, error) {
 		all = append(all, text...)
 	}
 	files[manifestsAll] = all
-	return made{cells.Rendered{Assignment: *from, Files: files}, append([]string{}, a.Features...)}, nil
+	return Result{cells.Rendered{Assignment: *from, Files: files}, append([]string{}, a.Features...)}, nil
 }
 
 func firstLine(text []byte) string {

@@ -1,4 +1,4 @@
-package agent
+package render
 
 import (
 	"bufio"
@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -54,11 +55,11 @@ type object struct {
 	Size int    `json:"size"`
 }
 
-// RenderMain is the render child: it reads one release and values from stdin, and writes its manifests, or why
+// Main is the render child: it reads one release and values from stdin, and writes its manifests, or why
 // there are none, to stdout. The exit code is 0 if an answer was written. The agent runs it as `sluice render`
 // with an empty environment; it limits its own memory, CPU and files first, refuses what reaches outside the
 // release before kustomize runs (fault 30), and can dial nobody then.
-func RenderMain(stdin io.Reader, stdout io.Writer) int {
+func Main(stdin io.Reader, stdout io.Writer) int {
 	stayOffline()
 	in := bufio.NewReaderSize(stdin, maxHeader)
 	line, err := in.ReadSlice('\n')
@@ -158,7 +159,7 @@ func (q *request) render(tar io.Reader) ([]body, []string, error) {
 		return nil, nil, err
 	}
 	bodies, err := build(files, dir)
-	return bodies, sorted(r.Features), err
+	return bodies, slices.Sorted(slices.Values(r.Features)), err
 }
 
 // faultsError joins faults to one error, one a line.
