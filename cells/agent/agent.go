@@ -36,6 +36,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -47,6 +48,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/clock"
 	"github.com/sluice-cd/sluice/cells/agent/content"
 	"github.com/sluice-cd/sluice/cells/agent/disk"
+	"github.com/sluice-cd/sluice/cells/agent/plane"
 	"github.com/sluice-cd/sluice/cells/agent/render"
 	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/flags"
@@ -77,7 +79,9 @@ type Options struct {
 	HealInterval   time.Duration // between looks for drift; default 30s
 	MaxContent     int64         // bytes of a release, on the wire and unpacked; default 64 MiB
 
-	machine clock.Machine // tests set its clocks
+	// Tests replace the machine's clocks and the network.
+	machine   clock.Machine
+	transport func(*http.Transport) http.RoundTripper
 }
 
 // orDefault validates o and fills in what is left out. All faults are told at once.
@@ -116,59 +120,32 @@ func (o Options) orDefault() (Options, error) {
 // Agent is one cell's agent.
 type Agent struct {
 	options Options
-	client  *client
+	clock   *clock.Clock
+	client  *plane.Client
 	reached func(point string) // tests end the process here; nil in any other program
 }
 
 // New makes an agent. Nothing is written before Run.
 func New(o Options) (*Agent, error) {
-	who, err := o.who()
+	credentials, err := plane.LoadCredentials(o.StateDir, o.Cell, o.Join)
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	if o.Cell == "" {
-		o.Cell = who.self.Cell
+		o.Cell = credentials.Cell()
 	}
 	if o, err = o.orDefault(); err != nil {
 		return nil, err
 	}
-	c, err := newClient(o.Server, o.Cell, who, clock.New(o.StateDir, o.machine))
+	a := &Agent{options: o, clock: clock.New(o.StateDir, o.machine)}
+	a.client, err = plane.New(plane.Options{
+		Server: o.Server, Cell: o.Cell, Token: o.Join, Credentials: credentials, Clock: a.clock, PollWait: o.PollWait, Log: o.Log,
+		Reached: a.at, Transport: o.transport,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
-	if c.who == nil && o.Join != nil {
-		return nil, errors.New("agent: a token is for TLS, and names the control plane: leave the plain address out, or give https://HOST:PORT")
-	}
-	if c.who != nil && o.Join == nil && len(who.self.Key) == 0 && who.self.Joining == nil {
-		return nil, errors.New("agent: no token is given, and no server: give the token that sluice cell add printed; " +
-			"or the address of a control plane in the plain form")
-	}
-	return &Agent{options: o, client: c}, nil
-}
-
-// who finds out whose the state folder is, and whether that is meant.
-func (o *Options) who() (*keeper, error) {
-	k := &keeper{dir: o.StateDir}
-	if o.StateDir != "" {
-		var err error
-		if k.self, err = loadSelf(o.StateDir); err != nil {
-			return nil, err
-		}
-	}
-	kept := k.self.Cell
-	switch t := o.Join; {
-	case t != nil && !validPins(t.Pins):
-		return nil, identity.ErrToken
-	case t != nil && o.Cell != "" && o.Cell != t.Cell:
-		return nil, fmt.Errorf("the token is for cell %s, not for %s", t.Cell, o.Cell)
-	case t != nil && kept != "" && kept != t.Cell:
-		return nil, fmt.Errorf("the token is for cell %s, and %s belongs to cell %s: give each cell a state folder of its own", t.Cell, o.StateDir, kept)
-	case kept != "" && o.Cell != "" && o.Cell != kept:
-		return nil, fmt.Errorf("the state folder %s belongs to cell %s, not to %s", o.StateDir, kept, o.Cell)
-	case t != nil:
-		k.self.Cell = t.Cell
-	}
-	return k, nil
+	return a, nil
 }
 
 // Run runs the agent until ctx ends, and then returns nil. An error means that it can't do its
@@ -195,7 +172,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		others.Go(func() { a.serve(ctx, callers, l.board) })
 	}
 	others.Go(func() {
-		err := a.register(ctx)
+		err := a.client.Register(ctx)
 		if err == nil {
 			a.talk(ctx, l)
 			return
@@ -215,17 +192,11 @@ func (a *Agent) Run(ctx context.Context) error {
 
 // talk is all that goes on between the agent and its control plane, until ctx ends.
 func (a *Agent) talk(ctx context.Context, l *loop) {
-	if a.client.at.Load() == nil { // ended while it registered
-		return
-	}
-	asked := make(chan bool, 1)
 	var all sync.WaitGroup
-	all.Go(func() { (&puller{agent: a, heard: l.desired, asked: asked, board: l.board}).run(ctx) })
+	all.Go(func() { a.client.Run(ctx, l.reporter, l) })
 	all.Go(func() { l.board.follow(ctx) })
-	all.Go(func() { l.desk.run(ctx, l.confirmed) })
-	all.Go(func() { a.rotate(ctx, asked) })
 	all.Wait()
-	a.client.at.Load().http.CloseIdleConnections()
+	a.client.Close()
 }
 
 // open takes the state folder.
@@ -247,14 +218,8 @@ func (a *Agent) open() (_ *loop, err error) {
 			_ = lock.Close()
 		}
 	}()
-	if k := a.client.who; k != nil { // nobody else changes it now
-		kept, err := loadSelf(dir)
-		if err != nil {
-			return nil, err
-		}
-		if kept.Cell != "" {
-			k.self = kept
-		}
+	if err := a.client.Reload(); err != nil { // nobody else changes them now
+		return nil, err
 	}
 	if err := disk.Sweep(dir, folders["releases"], folders["rendered"]); err != nil {
 		return nil, err
@@ -263,7 +228,7 @@ func (a *Agent) open() (_ *loop, err error) {
 	if err != nil {
 		return nil, err
 	}
-	box, err := openOutbox(dir, maxOutbox)
+	box, err := plane.OpenOutbox(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -284,10 +249,11 @@ func (a *Agent) open() (_ *loop, err error) {
 		confirmed: make(chan string),
 		owner:     make(chan ownerWord),
 	}
-	l.desk = newDesk(a, box)
-	l.board = newSwitchboard(a, flags.Facts{Cell: a.options.Cell, Release: j.goesFor(), Features: j.Contained}, l.desk.ring)
-	l.desk.flags = l.board.report
-	a.options.Log.Info().Str("boot", l.desk.boot).Str("state", dir).Msg("the agent starts") // by its boot a clone is found
+	l.reporter = plane.NewReporter(a.client, box, plane.ReporterOptions{
+		Version: a.options.Version, Infrastructure: a.options.Infrastructure, Every: a.options.ReportEvery,
+	})
+	l.board = newSwitchboard(a, flags.Facts{Cell: a.options.Cell, Release: j.goesFor(), Features: j.Contained}, l.reporter.Notify)
+	a.options.Log.Info().Str("boot", l.reporter.Boot()).Str("state", dir).Msg("the agent starts") // by its boot a clone is found
 	return l, nil
 }
 

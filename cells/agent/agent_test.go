@@ -65,7 +65,7 @@ func run(t testing.TB, s settings, a *Agent) *cell {
 	return &cell{s, stop}
 }
 
-func newSettings(t testing.TB, p *plane) settings {
+func newSettings(t testing.TB, p *controlPlane) settings {
 	t.Helper()
 	dir := t.TempDir()
 	return settings{
@@ -84,7 +84,7 @@ func brokenRelease(version string) map[string]string {
 
 func TestInstallAndUpdate(t *testing.T) {
 	t.Parallel()
-	p := newPlane(t)
+	p := newControlPlane(t)
 	c := start(t, newSettings(t, p))
 	p.await(t, "pending", func(r cells.Report) bool { return r.State == cells.StatePending && r.Running == nil })
 	one := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
@@ -129,7 +129,7 @@ func TestInstallAndUpdate(t *testing.T) {
 // R14: what was accepted does not begin before the control plane has taken a report that says so.
 func TestNothingBeginsUnconfirmed(t *testing.T) {
 	t.Parallel()
-	p := newPlane(t)
+	p := newControlPlane(t)
 	one := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	seen := make(chan struct{})
 	var once sync.Once
@@ -160,7 +160,7 @@ func TestNothingBeginsUnconfirmed(t *testing.T) {
 // R13: profile and values are part of what runs; the cell's own values stay in the cell.
 func TestValuesAndProfile(t *testing.T) {
 	t.Parallel()
-	p := newPlane(t)
+	p := newControlPlane(t)
 	c := start(t, newSettings(t, p), func(o *Options) { o.Values = map[string]any{"secret": "hush", "meant for another": 1} })
 	a := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	a.Values = map[string]any{"colour": "green", "replicas": 3}
@@ -190,7 +190,7 @@ func TestValuesAndProfile(t *testing.T) {
 // Fault 32, invariant 7: one automatic rollback, offline; the failure is remembered, and tried again only under a higher sequence.
 func TestPoisonIsRolledBackOffline(t *testing.T) {
 	t.Parallel()
-	p := newPlane(t)
+	p := newControlPlane(t)
 	s := newSettings(t, p)
 	s.Health = broken
 	c := start(t, s)
@@ -233,7 +233,7 @@ func TestPoisonIsRolledBackOffline(t *testing.T) {
 // Fault 52, R13: values that do not work send this cell back alone, and do not count against the release.
 func TestBadValuesGoBack(t *testing.T) {
 	t.Parallel()
-	p := newPlane(t)
+	p := newControlPlane(t)
 	start(t, newSettings(t, p))
 	good := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(good)
@@ -262,7 +262,7 @@ func TestBadValuesGoBack(t *testing.T) {
 // R2: nothing older is accepted, nor other bytes under the same number.
 func TestOrderIsHeld(t *testing.T) {
 	t.Parallel()
-	p := newPlane(t)
+	p := newControlPlane(t)
 	start(t, newSettings(t, p))
 	old := p.ship(t, "1.0.0", 41, agenttest.Release("1.0.0", nil))
 	now := p.ship(t, "1.1.0", 42, agenttest.Release("1.1.0", nil))
@@ -295,7 +295,7 @@ func TestContentIsVerified(t *testing.T) {
 		"too many files": agenttest.Pack(t, many(11_000)),
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newPlane(t)
+			p := newControlPlane(t)
 			c := start(t, newSettings(t, p), func(o *Options) { o.MaxContent = 12 << 20 })
 			one := p.ship(t, "1.0.0", 1, good)
 			p.assign(one)
@@ -332,7 +332,7 @@ func many(n int) map[string]string {
 // Fault 47: a newer head takes over from a hook that hangs; there are never two applies at once.
 func TestNewerTakesOver(t *testing.T) {
 	t.Parallel()
-	p := newPlane(t)
+	p := newControlPlane(t)
 	s := newSettings(t, p)
 	log := filepath.Join(t.TempDir(), "log")
 	s.Hook = "echo begin $SLUICE_RELEASE >>" + log + "; trap 'echo end $SLUICE_RELEASE >>" + log + "; exit 1' TERM; " +
@@ -385,7 +385,7 @@ func read(t testing.TB, file string) string {
 // R20: forward-only never goes back; a later release may bring the cell on.
 func TestForwardOnlyIsStuck(t *testing.T) {
 	t.Parallel()
-	p := newPlane(t)
+	p := newControlPlane(t)
 	s := newSettings(t, p)
 	s.Health = broken
 	c := start(t, s)
@@ -415,7 +415,7 @@ func TestForwardOnlyIsStuck(t *testing.T) {
 // A first install takes the same path; when it fails there is nothing to go back to, and the cell says so.
 func TestFirstInstallFails(t *testing.T) {
 	t.Parallel()
-	p := newPlane(t)
+	p := newControlPlane(t)
 	s := newSettings(t, p)
 	s.Health = broken
 	start(t, s)
@@ -430,7 +430,7 @@ func TestFirstInstallFails(t *testing.T) {
 // Fault 46: a hook that fails or hangs sends the cell back.
 func TestFailingHookGoesBack(t *testing.T) {
 	t.Parallel()
-	p := newPlane(t)
+	p := newControlPlane(t)
 	s := newSettings(t, p)
 	s.Hook = `case $SLUICE_RELEASE in 1.1.0) echo migration failed; exit 3;; esac`
 	c := start(t, s)
@@ -451,7 +451,7 @@ func TestFailingHookGoesBack(t *testing.T) {
 // Fault 36: what was healthy once and does not stay so within the watch goes back; after the watch it is reported.
 func TestWatch(t *testing.T) {
 	t.Parallel()
-	p := newPlane(t)
+	p := newControlPlane(t)
 	s := newSettings(t, p)
 	sick := filepath.Join(t.TempDir(), "sick")
 	s.Health = "! test -e " + sick
@@ -482,7 +482,7 @@ func TestWatch(t *testing.T) {
 	p.awaitAfter(t, mark, "back", healthyOn(good))
 }
 
-func (p *plane) lastGood(dir string) string {
+func (p *controlPlane) lastGood(dir string) string {
 	j, err := loadJournal(dir, "acme")
 	if err != nil {
 		return err.Error()
@@ -492,7 +492,7 @@ func (p *plane) lastGood(dir string) string {
 
 func TestDriftIsHealed(t *testing.T) {
 	t.Parallel()
-	p := newPlane(t)
+	p := newControlPlane(t)
 	c := start(t, newSettings(t, p))
 	one := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(one)
@@ -511,7 +511,7 @@ func TestDriftIsHealed(t *testing.T) {
 // Fault 48: the rollback's content is gone from disk. Offline the cell says so and keeps what runs; then it fetches.
 func TestRollbackContentGone(t *testing.T) {
 	t.Parallel()
-	p := newPlane(t)
+	p := newControlPlane(t)
 	s := newSettings(t, p)
 	s.Health = broken
 	s.HealthTimeout = 2 * time.Second
@@ -547,7 +547,7 @@ func TestRollbackContentGone(t *testing.T) {
 // Damaged bytes on disk are fetched again, not believed.
 func TestDamagedDiskIsFetchedAgain(t *testing.T) {
 	t.Parallel()
-	p := newPlane(t)
+	p := newControlPlane(t)
 	c := start(t, newSettings(t, p))
 	one := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(one)
@@ -572,7 +572,7 @@ func TestDamagedDiskIsFetchedAgain(t *testing.T) {
 }
 
 func TestStateFolderIsGuarded(t *testing.T) {
-	p := newPlane(t)
+	p := newControlPlane(t)
 	s := newSettings(t, p)
 	start(t, s)
 	p.await(t, "pending", func(cells.Report) bool { return true })

@@ -17,7 +17,7 @@ import (
 // Ten agents on one machine: from a change of what is desired until the control plane has ten reports of
 // health. The releases were rendered before, so what is measured is everything but the render (make bench).
 func BenchmarkSwitchTenCells(b *testing.B) {
-	p := newPlane(b)
+	p := newControlPlane(b)
 	var agents []*cell
 	for i := range 10 {
 		s := newSettings(b, p)
@@ -53,7 +53,7 @@ func BenchmarkSwitchTenCells(b *testing.B) {
 
 // An idle agent in a process of its own takes at most 30 MB (make bench).
 func BenchmarkIdleMemory(b *testing.B) {
-	p := newPlane(b)
+	p := newControlPlane(b)
 	k := newKillable(b, p)
 	k.HealthTimeout = 5 * time.Second
 	a := p.ship(b, "1.0.0", 1, agenttest.Release("1.0.0", nil))

@@ -99,7 +99,7 @@ func (s *switchboard) follow(ctx context.Context) {
 			continue
 		}
 		s.lacks(want, err)
-		pause := time.NewTimer(s.client.pause(err, failures))
+		pause := time.NewTimer(s.client.Pause(err, failures))
 		failures++
 		select {
 		case <-pause.C:

@@ -28,7 +28,7 @@ func TestNothingIsEarlyByTheWallClock(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := newPlane(t)
+			p := newControlPlane(t)
 			s := newSettings(t, p)
 			s.Skew = tt.first
 			who := withFlags(t, &s)
@@ -60,7 +60,7 @@ func TestNothingIsEarlyByTheWallClock(t *testing.T) {
 // R40: one receipt with a time two days ahead turns nothing on, in this process and the next.
 func TestOneWrongReceiptTurnsNothingOn(t *testing.T) {
 	t.Parallel()
-	p := newPlane(t)
+	p := newControlPlane(t)
 	s := newSettings(t, p)
 	who := withFlags(t, &s)
 	c := start(t, s)

@@ -18,7 +18,7 @@ import (
 // it comes to the same end.
 func TestKilledWhileFlagsAreTaken(t *testing.T) {
 	t.Parallel()
-	p := newPlane(t)
+	p := newControlPlane(t)
 	k := newKillable(t, p)
 	who := withFlags(t, &k.settings)
 	healthy := p.heard
@@ -84,7 +84,7 @@ func TestKilledBetweenReleasesFlagsAreOff(t *testing.T) {
 	for _, point := range []string{"journal begun", "applying", "target has it", "journal applied"} {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
-			p := newPlane(t)
+			p := newControlPlane(t)
 			k := newKillable(t, p)
 			k.HealthTimeout = time.Minute
 			stay := t.TempDir() + "/unhealthy"
@@ -124,7 +124,7 @@ func TestKilledBetweenReleasesFlagsAreOff(t *testing.T) {
 func TestKilledAtRandomInstantsNoFlagOutrunsItsCode(t *testing.T) {
 	t.Parallel()
 	const rounds = 25
-	p := newPlane(t)
+	p := newControlPlane(t)
 	k := newKillable(t, p)
 	p.heard = nil
 	who := withFlags(t, &k.settings)

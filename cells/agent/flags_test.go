@@ -39,7 +39,7 @@ func bundleOf(gates ...flags.Gate) flags.Bundle {
 }
 
 // word makes what a cell is told, and has the plane serve it.
-func (p *plane) word(height int64, b flags.Bundle, killed ...string) *cells.Flags {
+func (p *controlPlane) word(height int64, b flags.Bundle, killed ...string) *cells.Flags {
 	raw := b.Encode()
 	d := releases.DigestBytes(raw)
 	p.mu.Lock()
@@ -140,7 +140,7 @@ func stateIs(id string, want flags.CellState) func(cells.Report) bool {
 // a moment before, though the cell's clock is two days ahead. A restart changes nothing.
 func TestFlagFlipsOfflineAtItsTime(t *testing.T) {
 	t.Parallel()
-	p := newPlane(t)
+	p := newControlPlane(t)
 	p.clock = -48 * time.Hour
 	s := newSettings(t, p)
 	who := withFlags(t, &s)
@@ -176,7 +176,7 @@ func TestFlagFlipsOfflineAtItsTime(t *testing.T) {
 // R43: a kill is in force whatever becomes of the bundle, is reported, and outlives restarts; a commit lifts it.
 func TestKillNeedsNothingElse(t *testing.T) {
 	t.Parallel()
-	p := newPlane(t)
+	p := newControlPlane(t)
 	s := newSettings(t, p)
 	who := withFlags(t, &s)
 	c := start(t, s)
@@ -226,7 +226,7 @@ func TestKillNeedsNothingElse(t *testing.T) {
 // R38: a rollback suspends before its first write, an update lights up after health held; both by themselves, offline.
 func TestFlagsFollowTheRelease(t *testing.T) {
 	t.Parallel()
-	p := newPlane(t)
+	p := newControlPlane(t)
 	s := newSettings(t, p)
 	s.Health = broken
 	who := withFlags(t, &s)
@@ -273,7 +273,7 @@ func TestFlagsFollowTheRelease(t *testing.T) {
 // R43: what the owner holds stays off, whatever is announced, and with a mistake in the file too.
 func TestOwnerHoldsAFeature(t *testing.T) {
 	t.Parallel()
-	p := newPlane(t)
+	p := newControlPlane(t)
 	s := newSettings(t, p)
 	who := withFlags(t, &s)
 	c := start(t, s)
@@ -306,7 +306,7 @@ func TestOwnerHoldsAFeature(t *testing.T) {
 // A bundle that is another, can't be read or can't be compiled leaves the last good one in force, and the report says why.
 func TestBundleThatCantBeUsed(t *testing.T) {
 	t.Parallel()
-	p := newPlane(t)
+	p := newControlPlane(t)
 	s := newSettings(t, p)
 	who := withFlags(t, &s)
 	start(t, s)
@@ -349,7 +349,7 @@ func TestDamagedFlagFiles(t *testing.T) {
 	for _, name := range []string{"bundle", "flags.json", "clock.json", "inforce.json"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := newPlane(t)
+			p := newControlPlane(t)
 			s := newSettings(t, p)
 			who := withFlags(t, &s)
 			c := start(t, s)
@@ -386,7 +386,7 @@ func TestDamagedFlagFiles(t *testing.T) {
 // R45: the owner sees how flags are, what is killed and why; but nothing of what is under embargo before its time.
 func TestOwnerSeesHowFlagsAre(t *testing.T) {
 	t.Parallel()
-	p := newPlane(t)
+	p := newControlPlane(t)
 	s := newSettings(t, p)
 	if v, err := LoadInForce(s.State); v != nil || err != nil {
 		t.Errorf("before anything was told: %+v, %v", v, err)

@@ -14,7 +14,7 @@ import (
 // R43, invariant 8: with the disk full a kill is in force at once, is not reported as kept, and is once there is room.
 func TestKillOnAFullDisk(t *testing.T) {
 	t.Parallel()
-	p := newPlane(t)
+	p := newControlPlane(t)
 	k := newKillable(t, p)
 	k.Health, p.heard = "true", nil // commands have as little room
 	who := withFlags(t, &k.settings)

@@ -9,14 +9,17 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rs/zerolog"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/agenttest"
+	"github.com/sluice-cd/sluice/cells/agent/plane"
 	"github.com/sluice-cd/sluice/cells/identity"
 )
 
@@ -30,12 +33,12 @@ func TestJoinAndInstall(t *testing.T) {
 	k.assign(one)
 	k.await(t, "healthy", healthyOn(one))
 	c.stop()
-	info, err := os.Stat(selfFile(s.State))
+	info, err := os.Stat(credentialsFile(s.State))
 	must(t, err)
 	if info.Mode().Perm() != 0o600 {
 		t.Errorf("the key can be read by others: %v", info.Mode())
 	}
-	if text := read(t, selfFile(s.State)); strings.Contains(text, secretOf(t, s.Join)) {
+	if text := read(t, credentialsFile(s.State)); strings.Contains(text, secretOf(t, s.Join)) {
 		t.Error("the token was kept")
 	}
 	for name, change := range map[string]func(*settings){
@@ -77,7 +80,7 @@ func TestRegistrationKilledAtEveryPoint(t *testing.T) {
 	for _, point := range []string{"key made", "token sent", "registered"} {
 		for _, gone := range []bool{false, true} { // whether the token is of use the second time
 			k := newKeyed(t)
-			q := newKillable(t, k.plane)
+			q := newKillable(t, k.controlPlane)
 			q.Server, q.Join = "", k.token(t, "acme").String()
 			q.start(point, 0)
 			q.died()
@@ -109,7 +112,7 @@ func TestTokenThatIsNotGood(t *testing.T) {
 	must(t, err)
 	a, err := New(o)
 	must(t, err)
-	if err := a.Run(t.Context()); !errors.Is(err, ErrToken) || !strings.Contains(err.Error(), "sluice cell add") || strings.Contains(err.Error(), bad.Secret) {
+	if err := a.Run(t.Context()); !errors.Is(err, plane.ErrToken) || !strings.Contains(err.Error(), "sluice cell add") || strings.Contains(err.Error(), bad.Secret) {
 		t.Fatalf("it ends with %v", err)
 	}
 	s.Join = good.String()
@@ -138,11 +141,24 @@ func TestTokenThatIsNotGood(t *testing.T) {
 	}
 }
 
-func kept(t testing.TB, dir string) self {
+// credentials are what a cell keeps of its keys: see package plane.
+type credentials struct {
+	Cell    string    `json:"cell"`
+	Address string    `json:"address"`
+	Pins    []string  `json:"pins"`
+	Key     []byte    `json:"key"`
+	Next    []byte    `json:"next"`
+	Since   time.Time `json:"since"`
+}
+
+func credentialsFile(dir string) string { return filepath.Join(dir, "identity.json") }
+
+func kept(t testing.TB, dir string) (c credentials) {
 	t.Helper()
-	s, err := loadSelf(dir)
+	text, err := os.ReadFile(credentialsFile(dir))
 	must(t, err)
-	return s
+	must(t, json.Unmarshal(text, &c))
+	return c
 }
 
 // Whoever gives a token that can't be meant is told so before anything happens.
@@ -172,14 +188,14 @@ func TestTokenThatIsNotMeant(t *testing.T) {
 			t.Errorf("want %q: %v", want, err)
 		}
 	}
-	must(t, os.Chmod(selfFile(s.State), 0o644))
+	must(t, os.Chmod(credentialsFile(s.State), 0o644))
 	o, err := s.options()
 	must(t, err)
 	if _, err := New(o); err == nil || !strings.Contains(err.Error(), "can be read by others") {
 		t.Errorf("a key that others can read: %v", err)
 	}
-	must(t, os.WriteFile(selfFile(s.State), []byte(`{"cell":"acme","key":"aHVzaA=="`), 0o600))
-	must(t, os.Chmod(selfFile(s.State), 0o600))
+	must(t, os.WriteFile(credentialsFile(s.State), []byte(`{"cell":"acme","key":"aHVzaA=="`), 0o600))
+	must(t, os.Chmod(credentialsFile(s.State), 0o600))
 	if _, err := New(o); err == nil || !strings.Contains(err.Error(), "is damaged") || strings.Contains(err.Error(), "aHVz") {
 		t.Errorf("a damaged identity: %v", err)
 	}

@@ -23,7 +23,7 @@ import (
 
 // keyed is a control plane that knows cells by their keys, and is known by its own: a plane behind mutual TLS.
 type keyed struct {
-	*plane
+	*controlPlane
 	address string
 
 	mu      sync.Mutex
@@ -40,7 +40,7 @@ type keyed struct {
 
 func newKeyed(t testing.TB) *keyed {
 	t.Helper()
-	k := prepareKeyed(t, newBarePlane())
+	k := prepareKeyed(t, newBareControlPlane())
 	k.streams = true
 	k.server = httptest.NewUnstartedServer(k)
 	k.server.TLS = k.tls()
@@ -51,13 +51,13 @@ func newKeyed(t testing.TB) *keyed {
 	return k
 }
 
-func newBarePlane() *plane {
-	return &plane{changed: make(chan struct{}), tars: map[digest][]byte{}, fetched: map[digest]int{}, events: map[int64]cells.Event{}, bundles: map[digest][]byte{}}
+func newBareControlPlane() *controlPlane {
+	return &controlPlane{changed: make(chan struct{}), tars: map[digest][]byte{}, fetched: map[digest]int{}, events: map[int64]cells.Event{}, bundles: map[digest][]byte{}}
 }
 
-func prepareKeyed(t testing.TB, p *plane) *keyed {
+func prepareKeyed(t testing.TB, p *controlPlane) *keyed {
 	t.Helper()
-	return &keyed{plane: p, cells: map[string]string{}, tokens: map[string]string{}, keys: []tls.Certificate{newServerKey(t), newServerKey(t)}}
+	return &keyed{controlPlane: p, cells: map[string]string{}, tokens: map[string]string{}, keys: []tls.Certificate{newServerKey(t), newServerKey(t)}}
 }
 
 func newServerKey(t testing.TB) tls.Certificate {
@@ -107,7 +107,7 @@ func (k *keyed) token(t testing.TB, cell string) identity.Token {
 
 func (k *keyed) settings(t testing.TB, token identity.Token) settings {
 	t.Helper()
-	s := newSettings(t, k.plane)
+	s := newSettings(t, k.controlPlane)
 	s.Server, s.Cell, s.Join = "", token.Cell, token.String()
 	return s
 }
@@ -125,9 +125,9 @@ func (k *keyed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	key := identity.FormatKey(public)
-	k.plane.mu.Lock()
+	k.controlPlane.mu.Lock()
 	refuse := k.refuse
-	k.plane.mu.Unlock()
+	k.controlPlane.mu.Unlock()
 	if refuse != nil && refuse(w, r) {
 		return
 	}
@@ -147,7 +147,7 @@ func (k *keyed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Query().Get("cell") != "" && r.URL.Query().Get("cell") != cell:
 		w.WriteHeader(http.StatusForbidden)
 	default:
-		k.plane.mux().ServeHTTP(w, r)
+		k.controlPlane.mux().ServeHTTP(w, r)
 	}
 }
 

@@ -20,7 +20,7 @@ import (
 type killable struct {
 	settings
 	t       testing.TB
-	p       *plane
+	p       *controlPlane
 	hooks   string // a line when a hook begins, and when it ends
 	healths string // a line for each time that health held: the process's tag and the release
 	starts  int
@@ -28,7 +28,7 @@ type killable struct {
 	output  bytes.Buffer
 }
 
-func newKillable(t testing.TB, p *plane) *killable {
+func newKillable(t testing.TB, p *controlPlane) *killable {
 	t.Helper()
 	k := &killable{settings: newSettings(t, p), t: t, p: p}
 	k.hooks, k.healths = filepath.Join(t.TempDir(), "hooks"), filepath.Join(t.TempDir(), "healths")
@@ -115,7 +115,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 	for _, kind := range []string{"good", "bad", "forward-only", "bad forward-only"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			p := newPlane(t)
+			p := newControlPlane(t)
 			k := newKillable(t, p)
 			good := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 			p.assign(good)
@@ -157,7 +157,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 func TestKilledAtRandomInstants(t *testing.T) {
 	t.Parallel()
 	const rounds = 40
-	p := newPlane(t)
+	p := newControlPlane(t)
 	k := newKillable(t, p)
 	works := []cells.Assignment{p.ship(t, "1.0.0", 0, agenttest.Release("1.0.0", nil)), p.ship(t, "1.1.0", 0, agenttest.Release("1.1.0", nil))}
 	fails := p.ship(t, "6.6.6", 0, brokenRelease("6.6.6"))

@@ -30,7 +30,7 @@ func removeFile(t testing.TB, name string) {
 
 // Invariant 6: flags are served on this machine only, and whoever asks for more is told so before anything starts.
 func TestFlagsAreServedLocallyOnly(t *testing.T) {
-	p := newPlane(t)
+	p := newControlPlane(t)
 	for _, where := range []string{
 		"0.0.0.0:8013", ":8013", "8013", "[::]:8013", "192.0.2.1:8013", "example.com:8013", "localhost:8013", "127.0.0.1", "[::ffff:192.0.2.1]:80",
 		"http://127.0.0.1:8013", "unix://relative/s", "unix:s", "unix://", "unix:///s?mode=0777", "unix:///s?mode=rw", "tcp://127.0.0.1:1",
@@ -58,7 +58,7 @@ func TestFlagsAreServedLocallyOnly(t *testing.T) {
 
 // The address is taken: an error at start, which says what to do, and nothing else of the agent is left behind.
 func TestFlagsAddressIsTaken(t *testing.T) {
-	p := newPlane(t)
+	p := newControlPlane(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	defer l.Close()
@@ -77,7 +77,7 @@ func TestFlagsAddressIsTaken(t *testing.T) {
 
 // A free port is found, told in the log and served.
 func TestFlagsOnAnyPort(t *testing.T) {
-	p := newPlane(t)
+	p := newControlPlane(t)
 	s := newSettings(t, p)
 	s.Flags = "127.0.0.1:0"
 	text, told := net.Pipe()
@@ -178,7 +178,7 @@ func TestFlagsSocket(t *testing.T) {
 // Killed while it begins to listen in its own folder, the agent starts again.
 func TestSocketLeftHalfMade(t *testing.T) {
 	t.Parallel()
-	p := newPlane(t)
+	p := newControlPlane(t)
 	s := newSettings(t, p)
 	must(t, os.MkdirAll(filepath.Join(s.State, ".new-123"), 0o700))
 	writeFile(t, filepath.Join(s.State, ".new-123", "s"))
@@ -192,7 +192,7 @@ func TestSocketLeftHalfMade(t *testing.T) {
 // seconds, and the next one has the port.
 func TestManyCallers(t *testing.T) {
 	t.Parallel()
-	p := newPlane(t)
+	p := newControlPlane(t)
 	s := newSettings(t, p)
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)

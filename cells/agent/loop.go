@@ -13,7 +13,10 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/content"
 	"github.com/sluice-cd/sluice/cells/agent/disk"
+	"github.com/sluice-cd/sluice/cells/agent/plane"
 	"github.com/sluice-cd/sluice/cells/agent/render"
+	"github.com/sluice-cd/sluice/internal/backoff"
+	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -22,8 +25,8 @@ type loop struct {
 	agent    *Agent
 	state    state
 	lock     *os.File
-	box      *outbox
-	desk     *desk
+	box      *plane.Outbox
+	reporter *plane.Reporter
 	board    *switchboard
 	contents *content.Cache
 	renderer *render.Renderer
@@ -53,6 +56,12 @@ type result struct {
 	err      error
 }
 
+// The pauses between tries of what can't be done yet.
+const (
+	firstPause = 100 * time.Millisecond
+	retryCap   = 30 * time.Second
+)
+
 // errSuperseded ends a step that is no longer wanted.
 var errSuperseded = errors.New("superseded by a newer assignment")
 
@@ -66,8 +75,8 @@ func (l *loop) run(ctx context.Context) {
 		l.state.waited(time.Now())
 		if err := l.keep(); err != nil { // a full disk, say: nothing goes on that is not journalled
 			l.agent.options.Log.Error().Err(err).Msg("the agent waits until it can write its state folder")
-			l.desk.trouble(err)
-			next.At = time.Now().Add(retryPause(troubles))
+			l.reporter.Trouble(words.Clip(err.Error(), maxReason))
+			next.At = time.Now().Add(backoff.FullJitter(backoff.Exponential(firstPause, retryCap, troubles)))
 			troubles++
 		} else {
 			troubles = 0
@@ -151,7 +160,7 @@ func (l *loop) fold(done step, r result, now time.Time) {
 	case missing && t == heal:
 		l.state.unhealable(r.err.Error(), now)
 	case missing:
-		l.state.retry(r.err.Error(), now, l.agent.client.pause(r.err, l.state.retries))
+		l.state.retry(r.err.Error(), now, l.agent.client.Pause(r.err, l.state.retries))
 	case t == prepare:
 		l.state.prepared(r.err, now)
 	case t == apply:
@@ -203,7 +212,7 @@ func (l *loop) prune(a, lastGood *cells.Assignment) {
 func (l *loop) keep() error {
 	s := &l.state
 	news := len(s.events) > 0
-	if err := l.box.add(s.events, time.Now()); err != nil {
+	if err := l.box.Add(s.events, time.Now()); err != nil {
 		return err
 	}
 	for _, e := range s.events {
@@ -227,7 +236,7 @@ func (l *loop) keep() error {
 		}
 	}
 	l.board.runs(s.goesFor(), s.Contained) // durable before it counts, and in force before anything is written (R38)
-	l.desk.publish(s.report(), s.telling(), news)
+	l.reporter.Publish(s.report(), s.telling(), news)
 	return l.show()
 }
 
@@ -269,6 +278,26 @@ func (l *loop) log(e cells.Event) {
 	line.Str("release", e.Release).Str("detail", e.Detail).Msg(e.Kind)
 }
 
+// Desired hands the loop what the control plane says: see plane.Handler.
+func (l *loop) Desired(ctx context.Context, d *cells.Desired) {
+	l.board.tell(d.Flags) // first: a kill waits for nothing
+	select {
+	case l.desired <- d:
+	case <-ctx.Done():
+	}
+}
+
+// Confirmed hands the loop the key of an assignment that the control plane knows of.
+func (l *loop) Confirmed(ctx context.Context, key string) {
+	select {
+	case l.confirmed <- key:
+	case <-ctx.Done():
+	}
+}
+
+// Flags is what is reported of flags.
+func (l *loop) Flags() *cells.FlagsReport { return l.board.report() }
+
 func (l *loop) close() error {
-	return errors.Join(l.box.close(), l.lock.Close())
+	return errors.Join(l.box.Close(), l.lock.Close())
 }

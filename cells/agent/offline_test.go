@@ -88,9 +88,9 @@ func bubble(t *testing.T, s settings, w *wire) (stop func()) {
 	must(t, err)
 	a, err := New(Options{
 		Cell: s.Cell, Server: "http://control.plane", StateDir: s.State, Target: target, Render: agenttest.RenderCommand(self), HealInterval: s.HealEvery,
+		transport: func(*http.Transport) http.RoundTripper { return w },
 	})
 	must(t, err)
-	a.client.at.Load().http.Transport = w
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
@@ -102,8 +102,8 @@ func bubble(t *testing.T, s settings, w *wire) (stop func()) {
 	}
 }
 
-func newBubblePlane() (*plane, *wire) {
-	p := newBarePlane()
+func newBubbleControlPlane() (*controlPlane, *wire) {
+	p := newBareControlPlane()
 	return p, &wire{handler: p.mux()}
 }
 
@@ -113,7 +113,7 @@ func TestAWeekAlone(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		s := settings{Cell: "acme", State: filepath.Join(dir, "state"), Dir: filepath.Join(dir, "target"), HealEvery: 5 * time.Minute}
-		p, w := newBubblePlane()
+		p, w := newBubbleControlPlane()
 		one := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 		p.assign(one)
 		stop := bubble(t, s, w)
@@ -247,7 +247,7 @@ func TestBriskAnswersSlowThePuller(t *testing.T) {
 func TestHeartbeatIsJittered(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		p, w := newBubblePlane()
+		p, w := newBubbleControlPlane()
 		stop := bubble(t, settings{Cell: "acme", State: filepath.Join(dir, "state"), Dir: filepath.Join(dir, "target")}, w)
 		start := time.Now()
 		time.Sleep(time.Hour)

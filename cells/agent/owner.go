@@ -17,6 +17,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/disk"
+	"github.com/sluice-cd/sluice/cells/agent/plane"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/internal/window"
 	"github.com/sluice-cd/sluice/internal/words"
@@ -223,8 +224,8 @@ func LoadOffered(stateDir string) (Offered, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return o, nil
 	}
-	if err == nil && info.Size() > maxDesired {
-		err = fmt.Errorf("it is larger than %d bytes", maxDesired)
+	if err == nil && info.Size() > plane.MaxDesired {
+		err = fmt.Errorf("it is larger than %d bytes", plane.MaxDesired)
 	}
 	if err != nil {
 		return o, fmt.Errorf("read what is offered: %w", err)
@@ -246,4 +247,17 @@ func headOf(s cells.Sealed) *cells.Head {
 		return nil
 	}
 	return &h
+}
+
+// Whose names the cell that a state folder belongs to; empty: none so far. keyed: it has a key, or is about to.
+func Whose(stateDir string) (cell string, keyed bool, err error) {
+	c, err := plane.LoadCredentials(stateDir, "", nil)
+	if err != nil {
+		return "", false, err
+	}
+	if cell = c.Cell(); cell != "" {
+		return cell, true, nil
+	}
+	j, err := readJournal(stateDir)
+	return j.Cell, false, err
 }

@@ -60,7 +60,7 @@ func TestOwnerIsObeyed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := newPlane(t)
+			p := newControlPlane(t)
 			s := newSettings(t, p)
 			cell := start(t, s)
 			one := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
@@ -90,7 +90,7 @@ func TestOwnerIsObeyed(t *testing.T) {
 }
 
 // looked looks at what came.
-func (p *plane) looked(t testing.TB, f func()) {
+func (p *controlPlane) looked(t testing.TB, f func()) {
 	t.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -100,7 +100,7 @@ func (p *plane) looked(t testing.TB, f func()) {
 // R18: the cell's own return to last good is not the owner's to hold back.
 func TestReturnGoesOnWhilePaused(t *testing.T) {
 	t.Parallel()
-	p := newPlane(t)
+	p := newControlPlane(t)
 	s := newSettings(t, p)
 	s.Health, s.HealthTimeout = broken, 4*time.Second
 	c := start(t, s)
@@ -120,7 +120,7 @@ func TestReturnGoesOnWhilePaused(t *testing.T) {
 // What is only being fetched is taken back by a pause: the target has not been touched.
 func TestPauseTakesBackWhatIsFetched(t *testing.T) {
 	t.Parallel()
-	p := newPlane(t)
+	p := newControlPlane(t)
 	s := newSettings(t, p)
 	start(t, s)
 	good := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
@@ -152,7 +152,7 @@ func TestPauseTakesBackWhatIsFetched(t *testing.T) {
 // R6: a file that can't be read lets nothing begin, says where, and the vendor sees a pause; the rest stays as it was.
 func TestOwnerFileThatIsNotValid(t *testing.T) {
 	t.Parallel()
-	p := newPlane(t)
+	p := newControlPlane(t)
 	s := newSettings(t, p)
 	start(t, s)
 	good := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
@@ -184,7 +184,7 @@ func TestOwnerFileThatIsNotValid(t *testing.T) {
 // What the owner's verbs show is what the control plane said last, and what runs.
 func TestOfferedIsShown(t *testing.T) {
 	t.Parallel()
-	p := newPlane(t)
+	p := newControlPlane(t)
 	s := newSettings(t, p)
 	start(t, s)
 	good := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))

@@ -170,8 +170,8 @@ func TestCutAgainAndAgain(t *testing.T) {
 		k.await(t, "healthy on "+version, healthyOn(next))
 	}
 	c.stop()
-	k.plane.mu.Lock()
-	defer k.plane.mu.Unlock()
+	k.controlPlane.mu.Lock()
+	defer k.controlPlane.mu.Unlock()
 	if len(k.clashes) > 0 {
 		t.Errorf("history: %v", k.clashes)
 	}

@@ -22,9 +22,9 @@ func (k *keyed) rotation(asked bool) {
 }
 
 // awaitKey waits until the cell has another key than before, and reports with it alone.
-func (k *keyed) awaitKey(t testing.TB, dir string, before []byte) self {
+func (k *keyed) awaitKey(t testing.TB, dir string, before []byte) credentials {
 	t.Helper()
-	var now self
+	var now credentials
 	k.await(t, "a new key", func(cells.Report) bool {
 		now = kept(t, dir)
 		return !bytes.Equal(now.Key, before) && len(now.Next) == 0
@@ -63,7 +63,7 @@ func TestRotationKilledAtEveryPoint(t *testing.T) {
 		for _, strict := range []bool{false, true} {
 			k := newKeyed(t)
 			k.strict = strict
-			q := newKillable(t, k.plane)
+			q := newKillable(t, k.controlPlane)
 			q.Server, q.Join = "", k.token(t, "acme").String()
 			one := k.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 			k.assign(one)

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -104,21 +103,20 @@ func virtual(t *testing.T, dir string, h http.Handler, k *keyed) (*heard, func()
 	o.Render = agenttest.RenderCommand(program)
 	if k != nil {
 		o.Server, server.TLSConfig = "", k.tls()
-		seed, err := newSeed()
+		public, private, err := ed25519.GenerateKey(nil)
 		must(t, err)
-		public, _ := ed25519.NewKeyFromSeed(seed).Public().(ed25519.PublicKey)
 		k.cells[identity.FormatKey(public)] = "acme"
-		text, err := json.Marshal(self{Cell: "acme", Address: "control.plane:443", Pins: k.pinned(), Key: seed, Since: time.Now()})
+		text, err := json.Marshal(credentials{Cell: "acme", Address: "control.plane:443", Pins: k.pinned(), Key: private.Seed(), Since: time.Now()})
 		must(t, err)
 		must(t, os.MkdirAll(o.StateDir, 0o700))
-		must(t, os.WriteFile(selfFile(o.StateDir), text, 0o600))
+		must(t, os.WriteFile(credentialsFile(o.StateDir), text, 0o600))
+	}
+	o.transport = func(t *http.Transport) http.RoundTripper {
+		t.DialContext, t.Proxy = p.dial, nil
+		return t
 	}
 	a, err := New(o)
 	must(t, err)
-	a.client.dial, a.client.proxy = p.dial, nil
-	if k == nil {
-		a.client.at.Store(a.client.plain("http://control.plane", ""))
-	}
 	serving, done := make(chan struct{}), make(chan error, 1)
 	go func() {
 		defer close(serving)
@@ -145,7 +143,7 @@ func virtual(t *testing.T, dir string, h http.Handler, k *keyed) (*heard, func()
 func TestOneStreamIsEnough(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		k := prepareKeyed(t, newBarePlane())
+		k := prepareKeyed(t, newBareControlPlane())
 		k.streams = true
 		h, stop := virtual(t, dir, k, k)
 		time.Sleep(5 * time.Hour)
@@ -177,7 +175,7 @@ func TestSilentStreamsGiveWayToPolls(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
-				p := newBarePlane()
+				p := newBareControlPlane()
 				still := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					if r.Header.Get("Accept") != "text/event-stream" {
 						p.mux().ServeHTTP(w, r)
@@ -304,7 +302,7 @@ func TestHostileAnswers(t *testing.T) {
 func TestDeniedRightAfterJoining(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		k := prepareKeyed(t, newBarePlane())
+		k := prepareKeyed(t, newBareControlPlane())
 		k.shut, k.streams = true, true
 		h, stop := virtual(t, dir, k, k)
 		begun := time.Now()
@@ -333,61 +331,6 @@ func TestDeniedRightAfterJoining(t *testing.T) {
 	})
 }
 
-// The reader of streams takes what the standard allows, and hands over nothing else.
-func TestServerSentEvents(t *testing.T) {
-	t.Parallel()
-	for name, c := range map[string]struct {
-		text string
-		want []event
-	}{
-		"an event":       {"event: desired\nid: \"1\"\ndata: {}\n\n", []event{{"desired", `"1"`, []byte("{}")}}},
-		"without spaces": {"event:desired\nid:1\ndata:{}\n\n", []event{{"desired", "1", []byte("{}")}}},
-		"lines of data":  {"data: a\ndata: b\n\n", []event{{"message", "", []byte("a\nb")}}},
-		"CR LF":          {"event: desired\r\ndata: {}\r\n\r\n", []event{{"desired", "", []byte("{}")}}},
-		"a heartbeat":    {":\n\n:\n\n", []event{{}, {}}},
-		"without data":   {"event: desired\nid: 1\n\ndata: x\n\n", []event{{"message", "", []byte("x")}}},
-		"fields unknown": {"colour: red\nevent: desired\ndata: {}\nnothing\n\n", []event{{"desired", "", []byte("{}")}}},
-		"cut off":        {"event: desired\ndata: {}\n", nil},
-	} {
-		s := newSSE(t.Context(), strings.NewReader(c.text), func() {})
-		var got []event
-		for {
-			e, err := s.next()
-			if err != nil {
-				break
-			}
-			e.data = slices.Clone(e.data)
-			got = append(got, e)
-		}
-		if !slices.EqualFunc(got, c.want, func(a, b event) bool {
-			return a.name == b.name && a.id == b.id && string(a.data) == string(b.data)
-		}) {
-			t.Errorf("%s: %q is read as %+v", name, c.text, got)
-		}
-	}
-	s := newSSE(t.Context(), strings.NewReader("retry: 2000\n\n"), func() {})
-	if _, err := s.next(); err == nil || s.retry < 2*time.Second || s.retry > 3*time.Second {
-		t.Errorf("retry: %s", s.retry)
-	}
-}
-
-func FuzzServerSentEvents(f *testing.F) {
-	f.Add([]byte("event: desired\nid: \"1\"\ndata: {}\n\n:\n\nretry: 5\n\n"))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		s := newSSE(t.Context(), strings.NewReader(string(text)), func() {})
-		for range len(text) + 1 {
-			e, err := s.next()
-			if err != nil {
-				return
-			}
-			if len(e.data) > maxDesired || s.retry < 0 || s.retry > 2*maxRetry {
-				t.Fatal(strconv.Itoa(len(e.data)), s.retry)
-			}
-		}
-		t.Fatal("more events than bytes")
-	})
-}
-
 // A download that stops in the middle, half-open or cut, goes on over another connection. Nothing is wrong with the release.
 func TestDownloadThatStops(t *testing.T) {
 	for name, stop := range map[string]func(r *http.Request){
@@ -397,7 +340,7 @@ func TestDownloadThatStops(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
-				p := newBarePlane()
+				p := newBareControlPlane()
 				tries := 0
 				half := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					if !strings.HasPrefix(r.URL.Path, "/v1/releases/") {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/clock"
+	"github.com/sluice-cd/sluice/cells/agent/plane"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/internal/wake"
 	"github.com/sluice-cd/sluice/internal/words"
@@ -25,7 +26,7 @@ import (
 type switchboard struct {
 	dir    string // the state folder
 	clock  *clock.Clock
-	client *client
+	client *plane.Client
 	log    zerolog.Logger
 	at     func(point string) // see Agent.reached
 	ring   func()             // there is something to report
@@ -68,7 +69,7 @@ type litBundle struct {
 // newSwitchboard takes what is on disk into force, as far as it is whole. facts are of what runs.
 func newSwitchboard(a *Agent, facts flags.Facts, ring func()) *switchboard {
 	s := &switchboard{
-		dir: a.options.StateDir, clock: a.client.clock, client: a.client, log: a.options.Log, at: a.at, ring: ring,
+		dir: a.options.StateDir, clock: a.clock, client: a.client, log: a.options.Log, at: a.at, ring: ring,
 		poked: wake.New(), wanted: wake.New(), facts: facts,
 	}
 	s.shown.Store(&shown{changed: make(chan struct{})})

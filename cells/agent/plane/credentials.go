@@ -1,4 +1,4 @@
-package agent
+package plane
 
 import (
 	"crypto/ed25519"
@@ -20,15 +20,15 @@ import (
 )
 
 const (
-	maxSelf = 64 << 10 // bytes of identity.json
-	maxPins = 16
+	maxRecord = 64 << 10 // bytes of identity.json
+	maxPins   = 16
 	// settled is how long after a registration or a new key some replica may not have heard of it.
 	settled = time.Minute
 )
 
-// self is who this cell is to its control plane, and who that is: identity.json, for its owner's eyes only, replaced as
+// record is who this cell is to its control plane, and who that is: identity.json, for its owner's eyes only, replaced as
 // a whole and durable before anything rests on it, so that a crash at any point leaves a key that works.
-type self struct {
+type record struct {
 	Cell    string   `json:"cell"`
 	Address string   `json:"address,omitempty"` // HOST:PORT of the control plane
 	Pins    []string `json:"pins,omitempty"`    // of its keys (R29)
@@ -50,37 +50,37 @@ type joining struct {
 	Key     []byte   `json:"key"`
 }
 
-func selfFile(dir string) string { return filepath.Join(dir, "identity.json") }
+func recordFile(dir string) string { return filepath.Join(dir, "identity.json") }
 
-// loadSelf reads who a state folder belongs to; zero: nobody that has a key.
-func loadSelf(dir string) (self, error) {
-	name := selfFile(dir)
+// loadRecord reads who a state folder belongs to; zero: nobody that has a key.
+func loadRecord(dir string) (record, error) {
+	name := recordFile(dir)
 	info, err := os.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return self{}, nil
+		return record{}, nil
 	}
 	if err != nil {
-		return self{}, fmt.Errorf("read the cell's identity: %w", err)
+		return record{}, fmt.Errorf("read the cell's identity: %w", err)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return self{}, fmt.Errorf("%s can be read by others: whoever has it can speak as this cell; "+
+		return record{}, fmt.Errorf("%s can be read by others: whoever has it can speak as this cell; "+
 			"chmod 600 it, and if somebody may have read it, ask the vendor for a new token", name)
 	}
-	if info.Size() > maxSelf {
-		return self{}, fmt.Errorf("read the cell's identity: %s is larger than %d bytes", name, maxSelf)
+	if info.Size() > maxRecord {
+		return record{}, fmt.Errorf("read the cell's identity: %s is larger than %d bytes", name, maxRecord)
 	}
 	text, err := os.ReadFile(name) //nolint:gosec // below the state folder
 	if err != nil {
-		return self{}, fmt.Errorf("read the cell's identity: %w", err)
+		return record{}, fmt.Errorf("read the cell's identity: %w", err)
 	}
-	var s self
+	var s record
 	if err := json.Unmarshal(text, &s); err != nil || s.check() != nil {
-		return self{}, fmt.Errorf("%s is damaged: restore it, or remove it and ask the vendor for a new token", name) // err could tell of the key
+		return record{}, fmt.Errorf("%s is damaged: restore it, or remove it and ask the vendor for a new token", name) // err could tell of the key
 	}
 	return s, nil
 }
 
-func (s *self) check() error {
+func (s *record) check() error {
 	seeds, pins := [][]byte{s.Key, s.Next}, [][]string{s.Pins}
 	if s.Joining != nil {
 		seeds, pins = append(seeds, s.Joining.Key), append(pins, s.Joining.Pins)
@@ -103,63 +103,103 @@ func (s *self) check() error {
 
 var pin = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 
-// validPins tells whether a set of pins can be one.
+// validPins reports whether a set of pins can be one.
 func validPins(pins []string) bool {
 	return len(pins) > 0 && len(pins) <= maxPins && !slices.ContainsFunc(pins, func(p string) bool { return !pin.MatchString(p) })
 }
 
-// keeper keeps self on disk. It is safe for concurrent use.
-type keeper struct {
+// Credentials are who a cell is to its control plane, and who that is, on disk. They are safe for concurrent use.
+type Credentials struct {
 	dir string
 
-	mu   sync.Mutex
-	self self // replaced whole; what its slices hold is never changed
+	mu     sync.Mutex
+	record record // replaced whole; what its slices hold is never changed
 }
 
-// now gives self as it is.
-func (k *keeper) now() self {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.self
+// LoadCredentials finds out whose the state folder is, and whether that is meant: cell and token may be left out. Nothing is
+// written.
+func LoadCredentials(stateDir, cell string, token *identity.Token) (*Credentials, error) {
+	k := &Credentials{dir: stateDir}
+	if stateDir != "" {
+		var err error
+		if k.record, err = loadRecord(stateDir); err != nil {
+			return nil, err
+		}
+	}
+	kept := k.record.Cell
+	switch t := token; {
+	case t != nil && !validPins(t.Pins):
+		return nil, identity.ErrToken
+	case t != nil && cell != "" && cell != t.Cell:
+		return nil, fmt.Errorf("the token is for cell %s, not for %s", t.Cell, cell)
+	case t != nil && kept != "" && kept != t.Cell:
+		return nil, fmt.Errorf("the token is for cell %s, and %s belongs to cell %s: give each cell a state folder of its own", t.Cell, stateDir, kept)
+	case kept != "" && cell != "" && cell != kept:
+		return nil, fmt.Errorf("the state folder %s belongs to cell %s, not to %s", stateDir, kept, cell)
+	case t != nil:
+		k.record.Cell = t.Cell
+	}
+	return k, nil
 }
 
-// change makes what f does to self durable, and then true.
-func (k *keeper) change(f func(*self)) (self, error) {
+// Cell is the one whose credentials they are; empty: nobody's so far.
+func (k *Credentials) Cell() string { return k.now().Cell }
+
+func (k *Credentials) reload() error {
+	kept, err := loadRecord(k.dir)
+	if err != nil || kept.Cell == "" {
+		return err
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	s := k.self
+	k.record = kept
+	return nil
+}
+
+// now is the record as it is.
+func (k *Credentials) now() record {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.record
+}
+
+// change makes what f does to the record durable, and then true.
+func (k *Credentials) change(f func(*record)) (record, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s := k.record
 	f(&s)
 	text, err := json.Marshal(s)
 	if err != nil {
-		return k.self, fmt.Errorf("write the cell's identity: %w", err)
+		return k.record, fmt.Errorf("write the cell's identity: %w", err)
 	}
-	if err := disk.Replace(selfFile(k.dir), text); err != nil { // it has mode 0600
-		return k.self, fmt.Errorf("write the cell's identity: %w", err)
+	if err := disk.Replace(recordFile(k.dir), text); err != nil { // it has mode 0600
+		return k.record, fmt.Errorf("write the cell's identity: %w", err)
 	}
-	k.self = s
+	k.record = s
 	return s, nil
 }
 
 // join begins a registration: the key that is to be is on disk before any token is sent. The same token finds the
 // same key; another one makes another, for whoever asked for it may have done so because the old one got around.
-func (k *keeper) join(t *identity.Token) (self, error) {
+func (k *Credentials) join(t *identity.Token) (record, error) {
 	hash := identity.HashSecret(t.Secret)
 	if s := k.now(); s.Joining != nil && s.Joining.Token == hash {
 		return s, nil
 	}
 	seed, err := newSeed()
 	if err != nil {
-		return self{}, err
+		return record{}, err
 	}
-	return k.change(func(s *self) {
+	return k.change(func(s *record) {
 		s.Cell = t.Cell
 		s.Joining = &joining{Address: t.Address, Pins: t.Pins, Token: hash, Key: seed}
 	})
 }
 
 // joined: the control plane knows the key that was made.
-func (k *keeper) joined(pins []string) (self, error) {
-	return k.change(func(s *self) {
+func (k *Credentials) joined(pins []string) (record, error) {
+	return k.change(func(s *record) {
 		j := s.Joining
 		s.Address, s.Pins, s.Key, s.Token, s.Since = j.Address, j.Pins, j.Key, j.Token, time.Now()
 		if validPins(pins) {
@@ -169,21 +209,21 @@ func (k *keeper) joined(pins []string) (self, error) {
 	})
 }
 
-// next gives self with a Next: the one that was made before, or a new one.
-func (k *keeper) next() (self, error) {
+// next is the record with a Next: the one that was made before, or a new one.
+func (k *Credentials) next() (record, error) {
 	if s := k.now(); len(s.Next) > 0 {
 		return s, nil
 	}
 	seed, err := newSeed()
 	if err != nil {
-		return self{}, err
+		return record{}, err
 	}
-	return k.change(func(s *self) { s.Next = seed })
+	return k.change(func(s *record) { s.Next = seed })
 }
 
 // followed: the control plane knows Next.
-func (k *keeper) followed() (self, error) {
-	return k.change(func(s *self) { s.Key, s.Next, s.Since = s.Next, nil, time.Now() })
+func (k *Credentials) followed() (record, error) {
+	return k.change(func(s *record) { s.Key, s.Next, s.Since = s.Next, nil, time.Now() })
 }
 
 func newSeed() ([]byte, error) {
@@ -192,14 +232,4 @@ func newSeed() ([]byte, error) {
 		return nil, fmt.Errorf("make a key: %w", err)
 	}
 	return key.Seed(), nil
-}
-
-// Whose names the cell that a state folder belongs to; empty: none so far. keyed: it has a key, or is about to.
-func Whose(stateDir string) (cell string, keyed bool, err error) {
-	s, err := loadSelf(stateDir)
-	if err != nil || s.Cell != "" {
-		return s.Cell, s.Cell != "", err
-	}
-	j, err := readJournal(stateDir)
-	return j.Cell, false, err
 }

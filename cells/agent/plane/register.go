@@ -1,4 +1,4 @@
-package agent
+package plane
 
 import (
 	"context"
@@ -22,33 +22,33 @@ const (
 // ErrToken: the control plane does not take the token; it does not say why (fault 39).
 var ErrToken = errors.New("the token is not good, or not any more: ask for another with sluice cell add")
 
-// register makes sure that the control plane knows the cell's key, and speaks with it from then on. It may be killed at
+// Register makes sure that the control plane knows the cell's key, and speaks with it from then on. It may be killed at
 // any instant and begun again with the same token. An error says that only a person can help.
-func (a *Agent) register(ctx context.Context) error {
-	c, token := a.client, a.options.Join
-	if c.who == nil {
+func (c *Client) Register(ctx context.Context) error {
+	token := c.token
+	if c.credentials == nil {
 		return nil
 	}
-	s := c.who.now()
+	s := c.credentials.now()
 	if token != nil && s.Token != identity.HashSecret(token.Secret) {
 		var err error
-		if s, err = c.who.join(token); err != nil {
+		if s, err = c.credentials.join(token); err != nil {
 			return err
 		}
-		a.at("key made")
+		c.reached("key made")
 	}
 	if j := s.Joining; j != nil && (token != nil || len(s.Key) == 0) && s.Token != j.Token {
-		switch err := a.joining(ctx, *j); {
+		switch err := c.complete(ctx, *j); {
 		case err == nil:
 		case ctx.Err() != nil:
 			return nil
 		case len(s.Key) > 0: // R30
-			a.options.Log.Error().Err(err).Msg("it could not be registered anew; it goes on under the key that it has")
+			c.log.Error().Err(err).Msg("it could not be registered anew; it goes on under the key that it has")
 		default:
 			return err
 		}
 	}
-	if len(c.who.now().Key) == 0 {
+	if len(c.credentials.now().Key) == 0 {
 		return errors.New("it is not registered: give the token that sluice cell add printed, with --join")
 	}
 	return c.connect()
@@ -57,39 +57,38 @@ func (a *Agent) register(ctx context.Context) error {
 // anewTries is how often a cell that has a key already tries to be registered under another, before it goes on.
 const anewTries = 5
 
-// joining registers, however often it takes.
-func (a *Agent) joining(ctx context.Context, j joining) error {
-	c := a.client
+// complete completes a registration that was begun, however often it takes.
+func (c *Client) complete(ctx context.Context, j joining) error {
 	l, err := c.to(j.Address, j.Key, func() []string { return j.Pins })
 	if err != nil {
 		return err
 	}
 	defer l.http.CloseIdleConnections()
 	for failures := 0; ; failures++ {
-		answer, err := a.present(ctx, l)
+		answer, err := c.present(ctx, l)
 		if err == nil {
-			a.at("token sent")
-			if _, err := c.who.joined(answer.Pins); err != nil {
+			c.reached("token sent")
+			if _, err := c.credentials.joined(answer.Pins); err != nil {
 				return err
 			}
-			a.at("registered")
-			a.options.Log.Info().Msg("registered")
+			c.reached("registered")
+			c.log.Info().Msg("registered")
 			return nil
 		}
-		if ctx.Err() != nil || errors.Is(err, ErrToken) || failures >= anewTries && len(c.who.now().Key) > 0 {
+		if ctx.Err() != nil || errors.Is(err, ErrToken) || failures >= anewTries && len(c.credentials.now().Key) > 0 {
 			return err
 		}
 		if failures == 0 {
-			a.options.Log.Warn().Err(err).Msg("the cell can't be registered yet")
+			c.log.Warn().Err(err).Msg("the cell can't be registered yet")
 		}
-		backoff.Sleep(ctx, c.pause(err, failures))
+		backoff.Sleep(ctx, c.Pause(err, failures))
 	}
 }
 
 // present shows the token over a connection that proves the key.
-func (a *Agent) present(ctx context.Context, l *link) (identity.Joined, error) {
+func (c *Client) present(ctx context.Context, l *link) (identity.Joined, error) {
 	var answer identity.Joined
-	if token := a.options.Join; token != nil {
+	if token := c.token; token != nil {
 		body, err := json.Marshal(identity.Join{Cell: token.Cell, Secret: token.Secret})
 		if err != nil {
 			return answer, err
@@ -103,7 +102,7 @@ func (a *Agent) present(ctx context.Context, l *link) (identity.Joined, error) {
 		}
 	}
 	// The token may be used up because this very key was registered with it, and the answer was lost (fault 59).
-	if err := a.client.known(ctx, l); err != nil {
+	if err := c.known(ctx, l); err != nil {
 		if unauthorized(err) {
 			return answer, ErrToken
 		}
@@ -112,8 +111,8 @@ func (a *Agent) present(ctx context.Context, l *link) (identity.Joined, error) {
 	return answer, nil
 }
 
-// known tells whether the control plane knows a link's key, without doing anything with what it answers.
-func (c *client) known(ctx context.Context, l *link) error {
+// known reports whether the control plane knows a link's key, without doing anything with what it answers.
+func (c *Client) known(ctx context.Context, l *link) error {
 	_, err := c.ask(ctx, l, "", 0)
 	var s *statusError
 	if errors.As(err, &s) && s.status == http.StatusNotFound {

@@ -1,4 +1,4 @@
-package agent
+package plane
 
 import (
 	"bytes"
@@ -72,7 +72,7 @@ func TestDownloadGoesOn(t *testing.T) {
 				http.ServeContent(&shortLived{w, c.pieces}, r, "", time.Time{}, bytes.NewReader(body))
 			}))
 			defer server.Close()
-			client, err := newClient(server.URL, "acme", nil, nil)
+			client, err := New(Options{Server: server.URL, Cell: "acme"})
 			if err != nil {
 				t.Fatal(err)
 			}

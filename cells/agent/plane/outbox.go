@@ -1,4 +1,4 @@
-package agent
+package plane
 
 import (
 	"bufio"
@@ -23,10 +23,10 @@ import (
 // record (R35).
 const maxOutbox = 16 << 20
 
-// outbox keeps the cell's history until the control plane has it: a file of one JSON line an event, numbered
-// for the cell's whole life, fsynced before add returns. The first line holds the number of the last event that
+// Outbox keeps the cell's history until the control plane has it: a file of one JSON line an event, numbered
+// for the cell's whole life, fsynced before Add returns. The first line holds the number of the last event that
 // was acknowledged. It is safe for concurrent use.
-type outbox struct {
+type Outbox struct {
 	name  string
 	limit int64
 
@@ -42,9 +42,12 @@ type outboxHead struct {
 	Acknowledged int64 `json:"acknowledged"`
 }
 
-// openOutbox reads a cell's history. A last line that a power loss cut short was never promised to anyone.
-func openOutbox(dir string, limit int64) (*outbox, error) {
-	o := &outbox{name: filepath.Join(dir, "outbox"), limit: limit}
+// OpenOutbox reads the history of the cell with a state folder.
+func OpenOutbox(stateDir string) (*Outbox, error) { return openOutbox(stateDir, maxOutbox) }
+
+// openOutbox reads it. A last line that a power loss cut short was never promised to anyone.
+func openOutbox(dir string, limit int64) (*Outbox, error) {
+	o := &Outbox{name: filepath.Join(dir, "outbox"), limit: limit}
 	if err := o.load(); err != nil {
 		return nil, fmt.Errorf("read the outbox: %w", err)
 	}
@@ -54,7 +57,7 @@ func openOutbox(dir string, limit int64) (*outbox, error) {
 	return o, nil
 }
 
-func (o *outbox) load() error {
+func (o *Outbox) load() error {
 	f, err := os.Open(o.name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -89,7 +92,7 @@ func (o *outbox) load() error {
 }
 
 // rewrite replaces the file by what is kept.
-func (o *outbox) rewrite() error {
+func (o *Outbox) rewrite() error {
 	var text bytes.Buffer
 	lines := json.NewEncoder(&text)
 	if err := lines.Encode(outboxHead{o.acked}); err != nil {
@@ -112,7 +115,7 @@ func (o *outbox) rewrite() error {
 }
 
 // last is the number of the newest event.
-func (o *outbox) last() int64 {
+func (o *Outbox) last() int64 {
 	if n := len(o.kept); n > 0 {
 		return o.kept[n-1].Number
 	}
@@ -120,14 +123,14 @@ func (o *outbox) last() int64 {
 }
 
 // confirmed is the number of the newest event that is known to be acknowledged; 0: none.
-func (o *outbox) confirmed() int64 {
+func (o *Outbox) confirmed() int64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.acked
 }
 
-// add numbers the events and returns once they are durable.
-func (o *outbox) add(events []cells.Event, now time.Time) error {
+// Add numbers the events and returns once they are durable.
+func (o *Outbox) Add(events []cells.Event, now time.Time) error {
 	if len(events) == 0 {
 		return nil
 	}
@@ -163,7 +166,7 @@ func (o *outbox) add(events []cells.Event, now time.Time) error {
 
 // makeRoom puts one visible gap record in place of the older half. It has the number of the last event that it
 // stands for, so that numbers still rise and what is missing can be counted.
-func (o *outbox) makeRoom(now time.Time) {
+func (o *Outbox) makeRoom(now time.Time) {
 	half := len(o.kept) / 2
 	if half == 0 {
 		return
@@ -173,8 +176,8 @@ func (o *outbox) makeRoom(now time.Time) {
 	o.kept = append([]cells.Event{gap}, o.kept[half:]...)
 }
 
-// batch gives the oldest events, in order: at most limit bytes of JSON and n in number.
-func (o *outbox) batch(limit, n int) []cells.Event {
+// batch is the oldest events, in order: at most limit bytes of JSON and n in number.
+func (o *Outbox) batch(limit, n int) []cells.Event {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for i, e := range o.kept[:min(n, len(o.kept))] {
@@ -186,8 +189,8 @@ func (o *outbox) batch(limit, n int) []cells.Event {
 	return slices.Clone(o.kept[:min(n, len(o.kept))])
 }
 
-// acknowledge forgets what the control plane has, and tells whether events that it does not have are left.
-func (o *outbox) acknowledge(number int64) (more bool, err error) {
+// acknowledge forgets what the control plane has, and reports whether events that it does not have are left.
+func (o *Outbox) acknowledge(number int64) (more bool, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	number = min(number, o.last())
@@ -204,7 +207,7 @@ func (o *outbox) acknowledge(number int64) (more bool, err error) {
 }
 
 // stub replaces the oldest event by a short word of it: the control plane will not have it as it is.
-func (o *outbox) stub(why string) error {
+func (o *Outbox) stub(why string) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(o.kept) == 0 {
@@ -216,7 +219,8 @@ func (o *outbox) stub(why string) error {
 	return o.rewrite()
 }
 
-func (o *outbox) close() error {
+// Close ends the use of the file.
+func (o *Outbox) Close() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.file.Close()

@@ -1,4 +1,4 @@
-package agent
+package plane
 
 import (
 	"context"
@@ -27,7 +27,7 @@ const (
 // download is content as it comes, not verified. Where a connection breaks, or nothing more comes over
 // it, the rest is asked for over another. One goroutine uses it.
 type download struct {
-	client *client
+	client *Client
 	ctx    context.Context //nolint:containedctx // of the whole
 	path   string
 	digest releases.Digest
@@ -40,7 +40,7 @@ type download struct {
 }
 
 // Content asks for what has a digest, of at most limit bytes on the wire: see content.Source.
-func (c *client) Content(ctx context.Context, kind content.Kind, digest releases.Digest, limit int64) (content.Stream, error) {
+func (c *Client) Content(ctx context.Context, kind content.Kind, digest releases.Digest, limit int64) (content.Stream, error) {
 	d := &download{client: c, ctx: ctx, path: "/v1/" + string(kind) + "/", digest: digest, limit: limit}
 	var err error
 	if d.part, err = d.open(http.Header{"Accept-Encoding": {"zstd"}}); err != nil {
@@ -75,7 +75,7 @@ func (d *download) goOn(failed error) error {
 			d.failed = failed
 			return failed
 		}
-		backoff.Sleep(d.ctx, d.client.pause(failed, d.vain-1))
+		backoff.Sleep(d.ctx, d.client.Pause(failed, d.vain-1))
 		next, err := d.rest()
 		if err == nil {
 			d.part = next

@@ -1,4 +1,4 @@
-package agent
+package plane
 
 import (
 	"context"
@@ -65,7 +65,7 @@ func (w *watchdog) line() {
 func (p *puller) listen(ctx context.Context) (again time.Duration, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	l := p.agent.client.at.Load()
+	l := p.client.link.Load()
 	go func() {
 		select {
 		case <-l.left:
@@ -99,7 +99,7 @@ func (p *puller) listen(ctx context.Context) (again time.Duration, err error) {
 		if err != nil {
 			return s.retry, why(fmt.Errorf("%w: %w", errBroken, err))
 		}
-		if !p.agent.client.trusts(over) {
+		if !p.client.trusts(over) {
 			return s.retry, nil // its key is none of those that are pinned now
 		}
 		p.answered()
@@ -116,7 +116,7 @@ func (p *puller) open(ctx context.Context, l *link, w *watchdog) (io.ReadCloser,
 	if p.etag != "" {
 		header.Set("Last-Event-ID", p.etag)
 	}
-	response, err := l.do(ctx, http.MethodGet, "/v1/desired", url.Values{"cell": {p.agent.client.cell}}, nil, header)
+	response, err := l.do(ctx, http.MethodGet, "/v1/desired", url.Values{"cell": {p.client.cell}}, nil, header)
 	var refused *statusError
 	if errors.As(err, &refused) {
 		switch refused.status {
@@ -138,7 +138,7 @@ func (p *puller) event(ctx context.Context, e event) error {
 	if e.name != "desired" {
 		return nil // a heartbeat, or something that this agent does not know
 	}
-	d, err := p.agent.client.understand(e.data)
+	d, err := p.client.understand(e.data)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errBroken, err)
 	}

@@ -24,8 +24,21 @@ import (
 
 type digest = releases.Digest
 
-// plane is the control plane's end of the protocol, with answers given by the test.
-type plane struct {
+// What the protocol says, and the agent does: see package plane.
+const (
+	registerPath = "/v1/register"
+	keyPath      = "/v1/key"
+	nextPoll     = "Sluice-Next-Poll"
+	maxPins      = 16
+
+	heartbeat = 15 * time.Second            // of a stream
+	twoMissed = 2*heartbeat + 2*time.Second // then it is taken for dead
+	firstWord = 5 * time.Second             // without any, something in between holds a stream back
+	settled   = time.Minute                 // how long a key is new
+)
+
+// controlPlane is the control plane's end of the protocol, with answers given by the test.
+type controlPlane struct {
 	server *httptest.Server
 
 	mu       sync.Mutex
@@ -48,9 +61,9 @@ type plane struct {
 	lie      func() time.Duration                              // how much more its next receipt says; nil: nothing
 }
 
-func newPlane(t testing.TB) *plane {
+func newControlPlane(t testing.TB) *controlPlane {
 	t.Helper()
-	p := newBarePlane()
+	p := newBareControlPlane()
 	mux := p.mux()
 	p.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.mu.Lock()
@@ -66,7 +79,7 @@ func newPlane(t testing.TB) *plane {
 	return p
 }
 
-func (p *plane) mux() *http.ServeMux {
+func (p *controlPlane) mux() *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/desired", p.serveDesired)
 	mux.HandleFunc("GET /v1/releases/{digest}", p.serveContent)
@@ -75,13 +88,13 @@ func (p *plane) mux() *http.ServeMux {
 	return mux
 }
 
-func (p *plane) close() {
+func (p *controlPlane) close() {
 	p.change(func() {}) // let long-polls go
 	p.server.CloseClientConnections()
 	p.server.Close()
 }
 
-func (p *plane) change(f func()) {
+func (p *controlPlane) change(f func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f()
@@ -89,12 +102,12 @@ func (p *plane) change(f func()) {
 	p.changed = make(chan struct{})
 }
 
-func (p *plane) assign(a cells.Assignment) {
+func (p *controlPlane) assign(a cells.Assignment) {
 	p.change(func() { p.version++; p.desired.Assignment = &a })
 }
 
 // down makes every request fail with a closed connection, or lets them through again.
-func (p *plane) down(yes bool) {
+func (p *controlPlane) down(yes bool) {
 	p.change(func() {
 		p.refuse = nil
 		if yes {
@@ -106,7 +119,7 @@ func (p *plane) down(yes bool) {
 	}
 }
 
-func (p *plane) serveDesired(w http.ResponseWriter, r *http.Request) {
+func (p *controlPlane) serveDesired(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	streams := p.streams
 	p.mu.Unlock()
@@ -138,7 +151,7 @@ func (p *plane) serveDesired(w http.ResponseWriter, r *http.Request) {
 }
 
 // serveStream tells what is desired as it changes, with a heartbeat.
-func (p *plane) serveStream(w http.ResponseWriter, r *http.Request) {
+func (p *controlPlane) serveStream(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	known := r.Header.Get("Last-Event-ID")
 	beat := time.NewTicker(heartbeat)
@@ -171,7 +184,7 @@ func (p *plane) serveStream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (p *plane) serveContent(w http.ResponseWriter, r *http.Request) {
+func (p *controlPlane) serveContent(w http.ResponseWriter, r *http.Request) {
 	d := releases.Digest(r.PathValue("digest"))
 	p.mu.Lock()
 	tar, ok := p.tars[d]
@@ -191,7 +204,7 @@ func (p *plane) serveContent(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(tar)
 }
 
-func (p *plane) serveReport(w http.ResponseWriter, r *http.Request) {
+func (p *controlPlane) serveReport(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 64<<10))
 	if err != nil {
 		http.Error(w, "too large", http.StatusRequestEntityTooLarge)
@@ -232,18 +245,18 @@ func (p *plane) serveReport(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(receipt)
 }
 
-func (p *plane) now() time.Time {
+func (p *controlPlane) now() time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return time.Now().Add(p.clock)
 }
 
 // tell makes the flags desired.
-func (p *plane) tell(f *cells.Flags) {
+func (p *controlPlane) tell(f *cells.Flags) {
 	p.change(func() { p.version++; p.desired.Flags = f })
 }
 
-func (p *plane) serveBundle(w http.ResponseWriter, r *http.Request) {
+func (p *controlPlane) serveBundle(w http.ResponseWriter, r *http.Request) {
 	d := releases.Digest(r.PathValue("digest"))
 	p.mu.Lock()
 	raw, ok := p.bundles[d]
@@ -260,18 +273,18 @@ func (p *plane) serveBundle(w http.ResponseWriter, r *http.Request) {
 }
 
 // await waits until a report, or an earlier one after mark, is as wanted.
-func (p *plane) await(t testing.TB, what string, want func(r cells.Report) bool) cells.Report {
+func (p *controlPlane) await(t testing.TB, what string, want func(r cells.Report) bool) cells.Report {
 	t.Helper()
 	return p.awaitAfter(t, 0, what, want)
 }
 
-func (p *plane) mark() int {
+func (p *controlPlane) mark() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.reports)
 }
 
-func (p *plane) awaitAfter(t testing.TB, mark int, what string, want func(r cells.Report) bool) cells.Report {
+func (p *controlPlane) awaitAfter(t testing.TB, mark int, what string, want func(r cells.Report) bool) cells.Report {
 	t.Helper()
 	giveUp := time.After(60 * time.Second)
 	for {
@@ -292,7 +305,7 @@ func (p *plane) awaitAfter(t testing.TB, mark int, what string, want func(r cell
 	}
 }
 
-func (p *plane) kinds() []string {
+func (p *controlPlane) kinds() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var kinds []string
@@ -315,7 +328,7 @@ func failedAt(a cells.Assignment) func(cells.Report) bool {
 }
 
 // ship puts a release into the control plane and gives its assignment.
-func (p *plane) ship(t testing.TB, version string, sequence int64, files map[string]string) cells.Assignment {
+func (p *controlPlane) ship(t testing.TB, version string, sequence int64, files map[string]string) cells.Assignment {
 	t.Helper()
 	tar := agenttest.Pack(t, files)
 	d := releases.DigestBytes(tar)

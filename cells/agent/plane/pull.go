@@ -1,4 +1,4 @@
-package agent
+package plane
 
 import (
 	"context"
@@ -29,10 +29,9 @@ const (
 // puller hears what the cell should run, by a stream if one comes through, else by polls that wait. It hands over
 // each answer. One goroutine uses it.
 type puller struct {
-	agent *Agent
-	heard chan<- *cells.Desired
-	asked chan bool // of one: whether a new key is asked for
-	board *switchboard
+	client  *Client
+	handler Handler
+	asked   chan bool // of one: whether a new key is asked for
 
 	etag      string
 	failures  int // in a row
@@ -58,9 +57,9 @@ func (p *puller) run(ctx context.Context) {
 			continue
 		}
 		if p.failures == 0 {
-			p.agent.options.Log.Warn().Err(err).Msg("the control plane can't be asked; what runs keeps running")
+			p.client.log.Warn().Err(err).Msg("the control plane can't be asked; what runs keeps running")
 		}
-		backoff.Sleep(ctx, p.agent.client.pause(err, p.failures))
+		backoff.Sleep(ctx, p.client.Pause(err, p.failures))
 		p.failures++
 	}
 }
@@ -68,29 +67,25 @@ func (p *puller) run(ctx context.Context) {
 // answered: the control plane said something that was understood.
 func (p *puller) answered() {
 	if p.failures > 0 {
-		p.agent.options.Log.Info().Int("failures", p.failures).Msg("the control plane answers again")
+		p.client.log.Info().Int("failures", p.failures).Msg("the control plane answers again")
 		p.failures = 0
 	}
 }
 
 // hand passes on what is desired.
 func (p *puller) hand(ctx context.Context, d *cells.Desired) {
-	p.board.tell(d.Flags) // first: a kill waits for nothing
-	select {              // only the newest word counts
+	select { // only the newest word counts
 	case <-p.asked:
 	default:
 	}
 	p.asked <- asksForKey(d)
-	select {
-	case p.heard <- d:
-	case <-ctx.Done():
-	}
+	p.handler.Desired(ctx, d)
 }
 
 // poll asks once, and waits as long as the answer says or means.
 func (p *puller) poll(ctx context.Context) error {
 	begun := time.Now()
-	t, err := p.agent.client.desired(ctx, p.etag, p.agent.options.PollWait)
+	t, err := p.client.desired(ctx, p.etag, p.client.pollWait)
 	if err != nil {
 		return err
 	}
@@ -164,7 +159,7 @@ const endedPause = 3
 // fallBack polls for a while.
 func (p *puller) fallBack(why error) {
 	wait := min(pollFor<<min(p.fallbacks, 10), pollForMost)
-	p.agent.options.Log.Info().AnErr("why", why).Dur("for", wait).Msg("no stream comes through; it polls")
+	p.client.log.Info().AnErr("why", why).Dur("for", wait).Msg("no stream comes through; it polls")
 	p.streamAt = time.Now().Add(backoff.Shorten(wait))
 	p.broken = 0
 	p.fallbacks++

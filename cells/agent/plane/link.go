@@ -1,4 +1,4 @@
-package agent
+package plane
 
 import (
 	"context"
@@ -32,24 +32,25 @@ type link struct {
 	left chan struct{} // closed once another link took its place
 }
 
-// plain gives the link to http://HOST:PORT or unix:///PATH, for trying things out.
-func (c *client) plain(base, socket string) *link {
+// plain is the link to http://HOST:PORT or unix:///PATH, for trying things out.
+func (c *Client) plain(base, socket string) *link {
+	t := newTransport()
 	if socket != "" {
-		dial := c.dial
-		c.dial = func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, "unix", socket) }
+		dial := t.DialContext
+		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, "unix", socket) }
 	}
-	return c.newLink(base, nil, c.transport())
+	return c.newLink(base, nil, t)
 }
 
-// mutual gives the link of a key: TLS 1.3, on which the other side proves to have a key that is pinned. Nothing else
+// mutual is the link of a key: TLS 1.3, on which the other side proves to have a key that is pinned. Nothing else
 // is trusted, and no name or date is looked at (R29).
-func (c *client) mutual(base string, seed []byte, pins func() []string) (*link, error) {
+func (c *Client) mutual(base string, seed []byte, pins func() []string) (*link, error) {
 	key := ed25519.NewKeyFromSeed(seed)
 	certificate, err := identity.Certificate(rand.Reader, key, c.cell, time.Now())
 	if err != nil {
 		return nil, err
 	}
-	t := c.transport()
+	t := newTransport()
 	t.TLSClientConfig = &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
@@ -64,20 +65,25 @@ func (c *client) mutual(base string, seed []byte, pins func() []string) (*link, 
 	return c.newLink(base, key, t), nil
 }
 
-func (c *client) newLink(base string, key ed25519.PrivateKey, t http.RoundTripper) *link {
+func (c *Client) newLink(base string, key ed25519.PrivateKey, t *http.Transport) *link {
+	var carrier http.RoundTripper = t
+	if c.wrap != nil {
+		carrier = c.wrap(t)
+	}
 	return &link{base: base, key: key, left: make(chan struct{}), http: http.Client{
-		Transport:     t,
+		Transport:     carrier,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 }
 
-// transport is HTTP/1.1, by way of a proxy if the environment names one. Each call has a time limit of its own.
-func (c *client) transport() *http.Transport {
+// newTransport is HTTP/1.1, by way of a proxy if the environment names one. Each call has a time limit of its own.
+func newTransport() *http.Transport {
+	d := net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
 	only1 := new(http.Protocols)
 	only1.SetHTTP1(true)
 	return &http.Transport{
-		Proxy:                  c.proxy,
-		DialContext:            c.dial,
+		Proxy:                  environmentProxy,
+		DialContext:            d.DialContext,
 		TLSHandshakeTimeout:    dialTimeout,
 		MaxIdleConns:           2,
 		IdleConnTimeout:        idleFor,

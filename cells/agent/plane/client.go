@@ -1,4 +1,4 @@
-package agent
+package plane
 
 import (
 	"bytes"
@@ -9,14 +9,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/clock"
@@ -26,7 +28,8 @@ import (
 )
 
 const (
-	maxDesired = 1 << 20
+	// MaxDesired bounds, in bytes, what the control plane may say that is desired.
+	MaxDesired = 1 << 20
 	maxReceipt = 64 << 10
 	maxProblem = 4 << 10 // of an error's body
 
@@ -34,51 +37,112 @@ const (
 	maxRetryAfter = 3600 // seconds
 )
 
-// client speaks the control plane's protocol for one cell. It is safe for concurrent use.
-type client struct {
-	cell  string
-	who   *keeper // nil: the plain form, in which cells name themselves
-	base  string  // https://HOST:PORT that goes before the address of the token; empty: none does
-	proxy func(*http.Request) (*url.URL, error)
-	dial  func(ctx context.Context, network, address string) (net.Conn, error)
-	clock *clock.Clock // hears the time from receipts
-
-	at atomic.Pointer[link] // nil: connect comes first
+// Options say whom a Client speaks with, and for which cell.
+type Options struct {
+	Server      string          // http://HOST:PORT or unix:///PATH: the plain form; empty, or https://HOST:PORT: by key
+	Cell        string          // required
+	Token       *identity.Token // registers the cell, unless it did; nil: it is registered, or Server is the plain form
+	Credentials *Credentials    // required, unless Server is the plain form
+	Clock       *clock.Clock    // hears the time from receipts; required
+	PollWait    time.Duration   // how long one long-poll may wait
+	Log         zerolog.Logger
+	Reached     func(point string)                      // is told how far the client is; nil: nobody is
+	Transport   func(*http.Transport) http.RoundTripper // carries requests in place of the network; nil: nothing does
 }
 
-// newClient takes http://HOST:PORT or unix:///PATH for the plain form; else https://HOST:PORT, or nothing: who knows.
-func newClient(server, cell string, who *keeper, k *clock.Clock) (*client, error) {
-	d := net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
-	c := &client{cell: cell, proxy: environmentProxy, dial: d.DialContext, clock: k}
-	if server == "" {
-		c.who = who
-		return c, nil
+// Client speaks the control plane's protocol for one cell. It is safe for concurrent use.
+type Client struct {
+	cell        string
+	token       *identity.Token
+	credentials *Credentials // nil: the plain form, in which cells name themselves
+	base        string       // https://HOST:PORT that goes before the address of the token; empty: none does
+	clock       *clock.Clock
+	pollWait    time.Duration
+	log         zerolog.Logger
+	reached     func(point string)
+	wrap        func(*http.Transport) http.RoundTripper
+
+	link atomic.Pointer[link] // nil: connect comes first
+}
+
+// New makes a client. It dials nobody before Register or Run.
+func New(o Options) (*Client, error) {
+	c := &Client{cell: o.Cell, token: o.Token, clock: o.Clock, pollWait: o.PollWait, log: o.Log, reached: o.Reached, wrap: o.Transport}
+	if c.reached == nil {
+		c.reached = func(string) {}
 	}
-	base, socket, mutual, err := address(server)
-	if err != nil {
+	base, socket, mutual, err := "", "", true, error(nil)
+	if o.Server != "" {
+		base, socket, mutual, err = address(o.Server)
+	}
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if mutual {
-		c.base, c.who = base, who
+	case !mutual && o.Token != nil:
+		return nil, errors.New("a token is for TLS, and names the control plane: leave the plain address out, or give https://HOST:PORT")
+	case !mutual:
+		c.link.Store(c.plain(base, socket))
 		return c, nil
 	}
-	c.at.Store(c.plain(base, socket))
+	c.base, c.credentials = base, o.Credentials
+	if s := c.credentials.now(); o.Token == nil && len(s.Key) == 0 && s.Joining == nil {
+		return nil, errors.New("no token is given, and no server: give the token that sluice cell add printed; " +
+			"or the address of a control plane in the plain form")
+	}
 	return c, nil
 }
 
+// Reload reads the credentials anew: another process may have changed them before the state folder was this one's.
+func (c *Client) Reload() error {
+	if c.credentials == nil {
+		return nil
+	}
+	return c.credentials.reload()
+}
+
+// Close lets go of connections that nothing uses.
+func (c *Client) Close() {
+	if l := c.link.Load(); l != nil {
+		l.http.CloseIdleConnections()
+	}
+}
+
+// Handler is the cell behind a client.
+type Handler interface {
+	// Desired takes what the cell should run, and of flags. It returns once the newest word is taken, or ctx ends.
+	Desired(ctx context.Context, d *cells.Desired)
+	// Confirmed takes the key of an assignment that the control plane knows to be accepted.
+	Confirmed(ctx context.Context, key string)
+	// Flags is what to report of flags; nil: nothing was told of them.
+	Flags() *cells.FlagsReport
+}
+
+// Run hears what is desired, sends reports and changes the cell's key when asked to, until ctx ends. Register comes first.
+func (c *Client) Run(ctx context.Context, r *Reporter, h Handler) {
+	if c.link.Load() == nil { // ended while it registered
+		return
+	}
+	asked := make(chan bool, 1)
+	var all sync.WaitGroup
+	all.Go(func() { (&puller{client: c, handler: h, asked: asked}).run(ctx) })
+	all.Go(func() { r.run(ctx, h) })
+	all.Go(func() { c.rotate(ctx, asked) })
+	all.Wait()
+}
+
 // to gives the link of a key to the control plane at an address.
-func (c *client) to(address string, seed []byte, pins func() []string) (*link, error) {
+func (c *Client) to(address string, seed []byte, pins func() []string) (*link, error) {
 	return c.mutual(cmp.Or(c.base, "https://"+address), seed, pins)
 }
 
 // connect makes the cell's key the one that is spoken with. What was begun with another ends.
-func (c *client) connect() error {
-	s := c.who.now()
-	l, err := c.to(s.Address, s.Key, func() []string { return c.who.now().Pins })
+func (c *Client) connect() error {
+	s := c.credentials.now()
+	l, err := c.to(s.Address, s.Key, func() []string { return c.credentials.now().Pins })
 	if err != nil {
 		return err
 	}
-	if old := c.at.Swap(l); old != nil {
+	if old := c.link.Swap(l); old != nil {
 		close(old.left)
 		old.http.CloseIdleConnections()
 	}
@@ -87,23 +151,23 @@ func (c *client) connect() error {
 
 // learn takes a new set of pins, once it is durable. One that does not have the key under which it came is a mistake:
 // the cell would shut itself out (R29).
-func (c *client) learn(pins []string, over *tls.ConnectionState) error {
-	if c.who == nil || over == nil || len(pins) == 0 || slices.Equal(pins, c.who.now().Pins) {
+func (c *Client) learn(pins []string, over *tls.ConnectionState) error {
+	if c.credentials == nil || over == nil || len(pins) == 0 || slices.Equal(pins, c.credentials.now().Pins) {
 		return nil
 	}
 	if !validPins(pins) || identity.Match(pins, over.PeerCertificates, time.Now()) != nil {
 		return errors.New("the control plane names new pins of its keys without the one that it has: they are not taken")
 	}
-	if _, err := c.who.change(func(s *self) { s.Pins = pins }); err != nil {
+	if _, err := c.credentials.change(func(s *record) { s.Pins = pins }); err != nil {
 		return err
 	}
-	c.at.Load().http.CloseIdleConnections() // what is open was let in by the old set
+	c.link.Load().http.CloseIdleConnections() // what is open was let in by the old set
 	return nil
 }
 
-// trusts tells whether a connection that was made before would be made now.
-func (c *client) trusts(over *tls.ConnectionState) bool {
-	return c.who == nil || over != nil && identity.Match(c.who.now().Pins, over.PeerCertificates, time.Now()) == nil
+// trusts reports whether a connection that was made before would be made now.
+func (c *Client) trusts(over *tls.ConnectionState) bool {
+	return c.credentials == nil || over != nil && identity.Match(c.credentials.now().Pins, over.PeerCertificates, time.Now()) == nil
 }
 
 // statusError is an answer other than what was hoped for.
@@ -121,9 +185,9 @@ func (e *statusError) Error() string {
 	return text
 }
 
-// pause says how long to wait after a number of failures in a row, the last being err (R33). Right after a key was
+// Pause is how long to wait after a number of failures in a row, the last being err (R33). Right after a key was
 // registered, one that is not known is known a moment later.
-func (c *client) pause(err error, failures int) time.Duration {
+func (c *Client) Pause(err error, failures int) time.Duration {
 	var s *statusError
 	if !errors.As(err, &s) {
 		return retryPause(failures)
@@ -139,20 +203,20 @@ func (c *client) pause(err error, failures int) time.Duration {
 }
 
 // do sends a request over the link of the moment: see link.do.
-func (c *client) do(ctx context.Context, method, path string, query url.Values, body []byte, header http.Header) (*http.Response, error) {
-	l := c.at.Load()
+func (c *Client) do(ctx context.Context, method, path string, query url.Values, body []byte, header http.Header) (*http.Response, error) {
+	l := c.link.Load()
 	if l == nil {
 		return nil, errors.New("the cell is not registered yet")
 	}
 	return l.do(ctx, method, path, query, body, header)
 }
 
-// settling tells whether the cell's key is so new that not every replica needs to know it.
-func (c *client) settling() bool {
-	if c.who == nil {
+// settling reports whether the cell's key is so new that not every replica needs to know it.
+func (c *Client) settling() bool {
+	if c.credentials == nil {
 		return false
 	}
-	age := time.Since(c.who.now().Since)
+	age := time.Since(c.credentials.now().Since)
 	return age >= 0 && age < settled
 }
 
@@ -198,8 +262,8 @@ func refusal(response *http.Response) error {
 	return e
 }
 
-// told is the control plane's word on what the cell should run.
-type told struct {
+// word is the control plane's on what the cell should run.
+type word struct {
 	desired *cells.Desired // nil: what etag names still holds
 	etag    string
 	after   time.Duration // when to ask again; zero: at once
@@ -209,11 +273,11 @@ type told struct {
 const nextPoll = "Sluice-Next-Poll"
 
 // desired asks what the cell should run, and waits up to wait for it to be something else than etag names.
-func (c *client) desired(ctx context.Context, etag string, wait time.Duration) (told, error) {
-	return c.ask(ctx, c.at.Load(), etag, wait)
+func (c *Client) desired(ctx context.Context, etag string, wait time.Duration) (word, error) {
+	return c.ask(ctx, c.link.Load(), etag, wait)
 }
 
-func (c *client) ask(ctx context.Context, l *link, etag string, wait time.Duration) (told, error) {
+func (c *Client) ask(ctx context.Context, l *link, etag string, wait time.Duration) (word, error) {
 	ctx, cancel := context.WithTimeout(ctx, wait+15*time.Second)
 	defer cancel()
 	query := url.Values{"cell": {c.cell}, "wait": {wait.String()}}
@@ -223,29 +287,29 @@ func (c *client) ask(ctx context.Context, l *link, etag string, wait time.Durati
 	}
 	response, err := l.do(ctx, http.MethodGet, "/v1/desired", query, nil, header)
 	if err != nil {
-		return told{}, fmt.Errorf("ask what to run: %w", err)
+		return word{}, fmt.Errorf("ask what to run: %w", err)
 	}
 	defer func() { _ = response.Body.Close() }()
-	t := told{etag: etag}
+	t := word{etag: etag}
 	if seconds, err := strconv.Atoi(response.Header.Get(nextPoll)); err == nil && seconds > 0 {
 		t.after = time.Duration(min(seconds, maxNextPoll)) * time.Second
 	}
 	if response.StatusCode == http.StatusNotModified {
 		return t, nil
 	}
-	text, err := readAll(response.Body, maxDesired)
+	text, err := readAll(response.Body, MaxDesired)
 	if err != nil {
-		return told{}, fmt.Errorf("ask what to run: %w", err)
+		return word{}, fmt.Errorf("ask what to run: %w", err)
 	}
 	if t.desired, err = c.understand(text); err != nil {
-		return told{}, fmt.Errorf("ask what to run: %w", err)
+		return word{}, fmt.Errorf("ask what to run: %w", err)
 	}
 	t.etag = response.Header.Get("ETag")
 	return t, nil
 }
 
 // understand reads what is desired, however it came.
-func (c *client) understand(text []byte) (*cells.Desired, error) {
+func (c *Client) understand(text []byte) (*cells.Desired, error) {
 	var d cells.Desired
 	if err := json.Unmarshal(text, &d); err != nil {
 		return nil, fmt.Errorf("the answer is not what was asked for: %w", err)
@@ -257,7 +321,7 @@ func (c *client) understand(text []byte) (*cells.Desired, error) {
 }
 
 // report hands a report over and returns once it is durable there. over is the connection; nil: a plain one.
-func (c *client) report(ctx context.Context, body []byte) (receipt cells.Receipt, over *tls.ConnectionState, err error) {
+func (c *Client) report(ctx context.Context, body []byte) (receipt cells.Receipt, over *tls.ConnectionState, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	sent := c.clock.Read()

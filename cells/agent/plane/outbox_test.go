@@ -1,4 +1,4 @@
-package agent
+package plane
 
 import (
 	"fmt"
@@ -17,7 +17,7 @@ import (
 func openBox(t interface {
 	Helper()
 	Fatal(...any)
-}, dir string, limit int64) *outbox {
+}, dir string, limit int64) *Outbox {
 	t.Helper()
 	o, err := openOutbox(dir, limit)
 	if err != nil {
@@ -56,7 +56,7 @@ func TestOutboxKeepsEverything(t *testing.T) {
 			switch rapid.SampledFrom([]string{"add", "add", "acknowledge", "reopen", "torn"}).Draw(t, "step") {
 			case "add":
 				n := rapid.IntRange(0, 5).Draw(t, "n")
-				if err := o.add(events(n), time.Unix(added, 0)); err != nil {
+				if err := o.Add(events(n), time.Unix(added, 0)); err != nil {
 					t.Fatal(err)
 				}
 				added += int64(n)
@@ -75,7 +75,7 @@ func TestOutboxKeepsEverything(t *testing.T) {
 				_ = f.Close()
 				fallthrough
 			case "reopen":
-				_ = o.close()
+				_ = o.Close()
 				o = openBox(t, dir, 1<<20)
 			}
 			var want []int64
@@ -86,7 +86,7 @@ func TestOutboxKeepsEverything(t *testing.T) {
 				t.Fatalf("kept %v, want %v", got, want)
 			}
 		}
-		_ = o.close()
+		_ = o.Close()
 	})
 }
 
@@ -95,14 +95,14 @@ func TestOutboxIsBounded(t *testing.T) {
 	dir := t.TempDir()
 	o := openBox(t, dir, 4<<10)
 	for i := range 500 {
-		must(t, o.add(events(1), time.Unix(int64(i), 0)))
+		must(t, o.Add(events(1), time.Unix(int64(i), 0)))
 		info, err := os.Stat(o.name)
 		must(t, err)
 		if info.Size() > 4<<10 {
 			t.Fatalf("%d bytes", info.Size())
 		}
 	}
-	_ = o.close()
+	_ = o.Close()
 	o = openBox(t, dir, 4<<10)
 	kept := o.batch(1<<20, 1000)
 	gaps := slices.DeleteFunc(slices.Clone(kept), func(e cells.Event) bool { return e.Kind != "gap" })
@@ -124,7 +124,7 @@ func TestOutboxIsBounded(t *testing.T) {
 
 func TestBatchIsBounded(t *testing.T) {
 	o := openBox(t, t.TempDir(), 1<<20)
-	must(t, o.add(events(100), time.Now()))
+	must(t, o.Add(events(100), time.Now()))
 	for _, limit := range []int{0, 10, 100, 1000, 5000} {
 		size := 0
 		for _, e := range o.batch(limit, 1000) {
@@ -148,7 +148,14 @@ func FuzzOutbox(f *testing.F) {
 		if err != nil {
 			return
 		}
-		must(t, o.add(events(1), time.Unix(0, 0)))
-		_ = o.close()
+		must(t, o.Add(events(1), time.Unix(0, 0)))
+		_ = o.Close()
 	})
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }

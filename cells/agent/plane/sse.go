@@ -1,4 +1,4 @@
-package agent
+package plane
 
 import (
 	"bufio"
@@ -41,7 +41,7 @@ func newSSE(ctx context.Context, body io.Reader, alive func()) *sse {
 	return &sse{ctx: ctx, lines: bufio.NewReaderSize(body, 4<<10), alive: alive}
 }
 
-var errLong = fmt.Errorf("an event has more than %d bytes", maxDesired)
+var errLong = fmt.Errorf("an event has more than %d bytes", MaxDesired)
 
 // next reads to the end of the next event, or comment.
 func (s *sse) next() (event, error) {
@@ -71,7 +71,7 @@ func (s *sse) next() (event, error) {
 			e.id = string(value)
 		case string(field) == "data":
 			some = true
-			if e.data = append(append(e.data, value...), '\n'); len(e.data) > maxDesired {
+			if e.data = append(append(e.data, value...), '\n'); len(e.data) > MaxDesired {
 				return event{}, errLong
 			}
 		case string(field) == "retry":
@@ -88,7 +88,7 @@ func (s *sse) line() ([]byte, error) {
 	for {
 		part, err := s.lines.ReadSlice('\n')
 		s.long = append(s.long, part...)
-		if len(s.long) > maxDesired+perLine {
+		if len(s.long) > MaxDesired+perLine {
 			return nil, errLong
 		}
 		if errors.Is(err, bufio.ErrBufferFull) {

@@ -1,4 +1,4 @@
-package agent
+package plane
 
 import (
 	"context"
@@ -18,15 +18,14 @@ import (
 const betweenKeys = 10 * time.Minute
 
 // rotate makes a new key when one is asked for, or was begun. It ends with ctx.
-func (a *Agent) rotate(ctx context.Context, asked <-chan bool) {
-	c := a.client
-	if c.who == nil {
+func (c *Client) rotate(ctx context.Context, asked <-chan bool) {
+	if c.credentials == nil {
 		return
 	}
 	notice, failures, notBefore := false, 0, time.Time{}
 	for ctx.Err() == nil {
 		var alarm <-chan time.Time
-		if notice || len(c.who.now().Next) > 0 {
+		if notice || len(c.credentials.now().Next) > 0 {
 			alarm = time.After(time.Until(notBefore))
 		}
 		select {
@@ -36,7 +35,7 @@ func (a *Agent) rotate(ctx context.Context, asked <-chan bool) {
 		case <-ctx.Done():
 			return
 		}
-		err := a.succeed(ctx)
+		err := c.succeed(ctx)
 		pause := betweenKeys
 		switch {
 		case err == nil:
@@ -44,69 +43,68 @@ func (a *Agent) rotate(ctx context.Context, asked <-chan bool) {
 		case ctx.Err() != nil:
 			return
 		case refusedKey(err): // another one may be taken, if one is still asked for then
-			a.options.Log.Error().Err(err).Msg("the old key goes on")
-			if _, err := c.who.change(func(s *self) { s.Next = nil }); err != nil {
-				a.options.Log.Error().Err(err).Msg("the new key could not be dropped")
+			c.log.Error().Err(err).Msg("the old key goes on")
+			if _, err := c.credentials.change(func(s *record) { s.Next = nil }); err != nil {
+				c.log.Error().Err(err).Msg("the new key could not be dropped")
 			}
 			failures = 0
 		default:
 			if failures == 0 {
-				a.options.Log.Warn().Err(err).Msg("the new key is not known yet; the old one goes on")
+				c.log.Warn().Err(err).Msg("the new key is not known yet; the old one goes on")
 			}
-			pause = max(c.pause(err, failures), time.Second)
+			pause = max(c.Pause(err, failures), time.Second)
 			failures++
 		}
 		notBefore = time.Now().Add(pause)
 	}
 }
 
-// asksForKey tells whether d asks for a new key.
+// asksForKey reports whether d asks for a new key.
 func asksForKey(d *cells.Desired) bool {
 	return slices.ContainsFunc(d.Notices, func(n cells.Notice) bool { return n.Code == cells.NoticeRotate })
 }
 
 // succeed presents the next key, and lets it follow once the control plane has it. Until then both are on disk, and the
 // one that is known works.
-func (a *Agent) succeed(ctx context.Context) error {
-	c := a.client
-	s, err := c.who.next()
+func (c *Client) succeed(ctx context.Context) error {
+	s, err := c.credentials.next()
 	if err != nil {
 		return err
 	}
-	a.at("next key made")
+	c.reached("next key made")
 	next := ed25519.NewKeyFromSeed(s.Next)
-	l := c.at.Load()
+	l := c.link.Load()
 	body, err := json.Marshal(identity.NewNext(next, c.cell, l.key.Public().(ed25519.PublicKey)))
 	if err != nil {
 		return fmt.Errorf("present a new key: %w", err)
 	}
 	err = l.post(ctx, keyPath, body, nil)
 	if unauthorized(err) { // the old one may be out because this one is known, and the answer was lost
-		err = a.tried(ctx, s)
+		err = c.tried(ctx, s)
 	}
 	if err != nil {
 		return fmt.Errorf("present a new key: %w", err)
 	}
-	a.at("next key presented")
-	if _, err := c.who.followed(); err != nil {
+	c.reached("next key presented")
+	if _, err := c.credentials.followed(); err != nil {
 		return err
 	}
-	a.at("next key kept")
-	a.options.Log.Info().Msg("a new key took the place of the old one")
+	c.reached("next key kept")
+	c.log.Info().Msg("a new key took the place of the old one")
 	return c.connect()
 }
 
-// tried tells whether the next key is known already.
-func (a *Agent) tried(ctx context.Context, s self) error {
-	l, err := a.client.to(s.Address, s.Next, func() []string { return a.client.who.now().Pins })
+// tried reports whether the next key is known already.
+func (c *Client) tried(ctx context.Context, s record) error {
+	l, err := c.to(s.Address, s.Next, func() []string { return c.credentials.now().Pins })
 	if err != nil {
 		return err
 	}
 	defer l.http.CloseIdleConnections()
-	return a.client.known(ctx, l)
+	return c.known(ctx, l)
 }
 
-// refusedKey tells whether the control plane understood a presented key, and does not want it.
+// refusedKey reports whether the control plane understood a presented key, and does not want it.
 func refusedKey(err error) bool {
 	var s *statusError
 	if !errors.As(err, &s) {
