@@ -36,6 +36,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -48,6 +49,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/clock"
 	"github.com/sluice-cd/sluice/cells/agent/content"
 	"github.com/sluice-cd/sluice/cells/agent/disk"
+	"github.com/sluice-cd/sluice/cells/agent/flagserver"
 	"github.com/sluice-cd/sluice/cells/agent/plane"
 	"github.com/sluice-cd/sluice/cells/agent/render"
 	"github.com/sluice-cd/sluice/cells/identity"
@@ -97,7 +99,7 @@ func (o Options) orDefault() (Options, error) {
 	if o.Cell != "" && !cells.ValidName(o.Cell) {
 		faults = append(faults, fmt.Errorf("agent: %q can't be a cell's name", o.Cell))
 	}
-	if _, err := parseLocal(o.FlagsListen); o.FlagsListen != "" && err != nil {
+	if _, err := flagserver.ParseAddress(o.FlagsListen); o.FlagsListen != "" && err != nil {
 		faults = append(faults, fmt.Errorf("agent: flags: %w", err))
 	}
 	if len(o.Render) == 0 {
@@ -167,9 +169,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	var unknown error
 	var others sync.WaitGroup
 	others.Go(func() { a.watchOwner(ctx, seen, l.owner) })
-	others.Go(func() { l.board.keepTime(ctx) })
+	others.Go(func() { l.flags.KeepTime(ctx) })
 	if callers != nil {
-		others.Go(func() { a.serve(ctx, callers, l.board) })
+		others.Go(func() { l.flags.Serve(ctx, callers, a.options.FlagsOrigins) })
 	}
 	others.Go(func() {
 		err := a.client.Register(ctx)
@@ -194,9 +196,26 @@ func (a *Agent) Run(ctx context.Context) error {
 func (a *Agent) talk(ctx context.Context, l *loop) {
 	var all sync.WaitGroup
 	all.Go(func() { a.client.Run(ctx, l.reporter, l) })
-	all.Go(func() { l.board.follow(ctx) })
+	all.Go(func() { l.flags.Fetch(ctx) })
 	all.Wait()
 	a.client.Close()
+}
+
+// listen begins to listen for whoever asks for flags; nil: nobody may.
+func (a *Agent) listen(ctx context.Context) (net.Listener, error) {
+	if a.options.FlagsListen == "" {
+		return nil, nil
+	}
+	at, err := flagserver.ParseAddress(a.options.FlagsListen)
+	if err != nil {
+		return nil, fmt.Errorf("flags: %w", err)
+	}
+	l, err := at.Listen(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("flags: %w: give another place, or end whoever has it", err)
+	}
+	a.options.Log.Info().Str("network", l.Addr().Network()).Stringer("address", l.Addr()).Msg("flags are served")
+	return l, nil
 }
 
 // open takes the state folder.
@@ -252,7 +271,10 @@ func (a *Agent) open() (_ *loop, err error) {
 	l.reporter = plane.NewReporter(a.client, box, plane.ReporterOptions{
 		Version: a.options.Version, Infrastructure: a.options.Infrastructure, Every: a.options.ReportEvery,
 	})
-	l.board = newSwitchboard(a, flags.Facts{Cell: a.options.Cell, Release: j.goesFor(), Features: j.Contained}, l.reporter.Notify)
+	l.flags = flagserver.New(flagserver.Options{
+		StateDir: dir, Source: a.client, Clock: a.clock, Facts: flags.Facts{Cell: a.options.Cell, Release: j.goesFor(), Features: j.Contained},
+		Log: a.options.Log, News: l.reporter.Notify, Reached: a.at,
+	})
 	a.options.Log.Info().Str("boot", l.reporter.Boot()).Str("state", dir).Msg("the agent starts") // by its boot a clone is found
 	return l, nil
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/agenttest"
+	"github.com/sluice-cd/sluice/cells/agent/flagserver"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -388,7 +389,7 @@ func TestOwnerSeesHowFlagsAre(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
 	s := newSettings(t, p)
-	if v, err := LoadInForce(s.State); v != nil || err != nil {
+	if v, err := flagserver.LoadInForce(s.State); v != nil || err != nil {
 		t.Errorf("before anything was told: %+v, %v", v, err)
 	}
 	start(t, s)
@@ -400,7 +401,7 @@ func TestOwnerSeesHowFlagsAre(t *testing.T) {
 	f.Labels = map[string]string{"region": "eu"}
 	p.tell(f)
 	p.await(t, "in force", inForce(f))
-	v, err := LoadInForce(s.State)
+	v, err := flagserver.LoadInForce(s.State)
 	must(t, err)
 	if len(v.Announcements) != 1 || v.Announcements[0].ID != "open" || v.Announcements[0].At.Unix() != at+3600 || v.Announcements[0].State != flags.Waiting {
 		t.Errorf("shown: %+v", v.Announcements)
@@ -412,7 +413,7 @@ func TestOwnerSeesHowFlagsAre(t *testing.T) {
 		if time.Now().After(giveUp) {
 			t.Fatalf("after its time: %+v", v.Announcements)
 		}
-		v, err = LoadInForce(s.State)
+		v, err = flagserver.LoadInForce(s.State)
 		must(t, err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/content"
 	"github.com/sluice-cd/sluice/cells/agent/disk"
+	"github.com/sluice-cd/sluice/cells/agent/flagserver"
 	"github.com/sluice-cd/sluice/cells/agent/plane"
 	"github.com/sluice-cd/sluice/cells/agent/render"
 	"github.com/sluice-cd/sluice/internal/backoff"
@@ -27,7 +28,7 @@ type loop struct {
 	lock     *os.File
 	box      *plane.Outbox
 	reporter *plane.Reporter
-	board    *switchboard
+	flags    *flagserver.Server
 	contents *content.Cache
 	renderer *render.Renderer
 
@@ -235,7 +236,7 @@ func (l *loop) keep() error {
 			l.agent.at("journal")
 		}
 	}
-	l.board.runs(s.goesFor(), s.Contained) // durable before it counts, and in force before anything is written (R38)
+	l.flags.Runs(s.goesFor(), s.Contained) // durable before it counts, and in force before anything is written (R38)
 	l.reporter.Publish(s.report(), s.telling(), news)
 	return l.show()
 }
@@ -264,7 +265,7 @@ func (l *loop) heed(w ownerWord) {
 		l.agent.options.Log.Info().Msg("the owner's decisions are read")
 	}
 	if w.invalid == "" {
-		l.board.hold(w.features())
+		l.flags.Hold(w.features())
 	} // else what was held stays so
 	l.state.decided(w, time.Now())
 }
@@ -280,7 +281,7 @@ func (l *loop) log(e cells.Event) {
 
 // Desired hands the loop what the control plane says: see plane.Handler.
 func (l *loop) Desired(ctx context.Context, d *cells.Desired) {
-	l.board.tell(d.Flags) // first: a kill waits for nothing
+	l.flags.Take(d.Flags) // first: a kill waits for nothing
 	select {
 	case l.desired <- d:
 	case <-ctx.Done():
@@ -296,7 +297,7 @@ func (l *loop) Confirmed(ctx context.Context, key string) {
 }
 
 // Flags is what is reported of flags.
-func (l *loop) Flags() *cells.FlagsReport { return l.board.report() }
+func (l *loop) Flags() *cells.FlagsReport { return l.flags.Report() }
 
 func (l *loop) close() error {
 	return errors.Join(l.box.Close(), l.lock.Close())

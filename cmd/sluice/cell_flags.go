@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/cells/agent"
+	"github.com/sluice-cd/sluice/cells/agent/flagserver"
 )
 
 func (a *app) cellFeatureVerb() *cobra.Command {
@@ -98,7 +98,7 @@ For the cell's owner, on the cell's machine: nothing is asked of the network.`,
 		if err != nil {
 			return err
 		}
-		v, err := agent.LoadInForce(state)
+		v, err := flagserver.LoadInForce(state)
 		if err != nil {
 			return fmt.Errorf("cell flags: %w", err)
 		}
@@ -111,7 +111,7 @@ For the cell's owner, on the cell's machine: nothing is asked of the network.`,
 	return cmd
 }
 
-func (a *app) showFlags(v *agent.InForce) {
+func (a *app) showFlags(v *flagserver.InForce) {
 	if v == nil {
 		a.stdout.line("this cell was told nothing of flags")
 		return

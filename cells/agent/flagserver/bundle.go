@@ -1,4 +1,4 @@
-package agent
+package flagserver
 
 import (
 	"context"
@@ -20,20 +20,20 @@ import (
 // bundleTimeout is for all of a bundle.
 const bundleTimeout = 5 * time.Minute
 
-func (s *switchboard) file(d releases.Digest) string {
+func (s *Server) file(d releases.Digest) string {
 	return filepath.Join(s.folder(), d.Hex()+".json")
 }
 
 // load takes the bundle that should be in force from disk, or else the last good one. It needs mu.
-func (s *switchboard) load() {
-	for _, d := range []releases.Digest{s.book.Bundle.Digest, s.book.Good} {
+func (s *Server) load() {
+	for _, d := range []releases.Digest{s.record.Bundle.Digest, s.record.Good} {
 		if d == "" {
 			continue
 		}
 		b, err := s.read(d)
 		switch {
 		case err == nil:
-			s.bundle, s.book.Good = b, d
+			s.bundle, s.record.Good = b, d
 			return
 		case errors.Is(err, fs.ErrNotExist):
 		default:
@@ -45,12 +45,12 @@ func (s *switchboard) load() {
 	}
 }
 
-func (s *switchboard) read(d releases.Digest) (*litBundle, error) {
+func (s *Server) read(d releases.Digest) (*compiledBundle, error) {
 	raw, err := disk.Read(s.file(d), flags.MaxBundle)
 	if err != nil {
 		return nil, err
 	}
-	return litFrom(d, raw)
+	return compile(d, raw)
 }
 
 // uselessError: the bytes are those of the digest, and this agent can do nothing with them.
@@ -58,8 +58,8 @@ type uselessError struct{ cause error }
 
 func (e *uselessError) Error() string { return e.cause.Error() }
 
-// litFrom verifies and compiles a bundle.
-func litFrom(d releases.Digest, raw []byte) (*litBundle, error) {
+// compile verifies and compiles a bundle.
+func compile(d releases.Digest, raw []byte) (*compiledBundle, error) {
 	if got := releases.DigestBytes(raw); got != d {
 		return nil, &content.RefusedError{Cause: fmt.Errorf("flags %s: what came has digest %s", d, got)}
 	}
@@ -71,15 +71,15 @@ func litFrom(d releases.Digest, raw []byte) (*litBundle, error) {
 	if err != nil {
 		return nil, &uselessError{err}
 	}
-	lit := &litBundle{digest: d, channel: b.Channel, compiled: compiled, gates: make(map[string]flags.Gate, len(b.Gates))}
+	loaded := &compiledBundle{digest: d, channel: b.Channel, compiled: compiled, gates: make(map[string]flags.Gate, len(b.Gates))}
 	for _, g := range b.Gates {
-		lit.gates[g.ID] = g
+		loaded.gates[g.ID] = g
 	}
-	return lit, nil
+	return loaded, nil
 }
 
-// follow brings the bundle that should be in force, whenever it is not, until ctx ends.
-func (s *switchboard) follow(ctx context.Context) {
+// Fetch brings the bundle that should be in force, whenever it is not, until ctx ends.
+func (s *Server) Fetch(ctx context.Context) {
 	failures := 0
 	for ctx.Err() == nil {
 		want, fetching, done := s.want(ctx)
@@ -98,8 +98,8 @@ func (s *switchboard) follow(ctx context.Context) {
 			failures = 0
 			continue
 		}
-		s.lacks(want, err)
-		pause := time.NewTimer(s.client.Pause(err, failures))
+		s.noteMissing(want, err)
+		pause := time.NewTimer(s.source.Pause(err, failures))
 		failures++
 		select {
 		case <-pause.C:
@@ -111,31 +111,31 @@ func (s *switchboard) follow(ctx context.Context) {
 	}
 }
 
-// want says which bundle to fetch, empty: none; and gives a context that ends once another is wanted.
-func (s *switchboard) want(ctx context.Context) (releases.Digest, context.Context, func()) {
+// want is the bundle to fetch, empty for none, and a context that ends once another is wanted.
+func (s *Server) want(ctx context.Context) (releases.Digest, context.Context, func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d := s.book.Bundle.Digest
+	d := s.record.Bundle.Digest
 	if d == "" || d == s.bad || s.bundle != nil && s.bundle.digest == d {
 		return "", nil, nil
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, bundleTimeout, fmt.Errorf("fetch flags %s: no end after %s", d, bundleTimeout))
-	s.hurry = cancel
+	s.cancelFetch = cancel
 	return d, ctx, func() {
 		cancel()
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.hurry = nil
+		s.cancelFetch = nil
 	}
 }
 
 // bring fetches a bundle and puts it into force: verified, compiled and on the disk.
-func (s *switchboard) bring(ctx context.Context, d releases.Digest) error {
+func (s *Server) bring(ctx context.Context, d releases.Digest) error {
 	raw, err := s.fetch(ctx, d)
 	if err != nil {
 		return err
 	}
-	lit, err := litFrom(d, raw)
+	loaded, err := compile(d, raw)
 	if err != nil {
 		return err
 	}
@@ -145,23 +145,23 @@ func (s *switchboard) bring(ctx context.Context, d releases.Digest) error {
 	if err := disk.Replace(s.file(d), raw); err != nil {
 		return err
 	}
-	s.at("bundle kept")
+	s.reached("bundle kept")
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.book.Bundle.Digest != d {
+	if s.record.Bundle.Digest != d {
 		return nil // another is wanted by now
 	}
-	s.bundle, s.book.Good, s.missing = lit, d, ""
+	s.bundle, s.record.Good, s.missing = loaded, d, ""
 	s.fold()
 	s.settle()
-	s.log.Info().Str("digest", string(d)).Int64("height", s.book.Height).Msg("flags are in force")
+	s.log.Info().Str("digest", string(d)).Int64("height", s.record.Height).Msg("flags are in force")
 	s.prune()
 	return nil
 }
 
 // fetch reads a bundle as it comes.
-func (s *switchboard) fetch(ctx context.Context, d releases.Digest) ([]byte, error) {
-	body, err := s.client.Content(ctx, content.FlagBundles, d, flags.MaxBundle)
+func (s *Server) fetch(ctx context.Context, d releases.Digest) ([]byte, error) {
+	body, err := s.source.Content(ctx, content.FlagBundles, d, flags.MaxBundle)
 	if err != nil {
 		return nil, err
 	}
@@ -178,14 +178,14 @@ func (s *switchboard) fetch(ctx context.Context, d releases.Digest) ([]byte, err
 	return raw, nil
 }
 
-// lacks notes why a bundle is not in force. What its digest vouches for and can't be used is not fetched again.
-func (s *switchboard) lacks(d releases.Digest, why error) {
+// noteMissing notes why a bundle is not in force. What its digest vouches for and can't be used is not fetched again.
+func (s *Server) noteMissing(d releases.Digest, why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.book.Bundle.Digest != d {
+	if s.record.Bundle.Digest != d {
 		return
 	}
-	text := words.Clip(why.Error(), maxReason)
+	text := words.Clip(why.Error(), maxWhy)
 	if s.missing != text {
 		s.log.Warn().Err(why).Msg("flags stay as they are: the newest can't be had")
 	}
@@ -197,11 +197,11 @@ func (s *switchboard) lacks(d releases.Digest, why error) {
 }
 
 // prune removes the bundles that nothing rests on. It needs mu. That it fails hurts nothing but the disk.
-func (s *switchboard) prune() {
+func (s *Server) prune() {
 	entries, err := os.ReadDir(s.folder())
 	for _, e := range entries {
 		name := filepath.Join(s.folder(), e.Name())
-		if name == s.file(s.book.Bundle.Digest) || name == s.file(s.book.Good) {
+		if name == s.file(s.record.Bundle.Digest) || name == s.file(s.record.Good) {
 			continue
 		}
 		if failed := os.Remove(name); failed != nil {

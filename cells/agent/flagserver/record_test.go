@@ -1,4 +1,4 @@
-package agent
+package flagserver
 
 import (
 	"encoding/json"
@@ -19,7 +19,7 @@ import (
 // R39, R43: heights never fall, and at one height a kill is never lost; what is reported as in force is.
 func TestOrdersOnlyGrowAtOneHeight(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var b flagBook
+		var b record
 		everyKill := map[int64]map[string]bool{}
 		toldAs := map[releases.Digest]flags.Orders{}
 		for range rapid.IntRange(1, 30).Draw(t, "words") {
@@ -66,10 +66,19 @@ func TestOrdersOnlyGrowAtOneHeight(t *testing.T) {
 	})
 }
 
+func orders(killed ...string) cells.Sealed {
+	var o flags.Orders
+	for _, k := range killed {
+		o.Killed = append(o.Killed, flags.Killed{Flag: k, Reason: "it breaks"})
+	}
+	payload, _ := json.Marshal(o)
+	return cells.Sealed{Payload: payload, Digest: releases.DigestBytes(payload)}
+}
+
 // What does not fit together is refused, and changes nothing.
 func TestWordsThatAreRefused(t *testing.T) {
 	bundle := cells.FlagBundle{Digest: releases.DigestBytes(nil)}
-	b, err := flagBook{}.take(&cells.Flags{Height: 3, Bundle: bundle, Orders: orders("a")})
+	b, err := record{}.take(&cells.Flags{Height: 3, Bundle: bundle, Orders: orders("a")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +104,7 @@ func TestReportedStatesAreBounded(t *testing.T) {
 		states[fmt.Sprintf("on-%03d", i)] = flags.On
 	}
 	states["dead"], states["late"] = flags.Dead, flags.Suspended
-	some := telling(states)
+	some := reportedStates(states)
 	if len(some) != cells.MaxFlagStates || some["dead"] != flags.Dead || some["late"] != flags.Suspended {
 		t.Errorf("%d states: %v", len(some), some)
 	}
@@ -103,11 +112,11 @@ func TestReportedStatesAreBounded(t *testing.T) {
 		states[strings.Repeat("x", 110)+fmt.Sprint(i)] = flags.Waiting
 	}
 	states[strings.Repeat("y", 200)] = flags.Dead
-	text, err := json.Marshal(telling(states))
-	if err != nil || len(text) > maxStates+100 || len(telling(states)) < 50 {
+	text, err := json.Marshal(reportedStates(states))
+	if err != nil || len(text) > maxStates+100 || len(reportedStates(states)) < 50 {
 		t.Errorf("%d bytes, %v", len(text), err)
 	}
-	r := cells.Report{Cell: "acme", Boot: "b", State: cells.StatePending, Flags: &cells.FlagsReport{States: telling(states)}}
+	r := cells.Report{Cell: "acme", Boot: "b", State: cells.StatePending, Flags: &cells.FlagsReport{States: reportedStates(states)}}
 	if err := r.Check(); err != nil {
 		t.Error(err)
 	}

@@ -1,4 +1,4 @@
-package agent
+package flagserver
 
 import (
 	"bytes"
@@ -24,15 +24,15 @@ const (
 	maxID     = 128 // longer ones are not told
 )
 
-// report says what of flags is in force; nil: nothing was told.
-func (s *switchboard) report() *cells.FlagsReport {
+// Report is what of flags is in force; nil: nothing was told.
+func (s *Server) Report() *cells.FlagsReport {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.said
+	return s.reported
 }
 
 // compose writes the report: of what was told, only what is durable. It needs mu.
-func (s *switchboard) compose() *cells.FlagsReport {
+func (s *Server) compose() *cells.FlagsReport {
 	r := &cells.FlagsReport{Height: s.kept.Height, Orders: s.kept.Told, Fault: s.fault()}
 	if s.kept.Bundle.Digest == "" && r.Fault == "" {
 		return nil
@@ -40,15 +40,15 @@ func (s *switchboard) compose() *cells.FlagsReport {
 	if s.bundle != nil && s.kept.Good == s.bundle.digest {
 		r.Bundle = s.bundle.digest
 	}
-	r.States = telling(s.states)
+	r.States = reportedStates(s.states)
 	return r
 }
 
 // fault says why what was told last is not in force; empty: it is. It needs mu.
-func (s *switchboard) fault() string {
+func (s *Server) fault() string {
 	var all []string
-	if s.full != nil {
-		all = append(all, s.full.Error())
+	if s.unsaved != nil {
+		all = append(all, s.unsaved.Error())
 	}
 	for _, why := range []string{s.refused, s.missing} {
 		if why != "" {
@@ -58,8 +58,8 @@ func (s *switchboard) fault() string {
 	return words.Clip(strings.ToValidUTF8(strings.Join(all, "; "), "?"), maxFault)
 }
 
-// telling gives the states that a report has room for, those first that somebody may ask about.
-func telling(states map[string]flags.CellState) map[string]flags.CellState {
+// reportedStates is the states that a report has room for, those first that somebody may ask about.
+func reportedStates(states map[string]flags.CellState) map[string]flags.CellState {
 	if len(states) == 0 {
 		return nil
 	}
@@ -77,7 +77,7 @@ func telling(states map[string]flags.CellState) map[string]flags.CellState {
 	return some
 }
 
-// byState gives the IDs, what is simply on last.
+// byState is the IDs, what is simply on last.
 func byState(states map[string]flags.CellState) []string {
 	order := []flags.CellState{flags.Dead, flags.Kept, flags.Suspended, flags.Waiting, flags.Ramping, flags.Ready, flags.On}
 	ids := make([]string, 0, len(states))
@@ -99,7 +99,7 @@ type InForce struct {
 	Bundle        releases.Digest   `json:"bundle,omitempty"` // in force; empty: none
 	Release       string            `json:"release,omitempty"`
 	Features      []string          `json:"features,omitempty"` // that every release contains that may be running
-	Announcements []Lamp            `json:"announcements"`      // what is simply on last
+	Announcements []Announcement    `json:"announcements"`      // what is simply on last
 	Killed        []flags.Killed    `json:"killed,omitempty"`   // by flag
 	Held          []string          `json:"held,omitempty"`     // features, by the cell's owner
 	Labels        map[string]string `json:"labels,omitempty"`
@@ -107,8 +107,8 @@ type InForce struct {
 	Since         time.Time         `json:"since"`           // when that began, by the control plane's time; zero: it was not known
 }
 
-// Lamp is an announcement in a cell.
-type Lamp struct {
+// Announcement is how an announcement is in a cell.
+type Announcement struct {
 	ID       string          `json:"id"`
 	State    flags.CellState `json:"state"`
 	At       time.Time       `json:"at,omitzero"` // zero: as soon as the release is there
@@ -116,11 +116,11 @@ type Lamp struct {
 }
 
 // show keeps for the owner what is in force. It needs mu. What is under embargo does not show before its time (R45).
-func (s *switchboard) show() error {
+func (s *Server) show() error {
 	at, known := s.now()
 	v := InForce{
-		Height: s.book.Height, Release: s.facts.Release, Features: s.facts.Features, Killed: s.book.Orders.Killed,
-		Held: s.facts.Held, Labels: s.book.Labels, Fault: s.fault(), Announcements: []Lamp{},
+		Height: s.record.Height, Release: s.facts.Release, Features: s.facts.Features, Killed: s.record.Orders.Killed,
+		Held: s.facts.Held, Labels: s.record.Labels, Fault: s.fault(), Announcements: []Announcement{},
 	}
 	if s.bundle != nil {
 		v.Bundle = s.bundle.digest
@@ -130,14 +130,14 @@ func (s *switchboard) show() error {
 		if g.Embargo && at < g.At {
 			continue
 		}
-		l := Lamp{ID: id, State: s.states[id], Features: g.Features}
+		l := Announcement{ID: id, State: s.states[id], Features: g.Features}
 		if g.At > 0 {
 			l.At = time.Unix(g.At, 0).UTC()
 		}
 		v.Announcements = append(v.Announcements, l)
 	}
 	drawn, err := json.Marshal(v)
-	if err != nil || bytes.Equal(drawn, s.drawn) {
+	if err != nil || bytes.Equal(drawn, s.shown) {
 		return err
 	}
 	if known {
@@ -145,10 +145,10 @@ func (s *switchboard) show() error {
 	}
 	text, err := json.Marshal(v)
 	if err == nil {
-		err = disk.WriteSummed(inForceFile(s.dir), text)
+		err = disk.WriteSummed(inForceFile(s.stateDir), text)
 	}
 	if err == nil {
-		s.drawn = drawn
+		s.shown = drawn
 	}
 	return err
 }

@@ -1,4 +1,4 @@
-package agent
+package flagserver
 
 import (
 	"encoding/json"
@@ -14,20 +14,20 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// maxBook bounds flags.json, in bytes. What is desired has at most maxDesired, of which it holds a part.
-const maxBook = 4 << 20
+// maxRecord bounds flags.json, in bytes. What is desired has at most maxDesired, of which it holds a part.
+const maxRecord = 4 << 20
 
-// flagBook is flags.json: what the cell was told of flags, replaced as a whole. It is durable before it is reported. What
+// record is flags.json: what the cell was told of flags, replaced as a whole. It is durable before it is reported. What
 // is behind its pointers is never changed in place.
-type flagBook struct {
+type record struct {
 	Height int64             `json:"height"`
 	Bundle cells.FlagBundle  `json:"bundle"`         // that should be in force
 	Good   releases.Digest   `json:"good,omitempty"` // the last one that was in force
 	Orders flags.Orders      `json:"orders"`
 	Told   releases.Digest   `json:"told,omitempty"` // of orders as they were told, all of which Orders has
 	Labels map[string]string `json:"labels,omitempty"`
-	// Lit is the announcements of the bundle that were once on here: one of them that waits is suspended.
-	Lit []string `json:"lit,omitempty"`
+	// SeenOn is the announcements of the bundle that were once on here: one of them that waits is suspended.
+	SeenOn []string `json:"lit,omitempty"`
 	// Held is what the cell's owner holds, as far as owner.yaml could be read last.
 	Held []string `json:"held,omitempty"`
 }
@@ -35,9 +35,9 @@ type flagBook struct {
 // errBehind: somebody says less than was said before.
 var errBehind = errors.New("a replica is behind, or the flags repository lost commits")
 
-// take gives what holds after f was told. A lower height is refused (R39). Orders of the same height are joined: two
+// take is what holds after f was told. A lower height is refused (R39). Orders of the same height are joined: two
 // replicas may know of different kills, and one that was given is lifted by a commit alone (R43).
-func (b flagBook) take(f *cells.Flags) (flagBook, error) {
+func (b record) take(f *cells.Flags) (record, error) {
 	if f.Height < b.Height {
 		return b, fmt.Errorf("flags of height %d are refused after those of height %d: %w", f.Height, b.Height, errBehind)
 	}
@@ -65,7 +65,7 @@ func (b flagBook) take(f *cells.Flags) (flagBook, error) {
 	return b, nil
 }
 
-// join gives what either orders.
+// join is what either orders.
 func join(a, b flags.Orders) flags.Orders {
 	killed := map[string]flags.Killed{}
 	for _, k := range slices.Concat(a.Killed, b.Killed) { // of two reasons the later
@@ -81,31 +81,31 @@ func join(a, b flags.Orders) flags.Orders {
 	return o
 }
 
-// sameOrders tells whether the same is off by both, whatever the reasons.
+// sameOrders reports whether the same is off by both, whatever the reasons.
 func sameOrders(a, b flags.Orders) bool {
 	same := func(x, y flags.Killed) bool { return x.Flag == y.Flag }
 	a, b = join(a, flags.Orders{}), join(b, flags.Orders{})
 	return slices.EqualFunc(a.Killed, b.Killed, same) && slices.Equal(a.Held, b.Held)
 }
 
-func bookFile(dir string) string { return filepath.Join(dir, "flags.json") }
+func recordFile(dir string) string { return filepath.Join(dir, "flags.json") }
 
-// loadBook reads what was told; a fresh folder was told nothing.
-func loadBook(dir string) (b flagBook, err error) {
-	text, err := disk.ReadSummed(bookFile(dir), maxBook)
+// loadRecord reads what was told; a fresh folder was told nothing.
+func loadRecord(dir string) (b record, err error) {
+	text, err := disk.ReadSummed(recordFile(dir), maxRecord)
 	if err == nil && text != nil {
 		err = json.Unmarshal(text, &b)
 	}
 	if err != nil {
-		return flagBook{}, fmt.Errorf("read what was told of flags: %w", err)
+		return record{}, fmt.Errorf("read what was told of flags: %w", err)
 	}
 	return b, nil
 }
 
-func (b *flagBook) save(dir string) error {
+func (b *record) save(dir string) error {
 	text, err := json.Marshal(b)
 	if err == nil {
-		err = disk.WriteSummed(bookFile(dir), text)
+		err = disk.WriteSummed(recordFile(dir), text)
 	}
 	if err != nil {
 		return fmt.Errorf("write what was told of flags: %w", err)

@@ -1,4 +1,4 @@
-package agent
+package flagserver
 
 import (
 	"context"
@@ -18,7 +18,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/cells/agent/disk"
 	"github.com/sluice-cd/sluice/flags/ofrep"
 )
 
@@ -30,38 +30,38 @@ const (
 // errNotLocal: flags are for this machine alone (invariant 6).
 var errNotLocal = errors.New("flags are served on this machine only: give 127.0.0.1:PORT, [::1]:PORT or unix:///PATH")
 
-// local is where flags are asked for.
-type local struct {
+// Address is where flags are asked for.
+type Address struct {
 	address string      // HOST:PORT on loopback; empty: the socket
 	path    string      // of the socket
 	mode    fs.FileMode // of the socket
 }
 
-// parseLocal reads 127.0.0.1:PORT, [::1]:PORT or unix:///PATH, to which ?mode=0660 gives others than this user rights.
-func parseLocal(where string) (local, error) {
+// ParseAddress reads 127.0.0.1:PORT, [::1]:PORT or unix:///PATH, to which ?mode=0660 gives others than this user rights.
+func ParseAddress(where string) (Address, error) {
 	if !strings.HasPrefix(where, "unix:") {
 		at, err := netip.ParseAddrPort(where)
 		if err != nil || !at.Addr().IsLoopback() {
-			return local{}, fmt.Errorf("listen on %.100q: %w", where, errNotLocal)
+			return Address{}, fmt.Errorf("listen on %.100q: %w", where, errNotLocal)
 		}
-		return local{address: where}, nil
+		return Address{address: where}, nil
 	}
 	u, err := url.Parse(where)
 	if err != nil || u.Host != "" || !filepath.IsAbs(u.Path) {
-		return local{}, fmt.Errorf("listen on %.100q: %w", where, errNotLocal)
+		return Address{}, fmt.Errorf("listen on %.100q: %w", where, errNotLocal)
 	}
 	mode, asked := uint64(socketMode), u.Query().Get("mode")
 	if asked != "" {
 		mode, err = strconv.ParseUint(asked, 8, 32)
 	}
 	if err != nil || mode&^0o666 != 0 {
-		return local{}, fmt.Errorf("listen on %.100q: a socket's mode is octal, such as 0660", where)
+		return Address{}, fmt.Errorf("listen on %.100q: a socket's mode is octal, such as 0660", where)
 	}
-	return local{path: u.Path, mode: fs.FileMode(mode)}, nil
+	return Address{path: u.Path, mode: fs.FileMode(mode)}, nil
 }
 
-// listen begins to listen there.
-func (at local) listen(ctx context.Context) (net.Listener, error) {
+// Listen begins to listen there.
+func (at Address) Listen(ctx context.Context) (net.Listener, error) {
 	if at.path != "" {
 		return at.listenUnix(ctx)
 	}
@@ -69,13 +69,13 @@ func (at local) listen(ctx context.Context) (net.Listener, error) {
 	return c.Listen(ctx, "tcp", at.address)
 }
 
-func (at local) listenUnix(ctx context.Context) (net.Listener, error) {
+func (at Address) listenUnix(ctx context.Context) (net.Listener, error) {
 	if err := vacate(ctx, at.path); err != nil {
 		return nil, err
 	}
 	// Nobody may connect before it has its mode, and other files' modes are no business of this: so it begins in a
 	// folder of its own.
-	private, err := os.MkdirTemp(filepath.Dir(at.path), ".new-")
+	private, err := os.MkdirTemp(filepath.Dir(at.path), disk.Unfinished)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", at.path, err)
 	}
@@ -134,29 +134,11 @@ func vacate(ctx context.Context, path string) error {
 	return nil
 }
 
-// listen begins to listen for whoever asks for flags; nil: nobody may.
-func (a *Agent) listen(ctx context.Context) (net.Listener, error) {
-	if a.options.FlagsListen == "" {
-		return nil, nil
-	}
-	at, err := parseLocal(a.options.FlagsListen)
-	if err != nil {
-		return nil, fmt.Errorf("flags: %w", err)
-	}
-	l, err := at.listen(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("flags: %w: give another place, or end whoever has it", err)
-	}
-	a.options.Log.Info().Str("network", l.Addr().Network()).Stringer("address", l.Addr()).Msg("flags are served")
-	return l, nil
-}
-
-// serve answers callers on this machine until ctx ends.
-func (a *Agent) serve(ctx context.Context, l net.Listener, source flags.Source) {
-	handler := ofrep.New(source, a.options.Log, ofrep.Options{Origins: a.options.FlagsOrigins})
-	server := ofrep.Server(ctx, handler)
+// Serve answers callers on this machine until ctx ends, and pages of the origins.
+func (s *Server) Serve(ctx context.Context, l net.Listener, origins []string) {
+	server := ofrep.Server(ctx, ofrep.New(s, s.log, ofrep.Options{Origins: origins}))
 	server.WriteTimeout = 30 * time.Second // streams set their own
-	server.ErrorLog = log.New(a.options.Log, "", 0)
+	server.ErrorLog = log.New(s.log, "", 0)
 	over := make(chan struct{})
 	context.AfterFunc(ctx, func() {
 		defer close(over)
@@ -167,7 +149,7 @@ func (a *Agent) serve(ctx context.Context, l net.Listener, source flags.Source) 
 		}
 	})
 	if err := server.Serve(&few{Listener: l, room: make(chan struct{}, maxCallers)}); !errors.Is(err, http.ErrServerClosed) {
-		a.options.Log.Error().Err(err).Msg("flags are not served any more: start the agent again")
+		s.log.Error().Err(err).Msg("flags are not served any more: start the agent again")
 	}
 	<-over
 }

@@ -1,4 +1,4 @@
-package agent
+package flagserver
 
 import (
 	"context"
@@ -11,31 +11,31 @@ import (
 )
 
 // fold needs mu. What turns on by the time does so once the time is durable; nothing else, a kill least of all, waits for the disk.
-func (s *switchboard) fold() {
+func (s *Server) fold() {
 	if s.bundle == nil {
 		return
 	}
-	old := s.shown.Load()
+	old := s.current.Load()
 	at, _ := s.now()
 	if next := s.next(); old.bundle != s.bundle || next != 0 && at >= next {
 		s.keep()
 	}
 	facts := s.facts
-	facts.Channel, facts.Labels, facts.Region = s.bundle.channel, s.book.Labels, s.book.Labels["region"]
-	f := s.bundle.compiled.Fold(s.book.Orders, facts, at)
+	facts.Channel, facts.Labels, facts.Region = s.bundle.channel, s.record.Labels, s.record.Labels["region"]
+	f := s.bundle.compiled.Fold(s.record.Orders, facts, at)
 	s.states = f.States()
 	s.remember()
 	if old.folded == nil || old.folded.Revision() != f.Revision() {
-		s.shown.Store(&shown{folded: f, bundle: s.bundle, changed: make(chan struct{})})
+		s.current.Store(&snapshot{folded: f, bundle: s.bundle, changed: make(chan struct{})})
 		close(old.changed)
 	} else {
-		s.shown.Store(&shown{folded: f, bundle: s.bundle, changed: old.changed}) // the same answers, with another Next
+		s.current.Store(&snapshot{folded: f, bundle: s.bundle, changed: old.changed}) // the same answers, with another Next
 	}
-	s.poked.Notify()
+	s.alarm.Notify()
 }
 
 // keep needs mu. It makes the time durable.
-func (s *switchboard) keep() {
+func (s *Server) keep() {
 	err := s.clock.Keep()
 	if err != nil && !s.untimed {
 		s.log.Error().Err(err).Msg("the time can't be kept: after a restart flags may be late, or off again until it is told")
@@ -44,31 +44,31 @@ func (s *switchboard) keep() {
 }
 
 // remember notes what is on, by which what is suspended is known.
-func (s *switchboard) remember() {
-	var lit []string
+func (s *Server) remember() {
+	var seen []string
 	for _, id := range slices.Sorted(maps.Keys(s.states)) {
 		state := s.states[id]
-		_, before := slices.BinarySearch(s.book.Lit, id)
+		_, before := slices.BinarySearch(s.record.SeenOn, id)
 		if state == flags.Waiting && before {
 			s.states[id] = flags.Suspended
 		}
 		if before || state == flags.On || state == flags.Ramping {
-			lit = append(lit, id)
+			seen = append(seen, id)
 		}
 	}
-	s.book.Lit = lit
+	s.record.SeenOn = seen
 }
 
 // settle needs mu: it makes durable what was learned, and tells of it.
-func (s *switchboard) settle() {
-	if !reflect.DeepEqual(s.book, s.kept) {
-		err := s.book.save(s.dir)
-		if err != nil && s.full == nil {
+func (s *Server) settle() {
+	if !reflect.DeepEqual(s.record, s.kept) {
+		err := s.record.save(s.stateDir)
+		if err != nil && s.unsaved == nil {
 			s.log.Error().Err(err).Msg("flags are in force, and reported once they can be written")
 		}
-		if s.full = err; err == nil {
-			s.kept = s.book
-			s.at("flags kept")
+		if s.unsaved = err; err == nil {
+			s.kept = s.record
+			s.reached("flags kept")
 		}
 	}
 	r := s.compose()
@@ -78,14 +78,14 @@ func (s *switchboard) settle() {
 	if err := s.show(); err != nil {
 		s.log.Warn().Err(err).Msg("the owner is not shown how flags are")
 	}
-	if !reflect.DeepEqual(r, s.said) {
-		s.said = r
-		s.ring()
+	if !reflect.DeepEqual(r, s.reported) {
+		s.reported = r
+		s.news()
 	}
 }
 
-// keepTime folds again at each instant at which that changes something, and writes what could not be written, until ctx ends.
-func (s *switchboard) keepTime(ctx context.Context) {
+// KeepTime folds again at each instant at which that changes something, and writes what could not be written, until ctx ends.
+func (s *Server) KeepTime(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -96,7 +96,7 @@ func (s *switchboard) keepTime(ctx context.Context) {
 			s.keep()
 			return
 		case <-timer.C:
-		case <-s.poked:
+		case <-s.alarm:
 		case <-s.clock.Changed():
 		}
 		timer.Reset(s.catchUp())
@@ -107,10 +107,10 @@ func (s *switchboard) keepTime(ctx context.Context) {
 const housekeeping = 5 * time.Second
 
 // catchUp does what is due, and says how long nothing is.
-func (s *switchboard) catchUp() time.Duration {
+func (s *Server) catchUp() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.bundle == nil && s.full == nil {
+	if s.bundle == nil && s.unsaved == nil {
 		return housekeeping
 	}
 	next := s.next()
@@ -120,7 +120,7 @@ func (s *switchboard) catchUp() time.Duration {
 		s.fold()
 		next = s.next()
 	}
-	if come || s.full != nil {
+	if come || s.unsaved != nil {
 		s.settle()
 	}
 	if s.bundle != nil && s.clock.Due() {
@@ -133,8 +133,8 @@ func (s *switchboard) catchUp() time.Duration {
 }
 
 // next needs mu.
-func (s *switchboard) next() int64 {
-	if f := s.shown.Load().folded; f != nil {
+func (s *Server) next() int64 {
+	if f := s.current.Load().folded; f != nil {
 		return f.Next()
 	}
 	return 0

@@ -1,0 +1,112 @@
+package flagserver
+
+import (
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Invariant 6: this machine's own addresses can be listened on.
+func TestListenOnLoopback(t *testing.T) {
+	for _, where := range []string{"127.0.0.1:0", "[::1]:0", "127.8.9.10:0"} {
+		at, err := ParseAddress(where)
+		must(t, err)
+		l, err := at.Listen(t.Context())
+		if err != nil && strings.Contains(where, "::1") {
+			t.Logf("this machine has no IPv6: %v", err)
+			continue
+		}
+		must(t, err)
+		must(t, l.Close())
+	}
+}
+
+// A socket is for its owner alone unless they say otherwise; one that was left behind is replaced, anything else is left alone.
+func TestFlagsSocket(t *testing.T) {
+	dir, err := os.MkdirTemp("", "socket")
+	must(t, err)
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "s")
+	listen := func(query string) (net.Listener, error) {
+		at, err := ParseAddress("unix://" + path + query)
+		must(t, err)
+		return at.Listen(t.Context())
+	}
+	mode := func(want fs.FileMode) {
+		t.Helper()
+		info, err := os.Stat(path)
+		must(t, err)
+		if got := info.Mode().Perm(); got != want {
+			t.Errorf("mode %o, want %o", got, want)
+		}
+	}
+	l, err := listen("")
+	must(t, err)
+	mode(0o600)
+	if _, err := listen(""); err == nil || !strings.Contains(err.Error(), "listens there already") {
+		t.Errorf("two at one place: %v", err)
+	}
+	must(t, l.(*socket).Listener.Close()) // as if it was killed
+	mode(0o600)
+	l, err = listen("?mode=0660")
+	must(t, err)
+	mode(0o660)
+	conn, err := net.Dial("unix", path)
+	must(t, err)
+	must(t, conn.Close())
+	must(t, l.Close())
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is left behind: %v", err)
+	}
+	// One that is too long says so, a folder that is not there too; by way of a link it is as good.
+	for where, want := range map[string]string{
+		filepath.Join(dir, strings.Repeat("x", 90), "s"): "no such file",
+		filepath.Join(dir, strings.Repeat("x", 120)):     "too long",
+	} {
+		at := Address{path: where, mode: socketMode}
+		if _, err := at.Listen(t.Context()); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "listen on "+where) {
+			t.Errorf("%s: %v", where, err)
+		}
+	}
+	must(t, os.Mkdir(filepath.Join(dir, strings.Repeat("y", 80)), 0o700))
+	at := Address{path: filepath.Join(dir, strings.Repeat("y", 80), "s"), mode: socketMode}
+	if _, err := at.Listen(t.Context()); err == nil || !strings.Contains(err.Error(), "too long") {
+		t.Errorf("a long folder: %v", err)
+	}
+	must(t, os.RemoveAll(filepath.Join(dir, strings.Repeat("y", 80))))
+	linked := t.TempDir() + "/link"
+	must(t, os.Symlink(dir, linked))
+	l, err = Address{path: linked + "/s", mode: socketMode}.Listen(t.Context())
+	must(t, err)
+	mode(0o600)
+	must(t, l.Close())
+
+	must(t, os.Symlink(filepath.Join(dir, "nowhere"), path))
+	if _, err := listen(""); err == nil || !strings.Contains(err.Error(), "no socket") {
+		t.Errorf("a link is replaced: %v", err)
+	}
+	must(t, os.Remove(path))
+	writeFile(t, path)
+	if _, err := listen(""); err == nil || !strings.Contains(err.Error(), "no socket") {
+		t.Errorf("a file is replaced: %v", err)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 1 {
+		t.Errorf("there is %v", left)
+	}
+}
+
+func writeFile(t testing.TB, name string) {
+	t.Helper()
+	must(t, os.WriteFile(name, nil, 0o600))
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
