@@ -1,8 +1,8 @@
 // Package cells says what a cell is: an instance of the product in a customer's account
 // that only dials out; what it is assigned, what it reports, and what a Target must do.
 //
-// The package holds values and pure functions. The agent that runs in a cell is
-// cells/agent; the places it applies to are cells/directory and cells/kubernetes.
+// The package holds values and pure functions. The agent that runs in a cell is cells/agent; what it applies to is a Target,
+// such as cells/directory, and cells/targettest says what every Target must do.
 package cells
 
 import (

@@ -9,31 +9,38 @@ import (
 )
 
 // What the cell's owner decided binds everything that is begun, but not the cell's own return to what was last good (R18).
+// Whatever else may keep a cell from beginning, such as maintenance, is judged in allowed too, beside the owner.
 
 // patience is how long to wait where the judgement names an instant that has come.
 const patience = time.Minute
 
-// allowed tells whether the owner's decisions let a begin now, and notes why not. A file that is not valid lets nothing
+// allowed reports whether the owner's decisions let a begin now, and notes why not. A file that is not valid lets nothing
 // begin: a mistyped pause must not mean none.
 func (s *state) allowed(a *cells.Assignment, now time.Time) bool {
-	reason, until, ok := "the owner's decisions can't be read: "+s.owner.invalid, time.Time{}, false
-	if s.owner.invalid == "" {
-		reason, until, ok = s.owner.owner.Judge(*a, now)
+	if s.owner.invalid != "" {
+		s.waitFor(time.Time{}, "the owner's decisions can't be read: "+s.owner.invalid)
+		return false
 	}
+	reason, until, ok := s.owner.decisions.Judge(*a, now)
 	if ok {
 		return true
 	}
 	if !until.IsZero() && !until.After(now) {
 		until = now.Add(patience)
 	}
-	s.waits, s.waitsFor = words.Clip(reason, maxReason), until
+	s.waitFor(until, reason)
 	return false
 }
 
-// decided takes the owner's word. While it does not count, the last one that did stands for all else.
-func (s *state) decided(w ownerWord, now time.Time) {
+// waitFor notes why nothing begins, and until when; zero: until the owner does something.
+func (s *state) waitFor(until time.Time, why string) {
+	s.waits, s.waitsFor = words.Clip(why, maxReason), until
+}
+
+// ownerDecided takes the owner's word. While it does not count, the last one that did stands for all else.
+func (s *state) ownerDecided(w ownerFile, now time.Time) {
 	if w.invalid != "" {
-		w.owner = s.owner.owner
+		w.decisions = s.owner.decisions
 	}
 	s.owner = w
 	s.withdraw(now)
@@ -60,21 +67,21 @@ func (s *state) withdraw(now time.Time) bool {
 		return false
 	}
 	s.note("withheld", &a.Assignment, s.waits)
-	s.turn++
+	s.generation++
 	s.Attempt, s.Offer = nil, &a.Assignment
 	s.known = key(s.Offer)
 	s.message, s.retries, s.retryAt = "", 0, time.Time{}
 	return true
 }
 
-// decisions are what the owner decided, as the vendor is told. A file that is not valid reads as a pause.
-func (s *state) decisions() *cells.Owner {
+// reportedOwner is what the owner decided, as the vendor is told. A file that is not valid reads as a pause.
+func (s *state) reportedOwner() *cells.Owner {
 	if s.owner.invalid == "" {
-		return s.owner.owner
+		return s.owner.decisions
 	}
 	o := cells.Owner{}
-	if s.owner.owner != nil {
-		o = *s.owner.owner
+	if s.owner.decisions != nil {
+		o = *s.owner.decisions
 	}
 	o.Paused = words.Clip(cmp.Or(o.Paused, s.owner.invalid), 500)
 	return &o

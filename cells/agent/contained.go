@@ -39,8 +39,8 @@ func (s *state) widen() {
 	}
 }
 
-// goesFor names the release that runs, or that the target is being brought to; empty: none.
-func (j *journal) goesFor() string {
+// runningRelease names the release that runs, or that the target is being brought to; empty: none.
+func (j *journal) runningRelease() string {
 	switch a := j.Attempt; {
 	case a != nil && (a.Phase != phaseTaken || j.Dirty):
 		return a.Assignment.Release

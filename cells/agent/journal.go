@@ -11,6 +11,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/disk"
+	"github.com/sluice-cd/sluice/cells/agent/plane"
 )
 
 // maxJournal bounds what is read back, in bytes.
@@ -67,7 +68,7 @@ func key(a *cells.Assignment) string {
 	return a.Key()
 }
 
-// failed tells whether an assignment is remembered not to work.
+// failed reports whether an assignment is remembered not to work.
 func (j *journal) failed(a *cells.Assignment) bool {
 	return slices.ContainsFunc(j.Failures, func(f cells.Failure) bool { return key(&f.Assignment) == key(a) })
 }
@@ -121,4 +122,17 @@ func (j *journal) save(dir string) error {
 		return fmt.Errorf("write the journal: %w", err)
 	}
 	return nil
+}
+
+// Whose names the cell that a state folder belongs to; empty: none so far. keyed: it has a key, or is about to.
+func Whose(stateDir string) (cell string, keyed bool, err error) {
+	c, err := plane.LoadCredentials(stateDir, "", nil)
+	if err != nil {
+		return "", false, err
+	}
+	if cell = c.Cell(); cell != "" {
+		return cell, true, nil
+	}
+	j, err := readJournal(stateDir)
+	return j.Cell, false, err
 }

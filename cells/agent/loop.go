@@ -5,14 +5,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"runtime/debug"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/content"
-	"github.com/sluice-cd/sluice/cells/agent/disk"
 	"github.com/sluice-cd/sluice/cells/agent/flagserver"
 	"github.com/sluice-cd/sluice/cells/agent/plane"
 	"github.com/sluice-cd/sluice/cells/agent/render"
@@ -26,28 +24,28 @@ type loop struct {
 	agent    *Agent
 	state    state
 	lock     *os.File
-	box      *plane.Outbox
+	outbox   *plane.Outbox
 	reporter *plane.Reporter
 	flags    *flagserver.Server
 	contents *content.Cache
 	renderer *render.Renderer
 
-	desired   chan *cells.Desired // from the puller
-	owner     chan ownerWord      // from whoever watches owner.yaml
-	confirmed chan string         // from the reporter: the key of an assignment that the control plane knows of
+	desired   chan *cells.Desired // from plane: what the control plane says
+	owner     chan ownerFile      // from whoever watches owner.yaml
+	confirmed chan string         // from plane: the key of an assignment that the control plane knows of
 
-	saved   []byte         // the journal as it is on disk
-	offered []byte         // offered.json, the same
-	said    *cells.Desired // the control plane's last word; nil: none in this process
-	busy    *flight        // nil: no step runs
+	saved    []byte         // the journal as it is on disk
+	offered  []byte         // offered.json, the same
+	lastWord *cells.Desired // the control plane's last word; nil: none in this process
+	busy     *flight        // nil: no step runs
 }
 
 // flight is a step that runs.
 type flight struct {
 	step
-	turn   int
-	cancel context.CancelCauseFunc
-	done   chan result // of one
+	generation int
+	cancel     context.CancelCauseFunc
+	done       chan result // of one
 }
 
 // result is what came of a step.
@@ -95,7 +93,7 @@ func (l *loop) run(ctx context.Context) {
 // launch begins a step, unless one is in flight: that is ended if it is no longer wanted.
 func (l *loop) launch(ctx context.Context, next step) {
 	if l.busy != nil {
-		if l.busy.turn != l.state.turn {
+		if l.busy.generation != l.state.generation {
 			l.busy.cancel(errSuperseded)
 		}
 		return
@@ -104,7 +102,7 @@ func (l *loop) launch(ctx context.Context, next step) {
 		return
 	}
 	stepping, cancel := context.WithCancelCause(ctx)
-	l.busy = &flight{step: next, turn: l.state.turn, cancel: cancel, done: make(chan result, 1)}
+	l.busy = &flight{step: next, generation: l.state.generation, cancel: cancel, done: make(chan result, 1)}
 	lastGood := l.state.LastGood
 	go func(f *flight) {
 		f.done <- l.do(stepping, f.step, lastGood)
@@ -129,17 +127,17 @@ func (l *loop) wait(ctx context.Context, timer *time.Timer, until time.Time) {
 	case <-ctx.Done():
 	case <-alarm:
 	case d := <-l.desired:
-		l.said = d
+		l.lastWord = d
 		l.state.offered(d.Assignment, time.Now())
 	case k := <-l.confirmed:
 		l.state.confirmed(k, time.Now())
 	case w := <-l.owner:
-		l.heed(w)
+		l.takeOwner(w)
 	case r := <-done:
 		l.busy.cancel(nil)
 		f := l.busy
 		l.busy = nil
-		if f.turn == l.state.turn && ctx.Err() == nil {
+		if f.generation == l.state.generation && ctx.Err() == nil {
 			l.fold(f.step, r, time.Now())
 		}
 	}
@@ -213,7 +211,7 @@ func (l *loop) prune(a, lastGood *cells.Assignment) {
 func (l *loop) keep() error {
 	s := &l.state
 	news := len(s.events) > 0
-	if err := l.box.Add(s.events, time.Now()); err != nil {
+	if err := l.outbox.Add(s.events, time.Now()); err != nil {
 		return err
 	}
 	for _, e := range s.events {
@@ -236,38 +234,22 @@ func (l *loop) keep() error {
 			l.agent.at("journal")
 		}
 	}
-	l.flags.Runs(s.goesFor(), s.Contained) // durable before it counts, and in force before anything is written (R38)
-	l.reporter.Publish(s.report(), s.telling(), news)
-	return l.show()
+	l.flags.Runs(s.runningRelease(), s.Contained) // durable before it counts, and in force before anything is written (R38)
+	l.reporter.Publish(s.report(), s.reportable(), news)
+	return l.saveOffered()
 }
 
-// show keeps what is offered for the owner to see.
-func (l *loop) show() error {
-	if l.said == nil {
-		return nil
-	}
-	text, err := json.Marshal(Offered{Head: headOf(l.said.Head), Assignment: l.said.Assignment, Hold: l.said.Hold, Running: l.state.running(), Waits: l.state.waits})
-	if err != nil || bytes.Equal(text, l.offered) {
-		return err
-	}
-	if err := disk.Replace(offeredFile(l.agent.options.StateDir), text); err != nil {
-		return fmt.Errorf("write what is offered: %w", err)
-	}
-	l.offered = text
-	return nil
-}
-
-// heed takes the owner's word.
-func (l *loop) heed(w ownerWord) {
+// takeOwner takes the owner's word: flags first, then what may begin.
+func (l *loop) takeOwner(w ownerFile) {
 	if w.invalid != "" {
 		l.agent.options.Log.Error().Str("why", w.invalid).Msg("the owner's decisions can't be read: nothing new is begun")
-	} else if w.owner != nil || l.state.owner.owner != nil {
+	} else if w.decisions != nil || l.state.owner.decisions != nil {
 		l.agent.options.Log.Info().Msg("the owner's decisions are read")
 	}
 	if w.invalid == "" {
 		l.flags.Hold(w.features())
 	} // else what was held stays so
-	l.state.decided(w, time.Now())
+	l.state.ownerDecided(w, time.Now())
 }
 
 func (l *loop) log(e cells.Event) {
@@ -300,5 +282,5 @@ func (l *loop) Confirmed(ctx context.Context, key string) {
 func (l *loop) Flags() *cells.FlagsReport { return l.flags.Report() }
 
 func (l *loop) close() error {
-	return errors.Join(l.box.Close(), l.lock.Close())
+	return errors.Join(l.outbox.Close(), l.lock.Close())
 }

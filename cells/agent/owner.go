@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +16,6 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/cells/agent/disk"
-	"github.com/sluice-cd/sluice/cells/agent/plane"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/internal/window"
 	"github.com/sluice-cd/sluice/internal/words"
@@ -143,33 +141,33 @@ func ChangeOwner(stateDir string, change func(*cells.Owner) error) (*cells.Owner
 	return o, nil
 }
 
-// ownerWord is what owner.yaml says, or why that does not count.
-type ownerWord struct {
-	owner   *cells.Owner
-	invalid string // empty: it counts
+// ownerFile is what owner.yaml says, or why that does not count.
+type ownerFile struct {
+	decisions *cells.Owner // nil: none
+	invalid   string       // empty: it counts
 }
 
 // features are those that the owner holds, sorted.
-func (w ownerWord) features() []string {
-	if w.owner == nil {
+func (w ownerFile) features() []string {
+	if w.decisions == nil {
 		return nil
 	}
-	return w.owner.Features
+	return w.decisions.Features
 }
 
-func readOwner(dir string) ownerWord {
+func readOwnerFile(dir string) ownerFile {
 	o, err := LoadOwner(dir)
 	if err != nil {
-		return ownerWord{invalid: words.Clip(err.Error(), maxReason)}
+		return ownerFile{invalid: words.Clip(err.Error(), maxReason)}
 	}
 	if o != nil && o.Paused == "" && o.Pin == "" && !o.Approval && len(o.Approved) == 0 && len(o.Windows) == 0 && len(o.Features) == 0 {
 		o = nil
 	}
-	return ownerWord{owner: o}
+	return ownerFile{decisions: o}
 }
 
 // watchOwner tells of every change of owner.yaml since it was as seen says, until ctx ends.
-func (a *Agent) watchOwner(ctx context.Context, seen os.FileInfo, changed chan<- ownerWord) {
+func (a *Agent) watchOwner(ctx context.Context, seen os.FileInfo, changed chan<- ownerFile) {
 	tick := time.NewTicker(ownerEvery)
 	defer tick.Stop()
 	for {
@@ -184,7 +182,7 @@ func (a *Agent) watchOwner(ctx context.Context, seen os.FileInfo, changed chan<-
 		}
 		seen = now
 		select {
-		case changed <- readOwner(a.options.StateDir):
+		case changed <- readOwnerFile(a.options.StateDir):
 		case <-ctx.Done():
 		}
 	}
@@ -204,60 +202,4 @@ func sameFile(a, b os.FileInfo) bool {
 		return a == b
 	}
 	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size() && a.Mode() == b.Mode()
-}
-
-// Offered is what the control plane said last, as the agent keeps it for the cell's owner.
-type Offered struct {
-	Head       *cells.Head       `json:"head,omitempty"`       // the newest of the cell's channel; nil: it was not said
-	Assignment *cells.Assignment `json:"assignment,omitempty"` // what the cell may have; nil: nothing yet
-	Hold       *cells.Hold       `json:"hold,omitempty"`       // why that is not the head
-	Running    *cells.Assignment `json:"running,omitempty"`    // what is known to work; nil: nothing
-	Waits      string            `json:"waits,omitempty"`      // why the owner's decisions keep it from beginning; empty: they don't
-}
-
-func offeredFile(dir string) string { return filepath.Join(dir, "offered.json") }
-
-// LoadOffered reads what the control plane offers the cell with that state folder, and what the cell runs.
-func LoadOffered(stateDir string) (Offered, error) {
-	var o Offered
-	info, err := os.Stat(offeredFile(stateDir))
-	if errors.Is(err, fs.ErrNotExist) {
-		return o, nil
-	}
-	if err == nil && info.Size() > plane.MaxDesired {
-		err = fmt.Errorf("it is larger than %d bytes", plane.MaxDesired)
-	}
-	if err != nil {
-		return o, fmt.Errorf("read what is offered: %w", err)
-	}
-	text, err := os.ReadFile(offeredFile(stateDir)) //nolint:gosec // below the state folder
-	if err == nil {
-		err = json.Unmarshal(text, &o)
-	}
-	if err != nil {
-		return o, fmt.Errorf("read what is offered: %w", err)
-	}
-	return o, nil
-}
-
-// headOf reads a sealed head; nil: there is none, or it is not what its digest says.
-func headOf(s cells.Sealed) *cells.Head {
-	var h cells.Head
-	if len(s.Payload) == 0 || releases.DigestBytes(s.Payload) != s.Digest || json.Unmarshal(s.Payload, &h) != nil {
-		return nil
-	}
-	return &h
-}
-
-// Whose names the cell that a state folder belongs to; empty: none so far. keyed: it has a key, or is about to.
-func Whose(stateDir string) (cell string, keyed bool, err error) {
-	c, err := plane.LoadCredentials(stateDir, "", nil)
-	if err != nil {
-		return "", false, err
-	}
-	if cell = c.Cell(); cell != "" {
-		return cell, true, nil
-	}
-	j, err := readJournal(stateDir)
-	return j.Cell, false, err
 }

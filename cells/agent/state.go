@@ -18,17 +18,17 @@ type state struct {
 	policy policy
 	events []cells.Event // new ones, not yet numbered or kept
 
-	turn     int               // grows when a step in flight is no longer wanted
-	desired  *cells.Assignment // the control plane's last word
-	known    string            // key of the accepted assignment that the control plane knows of
-	owner    ownerWord         // the owner's last word; while it does not count, the valid one before
-	waits    string            // why the owner's decisions keep the desired from beginning; empty: they don't
-	waitsFor time.Time         // when they may not any more; zero: the owner must do something
-	refused  string            // key of the assignment that was refused last: alarmed once
-	message  string            // what went wrong with the last attempt or its step; empty: nothing
-	retries  int               // of the step at hand
-	retryAt  time.Time         // no step before; zero: at once
-	deadline time.Time         // for the health of what was applied
+	generation int               // grows when a step in flight is no longer wanted
+	desired    *cells.Assignment // the control plane's last word
+	known      string            // key of the accepted assignment that the control plane knows of
+	owner      ownerFile         // the owner's last word; while it does not count, the valid one before
+	waits      string            // why the owner's decisions keep the desired from beginning; empty: they don't
+	waitsFor   time.Time         // when they may not any more; zero: the owner must do something
+	refused    string            // key of the assignment that was refused last: alarmed once
+	message    string            // what went wrong with the last attempt or its step; empty: nothing
+	retries    int               // of the step at hand
+	retryAt    time.Time         // no step before; zero: at once
+	deadline   time.Time         // for the health of what was applied
 
 	health       health
 	healthySince time.Time // zero: not healthy
@@ -200,7 +200,7 @@ func (s *state) begin(now time.Time) {
 		return
 	}
 	s.Offer = nil
-	s.turn++
+	s.generation++
 	if old := s.Attempt; old != nil && !old.Back {
 		s.note("superseded", &old.Assignment, "by "+o.Release)
 	}
@@ -212,18 +212,18 @@ func (s *state) begin(now time.Time) {
 		return
 	}
 	s.Attempt = &attempt{Assignment: *o, Phase: phaseTaken}
-	s.unseen()
+	s.forgetHealth()
 }
 
-// succeeded: the step at hand is through, however often it was tried.
-func (s *state) succeeded() {
+// stepDone: the step at hand is through, however often it was tried.
+func (s *state) stepDone() {
 	if s.retries > 0 {
 		s.message, s.retries, s.retryAt = "", 0, time.Time{}
 	}
 }
 
-// unseen forgets health: something else is going to run.
-func (s *state) unseen() {
+// forgetHealth forgets health: something else is going to run.
+func (s *state) forgetHealth() {
 	s.health, s.healthySince, s.ailing, s.held, s.unhealed, s.missing = unknown, time.Time{}, "", false, "", ""
 	s.healthAt, s.quick, s.deadline = time.Time{}, 0, time.Time{}
 }
@@ -235,7 +235,7 @@ func (s *state) prepared(err error, now time.Time) {
 		s.fail(err.Error(), now)
 		return
 	}
-	s.succeeded()
+	s.stepDone()
 	if s.withdraw(now) {
 		return
 	}
@@ -258,8 +258,8 @@ func (s *state) applied(err error, now time.Time) {
 		s.fail(err.Error(), now)
 		return
 	}
-	s.succeeded()
-	s.unseen()
+	s.stepDone()
+	s.forgetHealth()
 	s.compared = true
 	s.healAt = now.Add(s.policy.HealInterval)
 	if a.Back {
@@ -289,15 +289,15 @@ func (s *state) looked(err error, now time.Time) {
 	case s.held || !watched: // while health is waited for, its absence is no news
 		s.note("unhealthy", s.running(), s.ailing)
 	}
-	s.plan(before, now)
+	s.scheduleLook(before, now)
 	if watched {
 		s.judge(now)
 	}
 	s.widen()
 }
 
-// plan says when to look again: at once and then ever more slowly while health is waited for.
-func (s *state) plan(before health, now time.Time) {
+// scheduleLook says when to look again: at once and then ever more slowly while health is waited for.
+func (s *state) scheduleLook(before health, now time.Time) {
 	slow := min(slowLook, s.policy.HealthInterval)
 	if s.health == holds {
 		s.quick = 0
@@ -324,15 +324,15 @@ func (s *state) judge(now time.Time) {
 	case s.health == holds:
 		s.held = true
 		if now.Sub(s.healthySince) >= s.policy.HealthyFor {
-			s.good()
+			s.succeed()
 		}
 	case a.Phase == phaseApplied && !now.Before(s.deadline):
 		s.fail(fmt.Sprintf("not healthy for %s within %s: %s", s.policy.HealthyFor, s.policy.HealthTimeout, s.ailing), now)
 	}
 }
 
-// good makes the attempt the one to go back to.
-func (s *state) good() {
+// succeed makes the attempt the one to go back to.
+func (s *state) succeed() {
 	a := s.Attempt.Assignment
 	if s.Attempt.Phase == phaseStuck { // it worked in the end
 		s.Failures = slices.DeleteFunc(slices.Clone(s.Failures), func(f cells.Failure) bool { return key(&f.Assignment) == key(&a) })
@@ -363,7 +363,7 @@ func (s *state) fail(reason string, now time.Time) {
 	default:
 		s.Attempt = &attempt{Assignment: *s.LastGood, Phase: phaseBegun, Back: true, Features: s.Features}
 		s.narrow(s.Features)
-		s.unseen()
+		s.forgetHealth()
 	}
 }
 

@@ -64,18 +64,18 @@ func (w *world) event(t *rapid.T) {
 		w.offered(&a, w.now)
 	case "confirm":
 		if w.Offer != nil {
-			turn := w.turn
+			generation := w.generation
 			w.confirmed(w.Offer.Key(), w.now)
-			w.seen = w.seen && (w.Attempt == nil || w.turn == turn)
+			w.seen = w.seen && (w.Attempt == nil || w.generation == generation)
 		}
 	case "crash":
 		word := w.owner
 		w.state = state{journal: w.journal, policy: w.policy}
 		w.seen = false
-		w.decided(word, w.now)
+		w.ownerDecided(word, w.now)
 	case "owner":
-		w.decided(rapid.SampledFrom([]ownerWord{
-			{}, {}, {owner: &cells.Owner{Paused: "why"}}, {invalid: "line 3"}, {owner: &cells.Owner{Pin: "1.0.0"}},
+		w.ownerDecided(rapid.SampledFrom([]ownerFile{
+			{}, {}, {decisions: &cells.Owner{Paused: "why"}}, {invalid: "line 3"}, {decisions: &cells.Owner{Pin: "1.0.0"}},
 		}).Draw(t, "word"), w.now)
 	case "later":
 		w.now = w.now.Add(time.Duration(rapid.IntRange(1, 30).Draw(t, "seconds")) * time.Second)
@@ -103,7 +103,7 @@ func (w *world) checkConsent(t *rapid.T, kind string, before *attempt, dirty boo
 		return
 	}
 	if w.owner.invalid == "" {
-		if _, _, ok := w.owner.owner.Judge(a.Assignment, w.now); ok {
+		if _, _, ok := w.owner.decisions.Judge(a.Assignment, w.now); ok {
 			return
 		}
 	}

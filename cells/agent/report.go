@@ -13,7 +13,7 @@ const maxReason = 2 << 10
 
 // report says how things stand. It fills in what the state knows: who, when and history are the reporter's.
 func (s *state) report() cells.Report {
-	r := cells.Report{Running: s.LastGood, Acknowledged: s.Accepted, Message: s.words(), Failures: s.Failures, Owner: s.decisions()}
+	r := cells.Report{Running: s.LastGood, Acknowledged: s.Accepted, Message: s.problems(), Failures: s.Failures, Owner: s.reportedOwner()}
 	a := s.Attempt
 	switch {
 	case a == nil && s.LastGood != nil && !s.Dirty:
@@ -46,8 +46,8 @@ func (s *state) watched() cells.State {
 	return cells.StateUnhealthy
 }
 
-// words says all that is wrong, in one line; nothing if nothing is.
-func (s *state) words() string {
+// problems is all that is wrong, in one line; nothing if nothing is.
+func (s *state) problems() string {
 	var all []string
 	for _, m := range []string{s.message, s.ailing, s.unhealed, s.missing, s.waits} {
 		if m != "" && !slices.Contains(all, m) {
@@ -57,7 +57,7 @@ func (s *state) words() string {
 	return words.Clip(strings.Join(all, "; "), maxReason)
 }
 
-// telling tells whether there is anything to report yet: just started, health is about to be known.
-func (s *state) telling() bool {
+// reportable reports whether there is anything to tell yet: just started, health is about to be known.
+func (s *state) reportable() bool {
 	return s.health != unknown || s.Attempt != nil || s.LastGood == nil || s.Dirty || s.Offer != nil
 }

@@ -1,0 +1,81 @@
+package agent
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/clock"
+	"github.com/sluice-cd/sluice/cells/agent/flagserver"
+	"github.com/sluice-cd/sluice/cells/agent/render"
+	"github.com/sluice-cd/sluice/cells/identity"
+)
+
+// Options say which cell this is, and what it works with. Fields without a default are required.
+type Options struct {
+	Cell     string          // default: that of Join, or the one that StateDir belongs to
+	Join     *identity.Token // registers the cell, unless it did; nil: it is registered, or Server is the plain form
+	Server   string          // http://HOST:PORT or unix:///PATH: the plain form; default, or https://HOST:PORT: by key
+	StateDir string          // the agent's own folder: identity, journal, outbox, releases; made if need be
+	Target   cells.Target    // used by one call at a time
+
+	Values         map[string]any // of parameters that the cell owns; nil: none
+	Infrastructure int            // number of the cell's infrastructure template; 0: none
+	Version        string         // of the agent, as reported
+	FlagsListen    string         // where flags are asked for: 127.0.0.1:PORT, [::1]:PORT or unix:///PATH; empty: nowhere
+	FlagsOrigins   []string       // whose pages may ask there: https://HOST; none: no page's
+	Log            zerolog.Logger // the zero value is silent
+	Render         []string       // command of the render child; default: this program with the argument "render"
+	RenderLimits   render.Limits
+
+	PollWait       time.Duration // how long one long-poll may wait; default 30s
+	ReportEvery    time.Duration // heartbeat, jittered by a tenth; default 10s
+	HealthTimeout  time.Duration // for what was applied to become healthy; default 5m
+	HealthInterval time.Duration // between looks at health that holds; default 10s
+	HealthyFor     time.Duration // how long health must hold until there is no going back; default 10s; negative: no time
+	HealInterval   time.Duration // between looks for drift; default 30s
+	MaxContent     int64         // bytes of a release, on the wire and unpacked; default 64 MiB
+
+	// Tests replace the machine's clocks and the network.
+	machine   clock.Machine
+	transport func(*http.Transport) http.RoundTripper
+}
+
+// orDefault validates o and fills in what is left out. All faults are told at once.
+func (o Options) orDefault() (Options, error) {
+	var faults []error
+	for name, missing := range map[string]bool{
+		"cell": o.Cell == "", "state folder": o.StateDir == "", "target": o.Target == nil,
+	} {
+		if missing {
+			faults = append(faults, fmt.Errorf("agent: no %s is given", name))
+		}
+	}
+	if o.Cell != "" && !cells.ValidName(o.Cell) {
+		faults = append(faults, fmt.Errorf("agent: %q can't be a cell's name", o.Cell))
+	}
+	if _, err := flagserver.ParseAddress(o.FlagsListen); o.FlagsListen != "" && err != nil {
+		faults = append(faults, fmt.Errorf("agent: flags: %w", err))
+	}
+	if len(o.Render) == 0 {
+		self, err := os.Executable()
+		if err != nil {
+			faults = append(faults, fmt.Errorf("agent: find this program for rendering: %w", err))
+		}
+		o.Render = []string{self, "render"}
+	}
+	o.PollWait = cmp.Or(o.PollWait, 30*time.Second)
+	o.ReportEvery = cmp.Or(o.ReportEvery, 10*time.Second)
+	o.HealthTimeout = cmp.Or(o.HealthTimeout, 5*time.Minute)
+	o.HealthInterval = cmp.Or(o.HealthInterval, 10*time.Second)
+	o.HealthyFor = max(0, cmp.Or(o.HealthyFor, 10*time.Second))
+	o.HealInterval = cmp.Or(o.HealInterval, 30*time.Second)
+	o.MaxContent = cmp.Or(o.MaxContent, 64<<20)
+	return o, errors.Join(faults...)
+}
