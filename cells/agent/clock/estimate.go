@@ -64,7 +64,7 @@ func restored(m mark, start string, r Reading) estimate {
 	return estimate{heard: m.Least, mono: r.mono, within: unproven, least: m.Least, waits: true, offset: m.Offset}
 }
 
-// now gives the time, and known: somebody told it, ever. Not known, it is zero.
+// now is the time, and known says that somebody ever told it. Not known, it is zero.
 func (e *estimate) now(r Reading) (now time.Time, known bool) {
 	if e.heard.IsZero() {
 		return e.least, false
@@ -83,7 +83,7 @@ func (e *estimate) raw(r Reading) time.Time {
 	return e.heard.Add(r.mono - e.mono)
 }
 
-// until says how long it takes until now gives t.
+// until is how long it takes until now is t.
 func (e *estimate) until(t time.Time, r Reading) time.Duration { return t.Sub(e.raw(r)) }
 
 // hear takes the time that the control plane put on an answer to what was sent at one reading and was there at
@@ -117,7 +117,7 @@ func (e *estimate) again(stamp time.Time, there Reading) bool {
 	return said || near(there.wall.Add(e.offset))
 }
 
-// mark gives what the next process needs. start is that of the machine; empty: not known.
+// mark is what the next process needs. start is that of the machine; empty: not known.
 func (e *estimate) mark(start string, r Reading) mark {
 	if e.heard.IsZero() {
 		return mark{}

@@ -107,7 +107,7 @@ type InForce struct {
 	Since         time.Time         `json:"since"`           // when that began, by the control plane's time; zero: it was not known
 }
 
-// Announcement is how an announcement is in a cell.
+// Announcement is the state of one announcement in a cell.
 type Announcement struct {
 	ID       string          `json:"id"`
 	State    flags.CellState `json:"state"`

@@ -131,7 +131,7 @@ func (s *Server) now() (at int64, known bool) {
 	return flags.Instant(now), true
 }
 
-// Changed is closed once Current is another folding than now.
+// Changed is a channel that is closed once Current is another folding than now.
 func (s *Server) Changed() <-chan struct{} { return s.current.Load().changed }
 
 // Take takes the control plane's word; nil: it has no flags repository, which changes nothing here.

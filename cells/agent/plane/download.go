@@ -49,7 +49,7 @@ func (c *Client) Content(ctx context.Context, kind content.Kind, digest releases
 	return d, nil
 }
 
-// Read gives more of it.
+// Read reads on, over another connection if one breaks.
 func (d *download) Read(b []byte) (int, error) {
 	for {
 		n, err := d.part.plain.Read(b)

@@ -45,7 +45,7 @@ func refuseBombs(files releases.Files) error {
 // expansion holds the expanded size of each node that was seen; 0 while it is being counted.
 type expansion map[*yaml.Node]int
 
-// overflow gives the line at which a document grows beyond maxExpanded; 0 if it does not.
+// overflow is the line at which a document grows beyond maxExpanded; 0 if it does not.
 func (e expansion) overflow(n *yaml.Node) int {
 	if size, known := e[n]; known {
 		if size == 0 {

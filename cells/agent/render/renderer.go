@@ -232,7 +232,7 @@ func cutAnswer(output []byte) (a answer, bodies []byte, err error) {
 	return a, bodies, json.Unmarshal(line, &a)
 }
 
-// split gives a child's output as files: one for each object, and all of them as one stream.
+// split takes a child's output apart into files: one for each object, and all of them as one stream.
 func split(from *cells.Assignment, output []byte) (Result, error) {
 	a, bodies, err := cutAnswer(output)
 	if err != nil {
