@@ -26,7 +26,7 @@ func TestKilledWhileFlagsAreTaken(t *testing.T) {
 	p.heard = func(r cells.Report) {
 		healthy(r)
 		if r.Flags != nil {
-			killed.Store(r.Flags.Orders == orders("plain").Digest)
+			killed.Store(r.Flags.Orders == agenttest.Orders("plain").Digest)
 		}
 	}
 	one := p.ship(t, "1.0.0", 1, agenttest.Featured("1.0.0", "classes"))

@@ -46,16 +46,7 @@ func (p *controlPlane) word(height int64, b flags.Bundle, killed ...string) *cel
 	p.mu.Lock()
 	p.bundles[d] = raw
 	p.mu.Unlock()
-	return &cells.Flags{Height: height, Bundle: cells.FlagBundle{Digest: d, Size: int64(len(raw))}, Orders: orders(killed...)}
-}
-
-func orders(killed ...string) cells.Sealed {
-	var o flags.Orders
-	for _, k := range killed {
-		o.Killed = append(o.Killed, flags.Killed{Flag: k, Reason: "it breaks"})
-	}
-	payload, _ := json.Marshal(o)
-	return cells.Sealed{Payload: payload, Digest: releases.DigestBytes(payload)}
+	return &cells.Flags{Height: height, Bundle: cells.FlagBundle{Digest: d, Size: int64(len(raw))}, Orders: agenttest.Orders(killed...)}
 }
 
 // withFlags lets an agent serve flags, and gives who asks there.
@@ -320,7 +311,7 @@ func TestBundleThatCantBeUsed(t *testing.T) {
 		height++
 		p.change(func() { p.bundles[d] = serve })
 		mark := p.mark()
-		p.tell(&cells.Flags{Height: height, Bundle: cells.FlagBundle{Digest: d}, Orders: orders()})
+		p.tell(&cells.Flags{Height: height, Bundle: cells.FlagBundle{Digest: d}, Orders: agenttest.Orders()})
 		r := p.awaitAfter(t, mark, name, func(r cells.Report) bool { return r.Flags.Height == height && r.Flags.Fault != "" })
 		if r.Flags.Bundle != f.Bundle.Digest || !strings.Contains(r.Flags.Fault, want) {
 			t.Errorf("%s: told as %+v", name, r.Flags)

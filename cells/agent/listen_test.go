@@ -141,7 +141,7 @@ func TestManyCallers(t *testing.T) {
 		say("GET /flags.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	}
 	begun := time.Now()
-	client := http.Client{Transport: &http.Transport{}} // renders in this process take the default one's network away
+	client := http.Client{Transport: &http.Transport{}}
 	response, err := client.Post("http://"+s.Flags+"/ofrep/v1/evaluate/flags/plain", "application/json", strings.NewReader("{}"))
 	must(t, err)
 	_ = response.Body.Close()

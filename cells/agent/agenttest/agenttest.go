@@ -1,11 +1,15 @@
-// Package agenttest has releases for the tests of the agent and its rooms. Nothing else imports it. It keeps nothing.
+// Package agenttest has what tests of the agent and its rooms share: releases, and what is ordered of flags. Nothing else
+// imports it. It keeps nothing, so all of it may be called at once.
 package agenttest
 
 import (
 	"bytes"
+	"encoding/json"
 	"strings"
 	"testing"
 
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -60,4 +64,14 @@ func Pack(t testing.TB, files map[string]string) []byte {
 // that the race detector takes to end.
 func RenderCommand(self string) []string {
 	return []string{"/usr/bin/env", "GORACE=atexit_sleep_ms=0", self, "render"}
+}
+
+// Orders is what a cell is told that kills the flags.
+func Orders(killed ...string) cells.Sealed {
+	var o flags.Orders
+	for _, k := range killed {
+		o.Killed = append(o.Killed, flags.Killed{Flag: k, Reason: "it breaks"})
+	}
+	payload, _ := json.Marshal(o)
+	return cells.Sealed{Payload: payload, Digest: releases.DigestBytes(payload)}
 }

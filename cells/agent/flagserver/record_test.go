@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/agenttest"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -25,7 +26,7 @@ func TestOrdersOnlyGrowAtOneHeight(t *testing.T) {
 		for range rapid.IntRange(1, 30).Draw(t, "words") {
 			f := &cells.Flags{Height: rapid.Int64Range(1, 4).Draw(t, "height"), Bundle: cells.FlagBundle{Digest: releases.DigestBytes([]byte{byte(rapid.IntRange(0, 3).Draw(t, "bundle"))})}}
 			kills := slices.Compact(slices.Sorted(slices.Values(rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "c"}), 0, 3).Draw(t, "kills"))))
-			f.Orders = orders(kills...)
+			f.Orders = agenttest.Orders(kills...)
 			var o flags.Orders
 			if err := json.Unmarshal(f.Orders.Payload, &o); err != nil {
 				t.Fatal(err)
@@ -66,29 +67,20 @@ func TestOrdersOnlyGrowAtOneHeight(t *testing.T) {
 	})
 }
 
-func orders(killed ...string) cells.Sealed {
-	var o flags.Orders
-	for _, k := range killed {
-		o.Killed = append(o.Killed, flags.Killed{Flag: k, Reason: "it breaks"})
-	}
-	payload, _ := json.Marshal(o)
-	return cells.Sealed{Payload: payload, Digest: releases.DigestBytes(payload)}
-}
-
 // What does not fit together is refused, and changes nothing.
 func TestWordsThatAreRefused(t *testing.T) {
 	bundle := cells.FlagBundle{Digest: releases.DigestBytes(nil)}
-	b, err := record{}.take(&cells.Flags{Height: 3, Bundle: bundle, Orders: orders("a")})
+	b, err := record{}.take(&cells.Flags{Height: 3, Bundle: bundle, Orders: agenttest.Orders("a")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	other := orders("b")
+	other := agenttest.Orders("b")
 	for want, f := range map[string]*cells.Flags{
-		"height 2":      {Height: 2, Bundle: bundle, Orders: orders("a")},
+		"height 2":      {Height: 2, Bundle: bundle, Orders: agenttest.Orders("a")},
 		"have digest":   {Height: 4, Bundle: bundle, Orders: cells.Sealed{Payload: []byte(`{"killed":[]}`), Digest: other.Digest}},
 		"orders of":     {Height: 4, Bundle: bundle, Orders: cells.Sealed{Payload: []byte("["), Digest: releases.DigestBytes([]byte("["))}},
-		"flags of hei":  {Height: 4, Bundle: cells.FlagBundle{Digest: "sha256:../../x"}, Orders: orders()},
-		"flags of heig": {Height: 4, Orders: orders()},
+		"flags of hei":  {Height: 4, Bundle: cells.FlagBundle{Digest: "sha256:../../x"}, Orders: agenttest.Orders()},
+		"flags of heig": {Height: 4, Orders: agenttest.Orders()},
 	} {
 		after, err := b.take(f)
 		if err == nil || !strings.Contains(err.Error(), want) || after.Height != 3 || len(after.Orders.Killed) != 1 {

@@ -104,8 +104,8 @@ type Result struct {
 	Features []string // never nil
 }
 
-// Render is what an assignment comes to: at once if that was rendered before. Errors are
-// *renderError, *content.UnavailableError or ctx's cause.
+// Render is what an assignment comes to: at once if that was rendered before. An error is a *content.UnavailableError, ctx's
+// cause, or why the release can't be rendered, now or ever.
 func (r *Renderer) Render(ctx context.Context, a *cells.Assignment) (Result, error) {
 	place, err := r.place(a)
 	if err != nil {
