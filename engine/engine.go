@@ -83,8 +83,8 @@ var ErrNotReady = errors.New("the release repository has not been read yet")
 
 // Pushed says that the branch may have moved: to this process, and, unless it leads, to the one that does.
 func (e *Engine) Pushed() {
-	e.signals.pushed.send()
+	e.signals.pushed.Notify()
 	if !e.lease.Leads() {
-		e.signals.pass.send()
+		e.signals.pass.Notify()
 	}
 }

@@ -18,6 +18,6 @@ func (e *Engine) FlagsWritten() <-chan struct{} { return e.signals.flagNews }
 // something else than before.
 func (e *Engine) Announce(f *view.Flags) {
 	if e.publisher.announce(f) {
-		e.signals.moved.send()
+		e.signals.moved.Notify()
 	}
 }

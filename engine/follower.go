@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/internal/backoff"
+	"github.com/sluice-cd/sluice/internal/wake"
 )
 
 // deafAfter is how long a replica may hear nothing of the store, and still answer cells (R29).
@@ -28,9 +31,9 @@ type follower struct {
 	known    bool
 	all      bool
 	material bool
-	unread   time.Time // since when something is known to be there that may shut a cell out, and was not read; zero: nothing is
-	reading  time.Time // the same, of what is read now
-	wake     signal    // there is something to read: wakes catchUp
+	unread   time.Time   // since when something is known to be there that may shut a cell out, and was not read; zero: nothing is
+	reading  time.Time   // the same, of what is read now
+	wake     wake.Signal // there is something to read: wakes catchUp
 }
 
 // Fresh is nil while the store was heard of lately: else this replica can't know who was shut out meanwhile (R29).
@@ -43,7 +46,7 @@ func (e *Engine) Fresh() error {
 }
 
 func newFollower(store Store, obs *observations, s *signals, log zerolog.Logger) *follower {
-	return &follower{store: store, obs: obs, signals: s, log: log, heard: time.Now(), cells: map[string]bool{}, wake: newSignal()}
+	return &follower{store: store, obs: obs, signals: s, log: log, heard: time.Now(), cells: map[string]bool{}, wake: wake.New()}
 }
 
 // fresh is nil while the store was heard of lately.
@@ -85,7 +88,7 @@ func (f *follower) follow(ctx context.Context) {
 			return
 		}
 		f.log.Warn().Err(err).Msg("the store can't be followed: trying again")
-		if sleep(ctx, backoff(try)) != nil {
+		if backoff.Sleep(ctx, pause(try)) != nil {
 			return
 		}
 	}
@@ -114,10 +117,10 @@ func (f *follower) told(n News) {
 	f.heard = time.Now()
 	f.note(n)
 	if n.Pushed || n.All {
-		f.signals.pushed.send()
+		f.signals.pushed.Notify()
 	}
 	if n.Flags || n.All {
-		f.signals.flagNews.send()
+		f.signals.flagNews.Notify()
 	}
 }
 
@@ -133,7 +136,7 @@ func (f *follower) note(n News) {
 	if (n.Known || n.All) && f.unread.IsZero() {
 		f.unread = time.Now()
 	}
-	f.wake.send()
+	f.wake.Notify()
 }
 
 // unreadCells is how many cells others wrote whose states were not read yet.
@@ -186,7 +189,7 @@ func (f *follower) catchUp(ctx context.Context) {
 			return
 		}
 		f.log.Warn().Err(err).Msg("what another process wrote can't be read: trying again")
-		if sleep(ctx, backoff(tries)) != nil {
+		if backoff.Sleep(ctx, pause(tries)) != nil {
 			return
 		}
 		tries++
@@ -199,7 +202,7 @@ func (f *follower) hear(ctx context.Context, n News) error {
 		if err := f.obs.readAll(ctx); err != nil {
 			return err
 		}
-		f.signals.moved.send()
+		f.signals.moved.Notify()
 		return nil
 	}
 	if n.Known { // first, so that who was shut out is out
@@ -213,9 +216,9 @@ func (f *follower) hear(ctx context.Context, n News) error {
 		}
 	}
 	if n.Known || n.Material {
-		f.signals.moved.send()
+		f.signals.moved.Notify()
 	} else {
-		f.signals.beat.send()
+		f.signals.beat.Notify()
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/internal/backoff"
 )
 
 // maxFolds is how often a report is folded again because another replica kept one of the same cell meanwhile.
@@ -67,12 +68,12 @@ func (b *inbox) take(ctx context.Context, k plan.Arrival, r cells.Report, staleA
 	}
 	b.obs.received(state)
 	if plan.FlagsDiffer(prev, state) {
-		b.obs.signals.flagged.send()
+		b.obs.signals.flagged.Notify()
 	}
 	if plan.Material(prev, state) {
-		b.obs.signals.moved.send()
+		b.obs.signals.moved.Notify()
 	} else {
-		b.obs.signals.beat.send()
+		b.obs.signals.beat.Notify()
 	}
 	b.logAnomalies(prev, state, what)
 	b.quarantineClone(ctx, state)
@@ -98,7 +99,7 @@ func (b *inbox) keep(ctx context.Context, k plan.Arrival, r cells.Report, staleA
 			return prev, state, what, fmt.Errorf("others kept reports of it %d times meanwhile: %w", try, plan.ErrBusy)
 		}
 		if try > 1 {
-			if err := sleep(ctx, backoff(try)); err != nil {
+			if err := backoff.Sleep(ctx, pause(try)); err != nil {
 				return prev, state, what, err
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/internal/backoff"
 )
 
 const (
@@ -152,7 +153,7 @@ func (l *lease) Lead(ctx context.Context) (stop func()) {
 const measureEvery = 10
 
 func (l *lease) renewals(ctx context.Context) {
-	for n := 1; sleep(ctx, leaseEvery) == nil; n++ {
+	for n := 1; backoff.Sleep(ctx, leaseEvery) == nil; n++ {
 		l.seek(ctx)
 		if n%measureEvery == 0 {
 			l.clocks.measure(ctx)
@@ -170,7 +171,7 @@ func (l *lease) seek(ctx context.Context) {
 	case err == nil && led:
 		if l.renew(term, asked.Add(leaseFor-leaseMargin)) {
 			l.log.Info().Int64("term", term).Msg("this process leads")
-			l.signals.moved.send()
+			l.signals.moved.Notify()
 		}
 	case err == nil || errors.Is(err, plan.ErrDeposed):
 		l.lose()

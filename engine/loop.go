@@ -3,11 +3,11 @@ package engine
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"sync"
 	"time"
 
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/internal/backoff"
 )
 
 // beatDelay is how long reports that say nothing new may wait for others before a plan is made.
@@ -61,12 +61,12 @@ func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
 			return nil
 		case err != nil:
 			e.opts.Log.Error().Err(err).Msg("tick failed")
-			poll.Reset(backoff(failures))
+			poll.Reset(pause(failures))
 			failures++
 			continue
 		case fetch:
 			failures = 0
-			poll.Reset(Jitter(e.opts.Poll))
+			poll.Reset(backoff.Spread(e.opts.Poll))
 		}
 		if e.lease.acts() {
 			e.ask(ctx, p.Wants, probes, &beside)
@@ -130,10 +130,10 @@ func (e *Engine) ask(ctx context.Context, wants []plan.Probe, under *probing, be
 			err := e.answer(ctx, []plan.Probe{w})
 			if err != nil && ctx.Err() == nil && !errors.Is(err, plan.ErrDeposed) {
 				e.opts.Log.Error().Err(err).Str("channel", w.Channel).Str("gate", w.Gate).Msg("probe failed")
-				_ = sleep(ctx, retryAfter) // nobody is asked without end because answers can't be kept
+				_ = backoff.Sleep(ctx, retryAfter) // nobody is asked without end because answers can't be kept
 			}
 			under.end(key)
-			e.signals.moved.send()
+			e.signals.moved.Notify()
 		})
 	}
 }
@@ -166,24 +166,7 @@ func (e *Engine) answer(ctx context.Context, wants []plan.Probe) error {
 	return nil
 }
 
-// backoff grows from 50 ms to a minute, with full jitter.
-func backoff(attempt int) time.Duration {
-	limit := min(50*time.Millisecond<<min(attempt, 12), time.Minute)
-	return time.Duration(rand.Int64N(int64(limit))) + time.Millisecond
-}
-
-// Jitter spreads d by a fifth either way.
-func Jitter(d time.Duration) time.Duration {
-	return d - d/5 + time.Duration(rand.Int64N(int64(d)*2/5+1))
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
+// pause grows from 50 ms to a minute, with full jitter.
+func pause(failures int) time.Duration {
+	return backoff.FullJitter(backoff.Exponential(50*time.Millisecond, time.Minute, failures))
 }

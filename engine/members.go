@@ -10,6 +10,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/roster"
+	"github.com/sluice-cd/sluice/internal/backoff"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
@@ -143,7 +144,7 @@ func (g *registrar) register(ctx context.Context, cell, by string, change func(*
 		if err := g.obs.refresh(ctx); err != nil {
 			return cur, err
 		}
-		if err := sleep(ctx, backoff(try)); err != nil {
+		if err := backoff.Sleep(ctx, pause(try)); err != nil {
 			return cur, err
 		}
 	}
@@ -161,7 +162,7 @@ func (g *registrar) awaitCell(ctx context.Context, cell string) bool {
 		}
 		if !asked && cells.ValidName(cell) {
 			asked = true
-			g.signals.pushed.send()
+			g.signals.pushed.Notify()
 		}
 		select {
 		case <-changed:
@@ -243,7 +244,7 @@ func (o *observations) enlist(r plan.Registration) {
 			o.members.show(o.members.roster.Load().With(r))
 		}
 	}
-	o.signals.moved.send()
+	o.signals.moved.Notify()
 }
 
 // known is what counts of a cell's identity, and the highest epoch that was ever seen of it.

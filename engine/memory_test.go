@@ -11,6 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/internal/backoff"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -173,7 +174,7 @@ func (m *memory) Follow(ctx context.Context, told func(News)) error {
 	m.replicas = append(m.replicas, m)
 	m.mu.Unlock()
 	told(News{All: true})
-	for sleep(ctx, time.Second) == nil {
+	for backoff.Sleep(ctx, time.Second) == nil {
 		m.mu.Lock()
 		deaf := m.deaf
 		m.mu.Unlock()

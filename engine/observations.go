@@ -170,7 +170,7 @@ func (o *observations) put(states map[string]*plan.CellState) {
 		}
 	}
 	if flags {
-		o.signals.flagged.send()
+		o.signals.flagged.Notify()
 	}
 }
 
@@ -266,7 +266,7 @@ func (o *observations) keep(read plan.Observed, before uint64) bool {
 		return false
 	}
 	if d := o.members.desired; read.Seen != o.obs.Seen && (d == nil || read.Seen != d.Commit) {
-		o.signals.pushed.send() // who leads has seen another tip
+		o.signals.pushed.Notify() // who leads has seen another tip
 	}
 	o.obs.Since, o.obs.Seen, o.obs.Diverged = read.Since, read.Seen, read.Diverged
 	if o.restored.After(read.Since) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/internal/backoff"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
@@ -52,7 +53,7 @@ func (e *Engine) refuse(ctx context.Context, touched []string, reason string) er
 		if reason != "" {
 			e.refusals[channel]++
 			wait := min(5*time.Second<<min(e.refusals[channel]-1, 10), 5*time.Minute)
-			r = &plan.Refusal{Reason: reason, Until: e.clocks.now().Add(Jitter(wait)).UTC().Truncate(time.Millisecond)}
+			r = &plan.Refusal{Reason: reason, Until: e.clocks.now().Add(backoff.Spread(wait)).UTC().Truncate(time.Millisecond)}
 		} else if !e.clearRefusal(channel) {
 			continue
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/internal/backoff"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
@@ -94,7 +95,7 @@ func (e *Engine) settle(ctx context.Context) (plan.Plan, error) {
 			if tries++; tries == maxTries {
 				return p, fmt.Errorf("the branch moved %d times while deciding: %w", tries, ErrMoved)
 			}
-			if err := sleep(ctx, backoff(tries)); err != nil {
+			if err := backoff.Sleep(ctx, pause(tries)); err != nil {
 				return p, err
 			}
 		}

@@ -26,6 +26,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/internal/wake"
 )
 
 // Options of an Announcer. Repo, Store and Engine are required.
@@ -45,9 +46,9 @@ const (
 // Announcer is the loop. Kill and Pushed may be called from any goroutine; Run once.
 type Announcer struct {
 	o      Options
-	pushed chan struct{} // the branch may have moved: capacity 1
-	killed chan struct{} // a kill was stored: capacity 1
-	reader reader        // the git job's: there is one at a time
+	pushed wake.Signal // the branch may have moved
+	killed wake.Signal // a kill was stored
+	reader reader      // the git job's: there is one at a time
 	press  press
 	code   *code
 
@@ -97,12 +98,12 @@ func New(o Options) (*Announcer, error) {
 		o.Poll = time.Minute
 	}
 	return &Announcer{
-		o: o, pushed: make(chan struct{}, 1), killed: make(chan struct{}, 1), reader: reader{repo: o.Repo}, posted: map[string]bool{},
+		o: o, pushed: wake.New(), killed: make(chan struct{}, 1), reader: reader{repo: o.Repo}, posted: map[string]bool{},
 	}, nil
 }
 
 // Pushed says that the flags repository's branch may have moved.
-func (a *Announcer) Pushed() { signal(a.pushed) }
+func (a *Announcer) Pushed() { a.pushed.Notify() }
 
 // Kill turns a flag off in all cells: it is stored when Kill returns, told to cells at once, and committed later. Only Flag,
 // Reason, By and Until of o count: one of some cells is a file, so that no stored kill narrows another. Whether there is such a
@@ -117,7 +118,7 @@ func (a *Announcer) Kill(ctx context.Context, o flags.Override) error {
 	if err := a.o.Store.Kill(ctx, plan.Kill{ID: rand.Text(), At: a.o.Engine.Now().UTC(), Override: o}); err != nil {
 		return err
 	}
-	signal(a.killed)
+	a.killed.Notify()
 	return nil
 }
 
@@ -224,11 +225,4 @@ func maxTime(a, b time.Time) time.Time {
 		return a
 	}
 	return b
-}
-
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/internal/backoff"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -100,7 +101,7 @@ func (r *reading) accepts(mark plan.FlagsMark) bool {
 
 // took takes what came of a job. again: the branch is to be looked at at once; else it is after wait.
 func (a *Announcer) took(ctx context.Context, r result) (again bool, wait time.Duration) {
-	wait = engine.Jitter(a.o.Poll)
+	wait = backoff.Spread(a.o.Poll)
 	switch {
 	case ctx.Err() != nil:
 		return false, wait
@@ -133,7 +134,7 @@ func (a *Announcer) failed(r result, poll time.Duration) (again bool, wait time.
 		a.fault = "the flags repository can't be read: " + r.err.Error()
 		a.o.Log.Warn().Err(r.err).Msg("the flags repository can't be read: what is in force stays")
 		a.push.looks++
-		return false, min(poll, backoff(a.push.looks))
+		return false, min(poll, pause(a.push.looks))
 	}
 	if errors.Is(r.err, engine.ErrMoved) && a.push.tries < maxTries {
 		a.push.tries++
@@ -143,7 +144,7 @@ func (a *Announcer) failed(r result, poll time.Duration) (again bool, wait time.
 	// Refused, or not known whether it landed: the next look tells.
 	a.push.tries = 0
 	a.push.failures++
-	a.push.after = time.Now().Add(backoff(a.push.failures))
+	a.push.after = time.Now().Add(pause(a.push.failures))
 	a.o.Log.Warn().Err(r.err).Msg("the flags repository could not be written: trying again")
 	return true, poll
 }
@@ -206,7 +207,7 @@ func (a *Announcer) landed(writes []announce.Write) {
 	}
 }
 
-// backoff grows from a second to a minute, with jitter.
-func backoff(n int) time.Duration {
-	return engine.Jitter(min(time.Second<<min(max(n-1, 0), 10), time.Minute))
+// pause grows from a second to a minute, with jitter.
+func pause(failures int) time.Duration {
+	return backoff.Spread(backoff.Exponential(time.Second, time.Minute, max(failures-1, 0)))
 }

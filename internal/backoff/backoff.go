@@ -28,12 +28,19 @@ func Lengthen(d time.Duration) time.Duration {
 	return d + rand.N(d/2+1) //nolint:gosec // jitter
 }
 
-// Sleep waits for d, or until ctx ends.
-func Sleep(ctx context.Context, d time.Duration) {
+// Spread is d or up to a fifth more or less.
+func Spread(d time.Duration) time.Duration {
+	return d - d/5 + rand.N(d*2/5+1) //nolint:gosec // jitter
+}
+
+// Sleep waits for d, or until ctx ends: then it returns ctx's error.
+func Sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		return nil
 	case <-ctx.Done():
+		return ctx.Err()
 	}
 }

@@ -75,7 +75,7 @@ func (d *download) goOn(failed error) error {
 			d.failed = failed
 			return failed
 		}
-		backoff.Sleep(d.ctx, d.client.Pause(failed, d.vain-1))
+		_ = backoff.Sleep(d.ctx, d.client.Pause(failed, d.vain-1))
 		next, err := d.rest()
 		if err == nil {
 			d.part = next

@@ -59,7 +59,7 @@ func (p *puller) run(ctx context.Context) {
 		if p.failures == 0 {
 			p.client.log.Warn().Err(err).Msg("the control plane can't be asked; what runs keeps running")
 		}
-		backoff.Sleep(ctx, p.client.Pause(err, p.failures))
+		_ = backoff.Sleep(ctx, p.client.Pause(err, p.failures))
 		p.failures++
 	}
 }
@@ -105,11 +105,11 @@ func (p *puller) poll(ctx context.Context) error {
 	}
 	switch {
 	case t.after > 0:
-		backoff.Sleep(ctx, t.after)
+		_ = backoff.Sleep(ctx, t.after)
 	case p.quick >= briskInRow:
-		backoff.Sleep(ctx, backoff.FullJitter(backoff.Exponential(firstPause, briskCap, p.quick-briskInRow)))
+		_ = backoff.Sleep(ctx, backoff.FullJitter(backoff.Exponential(firstPause, briskCap, p.quick-briskInRow)))
 	case p.news >= briskNews:
-		backoff.Sleep(ctx, betweenNews)
+		_ = backoff.Sleep(ctx, betweenNews)
 	}
 	return nil
 }
@@ -149,7 +149,7 @@ func (p *puller) stream(ctx context.Context) error {
 		return err // nobody was reached
 	}
 	// As when the control plane is started anew: not all cells come back at one instant.
-	backoff.Sleep(ctx, max(again, retryPause(endedPause+p.short)))
+	_ = backoff.Sleep(ctx, max(again, retryPause(endedPause+p.short)))
 	return nil
 }
 

@@ -81,7 +81,7 @@ func (c *Client) complete(ctx context.Context, j joining) error {
 		if failures == 0 {
 			c.log.Warn().Err(err).Msg("the cell can't be registered yet")
 		}
-		backoff.Sleep(ctx, c.Pause(err, failures))
+		_ = backoff.Sleep(ctx, c.Pause(err, failures))
 	}
 }
 

@@ -93,7 +93,7 @@ func (r *Reporter) run(ctx context.Context, h Handler) {
 			if failures == 0 && ctx.Err() == nil {
 				r.client.log.Warn().Err(err).Msg("the report is kept for later")
 			}
-			backoff.Sleep(ctx, r.client.Pause(err, failures))
+			_ = backoff.Sleep(ctx, r.client.Pause(err, failures))
 			failures++
 			continue
 		}

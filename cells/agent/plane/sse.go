@@ -109,6 +109,6 @@ func (s *sse) slow(n int) {
 		s.since, s.spent = now, 0
 	}
 	if s.spent += n; s.spent > perSecond {
-		backoff.Sleep(s.ctx, time.Until(s.since.Add(time.Second)))
+		_ = backoff.Sleep(s.ctx, time.Until(s.since.Add(time.Second)))
 	}
 }

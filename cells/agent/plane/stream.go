@@ -149,7 +149,7 @@ func (p *puller) event(ctx context.Context, e event) error {
 	}
 	p.newsAt = time.Now()
 	if p.news++; p.news >= briskNews {
-		backoff.Sleep(ctx, betweenNews)
+		_ = backoff.Sleep(ctx, betweenNews)
 	}
 	return nil
 }
