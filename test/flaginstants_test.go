@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 )
 
 // bell is a webhook. It kills a process once, before it answers to a message of a type.
@@ -125,7 +125,7 @@ func TestFlagsKilledAtAnInstant(t *testing.T) {
 				said := l.flagSubjects()
 				killed, _ := b.rang("killed/")
 				published, _ := b.rang("published/classes/dedicated/")
-				var d controlplane.FlagDetail
+				var d peopleapi.FlagDetail
 				err := l.get("/v1/flags/"+newEditor, &d)
 				over := dead == nil && said["publish classes"] > 0 && said["kill "+newEditor+":"] > 0 && killed > 0 && published > 0 && err == nil && len(d.Kills) == 1 && d.Kills[0].Committed
 				return fmt.Sprintf("%v, %d kills and %d publications told, %+v, killed by the test: %t", said, killed, published, d.Kills, dead == nil), over

@@ -14,7 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
+	"github.com/sluice-cd/sluice/engine/controlplane/status"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
@@ -164,8 +165,8 @@ func (l *lit) told(want map[string]flags.CellState) {
 }
 
 // killed is the newest kill of the flag.
-func (l *lit) killed() (k controlplane.FlagKill) {
-	var d controlplane.FlagDetail
+func (l *lit) killed() (k status.FlagKill) {
+	var d peopleapi.FlagDetail
 	if err := l.get("/v1/flags/"+newEditor, &d); err == nil && len(d.Kills) > 0 {
 		k = d.Kills[len(d.Kills)-1]
 	}
@@ -342,7 +343,7 @@ func TestFaultInTheFlagsRepository(t *testing.T) {
 		return fmt.Sprintf("the slip can't be pushed: %v: %s", err, out), err == nil
 	})
 	l.eventually(func() (string, bool) {
-		var f controlplane.Flags
+		var f peopleapi.Flags
 		err := l.get("/v1/flags", &f)
 		return fmt.Sprintf("the fault is not said: %q, %v", f.Fault, err), strings.Contains(f.Fault, "flags/slip.yaml:2")
 	})

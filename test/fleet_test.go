@@ -19,7 +19,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/controlplane/transport"
 	pgstore "github.com/sluice-cd/sluice/engine/store/postgres"
 	"github.com/sluice-cd/sluice/test/postgres"
 	"github.com/sluice-cd/sluice/test/swarm"
@@ -79,7 +79,7 @@ func makeFleet(t *testing.T, n, staging, replicas int, policy string) *fleet {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, err := controlplane.OpenKeys(f.path("tls"))
+	keys, err := transport.OpenKeys(f.path("tls"))
 	if err != nil {
 		t.Fatal(err)
 	}

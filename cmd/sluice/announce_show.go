@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
 )
@@ -192,7 +192,7 @@ func (a *app) serverAnnouncements(ctx context.Context) ([]announce.Status, error
 	all := []announce.Status{}
 	q := url.Values{"limit": {"1000"}}
 	for {
-		var page controlplane.Announcements
+		var page peopleapi.Announcements
 		if err := a.ask(ctx, "/v1/announcements?"+q.Encode(), &page); err != nil {
 			return nil, err
 		}

@@ -13,7 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
+	"github.com/sluice-cd/sluice/engine/controlplane/status"
 )
 
 func (a *app) cellVerb() *cobra.Command {
@@ -63,13 +64,13 @@ func (a *app) cellListVerb() *cobra.Command {
 	return cmd
 }
 
-func accessField(is controlplane.Access) field {
+func accessField(is status.Access) field {
 	switch is {
-	case controlplane.AccessGood:
+	case status.AccessGood:
 		return field{string(is), green}
-	case controlplane.AccessRevoked, controlplane.AccessQuarantined:
+	case status.AccessRevoked, status.AccessQuarantined:
 		return field{string(is), red}
-	case controlplane.AccessNone, controlplane.AccessRotating:
+	case status.AccessNone, status.AccessRotating:
 	}
 	return field{string(is), yellow}
 }
@@ -92,7 +93,7 @@ func (a *app) cellShowVerb() *cobra.Command {
 	return cmd
 }
 
-func (a *app) printMember(m controlplane.Member) error {
+func (a *app) printMember(m status.Member) error {
 	if done, err := a.encode(m); done {
 		return err
 	}
@@ -122,7 +123,7 @@ func (a *app) cellRotateVerb() *cobra.Command {
 			if !a.asksServer() {
 				return usage(cmd, "the control plane does this: name it with --server")
 			}
-			var m controlplane.Member
+			var m status.Member
 			if err := a.call(cmd.Context(), http.MethodPost, cellPath(args[0], "/rotate"), nil, &m); err != nil {
 				return wrapFailure("rotate the key of "+args[0], err)
 			}
@@ -146,7 +147,7 @@ the cell runs goes on running. sluice cell add NAME lets it come back, with a ne
 			if !a.asksServer() {
 				return a.commitRevoked(cmd, name)
 			}
-			var m controlplane.Member
+			var m status.Member
 			if err := a.call(cmd.Context(), http.MethodPost, cellPath(name, "/revoke"), nil, &m); err != nil {
 				return wrapFailure("revoke "+name, err)
 			}
@@ -203,18 +204,18 @@ name starts anew, with another key.`,
 func cellPath(name, rest string) string { return "/v1/cells/" + url.PathEscape(name) + rest }
 
 // members are the channel's cells, or all, as the control plane has them or, without one, as repository and store say.
-func (a *app) members(cmd *cobra.Command, channel string) ([]controlplane.Member, error) {
+func (a *app) members(cmd *cobra.Command, channel string) ([]status.Member, error) {
 	ctx := cmd.Context()
 	if !a.asksServer() {
-		return a.membersHere(ctx, cmd, controlplane.StatusPage{Channel: channel})
+		return a.membersHere(ctx, cmd, status.StatusPage{Channel: channel})
 	}
-	all := []controlplane.Member{}
+	all := []status.Member{}
 	q := url.Values{}
 	if channel != "" {
 		q.Set("channel", channel)
 	}
 	for {
-		var page controlplane.MemberPage
+		var page peopleapi.MemberPage
 		if err := a.ask(ctx, "/v1/cells?"+q.Encode(), &page); err != nil {
 			return nil, err
 		}
@@ -226,24 +227,24 @@ func (a *app) members(cmd *cobra.Command, channel string) ([]controlplane.Member
 	}
 }
 
-func (a *app) member(cmd *cobra.Command, name string) (controlplane.Member, error) {
+func (a *app) member(cmd *cobra.Command, name string) (status.Member, error) {
 	if a.asksServer() {
-		var m controlplane.Member
+		var m status.Member
 		return m, a.ask(cmd.Context(), cellPath(name, ""), &m)
 	}
-	all, err := a.membersHere(cmd.Context(), cmd, controlplane.StatusPage{})
+	all, err := a.membersHere(cmd.Context(), cmd, status.StatusPage{})
 	if err != nil {
-		return controlplane.Member{}, err
+		return status.Member{}, err
 	}
 	for _, m := range all {
 		if m.Name == name {
 			return m, nil
 		}
 	}
-	return controlplane.Member{}, fail(fmt.Errorf("the repository has no cell %q", name), "sluice cell list")
+	return status.Member{}, fail(fmt.Errorf("the repository has no cell %q", name), "sluice cell list")
 }
 
-func (a *app) membersHere(ctx context.Context, cmd *cobra.Command, page controlplane.StatusPage) ([]controlplane.Member, error) {
+func (a *app) membersHere(ctx context.Context, cmd *cobra.Command, page status.StatusPage) ([]status.Member, error) {
 	repo, err := a.open(ctx, cmd, committer{})
 	if err != nil {
 		return nil, err
@@ -256,7 +257,7 @@ func (a *app) membersHere(ctx context.Context, cmd *cobra.Command, page controlp
 	if page.Channel != "" && v.Desired.Channels[page.Channel] == nil {
 		return nil, fail(fmt.Errorf("there is no channel %q", page.Channel), "the channels are %s", strings.Join(v.Desired.Order, ", "))
 	}
-	return controlplane.MembersOf(v, page), nil
+	return status.MembersOf(v, page), nil
 }
 
 // errNoCell: the control plane has not read of the cell.

@@ -14,7 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 )
 
 // newCell is what sluice cell add is told.
@@ -84,7 +84,7 @@ func (a *app) cellAdd(cmd *cobra.Command, n newCell) error {
 		}
 		did.Commit = commit
 	}
-	var token controlplane.JoinToken
+	var token peopleapi.JoinToken
 	secret := func() (string, error) {
 		var err error
 		token, err = a.joinToken(cmd, n.name)
@@ -174,12 +174,12 @@ func (n newCell) files(s *snapshot) (map[string][]byte, error) {
 const knownWithin = 90 * time.Second
 
 // joinToken has the control plane make a token, or makes it in the store.
-func (a *app) joinToken(cmd *cobra.Command, name string) (controlplane.JoinToken, error) {
+func (a *app) joinToken(cmd *cobra.Command, name string) (peopleapi.JoinToken, error) {
 	ctx := cmd.Context()
 	if a.server == "" {
 		return a.joinTokenHere(ctx, cmd, name)
 	}
-	var token controlplane.JoinToken
+	var token peopleapi.JoinToken
 	ctx, cancel := context.WithTimeout(ctx, knownWithin)
 	defer cancel()
 	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 3*time.Second) {
@@ -210,7 +210,7 @@ func (a *app) committed(ctx context.Context, cmd *cobra.Command, name string) bo
 }
 
 // joinTokenHere puts a token into the store, on the server's machine.
-func (a *app) joinTokenHere(ctx context.Context, cmd *cobra.Command, name string) (token controlplane.JoinToken, err error) {
+func (a *app) joinTokenHere(ctx context.Context, cmd *cobra.Command, name string) (token peopleapi.JoinToken, err error) {
 	repo, err := a.open(ctx, cmd, committer{})
 	if err != nil {
 		return token, err
@@ -247,11 +247,11 @@ func (a *app) joinTokenHere(ctx context.Context, cmd *cobra.Command, name string
 	if err := st.Audit(ctx, who.entry("make a token for cell "+name)); err != nil {
 		return token, err
 	}
-	made, join, err := controlplane.NewJoin(name, serial, who.name, known.Address, known.Pins, time.Now())
+	made, join, err := peopleapi.NewJoin(name, serial, who.name, known.Address, known.Pins, time.Now())
 	if err == nil {
 		err = st.AddJoin(ctx, join)
 	}
-	return controlplane.JoinToken{Cell: name, Token: made.String(), Expires: join.Expires}, err
+	return peopleapi.JoinToken{Cell: name, Token: made.String(), Expires: join.Expires}, err
 }
 
 // identity is the cell's, as the repository has it.

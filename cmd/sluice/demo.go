@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/controlplane/status"
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
@@ -91,7 +91,7 @@ func (d *demo) tell(ctx context.Context) error {
 // everywhere waits until all cells run a release, healthy.
 func (d *demo) everywhere(ctx context.Context, version string) error {
 	return d.until(ctx, func() bool {
-		return len(d.status.Cells) > 0 && !slices.ContainsFunc(d.status.Cells, func(c controlplane.CellStatus) bool {
+		return len(d.status.Cells) > 0 && !slices.ContainsFunc(d.status.Cells, func(c status.CellStatus) bool {
 			return c.Release != version || c.State != cells.StateHealthy
 		})
 	})

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells/process"
-	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/controlplane/status"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/fixtures"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
@@ -38,9 +38,9 @@ type demo struct {
 	ended    chan error // a child ended though nobody stopped it; room for all
 
 	source  *opened
-	status  controlplane.Status // as last seen
-	desired *plan.Desired       // the repository, as last seen
-	never   func() error        // what must not be, whatever else happens
+	status  status.Status // as last seen
+	desired *plan.Desired // the repository, as last seen
+	never   func() error  // what must not be, whatever else happens
 }
 
 const demoMark = ".sluice-demo" // marks a folder as one that the demo may empty
@@ -247,7 +247,7 @@ func (d *demo) cut(ctx context.Context, version string) error {
 
 // look asks the control plane and reads the repository.
 func (d *demo) look(ctx context.Context) error {
-	s, err := d.app.serverStatus(ctx, controlplane.StatusPage{})
+	s, err := d.app.serverStatus(ctx, status.StatusPage{})
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/controlplane/transport"
 )
 
 // doors are what serve is told of where it is reached.
@@ -62,9 +62,9 @@ func (d *doors) check(cmd *cobra.Command) error {
 // entrances are what serve listens on. Close them.
 type entrances struct {
 	all    []net.Listener
-	tlsDir string             // of keys
-	keys   *controlplane.Keys // nil: none are needed
-	public string             // HOST:PORT under which cells reach it; empty: they have no listener
+	tlsDir string          // of keys
+	keys   *transport.Keys // nil: none are needed
+	public string          // HOST:PORT under which cells reach it; empty: they have no listener
 }
 
 func (e *entrances) Close() error {
@@ -78,7 +78,7 @@ func (e *entrances) Close() error {
 }
 
 // cellKeys are what is said to cells; nil: they have no listener.
-func (e *entrances) cellKeys() *controlplane.Keys {
+func (e *entrances) cellKeys() *transport.Keys {
 	if e.public == "" {
 		return nil
 	}
@@ -100,11 +100,11 @@ func (d *doors) open(data string) (e *entrances, err error) {
 	for _, at := range d.listen {
 		var l net.Listener
 		if path, ok := strings.CutPrefix(at, "unix://"); ok {
-			l, err = controlplane.ListenUnix(path)
+			l, err = transport.ListenUnix(path)
 		} else if addr, ok := strings.CutPrefix(at, "https://"); ok {
-			l, err = controlplane.ListenPeople(strings.TrimSuffix(addr, "/"), cert)
+			l, err = transport.ListenPeople(strings.TrimSuffix(addr, "/"), cert)
 		} else {
-			l, err = controlplane.ListenLoopback(strings.TrimSuffix(strings.TrimPrefix(at, "http://"), "/"))
+			l, err = transport.ListenLoopback(strings.TrimSuffix(strings.TrimPrefix(at, "http://"), "/"))
 		}
 		if err != nil {
 			return e, fail(err, "choose another with --listen: loopback, unix:///PATH, or https://HOST:PORT")
@@ -114,7 +114,7 @@ func (d *doors) open(data string) (e *entrances, err error) {
 	if d.cells == "" {
 		return e, nil
 	}
-	l, err := controlplane.ListenCells(d.cells, e.keys)
+	l, err := transport.ListenCells(d.cells, e.keys)
 	if err != nil {
 		return e, fail(err, "choose another with --cells HOST:PORT")
 	}
@@ -139,13 +139,13 @@ func (d *doors) certificate(data string, e *entrances) (cert tls.Certificate, er
 			dir = filepath.Join(data, "tls")
 		}
 		e.tlsDir = dir
-		if e.keys, err = controlplane.OpenKeys(dir); err != nil {
+		if e.keys, err = transport.OpenKeys(dir); err != nil {
 			return cert, fail(err, "--tls-dir names the folder of the control plane's keys; replicas share it")
 		}
 		cert = e.keys.Certificate()
 	}
 	if d.cert != "" {
-		if cert, err = controlplane.ReadPair(d.cert, d.key); err != nil {
+		if cert, err = transport.ReadPair(d.cert, d.key); err != nil {
 			return cert, fail(fmt.Errorf("read --tls-cert and --tls-key: %w", err), "both are PEM; the certificate's file begins with the server's own")
 		}
 	}
@@ -159,7 +159,7 @@ func (a *app) say(e *entrances) {
 			a.stdout.line("listening for cells on %s, which they reach as %s", l.Addr(), e.public)
 			continue
 		}
-		a.stdout.line("listening on %s", controlplane.Address(l))
+		a.stdout.line("listening on %s", transport.Address(l))
 	}
 	if e.keys != nil {
 		a.stdout.line("active key %s", e.keys.Pins[0])

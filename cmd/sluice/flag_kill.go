@@ -11,7 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
+	"github.com/sluice-cd/sluice/engine/controlplane/status"
 	"github.com/sluice-cd/sluice/flags"
 )
 
@@ -42,7 +43,7 @@ The flag then has the variant metadata.off, or its default, and no rule counts. 
 				}
 			}
 			if a.asksFlagsServer() {
-				return a.killNow(cmd.Context(), args[0], controlplane.NewKill{Reason: reason, Until: end}, wait)
+				return a.killNow(cmd.Context(), args[0], peopleapi.NewKill{Reason: reason, Until: end}, wait)
 			}
 			return a.commitKill(cmd, args[0], reason, end)
 		},
@@ -65,13 +66,13 @@ func (a *app) asksFlagsServer() bool {
 
 // killed is how far a kill is.
 type killed struct {
-	controlplane.FlagKill
+	status.FlagKill
 	Waiting []string `json:"unconfirmedCells,omitempty"` // cells that did not confirm it, those that are offline included
 }
 
 // killNow has the control plane kill a flag, and waits for cells to say that they have it.
-func (a *app) killNow(ctx context.Context, key string, k controlplane.NewKill, wait time.Duration) error {
-	var answer controlplane.Killed
+func (a *app) killNow(ctx context.Context, key string, k peopleapi.NewKill, wait time.Duration) error {
+	var answer peopleapi.Killed
 	if err := a.call(ctx, http.MethodPost, "/v1/flags/"+url.PathEscape(key)+"/kill", k, &answer); err != nil {
 		if f := new(failure); errors.As(err, &f) && f.next == nobodyThere {
 			err = fail(f.err, "while it is down: sluice flag kill %s --reason WHY --flags-repo REPOSITORY commits it, and it is told once serve is back", key)
@@ -108,18 +109,18 @@ func (a *app) killNow(ctx context.Context, key string, k controlplane.NewKill, w
 }
 
 // killOf is how far a kill is now.
-func (a *app) killOf(ctx context.Context, key string, which controlplane.FlagKill) (killed, error) {
+func (a *app) killOf(ctx context.Context, key string, which status.FlagKill) (killed, error) {
 	d, err := a.flagDetail(ctx, key)
 	if err != nil {
 		return killed{}, err
 	}
-	i := slices.IndexFunc(d.Kills, func(k controlplane.FlagKill) bool { return k.Reason == which.Reason && k.By == which.By })
+	i := slices.IndexFunc(d.Kills, func(k status.FlagKill) bool { return k.Reason == which.Reason && k.By == which.By })
 	if i < 0 {
 		return killed{FlagKill: which}, nil
 	}
 	now := killed{FlagKill: d.Kills[i]}
 	for _, c := range d.Cells {
-		if c.State == controlplane.FlagState(flags.Dead) && !c.Confirmed {
+		if c.State == status.FlagState(flags.Dead) && !c.Confirmed {
 			now.Waiting = append(now.Waiting, c.Cell)
 		}
 	}
@@ -127,10 +128,10 @@ func (a *app) killOf(ctx context.Context, key string, which controlplane.FlagKil
 }
 
 // flagDetail asks the control plane for a flag with all its cells.
-func (a *app) flagDetail(ctx context.Context, key string) (all controlplane.FlagDetail, err error) {
+func (a *app) flagDetail(ctx context.Context, key string) (all peopleapi.FlagDetail, err error) {
 	q := url.Values{"limit": {"10000"}}
 	for {
-		var page controlplane.FlagDetail
+		var page peopleapi.FlagDetail
 		if err := a.ask(ctx, "/v1/flags/"+url.PathEscape(key)+"?"+q.Encode(), &page); err != nil {
 			return all, err
 		}

@@ -10,7 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
+	"github.com/sluice-cd/sluice/engine/controlplane/status"
 	"github.com/sluice-cd/sluice/flags"
 )
 
@@ -87,7 +88,7 @@ func (a *app) serverFlags(ctx context.Context) (list []flagListed, fault string,
 	list = []flagListed{}
 	q := url.Values{"limit": {"1000"}}
 	for {
-		var page controlplane.Flags
+		var page peopleapi.Flags
 		if err := a.ask(ctx, "/v1/flags?"+q.Encode(), &page); err != nil {
 			return nil, "", err
 		}
@@ -101,7 +102,7 @@ func (a *app) serverFlags(ctx context.Context) (list []flagListed, fault string,
 	}
 }
 
-func listedThere(f controlplane.FlagStatus, kills []controlplane.FlagKill) flagListed {
+func listedThere(f status.FlagStatus, kills []status.FlagKill) flagListed {
 	l := flagListed{Key: f.Key, State: enabled, Feature: f.Feature, Announcements: f.Announcements, Channels: map[string]string{}}
 	if f.Disabled {
 		l.State = disabled

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store"
 	"github.com/sluice-cd/sluice/engine/store/postgres"
@@ -22,7 +23,7 @@ import (
 type keeps interface {
 	engine.Store
 	engine.FlagStore
-	controlplane.Journal
+	peopleapi.Journal
 	controlplane.Tokens
 	Ready(ctx context.Context) error
 	// Fact gives a single value by name; empty: there is none. KeepFact replaces it if before is what is there, else engine.ErrStale.

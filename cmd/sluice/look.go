@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/controlplane/status"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
 )
@@ -40,27 +40,27 @@ func (a *app) view(ctx context.Context, repo *opened) (*view.View, error) {
 }
 
 // status tells where everything is: as the control plane knows it, or as the repository and the store say.
-func (a *app) status(ctx context.Context, cmd *cobra.Command, repo **opened, page controlplane.StatusPage) (controlplane.Status, error) {
+func (a *app) status(ctx context.Context, cmd *cobra.Command, repo **opened, page status.StatusPage) (status.Status, error) {
 	if a.asksServer() {
 		return a.serverStatus(ctx, page)
 	}
 	if *repo == nil {
 		r, err := a.open(ctx, cmd, committer{})
 		if err != nil {
-			return controlplane.Status{}, err
+			return status.Status{}, err
 		}
 		*repo = r
 	}
 	v, err := a.view(ctx, *repo)
 	if err != nil {
-		return controlplane.Status{}, err
+		return status.Status{}, err
 	}
-	return controlplane.StatusOf(v, page), nil
+	return status.StatusOf(v, page), nil
 }
 
 // serverStatus reads all pages.
-func (a *app) serverStatus(ctx context.Context, page controlplane.StatusPage) (controlplane.Status, error) {
-	var all controlplane.Status
+func (a *app) serverStatus(ctx context.Context, page status.StatusPage) (status.Status, error) {
+	var all status.Status
 	for {
 		q := url.Values{}
 		if page.Channel != "" {
@@ -69,7 +69,7 @@ func (a *app) serverStatus(ctx context.Context, page controlplane.StatusPage) (c
 		if page.After != "" {
 			q.Set("after", page.After)
 		}
-		var s controlplane.Status
+		var s status.Status
 		if err := a.ask(ctx, "/v1/status?"+q.Encode(), &s); err != nil {
 			return all, err
 		}

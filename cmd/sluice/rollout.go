@@ -12,8 +12,9 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sluice-cd/sluice/channels"
-	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
 )
 
 func (a *app) rolloutVerb() *cobra.Command {
@@ -192,7 +193,7 @@ func (a *app) nextWave(cmd *cobra.Command, channel string) (wave int, sequence i
 // channel, that one's only, and it is there.
 func (a *app) rollouts(ctx context.Context, cmd *cobra.Command, channel string) ([]plan.Progress, error) {
 	if a.asksServer() {
-		var all controlplane.Rollouts
+		var all peopleapi.Rollouts
 		err := a.ask(ctx, "/v1/rollouts?channel="+url.QueryEscape(channel), &all)
 		if err == nil && channel != "" && len(all.Rollouts) != 1 {
 			err = fmt.Errorf("the control plane told of %d rollouts, not of one", len(all.Rollouts))
@@ -211,5 +212,5 @@ func (a *app) rollouts(ctx context.Context, cmd *cobra.Command, channel string) 
 	if channel != "" && v.Desired.Channels[channel] == nil {
 		return nil, fail(fmt.Errorf("there is no channel %s", channel), "sluice status lists them")
 	}
-	return plan.Rollouts(v.Desired, v.Observed, &v.Plan, channel), nil
+	return view.Rollouts(v, channel), nil
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 )
@@ -98,7 +97,7 @@ func (a *app) serve(cmd *cobra.Command, r running, d doors) (err error) {
 	}
 	o := controlplane.Options{
 		Views: e, Inbox: e, Repository: e.repo, Journal: e.store, Log: e.log,
-		Members: members{e.Engine}, Tokens: e.store, Address: in.public,
+		Members: e, Tokens: e.store, Address: in.public,
 		Pushed: e.Pushed, HookSecret: secret, Branch: a.branch,
 		Reachable: e.Reachable, Store: e.store.Ready, Keys: in.cellKeys(), Numbers: e.Numbers,
 	}
@@ -119,11 +118,6 @@ func (a *app) serve(cmd *cobra.Command, r running, d doors) (err error) {
 	g.Go(func() error { return server.Serve(ctx, in.all...) })
 	return g.Wait()
 }
-
-// members lets the engine say who is which cell.
-type members struct{ *engine.Engine }
-
-func (m members) Roster() controlplane.Roster { return m.Engine.Roster() }
 
 func (a *app) hookSecret(file string) (string, error) {
 	if file == "" {

@@ -9,7 +9,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
-	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/controlplane/status"
 )
 
 // Fleets larger than manyCells are summed up: fewOfEach cells of each condition are named, and the healthy ones counted.
@@ -19,24 +19,24 @@ const (
 )
 
 // conditions in the order in which somebody should look at them.
-var conditions = [...]controlplane.Condition{
-	controlplane.ConditionShutOut, controlplane.ConditionFailing, controlplane.ConditionSilent, controlplane.ConditionUpdating,
-	controlplane.ConditionHeld, controlplane.ConditionBehind, controlplane.ConditionNew, controlplane.ConditionHealthy,
+var conditions = [...]status.Condition{
+	status.ConditionShutOut, status.ConditionFailing, status.ConditionSilent, status.ConditionUpdating,
+	status.ConditionHeld, status.ConditionBehind, status.ConditionNew, status.ConditionHealthy,
 }
 
 // conditionWord is a condition as a table shows it.
-func conditionWord(is controlplane.Condition) string { return strings.ReplaceAll(string(is), "-", " ") }
+func conditionWord(is status.Condition) string { return strings.ReplaceAll(string(is), "-", " ") }
 
 // drawCells names cells, those first that somebody should look at.
-func drawCells(p printer, s controlplane.Status, all bool) {
+func drawCells(p printer, s status.Status, all bool) {
 	sorted := slices.Clone(s.Cells)
-	rank := func(c controlplane.CellStatus) int { return slices.Index(conditions[:], c.Condition) }
-	slices.SortStableFunc(sorted, func(a, b controlplane.CellStatus) int { return cmp.Compare(rank(a), rank(b)) })
+	rank := func(c status.CellStatus) int { return slices.Index(conditions[:], c.Condition) }
+	slices.SortStableFunc(sorted, func(a, b status.CellStatus) int { return cmp.Compare(rank(a), rank(b)) })
 	all = all || len(sorted) <= manyCells
-	shown, left := map[controlplane.Condition]int{}, map[controlplane.Condition]int{}
+	shown, left := map[status.Condition]int{}, map[status.Condition]int{}
 	var rows [][]field
 	for _, c := range sorted {
-		if !all && (shown[c.Condition] == fewOfEach || c.Condition == controlplane.ConditionHealthy) {
+		if !all && (shown[c.Condition] == fewOfEach || c.Condition == status.ConditionHealthy) {
 			left[c.Condition]++
 			continue
 		}
@@ -58,13 +58,13 @@ func drawCells(p printer, s controlplane.Status, all bool) {
 }
 
 // stateField is what a cell said last and, where that is not the point, what is with it.
-func stateField(c controlplane.CellStatus) field {
+func stateField(c status.CellStatus) field {
 	switch c.Condition {
-	case controlplane.ConditionShutOut, controlplane.ConditionSilent:
+	case status.ConditionShutOut, status.ConditionSilent:
 		return field{conditionWord(c.Condition), red}
-	case controlplane.ConditionNew:
+	case status.ConditionNew:
 		return field{conditionWord(c.Condition), yellow}
-	case controlplane.ConditionFailing, controlplane.ConditionUpdating, controlplane.ConditionHeld, controlplane.ConditionBehind, controlplane.ConditionHealthy:
+	case status.ConditionFailing, status.ConditionUpdating, status.ConditionHeld, status.ConditionBehind, status.ConditionHealthy:
 	}
 	switch c.State {
 	case cells.StateHealthy:
@@ -78,11 +78,11 @@ func stateField(c controlplane.CellStatus) field {
 	return text(string(c.State))
 }
 
-func cellNote(c controlplane.CellStatus, now time.Time) field {
+func cellNote(c status.CellStatus, now time.Time) field {
 	switch {
-	case c.Condition == controlplane.ConditionShutOut:
+	case c.Condition == status.ConditionShutOut:
 		return field{"its key is not good any more: sluice why " + c.Name, red}
-	case c.Condition == controlplane.ConditionSilent:
+	case c.Condition == status.ConditionSilent:
 		return text("last said " + string(c.State))
 	case c.Applying != "":
 		return field{"applying " + c.Applying, yellow}
@@ -90,7 +90,7 @@ func cellNote(c controlplane.CellStatus, now time.Time) field {
 		return text(c.Message)
 	case len(c.Blocked) > 0:
 		return field{soon(c.Blocked[0], now), yellow}
-	case c.Condition == controlplane.ConditionFailing && c.State == cells.StateHealthy:
+	case c.Condition == status.ConditionFailing && c.State == cells.StateHealthy:
 		return field{"went back to it: sluice why " + c.Name, red}
 	case c.Granted != "" && c.Granted != c.Release:
 		return field{"granted " + c.Granted, yellow}

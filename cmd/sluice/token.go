@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/engine/access"
-	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 )
 
 func (a *app) tokenVerb() *cobra.Command {
@@ -47,7 +47,7 @@ func (a *app) tokenAddVerb() *cobra.Command {
 			if !a.asksKeeper(cmd) {
 				return usage(cmd, "say who keeps it: --server ADDRESS, or on the server's machine --data DIR or --database")
 			}
-			var made controlplane.OperatorToken
+			var made peopleapi.OperatorToken
 			secret := func() (string, error) {
 				var err error
 				made, err = a.addToken(cmd.Context(), args[0], as, lasts)
@@ -82,19 +82,19 @@ func (a *app) tokenAddVerb() *cobra.Command {
 	return cmd
 }
 
-func (a *app) addToken(ctx context.Context, name string, role access.Role, lasts time.Duration) (made controlplane.OperatorToken, err error) {
+func (a *app) addToken(ctx context.Context, name string, role access.Role, lasts time.Duration) (made peopleapi.OperatorToken, err error) {
 	end := "" // none
 	if lasts > 0 {
 		end = lasts.String()
 	}
 	if a.server != "" {
-		return made, a.call(ctx, http.MethodPost, "/v1/tokens", controlplane.NewOperator{Name: name, Role: string(role), For: end}, &made)
+		return made, a.call(ctx, http.MethodPost, "/v1/tokens", peopleapi.NewOperator{Name: name, Role: string(role), For: end}, &made)
 	}
-	kept, secret, err := controlplane.NewToken(name, role, end, time.Now())
+	kept, secret, err := peopleapi.NewToken(name, role, end, time.Now())
 	if err != nil {
 		return made, err
 	}
-	return controlplane.OperatorToken{Operator: kept, Token: secret}, a.inStore(ctx, "add the token "+name+" with the role "+string(role), func(st keeps) error {
+	return peopleapi.OperatorToken{Operator: kept, Token: secret}, a.inStore(ctx, "add the token "+name+" with the role "+string(role), func(st keeps) error {
 		return st.AddToken(ctx, kept)
 	})
 }

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
@@ -39,7 +39,7 @@ func (a *app) whyVerb() *cobra.Command {
 	return cmd
 }
 
-func (a *app) why(cmd *cobra.Command, name string) (why controlplane.Why, err error) {
+func (a *app) why(cmd *cobra.Command, name string) (why peopleapi.Why, err error) {
 	ctx := cmd.Context()
 	if a.asksServer() {
 		return why, a.ask(ctx, "/v1/why/"+url.PathEscape(name), &why)
@@ -57,5 +57,5 @@ func (a *app) why(cmd *cobra.Command, name string) (why controlplane.Why, err er
 	if !ok {
 		return why, fail(errNotFound, "sluice status lists them")
 	}
-	return controlplane.Why{Name: name, Lines: lines}, nil
+	return peopleapi.Why{Name: name, Lines: lines}, nil
 }

@@ -30,7 +30,11 @@ import (
 	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/controlplane/api"
+	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
+	"github.com/sluice-cd/sluice/engine/controlplane/transport"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/roster"
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
@@ -43,10 +47,12 @@ type register struct {
 	moved chan struct{} // closed when any changed; nil: none did yet
 }
 
-func (m *register) Roster() controlplane.Roster { return &asOfNow{m} }
-
-// asOfNow is a roster that is another each time, as immutable ones are after a change.
-type asOfNow struct{ *register }
+// Roster is another each time, as it is after a change.
+func (m *register) Roster() *roster.Roster {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return roster.New(m.all)
+}
 
 func (m *register) RosterChanged() <-chan struct{} {
 	m.mu.Lock()
@@ -56,27 +62,6 @@ func (m *register) RosterChanged() <-chan struct{} {
 	}
 	return m.moved
 }
-
-func (m *register) Cell(key string) (string, bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for name, id := range m.all {
-		if (id.PublicKey == key || id.Previous == key) && !id.Revoked && id.Quarantined == "" {
-			return name, true
-		}
-	}
-	return "", false
-}
-
-func (m *register) Keyed(cell string) bool { return m.Identity(cell).PublicKey != "" }
-
-func (m *register) Next(key string) bool {
-	name, ok := m.Cell(key)
-	id := m.Identity(name)
-	return ok && id.PublicKey == key && id.Previous != ""
-}
-
-func (m *register) Why(string) string { return "" }
 
 func (m *register) Identity(cell string) cells.Identity {
 	m.mu.Lock()
@@ -123,7 +108,7 @@ func (m *register) Identify(_ context.Context, cell, _ string, change func(*cell
 type house struct {
 	*site
 	members *register
-	keys    *controlplane.Keys
+	keys    *transport.Keys
 	signers map[string]crypto.Signer // by whose
 	tokens  map[string]string        // by role, and expired
 	at      map[string]string        // by door: the address
@@ -141,7 +126,7 @@ func newHouseWith(t *testing.T, keyed bool, change func(*controlplane.Options)) 
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	h := &house{members: &register{all: map[string]cells.Identity{}}, signers: map[string]crypto.Signer{}, tokens: map[string]string{}, at: map[string]string{}, dir: dir}
-	if h.keys, err = controlplane.OpenKeys(filepath.Join(dir, "tls")); err != nil {
+	if h.keys, err = transport.OpenKeys(filepath.Join(dir, "tls")); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"acme", "bolt", "revoked", "nobody"} {
@@ -169,7 +154,7 @@ func newHouseWith(t *testing.T, keyed bool, change func(*controlplane.Options)) 
 			if role == "expired" {
 				as, lasts = access.Admin, "1ns"
 			}
-			kept, secret, err := controlplane.NewToken(string(role), as, lasts, time.Now())
+			kept, secret, err := peopleapi.NewToken(string(role), as, lasts, time.Now())
 			if err == nil {
 				err = o.Tokens.AddToken(t.Context(), kept)
 			}
@@ -189,12 +174,12 @@ func newHouseWith(t *testing.T, keyed bool, change func(*controlplane.Options)) 
 func (h *house) open(t *testing.T, keyed bool) {
 	t.Helper()
 	all := map[string]func() (net.Listener, error){
-		"loopback": func() (net.Listener, error) { return controlplane.ListenLoopback("127.0.0.1:0") },
-		"socket":   func() (net.Listener, error) { return controlplane.ListenUnix(filepath.Join(h.dir, "s")) },
-		"people":   func() (net.Listener, error) { return controlplane.ListenPeople("127.0.0.1:0", h.keys.Certificate()) },
+		"loopback": func() (net.Listener, error) { return transport.ListenLoopback("127.0.0.1:0") },
+		"socket":   func() (net.Listener, error) { return transport.ListenUnix(filepath.Join(h.dir, "s")) },
+		"people":   func() (net.Listener, error) { return transport.ListenPeople("127.0.0.1:0", h.keys.Certificate()) },
 	}
 	if keyed {
-		all["cells"] = func() (net.Listener, error) { return controlplane.ListenCells("127.0.0.1:0", h.keys) }
+		all["cells"] = func() (net.Listener, error) { return transport.ListenCells("127.0.0.1:0", h.keys) }
 	}
 	var listeners []net.Listener
 	for name, listen := range all {
@@ -341,13 +326,13 @@ const (
 )
 
 // due says what a visitor is to get of a route: written apart from the code that decides it.
-func due(v visitor, r controlplane.Route, keyed bool) string {
-	public := r.Who == "public" || r.Who == "hook"
-	forCells := r.Who == "cell" || r.Who == "key"
+func due(v visitor, r api.Route, keyed bool) string {
+	public := r.Who == api.Public || r.Who == api.Hook
+	forCells := r.Who == api.Cell || r.Who == api.AnyKey
 	switch {
 	case v.door == "cells" && !forCells:
 		return none
-	case v.door == "cells" && r.Who == "key":
+	case v.door == "cells" && r.Who == api.AnyKey:
 		return yes
 	case v.door == "cells" && v.key != "acme":
 		return unknown
@@ -355,7 +340,7 @@ func due(v visitor, r controlplane.Route, keyed bool) string {
 		return forbidden
 	case v.door == "cells":
 		return yes
-	case r.Who == "key" || r.Path == "/v1/key":
+	case r.Who == api.AnyKey || r.Path == "/v1/key":
 		return none
 	case forCells && (keyed || v.door == "people" || v.via != ""):
 		return none
@@ -372,11 +357,11 @@ func due(v visitor, r controlplane.Route, keyed bool) string {
 	switch {
 	case v.door == "socket", has == "admin":
 		return yes
-	case has == "" && v.door == "loopback" && v.via == "" && r.Who == "viewer":
+	case has == "" && v.door == "loopback" && v.via == "" && r.Who == api.Viewer:
 		return yes
 	case has == "":
 		return unknown
-	case r.Who == "viewer", has == r.Who:
+	case r.Who == api.Viewer, has == string(r.Who):
 		return yes
 	}
 	return forbidden
@@ -391,7 +376,7 @@ func TestRoutes(t *testing.T) {
 			t.Run(fmt.Sprintf("keyed %t, %s", keyed, v.name), func(t *testing.T) {
 				t.Parallel()
 				client := h.through(t, v.door, h.signers[v.key])
-				for _, r := range controlplane.Routes() {
+				for _, r := range h.server.Routes() {
 					got := h.visit(t, client, v, r)
 					if want := due(v, r, keyed); got != want {
 						t.Errorf("%s %s (%s): %s, want %s", r.Method, r.Path, r.Who, got, want)
@@ -403,7 +388,7 @@ func TestRoutes(t *testing.T) {
 }
 
 // visit tells what became of a request.
-func (h *house) visit(t *testing.T, client *http.Client, v visitor, r controlplane.Route) string {
+func (h *house) visit(t *testing.T, client *http.Client, v visitor, r api.Route) string {
 	t.Helper()
 	path := strings.NewReplacer("{digest}", string(digestOf("1.0.1")), "{name}", "dodo", "{key}", "dodo", "{id}", "dodo").Replace(r.Path)
 	body := "{}"
@@ -424,10 +409,10 @@ func (h *house) visit(t *testing.T, client *http.Client, v visitor, r controlpla
 	if v.cell != "" {
 		path += "?cell=" + v.cell
 	}
-	if r.Who == "key" {
+	if r.Who == api.AnyKey {
 		body = `{"nothing":"of use"}` // a token that is not good is answered late
 	}
-	if r.Who == "hook" {
+	if r.Who == api.Hook {
 		mac := hmac.New(sha256.New, []byte("secret"))
 		mac.Write([]byte(body))
 		headers = append(headers, "X-Gitea-Signature", hex.EncodeToString(mac.Sum(nil)))
@@ -461,7 +446,7 @@ func TestRoutesDoc(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
 	b.WriteString("# Who may do what\n\nThe table is the program's own, and a test walks it with every kind of caller.\n\n| Route | Who |\n| --- | --- |\n")
-	for _, r := range controlplane.Routes() {
+	for _, r := range newSite(t, store.Options{}, nil).server.Routes() {
 		fmt.Fprintf(&b, "| `%s %s` | %s |\n", r.Method, r.Path, r.Who)
 	}
 	b.WriteString(`

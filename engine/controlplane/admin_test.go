@@ -7,7 +7,8 @@ import (
 
 	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/engine/access"
-	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
+	"github.com/sluice-cd/sluice/engine/controlplane/status"
 )
 
 func mustJSON(t *testing.T, v any) string {
@@ -40,7 +41,7 @@ func TestCellsIdentity(t *testing.T) {
 		}
 		return said
 	}
-	join := parsed[controlplane.JoinToken](t, do("POST", "/v1/cells/acme/tokens", "", 200))
+	join := parsed[peopleapi.JoinToken](t, do("POST", "/v1/cells/acme/tokens", "", 200))
 	token, err := identity.ParseToken(join.Token)
 	if err != nil || token.Cell != "acme" || token.Address != "sluice.example:7601" || strings.Join(token.Pins, " ") != strings.Join(h.keys.Pins, " ") {
 		t.Errorf("%+v (%v)", token, err)
@@ -54,17 +55,17 @@ func TestCellsIdentity(t *testing.T) {
 	}
 	do("POST", "/v1/cells/nobody/tokens", "", 404)
 
-	if m := parsed[controlplane.Member](t, do("POST", "/v1/cells/acme/rotate", "", 200)); m.Access != controlplane.AccessRotating || m.Serial != 2 || m.Release != "1.0.1" {
+	if m := parsed[status.Member](t, do("POST", "/v1/cells/acme/rotate", "", 200)); m.Access != status.AccessRotating || m.Serial != 2 || m.Release != "1.0.1" {
 		t.Errorf("rotated: %+v", m)
 	}
-	if m := parsed[controlplane.Member](t, do("POST", "/v1/cells/acme/revoke", "", 200)); m.Access != controlplane.AccessRevoked {
+	if m := parsed[status.Member](t, do("POST", "/v1/cells/acme/revoke", "", 200)); m.Access != status.AccessRevoked {
 		t.Errorf("revoked: %+v", m)
 	}
 	do("POST", "/v1/cells/acme/revoke", "", 409)
 	do("POST", "/v1/cells/nobody/revoke", "", 404)
 	do("GET", "/v1/cells/nobody", "", 404)
-	page := parsed[controlplane.MemberPage](t, do("GET", "/v1/cells?channel=staging&limit=1", "", 200))
-	if page.Total != 2 || page.Next != "acme" || len(page.Cells) != 1 || page.Cells[0].Access != controlplane.AccessRevoked {
+	page := parsed[peopleapi.MemberPage](t, do("GET", "/v1/cells?channel=staging&limit=1", "", 200))
+	if page.Total != 2 || page.Next != "acme" || len(page.Cells) != 1 || page.Cells[0].Access != status.AccessRevoked {
 		t.Errorf("%+v", page)
 	}
 	audit := do("GET", "/v1/audit", "", 200)
@@ -90,7 +91,7 @@ func TestOperatorsTokens(t *testing.T) {
 		}
 		return said
 	}
-	made := parsed[controlplane.OperatorToken](t, do("POST", "/v1/tokens", `{"name":"ada","role":"operator","for":"720h"}`, 200, admin...))
+	made := parsed[peopleapi.OperatorToken](t, do("POST", "/v1/tokens", `{"name":"ada","role":"operator","for":"720h"}`, 200, admin...))
 	ada := []string{"Authorization", "bearer " + made.Token}
 	if made.Role != access.Operator || made.Expires.IsZero() || !strings.HasPrefix(made.Token, "sluice_") {
 		t.Errorf("%+v", made)

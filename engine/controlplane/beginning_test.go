@@ -8,6 +8,7 @@ import (
 
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/roster"
 )
 
 // beginning is members that are read right after something was asked of them for the first time.
@@ -23,9 +24,9 @@ func (b *beginning) Fresh() error {
 	return b.members.Fresh()
 }
 
-func (b *beginning) Roster() controlplane.Roster {
+func (b *beginning) Roster() *roster.Roster {
 	if b.asked.Add(1) == 1 {
-		return &keyring{cells: map[string]string{}}
+		return roster.New(nil)
 	}
 	return b.members.Roster()
 }

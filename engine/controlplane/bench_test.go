@@ -17,12 +17,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/controlplane/transport"
 )
 
 // bare is a net/http handler that answers 304 over the same TLS.
 func bare(b *testing.B) (addr string) {
-	keys, err := controlplane.OpenKeys(b.TempDir())
+	keys, err := transport.OpenKeys(b.TempDir())
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -211,7 +211,7 @@ func BenchmarkFanOut(b *testing.B) {
 
 // broadcaster is n TLS connections on which somebody reads, at the writing end.
 func broadcaster(b *testing.B, n int, arrived chan<- time.Time) []net.Conn {
-	keys, err := controlplane.OpenKeys(b.TempDir())
+	keys, err := transport.OpenKeys(b.TempDir())
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -127,7 +127,7 @@ func TestBundleIsTold(t *testing.T) {
 // Flags are told alike by polls, by polls that wait and by streams; the height alone wakes nobody (R31, R39).
 func TestFlagsTravel(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, store.Options{}, func(o *controlplane.Options) { o.Limits.Polls.PerSecond = -1 })
+	s := newSite(t, store.Options{}, func(o *controlplane.Options) { o.Limits.Cells.Polls.PerSecond = -1 })
 	bundles := map[string]string{"acme": "{1}", "bolt": "{1}"}
 	s.show(lit(1, bundles, nil))
 	w, one := s.do(t, "GET", "/v1/desired?cell=acme", "")

@@ -193,7 +193,7 @@ func TestParallelDownloadsAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := newFleet(t, 2, func(o *controlplane.Options) { o.Limits.Downloads = 2 })
+	f := newFleet(t, 2, func(o *controlplane.Options) { o.Limits.Cells.Downloads = 2 })
 	f.files = big
 	v := fleetView(2, "1.0.1")
 	head := *v.Desired.Channels["staging"].Effective

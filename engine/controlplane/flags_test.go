@@ -19,6 +19,8 @@ import (
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
+	"github.com/sluice-cd/sluice/engine/controlplane/status"
 	"github.com/sluice-cd/sluice/engine/outbox"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
@@ -27,8 +29,8 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// lamps is a house with a flags repository: what cells are told comes of announce.Make, and kills of the store, as in production.
-type lamps struct {
+// flagSite is a house with a flags repository: what cells are told comes of announce.Make, and kills of the store, as in production.
+type flagSite struct {
 	*house
 	mu     sync.Mutex // guards what follows
 	files  map[string]string
@@ -61,9 +63,9 @@ publishAt: 2026-12-01T10:00:00
 features: [classes]
 `
 
-func newLamps(t *testing.T) *lamps {
+func newFlagSite(t *testing.T) *flagSite {
 	t.Helper()
-	l := &lamps{files: map[string]string{"sluice.yaml": flagSettings, "flags/all.yaml": flagSet, "announcements/classes.yaml": announcementOfClasses}}
+	l := &flagSite{files: map[string]string{"sluice.yaml": flagSettings, "flags/all.yaml": flagSet, "announcements/classes.yaml": announcementOfClasses}}
 	l.house = newHouseWith(t, true, func(o *controlplane.Options) {
 		o.Flags = l
 		o.Outbox = o.Journal.(engine.Outbox)
@@ -74,7 +76,7 @@ func newLamps(t *testing.T) *lamps {
 }
 
 // put writes a file of the flags repository, or removes it, and shows what comes of it.
-func (l *lamps) put(t *testing.T, name, text string) {
+func (l *flagSite) put(t *testing.T, name, text string) {
 	t.Helper()
 	l.mu.Lock()
 	if text == "" {
@@ -87,7 +89,7 @@ func (l *lamps) put(t *testing.T, name, text string) {
 }
 
 // Kill is the engine's: kept first, then shown.
-func (l *lamps) Kill(ctx context.Context, o flags.Override) error {
+func (l *flagSite) Kill(ctx context.Context, o flags.Override) error {
 	if err := l.store.Kill(ctx, plan.Kill{ID: rand.Text(), At: noon, Override: o}); err != nil {
 		return err
 	}
@@ -101,7 +103,7 @@ func (l *lamps) Kill(ctx context.Context, o flags.Override) error {
 }
 
 // light shows what comes of the repository, the kills in the store and the fleet.
-func (l *lamps) light(ctx context.Context) {
+func (l *flagSite) light(ctx context.Context) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	fsys := fstest.MapFS{}
@@ -164,7 +166,7 @@ func letter(f *view.Flags, told *announce.Told) *cells.Flags {
 }
 
 // confirms makes cells say that they have in force what they are told.
-func (l *lamps) confirms(names ...string) {
+func (l *flagSite) confirms(names ...string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.change = append(l.change, func(v *view.View) {
@@ -176,7 +178,7 @@ func (l *lamps) confirms(names ...string) {
 }
 
 // as asks as somebody with a role, and reads the answer.
-func as[T any](t *testing.T, l *lamps, role, method, path, body string, status int) (v T) {
+func as[T any](t *testing.T, l *flagSite, role, method, path, body string, status int) (v T) {
 	t.Helper()
 	w, said := l.ask(t, l.through(t, "people", nil), "people", method, path, body, "Authorization", "Bearer "+l.tokens[role])
 	if w.StatusCode != status {
@@ -191,7 +193,7 @@ func as[T any](t *testing.T, l *lamps, role, method, path, body string, status i
 // Fault 61, R43: a kill counts at once whatever else is broken, is told to cells that wait, and is repeatable.
 func TestKill(t *testing.T) {
 	t.Parallel()
-	l := newLamps(t)
+	l := newFlagSite(t)
 	l.put(t, "flags/all.yaml", "flags: {classes: [")
 	l.put(t, "overrides/other.yaml", "kind: 7")
 	l.put(t, "announcements/classes.yaml", "title: {}")
@@ -204,7 +206,7 @@ func TestKill(t *testing.T) {
 		woken <- body
 	}()
 	const kill = `{"reason": "  it is\n broken ", "until": "2026-12-24T00:00:00.5Z"}`
-	got := as[controlplane.Killed](t, l, "operator", "POST", "/v1/flags/classes/kill", kill, 200)
+	got := as[peopleapi.Killed](t, l, "operator", "POST", "/v1/flags/classes/kill", kill, 200)
 	if got.Flag != "classes" || got.Reason != "it is broken" || got.By != "operator" || got.Told != 3 || got.Connected != 2 || got.Cells != 3 || got.Committed || got.Warning != "" ||
 		!slices.Equal(got.Offline, []string{"crow"}) || got.Unconfirmed != 2 || got.Confirmed != 0 {
 		t.Errorf("%+v", got)
@@ -213,7 +215,7 @@ func TestKill(t *testing.T) {
 	if err := json.Unmarshal([]byte(<-woken), &told); err != nil || told.Flags == nil || !strings.Contains(string(told.Flags.Orders.Payload), `"flag":"classes"`) {
 		t.Errorf("the cell was told %+v (%v)", told.Flags, err)
 	}
-	again := as[controlplane.Killed](t, l, "operator", "POST", "/v1/flags/classes/kill", kill, 200)
+	again := as[peopleapi.Killed](t, l, "operator", "POST", "/v1/flags/classes/kill", kill, 200)
 	if again.Told != got.Told || again.Reason != got.Reason || !again.Until.Equal(got.Until) {
 		t.Errorf("again: %+v, before %+v", again, got)
 	}
@@ -225,7 +227,7 @@ func TestKill(t *testing.T) {
 		t.Errorf("audit: %+v", audit)
 	}
 	// One that no definition has: the repository may be what is broken.
-	if got := as[controlplane.Killed](t, l, "operator", "POST", "/v1/flags/no%20such/kill", `{"reason": "r"}`, 200); got.Flag != "no such" || !strings.Contains(got.Warning, "no such flag") {
+	if got := as[peopleapi.Killed](t, l, "operator", "POST", "/v1/flags/no%20such/kill", `{"reason": "r"}`, 200); got.Flag != "no such" || !strings.Contains(got.Warning, "no such flag") {
 		t.Errorf("%+v", got)
 	}
 }
@@ -233,12 +235,12 @@ func TestKill(t *testing.T) {
 // A kill works before anything was read of the flags repository; if cells can't be told in time, it says so.
 func TestKillBeforeAnythingWasRead(t *testing.T) {
 	t.Parallel()
-	l := newLamps(t)
+	l := newFlagSite(t)
 	l.delay = -1
 	l.show(viewOf("1.0.1"))
 	w, body := l.ask(t, l.through(t, "loopback", nil), "loopback", "GET", "/v1/flags", "")
 	wantProblem(t, w, body, 503, "has not been read yet")
-	got := as[controlplane.Killed](t, l, "operator", "POST", "/v1/flags/classes/kill", `{"reason": "r"}`, 202)
+	got := as[peopleapi.Killed](t, l, "operator", "POST", "/v1/flags/classes/kill", `{"reason": "r"}`, 202)
 	if got.Flag != "classes" || got.Told != 0 || !strings.Contains(got.Warning, "It is kept") {
 		t.Errorf("%+v", got)
 	}
@@ -247,7 +249,7 @@ func TestKillBeforeAnythingWasRead(t *testing.T) {
 	blind.Flags = &view.Flags{Fault: "it can't be reached", Told: map[string]*cells.Flags{}, Kills: []flags.Override{{Kind: flags.Kill, Flag: "rooms", Reason: "r", By: "operator"}}}
 	blind.Flags.Told["acme"] = letter(blind.Flags, &announce.Told{Orders: flags.Orders{Killed: []flags.Killed{{Flag: "rooms"}}}})
 	time.AfterFunc(100*time.Millisecond, func() { l.show(blind) })
-	got = as[controlplane.Killed](t, l, "operator", "POST", "/v1/flags/rooms/kill", `{"reason": "r"}`, 200)
+	got = as[peopleapi.Killed](t, l, "operator", "POST", "/v1/flags/rooms/kill", `{"reason": "r"}`, 200)
 	if got.Told != 1 || got.Connected != 1 || !strings.Contains(got.Warning, "is not known") {
 		t.Errorf("%+v", got)
 	}
@@ -255,7 +257,7 @@ func TestKillBeforeAnythingWasRead(t *testing.T) {
 
 func TestKillsThatAreNone(t *testing.T) {
 	t.Parallel()
-	l := newLamps(t)
+	l := newFlagSite(t)
 	people := l.through(t, "people", nil)
 	for _, c := range []struct {
 		key, body string
@@ -302,17 +304,17 @@ func TestNoFlags(t *testing.T) {
 // What people see of a flag, cell by cell: what is not confirmed is said to be so.
 func TestFlags(t *testing.T) {
 	t.Parallel()
-	l := newLamps(t)
+	l := newFlagSite(t)
 	l.confirms("acme")
 	l.put(t, "overrides/theme.yaml", "apiVersion: sluice/v1\nkind: Kill\nflag: theme\nreason: ugly\ncells: {channels: [staging]}\n")
-	all := as[controlplane.Flags](t, l, "viewer", "GET", "/v1/flags", "", 200)
+	all := as[peopleapi.Flags](t, l, "viewer", "GET", "/v1/flags", "", 200)
 	if all.Height != 4 || all.Commit != "f1" || all.Fault != "" || all.Total != 3 || len(all.Flags) != 3 || len(all.Kills) != 1 {
 		t.Fatalf("%+v", all)
 	}
 	if k := all.Kills[0]; k.Flag != "theme" || !k.Committed || k.Cells != 2 || k.Confirmed != 1 || k.Unconfirmed != 1 || len(k.Offline) != 0 {
 		t.Errorf("%+v", k)
 	}
-	states := map[string]map[string]controlplane.FlagState{
+	states := map[string]map[string]status.FlagState{
 		"classes": {"acme": "on", "bolt": "waiting", "crow": "waiting"},
 		"rooms":   {"acme": "off", "bolt": "off", "crow": "off"},
 		"theme":   {"acme": "killed", "bolt": "killed", "crow": "on"},
@@ -322,7 +324,7 @@ func TestFlags(t *testing.T) {
 		if f.Key != key || !f.Defined || f.Killed != (key == "theme") || len(f.Channels) != 2 {
 			t.Errorf("%+v", f)
 		}
-		d := as[controlplane.FlagDetail](t, l, "viewer", "GET", "/v1/flags/"+key, "", 200)
+		d := as[peopleapi.FlagDetail](t, l, "viewer", "GET", "/v1/flags/"+key, "", 200)
 		if d.Key != key || !strings.Contains(string(d.Definition), `"variants"`) || d.Total != 3 {
 			t.Errorf("%+v", d)
 		}
@@ -335,7 +337,7 @@ func TestFlags(t *testing.T) {
 			}
 		}
 		for _, c := range f.Channels { // the list agrees with the cells
-			counted := map[controlplane.FlagState]int{}
+			counted := map[status.FlagState]int{}
 			for _, cell := range d.Cells {
 				if cell.Channel == c.Channel {
 					counted[cell.State]++
@@ -349,17 +351,17 @@ func TestFlags(t *testing.T) {
 	if f := all.Flags[0]; f.Feature != "classes" || !slices.Equal(f.Announcements, []string{"classes"}) || f.Channels[0].State == "" || f.Channels[1].At.IsZero() {
 		t.Errorf("%+v", f)
 	}
-	first := as[controlplane.Flags](t, l, "viewer", "GET", "/v1/flags?limit=2", "", 200)
-	rest := as[controlplane.Flags](t, l, "viewer", "GET", "/v1/flags?limit=2&after="+first.Next, "", 200)
+	first := as[peopleapi.Flags](t, l, "viewer", "GET", "/v1/flags?limit=2", "", 200)
+	rest := as[peopleapi.Flags](t, l, "viewer", "GET", "/v1/flags?limit=2&after="+first.Next, "", 200)
 	if len(first.Flags) != 2 || len(rest.Flags) != 1 || rest.Next != "" {
 		t.Errorf("%+v\n%+v", first, rest)
 	}
-	if d := as[controlplane.FlagDetail](t, l, "viewer", "GET", "/v1/flags/classes?channel=staging&limit=1", "", 200); d.Total != 2 || len(d.Cells) != 1 || d.Next != "acme" {
+	if d := as[peopleapi.FlagDetail](t, l, "viewer", "GET", "/v1/flags/classes?channel=staging&limit=1", "", 200); d.Total != 2 || len(d.Cells) != 1 || d.Next != "acme" {
 		t.Errorf("%+v", d)
 	}
 	as[map[string]any](t, l, "viewer", "GET", "/v1/flags/nothing", "", 404)
 	l.put(t, "flags/all.yaml", "flags: [")
-	if all := as[controlplane.Flags](t, l, "viewer", "GET", "/v1/flags", "", 200); all.Fault == "" || len(all.Faults) == 0 || all.Total != 3 {
+	if all := as[peopleapi.Flags](t, l, "viewer", "GET", "/v1/flags", "", 200); all.Fault == "" || len(all.Faults) == 0 || all.Total != 3 {
 		t.Errorf("with a fault: %+v", all)
 	}
 }
@@ -367,7 +369,7 @@ func TestFlags(t *testing.T) {
 // Many look at one plan at once, for the race detector.
 func TestFlagsInParallel(t *testing.T) {
 	t.Parallel()
-	l := newLamps(t)
+	l := newFlagSite(t)
 	l.put(t, "overrides/theme.yaml", "apiVersion: sluice/v1\nkind: Kill\nflag: theme\nreason: ugly\n")
 	var wg sync.WaitGroup
 	for _, path := range []string{"/v1/flags", "/v1/flags/classes", "/v1/flags/theme", "/v1/announcements", "/v1/announcements/classes", "/metrics", "/announcements", "/announcements.atom"} {
@@ -384,21 +386,21 @@ func TestFlagsInParallel(t *testing.T) {
 
 func TestAnnouncements(t *testing.T) {
 	t.Parallel()
-	l := newLamps(t)
+	l := newFlagSite(t)
 	l.put(t, "announcements/rooms.yaml", strings.NewReplacer("Classes", "Rooms", "classes", "rooms").Replace(announcementOfClasses))
-	all := as[controlplane.Announcements](t, l, "viewer", "GET", "/v1/announcements", "", 200)
+	all := as[peopleapi.Announcements](t, l, "viewer", "GET", "/v1/announcements", "", 200)
 	if all.Total != 2 || len(all.Announcements) != 2 || all.Announcements[0].Announcement.ID != "classes" || all.Announcements[0].Summary == "" || all.Announcements[0].Channels[0].Cells != nil {
 		t.Fatalf("%+v", all)
 	}
 	state := all.Announcements[0].State
-	if some := as[controlplane.Announcements](t, l, "viewer", "GET", "/v1/announcements?state="+string(state), "", 200); some.Total == 0 || some.Announcements[0].State != state {
+	if some := as[peopleapi.Announcements](t, l, "viewer", "GET", "/v1/announcements?state="+string(state), "", 200); some.Total == 0 || some.Announcements[0].State != state {
 		t.Errorf("%+v", some)
 	}
-	if none := as[controlplane.Announcements](t, l, "viewer", "GET", "/v1/announcements?state=nothing", "", 200); none.Total != 0 || none.Announcements == nil {
+	if none := as[peopleapi.Announcements](t, l, "viewer", "GET", "/v1/announcements?state=nothing", "", 200); none.Total != 0 || none.Announcements == nil {
 		t.Errorf("%+v", none)
 	}
-	first := as[controlplane.Announcements](t, l, "viewer", "GET", "/v1/announcements?limit=1", "", 200)
-	if rest := as[controlplane.Announcements](t, l, "viewer", "GET", "/v1/announcements?after="+first.Next, "", 200); len(rest.Announcements) != 1 || rest.Announcements[0].Announcement.ID != "rooms" {
+	first := as[peopleapi.Announcements](t, l, "viewer", "GET", "/v1/announcements?limit=1", "", 200)
+	if rest := as[peopleapi.Announcements](t, l, "viewer", "GET", "/v1/announcements?after="+first.Next, "", 200); len(rest.Announcements) != 1 || rest.Announcements[0].Announcement.ID != "rooms" {
 		t.Errorf("%+v", rest)
 	}
 	one := as[announce.Status](t, l, "viewer", "GET", "/v1/announcements/classes", "", 200)
@@ -410,7 +412,7 @@ func TestAnnouncements(t *testing.T) {
 
 func TestWebhooks(t *testing.T) {
 	t.Parallel()
-	l := newLamps(t)
+	l := newFlagSite(t)
 	m := plan.Message{Event: announce.Event{ID: "e1", Type: "killed"}, Webhook: "chat", Posted: noon, Next: noon}
 	if _, err := l.store.Post(t.Context(), []plan.Message{m}); err != nil {
 		t.Fatal(err)
@@ -426,7 +428,7 @@ func TestWebhooks(t *testing.T) {
 
 func TestFlagMetrics(t *testing.T) {
 	t.Parallel()
-	l := newLamps(t)
+	l := newFlagSite(t)
 	l.confirms("acme")
 	l.put(t, "overrides/theme.yaml", "apiVersion: sluice/v1\nkind: Kill\nflag: theme\nreason: ugly\n")
 	want := []string{

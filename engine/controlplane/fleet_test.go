@@ -22,7 +22,9 @@ import (
 	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/controlplane/transport"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/roster"
 	"github.com/sluice-cd/sluice/engine/store"
 	"github.com/sluice-cd/sluice/engine/view"
 )
@@ -31,30 +33,13 @@ import (
 type members struct {
 	controlplane.Members
 	mu      sync.Mutex
-	roster  *keyring
+	all     map[string]cells.Identity
+	roster  *roster.Roster // of all
 	stale   error
 	changed chan struct{}
 }
 
-type keyring struct {
-	controlplane.Roster
-	cells map[string]string // by key
-}
-
-func (k *keyring) Cell(key string) (string, bool) { name, ok := k.cells[key]; return name, ok }
-func (k *keyring) Next(string) bool               { return false }
-func (k *keyring) Why(string) string              { return "it was shut out" }
-
-func (k *keyring) Keyed(cell string) bool {
-	for _, name := range k.cells {
-		if name == cell {
-			return true
-		}
-	}
-	return false
-}
-
-func (m *members) Roster() controlplane.Roster {
+func (m *members) Roster() *roster.Roster {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.roster
@@ -76,13 +61,8 @@ func (m *members) RosterChanged() <-chan struct{} {
 func (m *members) shut(cell string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	next := &keyring{cells: map[string]string{}}
-	for key, name := range m.roster.cells {
-		if name != cell {
-			next.cells[key] = name
-		}
-	}
-	m.roster = next
+	delete(m.all, cell)
+	m.roster = roster.New(m.all)
 	close(m.changed)
 	m.changed = make(chan struct{})
 }
@@ -100,7 +80,7 @@ type fleet struct {
 // newFleet serves cells 0 to n-1 of staging on loopback.
 func newFleet(t testing.TB, n int, change func(*controlplane.Options)) *fleet {
 	t.Helper()
-	f := &fleet{members: &members{roster: &keyring{cells: map[string]string{}}, changed: make(chan struct{})}}
+	f := &fleet{members: &members{all: map[string]cells.Identity{}, changed: make(chan struct{})}}
 	for i := range n {
 		public, private, err := ed25519.GenerateKey(rand.Reader)
 		if err != nil {
@@ -111,9 +91,10 @@ func newFleet(t testing.TB, n int, change func(*controlplane.Options)) *fleet {
 			t.Fatal(err)
 		}
 		f.certs, f.names = append(f.certs, cert), append(f.names, nameOf(i))
-		f.members.roster.cells[identity.FormatKey(public)] = nameOf(i)
+		f.members.all[nameOf(i)] = cells.Identity{PublicKey: identity.FormatKey(public)}
 	}
-	keys, err := controlplane.OpenKeys(t.TempDir())
+	f.members.roster = roster.New(f.members.all)
+	keys, err := transport.OpenKeys(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +105,7 @@ func newFleet(t testing.TB, n int, change func(*controlplane.Options)) *fleet {
 		}
 	})
 	f.show(fleetView(n, "1.0.1"))
-	l, err := controlplane.ListenCells("127.0.0.1:0", keys)
+	l, err := transport.ListenCells("127.0.0.1:0", keys)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -325,5 +306,5 @@ func (s *site) desired(t testing.TB, cell string) (etag, body string) {
 
 func quiet(o *controlplane.Options) {
 	o.Log = zerolog.Nop()
-	o.Limits.Polls.PerSecond, o.Limits.Reports.PerSecond = -1, -1
+	o.Limits.Cells.Polls.PerSecond, o.Limits.Cells.Reports.PerSecond = -1, -1
 }

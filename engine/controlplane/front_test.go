@@ -12,15 +12,11 @@ import (
 	"math/big"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/sluice-cd/sluice/engine/access"
-	"github.com/sluice-cd/sluice/engine/controlplane"
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
@@ -165,42 +161,6 @@ func TestHooksAreBounded(t *testing.T) {
 		c.Close()
 	}
 	done.Wait()
-}
-
-// Keys that others may read or replace are not used.
-func TestKeysOfOthers(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	open := filepath.Join(dir, "open")
-	if err := os.Mkdir(open, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	for mode, good := range map[os.FileMode]bool{0o777: false, 0o777 | os.ModeSticky: true, 0o750: true} {
-		if err := os.Chmod(open, mode); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := controlplane.OpenKeys(open); (err == nil) != good {
-			t.Errorf("a folder of mode %v: %v", mode, err)
-		}
-	}
-	key := filepath.Join(dir, "people.key")
-	for mode, good := range map[os.FileMode]bool{0o644: false, 0o640: true, 0o600: true} {
-		if err := os.WriteFile(key, nil, mode); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chmod(key, mode); err != nil {
-			t.Fatal(err)
-		}
-		_, err := controlplane.ReadPair(key, key)
-		if open := err != nil && strings.Contains(err.Error(), "read by everyone"); open == good {
-			t.Errorf("a key of mode %v: %v", mode, err)
-		}
-	}
-	for _, name := range []string{"", "ada\x1b[2J", "ada\nbob", "-x", strings.Repeat("a", 101)} {
-		if _, _, err := controlplane.NewToken(name, access.Viewer, "", time.Now()); err == nil {
-			t.Errorf("a token for %q", name)
-		}
-	}
 }
 
 // Paths stand in the log short, and without what would drive a terminal.

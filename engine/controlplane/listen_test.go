@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -15,75 +14,15 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/controlplane/transport"
 	"github.com/sluice-cd/sluice/engine/store"
 )
-
-func TestListenLoopback(t *testing.T) {
-	t.Parallel()
-	for _, addr := range []string{"127.0.0.1:0", "localhost:0", "127.1.2.3:0"} {
-		l, err := controlplane.ListenLoopback(addr)
-		if err != nil {
-			t.Errorf("%s: %v", addr, err)
-			continue
-		}
-		l.Close()
-	}
-	for addr, says := range map[string]string{
-		":8400": "only loopback is safe", "0.0.0.0:8400": "write https://0.0.0.0:8400", "[::]:8400": "unix socket", "192.0.2.1:8400": "127.0.0.1:8400",
-		"example.com:80": "only loopback", "127.0.0.1": "host:port", "": "host:port", "127.0.0.1:nope": "nope",
-	} {
-		l, err := controlplane.ListenLoopback(addr)
-		if err == nil {
-			l.Close()
-			t.Errorf("listened on %q", addr)
-		} else if !strings.Contains(err.Error(), says) {
-			t.Errorf("%q: %v, wanted %q in it", addr, err, says)
-		}
-	}
-}
-
-func TestListenUnix(t *testing.T) {
-	t.Parallel()
-	dir, err := os.MkdirTemp("", "sluice") // a socket's path is short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	path := filepath.Join(dir, "s")
-	first, err := controlplane.ListenUnix(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm()&0o077 != 0 || info.Mode().Type() != fs.ModeSocket {
-		t.Errorf("mode %v (%v)", info.Mode(), err)
-	}
-	if l, err := controlplane.ListenUnix(path); err == nil {
-		l.Close()
-		t.Error("two servers on one socket")
-	}
-	first.(*net.UnixListener).SetUnlinkOnClose(false) // as if killed
-	first.Close()
-	second, err := controlplane.ListenUnix(path)
-	if err != nil {
-		t.Fatalf("the socket of a killed server: %v", err)
-	}
-	second.Close()
-	file := filepath.Join(dir, "file")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if l, err := controlplane.ListenUnix(file); err == nil {
-		l.Close()
-		t.Error("a file was taken for a socket")
-	}
-}
 
 // Serve stops when its context ends: a waiting poll is let go, and both listeners are closed.
 func TestServeStops(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
-	tcp, err := controlplane.ListenLoopback("127.0.0.1:0")
+	tcp, err := transport.ListenLoopback("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +31,7 @@ func TestServeStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	unix, err := controlplane.ListenUnix(filepath.Join(dir, "s"))
+	unix, err := transport.ListenUnix(filepath.Join(dir, "s"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +83,7 @@ func TestServeStops(t *testing.T) {
 func TestServeFailsWithItsListener(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
-	l, err := controlplane.ListenLoopback("127.0.0.1:0")
+	l, err := transport.ListenLoopback("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
+	"github.com/sluice-cd/sluice/engine/controlplane/status"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store"
 )
@@ -36,7 +38,7 @@ func TestPlanAndWhy(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"acme", "staging"} {
-		if why := get[controlplane.Why](t, s, "/v1/why/"+name); why.Name != name || len(why.Lines) == 0 || !strings.Contains(why.Lines[0], "1.0.1") {
+		if why := get[peopleapi.Why](t, s, "/v1/why/"+name); why.Name != name || len(why.Lines) == 0 || !strings.Contains(why.Lines[0], "1.0.1") {
 			t.Errorf("why: %+v", why)
 		}
 	}
@@ -54,7 +56,7 @@ func TestStatus(t *testing.T) {
 	v.Desired.Channels["dedicated"].Holds = []channels.Hold{{ID: "audit", Reason: "audit"}}
 	v.Plan.Blocked = append(v.Plan.Blocked, channels.Verdict{Channel: "staging", Cell: "bolt", Gate: "requires", Reason: "infrastructure 6, needs 7"})
 	s.show(v)
-	st := get[controlplane.Status](t, s, "/v1/status")
+	st := get[status.Status](t, s, "/v1/status")
 	if len(st.Channels) != 2 || st.Channels[0].Name != "staging" || st.Diverged == nil || st.Clock.StepSeconds != 90 || st.Clock.SkewSeconds != -2 || st.Total != 3 || st.Next != "" {
 		t.Fatalf("%+v", st)
 	}
@@ -64,10 +66,10 @@ func TestStatus(t *testing.T) {
 	if c := st.Channels[1]; c.Release != "" || c.Request == nil || c.Request.By != "Ada" || c.Refused != "hook says no" || len(c.Holds) != 1 || len(c.Blocked) != 1 {
 		t.Errorf("dedicated: %+v", c)
 	}
-	if len(st.Cells) != 3 || st.Cells[0].Name != "acme" || st.Cells[1].State != "unhealthy" || len(st.Cells[1].Blocked) != 1 || st.Cells[2].State != controlplane.StateUnknown {
+	if len(st.Cells) != 3 || st.Cells[0].Name != "acme" || st.Cells[1].State != "unhealthy" || len(st.Cells[1].Blocked) != 1 || st.Cells[2].State != status.StateUnknown {
 		t.Errorf("cells: %+v", st.Cells)
 	}
-	if st := get[controlplane.Status](t, s, "/v1/status?channel=dedicated"); len(st.Channels) != 1 || len(st.Cells) != 1 || st.Cells[0].Name != "crow" {
+	if st := get[status.Status](t, s, "/v1/status?channel=dedicated"); len(st.Channels) != 1 || len(st.Cells) != 1 || st.Cells[0].Name != "crow" {
 		t.Errorf("of one channel: %+v", st)
 	}
 }
@@ -86,7 +88,7 @@ func TestStatusOfManyCells(t *testing.T) {
 	seen := map[string]bool{}
 	after, pages := "", 0
 	for {
-		st := get[controlplane.Status](t, s, "/v1/status?limit=3000&after="+after)
+		st := get[status.Status](t, s, "/v1/status?limit=3000&after="+after)
 		pages++
 		for _, c := range st.Cells {
 			if seen[c.Name] {
@@ -106,7 +108,7 @@ func TestStatusOfManyCells(t *testing.T) {
 func TestEvents(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
-	if e := get[controlplane.Events](t, s, "/v1/events"); len(e.Decisions) != 0 || e.Next != 0 {
+	if e := get[peopleapi.Events](t, s, "/v1/events"); len(e.Decisions) != 0 || e.Next != 0 {
 		t.Errorf("nothing was decided: %+v", e)
 	}
 	for n := range 5 {
@@ -114,13 +116,13 @@ func TestEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	last := get[controlplane.Events](t, s, "/v1/events?limit=2")
+	last := get[peopleapi.Events](t, s, "/v1/events?limit=2")
 	if len(last.Decisions) != 2 || last.Decisions[1].Commit != "c4" {
 		t.Errorf("the last: %+v", last)
 	}
-	first := get[controlplane.Events](t, s, "/v1/events?since=0&limit=3")
-	rest := get[controlplane.Events](t, s, fmt.Sprintf("/v1/events?since=%d", first.Next))
-	none := get[controlplane.Events](t, s, fmt.Sprintf("/v1/events?since=%d", rest.Next))
+	first := get[peopleapi.Events](t, s, "/v1/events?since=0&limit=3")
+	rest := get[peopleapi.Events](t, s, fmt.Sprintf("/v1/events?since=%d", first.Next))
+	none := get[peopleapi.Events](t, s, fmt.Sprintf("/v1/events?since=%d", rest.Next))
 	if len(first.Decisions) != 3 || len(rest.Decisions) != 2 || rest.Decisions[0].Commit != "c3" || len(none.Decisions) != 0 || none.Next != rest.Next {
 		t.Errorf("by cursor: %+v, %+v, %+v", first, rest, none)
 	}

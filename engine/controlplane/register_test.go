@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -20,6 +19,8 @@ import (
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
+	"github.com/sluice-cd/sluice/engine/controlplane/transport"
 	"github.com/sluice-cd/sluice/engine/store"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 	"github.com/sluice-cd/sluice/releases"
@@ -30,10 +31,6 @@ type plane struct {
 	house // its doors: only the cells'
 	store *store.Store
 }
-
-type known struct{ *engine.Engine }
-
-func (k known) Roster() controlplane.Roster { return k.Engine.Roster() }
 
 func newPlane(t *testing.T) *plane {
 	t.Helper()
@@ -79,16 +76,16 @@ func newPlane(t *testing.T) *plane {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.keys, err = controlplane.OpenKeys(filepath.Join(dir, "tls")); err != nil {
+	if p.keys, err = transport.OpenKeys(filepath.Join(dir, "tls")); err != nil {
 		t.Fatal(err)
 	}
 	server, err := controlplane.New(controlplane.Options{
-		Views: e, Inbox: e, Repository: repo, Journal: p.store, Log: log, Members: known{e}, Tokens: p.store, Keys: p.keys, Address: "sluice.example:7601",
+		Views: e, Inbox: e, Repository: repo, Journal: p.store, Log: log, Members: e, Tokens: p.store, Keys: p.keys, Address: "sluice.example:7601",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := controlplane.ListenCells("127.0.0.1:0", p.keys)
+	l, err := transport.ListenCells("127.0.0.1:0", p.keys)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +120,7 @@ func (p *plane) run(t *testing.T, all ...func(context.Context) error) {
 // token makes one for a cell.
 func (p *plane) token(t *testing.T, cell string, change func(*access.Join)) identity.Token {
 	t.Helper()
-	token, join, err := controlplane.NewJoin(cell, 0, "ada", "sluice.example:7601", p.keys.Pins, time.Now())
+	token, join, err := peopleapi.NewJoin(cell, 0, "ada", "sluice.example:7601", p.keys.Pins, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,98 +241,5 @@ func TestRegisterBounds(t *testing.T) {
 	}
 	if w, _ := h.ask(t, h.through(t, "cells", h.signers["revoked"]), "cells", "POST", "/v1/register", "[]"); w.StatusCode != 400 {
 		t.Errorf("another key: %s", w.Status)
-	}
-}
-
-// The keys are made once, in whole files for their owner only; the standby one takes over by moving it (R29).
-func TestKeys(t *testing.T) {
-	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "tls")
-	made := make(chan *controlplane.Keys, 8)
-	for range cap(made) { // replicas that share the folder
-		go func() {
-			k, err := controlplane.OpenKeys(dir)
-			if err != nil {
-				t.Error(err)
-			}
-			made <- k
-		}()
-	}
-	k := <-made
-	for range cap(made) - 1 {
-		if other := <-made; strings.Join(other.Pins, " ") != strings.Join(k.Pins, " ") {
-			t.Errorf("%q and %q", k.Pins, other.Pins)
-		}
-	}
-	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 2 {
-		t.Errorf("%v (%v)", entries, err)
-	}
-	active, standby := filepath.Join(dir, "active.key"), filepath.Join(dir, "standby.key")
-	for _, file := range []string{active, standby} {
-		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
-			t.Errorf("%s: %v (%v)", file, info.Mode(), err)
-		}
-	}
-	if identity.Pin(k.Certificate().Leaf) != k.Pins[0] || k.Pins[0] == k.Pins[1] {
-		t.Errorf("%q", k.Pins)
-	}
-	if err := os.Rename(standby, active); err != nil {
-		t.Fatal(err)
-	}
-	next, err := controlplane.OpenKeys(dir)
-	if err != nil || next.Pins[0] != k.Pins[1] || next.Pins[1] == k.Pins[0] {
-		t.Errorf("%v (%v)", next, err)
-	}
-	for says, change := range map[string]func() error{
-		"chmod 600": func() error { return os.Chmod(active, 0o640) },
-		"no key in PEM": func() error {
-			return os.WriteFile(active, []byte("-----BEGIN SECRET"), 0o600)
-		},
-		"is missing": func() error { return os.Remove(active) },
-	} {
-		text, err := os.ReadFile(active)
-		if err == nil {
-			err = change()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := controlplane.OpenKeys(dir); err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "SECRET") {
-			t.Errorf("%v, wanted %q in it", err, says)
-		}
-		if err := os.WriteFile(active, text, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chmod(active, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-// Nothing that is not loopback is spoken to in the plain; with TLS it is, and by no tokens less.
-func TestListenPeople(t *testing.T) {
-	t.Parallel()
-	k, err := controlplane.OpenKeys(filepath.Join(t.TempDir(), "tls"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := controlplane.ListenPeople("0.0.0.0:0", k.Certificate())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	if at := controlplane.Address(l); !strings.HasPrefix(at, "https://") {
-		t.Error(at)
-	}
-	for _, bad := range []string{"", "localhost", "127.0.0.1:nope"} {
-		for _, listen := range []func() (net.Listener, error){
-			func() (net.Listener, error) { return controlplane.ListenPeople(bad, k.Certificate()) },
-			func() (net.Listener, error) { return controlplane.ListenCells(bad, k) },
-		} {
-			if l, err := listen(); err == nil {
-				l.Close()
-				t.Errorf("listened on %q", bad)
-			}
-		}
 	}
 }

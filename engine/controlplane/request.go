@@ -13,12 +13,13 @@ import (
 	"unicode"
 
 	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/engine/controlplane/api"
+	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 )
 
-const (
-	answerWithin = 30 * time.Second // ordinary answers: to be written
-	readWithin   = 20 * time.Second // bodies: to be read, also by net/http before it answers; less, so that there is time to say so
-)
+// readWithin is how long bodies have to be read, also by net/http before it answers: less than api.AnswerTime, so that there is time to say so.
+const readWithin = 20 * time.Second
 
 // answer notes what was answered, for the log and the metrics.
 type answer struct {
@@ -26,9 +27,8 @@ type answer struct {
 	status int
 	bytes  int64
 	err    error // for the log: what happened inside
-	door   door
-	begun  time.Time
-	who    *caller // nil: it was not looked at
+	at     api.Listener
+	who    *api.Caller // for the log; nil: it was not looked at
 }
 
 func (a *answer) WriteHeader(status int) {
@@ -50,17 +50,23 @@ func (a *answer) Write(b []byte) (int, error) {
 // Unwrap lets http.ResponseController reach the connection.
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
+// NoteError is an api.Recorder's.
+func (a *answer) NoteError(err error) { a.err = err }
+
+// NoteStatus is an api.Recorder's.
+func (a *answer) NoteStatus(status int) { a.status = status }
+
 // serve is around every request: its id, its limits, what becomes of a panic, one line in the log, the metrics.
-func (s *Server) serve(w http.ResponseWriter, r *http.Request, d door) {
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, at api.Listener) {
 	begun := time.Now()
-	a := &answer{ResponseWriter: w, door: d, begun: begun}
+	a := &answer{ResponseWriter: w, at: at}
 	id := r.Header.Get("X-Request-Id")
 	if !plainID(id) {
 		id = newID()
 	}
 	a.Header().Set("X-Request-Id", id)
 	// A server without deadlines (a test's recorder) goes on as it is.
-	_ = http.NewResponseController(w).SetWriteDeadline(begun.Add(answerWithin))
+	_ = http.NewResponseController(w).SetWriteDeadline(begun.Add(api.AnswerTime))
 	if r.ContentLength != 0 { // without a body the connection is watched for its end instead, for as long as a poll waits
 		_ = http.NewResponseController(a).SetReadDeadline(begun.Add(readWithin))
 	}
@@ -71,13 +77,13 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, d door) {
 			}
 			a.err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 			if a.status == 0 {
-				fail(a, a.err)
+				api.Failed(a, a.err)
 			}
 		}
 		s.finish(a, r, id, time.Since(begun))
 	}()
-	if d == doorLoopback && !hostAllowed(r) {
-		problem(a, http.StatusMisdirectedRequest, "This server is for this machine only: ask for it as 127.0.0.1 or localhost.")
+	if at == api.Loopback && !hostAllowed(r) {
+		api.Problem(a, http.StatusMisdirectedRequest, "This server is for this machine only: ask for it as 127.0.0.1 or localhost.")
 		return
 	}
 	s.mux.ServeHTTP(a, r)
@@ -88,7 +94,7 @@ func (s *Server) finish(a *answer, r *http.Request, id string, took time.Duratio
 	if route == "" || route == "/" {
 		route = "unmatched"
 	}
-	s.metrics.add(route, r.Method, a.status, took)
+	s.metrics.Requests.Add(route, r.Method, a.status, took)
 	level := zerolog.DebugLevel
 	switch {
 	case a.err != nil:
@@ -97,11 +103,11 @@ func (s *Server) finish(a *answer, r *http.Request, id string, took time.Duratio
 		level = zerolog.InfoLevel
 	}
 	if e := s.log.WithLevel(level); e.Enabled() {
-		if a.who != nil && a.who.cell != "" {
-			e.Str("cell", a.who.cell)
+		if a.who != nil && a.who.Cell != "" {
+			e.Str("cell", a.who.Cell)
 		}
-		if a.who != nil && a.who.name != "" {
-			e.Str("by", a.who.name)
+		if a.who != nil && a.who.Name != "" {
+			e.Str("by", a.who.Name)
 		}
 		e.Err(a.err).Str("id", id).Str("method", r.Method).Str("path", loggedPath(r.URL.Path)).
 			Int("status", a.status).Int64("bytes", a.bytes).Dur("took", took).Msg("request")
@@ -124,32 +130,6 @@ func loggedPath(text string) string {
 	}, text)
 }
 
-// noteError puts an error from inside on the request's line in the log.
-func noteError(w http.ResponseWriter, err error) {
-	if a, ok := w.(*answer); ok {
-		a.err = err
-	}
-}
-
-// noteStatus says what was answered past w, on a connection that was taken over.
-func noteStatus(w http.ResponseWriter, status int) {
-	if a, ok := w.(*answer); ok {
-		a.status = status
-	}
-}
-
-// failed answers with an error from inside, and notes the unexpected.
-func failed(w http.ResponseWriter, err error) {
-	if fail(w, err) {
-		noteError(w, err)
-	}
-}
-
-// deadlines bounds the writing of the answer. A server without them (a test's recorder) goes on as it is.
-func deadlines(w http.ResponseWriter, answering time.Duration) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answering))
-}
-
 // newID is a request's id: 64 bits of chance, in hex.
 func newID() string {
 	var raw [8]byte
@@ -157,7 +137,7 @@ func newID() string {
 	return hex.EncodeToString(raw[:])
 }
 
-// plainID tells whether a client's request id may go into the log.
+// plainID reports whether a client's request id may go into the log.
 func plainID(id string) bool {
 	return id != "" && len(id) <= 64 && strings.Trim(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == ""
 }
@@ -165,7 +145,7 @@ func plainID(id string) bool {
 // hostAllowed keeps other sites' pages in a browser on this machine from asking a loopback server under a name
 // of their own (DNS rebinding). Hooks are signed, and may come through a tunnel.
 func hostAllowed(r *http.Request) bool {
-	if _, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); !ok || r.URL.Path == hookPath {
+	if _, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); !ok || r.URL.Path == peopleapi.HookPath {
 		return true
 	}
 	host := r.Host

@@ -177,4 +177,14 @@ func (r *Roster) With(g plan.Registration) *Roster {
 	return &Roster{base: r.base, over: over}
 }
 
+// New is who is who by these identities, by cell.
+func New(identities map[string]cells.Identity) *Roster {
+	r := Empty()
+	for name, i := range identities {
+		r.base.put(name, i)
+	}
+	return r
+}
+
+// Empty is nobody.
 func Empty() *Roster { return &Roster{base: newMembers(), over: newMembers()} }

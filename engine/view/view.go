@@ -245,3 +245,8 @@ func (v *View) Content(digest releases.Digest) (commit, version string, ok bool)
 	h, ok := v.Desired.Sources()[digest]
 	return h.Commit, h.Version, ok
 }
+
+// Rollouts returns how far each channel's head has come, upstreams first; with a name, that channel's only.
+func Rollouts(v *View, channel string) []plan.Progress {
+	return plan.Rollouts(v.Desired, v.Observed, &v.Plan, channel)
+}

@@ -31,7 +31,7 @@ func TestChildrenObey(t *testing.T) {
 // TestSiteShowsHeads holds that what the site shows is what cells are to be told: the head, what they have, and a hold.
 func TestSiteShowsHeads(t *testing.T) {
 	t.Parallel()
-	s := &site{names: map[string]string{"key": "cell-00000"}, changed: make(chan struct{})}
+	s := &site{names: []string{"cell-00000"}, changed: make(chan struct{})}
 	before := s.Changed()
 	s.show(2)
 	<-before

@@ -16,7 +16,9 @@ import (
 	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/controlplane/transport"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/roster"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/releases"
 	"github.com/sluice-cd/sluice/test/swarm"
@@ -26,7 +28,8 @@ import (
 // that the instant at which there is something new to tell is known exactly.
 type site struct {
 	controlplane.Members // nil: nobody registers here
-	names                map[string]string
+	names                []string
+	roster               *roster.Roster
 
 	mu      sync.Mutex // guards what follows
 	view    *view.View
@@ -46,21 +49,13 @@ func (s *site) Changed() <-chan struct{} {
 }
 
 // Roster knows all cells.
-func (s *site) Roster() controlplane.Roster { return roster{s.names} }
+func (s *site) Roster() *roster.Roster { return s.roster }
 
 // RosterChanged never happens.
 func (s *site) RosterChanged() <-chan struct{} { return nil }
 
 // Fresh is always so.
 func (s *site) Fresh() error { return nil }
-
-type roster struct{ names map[string]string }
-
-func (r roster) Cell(key string) (string, bool) { name, ok := r.names[key]; return name, ok }
-func (r roster) Keyed(string) bool              { return true }
-func (r roster) Next(string) bool               { return false }
-func (r roster) Why(string) string              { return "" }
-func (r roster) Identity(string) cells.Identity { return cells.Identity{} }
 
 var errNone = errors.New("there is none here")
 
@@ -80,7 +75,7 @@ type siting struct {
 }
 
 func siteDuties(ctx context.Context) duties {
-	s := &site{names: map[string]string{}, changed: make(chan struct{})}
+	s := &site{changed: make(chan struct{})}
 	return duties{
 		"listen": duty(func(w siting) (any, error) { return s.listen(ctx, w) }),
 		"show":   duty(func(n int64) (any, error) { return s.show(n), nil }),
@@ -88,16 +83,19 @@ func siteDuties(ctx context.Context) duties {
 }
 
 func (s *site) listen(ctx context.Context, w siting) (any, error) {
+	known := map[string]cells.Identity{}
 	for _, m := range swarm.Members(prefix, w.N, w.Seed) {
-		s.names[identity.FormatKey(m.Public())] = m.Name
+		s.names = append(s.names, m.Name)
+		known[m.Name] = cells.Identity{PublicKey: identity.FormatKey(m.Public())}
 	}
+	s.roster = roster.New(known)
 	s.show(1)
 	dir, err := os.MkdirTemp("", "sluice-fleet-site-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // temporary
-	keys, err := controlplane.OpenKeys(dir)
+	keys, err := transport.OpenKeys(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +105,7 @@ func (s *site) listen(ctx context.Context, w siting) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := controlplane.ListenCells("127.0.0.1:0", keys)
+	l, err := transport.ListenCells("127.0.0.1:0", keys)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,163 @@
+// Package cellapi is the cells' side of the control plane: what is desired of a cell, by polls and streams; the bytes of
+// its release and of its flags; its reports; its keys.
+//
+// It decides nothing and keeps nothing: every answer comes from the engine's last View, which is immutable, and a report is
+// acknowledged once the engine's Inbox says that it is durable (invariant 8). An idle poll reads no database. No write waits
+// for a cell that does not read. Who asks is judged before a handler is called (package auth), and again while a stream
+// lasts. All methods may be called from any goroutine.
+package cellapi
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/identity"
+	"github.com/sluice-cd/sluice/engine/controlplane/api"
+	"github.com/sluice-cd/sluice/engine/controlplane/auth"
+	"github.com/sluice-cd/sluice/engine/controlplane/metrics"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// Options of the cells' side. Members may be nil, where cells have no keys; Pins are nil where they have no listener.
+type Options struct {
+	Views      api.Views
+	Repository api.Repository
+	Inbox      Inbox
+	Members    Members
+	Auth       *auth.Auth
+	Pins       []string      // of the control plane's keys
+	Period     time.Duration // in which a cell that does not wait is told to ask once
+	Limits     Limits
+	Stopping   api.Stopping
+	Metrics    *metrics.Metrics
+	Log        zerolog.Logger
+}
+
+// API is the cells' side.
+type API struct {
+	desired      *desired
+	content      *content
+	reports      *reports
+	registration *registration
+	fanout       *fanout
+}
+
+// New makes it. It starts nothing: goroutines run while cells listen.
+func New(o Options) *API {
+	answers, throttle := newAnswerCache(o.Views), newThrottle(o.Limits.withDefaults(), o.Metrics)
+	f := newFanout(answers, o.Auth, o.Metrics, o.Stopping)
+	return &API{
+		desired:      &desired{answers: answers, fanout: f, throttle: throttle, period: o.Period, headers: newHeaderValues()},
+		content:      &content{answers: answers, repository: o.Repository, throttle: throttle, releases: newPackedCache(keptReleases), bundles: newPackedCache(keptBundles)},
+		reports:      &reports{inbox: o.Inbox, auth: o.Auth, answers: answers, throttle: throttle, pins: o.Pins},
+		registration: &registration{members: o.Members, auth: o.Auth, limits: newUnregistered(), pins: o.Pins, stopping: o.Stopping, log: o.Log},
+		fanout:       f,
+	}
+}
+
+// Drain lets those who listen go once Stopping is closed, with jitter over a few seconds; each is told when to come back.
+func (a *API) Drain() { a.fanout.drain() }
+
+// Drained waits until nobody listens any more, or ctx ends: then it cuts those who still do. http.Server.Shutdown knows
+// nothing of streams.
+func (a *API) Drained(ctx context.Context) error { return a.fanout.drained(ctx) }
+
+// Routes are the cells'.
+func (a *API) Routes(d api.Docs) []api.Route {
+	digest := &huma.Schema{Type: huma.TypeString, Pattern: releases.DigestPattern}
+	return []api.Route{
+		{Method: http.MethodGet, Path: DesiredPath, Who: api.Cell, Handler: a.desired.get, Operation: describeDesired(d)},
+		{Method: http.MethodGet, Path: "/v1/releases/{digest}", Who: api.Cell, Handler: a.content.release, Operation: describeRelease(digest)},
+		{Method: http.MethodGet, Path: "/v1/flagbundles/{digest}", Who: api.Cell, Handler: a.content.bundle, Operation: describeBundle(digest)},
+		{Method: http.MethodPost, Path: "/v1/reports", Who: api.Cell, Handler: a.reports.post, Operation: huma.Operation{
+			OperationID: "report", Tags: tags(),
+			Summary:     "A cell's current state and the history since",
+			Description: "At most 64 KiB. Answered once it is durable: a report that was acknowledged survives a crash.",
+			RequestBody: d.Body(cells.Report{}),
+			Responses:   map[string]*huma.Response{"200": d.JSON("What is kept", cells.Receipt{})},
+			Errors:      []int{400, 404, 413, 415, 429, 500, 503, 507},
+		}},
+		{Method: http.MethodPost, Path: "/v1/key", Who: api.Cell, OnlyByKey: true, Handler: a.registration.next, Operation: huma.Operation{
+			OperationID: "nextKey", Tags: tags(),
+			Summary:     "A cell's next key",
+			Description: "Presented over a connection of the key so far, which is good until the next was used. The signature is over the lines \"sluice next key 1\", the cell's name, the key so far and the next, each with its newline.",
+			RequestBody: d.Body(identity.Next{}),
+			Responses:   map[string]*huma.Response{"200": d.JSON("The key is the cell's", identity.Joined{})},
+			Errors:      []int{400, 409, 413, 415, 429, 503, 507},
+		}},
+		{Method: http.MethodPost, Path: "/v1/register", Who: api.AnyKey, Handler: a.registration.first, Operation: huma.Operation{
+			OperationID: "register", Tags: tags(),
+			Summary:     "A cell's first key, or its first after a new token",
+			Description: "The connection proves the key. The same token with the same key is answered the same; everything that is wrong with a token is one 401.",
+			RequestBody: d.Body(identity.Join{}),
+			Responses:   map[string]*huma.Response{"200": d.JSON("The key is the cell's", identity.Joined{})},
+			Errors:      []int{400, 413, 415, 429, 503, 507},
+		}},
+	}
+}
+
+func tags() []string { return []string{"cells"} }
+
+func describeDesired(d api.Docs) huma.Operation {
+	found := d.JSON("The newest head, the cell's assignment, and what holds it back", cells.Desired{}, "ETag", nextPoll)
+	found.Content["text/event-stream"] = &huma.MediaType{Schema: api.Text()}
+	return huma.Operation{
+		OperationID: "desired", Tags: tags(),
+		Summary:     "What is desired of a cell",
+		Description: "With If-None-Match: 304 while nothing changed for this cell. With wait, the answer comes when it changes, or when the time is over. Sluice-Next-Poll says in how many seconds to ask again. With Accept: text/event-stream the same comes as events named desired, their ids the ETags, the first at once; a comment at least every 15 s; retry, when the server stops. A cell has two streams at most.",
+		Parameters: []*huma.Param{
+			api.Param("cell", "query", "the cell's name, on this machine, where cells have no keys; with a key it is not needed", api.Text()),
+			api.Param("wait", "query", "how long to wait for a change, such as 30s; at most 60s", api.Text()),
+			api.Param("If-None-Match", "header", "the ETag of the answer that the cell has", api.Text()),
+			api.Param("Last-Event-ID", "header", "the same, of a stream that broke", api.Text()),
+		},
+		Responses: map[string]*huma.Response{
+			"200": found,
+			"304": {Description: "As before", Headers: api.Headers("ETag", nextPoll)},
+		},
+		Errors: []int{400, 404, 429, 503},
+	}
+}
+
+func describeRelease(digest *huma.Schema) huma.Operation {
+	tar := &huma.Schema{Type: huma.TypeString, Format: "binary"}
+	return huma.Operation{
+		OperationID: "release", Tags: tags(),
+		Summary:     "The bytes of a release",
+		Description: "The canonical tar whose SHA-256 the digest is, in zstd where that is accepted. It never changes. Ranges are of the tar itself.",
+		Parameters: []*huma.Param{
+			api.Required(api.Param("digest", "path", "as the assignment names it", digest)),
+			api.Param("cell", "query", "the cell that asks: it gets what it was offered; without it, what any cell was", api.Text()),
+			api.Param("Range", "header", "a part, to go on where a connection broke", api.Text()),
+		},
+		Responses: map[string]*huma.Response{
+			"200": api.Answer("The tar", "application/x-tar", tar, "ETag"),
+			"206": api.Answer("A part of the tar", "application/x-tar", tar, "ETag"),
+			"304": {Description: "As before"},
+			"416": {Description: "There is no such part"},
+		},
+		Errors: []int{404, 429, 500, 503},
+	}
+}
+
+func describeBundle(digest *huma.Schema) huma.Operation {
+	return huma.Operation{
+		OperationID: "flagBundle", Tags: tags(),
+		Summary:     "The bytes of a bundle of flags",
+		Description: "JSON whose SHA-256 the digest is, in zstd where that is accepted. It never changes. 503: this replica has not told the cell of such a bundle, which one that knows more may have.",
+		Parameters: []*huma.Param{
+			api.Required(api.Param("digest", "path", "as flags.bundle of the answer to /v1/desired names it", digest)),
+			api.Param("cell", "query", "the cell that asks: it gets what it is told; without it, what any cell is", api.Text()),
+		},
+		Responses: map[string]*huma.Response{
+			"200": api.Answer("The bundle", "application/json", &huma.Schema{Type: huma.TypeObject}, "ETag"),
+			"304": {Description: "As before"},
+		},
+		Errors: []int{404, 429, 500, 503},
+	}
+}

@@ -1,0 +1,30 @@
+package cellapi
+
+import (
+	"fmt"
+	"testing"
+)
+
+// Strangers with keys without number use up what is for all of them, and not what a cell that is known has for its next key.
+func TestStrangersKeepNobodyFromANewKey(t *testing.T) {
+	t.Parallel()
+	k := newUnregistered()
+	turned := 0
+	for n := range 3 * maxKeys {
+		if _, ok := k.allow(fmt.Sprint(n)); !ok {
+			turned++
+		}
+	}
+	if turned == 0 || len(k.each) > maxKeys {
+		t.Errorf("%d were turned away, %d are counted", turned, len(k.each))
+	}
+	if after, ok := k.allowKey("a cell's"); !ok {
+		t.Errorf("a cell waits %s for its next key", after)
+	}
+	for range 20 {
+		k.allowKey("a cell's")
+	}
+	if _, ok := k.allowKey("a cell's"); ok {
+		t.Error("one key asks without bound")
+	}
+}

@@ -1,0 +1,105 @@
+package cellapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine/controlplane/api"
+	"github.com/sluice-cd/sluice/engine/controlplane/auth"
+)
+
+// maxReport bounds a report's body, in bytes.
+const maxReport = 64 << 10
+
+// Inbox takes a report and returns once it is durable.
+type Inbox interface {
+	Receive(ctx context.Context, r cells.Report) (cells.Receipt, error)
+}
+
+// reports takes what cells say of themselves.
+type reports struct {
+	inbox    Inbox
+	auth     *auth.Auth
+	answers  *answerCache
+	throttle *throttle
+	pins     []string
+}
+
+// post answers POST /v1/reports: 200 with a receipt, once the report is durable.
+func (h *reports) post(w http.ResponseWriter, r *http.Request, c *api.Caller) {
+	if !h.within(w, c.Cell) || !h.throttle.enter(w, hashName(c.Cell)) {
+		return
+	}
+	defer h.throttle.inFlight.Leave()
+	body, ok := api.ReadBody(w, r, maxReport)
+	if !ok {
+		return
+	}
+	report, fault := parseReport(body)
+	if fault != nil {
+		api.Problem(w, http.StatusBadRequest, "The report was not understood, and nothing was kept: "+fault.Location+": "+fault.Message+".", fault)
+		return
+	}
+	if !h.auth.SpeaksFor(c, report.Cell) {
+		auth.Forbidden(w)
+		return
+	}
+	if c.Cell == "" && !h.within(w, report.Cell) { // on this machine it need not be named before
+		return
+	}
+	h.throttle.metrics.Reports.Inc()
+	defer h.throttle.metrics.Reports.Dec()
+	receipt, err := h.inbox.Receive(r.Context(), report)
+	if err != nil {
+		api.Failed(w, err)
+		return
+	}
+	if c.Listener == api.Cells {
+		receipt.Pins = h.pins // the cell learns of a new standby key
+	}
+	api.WriteJSON(w, http.StatusOK, receipt)
+}
+
+// within reports whether a cell may report now; if not, it has answered. Cells that nobody knows are for the inbox to refuse.
+func (h *reports) within(w http.ResponseWriter, cell string) bool {
+	e := h.answers.latest().entries[cell]
+	return e == nil || h.throttle.within(w, &e.reports, h.throttle.limits.Reports, h.throttle.now(), "reports")
+}
+
+// parseReport is strict: a field that is not known here may mean something that is not understood here.
+func parseReport(body []byte) (report cells.Report, fault *huma.ErrorDetail) {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	d.UseNumber() // values come back as the same JSON
+	err := d.Decode(&report)
+	if err == nil {
+		if _, more := d.Token(); !errors.Is(more, io.EOF) {
+			err = errors.New("there is something after the report")
+		}
+	}
+	if err == nil {
+		err = report.Check()
+	}
+	if err == nil {
+		return report, nil
+	}
+	fault = &huma.ErrorDetail{Location: "body", Message: strings.TrimPrefix(err.Error(), "json: ")}
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) {
+		fault = &huma.ErrorDetail{Location: "body." + wrong.Field, Message: "must be " + wrong.Type.String() + ", not " + wrong.Value}
+	} else if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+		if name, err := strconv.Unquote(field); err == nil {
+			fault = &huma.ErrorDetail{Location: "body." + name, Message: "there is no such field"}
+		}
+	}
+	return report, fault
+}

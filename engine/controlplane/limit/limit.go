@@ -1,0 +1,67 @@
+// Package limit counts what clients may ask for: so many a second (Bucket), and so many at once (InFlight).
+//
+// It keeps no list of clients and reads no clock: a bucket lives beside what it bounds, and is told the time. The zero
+// values are ready for use. All methods may be called from any goroutine, and none waits.
+package limit
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Rate is so many a second over time, and so many at once. PerSecond 0: the default; below: no limit.
+type Rate struct {
+	PerSecond float64
+	Burst     int
+}
+
+// Bucket is a token bucket in one word: the instant, in nanoseconds of its clock, at which it will be full again.
+// The zero bucket is full.
+type Bucket struct{ full atomic.Int64 }
+
+// Take takes one at now. If there is none, it says when there will be.
+func (b *Bucket) Take(r Rate, now time.Duration) (after time.Duration, ok bool) {
+	if r.PerSecond <= 0 {
+		return 0, true
+	}
+	each := time.Duration(float64(time.Second) / r.PerSecond)
+	room := each * time.Duration(r.Burst)
+	for {
+		old := b.full.Load()
+		next := now + each
+		if old != 0 {
+			next = max(time.Duration(old), now) + each
+		}
+		if over := next - now - room; over > 0 {
+			return over, false
+		}
+		if b.full.CompareAndSwap(old, int64(next)) {
+			return 0, true
+		}
+	}
+}
+
+// InFlight counts what is under way.
+type InFlight struct {
+	Limit int64 // negative: none
+
+	n atomic.Int64
+}
+
+// Enter counts one in, and reports whether there was room.
+func (f *InFlight) Enter() bool {
+	if n := f.n.Add(1); f.Limit >= 0 && n > f.Limit {
+		f.n.Add(-1)
+		return false
+	}
+	return true
+}
+
+// Leave counts one out.
+func (f *InFlight) Leave() { f.n.Add(-1) }
+
+// Return counts one in again that had been counted in before: it is never turned away.
+func (f *InFlight) Return() { f.n.Add(1) }
+
+// Seconds are whole seconds, rounded up, at least one for any time at all.
+func Seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }

@@ -1,0 +1,111 @@
+package metrics
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sluice-cd/sluice/engine/controlplane/status"
+	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/announce"
+)
+
+// flagMetrics tells of flags as the newest view has them, when it is scraped. Labels are channels and words of ours: no flag,
+// announcement or cell makes a series.
+type flagMetrics struct {
+	view                                               func() *view.View
+	height, fault, faults, diverged, cells             *prometheus.Desc
+	kills, uncommitted, unconfirmed, announcements, at *prometheus.Desc
+}
+
+func newFlagMetrics(v func() *view.View) *flagMetrics {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(name, help, labels, nil)
+	}
+	return &flagMetrics{
+		view:             v,
+		height:        desc("sluice_flags_height", "Place of the flags repository's tip in its first-parent history."),
+		fault:         desc("sluice_flags_fault", "1: the flags repository can't be read, or its tip is not in force."),
+		faults:        desc("sluice_flags_repository_faults", "Faults in the flags repository, warnings left out."),
+		diverged:      desc("sluice_flags_diverged", "1: the flags repository was force-pushed, and cells keep what they have."),
+		cells:         desc("sluice_flags_cells", "Cells by what they have in force of flags: current, behind, or none that they told of.", "channel", "bundle"),
+		kills:         desc("sluice_flags_kills", "Kills that count."),
+		uncommitted:   desc("sluice_flags_kills_uncommitted", "Of those, the ones that are not in the flags repository yet."),
+		unconfirmed:   desc("sluice_flags_kills_unconfirmed_cells", "Cells that are told of kills and have not said that they have them all in force, by whether they are heard of.", "channel", "cell"),
+		announcements: desc("sluice_announcements", "Announcements by state.", "state"),
+		at:            desc("sluice_flags_next_timestamp_seconds", "When time alone changes something about announcements next."),
+	}
+}
+
+// Describe is a prometheus.Collector's.
+func (f *flagMetrics) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{f.height, f.fault, f.faults, f.diverged, f.cells, f.kills, f.uncommitted, f.unconfirmed, f.announcements, f.at} {
+		out <- d
+	}
+}
+
+// Collect is a prometheus.Collector's.
+func (f *flagMetrics) Collect(c chan<- prometheus.Metric) {
+	v, out := f.view(), gauges(c)
+	if v == nil || v.Flags == nil {
+		return
+	}
+	flagged := v.Flags
+	out.set(f.height, float64(flagged.Height))
+	out.flag(f.fault, flagged.Fault != "")
+	out.flag(f.diverged, flagged.Diverged != nil)
+	faults := 0
+	for _, fault := range flagged.Faults {
+		if !fault.Warning {
+			faults++
+		}
+	}
+	out.set(f.faults, float64(faults))
+	if next := flagged.Plan.Next; !next.IsZero() {
+		out.set(f.at, float64(next.Unix()))
+	}
+	states := map[announce.State]int{}
+	for i := range flagged.Plan.Announcements {
+		states[flagged.Plan.Announcements[i].State]++
+	}
+	for state, n := range states {
+		out.set(f.announcements, float64(n), string(state))
+	}
+	f.collectCells(v, out)
+}
+
+func (f *flagMetrics) collectCells(v *view.View, out gauges) {
+	b := status.NewFlagIndex(v)
+	kills := 0
+	b.Overrides(func(flags.Override, bool) { kills++ })
+	out.set(f.kills, float64(kills))
+	out.set(f.uncommitted, float64(len(v.Flags.Kills)))
+	lag, unconfirmed := map[[2]string]int{}, map[[2]string]int{}
+	for name, cell := range v.Desired.Cells {
+		told := v.Flags.Told[name]
+		orders, bundle := b.Confirmed(name, told)
+		state := v.Observed.Cells[name]
+		switch {
+		case state == nil || state.Flags == nil:
+			lag[[2]string{cell.Channel, "none"}]++
+		case orders && bundle:
+			lag[[2]string{cell.Channel, "current"}]++
+		default:
+			lag[[2]string{cell.Channel, "behind"}]++
+		}
+		if len(b.Killed(told)) > 0 && !orders {
+			heard := "connected"
+			if b.Offline(name) {
+				heard = "offline"
+			}
+			unconfirmed[[2]string{cell.Channel, heard}]++
+		}
+	}
+	for k, n := range lag {
+		out.set(f.cells, float64(n), k[0], k[1])
+	}
+	for channel := range v.Desired.Channels {
+		for _, heard := range []string{"connected", "offline"} { // none is a number too: alerts rest on it
+			out.set(f.unconfirmed, float64(unconfirmed[[2]string{channel, heard}]), channel, heard)
+		}
+	}
+}

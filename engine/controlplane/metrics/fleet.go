@@ -1,0 +1,233 @@
+package metrics
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/controlplane/status"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
+)
+
+// fleetMetrics tells of channels and cells as the newest view has them, when it is scraped. Names in labels are those
+// of channels and releases in the repository.
+type fleetMetrics struct {
+	view func() *view.View
+	work func() engine.Numbers
+
+	cells, oldest, silent, granted, slots               *prometheus.Desc
+	sequence, promotion, rollout, rolling               *prometheus.Desc
+	blocked, faults, diverged, refused, since, took     *prometheus.Desc
+	leads, tick, pushes, retries, grants, actions, skew *prometheus.Desc
+}
+
+func newFleetMetrics(v func() *view.View, numbers func() engine.Numbers) *fleetMetrics {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(name, help, labels, nil)
+	}
+	return &fleetMetrics{
+		view: v, work: numbers,
+		cells:     desc("sluice_cells", "Cells by what they run and how.", "channel", "release", "state"),
+		oldest:    desc("sluice_oldest_report_seconds", "Age of the oldest last report among the channel's cells that ever reported, when the newest plan was made.", "channel"),
+		silent:    desc("sluice_cells_never_reported", "Cells that have not reported yet.", "channel"),
+		granted:   desc("sluice_cells_granted", "Cells that were granted something else than they run.", "channel"),
+		slots:     desc("sluice_rollout_slots", "Cells that take a slot of maxInFlight.", "channel"),
+		sequence:  desc("sluice_channel_head_sequence", "Sequence of the channel's head.", "channel", "release"),
+		promotion: desc("sluice_promotion_seconds", "From when an upstream had the channel's head until the channel did.", "channel", "release"),
+		rollout:   desc("sluice_rollout_seconds", "From when the channel's head moved until it had reached all cells that it was for.", "channel", "release"),
+		rolling:   desc("sluice_rollout_running_seconds", "For how long the channel's head has been on its way to its cells.", "channel", "release"),
+		blocked:   desc("sluice_blocked", "Verdicts that hold something back.", "channel", "gate"),
+		faults:    desc("sluice_repository_faults", "Faults in the release repository, warnings left out."),
+		diverged:  desc("sluice_repository_diverged", "1: the branch was force-pushed, and nothing moves."),
+		refused:   desc("sluice_push_refused", "1: the git host refused the channel's last push, and it is not tried again for a while.", "channel"),
+		since:     desc("sluice_plan_timestamp_seconds", "When the newest plan was made."),
+		took:      desc("sluice_plan_seconds", "How long it took to make the newest plan."),
+		actions:   desc("sluice_plan_actions", "What the newest plan does.", "kind"),
+		skew:      desc("sluice_clock_skew_seconds", "Median of the cells' clocks against ours."),
+		leads:     desc("sluice_leader", "1: this process carries plans out."),
+		tick:      desc("sluice_tick_seconds", "How long the last tick took, fetching and pushing included."),
+		pushes:    desc("sluice_pushed_commits_total", "Commits that were pushed."),
+		retries:   desc("sluice_push_retries_total", "Pushes that did not land: the branch had moved, or the host said no."),
+		grants:    desc("sluice_grants_total", "Grants that were made."),
+	}
+}
+
+// Describe is a prometheus.Collector's.
+func (f *fleetMetrics) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		f.cells, f.oldest, f.silent, f.granted, f.slots, f.sequence, f.promotion, f.rollout, f.rolling, f.blocked, f.faults,
+		f.diverged, f.refused, f.since, f.took, f.actions, f.skew, f.leads, f.tick, f.pushes, f.retries, f.grants,
+	} {
+		out <- d
+	}
+}
+
+type gauges chan<- prometheus.Metric
+
+func (out gauges) set(d *prometheus.Desc, value float64, labels ...string) {
+	out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+}
+
+func (out gauges) total(d *prometheus.Desc, value uint64) {
+	out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value))
+}
+
+func (out gauges) flag(d *prometheus.Desc, is bool, labels ...string) {
+	value := 0.0
+	if is {
+		value = 1
+	}
+	out.set(d, value, labels...)
+}
+
+// Collect is a prometheus.Collector's.
+func (f *fleetMetrics) Collect(out chan<- prometheus.Metric) {
+	if f.work != nil {
+		w := f.work()
+		gauges(out).flag(f.leads, w.Leads)
+		gauges(out).set(f.tick, w.Ticks.Last.Seconds())
+		gauges(out).total(f.pushes, w.Commits)
+		gauges(out).total(f.retries, w.Retries)
+		gauges(out).total(f.grants, w.Grants)
+	}
+	v := f.view()
+	if v == nil {
+		return
+	}
+	f.collectCells(v, out)
+	f.collectChannels(v, out)
+	f.collectPlan(v, out)
+}
+
+// collectCells walks over the cells once.
+func (f *fleetMetrics) collectCells(v *view.View, out gauges) {
+	type key struct{ channel, release, state string }
+	type sum struct {
+		oldest          time.Time
+		silent, granted int
+	}
+	count, sums := map[key]int{}, map[string]*sum{}
+	for name, cell := range v.Desired.Cells {
+		total := sums[cell.Channel]
+		if total == nil {
+			total = &sum{}
+			sums[cell.Channel] = total
+		}
+		k, s := key{cell.Channel, "", string(status.StateUnknown)}, v.Observed.Cells[name]
+		if s != nil && s.State != "" {
+			k.release, k.state = known(v, cell.Channel, s), string(s.State)
+		}
+		count[k]++
+		switch {
+		case s == nil || s.LastReport.IsZero():
+			total.silent++
+		case total.oldest.IsZero() || s.LastReport.Before(total.oldest):
+			total.oldest = s.LastReport
+		}
+		if s != nil && s.Granted != nil && (s.Running == nil || s.Running.Sequence != s.Granted.Sequence || s.Running.Digest != s.Granted.Digest) {
+			total.granted++
+		}
+	}
+	for k, n := range count {
+		out.set(f.cells, float64(n), k.channel, k.release, k.state)
+	}
+	for channel, total := range sums {
+		out.set(f.silent, float64(total.silent), channel)
+		out.set(f.granted, float64(total.granted), channel)
+		if !total.oldest.IsZero() {
+			out.set(f.oldest, v.Plan.Now.Sub(total.oldest).Seconds(), channel)
+		}
+	}
+}
+
+// known is the release that a cell says it runs, if the repository ever had it as a head: a cell must not make series.
+func known(v *view.View, channel string, s *plan.CellState) string {
+	if s.Digest == "" {
+		return ""
+	}
+	if c := v.Desired.Channels[channel]; c != nil && c.Effective != nil && c.Effective.Digest == s.Digest {
+		return c.Effective.Release
+	}
+	if _, version, ok := v.Content(s.Digest); ok {
+		return version
+	}
+	return "other"
+}
+
+func (f *fleetMetrics) collectChannels(v *view.View, out gauges) {
+	for name, c := range v.Desired.Channels {
+		out.set(f.slots, float64(len(v.Observed.Slots[name])), name)
+		out.flag(f.refused, v.Observed.Refused[name].Reason != "", name)
+		head := c.Effective
+		if head == nil {
+			continue
+		}
+		out.set(f.sequence, float64(head.Sequence), name, head.Release)
+		if since, ok := upstreamHad(v, c); ok {
+			out.set(f.promotion, head.Moved.Sub(since).Seconds(), name, head.Release)
+		}
+		if at, ok := finished(v, name, head.Sequence); ok {
+			out.set(f.rollout, at.Sub(head.Moved).Seconds(), name, head.Release)
+		} else {
+			out.set(f.rolling, v.Plan.Now.Sub(head.Moved).Seconds(), name, head.Release)
+		}
+	}
+}
+
+// upstreamHad is when the last upstream to get it got what is the channel's head now.
+func upstreamHad(v *view.View, c *plan.Channel) (since time.Time, ok bool) {
+	if c.Policy == nil {
+		return since, false
+	}
+	for _, name := range c.Policy.After {
+		up := v.Desired.Channels[name]
+		if up == nil {
+			continue
+		}
+		for _, h := range up.History {
+			if h.Digest == c.Effective.Digest && h.Moved.After(since) && !h.Moved.After(c.Effective.Moved) {
+				since, ok = h.Moved, true
+			}
+		}
+	}
+	return since, ok
+}
+
+func finished(v *view.View, channel string, sequence int64) (at time.Time, ok bool) {
+	for _, l := range v.Observed.Learned.Finished {
+		if l.Channel == channel && l.Sequence == sequence {
+			return l.At, true
+		}
+	}
+	return at, false
+}
+
+func (f *fleetMetrics) collectPlan(v *view.View, out gauges) {
+	blocked := map[[2]string]int{}
+	for _, b := range v.Plan.Blocked {
+		blocked[[2]string{b.Channel, b.Gate}]++
+	}
+	for k, n := range blocked {
+		out.set(f.blocked, float64(n), k[0], k[1])
+	}
+	actions := map[plan.Kind]int{}
+	for _, a := range v.Plan.Actions {
+		actions[a.Kind] += max(1, len(a.Cells))
+	}
+	for kind, n := range actions {
+		out.set(f.actions, float64(n), string(kind))
+	}
+	faults := 0
+	for _, fault := range v.Desired.Faults {
+		if !fault.Warning {
+			faults++
+		}
+	}
+	out.set(f.faults, float64(faults))
+	out.flag(f.diverged, v.Observed.Diverged != nil)
+	out.set(f.skew, v.Observed.Clock.Skew.Seconds())
+	out.set(f.since, float64(v.Plan.Now.UnixMilli())/1000)
+	out.set(f.took, v.Took.Seconds())
+}

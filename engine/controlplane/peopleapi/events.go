@@ -1,0 +1,177 @@
+package peopleapi
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/engine/controlplane/api"
+	"github.com/sluice-cd/sluice/engine/controlplane/auth"
+	"github.com/sluice-cd/sluice/engine/controlplane/limit"
+	"github.com/sluice-cd/sluice/engine/plan"
+)
+
+// eventsPage is how many decisions are read at once for one who follows.
+const eventsPage = 100
+
+// Journal gives decisions after a cursor, at most limit, and the cursor of the last; a negative cursor asks for the last limit.
+type Journal interface {
+	Decisions(ctx context.Context, after int64, limit int) (found []plan.Decided, next int64, err error)
+}
+
+// events tells the engine's decisions, by pages and as they come.
+type events struct {
+	views     api.Views
+	journal   Journal
+	auth      *auth.Auth
+	followers limit.InFlight
+	stopping  api.Stopping
+	log       zerolog.Logger
+}
+
+type eventsInput struct {
+	Since int64 `query:"since" minimum:"-1" default:"-1" doc:"decisions after this cursor; without it, the last ones"`
+	Limit int   `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+}
+
+// Events is a part of the decisions, in the order in which they were found in git.
+type Events struct {
+	Decisions []plan.Decided `json:"decisions"`
+	Next      int64          `json:"next" doc:"give it as since= for those that follow"`
+}
+
+type eventsOutput struct{ Body Events }
+
+func (e *events) page(ctx context.Context, in *eventsInput) (*eventsOutput, error) {
+	found, next, err := e.journal.Decisions(ctx, in.Since, in.Limit)
+	if err != nil {
+		status, detail, unexpected := api.Explain(err)
+		if unexpected {
+			e.log.Error().Err(err).Msg("read decisions")
+		}
+		return nil, huma.NewError(status, detail)
+	}
+	if found == nil {
+		found = []plan.Decided{}
+	}
+	return &eventsOutput{Body: Events{Decisions: found, Next: next}}, nil
+}
+
+// followed hands over requests for /v1/events that ask for a stream; others go on.
+func (e *events) followed(ctx huma.Context, next func(huma.Context)) {
+	r, w := humago.Unwrap(ctx)
+	if !api.WantsStream(r) {
+		next(ctx)
+		return
+	}
+	e.follow(w, r)
+}
+
+// follow tells decisions as they are found in git: GET /v1/events with Accept: text/event-stream. An event's id is
+// its cursor, so that a client that lost its connection goes on with Last-Event-ID, or with since=.
+func (e *events) follow(w http.ResponseWriter, r *http.Request) {
+	cursor, ok := eventsCursor(r)
+	if !ok {
+		api.Problem(w, http.StatusBadRequest, "The cursor is not one: give the id of the last event, or leave it out.")
+		return
+	}
+	if e.stopping.Now() || !e.followers.Enter() {
+		api.RetryAfter(w, 15)
+		api.Problem(w, http.StatusServiceUnavailable, "So many follow already that one more is turned away: wait as long as Retry-After says, or ask without a stream.")
+		return
+	}
+	defer e.followers.Leave()
+	out := api.NewEventWriter(w)
+	if out.Write([]byte(": decisions\n\n")) != nil {
+		return
+	}
+	beat, still := time.NewTicker(api.Heartbeat-time.Second), time.NewTicker(auth.TokensFor)
+	defer beat.Stop()
+	defer still.Stop()
+	commit := "\x00" // none
+	for {
+		changed := e.views.Changed()                                     // before View: what comes in between is seen
+		if v := e.views.View(); v != nil && v.Desired.Commit != commit { // decisions come with commits
+			next, err := e.write(r, out, cursor)
+			if err != nil {
+				api.NoteError(w, err)
+				return
+			}
+			commit, cursor = v.Desired.Commit, next
+		}
+		select {
+		case <-changed:
+		case <-r.Context().Done():
+			return
+		case <-e.stopping:
+			_ = out.Write(api.ComeBack(time.Second)) // an error: it has gone already
+			return
+		case <-still.C:
+			if !e.auth.StillMay(r.Context(), api.CallerOf(r.Context()), api.Viewer) {
+				return
+			}
+		case <-beat.C:
+			if out.Write([]byte(":\n\n")) != nil {
+				return
+			}
+		}
+	}
+}
+
+// eventsCursor reads where to go on: Last-Event-ID, or else since=; -1: from the last ones.
+func eventsCursor(r *http.Request) (int64, bool) {
+	text := r.Header.Get("Last-Event-ID")
+	if text == "" {
+		text = r.URL.Query().Get("since")
+	}
+	if text == "" {
+		return -1, true
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	return n, err == nil && n >= -1
+}
+
+// write writes the decisions after a cursor, and gives the cursor of the last.
+func (e *events) write(r *http.Request, out api.EventWriter, after int64) (int64, error) {
+	for {
+		found, next, err := e.journal.Decisions(r.Context(), after, eventsPage)
+		if err != nil {
+			return after, err
+		}
+		for i, d := range found {
+			b, err := decisionEvent(d, next, i == len(found)-1)
+			if err != nil {
+				return after, err
+			}
+			if err := out.Write(b); err != nil {
+				return after, err
+			}
+		}
+		more := len(found) == eventsPage && after >= 0
+		after = next
+		if !more {
+			return after, nil
+		}
+	}
+}
+
+// decisionEvent is a decision as streams tell it. Only the last one of a page has the cursor as its id: who is cut off in
+// between gets some again, and loses none.
+func decisionEvent(d plan.Decided, cursor int64, last bool) ([]byte, error) {
+	body, err := json.Marshal(d)
+	if err != nil {
+		return nil, err
+	}
+	b := []byte("event: decision\n")
+	if last {
+		b = append(strconv.AppendInt(append(b, "id: "...), cursor, 10), '\n')
+	}
+	b = append(append(b, "data: "...), body...)
+	return append(b, "\n\n"...), nil
+}

@@ -1,0 +1,108 @@
+package peopleapi
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/sluice-cd/sluice/engine/controlplane/api"
+	"github.com/sluice-cd/sluice/engine/controlplane/status"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
+)
+
+// fleet shows the plan, and where channels and cells are.
+type fleet struct{ views api.Views }
+
+type planOutput struct{ Body plan.Plan }
+
+func (f *fleet) plan(context.Context, *struct{}) (*planOutput, error) {
+	v, err := shown(f.views)
+	if err != nil {
+		return nil, err
+	}
+	out := &planOutput{Body: v.Plan}
+	if out.Body.Actions == nil {
+		out.Body.Actions = []plan.Action{}
+	}
+	return out, nil
+}
+
+type statusInput struct {
+	Channel string `query:"channel" doc:"only this channel and its cells"`
+	After   string `query:"after" doc:"cells with names after this one: what next= said"`
+	Limit   int    `query:"limit" minimum:"1" maximum:"10000" default:"1000" doc:"cells on a page"`
+}
+
+type statusOutput struct{ Body status.Status }
+
+func (f *fleet) status(_ context.Context, in *statusInput) (*statusOutput, error) {
+	v, err := shown(f.views)
+	if err != nil {
+		return nil, err
+	}
+	if in.Channel != "" && v.Desired.Channels[in.Channel] == nil {
+		return nil, noChannel()
+	}
+	return &statusOutput{Body: status.StatusOf(v, status.StatusPage{Channel: in.Channel, After: in.After, Limit: in.Limit})}, nil
+}
+
+type whyInput struct {
+	Name string `path:"name" doc:"a cell, or else a channel"`
+}
+
+// Why is the answer to /v1/why/{name}.
+type Why struct {
+	Name  string   `json:"name"`
+	Lines []string `json:"lines" doc:"what it runs, what it should run, and every verdict between, for people"`
+}
+
+type whyOutput struct{ Body Why }
+
+func (f *fleet) why(_ context.Context, in *whyInput) (*whyOutput, error) {
+	v, err := shown(f.views)
+	if err != nil {
+		return nil, err
+	}
+	lines, ok := view.Why(v, in.Name)
+	if !ok {
+		return nil, huma.Error404NotFound("The release repository has neither a cell nor a channel of that name: /v1/status lists them.")
+	}
+	return &whyOutput{Body: Why{Name: in.Name, Lines: lines}}, nil
+}
+
+type rolloutsInput struct {
+	Channel string `query:"channel" doc:"only this channel"`
+}
+
+// Rollouts is the answer to /v1/rollouts.
+type Rollouts struct {
+	Rollouts []plan.Progress `json:"rollouts" doc:"of each channel, upstreams first"`
+}
+
+type rolloutsOutput struct{ Body Rollouts }
+
+func (f *fleet) rollouts(_ context.Context, in *rolloutsInput) (*rolloutsOutput, error) {
+	v, err := shown(f.views)
+	if err != nil {
+		return nil, err
+	}
+	if in.Channel != "" && v.Desired.Channels[in.Channel] == nil {
+		return nil, noChannel()
+	}
+	return &rolloutsOutput{Body: Rollouts{Rollouts: view.Rollouts(v, in.Channel)}}, nil
+}
+
+// shown is the newest view, or what people are told while there is none.
+func shown(views api.Views) (*view.View, error) {
+	v := views.View()
+	if v == nil {
+		return nil, huma.ErrorWithHeaders(huma.Error503ServiceUnavailable(api.NotRead), http.Header{"Retry-After": {"2"}})
+	}
+	return v, nil
+}
+
+func noChannel() error {
+	return huma.Error404NotFound("The release repository has no such channel: add channels/NAME/channel.yaml, or check the name.")
+}

@@ -1,0 +1,114 @@
+package peopleapi
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"encoding/json"
+	"net/http"
+	"strings"
+
+	"github.com/sluice-cd/sluice/engine/controlplane/api"
+	"github.com/sluice-cd/sluice/engine/controlplane/limit"
+	"github.com/sluice-cd/sluice/engine/controlplane/metrics"
+)
+
+const (
+	HookPath = "/v1/hooks/push"
+	maxHook  = 1 << 20 // bytes; a larger push is found by polling
+	maxHooks = 64      // that are read at once: anyone may send them, and a signature is known from the whole body only
+)
+
+// hooked answers a hook.
+type hooked struct {
+	Triggered bool   `json:"triggered" doc:"the branch is looked at now"`
+	Reason    string `json:"reason,omitempty" doc:"why not"`
+}
+
+// hooks takes git hosts' words of pushes.
+type hooks struct {
+	secret  string // that the git host signs with; empty: hooks are not served
+	branch  string // empty: a push to any branch counts
+	pushed  func() // nil: hooks are not served
+	reading limit.InFlight
+	metrics *metrics.Metrics
+}
+
+// push answers POST /v1/hooks/push. The signature is checked over the raw body before anything is parsed.
+// A hook only says where to look: sent again, or forged by one who has the secret, it makes the engine look once more.
+func (h *hooks) push(w http.ResponseWriter, r *http.Request, _ *api.Caller) {
+	if h.secret == "" || h.pushed == nil {
+		api.Problem(w, http.StatusNotFound, "Hooks are not set up: start the server with a hook secret.")
+		return
+	}
+	if !h.reading.Enter() {
+		h.metrics.Shed("hooks")
+		api.RetryAfter(w, 5)
+		api.Problem(w, http.StatusServiceUnavailable, "So many hooks are sent at once that one more is turned away: send it again, or let the branch be polled.")
+		return
+	}
+	defer h.reading.Leave()
+	body, ok := api.ReadBody(w, r, maxHook)
+	if !ok {
+		return
+	}
+	if !signed(r.Header, body, h.secret) {
+		api.Problem(w, http.StatusUnauthorized, "The signature is missing or wrong: give the git host the same secret as this server.")
+		return
+	}
+	var pushed struct {
+		Ref  string `json:"ref"`
+		Kind string `json:"object_kind"` // GitLab's, also from its system hooks
+	}
+	if err := json.Unmarshal(body, &pushed); err != nil {
+		api.Problem(w, http.StatusBadRequest, "The body is not the JSON of a push.")
+		return
+	}
+	switch {
+	case !isPush(r.Header, pushed.Kind):
+		api.WriteJSON(w, http.StatusOK, hooked{Reason: "not a push"})
+	case !strings.HasPrefix(pushed.Ref, "refs/heads/"):
+		api.WriteJSON(w, http.StatusOK, hooked{Reason: "not a push to a branch"})
+	case h.branch != "" && pushed.Ref != "refs/heads/"+h.branch:
+		api.WriteJSON(w, http.StatusOK, hooked{Reason: "not a push to " + h.branch})
+	default:
+		h.pushed()
+		api.WriteJSON(w, http.StatusAccepted, hooked{Triggered: true})
+	}
+}
+
+// signed reports whether whoever sent the body has the secret. The first header that is there decides.
+func signed(h http.Header, body []byte, secret string) bool {
+	for _, name := range []string{"X-Forgejo-Signature", "X-Gitea-Signature", "X-Hub-Signature-256"} {
+		given := h.Get(name)
+		if given == "" {
+			continue
+		}
+		if name == "X-Hub-Signature-256" {
+			var ok bool
+			if given, ok = strings.CutPrefix(given, "sha256="); !ok {
+				return false
+			}
+		}
+		mac, err := hex.DecodeString(given)
+		if err != nil {
+			return false
+		}
+		want := hmac.New(sha256.New, []byte(secret))
+		want.Write(body)
+		return hmac.Equal(mac, want.Sum(nil))
+	}
+	// GitLab sends the secret itself. Hashed first, so that its length does not show in the time either.
+	given, want := sha256.Sum256([]byte(h.Get("X-Gitlab-Token"))), sha256.Sum256([]byte(secret))
+	return subtle.ConstantTimeCompare(given[:], want[:]) == 1
+}
+
+func isPush(h http.Header, kind string) bool {
+	for _, name := range []string{"X-Forgejo-Event", "X-Gitea-Event", "X-GitHub-Event"} {
+		if event := h.Get(name); event != "" {
+			return event == "push"
+		}
+	}
+	return kind == "push"
+}

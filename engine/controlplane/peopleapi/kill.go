@@ -1,0 +1,119 @@
+package peopleapi
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/sluice-cd/sluice/engine/controlplane/api"
+	"github.com/sluice-cd/sluice/engine/controlplane/status"
+	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/flags"
+)
+
+// Killer turns flags off.
+type Killer interface {
+	// Kill is durable when it returns; cells are told at once, whatever is wrong with any repository (R43).
+	Kill(ctx context.Context, o flags.Override) error
+}
+
+// toldWithin is how long a kill's answer waits for cells to be told.
+const toldWithin = 2 * time.Second
+
+// NewKill turns a flag off.
+type NewKill struct {
+	Reason string    `json:"reason" minLength:"1" maxLength:"500" doc:"one line, for everyone who wonders"`
+	Until  time.Time `json:"until,omitzero" doc:"when somebody should look at it again: nothing ends by itself"`
+}
+
+// Killed is what became of a kill.
+type Killed struct {
+	status.FlagKill
+	Told      int    `json:"told" doc:"cells that are told, as soon as they are connected"`
+	Connected int    `json:"connected" doc:"of those, the ones that are heard of"`
+	Warning   string `json:"warning,omitempty" doc:"what is odd about it, and what to do"`
+}
+
+type killInput struct {
+	Key  string `path:"key" doc:"a flag"`
+	Body NewKill
+}
+
+type killOutput struct {
+	Status int
+	Body   Killed
+}
+
+// kill keeps a kill and has cells told. It reads nothing of the flags repository before: that may be what is broken.
+func (g *flagHandlers) kill(ctx context.Context, in *killInput) (*killOutput, error) {
+	if g.killer == nil {
+		return nil, huma.Error404NotFound(noFlags)
+	}
+	if err := flags.CheckKey(in.Key); err != nil {
+		return nil, huma.Error422UnprocessableEntity("This is no flag's key: "+err.Error()+".", &huma.ErrorDetail{Location: "path.key", Message: err.Error()})
+	}
+	reason := strings.Join(strings.Fields(in.Body.Reason), " ")
+	if reason == "" {
+		return nil, huma.Error422UnprocessableEntity("Say why.", &huma.ErrorDetail{Location: "body.reason", Message: "a line of text"})
+	}
+	o := flags.Override{Kind: flags.Kill, Flag: in.Key, Reason: reason, By: api.CallerOf(ctx).Name, Until: in.Body.Until.UTC().Truncate(time.Second)}
+	if err := g.ledger.audit(ctx, "kill the flag "+in.Key+": "+reason); err != nil {
+		return nil, err
+	}
+	if err := g.killer.Kill(ctx, o); err != nil {
+		return nil, g.ledger.explained(err, "kill the flag "+in.Key)
+	}
+	return g.untilTold(ctx, o), nil
+}
+
+// untilTold answers once cells are told of a kill, or says that they are not yet.
+func (g *flagHandlers) untilTold(ctx context.Context, o flags.Override) *killOutput {
+	ctx, cancel := context.WithTimeout(ctx, toldWithin)
+	defer cancel()
+	for {
+		changed := g.views.Changed()
+		v := g.views.View()
+		if v != nil && v.Flags != nil {
+			if out, ok := killedIn(v, o); ok {
+				return out
+			}
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			out := &killOutput{Status: http.StatusAccepted, Body: Killed{FlagKill: status.FlagKill{Flag: o.Flag, Reason: o.Reason, By: o.By, Until: o.Until}}}
+			out.Body.Warning = "It is kept, and cells are told as soon as this control plane gets to it: look at /v1/flags/" + o.Flag + ", and at the log of sluice serve."
+			return out
+		}
+	}
+}
+
+// killedIn is what is known of a kill in a view; ok is false if the view is from before it.
+func killedIn(v *view.View, o flags.Override) (out *killOutput, ok bool) {
+	b := status.NewFlagIndex(v)
+	kills := b.Kills(o.Flag)
+	i := slices.IndexFunc(kills, func(k status.FlagKill) bool { return k.Reason == o.Reason && k.By == o.By && k.Until.Equal(o.Until) })
+	if i < 0 {
+		return nil, false
+	}
+	out = &killOutput{Status: http.StatusOK, Body: Killed{FlagKill: kills[i]}}
+	for name, told := range v.Flags.Told {
+		if _, there := b.Killed(told)[o.Flag]; there {
+			out.Body.Told++
+			if !b.Offline(name) {
+				out.Body.Connected++
+			}
+		}
+	}
+	switch {
+	case v.Flags.Tip == nil:
+		out.Body.Warning = "The flags repository has not been read, so that whether there is such a flag is not known."
+	case b.Definition(o.Flag) == nil:
+		out.Body.Warning = "The flags repository has no such flag: if the key is misspelt, kill the right one. This kill stays until its file is removed."
+	}
+	return out, true
+}

@@ -1,0 +1,167 @@
+package peopleapi
+
+import (
+	"context"
+	"crypto/rand"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/identity"
+	"github.com/sluice-cd/sluice/engine/access"
+	"github.com/sluice-cd/sluice/engine/controlplane/api"
+	"github.com/sluice-cd/sluice/engine/controlplane/status"
+	"github.com/sluice-cd/sluice/engine/roster"
+)
+
+// Members changes cells' identities.
+type Members interface {
+	Roster() *roster.Roster
+	// Identify changes a cell's identity, durably. engine.ErrStale: somebody else did meanwhile.
+	Identify(ctx context.Context, cell, by string, change func(*cells.Identity)) error
+}
+
+// members shows cells' identities, and changes them. Each change is written to the audit before it is done.
+type members struct {
+	views   api.Views
+	members Members  // nil: cells have no keys
+	tokens  Tokens   // nil: nobody keeps any
+	address string   // HOST:PORT under which cells reach their listener
+	pins    []string // that they know it by; empty: they have no listener
+	look    func()   // has the branch looked at; nil: nobody does
+	ledger  ledger
+}
+
+// member is a cell as it is shown: by the roster, which is newer than the view.
+func (m *members) member(c status.CellStatus) status.Member {
+	if m.members == nil {
+		return status.MemberOf(c, cells.Identity{})
+	}
+	return status.MemberOf(c, m.members.Roster().Identity(c.Name))
+}
+
+// MemberPage is a page of cells.
+type MemberPage struct {
+	Cells []status.Member `json:"cells" doc:"by name"`
+	Total int             `json:"total"`
+	Next  string          `json:"next,omitempty" doc:"give it as after= for the next page; none: this was the last"`
+}
+
+type membersOutput struct{ Body MemberPage }
+
+func (m *members) page(ctx context.Context, in *statusInput) (*membersOutput, error) {
+	found, err := (&fleet{m.views}).status(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	out := &membersOutput{Body: MemberPage{Cells: make([]status.Member, 0, len(found.Body.Cells)), Total: found.Body.Total, Next: found.Body.Next}}
+	for _, c := range found.Body.Cells {
+		out.Body.Cells = append(out.Body.Cells, m.member(c))
+	}
+	return out, nil
+}
+
+type cellInput struct {
+	Name string `path:"name" maxLength:"253" doc:"a cell"`
+}
+
+type memberOutput struct{ Body status.Member }
+
+func (m *members) one(_ context.Context, in *cellInput) (*memberOutput, error) {
+	v, err := shown(m.views)
+	if err != nil {
+		return nil, err
+	}
+	if v.Desired.Cells[in.Name] == nil {
+		return nil, m.noCell()
+	}
+	return &memberOutput{Body: m.member(status.CellOf(v, in.Name))}, nil
+}
+
+// noCell says so, and has the branch looked at: the cell may have been committed just now.
+func (m *members) noCell() error {
+	if m.look != nil {
+		m.look()
+	}
+	return huma.Error404NotFound("The release repository has no such cell: add cells/NAME/cell.yaml, or check the name. If it was added just now, ask again in a moment.")
+}
+
+// JoinToken is a token that lets one agent register as a cell. It is shown this once.
+type JoinToken struct {
+	Cell    string    `json:"cell"`
+	Token   string    `json:"token" doc:"for sluice agent --join: one word"`
+	Expires time.Time `json:"expires"`
+}
+
+type joinOutput struct {
+	CacheControl string `header:"Cache-Control"`
+	Body         JoinToken
+}
+
+func (m *members) addJoin(ctx context.Context, in *cellInput) (*joinOutput, error) {
+	v, err := shown(m.views)
+	if err != nil {
+		return nil, err
+	}
+	if v.Desired.Cells[in.Name] == nil {
+		return nil, m.noCell()
+	}
+	if len(m.pins) == 0 || m.members == nil || m.tokens == nil {
+		return nil, huma.Error409Conflict("This control plane does not serve cells by key, so that there is nothing to register at: start it with sluice serve --cells HOST:PORT.")
+	}
+	c := api.CallerOf(ctx)
+	if err := m.ledger.audit(ctx, "make a token for cell "+in.Name); err != nil {
+		return nil, err
+	}
+	token, join, err := NewJoin(in.Name, m.members.Roster().Identity(in.Name).Serial, c.Name, m.address, m.pins, time.Now())
+	if err == nil {
+		err = m.tokens.AddJoin(ctx, join)
+	}
+	if err != nil {
+		return nil, m.ledger.explained(err, "make a token")
+	}
+	return &joinOutput{CacheControl: "no-store", Body: JoinToken{Cell: in.Name, Token: token.String(), Expires: join.Expires}}, nil
+}
+
+// NewJoin makes a token for a cell whose identity has a serial: what is handed over, and what is kept.
+func NewJoin(cell string, serial int64, by, address string, pins []string, now time.Time) (identity.Token, access.Join, error) {
+	secret, err := identity.NewSecret(rand.Reader)
+	if err != nil {
+		return identity.Token{}, access.Join{}, err
+	}
+	return identity.Token{Cell: cell, Address: address, Pins: pins, Secret: secret},
+		access.Join{Cell: cell, Hash: identity.HashSecret(secret), Serial: serial, By: by, Created: now, Expires: now.Add(access.JoinFor)}, nil
+}
+
+func (m *members) rotate(ctx context.Context, in *cellInput) (*memberOutput, error) {
+	return m.identifies(ctx, in, "ask cell "+in.Name+" for a new key", func(id *cells.Identity) { id.Rotate = true })
+}
+
+func (m *members) revoke(ctx context.Context, in *cellInput) (*memberOutput, error) {
+	return m.identifies(ctx, in, "revoke cell "+in.Name, func(id *cells.Identity) { id.Revoked, id.Rotate = true, false })
+}
+
+// identifies changes a cell's identity. It counts at once, here, and within 2 s everywhere.
+func (m *members) identifies(ctx context.Context, in *cellInput, what string, change func(*cells.Identity)) (*memberOutput, error) {
+	v, err := shown(m.views)
+	if err != nil {
+		return nil, err
+	}
+	if m.members == nil {
+		return nil, huma.Error409Conflict("This control plane does not know cells by key.")
+	}
+	if now := m.members.Roster().Identity(in.Name); now.PublicKey == "" || status.AccessOf(now) == status.AccessRevoked {
+		if v.Desired.Cells[in.Name] == nil {
+			return nil, m.noCell()
+		}
+		return nil, huma.Error409Conflict("The cell has no key that is good: sluice cell add makes it a token.")
+	}
+	if err := m.ledger.audit(ctx, what); err != nil {
+		return nil, err
+	}
+	if err := m.members.Identify(ctx, in.Name, api.CallerOf(ctx).Name, change); err != nil {
+		return nil, m.ledger.explained(err, what)
+	}
+	return m.one(ctx, in)
+}

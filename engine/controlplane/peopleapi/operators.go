@@ -1,0 +1,161 @@
+package peopleapi
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"regexp"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/sluice-cd/sluice/cells/identity"
+	"github.com/sluice-cd/sluice/engine/access"
+	"github.com/sluice-cd/sluice/engine/controlplane/auth"
+)
+
+// Tokens keeps operators' tokens and cells' one-time tokens, by the hash of their secrets, and the audit.
+type Tokens interface {
+	Tokens(ctx context.Context) ([]access.Token, error)            // all, those that ran out too
+	AddToken(ctx context.Context, t access.Token) error            // access.ErrTaken: there is one of that name
+	RemoveToken(ctx context.Context, name string) error            // access.ErrUnknown: there is none
+	AddJoin(ctx context.Context, j access.Join) error              // cells.Identity.Serial must still be what it says when it is used
+	Audits(ctx context.Context, limit int) ([]access.Entry, error) // newest first
+}
+
+// operators shows people's tokens and the audit, and changes tokens. Each change is written to the audit before it is done.
+type operators struct {
+	kept   Tokens // nil: nobody has one
+	auth   *auth.Auth
+	ledger ledger
+}
+
+// Operator is somebody's token, without its secret.
+type Operator = access.Token
+
+// NewOperator asks for a token.
+type NewOperator struct {
+	Name string `json:"name" minLength:"1" maxLength:"100" pattern:"^[A-Za-z0-9][A-Za-z0-9._@-]*$" doc:"of the person or program; unique"`
+	Role string `json:"role" enum:"viewer,operator,approver,admin"`
+	For  string `json:"for,omitempty" doc:"how long it is good, such as 720h; without it, until it is removed"`
+}
+
+// OperatorToken is a token with its secret, which is shown this once.
+type OperatorToken struct {
+	Operator
+	Token string `json:"token" doc:"for the header Authorization: Bearer, or $SLUICE_TOKEN"`
+}
+
+type operatorInput struct{ Body NewOperator }
+
+type operatorOutput struct {
+	CacheControl string `header:"Cache-Control"`
+	Body         OperatorToken
+}
+
+func (o *operators) addToken(ctx context.Context, in *operatorInput) (*operatorOutput, error) {
+	if o.kept == nil {
+		return nil, huma.Error409Conflict("This control plane keeps no tokens.")
+	}
+	kept, secret, err := NewToken(in.Body.Name, access.Role(in.Body.Role), in.Body.For, time.Now())
+	if err != nil {
+		return nil, huma.Error422UnprocessableEntity(err.Error())
+	}
+	if err := o.ledger.audit(ctx, "add the token "+kept.Name+" with the role "+string(kept.Role)); err != nil {
+		return nil, err
+	}
+	err = o.kept.AddToken(ctx, kept)
+	o.auth.ForgetTokens()
+	if err != nil {
+		return nil, o.ledger.explained(err, "add a token")
+	}
+	return &operatorOutput{CacheControl: "no-store", Body: OperatorToken{Operator: kept, Token: secret}}, nil
+}
+
+// operatorName is what NewOperator's pattern says, for tokens that are made in the store itself.
+var operatorName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@-]{0,99}$`)
+
+// secretPrefix lets people, and programs that look for secrets, see what it is.
+const secretPrefix = "sluice_"
+
+// NewToken makes a token: what is kept, and the secret.
+func NewToken(name string, role access.Role, lasts string, now time.Time) (access.Token, string, error) {
+	t := access.Token{Name: name, Role: role, Created: now}
+	if !operatorName.MatchString(name) {
+		return t, "", errors.New("a token's name has 1 to 100 letters, digits and . _ @ -, and begins with a letter or a digit: it stands in logs and in the audit")
+	}
+	if lasts != "" {
+		d, err := time.ParseDuration(lasts)
+		if err != nil || d <= 0 {
+			return t, "", errors.New("how long the token is good is a time such as 720h")
+		}
+		t.Expires = now.Add(d)
+	}
+	secret, err := identity.NewSecret(rand.Reader)
+	secret = secretPrefix + secret
+	t.Hash = identity.HashSecret(secret)
+	return t, secret, err
+}
+
+type operatorsOutput struct {
+	Body struct {
+		Tokens []Operator `json:"tokens" doc:"by name, those that ran out too"`
+	}
+}
+
+func (o *operators) tokens(ctx context.Context, _ *struct{}) (*operatorsOutput, error) {
+	out := &operatorsOutput{}
+	out.Body.Tokens = []Operator{}
+	if o.kept == nil {
+		return out, nil
+	}
+	found, err := o.kept.Tokens(ctx)
+	if err != nil {
+		return nil, o.ledger.explained(err, "read tokens")
+	}
+	out.Body.Tokens = append(out.Body.Tokens, found...)
+	return out, nil
+}
+
+type tokenInput struct {
+	Name string `path:"name" maxLength:"100"`
+}
+
+func (o *operators) removeToken(ctx context.Context, in *tokenInput) (*struct{}, error) {
+	if o.kept == nil {
+		return nil, huma.Error404NotFound("There is no such token.")
+	}
+	if err := o.ledger.audit(ctx, "remove the token "+in.Name); err != nil {
+		return nil, err
+	}
+	err := o.kept.RemoveToken(ctx, in.Name)
+	o.auth.ForgetTokens()
+	if err != nil {
+		return nil, o.ledger.explained(err, "remove a token")
+	}
+	return nil, nil
+}
+
+type auditInput struct {
+	Limit int `query:"limit" minimum:"1" maximum:"10000" default:"100"`
+}
+
+type auditOutput struct {
+	Body struct {
+		Entries []access.Entry `json:"entries" doc:"newest first"`
+	}
+}
+
+func (o *operators) audits(ctx context.Context, in *auditInput) (*auditOutput, error) {
+	out := &auditOutput{}
+	out.Body.Entries = []access.Entry{}
+	if o.kept == nil {
+		return out, nil
+	}
+	found, err := o.kept.Audits(ctx, in.Limit)
+	if err != nil {
+		return nil, o.ledger.explained(err, "read the audit")
+	}
+	out.Body.Entries = append(out.Body.Entries, found...)
+	return out, nil
+}

@@ -1,0 +1,173 @@
+package peopleapi
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"io/fs"
+	"maps"
+	"net/http"
+	"path"
+	"strconv"
+	"sync"
+
+	"github.com/danielgtaylor/huma/v2/queryparam"
+	"github.com/rs/zerolog"
+
+	"github.com/sluice-cd/sluice/engine/controlplane/api"
+	"github.com/sluice-cd/sluice/engine/controlplane/bulletin"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// pageRenderer renders what everyone may read, once for each state of the repositories: anyone may ask, as often as they like.
+type pageRenderer struct {
+	repository api.Repository
+	log        zerolog.Logger
+	printer    *bulletin.Printer
+
+	mu      sync.Mutex // held while rendering; guards what follows
+	flags   *view.Flags
+	desired *plan.Desired
+	pages   map[pageKey]*page
+	notes   map[releases.Digest]string
+}
+
+// pageKey is what was asked for. The channel is one of the repository's, and the announcement is shown: there are few.
+type pageKey struct {
+	feed         bool
+	announcement string // alone; empty: all
+	channel      string // only this one's; empty: all
+}
+
+// page is an answer. Immutable.
+type page struct {
+	body []byte
+	etag string
+}
+
+func newPageRenderer(r api.Repository, log zerolog.Logger) *pageRenderer {
+	return &pageRenderer{repository: r, log: log, printer: bulletin.NewPrinter()}
+}
+
+var errNotShown = errors.New("no such announcement is shown")
+
+// render gives what was asked for under v.
+func (p *pageRenderer) render(v *view.View, what pageKey) (*page, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pages == nil || p.flags != v.Flags || p.desired != v.Desired {
+		p.flags, p.desired, p.pages = v.Flags, v.Desired, map[pageKey]*page{}
+	}
+	if known := p.pages[what]; known != nil {
+		return known, nil
+	}
+	read := map[releases.Digest]string{}
+	b := bulletin.Of(v, what.channel, func(h plan.EffectiveHead) string {
+		text, ok := p.notes[h.Digest]
+		if !ok {
+			var err error
+			if text, err = p.read(h); err != nil { // the page goes on without it, until the repositories change
+				p.log.Error().Err(err).Str("release", h.Release).Msg("read release notes")
+				return ""
+			}
+		}
+		read[h.Digest] = text
+		return text
+	})
+	if what.channel != "" { // else what is not shown any more is forgotten
+		maps.Copy(read, p.notes)
+	}
+	p.notes = read
+	body, err := p.write(b, what)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(body)
+	done := &page{body: body, etag: `"` + hex.EncodeToString(sum[:12]) + `"`}
+	p.pages[what] = done
+	return done, nil
+}
+
+func (p *pageRenderer) write(b bulletin.Bulletin, what pageKey) ([]byte, error) {
+	switch {
+	case what.announcement != "":
+		item, ok := b.Find(what.announcement)
+		if !ok {
+			return nil, errNotShown
+		}
+		return p.printer.Single(b, item)
+	case what.feed:
+		return p.printer.Feed(b)
+	}
+	return p.printer.Page(b)
+}
+
+// read gives the notes of a release; empty: it has none.
+func (p *pageRenderer) read(h plan.EffectiveHead) (string, error) {
+	files, err := p.repository.FS(h.Commit)
+	if err != nil {
+		return "", err
+	}
+	f, err := files.Open(path.Join(releases.Dir, h.Release, "notes.md"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, bulletin.MaxNotes+1))
+	return bulletin.Shorten(string(text)), err
+}
+
+// pages are for everyone.
+type pages struct {
+	views    api.Views
+	renderer *pageRenderer
+}
+
+func (p *pages) page(w http.ResponseWriter, r *http.Request, _ *api.Caller) {
+	w.Header().Set("Content-Security-Policy", bulletin.Policy())
+	p.publish(w, r, pageKey{announcement: r.PathValue("id")}, "text/html; charset=utf-8")
+}
+
+func (p *pages) feed(w http.ResponseWriter, r *http.Request, _ *api.Caller) {
+	p.publish(w, r, pageKey{feed: true}, "application/atom+xml; charset=utf-8")
+}
+
+// publish answers everyone with what is published.
+func (p *pages) publish(w http.ResponseWriter, r *http.Request, what pageKey, kind string) {
+	v := p.views.View()
+	if v == nil {
+		api.NotYet(w)
+		return
+	}
+	what.channel = queryparam.Get(r.URL.RawQuery, "channel")
+	if what.channel != "" && v.Desired.Channels[what.channel] == nil {
+		api.Problem(w, http.StatusNotFound, "There is no such channel: leave ?channel= out.")
+		return
+	}
+	done, err := p.renderer.render(v, what)
+	switch {
+	case errors.Is(err, errNotShown):
+		api.Problem(w, http.StatusNotFound, "No announcement of that name is published: /announcements shows those that are.")
+		return
+	case err != nil:
+		api.Failed(w, err)
+		return
+	}
+	h := w.Header()
+	h.Set("ETag", done.etag)
+	h.Set("Cache-Control", "public, max-age=60")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if api.Matches(r.Header.Get("If-None-Match"), done.etag) {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	h.Set("Content-Type", kind)
+	h.Set("Content-Length", strconv.Itoa(len(done.body)))
+	_, _ = w.Write(done.body) // an error: the reader has gone
+}

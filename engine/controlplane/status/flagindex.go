@@ -1,0 +1,327 @@
+package status
+
+import (
+	"cmp"
+	"encoding/json"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// FlagState is what a flag is in one cell: that of its announcement there, on where it is not gated, killed, or one of those that follow.
+type FlagState string
+
+const (
+	FlagOff    FlagState = "off"    // gated, and no announcement that reaches the cell has its feature
+	FlagAbsent FlagState = "absent" // the cell's channel does not have the flag, or not yet
+)
+
+// FlagCell is a flag in one cell.
+type FlagCell struct {
+	Cell      string    `json:"cell"`
+	Channel   string    `json:"channel"`
+	State     FlagState `json:"state" doc:"waiting, armed, ramping, on, suspended, killed, held, left out, retired; off: no announcement turns it on there; absent: its channel does not have the flag"`
+	Why       string    `json:"why,omitempty"`
+	Confirmed bool      `json:"confirmed" doc:"the cell said so itself, of what it is told now. A kill that is not confirmed may not be in force there"`
+	Offline   bool      `json:"offline,omitempty" doc:"it is not heard of"`
+}
+
+// FlagStatus is one flag.
+type FlagStatus struct {
+	Key           string        `json:"key"`
+	Feature       string        `json:"feature,omitempty" doc:"what its code is called in releases; none: it is not gated"`
+	Defined       bool          `json:"defined" doc:"the flags repository has it"`
+	Disabled      bool          `json:"disabled,omitempty"`
+	Killed        bool          `json:"killed,omitempty" doc:"in some cell at least"`
+	Announcements []string      `json:"announcements,omitempty" doc:"that turn its feature on"`
+	Channels      []FlagChannel `json:"channels" doc:"upstreams first"`
+}
+
+// FlagChannel is a flag in one channel.
+type FlagChannel struct {
+	Channel string            `json:"channel"`
+	State   announce.State    `json:"state,omitempty" doc:"of its announcement; none: it is not gated, or no announcement has its feature"`
+	At      time.Time         `json:"at,omitzero" doc:"when it is, or was, published; none: as soon as a cell is ready, or never"`
+	Percent int               `json:"percent,omitempty" doc:"of the ramp, now"`
+	Cells   map[FlagState]int `json:"cells" doc:"how many are in which state"`
+}
+
+// FlagKill is a kill: a flag that is off whatever else holds, until a commit lifts it (R43).
+type FlagKill struct {
+	Flag        string    `json:"flag"`
+	Reason      string    `json:"reason"`
+	By          string    `json:"by,omitempty"`
+	Until       time.Time `json:"until,omitzero" doc:"when somebody should look at it again: nothing ends by itself"`
+	Committed   bool      `json:"committed" doc:"it is in the flags repository: only a commit lifts it"`
+	Cells       int       `json:"cells" doc:"that it is for"`
+	Confirmed   int       `json:"confirmed" doc:"of those, the ones that said that they have it in force"`
+	Unconfirmed int       `json:"unconfirmed" doc:"those that are heard of, and did not say so yet"`
+	Offline     []string  `json:"offline,omitempty" doc:"those that are not heard of, and never said so; the first 100: there it is not known to be off"`
+}
+
+// FlagIndex answers where flags are in one View: by flag, by channel and by cell. It decodes each order once, and is for one goroutine.
+type FlagIndex struct {
+	v        *view.View
+	f        *view.Flags // never nil
+	features map[string][]*announce.Status
+	orders   map[releases.Digest]map[string]string // what is decoded of orders: reasons by flag
+}
+
+// NewFlagIndex is the index of a View that has Flags.
+func NewFlagIndex(v *view.View) *FlagIndex {
+	x := &FlagIndex{v: v, f: v.Flags, features: map[string][]*announce.Status{}, orders: map[releases.Digest]map[string]string{}}
+	for i := range x.f.Plan.Announcements {
+		a := &x.f.Plan.Announcements[i]
+		for _, feature := range a.Announcement.Features {
+			x.features[feature] = append(x.features[feature], a)
+		}
+	}
+	return x
+}
+
+// Keys are the flags of the tip, and those that are killed though no tip has them.
+func (x *FlagIndex) Keys() []string {
+	all := map[string]bool{}
+	if x.f.Tip != nil {
+		for key := range x.f.Tip.Flags {
+			all[key] = true
+		}
+	}
+	x.Overrides(func(o flags.Override, _ bool) { all[o.Flag] = true })
+	return slices.Sorted(maps.Keys(all))
+}
+
+// Exists reports whether a flag is one of Keys.
+func (x *FlagIndex) Exists(key string) bool {
+	is := x.Definition(key) != nil
+	x.Overrides(func(o flags.Override, _ bool) { is = is || o.Flag == key })
+	return is
+}
+
+// Overrides gives all kills: those of the repository, and those on their way there.
+func (x *FlagIndex) Overrides(each func(o flags.Override, committed bool)) {
+	for _, o := range x.f.Kills {
+		each(o, false)
+	}
+	if x.f.Tip == nil {
+		return
+	}
+	for _, o := range x.f.Tip.Overrides {
+		again := func(k flags.Override) bool {
+			return k.Flag == o.Flag && k.Reason == o.Reason && k.By == o.By && k.Until.Equal(o.Until)
+		}
+		if o.Kind == flags.Kill && !slices.ContainsFunc(x.f.Kills, again) {
+			each(o, true)
+		}
+	}
+}
+
+// Definition is the tip's of a flag; nil: it has none.
+func (x *FlagIndex) Definition(key string) *flags.Definition {
+	if x.f.Tip == nil {
+		return nil
+	}
+	return x.f.Tip.Flags[key]
+}
+
+// Killed gives the flags that a cell is told to turn off, and why.
+func (x *FlagIndex) Killed(told *cells.Flags) map[string]string {
+	if told == nil {
+		return nil
+	}
+	if known, ok := x.orders[told.Orders.Digest]; ok {
+		return known
+	}
+	var o flags.Orders
+	_ = json.Unmarshal(told.Orders.Payload, &o) // ours; what it does not have is not told
+	all := map[string]string{}
+	for _, k := range o.Killed {
+		all[k.Flag] = k.Reason
+	}
+	x.orders[told.Orders.Digest] = all
+	return all
+}
+
+// Confirmed reports whether a cell said that it has the orders in force that it is told now.
+func (x *FlagIndex) Confirmed(cell string, told *cells.Flags) (orders, bundle bool) {
+	state := x.v.Observed.Cells[cell]
+	if state == nil || state.Flags == nil || told == nil {
+		return false, false
+	}
+	return state.Flags.Orders == told.Orders.Digest, state.Flags.Bundle == told.Bundle.Digest
+}
+
+// Offline reports whether a cell is not heard of.
+func (x *FlagIndex) Offline(cell string) bool {
+	state := x.v.Observed.Cells[cell]
+	return state == nil || state.LastReport.IsZero() || x.v.Silent(state)
+}
+
+// Kills are the kills of one flag, or of all, by flag, and how far each is.
+func (x *FlagIndex) Kills(key string) []FlagKill {
+	all := []FlagKill{}
+	x.Overrides(func(o flags.Override, committed bool) {
+		if key != "" && o.Flag != key {
+			return
+		}
+		k := FlagKill{Flag: o.Flag, Reason: o.Reason, By: o.By, Until: o.Until, Committed: committed}
+		for name, cell := range x.v.Desired.Cells {
+			if !o.Cells.Selects(name, cell.Channel, cell.Labels) {
+				continue
+			}
+			k.Cells++
+			told := x.f.Told[name]
+			_, there := x.Killed(told)[o.Flag]
+			orders, _ := x.Confirmed(name, told)
+			switch {
+			case there && orders:
+				k.Confirmed++
+			case x.Offline(name):
+				k.Offline = append(k.Offline, name)
+			default:
+				k.Unconfirmed++
+			}
+		}
+		slices.Sort(k.Offline)
+		k.Offline = k.Offline[:min(len(k.Offline), MaxFaults)]
+		all = append(all, k)
+	})
+	slices.SortStableFunc(all, func(x, y FlagKill) int { return cmp.Compare(x.Flag, y.Flag) })
+	return all
+}
+
+// Status is a flag in every channel.
+func (x *FlagIndex) Status(key string) FlagStatus {
+	s := FlagStatus{Key: key, Channels: []FlagChannel{}}
+	if d := x.Definition(key); d != nil {
+		s.Defined, s.Feature, s.Disabled = true, d.Feature(), d.Disabled
+	}
+	x.Overrides(func(o flags.Override, _ bool) { s.Killed = s.Killed || o.Flag == key })
+	for _, a := range x.features[s.Feature] {
+		s.Announcements = append(s.Announcements, a.Announcement.ID)
+	}
+	var at map[string]announce.CellStatus // where counts don't do
+	if s.Killed {
+		at = x.Places(key)
+	}
+	for _, name := range x.v.Desired.Order {
+		c := FlagChannel{Channel: name, Cells: map[FlagState]int{}}
+		in := x.v.Desired.Channels[name]
+		best := x.best(s.Feature, name)
+		if best != nil {
+			c.State, c.At, c.Percent = best.State, best.At, best.Percent
+		}
+		switch {
+		case s.Killed:
+			for _, cell := range in.Cells {
+				c.Cells[x.Cell(key, cell.Name, at).State]++
+			}
+		case s.Feature == "":
+			count(c.Cells, FlagState(flags.On), len(in.Cells))
+		case best == nil:
+			count(c.Cells, FlagOff, len(in.Cells))
+		default:
+			rest := len(in.Cells)
+			for state, n := range best.Counts {
+				count(c.Cells, FlagState(state), n)
+				rest -= n
+			}
+			count(c.Cells, FlagOff, rest)
+		}
+		s.Channels = append(s.Channels, c)
+	}
+	return s
+}
+
+func count(of map[FlagState]int, state FlagState, n int) {
+	if n > 0 {
+		of[state] += n
+	}
+}
+
+// best is the announcement of a feature that shows most of it in a channel; nil: none.
+func (x *FlagIndex) best(feature, channel string) *announce.ChannelStatus {
+	var best *announce.ChannelStatus
+	if feature == "" {
+		return nil
+	}
+	for _, a := range x.features[feature] {
+		for i := range a.Channels {
+			if c := &a.Channels[i]; c.Channel == channel && c.State != "" && (best == nil || rank(c.State) > rank(best.State)) {
+				best = c
+			}
+		}
+	}
+	return best
+}
+
+// Places are what the best announcements of a flag's feature are in each cell that they reach, by cell.
+func (x *FlagIndex) Places(key string) map[string]announce.CellStatus {
+	d := x.Definition(key)
+	if d == nil || d.Feature() == "" {
+		return nil
+	}
+	all, ranks := map[string]announce.CellStatus{}, map[string]int{}
+	for _, a := range x.features[d.Feature()] {
+		detail, ok := x.f.Plan.Detail(a.Announcement.ID)
+		if !ok {
+			continue
+		}
+		for _, c := range detail.Channels {
+			for _, cell := range c.Cells {
+				if old, known := ranks[cell.Cell]; !known || rank(c.State) > old {
+					all[cell.Cell], ranks[cell.Cell] = cell, rank(c.State)
+				}
+			}
+		}
+	}
+	return all
+}
+
+// Cell is a flag in one cell. at is what Places gave.
+func (x *FlagIndex) Cell(key, name string, at map[string]announce.CellStatus) FlagCell {
+	told := x.f.Told[name]
+	c := FlagCell{Cell: name, Channel: x.v.Desired.Cells[name].Channel, Offline: x.Offline(name)}
+	orders, bundle := x.Confirmed(name, told)
+	if why, killed := x.Killed(told)[key]; killed {
+		c.State, c.Why, c.Confirmed = FlagState(flags.Dead), why, orders
+		return c
+	}
+	d := x.Definition(key)
+	place, reached := at[name]
+	switch {
+	case d == nil || !x.has(name, key):
+		c.State, c.Confirmed = FlagAbsent, bundle
+	case reached:
+		c.State, c.Why, c.Confirmed = FlagState(place.State), place.Why, place.Confirmed
+	case d.Feature() == "":
+		c.State, c.Confirmed = FlagState(flags.On), bundle
+	default:
+		c.State, c.Confirmed = FlagOff, bundle
+	}
+	return c
+}
+
+// has reports whether the cell's bundle has a flag.
+func (x *FlagIndex) has(cell, key string) bool {
+	told := x.f.Plan.Told[cell]
+	if told == nil || told.Bundle == nil {
+		return false
+	}
+	_, ok := told.Bundle.Flags[key]
+	return ok
+}
+
+// rank orders states by how much of a flag they show: the best of several announcements counts.
+func rank(s announce.State) int {
+	return slices.Index([]announce.State{
+		announce.Archived, announce.Cancelled, announce.Retracted, announce.Missed, announce.Held, announce.Draft, announce.Approved,
+		announce.Scheduled, announce.Armed, announce.Publishing, announce.Published,
+	}, s)
+}

@@ -1,0 +1,204 @@
+package status
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"sort"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// Status is where everything is: all channels, and a page of cells.
+type Status struct {
+	Commit   string           `json:"commit"`
+	Now      time.Time        `json:"now" doc:"when the plan was made"`
+	Clock    Clock            `json:"clock" doc:"whether time can be trusted (R10)"`
+	Diverged *plan.Divergence `json:"diverged,omitempty" doc:"the branch was force-pushed: nothing moves until a person acknowledges it (R5)"`
+	Faults   []releases.Fault `json:"faults,omitempty" doc:"the first 100 in the release repository"`
+	Flags    *FlagsSummary    `json:"flags,omitempty" doc:"none: there is no flags repository, or nothing of it is known yet"`
+	Channels []ChannelStatus  `json:"channels"`
+	Cells    []CellStatus     `json:"cells" doc:"by name, after the one that was asked for"`
+	Total    int              `json:"total" doc:"how many cells there are, by the same filter"`
+	Next     string           `json:"next,omitempty" doc:"give it as after= for the next page; none: this was the last"`
+}
+
+// Clock says how far clocks are apart, in seconds.
+type Clock struct {
+	StepSeconds float64 `json:"stepSeconds" doc:"wall clock against monotonic time since the plan before"`
+	SkewSeconds float64 `json:"skewSeconds" doc:"median of the cells' clocks against ours"`
+}
+
+// ChannelStatus is one channel.
+type ChannelStatus struct {
+	Name     string             `json:"name"`
+	After    []string           `json:"after,omitempty"`
+	Release  string             `json:"release,omitempty" doc:"its head; none yet if empty"`
+	Digest   releases.Digest    `json:"digest,omitempty"`
+	Sequence int64              `json:"sequence,omitempty"`
+	Since    time.Time          `json:"since,omitzero" doc:"when the head moved here"`
+	Replaces string             `json:"replaces,omitempty"`
+	Request  *Request           `json:"request,omitempty" doc:"a person's change of the head that is not answered yet (R1)"`
+	Refused  string             `json:"refused,omitempty" doc:"why the git host refused the last push"`
+	Holds    []channels.Hold    `json:"holds,omitempty"`
+	Blocked  []channels.Verdict `json:"blocked,omitempty" doc:"what keeps a release from it"`
+	Cells    int                `json:"cells"`
+	OnHead   int                `json:"onHead" doc:"cells that run the head's release"`
+	Healthy  int                `json:"healthy" doc:"of those, the healthy ones"`
+	Failing  int                `json:"failing" doc:"cells that are unhealthy, failed or stuck, on any release"`
+	Counts   map[Condition]int  `json:"counts,omitempty" doc:"how many of its cells are in which condition"`
+}
+
+// Request is a person's change of a head.
+type Request struct {
+	Release string `json:"release,omitempty"`
+	By      string `json:"by"`
+	Commit  string `json:"commit"`
+	Fault   string `json:"fault,omitempty" doc:"why it can't be read"`
+}
+
+// CellStatus is one cell's last word.
+type CellStatus struct {
+	Name         string             `json:"name"`
+	Channel      string             `json:"channel"`
+	Release      string             `json:"release,omitempty" doc:"what it runs; nothing yet if empty"`
+	Digest       releases.Digest    `json:"digest,omitempty"`
+	Epoch        int64              `json:"epoch,omitempty"`
+	Sequence     int64              `json:"sequence,omitempty"`
+	State        cells.State        `json:"state" doc:"unknown: it has not reported yet"`
+	Condition    Condition          `json:"condition" doc:"where it is, in a word: shut-out, failing, silent, new, updating, held, behind or healthy"`
+	Message      string             `json:"message,omitempty"`
+	Applying     string             `json:"applying,omitempty" doc:"the release that it has begun"`
+	Granted      string             `json:"granted,omitempty" doc:"the release that it was granted last"`
+	HealthySince time.Time          `json:"healthySince,omitzero"`
+	SoakSeconds  float64            `json:"soakSeconds,omitempty"`
+	LastReport   time.Time          `json:"lastReport,omitzero"`
+	SkewSeconds  float64            `json:"skewSeconds,omitempty"`
+	Failures     int                `json:"failures,omitempty" doc:"assignments that failed and are remembered"`
+	Blocked      []channels.Verdict `json:"blocked,omitempty" doc:"what keeps it from its channel's head, beside what keeps all"`
+}
+
+// StateUnknown stands for a cell that has not reported yet.
+const StateUnknown cells.State = "unknown"
+
+// StatusPage says which cells a Status has.
+type StatusPage struct {
+	Channel string // only this channel's; empty: all
+	After   string // names after this one
+	Limit   int    // 0: all
+}
+
+// MaxFaults bounds how many faults, or names of cells, an answer repeats.
+const MaxFaults = 100
+
+// StatusOf sums a view up: pure.
+func StatusOf(v *view.View, page StatusPage) Status {
+	s := Status{
+		Commit: v.Desired.Commit, Now: v.Plan.Now, Diverged: v.Observed.Diverged,
+		Clock:    Clock{StepSeconds: v.Observed.Clock.Step.Seconds(), SkewSeconds: v.Observed.Clock.Skew.Seconds()},
+		Faults:   v.Desired.Faults[:min(len(v.Desired.Faults), MaxFaults)],
+		Flags:    flagsSummary(v.Flags),
+		Channels: make([]ChannelStatus, 0, len(v.Desired.Order)), Cells: []CellStatus{},
+	}
+	blocked := map[string][]channels.Verdict{} // by channel, or by cell
+	for _, b := range v.Plan.Blocked {
+		key := cmp.Or(b.Cell, "\x00"+b.Channel)
+		blocked[key] = append(blocked[key], b)
+	}
+	for _, name := range v.Desired.Order {
+		c := v.Desired.Channels[name]
+		if page.Channel == "" || page.Channel == name {
+			s.Channels = append(s.Channels, channelStatus(v, c, blocked))
+		}
+	}
+	names := slices.Sorted(maps.Keys(v.Desired.Cells))
+	names = slices.DeleteFunc(names, func(name string) bool {
+		return page.Channel != "" && v.Desired.Cells[name].Channel != page.Channel
+	})
+	s.Total = len(names)
+	names, s.Next = Paginate(names, page.After, page.Limit)
+	for _, name := range names {
+		s.Cells = append(s.Cells, cellStatus(v, name, blocked[name]))
+	}
+	return s
+}
+
+func channelStatus(v *view.View, c *plan.Channel, blocked map[string][]channels.Verdict) ChannelStatus {
+	s := ChannelStatus{Name: c.Name, Holds: c.Holds, Blocked: blocked["\x00"+c.Name], Counts: map[Condition]int{}, Cells: len(c.Cells), Refused: v.Observed.Refused[c.Name].Reason}
+	if policy := cmp.Or(c.Policy, c.Valid); policy != nil {
+		s.After = policy.After
+	}
+	if r := c.Request; r != nil {
+		s.Request = &Request{Release: r.Release, By: r.By, Commit: r.Commit, Fault: r.Fault}
+	}
+	head := c.Effective
+	if head != nil {
+		s.Release, s.Digest, s.Sequence, s.Since, s.Replaces = head.Release, head.Digest, head.Sequence, head.Moved, head.Replaces
+	}
+	for _, cell := range c.Cells {
+		s.Counts[conditionOf(v, cell, c, blocked[cell.Name])]++
+		state := v.Observed.Cells[cell.Name]
+		if state == nil {
+			continue
+		}
+		if head != nil && state.Digest == head.Digest {
+			s.OnHead++
+			if state.State == cells.StateHealthy {
+				s.Healthy++
+			}
+		}
+		switch state.State {
+		case cells.StateUnhealthy, cells.StateFailed, cells.StateStuck:
+			s.Failing++
+		case cells.StatePending, cells.StateApplying, cells.StateHealthy:
+		}
+	}
+	return s
+}
+
+func cellStatus(v *view.View, name string, blocked []channels.Verdict) CellStatus {
+	cell := v.Desired.Cells[name]
+	s := CellStatus{Name: name, Channel: cell.Channel, State: StateUnknown, Blocked: blocked}
+	s.Condition = conditionOf(v, cell, v.Desired.Channels[cell.Channel], blocked)
+	state := v.Observed.Cells[name]
+	if state == nil {
+		return s
+	}
+	s.State = cmp.Or(state.State, StateUnknown)
+	s.Release, s.Digest, s.Epoch, s.Sequence = state.Release, state.Digest, state.Epoch, state.Sequence
+	s.Message, s.HealthySince, s.LastReport = state.Message, state.HealthySince, state.LastReport
+	s.SoakSeconds, s.SkewSeconds, s.Failures = state.Soaked.Seconds(), state.Skew.Seconds(), len(state.Failures)
+	if state.Applying != nil {
+		s.Applying = state.Applying.Release
+	}
+	if state.Granted != nil {
+		s.Granted = state.Granted.Release
+	}
+	return s
+}
+
+// CellOf is one cell of a View, which has it.
+func CellOf(v *view.View, name string) CellStatus {
+	var blocked []channels.Verdict
+	for _, b := range v.Plan.Blocked {
+		if b.Cell == name {
+			blocked = append(blocked, b)
+		}
+	}
+	return cellStatus(v, name, blocked)
+}
+
+// Paginate is the sorted names after one, at most limit (0: all), and the name after which the next page begins; empty: there is none.
+func Paginate(names []string, after string, limit int) (page []string, next string) {
+	page = names[sort.Search(len(names), func(i int) bool { return names[i] > after }):]
+	if limit > 0 && len(page) > limit {
+		page = page[:limit]
+		next = page[limit-1]
+	}
+	return page, next
+}

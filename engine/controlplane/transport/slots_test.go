@@ -1,0 +1,52 @@
+package transport
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+)
+
+// While one handshake computes, others come to wait: what was begun goes first, and what is late does not begin.
+func TestBegunHandshakesGoFirst(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		all := newSlots(1)
+		all.acquire(false)
+		var order []string
+		wait := func(name string, one *slot) {
+			one.of = all
+			go func() {
+				err := one.acquire()
+				if errors.Is(err, errLate) {
+					name += " late"
+				}
+				order = append(order, name)
+				one.release()
+			}()
+			synctest.Wait()
+		}
+		never, always := func() bool { return false }, func() bool { return true }
+		wait("new 1", &slot{late: never})
+		wait("new 2", &slot{late: always})
+		wait("begun 1", &slot{begun: true, late: always})
+		wait("new 3", &slot{late: never})
+		wait("begun 2", &slot{begun: true, late: never})
+		all.release()
+		synctest.Wait()
+		if want := []string{"begun 1", "begun 2", "new 1", "new 2 late", "new 3"}; !slices.Equal(order, want) {
+			t.Errorf("in the order %q, not %q", order, want)
+		}
+		if all.free != 1 {
+			t.Errorf("%d slots are left", all.free)
+		}
+	})
+}
+
+func TestLimitsDefaults(t *testing.T) {
+	t.Parallel()
+	l := Limits{Handshaken: -1}.withDefaults()
+	if l.Handshaken != -1 || l.Handshakes <= 0 || l.Backlog <= 0 {
+		t.Errorf("%+v", l)
+	}
+}

@@ -1,0 +1,63 @@
+package transport
+
+import (
+	"errors"
+	"net"
+	"syscall"
+	"time"
+)
+
+const tcpUserTimeout = 0x12 // TCP_USER_TIMEOUT of linux/tcp.h, which package syscall does not have
+
+// rawConn gives the connection's descriptor; nil: it has none.
+func rawConn(c net.Conn) syscall.RawConn {
+	if s, ok := c.(syscall.Conn); ok {
+		if raw, err := s.SyscallConn(); err == nil {
+			return raw
+		}
+	}
+	return nil
+}
+
+// write writes as much of b as the kernel has room for.
+func (a *attempt) write(fd uintptr) bool {
+	for {
+		n, err := syscall.Write(int(fd), a.b)
+		switch {
+		case err == nil:
+			a.n = n
+		case errors.Is(err, syscall.EINTR):
+			continue
+		case !errors.Is(err, syscall.EAGAIN):
+			a.err = err
+		}
+		return true
+	}
+}
+
+// peek looks whether the other side sent anything, or ended the connection.
+func peek(raw syscall.RawConn) (sent, ended bool) {
+	if raw == nil {
+		return false, false
+	}
+	var one [1]byte
+	err := raw.Read(func(fd uintptr) bool {
+		n, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		sent = n > 0
+		ended = n == 0 && err == nil || err != nil && !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.EINTR)
+		return true
+	})
+	return sent, ended || err != nil
+}
+
+// userTimeout ends the connection once what was written is not acknowledged for so long.
+func userTimeout(c net.Conn, after time.Duration) {
+	if _, ok := c.(*net.TCPConn); !ok {
+		return
+	}
+	if raw := rawConn(c); raw != nil {
+		_ = raw.Control(func(fd uintptr) { // an error: heartbeats find it too, later
+			_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(after.Milliseconds()))
+		})
+	}
+}
