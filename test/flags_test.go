@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
-	"github.com/sluice-cd/sluice/engine/controlplane/status"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
@@ -165,7 +165,7 @@ func (l *lit) told(want map[string]flags.CellState) {
 }
 
 // killed is the newest kill of the flag.
-func (l *lit) killed() (k status.FlagKill) {
+func (l *lit) killed() (k view.FlagKill) {
 	var d peopleapi.FlagDetail
 	if err := l.get("/v1/flags/"+newEditor, &d); err == nil && len(d.Kills) > 0 {
 		k = d.Kills[len(d.Kills)-1]

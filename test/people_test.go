@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/sluice-cd/sluice/engine/controlplane/status"
+	"github.com/sluice-cd/sluice/engine/view"
 )
 
 // travelled is a world whose cells run 1.1.0, and ran 1.0.0 before.
@@ -26,7 +26,7 @@ func travelled(t *testing.T, change func(files map[string]string)) *world {
 	return w
 }
 
-func (w *world) channelStatus(name string) (c status.ChannelStatus) {
+func (w *world) channelStatus(name string) (c view.ChannelStatus) {
 	for _, c := range w.status().Channels {
 		if c.Name == name {
 			return c

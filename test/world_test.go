@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sluice-cd/sluice/engine/controlplane/status"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -203,12 +203,12 @@ func (w *world) get(path string, into any) error {
 }
 
 // status is where everything is, as the control plane tells it; empty while it does not answer.
-func (w *world) status() (s status.Status) {
+func (w *world) status() (s view.Status) {
 	_ = w.get("/v1/status", &s)
 	return s
 }
 
-func (w *world) cellStatus(name string) (c status.CellStatus) {
+func (w *world) cellStatus(name string) (c view.CellStatus) {
 	for _, c := range w.status().Cells {
 		if c.Name == name {
 			return c

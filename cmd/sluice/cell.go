@@ -14,7 +14,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
-	"github.com/sluice-cd/sluice/engine/controlplane/status"
+	"github.com/sluice-cd/sluice/engine/view"
 )
 
 func (a *app) cellVerb() *cobra.Command {
@@ -64,13 +64,13 @@ func (a *app) cellListVerb() *cobra.Command {
 	return cmd
 }
 
-func accessField(is status.Access) field {
+func accessField(is view.Access) field {
 	switch is {
-	case status.AccessGood:
+	case view.AccessGood:
 		return field{string(is), green}
-	case status.AccessRevoked, status.AccessQuarantined:
+	case view.AccessRevoked, view.AccessQuarantined:
 		return field{string(is), red}
-	case status.AccessNone, status.AccessRotating:
+	case view.AccessNone, view.AccessRotating:
 	}
 	return field{string(is), yellow}
 }
@@ -93,7 +93,7 @@ func (a *app) cellShowVerb() *cobra.Command {
 	return cmd
 }
 
-func (a *app) printMember(m status.Member) error {
+func (a *app) printMember(m view.Member) error {
 	if done, err := a.encode(m); done {
 		return err
 	}
@@ -123,7 +123,7 @@ func (a *app) cellRotateVerb() *cobra.Command {
 			if !a.asksServer() {
 				return usage(cmd, "the control plane does this: name it with --server")
 			}
-			var m status.Member
+			var m view.Member
 			if err := a.call(cmd.Context(), http.MethodPost, cellPath(args[0], "/rotate"), nil, &m); err != nil {
 				return wrapFailure("rotate the key of "+args[0], err)
 			}
@@ -147,7 +147,7 @@ the cell runs goes on running. sluice cell add NAME lets it come back, with a ne
 			if !a.asksServer() {
 				return a.commitRevoked(cmd, name)
 			}
-			var m status.Member
+			var m view.Member
 			if err := a.call(cmd.Context(), http.MethodPost, cellPath(name, "/revoke"), nil, &m); err != nil {
 				return wrapFailure("revoke "+name, err)
 			}
@@ -204,12 +204,12 @@ name starts anew, with another key.`,
 func cellPath(name, rest string) string { return "/v1/cells/" + url.PathEscape(name) + rest }
 
 // members are the channel's cells, or all, as the control plane has them or, without one, as repository and store say.
-func (a *app) members(cmd *cobra.Command, channel string) ([]status.Member, error) {
+func (a *app) members(cmd *cobra.Command, channel string) ([]view.Member, error) {
 	ctx := cmd.Context()
 	if !a.asksServer() {
-		return a.membersHere(ctx, cmd, status.StatusPage{Channel: channel})
+		return a.membersHere(ctx, cmd, view.StatusPage{Channel: channel})
 	}
-	all := []status.Member{}
+	all := []view.Member{}
 	q := url.Values{}
 	if channel != "" {
 		q.Set("channel", channel)
@@ -227,24 +227,24 @@ func (a *app) members(cmd *cobra.Command, channel string) ([]status.Member, erro
 	}
 }
 
-func (a *app) member(cmd *cobra.Command, name string) (status.Member, error) {
+func (a *app) member(cmd *cobra.Command, name string) (view.Member, error) {
 	if a.asksServer() {
-		var m status.Member
+		var m view.Member
 		return m, a.ask(cmd.Context(), cellPath(name, ""), &m)
 	}
-	all, err := a.membersHere(cmd.Context(), cmd, status.StatusPage{})
+	all, err := a.membersHere(cmd.Context(), cmd, view.StatusPage{})
 	if err != nil {
-		return status.Member{}, err
+		return view.Member{}, err
 	}
 	for _, m := range all {
 		if m.Name == name {
 			return m, nil
 		}
 	}
-	return status.Member{}, fail(fmt.Errorf("the repository has no cell %q", name), "sluice cell list")
+	return view.Member{}, fail(fmt.Errorf("the repository has no cell %q", name), "sluice cell list")
 }
 
-func (a *app) membersHere(ctx context.Context, cmd *cobra.Command, page status.StatusPage) ([]status.Member, error) {
+func (a *app) membersHere(ctx context.Context, cmd *cobra.Command, page view.StatusPage) ([]view.Member, error) {
 	repo, err := a.open(ctx, cmd, committer{})
 	if err != nil {
 		return nil, err
@@ -257,7 +257,7 @@ func (a *app) membersHere(ctx context.Context, cmd *cobra.Command, page status.S
 	if page.Channel != "" && v.Desired.Channels[page.Channel] == nil {
 		return nil, fail(fmt.Errorf("there is no channel %q", page.Channel), "the channels are %s", strings.Join(v.Desired.Order, ", "))
 	}
-	return status.MembersOf(v, page), nil
+	return view.MembersOf(v, page), nil
 }
 
 // errNoCell: the control plane has not read of the cell.

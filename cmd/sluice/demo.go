@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine/controlplane/status"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
 )
 
 // What the demo tells: the releases of fixtures/workspaces and what becomes of them.
@@ -91,7 +91,7 @@ func (d *demo) tell(ctx context.Context) error {
 // everywhere waits until all cells run a release, healthy.
 func (d *demo) everywhere(ctx context.Context, version string) error {
 	return d.until(ctx, func() bool {
-		return len(d.status.Cells) > 0 && !slices.ContainsFunc(d.status.Cells, func(c status.CellStatus) bool {
+		return len(d.status.Cells) > 0 && !slices.ContainsFunc(d.status.Cells, func(c view.CellStatus) bool {
 			return c.Release != version || c.State != cells.StateHealthy
 		})
 	})

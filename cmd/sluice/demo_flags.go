@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells/process"
-	"github.com/sluice-cd/sluice/engine/controlplane/status"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 	"github.com/sluice-cd/sluice/releases"
@@ -74,8 +74,8 @@ func (d *demo) feature(ctx context.Context) error {
 func (d *demo) lit(ctx context.Context, channel string, state flags.CellState) error {
 	return d.until(ctx, func() bool {
 		seen, err := d.app.flagDetail(ctx, demoFlag)
-		return err == nil && len(seen.Cells) > 0 && !slices.ContainsFunc(seen.Cells, func(c status.FlagCell) bool {
-			return (channel == "" || c.Channel == channel) && (c.State != status.FlagState(state) || !c.Confirmed)
+		return err == nil && len(seen.Cells) > 0 && !slices.ContainsFunc(seen.Cells, func(c view.FlagCell) bool {
+			return (channel == "" || c.Channel == channel) && (c.State != view.FlagState(state) || !c.Confirmed)
 		})
 	})
 }

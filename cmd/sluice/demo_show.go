@@ -9,8 +9,8 @@ import (
 	"golang.org/x/term"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine/controlplane/status"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
 )
 
 // screen shows what happens: a line for each event and, on a terminal, where everything is below them.
@@ -41,7 +41,7 @@ func (s *screen) clear() {
 }
 
 // draw puts the view below the events.
-func (s *screen) draw(status status.Status) {
+func (s *screen) draw(status view.Status) {
 	if !s.out.terminal {
 		return
 	}
@@ -86,15 +86,15 @@ func clipped(line string, width int) string {
 }
 
 // follow prints what is new since the last look, and draws the view again.
-func (s *screen) follow(before, now status.Status, d *plan.Desired) {
-	was := map[string]status.ChannelStatus{}
+func (s *screen) follow(before, now view.Status, d *plan.Desired) {
+	was := map[string]view.ChannelStatus{}
 	for _, c := range before.Channels {
 		was[c.Name] = c
 	}
 	for _, c := range now.Channels {
 		s.followChannel(was[c.Name], c, d)
 	}
-	cellWas := map[string]status.CellStatus{}
+	cellWas := map[string]view.CellStatus{}
 	for _, c := range before.Cells {
 		cellWas[c.Name] = c
 	}
@@ -104,7 +104,7 @@ func (s *screen) follow(before, now status.Status, d *plan.Desired) {
 	s.draw(now)
 }
 
-func (s *screen) followChannel(was, c status.ChannelStatus, d *plan.Desired) {
+func (s *screen) followChannel(was, c view.ChannelStatus, d *plan.Desired) {
 	if c.Sequence != was.Sequence {
 		for _, h := range d.Channels[c.Name].History {
 			switch {
@@ -146,7 +146,7 @@ func quarantineOf(d *plan.Desired, version string) string {
 	return ""
 }
 
-func (s *screen) followCell(was, c status.CellStatus) {
+func (s *screen) followCell(was, c view.CellStatus) {
 	if c.Failures > was.Failures {
 		s.say(red, "%s: could not keep what it was given, and went back", c.Name)
 	}

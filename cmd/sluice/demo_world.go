@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells/process"
-	"github.com/sluice-cd/sluice/engine/controlplane/status"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/fixtures"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 )
@@ -38,7 +38,7 @@ type demo struct {
 	ended    chan error // a child ended though nobody stopped it; room for all
 
 	source  *opened
-	status  status.Status // as last seen
+	status  view.Status   // as last seen
 	desired *plan.Desired // the repository, as last seen
 	never   func() error  // what must not be, whatever else happens
 }
@@ -247,7 +247,7 @@ func (d *demo) cut(ctx context.Context, version string) error {
 
 // look asks the control plane and reads the repository.
 func (d *demo) look(ctx context.Context) error {
-	s, err := d.app.serverStatus(ctx, status.StatusPage{})
+	s, err := d.app.serverStatus(ctx, view.StatusPage{})
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
-	"github.com/sluice-cd/sluice/engine/controlplane/status"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
 )
 
@@ -66,7 +66,7 @@ func (a *app) asksFlagsServer() bool {
 
 // killed is how far a kill is.
 type killed struct {
-	status.FlagKill
+	view.FlagKill
 	Waiting []string `json:"unconfirmedCells,omitempty"` // cells that did not confirm it, those that are offline included
 }
 
@@ -109,18 +109,18 @@ func (a *app) killNow(ctx context.Context, key string, k peopleapi.NewKill, wait
 }
 
 // killOf is how far a kill is now.
-func (a *app) killOf(ctx context.Context, key string, which status.FlagKill) (killed, error) {
+func (a *app) killOf(ctx context.Context, key string, which view.FlagKill) (killed, error) {
 	d, err := a.flagDetail(ctx, key)
 	if err != nil {
 		return killed{}, err
 	}
-	i := slices.IndexFunc(d.Kills, func(k status.FlagKill) bool { return k.Reason == which.Reason && k.By == which.By })
+	i := slices.IndexFunc(d.Kills, func(k view.FlagKill) bool { return k.Reason == which.Reason && k.By == which.By })
 	if i < 0 {
 		return killed{FlagKill: which}, nil
 	}
 	now := killed{FlagKill: d.Kills[i]}
 	for _, c := range d.Cells {
-		if c.State == status.FlagState(flags.Dead) && !c.Confirmed {
+		if c.State == view.FlagState(flags.Dead) && !c.Confirmed {
 			now.Waiting = append(now.Waiting, c.Cell)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
-	"github.com/sluice-cd/sluice/engine/controlplane/status"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
 )
 
@@ -102,7 +102,7 @@ func (a *app) serverFlags(ctx context.Context) (list []flagListed, fault string,
 	}
 }
 
-func listedThere(f status.FlagStatus, kills []status.FlagKill) flagListed {
+func listedThere(f view.FlagStatus, kills []view.FlagKill) flagListed {
 	l := flagListed{Key: f.Key, State: enabled, Feature: f.Feature, Announcements: f.Announcements, Channels: map[string]string{}}
 	if f.Disabled {
 		l.State = disabled

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sluice-cd/sluice/engine/controlplane/status"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags/announce"
 )
 
@@ -36,7 +36,7 @@ repository (--repo or $SLUICE_REPO).`,
 				return usage(cmd, "which release contains what is in the release repository: name it with --repo, or set SLUICE_REPO")
 			}
 			if a.server = server; a.server != "" {
-				status, err := a.serverStatus(cmd.Context(), status.StatusPage{})
+				status, err := a.serverStatus(cmd.Context(), view.StatusPage{})
 				if err != nil {
 					return err
 				}
@@ -67,7 +67,7 @@ repository (--repo or $SLUICE_REPO).`,
 }
 
 // supported are the releases that a control plane says are run or are a channel's head, the newest last.
-func (o *outlook) supported(s status.Status) (all []announce.Release) {
+func (o *outlook) supported(s view.Status) (all []announce.Release) {
 	runs := map[string]bool{}
 	for _, c := range s.Channels {
 		runs[c.Release] = true

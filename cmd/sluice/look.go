@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sluice-cd/sluice/engine/controlplane/status"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
 )
@@ -40,27 +39,27 @@ func (a *app) view(ctx context.Context, repo *opened) (*view.View, error) {
 }
 
 // status tells where everything is: as the control plane knows it, or as the repository and the store say.
-func (a *app) status(ctx context.Context, cmd *cobra.Command, repo **opened, page status.StatusPage) (status.Status, error) {
+func (a *app) status(ctx context.Context, cmd *cobra.Command, repo **opened, page view.StatusPage) (view.Status, error) {
 	if a.asksServer() {
 		return a.serverStatus(ctx, page)
 	}
 	if *repo == nil {
 		r, err := a.open(ctx, cmd, committer{})
 		if err != nil {
-			return status.Status{}, err
+			return view.Status{}, err
 		}
 		*repo = r
 	}
 	v, err := a.view(ctx, *repo)
 	if err != nil {
-		return status.Status{}, err
+		return view.Status{}, err
 	}
-	return status.StatusOf(v, page), nil
+	return view.StatusOf(v, page), nil
 }
 
 // serverStatus reads all pages.
-func (a *app) serverStatus(ctx context.Context, page status.StatusPage) (status.Status, error) {
-	var all status.Status
+func (a *app) serverStatus(ctx context.Context, page view.StatusPage) (view.Status, error) {
+	var all view.Status
 	for {
 		q := url.Values{}
 		if page.Channel != "" {
@@ -69,7 +68,7 @@ func (a *app) serverStatus(ctx context.Context, page status.StatusPage) (status.
 		if page.After != "" {
 			q.Set("after", page.After)
 		}
-		var s status.Status
+		var s view.Status
 		if err := a.ask(ctx, "/v1/status?"+q.Encode(), &s); err != nil {
 			return all, err
 		}

@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/channels"
-	"github.com/sluice-cd/sluice/engine/controlplane/status"
+	"github.com/sluice-cd/sluice/engine/view"
 )
 
 func (a *app) promoteVerb() *cobra.Command {
@@ -158,7 +158,7 @@ func (a *app) waitingFor(ctx context.Context, repo *opened, channel, version str
 	if !a.asksServer() && a.data == "" {
 		return unknown
 	}
-	s, err := a.status(ctx, nil, &repo, status.StatusPage{Channel: channel})
+	s, err := a.status(ctx, nil, &repo, view.StatusPage{Channel: channel})
 	if err != nil {
 		return err.Error()
 	}

@@ -9,14 +9,14 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sluice-cd/sluice/engine/controlplane/status"
+	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags/announce"
 )
 
 func (a *app) statusVerb() *cobra.Command {
 	var watch, all bool
 	var every time.Duration
-	var page status.StatusPage
+	var page view.StatusPage
 	cmd := &cobra.Command{
 		Use:     "status",
 		GroupID: groupLook,
@@ -58,7 +58,7 @@ Cells that somebody should look at come first. Where there are many, a few of ea
 	return cmd
 }
 
-func (a *app) printStatus(s status.Status, all bool) error {
+func (a *app) printStatus(s view.Status, all bool) error {
 	if done, err := a.encode(s); done {
 		return err
 	}
@@ -67,7 +67,7 @@ func (a *app) printStatus(s status.Status, all bool) error {
 }
 
 // watch shows the status until ctx ends. What only time changes makes no new picture where it can't be drawn in place.
-func (a *app) watch(cmd *cobra.Command, repo **opened, page status.StatusPage, every time.Duration, all bool) error {
+func (a *app) watch(cmd *cobra.Command, repo **opened, page view.StatusPage, every time.Duration, all bool) error {
 	if every <= 0 {
 		return usage(cmd, "--every %s: give a positive duration", every)
 	}
@@ -104,7 +104,7 @@ func (a *app) watch(cmd *cobra.Command, repo **opened, page status.StatusPage, e
 }
 
 // signature is a status without what time alone changes.
-func signature(s status.Status) string {
+func signature(s view.Status) string {
 	var b strings.Builder
 	fmt.Fprintln(&b, s.Commit, s.Diverged != nil, len(s.Faults))
 	if f := s.Flags; f != nil {
@@ -120,7 +120,7 @@ func signature(s status.Status) string {
 }
 
 // drawStatus draws the channels and, of the cells, those first that somebody should look at.
-func drawStatus(p printer, s status.Status, all bool) {
+func drawStatus(p printer, s view.Status, all bool) {
 	if s.Diverged != nil {
 		p.line("%s", p.paint(red, fmt.Sprintf("the branch was force-pushed: %s is no longer in it. Nothing moves until that is acknowledged.", short(s.Diverged.Seen))))
 	}
@@ -140,25 +140,25 @@ func drawStatus(p printer, s status.Status, all bool) {
 }
 
 // healthyOf counts a channel's cells: the healthy ones, and the others by what is with them.
-func healthyOf(c status.ChannelStatus) field {
-	now := c.Counts[status.ConditionHealthy] // c.Healthy has those too that fell silent since
+func healthyOf(c view.ChannelStatus) field {
+	now := c.Counts[view.ConditionHealthy] // c.Healthy has those too that fell silent since
 	healthy := field{fmt.Sprintf("%d of %d", now, c.Cells), green}
 	if now < c.Cells {
 		healthy.colour = yellow
 	}
 	for _, is := range conditions {
-		if n := c.Counts[is]; n > 0 && is != status.ConditionHealthy {
+		if n := c.Counts[is]; n > 0 && is != view.ConditionHealthy {
 			healthy.text += fmt.Sprintf(", %d %s", n, conditionWord(is))
 		}
 	}
-	if c.Counts[status.ConditionFailing]+c.Counts[status.ConditionShutOut] > 0 {
+	if c.Counts[view.ConditionFailing]+c.Counts[view.ConditionShutOut] > 0 {
 		healthy.colour = red
 	}
 	return healthy
 }
 
 // waits sums up what keeps a channel from moving.
-func waits(c status.ChannelStatus) field {
+func waits(c view.ChannelStatus) field {
 	var parts []string
 	colour := yellow
 	for _, h := range c.Holds {
@@ -186,7 +186,7 @@ func waits(c status.ChannelStatus) field {
 }
 
 // drawFlags says in a line where flags are.
-func drawFlags(p printer, f *status.FlagsSummary) {
+func drawFlags(p printer, f *view.FlagsSummary) {
 	if f == nil {
 		return
 	}
@@ -204,7 +204,7 @@ func drawFlags(p printer, f *status.FlagsSummary) {
 }
 
 // drawn is what drawStatus prints, as lines.
-func drawn(p printer, s status.Status) string {
+func drawn(p printer, s view.Status) string {
 	var b bytes.Buffer
 	q := p
 	q.Writer = &b

@@ -9,7 +9,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
-	"github.com/sluice-cd/sluice/engine/controlplane/status"
+	"github.com/sluice-cd/sluice/engine/view"
 )
 
 // Fleets larger than manyCells are summed up: fewOfEach cells of each condition are named, and the healthy ones counted.
@@ -19,24 +19,24 @@ const (
 )
 
 // conditions in the order in which somebody should look at them.
-var conditions = [...]status.Condition{
-	status.ConditionShutOut, status.ConditionFailing, status.ConditionSilent, status.ConditionUpdating,
-	status.ConditionHeld, status.ConditionBehind, status.ConditionNew, status.ConditionHealthy,
+var conditions = [...]view.Condition{
+	view.ConditionShutOut, view.ConditionFailing, view.ConditionSilent, view.ConditionUpdating,
+	view.ConditionHeld, view.ConditionBehind, view.ConditionNew, view.ConditionHealthy,
 }
 
 // conditionWord is a condition as a table shows it.
-func conditionWord(is status.Condition) string { return strings.ReplaceAll(string(is), "-", " ") }
+func conditionWord(is view.Condition) string { return strings.ReplaceAll(string(is), "-", " ") }
 
 // drawCells names cells, those first that somebody should look at.
-func drawCells(p printer, s status.Status, all bool) {
+func drawCells(p printer, s view.Status, all bool) {
 	sorted := slices.Clone(s.Cells)
-	rank := func(c status.CellStatus) int { return slices.Index(conditions[:], c.Condition) }
-	slices.SortStableFunc(sorted, func(a, b status.CellStatus) int { return cmp.Compare(rank(a), rank(b)) })
+	rank := func(c view.CellStatus) int { return slices.Index(conditions[:], c.Condition) }
+	slices.SortStableFunc(sorted, func(a, b view.CellStatus) int { return cmp.Compare(rank(a), rank(b)) })
 	all = all || len(sorted) <= manyCells
-	shown, left := map[status.Condition]int{}, map[status.Condition]int{}
+	shown, left := map[view.Condition]int{}, map[view.Condition]int{}
 	var rows [][]field
 	for _, c := range sorted {
-		if !all && (shown[c.Condition] == fewOfEach || c.Condition == status.ConditionHealthy) {
+		if !all && (shown[c.Condition] == fewOfEach || c.Condition == view.ConditionHealthy) {
 			left[c.Condition]++
 			continue
 		}
@@ -58,13 +58,13 @@ func drawCells(p printer, s status.Status, all bool) {
 }
 
 // stateField is what a cell said last and, where that is not the point, what is with it.
-func stateField(c status.CellStatus) field {
+func stateField(c view.CellStatus) field {
 	switch c.Condition {
-	case status.ConditionShutOut, status.ConditionSilent:
+	case view.ConditionShutOut, view.ConditionSilent:
 		return field{conditionWord(c.Condition), red}
-	case status.ConditionNew:
+	case view.ConditionNew:
 		return field{conditionWord(c.Condition), yellow}
-	case status.ConditionFailing, status.ConditionUpdating, status.ConditionHeld, status.ConditionBehind, status.ConditionHealthy:
+	case view.ConditionFailing, view.ConditionUpdating, view.ConditionHeld, view.ConditionBehind, view.ConditionHealthy:
 	}
 	switch c.State {
 	case cells.StateHealthy:
@@ -78,11 +78,11 @@ func stateField(c status.CellStatus) field {
 	return text(string(c.State))
 }
 
-func cellNote(c status.CellStatus, now time.Time) field {
+func cellNote(c view.CellStatus, now time.Time) field {
 	switch {
-	case c.Condition == status.ConditionShutOut:
+	case c.Condition == view.ConditionShutOut:
 		return field{"its key is not good any more: sluice why " + c.Name, red}
-	case c.Condition == status.ConditionSilent:
+	case c.Condition == view.ConditionSilent:
 		return text("last said " + string(c.State))
 	case c.Applying != "":
 		return field{"applying " + c.Applying, yellow}
@@ -90,7 +90,7 @@ func cellNote(c status.CellStatus, now time.Time) field {
 		return text(c.Message)
 	case len(c.Blocked) > 0:
 		return field{soon(c.Blocked[0], now), yellow}
-	case c.Condition == status.ConditionFailing && c.State == cells.StateHealthy:
+	case c.Condition == view.ConditionFailing && c.State == cells.StateHealthy:
 		return field{"went back to it: sluice why " + c.Name, red}
 	case c.Granted != "" && c.Granted != c.Release:
 		return field{"granted " + c.Granted, yellow}

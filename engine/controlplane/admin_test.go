@@ -8,7 +8,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
-	"github.com/sluice-cd/sluice/engine/controlplane/status"
+	"github.com/sluice-cd/sluice/engine/view"
 )
 
 func mustJSON(t *testing.T, v any) string {
@@ -55,17 +55,17 @@ func TestCellsIdentity(t *testing.T) {
 	}
 	do("POST", "/v1/cells/nobody/tokens", "", 404)
 
-	if m := parsed[status.Member](t, do("POST", "/v1/cells/acme/rotate", "", 200)); m.Access != status.AccessRotating || m.Serial != 2 || m.Release != "1.0.1" {
+	if m := parsed[view.Member](t, do("POST", "/v1/cells/acme/rotate", "", 200)); m.Access != view.AccessRotating || m.Serial != 2 || m.Release != "1.0.1" {
 		t.Errorf("rotated: %+v", m)
 	}
-	if m := parsed[status.Member](t, do("POST", "/v1/cells/acme/revoke", "", 200)); m.Access != status.AccessRevoked {
+	if m := parsed[view.Member](t, do("POST", "/v1/cells/acme/revoke", "", 200)); m.Access != view.AccessRevoked {
 		t.Errorf("revoked: %+v", m)
 	}
 	do("POST", "/v1/cells/acme/revoke", "", 409)
 	do("POST", "/v1/cells/nobody/revoke", "", 404)
 	do("GET", "/v1/cells/nobody", "", 404)
 	page := parsed[peopleapi.MemberPage](t, do("GET", "/v1/cells?channel=staging&limit=1", "", 200))
-	if page.Total != 2 || page.Next != "acme" || len(page.Cells) != 1 || page.Cells[0].Access != status.AccessRevoked {
+	if page.Total != 2 || page.Next != "acme" || len(page.Cells) != 1 || page.Cells[0].Access != view.AccessRevoked {
 		t.Errorf("%+v", page)
 	}
 	audit := do("GET", "/v1/audit", "", 200)

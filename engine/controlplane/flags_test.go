@@ -20,7 +20,6 @@ import (
 	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/controlplane"
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
-	"github.com/sluice-cd/sluice/engine/controlplane/status"
 	"github.com/sluice-cd/sluice/engine/outbox"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
@@ -314,7 +313,7 @@ func TestFlags(t *testing.T) {
 	if k := all.Kills[0]; k.Flag != "theme" || !k.Committed || k.Cells != 2 || k.Confirmed != 1 || k.Unconfirmed != 1 || len(k.Offline) != 0 {
 		t.Errorf("%+v", k)
 	}
-	states := map[string]map[string]status.FlagState{
+	states := map[string]map[string]view.FlagState{
 		"classes": {"acme": "on", "bolt": "waiting", "crow": "waiting"},
 		"rooms":   {"acme": "off", "bolt": "off", "crow": "off"},
 		"theme":   {"acme": "killed", "bolt": "killed", "crow": "on"},
@@ -337,7 +336,7 @@ func TestFlags(t *testing.T) {
 			}
 		}
 		for _, c := range f.Channels { // the list agrees with the cells
-			counted := map[status.FlagState]int{}
+			counted := map[view.FlagState]int{}
 			for _, cell := range d.Cells {
 				if cell.Channel == c.Channel {
 					counted[cell.State]++

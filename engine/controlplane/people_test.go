@@ -11,9 +11,9 @@ import (
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/controlplane"
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
-	"github.com/sluice-cd/sluice/engine/controlplane/status"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store"
+	"github.com/sluice-cd/sluice/engine/view"
 )
 
 func get[T any](t *testing.T, s *site, path string) (v T) {
@@ -56,7 +56,7 @@ func TestStatus(t *testing.T) {
 	v.Desired.Channels["dedicated"].Holds = []channels.Hold{{ID: "audit", Reason: "audit"}}
 	v.Plan.Blocked = append(v.Plan.Blocked, channels.Verdict{Channel: "staging", Cell: "bolt", Gate: "requires", Reason: "infrastructure 6, needs 7"})
 	s.show(v)
-	st := get[status.Status](t, s, "/v1/status")
+	st := get[view.Status](t, s, "/v1/status")
 	if len(st.Channels) != 2 || st.Channels[0].Name != "staging" || st.Diverged == nil || st.Clock.StepSeconds != 90 || st.Clock.SkewSeconds != -2 || st.Total != 3 || st.Next != "" {
 		t.Fatalf("%+v", st)
 	}
@@ -66,10 +66,10 @@ func TestStatus(t *testing.T) {
 	if c := st.Channels[1]; c.Release != "" || c.Request == nil || c.Request.By != "Ada" || c.Refused != "hook says no" || len(c.Holds) != 1 || len(c.Blocked) != 1 {
 		t.Errorf("dedicated: %+v", c)
 	}
-	if len(st.Cells) != 3 || st.Cells[0].Name != "acme" || st.Cells[1].State != "unhealthy" || len(st.Cells[1].Blocked) != 1 || st.Cells[2].State != status.StateUnknown {
+	if len(st.Cells) != 3 || st.Cells[0].Name != "acme" || st.Cells[1].State != "unhealthy" || len(st.Cells[1].Blocked) != 1 || st.Cells[2].State != view.StateUnknown {
 		t.Errorf("cells: %+v", st.Cells)
 	}
-	if st := get[status.Status](t, s, "/v1/status?channel=dedicated"); len(st.Channels) != 1 || len(st.Cells) != 1 || st.Cells[0].Name != "crow" {
+	if st := get[view.Status](t, s, "/v1/status?channel=dedicated"); len(st.Channels) != 1 || len(st.Cells) != 1 || st.Cells[0].Name != "crow" {
 		t.Errorf("of one channel: %+v", st)
 	}
 }
@@ -88,7 +88,7 @@ func TestStatusOfManyCells(t *testing.T) {
 	seen := map[string]bool{}
 	after, pages := "", 0
 	for {
-		st := get[status.Status](t, s, "/v1/status?limit=3000&after="+after)
+		st := get[view.Status](t, s, "/v1/status?limit=3000&after="+after)
 		pages++
 		for _, c := range st.Cells {
 			if seen[c.Name] {

@@ -3,7 +3,6 @@ package metrics
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/sluice-cd/sluice/engine/controlplane/status"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
@@ -22,7 +21,7 @@ func newFlagMetrics(v func() *view.View) *flagMetrics {
 		return prometheus.NewDesc(name, help, labels, nil)
 	}
 	return &flagMetrics{
-		view:             v,
+		view:          v,
 		height:        desc("sluice_flags_height", "Place of the flags repository's tip in its first-parent history."),
 		fault:         desc("sluice_flags_fault", "1: the flags repository can't be read, or its tip is not in force."),
 		faults:        desc("sluice_flags_repository_faults", "Faults in the flags repository, warnings left out."),
@@ -74,7 +73,7 @@ func (f *flagMetrics) Collect(c chan<- prometheus.Metric) {
 }
 
 func (f *flagMetrics) collectCells(v *view.View, out gauges) {
-	b := status.NewFlagIndex(v)
+	b := view.NewFlagIndex(v)
 	kills := 0
 	b.Overrides(func(flags.Override, bool) { kills++ })
 	out.set(f.kills, float64(kills))

@@ -6,7 +6,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sluice-cd/sluice/engine"
-	"github.com/sluice-cd/sluice/engine/controlplane/status"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
 )
@@ -115,7 +114,7 @@ func (f *fleetMetrics) collectCells(v *view.View, out gauges) {
 			total = &sum{}
 			sums[cell.Channel] = total
 		}
-		k, s := key{cell.Channel, "", string(status.StateUnknown)}, v.Observed.Cells[name]
+		k, s := key{cell.Channel, "", string(view.StateUnknown)}, v.Observed.Cells[name]
 		if s != nil && s.State != "" {
 			k.release, k.state = known(v, cell.Channel, s), string(s.State)
 		}

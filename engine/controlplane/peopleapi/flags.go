@@ -11,7 +11,6 @@ import (
 
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
-	"github.com/sluice-cd/sluice/engine/controlplane/status"
 	"github.com/sluice-cd/sluice/engine/outbox"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
@@ -29,25 +28,25 @@ type flagHandlers struct {
 
 // Flags is where every flag is, and what is known of the flags repository.
 type Flags struct {
-	Commit   string              `json:"commit" doc:"the tip of the flags repository"`
-	Height   int64               `json:"height" doc:"of the tip: its place in the first-parent history"`
-	Fault    string              `json:"fault,omitempty" doc:"why the repository can't be read, or its tip is not in force: then what was valid last is"`
-	Faults   []manifest.Fault    `json:"faults,omitempty" doc:"the first 100 of the tip"`
-	Diverged *plan.Divergence    `json:"diverged,omitempty" doc:"the branch was force-pushed: cells keep what they have until that is acknowledged (R39)"`
-	Kills    []status.FlagKill   `json:"kills" doc:"all kills, by flag"`
-	Flags    []status.FlagStatus `json:"flags" doc:"by key, after the one that was asked for"`
-	Total    int                 `json:"total" doc:"how many flags there are"`
-	Next     string              `json:"next,omitempty" doc:"give it as after= for the next page; none: this was the last"`
+	Commit   string            `json:"commit" doc:"the tip of the flags repository"`
+	Height   int64             `json:"height" doc:"of the tip: its place in the first-parent history"`
+	Fault    string            `json:"fault,omitempty" doc:"why the repository can't be read, or its tip is not in force: then what was valid last is"`
+	Faults   []manifest.Fault  `json:"faults,omitempty" doc:"the first 100 of the tip"`
+	Diverged *plan.Divergence  `json:"diverged,omitempty" doc:"the branch was force-pushed: cells keep what they have until that is acknowledged (R39)"`
+	Kills    []view.FlagKill   `json:"kills" doc:"all kills, by flag"`
+	Flags    []view.FlagStatus `json:"flags" doc:"by key, after the one that was asked for"`
+	Total    int               `json:"total" doc:"how many flags there are"`
+	Next     string            `json:"next,omitempty" doc:"give it as after= for the next page; none: this was the last"`
 }
 
 // FlagDetail is one flag, with its definition and its cells.
 type FlagDetail struct {
-	status.FlagStatus
-	Definition json.RawMessage   `json:"definition,omitempty" doc:"the tip's, as flagd reads it"`
-	Kills      []status.FlagKill `json:"kills,omitempty"`
-	Cells      []status.FlagCell `json:"cells" doc:"by name, after the one that was asked for"`
-	Total      int               `json:"total" doc:"how many cells there are, by the same filter"`
-	Next       string            `json:"next,omitempty" doc:"give it as after= for the next page; none: this was the last"`
+	view.FlagStatus
+	Definition json.RawMessage `json:"definition,omitempty" doc:"the tip's, as flagd reads it"`
+	Kills      []view.FlagKill `json:"kills,omitempty"`
+	Cells      []view.FlagCell `json:"cells" doc:"by name, after the one that was asked for"`
+	Total      int             `json:"total" doc:"how many cells there are, by the same filter"`
+	Next       string          `json:"next,omitempty" doc:"give it as after= for the next page; none: this was the last"`
 }
 
 type flagsInput struct {
@@ -62,14 +61,14 @@ func (g *flagHandlers) flags(_ context.Context, in *flagsInput) (*flagsOutput, e
 	if err != nil {
 		return nil, err
 	}
-	f, b := v.Flags, status.NewFlagIndex(v)
+	f, b := v.Flags, view.NewFlagIndex(v)
 	out := &flagsOutput{Body: Flags{
-		Commit: f.Commit, Height: f.Height, Fault: f.Fault, Faults: f.Faults[:min(len(f.Faults), status.MaxFaults)], Diverged: f.Diverged, Kills: b.Kills(""),
-		Flags: []status.FlagStatus{},
+		Commit: f.Commit, Height: f.Height, Fault: f.Fault, Faults: f.Faults[:min(len(f.Faults), view.MaxFaults)], Diverged: f.Diverged, Kills: b.Kills(""),
+		Flags: []view.FlagStatus{},
 	}}
 	keys := b.Keys()
 	out.Body.Total = len(keys)
-	keys, out.Body.Next = status.Paginate(keys, in.After, in.Limit)
+	keys, out.Body.Next = view.Paginate(keys, in.After, in.Limit)
 	for _, key := range keys {
 		out.Body.Flags = append(out.Body.Flags, b.Status(key))
 	}
@@ -90,18 +89,18 @@ func (g *flagHandlers) flag(_ context.Context, in *flagInput) (*flagOutput, erro
 	if err != nil {
 		return nil, err
 	}
-	b := status.NewFlagIndex(v)
+	b := view.NewFlagIndex(v)
 	if !b.Exists(in.Key) {
 		return nil, huma.Error404NotFound("The flags repository has no such flag: /v1/flags lists them.")
 	}
-	out := &flagOutput{Body: FlagDetail{FlagStatus: b.Status(in.Key), Kills: b.Kills(in.Key), Cells: []status.FlagCell{}}}
+	out := &flagOutput{Body: FlagDetail{FlagStatus: b.Status(in.Key), Kills: b.Kills(in.Key), Cells: []view.FlagCell{}}}
 	if d := b.Definition(in.Key); d != nil {
 		out.Body.Definition = d.Encode()
 	}
 	names := slices.Sorted(maps.Keys(v.Desired.Cells))
 	names = slices.DeleteFunc(names, func(name string) bool { return in.Channel != "" && v.Desired.Cells[name].Channel != in.Channel })
 	out.Body.Total = len(names)
-	names, out.Body.Next = status.Paginate(names, in.After, in.Limit)
+	names, out.Body.Next = view.Paginate(names, in.After, in.Limit)
 	at := b.Places(in.Key)
 	for _, name := range names {
 		out.Body.Cells = append(out.Body.Cells, b.Cell(in.Key, name, at))
@@ -156,7 +155,7 @@ func (g *flagHandlers) announcements(_ context.Context, in *announcementsInput) 
 	}
 	slices.Sort(ids)
 	out := &announcementsOutput{Body: Announcements{Announcements: []announce.Status{}, Total: len(ids)}}
-	ids, out.Body.Next = status.Paginate(ids, in.After, in.Limit)
+	ids, out.Body.Next = view.Paginate(ids, in.After, in.Limit)
 	for _, id := range ids {
 		out.Body.Announcements = append(out.Body.Announcements, byID[id])
 	}

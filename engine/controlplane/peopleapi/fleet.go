@@ -7,7 +7,6 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
-	"github.com/sluice-cd/sluice/engine/controlplane/status"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
 )
@@ -35,7 +34,7 @@ type statusInput struct {
 	Limit   int    `query:"limit" minimum:"1" maximum:"10000" default:"1000" doc:"cells on a page"`
 }
 
-type statusOutput struct{ Body status.Status }
+type statusOutput struct{ Body view.Status }
 
 func (f *fleet) status(_ context.Context, in *statusInput) (*statusOutput, error) {
 	v, err := shown(f.views)
@@ -45,7 +44,7 @@ func (f *fleet) status(_ context.Context, in *statusInput) (*statusOutput, error
 	if in.Channel != "" && v.Desired.Channels[in.Channel] == nil {
 		return nil, noChannel()
 	}
-	return &statusOutput{Body: status.StatusOf(v, status.StatusPage{Channel: in.Channel, After: in.After, Limit: in.Limit})}, nil
+	return &statusOutput{Body: view.StatusOf(v, view.StatusPage{Channel: in.Channel, After: in.After, Limit: in.Limit})}, nil
 }
 
 type whyInput struct {

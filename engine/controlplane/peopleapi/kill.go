@@ -10,7 +10,6 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
-	"github.com/sluice-cd/sluice/engine/controlplane/status"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
 )
@@ -32,7 +31,7 @@ type NewKill struct {
 
 // Killed is what became of a kill.
 type Killed struct {
-	status.FlagKill
+	view.FlagKill
 	Told      int    `json:"told" doc:"cells that are told, as soon as they are connected"`
 	Connected int    `json:"connected" doc:"of those, the ones that are heard of"`
 	Warning   string `json:"warning,omitempty" doc:"what is odd about it, and what to do"`
@@ -85,7 +84,7 @@ func (g *flagHandlers) untilTold(ctx context.Context, o flags.Override) *killOut
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			out := &killOutput{Status: http.StatusAccepted, Body: Killed{FlagKill: status.FlagKill{Flag: o.Flag, Reason: o.Reason, By: o.By, Until: o.Until}}}
+			out := &killOutput{Status: http.StatusAccepted, Body: Killed{FlagKill: view.FlagKill{Flag: o.Flag, Reason: o.Reason, By: o.By, Until: o.Until}}}
 			out.Body.Warning = "It is kept, and cells are told as soon as this control plane gets to it: look at /v1/flags/" + o.Flag + ", and at the log of sluice serve."
 			return out
 		}
@@ -94,9 +93,9 @@ func (g *flagHandlers) untilTold(ctx context.Context, o flags.Override) *killOut
 
 // killedIn is what is known of a kill in a view; ok is false if the view is from before it.
 func killedIn(v *view.View, o flags.Override) (out *killOutput, ok bool) {
-	b := status.NewFlagIndex(v)
+	b := view.NewFlagIndex(v)
 	kills := b.Kills(o.Flag)
-	i := slices.IndexFunc(kills, func(k status.FlagKill) bool { return k.Reason == o.Reason && k.By == o.By && k.Until.Equal(o.Until) })
+	i := slices.IndexFunc(kills, func(k view.FlagKill) bool { return k.Reason == o.Reason && k.By == o.By && k.Until.Equal(o.Until) })
 	if i < 0 {
 		return nil, false
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
-	"github.com/sluice-cd/sluice/engine/controlplane/status"
 	"github.com/sluice-cd/sluice/engine/roster"
+	"github.com/sluice-cd/sluice/engine/view"
 )
 
 // Members changes cells' identities.
@@ -34,18 +34,18 @@ type members struct {
 }
 
 // member is a cell as it is shown: by the roster, which is newer than the view.
-func (m *members) member(c status.CellStatus) status.Member {
+func (m *members) member(c view.CellStatus) view.Member {
 	if m.members == nil {
-		return status.MemberOf(c, cells.Identity{})
+		return view.MemberOf(c, cells.Identity{})
 	}
-	return status.MemberOf(c, m.members.Roster().Identity(c.Name))
+	return view.MemberOf(c, m.members.Roster().Identity(c.Name))
 }
 
 // MemberPage is a page of cells.
 type MemberPage struct {
-	Cells []status.Member `json:"cells" doc:"by name"`
-	Total int             `json:"total"`
-	Next  string          `json:"next,omitempty" doc:"give it as after= for the next page; none: this was the last"`
+	Cells []view.Member `json:"cells" doc:"by name"`
+	Total int           `json:"total"`
+	Next  string        `json:"next,omitempty" doc:"give it as after= for the next page; none: this was the last"`
 }
 
 type membersOutput struct{ Body MemberPage }
@@ -55,7 +55,7 @@ func (m *members) page(ctx context.Context, in *statusInput) (*membersOutput, er
 	if err != nil {
 		return nil, err
 	}
-	out := &membersOutput{Body: MemberPage{Cells: make([]status.Member, 0, len(found.Body.Cells)), Total: found.Body.Total, Next: found.Body.Next}}
+	out := &membersOutput{Body: MemberPage{Cells: make([]view.Member, 0, len(found.Body.Cells)), Total: found.Body.Total, Next: found.Body.Next}}
 	for _, c := range found.Body.Cells {
 		out.Body.Cells = append(out.Body.Cells, m.member(c))
 	}
@@ -66,7 +66,7 @@ type cellInput struct {
 	Name string `path:"name" maxLength:"253" doc:"a cell"`
 }
 
-type memberOutput struct{ Body status.Member }
+type memberOutput struct{ Body view.Member }
 
 func (m *members) one(_ context.Context, in *cellInput) (*memberOutput, error) {
 	v, err := shown(m.views)
@@ -76,7 +76,7 @@ func (m *members) one(_ context.Context, in *cellInput) (*memberOutput, error) {
 	if v.Desired.Cells[in.Name] == nil {
 		return nil, m.noCell()
 	}
-	return &memberOutput{Body: m.member(status.CellOf(v, in.Name))}, nil
+	return &memberOutput{Body: m.member(view.CellOf(v, in.Name))}, nil
 }
 
 // noCell says so, and has the branch looked at: the cell may have been committed just now.
@@ -151,7 +151,7 @@ func (m *members) identifies(ctx context.Context, in *cellInput, what string, ch
 	if m.members == nil {
 		return nil, huma.Error409Conflict("This control plane does not know cells by key.")
 	}
-	if now := m.members.Roster().Identity(in.Name); now.PublicKey == "" || status.AccessOf(now) == status.AccessRevoked {
+	if now := m.members.Roster().Identity(in.Name); now.PublicKey == "" || view.AccessOf(now) == view.AccessRevoked {
 		if v.Desired.Cells[in.Name] == nil {
 			return nil, m.noCell()
 		}

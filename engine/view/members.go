@@ -1,8 +1,7 @@
-package status
+package view
 
 import (
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine/view"
 )
 
 // Member is a cell, and under which key it comes.
@@ -48,7 +47,7 @@ func MemberOf(c CellStatus, id cells.Identity) Member {
 }
 
 // MembersOf are a page's cells, with the identities that the view has: pure.
-func MembersOf(v *view.View, page StatusPage) []Member {
+func MembersOf(v *View, page StatusPage) []Member {
 	all := []Member{}
 	for _, c := range StatusOf(v, page).Cells {
 		all = append(all, MemberOf(c, v.Identity(c.Name)))

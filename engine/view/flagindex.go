@@ -1,4 +1,4 @@
-package status
+package view
 
 import (
 	"cmp"
@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/releases"
@@ -67,14 +66,14 @@ type FlagKill struct {
 
 // FlagIndex answers where flags are in one View: by flag, by channel and by cell. It decodes each order once, and is for one goroutine.
 type FlagIndex struct {
-	v        *view.View
-	f        *view.Flags // never nil
+	v        *View
+	f        *Flags // never nil
 	features map[string][]*announce.Status
 	orders   map[releases.Digest]map[string]string // what is decoded of orders: reasons by flag
 }
 
 // NewFlagIndex is the index of a View that has Flags.
-func NewFlagIndex(v *view.View) *FlagIndex {
+func NewFlagIndex(v *View) *FlagIndex {
 	x := &FlagIndex{v: v, f: v.Flags, features: map[string][]*announce.Status{}, orders: map[releases.Digest]map[string]string{}}
 	for i := range x.f.Plan.Announcements {
 		a := &x.f.Plan.Announcements[i]

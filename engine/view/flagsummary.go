@@ -1,8 +1,7 @@
-package status
+package view
 
 import (
 	"github.com/sluice-cd/sluice/engine/plan"
-	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags/announce"
 )
 
@@ -17,7 +16,7 @@ type FlagsSummary struct {
 }
 
 // flagsSummary sums flags up; nil: there is no flags repository, or nothing of it is known yet.
-func flagsSummary(f *view.Flags) *FlagsSummary {
+func flagsSummary(f *Flags) *FlagsSummary {
 	if f == nil {
 		return nil
 	}

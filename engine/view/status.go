@@ -1,4 +1,4 @@
-package status
+package view
 
 import (
 	"cmp"
@@ -10,7 +10,6 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/plan"
-	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -97,7 +96,7 @@ type StatusPage struct {
 const MaxFaults = 100
 
 // StatusOf sums a view up: pure.
-func StatusOf(v *view.View, page StatusPage) Status {
+func StatusOf(v *View, page StatusPage) Status {
 	s := Status{
 		Commit: v.Desired.Commit, Now: v.Plan.Now, Diverged: v.Observed.Diverged,
 		Clock:    Clock{StepSeconds: v.Observed.Clock.Step.Seconds(), SkewSeconds: v.Observed.Clock.Skew.Seconds()},
@@ -128,7 +127,7 @@ func StatusOf(v *view.View, page StatusPage) Status {
 	return s
 }
 
-func channelStatus(v *view.View, c *plan.Channel, blocked map[string][]channels.Verdict) ChannelStatus {
+func channelStatus(v *View, c *plan.Channel, blocked map[string][]channels.Verdict) ChannelStatus {
 	s := ChannelStatus{Name: c.Name, Holds: c.Holds, Blocked: blocked["\x00"+c.Name], Counts: map[Condition]int{}, Cells: len(c.Cells), Refused: v.Observed.Refused[c.Name].Reason}
 	if policy := cmp.Or(c.Policy, c.Valid); policy != nil {
 		s.After = policy.After
@@ -161,7 +160,7 @@ func channelStatus(v *view.View, c *plan.Channel, blocked map[string][]channels.
 	return s
 }
 
-func cellStatus(v *view.View, name string, blocked []channels.Verdict) CellStatus {
+func cellStatus(v *View, name string, blocked []channels.Verdict) CellStatus {
 	cell := v.Desired.Cells[name]
 	s := CellStatus{Name: name, Channel: cell.Channel, State: StateUnknown, Blocked: blocked}
 	s.Condition = conditionOf(v, cell, v.Desired.Channels[cell.Channel], blocked)
@@ -183,7 +182,7 @@ func cellStatus(v *view.View, name string, blocked []channels.Verdict) CellStatu
 }
 
 // CellOf is one cell of a View, which has it.
-func CellOf(v *view.View, name string) CellStatus {
+func CellOf(v *View, name string) CellStatus {
 	var blocked []channels.Verdict
 	for _, b := range v.Plan.Blocked {
 		if b.Cell == name {

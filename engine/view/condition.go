@@ -1,10 +1,9 @@
-package status
+package view
 
 import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/plan"
-	"github.com/sluice-cd/sluice/engine/view"
 )
 
 // Condition is where a cell is, in a word, for whoever looks at thousands of them.
@@ -23,7 +22,7 @@ const (
 )
 
 // conditionOf tells in which condition a cell is; blocked says whether a verdict is about it. Pure.
-func conditionOf(v *view.View, cell *plan.Cell, c *plan.Channel, blocked []channels.Verdict) Condition {
+func conditionOf(v *View, cell *plan.Cell, c *plan.Channel, blocked []channels.Verdict) Condition {
 	var head *plan.EffectiveHead
 	if c != nil {
 		head = c.Effective
