@@ -59,7 +59,7 @@ func arrows() map[string][]string {
 		return with(append(more, "engine/plan", "engine/view", "engine/roster", "engine")...)
 	}
 	below := func(more ...string) []string { // within the control plane
-		all := shell("cells/identity", "engine/access", "engine/outbox")
+		all := shell("cells/identity", "engine/access", "engine/outbox", "engine/records")
 		for _, name := range more {
 			all = append(all, "engine/controlplane/"+name)
 		}
@@ -84,7 +84,8 @@ func arrows() map[string][]string {
 		"engine/access":                 {},
 		"engine/announcer":              shell(),
 		"engine/outbox":                 shell(),
-		"engine/store":                  shell("engine/access", "engine/store/rows"),
+		"engine/store":                  shell("engine/access", "engine/records", "engine/store/rows", "engine/store/tables"),
+		"engine/records":                {},
 		"engine/controlplane":           below("api", "auth", "cellapi", "limit", "metrics", "peopleapi", "transport"),
 		"engine/controlplane/peopleapi": below("api", "auth", "bulletin", "limit", "metrics"),
 		"engine/controlplane/cellapi":   below("api", "auth", "limit", "metrics", "transport"),
@@ -180,7 +181,7 @@ func TestOneHome(t *testing.T) {
 func TestPureCore(t *testing.T) {
 	pure := []string{
 		"internal/manifest", "internal/window", "internal/words", "internal/wake", "releases", "channels", "cells", "flags", "flags/announce", "flags/jsonlogic",
-		"engine/plan", "engine/view", "engine/roster", "engine/simulate", "engine/access",
+		"engine/plan", "engine/view", "engine/roster", "engine/simulate", "engine/access", "engine/records",
 	}
 	world := []string{"os", "os/exec", "net", "net/http", "database/sql", "log", "math/rand", "math/rand/v2"}
 	imports := map[string][]string{}

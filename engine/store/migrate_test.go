@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,25 +16,28 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/records"
 	"github.com/sluice-cd/sluice/engine/store"
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// TestMigrations brings databases of every earlier schema up to date, with data in them: testdata/migrations/N.sql is
-// what one of schema N holds. A new migration needs the file of the one before it.
+// TestMigrations brings databases of every schema up to date, the newest too, with data in them: testdata/migrations/N.sql
+// is what one of schema N holds. A new migration needs such a file.
 func TestMigrations(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("migrations/*.sql")
 	if err != nil || len(files) < 2 {
 		t.Fatalf("%d migrations: %v", len(files), err)
 	}
-	for version := 1; version < len(files); version++ {
+	for version := 1; version <= len(files); version++ {
 		t.Run(fmt.Sprint("from ", version), func(t *testing.T) {
 			t.Parallel()
 			file := filepath.Join(t.TempDir(), "sluice.db")
 			made(t, file, int64(version))
 			for range 2 { // once up to date, and once as it is then
-				wantOldData(t, open(t, file, store.Options{}))
+				s := open(t, file, store.Options{})
+				wantOldData(t, s, version)
+				wantNewerData(t, s, version)
 			}
 			wantUsable(t, open(t, file, store.Options{}))
 		})
@@ -67,7 +71,7 @@ func made(t *testing.T, file string, version int64) {
 const three releases.Digest = "sha256:4e07408562bedb8b60ce05c1decfe3ad16b72230967de01f640b7e4729b49fce"
 
 // wantOldData holds what was there since schema 1.
-func wantOldData(t *testing.T, s *store.Store) {
+func wantOldData(t *testing.T, s *store.Store, version int) {
 	t.Helper()
 	noon := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 	granted := &cells.Assignment{Channel: "staging", Epoch: 1, Sequence: 4, Release: "1.0.4", Digest: "sha256:4b227777d4dd1fc61c6f884f48641d02b4d121d3fd328cb08b5531fcacdabf8a"}
@@ -85,6 +89,13 @@ func wantOldData(t *testing.T, s *store.Store) {
 		},
 		Served:  map[string]int64{"staging": 4, "dedicated": 41},
 		Refused: map[string]plan.Refusal{"dedicated": {Reason: "hook", Until: noon.Add(5 * time.Minute)}},
+	}
+	if version >= 3 {
+		want.Learned.Waves = []plan.Through{{Channel: "staging", Sequence: 4, Digest: three, Wave: 1, At: noon}}
+		want.Slots = map[string][]string{"staging": {"acme", "newcomer"}}
+		want.Registered = map[string]plan.Registration{
+			"acme": {Cell: "acme", Identity: cells.Identity{APIVersion: "sluice/v1", Kind: "Identity", Epoch: 1, Serial: 2, PublicKey: "ed25519:AAAA"}, By: "token of ada", At: noon},
+		}
 	}
 	got, err := s.Observed(t.Context())
 	if err != nil {
@@ -109,6 +120,33 @@ func wantOldData(t *testing.T, s *store.Store) {
 	}
 }
 
+// wantNewerData holds what is there since schema 3, and since the newest.
+func wantNewerData(t *testing.T, s *store.Store, version int) {
+	t.Helper()
+	ctx, noon := t.Context(), time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	if version >= 3 {
+		if kills, err := s.Kills(ctx); err != nil || len(kills) != 1 || kills[0].ID != "k1" || kills[0].Override.Flag != "gateway" || kills[0].Landed != "" {
+			t.Errorf("the kills: %+v (%v)", kills, err)
+		}
+		if due, err := s.Due(ctx, noon, 10); err != nil || len(due) != 1 || due[0].Webhook != "chat" || due[0].Event.Text != "gateway was killed" {
+			t.Errorf("the messages: %+v (%v)", due, err)
+		}
+		if lines, err := s.Audits(ctx, 10); err != nil || len(lines) != 1 || lines[0].Who != "ada" {
+			t.Errorf("the audit: %+v (%v)", lines, err)
+		}
+		if o, err := s.Token(ctx, "of-ada"); err != nil || o.Name != "ada" || !o.Expires.IsZero() {
+			t.Errorf("the operator's token: %+v (%v)", o, err)
+		}
+	}
+	if version >= 4 {
+		want := records.Record{Kind: "session", Key: "of-ada", Version: 7009, Updated: noon, Body: json.RawMessage(`{"name":"ada"}`)}
+		got, err := s.Records().Get(ctx, "session", "of-ada")
+		if d := cmp.Diff(want, got); d != "" || err != nil {
+			t.Errorf("the record (-want +got): %v\n%s", err, d)
+		}
+	}
+}
+
 // wantUsable goes on with an old database: a cell's next report is its first with a version, and what was not announced is.
 func wantUsable(t *testing.T, s *store.Store) {
 	t.Helper()
@@ -128,8 +166,11 @@ func wantUsable(t *testing.T, s *store.Store) {
 	if err != nil || len(made) != 1 {
 		t.Errorf("grant: %+v (%v)", made, err)
 	}
-	if err := s.AddToken(ctx, access.Token{Name: "ada", Role: access.Admin, Hash: "h"}); err != nil {
+	if err := s.AddToken(ctx, access.Token{Name: "bo", Role: access.Admin, Hash: "h"}); err != nil {
 		t.Error(err)
+	}
+	if r, err := s.Records().Put(ctx, records.Record{Kind: "session", Key: "new", Body: json.RawMessage(`{}`)}); err != nil || r.Version == 0 {
+		t.Errorf("a record: %+v (%v)", r, err)
 	}
 	if err := s.Integrity(ctx); err != nil {
 		t.Error(err)

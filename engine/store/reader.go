@@ -12,11 +12,6 @@ type reader struct {
 	reads atomic.Int64
 }
 
-func (r *reader) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	r.reads.Add(1)
-	return r.DB.QueryContext(ctx, query, args...)
-}
-
 func (r *reader) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
 	r.reads.Add(1)
 	return r.DB.QueryRowContext(ctx, query, args...)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store/rows"
+	"github.com/sluice-cd/sluice/engine/store/tables"
 )
 
 const (
@@ -15,7 +16,7 @@ const (
 )
 
 // Report keeps cells' states and events, all or none of the batch, durable when it returns. Each state's version must be
-// one above the kept one's, else it is engine.ErrStale. If ctx ends first, whether they were kept is not known.
+// one above the kept one's, else it is plan.ErrStale. If ctx ends first, whether they were kept is not known.
 func (s *Store) Report(ctx context.Context, batch []plan.Reported) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -85,15 +86,16 @@ func (v *versions) read(tx *sql.Tx, batch []*rows.Report) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	list, err := rows.Encode(missing)
-	if err != nil {
-		return err
-	}
-	found, err := pairs[int64](context.Background(), tx, `SELECT name, version FROM cells WHERE name IN (SELECT value FROM json_each(?))`, list)
 	for _, name := range missing {
-		v.kept[name] = found[name]
+		v.kept[name] = 0
 	}
-	return err
+	var name string
+	var version int64
+	t := transaction{ctx: context.Background(), tx: tx}
+	return t.Each(`SELECT name, version FROM cells WHERE name = ANY($1)`, []any{missing}, []any{&name, &version}, func() error {
+		v.kept[name] = version
+		return nil
+	})
 }
 
 // keep writes what was admitted beside the cells.
@@ -102,13 +104,15 @@ func (s *Store) keep(tx *sql.Tx, a rows.Admitted, fresh map[string]int) error {
 	for i, e := range a.Events {
 		events[i] = []any{e.Cell, e.Boot, e.Number, e.Body}
 	}
-	if err := insert(tx, `INSERT INTO events (cell, boot, number, body) VALUES `, events, ` ON CONFLICT (cell, boot, number) DO NOTHING`); err != nil {
+	if err := insert(tx, `INSERT INTO events (cell, boot, number, body)`, events, `ON CONFLICT (cell, boot, number) DO NOTHING`); err != nil {
 		return err
 	}
 	if err := s.compact(tx, a.Events, fresh); err != nil {
 		return err
 	}
-	return s.raiseServed(tx, a.Served)
+	t := &transaction{ctx: context.Background(), tx: tx}
+	tables.RaiseServed(t, s.served.News(a.Served))
+	return t.failed
 }
 
 // compact cuts the history of cells that wrote much since the last time, or for the first time since the start.
@@ -128,19 +132,9 @@ func (s *Store) compact(tx *sql.Tx, events []rows.Event, fresh map[string]int) e
 	return nil
 }
 
-// raiseServed keeps the highest sequence ever served or reported (R2). After the commit the caller tells s.served.
-func (s *Store) raiseServed(tx *sql.Tx, served []rows.Sequence) error {
-	for channel, sequence := range s.served.News(served) {
-		_, err := tx.Exec(`INSERT INTO served (channel, sequence) VALUES (?, ?) ON CONFLICT (channel) DO UPDATE SET sequence = max(sequence, excluded.sequence)`, channel, sequence)
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // insert writes rows with few statements, perInsert rows each while there are so many.
-func insert(tx *sql.Tx, head string, all [][]any, tail string) error {
+func insert(tx *sql.Tx, into string, all [][]any, onConflict string) error {
+	spelled := func(n int) string { return into + ` VALUES ` + tuples(n, len(all[0])) + ` ` + onConflict }
 	var many *sql.Stmt
 	for len(all) > 0 {
 		n := min(len(all), perInsert)
@@ -151,10 +145,10 @@ func insert(tx *sql.Tx, head string, all [][]any, tail string) error {
 		var err error
 		switch {
 		case n < perInsert:
-			_, err = tx.Exec(head+tuples(n, len(all[0]))+tail, args...)
+			_, err = tx.Exec(spelled(n), args...)
 		default:
 			if many == nil {
-				if many, err = tx.Prepare(head + tuples(n, len(all[0])) + tail); err != nil {
+				if many, err = tx.Prepare(spelled(n)); err != nil {
 					return err
 				}
 				defer many.Close()

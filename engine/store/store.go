@@ -33,6 +33,7 @@ import (
 
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/store/rows"
+	"github.com/sluice-cd/sluice/engine/store/tables"
 )
 
 //go:embed migrations/*.sql
@@ -47,7 +48,7 @@ const pageSize = 4096
 // Options may be left zero.
 type Options struct {
 	Log         zerolog.Logger
-	MaxBytes    int64            // the file grows no further: writes then fail with engine.ErrFull. Default: as the disk allows
+	MaxBytes    int64            // the file grows no further: writes then fail with plan.ErrFull. Default: as the disk allows
 	History     int              // events kept for each cell; default 1000
 	BusyTimeout time.Duration    // how long a write waits for another process's; default 5 s
 	Poll        time.Duration    // how often Follow looks for other processes' writes; default 1 s
@@ -56,6 +57,8 @@ type Options struct {
 
 // Store is an open database. Close it.
 type Store struct {
+	tables.Tables // what it keeps in the same way as PostgreSQL
+
 	file    string
 	log     zerolog.Logger
 	history int
@@ -90,6 +93,7 @@ func OpenWith(ctx context.Context, file string, o Options) (*Store, error) {
 		file: file, log: o.Log, history: cmp.Or(o.History, 1000), poll: cmp.Or(o.Poll, time.Second), now: o.Now,
 		read: &reader{}, lease: newLease(file),
 	}
+	s.Tables = tables.New(database{s}, dialect, &s.served)
 	if err := s.open(ctx, o); err != nil {
 		s.closeFiles()
 		return nil, wrap("open database "+file, err)

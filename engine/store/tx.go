@@ -10,8 +10,8 @@ import (
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
-	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/store/tables"
 )
 
 // tx runs do in one durable write transaction, all of it or nothing. Once begun it is not given up
@@ -24,16 +24,6 @@ func (s *Store) tx(ctx context.Context, op string, do func(*sql.Tx) error) error
 		return ErrClosed
 	}
 	return s.commit(ctx, op, do)
-}
-
-// ledger is tx for what only the leader writes: for anybody else it is engine.ErrDeposed.
-func (s *Store) ledger(ctx context.Context, op string, do func(*sql.Tx) error) error {
-	return s.tx(ctx, op, func(tx *sql.Tx) error {
-		if err := s.fence(tx); err != nil {
-			return err
-		}
-		return do(tx)
-	})
 }
 
 func (s *Store) commit(ctx context.Context, op string, do func(*sql.Tx) error) error {
@@ -49,20 +39,10 @@ func (s *Store) commit(ctx context.Context, op string, do func(*sql.Tx) error) e
 	switch {
 	case err == nil:
 		s.failed.Store(nil)
-	case !answer(err):
+	case !tables.Answers(err):
 		s.failed.Store(&err)
 	}
 	return err
-}
-
-// answer tells whether an error is what the store says of itself when it works.
-func answer(err error) bool {
-	for _, is := range []error{plan.ErrStale, plan.ErrDeposed, plan.ErrDenied, access.ErrUnknown, access.ErrTaken} {
-		if errors.Is(err, is) {
-			return true
-		}
-	}
-	return false
 }
 
 // rolledBack tells whether a ROLLBACK failed because SQLite had rolled back by itself, as it does when the disk is full.

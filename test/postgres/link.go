@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"fmt"
 	"net"
 	"net/url"
 	"sync"
@@ -139,6 +138,3 @@ func (l *Link) drop(c net.Conn) {
 	delete(l.conns, c)
 	_ = c.Close()
 }
-
-// String says where the link leads.
-func (l *Link) String() string { return fmt.Sprintf("%s to %s", l.listener.Addr(), l.server) }

@@ -1,14 +1,12 @@
 package postgres
 
 import (
-	"io"
 	"strings"
 	"sync"
 )
 
 // output keeps what a server says, and tells when it says that it is ready.
 type output struct {
-	also  io.Writer     // nil: nobody else reads it
 	ready chan struct{} // closed at the line that says so
 
 	mu   sync.Mutex // guards what follows
@@ -23,9 +21,6 @@ const maxOutput = 64 << 10
 func (o *output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.also != nil {
-		_, _ = o.also.Write(p) // the server must not stop for it
-	}
 	if o.text.Len() < maxOutput {
 		o.text.Write(p[:min(len(p), maxOutput-o.text.Len())])
 	}

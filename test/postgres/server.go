@@ -16,7 +16,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
 	"os"
@@ -36,9 +35,7 @@ const (
 
 // Options may be left zero.
 type Options struct {
-	Folder   string            // where the data goes, in a folder of its own; default: the folder for temporary files
-	Settings map[string]string // of postgresql.conf, over the defaults
-	Log      io.Writer         // what the server says; default: kept for errors alone
+	Folder string // where the data goes, in a folder of its own; default: the folder for temporary files
 }
 
 // Server is a running PostgreSQL server. Close it.
@@ -110,18 +107,9 @@ func (s *Server) Restart(ctx context.Context) error {
 	if s.process != nil {
 		return errors.New("start PostgreSQL: it runs")
 	}
-	settings := map[string]string{
-		"listen_addresses": "127.0.0.1", "port": strconv.Itoa(s.port), "unix_socket_directories": "",
-		"max_connections": "300", "shared_buffers": "64MB", "timezone": "UTC", "fsync": "on",
-	}
-	for name, value := range s.o.Settings {
-		settings[name] = value
-	}
-	cmd := exec.Command(s.programs.postgres, "-D", s.data())
-	for name, value := range settings {
-		cmd.Args = append(cmd.Args, "-c", name+"="+value)
-	}
-	said := &output{also: s.o.Log, ready: make(chan struct{})}
+	cmd := exec.Command(s.programs.postgres, "-D", s.data(), "-c", "listen_addresses=127.0.0.1", "-c", "port="+strconv.Itoa(s.port),
+		"-c", "unix_socket_directories=", "-c", "max_connections=300", "-c", "shared_buffers=64MB", "-c", "timezone=UTC", "-c", "fsync=on")
+	said := &output{ready: make(chan struct{})}
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = s.folder, environment(), said, said
 	cmd.WaitDelay = stopWithin
 	cmd.SysProcAttr = tied(s.user)

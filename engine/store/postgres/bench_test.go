@@ -27,7 +27,16 @@ func cellOf(i int) string { return fmt.Sprintf("cell-%05d", i*7919%fleet) }
 // BenchmarkReport is how fast reports of a fleet are kept, one a call, each submitter with cells of its own: both
 // stores in one run, for times are not stable, ratios are.
 func BenchmarkReport(b *testing.B) {
-	kinds := map[string]func(b *testing.B) storetest.Store{
+	for _, submitters := range []int{1, 64, 512} {
+		for _, kind := range []string{"sqlite", "postgres"} {
+			b.Run(fmt.Sprintf("%s/%d", kind, submitters), func(b *testing.B) { submit(b, kinds()[kind](b), submitters) })
+		}
+	}
+}
+
+// kinds opens an empty store of each kind.
+func kinds() map[string]func(b *testing.B) storetest.Store {
+	return map[string]func(b *testing.B) storetest.Store{
 		"postgres": func(b *testing.B) storetest.Store { return openWith(b, server.Start(b), postgres.Options{}) },
 		"sqlite": func(b *testing.B) storetest.Store {
 			s, err := store.Open(b.Context(), filepath.Join(b.TempDir(), "sluice.db"), zerolog.Nop())
@@ -37,11 +46,6 @@ func BenchmarkReport(b *testing.B) {
 			b.Cleanup(func() { s.Close() })
 			return s
 		},
-	}
-	for _, submitters := range []int{1, 64, 512} {
-		for _, kind := range []string{"sqlite", "postgres"} {
-			b.Run(fmt.Sprintf("%s/%d", kind, submitters), func(b *testing.B) { submit(b, kinds[kind](b), submitters) })
-		}
 	}
 }
 
@@ -99,5 +103,29 @@ func BenchmarkCells10k(b *testing.B) {
 		if all, err := s.Cells(b.Context()); err != nil || len(all) != fleet {
 			b.Fatal(len(all), err)
 		}
+	}
+}
+
+// BenchmarkGrant is how fast grants are made, many cells a call, each of which takes a slot that is freed after.
+func BenchmarkGrant(b *testing.B) {
+	for _, size := range []int{1, 100, 1000} {
+		for _, kind := range []string{"sqlite", "postgres"} {
+			b.Run(fmt.Sprintf("%s/%d", kind, size), func(b *testing.B) { grantAndFree(b, kinds()[kind](b), size) })
+		}
+	}
+}
+
+func grantAndFree(b *testing.B, s storetest.Store, size int) {
+	offers, names := make([]plan.Offer, size), make([]string, size)
+	for i := range offers {
+		names[i] = cellOf(i)
+		offers[i] = plan.Offer{Granted: plan.Granted{Cell: names[i], Assignment: *running, At: time.Now()}, Cap: size}
+	}
+	for b.Loop() {
+		made, err := s.Grant(b.Context(), offers)
+		if err != nil || len(made) != size {
+			b.Fatal(len(made), err)
+		}
+		must(b, s.Free(b.Context(), running.Channel, names))
 	}
 }

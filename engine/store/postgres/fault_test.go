@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/records"
 	"github.com/sluice-cd/sluice/engine/store/postgres"
 	server "github.com/sluice-cd/sluice/test/postgres"
 )
@@ -325,6 +327,38 @@ func TestAnswerLost(t *testing.T) {
 		t.Errorf("the events are %v (%v)", kept, err)
 	}
 	must(t, s.Report(t.Context(), report("acme", 3, "third")))
+}
+
+// A record whose commit's answer is lost is written once, and its writer gets the version that it has.
+func TestAnswerOfARecordLost(t *testing.T) {
+	t.Parallel()
+	url := server.Start(t)
+	over, link := server.Through(t, url)
+	s, beside, watch := openWith(t, over, postgres.Options{}), connect(t, url), connect(t, url)
+	do(t, beside, `CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END $$`)
+	do(t, beside, `CREATE CONSTRAINT TRIGGER wait AFTER INSERT OR UPDATE OR DELETE ON records DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait()`)
+	lost := func(write func() error) error {
+		t.Helper()
+		do(t, beside, `SELECT pg_advisory_lock(1)`) // for which a commit waits
+		answer := make(chan error, 1)
+		go func() { answer <- write() }()
+		waiting(t, watch)
+		link.Break()
+		do(t, beside, `SELECT pg_advisory_unlock(1)`)
+		return <-answer
+	}
+	r := records.Record{Kind: "session", Key: "ada", Body: json.RawMessage(`1`)}
+	for _, body := range []string{`1`, `2`} { // made, and replaced
+		r.Body = json.RawMessage(body)
+		must(t, lost(func() (err error) { r, err = s.Records().Put(t.Context(), r); return err }))
+		if got, err := s.Records().Get(t.Context(), "session", "ada"); err != nil || got.Version != r.Version || string(got.Body) != body {
+			t.Errorf("written %+v, kept %+v (%v)", r, got, err)
+		}
+	}
+	must(t, lost(func() error { return s.Records().Delete(t.Context(), "session", "ada", r.Version) }))
+	if _, err := s.Records().Get(t.Context(), "session", "ada"); !errors.Is(err, records.ErrNotFound) {
+		t.Errorf("deleted: %v, not ErrNotFound", err)
+	}
 }
 
 // waiting returns when a session waits for a lock.

@@ -115,7 +115,17 @@ func (s *Store) beat(ctx context.Context, conn *pgx.Conn) error {
 func (s *Store) unheard(ctx context.Context, conn *pgx.Conn) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	kept, err := pairs[int64](ctx, conn, `SELECT name, version FROM cells`)
+	found, err := conn.Query(ctx, `SELECT name, version FROM cells`)
+	if err != nil {
+		return nil, err
+	}
+	kept := map[string]int64{}
+	var name string
+	var version int64
+	_, err = pgx.ForEachRow(found, []any{&name, &version}, func() error {
+		kept[name] = version
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}

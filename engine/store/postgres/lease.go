@@ -74,21 +74,17 @@ func (s *Store) Resign(ctx context.Context) error {
 	})
 }
 
-// ledger is write for what only the leader writes: for anybody else it is engine.ErrDeposed. It locks the lease's row
-// until the commit, so that nobody begins a new term before, and so that a leader's writes come one after the other:
-// caps and cursors need no locks of their own. A store that never asked to lead may write too, for it is a process
-// alone, or believes so: until another holds the lease.
-func (s *Store) ledger(ctx context.Context, op string, do func(ctx context.Context, tx pgx.Tx) error) error {
-	return s.write(ctx, op, func(ctx context.Context, tx pgx.Tx, _ bool) error {
-		t, err := s.lock(ctx, tx)
-		if err != nil {
-			return err
-		}
-		mine := t.holder == s.name
-		leads := mine && t.runs() && t.number == s.term.Load()
-		if !leads && (s.asked.Load() || !mine && t.runs()) {
-			return plan.ErrDeposed
-		}
-		return do(ctx, tx)
-	})
+// fence lets a write through, under the lease's lock, if this store leads. A store that never asked to lead may write too,
+// for it is a process alone, or believes so: until another holds the lease.
+func (s *Store) fence(ctx context.Context, tx pgx.Tx) error {
+	t, err := s.lock(ctx, tx)
+	if err != nil {
+		return err
+	}
+	mine := t.holder == s.name
+	leads := mine && t.runs() && t.number == s.term.Load()
+	if !leads && (s.asked.Load() || !mine && t.runs()) {
+		return plan.ErrDeposed
+	}
+	return nil
 }

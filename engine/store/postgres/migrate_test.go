@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/records"
 	"github.com/sluice-cd/sluice/engine/store/postgres"
 	"github.com/sluice-cd/sluice/releases"
 	server "github.com/sluice-cd/sluice/test/postgres"
@@ -34,7 +36,9 @@ func TestMigrations(t *testing.T) {
 			url := server.Start(t)
 			made(t, url, int64(version))
 			for range 2 { // once up to date, and once as it is then
-				wantOldData(t, open(t, url))
+				s := open(t, url)
+				wantOldData(t, s)
+				wantNewerData(t, s, version)
 			}
 			wantUsable(t, open(t, url))
 		})
@@ -115,6 +119,27 @@ func wantOldData(t *testing.T, s *postgres.Store) {
 	}
 }
 
+// wantNewerData holds what is there since schema 2, and since the newest.
+func wantNewerData(t *testing.T, s *postgres.Store, version int) {
+	t.Helper()
+	ctx, noon := t.Context(), time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	if version >= 2 {
+		if kills, err := s.Kills(ctx); err != nil || len(kills) != 1 || kills[0].ID != "k1" || kills[0].Override.Flag != "gateway" || kills[0].Landed != "" {
+			t.Errorf("the kills: %+v (%v)", kills, err)
+		}
+		if due, err := s.Due(ctx, noon, 10); err != nil || len(due) != 1 || due[0].Webhook != "chat" || due[0].Event.Text != "gateway was killed" {
+			t.Errorf("the messages: %+v (%v)", due, err)
+		}
+	}
+	if version >= 3 {
+		want := records.Record{Kind: "session", Key: "of-ada", Version: 7009, Updated: noon, Body: json.RawMessage(`{"name":"ada"}`)}
+		got, err := s.Records().Get(ctx, "session", "of-ada")
+		if d := cmp.Diff(want, got); d != "" || err != nil {
+			t.Errorf("the record (-want +got): %v\n%s", err, d)
+		}
+	}
+}
+
 // wantUsable goes on with an old database.
 func wantUsable(t *testing.T, s *postgres.Store) {
 	t.Helper()
@@ -133,6 +158,9 @@ func wantUsable(t *testing.T, s *postgres.Store) {
 	offer := plan.Offer{Granted: plan.Granted{Cell: "bolt", Assignment: cells.Assignment{Channel: "staging", Epoch: 1, Sequence: 42}}, Cap: 2}
 	if made, err := s.Grant(ctx, []plan.Offer{offer}); err != nil || len(made) != 0 {
 		t.Errorf("a third slot of two: %+v (%v)", made, err)
+	}
+	if r, err := s.Records().Put(ctx, records.Record{Kind: "session", Key: "new", Body: json.RawMessage(`{}`)}); err != nil || r.Version == 0 {
+		t.Errorf("a record: %+v (%v)", r, err)
 	}
 	if err := s.Claim(ctx, "open", plan.Registration{Cell: "bolt", Identity: cells.Identity{Serial: 1, PublicKey: "ed25519:BBBB"}}); err != nil {
 		t.Errorf("a token of before: %v", err)

@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sluice-cd/sluice/engine"
@@ -57,17 +56,6 @@ func (n note) payloads() ([]string, error) {
 }
 
 const notify = `SELECT pg_notify('` + topic + `', payload) FROM unnest($1::text[]) AS payload`
-
-// tell sends a note with the transaction.
-func (s *Store) tell(ctx context.Context, tx pgx.Tx, n note) error {
-	n.By = s.name
-	payloads, err := n.payloads()
-	if err != nil {
-		return err
-	}
-	_, err = tx.Exec(ctx, notify, payloads)
-	return err
-}
 
 // Pushed tells the others that the branch may have moved.
 func (s *Store) Pushed(ctx context.Context) error {

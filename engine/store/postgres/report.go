@@ -14,6 +14,7 @@ import (
 
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store/rows"
+	"github.com/sluice-cd/sluice/engine/store/tables"
 )
 
 const (
@@ -22,8 +23,8 @@ const (
 )
 
 // Report keeps cells' states and events, all or none of the batch, durable when it returns. Each state's version must be
-// one above the kept one's, else it is engine.ErrStale. If ctx ends first, or the connection is lost for too long
-// (engine.ErrBusy), it may have been kept: who then reports again is told that it is stale, reads and folds again.
+// one above the kept one's, else it is plan.ErrStale. If ctx ends first, or the connection is lost for too long
+// (plan.ErrBusy), it may have been kept: who then reports again is told that it is stale, reads and folds again.
 func (s *Store) Report(ctx context.Context, batch []plan.Reported) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -186,7 +187,7 @@ func (w *writer) keep(ctx context.Context, t *trial, batch []*rows.Report, a row
 			FROM unnest($1::text[]) AS c (cell)) AS old WHERE e.cell = old.cell AND e.id <= old.upto`, names, w.history)
 	}
 	news := w.Store.served.News(cleaned(a.Served))
-	queueServed(b, news)
+	tables.RaiseServed(&transaction{queued: b}, news)
 	if err := w.queueNews(b, batch, a, len(news) > 0); err != nil {
 		return err
 	}
@@ -277,20 +278,6 @@ func (w *writer) compact(events []rows.Event) []string {
 		}
 	}
 	return slices.Sorted(maps.Keys(due))
-}
-
-// queueServed keeps the highest sequence ever served or reported (R2). After the commit the caller tells s.served.
-func queueServed(b *pgx.Batch, news map[string]int64) {
-	if len(news) == 0 {
-		return
-	}
-	channels := slices.Sorted(maps.Keys(news)) // locked in the same order by everybody
-	sequences := make([]int64, len(channels))
-	for i, c := range channels {
-		sequences[i] = news[c]
-	}
-	b.Queue(`INSERT INTO served (channel, sequence) SELECT * FROM unnest($1::text[], $2::bigint[])
-		ON CONFLICT (channel) DO UPDATE SET sequence = excluded.sequence WHERE served.sequence < excluded.sequence`, channels, sequences)
 }
 
 func cleaned(all []rows.Sequence) []rows.Sequence {

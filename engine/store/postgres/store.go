@@ -31,6 +31,7 @@ import (
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store/rows"
+	"github.com/sluice-cd/sluice/engine/store/tables"
 )
 
 // ErrClosed answers calls after Close.
@@ -49,6 +50,8 @@ type Options struct {
 
 // Store is an open database. Close it.
 type Store struct {
+	tables.Tables // what it keeps in the same way as SQLite
+
 	log     zerolog.Logger
 	name    string // of this open store among those that share the database: random
 	history int
@@ -90,7 +93,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 		log: o.Log, name: rand.Text(), history: o.History, timeout: o.Timeout, clock: o.Now, config: config.ConnConfig.Copy(),
 		compare: cmp.Or(o.Compare, 30*time.Second),
 	}
-	s.news = newNews(s.name)
+	s.Tables, s.news = tables.New(database{s}, dialect, &s.served), newNews(s.name)
 	s.life, s.end = context.WithCancel(context.Background())
 	where := fmt.Sprintf("open database %s at %s", s.config.Database, s.config.Host)
 	if err := s.open(ctx, config); err != nil {

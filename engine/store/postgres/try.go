@@ -10,8 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/sluice-cd/sluice/engine/access"
-	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/store/tables"
 )
 
 var (
@@ -79,7 +78,7 @@ func (s *Store) outcome(err error) error {
 	switch {
 	case err == nil:
 		s.failed.Store(nil)
-	case !answer(err):
+	case !tables.Answers(err):
 		s.failed.Store(&err)
 	}
 	return err
@@ -144,14 +143,4 @@ func (s *Store) readFailed(ctx context.Context, op string, err error) error {
 		err = fmt.Errorf("%w: %w", errLost, err)
 	}
 	return wrap(op, err)
-}
-
-// answer tells whether an error is what the store says of itself when it works.
-func answer(err error) bool {
-	for _, is := range []error{plan.ErrStale, plan.ErrDeposed, plan.ErrDenied, access.ErrUnknown, access.ErrTaken} {
-		if errors.Is(err, is) {
-			return true
-		}
-	}
-	return false
 }

@@ -20,10 +20,11 @@ import (
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/access"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/records"
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Store is what the contract looks at: the engine's port, the history that reports carried, tokens and the audit.
+// Store is what the contract looks at: the engine's port, the history that reports carried, tokens, the audit and records.
 type Store interface {
 	engine.Store
 	engine.FlagStore
@@ -45,6 +46,8 @@ type Store interface {
 
 	Fact(ctx context.Context, name string) (string, error)
 	KeepFact(ctx context.Context, name, before, value string) error
+
+	Records() records.Store
 }
 
 // Open opens the database of the test t. Called again with the same t it opens the same data, as another process would,
@@ -53,7 +56,7 @@ type Open func(t *testing.T, now func() time.Time) Store
 
 // Run holds the contract against the stores that open gives.
 func Run(t *testing.T, open Open) {
-	for _, group := range []map[string]func(t *testing.T, open Open){observing(), sharing(), identifying(), flagging()} {
+	for _, group := range []map[string]func(t *testing.T, open Open){observing(), sharing(), identifying(), flagging(), recording()} {
 		for name, run := range group {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()

@@ -1,0 +1,55 @@
+package tables
+
+import (
+	"context"
+
+	"github.com/sluice-cd/sluice/engine/plan"
+)
+
+// Facts is single values, each under a name. Any process may write it.
+type Facts struct{ db Database }
+
+// Fact gives a single value that was kept under a name; empty: none was.
+func (f Facts) Fact(ctx context.Context, name string) (string, error) {
+	return read(ctx, f.db, "read "+name, func(r Reader) (string, error) {
+		found, err := column[string](r, `SELECT body FROM facts WHERE name = $1`, name)
+		if err != nil || len(found) == 0 {
+			return "", err
+		}
+		return found[0], nil
+	})
+}
+
+// KeepFact keeps a value under a name if before is what is kept there now (empty: nothing); else plan.ErrStale.
+func (f Facts) KeepFact(ctx context.Context, name, before, value string) error {
+	return f.db.Write(ctx, "keep "+name, func(tx Tx) error {
+		statement, args := `UPDATE facts SET body = $2 WHERE name = $1 AND body = $3`, []any{name, value, before}
+		if before == "" {
+			statement, args = `INSERT INTO facts (name, body) VALUES ($1, $2) ON CONFLICT DO NOTHING`, args[:2]
+		}
+		kept, err := tx.Exec(statement, args...)
+		if err != nil || kept > 0 {
+			return err
+		}
+		if tx.Unsure() {
+			if same, err := exists(tx, `SELECT 1 FROM facts WHERE name = $1 AND body = $2`, name, value); err != nil || same {
+				return err
+			}
+		}
+		return plan.ErrStale
+	})
+}
+
+// queueFact keeps a value as JSON, whatever was there.
+func queueFact(tx Tx, name string, value any) {
+	tx.Queue(`INSERT INTO facts (name, body) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET body = excluded.body`, name, body{value})
+}
+
+// readFact reads what queueFact kept; the zero T: nothing.
+func readFact[T any](ctx context.Context, db Database, name string) (value T, err error) {
+	found, err := readList[T](ctx, db, "read "+name, `SELECT body FROM facts WHERE name = $1`, name)
+	if err != nil || len(found) == 0 {
+		return value, err
+	}
+	return found[0], nil
+}

@@ -1,0 +1,119 @@
+package tables
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/access"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/store/rows"
+)
+
+// keepJoin is how long a token is kept after it ran out: until then its winner may ask for the lost answer (R28).
+const keepJoin = 24 * time.Hour
+
+// Members is who may speak as which cell, until git says so. Any process may write it.
+type Members struct{ db Database }
+
+// AddJoin keeps a cell's token, and forgets those that ran out a while ago.
+func (m Members) AddJoin(ctx context.Context, j access.Join) error {
+	return m.db.Write(ctx, "keep a token for "+j.Cell, func(tx Tx) error {
+		now, err := tx.Now()
+		if err != nil {
+			return err
+		}
+		tx.Queue(`DELETE FROM joins WHERE expires < $1`, rows.Millis(now.Add(-keepJoin)))
+		added, err := tx.Exec(`INSERT INTO joins (hash, cell, serial, made_by, created, expires) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`,
+			j.Hash, j.Cell, j.Serial, j.By, rows.Millis(j.Created), rows.Millis(j.Expires))
+		if err == nil && added == 0 && !tx.Unsure() {
+			return access.ErrTaken
+		}
+		return err
+	})
+}
+
+// Joins gives a cell's tokens that can still be used, oldest first.
+func (m Members) Joins(ctx context.Context, cell string) ([]access.Join, error) {
+	return read(ctx, m.db, "read the tokens of "+cell, func(r Reader) ([]access.Join, error) {
+		now, err := r.Now()
+		if err != nil {
+			return nil, err
+		}
+		return collect(r, func(j *access.Join) []any {
+			return []any{&j.Hash, &j.Cell, &j.Serial, &j.By, stamp{&j.Created}, stamp{&j.Expires}}
+		}, `SELECT hash, cell, serial, made_by, created, expires FROM joins WHERE cell = $1 AND used_by IS NULL AND expires > $2 ORDER BY created, hash`,
+			cell, rows.Millis(now))
+	})
+}
+
+// Claim uses up a token by one conditional update, and records r. It is good for one key, which may repeat it while it
+// is the cell's newest (R28); for the serial that follows the token's (R26); until it runs out. Else plan.ErrDenied.
+func (m Members) Claim(ctx context.Context, hash string, r plan.Registration) error {
+	return m.db.Write(ctx, "claim a token for "+r.Cell, func(tx Tx) error {
+		now, err := tx.Now()
+		if err != nil {
+			return err
+		}
+		used, err := tx.Exec(`UPDATE joins SET used_by = $1 WHERE hash = $2 AND cell = $3 AND used_by IS NULL AND expires > $4 AND serial + 1 = $5 AND $1 <> ''`,
+			r.Identity.PublicKey, hash, r.Cell, rows.Millis(now), r.Identity.Serial)
+		if err != nil {
+			return err
+		}
+		if used == 0 {
+			return repeated(tx, hash, r)
+		}
+		newest, err := register(tx, r)
+		if err == nil && !newest {
+			return plan.ErrDenied
+		}
+		return err
+	})
+}
+
+// repeated answers a claim whose key used the token before: it is good while the key is the cell's.
+func repeated(tx Tx, hash string, r plan.Registration) error {
+	newest, err := list[plan.Registration](tx, `SELECT r.body FROM registrations r JOIN joins j ON j.cell = r.cell
+		WHERE j.hash = $1 AND j.cell = $2 AND j.used_by = $3`, hash, r.Cell, r.Identity.PublicKey)
+	if err != nil {
+		return err
+	}
+	if len(newest) == 0 || !repeats(newest[0].Identity, r.Identity) {
+		return plan.ErrDenied
+	}
+	return nil
+}
+
+// repeats reports whether an identity asks for what the cell's newest says already: its key is the cell's, and good.
+func repeats(newest, asked cells.Identity) bool {
+	return asked.PublicKey != "" && newest.PublicKey == asked.PublicKey && !newest.Revoked && newest.Quarantined == ""
+}
+
+// Register records r as the cell's newest if its serial is above every one recorded; else plan.ErrStale.
+func (m Members) Register(ctx context.Context, r plan.Registration) error {
+	return m.db.Write(ctx, "register "+r.Cell, func(tx Tx) error {
+		newest, err := register(tx, r)
+		if err != nil || newest {
+			return err
+		}
+		if tx.Unsure() { // it may be this very one that is recorded
+			if same, err := exists(tx, `SELECT 1 FROM registrations WHERE cell = $1 AND body = $2`, r.Cell, body{r}); err != nil || same {
+				return err
+			}
+		}
+		return fmt.Errorf("serial %d: %w", r.Identity.Serial, plan.ErrStale)
+	})
+}
+
+func register(tx Tx, r plan.Registration) (newest bool, err error) {
+	written, err := tx.Exec(`INSERT INTO registrations (cell, serial, body) VALUES ($1, $2, $3)
+		ON CONFLICT (cell) DO UPDATE SET serial = excluded.serial, body = excluded.body WHERE excluded.serial > registrations.serial`,
+		r.Cell, r.Identity.Serial, body{r})
+	if err != nil || written == 0 {
+		return false, err
+	}
+	tx.Tell(engine.News{Known: true})
+	return true, nil
+}

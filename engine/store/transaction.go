@@ -1,0 +1,139 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/store/rows"
+	"github.com/sluice-cd/sluice/engine/store/tables"
+)
+
+var dialect = tables.Dialect{SetLanded: `json_set(body, '$.landed', $2)`}
+
+// database runs the transactions of the store's tables.
+type database struct{ *Store }
+
+// Read reads as of one instant.
+func (d database) Read(ctx context.Context, op string, read func(tables.Reader) error) error {
+	tx, err := d.read.BeginTx(ctx, nil)
+	if err != nil {
+		return wrap(op, err)
+	}
+	defer tx.Rollback()
+	return wrap(op, read(&transaction{ctx: ctx, tx: tx, now: d.now}))
+}
+
+// Write writes whole and durably.
+func (d database) Write(ctx context.Context, op string, write func(tables.Tx) error) error {
+	return d.tx(ctx, op, func(tx *sql.Tx) error { return d.run(tx, write) })
+}
+
+// WriteAsLeader writes if this store leads.
+func (d database) WriteAsLeader(ctx context.Context, op string, write func(tables.Tx) error) error {
+	return d.tx(ctx, op, func(tx *sql.Tx) error {
+		if err := d.fence(tx); err != nil {
+			return err
+		}
+		return d.run(tx, write)
+	})
+}
+
+func (d database) run(tx *sql.Tx, write func(tables.Tx) error) error {
+	t := &transaction{ctx: context.Background(), tx: tx, now: d.now}
+	if err := write(t); err != nil {
+		return err
+	}
+	return t.failed
+}
+
+// transaction is one as tables use it. What they queue is run at once.
+type transaction struct {
+	ctx    context.Context // of a read: a write is not given up
+	tx     *sql.Tx
+	now    func() time.Time
+	failed error // the first of what was queued
+}
+
+// Each calls row for each row.
+func (t *transaction) Each(query string, args, dest []any, row func() error) error {
+	if t.failed != nil {
+		return t.failed
+	}
+	query, args, err := spell(query, args)
+	if err != nil {
+		return err
+	}
+	found, err := t.tx.QueryContext(t.ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer found.Close()
+	for found.Next() {
+		if err := found.Scan(dest...); err != nil {
+			return err
+		}
+		if err := row(); err != nil {
+			return err
+		}
+	}
+	return found.Err()
+}
+
+// Exec runs a statement.
+func (t *transaction) Exec(statement string, args ...any) (int64, error) {
+	if t.failed != nil {
+		return 0, t.failed
+	}
+	statement, args, err := spell(statement, args)
+	if err != nil {
+		return 0, err
+	}
+	done, err := t.tx.ExecContext(t.ctx, statement, args...)
+	if err != nil {
+		return 0, err
+	}
+	return done.RowsAffected()
+}
+
+// Queue runs a statement.
+func (t *transaction) Queue(statement string, args ...any) { _, t.failed = t.Exec(statement, args...) }
+
+// Insert inserts rows, many by a statement.
+func (t *transaction) Insert(into string, all [][]any, onConflict string) {
+	if t.failed == nil {
+		t.failed = insert(t.tx, into, all, onConflict)
+	}
+}
+
+// Now is this machine's clock.
+func (t *transaction) Now() (time.Time, error) { return t.now(), nil }
+
+// Tell tells nobody: others look for themselves (see Follow).
+func (t *transaction) Tell(engine.News) {}
+
+// Unsure is never so: a commit's answer is not lost on its way.
+func (t *transaction) Unsure() bool { return false }
+
+var anyOf = regexp.MustCompile(`= ANY\((\$\d+)\)`)
+
+// spell writes lists as SQLite reads them, as JSON.
+func spell(statement string, args []any) (string, []any, error) {
+	for i, a := range args {
+		names, ok := a.([]string)
+		if !ok {
+			continue
+		}
+		encoded, err := rows.Encode(names)
+		if err != nil {
+			return "", nil, err
+		}
+		args = slices.Clone(args)
+		args[i] = encoded
+		statement = anyOf.ReplaceAllString(statement, `IN (SELECT value FROM json_each($1))`)
+	}
+	return statement, args, nil
+}
