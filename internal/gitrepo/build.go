@@ -15,13 +15,15 @@ import (
 // are read and written.
 type builder struct {
 	r    *Repo
+	by   Committer
 	list []objects.New // in an order in which no object comes before one that it names
 	made map[objects.ID][]byte
 }
 
 // build makes the commits of chain on base (zero: a root commit) and gives their ids in order.
-func (r *Repo) build(base objects.ID, chain []releases.Draft) ([]objects.New, []objects.ID, error) {
-	b := &builder{r: r, made: map[objects.ID][]byte{}}
+func (c Committer) build(base objects.ID, chain []releases.Draft) ([]objects.New, []objects.ID, error) {
+	r := c.repo
+	b := &builder{r: r, by: c, made: map[objects.ID][]byte{}}
 	var tree objects.ID
 	if !base.IsZero() {
 		c, err := r.commit(base)
@@ -48,15 +50,15 @@ func (b *builder) commit(parent, tree objects.ID, d releases.Draft) (objects.ID,
 	if d.When.Unix() < 0 {
 		return parent, fmt.Errorf("draft %.50q is of no time that git knows", d.Message)
 	}
-	who := objects.Stamp{Name: cmp.Or(b.r.o.Author.Name, "Sluice"), Email: cmp.Or(b.r.o.Author.Email, "sluice@localhost"), When: d.When}
+	who := objects.Stamp{Name: cmp.Or(b.by.author.Name, "Sluice"), Email: cmp.Or(b.by.author.Email, "sluice@localhost"), When: d.When}
 	c := objects.Commit{Tree: tree, Author: who, Committer: who, Message: strings.TrimRight(strings.ReplaceAll(d.Message, "\x00", ""), "\n") + "\n"}
 	if !parent.IsZero() {
 		c.Parents = []objects.ID{parent}
 	}
 	raw := c.Encode()
-	if b.r.o.Signer != nil {
+	if b.by.signer != nil {
 		var err error
-		if c.Signature, err = b.r.o.Signer.Sign(raw); err != nil {
+		if c.Signature, err = b.by.signer.Sign(raw); err != nil {
 			return objects.ID{}, err
 		}
 		raw = c.Encode()

@@ -13,7 +13,7 @@ func (r *Repo) Pack(base string, chain []releases.Draft) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make pack: %w", err)
 	}
-	list, _, err := r.build(from, chain)
+	list, _, err := r.self().build(from, chain)
 	if err != nil {
 		return nil, fmt.Errorf("make pack on %s: %w", base, err)
 	}

@@ -29,6 +29,26 @@ const drain = 30 * time.Second
 // releases.ErrMoved: the branch is elsewhere. *releases.RefusedError: the host said no. After any
 // other error, whether the push landed is not known: fetch, and look.
 func (r *Repo) Push(ctx context.Context, base string, chain []releases.Draft) ([]string, error) {
+	return r.self().Push(ctx, base, chain)
+}
+
+// Committer pushes to a repository in one person's name.
+type Committer struct {
+	repo   *Repo
+	author releases.Person
+	signer Signer
+}
+
+// As gives who pushes as somebody else than Options says: author and committer of what is made, and who signs it; nil: nobody.
+func (r *Repo) As(author releases.Person, signer Signer) Committer {
+	return Committer{repo: r, author: author, signer: signer}
+}
+
+func (r *Repo) self() Committer { return r.As(r.o.Author, r.o.Signer) }
+
+// Push is Repo.Push in the committer's name.
+func (c Committer) Push(ctx context.Context, base string, chain []releases.Draft) ([]string, error) {
+	r := c.repo
 	if len(chain) == 0 {
 		return nil, errors.New("push: there is nothing to push")
 	}
@@ -39,7 +59,7 @@ func (r *Repo) Push(ctx context.Context, base string, chain []releases.Draft) ([
 			return nil, fmt.Errorf("push: %w", err)
 		}
 	}
-	list, ids, err := r.build(from, chain)
+	list, ids, err := c.build(from, chain)
 	if err != nil {
 		return nil, fmt.Errorf("make commit on %.40s: %w", base, err)
 	}
