@@ -79,6 +79,7 @@ func arrows() map[string][]string {
 		"engine/view":                   with("engine/plan"),
 		"engine/roster":                 with("engine/plan"),
 		"engine/simulate":               with("engine/plan"),
+		"engine/edits":                  with("engine/plan", "engine/view", "engine/simulate", "flags/edit"),
 		"engine":                        with("engine/plan", "engine/view", "engine/roster"),
 		"internal/gitrepo":              {"releases"},
 		"engine/access":                 {},
@@ -181,7 +182,7 @@ func TestOneHome(t *testing.T) {
 func TestPureCore(t *testing.T) {
 	pure := []string{
 		"internal/manifest", "internal/window", "internal/words", "internal/wake", "releases", "channels", "cells", "flags", "flags/announce", "flags/jsonlogic",
-		"engine/plan", "engine/view", "engine/roster", "engine/simulate", "engine/access", "engine/records",
+		"engine/plan", "engine/view", "engine/roster", "engine/edits", "engine/simulate", "engine/access", "engine/records",
 	}
 	world := []string{"os", "os/exec", "net", "net/http", "database/sql", "log", "math/rand", "math/rand/v2"}
 	imports := map[string][]string{}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 )
 
 // documents are the files in which every command has to be one that sluice understands. The design and the
@@ -122,7 +124,7 @@ func TestDocumentedCommands(t *testing.T) {
 		}
 		all = append(all, commandsOf(filepath.Base(file), string(text))...)
 	}
-	for _, verb := range everyVerb(newApp(nil, nil, io.Discard, io.Discard).root()) {
+	for _, verb := range everyVerb(root(cli.NewApp(nil, nil, io.Discard, io.Discard))) {
 		for line := range strings.Lines(verb.Example) {
 			all = append(all, command{verb.CommandPath() + " --help", strings.TrimSpace(line), true})
 		}
@@ -155,14 +157,14 @@ var placeholder = regexp.MustCompile(`[\[\]|…]`)
 
 // understood tells what is wrong with a command line; a synopsis with brackets is held only to its verb.
 func understood(args []string, whole bool) error {
-	root := newApp(nil, nil, io.Discard, io.Discard).root()
-	root.InitDefaultCompletionCmd()
-	root.InitDefaultHelpCmd()
-	verb, rest, err := root.Find(args)
+	top := root(cli.NewApp(nil, nil, io.Discard, io.Discard))
+	top.InitDefaultCompletionCmd()
+	top.InitDefaultHelpCmd()
+	verb, rest, err := top.Find(args)
 	if err != nil {
 		return err
 	}
-	if verb == root {
+	if verb == top {
 		return fmt.Errorf("there is no such verb")
 	}
 	if slices.ContainsFunc(rest, placeholder.MatchString) {

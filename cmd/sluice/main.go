@@ -1,6 +1,7 @@
 // Command sluice takes releases from a git repository through channels into cells.
 //
-// Every verb is one file: it reads flags, calls the packages that do the work, and prints.
+// Every verb reads flags, calls the packages that do the work, and prints. Verbs live in internal/, a package for each group of help; what
+// they share is in internal/cli, and the tree of all is in root.go.
 // The command decides nothing by itself: what plan, why and status show is engine's one Plan, and what people's
 // verbs write is a commit, pushed as anyone else's would be. Tables are for people; -o json and
 // -o yaml are for programs and stay as they are.
@@ -17,6 +18,9 @@ import (
 	"syscall"
 
 	"github.com/sluice-cd/sluice/cells/agent/render"
+
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/runcmd"
 )
 
 func main() {
@@ -28,11 +32,11 @@ func main() {
 
 // run is the whole command. It returns the exit code; ctx ends it early.
 func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	if len(args) == 1 && args[0] == renderVerb {
+	if len(args) == 1 && args[0] == runcmd.RenderName {
 		return render.Main(stdin, stdout) // before anything is set up: the child limits its own memory
 	}
-	a := newApp(env, stdin, stdout, stderr)
-	root := a.root()
+	a := cli.NewApp(env, stdin, stdout, stderr)
+	root := root(a)
 	root.SetArgs(args)
-	return a.report(root.ExecuteContext(ctx))
+	return a.Report(root.ExecuteContext(ctx))
 }

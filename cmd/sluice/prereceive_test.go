@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/releasecmd"
 )
 
 // A push of very many refs does not carry the release branch past the hook, where its list is no longer read.
@@ -18,10 +21,10 @@ func TestPreReceiveRefusesWhatItCannotReadWhole(t *testing.T) {
 	}
 	zero, some := strings.Repeat("0", 40), strings.Repeat("1", 40)
 	line := zero + " " + some + " refs/tags/" + strings.Repeat("x", 200) + "\n"
-	push := strings.Repeat(line, maxPush/len(line)+1) + zero + " " + some + " refs/heads/main\n"
+	push := strings.Repeat(line, releasecmd.MaxPush/len(line)+1) + zero + " " + some + " refs/heads/main\n"
 	var said bytes.Buffer
 	code := run(context.Background(), []string{"validate", "--pre-receive", dir}, os.Environ(), strings.NewReader(push), &said, &said)
-	if code != exitFailed || !strings.Contains(said.String(), "too many refs") {
+	if code != cli.ExitFailed || !strings.Contains(said.String(), "too many refs") {
 		t.Errorf("exit code %d: %s", code, said.String())
 	}
 }

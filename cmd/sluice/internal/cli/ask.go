@@ -1,0 +1,244 @@
+package cli
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/cells/identity"
+	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
+	"github.com/sluice-cd/sluice/engine/view"
+)
+
+const (
+	AskTimeout = 30 * time.Second
+	maxAnswer  = 64 << 20
+)
+
+// Refusal is the control plane's no.
+type Refusal struct {
+	server string
+	Status int
+	said   string
+}
+
+func (r *Refusal) Error() string { return r.server + " says: " + r.said }
+
+// Ask gets a resource of the control plane.
+func (a *App) Ask(ctx context.Context, path string, into any) error {
+	return a.Call(ctx, http.MethodGet, path, nil, into)
+}
+
+// Call asks the control plane, with the token in $SLUICE_TOKEN if there is one. in and into are JSON, and may be nil.
+func (a *App) Call(ctx context.Context, method, path string, in, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, AskTimeout)
+	defer cancel()
+	var body io.Reader
+	if in != nil {
+		data, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(data)
+	}
+	base, transport := a.Transport()
+	defer transport.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimRight(base, "/")+path, body)
+	if err != nil {
+		return Fail(fmt.Errorf("ask %s: it is no address: %w", a.Server, Cause(err)), serverForms)
+	}
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if token := a.Getenv("SLUICE_TOKEN"); token != "" {
+		if host := req.URL.Hostname(); req.URL.Scheme == "http" && !strings.HasPrefix(a.Server, "unix://") && host != "localhost" && !net.ParseIP(host).IsLoopback() {
+			return Fail(fmt.Errorf("ask %s: the token in SLUICE_TOKEN would go over the network in the plain", a.Server), "--server https://%s", req.URL.Host)
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	// A token that is sent to where an answer points to would be somebody else's.
+	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	resp, err := client.Do(req)
+	if err != nil {
+		return a.unreached(err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("ask %s: %w", a.Server, err)
+	}
+	if resp.StatusCode/100 != 2 {
+		return a.refused(resp, answer)
+	}
+	if into == nil || resp.StatusCode == http.StatusNoContent {
+		return nil
+	}
+	if err := json.Unmarshal(answer, into); err != nil {
+		return Fail(fmt.Errorf("ask %s: its answer is not understood: %w", a.Server, err), "is it a sluice control plane?")
+	}
+	return nil
+}
+
+// NobodyThere is what to do where no control plane answers.
+const NobodyThere = "does sluice serve run there? Without --server, --repo and --data are read"
+
+const serverForms = "--server is http://HOST:PORT, https://HOST:PORT or unix:///PATH"
+
+// Cause is what went wrong, without the URL that was asked for, which says nothing to people.
+func Cause(err error) error {
+	if at := new(url.Error); errors.As(err, &at) {
+		return at.Err
+	}
+	return err
+}
+
+// unreached says that no answer came, and what that may come from.
+func (a *App) unreached(err error) error {
+	err = Cause(err)
+	said := fmt.Errorf("ask %s: %w", a.Server, err)
+	unknown := new(tls.CertificateVerificationError)
+	proxy := new(net.OpError)
+	switch {
+	case errors.Is(err, identity.ErrPin):
+		return Fail(said, "SLUICE_SERVER_PIN takes the keys that sluice serve prints when it starts, both of them: \"sha256:… sha256:…\"")
+	case errors.As(err, &unknown):
+		return Fail(said, "for the certificate that serve made for itself set SLUICE_SERVER_PIN to the keys that serve prints when it starts; for one of your own authority set SSL_CERT_FILE")
+	case strings.Contains(err.Error(), "certificate required"):
+		return Fail(said, "that is where cells come in (--cells): name an address that serve was given as --listen")
+	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
+		return Fail(said, "that address speaks http://: only loopback does, and takes no https://")
+	case errors.Is(err, io.EOF) && strings.HasPrefix(a.Server, "http://"):
+		return Fail(said, "that address may want https:// in place of http://")
+	case strings.Contains(err.Error(), "unsupported protocol scheme"):
+		return Fail(said, serverForms)
+	case errors.As(err, &proxy) && proxy.Op == "proxyconnect":
+		return Fail(said, "HTTPS_PROXY or HTTP_PROXY names a proxy that can't be reached; NO_PROXY names the hosts that need none")
+	case errors.Is(err, context.DeadlineExceeded):
+		return Fail(said, "no answer in %s: is the control plane overloaded, or something between it and here that drops packets?", AskTimeout)
+	}
+	return Fail(said, NobodyThere)
+}
+
+func (a *App) refused(resp *http.Response, answer []byte) error {
+	var problem struct {
+		Title  string `json:"title"`
+		Detail string `json:"detail"`
+	}
+	plain := json.Unmarshal(answer, &problem) != nil || problem.Title == ""
+	err := &Refusal{server: a.Server, Status: resp.StatusCode, said: strings.TrimSuffix(strings.TrimSpace(cmp.Or(problem.Detail, problem.Title, resp.Status)), ".")}
+	switch status := resp.StatusCode; {
+	case plain:
+		return Fail(err, "that is no answer of sluice serve: is %s its address, and what stands before it?", a.Server)
+	case status == http.StatusUnauthorized && a.Getenv("SLUICE_TOKEN") != "":
+		return Fail(err, "the token in SLUICE_TOKEN is mistyped, removed or over its end: sluice token add NAME --role ROLE makes another, on the server's machine")
+	case status == http.StatusUnauthorized:
+		return Fail(err, "set SLUICE_TOKEN to a token: sluice token add NAME --role ROLE makes one, on the server's machine")
+	case status == http.StatusForbidden:
+		return Fail(err, "an administrator gives other roles: sluice token add NAME --role ROLE")
+	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable:
+		return Fail(err, "try again in a moment; its log and /readyz say what it is short of")
+	case status/100 == 5:
+		return Fail(err, "its log says more; the request's id is %s", OrDash(resp.Header.Get("X-Request-Id")))
+	case status/100 == 3:
+		return Fail(err, "that is no answer of sluice serve: name its own address")
+	}
+	return err // what it said is what to do
+}
+
+// Transport reaches --server. The certificate that serve made for itself is known by its pin, in $SLUICE_SERVER_PIN.
+func (a *App) Transport() (base string, t *http.Transport) {
+	t = &http.Transport{DisableKeepAlives: true, Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true}
+	if socket, ok := strings.CutPrefix(a.Server, "unix://"); ok {
+		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		}
+		t.Proxy = nil // it is not asked for its sake, and its password is not for the socket
+		return "http://sluice", t
+	}
+	if pin := a.Getenv("SLUICE_SERVER_PIN"); pin != "" {
+		t.TLSClientConfig = &tls.Config{
+			MinVersion:         tls.VersionTLS12,
+			InsecureSkipVerify: true, //nolint:gosec // the pin is held instead, below
+			VerifyConnection: func(cs tls.ConnectionState) error {
+				return identity.Match(strings.Fields(strings.ReplaceAll(pin, ",", " ")), cs.PeerCertificates, time.Now())
+			},
+		}
+	}
+	return a.Server, t
+}
+
+// Pages asks for all pages of a list. take gets each, and gives what the next begins after; empty: it was the last.
+func Pages[T any](ctx context.Context, a *App, path string, q url.Values, take func(T) (after string)) error {
+	for {
+		var page T
+		if err := a.Ask(ctx, path+"?"+q.Encode(), &page); err != nil {
+			return err
+		}
+		after := take(page)
+		if after == "" {
+			return nil
+		}
+		q.Set("after", after)
+	}
+}
+
+// FlagDetail asks the control plane for a flag with all its cells.
+func FlagDetail(ctx context.Context, a *App, key string) (all peopleapi.FlagDetail, err error) {
+	err = Pages(ctx, a, "/v1/flags/"+url.PathEscape(key), url.Values{"limit": {"10000"}}, func(page peopleapi.FlagDetail) string {
+		page.Cells = append(all.Cells, page.Cells...)
+		all = page
+		return page.Next
+	})
+	return all, err
+}
+
+// ServerStatus asks the control plane for the status of a channel and all its cells; empty: of all.
+func ServerStatus(ctx context.Context, a *App, channel string) (all view.Status, err error) {
+	err = Pages(ctx, a, "/v1/status", OfChannel(channel), func(page view.Status) string {
+		page.Cells = append(all.Cells, page.Cells...)
+		all = page
+		return page.Next
+	})
+	return all, err
+}
+
+// OfChannel asks for one channel; empty: for all.
+func OfChannel(channel string) url.Values {
+	if channel == "" {
+		return url.Values{}
+	}
+	return url.Values{"channel": {channel}}
+}
+
+// ServerFlag adds --server to a verb that can ask a running control plane.
+func ServerFlag(a *App, cmd *cobra.Command) {
+	cmd.Flags().StringVar(&a.Server, "server", "", "ask this control plane: http://HOST:PORT, unix:///PATH, or https://HOST:PORT with a token in $SLUICE_TOKEN (default $SLUICE_SERVER; without, --repo and --data are read)")
+}
+
+// AsksServer tells whether a control plane is to be asked. A repository or data folder named by a flag goes before the environment.
+func (a *App) AsksServer() bool {
+	if a.Server == "" && a.Repo == "" && a.Data == "" && a.Database == "" {
+		a.Server = a.Getenv("SLUICE_SERVER")
+	}
+	return a.Server != ""
+}
+
+// AsksFlagsServer tells whether a control plane is to be asked. A flags repository named by a flag goes before the environment.
+func (a *App) AsksFlagsServer() bool {
+	if a.Server == "" && a.FlagsRepo == "" {
+		a.Server = a.Getenv("SLUICE_SERVER")
+	}
+	return a.Server != ""
+}

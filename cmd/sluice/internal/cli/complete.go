@@ -1,0 +1,75 @@
+package cli
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/engine/edits"
+)
+
+// completeWithin bounds how long a shell waits for names.
+const completeWithin = 3 * time.Second
+
+// names lists what a shell may complete an argument to.
+type names func(*edits.Releases) []string
+
+// What arguments are completed to.
+
+func ChannelNames(s *edits.Releases) []string { return s.Desired.Order }
+
+func CellNames(s *edits.Releases) []string { return SortedKeys(s.Desired.Cells) }
+
+func ReleaseNames(s *edits.Releases) []string {
+	var all []string
+	for _, r := range s.Desired.Versions {
+		all = append(all, r.Version.String())
+	}
+	return all
+}
+
+func CellsAndChannels(s *edits.Releases) []string { return append(CellNames(s), ChannelNames(s)...) }
+
+func ChannelsAndReleases(s *edits.Releases) []string {
+	return append(slices.Clone(ChannelNames(s)), ReleaseNames(s)...)
+}
+
+// Complete gives cmd's arguments, in order, to the shell. What goes wrong completes nothing: the command itself will say.
+func Complete(a *App, cmd *cobra.Command, arguments ...names) *cobra.Command {
+	return completed(cmd, len(arguments), func(ctx context.Context, i int) ([]string, error) {
+		s, err := a.Releases().Read(ctx, a, cmd)
+		if err != nil {
+			return nil, err
+		}
+		return arguments[i](s), nil
+	})
+}
+
+// CompleteFlags is complete for arguments that the flags repository knows.
+func CompleteFlags(a *App, cmd *cobra.Command, list func(*edits.Flags) []string) *cobra.Command {
+	return completed(cmd, 1, func(ctx context.Context, _ int) ([]string, error) {
+		s, err := a.Flags().Read(ctx, a, cmd)
+		if err != nil {
+			return nil, err
+		}
+		return list(s), nil
+	})
+}
+
+func completed(cmd *cobra.Command, arguments int, list func(ctx context.Context, i int) ([]string, error)) *cobra.Command {
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) >= arguments {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), completeWithin)
+		defer cancel()
+		found, err := list(ctx, len(args))
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return found, cobra.ShellCompDirectiveNoFileComp
+	}
+	return cmd
+}

@@ -1,0 +1,156 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
+
+	"github.com/sluice-cd/sluice/internal/gitrepo"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// gitTimeout bounds the small questions that are asked of the git command.
+const gitTimeout = 30 * time.Second
+
+// Git asks the git command something small in dir (empty: the working folder) and gives the answer without its line end.
+func (a *App) Git(ctx context.Context, dir string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, gitTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "git", args...)
+	cmd.Dir, cmd.Env = dir, append(a.Env[:len(a.Env):len(a.Env)], "GIT_TERMINAL_PROMPT=0", "LC_ALL=C")
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &said
+	if err := cmd.Run(); err != nil {
+		if errors.Is(err, exec.ErrNotFound) {
+			return "", Fail(errors.New("the git command was not found in PATH"), "install git")
+		}
+		return "", fmt.Errorf("git %s: %w: %s", args[0], err, strings.TrimSpace(said.String()))
+	}
+	return strings.TrimRight(out.String(), "\r\n"), nil
+}
+
+// identLine is what git var prints: name, address, time.
+var identLine = regexp.MustCompile(`^(.*) <([^>]*)> \d+ [+-]\d{4}$`)
+
+// Author is the person in whose name a verb commits: whom git would name here.
+func (a *App) Author(ctx context.Context) (releases.Person, error) {
+	line, err := a.Git(ctx, "", "var", "GIT_AUTHOR_IDENT")
+	m := identLine.FindStringSubmatch(line)
+	if err != nil || m == nil || m[1] == "" || m[2] == "" {
+		return releases.Person{}, Fail(errors.New("git does not know who you are"),
+			`git config --global user.name "Ada Lovelace" && git config --global user.email ada@example.com`)
+	}
+	return releases.Person{Name: m[1], Email: m[2]}, nil
+}
+
+// Signer finds the SSH key that signs the caller's commits: file if it is given, else what git's user.signingKey
+// names, else one of wanted (authorized_keys lines) that the SSH agent has. nil: there is none.
+func (a *App) Signer(ctx context.Context, file string, wanted []string) (*gitrepo.SSHSigner, error) {
+	if file == "" {
+		if form, err := a.Git(ctx, "", "config", "gpg.format"); err == nil && form == "ssh" {
+			if key, err := a.Git(ctx, "", "config", "--type=path", "user.signingKey"); err == nil {
+				file = key
+			}
+		}
+	}
+	literal, isLiteral := strings.CutPrefix(file, "key::")
+	switch {
+	case isLiteral || strings.HasPrefix(file, "ssh-"):
+		return a.agentSigner([]string{literal})
+	case file == "":
+		return a.agentSigner(wanted)
+	case strings.HasSuffix(file, ".pub"):
+		if _, err := os.Stat(strings.TrimSuffix(file, ".pub")); err != nil {
+			public, err := ReadBounded(file)
+			if err != nil {
+				return nil, fmt.Errorf("read SSH key: %w", err)
+			}
+			return a.agentSigner([]string{string(public)})
+		}
+		file = strings.TrimSuffix(file, ".pub")
+	}
+	s, err := gitrepo.LoadSigner(file)
+	if err != nil {
+		return nil, err
+	}
+	return &s, nil
+}
+
+// agentSigner finds the first of wanted (authorized_keys lines) that the SSH agent has; nil: none, or no agent.
+func (a *App) agentSigner(wanted []string) (*gitrepo.SSHSigner, error) {
+	socket := a.Getenv("SSH_AUTH_SOCK")
+	if socket == "" || len(wanted) == 0 {
+		return nil, nil
+	}
+	conn, err := net.DialTimeout("unix", socket, gitTimeout)
+	if err != nil {
+		return nil, nil // a stale socket is as good as none
+	}
+	// The connection lives as long as the process: the signer asks over it.
+	keys, err := agent.NewClient(conn).Signers()
+	if err != nil {
+		return nil, fmt.Errorf("ask the SSH agent for its keys: %w", err)
+	}
+	for _, line := range wanted {
+		for _, k := range keys {
+			if isListed(k.PublicKey(), []string{line}) {
+				return &gitrepo.SSHSigner{Key: k}, nil
+			}
+		}
+	}
+	return nil, nil
+}
+
+// isListed tells whether a key is one of lines, which are as in authorized_keys.
+func isListed(key ssh.PublicKey, lines []string) bool {
+	return slices.ContainsFunc(lines, func(line string) bool {
+		public, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line))
+		return err == nil && bytes.Equal(key.Marshal(), public.Marshal())
+	})
+}
+
+// GitFolder is what kind of git repository a local folder is.
+type GitFolder int
+
+const (
+	NotGit   GitFolder = iota
+	BareGit            // the repository itself
+	Worktree           // the top of a worktree
+)
+
+// KindOfFolder looks at a local folder.
+func KindOfFolder(dir string) GitFolder {
+	if _, err := os.Stat(filepath.Join(dir, ".git")); err == nil {
+		return Worktree
+	}
+	for _, name := range []string{"HEAD", "objects", "refs"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			return NotGit
+		}
+	}
+	return BareGit
+}
+
+// IsRemote tells a URL from a folder, as git clone does.
+func IsRemote(address string) bool {
+	if _, err := os.Stat(address); err == nil {
+		return false
+	}
+	if strings.Contains(address, "://") {
+		return true
+	}
+	host, _, scp := strings.Cut(address, ":")
+	return scp && host != "" && !strings.Contains(host, "/")
+}

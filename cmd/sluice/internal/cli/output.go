@@ -1,0 +1,272 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+	"golang.org/x/term"
+)
+
+// The forms that -o names.
+const (
+	AsTable = "table"
+	AsJSON  = "json"
+	AsYAML  = "yaml"
+)
+
+// Colour is an ANSI colour; only printer.paint writes it.
+type Colour string
+
+const (
+	Plain  Colour = ""
+	Green  Colour = "32"
+	Yellow Colour = "33"
+	Red    Colour = "31"
+	Faint  Colour = "2"
+	Bold   Colour = "1"
+)
+
+// Printer writes to one stream, with colours only where a person looks at a terminal and has not set NO_COLOR.
+type Printer struct {
+	io.Writer // a *watched, but where something is drawn first
+	colours   bool
+	Terminal  bool
+	indent    string // before each row of a table
+}
+
+// Indented has tables begin each row with by.
+func (p Printer) Indented(by string) Printer {
+	p.indent = by
+	return p
+}
+
+func newPrinter(w io.Writer, getenv func(string) string) Printer {
+	p := Printer{Writer: &watched{Writer: w}}
+	if f, ok := w.(*os.File); ok {
+		p.Terminal = term.IsTerminal(int(f.Fd()))
+	}
+	p.colours = p.Terminal && getenv("NO_COLOR") == "" && getenv("TERM") != "dumb"
+	return p
+}
+
+// Paint colours a text where colours are seen.
+func (p Printer) Paint(c Colour, s string) string {
+	if !p.colours || c == Plain || s == "" {
+		return s
+	}
+	return "\x1b[" + string(c) + "m" + s + "\x1b[0m"
+}
+
+// watched remembers the first write that failed: on a full disk an answer must not look complete.
+type watched struct {
+	io.Writer
+	failed atomic.Pointer[error] // the log is written from many goroutines
+}
+
+func (w *watched) Write(b []byte) (int, error) {
+	n, err := w.Writer.Write(b)
+	if err != nil {
+		w.failed.CompareAndSwap(nil, &err)
+	}
+	return n, err
+}
+
+// failed is the first error of writing; nil: all was written.
+func (p Printer) failed() error {
+	if w, ok := p.Writer.(*watched); ok {
+		if err := w.failed.Load(); err != nil {
+			return *err
+		}
+	}
+	return nil
+}
+
+// Line prints one line, or several if a text has them.
+func (p Printer) Line(format string, args ...any) {
+	text := harmless(fmt.Sprintf(format, args...))
+	if !p.colours {
+		text = painted.ReplaceAllString(text, "") // not of this printer's making
+	}
+	fmt.Fprintln(p, text)
+}
+
+// painted finds what paint writes.
+var painted = regexp.MustCompile(`\x1b\[(?:0|1|2|31|32|33)m`)
+
+// control finds what a terminal would obey or hide. What paint writes and line ends are let through: the first group. Other
+// such sequences could make text that nobody sees.
+var control = regexp.MustCompile(`(\x1b\[(?:0|1|2|31|32|33)m|[\n\t])|\x1b\[[0-9;]*m|[\x00-\x1f\x7f-\x{9f}\x{202a}-\x{202e}\x{2066}-\x{2069}]`)
+
+// harmless is text that may come from anyone, a cell's health command for instance, without what would drive the
+// reader's terminal.
+func harmless(s string) string {
+	if !control.MatchString(s) {
+		return s
+	}
+	return control.ReplaceAllString(s, "$1")
+}
+
+// Encode prints v in the form that -o asked for; ok is false if that is a table, which the caller draws.
+func (a *App) Encode(v any) (ok bool, err error) {
+	if a.Output == AsTable {
+		return false, nil
+	}
+	encoded, err := EncodeAs(a.Output, v)
+	if err != nil {
+		return true, err
+	}
+	_, err = a.Stdout.Write(encoded)
+	return true, err
+}
+
+// Show prints v in the form that -o asked for; draw draws it as a table.
+func (a *App) Show(v any, draw func()) error {
+	if done, err := a.Encode(v); done {
+		return err
+	}
+	draw()
+	return nil
+}
+
+// EncodeAs gives v as JSON or YAML, whichever form names.
+func EncodeAs(form string, v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(v); err != nil {
+		return nil, fmt.Errorf("print as %s: %w", form, err)
+	}
+	if form == AsJSON {
+		return b.Bytes(), nil
+	}
+	// YAML goes by way of JSON, so that both have the same fields in the same order.
+	var doc yaml.Node
+	if err := yaml.Unmarshal(b.Bytes(), &doc); err != nil {
+		return nil, fmt.Errorf("print as yaml: %w", err)
+	}
+	blockStyle(&doc)
+	b.Reset()
+	y := yaml.NewEncoder(&b)
+	y.SetIndent(2)
+	if err := y.Encode(&doc); err != nil {
+		return nil, fmt.Errorf("print as yaml: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+func blockStyle(n *yaml.Node) {
+	n.Style = 0 // the encoder still quotes what would read as another type
+	for _, c := range n.Content {
+		blockStyle(c)
+	}
+}
+
+// Short cuts object ids and digests to what people compare by eye.
+func Short(id string) string {
+	const keep = 10
+	prefix, rest, ok := strings.Cut(id, ":")
+	if !ok {
+		prefix, rest = "", id
+	} else {
+		prefix += ":"
+	}
+	if len(rest) > keep {
+		rest = rest[:keep]
+	}
+	return prefix + rest
+}
+
+// OrDash stands in for what there is not.
+func OrDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// Ago says how long before now t was, in two units at the most.
+func Ago(now, t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return Span(now.Sub(t))
+}
+
+// Span says a duration as people do: 42s, 3m10s, 5h02m, 3d04h.
+func Span(d time.Duration) string {
+	d = max(d, 0).Round(time.Second)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
+	default:
+		return fmt.Sprintf("%dd%02dh", int(d.Hours())/24, int(d.Hours())%24)
+	}
+}
+
+// Stamp says an instant as tables show it.
+func Stamp(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.Format(time.RFC3339)
+}
+
+// Some lists names, cut short.
+func Some(names []string) string {
+	const few = 5
+	if len(names) <= few {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:few], ", "), len(names)-few)
+}
+
+// SortedKeys gives a map's keys in order.
+func SortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// Counted says how many there are of something: 1 cell, 3 cells.
+func Counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// Until adds to a reason when it may be over, if that is known, and how far away that is.
+func Until(reason string, t, now time.Time) string {
+	if t.IsZero() {
+		return reason
+	}
+	if at := t.Format(time.RFC3339); !strings.HasSuffix(reason, at) {
+		reason += ", until " + at
+	}
+	if t.After(now) {
+		reason += " (in " + Span(t.Sub(now)) + ")"
+	}
+	return reason
+}
+
+// CountsOf says how many are in which state.
+func CountsOf[S ~string](counts map[S]int, order []S) string {
+	var parts []string
+	for _, s := range order {
+		if n := counts[s]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, s))
+		}
+	}
+	return strings.Join(parts, ", ")
+}

@@ -1,0 +1,219 @@
+package cli
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/edits"
+	"github.com/sluice-cd/sluice/internal/gitrepo"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// Place is where a repository is, as it was named.
+type Place struct {
+	Address string // a folder or a URL
+	Branch  string // empty: the one that its HEAD names
+	layout  gitrepo.Layout
+	mirror  string // its mirror's name in --data
+	flag    string // that names it
+}
+
+// ReleasePlace is where a release repository at address is.
+func (a *App) ReleasePlace(address string) Place {
+	return Place{Address: address, Branch: a.Branch, mirror: "mirror", flag: "--repo"}
+}
+
+// locate finds the release repository: --repo, $SLUICE_REPO, or the repository around the working folder.
+func (a *App) locate(ctx context.Context, cmd *cobra.Command) (Place, error) {
+	if a.Repo == "" {
+		a.Repo = a.Getenv("SLUICE_REPO")
+	}
+	if a.Repo != "" {
+		return a.ReleasePlace(a.Repo), nil
+	}
+	address := a.aroundHere(ctx)
+	if address == "" {
+		return Place{}, Fail(fmt.Errorf("%sthere is no git repository around the working folder", Verb(cmd)), "name it: --repo FOLDER-OR-URL, or set SLUICE_REPO")
+	}
+	return a.ReleasePlace(address), nil
+}
+
+// aroundHere is the repository around the working folder; empty: there is none. A clone stands for the one that it is a
+// clone of (its origin): that is the one which the engine reads.
+func (a *App) aroundHere(ctx context.Context) (address string) {
+	dir, err := a.Git(ctx, "", "rev-parse", "--absolute-git-dir")
+	if err != nil {
+		return ""
+	}
+	top := dir
+	if inside, err := a.Git(ctx, "", "rev-parse", "--show-toplevel"); err == nil && inside != "" {
+		top = inside
+	}
+	if origin, err := a.Git(ctx, top, "config", "remote.origin.url"); err == nil && origin != "" {
+		if !IsRemote(origin) && !filepath.IsAbs(origin) {
+			origin = filepath.Join(top, origin)
+		}
+		return origin
+	}
+	return top
+}
+
+// Opened is an open repository. Close it.
+type Opened struct {
+	*gitrepo.Repo
+	Place
+	Loader  engine.Loader
+	cleanup func()
+}
+
+// Close keeps the mirror for the next time, unless it was made for this one only.
+func (o *Opened) Close() {
+	_ = o.Repo.Close() // nothing of the mirror can be lost
+	o.cleanup()
+}
+
+// Signatory is in whose name commits are made. The zero value reads only.
+type Signatory struct {
+	Person releases.Person
+	Signer *gitrepo.SSHSigner // nil: nothing is signed
+}
+
+// Open opens the release repository with the mirror in --data or, without one, in the user's cache.
+func (a *App) Open(ctx context.Context, cmd *cobra.Command) (*Opened, error) {
+	return a.OpenAs(ctx, cmd, Signatory{})
+}
+
+// OpenAs is open for whoever pushes in one name only, as the engine does.
+func (a *App) OpenAs(ctx context.Context, cmd *cobra.Command, as Signatory) (*Opened, error) {
+	at, err := a.locate(ctx, cmd)
+	if err != nil {
+		return nil, err
+	}
+	return a.OpenAt(ctx, at, as)
+}
+
+// OpenAt opens the repository at a place.
+func (a *App) OpenAt(ctx context.Context, at Place, as Signatory) (*Opened, error) {
+	mirror, cleanup, err := a.mirror(at)
+	if err != nil {
+		return nil, err
+	}
+	var signer gitrepo.Signer
+	if as.Signer != nil {
+		signer = as.Signer
+	}
+	repo, err := gitrepo.Open(ctx, at.Address, gitrepo.Options{
+		Mirror: mirror, Branch: at.Branch, Layout: at.layout, Author: as.Person, Signer: signer, Log: a.Logger(),
+		Web: gitrepo.Web{Username: a.Getenv("SLUICE_GIT_USERNAME"), Password: a.Getenv("SLUICE_GIT_TOKEN"), CAFile: a.Getenv("SLUICE_GIT_CA_FILE")},
+		SSH: gitrepo.SSH{Key: a.Getenv("SLUICE_SSH_KEY"), KnownHosts: a.Getenv("SLUICE_SSH_KNOWN_HOSTS")},
+	})
+	if err != nil {
+		cleanup()
+		return nil, Fail(err, "is %s %s right? A folder, https://…, ssh://… or host:path", at.flag, at.Address)
+	}
+	return &Opened{Repo: repo, Place: at, Loader: engine.Loader{Repo: repo}, cleanup: cleanup}, nil
+}
+
+// mirror names the folder of the mirror, apart for each branch that is named, and what to do with it at the end.
+func (a *App) mirror(at Place) (dir string, cleanup func(), err error) {
+	keep := func() {}
+	if a.Data != "" {
+		dir := filepath.Join(a.Data, at.mirror)
+		if at.Branch != "" {
+			dir += "-" + strings.ReplaceAll(at.Branch, "/", "-")
+		}
+		return dir, keep, nil
+	}
+	address := at.Address
+	if !IsRemote(address) {
+		if address, err = filepath.Abs(address); err != nil {
+			return "", nil, err
+		}
+	}
+	cache := a.Getenv("XDG_CACHE_HOME")
+	if home := a.Getenv("HOME"); cache == "" && home != "" {
+		cache = filepath.Join(home, ".cache")
+	}
+	passing := strings.HasPrefix(address, filepath.Clean(os.TempDir())+string(filepath.Separator)) // not worth keeping
+	if cache != "" && !passing {
+		sum := sha256.Sum256([]byte(address + "\x00" + at.Branch))
+		dir = filepath.Join(cache, "sluice", "mirrors", hex.EncodeToString(sum[:8]))
+		if err := os.MkdirAll(filepath.Dir(dir), 0o700); err == nil {
+			return dir, keep, nil
+		}
+	}
+	dir, err = os.MkdirTemp("", "sluice-mirror-")
+	if err != nil {
+		return "", nil, fmt.Errorf("make a folder for the mirror: %w", err)
+	}
+	return filepath.Join(dir, "mirror"), func() { _ = os.RemoveAll(dir) }, nil
+}
+
+// Snapshot reads the branch's tip.
+func (o *Opened) Snapshot(ctx context.Context) (*edits.Releases, error) {
+	tip, files, err := o.tip(ctx, "sluice init --repo "+o.Address)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.right(files); err != nil {
+		return nil, err
+	}
+	d, err := o.Loader.Load(ctx, tip)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", o.Address, err)
+	}
+	return &edits.Releases{Files: files, Desired: d}, nil
+}
+
+// tip is the branch's newest commit, and its files. begin is what to do where there is none.
+func (o *Opened) tip(ctx context.Context, begin string) (commit string, files fs.FS, err error) {
+	commit, err = o.Fetch(ctx)
+	if err != nil {
+		return "", nil, Fail(fmt.Errorf("read %s: %w", o.Address, err), "is %s right, and the host reachable?", o.flag)
+	}
+	if commit == "" {
+		return "", nil, Fail(fmt.Errorf("read %s: it has no commits yet", o.Address), "%s", begin)
+	}
+	if files, err = o.FS(commit); err != nil {
+		return "", nil, fmt.Errorf("read %s: %w", o.Address, err)
+	}
+	return commit, files, nil
+}
+
+// Around is the release repository that the working folder is in, or the working folder.
+func Around(ctx context.Context, a *App) string {
+	if _, err := os.Stat("sluice.yaml"); err == nil {
+		return "."
+	}
+	top, err := a.Git(ctx, ".", "rev-parse", "--show-toplevel")
+	if err != nil {
+		return "."
+	}
+	if _, err := os.Stat(filepath.Join(top, "sluice.yaml")); err != nil {
+		return "."
+	}
+	return top
+}
+
+// ReadAll reads a folder's files, by their path in it.
+func ReadAll(from fs.FS, dir string) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	err := fs.WalkDir(from, dir, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		data, err := fs.ReadFile(from, name)
+		files[strings.TrimPrefix(name, dir+"/")] = data
+		return err
+	})
+	return files, err
+}

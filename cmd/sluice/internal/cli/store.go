@@ -1,0 +1,146 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/store"
+	"github.com/sluice-cd/sluice/engine/store/postgres"
+	"github.com/sluice-cd/sluice/engine/view"
+)
+
+// Store is a store with all that a control plane wants of it.
+type Store interface {
+	engine.Store
+	engine.FlagStore
+	peopleapi.Journal
+	controlplane.Tokens
+	Ready(ctx context.Context) error
+	// Fact gives a single value by name; empty: there is none. KeepFact replaces it if before is what is there, else plan.ErrStale.
+	Fact(ctx context.Context, name string) (string, error)
+	KeepFact(ctx context.Context, name, before, value string) error
+	Close() error
+}
+
+// OpenStore opens the store in --database, or the one in --data.
+func (a *App) OpenStore(ctx context.Context, log zerolog.Logger) (Store, error) {
+	if a.Database == "" {
+		return store.Open(ctx, filepath.Join(a.Data, StoreFile), log)
+	}
+	u, err := url.Parse(a.Database)
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+		return nil, Fail(errors.New("--database is no address of a PostgreSQL database"), "write it as postgres://USER@HOST:PORT/DATABASE, its password in PGPASSWORD or a password file")
+	}
+	return postgres.Open(ctx, a.Database, postgres.Options{Log: log})
+}
+
+// Advertised is what the store knows of the control plane that cells are told of: so that sluice cell add needs no
+// more, and a replica with other keys, which cells would not believe, does not start (R29).
+type Advertised struct {
+	Address string   `json:"address"` // HOST:PORT under which cells reach it
+	Pins    []string `json:"pins"`    // of its keys: active and standby
+}
+
+const AdvertisedFact = "control-plane"
+
+// ReadAdvertised gives what the store knows, and as it is kept there; empty: nothing yet.
+func ReadAdvertised(ctx context.Context, st Store) (s Advertised, kept string, err error) {
+	if kept, err = st.Fact(ctx, AdvertisedFact); err != nil || kept == "" {
+		return s, kept, err
+	}
+	if err := json.Unmarshal([]byte(kept), &s); err != nil {
+		return s, kept, fmt.Errorf("what the store knows of the control plane is damaged: %w", err)
+	}
+	return s, kept, nil
+}
+
+// HasPassword tells whether a database's address has its password in it.
+func HasPassword(address string) bool {
+	u, err := url.Parse(address)
+	if err != nil {
+		return true // who knows
+	}
+	_, has := u.User.Password()
+	return has || u.Query().Has("password")
+}
+
+// View decides as the engine would now, from the repository and the store in --data.
+func (a *App) View(ctx context.Context, repo *Opened) (*view.View, error) {
+	s, err := repo.Snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	observed, err := a.Observed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &view.View{Desired: s.Desired, Observed: &observed, Plan: plan.Make(s.Desired, &observed, time.Now().UTC())}, nil
+}
+
+// ViewHere is View of the release repository that the command line names.
+func (a *App) ViewHere(ctx context.Context, cmd *cobra.Command, all bool) (*view.View, error) {
+	repo, err := a.Open(ctx, cmd)
+	if err != nil {
+		return nil, err
+	}
+	defer repo.Close()
+	repo.Loader.All = all
+	return a.View(ctx, repo)
+}
+
+// Status tells where everything is: as the control plane knows it, or as the repository and the store say.
+func Status(ctx context.Context, a *App, cmd *cobra.Command, repo **Opened, page view.StatusPage) (view.Status, error) {
+	if a.AsksServer() {
+		return ServerStatus(ctx, a, page.Channel)
+	}
+	if *repo == nil {
+		r, err := a.Open(ctx, cmd)
+		if err != nil {
+			return view.Status{}, err
+		}
+		*repo = r
+	}
+	v, err := a.View(ctx, *repo)
+	if err != nil {
+		return view.Status{}, err
+	}
+	return view.StatusOf(v, page), nil
+}
+
+// Observed reads what was observed from the store in --data. Without one, nothing was.
+func (a *App) Observed(ctx context.Context) (plan.Observed, error) {
+	none := plan.Observed{Cells: map[string]*plan.CellState{}}
+	if a.Data == "" && a.Database == "" {
+		return none, nil
+	}
+	if _, err := os.Stat(filepath.Join(a.Data, StoreFile)); a.Database == "" && errors.Is(err, fs.ErrNotExist) {
+		return none, nil // nothing ran here yet, and looking makes no store
+	}
+	st, err := a.OpenStore(ctx, a.Logger())
+	if err != nil {
+		return none, err
+	}
+	defer st.Close()
+	o, err := st.Known(ctx)
+	if err == nil {
+		o.Cells, err = st.Cells(ctx)
+	}
+	return o, err
+}
+
+// StoreFile is the store's name in --data.
+const StoreFile = "sluice.db"

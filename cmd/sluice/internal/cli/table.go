@@ -1,0 +1,66 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// Field is one field of a table.
+type Field struct {
+	Text   string
+	Colour Colour
+}
+
+// Text is a field without a colour.
+func Text(s string) Field { return Field{Text: s} }
+
+// Coloured is a field in a colour.
+func Coloured(s string, c Colour) Field { return Field{s, c} }
+
+// Table prints rows under a heading, columns as wide as their widest field, the last one unpadded.
+func (p Printer) Table(heading []string, rows [][]Field) {
+	all := make([][]Field, 0, len(rows)+1)
+	top := make([]Field, len(heading))
+	for i, h := range heading {
+		top[i] = Field{h, Faint}
+	}
+	all = append(all, top)
+	for _, row := range rows {
+		one := make([]Field, len(row))
+		for i, f := range row {
+			one[i] = Field{painted.ReplaceAllString(harmless(strings.Join(strings.Fields(f.Text), " ")), ""), f.Colour} // a row is one line
+		}
+		all = append(all, one)
+	}
+	widths := make([]int, len(heading))
+	for _, row := range all {
+		for i, f := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(f.Text))
+		}
+	}
+	for _, row := range all {
+		var b strings.Builder
+		b.WriteString(p.indent)
+		pad := 0
+		for i, f := range row {
+			if f.Text != "" {
+				b.WriteString(strings.Repeat(" ", pad))
+				b.WriteString(p.Paint(f.Colour, f.Text))
+				pad = 0
+			}
+			pad += widths[i] - utf8.RuneCountInString(f.Text) + 2
+		}
+		fmt.Fprintln(p, b.String())
+	}
+}
+
+// Section prints a titled table, or that it would be empty.
+func (a *App) Section(title string, heading []string, rows [][]Field) {
+	if len(rows) == 0 {
+		a.Stdout.Line("\n%s: nothing", a.Stdout.Paint(Bold, title))
+		return
+	}
+	a.Stdout.Line("\n%s:", a.Stdout.Paint(Bold, title))
+	a.Stdout.Table(heading, rows)
+}

@@ -1,0 +1,129 @@
+package decidecmd
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine/plan"
+)
+
+func rolloutStatusVerb(a *cli.App) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "status [CHANNEL]",
+		Short: "Show how far heads have come: waves, cells in flight, failures, and who waits for what",
+		Example: `  sluice rollout status --server http://127.0.0.1:7600
+  sluice rollout status dedicated --repo releases --data data -o json`,
+		Args: cli.Arguments(0, 1, "CHANNEL"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			channel := ""
+			if len(args) == 1 {
+				channel = args[0]
+			}
+			all, err := rollouts(cmd.Context(), a, cmd, channel)
+			if err != nil {
+				return fmt.Errorf("rollout status: %w", err)
+			}
+			return a.Show(map[string]any{"rollouts": all}, func() {
+				for i, p := range all {
+					if i > 0 {
+						a.Stdout.Line("")
+					}
+					drawRollout(a.Stdout, p, time.Now())
+				}
+			})
+		},
+	}
+	cli.ServerFlag(a, cmd)
+	return cmd
+}
+
+// drawRollout draws one channel: where its head is, its waves, what stops it, and who waits.
+func drawRollout(p cli.Printer, r plan.Progress, now time.Time) {
+	if r.Release == "" {
+		p.Line("%s has no release yet", p.Paint(cli.Bold, r.Channel))
+		drawBlocked(p, r)
+		return
+	}
+	how := "on its way"
+	if r.Finished {
+		how = "rolled out"
+	}
+	p.Line("%s  %s, sequence %d, %s, for %s", p.Paint(cli.Bold, r.Channel), r.Release, r.Sequence, how, cli.Ago(now, r.Moved))
+	flight := strconv.Itoa(r.InFlight) + " in flight"
+	if r.Slots > 0 {
+		flight += fmt.Sprintf(", at most %d", r.Slots)
+	}
+	p.Line("  %d of %s healthy on it; %s; %s", r.Healthy, cli.Counted(r.Cells, "cell"), flight, failures(p, r))
+	if apart := r.Cells - r.Could; apart > 0 && !r.Finished {
+		p.Line("  %d of them not waited for: silent, never heard of, or held back by something of their own", apart)
+	}
+	if len(r.Waves) > 0 {
+		rows := make([][]cli.Field, 0, len(r.Waves))
+		for _, w := range r.Waves {
+			rows = append(rows, []cli.Field{cli.Text(fmt.Sprint(w.Wave)), cli.Text(fmt.Sprint(w.Cells)), cli.Text(soakOf(w)), cli.Text(fmt.Sprint(w.Healthy)), waveState(r, w, now)})
+		}
+		p.Indented("  ").Table([]string{"WAVE", "CELLS", "SOAK", "SOAKED", ""}, rows)
+	}
+	drawBlocked(p, r)
+	for _, w := range r.Waiting {
+		who := someOf(w.Cells)
+		if len(w.Cells) > 1 {
+			who = fmt.Sprintf("%d cells, %s; of the first", len(w.Cells), who)
+		}
+		p.Line("  %s", p.Paint(cli.Yellow, w.Gate)+"  "+who+": "+cli.Until(w.Reason, w.Until, now))
+	}
+}
+
+func drawBlocked(p cli.Printer, r plan.Progress) {
+	for _, b := range r.Blocked {
+		p.Line("  %s", strings.TrimSpace(b.Release+" "+b.String()))
+	}
+}
+
+func failures(p cli.Printer, r plan.Progress) string {
+	s := fmt.Sprintf("%d failed, ", len(r.Failed))
+	if r.Budget == 0 {
+		s += "the first failure stops it"
+	} else {
+		s += fmt.Sprintf("failure %d stops it", r.Budget+1)
+	}
+	if len(r.Failed) == 0 {
+		return s
+	}
+	return p.Paint(cli.Red, s+": "+someOf(r.Failed))
+}
+
+func soakOf(w plan.WaveProgress) string {
+	if w.Soak == 0 {
+		return "-"
+	}
+	return cli.Span(w.Soak)
+}
+
+func waveState(r plan.Progress, w plan.WaveProgress, now time.Time) cli.Field {
+	switch {
+	case w.Through:
+		return cli.Coloured("through", cli.Green)
+	case w.Wave == r.Wave && !w.Until.IsZero() && w.Soak > 0:
+		return cli.Coloured(cli.Until("open, soaks", w.Until.UTC(), now), cli.Yellow)
+	case w.Wave == r.Wave:
+		return cli.Coloured("open", cli.Yellow)
+	case w.Wave < r.Wave:
+		return cli.Coloured("skipped", cli.Yellow)
+	}
+	return cli.Coloured("", cli.Faint)
+}
+
+// someOf names a few of many.
+func someOf(all []string) string {
+	const few = 3
+	if len(all) <= few {
+		return strings.Join(all, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(all[:few], ", "), len(all)-few)
+}

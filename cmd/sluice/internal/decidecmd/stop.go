@@ -1,0 +1,137 @@
+package decidecmd
+
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine/edits"
+)
+
+func HoldVerb(a *cli.App) *cobra.Command {
+	var d edits.Hold
+	lift := false
+	cmd := &cobra.Command{
+		Use:     "hold CHANNEL --reason WHY | CHANNEL --lift [ID]",
+		GroupID: cli.GroupDecide,
+		Short:   "Stop a channel, all but rollbacks, until somebody lifts it",
+		Long: `Commits channels/CHANNEL/holds/ID.yaml: no promotion and no grant until the file is gone. With --cell it stops grants to those
+cells only. --lift removes it; the ID is needed only if there are several. The engine's own holds, after a rollback or a halt, are
+lifted the same way.`,
+		Example: `  sluice hold dedicated --reason "incident 512"
+  sluice hold dedicated --cell acme --reason "their trade fair"
+  sluice hold dedicated --lift`,
+		Args: cli.Arguments(1, 2, "CHANNEL"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			d.Channel = args[0]
+			switch {
+			case lift && len(args) == 2:
+				return cli.Commit(a, cmd, a.Releases(), edits.LiftHold{Channel: d.Channel, ID: args[1], Reason: d.Reason})
+			case lift:
+				return cli.Commit(a, cmd, a.Releases(), edits.LiftHold{Channel: d.Channel, ID: d.ID, Reason: d.Reason})
+			case len(args) == 2:
+				return cli.Usage(cmd, "%q is one argument too many; to lift a hold: --lift", args[1])
+			case d.Reason == "":
+				return cli.Usage(cmd, "--reason is missing")
+			}
+			return cli.Commit(a, cmd, a.Releases(), d)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&d.Reason, "reason", "", "why, for everyone who meets it")
+	f.StringVar(&d.ID, "id", "", "the hold's name (default: made of the time)")
+	f.StringSliceVar(&d.Cells, "cell", nil, "hold this `CELL` only; may be repeated")
+	f.BoolVar(&lift, "lift", false, "remove the hold")
+	return cmd
+}
+
+func FreezeVerb(a *cli.App) *cobra.Command {
+	var d edits.Freeze
+	var from, until string
+	cmd := &cobra.Command{
+		Use:     "freeze CHANNEL --until T --reason WHY",
+		GroupID: cli.GroupDecide,
+		Short:   "Let nothing into a channel for a while",
+		Long: `Adds a freeze to the channel's policy in one commit of yours; comments stay. From --from (default: now) up to --until,
+nothing is promoted or granted there but rollbacks. T is RFC 3339, or a duration from now (--from) or from --from (--until).
+To end it early, edit channels/CHANNEL/channel.yaml.`,
+		Example: `  sluice freeze dedicated --from 2026-12-20T00:00:00Z --until 2027-01-05T00:00:00Z --reason holidays
+  sluice freeze dedicated --until 48h --reason "conference"`,
+		Args: cli.Arguments(1, 1, "CHANNEL"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			d.Channel, d.From = args[0], time.Now().UTC().Truncate(time.Second)
+			var err error
+			if from != "" {
+				if d.From, err = cli.Instant(from, d.From); err != nil {
+					return cli.Usage(cmd, "--from %w", err)
+				}
+			}
+			if until == "" || d.Reason == "" {
+				return cli.Usage(cmd, "--until and --reason are needed")
+			}
+			if d.Until, err = cli.Instant(until, d.From); err != nil {
+				return cli.Usage(cmd, "--until %w", err)
+			}
+			if !d.From.Before(d.Until) {
+				return cli.Usage(cmd, "--until %s is not after --from %s", cli.Stamp(d.Until), cli.Stamp(d.From))
+			}
+			return cli.Commit(a, cmd, a.Releases(), d)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&from, "from", "", "when it begins (default: now)")
+	f.StringVar(&until, "until", "", "when it ends")
+	f.StringVar(&d.Reason, "reason", "", "why, for everyone who meets it")
+	return cmd
+}
+
+func RollbackVerb(a *cli.App) *cobra.Command {
+	var d edits.Rollback
+	cmd := &cobra.Command{
+		Use:     "rollback CHANNEL --reason WHY",
+		GroupID: cli.GroupDecide,
+		Short:   "Ask for a channel to go back to an earlier release",
+		Long: `Commits a request downward: the engine answers with a rollback, in force at once for all cells, and leaves a hold on
+the channel, so that nothing moves up until you lift it (sluice hold CHANNEL --lift). Without --to, the newest earlier
+head is meant that is not quarantined. To keep a release from coming back, quarantine it.`,
+		Example: `  sluice rollback dedicated --reason "workspaces start slowly"
+  sluice rollback dedicated --to 2026.11.1 --reason "workspaces start slowly"`,
+		Args: cli.Arguments(1, 1, "CHANNEL"),
+	}
+	cmd.Flags().StringVar(&d.To, "to", "", "the `RELEASE` to go back to")
+	cli.NeedReason(cmd, &d.Reason, "why, for the commit and for those who ask later")
+	return cli.Decides(a, cmd, a.Releases(), func(args []string) edits.Decision[*edits.Releases] {
+		d.Channel = args[0]
+		return d
+	})
+}
+
+func QuarantineVerb(a *cli.App) *cobra.Command {
+	var d edits.Quarantine
+	lift := false
+	cmd := &cobra.Command{
+		Use:     "quarantine V --reason WHY | V --lift",
+		GroupID: cli.GroupDecide,
+		Short:   "Keep a release out of all channels, or of some",
+		Long: `Commits quarantine/V.yaml: from then on no channel (or none of --channel) takes the release, and no cell is granted it.
+Channels that run it and have "onFailure: rollback" go back to their last good release.`,
+		Example: `  sluice quarantine 2026.11.2 --reason "loses workspaces"
+  sluice quarantine 2026.11.2 --lift`,
+		Args: cli.Arguments(1, 1, "V, the release's version,"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch d.Release = args[0]; {
+			case lift:
+				return cli.Commit(a, cmd, a.Releases(), edits.LiftQuarantine{Release: d.Release, Reason: d.Reason})
+			case d.Reason == "":
+				return cli.Usage(cmd, "--reason is missing")
+			}
+			return cli.Commit(a, cmd, a.Releases(), d)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&d.Reason, "reason", "", "why, for everyone who meets it")
+	f.StringSliceVar(&d.Channels, "channel", nil, "only this `CHANNEL`; may be repeated")
+	f.BoolVar(&lift, "lift", false, "end the quarantine")
+	return cmd
+}

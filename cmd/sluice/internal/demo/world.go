@@ -1,0 +1,283 @@
+package demo
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells/process"
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/fixtures"
+	"github.com/sluice-cd/sluice/internal/gitrepo"
+)
+
+// demo is one run of the demo: its folder, its child processes, and what was last seen of them.
+// One goroutine uses it; each child has one more, which sends to ended.
+type demo struct {
+	app    *cli.App // with the environment, --data and --server of this run
+	dir    string
+	repo   string
+	flags  string
+	server string
+	self   string
+	show   *screen
+
+	living   context.Context    // of the children
+	stop     context.CancelFunc // ends it
+	children sync.WaitGroup
+	ended    chan error // a child ended though nobody stopped it; room for all
+
+	source  *cli.Opened
+	status  view.Status   // as last seen
+	desired *plan.Desired // the repository, as last seen
+	never   func() error  // what must not be, whatever else happens
+}
+
+const demoMark = ".sluice-demo" // marks a folder as one that the demo may empty
+
+const maxChildren = 8
+
+func newDemo(ctx context.Context, a *cli.App, dir string) (*demo, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	self, err := cli.SelfPath()
+	if err != nil {
+		return nil, err
+	}
+	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
+		if _, err := os.Stat(filepath.Join(dir, demoMark)); err != nil {
+			return nil, cli.Fail(fmt.Errorf("demo: %s holds files that are not the demo's", dir), "name another folder: --dir DIR")
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			return nil, fmt.Errorf("demo: empty %s: %w", dir, err)
+		}
+	}
+	if err := errors.Join(os.MkdirAll(filepath.Join(dir, "logs"), 0o755), os.WriteFile(filepath.Join(dir, demoMark), nil, 0o600)); err != nil { //nolint:gosec // for people to look at
+		return nil, fmt.Errorf("demo: %w", err)
+	}
+	// Whoever has not told git their name can have the demo all the same.
+	env := cli.WithoutGit(a.Env)
+	if who, err := a.Author(ctx); err == nil {
+		env = append(env, "GIT_AUTHOR_NAME="+who.Name, "GIT_AUTHOR_EMAIL="+who.Email)
+	} else {
+		env = append(env, "GIT_AUTHOR_NAME=Demo", "GIT_AUTHOR_EMAIL=demo@sluice.example")
+	}
+	own := *a
+	own.Env, own.Data, own.Branch, own.Output = env, filepath.Join(dir, "look"), "", cli.AsTable
+	return &demo{
+		app: &own, dir: dir, repo: filepath.Join(dir, "releases"), flags: filepath.Join(dir, "flags"), self: self, ended: make(chan error, maxChildren),
+		show: newScreen(a.Stdout), never: func() error { return nil }, stop: func() {},
+	}, nil
+}
+
+func (d *demo) path(parts ...string) string {
+	return filepath.Join(append([]string{d.dir}, parts...)...)
+}
+
+func (d *demo) git(ctx context.Context, dir string, args ...string) (string, error) {
+	return d.app.Git(ctx, dir, args...)
+}
+
+// close ends all children and, unless it is to be kept, removes the folder.
+func (d *demo) close(keep bool) error {
+	d.show.clear()
+	d.stop()
+	d.children.Wait()
+	if d.source != nil {
+		d.source.Close()
+	}
+	if keep {
+		return nil
+	}
+	return os.RemoveAll(d.dir)
+}
+
+// prepare makes the repository and what the cells need, of the fixtures.
+func (d *demo) prepare(ctx context.Context) error {
+	sample := fixtures.Workspaces()
+	files, err := cli.ReadAll(sample, "repository")
+	if err != nil {
+		return err
+	}
+	over, err := cli.ReadAll(sample, "demo")
+	if err != nil {
+		return err
+	}
+	health := over["health.sh"]
+	delete(over, "health.sh")
+	maps.Copy(files, over)
+	if err := os.WriteFile(d.path("health.sh"), health, 0o755); err != nil { //nolint:gosec // it is run
+		return err
+	}
+	coming, err := cli.ReadAll(sample, "releases-to-come")
+	if err != nil {
+		return err
+	}
+	for name, data := range coming {
+		to := d.path("to-come", filepath.FromSlash(name))
+		if err := errors.Join(os.MkdirAll(filepath.Dir(to), 0o755), os.WriteFile(to, data, 0o644)); err != nil { //nolint:gosec // for people to look at
+			return err
+		}
+	}
+	who, err := d.app.Author(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = gitrepo.Init(ctx, d.repo, gitrepo.New{Files: files, Message: "begin: two channels, four cells, two releases\n", Author: who, When: time.Now().Truncate(time.Second)})
+	if err != nil {
+		return err
+	}
+	d.app.Repo = d.repo
+	d.show.event("made a release repository: %s", d.repo)
+	d.source, err = d.app.OpenAt(ctx, d.app.ReleasePlace(d.repo), cli.Signatory{})
+	return err
+}
+
+// start runs this program as a child; its output goes to out, its log to logs/NAME.log.
+func (d *demo) start(ctx context.Context, name string, out io.Writer, args ...string) error {
+	file, err := os.Create(d.path("logs", name+".log"))
+	if err != nil {
+		return err
+	}
+	d.children.Go(func() {
+		defer file.Close()
+		c := process.Child{Args: append([]string{d.self}, args...), Env: d.app.Env, Stdout: out, Stderr: file, Grace: 5 * time.Second}
+		if out == nil {
+			c.Stdout = file
+		}
+		err := c.Run(ctx)
+		if ctx.Err() == nil {
+			said, _ := os.ReadFile(file.Name())
+			d.ended <- fmt.Errorf("%s ended: %w: %s", name, errors.Join(err), lastLine(said))
+		}
+	})
+	return nil
+}
+
+func lastLine(text []byte) string {
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return lines[len(lines)-1]
+}
+
+func (d *demo) startServer(ctx context.Context) error {
+	living, stop := context.WithCancel(context.WithoutCancel(ctx)) // children outlive the story: close ends them
+	d.stop = stop
+	read, write := io.Pipe()
+	defer read.Close()
+	err := d.start(living, "serve", write, "serve", "--repo", d.repo, "--flags-repo", d.flags, "--data", d.path("data"), "--listen", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	address := make(chan string, 1)
+	go func() { // ends when read is closed
+		for lines := bufio.NewScanner(read); lines.Scan(); {
+			if at, ok := strings.CutPrefix(lines.Text(), "listening on "); ok {
+				address <- at
+				_, _ = io.Copy(io.Discard, read)
+				return
+			}
+		}
+	}()
+	select {
+	case d.server = <-address:
+	case err := <-d.ended:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	d.app.Server = d.server
+	d.show.event("the control plane listens on %s", d.server)
+	d.living = living
+	return nil
+}
+
+func (d *demo) startCells(context.Context) error {
+	names, err := fs.ReadDir(fixtures.Workspaces(), "repository/cells")
+	if err != nil {
+		return err
+	}
+	var started []string
+	for _, entry := range names {
+		name := entry.Name()
+		err := d.start(d.living, name, nil, "agent", "--cell", name, "--server", d.server, "--dir", d.path("cells", name),
+			"--health", "sh "+quoted(d.path("health.sh")), "--health-timeout", "2s", "--healthy-for", "1s", "--health-every", "500ms",
+			"--report-every", "1s", "--heal-every", "5s")
+		if err != nil {
+			return err
+		}
+		started = append(started, name)
+	}
+	d.show.event("started the agents of %s", strings.Join(started, ", "))
+	return nil
+}
+
+// quoted is s for a shell.
+func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// cut runs the command that a release engineer would.
+func (d *demo) cut(ctx context.Context, version string) error {
+	return d.run(ctx, "", "release", "cut", version, "--from", d.path("to-come", version), "--repo", d.repo)
+}
+
+// look asks the control plane and reads the repository.
+func (d *demo) look(ctx context.Context) error {
+	s, err := cli.ServerStatus(ctx, d.app, "")
+	if err != nil {
+		return err
+	}
+	if d.desired == nil || d.desired.Commit != s.Commit {
+		seen, err := d.source.Snapshot(ctx)
+		if err != nil {
+			return err
+		}
+		d.desired = seen.Desired
+	}
+	d.show.follow(d.status, s, d.desired)
+	d.status = s
+	return nil
+}
+
+// until looks again and again until done, showing what changes.
+func (d *demo) until(ctx context.Context, done func() bool) error {
+	const pace = 100 * time.Millisecond
+	failures := 0
+	for {
+		err := d.look(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil:
+			if failures++; failures > 50 { // it answers 503 until it has read the repository
+				return err
+			}
+		default:
+			failures = 0
+			if err := d.never(); err != nil {
+				return err
+			}
+			if done() {
+				return nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case err := <-d.ended:
+			return err
+		case <-time.After(pace):
+		}
+	}
+}

@@ -1,0 +1,196 @@
+package flagcmd
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/announce"
+)
+
+func announceListVerb(a *cli.App) *cobra.Command {
+	var all bool
+	cmd := &cobra.Command{
+		Use:     "list",
+		Aliases: []string{"ls"},
+		Short:   "List announcements: how far each is, when, and what is next",
+		Long: `Asks the control plane (--server), which knows the cells, or reads the tip of the flags repository and, for the channels, the release
+repository (--repo or $SLUICE_REPO).`,
+		Args: cli.Arguments(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			list, err := announcements(a, cmd)
+			if err != nil {
+				return err
+			}
+			if !all {
+				list = slices.DeleteFunc(list, func(s announce.Status) bool { return s.State == announce.Archived })
+			}
+			return a.Show(list, func() {
+				rows := make([][]cli.Field, 0, len(list))
+				for _, s := range list {
+					next := s.Summary
+					if s.Needs != "" {
+						next = s.Needs
+					}
+					rows = append(rows, []cli.Field{cli.Coloured(s.Announcement.ID, cli.Bold), howFar(s.State), cli.Text(timeOf(s)), cli.Text(next)})
+				}
+				a.Stdout.Table([]string{"ANNOUNCEMENT", "STATE", "AT", "NEXT"}, rows)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "archived ones too")
+	cli.ServerFlag(a, cmd)
+	return cmd
+}
+
+func announceShowVerb(a *cli.App) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "show ID",
+		Short: "Show how far an announcement is: who approved, which cells will have it, and what some wait for",
+		Long: `Asks the control plane (--server), which knows the cells, or reads the tip of the flags repository and, for the channels, the release
+repository (--repo or $SLUICE_REPO).`,
+		Example: `  sluice announce show workspace-classes --server http://127.0.0.1:7600`,
+		Args:    cli.Arguments(1, 1, "ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := announcementStatus(a, cmd, args[0])
+			if err != nil {
+				return err
+			}
+			return a.Show(s, func() { printAnnouncement(a, s) })
+		},
+	}
+	cli.ServerFlag(a, cmd)
+	return cmd
+}
+
+// timeOf says when an announcement is published, as it is written.
+func timeOf(s announce.Status) string {
+	if s.Announcement.PublishAt.IsZero() {
+		return "-"
+	}
+	return strings.TrimSpace(strings.Replace(s.Announcement.PublishAt.String(), "T", " ", 1) + " " + s.Zone)
+}
+
+func howFar(s announce.State) cli.Field {
+	f := cli.Coloured(string(s), cli.Plain)
+	switch s {
+	case announce.Published, announce.Publishing, announce.Armed:
+		f.Colour = cli.Green
+	case announce.Held, announce.Draft, announce.Approved, announce.Scheduled:
+		f.Colour = cli.Yellow
+	case announce.Missed, announce.Retracted:
+		f.Colour = cli.Red
+	case announce.Cancelled, announce.Archived:
+		f.Colour = cli.Faint
+	}
+	return f
+}
+
+func printAnnouncement(a *cli.App, s announce.Status) {
+	p, n := a.Stdout, s.Announcement
+	p.Line("%s: %s", p.Paint(cli.Bold, n.ID), n.Title)
+	p.Line("%s, at %s", p.Paint(howFar(s.State).Colour, string(s.State)), timeOf(s))
+	if s.Summary != "" && !strings.HasPrefix(s.Needs, s.Summary) {
+		p.Line("%s", s.Summary)
+	}
+	if s.Needs != "" {
+		p.Line("%s", p.Paint(cli.Yellow, s.Needs))
+	}
+	p.Line("features %s; approved by %s", strings.Join(n.Features, ", "), cli.OrDash(strings.Join(s.Approvals, ", ")))
+	for _, w := range s.Warnings {
+		p.Line("%s", p.Paint(cli.Yellow, "warning: "+w))
+	}
+	var rows [][]cli.Field
+	for _, c := range s.Channels {
+		cells := cli.OrDash(cli.CountsOf(c.Counts, cellStates()))
+		rows = append(rows, []cli.Field{cli.Coloured(c.Channel, cli.Bold), howFar(c.State), cli.Text(cli.Stamp(c.At)), cli.Text(fmt.Sprintf("%d %%", c.Percent)), cli.Text(cells)})
+	}
+	if len(rows) > 0 {
+		p.Line("")
+		p.Table([]string{"CHANNEL", "STATE", "AT", "SHARE", "CELLS"}, rows)
+	}
+	rows = rows[:0]
+	for _, c := range s.Channels {
+		for _, cell := range c.Cells {
+			state := cli.Coloured(string(cell.State), cellColour(cell.State))
+			if !cell.Confirmed {
+				state.Text += ", not confirmed"
+			}
+			rows = append(rows, []cli.Field{cli.Coloured(cell.Cell, cli.Bold), cli.Text(c.Channel), state, cli.Text(whyOf(string(cell.State), cell.Why))})
+		}
+	}
+	if len(rows) > 0 {
+		p.Line("")
+		p.Table([]string{"CELL", "CHANNEL", "STATE", "WHY"}, rows)
+	}
+	if n.Notes != "" {
+		p.Line("\n%s", strings.TrimSpace(n.Notes))
+	}
+}
+
+// whyOf is why a cell is in a state, without saying the state again.
+func whyOf(state, why string) string { return strings.TrimPrefix(why, state+": ") }
+
+func cellColour(s flags.CellState) cli.Colour {
+	switch s {
+	case flags.On, flags.Ramping:
+		return cli.Green
+	case flags.Suspended, flags.Dead:
+		return cli.Red
+	case flags.Waiting, flags.Kept, flags.Left:
+		return cli.Yellow
+	case flags.Ready, flags.Retired:
+	}
+	return cli.Plain
+}
+
+// cellStates in the order in which people read them.
+func cellStates() []flags.CellState {
+	return []flags.CellState{flags.On, flags.Ramping, flags.Ready, flags.Waiting, flags.Suspended, flags.Dead, flags.Kept, flags.Left, flags.Retired}
+}
+
+// announcements asks the control plane, or the repositories.
+func announcements(a *cli.App, cmd *cobra.Command) ([]announce.Status, error) {
+	if a.AsksFlagsServer() {
+		all := []announce.Status{}
+		err := cli.Pages(cmd.Context(), a, "/v1/announcements", url.Values{"limit": {"1000"}}, func(page peopleapi.Announcements) string {
+			all = append(all, page.Announcements...)
+			return page.Next
+		})
+		return all, err
+	}
+	o, err := openOutlook(a, cmd, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	defer o.Close()
+	warnOfFaults(a, o.Flags)
+	return append([]announce.Status{}, o.plan.Announcements...), nil
+}
+
+func announcementStatus(a *cli.App, cmd *cobra.Command, id string) (s announce.Status, err error) {
+	if a.AsksFlagsServer() {
+		err = a.Ask(cmd.Context(), "/v1/announcements/"+url.PathEscape(id), &s)
+		return s, err
+	}
+	o, err := openOutlook(a, cmd, time.Now())
+	if err != nil {
+		return s, err
+	}
+	defer o.Close()
+	warnOfFaults(a, o.Flags)
+	if s, ok := o.plan.Detail(id); ok {
+		return s, nil
+	}
+	if _, err := o.Announcement(id); err != nil {
+		return s, err
+	}
+	return s, cli.Fail(fmt.Errorf("announcement %s is not in force yet", id), "sluice flag lint")
+}

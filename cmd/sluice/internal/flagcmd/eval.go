@@ -1,0 +1,302 @@
+package flagcmd
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/flags"
+)
+
+// evaluated is what flag eval shows.
+type evaluated struct {
+	Key      string         `json:"key"`
+	Value    any            `json:"value"`
+	Variant  string         `json:"variant,omitempty"`
+	Reason   flags.Reason   `json:"reason"`
+	Error    string         `json:"errorCode,omitempty"`
+	Why      string         `json:"why,omitempty"`
+	Cell     string         `json:"cell,omitempty"`
+	At       time.Time      `json:"at"`
+	Metadata map[string]any `json:"metadata,omitempty"`
+}
+
+func flagEvalVerb(a *cli.App) *cobra.Command {
+	var contexts []string
+	var cell, at, agent string
+	cmd := &cobra.Command{
+		Use:   "eval KEY",
+		Short: "Show what a flag is for a caller, and why",
+		Long: `Evaluates the flag of the repository's tip as a cell would, offline. Without --cell, as if its feature were announced and contained:
+that tries the rules. With --cell, and the release repository (--repo or $SLUICE_REPO), as in that cell once it runs its channel's head:
+gates, kills, containment and time count, and what came is said; what the cell's owner holds is known to the cell alone, and to the control
+plane (sluice flag show). --at asks about another instant.
+
+--agent asks a running cell's agent instead, at the place of its --flags-listen, as the product does: on the cell's machine.`,
+		Example: `  sluice flag eval theme --context plan=pro --context targetingKey=user-17
+  sluice flag eval new-editor --context '{"targetingKey": "user-17"}' --cell acme --repo releases --at 2026-12-01T10:00:00+01:00
+  sluice flag eval new-editor --context targetingKey=user-17 --agent http://127.0.0.1:8013`,
+		Args: cli.Arguments(1, 1, "KEY"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			caller, err := callerOf(a, contexts)
+			if err != nil {
+				return cli.Usage(cmd, "--context: %w", err)
+			}
+			if agent != "" {
+				if cell != "" || at != "" {
+					return cli.Usage(cmd, "--agent asks one cell about this moment: leave --cell and --at out")
+				}
+				return askAgent(cmd.Context(), a, agent, args[0], caller)
+			}
+			now := time.Now()
+			if at != "" {
+				if now, err = time.Parse(time.RFC3339, at); err != nil {
+					return cli.Usage(cmd, "--at %s is not a time like 2026-12-01T10:00:00+01:00", at)
+				}
+			}
+			return flagEval(a, cmd, args[0], caller, cell, now)
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&contexts, "context", nil, "what the caller says of itself: JSON, `@FILE` with JSON, or NAME=VALUE; may be repeated")
+	f.StringVar(&cell, "cell", "", "the `CELL` it is asked in")
+	f.StringVar(&at, "at", "", "the `INSTANT` (RFC 3339; default: now)")
+	f.StringVar(&agent, "agent", "", "ask the agent that listens at this `ADDRESS`: http://127.0.0.1:PORT or unix:///PATH")
+	return cmd
+}
+
+// callerOf puts an evaluation context together.
+func callerOf(a *cli.App, parts []string) (flags.Context, error) {
+	all := flags.Context{}
+	for _, part := range parts {
+		text := []byte(part)
+		if file, ok := strings.CutPrefix(part, "@"); ok {
+			var err error
+			if text, err = a.ReadFile(file, maxRule); err != nil {
+				return nil, err
+			}
+		} else if name, value, ok := strings.Cut(part, "="); ok && !strings.HasPrefix(part, "{") {
+			all[name] = jsonOr(value)
+			continue
+		}
+		var more flags.Context
+		if err := json.Unmarshal(text, &more); err != nil {
+			return nil, fmt.Errorf("%.60q is neither NAME=VALUE nor a JSON object: %w", part, err)
+		}
+		maps.Copy(all, more)
+	}
+	return all, nil
+}
+
+func flagEval(a *cli.App, cmd *cobra.Command, key string, caller flags.Context, cell string, now time.Time) error {
+	o, err := openOutlook(a, cmd, now)
+	if err != nil {
+		return err
+	}
+	defer o.Close()
+	if _, err := o.Definition(key); err != nil {
+		return err
+	}
+	told, facts, err := o.openly(), flags.Facts{Features: o.features()}, error(nil)
+	if cell != "" {
+		if told, facts, err = o.in(cell); err != nil {
+			return err
+		}
+	}
+	folded, err := fold(told, facts, now)
+	if err != nil {
+		return fmt.Errorf("flag eval %s: %w", key, err)
+	}
+	result := folded.Evaluate(key, caller, flags.Instant(now))
+	out := evaluated{
+		Key: key, Value: result.Value, Variant: result.Variant, Reason: result.Reason, Error: string(result.Error), Cell: cell,
+		At: now.Truncate(time.Second), Metadata: result.Metadata, Why: o.why(key, told, facts, folded),
+	}
+	if result.Message != "" {
+		out.Why = result.Message
+	}
+	return printEvaluated(a, out)
+}
+
+func printEvaluated(a *cli.App, e evaluated) error {
+	if done, err := a.Encode(e); done {
+		return err
+	}
+	value, err := json.Marshal(e.Value)
+	if err != nil {
+		return err
+	}
+	a.Stdout.Line("%s = %s", e.Key, a.Stdout.Paint(cli.Bold, string(value)))
+	a.Stdout.Line("variant %s, reason %s", cli.OrDash(e.Variant), strings.TrimSpace(string(e.Reason)+" "+e.Error))
+	if e.Why != "" {
+		a.Stdout.Line("%s", e.Why)
+	}
+	return nil
+}
+
+// fold settles what a cell is told, for one instant.
+func fold(told toldOf, facts flags.Facts, now time.Time) (*flags.Folded, error) {
+	c, err := flags.Compile(told.bundle)
+	if err != nil {
+		return nil, err
+	}
+	return c.Fold(told.orders, facts, flags.Instant(now)), nil
+}
+
+// toldOf is what a cell is told.
+type toldOf struct {
+	bundle *flags.Bundle
+	orders flags.Orders
+}
+
+// openly is a bundle of the tip's flags with every gate open.
+func (o *outlook) openly() toldOf {
+	b := &flags.Bundle{Version: flags.BundleVersion, Flags: map[string]json.RawMessage{}}
+	for key, d := range o.Tree.Flags {
+		b.Flags[key] = d.Encode()
+	}
+	for _, f := range o.features() {
+		b.Gates = append(b.Gates, flags.Gate{ID: f, Features: []string{f}})
+	}
+	return toldOf{bundle: b}
+}
+
+// features are those that the tip's flags name, sorted.
+func (o *outlook) features() (all []string) {
+	for _, d := range o.Tree.Flags {
+		if f := d.Feature(); f != "" {
+			all = append(all, f)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// in is what a cell is told, and what is known of it.
+func (o *outlook) in(cell string) (told toldOf, facts flags.Facts, err error) {
+	if o.view == nil {
+		return told, facts, cli.Fail(fmt.Errorf("what %s runs is in the release repository", cell), "name it: --repo FOLDER-OR-URL, or set SLUICE_REPO")
+	}
+	c := o.view.Desired.Cells[cell]
+	if c == nil {
+		return told, facts, cli.Fail(fmt.Errorf("there is no cell %q", cell), "sluice status lists them")
+	}
+	facts = flags.Facts{Cell: cell, Channel: c.Channel, Labels: c.Labels, Region: c.Labels["region"]}
+	for _, known := range o.input.Cells {
+		if known.Name == cell {
+			facts.Release, facts.Features = known.Release, known.Features
+		}
+	}
+	if head := o.view.Desired.Channels[c.Channel]; facts.Release == "" && head != nil && head.Effective != nil { // nobody heard of it here
+		facts.Release = head.Effective.Release
+		if r := o.view.Desired.Releases[facts.Release]; r != nil {
+			facts.Features = slices.Sorted(slices.Values(r.Features))
+		}
+	}
+	t := o.plan.Told[cell]
+	if t == nil || t.Bundle == nil {
+		return told, facts, cli.Fail(fmt.Errorf("nothing is known of the flags of %s", c.Channel), "sluice flag lint, and sluice validate of the release repository, tell what is wrong")
+	}
+	return toldOf{t.Bundle, t.Orders}, facts, nil
+}
+
+// why says which gate decided.
+func (o *outlook) why(key string, told toldOf, facts flags.Facts, folded *flags.Folded) string {
+	for _, k := range told.orders.Killed {
+		if k.Flag == key {
+			return "it is killed: " + k.Reason
+		}
+	}
+	feature := o.Tree.Flags[key].Feature()
+	switch {
+	case feature == "":
+		return "it names no feature: its own rules count"
+	case facts.Cell == "":
+		return "as if its feature " + feature + " were announced and contained; --cell tells what it is in a cell"
+	}
+	var states []string
+	for _, g := range told.bundle.Gates {
+		if slices.Contains(g.Features, feature) {
+			states = append(states, o.gateState(g, facts, folded.States()[g.ID]))
+		}
+	}
+	if len(states) > 0 {
+		return strings.Join(states, "; ")
+	}
+	for _, id := range o.Announcing(feature) {
+		for _, s := range o.plan.Announcements {
+			if s.Announcement.ID == id {
+				return fmt.Sprintf("announcement %s of its feature %s is not sent to %s: %s", id, feature, facts.Cell, cmp.Or(s.Needs, s.Summary, string(s.State)))
+			}
+		}
+	}
+	return fmt.Sprintf("no announcement has its feature %s", feature)
+}
+
+func (o *outlook) gateState(g flags.Gate, facts flags.Facts, s flags.CellState) string {
+	switch s {
+	case flags.Waiting, flags.Suspended:
+		return fmt.Sprintf("announcement %s waits for a release with its features: %s does not contain all of %s", g.ID, cli.OrDash(facts.Release), strings.Join(g.Features, ", "))
+	case flags.Ready:
+		return fmt.Sprintf("announcement %s is published at %s", g.ID, cli.Stamp(time.Unix(g.At, 0).UTC()))
+	case flags.Ramping:
+		return fmt.Sprintf("announcement %s is on for a share", g.ID)
+	case flags.On:
+		return fmt.Sprintf("announcement %s is on", g.ID)
+	}
+	return fmt.Sprintf("announcement %s is %s", g.ID, s)
+}
+
+// askAgent evaluates a flag as a cell's product does, by OFREP. No token goes there.
+func askAgent(ctx context.Context, a *cli.App, agent, key string, caller flags.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, cli.AskTimeout)
+	defer cancel()
+	body, err := json.Marshal(map[string]any{"context": caller})
+	if err != nil {
+		return err
+	}
+	a.Server = agent
+	base, transport := a.Transport()
+	defer transport.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(base, "/")+"/ofrep/v1/evaluate/flags/"+url.PathEscape(key), bytes.NewReader(body))
+	if err != nil {
+		return cli.Fail(fmt.Errorf("ask %s: it is no address: %w", agent, cli.Cause(err)), "--agent is http://127.0.0.1:PORT or unix:///PATH")
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := (&http.Client{Transport: transport}).Do(req)
+	if err != nil {
+		return cli.Fail(fmt.Errorf("ask %s: %w", agent, cli.Cause(err)), "does sluice agent run there with --flags-listen?")
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxRule))
+	if err != nil {
+		return fmt.Errorf("ask %s: %w", agent, err)
+	}
+	var said struct {
+		evaluated
+		Details string `json:"errorDetails"`
+	}
+	if err := json.Unmarshal(answer, &said); err != nil {
+		return cli.Fail(fmt.Errorf("ask %s: %s: its answer is not understood", agent, resp.Status), "--agent is the place of sluice agent's --flags-listen")
+	}
+	if resp.StatusCode != http.StatusOK {
+		return cli.Fail(fmt.Errorf("ask %s: %s %s", agent, said.Error, said.Details), "sluice cell flags shows what is in force there")
+	}
+	if reason, killed := said.Metadata["killed"].(string); killed {
+		said.Why = "it is killed: " + reason
+	}
+	said.Key, said.At = key, time.Now().Truncate(time.Second)
+	return printEvaluated(a, said.evaluated)
+}

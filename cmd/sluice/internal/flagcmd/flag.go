@@ -1,0 +1,36 @@
+// Package flagcmd has the verbs of feature flags and announcements. What changes something is one commit to the flags repository, which
+// package edits decides; a kill goes by the control plane where there is one. What only looks asks the control plane, or decides
+// as the announcer would.
+package flagcmd
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/releasecmd"
+	"github.com/sluice-cd/sluice/engine/edits"
+)
+
+func FlagVerb(a *cli.App) *cobra.Command {
+	cmd := cli.Group("flag", "Feature flags: list, show, set, try, check, kill", `Flags live in a repository of their own, in flagd's format: flags/*.yaml. A flag that names a feature (metadata.feature) is on only in
+cells that run a release with that feature, once an announcement of the feature is published there (sluice announce). Each
+verb that changes something makes one commit of yours to the flags repository, never to the release repository.
+
+The flags repository is --flags-repo, else $SLUICE_FLAGS_REPO, else the one around the working folder.`,
+		releasecmd.FlagInitVerb(a),
+		flagListVerb(a),
+		cli.CompleteFlags(a, flagShowVerb(a), flagKeys),
+		cli.CompleteFlags(a, flagSetVerb(a), flagKeys),
+		cli.CompleteFlags(a, flagEvalVerb(a), flagKeys),
+		flagLintVerb(a),
+		flagStaleVerb(a),
+		cli.CompleteFlags(a, flagKillVerb(a), flagKeys),
+		cli.CompleteFlags(a, flagUnkillVerb(a), flagKeys),
+		flagPromoteVerb(a),
+	)
+	cmd.GroupID = cli.GroupFlags
+	cli.FlagsRepoFlags(a, cmd)
+	return cmd
+}
+
+func flagKeys(s *edits.Flags) []string { return cli.SortedKeys(s.Tree.Flags) }

@@ -1,0 +1,170 @@
+package flagcmd
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
+	"github.com/sluice-cd/sluice/engine/edits"
+	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/flags"
+)
+
+// flagListed is one flag as flag list shows it.
+type flagListed struct {
+	Key           string            `json:"key"`
+	State         string            `json:"state"`
+	Default       string            `json:"default,omitempty"`
+	Feature       string            `json:"feature,omitempty"`
+	Announcements []string          `json:"announcements,omitempty"` // of its feature
+	Channels      map[string]string `json:"channels,omitempty"`      // how far these are
+	Killed        string            `json:"killed,omitempty"`        // why
+	File          string            `json:"file,omitempty"`          // where it is; a control plane does not say
+	Line          int               `json:"line,omitempty"`
+}
+
+func flagListVerb(a *cli.App) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "list",
+		Aliases: []string{"ls"},
+		Short:   "List flags: state, feature, its announcements and how far they are, kills",
+		Long: `Asks the control plane (--server), which knows how far cells are, or reads the tip of the flags repository and, for the channels, the
+release repository (--repo or $SLUICE_REPO).`,
+		Args: cli.Arguments(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			list, fault, err := flagsListed(a, cmd)
+			if err != nil {
+				return err
+			}
+			return a.Show(list, func() {
+				rows := make([][]cli.Field, 0, len(list))
+				for _, l := range list {
+					state, killed := cli.Text(l.State), cli.Coloured(cli.OrDash(l.Killed), cli.Plain)
+					if l.State == disabled {
+						state.Colour = cli.Faint
+					}
+					if l.Killed != "" {
+						killed.Colour = cli.Red
+					}
+					var channels []string
+					for _, name := range cli.SortedKeys(l.Channels) {
+						channels = append(channels, name+" "+l.Channels[name])
+					}
+					rows = append(rows, []cli.Field{cli.Coloured(l.Key, cli.Bold), state, cli.Text(cli.OrDash(l.Feature)), cli.Text(cli.OrDash(cli.Some(l.Announcements))), cli.Text(cli.OrDash(strings.Join(channels, ", "))), killed})
+				}
+				a.Stdout.Table([]string{"FLAG", "STATE", "FEATURE", "ANNOUNCEMENT", "CHANNELS", "KILLED"}, rows)
+				if fault != "" {
+					a.Stderr.Line("%s", fault)
+				}
+			})
+		},
+	}
+	cli.ServerFlag(a, cmd)
+	return cmd
+}
+
+// flagsListed asks the control plane, or the repositories. fault says why what is listed is not all in force.
+func flagsListed(a *cli.App, cmd *cobra.Command) (list []flagListed, fault string, err error) {
+	if a.AsksFlagsServer() {
+		return serverFlags(cmd.Context(), a)
+	}
+	o, err := openOutlook(a, cmd, time.Now())
+	if err != nil {
+		return nil, "", err
+	}
+	defer o.Close()
+	return o.list(), faultsAtTip(o.Flags), nil
+}
+
+// serverFlags reads all pages.
+func serverFlags(ctx context.Context, a *cli.App) (list []flagListed, fault string, err error) {
+	list = []flagListed{}
+	err = cli.Pages(ctx, a, "/v1/flags", url.Values{"limit": {"1000"}}, func(page peopleapi.Flags) string {
+		for _, f := range page.Flags {
+			list = append(list, listedThere(f, page.Kills))
+		}
+		fault = page.Fault
+		return page.Next
+	})
+	return list, fault, err
+}
+
+func listedThere(f view.FlagStatus, kills []view.FlagKill) flagListed {
+	l := flagListed{Key: f.Key, State: enabled, Feature: f.Feature, Announcements: f.Announcements, Channels: map[string]string{}}
+	if f.Disabled {
+		l.State = disabled
+	}
+	for _, c := range f.Channels {
+		if c.State != "" {
+			l.Channels[c.Channel] = string(c.State)
+		}
+	}
+	for _, k := range kills {
+		if k.Flag == f.Key {
+			l.Killed = k.Reason
+		}
+	}
+	return l
+}
+
+const enabled, disabled = "ENABLED", "DISABLED"
+
+// warnOfFaults says that the tip is not what is in force.
+func warnOfFaults(a *cli.App, s *edits.Flags) {
+	if fault := faultsAtTip(s); fault != "" {
+		a.Stderr.Line("%s", fault)
+	}
+}
+
+func faultsAtTip(s *edits.Flags) string {
+	wrong := edits.Fatal(s.Tree.Faults)
+	if len(wrong) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s at the tip, the first: %s; what was valid before stays in force (sluice flag lint)", cli.Counted(len(wrong), "fault"), wrong[0])
+}
+
+func (o *outlook) list() []flagListed {
+	list := []flagListed{}
+	for _, key := range flagKeys(o.Flags) {
+		list = append(list, o.listed(o.Tree.Flags[key]))
+	}
+	return list
+}
+
+func (o *outlook) listed(d *flags.Definition) flagListed {
+	l := flagListed{Key: d.Key, State: enabled, Default: d.DefaultVariant, Feature: d.Feature(), File: d.File, Line: d.Line}
+	if d.Disabled {
+		l.State = disabled
+	}
+	l.Announcements = o.Announcing(l.Feature)
+	for _, s := range o.plan.Announcements {
+		if !slices.Contains(l.Announcements, s.Announcement.ID) {
+			continue
+		}
+		for _, c := range s.Channels {
+			if l.Channels == nil {
+				l.Channels = map[string]string{}
+			}
+			if before := l.Channels[c.Channel]; before == "" || c.Percent > 0 {
+				l.Channels[c.Channel] = string(c.State)
+			}
+		}
+	}
+	for _, k := range o.Tree.Overrides {
+		if k.Kind == flags.Kill && k.Flag == d.Key {
+			l.Killed = k.Reason
+			if !k.Cells.IsZero() {
+				l.Killed = fmt.Sprintf("in some cells: %s", k.Reason)
+			}
+		}
+	}
+	return l
+}

@@ -1,0 +1,76 @@
+package flagcmd
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine/announcer"
+	"github.com/sluice-cd/sluice/engine/edits"
+	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/flags/announce"
+)
+
+// outlook is what the flags repository says, and what follows for channels and cells as far as they are known here. Close it.
+type outlook struct {
+	*edits.Flags
+	repo  *cli.Opened
+	view  *view.View // of the release repository; nil: it was not named
+	input announce.Input
+	plan  announce.Plan
+}
+
+func (o *outlook) Close() { o.repo.Close() }
+
+// openOutlook decides as the announcer would at now, from the repositories and the store in --data, and does nothing.
+func openOutlook(a *cli.App, cmd *cobra.Command, now time.Time) (*outlook, error) {
+	ctx := cmd.Context()
+	v, err := namedView(ctx, a, cmd)
+	if err != nil {
+		return nil, err
+	}
+	repo, err := a.OpenFlags(ctx, cmd)
+	if err != nil {
+		return nil, err
+	}
+	s, err := repo.Flags(ctx)
+	if err != nil {
+		repo.Close()
+		return nil, err
+	}
+	o := &outlook{Flags: s, repo: repo, view: v}
+	if o.input, err = announcer.Look(ctx, repo.Repo, s.Commit, v, now); err != nil {
+		repo.Close()
+		return nil, fmt.Errorf("read %s: %w", repo.Address, err)
+	}
+	if v == nil {
+		o.input.Channels = knownChannels(s)
+	}
+	o.plan = announce.Make(o.input)
+	return o, nil
+}
+
+// namedView is the view of the release repository, with all releases, if it was named.
+func namedView(ctx context.Context, a *cli.App, cmd *cobra.Command) (*view.View, error) {
+	if a.Repo == "" && a.Getenv("SLUICE_REPO") == "" {
+		return nil, nil
+	}
+	return a.ViewHere(ctx, cmd, true)
+}
+
+// knownChannels are those that the flags repository itself knows: the engine wrote something for them, so that they have an upstream.
+func knownChannels(s *edits.Flags) (all []announce.Channel) {
+	names := cli.SortedKeys(s.Tree.Heads)
+	for _, of := range s.Tree.Records {
+		names = append(names, cli.SortedKeys(of)...)
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		all = append(all, announce.Channel{Name: name, After: []string{"its upstream"}})
+	}
+	return all
+}

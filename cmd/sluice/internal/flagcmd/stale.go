@@ -1,0 +1,85 @@
+package flagcmd
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/flags/announce"
+)
+
+func flagStaleVerb(a *cli.App) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "stale",
+		Short: "List flags that are on everywhere for good, and from which release on their code can go",
+		Long: `A flag is stale if it has no rule, and an announcement of its feature is published for everybody in every channel, and every release that
+a channel has as its head, or a cell runs, contains the feature; or if it was never more than a constant. The next release can do
+without the question in its code; once no cell runs an older one, the flag can go, and its announcement be archived (archived: true).
+
+Which releases cells run is asked of the control plane (--server), or read from the store in --data; the features are in the release
+repository (--repo or $SLUICE_REPO).`,
+		Example: `  sluice flag stale --repo releases --server http://127.0.0.1:7600`,
+		Args:    cli.Arguments(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			server := a.Server
+			if server == "" {
+				server = a.Getenv("SLUICE_SERVER")
+			}
+			o, err := openOutlook(a, cmd, time.Now())
+			if err != nil {
+				return err
+			}
+			defer o.Close()
+			if o.view == nil {
+				return cli.Usage(cmd, "which release contains what is in the release repository: name it with --repo, or set SLUICE_REPO")
+			}
+			if a.Server = server; a.Server != "" {
+				status, err := cli.ServerStatus(cmd.Context(), a, "")
+				if err != nil {
+					return err
+				}
+				o.input.Releases = o.supported(status)
+			}
+			list := announce.Stale(o.input)
+			if done, err := a.Encode(append([]announce.StaleFlag{}, list...)); done {
+				return err
+			}
+			if len(list) == 0 {
+				a.Stdout.Line("no flag is stale")
+				return nil
+			}
+			next := "" // the newest release that may still ask
+			if n := len(o.input.Releases); n > 0 {
+				next = o.input.Releases[n-1].Version
+			}
+			rows := make([][]cli.Field, 0, len(list))
+			for _, f := range list {
+				rows = append(rows, []cli.Field{cli.Coloured(f.Key, cli.Bold), cli.Text(cli.OrDash(f.Feature)), cli.Text(f.Variant), cli.Text(cli.OrDash(f.Since)), cli.Text(cli.OrDash(next)), cli.Text(fmt.Sprintf("%s:%d", f.File, f.Line))})
+			}
+			a.Stdout.Table([]string{"FLAG", "FEATURE", "ALWAYS", "CONTAINED SINCE", "CODE CAN GO AFTER", "FILE"}, rows)
+			return nil
+		},
+	}
+	cli.ServerFlag(a, cmd)
+	return cmd
+}
+
+// supported are the releases that a control plane says are run or are a channel's head, the newest last.
+func (o *outlook) supported(s view.Status) (all []announce.Release) {
+	runs := map[string]bool{}
+	for _, c := range s.Channels {
+		runs[c.Release] = true
+	}
+	for _, c := range s.Cells {
+		runs[c.Release] = true
+	}
+	for _, r := range o.view.Desired.Versions {
+		if runs[r.Version.String()] {
+			all = append(all, announce.Release{Version: r.Version.String(), Features: r.Features})
+		}
+	}
+	return all
+}

@@ -1,0 +1,154 @@
+package lookcmd
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/rogpeppe/go-internal/diff"
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine/edits"
+)
+
+// changed is one file that differs between two releases.
+type changed struct {
+	File string `json:"file"`
+	Kind string `json:"kind"` // added, removed, changed
+	Diff string `json:"diff,omitempty"`
+}
+
+// compared is what diff prints.
+type compared struct {
+	Channel string    `json:"channel"`
+	From    string    `json:"from"` // the head; empty: none yet
+	To      string    `json:"to"`
+	Files   []changed `json:"files"`
+}
+
+func DiffVerb(a *cli.App) *cobra.Command {
+	stat := false
+	cmd := &cobra.Command{
+		Use:     "diff CHANNEL [V]",
+		GroupID: cli.GroupLook,
+		Short:   "Show what would change in a channel with another release",
+		Long:    `Compares the files of the channel's head with those of release V; without V, with the newest release that has no faults.`,
+		Args:    cli.Arguments(1, 2, "CHANNEL"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			repo, err := a.Open(cmd.Context(), cmd)
+			if err != nil {
+				return err
+			}
+			defer repo.Close()
+			s, err := repo.Snapshot(cmd.Context())
+			if err != nil {
+				return err
+			}
+			c, err := compare(s, repo, args)
+			if err != nil {
+				return fmt.Errorf("diff %s: %w", strings.Join(args, " "), err)
+			}
+			return a.Show(c, func() { printDiff(a, c, stat) })
+		},
+	}
+	cmd.Flags().BoolVar(&stat, "stat", false, "only the names of the files")
+	return cmd
+}
+
+func compare(s *edits.Releases, repo *cli.Opened, args []string) (*compared, error) {
+	channel, err := s.Channel(args[0])
+	if err != nil {
+		return nil, err
+	}
+	out := &compared{Channel: channel.Name, Files: []changed{}}
+	if len(args) == 2 {
+		if _, err := s.Release(args[1]); err != nil {
+			return nil, err
+		}
+		out.To = args[1]
+	} else {
+		for _, r := range slices.Backward(s.Desired.Versions) {
+			if len(edits.Fatal(r.Faults)) == 0 {
+				out.To = r.Version.String()
+				break
+			}
+		}
+	}
+	if out.To == "" {
+		return nil, cli.Fail(fmt.Errorf("there is no release yet"), "sluice release cut V --from FOLDER")
+	}
+	before := map[string][]byte{}
+	if e := channel.Effective; e != nil {
+		out.From = e.Release
+		files, err := repo.FS(e.Commit) // the bytes that it runs, whatever the folder says now
+		if err != nil {
+			return nil, err
+		}
+		if before, err = edits.ReleaseFiles(files, e.Release); err != nil {
+			return nil, err
+		}
+	}
+	after, err := edits.ReleaseFiles(s.Files, out.To)
+	if err != nil {
+		return nil, err
+	}
+	out.Files = append(out.Files, differences(before, after)...)
+	return out, nil
+}
+
+// differences lists the files that differ, by name.
+func differences(before, after map[string][]byte) []changed {
+	names := maps.Clone(before)
+	maps.Copy(names, after)
+	var out []changed
+	for _, name := range cli.SortedKeys(names) {
+		old, was := before[name]
+		now, is := after[name]
+		c := changed{File: name, Kind: "changed"}
+		switch {
+		case was && is && bytes.Equal(old, now):
+			continue
+		case !was:
+			c.Kind = "added"
+		case !is:
+			c.Kind = "removed"
+		}
+		if isText(old) && isText(now) {
+			c.Diff = string(diff.Diff("a/"+name, old, "b/"+name, now))
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// maxDiffed is the size beyond which a file is only named.
+const maxDiffed = 1 << 20
+
+func isText(data []byte) bool { return len(data) <= maxDiffed && !bytes.ContainsRune(data, 0) }
+
+func printDiff(a *cli.App, c *compared, stat bool) {
+	a.Stdout.Line("%s: %s -> %s, %d files differ", c.Channel, cli.OrDash(c.From), c.To, len(c.Files))
+	for _, f := range c.Files {
+		if stat || f.Diff == "" {
+			a.Stdout.Line("%-8s %s", f.Kind, f.File)
+			continue
+		}
+		for line := range strings.Lines(f.Diff) {
+			line = strings.TrimSuffix(line, "\n")
+			switch {
+			case strings.HasPrefix(line, "diff "), strings.HasPrefix(line, "--- "), strings.HasPrefix(line, "+++ "):
+				line = a.Stdout.Paint(cli.Bold, line)
+			case strings.HasPrefix(line, "+"):
+				line = a.Stdout.Paint(cli.Green, line)
+			case strings.HasPrefix(line, "-"):
+				line = a.Stdout.Paint(cli.Red, line)
+			case strings.HasPrefix(line, "@@"):
+				line = a.Stdout.Paint(cli.Faint, line)
+			}
+			a.Stdout.Line("%s", line)
+		}
+	}
+}

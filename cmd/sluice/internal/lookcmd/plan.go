@@ -1,0 +1,97 @@
+package lookcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine/plan"
+)
+
+func PlanVerb(a *cli.App) *cobra.Command {
+	var file, at string
+	cmd := &cobra.Command{
+		Use:     "plan",
+		GroupID: cli.GroupLook,
+		Short:   "Show what the engine would do now, and what is blocked and why",
+		Long: `Decides as the engine would, and does nothing: what it would promote, roll back and grant, with the evidence;
+what is blocked, by which gate and until when; and when it would look again. The same input gives the same
+bytes. What was observed is read from --observed FILE, or from the store in --data DIR; without both, nothing was.
+
+` + observedHelp,
+		Example: `  sluice plan --repo https://git.example/releases --data /var/lib/sluice
+  sluice plan --observed observed.json --now 2026-11-24T09:00:00Z -o json`,
+		Args: cli.Arguments(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			now := time.Now().UTC()
+			if at != "" {
+				var err error
+				if now, err = time.Parse(time.RFC3339, at); err != nil {
+					return cli.Usage(cmd, "--now %s is not a time like 2026-11-24T09:00:00Z", at)
+				}
+			}
+			observed, err := observedIn(cmd.Context(), a, file)
+			if err != nil {
+				return err
+			}
+			s, err := a.Releases().Read(cmd.Context(), a, cmd)
+			if err != nil {
+				return err
+			}
+			made := plan.Make(s.Desired.WithCells(&observed), &observed, now)
+			return a.Show(made, func() { printPlan(a, made) })
+		},
+	}
+	cmd.Flags().StringVar(&file, "observed", "", "observation `FILE`; - is standard input")
+	cmd.Flags().StringVar(&at, "now", "", "decide as of this `INSTANT` (RFC 3339; default: now)")
+	return cmd
+}
+
+func printPlan(a *cli.App, p plan.Plan) {
+	a.Stdout.Line("at commit %s, %s", cli.Short(p.Commit), cli.Stamp(p.Now))
+	rows := make([][]cli.Field, 0, len(p.Actions))
+	for _, act := range p.Actions {
+		what := act.Reason
+		if len(act.Evidence) > 0 {
+			what = strings.Join(act.Evidence, "; ")
+		}
+		if act.Kind == plan.Grant {
+			what = "to " + cli.Some(act.Cells)
+		}
+		rows = append(rows, []cli.Field{cli.Coloured(string(act.Kind), cli.Green), cli.Text(act.Channel), cli.Text(act.Release), cli.Text(cli.OrDash(act.Replaces)), cli.Text(what)})
+	}
+	a.Section("would do", []string{"ACTION", "CHANNEL", "RELEASE", "REPLACES", "BECAUSE"}, rows)
+	rows = rows[:0]
+	for _, v := range p.Blocked {
+		rows = append(rows, []cli.Field{cli.Text(v.Channel), cli.Text(cli.OrDash(v.Cell)), cli.Text(cli.OrDash(v.Release)), cli.Coloured(v.Gate, cli.Yellow), cli.Text(cli.Stamp(v.Until)), cli.Text(v.Reason)})
+	}
+	a.Section("blocked", []string{"CHANNEL", "CELL", "RELEASE", "GATE", "UNTIL", "REASON"}, rows)
+	switch {
+	case !p.Next.IsZero():
+		a.Stdout.Line("\ntime alone changes this at %s", cli.Stamp(p.Next))
+	case len(p.Blocked) > 0:
+		a.Stdout.Line("\ntime alone changes nothing: a report, an answer or a commit does")
+	}
+}
+
+// observedIn reads what was observed from a file; without one, from the store in --data.
+func observedIn(ctx context.Context, a *cli.App, file string) (o plan.Observed, err error) {
+	if file == "" {
+		return a.Observed(ctx)
+	}
+	data, err := a.ReadFile(file, maxObserved)
+	if err != nil {
+		return o, cli.Fail(fmt.Errorf("read what was observed: %w", err), "--observed names a JSON file: see sluice help plan")
+	}
+	o, faults := parseObserved(file, data)
+	if n := len(faults); n > 0 {
+		a.SayFaults(faults[:n-1])
+		return o, cli.Fail(errors.New(faults[n-1].String()), "sluice help plan describes the file")
+	}
+	return o, nil
+}

@@ -1,0 +1,218 @@
+package lookcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/simulate"
+	"github.com/sluice-cd/sluice/internal/manifest"
+)
+
+// maxSimulated is the longest time that is simulated.
+const maxSimulated = 3 * 366 * 24 * time.Hour
+
+func SimulateVerb(a *cli.App) *cobra.Command {
+	var file, from, length, chart string
+	cmd := &cobra.Command{
+		Use:     "simulate",
+		GroupID: cli.GroupLook,
+		Short:   "Let a policy run on virtual time, with modelled cells",
+		Long: `Lets the real engine run on the release repository as it is, on virtual time, with cells that are modelled:
+who gets what when, what blocks, and how long each gate made the channels wait. Nothing is written but the
+chart. The scenario says which releases are cut, how long cells take and how often they fail, when they are out
+of contact, what people do and what outside gates answer; docs/simulate.md describes it. The same repository,
+scenario and begin give the same output, byte for byte.`,
+		Example: `  sluice simulate --repo releases --scenario scenario.yaml --from 2026-12-01T00:00:00Z --for 30d
+  sluice simulate --scenario scenario.yaml --branch stricter-policy --for 30d --svg month.svg -o json`,
+		Args: cli.Arguments(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if file == "" {
+				return cli.Usage(cmd, "--scenario is missing")
+			}
+			begin := time.Now().UTC().Truncate(24 * time.Hour)
+			if from != "" {
+				var err error
+				if begin, err = time.Parse(time.RFC3339, from); err != nil {
+					return cli.Usage(cmd, "--from %s is not a time like 2026-12-01T00:00:00Z", from)
+				}
+			}
+			var m simulate.Moment
+			if err := m.UnmarshalText([]byte(length)); err != nil || !m.At.IsZero() || m.After <= 0 || m.After > maxSimulated {
+				return cli.Usage(cmd, "--for %s is not a length of time like 36h or 30d, of at most three years", length)
+			}
+			scenario, err := scenario(a, file)
+			if err != nil {
+				return err
+			}
+			result, err := runSimulation(cmd.Context(), a, cmd, simulate.Input{Scenario: scenario, From: begin, For: m.After})
+			if err != nil {
+				return err
+			}
+			if chart != "" {
+				if err := os.WriteFile(chart, simulate.SVG(result), 0o644); err != nil { //nolint:gosec // for everyone to look at
+					return cli.Fail(fmt.Errorf("write the chart: %w", err), "--svg names a file to be written")
+				}
+			}
+			return a.Show(result, func() {
+				printSimulation(a, result)
+				if chart != "" {
+					a.Stdout.Line("\nthe chart is in %s", chart)
+				}
+			})
+		},
+	}
+	cmd.Flags().StringVar(&file, "scenario", "", "scenario `FILE`, YAML; - is standard input")
+	cmd.Flags().StringVar(&from, "from", "", "begin at this `INSTANT` (RFC 3339; default: today, 00:00 UTC)")
+	cmd.Flags().StringVar(&length, "for", "30d", "simulate so `LONG`: 36h, 30d, 2d12h")
+	cmd.Flags().StringVar(&chart, "svg", "", "draw a chart into this `FILE`")
+	return cmd
+}
+
+// scenario reads a scenario file, and says all that is wrong with it.
+func scenario(a *cli.App, file string) (*simulate.Scenario, error) {
+	data, err := a.ReadFile(file, manifest.MaxFile)
+	if err != nil {
+		return nil, cli.Fail(fmt.Errorf("read the scenario: %w", err), "--scenario names a YAML file: docs/simulate.md describes it")
+	}
+	s, faults := simulate.Parse(file, data)
+	if len(faults) == 0 {
+		return s, nil
+	}
+	for _, f := range faults[:len(faults)-1] {
+		a.Stderr.Line("%s", f)
+	}
+	return nil, cli.Fail(errors.New(faults[len(faults)-1].String()), "docs/simulate.md describes the file")
+}
+
+// runSimulation reads the repository's tip and its history, and lets it run.
+func runSimulation(ctx context.Context, a *cli.App, cmd *cobra.Command, in simulate.Input) (*simulate.Result, error) {
+	repo, err := a.Open(ctx, cmd)
+	if err != nil {
+		return nil, err
+	}
+	defer repo.Close()
+	tip, err := repo.Fetch(ctx)
+	if err != nil {
+		return nil, cli.Fail(fmt.Errorf("read %s: %w", repo.Address, err), "is --repo right, and the host reachable?")
+	}
+	if tip == "" {
+		return nil, cli.Fail(fmt.Errorf("read %s: it has no commits yet", repo.Address), "sluice init --repo %s", repo.Address)
+	}
+	in.History, in.Open = plan.NewHistory(), repo.FS
+	if in.Files, err = repo.FS(tip); err != nil {
+		return nil, fmt.Errorf("read %s: %w", repo.Address, err)
+	}
+	changes, err := repo.Changes(ctx, "", tip)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", repo.Address, err)
+	}
+	if err := in.History.Advance(changes, repo.FS, new(manifest.Cache)); err != nil {
+		return nil, fmt.Errorf("read %s: %w", repo.Address, err)
+	}
+	result, err := simulate.Run(ctx, in)
+	if err != nil {
+		return nil, cli.Fail(err, "sluice validate tells what is wrong with a repository, docs/simulate.md what a scenario may say")
+	}
+	return result, nil
+}
+
+func printSimulation(a *cli.App, r *simulate.Result) {
+	a.Stdout.Line("%s to %s, from commit %s: %d cells, %d releases cut, seed %d", cli.Stamp(r.From), cli.Stamp(r.Until), cli.Short(r.Commit), r.Summary.Cells, r.Summary.Releases, r.Seed)
+	rows := make([][]cli.Field, 0, len(r.Timeline))
+	for _, e := range r.Timeline {
+		rows = append(rows, []cli.Field{cli.Text(cli.Stamp(e.At)), cli.Coloured(e.Kind, colourOf(e.Kind)), cli.Text(cli.OrDash(e.Channel)), cli.Text(cli.OrDash(e.Release)), cli.Text(story(e))})
+	}
+	a.Section("timeline", []string{"AT", "WHAT", "CHANNEL", "RELEASE", ""}, rows)
+	rows = nil
+	for _, c := range r.Channels {
+		for _, o := range c.Rollouts {
+			rows = append(rows, []cli.Field{
+				cli.Text(c.Name), cli.Text(o.Release), cli.Text(o.Kind), cli.Text(cli.Stamp(o.Moved)), cli.Text(after(o.Moved, o.First)), cli.Text(after(o.Moved, o.Half)),
+				cli.Text(after(o.Moved, o.Finished)), cli.Text(fmt.Sprintf("%d of %d", o.Arrived, c.Cells)), cli.Text(fmt.Sprint(o.Failed)),
+			})
+		}
+	}
+	a.Section("rollouts", []string{"CHANNEL", "RELEASE", "BY", "MOVED", "FIRST CELL", "HALF", "FINISHED", "CELLS", "FAILED"}, rows)
+	rows = nil
+	for _, v := range r.Waits {
+		longest := cli.Span(time.Duration(v.Longest) * time.Second)
+		if v.Open {
+			longest += ", still"
+		}
+		rows = append(rows, []cli.Field{
+			cli.Text(v.Channel), cli.Coloured(v.Gate, cli.Yellow), cli.Text(longest), cli.Text(cli.Stamp(v.From)), cli.Text(cli.OrDash(v.Release)),
+			cli.Text(fmt.Sprintf("%s in %d", cli.Span(time.Duration(v.Total)*time.Second), v.Times)), cli.Text(v.Reason),
+		})
+	}
+	a.Section("longest waits", []string{"CHANNEL", "GATE", "LONGEST", "FROM", "RELEASE", "IN ALL", "REASON"}, rows)
+	s := r.Summary
+	a.Stdout.Line("\n%s, %s, %s, %d quarantined; %s, %d arrived, %d failed; %s", cli.Counted(s.Promotions, "promotion"), cli.Counted(s.Rollbacks, "rollback"),
+		cli.Counted(s.Halts, "halt"), s.Quarantined, cli.Counted(s.Granted, "grant"), s.Arrived, s.Failed, cli.Counted(s.Plans, "plan"))
+	for _, c := range r.Channels {
+		a.Stdout.Line("%s ends at %s, %d of %s on it", c.Name, cli.OrDash(c.Head), c.Cells-c.Behind, cli.Counted(c.Cells, "cell"))
+	}
+}
+
+func colourOf(kind string) cli.Colour {
+	switch kind {
+	case "promote", "finished", "accepted":
+		return cli.Green
+	case "blocked", "hold":
+		return cli.Yellow
+	case "rollback", "halt", "quarantine", "failed":
+		return cli.Red
+	}
+	return cli.Plain
+}
+
+// story says in words what an event adds to its kind.
+func story(e simulate.Event) string {
+	var parts []string
+	if e.Wave > 0 {
+		parts = append(parts, fmt.Sprintf("wave %d", e.Wave))
+	}
+	if e.Gate != "" {
+		parts = append(parts, e.Gate)
+	}
+	if e.Cells > 0 {
+		parts = append(parts, cellsNamed(e.Cells, e.Names))
+	}
+	if e.For > 0 {
+		parts = append(parts, "for "+cli.Span(time.Duration(e.For)*time.Second))
+	}
+	if e.Text != "" {
+		parts = append(parts, e.Text)
+	}
+	return strings.Join(parts, ": ")
+}
+
+func cellsNamed(n int, names []string) string {
+	s := fmt.Sprintf("%d cells", n)
+	if n == 1 {
+		s = "1 cell"
+	}
+	if len(names) > 0 {
+		s += " (" + strings.Join(names, ", ")
+		if n > len(names) {
+			s += " …"
+		}
+		s += ")"
+	}
+	return s
+}
+
+// after says how long after from something was; a dash if it was not.
+func after(from, t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return cli.Span(t.Sub(from))
+}

@@ -1,0 +1,213 @@
+// Package lookcmd has the verbs that tell what goes on and why: status, plan, why, log, diff, and simulate. They change nothing, and
+// show what the engine decides, never an opinion of their own.
+package lookcmd
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine/edits"
+	"github.com/sluice-cd/sluice/engine/view"
+	"github.com/sluice-cd/sluice/flags/announce"
+)
+
+func StatusVerb(a *cli.App) *cobra.Command {
+	var watch, all bool
+	var every time.Duration
+	var page view.StatusPage
+	cmd := &cobra.Command{
+		Use:     "status",
+		GroupID: cli.GroupLook,
+		Short:   "Show where everything is: channels, their heads, cells",
+		Long: `Asks the control plane (--server), or reads the repository and the store (--repo, --data). --watch shows it again
+whenever it changes, until it is interrupted: on a terminal in place, elsewhere below.
+
+Cells that somebody should look at come first. Where there are many, a few of each kind are named and the others counted: --all names them all.
+  shut out   the key is revoked, or used from two places      held      its turn, a window, a hold or its owner keeps it back
+  failing    unhealthy, failed, stuck, or went back           updating  has been given or has begun something new
+  silent     has not reported within staleAfter               behind    on another release, and nothing of its own holds it
+  new        has never reported                               healthy   on the head of its channel`,
+		Example: `  sluice status --server http://127.0.0.1:7600 --watch
+  sluice status --repo releases --data data --channel dedicated -o json`,
+		Args: cli.Arguments(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var repo *cli.Opened
+			defer func() {
+				if repo != nil {
+					repo.Close()
+				}
+			}()
+			if !watch {
+				s, err := cli.Status(cmd.Context(), a, cmd, &repo, page)
+				if err != nil {
+					return err
+				}
+				return printStatus(a, s, all)
+			}
+			return watchStatus(a, cmd, &repo, page, every, all)
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVarP(&watch, "watch", "w", false, "show it again whenever it changes")
+	f.DurationVar(&every, "every", time.Second, "with --watch: how often to look")
+	f.StringVar(&page.Channel, "channel", "", "only this `CHANNEL` and its cells")
+	f.BoolVarP(&all, "all", "a", false, "name every cell, also where there are many")
+	cli.ServerFlag(a, cmd)
+	return cmd
+}
+
+func printStatus(a *cli.App, s view.Status, all bool) error {
+	return a.Show(s, func() { DrawStatus(a.Stdout, s, all) })
+}
+
+// watchStatus shows the status until ctx ends. What only time changes makes no new picture where it can't be drawn in place.
+func watchStatus(a *cli.App, cmd *cobra.Command, repo **cli.Opened, page view.StatusPage, every time.Duration, all bool) error {
+	if every <= 0 {
+		return cli.Usage(cmd, "--every %s: give a positive duration", every)
+	}
+	ctx := cmd.Context()
+	before := ""
+	for {
+		s, err := cli.Status(ctx, a, cmd, repo, page)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil && before == "":
+			return err
+		case err != nil:
+			a.Stderr.Line("%v", err)
+		default:
+			if key := signature(s); key != before || a.Stdout.Terminal && a.Output == cli.AsTable {
+				if a.Stdout.Terminal && a.Output == cli.AsTable {
+					fmt.Fprint(a.Stdout, "\x1b[H\x1b[2J")
+				} else if before != "" && a.Output == cli.AsTable {
+					a.Stdout.Line("")
+				}
+				before = key
+				if err := printStatus(a, s, all); err != nil {
+					return err
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(every):
+		}
+	}
+}
+
+// signature is a status without what time alone changes.
+func signature(s view.Status) string {
+	var b strings.Builder
+	fmt.Fprintln(&b, s.Commit, s.Diverged != nil, len(s.Faults))
+	if f := s.Flags; f != nil {
+		fmt.Fprintln(&b, f.Commit, f.Fault, f.Killed, f.Announcements)
+	}
+	for _, c := range s.Channels {
+		fmt.Fprintln(&b, c.Name, c.Release, c.Sequence, c.Request, c.Refused, c.Holds, c.Cells, c.OnHead, c.Healthy, c.Failing, c.Blocked)
+	}
+	for _, c := range s.Cells {
+		fmt.Fprintln(&b, c.Name, c.Channel, c.Release, c.State, c.Condition, c.Message, c.Applying, c.Granted, c.Failures, c.Blocked)
+	}
+	return b.String()
+}
+
+// DrawStatus draws the channels and, of the cells, those first that somebody should look at.
+func DrawStatus(p cli.Printer, s view.Status, all bool) {
+	if s.Diverged != nil {
+		p.Line("%s", p.Paint(cli.Red, fmt.Sprintf("the branch was force-pushed: %s is no longer in it. Nothing moves until that is acknowledged.", cli.Short(s.Diverged.Seen))))
+	}
+	if n := len(edits.Fatal(s.Faults)); n > 0 {
+		p.Line("%s", p.Paint(cli.Red, fmt.Sprintf("%s in the repository, the first: %s (sluice validate)", cli.Counted(n, "fault"), edits.Fatal(s.Faults)[0])))
+	}
+	rows := make([][]cli.Field, 0, len(s.Channels))
+	for _, c := range s.Channels {
+		rows = append(rows, []cli.Field{cli.Coloured(c.Name, cli.Bold), cli.Text(cli.OrDash(c.Release)), cli.Text(fmt.Sprint(c.Sequence)), cli.Text(cli.Ago(s.Now, c.Since)), healthyOf(c), waits(c)})
+	}
+	p.Table([]string{"CHANNEL", "RELEASE", "SEQUENCE", "FOR", "HEALTHY", "WAITS FOR"}, rows)
+	drawFlags(p, s.Flags)
+	if len(s.Cells) > 0 {
+		p.Line("")
+		drawCells(p, s, all)
+	}
+}
+
+// healthyOf counts a channel's cells: the healthy ones, and the others by what is with them.
+func healthyOf(c view.ChannelStatus) cli.Field {
+	now := c.Counts[view.ConditionHealthy] // c.Healthy has those too that fell silent since
+	healthy := cli.Coloured(fmt.Sprintf("%d of %d", now, c.Cells), cli.Green)
+	if now < c.Cells {
+		healthy.Colour = cli.Yellow
+	}
+	for _, is := range conditions {
+		if n := c.Counts[is]; n > 0 && is != view.ConditionHealthy {
+			healthy.Text += fmt.Sprintf(", %d %s", n, conditionWord(is))
+		}
+	}
+	if c.Counts[view.ConditionFailing]+c.Counts[view.ConditionShutOut] > 0 {
+		healthy.Colour = cli.Red
+	}
+	return healthy
+}
+
+// waits sums up what keeps a channel from moving.
+func waits(c view.ChannelStatus) cli.Field {
+	var parts []string
+	colour := cli.Yellow
+	for _, h := range c.Holds {
+		parts, colour = append(parts, "hold: "+h.Reason), cli.Red
+	}
+	if c.Refused != "" {
+		parts, colour = append(parts, c.Refused), cli.Red
+	}
+	if r := c.Request; r != nil {
+		parts = append(parts, fmt.Sprintf("%s asked for %s", r.By, cli.OrDash(r.Release)))
+	}
+	for _, b := range c.Blocked {
+		if b.Gate == "hold" && len(c.Holds) > 0 {
+			continue
+		}
+		if part := strings.TrimSpace(b.Release + " " + b.Gate); !slices.Contains(parts, part) {
+			parts = append(parts, part)
+		}
+	}
+	const few = 3
+	if len(parts) > few {
+		parts = append(parts[:few], fmt.Sprintf("%d more", len(parts)-few))
+	}
+	return cli.Coloured(strings.Join(parts, "; "), colour)
+}
+
+// drawFlags says in a line where flags are.
+func drawFlags(p cli.Printer, f *view.FlagsSummary) {
+	if f == nil {
+		return
+	}
+	announced := cli.CountsOf(f.Announcements, []announce.State{
+		announce.Draft, announce.Approved, announce.Scheduled, announce.Armed, announce.Publishing, announce.Published,
+		announce.Held, announce.Missed, announce.Cancelled, announce.Retracted, announce.Archived,
+	})
+	p.Line("\nflags: commit %s, height %d; announcements: %s", cli.OrDash(cli.Short(f.Commit)), f.Height, cli.OrDash(announced))
+	if len(f.Killed) > 0 {
+		p.Line("%s", p.Paint(cli.Red, "killed: "+cli.Some(f.Killed)))
+	}
+	if f.Fault != "" {
+		p.Line("%s", p.Paint(cli.Red, f.Fault))
+	}
+}
+
+// Drawn is what drawStatus prints, as lines.
+func Drawn(p cli.Printer, s view.Status) string {
+	var b bytes.Buffer
+	q := p
+	q.Writer = &b
+	DrawStatus(q, s, false)
+	return b.String()
+}

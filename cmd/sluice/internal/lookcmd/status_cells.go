@@ -1,0 +1,107 @@
+package lookcmd
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine/view"
+)
+
+// Fleets larger than manyCells are summed up: fewOfEach cells of each condition are named, and the healthy ones counted.
+const (
+	manyCells = 30
+	fewOfEach = 8
+)
+
+// conditions in the order in which somebody should look at them.
+var conditions = [...]view.Condition{
+	view.ConditionShutOut, view.ConditionFailing, view.ConditionSilent, view.ConditionUpdating,
+	view.ConditionHeld, view.ConditionBehind, view.ConditionNew, view.ConditionHealthy,
+}
+
+// conditionWord is a condition as a table shows it.
+func conditionWord(is view.Condition) string { return strings.ReplaceAll(string(is), "-", " ") }
+
+// drawCells names cells, those first that somebody should look at.
+func drawCells(p cli.Printer, s view.Status, all bool) {
+	sorted := slices.Clone(s.Cells)
+	rank := func(c view.CellStatus) int { return slices.Index(conditions[:], c.Condition) }
+	slices.SortStableFunc(sorted, func(a, b view.CellStatus) int { return cmp.Compare(rank(a), rank(b)) })
+	all = all || len(sorted) <= manyCells
+	shown, left := map[view.Condition]int{}, map[view.Condition]int{}
+	var rows [][]cli.Field
+	for _, c := range sorted {
+		if !all && (shown[c.Condition] == fewOfEach || c.Condition == view.ConditionHealthy) {
+			left[c.Condition]++
+			continue
+		}
+		shown[c.Condition]++
+		rows = append(rows, []cli.Field{cli.Coloured(c.Name, cli.Bold), cli.Text(c.Channel), cli.Text(cli.OrDash(c.Release)), stateField(c), cli.Text(cli.Ago(s.Now, c.LastReport)), cellNote(c, s.Now)})
+	}
+	if len(rows) > 0 {
+		p.Table([]string{"CELL", "CHANNEL", "RELEASE", "STATE", "HEARD", "NOTE"}, rows)
+	}
+	var more []string
+	for _, is := range conditions {
+		if left[is] > 0 {
+			more = append(more, fmt.Sprintf("%d %s", left[is], conditionWord(is)))
+		}
+	}
+	if len(more) > 0 {
+		p.Line("%s", p.Paint(cli.Faint, "not named: "+strings.Join(more, ", ")+"; --all names every cell, --channel CHANNEL those of one, sluice why CELL tells about one"))
+	}
+}
+
+// stateField is what a cell said last and, where that is not the point, what is with it.
+func stateField(c view.CellStatus) cli.Field {
+	switch c.Condition {
+	case view.ConditionShutOut, view.ConditionSilent:
+		return cli.Coloured(conditionWord(c.Condition), cli.Red)
+	case view.ConditionNew:
+		return cli.Coloured(conditionWord(c.Condition), cli.Yellow)
+	case view.ConditionFailing, view.ConditionUpdating, view.ConditionHeld, view.ConditionBehind, view.ConditionHealthy:
+	}
+	switch c.State {
+	case cells.StateHealthy:
+		return cli.Coloured(string(c.State), cli.Green)
+	case cells.StateUnhealthy, cells.StateFailed, cells.StateStuck:
+		return cli.Coloured(string(c.State), cli.Red)
+	case cells.StateApplying:
+		return cli.Coloured(string(c.State), cli.Yellow)
+	case cells.StatePending:
+	}
+	return cli.Text(string(c.State))
+}
+
+func cellNote(c view.CellStatus, now time.Time) cli.Field {
+	switch {
+	case c.Condition == view.ConditionShutOut:
+		return cli.Coloured("its key is not good any more: sluice why "+c.Name, cli.Red)
+	case c.Condition == view.ConditionSilent:
+		return cli.Text("last said " + string(c.State))
+	case c.Applying != "":
+		return cli.Coloured("applying "+c.Applying, cli.Yellow)
+	case c.Message != "":
+		return cli.Text(c.Message)
+	case len(c.Blocked) > 0:
+		return cli.Coloured(soon(c.Blocked[0], now), cli.Yellow)
+	case c.Condition == view.ConditionFailing && c.State == cells.StateHealthy:
+		return cli.Coloured("went back to it: sluice why "+c.Name, cli.Red)
+	case c.Granted != "" && c.Granted != c.Release:
+		return cli.Coloured("granted "+c.Granted, cli.Yellow)
+	case c.State == cells.StateHealthy && c.SoakSeconds > 0:
+		return cli.Coloured("healthy for "+cli.Span(time.Duration(c.SoakSeconds*float64(time.Second))), cli.Faint)
+	}
+	return cli.Text("")
+}
+
+// soon says a verdict about what waits.
+func soon(v channels.Verdict, now time.Time) string {
+	return v.Gate + ": " + cli.Until(v.Reason, v.Until, now)
+}

@@ -1,0 +1,56 @@
+package lookcmd
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
+	"github.com/sluice-cd/sluice/engine/view"
+)
+
+func WhyVerb(a *cli.App) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "why CELL|CHANNEL",
+		GroupID: cli.GroupLook,
+		Short:   "Tell in a few lines what it runs, what it should run, and every verdict between",
+		Example: `  sluice why dedicated --server http://127.0.0.1:7600
+  sluice why acme --repo https://git.example/releases --data /var/lib/sluice`,
+		Args: cli.Arguments(1, 1, "CELL or CHANNEL"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			why, err := why(a, cmd, args[0])
+			if err != nil {
+				return fmt.Errorf("why %s: %w", args[0], err)
+			}
+			return a.Show(why, func() {
+				for i, line := range why.Lines {
+					if i == 0 {
+						line = a.Stdout.Paint(cli.Bold, line)
+					}
+					a.Stdout.Line("%s", line)
+				}
+			})
+		},
+	}
+	cli.ServerFlag(a, cmd)
+	return cmd
+}
+
+func why(a *cli.App, cmd *cobra.Command, name string) (why peopleapi.Why, err error) {
+	ctx := cmd.Context()
+	if a.AsksServer() {
+		return why, a.Ask(ctx, "/v1/why/"+url.PathEscape(name), &why)
+	}
+	v, err := a.ViewHere(ctx, cmd, false)
+	if err != nil {
+		return why, err
+	}
+	lines, ok := view.Why(v, name)
+	if !ok {
+		return why, cli.Fail(errors.New("neither a cell nor a channel has that name"), "sluice status lists them")
+	}
+	return peopleapi.Why{Name: name, Lines: lines}, nil
+}

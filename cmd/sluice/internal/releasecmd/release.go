@@ -1,0 +1,243 @@
+// Package releasecmd has the verbs of those who look after a release repository: begin, validate, cut, list, show and prune. It begins
+// flags repositories too, which is the same work.
+//
+// What is committed, package edits says; here folders and pushes are read. Each verb is a function that gives a cobra.Command.
+package releasecmd
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine/edits"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+func ReleaseVerb(a *cli.App) *cobra.Command {
+	cmd := cli.Group("release", "Cut, list, show and prune releases", "", cutVerb(a), listVerb(a), cli.Complete(a, showVerb(a), cli.ReleaseNames), pruneVerb(a))
+	cmd.GroupID = cli.GroupAuthor
+	return cmd
+}
+
+// listed is one release as release list shows it.
+type listed struct {
+	Version     string          `json:"version"`
+	Digest      releases.Digest `json:"digest,omitempty"`
+	Head        []string        `json:"head,omitempty"`        // channels that run it
+	Accepted    []string        `json:"accepted,omitempty"`    // channels that accepted it from upstream
+	Quarantined []string        `json:"quarantined,omitempty"` // channels; "all" for all
+	Pruned      bool            `json:"pruned,omitempty"`
+	Faults      []string        `json:"faults,omitempty"`
+}
+
+func listVerb(a *cli.App) *cobra.Command {
+	var all bool
+	cmd := &cobra.Command{
+		Use:     "list",
+		Aliases: []string{"ls"},
+		Short:   "List releases, the newest first: digest, where each is the head, quarantine",
+		Args:    cli.Arguments(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := a.AllReleases().Read(cmd.Context(), a, cmd)
+			if err != nil {
+				return err
+			}
+			list := listReleases(s.Desired, all)
+			return a.Show(list, func() {
+				rows := make([][]cli.Field, 0, len(list))
+				for _, l := range list {
+					state, c := "", cli.Plain
+					switch {
+					case l.Pruned:
+						state, c = "pruned", cli.Faint
+					case len(l.Faults) > 0:
+						state, c = "faults: sluice validate", cli.Red
+					case len(l.Quarantined) > 0:
+						state, c = "quarantined in "+strings.Join(l.Quarantined, ", "), cli.Red
+					}
+					rows = append(rows, []cli.Field{cli.Coloured(l.Version, cli.Bold), cli.Text(cli.OrDash(cli.Short(string(l.Digest)))), cli.Coloured(cli.OrDash(strings.Join(l.Head, ", ")), cli.Green), cli.Coloured(state, c)})
+				}
+				a.Stdout.Table([]string{"VERSION", "DIGEST", "HEAD OF", "STATE"}, rows)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "pruned releases too")
+	return cmd
+}
+
+func listReleases(d *plan.Desired, all bool) []listed {
+	list := []listed{}
+	for version, r := range d.Releases {
+		if r.Tombstone != nil && !all {
+			continue
+		}
+		l := listed{Version: version, Digest: r.Digest, Pruned: r.Tombstone != nil}
+		if r.Tombstone != nil {
+			l.Digest = r.Tombstone.Digest
+		}
+		for _, name := range d.Order {
+			if e := d.Channels[name].Effective; e != nil && e.Release == version {
+				l.Head = append(l.Head, name)
+			}
+		}
+		l.Quarantined = quarantinedIn(d, version)
+		for _, f := range edits.Fatal(r.Faults) {
+			l.Faults = append(l.Faults, f.String())
+		}
+		list = append(list, l)
+	}
+	slices.SortFunc(list, func(x, y listed) int {
+		return d.Releases[y.Version].Version.Compare(d.Releases[x.Version].Version)
+	})
+	return list
+}
+
+// quarantinedIn names the channels that must not take a release; "all" for all.
+func quarantinedIn(d *plan.Desired, version string) []string {
+	var in []string
+	for _, q := range d.Quarantine {
+		if q.Release != version {
+			continue
+		}
+		if len(q.Channels) == 0 {
+			return []string{"all"}
+		}
+		in = append(in, q.Channels...)
+	}
+	return in
+}
+
+// shown is one release as release show tells it.
+type shown struct {
+	listed
+	Manifest releases.Release  `json:"manifest"`
+	Merged   string            `json:"merged"` // the commit that brought it
+	Authors  []releases.Person `json:"authors"`
+	Files    []string          `json:"files"`
+}
+
+func showVerb(a *cli.App) *cobra.Command {
+	return &cobra.Command{
+		Use:   "show V",
+		Short: "Show what one release is and where it runs",
+		Args:  cli.Arguments(1, 1, "V, the release's version,"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			repo, err := a.Open(cmd.Context(), cmd)
+			if err != nil {
+				return err
+			}
+			defer repo.Close()
+			repo.Loader.All = true
+			s, err := repo.Snapshot(cmd.Context())
+			if err != nil {
+				return err
+			}
+			r := s.Desired.Releases[args[0]]
+			if r == nil {
+				_, err := s.Release(args[0])
+				return err
+			}
+			list := listReleases(s.Desired, true)
+			i := slices.IndexFunc(list, func(l listed) bool { return l.Version == args[0] })
+			out := shown{listed: list[i], Manifest: r.Release, Merged: r.Origin, Authors: r.Authors}
+			if files, err := edits.ReleaseFiles(s.Files, args[0]); err == nil {
+				out.Files = cli.SortedKeys(files)
+			}
+			return a.Show(out, func() { printRelease(a, out) })
+		},
+	}
+}
+
+func printRelease(a *cli.App, s shown) {
+	line := func(name, value string) {
+		if value != "" {
+			a.Stdout.Line("%s %s", a.Stdout.Paint(cli.Faint, fmt.Sprintf("%-12s", name)), value)
+		}
+	}
+	line("release", a.Stdout.Paint(cli.Bold, s.Version))
+	if s.Pruned {
+		line("state", a.Stdout.Paint(cli.Red, "pruned: its number is not used again"))
+	}
+	line("digest", string(s.Digest))
+	line("merged in", s.Merged)
+	var authors []string
+	for _, p := range s.Authors {
+		authors = append(authors, fmt.Sprintf("%s <%s>", p.Name, p.Email))
+	}
+	line("by", strings.Join(authors, ", "))
+	line("source", strings.TrimSpace(s.Manifest.Source.Repository+" "+cli.Short(s.Manifest.Source.Commit)))
+	line("head of", a.Stdout.Paint(cli.Green, strings.Join(s.Head, ", ")))
+	line("quarantined", a.Stdout.Paint(cli.Red, strings.Join(s.Quarantined, ", ")))
+	line("fixes", strings.Join(s.Manifest.Fixes, ", "))
+	line("features", strings.Join(s.Manifest.Features, ", "))
+	if s.Manifest.ForwardOnly() {
+		line("rollback", a.Stdout.Paint(cli.Yellow, "forward-only: cells never go back from it"))
+	}
+	for _, c := range s.Manifest.Components {
+		note := ""
+		if c.Maintenance {
+			note = " (maintenance)"
+		}
+		line("component", c.Name+" "+c.Image+note)
+	}
+	for _, name := range cli.SortedKeys(s.Manifest.Parameters) {
+		p := s.Manifest.Parameters[name]
+		def := ""
+		if p.Default != nil {
+			def = fmt.Sprintf(", default %v", p.Default)
+		}
+		if p.Required {
+			def = ", required"
+		}
+		line("parameter", fmt.Sprintf("%s: %s%s", name, p.Type, def))
+	}
+	line("profiles", strings.Join(cli.SortedKeys(s.Manifest.Profiles), ", "))
+	line("files", fmt.Sprint(len(s.Files)))
+	for _, f := range s.Faults {
+		line("fault", a.Stdout.Paint(cli.Red, f))
+	}
+}
+
+func pruneVerb(a *cli.App) *cobra.Command {
+	var keep int
+	var dry bool
+	cmd := &cobra.Command{
+		Use:   "prune",
+		Short: "Remove old releases, leaving a tombstone for each",
+		Long: `Removes the folders of old releases in one commit of yours. A tombstone keeps each version from being used again.
+Never removed: the --keep newest releases, what any channel runs or may roll back to, what is newer than the oldest
+head, and what a request, a hotfix or a quarantine names.`,
+		Args: cli.Arguments(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if keep < 1 {
+				return cli.Usage(cmd, "--keep %d: keep at least one", keep)
+			}
+			d := edits.Prune{Keep: keep}
+			repo, p, err := a.Releases().Pusher(a, cmd)
+			if err != nil {
+				return cli.FailedTo(d, err)
+			}
+			defer repo.Close()
+			repo.Loader.All = true // a tombstone needs its release's digest
+			if dry {
+				s, err := p.Read(cmd.Context())
+				if err != nil {
+					return err
+				}
+				return a.Wrote(edits.Done{Did: "would prune " + cli.OrDash(strings.Join(d.Gone(s.Desired), ", "))})
+			}
+			done, err := p.Push(cmd.Context(), d)
+			if err != nil {
+				return err
+			}
+			return a.Wrote(done)
+		},
+	}
+	cmd.Flags().IntVar(&keep, "keep", 20, "how many of the newest releases stay in any case")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only tell what would be removed")
+	return cmd
+}

@@ -1,0 +1,249 @@
+package releasecmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/internal/manifest"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+func ValidateVerb(a *cli.App) *cobra.Command {
+	var hook bool
+	cmd := &cobra.Command{
+		Use:     "validate [DIR-or-URL]",
+		GroupID: cli.GroupAuthor,
+		Short:   "Find all that is wrong in a release repository, or a flags repository",
+		Long: `Reads every file strictly and prints one "file:line: fault" a line; exits 1 if there is any. Warnings are printed
+and don't count. Without an argument, the working folder is read.
+
+A folder is read as it stands. A worktree is held against its history too: a release that was edited after its
+merge is a fault. Of a bare repository or a URL, the tip of the branch is read, with its history.
+
+In a pre-receive hook (hooks/pre-receive of a bare repository), so that no push brings a fault in:
+
+  #!/bin/sh
+  exec sluice validate --pre-receive
+
+It reads git's "old new ref" lines from standard input and refuses a push to the release branch for the faults that it
+would bring; what was wrong before is no reason.`,
+		Example: `  sluice validate
+  sluice validate https://git.example/releases --branch main
+  sluice validate . -o json`,
+		Args: cli.Arguments(0, 1, "DIR-or-URL"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			target := "."
+			if a.Repo != "" {
+				target = a.Repo
+			}
+			if len(args) == 1 {
+				target = args[0]
+			}
+			if !hook && target == "." && len(args) == 0 {
+				target = cli.Around(cmd.Context(), a)
+			}
+			var faults []releases.Fault
+			var err error
+			if hook {
+				faults, err = validatePush(cmd.Context(), a, target)
+			} else {
+				faults, err = validate(cmd.Context(), a, target)
+			}
+			if err != nil {
+				return fmt.Errorf("validate %s: %w", target, err)
+			}
+			return cli.PrintFaults(a, faults)
+		},
+	}
+	cmd.Flags().BoolVar(&hook, "pre-receive", false, "read the lines that git gives a pre-receive hook")
+	return cmd
+}
+
+func validate(ctx context.Context, a *cli.App, target string) ([]releases.Fault, error) {
+	if cli.IsRemote(target) {
+		return validateTip(ctx, a, target)
+	}
+	info, err := os.Stat(target)
+	if err != nil {
+		return nil, cli.Fail(err, "name a folder or a URL")
+	}
+	if !info.IsDir() {
+		return nil, cli.Fail(errors.New("it is not a folder"), "name the folder of the whole repository: files are checked against each other")
+	}
+	switch cli.KindOfFolder(target) {
+	case cli.BareGit:
+		return validateTip(ctx, a, target)
+	case cli.Worktree:
+		return validateWorktree(ctx, a, target)
+	}
+	if files := os.DirFS(target); cli.IsFlags(files) {
+		return flags.Load(nil, files).Faults, nil
+	}
+	return plan.Validate(os.DirFS(target))
+}
+
+// validateTip reads the tip of a repository's branch, with its history. No commits: no faults.
+func validateTip(ctx context.Context, a *cli.App, address string) ([]releases.Fault, error) {
+	repo, tip, err := openTip(ctx, a, address)
+	if tip == "" || err != nil {
+		return nil, err
+	}
+	defer repo.Close()
+	files, err := repo.FS(tip)
+	if err != nil {
+		return nil, err
+	}
+	if cli.IsFlags(files) {
+		return flags.Load(nil, files).Faults, nil
+	}
+	repo.Loader.All = true
+	d, err := repo.Loader.Load(ctx, tip)
+	if err != nil {
+		return nil, err
+	}
+	return d.Check(), nil
+}
+
+// openTip opens a repository and gives its branch's newest commit. Empty: there is none, and nothing is open.
+func openTip(ctx context.Context, a *cli.App, address string) (repo *cli.Opened, tip string, err error) {
+	repo, err = a.OpenAt(ctx, a.ReleasePlace(address), cli.Signatory{})
+	if err != nil {
+		return nil, "", err
+	}
+	tip, err = repo.Fetch(ctx)
+	if err != nil {
+		err = cli.Fail(err, "is %s right, and the host reachable?", address)
+	}
+	if tip == "" || err != nil {
+		repo.Close()
+	}
+	return repo, tip, err
+}
+
+// validateWorktree reads the files as they stand, and holds them against the history of the branch.
+func validateWorktree(ctx context.Context, a *cli.App, dir string) ([]releases.Fault, error) {
+	files := os.DirFS(dir)
+	if cli.IsFlags(files) {
+		return flags.Load(nil, files).Faults, nil
+	}
+	faults, err := plan.Validate(files)
+	if err != nil {
+		return nil, err
+	}
+	rev := "HEAD"
+	if a.Branch != "" {
+		rev = "refs/heads/" + a.Branch
+	}
+	commit, err := a.Git(ctx, dir, "rev-parse", "--verify", "--quiet", rev+"^{commit}")
+	if err != nil {
+		if a.Branch != "" {
+			return nil, cli.Fail(fmt.Errorf("there is no branch %q", a.Branch), "git branch --list tells which there are")
+		}
+		return faults, nil // no commit yet: there is no history to hold it against
+	}
+	if shallow, err := a.Git(ctx, dir, "rev-parse", "--is-shallow-repository"); err != nil || shallow == "true" {
+		a.Stderr.Line("warning: a shallow clone has no history to hold the files against: git fetch --unshallow")
+		return faults, err
+	}
+	d, err := loadCommit(ctx, a, dir, commit)
+	if err != nil {
+		return nil, err
+	}
+	for version, merged := range d.Releases {
+		if merged.Tombstone != nil || !merged.Loaded {
+			continue
+		}
+		// What the branch's own history says against this release holds for the worktree too.
+		for _, f := range merged.Faults {
+			if strings.Contains(f.Message, "edited after its merge") {
+				faults = append(faults, f)
+			}
+		}
+		folder := path.Join(releases.Dir, version)
+		if digest, err := releases.DigestOf(files, folder); err == nil && digest != merged.Digest {
+			faults = append(faults, releases.Fault{
+				File:    path.Join(folder, "release.yaml"),
+				Message: fmt.Sprintf("release %s was edited after its merge in %s: releases are immutable; put it back, and cut a new version", version, cli.Short(merged.Origin)),
+			})
+		}
+	}
+	return manifest.Sort(faults), nil
+}
+
+// borrow lets do read one commit of dir as if it were the tip of a repository's branch. In a hook the pushed objects are still in
+// quarantine: they are reached through a repository of ours, source, that borrows all of dir's objects.
+func borrow(ctx context.Context, a *cli.App, dir, commit string, do func(outside *cli.App, source string) error) error {
+	borrowed, err := os.MkdirTemp("", "sluice-validate-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(borrowed)
+	var stores []string
+	add := func(folder string) error {
+		if folder == "" {
+			return nil
+		}
+		if !filepath.IsAbs(folder) {
+			folder = filepath.Join(dir, folder)
+		}
+		abs, err := filepath.Abs(folder)
+		stores = append(stores, abs)
+		return err
+	}
+	err = add(a.Getenv("GIT_OBJECT_DIRECTORY"))
+	for _, folder := range filepath.SplitList(a.Getenv("GIT_ALTERNATE_OBJECT_DIRECTORIES")) {
+		err = errors.Join(err, add(strings.Trim(folder, `"`)))
+	}
+	own, gitErr := a.Git(ctx, dir, "rev-parse", "--path-format=absolute", "--git-common-dir")
+	if err = errors.Join(err, gitErr); err != nil {
+		return err
+	}
+	stores = append(stores, filepath.Join(own, "objects"))
+
+	outside := &cli.App{Env: cli.WithoutGit(a.Env), Stdout: a.Stdout, Stderr: a.Stderr, Branch: "main", Data: filepath.Join(borrowed, "data")}
+	source := filepath.Join(borrowed, "source")
+	if _, err := outside.Git(ctx, "", "init", "--quiet", "--bare", "--initial-branch=main", source); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(source, "objects", "info", "alternates"), []byte(strings.Join(stores, "\n")+"\n"), 0o600); err != nil {
+		return err
+	}
+	if _, err := outside.Git(ctx, source, "update-ref", "refs/heads/main", commit); err != nil {
+		return err
+	}
+	return do(outside, source)
+}
+
+// validateCommit finds the faults of one commit of dir, as if it were the branch's tip.
+func validateCommit(ctx context.Context, a *cli.App, dir, commit string) (faults []releases.Fault, err error) {
+	err = borrow(ctx, a, dir, commit, func(outside *cli.App, source string) error {
+		faults, err = validateTip(ctx, outside, source)
+		return err
+	})
+	return faults, err
+}
+
+// loadCommit reads every release of one commit of dir as if it were the branch's tip.
+func loadCommit(ctx context.Context, a *cli.App, dir, commit string) (d *plan.Desired, err error) {
+	err = borrow(ctx, a, dir, commit, func(outside *cli.App, source string) error {
+		repo, tip, err := openTip(ctx, outside, source)
+		if err != nil {
+			return err
+		}
+		defer repo.Close()
+		repo.Loader.All = true
+		d, err = repo.Loader.Load(ctx, tip)
+		return err
+	})
+	return d, err
+}

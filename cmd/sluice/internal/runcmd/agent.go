@@ -1,0 +1,192 @@
+package runcmd
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells/agent/render"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/cells/agent"
+	"github.com/sluice-cd/sluice/cells/directory"
+	"github.com/sluice-cd/sluice/cells/identity"
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/internal/manifest"
+)
+
+func AgentVerb(a *cli.App) *cobra.Command {
+	var o agent.Options
+	var d directory.Options
+	var dir, join, values, level string
+	cmd := &cobra.Command{
+		Use:     "agent --join TOKEN|@FILE --dir DIR",
+		GroupID: cli.GroupRun,
+		Short:   "Run a cell's agent: pull, verify, render, apply, watch health, report, or go back",
+		Long: `Runs in the cell and only dials out. On its first start it makes a key of its own and registers it with the token that
+sluice cell add printed, which is good for an hour and says where the control plane is and how to know it. From then on the
+cell is that key: it stays in the state folder, and no token is needed again. A new token makes a new key. Write the
+token to a file or $SLUICE_JOIN rather than on the command line, which others on the machine can read. HTTPS_PROXY and
+NO_PROXY are obeyed; what passes through the proxy is encrypted from end to end.
+
+With --server http://HOST:PORT or unix:///PATH there is no key: the cell names itself, for trying things out.
+
+What its channel's head names is fetched, verified against its digest, rendered by
+kustomize in a child process, and switched to by one rename: DIR/current is a link to the manifests. If the hook or the
+health command fails, it goes back to the last release that was good, by itself and offline.
+
+With --flags-listen it answers for feature flags there, by OFREP and as /flags.json for flagd, to programs of this machine
+alone; also while the control plane is away.
+
+--hook runs after each switch, --health tells whether it works (exit 0): shell commands with SLUICE_DIR, the folder of
+the manifests, SLUICE_CELL, SLUICE_CHANNEL, SLUICE_RELEASE, SLUICE_DIGEST and SLUICE_PROFILE in their environment.`,
+		Example: `  sluice agent --join @/run/secrets/join --dir /srv/product --health "curl -fsS localhost:8080/ready"
+  sluice agent --cell acme --server http://127.0.0.1:7600 --dir /srv/product --health "curl -fsS localhost:8080/ready"
+  sluice agent --cell acme --server unix:///run/sluice.sock --dir product --hook "kubectl apply -f $SLUICE_DIR/manifests.yaml"`,
+		Args: cli.Arguments(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if dir == "" {
+				return cli.Usage(cmd, "--dir is missing")
+			}
+			o.StateDir = a.StateDir(o.StateDir, dir)
+			if err := identify(a, cmd, &o, join); err != nil {
+				return err
+			}
+			l, err := zerolog.ParseLevel(level)
+			if err != nil {
+				return cli.Usage(cmd, "--log %q is none of debug, info, warn, error", level)
+			}
+			o.Log = a.Logger().Level(l).With().Str("cell", o.Cell).Logger()
+			return runAgent(a, cmd, o, d, dir, values)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&join, "join", "", "the `TOKEN` that sluice cell add printed, or @FILE with it (default $SLUICE_JOIN)")
+	f.StringVar(&o.Cell, "cell", "", "the cell's `NAME`, as in cells/NAME (default: the token's, or the one that registered here)")
+	f.StringVar(&o.Server, "server", "", "https://HOST:PORT instead of the token's; http://HOST:PORT or unix:///PATH without a key (default $SLUICE_SERVER)")
+	f.StringVar(&dir, "dir", "", "where the product's manifests go")
+	f.StringVar(&o.StateDir, "state", "", "the agent's own folder (default $SLUICE_STATE, else DIR/.agent)")
+	f.StringVar(&d.Hook, "hook", "", "shell `COMMAND` after each switch")
+	f.StringVar(&d.Health, "health", "", "shell `COMMAND` that exits 0 when the product works")
+	f.DurationVar(&d.HookTimeout, "hook-timeout", 5*time.Minute, "for one run of the hook")
+	f.DurationVar(&d.HealthTimeout, "health-command-timeout", 10*time.Second, "for one run of the health command")
+	f.DurationVar(&o.HealthTimeout, "health-timeout", 5*time.Minute, "for what was applied to become healthy")
+	f.DurationVar(&o.HealthyFor, "healthy-for", 10*time.Second, "how long health must hold until there is no going back")
+	f.DurationVar(&o.HealthInterval, "health-every", 10*time.Second, "between looks at health")
+	f.DurationVar(&o.HealInterval, "heal-every", 30*time.Second, "between looks for drift")
+	f.DurationVar(&o.ReportEvery, "report-every", 10*time.Second, "between reports when nothing changes")
+	f.DurationVar(&o.PollWait, "poll-wait", 30*time.Second, "how long one request may wait for news")
+	f.StringVar(&o.FlagsListen, "flags-listen", "", "where the product asks for feature flags: 127.0.0.1:PORT, [::1]:PORT or unix:///PATH[?mode=0660] (default: nowhere)")
+	f.StringArrayVar(&o.FlagsOrigins, "flags-origin", nil, "an `ORIGIN` such as https://console.example.com whose pages may ask there; may be repeated")
+	f.IntVar(&o.Infrastructure, "infrastructure", 0, "`NUMBER` of the cell's infrastructure template")
+	f.StringVar(&values, "values", "", "YAML `FILE` with the parameters that the cell itself owns")
+	f.StringVar(&level, "log", "info", "log level: debug, info, warn, error")
+	return cmd
+}
+
+// identify finds out which cell it is, by the token, by what registered in the state folder before, or by its name.
+func identify(a *cli.App, cmd *cobra.Command, o *agent.Options, join string) error {
+	if join == "" {
+		join = a.Getenv("SLUICE_JOIN")
+		if err := os.Unsetenv("SLUICE_JOIN"); err != nil { // hooks inherit the environment
+			return fmt.Errorf("agent: %w", err)
+		}
+	}
+	kept, keyed, err := agent.Whose(o.StateDir)
+	if err != nil {
+		return fmt.Errorf("agent: %w", err)
+	}
+	if file, ok := strings.CutPrefix(join, "@"); ok {
+		data, err := cli.ReadBounded(file)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && keyed: // it was for the first start only
+		case err != nil:
+			return cli.Fail(fmt.Errorf("agent: read --join: %w", err), "--join @FILE names a file with the token that sluice cell add printed")
+		}
+		join = string(data)
+	}
+	if o.Server == "" && join == "" && !keyed {
+		o.Server = a.Getenv("SLUICE_SERVER")
+	}
+	if join != "" {
+		token, err := identity.ParseToken(join)
+		if err != nil {
+			return cli.Fail(fmt.Errorf("agent: --join: %w", err), "sluice cell add makes a new one")
+		}
+		o.Join, kept = &token, token.Cell
+	}
+	o.Cell = cmp.Or(o.Cell, kept)
+	switch {
+	case o.Server == "" && join == "" && !keyed:
+		return cli.Usage(cmd, "--join is missing: the token that sluice cell add printed; or --server, to try things out without a key")
+	case o.Cell == "":
+		return cli.Usage(cmd, "--cell is missing")
+	}
+	return nil
+}
+
+func runAgent(a *cli.App, cmd *cobra.Command, o agent.Options, d directory.Options, dir, values string) error {
+	debug.SetGCPercent(50) // it idles for most of its life: memory counts, not speed
+	what := "agent of " + o.Cell
+	d.Cell = o.Cell
+	o.Version = thisVersion().Version
+	if values != "" {
+		data, err := cli.ReadBounded(values)
+		if err != nil {
+			return fmt.Errorf("%s: read --values: %w", what, err)
+		}
+		doc, faults := manifest.Decode[map[string]any](values, data)
+		if len(faults) > 0 {
+			return cli.Fail(errors.New(faults[0].String()), "--values is a YAML mapping of parameters to values")
+		}
+		o.Values = doc.Value
+	}
+	if !cmd.Flags().Changed("healthy-for") {
+		o.HealthyFor = 0 // the agent's own default
+	} else if o.HealthyFor == 0 {
+		o.HealthyFor = -1
+	}
+	target, err := directory.New(dir, d)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	o.Target = target
+	if o.Render == nil {
+		self, err := cli.SelfPath()
+		if err != nil {
+			return err
+		}
+		o.Render = []string{self, RenderName}
+	}
+	runs, err := agent.New(o)
+	if err != nil {
+		return cli.Fail(fmt.Errorf("%s: %w", what, err), "sluice help agent")
+	}
+	return runs.Run(cmd.Context())
+}
+
+// RenderName is the hidden verb that the agent starts as a child: it renders one release and ends. run knows it before
+// anything else is set up; here it is only described.
+const RenderName = "render"
+
+func RenderVerb(a *cli.App) *cobra.Command {
+	return &cobra.Command{
+		Use:    RenderName,
+		Hidden: true,
+		Short:  "Render one release for an agent: a request and a tar on standard input, manifests on standard output",
+		Args:   cli.Arguments(0, 0, ""),
+		RunE: func(*cobra.Command, []string) error {
+			if code := render.Main(a.Stdin, a.Stdout.Writer); code != 0 {
+				return cli.Ending(cli.Fail(errors.New("render: standard input has no request"), "the agent starts this by itself"), code)
+			}
+			return nil
+		},
+	}
+}

@@ -1,0 +1,169 @@
+package runcmd
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine/controlplane/transport"
+)
+
+// doors are what serve is told of where it is reached.
+type doors struct {
+	listen    []string // people and hooks
+	cells     string   // HOST:PORT; empty: cells name themselves, on this machine
+	public    string   // HOST:PORT under which cells reach it; empty: cells
+	tlsDir    string   // the control plane's keys; empty: DATA/tls
+	cert, key string   // files, for https:// addresses; empty: the active key's own
+}
+
+func (d *doors) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringArrayVar(&d.listen, "listen", []string{defaultListen}, "for people and hooks: `ADDRESS` on loopback, unix:///PATH, or https://HOST:PORT; may be repeated")
+	f.StringVar(&d.cells, "cells", "", "for cells: `HOST:PORT`, by mutual TLS that ends here (default: cells have no keys and name themselves, on this machine only)")
+	f.StringVar(&d.public, "cells-address", "", "the `HOST:PORT` under which cells reach --cells (default: what --cells says)")
+	f.StringVar(&d.tlsDir, "tls-dir", "", "`DIR` of the control plane's keys, which replicas share (default: tls in --data)")
+	f.StringVar(&d.cert, "tls-cert", "", "PEM `FILE` with the certificate for https:// addresses (default: one that serve makes)")
+	f.StringVar(&d.key, "tls-key", "", "PEM `FILE` with its private key")
+}
+
+// check says what does not go together, before anything is opened.
+func (d *doors) check(cmd *cobra.Command) error {
+	if (d.cert == "") != (d.key == "") {
+		return cli.Usage(cmd, "--tls-cert and --tls-key go together")
+	}
+	if d.cells == "" {
+		if d.public != "" {
+			return cli.Usage(cmd, "--cells-address says under which address cells reach --cells, which is missing")
+		}
+		return nil
+	}
+	host, _, err := net.SplitHostPort(d.cells)
+	if err != nil {
+		return cli.Usage(cmd, "--cells %q is not HOST:PORT, such as 0.0.0.0:7601", d.cells)
+	}
+	if d.public == "" {
+		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+			return cli.Usage(cmd, "cells can't dial %q: say with --cells-address HOST:PORT under which address they reach it", d.cells)
+		}
+		return nil
+	}
+	if host, port, err := net.SplitHostPort(d.public); err != nil || host == "" || port == "" || port == "0" {
+		return cli.Usage(cmd, "--cells-address %q is not HOST:PORT, such as sluice.example.com:443", d.public)
+	}
+	return nil
+}
+
+// entrances are what serve listens on. Close them.
+type entrances struct {
+	all    []net.Listener
+	tlsDir string          // of keys
+	keys   *transport.Keys // nil: none are needed
+	public string          // HOST:PORT under which cells reach it; empty: they have no listener
+}
+
+func (e *entrances) Close() error {
+	var errs []error
+	for _, l := range e.all {
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// cellKeys are what is said to cells; nil: they have no listener.
+func (e *entrances) cellKeys() *transport.Keys {
+	if e.public == "" {
+		return nil
+	}
+	return e.keys
+}
+
+// open listens everywhere, or nowhere.
+func (d *doors) open(data string) (e *entrances, err error) {
+	e = &entrances{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.Close())
+		}
+	}()
+	cert, err := d.certificate(data, e)
+	if err != nil {
+		return e, err
+	}
+	for _, at := range d.listen {
+		var l net.Listener
+		if path, ok := strings.CutPrefix(at, "unix://"); ok {
+			l, err = transport.ListenUnix(path)
+		} else if addr, ok := strings.CutPrefix(at, "https://"); ok {
+			l, err = transport.ListenPeople(strings.TrimSuffix(addr, "/"), cert)
+		} else {
+			l, err = transport.ListenLoopback(strings.TrimSuffix(strings.TrimPrefix(at, "http://"), "/"))
+		}
+		if err != nil {
+			return e, cli.Fail(err, "choose another with --listen: loopback, unix:///PATH, or https://HOST:PORT")
+		}
+		e.all = append(e.all, l)
+	}
+	if d.cells == "" {
+		return e, nil
+	}
+	l, err := transport.ListenCells(d.cells, e.keys)
+	if err != nil {
+		return e, cli.Fail(err, "choose another with --cells HOST:PORT")
+	}
+	e.all = append(e.all, l)
+	if e.public = d.public; e.public == "" {
+		host, _, _ := net.SplitHostPort(d.cells) // checked
+		_, port, _ := net.SplitHostPort(l.Addr().String())
+		e.public = net.JoinHostPort(host, port)
+	}
+	return e, nil
+}
+
+// certificate is the one for people; the keys are opened if anyone needs them.
+func (d *doors) certificate(data string, e *entrances) (cert tls.Certificate, err error) {
+	secure := false
+	for _, at := range d.listen {
+		secure = secure || strings.HasPrefix(at, "https://")
+	}
+	if d.cells != "" || secure && d.cert == "" {
+		dir := d.tlsDir
+		if dir == "" {
+			dir = filepath.Join(data, "tls")
+		}
+		e.tlsDir = dir
+		if e.keys, err = transport.OpenKeys(dir); err != nil {
+			return cert, cli.Fail(err, "--tls-dir names the folder of the control plane's keys; replicas share it")
+		}
+		cert = e.keys.Certificate()
+	}
+	if d.cert != "" {
+		if cert, err = transport.ReadPair(d.cert, d.key); err != nil {
+			return cert, cli.Fail(fmt.Errorf("read --tls-cert and --tls-key: %w", err), "both are PEM; the certificate's file begins with the server's own")
+		}
+	}
+	return cert, nil
+}
+
+// say tells where it listens.
+func say(a *cli.App, e *entrances) {
+	for i, l := range e.all {
+		if e.public != "" && i == len(e.all)-1 {
+			a.Stdout.Line("listening for cells on %s, which they reach as %s", l.Addr(), e.public)
+			continue
+		}
+		a.Stdout.Line("listening on %s", transport.Address(l))
+	}
+	if e.keys != nil {
+		a.Stdout.Line("active key %s", e.keys.Pins[0])
+		a.Stdout.Line("standby key %s", e.keys.Pins[1])
+	}
+}

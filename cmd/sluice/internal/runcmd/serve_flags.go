@@ -1,0 +1,149 @@
+package runcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/engine/announcer"
+	"github.com/sluice-cd/sluice/engine/controlplane"
+	"github.com/sluice-cd/sluice/engine/outbox"
+	"github.com/sluice-cd/sluice/flags"
+)
+
+// announcing is what serve and tick run for the flags repository. Close it.
+type announcing struct {
+	*announcer.Announcer
+	repo   *cli.Opened
+	sender *outbox.Sender
+}
+
+func (n *announcing) Close() {
+	if n != nil {
+		n.repo.Close()
+	}
+}
+
+// openAnnouncer opens the flags repository that --flags-repo or $SLUICE_FLAGS_REPO names; nil: none is named, and nothing of flags is served.
+func openAnnouncer(a *cli.App, cmd *cobra.Command, e *engaged, r running) (*announcing, error) {
+	if a.FlagsRepo == "" {
+		a.FlagsRepo = a.Getenv("SLUICE_FLAGS_REPO")
+	}
+	if a.FlagsRepo == "" {
+		return nil, nil
+	}
+	secrets := webhookSecrets{file: r.webhookSecrets, given: a.Getenv("SLUICE_WEBHOOK_SECRETS")}
+	if _, err := secrets.read(); err != nil {
+		return nil, err
+	}
+	at, err := a.FlagsPlace(cmd.Context(), cmd)
+	if err != nil {
+		return nil, err
+	}
+	repo, err := a.OpenAt(cmd.Context(), at, e.as)
+	if err != nil {
+		return nil, err
+	}
+	if err := repo.Peek(cmd.Context()); err != nil {
+		repo.Close()
+		return nil, err
+	}
+	n := &announcing{repo: repo}
+	log := e.log.With().Str("about", "flags").Logger()
+	n.Announcer, err = announcer.New(announcer.Options{Repo: repo.Repo, Store: e.store, Engine: e.Engine, Log: log, Poll: r.poll})
+	if err == nil {
+		n.sender, err = outbox.New(outbox.Options{Store: e.store, Webhooks: e.webhooks, Secret: secrets.of, Leads: e.Leads, Log: log})
+	}
+	if err != nil {
+		repo.Close()
+		return nil, err
+	}
+	return n, nil
+}
+
+// webhooks are those of the flags repository; ok is false while it was not read.
+func (e *engaged) webhooks() (all []flags.Webhook, ok bool) {
+	v := e.View()
+	if v == nil || v.Flags == nil || v.Flags.Tip == nil {
+		return nil, false
+	}
+	return v.Flags.Tip.Settings.Webhooks, true
+}
+
+// serve has the control plane answer for flags too. A hook of either repository's host has both looked at.
+func (n *announcing) serve(o *controlplane.Options, e *engaged) {
+	o.Flags, o.Outbox = n, e.store
+	o.Collect = append(o.Collect, n.sender.Collector())
+	o.Pushed = func() {
+		e.Pushed()
+		n.Pushed()
+	}
+	if n.repo.Branch != o.Branch {
+		o.Branch = "" // a push to any branch counts: two are of interest
+	}
+}
+
+// start announces, and tells webhooks, until ctx ends.
+func (n *announcing) start(ctx context.Context, g *errgroup.Group, watch <-chan struct{}) {
+	g.Go(func() error { return n.Run(ctx, watch) })
+	g.Go(func() error { return n.sender.Run(ctx) })
+}
+
+// webhookSecrets are what messages to webhooks are signed with. The file is read each time, so that a secret is replaced without a restart.
+type webhookSecrets struct {
+	file  string // --webhook-secrets-file; empty: none
+	given string // $SLUICE_WEBHOOK_SECRETS
+}
+
+// everyWebhook stands for those that are not named.
+const everyWebhook = ""
+
+// read gives the secrets by the webhook's name.
+func (w webhookSecrets) read() (map[string]string, error) {
+	text, from := w.given, "$SLUICE_WEBHOOK_SECRETS"
+	if w.file != "" {
+		data, err := cli.ReadBounded(w.file)
+		if err != nil {
+			return nil, cli.Fail(fmt.Errorf("read webhooks' secrets: %w", err), "--webhook-secrets-file names a file with lines of NAME whsec_…")
+		}
+		text, from = string(data), w.file
+	}
+	all := map[string]string{}
+	n := 0
+	for line := range strings.Lines(text) {
+		n++
+		words := strings.Fields(line)
+		if len(words) == 0 || strings.HasPrefix(words[0], "#") {
+			continue
+		}
+		name := everyWebhook
+		if !strings.HasPrefix(words[0], "whsec_") {
+			name, words = words[0], words[1:]
+		}
+		secrets := strings.Join(words, " ")
+		if err := outbox.CheckSecret(secrets); err != nil {
+			return nil, cli.Fail(fmt.Errorf("webhooks' secrets: %s:%d: %w", from, n, err), "a line is NAME whsec_BASE64, or whsec_BASE64 alone for all others: echo whsec_$(openssl rand -base64 32) makes one")
+		}
+		all[name] = secrets
+	}
+	return all, nil
+}
+
+// of gives the secrets of a webhook.
+func (w webhookSecrets) of(webhook string) (string, error) {
+	all, err := w.read()
+	if err != nil {
+		return "", errors.New("the webhooks' secrets can't be read") // the rest is for the log, at the start
+	}
+	for _, name := range []string{webhook, everyWebhook} {
+		if s := all[name]; s != "" {
+			return s, nil
+		}
+	}
+	return "", errors.New("sluice serve has no secret for it: see --webhook-secrets-file")
+}

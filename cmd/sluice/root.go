@@ -1,0 +1,100 @@
+package main
+
+import (
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/cellcmd"
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/decidecmd"
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/demo"
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/flagcmd"
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/lookcmd"
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/releasecmd"
+	"github.com/sluice-cd/sluice/cmd/sluice/internal/runcmd"
+)
+
+const about = `Sluice takes releases from a git repository through channels (staging, then dedicated) into
+cells: instances of a product that run in the customers' own accounts and only ever dial out.
+
+The release repository says which release each channel runs. The engine promotes a release from one
+channel to the next when every gate holds, by one git commit. Cells sync to their channel's head.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 blocked by a gate or a hold. With -o json standard output is JSON or nothing;
+what went wrong is said on standard error, in words.`
+
+// root builds the whole command tree by hand.
+func root(a *cli.App) *cobra.Command {
+	root := cli.Group("sluice", "Promote releases through channels into cells", about)
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.CompletionOptions.HiddenDefaultCmd = false
+	root.SetIn(a.Stdin)
+	root.SetOut(a.Stdout.Writer)
+	root.SetErr(a.Stderr.Writer)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return cli.Usage(cmd, "%w", err) })
+
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.Repo, "repo", "", "release repository: a folder or a URL (default $SLUICE_REPO, else the repository around the working folder)")
+	flags.StringVar(&a.Branch, "branch", "", "its branch (default: the one its HEAD names)")
+	flags.StringVar(&a.Data, "data", "", "data `DIR`: the mirror of the repository and the store (default $SLUICE_DATA)")
+	flags.StringVar(&a.Database, "database", "", "PostgreSQL database instead of the store in --data: `postgres://USER@HOST:PORT/DATABASE` (default $SLUICE_DATABASE; the password is better in PGPASSWORD or a password file)")
+	flags.StringVarP(&a.Output, "output", "o", cli.AsTable, "table, json or yaml")
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		if !slices.Contains([]string{cli.AsTable, cli.AsJSON, cli.AsYAML}, a.Output) {
+			return cli.Usage(cmd, "-o %q is none of table, json, yaml", a.Output)
+		}
+		if a.Data == "" {
+			a.Data = a.Getenv("SLUICE_DATA")
+		}
+		if a.Database == "" {
+			a.Database = a.Getenv("SLUICE_DATABASE")
+		} else if cli.HasPassword(a.Database) {
+			return cli.Usage(cmd, "a password in --database can be read by everyone on this machine: put the whole address in SLUICE_DATABASE, or the password in PGPASSWORD")
+		}
+		return nil
+	}
+
+	root.AddGroup(
+		&cobra.Group{ID: cli.GroupAuthor, Title: "The release repository:"},
+		&cobra.Group{ID: cli.GroupDecide, Title: "People's decisions (each is one commit of yours):"},
+		&cobra.Group{ID: cli.GroupFlags, Title: "Features, and when they are told:"},
+		&cobra.Group{ID: cli.GroupLook, Title: "What goes on, and why:"},
+		&cobra.Group{ID: cli.GroupCells, Title: "Who may come in:"},
+		&cobra.Group{ID: cli.GroupRun, Title: "What runs:"},
+	)
+	root.AddCommand(verbs(a)...)
+	return root
+}
+
+func verbs(a *cli.App) []*cobra.Command {
+	return []*cobra.Command{
+		releasecmd.InitVerb(a),
+		releasecmd.ValidateVerb(a),
+		releasecmd.ReleaseVerb(a),
+		cli.Complete(a, decidecmd.PromoteVerb(a), cli.ChannelsAndReleases, cli.ReleaseNames),
+		cli.Complete(a, decidecmd.ApproveVerb(a), cli.ChannelNames, cli.ReleaseNames),
+		cli.Complete(a, decidecmd.HoldVerb(a), cli.ChannelNames),
+		cli.Complete(a, decidecmd.FreezeVerb(a), cli.ChannelNames),
+		cli.Complete(a, decidecmd.RollbackVerb(a), cli.ChannelNames),
+		cli.Complete(a, decidecmd.QuarantineVerb(a), cli.ReleaseNames),
+		decidecmd.RolloutVerb(a),
+		flagcmd.FlagVerb(a),
+		flagcmd.AnnounceVerb(a),
+		lookcmd.StatusVerb(a),
+		lookcmd.PlanVerb(a),
+		lookcmd.SimulateVerb(a),
+		cli.Complete(a, lookcmd.WhyVerb(a), cli.CellsAndChannels),
+		cli.Complete(a, lookcmd.LogVerb(a), cli.ChannelNames),
+		cli.Complete(a, lookcmd.DiffVerb(a), cli.ChannelNames, cli.ReleaseNames),
+		cellcmd.CellVerb(a),
+		cellcmd.TokenVerb(a),
+		runcmd.ServeVerb(a),
+		runcmd.TickVerb(a),
+		runcmd.BackupVerb(a),
+		runcmd.AgentVerb(a),
+		demo.Verb(a),
+		runcmd.RenderVerb(a),
+		runcmd.VersionVerb(a),
+	}
+}

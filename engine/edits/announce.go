@@ -1,0 +1,209 @@
+package edits
+
+import (
+	"cmp"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/edit"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+func announcementFile(id string) string { return path.Join(flags.AnnouncementsDir, id+".yaml") }
+
+// Announce writes an announcement.
+type Announce struct {
+	ID           string
+	Title        string
+	At           string      // a wall time in Zone that is to come, or RFC 3339; empty: it is not scheduled
+	Zone         string      // IANA; empty: the repository's
+	Channels     edit.Fields // when, by channel: ready, never or a time
+	Features     []string
+	Cells        edit.Fields // names, channels, labels; none: all
+	Ramp         edit.Fields // by, steps; none: everybody at once
+	Embargo      bool
+	WhenNotReady flags.Readiness // zero: wait
+	Notes        string          // Markdown
+}
+
+func (a Announce) Message() (subject, body string) { return "announce " + a.ID + ": " + a.Title, "" }
+
+func (a Announce) Edit(s *Flags, _ Person, now time.Time) (Edit, error) {
+	file := announcementFile(a.ID)
+	if !ValidName(a.ID) {
+		return Edit{}, badName(a.ID, "an announcement's")
+	}
+	if exists(s.Files, file) {
+		return Edit{}, Fail(fmt.Errorf("there is an announcement %s already", a.ID), "sluice announce show %s", a.ID)
+	}
+	zone, err := s.zone(a.Zone)
+	if err != nil {
+		return Edit{}, err
+	}
+	at := flags.Local{}
+	if a.At != "" {
+		if at, err = toCome(a.At, zone, now); err != nil {
+			return Edit{}, err
+		}
+	}
+	all := edit.Fields{{Key: "apiVersion", Value: releases.APIVersion}, {Key: "kind", Value: "Announcement"}, {Key: "title", Value: a.Title}}
+	add := func(key string, value any, there bool) {
+		if there {
+			all = append(all, edit.Field{Key: key, Value: value})
+		}
+	}
+	add("publishAt", at.String(), a.At != "")
+	add("zone", a.Zone, a.Zone != "")
+	add("channels", a.Channels, len(a.Channels) > 0)
+	add("features", a.Features, true)
+	add("cells", a.Cells, len(a.Cells) > 0)
+	add("ramp", a.Ramp, len(a.Ramp) > 0)
+	add("embargo", true, a.Embargo)
+	add("whenNotReady", a.WhenNotReady.String(), a.WhenNotReady.Mode != "")
+	add("notes", a.Notes, a.Notes != "")
+	next := "sluice announce approve " + a.ID
+	if s.Tree.Settings.Approvals.Count == 0 && len(s.Tree.Settings.People) == 0 {
+		next = "sluice announce show " + a.ID
+	}
+	data, err := edit.New(all)
+	return Edit{Files: one(file, data), Next: next}, err
+}
+
+// PublishAnnouncement gives an announcement a new time, or publishes it at once. It is a new text, to be approved again.
+type PublishAnnouncement struct {
+	ID     string
+	At     string // as in Announce; empty: at once
+	Zone   string // empty: the announcement's
+	Now    bool   // with At: although its time has passed, so that users may have been told
+	Reason string
+}
+
+func (p PublishAnnouncement) Message() (subject, body string) {
+	if p.At != "" {
+		return fmt.Sprintf("publish the announcement %s at %s", p.ID, p.At), p.Reason
+	}
+	return "publish the announcement " + p.ID + " now", p.Reason
+}
+
+// Edit sets the time. All other text stays.
+func (p PublishAnnouncement) Edit(s *Flags, _ Person, now time.Time) (Edit, error) {
+	old, err := s.Announcement(p.ID)
+	if err != nil {
+		return Edit{}, err
+	}
+	fields, err := p.fields(s, old, now)
+	if err != nil {
+		return Edit{}, err
+	}
+	files, err := s.setAnnouncement(p.ID, fields)
+	return Edit{Files: files, Next: fmt.Sprintf("it is a new text: sluice announce approve %s; sluice announce show %s tells how far it is", p.ID, p.ID)}, err
+}
+
+func (p PublishAnnouncement) fields(s *Flags, old *flags.Announcement, now time.Time) (edit.Fields, error) {
+	if err := over(old); err != nil {
+		return nil, err
+	}
+	zone, err := s.zone(cmp.Or(p.Zone, old.Zone))
+	if err != nil {
+		return nil, err
+	}
+	when := flags.LocalOf(now.In(zone))
+	if p.At != "" {
+		if when, err = toCome(p.At, zone, now); err != nil {
+			return nil, err
+		}
+		before, err := s.zone(old.Zone)
+		if err != nil {
+			return nil, err
+		}
+		if !p.Now && !old.PublishAt.IsZero() && !later(old.PublishAt, flags.LocalOf(now.In(before))) {
+			return nil, Fail(fmt.Errorf("its time, %s, has passed", old.PublishAt), "users may have been told: to move it all the same, say --now too")
+		}
+	}
+	fields := edit.Fields{{Key: "publishAt", Value: when.String()}}
+	if p.Zone != "" && p.Zone != old.Zone {
+		fields = append(fields, edit.Field{Key: "zone", Value: p.Zone})
+	}
+	if soon := p.At == ""; soon != old.Now {
+		fields = append(fields, edit.Field{Key: "now", Value: soon})
+	}
+	return fields, nil
+}
+
+// CancelAnnouncement keeps an announcement from ever being published or, if it was, takes it back.
+type CancelAnnouncement struct{ ID, Reason string }
+
+func (c CancelAnnouncement) Message() (subject, body string) {
+	return "cancel the announcement " + c.ID, c.Reason
+}
+
+// Edit sets cancelled. All other text stays.
+func (c CancelAnnouncement) Edit(s *Flags, _ Person, _ time.Time) (Edit, error) {
+	now, err := s.Announcement(c.ID)
+	if err != nil || now.Cancelled != "" {
+		return Edit{}, err
+	}
+	next := "it is never published; a new announcement may have its features"
+	if s.published(c.ID) {
+		next = "it is retracted: its features go off; sluice announce show " + c.ID
+	}
+	files, err := s.setAnnouncement(c.ID, edit.Fields{{Key: "cancelled", Value: c.Reason}})
+	return Edit{Files: files, Next: next}, err
+}
+
+// published reports whether an announcement is published in some channel.
+func (s *Flags) published(id string) bool {
+	for _, r := range s.Tree.Records[id] {
+		if r.Outcome == flags.Published {
+			return true
+		}
+	}
+	return false
+}
+
+// setAnnouncement sets fields of an announcement where they stand.
+func (s *Flags) setAnnouncement(id string, fields edit.Fields) (map[string][]byte, error) {
+	file := announcementFile(id)
+	text, err := fs.ReadFile(s.Files, file)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range fields {
+		if text, err = edit.Set(text, []string{f.Key}, f.Value); err != nil {
+			return nil, layout(file, err)
+		}
+	}
+	return one(file, text), nil
+}
+
+// zone is the zone of a name or, without one, the repository's.
+func (s *Flags) zone(name string) (*time.Location, error) {
+	name = cmp.Or(name, s.Tree.Settings.Zone)
+	zone, err := time.LoadLocation(name)
+	if err != nil || name == "Local" {
+		return nil, Fail(fmt.Errorf("there is no zone %q", name), "name an IANA zone such as Europe/Berlin")
+	}
+	return zone, nil
+}
+
+// toCome reads a time that is still to come, as clocks in zone show it.
+func toCome(text string, zone *time.Location, now time.Time) (flags.Local, error) {
+	var at flags.Local
+	instant, err := time.Parse(time.RFC3339, text) // with an offset: the same instant in zone
+	if err == nil {
+		at = flags.LocalOf(instant.In(zone))
+	} else if err = at.UnmarshalText([]byte(strings.Replace(text, " ", "T", 1))); err != nil {
+		return at, Fail(fmt.Errorf("--at %q is no time", text), `write it as "2026-12-01 10:00", as clocks in --zone show it`)
+	}
+	if now = now.In(zone); !later(at, flags.LocalOf(now)) {
+		return at, Fail(fmt.Errorf("--at %s has passed: it is %s in %s", at, flags.LocalOf(now), zone), "give a time that is to come; to publish at once: --now of sluice announce publish")
+	}
+	return at, nil
+}
+
+// later compares two times of one zone as they are written.
+func later(a, b flags.Local) bool { return a.String() > b.String() }

@@ -1,0 +1,109 @@
+package edits
+
+import (
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// AddCell adds a cell to a channel. It has no key yet: its agent brings one.
+type AddCell struct {
+	Name    string
+	Channel string
+	Profile string            // empty: the default
+	Values  map[string]string // as YAML: 3 is a number and true a boolean, as they would be in the file
+	Labels  map[string]string
+}
+
+func (a AddCell) Message() (subject, body string) {
+	return "add cell " + a.Name + " to " + a.Channel, ""
+}
+
+// Edit writes cell.yaml, without what is left to its default.
+func (a AddCell) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
+	if !cells.ValidName(a.Name) {
+		return Edit{}, Fail(fmt.Errorf("%q can't be a cell's name", a.Name), "it takes lower-case letters, digits and dashes")
+	}
+	if _, err := s.Channel(a.Channel); err != nil {
+		return Edit{}, err
+	}
+	if is := s.Desired.Cells[a.Name]; is != nil {
+		if is.Channel == a.Channel && a.Profile == "" && len(a.Values)+len(a.Labels) == 0 {
+			return Edit{}, nil
+		}
+		return Edit{}, Fail(fmt.Errorf("the cell is there already, in %s", is.Channel), "edit cells/%s/cell.yaml to change it; for a new token leave --channel and the others out", a.Name)
+	}
+	file := struct {
+		APIVersion string            `yaml:"apiVersion"`
+		Kind       string            `yaml:"kind"`
+		Channel    string            `yaml:"channel"`
+		Profile    string            `yaml:"profile,omitempty"`
+		Labels     map[string]string `yaml:"labels,omitempty"`
+		Values     map[string]any    `yaml:"values,omitempty"`
+	}{releases.APIVersion, "Cell", a.Channel, a.Profile, a.Labels, map[string]any{}}
+	for name, value := range a.Values {
+		var v any
+		if err := yaml.Unmarshal([]byte(value), &v); err != nil {
+			return Edit{}, Fail(fmt.Errorf("--value %s: %q is no YAML", name, value), "quote it, or edit cell.yaml")
+		}
+		file.Values[name] = v
+	}
+	data, err := yaml.Marshal(file)
+	return Edit{Files: one(path.Join(cells.Dir, a.Name, "cell.yaml"), data)}, err
+}
+
+// RemoveCell removes a cell and its key.
+type RemoveCell struct{ Name string }
+
+func (r RemoveCell) Message() (subject, body string) { return "remove cell " + r.Name, "" }
+
+// Edit removes all files of the cell, also where cell.yaml has faults.
+func (r RemoveCell) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
+	dir, files := path.Join(cells.Dir, r.Name), map[string][]byte{}
+	err := fs.WalkDir(s.Files, dir, func(name string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && strings.HasPrefix(name, dir+"/") {
+			files[name] = nil
+		}
+		return err
+	})
+	if err != nil || len(files) == 0 || !cells.ValidName(r.Name) {
+		return Edit{}, noCell(r.Name)
+	}
+	return Edit{Files: files, Next: "nothing is asked of it any more, and nothing from it is taken"}, nil
+}
+
+func noCell(name string) error {
+	return Fail(fmt.Errorf("the repository has no cell %q", name), "sluice cell list")
+}
+
+// RevokeCell shuts a cell out until it gets a new token.
+type RevokeCell struct{ Name string }
+
+func (r RevokeCell) Message() (subject, body string) { return "revoke " + r.Name, "" }
+
+// Edit writes into the cell's identity that it is revoked: its serial is the next, so that older registrations are void.
+func (r RevokeCell) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
+	c := s.Desired.Cells[r.Name]
+	switch {
+	case c == nil:
+		return Edit{}, noCell(r.Name)
+	case c.Identity.Revoked:
+		return Edit{}, nil
+	case c.Identity.PublicKey == "":
+		return Edit{}, Fail(fmt.Errorf("cell %s has no key in the repository", r.Name), "name the control plane with --server: it may know of one that is not committed yet")
+	}
+	id := c.Identity
+	id.APIVersion, id.Kind = releases.APIVersion, "Identity"
+	id.Serial++
+	id.Revoked, id.Rotate = true, false
+	data, err := yaml.Marshal(id)
+	next := "the control plane shuts it out once it has read this; sluice cell add " + r.Name + " lets it come back"
+	return Edit{Files: one(path.Join(cells.Dir, r.Name, "identity.yaml"), data), Next: next}, err
+}

@@ -1,0 +1,228 @@
+package edits
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/edit"
+)
+
+// Flag is what to set of a flag. What is empty stays as it is or, in a new flag, has its default.
+type Flag struct {
+	State     string      // ENABLED or DISABLED
+	Variants  edit.Fields // to add or change
+	Default   string
+	Targeting map[string]any // empty and not nil: no rule
+	Metadata  edit.Fields    // to add or change
+	Feature   string         // metadata.feature
+	Off       string         // metadata.off
+}
+
+// field is a field of a flag, by its path below the flag.
+type field struct {
+	path  []string
+	value any
+}
+
+// fields are those to set, in the order in which flags are written.
+func (f Flag) fields() (all []field) {
+	add := func(there bool, value any, path ...string) {
+		if there {
+			all = append(all, field{path, value})
+		}
+	}
+	add(f.State != "", f.State, "state")
+	for _, v := range f.Variants {
+		add(true, v.Value, "variants", v.Key)
+	}
+	add(f.Default != "", f.Default, "defaultVariant")
+	add(f.Targeting != nil, f.Targeting, "targeting")
+	for _, m := range f.Metadata {
+		add(true, m.Value, "metadata", m.Key)
+	}
+	add(f.Feature != "", f.Feature, "metadata", "feature")
+	add(f.Off != "", f.Off, "metadata", "off")
+	return all
+}
+
+// Empty reports whether nothing is to be set.
+func (f Flag) Empty() bool { return len(f.fields()) == 0 }
+
+// describe says in words what is to be set.
+func (f Flag) describe() string {
+	var all []string
+	for _, f := range f.fields() {
+		name := strings.Join(f.path, ".")
+		if name != "targeting" {
+			name += fmt.Sprintf(" %v", f.value)
+		}
+		all = append(all, name)
+	}
+	return strings.Join(all, ", ")
+}
+
+// definition is a new flag.
+func (f Flag) definition() (all edit.Fields) {
+	f.State = cmp.Or(f.State, "ENABLED")
+	if len(f.Variants) == 0 {
+		f.Variants = edit.Fields{{Key: "on", Value: true}, {Key: "off", Value: false}}
+		if f.Feature == "" {
+			f.Default = cmp.Or(f.Default, "off")
+		} else {
+			f.Default, f.Off = cmp.Or(f.Default, "on"), cmp.Or(f.Off, "off")
+		}
+	}
+	for _, f := range f.fields() {
+		last := len(all) - 1
+		switch {
+		case len(f.path) == 1:
+			all = append(all, edit.Field{Key: f.path[0], Value: f.value})
+		case last >= 0 && all[last].Key == f.path[0]:
+			all[last].Value = append(all[last].Value.(edit.Fields), edit.Field{Key: f.path[1], Value: f.value})
+		default:
+			all = append(all, edit.Field{Key: f.path[0], Value: edit.Fields{{Key: f.path[1], Value: f.value}}})
+		}
+	}
+	return all
+}
+
+// SetFlag changes a flag where it stands.
+type SetFlag struct {
+	Key    string
+	Flag   Flag
+	Reason string
+}
+
+func (f SetFlag) Message() (subject, body string) {
+	return fmt.Sprintf("set flag %s: %s", f.Key, f.Flag.describe()), f.Reason
+}
+
+// Edit sets the fields. All other text stays.
+func (f SetFlag) Edit(s *Flags, _ Person, _ time.Time) (Edit, error) {
+	d, err := s.Definition(f.Key)
+	if err != nil {
+		return Edit{}, err
+	}
+	before, err := fs.ReadFile(s.Files, d.File)
+	if err != nil {
+		return Edit{}, err
+	}
+	after := before
+	for _, x := range f.Flag.fields() {
+		if after, err = edit.Set(after, append([]string{"flags", f.Key}, x.path...), x.value); err != nil {
+			return Edit{}, layout(d.File, err)
+		}
+	}
+	if bytes.Equal(after, before) {
+		return Edit{}, nil
+	}
+	return Edit{Files: one(d.File, after), Next: s.afterFlag(f.Key, cmp.Or(f.Flag.Feature, d.Feature()))}, nil
+}
+
+func layout(file string, err error) error {
+	if errors.Is(err, edit.ErrLayout) {
+		return Fail(fmt.Errorf("%s: %w", file, err), "edit %s in a clone, and push", file)
+	}
+	return fmt.Errorf("%s: %w", file, err)
+}
+
+// NewFlag makes a flag: on and off, unless Flag has other variants; with a feature it is gated.
+type NewFlag struct {
+	Key    string
+	File   string // flags/NAME.yaml or .json, which may be new; empty: the feature's, or flags/flags.yaml
+	Flag   Flag
+	Reason string
+}
+
+func (n NewFlag) Message() (subject, body string) { return "make flag " + n.Key, n.Reason }
+
+// flagdSchema is where editors find what a file of flags may say.
+const flagdSchema = "https://flagd.dev/schema/v0/flags.json"
+
+func (n NewFlag) Edit(s *Flags, _ Person, _ time.Time) (Edit, error) {
+	if d := s.Tree.Flags[n.Key]; d != nil {
+		return Edit{}, Fail(fmt.Errorf("there is a flag %s already, in %s:%d", n.Key, d.File, d.Line), "leave --new out to change it")
+	}
+	file := cmp.Or(n.File, path.Join(flags.DefinitionsDir, cmp.Or(n.Flag.Feature, "flags")+".yaml"))
+	if path.Dir(path.Clean(file)) != flags.DefinitionsDir || !slices.Contains([]string{".yaml", ".json"}, path.Ext(file)) {
+		return Edit{}, Fail(fmt.Errorf("--file %s is none of %s/*.yaml and %s/*.json", file, flags.DefinitionsDir, flags.DefinitionsDir), "leave --file out, or name one there")
+	}
+	before, err := fs.ReadFile(s.Files, file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && path.Ext(file) == ".json":
+		before = []byte("{\n  \"$schema\": \"" + flagdSchema + "\",\n  \"flags\": {}\n}\n")
+	case errors.Is(err, fs.ErrNotExist):
+		before = []byte("$schema: " + flagdSchema + "\n")
+	case err != nil:
+		return Edit{}, err
+	}
+	after, err := edit.Set(before, []string{"flags", n.Key}, n.Flag.definition())
+	if err != nil {
+		return Edit{}, layout(file, err)
+	}
+	return Edit{Files: one(file, after), Next: s.afterFlag(n.Key, n.Flag.Feature)}, nil
+}
+
+// afterFlag says what follows from a change of a flag.
+func (s *Flags) afterFlag(key, feature string) string {
+	announcing := s.Announcing(feature)
+	switch {
+	case feature == "":
+		return "cells of entry channels have it with the next look, the others once those served it for a while; sluice flag show " + key
+	case len(announcing) == 0:
+		return fmt.Sprintf("it stays off until its feature is announced: sluice announce new ID --feature %s", feature)
+	}
+	return fmt.Sprintf("cells of entry channels have it with the next look; where %s is approved, what was approved stays until: sluice announce approve %s", announcing[0], announcing[0])
+}
+
+// PromoteFlags gives a channel the flags without an announcement as a commit has them, without the wait.
+type PromoteFlags struct {
+	Channel string
+	To      string // a commit; empty: the newest
+	Reason  string
+}
+
+func (p PromoteFlags) Message() (subject, body string) {
+	return "promote flags to " + p.Channel, p.Reason
+}
+
+func (p PromoteFlags) Edit(s *Flags, _ Person, _ time.Time) (Edit, error) {
+	if !ValidName(p.Channel) {
+		return Edit{}, badName(p.Channel, "a channel's")
+	}
+	head := cmp.Or(p.To, s.Commit)
+	if !s.Contains(head) {
+		return Edit{}, Fail(fmt.Errorf("--to %s is not in the branch's history", p.To), "git -C CLONE log --first-parent lists its commits: name one in full")
+	}
+	if s.Tree.Invalid && head == s.Commit {
+		return Edit{}, Fail(fmt.Errorf("the tip has faults: %s", Fatal(s.Tree.Faults)[0]), "mend them first; sluice flag lint tells all")
+	}
+	if now := s.Tree.Heads[p.Channel].Commit; now == head || s.sameFlags(now, head) {
+		return Edit{}, nil
+	}
+	data, err := edit.New(edit.Fields{{Key: "commit", Value: head}})
+	return Edit{Files: one(path.Join(flags.HeadsDir, p.Channel+".yaml"), data), Next: "its cells have them with their next look; sluice flag list tells"}, err
+}
+
+// sameFlags reports whether two commits have the same definitions: heads and records alone came between.
+func (s *Flags) sameFlags(one, other string) bool {
+	read := func(commit string) (map[string][]byte, error) {
+		files, err := s.Open(commit)
+		if err != nil {
+			return nil, err
+		}
+		return below(files, flags.DefinitionsDir)
+	}
+	before, err1 := read(one)
+	after, err2 := read(other)
+	return err1 == nil && err2 == nil && maps.EqualFunc(before, after, bytes.Equal)
+}

@@ -1,0 +1,119 @@
+package edits
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/edit"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// overrideFile is where an override is written.
+func overrideFile(name string) string { return path.Join(flags.OverridesDir, name+".yaml") }
+
+// override is the file of an override.
+func override(name string, o flags.Override) (map[string][]byte, error) {
+	all := edit.Fields{{Key: "apiVersion", Value: releases.APIVersion}, {Key: "kind", Value: o.Kind}}
+	add := func(key string, value any, there bool) {
+		if there {
+			all = append(all, edit.Field{Key: key, Value: value})
+		}
+	}
+	add("flag", o.Flag, o.Flag != "")
+	add("announcement", o.Announcement, o.Announcement != "")
+	add("reason", o.Reason, true)
+	add("by", o.By, o.By != "")
+	add("until", o.Until, !o.Until.IsZero())
+	data, err := edit.New(all)
+	return one(overrideFile(name), data), err
+}
+
+// without removes the files of some overrides.
+func (s *Flags) without(those func(flags.Override) bool) map[string][]byte {
+	files := map[string][]byte{}
+	for _, o := range s.Tree.Overrides {
+		if those(o) {
+			files[overrideFile(o.Name)] = nil
+		}
+	}
+	return files
+}
+
+// KillFlag turns a flag off everywhere, whatever else holds.
+type KillFlag struct {
+	Key    string
+	Reason string
+	Until  time.Time // when somebody should look again; zero: not said
+}
+
+func (k KillFlag) Message() (subject, body string) { return "kill " + k.Key, k.Reason }
+
+// Edit writes the override. It is refused for no fault of anything else (R43).
+func (k KillFlag) Edit(s *Flags, by Person, _ time.Time) (Edit, error) {
+	if _, err := s.Definition(k.Key); err != nil && (!s.Tree.Invalid || strings.Contains(k.Key, "/")) { // which would be another file
+		return Edit{}, err
+	}
+	if slices.ContainsFunc(s.Tree.Overrides, func(o flags.Override) bool { return o.Kind == flags.Kill && o.Flag == k.Key && o.Cells.IsZero() }) {
+		return Edit{}, nil
+	}
+	files, err := override("kill-"+k.Key, flags.Override{Kind: flags.Kill, Flag: k.Key, Reason: k.Reason, By: by.Name, Until: k.Until})
+	return Edit{Files: files, Next: fmt.Sprintf("it is off in connected cells as soon as the control plane sees the commit; sluice flag unkill %s --reason WHY lifts it", k.Key)}, err
+}
+
+// UnkillFlag lifts all kills of a flag.
+type UnkillFlag struct{ Key, Reason string }
+
+func (u UnkillFlag) Message() (subject, body string) { return "lift the kill of " + u.Key, u.Reason }
+
+func (u UnkillFlag) Edit(s *Flags, _ Person, _ time.Time) (Edit, error) {
+	files := s.without(func(o flags.Override) bool { return o.Kind == flags.Kill && o.Flag == u.Key })
+	if len(files) == 0 {
+		return Edit{}, Fail(fmt.Errorf("no kill of %s is in the repository", u.Key), "if it was killed this moment its commit is on its way: try again; sluice flag show %s tells", u.Key)
+	}
+	return Edit{Files: files, Next: "it is what its rules and announcements say; sluice flag show " + u.Key}, nil
+}
+
+// HoldAnnouncement keeps an announcement from being published.
+type HoldAnnouncement struct{ ID, Reason string }
+
+func (h HoldAnnouncement) Message() (subject, body string) {
+	return "hold the announcement " + h.ID, h.Reason
+}
+
+func holdsOf(id string) func(flags.Override) bool {
+	return func(o flags.Override) bool { return o.Kind == flags.Hold && o.Announcement == id }
+}
+
+func (h HoldAnnouncement) Edit(s *Flags, by Person, _ time.Time) (Edit, error) {
+	if _, err := s.Announcement(h.ID); err != nil {
+		return Edit{}, err
+	}
+	if slices.ContainsFunc(s.Tree.Overrides, holdsOf(h.ID)) {
+		return Edit{}, nil
+	}
+	next := fmt.Sprintf("it is not published until sluice announce hold %s --lift", h.ID)
+	if s.published(h.ID) {
+		next = fmt.Sprintf("where it is published already a hold counts for nothing: sluice flag kill KEY, or sluice announce cancel %s", h.ID)
+	}
+	files, err := override("hold-"+h.ID, flags.Override{Kind: flags.Hold, Announcement: h.ID, Reason: h.Reason, By: by.Name})
+	return Edit{Files: files, Next: next}, err
+}
+
+// LiftAnnouncement ends the hold of an announcement.
+type LiftAnnouncement struct{ ID, Reason string }
+
+func (l LiftAnnouncement) Message() (subject, body string) {
+	return "lift the hold on the announcement " + l.ID, l.Reason
+}
+
+func (l LiftAnnouncement) Edit(s *Flags, _ Person, _ time.Time) (Edit, error) {
+	files := s.without(holdsOf(l.ID))
+	if len(files) == 0 {
+		return Edit{}, Fail(fmt.Errorf("%s is not held", l.ID), "sluice announce show %s tells how far it is", l.ID)
+	}
+	return Edit{Files: files, Next: fmt.Sprintf("if its time has not passed it is published then; else it needs sluice announce publish %s", l.ID)}, nil
+}

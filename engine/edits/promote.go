@@ -1,0 +1,118 @@
+package edits
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// Promote asks for a release in a channel. The engine answers it (R1).
+type Promote struct {
+	Release, Channel string
+	Reason           string // for the commit
+}
+
+func (p Promote) Message() (subject, body string) {
+	return fmt.Sprintf("promote %s to %s", p.Release, p.Channel), p.Reason
+}
+
+// Edit changes release: in head.yaml, and nothing else (R1).
+func (p Promote) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
+	subject, _ := p.Message()
+	c, err := s.Channel(p.Channel)
+	if err != nil {
+		return Edit{}, err
+	}
+	if _, err := s.Release(p.Release); err != nil {
+		return Edit{}, err
+	}
+	if c.Request != nil && c.Request.Release == p.Release || c.Request == nil && c.Effective != nil && c.Effective.Release == p.Release {
+		return Edit{Did: subject + ": it is the head, or asked for, already"}, nil
+	}
+	files, err := withHead(s.Files, p.Channel, p.Release)
+	return Edit{Files: files, Did: "ask to " + subject, Next: "the engine answers; sluice why " + p.Channel + " tells what it waits for"}, err
+}
+
+var releaseLine = regexp.MustCompile(`(?m)^release:.*$`)
+
+// withHead asks for a release in a channel's head.yaml.
+func withHead(files fs.FS, channel, version string) (map[string][]byte, error) {
+	file := path.Join(channels.Dir, channel, "head.yaml")
+	old, err := fs.ReadFile(files, file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	line := "release: " + version
+	text := releaseLine.ReplaceAllLiteralString(string(old), line)
+	if !releaseLine.MatchString(text) {
+		text = line + "\n" + text
+	}
+	return one(file, []byte(text)), nil
+}
+
+// Rollback asks for a channel to go back to an earlier release. The engine answers it.
+type Rollback struct {
+	Channel string
+	To      string // empty: the newest earlier head that is not quarantined
+	Reason  string
+}
+
+func (r Rollback) Message() (subject, body string) {
+	subject = "roll back " + r.Channel
+	if r.To != "" {
+		subject += " to " + r.To
+	}
+	return subject, r.Reason
+}
+
+// Edit changes release: in head.yaml.
+func (r Rollback) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
+	c, err := s.Channel(r.Channel)
+	if err != nil {
+		return Edit{}, err
+	}
+	target, err := r.target(s, c)
+	if err != nil {
+		return Edit{}, err
+	}
+	files, err := withHead(s.Files, r.Channel, target)
+	return Edit{Files: files, Next: fmt.Sprintf("the engine moves it, and holds the channel; when all is well: sluice hold %s --lift", r.Channel)}, err
+}
+
+// target checks the release to go back to, or finds one.
+func (r Rollback) target(s *Releases, c *plan.Channel) (string, error) {
+	e := c.Effective
+	if e == nil {
+		return "", Fail(fmt.Errorf("%s has no release yet", c.Name), "there is nothing to go back from")
+	}
+	head, err := releases.ParseVersion(e.Release)
+	if err != nil {
+		return "", err
+	}
+	if r.To != "" {
+		to, err := s.Release(r.To)
+		if err != nil {
+			return "", err
+		}
+		if !to.Version.Less(head) {
+			return "", Fail(fmt.Errorf("%s runs %s, and %s is no earlier release", c.Name, e.Release, r.To), "to go up: sluice promote %s %s", c.Name, r.To)
+		}
+		return r.To, nil
+	}
+	for _, h := range slices.Backward(c.History) {
+		before, err := s.Release(h.Release)
+		if err != nil || !before.Version.Less(head) || s.quarantined(c.Name, h.Release, h.Digest) {
+			continue
+		}
+		return h.Release, nil
+	}
+	return "", Fail(fmt.Errorf("%s never ran an earlier release that it could go back to", c.Name), "name one: --to V (sluice release list)")
+}

@@ -1,0 +1,211 @@
+package edits
+
+import (
+	"embed"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/simulate"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// Cut adds a release. NewCut makes it.
+type Cut struct {
+	version releases.Version
+	files   map[string][]byte
+	digest  releases.Digest
+	comment string
+}
+
+// NewCut makes a release of files, by their path in its folder, and tells what is wrong with them. It must not be pushed with
+// faults that are no warnings.
+func NewCut(version releases.Version, files map[string][]byte, comment string) (Cut, []releases.Fault) {
+	c := Cut{version: version, files: map[string][]byte{}, comment: comment}
+	for name, data := range files {
+		c.files[path.Join(releases.Dir, version.String(), name)] = data
+	}
+	var nothing embed.FS
+	entry := releases.ReadRelease(nil, simulate.Over(nothing, c.files), version)
+	c.digest = entry.Digest
+	return c, entry.Faults
+}
+
+func (c Cut) Message() (subject, body string) { return "cut " + c.version.String(), c.comment }
+
+// Edit writes the release's files. The same bytes under the same version are there already; others are refused (R24).
+func (c Cut) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
+	subject, _ := c.Message()
+	if r := s.Desired.Releases[c.version.String()]; r != nil {
+		switch {
+		case r.Tombstone != nil:
+			return Edit{}, Fail(fmt.Errorf("%s was used before, and pruned", c.version), "take another version")
+		case r.Loaded && r.Digest == c.digest:
+			return Edit{Did: fmt.Sprintf("%s: it is there already, with the same bytes (%s)", subject, c.digest.Short())}, nil
+		}
+		return Edit{}, Fail(fmt.Errorf("%s is there already, with other bytes", c.version), "releases never change: take another version")
+	}
+	for _, r := range s.Desired.Versions {
+		if r.Version.Compare(c.version) == 0 {
+			return Edit{}, Fail(fmt.Errorf("%s is the same version as %s", c.version, r.Version), "take another version")
+		}
+	}
+	return Edit{Files: c.files, Did: fmt.Sprintf("%s (%d files, %.17s)", subject, len(c.files), c.digest), Next: whereReleasesEnter(s.Desired)}, nil
+}
+
+// whereReleasesEnter says which channels take new releases.
+func whereReleasesEnter(d *plan.Desired) string {
+	var auto, manual []string
+	for _, name := range d.Order {
+		if p := d.Channels[name].Policy; p != nil && len(p.After) == 0 {
+			if p.Promote == "manual" {
+				manual = append(manual, name)
+			} else {
+				auto = append(auto, name)
+			}
+		}
+	}
+	switch {
+	case len(auto) > 0:
+		return fmt.Sprintf("the engine promotes it to %s; sluice why %s tells how far it is", strings.Join(auto, " and "), auto[0])
+	case len(manual) > 0:
+		return fmt.Sprintf("sluice promote %s V", manual[0])
+	}
+	return "no channel takes new releases: one without `after` would"
+}
+
+// Prune removes old releases, leaving a tombstone for each. It takes a snapshot in which every release was read.
+type Prune struct {
+	Keep int // how many of the newest stay in any case
+}
+
+func (p Prune) Message() (subject, body string) { return "prune releases", "" }
+
+// Edit removes what nothing needs any more.
+func (p Prune) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
+	gone := p.Gone(s.Desired)
+	if len(gone) == 0 {
+		return Edit{Did: "nothing to prune"}, nil
+	}
+	out := map[string][]byte{}
+	for _, version := range gone {
+		files, err := ReleaseFiles(s.Files, version)
+		if err != nil {
+			return Edit{}, fmt.Errorf("read release %s: %w", version, err)
+		}
+		for name := range files {
+			out[path.Join(releases.Dir, version, name)] = nil
+		}
+		data, err := yaml.Marshal(map[string]any{
+			"apiVersion": releases.APIVersion, "kind": "Tombstone", "version": version, "digest": string(s.Desired.Releases[version].Digest), "reason": "pruned",
+		})
+		if err != nil {
+			return Edit{}, err
+		}
+		out[path.Join(releases.Dir, version, "tombstone.yaml")] = data
+	}
+	return Edit{Files: out, Did: "prune " + strings.Join(gone, ", ")}, nil
+}
+
+// rollbackReach is how many of a channel's past heads stay, as targets of a rollback.
+const rollbackReach = 10
+
+// Gone names the releases that nothing needs any more, the oldest first.
+func (p Prune) Gone(d *plan.Desired) (gone []string) {
+	needed := map[string]bool{}
+	var oldest *releases.Version
+	for _, name := range d.Order {
+		c := d.Channels[name]
+		if c.Effective == nil {
+			continue
+		}
+		for _, h := range c.History[max(0, len(c.History)-rollbackReach):] {
+			needed[h.Release] = true
+		}
+		if c.Request != nil {
+			needed[c.Request.Release] = true
+		}
+		for _, h := range c.Hotfixes {
+			needed[h.Release] = true
+		}
+		if r := d.Releases[c.Effective.Release]; r != nil && (oldest == nil || r.Version.Less(*oldest)) {
+			oldest = &r.Version
+		}
+	}
+	for _, q := range d.Quarantine {
+		needed[q.Release] = true
+	}
+	if oldest == nil {
+		return nil // nothing runs yet: every release may be a candidate
+	}
+	for _, r := range d.Versions[:max(0, len(d.Versions)-p.Keep)] {
+		if !needed[r.Version.String()] && r.Version.Less(*oldest) && r.Loaded {
+			gone = append(gone, r.Version.String())
+		}
+	}
+	return gone
+}
+
+// Quarantine keeps a release out of channels.
+type Quarantine struct {
+	Release  string
+	Channels []string // none: all
+	Reason   string
+}
+
+func quarantineFile(version string) string { return path.Join(channels.QuarantineDir, version+".yaml") }
+
+func (q Quarantine) Message() (subject, body string) {
+	subject = "quarantine " + q.Release
+	if len(q.Channels) > 0 {
+		subject += " in " + strings.Join(q.Channels, ", ")
+	}
+	return subject, q.Reason
+}
+
+// Edit writes the quarantine. A release with faults can be quarantined too.
+func (q Quarantine) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
+	for _, name := range q.Channels {
+		if _, err := s.Channel(name); err != nil {
+			return Edit{}, err
+		}
+	}
+	r := s.Desired.Releases[q.Release]
+	if r == nil {
+		_, err := s.Release(q.Release)
+		return Edit{}, err
+	}
+	var running []string
+	for _, name := range s.Desired.Order {
+		if e := s.Desired.Channels[name].Effective; e != nil && e.Release == q.Release && (len(q.Channels) == 0 || slices.Contains(q.Channels, name)) {
+			running = append(running, name)
+		}
+	}
+	next := "no channel takes it; lift it with sluice quarantine " + q.Release + " --lift"
+	if len(running) > 0 {
+		next = fmt.Sprintf("%s runs it: where onFailure is rollback it goes back by itself; sluice status tells", strings.Join(running, ", "))
+	}
+	data, err := yaml.Marshal(channels.Quarantine{Digest: r.Digest, Channels: q.Channels, Reason: q.Reason, By: by.Name})
+	return Edit{Files: one(quarantineFile(q.Release), data), Next: next}, err
+}
+
+// LiftQuarantine ends the quarantine of a release.
+type LiftQuarantine struct{ Release, Reason string }
+
+func (l LiftQuarantine) Message() (subject, body string) {
+	return "lift the quarantine of " + l.Release, l.Reason
+}
+
+func (l LiftQuarantine) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
+	file := quarantineFile(l.Release)
+	if !exists(s.Files, file) {
+		return Edit{}, Fail(fmt.Errorf("it is not quarantined: there is no %s", file), "sluice status shows what holds")
+	}
+	return Edit{Files: one(file, nil), Next: "it is a candidate again where it was accepted"}, nil
+}

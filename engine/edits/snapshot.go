@@ -1,0 +1,177 @@
+package edits
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/simulate"
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// Releases is what a release repository says at one commit.
+type Releases struct {
+	Files   fs.FS
+	Desired *plan.Desired
+}
+
+// Base is the commit.
+func (s *Releases) Base() string { return s.Desired.Commit }
+
+// People are those of sluice.yaml.
+func (s *Releases) People() People { return s.Desired.Pipeline.People }
+
+// Check takes every change: faults of a release repository stop what they concern, and nothing else.
+func (s *Releases) Check(map[string][]byte) ([]releases.Fault, error) { return nil, nil }
+
+// Channel gives a channel by name, or says which there are.
+func (s *Releases) Channel(name string) (*plan.Channel, error) {
+	if c := s.Desired.Channels[name]; c != nil {
+		return c, nil
+	}
+	if len(s.Desired.Order) == 0 {
+		return nil, Fail(fmt.Errorf("there is no channel %q, nor any other", name), "add channels/%s/channel.yaml", name)
+	}
+	return nil, Fail(fmt.Errorf("there is no channel %q", name), "the channels are %s", strings.Join(s.Desired.Order, ", "))
+}
+
+// Release gives a release by version, or says which is near. It must be there, not pruned, and read.
+func (s *Releases) Release(version string) (*plan.Release, error) {
+	r := s.Desired.Releases[version]
+	switch {
+	case r == nil && len(s.Desired.Versions) == 0:
+		return nil, Fail(fmt.Errorf("there is no release %q, nor any other", version), "sluice release cut %s --from FOLDER", version)
+	case r == nil:
+		newest := s.Desired.Versions[len(s.Desired.Versions)-1]
+		return nil, Fail(fmt.Errorf("there is no release %q", version), "sluice release list; the newest is %s", newest.Version)
+	case r.Tombstone != nil:
+		return nil, Fail(fmt.Errorf("release %s was pruned", version), "cut a new version; this number is not used again")
+	}
+	if fatal := Fatal(r.Faults); len(fatal) > 0 {
+		return nil, Fail(fmt.Errorf("release %s has faults: %s", version, fatal[0]), "sluice validate tells all of them")
+	}
+	return r, nil
+}
+
+// ReleaseFiles reads all files of a release, by their path in its folder.
+func ReleaseFiles(files fs.FS, version string) (map[string][]byte, error) {
+	return below(files, path.Join(releases.Dir, version))
+}
+
+// quarantined reports whether a channel must not take a release.
+func (s *Releases) quarantined(channel, version string, digest releases.Digest) bool {
+	return slices.ContainsFunc(s.Desired.Quarantine, func(q channels.Quarantine) bool { return q.Stops(channel, version, digest) })
+}
+
+// Flags is what a flags repository says at one commit.
+type Flags struct {
+	Commit string
+	Files  fs.FS
+	Tree   *flags.Tree
+
+	// What follows is asked of the branch's history by the decisions that need it. nil: none of them is made.
+	Contains  func(commit string) bool              // reports whether the branch has an older commit
+	Open      func(commit string) (fs.FS, error)    // that commit's files
+	Approvals func() (of announce.Input, err error) // Authors and Proven
+}
+
+// Base is the commit.
+func (s *Flags) Base() string { return s.Commit }
+
+// People are those of sluice.yaml.
+func (s *Flags) People() People {
+	people := People{}
+	for name, p := range s.Tree.Settings.People {
+		if p != nil {
+			m := channels.Member(*p)
+			people[name] = &m
+		}
+	}
+	return people
+}
+
+// Check refuses a change that brings a fault in. What was wrong before is no reason: it may be what is mended.
+func (s *Flags) Check(files map[string][]byte) (warnings []releases.Fault, err error) {
+	more := Brought(s.Tree.Faults, flags.Load(nil, simulate.Over(s.Files, files)).Faults)
+	wrong := Fatal(more)
+	if len(wrong) == 0 {
+		return more, nil
+	}
+	if len(wrong) == 1 { // it is in the error itself
+		more = slices.DeleteFunc(more, func(f releases.Fault) bool { return !f.Warning })
+	}
+	err = fmt.Errorf("it would bring a fault in: %s", wrong[0])
+	return nil, &Error{Err: err, Next: "nothing was committed; docs/formats.md describes the files", Faults: more}
+}
+
+// Brought is what of after was not before, wherever it stood then: lines move.
+func Brought(before, after []releases.Fault) (more []releases.Fault) {
+	known := map[releases.Fault]bool{}
+	for _, f := range before {
+		f.Line = 0
+		known[f] = true
+	}
+	for _, f := range after {
+		bare := f
+		bare.Line = 0
+		if !known[bare] {
+			more = append(more, f)
+		}
+	}
+	return more
+}
+
+// Definition gives a flag by key, or says which is near.
+func (s *Flags) Definition(key string) (*flags.Definition, error) {
+	if d := s.Tree.Flags[key]; d != nil {
+		return d, nil
+	}
+	if broken := Fatal(s.Tree.Faults); len(broken) > 0 {
+		return nil, Fail(fmt.Errorf("there is no flag %q among those that could be read; the first fault is %s", key, broken[0]), "sluice flag lint tells all of them")
+	}
+	return nil, Fail(fmt.Errorf("there is no flag %q", key), "sluice flag list; or make it: sluice flag set %s --new", key)
+}
+
+// Announcement gives an announcement by id.
+func (s *Flags) Announcement(id string) (*flags.Announcement, error) {
+	if a := s.Tree.Announcements[id]; a != nil {
+		return a, nil
+	}
+	file := announcementFile(id)
+	for _, f := range Fatal(s.Tree.Faults) {
+		if f.File == file {
+			return nil, Fail(errors.New(f.String()), "mend it; sluice flag lint tells all faults")
+		}
+	}
+	return nil, Fail(fmt.Errorf("there is no announcement %q", id), "there are: %s", listOf(sorted(s.Tree.Announcements), ", "))
+}
+
+// Announcing gives the ids of the announcements that have a feature, those that are not over first.
+func (s *Flags) Announcing(feature string) (ids []string) {
+	var over []string
+	for _, id := range sorted(s.Tree.Announcements) {
+		switch a := s.Tree.Announcements[id]; {
+		case feature == "" || !slices.Contains(a.Features, feature):
+		case a.Archived || a.Cancelled != "":
+			over = append(over, id)
+		default:
+			ids = append(ids, id)
+		}
+	}
+	return append(ids, over...)
+}
+
+// listOf is names in a row; a dash if there are none.
+func listOf(names []string, between string) string {
+	if len(names) == 0 {
+		return "-"
+	}
+	return strings.Join(names, between)
+}
