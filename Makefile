@@ -11,6 +11,9 @@ RACE    ?= $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
 # Linters run at fixed versions, by the Go toolchain alone.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
+# Folders with a go.mod: ours, and those under test whose requirements are nobody else's.
+MODULES = $(dir $(shell git ls-files --cached --others --exclude-standard go.mod '*/go.mod'))
+
 .PHONY: build
 build: ## The binary, in bin/.
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/sluice
@@ -20,11 +23,13 @@ test: ## All tests, with the race detector. They start a PostgreSQL of their own
 	$(GO) test $(RACE) -timeout $(TIMEOUT) ./...
 
 .PHONY: lint
-lint: ## Formatting, vet, staticcheck.
+lint: ## Formatting, vet, staticcheck, of every module.
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
 	if [ -n "$$unformatted" ]; then echo "not formatted (make fmt):"; echo "$$unformatted"; exit 1; fi
-	$(GO) vet ./...
-	$(GO) run $(STATICCHECK) ./...
+	@set -e; for module in $(MODULES); do \
+		echo "vet, staticcheck in $$module"; \
+		(cd $$module && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./...); \
+	done
 
 .PHONY: check
 check: lint test
@@ -47,7 +52,7 @@ bench-fleet: ## The same for ten thousand cells: server, load and bare baselines
 
 .PHONY: fuzz
 fuzz: ## What is read from outside as to flags, with made-up input: each fuzz test for FUZZTIME, one after the other.
-	@set -e; for package in $$($(GO) list ./flags/... ./internal/manifest); do \
+	@set -e; for package in $$($(GO) list ./flags/... ./internal/manifest/... ./internal/jsondoc); do \
 		for test in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
 			echo "$$package $$test"; \
 			$(GO) test -run '^$$' -fuzz "^$$test\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s $$package; \

@@ -94,11 +94,11 @@ func TestFlagsReported(t *testing.T) {
 		}
 		return flagged, moved
 	}
-	report(flags.Ready)
+	report(flags.Armed)
 	if flagged, moved := woken(); !flagged || !moved {
 		t.Errorf("the first report: %v, %v", flagged, moved)
 	}
-	report(flags.Ready)
+	report(flags.Armed)
 	if flagged, moved := woken(); flagged || moved {
 		t.Errorf("the same: %v, %v", flagged, moved)
 	}

@@ -42,12 +42,12 @@ type GateStep struct {
 
 // Orders is what a cell is told to turn off at once: the overrides that reach it. It travels apart from bundles.
 type Orders struct {
-	Killed []Killed `json:"killed,omitempty"` // by flag
-	Held   []string `json:"held,omitempty"`   // announcements that are not published yet, sorted
+	Killed []KilledFlag `json:"killed,omitempty"` // by flag
+	Held   []string     `json:"held,omitempty"`   // announcements that are not published yet, sorted
 }
 
 // Killed is a flag that is off whatever else holds.
-type Killed struct {
+type KilledFlag struct {
 	Flag   string `json:"flag"`
 	Reason string `json:"reason,omitempty"`
 }
@@ -69,13 +69,13 @@ type CellState string
 
 const (
 	Waiting   CellState = "waiting"   // for a release that contains its features
-	Ready     CellState = "armed"     // on at its time, and nothing else is missing
+	Armed     CellState = "armed"     // on at its time, and nothing else is missing
 	Ramping   CellState = "ramping"   // on for a share
 	On        CellState = "on"        // for everybody
 	Suspended CellState = "suspended" // was on; the release that runs, or may run, does not contain its features
-	Dead      CellState = "killed"    // some of its flags are
-	Kept      CellState = "held"      // by its owner, or by the vendor
-	Left      CellState = "left out"  // it was not ready when others got it (skip)
+	Killed    CellState = "killed"    // some of its flags are
+	Held      CellState = "held"      // by its owner, or by the vendor
+	LeftOut   CellState = "left out"  // it was not ready when others got it (skip)
 	Retired   CellState = "retired"   // its flags are gone
 )
 

@@ -14,12 +14,13 @@ const (
 	MaxFlags  = 20_000
 	MaxGates  = 10_000
 
-	maxGate         = 1 << 20 // bytes
-	maxGateFeatures = 1_000
-	maxGateSteps    = 101               // one for each percent
-	maxName         = 256               // bytes of an ID, a feature or a channel
-	maxInstant      = 253_402_300_799   // 9999-12-31T23:59:59Z
-	maxAfter        = 10 * 366 * 86_400 // seconds
+	MaxGateFeatures = 1_000
+	MaxInstant      = 253_402_300_799   // 9999-12-31T23:59:59Z
+	MaxAfter        = 10 * 366 * 86_400 // seconds
+
+	maxGate      = 1 << 20 // bytes
+	maxGateSteps = 101     // one for each percent
+	maxName      = 256     // bytes of an ID, a feature or a channel
 )
 
 // Encode gives the bundle's one form: the same bundle gives the same bytes, in whatever order its gates and names are. It is
@@ -177,11 +178,11 @@ func (g *Gate) check() error {
 	switch {
 	case !named(g.ID):
 		return errors.New("it has no ID, or a long one")
-	case len(g.Features) > maxGateFeatures:
-		return fmt.Errorf("%d features, beyond %d", len(g.Features), maxGateFeatures)
+	case len(g.Features) > MaxGateFeatures:
+		return fmt.Errorf("%d features, beyond %d", len(g.Features), MaxGateFeatures)
 	case slices.ContainsFunc(g.Features, func(f string) bool { return !named(f) }):
 		return errors.New("a feature has no name, or a long one")
-	case g.At < 0 || g.At > maxInstant:
+	case g.At < 0 || g.At > MaxInstant:
 		return fmt.Errorf("time %d is out of range", g.At)
 	case g.By != "" && g.By != ByUser && g.By != ByCell:
 		return fmt.Errorf("a ramp by %.40q, which is neither %s nor %s", g.By, ByUser, ByCell)
@@ -190,7 +191,7 @@ func (g *Gate) check() error {
 	}
 	last := GateStep{Percent: -1, After: -1}
 	for _, s := range g.Steps {
-		if s.Percent < 0 || s.Percent > 100 || s.After < 0 || s.After > maxAfter {
+		if s.Percent < 0 || s.Percent > 100 || s.After < 0 || s.After > MaxAfter {
 			return fmt.Errorf("step of %d %% after %d s is out of range", s.Percent, s.After)
 		}
 		if s.Percent < last.Percent || s.After <= last.After {

@@ -150,7 +150,7 @@ func use(t *testing.T, b *Bundle) {
 	if err != nil {
 		return
 	}
-	for _, orders := range []Orders{{}, {Killed: []Killed{{Flag: "plain"}, {Flag: "k", Reason: "slow"}}, Held: []string{"a"}}} {
+	for _, orders := range []Orders{{}, {Killed: []KilledFlag{{Flag: "plain"}, {Flag: "k", Reason: "slow"}}, Held: []string{"a"}}} {
 		folded := c.Fold(orders, Facts{Cell: "acme", Features: []string{"f", "workspace-classes"}}, 1_500)
 		for _, e := range folded.All(Context{"targetingKey": "ann", "tier": "gold"}, 1_500, false) {
 			if (e.Reason == ReasonError) != (e.Error != "") {

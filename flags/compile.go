@@ -8,6 +8,8 @@ import (
 	"maps"
 	"slices"
 	"sync"
+
+	"github.com/sluice-cd/sluice/internal/jsondoc"
 )
 
 // Compiled is a bundle whose rules are ready to be evaluated. Immutable.
@@ -133,8 +135,8 @@ func compileOne(key string, raw []byte, gates bool) (*flag, error) {
 	value := d.Variants[d.Off()]
 	switch {
 	case d.Feature() == "":
-		return nil, fmt.Errorf("flag %q: %s can't be a feature's name: it would not be gated (R37)", key, describe(feature))
-	case value == nil || !choosable(d.Off()):
+		return nil, fmt.Errorf("flag %q: %s can't be a feature's name: it would not be gated (R37)", key, jsondoc.Describe(feature))
+	case value == nil || !Choosable(d.Off()):
 		return nil, fmt.Errorf("flag %q: it names a feature, and metadata.off names none of its variants that a rule can choose (R37)", key)
 	}
 	f.feature = 0

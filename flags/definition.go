@@ -1,6 +1,8 @@
 package flags
 
 import (
+	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -8,17 +10,15 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/sluice-cd/sluice/internal/manifest"
+	"github.com/sluice-cd/sluice/internal/jsondoc"
 )
 
 const (
-	maxFlags = 20_000   // in a repository
-	maxKey   = 200      // bytes of a flag's key: overrides/kill-KEY.yaml must be a file's name
-	maxText  = 16 << 10 // bytes of one text, in rules and in values
+	// MaxKey bounds a flag's key, and a feature's name, in bytes: overrides/kill-KEY.yaml must be a file's name.
+	MaxKey = 200
 
-	maxAll = 24 << 20 // bytes of all definitions, see bounds: bundles have room for more
-
-	maxFaults = 200 // of one file: a person mends those first
+	maxText   = 16 << 10 // bytes of one text, in rules and in values
+	maxFaults = 200      // of one file: a person mends those first
 )
 
 // bounds are those of definitions, with references and the set's metadata written out for each flag: files may be far smaller.
@@ -33,23 +33,6 @@ func asWritten() bounds { return bounds{depth: 64, nodes: 10_000, flag: 256 << 1
 // asSettled bounds flags with what a fold settles in them: a ramp around the rule, facts in the place of references to them.
 func asSettled() bounds { return bounds{depth: 80, nodes: 50_000, flag: 2 << 20, set: MaxBundle} }
 
-// set is a file of definitions as it was read. It may come from a cache: immutable.
-type set struct {
-	flags  []*Definition // in the file's order
-	faults []manifest.Fault
-	bytes  int // of the flags written out, at most
-}
-
-// readSet reads one of flagd's flag sets. It looks at nothing but the file.
-func readSet(file string, data []byte) set {
-	r := newSetReader(file, asWritten())
-	r.strict = true
-	if root, ok := r.parse(data); ok {
-		r.set(root)
-	}
-	return set{r.flags, manifest.Sort(r.faults), r.bytes}
-}
-
 // ParseDefinition reads one flag as Encode gives it. Unlike Load it takes a flag without a default variant, as flagd does,
 // and leaves aside what is no fault of form. The error is the first fault.
 func ParseDefinition(key string, raw []byte) (*Definition, error) {
@@ -57,76 +40,107 @@ func ParseDefinition(key string, raw []byte) (*Definition, error) {
 }
 
 func parseDefinition(key string, raw []byte, b bounds) (*Definition, error) {
-	r := newSetReader("flag.json", b)
-	if root, ok := r.parse(raw); ok {
+	root, faults := jsondoc.Read("", raw, b.limits())
+	r := newSetReader("", faults, b)
+	if !r.bad[0] && root.Line > 0 {
 		r.flag(key, root.Line, root, nil)
 	}
-	for _, f := range manifest.Sort(r.faults) {
-		if !f.Warning {
-			return nil, fmt.Errorf("flag %.100q: %s", key, f.Message)
-		}
+	if f := r.first(); f != nil {
+		return nil, fmt.Errorf("flag %.100q: %s", key, f.Message)
 	}
-	d := r.flags[0]
-	d.File, d.Line = "", 0
+	d := r.Flags[0]
+	d.Line = 0
 	return d, nil
 }
 
-// setReader reads one file. Of lines that could not be parsed it says nothing more: it would most likely follow from that.
-type setReader struct {
+// SetReader reads one of flagd's flag sets as people write it: whether it is well formed, and within bounds. It is for one file.
+type SetReader struct {
+	Flags  []*Definition // in the file's order. One with faults is among them, so that what else names it has none for that
+	Bytes  int           // of the flags written out, at most
+	Faults []jsondoc.Fault
+
 	file   string
 	bounds bounds
-	strict bool // as Load reads: what is well formed is also looked at for sense
-	flags  []*Definition
-	faults []manifest.Fault
-	bad    map[int]bool // lines that could not be parsed
+	lint   Linter       // nil: what is well formed is well
+	bad    map[int]bool // lines that could not be parsed: of those it says nothing more, as it would most likely follow from that
 	shared references
 
-	bytes, flagBytes int // of the flags, and of the one that is being read, written out
+	flagBytes int // of the flag that is being read, written out
 }
 
-func newSetReader(file string, b bounds) *setReader {
-	return &setReader{file: file, bounds: b, bad: map[int]bool{}, shared: references{}}
+// Linter looks at what is well formed for sense. What it finds, it says to the SetReader that asks it.
+type Linter interface {
+	Variants(d *Definition, all jsondoc.Members)
+	Metadata(d *Definition, line int, own *jsondoc.Member) // own: nil if the flag has none but its set's
+	Targeting(d *Definition, rule jsondoc.Node)            // with references resolved
 }
 
-func (r *setReader) parse(data []byte) (root manifest.Node, ok bool) {
-	const lines = 100_000 // of YAML: 0.2 s
-	root, r.faults = manifest.Free(r.file, data, manifest.FreeLimits{Entries: lines, Depth: r.bounds.depth + 16, Text: maxText})
-	for _, f := range r.faults {
+// NewSetReader makes a reader of a file in which parsing found those faults.
+func NewSetReader(file string, faults []jsondoc.Fault) *SetReader {
+	return newSetReader(file, faults, asWritten())
+}
+
+// Limits are those of a document with a flag set.
+func Limits() jsondoc.Limits { return asWritten().limits() }
+
+func (b bounds) limits() jsondoc.Limits { return jsondoc.Limits{Depth: b.depth + 16, Text: maxText} }
+
+func newSetReader(file string, faults []jsondoc.Fault, b bounds) *SetReader {
+	r := &SetReader{Faults: faults, file: file, bounds: b, bad: map[int]bool{}, shared: references{}}
+	for _, f := range faults {
 		r.bad[f.Line] = r.bad[f.Line] || !f.Warning
 	}
-	return root, !r.bad[0] && root.Line > 0
+	return r
 }
 
-func (r *setReader) fault(line int, format string, args ...any) { r.say(false, line, format, args...) }
+// first gives the fault to mend first, nil if there is none.
+func (r *SetReader) first() (first *jsondoc.Fault) {
+	for i := range r.Faults {
+		f := &r.Faults[i]
+		if !f.Warning && (first == nil || cmp.Or(cmp.Compare(f.Line, first.Line), cmp.Compare(f.Message, first.Message)) < 0) {
+			first = f
+		}
+	}
+	return first
+}
 
-func (r *setReader) warn(line int, format string, args ...any) { r.say(true, line, format, args...) }
+// Fault says what is wrong.
+func (r *SetReader) Fault(line int, format string, args ...any) { r.say(false, line, format, args...) }
 
-func (r *setReader) say(warning bool, line int, format string, args ...any) {
+// Warn says what nobody can have meant, and stops nothing.
+func (r *SetReader) Warn(line int, format string, args ...any) { r.say(true, line, format, args...) }
+
+func (r *SetReader) say(warning bool, line int, format string, args ...any) {
 	switch {
-	case r.bad[line] || len(r.faults) > maxFaults:
+	case r.bad[line] || len(r.Faults) > maxFaults:
 		return
-	case len(r.faults) == maxFaults:
+	case len(r.Faults) == maxFaults:
 		warning, format, args = false, "and more: mend these first", nil
 	}
-	r.faults = append(r.faults, manifest.Fault{File: r.file, Line: line, Message: fmt.Sprintf(format, args...), Warning: warning})
+	r.Faults = append(r.Faults, jsondoc.Fault{File: r.file, Line: line, Message: fmt.Sprintf(format, args...), Warning: warning})
 }
 
 // members gives a mapping's members, of which only those that are named may be there. Without names, all may.
-func (r *setReader) members(n manifest.Node, what string, names ...string) (manifest.Members, bool) {
-	all, ok := n.Value.(manifest.Members)
+func (r *SetReader) members(n jsondoc.Node, what string, names ...string) (jsondoc.Members, bool) {
+	all, ok := n.Value.(jsondoc.Members)
 	if !ok {
-		r.fault(n.Line, "%s must be a mapping, not %s", what, describe(n.Value))
+		r.Fault(n.Line, "%s must be a mapping, not %s", what, jsondoc.Describe(n.Value))
 		return nil, false
 	}
 	for _, m := range all {
 		if len(names) > 0 && !slices.Contains(names, m.Key) {
-			r.fault(m.Line, "unknown field %.60q in %s; there are: %s", m.Key, what, strings.Join(names, ", "))
+			r.Fault(m.Line, "unknown field %.60q in %s; there are: %s", m.Key, what, strings.Join(names, ", "))
 		}
 	}
 	return all, true
 }
 
-func (r *setReader) set(root manifest.Node) {
+// Set reads the set, and asks lint about it, unless that is nil.
+func (r *SetReader) Set(root jsondoc.Node, lint Linter) {
+	if r.bad[0] || root.Line == 0 { // it was not parsed
+		return
+	}
+	r.lint = lint
 	top, ok := r.members(root, "a flag set", "flags", "$evaluators", "metadata", "$schema")
 	if !ok {
 		return
@@ -140,73 +154,78 @@ func (r *setReader) set(root manifest.Node) {
 	}
 	flags := top.Get("flags")
 	if flags == nil {
-		r.fault(root.Line, "flags is required: a flag set without any says flags: {}")
+		r.Fault(root.Line, "flags is required: a flag set without any says flags: {}")
 		return
 	}
 	switch all := flags.Value.(type) {
-	case manifest.Members:
+	case jsondoc.Members:
 		for _, m := range all {
 			r.flag(m.Key, m.Line, m.Node, metadata)
 		}
-	case []manifest.Node:
+	case []jsondoc.Node:
 		for _, n := range all {
 			r.listed(n, metadata)
 		}
 	default:
-		r.fault(flags.Line, "flags must be a mapping, not %s", describe(flags.Value))
+		r.Fault(flags.Line, "flags must be a mapping, not %s", jsondoc.Describe(flags.Value))
 	}
 }
 
 // listed reads a flag of flagd's other form, a list of flags that name their keys.
-func (r *setReader) listed(n manifest.Node, shared map[string]any) {
-	fields, ok := n.Value.(manifest.Members)
+func (r *SetReader) listed(n jsondoc.Node, shared map[string]any) {
+	fields, ok := n.Value.(jsondoc.Members)
 	at := fields.Get("key")
 	if !ok || at == nil {
-		r.fault(n.Line, "a flag in a list needs its key")
+		r.Fault(n.Line, "a flag in a list needs its key")
 		return
 	}
 	key, ok := at.Value.(string)
 	if !ok {
-		r.fault(at.Line, "key must be text, not %s", describe(at.Value))
+		r.Fault(at.Line, "key must be text, not %s", jsondoc.Describe(at.Value))
 		return
 	}
-	rest := slices.DeleteFunc(slices.Clone(fields), func(m manifest.Member) bool { return m.Key == "key" })
-	r.flag(key, at.Line, manifest.Node{Line: n.Line, Value: rest}, shared)
+	rest := slices.DeleteFunc(slices.Clone(fields), func(m jsondoc.Member) bool { return m.Key == "key" })
+	r.flag(key, at.Line, jsondoc.Node{Line: n.Line, Value: rest}, shared)
 }
 
-// flag reads one flag. It is among the flags even if it has faults, so that what else names it has none for that.
-func (r *setReader) flag(key string, line int, n manifest.Node, shared map[string]any) {
+// flag reads one flag.
+func (r *SetReader) flag(key string, line int, n jsondoc.Node, shared map[string]any) {
 	d := &Definition{Key: key, Metadata: shared, File: r.file, Line: line}
 	if err := CheckKey(key); err != nil {
-		r.fault(line, "%.60q can't be a flag's key: %v", key, err)
+		r.Fault(line, "%.60q can't be a flag's key: %v", key, err)
 		return
 	}
-	r.flags = append(r.flags, d)
-	if r.bytes > r.bounds.set { // that was said
+	r.Flags = append(r.Flags, d)
+	if r.Bytes > r.bounds.set { // that was said
 		d.Metadata = nil
 		return
 	}
 	r.flagBytes = width(key)
-	fields, ok := r.members(n, "flag "+clip(key), "state", "variants", "defaultVariant", "targeting", "metadata")
+	fields, ok := r.members(n, "flag "+jsondoc.Clip(key), "state", "variants", "defaultVariant", "targeting", "metadata")
 	if !ok {
 		return
 	}
 	switch state := fields.Get("state"); {
 	case state == nil:
-		r.fault(line, "flag %s: state is required: ENABLED or DISABLED", key)
+		r.Fault(line, "flag %s: state is required: ENABLED or DISABLED", key)
 	case state.Value != "ENABLED" && state.Value != "DISABLED":
-		r.fault(state.Line, "flag %s: state must be ENABLED or DISABLED, not %s", key, describe(state.Value))
+		r.Fault(state.Line, "flag %s: state must be ENABLED or DISABLED, not %s", key, jsondoc.Describe(state.Value))
 	default:
 		d.Disabled = state.Value == "DISABLED"
 	}
 	switch m := fields.Get("variants"); {
 	case m == nil:
-		r.fault(line, "flag %s: variants is required: the values it can have, by name", key)
+		r.Fault(line, "flag %s: variants is required: the values it can have, by name", key)
 	default:
 		size, _ := measure(m.Node)
 		if variants, ok := r.members(m.Node, "variants"); ok && r.take(m.Line, size.bytes) {
-			d.Variants, _ = value(m.Node).(map[string]any)
-			r.checkVariants(d, m.Line, variants)
+			d.Variants, _ = m.Plain().(map[string]any)
+			if len(variants) == 0 {
+				r.Fault(m.Line, "flag %s: variants is empty: a flag needs at least one", key)
+			}
+			if r.lint != nil {
+				r.lint.Variants(d, variants)
+			}
 		}
 	}
 	r.defaultVariant(d, line, fields.Get("defaultVariant"))
@@ -221,52 +240,54 @@ func (r *setReader) flag(key string, line int, n manifest.Node, shared map[strin
 		d.Metadata = nil // which may be as much for each flag
 		return
 	}
-	r.checkMetadata(d, line, fields.Get("metadata"))
+	if r.lint != nil {
+		r.lint.Metadata(d, line, fields.Get("metadata"))
+	}
 	if m := fields.Get("targeting"); m != nil {
 		r.targeting(d, m.Node)
 	}
 }
 
 // take counts so many bytes more of the flag that is being read. It tells whether there is room for them.
-func (r *setReader) take(line, bytes int) bool {
-	r.flagBytes, r.bytes = r.flagBytes+bytes, r.bytes+bytes
+func (r *SetReader) take(line, bytes int) bool {
+	r.flagBytes, r.Bytes = r.flagBytes+bytes, r.Bytes+bytes
 	switch {
 	case r.flagBytes > r.bounds.flag:
-		r.fault(line, "the flag has more than %d KiB, references and the set's metadata written out: make it smaller", r.bounds.flag>>10)
-	case r.bytes > r.bounds.set:
-		r.fault(line, "the file has more than %d MiB, references and metadata written out with each flag: make what its flags share smaller", r.bounds.set>>20)
+		r.Fault(line, "the flag has more than %d KiB, references and the set's metadata written out: make it smaller", r.bounds.flag>>10)
+	case r.Bytes > r.bounds.set:
+		r.Fault(line, "the file has more than %d MiB, references and metadata written out with each flag: make what its flags share smaller", r.bounds.set>>20)
 	default:
 		return true
 	}
 	return false
 }
 
-func (r *setReader) defaultVariant(d *Definition, line int, m *manifest.Member) {
+func (r *SetReader) defaultVariant(d *Definition, line int, m *jsondoc.Member) {
 	if m == nil || m.Value == nil {
 		if m != nil {
 			line = m.Line
 		}
-		if r.strict {
-			r.fault(line, "flag %s: defaultVariant is required: without it callers would get whatever their code says", d.Key)
+		if r.lint != nil {
+			r.Fault(line, "flag %s: defaultVariant is required: without it callers would get whatever their code says", d.Key)
 		}
 		return
 	}
 	name, ok := m.Value.(string)
 	switch {
 	case !ok:
-		r.fault(m.Line, "flag %s: defaultVariant must be the name of a variant, as text, not %s: put it in quotes", d.Key, describe(m.Value))
+		r.Fault(m.Line, "flag %s: defaultVariant must be the name of a variant, as text, not %s: put it in quotes", d.Key, jsondoc.Describe(m.Value))
 		return
-	case name == "" && r.strict:
-		r.fault(m.Line, "flag %s: defaultVariant is empty: name a variant", d.Key)
+	case name == "" && r.lint != nil:
+		r.Fault(m.Line, "flag %s: defaultVariant is empty: name a variant", d.Key)
 	}
 	d.DefaultVariant = name
 	if _, ok := d.Variants[name]; !ok && name != "" && len(d.Variants) > 0 {
-		r.fault(m.Line, "flag %s: there is no variant %.60q for defaultVariant; there are: %s", d.Key, name, d.variantNames())
+		r.Fault(m.Line, "flag %s: there is no variant %.60q for defaultVariant; there are: %s", d.Key, name, d.VariantNames())
 	}
 }
 
 // metadata reads the metadata of a flag, over those of its set, or of a set.
-func (r *setReader) metadata(n manifest.Node, over map[string]any) map[string]any {
+func (r *SetReader) metadata(n jsondoc.Node, over map[string]any) map[string]any {
 	own, ok := r.members(n, "metadata")
 	if !ok {
 		return over
@@ -278,17 +299,17 @@ func (r *setReader) metadata(n manifest.Node, over map[string]any) map[string]an
 		case bool, float64, string:
 			all[m.Key] = m.Value
 		default:
-			r.fault(m.Line, "metadata %.60q must be text, a number, true or false, not %s", m.Key, describe(m.Value))
+			r.Fault(m.Line, "metadata %.60q must be text, a number, true or false, not %s", m.Key, jsondoc.Describe(m.Value))
 		}
 	}
 	return all
 }
 
 // targeting reads a flag's rules: references resolved, in one form. Without any rule it stays empty.
-func (r *setReader) targeting(d *Definition, n manifest.Node) {
-	rules, ok := n.Value.(manifest.Members)
+func (r *SetReader) targeting(d *Definition, n jsondoc.Node) {
+	rules, ok := n.Value.(jsondoc.Members)
 	if !ok {
-		r.fault(n.Line, "flag %s: targeting must be a rule, a mapping, not %s; leave it out if there is none", d.Key, describe(n.Value))
+		r.Fault(n.Line, "flag %s: targeting must be a rule, a mapping, not %s; leave it out if there is none", d.Key, jsondoc.Describe(n.Value))
 		return
 	}
 	if len(rules) == 0 {
@@ -298,19 +319,20 @@ func (r *setReader) targeting(d *Definition, n manifest.Node) {
 	if !ok {
 		return
 	}
-	d.Targeting = appendNode(nil, resolved)
-	if r.strict {
-		r.checkRules(d, resolved)
+	d.Targeting = jsondoc.AppendNode(nil, resolved)
+	if r.lint != nil {
+		r.lint.Targeting(d, resolved)
 	}
 }
 
-func (d *Definition) variantNames() string {
+// VariantNames gives the names of the variants, for people: a few of them.
+func (d *Definition) VariantNames() string {
 	names := slices.Sorted(maps.Keys(d.Variants))
 	const few = 8
 	if len(names) > few {
 		names = append(names[:few:few], "…")
 	}
-	return clip(strings.Join(names, ", "))
+	return jsondoc.Clip(strings.Join(names, ", "))
 }
 
 // CheckKey says why a flag can't have that key; nil: it can. Keys become parts of paths, and names of files.
@@ -318,8 +340,8 @@ func CheckKey(key string) error {
 	switch {
 	case key == "" || key == ".":
 		return errors.New("it needs one that says something")
-	case len(key) > maxKey:
-		return fmt.Errorf("it has more than %d bytes", maxKey)
+	case len(key) > MaxKey:
+		return fmt.Errorf("it has more than %d bytes", MaxKey)
 	case strings.Contains(key, "/"):
 		return errors.New("it has a slash")
 	case strings.Contains(key, ".."):
@@ -333,4 +355,25 @@ func CheckKey(key string) error {
 		}
 	}
 	return nil
+}
+
+// Encode gives the definition as flagd reads it, references resolved, in one form only: equal definitions have equal bytes.
+func (d *Definition) Encode() json.RawMessage {
+	b := append([]byte(nil), `{`...)
+	if d.DefaultVariant != "" {
+		b = append(jsondoc.AppendString(append(b, `"defaultVariant":`...), d.DefaultVariant), ',')
+	}
+	if len(d.Metadata) > 0 {
+		b = append(jsondoc.AppendValue(append(b, `"metadata":`...), d.Metadata), ',')
+	}
+	state := "ENABLED"
+	if d.Disabled {
+		state = "DISABLED"
+	}
+	b = jsondoc.AppendString(append(b, `"state":`...), state)
+	if len(d.Targeting) > 0 {
+		b = append(append(b, `,"targeting":`...), d.Targeting...)
+	}
+	b = jsondoc.AppendValue(append(b, `,"variants":`...), d.Variants)
+	return append(b, '}')
 }

@@ -153,7 +153,7 @@ func (c *compiled) evaluate(ctx Context, facts map[string]any, at int64) Result 
 	if chosen == nil {
 		return c.unruled
 	}
-	variant, err := variantNamed(chosen)
+	variant, err := VariantNamed(chosen)
 	if err != nil {
 		return c.fail(ErrorParse, err.Error())
 	}
@@ -170,8 +170,8 @@ func (c *compiled) fail(code ErrorCode, message string) Result {
 	return r
 }
 
-// variantNamed gives the variant that a rule's result names: the JSON of it without quotation marks.
-func variantNamed(chosen any) (string, error) {
+// VariantNamed gives the variant that a rule's result names: the JSON of it without quotation marks.
+func VariantNamed(chosen any) (string, error) {
 	switch v := chosen.(type) {
 	case bool:
 		if v {
@@ -185,6 +185,12 @@ func variantNamed(chosen any) (string, error) {
 	}
 	text, err := jsonlogic.Text(chosen)
 	return strings.ReplaceAll(text, `"`, ""), err
+}
+
+// Choosable tells whether a rule can choose a variant: flagd takes the JSON of what it gives.
+func Choosable(variant string) bool {
+	name, err := VariantNamed(variant)
+	return err == nil && name == variant
 }
 
 // isSimple tells whether JSON writes s as it is.

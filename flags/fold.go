@@ -41,7 +41,7 @@ func (c *Compiled) Fold(o Orders, f Facts, at int64) *Folded {
 	}
 	s := settled{
 		contained: c.marks(f.Features),
-		kept:      c.marks(f.Held),
+		held:      c.marks(f.Held),
 		killed:    make([]bool, len(c.features)),
 	}
 	for key := range out.killed {
@@ -76,7 +76,7 @@ func (f *Folded) openFor(gate int, s *settled, share int, shown bool) {
 	for _, place := range f.compiled.holds[gate] {
 		o := &f.open[place]
 		o.shown = o.shown || shown
-		if share > o.percent && s.contained[place] && !s.kept[place] {
+		if share > o.percent && s.contained[place] && !s.held[place] {
 			o.percent, o.gate = share, int32(gate)
 		}
 	}
@@ -84,26 +84,26 @@ func (f *Folded) openFor(gate int, s *settled, share int, shown bool) {
 
 // settled is what is the case for features, by place, whatever their gates say.
 type settled struct {
-	contained, kept, killed []bool
+	contained, held, killed []bool
 }
 
 // state says what an announcement is in the cell.
 func (s *settled) state(features []int32, held, due bool, share int, by string) CellState {
-	var dead, kept, missing bool
+	var killed, missing bool
 	for _, place := range features {
-		dead = dead || s.killed[place]
-		kept = kept || s.kept[place]
+		killed = killed || s.killed[place]
+		held = held || s.held[place]
 		missing = missing || !s.contained[place]
 	}
 	switch {
-	case dead:
-		return Dead
-	case kept || held:
-		return Kept
+	case killed:
+		return Killed
+	case held:
+		return Held
 	case missing:
 		return Waiting
 	case !due || by == ByCell && share == 0: // the cell's step is its time
-		return Ready
+		return Armed
 	case share < 100:
 		return Ramping
 	}
@@ -117,7 +117,7 @@ type killed struct {
 }
 
 // kill gives what killed flags are: their off variant; or else, which is as near to off as they say, the default without rules.
-func (c *Compiled) kill(orders []Killed) map[string]killed {
+func (c *Compiled) kill(orders []KilledFlag) map[string]killed {
 	dead := make(map[string]killed, len(orders))
 	for _, k := range orders {
 		f, known := c.flags[k.Flag]

@@ -50,7 +50,7 @@ func BenchmarkFold10000(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		c.Fold(Orders{Killed: []Killed{{Flag: "flag-00007"}}, Held: []string{"announcement-00009"}}, facts, 1_200)
+		c.Fold(Orders{Killed: []KilledFlag{{Flag: "flag-00007"}}, Held: []string{"announcement-00009"}}, facts, 1_200)
 	}
 }
 

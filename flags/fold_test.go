@@ -36,7 +36,7 @@ var has = Facts{Cell: "acme", Channel: "dedicated", Release: "2026.11.3", Featur
 
 // TestWhatClosesAFlag holds the order of R43 and the conditions of the design's section 8, each alone and together.
 func TestWhatClosesAFlag(t *testing.T) {
-	killed := Orders{Killed: []Killed{{Flag: "flag", Reason: "it burns"}}}
+	killed := Orders{Killed: []KilledFlag{{Flag: "flag", Reason: "it burns"}}}
 	held := Orders{Held: []string{"a"}}
 	lacking, keeping := has, has
 	lacking.Features = []string{"other"}
@@ -51,18 +51,18 @@ func TestWhatClosesAFlag(t *testing.T) {
 		state  CellState
 	}{
 		"all holds":                        {Orders{}, has, 100, true, On},
-		"a second early":                   {Orders{}, has, 99, false, Ready},
+		"a second early":                   {Orders{}, has, 99, false, Armed},
 		"a release lacks it (R38)":         {Orders{}, lacking, 100, false, Waiting},
 		"lacking and early":                {Orders{}, lacking, 99, false, Waiting},
-		"held by the vendor":               {held, has, 100, false, Kept},
-		"held and lacking":                 {held, lacking, 100, false, Kept},
-		"held by the owner":                {Orders{}, keeping, 100, false, Kept},
-		"held by the owner, and lacking":   {Orders{}, both, 100, false, Kept},
-		"killed":                           {killed, has, 100, false, Dead},
-		"killed, lacking, held by both":    {Orders{Killed: killed.Killed, Held: held.Held}, both, 99, false, Dead},
+		"held by the vendor":               {held, has, 100, false, Held},
+		"held and lacking":                 {held, lacking, 100, false, Held},
+		"held by the owner":                {Orders{}, keeping, 100, false, Held},
+		"held by the owner, and lacking":   {Orders{}, both, 100, false, Held},
+		"killed":                           {killed, has, 100, false, Killed},
+		"killed, lacking, held by both":    {Orders{Killed: killed.Killed, Held: held.Held}, both, 99, false, Killed},
 		"another announcement is held":     {Orders{Held: []string{"b"}}, has, 100, true, On},
-		"another flag is killed":           {Orders{Killed: []Killed{{Flag: "other"}}}, has, 100, true, On},
-		"all holds, long after (fault 63)": {killed, has, maxInstant, false, Dead},
+		"another flag is killed":           {Orders{Killed: []KilledFlag{{Flag: "other"}}}, has, 100, true, On},
+		"all holds, long after (fault 63)": {killed, has, MaxInstant, false, Killed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := compiled1(t, one(Gate{ID: "a", At: 100})).Fold(test.orders, test.facts, test.at)
@@ -76,7 +76,7 @@ func TestWhatClosesAFlag(t *testing.T) {
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
-			if (killed == "it burns") != (test.state == Dead) {
+			if (killed == "it burns") != (test.state == Killed) {
 				t.Errorf("killed is told as %v", killed)
 			}
 			if diff := cmp.Diff(map[string]CellState{"a": test.state}, f.States()); diff != "" {
@@ -129,7 +129,7 @@ func TestKilledFlags(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := &Bundle{Version: BundleVersion, Channel: "c", Flags: map[string]json.RawMessage{"k": json.RawMessage(test.definition)}}
-			f := compiled1(t, b).Fold(Orders{Killed: []Killed{{Flag: "k"}, {Flag: "there is none"}}}, Facts{}, 5)
+			f := compiled1(t, b).Fold(Orders{Killed: []KilledFlag{{Flag: "k"}, {Flag: "there is none"}}}, Facts{}, 5)
 			got := f.Evaluate("k", nil, 5)
 			if got.Metadata["killed"] != true {
 				t.Errorf("it does not tell that it is killed: %v", got.Metadata)
@@ -196,7 +196,7 @@ func TestRampByCells(t *testing.T) {
 		facts := has
 		facts.Cell = fmt.Sprintf("cell-%d", i)
 		f := c.Fold(Orders{}, facts, 100)
-		on, state, next := f.Evaluate("flag", Context{"targetingKey": "x"}, 100).Value == true, Ready, int64(110)
+		on, state, next := f.Evaluate("flag", Context{"targetingKey": "x"}, 100).Value == true, Armed, int64(110)
 		if g.Includes(facts.Cell, 50) {
 			in++
 			state, next = On, 0
@@ -236,7 +236,7 @@ func TestEmbargo(t *testing.T) {
 		"told elsewhere, held":              {one(secret, Gate{ID: "z", At: 500}), Orders{Held: []string{"z"}}, has, 99, true},
 		"without a gate":                    {hidden, Orders{}, has, 99, false},
 		"without a gate and an embargo":     {one(), Orders{}, has, 99, true},
-		"killed under embargo stays hidden": {one(secret), Orders{Killed: []Killed{{Flag: "flag"}}}, has, 99, false},
+		"killed under embargo stays hidden": {one(secret), Orders{Killed: []KilledFlag{{Flag: "flag"}}}, has, 99, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := compiled1(t, test.bundle).Fold(test.orders, test.facts, test.at)
@@ -307,7 +307,7 @@ func TestExposedToBrowsers(t *testing.T) { // R45; they are not told why a flag 
 	if len(all) != 1 || all[0].Key != "page" || !f.Exposed("page") || f.Exposed("plain") || f.Exposed("none") {
 		t.Errorf("browsers see %+v", all)
 	}
-	why := []Killed{{Flag: "page", Reason: "CVE"}, {Flag: "plain", Reason: "CVE"}}
+	why := []KilledFlag{{Flag: "page", Reason: "CVE"}, {Flag: "plain", Reason: "CVE"}}
 	for _, e := range compiled1(t, b).Fold(Orders{Killed: why}, has, 5000).All(nil, 5000, false) {
 		if is := e.Metadata["killed"]; e.Key == "page" && is != true || e.Key == "plain" && is != "CVE" {
 			t.Errorf("%s is killed: %v", e.Key, is)

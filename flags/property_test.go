@@ -97,7 +97,7 @@ func drawWorld(t *rapid.T) *world {
 func (w *world) drawOthers(t *rapid.T, ids []string) {
 	w.orders, w.facts = Orders{}, Facts{Channel: "dedicated"}
 	for _, key := range subset(t, "killed", []string{"k0", "k1", "k9"}) {
-		w.orders.Killed = append(w.orders.Killed, Killed{Flag: key, Reason: rapid.SampledFrom([]string{"", "slow"}).Draw(t, "reason")})
+		w.orders.Killed = append(w.orders.Killed, KilledFlag{Flag: key, Reason: rapid.SampledFrom([]string{"", "slow"}).Draw(t, "reason")})
 	}
 	if rapid.Bool().Draw(t, "held at all") {
 		w.orders.Held = subset(t, "held", ids)

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/sluice-cd/sluice/internal/manifest"
+	"github.com/sluice-cd/sluice/internal/jsondoc"
 )
 
 const refKey = "$ref"
@@ -13,7 +13,7 @@ const refKey = "$ref"
 type references map[string]*reference
 
 type reference struct {
-	rule     manifest.Node
+	rule     jsondoc.Node
 	resolved measured
 	state    int // of its resolution: none, begun, done
 	broken   bool
@@ -27,21 +27,21 @@ const (
 // measured is a value without references, and how huge it is written out. Nodes are shared, so that it is small in memory
 // even where written out it would not be.
 type measured struct {
-	node               manifest.Node
+	node               jsondoc.Node
 	nodes, deep, bytes int // bytes: at most so many
 }
 
 // huge is what a value counts as that is larger: sums of it overflow nowhere.
 const huge = 1 << 30
 
-func (r *setReader) evaluators(n manifest.Node) {
+func (r *SetReader) evaluators(n jsondoc.Node) {
 	all, ok := r.members(n, "$evaluators")
 	if !ok {
 		return
 	}
 	for _, m := range all {
-		if _, ok := m.Value.(manifest.Members); !ok {
-			r.fault(m.Line, "evaluator %.60q must be a rule, a mapping, not %s", m.Key, describe(m.Value))
+		if _, ok := m.Value.(jsondoc.Members); !ok {
+			r.Fault(m.Line, "evaluator %.60q must be a rule, a mapping, not %s", m.Key, jsondoc.Describe(m.Value))
 			r.shared[m.Key] = &reference{state: done, broken: true}
 			continue
 		}
@@ -53,7 +53,7 @@ func (r *setReader) evaluators(n manifest.Node) {
 }
 
 // resolve gives a flag's rule without references. ok is false if that is not possible, which was said.
-func (r *setReader) resolve(n manifest.Node) (manifest.Node, bool) {
+func (r *SetReader) resolve(n jsondoc.Node) (jsondoc.Node, bool) {
 	m, refers := measure(n)
 	ok := true
 	if refers {
@@ -61,27 +61,27 @@ func (r *setReader) resolve(n manifest.Node) (manifest.Node, bool) {
 	}
 	switch {
 	case !ok:
-		return manifest.Node{}, false
+		return jsondoc.Node{}, false
 	case m.nodes > r.bounds.nodes:
-		r.fault(n.Line, "the rule has more than %d nodes, references resolved: make it smaller", r.bounds.nodes)
-		return manifest.Node{}, false
+		r.Fault(n.Line, "the rule has more than %d nodes, references resolved: make it smaller", r.bounds.nodes)
+		return jsondoc.Node{}, false
 	case m.deep > r.bounds.depth:
-		r.fault(n.Line, "the rule nests deeper than %d levels, references resolved: make it flatter", r.bounds.depth)
-		return manifest.Node{}, false
+		r.Fault(n.Line, "the rule nests deeper than %d levels, references resolved: make it flatter", r.bounds.depth)
+		return jsondoc.Node{}, false
 	}
 	return m.node, r.take(n.Line, m.bytes)
 }
 
 // refer gives the rule that is called name. through has the evaluators on the way to it.
-func (r *setReader) refer(name string, line int, through []string) (measured, bool) {
+func (r *SetReader) refer(name string, line int, through []string) (measured, bool) {
 	ref := r.shared[name]
 	switch {
 	case ref == nil:
-		r.fault(line, "there is no evaluator %.60q: $evaluators of the same file must have it", name)
+		r.Fault(line, "there is no evaluator %.60q: $evaluators of the same file must have it", name)
 		return measured{}, false
 	case ref.state == begun:
 		circle := slices.Concat(through[slices.Index(through, name):], []string{name})
-		r.fault(line, "evaluators refer to each other in a circle: %s", clip(strings.Join(circle, ", ")))
+		r.Fault(line, "evaluators refer to each other in a circle: %s", jsondoc.Clip(strings.Join(circle, ", ")))
 		return measured{}, false
 	case ref.state == 0:
 		ref.state = begun
@@ -93,10 +93,10 @@ func (r *setReader) refer(name string, line int, through []string) (measured, bo
 }
 
 // measure tells how huge n is, and whether there are references in it.
-func measure(n manifest.Node) (m measured, refers bool) {
+func measure(n jsondoc.Node) (m measured, refers bool) {
 	m = measured{node: n, nodes: 1, bytes: width(n.Value)}
-	add := func(child manifest.Node) {
-		if !isCollection(child.Value) {
+	add := func(child jsondoc.Node) {
+		if !child.IsCollection() {
 			m.nodes, m.bytes = m.nodes+1, min(m.bytes+width(child.Value), huge)
 			return
 		}
@@ -104,14 +104,14 @@ func measure(n manifest.Node) (m measured, refers bool) {
 		m.nodes, m.deep, m.bytes, refers = m.nodes+size.nodes, max(m.deep, size.deep), min(m.bytes+size.bytes, huge), refers || more
 	}
 	switch v := n.Value.(type) {
-	case manifest.Members:
+	case jsondoc.Members:
 		refers = v.Get(refKey) != nil
 		for i := range v {
 			m.bytes += width(v[i].Key)
 			add(v[i].Node)
 		}
 		m.deep++
-	case []manifest.Node:
+	case []jsondoc.Node:
 		for i := range v {
 			add(v[i])
 		}
@@ -121,20 +121,20 @@ func measure(n manifest.Node) (m measured, refers bool) {
 }
 
 // expand gives n with what it refers to in place. through has the evaluators on the way to it.
-func (r *setReader) expand(n manifest.Node, through []string) (measured, bool) {
+func (r *SetReader) expand(n jsondoc.Node, through []string) (measured, bool) {
 	m, ok := measured{nodes: 1, bytes: width(n.Value)}, true
-	add := func(child manifest.Node) manifest.Node {
+	add := func(child jsondoc.Node) jsondoc.Node {
 		x, fine := r.expand(child, through)
 		ok = ok && fine
 		m.nodes, m.deep, m.bytes = min(m.nodes+x.nodes, huge), max(m.deep, x.deep), min(m.bytes+x.bytes, huge)
 		return x.node
 	}
 	switch v := n.Value.(type) {
-	case manifest.Members:
+	case jsondoc.Members:
 		if ref := v.Get(refKey); ref != nil {
 			name, text := ref.Value.(string)
 			if !text || len(v) > 1 {
-				r.fault(ref.Line, "%s must stand alone, and name an evaluator", refKey)
+				r.Fault(ref.Line, "%s must stand alone, and name an evaluator", refKey)
 				return measured{}, false
 			}
 			return r.refer(name, ref.Line, through)
@@ -146,8 +146,8 @@ func (r *setReader) expand(n manifest.Node, through []string) (measured, bool) {
 		}
 		n.Value = own
 		m.deep++
-	case []manifest.Node:
-		own := make([]manifest.Node, len(v))
+	case []jsondoc.Node:
+		own := make([]jsondoc.Node, len(v))
 		for i := range own {
 			own[i] = add(v[i])
 		}
@@ -175,12 +175,4 @@ func width(v any) int {
 		}
 	}
 	return n
-}
-
-func isCollection(v any) bool {
-	switch v.(type) {
-	case manifest.Members, []manifest.Node:
-		return true
-	}
-	return false
 }

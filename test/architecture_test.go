@@ -53,7 +53,7 @@ func packages(t *testing.T) []listed {
 // arrows says what of ours each package may import. The core points one way; the shells around it
 // know the core and, of each other, only what is named here. cmd and test know all.
 func arrows() map[string][]string {
-	basis := []string{"releases", "internal/manifest", "internal/window", "internal/words", "internal/backoff", "internal/wake", "channels", "flags", "flags/announce", "cells"}
+	basis := []string{"releases", "internal/jsondoc", "internal/manifest", "internal/window", "internal/words", "internal/backoff", "internal/wake", "channels", "flags", "flags/repository", "flags/announce", "cells"}
 	with := func(more ...string) []string { return append(slices.Clone(basis), more...) }
 	shell := func(more ...string) []string {
 		return with(append(more, "engine/plan", "engine/view", "engine/roster", "engine")...)
@@ -66,20 +66,27 @@ func arrows() map[string][]string {
 		return all
 	}
 	return map[string][]string{
-		"internal/manifest":             {},
+		"internal/jsondoc":              {},
+		"internal/manifest":             {"internal/jsondoc"},
+		"internal/manifest/edit":        {},
 		"internal/window":               {},
 		"internal/words":                {},
 		"internal/backoff":              {},
 		"internal/wake":                 {},
 		"releases":                      {"internal/manifest"},
-		"flags":                         {"internal/manifest"},
-		"channels":                      {"releases", "internal/manifest", "internal/window"},
+		"flags":                         {"flags/jsonlogic", "internal/jsondoc"},
+		"flags/jsonlogic":               {},
+		"flags/repository":              {"flags", "flags/jsonlogic", "internal/jsondoc", "internal/manifest"},
+		"flags/announce":                {"flags", "flags/repository", "internal/manifest"},
+		"flags/ofrep":                   {"flags"},
+		"flags/provider":                {"flags"},
+		"channels":                      {"releases", "internal/manifest", "internal/manifest/edit", "internal/window"},
 		"cells":                         {"releases", "internal/manifest", "flags", "internal/window"},
 		"engine/plan":                   with(),
 		"engine/view":                   with("engine/plan"),
 		"engine/roster":                 with("engine/plan"),
 		"engine/simulate":               with("engine/plan"),
-		"engine/edits":                  with("engine/plan", "engine/view", "engine/simulate", "flags/edit"),
+		"engine/edits":                  with("engine/plan", "engine/view", "engine/simulate", "internal/manifest/edit"),
 		"engine":                        with("engine/plan", "engine/view", "engine/roster"),
 		"internal/gitrepo":              {"releases"},
 		"engine/access":                 {},
@@ -157,6 +164,7 @@ func TestOneHome(t *testing.T) {
 		"github.com/spf13/cobra":          {"cmd"},
 		"github.com/robfig/cron":          {"internal/window"},
 		"cel.dev/":                        {"channels"},
+		"golang.org/x/crypto/ssh":         {"internal/gitrepo", "channels", "flags/repository", "engine/edits", "cmd"},
 		"net/http":                        {"internal/gitrepo", "engine", "cells/agent", "cmd", "flags/ofrep", "flags/provider"},
 		"os/exec":                         {"internal/gitrepo", "cells", "cmd"},
 		"github.com/fsnotify/fsnotify":    {"internal/gitrepo", "engine", "cells", "cmd"},
@@ -181,7 +189,8 @@ func TestOneHome(t *testing.T) {
 // network, no processes, no database, no chance.
 func TestPureCore(t *testing.T) {
 	pure := []string{
-		"internal/manifest", "internal/window", "internal/words", "internal/wake", "releases", "channels", "cells", "flags", "flags/announce", "flags/jsonlogic",
+		"internal/jsondoc", "internal/manifest", "internal/manifest/edit", "internal/window", "internal/words", "internal/wake", "releases", "channels", "cells",
+		"flags", "flags/announce", "flags/jsonlogic", "flags/repository",
 		"engine/plan", "engine/view", "engine/roster", "engine/edits", "engine/simulate", "engine/access", "engine/records",
 	}
 	world := []string{"os", "os/exec", "net", "net/http", "database/sql", "log", "math/rand", "math/rand/v2"}

@@ -206,7 +206,7 @@ func TestFeatureTurnsOnWithItsAnnouncement(t *testing.T) {
 	at := time.Now().Add(8 * time.Second).Truncate(time.Second)
 	l.announceAt(at)
 	l.is("eu-1", true) // staging may see it first
-	l.told(map[string]flags.CellState{"acme": flags.Ready, "beta": flags.Waiting, "eu-1": flags.On})
+	l.told(map[string]flags.CellState{"acme": flags.Armed, "beta": flags.Waiting, "eu-1": flags.On})
 	if time.Until(at) < time.Second {
 		t.Fatal("this machine is too slow for the story: it was armed too late")
 	}

@@ -37,7 +37,7 @@ func TestNothingIsEarlyByTheWallClock(t *testing.T) {
 			p.assign(one)
 			at := p.now().Add(6 * time.Second).Unix()
 			p.tell(p.word(7, bundleOf(flags.Gate{ID: "a", Features: []string{"classes"}, At: at})))
-			p.await(t, "armed", stateIs("a", flags.Ready))
+			p.await(t, "armed", stateIs("a", flags.Armed))
 			c.stop()
 			s.Skew, s.Boot = tt.second, tt.boot
 			p.down(tt.down)
@@ -68,7 +68,7 @@ func TestOneWrongReceiptTurnsNothingOn(t *testing.T) {
 	p.assign(one)
 	f := p.word(7, bundleOf(flags.Gate{ID: "a", Features: []string{"classes"}, At: p.now().Add(24 * time.Hour).Unix()}))
 	p.tell(f)
-	p.await(t, "armed", stateIs("a", flags.Ready))
+	p.await(t, "armed", stateIs("a", flags.Armed))
 	mark := p.mark()
 	lies := 0
 	p.change(func() {

@@ -144,7 +144,7 @@ func TestFlagFlipsOfflineAtItsTime(t *testing.T) {
 	f := p.word(7, bundleOf(flags.Gate{ID: "a", Features: []string{"classes"}, At: at}, flags.Gate{ID: "b", Features: []string{"other"}, At: at}))
 	p.tell(f)
 	p.await(t, "healthy", healthyOn(one))
-	p.await(t, "armed", stateIs("a", flags.Ready))
+	p.await(t, "armed", stateIs("a", flags.Armed))
 	p.await(t, "waiting", func(r cells.Report) bool { return stateIs("b", flags.Waiting)(r) && inForce(f)(r) })
 	p.down(true)
 	c.stop()
@@ -184,7 +184,7 @@ func TestKillNeedsNothingElse(t *testing.T) {
 	p.change(func() { delete(p.bundles, kill.Bundle.Digest) }) // no replica has it
 	p.tell(kill)
 	r := p.await(t, "killed", func(r cells.Report) bool {
-		return stateIs("a", flags.Dead)(r) && r.Flags.Orders == kill.Orders.Digest && r.Flags.Fault != ""
+		return stateIs("a", flags.Killed)(r) && r.Flags.Orders == kill.Orders.Digest && r.Flags.Fault != ""
 	})
 	if r.Flags.Bundle != f.Bundle.Digest || !strings.Contains(r.Flags.Fault, "503") {
 		t.Errorf("told as %+v", r.Flags)
@@ -278,7 +278,7 @@ func TestOwnerHoldsAFeature(t *testing.T) {
 		return nil
 	})
 	must(t, err)
-	r := p.await(t, "held", func(r cells.Report) bool { return stateIs("a", flags.Kept)(r) && r.Owner != nil })
+	r := p.await(t, "held", func(r cells.Report) bool { return stateIs("a", flags.Held)(r) && r.Owner != nil })
 	if r.Owner.Reasons["classes"] != "training" {
 		t.Errorf("the vendor is told %+v", r.Owner)
 	}

@@ -37,7 +37,7 @@ func TestKillOnAFullDisk(t *testing.T) {
 	kill := p.word(2, bundleOf(gate, flags.Gate{ID: "b"}), "classes")
 	p.tell(kill)
 	who.until("classes", "false")
-	r := p.awaitAfter(t, mark, "in force, and not kept", func(r cells.Report) bool { return stateIs("a", flags.Dead)(r) && r.Flags.Fault != "" })
+	r := p.awaitAfter(t, mark, "in force, and not kept", func(r cells.Report) bool { return stateIs("a", flags.Killed)(r) && r.Flags.Fault != "" })
 	for range 3 {
 		if r.Flags.Height != 1 || r.Flags.Orders != f.Orders.Digest || r.Flags.Bundle != f.Bundle.Digest || !strings.Contains(r.Flags.Fault, "file too large") {
 			t.Fatalf("told as %+v", r.Flags)

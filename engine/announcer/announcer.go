@@ -24,8 +24,8 @@ import (
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
-	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/wake"
 )
 
@@ -108,12 +108,12 @@ func (a *Announcer) Pushed() { a.pushed.Notify() }
 // Kill turns a flag off in all cells: it is stored when Kill returns, told to cells at once, and committed later. Only Flag,
 // Reason, By and Until of o count: one of some cells is a file, so that no stored kill narrows another. Whether there is such a
 // flag is not asked.
-func (a *Announcer) Kill(ctx context.Context, o flags.Override) error {
+func (a *Announcer) Kill(ctx context.Context, o repository.Override) error {
 	if o.Flag == "" {
 		return errors.New("kill: no flag is named")
 	}
-	o = flags.Override{
-		APIVersion: "sluice/v1", Kind: flags.Kill, Flag: o.Flag, Reason: o.Reason, By: o.By, Until: o.Until.UTC().Truncate(time.Second),
+	o = repository.Override{
+		APIVersion: "sluice/v1", Kind: repository.Kill, Flag: o.Flag, Reason: o.Reason, By: o.By, Until: o.Until.UTC().Truncate(time.Second),
 	}
 	if err := a.o.Store.Kill(ctx, plan.Kill{ID: rand.Text(), At: a.o.Engine.Now().UTC(), Override: o}); err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 func manifestJSON(data []byte, v any) error { return json.Unmarshal(data, v) }
@@ -40,11 +41,11 @@ func TestArmedAndPublished(t *testing.T) {
 	}
 	w.approve("classes")
 	v = p.until("it is armed in dedicated", func(v *view.View) bool { return gated(bundle(t, v, "d1"), "classes") })
-	if r := v.Flags.Tip.Records["classes"]["dedicated"]; r.Outcome != flags.Armed || !r.At.Equal(at) {
+	if r := v.Flags.Tip.Records["classes"]["dedicated"]; r.Outcome != repository.Armed || !r.At.Equal(at) {
 		t.Errorf("recorded as %+v", r)
 	}
 	v = p.until("it is published", func(v *view.View) bool {
-		return v.Flags.Tip.Records["classes"]["dedicated"].Outcome == flags.Published
+		return v.Flags.Tip.Records["classes"]["dedicated"].Outcome == repository.Published
 	})
 	if got := v.Flags.Seen; !slices.Contains(got.Published["dedicated"], "classes") || got.Commit != v.Flags.Commit {
 		t.Errorf("gates see %+v", got)
@@ -133,7 +134,7 @@ func TestClocksDiffer(t *testing.T) {
 	v := p.until("the kill is committed", func(v *view.View) bool {
 		return inFile(v, "plain") && !stored(v, "plain") && len(v.Flags.Tip.Approvals) == 2
 	})
-	if r := v.Flags.Tip.Records; r["classes"]["dedicated"].Outcome != flags.Armed || len(r["more"]) != 0 {
+	if r := v.Flags.Tip.Records; r["classes"]["dedicated"].Outcome != repository.Armed || len(r["more"]) != 0 {
 		t.Errorf("records: %+v", r)
 	}
 	p.off = 0
@@ -145,7 +146,7 @@ func TestClocksDiffer(t *testing.T) {
 	}
 	p.until("all goes on", func(v *view.View) bool {
 		r := v.Flags.Tip.Records
-		return r["classes"]["dedicated"].Outcome == flags.Published && r["classes"]["dedicated"].At.Equal(at) && r["more"]["dedicated"].Outcome == flags.Armed && v.Flags.Fault == ""
+		return r["classes"]["dedicated"].Outcome == repository.Published && r["classes"]["dedicated"].At.Equal(at) && r["more"]["dedicated"].Outcome == repository.Armed && v.Flags.Fault == ""
 	})
 }
 

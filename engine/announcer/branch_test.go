@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/engine/view"
-	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 func (w *world) git(args ...string) string {
@@ -100,14 +100,14 @@ func TestBrokenMemory(t *testing.T) {
 	w.commit("announce", map[string]string{"announcements/classes.yaml": announcement(at)})
 	w.approve("classes")
 	was := p.until("it is published", func(v *view.View) bool {
-		return v.Flags != nil && v.Flags.Tip != nil && v.Flags.Tip.Records["classes"]["dedicated"].Outcome == flags.Published && v.Flags.Tip.Heads["dedicated"].Commit != ""
+		return v.Flags != nil && v.Flags.Tip != nil && v.Flags.Tip.Records["classes"]["dedicated"].Outcome == repository.Published && v.Flags.Tip.Heads["dedicated"].Commit != ""
 	})
 	const record, head = "records/classes/dedicated.yaml", "heads/dedicated.yaml"
 	for file, text := range map[string]string{record: "outcome: sometimes\n", head: "commit: HEAD\n"} {
 		before := w.git("show", "main:"+file) + "\n"
 		broken := w.commit("break "+file, map[string]string{file: text})
 		v := p.until("the slip is told", func(v *view.View) bool { return v.Flags.Commit == broken })
-		if got := v.Flags.Tip.Records["classes"]["dedicated"]; got.Outcome != flags.Published || !gated(bundle(t, v, "d1"), "classes") {
+		if got := v.Flags.Tip.Records["classes"]["dedicated"]; got.Outcome != repository.Published || !gated(bundle(t, v, "d1"), "classes") {
 			t.Errorf("%s: taken back: %+v", file, got)
 		}
 		if v.Flags.Tip.Heads["dedicated"] != was.Flags.Tip.Heads["dedicated"] || len(v.Flags.Plan.Writes) > 0 {

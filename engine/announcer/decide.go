@@ -8,8 +8,8 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
-	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
@@ -143,7 +143,7 @@ func (a *Announcer) show(is situation, states map[string]*plan.CellState, now ti
 			f.Fault = "no time comes for announcements: " + is.doubt
 		}
 		for _, o := range r.newest.Overrides {
-			if o.Kind == flags.Kill {
+			if o.Kind == repository.Kill {
 				kills = append(kills, o)
 			}
 		}
@@ -174,7 +174,7 @@ func outOfForce(r *reading) string {
 }
 
 // seen is what gates see. Without a plan, that is what is killed.
-func seen(f *view.Flags, kills []flags.Override) plan.FlagsSeen {
+func seen(f *view.Flags, kills []repository.Override) plan.FlagsSeen {
 	s := plan.FlagsSeen{Commit: f.Commit, Published: f.Plan.Published()}
 	for _, k := range kills {
 		s.Killed = append(s.Killed, k.Flag)

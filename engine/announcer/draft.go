@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
@@ -50,7 +50,9 @@ func (a *Announcer) draft(now time.Time) (releases.Draft, error) {
 }
 
 // ownFolders are those that the engine writes to.
-func ownFolders() []string { return []string{flags.RecordsDir, flags.HeadsDir, flags.OverridesDir} }
+func ownFolders() []string {
+	return []string{repository.RecordsDir, repository.HeadsDir, repository.OverridesDir}
+}
 
 func mine(name string) bool {
 	dir, _, _ := strings.Cut(name, "/")
@@ -59,12 +61,12 @@ func mine(name string) bool {
 
 // killOf gives the ID of the stored kill that a write commits; empty: of none.
 func (a *Announcer) killOf(w announce.Write) string {
-	if path.Dir(w.Path) != flags.OverridesDir || w.Content == nil {
+	if path.Dir(w.Path) != repository.OverridesDir || w.Content == nil {
 		return ""
 	}
-	doc, _ := manifest.Decode[flags.Override](w.Path, w.Content)
+	doc, _ := manifest.Decode[repository.Override](w.Path, w.Content)
 	for _, k := range a.pending() {
-		if doc.Value.Kind == flags.Kill && doc.Value.Flag == k.Override.Flag {
+		if doc.Value.Kind == repository.Kill && doc.Value.Flag == k.Override.Flag {
 			return k.ID
 		}
 	}

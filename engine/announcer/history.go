@@ -10,8 +10,8 @@ import (
 
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/plan"
-	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -85,7 +85,7 @@ func (h *history) commit(c releases.Change) {
 
 func (h *history) file(c releases.Change, f releases.FileChange, open func(string) (fs.FS, error), cache *manifest.Cache) error {
 	switch dir, name := path.Split(f.Path); {
-	case strings.HasPrefix(dir, flags.ApprovalsDir+"/"):
+	case strings.HasPrefix(dir, repository.ApprovalsDir+"/"):
 		delete(h.approvals, f.Path)
 		if f.New == "" {
 			return nil
@@ -101,7 +101,7 @@ func (h *history) file(c releases.Change, f releases.FileChange, open func(strin
 			return err
 		}
 		h.approvals[f.Path] = a
-	case dir == flags.AnnouncementsDir+"/":
+	case dir == repository.AnnouncementsDir+"/":
 		id := strings.TrimSuffix(name, ".yaml")
 		if f.Old == "" {
 			delete(h.authors, id) // what another of that name was is over
@@ -117,10 +117,10 @@ func (h *history) file(c releases.Change, f releases.FileChange, open func(strin
 }
 
 // proven gives the approvals of tree that the history proves to be those of people whom it lists (R22).
-func (h *history) proven(tree *flags.Tree) (all []announce.Proven) {
+func (h *history) proven(tree *repository.Tree) (all []announce.Proven) {
 	for _, a := range tree.Approvals {
 		person := tree.Settings.People[a.Person]
-		fact, known := h.approvals[path.Join(flags.ApprovalsDir, a.Announcement, a.Person+".yaml")]
+		fact, known := h.approvals[path.Join(repository.ApprovalsDir, a.Announcement, a.Person+".yaml")]
 		if person != nil && known && fact.Of(a.Person, person.Email, tree.Settings.TrustAuthors) {
 			all = append(all, announce.Proven{Approval: a, Email: person.Email})
 		}
@@ -128,8 +128,8 @@ func (h *history) proven(tree *flags.Tree) (all []announce.Proven) {
 	return all
 }
 
-// signers is sluice.yaml as it is read for its people alone: the cache keeps it apart from what flags.Load makes of it.
-type signers flags.Settings
+// signers is sluice.yaml as it is read for its people alone: the cache keeps it apart from what repository.Load makes of it.
+type signers repository.Settings
 
 // keysOf gives people's keys as a commit's sluice.yaml has them.
 func keysOf(files fs.FS, cache *manifest.Cache) map[string][]string {

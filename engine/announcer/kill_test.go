@@ -10,14 +10,14 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/engine/view"
-	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 const kill = "kill plain"
 
 func (p *process) kill(flag string) {
 	p.w.t.Helper()
-	if err := p.Kill(p.w.t.Context(), flags.Override{Flag: flag, Reason: "it is on fire", By: "ada"}); err != nil {
+	if err := p.Kill(p.w.t.Context(), repository.Override{Flag: flag, Reason: "it is on fire", By: "ada"}); err != nil {
 		p.w.t.Fatal(err)
 	}
 }
@@ -33,11 +33,11 @@ func (w *world) commits(subject string) (n int) {
 }
 
 func stored(v *view.View, flag string) bool {
-	return v.Flags != nil && slices.ContainsFunc(v.Flags.Kills, func(o flags.Override) bool { return o.Flag == flag })
+	return v.Flags != nil && slices.ContainsFunc(v.Flags.Kills, func(o repository.Override) bool { return o.Flag == flag })
 }
 
 func inFile(v *view.View, flag string) bool {
-	return v.Flags != nil && v.Flags.Tip != nil && slices.ContainsFunc(v.Flags.Tip.Overrides, func(o flags.Override) bool { return o.Flag == flag })
+	return v.Flags != nil && v.Flags.Tip != nil && slices.ContainsFunc(v.Flags.Tip.Overrides, func(o repository.Override) bool { return o.Flag == flag })
 }
 
 // R43: a kill is told at once and committed once; only a commit lifts it, and what was lifted does not come back.

@@ -6,7 +6,7 @@ import (
 	"slices"
 
 	"github.com/sluice-cd/sluice/engine/plan"
-	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // pending gives the stored kills that count: those whose commit is not on the branch, as far as this process has read it. From
@@ -28,7 +28,7 @@ func (a *Announcer) land(ctx context.Context) {
 	}
 	for i, k := range a.kills {
 		commit := a.read.kills[k.ID]
-		if commit == "" && a.asked[k.ID] && a.split == nil && slices.ContainsFunc(a.read.newest.Overrides, func(o flags.Override) bool { return sameKill(o, k.Override) }) {
+		if commit == "" && a.asked[k.ID] && a.split == nil && slices.ContainsFunc(a.read.newest.Overrides, func(o repository.Override) bool { return sameKill(o, k.Override) }) {
 			commit = a.read.tip
 		}
 		if commit == "" || k.Landed != "" && a.read.has(k.Landed) {
@@ -42,8 +42,8 @@ func (a *Announcer) land(ctx context.Context) {
 	}
 }
 
-func sameKill(a, b flags.Override) bool {
-	return a.Kind == flags.Kill && a.Flag == b.Flag && a.Reason == b.Reason && a.By == b.By && a.Until.Equal(b.Until) &&
+func sameKill(a, b repository.Override) bool {
+	return a.Kind == repository.Kill && a.Flag == b.Flag && a.Reason == b.Reason && a.By == b.By && a.Until.Equal(b.Until) &&
 		slices.Equal(a.Cells.Names, b.Cells.Names) && slices.Equal(a.Cells.Channels, b.Cells.Channels) && maps.Equal(a.Cells.Labels, b.Cells.Labels)
 }
 
@@ -51,7 +51,7 @@ func sameKills(a, b []plan.Kill) bool {
 	return slices.EqualFunc(a, b, func(x, y plan.Kill) bool { return x.ID == y.ID && x.Landed == y.Landed })
 }
 
-func overrides(kills []plan.Kill) (all []flags.Override) {
+func overrides(kills []plan.Kill) (all []repository.Override) {
 	for _, k := range kills {
 		all = append(all, k.Override)
 	}

@@ -8,8 +8,8 @@ import (
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
-	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // Look gives what a plan would be made of at now, for whoever wants to see it without carrying it out: what the flags repository
@@ -23,7 +23,7 @@ func Look(ctx context.Context, repo engine.Repository, tip string, v *view.View,
 	}
 	in.Tip, in.Commit, in.Trees, in.Proven, in.Authors = read.tree, read.good, read.trees, read.proven, read.authors
 	if in.Tip == nil {
-		in.Tip, in.Commit = &flags.Tree{Overrides: read.newest.Overrides}, tip
+		in.Tip, in.Commit = &repository.Tree{Overrides: read.newest.Overrides}, tip
 	}
 	if v != nil {
 		fleet := Survey(v)

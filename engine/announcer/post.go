@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/engine/plan"
-	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
@@ -18,7 +18,7 @@ const maxPosted = 10_000
 
 // post hands the plan's events to the outbox, each once, and then keeps what the plan remembers: lost in between, they are found again.
 func (a *Announcer) post(ctx context.Context, now time.Time) {
-	var hooks []flags.Webhook
+	var hooks []repository.Webhook
 	if a.read != nil && a.read.tree != nil {
 		hooks = a.read.tree.Settings.Webhooks
 	}
@@ -70,7 +70,7 @@ func (a *Announcer) cantKeep(ctx context.Context, err error) {
 }
 
 // letters are the messages that an event is to be told by: one for each webhook that asks for its type, and one for nobody.
-func letters(e announce.Event, hooks []flags.Webhook, now time.Time) []plan.Message {
+func letters(e announce.Event, hooks []repository.Webhook, now time.Time) []plan.Message {
 	posted := now.UTC().Truncate(time.Millisecond)
 	all := []plan.Message{{Event: e, Posted: posted}}
 	for _, h := range hooks {

@@ -9,8 +9,8 @@ import (
 	"slices"
 
 	"github.com/sluice-cd/sluice/engine"
-	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
@@ -19,19 +19,19 @@ import (
 type reader struct {
 	repo    engine.Repository
 	cache   manifest.Cache
-	history *history               // nil: nothing was read yet, or it went wrong
-	trees   map[string]*flags.Tree // of commits that records and heads named last
-	good    string                 // the newest commit of history that is known to be valid; empty: none is
-	checked int                    // so many of history's commits are known to be no newer valid ones
+	history *history                    // nil: nothing was read yet, or it went wrong
+	trees   map[string]*repository.Tree // of commits that records and heads named last
+	good    string                      // the newest commit of history that is known to be valid; empty: none is
+	checked int                         // so many of history's commits are known to be no newer valid ones
 }
 
 // reading is what the repository says at a commit.
 type reading struct {
 	tip, good    string // the commit, and the newest valid one: whose definitions are in force (fault 33). good is empty: there is none
 	height       int64
-	tree         *flags.Tree            // good's, with what counts of the tip whatever else is wrong there; nil: see good
-	newest       *flags.Tree            // the tip's
-	trees        map[string]*flags.Tree // of other commits, by commit
+	tree         *repository.Tree            // good's, with what counts of the tip whatever else is wrong there; nil: see good
+	newest       *repository.Tree            // the tip's
+	trees        map[string]*repository.Tree // of other commits, by commit
 	proven       []announce.Proven
 	authors      map[string][]string
 	kills        map[string]string // by a stored kill's ID: the commit that has it
@@ -56,7 +56,7 @@ func (r *reader) read(ctx context.Context, tip string) (*reading, error) {
 	}
 	h := r.history
 	out := &reading{
-		tip: tip, height: h.heights[tip], newest: flags.Load(&r.cache, files),
+		tip: tip, height: h.heights[tip], newest: repository.Load(&r.cache, files),
 		authors: maps.Clone(h.authors), kills: maps.Clone(h.kills), heights: maps.Clone(h.heights), acknowledged: maps.Clone(h.acknowledged),
 	}
 	if err := r.settle(ctx, out); err != nil {
@@ -113,7 +113,7 @@ func (r *reader) settle(ctx context.Context, out *reading) error {
 			if err != nil {
 				return fmt.Errorf("read commit %s: %w", line[i], err)
 			}
-			tree = flags.Load(&r.cache, files)
+			tree = repository.Load(&r.cache, files)
 		}
 		if !tree.Invalid {
 			r.good = line[i]
@@ -132,7 +132,7 @@ func (r *reader) settle(ctx context.Context, out *reading) error {
 	if err != nil {
 		return fmt.Errorf("read commit %s: %w", out.good, err)
 	}
-	tree := *flags.Load(&r.cache, files)
+	tree := *repository.Load(&r.cache, files)
 	tree.Overrides, tree.Approvals = out.newest.Overrides, out.newest.Approvals
 	tree.Records, tree.Heads = memory(out.newest, &tree)
 	out.tree = &tree
@@ -141,7 +141,7 @@ func (r *reader) settle(ctx context.Context, out *reading) error {
 
 // memory gives the tip's records and heads. One whose file can't be read there is what it was when the tip was valid last: a slip
 // in it takes nothing back.
-func memory(tip, good *flags.Tree) (map[string]map[string]flags.Record, map[string]flags.Head) {
+func memory(tip, good *repository.Tree) (map[string]map[string]repository.Record, map[string]repository.Head) {
 	broken := map[string]bool{}
 	for _, f := range tip.Faults {
 		broken[f.File] = broken[f.File] || !f.Warning
@@ -150,9 +150,9 @@ func memory(tip, good *flags.Tree) (map[string]map[string]flags.Record, map[stri
 	for id, was := range good.Records {
 		of := maps.Clone(records[id])
 		for channel, record := range was {
-			if _, read := of[channel]; !read && broken[path.Join(flags.RecordsDir, id, channel+".yaml")] {
+			if _, read := of[channel]; !read && broken[path.Join(repository.RecordsDir, id, channel+".yaml")] {
 				if of == nil {
-					of = map[string]flags.Record{}
+					of = map[string]repository.Record{}
 				}
 				of[channel] = record
 			}
@@ -162,7 +162,7 @@ func memory(tip, good *flags.Tree) (map[string]map[string]flags.Record, map[stri
 		}
 	}
 	for channel, head := range good.Heads {
-		if _, read := heads[channel]; !read && broken[path.Join(flags.HeadsDir, channel+".yaml")] {
+		if _, read := heads[channel]; !read && broken[path.Join(repository.HeadsDir, channel+".yaml")] {
 			heads[channel] = head
 		}
 	}
@@ -182,7 +182,7 @@ func (r *reader) named(out *reading) error {
 		commits = append(commits, head.Commit)
 	}
 	slices.Sort(commits)
-	out.trees = map[string]*flags.Tree{}
+	out.trees = map[string]*repository.Tree{}
 	for _, commit := range slices.Compact(commits) {
 		if !out.has(commit) {
 			continue
@@ -193,7 +193,7 @@ func (r *reader) named(out *reading) error {
 			if err != nil {
 				return fmt.Errorf("read commit %s: %w", commit, err)
 			}
-			tree = flags.Load(&r.cache, files)
+			tree = repository.Load(&r.cache, files)
 		}
 		out.trees[commit] = tree
 	}

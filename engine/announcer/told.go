@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -98,7 +99,7 @@ func sealed(o flags.Orders) cells.Sealed {
 
 // blind gives what cells are told while nothing of the flags repository can be read: what they have, and what is killed. Orders
 // of the height that a cell has are joined with those that it knows.
-func blind(d *plan.Desired, states map[string]*plan.CellState, kills []flags.Override) map[string]*cells.Flags {
+func blind(d *plan.Desired, states map[string]*plan.CellState, kills []repository.Override) map[string]*cells.Flags {
 	if len(kills) == 0 {
 		return nil
 	}
@@ -111,7 +112,7 @@ func blind(d *plan.Desired, states map[string]*plan.CellState, kills []flags.Ove
 		var orders flags.Orders
 		for _, k := range kills {
 			if k.Cells.Selects(name, c.Channel, c.Labels) {
-				orders.Killed = append(orders.Killed, flags.Killed{Flag: k.Flag, Reason: k.Reason})
+				orders.Killed = append(orders.Killed, flags.KilledFlag{Flag: k.Flag, Reason: k.Reason})
 			}
 		}
 		told[name] = &cells.Flags{Height: s.Flags.Height, Bundle: cells.FlagBundle{Digest: s.Flags.Bundle, Metadata: []any{}}, Orders: sealed(orders)}

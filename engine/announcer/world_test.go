@@ -19,6 +19,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/store"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
@@ -157,7 +158,7 @@ func (w *world) commitAs(who *gitrepo.Repo, message string, files map[string]str
 }
 
 // tree is what the flags repository's tip says.
-func (w *world) tree() *flags.Tree {
+func (w *world) tree() *repository.Tree {
 	w.t.Helper()
 	tip, err := w.ada.Fetch(w.t.Context())
 	if err != nil {
@@ -167,7 +168,7 @@ func (w *world) tree() *flags.Tree {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return flags.Load(new(manifest.Cache), files)
+	return repository.Load(new(manifest.Cache), files)
 }
 
 // approve is Kim's approval of an announcement as it is.

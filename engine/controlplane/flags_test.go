@@ -25,6 +25,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -33,7 +34,7 @@ type flagSite struct {
 	*house
 	mu     sync.Mutex // guards what follows
 	files  map[string]string
-	valid  *flags.Tree // the newest; nil: nothing was read
+	valid  *repository.Tree // the newest; nil: nothing was read
 	change []func(*view.View)
 	delay  time.Duration // until a kill is shown; below 0: it never is
 	late   sync.WaitGroup
@@ -88,7 +89,7 @@ func (l *flagSite) put(t *testing.T, name, text string) {
 }
 
 // Kill is the engine's: kept first, then shown.
-func (l *flagSite) Kill(ctx context.Context, o flags.Override) error {
+func (l *flagSite) Kill(ctx context.Context, o repository.Override) error {
 	if err := l.store.Kill(ctx, plan.Kill{ID: rand.Text(), At: noon, Override: o}); err != nil {
 		return err
 	}
@@ -109,7 +110,7 @@ func (l *flagSite) light(ctx context.Context) {
 	for name, text := range l.files {
 		fsys[name] = &fstest.MapFile{Data: []byte(text)}
 	}
-	newest := flags.Load(nil, fsys)
+	newest := repository.Load(nil, fsys)
 	if !newest.Invalid {
 		l.valid = newest
 	}
@@ -130,7 +131,7 @@ func (l *flagSite) light(ctx context.Context) {
 	tip.Overrides = newest.Overrides
 	f.Tip = &tip
 	f.Plan = announce.Make(announce.Input{
-		Now: noon, Tip: f.Tip, Commit: "f1", Trees: map[string]*flags.Tree{"f1": f.Tip}, Kills: f.Kills,
+		Now: noon, Tip: f.Tip, Commit: "f1", Trees: map[string]*repository.Tree{"f1": f.Tip}, Kills: f.Kills,
 		Channels: []announce.Channel{{Name: "staging"}, {Name: "dedicated", After: []string{"staging"}}},
 		Cells: []announce.Cell{
 			{Name: "acme", Channel: "staging", Known: true, Release: "1.0.1", Assignment: "0/3", Features: []string{"classes"}},
@@ -245,8 +246,8 @@ func TestKillBeforeAnythingWasRead(t *testing.T) {
 	}
 	blind := viewOf("1.0.1")
 	blind.Desired.Pipeline.StaleAfter = time.Minute
-	blind.Flags = &view.Flags{Fault: "it can't be reached", Told: map[string]*cells.Flags{}, Kills: []flags.Override{{Kind: flags.Kill, Flag: "rooms", Reason: "r", By: "operator"}}}
-	blind.Flags.Told["acme"] = letter(blind.Flags, &announce.Told{Orders: flags.Orders{Killed: []flags.Killed{{Flag: "rooms"}}}})
+	blind.Flags = &view.Flags{Fault: "it can't be reached", Told: map[string]*cells.Flags{}, Kills: []repository.Override{{Kind: repository.Kill, Flag: "rooms", Reason: "r", By: "operator"}}}
+	blind.Flags.Told["acme"] = letter(blind.Flags, &announce.Told{Orders: flags.Orders{Killed: []flags.KilledFlag{{Flag: "rooms"}}}})
 	time.AfterFunc(100*time.Millisecond, func() { l.show(blind) })
 	got = as[peopleapi.Killed](t, l, "operator", "POST", "/v1/flags/rooms/kill", `{"reason": "r"}`, 200)
 	if got.Told != 1 || got.Connected != 1 || !strings.Contains(got.Warning, "is not known") {

@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // announced is viewOf with two announcements: one is published in staging, the other is not.
@@ -21,7 +22,7 @@ func announced() *view.View {
 	v := viewOf("1.0.1")
 	status := func(id string, state announce.State) announce.Status {
 		return announce.Status{
-			Announcement: &flags.Announcement{ID: id, Title: "About " + id, Notes: "Notes of " + id, Features: []string{id}}, Hash: "sha256:" + id, State: state, Summary: "In words",
+			Announcement: &repository.Announcement{ID: id, Title: "About " + id, Notes: "Notes of " + id, Features: []string{id}}, Hash: "sha256:" + id, State: state, Summary: "In words",
 			Channels: []announce.ChannelStatus{{Channel: "staging", State: state, At: noon, Percent: 100, Cells: []announce.CellStatus{
 				{Cell: "acme", State: flags.On, Confirmed: true}, {Cell: "bolt", State: flags.Waiting, Why: "for 1.0.2"},
 			}}},

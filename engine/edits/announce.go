@@ -8,12 +8,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sluice-cd/sluice/flags"
-	"github.com/sluice-cd/sluice/flags/edit"
+	"github.com/sluice-cd/sluice/flags/repository"
+	"github.com/sluice-cd/sluice/internal/manifest/edit"
 	"github.com/sluice-cd/sluice/releases"
 )
 
-func announcementFile(id string) string { return path.Join(flags.AnnouncementsDir, id+".yaml") }
+func announcementFile(id string) string { return path.Join(repository.AnnouncementsDir, id+".yaml") }
 
 // Announce writes an announcement.
 type Announce struct {
@@ -26,8 +26,8 @@ type Announce struct {
 	Cells        edit.Fields // names, channels, labels; none: all
 	Ramp         edit.Fields // by, steps; none: everybody at once
 	Embargo      bool
-	WhenNotReady flags.Readiness // zero: wait
-	Notes        string          // Markdown
+	WhenNotReady repository.Readiness // zero: wait
+	Notes        string               // Markdown
 }
 
 func (a Announce) Message() (subject, body string) { return "announce " + a.ID + ": " + a.Title, "" }
@@ -44,7 +44,7 @@ func (a Announce) Edit(s *Flags, _ Person, now time.Time) (Edit, error) {
 	if err != nil {
 		return Edit{}, err
 	}
-	at := flags.Local{}
+	at := repository.Local{}
 	if a.At != "" {
 		if at, err = toCome(a.At, zone, now); err != nil {
 			return Edit{}, err
@@ -103,7 +103,7 @@ func (p PublishAnnouncement) Edit(s *Flags, _ Person, now time.Time) (Edit, erro
 	return Edit{Files: files, Next: fmt.Sprintf("it is a new text: sluice announce approve %s; sluice announce show %s tells how far it is", p.ID, p.ID)}, err
 }
 
-func (p PublishAnnouncement) fields(s *Flags, old *flags.Announcement, now time.Time) (edit.Fields, error) {
+func (p PublishAnnouncement) fields(s *Flags, old *repository.Announcement, now time.Time) (edit.Fields, error) {
 	if err := over(old); err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func (p PublishAnnouncement) fields(s *Flags, old *flags.Announcement, now time.
 	if err != nil {
 		return nil, err
 	}
-	when := flags.LocalOf(now.In(zone))
+	when := repository.LocalOf(now.In(zone))
 	if p.At != "" {
 		if when, err = toCome(p.At, zone, now); err != nil {
 			return nil, err
@@ -120,7 +120,7 @@ func (p PublishAnnouncement) fields(s *Flags, old *flags.Announcement, now time.
 		if err != nil {
 			return nil, err
 		}
-		if !p.Now && !old.PublishAt.IsZero() && !later(old.PublishAt, flags.LocalOf(now.In(before))) {
+		if !p.Now && !old.PublishAt.IsZero() && !later(old.PublishAt, repository.LocalOf(now.In(before))) {
 			return nil, Fail(fmt.Errorf("its time, %s, has passed", old.PublishAt), "users may have been told: to move it all the same, say --now too")
 		}
 	}
@@ -158,7 +158,7 @@ func (c CancelAnnouncement) Edit(s *Flags, _ Person, _ time.Time) (Edit, error) 
 // published reports whether an announcement is published in some channel.
 func (s *Flags) published(id string) bool {
 	for _, r := range s.Tree.Records[id] {
-		if r.Outcome == flags.Published {
+		if r.Outcome == repository.Published {
 			return true
 		}
 	}
@@ -191,19 +191,19 @@ func (s *Flags) zone(name string) (*time.Location, error) {
 }
 
 // toCome reads a time that is still to come, as clocks in zone show it.
-func toCome(text string, zone *time.Location, now time.Time) (flags.Local, error) {
-	var at flags.Local
+func toCome(text string, zone *time.Location, now time.Time) (repository.Local, error) {
+	var at repository.Local
 	instant, err := time.Parse(time.RFC3339, text) // with an offset: the same instant in zone
 	if err == nil {
-		at = flags.LocalOf(instant.In(zone))
+		at = repository.LocalOf(instant.In(zone))
 	} else if err = at.UnmarshalText([]byte(strings.Replace(text, " ", "T", 1))); err != nil {
 		return at, Fail(fmt.Errorf("--at %q is no time", text), `write it as "2026-12-01 10:00", as clocks in --zone show it`)
 	}
-	if now = now.In(zone); !later(at, flags.LocalOf(now)) {
-		return at, Fail(fmt.Errorf("--at %s has passed: it is %s in %s", at, flags.LocalOf(now), zone), "give a time that is to come; to publish at once: --now of sluice announce publish")
+	if now = now.In(zone); !later(at, repository.LocalOf(now)) {
+		return at, Fail(fmt.Errorf("--at %s has passed: it is %s in %s", at, repository.LocalOf(now), zone), "give a time that is to come; to publish at once: --now of sluice announce publish")
 	}
 	return at, nil
 }
 
 // later compares two times of one zone as they are written.
-func later(a, b flags.Local) bool { return a.String() > b.String() }
+func later(a, b repository.Local) bool { return a.String() > b.String() }

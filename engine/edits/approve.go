@@ -15,9 +15,9 @@ import (
 
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/plan"
-	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
-	"github.com/sluice-cd/sluice/flags/edit"
+	"github.com/sluice-cd/sluice/flags/repository"
+	"github.com/sluice-cd/sluice/internal/manifest/edit"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -163,7 +163,7 @@ func (a ApproveAnnouncement) Edit(s *Flags, by Person, _ time.Time) (Edit, error
 	}
 	data, err := edit.New(approved)
 	return Edit{
-		Files: approval(s.Files, path.Join(flags.ApprovalsDir, a.ID, person+".yaml"), data),
+		Files: approval(s.Files, path.Join(repository.ApprovalsDir, a.ID, person+".yaml"), data),
 		Did:   subject + " as " + person,
 		Next:  "the engine counts it; sluice announce show " + a.ID + " tells what else it waits for",
 	}, err
@@ -183,7 +183,7 @@ func (a ApproveAnnouncement) Confirm(after *Flags, by Person) error {
 }
 
 // over refuses a change of an announcement that is cancelled or archived.
-func over(a *flags.Announcement) error {
+func over(a *repository.Announcement) error {
 	switch {
 	case a.Cancelled != "":
 		return Fail(fmt.Errorf("it is cancelled: %s", a.Cancelled), "write another: sluice announce new")

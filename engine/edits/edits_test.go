@@ -73,8 +73,8 @@ func decided(e edits.Edit, err error) string {
 	return all
 }
 
-// repository is a release repository of two channels: staging runs 1.1.0, dedicated 1.0.0, after 0.9.0, and is asked for nothing.
-func repository() *edits.Releases {
+// inMemory is a release repository of two channels: staging runs 1.1.0, dedicated 1.0.0, after 0.9.0, and is asked for nothing.
+func inMemory() *edits.Releases {
 	d := &plan.Desired{
 		Commit: "c1", Order: []string{"staging", "dedicated"},
 		Channels: map[string]*plan.Channel{}, Releases: map[string]*plan.Release{}, Cells: map[string]*plan.Cell{},
@@ -359,7 +359,7 @@ func TestReleaseDecisions(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := repository()
+			s := inMemory()
 			if c.given != nil {
 				c.given(s)
 			}
@@ -393,7 +393,7 @@ func TestCut(t *testing.T) {
 	if len(edits.Fatal(faults)) > 0 {
 		t.Fatal(faults)
 	}
-	s := repository()
+	s := inMemory()
 	e, err := edits.Decide(d, s, ada, noon)
 	got := decided(e, err)
 	for _, part := range []string{"cut 1.3.0\n\nfor the fair\n", "+ releases/1.3.0/kustomization.yaml\nresources: []\n+ releases/1.3.0/release.yaml\n" + manifest, "did: cut 1.3.0 (2 files, sha256:", "next: the engine promotes it to staging; sluice why staging tells how far it is"} {
@@ -439,7 +439,7 @@ func (b *branch) Push(_ context.Context, base string, drafts []releases.Draft) (
 
 func (b *branch) pusher() edits.Pusher[*edits.Releases] {
 	if b.read == nil {
-		b.read = repository
+		b.read = inMemory
 	}
 	return edits.Pusher[*edits.Releases]{Repo: b, By: ada, Address: "/srv/releases", Read: func(context.Context) (*edits.Releases, error) {
 		b.reads++
@@ -500,7 +500,7 @@ func TestPushLooksWhetherAnApprovalCounts(t *testing.T) {
 	}
 	b = new(branch)
 	b.read = func() *edits.Releases {
-		s := repository()
+		s := inMemory()
 		if b.reads > 1 {
 			s.Desired.Channels["dedicated"].Approved = []plan.Approved{{Approver: channels.Approver{Person: "ada"}, Release: "1.1.0", Digest: digestOf("1.1.0")}}
 		}

@@ -12,8 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sluice-cd/sluice/flags"
-	"github.com/sluice-cd/sluice/flags/edit"
+	"github.com/sluice-cd/sluice/flags/repository"
+	"github.com/sluice-cd/sluice/internal/manifest/edit"
 )
 
 // Flag is what to set of a flag. What is empty stays as it is or, in a new flag, has its default.
@@ -152,9 +152,9 @@ func (n NewFlag) Edit(s *Flags, _ Person, _ time.Time) (Edit, error) {
 	if d := s.Tree.Flags[n.Key]; d != nil {
 		return Edit{}, Fail(fmt.Errorf("there is a flag %s already, in %s:%d", n.Key, d.File, d.Line), "leave --new out to change it")
 	}
-	file := cmp.Or(n.File, path.Join(flags.DefinitionsDir, cmp.Or(n.Flag.Feature, "flags")+".yaml"))
-	if path.Dir(path.Clean(file)) != flags.DefinitionsDir || !slices.Contains([]string{".yaml", ".json"}, path.Ext(file)) {
-		return Edit{}, Fail(fmt.Errorf("--file %s is none of %s/*.yaml and %s/*.json", file, flags.DefinitionsDir, flags.DefinitionsDir), "leave --file out, or name one there")
+	file := cmp.Or(n.File, path.Join(repository.DefinitionsDir, cmp.Or(n.Flag.Feature, "flags")+".yaml"))
+	if path.Dir(path.Clean(file)) != repository.DefinitionsDir || !slices.Contains([]string{".yaml", ".json"}, path.Ext(file)) {
+		return Edit{}, Fail(fmt.Errorf("--file %s is none of %s/*.yaml and %s/*.json", file, repository.DefinitionsDir, repository.DefinitionsDir), "leave --file out, or name one there")
 	}
 	before, err := fs.ReadFile(s.Files, file)
 	switch {
@@ -210,7 +210,7 @@ func (p PromoteFlags) Edit(s *Flags, _ Person, _ time.Time) (Edit, error) {
 		return Edit{}, nil
 	}
 	data, err := edit.New(edit.Fields{{Key: "commit", Value: head}})
-	return Edit{Files: one(path.Join(flags.HeadsDir, p.Channel+".yaml"), data), Next: "its cells have them with their next look; sluice flag list tells"}, err
+	return Edit{Files: one(path.Join(repository.HeadsDir, p.Channel+".yaml"), data), Next: "its cells have them with their next look; sluice flag list tells"}, err
 }
 
 // sameFlags reports whether two commits have the same definitions: heads and records alone came between.
@@ -220,7 +220,7 @@ func (s *Flags) sameFlags(one, other string) bool {
 		if err != nil {
 			return nil, err
 		}
-		return below(files, flags.DefinitionsDir)
+		return below(files, repository.DefinitionsDir)
 	}
 	before, err1 := read(one)
 	after, err2 := read(other)

@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/engine/edits"
-	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
-	"github.com/sluice-cd/sluice/flags/edit"
+	"github.com/sluice-cd/sluice/flags/repository"
+	"github.com/sluice-cd/sluice/internal/manifest/edit"
 )
 
 const (
@@ -35,7 +35,7 @@ func flagsRepository(more map[string]string) *edits.Flags {
 	all := files(texts)
 	before := files(map[string]string{"flags/flags.yaml": "flags: {}\n"})
 	return &edits.Flags{
-		Commit: newest, Files: all, Tree: flags.Load(nil, all),
+		Commit: newest, Files: all, Tree: repository.Load(nil, all),
 		Contains: func(commit string) bool { return commit == older || commit == newest },
 		Open: func(commit string) (fs.FS, error) {
 			found, ok := map[string]fs.FS{older: before, newest: all}[commit]
@@ -218,7 +218,7 @@ func TestApproveAnnouncementOnce(t *testing.T) {
 	}
 	hash, _ := s.Tree.Hash(s.Tree.Announcements["classes"])
 	s.Approvals = func() (announce.Input, error) {
-		return announce.Input{Proven: []announce.Proven{{Approval: flags.Approval{Announcement: "classes", Person: "ada", Hash: hash}}}}, nil
+		return announce.Input{Proven: []announce.Proven{{Approval: repository.Approval{Announcement: "classes", Person: "ada", Hash: hash}}}}, nil
 	}
 	if got, want := decided(edits.Decide(d, s, ada, noon)), "unchanged: approve the announcement classes: it is so already"; got != want {
 		t.Errorf("again: got\n%s\nwant\n%s", got, want)

@@ -7,16 +7,16 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sluice-cd/sluice/flags"
-	"github.com/sluice-cd/sluice/flags/edit"
+	"github.com/sluice-cd/sluice/flags/repository"
+	"github.com/sluice-cd/sluice/internal/manifest/edit"
 	"github.com/sluice-cd/sluice/releases"
 )
 
 // overrideFile is where an override is written.
-func overrideFile(name string) string { return path.Join(flags.OverridesDir, name+".yaml") }
+func overrideFile(name string) string { return path.Join(repository.OverridesDir, name+".yaml") }
 
 // override is the file of an override.
-func override(name string, o flags.Override) (map[string][]byte, error) {
+func override(name string, o repository.Override) (map[string][]byte, error) {
 	all := edit.Fields{{Key: "apiVersion", Value: releases.APIVersion}, {Key: "kind", Value: o.Kind}}
 	add := func(key string, value any, there bool) {
 		if there {
@@ -33,7 +33,7 @@ func override(name string, o flags.Override) (map[string][]byte, error) {
 }
 
 // without removes the files of some overrides.
-func (s *Flags) without(those func(flags.Override) bool) map[string][]byte {
+func (s *Flags) without(those func(repository.Override) bool) map[string][]byte {
 	files := map[string][]byte{}
 	for _, o := range s.Tree.Overrides {
 		if those(o) {
@@ -57,10 +57,12 @@ func (k KillFlag) Edit(s *Flags, by Person, _ time.Time) (Edit, error) {
 	if _, err := s.Definition(k.Key); err != nil && (!s.Tree.Invalid || strings.Contains(k.Key, "/")) { // which would be another file
 		return Edit{}, err
 	}
-	if slices.ContainsFunc(s.Tree.Overrides, func(o flags.Override) bool { return o.Kind == flags.Kill && o.Flag == k.Key && o.Cells.IsZero() }) {
+	if slices.ContainsFunc(s.Tree.Overrides, func(o repository.Override) bool {
+		return o.Kind == repository.Kill && o.Flag == k.Key && o.Cells.IsZero()
+	}) {
 		return Edit{}, nil
 	}
-	files, err := override("kill-"+k.Key, flags.Override{Kind: flags.Kill, Flag: k.Key, Reason: k.Reason, By: by.Name, Until: k.Until})
+	files, err := override("kill-"+k.Key, repository.Override{Kind: repository.Kill, Flag: k.Key, Reason: k.Reason, By: by.Name, Until: k.Until})
 	return Edit{Files: files, Next: fmt.Sprintf("it is off in connected cells as soon as the control plane sees the commit; sluice flag unkill %s --reason WHY lifts it", k.Key)}, err
 }
 
@@ -70,7 +72,7 @@ type UnkillFlag struct{ Key, Reason string }
 func (u UnkillFlag) Message() (subject, body string) { return "lift the kill of " + u.Key, u.Reason }
 
 func (u UnkillFlag) Edit(s *Flags, _ Person, _ time.Time) (Edit, error) {
-	files := s.without(func(o flags.Override) bool { return o.Kind == flags.Kill && o.Flag == u.Key })
+	files := s.without(func(o repository.Override) bool { return o.Kind == repository.Kill && o.Flag == u.Key })
 	if len(files) == 0 {
 		return Edit{}, Fail(fmt.Errorf("no kill of %s is in the repository", u.Key), "if it was killed this moment its commit is on its way: try again; sluice flag show %s tells", u.Key)
 	}
@@ -84,8 +86,8 @@ func (h HoldAnnouncement) Message() (subject, body string) {
 	return "hold the announcement " + h.ID, h.Reason
 }
 
-func holdsOf(id string) func(flags.Override) bool {
-	return func(o flags.Override) bool { return o.Kind == flags.Hold && o.Announcement == id }
+func holdsOf(id string) func(repository.Override) bool {
+	return func(o repository.Override) bool { return o.Kind == repository.Hold && o.Announcement == id }
 }
 
 func (h HoldAnnouncement) Edit(s *Flags, by Person, _ time.Time) (Edit, error) {
@@ -99,7 +101,7 @@ func (h HoldAnnouncement) Edit(s *Flags, by Person, _ time.Time) (Edit, error) {
 	if s.published(h.ID) {
 		next = fmt.Sprintf("where it is published already a hold counts for nothing: sluice flag kill KEY, or sluice announce cancel %s", h.ID)
 	}
-	files, err := override("hold-"+h.ID, flags.Override{Kind: flags.Hold, Announcement: h.ID, Reason: h.Reason, By: by.Name})
+	files, err := override("hold-"+h.ID, repository.Override{Kind: repository.Hold, Announcement: h.ID, Reason: h.Reason, By: by.Name})
 	return Edit{Files: files, Next: next}, err
 }
 

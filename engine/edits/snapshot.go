@@ -13,6 +13,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/simulate"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -74,7 +75,7 @@ func (s *Releases) quarantined(channel, version string, digest releases.Digest) 
 type Flags struct {
 	Commit string
 	Files  fs.FS
-	Tree   *flags.Tree
+	Tree   *repository.Tree
 
 	// What follows is asked of the branch's history by the decisions that need it. nil: none of them is made.
 	Contains  func(commit string) bool              // reports whether the branch has an older commit
@@ -99,7 +100,7 @@ func (s *Flags) People() People {
 
 // Check refuses a change that brings a fault in. What was wrong before is no reason: it may be what is mended.
 func (s *Flags) Check(files map[string][]byte) (warnings []releases.Fault, err error) {
-	more := Brought(s.Tree.Faults, flags.Load(nil, simulate.Over(s.Files, files)).Faults)
+	more := Brought(s.Tree.Faults, repository.Load(nil, simulate.Over(s.Files, files)).Faults)
 	wrong := Fatal(more)
 	if len(wrong) == 0 {
 		return more, nil
@@ -140,7 +141,7 @@ func (s *Flags) Definition(key string) (*flags.Definition, error) {
 }
 
 // Announcement gives an announcement by id.
-func (s *Flags) Announcement(id string) (*flags.Announcement, error) {
+func (s *Flags) Announcement(id string) (*repository.Announcement, error) {
 	if a := s.Tree.Announcements[id]; a != nil {
 		return a, nil
 	}

@@ -21,15 +21,15 @@ import (
 
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/plan"
-	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // Options of a Sender. Store, Webhooks and Secret are required.
 type Options struct {
 	Store    engine.Outbox
-	Webhooks func() (all []flags.Webhook, ok bool) // that there are; ok is false while nobody knows
-	Secret   func(webhook string) (string, error)  // what messages to it are signed with: one or more of whsec_BASE64, the newest first; the error's text is shown
-	Leads    func() bool                           // whether this process may send; nil: it may
+	Webhooks func() (all []repository.Webhook, ok bool) // that there are; ok is false while nobody knows
+	Secret   func(webhook string) (string, error)       // what messages to it are signed with: one or more of whsec_BASE64, the newest first; the error's text is shown
+	Leads    func() bool                                // whether this process may send; nil: it may
 	Log      zerolog.Logger
 
 	Timeout time.Duration // of one attempt; default 10 s
@@ -44,10 +44,10 @@ type Sender struct {
 	poke   chan struct{} // there may be something to send: capacity 1
 	counts counts
 
-	mu   sync.Mutex               // guards what follows
-	busy map[string]bool          // webhooks that are being told
-	gone map[string]flags.Webhook // webhooks that said so, as they were then
-	owed map[string]outcome       // what could not be written down, by message: until it is, the message is not sent again
+	mu   sync.Mutex                    // guards what follows
+	busy map[string]bool               // webhooks that are being told
+	gone map[string]repository.Webhook // webhooks that said so, as they were then
+	owed map[string]outcome            // what could not be written down, by message: until it is, the message is not sent again
 }
 
 // New makes a sender. It sends while Run runs.
@@ -65,7 +65,7 @@ func New(o Options) (*Sender, error) {
 	}
 	return &Sender{
 		opts: o, client: newClient(o.Timeout), poke: make(chan struct{}, 1),
-		busy: map[string]bool{}, gone: map[string]flags.Webhook{}, owed: map[string]outcome{},
+		busy: map[string]bool{}, gone: map[string]repository.Webhook{}, owed: map[string]outcome{},
 	}, nil
 }
 
@@ -114,7 +114,7 @@ func (s *Sender) look(ctx context.Context, workers *sync.WaitGroup) error {
 	if err != nil {
 		return err
 	}
-	known := map[string]flags.Webhook{}
+	known := map[string]repository.Webhook{}
 	for _, h := range hooks {
 		known[h.Name] = h
 	}

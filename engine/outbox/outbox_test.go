@@ -27,8 +27,8 @@ import (
 	"github.com/sluice-cd/sluice/engine/outbox"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store"
-	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -118,7 +118,7 @@ func (r *receiver) wants(n int) []received {
 type post struct {
 	*outbox.Sender
 	store *store.Store
-	hooks atomic.Pointer[[]flags.Webhook]
+	hooks atomic.Pointer[[]repository.Webhook]
 	log   *lockedBuffer
 	stop  func() // waits until the sender has ended
 }
@@ -133,12 +133,12 @@ func openStore(t *testing.T, file string) *store.Store {
 	return kept
 }
 
-func newPost(t *testing.T, kept *store.Store, change func(*outbox.Options), hooks ...flags.Webhook) *post {
+func newPost(t *testing.T, kept *store.Store, change func(*outbox.Options), hooks ...repository.Webhook) *post {
 	t.Helper()
 	p := &post{store: kept, log: &lockedBuffer{}}
 	p.hooks.Store(&hooks)
 	o := outbox.Options{
-		Store: kept, Webhooks: func() ([]flags.Webhook, bool) { return *p.hooks.Load(), true },
+		Store: kept, Webhooks: func() ([]repository.Webhook, bool) { return *p.hooks.Load(), true },
 		Secret: func(string) (string, error) { return secret, nil },
 		Log:    zerolog.New(p.log), Timeout: 5 * time.Second, Every: 10 * time.Millisecond, Backoff: 20 * time.Millisecond,
 	}
@@ -215,7 +215,7 @@ func arrived(s outbox.State) bool { return s.Waiting == 0 && !s.LastSuccess.IsZe
 func TestSends(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
-	p := newPost(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil, flags.Webhook{Name: "chat", URL: r.URL + "/secret-path?token=x"})
+	p := newPost(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil, repository.Webhook{Name: "chat", URL: r.URL + "/secret-path?token=x"})
 	p.post(t, message("published/classes", "chat", time.Now()))
 	got := r.wants(1)
 	s := p.wants(t, "sent", arrived)
@@ -248,7 +248,7 @@ func (f *forgetful) Sent(ctx context.Context, m plan.Message) error {
 func TestSentAgainAfterACrash(t *testing.T) {
 	t.Parallel()
 	r, file := newReceiver(t), filepath.Join(t.TempDir(), "s.db")
-	hook := flags.Webhook{Name: "chat", URL: r.URL}
+	hook := repository.Webhook{Name: "chat", URL: r.URL}
 	kept := openStore(t, file)
 	full := &forgetful{Outbox: kept}
 	full.forgets.Store(true)
@@ -284,7 +284,7 @@ func TestWrittenDownLater(t *testing.T) {
 	kept := openStore(t, filepath.Join(t.TempDir(), "s.db"))
 	full := &forgetful{Outbox: kept}
 	full.forgets.Store(true)
-	p := newPost(t, kept, func(o *outbox.Options) { o.Store = full }, flags.Webhook{Name: "chat", URL: r.URL})
+	p := newPost(t, kept, func(o *outbox.Options) { o.Store = full }, repository.Webhook{Name: "chat", URL: r.URL})
 	p.post(t, message("e1", "chat", time.Now()))
 	r.wants(1)
 	full.forgets.Store(false)
@@ -300,7 +300,7 @@ func TestReceiverDownThenUp(t *testing.T) {
 	down, up := newReceiver(t), newReceiver(t)
 	down.answers(func(w http.ResponseWriter, _ *http.Request, _ int) { w.WriteHeader(http.StatusServiceUnavailable) })
 	address := down.URL
-	p := newPost(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil, flags.Webhook{Name: "down", URL: address}, flags.Webhook{Name: "up", URL: up.URL})
+	p := newPost(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil, repository.Webhook{Name: "down", URL: address}, repository.Webhook{Name: "up", URL: up.URL})
 	var all []plan.Message
 	for n := range 40 {
 		all = append(all, message(fmt.Sprint("e", n), "down", time.Now()), message(fmt.Sprint("e", n), "up", time.Now()))
@@ -334,7 +334,7 @@ func TestPoison(t *testing.T) {
 			w.WriteHeader(http.StatusRequestEntityTooLarge)
 		}
 	})
-	p := newPost(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), func(o *outbox.Options) { o.Backoff = time.Hour }, flags.Webhook{Name: "chat", URL: r.URL})
+	p := newPost(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), func(o *outbox.Options) { o.Backoff = time.Hour }, repository.Webhook{Name: "chat", URL: r.URL})
 	p.post(t, message("e1", "chat", time.Now()), message("e2", "chat", time.Now()), message("e3", "chat", time.Now()))
 	r.wants(3)
 	s := p.wants(t, "two sent", func(s outbox.State) bool { return s.Waiting == 1 })
@@ -348,7 +348,7 @@ func TestGone(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
 	r.answers(func(w http.ResponseWriter, _ *http.Request, _ int) { w.WriteHeader(http.StatusGone) })
-	p := newPost(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil, flags.Webhook{Name: "chat", URL: r.URL})
+	p := newPost(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil, repository.Webhook{Name: "chat", URL: r.URL})
 	p.post(t, message("e1", "chat", time.Now()), message("e2", "chat", time.Now()))
 	p.wants(t, "given up", func(s outbox.State) bool {
 		return s.GivenUp == 2 && s.Waiting == 0 && strings.Contains(s.LastError, "410")
@@ -359,7 +359,7 @@ func TestGone(t *testing.T) {
 		t.Errorf("who is gone was asked %d times", n)
 	}
 	r.answers(nil)
-	p.hooks.Store(&[]flags.Webhook{{Name: "chat", URL: r.URL + "/new"}})
+	p.hooks.Store(&[]repository.Webhook{{Name: "chat", URL: r.URL + "/new"}})
 	p.post(t, message("e4", "chat", time.Now()))
 	r.wants(2)
 }
@@ -408,7 +408,7 @@ func TestStrangeAnswers(t *testing.T) {
 				if c.secret != nil {
 					o.Secret = func(string) (string, error) { return "", c.secret }
 				}
-			}, flags.Webhook{Name: "chat", URL: c.url})
+			}, repository.Webhook{Name: "chat", URL: c.url})
 			p.post(t, message("e1", "chat", time.Now()))
 			if c.why == "" {
 				p.wants(t, "sent", arrived)
@@ -451,7 +451,7 @@ func TestPatience(t *testing.T) {
 		w.Header().Set("Retry-After", "7200")
 		w.WriteHeader(http.StatusTooManyRequests)
 	})
-	p := newPost(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil, flags.Webhook{Name: "chat", URL: r.URL})
+	p := newPost(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil, repository.Webhook{Name: "chat", URL: r.URL})
 	p.post(t, message("e1", "chat", time.Now()))
 	s := p.wants(t, "failed", func(s outbox.State) bool { return s.LastError != "" })
 	if wait := time.Until(s.Next); wait < 110*time.Minute || wait > 2*time.Hour {
@@ -469,15 +469,15 @@ func TestWhoIsTold(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
 	var leads, known atomic.Bool
-	hook := flags.Webhook{Name: "chat", URL: r.URL}
+	hook := repository.Webhook{Name: "chat", URL: r.URL}
 	p := newPost(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), func(o *outbox.Options) {
 		o.Leads = leads.Load
 		read := o.Webhooks
-		o.Webhooks = func() ([]flags.Webhook, bool) {
+		o.Webhooks = func() ([]repository.Webhook, bool) {
 			all, _ := read()
 			return all[:1], known.Load()
 		}
-	}, hook, flags.Webhook{Name: "removed"})
+	}, hook, repository.Webhook{Name: "removed"})
 	p.post(t, message("e1", "chat", time.Now()), message("e1", "removed", time.Now()))
 	time.Sleep(200 * time.Millisecond)
 	leads.Store(true)
@@ -507,7 +507,7 @@ func TestMetrics(t *testing.T) {
 			w.WriteHeader(500)
 		}
 	})
-	p := newPost(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), func(o *outbox.Options) { o.Backoff = time.Hour }, flags.Webhook{Name: "chat", URL: r.URL})
+	p := newPost(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), func(o *outbox.Options) { o.Backoff = time.Hour }, repository.Webhook{Name: "chat", URL: r.URL})
 	p.post(t, message("e1", "chat", time.Now().Add(-time.Minute)), message("e2", "chat", time.Now().Add(-time.Minute)))
 	p.wants(t, "failed", func(s outbox.State) bool { return s.LastError != "" && !s.LastSuccess.IsZero() })
 	registry := prometheus.NewPedanticRegistry()

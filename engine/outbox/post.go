@@ -15,8 +15,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 const (
@@ -49,7 +49,7 @@ type result struct {
 }
 
 // post tries once.
-func (s *Sender) post(ctx context.Context, hook flags.Webhook, e announce.Event) result {
+func (s *Sender) post(ctx context.Context, hook repository.Webhook, e announce.Event) result {
 	secret, err := s.opts.Secret(hook.Name)
 	if err == nil {
 		_, err = keysOf(secret)

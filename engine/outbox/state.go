@@ -8,7 +8,7 @@ import (
 
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/plan"
-	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // State is how a webhook fares.
@@ -28,7 +28,7 @@ type State struct {
 const remembered = 50_000
 
 // Read sums up how webhooks fare, from what the store keeps: any process may.
-func Read(ctx context.Context, store engine.Outbox, webhooks []flags.Webhook) ([]State, error) {
+func Read(ctx context.Context, store engine.Outbox, webhooks []repository.Webhook) ([]State, error) {
 	messages, err := store.Messages(ctx, remembered)
 	if err != nil {
 		return nil, fmt.Errorf("read how webhooks fare: %w", err)
@@ -37,7 +37,7 @@ func Read(ctx context.Context, store engine.Outbox, webhooks []flags.Webhook) ([
 }
 
 // StatesOf sums up how webhooks fare, in their order. Messages come newest first. Pure.
-func StatesOf(webhooks []flags.Webhook, messages []plan.Message) []State {
+func StatesOf(webhooks []repository.Webhook, messages []plan.Message) []State {
 	states, at := make([]State, 0, len(webhooks)), map[string]int{}
 	for _, h := range webhooks {
 		s := State{Name: h.Name, Types: h.Types}

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/engine/plan"
-	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 const (
@@ -27,7 +27,7 @@ type outcome struct {
 
 // tell sends messages to a webhook, one after the other. Where one does not get through, those behind it would not either: they
 // wait as well.
-func (s *Sender) tell(ctx context.Context, hook flags.Webhook, messages []plan.Message) {
+func (s *Sender) tell(ctx context.Context, hook repository.Webhook, messages []plan.Message) {
 	s.mu.Lock()
 	was, gone := s.gone[hook.Name]
 	s.mu.Unlock()

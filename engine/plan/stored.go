@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
-	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -54,10 +54,10 @@ type Decided struct {
 
 // Kill is a flag's kill on its way into git.
 type Kill struct {
-	ID       string         `json:"id"` // random: of two kills of one flag the later counts
-	At       time.Time      `json:"at"`
-	Override flags.Override `json:"override"`         // its Flag is the key
-	Landed   string         `json:"landed,omitempty"` // the commit that has it; empty: none yet
+	ID       string              `json:"id"` // random: of two kills of one flag the later counts
+	At       time.Time           `json:"at"`
+	Override repository.Override `json:"override"`         // its Flag is the key
+	Landed   string              `json:"landed,omitempty"` // the commit that has it; empty: none yet
 }
 
 // FlagsMark is the newest commit of the flags repository that was acted upon (R39).

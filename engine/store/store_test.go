@@ -20,7 +20,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/store"
 	"github.com/sluice-cd/sluice/engine/store/storetest"
-	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // childFile names the database in the environment of the process that TestKill kills.
@@ -110,7 +110,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	killed := 0
 	for err = nil; killed < 100 && err == nil; killed++ {
-		err = s.Kill(ctx, plan.Kill{ID: "k", Override: flags.Override{Flag: fmt.Sprint("f", killed), Reason: strings.Repeat("x", 4000)}})
+		err = s.Kill(ctx, plan.Kill{ID: "k", Override: repository.Override{Flag: fmt.Sprint("f", killed), Reason: strings.Repeat("x", 4000)}})
 	}
 	killed--
 	if !errors.Is(err, plan.ErrFull) {
@@ -152,7 +152,7 @@ func TestLocked(t *testing.T) {
 	if err := s.Report(ctx, report("acme", "")); !errors.Is(err, plan.ErrBusy) {
 		t.Errorf("report: %v, not ErrBusy", err)
 	}
-	if err := s.Kill(ctx, plan.Kill{ID: "k", Override: flags.Override{Flag: "f"}}); !errors.Is(err, plan.ErrBusy) {
+	if err := s.Kill(ctx, plan.Kill{ID: "k", Override: repository.Override{Flag: "f"}}); !errors.Is(err, plan.ErrBusy) {
 		t.Errorf("kill: %v, not ErrBusy", err)
 	}
 	if err := s.Seen(ctx, "4f0c", nil); !errors.Is(err, plan.ErrBusy) {

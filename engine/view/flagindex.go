@@ -10,6 +10,7 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -92,19 +93,19 @@ func (x *FlagIndex) Keys() []string {
 			all[key] = true
 		}
 	}
-	x.Overrides(func(o flags.Override, _ bool) { all[o.Flag] = true })
+	x.Overrides(func(o repository.Override, _ bool) { all[o.Flag] = true })
 	return slices.Sorted(maps.Keys(all))
 }
 
 // Exists reports whether a flag is one of Keys.
 func (x *FlagIndex) Exists(key string) bool {
 	is := x.Definition(key) != nil
-	x.Overrides(func(o flags.Override, _ bool) { is = is || o.Flag == key })
+	x.Overrides(func(o repository.Override, _ bool) { is = is || o.Flag == key })
 	return is
 }
 
 // Overrides gives all kills: those of the repository, and those on their way there.
-func (x *FlagIndex) Overrides(each func(o flags.Override, committed bool)) {
+func (x *FlagIndex) Overrides(each func(o repository.Override, committed bool)) {
 	for _, o := range x.f.Kills {
 		each(o, false)
 	}
@@ -112,10 +113,10 @@ func (x *FlagIndex) Overrides(each func(o flags.Override, committed bool)) {
 		return
 	}
 	for _, o := range x.f.Tip.Overrides {
-		again := func(k flags.Override) bool {
+		again := func(k repository.Override) bool {
 			return k.Flag == o.Flag && k.Reason == o.Reason && k.By == o.By && k.Until.Equal(o.Until)
 		}
-		if o.Kind == flags.Kill && !slices.ContainsFunc(x.f.Kills, again) {
+		if o.Kind == repository.Kill && !slices.ContainsFunc(x.f.Kills, again) {
 			each(o, true)
 		}
 	}
@@ -165,7 +166,7 @@ func (x *FlagIndex) Offline(cell string) bool {
 // Kills are the kills of one flag, or of all, by flag, and how far each is.
 func (x *FlagIndex) Kills(key string) []FlagKill {
 	all := []FlagKill{}
-	x.Overrides(func(o flags.Override, committed bool) {
+	x.Overrides(func(o repository.Override, committed bool) {
 		if key != "" && o.Flag != key {
 			return
 		}
@@ -201,7 +202,7 @@ func (x *FlagIndex) Status(key string) FlagStatus {
 	if d := x.Definition(key); d != nil {
 		s.Defined, s.Feature, s.Disabled = true, d.Feature(), d.Disabled
 	}
-	x.Overrides(func(o flags.Override, _ bool) { s.Killed = s.Killed || o.Flag == key })
+	x.Overrides(func(o repository.Override, _ bool) { s.Killed = s.Killed || o.Flag == key })
 	for _, a := range x.features[s.Feature] {
 		s.Announcements = append(s.Announcements, a.Announcement.ID)
 	}
@@ -289,7 +290,7 @@ func (x *FlagIndex) Cell(key, name string, at map[string]announce.CellStatus) Fl
 	c := FlagCell{Cell: name, Channel: x.v.Desired.Cells[name].Channel, Offline: x.Offline(name)}
 	orders, bundle := x.Confirmed(name, told)
 	if why, killed := x.Killed(told)[key]; killed {
-		c.State, c.Why, c.Confirmed = FlagState(flags.Dead), why, orders
+		c.State, c.Why, c.Confirmed = FlagState(flags.Killed), why, orders
 		return c
 	}
 	d := x.Definition(key)

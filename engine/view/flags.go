@@ -3,8 +3,8 @@ package view
 import (
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine/plan"
-	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -17,10 +17,10 @@ type Flags struct {
 	Told     map[string]*cells.Flags    // by cell, without labels: cells that are told the same share one
 	Bundles  map[releases.Digest][]byte // what cells may ask for: those that they are told, and were until lately
 	Plan     announce.Plan
-	Tip      *flags.Tree      // as announce.Input has it; nil: nothing valid was ever read
-	Kills    []flags.Override // stored, and not in the branch yet
-	Faults   []manifest.Fault // of the tip, and what only both repositories show: a feature that no release contains
-	Fault    string           // why the repository can't be read, its tip is not in force, or no time comes (R10); empty: none of them
+	Tip      *repository.Tree      // as announce.Input has it; nil: nothing valid was ever read
+	Kills    []repository.Override // stored, and not in the branch yet
+	Faults   []manifest.Fault      // of the tip, and what only both repositories show: a feature that no release contains
+	Fault    string                // why the repository can't be read, its tip is not in force, or no time comes (R10); empty: none of them
 	Seen     plan.FlagsSeen
 }
 

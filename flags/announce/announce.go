@@ -5,7 +5,7 @@
 // a Plan out, by commits to the flags repository and to nothing else, and passes what cells are told on to them.
 //
 // An announcement is level-triggered: nothing here remembers. What has to be remembered, because it rests on an instant that
-// is over, is a record in git (flags.Record): that it was armed before its time with what was approved, that it was
+// is over, is a record in git (repository.Record): that it was armed before its time with what was approved, that it was
 // published, that its time passed in vain, or that something kept it from being armed. A Plan goes by the records that are in
 // git, never by those that it asks for: what turns on waits for its commit, what turns off does not.
 package announce
@@ -14,23 +14,24 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
 // Input is everything that Make looks at.
 type Input struct {
 	Now      time.Time
-	Doubt    string                 // why Now can't be trusted (R10): then nothing is written that lets a time come; empty: it can
-	Tip      *flags.Tree            // the newest valid commit, with the overrides, records, heads and readable approvals of the newest of all
-	Commit   string                 // Tip's: the newest valid one
-	Trees    map[string]*flags.Tree // of the commits that records and heads name, as far as they could be read
+	Doubt    string                      // why Now can't be trusted (R10): then nothing is written that lets a time come; empty: it can
+	Tip      *repository.Tree            // the newest valid commit, with the overrides, records, heads and readable approvals of the newest of all
+	Commit   string                      // Tip's: the newest valid one
+	Trees    map[string]*repository.Tree // of the commits that records and heads name, as far as they could be read
 	Proven   []Proven
-	Authors  map[string][]string // by announcement: e-mail addresses of those who wrote its file as it is
-	Kills    []flags.Override    // stored, and not committed yet
-	Channels []Channel           // upstreams first
-	Cells    []Cell              // by name
-	Releases []Release           // that are supported, which some cell runs or some channel has as its head: newest last
-	Memory   Memory              // the last Plan's
+	Authors  map[string][]string   // by announcement: e-mail addresses of those who wrote its file as it is
+	Kills    []repository.Override // stored, and not committed yet
+	Channels []Channel             // upstreams first
+	Cells    []Cell                // by name
+	Releases []Release             // that are supported, which some cell runs or some channel has as its head: newest last
+	Memory   Memory                // the last Plan's
 }
 
 // Memory is what a Plan tells the next one. It is observed, not intended: lost, a soak begins again, and what ended meanwhile is
@@ -49,7 +50,7 @@ type Served struct {
 
 // Proven is an approval whose commit was proven to be that person's (R22).
 type Proven struct {
-	flags.Approval
+	repository.Approval
 	Email string
 }
 
@@ -131,15 +132,15 @@ const (
 
 // Status is an announcement as people see it.
 type Status struct {
-	Announcement *flags.Announcement `json:"announcement"`
-	Zone         string              `json:"zone,omitempty"`      // in which its times are: its own, or the repository's
-	Hash         string              `json:"hash"`                // what an approval names
-	State        State               `json:"state"`               // that of the last channel that is not done
-	Summary      string              `json:"summary"`             // "18 of 20 cells will light up at 10:00 Europe/Berlin; acme waits for 2026.11.3"
-	Approvals    []string            `json:"approvals,omitempty"` // persons whose approvals count
-	Needs        string              `json:"needs,omitempty"`     // what a person has to do next
-	Channels     []ChannelStatus     `json:"channels"`
-	Warnings     []string            `json:"warnings,omitempty"`
+	Announcement *repository.Announcement `json:"announcement"`
+	Zone         string                   `json:"zone,omitempty"`      // in which its times are: its own, or the repository's
+	Hash         string                   `json:"hash"`                // what an approval names
+	State        State                    `json:"state"`               // that of the last channel that is not done
+	Summary      string                   `json:"summary"`             // "18 of 20 cells will light up at 10:00 Europe/Berlin; acme waits for 2026.11.3"
+	Approvals    []string                 `json:"approvals,omitempty"` // persons whose approvals count
+	Needs        string                   `json:"needs,omitempty"`     // what a person has to do next
+	Channels     []ChannelStatus          `json:"channels"`
+	Warnings     []string                 `json:"warnings,omitempty"`
 }
 
 // ChannelStatus is an announcement in one channel.
@@ -148,7 +149,7 @@ type ChannelStatus struct {
 	State   State                   `json:"state"`
 	At      time.Time               `json:"at,omitzero"` // zero: as soon as a cell is ready, or never
 	Percent int                     `json:"percent"`     // of the ramp, now
-	Record  *flags.Record           `json:"record,omitempty"`
+	Record  *repository.Record      `json:"record,omitempty"`
 	Summary string                  `json:"summary"`
 	Counts  map[flags.CellState]int `json:"counts"`          // of cells
 	Cells   []CellStatus            `json:"cells,omitempty"` // by name; only Plan.Detail fills it in

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 func TestApprovals(t *testing.T) {
@@ -33,7 +33,7 @@ func TestApprovals(t *testing.T) {
 			w.put(file, told(c.lines...))
 			c.do(w)
 			p := w.settle()
-			if got := w.record("news", "dedicated") == flags.Armed; got != c.armed {
+			if got := w.record("news", "dedicated") == repository.Armed; got != c.armed {
 				t.Errorf("armed: %t", got)
 			}
 			if st := p.Announcements[0]; !slices.Equal(st.Approvals, c.count) {

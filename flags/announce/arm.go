@@ -1,8 +1,8 @@
 package announce
 
-import "github.com/sluice-cd/sluice/flags"
+import "github.com/sluice-cd/sluice/flags/repository"
 
-// Modes of flags.Readiness that the engine decides by (R41).
+// Modes of repository.Readiness that the engine decides by (R41).
 const (
 	skip  = "skip"
 	block = "block"
@@ -13,7 +13,7 @@ func (p *planner) settle(s *standing) {
 	switch {
 	case s.c.entry:
 		p.follow(s)
-	case s.rec != nil && s.rec.Outcome == flags.Published:
+	case s.rec != nil && s.rec.Outcome == repository.Published:
 		p.keep(s)
 	default:
 		p.arm(s)
@@ -67,9 +67,9 @@ func (p *planner) arm(s *standing) {
 	case tip.Archived:
 		s.state = Archived
 		p.disarm(s, "archived")
-	case s.recorded(flags.Armed):
+	case s.recorded(repository.Armed):
 		p.armed(s)
-	case s.recorded(flags.Missed):
+	case s.recorded(repository.Missed):
 		s.state, s.why = Missed, s.rec.Reason
 	case ready || tip.Now && due:
 		p.atOnce(s)
@@ -83,7 +83,7 @@ func (p *planner) arm(s *standing) {
 }
 
 // recorded tells whether there is a record of what the announcement says now.
-func (s *standing) recorded(as flags.Outcome) bool {
+func (s *standing) recorded(as repository.Outcome) bool {
 	return s.rec != nil && s.rec.Outcome == as && s.rec.Text == s.a.text
 }
 
@@ -122,15 +122,15 @@ func (p *planner) armed(s *standing) {
 		return
 	case past && wait:
 		s.reach.without = setOf(rec.Without)
-		p.publish(s, flags.Record{Hash: rec.Hash, Commit: rec.Commit, At: rec.At})
+		p.publish(s, repository.Record{Hash: rec.Hash, Commit: rec.Commit, At: rec.At})
 	case past:
 		s.reach.without = setOf(rec.Without)
-		p.decide(s, flags.Record{Hash: rec.Hash, Commit: rec.Commit})
+		p.decide(s, repository.Record{Hash: rec.Hash, Commit: rec.Commit})
 		return
 	case s.a.short == "" && (rec.Hash != s.a.hash || !rec.At.Equal(at)) && !p.reached(at):
-		p.ready(s, flags.Record{Hash: s.a.hash, Commit: p.in.Commit, At: at})
+		p.ready(s, repository.Record{Hash: s.a.hash, Commit: p.in.Commit, At: at})
 	default:
-		p.ready(s, flags.Record{Hash: rec.Hash, Commit: rec.Commit, At: rec.At})
+		p.ready(s, repository.Record{Hash: rec.Hash, Commit: rec.Commit, At: rec.At})
 	}
 	s.sent = wait
 	switch {
@@ -147,7 +147,7 @@ func (p *planner) armed(s *standing) {
 func (p *planner) atOnce(s *standing) {
 	state, why := s.blocked()
 	if why == "" {
-		p.decide(s, flags.Record{Hash: s.a.hash, Commit: p.in.Commit, At: p.instant(s)})
+		p.decide(s, repository.Record{Hash: s.a.hash, Commit: p.in.Commit, At: p.instant(s)})
 		return
 	}
 	s.state, s.why = state, why
@@ -169,10 +169,10 @@ func (p *planner) ahead(s *standing) {
 	switch {
 	case why == "":
 		s.state = Scheduled
-		p.ready(s, flags.Record{Hash: s.a.hash, Commit: p.in.Commit, At: s.at})
+		p.ready(s, repository.Record{Hash: s.a.hash, Commit: p.in.Commit, At: s.at})
 	case s.rec == nil && state == Held: // remembered, lest its time pass unseen (R43)
 		s.state, s.why = state, why
-		p.record(s, flags.Record{Outcome: flags.Disarmed, Hash: s.a.hash, Commit: p.in.Commit, At: s.at, Reason: why})
+		p.record(s, repository.Record{Outcome: repository.Disarmed, Hash: s.a.hash, Commit: p.in.Commit, At: s.at, Reason: why})
 	default:
 		s.state, s.why = state, why
 		p.disarm(s, why)

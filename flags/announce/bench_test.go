@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // large is 10,000 cells in two channels and 100 announcements that are published, with their reports; one in ten is for some cells only.
@@ -62,7 +63,7 @@ func BenchmarkMake(b *testing.B) {
 // Cells that are told the same share it, and those with the same gates a bundle.
 func TestShared(t *testing.T) {
 	w := large(t)
-	w.kills = []flags.Override{{Flag: "f00-0", Reason: "no", Cells: flags.Selector{Names: []string{"c00500"}}}}
+	w.kills = []repository.Override{{Flag: "f00-0", Reason: "no", Cells: repository.Selector{Names: []string{"c00500"}}}}
 	p := w.settle()
 	told, bundles := map[*Told]bool{}, map[*flags.Bundle]bool{}
 	for _, x := range p.Told {

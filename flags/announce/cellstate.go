@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // view is what is the same for all cells of a standing.
@@ -26,11 +27,11 @@ func (p *planner) cellState(s *standing, v *view, c *cell) (state flags.CellStat
 	case !s.reach.selects(c):
 		return "", false, false
 	case s.sent && s.reach.spares(c):
-		return flags.Left, false, true
+		return flags.LeftOut, false, true
 	case (s.held != "" || len(s.holds) > 0) && s.holder(c) != "":
-		return flags.Kept, false, true
+		return flags.Held, false, true
 	case !s.sent && s.codes[c.code] && s.state != Publishing:
-		return flags.Ready, false, true
+		return flags.Armed, false, true
 	case !s.sent:
 		return flags.Waiting, false, true
 	}
@@ -66,8 +67,8 @@ func (s *standing) said(c *cell) flags.CellState {
 // derive says what a cell should have, by its releases and the time, and by what it had before.
 func (s *standing) derive(v *view, c *cell) flags.CellState {
 	switch {
-	case slices.ContainsFunc(s.dead, func(k flags.Override) bool { return k.Cells.Selects(c.Name, c.Channel, c.Labels) }):
-		return flags.Dead
+	case slices.ContainsFunc(s.dead, func(k repository.Override) bool { return k.Cells.Selects(c.Name, c.Channel, c.Labels) }):
+		return flags.Killed
 	case !s.codes[c.code]:
 		// Only its outright word counts: what it does not name may be news to it, and never have been on.
 		if c.Report != nil {
@@ -77,7 +78,7 @@ func (s *standing) derive(v *view, c *cell) flags.CellState {
 		}
 		return flags.Waiting
 	case !v.due:
-		return flags.Ready
+		return flags.Armed
 	case v.percent >= 100:
 		return flags.On
 	case v.gate.By != flags.ByCell:
@@ -85,25 +86,25 @@ func (s *standing) derive(v *view, c *cell) flags.CellState {
 	case v.gate.Includes(c.Name, v.percent):
 		return flags.On
 	}
-	return flags.Ready
+	return flags.Armed
 }
 
 // overtaken tells whether what a cell said is only older than what should be.
 func overtaken(said, is flags.CellState) bool {
 	switch said {
-	case flags.Ready:
+	case flags.Armed:
 		return is == flags.Ramping || is == flags.On || is == flags.Suspended || is == flags.Waiting
 	case flags.Ramping:
 		return is == flags.On || is == flags.Suspended
 	case flags.On: // or not named, as what is news to it
-		return is == flags.Suspended || is == flags.Waiting || is == flags.Ready
+		return is == flags.Suspended || is == flags.Waiting || is == flags.Armed
 	}
 	return false
 }
 
 // has tells whether a cell that is in that state has what was announced, or will have it when the time comes.
 func has(state flags.CellState) bool {
-	return state == flags.On || state == flags.Ramping || state == flags.Ready
+	return state == flags.On || state == flags.Ramping || state == flags.Armed
 }
 
 // lacking says in words why a cell is in a state, as what follows its name; empty: nothing needs saying.
@@ -113,24 +114,24 @@ func (p *planner) lacking(s *standing, c *cell, state flags.CellState) string {
 		return p.waiting(s, c)
 	case flags.Suspended:
 		return "is suspended: " + c.runs() + " without " + strings.Join(p.missing(s, c), ", ")
-	case flags.Dead:
+	case flags.Killed:
 		for _, k := range s.dead {
 			if k.Cells.Selects(c.Name, c.Channel, c.Labels) {
 				return "has " + k.Flag + " killed: " + oneLine(k.Reason)
 			}
 		}
 		return "has a flag of it killed"
-	case flags.Kept:
+	case flags.Held:
 		if why := s.holder(c); why != "" {
 			return "is held: " + why
 		}
 		return "is held by its owner"
-	case flags.Left:
+	case flags.LeftOut:
 		if s.reach.without[c.Name] {
 			return "was held when its time came"
 		}
 		return "was not ready when its time came"
-	case flags.Ready:
+	case flags.Armed:
 		if s.state == Draft {
 			return "is ready: " + s.why
 		}

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"path"
 
-	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // check finds what only both repositories together show: names that the release repository does not know. All are warnings: it
@@ -29,7 +29,7 @@ func (p *planner) check() {
 		if a.tip == nil || a.tip.Archived || a.tip.Cancelled != "" {
 			continue
 		}
-		file := path.Join(flags.AnnouncementsDir, a.id+".yaml")
+		file := path.Join(repository.AnnouncementsDir, a.id+".yaml")
 		for _, f := range a.tip.Features {
 			if !contained[f] {
 				p.warn(file, 0, "no release contains the feature "+f)
@@ -43,11 +43,11 @@ func (p *planner) check() {
 		p.checkSelector(file, a.tip.Cells, cells)
 	}
 	for _, o := range p.in.Tip.Overrides {
-		p.checkSelector(path.Join(flags.OverridesDir, o.Name+".yaml"), o.Cells, cells)
+		p.checkSelector(path.Join(repository.OverridesDir, o.Name+".yaml"), o.Cells, cells)
 	}
 }
 
-func (p *planner) checkSelector(file string, s flags.Selector, cells map[string]bool) {
+func (p *planner) checkSelector(file string, s repository.Selector, cells map[string]bool) {
 	for _, name := range s.Channels {
 		if p.named[name] == nil {
 			p.warn(file, 0, "cells.channels: there is no channel "+name)

@@ -3,7 +3,7 @@ package announce
 import (
 	"time"
 
-	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // late settles what was not armed when its time came. Only a channel that is new, of which there is no record at all, has
@@ -20,19 +20,19 @@ func (p *planner) late(s *standing) {
 	}
 	switch {
 	case s.a.short == "":
-		p.decide(s, flags.Record{Hash: s.a.hash, Commit: p.in.Commit, At: s.at})
+		p.decide(s, repository.Record{Hash: s.a.hash, Commit: p.in.Commit, At: s.at})
 	case elsewhere.Text == s.a.text:
-		p.decide(s, flags.Record{Hash: elsewhere.Hash, Commit: elsewhere.Commit, At: s.at})
+		p.decide(s, repository.Record{Hash: elsewhere.Hash, Commit: elsewhere.Commit, At: s.at})
 	default:
 		s.state, s.why = Draft, "it was edited since it was published elsewhere; "+s.a.short
 	}
 }
 
 // published gives a record that the announcement is published in some channel, one of what it says now if there is one; nil: none.
-func (p *planner) published(a *announcement) *flags.Record {
-	var found *flags.Record
+func (p *planner) published(a *announcement) *repository.Record {
+	var found *repository.Record
 	for _, s := range a.standings {
-		if s.rec != nil && s.rec.Outcome == flags.Published && (found == nil || found.Text != a.text) {
+		if s.rec != nil && s.rec.Outcome == repository.Published && (found == nil || found.Text != a.text) {
 			found = s.rec
 		}
 	}
@@ -40,7 +40,7 @@ func (p *planner) published(a *announcement) *flags.Record {
 }
 
 // decide publishes as whenNotReady says (R41): what is skipped or blocked, as of now, for no cell can have flipped before.
-func (p *planner) decide(s *standing, rec flags.Record) {
+func (p *planner) decide(s *standing, rec repository.Record) {
 	s.state = Scheduled
 	mode, percent := s.rules.WhenNotReady.Mode, s.rules.WhenNotReady.Percent
 	if mode != skip && mode != block {
@@ -64,7 +64,7 @@ func (p *planner) decide(s *standing, rec flags.Record) {
 }
 
 // decided gives the tree that has what a record was made of; nil: it can't be read, and so it is off.
-func (p *planner) decided(s *standing) *flags.Tree {
+func (p *planner) decided(s *standing) *repository.Tree {
 	if t := p.tree(s.rec.Commit); t != nil && t.Announcements[s.a.id] != nil {
 		return t
 	}

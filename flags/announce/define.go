@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // define gives the definitions that a channel has (R42): of features that were decided on, from the commit that was approved;
@@ -43,7 +44,7 @@ func (p *planner) define(c *channel) map[string]json.RawMessage {
 func ranked(standings []*standing) []*standing {
 	in := slices.DeleteFunc(slices.Clone(standings), func(s *standing) bool { return !s.sent || s.tree == nil })
 	published := func(s *standing) int {
-		if s.rec.Outcome == flags.Published {
+		if s.rec.Outcome == repository.Published {
 			return 1
 		}
 		return 0
@@ -65,7 +66,7 @@ func shut(d *flags.Definition) *flags.Definition {
 }
 
 // index gives a tree's definitions by feature.
-func (p *planner) index(t *flags.Tree) map[string][]*flags.Definition {
+func (p *planner) index(t *repository.Tree) map[string][]*flags.Definition {
 	index, ok := p.indexes[t]
 	if !ok {
 		index = map[string][]*flags.Definition{}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // fresh is how long something is told after it happened. It is far less than events' IDs are remembered.
@@ -73,9 +74,9 @@ func (p *planner) happened(s *standing) {
 		}
 		p.goes(subject, e)
 		return
-	case s.recorded(flags.Missed):
+	case s.recorded(repository.Missed):
 		e.Type, e.At, e.Text = "missed", s.rec.At, fmt.Sprintf("%s missed its time in %s: %s", name, s.c.Name, s.rec.Reason)
-	case s.rec != nil && s.rec.Outcome == flags.Published && s.sent:
+	case s.rec != nil && s.rec.Outcome == repository.Published && s.sent:
 		e.Type, e.Text = "published", fmt.Sprintf("%s is published in %s: %s", name, s.c.Name, p.sentence(s))
 	default:
 		return

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // moveHeads has flags without an announcement pass the channels (R42): a channel takes the tip's once all cells of every
@@ -97,10 +98,10 @@ func (p *planner) soaked(c *channel, tip string) bool {
 	return true
 }
 
-func headPath(c *channel) string { return path.Join(flags.HeadsDir, c.Name+".yaml") }
+func headPath(c *channel) string { return path.Join(repository.HeadsDir, c.Name+".yaml") }
 
 func (p *planner) head(c *channel, why string) {
-	p.write(headPath(c), flags.Head{Commit: p.in.Commit}, why)
+	p.write(headPath(c), repository.Head{Commit: p.in.Commit}, why)
 }
 
 // announced gives the features whose definitions pass with an announcement.
@@ -118,7 +119,7 @@ func (p *planner) announced() map[string]bool {
 }
 
 // loose hashes the definitions that pass without an announcement.
-func (p *planner) loose(t *flags.Tree, announced map[string]bool) string {
+func (p *planner) loose(t *repository.Tree, announced map[string]bool) string {
 	sum := sha256.New()
 	for _, key := range slices.Sorted(maps.Keys(t.Flags)) {
 		if d := t.Flags[key]; !announced[d.Feature()] {

@@ -4,7 +4,7 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // keep settles a channel with an upstream after publication. What was decided stays in force, whatever is edited, held or lost,
@@ -46,10 +46,10 @@ func (p *planner) again(s *standing) {
 	before, _, _ := s.rules.When(s.c.Name, false)
 	at, _, never := tip.When(s.c.Name, false)
 	if never || !inChannel(tip.Cells, s.c) {
-		p.record(s, flags.Record{Outcome: flags.Disarmed, Hash: s.a.hash, Commit: p.in.Commit, At: rec.At, Reason: "it is not for this channel any more"})
+		p.record(s, repository.Record{Outcome: repository.Disarmed, Hash: s.a.hash, Commit: p.in.Commit, At: rec.At, Reason: "it is not for this channel any more"})
 		return
 	}
-	next := flags.Record{Outcome: flags.Published, Hash: s.a.hash, Commit: p.in.Commit, At: rec.At, Without: rec.Without}
+	next := repository.Record{Outcome: repository.Published, Hash: s.a.hash, Commit: p.in.Commit, At: rec.At, Without: rec.Without}
 	moved := !at.IsZero() && !at.Equal(before)
 	if moved && !p.reached(at) {
 		s.why = "its approved edit counts from " + stamp(at)

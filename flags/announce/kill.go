@@ -10,52 +10,54 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // commitKills gathers all kills, and asks for files of those that have none yet (R43). What is stored is a kill already; its
 // end, in neither place, ends nothing.
 func (p *planner) commitKills() {
-	taken := map[string]flags.Override{}
+	taken := map[string]repository.Override{}
 	for _, o := range p.in.Tip.Overrides {
 		taken[o.Name] = o
-		if o.Kind == flags.Kill {
+		if o.Kind == repository.Kill {
 			p.kills = append(p.kills, o)
 		}
 	}
 	stored := slices.Clone(p.in.Kills)
-	slices.SortFunc(stored, func(a, b flags.Override) int {
+	slices.SortFunc(stored, func(a, b repository.Override) int {
 		return cmp.Or(cmp.Compare(a.Flag, b.Flag), cmp.Compare(a.Reason, b.Reason))
 	})
 	for _, k := range stored {
-		k.APIVersion, k.Kind, k.Announcement = "sluice/v1", flags.Kill, ""
-		if slices.ContainsFunc(p.kills, func(o flags.Override) bool { return sameKill(o, k) }) {
+		k.APIVersion, k.Kind, k.Announcement = "sluice/v1", repository.Kill, ""
+		if slices.ContainsFunc(p.kills, func(o repository.Override) bool { return sameKill(o, k) }) {
 			continue
 		}
 		k.Name = freeName(k, taken)
-		taken[k.Name] = flags.Override{Kind: flags.Hold} // no other of this plan takes it
+		taken[k.Name] = repository.Override{Kind: repository.Hold} // no other of this plan takes it
 		p.kills = append(p.kills, k)
 		why := "kill " + k.Flag + ": " + oneLine(k.Reason)
 		if k.By != "" {
 			why += " (by " + oneLine(k.By) + ")"
 		}
-		p.write(path.Join(flags.OverridesDir, k.Name+".yaml"), k, why)
+		p.write(path.Join(repository.OverridesDir, k.Name+".yaml"), k, why)
 	}
-	slices.SortStableFunc(p.kills, func(a, b flags.Override) int { return cmp.Or(cmp.Compare(a.Flag, b.Flag), cmp.Compare(a.Name, b.Name)) })
+	slices.SortStableFunc(p.kills, func(a, b repository.Override) int {
+		return cmp.Or(cmp.Compare(a.Flag, b.Flag), cmp.Compare(a.Name, b.Name))
+	})
 }
 
 // sameKill tells whether two kills say the same, whatever their files are called.
-func sameKill(a, b flags.Override) bool {
+func sameKill(a, b repository.Override) bool {
 	return a.Flag == b.Flag && a.Reason == b.Reason && a.By == b.By && a.Until.Equal(b.Until) && sameCells(a.Cells, b.Cells)
 }
 
-func sameCells(a, b flags.Selector) bool {
+func sameCells(a, b repository.Selector) bool {
 	return slices.Equal(a.Names, b.Names) && slices.Equal(a.Channels, b.Channels) &&
 		(len(a.Labels)+len(b.Labels) == 0 || reflect.DeepEqual(a.Labels, b.Labels))
 }
 
 // freeName names a kill's file. It takes the place of a kill of the same flag in the same cells only: none is lifted so.
-func freeName(k flags.Override, taken map[string]flags.Override) string {
+func freeName(k repository.Override, taken map[string]repository.Override) string {
 	name := "kill-" + k.Flag
 	if strings.ContainsFunc(k.Flag, func(r rune) bool { return !strings.ContainsRune(letters, r) }) {
 		sum := sha256.Sum256([]byte(k.Flag))
@@ -63,7 +65,7 @@ func freeName(k flags.Override, taken map[string]flags.Override) string {
 	}
 	for n, free := 2, name; ; n++ {
 		o, is := taken[free]
-		if !is || o.Kind == flags.Kill && o.Flag == k.Flag && sameCells(o.Cells, k.Cells) {
+		if !is || o.Kind == repository.Kill && o.Flag == k.Flag && sameCells(o.Cells, k.Cells) {
 			return free
 		}
 		free = name + "-" + strconv.Itoa(n)

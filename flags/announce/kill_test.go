@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // R43, fault 63: a kill works from when it is stored until a commit takes it away; its end is a reminder.
@@ -15,7 +16,7 @@ func TestKill(t *testing.T) {
 	w.put(file, told()).approve("news", "ada").settle()
 	w.pass(noon()).settle()
 	until := w.now.Add(time.Hour)
-	w.kills = []flags.Override{{Flag: "x", Reason: "it\nburns", By: "ada", Until: until}}
+	w.kills = []repository.Override{{Flag: "x", Reason: "it\nburns", By: "ada", Until: until}}
 	p := w.step()
 	if got := w.variant(p, "d1", "x"); got != "off" {
 		t.Errorf("x is %s in d1 before the kill is committed", got)
@@ -29,7 +30,7 @@ func TestKill(t *testing.T) {
 	if o := w.tip().Overrides; len(o) != 1 || o[0].Reason != "it\nburns" || o[0].By != "ada" || !o[0].Until.Equal(until) {
 		t.Errorf("%+v", o)
 	}
-	if got := p.in(t, "news", "dedicated").cell("d1"); got.State != flags.Dead || got.Why != "has x killed: it burns" {
+	if got := p.in(t, "news", "dedicated").cell("d1"); got.State != flags.Killed || got.Why != "has x killed: it burns" {
 		t.Errorf("%+v", got)
 	}
 	first := eventIDs(p)
@@ -60,8 +61,8 @@ func TestKill(t *testing.T) {
 func TestKillFiles(t *testing.T) {
 	w := newWorld(t)
 	w.put("overrides/kill-x.yaml", "apiVersion: sluice/v1\nkind: Kill\nflag: x\nreason: everywhere\n")
-	w.kills = []flags.Override{
-		{Flag: "x", Reason: "here", Cells: flags.Selector{Names: []string{"d1"}}},
+	w.kills = []repository.Override{
+		{Flag: "x", Reason: "here", Cells: repository.Selector{Names: []string{"d1"}}},
 		{Flag: "plain", Reason: "no"}, {Flag: "Ünsafe/..", Reason: "no"},
 	}
 	w.settle()
@@ -78,7 +79,7 @@ func TestKillFiles(t *testing.T) {
 		t.Errorf("%v", k)
 	}
 	// A wider word on the same cells takes its place.
-	w.kills = []flags.Override{{Flag: "x", Reason: "still"}}
+	w.kills = []repository.Override{{Flag: "x", Reason: "still"}}
 	w.settle()
 	if n := len(w.tip().Overrides); n != 4 {
 		t.Errorf("%d overrides", n)
@@ -89,7 +90,7 @@ func TestKillFiles(t *testing.T) {
 func TestKillWithoutChannel(t *testing.T) {
 	w := newWorld(t)
 	w.cells = append(w.cells, w.cell("lost", "nowhere"))
-	w.kills = []flags.Override{{Flag: "x", Reason: "no"}}
+	w.kills = []repository.Override{{Flag: "x", Reason: "no"}}
 	if told := w.settle().Told["lost"]; told == nil || told.Bundle != nil || len(told.Orders.Killed) != 1 {
 		t.Errorf("%+v", told)
 	}

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
@@ -41,10 +42,10 @@ type planner struct {
 	channels      []*channel
 	named         map[string]*channel
 	announcements []*announcement // by ID
-	kills         []flags.Override
+	kills         []repository.Override
 	codes         []map[string]bool // sets of features that cells contain
 	bundles       []map[string]bool // gates that cells were told of last
-	indexes       map[*flags.Tree]map[string][]*flags.Definition
+	indexes       map[*repository.Tree]map[string][]*flags.Definition
 	encoded       map[*flags.Definition][]byte
 
 	plan Plan
@@ -55,10 +56,10 @@ type channel struct {
 	Channel
 	entry     bool
 	cells     []*cell
-	standings []*standing // by announcement
-	base      *flags.Tree // whose definitions of flags without a record count
-	ranked    []*standing // whose definitions count; none in an entry channel
-	loose     string      // see planner.loose: of base
+	standings []*standing      // by announcement
+	base      *repository.Tree // whose definitions of flags without a record count
+	ranked    []*standing      // whose definitions count; none in an entry channel
+	loose     string           // see planner.loose: of base
 }
 
 // cell is a cell, which set of features it contains, which bundle it was told last, and what it says is not on.
@@ -76,7 +77,7 @@ type said struct {
 // announcement is an announcement and what holds for it in all channels.
 type announcement struct {
 	id         string
-	tip        *flags.Announcement // as it is; nil: its file is gone, and records of it are left
+	tip        *repository.Announcement // as it is; nil: its file is gone, and records of it are left
 	hash, text string
 	approvers  []string // persons whose approvals count, sorted
 	short      string   // what is missing of approvals; empty: nothing
@@ -88,23 +89,23 @@ type standing struct {
 	a *announcement
 	c *channel
 
-	rec   *flags.Record       // what git has; nil: nothing
-	rules *flags.Announcement // what counts here: as it was decided on, or else as it is
-	tree  *flags.Tree         // that has its definitions; nil: nothing of it is in force
-	at    time.Time           // when it is published here; zero: as soon as a cell is ready, or no time is given
-	sent  bool                // its gate is told to the cells that it reaches
-	state State               // empty: it is not for this channel
-	why   string              // what keeps it, in words
-	stale string              // what was edited since it was decided on, and is not approved
+	rec   *repository.Record       // what git has; nil: nothing
+	rules *repository.Announcement // what counts here: as it was decided on, or else as it is
+	tree  *repository.Tree         // that has its definitions; nil: nothing of it is in force
+	at    time.Time                // when it is published here; zero: as soon as a cell is ready, or no time is given
+	sent  bool                     // its gate is told to the cells that it reaches
+	state State                    // empty: it is not for this channel
+	why   string                   // what keeps it, in words
+	stale string                   // what was edited since it was decided on, and is not approved
 
-	held  string           // a hold of all its cells here: why; empty: none
-	holds []flags.Override // holds of some of its cells
+	held  string                // a hold of all its cells here: why; empty: none
+	holds []repository.Override // holds of some of its cells
 	reach reach
 	codes []bool // by set of features: it contains all that rules ask for
 	known []bool // by bundle that cells were told last: it has the gate
 
-	dead    []flags.Override // kills of its flags
-	retired bool             // no flag of its is left
+	dead    []repository.Override // kills of its flags
+	retired bool                  // no flag of its is left
 	tally   tally
 }
 
@@ -120,7 +121,7 @@ func (p *planner) reached(t time.Time) bool {
 }
 
 // tree gives what a commit says; nil: it can't be read.
-func (p *planner) tree(commit string) *flags.Tree {
+func (p *planner) tree(commit string) *repository.Tree {
 	if commit == p.in.Commit {
 		return p.in.Tip
 	}

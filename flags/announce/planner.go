@@ -8,13 +8,14 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 func newPlanner(in Input) *planner {
 	p := &planner{
 		in: in, now: in.Now.Truncate(time.Second).UTC(),
 		named:   map[string]*channel{},
-		indexes: map[*flags.Tree]map[string][]*flags.Definition{}, encoded: map[*flags.Definition][]byte{},
+		indexes: map[*repository.Tree]map[string][]*flags.Definition{}, encoded: map[*flags.Definition][]byte{},
 		plan: Plan{Told: make(map[string]*Told, len(in.Cells))},
 	}
 	for _, c := range in.Channels {

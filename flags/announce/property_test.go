@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // history is a random life of an announcement, and what the test itself knows of it.
@@ -89,7 +90,7 @@ func (h *history) happen() {
 	case "kill some":
 		h.put("overrides/kill-d1.yaml", killed+"cells: {names: [d1]}\n")
 	case "stored":
-		h.kills = []flags.Override{{Flag: "y", Reason: "stored", By: "eve"}}
+		h.kills = []repository.Override{{Flag: "y", Reason: "stored", By: "eve"}}
 	case "revive":
 		h.kills = nil
 		h.put("overrides/kill.yaml", "", "overrides/kill-d1.yaml", "", "overrides/kill-y.yaml", "")
@@ -118,7 +119,7 @@ func (h *history) happen() {
 	t := h.tip()
 	if a := t.Announcements["news"]; a != nil {
 		hash, _ := t.Hash(a)
-		if slices.ContainsFunc(t.Approvals, func(p flags.Approval) bool { return p.Hash == hash }) {
+		if slices.ContainsFunc(t.Approvals, func(p repository.Approval) bool { return p.Hash == hash }) {
 			h.approved[hash] = true
 		}
 	}
@@ -162,7 +163,7 @@ func (h *history) checkDecided(c Cell, key string, raw []byte) {
 	h.tb.Helper()
 	t := h.saw
 	rec, ok := t.Records["news"][c.Channel]
-	if !ok || rec.Outcome != flags.Armed && rec.Outcome != flags.Published || rec.At.After(h.now) {
+	if !ok || rec.Outcome != repository.Armed && rec.Outcome != repository.Published || rec.At.After(h.now) {
 		h.tb.Fatalf("%s is on in %s at %s by the record %+v", key, c.Name, h.now, rec)
 	}
 	if !h.approved[rec.Hash] {
@@ -176,7 +177,7 @@ func (h *history) checkDecided(c Cell, key string, raw []byte) {
 		h.tb.Fatalf("%s is on in %s by a definition that was not approved: %s", key, c.Name, raw)
 	}
 	for _, o := range t.Overrides {
-		if o.Kind == flags.Hold && rec.Outcome == flags.Armed && o.Cells.Selects(c.Name, c.Channel, c.Labels) {
+		if o.Kind == repository.Hold && rec.Outcome == repository.Armed && o.Cells.Selects(c.Name, c.Channel, c.Labels) {
 			h.tb.Fatalf("%s is on in %s, and held before it was published", key, c.Name)
 		}
 	}
@@ -267,7 +268,7 @@ func TestOrder(t *testing.T) {
 		tip := *in.Tip
 		tip.Overrides = rapid.Permutation(tip.Overrides).Draw(rt, "overrides")
 		in.Tip = &tip
-		in.Trees = map[string]*flags.Tree{}
+		in.Trees = map[string]*repository.Tree{}
 		for commit, tree := range h.trees {
 			in.Trees[commit] = tree
 		}
@@ -287,7 +288,7 @@ func TestReach(t *testing.T) {
 		some := func(name string, from ...string) []string {
 			return rapid.SliceOfN(rapid.SampledFrom(from), 0, 2).Draw(rt, name)
 		}
-		s := flags.Selector{Names: some("names", "a", "b"), Channels: some("channels", "x", "y")}
+		s := repository.Selector{Names: some("names", "a", "b"), Channels: some("channels", "x", "y")}
 		for _, l := range some("labels", "1", "2") {
 			s.Labels = map[string]string{"l": l}
 		}

@@ -4,20 +4,20 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // reach says which cells of a channel something is for.
 type reach struct {
 	everyone bool            // the selector selects all cells of the channel
 	names    map[string]bool // that it names; nil: any
-	selector flags.Selector
+	selector repository.Selector
 	only     map[string]bool // of those, who has it; nil: all
 	without  map[string]bool
 }
 
 // reachOf makes a selector quick: most select all cells of a channel, or a few by name.
-func reachOf(s flags.Selector, c *channel) reach {
+func reachOf(s repository.Selector, c *channel) reach {
 	r := reach{selector: s, everyone: len(s.Names) == 0 && len(s.Labels) == 0 && inChannel(s, c)}
 	if len(s.Names) > 0 {
 		r.names = setOf(s.Names)
@@ -44,12 +44,12 @@ func (r *reach) all() bool {
 }
 
 // inChannel tells whether s may select a cell of c.
-func inChannel(s flags.Selector, c *channel) bool {
+func inChannel(s repository.Selector, c *channel) bool {
 	return len(s.Channels) == 0 || slices.Contains(s.Channels, c.Name)
 }
 
 // govern makes rules what counts for s.
-func (p *planner) govern(s *standing, rules *flags.Announcement, tree *flags.Tree) {
+func (p *planner) govern(s *standing, rules *repository.Announcement, tree *repository.Tree) {
 	s.rules, s.tree = rules, tree
 	if rules == nil {
 		return
@@ -64,7 +64,7 @@ func (p *planner) govern(s *standing, rules *flags.Announcement, tree *flags.Tre
 // hold learns which holds bind s, as it is written now.
 func (p *planner) hold(s *standing) {
 	for _, o := range p.in.Tip.Overrides {
-		if o.Kind != flags.Hold || o.Announcement != s.a.id || !inChannel(o.Cells, s.c) {
+		if o.Kind != repository.Hold || o.Announcement != s.a.id || !inChannel(o.Cells, s.c) {
 			continue
 		}
 		if len(o.Cells.Names) == 0 && len(o.Cells.Labels) == 0 || p.holdsAll(s, o) {
@@ -76,7 +76,7 @@ func (p *planner) hold(s *standing) {
 }
 
 // holdsAll tells whether a hold of some cells is one of all those that the announcement reaches here.
-func (p *planner) holdsAll(s *standing, o flags.Override) bool {
+func (p *planner) holdsAll(s *standing, o repository.Override) bool {
 	some, announced, held := false, reachOf(s.a.tip.Cells, s.c), reachOf(o.Cells, s.c)
 	for _, c := range s.c.cells {
 		if announced.selects(c) {

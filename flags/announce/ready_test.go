@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // R41: block is decided at its time, for all, once enough cells are ready.
@@ -14,7 +15,7 @@ func TestBlock(t *testing.T) {
 	w.back("d1")
 	w.put(file, told("whenNotReady: block 100%", "ramp: {steps: [{percent: 50}, {percent: 100, after: 1h}]}")).approve("news", "ada")
 	p := w.settle()
-	if w.record("news", "dedicated") != flags.Armed || len(p.Told["d2"].Bundle.Gates) != 0 {
+	if w.record("news", "dedicated") != repository.Armed || len(p.Told["d2"].Bundle.Gates) != 0 {
 		t.Fatalf("it is %q, and sent: %v", w.record("news", "dedicated"), p.Told["d2"].Bundle.Gates)
 	}
 	p = w.pass(noon().Add(time.Minute)).settle()
@@ -24,7 +25,7 @@ func TestBlock(t *testing.T) {
 	w.ahead("d1")
 	p = w.pass(noon().Add(time.Hour)).settle()
 	rec := w.tip().Records["news"]["dedicated"]
-	if rec.Outcome != flags.Published || !rec.At.Equal(w.now) {
+	if rec.Outcome != repository.Published || !rec.At.Equal(w.now) {
 		t.Fatalf("%+v", rec)
 	}
 	if got := p.in(t, "news", "dedicated"); got.Percent != 50 || got.State != Publishing { // R44: steps count from when it was published
@@ -40,7 +41,7 @@ func TestSkip(t *testing.T) {
 	w.put(file, told("whenNotReady: skip 30%")).approve("news", "ada")
 	w.settle()
 	p := w.pass(noon()).settle()
-	if rec := w.tip().Records["news"]["dedicated"]; rec.Outcome != flags.Published || strings.Join(rec.Cells, " ") != "d2" {
+	if rec := w.tip().Records["news"]["dedicated"]; rec.Outcome != repository.Published || strings.Join(rec.Cells, " ") != "d2" {
 		t.Fatalf("%+v", rec)
 	}
 	w.ahead("d1")
@@ -52,7 +53,7 @@ func TestSkip(t *testing.T) {
 		}
 	}
 	in := p.in(t, "news", "dedicated")
-	if in.cell("d1").State != flags.Left || in.State != Published {
+	if in.cell("d1").State != flags.LeftOut || in.State != Published {
 		t.Errorf("%+v", in)
 	}
 	// A new time is for all who are ready then.
@@ -85,7 +86,7 @@ func TestHoldOfSomeCells(t *testing.T) {
 	w.put(file, told()).approve("news", "ada").settle()
 	w.put("overrides/d1.yaml", "apiVersion: sluice/v1\nkind: Hold\nannouncement: news\ncells: {names: [d1]}\nreason: asked for\n")
 	p := w.settle()
-	if got := p.in(t, "news", "dedicated"); got.State != Armed || got.cell("d1").State != flags.Kept || got.cell("d1").Why != "held: asked for" {
+	if got := p.in(t, "news", "dedicated"); got.State != Armed || got.cell("d1").State != flags.Held || got.cell("d1").Why != "held: asked for" {
 		t.Fatalf("%+v", got)
 	}
 	if len(p.Told["d1"].Orders.Held) != 1 || len(p.Told["d2"].Orders.Held) != 0 {
@@ -93,7 +94,7 @@ func TestHoldOfSomeCells(t *testing.T) {
 	}
 	w.pass(noon().Add(time.Minute)).put("overrides/d1.yaml", "")
 	p = w.settle()
-	if rec := w.tip().Records["news"]["dedicated"]; rec.Outcome != flags.Published || strings.Join(rec.Without, " ") != "d1" {
+	if rec := w.tip().Records["news"]["dedicated"]; rec.Outcome != repository.Published || strings.Join(rec.Without, " ") != "d1" {
 		t.Fatalf("%+v", rec)
 	}
 	if x, y := w.variant(p, "d1", "x"), w.variant(p, "d2", "x"); x != "off" || y != "on" {
@@ -124,7 +125,7 @@ func TestNewChannel(t *testing.T) {
 		t.Errorf("the record in asia is %q while the edit waits for approval", got)
 	}
 	w.approve("news", "ada").settle()
-	if got := w.record("news", "asia"); got != flags.Published {
+	if got := w.record("news", "asia"); got != repository.Published {
 		t.Errorf("the record in asia is %q after it", got)
 	}
 }

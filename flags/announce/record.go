@@ -9,23 +9,23 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 func recordPath(s *standing) string {
-	return path.Join(flags.RecordsDir, s.a.id, s.c.Name+".yaml")
+	return path.Join(repository.RecordsDir, s.a.id, s.c.Name+".yaml")
 }
 
 // record asks for a record of what the announcement says now.
-func (p *planner) record(s *standing, rec flags.Record) {
+func (p *planner) record(s *standing, rec repository.Record) {
 	rec.Text = s.a.text
 	p.put(s, rec)
 }
 
 // ready asks for a record that it is armed, to all but those that are held. It is written again as holds of some come and
 // go: so what was held when the time came is known even if nobody was there to see (R43).
-func (p *planner) ready(s *standing, rec flags.Record) {
-	rec.Outcome, rec.Without = flags.Armed, p.withheld(s)
+func (p *planner) ready(s *standing, rec repository.Record) {
+	rec.Outcome, rec.Without = repository.Armed, p.withheld(s)
 	rec.Text = s.a.text
 	if s.rec == nil || !sameRecord(*s.rec, rec) {
 		p.put(s, rec)
@@ -33,8 +33,8 @@ func (p *planner) ready(s *standing, rec flags.Record) {
 }
 
 // publish asks for a record that it is published, to all but those that were held.
-func (p *planner) publish(s *standing, rec flags.Record) {
-	rec.Outcome, rec.Without = flags.Published, p.withheld(s)
+func (p *planner) publish(s *standing, rec repository.Record) {
+	rec.Outcome, rec.Without = repository.Published, p.withheld(s)
 	p.record(s, rec)
 }
 
@@ -47,7 +47,7 @@ func (p *planner) withheld(s *standing) []string {
 	return names
 }
 
-func sameRecord(a, b flags.Record) bool {
+func sameRecord(a, b repository.Record) bool {
 	return a.Outcome == b.Outcome && a.Hash == b.Hash && a.Text == b.Text && a.Commit == b.Commit && a.At.Equal(b.At) &&
 		slices.Equal(a.Cells, b.Cells) && slices.Equal(a.Without, b.Without) && a.Reason == b.Reason
 }
@@ -55,33 +55,33 @@ func sameRecord(a, b flags.Record) bool {
 // miss asks for a record that its time passed in vain.
 func (p *planner) miss(s *standing, at time.Time, why string) {
 	s.state, s.why = Missed, why
-	p.record(s, flags.Record{Outcome: flags.Missed, Hash: s.a.hash, Commit: p.in.Commit, At: at, Reason: why})
+	p.record(s, repository.Record{Outcome: repository.Missed, Hash: s.a.hash, Commit: p.in.Commit, At: at, Reason: why})
 }
 
 // disarm asks for a record that what was armed is not any more. It is out of what cells are told before that lands.
 func (p *planner) disarm(s *standing, why string) {
-	if s.rec == nil || s.rec.Outcome != flags.Armed {
+	if s.rec == nil || s.rec.Outcome != repository.Armed {
 		return
 	}
 	rec := *s.rec
-	rec.Outcome, rec.Reason = flags.Disarmed, why
+	rec.Outcome, rec.Reason = repository.Disarmed, why
 	p.put(s, rec)
 }
 
 // put asks for a record. While time can't be trusted (R10), only for one that turns off.
-func (p *planner) put(s *standing, rec flags.Record) {
-	if p.in.Doubt != "" && rec.Outcome != flags.Disarmed {
+func (p *planner) put(s *standing, rec repository.Record) {
+	if p.in.Doubt != "" && rec.Outcome != repository.Disarmed {
 		return
 	}
 	var words string
 	switch rec.Outcome {
-	case flags.Armed:
+	case repository.Armed:
 		words = "arm " + s.a.id + " in " + s.c.Name + " for " + stamp(rec.At) + p.evidence(s)
-	case flags.Published:
+	case repository.Published:
 		words = "publish " + s.a.id + " in " + s.c.Name + " as of " + stamp(rec.At) + p.evidence(s)
-	case flags.Missed:
+	case repository.Missed:
 		words = s.a.id + " missed " + stamp(rec.At) + " in " + s.c.Name + ": " + rec.Reason
-	case flags.Disarmed:
+	case repository.Disarmed:
 		words = "disarm " + s.a.id + " in " + s.c.Name + ": " + rec.Reason
 	}
 	p.write(recordPath(s), rec, words)

@@ -4,7 +4,7 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // Published gives the features that are published, sorted, by channel: what gates see. In an entry channel, that is all whose
@@ -33,5 +33,5 @@ func (p *Plan) Published() map[string][]string {
 
 // published tells whether s is on record as published and in force or, in an entry channel, in force and due.
 func (s *standing) published() bool {
-	return s.sent && s.tally.due && (s.c.entry || s.rec.Outcome == flags.Published)
+	return s.sent && s.tally.due && (s.c.entry || s.rec.Outcome == repository.Published)
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // StaleFlag is a flag that decides nothing any more: the next release can drop it from its code, and then it can be removed.
@@ -46,7 +47,7 @@ func Stale(in Input) (stale []StaleFlag) {
 
 // constant tells whether a flag has the same variant for everybody, in every channel, by a definition that all have.
 func (p *planner) constant(d *flags.Definition) bool {
-	if d.Disabled || len(d.Targeting) > 0 || d.DefaultVariant == "" || slices.ContainsFunc(p.kills, func(k flags.Override) bool { return k.Flag == d.Key }) {
+	if d.Disabled || len(d.Targeting) > 0 || d.DefaultVariant == "" || slices.ContainsFunc(p.kills, func(k repository.Override) bool { return k.Flag == d.Key }) {
 		return false
 	}
 	for _, c := range p.channels {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // fleet makes 20 cells of dedicated, c01 to c20, and an announcement that is armed for them.
@@ -45,7 +46,7 @@ func TestSentences(t *testing.T) {
 	}
 	w.pass(noon().Add(2 * time.Hour))
 	say("20 of 20 cells have it")
-	w.at("ce").Report.States["news"] = flags.Kept
+	w.at("ce").Report.States["news"] = flags.Held
 	say("19 of 20 cells have it; ce is held by its owner")
 	w.back("ca")
 	say("18 of 20 cells have it; ca is suspended: it runs 1.0.0 without f; ce is held by its owner")
@@ -82,8 +83,8 @@ func TestCellStates(t *testing.T) {
 	}{
 		"it says so":                     {func(c *Cell) { c.Report = said(flags.On) }, flags.On, true},
 		"it said so of something older":  {func(c *Cell) { c.Report, c.Silent, w.told[c.Name] = said(flags.On), true, "older" }, flags.On, false},
-		"it said so before the time":     {func(c *Cell) { c.Report = said(flags.Ready) }, flags.On, false},
-		"it says that its owner does":    {func(c *Cell) { c.Report = said(flags.Kept) }, flags.Kept, true},
+		"it said so before the time":     {func(c *Cell) { c.Report = said(flags.Armed) }, flags.On, false},
+		"it says that its owner does":    {func(c *Cell) { c.Report = said(flags.Held) }, flags.Held, true},
 		"nothing":                        {func(c *Cell) { c.Report = nil }, flags.On, false},
 		"it has the release no more":     {func(c *Cell) { c.Report, c.Features = said(flags.On), nil }, flags.Suspended, false},
 		"and says so":                    {func(c *Cell) { c.Report, c.Features = said(flags.Suspended), nil }, flags.Suspended, true},
@@ -248,7 +249,7 @@ func TestStale(t *testing.T) {
 	w.releases = append([]Release{{Version: "1.0.0"}}, w.releases...)
 	check("a release lacks it", "plain@")
 	w.releases = w.releases[1:]
-	w.kills = []flags.Override{{Flag: "y", Reason: "no"}}
+	w.kills = []repository.Override{{Flag: "y", Reason: "no"}}
 	check("killed", "plain@", "x@2.0.0")
 	w.put("flags/all.yaml", flagSet(gold, "a"))
 	check("not a constant", "plain@")

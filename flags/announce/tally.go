@@ -54,7 +54,7 @@ func (p *planner) count(s *standing) {
 		case !has(state) && len(t.others) < maxNamed:
 			t.others = append(t.others, c)
 		}
-		if state == flags.Waiting || state == flags.Suspended || state == flags.Ready || state == flags.Ramping {
+		if state == flags.Waiting || state == flags.Suspended || state == flags.Armed || state == flags.Ramping {
 			t.open = true
 		}
 	}

@@ -115,7 +115,7 @@ func (p *planner) orders(c *cell, held []*standing) flags.Orders {
 	for _, k := range p.kills { // by flag
 		again := len(o.Killed) > 0 && o.Killed[len(o.Killed)-1].Flag == k.Flag
 		if !again && k.Cells.Selects(c.Name, c.Channel, c.Labels) {
-			o.Killed = append(o.Killed, flags.Killed{Flag: k.Flag, Reason: k.Reason})
+			o.Killed = append(o.Killed, flags.KilledFlag{Flag: k.Flag, Reason: k.Reason})
 		}
 	}
 	for _, s := range held {

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // warning is something that will make an announcement less than what people expect of it.
@@ -65,7 +65,7 @@ func (p *planner) warnAhead(s *standing) {
 				continue
 			}
 			p.event(Event{
-				ID:   fmt.Sprintf("warning/%s/%s/%d/%s/%s", s.a.id, s.c.Name, s.at.Unix(), flags.Duration(before), w.kind),
+				ID:   fmt.Sprintf("warning/%s/%s/%d/%s/%s", s.a.id, s.c.Name, s.at.Unix(), repository.Duration(before), w.kind),
 				Type: "warning", Announcement: s.a.id, Channel: s.c.Name, At: since,
 				Text: fmt.Sprintf("%s in %s %s: %s", s.a.id, s.c.Name, p.when(s), w.text),
 			})

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // world is a flags repository, a fleet and a clock. Files are read as they are in production; commits are numbers.
@@ -17,16 +18,16 @@ type world struct {
 	tb       rapid.TB
 	files    map[string]string
 	commits  int
-	trees    map[string]*flags.Tree
+	trees    map[string]*repository.Tree
 	authors  map[string][]string
-	kills    []flags.Override
+	kills    []repository.Override
 	channels []Channel
 	cells    []Cell
 	releases []Release
 	memory   Memory
 	now      time.Time
 	told     map[string]string // by cell: the fingerprint of what it has in force
-	saw      *flags.Tree       // the tip that the last plan was made of
+	saw      *repository.Tree  // the tip that the last plan was made of
 }
 
 const settings = `apiVersion: sluice/v1
@@ -57,7 +58,7 @@ func newWorld(tb rapid.TB) *world {
 	w := &world{
 		tb: tb, now: noon().Add(-48 * time.Hour),
 		files:    map[string]string{"sluice.yaml": settings, "flags/all.yaml": flagSet("", "a")},
-		trees:    map[string]*flags.Tree{},
+		trees:    map[string]*repository.Tree{},
 		authors:  map[string][]string{},
 		channels: []Channel{{Name: "staging"}, {Name: "dedicated", After: []string{"staging"}}},
 		releases: []Release{{Version: "1.0.0"}, {Version: "2.0.0", Features: []string{"f"}}},
@@ -115,7 +116,7 @@ func (w *world) commit() *world {
 	for name, text := range w.files {
 		fsys[name] = &fstest.MapFile{Data: []byte(text)}
 	}
-	t := flags.Load(nil, fsys)
+	t := repository.Load(nil, fsys)
 	if t.Invalid {
 		w.tb.Fatalf("what a test writes is not valid: %v", t.Faults)
 	}
@@ -123,7 +124,7 @@ func (w *world) commit() *world {
 	return w
 }
 
-func (w *world) tip() *flags.Tree { return w.trees[w.hash()] }
+func (w *world) tip() *repository.Tree { return w.trees[w.hash()] }
 
 // approve has people approve an announcement as it is.
 func (w *world) approve(id string, people ...string) *world {
@@ -229,7 +230,7 @@ func (w *world) variant(p Plan, name, key string) string {
 }
 
 // record gives the outcome that git has.
-func (w *world) record(id, channel string) flags.Outcome {
+func (w *world) record(id, channel string) repository.Outcome {
 	return w.tip().Records[id][channel].Outcome
 }
 

@@ -110,7 +110,7 @@ func TestAgentsThatMisbehave(t *testing.T) {
 			}
 			ill.Store(false)
 			server.CloseClientConnections()
-			source.set(folded(t, flags.Orders{Killed: []flags.Killed{{Flag: "color"}}}))
+			source.set(folded(t, flags.Orders{Killed: []flags.KilledFlag{{Flag: "color"}}}))
 			eventually(t, "told of the kill", func() bool {
 				return p.StringEvaluation(t.Context(), "color", "", nil).FlagMetadata["killed"] == true
 			})

@@ -212,7 +212,7 @@ func TestNotReadyUntilThereAreFlags(t *testing.T) {
 	source.set(folded(t, flags.Orders{}))
 	eventually(t, "ready", func() bool { return c.State() == openfeature.ReadyState })
 	changes := heard(c, openfeature.ProviderConfigChange)
-	source.set(folded(t, flags.Orders{Killed: []flags.Killed{{Flag: "mail"}}}))
+	source.set(folded(t, flags.Orders{Killed: []flags.KilledFlag{{Flag: "mail"}}}))
 	eventually(t, "told of a change", func() bool { return changes.Load() == 1 })
 }
 
@@ -261,7 +261,7 @@ func TestFollowsAnAgent(t *testing.T) {
 	}
 
 	changes := heard(c, openfeature.ProviderConfigChange)
-	source.set(folded(t, flags.Orders{Killed: []flags.Killed{{Flag: "color"}}}))
+	source.set(folded(t, flags.Orders{Killed: []flags.KilledFlag{{Flag: "color"}}}))
 	eventually(t, "told of a change", func() bool { return changes.Load() > 0 })
 	d, err := c.StringValueDetails(t.Context(), "color", "", openfeature.EvaluationContext{})
 	if err != nil || d.FlagMetadata["killed"] != true {

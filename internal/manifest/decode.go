@@ -1,41 +1,39 @@
 package manifest
 
 import (
-	"fmt"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/sluice-cd/sluice/internal/jsondoc"
 )
 
 const (
 	maxDepth   = 64     // of nesting, aliases included
 	maxAliased = 10_000 // nodes reached through aliases, in one document
-	maxFaults  = 100    // of one document; a person mends those first
 )
 
 // decoder follows a plan through the nodes of one document.
 type decoder struct {
-	file    string
-	faults  []Fault
+	jsondoc.Checker
 	path    []string // of the field being read, for messages
-	depth   int
 	inAlias int
 	aliased int
-	stopped bool
 }
 
-func (d *decoder) fault(n *yaml.Node, format string, args ...any) {
-	if d.stopped {
-		return
+func (d *decoder) fault(n *yaml.Node, format string, args ...any) { d.Fault(n.Line, format, args...) }
+
+// alias counts a node, wherever it stands, that is reached through an alias. It reports whether to read on.
+func (d *decoder) alias(line int) bool {
+	if d.inAlias > 0 {
+		if d.aliased++; d.aliased > maxAliased {
+			d.Stop(line, "aliases expand to more than %d nodes", maxAliased)
+		}
 	}
-	if len(d.faults) == maxFaults {
-		d.stopped = true
-		format, args = "and more: mend these first", nil
-	}
-	d.faults = append(d.faults, Fault{File: d.file, Line: n.Line, Message: fmt.Sprintf(format, args...)})
+	return !d.Stopped()
 }
 
 // name gives the field being read, for the beginning of a message.
@@ -55,26 +53,17 @@ func (d *decoder) name() string {
 
 // decode reads n into v as p says. It tells whether something was there: null is not.
 func (d *decoder) decode(p *plan, n *yaml.Node, v reflect.Value) (present bool) {
-	if d.stopped {
+	if d.Stopped() {
 		return true
 	}
-	if d.depth++; d.depth > maxDepth {
-		d.fault(n, "nests deeper than %d levels", maxDepth)
-		d.stopped = true
-	}
-	defer func() { d.depth-- }()
+	defer d.Leave()
+	d.Enter(n.Line)
 	if n.Kind == yaml.AliasNode {
 		d.inAlias++
 		defer func() { d.inAlias-- }()
 		n = n.Alias
 	}
-	if d.inAlias > 0 {
-		if d.aliased++; d.aliased > maxAliased {
-			d.fault(n, "aliases expand to more than %d nodes", maxAliased)
-			d.stopped = true
-		}
-	}
-	if d.stopped {
+	if !d.alias(n.Line) {
 		return true
 	}
 	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" {
@@ -123,10 +112,10 @@ func (d *decoder) decodeStruct(p *plan, n *yaml.Node, v reflect.Value) {
 		f := &p.fields[at]
 		d.path = append(d.path, f.name)
 		target := v.Field(f.index)
-		before := len(d.faults)
-		if d.decode(f.plan, n.Content[i+1], target) && !(f.required && target.Kind() == reflect.String && target.Len() == 0 && len(d.faults) == before) {
+		before := len(d.Faults)
+		if d.decode(f.plan, n.Content[i+1], target) && !(f.required && target.Kind() == reflect.String && target.Len() == 0 && len(d.Faults) == before) {
 			present |= 1 << at
-			if len(d.faults) == before {
+			if len(d.Faults) == before {
 				d.constrain(f, n.Content[i+1], target)
 			}
 		}
@@ -154,7 +143,7 @@ func (d *decoder) decodeMap(p *plan, n *yaml.Node, v reflect.Value) {
 		}
 		k := reflect.ValueOf(key).Convert(p.typ.Key())
 		if v.MapIndex(k).IsValid() {
-			d.fault(n.Content[i], "%q is there twice", clip(key))
+			d.fault(n.Content[i], "%q is there twice", jsondoc.Clip(key))
 			continue
 		}
 		d.path = append(d.path, key)
@@ -203,12 +192,12 @@ func (d *decoder) constrain(f *field, n *yaml.Node, v reflect.Value) {
 		switch v.Kind() {
 		case reflect.String:
 			if !slices.Contains(f.enum, v.String()) {
-				d.fault(n, "%s must be %s, not %q", d.name(), strings.Join(f.enum, " or "), clip(v.String()))
+				d.fault(n, "%s must be %s, not %q", d.name(), strings.Join(f.enum, " or "), jsondoc.Clip(v.String()))
 			}
 		case reflect.Slice:
 			for i := range v.Len() {
 				if s := v.Index(i).String(); !slices.Contains(f.enum, s) {
-					d.fault(n, "%s must each be %s, not %q", d.name(), strings.Join(f.enum, " or "), clip(s))
+					d.fault(n, "%s must each be %s, not %q", d.name(), strings.Join(f.enum, " or "), jsondoc.Clip(s))
 				}
 			}
 		}

@@ -12,6 +12,8 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/sluice-cd/sluice/internal/jsondoc"
 )
 
 // Doc is a decoded document that still knows where each of its fields stands.
@@ -33,12 +35,12 @@ func Decode[T any](file string, data []byte) (*Doc[T], []Fault) {
 		return doc, []Fault{*fault}
 	}
 	doc.root = root
-	d := decoder{file: file}
+	d := decoder{Checker: jsondoc.Checker{File: file, Limits: jsondoc.Limits{Depth: maxDepth}}}
 	v := reflect.ValueOf(&doc.Value).Elem()
 	if !d.decode(planOf(v.Type()), root, v) {
 		d.fault(root, "is empty")
 	}
-	return doc, d.faults
+	return doc, d.Faults
 }
 
 // Line gives the line of the field that path names, as in "gates[1].window.zone" or, for a key with
@@ -132,7 +134,7 @@ func parse(file string, data []byte, maxEntries int) (root *yaml.Node, fault *Fa
 		return fail(0, "is larger than %d bytes", MaxFile)
 	}
 	if !utf8.Valid(data) {
-		return fail(invalidLine(data), "is not valid UTF-8")
+		return fail(jsondoc.InvalidLine(data), "is not valid UTF-8")
 	}
 	if entries(data) > maxEntries {
 		return fail(0, "has more than %d lines and entries", maxEntries)
@@ -188,20 +190,4 @@ func entries(data []byte) int {
 		n += bytes.Count(data, []byte(b))
 	}
 	return n
-}
-
-// invalidLine gives the line of the first byte that is not UTF-8.
-func invalidLine(data []byte) int {
-	line := 1
-	for len(data) > 0 {
-		r, n := utf8.DecodeRune(data)
-		if r == utf8.RuneError && n == 1 {
-			break
-		}
-		if r == '\n' {
-			line++
-		}
-		data = data[n:]
-	}
-	return line
 }

@@ -7,37 +7,21 @@
 //
 // The package knows no kind of document, reads no git and keeps no state but the caches
 // that callers make, and how each Go type is read. All of it is safe for concurrent use; what a
-// cache gives out is shared, and must not be changed. It is a leaf: it imports nothing of ours.
+// cache gives out is shared, and must not be changed. Of ours it imports internal/jsondoc alone.
 package manifest
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
+
+	"github.com/sluice-cd/sluice/internal/jsondoc"
 )
 
 // MaxFile is the size, in bytes, beyond which a document is refused unread.
-const MaxFile = 1 << 20
+const MaxFile = jsondoc.MaxFile
 
-// Fault is something wrong in a file, said so that a person can mend it.
-type Fault struct {
-	File    string `json:"file"`
-	Line    int    `json:"line,omitempty"` // 1-based; 0: the file as a whole
-	Message string `json:"message"`
-	Warning bool   `json:"warning,omitempty"` // worth saying, stops nothing
-}
-
-// String gives the form that editors and compilers share: file:line: message.
-func (f Fault) String() string {
-	prefix := ""
-	if f.Warning {
-		prefix = "warning: "
-	}
-	if f.Line == 0 {
-		return fmt.Sprintf("%s: %s%s", f.File, prefix, f.Message)
-	}
-	return fmt.Sprintf("%s:%d: %s%s", f.File, f.Line, prefix, f.Message)
-}
+// Fault is something wrong in a file. It is jsondoc's own, so that who reads only JSON has it without YAML.
+type Fault = jsondoc.Fault
 
 // Sort orders faults by file, line and message, and drops repeats.
 func Sort(faults []Fault) []Fault {

@@ -9,10 +9,9 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
-)
 
-// maxInteger is the largest whole number that JSON's readers agree about.
-const maxInteger = 1 << 53
+	"github.com/sluice-cd/sluice/internal/jsondoc"
+)
 
 func (d *decoder) decodeScalar(p *plan, n *yaml.Node, v reflect.Value) {
 	if n.Kind != yaml.ScalarNode {
@@ -63,14 +62,14 @@ func (d *decoder) decodeScalar(p *plan, n *yaml.Node, v reflect.Value) {
 	case readDuration:
 		x, err := parseDuration(n.Value)
 		if err != nil || x < 0 {
-			d.fault(n, "%s must be a length of time such as 30m, 24h or 7d, not %q", d.name(), clip(n.Value))
+			d.fault(n, "%s must be a length of time such as 30m, 24h or 7d, not %q", d.name(), jsondoc.Clip(n.Value))
 			return
 		}
 		v.SetInt(int64(x))
 	case readTime:
 		x, err := time.Parse(time.RFC3339, n.Value)
 		if err != nil {
-			d.fault(n, "%s must be an instant such as 2026-12-20T00:00:00Z (RFC 3339), not %q", d.name(), clip(n.Value))
+			d.fault(n, "%s must be an instant such as 2026-12-20T00:00:00Z (RFC 3339), not %q", d.name(), jsondoc.Clip(n.Value))
 			return
 		}
 		v.Set(reflect.ValueOf(x))
@@ -104,7 +103,7 @@ func (d *decoder) decodeAny(n *yaml.Node) any {
 		d.fault(n, "%s must be true or false, not %s", d.name(), describe(n))
 	case "!!int":
 		var x int64
-		if n.Decode(&x) == nil && x <= maxInteger && x >= -maxInteger {
+		if n.Decode(&x) == nil && x <= jsondoc.MaxInteger && x >= -jsondoc.MaxInteger {
 			return int(x)
 		}
 		d.fault(n, "%s is a number too large to be exact: put it in quotes", d.name())
@@ -115,7 +114,7 @@ func (d *decoder) decodeAny(n *yaml.Node) any {
 		}
 		d.fault(n, "%s must be a finite number, not %s", d.name(), describe(n))
 	default:
-		d.fault(n, "%s has a YAML tag (%s) that is not read", d.name(), clip(n.Tag))
+		d.fault(n, "%s has a YAML tag (%s) that is not read", d.name(), jsondoc.Clip(n.Tag))
 	}
 	return nil
 }

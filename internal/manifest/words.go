@@ -5,11 +5,13 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/sluice-cd/sluice/internal/jsondoc"
 )
 
 // unknown says that key is no field of p, and which was most likely meant.
 func (d *decoder) unknown(p *plan, key *yaml.Node) {
-	if d.stopped {
+	if d.Stopped() {
 		return
 	}
 	switch near := nearest(key.Value, p.fields); {
@@ -18,13 +20,13 @@ func (d *decoder) unknown(p *plan, key *yaml.Node) {
 	case key.Value == "<<":
 		d.fault(key, "merge keys (<<) are not read: write the fields out")
 	case near != "":
-		d.fault(key, "unknown field %q; did you mean %q?", clip(key.Value), near)
+		d.fault(key, "unknown field %q; did you mean %q?", jsondoc.Clip(key.Value), near)
 	default:
 		names := make([]string, len(p.fields))
 		for i := range p.fields {
 			names[i] = p.fields[i].name
 		}
-		d.fault(key, "unknown field %q; there are: %s", clip(key.Value), strings.Join(names, ", "))
+		d.fault(key, "unknown field %q; there are: %s", jsondoc.Clip(key.Value), strings.Join(names, ", "))
 	}
 }
 
@@ -38,13 +40,13 @@ func describe(n *yaml.Node) string {
 	}
 	switch n.ShortTag() {
 	case "!!str":
-		return fmt.Sprintf("the text %q", clip(n.Value))
+		return fmt.Sprintf("the text %q", jsondoc.Clip(n.Value))
 	case "!!int", "!!float":
-		return "the number " + clip(n.Value)
+		return "the number " + jsondoc.Clip(n.Value)
 	case "!!bool":
-		return clip(n.Value)
+		return jsondoc.Clip(n.Value)
 	}
-	return fmt.Sprintf("%q", clip(n.Value))
+	return fmt.Sprintf("%q", jsondoc.Clip(n.Value))
 }
 
 func (p *plan) describe() string {
@@ -63,14 +65,6 @@ func (p *plan) describe() string {
 		return "an instant"
 	}
 	return "text"
-}
-
-// clip keeps what a file says from filling a message.
-func clip(s string) string {
-	if r := []rune(s); len(r) > 60 {
-		return string(r[:60]) + "…"
-	}
-	return s
 }
 
 // nearest gives the field that a mistyped name most likely means, if one is near.

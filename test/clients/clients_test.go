@@ -227,7 +227,7 @@ func TestJavaScript(t *testing.T) {
 	if got := next().Page; !reflect.DeepEqual(got, before) {
 		t.Errorf("the page's provider says\n%+v, want\n%+v", got, before)
 	}
-	c.order(flags.Orders{Killed: []flags.Killed{{Flag: "mail"}}})
+	c.order(flags.Orders{Killed: []flags.KilledFlag{{Flag: "mail"}}})
 	after := map[string]said{"mail": {false, "off", "STATIC", ""}, "color": before["color"]}
 	if got := next().Page; !reflect.DeepEqual(got, after) {
 		t.Errorf("after the kill the page's provider says\n%+v, want\n%+v", got, after)

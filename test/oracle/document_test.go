@@ -87,7 +87,7 @@ func TestDocumentIsOfTheSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	facts := flags.Facts{Features: []string{"f"}, Cell: "acme", Release: "2026.11.3", Region: "eu", Labels: map[string]string{"tier": "gold"}}
-	document := compiled.Fold(flags.Orders{Killed: []flags.Killed{{Flag: "flag-0", Reason: "slow"}}}, facts, 100).Document()
+	document := compiled.Fold(flags.Orders{Killed: []flags.KilledFlag{{Flag: "flag-0", Reason: "slow"}}}, facts, 100).Document()
 	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(string(document)))
 	if err != nil {
 		t.Fatal(err)
@@ -134,7 +134,7 @@ func (g generator) folded(t *testing.T) (*flags.Folded, []string) {
 		t.Fatal(err)
 	}
 	folded := compiled.Fold(
-		flags.Orders{Killed: []flags.Killed{{Flag: "flag-3", Reason: "slow"}, {Flag: "flag-4"}}},
+		flags.Orders{Killed: []flags.KilledFlag{{Flag: "flag-3", Reason: "slow"}, {Flag: "flag-4"}}},
 		flags.Facts{Cell: g.word(), Channel: "dedicated", Release: g.version(), Region: "eu", Labels: map[string]string{"tier": g.word()}, Features: []string{"f0", "f1", "f2", "f3", "f4"}},
 		now)
 	var keys []string

@@ -10,7 +10,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
-	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -62,20 +62,20 @@ func schemas() (map[string][]byte, error) {
 		{"cell", "cells/NAME/cell.yaml: which channel, profile and values a cell has.", manifest.Schema[cells.Cell]},
 		{"identity", "cells/NAME/identity.yaml: a cell's public key and epoch. The engine writes it.", manifest.Schema[cells.Identity]},
 
-		{"flags", "sluice.yaml of a flags repository: what holds for all announcements.", manifest.Schema[flags.Settings]},
-		{"announcement", "announcements/ID.yaml: what is told, when, to whom, and which features turn on with it.", manifest.Schema[flags.Announcement]},
-		{"override", "overrides/NAME.yaml: kills a flag, or holds an announcement. It always wins.", manifest.Schema[flags.Override]},
-		{"flags-approval", "approvals/ID/PERSON.yaml: a person's approval of an announcement.", manifest.Schema[flags.Approval]},
-		{"flags-head", "heads/CHANNEL.yaml: whose definitions a channel has of flags without an announcement. The engine writes it.", manifest.Schema[flags.Head]},
-		{"record", "records/ID/CHANNEL.yaml: what was decided of an announcement. The engine writes it.", manifest.Schema[flags.Record]},
+		{"flags", "sluice.yaml of a flags repository: what holds for all announcements.", manifest.Schema[repository.Settings]},
+		{"announcement", "announcements/ID.yaml: what is told, when, to whom, and which features turn on with it.", manifest.Schema[repository.Announcement]},
+		{"override", "overrides/NAME.yaml: kills a flag, or holds an announcement. It always wins.", manifest.Schema[repository.Override]},
+		{"flags-approval", "approvals/ID/PERSON.yaml: a person's approval of an announcement.", manifest.Schema[repository.Approval]},
+		{"flags-head", "heads/CHANNEL.yaml: whose definitions a channel has of flags without an announcement. The engine writes it.", manifest.Schema[repository.Head]},
+		{"record", "records/ID/CHANNEL.yaml: what was decided of an announcement. The engine writes it.", manifest.Schema[repository.Record]},
 	} {
 		content, err := kind.schema(kind.name, kind.where, map[reflect.Type]string{
-			reflect.TypeFor[releases.Version](): releases.VersionPattern,
-			reflect.TypeFor[releases.Digest]():  releases.DigestPattern,
-			reflect.TypeFor[flags.Duration]():   flags.DurationPattern,
-			reflect.TypeFor[flags.Local]():      flags.LocalPattern,
-			reflect.TypeFor[flags.When]():       flags.WhenPattern,
-			reflect.TypeFor[flags.Readiness]():  flags.ReadinessPattern,
+			reflect.TypeFor[releases.Version]():     releases.VersionPattern,
+			reflect.TypeFor[releases.Digest]():      releases.DigestPattern,
+			reflect.TypeFor[repository.Duration]():  repository.DurationPattern,
+			reflect.TypeFor[repository.Local]():     repository.LocalPattern,
+			reflect.TypeFor[repository.When]():      repository.WhenPattern,
+			reflect.TypeFor[repository.Readiness](): repository.ReadinessPattern,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("schema of %s: %w", kind.name, err)

@@ -70,7 +70,7 @@ func RenderCommand(self string) []string {
 func Orders(killed ...string) cells.Sealed {
 	var o flags.Orders
 	for _, k := range killed {
-		o.Killed = append(o.Killed, flags.Killed{Flag: k, Reason: "it breaks"})
+		o.Killed = append(o.Killed, flags.KilledFlag{Flag: k, Reason: "it breaks"})
 	}
 	payload, _ := json.Marshal(o)
 	return cells.Sealed{Payload: payload, Digest: releases.DigestBytes(payload)}

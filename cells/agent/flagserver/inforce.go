@@ -79,7 +79,7 @@ func reportedStates(states map[string]flags.CellState) map[string]flags.CellStat
 
 // byState is the IDs, what is simply on last.
 func byState(states map[string]flags.CellState) []string {
-	order := []flags.CellState{flags.Dead, flags.Kept, flags.Suspended, flags.Waiting, flags.Ramping, flags.Ready, flags.On}
+	order := []flags.CellState{flags.Killed, flags.Held, flags.Suspended, flags.Waiting, flags.Ramping, flags.Armed, flags.On}
 	ids := make([]string, 0, len(states))
 	for id := range states {
 		ids = append(ids, id)
@@ -95,16 +95,16 @@ func byState(states map[string]flags.CellState) []string {
 
 // InForce is how flags are in a cell, as the agent keeps it for the cell's owner.
 type InForce struct {
-	Height        int64             `json:"height"`           // of the flags repository, as it was told last
-	Bundle        releases.Digest   `json:"bundle,omitempty"` // in force; empty: none
-	Release       string            `json:"release,omitempty"`
-	Features      []string          `json:"features,omitempty"` // that every release contains that may be running
-	Announcements []Announcement    `json:"announcements"`      // what is simply on last
-	Killed        []flags.Killed    `json:"killed,omitempty"`   // by flag
-	Held          []string          `json:"held,omitempty"`     // features, by the cell's owner
-	Labels        map[string]string `json:"labels,omitempty"`
-	Fault         string            `json:"fault,omitempty"` // why what was told last is not in force; empty: it is
-	Since         time.Time         `json:"since"`           // when that began, by the control plane's time; zero: it was not known
+	Height        int64              `json:"height"`           // of the flags repository, as it was told last
+	Bundle        releases.Digest    `json:"bundle,omitempty"` // in force; empty: none
+	Release       string             `json:"release,omitempty"`
+	Features      []string           `json:"features,omitempty"` // that every release contains that may be running
+	Announcements []Announcement     `json:"announcements"`      // what is simply on last
+	Killed        []flags.KilledFlag `json:"killed,omitempty"`   // by flag
+	Held          []string           `json:"held,omitempty"`     // features, by the cell's owner
+	Labels        map[string]string  `json:"labels,omitempty"`
+	Fault         string             `json:"fault,omitempty"` // why what was told last is not in force; empty: it is
+	Since         time.Time          `json:"since"`           // when that began, by the control plane's time; zero: it was not known
 }
 
 // Announcement is the state of one announcement in a cell.

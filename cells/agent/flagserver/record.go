@@ -67,7 +67,7 @@ func (b record) take(f *cells.Flags) (record, error) {
 
 // join is what either orders.
 func join(a, b flags.Orders) flags.Orders {
-	killed := map[string]flags.Killed{}
+	killed := map[string]flags.KilledFlag{}
 	for _, k := range slices.Concat(a.Killed, b.Killed) { // of two reasons the later
 		killed[k.Flag] = k
 	}
@@ -83,7 +83,7 @@ func join(a, b flags.Orders) flags.Orders {
 
 // sameOrders reports whether the same is off by both, whatever the reasons.
 func sameOrders(a, b flags.Orders) bool {
-	same := func(x, y flags.Killed) bool { return x.Flag == y.Flag }
+	same := func(x, y flags.KilledFlag) bool { return x.Flag == y.Flag }
 	a, b = join(a, flags.Orders{}), join(b, flags.Orders{})
 	return slices.EqualFunc(a.Killed, b.Killed, same) && slices.Equal(a.Held, b.Held)
 }

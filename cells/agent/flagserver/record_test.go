@@ -95,15 +95,15 @@ func TestReportedStatesAreBounded(t *testing.T) {
 	for i := range 500 {
 		states[fmt.Sprintf("on-%03d", i)] = flags.On
 	}
-	states["dead"], states["late"] = flags.Dead, flags.Suspended
+	states["dead"], states["late"] = flags.Killed, flags.Suspended
 	some := reportedStates(states)
-	if len(some) != cells.MaxFlagStates || some["dead"] != flags.Dead || some["late"] != flags.Suspended {
+	if len(some) != cells.MaxFlagStates || some["dead"] != flags.Killed || some["late"] != flags.Suspended {
 		t.Errorf("%d states: %v", len(some), some)
 	}
 	for i := range 500 {
 		states[strings.Repeat("x", 110)+fmt.Sprint(i)] = flags.Waiting
 	}
-	states[strings.Repeat("y", 200)] = flags.Dead
+	states[strings.Repeat("y", 200)] = flags.Killed
 	text, err := json.Marshal(reportedStates(states))
 	if err != nil || len(text) > maxStates+100 || len(reportedStates(states)) < 50 {
 		t.Errorf("%d bytes, %v", len(text), err)

@@ -15,8 +15,8 @@ import (
 
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/view"
-	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // Most is how many announcements, and how many releases, are shown: the newest.
@@ -114,7 +114,7 @@ func told(s *announce.Status) bool {
 // out tells whether a channel has an announcement, or had it until it was archived: what was told stays told.
 func out(c announce.ChannelStatus) bool {
 	return c.State == announce.Publishing || c.State == announce.Published ||
-		c.State == announce.Archived && c.Record != nil && c.Record.Outcome == flags.Published
+		c.State == announce.Archived && c.Record != nil && c.Record.Outcome == repository.Published
 }
 
 // earlier is the earlier of two instants, the zero one left aside.

@@ -20,6 +20,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 var noon = time.Date(2026, 12, 1, 9, 0, 0, 0, time.UTC)
@@ -42,12 +43,12 @@ func world(statuses ...announce.Status) *view.View {
 	d.Releases["1.0.2"].Features = []string{"classes"}
 	return &view.View{
 		Desired: d, Observed: &plan.Observed{},
-		Flags: &view.Flags{Plan: announce.Plan{Announcements: statuses}, Tip: &flags.Tree{Settings: flags.Settings{Link: "https://acme.example/news/"}}},
+		Flags: &view.Flags{Plan: announce.Plan{Announcements: statuses}, Tip: &repository.Tree{Settings: repository.Settings{Link: "https://acme.example/news/"}}},
 	}
 }
 
-func announcement(id string, change func(*flags.Announcement), in ...announce.ChannelStatus) announce.Status {
-	a := &flags.Announcement{ID: id, Title: "Title of " + id, Notes: "Notes of *" + id + "*", Features: []string{"classes"}, Zone: "Europe/Berlin"}
+func announcement(id string, change func(*repository.Announcement), in ...announce.ChannelStatus) announce.Status {
+	a := &repository.Announcement{ID: id, Title: "Title of " + id, Notes: "Notes of *" + id + "*", Features: []string{"classes"}, Zone: "Europe/Berlin"}
 	if change != nil {
 		change(a)
 	}
@@ -68,13 +69,13 @@ func notes(h plan.EffectiveHead) string {
 // What is shown is what is published; under embargo only where its time has come (R45).
 func TestOf(t *testing.T) {
 	t.Parallel()
-	embargo := func(a *flags.Announcement) { a.Embargo = true }
-	archived := func(was flags.Outcome) announce.ChannelStatus {
+	embargo := func(a *repository.Announcement) { a.Embargo = true }
+	archived := func(was repository.Outcome) announce.ChannelStatus {
 		c := in("dedicated", announce.Archived, noon)
-		c.Record = &flags.Record{Outcome: was}
+		c.Record = &repository.Record{Outcome: was}
 		return c
 	}
-	elsewhere := func(a *flags.Announcement) { a.Features = []string{"nowhere"} }
+	elsewhere := func(a *repository.Announcement) { a.Features = []string{"nowhere"} }
 	for name, c := range map[string]struct {
 		status   announce.Status
 		channel  string
@@ -94,8 +95,8 @@ func TestOf(t *testing.T) {
 		"armed":                            {status: announcement("a", nil, in("dedicated", announce.Armed, noon))},
 		"held":                             {status: announcement("a", nil, in("dedicated", announce.Held, noon))},
 		"missed":                           {status: announcement("a", nil, in("dedicated", announce.Missed, noon))},
-		"archived, once told":              {status: announcement("a", nil, in("staging", announce.Archived, time.Time{}), archived(flags.Published)), channels: []string{"dedicated"}, at: noon},
-		"archived, never told":             {status: announcement("a", nil, in("staging", announce.Archived, time.Time{}), archived(flags.Missed))},
+		"archived, once told":              {status: announcement("a", nil, in("staging", announce.Archived, time.Time{}), archived(repository.Published)), channels: []string{"dedicated"}, at: noon},
+		"archived, never told":             {status: announcement("a", nil, in("staging", announce.Archived, time.Time{}), archived(repository.Missed))},
 		"taken back":                       {status: announcement("a", nil, in("dedicated", announce.Retracted, noon))},
 		"taken back in one channel of two": {status: announcement("a", nil, in("staging", announce.Published, noon), in("dedicated", announce.Retracted, noon)), channels: []string{"staging"}, at: noon},
 	} {
@@ -181,7 +182,7 @@ func TestNotesAreHarmless(t *testing.T) {
 	p := bulletin.NewPrinter()
 	allowed := []string{"html", "head", "meta", "title", "link", "style", "body", "header", "h1", "h2", "h3", "h4", "h5", "h6", "nav", "a", "main", "section", "article", "p", "time", "span", "div", "pre", "code", "table", "thead", "tbody", "tr", "th", "td", "em", "strong", "ul", "ol", "li", "br", "hr", "blockquote", "del"}
 	for _, text := range hostile() {
-		b := bulletin.Of(world(announcement("a", func(a *flags.Announcement) { a.Notes, a.Title = text, text }, in("dedicated", announce.Published, noon))), "", func(plan.EffectiveHead) string { return text })
+		b := bulletin.Of(world(announcement("a", func(a *repository.Announcement) { a.Notes, a.Title = text, text }, in("dedicated", announce.Published, noon))), "", func(plan.EffectiveHead) string { return text })
 		page, err := p.Page(b)
 		if err != nil {
 			t.Fatal(err)
@@ -223,7 +224,7 @@ func TestNotesAreBounded(t *testing.T) {
 	p := bulletin.NewPrinter()
 	for _, piece := range []string{"[", "![", ">", "> ", "*", "* ", "`", "<", "\\", "_a", "**a ", "- ", "[a](", "|", "\n|-", "&", "a@a.", "http://a", "<a ", "1. "} {
 		text := strings.Repeat(piece, 4*bulletin.MaxNotes)
-		page, err := p.Page(bulletin.Of(world(announcement("a", func(a *flags.Announcement) { a.Notes = text }, in("dedicated", announce.Published, noon))), "", notes))
+		page, err := p.Page(bulletin.Of(world(announcement("a", func(a *repository.Announcement) { a.Notes = text }, in("dedicated", announce.Published, noon))), "", notes))
 		if err != nil || len(page) > 64*bulletin.MaxNotes || !strings.Contains(string(page), "…") {
 			t.Errorf("%q: %d bytes, %v", piece, len(page), err)
 		}
@@ -341,7 +342,7 @@ func TestFeed(t *testing.T) {
 	if len(ids) != 4 {
 		t.Errorf("ids are the same: %v", ids)
 	}
-	silent := announcement("silent", func(a *flags.Announcement) { a.Notes = "" }, in("dedicated", announce.Published, noon))
+	silent := announcement("silent", func(a *repository.Announcement) { a.Notes = "" }, in("dedicated", announce.Published, noon))
 	if page, err := p.Page(bulletin.Of(world(silent), "", notes)); err != nil || strings.Count(string(page), `class="notes"`) != 1 || read(silent).Entries[0].Content.Type != "" {
 		t.Errorf("without notes (%v):\n%s", err, page)
 	}

@@ -4,8 +4,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sluice-cd/sluice/engine/view"
-	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // flagMetrics tells of flags as the newest view has them, when it is scraped. Labels are channels and words of ours: no flag,
@@ -75,7 +75,7 @@ func (f *flagMetrics) Collect(c chan<- prometheus.Metric) {
 func (f *flagMetrics) collectCells(v *view.View, out gauges) {
 	b := view.NewFlagIndex(v)
 	kills := 0
-	b.Overrides(func(flags.Override, bool) { kills++ })
+	b.Overrides(func(repository.Override, bool) { kills++ })
 	out.set(f.kills, float64(kills))
 	out.set(f.uncommitted, float64(len(v.Flags.Kills)))
 	lag, unconfirmed := map[[2]string]int{}, map[[2]string]int{}

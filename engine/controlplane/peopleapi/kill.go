@@ -12,12 +12,13 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // Killer turns flags off.
 type Killer interface {
 	// Kill is durable when it returns; cells are told at once, whatever is wrong with any repository (R43).
-	Kill(ctx context.Context, o flags.Override) error
+	Kill(ctx context.Context, o repository.Override) error
 }
 
 // toldWithin is how long a kill's answer waits for cells to be told.
@@ -59,7 +60,7 @@ func (g *flagHandlers) kill(ctx context.Context, in *killInput) (*killOutput, er
 	if reason == "" {
 		return nil, huma.Error422UnprocessableEntity("Say why.", &huma.ErrorDetail{Location: "body.reason", Message: "a line of text"})
 	}
-	o := flags.Override{Kind: flags.Kill, Flag: in.Key, Reason: reason, By: api.CallerOf(ctx).Name, Until: in.Body.Until.UTC().Truncate(time.Second)}
+	o := repository.Override{Kind: repository.Kill, Flag: in.Key, Reason: reason, By: api.CallerOf(ctx).Name, Until: in.Body.Until.UTC().Truncate(time.Second)}
 	if err := g.ledger.audit(ctx, "kill the flag "+in.Key+": "+reason); err != nil {
 		return nil, err
 	}
@@ -70,7 +71,7 @@ func (g *flagHandlers) kill(ctx context.Context, in *killInput) (*killOutput, er
 }
 
 // untilTold answers once cells are told of a kill, or says that they are not yet.
-func (g *flagHandlers) untilTold(ctx context.Context, o flags.Override) *killOutput {
+func (g *flagHandlers) untilTold(ctx context.Context, o repository.Override) *killOutput {
 	ctx, cancel := context.WithTimeout(ctx, toldWithin)
 	defer cancel()
 	for {
@@ -92,7 +93,7 @@ func (g *flagHandlers) untilTold(ctx context.Context, o flags.Override) *killOut
 }
 
 // killedIn is what is known of a kill in a view; ok is false if the view is from before it.
-func killedIn(v *view.View, o flags.Override) (out *killOutput, ok bool) {
+func killedIn(v *view.View, o repository.Override) (out *killOutput, ok bool) {
 	b := view.NewFlagIndex(v)
 	kills := b.Kills(o.Flag)
 	i := slices.IndexFunc(kills, func(k view.FlagKill) bool { return k.Reason == o.Reason && k.By == o.By && k.Until.Equal(o.Until) })

@@ -11,6 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // flagging is what it keeps for flags.
@@ -30,8 +31,8 @@ func flagging() map[string]func(t *testing.T, open Open) {
 }
 
 func kill(id, flag string) plan.Kill {
-	return plan.Kill{ID: id, At: noon, Override: flags.Override{
-		APIVersion: "sluice/v1", Kind: flags.Kill, Flag: flag, Reason: "broken", By: "ada", Until: noon.Add(time.Hour), Name: "kill-" + flag,
+	return plan.Kill{ID: id, At: noon, Override: repository.Override{
+		APIVersion: "sluice/v1", Kind: repository.Kill, Flag: flag, Reason: "broken", By: "ada", Until: noon.Add(time.Hour), Name: "kill-" + flag,
 	}}
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/test/figures"
 )
 
@@ -54,14 +55,14 @@ func loads(ctx context.Context) ([]figures.Row, error) {
 
 // loadOnce is one of those processes.
 func loadOnce(out io.Writer) error {
-	repository := fstest.MapFS{"sluice.yaml": {Data: []byte("apiVersion: sluice/v1\nkind: Flags\n")}}
+	files := fstest.MapFS{"sluice.yaml": {Data: []byte("apiVersion: sluice/v1\nkind: Flags\n")}}
 	var b strings.Builder
 	for i := range manyFlags {
 		fmt.Fprintf(&b, "flag-%05d:\n    state: ENABLED\n    variants: {'on': true, 'off': false}\n    defaultVariant: 'off'\n    metadata: {feature: f-%d, 'off': 'off', owner: team-%d}\n"+
 			"    targeting:\n      if:\n      - ends_with: [{var: email}, '@customer-%d.example.com']\n      - 'on'\n      - fractional: [['on', %d], ['off', %d]]\n", i, i, i%50, i, i%100, 100-i%100)
 		if i%500 == 499 {
 			text := "flags:\n  " + strings.ReplaceAll(strings.TrimSuffix(b.String(), "\n"), "\nflag-", "\n  flag-") + "\n"
-			repository[fmt.Sprintf("flags/part-%02d.yaml", i/500)] = &fstest.MapFile{Data: []byte(text)}
+			files[fmt.Sprintf("flags/part-%02d.yaml", i/500)] = &fstest.MapFile{Data: []byte(text)}
 			b.Reset()
 		}
 	}
@@ -71,7 +72,7 @@ func loadOnce(out io.Writer) error {
 		return err
 	}
 	begun := time.Now()
-	tree := flags.Load(nil, repository)
+	tree := repository.Load(nil, files)
 	if tree.Invalid || len(tree.Flags) != manyFlags {
 		return fmt.Errorf("%d flags: %v", len(tree.Flags), tree.Faults[:min(3, len(tree.Faults))])
 	}

@@ -12,8 +12,8 @@ import (
 
 	"github.com/sluice-cd/sluice/engine/announcer"
 	"github.com/sluice-cd/sluice/engine/edits"
-	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 )
 
@@ -66,7 +66,7 @@ func (o *Opened) Flags(ctx context.Context) (*edits.Flags, error) {
 		return nil, Fail(fmt.Errorf("%s is no flags repository: its sluice.yaml does not say kind: Flags", o.Address), "name it: --flags-repo FOLDER-OR-URL, or set SLUICE_FLAGS_REPO; sluice flag init makes one")
 	}
 	return &edits.Flags{
-		Commit: commit, Files: files, Tree: flags.Load(nil, files), Open: o.FS,
+		Commit: commit, Files: files, Tree: repository.Load(nil, files), Open: o.FS,
 		Contains: func(older string) bool {
 			in, err := o.Ancestor(ctx, older, commit)
 			return err == nil && in

@@ -64,7 +64,7 @@ func (d *demo) feature(ctx context.Context) error {
 	if err := d.run(ctx, "", "flag", "kill", demoFlag, "--reason", "loses text"); err != nil {
 		return err
 	}
-	if err := d.lit(ctx, "", flags.Dead); err != nil {
+	if err := d.lit(ctx, "", flags.Killed); err != nil {
 		return err
 	}
 	d.show.say(cli.Red, "%s is killed in every cell", demoFlag)

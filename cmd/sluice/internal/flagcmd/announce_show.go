@@ -142,18 +142,18 @@ func cellColour(s flags.CellState) cli.Colour {
 	switch s {
 	case flags.On, flags.Ramping:
 		return cli.Green
-	case flags.Suspended, flags.Dead:
+	case flags.Suspended, flags.Killed:
 		return cli.Red
-	case flags.Waiting, flags.Kept, flags.Left:
+	case flags.Waiting, flags.Held, flags.LeftOut:
 		return cli.Yellow
-	case flags.Ready, flags.Retired:
+	case flags.Armed, flags.Retired:
 	}
 	return cli.Plain
 }
 
 // cellStates in the order in which people read them.
 func cellStates() []flags.CellState {
-	return []flags.CellState{flags.On, flags.Ramping, flags.Ready, flags.Waiting, flags.Suspended, flags.Dead, flags.Kept, flags.Left, flags.Retired}
+	return []flags.CellState{flags.On, flags.Ramping, flags.Armed, flags.Waiting, flags.Suspended, flags.Killed, flags.Held, flags.LeftOut, flags.Retired}
 }
 
 // announcements asks the control plane, or the repositories.

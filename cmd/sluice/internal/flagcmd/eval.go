@@ -249,7 +249,7 @@ func (o *outlook) gateState(g flags.Gate, facts flags.Facts, s flags.CellState) 
 	switch s {
 	case flags.Waiting, flags.Suspended:
 		return fmt.Sprintf("announcement %s waits for a release with its features: %s does not contain all of %s", g.ID, cli.OrDash(facts.Release), strings.Join(g.Features, ", "))
-	case flags.Ready:
+	case flags.Armed:
 		return fmt.Sprintf("announcement %s is published at %s", g.ID, cli.Stamp(time.Unix(g.At, 0).UTC()))
 	case flags.Ramping:
 		return fmt.Sprintf("announcement %s is on for a share", g.ID)

@@ -109,7 +109,7 @@ func killOf(ctx context.Context, a *cli.App, key string, which view.FlagKill) (k
 	}
 	now := killed{FlagKill: d.Kills[i]}
 	for _, c := range d.Cells {
-		if c.State == view.FlagState(flags.Dead) && !c.Confirmed {
+		if c.State == view.FlagState(flags.Killed) && !c.Confirmed {
 			now.Waiting = append(now.Waiting, c.Cell)
 		}
 	}

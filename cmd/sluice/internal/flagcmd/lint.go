@@ -12,8 +12,8 @@ import (
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/engine/announcer"
 	"github.com/sluice-cd/sluice/engine/view"
-	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
@@ -62,9 +62,9 @@ Git hosts can refuse a push that brings a fault in: sluice validate --pre-receiv
 }
 
 // flagsOf reads a folder as it stands, or the tip of a repository's branch.
-func flagsOf(ctx context.Context, a *cli.App, target string) (*flags.Tree, error) {
+func flagsOf(ctx context.Context, a *cli.App, target string) (*repository.Tree, error) {
 	if !cli.IsRemote(target) && cli.KindOfFolder(target) != cli.BareGit {
-		return flags.Load(nil, os.DirFS(target)), nil
+		return repository.Load(nil, os.DirFS(target)), nil
 	}
 	repo, err := a.OpenAt(ctx, a.FlagsAt(target), cli.Signatory{})
 	if err != nil {
@@ -79,7 +79,7 @@ func flagsOf(ctx context.Context, a *cli.App, target string) (*flags.Tree, error
 }
 
 // betweenFaults are warnings of what the release repository does not know; without one, none.
-func betweenFaults(tree *flags.Tree, v *view.View) []manifest.Fault {
+func betweenFaults(tree *repository.Tree, v *view.View) []manifest.Fault {
 	if v == nil {
 		return nil
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // flagListed is one flag as flag list shows it.
@@ -159,7 +160,7 @@ func (o *outlook) listed(d *flags.Definition) flagListed {
 		}
 	}
 	for _, k := range o.Tree.Overrides {
-		if k.Kind == flags.Kill && k.Flag == d.Key {
+		if k.Kind == repository.Kill && k.Flag == d.Key {
 			l.Killed = k.Reason
 			if !k.Cells.IsZero() {
 				l.Killed = fmt.Sprintf("in some cells: %s", k.Reason)

@@ -11,7 +11,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/engine/edits"
-	"github.com/sluice-cd/sluice/flags/edit"
+	"github.com/sluice-cd/sluice/internal/manifest/edit"
 )
 
 // flagEdit is what flag set was told.

@@ -11,14 +11,15 @@ import (
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // flagShown is one flag as flag show tells it.
 type flagShown struct {
 	flagListed
-	Definition json.RawMessage   `json:"definition"`
-	Kills      []flags.Override  `json:"kills,omitempty"`
-	Told       []announce.Status `json:"told,omitempty"` // its feature's announcements
+	Definition json.RawMessage       `json:"definition"`
+	Kills      []repository.Override `json:"kills,omitempty"`
+	Told       []announce.Status     `json:"told,omitempty"` // its feature's announcements
 }
 
 func flagShowVerb(a *cli.App) *cobra.Command {
@@ -101,7 +102,7 @@ func again(until time.Time) string {
 func (o *outlook) shown(d *flags.Definition) flagShown {
 	out := flagShown{flagListed: o.listed(d), Definition: d.Encode()}
 	for _, k := range o.Tree.Overrides {
-		if k.Kind == flags.Kill && k.Flag == d.Key {
+		if k.Kind == repository.Kill && k.Flag == d.Key {
 			out.Kills = append(out.Kills, k)
 		}
 	}

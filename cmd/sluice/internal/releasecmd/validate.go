@@ -13,7 +13,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/engine/plan"
-	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -87,7 +87,7 @@ func validate(ctx context.Context, a *cli.App, target string) ([]releases.Fault,
 		return validateWorktree(ctx, a, target)
 	}
 	if files := os.DirFS(target); cli.IsFlags(files) {
-		return flags.Load(nil, files).Faults, nil
+		return repository.Load(nil, files).Faults, nil
 	}
 	return plan.Validate(os.DirFS(target))
 }
@@ -104,7 +104,7 @@ func validateTip(ctx context.Context, a *cli.App, address string) ([]releases.Fa
 		return nil, err
 	}
 	if cli.IsFlags(files) {
-		return flags.Load(nil, files).Faults, nil
+		return repository.Load(nil, files).Faults, nil
 	}
 	repo.Loader.All = true
 	d, err := repo.Loader.Load(ctx, tip)
@@ -134,7 +134,7 @@ func openTip(ctx context.Context, a *cli.App, address string) (repo *cli.Opened,
 func validateWorktree(ctx context.Context, a *cli.App, dir string) ([]releases.Fault, error) {
 	files := os.DirFS(dir)
 	if cli.IsFlags(files) {
-		return flags.Load(nil, files).Faults, nil
+		return repository.Load(nil, files).Faults, nil
 	}
 	faults, err := plan.Validate(files)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/announcer"
 	"github.com/sluice-cd/sluice/engine/controlplane"
 	"github.com/sluice-cd/sluice/engine/outbox"
-	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/repository"
 )
 
 // announcing is what serve and tick run for the flags repository. Close it.
@@ -67,7 +67,7 @@ func openAnnouncer(a *cli.App, cmd *cobra.Command, e *engaged, r running) (*anno
 }
 
 // webhooks are those of the flags repository; ok is false while it was not read.
-func (e *engaged) webhooks() (all []flags.Webhook, ok bool) {
+func (e *engaged) webhooks() (all []repository.Webhook, ok bool) {
 	v := e.View()
 	if v == nil || v.Flags == nil || v.Flags.Tip == nil {
 		return nil, false

@@ -1,0 +1,209 @@
+package repository
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/internal/manifest"
+)
+
+func index(field string, i int) string { return fmt.Sprintf("%s[%d]", field, i) }
+
+func channelPath(name string) string { return "channels[" + name + "]" }
+
+// readyAnnouncement checks what an announcement says by itself, and keeps the lines that other files are held against.
+func readyAnnouncement(doc *manifest.Doc[Announcement]) (faults []manifest.Fault) {
+	a := &doc.Value
+	a.ID = stem(doc.File)
+	fault := func(at, format string, args ...any) { faults = append(faults, doc.Fault(at, format, args...)) }
+	if !ValidID(a.ID) {
+		fault("", "%.70q can't name an announcement: %s", a.ID, labelRule)
+	}
+	if strings.TrimSpace(a.Title) == "" && a.Title != "" {
+		fault("title", "title is empty: say what is new")
+	}
+	times := !a.PublishAt.IsZero()
+	for _, name := range slices.Sorted(maps.Keys(a.Channels)) {
+		if !label.MatchString(name) {
+			fault(channelPath(name), "%.70q can't name a channel: %s", name, labelRule)
+		}
+		w := a.Channels[name]
+		if w == (When{}) {
+			fault(channelPath(name), "channels.%.70s must be ready, never or a wall time such as 2026-12-01T10:00:00", name)
+		}
+		times = times || !w.At.IsZero()
+	}
+	if a.Now && !times {
+		fault("now", "now says to publish although the time has passed, and there is no time: give publishAt")
+	}
+	if doc.Has("cancelled") && strings.TrimSpace(a.Cancelled) == "" {
+		fault("cancelled", "cancelled must say why; remove it if the announcement stands")
+	}
+	faults = slices.Concat(faults, checkFeatures(doc), checkSelector(doc, "cells", a.Cells), checkRamp(doc))
+	if a.Approvals != nil {
+		defaultCount(doc, "approvals.count", a.Approvals)
+	}
+	a.lines = map[string]int{"": doc.Line(""), "publishAt": doc.Line("publishAt"), "zone": doc.Line("zone"), "approvals": doc.Line("approvals")}
+	for name := range a.Channels {
+		a.lines[channelPath(name)] = doc.Line(channelPath(name))
+	}
+	for i := range a.Features {
+		a.lines[index("features", i)] = doc.Line(index("features", i))
+	}
+	return faults
+}
+
+func checkFeatures(doc *manifest.Doc[Announcement]) (faults []manifest.Fault) {
+	features := doc.Value.Features
+	if doc.Has("features") && len(features) == 0 {
+		faults = append(faults, doc.Fault("features", "features is empty: name what turns on with the announcement"))
+	}
+	if len(features) > flags.MaxGateFeatures {
+		return []manifest.Fault{doc.Fault("features", "has %d features, and an announcement has at most %d: let flags share one", len(features), flags.MaxGateFeatures)}
+	}
+	for i, name := range features {
+		switch at := index("features", i); {
+		case !isName(name):
+			faults = append(faults, doc.Fault(at, "%.60q can't be a feature's name", name))
+		case slices.Contains(features[:i], name):
+			faults = append(faults, doc.Fault(at, "feature %s is there twice", name))
+		}
+	}
+	return faults
+}
+
+// checkSelector holds what selects cells. A list without entries is refused, as it would select them all.
+func checkSelector[T any](doc *manifest.Doc[T], at string, s Selector) (faults []manifest.Fault) {
+	for field, there := range map[string]bool{"names": len(s.Names) > 0, "channels": len(s.Channels) > 0, "labels": len(s.Labels) > 0} {
+		if !there && doc.Has(at+"."+field) {
+			faults = append(faults, doc.Fault(at+"."+field, "%s.%s is empty: leave it out to select all", at, field))
+		}
+	}
+	faults = append(faults, checkLabels(doc, at+".names", s.Names, "a cell")...)
+	return append(faults, checkLabels(doc, at+".channels", s.Channels, "a channel")...)
+}
+
+func checkRamp(doc *manifest.Doc[Announcement]) (faults []manifest.Fault) {
+	r := doc.Value.Ramp
+	if len(r.Steps) == 0 && doc.Has("ramp") {
+		return []manifest.Fault{doc.Fault("ramp", "ramp has no steps: leave it out if everybody gets it at once")}
+	}
+	for i, s := range r.Steps {
+		at := index("ramp.steps", i)
+		if time.Duration(s.After)%time.Second != 0 {
+			faults = append(faults, doc.Fault(at+".after", "after must be whole seconds, not %s", s.After))
+		}
+		if s.After > flags.MaxAfter*Duration(time.Second) {
+			faults = append(faults, doc.Fault(at+".after", "after must be within ten years, not %s", s.After))
+		}
+		if i == 0 {
+			continue
+		}
+		if before := r.Steps[i-1]; s.Percent <= before.Percent {
+			faults = append(faults, doc.Fault(at+".percent", "shares must grow: %d percent after %d", s.Percent, before.Percent))
+		} else if s.After <= before.After {
+			faults = append(faults, doc.Fault(at+".after", "steps count from publication, and must grow: %s after %s", s.After, before.After))
+		}
+	}
+	if n := len(r.Steps); n > 0 && r.Steps[n-1].Percent < 100 {
+		faults = append(faults, doc.Fault(index("ramp.steps", n-1)+".percent", "the last step must be 100 percent, not %d", r.Steps[n-1].Percent))
+	}
+	return faults
+}
+
+// announcements reads announcements/, and holds them against settings, flags and each other.
+func (l *loader) announcements() {
+	var all []*Announcement
+	for _, a := range folder(l, AnnouncementsDir, readyAnnouncement) {
+		l.tree.Announcements[a.ID] = &a
+		all = append(all, &a)
+		if zone, err := l.zones.get(cmp.Or(a.Zone, l.tree.Settings.Zone)); err != nil {
+			l.fault(a.file(), a.lines["zone"], "%v", err)
+		} else {
+			a.zone = zone
+			l.checkTimes(&a)
+		}
+		if a.Approvals != nil && !l.strangers {
+			if f := l.tree.Settings.checkRule(*a.Approvals, a.file(), a.lines["approvals"]); f != nil {
+				l.faults = append(l.faults, *f)
+			}
+		}
+		for i, name := range a.Features {
+			if l.tree.byFeature[name] == nil && !a.Archived && !l.unread {
+				l.fault(a.file(), a.lines[index("features", i)],
+					"no flag names the feature %.60q: put it into a flag's metadata.feature, or archive the announcement if its flags are gone", name)
+			}
+		}
+	}
+	l.checkOverlaps(all)
+}
+
+func (a *Announcement) file() string { return path.Join(AnnouncementsDir, a.ID+".yaml") }
+
+// checkTimes says which wall times the zone's clocks never show, or show twice.
+func (l *loader) checkTimes(a *Announcement) {
+	check := func(at string, t Local) {
+		if t.IsZero() {
+			return
+		}
+		if err := t.check(a.zone); err != nil {
+			l.fault(a.file(), a.lines[at], "%v", err)
+		}
+	}
+	check("publishAt", a.PublishAt)
+	for name, w := range a.Channels {
+		check(channelPath(name), w.At)
+	}
+}
+
+// checkOverlaps refuses a feature in two announcements that can both reach a cell: which of them turns it on would be chance.
+func (l *loader) checkOverlaps(all []*Announcement) {
+	byFeature := map[string][]*Announcement{}
+	for _, a := range all {
+		if a.Archived || a.Cancelled != "" {
+			continue
+		}
+		for i, name := range a.Features {
+			others := byFeature[name]
+			if at := slices.IndexFunc(others, func(b *Announcement) bool { return a != b && a.meets(b) }); at >= 0 {
+				l.fault(a.file(), a.lines[index("features", i)],
+					"feature %s is in %s too, and both reach the same cells: let them select different cells, or cancel or archive one", name, others[at].file())
+			}
+			byFeature[name] = append(others, a)
+		}
+	}
+}
+
+// meets tells whether some cell may be reached by both.
+func (a *Announcement) meets(b *Announcement) bool {
+	s, t := a.Cells, b.Cells
+	if apart(s.Names, t.Names) {
+		return false
+	}
+	for name, value := range s.Labels {
+		if other, there := t.Labels[name]; there && other != value {
+			return false
+		}
+	}
+	channels := s.Channels
+	if len(channels) == 0 {
+		channels = t.Channels
+	}
+	return len(channels) == 0 || slices.ContainsFunc(channels, func(name string) bool { return a.reaches(name) && b.reaches(name) })
+}
+
+// reaches tells whether a may be published in a channel.
+func (a *Announcement) reaches(channel string) bool {
+	return (len(a.Cells.Channels) == 0 || slices.Contains(a.Cells.Channels, channel)) && !a.Channels[channel].Never
+}
+
+// apart tells whether both lists name something, and nothing in common.
+func apart(a, b []string) bool {
+	return len(a) > 0 && len(b) > 0 && !slices.ContainsFunc(a, func(s string) bool { return slices.Contains(b, s) })
+}

@@ -1,0 +1,71 @@
+package repository
+
+import (
+	"path"
+	"strings"
+
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/internal/manifest"
+)
+
+// killPrefix begins the names of files by which the engine and `sluice flag kill` kill a flag: kill-KEY.yaml.
+const killPrefix = "kill-"
+
+// readOverride is an override as it was read. It may come from a cache: immutable.
+type readOverride struct {
+	Override
+	counts bool // it says what is killed or held
+	line   int  // where
+	faults []manifest.Fault
+}
+
+// readOverrideFile makes of a file what can be made of it. A mistyped kill must not mean that there is none: one whose flag
+// can be read counts, for all cells if those can't, and so does a file that can't be read at all and is named kill-KEY.yaml (R43).
+func readOverrideFile(file string, data []byte) readOverride {
+	doc, faults := manifest.Decode[Override](file, data)
+	o := readOverride{Override: doc.Value, faults: faults}
+	o.Name = stem(file)
+	if path.Ext(file) != ".yaml" {
+		o.faults = append(o.faults, doc.Fault("", "must end in .yaml"))
+	}
+	if key, ok := strings.CutPrefix(o.Name, killPrefix); ok && o.Flag == "" && o.Announcement == "" && flags.CheckKey(key) == nil {
+		o.Flag = key
+		o.Reason = strings.TrimSpace(o.Reason + " " + file + " can't be read: mend or remove it")
+		o.faults = append(o.faults, doc.Fault("", "kills %s, by its name, as it says nothing else: mend or remove it", key))
+	}
+	switch {
+	case o.Flag != "" && o.Kind != Hold:
+		o.Kind, o.line = Kill, doc.Line("flag")
+	case o.Announcement != "" && o.Kind != Kill:
+		o.Kind, o.line = Hold, doc.Line("announcement")
+	case len(o.faults) == 0 && o.Kind == Kill:
+		o.faults = append(o.faults, doc.Fault("flag", "flag is required: a Kill names the flag it kills"))
+	case len(o.faults) == 0:
+		o.faults = append(o.faults, doc.Fault("announcement", "announcement is required: a Hold names the announcement it holds"))
+	}
+	o.counts = o.Kind == Kill && o.Flag != "" || o.Kind == Hold && o.Announcement != ""
+	if o.Flag != "" && o.Announcement != "" {
+		o.faults = append(o.faults, doc.Fault("announcement", "a Kill names a flag, a Hold an announcement: write two files"))
+	}
+	o.faults = append(o.faults, checkSelector(doc, "cells", doc.Value.Cells)...)
+	if manifest.Fatal(o.faults) && !cellsReadable(file, data) {
+		o.Cells = Selector{}
+	}
+	o.faults = manifest.Sort(o.faults)
+	return o
+}
+
+// cellsReadable tells whether an override with faults says without any which cells it means.
+func cellsReadable(file string, data []byte) bool {
+	doc, faults := manifest.Decode[struct {
+		APIVersion   any      `yaml:"apiVersion"`
+		Kind         any      `yaml:"kind"`
+		Flag         any      `yaml:"flag"`
+		Announcement any      `yaml:"announcement"`
+		Cells        Selector `yaml:"cells"`
+		Reason       any      `yaml:"reason"`
+		By           any      `yaml:"by"`
+		Until        any      `yaml:"until"`
+	}](file, data)
+	return !manifest.Fatal(faults) && len(checkSelector(doc, "cells", doc.Value.Cells)) == 0
+}

@@ -1,0 +1,143 @@
+package repository
+
+import (
+	"math"
+
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/internal/jsondoc"
+)
+
+// results holds against the variants what a rule may give, as far as that can be told.
+func (c *ruleChecker) results(n jsondoc.Node) {
+	name, args, isRule := operation(n)
+	if !isRule {
+		c.result(n)
+		return
+	}
+	op, known := operators(name)
+	switch {
+	case !known || len(args) < op.least:
+	case name == "if" || name == "?:":
+		for i := 1; i < len(args); i += 2 {
+			c.results(args[i])
+		}
+		if len(args)%2 == 1 {
+			c.results(args[len(args)-1])
+		}
+	case name == "and" || name == "or":
+		for _, arg := range args[:len(args)-1] {
+			if c.decides(arg) { // and stops at false and gives it, or at true
+				c.resultOf(arg.Line, name, name == "or")
+			}
+		}
+		c.results(args[len(args)-1])
+	case name == "fractional":
+		for _, share := range args {
+			if list, ok := share.Value.([]jsondoc.Node); ok && len(list) > 0 {
+				c.results(list[0])
+			}
+		}
+	case op.decides:
+		c.resultOf(n.Line, name, true)
+		c.resultOf(n.Line, name, false)
+	}
+}
+
+// decides tells whether a rule gives nothing but true or false.
+func (c *ruleChecker) decides(n jsondoc.Node) bool {
+	name, _, ok := operation(n)
+	op, _ := operators(name)
+	return ok && op.decides
+}
+
+// result holds a constant result. Null is the default variant.
+func (c *ruleChecker) result(n jsondoc.Node) {
+	if n.Value == nil {
+		return
+	}
+	if !c.has(n.Plain()) {
+		c.Fault(n.Line, "flag %s: the rule gives %s, and there is no such variant; there are: %s", c.flag.Key, jsondoc.Describe(n.Value), c.flag.VariantNames())
+	}
+}
+
+func (c *ruleChecker) resultOf(line int, operator string, result bool) {
+	if !c.has(result) {
+		c.Fault(line, "flag %s: %s may give %t, and there is no such variant: choose one by if; there are: %s", c.flag.Key, operator, result, c.flag.VariantNames())
+	}
+}
+
+func (c *ruleChecker) has(result any) bool {
+	variant, err := flags.VariantNamed(result)
+	if err != nil {
+		return false
+	}
+	_, there := c.flag.Variants[variant]
+	return there || len(c.flag.Variants) == 0 // that was said
+}
+
+// checkFractional looks at shares. flagd's weights are relative; here people mean percent, so other sums are worth a warning.
+func (c *ruleChecker) checkFractional(n jsondoc.Node, args []jsondoc.Node) {
+	shares := args
+	switch first := args[0]; {
+	case !first.IsCollection():
+		if text, ok := first.Value.(string); ok {
+			c.Warn(first.Line, "fractional goes by the text %q, which is the same for everybody: all get one share", jsondoc.Clip(text))
+		} else if first.Value != nil {
+			c.Fault(first.Line, "fractional begins with what it goes by, a rule, or with its first share, not %s", jsondoc.Describe(first.Value))
+		}
+		shares = args[1:]
+	default:
+		if _, ok := first.Value.(jsondoc.Members); ok {
+			shares = args[1:]
+		}
+	}
+	if len(shares) == 0 {
+		c.Fault(n.Line, "fractional has no shares: it never matches")
+		return
+	}
+	sum, written := 0.0, false
+	for _, share := range shares {
+		weight, stated, ok := c.weight(share)
+		if !ok {
+			return
+		}
+		sum, written = sum+weight, written || stated
+	}
+	switch {
+	case sum == 0:
+		c.Fault(n.Line, "fractional's shares add up to 0: it never matches")
+	case sum > math.MaxInt32:
+		c.Fault(n.Line, "fractional's shares add up to more than %d: it never matches", math.MaxInt32)
+	case written && sum != 100:
+		c.Warn(n.Line, "fractional's shares add up to %s, not 100: they are taken as relative weights", jsondoc.AppendScalar(nil, sum))
+	}
+}
+
+// weight gives a share's weight; ok is false if it depends on the context, or can't be one, which is then said.
+func (c *ruleChecker) weight(share jsondoc.Node) (weight float64, stated, ok bool) {
+	list, isList := share.Value.([]jsondoc.Node)
+	switch {
+	case !isList && isConstant(share) || isList && (len(list) == 0 || len(list) > 2):
+		c.Fault(share.Line, "a share of fractional is a variant and its percentage, as in [on, 50]")
+		return 0, false, false
+	case !isList:
+		return 0, false, false
+	case len(list) == 1:
+		return 1, false, true
+	case !isConstant(list[1]):
+		return 0, true, false
+	}
+	v, _ := fold(list[1])
+	weight, number := v.(float64)
+	switch {
+	case !number:
+		c.Fault(list[1].Line, "a share's percentage must be a number, not %s", jsondoc.Describe(list[1].Value))
+	case weight != math.Trunc(weight):
+		c.Fault(list[1].Line, "a share's percentage must be a whole number, not %s: fractional would never match", jsondoc.AppendScalar(nil, weight))
+	case weight < 0:
+		c.Fault(list[1].Line, "a share's percentage can't be negative: %s", jsondoc.AppendScalar(nil, weight))
+	default:
+		return weight, true, true
+	}
+	return 0, true, false
+}

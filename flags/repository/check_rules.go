@@ -1,0 +1,277 @@
+package repository
+
+import (
+	"slices"
+
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/jsonlogic"
+	"github.com/sluice-cd/sluice/internal/jsondoc"
+)
+
+// ruleChecker looks at one flag's rules for what nobody can have meant: operators that there are not, rules that can never
+// match or always do, results that are no variant. What is a constant, evaluation itself says, so that the two agree.
+type ruleChecker struct {
+	*flags.SetReader
+	flag *flags.Definition
+}
+
+// Targeting looks at a flag's rules, references resolved.
+func (l linter) Targeting(d *flags.Definition, n jsondoc.Node) {
+	c := ruleChecker{l.SetReader, d}
+	c.check(n)
+	c.results(n)
+}
+
+// operation gives a rule's operator and arguments, as a list. ok is false of what is no rule but stands for itself.
+func operation(n jsondoc.Node) (name string, args []jsondoc.Node, ok bool) {
+	m, isMapping := n.Value.(jsondoc.Members)
+	if !isMapping || len(m) != 1 {
+		return "", nil, false
+	}
+	if list, isList := m[0].Value.([]jsondoc.Node); isList {
+		return m[0].Key, list, true
+	}
+	return m[0].Key, []jsondoc.Node{m[0].Node}, true
+}
+
+// check looks at n and all within, and tells whether it is the same in every context.
+func (c *ruleChecker) check(n jsondoc.Node) (constant bool) {
+	switch v := n.Value.(type) {
+	case []jsondoc.Node:
+		return c.checkAll(v)
+	case jsondoc.Members:
+		if len(v) == 1 {
+			return c.checkOperation(n, v[0])
+		}
+		c.Fault(n.Line, "a rule has one operator, and this mapping has %d keys: it stands for itself and never matches", len(v))
+	}
+	return true
+}
+
+func (c *ruleChecker) checkAll(list []jsondoc.Node) (constant bool) {
+	constant = true
+	for _, child := range list {
+		constant = c.check(child) && constant
+	}
+	return constant
+}
+
+// checkOperation is check of a rule. One of which something was said does not pass for a constant: nothing follows from it.
+func (c *ruleChecker) checkOperation(n jsondoc.Node, m jsondoc.Member) (constant bool) {
+	op, known := operators(m.Key)
+	_, args, _ := operation(n)
+	_, isList := m.Value.([]jsondoc.Node)
+	switch {
+	case !known:
+		c.Fault(m.Line, "there is no operator %.60q", m.Key)
+		return false
+	case !isList && !op.bare:
+		c.Fault(m.Line, "%s takes a list of %s", m.Key, op.takes())
+		return false
+	case isList && (len(args) < op.least || len(args) > op.most):
+		c.Fault(m.Line, "%s takes %s, not %d", m.Key, op.takes(), len(args))
+		return false
+	}
+	constant = c.checkAll(args) && !op.varies
+	if constant && op.decides {
+		c.constant(n, m.Key)
+		return false
+	}
+	c.checkOperands(n, m.Key, args)
+	return constant
+}
+
+// constant says that a rule that should decide something depends on nothing.
+func (c *ruleChecker) constant(n jsondoc.Node, name string) {
+	v, ok := fold(n)
+	switch {
+	case !ok || v == nil:
+		c.Fault(n.Line, "%s can't be evaluated with these constants, whatever the context: it never matches", name)
+	case v == false:
+		c.Fault(n.Line, "%s compares constants and never matches: compare with a variable", name)
+	default:
+		c.Fault(n.Line, "%s compares constants and always gives %s: compare with a variable", name, jsondoc.AppendValue(nil, v))
+	}
+}
+
+// checkOperands looks at what single operators can't do anything with.
+func (c *ruleChecker) checkOperands(n jsondoc.Node, name string, args []jsondoc.Node) {
+	switch name {
+	case "var":
+		c.checkVariable(args)
+	case "if", "?:":
+		c.checkIf(args)
+	case "and", "or":
+		c.checkJunction(name, args)
+	case "in":
+		c.checkIn(args)
+	case "all", "none", "some", "filter", "map":
+		if list, ok := args[0].Value.([]jsondoc.Node); ok && len(list) == 0 || isConstant(args[0]) && !args[0].IsCollection() {
+			c.Fault(args[0].Line, "%s goes through a list, and this has nothing in it", name)
+		}
+	case "<", "<=", ">", ">=":
+		c.checkBetween(name, args)
+	case "starts_with", "ends_with":
+		for _, arg := range args {
+			if !isConstant(arg) {
+				continue
+			}
+			v, _ := fold(arg)
+			if _, text := v.(string); !text {
+				c.Fault(arg.Line, "%s compares text, and %s is none: it never matches", name, jsondoc.Describe(arg.Value))
+			}
+		}
+	case "sem_ver":
+		c.checkSemVer(args)
+	case "fractional":
+		c.checkFractional(n, args)
+	}
+}
+
+func (c *ruleChecker) checkVariable(args []jsondoc.Node) {
+	if len(args) == 0 {
+		return
+	}
+	const own = "$flagd."
+	name, ok := args[0].Value.(string)
+	if ok && len(name) > len(own) && name[:len(own)] == own && !slices.Contains([]string{"timestamp", "flagKey"}, name[len(own):]) {
+		c.Fault(args[0].Line, "there is no variable %.60q: flagd has $flagd.timestamp and $flagd.flagKey", name)
+	}
+}
+
+// checkIf looks for conditions that are settled, and for those that were there before.
+func (c *ruleChecker) checkIf(args []jsondoc.Node) {
+	before := map[string]bool{}
+	for i := 0; i+1 < len(args); i += 2 {
+		condition := args[i]
+		if holds, known := c.truth(condition); known {
+			switch {
+			case !holds:
+				c.Fault(condition.Line, "this condition never holds: remove it and its result")
+			case i+2 < len(args):
+				c.Fault(condition.Line, "this condition always holds: what comes after its result can never match")
+			default:
+				c.Fault(condition.Line, "this condition always holds: write its result without if")
+			}
+			continue
+		}
+		if len(args) > 3 {
+			text := string(jsondoc.AppendNode(nil, condition))
+			if before[text] {
+				c.Fault(condition.Line, "this condition is there before: its result can never be reached")
+			}
+			before[text] = true
+		}
+	}
+}
+
+// checkJunction looks for operands of and, or that are settled. The last may be: it is then the result.
+func (c *ruleChecker) checkJunction(name string, args []jsondoc.Node) {
+	for i, arg := range args {
+		holds, known := c.truth(arg)
+		switch {
+		case !known || i == len(args)-1:
+		case holds == (name == "or"):
+			c.Fault(arg.Line, "%s ends here, always: what comes after it can never match", name)
+		default:
+			c.Fault(arg.Line, "this says nothing within %s: remove it", name)
+		}
+	}
+}
+
+// truth tells whether a condition holds whatever the context, if that is known and check did not say so already.
+func (c *ruleChecker) truth(n jsondoc.Node) (holds, known bool) {
+	if !isConstant(n) || c.decides(n) {
+		return false, false
+	}
+	v, ok := fold(jsondoc.Node{Line: n.Line, Value: jsondoc.Members{{Key: "!!", Node: jsondoc.Node{Value: []jsondoc.Node{n}}}}})
+	holds, _ = v.(bool)
+	return holds, ok
+}
+
+func (c *ruleChecker) checkIn(args []jsondoc.Node) {
+	if list, written := args[1].Value.([]jsondoc.Node); written {
+		if len(list) == 0 {
+			c.Fault(args[1].Line, "in looks through an empty list: it never matches")
+		}
+		return
+	}
+	if !isConstant(args[1]) {
+		return
+	}
+	v, _ := fold(args[1])
+	switch v := v.(type) {
+	case []any: // that is merged, say: whoever wrote it knows what is in it
+	case string:
+		if v == "" {
+			c.Fault(args[1].Line, "in looks through an empty text: it never matches")
+		}
+	default:
+		c.Fault(args[1].Line, "in looks through a list or a text, and this is none: it never matches")
+	}
+}
+
+// checkBetween looks at a value between two numbers.
+func (c *ruleChecker) checkBetween(name string, args []jsondoc.Node) {
+	if len(args) != 3 {
+		return
+	}
+	low, ok := args[0].Value.(float64)
+	high, ok2 := args[2].Value.(float64)
+	if name[0] == '>' {
+		low, high = high, low
+	}
+	if ok && ok2 && (low > high || low == high && len(name) == 1) {
+		c.Fault(args[0].Line, "nothing is between %s and %s: it never matches", jsondoc.AppendScalar(nil, low), jsondoc.AppendScalar(nil, high))
+	}
+}
+
+func (c *ruleChecker) checkSemVer(args []jsondoc.Node) {
+	if name, text := args[1].Value.(string); isConstant(args[1]) && !(text && slices.Contains(semVerOperators(), name)) {
+		c.Fault(args[1].Line, "sem_ver compares by =, !=, <, <=, >, >=, ^ (same major) or ~ (same minor), not by %s: it never matches", jsondoc.Describe(args[1].Value))
+	}
+	for _, i := range []int{0, 2} {
+		if version := args[i]; isConstant(version) && !isVersion(version) {
+			c.Fault(version.Line, "%s is no semantic version such as 1.2.3: it never matches", jsondoc.Describe(version.Value))
+		}
+	}
+}
+
+func semVerOperators() []string { return []string{"=", "!=", "<", "<=", ">", ">=", "^", "~"} }
+
+// isVersion tells whether sem_ver can compare a constant: it is then equal to itself.
+func isVersion(n jsondoc.Node) bool {
+	v, ok := fold(jsondoc.Node{Value: jsondoc.Members{{Key: "sem_ver", Node: jsondoc.Node{
+		Value: []jsondoc.Node{n, {Value: "="}, n},
+	}}}})
+	return ok && v == true
+}
+
+// isConstant tells whether n evaluates to the same in every context.
+func isConstant(n jsondoc.Node) bool {
+	switch v := n.Value.(type) {
+	case []jsondoc.Node:
+		return !slices.ContainsFunc(v, func(child jsondoc.Node) bool { return !isConstant(child) })
+	case jsondoc.Members:
+		if len(v) != 1 {
+			return true
+		}
+		op, known := operators(v[0].Key)
+		return known && !op.varies && isConstant(v[0].Node)
+	}
+	return true
+}
+
+// fold evaluates a constant.
+func fold(n jsondoc.Node) (any, bool) {
+	switch n.Value.(type) {
+	case nil, bool, float64, string:
+		return n.Value, true
+	}
+	rule, err := jsonlogic.Compile(jsondoc.AppendNode(nil, n))
+	if err != nil {
+		return nil, false
+	}
+	v, err := rule.Evaluate(jsonlogic.Input{})
+	return v, err == nil
+}

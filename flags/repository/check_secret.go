@@ -1,0 +1,92 @@
+package repository
+
+import (
+	"math"
+	"regexp"
+	"strings"
+	"sync"
+
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/internal/jsondoc"
+)
+
+// secretForm is what well-known secrets look like: PEM blocks, keys of clouds and git hosts, JSON web tokens. It is made when it
+// is asked for: an agent never does.
+var secretForm = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`-----BEGIN |\b(AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_[A-Za-z0-9_]{20,}|\bglpat-[A-Za-z0-9_-]{20,}|\bxox[abeprs]-[A-Za-z0-9-]{10,}|\bsk_live_[A-Za-z0-9]{16,}|\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.`)
+})
+
+// secretName is what keys of secrets are called.
+var secretName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)(^|[_.-])(password|passwd|passphrase|secret|token|credentials?|(api|private|access)[_-]?key)$|(Password|Secret|Token|ApiKey|PrivateKey|AccessKey)$`)
+})
+
+// checkSecrets warns of values that look like secrets: whoever may read flags may read them (R45).
+func (l linter) checkSecrets(d *flags.Definition, name string, n jsondoc.Node) {
+	switch v := n.Value.(type) {
+	case string:
+		if len(v) >= 8 && secretName().MatchString(name) || looksSecret(v) {
+			l.Warn(n.Line, "flag %s: %.60q looks like a secret, and flags are none: every reader of flags can see it (R45)", d.Key, name)
+		}
+	case jsondoc.Members:
+		for _, m := range v {
+			l.checkSecrets(d, m.Key, m.Node)
+		}
+	case []jsondoc.Node:
+		for _, child := range v {
+			l.checkSecrets(d, name, child)
+		}
+	}
+}
+
+// looksSecret tells whether s has the form of a secret, or is one long word as random as tokens are.
+func looksSecret(s string) bool {
+	const (
+		shortest = 20
+		long     = 32
+		random   = 4.3 // bits a byte: more than a hexadecimal digest can have
+	)
+	if len(s) < shortest {
+		return false
+	}
+	return secretForm().MatchString(s) || len(s) >= long && isToken(s, shortest) && entropy(s) > random
+}
+
+// isToken tells whether s is made as base64 is, and has a word of so many digits, small and large letters in a row.
+func isToken(s string, longest int) bool {
+	var digit, small, large, found bool
+	run := 0
+	for i := range len(s) {
+		run++
+		switch c := s[i]; {
+		case c >= '0' && c <= '9':
+			digit = true
+		case c >= 'a' && c <= 'z':
+			small = true
+		case c >= 'A' && c <= 'Z':
+			large = true
+		case strings.IndexByte("+/_=-", c) >= 0:
+			digit, small, large, run = false, false, false, 0
+		default:
+			return false
+		}
+		found = found || run >= longest && digit && small && large
+	}
+	return found
+}
+
+// entropy gives the bits that a byte of s tells on average.
+func entropy(s string) float64 {
+	var counts [256]int
+	for i := range len(s) {
+		counts[s[i]]++
+	}
+	bits := 0.0
+	for _, n := range counts {
+		if n > 0 {
+			p := float64(n) / float64(len(s))
+			bits -= p * math.Log2(p)
+		}
+	}
+	return bits
+}

@@ -1,0 +1,186 @@
+package repository
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/sluice-cd/sluice/internal/manifest"
+)
+
+// defaultSoak is how long flags without an announcement are served upstream if sluice.yaml does not say.
+const defaultSoak = Duration(time.Hour)
+
+// EventTypes are what webhooks can ask for.
+func EventTypes() []string {
+	return []string{"published", "suspended", "resumed", "killed", "lifted", "retracted", "missed", "warning"}
+}
+
+// settings reads sluice.yaml. Without it, and with faults in it, the defaults hold.
+func (l *loader) settings() {
+	s, faults := manifest.Load(l.c, l.fsys, settingsFile, readySettings)
+	l.faults = append(l.faults, faults...)
+	l.strangers = s == nil && len(faults) > 0
+	if s == nil {
+		if len(faults) == 0 {
+			l.warn(settingsFile, 0, "is missing: defaults hold, and nobody can approve; name who may in people")
+		}
+		s = &Settings{Soak: defaultSoak, Approvals: ApprovalRule{Count: 1}}
+	}
+	l.tree.Settings = *s
+}
+
+func readySettings(doc *manifest.Doc[Settings]) []manifest.Fault {
+	s := &doc.Value
+	defaultCount(doc, "approvals.count", &s.Approvals)
+	if !doc.Has("soak") {
+		s.Soak = defaultSoak
+	}
+	faults := slices.Concat(checkPeople(doc), checkWebhooks(doc))
+	if _, err := loadZone(s.Zone); err != nil {
+		faults = append(faults, doc.Fault("zone", "%v", err))
+	}
+	if err := checkURL(s.Link); s.Link != "" && err != nil {
+		faults = append(faults, doc.Fault("link", "link %v", err))
+	}
+	if f := s.checkRule(s.Approvals, settingsFile, doc.Line("approvals")); f != nil {
+		faults = append(faults, *f)
+	}
+	return faults
+}
+
+// defaultCount fills in what a rule does not say: one approval is enough.
+func defaultCount[T any](doc *manifest.Doc[T], at string, rule *ApprovalRule) {
+	if !doc.Has(at) {
+		rule.Count = 1
+	}
+}
+
+// checkRule says what is wrong with a rule about people: a role that nobody has, more approvals than can be given.
+func (s *Settings) checkRule(rule ApprovalRule, file string, line int) *manifest.Fault {
+	fault := func(format string, args ...any) *manifest.Fault {
+		return &manifest.Fault{File: file, Line: line, Message: fmt.Sprintf(format, args...)}
+	}
+	may := map[string]bool{} // by person
+	for _, role := range rule.From {
+		held := false
+		for name, p := range s.People {
+			if p != nil && slices.Contains(p.Roles, role) {
+				may[name], held = true, true
+			}
+		}
+		if !held {
+			return fault("approvals come from %.60q, a role that nobody in people of %s has: give it to somebody there", role, settingsFile)
+		}
+	}
+	able := len(may)
+	if len(rule.From) == 0 {
+		able = len(s.People)
+	}
+	switch {
+	case able >= rule.Count:
+		return nil
+	case able == 0:
+		f := fault("nobody can approve: name who may in people of %s", settingsFile)
+		f.Warning = true
+		return f
+	}
+	return fault("%d approvals are needed, and %d in people of %s can give one: name more, or need fewer", rule.Count, able, settingsFile)
+}
+
+// checkPeople holds that each person can be told from the others (R22).
+func checkPeople(doc *manifest.Doc[Settings]) (faults []manifest.Fault) {
+	fault := func(at, format string, args ...any) { faults = append(faults, doc.Fault(at, format, args...)) }
+	emails, keys := map[string]string{}, map[string]string{} // to whom they belong
+	for _, name := range slices.Sorted(maps.Keys(doc.Value.People)) {
+		at, p := "people["+name+"]", doc.Value.People[name]
+		if !personName.MatchString(name) {
+			fault(at, "%.70q can't name a person: use letters, digits, dots and hyphens, at most 63", name)
+		}
+		if p == nil || p.Email == "" && len(p.Keys) == 0 {
+			fault(at, "%s has neither an e-mail address nor a key", name)
+			continue
+		}
+		if email := strings.ToLower(p.Email); email != "" {
+			if !strings.Contains(email, "@") || strings.ContainsAny(email, " <>\n") {
+				fault(at+".email", "%.100q is not an e-mail address", p.Email)
+			} else if other, taken := emails[email]; taken {
+				fault(at+".email", "%s has this e-mail address too: each person needs one of their own", other)
+			}
+			emails[email] = name
+		}
+		for i, text := range p.Keys {
+			key, err := parseKey(text)
+			if other, taken := keys[key]; err == nil && taken {
+				err = fmt.Errorf("%s has this key already: a key is one person's", other)
+			}
+			if err != nil {
+				fault(index(at+".keys", i), "%v", err)
+			}
+			keys[key] = name
+		}
+	}
+	return faults
+}
+
+// parseKey reads an SSH public key as in authorized_keys, without its comment.
+func parseKey(text string) (string, error) {
+	key, _, options, rest, err := ssh.ParseAuthorizedKey([]byte(text))
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("%.60q is not an SSH public key, such as ssh-ed25519 AAAA…", text)
+	case len(options) > 0 || strings.TrimSpace(string(rest)) != "":
+		return "", fmt.Errorf("%.60q is more than one SSH public key without options", text)
+	}
+	return string(key.Marshal()), nil
+}
+
+func checkWebhooks(doc *manifest.Doc[Settings]) (faults []manifest.Fault) {
+	fault := func(at, format string, args ...any) { faults = append(faults, doc.Fault(at, format, args...)) }
+	seen := map[string]bool{}
+	for i, w := range doc.Value.Webhooks {
+		at := index("webhooks", i)
+		switch {
+		case !label.MatchString(w.Name):
+			fault(at+".name", "%.70q can't name a webhook: %s", w.Name, labelRule)
+		case seen[w.Name]:
+			fault(at+".name", "webhook %s is there twice", w.Name)
+		}
+		seen[w.Name] = true
+		if err := checkURL(w.URL); err != nil {
+			fault(at+".url", "url %v", err)
+		}
+		for j, kind := range w.Types {
+			if !slices.Contains(EventTypes(), kind) {
+				fault(index(at+".types", j), "there is no event %.60q; there are: %s", kind, strings.Join(EventTypes(), ", "))
+			}
+		}
+	}
+	return faults
+}
+
+// checkURL holds that a URL is https, or http on loopback, and has no password: git is read by many.
+func checkURL(text string) error {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Host == "" || u.Opaque != "":
+		return fmt.Errorf("must be a URL such as https://hooks.example.com/flags, not %.100q", text)
+	case u.User != nil:
+		return errors.New("must not have a user or password: they would be in git; a webhook's secret is in the control plane's environment")
+	case u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())):
+		return fmt.Errorf("must be https, or http on this machine only, not %.100q", text)
+	}
+	return nil
+}
+
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}

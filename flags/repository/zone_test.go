@@ -1,0 +1,175 @@
+package repository
+
+import (
+	"archive/zip"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+func local(t interface{ Fatal(...any) }, text string) Local {
+	var l Local
+	if err := l.UnmarshalText([]byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func TestLocal(t *testing.T) {
+	for _, tt := range []struct{ zone, wall, want, wrong string }{
+		{"Europe/Berlin", "2026-12-01T10:00:00", "2026-12-01T10:00:00+01:00", ""},
+		{"Europe/Berlin", "2026-07-01T10:00", "2026-07-01T10:00:00+02:00", ""},
+		{"Europe/Berlin", "2026-03-29T01:59:59", "2026-03-29T01:59:59+01:00", ""},
+		{"Europe/Berlin", "2026-03-29T03:00:00", "2026-03-29T03:00:00+02:00", ""},
+		{"Europe/Berlin", "2026-03-29T02:00:00", "", "does not exist in Europe/Berlin: at 2026-03-29T01:00:00Z clocks go forward to 2026-03-29T03:00:00"},
+		{"Europe/Berlin", "2026-10-25T02:00:00", "2026-10-25T02:00:00+02:00", "exists twice in Europe/Berlin, at 2026-10-25T02:00:00+02:00 and at 2026-10-25T02:00:00+01:00"},
+		{"Europe/Berlin", "2026-10-25T03:00:00", "2026-10-25T03:00:00+01:00", ""},
+		{"Australia/Lord_Howe", "2026-10-04T02:15:00", "", "clocks go forward to 2026-10-04T02:30:00"},
+		{"Pacific/Apia", "2011-12-30T12:00:00", "", "clocks go forward to 2011-12-31T00:00:00"}, // a day that was left out
+		{"America/New_York", "2026-11-01T01:30:00", "2026-11-01T01:30:00-04:00", "exists twice"},
+		{"UTC", "2026-03-29T02:30:00", "2026-03-29T02:30:00Z", ""},
+		{"Asia/Kathmandu", "2026-01-01T00:00:00", "2026-01-01T00:00:00+05:45", ""},
+	} {
+		zone, err := loadZone(tt.zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := local(t, tt.wall)
+		switch err := l.check(zone); {
+		case err == nil && tt.wrong != "":
+			t.Errorf("%s in %s: nothing is wrong, want %s", tt.wall, tt.zone, tt.wrong)
+		case err != nil && (tt.wrong == "" || !strings.Contains(err.Error(), tt.wrong)):
+			t.Errorf("%s in %s: %v, want %q", tt.wall, tt.zone, err, tt.wrong)
+		}
+		if got := l.in(zone).Format(time.RFC3339); tt.want != "" && got != tt.want {
+			t.Errorf("%s in %s is %s, want %s", tt.wall, tt.zone, got, tt.want)
+		}
+	}
+}
+
+// Whatever a clock shows at an instant, that instant is among those at which it shows it.
+func TestInstantsAreTheClocks(t *testing.T) {
+	names := []string{"Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Pacific/Apia", "Africa/Casablanca", "Asia/Tehran", "America/Sao_Paulo", "UTC"}
+	rapid.Check(t, func(rt *rapid.T) {
+		zone, err := loadZone(rapid.SampledFrom(names).Draw(rt, "zone"))
+		if err != nil {
+			rt.Fatal(err)
+		}
+		at := time.Unix(rapid.Int64Range(0, 4e9).Draw(rt, "at"), 0)
+		if rapid.Bool().Draw(rt, "near a change") {
+			if _, end := at.In(zone).ZoneBounds(); !end.IsZero() {
+				at = end.Add(time.Duration(rapid.IntRange(-7200, 7200).Draw(rt, "off")) * time.Second)
+			}
+		}
+		l := LocalOf(at.In(zone))
+		found := false
+		for i, x := range l.instants(zone) {
+			if LocalOf(x.In(zone)) != l || i > 1 {
+				rt.Fatalf("%s in %s: %s shows something else, or is one too many", l, zone, x)
+			}
+			found = found || x.Equal(at)
+		}
+		if !found {
+			rt.Fatalf("%s in %s: %s is missing among %v", l, zone, at, l.instants(zone))
+		}
+	})
+}
+
+// Around every change of every zone's clocks from 2020 to 2037, what is found is what time.Date knows: it gives an instant that
+// shows a wall time, if there is one; and a wall time is shown by one of the offsets before and after the change, or by both.
+func TestEveryZonesChanges(t *testing.T) {
+	changes := 0
+	for _, name := range zoneNames(t) {
+		zone, err := loadZone(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC); ; {
+			_, end := at.In(zone).ZoneBounds()
+			if end.IsZero() || end.Year() > 2037 {
+				break
+			}
+			changes++
+			around(t, zone, end)
+			at = end
+		}
+	}
+	apia, err := loadZone("Pacific/Apia")
+	if err != nil {
+		t.Fatal(err)
+	}
+	around(t, apia, time.Date(2011, 12, 30, 10, 0, 0, 0, time.UTC))
+	if changes < 5000 {
+		t.Errorf("%d changes were looked at: the zones are not all there", changes)
+	}
+}
+
+// around holds the wall times around a change of a zone's clocks against what the offsets before and after it say.
+func around(t *testing.T, zone *time.Location, change time.Time) {
+	t.Helper()
+	_, before := change.Add(-time.Second).In(zone).Zone()
+	_, after := change.In(zone).Zone()
+	for _, offset := range []int{before, after, (before + after) / 2} {
+		for _, off := range []int{-3601, -1800, -1, 0, 1, 1800, 3601} {
+			wall := change.UTC().Add(time.Duration(offset+off) * time.Second)
+			l := LocalOf(wall)
+			var want []time.Time
+			for _, o := range []int{before, after} {
+				x := wall.Add(-time.Duration(o) * time.Second)
+				if LocalOf(x.In(zone)) == l && (len(want) == 0 || !want[0].Equal(x)) {
+					want = append(want, x)
+				}
+			}
+			got := l.instants(zone)
+			if len(got) != len(want) {
+				t.Fatalf("%s in %s is at %v, want %v", l, zone, got, want)
+			}
+			for i := range want {
+				if !got[i].Equal(want[i]) {
+					t.Fatalf("%s in %s is at %v, want %v", l, zone, got, want)
+				}
+			}
+			date := time.Date(wall.Year(), wall.Month(), wall.Day(), wall.Hour(), wall.Minute(), wall.Second(), 0, zone)
+			if LocalOf(date) == l && !got[0].Equal(date) && !got[len(got)-1].Equal(date) || LocalOf(date) != l && len(got) > 0 {
+				t.Fatalf("%s in %s is at %v, and time.Date says %s", l, zone, got, date)
+			}
+			if err := l.check(zone); (err == nil) != (len(want) == 1) {
+				t.Fatalf("%s in %s: %v, and it is at %v", l, zone, err, want)
+			}
+			if at := l.in(zone); len(want) > 0 && !at.Equal(want[0]) {
+				t.Fatalf("%s in %s is first at %s, want %s", l, zone, at, want[0])
+			}
+		}
+	}
+}
+
+// zoneNames gives every zone that Go knows of.
+func zoneNames(t *testing.T) (names []string) {
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := zip.OpenReader(filepath.Join(strings.TrimSpace(string(root)), "lib", "time", "zoneinfo.zip"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer all.Close()
+	for _, f := range all.File {
+		if !f.FileInfo().IsDir() {
+			names = append(names, f.Name)
+		}
+	}
+	return names
+}
+
+func TestZones(t *testing.T) {
+	for _, name := range []string{"Local", "Europe/Atlantis", "../etc/passwd", "/etc/localtime"} {
+		if _, err := loadZone(name); err == nil {
+			t.Errorf("%s is a zone", name)
+		}
+	}
+}

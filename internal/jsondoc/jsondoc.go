@@ -1,0 +1,158 @@
+// Package jsondoc reads JSON documents whose fields are not known beforehand, strictly, and writes them in one form.
+//
+// What encoding/json does not tell, it does: where a value stands, and that a key is there twice. All faults of a document have its
+// file and a line; beyond its limits a document is refused. Package manifest makes the same Nodes of
+// YAML that says what JSON can say. Nodes are values, shared freely and never changed; a Checker is for one document.
+//
+// It is what programs link that evaluate flags: it imports nothing of ours, and nothing but the standard library.
+package jsondoc
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// Node is a value, and where it stands.
+type Node struct {
+	Line  int
+	Value any // nil, bool, float64, string, []Node or Members
+}
+
+// Members are a mapping's, in the document's order, no key twice.
+type Members []Member
+
+// Member is a key, where it stands, and its value.
+type Member struct {
+	Key  string
+	Line int
+	Node
+}
+
+// Get gives the member with that key, nil if there is none.
+func (m Members) Get(key string) *Member {
+	for i := range m {
+		if m[i].Key == key {
+			return &m[i]
+		}
+	}
+	return nil
+}
+
+// IsCollection reports whether the node is a list or a mapping.
+func (n Node) IsCollection() bool {
+	switch n.Value.(type) {
+	case Members, []Node:
+		return true
+	}
+	return false
+}
+
+// Fault is something wrong in a file, said so that a person can mend it.
+type Fault struct {
+	File    string `json:"file"`
+	Line    int    `json:"line,omitempty"` // 1-based; 0: the file as a whole
+	Message string `json:"message"`
+	Warning bool   `json:"warning,omitempty"` // worth saying, stops nothing
+}
+
+// String gives the form that editors and compilers share: file:line: message.
+func (f Fault) String() string {
+	prefix := ""
+	if f.Warning {
+		prefix = "warning: "
+	}
+	if f.Line == 0 {
+		return fmt.Sprintf("%s: %s%s", f.File, prefix, f.Message)
+	}
+	return fmt.Sprintf("%s:%d: %s%s", f.File, f.Line, prefix, f.Message)
+}
+
+const (
+	// MaxFile is the size, in bytes, beyond which a document is refused unread.
+	MaxFile = 1 << 20
+	// MaxInteger is the largest whole number that JSON's readers agree about.
+	MaxInteger = 1 << 53
+	// MaxNumber is how many bytes a number may take. None that a float64 tells apart from its neighbours needs more.
+	MaxNumber = 64
+
+	maxFaults = 100 // of one document; a person mends those first
+)
+
+// Limits bounds a document.
+type Limits struct {
+	Depth int // of lists and mappings in each other
+	Text  int // bytes of one text or key
+}
+
+// Checker holds the values of one document against its limits, whatever notation they are read from, and collects what is wrong.
+type Checker struct {
+	File   string
+	Limits Limits
+	Faults []Fault
+
+	depth   int
+	stopped bool
+}
+
+// Stopped reports whether what follows is not worth reading: a limit is exceeded, or there are too many faults.
+func (c *Checker) Stopped() bool { return c.stopped }
+
+// Stop says why the document is not read on.
+func (c *Checker) Stop(line int, format string, args ...any) {
+	if !c.stopped {
+		c.Fault(line, format, args...)
+		c.stopped = true
+	}
+}
+
+// Fault says what is wrong.
+func (c *Checker) Fault(line int, format string, args ...any) {
+	if c.stopped {
+		return
+	}
+	if len(c.Faults) == maxFaults {
+		c.stopped = true
+		format, args = "and more: mend these first", nil
+	}
+	c.Faults = append(c.Faults, Fault{File: c.File, Line: line, Message: fmt.Sprintf(format, args...)})
+}
+
+// Enter counts a list or mapping, whose end Leave counts. It reports whether it may be read.
+func (c *Checker) Enter(line int) bool {
+	if c.depth++; c.depth > c.Limits.Depth {
+		c.Stop(line, "nests deeper than %d levels", c.Limits.Depth)
+	}
+	return !c.stopped
+}
+
+// Leave ends what Enter began.
+func (c *Checker) Leave() { c.depth-- }
+
+// Text gives a text; one that is too long is a fault.
+func (c *Checker) Text(s string, line int) string {
+	if len(s) > c.Limits.Text {
+		c.Fault(line, "has a text of %d bytes: at most %d are read", len(s), c.Limits.Text)
+		return ""
+	}
+	return s
+}
+
+// Number reads a number that IsNumber knows. A whole one that a float64 can't hold is worth a warning: it is not what was written.
+func (c *Checker) Number(s string, line int) any {
+	if len(s) > MaxNumber {
+		c.Fault(line, "has a number of %d digits: at most %d are read", len(s), MaxNumber)
+		return nil
+	}
+	x, err := strconv.ParseFloat(s, 64)
+	if err != nil || math.IsInf(x, 0) || math.IsNaN(x) {
+		c.Fault(line, "%s is a number beyond what can be represented", Clip(s))
+		return nil
+	}
+	if math.Abs(x) >= MaxInteger && !strings.ContainsAny(s, ".eE") && strconv.FormatFloat(x, 'f', 0, 64) != strings.TrimPrefix(s, "+") && len(c.Faults) < maxFaults {
+		message := Clip(s) + " is a number too large to be exact: put it in quotes"
+		c.Faults = append(c.Faults, Fault{File: c.File, Line: line, Message: message, Warning: true})
+	}
+	return x
+}

@@ -1,0 +1,88 @@
+package test
+
+import (
+	"bytes"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// command runs a program in a folder of the tree, and gives what it prints.
+func command(t *testing.T, dir, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Dir = filepath.Join("..", dir)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s%s", name, strings.Join(args, " "), err, out, stderr.String())
+	}
+	return string(out)
+}
+
+// linked gives the packages that a package links, the standard library's apart: ours without the module's path.
+func linked(t *testing.T, dir, pkg string) (ours, theirs []string) {
+	t.Helper()
+	for _, path := range strings.Fields(command(t, dir, "go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", pkg)) {
+		if name, ok := strings.CutPrefix(path, module+"/"); ok {
+			ours = append(ours, name)
+		} else {
+			theirs = append(theirs, path)
+		}
+	}
+	slices.Sort(ours)
+	return ours, theirs
+}
+
+// TestWhatAProductTakesOn holds what a program takes on with the provider: of ours the evaluation alone, without the reader of YAML and
+// what checks a flags repository; of others OpenFeature's SDK; and of our requirements only what these packages and their tests need.
+func TestWhatAProductTakesOn(t *testing.T) {
+	t.Parallel()
+	const product = "test/product" // a module of its own, as it is made by "go mod tidy"
+	command(t, product, "go", "build", "-o", filepath.Join(t.TempDir(), "product"), ".")
+	command(t, product, "go", "mod", "tidy", "-diff") // fails if its go.mod and go.sum are others
+	ours, theirs := linked(t, product, ".")
+	if want := []string{"flags", "flags/jsonlogic", "flags/provider", "internal/jsondoc", "test/product"}; !slices.Equal(ours, want) {
+		t.Errorf("of ours it links %s, want %s", ours, want)
+	}
+	for _, path := range theirs {
+		if !hasPrefix(path, "github.com/open-feature/go-sdk") {
+			t.Errorf("it links %s", path)
+		}
+	}
+
+	sums, err := os.ReadFile(filepath.Join("..", product, "go.sum"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	modules := map[string]bool{}
+	for line := range strings.Lines(string(sums)) {
+		modules[strings.Fields(line)[0]] = true
+	}
+	may := []string{
+		"github.com/open-feature/go-sdk", "go.uber.org/mock", // what it links, and what that requires
+		"github.com/google/go-cmp", "github.com/stretchr/testify", "go.uber.org/goleak", "go.yaml.in/yaml/v3", "golang.org/x/text", // tests of that
+		"pgregory.net/rapid", "github.com/rs/zerolog", "github.com/mattn/go-colorable", "github.com/mattn/go-isatty", "golang.org/x/sys", // tests of ours
+	}
+	for _, path := range slices.Sorted(maps.Keys(modules)) {
+		if !slices.Contains(may, path) {
+			t.Errorf("its go.sum has %s", path)
+		}
+	}
+}
+
+// TestInstallsByVersion: "go install …/cmd/sluice@VERSION" refuses a module whose go.mod replaces or excludes another.
+func TestInstallsByVersion(t *testing.T) {
+	t.Parallel()
+	out := command(t, ".", "go", "mod", "edit", "-json")
+	for _, directive := range []string{"Replace", "Exclude"} {
+		if !strings.Contains(out, `"`+directive+`": null`) {
+			t.Errorf("go.mod has %s:\n%s", strings.ToLower(directive), out)
+		}
+	}
+}
