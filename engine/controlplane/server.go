@@ -6,7 +6,7 @@
 //	cellapi    the cells' side: desired, content, reports, keys
 //	peopleapi  the people's side: plan, status, tokens, flags, hooks, pages
 //	transport  listeners, TLS, handshakes, connections
-//	metrics, limit, status, bulletin: counting, bounding, summing a View up, pages for readers
+//	metrics, limit, bulletin: counting, bounding, pages for readers
 //
 // Arrows go one way: the sides know api and auth, not each other, and nothing below knows this package. A new side (a
 // console, a registry, debug access, export) is a package beside cellapi: small structs whose methods are handlers, a New
