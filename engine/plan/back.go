@@ -52,9 +52,9 @@ func (c *channelPlan) back() bool {
 
 // restate writes the head anew where cells were granted what the branch has lost, under a sequence that is not below the
 // head's: they would refuse it (R2, R5). It tells whether the head moves, or waits to.
-func (c *channelPlan) restate(needy []need) bool {
+func (c *channelPlan) restate(waiting []need) bool {
 	e := c.Effective
-	i := slices.IndexFunc(needy, func(n need) bool {
+	i := slices.IndexFunc(waiting, func(n need) bool {
 		g := n.state.Granted
 		return g != nil && g.Channel == c.Name && (g.Sequence > e.Sequence && g.Sequence <= e.Sequence+MaxAhead || g.Sequence == e.Sequence && g.Digest != e.Digest)
 	})
@@ -64,8 +64,8 @@ func (c *channelPlan) restate(needy []need) bool {
 	if c.refused(e.Release) {
 		return true
 	}
-	g := needy[i].state.Granted
-	reason := fmt.Sprintf("the branch has lost sequence %d, under which %s was granted %s", g.Sequence, needy[i].cell.Name, g.Release)
+	g := waiting[i].state.Granted
+	reason := fmt.Sprintf("the branch has lost sequence %d, under which %s was granted %s", g.Sequence, waiting[i].cell.Name, g.Release)
 	c.p.act(Action{
 		Kind: Rollback, Channel: c.Name, Release: e.Release, Digest: e.Digest, Commit: e.Commit, forward: c.p.own(*e),
 		From: fmt.Sprintf("the branch as it is, sequence %d", e.Sequence), Replaces: e.Release, Sequence: c.sequence(),
