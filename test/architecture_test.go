@@ -77,7 +77,7 @@ func arrows() map[string][]string {
 		"flags":                         {"flags/jsonlogic", "internal/jsondoc"},
 		"flags/jsonlogic":               {},
 		"flags/repository":              {"flags", "flags/jsonlogic", "internal/jsondoc", "internal/manifest"},
-		"flags/announce":                {"flags", "flags/repository", "internal/manifest"},
+		"flags/announce":                {"flags", "flags/repository", "internal/manifest", "internal/words"},
 		"flags/ofrep":                   {"flags"},
 		"flags/provider":                {"flags"},
 		"channels":                      {"releases", "internal/manifest", "internal/manifest/edit", "internal/window"},

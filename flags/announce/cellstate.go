@@ -9,35 +9,36 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// view is what is the same for all cells of a standing.
-type view struct {
-	gate    flags.Gate
-	percent int // of the ramp, now
-	due     bool
+// inCell is an announcement in one cell.
+type inCell struct {
+	s *channelState
+	c *cell
 }
 
-// cellState says what an announcement is in a cell: by the cell's own word, if that is about what it was last told and no time
+func (s *channelState) in(c *cell) inCell { return inCell{s, c} }
+
+// state says what an announcement is in a cell: by the cell's own word, if that is about what it was last told and no time
 // has come since; or else by what is known of it. ok is false where it is not for the cell.
-func (p *planner) cellState(s *standing, v *view, c *cell) (state flags.CellState, confirmed, ok bool) {
+func (i inCell) state() (state flags.CellState, confirmed, ok bool) {
 	switch {
-	case s.state == "" || s.state == Cancelled || s.state == Retracted || s.state == Missed || s.state == Archived && !s.sent && !s.retired:
+	case i.s.state == "" || i.s.state == Cancelled || i.s.state == Retracted || i.s.state == Missed || i.s.state == Archived && !i.s.sent && !i.s.retired:
 		return "", false, false
-	case s.retired:
+	case i.s.retired:
 		return flags.Retired, false, true
-	case !s.reach.selects(c):
+	case !i.s.reach.selects(i.c):
 		return "", false, false
-	case s.sent && s.reach.spares(c):
+	case i.s.sent && i.s.reach.spares(i.c):
 		return flags.LeftOut, false, true
-	case (s.held != "" || len(s.holds) > 0) && s.holder(c) != "":
+	case (i.s.held != "" || len(i.s.holds) > 0) && i.s.holder(i.c) != "":
 		return flags.Held, false, true
-	case !s.sent && s.codes[c.code] && s.state != Publishing:
+	case !i.s.sent && i.s.codes[i.c.code] && i.s.state != Publishing:
 		return flags.Armed, false, true
-	case !s.sent:
+	case !i.s.sent:
 		return flags.Waiting, false, true
 	}
-	said := s.said(c)
-	state = s.derive(v, c)
-	if said == "" || !c.Current || overtaken(said, state) {
+	said := i.said()
+	state = i.derive()
+	if said == "" || !i.c.Current || overtaken(said, state) {
 		return state, false, true
 	}
 	return said, true, true
@@ -45,51 +46,51 @@ func (p *planner) cellState(s *standing, v *view, c *cell) (state flags.CellStat
 
 // said gives what a cell says, or said when it had something else in force; empty: nothing. Of most it says that they are on:
 // they are not looked up.
-func (s *standing) said(c *cell) flags.CellState {
+func (i inCell) said() flags.CellState {
 	switch {
-	case c.Report == nil:
+	case i.c.Report == nil:
 		return ""
-	case !c.Current:
-		return c.Report.States[s.a.id]
-	case !s.known[c.bundle]:
+	case !i.c.Current:
+		return i.c.Report.States[i.s.a.id]
+	case !i.s.known[i.c.bundle]:
 		return "" // it was told nothing of it yet
-	case len(c.odd) > 8:
-		return cmp.Or(c.Report.States[s.a.id], flags.On)
+	case len(i.c.odd) > 8:
+		return cmp.Or(i.c.Report.States[i.s.a.id], flags.On)
 	}
-	for i := range c.odd {
-		if c.odd[i].id == s.a.id {
-			return c.odd[i].state
+	for k := range i.c.odd {
+		if i.c.odd[k].id == i.s.a.id {
+			return i.c.odd[k].state
 		}
 	}
 	return flags.On
 }
 
 // derive says what a cell should have, by its releases and the time, and by what it had before.
-func (s *standing) derive(v *view, c *cell) flags.CellState {
+func (i inCell) derive() flags.CellState {
 	switch {
-	case slices.ContainsFunc(s.dead, func(k repository.Override) bool { return k.Cells.Selects(c.Name, c.Channel, c.Labels) }):
+	case slices.ContainsFunc(i.s.dead, func(k repository.Override) bool { return k.Cells.Selects(i.c.Name, i.c.Channel, i.c.Labels) }):
 		return flags.Killed
-	case !s.codes[c.code]:
+	case !i.s.codes[i.c.code]:
 		// Only its outright word counts: what it does not name may be news to it, and never have been on.
-		if c.Report != nil {
-			if said := c.Report.States[s.a.id]; said == flags.On || said == flags.Ramping || said == flags.Suspended {
+		if i.c.Report != nil {
+			if said := i.c.Report.States[i.s.a.id]; said == flags.On || said == flags.Ramping || said == flags.Suspended {
 				return flags.Suspended
 			}
 		}
 		return flags.Waiting
-	case !v.due:
+	case !i.s.tally.due:
 		return flags.Armed
-	case v.percent >= 100:
+	case i.s.tally.percent >= 100:
 		return flags.On
-	case v.gate.By != flags.ByCell:
+	case i.s.tally.gate.By != flags.ByCell:
 		return flags.Ramping
-	case v.gate.Includes(c.Name, v.percent):
+	case i.s.tally.gate.Includes(i.c.Name, i.s.tally.percent):
 		return flags.On
 	}
 	return flags.Armed
 }
 
-// overtaken tells whether what a cell said is only older than what should be.
+// overtaken reports whether what a cell said is only older than what should be.
 func overtaken(said, is flags.CellState) bool {
 	switch said {
 	case flags.Armed:
@@ -102,70 +103,70 @@ func overtaken(said, is flags.CellState) bool {
 	return false
 }
 
-// has tells whether a cell that is in that state has what was announced, or will have it when the time comes.
+// has reports whether a cell that is in that state has what was announced, or will have it when the time comes.
 func has(state flags.CellState) bool {
 	return state == flags.On || state == flags.Ramping || state == flags.Armed
 }
 
 // lacking says in words why a cell is in a state, as what follows its name; empty: nothing needs saying.
-func (p *planner) lacking(s *standing, c *cell, state flags.CellState) string {
+func (i inCell) lacking(state flags.CellState) string {
 	switch state {
 	case flags.Waiting:
-		return p.waiting(s, c)
+		return i.waiting()
 	case flags.Suspended:
-		return "is suspended: " + c.runs() + " without " + strings.Join(p.missing(s, c), ", ")
+		return "is suspended: " + i.c.runs() + " without " + strings.Join(i.missing(), ", ")
 	case flags.Killed:
-		for _, k := range s.dead {
-			if k.Cells.Selects(c.Name, c.Channel, c.Labels) {
+		for _, k := range i.s.dead {
+			if k.Cells.Selects(i.c.Name, i.c.Channel, i.c.Labels) {
 				return "has " + k.Flag + " killed: " + oneLine(k.Reason)
 			}
 		}
 		return "has a flag of it killed"
 	case flags.Held:
-		if why := s.holder(c); why != "" {
+		if why := i.s.holder(i.c); why != "" {
 			return "is held: " + why
 		}
 		return "is held by its owner"
 	case flags.LeftOut:
-		if s.reach.without[c.Name] {
+		if i.s.reach.without[i.c.Name] {
 			return "was held when its time came"
 		}
 		return "was not ready when its time came"
 	case flags.Armed:
-		if s.state == Draft {
-			return "is ready: " + s.why
+		if i.s.state == Draft {
+			return "is ready: " + i.s.why
 		}
 	}
 	return ""
 }
 
 // waiting says what a cell waits for, and why it has not come.
-func (p *planner) waiting(s *standing, c *cell) string {
-	missing := p.missing(s, c)
+func (i inCell) waiting() string {
+	missing := i.missing()
 	switch {
-	case len(missing) == 0 && s.tree == nil:
+	case len(missing) == 0 && i.s.tree == nil:
 		return "has it off: what was approved can't be read"
 	case len(missing) == 0:
 		return "does not say that it has it"
-	case strings.HasPrefix(c.Waits, "is "):
-		return c.Waits
-	case !c.Known:
+	case strings.HasPrefix(i.c.Waits, "is "):
+		return i.c.Waits
+	case !i.c.Known:
 		return "has not said what it runs"
 	}
-	release, ok := p.contains(s.rules.Features)
+	release, ok := i.s.p.contains(i.s.rules.Features)
 	if !ok {
 		return "waits for a release that contains " + strings.Join(missing, ", ")
 	}
-	if c.Waits != "" {
-		return "waits for " + release + " (" + c.Waits + ")"
+	if i.c.Waits != "" {
+		return "waits for " + release + " (" + i.c.Waits + ")"
 	}
 	return "waits for " + release
 }
 
 // missing gives what a cell's releases lack.
-func (p *planner) missing(s *standing, c *cell) (missing []string) {
-	for _, f := range s.rules.Features {
-		if !p.codes[c.code][f] {
+func (i inCell) missing() (missing []string) {
+	for _, f := range i.s.rules.Features {
+		if !i.s.p.codes[i.c.code][f] {
 			missing = append(missing, f)
 		}
 	}
@@ -182,9 +183,4 @@ func (p *planner) contains(features []string) (version string, ok bool) {
 	return "", false
 }
 
-func (c *Cell) runs() string {
-	if c.Release == "" {
-		return "it runs a release"
-	}
-	return "it runs " + c.Release
-}
+func (c *Cell) runs() string { return "it runs " + cmp.Or(c.Release, "a release") }

@@ -12,9 +12,7 @@ import (
 func (p *planner) check() {
 	contained := map[string]bool{}
 	for _, r := range p.in.Releases {
-		for _, f := range r.Features {
-			contained[f] = true
-		}
+		add(contained, r.Features)
 	}
 	cells := make(map[string]bool, len(p.in.Cells))
 	for i := range p.in.Cells {

@@ -1,79 +1,100 @@
 package announce
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// late settles what was not armed when its time came. Only a channel that is new, of which there is no record at all, has
-// what is published elsewhere: a cell that moves there keeps its features.
-func (p *planner) late(s *standing) {
-	elsewhere := p.published(s.a)
-	_, why := s.blocked()
-	if s.rec != nil || elsewhere == nil || s.held != "" {
-		if why == "" {
-			why = "it was not armed when its time came"
-		}
-		p.miss(s, s.at, why)
-		return
-	}
-	switch {
-	case s.a.short == "":
-		p.decide(s, repository.Record{Hash: s.a.hash, Commit: p.in.Commit, At: s.at})
-	case elsewhere.Text == s.a.text:
-		p.decide(s, repository.Record{Hash: elsewhere.Hash, Commit: elsewhere.Commit, At: s.at})
-	default:
-		s.state, s.why = Draft, "it was edited since it was published elsewhere; "+s.a.short
-	}
-}
+// Modes of repository.Readiness that the engine decides by (R41).
+const (
+	skip  = "skip"
+	block = "block"
+)
 
-// published gives a record that the announcement is published in some channel, one of what it says now if there is one; nil: none.
-func (p *planner) published(a *announcement) *repository.Record {
-	var found *repository.Record
-	for _, s := range a.standings {
-		if s.rec != nil && s.rec.Outcome == repository.Published && (found == nil || found.Text != a.text) {
-			found = s.rec
-		}
-	}
-	return found
+// waits reports whether each cell gets an announcement when it is ready, so that nothing is to be counted.
+func (s *scope) waits() bool {
+	return s.rules.WhenNotReady.Mode != skip && s.rules.WhenNotReady.Mode != block
 }
 
 // decide publishes as whenNotReady says (R41): what is skipped or blocked, as of now, for no cell can have flipped before.
-func (p *planner) decide(s *standing, rec repository.Record) {
-	s.state = Scheduled
-	mode, percent := s.rules.WhenNotReady.Mode, s.rules.WhenNotReady.Percent
-	if mode != skip && mode != block {
-		p.publish(s, rec)
+func (s *channelState) decide(f finding) {
+	if s.waits() {
+		s.publish(f.basis)
 		return
 	}
-	ready, _, lacking := p.readiness(s)
-	ok, share := enough(len(ready), lacking, percent)
-	rec.At = p.instant(s)
+	skips := s.rules.WhenNotReady.Mode == skip
+	ready, _, lacking := s.readiness()
+	ok, share := enough(len(ready), lacking, s.rules.WhenNotReady.Percent)
+	s.state, s.sent, f.basis.At = Scheduled, false, s.instant()
 	switch {
-	case ok && mode == skip:
-		rec.Cells = ready
-		p.publish(s, rec)
+	case ok && skips:
+		f.basis.Cells = ready
+		s.publish(f.basis)
 	case ok:
-		p.publish(s, rec)
-	case mode == skip:
-		p.miss(s, rec.At, "too few cells: "+share)
+		s.publish(f.basis)
+	case skips:
+		f.why = "too few cells: " + share
+		s.state, s.why = Missed, f.why
+		s.miss(f)
 	default:
 		s.why = "waits for cells: " + share
 	}
 }
 
 // decided gives the tree that has what a record was made of; nil: it can't be read, and so it is off.
-func (p *planner) decided(s *standing) *repository.Tree {
-	if t := p.tree(s.rec.Commit); t != nil && t.Announcements[s.a.id] != nil {
+func (s *channelState) decided() *repository.Tree {
+	if t := s.p.tree(s.rec.Commit); t != nil && t.Announcements[s.a.id] != nil {
 		return t
 	}
 	if s.a.tip != nil && s.rec.Hash == s.a.hash {
-		return p.in.Tip
+		return s.p.in.Tip
 	}
-	p.fault(recordPath(s), "commit "+s.rec.Commit+" can't be read, or has no such announcement: the features of "+s.a.id+" are off in "+s.c.Name)
+	s.p.fault(s.path(), "commit "+s.rec.Commit+" can't be read, or has no such announcement: the features of "+s.a.id+" are off in "+s.c.Name)
 	return nil
 }
 
 // instant is now in a zone that the announcement's people read.
-func (p *planner) instant(s *standing) time.Time { return p.now.In(s.rules.Location()) }
+func (s *scope) instant() time.Time { return s.c.p.now.In(s.rules.Location()) }
+
+// again has an approved edit count: at the old time, unless that was changed. A time to come is waited for with what is published.
+func (s *channelState) again(finding) {
+	tip, rec := s.a.tip, s.rec
+	before, _, _ := s.rules.When(s.c.Name, false)
+	at, _, never := tip.When(s.c.Name, false)
+	if never || !inChannel(tip.Cells, s.c) {
+		s.record(repository.Record{Outcome: repository.Disarmed, Hash: s.a.hash, Commit: s.p.in.Commit, At: rec.At, Reason: "it is not for this channel any more"})
+		return
+	}
+	next := repository.Record{Outcome: repository.Published, Hash: s.a.hash, Commit: s.p.in.Commit, At: rec.At, Without: rec.Without}
+	moved := !at.IsZero() && !at.Equal(before)
+	if moved && !s.p.reached(at) {
+		return
+	}
+	if moved {
+		next.At = at
+	}
+	if moved || tip.Now && !s.rules.Now { // who was held then, gets it now
+		next.Without = nil
+	}
+	if tip.WhenNotReady.Mode == skip {
+		next.Cells = s.joined()
+	}
+	s.record(next)
+}
+
+// joined gives those that have it, and those that are ready for what it says now.
+func (s *channelState) joined() []string {
+	now := scope{c: s.c}
+	now.govern(s.a.tip, s.p.in.Tip)
+	ready, _, _ := now.readiness()
+	names := setOf(ready)
+	for _, c := range s.c.cells {
+		if s.reaches(c) && now.reach.selects(c) && s.codes[c.code] {
+			names[c.Name] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
+}

@@ -11,17 +11,17 @@ import (
 
 // define gives the definitions that a channel has (R42): of features that were decided on, from the commit that was approved;
 // of all others, from its base. A flag that claims a feature which is decided on, but was not approved with it, is shut.
-func (p *planner) define(c *channel) map[string]json.RawMessage {
+func (c *channel) define() map[string]json.RawMessage {
 	all := make(map[string]json.RawMessage, len(c.base.Flags))
 	decided := map[string]bool{}
 	if !c.entry {
-		c.ranked = ranked(c.standings)
+		c.ranked = ranked(c.states)
 		for _, s := range c.ranked {
 			for _, feature := range s.rules.Features {
 				decided[feature] = true
-				for _, d := range p.index(s.tree)[feature] {
+				for _, d := range c.p.index(s.tree)[feature] {
 					if s.state != Archived || c.base.Flags[d.Key] != nil { // told long ago: it goes as flags without an announcement do
-						all[d.Key] = p.encode(d)
+						all[d.Key] = c.p.encode(d)
 					}
 				}
 			}
@@ -33,23 +33,23 @@ func (p *planner) define(c *channel) map[string]json.RawMessage {
 		case decided[d.Feature()]:
 			all[key] = shut(d).Encode()
 		default:
-			all[key] = p.encode(d)
+			all[key] = c.p.encode(d)
 		}
 	}
 	return all
 }
 
-// ranked gives the standings whose definitions are in force, those that others go before first: what is published goes before
+// ranked gives the states whose definitions are in force, those that others go before first: what is published goes before
 // what is armed, and what was decided later before what was decided earlier.
-func ranked(standings []*standing) []*standing {
-	in := slices.DeleteFunc(slices.Clone(standings), func(s *standing) bool { return !s.sent || s.tree == nil })
-	published := func(s *standing) int {
+func ranked(states []*channelState) []*channelState {
+	in := slices.DeleteFunc(slices.Clone(states), func(s *channelState) bool { return !s.sent })
+	published := func(s *channelState) int {
 		if s.rec.Outcome == repository.Published {
 			return 1
 		}
 		return 0
 	}
-	slices.SortStableFunc(in, func(x, y *standing) int {
+	slices.SortStableFunc(in, func(x, y *channelState) int {
 		return cmp.Or(cmp.Compare(published(x), published(y)), x.rec.At.Compare(y.rec.At))
 	})
 	return in

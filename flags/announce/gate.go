@@ -1,7 +1,6 @@
 package announce
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -9,22 +8,19 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-func gatesOf(c *cell, all, some []*standing) []flags.Gate {
-	gates := make([]flags.Gate, 0, len(all))
-	for _, s := range all {
-		gates = append(gates, s.gate())
-	}
-	for _, s := range some {
+// gatesOf gives the gates of a cell, by ID, as told is.
+func gatesOf(c *cell, told []*channelState) []flags.Gate {
+	gates := make([]flags.Gate, 0, len(told))
+	for _, s := range told {
 		if s.reaches(c) {
 			gates = append(gates, s.gate())
 		}
 	}
-	slices.SortFunc(gates, func(x, y flags.Gate) int { return cmp.Compare(x.ID, y.ID) })
 	return gates
 }
 
 // gate is the announcement as a cell needs it.
-func (s *standing) gate() flags.Gate {
+func (s *channelState) gate() flags.Gate {
 	g := flags.Gate{ID: s.a.id, Features: sorted(s.rules.Features), By: s.rules.Ramp.By, Embargo: s.rules.Embargo}
 	if !s.at.IsZero() {
 		g.At = flags.Instant(s.at)
@@ -37,23 +33,20 @@ func (s *standing) gate() flags.Gate {
 
 // hidden gives the features of announcements under embargo that c was not told yet (R45): in a channel that they are not for,
 // nobody was told while no other channel was.
-func (p *planner) hidden(c *channel) []string {
+func (c *channel) hidden() []string {
 	features := map[string]bool{}
-	for _, a := range p.announcements {
-		if a.tip == nil || !a.tip.Embargo || a.out(c) {
-			continue
-		}
-		for _, f := range a.tip.Features {
-			features[f] = true
+	for _, a := range c.p.announcements {
+		if a.tip != nil && a.tip.Embargo && !a.out(c) {
+			add(features, a.tip.Features)
 		}
 	}
 	return slices.Sorted(maps.Keys(features))
 }
 
-// out tells whether an announcement is published in c or, where it is not for c, anywhere.
+// out reports whether an announcement is published in c or, where it is not for c, anywhere.
 func (a *announcement) out(c *channel) bool {
 	anywhere := false
-	for _, s := range a.standings {
+	for _, s := range a.states {
 		out := s.state == Publishing || s.state == Retracted || s.state == Archived && s.sent
 		if s.c == c && s.state != "" {
 			return out
@@ -67,9 +60,7 @@ func (a *announcement) out(c *channel) bool {
 func without(features []string, gates []flags.Gate) (left []string) {
 	gated := map[string]bool{}
 	for _, g := range gates {
-		for _, f := range g.Features {
-			gated[f] = true
-		}
+		add(gated, g.Features)
 	}
 	for _, f := range features {
 		if !gated[f] {

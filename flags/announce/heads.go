@@ -27,7 +27,7 @@ func (p *planner) moveHeads() {
 			continue
 		}
 		if !begun {
-			p.head(c, "begin "+c.Name+"'s flags")
+			c.head("begin " + c.Name + "'s flags")
 			continue
 		}
 		c.base = p.tree(head.Commit)
@@ -39,39 +39,39 @@ func (p *planner) moveHeads() {
 		c.loose = p.loose(c.base, announced)
 	}
 	for _, c := range p.channels {
-		p.serve(c, tip)
+		c.serve(tip)
 	}
 	for _, c := range p.channels {
 		if _, begun := p.in.Tip.Heads[c.Name]; c.entry || !begun || c.loose == tip || p.in.Doubt != "" {
 			continue
 		}
-		if p.soaked(c, tip) {
-			p.head(c, fmt.Sprintf("move %s's flags to %.12s (%s in %s)", c.Name, p.in.Commit, time.Duration(p.in.Tip.Settings.Soak), strings.Join(c.After, ", ")))
+		if c.soaked(tip) {
+			c.head(fmt.Sprintf("move %s's flags to %.12s (%s in %s)", c.Name, p.in.Commit, time.Duration(p.in.Tip.Settings.Soak), strings.Join(c.After, ", ")))
 		}
 	}
 }
 
 // serve goes on counting since when a channel has the tip's definitions. Cells were told them by the last plan that knew them,
 // so only what they report from then on counts.
-func (p *planner) serve(c *channel, tip string) {
-	if c.loose != tip || !slices.ContainsFunc(p.channels, func(down *channel) bool { return slices.Contains(down.After, c.Name) }) {
+func (c *channel) serve(tip string) {
+	if c.loose != tip || !slices.ContainsFunc(c.p.channels, func(down *channel) bool { return slices.Contains(down.After, c.Name) }) {
 		return
 	}
-	old, told := p.in.Memory.Served[c.Name]
+	old, told := c.p.in.Memory.Served[c.Name]
 	switch told = told && old.Flags == tip; {
 	case told && !old.Since.IsZero():
 	case told && c.current():
-		old.Since = p.now
+		old.Since = c.p.now
 	default:
 		old = Served{Flags: tip}
 		if c.current() { // of what it was told before, or of this: the next plan knows
-			p.reached(p.now.Add(time.Second))
+			c.p.reached(c.p.now.Add(time.Second))
 		}
 	}
-	p.plan.Memory.Served[c.Name] = old
+	c.p.plan.Memory.Served[c.Name] = old
 }
 
-// current tells whether all cells of c that answer have in force what they were told. Of a channel that has cells, some must.
+// current reports whether all cells of c that answer have in force what they were told. Of a channel that has cells, some must.
 func (c *channel) current() bool {
 	some := false
 	for _, cell := range c.cells {
@@ -86,12 +86,12 @@ func (c *channel) current() bool {
 	return some || len(c.cells) == 0
 }
 
-// soaked tells whether every upstream of c has had the tip's definitions for the soak, and has them still.
-func (p *planner) soaked(c *channel, tip string) bool {
-	soak := time.Duration(p.in.Tip.Settings.Soak)
+// soaked reports whether every upstream of c has had the tip's definitions for the soak, and has them still.
+func (c *channel) soaked(tip string) bool {
+	soak := time.Duration(c.p.in.Tip.Settings.Soak)
 	for _, name := range c.After {
-		up, served := p.named[name], p.plan.Memory.Served[name]
-		if up == nil || served.Flags != tip || served.Since.IsZero() || !p.reached(served.Since.Add(soak)) || !up.current() {
+		up, served := c.p.named[name], c.p.plan.Memory.Served[name]
+		if up == nil || served.Flags != tip || served.Since.IsZero() || !c.p.reached(served.Since.Add(soak)) || !up.current() {
 			return false
 		}
 	}
@@ -100,19 +100,16 @@ func (p *planner) soaked(c *channel, tip string) bool {
 
 func headPath(c *channel) string { return path.Join(repository.HeadsDir, c.Name+".yaml") }
 
-func (p *planner) head(c *channel, why string) {
-	p.write(headPath(c), repository.Head{Commit: p.in.Commit}, why)
+func (c *channel) head(why string) {
+	c.p.write(headPath(c), repository.Head{Commit: c.p.in.Commit}, why)
 }
 
 // announced gives the features whose definitions pass with an announcement.
 func (p *planner) announced() map[string]bool {
 	features := map[string]bool{}
 	for _, a := range p.in.Tip.Announcements {
-		if a.Archived {
-			continue // what is left of them goes as others do
-		}
-		for _, f := range a.Features {
-			features[f] = true
+		if !a.Archived { // what is left of them goes as others do
+			add(features, a.Features)
 		}
 	}
 	return features

@@ -46,7 +46,7 @@ func (p *planner) commitKills() {
 	})
 }
 
-// sameKill tells whether two kills say the same, whatever their files are called.
+// sameKill reports whether two kills say the same, whatever their files are called.
 func sameKill(a, b repository.Override) bool {
 	return a.Flag == b.Flag && a.Reason == b.Reason && a.By == b.By && a.Until.Equal(b.Until) && sameCells(a.Cells, b.Cells)
 }

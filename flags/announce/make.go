@@ -1,6 +1,7 @@
 package announce
 
 import (
+	"maps"
 	"time"
 
 	"github.com/sluice-cd/sluice/flags"
@@ -16,16 +17,19 @@ func Make(in Input) Plan {
 	p := newPlanner(in)
 	p.commitKills()
 	for _, a := range p.announcements {
-		for _, s := range a.standings {
-			p.settle(s)
+		for _, s := range a.states {
+			s.settle()
 		}
 	}
 	p.moveHeads()
 	p.tell()
 	for _, a := range p.announcements {
-		p.plan.Announcements = append(p.plan.Announcements, p.status(a))
+		p.plan.Announcements = append(p.plan.Announcements, a.status())
 	}
-	p.news()
+	news := news{p: p, ongoing: map[string]Event{}, lifted: map[string]int{}}
+	maps.Copy(news.lifted, in.Memory.Lifted)
+	p.plan.Events = news.all()
+	p.plan.Memory.Ongoing, p.plan.Memory.Lifted = news.ongoing, news.lifted
 	p.check()
 	p.plan.Faults = manifest.Sort(p.plan.Faults)
 	p.plan.Next = p.next
@@ -54,12 +58,13 @@ type planner struct {
 // channel is a channel and what is decided for all its cells.
 type channel struct {
 	Channel
-	entry     bool
-	cells     []*cell
-	standings []*standing      // by announcement
-	base      *repository.Tree // whose definitions of flags without a record count
-	ranked    []*standing      // whose definitions count; none in an entry channel
-	loose     string           // see planner.loose: of base
+	p      *planner
+	entry  bool
+	cells  []*cell
+	states []*channelState  // by announcement
+	base   *repository.Tree // whose definitions of flags without a record count
+	ranked []*channelState  // whose definitions count; none in an entry channel
+	loose  string           // see planner.loose: of base
 }
 
 // cell is a cell, which set of features it contains, which bundle it was told last, and what it says is not on.
@@ -76,32 +81,28 @@ type said struct {
 
 // announcement is an announcement and what holds for it in all channels.
 type announcement struct {
+	p          *planner
 	id         string
 	tip        *repository.Announcement // as it is; nil: its file is gone, and records of it are left
 	hash, text string
 	approvers  []string // persons whose approvals count, sorted
 	short      string   // what is missing of approvals; empty: nothing
-	standings  []*standing
+	states     []*channelState
 }
 
-// standing is an announcement in one channel.
-type standing struct {
+// channelState is an announcement in one channel: what settle finds out, and then count.
+type channelState struct {
+	scope
+	p *planner
 	a *announcement
-	c *channel
 
-	rec   *repository.Record       // what git has; nil: nothing
-	rules *repository.Announcement // what counts here: as it was decided on, or else as it is
-	tree  *repository.Tree         // that has its definitions; nil: nothing of it is in force
-	at    time.Time                // when it is published here; zero: as soon as a cell is ready, or no time is given
-	sent  bool                     // its gate is told to the cells that it reaches
-	state State                    // empty: it is not for this channel
-	why   string                   // what keeps it, in words
-	stale string                   // what was edited since it was decided on, and is not approved
+	rec   *repository.Record // what git has; nil: nothing
+	at    time.Time          // when it is published here; zero: as soon as a cell is ready, or no time is given
+	sent  bool               // its gate is told to the cells that it reaches
+	state State              // empty: it is not for this channel
+	why   string             // what keeps it, in words
+	stale string             // what was edited since it was decided on, and is not approved
 
-	held  string                // a hold of all its cells here: why; empty: none
-	holds []repository.Override // holds of some of its cells
-	reach reach
-	codes []bool // by set of features: it contains all that rules ask for
 	known []bool // by bundle that cells were told last: it has the gate
 
 	dead    []repository.Override // kills of its flags
@@ -109,7 +110,7 @@ type standing struct {
 	tally   tally
 }
 
-// reached tells whether an instant has come; if not, it may be the next at which the plan changes.
+// reached reports whether an instant has come; if not, it may be the next at which the plan changes.
 func (p *planner) reached(t time.Time) bool {
 	if !p.now.Before(t) {
 		return true

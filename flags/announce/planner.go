@@ -19,7 +19,7 @@ func newPlanner(in Input) *planner {
 		plan: Plan{Told: make(map[string]*Told, len(in.Cells))},
 	}
 	for _, c := range in.Channels {
-		known := &channel{Channel: c, entry: len(c.After) == 0}
+		known := &channel{Channel: c, p: p, entry: len(c.After) == 0}
 		p.channels = append(p.channels, known)
 		p.named[c.Name] = known
 	}
@@ -87,13 +87,13 @@ func (p *planner) sortCells() {
 
 // place says where an announcement may matter: in the channels that it names, and where it has been decided on.
 func (p *planner) place(id string) {
-	a := &announcement{id: id, tip: p.in.Tip.Announcements[id]}
+	a := &announcement{p: p, id: id, tip: p.in.Tip.Announcements[id]}
 	if a.tip != nil {
 		a.hash, a.text = p.in.Tip.Hash(a.tip)
-		p.approve(a)
+		a.approve()
 	}
 	for _, c := range p.channels {
-		s := &standing{a: a, c: c}
+		s := &channelState{p: p, a: a, scope: scope{c: c}}
 		if rec, ok := p.in.Tip.Records[id][c.Name]; ok && !c.entry {
 			s.rec = &rec
 		}
@@ -103,18 +103,22 @@ func (p *planner) place(id string) {
 		for _, ids := range p.bundles {
 			s.known = append(s.known, ids[id])
 		}
-		a.standings = append(a.standings, s)
-		c.standings = append(c.standings, s)
+		a.states = append(a.states, s)
+		c.states = append(c.states, s)
 	}
 	p.announcements = append(p.announcements, a)
 }
 
 func setOf(names []string) map[string]bool {
 	set := make(map[string]bool, len(names))
+	add(set, names)
+	return set
+}
+
+func add(set map[string]bool, names []string) {
 	for _, n := range names {
 		set[n] = true
 	}
-	return set
 }
 
 func gateIDs(b *flags.Bundle) map[string]bool {

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/sluice-cd/sluice/flags/repository"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // reach says which cells of a channel something is for.
@@ -25,7 +26,7 @@ func reachOf(s repository.Selector, c *channel) reach {
 	return r
 }
 
-// selects tells whether the selector does.
+// selects reports whether the selector does.
 func (r *reach) selects(c *cell) bool {
 	if r.everyone || r.names != nil && !r.names[c.Name] {
 		return r.everyone
@@ -33,41 +34,52 @@ func (r *reach) selects(c *cell) bool {
 	return r.selector.Selects(c.Name, c.Channel, c.Labels)
 }
 
-// spares tells whether a cell that is selected is left out all the same.
+// spares reports whether a cell that is selected is left out all the same.
 func (r *reach) spares(c *cell) bool {
 	return r.only != nil && !r.only[c.Name] || r.without[c.Name]
 }
 
-// all tells whether r is for every cell of its channel.
+// all reports whether r is for every cell of its channel.
 func (r *reach) all() bool {
 	return r.everyone && r.only == nil && len(r.without) == 0
 }
 
-// inChannel tells whether s may select a cell of c.
+// inChannel reports whether s may select a cell of c.
 func inChannel(s repository.Selector, c *channel) bool {
 	return len(s.Channels) == 0 || slices.Contains(s.Channels, c.Name)
 }
 
+// scope is whom an announcement is for in a channel, by the rules that count there.
+type scope struct {
+	c     *channel
+	rules *repository.Announcement // what counts here: as it was decided on, or else as it is
+	tree  *repository.Tree         // that has its definitions; nil: nothing of it is in force
+	reach reach
+	codes []bool                // by set of features: it contains all that rules ask for
+	held  string                // a hold of all its cells here: why; empty: none
+	holds []repository.Override // holds of some of its cells
+}
+
 // govern makes rules what counts for s.
-func (p *planner) govern(s *standing, rules *repository.Announcement, tree *repository.Tree) {
+func (s *scope) govern(rules *repository.Announcement, tree *repository.Tree) {
 	s.rules, s.tree = rules, tree
 	if rules == nil {
 		return
 	}
 	s.reach = reachOf(rules.Cells, s.c)
-	s.codes = make([]bool, len(p.codes))
-	for i, contains := range p.codes {
+	s.codes = make([]bool, len(s.c.p.codes))
+	for i, contains := range s.c.p.codes {
 		s.codes[i] = !slices.ContainsFunc(rules.Features, func(f string) bool { return !contains[f] })
 	}
 }
 
 // hold learns which holds bind s, as it is written now.
-func (p *planner) hold(s *standing) {
-	for _, o := range p.in.Tip.Overrides {
+func (s *channelState) hold() {
+	for _, o := range s.p.in.Tip.Overrides {
 		if o.Kind != repository.Hold || o.Announcement != s.a.id || !inChannel(o.Cells, s.c) {
 			continue
 		}
-		if len(o.Cells.Names) == 0 && len(o.Cells.Labels) == 0 || p.holdsAll(s, o) {
+		if len(o.Cells.Names) == 0 && len(o.Cells.Labels) == 0 || s.c.coveredBy(s.a.tip.Cells, o.Cells) {
 			s.held = oneLine(o.Reason)
 			continue
 		}
@@ -75,10 +87,10 @@ func (p *planner) hold(s *standing) {
 	}
 }
 
-// holdsAll tells whether a hold of some cells is one of all those that the announcement reaches here.
-func (p *planner) holdsAll(s *standing, o repository.Override) bool {
-	some, announced, held := false, reachOf(s.a.tip.Cells, s.c), reachOf(o.Cells, s.c)
-	for _, c := range s.c.cells {
+// coveredBy reports whether a hold of some cells is one of all those that an announcement reaches here.
+func (c *channel) coveredBy(announcement, hold repository.Selector) bool {
+	some, announced, held := false, reachOf(announcement, c), reachOf(hold, c)
+	for _, c := range c.cells {
 		if announced.selects(c) {
 			if !held.selects(c) {
 				return false
@@ -90,7 +102,7 @@ func (p *planner) holdsAll(s *standing, o repository.Override) bool {
 }
 
 // holder gives why a cell is held; empty: it is not.
-func (s *standing) holder(c *cell) string {
+func (s *scope) holder(c *cell) string {
 	if s.held != "" {
 		return s.held
 	}
@@ -102,14 +114,14 @@ func (s *standing) holder(c *cell) string {
 	return ""
 }
 
-// reaches tells whether the gate of s is one of a cell's.
-func (s *standing) reaches(c *cell) bool {
+// reaches reports whether the gate of s is one of a cell's.
+func (s *scope) reaches(c *cell) bool {
 	return s.reach.selects(c) && !s.reach.spares(c) && (len(s.holds) == 0 || s.holder(c) == "")
 }
 
 // readiness gives, of the cells that s is for, those that are ready, those that are held, and how many are neither (R41). A cell
 // that is silent is not known to be ready.
-func (p *planner) readiness(s *standing) (ready, held []string, lacking int) {
+func (s *scope) readiness() (ready, held []string, lacking int) {
 	for _, c := range s.c.cells {
 		switch {
 		case !s.reach.selects(c):
@@ -124,8 +136,8 @@ func (p *planner) readiness(s *standing) (ready, held []string, lacking int) {
 	return ready, held, lacking
 }
 
-// enough tells whether a share of the cells is ready, and says how many are.
+// enough reports whether a share of the cells is ready, and says how many are.
 func enough(ready, lacking, percent int) (bool, string) {
 	all := ready + lacking
-	return ready*100 >= percent*all, fmt.Sprintf("%d of %s ready, and %d %% are asked for", ready, count(all, "cell"), percent)
+	return ready*100 >= percent*all, fmt.Sprintf("%d of %s ready, and %d %% are asked for", ready, words.Count(all, "cell"), percent)
 }

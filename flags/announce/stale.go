@@ -45,7 +45,7 @@ func Stale(in Input) (stale []StaleFlag) {
 	return stale
 }
 
-// constant tells whether a flag has the same variant for everybody, in every channel, by a definition that all have.
+// constant reports whether a flag has the same variant for everybody, in every channel, by a definition that all have.
 func (p *planner) constant(d *flags.Definition) bool {
 	if d.Disabled || len(d.Targeting) > 0 || d.DefaultVariant == "" || slices.ContainsFunc(p.kills, func(k repository.Override) bool { return k.Flag == d.Key }) {
 		return false
@@ -54,7 +54,7 @@ func (p *planner) constant(d *flags.Definition) bool {
 		if c.entry {
 			continue
 		}
-		if had := p.had(c, d.Key); had == nil || !bytes.Equal(p.encode(had), p.encode(d)) {
+		if had := c.had(d.Key); had == nil || !bytes.Equal(p.encode(had), p.encode(d)) {
 			return false
 		}
 	}
@@ -62,7 +62,7 @@ func (p *planner) constant(d *flags.Definition) bool {
 }
 
 // had gives the definition that a channel with an upstream has of a flag; nil: none.
-func (p *planner) had(c *channel, key string) *flags.Definition {
+func (c *channel) had(key string) *flags.Definition {
 	had := c.base.Flags[key]
 	for _, s := range c.ranked {
 		if d := s.tree.Flags[key]; d != nil && slices.Contains(s.rules.Features, d.Feature()) {
@@ -72,10 +72,10 @@ func (p *planner) had(c *channel, key string) *flags.Definition {
 	return had
 }
 
-// everywhere tells whether every cell of every channel has a feature for everybody.
+// everywhere reports whether every cell of every channel has a feature for everybody.
 func (p *planner) everywhere(feature string) bool {
 	for _, c := range p.channels {
-		all := slices.ContainsFunc(c.standings, func(s *standing) bool {
+		all := slices.ContainsFunc(c.states, func(s *channelState) bool {
 			return s.published() && s.tally.percent >= 100 && s.reach.all() && len(s.holds) == 0 && slices.Contains(s.rules.Features, feature)
 		})
 		if !all {

@@ -8,7 +8,9 @@ import (
 
 // tally is how an announcement stands in the cells of a channel.
 type tally struct {
-	view
+	gate        flags.Gate
+	percent     int // of the ramp, now
+	due         bool
 	counts      map[flags.CellState]int
 	cells       int
 	has         int
@@ -20,26 +22,26 @@ type tally struct {
 // maxNamed is how many cells are named in a sentence.
 const maxNamed = 3
 
-// count looks at every cell of a standing, once. Many are in the same state one after the other.
-func (p *planner) count(s *standing) {
+// count looks at every cell of the channel, once. Many are in the same state one after the other.
+func (s *channelState) count() {
 	t := &s.tally
-	t.view = view{percent: 100, due: true}
+	t.percent, t.due = 100, true
 	t.counts = map[flags.CellState]int{}
 	if s.rules == nil || s.state == "" {
 		return
 	}
 	t.gate = s.gate()
 	if !s.at.IsZero() {
-		t.due = p.reached(s.at)
+		t.due = s.p.reached(s.at)
 		for _, step := range t.gate.Steps {
-			p.reached(s.at.Add(time.Duration(step.After) * time.Second))
+			s.p.reached(s.at.Add(time.Duration(step.After) * time.Second))
 		}
-		t.percent = t.gate.Percent(flags.Instant(p.now))
+		t.percent = t.gate.Percent(flags.Instant(s.p.now))
 	}
 	var last flags.CellState
 	run := 0
 	for _, c := range s.c.cells {
-		state, confirmed, ok := p.cellState(s, &t.view, c)
+		state, confirmed, ok := s.in(c).state()
 		if !ok {
 			continue
 		}
@@ -76,13 +78,13 @@ func (t *tally) add(state flags.CellState, n int) {
 }
 
 // shown is the share of the ramp now: none of what is not told.
-func (s *standing) shown() int {
+func (s *channelState) shown() int {
 	if !s.sent || !s.tally.due {
 		return 0
 	}
 	return s.tally.percent
 }
 
-func (s *standing) done() bool {
+func (s *channelState) done() bool {
 	return s.state == Published || s.state == Publishing && s.tally.cells == 0
 }

@@ -1,12 +1,16 @@
 package announce
 
-import "github.com/sluice-cd/sluice/flags"
+import (
+	"slices"
+
+	"github.com/sluice-cd/sluice/flags"
+)
 
 // tell settles what each cell is told. Whom an announcement reaches is decided here, so that cells whose memberships are equal
 // share one Told, and those that the same gates reach one Bundle.
 func (p *planner) tell() {
 	for _, c := range p.channels {
-		p.tellChannel(c)
+		c.tellChannel()
 	}
 	for i := range p.in.Cells {
 		if c := &p.in.Cells[i]; p.named[c.Channel] == nil { // kills reach it all the same (R43)
@@ -15,16 +19,16 @@ func (p *planner) tell() {
 	}
 }
 
-func (p *planner) tellChannel(c *channel) {
-	var all, some, held []*standing
-	defs, hidden := p.define(c), p.hidden(c)
-	for _, s := range c.standings {
-		p.retire(s)
-		p.mourn(s)
-		switch {
-		case s.sent && s.tree != nil && s.reach.all() && len(s.holds) == 0:
-			all = append(all, s)
-		case s.sent && s.tree != nil:
+func (c *channel) tellChannel() {
+	var sent, some, held []*channelState
+	defs, hidden := c.define(), c.hidden()
+	for _, s := range c.states {
+		s.retire()
+		s.mourn()
+		if s.sent {
+			sent = append(sent, s)
+		}
+		if s.sent && (!s.reach.all() || len(s.holds) > 0) {
 			some = append(some, s)
 		}
 		if s.held != "" || len(s.holds) > 0 {
@@ -39,7 +43,7 @@ func (p *planner) tellChannel(c *channel) {
 			key = append(key, bit(s.reaches(cell)))
 		}
 		gates := len(key)
-		for _, k := range p.kills {
+		for _, k := range c.p.kills {
 			key = append(key, bit(k.Cells.Selects(cell.Name, cell.Channel, cell.Labels)))
 		}
 		for _, s := range held {
@@ -49,57 +53,38 @@ func (p *planner) tellChannel(c *channel) {
 		if t == nil {
 			b := bundles[string(key[:gates])]
 			if b == nil {
-				b = &flags.Bundle{Version: flags.BundleVersion, Channel: c.Name, Flags: defs, Gates: gatesOf(cell, all, some)}
+				b = &flags.Bundle{Version: flags.BundleVersion, Channel: c.Name, Flags: defs, Gates: gatesOf(cell, sent)}
 				b.Hidden = without(hidden, b.Gates)
 				bundles[string(key[:gates])] = b
 			}
-			t = &Told{Bundle: b, Orders: p.orders(cell, held)}
+			t = &Told{Bundle: b, Orders: c.p.orders(cell, held)}
 			told[string(key)] = t
 		}
-		p.plan.Told[cell.Name] = t
+		c.p.plan.Told[cell.Name] = t
 	}
 }
 
 // retire learns whether no flag of what was told long ago is left: then no cell needs its gate.
-func (p *planner) retire(s *standing) {
+func (s *channelState) retire() {
 	if s.state != Archived || s.rules == nil {
 		return
 	}
-	s.retired = true
+	left := func(d *flags.Definition) bool { return s.c.base.Flags[d.Key] != nil }
 	for _, f := range s.rules.Features {
-		left := len(p.index(s.c.base)[f]) > 0
-		for _, d := range p.keys(s, f) {
-			left = left || s.c.base.Flags[d.Key] != nil
+		if slices.ContainsFunc(s.p.index(s.c.base)[f], left) || s.tree != nil && slices.ContainsFunc(s.p.index(s.tree)[f], left) {
+			return
 		}
-		s.retired = s.retired && !left
 	}
-	s.sent = s.sent && !s.retired
+	s.retired, s.sent = true, false
 }
 
 // mourn learns which of its flags are killed, somewhere.
-func (p *planner) mourn(s *standing) {
-	if !s.sent || len(p.kills) == 0 {
-		return
-	}
-	keys := map[string]bool{}
-	for _, f := range s.rules.Features {
-		for _, d := range p.keys(s, f) {
-			keys[d.Key] = true
-		}
-	}
-	for _, k := range p.kills {
-		if keys[k.Flag] {
+func (s *channelState) mourn() {
+	for _, k := range s.p.kills {
+		if s.sent && s.tree.Flags[k.Flag] != nil && slices.Contains(s.rules.Features, s.tree.Flags[k.Flag].Feature()) {
 			s.dead = append(s.dead, k)
 		}
 	}
-}
-
-// keys gives the flags of a feature as they were decided on.
-func (p *planner) keys(s *standing, feature string) []*flags.Definition {
-	if s.tree == nil {
-		return nil
-	}
-	return p.index(s.tree)[feature]
 }
 
 func bit(is bool) byte {
@@ -110,7 +95,7 @@ func bit(is bool) byte {
 }
 
 // orders gives what is off at once in a cell (R43): killed flags, and what is held and not published.
-func (p *planner) orders(c *cell, held []*standing) flags.Orders {
+func (p *planner) orders(c *cell, held []*channelState) flags.Orders {
 	var o flags.Orders
 	for _, k := range p.kills { // by flag
 		again := len(o.Killed) > 0 && o.Killed[len(o.Killed)-1].Flag == k.Flag

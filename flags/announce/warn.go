@@ -5,11 +5,12 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/flags/repository"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // warning is something that will make an announcement less than what people expect of it.
 type warning struct {
-	s    *standing
+	s    *channelState
 	kind string // approvals, held, edited or cells
 	text string
 }
@@ -18,16 +19,9 @@ type warning struct {
 func warned() []time.Duration { return []time.Duration{time.Hour, 24 * time.Hour} }
 
 // look gives what is in the way of an announcement from a day before its time until it comes.
-func (p *planner) look(s *standing) (found []warning) {
-	if s.at.IsZero() || s.rules == nil {
-		return nil
-	}
-	switch s.state {
-	case Draft, Scheduled, Armed, Held:
-	default:
-		return nil
-	}
-	if p.reached(s.at) || !p.reached(s.at.Add(-24*time.Hour)) {
+func (s *channelState) look() (found []warning) {
+	early := s.state == Draft || s.state == Scheduled || s.state == Armed || s.state == Held
+	if !early || s.at.IsZero() || s.rules == nil || s.p.reached(s.at) || !s.p.reached(s.at.Add(-24*time.Hour)) {
 		return nil
 	}
 	add := func(kind, text string) { found = append(found, warning{s, kind, text}) }
@@ -41,33 +35,33 @@ func (p *planner) look(s *standing) (found []warning) {
 		add("edited", s.stale+" since they were approved: "+s.c.Name+" keeps those that were")
 	}
 	if t := &s.tally; t.cells > t.has && s.held == "" {
-		add("cells", fmt.Sprintf("%d of %s will not have it", t.cells-t.has, count(t.cells, "cell"))+p.exceptions(s))
+		add("cells", fmt.Sprintf("%d of %s will not have it", t.cells-t.has, words.Count(t.cells, "cell"))+s.exceptions())
 	}
 	return found
 }
 
 // warnings gives them for people, by channel.
-func (p *planner) warnings(a *announcement) (texts []string) {
-	for _, s := range a.standings {
-		for _, w := range p.look(s) {
-			texts = append(texts, s.c.Name+" "+p.when(s)+": "+w.text)
+func (a *announcement) warnings() (texts []string) {
+	for _, s := range a.states {
+		for _, w := range s.look() {
+			texts = append(texts, s.c.Name+" "+s.when()+": "+w.text)
 		}
 	}
 	return texts
 }
 
 // warnAhead tells of what is in the way a day before the time, and an hour before.
-func (p *planner) warnAhead(s *standing) {
-	for _, w := range p.look(s) {
+func (n *news) warnAhead(s *channelState) {
+	for _, w := range s.look() {
 		for _, before := range warned() {
 			since := s.at.Add(-before)
-			if !p.reached(since) {
+			if !n.p.reached(since) {
 				continue
 			}
-			p.event(Event{
+			n.event(Event{
 				ID:   fmt.Sprintf("warning/%s/%s/%d/%s/%s", s.a.id, s.c.Name, s.at.Unix(), repository.Duration(before), w.kind),
 				Type: "warning", Announcement: s.a.id, Channel: s.c.Name, At: since,
-				Text: fmt.Sprintf("%s in %s %s: %s", s.a.id, s.c.Name, p.when(s), w.text),
+				Text: fmt.Sprintf("%s in %s %s: %s", s.a.id, s.c.Name, s.when(), w.text),
 			})
 			break
 		}
