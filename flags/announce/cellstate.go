@@ -21,7 +21,7 @@ func (s *channelState) in(c *cell) inCell { return inCell{s, c} }
 // has come since; or else by what is known of it. ok is false where it is not for the cell.
 func (i inCell) state() (state flags.CellState, confirmed, ok bool) {
 	switch {
-	case i.s.state == "" || i.s.state == Cancelled || i.s.state == Retracted || i.s.state == Missed || i.s.state == Archived && !i.s.sent && !i.s.retired:
+	case i.s.rules == nil || i.s.state == "" || i.s.state == Cancelled || i.s.state == Retracted || i.s.state == Missed || i.s.state == Archived && !i.s.sent && !i.s.retired:
 		return "", false, false
 	case i.s.retired:
 		return flags.Retired, false, true

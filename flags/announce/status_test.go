@@ -254,3 +254,22 @@ func TestStale(t *testing.T) {
 	w.put("flags/all.yaml", flagSet(gold, "a"))
 	check("not a constant", "plain@")
 }
+
+// A file is gone, and so is the commit that its record names: nothing is known of what it was for, and the plan goes on.
+func TestNothingLeft(t *testing.T) {
+	w := newWorld(t)
+	w.put(file, told()).approve("news", "ada").settle()
+	w.pass(noon()).settle()
+	w.back("d1")
+	w.at("d1").Report = &Report{States: map[string]flags.CellState{"news": flags.Suspended}}
+	if p := w.step(); len(p.Memory.Ongoing) != 1 {
+		t.Fatalf("what goes on: %v", p.Memory.Ongoing)
+	}
+	w.put(file, "")
+	in := w.input()
+	in.Trees = nil
+	p := Make(in)
+	if got := p.in(t, "news", "dedicated"); got.State != Publishing || len(got.Cells) > 0 || len(p.Events) > 1 {
+		t.Errorf("%+v, and events %v", got, eventIDs(p))
+	}
+}
