@@ -63,7 +63,7 @@ func (a *Announcer) survey(v *view.View, states map[string]*plan.CellState, told
 	next := a.code.next(v)
 	for _, name := range a.code.names {
 		c := a.cell(v, v.Desired.Cells[name], states[name], told[name])
-		if c.Waits == "" {
+		if c.Waits.Text == "" {
 			c.Waits = next[c.Channel]
 		}
 		if t := told[name]; t != nil {
@@ -105,7 +105,7 @@ type code struct {
 	names    []string                     // of cells, sorted
 	features map[releases.Digest][]string // sorted; of releases that were read
 	common   map[[2]releases.Digest][]string
-	words    map[wait]string
+	words    map[wait]announce.Wait
 }
 
 type wait struct {
@@ -116,7 +116,7 @@ type wait struct {
 func newCode(d *plan.Desired) *code {
 	c := &code{
 		desired: d, names: slices.Sorted(maps.Keys(d.Cells)),
-		features: map[releases.Digest][]string{}, common: map[[2]releases.Digest][]string{}, words: map[wait]string{},
+		features: map[releases.Digest][]string{}, common: map[[2]releases.Digest][]string{}, words: map[wait]announce.Wait{},
 	}
 	for _, r := range d.Releases {
 		if r.Loaded && len(r.Faults) == 0 {
@@ -150,12 +150,12 @@ func (c *code) contained(s *plan.CellState) []string {
 }
 
 // next says in words, for each channel, what keeps a release from becoming its head.
-func (c *code) next(v *view.View) map[string]string {
-	words := map[string]string{}
+func (c *code) next(v *view.View) map[string]announce.Wait {
+	words := map[string]announce.Wait{}
 	for i := range v.Plan.Blocked {
 		b := &v.Plan.Blocked[i]
 		channel := v.Desired.Channels[b.Channel]
-		if b.Cell != "" || b.Release == "" || words[b.Channel] != "" || channel == nil || channel.Effective != nil && channel.Effective.Release == b.Release {
+		if b.Cell != "" || b.Release == "" || words[b.Channel].Text != "" || channel == nil || channel.Effective != nil && channel.Effective.Release == b.Release {
 			continue
 		}
 		words[b.Channel] = c.waits(b)
@@ -164,7 +164,7 @@ func (c *code) next(v *view.View) map[string]string {
 }
 
 // waits says a verdict in words: "soak until …", or what follows a cell's name, "is paused by its owner".
-func (c *code) waits(v *channels.Verdict) string {
+func (c *code) waits(v *channels.Verdict) announce.Wait {
 	key := wait{v.Gate, v.Reason, v.Until}
 	words, known := c.words[key]
 	if known {
@@ -179,13 +179,13 @@ func (c *code) waits(v *channels.Verdict) string {
 	}
 	switch {
 	case v.Gate == "owner" && strings.HasPrefix(reason, "paused "), v.Gate == "owner" && strings.HasPrefix(reason, "pinned "):
-		words = "is " + reason
+		words = announce.Wait{Text: "is " + reason, Owner: true}
 	case v.Gate == "soak" && until != "":
-		words = "soak " + until
+		words.Text = "soak " + until
 	case until != "":
-		words = v.Gate + ": " + reason + ", " + until
+		words.Text = v.Gate + ": " + reason + ", " + until
 	default:
-		words = v.Gate + ": " + reason
+		words.Text = v.Gate + ": " + reason
 	}
 	if len(c.words) > maxWords {
 		clear(c.words)

@@ -135,7 +135,7 @@ func (l *flagSite) light(ctx context.Context) {
 		Channels: []announce.Channel{{Name: "staging"}, {Name: "dedicated", After: []string{"staging"}}},
 		Cells: []announce.Cell{
 			{Name: "acme", Channel: "staging", Known: true, Release: "1.0.1", Assignment: "0/3", Features: []string{"classes"}},
-			{Name: "bolt", Channel: "staging", Known: true, Release: "1.0.0", Assignment: "0/2", Waits: "soak"},
+			{Name: "bolt", Channel: "staging", Known: true, Release: "1.0.0", Assignment: "0/2", Waits: announce.Wait{Text: "soak"}},
 			{Name: "crow", Channel: "dedicated"},
 		},
 		Releases: []announce.Release{{Version: "1.0.0"}, {Version: "1.0.1", Features: []string{"classes"}}},

@@ -69,11 +69,17 @@ type Cell struct {
 	Release       string   // that it runs
 	Assignment    string   // names what it was assigned, and is another after each move: "2/41"
 	Features      []string // contained in every release that may be running there, sorted; cells may share the slice
-	Waits         string   // why it is not on its channel's head: "soak until …"; or "is paused by its owner"; empty: it is
+	Waits         Wait     // why it is not on its channel's head; zero: it is
 	Report        *Report  // its own word; nil: none
 	Current       bool     // Report is about what it was last told
 
 	Bundle *flags.Bundle // that it was last told; nil: not known
+}
+
+// Wait is why a cell is not on its channel's head.
+type Wait struct {
+	Text  string // "soak until …"
+	Owner bool   // its owner keeps it, whatever it waits for: Text follows its name, "is paused by its owner"
 }
 
 // Report is a cell's own word on the announcements of the bundle that it has in force. Those of it that it does not name are on.

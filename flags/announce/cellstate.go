@@ -148,8 +148,8 @@ func (i inCell) waiting() string {
 		return "has it off: what was approved can't be read"
 	case len(missing) == 0:
 		return "does not say that it has it"
-	case strings.HasPrefix(i.c.Waits, "is "):
-		return i.c.Waits
+	case i.c.Waits.Owner:
+		return i.c.Waits.Text
 	case !i.c.Known:
 		return "has not said what it runs"
 	}
@@ -157,8 +157,8 @@ func (i inCell) waiting() string {
 	if !ok {
 		return "waits for a release that contains " + strings.Join(missing, ", ")
 	}
-	if i.c.Waits != "" {
-		return "waits for " + release + " (" + i.c.Waits + ")"
+	if i.c.Waits.Text != "" {
+		return "waits for " + release + " (" + i.c.Waits.Text + ")"
 	}
 	return "waits for " + release
 }

@@ -17,7 +17,7 @@ func fleet(t *testing.T) *world {
 	for _, n := range "abcdefghijklmnopqrst" {
 		w.cells = append(w.cells, w.cell("c"+string(n), "dedicated"))
 	}
-	for name, waits := range map[string]string{"cb": "soak until 2026-12-01T18:00:00Z", "cd": "is paused by its owner"} {
+	for name, waits := range map[string]Wait{"cb": {Text: "soak until 2026-12-01T18:00:00Z"}, "cd": {Text: "is paused by its owner", Owner: true}} {
 		w.back(name)
 		w.at(name).Waits = waits
 	}
