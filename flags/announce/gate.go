@@ -21,7 +21,7 @@ func gatesOf(c *cell, told []*channelState) []flags.Gate {
 
 // gate is the announcement as a cell needs it.
 func (s *channelState) gate() flags.Gate {
-	g := flags.Gate{ID: s.a.id, Features: sorted(s.rules.Features), By: s.rules.Ramp.By, Embargo: s.rules.Embargo}
+	g := flags.Gate{ID: s.a.id, Features: slices.Compact(slices.Sorted(slices.Values(s.rules.Features))), By: s.rules.Ramp.By, Embargo: s.rules.Embargo}
 	if !s.at.IsZero() {
 		g.At = flags.Instant(s.at)
 	}
@@ -69,5 +69,3 @@ func without(features []string, gates []flags.Gate) (left []string) {
 	}
 	return left
 }
-
-func sorted(names []string) []string { return slices.Compact(slices.Sorted(slices.Values(names))) }

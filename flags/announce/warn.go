@@ -15,9 +15,6 @@ type warning struct {
 	text string
 }
 
-// warned are how long before its time people are told what is missing, the last first.
-func warned() []time.Duration { return []time.Duration{time.Hour, 24 * time.Hour} }
-
 // look gives what is in the way of an announcement from a day before its time until it comes.
 func (s *channelState) look() (found []warning) {
 	early := s.state == Draft || s.state == Scheduled || s.state == Armed || s.state == Held
@@ -53,7 +50,7 @@ func (a *announcement) warnings() (texts []string) {
 // warnAhead tells of what is in the way a day before the time, and an hour before.
 func (n *news) warnAhead(s *channelState) {
 	for _, w := range s.look() {
-		for _, before := range warned() {
+		for _, before := range []time.Duration{time.Hour, 24 * time.Hour} { // the last first
 			since := s.at.Add(-before)
 			if !n.p.reached(since) {
 				continue
