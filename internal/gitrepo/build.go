@@ -14,7 +14,7 @@ import (
 // builder makes the objects of a chain of drafts in memory. Only the folders that a draft touches
 // are read and written.
 type builder struct {
-	r    *Repo
+	r    *reader
 	by   Committer
 	list []objects.New // in an order in which no object comes before one that it names
 	made map[objects.ID][]byte
@@ -22,19 +22,13 @@ type builder struct {
 
 // build makes the commits of chain on base (zero: a root commit) and gives their ids in order.
 func (c Committer) build(base objects.ID, chain []releases.Draft) ([]objects.New, []objects.ID, error) {
-	r := c.repo
-	b := &builder{r: r, by: c, made: map[objects.ID][]byte{}}
-	var tree objects.ID
-	if !base.IsZero() {
-		c, err := r.commit(base)
-		if err != nil {
-			return nil, nil, err
-		}
-		tree = c.Tree
+	b := &builder{r: &c.repo.reader, by: c, made: map[objects.ID][]byte{}}
+	tree, err := b.r.root(base)
+	if err != nil {
+		return nil, nil, err
 	}
 	ids := make([]objects.ID, 0, len(chain))
 	for _, d := range chain {
-		var err error
 		if tree, err = b.root(tree, d.Files); err != nil {
 			return nil, nil, err
 		}
@@ -44,6 +38,19 @@ func (c Committer) build(base objects.ID, chain []releases.Draft) ([]objects.New
 		ids = append(ids, base)
 	}
 	return b.list, ids, nil
+}
+
+// Pack gives the pack that Push would send: the commits of chain on base, and what is new in them. Nothing is written.
+func (r *Repo) Pack(base string, chain []releases.Draft) ([]byte, error) {
+	from, err := objects.ParseID(base)
+	if err != nil {
+		return nil, fmt.Errorf("make pack: %w", err)
+	}
+	list, _, err := r.self().build(from, chain)
+	if err != nil {
+		return nil, fmt.Errorf("make pack on %s: %w", base, err)
+	}
+	return objects.EncodePack(list), nil
 }
 
 func (b *builder) commit(parent, tree objects.ID, d releases.Draft) (objects.ID, error) {
@@ -110,79 +117,81 @@ func (b *builder) folder(tree objects.ID, edits []edit) ([]objects.Entry, error)
 	for len(edits) > 0 {
 		name, _, _ := strings.Cut(edits[0].path, "/")
 		n := 1
-		for n < len(edits) && (edits[n].path == name || strings.HasPrefix(edits[n].path, name+"/")) {
+		for n < len(edits) && strings.HasPrefix(edits[n].path, name+"/") {
 			n++
 		}
-		if entries, err = b.entry(entries, name, edits[:n]); err != nil {
-			return nil, err
-		}
+		of := edits[:n] // that name itself, and what is below it
 		edits = edits[n:]
+		at, there := slices.BinarySearchFunc(entries, name, func(e objects.Entry, name string) int { return cmp.Compare(e.Name, name) })
+		e := objects.Entry{Name: name} // without an ID: nothing
+		if there {
+			e = entries[at]
+		}
+		if of[0].path == name && of[0].data == nil { // removed: a folder may take its place
+			e, of = objects.Entry{Name: name}, of[1:]
+		}
+		switch {
+		case len(of) == 0:
+		case of[0].path != name:
+			e, err = b.descend(e, of)
+		case len(of) > 1:
+			err = fmt.Errorf("draft changes %q both as a file and as a folder", name)
+		default:
+			e, err = b.replace(e, of[0].data)
+		}
+		switch {
+		case err != nil:
+			return nil, err
+		case !e.ID.IsZero() && there:
+			entries[at] = e
+		case !e.ID.IsZero():
+			entries = slices.Insert(entries, at, e)
+		case there:
+			entries = slices.Delete(entries, at, at+1)
+		}
 	}
 	return entries, nil
 }
 
-// entry makes the edits of one name: of a file, or of a folder and what is below it.
-func (b *builder) entry(entries []objects.Entry, name string, edits []edit) ([]objects.Entry, error) {
-	at, there := slices.BinarySearchFunc(entries, name, func(e objects.Entry, name string) int { return cmp.Compare(e.Name, name) })
-	e := objects.Entry{Name: name, Mode: objects.ModeFile}
-	if there {
-		e = entries[at]
+// replace makes e a file with that content.
+func (b *builder) replace(e objects.Entry, data []byte) (objects.Entry, error) {
+	if e.ID.IsZero() {
+		e.Mode = objects.ModeFile
 	}
-	self := edits[0].path == name
-	switch {
-	case self && edits[0].data == nil && there:
-		entries = slices.Delete(entries, at, at+1)
-		fallthrough
-	case self && edits[0].data == nil:
-		if len(edits) == 1 {
-			return entries, nil
-		}
-		return b.entry(entries, name, edits[1:])
-	case self && len(edits) > 1:
-		return nil, fmt.Errorf("draft changes %q both as a file and as a folder", name)
-	case self && e.Mode != objects.ModeFile && e.Mode != objects.ModeExec:
-		return nil, fmt.Errorf("draft writes %q, but it is no file", name)
-	case self:
-		e.ID = b.add(objects.Make(objects.BlobKind, edits[0].data))
-	case there && !e.IsTree():
-		return nil, fmt.Errorf("draft changes %q, but %q is no folder", edits[0].path, name)
-	default:
-		below := make([]edit, len(edits))
-		for i, x := range edits {
-			below[i] = edit{x.path[len(name)+1:], x.data}
-		}
-		children, err := b.folder(e.ID, below)
-		if err != nil {
-			return nil, err
-		}
-		switch {
-		case len(children) == 0 && there: // git knows no empty folders
-			return slices.Delete(entries, at, at+1), nil
-		case len(children) == 0:
-			return entries, nil
-		}
-		e.Mode = objects.ModeTree
-		if e.ID, err = b.write(e.ID, children); err != nil {
-			return nil, err
-		}
+	if e.Mode != objects.ModeFile && e.Mode != objects.ModeExec {
+		return e, fmt.Errorf("draft writes %q, but it is no file", e.Name)
 	}
-	if there {
-		entries[at] = e
-		return entries, nil
+	e.ID = b.add(objects.Make(objects.BlobKind, data))
+	return e, nil
+}
+
+// descend makes the edits below e, a folder or nothing yet.
+func (b *builder) descend(e objects.Entry, edits []edit) (objects.Entry, error) {
+	if !e.ID.IsZero() && !e.IsTree() {
+		return e, fmt.Errorf("draft changes %q, but %q is no folder", edits[0].path, e.Name)
 	}
-	return slices.Insert(entries, at, e), nil
+	for i := range edits {
+		edits[i].path = edits[i].path[len(e.Name)+1:]
+	}
+	children, err := b.folder(e.ID, edits)
+	if err != nil || len(children) == 0 { // git knows no empty folders
+		return objects.Entry{}, err
+	}
+	e.Mode = objects.ModeTree
+	e.ID, err = b.write(e.ID, children)
+	return e, err
 }
 
 func (b *builder) entries(tree objects.ID) ([]objects.Entry, error) {
 	if raw, ok := b.made[tree]; ok {
-		return objects.ParseTree(raw, b.r.o.Limits.Entries)
+		return objects.ParseTree(raw, b.r.limits.Entries)
 	}
 	return b.r.tree(tree)
 }
 
 // write adds a folder. One that is much like before travels as the difference.
 func (b *builder) write(before objects.ID, entries []objects.Entry) (objects.ID, error) {
-	if len(entries) > b.r.o.Limits.Entries {
+	if len(entries) > b.r.limits.Entries {
 		return before, errors.New("draft makes a folder larger than the limit")
 	}
 	o := objects.Make(objects.TreeKind, objects.EncodeTree(entries))

@@ -64,7 +64,7 @@ type linked struct {
 }
 
 // firstParents lists tip and its first parents, newest first, down to but without stop.
-func (r *Repo) firstParents(ctx context.Context, tip, stop objects.ID) ([]linked, error) {
+func (r *reader) firstParents(ctx context.Context, tip, stop objects.ID) ([]linked, error) {
 	var line []linked
 	for id := tip; id != stop; {
 		if ctx.Err() != nil {
@@ -84,13 +84,13 @@ func (r *Repo) firstParents(ctx context.Context, tip, stop objects.ID) ([]linked
 	return line, nil
 }
 
-// Ancestor tells whether old is among tip's first-parent ancestors, or tip itself.
-func (r *Repo) Ancestor(ctx context.Context, old, tip string) (bool, error) {
-	if old == tip {
+// Contains reports whether commit is among tip's first-parent ancestors, or tip itself.
+func (r *Repo) Contains(ctx context.Context, commit, tip string) (bool, error) {
+	if commit == tip {
 		return true, nil
 	}
 	until, err1 := objects.ParseID(tip)
-	stop, err2 := objects.ParseID(old)
+	stop, err2 := objects.ParseID(commit)
 	err := errors.Join(err1, err2)
 	if err == nil {
 		_, err = r.firstParents(ctx, until, stop)
@@ -101,18 +101,6 @@ func (r *Repo) Ancestor(ctx context.Context, old, tip string) (bool, error) {
 		return false, fmt.Errorf("read history of %.40s: %w", tip, err)
 	}
 	return true, nil
-}
-
-// TipOf is the newest commit of a branch that the mirror has, without asking the host; empty: none.
-// The empty name is the repository's branch.
-func (r *Repo) TipOf(branch string) string {
-	if branch == "" {
-		branch = r.branch()
-	}
-	if tip := r.mirror.tip(branch); branch != "" && !tip.IsZero() {
-		return tip.String()
-	}
-	return ""
 }
 
 // Commits gives at most limit first-parent commits of the mirror's tip that changed path (a file
@@ -148,19 +136,16 @@ func (r *Repo) Commits(ctx context.Context, name string, limit int) ([]releases.
 }
 
 // parent gives a commit's first parent and its tree; zero at the root.
-func (r *Repo) parent(c *objects.Commit) (id, tree objects.ID, err error) {
-	if len(c.Parents) == 0 {
-		return id, tree, nil
+func (r *reader) parent(c *objects.Commit) (id, tree objects.ID, err error) {
+	if len(c.Parents) > 0 {
+		id = c.Parents[0]
 	}
-	p, err := r.commit(c.Parents[0])
-	if err != nil {
-		return id, tree, err
-	}
-	return c.Parents[0], p.Tree, nil
+	tree, err = r.root(id)
+	return id, tree, err
 }
 
 // at finds what a tree has at a path; the zero entry if nothing.
-func (r *Repo) at(tree objects.ID, name string) (objects.Entry, error) {
+func (r *reader) at(tree objects.ID, name string) (objects.Entry, error) {
 	e := objects.Entry{Mode: objects.ModeTree, ID: tree}
 	for part := range strings.SplitSeq(name, "/") {
 		if !e.IsTree() {
@@ -200,7 +185,7 @@ func describe(id objects.ID, c *objects.Commit) releases.Change {
 }
 
 // change describes a commit whose first parent has the tree before.
-func (r *Repo) change(id objects.ID, c *objects.Commit, before objects.ID) (releases.Change, error) {
+func (r *reader) change(id objects.ID, c *objects.Commit, before objects.ID) (releases.Change, error) {
 	var err error
 	ch := describe(id, c)
 	if ch.Files, err = r.diff(before, c.Tree); err != nil {
@@ -212,7 +197,7 @@ func (r *Repo) change(id objects.ID, c *objects.Commit, before objects.ID) (rele
 			return ch, err
 		}
 	}
-	if c.Signature != nil && slices.ContainsFunc(ch.Files, r.o.Layout.approval) {
+	if c.Signature != nil && slices.ContainsFunc(ch.Files, r.layout.approval) {
 		raw, err := r.get(id, objects.CommitKind)
 		if err != nil {
 			return ch, err
@@ -222,7 +207,7 @@ func (r *Repo) change(id objects.ID, c *objects.Commit, before objects.ID) (rele
 	own := authors(c)
 	for i, f := range ch.Files {
 		ch.Files[i].Authors = union(own, by[f.Path].authors)
-		if !r.o.Layout.approval(f) {
+		if !r.layout.approval(f) {
 			continue
 		}
 		if ch.Files[i].Key = ch.Key; ch.Key == "" {
@@ -256,7 +241,7 @@ func union(a, b []releases.Person) []releases.Person {
 }
 
 // diff lists what Sluice reads of the difference between two root trees, by path.
-func (r *Repo) diff(before, after objects.ID) ([]releases.FileChange, error) {
+func (r *reader) diff(before, after objects.ID) ([]releases.FileChange, error) {
 	var list []releases.FileChange
 	add := func(name string, old, now objects.ID) {
 		list = append(list, releases.FileChange{Path: name, Old: idOrNone(old), New: idOrNone(now)})
@@ -281,7 +266,7 @@ func fileOf(e objects.Entry) objects.ID {
 	return e.ID
 }
 
-func (r *Repo) compare(before, after objects.ID, found func(objects.Difference) error) error {
+func (r *reader) compare(before, after objects.ID, found func(objects.Difference) error) error {
 	if before == after {
 		return nil
 	}
@@ -294,7 +279,7 @@ func (r *Repo) compare(before, after objects.ID, found func(objects.Difference) 
 }
 
 // files adds every file that differs at or below name.
-func (r *Repo) files(name string, before, after objects.Entry, add func(string, objects.ID, objects.ID), depth int) error {
+func (r *reader) files(name string, before, after objects.Entry, add func(string, objects.ID, objects.ID), depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("%s: more than %d folders deep", name, maxDepth)
 	}
@@ -306,7 +291,7 @@ func (r *Repo) files(name string, before, after objects.Entry, add func(string, 
 	})
 }
 
-func (r *Repo) identity(cell objects.Difference, add func(string, objects.ID, objects.ID)) error {
+func (r *reader) identity(cell objects.Difference, add func(string, objects.ID, objects.ID)) error {
 	const name = "identity.yaml"
 	return r.compare(treeOf(cell.Old), treeOf(cell.New), func(d objects.Difference) error {
 		if old, now := fileOf(d.Old), fileOf(d.New); d.Name == name && old != now {

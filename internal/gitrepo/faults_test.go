@@ -74,7 +74,7 @@ func TestDamagedMirrorIsClonedAgain(t *testing.T) {
 			damage(t, filepath.Join(r.mirror.dir, "objects", id[:2], id[2:]))
 		},
 		"loose commit cut off": func(t *testing.T, r *Repo) {
-			id := r.TipOf("")
+			id := tipOf(r)
 			file := filepath.Join(r.mirror.dir, "objects", id[:2], id[2:])
 			if err := errors.Join(os.Chmod(file, 0o644), os.Truncate(file, 0)); err != nil {
 				t.Fatal(err)
@@ -158,8 +158,8 @@ func TestHostDown(t *testing.T) {
 		t.Error(err)
 	}
 	again := open(t, "https://127.0.0.1:1/r.git", func(o *Options) { o.Mirror = r.mirror.dir })
-	if _, err := again.Fetch(t.Context()); err == nil || again.TipOf("") != tip || readAll(again, tip) != nil {
-		t.Errorf("with the host down: %v, tip %s", err, again.TipOf(""))
+	if _, err := again.Fetch(t.Context()); err == nil || tipOf(again) != tip || readAll(again, tip) != nil {
+		t.Errorf("with the host down: %v, tip %s", err, tipOf(again))
 	}
 	if err := os.Rename(bare+".away", bare); err != nil {
 		t.Fatal(err)
@@ -270,7 +270,7 @@ func TestHostsDiskFull(t *testing.T) {
 	if err == nil || errors.Is(err, releases.ErrMoved) {
 		t.Fatalf("got %v", err)
 	}
-	if got := gitIn(t, bare, "rev-parse", "main"); got != base || r.TipOf("") != base {
+	if got := gitIn(t, bare, "rev-parse", "main"); got != base || tipOf(r) != base {
 		t.Errorf("the branch is at %s", got)
 	}
 	free()
@@ -306,7 +306,7 @@ func TestFetchWithinLimits(t *testing.T) {
 	if _, err := r.Fetch(t.Context()); err == nil {
 		t.Error("fetched more than the limit")
 	}
-	if r.TipOf("") != bomb || readAll(r, old) != nil {
+	if tipOf(r) != bomb || readAll(r, old) != nil {
 		t.Error("the mirror is not as it was")
 	}
 }
@@ -330,7 +330,7 @@ func TestFetchRefusesHostileTrees(t *testing.T) {
 	if _, err := r.Fetch(t.Context()); err == nil || !strings.Contains(err.Error(), "fullPathname") {
 		t.Errorf("got %v", err)
 	}
-	if r.TipOf("") != old {
+	if tipOf(r) != old {
 		t.Error("the mirror moved")
 	}
 }

@@ -49,10 +49,7 @@ func (r *Repo) Fetch(ctx context.Context) (tip string, err error) {
 		return "", fmt.Errorf("fetch: %w", err)
 	}
 	r.repackIfDue()
-	if id.IsZero() {
-		return "", nil
-	}
-	return id.String(), nil
+	return idOrNone(id), nil
 }
 
 // unmoved tells cheaply, where that is possible, that the mirror has the branch's tip.

@@ -26,7 +26,7 @@ func (r *Repo) FS(commit string) (fs.FS, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read commit %.40s: %w", commit, err)
 	}
-	return &commitFS{r: r, root: objects.Entry{Name: ".", Mode: objects.ModeTree, ID: c.Tree}}, nil
+	return &commitFS{r: &r.reader, root: objects.Entry{Name: ".", Mode: objects.ModeTree, ID: c.Tree}}, nil
 }
 
 // ReadFile reads one file of a commit.
@@ -39,7 +39,7 @@ func (r *Repo) ReadFile(commit, name string) ([]byte, error) {
 }
 
 type commitFS struct {
-	r    *Repo
+	r    *reader
 	root objects.Entry
 }
 
@@ -112,8 +112,8 @@ func (f *commitFS) read(op, name string, e objects.Entry) ([]byte, error) {
 		return nil, &fs.PathError{Op: op, Path: name, Err: errors.New("is a submodule")}
 	}
 	data, err := f.r.get(e.ID, objects.BlobKind)
-	if size := int64(len(data)); size > f.r.o.Limits.File {
-		err = fmt.Errorf("%w: %d bytes, the limit is %d", objects.ErrTooLarge, size, f.r.o.Limits.File)
+	if size := int64(len(data)); size > f.r.limits.File {
+		err = fmt.Errorf("%w: %d bytes, the limit is %d", objects.ErrTooLarge, size, f.r.limits.File)
 	}
 	if err != nil {
 		return nil, &fs.PathError{Op: op, Path: name, Err: err}

@@ -91,6 +91,9 @@ func open(t testing.TB, url string, change func(*Options)) *Repo {
 	return r
 }
 
+// tipOf gives the newest commit that the mirror has of the branch; empty: none.
+func tipOf(r *Repo) string { return idOrNone(r.mirror.tip(r.branch())) }
+
 func fetch(t testing.TB, r *Repo) string {
 	t.Helper()
 	tip, err := r.Fetch(context.Background())

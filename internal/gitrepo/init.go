@@ -70,7 +70,7 @@ func initRepository(ctx context.Context, git, dir string, n New) (string, error)
 	if err != nil {
 		return "", err
 	}
-	r := &Repo{o: Options{Limits: Limits{}.orDefaults()}} // build needs no more of it for a first commit
+	r := &Repo{reader: reader{limits: Limits{}.orDefaults()}} // build needs no more of it for a first commit
 	r.store.Store(store)
 	list, ids, err := r.As(n.Author, nil).build(objects.ID{}, []releases.Draft{{Message: n.Message, When: n.When, Files: n.Files}})
 	if err != nil {

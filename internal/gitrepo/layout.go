@@ -40,12 +40,12 @@ func (l Layout) approval(f releases.FileChange) bool {
 }
 
 // noted adds what is told of one difference between two root trees.
-func (r *Repo) noted(d objects.Difference, add func(name string, old, now objects.ID)) error {
+func (r *reader) noted(d objects.Difference, add func(name string, old, now objects.ID)) error {
 	if d.Name == settings {
 		add(d.Name, fileOf(d.Old), fileOf(d.New))
 		return nil
 	}
-	if r.o.Layout == FlagsLayout {
+	if r.layout == FlagsLayout {
 		if slices.Contains(flagsFolders(), d.Name) {
 			return r.files(d.Name, d.Old, d.New, add, 0)
 		}

@@ -19,7 +19,7 @@ type credit struct {
 }
 
 // brought finds, by path, who wrote what a merge brought to the first parent's side.
-func (r *Repo) brought(merge *objects.Commit, files []releases.FileChange) (map[string]credit, error) {
+func (r *reader) brought(merge *objects.Commit, files []releases.FileChange) (map[string]credit, error) {
 	by := map[string]credit{}
 	for _, f := range files {
 		by[f.Path] = credit{}
@@ -48,7 +48,7 @@ func (r *Repo) brought(merge *objects.Commit, files []releases.FileChange) (map[
 }
 
 // keyOf is the key that signed a commit, if the commit has a file with exactly this content.
-func (r *Repo) keyOf(commit objects.ID, f releases.FileChange) (string, error) {
+func (r *reader) keyOf(commit objects.ID, f releases.FileChange) (string, error) {
 	if commit.IsZero() || f.New == "" {
 		return "", nil
 	}
@@ -67,7 +67,7 @@ func (r *Repo) keyOf(commit objects.ID, f releases.FileChange) (string, error) {
 }
 
 // touched lists the paths that differ from every parent of c.
-func (r *Repo) touched(c *objects.Commit) ([]string, error) {
+func (r *reader) touched(c *objects.Commit) ([]string, error) {
 	parents := c.Parents
 	if len(parents) == 0 {
 		parents = []objects.ID{{}}
@@ -75,13 +75,9 @@ func (r *Repo) touched(c *objects.Commit) ([]string, error) {
 	seen := map[string]int{}
 	var paths []string
 	for _, id := range parents {
-		var tree objects.ID
-		if !id.IsZero() {
-			p, err := r.commit(id)
-			if err != nil {
-				return nil, err
-			}
-			tree = p.Tree
+		tree, err := r.root(id)
+		if err != nil {
+			return nil, err
 		}
 		files, err := r.diff(tree, c.Tree)
 		if err != nil {
@@ -98,7 +94,7 @@ func (r *Repo) touched(c *objects.Commit) ([]string, error) {
 
 // side lists the commits that are reachable from tips and not from main, newest first, as git log
 // main..tips does. Where clocks went backwards it may list some of main's too.
-func (r *Repo) side(main objects.ID, tips []objects.ID) ([]linked, error) {
+func (r *reader) side(main objects.ID, tips []objects.ID) ([]linked, error) {
 	w := walk{r: r, seen: map[objects.ID]*reached{}}
 	if err := w.reach(main, true); err != nil {
 		return nil, err
@@ -133,7 +129,7 @@ func (r *Repo) side(main objects.ID, tips []objects.ID) ([]linked, error) {
 
 // walk goes back in history from several commits at once, by their dates.
 type walk struct {
-	r     *Repo
+	r     *reader
 	seen  map[objects.ID]*reached
 	queue byDate
 	open  int // queued commits that main is not known to reach

@@ -89,8 +89,8 @@ func TestPushChainIsOnePushAndNeedsNoFetch(t *testing.T) {
 	if got := strings.Fields(gitIn(t, bare, "rev-list", "--first-parent", "main", "^"+base)); len(got) != 3 || got[0] != ids[2] || got[2] != ids[0] {
 		t.Fatalf("pushed %v, the branch has %v", ids, got)
 	}
-	if r.TipOf("") != ids[2] {
-		t.Errorf("the mirror is at %s", r.TipOf(""))
+	if tipOf(r) != ids[2] {
+		t.Errorf("the mirror is at %s", tipOf(r))
 	}
 	if data, err := r.ReadFile(ids[2], "channels/staging/head.yaml"); err != nil || string(data) != "2" {
 		t.Errorf("%s %v", data, err)
@@ -165,8 +165,8 @@ func TestPushTurnedDownByAHook(t *testing.T) {
 			if !errors.As(err, &refused) || !strings.Contains(refused.Reason, "change window is closed") {
 				t.Fatalf("got %v", err)
 			}
-			if got := gitIn(t, bare, "rev-parse", "main"); got != base || r.TipOf("") != base {
-				t.Errorf("the branch is at %s, the mirror at %s", got, r.TipOf(""))
+			if got := gitIn(t, bare, "rev-parse", "main"); got != base || tipOf(r) != base {
+				t.Errorf("the branch is at %s, the mirror at %s", got, tipOf(r))
 			}
 		})
 	}

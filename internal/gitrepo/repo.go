@@ -84,22 +84,14 @@ type Repo struct {
 	host   host
 	mirror mirror
 
+	reader
 	fetching chan struct{} // holds one token: whoever takes it may change the mirror's refs and place
-	store    atomic.Pointer[objects.Store]
-	trees    *objects.Cache[objects.ID, []objects.Entry]
-	raw      *objects.Cache[objects.ID, []byte] // trees as git stores them
-	damaged  atomic.Bool                        // an object of the mirror is damaged: the next Fetch clones again
 
 	background sync.WaitGroup // a repack, and ends of pushes that were reported
 	repacking  atomic.Bool
 	closing    context.Context
 	close      context.CancelFunc
 }
-
-const (
-	treeCache = 150_000 // names of folders that are kept: about 100 bytes each
-	rawCache  = 4 << 20 // bytes of raw trees that are kept: neighbours in history share most of theirs
-)
 
 // Open gives the repository at url: a path, file://, https://, http://, ssh:// or host:path. It
 // makes the mirror's folder and asks the host nothing yet: an engine starts while its host is down.
@@ -123,8 +115,11 @@ func Open(ctx context.Context, url string, o Options) (*Repo, error) {
 	r := &Repo{
 		o: o, host: h, mirror: mirror{git: git, dir: dir},
 		fetching: make(chan struct{}, 1),
-		trees:    objects.NewCache[objects.ID, []objects.Entry](treeCache),
-		raw:      objects.NewCache[objects.ID, []byte](rawCache),
+		reader: reader{
+			limits: o.Limits, layout: o.Layout,
+			trees: objects.NewCache[objects.ID, []objects.Entry](treeCache),
+			raw:   objects.NewCache[objects.ID, []byte](rawCache),
+		},
 	}
 	r.closing, r.close = context.WithCancel(context.WithoutCancel(ctx))
 	if err := r.openMirror(ctx); err != nil {
@@ -162,91 +157,6 @@ func (r *Repo) reopen() error {
 	}
 	r.store.Store(store)
 	return nil
-}
-
-// get reads an object that another one names: if it isn't there, the mirror is damaged.
-func (r *Repo) get(id objects.ID, kind objects.Kind) ([]byte, error) {
-	data, err := r.find(id, kind)
-	if errors.Is(err, objects.ErrNotFound) {
-		r.damaged.Store(true)
-	}
-	return data, err
-}
-
-// find reads an object that a caller names.
-func (r *Repo) find(id objects.ID, kind objects.Kind) ([]byte, error) {
-	got, data, err := r.store.Load().Get(id)
-	if err != nil {
-		if errors.Is(err, objects.ErrCorrupt) {
-			r.damaged.Store(true)
-		}
-		return nil, err
-	}
-	if got != kind {
-		return nil, fmt.Errorf("object %v is a %v, not a %v", id, got, kind)
-	}
-	return data, nil
-}
-
-func (r *Repo) commit(id objects.ID) (*objects.Commit, error) {
-	raw, err := r.get(id, objects.CommitKind)
-	if err != nil {
-		return nil, err
-	}
-	c, err := objects.ParseCommit(raw)
-	if err != nil {
-		return nil, fmt.Errorf("commit %v: %w", id, err)
-	}
-	return c, nil
-}
-
-// named is commit for an id that a caller gave.
-func (r *Repo) named(commit string) (objects.ID, *objects.Commit, error) {
-	id, err := objects.ParseID(commit)
-	if err != nil {
-		return id, nil, err
-	}
-	raw, err := r.find(id, objects.CommitKind)
-	if err != nil {
-		return id, nil, err
-	}
-	c, err := objects.ParseCommit(raw)
-	return id, c, err
-}
-
-// tree gives a folder's entries; the zero id is the empty folder.
-func (r *Repo) tree(id objects.ID) ([]objects.Entry, error) {
-	if id.IsZero() {
-		return nil, nil
-	}
-	if list, ok := r.trees.Get(id); ok {
-		return list, nil
-	}
-	raw, err := r.get(id, objects.TreeKind)
-	if err != nil {
-		return nil, err
-	}
-	list, err := objects.ParseTree(raw, r.o.Limits.Entries)
-	if err != nil {
-		return nil, fmt.Errorf("tree %v: %w", id, err)
-	}
-	r.trees.Put(id, list, len(list)+1)
-	return list, nil
-}
-
-// rawTree gives a folder as git stores it; the zero id is the empty folder.
-func (r *Repo) rawTree(id objects.ID) ([]byte, error) {
-	if id.IsZero() {
-		return nil, nil
-	}
-	if raw, ok := r.raw.Get(id); ok {
-		return raw, nil
-	}
-	raw, err := r.get(id, objects.TreeKind)
-	if err == nil {
-		r.raw.Put(id, raw, len(raw)+128)
-	}
-	return raw, err
 }
 
 func findGit() (string, error) {

@@ -68,7 +68,7 @@ func (o *Opened) Flags(ctx context.Context) (*edits.Flags, error) {
 	return &edits.Flags{
 		Commit: commit, Files: files, Tree: repository.Load(nil, files), Open: o.FS,
 		Contains: func(older string) bool {
-			in, err := o.Ancestor(ctx, older, commit)
+			in, err := o.Contains(ctx, older, commit)
 			return err == nil && in
 		},
 		Approvals: func() (announce.Input, error) { return announcer.Look(ctx, o.Repo, commit, nil, time.Now()) },

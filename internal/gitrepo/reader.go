@@ -1,0 +1,121 @@
+package gitrepo
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/sluice-cd/sluice/internal/gitrepo/objects"
+)
+
+// reader reads what is in the mirror. It asks the host nothing.
+type reader struct {
+	limits  Limits
+	layout  Layout
+	store   atomic.Pointer[objects.Store]
+	trees   *objects.Cache[objects.ID, []objects.Entry]
+	raw     *objects.Cache[objects.ID, []byte] // trees as git stores them
+	damaged atomic.Bool                        // an object of the mirror is damaged: the next Fetch clones again
+}
+
+const (
+	treeCache = 150_000 // names of folders that are kept: about 100 bytes each
+	rawCache  = 4 << 20 // bytes of raw trees that are kept: neighbours in history share most of theirs
+)
+
+// get reads an object that another one names: if it isn't there, the mirror is damaged.
+func (r *reader) get(id objects.ID, kind objects.Kind) ([]byte, error) {
+	data, err := r.find(id, kind)
+	if errors.Is(err, objects.ErrNotFound) {
+		r.damaged.Store(true)
+	}
+	return data, err
+}
+
+// find reads an object that a caller names.
+func (r *reader) find(id objects.ID, kind objects.Kind) ([]byte, error) {
+	got, data, err := r.store.Load().Get(id)
+	if err != nil {
+		if errors.Is(err, objects.ErrCorrupt) {
+			r.damaged.Store(true)
+		}
+		return nil, err
+	}
+	if got != kind {
+		return nil, fmt.Errorf("object %v is a %v, not a %v", id, got, kind)
+	}
+	return data, nil
+}
+
+func (r *reader) commit(id objects.ID) (*objects.Commit, error) {
+	raw, err := r.get(id, objects.CommitKind)
+	if err != nil {
+		return nil, err
+	}
+	c, err := objects.ParseCommit(raw)
+	if err != nil {
+		return nil, fmt.Errorf("commit %v: %w", id, err)
+	}
+	return c, nil
+}
+
+// root gives a commit's tree; zero of the zero id.
+func (r *reader) root(commit objects.ID) (tree objects.ID, err error) {
+	if commit.IsZero() {
+		return tree, nil
+	}
+	c, err := r.commit(commit)
+	if err != nil {
+		return tree, err
+	}
+	return c.Tree, nil
+}
+
+// named is commit for an id that a caller gave.
+func (r *reader) named(commit string) (objects.ID, *objects.Commit, error) {
+	id, err := objects.ParseID(commit)
+	if err != nil {
+		return id, nil, err
+	}
+	raw, err := r.find(id, objects.CommitKind)
+	if err != nil {
+		return id, nil, err
+	}
+	c, err := objects.ParseCommit(raw)
+	return id, c, err
+}
+
+// tree gives a folder's entries; the zero id is the empty folder.
+func (r *reader) tree(id objects.ID) ([]objects.Entry, error) {
+	if id.IsZero() {
+		return nil, nil
+	}
+	if list, ok := r.trees.Get(id); ok {
+		return list, nil
+	}
+	raw, err := r.get(id, objects.TreeKind)
+	if err != nil {
+		return nil, err
+	}
+	list, err := objects.ParseTree(raw, r.limits.Entries)
+	if err != nil {
+		return nil, fmt.Errorf("tree %v: %w", id, err)
+	}
+	r.trees.Put(id, list, len(list)+1)
+	return list, nil
+}
+
+// rawTree gives a folder as git stores it; the zero id is the empty folder.
+func (r *reader) rawTree(id objects.ID) ([]byte, error) {
+	if id.IsZero() {
+		return nil, nil
+	}
+	if raw, ok := r.raw.Get(id); ok {
+		return raw, nil
+	}
+	raw, err := r.get(id, objects.TreeKind)
+	if err == nil {
+		r.raw.Put(id, raw, len(raw)+128)
+	}
+	return raw, err
+}
