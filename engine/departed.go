@@ -33,7 +33,7 @@ func (e *Engine) departed(ctx context.Context, d *plan.Desired) error {
 	if !e.lease.acts() || len(due) == 0 || seen == "" || seen == d.Commit || diverged != nil {
 		return nil
 	}
-	contained, err := e.loader.Contains(ctx, seen, d.Commit)
+	contained, err := e.repo.Contains(ctx, seen, d.Commit)
 	if err != nil || !contained {
 		return err
 	}

@@ -65,15 +65,3 @@ func (l *Loader) Load(ctx context.Context, tip string) (*plan.Desired, error) {
 	l.keep(d, len(changes))
 	return d, nil
 }
-
-// Contains tells whether commit is among the first-parent ancestors of tip, or tip itself.
-func (l *Loader) Contains(ctx context.Context, commit, tip string) (bool, error) {
-	if commit == tip {
-		return true, nil
-	}
-	_, err := l.Repo.Changes(ctx, commit, tip)
-	if errors.Is(err, ErrDiverged) {
-		return false, nil
-	}
-	return err == nil, err
-}

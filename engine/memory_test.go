@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"maps"
 	"slices"
@@ -53,6 +54,11 @@ func (b *branch) Changes(_ context.Context, since, tip string) ([]releases.Chang
 		}
 	}
 	return slices.Clone(all[begin : end+1]), nil
+}
+
+func (b *branch) Contains(ctx context.Context, commit, tip string) (bool, error) {
+	_, err := b.Changes(ctx, commit, tip)
+	return !errors.Is(err, ErrDiverged), nil
 }
 
 func (b *branch) Push(_ context.Context, base string, chain []releases.Draft) ([]string, error) {

@@ -19,6 +19,8 @@ type Repository interface {
 	// Changes gives the first-parent commits after since (empty: from the root) up to tip, oldest
 	// first. ErrDiverged: since is not among tip's first-parent ancestors.
 	Changes(ctx context.Context, since, tip string) ([]releases.Change, error)
+	// Contains reports whether commit is among tip's first-parent ancestors, or tip itself.
+	Contains(ctx context.Context, commit, tip string) (bool, error)
 	// Push puts the drafts, a chain on base, onto the branch if it is exactly base, and returns the commits' ids in order.
 	// ErrMoved: the branch is elsewhere. *RefusedError: the host said no. After any other error, whether the
 	// push landed is not known: fetch, and look.

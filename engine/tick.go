@@ -159,7 +159,7 @@ func (e *Engine) watchHistory(ctx context.Context, d *plan.Desired) error {
 	}
 	now := (*plan.Divergence)(nil)
 	if seen != "" && !slices.Contains(d.Acknowledged, seen) {
-		contained, err := e.loader.Contains(ctx, seen, d.Commit)
+		contained, err := e.repo.Contains(ctx, seen, d.Commit)
 		if err != nil {
 			return fmt.Errorf("compare with %s: %w", words.Short(seen), err)
 		}
