@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"io"
@@ -151,36 +152,81 @@ func nested(allowed map[string][]string, path string) []string {
 	}
 }
 
-// TestOneHome holds that some libraries, and some of the outside world, are met in one place only.
-func TestOneHome(t *testing.T) {
-	homes := map[string][]string{ // an import's prefix: the folders that may have it
-		"github.com/go-git/":              {"internal/gitrepo"},
-		"modernc.org/sqlite":              {"engine/store"},
-		"github.com/pressly/goose":        {"engine/store"},
-		"database/sql":                    {"engine/store"},
-		"github.com/jackc/":               {"engine/store"},
-		"github.com/danielgtaylor/huma":   {"engine/controlplane"},
-		"sigs.k8s.io/kustomize/":          {"cells/agent/render"},
-		"github.com/spf13/cobra":          {"cmd"},
-		"github.com/robfig/cron":          {"internal/window"},
+// homes says, of an import that begins so, which folders may have it. Every direct requirement of go.mod is named.
+func homes() map[string][]string {
+	return map[string][]string{
 		"cel.dev/":                        {"channels"},
+		"database/sql":                    {"engine/store"},
+		"github.com/danielgtaylor/huma":   {"engine/controlplane"},
+		"github.com/fsnotify/fsnotify":    {"internal/gitrepo"},
+		"github.com/go-git/":              {"internal/gitrepo"},
+		"github.com/google/go-cmp":        {}, // tests only
+		"github.com/hiddeco/sshsig":       {"internal/gitrepo"},
+		"github.com/jackc/":               {"engine/store/postgres"},
+		"github.com/klauspost/compress":   {"internal/gitrepo", "engine/controlplane/cellapi", "cells/agent/plane"},
+		"github.com/open-feature/go-sdk":  {"flags/provider"},
+		"github.com/pressly/goose":        {"engine/store"},
+		"github.com/prometheus/":          {"engine/controlplane", "engine/outbox"},
+		"github.com/robfig/cron":          {"internal/window"},
+		"github.com/rogpeppe/go-internal": {"internal/gitrepo", "cmd"}, // lines of a diff
+		"github.com/rs/zerolog":           {"internal/gitrepo", "engine", "cells/agent", "cmd", "flags/ofrep"},
+		"github.com/skeema/knownhosts":    {"internal/gitrepo"},
+		"github.com/spf13/cobra":          {"cmd"},
+		"github.com/yuin/goldmark":        {"engine/controlplane/bulletin"},
+		"go.yaml.in/yaml":                 {"internal/manifest", "flags/announce", "engine/plan", "engine/edits", "engine/simulate", "cells/agent", "cmd"}, // all but the first only write it
 		"golang.org/x/crypto/ssh":         {"internal/gitrepo", "channels", "flags/repository", "engine/edits", "cmd"},
+		"golang.org/x/sync":               {"releases", "cells", "flags/repository", "engine/store/rows", "engine/controlplane", "cmd"},
+		"golang.org/x/sys":                {"cells/agent/clock"},
+		"golang.org/x/term":               {"cmd"},
+		"golang.org/x/text":               {"releases"},
+		"modernc.org/sqlite":              {"engine/store"},
 		"net/http":                        {"internal/gitrepo", "engine", "cells/agent", "cmd", "flags/ofrep", "flags/provider"},
 		"os/exec":                         {"internal/gitrepo", "cells", "cmd"},
-		"github.com/fsnotify/fsnotify":    {"internal/gitrepo", "engine", "cells", "cmd"},
-		"github.com/open-feature/go-sdk/": {"flags/provider"},
-		"github.com/yuin/goldmark":        {"engine/controlplane/bulletin"},
+		"pgregory.net/rapid":              {}, // tests only
+		"sigs.k8s.io/kustomize/":          {"cells/agent/render"},
 	}
+}
+
+// TestOneHome holds that libraries, and some of the outside world, are met in one place only.
+func TestOneHome(t *testing.T) {
 	for _, p := range packages(t) {
 		if hasPrefix(p.ImportPath, "test", "tools") || strings.HasSuffix(p.Name, "test") {
 			continue
 		}
 		for _, imported := range p.Imports {
-			for prefix, may := range homes {
+			for prefix, may := range homes() {
 				if strings.HasPrefix(imported, prefix) && !hasPrefix(p.ImportPath, may...) {
 					t.Errorf("%s imports %s, which only %s may", p.ImportPath, imported, strings.Join(may, ", "))
 				}
 			}
+		}
+	}
+}
+
+// TestEveryLibraryHasAHome holds that a requirement that is new in go.mod says where it belongs.
+func TestEveryLibraryHasAHome(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), "go", "mod", "edit", "-json")
+	cmd.Dir = ".."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go mod edit: %v", err)
+	}
+	var mod struct {
+		Require []struct {
+			Path     string
+			Indirect bool
+		}
+	}
+	if err := json.Unmarshal(out, &mod); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range mod.Require {
+		named := false
+		for prefix := range homes() {
+			named = named || strings.HasPrefix(r.Path+"/", prefix) || strings.HasPrefix(prefix, r.Path+"/")
+		}
+		if !r.Indirect && !named {
+			t.Errorf("go.mod requires %s: say in homes which folders may import it", r.Path)
 		}
 	}
 }
@@ -191,7 +237,7 @@ func TestPureCore(t *testing.T) {
 	pure := []string{
 		"internal/jsondoc", "internal/manifest", "internal/manifest/edit", "internal/window", "internal/words", "internal/wake", "releases", "channels", "cells",
 		"flags", "flags/announce", "flags/jsonlogic", "flags/repository",
-		"engine/plan", "engine/view", "engine/roster", "engine/edits", "engine/simulate", "engine/access", "engine/records",
+		"engine/plan", "engine/view", "engine/roster", "engine/edits", "engine/simulate", "engine/access", "engine/records", "engine/controlplane/limit", "internal/backoff",
 	}
 	world := []string{"os", "os/exec", "net", "net/http", "database/sql", "log", "math/rand", "math/rand/v2"}
 	imports := map[string][]string{}
@@ -244,6 +290,60 @@ func TestEveryPackageSaysWhatItIsFor(t *testing.T) {
 			t.Errorf("%s: the package comment begins %.40q, want %q", p.ImportPath, docs[0], want+"…")
 		}
 	}
+}
+
+// TestSizes holds how large a package, a type and a function may grow before it is to be taken apart.
+func TestSizes(t *testing.T) {
+	const mostFiles, mostMethods, mostLines = 30, 40, 80
+	larger := map[string]int{ // what may have more methods, and how many: to be taken apart
+		"flags/announce.planner": 80,
+		"internal/gitrepo.Repo":  50,
+	}
+	for _, p := range packages(t) {
+		if len(p.GoFiles) > mostFiles {
+			t.Errorf("%s has %d files, want %d at most", p.ImportPath, len(p.GoFiles), mostFiles)
+		}
+		methods := map[string]int{}
+		for _, name := range p.GoFiles {
+			set := token.NewFileSet()
+			file, err := parser.ParseFile(set, filepath.Join(p.Dir, name), nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, decl := range file.Decls {
+				f, ok := decl.(*ast.FuncDecl)
+				if !ok {
+					continue
+				}
+				if lines := set.Position(f.End()).Line - set.Position(f.Pos()).Line + 1; lines > mostLines {
+					t.Errorf("%s/%s: %s has %d lines, want %d at most", p.ImportPath, name, f.Name.Name, lines, mostLines)
+				}
+				if f.Recv != nil {
+					methods[p.ImportPath+"."+receiver(f.Recv.List[0].Type)]++
+				}
+			}
+		}
+		for of, n := range methods {
+			if n > max(mostMethods, larger[of]) {
+				t.Errorf("%s has %d methods, want %d at most", of, n, mostMethods)
+			}
+		}
+	}
+}
+
+// receiver gives the name of a method's type.
+func receiver(of ast.Expr) string {
+	switch of := of.(type) {
+	case *ast.StarExpr:
+		return receiver(of.X)
+	case *ast.IndexExpr:
+		return receiver(of.X)
+	case *ast.IndexListExpr:
+		return receiver(of.X)
+	case *ast.Ident:
+		return of.Name
+	}
+	return ""
 }
 
 func hasPrefix(path string, folders ...string) bool {
