@@ -237,7 +237,7 @@ func TestPureCore(t *testing.T) {
 	pure := []string{
 		"internal/jsondoc", "internal/manifest", "internal/manifest/edit", "internal/window", "internal/words", "internal/wake", "releases", "channels", "cells",
 		"flags", "flags/announce", "flags/jsonlogic", "flags/repository",
-		"engine/plan", "engine/view", "engine/roster", "engine/edits", "engine/simulate", "engine/access", "engine/records", "engine/controlplane/limit", "internal/backoff",
+		"engine/plan", "engine/view", "engine/roster", "engine/edits", "engine/simulate", "engine/access", "engine/records", "engine/controlplane/limit",
 	}
 	world := []string{"os", "os/exec", "net", "net/http", "database/sql", "log", "math/rand", "math/rand/v2"}
 	imports := map[string][]string{}
