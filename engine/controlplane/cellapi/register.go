@@ -78,10 +78,10 @@ func (u *unregistered) allowKey(key string) (after time.Duration, ok bool) {
 // Members makes keys the cells'.
 type Members interface {
 	Roster() *roster.Roster
-	// Join makes key the cell's by a token's hash, durably; again for the same key (R28). engine.ErrDenied: the token
+	// Join makes key the cell's by a token's hash, durably; again for the same key (R28). plan.ErrDenied: the token
 	// is not good, whatever the reason.
 	Join(ctx context.Context, cell, hash, key, by string) (cells.Identity, error)
-	// NewKey makes key the cell's, durably; the one before stays good until Used was told of this one. engine.ErrDenied.
+	// NewKey makes key the cell's, durably; the one before stays good until Used was told of this one. plan.ErrDenied.
 	NewKey(ctx context.Context, cell, key string) error
 }
 

@@ -18,7 +18,7 @@ import (
 // Members changes cells' identities.
 type Members interface {
 	Roster() *roster.Roster
-	// Identify changes a cell's identity, durably. engine.ErrStale: somebody else did meanwhile.
+	// Identify changes a cell's identity, durably. plan.ErrStale: somebody else did meanwhile.
 	Identify(ctx context.Context, cell, by string, change func(*cells.Identity)) error
 }
 
