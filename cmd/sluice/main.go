@@ -18,7 +18,6 @@ import (
 	"syscall"
 
 	"github.com/sluice-cd/sluice/cells/agent/render"
-
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/runcmd"
 )

@@ -11,6 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/flags/repository"
 	"github.com/sluice-cd/sluice/internal/manifest"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // idle is how long nothing is done while neither time nor anybody asks for it.
@@ -170,7 +171,7 @@ func outOfForce(r *reading) string {
 	if r.good == "" {
 		return why + ": no commit before it is valid either, and nothing is in force but overrides"
 	}
-	return why + ": the flags and announcements of " + short(r.good) + " stay in force, and the overrides of the tip"
+	return why + ": the flags and announcements of " + words.Short(r.good) + " stay in force, and the overrides of the tip"
 }
 
 // seen is what gates see. Without a plan, that is what is killed.

@@ -77,5 +77,3 @@ func firstLine(s string) string {
 	line, _, _ := strings.Cut(s, "\n")
 	return line
 }
-
-func short(commit string) string { return commit[:min(len(commit), 12)] }

@@ -11,6 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/internal/backoff"
+	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -153,7 +154,7 @@ func (a *Announcer) failed(r result, poll time.Duration) (again bool, wait time.
 func (a *Announcer) diverge(r result) {
 	a.fault = fmt.Sprintf("the flags repository was force-pushed, or merged the wrong way round: %s was acted upon and is not among the first parents of %s. "+
 		"Cells keep what they have. Look at it, then accept the branch as it is: git commit --allow-empty -m 'accept the branch' -m '%s: %s %d'",
-		short(r.mark.Commit), short(r.read.tip), acknowledgeTrailer, r.mark.Commit, r.mark.Height)
+		words.Short(r.mark.Commit), words.Short(r.read.tip), acknowledgeTrailer, r.mark.Commit, r.mark.Height)
 	if a.split != nil && a.split.Seen == r.mark.Commit && a.split.Tip == r.read.tip {
 		return
 	}

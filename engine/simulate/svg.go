@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // Sizes of the chart in pixels.
@@ -49,18 +51,11 @@ func SVG(r *Result) []byte {
 	s := r.Summary
 	fmt.Fprintf(&out, `<text x="16" y="24" font-size="16" font-weight="bold">%s to %s: %d cells</text>`+"\n", r.From.Format("2 Jan 2006 15:04"), r.Until.Format("2 Jan 2006 15:04 MST"), s.Cells)
 	fmt.Fprintf(&out, `<text x="%d" y="24" text-anchor="end" fill="#555">%s, %s, %s, %s; seed %d</text>`+"\n", chartRight,
-		count(s.Promotions, "promotion"), count(s.Rollbacks, "rollback"), count(s.Halts, "halt"), count(s.Failed, "failed cell"), r.Seed)
+		words.Count(s.Promotions, "promotion"), words.Count(s.Rollbacks, "rollback"), words.Count(s.Halts, "halt"), words.Count(s.Failed, "failed cell"), r.Seed)
 	c.grid(&out, axis-6, c.bottom)
 	out.Write(c.body.Bytes())
 	out.WriteString("</svg>\n")
 	return out.Bytes()
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 type chart struct {
@@ -190,7 +185,7 @@ func (c *chart) waves(ch *Channel) {
 			}
 			shade := max(0xbb-0x28*(wave.Wave-1), 0x22)
 			c.bar(wave.First, until, waveHeight, fmt.Sprintf("#%02x%02x%02x", shade, shade, shade), fmt.Sprint(wave.Wave),
-				fmt.Sprintf("%s wave %d: %s, from %s", o.Release, wave.Wave, count(wave.Cells, "cell"), wave.First.Format(time.RFC3339)))
+				fmt.Sprintf("%s wave %d: %s, from %s", o.Release, wave.Wave, words.Count(wave.Cells, "cell"), wave.First.Format(time.RFC3339)))
 		}
 	}
 	c.y += waveHeight + 3
@@ -198,7 +193,7 @@ func (c *chart) waves(ch *Channel) {
 
 // area draws which share of the cells runs which release.
 func (c *chart) area(ch *Channel) {
-	c.label(count(ch.Cells, "cell"), 12, `fill="#555"`)
+	c.label(words.Count(ch.Cells, "cell"), 12, `fill="#555"`)
 	c.printf(`<rect x="%d" y="%d" width="%d" height="%d" fill="#f3f3f3"><title>nothing installed</title></rect>`, chartLeft, c.y, chartRight-chartLeft, areaHeight)
 	series := c.thin(c.r.series[ch.Name])
 	if ch.Cells > 0 {
@@ -215,7 +210,7 @@ func (c *chart) area(ch *Channel) {
 	for _, e := range c.r.Timeline {
 		if e.Kind == "failed" && e.Channel == ch.Name {
 			c.printf(`<circle cx="%.1f" cy="%d" r="3.5" fill="#c0392b" stroke="#fff"><title>%s failed in %s at %s</title></circle>`,
-				c.x(e.At), c.y+areaHeight-6, escape(e.Release), escape(count(e.Cells, "cell")+" ("+strings.Join(e.Names, ", ")+")"), e.At.Format(time.RFC3339))
+				c.x(e.At), c.y+areaHeight-6, escape(e.Release), escape(words.Count(e.Cells, "cell")+" ("+strings.Join(e.Names, ", ")+")"), e.At.Format(time.RFC3339))
 		}
 	}
 	c.y += areaHeight + 4

@@ -6,11 +6,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sluice-cd/sluice/cells/agent/flagserver"
-
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/cells/agent/flagserver"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 )
 

@@ -238,14 +238,6 @@ func Some(names []string) string {
 // SortedKeys gives a map's keys in order.
 func SortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-// Counted says how many there are of something: 1 cell, 3 cells.
-func Counted(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
-
 // Until adds to a reason when it may be over, if that is known, and how far away that is.
 func Until(reason string, t, now time.Time) string {
 	if t.IsZero() {

@@ -5,14 +5,13 @@ import (
 	"fmt"
 	"net/url"
 
-	"github.com/sluice-cd/sluice/engine/view"
-
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/engine/view"
 )
 
 func RolloutVerb(a *cli.App) *cobra.Command {

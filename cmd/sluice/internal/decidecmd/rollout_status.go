@@ -10,6 +10,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 func rolloutStatusVerb(a *cli.App) *cobra.Command {
@@ -58,7 +59,7 @@ func drawRollout(p cli.Printer, r plan.Progress, now time.Time) {
 	if r.Slots > 0 {
 		flight += fmt.Sprintf(", at most %d", r.Slots)
 	}
-	p.Line("  %d of %s healthy on it; %s; %s", r.Healthy, cli.Counted(r.Cells, "cell"), flight, failures(p, r))
+	p.Line("  %d of %s healthy on it; %s; %s", r.Healthy, words.Count(r.Cells, "cell"), flight, failures(p, r))
 	if apart := r.Cells - r.Could; apart > 0 && !r.Finished {
 		p.Line("  %d of them not waited for: silent, never heard of, or held back by something of their own", apart)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 func flagKillVerb(a *cli.App) *cobra.Command {
@@ -86,7 +87,7 @@ func killNow(ctx context.Context, a *cli.App, key string, k peopleapi.NewKill, w
 		}
 	}
 	return a.Show(seen, func() {
-		a.Stdout.Line("kill %s: kept; %d of %s confirmed that it is off", key, seen.Confirmed, cli.Counted(seen.Cells, "cell"))
+		a.Stdout.Line("kill %s: kept; %d of %s confirmed that it is off", key, seen.Confirmed, words.Count(seen.Cells, "cell"))
 		if len(seen.Waiting) > 0 {
 			a.Stdout.Line("%s", a.Stdout.Paint(cli.Yellow, fmt.Sprintf("not confirmed: %s; they have it as soon as they are reached (sluice flag show %s)", cli.Some(seen.Waiting), key)))
 		}

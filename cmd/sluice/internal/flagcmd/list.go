@@ -16,6 +16,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/repository"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // flagListed is one flag as flag list shows it.
@@ -129,7 +130,7 @@ func faultsAtTip(s *edits.Flags) string {
 	if len(wrong) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s at the tip, the first: %s; what was valid before stays in force (sluice flag lint)", cli.Counted(len(wrong), "fault"), wrong[0])
+	return fmt.Sprintf("%s at the tip, the first: %s; what was valid before stays in force (sluice flag lint)", words.Count(len(wrong), "fault"), wrong[0])
 }
 
 func (o *outlook) list() []flagListed {

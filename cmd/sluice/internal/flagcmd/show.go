@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/flags/repository"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // flagShown is one flag as flag show tells it.
@@ -71,7 +72,7 @@ func showFlagInCells(ctx context.Context, a *cli.App, key string) error {
 			if k.Committed {
 				kept = "committed"
 			}
-			p.Line("%s", p.Paint(cli.Red, fmt.Sprintf("killed by %s: %s; %s, %d of %s confirmed it%s", cli.OrDash(k.By), k.Reason, kept, k.Confirmed, cli.Counted(k.Cells, "cell"), again(k.Until))))
+			p.Line("%s", p.Paint(cli.Red, fmt.Sprintf("killed by %s: %s; %s, %d of %s confirmed it%s", cli.OrDash(k.By), k.Reason, kept, k.Confirmed, words.Count(k.Cells, "cell"), again(k.Until))))
 		}
 		if text, err := cli.EncodeAs(cli.AsYAML, d.Definition); err == nil && d.Definition != nil {
 			p.Line("\n%s", text)

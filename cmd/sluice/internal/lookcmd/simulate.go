@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/engine/simulate"
 	"github.com/sluice-cd/sluice/internal/manifest"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // maxSimulated is the longest time that is simulated.
@@ -154,10 +155,10 @@ func printSimulation(a *cli.App, r *simulate.Result) {
 	}
 	a.Section("longest waits", []string{"CHANNEL", "GATE", "LONGEST", "FROM", "RELEASE", "IN ALL", "REASON"}, rows)
 	s := r.Summary
-	a.Stdout.Line("\n%s, %s, %s, %d quarantined; %s, %d arrived, %d failed; %s", cli.Counted(s.Promotions, "promotion"), cli.Counted(s.Rollbacks, "rollback"),
-		cli.Counted(s.Halts, "halt"), s.Quarantined, cli.Counted(s.Granted, "grant"), s.Arrived, s.Failed, cli.Counted(s.Plans, "plan"))
+	a.Stdout.Line("\n%s, %s, %s, %d quarantined; %s, %d arrived, %d failed; %s", words.Count(s.Promotions, "promotion"), words.Count(s.Rollbacks, "rollback"),
+		words.Count(s.Halts, "halt"), s.Quarantined, words.Count(s.Granted, "grant"), s.Arrived, s.Failed, words.Count(s.Plans, "plan"))
 	for _, c := range r.Channels {
-		a.Stdout.Line("%s ends at %s, %d of %s on it", c.Name, cli.OrDash(c.Head), c.Cells-c.Behind, cli.Counted(c.Cells, "cell"))
+		a.Stdout.Line("%s ends at %s, %d of %s on it", c.Name, cli.OrDash(c.Head), c.Cells-c.Behind, words.Count(c.Cells, "cell"))
 	}
 }
 

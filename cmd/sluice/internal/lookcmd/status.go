@@ -15,6 +15,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/edits"
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 func StatusVerb(a *cli.App) *cobra.Command {
@@ -125,7 +126,7 @@ func DrawStatus(p cli.Printer, s view.Status, all bool) {
 		p.Line("%s", p.Paint(cli.Red, fmt.Sprintf("the branch was force-pushed: %s is no longer in it. Nothing moves until that is acknowledged.", cli.Short(s.Diverged.Seen))))
 	}
 	if n := len(edits.Fatal(s.Faults)); n > 0 {
-		p.Line("%s", p.Paint(cli.Red, fmt.Sprintf("%s in the repository, the first: %s (sluice validate)", cli.Counted(n, "fault"), edits.Fatal(s.Faults)[0])))
+		p.Line("%s", p.Paint(cli.Red, fmt.Sprintf("%s in the repository, the first: %s (sluice validate)", words.Count(n, "fault"), edits.Fatal(s.Faults)[0])))
 	}
 	rows := make([][]cli.Field, 0, len(s.Channels))
 	for _, c := range s.Channels {

@@ -10,12 +10,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sluice-cd/sluice/cells/agent/render"
-
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/cells/agent"
+	"github.com/sluice-cd/sluice/cells/agent/render"
 	"github.com/sluice-cd/sluice/cells/directory"
 	"github.com/sluice-cd/sluice/cells/identity"
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
