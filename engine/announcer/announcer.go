@@ -98,7 +98,7 @@ func New(o Options) (*Announcer, error) {
 		o.Poll = time.Minute
 	}
 	return &Announcer{
-		o: o, pushed: wake.New(), killed: make(chan struct{}, 1), reader: reader{repo: o.Repo}, posted: map[string]bool{},
+		o: o, pushed: wake.New(), killed: wake.New(), reader: reader{repo: o.Repo}, posted: map[string]bool{},
 	}, nil
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/sluice-cd/sluice/engine"
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/flags/repository"
+	"github.com/sluice-cd/sluice/internal/wake"
 )
 
 // Options of a Sender. Store, Webhooks and Secret are required.
@@ -41,7 +42,7 @@ type Options struct {
 type Sender struct {
 	opts   Options
 	client *http.Client
-	poke   chan struct{} // there may be something to send: capacity 1
+	poke   wake.Signal // there may be something to send
 	counts counts
 
 	mu   sync.Mutex                    // guards what follows
@@ -64,18 +65,13 @@ func New(o Options) (*Sender, error) {
 		}
 	}
 	return &Sender{
-		opts: o, client: newClient(o.Timeout), poke: make(chan struct{}, 1),
+		opts: o, client: newClient(o.Timeout), poke: wake.New(),
 		busy: map[string]bool{}, gone: map[string]repository.Webhook{}, owed: map[string]outcome{},
 	}, nil
 }
 
 // Posted says that there may be something to send.
-func (s *Sender) Posted() {
-	select {
-	case s.poke <- struct{}{}:
-	default:
-	}
-}
+func (s *Sender) Posted() { s.poke.Notify() }
 
 // batch is how many messages are looked at at once.
 const batch = 500

@@ -13,6 +13,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 	"github.com/sluice-cd/sluice/engine/controlplane/auth"
 	"github.com/sluice-cd/sluice/engine/controlplane/metrics"
+	"github.com/sluice-cd/sluice/internal/wake"
 )
 
 // fanout tells those who listen of what changed for them: a few goroutines, each with its share of the subscribers. Each
@@ -37,7 +38,7 @@ type subscriber interface {
 
 type shard struct {
 	fanout *fanout
-	wake   chan struct{} // capacity 1: look at once
+	wake   wake.Signal // look at once
 
 	mu          sync.Mutex // guards what follows
 	subscribers map[subscriber]struct{}
@@ -54,7 +55,7 @@ const (
 func newFanout(answers *answerCache, a *auth.Auth, m *metrics.Metrics, stopping api.Stopping) *fanout {
 	f := &fanout{answers: answers, auth: a, metrics: m, stopping: stopping, begun: time.Now(), shards: make([]*shard, max(2, min(runtime.GOMAXPROCS(0), 16)))}
 	for i := range f.shards {
-		f.shards[i] = &shard{fanout: f, wake: make(chan struct{}, 1), subscribers: map[subscriber]struct{}{}}
+		f.shards[i] = &shard{fanout: f, wake: wake.New(), subscribers: map[subscriber]struct{}{}}
 	}
 	return f
 }
@@ -80,7 +81,7 @@ func (f *fanout) remove(e *cellEntry, l subscriber) {
 	empty := len(h.subscribers) == 0
 	h.mu.Unlock()
 	if empty {
-		signal(h.wake) // it ends
+		h.wake.Notify() // it ends
 	}
 }
 
@@ -210,7 +211,7 @@ func drainTimes(n int) (over, back time.Duration) {
 // drain has the shards look whether the server stops, and let go those who listen.
 func (f *fanout) drain() {
 	for _, h := range f.shards {
-		signal(h.wake)
+		h.wake.Notify()
 	}
 }
 
@@ -230,12 +231,4 @@ func (f *fanout) drained(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// signal wakes whoever waits for c, or will.
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
+	"github.com/sluice-cd/sluice/internal/wake"
 )
 
 // waiter is a subscriber with a goroutine of its own: a poll that waits, or a stream over HTTP/2.
@@ -12,7 +13,7 @@ type waiter struct {
 	fanout  *fanout
 	entry   *cellEntry
 	who     *api.Caller
-	woken   chan struct{}      // capacity 1: look again
+	woken   wake.Signal        // look again
 	ended   chan string        // capacity 1: end, for that reason
 	closing chan time.Duration // capacity 1: the server stops, come back after so long
 
@@ -23,13 +24,13 @@ type waiter struct {
 func newWaiter(f *fanout, e *cellEntry, who *api.Caller, known string) *waiter {
 	return &waiter{
 		fanout: f, entry: e, who: who, known: known,
-		woken: make(chan struct{}, 1), ended: make(chan string, 1), closing: make(chan time.Duration, 1),
+		woken: wake.New(), ended: make(chan string, 1), closing: make(chan time.Duration, 1),
 	}
 }
 
 func (l *waiter) notify(at *snapshot) {
 	if tag := at.tagOf(l.entry); tag == nil || !l.knows(tag.etag) {
-		signal(l.woken)
+		l.woken.Notify()
 	}
 }
 
@@ -49,7 +50,7 @@ func (l *waiter) beat(time.Duration) {}
 
 func (l *waiter) recheck() {
 	if !l.fanout.auth.Still(l.who) {
-		signal(l.woken)
+		l.woken.Notify()
 	}
 }
 
