@@ -66,7 +66,7 @@ func TestBackoff(t *testing.T) {
 		whole := min(5*time.Second<<min(attempts, 20), rarest)
 		seen := map[time.Duration]bool{}
 		for range 50 {
-			d := backoff(5*time.Second, attempts)
+			d := pause(5*time.Second, attempts)
 			if d < whole/2 || d > whole {
 				t.Fatalf("after %d attempts: %v, want %v to %v", attempts, d, whole/2, whole)
 			}

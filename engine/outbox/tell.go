@@ -7,6 +7,7 @@ import (
 
 	"github.com/sluice-cd/sluice/engine/plan"
 	"github.com/sluice-cd/sluice/flags/repository"
+	"github.com/sluice-cd/sluice/internal/backoff"
 )
 
 const (
@@ -72,7 +73,7 @@ func (s *Sender) tell(ctx context.Context, hook repository.Webhook, messages []p
 // later is what becomes of a message that did not arrive.
 func (s *Sender) later(m plan.Message, r result) outcome {
 	now := time.Now()
-	after := backoff(s.opts.Backoff, m.Attempts)
+	after := pause(s.opts.Backoff, m.Attempts)
 	until := now.Add(max(after, min(r.after, longest)))
 	if until.After(m.Posted.Add(Patience)) {
 		return outcome{message: m, why: r.why + "; given up after 3 days"}
@@ -80,15 +81,9 @@ func (s *Sender) later(m plan.Message, r result) outcome {
 	return outcome{message: m, until: until, why: r.why}
 }
 
-// backoff is first, doubled with each attempt that failed before, up to rarest, less up to a half: not all come at once.
-func backoff(first time.Duration, attempts int) time.Duration {
-	d := first
-	for range min(attempts, 30) {
-		if d *= 2; d >= rarest {
-			d = rarest
-			break
-		}
-	}
+// pause is first, doubled with each attempt that failed before, up to rarest, less up to a half: not all come at once.
+func pause(first time.Duration, attempts int) time.Duration {
+	d := backoff.Exponential(first, rarest, attempts)
 	return d - rand.N(d/2+1)
 }
 

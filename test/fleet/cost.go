@@ -6,12 +6,11 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/engine/plan"
-	"github.com/sluice-cd/sluice/test/figures"
-
-	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/releases"
+	"github.com/sluice-cd/sluice/test/figures"
 )
 
 // flat is how much more a cell may cost among ten thousand than among a thousand. Runs drift by ±12 %.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/internal/backoff"
 )
 
 // actor does what is desired and reports, on a connection of its own that is closed when it is idle.
@@ -96,7 +97,7 @@ func (a *actor) report() {
 		}
 	}
 	every := a.swarm.opts.ReportEvery
-	a.due.Reset(every - rand.N(every/10+1)) //nolint:gosec // jitter
+	a.due.Reset(backoff.Shorten(every))
 	a.idle.Reset(a.swarm.idle())
 }
 

@@ -4,11 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/internal/backoff"
+	"github.com/sluice-cd/sluice/internal/wake"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -23,7 +24,7 @@ const (
 type cell struct {
 	swarm *Swarm
 	index int
-	news  chan struct{} // capacity 1: desired is another
+	news  wake.Signal // desired is another
 
 	mu      sync.Mutex // guards what follows
 	peer    peer
@@ -33,7 +34,7 @@ type cell struct {
 }
 
 func newCell(s *Swarm, i int, m Member) *cell {
-	return &cell{swarm: s, index: i, news: make(chan struct{}, 1), peer: newPeer(m.Name, &s.opts)}
+	return &cell{swarm: s, index: i, news: wake.New(), peer: newPeer(m.Name, &s.opts)}
 }
 
 func (c *cell) word() Word {
@@ -57,7 +58,7 @@ func (c *cell) listen(ctx context.Context) {
 			failures = 0
 		}
 		replica++
-		pauseFor(ctx, c.pause(failures, after, status))
+		_ = backoff.Sleep(ctx, c.pause(failures, after, status))
 		failures++
 	}
 }
@@ -66,11 +67,11 @@ func (c *cell) listen(ctx context.Context) {
 func (c *cell) pause(failures int, after time.Duration, status int) time.Duration {
 	switch {
 	case after > 0:
-		return after + rand.N(after/2+1) //nolint:gosec // jitter
+		return backoff.Lengthen(after)
 	case status == 401:
-		return c.swarm.opts.DeniedCap - rand.N(c.swarm.opts.DeniedCap/10+1) //nolint:gosec // jitter
+		return backoff.Shorten(c.swarm.opts.DeniedCap)
 	default:
-		return rand.N(min(firstPause<<min(failures, 20), c.swarm.opts.RetryCap)) + time.Millisecond //nolint:gosec // jitter
+		return backoff.FullJitter(backoff.Exponential(firstPause, c.swarm.opts.RetryCap, failures))
 	}
 }
 
@@ -164,7 +165,7 @@ func (c *cell) poll(ctx context.Context, link *Link, connected func()) (Answer, 
 		}
 		connected()
 		c.swarm.counts.polls.Add(1)
-		if pauseFor(ctx, a.Next); ctx.Err() != nil || a.Close {
+		if _ = backoff.Sleep(ctx, a.Next); ctx.Err() != nil || a.Close {
 			return a, nil
 		}
 	}
@@ -195,10 +196,7 @@ func (c *cell) told(body []byte, etag string) error {
 	if c.swarm.opts.Told != nil {
 		c.swarm.opts.Told(c.index, d, at)
 	}
-	select {
-	case c.news <- struct{}{}:
-	default:
-	}
+	c.news.Notify()
 	return nil
 }
 
@@ -214,16 +212,4 @@ func (c *cell) verify(link *Link, a *cells.Assignment) error {
 		return fmt.Errorf("fetch %s: the bytes are others", a.Digest)
 	}
 	return nil
-}
-
-func pauseFor(ctx context.Context, d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/internal/backoff"
 )
 
 // Mode is how cells learn what is desired of them.
@@ -125,7 +126,7 @@ func (s *Swarm) Run(ctx context.Context) {
 	var all sync.WaitGroup
 	for i, c := range s.cells {
 		all.Go(func() {
-			pauseFor(ctx, s.opts.Spread*time.Duration(i)/time.Duration(len(s.cells)))
+			_ = backoff.Sleep(ctx, s.opts.Spread*time.Duration(i)/time.Duration(len(s.cells)))
 			if !s.opts.Silent {
 				all.Go(func() { c.act(ctx) })
 			}

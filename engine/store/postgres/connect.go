@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"embed"
@@ -16,6 +15,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
+
+	"github.com/sluice-cd/sluice/internal/backoff"
 )
 
 //go:embed migrations/*.sql
@@ -121,8 +122,8 @@ func provider(db *sql.DB) (*goose.Provider, error) {
 	return goose.NewProvider(goose.DialectPostgres, db, folder, goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
 }
 
-// backoff is how long to wait before the attempt after n failed ones: doubled up to most, half of it by chance.
-func backoff(n int, first, most time.Duration, chance float64) time.Duration {
-	d := cmp.Or(min(first<<min(n, 20), most), most)
+// pause is how long to wait before the attempt after n failed ones: doubled up to most, half of it by chance.
+func pause(n int, first, most time.Duration, chance float64) time.Duration {
+	d := backoff.Exponential(first, most, n)
 	return d/2 + time.Duration(chance*float64(d/2))
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sluice-cd/sluice/engine"
+	"github.com/sluice-cd/sluice/internal/backoff"
 )
 
 const (
@@ -31,10 +32,7 @@ func (s *Store) Follow(ctx context.Context, told func(engine.News)) error {
 			return nil
 		}
 		s.log.Warn().Err(err).Msg("not told of what others write: connecting again")
-		select {
-		case <-ctx.Done():
-		case <-time.After(backoff(failed, 50*time.Millisecond, 2*time.Second, rand.Float64())):
-		}
+		_ = backoff.Sleep(ctx, pause(failed, 50*time.Millisecond, 2*time.Second, rand.Float64()))
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sluice-cd/sluice/engine/store/tables"
+	"github.com/sluice-cd/sluice/internal/backoff"
 )
 
 var (
@@ -45,11 +46,7 @@ func (s *Store) try(ctx context.Context, pool *pgxpool.Pool, op string, do func(
 		if errors.Is(err, errLost) {
 			pool.Reset() // what else is idle there is most likely lost too
 		}
-		timer := time.NewTimer(backoff(n, 5*time.Millisecond, 250*time.Millisecond, rand.Float64()))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if backoff.Sleep(ctx, pause(n, 5*time.Millisecond, 250*time.Millisecond, rand.Float64())) != nil {
 			return s.outcome(wrap(op, err))
 		}
 	}
