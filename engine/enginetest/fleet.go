@@ -60,42 +60,6 @@ func Fleet(tb testing.TB, n, cellCount, releaseCount int) (*plan.Desired, *plan.
 	return d, o
 }
 
-// Rolling is one channel of n cells, with values, of which some have the newest head and all others wait for their wave.
-func Rolling(tb testing.TB, n, given int) (*plan.Desired, *plan.Observed) {
-	tb.Helper()
-	text := "rollout: {waves: [{cells: 1, soak: 30m}, {percent: 50, soak: 2h}, {percent: 100}], maxInFlight: 20}\n"
-	domain := "parameters: {domain: {type: string, required: true}, replicas: {type: integer, default: 2}}\n"
-	w := NewWorld(tb, Union(Policy("c", text), Release("1.0.0", domain), Head("c", "1.0.0")))
-	w.Commit("bob", "cut", Release("1.1.0", domain))
-	w.Settle()
-	d := w.Desired()
-	c := d.Channels["c"]
-	for i := range n {
-		cell := &plan.Cell{Cell: cells.Cell{Name: fmt.Sprintf("cell-%06d", i), Channel: "c", Values: map[string]any{"domain": fmt.Sprintf("c%d.example", i), "replicas": 3}}}
-		d.Cells[cell.Name] = cell
-		c.Cells = append(c.Cells, cell)
-	}
-	old, e := &c.History[0], c.Effective
-	o := &plan.Observed{Cells: make(map[string]*plan.CellState, n)}
-	o.Learned.Waves = []plan.Through{{Channel: "c", Sequence: e.Sequence, Digest: e.Digest, Wave: 1}}
-	o.Learned.Rollouts = []plan.Rollout{{Channel: "c", Sequence: e.Sequence, Since: Start}}
-	for i, at := range c.WaveOrder() {
-		head := old
-		if i < given {
-			head = e
-		}
-		a := plan.Assign(d, c.Cells[at], head, nil)
-		o.Cells[c.Cells[at].Name] = &plan.CellState{
-			Name: c.Cells[at].Name, Channel: a.Channel, Sequence: a.Sequence, Release: a.Release, Digest: a.Digest, State: cells.StateHealthy,
-			Running: &a, Granted: &a, Soaked: time.Hour, HealthySince: w.Now.Add(-time.Hour), LastReport: w.Now.Add(-10 * time.Second),
-		}
-	}
-	for _, cell := range c.Cells {
-		o.Learned.Rollouts[0].Eligible = append(o.Learned.Rollouts[0].Eligible, cell.Name)
-	}
-	return d, o
-}
-
 func Plain(failures []plan.Failure) []cells.Failure {
 	var all []cells.Failure
 	for _, f := range failures {

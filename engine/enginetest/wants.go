@@ -1,7 +1,6 @@
 package enginetest
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -66,14 +65,6 @@ func (w *World) Arrive(name string) {
 		r.State, r.Running = cells.StateHealthy, g
 	}
 	w.Obs.Cells[name] = w.Receive(prev, r)
-}
-
-// SideBySide is two channels that have nothing to do with each other, at 1.0.0: alpha comes first in a chain.
-func SideBySide(t testing.TB, alpha, beta string, more ...map[string]string) *World {
-	return NewWorld(t, Union(append([]map[string]string{
-		Policy("alpha", alpha), Policy("beta", beta), CellFiles("alpha", "a1"), CellFiles("beta", "b1"),
-		Release("1.0.0"), Head("alpha", "1.0.0"), Head("beta", "1.0.0"),
-	}, more...)...)).Installed()
 }
 
 func (w *World) WantHead(channel, release string) {
@@ -142,20 +133,6 @@ func (w *World) WantBlockedAfterNext(channel, gate string) {
 	w.WantBlocked(channel, gate, "")
 }
 
-// Many is a channel at 1.0.0 with n cells, c00 and so on, installed and soaked, and 1.1.0 cut.
-func Many(t testing.TB, n int, text string, more ...map[string]string) *World {
-	t.Helper()
-	var names []string
-	for i := range n {
-		names = append(names, fmt.Sprintf("c%02d", i))
-	}
-	w := NewWorld(t, Union(append([]map[string]string{Policy("staging", text), CellFiles("staging", names...), Release("1.0.0"), Head("staging", "1.0.0")}, more...)...)).Installed()
-	w.Through()
-	w.Commit("bob", "cut", Release("1.1.0"))
-	w.WantActions("promote 1.1.0 staging")
-	return w
-}
-
 // Granted runs a plan that does nothing but grant the head, and gives to whom.
 func (w *World) Granted() []string {
 	w.T.Helper()
@@ -216,20 +193,6 @@ func (w *World) WantBlockedOrIdle(channel, gate string) {
 	}
 }
 
-// Slots are the cells whose offers take a slot, of which there are limit.
-func Slots(a plan.Action, limit int) (names []string) {
-	for _, o := range a.Offers {
-		switch o.Cap {
-		case 0:
-		case limit:
-			names = append(names, o.Cell)
-		default:
-			names = append(names, fmt.Sprintf("%s with a cap of %d", o.Cell, o.Cap))
-		}
-	}
-	return names
-}
-
 // Says lets a cell's owner decide something.
 func (w *World) Says(name string, o *cells.Owner) {
 	w.T.Helper()
@@ -249,8 +212,4 @@ func (w *World) Keeps(name string) {
 	w.T.Helper()
 	s := w.Obs.Cells[name]
 	w.Obs.Cells[name] = w.Receive(s, cells.Report{Cell: name, State: cells.StateHealthy, Running: s.Running, Failures: Plain(s.Failures)})
-}
-
-func Hotfix(channel, version, more string) map[string]string {
-	return map[string]string{"channels/" + channel + "/hotfixes/" + version + ".yaml": "digest: @digest:" + version + "\nreason: CVE-1\nexpiry: 2026-11-23T12:00:00Z\n" + more}
 }

@@ -10,7 +10,7 @@ import (
 
 // R3: the commits of one plan are a chain. One that writes no head, a halt, does not part the others from it.
 func TestHaltInsideAChain(t *testing.T) {
-	w := SideBySide(t, "onFailure: halt\n", "", Release("1.1.0"))
+	w := sideBySide(t, "onFailure: halt\n", "", Release("1.1.0"))
 	w.Commit("eve", "hold beta", map[string]string{"channels/beta/holds/x.yaml": "reason: wait\n"})
 	w.Settle()
 	w.WantHead("alpha", "1.1.0")
@@ -33,7 +33,7 @@ func TestHaltInsideAChain(t *testing.T) {
 func TestCopiesOfPromotionsAreRequests(t *testing.T) {
 	for name, more := range map[string]map[string]string{"picked": nil, "squashed": Release("1.2.0")} {
 		t.Run(name, func(t *testing.T) {
-			w := SideBySide(t, "", "")
+			w := sideBySide(t, "", "")
 			w.Commit("bob", "cut", Release("1.1.0"))
 			w.WantActions("promote 1.1.0 alpha; promote 1.1.0 beta")
 			promoted, files := w.Changes[len(w.Changes)-2], map[string]string{}
