@@ -43,10 +43,7 @@ already are left as they are.`,
   sluice init ssh://git@git.example/releases`,
 		Args: cli.Arguments(0, 1, "DIR-or-URL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			target := "."
-			if a.Repo != "" {
-				target = a.Repo
-			}
+			target := cmp.Or(a.Repo, ".")
 			if len(args) == 1 {
 				target = args[0]
 			}

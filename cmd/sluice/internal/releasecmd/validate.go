@@ -1,6 +1,7 @@
 package releasecmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,10 +43,7 @@ would bring; what was wrong before is no reason.`,
   sluice validate . -o json`,
 		Args: cli.Arguments(0, 1, "DIR-or-URL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			target := "."
-			if a.Repo != "" {
-				target = a.Repo
-			}
+			target := cmp.Or(a.Repo, ".")
 			if len(args) == 1 {
 				target = args[0]
 			}
