@@ -37,12 +37,9 @@ type statusInput struct {
 type statusOutput struct{ Body view.Status }
 
 func (f *fleet) status(_ context.Context, in *statusInput) (*statusOutput, error) {
-	v, err := shown(f.views)
+	v, err := f.channel(in.Channel)
 	if err != nil {
 		return nil, err
-	}
-	if in.Channel != "" && v.Desired.Channels[in.Channel] == nil {
-		return nil, noChannel()
 	}
 	return &statusOutput{Body: view.StatusOf(v, view.StatusPage{Channel: in.Channel, After: in.After, Limit: in.Limit})}, nil
 }
@@ -83,12 +80,9 @@ type Rollouts struct {
 type rolloutsOutput struct{ Body Rollouts }
 
 func (f *fleet) rollouts(_ context.Context, in *rolloutsInput) (*rolloutsOutput, error) {
-	v, err := shown(f.views)
+	v, err := f.channel(in.Channel)
 	if err != nil {
 		return nil, err
-	}
-	if in.Channel != "" && v.Desired.Channels[in.Channel] == nil {
-		return nil, noChannel()
 	}
 	return &rolloutsOutput{Body: Rollouts{Rollouts: view.Rollouts(v, in.Channel)}}, nil
 }
@@ -102,6 +96,11 @@ func shown(views api.Views) (*view.View, error) {
 	return v, nil
 }
 
-func noChannel() error {
-	return huma.Error404NotFound("The release repository has no such channel: add channels/NAME/channel.yaml, or check the name.")
+// channel is what is shown, and has the channel that is asked for, if one is.
+func (f *fleet) channel(name string) (*view.View, error) {
+	v, err := shown(f.views)
+	if err == nil && name != "" && v.Desired.Channels[name] == nil {
+		return nil, huma.Error404NotFound("The release repository has no such channel: add channels/NAME/channel.yaml, or check the name.")
+	}
+	return v, err
 }
