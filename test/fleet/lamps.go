@@ -30,21 +30,10 @@ type lit struct {
 // over a connection of its own, holds it against its digest, compiles and folds it, and evaluates the watched flag. All wait
 // until the bundle is compiled, which is done once: each would have a processor of its own for that.
 func (l *load) lamps(n int) (any, error) {
-	links, took, err := l.dialer.DialAll(context.Background(), n, 64, func(i int, link *swarm.Link) error {
-		a, events, err := link.Stream(time.Minute, "/v1/desired", "")
-		if err == nil && events == nil {
-			err = fmt.Errorf("the answer is %d", a.Status)
-		}
-		if err == nil {
-			go l.shine(i, events)
-		}
-		return err
+	return l.streams(n, func(i int, events *swarm.Events) error {
+		go l.shine(i, events)
+		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	l.links = links
-	return took[len(took)-1], nil
 }
 
 func (l *load) shine(i int, events *swarm.Events) {

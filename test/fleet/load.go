@@ -95,7 +95,7 @@ func (l *load) be(w who) (any, error) {
 // connect opens a connection for each cell and asks once, so that the ETag is known.
 func (l *load) connect(n int) (any, error) {
 	l.etags = make([]string, n)
-	links, took, err := l.dialer.DialAll(context.Background(), n, 64, func(i int, link *swarm.Link) error {
+	return l.dial(n, func(i int, link *swarm.Link) error {
 		a, _, err := link.Ask(time.Minute, "GET", "/v1/desired", "", nil)
 		l.etags[i] = a.ETag
 		if err == nil && a.Status != 200 && a.Status != 304 {
@@ -103,6 +103,11 @@ func (l *load) connect(n int) (any, error) {
 		}
 		return err
 	})
+}
+
+// dial opens a connection for each of n cells, and gives when the last of them was through with begin.
+func (l *load) dial(n int, begin func(i int, link *swarm.Link) error) (any, error) {
+	links, took, err := l.dialer.DialAll(context.Background(), n, 64, begin)
 	if err != nil {
 		return nil, err
 	}
@@ -176,24 +181,27 @@ func (l *load) reports(h hammering) (any, error) {
 // listen opens a stream for each of n cells. Each event is noted with its instant, and looked at later: what a cell
 // does with it is not the server's time.
 func (l *load) listen(n int) (any, error) {
-	links, took, err := l.dialer.DialAll(context.Background(), n, 64, func(i int, link *swarm.Link) error {
-		a, events, err := link.Stream(time.Minute, "/v1/desired", "")
-		if err == nil && events == nil {
-			err = fmt.Errorf("the answer is %d", a.Status)
-		}
-		if err == nil {
-			_, err = events.Next()
-		}
+	return l.streams(n, func(i int, events *swarm.Events) error {
+		_, err := events.Next()
 		if err == nil {
 			go l.follow(i, events)
 		}
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	l.links = links
-	return took[len(took)-1], nil
+}
+
+// streams opens a stream for each of n cells, and hands each to opened.
+func (l *load) streams(n int, opened func(i int, events *swarm.Events) error) (any, error) {
+	return l.dial(n, func(i int, link *swarm.Link) error {
+		a, events, err := link.Stream(time.Minute, "/v1/desired", "")
+		if err == nil && events == nil {
+			err = fmt.Errorf("the answer is %d", a.Status)
+		}
+		if err == nil {
+			err = opened(i, events)
+		}
+		return err
+	})
 }
 
 func (l *load) follow(i int, events *swarm.Events) {
