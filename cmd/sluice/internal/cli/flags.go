@@ -55,7 +55,7 @@ const SettingsFile = "sluice.yaml"
 
 // Flags reads the tip of a flags repository.
 func (o *Opened) Flags(ctx context.Context) (*edits.Flags, error) {
-	commit, files, err := o.tip(ctx, "sluice flag init "+o.Address)
+	commit, files, err := o.Tip(ctx, "sluice flag init "+o.Address)
 	if err != nil {
 		return nil, err
 	}

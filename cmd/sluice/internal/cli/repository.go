@@ -160,7 +160,7 @@ func (a *App) mirror(at Place) (dir string, cleanup func(), err error) {
 
 // Snapshot reads the branch's tip.
 func (o *Opened) Snapshot(ctx context.Context) (*edits.Releases, error) {
-	tip, files, err := o.tip(ctx, "sluice init --repo "+o.Address)
+	tip, files, err := o.Tip(ctx, "sluice init --repo "+o.Address)
 	if err != nil {
 		return nil, err
 	}
@@ -174,8 +174,8 @@ func (o *Opened) Snapshot(ctx context.Context) (*edits.Releases, error) {
 	return &edits.Releases{Files: files, Desired: d}, nil
 }
 
-// tip is the branch's newest commit, and its files. begin is what to do where there is none.
-func (o *Opened) tip(ctx context.Context, begin string) (commit string, files fs.FS, err error) {
+// Tip is the branch's newest commit, and its files. begin is what to do where there is none.
+func (o *Opened) Tip(ctx context.Context, begin string) (commit string, files fs.FS, err error) {
 	commit, err = o.Fetch(ctx)
 	if err != nil {
 		return "", nil, Fail(fmt.Errorf("read %s: %w", o.Address, err), "is %s right, and the host reachable?", o.flag)

@@ -100,17 +100,11 @@ func runSimulation(ctx context.Context, a *cli.App, cmd *cobra.Command, in simul
 		return nil, err
 	}
 	defer repo.Close()
-	tip, err := repo.Fetch(ctx)
+	tip, files, err := repo.Tip(ctx, "sluice init --repo "+repo.Address)
 	if err != nil {
-		return nil, cli.Fail(fmt.Errorf("read %s: %w", repo.Address, err), "is --repo right, and the host reachable?")
+		return nil, err
 	}
-	if tip == "" {
-		return nil, cli.Fail(fmt.Errorf("read %s: it has no commits yet", repo.Address), "sluice init --repo %s", repo.Address)
-	}
-	in.History, in.Open = plan.NewHistory(), repo.FS
-	if in.Files, err = repo.FS(tip); err != nil {
-		return nil, fmt.Errorf("read %s: %w", repo.Address, err)
-	}
+	in.Files, in.History, in.Open = files, plan.NewHistory(), repo.FS
 	changes, err := repo.Changes(ctx, "", tip)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", repo.Address, err)
