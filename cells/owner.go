@@ -10,6 +10,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/internal/window"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -23,27 +24,43 @@ const (
 	maxWhy      = 200     // bytes, of a reason to hold a feature
 )
 
-// Judge tells whether the owner's decisions let a cell begin an assignment at now. If not, reason says why and until is
-// the earliest instant at which they might, as far as time alone decides it; zero: the owner must do something. ok: until is
-// when that ends; zero: not known. It is pure, and both the agent and the engine ask it: the agent enforces it, the
+// Binding is what decisions about one cell come to at an instant.
+type Binding struct {
+	OK     bool
+	Gate   string // what binds it: owner, paused, pin or window
+	Code   reason.Code
+	Reason string    // empty if OK
+	Until  time.Time // the earliest instant at which time alone may change it; zero: not known, somebody must do something
+}
+
+func binds(gate string, code reason.Code, args ...any) Binding {
+	return Binding{Gate: gate, Code: code, Reason: code.Words(args...)}
+}
+
+// Judge tells whether the owner's decisions let a cell begin an assignment at now. It is pure, and both the agent and the engine ask it: the agent enforces it, the
 // engine grants nothing against it (R18). A cell's own return to its last good assignment is not asked about. A nil
 // Owner decided nothing.
-func (o *Owner) Judge(a Assignment, now time.Time) (reason string, until time.Time, ok bool) {
+func (o *Owner) Judge(a Assignment, now time.Time) Binding {
 	switch {
 	case o == nil:
-		return "", time.Time{}, true
+		return Binding{OK: true}
 	case o.Paused != "":
-		return "paused by the cell's owner: " + o.Paused, time.Time{}, false
+		return binds("owner", reason.OwnerPaused, o.Paused)
 	case o.Pin != "" && o.Pin != a.Release:
-		return "pinned to " + o.Pin + " by the cell's owner", time.Time{}, false
+		return binds("owner", reason.OwnerPinned, o.Pin)
 	case o.Approval && !slices.Contains(o.Approved, a.Digest):
-		return a.Release + " waits for the approval of the cell's owner: sluice cell approve, on the cell's machine", time.Time{}, false
+		return binds("owner", reason.OwnerApproval, a.Release)
 	}
-	open, why, until := JudgeWindows(o.Windows, now)
+	return inWindows("owner", reason.OwnerWindow, o.Windows, now)
+}
+
+func inWindows(gate string, code reason.Code, all []window.Window, now time.Time) (b Binding) {
+	open, why, until := JudgeWindows(all, now)
 	if !open {
-		return "outside the windows of the cell's owner: " + why, until, false
+		b = binds(gate, code, why)
 	}
-	return "", until, true
+	b.OK, b.Until = open, until
+	return b
 }
 
 // JudgeWindows tells whether any of the windows is open at now; without windows it is always so. Open: until is an instant up
@@ -121,18 +138,14 @@ func ValidFeature(name string) bool {
 		!strings.ContainsFunc(name, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) })
 }
 
-// Binds says why the vendor gives a cell nothing new of a release at now, by what cell.yaml says: the gate paused, pin or
-// window, in words, and until when, if that is known. ok: nothing binds it; until is when that ends, if it does by time alone.
-func (c *Cell) Binds(release string, now time.Time) (gate, reason string, until time.Time, ok bool) {
+// Binds says why the vendor gives a cell nothing new of a release at now, by what cell.yaml says: paused, pinned, or outside
+// its windows.
+func (c *Cell) Binds(release string, now time.Time) Binding {
 	switch {
 	case c.Paused != "":
-		return "paused", c.Paused, time.Time{}, false
+		return binds("paused", reason.CellPaused, c.Paused)
 	case c.Pin != "" && c.Pin != release:
-		return "pin", "pinned to " + c.Pin, time.Time{}, false
+		return binds("pin", reason.CellPinned, c.Pin)
 	}
-	open, why, until := JudgeWindows(c.Windows, now)
-	if !open {
-		gate = "window"
-	}
-	return gate, why, until, open
+	return inWindows("window", reason.WindowShut, c.Windows, now)
 }

@@ -7,6 +7,7 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/internal/window"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -37,13 +38,13 @@ func TestOwnerJudge(t *testing.T) {
 		{"a window that can't be read is shut", &Owner{Windows: []window.Window{{Opens: "x"}}}, noon, "outside the windows", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			reason, until, ok := tt.owner.Judge(a, tt.now)
-			if ok != (tt.reason == "") || !strings.HasPrefix(reason, tt.reason) {
-				t.Errorf("ok %v: %q, want %q", ok, reason, tt.reason)
+			b := tt.owner.Judge(a, tt.now)
+			if b.OK != (tt.reason == "") || !strings.HasPrefix(b.Reason, tt.reason) || b.OK != (b.Code == reason.Unknown) {
+				t.Errorf("ok %v: %s, %q, want %q", b.OK, b.Code, b.Reason, tt.reason)
 			}
 			got := ""
-			if !until.IsZero() {
-				got = until.Format(time.RFC3339)
+			if !b.Until.IsZero() {
+				got = b.Until.Format(time.RFC3339)
 			}
 			if got != tt.until {
 				t.Errorf("until %q, want %q", got, tt.until)
@@ -108,8 +109,8 @@ func TestCellWindows(t *testing.T) {
 		t.Fatal(faults)
 	}
 	noon := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-	if gate, _, until, ok := c.Binds("1.0.0", noon); ok || gate != "window" || !until.Equal(noon.Add(21*time.Hour)) {
-		t.Errorf("%q until %s, %v", gate, until, ok)
+	if b := c.Binds("1.0.0", noon); b.OK || b.Gate != "window" || b.Code != reason.WindowShut || !b.Until.Equal(noon.Add(21*time.Hour)) {
+		t.Errorf("%+v", b)
 	}
 }
 

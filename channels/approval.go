@@ -1,10 +1,10 @@
 package channels
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -39,19 +39,19 @@ func (a *Approval) Judge(approvers []Approver, authors []releases.Person, author
 	}
 	need := max(a.Count, 1)
 	if len(counted) >= need {
-		return Verdict{Holds: true, Reason: fmt.Sprintf("%d of %d: %s", len(counted), need, strings.Join(counted, ", "))}
+		return Held("", reason.ApprovalHeld, len(counted), need, strings.Join(counted, ", "))
 	}
-	reason := fmt.Sprintf("%d of %d", len(counted), need)
+	from, why := "", ""
 	if len(a.From) > 0 {
-		reason += " from " + strings.Join(a.From, " or ")
+		from = " from " + strings.Join(a.From, " or ")
 	}
 	if len(counted) > 0 {
 		notes = slices.Insert(notes, 0, strings.Join(counted, ", "))
 	}
 	if len(notes) > 0 {
-		reason += " (" + strings.Join(notes, "; ") + ")"
+		why = " (" + strings.Join(notes, "; ") + ")"
 	}
-	return Verdict{Reason: reason}
+	return Blocked("", reason.ApprovalMissing, len(counted), need, from, why)
 }
 
 // asks tells whether one of roles is asked for.

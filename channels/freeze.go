@@ -4,12 +4,14 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/sluice-cd/sluice/internal/reason"
 )
 
 // JudgeFreezes is the gate "freeze". Blocked: now is inside a freeze, and Until is its end, freezes that meet or overlap
 // counted as one. Held: Until is when the next one begins; zero: none is known.
 func JudgeFreezes(freezes []Freeze, now time.Time) Verdict {
-	v := Verdict{Gate: "freeze", Holds: true}
+	v := Held("freeze", reason.NotFrozen)
 	sorted := slices.Clone(freezes)
 	slices.SortStableFunc(sorted, func(a, b Freeze) int { return a.From.Compare(b.From) })
 	var until time.Time // the end of the stretch that the freezes so far form
@@ -38,9 +40,8 @@ func JudgeFreezes(freezes []Freeze, now time.Time) Verdict {
 	if !now.Before(until) {
 		return v
 	}
-	v.Holds, v.Until, v.Reason = false, until, strings.Join(reasons, "; ")
-	if v.Reason == "" {
-		v.Reason = "frozen"
+	if len(reasons) == 0 {
+		return Blocked("freeze", reason.Frozen).Before(until)
 	}
-	return v
+	return Blocked("freeze", reason.Frozen, strings.Join(reasons, "; ")).Before(until)
 }

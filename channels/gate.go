@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/internal/manifest"
+	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/internal/window"
 )
 
@@ -128,7 +129,10 @@ func checkWindow(doc *manifest.Doc[Channel], w *window.Window, at string) (fault
 // opens next. Time alone changes nothing before Until.
 func JudgeWindow(w *window.Window, now time.Time) Verdict {
 	open, why, until := w.Judge(now)
-	return Verdict{Holds: open, Reason: why, Until: until}
+	if open {
+		return Held("", reason.WindowOpen).Before(until)
+	}
+	return Blocked("", reason.WindowShut, why).Before(until)
 }
 
 func checkMetric(fault func(field, format string, args ...any), m *Metric) {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/sluice-cd/sluice/internal/reason"
 )
 
 // Sample is one cell of an upstream channel, as a soak gate sees it. Soaked and LastReport come from receipt times, never
@@ -36,7 +38,7 @@ func (s *Soak) Judge(upstream string, samples []Sample) Verdict {
 		percent = *s.Percent
 	}
 	if len(samples) < least {
-		return Verdict{Reason: fmt.Sprintf("impossible: needs %s, %s has %d", countCells(least), upstream, len(samples))}
+		return Blocked("", reason.SoakImpossible, countCells(least), upstream, len(samples))
 	}
 	var counted, done, doneCounted int
 	var soaked, soakedCounted time.Duration = math.MaxInt64, math.MaxInt64 // the least of those that are done
@@ -59,16 +61,14 @@ func (s *Soak) Judge(upstream string, samples []Sample) Verdict {
 		if doneCounted < least { // later cells made up the number
 			doneCounted, counted, soakedCounted = done, len(samples), soaked
 		}
-		return Verdict{Holds: true, Reason: fmt.Sprintf("%d of %s healthy for %s", doneCounted, countCells(counted), Elapsed(soakedCounted))}
+		return Held("", reason.SoakHeld, doneCounted, countCells(counted), Elapsed(soakedCounted))
 	}
-	v := Verdict{Until: s.earliest(samples, least, share)}
+	healthy, of, needs := done, len(samples), least
 	if doneCounted < share && share >= least || done >= least {
-		v.Reason = fmt.Sprintf("%s: %d of %s healthy for %s, needs %d", upstream, doneCounted, countCells(counted), compact(s.For), share)
-	} else {
-		v.Reason = fmt.Sprintf("%s: %d of %s healthy for %s, needs %d", upstream, done, countCells(len(samples)), compact(s.For), least)
+		healthy, of, needs = doneCounted, counted, share
 	}
-	v.Reason += failures(samples)
-	return v
+	v := Blocked("", reason.SoakShort, upstream, healthy, countCells(of), compact(s.For), needs, failures(samples))
+	return v.Before(s.earliest(samples, least, share))
 }
 
 // earliest gives the first instant at which least cells and share of those that count can have soaked; zero: not as they are.

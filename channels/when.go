@@ -10,6 +10,7 @@ import (
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/ext"
 
+	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -144,17 +145,17 @@ func (w *When) Judge(in WhenInput) Verdict {
 	if program == nil {
 		var err error
 		if program, err = compileWhen(w.Expression); err != nil {
-			return Verdict{Reason: err.Error()}
+			return Blocked("", reason.WhenInvalid, err.Error())
 		}
 	}
 	value, _, err := program.Eval(in.variables())
 	if err != nil {
-		return Verdict{Reason: "can't be evaluated: " + err.Error()}
+		return Blocked("", reason.WhenFailed, err)
 	}
 	if holds, _ := value.Value().(bool); holds {
-		return Verdict{Holds: true, Reason: w.brief()}
+		return Held("", reason.WhenTrue, w.brief())
 	}
-	return Verdict{Reason: "not so: " + w.brief()}
+	return Blocked("", reason.WhenFalse, w.brief())
 }
 
 // brief gives the expression in one line that fits a report.

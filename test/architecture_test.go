@@ -54,7 +54,7 @@ func packages(t *testing.T) []listed {
 // arrows says what of ours each package may import. The core points one way; the shells around it
 // know the core and, of each other, only what is named here. cmd and test know all.
 func arrows() map[string][]string {
-	basis := []string{"releases", "internal/jsondoc", "internal/manifest", "internal/window", "internal/words", "internal/backoff", "internal/wake", "channels", "flags", "flags/repository", "flags/announce", "cells"}
+	basis := []string{"releases", "internal/jsondoc", "internal/manifest", "internal/window", "internal/reason", "internal/words", "internal/backoff", "internal/wake", "channels", "flags", "flags/repository", "flags/announce", "cells"}
 	with := func(more ...string) []string { return append(slices.Clone(basis), more...) }
 	shell := func(more ...string) []string {
 		return with(append(more, "engine/plan", "engine/view", "engine/roster", "engine")...)
@@ -71,6 +71,7 @@ func arrows() map[string][]string {
 		"internal/manifest":             {"internal/jsondoc"},
 		"internal/manifest/edit":        {},
 		"internal/window":               {},
+		"internal/reason":               {},
 		"internal/words":                {},
 		"internal/backoff":              {},
 		"internal/wake":                 {},
@@ -81,8 +82,8 @@ func arrows() map[string][]string {
 		"flags/announce":                {"flags", "flags/repository", "internal/manifest", "internal/words"},
 		"flags/ofrep":                   {"flags"},
 		"flags/provider":                {"flags"},
-		"channels":                      {"releases", "internal/manifest", "internal/manifest/edit", "internal/window"},
-		"cells":                         {"releases", "internal/manifest", "flags", "internal/window"},
+		"channels":                      {"releases", "internal/manifest", "internal/manifest/edit", "internal/reason", "internal/window"},
+		"cells":                         {"releases", "internal/manifest", "flags", "internal/reason", "internal/window"},
 		"engine/plan":                   with(),
 		"engine/view":                   with("engine/plan"),
 		"engine/roster":                 with("engine/plan"),
@@ -235,7 +236,7 @@ func TestEveryLibraryHasAHome(t *testing.T) {
 // network, no processes, no database, no chance.
 func TestPureCore(t *testing.T) {
 	pure := []string{
-		"internal/jsondoc", "internal/manifest", "internal/manifest/edit", "internal/window", "internal/words", "internal/wake", "releases", "channels", "cells",
+		"internal/jsondoc", "internal/manifest", "internal/manifest/edit", "internal/reason", "internal/window", "internal/words", "internal/wake", "releases", "channels", "cells",
 		"flags", "flags/announce", "flags/jsonlogic", "flags/repository",
 		"engine/plan", "engine/view", "engine/roster", "engine/edits", "engine/simulate", "engine/access", "engine/records", "engine/controlplane/limit",
 	}

@@ -21,14 +21,15 @@ func (s *state) allowed(a *cells.Assignment, now time.Time) bool {
 		s.waitFor(time.Time{}, "the owner's decisions can't be read: "+s.owner.invalid)
 		return false
 	}
-	reason, until, ok := s.owner.decisions.Judge(*a, now)
-	if ok {
+	bound := s.owner.decisions.Judge(*a, now)
+	if bound.OK {
 		return true
 	}
+	until := bound.Until
 	if !until.IsZero() && !until.After(now) {
 		until = now.Add(patience)
 	}
-	s.waitFor(until, reason)
+	s.waitFor(until, bound.Reason)
 	return false
 }
 

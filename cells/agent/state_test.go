@@ -103,7 +103,7 @@ func (w *world) checkConsent(t *rapid.T, kind string, before *attempt, dirty boo
 		return
 	}
 	if w.owner.invalid == "" {
-		if _, _, ok := w.owner.decisions.Judge(a.Assignment, w.now); ok {
+		if w.owner.decisions.Judge(a.Assignment, w.now).OK {
 			return
 		}
 	}

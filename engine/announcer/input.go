@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
@@ -13,6 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -109,8 +109,9 @@ type code struct {
 }
 
 type wait struct {
-	gate, reason string
-	until        time.Time
+	gate, words string
+	code        reason.Code
+	until       time.Time
 }
 
 func newCode(d *plan.Desired) *code {
@@ -165,27 +166,24 @@ func (c *code) next(v *view.View) map[string]announce.Wait {
 
 // waits says a verdict in words: "soak until …", or what follows a cell's name, "is paused by its owner".
 func (c *code) waits(v *channels.Verdict) announce.Wait {
-	key := wait{v.Gate, v.Reason, v.Until}
+	key := wait{v.Gate, v.Reason, v.Code, v.Until}
 	words, known := c.words[key]
 	if known {
 		return words
 	}
-	reason, until := v.Reason, ""
+	why, until := v.Code.AfterName(v.Reason), ""
 	if !v.Until.IsZero() {
 		until = "until " + v.Until.UTC().Format("2006-01-02 15:04 MST")
 	}
-	if v.Gate == "owner" {
-		reason = strings.Replace(reason, "the cell's owner", "its owner", 1)
-	}
 	switch {
-	case v.Gate == "owner" && strings.HasPrefix(reason, "paused "), v.Gate == "owner" && strings.HasPrefix(reason, "pinned "):
-		words = announce.Wait{Text: "is " + reason, Owner: true}
+	case v.Code == reason.OwnerPaused, v.Code == reason.OwnerPinned:
+		words = announce.Wait{Text: "is " + why, Owner: true}
 	case v.Gate == "soak" && until != "":
 		words.Text = "soak " + until
 	case until != "":
-		words.Text = v.Gate + ": " + reason + ", " + until
+		words.Text = v.Gate + ": " + why + ", " + until
 	default:
-		words.Text = v.Gate + ": " + reason
+		words.Text = v.Gate + ": " + why
 	}
 	if len(c.words) > maxWords {
 		clear(c.words)

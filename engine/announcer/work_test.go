@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/announce"
 	"github.com/sluice-cd/sluice/internal/gitrepo"
+	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -220,8 +221,8 @@ func TestWaits(t *testing.T) {
 		"soak until 2026-12-01 18:00 UTC":                                   {Gate: "soak", Reason: "staging: 1 of 1 cell healthy for 1h, needs 1", Until: until},
 		"soak: staging: 0 of 1 cell healthy for 1h, needs 1":                {Gate: "soak", Reason: "staging: 0 of 1 cell healthy for 1h, needs 1"},
 		"window: opens Tue 19:00 Europe/Berlin, until 2026-12-01 18:00 UTC": {Gate: "window", Reason: "opens Tue 19:00 Europe/Berlin", Until: until},
-		"is paused by its owner: quarter end":                               {Gate: "owner", Reason: "paused by the cell's owner: quarter end"},
-		"is pinned to 1.0.0 by its owner":                                   {Gate: "owner", Reason: "pinned to 1.0.0 by the cell's owner"},
+		"is paused by its owner: quarter end":                               {Gate: "owner", Code: reason.OwnerPaused, Reason: "paused by the cell's owner: quarter end"},
+		"is pinned to 1.0.0 by its owner":                                   {Gate: "owner", Code: reason.OwnerPinned, Reason: "pinned to 1.0.0 by the cell's owner"},
 	} {
 		for range 2 { // the second time from memory
 			if got := c.waits(&v); got.Text != want || got.Owner != (v.Gate == "owner") {

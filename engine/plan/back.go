@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -15,13 +16,13 @@ func (c *channelPlan) back() bool {
 	if e == nil {
 		return false
 	}
-	reason, failed := c.failure()
+	cause, failed := c.failure()
 	if !failed {
 		q := c.p.quarantined(c.Name, e.Release, e.Digest)
 		if q == nil || q.FailedIn != "" && q.FailedIn != c.Name {
 			return false
 		}
-		reason = fmt.Sprintf("%s is quarantined: %s", e.Release, q.Reason)
+		cause = fmt.Sprintf("%s is quarantined: %s", e.Release, q.Reason)
 		stays := ""
 		switch {
 		case q.Digest == "": // it can't be read: it stops what it is named after, and says nothing of going back
@@ -30,7 +31,7 @@ func (c *channelPlan) back() bool {
 			stays = "onFailure is halt, so nothing moves by itself"
 		}
 		if stays != "" {
-			c.p.block(channels.Verdict{Channel: c.Name, Release: e.Release, Gate: "quarantine", Reason: reason + "; " + stays})
+			c.p.block(channels.Blocked("quarantine", reason.QuarantineStays, cause, stays).About(c.Name, e.Release))
 			return false
 		}
 	}
@@ -44,10 +45,10 @@ func (c *channelPlan) back() bool {
 		if c.refused(target.Release) {
 			return true
 		}
-		c.rollback(target, reason, failed)
+		c.rollback(target, cause, failed)
 		return true
 	}
-	return c.halt(reason, why, failed)
+	return c.halt(cause, why, failed)
 }
 
 // restate writes the head anew where cells were granted what the branch has lost, under a sequence that is not below the

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -25,7 +26,7 @@ func (x candidate) lane() bool { return x.hotfix != nil }
 // advance moves c's head up if there is a release to take and every gate holds. It tells whether the head moves.
 func (c *channelPlan) advance() bool {
 	if c.Policy == nil {
-		c.p.block(channels.Verdict{Channel: c.Name, Gate: "invalid", Reason: invalid(c.Channel)})
+		c.p.block(invalid(c.Channel).About(c.Name, ""))
 		return false
 	}
 	c.deadLanes()
@@ -40,7 +41,7 @@ func (c *channelPlan) advance() bool {
 // out of the question is answered, and waits for nothing.
 func (c *channelPlan) asked(r *Release) (moves, waits bool) {
 	if c.Policy == nil {
-		c.p.block(channels.Verdict{Channel: c.Name, Release: c.Request.Release, Gate: "invalid", Reason: invalid(c.Channel)})
+		c.p.block(invalid(c.Channel).About(c.Name, c.Request.Release))
 		return false, true
 	}
 	x := candidate{Release: r, c: c, requested: c.Request, hotfix: c.hotfix(r)}
@@ -52,15 +53,15 @@ func (c *channelPlan) asked(r *Release) (moves, waits bool) {
 }
 
 // invalid says what is wrong with a channel's policy, and where.
-func invalid(c *Channel) string {
+func invalid(c *Channel) channels.Verdict {
 	if len(c.Faults) == 0 {
-		return "the policy has faults; run sluice validate"
+		return channels.Blocked("invalid", reason.PolicyInvalid)
 	}
 	why := c.Faults[0].String()
 	if n := len(c.Faults); n > 1 {
 		why += fmt.Sprintf(" (and %d more; run sluice validate)", n-1)
 	}
-	return why
+	return channels.Blocked("invalid", reason.PolicyInvalid, why)
 }
 
 // findCandidate finds the greatest version above the head that every upstream accepted and nothing excludes. Without
@@ -89,7 +90,7 @@ func (c *channelPlan) findCandidate() (candidate, bool) {
 			}
 		}
 		if v, out := x.excluded(); out {
-			if v.Gate != "prerelease" {
+			if v.Code != reason.Prerelease {
 				p.block(v)
 			}
 			continue
@@ -136,8 +137,8 @@ func (x candidate) acceptance(say func(channels.Verdict)) bool {
 		}
 		all = false
 		if say != nil {
-			v.Channel, v.Release, v.Gate = c.Name, x.Version.String(), acceptGate(c.Channel)
-			say(v)
+			v.Gate = acceptGate(c.Channel)
+			say(v.About(c.Name, x.Version.String()))
 		}
 	}
 	return all
@@ -157,42 +158,46 @@ func acceptGate(c *Channel) string {
 func (x candidate) accepts(up *channelPlan) channels.Verdict {
 	c, p := x.c, x.c.p
 	if up == nil {
-		return channels.Verdict{Reason: "the upstream does not exist"}
+		return channels.Blocked("", reason.UpstreamMissing)
 	}
 	if c.latched(up, x.Version.String(), x.Digest) {
-		return channels.Verdict{Holds: true, Reason: p.accepted[acceptKey{up.Name, c.Name, x.Digest}].Evidence}
+		evidence := p.accepted[acceptKey{up.Name, c.Name, x.Digest}].Evidence
+		if evidence == reason.UpstreamFinished.Words(up.Name) { // all that is kept of a verdict is its words
+			return channels.Held("", reason.UpstreamFinished, up.Name)
+		}
+		return channels.Held("", reason.UpstreamAccepted, evidence)
 	}
 	if e := up.Effective; e != nil && e.Digest == x.Digest && p.quarantined(up.Name, x.Version.String(), x.Digest) == nil {
 		return up.tally.soaked(c)
 	}
-	return channels.Verdict{Reason: fmt.Sprintf("%s does not run it", up.Name)}
+	return channels.Blocked("", reason.UpstreamElsewhere, up.Name)
 }
 
 // excluded tells why r is no candidate for c at all, whatever its gates say.
 func (x candidate) excluded() (channels.Verdict, bool) {
 	c, p := x.c, x.c.p
-	out := func(gate, format string, args ...any) (channels.Verdict, bool) {
-		return channels.Verdict{Channel: c.Name, Release: x.Version.String(), Gate: gate, Reason: fmt.Sprintf(format, args...)}, true
+	out := func(gate string, code reason.Code, args ...any) (channels.Verdict, bool) {
+		return channels.Blocked(gate, code, args...).About(c.Name, x.Version.String()), true
 	}
 	if len(x.Faults) > 0 {
-		return out("invalid", "%s", x.Faults[0])
+		return out("invalid", reason.ReleaseInvalid, x.Faults[0].String())
 	}
 	if x.Digest == "" {
-		return out("invalid", "release %s has no digest; run sluice validate", x.Version)
+		return out("invalid", reason.DigestMissing, x.Version)
 	}
 	if x.Version.Pre() && !c.Policy.Prereleases {
-		return out("prerelease", "%s takes no pre-releases", c.Name)
+		return out("prerelease", reason.Prerelease, c.Name)
 	}
 	if q := p.quarantined(c.Name, x.Version.String(), x.Digest); q != nil {
-		return out("quarantine", "%s", q.Reason)
+		return out("quarantine", reason.Quarantine, q.Reason)
 	}
 	if f := c.Policy.Floor; f != nil && x.Version.Less(*f) {
-		return out("floor", "it is below %s", f)
+		return out("floor", reason.Floor, f)
 	}
 	for i := range c.Hotfixes {
 		h := &c.Hotfixes[i]
 		if missing := c.debt(h, x.Release); len(missing) > 0 {
-			return out("debt", "it lacks %s, which hotfix %s brought; list it in fixes, or close %s", strings.Join(missing, ", "), h.Release, h.File)
+			return out("debt", reason.Debt, strings.Join(missing, ", "), h.Release, h.File)
 		}
 	}
 	return channels.Verdict{}, false
@@ -207,8 +212,7 @@ func (x candidate) promote() bool {
 	}
 	held, blocked := x.judge()
 	for _, v := range blocked {
-		v.Channel, v.Release = c.Name, release
-		p.block(v)
+		p.block(v.About(c.Name, release))
 	}
 	for _, v := range held {
 		p.at(v.Until) // it is blocked from then on
@@ -236,8 +240,7 @@ func (x candidate) promote() bool {
 		}
 	}
 	for _, v := range held {
-		v.Channel, v.Release = c.Name, release
-		a.Verdicts = append(a.Verdicts, v)
+		a.Verdicts = append(a.Verdicts, v.About(c.Name, release))
 		a.Evidence = append(a.Evidence, v.String())
 		if !v.Until.IsZero() && (a.Deadline.IsZero() || v.Until.Before(a.Deadline)) {
 			a.Deadline = v.Until

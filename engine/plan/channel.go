@@ -1,9 +1,8 @@
 package plan
 
 import (
-	"fmt"
-
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
@@ -38,9 +37,7 @@ func (c *channelPlan) decide() {
 }
 
 func diverged(channel, seen string) channels.Verdict {
-	return channels.Verdict{Channel: channel, Gate: "diverged", Reason: fmt.Sprintf(
-		"the branch was force-pushed, or merged the wrong way round: %s was acted upon and is not among its first parents. Look at it, then accept the branch as it is: git commit --allow-empty -m 'accept the branch' -m '%s: %s'",
-		words.Short(seen), AcknowledgeTrailer, seen)}
+	return channels.Blocked("diverged", reason.Diverged, words.Short(seen), AcknowledgeTrailer, seen).About(channel, "")
 }
 
 // refused tells whether a push for c was turned down lately; it is waited for, whatever the push would be.
@@ -49,7 +46,7 @@ func (c *channelPlan) refused(release string) bool {
 	if !ok || !r.Until.After(c.p.now) {
 		return false
 	}
-	c.p.block(channels.Verdict{Channel: c.Name, Release: release, Gate: "push", Reason: r.Reason, Until: r.Until})
+	c.p.block(channels.Blocked("push", reason.PushRefused, r.Reason).Before(r.Until).About(c.Name, release))
 	return true
 }
 

@@ -5,13 +5,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -27,32 +27,31 @@ func (x candidate) judge() (held, blocked []channels.Verdict) {
 		}
 	}
 	for _, h := range c.Holds {
-		add(channels.Verdict{Gate: "hold", Reason: holding(h)})
+		add(holding(h))
 	}
 	if until, yes := c.observing(); yes {
-		add(channels.Verdict{Gate: "observing", Reason: "not every cell has reported since observing began", Until: until})
+		add(channels.Blocked("observing", reason.Observing).Before(until))
 	}
 	free := x.requested != nil && c.Policy.People == channels.PeopleFree
 	if free {
-		add(channels.Verdict{Gate: "people", Holds: true, Reason: "gates do not bind people here"})
+		add(channels.Held("people", reason.PeopleFree))
 		return held, blocked
 	}
-	if reason := p.o.Clock.Doubt(); reason != "" && (x.lane() || c.timed()) {
-		add(channels.Verdict{Gate: "clock", Reason: reason})
+	if doubt := p.o.Clock.judge(); !doubt.Holds && (x.lane() || c.timed()) {
+		add(doubt)
 	}
 	if v, any := c.freeze(); any {
 		if !v.Holds && x.lane() && x.hotfix.OverrideFreeze {
-			v.Holds, v.Reason = true, "overridden by "+x.hotfix.File+": "+v.Reason
 			p.at(v.Until)
-			v.Until = time.Time{}
+			v = channels.Held("freeze", reason.FreezeOverridden, x.hotfix.File, v.Reason)
 		}
 		add(v)
 	}
 	if c.Policy.Promote == channels.PromoteManual && x.requested == nil && !x.lane() {
-		add(channels.Verdict{Gate: "manual", Reason: fmt.Sprintf("a person promotes here: sluice promote %s --to %s", x.Version, c.Name)})
+		add(channels.Blocked("manual", reason.Manual, x.Version, c.Name))
 	}
 	if x.lane() {
-		add(channels.Verdict{Gate: "hotfix", Holds: true, Reason: x.hotfix.Reason, Until: x.hotfix.Expiry})
+		add(channels.Held("hotfix", reason.HotfixOpen, x.hotfix.Reason).Before(x.hotfix.Expiry))
 	} else {
 		x.upstreams(add)
 		if v, any := c.settled(); any {
@@ -79,11 +78,12 @@ func (x candidate) judge() (held, blocked []channels.Verdict) {
 	return held, blocked
 }
 
-func holding(h channels.Hold) string {
+func holding(h channels.Hold) channels.Verdict {
+	from := h.ID
 	if h.By != "" {
-		return h.Reason + " (" + h.By + ", " + h.ID + ")"
+		from = h.By + ", " + h.ID
 	}
-	return h.Reason + " (" + h.ID + ")"
+	return channels.Blocked("hold", reason.Hold, h.Reason, from)
 }
 
 // upstreams adds a verdict for each upstream: held with what was seen there, or what is missing.
@@ -94,7 +94,7 @@ func (x candidate) upstreams(add func(channels.Verdict)) {
 		v.Gate = acceptGate(c.Channel)
 		if v.Holds {
 			v.Until = time.Time{} // latched
-			if len(c.Policy.After) > 1 && !strings.HasPrefix(v.Reason, name+" ") {
+			if len(c.Policy.After) > 1 && v.Code != reason.UpstreamFinished {
 				v.Reason = name + ": " + v.Reason
 			}
 		}
@@ -116,31 +116,29 @@ func (c *channelPlan) settled() (channels.Verdict, bool) {
 			waiting = append(waiting, name)
 		}
 	}
-	reason := ""
+	held := func(code reason.Code, args ...any) (channels.Verdict, bool) {
+		return channels.Held("settled", code, args...), true
+	}
 	switch {
 	case len(c.Down) == 0 && c.done(e):
-		reason = e.Release + " is rolled out"
+		return held(reason.HeadFinished, e.Release)
 	case len(c.Down) > 0 && len(waiting) == 0:
-		reason = strings.Join(c.Down, ", ") + " accepted " + e.Release
+		return held(reason.HeadAccepted, strings.Join(c.Down, ", "), e.Release)
 	case len(c.tally.failed) > c.budget(), slices.Contains(c.Halted, e.Sequence), p.quarantined(c.Name, e.Release, e.Digest) != nil:
-		reason = e.Release + " failed"
-	}
-	if reason != "" {
-		return channels.Verdict{Gate: "settled", Holds: true, Reason: reason}, true
+		return held(reason.HeadFailed, e.Release)
 	}
 	until := e.Moved.Add(c.settleWithin())
 	p.at(until)
 	if !p.now.Before(until) {
-		if reason := p.o.Clock.Doubt(); reason != "" {
-			return channels.Verdict{Gate: "clock", Reason: reason}, true
+		if doubt := p.o.Clock.judge(); !doubt.Holds {
+			return doubt, true
 		}
-		return channels.Verdict{Gate: "settled", Holds: true, Reason: e.Release + " had its time"}, true
+		return held(reason.HeadTimedOut, e.Release)
 	}
-	reason = fmt.Sprintf("keeps %s until it is rolled out", e.Release)
 	if len(c.Down) > 0 {
-		reason = fmt.Sprintf("keeps %s until %s accepted it", e.Release, strings.Join(waiting, ", "))
+		return channels.Blocked("settled", reason.HeadUnaccepted, e.Release, strings.Join(waiting, ", ")).Before(until), true
 	}
-	return channels.Verdict{Gate: "settled", Reason: reason, Until: until}, true
+	return channels.Blocked("settled", reason.HeadUnfinished, e.Release).Before(until), true
 }
 
 // took tells whether a downstream has the head already, or is past it.
@@ -236,25 +234,21 @@ func (x candidate) countOn(n *channels.Counts) {
 func (x candidate) observed(g *channels.Gate) channels.Verdict {
 	c, p := x.c, x.c.p
 	policy := gateHash(g)
-	v := channels.Verdict{Gate: g.ID}
+	var v channels.Verdict
 	o := x.observation(g, policy)
 	switch {
 	case o == nil:
-		v.Reason = "not asked yet"
+		v = channels.Blocked(g.ID, reason.AnswerMissing)
 	case !o.ValidUntil.After(p.now):
-		v.Reason = "the last answer is too old"
+		v = channels.Blocked(g.ID, reason.AnswerOld)
 	case o.Holds:
-		v.Holds, v.Reason, v.Until = true, o.Value, o.ValidUntil
-		return v
+		return channels.Held(g.ID, reason.AnswerYes, o.Value).Before(o.ValidUntil)
+	case o.Reason != "":
+		return channels.Blocked(g.ID, reason.AnswerFailed, o.Reason).Before(o.ValidUntil)
+	case o.Value != "":
+		return channels.Blocked(g.ID, reason.AnswerNo, o.Value).Before(o.ValidUntil)
 	default:
-		v.Reason, v.Until = o.Reason, o.ValidUntil
-		if v.Reason == "" {
-			v.Reason = "the answer was no"
-			if o.Value != "" {
-				v.Reason += ": " + o.Value
-			}
-		}
-		return v
+		return channels.Blocked(g.ID, reason.AnswerNo).Before(o.ValidUntil)
 	}
 	p.plan.Wants = append(p.plan.Wants, Probe{
 		Channel: c.Name, Gate: g.ID, Subject: x.Digest, Release: x.Version.String(), Policy: policy, Check: g.Check, Metric: g.Metric,

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
@@ -26,7 +27,7 @@ type grants struct {
 // offer grants if there is a slot, or the cell has one.
 func (g *granter) offer(n *need) (v channels.Verdict) {
 	if !n.slot && g.free == 0 {
-		return channels.Verdict{Gate: "maxInFlight", Reason: "updating at once: at most " + words.Count(g.c.Valid.Rollout.MaxInFlight, "cell")}
+		return channels.Blocked("maxInFlight", reason.Slots, words.Count(g.c.Valid.Rollout.MaxInFlight, "cell"))
 	}
 	if !n.slot {
 		g.free--

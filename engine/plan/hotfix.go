@@ -1,10 +1,10 @@
 package plan
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -35,16 +35,16 @@ func (c *channelPlan) deadLanes() {
 		if !c.p.open(h) || slices.ContainsFunc(c.History, func(e EffectiveHead) bool { return e.Release == h.Release }) {
 			continue
 		}
-		why := ""
+		var v channels.Verdict
 		switch r := c.p.d.Releases[h.Release]; {
 		case r == nil || r.Loaded && r.Digest != h.Digest:
-			why = fmt.Sprintf("%s names %s with digest %s, which is not in the repository", h.File, h.Release, h.Digest)
+			v = channels.Blocked("hotfix", reason.HotfixMissing, h.File, h.Release, h.Digest)
 		case c.Effective != nil && !below(c.Effective.Release, r.Version):
-			why = fmt.Sprintf("%s is below the head %s, and a hotfix only goes up: cut a greater version", h.Release, c.Effective.Release)
+			v = channels.Blocked("hotfix", reason.HotfixBelow, h.Release, c.Effective.Release)
 		default:
 			continue
 		}
-		c.p.block(channels.Verdict{Channel: c.Name, Release: h.Release, Gate: "hotfix", Reason: why})
+		c.p.block(v.About(c.Name, h.Release))
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -43,7 +44,7 @@ func (p *planner) identify() {
 		return
 	}
 	if r, ok := p.o.Refused[IdentityPushes]; ok && r.Until.After(p.now) {
-		p.block(channels.Verdict{Gate: "push", Reason: "cells' identities: " + r.Reason, Until: r.Until})
+		p.block(channels.Blocked("push", reason.IdentitiesRefused, r.Reason).Before(r.Until))
 		return
 	}
 	if together := oldest.Add(identifyDelay); !oldest.After(p.now) && together.After(p.now) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -138,7 +139,7 @@ func (p *planner) unread() {
 		last = parts[1]
 		s := p.o.Cells[last]
 		if p.fileBroken(last) && s != nil && s.Channel != "" {
-			p.block(channels.Verdict{Channel: s.Channel, Cell: last, Gate: "invalid", Reason: f.String()})
+			p.block(channels.Verdict{Channel: s.Channel, Cell: last, Gate: "invalid", Code: reason.CellInvalid, Reason: reason.CellInvalid.Words(f.String())})
 		}
 	}
 }

@@ -1,13 +1,13 @@
 package plan
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -73,8 +73,9 @@ func (r *rollout) failedGrant(cell *Cell, s *CellState, head *EffectiveHead) (v 
 			if f.Values {
 				tried = "other values are"
 			}
-			return channels.Verdict{Channel: r.c.Name, Cell: cell.Name, Release: head.Release, Gate: "failed",
-				Reason: fmt.Sprintf("%s failed: %s; %s tried, not this again", head.Release, f.Reason, tried)}, true
+			v = channels.Blocked("failed", reason.Failed, head.Release, f.Reason, tried).About(r.c.Name, head.Release)
+			v.Cell = cell.Name
+			return v, true
 		}
 	}
 	return v, false
@@ -132,7 +133,7 @@ func (r *rollout) single(n *need) (v channels.Verdict) {
 		v = r.owner(n)
 	}
 	if v.Gate == "" && !r.c.p.fresh(n.state) {
-		v = channels.Verdict{Gate: "silent", Reason: "not heard of since " + words.Stamp(n.state.LastReport)} // an offer would only lapse
+		v = channels.Blocked("silent", reason.Silent, words.Stamp(n.state.LastReport)) // an offer would only lapse
 	}
 	return v
 }
@@ -141,24 +142,24 @@ func (r *rollout) single(n *need) (v channels.Verdict) {
 func (r *rollout) fits(n *need) (v channels.Verdict) {
 	c, p := r.c, r.c.p
 	if len(n.cell.Faults) > 0 {
-		return channels.Verdict{Gate: "invalid", Reason: n.cell.Faults[0].String()}
+		return channels.Blocked("invalid", reason.CellInvalid, n.cell.Faults[0].String())
 	}
 	release := p.d.Releases[n.head.Release]
 	if release == nil || !release.Loaded {
 		return v
 	}
-	if why := p.lacks(release, n.state); why != "" {
-		return channels.Verdict{Gate: "requires", Reason: why}
+	if v = p.lacks(release, n.state); v.Gate != "" {
+		return v
 	}
 	if over := r.over(n.state, release.Version); over != "" {
-		return channels.Verdict{Gate: "forward-only", Reason: fmt.Sprintf("the cell runs %s, and %s is forward-only", n.state.Release, over)}
+		return channels.Blocked("forward-only", reason.ForwardOnly, n.state.Release, over)
 	}
 	t := c.tally
 	if t.misfitsOf != release {
 		t.misfits, t.misfitsOf = c.misfits(release), release
 	}
 	if why := t.misfits[n.at]; why != "" {
-		return channels.Verdict{Gate: "values", Reason: why}
+		return channels.Blocked("values", reason.ValuesInvalid, why)
 	}
 	return v
 }
@@ -167,20 +168,20 @@ func (r *rollout) fits(n *need) (v channels.Verdict) {
 // ignores. Rollbacks ask none of it.
 func (r *rollout) vendor(n *need) (v channels.Verdict) {
 	if h := r.c.tally.held[n.cell.Name]; h != nil {
-		return channels.Verdict{Gate: "hold", Reason: holding(*h)}
+		return holding(*h)
 	}
 	if n.cell.Paused == "" && n.cell.Pin == "" && len(n.cell.Windows) == 0 {
 		return v
 	}
-	gate, reason, until, ok := n.cell.Binds(n.head.Release, r.c.p.now)
-	if gate == "window" && r.lane {
+	b := n.cell.Binds(n.head.Release, r.c.p.now)
+	if b.Gate == "window" && r.lane {
 		return v
 	}
-	r.c.p.at(until)
-	if ok {
+	r.c.p.at(b.Until)
+	if b.OK {
 		return r.c.p.timely(len(n.cell.Windows) > 0 && !r.lane)
 	}
-	return channels.Verdict{Gate: gate, Reason: reason, Until: until}
+	return channels.Verdict{Gate: b.Gate, Code: b.Code, Reason: b.Reason, Until: b.Until}
 }
 
 // owner says what the cell's owner decided. It binds rollbacks too: all but what the cell goes back to by itself (R18).
@@ -190,33 +191,33 @@ func (r *rollout) owner(n *need) (v channels.Verdict) {
 	if o == nil {
 		return v
 	}
-	reason, until, ok := o.Judge(cells.Assignment{Release: n.head.Release, Digest: n.head.Digest}, p.now)
-	p.at(until)
-	if ok {
+	b := o.Judge(cells.Assignment{Release: n.head.Release, Digest: n.head.Digest}, p.now)
+	p.at(b.Until)
+	if b.OK {
 		return p.timely(len(o.Windows) > 0)
 	}
-	return channels.Verdict{Gate: "owner", Reason: reason, Until: until}
+	return channels.Verdict{Gate: b.Gate, Code: b.Code, Reason: b.Reason, Until: b.Until}
 }
 
 // timely blocks what time has a part in while time can't be trusted (R10).
 func (p *planner) timely(timed bool) (v channels.Verdict) {
-	if reason := p.o.Clock.Doubt(); timed && reason != "" {
-		return channels.Verdict{Gate: "clock", Reason: reason}
+	if doubt := p.o.Clock.judge(); timed && !doubt.Holds {
+		return doubt
 	}
 	return v
 }
 
-// lacks says what a cell has not that r requires (R16); empty: nothing.
-func (p *planner) lacks(r *Release, s *CellState) string {
+// lacks says what a cell has not that r requires (R16); no gate: nothing.
+func (p *planner) lacks(r *Release, s *CellState) (v channels.Verdict) {
 	if n := r.Requires.Infrastructure; n > s.Infrastructure {
-		return fmt.Sprintf("%s needs infrastructure %d, the cell has %d", r.Version, n, s.Infrastructure)
+		return channels.Blocked("requires", reason.Infrastructure, r.Version, n, s.Infrastructure)
 	}
 	if from := r.Requires.From; !from.IsZero() && s.Release != "" {
 		if running := p.version(s.Release); !running.IsZero() && running.Less(from) {
-			return fmt.Sprintf("%s installs over %s or later, the cell runs %s", r.Version, from, s.Release)
+			return channels.Blocked("requires", reason.TooOld, r.Version, from, s.Release)
 		}
 	}
-	return ""
+	return v
 }
 
 // over names the forward-only release that a cell would go back over on the way to a version (R20); empty: none.

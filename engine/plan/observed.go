@@ -1,12 +1,13 @@
 package plan
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"time"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -120,16 +121,19 @@ type Clock struct {
 }
 
 // Doubt says why time can't be trusted (R10); empty: it can.
-func (k Clock) Doubt() string {
+func (k Clock) Doubt() string { return k.judge().Reason }
+
+// judge is the gate "clock".
+func (k Clock) judge() channels.Verdict {
 	switch {
 	case k.Step.Abs() > MaxClockError:
-		return fmt.Sprintf("this machine's clock was stepped by %s; check its time service", k.Step.Round(time.Second))
+		return channels.Blocked("clock", reason.ClockStepped, k.Step.Round(time.Second))
 	case k.Store.Abs() > MaxClockError:
-		return fmt.Sprintf("the store's clock differs from this machine's by %s; check their time services", k.Store.Round(time.Second))
+		return channels.Blocked("clock", reason.ClockStore, k.Store.Round(time.Second))
 	case k.Skew.Abs() > MaxClockError:
-		return fmt.Sprintf("the cells' clocks differ from this one by %s in the median; check its time service", k.Skew.Round(time.Second))
+		return channels.Blocked("clock", reason.ClockCells, k.Skew.Round(time.Second))
 	}
-	return ""
+	return channels.Verdict{Holds: true}
 }
 
 // Divergence is a branch that no longer contains a commit that was acted upon (R5).

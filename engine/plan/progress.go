@@ -8,6 +8,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/internal/reason"
 )
 
 // Progress is how far a channel's head has come on its way to the cells.
@@ -46,10 +47,11 @@ type WaveProgress struct {
 
 // Waiting is how many cells one gate holds back.
 type Waiting struct {
-	Gate   string    `json:"gate"`
-	Cells  []string  `json:"cells"`
-	Reason string    `json:"reason" doc:"of the first of them"`
-	Until  time.Time `json:"until,omitzero" doc:"the earliest of theirs"`
+	Gate   string      `json:"gate"`
+	Cells  []string    `json:"cells"`
+	Code   reason.Code `json:"code,omitempty" doc:"of the first of them: see docs/gates.md"`
+	Reason string      `json:"reason" doc:"of the first of them"`
+	Until  time.Time   `json:"until,omitzero" doc:"the earliest of theirs"`
 }
 
 // Rollouts returns how far each channel's head has come, upstreams first; with a name, that channel's only. made is the plan
@@ -104,7 +106,7 @@ func waiting(verdicts []channels.Verdict) []Waiting {
 	for _, v := range verdicts {
 		w := byGate[v.Gate]
 		if w == nil {
-			w = &Waiting{Gate: v.Gate, Reason: v.Reason, Until: v.Until}
+			w = &Waiting{Gate: v.Gate, Code: v.Code, Reason: v.Reason, Until: v.Until}
 			byGate[v.Gate] = w
 		}
 		w.Cells = append(w.Cells, v.Cell)

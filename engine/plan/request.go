@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -70,25 +71,25 @@ func (c *channelPlan) request() (moves, waits bool) {
 	if q == nil {
 		return false, false
 	}
-	answer := func(format string, args ...any) {
-		c.p.block(channels.Verdict{Channel: c.Name, Release: q.Release, Gate: "request", Reason: fmt.Sprintf(format, args...)})
+	answer := func(code reason.Code, args ...any) {
+		c.p.block(channels.Blocked("request", code, args...).About(c.Name, q.Release))
 	}
 	if q.Fault != "" {
-		answer("%s; the head stays", q.Fault)
+		answer(reason.RequestFault, q.Fault)
 		return false, false
 	}
 	r := c.p.d.Releases[q.Release]
 	if r == nil {
-		answer("%s asks for %s, which is not in the repository", q.By, q.Release)
+		answer(reason.RequestUnknown, q.By, q.Release)
 		return false, false
 	}
 	if c.asksDown() {
 		_, why := c.downward()
-		answer("%s asks to go back to %s: %s", q.By, q.Release, why)
+		answer(reason.RequestDown, q.By, q.Release, why)
 		return false, true
 	}
 	if e := c.Effective; e != nil && !below(e.Release, r.Version) {
-		answer("%s asks for %s, which is the head already; the head's other fields are the engine's", q.By, q.Release)
+		answer(reason.RequestDone, q.By, q.Release)
 		return false, false
 	}
 	return c.asked(r)

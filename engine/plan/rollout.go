@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/internal/reason"
 )
 
 // rollout is a channel's head on its way to the cells, from one walk over them.
@@ -177,7 +178,7 @@ func (r *rollout) give() {
 		}
 		place++
 		if place > r.progress.open {
-			held[i] = channels.Verdict{Gate: "wave", Until: r.progress.until(r.progress.waveOf(place))}
+			held[i] = channels.Verdict{Gate: "wave", Code: reason.Wave, Until: r.progress.until(r.progress.waveOf(place))}
 			reasons.waits(int(i), place)
 		} else if held[i] = g.offer(&waiting[i]); held[i].Gate != "" {
 			reasons.capped(int(i), place, held[i].Reason)
@@ -207,14 +208,14 @@ func (r *rollout) has(cell *Cell, s *CellState, head *EffectiveHead) bool {
 func (r *rollout) stopped() (v channels.Verdict, stopped bool) {
 	c, e := r.c, r.c.Effective
 	if q := c.p.quarantined(c.Name, e.Release, e.Digest); q != nil {
-		return channels.Verdict{Gate: "quarantine", Reason: q.Reason}, true
+		return channels.Blocked("quarantine", reason.Quarantine, q.Reason), true
 	}
 	if until, yes := c.observing(); yes {
-		return channels.Verdict{Gate: "observing", Reason: "not every cell has reported since observing began", Until: until}, true
+		return channels.Blocked("observing", reason.Observing).Before(until), true
 	}
 	if e.Kind == Rollback {
 		if i := slices.IndexFunc(c.Holds, func(h channels.Hold) bool { return path.Base(h.File) == haltFile(e.Sequence) }); i >= 0 {
-			return channels.Verdict{Gate: "hold", Reason: holding(c.Holds[i])}, true // the rollback itself failed
+			return holding(c.Holds[i]), true // the rollback itself failed
 		}
 	}
 	return v, false
@@ -225,13 +226,13 @@ func (r *rollout) stopped() (v channels.Verdict, stopped bool) {
 func (r *rollout) bound() (v channels.Verdict, bound bool) {
 	c, p := r.c, r.c.p
 	if c.Policy == nil {
-		return channels.Verdict{Gate: "invalid", Reason: invalid(c.Channel)}, true
+		return invalid(c.Channel), true
 	}
 	if len(c.Holds) > 0 {
-		return channels.Verdict{Gate: "hold", Reason: holding(c.Holds[0])}, true
+		return holding(c.Holds[0]), true
 	}
-	if reason := p.o.Clock.Doubt(); reason != "" && c.timed() {
-		return channels.Verdict{Gate: "clock", Reason: reason}, true
+	if doubt := p.o.Clock.judge(); !doubt.Holds && c.timed() {
+		return doubt, true
 	}
 	var lane *channels.Hotfix
 	if e := c.Effective; e.Hotfix {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/internal/reason"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -140,7 +141,7 @@ func (t *tally) findEligible() []string {
 		if s == nil || s.LastReport.IsZero() {
 			continue
 		}
-		if s.Digest == c.Effective.Digest || !s.LastReport.Before(since) && !t.excluded(i) && (!demanding || p.lacks(r, s) == "") {
+		if s.Digest == c.Effective.Digest || !s.LastReport.Before(since) && !t.excluded(i) && (!demanding || p.lacks(r, s).Gate == "") {
 			eligible = append(eligible, c.Cells[i].Name)
 		}
 	}
@@ -278,15 +279,15 @@ func (t *tally) judgeSoak(down *channelPlan) channels.Verdict {
 		}
 	}
 	if len(t.failed) > up.budget() {
-		return channels.Verdict{Reason: fmt.Sprintf("%s failed in %s", up.Effective.Release, names(t.failed))}
+		return channels.Blocked("", reason.UpstreamFailed, up.Effective.Release, names(t.failed))
 	}
 	if gate != nil {
 		return held
 	}
 	if !up.done(up.Effective) {
-		return channels.Verdict{Reason: fmt.Sprintf("%s: %d of %d cells run it", up.Name, t.healthy, t.eligible)}
+		return channels.Blocked("", reason.UpstreamUnfinished, up.Name, t.healthy, t.eligible)
 	}
-	return channels.Verdict{Holds: true, Reason: up.Name + " finished it"}
+	return channels.Held("", reason.UpstreamFinished, up.Name)
 }
 
 // latched tells whether digest was accepted before, and neither quarantined nor seen to fail since (R7).

@@ -338,8 +338,8 @@ func (k *keeper) grant(d *plan.Desired, c *plan.Channel, a *plan.Action, now tim
 		}
 		k.granted[key][name] = true
 		if s := k.w.obs.Cells[name]; s.Digest != a.Digest {
-			if reason, _, ok := s.Owner.Judge(*g, now); !ok {
-				return fmt.Errorf("R18: %s was granted %s against its owner: %s", name, a.Release, reason)
+			if b := s.Owner.Judge(*g, now); !b.OK {
+				return fmt.Errorf("R18: %s was granted %s against its owner: %s", name, a.Release, b.Reason)
 			}
 			if s.Digest == "" && k.w.fleet.cells[name].run == 0 && s.Taken == "" && a.Sequence == e.Sequence && !k.finished(c, e) {
 				if h := k.proven(d, c); h != nil {

@@ -77,13 +77,13 @@ func (f *fleet) start(c *cell) {
 	if c.next == nil || c.applying != nil && !c.hung {
 		return
 	}
-	_, until, ok := c.owner.Judge(*c.next, f.w.now)
-	if ok || c.running != nil && c.running.SameContent(*c.next) {
+	bound := c.owner.Judge(*c.next, f.w.now)
+	if bound.OK || c.running != nil && c.running.SameContent(*c.next) {
 		f.begin(c)
 		return
 	}
-	if !until.IsZero() {
-		f.w.agenda.report(until, func() bool { f.start(c); return c.outs == 0 })
+	if !bound.Until.IsZero() {
+		f.w.agenda.report(bound.Until, func() bool { f.start(c); return c.outs == 0 })
 	}
 }
 
