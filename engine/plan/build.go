@@ -174,6 +174,7 @@ func (b *builder) releases(all bool) error {
 		if r.Tombstone == nil && origin.Tree != "" && r.Tree != "" && r.Tree != origin.Tree {
 			f := releases.Fault{
 				File:    path.Join(releases.Dir, name, "release.yaml"),
+				Code:    manifest.Immutable,
 				Message: fmt.Sprintf("release %s was edited after its merge in %s, by %s: releases are immutable; put it back, and cut a new version", name, words.Short(origin.Commit), words.Short(origin.Edited)),
 			}
 			r.Faults = append(r.Faults, f)

@@ -51,11 +51,18 @@ func (n Node) IsCollection() bool {
 
 // Fault is something wrong in a file, said so that a person can mend it.
 type Fault struct {
-	File    string `json:"file"`
-	Line    int    `json:"line,omitempty"` // 1-based; 0: the file as a whole
-	Message string `json:"message"`
-	Warning bool   `json:"warning,omitempty"` // worth saying, stops nothing
+	File    string    `json:"file"`
+	Line    int       `json:"line,omitempty"` // 1-based; 0: the file as a whole
+	Code    FaultCode `json:"-"`              // its class, where code decides by it; empty: nobody does
+	Message string    `json:"message"`
+	Warning bool      `json:"warning,omitempty"` // worth saying, stops nothing
 }
+
+// FaultCode is a class of faults.
+type FaultCode string
+
+// Immutable is the class of faults about what must stay as it was merged.
+const Immutable FaultCode = "immutable"
 
 // String gives the form that editors and compilers share: file:line: message.
 func (f Fault) String() string {

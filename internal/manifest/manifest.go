@@ -23,6 +23,9 @@ const MaxFile = jsondoc.MaxFile
 // Fault is something wrong in a file. It is jsondoc's own, so that who reads only JSON has it without YAML.
 type Fault = jsondoc.Fault
 
+// Immutable is the class of faults about what must stay as it was merged.
+const Immutable = jsondoc.Immutable
+
 // Sort orders faults by file, line and message, and drops repeats.
 func Sort(faults []Fault) []Fault {
 	slices.SortFunc(faults, func(a, b Fault) int {

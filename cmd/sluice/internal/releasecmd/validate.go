@@ -163,7 +163,7 @@ func validateWorktree(ctx context.Context, a *cli.App, dir string) ([]releases.F
 		}
 		// What the branch's own history says against this release holds for the worktree too.
 		for _, f := range merged.Faults {
-			if strings.Contains(f.Message, "edited after its merge") {
+			if f.Code == manifest.Immutable {
 				faults = append(faults, f)
 			}
 		}
@@ -171,6 +171,7 @@ func validateWorktree(ctx context.Context, a *cli.App, dir string) ([]releases.F
 		if digest, err := releases.DigestOf(files, folder); err == nil && digest != merged.Digest {
 			faults = append(faults, releases.Fault{
 				File:    path.Join(folder, "release.yaml"),
+				Code:    manifest.Immutable,
 				Message: fmt.Sprintf("release %s was edited after its merge in %s: releases are immutable; put it back, and cut a new version", version, cli.Short(merged.Origin)),
 			})
 		}
