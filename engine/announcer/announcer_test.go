@@ -114,7 +114,7 @@ func TestClocksDiffer(t *testing.T) {
 	w := newWorld(t)
 	p := w.start("store.db")
 	p.reports()
-	at := time.Now().Add(3 * time.Second).Truncate(time.Second)
+	at := time.Now().Add(9 * time.Second).Truncate(time.Second)
 	w.commit("announce", map[string]string{"announcements/classes.yaml": announcement(at)})
 	w.approve("classes")
 	p.until("it is armed", func(v *view.View) bool { return gated(bundle(t, v, "d1"), "classes") })
