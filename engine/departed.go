@@ -16,7 +16,11 @@ import (
 // must not find the key before, or a token, still good in the store (R25). What was removed is told by the commit that was acted upon
 // last, so that it is found also where the removal and the return came in between. A branch that was force-pushed proves nothing.
 func (e *Engine) departed(ctx context.Context, d *plan.Desired) error {
-	registered, seen, diverged := e.observations.registered()
+	seen, diverged := e.observations.seen()
+	if !e.lease.acts() || seen == "" || seen == d.Commit || diverged != nil {
+		return nil
+	}
+	registered := e.observations.registered()
 	var due []plan.Registration
 	for name, r := range registered {
 		if cell := d.Cells[name]; !r.Identity.Revoked && (cell == nil || cell.Identity.Serial == 0) {
@@ -30,7 +34,7 @@ func (e *Engine) departed(ctx context.Context, d *plan.Desired) error {
 			}
 		}
 	}
-	if !e.lease.acts() || len(due) == 0 || seen == "" || seen == d.Commit || diverged != nil {
+	if len(due) == 0 {
 		return nil
 	}
 	contained, err := e.repo.Contains(ctx, seen, d.Commit)

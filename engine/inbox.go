@@ -84,11 +84,8 @@ func (b *inbox) take(ctx context.Context, k plan.Arrival, r cells.Report, staleA
 // folded on that one. The cell's lock is held.
 func (b *inbox) keep(ctx context.Context, k plan.Arrival, r cells.Report, staleAfter time.Duration) (prev, state *plan.CellState, what plan.Restore, err error) {
 	for try := 1; ; try++ {
-		b.obs.mu.Lock()
-		d := b.obs.members.desired
-		prev = b.obs.obs.Cells[r.Cell]
-		k.Epoch = plan.IdentityOf(d, b.obs.obs.Registered, r.Cell).Epoch
-		b.obs.mu.Unlock()
+		var d *plan.Desired
+		prev, k.Epoch, d = b.obs.forReport(r.Cell)
 		var h plan.FreshEvents
 		state, what, h = k.Fold(prev, r, staleAfter)
 		err = b.store.Report(ctx, []plan.Reported{{State: state, Boot: h.Line, Events: h.Events, Material: plan.Material(prev, state), Strange: plan.UnknownChannels(d, state)}})

@@ -116,11 +116,19 @@ func (o *observations) seen() (commit string, diverged *plan.Divergence) {
 	return o.obs.Seen, o.obs.Diverged
 }
 
-// registered is the changes of identity that git may not have yet, by cell, with what seen returns.
-func (o *observations) registered() (all map[string]plan.Registration, commit string, diverged *plan.Divergence) {
+// registered is the changes of identity that git may not have yet, by cell.
+func (o *observations) registered() map[string]plan.Registration {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return maps.Clone(o.obs.Registered), o.obs.Seen, o.obs.Diverged
+	return maps.Clone(o.obs.Registered)
+}
+
+// forReport is what a report of a cell is folded onto: its last state, the epoch of its identity, and what the repository said last.
+func (o *observations) forReport(cell string) (prev *plan.CellState, epoch int64, d *plan.Desired) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	d = o.members.desired
+	return o.obs.Cells[cell], plan.IdentityOf(d, o.obs.Registered, cell).Epoch, d
 }
 
 // isRestored begins to observe anew.
