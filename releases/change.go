@@ -27,8 +27,9 @@ type FileChange struct {
 	Path    string
 	Old     string   // object id of the blob (for a release: of the tree); empty: it was not there
 	New     string   // empty: removed
-	Authors []Person // who wrote it: the commit's author, its Co-authored-by, and for a merge the authors of what it brought
-	Key     string   // approvals only: the Change's Key or, for a merge without one, that of the commit it brought that last wrote this content
+	Authors []Person // who wrote it: the commit's author, its Co-authored-by, and for a merge the authors of what it brought; of a release the committers too
+	Keys    []string // releases only: whose signatures of those commits hold, in the form of Change.Key
+	Key     string   // approvals only: who signed the very commit that wrote this content and nothing but approvals (R52)
 }
 
 // Draft is a commit to be made: it changes Files against the commit it stands on, and nothing else.
