@@ -218,6 +218,7 @@ type Pipeline struct {
 	People       map[string]*Member `yaml:"people" json:"people,omitempty"`
 	TrustAuthors bool               `yaml:"trustAuthors" json:"trustAuthors,omitempty" doc:"count unsigned approvals by the commit's author: only where the git host proves authors"`
 	Freezes      []Freeze           `yaml:"freezes" json:"freezes,omitempty" doc:"for all channels"`
+	Engine       EngineKeys         `yaml:"engine" json:"engine,omitzero" doc:"whose commits count as the engine's, or: unsigned"`
 }
 
 // Member is a person whose approvals count.

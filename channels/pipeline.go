@@ -75,6 +75,7 @@ func readyPipeline(doc *manifest.Doc[Pipeline]) (faults []manifest.Fault) {
 			keys[parsed] = name
 		}
 	}
+	faults = append(faults, p.Engine.ready(doc)...)
 	p.withDefaults()
 	return faults
 }

@@ -70,6 +70,7 @@ func schemas() (map[string][]byte, error) {
 		{"record", "records/ID/CHANNEL.yaml: what was decided of an announcement. The engine writes it.", manifest.Schema[repository.Record]},
 	} {
 		content, err := kind.schema(kind.name, kind.where, map[reflect.Type]string{
+			reflect.TypeFor[channels.EngineKeys]():  "^unsigned$",
 			reflect.TypeFor[releases.Version]():     releases.VersionPattern,
 			reflect.TypeFor[releases.Digest]():      releases.DigestPattern,
 			reflect.TypeFor[repository.Duration]():  repository.DurationPattern,
