@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
@@ -25,6 +26,9 @@ type History struct {
 	Releases     map[string]*Origin      // by version, the folder's name
 	Channels     map[string]*PastChannel // by name
 	Acknowledged []string                // commits whose loss was accepted
+	Authority    Authority               // who counts as the engine in the next commit
+	Identities   map[string]PastIdentity // by cell
+	Quarantines  map[string]string       // object ids of the files that the engine wrote, by path
 
 	Last struct{ Commit, Base string } // the newest commit if the engine wrote it, and what it was decided on
 }
@@ -34,6 +38,7 @@ type Origin struct {
 	Commit  string // the first first-parent commit that has it (R24)
 	Tree    string // its folder there
 	Authors []releases.Person
+	Keys    []string // whose signatures of the folder's commits hold
 	Edited  string // the first commit that changed the folder afterwards; prune's too
 }
 
@@ -54,7 +59,7 @@ const (
 
 // NewHistory is the history of nothing.
 func NewHistory() *History {
-	return &History{Releases: map[string]*Origin{}, Channels: map[string]*PastChannel{}}
+	return (&History{}).Ready()
 }
 
 // Advance folds changes, oldest first, into h. open gives the files of a commit. An error leaves h at the last change that was folded whole.
@@ -76,6 +81,7 @@ func (h *History) fold(c releases.Change, open func(string) (fs.FS, error), cach
 		h.Acknowledged = append(h.Acknowledged, lost)
 	}
 	var written string // the base, if this commit turns out to be the engine's
+	trusted := h.Authority.Trust(c.Key)
 	for _, f := range c.Files {
 		parts := strings.Split(f.Path, "/")
 		switch {
@@ -88,13 +94,13 @@ func (h *History) fold(c releases.Change, open func(string) (fs.FS, error), cach
 				past.Policies = slices.Clone(past.Policies[n-keepPolicies:])
 			}
 		case len(parts) == 3 && parts[0] == channels.Dir && parts[2] == "head.yaml":
-			base, err := h.head(c, f, parts[1], open)
+			base, err := h.head(c, f, parts[1], trusted, open, cache)
 			if err != nil {
 				return err
 			}
 			written = base
 		case len(parts) == 4 && parts[0] == channels.Dir && parts[2] == "holds":
-			if n, ok := haltSequence(parts[3]); ok && f.Old == "" {
+			if n, ok := haltSequence(parts[3]); ok && f.Old == "" && trusted {
 				past := h.channel(parts[1])
 				past.Halted = append(past.Halted, n)
 			}
@@ -102,9 +108,25 @@ func (h *History) fold(c releases.Change, open func(string) (fs.FS, error), cach
 			if err := h.approval(c, f, parts[1], open, cache); err != nil {
 				return err
 			}
+		case len(parts) == 3 && parts[0] == cells.Dir && parts[2] == IdentityFile:
+			if err := h.identity(c, f, parts[1], trusted, open); err != nil {
+				return err
+			}
+		case parts[0] == channels.QuarantineDir:
+			if delete(h.Quarantines, f.Path); trusted && f.New != "" {
+				h.Quarantines[f.Path] = f.New
+			}
+		case f.Path == pipelineFile:
+			files, err := open(c.Commit)
+			if err != nil {
+				return err
+			}
+			if p, _ := channels.ParsePipeline(cache, files); p != nil {
+				h.Authority.amend(c, p.Engine)
+			}
 		}
 	}
-	if written == "" && h.halt(c) {
+	if written == "" && trusted && h.halt(c) {
 		written = trailer(c.Message, "Decided-On")
 	}
 	h.Last.Commit, h.Last.Base = "", ""
@@ -136,11 +158,16 @@ func (h *History) release(c releases.Change, f releases.FileChange, version stri
 			origin.Authors = append(origin.Authors, a)
 		}
 	}
+	for _, key := range f.Keys {
+		if !slices.Contains(origin.Keys, key) {
+			origin.Keys = append(origin.Keys, key)
+		}
+	}
 }
 
 // head takes one change of a head.yaml: an effective head if the engine wrote it, else a request (R1).
 // base is what the engine decided on, empty if it was somebody else.
-func (h *History) head(c releases.Change, f releases.FileChange, name string, open func(string) (fs.FS, error)) (base string, err error) {
+func (h *History) head(c releases.Change, f releases.FileChange, name string, trusted bool, open func(string) (fs.FS, error), cache *manifest.Cache) (base string, err error) {
 	past := h.channel(name)
 	files, err := open(c.Commit)
 	if err != nil {
@@ -151,7 +178,7 @@ func (h *History) head(c releases.Change, f releases.FileChange, name string, op
 		return "", nil
 	}
 	d, ok := h.decision(c, name, files)
-	if !ok {
+	if !ok || !trusted || !h.justified(d, open, cache) {
 		past.Touched = &Request{By: c.Author.Name, Commit: c.Commit}
 		return "", nil
 	}
@@ -253,9 +280,9 @@ func (h *History) approval(c releases.Change, f releases.FileChange, channel str
 	return nil
 }
 
-// keysOf gives people's keys as sluice.yaml has them.
+// keysOf returns people's keys as sluice.yaml has them.
 func keysOf(files fs.FS, cache *manifest.Cache) map[string][]string {
-	pipeline, _ := manifest.Load[channels.Pipeline](cache, files, pipelineFile, nil)
+	pipeline, _ := channels.ParsePipeline(cache, files)
 	if pipeline == nil {
 		return nil
 	}
@@ -307,6 +334,12 @@ func (h *History) Ready() *History {
 	}
 	if h.Channels == nil {
 		h.Channels = map[string]*PastChannel{}
+	}
+	if h.Identities == nil {
+		h.Identities = map[string]PastIdentity{}
+	}
+	if h.Quarantines == nil {
+		h.Quarantines = map[string]string{}
 	}
 	for _, past := range h.Channels {
 		if past.Approvals == nil {
