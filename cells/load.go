@@ -23,9 +23,12 @@ const (
 // Found is a cell as it was found in a repository. It may come from a cache: immutable.
 type Found struct {
 	Cell     Cell     // with faults in its file: only Name
-	Identity Identity // zero: never registered
+	Identity Identity // as its file has it; zero: never registered, or it can't be read
 	Faults   []releases.Fault
 	Tree     string // the git tree id of its folder, where known
+
+	IdentityBlob   string // the git object id of the identity's file, where known
+	IdentityFaults []releases.Fault
 }
 
 // label is a DNS label: cells' and channels' names become parts of host names and paths.
@@ -61,12 +64,13 @@ func loadAll(c *manifest.Cache, fsys fs.FS) (map[string]*Found, []releases.Fault
 		return nil, nil
 	}
 	if err != nil {
-		return nil, []releases.Fault{{File: Dir, Message: fmt.Sprintf("can't be read: %v", err)}}
+		return nil, []releases.Fault{{File: Dir, Code: manifest.Unreadable,
+			Message: fmt.Sprintf("can't be read: %v", err)}}
 	}
 	var faults []releases.Fault
 	folders = slices.DeleteFunc(folders, func(f fs.DirEntry) bool {
 		if !f.IsDir() {
-			faults = append(faults, releases.Fault{File: path.Join(Dir, f.Name()), Warning: true, Message: "is not read: a cell is a folder"})
+			faults = append(faults, releases.Fault{File: path.Join(Dir, f.Name()), Warning: true, Code: manifest.Unused, Message: "is not read: a cell is a folder"})
 		}
 		return !f.IsDir()
 	})
@@ -85,7 +89,7 @@ func loadAll(c *manifest.Cache, fsys fs.FS) (map[string]*Found, []releases.Fault
 	byName := make(map[string]*Found, len(found))
 	for _, f := range found {
 		byName[f.Cell.Name] = f
-		faults = append(faults, f.Faults...)
+		faults = append(append(faults, f.Faults...), f.IdentityFaults...)
 	}
 	return byName, manifest.Sort(faults)
 }
@@ -106,16 +110,17 @@ func load(c *manifest.Cache, fsys fs.FS, folder fs.DirEntry) *Found {
 // read reads one folder. The cache keeps the whole of it, so its files need no entries of their own.
 func read(fsys fs.FS, name string) *Found {
 	f := &Found{Cell: Cell{Name: name}}
-	add := func(file, format string, args ...any) {
-		f.Faults = append(f.Faults, releases.Fault{File: file, Message: fmt.Sprintf(format, args...)})
+	add := func(code manifest.FaultCode, file, format string, args ...any) {
+		f.Faults = append(f.Faults, releases.Fault{File: file, Code: code, Message: fmt.Sprintf(format, args...)})
 	}
 	dir := path.Join(Dir, name)
 	if !ValidName(name) {
-		add(dir, "%q can't be a cell's name: it takes at most 63 lower-case letters, digits and hyphens", name)
+		add(manifest.WrongName, dir,
+			"%q can't be a cell's name: it takes at most 63 lower-case letters, digits and hyphens", name)
 	}
 	entries, err := fs.ReadDir(fsys, dir)
 	if err != nil {
-		add(dir, "can't be read: %v", err)
+		add(manifest.Unreadable, dir, "can't be read: %v", err)
 		return f
 	}
 	for _, e := range entries {
@@ -131,17 +136,14 @@ func read(fsys fs.FS, name string) *Found {
 				f.Cell.Blob = blob(e)
 			}
 		case identityFile:
-			identity, faults := manifest.Load(nil, fsys, file, checkIdentity)
-			f.Faults = append(f.Faults, faults...)
-			if identity != nil {
-				f.Identity = *identity
-			}
+			f.Identity, f.IdentityFaults = LoadIdentity(fsys, name)
+			f.IdentityBlob = blob(e)
 		default:
-			f.Faults = append(f.Faults, releases.Fault{File: file, Warning: true, Message: "is not read: nothing here has this name"})
+			f.Faults = append(f.Faults, releases.Fault{File: file, Warning: true, Code: manifest.Unused, Message: "is not read: nothing here has this name"})
 		}
 	}
 	if !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == cellFile }) {
-		add(path.Join(dir, cellFile), "is missing: without it the folder is no cell")
+		add(manifest.Missing, path.Join(dir, cellFile), "is missing: without it the folder is no cell")
 	}
 	return f
 }
@@ -157,17 +159,19 @@ func blob(e fs.DirEntry) string {
 func checkCell(d *manifest.Doc[Cell]) (faults []releases.Fault) {
 	c := &d.Value
 	if !label.MatchString(c.Channel) {
-		faults = append(faults, d.Fault("channel", "%q can't be a channel's name", c.Channel))
+		faults = append(faults, d.Fault(manifest.WrongName, "channel", "%q can't be a channel's name", c.Channel))
 	}
 	if _, err := releases.ParseVersion(c.Pin); c.Pin != "" && err != nil {
-		faults = append(faults, d.Fault("pin", "%v", err))
+		faults = append(faults, d.Fault(manifest.WrongValue, "pin", "%v", err))
 	}
 	if len(c.Windows) > MaxWindows {
-		return append(faults, d.Fault("windows", "%d windows: at most %d are read", len(c.Windows), MaxWindows))
+		return append(faults, d.Fault(manifest.TooLarge, "windows",
+			"%d windows: at most %d are read", len(c.Windows), MaxWindows))
 	}
 	for i := range c.Windows {
 		for _, wrong := range c.Windows[i].Ready() {
-			faults = append(faults, d.Fault(fmt.Sprintf("windows[%d].%s", i, wrong.Field), "%s", wrong.Reason))
+			faults = append(faults, d.Fault(manifest.WrongValue,
+				fmt.Sprintf("windows[%d].%s", i, wrong.Field), "%s", wrong.Reason))
 		}
 	}
 	return faults
@@ -176,9 +180,29 @@ func checkCell(d *manifest.Doc[Cell]) (faults []releases.Fault) {
 // maxKey bounds a public key's text, in bytes.
 const maxKey = 1024
 
-func checkIdentity(d *manifest.Doc[Identity]) []releases.Fault {
-	if len(d.Value.PublicKey) > maxKey {
-		return []releases.Fault{d.Fault("publicKey", "publicKey has more than %d bytes", maxKey)}
+// LoadIdentity reads a cell's identity.yaml. A field that only a newer version knows is no reason to forget the cell: such a
+// fault is a warning.
+func LoadIdentity(fsys fs.FS, cell string) (Identity, []releases.Fault) {
+	file := path.Join(Dir, cell, identityFile)
+	type parsed struct {
+		value  Identity
+		faults []releases.Fault
 	}
-	return nil
+	p, fault := manifest.LoadBytes(nil, fsys, file, func(data []byte) (p parsed) {
+		doc, faults := manifest.Decode[Identity](file, data)
+		if len(doc.Value.PublicKey) > maxKey {
+			faults = append(faults, doc.Fault(manifest.TooLarge, "publicKey", "publicKey has more than %d bytes", maxKey))
+		}
+		for i := range faults {
+			faults[i].Warning = faults[i].Warning || faults[i].Code == manifest.UnknownField
+		}
+		if p.faults = faults; !manifest.Fatal(faults) {
+			p.value = doc.Value
+		}
+		return p
+	})
+	if fault != nil {
+		return Identity{}, []releases.Fault{*fault}
+	}
+	return p.value, p.faults
 }

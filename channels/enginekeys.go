@@ -37,16 +37,16 @@ func (e EngineKeys) Equal(o EngineKeys) bool {
 // ready brings the keys into the form that releases.Change.Key has.
 func (e *EngineKeys) ready(doc *manifest.Doc[Pipeline]) (faults []manifest.Fault) {
 	if e.Keys != nil && len(e.Keys) == 0 {
-		faults = append(faults, doc.Fault("engine.keys", "lists no key: list the engine's, or write engine: unsigned"))
+		faults = append(faults, doc.Fault(manifest.Missing, "engine.keys", "lists no key: list the engine's, or write engine: unsigned"))
 	}
 	for i, key := range e.Keys {
 		at := fmt.Sprintf("engine.keys[%d]", i)
 		parsed, err := parseKey(key)
 		switch {
 		case err != nil:
-			faults = append(faults, doc.Fault(at, "%v", err))
+			faults = append(faults, doc.Fault(manifest.WrongValue, at, "%v", err))
 		case slices.Contains(e.Keys[:i], parsed):
-			faults = append(faults, doc.Fault(at, "is listed twice"))
+			faults = append(faults, doc.Fault(manifest.Duplicate, at, "is listed twice"))
 		}
 		e.Keys[i] = parsed
 	}

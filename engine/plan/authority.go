@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -33,7 +34,7 @@ func (a Authority) fault() *releases.Fault {
 		return nil
 	}
 	return &releases.Fault{
-		File: pipelineFile,
+		File: pipelineFile, Code: manifest.Forbidden,
 		Message: fmt.Sprintf("engine was changed in %s, which no listed key signed: the keys listed before stay in force; put them back, or have the change signed by one of them",
 			words.Short(a.Ignored)),
 	}

@@ -25,6 +25,10 @@ func Build(files fs.FS, h *History, open func(commit string) (fs.FS, error), cac
 	b.d = &Desired{
 		Commit: h.Tip, Pipeline: set.Pipeline, Quarantine: set.Quarantines, Acknowledged: h.Acknowledged, Faults: faults,
 		Channels: map[string]*Channel{}, Releases: map[string]*Release{}, Cells: map[string]*Cell{},
+		Authority: h.Authority,
+	}
+	if f := h.Authority.fault(); f != nil {
+		b.d.Faults = append(b.d.Faults, *f)
 	}
 	for _, name := range slices.Sorted(maps.Keys(set.Channels)) {
 		if err := b.channel(set.Channels[name]); err != nil {
@@ -170,7 +174,7 @@ func (b *builder) releases(all bool) error {
 		if origin == nil {
 			continue
 		}
-		r.Origin, r.Authors = origin.Commit, origin.Authors
+		r.Origin, r.Authors, r.Keys = origin.Commit, origin.Authors, origin.Keys
 		if r.Tombstone == nil && origin.Tree != "" && r.Tree != "" && r.Tree != origin.Tree {
 			f := releases.Fault{
 				File:    path.Join(releases.Dir, name, "release.yaml"),
@@ -181,6 +185,7 @@ func (b *builder) releases(all bool) error {
 			b.d.Faults = append(b.d.Faults, f)
 		}
 	}
+	b.keepWaysBack()
 	for _, r := range b.d.Releases {
 		if r.Tombstone == nil {
 			b.d.Versions = append(b.d.Versions, r)
@@ -225,23 +230,83 @@ func (b *builder) wanted(all bool) func(releases.Version) bool {
 	return func(v releases.Version) bool { return named[v.String()] || !v.Less(oldest) }
 }
 
-// heads checks adopted heads against the releases: a digest that is not the release's adopts nothing (fault 42).
+// RollbackReach is how many of a channel's newest heads stay within reach of a rollback: their releases can't be removed.
+const RollbackReach = 10
+
+// keepWaysBack brings releases back that a channel may go back to and that somebody's commit removed: by a tombstone, or
+// whole. Their bytes are where the head has them (R24).
+func (b *builder) keepWaysBack() {
+	for _, c := range b.d.Channels {
+		for _, h := range c.History[max(0, len(c.History)-RollbackReach):] {
+			r := b.d.Releases[h.Release]
+			if r != nil && r.Tombstone == nil {
+				continue
+			}
+			entry := b.at(h.Commit, h.Release)
+			if entry == nil || entry.Digest != h.Digest {
+				continue
+			}
+			f := releases.Fault{
+				File: path.Join(releases.Dir, h.Release), Code: manifest.Immutable,
+				Message: fmt.Sprintf("was removed, and %s may go back to it: the release stays as it was in %s; put it back", c.Name, words.Short(h.Commit)),
+			}
+			kept := &Release{Found: entry.Found, Loaded: true, Origin: h.Commit, Faults: []releases.Fault{f}}
+			if origin := b.history.Releases[h.Release]; origin != nil {
+				kept.Origin, kept.Authors, kept.Keys = origin.Commit, origin.Authors, origin.Keys
+			}
+			b.d.Releases[h.Release] = kept
+			b.d.Faults = append(b.d.Faults, f)
+		}
+	}
+}
+
+// at reads a release as a commit has it; nil: it has none that can be read.
+func (b *builder) at(commit, release string) *releases.Entry {
+	v, err := releases.ParseVersion(release)
+	if err != nil {
+		return nil
+	}
+	files, err := b.open(commit)
+	if err != nil {
+		return nil
+	}
+	entry := releases.ReadRelease(b.cache, files, v)
+	if entry.Tombstone != nil {
+		return nil
+	}
+	return entry
+}
+
+// heads holds each channel's head against its release's bytes: a head whose digest is another names what the branch never
+// had, and does not count, whoever wrote it (R46, fault 42).
 func (b *builder) heads() {
 	for _, c := range b.d.Channels {
 		e := c.Effective
-		if e == nil || e.Kind != Adopted {
+		if e == nil {
 			continue
 		}
 		r := b.d.Releases[e.Release]
-		if r != nil && (!r.Loaded || r.Digest == e.Digest) {
+		if r != nil && r.Tombstone == nil && (!r.Loaded && e.Kind == Adopted || r.Digest == e.Digest) {
 			continue
 		}
-		why := fmt.Sprintf("head.yaml names release %s, which does not exist", e.Release)
-		if r != nil {
+		why := ""
+		switch entry := b.at(e.Commit, e.Release); {
+		case r == nil && entry == nil:
+			why = fmt.Sprintf("head.yaml names release %s, which does not exist", e.Release)
+		case entry != nil && entry.Digest == e.Digest:
+			continue
+		case entry != nil:
+			why = fmt.Sprintf("head.yaml says that release %s has digest %s, and it has %s", e.Release, e.Digest, entry.Digest)
+		case e.Kind != Adopted:
+			continue // its commit can't be read any more: the decision stands
+		default:
 			why = fmt.Sprintf("head.yaml says that release %s has digest %s, and it has %s", e.Release, e.Digest, r.Digest)
 		}
-		c.Effective, c.History = nil, nil
 		c.Request = &Request{Release: e.Release, Commit: e.Written, Fault: why}
+		n := len(c.History) - 1
+		if c.History, c.Effective = c.History[:n], nil; n > 0 {
+			c.Effective = &c.History[n-1]
+		}
 	}
 }
 
@@ -249,7 +314,11 @@ func (b *builder) cells() {
 	found, faults := cells.Load(b.cache, b.files)
 	b.d.Faults = append(b.d.Faults, faults...)
 	for name, f := range found {
-		cell := &Cell{Cell: f.Cell, Identity: f.Identity, Found: f}
+		cell := &Cell{Cell: f.Cell, Found: f}
+		var ignored *releases.Fault
+		if cell.Identity, ignored = b.identity(name, f); ignored != nil {
+			b.d.Faults = append(b.d.Faults, *ignored)
+		}
 		for _, fault := range f.Faults {
 			if !fault.Warning {
 				cell.Faults = append(cell.Faults, fault)
@@ -257,7 +326,7 @@ func (b *builder) cells() {
 		}
 		c := b.d.Channels[cell.Channel]
 		if c == nil && len(cell.Faults) == 0 {
-			fault := releases.Fault{File: path.Join(cells.Dir, name, "cell.yaml"), Message: fmt.Sprintf("cell %s names channel %q, which does not exist", name, cell.Channel)}
+			fault := releases.Fault{File: path.Join(cells.Dir, name, "cell.yaml"), Code: manifest.UnknownReference, Message: fmt.Sprintf("cell %s names channel %q, which does not exist", name, cell.Channel)}
 			cell.Faults = append(cell.Faults, fault)
 			b.d.Faults = append(b.d.Faults, fault)
 		}

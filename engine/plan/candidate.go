@@ -137,7 +137,7 @@ func (x candidate) acceptance(say func(channels.Verdict)) bool {
 		}
 		all = false
 		if say != nil {
-			v.Gate = acceptGate(c.Channel)
+			v.Gate = acceptGate(c.Policy)
 			say(v.About(c.Name, x.Version.String()))
 		}
 	}
@@ -145,8 +145,8 @@ func (x candidate) acceptance(say func(channels.Verdict)) bool {
 }
 
 // acceptGate is what the verdict about upstreams is called: the soak gate, where there is one.
-func acceptGate(c *Channel) string {
-	for _, g := range c.Policy.Gates {
+func acceptGate(policy *channels.Channel) string {
+	for _, g := range policy.Gates {
 		if g.Soak != nil {
 			return g.ID
 		}

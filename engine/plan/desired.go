@@ -19,7 +19,8 @@ type Desired struct {
 	Versions     []*Release // sorted, greatest last; without tombstones
 	Cells        map[string]*Cell
 	Quarantine   []channels.Quarantine
-	Acknowledged []string // commits whose loss from the branch was accepted (R5)
+	Acknowledged []string  // commits whose loss from the branch was accepted (R5)
+	Authority    Authority // who counts as the engine
 	Faults       []releases.Fault
 
 	places func() map[releases.Digest]Source // where heads' bytes are, found out once; nil: by a walk each time
@@ -74,6 +75,7 @@ type Release struct {
 	releases.Found
 	Origin  string            // the first first-parent commit that has it: its bytes there count, for ever (R24)
 	Authors []releases.Person // of its folder's commits
+	Keys    []string          // whose signatures of those commits hold
 	Faults  []releases.Fault  // why it is no candidate
 	Loaded  bool              // manifest and digest were read; releases far below every head are not
 }

@@ -91,7 +91,7 @@ func (x candidate) upstreams(add func(channels.Verdict)) {
 	c, p := x.c, x.c.p
 	for _, name := range c.Policy.After {
 		v := x.accepts(p.channels[name])
-		v.Gate = acceptGate(c.Channel)
+		v.Gate = acceptGate(c.Policy)
 		if v.Holds {
 			v.Until = time.Time{} // latched
 			if len(c.Policy.After) > 1 && v.Code != reason.UpstreamFinished {

@@ -39,7 +39,7 @@ type Origin struct {
 	Tree    string // its folder there
 	Authors []releases.Person
 	Keys    []string // whose signatures of the folder's commits hold
-	Edited  string // the first commit that changed the folder afterwards; prune's too
+	Edited  string   // the first commit that changed the folder afterwards; prune's too
 }
 
 // PastChannel is one channel's past.

@@ -18,6 +18,7 @@ import (
 
 const (
 	IdentityFile   = "identity.yaml"
+	cellFile       = "cell.yaml"
 	IdentityPushes = "cells/" // what refused pushes of identities are kept under: no channel has such a name
 	maxIdentified  = 1000     // cells in one commit
 

@@ -1,11 +1,13 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
 
 	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/internal/words"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -27,16 +29,23 @@ func (h *History) identity(c releases.Change, f releases.FileChange, cell string
 	case trusted && f.New == "":
 		delete(h.Identities, cell)
 		return nil
-	case trusted:
+	case trusted && (f.Old == "" || h.Authority.Enforced()):
 		past = PastIdentity{Blob: f.New, Commit: c.Commit}
-	case f.New == "":
-		past.Ignored = c.Commit
 	default:
 		files, err := open(c.Commit)
 		if err != nil {
 			return err
 		}
-		was, now := past.read(cell, open), cells.LoadIdentity(files, cell)
+		if _, err := fs.Stat(files, path.Join(cells.Dir, cell, cellFile)); errors.Is(err, fs.ErrNotExist) {
+			delete(h.Identities, cell) // the whole cell is gone
+			return nil
+		}
+		was := past.read(cell, open)
+		now, faults := cells.LoadIdentity(files, cell)
+		if trusted && !manifest.Fatal(faults) {
+			past = PastIdentity{Blob: f.New, Commit: c.Commit}
+			break
+		}
 		if now.Revoked && past.Revoked == "" {
 			past.Revoked = c.Commit
 		}
@@ -57,13 +66,15 @@ func (p PastIdentity) read(cell string, open func(string) (fs.FS, error)) cells.
 	if err != nil {
 		return cells.Identity{}
 	}
-	return cells.LoadIdentity(files, cell)
+	id, _ := cells.LoadIdentity(files, cell)
+	return id
 }
 
 // identity returns what counts of a cell's identity.yaml, and what of it does not.
 func (b *builder) identity(cell string, found *cells.Found) (cells.Identity, *releases.Fault) {
 	past, known := b.history.Identities[cell]
-	if !b.history.Authority.Enforced() && found.IdentityBlob == past.Blob || known && past.Blob == found.IdentityBlob && past.Revoked == "" && past.Ignored == "" {
+	asWritten := past.Blob == found.IdentityBlob && past.Revoked == ""
+	if past.Ignored == "" && asWritten && !manifest.Fatal(found.IdentityFaults) || !known && found.IdentityBlob == "" {
 		return found.Identity, nil
 	}
 	id := past.read(cell, b.open)
@@ -74,7 +85,7 @@ func (b *builder) identity(cell string, found *cells.Found) (cells.Identity, *re
 		return id, nil
 	}
 	return id, &releases.Fault{
-		File: path.Join(cells.Dir, cell, IdentityFile),
+		File: path.Join(cells.Dir, cell, IdentityFile), Code: manifest.Forbidden,
 		Message: fmt.Sprintf("was changed in %s, which the engine did not sign: of that only revoked: true counts; put the file back, and give the cell a new token if it needs a new key",
 			words.Short(past.Ignored)),
 	}
