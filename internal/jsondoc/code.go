@@ -3,7 +3,7 @@ package jsondoc
 // FaultCode is a class of faults: what a program that shows or mends them goes by. A person goes by the message.
 type FaultCode string
 
-// The classes. Each fault has one.
+// The classes. Each fault has one. docs/formats.md lists them.
 const (
 	Syntax           FaultCode = "syntax"            // not YAML or JSON, or YAML that is not read
 	Encoding         FaultCode = "encoding"          // not UTF-8, or characters that only some programs read

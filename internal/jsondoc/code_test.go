@@ -4,8 +4,10 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"maps"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -52,5 +54,23 @@ func TestManifestHasTheCodes(t *testing.T) {
 		if !regexp.MustCompile(`(?m)^\t` + name + ` += jsondoc\.` + name + `$`).Match(text) {
 			t.Errorf("manifest.%s is missing", name)
 		}
+	}
+}
+
+// docs/formats.md lists exactly the codes that there are.
+func TestCodesAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/formats.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(page), "\n# Faults\n")
+	section, _, _ = strings.Cut(section, "\n# ")
+	var documented []string
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\| [^|]+ \\| [^|]+ \\|$").FindAllStringSubmatch(section, -1) {
+		documented = append(documented, row[1])
+	}
+	slices.Sort(documented)
+	if there := slices.Sorted(maps.Values(theCodes(t))); !slices.Equal(documented, there) {
+		t.Errorf("docs/formats.md has the codes %q; these are there: %q", documented, there)
 	}
 }

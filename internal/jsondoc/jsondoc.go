@@ -53,7 +53,7 @@ func (n Node) IsCollection() bool {
 type Fault struct {
 	File    string    `json:"file"`
 	Line    int       `json:"line,omitempty"` // 1-based; 0: the file as a whole
-	Code    FaultCode `json:"-"`              // its class
+	Code    FaultCode `json:"code" doc:"its class; docs/formats.md lists them"`
 	Message string    `json:"message"`
 	Warning bool      `json:"warning,omitempty"` // worth saying, stops nothing
 }
