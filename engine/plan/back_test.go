@@ -1,6 +1,7 @@
 package plan_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -19,14 +20,18 @@ func TestNoWayBackOverForwardOnly(t *testing.T) {
 		},
 		"pruned": func(w *World) {
 			w.Takes("staging", "2.0.0", "rollback: forward-only\n")
-			w.Takes("staging", "2.1.0")
-			w.Commit("bob", "cut", Release("3.0.0"))
-			w.Settle()
-			w.Commit("eve", "prune", map[string]string{
+			files := map[string]string{
 				"releases/2.0.0/release.yaml": "", "releases/2.0.0/kustomization.yaml": "", "releases/2.0.0/app.yaml": "",
 				"releases/2.0.0/tombstone.yaml": "apiVersion: sluice/v1\nkind: Tombstone\nversion: 2.0.0\ndigest: " + string(w.Digest("2.0.0")) + "\n",
-				"quarantine/2.1.0.yaml":         "digest: @digest:2.1.0\nreason: bad\n",
-			})
+			}
+			for i := range plan.RollbackReach { // no tombstone takes what is within reach
+				version := fmt.Sprintf("2.1.%d", i)
+				w.Takes("staging", version)
+				files["quarantine/"+version+".yaml"] = "digest: @digest:" + version + "\nreason: bad\n"
+			}
+			w.Commit("bob", "cut", Release("3.0.0"))
+			w.Settle()
+			w.Commit("eve", "prune", files)
 		},
 		"edited": func(w *World) {
 			w.Takes("staging", "2.0.0", "rollback: forward-only\n")
