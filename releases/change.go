@@ -1,6 +1,9 @@
 package releases
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Person is a name and an address as git writes them. Nothing proves them: see Change.Key.
 type Person struct {
@@ -18,6 +21,11 @@ type Change struct {
 	Message   string
 	Files     []FileChange // against Parent, by path
 	Key       string       // the SSH public key (authorized_keys form, no comment) whose signature of the raw commit verified; else empty
+}
+
+// Touches reports whether c changed a path.
+func (c Change) Touches(path string) bool {
+	return slices.ContainsFunc(c.Files, func(f FileChange) bool { return f.Path == path })
 }
 
 // FileChange is one path that a Change touched. Paths are sluice.yaml and the files below channels, quarantine and

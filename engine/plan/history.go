@@ -93,7 +93,7 @@ func (h *History) fold(c releases.Change, open func(string) (fs.FS, error), cach
 			if n := len(past.Policies); n > keepPolicies {
 				past.Policies = slices.Clone(past.Policies[n-keepPolicies:])
 			}
-		case len(parts) == 3 && parts[0] == channels.Dir && parts[2] == "head.yaml":
+		case len(parts) == 3 && parts[0] == channels.Dir && (parts[2] == "head.yaml" || parts[2] == "decision.json" && !c.Touches(path.Join(channels.Dir, parts[1], "head.yaml"))):
 			base, err := h.head(c, f, parts[1], trusted, open, cache)
 			if err != nil {
 				return err
@@ -173,12 +173,15 @@ func (h *History) head(c releases.Change, f releases.FileChange, name string, tr
 	if err != nil {
 		return "", err
 	}
-	if head, ok := h.adopted(c, f, files); ok {
+	if head, ok := h.adopted(c, name, files); ok {
 		past.Heads, past.Touched = append(past.Heads, head), nil
 		return "", nil
 	}
 	d, ok := h.decision(c, name, files)
 	if !ok || !trusted || !h.justified(d, open, cache) {
+		if path.Base(f.Path) != "head.yaml" {
+			return "", nil
+		}
 		past.Touched = &Request{By: c.Author.Name, Commit: c.Commit}
 		return "", nil
 	}
@@ -188,15 +191,16 @@ func (h *History) head(c releases.Change, f releases.FileChange, name string, tr
 }
 
 // adopted reads a head that the root commit brought: a repository whose past was left behind.
-func (h *History) adopted(c releases.Change, f releases.FileChange, files fs.FS) (EffectiveHead, bool) {
+func (h *History) adopted(c releases.Change, name string, files fs.FS) (EffectiveHead, bool) {
 	if c.Parent != "" {
 		return EffectiveHead{}, false
 	}
-	data, err := fs.ReadFile(files, f.Path)
+	file := path.Join(channels.Dir, name, "head.yaml")
+	data, err := fs.ReadFile(files, file)
 	if err != nil {
 		return EffectiveHead{}, false
 	}
-	doc, faults := manifest.Decode[channels.Head](f.Path, data)
+	doc, faults := manifest.Decode[channels.Head](file, data)
 	if len(faults) > 0 || doc.Value.Digest == "" {
 		return EffectiveHead{}, false
 	}
