@@ -129,7 +129,9 @@ func TestUnsigned(t *testing.T) {
 // R46: whoever signs, a head counts only with the release's own bytes, at a commit that has them, by verdicts of all gates.
 func TestUnjustifiedDecision(t *testing.T) {
 	for name, change := range map[string]func(decision string) string{
-		"other bytes":   func(s string) string { return regexp.MustCompile(`(?m)^  "digest": ".*"`).ReplaceAllString(s, `  "digest": "sha256:`+strings.Repeat("0", 64)+`"`) },
+		"other bytes": func(s string) string {
+			return regexp.MustCompile(`(?m)^  "digest": ".*"`).ReplaceAllString(s, `  "digest": "sha256:`+strings.Repeat("0", 64)+`"`)
+		},
 		"other commit":  func(s string) string { return strings.ReplaceAll(s, `"commit": "`, `"commit": "0000`) },
 		"gate missing":  func(s string) string { return strings.ReplaceAll(s, `"gate": "soak"`, `"gate": "freeze"`) },
 		"gate blocking": func(s string) string { return strings.ReplaceAll(s, `"holds": true`, `"holds": false`) },

@@ -27,6 +27,9 @@ func Build(files fs.FS, h *History, open func(commit string) (fs.FS, error), cac
 		Channels: map[string]*Channel{}, Releases: map[string]*Release{}, Cells: map[string]*Cell{},
 		Authority: h.Authority,
 	}
+	if a := h.Authority; !a.Enforced() && !a.Unsigned && !manifest.Fatal(set.PipelineFaults) {
+		b.d.pipelineText, _ = fs.ReadFile(files, pipelineFile)
+	}
 	if f := h.Authority.fault(); f != nil {
 		b.d.Faults = append(b.d.Faults, *f)
 	}

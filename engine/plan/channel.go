@@ -42,6 +42,9 @@ func diverged(channel, seen string) channels.Verdict {
 
 // refused tells whether a push for c was turned down lately; it is waited for, whatever the push would be.
 func (c *channelPlan) refused(release string) bool {
+	if c.p.unlisted(c.Name, release) {
+		return true
+	}
 	r, ok := c.p.o.Refused[c.Name]
 	if !ok || !r.Until.After(c.p.now) {
 		return false

@@ -23,7 +23,8 @@ type Desired struct {
 	Authority    Authority // who counts as the engine
 	Faults       []releases.Fault
 
-	places func() map[releases.Digest]Source // where heads' bytes are, found out once; nil: by a walk each time
+	pipelineText []byte                            // sluice.yaml, where the engine may have to list its key in it; nil: it need not, or can't
+	places       func() map[releases.Digest]Source // where heads' bytes are, found out once; nil: by a walk each time
 }
 
 // Channel is one channel with what history adds to its folder.

@@ -22,6 +22,9 @@ func Drafts(d *Desired, p Plan) (chain []releases.Draft, deadline time.Time, err
 		switch a.Kind {
 		case Grant:
 			continue
+		case Adopt:
+			draft, err := draftAdoption(d, p, a)
+			return []releases.Draft{draft}, time.Time{}, err
 		case Identify:
 			identities = &p.Actions[i]
 			continue

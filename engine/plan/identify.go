@@ -44,6 +44,9 @@ func (p *planner) identify() {
 	if len(due) == 0 || slices.ContainsFunc(p.plan.Actions, func(a Action) bool { return a.Kind != Grant }) {
 		return
 	}
+	if p.unlisted("", "") {
+		return
+	}
 	if r, ok := p.o.Refused[IdentityPushes]; ok && r.Until.After(p.now) {
 		p.block(channels.Blocked("push", reason.IdentitiesRefused, r.Reason).Before(r.Until))
 		return

@@ -23,6 +23,9 @@ func Make(d *Desired, o *Observed, now time.Time) Plan {
 		p.channels[name].learn()
 		p.channels[name].ended()
 	}
+	if p.adopt() {
+		return p.finish()
+	}
 	for _, name := range d.Order {
 		p.channels[name].decide()
 	}

@@ -25,6 +25,7 @@ type Observed struct {
 	Refused      map[string]Refusal      // pushes that the git host refused, by channel: blocked until then
 	Registered   map[string]Registration // changes of identity that git may not have yet, newest of each cell
 	Slots        map[string][]string     // cells that have a slot of maxInFlight in use, by channel, as the store counts them
+	Key          string                  `json:"-"` // the SSH public key that this engine signs with; empty: it pushes nothing
 	Flags        *FlagsSeen              // what gates see of flags; nil: there are none
 }
 

@@ -28,6 +28,7 @@ const (
 	Halt        Kind = "halt"       // put a hold on a channel
 	Grant       Kind = "grant"      // let cells have their channel's head
 	Identify    Kind = "identify"   // write cells' keys to their identity.yaml, one commit for all (R25)
+	Adopt       Kind = "adopt"      // list the engine's key in sluice.yaml, once (R46)
 	Adopted     Kind = "adopted"    // no action: a head that the repository's root commit brought
 )
 
@@ -83,6 +84,7 @@ type Action struct {
 	Commit   string             `json:"-"` // whose releases/V is meant
 	forward  string             // see EffectiveHead.Forward
 	Holds    bool               `json:"-"` // rollback: leaves a hold behind, for a person to lift (R1)
+	key      string             // adopt: the engine's
 	members  []Registration     // identify: what is to be written, in the order of Cells
 }
 

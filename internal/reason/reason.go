@@ -77,6 +77,9 @@ const (
 	Diverged
 	PushRefused
 	IdentitiesRefused
+	KeyUnlisted
+	KeyUnlistable
+	KeyRefused
 
 	// What holds single cells.
 	Infrastructure
@@ -166,6 +169,9 @@ var table = [end]entry{
 	Diverged:          {name: "diverged", words: "the branch was force-pushed, or merged the wrong way round: %s was acted upon and is not among its first parents. Look at it, then accept the branch as it is: git commit --allow-empty -m 'accept the branch' -m '%s: %s'"},
 	PushRefused:       {name: "push-refused", words: "%s"},
 	IdentitiesRefused: {name: "identities-refused", words: "cells' identities: %s"},
+	KeyUnlisted:       {name: "key-unlisted", words: "engine.keys in sluice.yaml does not list this engine's key, %s, so what it commits would not count: start it with the store or the --signing-key of one that is listed, or have one of those list it"},
+	KeyUnlistable:     {name: "key-unlistable", words: "the engine's key can't be listed in sluice.yaml, which is missing or has faults: until it is, whoever may push may promote"},
+	KeyRefused:        {name: "key-refused", words: "the engine's key is not listed in sluice.yaml yet: %s"},
 
 	Infrastructure: {name: "infrastructure", words: "%s needs infrastructure %d, the cell has %d"},
 	TooOld:         {name: "too-old", words: "%s installs over %s or later, the cell runs %s"},
