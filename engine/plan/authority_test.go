@@ -263,3 +263,40 @@ func TestWayBackStays(t *testing.T) {
 		})
 	}
 }
+
+// R46: an engine with a key lists it in a repository that says nothing of keys, before all else, once.
+func TestAdopt(t *testing.T) {
+	w := One(t, "")
+	w.Signs = map[string]string{"sluice": engineKey}
+	w.Obs.Key = engineKey
+	w.Commit("bob", "cut", Release("1.1.0"))
+	w.WantActions("adopt  ")
+	d := w.Desired()
+	if !d.Authority.Enforced() || !d.Authority.Trust(engineKey) {
+		t.Errorf("%+v", d.Authority)
+	}
+	last := w.Changes[len(w.Changes)-1]
+	if !strings.Contains(last.Message, "Adopts: staging 1.0.0 sequence 7\n") || !strings.Contains(last.Message, "Engine-Key: "+engineKey+"\n") {
+		t.Errorf("message %s", last.Message)
+	}
+	w.WantActions("promote 1.1.0 staging")
+	w.WantHead("staging", "1.1.0")
+	for name, c := range map[string]struct{ engine, actions string }{
+		"another's key": {"engine: {keys: [\"" + malloryKey + "\"]}\n", ""},
+		"unsigned":      {"engine: unsigned\n", "promote 1.1.0 staging"},
+		"none, refused": {"", "promote 1.1.0 staging"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := One(t, "", pipeline(c.engine))
+			w.Obs.Key = engineKey
+			if c.engine == "" {
+				w.Obs.Refused[plan.PipelinePushes] = plan.Refusal{Reason: "protected", Until: w.Now.Add(time.Hour)}
+			}
+			w.Commit("bob", "cut", Release("1.1.0"))
+			if c.actions == "" {
+				w.WantBlocked("staging", "push", "does not list this engine's key, "+engineKey)
+			}
+			w.WantActions(c.actions)
+		})
+	}
+}

@@ -41,28 +41,37 @@ func Key(ctx context.Context, facts Facts, random io.Reader) (ssh.Signer, error)
 		if len(keys) > 0 {
 			return keys[0], nil
 		}
-		if err := add(ctx, facts, kept, random); err != nil && !errors.Is(err, plan.ErrStale) {
+		_, text, err := generate(random)
+		if err != nil {
 			return nil, err
+		}
+		if err := facts.KeepFact(ctx, fact, kept, text); err != nil && !errors.Is(err, plan.ErrStale) {
+			return nil, fmt.Errorf("keep the engine's key: %w", err)
 		} // kept by this process or by another: read what is there
 	}
 }
 
-// Rotate makes a new key, which Key returns from then on, and returns it with the one before.
-func Rotate(ctx context.Context, facts Facts, random io.Reader) (next, before ssh.Signer, err error) {
+// Rotate makes a new key, has list publish it, and then keeps it: Key returns it from then on. list is passed the newest key
+// so far too, which stays good for signing until the repository lists it no more.
+func Rotate(ctx context.Context, facts Facts, random io.Reader, list func(next, before ssh.Signer) error) error {
 	keys, kept, err := read(ctx, facts)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	if len(keys) == 0 {
-		return nil, nil, errors.New("the store has no key to sign with yet: sluice serve makes one at its first start")
+		return errors.New("the store has no key to sign with yet: sluice serve makes one at its first start")
 	}
-	if err := add(ctx, facts, kept, random); err != nil {
-		return nil, nil, fmt.Errorf("rotate the engine's key: %w", err)
+	next, text, err := generate(random)
+	if err != nil {
+		return err
 	}
-	if keys, _, err = read(ctx, facts); err != nil {
-		return nil, nil, err
+	if err := list(next, keys[0]); err != nil {
+		return err
 	}
-	return keys[0], keys[1], nil
+	if err := facts.KeepFact(ctx, fact, kept, text); err != nil {
+		return fmt.Errorf("keep the engine's new key: %w", err)
+	}
+	return nil
 }
 
 // Public returns a key in authorized_keys form, as sluice.yaml lists it.
@@ -89,27 +98,20 @@ func read(ctx context.Context, facts Facts) (keys []ssh.Signer, kept string, err
 	return keys, kept, nil
 }
 
-// add puts a new key before the newest of those kept; the others go.
-func add(ctx context.Context, facts Facts, kept string, random io.Reader) error {
+// generate makes a key, and the text that the store keeps.
+func generate(random io.Reader) (key ssh.Signer, text string, err error) {
 	_, private, err := ed25519.GenerateKey(random)
 	if err != nil {
-		return fmt.Errorf("make the engine's key: %w", err)
+		return nil, "", fmt.Errorf("make the engine's key: %w", err)
 	}
 	block, err := ssh.MarshalPrivateKey(private, "sluice engine")
 	if err != nil {
-		return fmt.Errorf("make the engine's key: %w", err)
+		return nil, "", fmt.Errorf("make the engine's key: %w", err)
 	}
-	texts := []string{string(pem.EncodeToMemory(block))}
-	if kept != "" {
-		var old []string
-		if err := json.Unmarshal([]byte(kept), &old); err != nil {
-			return err
-		}
-		texts = append(texts, old[0])
-	}
-	data, err := json.Marshal(texts)
+	data, err := json.Marshal([]string{string(pem.EncodeToMemory(block))})
 	if err != nil {
-		return err
+		return nil, "", err
 	}
-	return facts.KeepFact(ctx, fact, kept, string(data))
+	key, err = ssh.NewSignerFromKey(private)
+	return key, string(data), err
 }
