@@ -228,6 +228,11 @@ type Member struct {
 	Roles []string `yaml:"roles" json:"roles,omitempty"`
 }
 
+// Approver is the person as gates judge them; name is their key in people.
+func (m *Member) Approver(name string) Approver {
+	return Approver{Person: name, Email: m.Email, Keys: m.Keys, Roles: m.Roles}
+}
+
 // State is one channel folder as it stands at a commit. Policy is nil if channel.yaml is missing, or anything that it
 // stands on has faults: a mistyped freeze, hold or debt must not mean that there is none (R6).
 type State struct {

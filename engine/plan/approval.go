@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sluice-cd/sluice/channels"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -30,7 +31,7 @@ func ApprovalOf(c releases.Change, f releases.FileChange, keys func(commit strin
 		return a, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(people)) {
-		if slices.ContainsFunc(people[name], func(k string) bool { return sameKey(k, f.Key) }) {
+		if slices.ContainsFunc(people[name], func(k string) bool { return channels.SameKey(k, f.Key) }) {
 			a.Person = name
 			break
 		}
@@ -42,12 +43,6 @@ func ApprovalOf(c releases.Change, f releases.FileChange, keys func(commit strin
 // signed it, by the commit's author.
 func (a Approval) Of(person, email string, trustAuthors bool) bool {
 	return a.Person == person || trustAuthors && a.Person == "" && email != "" && sameAddress(a.Author.Email, email)
-}
-
-// sameKey compares authorized_keys lines by type and key, whatever the comment.
-func sameKey(a, b string) bool {
-	x, y := strings.Fields(a), strings.Fields(b)
-	return len(x) >= 2 && len(y) >= 2 && x[0] == y[0] && x[1] == y[1]
 }
 
 // sameAddress compares e-mail addresses as git hosts do: without regard to case.

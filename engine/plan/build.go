@@ -124,7 +124,7 @@ func (b *builder) proven(past *PastChannel, a channels.Approved) (Approved, bool
 		return Approved{}, false
 	}
 	return Approved{
-		Approver: channels.Approver{Person: a.Person, Email: member.Email, Roles: member.Roles},
+		Approver: member.Approver(a.Person),
 		Release:  a.Release, Digest: a.Digest,
 	}, true
 }

@@ -81,6 +81,11 @@ type Release struct {
 	Loaded  bool              // manifest and digest were read; releases far below every head are not
 }
 
+// Authorship is who had a hand in the release: their approvals of it don't count.
+func (r *Release) Authorship() channels.Authorship {
+	return channels.Authorship{People: r.Authors, Keys: r.Keys, Names: r.Release.Authors}
+}
+
 // Cell is a cell with its identity.
 type Cell struct {
 	cells.Cell

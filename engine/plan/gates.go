@@ -173,7 +173,7 @@ func (x candidate) gate(g *channels.Gate) (v channels.Verdict, any bool) {
 				approvers = append(approvers, a.Approver)
 			}
 		}
-		return g.Approval.Judge(approvers, x.Authors, x.Release.Release.Authors), true
+		return g.Approval.Judge(approvers, x.Authorship()), true
 	case g.When != nil:
 		return g.When.Judge(x.whenInput()), true
 	}
