@@ -28,7 +28,7 @@ func BenchmarkRollout(b *testing.B) {
 			name  string
 			given int
 		}{{"idle", n}, {"waiting", n / 2}} {
-			d, o := rolling(b, n, at.given)
+			d, o := midRollout(b, n, at.given)
 			b.Run(fmt.Sprintf("cells=%d/%s", n, at.name), func(b *testing.B) {
 				for b.Loop() {
 					sink = plan.Make(d, o, Start)

@@ -27,13 +27,13 @@ func (p *Plan) Offers() (all []Offer) {
 // Remember adds what a plan learned for good. Of a channel's rollouts only the newest head's is kept.
 func (o *Observed) Remember(l Learned) {
 	all := &o.Learned
-	all.Accepted = add(all.Accepted, l.Accepted, func(a, b Acceptance) bool {
+	all.Accepted = appendNew(all.Accepted, l.Accepted, func(a, b Acceptance) bool {
 		return a.Upstream == b.Upstream && a.Downstream == b.Downstream && a.Digest == b.Digest
 	})
-	all.Finished = add(all.Finished, l.Finished, func(a, b Finish) bool {
+	all.Finished = appendNew(all.Finished, l.Finished, func(a, b Finish) bool {
 		return a.Channel == b.Channel && a.Sequence == b.Sequence && a.Digest == b.Digest
 	})
-	all.Waves = add(all.Waves, l.Waves, func(a, b Through) bool {
+	all.Waves = appendNew(all.Waves, l.Waves, func(a, b Through) bool {
 		return a.Channel == b.Channel && a.Sequence == b.Sequence && a.Digest == b.Digest && a.Wave == b.Wave
 	})
 	rollouts := slices.DeleteFunc(slices.Clone(all.Rollouts), func(old Rollout) bool {
@@ -42,8 +42,8 @@ func (o *Observed) Remember(l Learned) {
 	all.Rollouts = append(rollouts, l.Rollouts...)
 }
 
-// add returns all with those of fresh that it lacks.
-func add[T any](all, fresh []T, same func(a, b T) bool) []T {
+// appendNew returns all with those of fresh that it lacks.
+func appendNew[T any](all, fresh []T, same func(a, b T) bool) []T {
 	all = slices.Clip(all)
 	for _, f := range fresh {
 		if !slices.ContainsFunc(all, func(a T) bool { return same(a, f) }) {
@@ -56,8 +56,8 @@ func add[T any](all, fresh []T, same func(a, b T) bool) []T {
 // Lapse forgets the offers to cells that did not take them (R14).
 func (o *Observed) Lapse(names []string) {
 	for _, name := range names {
-		if s := o.Cells[name]; s != nil && s.Granted != nil && !s.took() {
-			o.Cells[name] = Lapse(s)
+		if s := o.Cells[name]; s != nil && s.Granted != nil && !s.tookGrant() {
+			o.Cells[name] = WithoutGrant(s)
 		}
 	}
 }

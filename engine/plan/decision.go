@@ -42,7 +42,7 @@ type Evidence struct {
 	Until  time.Time `json:"until,omitzero"`
 }
 
-func evidence(verdicts []channels.Verdict) []Evidence {
+func evidenceOf(verdicts []channels.Verdict) []Evidence {
 	all := make([]Evidence, 0, len(verdicts))
 	for _, v := range verdicts {
 		all = append(all, Evidence{Gate: v.Gate, Holds: v.Holds, Reason: v.Reason, Until: v.Until})
@@ -75,8 +75,8 @@ func (d Decision) encode() ([]byte, error) {
 	return append(data, '\n'), nil
 }
 
-// subject is the first line of the commit.
-func (a Action) subject() string {
+// commitSubject is the first line of the commit.
+func (a Action) commitSubject() string {
 	switch a.Kind {
 	case Rollback:
 		return fmt.Sprintf("roll back %s to %s", a.Channel, a.Release)
@@ -89,10 +89,10 @@ func (a Action) subject() string {
 	}
 }
 
-// message is the commit's text: the subject and, as trailers, what the decision rests on.
-func (a Action) message(base, decision string, quarantined string) string {
+// commitMessage is the commit's text: the subject and, as trailers, what the decision rests on.
+func (a Action) commitMessage(base, decision string, quarantined string) string {
 	var b strings.Builder
-	b.WriteString(a.subject() + "\n\n")
+	b.WriteString(a.commitSubject() + "\n\n")
 	line := func(key, value string) {
 		if value != "" {
 			fmt.Fprintf(&b, "%s: %s\n", key, words.OneLine(value))

@@ -22,7 +22,7 @@ type Desired struct {
 	Acknowledged []string // commits whose loss from the branch was accepted (R5)
 	Faults       []releases.Fault
 
-	places func() map[releases.Digest]Source // where heads' bytes are, found out once; nil: by a walk each time
+	sources func() map[releases.Digest]Source // where heads' bytes are, found out once; nil: by a walk each time
 }
 
 // Channel is one channel with what history adds to its folder.
@@ -38,7 +38,7 @@ type Channel struct {
 	Down      []string          // channels that name this one in after
 	Cells     []*Cell           // by name
 
-	memo *memo // nil: nothing is kept
+	cache *cellCache // nil: nothing is kept
 }
 
 // Approved is a proven approval of a release (R22).
@@ -91,13 +91,13 @@ type Source struct{ Commit, Version string }
 
 // Sources tells where each head's bytes are: the first channel's newest counts. Made once for each Desired that Build gives.
 func (d *Desired) Sources() map[releases.Digest]Source {
-	if d.places != nil {
-		return d.places()
+	if d.sources != nil {
+		return d.sources()
 	}
-	return d.walkHeads()
+	return d.findSources()
 }
 
-func (d *Desired) walkHeads() map[releases.Digest]Source {
+func (d *Desired) findSources() map[releases.Digest]Source {
 	all := map[releases.Digest]Source{}
 	for _, name := range d.Order {
 		for _, h := range slices.Backward(d.Channels[name].History) {

@@ -35,7 +35,7 @@ func Drafts(d *Desired, p Plan) (chain []releases.Draft, deadline time.Time, err
 		}
 	}
 	for _, name := range order {
-		draft, err := draft(d.Channels[name], p, byChannel[name])
+		draft, err := draftChannel(d.Channels[name], p, byChannel[name])
 		if err != nil {
 			return nil, deadline, fmt.Errorf("write down what was decided for %s: %w", name, err)
 		}
@@ -51,8 +51,8 @@ func Drafts(d *Desired, p Plan) (chain []releases.Draft, deadline time.Time, err
 	return chain, deadline, nil
 }
 
-// draft is one channel's commit: its head and decision, and what belongs to the same decision.
-func draft(c *Channel, p Plan, actions []Action) (releases.Draft, error) {
+// draftChannel is one channel's commit: its head and decision, and what belongs to the same decision.
+func draftChannel(c *Channel, p Plan, actions []Action) (releases.Draft, error) {
 	files := map[string][]byte{}
 	out := releases.Draft{When: p.Now, Files: files, Tags: map[string]string{}}
 	quarantined := ""
@@ -69,13 +69,13 @@ func draft(c *Channel, p Plan, actions []Action) (releases.Draft, error) {
 	}
 	i := slices.IndexFunc(actions, func(a Action) bool { return a.Kind != Quarantines })
 	if i < 0 {
-		out.Message = actions[0].message(p.Commit, "", "")
+		out.Message = actions[0].commitMessage(p.Commit, "", "")
 		return out, nil
 	}
 	a := actions[i]
 	folder := path.Join(channels.Dir, c.Name)
 	if a.Kind == Halt || a.Holds {
-		file, reason := haltFile(c.Effective.Sequence), a.Reason
+		file, reason := haltFileName(c.Effective.Sequence), a.Reason
 		if a.Holds {
 			file, reason = fmt.Sprintf("rollback-%d.yaml", a.Sequence), "rolled back by hand: "+a.Reason
 		}
@@ -86,7 +86,7 @@ func draft(c *Channel, p Plan, actions []Action) (releases.Draft, error) {
 		files[path.Join(folder, "holds", file)] = data
 	}
 	if a.Kind == Halt {
-		out.Message = a.message(p.Commit, "", quarantined)
+		out.Message = a.commitMessage(p.Commit, "", quarantined)
 		return out, nil
 	}
 	decision := decisionOf(c, p, a)
@@ -94,10 +94,10 @@ func draft(c *Channel, p Plan, actions []Action) (releases.Draft, error) {
 	if err != nil {
 		return out, err
 	}
-	files[path.Join(folder, "head.yaml")] = headYAML(decision.Head())
+	files[path.Join(folder, "head.yaml")] = encodeHead(decision.Head())
 	files[path.Join(folder, "decision.json")] = data
 	out.Tags[fmt.Sprintf("sluice/%s/%d", c.Name, a.Sequence)] = decision.Commit
-	out.Message = a.message(p.Commit, HashOf(data), quarantined)
+	out.Message = a.commitMessage(p.Commit, HashOf(data), quarantined)
 	return out, nil
 }
 
@@ -105,7 +105,7 @@ func draft(c *Channel, p Plan, actions []Action) (releases.Draft, error) {
 func decisionOf(c *Channel, p Plan, a Action) Decision {
 	d := Decision{
 		Kind: a.Kind, Channel: c.Name, Base: p.Commit, Now: p.Now, Release: a.Release, Commit: a.Commit, Digest: a.Digest,
-		Sequence: a.Sequence, From: a.From, Requested: a.Requested, Reason: a.Reason, Hotfix: a.Hotfix, Forward: a.forward, Verdicts: evidence(a.Verdicts), Accepted: a.Accepted, Flags: p.Flags,
+		Sequence: a.Sequence, From: a.From, Requested: a.Requested, Reason: a.Reason, Hotfix: a.Hotfix, Forward: a.forwardOnly, Verdicts: evidenceOf(a.Verdicts), Accepted: a.Accepted, Flags: p.Flags,
 	}
 	if d.Commit == "" {
 		d.Commit = p.Commit

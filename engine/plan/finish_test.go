@@ -64,7 +64,7 @@ func TestFinishedWithoutTheSilentAndTheFailed(t *testing.T) {
 // R14, fault 56: where none of the cells that a head was for runs it well, those that joined since prove it by waves: one of
 // them is not enough for all others.
 func TestNotFinishedByFailuresAlone(t *testing.T) {
-	w := many(t, 1, "rollout: {waves: [{cells: 2, soak: 10m}, {percent: 50}], failureBudget: 1}\n")
+	w := manyCells(t, 1, "rollout: {waves: [{cells: 2, soak: 10m}, {percent: 50}], failureBudget: 1}\n")
 	w.WantActions("grant 1.1.0 staging c00")
 	w.Fails("c00", "no room")
 	w.WantActions("")

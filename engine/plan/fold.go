@@ -30,15 +30,15 @@ type Arrival struct {
 // Fold is Receive across replicas: what another one received counts as if it had been here. Gaps between reports to this
 // process are measured by its own clock, others by the store's.
 func (k Arrival) Fold(prev *CellState, r cells.Report, staleAfter time.Duration) (*CellState, Restore, FreshEvents) {
-	if prev.overtaken(r, k.At) {
+	if prev.isOvertaken(r, k.At) {
 		s := *prev
 		s.Version++
-		what, h := s.boots(prev, r, k.Epoch, true, staleAfter)
+		what, h := s.foldBoots(prev, r, k.Epoch, true, staleAfter)
 		return &s, what, h
 	}
 	s := &CellState{
 		Name: r.Cell, State: r.State, Message: r.Message, LastReport: k.At, Infrastructure: r.Infrastructure, Running: r.Running, Applying: r.Applying,
-		Owner: r.Owner, Flags: r.Flags, Version: 1, live: true, heard: k.Local,
+		Owner: r.Owner, Flags: r.Flags, Version: 1, watched: true, receivedAt: k.Local,
 	}
 	if !r.Sent.IsZero() {
 		s.Skew = r.Sent.Sub(k.At.Round(0))
@@ -56,28 +56,28 @@ func (k Arrival) Fold(prev *CellState, r cells.Report, staleAfter time.Duration)
 			s.Channel = prev.Channel
 		}
 	}
-	what, h := s.boots(prev, r, k.Epoch, false, staleAfter)
-	gap := s.gap(prev)
-	s.soak(prev, gap, staleAfter)
-	s.started(prev)
-	s.fail(prev, r.Failures)
+	what, h := s.foldBoots(prev, r, k.Epoch, false, staleAfter)
+	gap := s.reportGap(prev)
+	s.foldSoak(prev, gap, staleAfter)
+	s.foldStart(prev)
+	s.foldFailures(prev, r.Failures)
 	return s, what, h
 }
 
 // clockTolerance is how far two replicas' ideas of the store's time may be apart.
 const clockTolerance = time.Second
 
-// gap is the time since the report before. Replicas don't agree to the millisecond: one that seems to come a little
+// reportGap is the time since the report before. Replicas don't agree to the millisecond: one that seems to come a little
 // before it came at the same instant, and the next gap counts from the later of the two, whoever receives that, so that
 // none counts twice. What this process received itself it measures by its own clock, if that and the store's differ by
 // more: then one of them was set.
-func (s *CellState) gap(prev *CellState) time.Duration {
+func (s *CellState) reportGap(prev *CellState) time.Duration {
 	if prev == nil {
 		return 0
 	}
 	gap, least := s.LastReport.Sub(prev.LastReport), -clockTolerance
-	if !prev.heard.IsZero() {
-		own := s.heard.Sub(prev.heard)
+	if !prev.receivedAt.IsZero() {
+		own := s.receivedAt.Sub(prev.receivedAt)
 		if least = own - 2*clockTolerance; gap > own || gap < least {
 			return own
 		}
@@ -88,16 +88,16 @@ func (s *CellState) gap(prev *CellState) time.Duration {
 	return gap
 }
 
-// soak goes on where s and the report before it were both healthy on one digest, close enough together.
-func (s *CellState) soak(prev *CellState, gap, staleAfter time.Duration) {
+// foldSoak goes on where s and the report before it were both healthy on one digest, close enough together.
+func (s *CellState) foldSoak(prev *CellState, gap, staleAfter time.Duration) {
 	if s.State != cells.StateHealthy || s.Digest == "" {
 		return
 	}
 	s.HealthySince = s.LastReport
-	if prev == nil || prev.State != cells.StateHealthy || prev.Digest != s.Digest || prev.HealthySince.IsZero() || revised(prev.Running, s.Running) {
+	if prev == nil || prev.State != cells.StateHealthy || prev.Digest != s.Digest || prev.HealthySince.IsZero() || revisionChanged(prev.Running, s.Running) {
 		return
 	}
-	if !prev.live {
+	if !prev.watched {
 		s.HealthySince, s.Soaked = prev.HealthySince, prev.Soaked // nobody watched in between: it pauses
 		return
 	}
@@ -107,13 +107,13 @@ func (s *CellState) soak(prev *CellState, gap, staleAfter time.Duration) {
 	s.HealthySince, s.Soaked = prev.HealthySince, prev.Soaked+gap
 }
 
-// revised tells whether values or profile changed: that starts the soak again (R13).
-func revised(a, b *cells.Assignment) bool {
+// revisionChanged tells whether values or profile changed: that starts the soak again (R13).
+func revisionChanged(a, b *cells.Assignment) bool {
 	return a != nil && b != nil && a.Revision != b.Revision
 }
 
-// started keeps when the cell began what it applies: the stall limit counts from there (R14).
-func (s *CellState) started(prev *CellState) {
+// foldStart keeps when the cell began what it applies: the stall limit counts from there (R14).
+func (s *CellState) foldStart(prev *CellState) {
 	switch {
 	case s.Applying == nil:
 		s.StartedAt = time.Time{}
@@ -122,12 +122,12 @@ func (s *CellState) started(prev *CellState) {
 	}
 }
 
-// fail notes when each failure was first heard of. That only values had changed is believed of a cell that runs, or
+// foldFailures notes when each failure was first heard of. That only values had changed is believed of a cell that runs, or
 // ran just before, the release with others (R13).
-func (s *CellState) fail(prev *CellState, failures []cells.Failure) {
+func (s *CellState) foldFailures(prev *CellState, failures []cells.Failure) {
 	for _, f := range failures {
 		seen := s.LastReport
-		f.Values = f.Values && (otherValues(s.Running, &f.Assignment) || prev != nil && otherValues(prev.Running, &f.Assignment))
+		f.Values = f.Values && (differsInValues(s.Running, &f.Assignment) || prev != nil && differsInValues(prev.Running, &f.Assignment))
 		if prev != nil {
 			for _, known := range prev.Failures {
 				if known.Assignment.Key() == f.Assignment.Key() && known.At.Equal(f.At) {
@@ -139,13 +139,13 @@ func (s *CellState) fail(prev *CellState, failures []cells.Failure) {
 	}
 }
 
-// otherValues tells whether a has b's release with other values or another profile.
-func otherValues(a, b *cells.Assignment) bool {
+// differsInValues tells whether a has b's release with other values or another profile.
+func differsInValues(a, b *cells.Assignment) bool {
 	return a != nil && a.Digest == b.Digest && a.Revision != b.Revision
 }
 
-// broken tells whether the cell says that what it runs failed for good, and not for its values (R13).
-func (s *CellState) broken() bool {
+// failedForGood tells whether the cell says that what it runs failed for good, and not for its values (R13).
+func (s *CellState) failedForGood() bool {
 	if s.State != cells.StateFailed && s.State != cells.StateStuck {
 		return false
 	}
@@ -153,8 +153,8 @@ func (s *CellState) broken() bool {
 	return n == 0 || !s.Failures[n-1].Values || s.Failures[n-1].Assignment.Digest != s.Digest
 }
 
-// took tells whether the cell took its grant: it said so, or went on to what follows.
-func (s *CellState) took() bool {
+// tookGrant tells whether the cell took its grant: it said so, or went on to what follows.
+func (s *CellState) tookGrant() bool {
 	g := s.Granted
 	for _, a := range []*cells.Assignment{s.Running, s.Applying} {
 		if a != nil && a.Epoch == g.Epoch && a.Sequence == g.Sequence && a.Revision == g.Revision {
@@ -165,8 +165,8 @@ func (s *CellState) took() bool {
 	return s.Taken == key || slices.ContainsFunc(s.Failures, func(f Failure) bool { return f.Assignment.Key() == key })
 }
 
-// Lapse is s without its grant (R14).
-func Lapse(s *CellState) *CellState {
+// WithoutGrant is s without its grant (R14).
+func WithoutGrant(s *CellState) *CellState {
 	c := *s
 	c.Granted, c.GrantedAt = nil, time.Time{}
 	return &c
@@ -208,7 +208,7 @@ func UnknownChannels(d *Desired, s *CellState) (names []string) {
 func Material(a, b *CellState) bool {
 	return a == nil || a.State != b.State || a.Digest != b.Digest || a.Sequence != b.Sequence || a.Epoch != b.Epoch ||
 		a.Taken != b.Taken || a.Clone != b.Clone || a.Infrastructure != b.Infrastructure ||
-		(a.Applying == nil) != (b.Applying == nil) || revised(a.Running, b.Running) || otherFailures(a.Failures, b.Failures) || !reflect.DeepEqual(a.Owner, b.Owner)
+		(a.Applying == nil) != (b.Applying == nil) || revisionChanged(a.Running, b.Running) || newestFailureDiffers(a.Failures, b.Failures) || !reflect.DeepEqual(a.Owner, b.Owner)
 }
 
 // FlagsDiffer tells whether a report says anything new of flags, or of what decides on them. It wakes no plan of releases.
@@ -218,7 +218,7 @@ func FlagsDiffer(a, b *CellState) bool {
 	}
 	f, g := a.Flags, b.Flags
 	switch {
-	case a.Digest != b.Digest || digestOf(a.Applying) != digestOf(b.Applying) || (f == nil) != (g == nil):
+	case a.Digest != b.Digest || assignmentDigest(a.Applying) != assignmentDigest(b.Applying) || (f == nil) != (g == nil):
 		return true
 	case f == nil:
 		return false
@@ -226,15 +226,15 @@ func FlagsDiffer(a, b *CellState) bool {
 	return f.Height != g.Height || f.Bundle != g.Bundle || f.Orders != g.Orders || f.Fault != g.Fault || !maps.Equal(f.States, g.States)
 }
 
-func digestOf(a *cells.Assignment) releases.Digest {
+func assignmentDigest(a *cells.Assignment) releases.Digest {
 	if a == nil {
 		return ""
 	}
 	return a.Digest
 }
 
-// otherFailures tells whether the newest failure is another: of many, the oldest are forgotten.
-func otherFailures(a, b []Failure) bool {
+// newestFailureDiffers tells whether the newest failure is another: of many, the oldest are forgotten.
+func newestFailureDiffers(a, b []Failure) bool {
 	n := len(a)
 	return n != len(b) || n > 0 && (!a[n-1].At.Equal(b[n-1].At) || a[n-1].Assignment.Key() != b[n-1].Assignment.Key())
 }

@@ -18,7 +18,7 @@ import (
 // judge asks everything that stands between x and c, in order: what binds the channel, then the policy's gates.
 // Outside observations are wanted only once all else holds (R11).
 func (x candidate) judge() (held, blocked []channels.Verdict) {
-	c, p := x.c, x.c.p
+	c, p := x.channel, x.channel.planner
 	add := func(v channels.Verdict) {
 		if v.Holds {
 			held = append(held, v)
@@ -27,7 +27,7 @@ func (x candidate) judge() (held, blocked []channels.Verdict) {
 		}
 	}
 	for _, h := range c.Holds {
-		add(holding(h))
+		add(holdVerdict(h))
 	}
 	if until, yes := c.observing(); yes {
 		add(channels.Blocked("observing", reason.Observing).Before(until))
@@ -37,24 +37,24 @@ func (x candidate) judge() (held, blocked []channels.Verdict) {
 		add(channels.Held("people", reason.PeopleFree))
 		return held, blocked
 	}
-	if doubt := p.o.Clock.judge(); !doubt.Holds && (x.lane() || c.timed()) {
+	if doubt := p.observed.Clock.verdict(); !doubt.Holds && (x.isHotfix() || c.dependsOnTime()) {
 		add(doubt)
 	}
-	if v, any := c.freeze(); any {
-		if !v.Holds && x.lane() && x.hotfix.OverrideFreeze {
-			p.at(v.Until)
+	if v, any := c.judgeFreezes(); any {
+		if !v.Holds && x.isHotfix() && x.hotfix.OverrideFreeze {
+			p.replanAt(v.Until)
 			v = channels.Held("freeze", reason.FreezeOverridden, x.hotfix.File, v.Reason)
 		}
 		add(v)
 	}
-	if c.Policy.Promote == channels.PromoteManual && x.requested == nil && !x.lane() {
+	if c.Policy.Promote == channels.PromoteManual && x.requested == nil && !x.isHotfix() {
 		add(channels.Blocked("manual", reason.Manual, x.Version, c.Name))
 	}
-	if x.lane() {
+	if x.isHotfix() {
 		add(channels.Held("hotfix", reason.HotfixOpen, x.hotfix.Reason).Before(x.hotfix.Expiry))
 	} else {
-		x.upstreams(add)
-		if v, any := c.settled(); any {
+		x.judgeUpstreams(add)
+		if v, any := c.judgeSettled(); any {
 			add(v)
 		}
 	}
@@ -65,20 +65,20 @@ func (x candidate) judge() (held, blocked []channels.Verdict) {
 			outside = append(outside, g)
 			continue
 		}
-		if v, any := x.gate(g); any {
+		if v, any := x.judgeGate(g); any {
 			v.Gate = g.ID
 			add(v)
 		}
 	}
 	if len(blocked) == 0 {
 		for _, g := range outside {
-			add(x.observed(g))
+			add(x.judgeObserved(g))
 		}
 	}
 	return held, blocked
 }
 
-func holding(h channels.Hold) channels.Verdict {
+func holdVerdict(h channels.Hold) channels.Verdict {
 	from := h.ID
 	if h.By != "" {
 		from = h.By + ", " + h.ID
@@ -86,12 +86,12 @@ func holding(h channels.Hold) channels.Verdict {
 	return channels.Blocked("hold", reason.Hold, h.Reason, from)
 }
 
-// upstreams adds a verdict for each upstream: held with what was seen there, or what is missing.
-func (x candidate) upstreams(add func(channels.Verdict)) {
-	c, p := x.c, x.c.p
+// judgeUpstreams adds a verdict for each upstream: held with what was seen there, or what is missing.
+func (x candidate) judgeUpstreams(add func(channels.Verdict)) {
+	c, p := x.channel, x.channel.planner
 	for _, name := range c.Policy.After {
-		v := x.accepts(p.channels[name])
-		v.Gate = acceptGate(c.Channel)
+		v := x.judgeUpstream(p.channels[name])
+		v.Gate = upstreamGateID(c.Channel)
 		if v.Holds {
 			v.Until = time.Time{} // latched
 			if len(c.Policy.After) > 1 && v.Code != reason.UpstreamFinished {
@@ -102,9 +102,9 @@ func (x candidate) upstreams(add func(channels.Verdict)) {
 	}
 }
 
-// settled keeps a head until it is through, one way or the other (R8).
-func (c *channelPlan) settled() (channels.Verdict, bool) {
-	p := c.p
+// judgeSettled keeps a head until it is through, one way or the other (R8).
+func (c *channelPlan) judgeSettled() (channels.Verdict, bool) {
+	p := c.planner
 	e := c.Effective
 	if e == nil || c.Policy.Advance != channels.AdvanceSettled {
 		return channels.Verdict{}, false
@@ -112,7 +112,7 @@ func (c *channelPlan) settled() (channels.Verdict, bool) {
 	waiting := []string{}
 	for _, name := range c.Down {
 		down := p.channels[name]
-		if !took(down.Channel, e) && (down.Policy == nil || !down.latched(c, e.Release, e.Digest) && !down.live(c)) {
+		if !downstreamTook(down.Channel, e) && (down.Policy == nil || !down.latched(c, e.Release, e.Digest) && !down.acceptsNow(c)) {
 			waiting = append(waiting, name)
 		}
 	}
@@ -120,17 +120,17 @@ func (c *channelPlan) settled() (channels.Verdict, bool) {
 		return channels.Held("settled", code, args...), true
 	}
 	switch {
-	case len(c.Down) == 0 && c.done(e):
+	case len(c.Down) == 0 && c.isFinished(e):
 		return held(reason.HeadFinished, e.Release)
 	case len(c.Down) > 0 && len(waiting) == 0:
 		return held(reason.HeadAccepted, strings.Join(c.Down, ", "), e.Release)
-	case len(c.tally.failed) > c.budget(), slices.Contains(c.Halted, e.Sequence), p.quarantined(c.Name, e.Release, e.Digest) != nil:
+	case len(c.tally.failed) > c.failureBudget(), slices.Contains(c.Halted, e.Sequence), p.findQuarantine(c.Name, e.Release, e.Digest) != nil:
 		return held(reason.HeadFailed, e.Release)
 	}
 	until := e.Moved.Add(c.settleWithin())
-	p.at(until)
+	p.replanAt(until)
 	if !p.now.Before(until) {
-		if doubt := p.o.Clock.judge(); !doubt.Holds {
+		if doubt := p.observed.Clock.verdict(); !doubt.Holds {
 			return doubt, true
 		}
 		return held(reason.HeadTimedOut, e.Release)
@@ -141,28 +141,28 @@ func (c *channelPlan) settled() (channels.Verdict, bool) {
 	return channels.Blocked("settled", reason.HeadUnfinished, e.Release).Before(until), true
 }
 
-// took tells whether a downstream has the head already, or is past it.
-func took(down *Channel, e *EffectiveHead) bool {
+// downstreamTook tells whether a downstream has the head already, or is past it.
+func downstreamTook(down *Channel, e *EffectiveHead) bool {
 	if down.Effective == nil {
 		return false
 	}
 	v, err := releases.ParseVersion(e.Release)
-	return down.Effective.Digest == e.Digest || err == nil && !below(down.Effective.Release, v)
+	return down.Effective.Digest == e.Digest || err == nil && !isBelow(down.Effective.Release, v)
 }
 
-// live tells whether down accepts up's head as of now.
-func (c *channelPlan) live(up *channelPlan) bool {
-	return c.p.quarantined(up.Name, up.Effective.Release, up.Effective.Digest) == nil && up.tally.soaked(c).Holds
+// acceptsNow tells whether down accepts up's head as of now.
+func (c *channelPlan) acceptsNow(up *channelPlan) bool {
+	return c.planner.findQuarantine(up.Name, up.Effective.Release, up.Effective.Digest) == nil && up.tally.judgeSoakOnce(c).Holds
 }
 
-// gate judges one gate of the policy from what is known inside. any is false where the gate has nothing to say of x.
-func (x candidate) gate(g *channels.Gate) (v channels.Verdict, any bool) {
-	c, p := x.c, x.c.p
+// judgeGate judges one gate of the policy from what is known inside. any is false where the gate has nothing to say of x.
+func (x candidate) judgeGate(g *channels.Gate) (v channels.Verdict, any bool) {
+	c, p := x.channel, x.channel.planner
 	switch {
 	case g.Soak != nil:
 		return v, false // upstreams has said it
 	case g.Window != nil:
-		if x.lane() {
+		if x.isHotfix() {
 			return v, false
 		}
 		return channels.JudgeWindow(g.Window, p.now), true
@@ -182,22 +182,22 @@ func (x candidate) gate(g *channels.Gate) (v channels.Verdict, any bool) {
 
 // whenInput is what a CEL expression sees: the release, the channel, and how many cells run what.
 func (x candidate) whenInput() channels.WhenInput {
-	c, p := x.c, x.c.p
+	c, p := x.channel, x.channel.planner
 	in := channels.WhenInput{Release: &x.Release.Release, Digest: x.Digest, Channel: c.Name}
 	for _, name := range c.Policy.After {
 		if up := p.channels[name]; up != nil {
-			x.countOn(&in.Cells)
+			x.countCells(&in.Cells)
 		}
 	}
-	x.countOn(&in.ChannelCells)
+	x.countCells(&in.ChannelCells)
 	in.Flags = x.whenFlags()
 	return in
 }
 
 // whenFlags is what a CEL expression sees of flags.
 func (x candidate) whenFlags() (in channels.WhenFlags) {
-	c, p := x.c, x.c.p
-	f := p.o.Flags
+	c, p := x.channel, x.channel.planner
+	f := p.observed.Flags
 	if f == nil {
 		return in
 	}
@@ -212,30 +212,30 @@ func (x candidate) whenFlags() (in channels.WhenFlags) {
 	return in
 }
 
-// countOn adds a channel's cells: all of them, and those on x by how they are.
-func (x candidate) countOn(n *channels.Counts) {
-	c, p := x.c, x.c.p
+// countCells adds a channel's cells: all of them, and those on x by how they are.
+func (x candidate) countCells(n *channels.Counts) {
+	c, p := x.channel, x.channel.planner
 	for _, cell := range c.Cells {
 		n.Total++
-		s := p.state(cell)
+		s := p.cellState(cell)
 		if s == nil || s.Digest != x.Digest {
 			continue
 		}
 		switch {
-		case s.broken():
+		case s.failedForGood():
 			n.Failed++
-		case s.State == cells.StateHealthy && p.fresh(s):
+		case s.State == cells.StateHealthy && p.inContact(s):
 			n.Healthy++
 		}
 	}
 }
 
-// observed judges a check or metric gate by its last answer. Without a good one, a new answer is wanted.
-func (x candidate) observed(g *channels.Gate) channels.Verdict {
-	c, p := x.c, x.c.p
+// judgeObserved judges a check or metric gate by its last answer. Without a good one, a new answer is wanted.
+func (x candidate) judgeObserved(g *channels.Gate) channels.Verdict {
+	c, p := x.channel, x.channel.planner
 	policy := gateHash(g)
 	var v channels.Verdict
-	o := x.observation(g, policy)
+	o := x.findObservation(g, policy)
 	switch {
 	case o == nil:
 		v = channels.Blocked(g.ID, reason.AnswerMissing)
@@ -256,12 +256,12 @@ func (x candidate) observed(g *channels.Gate) channels.Verdict {
 	return v
 }
 
-// observation finds the newest answer that is about exactly this gate, as it is defined now, and this release.
-func (x candidate) observation(g *channels.Gate, policy string) *Observation {
-	c, p := x.c, x.c.p
+// findObservation finds the newest answer that is about exactly this gate, as it is defined now, and this release.
+func (x candidate) findObservation(g *channels.Gate, policy string) *Observation {
+	c, p := x.channel, x.channel.planner
 	var newest *Observation
-	for i := range p.o.Observations {
-		o := &p.o.Observations[i]
+	for i := range p.observed.Observations {
+		o := &p.observed.Observations[i]
 		if o.Gate != g.ID && o.Gate != c.Name+"/"+g.ID || o.Channel != "" && o.Channel != c.Name || o.Policy != "" && o.Policy != policy {
 			continue
 		}
@@ -288,18 +288,18 @@ func gateHash(g *channels.Gate) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// freeze judges the pipeline's and the channel's freezes together. any is false where there are none.
-func (c *channelPlan) freeze() (v channels.Verdict, any bool) {
-	all := slices.Concat(c.p.d.Pipeline.Freezes, c.Policy.Freezes)
+// judgeFreezes judges the pipeline's and the channel's freezes together. any is false where there are none.
+func (c *channelPlan) judgeFreezes() (v channels.Verdict, any bool) {
+	all := slices.Concat(c.planner.desired.Pipeline.Freezes, c.Policy.Freezes)
 	if len(all) == 0 {
 		return v, false
 	}
-	v = channels.JudgeFreezes(all, c.p.now)
+	v = channels.JudgeFreezes(all, c.planner.now)
 	v.Gate = "freeze"
 	return v, true
 }
 
-// timed tells whether time has a part in what c's policy decides.
-func (c *channelPlan) timed() bool {
-	return len(c.p.d.Pipeline.Freezes) > 0 || len(c.Policy.Freezes) > 0 || slices.ContainsFunc(c.Policy.Gates, func(g channels.Gate) bool { return g.Approval == nil && g.When == nil })
+// dependsOnTime tells whether time has a part in what c's policy decides.
+func (c *channelPlan) dependsOnTime() bool {
+	return len(c.planner.desired.Pipeline.Freezes) > 0 || len(c.Policy.Freezes) > 0 || slices.ContainsFunc(c.Policy.Gates, func(g channels.Gate) bool { return g.Approval == nil && g.When == nil })
 }

@@ -13,65 +13,65 @@ import (
 
 // granter gathers grants of a channel, by head.
 type granter struct {
-	c     *channelPlan
-	free  int // slots; negative: any number
-	heads map[string]*grants
+	channel   *channelPlan
+	freeSlots int // slots; negative: any number
+	byRelease map[string]*headGrants
 }
 
-// grants are those of one head.
-type grants struct {
+// headGrants are those of one head.
+type headGrants struct {
 	head   *EffectiveHead
 	offers []Offer
 }
 
-// offer grants if there is a slot, or the cell has one.
-func (g *granter) offer(n *need) (v channels.Verdict) {
-	if !n.slot && g.free == 0 {
-		return channels.Blocked("maxInFlight", reason.Slots, words.Count(g.c.Valid.Rollout.MaxInFlight, "cell"))
+// offerIfFree grants if there is a slot, or the cell has one.
+func (g *granter) offerIfFree(n *waitingCell) (v channels.Verdict) {
+	if !n.hasSlot && g.freeSlots == 0 {
+		return channels.Blocked("maxInFlight", reason.Slots, words.Count(g.channel.Valid.Rollout.MaxInFlight, "cell"))
 	}
-	if !n.slot {
-		g.free--
+	if !n.hasSlot {
+		g.freeSlots--
 	}
-	g.give(n, !n.slot)
+	g.addOffer(n, !n.hasSlot)
 	return v
 }
 
-func (g *granter) give(n *need, slot bool) {
-	of := g.heads[n.head.Release]
+func (g *granter) addOffer(n *waitingCell, slot bool) {
+	of := g.byRelease[n.head.Release]
 	if of == nil {
-		of = &grants{head: n.head}
-		g.heads[n.head.Release] = of
+		of = &headGrants{head: n.head}
+		g.byRelease[n.head.Release] = of
 	}
-	o := Offer{Granted: Granted{Cell: n.cell.Name, At: g.c.p.now, Assignment: Assign(g.c.p.d, n.cell, n.head, g.c.p.o.Cells[n.cell.Name])}}
+	o := Offer{Granted: Granted{Cell: n.cell.Name, At: g.channel.planner.now, Assignment: Assign(g.channel.planner.desired, n.cell, n.head, g.channel.planner.observed.Cells[n.cell.Name])}}
 	if slot {
-		o.Cap = g.c.Valid.Rollout.MaxInFlight
+		o.Cap = g.channel.Valid.Rollout.MaxInFlight
 	}
 	of.offers = append(of.offers, o)
 }
 
-func (g *granter) act(wave int) {
-	for _, release := range slices.Sorted(maps.Keys(g.heads)) {
-		of := g.heads[release]
+func (g *granter) addActions(wave int) {
+	for _, release := range slices.Sorted(maps.Keys(g.byRelease)) {
+		of := g.byRelease[release]
 		slices.SortFunc(of.offers, func(a, b Offer) int { return strings.Compare(a.Cell, b.Cell) })
-		a := Action{Kind: Grant, Channel: g.c.Name, Release: release, Digest: of.head.Digest, Sequence: of.head.Sequence, Offers: of.offers, Evidence: []string{}}
+		a := Action{Kind: Grant, Channel: g.channel.Name, Release: release, Digest: of.head.Digest, Sequence: of.head.Sequence, Offers: of.offers, Evidence: []string{}}
 		a.Cells = make([]string, len(of.offers))
 		for i := range of.offers {
 			a.Cells[i] = of.offers[i].Cell
 		}
-		if of.head == g.c.Effective {
+		if of.head == g.channel.Effective {
 			a.Wave = wave
 		}
-		g.c.p.act(a)
+		g.channel.planner.addAction(a)
 	}
 }
 
-// free is how many slots are left; negative: any number.
-func (r *rollout) free() int {
-	limit := r.c.Valid.Rollout.MaxInFlight
+// freeSlots is how many slots are left; negative: any number.
+func (r *rollout) freeSlots() int {
+	limit := r.channel.Valid.Rollout.MaxInFlight
 	if limit == 0 {
 		return -1
 	}
-	return max(limit-r.slots, 0)
+	return max(limit-r.slotsInUse, 0)
 }
 
 // Assign is what head means for a cell whose last word is s. The epoch rises when the cell came from another
@@ -88,7 +88,7 @@ func Assign(d *Desired, cell *Cell, head *EffectiveHead, s *CellState) cells.Ass
 		Channel: cell.Channel, Epoch: epoch, Sequence: head.Sequence, Release: head.Release, Digest: head.Digest,
 		Profile: cell.Profile, Values: cell.Values, Revision: cell.Revision,
 	}
-	a.Forward = forwardOnly(d, head)
+	a.Forward = isForwardOnly(d, head)
 	return a
 }
 

@@ -72,7 +72,7 @@ func (h *History) Advance(changes []releases.Change, open func(commit string) (f
 }
 
 func (h *History) fold(c releases.Change, open func(string) (fs.FS, error), cache *manifest.Cache) error {
-	if lost := trailer(c.Message, AcknowledgeTrailer); lost != "" {
+	if lost := trailerValue(c.Message, AcknowledgeTrailer); lost != "" {
 		h.Acknowledged = append(h.Acknowledged, lost)
 	}
 	var written string // the base, if this commit turns out to be the engine's
@@ -80,32 +80,32 @@ func (h *History) fold(c releases.Change, open func(string) (fs.FS, error), cach
 		parts := strings.Split(f.Path, "/")
 		switch {
 		case len(parts) == 2 && parts[0] == releases.Dir:
-			h.release(c, f, parts[1])
+			h.foldRelease(c, f, parts[1])
 		case len(parts) == 3 && parts[0] == channels.Dir && parts[2] == "channel.yaml":
-			past := h.channel(parts[1])
+			past := h.pastChannel(parts[1])
 			past.Policies = append(past.Policies, c.Commit)
 			if n := len(past.Policies); n > keepPolicies {
 				past.Policies = slices.Clone(past.Policies[n-keepPolicies:])
 			}
 		case len(parts) == 3 && parts[0] == channels.Dir && parts[2] == "head.yaml":
-			base, err := h.head(c, f, parts[1], open)
+			base, err := h.foldHead(c, f, parts[1], open)
 			if err != nil {
 				return err
 			}
 			written = base
 		case len(parts) == 4 && parts[0] == channels.Dir && parts[2] == "holds":
-			if n, ok := haltSequence(parts[3]); ok && f.Old == "" {
-				past := h.channel(parts[1])
+			if n, ok := parseHaltFileName(parts[3]); ok && f.Old == "" {
+				past := h.pastChannel(parts[1])
 				past.Halted = append(past.Halted, n)
 			}
 		case len(parts) == 5 && parts[0] == channels.Dir && parts[2] == "approvals":
-			if err := h.approval(c, f, parts[1], open, cache); err != nil {
+			if err := h.foldApproval(c, f, parts[1], open, cache); err != nil {
 				return err
 			}
 		}
 	}
-	if written == "" && h.halt(c) {
-		written = trailer(c.Message, "Decided-On")
+	if written == "" && h.isHalt(c) {
+		written = trailerValue(c.Message, "Decided-On")
 	}
 	h.Last.Commit, h.Last.Base = "", ""
 	if written != "" {
@@ -114,7 +114,7 @@ func (h *History) fold(c releases.Change, open func(string) (fs.FS, error), cach
 	return nil
 }
 
-func (h *History) channel(name string) *PastChannel {
+func (h *History) pastChannel(name string) *PastChannel {
 	past := h.Channels[name]
 	if past == nil {
 		past = &PastChannel{Approvals: map[string]Approval{}}
@@ -123,7 +123,7 @@ func (h *History) channel(name string) *PastChannel {
 	return past
 }
 
-func (h *History) release(c releases.Change, f releases.FileChange, version string) {
+func (h *History) foldRelease(c releases.Change, f releases.FileChange, version string) {
 	origin := h.Releases[version]
 	if origin == nil {
 		origin = &Origin{Commit: c.Commit, Tree: f.New}
@@ -138,30 +138,30 @@ func (h *History) release(c releases.Change, f releases.FileChange, version stri
 	}
 }
 
-// head takes one change of a head.yaml: an effective head if the engine wrote it, else a request (R1).
+// foldHead takes one change of a head.yaml: an effective head if the engine wrote it, else a request (R1).
 // base is what the engine decided on, empty if it was somebody else.
-func (h *History) head(c releases.Change, f releases.FileChange, name string, open func(string) (fs.FS, error)) (base string, err error) {
-	past := h.channel(name)
+func (h *History) foldHead(c releases.Change, f releases.FileChange, name string, open func(string) (fs.FS, error)) (base string, err error) {
+	past := h.pastChannel(name)
 	files, err := open(c.Commit)
 	if err != nil {
 		return "", err
 	}
-	if head, ok := h.adopted(c, f, files); ok {
+	if head, ok := h.adoptHead(c, f, files); ok {
 		past.Heads, past.Touched = append(past.Heads, head), nil
 		return "", nil
 	}
-	d, ok := h.decision(c, name, files)
+	d, ok := h.verifyDecision(c, name, files)
 	if !ok {
 		past.Touched = &Request{By: c.Author.Name, Commit: c.Commit}
 		return "", nil
 	}
-	past.Heads, past.Touched = append(past.Heads, d.effective(c.Commit)), nil
+	past.Heads, past.Touched = append(past.Heads, d.effectiveHead(c.Commit)), nil
 	past.Accepted = append(past.Accepted, d.Accepted...)
 	return d.Base, nil
 }
 
-// adopted reads a head that the root commit brought: a repository whose past was left behind.
-func (h *History) adopted(c releases.Change, f releases.FileChange, files fs.FS) (EffectiveHead, bool) {
+// adoptHead reads a head that the root commit brought: a repository whose past was left behind.
+func (h *History) adoptHead(c releases.Change, f releases.FileChange, files fs.FS) (EffectiveHead, bool) {
 	if c.Parent != "" {
 		return EffectiveHead{}, false
 	}
@@ -179,10 +179,10 @@ func (h *History) adopted(c releases.Change, f releases.FileChange, files fs.FS)
 	return EffectiveHead{Head: head, Kind: Adopted, Written: c.Commit, Moved: c.When, Finished: true}, true
 }
 
-// decision reads the engine's decision in c about channel name. ok is false unless everything about it fits:
+// verifyDecision reads the engine's decision in c about channel name. ok is false unless everything about it fits:
 // the trailer, the file's hash, the head, the base, and nothing else touched.
-func (h *History) decision(c releases.Change, name string, files fs.FS) (Decision, bool) {
-	want := trailer(c.Message, "Decision")
+func (h *History) verifyDecision(c releases.Change, name string, files fs.FS) (Decision, bool) {
+	want := trailerValue(c.Message, "Decision")
 	if want == "" {
 		return Decision{}, false
 	}
@@ -191,17 +191,17 @@ func (h *History) decision(c releases.Change, name string, files fs.FS) (Decisio
 		return Decision{}, false
 	}
 	d, err := parseDecision(data)
-	if err != nil || d.Channel != name || d.Base != trailer(c.Message, "Decided-On") {
+	if err != nil || d.Channel != name || d.Base != trailerValue(c.Message, "Decided-On") {
 		return Decision{}, false
 	}
-	if !h.onBase(c, d.Base) {
+	if !h.standsOn(c, d.Base) {
 		return Decision{}, false
 	}
 	head, err := fs.ReadFile(files, path.Join(channels.Dir, name, "head.yaml"))
-	if err != nil || !bytes.Equal(head, headYAML(d.Head())) {
+	if err != nil || !bytes.Equal(head, encodeHead(d.Head())) {
 		return Decision{}, false
 	}
-	if n := len(h.channel(name).Heads); n > 0 && d.Sequence <= h.channel(name).Heads[n-1].Sequence {
+	if n := len(h.pastChannel(name).Heads); n > 0 && d.Sequence <= h.pastChannel(name).Heads[n-1].Sequence {
 		return Decision{}, false
 	}
 	for _, f := range c.Files {
@@ -213,18 +213,18 @@ func (h *History) decision(c releases.Change, name string, files fs.FS) (Decisio
 	return d, true
 }
 
-// onBase tells whether c stands on base, or on the engine's commits that do: one plan's are a chain (R3).
-func (h *History) onBase(c releases.Change, base string) bool {
+// standsOn tells whether c stands on base, or on the engine's commits that do: one plan's are a chain (R3).
+func (h *History) standsOn(c releases.Change, base string) bool {
 	return c.Parent == base || c.Parent == h.Last.Commit && base == h.Last.Base
 }
 
-// halt tells whether c is the engine's, and moves no head: a link of a chain all the same.
-func (h *History) halt(c releases.Change) bool {
-	if base := trailer(c.Message, "Decided-On"); base == "" || !h.onBase(c, base) {
+// isHalt tells whether c is the engine's, and moves no head: a link of a chain all the same.
+func (h *History) isHalt(c releases.Change) bool {
+	if base := trailerValue(c.Message, "Decided-On"); base == "" || !h.standsOn(c, base) {
 		return false
 	}
 	for _, f := range c.Files {
-		_, isHalt := haltSequence(path.Base(f.Path))
+		_, isHalt := parseHaltFileName(path.Base(f.Path))
 		isHalt = isHalt && strings.HasPrefix(f.Path, channels.Dir+"/") && f.Old == ""
 		if !isHalt && !strings.HasPrefix(f.Path, channels.QuarantineDir+"/") {
 			return false
@@ -233,8 +233,8 @@ func (h *History) halt(c releases.Change) bool {
 	return len(c.Files) > 0
 }
 
-func (h *History) approval(c releases.Change, f releases.FileChange, channel string, open func(string) (fs.FS, error), cache *manifest.Cache) error {
-	past := h.channel(channel)
+func (h *History) foldApproval(c releases.Change, f releases.FileChange, channel string, open func(string) (fs.FS, error), cache *manifest.Cache) error {
+	past := h.pastChannel(channel)
 	delete(past.Approvals, f.Path)
 	if f.New == "" {
 		return nil
@@ -244,7 +244,7 @@ func (h *History) approval(c releases.Change, f releases.FileChange, channel str
 		if err != nil {
 			return nil, err
 		}
-		return keysOf(files, cache), nil
+		return peopleKeys(files, cache), nil
 	})
 	if err != nil {
 		return err
@@ -253,8 +253,8 @@ func (h *History) approval(c releases.Change, f releases.FileChange, channel str
 	return nil
 }
 
-// keysOf gives people's keys as sluice.yaml has them.
-func keysOf(files fs.FS, cache *manifest.Cache) map[string][]string {
+// peopleKeys gives people's keys as sluice.yaml has them.
+func peopleKeys(files fs.FS, cache *manifest.Cache) map[string][]string {
 	pipeline, _ := manifest.Load[channels.Pipeline](cache, files, pipelineFile, nil)
 	if pipeline == nil {
 		return nil
@@ -266,8 +266,8 @@ func keysOf(files fs.FS, cache *manifest.Cache) map[string][]string {
 	return keys
 }
 
-// trailer gives the value of the last "Key: value" line in a message's last paragraph that has the key.
-func trailer(message, key string) string {
+// trailerValue gives the value of the last "Key: value" line in a message's last paragraph that has the key.
+func trailerValue(message, key string) string {
 	value := ""
 	for line := range strings.Lines(message) {
 		if rest, ok := strings.CutPrefix(line, key+":"); ok {
@@ -282,13 +282,13 @@ func HashOf(data []byte) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// headYAML is head.yaml exactly as the engine writes it.
-func headYAML(h channels.Head) []byte {
+// encodeHead is head.yaml exactly as the engine writes it.
+func encodeHead(h channels.Head) []byte {
 	return fmt.Appendf(nil, "release: %s\ncommit: %s\ndigest: %s\nsequence: %d\n", h.Release, h.Commit, h.Digest, h.Sequence)
 }
 
-// effective is the head that a decision made.
-func (d Decision) effective(commit string) EffectiveHead {
+// effectiveHead is the head that a decision made.
+func (d Decision) effectiveHead(commit string) EffectiveHead {
 	return EffectiveHead{
 		Head: d.Head(), Kind: d.Kind, Written: commit, Moved: d.Now, Hotfix: d.Hotfix,
 		Replaces: d.Replaces.Release, ReplacedFinished: d.Replaces.Finished, Forward: d.Forward,

@@ -13,7 +13,7 @@ import (
 func TestDebtIsSuspendedByARollback(t *testing.T) {
 	w := One(t, "")
 	w.Commit("bob", "cut", Union(Release("1.0.1", "fixes: [CVE-1]\n")))
-	w.Commit("eve", "lane", hotfix("staging", "1.0.1", "fixes: [CVE-1]\n"))
+	w.Commit("eve", "lane", hotfixFile("staging", "1.0.1", "fixes: [CVE-1]\n"))
 	w.Through()
 	w.WantHead("staging", "1.0.1")
 	w.Commit("bob", "cut", Release("1.1.0"))
@@ -30,7 +30,7 @@ func TestDebtIsSuspendedByARollback(t *testing.T) {
 func TestNoDebtForWhatWasNeverTaken(t *testing.T) {
 	w := One(t, "")
 	w.Commit("bob", "cut", Union(Release("1.0.1", "fixes: [CVE-1]\n"), Release("1.1.0")))
-	w.Commit("eve", "lane", Union(hotfix("staging", "1.0.1", "fixes: [CVE-1]\n"), map[string]string{"quarantine/1.0.1.yaml": "digest: @digest:1.0.1\nreason: no\n"}))
+	w.Commit("eve", "lane", Union(hotfixFile("staging", "1.0.1", "fixes: [CVE-1]\n"), map[string]string{"quarantine/1.0.1.yaml": "digest: @digest:1.0.1\nreason: no\n"}))
 	w.Through()
 	w.WantHead("staging", "1.1.0")
 	w.Takes("staging", "1.2.0")
@@ -41,7 +41,7 @@ func TestLaneThatLeadsNowhere(t *testing.T) {
 	w := One(t, "")
 	w.Takes("staging", "1.1.0")
 	w.Commit("bob", "cut", Release("1.0.1"))
-	w.Commit("eve", "lane", hotfix("staging", "1.0.1", ""))
+	w.Commit("eve", "lane", hotfixFile("staging", "1.0.1", ""))
 	w.WantActions("")
 	w.WantBlocked("staging", "hotfix", "1.0.1 is below the head 1.1.0")
 	w.Commit("eve", "lane", Union(map[string]string{
@@ -55,7 +55,7 @@ func TestLaneThatLeadsNowhere(t *testing.T) {
 func TestLaneEndsForGrants(t *testing.T) {
 	w := One(t, "gates:\n  - window: {opens: \"0 3 * * *\", for: 1h}\n")
 	w.Commit("bob", "cut", Release("1.0.1"))
-	w.Commit("eve", "lane", hotfix("staging", "1.0.1", ""))
+	w.Commit("eve", "lane", hotfixFile("staging", "1.0.1", ""))
 	w.WantActions("promote 1.0.1 staging")
 	p := w.WantActions("grant 1.0.1 staging s1+s2")
 	if want := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC); p.Next.After(want) {
@@ -72,7 +72,7 @@ func TestLaneEndsForGrants(t *testing.T) {
 func TestOverriddenFreezeIsRecorded(t *testing.T) {
 	w := One(t, "freezes: [{from: 2026-11-20T00:00:00Z, until: 2026-12-01T00:00:00Z, reason: fair}]\n")
 	w.Commit("bob", "cut", Release("1.0.1"))
-	w.Commit("eve", "lane", hotfix("staging", "1.0.1", "overrideFreeze: true\n"))
+	w.Commit("eve", "lane", hotfixFile("staging", "1.0.1", "overrideFreeze: true\n"))
 	p := w.WantActions("promote 1.0.1 staging")
 	if e := p.Actions[0].Evidence; !slices.Contains(e, "freeze held, overridden by channels/staging/hotfixes/1.0.1.yaml: fair") {
 		t.Errorf("evidence %q", e)
@@ -83,7 +83,7 @@ func TestOverriddenFreezeIsRecorded(t *testing.T) {
 func TestClockBindsAllThatTimeDecides(t *testing.T) {
 	w := One(t, "")
 	w.Commit("bob", "cut", Release("1.0.1"))
-	w.Commit("eve", "lane", hotfix("staging", "1.0.1", ""))
+	w.Commit("eve", "lane", hotfixFile("staging", "1.0.1", ""))
 	w.Obs.Clock.Step = time.Hour
 	w.WantActions("")
 	w.WantBlocked("staging", "clock", "stepped")

@@ -60,8 +60,8 @@ type CellState struct {
 	Joined         int64              // epoch of the identity that Boots and Clone were seen under: a new key starts them again
 	Version        int64              // of the store's row: grows by one with every report kept
 
-	live  bool      // received since this process began to listen, by it or another: the time since then was watched
-	heard time.Time // when this process received it, by its own monotonic clock; zero: another did
+	watched    bool      // received since this process began to listen, by it or another: the time since then was watched
+	receivedAt time.Time // when this process received it, by its own monotonic clock; zero: another did
 }
 
 // Boot is one start of a cell's agent, as its reports tell it apart.
@@ -121,10 +121,10 @@ type Clock struct {
 }
 
 // Doubt says why time can't be trusted (R10); empty: it can.
-func (k Clock) Doubt() string { return k.judge().Reason }
+func (k Clock) Doubt() string { return k.verdict().Reason }
 
-// judge is the gate "clock".
-func (k Clock) judge() channels.Verdict {
+// verdict is the gate "clock".
+func (k Clock) verdict() channels.Verdict {
 	switch {
 	case k.Step.Abs() > MaxClockError:
 		return channels.Blocked("clock", reason.ClockStepped, k.Step.Round(time.Second))
@@ -166,18 +166,18 @@ func (s *FlagsSeen) Equal(other *FlagsSeen) bool {
 // Stored returns s as a store gives it back, without what only the process that received it knows.
 func (s *CellState) Stored() *CellState {
 	c := *s
-	c.live, c.heard = false, time.Time{}
+	c.watched, c.receivedAt = false, time.Time{}
 	return &c
 }
 
 // Watch notes whether this process, listening since up, watched the time since the cell's last report; the zero up: it did not.
-func (s *CellState) Watch(up time.Time) { s.live = !up.IsZero() && !s.LastReport.Before(up) }
+func (s *CellState) Watch(up time.Time) { s.watched = !up.IsZero() && !s.LastReport.Before(up) }
 
 // Watched reports whether some process watched the time since the cell's last report.
-func (s *CellState) Watched() bool { return s.live }
+func (s *CellState) Watched() bool { return s.watched }
 
-// of is s, if it is about a channel: what a cell that moved said of another counts for nothing here (R2).
-func (s *CellState) of(channel string) *CellState {
+// ifIn is s, if it is about a channel: what a cell that moved said of another counts for nothing here (R2).
+func (s *CellState) ifIn(channel string) *CellState {
 	if s != nil && s.Channel != "" && s.Channel != channel {
 		return nil
 	}

@@ -33,15 +33,15 @@ const (
 
 // Plan is what to do now, what is blocked, and when to look again.
 type Plan struct {
-	Commit  string             `json:"commit"`
-	Now     time.Time          `json:"now"`
-	Actions []Action           `json:"actions"`
-	Blocked []channels.Verdict `json:"blocked"`
-	Wants   []Probe            `json:"wants,omitempty"` // outside observations that would now decide something (R11)
-	Learned Learned            `json:"learned,omitzero"`
-	Next    time.Time          `json:"next,omitzero"` // the earliest instant at which time alone changes the plan; zero: never
-	Heard   time.Time          `json:"-"`             // the same, as long as all cells that are in contact now stay so
-	Flags   string             `json:"-"`             // the flags repository's commit that gates saw; empty: none
+	Commit        string             `json:"commit"`
+	Now           time.Time          `json:"now"`
+	Actions       []Action           `json:"actions"`
+	Blocked       []channels.Verdict `json:"blocked"`
+	Wants         []Probe            `json:"wants,omitempty"` // outside observations that would now decide something (R11)
+	Learned       Learned            `json:"learned,omitzero"`
+	Next          time.Time          `json:"next,omitzero"` // the earliest instant at which time alone changes the plan; zero: never
+	NextInContact time.Time          `json:"-"`             // the same, as long as all cells that are in contact now stay so
+	Flags         string             `json:"-"`             // the flags repository's commit that gates saw; empty: none
 }
 
 // BlockedIn returns the verdicts about a channel, those about single cells apart.
@@ -74,16 +74,16 @@ type Action struct {
 	Cells     []string        `json:"cells,omitempty"` // grant, identify: to whom or whose, sorted
 	Evidence  []string        `json:"evidence"`        // the verdicts that held, in words
 
-	Offers   []Offer            `json:"-"` // grant: to each of Cells, in their order. One takes a slot if what it offers is new to the cell, and the cell has none in use
-	Verdicts []channels.Verdict `json:"-"` // the same as values, for decision.json
-	Deadline time.Time          `json:"-"` // no push may start after it (R3); zero: none
-	Hotfix   bool               `json:"-"` // promote: by the hotfix lane
-	Accepted []Acceptance       `json:"-"` // of the release that is replaced, by downstreams
-	Finished bool               `json:"-"` // what is replaced had reached its cells
-	Commit   string             `json:"-"` // whose releases/V is meant
-	forward  string             // see EffectiveHead.Forward
-	Holds    bool               `json:"-"` // rollback: leaves a hold behind, for a person to lift (R1)
-	members  []Registration     // identify: what is to be written, in the order of Cells
+	Offers        []Offer            `json:"-"` // grant: to each of Cells, in their order. One takes a slot if what it offers is new to the cell, and the cell has none in use
+	Verdicts      []channels.Verdict `json:"-"` // the same as values, for decision.json
+	Deadline      time.Time          `json:"-"` // no push may start after it (R3); zero: none
+	Hotfix        bool               `json:"-"` // promote: by the hotfix lane
+	Accepted      []Acceptance       `json:"-"` // of the release that is replaced, by downstreams
+	Finished      bool               `json:"-"` // what is replaced had reached its cells
+	Commit        string             `json:"-"` // whose releases/V is meant
+	forwardOnly   string             // see EffectiveHead.Forward
+	Holds         bool               `json:"-"` // rollback: leaves a hold behind, for a person to lift (R1)
+	registrations []Registration     // identify: what is to be written, in the order of Cells
 }
 
 // Probe asks for one outside observation: the fetcher carries it out, the next plan reads the answer.

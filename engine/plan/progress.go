@@ -65,20 +65,20 @@ func Rollouts(d *Desired, o *Observed, made *Plan, channel string) []Progress {
 		}
 		c := p.channels[name]
 		about, ofCells := made.BlockedIn(name)
-		s := Progress{Channel: name, Cells: len(c.Cells), Blocked: about, Waiting: waiting(ofCells)}
+		s := Progress{Channel: name, Cells: len(c.Cells), Blocked: about, Waiting: groupByGate(ofCells)}
 		if e := c.Effective; e != nil {
 			s.Release, s.Sequence, s.Kind, s.Moved = e.Release, e.Sequence, e.Kind, e.Moved
 			c.learn()
-			c.progress(&s)
+			c.fillProgress(&s)
 		}
 		all = append(all, s)
 	}
 	return all
 }
 
-func (c *channelPlan) progress(s *Progress) {
+func (c *channelPlan) fillProgress(s *Progress) {
 	e, t := c.Effective, c.tally
-	s.Finished, s.Healthy, s.Failed, s.SkippedTo = c.done(e), t.running, t.failed, c.skipped().Wave
+	s.Finished, s.Healthy, s.Failed, s.SkippedTo = c.isFinished(e), t.healthyWithLate, t.failed, c.skipOfHead().Wave
 	for i := range t.cells {
 		said := t.cells[i].last
 		if said != nil && said.State == cells.StateApplying && said.Applying != nil && said.Applying.Channel == c.Name && said.Applying.Sequence == e.Sequence {
@@ -90,18 +90,18 @@ func (c *channelPlan) progress(s *Progress) {
 	}
 	s.Slots, s.Budget = c.Valid.Rollout.MaxInFlight, c.Valid.Rollout.FailureBudget
 	r, w := c.rollout, &c.rollout.progress
-	s.Could, s.Granted, s.InFlight, s.Wave = w.ready, w.offered, r.slots, w.wave
+	s.Could, s.Granted, s.InFlight, s.Wave = w.ready, w.offered, r.slotsInUse, w.openWave
 	for i, wave := range w.waves {
-		at := WaveProgress{Wave: i + 1, Cells: w.sizes[i], Soak: wave.Soak, Healthy: w.healthy(wave.Soak), Through: i < w.passed}
-		if i+1 == w.wave {
-			at.Until = w.earliest
+		at := WaveProgress{Wave: i + 1, Cells: w.sizes[i], Soak: wave.Soak, Healthy: w.countSoaked(wave.Soak), Through: i < w.wavesThrough}
+		if i+1 == w.openWave {
+			at.Until = w.throughAt
 		}
 		s.Waves = append(s.Waves, at)
 	}
 }
 
-// waiting sums up the verdicts about single cells.
-func waiting(verdicts []channels.Verdict) []Waiting {
+// groupByGate sums up the verdicts about single cells.
+func groupByGate(verdicts []channels.Verdict) []Waiting {
 	byGate := map[string]*Waiting{}
 	for _, v := range verdicts {
 		w := byGate[v.Gate]

@@ -66,14 +66,14 @@ func newLife(t *rapid.T, tb testing.TB) *life {
 	return &life{World: w, t: t, served: map[string]int64{}, bad: map[string]bool{}, soaked: map[string]bool{}, onSince: map[string]time.Time{}}
 }
 
-// step lets one thing happen.
-func (l *life) step() {
+// stepRandomly lets one thing happen.
+func (l *life) stepRandomly() {
 	switch what := rapid.SampledFrom([]string{"time", "time", "time", "release", "bad release", "silence", "hold", "lift", "revert",
 		"freeze", "thaw", "hotfix", "request", "quarantine", "refusal", "begin", "values", "join", "answer", "up"}).Draw(l.t, "step"); what {
 	default:
-		l.more(what)
+		l.stepRarely(what)
 	case "time":
-		l.pass(time.Duration(rapid.IntRange(1, 60).Draw(l.t, "minutes")) * time.Minute)
+		l.passTime(time.Duration(rapid.IntRange(1, 60).Draw(l.t, "minutes")) * time.Minute)
 	case "release":
 		l.next++
 		l.Commit("bob", "cut", Release(fmt.Sprintf("1.%d.0", l.next), tunable, fmt.Sprintf("fixes: [CVE-%d]\n", l.next)))
@@ -97,38 +97,38 @@ func (l *life) step() {
 	}
 }
 
-func (l *life) somewhere() string {
+func (l *life) drawChannel() string {
 	return rapid.SampledFrom([]string{"staging", "early", "late"}).Draw(l.t, "channel")
 }
 
-func (l *life) someRelease() string {
+func (l *life) drawRelease() string {
 	return fmt.Sprintf("1.%d.0", rapid.IntRange(0, l.next).Draw(l.t, "release"))
 }
 
-func (l *life) soon() time.Time {
+func (l *life) drawInstant() time.Time {
 	return l.Now.Add(time.Duration(rapid.IntRange(1, 90).Draw(l.t, "in minutes")) * time.Minute)
 }
 
-// more is what happens less often.
-func (l *life) more(what string) {
+// stepRarely is what happens less often.
+func (l *life) stepRarely(what string) {
 	switch what {
 	case "freeze", "thaw":
 		text := "apiVersion: sluice/v1\nkind: Pipeline\n"
-		if from := l.soon(); what == "freeze" {
+		if from := l.drawInstant(); what == "freeze" {
 			text += fmt.Sprintf("freezes: [{from: %s, until: %s}]\n", from.Format(time.RFC3339), from.Add(time.Hour).Format(time.RFC3339))
 		}
 		l.Commit("eve", what, map[string]string{"sluice.yaml": text})
 	case "hotfix":
-		version := l.someRelease()
-		l.Commit("eve", what, map[string]string{"channels/" + l.somewhere() + "/hotfixes/" + version + ".yaml": fmt.Sprintf(
-			"digest: @digest:%s\nreason: now\nexpiry: %s\nfixes: [CVE-%d]\noverrideFreeze: %t\n", version, l.soon().Format(time.RFC3339), l.next, l.next%2 == 0)})
+		version := l.drawRelease()
+		l.Commit("eve", what, map[string]string{"channels/" + l.drawChannel() + "/hotfixes/" + version + ".yaml": fmt.Sprintf(
+			"digest: @digest:%s\nreason: now\nexpiry: %s\nfixes: [CVE-%d]\noverrideFreeze: %t\n", version, l.drawInstant().Format(time.RFC3339), l.next, l.next%2 == 0)})
 	case "request":
-		l.Commit("eve", what, map[string]string{"channels/" + l.somewhere() + "/head.yaml": "release: " + l.someRelease() + "\n"})
+		l.Commit("eve", what, map[string]string{"channels/" + l.drawChannel() + "/head.yaml": "release: " + l.drawRelease() + "\n"})
 	case "quarantine":
-		version := l.someRelease()
+		version := l.drawRelease()
 		l.Commit("eve", what, map[string]string{"quarantine/" + version + ".yaml": "digest: @digest:" + version + "\nreason: bad\n"})
 	case "refusal":
-		l.Obs.Refused[l.somewhere()] = plan.Refusal{Reason: "a hook said no", Until: l.soon()}
+		l.Obs.Refused[l.drawChannel()] = plan.Refusal{Reason: "a hook said no", Until: l.drawInstant()}
 	case "begin":
 		for name, s := range l.Obs.Cells {
 			if s.Granted != nil && s.Running != nil && s.Granted.Sequence > s.Running.Sequence {
@@ -143,22 +143,22 @@ func (l *life) more(what string) {
 			l.Obs.Cells["l4"] = l.Receive(nil, cells.Report{Cell: "l4", State: cells.StatePending})
 		}
 	case "answer":
-		l.answer(rapid.Bool().Draw(l.t, "yes"))
+		l.answerProbes(rapid.Bool().Draw(l.t, "yes"))
 	case "up":
 		l.Obs.Up = l.Now
 	}
 }
 
-// answer is the fetcher: it answers what the plan wants.
-func (l *life) answer(yes bool) {
+// answerProbes is the fetcher: it answers what the plan wants.
+func (l *life) answerProbes(yes bool) {
 	for _, p := range l.Plan().Wants {
 		o := plan.Observation{Channel: p.Channel, Gate: p.Gate, Subject: string(p.Subject), Policy: p.Policy, Holds: yes, ObservedAt: l.Now, ValidUntil: l.Now.Add(p.Check.ValidFor)}
 		l.Obs.Observations = plan.MergeAnswers(l.Obs.Observations, []plan.Observation{o})
 	}
 }
 
-// pass lets minutes go by; each minute every cell reports, and plans are carried out.
-func (l *life) pass(d time.Duration) {
+// passTime lets minutes go by; each minute every cell reports, and plans are carried out.
+func (l *life) passTime(d time.Duration) {
 	for end := l.Now.Add(d); l.Now.Before(end); l.Now = l.Now.Add(time.Minute) {
 		for _, name := range slices.Sorted(maps.Keys(l.Obs.Cells)) {
 			s := l.Obs.Cells[name]
@@ -178,16 +178,16 @@ func (l *life) pass(d time.Duration) {
 				l.Report(name, cells.StateHealthy)
 			}
 		}
-		l.reckon()
+		l.countSoaks()
 		if l.Now.Minute()%4 != 0 { // now and then nobody answers
-			l.answer(true)
+			l.answerProbes(true)
 		}
-		l.decide()
+		l.carryOutPlans()
 	}
 }
 
-// reckon finds out by itself, in the plainest way, which releases soaked where.
-func (l *life) reckon() {
+// countSoaks finds out by itself, in the plainest way, which releases soaked where.
+func (l *life) countSoaks() {
 	d := l.Desired()
 	for name, s := range l.Obs.Cells {
 		key := name + "/" + s.Release
@@ -209,8 +209,8 @@ func (l *life) reckon() {
 	}
 }
 
-// decide carries plans out and holds them against what must always be so.
-func (l *life) decide() {
+// carryOutPlans carries plans out and holds them against what must always be so.
+func (l *life) carryOutPlans() {
 	for range 10 {
 		before := l.Desired()
 		p := l.Run()
@@ -218,13 +218,13 @@ func (l *life) decide() {
 			return
 		}
 		for _, a := range p.Actions {
-			l.check(before, a)
+			l.checkAction(before, a)
 		}
 	}
 	l.t.Fatalf("plans never end")
 }
 
-func (l *life) check(d *plan.Desired, a plan.Action) {
+func (l *life) checkAction(d *plan.Desired, a plan.Action) {
 	c := d.Channels[a.Channel]
 	switch a.Kind {
 	case plan.Promote, plan.Rollback:
@@ -259,7 +259,7 @@ func TestPromotionsAreGated(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		l := newLife(rt, t)
 		for range rapid.IntRange(5, 25).Draw(rt, "steps") {
-			l.step()
+			l.stepRandomly()
 		}
 	})
 }
@@ -269,7 +269,7 @@ func TestNothingChangesBeforeNext(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		l := newLife(rt, t)
 		for range rapid.IntRange(1, 12).Draw(rt, "steps") {
-			l.step()
+			l.stepRandomly()
 		}
 		d := l.Desired()
 		p := plan.Make(d, &l.Obs, l.Now)
@@ -279,7 +279,7 @@ func TestNothingChangesBeforeNext(t *testing.T) {
 		}
 		at := l.Now.Add(time.Duration(rapid.Int64Range(0, int64(until.Sub(l.Now))-1).Draw(rt, "at")))
 		later := plan.Make(d, &l.Obs, at)
-		if a, b := essence(rt, p), essence(rt, later); a != b {
+		if a, b := encodeTimeless(rt, p), encodeTimeless(rt, later); a != b {
 			rt.Fatalf("next is %s, and at %s\n%s\nbecame\n%s", p.Next, at, a, b)
 		}
 	})
@@ -291,7 +291,7 @@ func TestEverythingHeldHasAWhy(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		l := newLife(rt, t)
 		for range rapid.IntRange(1, 20).Draw(rt, "steps") {
-			l.step()
+			l.stepRandomly()
 		}
 		p, d := l.Plan(), l.Desired()
 		told := func(channel, cell string) bool {
@@ -329,8 +329,8 @@ func (l *life) older(version string, r *plan.Release) bool {
 	return err == nil && v.Less(r.Version)
 }
 
-// essence is a plan without the instant it was made at.
-func essence(t *rapid.T, p plan.Plan) string {
+// encodeTimeless is a plan without the instant it was made at.
+func encodeTimeless(t *rapid.T, p plan.Plan) string {
 	p.Now, p.Next = time.Time{}, time.Time{}
 	p.Learned.Accepted = slices.Clone(p.Learned.Accepted)
 	for i := range p.Learned.Accepted {

@@ -19,7 +19,7 @@ const byWaves = "rollout: {waves: [{cells: 1, soak: 30m}, {percent: 25, soak: 2h
 
 // R14: waves are cumulative, rounded up, and one after the other; what waits says where it is and when it can be.
 func TestWaves(t *testing.T) {
-	w := many(t, 10, byWaves)
+	w := manyCells(t, 10, byWaves)
 	first := w.Granted()
 	if len(first) != 1 {
 		t.Fatalf("the first wave is %v", first)
@@ -68,7 +68,7 @@ func TestWaves(t *testing.T) {
 
 // R14: a wave once through stays through: neither who comes back nor a new cell nor one that falls ill opens it again.
 func TestWavesStayThrough(t *testing.T) {
-	w := many(t, 8, strings.Replace(byWaves, "maxInFlight: 3", "maxInFlight: 20", 1))
+	w := manyCells(t, 8, strings.Replace(byWaves, "maxInFlight: 3", "maxInFlight: 20", 1))
 	first := w.Granted()
 	w.Others(35 * time.Minute)
 	second := w.Granted()
@@ -93,7 +93,7 @@ func TestWavesStayThrough(t *testing.T) {
 
 // R14: who comes back later gets the head if its place's wave is open, and not before.
 func TestLatecomersWaitForTheirWave(t *testing.T) {
-	w := many(t, 8, byWaves)
+	w := manyCells(t, 8, byWaves)
 	first := w.Granted()
 	var late []string
 	for name := range w.Obs.Cells {
@@ -118,7 +118,7 @@ func TestLatecomersWaitForTheirWave(t *testing.T) {
 
 // R14: a first wave whose cells are all silent, or all failed, is not through on nobody's word.
 func TestFirstWaveNeedsAWitness(t *testing.T) {
-	w := many(t, 6, byWaves)
+	w := manyCells(t, 6, byWaves)
 	first := w.Granted()
 	w.Begins(first[0]) // and falls silent before it has any result
 	w.Others(10*time.Minute, first...)
@@ -139,7 +139,7 @@ func TestFirstWaveNeedsAWitness(t *testing.T) {
 
 // Fault 51: granted cells that go offline before they begin don't count against the release; others take their places.
 func TestGrantedCellsOffline(t *testing.T) {
-	w := many(t, 9, "rollout: {maxInFlight: 3, failureBudget: 0}\n")
+	w := manyCells(t, 9, "rollout: {maxInFlight: 3, failureBudget: 0}\n")
 	away := w.Granted()
 	if len(away) != 3 {
 		t.Fatalf("granted %v", away)
@@ -164,7 +164,7 @@ func TestGrantedCellsOffline(t *testing.T) {
 
 // Fault 53, R18: a window that closes and a freeze that begins in mid-rollout let no more cells begin; those that did go on.
 func TestWindowClosesInMidRollout(t *testing.T) {
-	w := many(t, 6, "gates:\n  - window: {opens: \"0 9 * * *\", for: 1h}\nfreezes: [{from: 2026-11-24T08:00:00Z, until: 2026-11-24T09:30:00Z, reason: fair}]\nrollout: {maxInFlight: 2}\n")
+	w := manyCells(t, 6, "gates:\n  - window: {opens: \"0 9 * * *\", for: 1h}\nfreezes: [{from: 2026-11-24T08:00:00Z, until: 2026-11-24T09:30:00Z, reason: fair}]\nrollout: {maxInFlight: 2}\n")
 	for _, name := range w.Granted() {
 		w.Begins(name)
 	}
@@ -190,7 +190,7 @@ func TestWindowClosesInMidRollout(t *testing.T) {
 
 // Fault 54, R26: with the database gone in mid-rollout nothing is granted until every cell has reported; then it ends as it would.
 func TestDatabaseLostInMidRollout(t *testing.T) {
-	w := many(t, 8, byWaves)
+	w := manyCells(t, 8, byWaves)
 	first := w.Granted()
 	w.Others(35 * time.Minute)
 	second := w.Granted()
@@ -236,7 +236,7 @@ func TestDatabaseLostInMidRollout(t *testing.T) {
 
 // Fault 56, R15: fifty cells that are added during the first wave get the finished head, none the one that is not proven.
 func TestNewcomersGetWhatIsProven(t *testing.T) {
-	w := many(t, 4, byWaves)
+	w := manyCells(t, 4, byWaves)
 	first := w.Granted()
 	var names []string
 	for i := range 50 {
@@ -278,7 +278,7 @@ func TestNewcomersJoinTheFirstRollout(t *testing.T) {
 
 // Fault 58, R2: a cell that comes from a channel at 120 to one at 8 gets the head under a higher epoch, when its wave is open.
 func TestMovedFromAHigherSequence(t *testing.T) {
-	w := many(t, 4, byWaves, Policy("other", "promote: manual\n"), Head("other", "1.0.0"), CellFiles("other", "mover"))
+	w := manyCells(t, 4, byWaves, Policy("other", "promote: manual\n"), Head("other", "1.0.0"), CellFiles("other", "mover"))
 	first := w.Granted()
 	a := cells.Assignment{Channel: "other", Sequence: 120, Release: "1.0.0", Digest: w.Digest("1.0.0")}
 	w.Obs.Cells["mover"] = w.Receive(nil, cells.Report{Cell: "mover", State: cells.StateHealthy, Running: &a})
@@ -299,7 +299,7 @@ func TestMovedFromAHigherSequence(t *testing.T) {
 
 // Fault 60, R35: a week's old events arrive late; only the state counts, so that today's budget is untouched.
 func TestOldEventsTouchNoBudget(t *testing.T) {
-	w := many(t, 3, "rollout: {failureBudget: 0}\n")
+	w := manyCells(t, 3, "rollout: {failureBudget: 0}\n")
 	w.Granted()
 	w.Others(time.Minute)
 	s := w.Obs.Cells["c00"]
@@ -316,7 +316,7 @@ func TestOldEventsTouchNoBudget(t *testing.T) {
 // R21: a quarantine in mid-rollout stops it, and takes the channel back where it goes back by itself.
 func TestQuarantineInMidRollout(t *testing.T) {
 	for onFailure, want := range map[string]string{"rollback": "rollback 1.0.0 staging", "halt": ""} {
-		w := many(t, 6, "onFailure: "+onFailure+"\nrollout: {maxInFlight: 2}\n")
+		w := manyCells(t, 6, "onFailure: "+onFailure+"\nrollout: {maxInFlight: 2}\n")
 		had := w.Granted()
 		w.Others(time.Minute)
 		w.Commit("eve", "stop", map[string]string{"quarantine/1.1.0.yaml": "digest: @digest:1.1.0\nreason: leaks\n"})
@@ -326,8 +326,8 @@ func TestQuarantineInMidRollout(t *testing.T) {
 			continue
 		}
 		p := w.Run()
-		if len(p.Actions) != 1 || len(p.Actions[0].Cells) != 6 || fmt.Sprint(slots(p.Actions[0], 2)) != fmt.Sprint(had) {
-			t.Errorf("%s with slots %v: want all to get 1.0.0, with slots for %v", Kinds(p), slots(p.Actions[0], 2), had)
+		if len(p.Actions) != 1 || len(p.Actions[0].Cells) != 6 || fmt.Sprint(slotTakers(p.Actions[0], 2)) != fmt.Sprint(had) {
+			t.Errorf("%s with slots %v: want all to get 1.0.0, with slots for %v", Kinds(p), slotTakers(p.Actions[0], 2), had)
 		}
 	}
 }
@@ -345,7 +345,7 @@ func TestOwnersDecide(t *testing.T) {
 		"window":   {&cells.Owner{Windows: night}, "owner", "opens Tue 02:00"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := many(t, 3, "rollout: {waves: [{cells: 2}, {percent: 100}]}\n")
+			w := manyCells(t, 3, "rollout: {waves: [{cells: 2}, {percent: 100}]}\n")
 			w.Says("c00", tt.owner)
 			if got := w.Granted(); fmt.Sprint(got) != "[c01 c02]" {
 				t.Fatalf("granted %v", got)
@@ -386,7 +386,7 @@ func TestVendorHoldsSingleCells(t *testing.T) {
 		{"hold", "channels/staging/holds/fair.yaml", "reason: a fair\ncells: [c00]\n", "hold", "a fair (fair)"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := many(t, 3, "rollout: {waves: [{cells: 2}, {percent: 100}]}\n")
+			w := manyCells(t, 3, "rollout: {waves: [{cells: 2}, {percent: 100}]}\n")
 			w.Commit("eve", tt.name, map[string]string{tt.file: tt.text})
 			if got := w.Granted(); fmt.Sprint(got) != "[c01 c02]" {
 				t.Fatalf("granted %v", got)
@@ -418,7 +418,7 @@ func TestHoldOnCellsStopsNoPromotion(t *testing.T) {
 // R14: a slot is one cell's that was granted something and has no result, whatever head it was for: success, failure, the
 // stall limit and a lapse free it, a new head does not.
 func TestSlotsOutliveHeads(t *testing.T) {
-	w := many(t, 6, "advance: newest\nrollout: {maxInFlight: 2, failureBudget: 5, stall: 20m}\n")
+	w := manyCells(t, 6, "advance: newest\nrollout: {maxInFlight: 2, failureBudget: 5, stall: 20m}\n")
 	old := w.Granted()
 	for _, name := range old {
 		w.Begins(name)
@@ -426,8 +426,8 @@ func TestSlotsOutliveHeads(t *testing.T) {
 	w.Commit("bob", "cut", Release("1.2.0"))
 	w.WantActions("promote 1.2.0 staging")
 	p := w.Run()
-	if len(p.Actions) != 1 || fmt.Sprint(p.Actions[0].Cells) != fmt.Sprint(old) || len(slots(p.Actions[0], 2)) != 0 {
-		t.Fatalf("%s, slots %v: want the two with a slot, and no new ones", Kinds(p), slots(p.Actions[0], 2))
+	if len(p.Actions) != 1 || fmt.Sprint(p.Actions[0].Cells) != fmt.Sprint(old) || len(slotTakers(p.Actions[0], 2)) != 0 {
+		t.Fatalf("%s, slots %v: want the two with a slot, and no new ones", Kinds(p), slotTakers(p.Actions[0], 2))
 	}
 	for name := range w.Obs.Cells {
 		if !slices.Contains(old, name) {
@@ -436,19 +436,19 @@ func TestSlotsOutliveHeads(t *testing.T) {
 	}
 	w.Fails(old[0], "broken")
 	p = w.Run()
-	if len(p.Actions) != 1 || len(slots(p.Actions[0], 2)) != 1 {
+	if len(p.Actions) != 1 || len(slotTakers(p.Actions[0], 2)) != 1 {
 		t.Fatalf("%s: want one in the place of %s", Kinds(p), old[0])
 	}
 	next := p.Actions[0].Cells[0]
 	w.Report(next, cells.StateHealthy)
-	if p = w.Run(); len(p.Actions) != 1 || len(slots(p.Actions[0], 2)) != 1 {
+	if p = w.Run(); len(p.Actions) != 1 || len(slotTakers(p.Actions[0], 2)) != 1 {
 		t.Fatalf("%s: want one in the place of %s", Kinds(p), next)
 	}
 }
 
 // The store's slots that are over are told, of channels that are gone too.
 func TestSlotsThatEnded(t *testing.T) {
-	w := many(t, 3, "rollout: {maxInFlight: 2}\n")
+	w := manyCells(t, 3, "rollout: {maxInFlight: 2}\n")
 	had := w.Granted()
 	w.Obs.Slots = map[string][]string{"staging": slices.Clone(had), "gone": {"x"}}
 	if got := fmt.Sprint(w.Plan().Learned.Freed); got != "[{gone [x]}]" {
@@ -463,7 +463,7 @@ func TestSlotsThatEnded(t *testing.T) {
 
 // A person opens the next wave of one head; that skips soak, and neither holds nor caps, nor the next head's waves.
 func TestSkipWave(t *testing.T) {
-	w := many(t, 8, strings.Replace(byWaves, "maxInFlight: 3", "maxInFlight: 2", 1))
+	w := manyCells(t, 8, strings.Replace(byWaves, "maxInFlight: 3", "maxInFlight: 2", 1))
 	first := w.Granted()
 	w.Others(time.Minute)
 	e := w.Desired().Channels["staging"].Effective
@@ -492,7 +492,7 @@ func TestSkipWave(t *testing.T) {
 
 // A skip of what is not there is a warning, with its file.
 func TestSkipOfNothing(t *testing.T) {
-	w := many(t, 2, byWaves)
+	w := manyCells(t, 2, byWaves)
 	w.Commit("ada", "skip", map[string]string{"channels/staging/skips/99.yaml": "wave: 2\nreason: x\n", "channels/staging/holds/x.yaml": "reason: x\ncells: [nobody]\n"})
 	var got []string
 	for _, f := range w.Desired().Check() {
@@ -506,7 +506,7 @@ func TestSkipOfNothing(t *testing.T) {
 
 // R5, R14: a head that is only written anew, because the branch lost another, goes on by its waves.
 func TestRestatedHeadKeepsItsWaves(t *testing.T) {
-	w := many(t, 6, byWaves)
+	w := manyCells(t, 6, byWaves)
 	first := w.Granted()
 	s := w.Obs.Cells[first[0]]
 	lost := *s.Granted
@@ -523,11 +523,11 @@ func TestRestatedHeadKeepsItsWaves(t *testing.T) {
 func TestLabelledWave(t *testing.T) {
 	canary := map[string]string{"cells/c03/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\nlabels: {canary: \"yes\"}\n"}
 	text := "rollout: {waves: [{labels: {canary: \"yes\"}, soak: 10m}, {percent: 100}]}\n"
-	w := many(t, 5, text, canary)
+	w := manyCells(t, 5, text, canary)
 	if got := w.Granted(); fmt.Sprint(got) != "[c03]" {
 		t.Errorf("granted %v", got)
 	}
-	w = many(t, 5, text, canary)
+	w = manyCells(t, 5, text, canary)
 	w.Others(6*time.Minute, "c03")
 	if got := w.Granted(); len(got) != 1 || got[0] == "c03" {
 		t.Errorf("granted %v", got)
@@ -536,7 +536,7 @@ func TestLabelledWave(t *testing.T) {
 
 // R14: while no cell is in contact, no wave is through; those that come back begin with the first.
 func TestNoWaveIsThroughWithoutCells(t *testing.T) {
-	w := many(t, 6, byWaves)
+	w := manyCells(t, 6, byWaves)
 	w.Now = w.Now.Add(10 * time.Minute)
 	for range 3 {
 		w.WantActions("")
@@ -552,7 +552,7 @@ func TestNoWaveIsThroughWithoutCells(t *testing.T) {
 
 // R14: cells that only wait for their owner's window are eligible: those without one are not all that the waves are counted over.
 func TestWavesCountThoseOutsideTheirWindows(t *testing.T) {
-	w := many(t, 12, "rollout: {waves: [{cells: 1, soak: 10m}, {percent: 50, soak: 10m}, {percent: 100}]}\n")
+	w := manyCells(t, 12, "rollout: {waves: [{cells: 1, soak: 10m}, {percent: 50, soak: 10m}, {percent: 100}]}\n")
 	night := &cells.Owner{Windows: []window.Window{{Opens: "0 2 * * *", For: 2 * time.Hour}}}
 	pass := func(d time.Duration) {
 		for end := w.Now.Add(d); w.Now.Before(end); {

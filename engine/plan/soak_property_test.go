@@ -12,25 +12,25 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// receiver is what a replica knows of one cell: the row as it was read or written here last.
-type receiver struct {
-	off  time.Duration // of its idea of the store's clock
-	up   time.Time     // by the store's clock, since when it listens
-	have *plan.CellState
+// replica is what a replica knows of one cell: the row as it was read or written here last.
+type replica struct {
+	off   time.Duration // of its idea of the store's clock
+	up    time.Time     // by the store's clock, since when it listens
+	known *plan.CellState
 }
 
-func (r *receiver) at(t time.Time) plan.Arrival {
+func (r *replica) arrival(t time.Time) plan.Arrival {
 	return plan.Arrival{At: t.Add(r.off).Round(0), Local: t}
 }
 
-// read takes the row as another wrote it.
-func (r *receiver) read(row *plan.CellState) {
-	if row == nil || r.have != nil && r.have.Version == row.Version {
+// readRow takes the row as another wrote it.
+func (r *replica) readRow(row *plan.CellState) {
+	if row == nil || r.known != nil && r.known.Version == row.Version {
 		return
 	}
 	c := row.Stored()
 	c.Watch(r.up)
-	r.have = c
+	r.known = c
 }
 
 // R9: however reports go from replica to replica, whose clocks differ a little, and whatever news is late, no more is ever
@@ -42,7 +42,7 @@ func TestSoakIsNeverMoreThanTheTruth(t *testing.T) {
 		ms := func(name string, from, to int) time.Duration {
 			return time.Duration(rapid.IntRange(from, to).Draw(t, name)) * time.Millisecond
 		}
-		all := []*receiver{{off: ms("off a", -450, 450), up: now}, {off: ms("off b", -450, 450), up: now}}
+		all := []*replica{{off: ms("off a", -450, 450), up: now}, {off: ms("off b", -450, 450), up: now}}
 		var row *plan.CellState
 		var truth time.Duration
 		var before struct {
@@ -56,10 +56,10 @@ func TestSoakIsNeverMoreThanTheTruth(t *testing.T) {
 				now = now.Add(ms("long", 0, 400_000))
 			case 1: // it is started again, and reads
 				r := rapid.SampledFrom(all).Draw(t, "again")
-				*r = receiver{off: r.off, up: now.Add(r.off)}
-				r.read(row)
+				*r = replica{off: r.off, up: now.Add(r.off)}
+				r.readRow(row)
 			case 2: // it is told, or has not been yet
-				rapid.SampledFrom(all).Draw(t, "told").read(row)
+				rapid.SampledFrom(all).Draw(t, "told").readRow(row)
 			default:
 				now = now.Add(ms("short", 1, 40_000))
 			}
@@ -71,12 +71,12 @@ func TestSoakIsNeverMoreThanTheTruth(t *testing.T) {
 				rep.Running.Digest = "sha256:b"
 			}
 			to := rapid.SampledFrom(all).Draw(t, "to")
-			s, _, _ := to.at(now).Fold(to.have, rep, stale)
+			s, _, _ := to.arrival(now).Fold(to.known, rep, stale)
 			if row != nil && s.Version != row.Version+1 || row == nil && s.Version != 1 {
-				to.read(row)
-				s, _, _ = to.at(now).Fold(to.have, rep, stale)
+				to.readRow(row)
+				s, _, _ = to.arrival(now).Fold(to.known, rep, stale)
 			}
-			row, to.have = s, s
+			row, to.known = s, s
 			healthy, gap := rep.State == cells.StateHealthy, now.Sub(before.at)
 			switch {
 			case !healthy || !before.healthy || before.digest != rep.Running.Digest:

@@ -13,12 +13,12 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// memo is what plans ask again and again of a channel's cells as the repository has them: it is found out once for each
+// cellCache is what plans ask again and again of a channel's cells as the repository has them: it is found out once for each
 // Desired. A nil memo keeps nothing.
-type memo struct {
-	mu     sync.Mutex
-	orders map[releases.Digest]*waveOrder // by head
-	fits   map[string][]string            // by release
+type cellCache struct {
+	mu      sync.Mutex
+	orders  map[releases.Digest]*waveOrder // by head
+	misfits map[string][]string            // by release
 }
 
 // waveOrder is the order in which a head reaches a channel's cells: those that the first wave names by label, then all
@@ -31,15 +31,15 @@ type waveOrder struct {
 // waveOrder returns the order in which c's head reaches its cells.
 func (c *Channel) waveOrder() *waveOrder {
 	build := func() *waveOrder { return newWaveOrder(c) }
-	if c.memo == nil {
+	if c.cache == nil {
 		return build()
 	}
-	c.memo.mu.Lock()
-	defer c.memo.mu.Unlock()
-	t := c.memo.orders[c.Effective.Digest]
+	c.cache.mu.Lock()
+	defer c.cache.mu.Unlock()
+	t := c.cache.orders[c.Effective.Digest]
 	if t == nil || len(t.order) != len(c.Cells) {
 		t = build()
-		c.memo.orders = map[releases.Digest]*waveOrder{c.Effective.Digest: t}
+		c.cache.orders = map[releases.Digest]*waveOrder{c.Effective.Digest: t}
 	}
 	return t
 }
@@ -60,7 +60,7 @@ func newWaveOrder(c *Channel) *waveOrder {
 	for i, cell := range c.Cells {
 		sum := sha256.Sum256([]byte(cell.Name + "\x00" + string(c.Effective.Digest)))
 		ranks[i] = binary.BigEndian.Uint64(sum[:8])>>1 | 1<<63
-		if len(labels) > 0 && matches(cell, labels) {
+		if len(labels) > 0 && hasLabels(cell, labels) {
 			t.labelled[i] = true
 			ranks[i] &^= 1 << 63
 		}
@@ -70,7 +70,7 @@ func newWaveOrder(c *Channel) *waveOrder {
 	return t
 }
 
-func matches(cell *Cell, labels map[string]string) bool {
+func hasLabels(cell *Cell, labels map[string]string) bool {
 	for k, v := range labels {
 		if cell.Labels[k] != v {
 			return false
@@ -81,18 +81,18 @@ func matches(cell *Cell, labels map[string]string) bool {
 
 // misfits says for each cell of c, by index, why its profile or values don't fit a release; empty: they do.
 func (c *Channel) misfits(r *Release) []string {
-	if c.memo == nil {
+	if c.cache == nil {
 		return findMisfits(c, r)
 	}
-	c.memo.mu.Lock()
-	defer c.memo.mu.Unlock()
-	all, known := c.memo.fits[r.Version.String()]
+	c.cache.mu.Lock()
+	defer c.cache.mu.Unlock()
+	all, known := c.cache.misfits[r.Version.String()]
 	if !known || len(all) != len(c.Cells) {
 		all = findMisfits(c, r)
-		if c.memo.fits == nil {
-			c.memo.fits = map[string][]string{}
+		if c.cache.misfits == nil {
+			c.cache.misfits = map[string][]string{}
 		}
-		c.memo.fits[r.Version.String()] = all
+		c.cache.misfits[r.Version.String()] = all
 	}
 	return all
 }
@@ -109,8 +109,8 @@ func findMisfits(c *Channel, r *Release) []string {
 	return all
 }
 
-// skipped is the wave that a person opened for c's head without waiting for those before; 0: none.
-func (c *Channel) skipped() (s channels.Skip) {
+// skipOfHead is the wave that a person opened for c's head without waiting for those before; 0: none.
+func (c *Channel) skipOfHead() (s channels.Skip) {
 	for _, skip := range c.Skips {
 		if skip.Sequence == c.Effective.Sequence {
 			return skip

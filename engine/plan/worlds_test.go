@@ -10,8 +10,8 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// rolling is one channel of n cells, with values, of which some have the newest head and all others wait for their wave.
-func rolling(tb testing.TB, n, given int) (*plan.Desired, *plan.Observed) {
+// midRollout is one channel of n cells, with values, of which some have the newest head and all others wait for their wave.
+func midRollout(tb testing.TB, n, given int) (*plan.Desired, *plan.Observed) {
 	tb.Helper()
 	text := "rollout: {waves: [{cells: 1, soak: 30m}, {percent: 50, soak: 2h}, {percent: 100}], maxInFlight: 20}\n"
 	domain := "parameters: {domain: {type: string, required: true}, replicas: {type: integer, default: 2}}\n"
@@ -54,8 +54,8 @@ func sideBySide(t testing.TB, alpha, beta string, more ...map[string]string) *Wo
 	}, more...)...)).Installed()
 }
 
-// many is a channel at 1.0.0 with n cells, c00 and so on, installed and soaked, and 1.1.0 cut.
-func many(t testing.TB, n int, text string, more ...map[string]string) *World {
+// manyCells is a channel at 1.0.0 with n cells, c00 and so on, installed and soaked, and 1.1.0 cut.
+func manyCells(t testing.TB, n int, text string, more ...map[string]string) *World {
 	t.Helper()
 	var names []string
 	for i := range n {
@@ -68,8 +68,8 @@ func many(t testing.TB, n int, text string, more ...map[string]string) *World {
 	return w
 }
 
-// slots are the cells whose offers take a slot, of which there are limit.
-func slots(a plan.Action, limit int) (names []string) {
+// slotTakers are the cells whose offers take a slot, of which there are limit.
+func slotTakers(a plan.Action, limit int) (names []string) {
 	for _, o := range a.Offers {
 		switch o.Cap {
 		case 0:
@@ -82,6 +82,6 @@ func slots(a plan.Action, limit int) (names []string) {
 	return names
 }
 
-func hotfix(channel, version, more string) map[string]string {
+func hotfixFile(channel, version, more string) map[string]string {
 	return map[string]string{"channels/" + channel + "/hotfixes/" + version + ".yaml": "digest: @digest:" + version + "\nreason: CVE-1\nexpiry: 2026-11-23T12:00:00Z\n" + more}
 }

@@ -86,7 +86,7 @@ func CheckName(kind, key string) error {
 	if key == "" {
 		return fmt.Errorf("a record without a key: %w", ErrInvalid)
 	}
-	return errors.Join(checkKind(kind), checkKey(key))
+	return errors.Join(validateKind(kind), validateKey(key))
 }
 
 // Normal gives p with its default limit, and says whether it asks for what there may be: its fault is an ErrInvalid.
@@ -94,7 +94,7 @@ func (p Page) Normal(kind string) (Page, error) {
 	if p.Limit <= 0 || p.Limit > MaxPage {
 		p.Limit = MaxPage
 	}
-	return p, errors.Join(checkKind(kind), checkKey(p.Prefix), checkKey(p.After))
+	return p, errors.Join(validateKind(kind), validateKey(p.Prefix), validateKey(p.After))
 }
 
 // Cut gives those of found, records in the order of their keys from the prefix on, whose keys have it.
@@ -107,7 +107,7 @@ func (p Page) Cut(found []Record) []Record {
 	return found
 }
 
-func checkKind(kind string) error {
+func validateKind(kind string) error {
 	good := kind != "" && len(kind) <= MaxKind && strings.Trim(kind, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 	if !good {
 		return fmt.Errorf("the kind %.80q: %w", kind, ErrInvalid)
@@ -115,7 +115,7 @@ func checkKind(kind string) error {
 	return nil
 }
 
-func checkKey(key string) error {
+func validateKey(key string) error {
 	if len(key) > MaxKey || !utf8.ValidString(key) || strings.ContainsRune(key, 0) {
 		return fmt.Errorf("the key %.80q: %w", key, ErrInvalid)
 	}

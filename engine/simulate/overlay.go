@@ -26,28 +26,28 @@ type overlay struct {
 
 // entry is a file or a folder that the overlay says something about.
 type entry struct {
-	data []byte            // of a file
-	kids map[string]*entry // of a folder: what is other than in the base; nil: removed
-	base bool              // the folder is in the base too
-	id   string            // object id; empty: not known, because the base has none
+	data     []byte            // of a file
+	children map[string]*entry // of a folder: what is other than in the base; nil: removed
+	inBase   bool              // the folder is in the base too
+	id       string            // object id; empty: not known, because the base has none
 }
 
 func newOverlay(base fs.FS) *overlay {
 	o := &overlay{base: base}
-	o.root = o.folder(".", nil)
+	o.root = o.makeFolder(".", nil)
 	return o
 }
 
-// with gives o with files changed; nil data removes the file or, given a folder, all below it.
-func (o *overlay) with(files map[string][]byte) *overlay {
-	return &overlay{base: o.base, root: o.change(".", o.root, files)}
+// withFiles gives o with files changed; nil data removes the file or, given a folder, all below it.
+func (o *overlay) withFiles(files map[string][]byte) *overlay {
+	return &overlay{base: o.base, root: o.changeFolder(".", o.root, files)}
 }
 
-// change gives folder e, at dir, with files changed; their paths begin at dir.
-func (o *overlay) change(dir string, e *entry, files map[string][]byte) *entry {
+// changeFolder gives folder e, at dir, with files changed; their paths begin at dir.
+func (o *overlay) changeFolder(dir string, e *entry, files map[string][]byte) *entry {
 	kids := map[string]*entry{}
 	if e != nil {
-		maps.Copy(kids, e.kids)
+		maps.Copy(kids, e.children)
 	}
 	below := map[string]map[string][]byte{}
 	for name, data := range files {
@@ -64,32 +64,32 @@ func (o *overlay) change(dir string, e *entry, files map[string][]byte) *entry {
 		}
 	}
 	for name, files := range below {
-		kids[name] = o.change(path.Join(dir, name), kids[name], files)
+		kids[name] = o.changeFolder(path.Join(dir, name), kids[name], files)
 	}
-	return o.folder(dir, kids)
+	return o.makeFolder(dir, kids)
 }
 
-// folder makes an entry of what is other than in the base.
-func (o *overlay) folder(dir string, kids map[string]*entry) *entry {
-	e := &entry{kids: kids}
-	if e.kids == nil {
-		e.kids = map[string]*entry{}
+// makeFolder makes an entry of what is other than in the base.
+func (o *overlay) makeFolder(dir string, kids map[string]*entry) *entry {
+	e := &entry{children: kids}
+	if e.children == nil {
+		e.children = map[string]*entry{}
 	}
 	id := ""
 	if info, err := fs.Stat(o.base, dir); err == nil && info.IsDir() {
-		e.base, id = true, manifest.ID(info)
+		e.inBase, id = true, manifest.ID(info)
 	}
-	if e.base && id == "" {
+	if e.inBase && id == "" {
 		return e // what can't be told apart from another is not cached
 	}
-	if len(e.kids) == 0 {
+	if len(e.children) == 0 {
 		e.id = id
 		return e
 	}
 	sum := sha1.New() //nolint:gosec // names contents, protects nothing
 	fmt.Fprintln(sum, "tree", id)
-	for _, name := range slices.Sorted(maps.Keys(e.kids)) {
-		kid := e.kids[name]
+	for _, name := range slices.Sorted(maps.Keys(e.children)) {
+		kid := e.children[name]
 		if kid != nil && kid.id == "" {
 			return e
 		}
@@ -110,8 +110,8 @@ func blobID(data []byte) string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-// id gives the object id of a path; empty: not there, or not known.
-func (o *overlay) id(name string) string {
+// objectID gives the object id of a path; empty: not there, or not known.
+func (o *overlay) objectID(name string) string {
 	info, err := o.Stat(name)
 	if err != nil {
 		return ""
@@ -119,19 +119,19 @@ func (o *overlay) id(name string) string {
 	return manifest.ID(info)
 }
 
-// find gives what the overlay says of a path. known is false where only the base knows.
-func (o *overlay) find(name string) (e *entry, known bool) {
+// findEntry gives what the overlay says of a path. known is false where only the base knows.
+func (o *overlay) findEntry(name string) (e *entry, known bool) {
 	e = o.root
 	if name == "." {
 		return e, true
 	}
 	for part := range strings.SplitSeq(name, "/") {
-		if e == nil || e.kids == nil {
+		if e == nil || e.children == nil {
 			return nil, true
 		}
-		kid, ok := e.kids[part]
+		kid, ok := e.children[part]
 		if !ok {
-			return nil, !e.base // a folder of the overlay alone has nothing else in it
+			return nil, !e.inBase // a folder of the overlay alone has nothing else in it
 		}
 		e = kid
 	}
@@ -143,25 +143,25 @@ func (o *overlay) Stat(name string) (fs.FileInfo, error) {
 	if !fs.ValidPath(name) {
 		return nil, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrInvalid}
 	}
-	e, known := o.find(name)
+	e, known := o.findEntry(name)
 	switch {
 	case !known:
 		return fs.Stat(o.base, name)
 	case e == nil:
 		return nil, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrNotExist}
 	}
-	return info{path.Base(name), e}, nil
+	return entryInfo{path.Base(name), e}, nil
 }
 
 // ReadFile reads a file.
 func (o *overlay) ReadFile(name string) ([]byte, error) {
-	e, known := o.find(name)
+	e, known := o.findEntry(name)
 	switch {
 	case !known:
 		return fs.ReadFile(o.base, name)
 	case e == nil:
 		return nil, &fs.PathError{Op: "read", Path: name, Err: fs.ErrNotExist}
-	case e.kids != nil:
+	case e.children != nil:
 		return nil, &fs.PathError{Op: "read", Path: name, Err: errors.New("is a folder")}
 	}
 	return slices.Clone(e.data), nil
@@ -169,30 +169,30 @@ func (o *overlay) ReadFile(name string) ([]byte, error) {
 
 // ReadDir lists a folder by name.
 func (o *overlay) ReadDir(name string) ([]fs.DirEntry, error) {
-	e, known := o.find(name)
+	e, known := o.findEntry(name)
 	switch {
 	case !known:
 		return fs.ReadDir(o.base, name)
 	case e == nil:
 		return nil, &fs.PathError{Op: "readdir", Path: name, Err: fs.ErrNotExist}
-	case e.kids == nil:
+	case e.children == nil:
 		return nil, &fs.PathError{Op: "readdir", Path: name, Err: errors.New("is no folder")}
 	}
 	var all []fs.DirEntry
-	if e.base {
+	if e.inBase {
 		below, err := fs.ReadDir(o.base, name)
 		if err != nil {
 			return nil, err
 		}
 		for _, b := range below {
-			if _, changed := e.kids[b.Name()]; !changed {
+			if _, changed := e.children[b.Name()]; !changed {
 				all = append(all, b)
 			}
 		}
 	}
-	for name, kid := range e.kids {
+	for name, kid := range e.children {
 		if kid != nil {
-			all = append(all, fs.FileInfoToDirEntry(info{name, kid}))
+			all = append(all, fs.FileInfoToDirEntry(entryInfo{name, kid}))
 		}
 	}
 	slices.SortFunc(all, func(a, b fs.DirEntry) int { return cmp.Compare(a.Name(), b.Name()) })
@@ -205,15 +205,15 @@ func (o *overlay) Open(name string) (fs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, known := o.find(name)
+	e, known := o.findEntry(name)
 	if !known {
 		return o.base.Open(name)
 	}
-	if e.kids == nil {
+	if e.children == nil {
 		return &openFile{Reader: bytes.NewReader(e.data), info: stat}, nil
 	}
 	list, err := o.ReadDir(name)
-	return &openFolder{info: stat, rest: list}, err
+	return &openFolder{info: stat, remaining: list}, err
 }
 
 type openFile struct {
@@ -225,8 +225,8 @@ func (f *openFile) Stat() (fs.FileInfo, error) { return f.info, nil }
 func (f *openFile) Close() error               { return nil }
 
 type openFolder struct {
-	info fs.FileInfo
-	rest []fs.DirEntry
+	info      fs.FileInfo
+	remaining []fs.DirEntry
 }
 
 func (f *openFolder) Stat() (fs.FileInfo, error) { return f.info, nil }
@@ -238,33 +238,33 @@ func (f *openFolder) Read([]byte) (int, error) {
 // ReadDir gives the next n entries; n <= 0: all that are left.
 func (f *openFolder) ReadDir(n int) ([]fs.DirEntry, error) {
 	if n <= 0 {
-		n = len(f.rest)
-	} else if len(f.rest) == 0 {
+		n = len(f.remaining)
+	} else if len(f.remaining) == 0 {
 		return nil, io.EOF
 	}
-	n = min(n, len(f.rest))
-	list := f.rest[:n]
-	f.rest = f.rest[n:]
+	n = min(n, len(f.remaining))
+	list := f.remaining[:n]
+	f.remaining = f.remaining[n:]
 	return list, nil
 }
 
-// info is an entry as fs.FileInfo.
-type info struct {
+// entryInfo is an entry as fs.FileInfo.
+type entryInfo struct {
 	name string
 	*entry
 }
 
-func (i info) Name() string       { return i.name }
-func (i info) Size() int64        { return int64(len(i.data)) }
-func (i info) ModTime() time.Time { return time.Time{} }
-func (i info) IsDir() bool        { return i.kids != nil }
-func (i info) Sys() any           { return i.id }
-func (i info) Mode() fs.FileMode {
-	if i.kids != nil {
+func (i entryInfo) Name() string       { return i.name }
+func (i entryInfo) Size() int64        { return int64(len(i.data)) }
+func (i entryInfo) ModTime() time.Time { return time.Time{} }
+func (i entryInfo) IsDir() bool        { return i.children != nil }
+func (i entryInfo) Sys() any           { return i.id }
+func (i entryInfo) Mode() fs.FileMode {
+	if i.children != nil {
 		return fs.ModeDir | 0o755
 	}
 	return 0o644
 }
 
 // Over gives base with files changed on top; nil data removes the file or, given a folder, all below it. base is not touched.
-func Over(base fs.FS, files map[string][]byte) fs.FS { return newOverlay(base).with(files) }
+func Over(base fs.FS, files map[string][]byte) fs.FS { return newOverlay(base).withFiles(files) }

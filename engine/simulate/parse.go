@@ -24,25 +24,25 @@ func Parse(file string, data []byte) (*Scenario, []manifest.Fault) {
 	}
 	s := &doc.Value
 	fault := func(at, format string, args ...any) { faults = append(faults, doc.Fault(at, format, args...)) }
-	s.checkCells(fault)
-	s.checkReleases(fault)
-	s.checkOwners(fault)
+	s.validateCells(fault)
+	s.validateReleases(fault)
+	s.validateOwners(fault)
 	for i, o := range s.Outages {
 		if o.For <= 0 {
 			fault(fmt.Sprintf("outages[%d].for", i), "an outage lasts: for must be more than 0")
 		}
 	}
 	for i := range s.People {
-		s.People[i].check(fmt.Sprintf("people[%d]", i), fault)
+		s.People[i].validate(fmt.Sprintf("people[%d]", i), fault)
 	}
 	if len(faults) > 0 {
 		return nil, manifest.Sort(faults)
 	}
-	s.defaults()
+	s.setDefaults()
 	return s, nil
 }
 
-func (s *Scenario) checkCells(fault func(at, format string, args ...any)) {
+func (s *Scenario) validateCells(fault func(at, format string, args ...any)) {
 	added := 0
 	for channel, n := range s.Cells.Add {
 		if n < 0 || n > maxAdded {
@@ -64,7 +64,7 @@ func (s *Scenario) checkCells(fault func(at, format string, args ...any)) {
 	}
 }
 
-func (s *Scenario) checkReleases(fault func(at, format string, args ...any)) {
+func (s *Scenario) validateReleases(fault func(at, format string, args ...any)) {
 	if len(s.Releases) > maxReleases {
 		fault("releases", "more than %d releases", maxReleases)
 	}
@@ -86,7 +86,7 @@ func (s *Scenario) checkReleases(fault func(at, format string, args ...any)) {
 	}
 }
 
-func (a *Act) check(at string, fault func(at, format string, args ...any)) {
+func (a *Act) validate(at string, fault func(at, format string, args ...any)) {
 	missing := func(field string) { fault(at, "%s needs %s", a.Do, field) }
 	if a.Channel == "" && a.Do != "quarantine" {
 		missing("channel")
@@ -107,14 +107,14 @@ func (a *Act) check(at string, fault func(at, format string, args ...any)) {
 	}
 }
 
-func (s *Scenario) defaults() {
-	s.Cells.Apply.defaults(2*time.Minute, 8*time.Minute)
-	s.Cells.Hear.defaults(0, 30*time.Second)
+func (s *Scenario) setDefaults() {
+	s.Cells.Apply.setDefaults(2*time.Minute, 8*time.Minute)
+	s.Cells.Hear.setDefaults(0, 30*time.Second)
 	if s.Cells.Report == 0 {
 		s.Cells.Report = time.Minute
 	}
 	for i := range s.Releases {
-		s.Releases[i].UnhealthyIn.defaults(10*time.Minute, 2*time.Hour)
+		s.Releases[i].UnhealthyIn.setDefaults(10*time.Minute, 2*time.Hour)
 	}
 	for i := range s.People {
 		if a := &s.People[i]; a.Do == "hold" && a.Hold == "" {
@@ -123,20 +123,20 @@ func (s *Scenario) defaults() {
 	}
 }
 
-func (s *Span) defaults(least, most time.Duration) {
+func (s *Span) setDefaults(least, most time.Duration) {
 	if *s == (Span{}) {
 		*s = Span{least, most}
 	}
 	s.Max = max(s.Max, s.Min)
 }
 
-// between gives the length that luck, from 0 to 1, picks.
-func (s Span) between(luck float64) time.Duration {
+// pick gives the length that luck, from 0 to 1, picks.
+func (s Span) pick(luck float64) time.Duration {
 	return s.Min + time.Duration(luck*float64(s.Max-s.Min))
 }
 
-// thresholds gives for each channel the lengths of soak that something waits for there: downstream gates', and its waves'.
-func thresholds(policies map[string]*channels.Channel) map[string][]time.Duration {
+// soakThresholds gives for each channel the lengths of soak that something waits for there: downstream gates', and its waves'.
+func soakThresholds(policies map[string]*channels.Channel) map[string][]time.Duration {
 	all := map[string][]time.Duration{}
 	for name, policy := range policies {
 		if policy == nil {

@@ -45,7 +45,7 @@ func TestMoment(t *testing.T) {
 		var m Moment
 		if err := m.UnmarshalText([]byte(text)); err != nil {
 			t.Errorf("%s: %v", text, err)
-		} else if got := m.in(from).Format(time.RFC3339); got != want {
+		} else if got := m.instant(from).Format(time.RFC3339); got != want {
 			t.Errorf("%s: %s, want %s", text, got, want)
 		}
 	}

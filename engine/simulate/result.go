@@ -14,8 +14,8 @@ type Result struct {
 	Timeline []Event   `json:"timeline"`
 	Arrivals []Arrival `json:"arrivals"`
 
-	series map[string][]shares // by channel, for the chart
-	all    []Wait
+	series   map[string][]releaseCounts // by channel, for the chart
+	allWaits []Wait
 }
 
 // Summary counts.
@@ -107,8 +107,8 @@ type Arrival struct {
 	Failed   bool      `json:"failed,omitempty"`
 }
 
-// shares is how many cells of a channel run which release from an instant on.
-type shares struct {
+// releaseCounts is how many cells of a channel run which release from an instant on.
+type releaseCounts struct {
 	at     time.Time
 	counts map[string]int
 }

@@ -141,8 +141,8 @@ func (m *Moment) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// in gives the instant, for a simulation that begins at from.
-func (m Moment) in(from time.Time) time.Time {
+// instant gives the instant, for a simulation that begins at from.
+func (m Moment) instant(from time.Time) time.Time {
 	if !m.At.IsZero() {
 		return m.At
 	}

@@ -29,7 +29,7 @@ func repositoryOf(t testing.TB, files map[string]string) Input {
 	for name, text := range files {
 		data[name] = []byte(text)
 	}
-	if err := r.commit(somebody, begin.Add(-time.Hour), "begin", data); err != nil {
+	if err := r.commit(anonymous, begin.Add(-time.Hour), "begin", data); err != nil {
 		t.Fatal(err)
 	}
 	return Input{Files: r.tip, History: r.history, Open: r.open, From: begin, For: 30 * 24 * time.Hour}
@@ -97,7 +97,7 @@ func BenchmarkMonthOf1000Cells(b *testing.B) {
 	}
 }
 
-func run(t *testing.T, in Input) *Result {
+func runInput(t *testing.T, in Input) *Result {
 	t.Helper()
 	r, err := Run(t.Context(), in)
 	if err != nil {
@@ -106,8 +106,8 @@ func run(t *testing.T, in Input) *Result {
 	return r
 }
 
-// kinds gives the timeline of a channel, a word an event.
-func kinds(r *Result, channel string, which ...string) string {
+// timelineOf gives the timeline of a channel, a word an event.
+func timelineOf(r *Result, channel string, which ...string) string {
 	var all []string
 	for _, e := range r.Timeline {
 		if e.Channel == channel && slices.Contains(which, e.Kind) {
@@ -122,7 +122,7 @@ func TestDeterministic(t *testing.T) {
 	encoded := func(seed int64) string {
 		in := fleetInput(t, 40)
 		in.Scenario.Seed = seed
-		r := run(t, in)
+		r := runInput(t, in)
 		data, err := json.Marshal(r)
 		if err != nil {
 			t.Fatal(err)
@@ -147,11 +147,11 @@ func TestBadReleaseStops(t *testing.T) {
 		releaseFiles("1.0.0"),
 	))
 	in.Scenario = scenarioOf(t, "cells: {add: {staging: 12, dedicated: 3}}\nreleases: [{at: 1d, version: 1.1.0, fails: 1}]\n")
-	r := run(t, in)
-	if got, want := kinds(r, "staging", "promote", "quarantine", "rollback"), "promote 1.0.0, promote 1.1.0, rollback 1.0.0, quarantine 1.1.0"; got != want {
+	r := runInput(t, in)
+	if got, want := timelineOf(r, "staging", "promote", "quarantine", "rollback"), "promote 1.0.0, promote 1.1.0, rollback 1.0.0, quarantine 1.1.0"; got != want {
 		t.Errorf("staging: %s, want %s", got, want)
 	}
-	if got, want := kinds(r, "dedicated", "promote", "rollback"), "promote 1.0.0"; got != want {
+	if got, want := timelineOf(r, "dedicated", "promote", "rollback"), "promote 1.0.0"; got != want {
 		t.Errorf("dedicated: %s, want %s", got, want)
 	}
 	saw := 0
@@ -183,9 +183,9 @@ people:
   - {at: 3d, do: lift, channel: dedicated, hold: fair}
   - {at: 5d, do: request, channel: dedicated, release: 1.0.0, by: ada}
 `)
-	r := run(t, in)
+	r := runInput(t, in)
 	want := "approve 1.0.0, promote 1.0.0, hold , approve 1.1.0, lift , promote 1.1.0, request 1.0.0, rollback 1.0.0"
-	if got := kinds(r, "dedicated", "approve", "promote", "rollback", "hold", "lift", "request"); got != want {
+	if got := timelineOf(r, "dedicated", "approve", "promote", "rollback", "hold", "lift", "request"); got != want {
 		t.Errorf("dedicated: %s, want %s", got, want)
 	}
 	for _, e := range r.Timeline {
@@ -209,8 +209,8 @@ func TestAnswers(t *testing.T) {
 		in := repositoryOf(t, union(policy("staging", ""),
 			policy("dedicated", "after: [staging]\ngates: [{soak: {for: 2h}}, {check: {url: \"https://gate.example/\", validFor: 1h}}]\n"), releaseFiles("1.0.0")))
 		in.Scenario, in.For = scenarioOf(t, "cells: {add: {staging: 1, dedicated: 1}}\nanswers: "+answers+"\n"), 6*24*time.Hour
-		r := run(t, in)
-		if got := kinds(r, "dedicated", "promote"); got != want {
+		r := runInput(t, in)
+		if got := timelineOf(r, "dedicated", "promote"); got != want {
 			t.Errorf("%s: %q, want %q", answers, got, want)
 		}
 	}
@@ -226,7 +226,7 @@ func TestOutagesAndSkew(t *testing.T) {
 	} {
 		in := repositoryOf(t, union(policy("staging", ""), policy("dedicated", "after: [staging]\ngates: [{soak: {for: 24h}}]\n"), releaseFiles("1.0.0")))
 		in.Scenario = scenarioOf(t, "cells: {add: {staging: 2, dedicated: 1}, apply: {min: 10m}, hear: {min: 0s, max: 1ns}}\n"+trouble)
-		r := run(t, in)
+		r := runInput(t, in)
 		var got time.Duration
 		for _, e := range r.Timeline {
 			if e.Kind == "promote" && e.Channel == "dedicated" {
@@ -261,7 +261,7 @@ func TestUnknownNames(t *testing.T) {
 // The chart is well-formed XML, whatever names and reasons are.
 func TestSVG(t *testing.T) {
 	in := fleetInput(t, 20)
-	r := run(t, in)
+	r := runInput(t, in)
 	r.Timeline = append(r.Timeline, Event{At: begin, Kind: "failed", Channel: "staging", Release: "<&\">", Cells: 1, Names: []string{"a"}})
 	d := xml.NewDecoder(bytes.NewReader(SVG(r)))
 	for {

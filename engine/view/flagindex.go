@@ -67,17 +67,17 @@ type FlagKill struct {
 
 // FlagIndex answers where flags are in one View: by flag, by channel and by cell. It decodes each order once, and is for one goroutine.
 type FlagIndex struct {
-	v        *View
-	f        *Flags // never nil
-	features map[string][]*announce.Status
-	orders   map[releases.Digest]map[string]string // what is decoded of orders: reasons by flag
+	view          *View
+	flags         *Flags // never nil
+	features      map[string][]*announce.Status
+	killsByOrders map[releases.Digest]map[string]string // what is decoded of orders: reasons by flag
 }
 
 // NewFlagIndex is the index of a View that has Flags.
 func NewFlagIndex(v *View) *FlagIndex {
-	x := &FlagIndex{v: v, f: v.Flags, features: map[string][]*announce.Status{}, orders: map[releases.Digest]map[string]string{}}
-	for i := range x.f.Plan.Announcements {
-		a := &x.f.Plan.Announcements[i]
+	x := &FlagIndex{view: v, flags: v.Flags, features: map[string][]*announce.Status{}, killsByOrders: map[releases.Digest]map[string]string{}}
+	for i := range x.flags.Plan.Announcements {
+		a := &x.flags.Plan.Announcements[i]
 		for _, feature := range a.Announcement.Features {
 			x.features[feature] = append(x.features[feature], a)
 		}
@@ -88,8 +88,8 @@ func NewFlagIndex(v *View) *FlagIndex {
 // Keys are the flags of the tip, and those that are killed though no tip has them.
 func (x *FlagIndex) Keys() []string {
 	all := map[string]bool{}
-	if x.f.Tip != nil {
-		for key := range x.f.Tip.Flags {
+	if x.flags.Tip != nil {
+		for key := range x.flags.Tip.Flags {
 			all[key] = true
 		}
 	}
@@ -106,17 +106,17 @@ func (x *FlagIndex) Exists(key string) bool {
 
 // Overrides gives all kills: those of the repository, and those on their way there.
 func (x *FlagIndex) Overrides(each func(o repository.Override, committed bool)) {
-	for _, o := range x.f.Kills {
+	for _, o := range x.flags.Kills {
 		each(o, false)
 	}
-	if x.f.Tip == nil {
+	if x.flags.Tip == nil {
 		return
 	}
-	for _, o := range x.f.Tip.Overrides {
+	for _, o := range x.flags.Tip.Overrides {
 		again := func(k repository.Override) bool {
 			return k.Flag == o.Flag && k.Reason == o.Reason && k.By == o.By && k.Until.Equal(o.Until)
 		}
-		if o.Kind == repository.Kill && !slices.ContainsFunc(x.f.Kills, again) {
+		if o.Kind == repository.Kill && !slices.ContainsFunc(x.flags.Kills, again) {
 			each(o, true)
 		}
 	}
@@ -124,10 +124,10 @@ func (x *FlagIndex) Overrides(each func(o repository.Override, committed bool)) 
 
 // Definition is the tip's of a flag; nil: it has none.
 func (x *FlagIndex) Definition(key string) *flags.Definition {
-	if x.f.Tip == nil {
+	if x.flags.Tip == nil {
 		return nil
 	}
-	return x.f.Tip.Flags[key]
+	return x.flags.Tip.Flags[key]
 }
 
 // Killed gives the flags that a cell is told to turn off, and why.
@@ -135,7 +135,7 @@ func (x *FlagIndex) Killed(told *cells.Flags) map[string]string {
 	if told == nil {
 		return nil
 	}
-	if known, ok := x.orders[told.Orders.Digest]; ok {
+	if known, ok := x.killsByOrders[told.Orders.Digest]; ok {
 		return known
 	}
 	var o flags.Orders
@@ -144,13 +144,13 @@ func (x *FlagIndex) Killed(told *cells.Flags) map[string]string {
 	for _, k := range o.Killed {
 		all[k.Flag] = k.Reason
 	}
-	x.orders[told.Orders.Digest] = all
+	x.killsByOrders[told.Orders.Digest] = all
 	return all
 }
 
 // Confirmed reports whether a cell said that it has the orders in force that it is told now.
 func (x *FlagIndex) Confirmed(cell string, told *cells.Flags) (orders, bundle bool) {
-	state := x.v.Observed.Cells[cell]
+	state := x.view.Observed.Cells[cell]
 	if state == nil || state.Flags == nil || told == nil {
 		return false, false
 	}
@@ -159,8 +159,8 @@ func (x *FlagIndex) Confirmed(cell string, told *cells.Flags) (orders, bundle bo
 
 // Offline reports whether a cell is not heard of.
 func (x *FlagIndex) Offline(cell string) bool {
-	state := x.v.Observed.Cells[cell]
-	return state == nil || state.LastReport.IsZero() || x.v.Silent(state)
+	state := x.view.Observed.Cells[cell]
+	return state == nil || state.LastReport.IsZero() || x.view.Silent(state)
 }
 
 // Kills are the kills of one flag, or of all, by flag, and how far each is.
@@ -171,12 +171,12 @@ func (x *FlagIndex) Kills(key string) []FlagKill {
 			return
 		}
 		k := FlagKill{Flag: o.Flag, Reason: o.Reason, By: o.By, Until: o.Until, Committed: committed}
-		for name, cell := range x.v.Desired.Cells {
+		for name, cell := range x.view.Desired.Cells {
 			if !o.Cells.Selects(name, cell.Channel, cell.Labels) {
 				continue
 			}
 			k.Cells++
-			told := x.f.Told[name]
+			told := x.flags.Told[name]
 			_, there := x.Killed(told)[o.Flag]
 			orders, _ := x.Confirmed(name, told)
 			switch {
@@ -210,10 +210,10 @@ func (x *FlagIndex) Status(key string) FlagStatus {
 	if s.Killed {
 		at = x.Places(key)
 	}
-	for _, name := range x.v.Desired.Order {
+	for _, name := range x.view.Desired.Order {
 		c := FlagChannel{Channel: name, Cells: map[FlagState]int{}}
-		in := x.v.Desired.Channels[name]
-		best := x.best(s.Feature, name)
+		in := x.view.Desired.Channels[name]
+		best := x.bestAnnouncement(s.Feature, name)
 		if best != nil {
 			c.State, c.At, c.Percent = best.State, best.At, best.Percent
 		}
@@ -223,37 +223,37 @@ func (x *FlagIndex) Status(key string) FlagStatus {
 				c.Cells[x.Cell(key, cell.Name, at).State]++
 			}
 		case s.Feature == "":
-			count(c.Cells, FlagState(flags.On), len(in.Cells))
+			addCount(c.Cells, FlagState(flags.On), len(in.Cells))
 		case best == nil:
-			count(c.Cells, FlagOff, len(in.Cells))
+			addCount(c.Cells, FlagOff, len(in.Cells))
 		default:
 			rest := len(in.Cells)
 			for state, n := range best.Counts {
-				count(c.Cells, FlagState(state), n)
+				addCount(c.Cells, FlagState(state), n)
 				rest -= n
 			}
-			count(c.Cells, FlagOff, rest)
+			addCount(c.Cells, FlagOff, rest)
 		}
 		s.Channels = append(s.Channels, c)
 	}
 	return s
 }
 
-func count(of map[FlagState]int, state FlagState, n int) {
+func addCount(of map[FlagState]int, state FlagState, n int) {
 	if n > 0 {
 		of[state] += n
 	}
 }
 
-// best is the announcement of a feature that shows most of it in a channel; nil: none.
-func (x *FlagIndex) best(feature, channel string) *announce.ChannelStatus {
+// bestAnnouncement is the announcement of a feature that shows most of it in a channel; nil: none.
+func (x *FlagIndex) bestAnnouncement(feature, channel string) *announce.ChannelStatus {
 	var best *announce.ChannelStatus
 	if feature == "" {
 		return nil
 	}
 	for _, a := range x.features[feature] {
 		for i := range a.Channels {
-			if c := &a.Channels[i]; c.Channel == channel && c.State != "" && (best == nil || rank(c.State) > rank(best.State)) {
+			if c := &a.Channels[i]; c.Channel == channel && c.State != "" && (best == nil || stateRank(c.State) > stateRank(best.State)) {
 				best = c
 			}
 		}
@@ -269,14 +269,14 @@ func (x *FlagIndex) Places(key string) map[string]announce.CellStatus {
 	}
 	all, ranks := map[string]announce.CellStatus{}, map[string]int{}
 	for _, a := range x.features[d.Feature()] {
-		detail, ok := x.f.Plan.Detail(a.Announcement.ID)
+		detail, ok := x.flags.Plan.Detail(a.Announcement.ID)
 		if !ok {
 			continue
 		}
 		for _, c := range detail.Channels {
 			for _, cell := range c.Cells {
-				if old, known := ranks[cell.Cell]; !known || rank(c.State) > old {
-					all[cell.Cell], ranks[cell.Cell] = cell, rank(c.State)
+				if old, known := ranks[cell.Cell]; !known || stateRank(c.State) > old {
+					all[cell.Cell], ranks[cell.Cell] = cell, stateRank(c.State)
 				}
 			}
 		}
@@ -286,8 +286,8 @@ func (x *FlagIndex) Places(key string) map[string]announce.CellStatus {
 
 // Cell is a flag in one cell. at is what Places gave.
 func (x *FlagIndex) Cell(key, name string, at map[string]announce.CellStatus) FlagCell {
-	told := x.f.Told[name]
-	c := FlagCell{Cell: name, Channel: x.v.Desired.Cells[name].Channel, Offline: x.Offline(name)}
+	told := x.flags.Told[name]
+	c := FlagCell{Cell: name, Channel: x.view.Desired.Cells[name].Channel, Offline: x.Offline(name)}
 	orders, bundle := x.Confirmed(name, told)
 	if why, killed := x.Killed(told)[key]; killed {
 		c.State, c.Why, c.Confirmed = FlagState(flags.Killed), why, orders
@@ -296,7 +296,7 @@ func (x *FlagIndex) Cell(key, name string, at map[string]announce.CellStatus) Fl
 	d := x.Definition(key)
 	place, reached := at[name]
 	switch {
-	case d == nil || !x.has(name, key):
+	case d == nil || !x.bundleHas(name, key):
 		c.State, c.Confirmed = FlagAbsent, bundle
 	case reached:
 		c.State, c.Why, c.Confirmed = FlagState(place.State), place.Why, place.Confirmed
@@ -308,9 +308,9 @@ func (x *FlagIndex) Cell(key, name string, at map[string]announce.CellStatus) Fl
 	return c
 }
 
-// has reports whether the cell's bundle has a flag.
-func (x *FlagIndex) has(cell, key string) bool {
-	told := x.f.Plan.Told[cell]
+// bundleHas reports whether the cell's bundle has a flag.
+func (x *FlagIndex) bundleHas(cell, key string) bool {
+	told := x.flags.Plan.Told[cell]
 	if told == nil || told.Bundle == nil {
 		return false
 	}
@@ -318,8 +318,8 @@ func (x *FlagIndex) has(cell, key string) bool {
 	return ok
 }
 
-// rank orders states by how much of a flag they show: the best of several announcements counts.
-func rank(s announce.State) int {
+// stateRank orders states by how much of a flag they show: the best of several announcements counts.
+func stateRank(s announce.State) int {
 	return slices.Index([]announce.State{
 		announce.Archived, announce.Cancelled, announce.Retracted, announce.Missed, announce.Held, announce.Draft, announce.Approved,
 		announce.Scheduled, announce.Armed, announce.Publishing, announce.Published,

@@ -24,8 +24,8 @@ type Flags struct {
 	Seen     plan.FlagsSeen
 }
 
-// told is what a cell is told; nil: nothing.
-func (f *Flags) told(cell string) *cells.Flags {
+// forCell is what a cell is told; nil: nothing.
+func (f *Flags) forCell(cell string) *cells.Flags {
 	if f == nil {
 		return nil
 	}

@@ -90,7 +90,7 @@ func BenchmarkKeys(b *testing.B) {
 	for i := range 1000 {
 		blocked = append(blocked, channels.Verdict{Channel: "c0", Cell: fmt.Sprintf("cell-%06d", i*100), Release: "1.99.0", Gate: "wave"})
 	}
-	same := told(7, "b", "o")
+	same := flagsFor(7, "b", "o")
 	for name := range d.Cells {
 		same.Told[name] = same.Told["s1"]
 	}
@@ -116,7 +116,7 @@ func BenchmarkKeys(b *testing.B) {
 	}
 }
 
-func told(height int64, bundle, orders string) *view.Flags {
+func flagsFor(height int64, bundle, orders string) *view.Flags {
 	f := &cells.Flags{Height: height, Bundle: cells.FlagBundle{Digest: releases.DigestBytes([]byte(bundle))}, Orders: cells.Sealed{Digest: releases.DigestBytes([]byte(orders))}}
 	return &view.Flags{Height: height, Told: map[string]*cells.Flags{"s1": f}}
 }
@@ -126,7 +126,7 @@ func TestKeyHasFlags(t *testing.T) {
 	t.Parallel()
 	w := NewWorld(t, Union(Policy("staging", ""), Release("1.0.0"), Head("staging", "1.0.0"), CellFiles("staging", "s1", "s2")))
 	v := func(f *view.Flags) *view.View { return &view.View{Desired: w.Desired(), Observed: &w.Obs, Flags: f} }
-	base := v(told(7, "b", "o"))
+	base := v(flagsFor(7, "b", "o"))
 	key, _ := base.Key("s1")
 	d, etag, _ := base.Cell("s1")
 	if d.Flags == nil || d.Flags.Height != 7 || d.Flags.Bundle.Digest != key.Flags.Bundle || d.Flags.Orders.Digest != key.Flags.Orders {
@@ -139,9 +139,9 @@ func TestKeyHasFlags(t *testing.T) {
 		v    *view.View
 		same bool
 	}{
-		"the height": {v(told(8, "b", "o")), true},
-		"the bundle": {v(told(7, "c", "o")), false},
-		"the orders": {v(told(7, "b", "p")), false},
+		"the height": {v(flagsFor(8, "b", "o")), true},
+		"the bundle": {v(flagsFor(7, "c", "o")), false},
+		"the orders": {v(flagsFor(7, "b", "p")), false},
 		"no flags":   {v(nil), false},
 	} {
 		_, got, _ := c.v.Cell("s1")
@@ -150,7 +150,7 @@ func TestKeyHasFlags(t *testing.T) {
 		}
 	}
 	w.Commit("bob", "label", map[string]string{"cells/s1/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\nlabels: {region: eu}\n"})
-	labelled := v(told(7, "b", "o"))
+	labelled := v(flagsFor(7, "b", "o"))
 	d, got, _ := labelled.Cell("s1")
 	if got == etag || d.Flags.Labels["region"] != "eu" {
 		t.Errorf("labels: told %+v under %s", d.Flags, got)

@@ -24,16 +24,16 @@ func Why(v *View, name string) (lines []string, ok bool) {
 
 func (v *View) whyCell(cell *plan.Cell) []string {
 	s := v.Observed.Cells[cell.Name]
-	lines := []string{fmt.Sprintf("%s, a cell of %s, %s", cell.Name, cell.Channel, v.running(s))}
-	lines = append(lines, shut(cell.Name, v.Identity(cell.Name))...)
-	lines = append(lines, v.quiet(cell.Name, s)...)
+	lines := []string{fmt.Sprintf("%s, a cell of %s, %s", cell.Name, cell.Channel, v.describeRunning(s))}
+	lines = append(lines, shutOutLines(cell.Name, v.Identity(cell.Name))...)
+	lines = append(lines, v.silenceLines(cell.Name, s)...)
 	c := v.Desired.Channels[cell.Channel]
 	if c == nil {
 		return append(lines, fmt.Sprintf("there is no channel %q: see sluice validate", cell.Channel))
 	}
 	e := c.Effective
 	if e == nil {
-		return append(append(lines, c.Name+" has no release yet"), verdicts(v.about(c, ""))...)
+		return append(append(lines, c.Name+" has no release yet"), verdictLines(v.verdictsAbout(c, ""))...)
 	}
 	if last := s.Last(); last != nil && last.Digest == e.Digest && last.Sequence == e.Sequence {
 		if s.Digest == e.Digest {
@@ -44,9 +44,9 @@ func (v *View) whyCell(cell *plan.Cell) []string {
 	} else {
 		lines = append(lines, fmt.Sprintf("%s is at %s, sequence %d", c.Name, e.Release, e.Sequence))
 	}
-	lines = append(lines, apart(c, cell)...)
+	lines = append(lines, vendorLines(c, cell)...)
 	if s != nil && s.Owner != nil {
-		lines = append(lines, decided(s.Owner)...)
+		lines = append(lines, ownerLines(s.Owner)...)
 	}
 	if s != nil {
 		if m := s.Miscount; m != nil {
@@ -58,7 +58,7 @@ func (v *View) whyCell(cell *plan.Cell) []string {
 			}
 		}
 	}
-	about := slices.DeleteFunc(v.about(c, cell.Name), func(b channels.Verdict) bool {
+	about := slices.DeleteFunc(v.verdictsAbout(c, cell.Name), func(b channels.Verdict) bool {
 		return b.Cell == "" && b.Release != "" && b.Release != e.Release
 	})
 	if id := v.Identity(cell.Name); len(about) == 0 && (s == nil || v.Silent(s) || id.Revoked || id.Quarantined != "") {
@@ -67,11 +67,11 @@ func (v *View) whyCell(cell *plan.Cell) []string {
 	if len(about) == 0 && s != nil && s.Digest != e.Digest && (s.State == cells.StateApplying || s.Applying != nil) {
 		return append(lines, "nothing is blocked: it is at work on it")
 	}
-	return append(lines, verdicts(about)...)
+	return append(lines, verdictLines(about)...)
 }
 
-// quiet says what to look for where nothing is heard of a cell.
-func (v *View) quiet(name string, s *plan.CellState) []string {
+// silenceLines says what to look for where nothing is heard of a cell.
+func (v *View) silenceLines(name string, s *plan.CellState) []string {
 	i := v.Identity(name)
 	switch {
 	case i.Quarantined != "" || i.Revoked: // shut says it
@@ -86,8 +86,8 @@ func (v *View) quiet(name string, s *plan.CellState) []string {
 	return nil
 }
 
-// shut says why a cell is not let in, and what to do (R27).
-func shut(name string, i cells.Identity) []string {
+// shutOutLines says why a cell is not let in, and what to do (R27).
+func shutOutLines(name string, i cells.Identity) []string {
 	switch {
 	case i.Quarantined != "":
 		return []string{
@@ -100,8 +100,8 @@ func shut(name string, i cells.Identity) []string {
 	return nil
 }
 
-// apart says what the vendor decided about this one cell, also while nothing waits for it.
-func apart(c *plan.Channel, cell *plan.Cell) (lines []string) {
+// vendorLines says what the vendor decided about this one cell, also while nothing waits for it.
+func vendorLines(c *plan.Channel, cell *plan.Cell) (lines []string) {
 	if cell.Paused != "" {
 		lines = append(lines, "the vendor paused it: "+words.OneLine(cell.Paused))
 	}
@@ -116,8 +116,8 @@ func apart(c *plan.Channel, cell *plan.Cell) (lines []string) {
 	return lines
 }
 
-// decided says what a cell's owner decided (R18).
-func decided(o *cells.Owner) (lines []string) {
+// ownerLines says what a cell's owner decided (R18).
+func ownerLines(o *cells.Owner) (lines []string) {
 	add := func(format string, args ...any) { lines = append(lines, "its owner "+fmt.Sprintf(format, args...)) }
 	if o.Paused != "" {
 		add("paused it: %s", words.OneLine(o.Paused))
@@ -134,8 +134,8 @@ func decided(o *cells.Owner) (lines []string) {
 	return lines
 }
 
-// running says what a cell runs and how.
-func (v *View) running(s *plan.CellState) string {
+// describeRunning says what a cell runs and how.
+func (v *View) describeRunning(s *plan.CellState) string {
 	switch {
 	case s == nil || s.LastReport.IsZero():
 		return "has not reported yet"
@@ -172,11 +172,11 @@ func (v *View) whyChannel(c *plan.Channel) []string {
 	if q := c.Request; q != nil && q.Release != "" {
 		lines = append(lines, fmt.Sprintf("%s asked for %s in %s", q.By, q.Release, words.Short(q.Commit)))
 	}
-	return append(lines, verdicts(v.about(c, ""))...)
+	return append(lines, verdictLines(v.verdictsAbout(c, ""))...)
 }
 
-// about gives the verdicts about a channel, and those about one of its cells.
-func (v *View) about(c *plan.Channel, cell string) []channels.Verdict {
+// verdictsAbout gives the verdicts about a channel, and those about one of its cells.
+func (v *View) verdictsAbout(c *plan.Channel, cell string) []channels.Verdict {
 	about, ofCells := v.Plan.BlockedIn(c.Name)
 	for _, b := range ofCells {
 		if b.Cell == cell {
@@ -186,7 +186,7 @@ func (v *View) about(c *plan.Channel, cell string) []channels.Verdict {
 	return about
 }
 
-func verdicts(all []channels.Verdict) []string {
+func verdictLines(all []channels.Verdict) []string {
 	lines := make([]string, 0, len(all))
 	for _, b := range all {
 		line := "  "

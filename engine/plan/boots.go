@@ -35,9 +35,9 @@ const (
 	AgentRestored         // the agent knows less than the store: it was restored
 )
 
-// boots folds a report's boot, confirmation and events into s. epoch is that of the cell's identity: under a new
+// foldBoots folds a report's boot, confirmation and events into s. epoch is that of the cell's identity: under a new
 // one everything starts again. late: other reports that were sent after it were there first.
-func (s *CellState) boots(prev *CellState, r cells.Report, epoch int64, late bool, staleAfter time.Duration) (Restore, FreshEvents) {
+func (s *CellState) foldBoots(prev *CellState, r cells.Report, epoch int64, late bool, staleAfter time.Duration) (Restore, FreshEvents) {
 	s.Joined = epoch
 	if prev != nil {
 		s.Miscount = prev.Miscount
@@ -56,7 +56,7 @@ func (s *CellState) boots(prev *CellState, r cells.Report, epoch int64, late boo
 	}
 	fresh := !slices.ContainsFunc(s.Boots, func(b Boot) bool { return b.ID == r.Boot })
 	late = late || prev != nil && s.LastReport.Before(prev.LastReport) // it was on its way for long, or written late
-	if clone := s.boot(r.Boot, late, staleAfter); clone != "" && s.Clone == "" {
+	if clone := s.recordBoot(r.Boot, late, staleAfter); clone != "" && s.Clone == "" {
 		s.Clone = clone
 	}
 	b := &s.Boots[slices.IndexFunc(s.Boots, func(b Boot) bool { return b.ID == r.Boot })]
@@ -66,9 +66,9 @@ func (s *CellState) boots(prev *CellState, r cells.Report, epoch int64, late boo
 			b.Skew = s.Skew
 		}
 	}
-	known, other := s.told(r)
+	known, other := s.compareEvents(r)
 	was, back := s.Confirmed, !fresh && !late && r.Confirmed < b.Confirmed
-	clone, again := b.mark(r.Events, back, s.LastReport, staleAfter)
+	clone, again := b.recordEvents(r.Events, back, s.LastReport, staleAfter)
 	if clone != "" && s.Clone == "" {
 		s.Clone = clone
 	}
@@ -79,19 +79,19 @@ func (s *CellState) boots(prev *CellState, r cells.Report, epoch int64, late boo
 	if !late {
 		b.Confirmed = r.Confirmed
 	}
-	what := s.confirm(r, fresh, other)
+	what := s.foldConfirmed(r, fresh, other)
 	switch {
 	case back || what == AgentRestored:
-		s.miscounted(fmt.Sprintf("event numbers went back from %d to %d", was, r.Confirmed))
+		s.noteMiscount(fmt.Sprintf("event numbers went back from %d to %d", was, r.Confirmed))
 	case len(r.Events) > 0:
-		s.skipped(r.Events)
+		s.noteSkippedEvents(r.Events)
 	}
-	s.acknowledge(r.Events)
-	return what, b.history(r.Events, known)
+	s.acknowledgeEvents(r.Events)
+	return what, b.freshEvents(r.Events, known)
 }
 
-// boot notes that a boot was heard, and says if two are alive.
-func (s *CellState) boot(id string, late bool, staleAfter time.Duration) (clone string) {
+// recordBoot notes that a boot was heard, and says if two are alive.
+func (s *CellState) recordBoot(id string, late bool, staleAfter time.Duration) (clone string) {
 	at, n := s.LastReport, len(s.Boots)
 	i := slices.IndexFunc(s.Boots, func(b Boot) bool { return b.ID == id })
 	switch {
@@ -112,27 +112,27 @@ func (s *CellState) boot(id string, late bool, staleAfter time.Duration) (clone 
 		b.Backs, other.Backs = 0, 0 // put back after a while: the other one ended
 	}
 	if b.Backs > 0 && other.Backs > 0 {
-		clone = fmt.Sprintf("boots %s and %s report in turns", clip(other.ID), clip(b.ID))
+		clone = fmt.Sprintf("boots %s and %s report in turns", clipID(other.ID), clipID(b.ID))
 	}
 	b.Last = at
 	s.Boots = append(slices.Delete(s.Boots, i, i+1), b)
 	return clone
 }
 
-// mark remembers a boot's newest events, and says if a number came with two contents: again, and clone if soon after. Once
+// recordEvents remembers a boot's newest events, and says if a number came with two contents: again, and clone if soon after. Once
 // numbers went back, those that were remembered say nothing of those to come.
-func (b *Boot) mark(events []cells.Event, back bool, at time.Time, staleAfter time.Duration) (clone string, again bool) {
+func (b *Boot) recordEvents(events []cells.Event, back bool, at time.Time, staleAfter time.Duration) (clone string, again bool) {
 	var marks []Mark
 	for _, e := range events[max(0, len(events)-maxMarks):] {
-		m := Mark{Number: e.Number, Sum: sumOf(e), At: at}
+		m := Mark{Number: e.Number, Sum: eventSum(e), At: at}
 		if i := slices.IndexFunc(b.Marks, func(k Mark) bool { return k.Number == e.Number }); i >= 0 {
 			switch {
-			case b.Marks[i].Sum == m.Sum || filler(e):
+			case b.Marks[i].Sum == m.Sum || isFiller(e):
 				m = b.Marks[i]
 			default:
 				again = true
 				if at.Sub(b.Marks[i].At).Abs() <= staleAfter {
-					clone = fmt.Sprintf("boot %s gave event %d two contents", clip(b.ID), e.Number)
+					clone = fmt.Sprintf("boot %s gave event %d two contents", clipID(b.ID), e.Number)
 				}
 			}
 		}
@@ -148,10 +148,10 @@ func (b *Boot) mark(events []cells.Event, back bool, at time.Time, staleAfter ti
 	return clone, again
 }
 
-// filler tells whether an event stands in for others that the agent could not keep or send: its number was used before.
-func filler(e cells.Event) bool { return e.Kind == "gap" || e.Kind == "rejected" }
+// isFiller tells whether an event stands in for others that the agent could not keep or send: its number was used before.
+func isFiller(e cells.Event) bool { return e.Kind == "gap" || e.Kind == "rejected" }
 
-func sumOf(e cells.Event) uint64 {
+func eventSum(e cells.Event) uint64 {
 	h := fnv.New64a()
 	for _, text := range []string{e.Kind, e.Release, e.Digest, e.Detail} {
 		h.Write([]byte(text))
@@ -161,27 +161,27 @@ func sumOf(e cells.Event) uint64 {
 	return h.Sum64()
 }
 
-// confirm follows what the agent knows to be acknowledged, and says if somebody forgot some of it. other: a number came with
+// foldConfirmed follows what the agent knows to be acknowledged, and says if somebody forgot some of it. other: a number came with
 // another content than under a boot before.
-func (s *CellState) confirm(r cells.Report, fresh, other bool) (what Restore) {
+func (s *CellState) foldConfirmed(r cells.Report, fresh, other bool) (what Restore) {
 	switch {
 	case r.Confirmed > s.Confirmed:
 		what, s.Confirmed = StoreRestored, r.Confirmed
-	case r.Confirmed < s.Confirmed && fresh && (other || s.behind(r)):
+	case r.Confirmed < s.Confirmed && fresh && (other || s.forgotConfirmed(r)):
 		what, s.Confirmed = AgentRestored, r.Confirmed
 	}
 	return what
 }
 
-// behind tells whether a new boot has forgotten what was acknowledged to the one before: it confirms less, and does not
+// forgotConfirmed tells whether a new boot has forgotten what was acknowledged to the one before: it confirms less, and does not
 // send again what comes after either, as one would whose last acknowledgment was lost.
-func (s *CellState) behind(r cells.Report) bool {
+func (s *CellState) forgotConfirmed(r cells.Report) bool {
 	n := len(r.Events)
 	return n == 0 || r.Events[n-1].Number < s.Confirmed
 }
 
-// clip keeps what a cell says of itself short.
-func clip(id string) string {
+// clipID keeps what a cell says of itself short.
+func clipID(id string) string {
 	if len(id) > 16 {
 		return id[:16]
 	}
@@ -195,8 +195,8 @@ type FreshEvents struct {
 	Events []cells.Event
 }
 
-// history gives b's of events, of which those up to known were told under other boots.
-func (b *Boot) history(events []cells.Event, known int64) FreshEvents {
+// freshEvents gives b's of events, of which those up to known were told under other boots.
+func (b *Boot) freshEvents(events []cells.Event, known int64) FreshEvents {
 	h := FreshEvents{Line: b.ID, Events: events}
 	for len(h.Events) > 0 && h.Events[0].Number <= known {
 		h.Events = h.Events[1:]
@@ -207,10 +207,10 @@ func (b *Boot) history(events []cells.Event, known int64) FreshEvents {
 	return h
 }
 
-// told compares a report's events with what is remembered of other boots: known is the highest number that is the same
+// compareEvents compares a report's events with what is remembered of other boots: known is the highest number that is the same
 // event, as an agent sends it again that was started anew before its acknowledgment came; other tells whether a number came
 // with another content.
-func (s *CellState) told(r cells.Report) (known int64, other bool) {
+func (s *CellState) compareEvents(r cells.Report) (known int64, other bool) {
 	for _, b := range s.Boots {
 		if b.ID == r.Boot {
 			continue
@@ -219,9 +219,9 @@ func (s *CellState) told(r cells.Report) (known int64, other bool) {
 			i, found := slices.BinarySearchFunc(r.Events, m.Number, func(e cells.Event, n int64) int { return int(min(1, max(-1, e.Number-n))) })
 			switch {
 			case !found:
-			case sumOf(r.Events[i]) == m.Sum:
+			case eventSum(r.Events[i]) == m.Sum:
 				known = max(known, m.Number)
-			case !filler(r.Events[i]):
+			case !isFiller(r.Events[i]):
 				other = true
 			}
 		}
@@ -229,19 +229,19 @@ func (s *CellState) told(r cells.Report) (known int64, other bool) {
 	return known, other
 }
 
-// skipped notes numbers that were left out, but for those that the agent says it dropped.
-func (s *CellState) skipped(events []cells.Event) {
+// noteSkippedEvents notes numbers that were left out, but for those that the agent says it dropped.
+func (s *CellState) noteSkippedEvents(events []cells.Event) {
 	next := s.Confirmed + 1
 	for _, e := range events {
 		if e.Number > next && e.Kind != "gap" {
-			s.miscounted(fmt.Sprintf("events %d to %d never came", next, e.Number-1))
+			s.noteMiscount(fmt.Sprintf("events %d to %d never came", next, e.Number-1))
 			return
 		}
 		next = max(next, e.Number+1)
 	}
 }
 
-func (s *CellState) miscounted(what string) {
+func (s *CellState) noteMiscount(what string) {
 	m := Miscount{What: what, At: s.LastReport.Round(0), Times: 1}
 	if s.Miscount != nil {
 		m.Times += s.Miscount.Times
@@ -249,7 +249,7 @@ func (s *CellState) miscounted(what string) {
 	s.Miscount = &m
 }
 
-func (s *CellState) acknowledge(events []cells.Event) {
+func (s *CellState) acknowledgeEvents(events []cells.Event) {
 	if n := len(events); n > 0 {
 		s.Confirmed = max(s.Confirmed, events[n-1].Number)
 	}
@@ -259,14 +259,14 @@ func (s *CellState) acknowledge(events []cells.Event) {
 // comes again is the same event, unless the agent or its machine was put back, and one that is left out was lost. Whatever
 // the numbers do, each event is kept once, and what is out of order is noted (fault 45).
 
-// onItsWay is how much longer than before a report may take without being late.
-const onItsWay = 5 * time.Second
+// maxExtraDelay is how much longer than before a report may take without being late.
+const maxExtraDelay = 5 * time.Second
 
-// overtaken tells whether reports that were sent after r, by the cell's own clock, were there first: it was held up on its way, by
+// isOvertaken tells whether reports that were sent after r, by the cell's own clock, were there first: it was held up on its way, by
 // a proxy or a link that was cut. Its events are news; what it says of the cell was so, and is not any more. A clock that was set back
 // makes one report look like that, not the next. Of an earlier boot, one that took much longer than before is late: it
 // says nothing of which boots are alive (R27).
-func (s *CellState) overtaken(r cells.Report, at time.Time) bool {
+func (s *CellState) isOvertaken(r cells.Report, at time.Time) bool {
 	if s == nil || r.Sent.IsZero() {
 		return false
 	}
@@ -275,5 +275,5 @@ func (s *CellState) overtaken(r cells.Report, at time.Time) bool {
 		return false
 	}
 	b := &s.Boots[i]
-	return r.Sent.Before(b.Sent) || i < len(s.Boots)-1 && r.Sent.Sub(at.Round(0)) < b.Skew-onItsWay
+	return r.Sent.Before(b.Sent) || i < len(s.Boots)-1 && r.Sent.Sub(at.Round(0)) < b.Skew-maxExtraDelay
 }

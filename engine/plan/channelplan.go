@@ -9,52 +9,52 @@ import (
 // channelPlan is what one run of Make finds out about a channel.
 type channelPlan struct {
 	*Channel
-	p       *planner
-	cohort  *Rollout // who counts for its head; nil: nobody was found yet
-	passed  int      // the waves of its head that are through
-	tally   *tally   // nil until learn ran
-	rollout *rollout // of its head; nil: there is none, or no policy was ever in force
-	floor   *barrier // once asked for
+	planner      *planner
+	cohort       *Rollout // who counts for its head; nil: nobody was found yet
+	wavesThrough int      // the waves of its head that are through
+	tally        *tally   // nil until learn ran
+	rollout      *rollout // of its head; nil: there is none, or no policy was ever in force
+	barrier      *barrier // once asked for
 }
 
 // decide decides about the channel: first whether it must go back, because a person asked or by itself, then
 // what else a person asked, then whether it may go on, and last which cells may have its head.
 func (c *channelPlan) decide() {
-	if gone := c.p.o.Diverged; gone != nil {
-		c.p.block(diverged(c.Name, gone.Seen))
+	if gone := c.planner.observed.Diverged; gone != nil {
+		c.planner.block(divergedVerdict(c.Name, gone.Seen))
 		return
 	}
-	if c.askedBack() || c.back() {
+	if c.rollBackByRequest() || c.rollBackOrHalt() {
 		return // the head moves: its cells are for the next plan
 	}
-	moves, waits := c.request()
-	if moves || !waits && c.advance() {
+	moves, waits := c.answerRequest()
+	if moves || !waits && c.advanceHead() {
 		return
 	}
 	if c.rollout != nil {
-		c.rollout.grant()
+		c.rollout.grantCells()
 	}
 }
 
-func diverged(channel, seen string) channels.Verdict {
+func divergedVerdict(channel, seen string) channels.Verdict {
 	return channels.Blocked("diverged", reason.Diverged, words.Short(seen), AcknowledgeTrailer, seen).About(channel, "")
 }
 
-// refused tells whether a push for c was turned down lately; it is waited for, whatever the push would be.
-func (c *channelPlan) refused(release string) bool {
-	r, ok := c.p.o.Refused[c.Name]
-	if !ok || !r.Until.After(c.p.now) {
+// isPushRefused tells whether a push for c was turned down lately; it is waited for, whatever the push would be.
+func (c *channelPlan) isPushRefused(release string) bool {
+	r, ok := c.planner.observed.Refused[c.Name]
+	if !ok || !r.Until.After(c.planner.now) {
 		return false
 	}
-	c.p.block(channels.Blocked("push", reason.PushRefused, r.Reason).Before(r.Until).About(c.Name, release))
+	c.planner.block(channels.Blocked("push", reason.PushRefused, r.Reason).Before(r.Until).About(c.Name, release))
 	return true
 }
 
 // MaxAhead is how far above git a sequence may be to be believed: one cell's word must not use them up.
 const MaxAhead = 1 << 20
 
-// sequence is the next one of c: above every one in git, granted, served or reported (R2).
-func (c *channelPlan) sequence() int64 {
+// nextSequence is the next one of c: above every one in git, granted, served or reported (R2).
+func (c *channelPlan) nextSequence() int64 {
 	git := int64(0)
 	if c.Effective != nil {
 		git = c.Effective.Sequence
@@ -65,10 +65,10 @@ func (c *channelPlan) sequence() int64 {
 			highest = max(highest, n)
 		}
 	}
-	served := c.p.o.Served[c.Name] // every grant's too, if it can be believed
+	served := c.planner.observed.Served[c.Name] // every grant's too, if it can be believed
 	rise(served)
 	for _, cell := range c.Cells {
-		s := c.p.o.Cells[cell.Name]
+		s := c.planner.observed.Cells[cell.Name]
 		if s == nil {
 			continue
 		}

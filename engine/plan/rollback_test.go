@@ -167,7 +167,7 @@ func TestNothingPassesARequest(t *testing.T) {
 	if len(blocked) != 1 || blocked[0].Release != "1.1.0" {
 		t.Errorf("blocked %v", blocked)
 	}
-	w.Commit("eve", "withdraw", map[string]string{"channels/staging/head.yaml": string(plan.HeadYAML(w.Desired().Channels["staging"].Effective.Head))})
+	w.Commit("eve", "withdraw", map[string]string{"channels/staging/head.yaml": string(plan.EncodeHead(w.Desired().Channels["staging"].Effective.Head))})
 	w.WantActions("promote 1.2.0 staging")
 }
 

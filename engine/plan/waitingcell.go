@@ -1,0 +1,303 @@
+package plan
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/channels"
+	"github.com/sluice-cd/sluice/internal/reason"
+	"github.com/sluice-cd/sluice/internal/words"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// waitingCell is a cell that lacks its head.
+type waitingCell struct {
+	cell    *Cell
+	index   int // its index in the channel
+	state   *CellState
+	head    *EffectiveHead
+	hasSlot bool // it has one in use already, for what it was granted before
+}
+
+// runsHeadContent tells whether the cell runs just that under another sequence, though it may be about to leave it.
+func (n *waitingCell) runsHeadContent() bool {
+	return n.state.Digest == n.head.Digest && n.state.Running != nil && n.state.Running.Revision == n.cell.Revision
+}
+
+// needsNothing tells whether nothing changes in the cell (R19). One that applies something else is to be taken back from that,
+// and is in flight until it was.
+func (n *waitingCell) needsNothing() bool { return n.runsHeadContent() && n.state.Applying == nil }
+
+// movesBack tells whether the grant takes a cell back, or changes nothing: what is new to it waits as ever (R18).
+func (r *rollout) movesBack(n *waitingCell) bool {
+	p := r.channel.planner
+	if n.runsHeadContent() {
+		return true
+	}
+	running, to := p.parseVersion(n.state.Release), p.parseVersion(n.head.Release)
+	return !running.IsZero() && to.Less(running)
+}
+
+// offerLapsed tells whether a cell's offer ended untaken: it fell silent, or what was offered is quarantined (R14, R21).
+func (c *channelPlan) offerLapsed(s *CellState) bool {
+	p := c.planner
+	g := s.Granted
+	if g == nil {
+		return false
+	}
+	withdrawn := len(p.desired.Quarantine) > 0 && p.findQuarantine(c.Name, g.Release, g.Digest) != nil
+	if !withdrawn {
+		if p.inContact(s) {
+			return false
+		}
+		ends := s.GrantedAt.Add(p.desired.StaleAfter())
+		p.replanAt(ends)
+		if p.now.Before(ends) {
+			return false
+		}
+	}
+	return !s.tookGrant()
+}
+
+// failedGrant gives the verdict about a cell that is not on what it was granted because that failed there: under the same
+// head and values it is not tried again (R21). ok is false if it did not.
+func (r *rollout) failedGrant(cell *Cell, s *CellState, head *EffectiveHead) (v channels.Verdict, ok bool) {
+	if s.Digest == head.Digest && s.Running != nil && s.Running.Revision == cell.Revision {
+		return v, false // it was granted the same release again
+	}
+	for _, f := range slices.Backward(s.Failures) {
+		if a := &f.Assignment; a.Digest == head.Digest && a.Sequence == head.Sequence && a.Revision == cell.Revision {
+			tried := "the next head is"
+			if f.Values {
+				tried = "other values are"
+			}
+			v = channels.Blocked("failed", reason.Failed, head.Release, f.Reason, tried).About(r.channel.Name, head.Release)
+			v.Cell = cell.Name
+			return v, true
+		}
+	}
+	return v, false
+}
+
+// provenHead is the newest head that a cell with nothing installed may have: of a release that is finished here, and not
+// quarantined (R15); nil: none.
+func (r *rollout) provenHead() *EffectiveHead {
+	c, p := r.channel, r.channel.planner
+	finished := map[releases.Digest]bool{}
+	for i := range c.History {
+		h := &c.History[i]
+		if c.isFinished(h) || i+1 < len(c.History) && c.History[i+1].ReplacedFinished {
+			finished[h.Digest] = true
+		}
+	}
+	for i := range slices.Backward(c.History) { // a rollback wrote it again, under a higher sequence
+		if h := &c.History[i]; finished[h.Digest] && p.findQuarantine(c.Name, h.Release, h.Digest) == nil {
+			return h
+		}
+	}
+	return nil
+}
+
+// headFor is the head that a cell is to have: the channel's, but for one that has nothing installed, the newest that is
+// proven (R15). It joins the rollout without one, where it failed that or never came to an end with it, and where it was
+// granted a newer (R2).
+func (r *rollout) headFor(s *CellState, proven *EffectiveHead) *EffectiveHead {
+	c := r.channel
+	if s.Digest != "" || proven == nil || proven == c.Effective {
+		return c.Effective
+	}
+	if g := s.Granted; g != nil && g.Channel == c.Name && (g.Sequence > proven.Sequence || s.tookGrant() && !c.usesSlot(s)) {
+		return c.Effective
+	}
+	for i := range s.Failures {
+		if a := &s.Failures[i].Assignment; a.Channel == c.Name && a.Sequence >= proven.Sequence {
+			return c.Effective
+		}
+	}
+	return proven
+}
+
+// judgeCell says what holds one cell back from its head, whatever the channel says; no gate: nothing.
+func (r *rollout) judgeCell(n *waitingCell) (v channels.Verdict) {
+	if v = r.judgeFit(n); v.Gate != "" {
+		return v
+	}
+	if !r.movesBack(n) {
+		if v = r.judgeVendor(n); v.Gate != "" {
+			return v
+		}
+	}
+	if !n.runsHeadContent() { // R18: else it is what it has, or its last good one
+		v = r.judgeOwner(n)
+	}
+	if v.Gate == "" && !r.channel.planner.inContact(n.state) {
+		v = channels.Blocked("silent", reason.Silent, words.Stamp(n.state.LastReport)) // an offer would only lapse
+	}
+	return v
+}
+
+// judgeFit says what a cell lacks for its head (R16, R20).
+func (r *rollout) judgeFit(n *waitingCell) (v channels.Verdict) {
+	c, p := r.channel, r.channel.planner
+	if len(n.cell.Faults) > 0 {
+		return channels.Blocked("invalid", reason.CellInvalid, n.cell.Faults[0].String())
+	}
+	release := p.desired.Releases[n.head.Release]
+	if release == nil || !release.Loaded {
+		return v
+	}
+	if v = p.judgeRequirements(release, n.state); v.Gate != "" {
+		return v
+	}
+	if over := r.crossedBarrier(n.state, release.Version); over != "" {
+		return channels.Blocked("forward-only", reason.ForwardOnly, n.state.Release, over)
+	}
+	t := c.tally
+	if t.misfitsOf != release {
+		t.misfits, t.misfitsOf = c.misfits(release), release
+	}
+	if why := t.misfits[n.index]; why != "" {
+		return channels.Blocked("values", reason.ValuesInvalid, why)
+	}
+	return v
+}
+
+// judgeVendor says what the vendor decided about one cell: paused, pinned, held, or outside its windows, which a hotfix's lane
+// ignores. Rollbacks ask none of it.
+func (r *rollout) judgeVendor(n *waitingCell) (v channels.Verdict) {
+	if h := r.channel.tally.cellHolds[n.cell.Name]; h != nil {
+		return holdVerdict(*h)
+	}
+	if n.cell.Paused == "" && n.cell.Pin == "" && len(n.cell.Windows) == 0 {
+		return v
+	}
+	b := n.cell.Binds(n.head.Release, r.channel.planner.now)
+	if b.Gate == "window" && r.hotfixOpen {
+		return v
+	}
+	r.channel.planner.replanAt(b.Until)
+	if b.OK {
+		return r.channel.planner.judgeClock(len(n.cell.Windows) > 0 && !r.hotfixOpen)
+	}
+	return channels.Verdict{Gate: b.Gate, Code: b.Code, Reason: b.Reason, Until: b.Until}
+}
+
+// judgeOwner says what the cell's owner decided. It binds rollbacks too: all but what the cell goes back to by itself (R18).
+func (r *rollout) judgeOwner(n *waitingCell) (v channels.Verdict) {
+	p := r.channel.planner
+	o := n.state.Owner
+	if o == nil {
+		return v
+	}
+	b := o.Judge(cells.Assignment{Release: n.head.Release, Digest: n.head.Digest}, p.now)
+	p.replanAt(b.Until)
+	if b.OK {
+		return p.judgeClock(len(o.Windows) > 0)
+	}
+	return channels.Verdict{Gate: b.Gate, Code: b.Code, Reason: b.Reason, Until: b.Until}
+}
+
+// judgeClock blocks what time has a part in while time can't be trusted (R10).
+func (p *planner) judgeClock(timed bool) (v channels.Verdict) {
+	if doubt := p.observed.Clock.verdict(); timed && !doubt.Holds {
+		return doubt
+	}
+	return v
+}
+
+// judgeRequirements says what a cell has not that r requires (R16); no gate: nothing.
+func (p *planner) judgeRequirements(r *Release, s *CellState) (v channels.Verdict) {
+	if n := r.Requires.Infrastructure; n > s.Infrastructure {
+		return channels.Blocked("requires", reason.Infrastructure, r.Version, n, s.Infrastructure)
+	}
+	if from := r.Requires.From; !from.IsZero() && s.Release != "" {
+		if running := p.parseVersion(s.Release); !running.IsZero() && running.Less(from) {
+			return channels.Blocked("requires", reason.TooOld, r.Version, from, s.Release)
+		}
+	}
+	return v
+}
+
+// crossedBarrier names the forward-only release that a cell would go back over on the way to a version (R20); empty: none.
+func (r *rollout) crossedBarrier(s *CellState, to releases.Version) string {
+	c, p := r.channel, r.channel.planner
+	running := p.parseVersion(s.Release)
+	if running.IsZero() || !to.Less(running) {
+		return ""
+	}
+	if r := p.desired.Releases[s.Release]; r != nil && r.ForwardOnly() {
+		return s.Release
+	}
+	if from := p.channels[s.Channel]; from != nil && from != c { // it came from there, and what it runs rests on that past
+		return from.crossedBarrier(to)
+	}
+	return ""
+}
+
+// usesSlot tells whether a cell has a slot of c in use: it was granted something and has no result yet, for no longer than
+// the stall limit (R14). Offers that lapsed are out of the question already.
+func (c *channelPlan) usesSlot(s *CellState) bool {
+	g := s.Granted
+	if g == nil || g.Channel != c.Name || s.Applying == nil && s.runsContentOf(g) {
+		return false
+	}
+	if s.Digest == g.Digest && s.failedForGood() {
+		return false
+	}
+	for i := range s.Failures {
+		if a := &s.Failures[i].Assignment; a.Sequence == g.Sequence && a.Epoch == g.Epoch && a.Digest == g.Digest && a.Revision == g.Revision {
+			return false
+		}
+	}
+	if c.Valid == nil {
+		return true
+	}
+	since := s.StartedAt
+	if since.IsZero() {
+		since = s.GrantedAt // it did not begin
+	}
+	return !c.planner.stalledSince(since, c.Valid.Rollout.Stall)
+}
+
+// stalledSince tells whether more than the stall limit has passed since an instant. Time in which nobody listened, or that
+// can't be trusted, does not count (R10).
+func (p *planner) stalledSince(since time.Time, limit time.Duration) bool {
+	if p.observed.Up.After(since) {
+		since = p.observed.Up
+	}
+	at := since.Add(limit)
+	p.replanAt(at)
+	return !p.now.Before(at) && p.observed.Clock.Doubt() == ""
+}
+
+// runsContentOf tells whether the cell runs what g says, under whatever sequence: nothing is to change in it.
+func (s *CellState) runsContentOf(g *cells.Assignment) bool {
+	return s.Digest == g.Digest && (s.Running == nil || s.Running.Revision == g.Revision)
+}
+
+// freeEndedSlots finds the slots that the store still counts, and that are over (R14).
+func (c *channelPlan) freeEndedSlots() {
+	p := c.planner
+	var over []string
+	for _, name := range p.observed.Slots[c.Name] {
+		cell, s := p.desired.Cells[name], p.observed.Cells[name]
+		if cell == nil || cell.Channel != c.Name || s == nil || c.offerLapsed(s) || !c.usesSlot(s) {
+			over = append(over, name)
+		}
+	}
+	if len(over) > 0 {
+		slices.Sort(over)
+		p.plan.Learned.Freed = append(p.plan.Learned.Freed, Freed{Channel: c.Name, Cells: over})
+	}
+}
+
+// freeAbandonedSlots ends the slots of channels that are gone.
+func (p *planner) freeAbandonedSlots() {
+	for _, name := range slices.Sorted(maps.Keys(p.observed.Slots)) {
+		if p.channels[name] == nil && len(p.observed.Slots[name]) > 0 {
+			p.plan.Learned.Freed = append(p.plan.Learned.Freed, Freed{Channel: name, Cells: slices.Sorted(slices.Values(p.observed.Slots[name]))})
+		}
+	}
+}
