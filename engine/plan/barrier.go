@@ -6,14 +6,14 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// barrier is the greatest forward-only release in a channel's past: no move crosses downward over it (R20).
+// barrier is the greatest forward-only release in a channel's past. No rollback crosses it (R20).
 type barrier struct {
 	version releases.Version
 	none    bool
 }
 
-// findBarrier finds c's. What its decisions recorded counts, whatever has become of the releases since: one may be pruned,
-// or was skipped on the way up.
+// findBarrier returns c's barrier. What decisions recorded counts, whatever became of the releases since: a
+// forward-only release may have been pruned, or skipped on the way up.
 func (c *channelPlan) findBarrier() barrier {
 	if c.barrier != nil {
 		return *c.barrier
@@ -31,7 +31,7 @@ func (c *channelPlan) findBarrier() barrier {
 	return b
 }
 
-// crossedBarrier names the forward-only release that a move of c, or of a cell from c, down to a version would go back over;
+// crossedBarrier returns the forward-only release that a move of c, or of a cell from c, down to a version would cross;
 // empty: none.
 func (c *channelPlan) crossedBarrier(to releases.Version) string {
 	if b := c.findBarrier(); !b.none && to.Less(b.version) {
@@ -40,7 +40,7 @@ func (c *channelPlan) crossedBarrier(to releases.Version) string {
 	return ""
 }
 
-// forwardOnlyRelease names h's release if it is forward-only itself.
+// forwardOnlyRelease returns h's release if it is forward-only, else an empty string.
 func (p *planner) forwardOnlyRelease(h EffectiveHead) string {
 	if isForwardOnly(p.desired, &h) {
 		return h.Release
@@ -56,8 +56,8 @@ func isForwardOnly(d *Desired, h *EffectiveHead) bool {
 	return r != nil && r.ForwardOnly()
 }
 
-// forwardOnlyUpTo names the greatest forward-only release above c's head, up to r: r may rest on its migration even if c
-// never ran it.
+// forwardOnlyUpTo returns the greatest forward-only release above c's head, up to r; empty: none. r may depend on that
+// release's migration even if c never ran it.
 func (c *channelPlan) forwardOnlyUpTo(r *Release) string {
 	for _, x := range slices.Backward(c.planner.desired.Versions) {
 		if r.Version.Less(x.Version) {
@@ -73,17 +73,18 @@ func (c *channelPlan) forwardOnlyUpTo(r *Release) string {
 	return ""
 }
 
-// headVersion is a head's version; zero if it has none.
+// headVersion returns a head's version; zero: it has none.
 func (p *planner) headVersion(h *EffectiveHead) releases.Version { return p.parseVersion(h.Release) }
 
-// parseVersion is what a text says; zero if that is no version. Many cells say the same.
+// parseVersion returns the version that a text names; zero: the text is no version. It caches results, since many cells
+// report the same release.
 func (p *planner) parseVersion(text string) releases.Version {
 	if r := p.desired.Releases[text]; r != nil {
 		return r.Version
 	}
 	v, known := p.versions[text]
 	if !known {
-		v, _ = releases.ParseVersion(text) // zero with an error
+		v, _ = releases.ParseVersion(text) // zero on error
 		p.versions[text] = v
 	}
 	return v

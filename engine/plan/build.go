@@ -17,8 +17,9 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Build puts together what files, the history and its older commits say. open gives an older commit's files.
-// Faults never stop it: they are in the result, by release, channel, cell and all together.
+// Build makes a Desired from a commit's files, the history and older commits. open returns an older commit's files.
+// Faults do not stop Build: the result holds them all, and by release, channel and cell. all loads every release,
+// however old.
 func Build(files fs.FS, h *History, open func(commit string) (fs.FS, error), cache *manifest.Cache, all bool) (*Desired, error) {
 	set, faults := channels.Load(cache, files)
 	b := &builder{files: files, history: h, open: open, cache: cache, set: set}
@@ -51,7 +52,7 @@ type builder struct {
 	desired *Desired
 }
 
-// addChannel adds one channel: its folder, its effective head and requests, its proven approvals.
+// addChannel adds one channel: its folder, effective head, request and proven approvals.
 func (b *builder) addChannel(s *channels.State) error {
 	past := b.history.pastChannel(s.Name)
 	c := &Channel{State: *s, Valid: s.Policy, History: past.Heads, Accepted: past.Accepted, Halted: past.Halted}
@@ -73,12 +74,12 @@ func (b *builder) addChannel(s *channels.State) error {
 	return nil
 }
 
-// findValidPolicy finds the newest policy without faults (R6).
+// findValidPolicy returns the channel's newest policy without faults (R6).
 func (b *builder) findValidPolicy(name string, commits []string) *channels.Channel {
 	for _, commit := range slices.Backward(commits) {
 		files, err := b.open(commit)
 		if err != nil {
-			return nil // older than what the mirror has: no policy is the safe one
+			return nil // older than what the mirror has; having no policy is safe
 		}
 		if policy, _ := channels.ParsePolicy(b.cache, files, name); policy != nil {
 			return policy
@@ -87,7 +88,8 @@ func (b *builder) findValidPolicy(name string, commits []string) *channels.Chann
 	return nil
 }
 
-// readRequest reads a hand's change of head.yaml: of a head that can't be read, the request says why (R1).
+// readRequest completes the request that a person's change of head.yaml makes, or returns nil if the file is as the
+// engine wrote it. If the file can't be read, the request says why (R1).
 func (b *builder) readRequest(c *Channel, r Request) *Request {
 	switch {
 	case len(c.HeadFaults) > 0:
@@ -100,13 +102,13 @@ func (b *builder) readRequest(c *Channel, r Request) *Request {
 		r.Release = c.Head.Release
 		if e := c.Effective; e != nil && c.Head.Release == e.Release && c.Head.Digest == e.Digest &&
 			c.Head.Sequence == e.Sequence && c.Head.Commit == e.Commit {
-			return nil // put back as it was
+			return nil // restored
 		}
 	}
 	return &r
 }
 
-// proveApproval tells whose approval a is, if the history proves it (R22).
+// proveApproval returns whose approval a is, and whether the history proves it (R22).
 func (b *builder) proveApproval(past *PastChannel, a channels.Approved) (Approved, bool) {
 	fact, ok := past.Approvals[a.File]
 	if !ok {
@@ -122,7 +124,8 @@ func (b *builder) proveApproval(past *PastChannel, a channels.Approved) (Approve
 	}, true
 }
 
-// linkChannels fills in downstreams and the order, upstreams first. Circles were found by channels.Load: they come last.
+// linkChannels sets the channels' downstreams and their order, upstreams first. Channels in a cycle, which
+// channels.Load reports, come last.
 func (b *builder) linkChannels() {
 	d := b.desired
 	names := slices.Sorted(maps.Keys(d.Channels))
@@ -154,7 +157,8 @@ func (b *builder) linkChannels() {
 	d.Order = append(d.Order, names...)
 }
 
-// loadReleases loads the releases that a decision could be about: from the oldest head upwards, and what is named.
+// loadReleases loads the releases that a decision could be about: those from the oldest head upwards, and those that
+// are named.
 func (b *builder) loadReleases(all bool) error {
 	set, faults := releases.Load(b.cache, b.files, b.wantedReleases(all))
 	b.desired.Faults = append(b.desired.Faults, faults...)
@@ -190,10 +194,10 @@ func (b *builder) loadReleases(all bool) error {
 	return nil
 }
 
-// recentHeads is how far back heads are kept in sight as rollback targets.
+// recentHeads is how many of a channel's newest heads stay loaded as rollback targets.
 const recentHeads = 32
 
-// wantedReleases tells which releases are worth parsing.
+// wantedReleases returns which releases are worth parsing; nil: all.
 func (b *builder) wantedReleases(all bool) func(releases.Version) bool {
 	if all {
 		return nil
@@ -225,7 +229,8 @@ func (b *builder) wantedReleases(all bool) func(releases.Version) bool {
 	return func(v releases.Version) bool { return named[v.String()] || !v.Less(oldest) }
 }
 
-// checkAdoptedHeads checks adopted heads against the releases: a digest that is not the release's adopts nothing (fault 42).
+// checkAdoptedHeads compares adopted heads with the releases. A head whose digest is not its release's is not adopted
+// (fault 42).
 func (b *builder) checkAdoptedHeads() {
 	for _, c := range b.desired.Channels {
 		e := c.Effective
@@ -272,8 +277,8 @@ func (b *builder) loadCells() {
 	}
 }
 
-// WithCells gives d with the cells that were observed, where the repository has none at all: for trying a
-// policy against an observation file.
+// WithCells returns d with the observed cells if the repository has none, so that a policy can be tried against a file
+// of observations.
 func (d *Desired) WithCells(o *Observed) *Desired {
 	if len(d.Cells) > 0 {
 		return d
@@ -295,5 +300,5 @@ func (d *Desired) WithCells(o *Observed) *Desired {
 	return &e
 }
 
-// StaleAfter is how long a cell's silence is borne.
+// StaleAfter returns for how long a cell may be silent before it is out of contact.
 func (d *Desired) StaleAfter() time.Duration { return d.Pipeline.StaleAfter }

@@ -12,7 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// candidate is a release that a channel could take, and how it got there.
+// candidate is a release that a channel could take, and why it may.
 type candidate struct {
 	*Release
 	channel   *channelPlan
@@ -20,10 +20,10 @@ type candidate struct {
 	requested *Request
 }
 
-// isHotfix tells whether it skips after, soak, windows and settled (R17).
+// isHotfix reports whether an open hotfix lets the candidate skip after, soak, windows and settled (R17).
 func (x candidate) isHotfix() bool { return x.hotfix != nil }
 
-// advanceHead moves c's head up if there is a release to take and every gate holds. It tells whether the head moves.
+// advanceHead promotes the best candidate if every gate holds. It reports whether the head moves.
 func (c *channelPlan) advanceHead() bool {
 	if c.Policy == nil {
 		c.planner.block(invalidVerdict(c.Channel).About(c.Name, ""))
@@ -37,8 +37,8 @@ func (c *channelPlan) advanceHead() bool {
 	return x.promote()
 }
 
-// promoteRequested takes a person's request upward: it waits for its gates, and nothing else goes past it. One that is
-// out of the question is answered, and waits for nothing.
+// promoteRequested promotes the requested release once its gates hold; until then no other release is promoted (waits).
+// A release that is excluded gets a verdict as the answer, and then the request holds nothing up.
 func (c *channelPlan) promoteRequested(r *Release) (moves, waits bool) {
 	if c.Policy == nil {
 		c.planner.block(invalidVerdict(c.Channel).About(c.Name, c.Request.Release))
@@ -64,8 +64,8 @@ func invalidVerdict(c *Channel) channels.Verdict {
 	return channels.Blocked("invalid", reason.PolicyInvalid, why)
 }
 
-// findCandidate finds the greatest version above the head that every upstream accepted and nothing excludes. Without
-// one it adds the verdicts that say what is coming and what it waits for.
+// findCandidate finds the greatest version above the head that every upstream accepted and nothing excludes. If there
+// is none, it adds verdicts about the releases that are on their way and what they wait for.
 func (c *channelPlan) findCandidate() (candidate, bool) {
 	p := c.planner
 	var head *releases.Version
@@ -86,7 +86,7 @@ func (c *channelPlan) findCandidate() (candidate, bool) {
 				partly = x
 			}
 			if !all {
-				continue // not everybody upstream has it: it is not this channel's yet
+				continue // not yet at every upstream
 			}
 		}
 		if v, out := x.judgeExclusion(); out {
@@ -111,7 +111,8 @@ func (c *channelPlan) findCandidate() (candidate, bool) {
 	return candidate{}, false
 }
 
-// isAtUpstreams tells whether r is, or was and is still accepted, at all upstreams of c, and whether at any.
+// isAtUpstreams reports whether the release is, or was and is still accepted, at all upstreams of the channel, and
+// whether at any.
 func (x candidate) isAtUpstreams() (all, any bool) {
 	c, p := x.channel, x.channel.planner
 	all = true
@@ -126,7 +127,8 @@ func (x candidate) isAtUpstreams() (all, any bool) {
 	return all, any
 }
 
-// isAccepted tells whether every upstream accepts r for c. say, if given, gets a verdict for each that does not.
+// isAccepted reports whether every upstream accepts the release for the channel. It calls say, if not nil, with a
+// verdict for each upstream that does not.
 func (x candidate) isAccepted(say func(channels.Verdict)) bool {
 	c, p := x.channel, x.channel.planner
 	all := true
@@ -144,7 +146,7 @@ func (x candidate) isAccepted(say func(channels.Verdict)) bool {
 	return all
 }
 
-// upstreamGateID is what the verdict about upstreams is called: the soak gate, where there is one.
+// upstreamGateID returns the gate of verdicts about upstreams: the soak gate, or "after" if the policy has none.
 func upstreamGateID(c *Channel) string {
 	for _, g := range c.Policy.Gates {
 		if g.Soak != nil {
@@ -154,7 +156,7 @@ func upstreamGateID(c *Channel) string {
 	return "after"
 }
 
-// judgeUpstream is an upstream's word on a release for c: soaked now, or latched.
+// judgeUpstream judges whether an upstream accepts the release: by its soak now, or by an acceptance that latched.
 func (x candidate) judgeUpstream(up *channelPlan) channels.Verdict {
 	c, p := x.channel, x.channel.planner
 	if up == nil {
@@ -162,7 +164,7 @@ func (x candidate) judgeUpstream(up *channelPlan) channels.Verdict {
 	}
 	if c.latched(up, x.Version.String(), x.Digest) {
 		evidence := p.accepted[acceptKey{up.Name, c.Name, x.Digest}].Evidence
-		if evidence == reason.UpstreamFinished.Words(up.Name) { // all that is kept of a verdict is its words
+		if evidence == reason.UpstreamFinished.Words(up.Name) { // an acceptance keeps only the words of its verdict
 			return channels.Held("", reason.UpstreamFinished, up.Name)
 		}
 		return channels.Held("", reason.UpstreamAccepted, evidence)
@@ -173,7 +175,8 @@ func (x candidate) judgeUpstream(up *channelPlan) channels.Verdict {
 	return channels.Blocked("", reason.UpstreamElsewhere, up.Name)
 }
 
-// judgeExclusion tells why r is no candidate for c at all, whatever its gates say.
+// judgeExclusion returns the verdict that excludes the release from the channel, whatever the gates say, and whether
+// there is one.
 func (x candidate) judgeExclusion() (channels.Verdict, bool) {
 	c, p := x.channel, x.channel.planner
 	out := func(gate string, code reason.Code, args ...any) (channels.Verdict, bool) {
@@ -203,7 +206,7 @@ func (x candidate) judgeExclusion() (channels.Verdict, bool) {
 	return channels.Verdict{}, false
 }
 
-// promote judges x by everything that stands between it and c, and acts if all of it holds.
+// promote judges the candidate by all that binds the channel, and adds the promotion if every verdict holds.
 func (x candidate) promote() bool {
 	c, p := x.channel, x.channel.planner
 	release := x.Version.String()
@@ -215,7 +218,7 @@ func (x candidate) promote() bool {
 		p.block(v.About(c.Name, release))
 	}
 	for _, v := range held {
-		p.replanAt(v.Until) // it is blocked from then on
+		p.replanAt(v.Until) // the verdict stops holding then
 	}
 	if len(blocked) > 0 {
 		return false
@@ -250,7 +253,7 @@ func (x candidate) promote() bool {
 	return true
 }
 
-// fromTrailer says where x comes from, as the From trailer does.
+// fromTrailer returns where the release comes from, as the From trailer says it.
 func (x candidate) fromTrailer() string {
 	c := x.channel
 	p := c.planner
@@ -271,7 +274,7 @@ func (x candidate) fromTrailer() string {
 	return "releases@" + words.Short(x.Origin)
 }
 
-// settleWithin is how long c keeps a head that doesn't settle (R8).
+// settleWithin returns for how long c keeps a head that does not settle (R8).
 func (c *channelPlan) settleWithin() time.Duration {
 	if c.Policy.SettleWithin > 0 {
 		return c.Policy.SettleWithin
@@ -297,5 +300,5 @@ func (c *channelPlan) settleWithin() time.Duration {
 	return 3 * longest
 }
 
-// defaultSettleWithin is how long a head is kept where no soak says more.
+// defaultSettleWithin is settleWithin where no soak demands more.
 const defaultSettleWithin = 24 * time.Hour

@@ -6,26 +6,26 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// channelPlan is what one run of Make finds out about a channel.
+// channelPlan is what one run of Make finds out about one channel.
 type channelPlan struct {
 	*Channel
 	planner      *planner
-	cohort       *Rollout // who counts for its head; nil: nobody was found yet
-	wavesThrough int      // the waves of its head that are through
-	tally        *tally   // nil until learn ran
-	rollout      *rollout // of its head; nil: there is none, or no policy was ever in force
-	barrier      *barrier // once asked for
+	cohort       *Rollout // the cells that count for the head (R9); nil: learn has not run, or there is no head
+	wavesThrough int      // how many waves of the head were through before this plan
+	tally        *tally   // nil until learn has run
+	rollout      *rollout // of the head; nil: no head, or no policy was ever in force
+	barrier      *barrier // set by findBarrier
 }
 
-// decide decides about the channel: first whether it must go back, because a person asked or by itself, then
-// what else a person asked, then whether it may go on, and last which cells may have its head.
+// decide decides about the channel in this order: a rollback that a person requested, a rollback or halt because the
+// head failed, any other request, a promotion, and last the grants of the head to cells.
 func (c *channelPlan) decide() {
 	if gone := c.planner.observed.Diverged; gone != nil {
 		c.planner.block(divergedVerdict(c.Name, gone.Seen))
 		return
 	}
 	if c.rollBackByRequest() || c.rollBackOrHalt() {
-		return // the head moves: its cells are for the next plan
+		return // the head moves; the next plan grants it
 	}
 	moves, waits := c.answerRequest()
 	if moves || !waits && c.advanceHead() {
@@ -40,7 +40,7 @@ func divergedVerdict(channel, seen string) channels.Verdict {
 	return channels.Blocked("diverged", reason.Diverged, words.Short(seen), AcknowledgeTrailer, seen).About(channel, "")
 }
 
-// isPushRefused tells whether a push for c was turned down lately; it is waited for, whatever the push would be.
+// isPushRefused reports whether the git host refused a push for c lately. No push for c is tried before Refusal.Until.
 func (c *channelPlan) isPushRefused(release string) bool {
 	r, ok := c.planner.observed.Refused[c.Name]
 	if !ok || !r.Until.After(c.planner.now) {
@@ -50,10 +50,11 @@ func (c *channelPlan) isPushRefused(release string) bool {
 	return true
 }
 
-// MaxAhead is how far above git a sequence may be to be believed: one cell's word must not use them up.
+// MaxAhead is how far above git's newest sequence a sequence may be to be believed. Without the limit, one cell that
+// reports an absurd sequence would use up the channel's.
 const MaxAhead = 1 << 20
 
-// nextSequence is the next one of c: above every one in git, granted, served or reported (R2).
+// nextSequence returns the next sequence of c: above every sequence in git, granted, served or reported (R2).
 func (c *channelPlan) nextSequence() int64 {
 	git := int64(0)
 	if c.Effective != nil {
@@ -65,7 +66,7 @@ func (c *channelPlan) nextSequence() int64 {
 			highest = max(highest, n)
 		}
 	}
-	served := c.planner.observed.Served[c.Name] // every grant's too, if it can be believed
+	served := c.planner.observed.Served[c.Name] // at least every granted sequence, if it is believable
 	rise(served)
 	for _, cell := range c.Cells {
 		s := c.planner.observed.Cells[cell.Name]

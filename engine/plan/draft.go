@@ -12,8 +12,9 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Drafts spells out a plan's git actions as commits, one a channel and one for cells' identities, a chain on plan.Commit. Pure. deadline is
-// the earliest instant at which something that they rest on ends; zero: none does.
+// Drafts turns a plan's git actions into commits, a chain on plan.Commit: one for each channel, and one for cells'
+// identities. It is pure. No push may start after deadline, the earliest instant at which a verdict that the commits
+// are based on ends; zero: no limit.
 func Drafts(d *Desired, p Plan) (chain []releases.Draft, deadline time.Time, err error) {
 	var order []string
 	byChannel := map[string][]Action{}
@@ -41,7 +42,7 @@ func Drafts(d *Desired, p Plan) (chain []releases.Draft, deadline time.Time, err
 		}
 		chain = append(chain, draft)
 	}
-	if identities != nil { // last: nothing stands on it
+	if identities != nil { // last, so that no other commit depends on it
 		draft, err := draftIdentities(d, p, *identities)
 		if err != nil {
 			return nil, deadline, fmt.Errorf("write down cells' identities: %w", err)
@@ -51,7 +52,7 @@ func Drafts(d *Desired, p Plan) (chain []releases.Draft, deadline time.Time, err
 	return chain, deadline, nil
 }
 
-// draftChannel is one channel's commit: its head and decision, and what belongs to the same decision.
+// draftChannel returns one channel's commit: its head and decision, with the quarantine or hold that belongs to them.
 func draftChannel(c *Channel, p Plan, actions []Action) (releases.Draft, error) {
 	files := map[string][]byte{}
 	out := releases.Draft{When: p.Now, Files: files, Tags: map[string]string{}}
@@ -101,7 +102,7 @@ func draftChannel(c *Channel, p Plan, actions []Action) (releases.Draft, error) 
 	return out, nil
 }
 
-// decisionOf is what a's decision.json says (R4).
+// decisionOf returns the decision.json of action a (R4).
 func decisionOf(c *Channel, p Plan, a Action) Decision {
 	d := Decision{
 		Kind: a.Kind, Channel: c.Name, Base: p.Commit, Now: p.Now, Release: a.Release, Commit: a.Commit, Digest: a.Digest,

@@ -15,8 +15,8 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// judge asks everything that stands between x and c, in order: what binds the channel, then the policy's gates.
-// Outside observations are wanted only once all else holds (R11).
+// judge collects the verdicts about the candidate: first what binds the channel, then the policy's gates. It requests
+// outside observations only if everything else holds (R11).
 func (x candidate) judge() (held, blocked []channels.Verdict) {
 	c, p := x.channel, x.channel.planner
 	add := func(v channels.Verdict) {
@@ -86,14 +86,14 @@ func holdVerdict(h channels.Hold) channels.Verdict {
 	return channels.Blocked("hold", reason.Hold, h.Reason, from)
 }
 
-// judgeUpstreams adds a verdict for each upstream: held with what was seen there, or what is missing.
+// judgeUpstreams adds a verdict for each upstream: what was observed there, or what is missing.
 func (x candidate) judgeUpstreams(add func(channels.Verdict)) {
 	c, p := x.channel, x.channel.planner
 	for _, name := range c.Policy.After {
 		v := x.judgeUpstream(p.channels[name])
 		v.Gate = upstreamGateID(c.Channel)
 		if v.Holds {
-			v.Until = time.Time{} // latched
+			v.Until = time.Time{} // a latched acceptance does not end
 			if len(c.Policy.After) > 1 && v.Code != reason.UpstreamFinished {
 				v.Reason = name + ": " + v.Reason
 			}
@@ -102,7 +102,7 @@ func (x candidate) judgeUpstreams(add func(channels.Verdict)) {
 	}
 }
 
-// judgeSettled keeps a head until it is through, one way or the other (R8).
+// judgeSettled keeps a head until it has settled: accepted downstream or finished, failed, or timed out (R8).
 func (c *channelPlan) judgeSettled() (channels.Verdict, bool) {
 	p := c.planner
 	e := c.Effective
@@ -141,7 +141,7 @@ func (c *channelPlan) judgeSettled() (channels.Verdict, bool) {
 	return channels.Blocked("settled", reason.HeadUnfinished, e.Release).Before(until), true
 }
 
-// downstreamTook tells whether a downstream has the head already, or is past it.
+// downstreamTook reports whether a downstream has the head, or is past it.
 func downstreamTook(down *Channel, e *EffectiveHead) bool {
 	if down.Effective == nil {
 		return false
@@ -150,17 +150,18 @@ func downstreamTook(down *Channel, e *EffectiveHead) bool {
 	return down.Effective.Digest == e.Digest || err == nil && !isBelow(down.Effective.Release, v)
 }
 
-// acceptsNow tells whether down accepts up's head as of now.
+// acceptsNow reports whether c accepts up's head by its soak as of now.
 func (c *channelPlan) acceptsNow(up *channelPlan) bool {
 	return c.planner.findQuarantine(up.Name, up.Effective.Release, up.Effective.Digest) == nil && up.tally.judgeSoakOnce(c).Holds
 }
 
-// judgeGate judges one gate of the policy from what is known inside. any is false where the gate has nothing to say of x.
+// judgeGate judges one gate of the policy that needs no outside observation. any is false if the gate does not apply to
+// the candidate.
 func (x candidate) judgeGate(g *channels.Gate) (v channels.Verdict, any bool) {
 	c, p := x.channel, x.channel.planner
 	switch {
 	case g.Soak != nil:
-		return v, false // upstreams has said it
+		return v, false // judgeUpstreams judges it
 	case g.Window != nil:
 		if x.isHotfix() {
 			return v, false
@@ -180,7 +181,7 @@ func (x candidate) judgeGate(g *channels.Gate) (v channels.Verdict, any bool) {
 	return v, false
 }
 
-// whenInput is what a CEL expression sees: the release, the channel, and how many cells run what.
+// whenInput returns what a CEL expression sees: the release, the channel, and how many cells run the release.
 func (x candidate) whenInput() channels.WhenInput {
 	c, p := x.channel, x.channel.planner
 	in := channels.WhenInput{Release: &x.Release.Release, Digest: x.Digest, Channel: c.Name}
@@ -194,7 +195,7 @@ func (x candidate) whenInput() channels.WhenInput {
 	return in
 }
 
-// whenFlags is what a CEL expression sees of flags.
+// whenFlags returns what a CEL expression sees of flags.
 func (x candidate) whenFlags() (in channels.WhenFlags) {
 	c, p := x.channel, x.channel.planner
 	f := p.observed.Flags
@@ -212,7 +213,7 @@ func (x candidate) whenFlags() (in channels.WhenFlags) {
 	return in
 }
 
-// countCells adds a channel's cells: all of them, and those on x by how they are.
+// countCells adds a channel's cells to n: all of them, and those on the release by state.
 func (x candidate) countCells(n *channels.Counts) {
 	c, p := x.channel, x.channel.planner
 	for _, cell := range c.Cells {
@@ -230,7 +231,7 @@ func (x candidate) countCells(n *channels.Counts) {
 	}
 }
 
-// judgeObserved judges a check or metric gate by its last answer. Without a good one, a new answer is wanted.
+// judgeObserved judges a check or metric gate by its newest observation. Without a valid one it requests another.
 func (x candidate) judgeObserved(g *channels.Gate) channels.Verdict {
 	c, p := x.channel, x.channel.planner
 	policy := gateHash(g)
@@ -256,7 +257,7 @@ func (x candidate) judgeObserved(g *channels.Gate) channels.Verdict {
 	return v
 }
 
-// findObservation finds the newest answer that is about exactly this gate, as it is defined now, and this release.
+// findObservation returns the newest observation about this release and this gate as defined now; nil: none.
 func (x candidate) findObservation(g *channels.Gate, policy string) *Observation {
 	c, p := x.channel, x.channel.planner
 	var newest *Observation
@@ -275,7 +276,7 @@ func (x candidate) findObservation(g *channels.Gate, policy string) *Observation
 	return newest
 }
 
-// gateHash identifies a gate's definition: an answer to another question does not count.
+// gateHash identifies a gate's definition, so that an answer to another definition does not count.
 func gateHash(g *channels.Gate) string {
 	data, err := json.Marshal(struct {
 		Check  *channels.Check  `json:"check,omitempty"`
@@ -288,7 +289,7 @@ func gateHash(g *channels.Gate) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// judgeFreezes judges the pipeline's and the channel's freezes together. any is false where there are none.
+// judgeFreezes judges the pipeline's and the channel's freezes together. any is false if there are none.
 func (c *channelPlan) judgeFreezes() (v channels.Verdict, any bool) {
 	all := slices.Concat(c.planner.desired.Pipeline.Freezes, c.Policy.Freezes)
 	if len(all) == 0 {
@@ -299,7 +300,7 @@ func (c *channelPlan) judgeFreezes() (v channels.Verdict, any bool) {
 	return v, true
 }
 
-// dependsOnTime tells whether time has a part in what c's policy decides.
+// dependsOnTime reports whether the policy's decisions depend on time.
 func (c *channelPlan) dependsOnTime() bool {
 	return len(c.planner.desired.Pipeline.Freezes) > 0 || len(c.Policy.Freezes) > 0 || slices.ContainsFunc(c.Policy.Gates, func(g channels.Gate) bool { return g.Approval == nil && g.When == nil })
 }

@@ -11,20 +11,21 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// granter gathers grants of a channel, by head.
+// granter collects a channel's grants by release.
 type granter struct {
 	channel   *channelPlan
-	freeSlots int // slots; negative: any number
+	freeSlots int // slots left; negative: unlimited
 	byRelease map[string]*headGrants
 }
 
-// headGrants are those of one head.
+// headGrants are the grants of one head.
 type headGrants struct {
 	head   *EffectiveHead
 	offers []Offer
 }
 
-// offerIfFree grants if there is a slot, or the cell has one.
+// offerIfFree offers the head to a cell that has a slot already or can get one. Else it returns the verdict that blocks
+// the cell.
 func (g *granter) offerIfFree(n *waitingCell) (v channels.Verdict) {
 	if !n.hasSlot && g.freeSlots == 0 {
 		return channels.Blocked("maxInFlight", reason.Slots, words.Count(g.channel.Valid.Rollout.MaxInFlight, "cell"))
@@ -65,7 +66,7 @@ func (g *granter) addActions(wave int) {
 	}
 }
 
-// freeSlots is how many slots are left; negative: any number.
+// freeSlots returns how many slots are left; negative: unlimited.
 func (r *rollout) freeSlots() int {
 	limit := r.channel.Valid.Rollout.MaxInFlight
 	if limit == 0 {
@@ -74,8 +75,8 @@ func (r *rollout) freeSlots() int {
 	return max(limit-r.slotsInUse, 0)
 }
 
-// Assign is what head means for a cell whose last word is s. The epoch rises when the cell came from another
-// channel, whose sequences say nothing here (R2).
+// Assign returns what head means for a cell whose last state is s. The epoch rises when the cell comes from another
+// channel, whose sequences can't be compared with this one's (R2).
 func Assign(d *Desired, cell *Cell, head *EffectiveHead, s *CellState) cells.Assignment {
 	epoch := cell.Identity.Epoch
 	if last := s.Last(); last != nil {
@@ -92,7 +93,7 @@ func Assign(d *Desired, cell *Cell, head *EffectiveHead, s *CellState) cells.Ass
 	return a
 }
 
-// Last is the newest assignment that is known of: the grant, or without one, what it runs.
+// Last returns the newest known assignment: the grant or, without one, what the cell runs.
 func (s *CellState) Last() *cells.Assignment {
 	if s == nil {
 		return nil

@@ -8,12 +8,12 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// openHotfixFor gives the open lane of r into c, if there is one (R17).
+// openHotfixFor returns the open hotfix of r into c; nil: none (R17).
 func (c *channelPlan) openHotfixFor(r *Release) *channels.Hotfix {
 	return c.openHotfix(r.Version.String(), r.Digest)
 }
 
-// openHotfix gives c's open lane for a release: one that is neither closed nor past its expiry.
+// openHotfix returns c's open hotfix of a release, neither closed nor expired; nil: none.
 func (c *channelPlan) openHotfix(release string, digest releases.Digest) *channels.Hotfix {
 	for i := range c.Hotfixes {
 		if h := &c.Hotfixes[i]; h.Release == release && h.Digest == digest && c.planner.isHotfixOpen(h) {
@@ -28,7 +28,7 @@ func (p *planner) isHotfixOpen(h *channels.Hotfix) bool {
 	return h.Closed == "" && p.now.Before(h.Expiry)
 }
 
-// blockDeadHotfixes adds a verdict for each open lane that leads nowhere.
+// blockDeadHotfixes adds a verdict for each open hotfix that can have no effect.
 func (c *channelPlan) blockDeadHotfixes() {
 	for i := range c.Hotfixes {
 		h := &c.Hotfixes[i]
@@ -48,7 +48,8 @@ func (c *channelPlan) blockDeadHotfixes() {
 	}
 }
 
-// hotfixDebt is what h's fixes demand of r and r lacks. It binds once the channel took h's release, until it went back below.
+// hotfixDebt returns the fixes that h demands and r lacks. The debt binds from when the channel took h's release until
+// it rolled back below that release.
 func (c *channelPlan) hotfixDebt(h *channels.Hotfix, r *Release) []string {
 	if h.Closed != "" || h.Release == r.Version.String() {
 		return nil

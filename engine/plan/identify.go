@@ -17,15 +17,16 @@ import (
 )
 
 const (
-	IdentityFile   = "identity.yaml"
-	IdentityPushes = "cells/" // what refused pushes of identities are kept under: no channel has such a name
-	maxIdentified  = 1000     // cells in one commit
+	IdentityFile = "identity.yaml"
+	// key of refused pushes of identities in Observed.Refused; no channel can have this name
+	IdentityPushes = "cells/"
+	maxIdentified  = 1000 // cells in one commit
 
-	identifyDelay = time.Second // cells that register within it of the first share a commit
+	identifyDelay = time.Second // cells that register within this time of the first share a commit
 )
 
-// identifyCells writes registrations that git does not have into the cells' files, one commit for all (R25). It goes alone:
-// a host that refuses a head must not hold up identities, nor the other way round.
+// identifyCells writes registrations that git lacks into the cells' files, one commit for all (R25). It adds no action
+// to a plan with other commits: a host that refuses a head must not hold up identities, nor the other way round.
 func (p *planner) identifyCells() {
 	if p.observed.Diverged != nil {
 		return
@@ -60,7 +61,7 @@ func (p *planner) identifyCells() {
 	p.addAction(a)
 }
 
-// draftIdentities is the commit that writes identities down.
+// draftIdentities returns the commit that writes identities to git.
 func draftIdentities(d *Desired, p Plan, a Action) (releases.Draft, error) {
 	out := releases.Draft{When: p.Now, Files: map[string][]byte{}}
 	var text strings.Builder
@@ -104,8 +105,8 @@ func describeChange(a, b cells.Identity) string {
 	return strings.Join(what, ", ")
 }
 
-// IdentityOf is what counts of a cell's identities: git's, or the newest registration if its serial is greater. A cell
-// that the repository does not have has none.
+// IdentityOf returns the identity in force of a cell: git's, or the newest registration if its serial is greater. A
+// cell that the repository lacks has none.
 func IdentityOf(d *Desired, registered map[string]Registration, name string) cells.Identity {
 	cell := d.Cells[name]
 	if cell == nil {

@@ -13,10 +13,10 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// maxClockError is how far clocks may be off before time decides nothing (R10).
+// MaxClockError is how far clocks may differ before the planner stops deciding by time (R10).
 const MaxClockError = 60 * time.Second
 
-// Make decides. It is pure: the same values give the same Plan, byte for byte.
+// Make decides what to do now. It is pure: equal inputs make equal Plans, byte for byte.
 func Make(d *Desired, o *Observed, now time.Time) Plan {
 	p := newPlanner(d, o, now)
 	for _, name := range d.Order {
@@ -30,16 +30,17 @@ func Make(d *Desired, o *Observed, now time.Time) Plan {
 	return p.finishPlan()
 }
 
-// planner is one run of Make. Every comparison with a time to come goes through at, so that Next misses none.
+// planner is one run of Make. Code that compares now with a later instant passes that instant to replanAt, so that
+// Plan.Next misses none.
 type planner struct {
 	desired  *Desired
 	observed *Observed
 	now      time.Time
 
-	channels map[string]*channelPlan // by name: all that Desired has
+	channels map[string]*channelPlan // by name
 	accepted map[acceptKey]Acceptance
 	finished map[finishKey]bool
-	versions map[string]releases.Version // by text, once asked for; zero: it is none
+	versions map[string]releases.Version // parsed so far, by text; zero: the text is no version
 
 	plan Plan
 }
@@ -52,13 +53,15 @@ type acceptKey struct {
 type finishKey struct {
 	channel  string
 	sequence int64
-	digest   releases.Digest // a branch that was dropped may have had another under the same
+	digest   releases.Digest // a branch that was force-pushed away may have used the sequence for another digest
 }
 
 func newPlanner(d *Desired, o *Observed, now time.Time) *planner {
 	p := &planner{
 		desired: d, observed: o, now: now,
-		channels: make(map[string]*channelPlan, len(d.Channels)), accepted: map[acceptKey]Acceptance{}, finished: map[finishKey]bool{},
+		channels: make(map[string]*channelPlan, len(d.Channels)),
+		accepted: map[acceptKey]Acceptance{},
+		finished: map[finishKey]bool{},
 		versions: map[string]releases.Version{},
 		plan:     Plan{Commit: d.Commit, Now: now, Actions: []Action{}, Blocked: []channels.Verdict{}},
 	}
@@ -77,9 +80,11 @@ func newPlanner(d *Desired, o *Observed, now time.Time) *planner {
 		}
 	}
 	for _, w := range o.Learned.Waves {
-		if c := p.channels[w.Channel]; c != nil && c.Effective != nil && c.Effective.Sequence == w.Sequence && c.Effective.Digest == w.Digest {
-			c.wavesThrough = max(c.wavesThrough, w.Wave)
+		c := p.channels[w.Channel]
+		if c == nil || c.Effective == nil || c.Effective.Sequence != w.Sequence || c.Effective.Digest != w.Digest {
+			continue
 		}
+		c.wavesThrough = max(c.wavesThrough, w.Wave)
 	}
 	for _, a := range o.Learned.Accepted {
 		p.accepted[acceptKey{a.Upstream, a.Downstream, a.Digest}] = a
@@ -94,14 +99,14 @@ func newPlanner(d *Desired, o *Observed, now time.Time) *planner {
 	return p
 }
 
-// replanAt says that the plan may be another from t on.
+// replanAt notes that the plan may be another one from t on.
 func (p *planner) replanAt(t time.Time) {
 	if t.After(p.now) {
 		setEarliest(&p.plan.NextInContact, t)
 	}
 }
 
-// replanIfSilentAt says the same of a cell that is in contact, if it is not heard of until then.
+// replanIfSilentAt notes that the plan may be another one from t on if a cell that is in contact stays silent until t.
 func (p *planner) replanIfSilentAt(t time.Time) {
 	if t.After(p.now) {
 		setEarliest(&p.plan.Next, t)
@@ -139,12 +144,16 @@ func (p *planner) blockUnreadableCells() {
 		last = parts[1]
 		s := p.observed.Cells[last]
 		if p.fileBroken(last) && s != nil && s.Channel != "" {
-			p.block(channels.Verdict{Channel: s.Channel, Cell: last, Gate: "invalid", Code: reason.CellInvalid, Reason: reason.CellInvalid.Words(f.String())})
+			p.block(channels.Verdict{
+				Channel: s.Channel, Cell: last, Gate: "invalid",
+				Code: reason.CellInvalid, Reason: reason.CellInvalid.Words(f.String()),
+			})
 		}
 	}
 }
 
-// fileBroken reports whether a cell is there and in no channel: its file can't be read, or names a channel that does not exist.
+// fileBroken reports whether the repository has a cell that is in no channel, because the cell's file can't be read or
+// names a channel that does not exist.
 func (p *planner) fileBroken(name string) bool {
 	cell := p.desired.Cells[name]
 	return cell != nil && p.channels[cell.Channel] == nil
@@ -158,12 +167,15 @@ func (p *planner) finishPlan() Plan {
 		setEarliest(&p.plan.Next, p.plan.NextInContact)
 	}
 	slices.SortFunc(p.plan.Learned.Accepted, func(a, b Acceptance) int {
-		return cmp.Or(cmp.Compare(a.Upstream, b.Upstream), cmp.Compare(a.Downstream, b.Downstream), cmp.Compare(a.Digest, b.Digest))
+		return cmp.Or(
+			cmp.Compare(a.Upstream, b.Upstream), cmp.Compare(a.Downstream, b.Downstream), cmp.Compare(a.Digest, b.Digest),
+		)
 	})
 	return p.plan
 }
 
-// sortVerdicts sorts verdicts by channel and cell, those about the whole channel first. Within a channel they mostly are.
+// sortVerdicts sorts verdicts by channel and cell, those about the whole channel first. The planner adds verdicts
+// mostly in this order, so sorted input returns at once.
 func sortVerdicts(all []channels.Verdict) []channels.Verdict {
 	before := func(a, b *channels.Verdict) bool {
 		return cmp.Or(cmp.Compare(a.Channel, b.Channel), cmp.Compare(a.Cell, b.Cell)) <= 0

@@ -9,8 +9,8 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// rollBackOrHalt moves a channel off a head that failed or was quarantined: to its last good release, or, where
-// there is no way back, to a halt. It tells whether the head moves, or waits to.
+// rollBackOrHalt moves the channel off a head that failed or was quarantined: down to its last good release or, where
+// no rollback is possible, to a halt. It reports whether the head moves or waits to move.
 func (c *channelPlan) rollBackOrHalt() bool {
 	e := c.Effective
 	if e == nil {
@@ -25,7 +25,8 @@ func (c *channelPlan) rollBackOrHalt() bool {
 		cause = fmt.Sprintf("%s is quarantined: %s", e.Release, q.Reason)
 		stays := ""
 		switch {
-		case q.Digest == "": // it can't be read: it stops what it is named after, and says nothing of going back
+		// an unreadable quarantine stops the release that its file is named after, and rolls nothing back
+		case q.Digest == "":
 			stays = "nothing goes back for that"
 		case !c.rollsBackByItself():
 			stays = "onFailure is halt, so nothing moves by itself"
@@ -51,8 +52,8 @@ func (c *channelPlan) rollBackOrHalt() bool {
 	return c.addHalt(cause, why, failed)
 }
 
-// restateHead writes the head anew where cells were granted what the branch has lost, under a sequence that is not below the
-// head's: they would refuse it (R2, R5). It tells whether the head moves, or waits to.
+// restateHead writes the head anew under a higher sequence if cells were granted a sequence that the branch has lost.
+// These cells would refuse the head's own sequence (R2, R5). It reports whether the head moves or waits to move.
 func (c *channelPlan) restateHead(waiting []waitingCell) bool {
 	e := c.Effective
 	i := slices.IndexFunc(waiting, func(n waitingCell) bool {
@@ -75,12 +76,12 @@ func (c *channelPlan) restateHead(waiting []waitingCell) bool {
 	return true
 }
 
-// rollsBackByItself tells whether c goes back by itself.
+// rollsBackByItself reports whether the policy's onFailure is rollback.
 func (c *channelPlan) rollsBackByItself() bool {
 	return c.Valid == nil || c.Valid.OnFailure == channels.OnFailureRollback
 }
 
-// headFailure tells whether the head spent its failure budget.
+// headFailure reports whether more cells failed the head than its failure budget allows, and why.
 func (c *channelPlan) headFailure() (reason string, failed bool) {
 	t := c.tally
 	if len(t.failed) <= c.failureBudget() {
@@ -104,7 +105,8 @@ func failureReason(s *CellState, digest releases.Digest) string {
 	return s.Message
 }
 
-// findRollbackTarget finds the newest finished head of another digest that c may go back to (R19). why says why there is none.
+// findRollbackTarget finds the newest finished head of another digest that c may roll back to (R19). why says why there
+// is none.
 func (c *channelPlan) findRollbackTarget() (target EffectiveHead, why string) {
 	e := c.Effective
 	finished := map[int64]bool{}
@@ -121,7 +123,7 @@ func (c *channelPlan) findRollbackTarget() (target EffectiveHead, why string) {
 	for _, h := range slices.Backward(c.History) {
 		switch v, err := releases.ParseVersion(h.Release); {
 		case err != nil || h.Digest == e.Digest || !isBelow(h.Release, c.planner.headVersion(e)):
-			continue // the same, or newer: somebody moved away from it
+			continue // the same release, or a newer one that the channel left before
 		case c.crossedBarrier(v) != "":
 			why = c.crossedBarrier(v) + " is forward-only"
 		case c.rollbackObstacle(h.Release, h.Digest) != "":
@@ -135,7 +137,7 @@ func (c *channelPlan) findRollbackTarget() (target EffectiveHead, why string) {
 	return EffectiveHead{}, why
 }
 
-// rollbackObstacle says why c may not be moved down to a release; empty: it may.
+// rollbackObstacle returns why c may not roll back to a release; empty: it may.
 func (c *channelPlan) rollbackObstacle(version string, digest releases.Digest) string {
 	r := c.planner.desired.Releases[version]
 	switch {
@@ -165,8 +167,8 @@ func (c *channelPlan) addRollback(target EffectiveHead, reason string, failed bo
 	}
 }
 
-// addQuarantine stops c's head everywhere, because it failed here (R21). What a rollback went to was good here before: that
-// it fails now says nothing of it elsewhere.
+// addQuarantine quarantines the head in all channels because it failed here (R21). The release of a rollback is not
+// quarantined: it was good here before, so its failure says nothing about other channels.
 func (c *channelPlan) addQuarantine(reason string) {
 	e := c.Effective
 	if !c.rollsBackByItself() || e.Kind == Rollback || c.planner.findQuarantine(c.Name, e.Release, e.Digest) != nil {
@@ -175,11 +177,12 @@ func (c *channelPlan) addQuarantine(reason string) {
 	c.planner.addAction(Action{Kind: Quarantines, Channel: c.Name, Release: e.Release, Digest: e.Digest, Reason: reason, Evidence: []string{reason}})
 }
 
-// addHalt stops c where it is, once: the hold that it leaves is for a person to lift. It tells whether there is something to do.
+// addHalt stops the channel at its head with a hold that a person must lift. A head is halted only once. It reports
+// whether the halt is added or waits to be pushed.
 func (c *channelPlan) addHalt(reason, why string, failed bool) bool {
 	e := c.Effective
 	if slices.Contains(c.Halted, e.Sequence) {
-		return false // the hold says the rest; lifted, it was a person's word to go on
+		return false // halted before: the hold blocks, or a person lifted it
 	}
 	if c.isPushRefused(e.Release) {
 		return true
@@ -192,7 +195,7 @@ func (c *channelPlan) addHalt(reason, why string, failed bool) bool {
 	return true
 }
 
-// haltFileName is the name of the hold that a halt leaves, one for each head.
+// haltFileName returns the file name of the hold that a halt leaves; each head has its own.
 func haltFileName(sequence int64) string { return fmt.Sprintf("halt-%d.yaml", sequence) }
 
 func parseHaltFileName(file string) (sequence int64, ok bool) {

@@ -12,7 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Validate finds all that is wrong in a folder of files, without any history.
+// Validate returns all faults in a folder of files, without any history.
 func Validate(files fs.FS) ([]releases.Fault, error) {
 	d, err := Build(files, NewHistory(), func(string) (fs.FS, error) { return nil, fs.ErrNotExist }, new(manifest.Cache), true)
 	if err != nil {
@@ -21,7 +21,7 @@ func Validate(files fs.FS) ([]releases.Fault, error) {
 	return d.Check(), nil
 }
 
-// Check gives every fault of d: those of single files, and what does not fit between them.
+// Check returns every fault of d: those of single files, and contradictions between files.
 func (d *Desired) Check() []releases.Fault {
 	all := slices.Clone(d.Faults)
 	for _, name := range d.Order {
@@ -45,7 +45,8 @@ func (d *Desired) Check() []releases.Fault {
 	return manifest.Sort(all)
 }
 
-// checkRollout finds holds on cells that are not the channel's, and skips of waves or heads that are not there.
+// checkRollout returns warnings about holds on cells of other channels, and about skips of waves or heads that do not
+// exist.
 func (d *Desired) checkRollout(c *Channel) (faults []releases.Fault) {
 	warn := func(file, format string, args ...any) {
 		faults = append(faults, releases.Fault{File: file, Line: 1, Warning: true, Message: fmt.Sprintf(format, args...)})
@@ -68,7 +69,7 @@ func (d *Desired) checkRollout(c *Channel) (faults []releases.Fault) {
 	return faults
 }
 
-// checkHead holds head.yaml against the releases (fault 42). What the engine wrote is right by itself.
+// checkHead compares a head.yaml that the engine did not write with the releases (fault 42).
 func (d *Desired) checkHead(c *Channel) []releases.Fault {
 	if c.Head == nil || c.Effective != nil && c.Request == nil {
 		return nil
@@ -84,7 +85,8 @@ func (d *Desired) checkHead(c *Channel) []releases.Fault {
 	return nil
 }
 
-// checkCell holds a cell's profile and values against the release that its channel runs or, before the first, the newest.
+// checkCell compares a cell's profile and values with the release that its channel runs or, before the first head, with
+// the newest release.
 func (d *Desired) checkCell(c *Channel, cell *Cell) []releases.Fault {
 	var r *Release
 	if c.Effective != nil {
