@@ -12,31 +12,33 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 )
 
-// A cell's key that two machines use is told from one machine that was restored (R27):
+// How two machines that use one cell's key are distinguished from one machine that was restored (R27):
 //
-//   - Two boots that report in turns, A B A B, each heard again within the stale limit: both are alive. A virtual machine
-//     that was put back may bring an old boot back once, and then the other is silent.
-//   - One boot that gives one event number two contents within the stale limit: a running machine was copied. One that was put
-//     back to a snapshot repeats numbers too, but of events that were told longer ago.
-//   - Numbers that go back under a new boot are a restored agent; an agent that knows of more acknowledgments than were
-//     given here shows that the store was restored. Neither is a clone.
+//   - Two boots that report in turns, A B A B, each again within the stale limit, are both alive. A virtual machine
+//     that was put back may bring an old boot back, but only once, and then the other boot is silent.
+//
+//   - A boot that sends one event number with two contents within the stale limit is a running machine that was copied.
+//     A machine that was put back to a snapshot repeats numbers too, but of events that it sent longer ago.
+//
+//   - Numbers that go back under a new boot show that the agent was restored. An agent that knows of more
+//     acknowledgments than were sent here shows that the store was restored. Neither is a clone.
 
 const (
 	maxBoots = 4
 	maxMarks = 8
 )
 
-// Restore is what a report shows about restores.
+// Restore says what a report shows about restores.
 type Restore int
 
 const (
 	NoRestore     Restore = iota
-	StoreRestored         // the store knows less than the agent: it was restored, or lost
-	AgentRestored         // the agent knows less than the store: it was restored
+	StoreRestored         // the store knows less than the agent: the store was restored or lost
+	AgentRestored         // the agent knows less than the store: the agent was restored
 )
 
-// foldBoots folds a report's boot, confirmation and events into s. epoch is that of the cell's identity: under a new
-// one everything starts again. late: other reports that were sent after it were there first.
+// foldBoots folds a report's boot, confirmation and events into s. epoch is the epoch of the cell's identity; a new
+// epoch starts everything again. late says that reports which were sent after this one arrived before it.
 func (s *CellState) foldBoots(prev *CellState, r cells.Report, epoch int64, late bool, staleAfter time.Duration) (Restore, FreshEvents) {
 	s.Joined = epoch
 	if prev != nil {
@@ -44,18 +46,18 @@ func (s *CellState) foldBoots(prev *CellState, r cells.Report, epoch int64, late
 	}
 	switch {
 	case prev != nil && len(prev.Boots) == 0 && !prev.LastReport.IsZero():
-		s.Confirmed = r.Confirmed // kept by a version that took no note of this
+		s.Confirmed = r.Confirmed // stored by a version that kept no boots
 	case prev != nil && prev.Joined == epoch:
 		s.Boots, s.Clone, s.Confirmed = slices.Clone(prev.Boots), prev.Clone, prev.Confirmed
 	case prev != nil:
 		s.Boots, s.Clone = nil, ""
-		s.Confirmed = r.Confirmed // another key, mostly another machine: its numbers are its own
+		s.Confirmed = r.Confirmed // a new key usually means a new machine, with event numbers of its own
 	}
 	if r.Boot == "" {
 		return NoRestore, FreshEvents{Events: r.Events}
 	}
 	fresh := !slices.ContainsFunc(s.Boots, func(b Boot) bool { return b.ID == r.Boot })
-	late = late || prev != nil && s.LastReport.Before(prev.LastReport) // it was on its way for long, or written late
+	late = late || prev != nil && s.LastReport.Before(prev.LastReport) // the report was delayed, or stored late
 	if clone := s.recordBoot(r.Boot, late, staleAfter); clone != "" && s.Clone == "" {
 		s.Clone = clone
 	}
@@ -90,7 +92,7 @@ func (s *CellState) foldBoots(prev *CellState, r cells.Report, epoch int64, late
 	return what, b.freshEvents(r.Events, known)
 }
 
-// recordBoot notes that a boot was heard, and says if two are alive.
+// recordBoot records that a boot reported. It returns the evidence if two boots are alive; empty: none.
 func (s *CellState) recordBoot(id string, late bool, staleAfter time.Duration) (clone string) {
 	at, n := s.LastReport, len(s.Boots)
 	i := slices.IndexFunc(s.Boots, func(b Boot) bool { return b.ID == id })
@@ -100,7 +102,7 @@ func (s *CellState) recordBoot(id string, late bool, staleAfter time.Duration) (
 		s.Boots = s.Boots[max(0, n+1-maxBoots):]
 		return ""
 	case late:
-		return "" // it says nothing of what is alive now
+		return "" // a late report does not show that its boot is alive
 	case i == n-1:
 		s.Boots[i].Last = at
 		return ""
@@ -109,7 +111,7 @@ func (s *CellState) recordBoot(id string, late bool, staleAfter time.Duration) (
 	if at.Sub(b.Last) <= staleAfter {
 		b.Backs++
 	} else {
-		b.Backs, other.Backs = 0, 0 // put back after a while: the other one ended
+		b.Backs, other.Backs = 0, 0 // a machine was put back after a while; the other boot ended
 	}
 	if b.Backs > 0 && other.Backs > 0 {
 		clone = fmt.Sprintf("boots %s and %s report in turns", clipID(other.ID), clipID(b.ID))
@@ -119,8 +121,9 @@ func (s *CellState) recordBoot(id string, late bool, staleAfter time.Duration) (
 	return clone
 }
 
-// recordEvents remembers a boot's newest events, and says if a number came with two contents: again, and clone if soon after. Once
-// numbers went back, those that were remembered say nothing of those to come.
+// recordEvents remembers the boot's newest events. again says that an event number came with a second content, and
+// clone is the evidence if it came within staleAfter; empty: none. Once numbers go back, marks from before say nothing
+// about later events, and are dropped.
 func (b *Boot) recordEvents(events []cells.Event, back bool, at time.Time, staleAfter time.Duration) (clone string, again bool) {
 	var marks []Mark
 	for _, e := range events[max(0, len(events)-maxMarks):] {
@@ -148,7 +151,8 @@ func (b *Boot) recordEvents(events []cells.Event, back bool, at time.Time, stale
 	return clone, again
 }
 
-// isFiller tells whether an event stands in for others that the agent could not keep or send: its number was used before.
+// isFiller reports whether an event stands for others that the agent could not keep or send. Its number was used
+// before.
 func isFiller(e cells.Event) bool { return e.Kind == "gap" || e.Kind == "rejected" }
 
 func eventSum(e cells.Event) uint64 {
@@ -161,8 +165,8 @@ func eventSum(e cells.Event) uint64 {
 	return h.Sum64()
 }
 
-// foldConfirmed follows what the agent knows to be acknowledged, and says if somebody forgot some of it. other: a number came with
-// another content than under a boot before.
+// foldConfirmed follows the number up to which the agent knows its events to be acknowledged, and reports who forgot
+// some. other says that a number came with another content than under an earlier boot.
 func (s *CellState) foldConfirmed(r cells.Report, fresh, other bool) (what Restore) {
 	switch {
 	case r.Confirmed > s.Confirmed:
@@ -173,14 +177,14 @@ func (s *CellState) foldConfirmed(r cells.Report, fresh, other bool) (what Resto
 	return what
 }
 
-// forgotConfirmed tells whether a new boot has forgotten what was acknowledged to the one before: it confirms less, and does not
-// send again what comes after either, as one would whose last acknowledgment was lost.
+// forgotConfirmed reports whether a new boot forgot what was acknowledged to the boot before: it confirms less, and
+// does not send the later events again, as an agent does that only missed its last acknowledgment.
 func (s *CellState) forgotConfirmed(r cells.Report) bool {
 	n := len(r.Events)
 	return n == 0 || r.Events[n-1].Number < s.Confirmed
 }
 
-// clipID keeps what a cell says of itself short.
+// clipID shortens what a cell says about itself.
 func clipID(id string) string {
 	if len(id) > 16 {
 		return id[:16]
@@ -188,14 +192,15 @@ func clipID(id string) string {
 	return id
 }
 
-// FreshEvents is what of a report's events is new, and the line of numbers that it is kept under: the boot, and how often its
-// numbers went back, so that the store takes no new event for one that had its number before.
+// FreshEvents holds the events of a report that are new, and the line of numbers that the store keeps them under. Line
+// is the boot, with how often the boot's numbers went back: the store must not take a new event for an older one with
+// the same number.
 type FreshEvents struct {
 	Line   string
 	Events []cells.Event
 }
 
-// freshEvents gives b's of events, of which those up to known were told under other boots.
+// freshEvents returns those of events that other boots have not sent: the ones with numbers above known.
 func (b *Boot) freshEvents(events []cells.Event, known int64) FreshEvents {
 	h := FreshEvents{Line: b.ID, Events: events}
 	for len(h.Events) > 0 && h.Events[0].Number <= known {
@@ -207,9 +212,9 @@ func (b *Boot) freshEvents(events []cells.Event, known int64) FreshEvents {
 	return h
 }
 
-// compareEvents compares a report's events with what is remembered of other boots: known is the highest number that is the same
-// event, as an agent sends it again that was started anew before its acknowledgment came; other tells whether a number came
-// with another content.
+// compareEvents compares a report's events with the marks of other boots. known is the highest number with the same
+// content: an agent that restarts before its acknowledgment arrives sends such events again. other reports whether some
+// number came with another content.
 func (s *CellState) compareEvents(r cells.Report) (known int64, other bool) {
 	for _, b := range s.Boots {
 		if b.ID == r.Boot {
@@ -229,7 +234,7 @@ func (s *CellState) compareEvents(r cells.Report) (known int64, other bool) {
 	return known, other
 }
 
-// noteSkippedEvents notes numbers that were left out, but for those that the agent says it dropped.
+// noteSkippedEvents notes numbers that are missing, except those that the agent says it dropped.
 func (s *CellState) noteSkippedEvents(events []cells.Event) {
 	next := s.Confirmed + 1
 	for _, e := range events {
@@ -255,17 +260,17 @@ func (s *CellState) acknowledgeEvents(events []cells.Event) {
 	}
 }
 
-// A cell numbers its events for its whole life, and sends again what it does not know to be acknowledged. So a number that
-// comes again is the same event, unless the agent or its machine was put back, and one that is left out was lost. Whatever
-// the numbers do, each event is kept once, and what is out of order is noted (fault 45).
+// A cell numbers its events for its whole life, and sends again those that it does not know to be acknowledged. So a
+// repeated number is the same event, unless the agent or its machine was put back, and a missing number is a lost
+// event. Whatever the numbers do, each event is kept once, and disorder is noted (fault 45).
 
-// maxExtraDelay is how much longer than before a report may take without being late.
+// maxExtraDelay is how much longer than the report before a report may take without being late.
 const maxExtraDelay = 5 * time.Second
 
-// isOvertaken tells whether reports that were sent after r, by the cell's own clock, were there first: it was held up on its way, by
-// a proxy or a link that was cut. Its events are news; what it says of the cell was so, and is not any more. A clock that was set back
-// makes one report look like that, not the next. Of an earlier boot, one that took much longer than before is late: it
-// says nothing of which boots are alive (R27).
+// isOvertaken reports whether reports that were sent after r, by the cell's own clock, arrived before r. A proxy or a
+// broken link held r up: its events are new, but its state is out of date. A clock that was set back makes only one
+// report look overtaken. A report of an earlier boot also counts as overtaken if it took much longer than the report
+// before: it does not show which boots are alive (R27).
 func (s *CellState) isOvertaken(r cells.Report, at time.Time) bool {
 	if s == nil || r.Sent.IsZero() {
 		return false

@@ -10,25 +10,26 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Receive folds a report into what is known of the cell: pure, with the instant of receipt passed in. Gaps are
-// measured on the monotonic readings of the instants. prev may be nil; it is not changed.
+// Receive folds a report into what is known of a cell. It is pure: the instant of receipt is an argument. Gaps between
+// reports are measured on the instants' monotonic readings. prev may be nil and is not changed.
 //
-// Soak is the sum of gaps between reports, each within staleAfter, over which the cell was healthy on the same
-// digest at both ends (R9). After a restart the first gap counts for nothing: the clock was not watched.
+// Soak is the sum of gaps between reports, each within staleAfter, over which the cell was healthy on the same digest
+// at both ends (R9). The first gap after a restart does not count, because no process was listening.
 func Receive(prev *CellState, r cells.Report, received time.Time, staleAfter time.Duration) *CellState {
 	s, _, _ := Arrival{At: received, Local: received}.Fold(prev, r, staleAfter)
 	return s
 }
 
-// Arrival is when a report was received, and under which identity.
+// Arrival says when a report was received, and under which identity.
 type Arrival struct {
 	At    time.Time // by the store's clock
-	Local time.Time // by this process's, monotonic reading included
-	Epoch int64     // of the cell's identity
+	Local time.Time // by this process's clock, with its monotonic reading
+	Epoch int64     // epoch of the cell's identity
 }
 
-// Fold is Receive across replicas: what another one received counts as if it had been here. Gaps between reports to this
-// process are measured by its own clock, others by the store's.
+// Fold is Receive for a control plane with several replicas: a report that another replica received counts as if this
+// one had received it. Gaps between reports to this process are measured by its own clock, other gaps by the store's
+// clock.
 func (k Arrival) Fold(prev *CellState, r cells.Report, staleAfter time.Duration) (*CellState, Restore, FreshEvents) {
 	if prev.isOvertaken(r, k.At) {
 		s := *prev
@@ -64,13 +65,17 @@ func (k Arrival) Fold(prev *CellState, r cells.Report, staleAfter time.Duration)
 	return s, what, h
 }
 
-// clockTolerance is how far two replicas' ideas of the store's time may be apart.
+// clockTolerance is how far two replicas' estimates of the store's clock may differ.
 const clockTolerance = time.Second
 
-// reportGap is the time since the report before. Replicas don't agree to the millisecond: one that seems to come a little
-// before it came at the same instant, and the next gap counts from the later of the two, whoever receives that, so that
-// none counts twice. What this process received itself it measures by its own clock, if that and the store's differ by
-// more: then one of them was set.
+// reportGap returns the time since the report before.
+//
+// Replicas' clocks differ by milliseconds. A report that seems to come up to clockTolerance before its predecessor
+// counts as received at the same instant. The next gap then starts at the later of the two instants, whichever replica
+// measures it, so that no time counts twice.
+//
+// Between two reports that this process received, its own clock decides if the store's clock differs by more, because
+// then one of them was set.
 func (s *CellState) reportGap(prev *CellState) time.Duration {
 	if prev == nil {
 		return 0
@@ -88,7 +93,7 @@ func (s *CellState) reportGap(prev *CellState) time.Duration {
 	return gap
 }
 
-// foldSoak goes on where s and the report before it were both healthy on one digest, close enough together.
+// foldSoak continues the soak if s and the report before were both healthy on one digest, and close enough in time.
 func (s *CellState) foldSoak(prev *CellState, gap, staleAfter time.Duration) {
 	if s.State != cells.StateHealthy || s.Digest == "" {
 		return
@@ -98,7 +103,8 @@ func (s *CellState) foldSoak(prev *CellState, gap, staleAfter time.Duration) {
 		return
 	}
 	if !prev.watched {
-		s.HealthySince, s.Soaked = prev.HealthySince, prev.Soaked // nobody watched in between: it pauses
+		// no process was listening in between: the soak pauses
+		s.HealthySince, s.Soaked = prev.HealthySince, prev.Soaked
 		return
 	}
 	if gap < 0 || gap > staleAfter {
@@ -107,7 +113,7 @@ func (s *CellState) foldSoak(prev *CellState, gap, staleAfter time.Duration) {
 	s.HealthySince, s.Soaked = prev.HealthySince, prev.Soaked+gap
 }
 
-// revisionChanged tells whether values or profile changed: that starts the soak again (R13).
+// revisionChanged reports whether values or profile changed, which restarts the soak (R13).
 func revisionChanged(a, b *cells.Assignment) bool {
 	return a != nil && b != nil && a.Revision != b.Revision
 }
@@ -122,8 +128,8 @@ func (s *CellState) foldStart(prev *CellState) {
 	}
 }
 
-// foldFailures notes when each failure was first heard of. That only values had changed is believed of a cell that runs, or
-// ran just before, the release with others (R13).
+// foldFailures notes when each failure was first reported. A cell's claim that only values had changed is believed only
+// if the cell runs, or ran in the report before, the same release with other values (R13).
 func (s *CellState) foldFailures(prev *CellState, failures []cells.Failure) {
 	for _, f := range failures {
 		seen := s.LastReport
@@ -139,12 +145,12 @@ func (s *CellState) foldFailures(prev *CellState, failures []cells.Failure) {
 	}
 }
 
-// differsInValues tells whether a has b's release with other values or another profile.
+// differsInValues reports whether a and b are the same release with other values or another profile.
 func differsInValues(a, b *cells.Assignment) bool {
 	return a != nil && a.Digest == b.Digest && a.Revision != b.Revision
 }
 
-// failedForGood tells whether the cell says that what it runs failed for good, and not for its values (R13).
+// failedForGood reports whether the cell failed what it runs, and not only because of its values (R13).
 func (s *CellState) failedForGood() bool {
 	if s.State != cells.StateFailed && s.State != cells.StateStuck {
 		return false
@@ -153,7 +159,7 @@ func (s *CellState) failedForGood() bool {
 	return n == 0 || !s.Failures[n-1].Values || s.Failures[n-1].Assignment.Digest != s.Digest
 }
 
-// tookGrant tells whether the cell took its grant: it said so, or went on to what follows.
+// tookGrant reports whether the cell took its grant: it acknowledged, applied or failed it.
 func (s *CellState) tookGrant() bool {
 	g := s.Granted
 	for _, a := range []*cells.Assignment{s.Running, s.Applying} {
@@ -165,14 +171,14 @@ func (s *CellState) tookGrant() bool {
 	return s.Taken == key || slices.ContainsFunc(s.Failures, func(f Failure) bool { return f.Assignment.Key() == key })
 }
 
-// WithoutGrant is s without its grant (R14).
+// WithoutGrant returns a copy of s without its grant (R14).
 func WithoutGrant(s *CellState) *CellState {
 	c := *s
 	c.Granted, c.GrantedAt = nil, time.Time{}
 	return &c
 }
 
-// Give is prev with a grant.
+// Give returns a copy of prev with grant g.
 func Give(prev *CellState, g Granted) *CellState {
 	s := CellState{Name: g.Cell}
 	if prev != nil {
@@ -183,7 +189,7 @@ func Give(prev *CellState, g Granted) *CellState {
 	return &s
 }
 
-// Take makes a the newest grant. What was granted in another channel before stays known.
+// Take makes a the newest grant. It remembers what was granted in another channel before.
 func (s *CellState) Take(a cells.Assignment, at time.Time) {
 	if was := s.Granted; was != nil && was.Channel != a.Channel && !slices.Contains(s.Left, was.Digest) {
 		s.Left = append(slices.Clone(s.Left[max(0, len(s.Left)+1-maxLeft):]), was.Digest)
@@ -191,10 +197,11 @@ func (s *CellState) Take(a cells.Assignment, at time.Time) {
 	s.Granted, s.GrantedAt = &a, at
 }
 
-// maxLeft is how many releases of channels that a cell has left it may still ask for.
+// maxLeft is how many releases of channels that a cell has left it may still request.
 const maxLeft = 4
 
-// UnknownChannels gives the channels that a cell names and the repository does not have: its word must not make rows.
+// UnknownChannels returns the channels that a cell's report names and the repository lacks. A cell's report must not
+// create rows for them.
 func UnknownChannels(d *Desired, s *CellState) (names []string) {
 	for _, a := range []*cells.Assignment{s.Running, s.Applying} {
 		if a != nil && d.Channels[a.Channel] == nil {
@@ -204,14 +211,15 @@ func UnknownChannels(d *Desired, s *CellState) (names []string) {
 	return names
 }
 
-// Material tells whether a report says anything new but that time went by.
+// Material reports whether state b has news that the state before, a, lacks, other than that time passed.
 func Material(a, b *CellState) bool {
 	return a == nil || a.State != b.State || a.Digest != b.Digest || a.Sequence != b.Sequence || a.Epoch != b.Epoch ||
 		a.Taken != b.Taken || a.Clone != b.Clone || a.Infrastructure != b.Infrastructure ||
 		(a.Applying == nil) != (b.Applying == nil) || revisionChanged(a.Running, b.Running) || newestFailureDiffers(a.Failures, b.Failures) || !reflect.DeepEqual(a.Owner, b.Owner)
 }
 
-// FlagsDiffer tells whether a report says anything new of flags, or of what decides on them. It wakes no plan of releases.
+// FlagsDiffer reports whether b has news about flags, or about what decisions on flags depend on. Such news wakes no
+// plan of releases.
 func FlagsDiffer(a, b *CellState) bool {
 	if a == nil {
 		return true
@@ -233,7 +241,7 @@ func assignmentDigest(a *cells.Assignment) releases.Digest {
 	return a.Digest
 }
 
-// newestFailureDiffers tells whether the newest failure is another: of many, the oldest are forgotten.
+// newestFailureDiffers reports whether the newest failures differ. Of many failures only the newest are kept.
 func newestFailureDiffers(a, b []Failure) bool {
 	n := len(a)
 	return n != len(b) || n > 0 && (!a[n-1].At.Equal(b[n-1].At) || a[n-1].Assignment.Key() != b[n-1].Assignment.Key())

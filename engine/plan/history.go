@@ -15,36 +15,37 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// AcknowledgeTrailer names, in a commit message on the new branch, the commit whose loss a person accepts (R5).
+// AcknowledgeTrailer is the trailer of a commit message on the new branch that names the commit whose loss a person
+// accepts (R5).
 const AcknowledgeTrailer = "Acknowledge-Divergence"
 
-// History is what the branch's first-parent history says, folded commit by commit. It holds only facts; which
-// of them count is decided by what stands at the tip.
+// History is what the branch's first-parent history says, folded commit by commit. It holds facts only; which of them
+// count depends on the files at the tip.
 type History struct {
 	Tip          string
-	Releases     map[string]*Origin      // by version, the folder's name
+	Releases     map[string]*Origin      // by version, which is the folder's name
 	Channels     map[string]*PastChannel // by name
-	Acknowledged []string                // commits whose loss was accepted
+	Acknowledged []string                // commits whose loss a person accepted
 
-	Last struct{ Commit, Base string } // the newest commit if the engine wrote it, and what it was decided on
+	Last struct{ Commit, Base string } // the newest commit if the engine wrote it, and the commit it was decided on
 }
 
-// Origin is where a release came from.
+// Origin says where a release came from.
 type Origin struct {
-	Commit  string // the first first-parent commit that has it (R24)
-	Tree    string // its folder there
+	Commit  string // the first first-parent commit that has the release (R24)
+	Tree    string // object id of the release's folder in Commit
 	Authors []releases.Person
-	Edited  string // the first commit that changed the folder afterwards; prune's too
+	Edited  string // the first later commit that changed the folder, even if prune made it
 }
 
 // PastChannel is one channel's past.
 type PastChannel struct {
-	Heads     []EffectiveHead     // that the engine wrote, oldest first; first may be the one that the root commit brought
-	Touched   *Request            // the last change of head.yaml that was not the engine's, after the last that was
+	Heads     []EffectiveHead     // heads that the engine wrote, oldest first; the first may come from the root commit
+	Touched   *Request            // the last change of head.yaml by anyone but the engine, since the engine's last
 	Policies  []string            // commits that changed channel.yaml, oldest first, at most keepPolicies
 	Approvals map[string]Approval // by file
-	Halted    []int64             // sequences at which a halt was put, lifted since or not
-	Accepted  []Acceptance        // by downstream channels, as decisions recorded them
+	Halted    []int64             // sequences at which the engine halted the channel, whether the hold was lifted or not
+	Accepted  []Acceptance        // downstreams' acceptances, as decisions recorded them
 }
 
 const (
@@ -52,12 +53,13 @@ const (
 	pipelineFile = "sluice.yaml"
 )
 
-// NewHistory is the history of nothing.
+// NewHistory returns an empty History.
 func NewHistory() *History {
 	return &History{Releases: map[string]*Origin{}, Channels: map[string]*PastChannel{}}
 }
 
-// Advance folds changes, oldest first, into h. open gives the files of a commit. An error leaves h at the last change that was folded whole.
+// Advance folds changes, oldest first, into h. open returns the files of a commit. After an error, h is at the last
+// change that was folded completely.
 func (h *History) Advance(changes []releases.Change, open func(commit string) (fs.FS, error), cache *manifest.Cache) error {
 	for _, c := range changes {
 		if c.Parent != h.Tip {
@@ -75,7 +77,7 @@ func (h *History) fold(c releases.Change, open func(string) (fs.FS, error), cach
 	if lost := trailerValue(c.Message, AcknowledgeTrailer); lost != "" {
 		h.Acknowledged = append(h.Acknowledged, lost)
 	}
-	var written string // the base, if this commit turns out to be the engine's
+	var written string // the commit that this one was decided on, if the engine wrote it
 	for _, f := range c.Files {
 		parts := strings.Split(f.Path, "/")
 		switch {
@@ -138,8 +140,8 @@ func (h *History) foldRelease(c releases.Change, f releases.FileChange, version 
 	}
 }
 
-// foldHead takes one change of a head.yaml: an effective head if the engine wrote it, else a request (R1).
-// base is what the engine decided on, empty if it was somebody else.
+// foldHead folds one change of a head.yaml: an effective head if the engine wrote it, else a request (R1). base is the
+// commit that the engine decided on; empty: someone else wrote the change.
 func (h *History) foldHead(c releases.Change, f releases.FileChange, name string, open func(string) (fs.FS, error)) (base string, err error) {
 	past := h.pastChannel(name)
 	files, err := open(c.Commit)
@@ -160,7 +162,7 @@ func (h *History) foldHead(c releases.Change, f releases.FileChange, name string
 	return d.Base, nil
 }
 
-// adoptHead reads a head that the root commit brought: a repository whose past was left behind.
+// adoptHead reads a head that the root commit brought. Such a repository left its past behind.
 func (h *History) adoptHead(c releases.Change, f releases.FileChange, files fs.FS) (EffectiveHead, bool) {
 	if c.Parent != "" {
 		return EffectiveHead{}, false
@@ -179,8 +181,8 @@ func (h *History) adoptHead(c releases.Change, f releases.FileChange, files fs.F
 	return EffectiveHead{Head: head, Kind: Adopted, Written: c.Commit, Moved: c.When, Finished: true}, true
 }
 
-// verifyDecision reads the engine's decision in c about channel name. ok is false unless everything about it fits:
-// the trailer, the file's hash, the head, the base, and nothing else touched.
+// verifyDecision reads the engine's decision in c about channel name. It is false unless everything fits: the trailer,
+// the file's hash, the head, the base, the sequence, and that c changes nothing else.
 func (h *History) verifyDecision(c releases.Change, name string, files fs.FS) (Decision, bool) {
 	want := trailerValue(c.Message, "Decision")
 	if want == "" {
@@ -213,12 +215,13 @@ func (h *History) verifyDecision(c releases.Change, name string, files fs.FS) (D
 	return d, true
 }
 
-// standsOn tells whether c stands on base, or on the engine's commits that do: one plan's are a chain (R3).
+// standsOn reports whether c's parent is base, or a commit of the engine that stands on base: the commits of one plan
+// are a chain (R3).
 func (h *History) standsOn(c releases.Change, base string) bool {
 	return c.Parent == base || c.Parent == h.Last.Commit && base == h.Last.Base
 }
 
-// isHalt tells whether c is the engine's, and moves no head: a link of a chain all the same.
+// isHalt reports whether the engine wrote c and c moves no head. Such a commit is a link of the plan's chain too.
 func (h *History) isHalt(c releases.Change) bool {
 	if base := trailerValue(c.Message, "Decided-On"); base == "" || !h.standsOn(c, base) {
 		return false
@@ -253,7 +256,7 @@ func (h *History) foldApproval(c releases.Change, f releases.FileChange, channel
 	return nil
 }
 
-// peopleKeys gives people's keys as sluice.yaml has them.
+// peopleKeys returns people's keys as sluice.yaml has them.
 func peopleKeys(files fs.FS, cache *manifest.Cache) map[string][]string {
 	pipeline, _ := manifest.Load[channels.Pipeline](cache, files, pipelineFile, nil)
 	if pipeline == nil {
@@ -266,7 +269,7 @@ func peopleKeys(files fs.FS, cache *manifest.Cache) map[string][]string {
 	return keys
 }
 
-// trailerValue gives the value of the last "Key: value" line in a message's last paragraph that has the key.
+// trailerValue returns the value of the last line "key: value" in a commit message.
 func trailerValue(message, key string) string {
 	value := ""
 	for line := range strings.Lines(message) {
@@ -277,17 +280,18 @@ func trailerValue(message, key string) string {
 	return value
 }
 
+// HashOf returns the SHA-256 of data, with its prefix.
 func HashOf(data []byte) string {
 	sum := sha256.Sum256(data)
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// encodeHead is head.yaml exactly as the engine writes it.
+// encodeHead returns head.yaml exactly as the engine writes it.
 func encodeHead(h channels.Head) []byte {
 	return fmt.Appendf(nil, "release: %s\ncommit: %s\ndigest: %s\nsequence: %d\n", h.Release, h.Commit, h.Digest, h.Sequence)
 }
 
-// effectiveHead is the head that a decision made.
+// effectiveHead returns the head that a decision made.
 func (d Decision) effectiveHead(commit string) EffectiveHead {
 	return EffectiveHead{
 		Head: d.Head(), Kind: d.Kind, Written: commit, Moved: d.Now, Hotfix: d.Hotfix,
@@ -295,12 +299,12 @@ func (d Decision) effectiveHead(commit string) EffectiveHead {
 	}
 }
 
-// Head is the head.yaml that belongs to d.
+// Head returns the head.yaml that belongs to d.
 func (d Decision) Head() channels.Head {
 	return channels.Head{Release: d.Release, Commit: d.Commit, Digest: d.Digest, Sequence: d.Sequence}
 }
 
-// Ready makes what gob leaves out.
+// Ready makes the maps that gob leaves nil.
 func (h *History) Ready() *History {
 	if h.Releases == nil {
 		h.Releases = map[string]*Origin{}

@@ -11,7 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/internal/reason"
 )
 
-// Progress is how far a channel's head has come on its way to the cells.
+// Progress says how far a channel's head has come on its way to the cells.
 type Progress struct {
 	Channel   string             `json:"channel"`
 	Release   string             `json:"release,omitempty" doc:"the head; empty: none yet"`
@@ -45,7 +45,7 @@ type WaveProgress struct {
 	Until   time.Time     `json:"until,omitzero" doc:"of the open one: the earliest instant at which it is through"`
 }
 
-// Waiting is how many cells one gate holds back.
+// Waiting says how many cells one gate holds back.
 type Waiting struct {
 	Gate   string      `json:"gate"`
 	Cells  []string    `json:"cells"`
@@ -54,8 +54,8 @@ type Waiting struct {
 	Until  time.Time   `json:"until,omitzero" doc:"the earliest of theirs"`
 }
 
-// Rollouts returns how far each channel's head has come, upstreams first; with a name, that channel's only. made is the plan
-// that was made of d and o.
+// Rollouts returns how far each channel's head has come, upstreams first; with a channel's name, only that channel's.
+// made is the plan that Make made of d and o.
 func Rollouts(d *Desired, o *Observed, made *Plan, channel string) []Progress {
 	p := newPlanner(d, o, made.Now)
 	all := []Progress{}
@@ -100,7 +100,7 @@ func (c *channelPlan) fillProgress(s *Progress) {
 	}
 }
 
-// groupByGate sums up the verdicts about single cells.
+// groupByGate groups verdicts about single cells by gate.
 func groupByGate(verdicts []channels.Verdict) []Waiting {
 	byGate := map[string]*Waiting{}
 	for _, v := range verdicts {

@@ -10,8 +10,8 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// rollBackByRequest carries out a person's request downward, if it can be done (R1). It goes before what the channel would
-// do by itself, and leaves a hold. It tells whether the head moves, or waits to.
+// rollBackByRequest carries out a person's request for a release below the head, if it can (R1). The rollback leaves a
+// hold. It reports whether the head moves or waits to move.
 func (c *channelPlan) rollBackByRequest() bool {
 	if !c.requestIsBelowHead() {
 		return false
@@ -19,7 +19,7 @@ func (c *channelPlan) rollBackByRequest() bool {
 	q := c.Request
 	target, why := c.findRequestedTarget()
 	if why != "" {
-		return false // request says so
+		return false // answerRequest adds the verdict
 	}
 	if c.isPushRefused(q.Release) {
 		return true
@@ -36,13 +36,14 @@ func (c *channelPlan) rollBackByRequest() bool {
 	return true
 }
 
-// requestIsBelowHead tells whether a person asked for a release below the head.
+// requestIsBelowHead reports whether a person requested a release below the head.
 func (c *channelPlan) requestIsBelowHead() bool {
 	q := c.Request
 	return q != nil && q.Fault == "" && c.Effective != nil && c.planner.desired.Releases[q.Release] != nil && isBelow(q.Release, c.planner.headVersion(c.Effective))
 }
 
-// findRequestedTarget finds what a request downward means: the release as it was here before. why says why it can't be.
+// findRequestedTarget returns the head that a request below the head means: the release as it was in this channel
+// before. why says why there can be no rollback to it.
 func (c *channelPlan) findRequestedTarget() (target EffectiveHead, why string) {
 	r := c.planner.desired.Releases[c.Request.Release]
 	target = EffectiveHead{Head: channels.Head{Release: c.Request.Release, Digest: r.Digest, Commit: r.Origin}}
@@ -64,8 +65,9 @@ func (c *channelPlan) findRequestedTarget() (target EffectiveHead, why string) {
 	return target, ""
 }
 
-// answerRequest answers any other change of head.yaml by hand: upward the gates decide, and what can't be done is said (R1).
-// It tells whether the head moves, and whether nothing may go past the request.
+// answerRequest answers any other request: gates decide on a release above the head, and what is impossible gets a
+// verdict (R1). It reports whether the head moves, and whether the request must be answered before other promotions
+// (waits).
 func (c *channelPlan) answerRequest() (moves, waits bool) {
 	q := c.Request
 	if q == nil {
@@ -95,7 +97,7 @@ func (c *channelPlan) answerRequest() (moves, waits bool) {
 	return c.promoteRequested(r)
 }
 
-// isBelow tells whether a release comes before a version.
+// isBelow reports whether a release comes before a version.
 func isBelow(version string, than releases.Version) bool {
 	v, err := releases.ParseVersion(version)
 	return err == nil && v.Less(than)

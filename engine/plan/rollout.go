@@ -8,21 +8,25 @@ import (
 	"github.com/sluice-cd/sluice/internal/reason"
 )
 
-// rollout is a channel's head on its way to the cells, from one walk over them.
+// rollout is a channel's head on its way to the cells, as of one walk over them.
 type rollout struct {
-	channel        *channelPlan
-	progress       waveProgress
-	withoutWaiting waveProgress       // the same as of the cells that have the head; those that wait for it are counted on top
-	hotfixOpen     bool               // it is on the hotfix lane still (R17)
-	waiting        []waitingCell      // by name
-	held           []channels.Verdict // by index in waiting: what holds that one; no gate: nothing
-	queue          []int32            // by index of cell: of those that wait for the head in its wave order, index in waiting + 1
-	outOfQueue     []int              // out of that queue, as indexes in waiting: nothing changes in them, or another head is for them
-	failedVerdicts []channels.Verdict // about cells whose grant failed
-	slotsInUse     int                // in use
+	channel  *channelPlan
+	progress waveProgress
+	// progress as of the cells that have the head already; enqueueWaiting adds the waiting cells to it
+	withoutWaiting waveProgress
+	hotfixOpen     bool               // the head's hotfix is still open (R17)
+	waiting        []waitingCell      // cells that lack their head, sorted by name
+	held           []channels.Verdict // by index in waiting: the verdict that holds the cell; no gate: none
+	// By index of cell: 1 + the index in waiting of a cell that waits for the head in its wave order; 0: not in the
+	// queue.
+	queue []int32
+	// Indexes in waiting of cells outside of the queue: cells in which nothing changes, or that another head is for.
+	outOfQueue     []int
+	failedVerdicts []channels.Verdict // verdicts about cells whose grant failed
+	slotsInUse     int                // slots in use
 }
 
-// newRollout walks through the cells of c, and finds out how far its head has come.
+// newRollout walks over the cells of c and finds out how far its head has come.
 func newRollout(c *channelPlan) *rollout {
 	r := &rollout{channel: c}
 	r.classifyCells()
@@ -33,7 +37,7 @@ func newRollout(c *channelPlan) *rollout {
 	return r
 }
 
-// grantCells lets cells have the head, as far as the rollout and what binds grants allow (R14, R18).
+// grantCells grants the head to cells, as far as its waves and what binds grants allow (R14, R18).
 func (r *rollout) grantCells() {
 	c := r.channel
 	for _, v := range r.failedVerdicts {
@@ -63,7 +67,8 @@ func (r *rollout) blockHead(v channels.Verdict) {
 	r.channel.planner.block(v)
 }
 
-// dropForward keeps of those that wait only the cells that the head takes back, which nothing binds (R18). It reports whether that is all of them.
+// dropForward drops all waiting cells but those that the head takes back, which nothing binds (R18). It reports whether
+// it dropped none.
 func (r *rollout) dropForward() bool {
 	left := slices.DeleteFunc(slices.Clone(r.waiting), func(n waitingCell) bool { return !r.movesBack(&n) })
 	all := len(left) == len(r.waiting)
@@ -75,12 +80,12 @@ func (r *rollout) dropForward() bool {
 	return all
 }
 
-// classifyCells goes through the cells once, and finds out which lack the head, which have it, and how these do.
+// classifyCells walks over the cells once and finds out which lack the head, and how the others do on it.
 func (r *rollout) classifyCells() {
 	c, p := r.channel, r.channel.planner
 	if r.goesByWaves() {
 		r.progress.waves, r.progress.order = c.Valid.Rollout.Waves, c.waveOrder()
-		r.waiting = make([]waitingCell, 0, len(c.Cells)) // many, mostly
+		r.waiting = make([]waitingCell, 0, len(c.Cells)) // usually many
 	}
 	proven := c.Effective
 	if !c.isFinished(c.Effective) {
@@ -89,10 +94,10 @@ func (r *rollout) classifyCells() {
 	for i, cell := range c.Cells {
 		s, failedHead := c.tally.cells[i].last, c.tally.cells[i].failed
 		if s == nil {
-			continue // never heard of: told its head when it reports
+			continue // it gets a grant once it has reported
 		}
 		head := r.headFor(s, proven)
-		if r.runsGrant(cell, s, head) { // as nearly all do
+		if r.runsGrant(cell, s, head) { // the usual case
 			if failedHead || p.inContact(s) {
 				r.progress.addOffered(c, i, s, failedHead)
 			}
@@ -119,13 +124,13 @@ func (r *rollout) classifyCells() {
 	}
 }
 
-// runsGrant reports whether a cell was granted what head means for it and runs that, with nothing else begun.
+// runsGrant reports whether the cell was granted what head means for it, runs that, and applies nothing else.
 func (r *rollout) runsGrant(cell *Cell, s *CellState, head *EffectiveHead) bool {
 	return r.hasGrant(cell, s, head) && s.Sequence == head.Sequence && s.Digest == head.Digest &&
 		(s.Running == nil || s.Running.Revision == cell.Revision) && (s.Applying == nil || s.Applying.Sequence == s.Sequence)
 }
 
-// enqueueWaiting puts those that wait in the queue for the head, or aside, and finds out what holds single ones.
+// enqueueWaiting judges each waiting cell, and puts it in the queue for the head or in outOfQueue.
 func (r *rollout) enqueueWaiting() {
 	c := r.channel
 	r.progress = r.withoutWaiting
@@ -154,8 +159,8 @@ func (r *rollout) enqueueWaiting() {
 	}
 }
 
-// grantWaiting grants to those that wait what they may have: to those with nothing installed first, then in the head's wave order,
-// up to the end of the open wave, as long as there are slots. To all others it says why not.
+// grantWaiting grants waiting cells what they may have: first the cells outside of the queue, then the queue in the
+// head's wave order, up to the end of the open wave and while slots are free. All other cells get a verdict.
 func (r *rollout) grantWaiting() {
 	if len(r.waiting) == 0 {
 		return
@@ -195,7 +200,8 @@ func (r *rollout) grantWaiting() {
 	g.addActions(r.progress.openWave)
 }
 
-// hasGrant tells whether the newest grant of a cell is what head means for it. Without a known grant, what it runs counts as granted.
+// hasGrant reports whether the cell's newest grant is what head means for it. Without a known grant, what the cell runs
+// counts as granted.
 func (r *rollout) hasGrant(cell *Cell, s *CellState, head *EffectiveHead) bool {
 	g := s.Last()
 	if g == nil {
@@ -204,7 +210,7 @@ func (r *rollout) hasGrant(cell *Cell, s *CellState, head *EffectiveHead) bool {
 	return g.Channel == r.channel.Name && g.Epoch >= cell.Identity.Epoch && g.Sequence == head.Sequence && g.Digest == head.Digest && g.Revision == cell.Revision
 }
 
-// judgeAllGrants gives the verdict that stops all grants of c now, even those that go back.
+// judgeAllGrants returns the verdict that stops all grants of the channel, even those that take cells back.
 func (r *rollout) judgeAllGrants() (v channels.Verdict, stopped bool) {
 	c, e := r.channel, r.channel.Effective
 	if q := c.planner.findQuarantine(c.Name, e.Release, e.Digest); q != nil {
@@ -215,14 +221,14 @@ func (r *rollout) judgeAllGrants() (v channels.Verdict, stopped bool) {
 	}
 	if e.Kind == Rollback {
 		if i := slices.IndexFunc(c.Holds, func(h channels.Hold) bool { return path.Base(h.File) == haltFileName(e.Sequence) }); i >= 0 {
-			return holdVerdict(c.Holds[i]), true // the rollback itself failed
+			return holdVerdict(c.Holds[i]), true // the rollback failed
 		}
 	}
 	return v, false
 }
 
-// judgeForwardGrants gives the verdict that binds grants of c now, but for those that go back: a hold, the clock, freezes, windows.
-// While its lane is open a hotfix ignores windows, and freezes if it says so (R17, R18).
+// judgeForwardGrants returns the verdict that binds grants of the channel, except those that take cells back: a hold,
+// the clock, a freeze or a window. An open hotfix ignores windows, and ignores freezes if it says so (R17, R18).
 func (r *rollout) judgeForwardGrants() (v channels.Verdict, bound bool) {
 	c, p := r.channel, r.channel.planner
 	if c.Policy == nil {

@@ -11,34 +11,35 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// tally is what a channel's cells say about its head. It is made once a plan, in one walk over the cells.
+// tally is what a channel's cells say about its head, from one walk over the cells for each plan.
 type tally struct {
 	channel   *channelPlan
-	cells     []cellTally               // of the channel's cells, in their order
-	cellHolds map[string]*channels.Hold // cells that a hold of their own stops
-	misfits   []string                  // see Channel.misfits, of misfitsOf
+	cells     []cellTally               // one for each of Channel.Cells, in the same order
+	cellHolds map[string]*channels.Hold // holds on single cells, by cell
+	misfits   []string                  // Channel.misfits of misfitsOf
 	misfitsOf *Release
 
-	eligible        int      // how many cells count for the head's rollout
-	healthy         int      // how many of the eligible are on the head and healthy now
-	excused         int      // how many of the eligible failed or fell silent, so that nobody waits for them
-	healthyWithLate int      // how many cells are on the head and healthy now, those that joined later too
-	failed          []string // cells that failed the head
-	unreadable      []string // eligible cells that are in no channel: their files have faults
+	eligible int // cells that count for the head's rollout
+	healthy  int // eligible cells that are healthy on the head now
+	// eligible cells that failed within the budget or are out of contact: no rollout waits for them
+	excused         int
+	healthyWithLate int      // cells that are healthy on the head now, including those that joined later
+	failed          []string // names of cells that failed the head
+	unreadable      []string // names of eligible cells whose files have faults, so that they are in no channel
 
-	soakSamples  []channels.Sample           // made when first asked for
-	soakVerdicts map[string]channels.Verdict // by downstream
+	soakSamples  []channels.Sample           // set by collectSamples
+	soakVerdicts map[string]channels.Verdict // set by judgeSoakOnce, by downstream
 }
 
 // cellTally is what one cell says about the head.
 type cellTally struct {
-	last      *CellState // its last word; nil: never heard of
-	inChannel *CellState // the same; nil also if it is about another channel
-	eligible  bool       // the cell counts for the head's rollout
-	failed    bool       // it failed the head
+	last      *CellState // the cell's last state; nil: it never reported
+	inChannel *CellState // last, if it is about this channel; else nil
+	eligible  bool       // counts for the head's rollout
+	failed    bool       // failed the head
 }
 
-// inContact tells whether a cell was heard of lately. Time alone makes it silent.
+// inContact reports whether a cell reported within the stale limit.
 func (p *planner) inContact(s *CellState) bool {
 	if s == nil || s.LastReport.IsZero() {
 		return false
@@ -48,13 +49,13 @@ func (p *planner) inContact(s *CellState) bool {
 	return p.now.Before(silentAt)
 }
 
-// cellState is the last word of a cell, if it is about the channel that the cell is in now.
+// cellState returns the cell's last state, if it is about the channel that the cell is in now; else nil.
 func (p *planner) cellState(cell *Cell) *CellState {
 	return p.observed.Cells[cell.Name].ifIn(cell.Channel)
 }
 
-// learn adds what the cells show now to what is remembered: who the head's rollout is for, whether
-// it is through, and which downstreams it soaked for.
+// learn adds what the cells report now to what is remembered: which cells the head's rollout is for, whether the
+// rollout is through, and which downstreams the head soaked for.
 func (c *channelPlan) learn() {
 	p := c.planner
 	e := c.Effective
@@ -79,12 +80,13 @@ func (c *channelPlan) learn() {
 	if c.Valid != nil {
 		c.rollout = newRollout(c)
 		w := &c.rollout.progress
-		if last := len(w.waves); last > 0 { // it must be open, and through itself where none of those that the head was for runs it well
+		// The last wave must be open. It must also be through if none of the eligible cells is healthy on the head.
+		if last := len(w.waves); last > 0 {
 			through = w.openWave == last && (t.healthy > 0 || w.isThrough(last))
 		}
 	}
 	if observing {
-		return // who has not reported yet counts too
+		return // cells that have not reported yet count too
 	}
 	through = through && t.healthy+t.excused >= t.eligible && len(t.failed) <= c.failureBudget() && (t.healthyWithLate > 0 || len(c.Cells) == 0)
 	if through && !c.isFinished(e) {
@@ -96,12 +98,12 @@ func (c *channelPlan) learn() {
 	}
 }
 
-// isFinished tells whether a head of a channel is known to have reached its cells (R19).
+// isFinished reports whether a head of the channel is known to have reached its cells (R19).
 func (c *channelPlan) isFinished(h *EffectiveHead) bool {
 	return h.Finished || c.planner.finished[finishKey{c.Name, h.Sequence, h.Digest}]
 }
 
-// cellHolds gives the holds on single cells, by cell.
+// cellHolds returns the holds on single cells, by cell.
 func cellHolds(c *Channel) map[string]*channels.Hold {
 	held := map[string]*channels.Hold{}
 	for i := range c.CellHolds {
@@ -114,8 +116,8 @@ func cellHolds(c *Channel) map[string]*channels.Hold {
 	return held
 }
 
-// isExcluded reports whether the vendor or its owner decided that a cell, by its index, gets nothing of the head for now: neither a
-// rollout nor a soak waits for it (R9, R14).
+// isExcluded reports whether the vendor or the owner decided that a cell, given by its index, gets nothing of the head
+// for now. Neither a rollout nor a soak waits for such a cell (R9, R14).
 func (t *tally) isExcluded(i int) bool {
 	c := t.channel
 	cell, s := c.Cells[i], t.cells[i].last
@@ -125,8 +127,9 @@ func (t *tally) isExcluded(i int) bool {
 	return s != nil && s.Owner != nil && (s.Owner.Paused != "" || s.Owner.Pin != "" && s.Owner.Pin != c.Effective.Release)
 }
 
-// findEligible names the cells that a head is for, seen at its first plan: in contact when it moved, neither paused nor pinned
-// elsewhere, and with what it requires (R14, R16); or already on it.
+// findEligible returns the names of the cells that the head is for, as of its first plan. A cell is eligible if it runs
+// the head, or if it was in contact when the head moved, is not excluded, and meets the release's requirements (R14,
+// R16).
 func (t *tally) findEligible() []string {
 	c := t.channel
 	p := c.planner
@@ -150,7 +153,7 @@ func (t *tally) findEligible() []string {
 	return eligible
 }
 
-// countCells goes through the cells once. eligible is sorted, as the cells are.
+// countCells walks over the cells once. eligible is sorted by name, as the cells are.
 func (t *tally) countCells(eligible []string) {
 	c := t.channel
 	p := c.planner
@@ -160,7 +163,7 @@ func (t *tally) countCells(eligible []string) {
 			t.countMissing(eligible[0])
 			eligible = eligible[1:]
 		}
-		cell.failed = cell.last != nil && t.hasFailedHead(cell.last) // its last word may be about another channel
+		cell.failed = cell.last != nil && t.hasFailedHead(cell.last) // last may be about another channel
 		if cell.failed {
 			t.failed = append(t.failed, name)
 		}
@@ -177,7 +180,7 @@ func (t *tally) countCells(eligible []string) {
 			t.healthyWithLate++
 		}
 		if !counts || s.Digest != c.Effective.Digest && !cell.failed && t.isExcluded(i) {
-			continue // it joined later, or was paused since (R9)
+			continue // it joined later, or was paused or pinned since (R9)
 		}
 		cell.eligible = true
 		t.eligible++
@@ -185,7 +188,7 @@ func (t *tally) countCells(eligible []string) {
 		case healthy:
 			t.healthy++
 		case cell.failed, !p.inContact(s) && s.Applying == nil:
-			t.excused++ // within the budget, or out of contact: neither holds the others up (R14)
+			t.excused++ // (R14)
 		}
 	}
 	for _, name := range eligible {
@@ -193,7 +196,8 @@ func (t *tally) countCells(eligible []string) {
 	}
 }
 
-// countMissing counts a cell that is not in the channel any more, if a fault in its file is why: that removes nobody.
+// countMissing counts an eligible cell that is no longer in the channel, if the reason is a fault in its file: a fault
+// does not remove a cell.
 func (t *tally) countMissing(name string) {
 	if t.channel.planner.fileBroken(name) {
 		t.eligible++
@@ -201,15 +205,15 @@ func (t *tally) countMissing(name string) {
 	}
 }
 
-// hasFailedHead tells whether a cell failed the channel's head: it says so, or it began and never came back (R14).
-// A failure under a lower sequence, or of values only, doesn't count (R13, R21, R35).
+// hasFailedHead reports whether a cell failed the channel's head: it reports a failure, or it began and never finished
+// (R14). A failure under an earlier sequence, or of values only, does not count (R13, R21, R35).
 func (t *tally) hasFailedHead(s *CellState) bool {
 	c := t.channel
 	if len(s.Failures) == 0 && s.Applying == nil && s.State == cells.StateHealthy {
-		return false // as nearly all
+		return false // the usual case
 	}
 	e := c.Effective
-	here := s.Channel == "" || s.Channel == c.Name // else it came from another channel, and may have begun here
+	here := s.Channel == "" || s.Channel == c.Name // a cell from another channel may still have begun here
 	for i := range s.Failures {
 		f := &s.Failures[i]
 		a := &f.Assignment
@@ -223,7 +227,7 @@ func (t *tally) hasFailedHead(s *CellState) bool {
 	return t.stalledOnHead(s)
 }
 
-// stalledOnHead tells whether a cell began the head and has had no result for too long.
+// stalledOnHead reports whether a cell began the head and has had no result for longer than the stall limit.
 func (t *tally) stalledOnHead(s *CellState) bool {
 	c := t.channel
 	a, e := s.Applying, c.Effective
@@ -233,7 +237,7 @@ func (t *tally) stalledOnHead(s *CellState) bool {
 	return c.planner.stalledSince(s.StartedAt, c.Valid.Rollout.Stall)
 }
 
-// latchAcceptance finds out whether down accepts the head now, and latches it (R7).
+// latchAcceptance finds out whether down accepts the head now, and latches the acceptance (R7).
 func (t *tally) latchAcceptance(down *channelPlan) {
 	up, p := t.channel, t.channel.planner
 	e := up.Effective
@@ -248,7 +252,7 @@ func (t *tally) latchAcceptance(down *channelPlan) {
 	before, known := p.accepted[key]
 	a := Acceptance{Upstream: up.Name, Downstream: down.Name, Release: e.Release, Digest: e.Digest, At: p.now, Evidence: v.Reason}
 	p.accepted[key] = a
-	if !down.latched(up, e.Release, e.Digest) { // it fails somewhere just now
+	if !down.latched(up, e.Release, e.Digest) { // the head fails somewhere right now
 		delete(p.accepted, key)
 		if known {
 			p.accepted[key] = before
@@ -258,7 +262,7 @@ func (t *tally) latchAcceptance(down *channelPlan) {
 	p.plan.Learned.Accepted = append(p.plan.Learned.Accepted, a)
 }
 
-// judgeSoakOnce judges the head by down's soak gate; without one, the rollout must be through.
+// judgeSoakOnce returns judgeSoak's verdict about down. It calls judgeSoak once for each plan.
 func (t *tally) judgeSoakOnce(down *channelPlan) channels.Verdict {
 	v, known := t.soakVerdicts[down.Name]
 	if !known {
@@ -292,7 +296,7 @@ func (t *tally) judgeSoak(down *channelPlan) channels.Verdict {
 	return channels.Held("", reason.UpstreamFinished, up.Name)
 }
 
-// latched tells whether digest was accepted before, and neither quarantined nor seen to fail since (R7).
+// latched reports whether digest was accepted before, and was neither quarantined nor reported as failing since (R7).
 func (c *channelPlan) latched(up *channelPlan, release string, digest releases.Digest) bool {
 	a, ok := c.planner.accepted[acceptKey{up.Name, c.Name, digest}]
 	if !ok || c.planner.findQuarantine(up.Name, release, digest) != nil || c.planner.findQuarantine(c.Name, release, digest) != nil {
@@ -316,7 +320,7 @@ func (c *channelPlan) latched(up *channelPlan, release string, digest releases.D
 	return true
 }
 
-// collectSamples shows the cells to a soak gate (R9).
+// collectSamples returns the cells as a soak gate sees them (R9).
 func (t *tally) collectSamples() []channels.Sample {
 	if t.soakSamples != nil {
 		return t.soakSamples
@@ -325,7 +329,7 @@ func (t *tally) collectSamples() []channels.Sample {
 	t.soakSamples = make([]channels.Sample, 0, len(up.Cells))
 	for i := range t.cells {
 		s := t.cells[i].inChannel
-		if s == nil { // it may report yet
+		if s == nil { // it may still report
 			t.soakSamples = append(t.soakSamples, channels.Sample{Cell: up.Cells[i].Name, Silent: true})
 			continue
 		}
@@ -344,7 +348,7 @@ func (t *tally) collectSamples() []channels.Sample {
 	return t.soakSamples
 }
 
-// findQuarantine gives the entry that keeps digest out of a channel (R21); nil: none.
+// findQuarantine returns the quarantine that keeps a release out of a channel (R21); nil: none.
 func (p *planner) findQuarantine(channel, release string, digest releases.Digest) *channels.Quarantine {
 	for i := range p.desired.Quarantine {
 		if q := &p.desired.Quarantine[i]; q.Stops(channel, release, digest) {
@@ -361,11 +365,12 @@ func (c *channelPlan) failureBudget() int {
 	return c.Valid.Rollout.FailureBudget
 }
 
-// observing tells until when the cells have not all been heard of since observing began (R26).
+// observing reports whether cells may still have to report since observing began, and until when they have time to
+// (R26).
 func (c *channelPlan) observing() (until time.Time, yes bool) {
 	p := c.planner
 	if p.observed.Since.IsZero() || c.Effective == nil || !p.observed.Since.After(c.Effective.Moved) {
-		return time.Time{}, false // it was observed from before the head moved
+		return time.Time{}, false // observing began before the head moved
 	}
 	until = p.observed.Since.Add(p.desired.StaleAfter())
 	p.replanAt(until)
@@ -380,7 +385,7 @@ func (c *channelPlan) observing() (until time.Time, yes bool) {
 	return time.Time{}, false
 }
 
-// joinNames joins some of many.
+// joinNames joins the first few names, and counts the others.
 func joinNames(all []string) string {
 	const most = 3
 	if len(all) <= most {

@@ -15,22 +15,24 @@ import (
 // waitingCell is a cell that lacks its head.
 type waitingCell struct {
 	cell    *Cell
-	index   int // its index in the channel
+	index   int // index in Channel.Cells
 	state   *CellState
 	head    *EffectiveHead
-	hasSlot bool // it has one in use already, for what it was granted before
+	hasSlot bool // the cell uses a slot already, for an earlier grant
 }
 
-// runsHeadContent tells whether the cell runs just that under another sequence, though it may be about to leave it.
+// runsHeadContent reports whether the cell runs the head's release with the same values, under whatever sequence. It
+// may be applying something else.
 func (n *waitingCell) runsHeadContent() bool {
 	return n.state.Digest == n.head.Digest && n.state.Running != nil && n.state.Running.Revision == n.cell.Revision
 }
 
-// needsNothing tells whether nothing changes in the cell (R19). One that applies something else is to be taken back from that,
-// and is in flight until it was.
+// needsNothing reports whether granting the head changes nothing in the cell (R19). A cell that applies something else
+// is to be taken back from it, and is in flight until then.
 func (n *waitingCell) needsNothing() bool { return n.runsHeadContent() && n.state.Applying == nil }
 
-// movesBack tells whether the grant takes a cell back, or changes nothing: what is new to it waits as ever (R18).
+// movesBack reports whether the grant takes the cell back or changes nothing. Only such grants are exempt from what
+// binds a rollout (R18).
 func (r *rollout) movesBack(n *waitingCell) bool {
 	p := r.channel.planner
 	if n.runsHeadContent() {
@@ -40,7 +42,8 @@ func (r *rollout) movesBack(n *waitingCell) bool {
 	return !running.IsZero() && to.Less(running)
 }
 
-// offerLapsed tells whether a cell's offer ended untaken: it fell silent, or what was offered is quarantined (R14, R21).
+// offerLapsed reports whether a cell's offer ended untaken: the cell fell silent, or the offered release is quarantined
+// (R14, R21).
 func (c *channelPlan) offerLapsed(s *CellState) bool {
 	p := c.planner
 	g := s.Granted
@@ -61,11 +64,11 @@ func (c *channelPlan) offerLapsed(s *CellState) bool {
 	return !s.tookGrant()
 }
 
-// failedGrant gives the verdict about a cell that is not on what it was granted because that failed there: under the same
-// head and values it is not tried again (R21). ok is false if it did not.
+// failedGrant returns the verdict about a cell that is not on its granted release because that failed there. The cell
+// does not try the release again under the same head and values (R21). ok is false if it did not fail.
 func (r *rollout) failedGrant(cell *Cell, s *CellState, head *EffectiveHead) (v channels.Verdict, ok bool) {
 	if s.Digest == head.Digest && s.Running != nil && s.Running.Revision == cell.Revision {
-		return v, false // it was granted the same release again
+		return v, false // the cell runs the release; it was granted anew
 	}
 	for _, f := range slices.Backward(s.Failures) {
 		if a := &f.Assignment; a.Digest == head.Digest && a.Sequence == head.Sequence && a.Revision == cell.Revision {
@@ -81,8 +84,8 @@ func (r *rollout) failedGrant(cell *Cell, s *CellState, head *EffectiveHead) (v 
 	return v, false
 }
 
-// provenHead is the newest head that a cell with nothing installed may have: of a release that is finished here, and not
-// quarantined (R15); nil: none.
+// provenHead returns the newest head that a cell with nothing installed may have: one whose release is finished here
+// and not quarantined (R15); nil: none.
 func (r *rollout) provenHead() *EffectiveHead {
 	c, p := r.channel, r.channel.planner
 	finished := map[releases.Digest]bool{}
@@ -92,7 +95,8 @@ func (r *rollout) provenHead() *EffectiveHead {
 			finished[h.Digest] = true
 		}
 	}
-	for i := range slices.Backward(c.History) { // a rollback wrote it again, under a higher sequence
+	// newest first: a rollback writes a release again under a higher sequence
+	for i := range slices.Backward(c.History) {
 		if h := &c.History[i]; finished[h.Digest] && p.findQuarantine(c.Name, h.Release, h.Digest) == nil {
 			return h
 		}
@@ -100,9 +104,9 @@ func (r *rollout) provenHead() *EffectiveHead {
 	return nil
 }
 
-// headFor is the head that a cell is to have: the channel's, but for one that has nothing installed, the newest that is
-// proven (R15). It joins the rollout without one, where it failed that or never came to an end with it, and where it was
-// granted a newer (R2).
+// headFor returns the head that a cell is to have. It is the channel's head, except for a cell with nothing installed,
+// which gets the newest proven head (R15). Such a cell joins the rollout if there is no proven head, if the cell failed
+// that head or never finished it, or if it was granted a newer head (R2).
 func (r *rollout) headFor(s *CellState, proven *EffectiveHead) *EffectiveHead {
 	c := r.channel
 	if s.Digest != "" || proven == nil || proven == c.Effective {
@@ -119,7 +123,8 @@ func (r *rollout) headFor(s *CellState, proven *EffectiveHead) *EffectiveHead {
 	return proven
 }
 
-// judgeCell says what holds one cell back from its head, whatever the channel says; no gate: nothing.
+// judgeCell returns the verdict that holds a single cell back from its head, whatever binds the channel; no gate: none
+// does.
 func (r *rollout) judgeCell(n *waitingCell) (v channels.Verdict) {
 	if v = r.judgeFit(n); v.Gate != "" {
 		return v
@@ -129,16 +134,17 @@ func (r *rollout) judgeCell(n *waitingCell) (v channels.Verdict) {
 			return v
 		}
 	}
-	if !n.runsHeadContent() { // R18: else it is what it has, or its last good one
+	if !n.runsHeadContent() { // R18
 		v = r.judgeOwner(n)
 	}
 	if v.Gate == "" && !r.channel.planner.inContact(n.state) {
-		v = channels.Blocked("silent", reason.Silent, words.Stamp(n.state.LastReport)) // an offer would only lapse
+		// an offer to a silent cell would lapse
+		v = channels.Blocked("silent", reason.Silent, words.Stamp(n.state.LastReport))
 	}
 	return v
 }
 
-// judgeFit says what a cell lacks for its head (R16, R20).
+// judgeFit judges what the head requires of the cell: requirements, barriers, profile and values (R16, R20).
 func (r *rollout) judgeFit(n *waitingCell) (v channels.Verdict) {
 	c, p := r.channel, r.channel.planner
 	if len(n.cell.Faults) > 0 {
@@ -164,8 +170,8 @@ func (r *rollout) judgeFit(n *waitingCell) (v channels.Verdict) {
 	return v
 }
 
-// judgeVendor says what the vendor decided about one cell: paused, pinned, held, or outside its windows, which a hotfix's lane
-// ignores. Rollbacks ask none of it.
+// judgeVendor judges what the vendor decided about the cell: a pause, a pin, a hold, or windows, which a hotfix
+// ignores. None of these binds rollbacks.
 func (r *rollout) judgeVendor(n *waitingCell) (v channels.Verdict) {
 	if h := r.channel.tally.cellHolds[n.cell.Name]; h != nil {
 		return holdVerdict(*h)
@@ -184,7 +190,8 @@ func (r *rollout) judgeVendor(n *waitingCell) (v channels.Verdict) {
 	return channels.Verdict{Gate: b.Gate, Code: b.Code, Reason: b.Reason, Until: b.Until}
 }
 
-// judgeOwner says what the cell's owner decided. It binds rollbacks too: all but what the cell goes back to by itself (R18).
+// judgeOwner judges what the cell's owner decided. The decision binds rollbacks too, except those that the cell makes
+// by itself (R18).
 func (r *rollout) judgeOwner(n *waitingCell) (v channels.Verdict) {
 	p := r.channel.planner
 	o := n.state.Owner
@@ -199,7 +206,7 @@ func (r *rollout) judgeOwner(n *waitingCell) (v channels.Verdict) {
 	return channels.Verdict{Gate: b.Gate, Code: b.Code, Reason: b.Reason, Until: b.Until}
 }
 
-// judgeClock blocks what time has a part in while time can't be trusted (R10).
+// judgeClock blocks what depends on time while time can't be trusted (R10).
 func (p *planner) judgeClock(timed bool) (v channels.Verdict) {
 	if doubt := p.observed.Clock.verdict(); timed && !doubt.Holds {
 		return doubt
@@ -207,7 +214,7 @@ func (p *planner) judgeClock(timed bool) (v channels.Verdict) {
 	return v
 }
 
-// judgeRequirements says what a cell has not that r requires (R16); no gate: nothing.
+// judgeRequirements judges what r requires of a cell (R16); no gate: the cell has it all.
 func (p *planner) judgeRequirements(r *Release, s *CellState) (v channels.Verdict) {
 	if n := r.Requires.Infrastructure; n > s.Infrastructure {
 		return channels.Blocked("requires", reason.Infrastructure, r.Version, n, s.Infrastructure)
@@ -220,7 +227,8 @@ func (p *planner) judgeRequirements(r *Release, s *CellState) (v channels.Verdic
 	return v
 }
 
-// crossedBarrier names the forward-only release that a cell would go back over on the way to a version (R20); empty: none.
+// crossedBarrier returns the forward-only release that a cell would cross on the way down to a version (R20); empty:
+// none.
 func (r *rollout) crossedBarrier(s *CellState, to releases.Version) string {
 	c, p := r.channel, r.channel.planner
 	running := p.parseVersion(s.Release)
@@ -230,14 +238,15 @@ func (r *rollout) crossedBarrier(s *CellState, to releases.Version) string {
 	if r := p.desired.Releases[s.Release]; r != nil && r.ForwardOnly() {
 		return s.Release
 	}
-	if from := p.channels[s.Channel]; from != nil && from != c { // it came from there, and what it runs rests on that past
+	// the cell comes from channel from, and so do its migrations
+	if from := p.channels[s.Channel]; from != nil && from != c {
 		return from.crossedBarrier(to)
 	}
 	return ""
 }
 
-// usesSlot tells whether a cell has a slot of c in use: it was granted something and has no result yet, for no longer than
-// the stall limit (R14). Offers that lapsed are out of the question already.
+// usesSlot reports whether a cell uses a slot of c: it was granted something, has no result yet, and the stall limit
+// has not passed (R14). Callers exclude lapsed offers first.
 func (c *channelPlan) usesSlot(s *CellState) bool {
 	g := s.Granted
 	if g == nil || g.Channel != c.Name || s.Applying == nil && s.runsContentOf(g) {
@@ -256,13 +265,13 @@ func (c *channelPlan) usesSlot(s *CellState) bool {
 	}
 	since := s.StartedAt
 	if since.IsZero() {
-		since = s.GrantedAt // it did not begin
+		since = s.GrantedAt // not begun
 	}
 	return !c.planner.stalledSince(since, c.Valid.Rollout.Stall)
 }
 
-// stalledSince tells whether more than the stall limit has passed since an instant. Time in which nobody listened, or that
-// can't be trusted, does not count (R10).
+// stalledSince reports whether the stall limit has passed since an instant. Time in which no process was listening, or
+// that can't be trusted, does not count (R10).
 func (p *planner) stalledSince(since time.Time, limit time.Duration) bool {
 	if p.observed.Up.After(since) {
 		since = p.observed.Up
@@ -272,12 +281,12 @@ func (p *planner) stalledSince(since time.Time, limit time.Duration) bool {
 	return !p.now.Before(at) && p.observed.Clock.Doubt() == ""
 }
 
-// runsContentOf tells whether the cell runs what g says, under whatever sequence: nothing is to change in it.
+// runsContentOf reports whether the cell runs what g assigns, under whatever sequence.
 func (s *CellState) runsContentOf(g *cells.Assignment) bool {
 	return s.Digest == g.Digest && (s.Running == nil || s.Running.Revision == g.Revision)
 }
 
-// freeEndedSlots finds the slots that the store still counts, and that are over (R14).
+// freeEndedSlots frees the slots that have ended and that the store still counts (R14).
 func (c *channelPlan) freeEndedSlots() {
 	p := c.planner
 	var over []string
@@ -293,7 +302,7 @@ func (c *channelPlan) freeEndedSlots() {
 	}
 }
 
-// freeAbandonedSlots ends the slots of channels that are gone.
+// freeAbandonedSlots frees the slots of channels that no longer exist.
 func (p *planner) freeAbandonedSlots() {
 	for _, name := range slices.Sorted(maps.Keys(p.observed.Slots)) {
 		if p.channels[name] == nil && len(p.observed.Slots[name]) > 0 {

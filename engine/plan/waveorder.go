@@ -13,19 +13,20 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// cellCache is what plans ask again and again of a channel's cells as the repository has them: it is found out once for each
-// Desired. A nil memo keeps nothing.
+// cellCache caches what every plan needs about a channel's cells as the repository has them. Each Desired has its own.
+// A nil cellCache caches nothing.
 type cellCache struct {
 	mu      sync.Mutex
 	orders  map[releases.Digest]*waveOrder // by head
 	misfits map[string][]string            // by release
 }
 
-// waveOrder is the order in which a head reaches a channel's cells: those that the first wave names by label, then all
-// others by a hash of cell and release, so that each release begins elsewhere.
+// waveOrder is the order in which a head reaches a channel's cells: first the cells that the first wave names by label,
+// then all others. Within each part, cells are ordered by a hash of cell and digest, so that each release begins with
+// other cells.
 type waveOrder struct {
 	order    []int32 // of indexes in Channel.Cells
-	labelled []bool  // by index: the first wave names it; nil: it names none
+	labelled []bool  // by index in Channel.Cells: named by the first wave; nil: none is
 }
 
 // waveOrder returns the order in which c's head reaches its cells.
@@ -79,7 +80,7 @@ func hasLabels(cell *Cell, labels map[string]string) bool {
 	return true
 }
 
-// misfits says for each cell of c, by index, why its profile or values don't fit a release; empty: they do.
+// misfits returns for each cell of c, by index, why its profile or values don't fit a release; empty: they fit.
 func (c *Channel) misfits(r *Release) []string {
 	if c.cache == nil {
 		return findMisfits(c, r)
@@ -109,7 +110,7 @@ func findMisfits(c *Channel, r *Release) []string {
 	return all
 }
 
-// skipOfHead is the wave that a person opened for c's head without waiting for those before; 0: none.
+// skipOfHead returns the skip by which a person opened a wave of c's head early; zero: none.
 func (c *Channel) skipOfHead() (s channels.Skip) {
 	for _, skip := range c.Skips {
 		if skip.Sequence == c.Effective.Sequence {
