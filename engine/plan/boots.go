@@ -16,10 +16,8 @@ import (
 //
 //   - Two boots that report in turns, A B A B, each again within the stale limit, are both alive. A virtual machine
 //     that was put back may bring an old boot back, but only once, and then the other boot is silent.
-//
 //   - A boot that sends one event number with two contents within the stale limit is a running machine that was copied.
 //     A machine that was put back to a snapshot repeats numbers too, but of events that it sent longer ago.
-//
 //   - Numbers that go back under a new boot show that the agent was restored. An agent that knows of more
 //     acknowledgments than were sent here shows that the store was restored. Neither is a clone.
 
@@ -56,7 +54,7 @@ func (s *CellState) foldBoots(prev *CellState, r cells.Report, epoch int64, late
 	if r.Boot == "" {
 		return NoRestore, FreshEvents{Events: r.Events}
 	}
-	fresh := !slices.ContainsFunc(s.Boots, func(b Boot) bool { return b.ID == r.Boot })
+	newBoot := !slices.ContainsFunc(s.Boots, func(b Boot) bool { return b.ID == r.Boot })
 	late = late || prev != nil && s.LastReport.Before(prev.LastReport) // the report was delayed, or stored late
 	if clone := s.recordBoot(r.Boot, late, staleAfter); clone != "" && s.Clone == "" {
 		s.Clone = clone
@@ -68,28 +66,28 @@ func (s *CellState) foldBoots(prev *CellState, r cells.Report, epoch int64, late
 			b.Skew = s.Skew
 		}
 	}
-	known, other := s.compareEvents(r)
-	was, back := s.Confirmed, !fresh && !late && r.Confirmed < b.Confirmed
-	clone, again := b.recordEvents(r.Events, back, s.LastReport, staleAfter)
+	known, otherContent := s.compareEvents(r)
+	confirmedBefore, wentBack := s.Confirmed, !newBoot && !late && r.Confirmed < b.Confirmed
+	clone, repeated := b.recordEvents(r.Events, wentBack, s.LastReport, staleAfter)
 	if clone != "" && s.Clone == "" {
 		s.Clone = clone
 	}
-	if back = back || again; back {
+	if wentBack = wentBack || repeated; wentBack {
 		b.Rewound++
 		s.Confirmed = min(s.Confirmed, r.Confirmed)
 	}
 	if !late {
 		b.Confirmed = r.Confirmed
 	}
-	what := s.foldConfirmed(r, fresh, other)
+	restore := s.foldConfirmed(r, newBoot, otherContent)
 	switch {
-	case back || what == AgentRestored:
-		s.noteMiscount(fmt.Sprintf("event numbers went back from %d to %d", was, r.Confirmed))
+	case wentBack || restore == AgentRestored:
+		s.noteMiscount(fmt.Sprintf("event numbers went back from %d to %d", confirmedBefore, r.Confirmed))
 	case len(r.Events) > 0:
 		s.noteSkippedEvents(r.Events)
 	}
 	s.acknowledgeEvents(r.Events)
-	return what, b.freshEvents(r.Events, known)
+	return restore, b.freshEvents(r.Events, known)
 }
 
 // recordBoot records that a boot reported. It returns the evidence if two boots are alive; empty: none.
@@ -121,10 +119,10 @@ func (s *CellState) recordBoot(id string, late bool, staleAfter time.Duration) (
 	return clone
 }
 
-// recordEvents remembers the boot's newest events. again says that an event number came with a second content, and
+// recordEvents remembers the boot's newest events. repeated says that an event number came with a second content, and
 // clone is the evidence if it came within staleAfter; empty: none. Once numbers go back, marks from before say nothing
 // about later events, and are dropped.
-func (b *Boot) recordEvents(events []cells.Event, back bool, at time.Time, staleAfter time.Duration) (clone string, again bool) {
+func (b *Boot) recordEvents(events []cells.Event, wentBack bool, at time.Time, staleAfter time.Duration) (clone string, repeated bool) {
 	var marks []Mark
 	for _, e := range events[max(0, len(events)-maxMarks):] {
 		m := Mark{Number: e.Number, Sum: eventSum(e), At: at}
@@ -133,7 +131,7 @@ func (b *Boot) recordEvents(events []cells.Event, back bool, at time.Time, stale
 			case b.Marks[i].Sum == m.Sum || isFiller(e):
 				m = b.Marks[i]
 			default:
-				again = true
+				repeated = true
 				if at.Sub(b.Marks[i].At).Abs() <= staleAfter {
 					clone = fmt.Sprintf("boot %s gave event %d two contents", clipID(b.ID), e.Number)
 				}
@@ -141,14 +139,14 @@ func (b *Boot) recordEvents(events []cells.Event, back bool, at time.Time, stale
 		}
 		marks = append(marks, m)
 	}
-	if !again && !back {
+	if !repeated && !wentBack {
 		marks = append(slices.DeleteFunc(slices.Clone(b.Marks), func(k Mark) bool {
 			return slices.ContainsFunc(marks, func(m Mark) bool { return m.Number == k.Number })
 		}), marks...)
 		slices.SortFunc(marks, func(x, y Mark) int { return cmp.Compare(x.Number, y.Number) })
 	}
 	b.Marks = marks[max(0, len(marks)-maxMarks):]
-	return clone, again
+	return clone, repeated
 }
 
 // isFiller reports whether an event stands for others that the agent could not keep or send. Its number was used
@@ -167,14 +165,14 @@ func eventSum(e cells.Event) uint64 {
 
 // foldConfirmed follows the number up to which the agent knows its events to be acknowledged, and reports who forgot
 // some. other says that a number came with another content than under an earlier boot.
-func (s *CellState) foldConfirmed(r cells.Report, fresh, other bool) (what Restore) {
+func (s *CellState) foldConfirmed(r cells.Report, newBoot, otherContent bool) (restore Restore) {
 	switch {
 	case r.Confirmed > s.Confirmed:
-		what, s.Confirmed = StoreRestored, r.Confirmed
-	case r.Confirmed < s.Confirmed && fresh && (other || s.forgotConfirmed(r)):
-		what, s.Confirmed = AgentRestored, r.Confirmed
+		restore, s.Confirmed = StoreRestored, r.Confirmed
+	case r.Confirmed < s.Confirmed && newBoot && (otherContent || s.forgotConfirmed(r)):
+		restore, s.Confirmed = AgentRestored, r.Confirmed
 	}
-	return what
+	return restore
 }
 
 // forgotConfirmed reports whether a new boot forgot what was acknowledged to the boot before: it confirms less, and
@@ -215,7 +213,7 @@ func (b *Boot) freshEvents(events []cells.Event, known int64) FreshEvents {
 // compareEvents compares a report's events with the marks of other boots. known is the highest number with the same
 // content: an agent that restarts before its acknowledgment arrives sends such events again. other reports whether some
 // number came with another content.
-func (s *CellState) compareEvents(r cells.Report) (known int64, other bool) {
+func (s *CellState) compareEvents(r cells.Report) (known int64, otherContent bool) {
 	for _, b := range s.Boots {
 		if b.ID == r.Boot {
 			continue
@@ -227,11 +225,11 @@ func (s *CellState) compareEvents(r cells.Report) (known int64, other bool) {
 			case eventSum(r.Events[i]) == m.Sum:
 				known = max(known, m.Number)
 			case !isFiller(r.Events[i]):
-				other = true
+				otherContent = true
 			}
 		}
 	}
-	return known, other
+	return known, otherContent
 }
 
 // noteSkippedEvents notes numbers that are missing, except those that the agent says it dropped.

@@ -74,7 +74,7 @@ func (c *channelPlan) findCandidate() (candidate, bool) {
 			head = &v
 		}
 	}
-	coming, partly := false, candidate{}
+	foundComing, atSomeUpstreams := false, candidate{}
 	for _, r := range slices.Backward(p.desired.Versions) {
 		if head != nil && !head.Less(r.Version) {
 			break
@@ -82,8 +82,8 @@ func (c *channelPlan) findCandidate() (candidate, bool) {
 		x := candidate{Release: r, channel: c, hotfix: c.openHotfixFor(r)}
 		if !x.isHotfix() {
 			all, any := x.isAtUpstreams()
-			if any && !all && partly.Release == nil {
-				partly = x
+			if any && !all && atSomeUpstreams.Release == nil {
+				atSomeUpstreams = x
 			}
 			if !all {
 				continue // not yet at every upstream
@@ -98,14 +98,14 @@ func (c *channelPlan) findCandidate() (candidate, bool) {
 		if x.isHotfix() || x.isAccepted(nil) {
 			return x, true
 		}
-		if !coming {
-			coming = true
+		if !foundComing {
+			foundComing = true
 			x.isAccepted(p.block)
 		}
 	}
-	if !coming && partly.Release != nil {
-		if _, out := partly.judgeExclusion(); !out {
-			partly.isAccepted(p.block)
+	if !foundComing && atSomeUpstreams.Release != nil {
+		if _, out := atSomeUpstreams.judgeExclusion(); !out {
+			atSomeUpstreams.isAccepted(p.block)
 		}
 	}
 	return candidate{}, false
@@ -129,7 +129,7 @@ func (x candidate) isAtUpstreams() (all, any bool) {
 
 // isAccepted reports whether every upstream accepts the release for the channel. It calls say, if not nil, with a
 // verdict for each upstream that does not.
-func (x candidate) isAccepted(say func(channels.Verdict)) bool {
+func (x candidate) isAccepted(addVerdict func(channels.Verdict)) bool {
 	c, p := x.channel, x.channel.planner
 	all := true
 	for _, name := range c.Policy.After {
@@ -138,9 +138,9 @@ func (x candidate) isAccepted(say func(channels.Verdict)) bool {
 			continue
 		}
 		all = false
-		if say != nil {
+		if addVerdict != nil {
 			v.Gate = upstreamGateID(c.Channel)
-			say(v.About(c.Name, x.Version.String()))
+			addVerdict(v.About(c.Name, x.Version.String()))
 		}
 	}
 	return all

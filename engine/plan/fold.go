@@ -34,8 +34,8 @@ func (k Arrival) Fold(prev *CellState, r cells.Report, staleAfter time.Duration)
 	if prev.isOvertaken(r, k.At) {
 		s := *prev
 		s.Version++
-		what, h := s.foldBoots(prev, r, k.Epoch, true, staleAfter)
-		return &s, what, h
+		restore, events := s.foldBoots(prev, r, k.Epoch, true, staleAfter)
+		return &s, restore, events
 	}
 	s := &CellState{
 		Name: r.Cell, State: r.State, Message: r.Message, LastReport: k.At, Infrastructure: r.Infrastructure, Running: r.Running, Applying: r.Applying,
@@ -57,12 +57,12 @@ func (k Arrival) Fold(prev *CellState, r cells.Report, staleAfter time.Duration)
 			s.Channel = prev.Channel
 		}
 	}
-	what, h := s.foldBoots(prev, r, k.Epoch, false, staleAfter)
+	restore, events := s.foldBoots(prev, r, k.Epoch, false, staleAfter)
 	gap := s.reportGap(prev)
 	s.foldSoak(prev, gap, staleAfter)
 	s.foldStart(prev)
 	s.foldFailures(prev, r.Failures)
-	return s, what, h
+	return s, restore, events
 }
 
 // clockTolerance is how far two replicas' estimates of the store's clock may differ.

@@ -32,8 +32,8 @@ func (x candidate) judge() (held, blocked []channels.Verdict) {
 	if until, yes := c.observing(); yes {
 		add(channels.Blocked("observing", reason.Observing).Before(until))
 	}
-	free := x.requested != nil && c.Policy.People == channels.PeopleFree
-	if free {
+	peopleFree := x.requested != nil && c.Policy.People == channels.PeopleFree
+	if peopleFree {
 		add(channels.Held("people", reason.PeopleFree))
 		return held, blocked
 	}
@@ -155,9 +155,9 @@ func (c *channelPlan) acceptsNow(up *channelPlan) bool {
 	return c.planner.findQuarantine(up.Name, up.Effective.Release, up.Effective.Digest) == nil && up.tally.judgeSoakOnce(c).Holds
 }
 
-// judgeGate judges one gate of the policy that needs no outside observation. any is false if the gate does not apply to
+// judgeGate judges one gate of the policy that needs no outside observation. applies is false if the gate does not apply to
 // the candidate.
-func (x candidate) judgeGate(g *channels.Gate) (v channels.Verdict, any bool) {
+func (x candidate) judgeGate(g *channels.Gate) (v channels.Verdict, applies bool) {
 	c, p := x.channel, x.channel.planner
 	switch {
 	case g.Soak != nil:

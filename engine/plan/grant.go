@@ -38,28 +38,28 @@ func (g *granter) offerIfFree(n *waitingCell) (v channels.Verdict) {
 }
 
 func (g *granter) addOffer(n *waitingCell, slot bool) {
-	of := g.byRelease[n.head.Release]
-	if of == nil {
-		of = &headGrants{head: n.head}
-		g.byRelease[n.head.Release] = of
+	grants := g.byRelease[n.head.Release]
+	if grants == nil {
+		grants = &headGrants{head: n.head}
+		g.byRelease[n.head.Release] = grants
 	}
 	o := Offer{Granted: Granted{Cell: n.cell.Name, At: g.channel.planner.now, Assignment: Assign(g.channel.planner.desired, n.cell, n.head, g.channel.planner.observed.Cells[n.cell.Name])}}
 	if slot {
 		o.Cap = g.channel.Valid.Rollout.MaxInFlight
 	}
-	of.offers = append(of.offers, o)
+	grants.offers = append(grants.offers, o)
 }
 
 func (g *granter) addActions(wave int) {
 	for _, release := range slices.Sorted(maps.Keys(g.byRelease)) {
-		of := g.byRelease[release]
-		slices.SortFunc(of.offers, func(a, b Offer) int { return strings.Compare(a.Cell, b.Cell) })
-		a := Action{Kind: Grant, Channel: g.channel.Name, Release: release, Digest: of.head.Digest, Sequence: of.head.Sequence, Offers: of.offers, Evidence: []string{}}
-		a.Cells = make([]string, len(of.offers))
-		for i := range of.offers {
-			a.Cells[i] = of.offers[i].Cell
+		grants := g.byRelease[release]
+		slices.SortFunc(grants.offers, func(a, b Offer) int { return strings.Compare(a.Cell, b.Cell) })
+		a := Action{Kind: Grant, Channel: g.channel.Name, Release: release, Digest: grants.head.Digest, Sequence: grants.head.Sequence, Offers: grants.offers, Evidence: []string{}}
+		a.Cells = make([]string, len(grants.offers))
+		for i := range grants.offers {
+			a.Cells[i] = grants.offers[i].Cell
 		}
-		if of.head == g.channel.Effective {
+		if grants.head == g.channel.Effective {
 			a.Wave = wave
 		}
 		g.channel.planner.addAction(a)

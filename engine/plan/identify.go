@@ -48,8 +48,8 @@ func (p *planner) identifyCells() {
 		p.block(channels.Blocked("push", reason.IdentitiesRefused, r.Reason).Before(r.Until))
 		return
 	}
-	if together := oldest.Add(identifyDelay); !oldest.After(p.now) && together.After(p.now) {
-		p.replanAt(together)
+	if commitAt := oldest.Add(identifyDelay); !oldest.After(p.now) && commitAt.After(p.now) {
+		p.replanAt(commitAt)
 		return
 	}
 	slices.SortFunc(due, func(a, b Registration) int { return strings.Compare(a.Cell, b.Cell) })

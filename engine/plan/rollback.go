@@ -153,7 +153,7 @@ func (c *channelPlan) rollbackObstacle(version string, digest releases.Digest) s
 
 func (c *channelPlan) addRollback(target EffectiveHead, reason string, failed bool) {
 	e := c.Effective
-	why := reason
+	cause := reason
 	if q := c.Request; q != nil && q.Release != "" {
 		reason += fmt.Sprintf("; %s's request for %s lapses: ask again", q.By, q.Release)
 	}
@@ -163,7 +163,7 @@ func (c *channelPlan) addRollback(target EffectiveHead, reason string, failed bo
 		Reason: reason, Evidence: []string{reason},
 	})
 	if failed {
-		c.addQuarantine(why)
+		c.addQuarantine(cause)
 	}
 }
 

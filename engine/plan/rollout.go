@@ -87,38 +87,38 @@ func (r *rollout) classifyCells() {
 		r.progress.waves, r.progress.order = c.Valid.Rollout.Waves, c.waveOrder()
 		r.waiting = make([]waitingCell, 0, len(c.Cells)) // usually many
 	}
-	proven := c.Effective
+	provenHead := c.Effective
 	if !c.isFinished(c.Effective) {
-		proven = r.provenHead()
+		provenHead = r.provenHead()
 	}
 	for i, cell := range c.Cells {
 		s, failedHead := c.tally.cells[i].last, c.tally.cells[i].failed
 		if s == nil {
 			continue // it gets a grant once it has reported
 		}
-		head := r.headFor(s, proven)
+		head := r.headFor(s, provenHead)
 		if r.runsGrant(cell, s, head) { // the usual case
 			if failedHead || p.inContact(s) {
 				r.progress.addOffered(c, i, s, failedHead)
 			}
 			continue
 		}
-		slot := false
+		hasSlot := false
 		if c.offerLapsed(s) {
 			p.plan.Learned.Lapsed = append(p.plan.Learned.Lapsed, cell.Name)
 			s = WithoutGrant(s)
-		} else if slot = c.usesSlot(s); slot {
+		} else if hasSlot = c.usesSlot(s); hasSlot {
 			r.slotsInUse++
 		}
 		if !r.hasGrant(cell, s, head) {
-			r.waiting = append(r.waiting, waitingCell{cell, i, s, head, slot})
+			r.waiting = append(r.waiting, waitingCell{cell, i, s, head, hasSlot})
 			continue
 		}
 		v, failed := r.failedGrant(cell, s, head)
 		if failed {
 			r.failedVerdicts = append(r.failedVerdicts, v)
 		}
-		if head == c.Effective && (failedHead || !failed && (slot || p.inContact(s))) {
+		if head == c.Effective && (failedHead || !failed && (hasSlot || p.inContact(s))) {
 			r.progress.addOffered(c, i, s, failedHead)
 		}
 	}
@@ -176,7 +176,7 @@ func (r *rollout) grantWaiting() {
 	}
 	place := r.progress.offered
 	reasons := newReasonWriter(&r.progress, len(waiting))
-	for _, at := range c.waveOrder().order {
+	for _, at := range c.waveOrder().indexes {
 		i := r.queue[at] - 1
 		if i < 0 {
 			continue
@@ -240,11 +240,11 @@ func (r *rollout) judgeForwardGrants() (v channels.Verdict, bound bool) {
 	if doubt := p.observed.Clock.verdict(); !doubt.Holds && c.dependsOnTime() {
 		return doubt, true
 	}
-	var lane *channels.Hotfix
+	var hotfix *channels.Hotfix
 	if e := c.Effective; e.Hotfix {
-		lane = c.openHotfix(e.Release, e.Digest)
+		hotfix = c.openHotfix(e.Release, e.Digest)
 	}
-	if f, any := c.judgeFreezes(); any && (lane == nil || !lane.OverrideFreeze) {
+	if f, any := c.judgeFreezes(); any && (hotfix == nil || !hotfix.OverrideFreeze) {
 		p.replanAt(f.Until)
 		if !f.Holds {
 			return f, true
@@ -252,7 +252,7 @@ func (r *rollout) judgeForwardGrants() (v channels.Verdict, bound bool) {
 	}
 	for i := range c.Policy.Gates {
 		g := &c.Policy.Gates[i]
-		if g.Window == nil || lane != nil {
+		if g.Window == nil || hotfix != nil {
 			continue
 		}
 		w := channels.JudgeWindow(g.Window, p.now)

@@ -140,13 +140,13 @@ func (t *tally) findEligible() []string {
 	}
 	since := moved.Add(-p.desired.StaleAfter())
 	r := p.desired.Releases[c.Effective.Release]
-	demanding := r != nil && r.Loaded && r.Requires != releases.Requires{}
+	hasRequirements := r != nil && r.Loaded && r.Requires != releases.Requires{}
 	for i := range t.cells {
 		s := t.cells[i].inChannel
 		if s == nil || s.LastReport.IsZero() {
 			continue
 		}
-		if s.Digest == c.Effective.Digest || !s.LastReport.Before(since) && !t.isExcluded(i) && (!demanding || p.judgeRequirements(r, s).Gate == "") {
+		if s.Digest == c.Effective.Digest || !s.LastReport.Before(since) && !t.isExcluded(i) && (!hasRequirements || p.judgeRequirements(r, s).Gate == "") {
 			eligible = append(eligible, c.Cells[i].Name)
 		}
 	}

@@ -25,7 +25,7 @@ type cellCache struct {
 // then all others. Within each part, cells are ordered by a hash of cell and digest, so that each release begins with
 // other cells.
 type waveOrder struct {
-	order    []int32 // of indexes in Channel.Cells
+	indexes    []int32 // of indexes in Channel.Cells
 	labelled []bool  // by index in Channel.Cells: named by the first wave; nil: none is
 }
 
@@ -37,38 +37,38 @@ func (c *Channel) waveOrder() *waveOrder {
 	}
 	c.cache.mu.Lock()
 	defer c.cache.mu.Unlock()
-	t := c.cache.orders[c.Effective.Digest]
-	if t == nil || len(t.order) != len(c.Cells) {
-		t = build()
-		c.cache.orders = map[releases.Digest]*waveOrder{c.Effective.Digest: t}
+	order := c.cache.orders[c.Effective.Digest]
+	if order == nil || len(order.indexes) != len(c.Cells) {
+		order = build()
+		c.cache.orders = map[releases.Digest]*waveOrder{c.Effective.Digest: order}
 	}
-	return t
+	return order
 }
 
 // WaveOrder returns the indexes of c's cells in the order in which they are offered its head.
-func (c *Channel) WaveOrder() []int32 { return c.waveOrder().order }
+func (c *Channel) WaveOrder() []int32 { return c.waveOrder().indexes }
 
 func newWaveOrder(c *Channel) *waveOrder {
-	t := &waveOrder{order: make([]int32, len(c.Cells))}
+	order := &waveOrder{indexes: make([]int32, len(c.Cells))}
 	var labels map[string]string
 	if c.Valid != nil && len(c.Valid.Rollout.Waves) > 0 {
 		labels = c.Valid.Rollout.Waves[0].Labels
 	}
 	if len(labels) > 0 {
-		t.labelled = make([]bool, len(c.Cells))
+		order.labelled = make([]bool, len(c.Cells))
 	}
 	ranks := make([]uint64, len(c.Cells))
 	for i, cell := range c.Cells {
 		sum := sha256.Sum256([]byte(cell.Name + "\x00" + string(c.Effective.Digest)))
 		ranks[i] = binary.BigEndian.Uint64(sum[:8])>>1 | 1<<63
 		if len(labels) > 0 && hasLabels(cell, labels) {
-			t.labelled[i] = true
+			order.labelled[i] = true
 			ranks[i] &^= 1 << 63
 		}
-		t.order[i] = int32(i)
+		order.indexes[i] = int32(i)
 	}
-	slices.SortFunc(t.order, func(a, b int32) int { return cmp.Or(cmp.Compare(ranks[a], ranks[b]), cmp.Compare(a, b)) })
-	return t
+	slices.SortFunc(order.indexes, func(a, b int32) int { return cmp.Or(cmp.Compare(ranks[a], ranks[b]), cmp.Compare(a, b)) })
+	return order
 }
 
 func hasLabels(cell *Cell, labels map[string]string) bool {
