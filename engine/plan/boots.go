@@ -164,7 +164,7 @@ func eventSum(e cells.Event) uint64 {
 }
 
 // foldConfirmed follows the number up to which the agent knows its events to be acknowledged, and reports who forgot
-// some. other says that a number came with another content than under an earlier boot.
+// some. otherContent says that a number came with another content than under an earlier boot.
 func (s *CellState) foldConfirmed(r cells.Report, newBoot, otherContent bool) (restore Restore) {
 	switch {
 	case r.Confirmed > s.Confirmed:
@@ -211,8 +211,8 @@ func (b *Boot) freshEvents(events []cells.Event, known int64) FreshEvents {
 }
 
 // compareEvents compares a report's events with the marks of other boots. known is the highest number with the same
-// content: an agent that restarts before its acknowledgment arrives sends such events again. other reports whether some
-// number came with another content.
+// content: an agent that restarts before its acknowledgment arrives sends such events again. otherContent reports
+// whether some number came with another content.
 func (s *CellState) compareEvents(r cells.Report) (known int64, otherContent bool) {
 	for _, b := range s.Boots {
 		if b.ID == r.Boot {

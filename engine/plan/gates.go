@@ -155,8 +155,8 @@ func (c *channelPlan) acceptsNow(up *channelPlan) bool {
 	return c.planner.findQuarantine(up.Name, up.Effective.Release, up.Effective.Digest) == nil && up.tally.judgeSoakOnce(c).Holds
 }
 
-// judgeGate judges one gate of the policy that needs no outside observation. applies is false if the gate does not apply to
-// the candidate.
+// judgeGate judges one gate of the policy that needs no outside observation. applies is false if the gate does not
+// apply to the candidate.
 func (x candidate) judgeGate(g *channels.Gate) (v channels.Verdict, applies bool) {
 	c, p := x.channel, x.channel.planner
 	switch {
