@@ -17,7 +17,9 @@ type Approval struct {
 
 // ApprovalOf returns what change f in commit c says about an approval file that exists afterwards (R22). keys returns
 // people's keys by name at a commit; ApprovalOf calls keys for c's first parent if the change is signed.
-func ApprovalOf(c releases.Change, f releases.FileChange, keys func(commit string) (map[string][]string, error)) (Approval, error) {
+func ApprovalOf(
+	c releases.Change, f releases.FileChange, keys func(commit string) (map[string][]string, error),
+) (Approval, error) {
 	a := Approval{Commit: c.Commit, Author: c.Author}
 	if slices.ContainsFunc(f.Authors, func(p releases.Person) bool { return !sameAddress(p.Email, c.Author.Email) }) {
 		a.Author = releases.Person{} // a merge of another author's file proves neither author's approval

@@ -37,7 +37,9 @@ const (
 
 // foldBoots folds a report's boot, confirmation and events into s. epoch is the epoch of the cell's identity; a new
 // epoch starts everything again. late says that reports which were sent after this one arrived before it.
-func (s *CellState) foldBoots(prev *CellState, r cells.Report, epoch int64, late bool, staleAfter time.Duration) (Restore, FreshEvents) {
+func (s *CellState) foldBoots(
+	prev *CellState, r cells.Report, epoch int64, late bool, staleAfter time.Duration,
+) (Restore, FreshEvents) {
 	s.Joined = epoch
 	if prev != nil {
 		s.Miscount = prev.Miscount
@@ -122,7 +124,9 @@ func (s *CellState) recordBoot(id string, late bool, staleAfter time.Duration) (
 // recordEvents remembers the boot's newest events. repeated says that an event number came with a second content, and
 // clone is the evidence if it came within staleAfter; empty: none. Once numbers go back, marks from before say nothing
 // about later events, and are dropped.
-func (b *Boot) recordEvents(events []cells.Event, wentBack bool, at time.Time, staleAfter time.Duration) (clone string, repeated bool) {
+func (b *Boot) recordEvents(
+	events []cells.Event, wentBack bool, at time.Time, staleAfter time.Duration,
+) (clone string, repeated bool) {
 	var marks []Mark
 	for _, e := range events[max(0, len(events)-maxMarks):] {
 		m := Mark{Number: e.Number, Sum: eventSum(e), At: at}
@@ -219,7 +223,9 @@ func (s *CellState) compareEvents(r cells.Report) (known int64, otherContent boo
 			continue
 		}
 		for _, m := range b.Marks {
-			i, found := slices.BinarySearchFunc(r.Events, m.Number, func(e cells.Event, n int64) int { return int(min(1, max(-1, e.Number-n))) })
+			i, found := slices.BinarySearchFunc(r.Events, m.Number, func(e cells.Event, n int64) int {
+				return int(min(1, max(-1, e.Number-n)))
+			})
 			switch {
 			case !found:
 			case eventSum(r.Events[i]) == m.Sum:

@@ -20,7 +20,9 @@ import (
 // Build makes a Desired from a commit's files, the history and older commits. open returns an older commit's files.
 // Faults do not stop Build: the result holds them all, and by release, channel and cell. all loads every release,
 // however old.
-func Build(files fs.FS, h *History, open func(commit string) (fs.FS, error), cache *manifest.Cache, all bool) (*Desired, error) {
+func Build(
+	files fs.FS, h *History, open func(commit string) (fs.FS, error), cache *manifest.Cache, all bool,
+) (*Desired, error) {
 	set, faults := channels.Load(cache, files)
 	b := &builder{files: files, history: h, open: open, cache: cache, set: set}
 	b.desired = &Desired{

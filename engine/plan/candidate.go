@@ -169,7 +169,8 @@ func (x candidate) judgeUpstream(up *channelPlan) channels.Verdict {
 		}
 		return channels.Held("", reason.UpstreamAccepted, evidence)
 	}
-	if e := up.Effective; e != nil && e.Digest == x.Digest && p.findQuarantine(up.Name, x.Version.String(), x.Digest) == nil {
+	if e := up.Effective; e != nil && e.Digest == x.Digest &&
+		p.findQuarantine(up.Name, x.Version.String(), x.Digest) == nil {
 		return up.tally.judgeSoakOnce(c)
 	}
 	return channels.Blocked("", reason.UpstreamElsewhere, up.Name)
@@ -225,7 +226,8 @@ func (x candidate) promote() bool {
 	}
 	a := Action{
 		Kind: Promote, Channel: c.Name, Release: release, Digest: x.Digest, From: x.fromTrailer(),
-		Sequence: c.nextSequence(), Hotfix: x.isHotfix(), Evidence: []string{}, Commit: x.Origin, forwardOnly: c.forwardOnlyUpTo(x.Release),
+		Sequence: c.nextSequence(), Hotfix: x.isHotfix(), Evidence: []string{}, Commit: x.Origin,
+		forwardOnly: c.forwardOnlyUpTo(x.Release),
 	}
 	if x.requested != nil {
 		a.Requested = x.requested.By

@@ -37,7 +37,9 @@ func (o *Observed) Remember(l Learned) {
 		return a.Channel == b.Channel && a.Sequence == b.Sequence && a.Digest == b.Digest && a.Wave == b.Wave
 	})
 	rollouts := slices.DeleteFunc(slices.Clone(all.Rollouts), func(old Rollout) bool {
-		return slices.ContainsFunc(l.Rollouts, func(r Rollout) bool { return r.Channel == old.Channel && r.Sequence >= old.Sequence })
+		return slices.ContainsFunc(l.Rollouts, func(r Rollout) bool {
+			return r.Channel == old.Channel && r.Sequence >= old.Sequence
+		})
 	})
 	all.Rollouts = append(rollouts, l.Rollouts...)
 }
@@ -64,7 +66,9 @@ func (o *Observed) Lapse(names []string) {
 
 // Free ends the slots of a channel that f names.
 func (o *Observed) Free(f Freed) {
-	o.setSlots(f.Channel, slices.DeleteFunc(slices.Clone(o.Slots[f.Channel]), func(name string) bool { return slices.Contains(f.Cells, name) }))
+	o.setSlots(f.Channel, slices.DeleteFunc(slices.Clone(o.Slots[f.Channel]), func(name string) bool {
+		return slices.Contains(f.Cells, name)
+	}))
 }
 
 // Grant makes each offer the newest grant of its cell.

@@ -62,7 +62,9 @@ func draftChannel(c *Channel, p Plan, actions []Action) (releases.Draft, error) 
 			continue
 		}
 		quarantined = a.Release
-		data, err := yaml.Marshal(channels.Quarantine{Digest: a.Digest, Reason: a.Reason, By: "sluice", FailedIn: a.Channel})
+		data, err := yaml.Marshal(channels.Quarantine{
+			Digest: a.Digest, Reason: a.Reason, By: "sluice", FailedIn: a.Channel,
+		})
 		if err != nil {
 			return out, err
 		}
@@ -105,8 +107,9 @@ func draftChannel(c *Channel, p Plan, actions []Action) (releases.Draft, error) 
 // decisionOf returns the decision.json of action a (R4).
 func decisionOf(c *Channel, p Plan, a Action) Decision {
 	d := Decision{
-		Kind: a.Kind, Channel: c.Name, Base: p.Commit, Now: p.Now, Release: a.Release, Commit: a.Commit, Digest: a.Digest,
-		Sequence: a.Sequence, From: a.From, Requested: a.Requested, Reason: a.Reason, Hotfix: a.Hotfix, Forward: a.forwardOnly, Verdicts: evidenceOf(a.Verdicts), Accepted: a.Accepted, Flags: p.Flags,
+		Kind: a.Kind, Channel: c.Name, Base: p.Commit, Now: p.Now, Release: a.Release, Commit: a.Commit,
+		Digest: a.Digest, Sequence: a.Sequence, From: a.From, Requested: a.Requested, Reason: a.Reason, Hotfix: a.Hotfix,
+		Forward: a.forwardOnly, Verdicts: evidenceOf(a.Verdicts), Accepted: a.Accepted, Flags: p.Flags,
 	}
 	if d.Commit == "" {
 		d.Commit = p.Commit

@@ -38,7 +38,8 @@ func (k Arrival) Fold(prev *CellState, r cells.Report, staleAfter time.Duration)
 		return &s, restore, events
 	}
 	s := &CellState{
-		Name: r.Cell, State: r.State, Message: r.Message, LastReport: k.At, Infrastructure: r.Infrastructure, Running: r.Running, Applying: r.Applying,
+		Name: r.Cell, State: r.State, Message: r.Message, LastReport: k.At, Infrastructure: r.Infrastructure,
+		Running: r.Running, Applying: r.Applying,
 		Owner: r.Owner, Flags: r.Flags, Version: 1, watched: true, receivedAt: k.Local,
 	}
 	if !r.Sent.IsZero() {
@@ -99,7 +100,8 @@ func (s *CellState) foldSoak(prev *CellState, gap, staleAfter time.Duration) {
 		return
 	}
 	s.HealthySince = s.LastReport
-	if prev == nil || prev.State != cells.StateHealthy || prev.Digest != s.Digest || prev.HealthySince.IsZero() || revisionChanged(prev.Running, s.Running) {
+	if prev == nil || prev.State != cells.StateHealthy || prev.Digest != s.Digest || prev.HealthySince.IsZero() ||
+		revisionChanged(prev.Running, s.Running) {
 		return
 	}
 	if !prev.watched {
@@ -133,7 +135,8 @@ func (s *CellState) foldStart(prev *CellState) {
 func (s *CellState) foldFailures(prev *CellState, failures []cells.Failure) {
 	for _, f := range failures {
 		seen := s.LastReport
-		f.Values = f.Values && (differsInValues(s.Running, &f.Assignment) || prev != nil && differsInValues(prev.Running, &f.Assignment))
+		f.Values = f.Values &&
+			(differsInValues(s.Running, &f.Assignment) || prev != nil && differsInValues(prev.Running, &f.Assignment))
 		if prev != nil {
 			for _, known := range prev.Failures {
 				if known.Assignment.Key() == f.Assignment.Key() && known.At.Equal(f.At) {
@@ -215,7 +218,8 @@ func UnknownChannels(d *Desired, s *CellState) (names []string) {
 func Material(a, b *CellState) bool {
 	return a == nil || a.State != b.State || a.Digest != b.Digest || a.Sequence != b.Sequence || a.Epoch != b.Epoch ||
 		a.Taken != b.Taken || a.Clone != b.Clone || a.Infrastructure != b.Infrastructure ||
-		(a.Applying == nil) != (b.Applying == nil) || revisionChanged(a.Running, b.Running) || newestFailureDiffers(a.Failures, b.Failures) || !reflect.DeepEqual(a.Owner, b.Owner)
+		(a.Applying == nil) != (b.Applying == nil) || revisionChanged(a.Running, b.Running) ||
+		newestFailureDiffers(a.Failures, b.Failures) || !reflect.DeepEqual(a.Owner, b.Owner)
 }
 
 // FlagsDiffer reports whether b has news about flags, or about what decisions on flags depend on. Such news wakes no
@@ -226,12 +230,14 @@ func FlagsDiffer(a, b *CellState) bool {
 	}
 	f, g := a.Flags, b.Flags
 	switch {
-	case a.Digest != b.Digest || assignmentDigest(a.Applying) != assignmentDigest(b.Applying) || (f == nil) != (g == nil):
+	case a.Digest != b.Digest || assignmentDigest(a.Applying) != assignmentDigest(b.Applying) ||
+		(f == nil) != (g == nil):
 		return true
 	case f == nil:
 		return false
 	}
-	return f.Height != g.Height || f.Bundle != g.Bundle || f.Orders != g.Orders || f.Fault != g.Fault || !maps.Equal(f.States, g.States)
+	return f.Height != g.Height || f.Bundle != g.Bundle || f.Orders != g.Orders || f.Fault != g.Fault ||
+		!maps.Equal(f.States, g.States)
 }
 
 func assignmentDigest(a *cells.Assignment) releases.Digest {

@@ -112,7 +112,8 @@ func (c *channelPlan) judgeSettled() (channels.Verdict, bool) {
 	waiting := []string{}
 	for _, name := range c.Down {
 		down := p.channels[name]
-		if !downstreamTook(down.Channel, e) && (down.Policy == nil || !down.latched(c, e.Release, e.Digest) && !down.acceptsNow(c)) {
+		if !downstreamTook(down.Channel, e) &&
+			(down.Policy == nil || !down.latched(c, e.Release, e.Digest) && !down.acceptsNow(c)) {
 			waiting = append(waiting, name)
 		}
 	}
@@ -124,7 +125,8 @@ func (c *channelPlan) judgeSettled() (channels.Verdict, bool) {
 		return held(reason.HeadFinished, e.Release)
 	case len(c.Down) > 0 && len(waiting) == 0:
 		return held(reason.HeadAccepted, strings.Join(c.Down, ", "), e.Release)
-	case len(c.tally.failed) > c.failureBudget(), slices.Contains(c.Halted, e.Sequence), p.findQuarantine(c.Name, e.Release, e.Digest) != nil:
+	case len(c.tally.failed) > c.failureBudget(), slices.Contains(c.Halted, e.Sequence),
+		p.findQuarantine(c.Name, e.Release, e.Digest) != nil:
 		return held(reason.HeadFailed, e.Release)
 	}
 	until := e.Moved.Add(c.settleWithin())
@@ -136,7 +138,8 @@ func (c *channelPlan) judgeSettled() (channels.Verdict, bool) {
 		return held(reason.HeadTimedOut, e.Release)
 	}
 	if len(c.Down) > 0 {
-		return channels.Blocked("settled", reason.HeadUnaccepted, e.Release, strings.Join(waiting, ", ")).Before(until), true
+		return channels.Blocked("settled", reason.HeadUnaccepted, e.Release,
+			strings.Join(waiting, ", ")).Before(until), true
 	}
 	return channels.Blocked("settled", reason.HeadUnfinished, e.Release).Before(until), true
 }
@@ -152,7 +155,8 @@ func downstreamTook(down *Channel, e *EffectiveHead) bool {
 
 // acceptsNow reports whether c accepts up's head by its soak as of now.
 func (c *channelPlan) acceptsNow(up *channelPlan) bool {
-	return c.planner.findQuarantine(up.Name, up.Effective.Release, up.Effective.Digest) == nil && up.tally.judgeSoakOnce(c).Holds
+	return c.planner.findQuarantine(up.Name, up.Effective.Release, up.Effective.Digest) == nil &&
+		up.tally.judgeSoakOnce(c).Holds
 }
 
 // judgeGate judges one gate of the policy that needs no outside observation. applies is false if the gate does not
@@ -207,7 +211,9 @@ func (x candidate) whenFlags() (in channels.WhenFlags) {
 		if i == 0 {
 			in.Upstream = slices.Clone(f.Published[name])
 		} else {
-			in.Upstream = slices.DeleteFunc(in.Upstream, func(feature string) bool { return !slices.Contains(f.Published[name], feature) })
+			in.Upstream = slices.DeleteFunc(in.Upstream, func(feature string) bool {
+				return !slices.Contains(f.Published[name], feature)
+			})
 		}
 	}
 	return in
@@ -252,7 +258,8 @@ func (x candidate) judgeObserved(g *channels.Gate) channels.Verdict {
 		return channels.Blocked(g.ID, reason.AnswerNo).Before(o.ValidUntil)
 	}
 	p.plan.Wants = append(p.plan.Wants, Probe{
-		Channel: c.Name, Gate: g.ID, Subject: x.Digest, Release: x.Version.String(), Policy: policy, Check: g.Check, Metric: g.Metric,
+		Channel: c.Name, Gate: g.ID, Subject: x.Digest, Release: x.Version.String(), Policy: policy, Check: g.Check,
+		Metric: g.Metric,
 	})
 	return v
 }
@@ -263,13 +270,15 @@ func (x candidate) findObservation(g *channels.Gate, policy string) *Observation
 	var newest *Observation
 	for i := range p.observed.Observations {
 		o := &p.observed.Observations[i]
-		if o.Gate != g.ID && o.Gate != c.Name+"/"+g.ID || o.Channel != "" && o.Channel != c.Name || o.Policy != "" && o.Policy != policy {
+		if o.Gate != g.ID && o.Gate != c.Name+"/"+g.ID || o.Channel != "" && o.Channel != c.Name ||
+			o.Policy != "" && o.Policy != policy {
 			continue
 		}
 		if o.Subject != string(x.Digest) && o.Subject != x.Version.String() {
 			continue
 		}
-		if newest == nil || cmp.Or(o.ObservedAt.Compare(newest.ObservedAt), o.ValidUntil.Compare(newest.ValidUntil)) > 0 {
+		if newest == nil ||
+			cmp.Or(o.ObservedAt.Compare(newest.ObservedAt), o.ValidUntil.Compare(newest.ValidUntil)) > 0 {
 			newest = o
 		}
 	}
@@ -302,5 +311,6 @@ func (c *channelPlan) judgeFreezes() (v channels.Verdict, any bool) {
 
 // dependsOnTime reports whether the policy's decisions depend on time.
 func (c *channelPlan) dependsOnTime() bool {
-	return len(c.planner.desired.Pipeline.Freezes) > 0 || len(c.Policy.Freezes) > 0 || slices.ContainsFunc(c.Policy.Gates, func(g channels.Gate) bool { return g.Approval == nil && g.When == nil })
+	return len(c.planner.desired.Pipeline.Freezes) > 0 || len(c.Policy.Freezes) > 0 ||
+		slices.ContainsFunc(c.Policy.Gates, func(g channels.Gate) bool { return g.Approval == nil && g.When == nil })
 }

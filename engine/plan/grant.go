@@ -43,7 +43,10 @@ func (g *granter) addOffer(n *waitingCell, slot bool) {
 		grants = &headGrants{head: n.head}
 		g.byRelease[n.head.Release] = grants
 	}
-	o := Offer{Granted: Granted{Cell: n.cell.Name, At: g.channel.planner.now, Assignment: Assign(g.channel.planner.desired, n.cell, n.head, g.channel.planner.observed.Cells[n.cell.Name])}}
+	o := Offer{Granted: Granted{
+		Cell: n.cell.Name, At: g.channel.planner.now,
+		Assignment: Assign(g.channel.planner.desired, n.cell, n.head, g.channel.planner.observed.Cells[n.cell.Name]),
+	}}
 	if slot {
 		o.Cap = g.channel.Valid.Rollout.MaxInFlight
 	}
@@ -54,7 +57,10 @@ func (g *granter) addActions(wave int) {
 	for _, release := range slices.Sorted(maps.Keys(g.byRelease)) {
 		grants := g.byRelease[release]
 		slices.SortFunc(grants.offers, func(a, b Offer) int { return strings.Compare(a.Cell, b.Cell) })
-		a := Action{Kind: Grant, Channel: g.channel.Name, Release: release, Digest: grants.head.Digest, Sequence: grants.head.Sequence, Offers: grants.offers, Evidence: []string{}}
+		a := Action{
+			Kind: Grant, Channel: g.channel.Name, Release: release, Digest: grants.head.Digest,
+			Sequence: grants.head.Sequence, Offers: grants.offers, Evidence: []string{},
+		}
 		a.Cells = make([]string, len(grants.offers))
 		for i := range grants.offers {
 			a.Cells[i] = grants.offers[i].Cell

@@ -44,8 +44,9 @@ type PastChannel struct {
 	Touched   *Request            // the last change of head.yaml by anyone but the engine, since the engine's last
 	Policies  []string            // commits that changed channel.yaml, oldest first, at most keepPolicies
 	Approvals map[string]Approval // by file
-	Halted    []int64             // sequences at which the engine halted the channel, whether the hold was lifted or not
-	Accepted  []Acceptance        // downstreams' acceptances, as decisions recorded them
+	// sequences at which the engine halted the channel, whether the hold was lifted or not
+	Halted   []int64
+	Accepted []Acceptance // downstreams' acceptances, as decisions recorded them
 }
 
 const (
@@ -60,10 +61,13 @@ func NewHistory() *History {
 
 // Advance folds changes, oldest first, into h. open returns the files of a commit. After an error, h is at the last
 // change that was folded completely.
-func (h *History) Advance(changes []releases.Change, open func(commit string) (fs.FS, error), cache *manifest.Cache) error {
+func (h *History) Advance(
+	changes []releases.Change, open func(commit string) (fs.FS, error), cache *manifest.Cache,
+) error {
 	for _, c := range changes {
 		if c.Parent != h.Tip {
-			return fmt.Errorf("fold commit %s: its parent is %q, not %q: %w", c.Commit, c.Parent, h.Tip, releases.ErrDiverged)
+			return fmt.Errorf("fold commit %s: its parent is %q, not %q: %w", c.Commit, c.Parent, h.Tip,
+				releases.ErrDiverged)
 		}
 		if err := h.fold(c, open, cache); err != nil {
 			return fmt.Errorf("fold commit %s: %w", c.Commit, err)
@@ -142,7 +146,9 @@ func (h *History) foldRelease(c releases.Change, f releases.FileChange, version 
 
 // foldHead folds one change of a head.yaml: an effective head if the engine wrote it, else a request (R1). base is the
 // commit that the engine decided on; empty: someone else wrote the change.
-func (h *History) foldHead(c releases.Change, f releases.FileChange, name string, open func(string) (fs.FS, error)) (base string, err error) {
+func (h *History) foldHead(
+	c releases.Change, f releases.FileChange, name string, open func(string) (fs.FS, error),
+) (base string, err error) {
 	past := h.pastChannel(name)
 	files, err := open(c.Commit)
 	if err != nil {
@@ -207,7 +213,8 @@ func (h *History) verifyDecision(c releases.Change, name string, files fs.FS) (D
 		return Decision{}, false
 	}
 	for _, f := range c.Files {
-		own := strings.HasPrefix(f.Path, path.Join(channels.Dir, name)+"/") && !strings.HasSuffix(f.Path, "/channel.yaml")
+		own := strings.HasPrefix(f.Path, path.Join(channels.Dir, name)+"/") &&
+			!strings.HasSuffix(f.Path, "/channel.yaml")
 		if !own && !strings.HasPrefix(f.Path, channels.QuarantineDir+"/") {
 			return Decision{}, false
 		}
@@ -236,7 +243,9 @@ func (h *History) isHalt(c releases.Change) bool {
 	return len(c.Files) > 0
 }
 
-func (h *History) foldApproval(c releases.Change, f releases.FileChange, channel string, open func(string) (fs.FS, error), cache *manifest.Cache) error {
+func (h *History) foldApproval(
+	c releases.Change, f releases.FileChange, channel string, open func(string) (fs.FS, error), cache *manifest.Cache,
+) error {
 	past := h.pastChannel(channel)
 	delete(past.Approvals, f.Path)
 	if f.New == "" {
@@ -288,7 +297,8 @@ func HashOf(data []byte) string {
 
 // encodeHead returns head.yaml exactly as the engine writes it.
 func encodeHead(h channels.Head) []byte {
-	return fmt.Appendf(nil, "release: %s\ncommit: %s\ndigest: %s\nsequence: %d\n", h.Release, h.Commit, h.Digest, h.Sequence)
+	return fmt.Appendf(nil, "release: %s\ncommit: %s\ndigest: %s\nsequence: %d\n", h.Release, h.Commit,
+		h.Digest, h.Sequence)
 }
 
 // effectiveHead returns the head that a decision made.

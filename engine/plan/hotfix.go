@@ -32,7 +32,8 @@ func (p *planner) isHotfixOpen(h *channels.Hotfix) bool {
 func (c *channelPlan) blockDeadHotfixes() {
 	for i := range c.Hotfixes {
 		h := &c.Hotfixes[i]
-		if !c.planner.isHotfixOpen(h) || slices.ContainsFunc(c.History, func(e EffectiveHead) bool { return e.Release == h.Release }) {
+		if !c.planner.isHotfixOpen(h) ||
+			slices.ContainsFunc(c.History, func(e EffectiveHead) bool { return e.Release == h.Release }) {
 			continue
 		}
 		var v channels.Verdict

@@ -76,7 +76,8 @@ func draftIdentities(d *Desired, p Plan, a Action) (releases.Draft, error) {
 			return out, err
 		}
 		out.Files[path.Join(cells.Dir, r.Cell, IdentityFile)] = data
-		fmt.Fprintf(&text, "Cell: %s %s\n", r.Cell, words.OneLine(describeChange(d.Cells[r.Cell].Identity, r.Identity)+", by "+r.By))
+		fmt.Fprintf(&text, "Cell: %s %s\n", r.Cell,
+			words.OneLine(describeChange(d.Cells[r.Cell].Identity, r.Identity)+", by "+r.By))
 	}
 	fmt.Fprintf(&text, "Decided-On: %s\n", p.Commit)
 	out.Message = text.String()

@@ -168,7 +168,9 @@ func (p *planner) finishPlan() Plan {
 	}
 	slices.SortFunc(p.plan.Learned.Accepted, func(a, b Acceptance) int {
 		return cmp.Or(
-			cmp.Compare(a.Upstream, b.Upstream), cmp.Compare(a.Downstream, b.Downstream), cmp.Compare(a.Digest, b.Digest),
+			cmp.Compare(a.Upstream, b.Upstream),
+			cmp.Compare(a.Downstream, b.Downstream),
+			cmp.Compare(a.Digest, b.Digest),
 		)
 	})
 	return p.plan

@@ -170,7 +170,8 @@ func (s *FlagsSeen) Equal(other *FlagsSeen) bool {
 	if s == nil || other == nil {
 		return s == other
 	}
-	return s.Commit == other.Commit && slices.Equal(s.Killed, other.Killed) && maps.EqualFunc(s.Published, other.Published, slices.Equal)
+	return s.Commit == other.Commit && slices.Equal(s.Killed, other.Killed) &&
+		maps.EqualFunc(s.Published, other.Published, slices.Equal)
 }
 
 // Stored returns s as a store returns it: without what only the process that received the report knows.

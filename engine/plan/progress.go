@@ -81,7 +81,8 @@ func (c *channelPlan) fillProgress(s *Progress) {
 	s.Finished, s.Healthy, s.Failed, s.SkippedTo = c.isFinished(e), t.healthyWithLate, t.failed, c.skipOfHead().Wave
 	for i := range t.cells {
 		said := t.cells[i].last
-		if said != nil && said.State == cells.StateApplying && said.Applying != nil && said.Applying.Channel == c.Name && said.Applying.Sequence == e.Sequence {
+		if said != nil && said.State == cells.StateApplying && said.Applying != nil &&
+			said.Applying.Channel == c.Name && said.Applying.Sequence == e.Sequence {
 			s.Applying++
 		}
 	}
@@ -92,7 +93,10 @@ func (c *channelPlan) fillProgress(s *Progress) {
 	r, w := c.rollout, &c.rollout.progress
 	s.Could, s.Granted, s.InFlight, s.Wave = w.ready, w.offered, r.slotsInUse, w.openWave
 	for i, wave := range w.waves {
-		at := WaveProgress{Wave: i + 1, Cells: w.sizes[i], Soak: wave.Soak, Healthy: w.countSoaked(wave.Soak), Through: i < w.wavesThrough}
+		at := WaveProgress{
+			Wave: i + 1, Cells: w.sizes[i], Soak: wave.Soak, Healthy: w.countSoaked(wave.Soak),
+			Through: i < w.wavesThrough,
+		}
 		if i+1 == w.openWave {
 			at.Until = w.throughAt
 		}
@@ -118,6 +122,8 @@ func groupByGate(verdicts []channels.Verdict) []Waiting {
 	for _, w := range slices.Collect(maps.Values(byGate)) {
 		all = append(all, *w)
 	}
-	slices.SortFunc(all, func(a, b Waiting) int { return cmp.Or(len(b.Cells)-len(a.Cells), cmp.Compare(a.Gate, b.Gate)) })
+	slices.SortFunc(all, func(a, b Waiting) int {
+		return cmp.Or(len(b.Cells)-len(a.Cells), cmp.Compare(a.Gate, b.Gate))
+	})
 	return all
 }

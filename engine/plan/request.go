@@ -26,9 +26,10 @@ func (c *channelPlan) rollBackByRequest() bool {
 	}
 	reason := fmt.Sprintf("%s asked for it in %s", q.By, words.Short(q.Commit))
 	c.planner.addAction(Action{
-		Kind: Rollback, Channel: c.Name, Release: q.Release, Digest: target.Digest, Commit: target.Commit, forwardOnly: c.planner.forwardOnlyRelease(target),
+		Kind: Rollback, Channel: c.Name, Release: q.Release, Digest: target.Digest, Commit: target.Commit,
 		From: "request@" + words.Short(q.Commit), Replaces: c.Effective.Release, Sequence: c.nextSequence(),
 		Requested: q.By, Reason: reason, Evidence: []string{reason}, Holds: true,
+		forwardOnly: c.planner.forwardOnlyRelease(target),
 	})
 	if failure, failed := c.headFailure(); failed {
 		c.addQuarantine(failure)
@@ -39,7 +40,8 @@ func (c *channelPlan) rollBackByRequest() bool {
 // requestIsBelowHead reports whether a person requested a release below the head.
 func (c *channelPlan) requestIsBelowHead() bool {
 	q := c.Request
-	return q != nil && q.Fault == "" && c.Effective != nil && c.planner.desired.Releases[q.Release] != nil && isBelow(q.Release, c.planner.headVersion(c.Effective))
+	return q != nil && q.Fault == "" && c.Effective != nil && c.planner.desired.Releases[q.Release] != nil &&
+		isBelow(q.Release, c.planner.headVersion(c.Effective))
 }
 
 // findRequestedTarget returns the head that a request below the head means: the release as it was in this channel

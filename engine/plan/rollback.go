@@ -32,7 +32,8 @@ func (c *channelPlan) rollBackOrHalt() bool {
 			stays = "onFailure is halt, so nothing moves by itself"
 		}
 		if stays != "" {
-			c.planner.block(channels.Blocked("quarantine", reason.QuarantineStays, cause, stays).About(c.Name, e.Release))
+			v := channels.Blocked("quarantine", reason.QuarantineStays, cause, stays)
+			c.planner.block(v.About(c.Name, e.Release))
 			return false
 		}
 	}
@@ -58,7 +59,9 @@ func (c *channelPlan) restateHead(waiting []waitingCell) bool {
 	e := c.Effective
 	i := slices.IndexFunc(waiting, func(n waitingCell) bool {
 		g := n.state.Granted
-		return g != nil && g.Channel == c.Name && (g.Sequence > e.Sequence && g.Sequence <= e.Sequence+MaxAhead || g.Sequence == e.Sequence && g.Digest != e.Digest)
+		return g != nil && g.Channel == c.Name &&
+			(g.Sequence > e.Sequence && g.Sequence <= e.Sequence+MaxAhead ||
+				g.Sequence == e.Sequence && g.Digest != e.Digest)
 	})
 	if i < 0 {
 		return false
@@ -67,11 +70,13 @@ func (c *channelPlan) restateHead(waiting []waitingCell) bool {
 		return true
 	}
 	g := waiting[i].state.Granted
-	reason := fmt.Sprintf("the branch has lost sequence %d, under which %s was granted %s", g.Sequence, waiting[i].cell.Name, g.Release)
+	reason := fmt.Sprintf("the branch has lost sequence %d, under which %s was granted %s", g.Sequence,
+		waiting[i].cell.Name, g.Release)
 	c.planner.addAction(Action{
-		Kind: Rollback, Channel: c.Name, Release: e.Release, Digest: e.Digest, Commit: e.Commit, forwardOnly: c.planner.forwardOnlyRelease(*e),
-		From: fmt.Sprintf("the branch as it is, sequence %d", e.Sequence), Replaces: e.Release, Sequence: c.nextSequence(),
-		Reason: reason, Evidence: []string{reason}, Finished: c.isFinished(e),
+		Kind: Rollback, Channel: c.Name, Release: e.Release, Digest: e.Digest, Commit: e.Commit,
+		From: fmt.Sprintf("the branch as it is, sequence %d", e.Sequence), Replaces: e.Release,
+		Sequence: c.nextSequence(), Reason: reason, Evidence: []string{reason}, Finished: c.isFinished(e),
+		forwardOnly: c.planner.forwardOnlyRelease(*e),
 	})
 	return true
 }
@@ -158,9 +163,10 @@ func (c *channelPlan) addRollback(target EffectiveHead, reason string, failed bo
 		reason += fmt.Sprintf("; %s's request for %s lapses: ask again", q.By, q.Release)
 	}
 	c.planner.addAction(Action{
-		Kind: Rollback, Channel: c.Name, Release: target.Release, Digest: target.Digest, Commit: target.Commit, forwardOnly: c.planner.forwardOnlyRelease(target),
-		From: "last good, sequence " + fmt.Sprint(target.Sequence), Replaces: e.Release, Sequence: c.nextSequence(),
-		Reason: reason, Evidence: []string{reason},
+		Kind: Rollback, Channel: c.Name, Release: target.Release, Digest: target.Digest, Commit: target.Commit,
+		From: fmt.Sprintf("last good, sequence %d", target.Sequence), Replaces: e.Release,
+		Sequence: c.nextSequence(), Reason: reason, Evidence: []string{reason},
+		forwardOnly: c.planner.forwardOnlyRelease(target),
 	})
 	if failed {
 		c.addQuarantine(cause)
@@ -174,7 +180,10 @@ func (c *channelPlan) addQuarantine(reason string) {
 	if !c.rollsBackByItself() || e.Kind == Rollback || c.planner.findQuarantine(c.Name, e.Release, e.Digest) != nil {
 		return
 	}
-	c.planner.addAction(Action{Kind: Quarantines, Channel: c.Name, Release: e.Release, Digest: e.Digest, Reason: reason, Evidence: []string{reason}})
+	c.planner.addAction(Action{
+		Kind: Quarantines, Channel: c.Name, Release: e.Release, Digest: e.Digest, Reason: reason,
+		Evidence: []string{reason},
+	})
 }
 
 // addHalt stops the channel at its head with a hold that a person must lift. A head is halted only once. It reports
@@ -188,7 +197,9 @@ func (c *channelPlan) addHalt(reason, why string, failed bool) bool {
 		return true
 	}
 	reason = fmt.Sprintf("%s; no way back: %s", reason, why)
-	c.planner.addAction(Action{Kind: Halt, Channel: c.Name, Release: e.Release, Digest: e.Digest, Reason: reason, Evidence: []string{reason}})
+	c.planner.addAction(Action{
+		Kind: Halt, Channel: c.Name, Release: e.Release, Digest: e.Digest, Reason: reason, Evidence: []string{reason},
+	})
 	if failed {
 		c.addQuarantine(reason)
 	}

@@ -127,7 +127,8 @@ func (r *rollout) classifyCells() {
 // runsGrant reports whether the cell was granted what head means for it, runs that, and applies nothing else.
 func (r *rollout) runsGrant(cell *Cell, s *CellState, head *EffectiveHead) bool {
 	return r.hasGrant(cell, s, head) && s.Sequence == head.Sequence && s.Digest == head.Digest &&
-		(s.Running == nil || s.Running.Revision == cell.Revision) && (s.Applying == nil || s.Applying.Sequence == s.Sequence)
+		(s.Running == nil || s.Running.Revision == cell.Revision) &&
+		(s.Applying == nil || s.Applying.Sequence == s.Sequence)
 }
 
 // enqueueWaiting judges each waiting cell, and puts it in the queue for the head or in outOfQueue.
@@ -144,7 +145,8 @@ func (r *rollout) enqueueWaiting() {
 		r.held[i] = r.judgeCell(n)
 		switch {
 		case r.held[i].Gate != "":
-			if g := r.held[i].Gate; (g == "owner" || g == "window") && n.head == c.Effective && !c.tally.isExcluded(n.index) {
+			if g := r.held[i].Gate; (g == "owner" || g == "window") && n.head == c.Effective &&
+				!c.tally.isExcluded(n.index) {
 				r.progress.awaiting++
 			}
 		case n.needsNothing():
@@ -183,7 +185,9 @@ func (r *rollout) grantWaiting() {
 		}
 		place++
 		if place > r.progress.allowed {
-			held[i] = channels.Verdict{Gate: "wave", Code: reason.Wave, Until: r.progress.opensAt(r.progress.waveAt(place))}
+			held[i] = channels.Verdict{
+				Gate: "wave", Code: reason.Wave, Until: r.progress.opensAt(r.progress.waveAt(place)),
+			}
 			reasons.writeWave(int(i), place)
 		} else if held[i] = g.offerIfFree(&waiting[i]); held[i].Gate != "" {
 			reasons.writeCap(int(i), place, held[i].Reason)
@@ -207,7 +211,8 @@ func (r *rollout) hasGrant(cell *Cell, s *CellState, head *EffectiveHead) bool {
 	if g == nil {
 		return s.Digest == head.Digest && r.channel.planner.cellState(cell) != nil
 	}
-	return g.Channel == r.channel.Name && g.Epoch >= cell.Identity.Epoch && g.Sequence == head.Sequence && g.Digest == head.Digest && g.Revision == cell.Revision
+	return g.Channel == r.channel.Name && g.Epoch >= cell.Identity.Epoch && g.Sequence == head.Sequence &&
+		g.Digest == head.Digest && g.Revision == cell.Revision
 }
 
 // judgeAllGrants returns the verdict that stops all grants of the channel, even those that take cells back.
@@ -220,7 +225,8 @@ func (r *rollout) judgeAllGrants() (v channels.Verdict, stopped bool) {
 		return channels.Blocked("observing", reason.Observing).Before(until), true
 	}
 	if e.Kind == Rollback {
-		if i := slices.IndexFunc(c.Holds, func(h channels.Hold) bool { return path.Base(h.File) == haltFileName(e.Sequence) }); i >= 0 {
+		if i := slices.IndexFunc(c.Holds,
+			func(h channels.Hold) bool { return path.Base(h.File) == haltFileName(e.Sequence) }); i >= 0 {
 			return holdVerdict(c.Holds[i]), true // the rollback failed
 		}
 	}

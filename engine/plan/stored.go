@@ -14,7 +14,7 @@ import (
 type Registration struct {
 	Cell     string         `json:"cell"`
 	Identity cells.Identity `json:"identity"`
-	By       string         `json:"by"` // who or what asked for it, for the commit: "token of ada", "the cell", "clone found"
+	By       string         `json:"by"` // who or what requested it: "token of ada", "the cell", "clone found"
 	At       time.Time      `json:"at"`
 }
 

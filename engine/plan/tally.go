@@ -59,7 +59,10 @@ func (p *planner) cellState(cell *Cell) *CellState {
 func (c *channelPlan) learn() {
 	p := c.planner
 	e := c.Effective
-	t := &tally{channel: c, cells: make([]cellTally, len(c.Cells)), soakVerdicts: map[string]channels.Verdict{}, cellHolds: cellHolds(c.Channel)}
+	t := &tally{
+		channel: c, cells: make([]cellTally, len(c.Cells)), soakVerdicts: map[string]channels.Verdict{},
+		cellHolds: cellHolds(c.Channel),
+	}
 	c.tally = t
 	for i, cell := range c.Cells {
 		last := p.observed.Cells[cell.Name]
@@ -88,10 +91,13 @@ func (c *channelPlan) learn() {
 	if observing {
 		return // cells that have not reported yet count too
 	}
-	through = through && t.healthy+t.excused >= t.eligible && len(t.failed) <= c.failureBudget() && (t.healthyWithLate > 0 || len(c.Cells) == 0)
+	through = through && t.healthy+t.excused >= t.eligible && len(t.failed) <= c.failureBudget() &&
+		(t.healthyWithLate > 0 || len(c.Cells) == 0)
 	if through && !c.isFinished(e) {
 		p.finished[finishKey{c.Name, e.Sequence, e.Digest}] = true
-		p.plan.Learned.Finished = append(p.plan.Learned.Finished, Finish{Channel: c.Name, Sequence: e.Sequence, Digest: e.Digest, At: p.now})
+		p.plan.Learned.Finished = append(p.plan.Learned.Finished, Finish{
+			Channel: c.Name, Sequence: e.Sequence, Digest: e.Digest, At: p.now,
+		})
 	}
 	for _, name := range c.Down {
 		t.latchAcceptance(p.channels[name])
@@ -121,10 +127,12 @@ func cellHolds(c *Channel) map[string]*channels.Hold {
 func (t *tally) isExcluded(i int) bool {
 	c := t.channel
 	cell, s := c.Cells[i], t.cells[i].last
-	if cell.Paused != "" || cell.Pin != "" && cell.Pin != c.Effective.Release || len(t.cellHolds) > 0 && t.cellHolds[cell.Name] != nil {
+	if cell.Paused != "" || cell.Pin != "" && cell.Pin != c.Effective.Release ||
+		len(t.cellHolds) > 0 && t.cellHolds[cell.Name] != nil {
 		return true
 	}
-	return s != nil && s.Owner != nil && (s.Owner.Paused != "" || s.Owner.Pin != "" && s.Owner.Pin != c.Effective.Release)
+	return s != nil && s.Owner != nil &&
+		(s.Owner.Paused != "" || s.Owner.Pin != "" && s.Owner.Pin != c.Effective.Release)
 }
 
 // findEligible returns the names of the cells that the head is for, as of its first plan. A cell is eligible if it runs
@@ -146,7 +154,8 @@ func (t *tally) findEligible() []string {
 		if s == nil || s.LastReport.IsZero() {
 			continue
 		}
-		if s.Digest == c.Effective.Digest || !s.LastReport.Before(since) && !t.isExcluded(i) && (!hasRequirements || p.judgeRequirements(r, s).Gate == "") {
+		if s.Digest == c.Effective.Digest || !s.LastReport.Before(since) && !t.isExcluded(i) &&
+			(!hasRequirements || p.judgeRequirements(r, s).Gate == "") {
 			eligible = append(eligible, c.Cells[i].Name)
 		}
 	}
@@ -217,7 +226,8 @@ func (t *tally) hasFailedHead(s *CellState) bool {
 	for i := range s.Failures {
 		f := &s.Failures[i]
 		a := &f.Assignment
-		if !f.Values && a.Digest == e.Digest && (a.Sequence == 0 || a.Sequence == e.Sequence) && (a.Channel == c.Name || a.Channel == "" && here) {
+		if !f.Values && a.Digest == e.Digest && (a.Sequence == 0 || a.Sequence == e.Sequence) &&
+			(a.Channel == c.Name || a.Channel == "" && here) {
 			return true
 		}
 	}
@@ -231,7 +241,8 @@ func (t *tally) hasFailedHead(s *CellState) bool {
 func (t *tally) stalledOnHead(s *CellState) bool {
 	c := t.channel
 	a, e := s.Applying, c.Effective
-	if a == nil || a.Channel != c.Name || a.Sequence != e.Sequence || a.Digest != e.Digest || s.Digest == e.Digest || s.StartedAt.IsZero() || c.Valid == nil {
+	if a == nil || a.Channel != c.Name || a.Sequence != e.Sequence || a.Digest != e.Digest || s.Digest == e.Digest ||
+		s.StartedAt.IsZero() || c.Valid == nil {
 		return false
 	}
 	return c.planner.stalledSince(s.StartedAt, c.Valid.Rollout.Stall)
@@ -241,7 +252,8 @@ func (t *tally) stalledOnHead(s *CellState) bool {
 func (t *tally) latchAcceptance(down *channelPlan) {
 	up, p := t.channel, t.channel.planner
 	e := up.Effective
-	if down == nil || down.Policy == nil || p.findQuarantine(up.Name, e.Release, e.Digest) != nil || p.findQuarantine(down.Name, e.Release, e.Digest) != nil {
+	if down == nil || down.Policy == nil || p.findQuarantine(up.Name, e.Release, e.Digest) != nil ||
+		p.findQuarantine(down.Name, e.Release, e.Digest) != nil {
 		return
 	}
 	v := t.judgeSoakOnce(down)
@@ -250,7 +262,9 @@ func (t *tally) latchAcceptance(down *channelPlan) {
 		return
 	}
 	before, known := p.accepted[key]
-	a := Acceptance{Upstream: up.Name, Downstream: down.Name, Release: e.Release, Digest: e.Digest, At: p.now, Evidence: v.Reason}
+	a := Acceptance{
+		Upstream: up.Name, Downstream: down.Name, Release: e.Release, Digest: e.Digest, At: p.now, Evidence: v.Reason,
+	}
 	p.accepted[key] = a
 	if !down.latched(up, e.Release, e.Digest) { // the head fails somewhere right now
 		delete(p.accepted, key)
@@ -299,7 +313,8 @@ func (t *tally) judgeSoak(down *channelPlan) channels.Verdict {
 // latched reports whether digest was accepted before, and was neither quarantined nor reported as failing since (R7).
 func (c *channelPlan) latched(up *channelPlan, release string, digest releases.Digest) bool {
 	a, ok := c.planner.accepted[acceptKey{up.Name, c.Name, digest}]
-	if !ok || c.planner.findQuarantine(up.Name, release, digest) != nil || c.planner.findQuarantine(c.Name, release, digest) != nil {
+	if !ok || c.planner.findQuarantine(up.Name, release, digest) != nil ||
+		c.planner.findQuarantine(c.Name, release, digest) != nil {
 		return false
 	}
 	for i := range up.tally.cells {
@@ -334,8 +349,9 @@ func (t *tally) collectSamples() []channels.Sample {
 			continue
 		}
 		sample := channels.Sample{
-			Cell: up.Cells[i].Name, Counts: t.cells[i].eligible, OnDigest: s.Digest == up.Effective.Digest, Silent: !up.planner.inContact(s),
-			Healthy: s.State == cells.StateHealthy, Failed: t.hasFailedHead(s), LastReport: s.LastReport,
+			Cell: up.Cells[i].Name, Counts: t.cells[i].eligible, OnDigest: s.Digest == up.Effective.Digest,
+			Healthy: s.State == cells.StateHealthy, Silent: !up.planner.inContact(s), Failed: t.hasFailedHead(s),
+			LastReport: s.LastReport,
 		}
 		if sample.OnDigest && sample.Healthy && !sample.Silent {
 			sample.Soaked = s.Soaked

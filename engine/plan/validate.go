@@ -14,7 +14,8 @@ import (
 
 // Validate returns all faults in a folder of files, without any history.
 func Validate(files fs.FS) ([]releases.Fault, error) {
-	d, err := Build(files, NewHistory(), func(string) (fs.FS, error) { return nil, fs.ErrNotExist }, new(manifest.Cache), true)
+	none := func(string) (fs.FS, error) { return nil, fs.ErrNotExist }
+	d, err := Build(files, NewHistory(), none, new(manifest.Cache), true)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +63,8 @@ func (d *Desired) checkRollout(c *Channel) (faults []releases.Fault) {
 		switch {
 		case c.Effective != nil && s.Sequence > c.Effective.Sequence:
 			warn(s.File, "%s has no head with sequence %d yet", c.Name, s.Sequence)
-		case c.Effective != nil && s.Sequence == c.Effective.Sequence && c.Policy != nil && s.Wave > max(len(c.Policy.Rollout.Waves), 1):
+		case c.Effective != nil && s.Sequence == c.Effective.Sequence && c.Policy != nil &&
+			s.Wave > max(len(c.Policy.Rollout.Waves), 1):
 			warn(s.File, "there is no wave %d: %s has %d", s.Wave, c.Name, len(c.Policy.Rollout.Waves))
 		}
 	}

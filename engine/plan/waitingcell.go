@@ -76,9 +76,9 @@ func (r *rollout) failedGrant(cell *Cell, s *CellState, head *EffectiveHead) (v 
 			if f.Values {
 				tried = "other values are"
 			}
-			v = channels.Blocked("failed", reason.Failed, head.Release, f.Reason, tried).About(r.channel.Name, head.Release)
+			v = channels.Blocked("failed", reason.Failed, head.Release, f.Reason, tried)
 			v.Cell = cell.Name
-			return v, true
+			return v.About(r.channel.Name, head.Release), true
 		}
 	}
 	return v, false
@@ -112,7 +112,8 @@ func (r *rollout) headFor(s *CellState, proven *EffectiveHead) *EffectiveHead {
 	if s.Digest != "" || proven == nil || proven == c.Effective {
 		return c.Effective
 	}
-	if g := s.Granted; g != nil && g.Channel == c.Name && (g.Sequence > proven.Sequence || s.tookGrant() && !c.usesSlot(s)) {
+	if g := s.Granted; g != nil && g.Channel == c.Name &&
+		(g.Sequence > proven.Sequence || s.tookGrant() && !c.usesSlot(s)) {
 		return c.Effective
 	}
 	for i := range s.Failures {
@@ -256,7 +257,8 @@ func (c *channelPlan) usesSlot(s *CellState) bool {
 		return false
 	}
 	for i := range s.Failures {
-		if a := &s.Failures[i].Assignment; a.Sequence == g.Sequence && a.Epoch == g.Epoch && a.Digest == g.Digest && a.Revision == g.Revision {
+		if a := &s.Failures[i].Assignment; a.Sequence == g.Sequence && a.Epoch == g.Epoch && a.Digest == g.Digest &&
+			a.Revision == g.Revision {
 			return false
 		}
 	}
@@ -306,7 +308,9 @@ func (c *channelPlan) freeEndedSlots() {
 func (p *planner) freeAbandonedSlots() {
 	for _, name := range slices.Sorted(maps.Keys(p.observed.Slots)) {
 		if p.channels[name] == nil && len(p.observed.Slots[name]) > 0 {
-			p.plan.Learned.Freed = append(p.plan.Learned.Freed, Freed{Channel: name, Cells: slices.Sorted(slices.Values(p.observed.Slots[name]))})
+			p.plan.Learned.Freed = append(p.plan.Learned.Freed, Freed{
+				Channel: name, Cells: slices.Sorted(slices.Values(p.observed.Slots[name])),
+			})
 		}
 	}
 }

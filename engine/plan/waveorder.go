@@ -25,7 +25,7 @@ type cellCache struct {
 // then all others. Within each part, cells are ordered by a hash of cell and digest, so that each release begins with
 // other cells.
 type waveOrder struct {
-	indexes    []int32 // of indexes in Channel.Cells
+	indexes  []int32 // of indexes in Channel.Cells
 	labelled []bool  // by index in Channel.Cells: named by the first wave; nil: none is
 }
 
@@ -67,7 +67,9 @@ func newWaveOrder(c *Channel) *waveOrder {
 		}
 		order.indexes[i] = int32(i)
 	}
-	slices.SortFunc(order.indexes, func(a, b int32) int { return cmp.Or(cmp.Compare(ranks[a], ranks[b]), cmp.Compare(a, b)) })
+	slices.SortFunc(order.indexes, func(a, b int32) int {
+		return cmp.Or(cmp.Compare(ranks[a], ranks[b]), cmp.Compare(a, b))
+	})
 	return order
 }
 

@@ -92,7 +92,10 @@ func (r *rollout) findOpenWave() {
 			continue
 		}
 		if w.isThrough(w.openWave) && !observing {
-			c.planner.plan.Learned.Waves = append(c.planner.plan.Learned.Waves, Through{Channel: c.Name, Sequence: c.Effective.Sequence, Digest: c.Effective.Digest, Wave: w.openWave, At: c.planner.now})
+			c.planner.plan.Learned.Waves = append(c.planner.plan.Learned.Waves, Through{
+				Channel: c.Name, Sequence: c.Effective.Sequence, Digest: c.Effective.Digest, Wave: w.openWave,
+				At: c.planner.now,
+			})
 			w.wavesThrough = w.openWave
 			continue
 		}
@@ -249,7 +252,8 @@ func (w *waveProgress) describeOpenWave() string {
 	case !w.throughAt.IsZero() && asked > 0:
 		return s + " soaks until " + w.throughAt.UTC().Format(time.RFC3339)
 	case asked > 0:
-		return s + ": " + strconv.Itoa(len(w.soaks)) + " of " + words.Count(size, "cell") + " healthy on it, which is to soak for " + channels.Elapsed(asked)
+		return s + ": " + strconv.Itoa(len(w.soaks)) + " of " + words.Count(size, "cell") +
+			" healthy on it, which is to soak for " + channels.Elapsed(asked)
 	}
 	return s + ": " + strconv.Itoa(len(w.soaks)) + " of " + words.Count(size, "cell") + " healthy on it"
 }
