@@ -31,30 +31,30 @@ func (k *eventHistory) add(h plan.FreshEvents) {
 func TestEventNumbersOutOfOrder(t *testing.T) {
 	const long = 10 * time.Minute
 	for name, c := range map[string]struct {
-		story []storyReport
+		story []report
 		kept  string
 		what  string // what was said last; empty: nothing
 		times int64
 	}{
-		"in order":                {[]storyReport{{boot: "A", events: "1a 2b"}, {boot: "A", confirmed: 2, events: "3c"}, {boot: "B", confirmed: 3, events: "4d"}}, "1a 2b 3c 4d", "", 0},
-		"first heard of late":     {[]storyReport{{boot: "A", confirmed: 40, events: "41a"}}, "41a", "", 0},
-		"sent again":              {[]storyReport{{boot: "A", events: "1a 2b"}, {boot: "A", events: "1a 2b 3c"}}, "1a 2b 3c", "", 0},
-		"sent again by a new one": {[]storyReport{{boot: "A", events: "1a 2b"}, {boot: "B", events: "1a 2b 3c"}, {boot: "B", confirmed: 3, events: "4d"}}, "1a 2b 3c 4d", "", 0},
-		"skipped":                 {[]storyReport{{boot: "A", events: "1a"}, {boot: "A", confirmed: 1, events: "4d 5e"}, {boot: "A", confirmed: 5}}, "1a 4d 5e", "events 2 to 3 never came", 1},
-		"skipped within":          {[]storyReport{{boot: "A", events: "1a 3c"}}, "1a 3c", "events 2 to 2 never came", 1},
-		"skipped by a new one":    {[]storyReport{{boot: "A", events: "1a"}, {boot: "B", confirmed: 1, events: "9x"}}, "1a 9x", "events 2 to 8 never came", 1},
-		"skipped at first":        {[]storyReport{{boot: "A", events: "7a"}}, "7a", "events 1 to 6 never came", 1},
-		"dropped by the agent":    {[]storyReport{{boot: "A", events: "1a"}, {boot: "A", confirmed: 1, events: "40gap 41x"}}, "1a 40gap 41x", "", 0},
-		"agent restored": {[]storyReport{{boot: "A", events: "1a 2b 3c"}, {boot: "A", confirmed: 3, events: "4d"}, {boot: "B", confirmed: 1, events: "2x"}, {boot: "B", confirmed: 2, events: "3y"}},
+		"in order":                {[]report{{boot: "A", events: "1a 2b"}, {boot: "A", confirmed: 2, events: "3c"}, {boot: "B", confirmed: 3, events: "4d"}}, "1a 2b 3c 4d", "", 0},
+		"first heard of late":     {[]report{{boot: "A", confirmed: 40, events: "41a"}}, "41a", "", 0},
+		"sent again":              {[]report{{boot: "A", events: "1a 2b"}, {boot: "A", events: "1a 2b 3c"}}, "1a 2b 3c", "", 0},
+		"sent again by a new one": {[]report{{boot: "A", events: "1a 2b"}, {boot: "B", events: "1a 2b 3c"}, {boot: "B", confirmed: 3, events: "4d"}}, "1a 2b 3c 4d", "", 0},
+		"skipped":                 {[]report{{boot: "A", events: "1a"}, {boot: "A", confirmed: 1, events: "4d 5e"}, {boot: "A", confirmed: 5}}, "1a 4d 5e", "events 2 to 3 never came", 1},
+		"skipped within":          {[]report{{boot: "A", events: "1a 3c"}}, "1a 3c", "events 2 to 2 never came", 1},
+		"skipped by a new one":    {[]report{{boot: "A", events: "1a"}, {boot: "B", confirmed: 1, events: "9x"}}, "1a 9x", "events 2 to 8 never came", 1},
+		"skipped at first":        {[]report{{boot: "A", events: "7a"}}, "7a", "events 1 to 6 never came", 1},
+		"dropped by the agent":    {[]report{{boot: "A", events: "1a"}, {boot: "A", confirmed: 1, events: "40gap 41x"}}, "1a 40gap 41x", "", 0},
+		"agent restored": {[]report{{boot: "A", events: "1a 2b 3c"}, {boot: "A", confirmed: 3, events: "4d"}, {boot: "B", confirmed: 1, events: "2x"}, {boot: "B", confirmed: 2, events: "3y"}},
 			"1a 2b 3c 4d 2x 3y", "event numbers went back from 4 to 1", 1},
-		"restored, and as far as before": {[]storyReport{{boot: "A", events: "1a 2b 3c"}, {boot: "B", confirmed: 1, events: "2x 3y 4z"}, {boot: "B", confirmed: 4, events: "5v"}},
+		"restored, and as far as before": {[]report{{boot: "A", events: "1a 2b 3c"}, {boot: "B", confirmed: 1, events: "2x 3y 4z"}, {boot: "B", confirmed: 4, events: "5v"}},
 			"1a 2b 3c 2x 3y 4z 5v", "event numbers went back from 3 to 1", 1},
-		"machine put back": {[]storyReport{{boot: "A", events: "1a 2b"}, {boot: "A", confirmed: 2, events: "3c 4d"}, {boot: "A", after: long, confirmed: 2, events: "3x"}, {boot: "A", confirmed: 2, events: "3x"}, {boot: "A", confirmed: 3, events: "4y"}},
+		"machine put back": {[]report{{boot: "A", events: "1a 2b"}, {boot: "A", confirmed: 2, events: "3c 4d"}, {boot: "A", after: long, confirmed: 2, events: "3x"}, {boot: "A", confirmed: 2, events: "3x"}, {boot: "A", confirmed: 3, events: "4y"}},
 			"1a 2b 3c 4d 3x 4y", "event numbers went back from 4 to 2", 1},
-		"put back by more than is remembered": {[]storyReport{{boot: "A", events: "1a 2b 3c"}, {boot: "A", confirmed: 3, events: "4d 5d 6d 7d 8d 9d 10d 11d 12d"}, {boot: "A", confirmed: 12}, {boot: "A", after: long, confirmed: 1, events: "2x 3y"}, {boot: "A", confirmed: 3, events: "4z"}},
+		"put back by more than is remembered": {[]report{{boot: "A", events: "1a 2b 3c"}, {boot: "A", confirmed: 3, events: "4d 5d 6d 7d 8d 9d 10d 11d 12d"}, {boot: "A", confirmed: 12}, {boot: "A", after: long, confirmed: 1, events: "2x 3y"}, {boot: "A", confirmed: 3, events: "4z"}},
 			"1a 2b 3c 4d 5d 6d 7d 8d 9d 10d 11d 12d 2x 3y 4z", "event numbers went back from 12 to 1", 1},
-		"two machines, one snapshot": {[]storyReport{{boot: "A", events: "1a"}, {boot: "A", confirmed: 1, events: "2b"}, {boot: "A", confirmed: 1, events: "2x"}}, "1a 2b 2x", "event numbers went back from 2 to 1", 1},
-		"overtaken": {[]storyReport{{boot: "A", events: "1a", sent: -time.Second}, {boot: "A", confirmed: 1, events: "2b 3c", sent: -time.Second}, {boot: "A", confirmed: 3, events: "4d", sent: -time.Second},
+		"two machines, one snapshot": {[]report{{boot: "A", events: "1a"}, {boot: "A", confirmed: 1, events: "2b"}, {boot: "A", confirmed: 1, events: "2x"}}, "1a 2b 2x", "event numbers went back from 2 to 1", 1},
+		"overtaken": {[]report{{boot: "A", events: "1a", sent: -time.Second}, {boot: "A", confirmed: 1, events: "2b 3c", sent: -time.Second}, {boot: "A", confirmed: 3, events: "4d", sent: -time.Second},
 			{boot: "A", confirmed: 1, events: "2b 3c", sent: -80 * time.Second}, {boot: "A", confirmed: 4, events: "5e", sent: -time.Second}}, "1a 2b 3c 4d 5e", "", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
