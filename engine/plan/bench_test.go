@@ -21,7 +21,8 @@ func BenchmarkMake(b *testing.B) {
 	}
 }
 
-// BenchmarkRollout holds a plan in mid-rollout, with thousands that wait for their wave, against one of the same cells at rest.
+// BenchmarkRollout compares a plan in mid-rollout, with thousands of cells that wait for their wave, with a plan of the
+// same cells at rest.
 func BenchmarkRollout(b *testing.B) {
 	for _, n := range []int{1_000, 10_000} {
 		for _, at := range []struct {

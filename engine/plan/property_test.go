@@ -18,14 +18,14 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// life is a random life of a pipeline: three channels in a row and whatever happens to them.
+// life is a random life of a pipeline: three channels in a row, and random events.
 type life struct {
 	*World
 	t       *rapid.T
 	next    int
 	served  map[string]int64
 	bad     map[string]bool // releases that fail
-	soaked  map[string]bool // channel/release: seen by the test's own reckoning
+	soaked  map[string]bool // channel/release: soaked by the test's own count
 	onSince map[string]time.Time
 }
 
@@ -63,12 +63,16 @@ func newLife(t *rapid.T, tb testing.TB) *life {
 		CellFiles("staging", "s1", "s2"), CellFiles("early", "e1", "e2"), CellFiles("late", "l1", "l2", "l3"),
 		Release("1.0.0", tunable), Head("staging", "1.0.0"), Head("early", "1.0.0"), Head("late", "1.0.0"),
 	)).Installed()
-	return &life{World: w, t: t, served: map[string]int64{}, bad: map[string]bool{}, soaked: map[string]bool{}, onSince: map[string]time.Time{}}
+	return &life{
+		World: w, t: t, served: map[string]int64{}, bad: map[string]bool{}, soaked: map[string]bool{},
+		onSince: map[string]time.Time{},
+	}
 }
 
-// stepRandomly lets one thing happen.
+// stepRandomly makes one random event happen.
 func (l *life) stepRandomly() {
-	switch what := rapid.SampledFrom([]string{"time", "time", "time", "release", "bad release", "silence", "hold", "lift", "revert",
+	switch what := rapid.SampledFrom([]string{"time", "time", "time", "release", "bad release", "silence", "hold",
+		"lift", "revert",
 		"freeze", "thaw", "hotfix", "request", "quarantine", "refusal", "begin", "values", "join", "answer", "up"}).Draw(l.t, "step"); what {
 	default:
 		l.stepRarely(what)
@@ -76,7 +80,8 @@ func (l *life) stepRandomly() {
 		l.passTime(time.Duration(rapid.IntRange(1, 60).Draw(l.t, "minutes")) * time.Minute)
 	case "release":
 		l.next++
-		l.Commit("bob", "cut", Release(fmt.Sprintf("1.%d.0", l.next), tunable, fmt.Sprintf("fixes: [CVE-%d]\n", l.next)))
+		l.Commit("bob", "cut",
+			Release(fmt.Sprintf("1.%d.0", l.next), tunable, fmt.Sprintf("fixes: [CVE-%d]\n", l.next)))
 	case "bad release":
 		l.next++
 		version := fmt.Sprintf("1.%d.0", l.next)
@@ -109,24 +114,30 @@ func (l *life) drawInstant() time.Time {
 	return l.Now.Add(time.Duration(rapid.IntRange(1, 90).Draw(l.t, "in minutes")) * time.Minute)
 }
 
-// stepRarely is what happens less often.
+// stepRarely makes a less frequent event happen.
 func (l *life) stepRarely(what string) {
 	switch what {
 	case "freeze", "thaw":
 		text := "apiVersion: sluice/v1\nkind: Pipeline\n"
 		if from := l.drawInstant(); what == "freeze" {
-			text += fmt.Sprintf("freezes: [{from: %s, until: %s}]\n", from.Format(time.RFC3339), from.Add(time.Hour).Format(time.RFC3339))
+			text += fmt.Sprintf("freezes: [{from: %s, until: %s}]\n", from.Format(time.RFC3339),
+				from.Add(time.Hour).Format(time.RFC3339))
 		}
 		l.Commit("eve", what, map[string]string{"sluice.yaml": text})
 	case "hotfix":
 		version := l.drawRelease()
-		l.Commit("eve", what, map[string]string{"channels/" + l.drawChannel() + "/hotfixes/" + version + ".yaml": fmt.Sprintf(
-			"digest: @digest:%s\nreason: now\nexpiry: %s\nfixes: [CVE-%d]\noverrideFreeze: %t\n", version, l.drawInstant().Format(time.RFC3339), l.next, l.next%2 == 0)})
+		l.Commit("eve", what,
+			map[string]string{"channels/" + l.drawChannel() + "/hotfixes/" + version + ".yaml": fmt.Sprintf(
+				"digest: @digest:%s\nreason: now\nexpiry: %s\nfixes: [CVE-%d]\noverrideFreeze: %t\n", version, l.drawInstant().Format(time.RFC3339), l.next, l.next%2 == 0)})
 	case "request":
-		l.Commit("eve", what, map[string]string{"channels/" + l.drawChannel() + "/head.yaml": "release: " + l.drawRelease() + "\n"})
+		l.Commit("eve", what, map[string]string{
+			"channels/" + l.drawChannel() + "/head.yaml": "release: " + l.drawRelease() + "\n",
+		})
 	case "quarantine":
 		version := l.drawRelease()
-		l.Commit("eve", what, map[string]string{"quarantine/" + version + ".yaml": "digest: @digest:" + version + "\nreason: bad\n"})
+		l.Commit("eve", what, map[string]string{
+			"quarantine/" + version + ".yaml": "digest: @digest:" + version + "\nreason: bad\n",
+		})
 	case "refusal":
 		l.Obs.Refused[l.drawChannel()] = plan.Refusal{Reason: "a hook said no", Until: l.drawInstant()}
 	case "begin":
@@ -136,7 +147,10 @@ func (l *life) stepRarely(what string) {
 			}
 		}
 	case "values":
-		l.Commit("eve", what, map[string]string{"cells/l1/cell.yaml": fmt.Sprintf("apiVersion: sluice/v1\nkind: Cell\nchannel: late\nvalues: {n: %d}\n", l.Now.Minute())})
+		l.Commit("eve", what, map[string]string{
+			"cells/l1/cell.yaml": fmt.Sprintf("apiVersion: sluice/v1\nkind: Cell\nchannel: late\nvalues: {n: %d}\n",
+				l.Now.Minute()),
+		})
 	case "join":
 		l.Commit("eve", what, CellFiles("late", "l4"))
 		if l.Obs.Cells["l4"] == nil {
@@ -149,15 +163,18 @@ func (l *life) stepRarely(what string) {
 	}
 }
 
-// answerProbes is the fetcher: it answers what the plan wants.
+// answerProbes answers what the plan wants, as the engine's prober does.
 func (l *life) answerProbes(yes bool) {
 	for _, p := range l.Plan().Wants {
-		o := plan.Observation{Channel: p.Channel, Gate: p.Gate, Subject: string(p.Subject), Policy: p.Policy, Holds: yes, ObservedAt: l.Now, ValidUntil: l.Now.Add(p.Check.ValidFor)}
+		o := plan.Observation{
+			Channel: p.Channel, Gate: p.Gate, Subject: string(p.Subject), Policy: p.Policy, Holds: yes,
+			ObservedAt: l.Now, ValidUntil: l.Now.Add(p.Check.ValidFor),
+		}
 		l.Obs.Observations = plan.MergeAnswers(l.Obs.Observations, []plan.Observation{o})
 	}
 }
 
-// passTime lets minutes go by; each minute every cell reports, and plans are carried out.
+// passTime passes minutes. In each, every cell reports, and plans are carried out.
 func (l *life) passTime(d time.Duration) {
 	for end := l.Now.Add(d); l.Now.Before(end); l.Now = l.Now.Add(time.Minute) {
 		for _, name := range slices.Sorted(maps.Keys(l.Obs.Cells)) {
@@ -173,20 +190,22 @@ func (l *life) passTime(d time.Duration) {
 			if l.bad[last.Release] && !known && (s.Running == nil || s.Running.Digest != last.Digest) {
 				l.Fails(name, "bad")
 			} else if known {
-				l.Obs.Cells[name] = l.Receive(s, cells.Report{Cell: name, State: cells.StateHealthy, Running: s.Running, Failures: Plain(s.Failures)})
+				l.Obs.Cells[name] = l.Receive(s, cells.Report{
+					Cell: name, State: cells.StateHealthy, Running: s.Running, Failures: Plain(s.Failures),
+				})
 			} else {
 				l.Report(name, cells.StateHealthy)
 			}
 		}
 		l.countSoaks()
-		if l.Now.Minute()%4 != 0 { // now and then nobody answers
+		if l.Now.Minute()%4 != 0 { // sometimes no answer comes
 			l.answerProbes(true)
 		}
 		l.carryOutPlans()
 	}
 }
 
-// countSoaks finds out by itself, in the plainest way, which releases soaked where.
+// countSoaks finds out independently, in the plainest way, which releases soaked where.
 func (l *life) countSoaks() {
 	d := l.Desired()
 	for name, s := range l.Obs.Cells {
@@ -209,7 +228,7 @@ func (l *life) countSoaks() {
 	}
 }
 
-// carryOutPlans carries plans out and holds them against what must always be so.
+// carryOutPlans carries plans out and checks their actions.
 func (l *life) carryOutPlans() {
 	for range 10 {
 		before := l.Desired()
@@ -254,7 +273,7 @@ func (l *life) checkAction(d *plan.Desired, a plan.Action) {
 	}
 }
 
-// Invariant 1, R2, R3, R7: no release in a channel whose gates never held; sequences rise.
+// Invariant 1, R2, R3, R7: a channel gets no release whose gates never held, and its sequences rise.
 func TestPromotionsAreGated(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		l := newLife(rt, t)
@@ -264,7 +283,7 @@ func TestPromotionsAreGated(t *testing.T) {
 	})
 }
 
-// Nothing changes before Next: time alone changes no plan before the instant that the plan named.
+// Time alone does not change a plan before the plan's Next.
 func TestNothingChangesBeforeNext(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		l := newLife(rt, t)
@@ -285,8 +304,8 @@ func TestNothingChangesBeforeNext(t *testing.T) {
 	})
 }
 
-// Invariant 10: a reporting cell that is not on its channel's head, and a release that all upstreams of a channel run and
-// the channel does not, are moved, or are under way, or have a verdict that says why.
+// Invariant 10: a verdict explains each reporting cell that is not on its channel's head, and each release that all
+// upstreams of a channel run and the channel does not, unless it moves or is under way.
 func TestEverythingHeldHasAWhy(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		l := newLife(rt, t)
@@ -306,7 +325,9 @@ func TestEverythingHeldHasAWhy(t *testing.T) {
 				continue
 			}
 			underWay := s.Granted != nil && s.Granted.Sequence == e.Sequence &&
-				!slices.ContainsFunc(s.Failures, func(f plan.Failure) bool { return f.Assignment.Sequence == e.Sequence })
+				!slices.ContainsFunc(s.Failures, func(f plan.Failure) bool {
+					return f.Assignment.Sequence == e.Sequence
+				})
 			if !underWay && !told(cell.Channel, name) {
 				rt.Fatalf("%s runs %s, not %s, and nothing says why: %v", name, s.Release, e.Release, p.Blocked)
 			}
@@ -315,9 +336,12 @@ func TestEverythingHeldHasAWhy(t *testing.T) {
 			c := d.Channels[name]
 			for _, r := range d.Versions {
 				ready := c.Effective.Release != r.Version.String() && l.older(c.Effective.Release, r) &&
-					!slices.ContainsFunc(c.Policy.After, func(up string) bool { return d.Channels[up].Effective.Release != r.Version.String() })
+					!slices.ContainsFunc(c.Policy.After, func(up string) bool {
+						return d.Channels[up].Effective.Release != r.Version.String()
+					})
 				if ready && !told(name, "") {
-					rt.Fatalf("%s is at %s, not %s, and nothing says why: %v", name, c.Effective.Release, r.Version, p.Blocked)
+					rt.Fatalf("%s is at %s, not %s, and nothing says why: %v", name, c.Effective.Release,
+						r.Version, p.Blocked)
 				}
 			}
 		}
@@ -329,7 +353,7 @@ func (l *life) older(version string, r *plan.Release) bool {
 	return err == nil && v.Less(r.Version)
 }
 
-// encodeTimeless is a plan without the instant it was made at.
+// encodeTimeless encodes a plan without the instant at which it was made.
 func encodeTimeless(t *rapid.T, p plan.Plan) string {
 	p.Now, p.Next = time.Time{}, time.Time{}
 	p.Learned.Accepted = slices.Clone(p.Learned.Accepted)

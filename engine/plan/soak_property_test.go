@@ -12,10 +12,10 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// replica is what a replica knows of one cell: the row as it was read or written here last.
+// replica is what one replica knows of a cell: the row as this replica last read or wrote it.
 type replica struct {
-	off   time.Duration // of its idea of the store's clock
-	up    time.Time     // by the store's clock, since when it listens
+	off   time.Duration // error of its estimate of the store's clock
+	up    time.Time     // since when it listens, by the store's clock
 	known *plan.CellState
 }
 
@@ -23,7 +23,7 @@ func (r *replica) arrival(t time.Time) plan.Arrival {
 	return plan.Arrival{At: t.Add(r.off).Round(0), Local: t}
 }
 
-// readRow takes the row as another wrote it.
+// readRow takes over the row as another replica wrote it.
 func (r *replica) readRow(row *plan.CellState) {
 	if row == nil || r.known != nil && r.known.Version == row.Version {
 		return
@@ -33,8 +33,8 @@ func (r *replica) readRow(row *plan.CellState) {
 	r.known = c
 }
 
-// R9: however reports go from replica to replica, whose clocks differ a little, and whatever news is late, no more is ever
-// counted than the cell was truly heard to be healthy, but for the difference of their clocks, once.
+// R9: however reports go from replica to replica, whose clocks differ a little, and however late news arrives, the soak
+// is never more than the true healthy time, except once for the difference of the clocks.
 func TestSoakIsNeverMoreThanTheTruth(t *testing.T) {
 	const stale = 5 * time.Minute
 	rapid.Check(t, func(t *rapid.T) {
@@ -54,16 +54,19 @@ func TestSoakIsNeverMoreThanTheTruth(t *testing.T) {
 			switch rapid.IntRange(0, 9).Draw(t, "what") {
 			case 0:
 				now = now.Add(ms("long", 0, 400_000))
-			case 1: // it is started again, and reads
+			case 1: // the replica restarts, and reads the row
 				r := rapid.SampledFrom(all).Draw(t, "again")
 				*r = replica{off: r.off, up: now.Add(r.off)}
 				r.readRow(row)
-			case 2: // it is told, or has not been yet
+			case 2: // the replica hears of the newest row
 				rapid.SampledFrom(all).Draw(t, "told").readRow(row)
 			default:
 				now = now.Add(ms("short", 1, 40_000))
 			}
-			rep := cells.Report{Cell: "s1", Boot: "b", State: cells.StateHealthy, Running: &cells.Assignment{Channel: "staging", Sequence: 1, Release: "1.0.0", Digest: "sha256:a"}}
+			rep := cells.Report{
+				Cell: "s1", Boot: "b", State: cells.StateHealthy,
+				Running: &cells.Assignment{Channel: "staging", Sequence: 1, Release: "1.0.0", Digest: "sha256:a"},
+			}
 			if rapid.IntRange(0, 19).Draw(t, "ill") == 0 {
 				rep.State = cells.StateUnhealthy
 			}
@@ -81,7 +84,7 @@ func TestSoakIsNeverMoreThanTheTruth(t *testing.T) {
 			switch {
 			case !healthy || !before.healthy || before.digest != rep.Running.Digest:
 				truth = 0
-			case gap <= stale+plan.ClockTolerance: // else it was silent, or nobody listened: then it pauses
+			case gap <= stale+plan.ClockTolerance: // else the cell was silent, or no replica was listening
 				truth += gap
 			}
 			before.at, before.healthy, before.digest = now, healthy, rep.Running.Digest
