@@ -1,5 +1,7 @@
-// Package roster tells which cell a key speaks for: what git says of cells' identities, with the registrations that are on
-// their way there (R25). It is pure. A Roster is immutable, and may be read from several goroutines.
+// Package roster finds the cell that a key belongs to, by the identities in git and the registrations that are not in
+// git yet (R25).
+//
+// It is pure. A Roster never changes, and several goroutines may read it.
 package roster
 
 import (
@@ -9,13 +11,13 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// Roster says whose a key is: by git's identities, over which newer registrations are laid. Immutable.
+// Roster maps keys to cells: git's identities, overlaid with newer registrations. Immutable.
 type Roster struct {
-	inGit   *keyIndex // as git has it
-	pending *keyIndex // of cells whose newest registration git does not have yet
+	inGit   *keyIndex // the identities in git
+	pending *keyIndex // registrations that are newer than git's identities
 }
 
-// keyIndex are cells by key.
+// keyIndex finds identities by cell, and cells by key.
 type keyIndex struct {
 	byCell map[string]cells.Identity
 	byKey  map[string]keyHolder
@@ -23,16 +25,16 @@ type keyIndex struct {
 
 type keyHolder struct {
 	cell     string
-	rejected string // why the key is not good; empty: it is
-	previous bool   // the key before, good until the new one was used
-	newest   bool   // the new one, and the key before is still good
+	rejected string // why the key is rejected; empty: it is accepted
+	previous bool   // the key before, which is valid until the new key is used
+	newest   bool   // the new key, while the key before is still valid
 }
 
 func newKeyIndex() *keyIndex { return &keyIndex{map[string]cells.Identity{}, map[string]keyHolder{}} }
 
 func (m *keyIndex) clone() *keyIndex { return &keyIndex{maps.Clone(m.byCell), maps.Clone(m.byKey)} }
 
-// addCell adds a cell. A key that two of them have is nobody's.
+// addCell adds a cell. A key that two cells have is rejected.
 func (m *keyIndex) addCell(cell string, i cells.Identity) {
 	m.byCell[cell] = i
 	shut := ""
@@ -67,13 +69,13 @@ func (m *keyIndex) removeCell(cell string) {
 	}
 }
 
-// findHolder returns what is known of a key.
+// findHolder returns what is known about a key.
 func (r *Roster) findHolder(key string) (keyHolder, bool) {
 	k, over := r.pending.byKey[key]
 	b, base := r.inGit.byKey[key]
 	if base {
 		if _, newer := r.pending.byCell[b.cell]; newer {
-			base = false // what its cell registered since counts
+			base = false // the cell's newer registration counts
 		}
 	}
 	switch {
@@ -87,14 +89,14 @@ func (r *Roster) findHolder(key string) (keyHolder, bool) {
 	}
 }
 
-// Holder names the cell that a key is known of, whether it is good or not; ok is false if it is nobody's.
+// Holder returns the cell that a key belongs to, whether the key is accepted or not. ok is false if it belongs to none.
 func (r *Roster) Holder(key string) (cell string, ok bool) {
 	k, ok := r.findHolder(key)
 	return k.cell, ok
 }
 
-// Cell names the cell whose key it is, as identity.yaml writes keys: its newest, or the one before while that is good.
-// ok is false for one that was shut out: Why says what for.
+// Cell returns the cell of an accepted key, given as identity.yaml writes keys: the cell's newest key, or the key
+// before while that is valid. ok is false for a rejected key; Why says why.
 func (r *Roster) Cell(key string) (name string, ok bool) {
 	k, ok := r.findHolder(key)
 	if !ok || k.rejected != "" {
@@ -103,7 +105,7 @@ func (r *Roster) Cell(key string) (name string, ok bool) {
 	return k.cell, true
 }
 
-// Why says why a key is not good, for a log: nobody is told who isn't known.
+// Why says why a key is rejected. The reason is for logs: an unauthenticated peer must not learn it.
 func (r *Roster) Why(key string) string {
 	switch k, ok := r.findHolder(key); {
 	case !ok:
@@ -114,13 +116,14 @@ func (r *Roster) Why(key string) string {
 	return ""
 }
 
-// Next tells whether the key is its cell's newest while the one before is still good: its first use ends that, see Engine.Used.
+// Next reports whether the key is its cell's newest while the key before is still valid. The first use of the new key
+// ends that, see Engine.Used.
 func (r *Roster) Next(key string) bool {
 	k, ok := r.findHolder(key)
 	return ok && k.newest && k.rejected == ""
 }
 
-// Keyed tells whether a cell has a key, or had one that was shut out.
+// Keyed reports whether a cell has a key, or had one that was revoked or quarantined.
 func (r *Roster) Keyed(cell string) bool {
 	i, ok := r.pending.byCell[cell]
 	if !ok {
@@ -129,7 +132,7 @@ func (r *Roster) Keyed(cell string) bool {
 	return i.PublicKey != "" || i.Revoked || i.Quarantined != ""
 }
 
-// Identity is what counts of a cell's identity: the zero one, if it never had any.
+// Identity returns the identity of a cell that is in force; zero: the cell has none.
 func (r *Roster) Identity(cell string) cells.Identity {
 	if i, ok := r.pending.byCell[cell]; ok {
 		return i
@@ -137,7 +140,7 @@ func (r *Roster) Identity(cell string) cells.Identity {
 	return r.inGit.byCell[cell]
 }
 
-// Of is who is who by d and the registrations: before itself, if nothing is new.
+// Of returns the roster of d and the registrations. It returns before if nothing changed.
 func Of(d *plan.Desired, registered map[string]plan.Registration, before *Roster) *Roster {
 	r := &Roster{inGit: before.inGit, pending: newKeyIndex()}
 	if !sameIdentities(before.inGit, d) {
@@ -169,7 +172,7 @@ func sameIdentities(m *keyIndex, d *plan.Desired) bool {
 	return true
 }
 
-// With is r with one more registration.
+// With returns r with one more registration.
 func (r *Roster) With(g plan.Registration) *Roster {
 	over := r.pending.clone()
 	over.removeCell(g.Cell)
@@ -177,7 +180,7 @@ func (r *Roster) With(g plan.Registration) *Roster {
 	return &Roster{inGit: r.inGit, pending: over}
 }
 
-// New is who is who by these identities, by cell.
+// New returns a roster of identities by cell.
 func New(identities map[string]cells.Identity) *Roster {
 	r := Empty()
 	for name, i := range identities {
@@ -186,5 +189,5 @@ func New(identities map[string]cells.Identity) *Roster {
 	return r
 }
 
-// Empty is nobody.
+// Empty returns a roster without cells.
 func Empty() *Roster { return &Roster{inGit: newKeyIndex(), pending: newKeyIndex()} }

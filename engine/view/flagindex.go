@@ -14,15 +14,16 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// FlagState is what a flag is in one cell: that of its announcement there, on where it is not gated, killed, or one of those that follow.
+// FlagState is the state of a flag in one cell: the state of its announcement there, on if the flag is not gated,
+// killed, or one of the states below.
 type FlagState string
 
 const (
-	FlagOff    FlagState = "off"    // gated, and no announcement that reaches the cell has its feature
-	FlagAbsent FlagState = "absent" // the cell's channel does not have the flag, or not yet
+	FlagOff    FlagState = "off"    // gated, and no announcement of its feature reaches the cell
+	FlagAbsent FlagState = "absent" // the cell's bundle does not have the flag, or not yet
 )
 
-// FlagCell is a flag in one cell.
+// FlagCell is one flag in one cell.
 type FlagCell struct {
 	Cell      string    `json:"cell"`
 	Channel   string    `json:"channel"`
@@ -32,7 +33,7 @@ type FlagCell struct {
 	Offline   bool      `json:"offline,omitempty" doc:"it is not heard of"`
 }
 
-// FlagStatus is one flag.
+// FlagStatus is one flag in all channels.
 type FlagStatus struct {
 	Key           string        `json:"key"`
 	Feature       string        `json:"feature,omitempty" doc:"what its code is called in releases; none: it is not gated"`
@@ -43,7 +44,7 @@ type FlagStatus struct {
 	Channels      []FlagChannel `json:"channels" doc:"upstreams first"`
 }
 
-// FlagChannel is a flag in one channel.
+// FlagChannel is one flag in one channel.
 type FlagChannel struct {
 	Channel string            `json:"channel"`
 	State   announce.State    `json:"state,omitempty" doc:"of its announcement; none: it is not gated, or no announcement has its feature"`
@@ -52,7 +53,7 @@ type FlagChannel struct {
 	Cells   map[FlagState]int `json:"cells" doc:"how many are in which state"`
 }
 
-// FlagKill is a kill: a flag that is off whatever else holds, until a commit lifts it (R43).
+// FlagKill is a kill: its flag is off, whatever else holds, until a commit lifts the kill (R43).
 type FlagKill struct {
 	Flag        string    `json:"flag"`
 	Reason      string    `json:"reason"`
@@ -65,17 +66,22 @@ type FlagKill struct {
 	Offline     []string  `json:"offline,omitempty" doc:"those that are not heard of, and never said so; the first 100: there it is not known to be off"`
 }
 
-// FlagIndex answers where flags are in one View: by flag, by channel and by cell. It decodes each order once, and is for one goroutine.
+// FlagIndex answers questions about the flags of one View, by flag, channel and cell. It decodes each cell's orders
+// once, and is for a single goroutine.
 type FlagIndex struct {
-	view          *View
-	flags         *Flags // never nil
-	features      map[string][]*announce.Status
-	killsByOrders map[releases.Digest]map[string]string // what is decoded of orders: reasons by flag
+	view     *View
+	flags    *Flags // never nil
+	features map[string][]*announce.Status
+	// kill reasons by flag, by the digest of the orders they were decoded from
+	killsByOrders map[releases.Digest]map[string]string
 }
 
-// NewFlagIndex is the index of a View that has Flags.
+// NewFlagIndex returns the index of a View that has Flags.
 func NewFlagIndex(v *View) *FlagIndex {
-	x := &FlagIndex{view: v, flags: v.Flags, features: map[string][]*announce.Status{}, killsByOrders: map[releases.Digest]map[string]string{}}
+	x := &FlagIndex{
+		view: v, flags: v.Flags, features: map[string][]*announce.Status{},
+		killsByOrders: map[releases.Digest]map[string]string{},
+	}
 	for i := range x.flags.Plan.Announcements {
 		a := &x.flags.Plan.Announcements[i]
 		for _, feature := range a.Announcement.Features {
@@ -85,7 +91,7 @@ func NewFlagIndex(v *View) *FlagIndex {
 	return x
 }
 
-// Keys are the flags of the tip, and those that are killed though no tip has them.
+// Keys returns the flags of the tip, and killed flags that the tip lacks, sorted.
 func (x *FlagIndex) Keys() []string {
 	all := map[string]bool{}
 	if x.flags.Tip != nil {
@@ -97,14 +103,14 @@ func (x *FlagIndex) Keys() []string {
 	return slices.Sorted(maps.Keys(all))
 }
 
-// Exists reports whether a flag is one of Keys.
+// Exists reports whether Keys has a flag.
 func (x *FlagIndex) Exists(key string) bool {
 	is := x.Definition(key) != nil
 	x.Overrides(func(o repository.Override, _ bool) { is = is || o.Flag == key })
 	return is
 }
 
-// Overrides gives all kills: those of the repository, and those on their way there.
+// Overrides calls each for every kill: those in the repository, and those that are not committed yet.
 func (x *FlagIndex) Overrides(each func(o repository.Override, committed bool)) {
 	for _, o := range x.flags.Kills {
 		each(o, false)
@@ -122,7 +128,7 @@ func (x *FlagIndex) Overrides(each func(o repository.Override, committed bool)) 
 	}
 }
 
-// Definition is the tip's of a flag; nil: it has none.
+// Definition returns the tip's definition of a flag; nil: it has none.
 func (x *FlagIndex) Definition(key string) *flags.Definition {
 	if x.flags.Tip == nil {
 		return nil
@@ -130,7 +136,7 @@ func (x *FlagIndex) Definition(key string) *flags.Definition {
 	return x.flags.Tip.Flags[key]
 }
 
-// Killed gives the flags that a cell is told to turn off, and why.
+// Killed returns the flags that a cell's orders turn off, with the reasons.
 func (x *FlagIndex) Killed(told *cells.Flags) map[string]string {
 	if told == nil {
 		return nil
@@ -139,7 +145,7 @@ func (x *FlagIndex) Killed(told *cells.Flags) map[string]string {
 		return known
 	}
 	var o flags.Orders
-	_ = json.Unmarshal(told.Orders.Payload, &o) // ours; what it does not have is not told
+	_ = json.Unmarshal(told.Orders.Payload, &o) // our own encoding; a missing kill is not shown
 	all := map[string]string{}
 	for _, k := range o.Killed {
 		all[k.Flag] = k.Reason
@@ -148,7 +154,7 @@ func (x *FlagIndex) Killed(told *cells.Flags) map[string]string {
 	return all
 }
 
-// Confirmed reports whether a cell said that it has the orders in force that it is told now.
+// Confirmed reports whether a cell reported that the orders and the bundle it is sent now are in force.
 func (x *FlagIndex) Confirmed(cell string, told *cells.Flags) (orders, bundle bool) {
 	state := x.view.Observed.Cells[cell]
 	if state == nil || state.Flags == nil || told == nil {
@@ -157,13 +163,13 @@ func (x *FlagIndex) Confirmed(cell string, told *cells.Flags) (orders, bundle bo
 	return state.Flags.Orders == told.Orders.Digest, state.Flags.Bundle == told.Bundle.Digest
 }
 
-// Offline reports whether a cell is not heard of.
+// Offline reports whether a cell is out of contact.
 func (x *FlagIndex) Offline(cell string) bool {
 	state := x.view.Observed.Cells[cell]
 	return state == nil || state.LastReport.IsZero() || x.view.Silent(state)
 }
 
-// Kills are the kills of one flag, or of all, by flag, and how far each is.
+// Kills returns the kills of one flag, or of all if key is empty, by flag, with how many cells confirmed each.
 func (x *FlagIndex) Kills(key string) []FlagKill {
 	all := []FlagKill{}
 	x.Overrides(func(o repository.Override, committed bool) {
@@ -196,7 +202,7 @@ func (x *FlagIndex) Kills(key string) []FlagKill {
 	return all
 }
 
-// Status is a flag in every channel.
+// Status returns a flag's state in every channel.
 func (x *FlagIndex) Status(key string) FlagStatus {
 	s := FlagStatus{Key: key, Channels: []FlagChannel{}}
 	if d := x.Definition(key); d != nil {
@@ -206,7 +212,7 @@ func (x *FlagIndex) Status(key string) FlagStatus {
 	for _, a := range x.features[s.Feature] {
 		s.Announcements = append(s.Announcements, a.Announcement.ID)
 	}
-	var at map[string]announce.CellStatus // where counts don't do
+	var at map[string]announce.CellStatus // a killed flag is counted cell by cell
 	if s.Killed {
 		at = x.Places(key)
 	}
@@ -245,7 +251,7 @@ func addCount(of map[FlagState]int, state FlagState, n int) {
 	}
 }
 
-// bestAnnouncement is the announcement of a feature that shows most of it in a channel; nil: none.
+// bestAnnouncement returns the announcement of a feature that shows most of it in a channel; nil: none.
 func (x *FlagIndex) bestAnnouncement(feature, channel string) *announce.ChannelStatus {
 	var best *announce.ChannelStatus
 	if feature == "" {
@@ -253,7 +259,8 @@ func (x *FlagIndex) bestAnnouncement(feature, channel string) *announce.ChannelS
 	}
 	for _, a := range x.features[feature] {
 		for i := range a.Channels {
-			if c := &a.Channels[i]; c.Channel == channel && c.State != "" && (best == nil || stateRank(c.State) > stateRank(best.State)) {
+			if c := &a.Channels[i]; c.Channel == channel && c.State != "" &&
+				(best == nil || stateRank(c.State) > stateRank(best.State)) {
 				best = c
 			}
 		}
@@ -261,7 +268,7 @@ func (x *FlagIndex) bestAnnouncement(feature, channel string) *announce.ChannelS
 	return best
 }
 
-// Places are what the best announcements of a flag's feature are in each cell that they reach, by cell.
+// Places returns the state of a flag's best announcement in each cell that one reaches, by cell.
 func (x *FlagIndex) Places(key string) map[string]announce.CellStatus {
 	d := x.Definition(key)
 	if d == nil || d.Feature() == "" {
@@ -284,7 +291,7 @@ func (x *FlagIndex) Places(key string) map[string]announce.CellStatus {
 	return all
 }
 
-// Cell is a flag in one cell. at is what Places gave.
+// Cell returns a flag's state in one cell. at is the result of Places.
 func (x *FlagIndex) Cell(key, name string, at map[string]announce.CellStatus) FlagCell {
 	told := x.flags.Told[name]
 	c := FlagCell{Cell: name, Channel: x.view.Desired.Cells[name].Channel, Offline: x.Offline(name)}
@@ -318,10 +325,10 @@ func (x *FlagIndex) bundleHas(cell, key string) bool {
 	return ok
 }
 
-// stateRank orders states by how much of a flag they show: the best of several announcements counts.
+// stateRank orders states by how much of a feature they show. Of several announcements the highest rank counts.
 func stateRank(s announce.State) int {
 	return slices.Index([]announce.State{
-		announce.Archived, announce.Cancelled, announce.Retracted, announce.Missed, announce.Held, announce.Draft, announce.Approved,
-		announce.Scheduled, announce.Armed, announce.Publishing, announce.Published,
+		announce.Archived, announce.Cancelled, announce.Retracted, announce.Missed, announce.Held, announce.Draft,
+		announce.Approved, announce.Scheduled, announce.Armed, announce.Publishing, announce.Published,
 	}, s)
 }

@@ -5,7 +5,7 @@ import (
 	"github.com/sluice-cd/sluice/flags/announce"
 )
 
-// FlagsSummary is the flags repository in a few words.
+// FlagsSummary sums up the flags repository.
 type FlagsSummary struct {
 	Commit        string                 `json:"commit,omitempty" doc:"its tip"`
 	Height        int64                  `json:"height" doc:"of the tip: its place in the first-parent history"`
@@ -15,12 +15,15 @@ type FlagsSummary struct {
 	Announcements map[announce.State]int `json:"announcements,omitempty" doc:"how many are in which state"`
 }
 
-// flagsSummary sums flags up; nil: there is no flags repository, or nothing of it is known yet.
+// flagsSummary sums f up; nil: there is no flags repository, or nothing of it is known yet.
 func flagsSummary(f *Flags) *FlagsSummary {
 	if f == nil {
 		return nil
 	}
-	s := &FlagsSummary{Commit: f.Commit, Height: f.Height, Fault: f.Fault, Diverged: f.Diverged, Killed: f.Seen.Killed, Announcements: map[announce.State]int{}}
+	s := &FlagsSummary{
+		Commit: f.Commit, Height: f.Height, Fault: f.Fault, Diverged: f.Diverged, Killed: f.Seen.Killed,
+		Announcements: map[announce.State]int{},
+	}
 	for _, a := range f.Plan.Announcements {
 		s.Announcements[a.State]++
 	}

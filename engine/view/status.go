@@ -13,7 +13,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Status is where everything is: all channels, and a page of cells.
+// Status is the state of everything: all channels, and a page of cells.
 type Status struct {
 	Commit   string           `json:"commit"`
 	Now      time.Time        `json:"now" doc:"when the plan was made"`
@@ -27,13 +27,13 @@ type Status struct {
 	Next     string           `json:"next,omitempty" doc:"give it as after= for the next page; none: this was the last"`
 }
 
-// Clock says how far clocks are apart, in seconds.
+// Clock says how much clocks differ, in seconds.
 type Clock struct {
 	StepSeconds float64 `json:"stepSeconds" doc:"wall clock against monotonic time since the plan before"`
 	SkewSeconds float64 `json:"skewSeconds" doc:"median of the cells' clocks against ours"`
 }
 
-// ChannelStatus is one channel.
+// ChannelStatus is the state of one channel.
 type ChannelStatus struct {
 	Name     string             `json:"name"`
 	After    []string           `json:"after,omitempty"`
@@ -61,7 +61,7 @@ type Request struct {
 	Fault   string `json:"fault,omitempty" doc:"why it can't be read"`
 }
 
-// CellStatus is one cell's last word.
+// CellStatus is one cell's last report, with its condition.
 type CellStatus struct {
 	Name         string             `json:"name"`
 	Channel      string             `json:"channel"`
@@ -82,20 +82,20 @@ type CellStatus struct {
 	Blocked      []channels.Verdict `json:"blocked,omitempty" doc:"what keeps it from its channel's head, beside what keeps all"`
 }
 
-// StateUnknown stands for a cell that has not reported yet.
+// StateUnknown is the state of a cell that has not reported yet.
 const StateUnknown cells.State = "unknown"
 
 // StatusPage says which cells a Status has.
 type StatusPage struct {
-	Channel string // only this channel's; empty: all
-	After   string // names after this one
+	Channel string // only this channel's cells; empty: all
+	After   string // only cells whose names come after this one
 	Limit   int    // 0: all
 }
 
-// MaxFaults bounds how many faults, or names of cells, an answer repeats.
+// MaxFaults is how many faults, or names of cells, a response lists at most.
 const MaxFaults = 100
 
-// StatusOf sums a view up: pure.
+// StatusOf sums a view up. Pure.
 func StatusOf(v *View, page StatusPage) Status {
 	s := Status{
 		Commit: v.Desired.Commit, Now: v.Plan.Now, Diverged: v.Observed.Diverged,
@@ -128,7 +128,10 @@ func StatusOf(v *View, page StatusPage) Status {
 }
 
 func channelStatus(v *View, c *plan.Channel, blocked map[string][]channels.Verdict) ChannelStatus {
-	s := ChannelStatus{Name: c.Name, Holds: c.Holds, Blocked: blocked["\x00"+c.Name], Counts: map[Condition]int{}, Cells: len(c.Cells), Refused: v.Observed.Refused[c.Name].Reason}
+	s := ChannelStatus{
+		Name: c.Name, Holds: c.Holds, Blocked: blocked["\x00"+c.Name], Counts: map[Condition]int{}, Cells: len(c.Cells),
+		Refused: v.Observed.Refused[c.Name].Reason,
+	}
 	if policy := cmp.Or(c.Policy, c.Valid); policy != nil {
 		s.After = policy.After
 	}
@@ -137,7 +140,8 @@ func channelStatus(v *View, c *plan.Channel, blocked map[string][]channels.Verdi
 	}
 	head := c.Effective
 	if head != nil {
-		s.Release, s.Digest, s.Sequence, s.Since, s.Replaces = head.Release, head.Digest, head.Sequence, head.Moved, head.Replaces
+		s.Release, s.Digest, s.Sequence = head.Release, head.Digest, head.Sequence
+		s.Since, s.Replaces = head.Moved, head.Replaces
 	}
 	for _, cell := range c.Cells {
 		s.Counts[conditionOf(v, cell, c, blocked[cell.Name])]++
@@ -181,7 +185,7 @@ func cellStatus(v *View, name string, blocked []channels.Verdict) CellStatus {
 	return s
 }
 
-// CellOf is one cell of a View, which has it.
+// CellOf returns the state of a cell, which the view must have.
 func CellOf(v *View, name string) CellStatus {
 	var blocked []channels.Verdict
 	for _, b := range v.Plan.Blocked {
@@ -192,7 +196,8 @@ func CellOf(v *View, name string) CellStatus {
 	return cellStatus(v, name, blocked)
 }
 
-// Paginate is the sorted names after one, at most limit (0: all), and the name after which the next page begins; empty: there is none.
+// Paginate returns the sorted names after one, at most limit of them (0: all), and the name after which the next page
+// begins; empty: this page is the last.
 func Paginate(names []string, after string, limit int) (page []string, next string) {
 	page = names[sort.Search(len(names), func(i int) bool { return names[i] > after }):]
 	if limit > 0 && len(page) > limit {

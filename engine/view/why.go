@@ -10,8 +10,8 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// Why tells in a few lines what a cell or a channel runs, what it should run, and every verdict between (invariant 10).
-// ok is false if nothing has that name; a cell goes before a channel.
+// Why says in a few lines what a cell or a channel runs, what it should run, and every verdict between (invariant 10).
+// ok is false if nothing has that name. If a cell and a channel share the name, the lines are about the cell.
 func Why(v *View, name string) (lines []string, ok bool) {
 	if cell := v.Desired.Cells[name]; cell != nil {
 		return v.whyCell(cell), true
@@ -50,7 +50,9 @@ func (v *View) whyCell(cell *plan.Cell) []string {
 	}
 	if s != nil {
 		if m := s.Miscount; m != nil {
-			lines = append(lines, fmt.Sprintf("its event numbers were out of order %s, the last time at %s: %s", words.Count(int(m.Times), "time"), words.Stamp(m.At), m.What))
+			lines = append(lines,
+				fmt.Sprintf("its event numbers were out of order %s, the last time at %s: %s",
+					words.Count(int(m.Times), "time"), words.Stamp(m.At), m.What))
 		}
 		for _, f := range s.Failures {
 			if f.Assignment.Digest == e.Digest {
@@ -62,7 +64,7 @@ func (v *View) whyCell(cell *plan.Cell) []string {
 		return b.Cell == "" && b.Release != "" && b.Release != e.Release
 	})
 	if id := v.Identity(cell.Name); len(about) == 0 && (s == nil || v.Silent(s) || id.Revoked || id.Quarantined != "") {
-		return lines // that nothing is heard of it is what holds it
+		return lines // the cell's silence, or its identity, holds it, and the lines above say so
 	}
 	if len(about) == 0 && s != nil && s.Digest != e.Digest && (s.State == cells.StateApplying || s.Applying != nil) {
 		return append(lines, "nothing is blocked: it is at work on it")
@@ -70,11 +72,11 @@ func (v *View) whyCell(cell *plan.Cell) []string {
 	return append(lines, verdictLines(about)...)
 }
 
-// silenceLines says what to look for where nothing is heard of a cell.
+// silenceLines says what to look for if a cell does not report.
 func (v *View) silenceLines(name string, s *plan.CellState) []string {
 	i := v.Identity(name)
 	switch {
-	case i.Quarantined != "" || i.Revoked: // shut says it
+	case i.Quarantined != "" || i.Revoked: // shutOutLines says it
 	case v.Silent(s):
 		return []string{"it gets nothing new until it reports again: does its machine run, and sluice agent on it, and does that reach the control plane?"}
 	case s != nil && !s.LastReport.IsZero():
@@ -100,7 +102,7 @@ func shutOutLines(name string, i cells.Identity) []string {
 	return nil
 }
 
-// vendorLines says what the vendor decided about this one cell, also while nothing waits for it.
+// vendorLines says what the vendor decided about this one cell, even while nothing waits for it.
 func vendorLines(c *plan.Channel, cell *plan.Cell) (lines []string) {
 	if cell.Paused != "" {
 		lines = append(lines, "the vendor paused it: "+words.OneLine(cell.Paused))
@@ -110,7 +112,9 @@ func vendorLines(c *plan.Channel, cell *plan.Cell) (lines []string) {
 	}
 	for _, h := range c.CellHolds {
 		if slices.Contains(h.Cells, cell.Name) {
-			lines = append(lines, fmt.Sprintf("a hold keeps new releases from it: %s; sluice hold %s --lift %s ends it", words.OneLine(h.Reason), c.Name, h.ID))
+			lines = append(lines,
+				fmt.Sprintf("a hold keeps new releases from it: %s; sluice hold %s --lift %s ends it",
+					words.OneLine(h.Reason), c.Name, h.ID))
 		}
 	}
 	return lines
@@ -134,7 +138,7 @@ func ownerLines(o *cells.Owner) (lines []string) {
 	return lines
 }
 
-// describeRunning says what a cell runs and how.
+// describeRunning says what a cell runs, and how it is.
 func (v *View) describeRunning(s *plan.CellState) string {
 	switch {
 	case s == nil || s.LastReport.IsZero():
@@ -175,7 +179,7 @@ func (v *View) whyChannel(c *plan.Channel) []string {
 	return append(lines, verdictLines(v.verdictsAbout(c, ""))...)
 }
 
-// verdictsAbout gives the verdicts about a channel, and those about one of its cells.
+// verdictsAbout returns the verdicts about a channel, and those about one of its cells.
 func (v *View) verdictsAbout(c *plan.Channel, cell string) []channels.Verdict {
 	about, ofCells := v.Plan.BlockedIn(c.Name)
 	for _, b := range ofCells {
