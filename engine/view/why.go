@@ -67,7 +67,7 @@ func (v *View) whyCell(cell *plan.Cell) []string {
 		return lines // the cell's silence, or its identity, holds it, and the lines above say so
 	}
 	if len(about) == 0 && s != nil && s.Digest != e.Digest && (s.State == cells.StateApplying || s.Applying != nil) {
-		return append(lines, "nothing is blocked: it is at work on it")
+		return append(lines, "nothing is blocked: the cell is applying it")
 	}
 	return append(lines, verdictLines(about)...)
 }
@@ -78,12 +78,13 @@ func (v *View) silenceLines(name string, s *plan.CellState) []string {
 	switch {
 	case i.Quarantined != "" || i.Revoked: // shutOutLines says it
 	case v.Silent(s):
-		return []string{"it gets nothing new until it reports again: does its machine run, and sluice agent on it, and does that reach the control plane?"}
+		return []string{"it gets nothing new until it reports again: " +
+			"check that its machine and sluice agent run, and that the agent reaches the control plane"}
 	case s != nil && !s.LastReport.IsZero():
 	case i.PublicKey == "":
-		return []string{"no agent has registered under its name; a token for one: sluice cell add " + name}
+		return []string{"no agent has registered under its name: get a token for one with sluice cell add " + name}
 	default:
-		return []string{"an agent registered under its name and has not reported since: does sluice agent run there?"}
+		return []string{"an agent registered under its name and has not reported since: check that sluice agent runs there"}
 	}
 	return nil
 }
@@ -93,11 +94,12 @@ func shutOutLines(name string, i cells.Identity) []string {
 	switch {
 	case i.Quarantined != "":
 		return []string{
-			"nobody is let in under its key, which is used from two places: " + words.OneLine(i.Quarantined),
-			"find out which of the two is the cell (an agent logs its boot as it starts), stop the other, and give the cell a new token: sluice cell add " + name,
+			"its key is shut out, because it is used from two places: " + words.OneLine(i.Quarantined),
+			"find out which of the two is the cell (an agent logs its boot when it starts), stop the other, " +
+				"and give the cell a new token: sluice cell add " + name,
 		}
 	case i.Revoked:
-		return []string{"its key is revoked: a new token lets it in again: sluice cell add " + name}
+		return []string{"its key is revoked: to let it in again, give it a new token: sluice cell add " + name}
 	}
 	return nil
 }
