@@ -5,35 +5,35 @@ import (
 	"time"
 )
 
-// eventQueue is what is to come, in order of time and then of when it was put there.
+// eventQueue holds the events to come, ordered by time and then by when they were added.
 type eventQueue struct {
 	start      time.Time
-	grid       time.Duration // reports are seen at multiples of it
+	grid       time.Duration // reports are seen at multiples of grid, counted from start
 	heap       eventHeap
 	lastNumber int
-	planWakes  map[int64]bool // instants at which nothing happens but a plan: one each is enough
+	planWakes  map[int64]bool // instants at which only a plan is made, once each
 }
 
-// queuedEvent is something that happens at an instant. do is nil for what only wants a plan to be made; it tells whether
-// anybody but the cell learns of it.
+// queuedEvent is something that happens at an instant. run reports whether the control plane sees it; nil: only a plan
+// is made.
 type queuedEvent struct {
 	at     time.Time
 	number int
 	run    func() (seen bool, err error)
 }
 
-// schedule puts something there, at exactly that instant.
+// schedule adds an event at exactly t.
 func (a *eventQueue) schedule(t time.Time, do func() (seen bool, err error)) {
 	a.lastNumber++
 	heap.Push(&a.heap, queuedEvent{t, a.lastNumber, do})
 }
 
-// scheduleReport puts something there that a cell's report brings: it is seen at the end of its interval.
+// scheduleReport adds an event that a cell's report brings: it is seen at the end of the report interval.
 func (a *eventQueue) scheduleReport(t time.Time, do func() (seen bool)) {
 	a.schedule(a.seenAt(t), func() (bool, error) { return do(), nil })
 }
 
-// seenAt gives the instant at which what happens at t is seen.
+// seenAt returns the instant at which the control plane sees what happens at t.
 func (a *eventQueue) seenAt(t time.Time) time.Time {
 	over := t.Sub(a.start) % a.grid
 	if over == 0 {
@@ -42,7 +42,7 @@ func (a *eventQueue) seenAt(t time.Time) time.Time {
 	return t.Add(a.grid - over)
 }
 
-// schedulePlan asks for a plan at t, on the grid.
+// schedulePlan adds a plan at t, rounded up to the grid.
 func (a *eventQueue) schedulePlan(t time.Time) {
 	t = a.seenAt(t)
 	if a.planWakes == nil {
@@ -54,7 +54,7 @@ func (a *eventQueue) schedulePlan(t time.Time) {
 	}
 }
 
-// nextAt tells when the next is due.
+// nextAt returns when the next event is due.
 func (a *eventQueue) nextAt() (at time.Time, ok bool) {
 	if len(a.heap) == 0 {
 		return time.Time{}, false
@@ -62,7 +62,7 @@ func (a *eventQueue) nextAt() (at time.Time, ok bool) {
 	return a.heap[0].at, true
 }
 
-// popDue takes the next that is due by now.
+// popDue removes and returns the next event if it is due by now.
 func (a *eventQueue) popDue(now time.Time) (d queuedEvent, ok bool) {
 	if at, any := a.nextAt(); !any || at.After(now) {
 		return queuedEvent{}, false
@@ -74,7 +74,7 @@ func (a *eventQueue) popDue(now time.Time) (d queuedEvent, ok bool) {
 	return d, true
 }
 
-// eventHeap is a heap.
+// eventHeap implements heap.Interface.
 type eventHeap []queuedEvent
 
 func (e eventHeap) Len() int      { return len(e) }

@@ -12,7 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// fleet is all cells: what they really do, and what the control plane was told.
+// fleet is all cells: what they really do, and what the control plane knows of them.
 type fleet struct {
 	world          *world
 	cells          map[string]*cell
@@ -21,7 +21,7 @@ type fleet struct {
 	cuts           map[string]*Cut
 }
 
-// cell is one cell. What it is lies here; what is known of it in state, which Observed holds too.
+// cell is one cell: its real state, and in known what the control plane knows of it, which Observed holds too.
 type cell struct {
 	name, channel string
 	labels        map[string]string
@@ -29,26 +29,29 @@ type cell struct {
 
 	running      *cells.Assignment // nil: nothing installed
 	applying     *cells.Assignment // begun, without a result
-	offered      *cells.Assignment // heard of, not begun
+	offered      *cells.Assignment // received, not begun
 	hung         bool              // applying never ends
-	health       cells.State       // what it says of itself
-	healthySince time.Time         // since when it is healthy on running, as reports tell it; zero: it is not
+	health       cells.State       // the state that the cell reports
+	healthySince time.Time         // since when the cell reports to be healthy on running; zero: it is not healthy
 	failures     []cells.Failure
-	generation   int // grows with every change of what it runs or applies: what was put on the agenda before is void
+	// Grows with every change of running or applying. Events scheduled for an earlier generation are void.
+	generation int
 
-	outages     int       // outages that it is in
-	lastContact time.Time // its last report, while it is out
-	missedGrant bool      // it was granted something meanwhile
+	outages     int       // how many outages the cell is in
+	lastContact time.Time // its last report before the outages
+	missedGrant bool      // it was granted something during the outages
 
-	owner *cells.Owner // what its owner decided; nil: nothing
+	owner *cells.Owner // what the owner decided; nil: nothing
 
-	acknowledged string // key of the newest assignment that it acknowledged
+	acknowledged string // key of the newest acknowledged assignment
 
-	countedRelease string // the release that the recorder counts it on
+	countedRelease string // the release that the recorder counts the cell under
 }
 
 func newFleet(w *world) *fleet {
-	f := &fleet{world: w, cells: map[string]*cell{}, soakMilestones: soakThresholds(w.policies()), cuts: map[string]*Cut{}}
+	f := &fleet{
+		world: w, cells: map[string]*cell{}, soakMilestones: soakThresholds(w.policies()), cuts: map[string]*Cut{},
+	}
 	for i := range w.input.Scenario.Releases {
 		c := &w.input.Scenario.Releases[i]
 		f.cuts[c.Version.String()] = c
@@ -64,8 +67,8 @@ func newFleet(w *world) *fleet {
 	return f
 }
 
-// addCell adds a cell that runs a head; nil: nothing. What a repository says was reached is taken as reached, and soaked since
-// then.
+// addCell adds a cell that runs head; nil: nothing. What the repository says the channel reached counts as reached, and
+// as soaked since then.
 func (f *fleet) addCell(def *plan.Cell, head *plan.EffectiveHead) {
 	c := &cell{name: def.Name, channel: def.Channel, labels: def.Labels, health: cells.StatePending}
 	c.known = &plan.CellState{Name: def.Name}
@@ -84,7 +87,7 @@ func (f *fleet) addCell(def *plan.Cell, head *plan.EffectiveHead) {
 	f.reportState(c)
 }
 
-// draw draws from 0 up to 1, the same for the same question: no draw depends on how many were made before.
+// draw draws a number from 0 up to 1. The same question gets the same number, however many numbers were drawn before.
 func (f *fleet) draw(question ...string) float64 {
 	h := fnv.New64a()
 	_, _ = h.Write(strconv.AppendInt(nil, f.world.input.Scenario.Seed, 10))
@@ -92,13 +95,13 @@ func (f *fleet) draw(question ...string) float64 {
 		_, _ = h.Write([]byte{0})
 		_, _ = h.Write([]byte(q))
 	}
-	x := h.Sum64() // splitmix64's finish: FNV alone is uneven in its high bits
+	x := h.Sum64() // splitmix64's last step: FNV alone is uneven in its high bits
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb
 	return float64((x^x>>31)>>11) / (1 << 53)
 }
 
-// refreshContact brings what is known up to now: a cell in contact has just reported.
+// refreshContact updates what is known to now: a cell in contact has always just reported.
 func (f *fleet) refreshContact(now time.Time) {
 	for _, c := range f.order {
 		s := c.known
@@ -112,13 +115,14 @@ func (f *fleet) refreshContact(now time.Time) {
 	}
 }
 
-// reportState tells the control plane what the cell is now, as plan.Receive takes it.
+// reportState updates what the control plane knows of a cell, as plan.Receive would.
 func (f *fleet) reportState(c *cell) {
 	if c.outages > 0 {
 		return
 	}
 	s := c.known
-	s.LastReport, s.State, s.Running, s.Applying, s.Taken, s.Owner = f.world.now, c.health, c.running, c.applying, c.acknowledged, c.owner
+	s.LastReport, s.State, s.Running, s.Applying = f.world.now, c.health, c.running, c.applying
+	s.Taken, s.Owner = c.acknowledged, c.owner
 	s.Infrastructure = math.MaxInt
 	if n := f.world.input.Scenario.Cells.Infrastructure; n != nil {
 		s.Infrastructure = *n
@@ -141,7 +145,8 @@ func (f *fleet) reportState(c *cell) {
 	}
 }
 
-// scheduleMilestones asks for a plan whenever a cell, healthy from now on, has soaked for as long as something asks.
+// scheduleMilestones schedules a plan for each length of soak that something waits for in the cell's channel, counted
+// from when the cell became healthy.
 func (f *fleet) scheduleMilestones(c *cell) {
 	for _, d := range f.soakMilestones[c.channel] {
 		if at := c.healthySince.Add(d); at.After(f.world.now) {
@@ -150,7 +155,7 @@ func (f *fleet) scheduleMilestones(c *cell) {
 	}
 }
 
-// deliverGrant lets a cell hear of its grant, now or when contact is back.
+// deliverGrant lets a cell receive its grant after a delay, or when contact is back.
 func (f *fleet) deliverGrant(c *cell) {
 	a := *c.known.Granted
 	wait := f.world.input.Scenario.Cells.Hear.pick(f.draw("hear", c.name, a.Key()))
@@ -164,7 +169,8 @@ func (f *fleet) deliverGrant(c *cell) {
 	})
 }
 
-// receiveGrant takes what a cell is granted by now, unless it knows of that or of something newer. An offer may have lapsed.
+// receiveGrant takes what a cell is granted by now, unless the cell knows that assignment or a newer one. The offer may
+// have lapsed.
 func (f *fleet) receiveGrant(c *cell) {
 	if c.known.Granted == nil {
 		return
@@ -180,13 +186,13 @@ func (f *fleet) receiveGrant(c *cell) {
 	f.tryBegin(c)
 }
 
-// beginApplying starts with what was heard last.
+// beginApplying begins the offered assignment.
 func (f *fleet) beginApplying(c *cell) {
 	a := c.offered
 	c.offered, c.hung = nil, false
 	c.generation++
 	if c.running != nil && c.running.SameContent(*a) && c.health != cells.StateStuck {
-		c.running, c.applying = a, nil // nothing to do but to remember it
+		c.running, c.applying = a, nil // nothing changes but the assignment
 		f.world.recorder.recordArrival(f.world, c)
 		if c.health != cells.StateHealthy && c.health != cells.StateUnhealthy {
 			c.health, c.healthySince = cells.StateHealthy, f.world.now
@@ -217,7 +223,7 @@ func (f *fleet) beginApplying(c *cell) {
 	f.scheduleFor(c, takes, func() { f.finishApplying(c, luck < fails) })
 }
 
-// scheduleFor lets something happen to a cell, unless it runs or applies something else by then.
+// scheduleFor schedules a change of a cell. It is void if the cell runs or applies something else by then.
 func (f *fleet) scheduleFor(c *cell, wait time.Duration, do func()) {
 	run := c.generation
 	f.world.queue.scheduleReport(f.world.now.Add(wait), func() bool {
@@ -229,7 +235,7 @@ func (f *fleet) scheduleFor(c *cell, wait time.Duration, do func()) {
 	})
 }
 
-// finishApplying ends what is being applied, well or not.
+// finishApplying ends what is being applied, with or without success.
 func (f *fleet) finishApplying(c *cell, failed bool) {
 	a := c.applying
 	c.applying = nil
@@ -239,14 +245,16 @@ func (f *fleet) finishApplying(c *cell, failed bool) {
 		c.running, c.health, c.healthySince = a, cells.StateHealthy, f.world.now
 		f.world.recorder.recordArrival(f.world, c)
 	default:
-		c.failures = append(c.failures, cells.Failure{Assignment: *a, Reason: "the scenario lets it fail", At: f.world.now})
+		c.failures = append(c.failures, cells.Failure{
+			Assignment: *a, Reason: "the scenario lets it fail", At: f.world.now,
+		})
 		switch {
-		case a.Forward: // no way back (R20)
+		case a.Forward: // no rollback (R20)
 			c.running, c.health = a, cells.StateStuck
 		case c.running == nil:
 			c.health = cells.StateFailed
 		default:
-			c.health, c.healthySince = cells.StateHealthy, f.world.now // back on the last good one, by itself
+			c.health, c.healthySince = cells.StateHealthy, f.world.now // back on the last good release, by itself
 		}
 		f.world.recorder.recordFailure(f.world, c, a)
 	}
@@ -260,7 +268,7 @@ func (f *fleet) finishApplying(c *cell, failed bool) {
 	f.tryBegin(c)
 }
 
-// turnUnhealthy turns a cell unhealthy, for a while or until it gets another release.
+// turnUnhealthy makes a cell unhealthy, for a while or until it gets another release.
 func (f *fleet) turnUnhealthy(c *cell, cut *Cut) {
 	c.health, c.healthySince = cells.StateUnhealthy, time.Time{}
 	f.reportState(c)
@@ -284,7 +292,8 @@ func (f *fleet) loseContact(c *cell) {
 	f.world.queue.schedulePlan(c.lastContact.Add(f.world.staleAfter()))
 }
 
-// regainContact brings a cell into contact again: it reports, and hears what was waiting. It tells whether that is news.
+// regainContact brings a cell back into contact. It reports, and receives what was waiting. The result says whether the
+// report has news.
 func (f *fleet) regainContact(c *cell) (news bool) {
 	if c.outages--; c.outages > 0 {
 		return false
@@ -293,7 +302,7 @@ func (f *fleet) regainContact(c *cell) (news bool) {
 	c.missedGrant = false
 	news = f.world.now.Sub(c.lastContact) > f.world.staleAfter()
 	if news && !c.healthySince.IsZero() {
-		c.healthySince = f.world.now // a gap that long breaks the soak (R9)
+		c.healthySince = f.world.now // a gap that long ends the soak (R9)
 		f.scheduleMilestones(c)
 	}
 	news = news || late || c.known.State != c.health || c.known.Running != c.running || c.known.Applying != c.applying
@@ -304,7 +313,7 @@ func (f *fleet) regainContact(c *cell) (news bool) {
 	return news
 }
 
-// scheduleOutage puts an outage of the cells that it is of on the agenda.
+// scheduleOutage schedules an outage of the cells that it selects.
 func (f *fleet) scheduleOutage(number int, o Outage) {
 	from := o.From.instant(f.world.input.From)
 	for _, c := range f.order {
@@ -332,8 +341,8 @@ func (f *fleet) scheduleOutage(number int, o Outage) {
 	}
 }
 
-// alignOutage gives the end of the piece of grid that t is in, less what the pipeline bears: random outages begin and end
-// there, so that many cells fall silent at one instant, and the engine need not plan for each.
+// alignOutage returns the end of the grid interval that contains t, minus the stale limit. Random outages begin and end
+// at such instants, so that many cells fall silent at once and fewer plans are needed.
 func (f *fleet) alignOutage(t time.Time, grid time.Duration) time.Time {
 	return t.Add(grid - t.Sub(f.world.input.From)%grid - f.world.staleAfter()%grid)
 }
@@ -350,7 +359,7 @@ func (f *fleet) scheduleSilence(c *cell, from time.Time, length time.Duration) {
 	f.world.queue.scheduleReport(from.Add(length), func() bool { return f.regainContact(c) })
 }
 
-// isSelected tells whether sel picks a cell.
+// isSelected reports whether sel selects a cell.
 func (f *fleet) isSelected(c *cell, sel Select, number int) bool {
 	if len(sel.Cells) > 0 && !slices.Contains(sel.Cells, c.name) || sel.Channel != "" && sel.Channel != c.channel {
 		return false

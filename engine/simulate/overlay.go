@@ -18,18 +18,19 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// overlay is a commit's files with changes on top. It is immutable: with gives another one, which shares what is the same.
+// overlay is a commit's files with changes on top. It is immutable: withFiles returns another one, which shares what is
+// the same.
 type overlay struct {
 	base fs.FS
 	root *entry
 }
 
-// entry is a file or a folder that the overlay says something about.
+// entry is a file or a folder that differs from the base.
 type entry struct {
-	data     []byte            // of a file
-	children map[string]*entry // of a folder: what is other than in the base; nil: removed
-	inBase   bool              // the folder is in the base too
-	id       string            // object id; empty: not known, because the base has none
+	data     []byte            // a file's content
+	children map[string]*entry // a folder's entries that differ from the base; nil: removed
+	inBase   bool              // the base has the folder too
+	id       string            // object id; empty: unknown, since the base has none
 }
 
 func newOverlay(base fs.FS) *overlay {
@@ -38,12 +39,12 @@ func newOverlay(base fs.FS) *overlay {
 	return o
 }
 
-// withFiles gives o with files changed; nil data removes the file or, given a folder, all below it.
+// withFiles returns o with files changed; nil data removes the file or, for a folder, everything below it.
 func (o *overlay) withFiles(files map[string][]byte) *overlay {
 	return &overlay{base: o.base, root: o.changeFolder(".", o.root, files)}
 }
 
-// changeFolder gives folder e, at dir, with files changed; their paths begin at dir.
+// changeFolder returns folder e, at dir, with files changed. Their paths are relative to dir.
 func (o *overlay) changeFolder(dir string, e *entry, files map[string][]byte) *entry {
 	kids := map[string]*entry{}
 	if e != nil {
@@ -69,7 +70,7 @@ func (o *overlay) changeFolder(dir string, e *entry, files map[string][]byte) *e
 	return o.makeFolder(dir, kids)
 }
 
-// makeFolder makes an entry of what is other than in the base.
+// makeFolder returns a folder entry with the children that differ from the base.
 func (o *overlay) makeFolder(dir string, kids map[string]*entry) *entry {
 	e := &entry{children: kids}
 	if e.children == nil {
@@ -80,7 +81,7 @@ func (o *overlay) makeFolder(dir string, kids map[string]*entry) *entry {
 		e.inBase, id = true, manifest.ID(info)
 	}
 	if e.inBase && id == "" {
-		return e // what can't be told apart from another is not cached
+		return e // without an id, the folder is not cached
 	}
 	if len(e.children) == 0 {
 		e.id = id
@@ -110,7 +111,7 @@ func blobID(data []byte) string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-// objectID gives the object id of a path; empty: not there, or not known.
+// objectID returns the object id of a path; empty: the path does not exist, or its id is unknown.
 func (o *overlay) objectID(name string) string {
 	info, err := o.Stat(name)
 	if err != nil {
@@ -119,7 +120,7 @@ func (o *overlay) objectID(name string) string {
 	return manifest.ID(info)
 }
 
-// findEntry gives what the overlay says of a path. known is false where only the base knows.
+// findEntry returns the overlay's entry of a path. known is false if only the base knows the path.
 func (o *overlay) findEntry(name string) (e *entry, known bool) {
 	e = o.root
 	if name == "." {
@@ -131,14 +132,14 @@ func (o *overlay) findEntry(name string) (e *entry, known bool) {
 		}
 		kid, ok := e.children[part]
 		if !ok {
-			return nil, !e.inBase // a folder of the overlay alone has nothing else in it
+			return nil, !e.inBase // a folder that the base lacks has no other entries
 		}
 		e = kid
 	}
 	return e, true
 }
 
-// Stat tells about a file or a folder.
+// Stat implements fs.StatFS.
 func (o *overlay) Stat(name string) (fs.FileInfo, error) {
 	if !fs.ValidPath(name) {
 		return nil, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrInvalid}
@@ -153,7 +154,7 @@ func (o *overlay) Stat(name string) (fs.FileInfo, error) {
 	return entryInfo{path.Base(name), e}, nil
 }
 
-// ReadFile reads a file.
+// ReadFile implements fs.ReadFileFS.
 func (o *overlay) ReadFile(name string) ([]byte, error) {
 	e, known := o.findEntry(name)
 	switch {
@@ -167,7 +168,7 @@ func (o *overlay) ReadFile(name string) ([]byte, error) {
 	return slices.Clone(e.data), nil
 }
 
-// ReadDir lists a folder by name.
+// ReadDir implements fs.ReadDirFS.
 func (o *overlay) ReadDir(name string) ([]fs.DirEntry, error) {
 	e, known := o.findEntry(name)
 	switch {
@@ -199,7 +200,7 @@ func (o *overlay) ReadDir(name string) ([]fs.DirEntry, error) {
 	return all, nil
 }
 
-// Open opens a file or a folder.
+// Open implements fs.FS.
 func (o *overlay) Open(name string) (fs.File, error) {
 	stat, err := o.Stat(name)
 	if err != nil {
@@ -235,7 +236,7 @@ func (f *openFolder) Read([]byte) (int, error) {
 	return 0, &fs.PathError{Op: "read", Path: f.info.Name(), Err: errors.New("is a folder")}
 }
 
-// ReadDir gives the next n entries; n <= 0: all that are left.
+// ReadDir implements fs.ReadDirFile.
 func (f *openFolder) ReadDir(n int) ([]fs.DirEntry, error) {
 	if n <= 0 {
 		n = len(f.remaining)
@@ -266,5 +267,6 @@ func (i entryInfo) Mode() fs.FileMode {
 	return 0o644
 }
 
-// Over gives base with files changed on top; nil data removes the file or, given a folder, all below it. base is not touched.
+// Over returns base with files changed on top; nil data removes the file or, for a folder, everything below it. base
+// stays as it is.
 func Over(base fs.FS, files map[string][]byte) fs.FS { return newOverlay(base).withFiles(files) }

@@ -16,7 +16,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Decision is what cells' owners decide on their machines (R18). The last that begins counts.
+// Decision is what cells' owners decide on their machines (R18). Of several, the last that begins counts.
 type Decision struct {
 	Of      Select          `yaml:"of" json:"of,omitzero"`
 	From    Moment          `yaml:"from" json:"from,omitzero"`
@@ -26,7 +26,7 @@ type Decision struct {
 	Windows []window.Window `yaml:"windows" json:"windows,omitempty" doc:"when they begin something new"`
 }
 
-// Join is cells that are added on the way, with nothing installed.
+// Join adds cells, with nothing installed, during the simulation.
 type Join struct {
 	At      Moment `yaml:"at" json:"at" required:"true"`
 	Channel string `yaml:"channel" json:"channel" required:"true"`
@@ -50,7 +50,7 @@ func (s *Scenario) validateOwners(fault func(at, format string, args ...any)) {
 	}
 }
 
-// scheduleDecision puts an owners' decision on the agenda. The cells report it, and act by it.
+// scheduleDecision schedules an owners' decision, which its cells report and follow.
 func (f *fleet) scheduleDecision(number int, d *Decision) {
 	from := d.From.instant(f.world.input.From)
 	set := func(o *cells.Owner) func() bool {
@@ -72,7 +72,8 @@ func (f *fleet) scheduleDecision(number int, d *Decision) {
 	}
 }
 
-// tryBegin begins what was heard last, unless the cell's owner says no; then again when time may have changed that.
+// tryBegin begins the offered assignment unless the cell's owner forbids it, and tries again when time may have changed
+// that.
 func (f *fleet) tryBegin(c *cell) {
 	if c.offered == nil || c.applying != nil && !c.hung {
 		return
@@ -97,7 +98,8 @@ func (w *world) joinCells(number int, j Join) error {
 	for i := range j.Cells {
 		files[path.Join(cells.Dir, fmt.Sprintf("join-%d-%05d", number+1, i+1), "cell.yaml")] = data
 	}
-	if err := w.repo.commit(anonymous, w.now, fmt.Sprintf("cells: %d more in %s", j.Cells, j.Channel), files); err != nil {
+	message := fmt.Sprintf("cells: %d more in %s", j.Cells, j.Channel)
+	if err := w.repo.commit(anonymous, w.now, message, files); err != nil {
 		return err
 	}
 	if err := w.readRepository(); err != nil {
@@ -111,7 +113,7 @@ func (w *world) joinCells(number int, j Join) error {
 	return nil
 }
 
-// cellFileLikeFirst is a cell.yaml with the profile, values and labels of a channel's first cell.
+// cellFileLikeFirst returns a cell.yaml with the profile, values and labels of the channel's first cell.
 func cellFileLikeFirst(c *plan.Channel) ([]byte, error) {
 	fresh := map[string]any{"apiVersion": releases.APIVersion, "kind": "Cell", "channel": c.Name}
 	if len(c.Cells) > 0 {

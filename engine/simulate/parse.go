@@ -10,13 +10,13 @@ import (
 )
 
 const (
-	maxAdded    = 100_000 // cells of a scenario
+	maxAdded    = 100_000 // cells that a scenario adds
 	maxReleases = 1_000
 	leastReport = 5 * time.Second
 )
 
-// Parse reads a scenario, strictly: unknown fields, wrong types and what makes no sense are faults with their line.
-// Whether the channels, people and releases that it names exist, Run says.
+// Parse parses a scenario strictly: unknown fields, wrong types and contradictions are faults, each with its line. Run
+// checks that the channels, people and releases which the scenario names exist.
 func Parse(file string, data []byte) (*Scenario, []manifest.Fault) {
 	doc, faults := manifest.Decode[Scenario](file, data)
 	if len(faults) > 0 {
@@ -29,7 +29,7 @@ func Parse(file string, data []byte) (*Scenario, []manifest.Fault) {
 	s.validateOwners(fault)
 	for i, o := range s.Outages {
 		if o.For <= 0 {
-			fault(fmt.Sprintf("outages[%d].for", i), "an outage lasts: for must be more than 0")
+			fault(fmt.Sprintf("outages[%d].for", i), "for must be more than 0")
 		}
 	}
 	for i := range s.People {
@@ -55,7 +55,7 @@ func (s *Scenario) validateCells(fault func(at, format string, args ...any)) {
 		}
 	}
 	if r := s.Cells.Report; r != 0 && r < leastReport {
-		fault("cells.report", "cells report every %s at the most", leastReport)
+		fault("cells.report", "cells report at most every %s", leastReport)
 	}
 	for name, span := range map[string]Span{"cells.apply": s.Cells.Apply, "cells.hear": s.Cells.Hear} {
 		if span.Max != 0 && span.Max < span.Min {
@@ -130,12 +130,13 @@ func (s *Span) setDefaults(least, most time.Duration) {
 	s.Max = max(s.Max, s.Min)
 }
 
-// pick gives the length that luck, from 0 to 1, picks.
+// pick returns the length at luck, from 0 to 1, between the bounds.
 func (s Span) pick(luck float64) time.Duration {
 	return s.Min + time.Duration(luck*float64(s.Max-s.Min))
 }
 
-// soakThresholds gives for each channel the lengths of soak that something waits for there: downstream gates', and its waves'.
+// soakThresholds returns for each channel the lengths of soak that something waits for there: downstream gates, and the
+// channel's waves.
 func soakThresholds(policies map[string]*channels.Channel) map[string][]time.Duration {
 	all := map[string][]time.Duration{}
 	for name, policy := range policies {

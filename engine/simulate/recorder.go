@@ -11,22 +11,22 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// fewNames is how many cells an event names.
+// fewNames is how many cells an event names at most.
 const fewNames = 3
 
-// recorder writes down what happens.
+// recorder records what happens.
 type recorder struct {
 	result    *Result
-	counts    map[string]map[string]int // by channel and release: cells that run it
+	counts    map[string]map[string]int // how many cells run a release, by channel and release
 	changed   map[string]bool           // channels whose counts changed since the last sample
 	rollouts  map[string][]*Rollout     // by channel
 	openWaits map[waitKey]*openWait
-	arrivals  map[arrivalKey]int // index into the result's
+	arrivals  map[arrivalKey]int // index in Result.Arrivals
 }
 
 type waitKey struct {
 	channel, release, gate string
-	cells                  bool // the verdict holds single cells, not the channel
+	cells                  bool // the verdict is about single cells, not the channel
 }
 
 type arrivalKey struct {
@@ -34,18 +34,21 @@ type arrivalKey struct {
 	sequence int64
 }
 
-// openWait is a verdict that stands.
+// openWait is a verdict that still blocks.
 type openWait struct {
 	wait      Wait
-	event     int       // its line in the timeline
-	plan      int       // the last that had it
-	cells     int       // that it held in that plan
-	goneSince time.Time // of the first plan since then, which had it no more
+	event     int       // index of its line in the timeline
+	plan      int       // the last plan that had the verdict
+	cells     int       // how many cells the verdict held in that plan
+	goneSince time.Time // instant of the first later plan without the verdict
 }
 
 func newRecorder(w *world) *recorder {
 	r := &recorder{
-		result: &Result{Commit: w.desired.Commit, From: w.now, Until: w.end, Seed: w.input.Scenario.Seed, series: map[string][]releaseCounts{}},
+		result: &Result{
+			Commit: w.desired.Commit, From: w.now, Until: w.end, Seed: w.input.Scenario.Seed,
+			series: map[string][]releaseCounts{},
+		},
 		counts: map[string]map[string]int{}, changed: map[string]bool{}, rollouts: map[string][]*Rollout{},
 		openWaits: map[waitKey]*openWait{}, arrivals: map[arrivalKey]int{},
 	}
@@ -53,7 +56,9 @@ func newRecorder(w *world) *recorder {
 	for name, c := range w.desired.Channels {
 		r.counts[name], r.changed[name] = map[string]int{}, true
 		if e := c.Effective; e != nil {
-			r.rollouts[name] = append(r.rollouts[name], &Rollout{Release: e.Release, Sequence: e.Sequence, Kind: "standing", Moved: e.Moved})
+			r.rollouts[name] = append(r.rollouts[name], &Rollout{
+				Release: e.Release, Sequence: e.Sequence, Kind: "standing", Moved: e.Moved,
+			})
 		}
 	}
 	for _, c := range w.fleet.order {
@@ -67,10 +72,13 @@ func newRecorder(w *world) *recorder {
 
 func (r *recorder) addEvent(e Event) { r.result.Timeline = append(r.result.Timeline, e) }
 
-// recordPlan writes down what a plan does and what it blocks.
+// recordPlan records what a plan does and what it blocks.
 func (r *recorder) recordPlan(w *world) {
 	for _, a := range w.plan.Learned.Accepted {
-		r.addEvent(Event{At: w.now, Kind: "accepted", Channel: a.Downstream, Release: a.Release, Text: a.Upstream + ": " + a.Evidence})
+		r.addEvent(Event{
+			At: w.now, Kind: "accepted", Channel: a.Downstream, Release: a.Release,
+			Text: a.Upstream + ": " + a.Evidence,
+		})
 	}
 	for _, f := range w.plan.Learned.Finished {
 		for _, o := range r.rollouts[f.Channel] {
@@ -99,7 +107,9 @@ func (r *recorder) recordAction(w *world, a *plan.Action) {
 		if e.Text == "" && a.Replaces != "" {
 			e.Text = "replaces " + a.Replaces
 		}
-		r.rollouts[a.Channel] = append(r.rollouts[a.Channel], &Rollout{Release: a.Release, Sequence: a.Sequence, Kind: string(a.Kind), Moved: w.now})
+		r.rollouts[a.Channel] = append(r.rollouts[a.Channel], &Rollout{
+			Release: a.Release, Sequence: a.Sequence, Kind: string(a.Kind), Moved: w.now,
+		})
 	case plan.Halt:
 		s.Halts++
 	case plan.Quarantines:
@@ -108,8 +118,9 @@ func (r *recorder) recordAction(w *world, a *plan.Action) {
 		e.Wave, e.Cells, e.Names = a.Wave, len(a.Cells), a.Cells[:min(fewNames, len(a.Cells))]
 		s.Granted += len(a.Cells)
 		r.recordGrant(w.now, a)
-		if n := len(r.result.Timeline); n > 0 { // one line for what follows on itself
-			if last := &r.result.Timeline[n-1]; last.Kind == e.Kind && last.Channel == e.Channel && last.Release == e.Release && last.Wave == e.Wave {
+		if n := len(r.result.Timeline); n > 0 { // repeated grants share one line
+			if last := &r.result.Timeline[n-1]; last.Kind == e.Kind && last.Channel == e.Channel &&
+				last.Release == e.Release && last.Wave == e.Wave {
 				last.Cells += e.Cells
 				return
 			}
@@ -133,7 +144,9 @@ func (r *recorder) recordGrant(now time.Time, a *plan.Action) {
 	o.Waves[i].Cells += len(a.Cells)
 	for _, name := range a.Cells {
 		r.arrivals[arrivalKey{name, a.Sequence}] = len(r.result.Arrivals)
-		r.result.Arrivals = append(r.result.Arrivals, Arrival{Cell: name, Channel: a.Channel, Release: a.Release, Sequence: a.Sequence, Wave: a.Wave, Granted: now})
+		r.result.Arrivals = append(r.result.Arrivals, Arrival{
+			Cell: name, Channel: a.Channel, Release: a.Release, Sequence: a.Sequence, Wave: a.Wave, Granted: now,
+		})
 	}
 }
 
@@ -146,7 +159,7 @@ func (r *recorder) findRollout(channel string, sequence int64) *Rollout {
 	return nil
 }
 
-// recordArrival writes down that a cell runs what it was assigned.
+// recordArrival records that a cell runs what it was assigned.
 func (r *recorder) recordArrival(w *world, c *cell) {
 	a := c.running
 	counts := r.counts[c.channel]
@@ -174,7 +187,7 @@ func (r *recorder) recordArrival(w *world, c *cell) {
 	}
 }
 
-// recordFailure writes down that an assignment failed in a cell.
+// recordFailure records that an assignment failed in a cell.
 func (r *recorder) recordFailure(w *world, c *cell, a *cells.Assignment) {
 	r.result.Summary.Failed++
 	if i, ok := r.arrivals[arrivalKey{c.name, a.Sequence}]; ok {
@@ -184,7 +197,8 @@ func (r *recorder) recordFailure(w *world, c *cell, a *cells.Assignment) {
 		o.Failed++
 	}
 	if n := len(r.result.Timeline); n > 0 {
-		if last := &r.result.Timeline[n-1]; last.Kind == "failed" && last.Channel == c.channel && last.Release == a.Release {
+		if last := &r.result.Timeline[n-1]; last.Kind == "failed" && last.Channel == c.channel &&
+			last.Release == a.Release {
 			last.Cells++
 			if len(last.Names) < fewNames {
 				last.Names = append(last.Names, c.name)
@@ -192,18 +206,25 @@ func (r *recorder) recordFailure(w *world, c *cell, a *cells.Assignment) {
 			return
 		}
 	}
-	r.addEvent(Event{At: w.now, Kind: "failed", Channel: c.channel, Release: a.Release, Cells: 1, Names: []string{c.name}})
+	r.addEvent(Event{
+		At: w.now, Kind: "failed", Channel: c.channel, Release: a.Release, Cells: 1, Names: []string{c.name},
+	})
 }
 
-// recordVerdicts follows verdicts from the first plan that has them to the first that has them no more.
+// recordVerdicts follows each verdict from the first plan that has it to the first that does not.
 func (r *recorder) recordVerdicts(p int, now time.Time, verdicts []channels.Verdict) {
 	for _, v := range verdicts {
 		key := waitKey{v.Channel, v.Release, v.Gate, v.Cell != ""}
 		o := r.openWaits[key]
 		if o == nil {
-			o = &openWait{event: len(r.result.Timeline), wait: Wait{Channel: v.Channel, Gate: v.Gate, Release: v.Release, Reason: v.Reason, From: now}}
+			o = &openWait{
+				event: len(r.result.Timeline),
+				wait:  Wait{Channel: v.Channel, Gate: v.Gate, Release: v.Release, Reason: v.Reason, From: now},
+			}
 			r.openWaits[key] = o
-			r.addEvent(Event{At: now, Kind: "blocked", Channel: v.Channel, Release: v.Release, Gate: v.Gate, Text: v.Reason})
+			r.addEvent(Event{
+				At: now, Kind: "blocked", Channel: v.Channel, Release: v.Release, Gate: v.Gate, Text: v.Reason,
+			})
 		}
 		if o.plan != p {
 			o.plan, o.cells, o.goneSince = p, 0, time.Time{}
@@ -233,14 +254,15 @@ func (r *recorder) recordVerdicts(p int, now time.Time, verdicts []channels.Verd
 	}
 }
 
-// waitGrace is how long a verdict about cells may be away and still be the same wait: that of a full rollout comes and
-// goes with each cell.
+// waitGrace is for how long a verdict about cells may be absent and still count as the same wait. The verdicts of a
+// full rollout come and go with each cell.
 const waitGrace = 15 * time.Minute
 
-// sortedWaits gives the waits that are open, in order.
+// sortedWaits returns the keys of the open waits, sorted.
 func (r *recorder) sortedWaits() []waitKey {
 	return slices.SortedFunc(maps.Keys(r.openWaits), func(a, b waitKey) int {
-		return cmp.Or(cmp.Compare(a.channel, b.channel), cmp.Compare(a.gate, b.gate), cmp.Compare(a.release, b.release), cmp.Compare(r.openWaits[a].event, r.openWaits[b].event))
+		return cmp.Or(cmp.Compare(a.channel, b.channel), cmp.Compare(a.gate, b.gate), cmp.Compare(a.release, b.release),
+			cmp.Compare(r.openWaits[a].event, r.openWaits[b].event))
 	})
 }
 
@@ -255,7 +277,7 @@ func (r *recorder) closeWait(key waitKey, until time.Time) {
 
 func seconds(d time.Duration) int64 { return int64(d / time.Second) }
 
-// sampleCounts notes the counts that changed.
+// sampleCounts records the counts that changed.
 func (r *recorder) sampleCounts(w *world) {
 	for name, dirty := range r.changed {
 		if dirty || w.now.Equal(w.end) {
@@ -265,7 +287,7 @@ func (r *recorder) sampleCounts(w *world) {
 	}
 }
 
-// finishResult ends the recording.
+// finishResult closes all waits and completes the result.
 func (r *recorder) finishResult(w *world) *Result {
 	for _, key := range r.sortedWaits() {
 		o := r.openWaits[key]
@@ -274,7 +296,9 @@ func (r *recorder) finishResult(w *world) *Result {
 		}
 		r.closeWait(key, o.goneSince)
 	}
-	r.result.Timeline = slices.DeleteFunc(r.result.Timeline, func(e Event) bool { return e.Kind == "blocked" && e.For == 0 })
+	r.result.Timeline = slices.DeleteFunc(r.result.Timeline, func(e Event) bool {
+		return e.Kind == "blocked" && e.For == 0
+	})
 	r.result.Waits = longestWaits(r.result.allWaits)
 	s := &r.result.Summary
 	s.Cells, s.Plans = len(w.fleet.order), w.planCount
@@ -300,7 +324,7 @@ func (r *recorder) finishResult(w *world) *Result {
 	return r.result
 }
 
-// longestWaits keeps the longest wait of each channel and gate, with the sum of all.
+// longestWaits keeps the longest wait of each channel and gate, with the sum of all its waits.
 func longestWaits(all []Wait) []Wait {
 	type gate struct{ channel, gate string }
 	best := map[gate]*Wait{}

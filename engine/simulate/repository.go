@@ -21,12 +21,12 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// repository is the release repository in memory: commits on top of the tip that was given, and what they fold to.
+// repository is the release repository in memory: commits on top of the given tip, and the history that they fold to.
 type repository struct {
 	tip       *overlay
 	history   *plan.History
 	openOlder func(commit string) (fs.FS, error)
-	commits   map[string]fs.FS // those made here
+	commits   map[string]fs.FS // commits made by the simulation
 	cache     manifest.Cache
 }
 
@@ -50,10 +50,12 @@ type author struct {
 	key string
 }
 
-// commit puts files on top of the tip, as a push does.
+// commit commits files on top of the tip, as a push does.
 func (r *repository) commit(who author, at time.Time, message string, files map[string][]byte) error {
 	next := r.tip.withFiles(files)
-	c := releases.Change{Parent: r.history.Tip, Author: who.Person, Committer: who.Person, When: at, Message: message, Key: who.key}
+	c := releases.Change{
+		Parent: r.history.Tip, Author: who.Person, Committer: who.Person, When: at, Message: message, Key: who.key,
+	}
 	sum := sha1.New() //nolint:gosec // git's object ids
 	fmt.Fprintf(sum, "%s\x00%s\x00%s\x00%s\x00%s", c.Parent, who.Email, at, message, next.root.id)
 	for _, name := range slices.Sorted(maps.Keys(files)) {
@@ -61,7 +63,10 @@ func (r *repository) commit(who author, at time.Time, message string, files map[
 	}
 	c.Commit = hex.EncodeToString(sum.Sum(nil))
 	for _, name := range changedPaths(files) {
-		f := releases.FileChange{Path: name, Old: r.tip.objectID(name), New: next.objectID(name), Authors: []releases.Person{who.Person}, Key: who.key}
+		f := releases.FileChange{
+			Path: name, Old: r.tip.objectID(name), New: next.objectID(name), Authors: []releases.Person{who.Person},
+			Key: who.key,
+		}
 		if f.Old != f.New {
 			c.Files = append(c.Files, f)
 		}
@@ -74,7 +79,7 @@ func (r *repository) commit(who author, at time.Time, message string, files map[
 	return nil
 }
 
-// changedPaths gives the paths that a Change names: files, but of a release its folder.
+// changedPaths returns the paths that a Change names: files, but for a release its folder.
 func changedPaths(files map[string][]byte) []string {
 	var all []string
 	for name := range files {
@@ -91,7 +96,7 @@ func changedPaths(files map[string][]byte) []string {
 	return slices.Compact(all)
 }
 
-// buildDesired is what the repository says now.
+// buildDesired returns what the repository says now.
 func (r *repository) buildDesired() (*plan.Desired, error) {
 	d, err := plan.Build(r.tip, r.history, r.open, &r.cache, false)
 	if err != nil {
@@ -100,7 +105,7 @@ func (r *repository) buildDesired() (*plan.Desired, error) {
 	return d, nil
 }
 
-// draftRelease gives the files of a new release: those of one that it is like, with another manifest.
+// draftRelease returns the files of a new release: those of the release like, with another manifest.
 func (r *repository) draftRelease(c Cut, like string) (map[string][]byte, error) {
 	manifest := map[string]any{"apiVersion": releases.APIVersion, "kind": "Release"}
 	files := map[string][]byte{}
@@ -153,7 +158,7 @@ func (r *repository) copyRelease(from, to string, files map[string][]byte, manif
 
 var errUnknownPerson = errors.New("sluice.yaml does not name this person")
 
-// personAsAuthor is a person of sluice.yaml as an author.
+// personAsAuthor returns a person of sluice.yaml as an author.
 func personAsAuthor(d *plan.Desired, name string) (author, error) {
 	m := d.Pipeline.People[name]
 	if m == nil {

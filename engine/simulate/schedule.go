@@ -15,13 +15,15 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// checkNames says what the scenario names and the repository does not have.
+// checkNames returns an error for each name in the scenario that the repository does not have.
 func (w *world) checkNames() error {
 	s := w.input.Scenario
 	var faults []error
 	channel := func(where, name string) {
 		if name != "" && w.desired.Channels[name] == nil {
-			faults = append(faults, fmt.Errorf("%s: there is no channel %q; there are %s", where, name, strings.Join(w.desired.Order, ", ")))
+			faults = append(faults,
+				fmt.Errorf("%s: there is no channel %q; there are %s", where, name,
+					strings.Join(w.desired.Order, ", ")))
 		}
 	}
 	known := func(where, version string) {
@@ -29,14 +31,15 @@ func (w *world) checkNames() error {
 			return
 		}
 		if !slices.ContainsFunc(s.Releases, func(c Cut) bool { return c.Version.String() == version }) {
-			faults = append(faults, fmt.Errorf("%s: there is no release %q, neither in the repository nor in the scenario", where, version))
+			faults = append(faults,
+				fmt.Errorf("%s: there is no release %q, neither in the repository nor in the scenario", where, version))
 		}
 	}
 	for i, c := range s.Releases {
 		where := fmt.Sprintf("releases[%d]", i)
 		known(where, c.Like)
 		if c.At.instant(w.input.From).Before(w.input.From) {
-			faults = append(faults, fmt.Errorf("%s: it is cut before the simulation begins", where))
+			faults = append(faults, fmt.Errorf("%s: the release is cut before the simulation begins", where))
 		}
 		if w.desired.Releases[c.Version.String()] != nil {
 			faults = append(faults, fmt.Errorf("%s: the repository has a release %s already", where, c.Version))
@@ -62,7 +65,7 @@ func (w *world) checkNames() error {
 		channel(where, a.Channel)
 		known(where, a.Release)
 		if a.Release != "*" && a.At.instant(w.input.From).Before(w.input.From) {
-			faults = append(faults, fmt.Errorf("%s: it is before the simulation begins", where))
+			faults = append(faults, fmt.Errorf("%s: at is before the simulation begins", where))
 		}
 		if _, err := personAsAuthor(w.desired, a.By); a.Do == "approve" && err != nil {
 			faults = append(faults, fmt.Errorf("%s: %w", where, err))
@@ -75,13 +78,14 @@ func (w *world) checkNames() error {
 	return errors.Join(faults...)
 }
 
-// addCells commits the cells that the scenario has beside the repository's.
+// addCells commits the cells that the scenario adds to the repository's.
 func (w *world) addCells() error {
 	files := map[string][]byte{}
 	for channel, n := range w.input.Scenario.Cells.Add {
 		c := w.desired.Channels[channel]
 		if c == nil {
-			return fmt.Errorf("cells.add: there is no channel %q; there are %s", channel, strings.Join(w.desired.Order, ", "))
+			return fmt.Errorf("cells.add: there is no channel %q; there are %s", channel,
+				strings.Join(w.desired.Order, ", "))
 		}
 		data, err := cellFileLikeFirst(c)
 		if err != nil {
@@ -103,10 +107,10 @@ func (w *world) addCells() error {
 	return w.readRepository()
 }
 
-// anonymous commits where the scenario names nobody.
+// anonymous commits where the scenario names no person.
 var anonymous = author{Person: releases.Person{Name: "scenario", Email: "scenario@localhost"}}
 
-// scheduleScenario puts all that the scenario says on the agenda.
+// scheduleScenario schedules all that the scenario says.
 func (w *world) scheduleScenario() {
 	s := w.input.Scenario
 	at := func(t time.Time, do func() error) {
@@ -138,7 +142,7 @@ func (w *world) scheduleScenario() {
 		at(j.At.instant(w.input.From), func() error { return w.joinCells(i, j) })
 	}
 	for _, k := range s.Skews {
-		from := k.From.instant(w.input.From) // before the begin: in force from there
+		from := k.From.instant(w.input.From) // a skew that began before the simulation is in force from its start
 		at(from, func() error { w.skews = append(w.skews, k); w.setClocks(); return nil })
 		at(from.Add(k.For), func() error {
 			w.skews = slices.DeleteFunc(w.skews, func(other Skew) bool { return other == k })
@@ -169,7 +173,7 @@ func (w *world) mergeRelease(c *Cut) error {
 		if r != nil {
 			return fmt.Errorf("cut %s: %s", c.Version, r.Faults[0])
 		}
-		return fmt.Errorf("cut %s: it is not there", c.Version)
+		return fmt.Errorf("cut %s: the repository does not have it", c.Version)
 	}
 	return nil
 }
@@ -199,7 +203,7 @@ func (w *world) commitAct(a Act) error {
 	return w.readRepository()
 }
 
-// draftAct gives the files of a person's commit. void says why there are none.
+// draftAct returns the files of a person's commit. void says why there are none.
 func (w *world) draftAct(a Act) (files map[string][]byte, who author, void string, err error) {
 	folder := path.Join(channels.Dir, a.Channel)
 	who = anonymous
@@ -213,7 +217,8 @@ func (w *world) draftAct(a Act) (files map[string][]byte, who author, void strin
 	release := w.desired.Releases[a.Release]
 	switch a.Do {
 	case "hold":
-		file, content = path.Join(folder, "holds", a.Hold+".yaml"), channels.Hold{Reason: orElse(a.Reason, "the scenario holds it"), By: a.By}
+		file = path.Join(folder, "holds", a.Hold+".yaml")
+		content = channels.Hold{Reason: orElse(a.Reason, "the scenario holds it"), By: a.By}
 	case "lift":
 		files = map[string][]byte{}
 		for _, h := range w.desired.Channels[a.Channel].Holds {
@@ -240,12 +245,17 @@ func (w *world) draftAct(a Act) (files map[string][]byte, who author, void strin
 		if release == nil || release.Digest == "" {
 			return nil, who, "there is no such release yet", nil
 		}
-		file, content = path.Join(folder, "approvals", a.Release, a.By+".yaml"), map[string]string{"digest": string(release.Digest), "comment": orElse(a.Reason, "by the scenario")}
+		file = path.Join(folder, "approvals", a.Release, a.By+".yaml")
+		content = map[string]string{
+			"digest": string(release.Digest), "comment": orElse(a.Reason, "by the scenario"),
+		}
 	case "quarantine":
 		if release == nil || release.Digest == "" {
 			return nil, who, "there is no such release yet", nil
 		}
-		q := channels.Quarantine{Digest: release.Digest, Reason: orElse(a.Reason, "the scenario quarantines it"), By: a.By}
+		q := channels.Quarantine{
+			Digest: release.Digest, Reason: orElse(a.Reason, "the scenario quarantines it"), By: a.By,
+		}
 		if a.Channel != "" {
 			q.Channels = []string{a.Channel}
 		}

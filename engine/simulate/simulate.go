@@ -1,15 +1,14 @@
-// Package simulate lets a policy run on virtual time: the real plan.Make on a release repository in memory, with
-// cells that are modelled. People try a policy with it before they merge it; tests hunt with it for cases that
-// break a rule.
+// Package simulate runs a policy in virtual time: the real plan.Make decides on a release repository in memory, with
+// modelled cells. People use it to try a policy before they merge it, and tests use it to search for cases that break a
+// rule.
 //
-// It is pure: the same Input gives the same Result, byte for byte. It does no I/O beyond the files that it is given,
-// reads no clock and starts no goroutine. Luck comes from the scenario's seed, a draw for each cell, release and
-// question, so that two policies meet the same luck. Time jumps from one event to the next, or to the instant at which
-// the plan says that time alone changes it.
+// It is pure: equal Inputs make equal Results, byte for byte. It does no I/O except on the files it is passed, reads no
+// clock and starts no goroutine. Runs with separate Inputs may go on at once. Luck comes from the scenario's seed, with
+// one draw for each cell, release and question, so that two policies meet the same luck. Time jumps from one event to
+// the next, or to the instant at which the plan says that time alone changes it.
 //
-// What is simplified: a cell in contact has always just reported, and what happens to cells is seen at the end of the
-// report interval in which it happened; a push takes no time and never fails; what is asked of outside gates is answered
-// at once.
+// Some things are simplified. A cell in contact has always just reported, and what happens to a cell is seen at the end
+// of its report interval. A push takes no time and never fails. Probes of outside gates are answered at once.
 package simulate
 
 import (
@@ -25,23 +24,23 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// Input is what a simulation is of. All but Open is required.
+// Input is what Run simulates. All fields but Open are required.
 type Input struct {
-	Files    fs.FS                              // the release repository at the commit to begin with
-	History  *plan.History                      // folded up to that commit; Run goes on with it
-	Open     func(commit string) (fs.FS, error) // older commits' files; nil: there are none
-	Scenario *Scenario                          // as Parse gives it
+	Files    fs.FS                              // the release repository at the commit to start from
+	History  *plan.History                      // folded up to that commit; Run advances it
+	Open     func(commit string) (fs.FS, error) // returns older commits' files; nil: there are none
+	Scenario *Scenario                          // as Parse returns it
 	From     time.Time
 	For      time.Duration
 }
 
-// maxPlans bounds the plans of one instant: an engine that never comes to rest is a fault of its own.
+// maxPlans bounds the plans of one instant. A planner that needs more never comes to rest.
 const maxPlans = 1000
 
-// errRestless says that plans have actions without end.
+// errRestless means that plans go on having actions.
 var errRestless = errors.New("the engine does not come to rest")
 
-// Run simulates. It ends early, with an error, if ctx does.
+// Run simulates. It ends early, with an error, when ctx is done.
 func Run(ctx context.Context, in Input) (*Result, error) {
 	w, err := newWorld(in)
 	if err != nil {
@@ -85,9 +84,9 @@ type world struct {
 	fleet     *fleet
 	queue     eventQueue
 	recorder  *recorder
-	plan      plan.Plan // the last
+	plan      plan.Plan // the newest plan
 	planCount int
-	skews     []Skew // in force
+	skews     []Skew // skews in force
 }
 
 func newWorld(in Input) (*world, error) {
@@ -97,12 +96,15 @@ func newWorld(in Input) (*world, error) {
 	w := &world{input: in, now: in.From.UTC(), end: in.From.Add(in.For).UTC(), repo: newRepository(in)}
 	w.input.From = w.now
 	w.queue = eventQueue{start: w.now, grid: in.Scenario.Cells.Report}
-	w.observed = plan.Observed{Cells: map[string]*plan.CellState{}, Served: map[string]int64{}, Refused: map[string]plan.Refusal{}}
+	w.observed = plan.Observed{
+		Cells: map[string]*plan.CellState{}, Served: map[string]int64{}, Refused: map[string]plan.Refusal{},
+	}
 	if err := w.readRepository(); err != nil {
 		return nil, err
 	}
 	if in.Scenario.Cells.Report > w.staleAfter() {
-		return nil, fmt.Errorf("simulate: cells that report every %s are silent to an engine that bears %s: make cells.report less than staleAfter in sluice.yaml", in.Scenario.Cells.Report, w.staleAfter())
+		return nil, fmt.Errorf("simulate: cells that report every %s fall silent, because staleAfter is %s: "+
+			"make cells.report less than staleAfter in sluice.yaml", in.Scenario.Cells.Report, w.staleAfter())
 	}
 	if err := w.addCells(); err != nil {
 		return nil, err
@@ -133,7 +135,7 @@ func (w *world) readRepository() error {
 
 func (w *world) staleAfter() time.Duration { return w.desired.Pipeline.StaleAfter }
 
-// makePlan makes one plan and carries it out. again: what came of it asks for another one at once.
+// makePlan makes one plan and carries it out. again says that another plan is due at the same instant.
 func (w *world) makePlan() (again bool, err error) {
 	w.fleet.refreshContact(w.now)
 	w.plan = plan.Make(w.desired, &w.observed, w.now)
@@ -145,11 +147,12 @@ func (w *world) makePlan() (again bool, err error) {
 		return false, err
 	}
 	asked := w.answerProbes()
-	return asked || pushed, nil // grants alone change nothing until cells hear of them
+	return asked || pushed, nil // grants change nothing until cells receive them
 }
 
-// advanceTime lets time go on to where something happens that the engine sees, or that the plan named: all but the silence of
-// cells that are in contact, which have always just reported. more is false at the end.
+// advanceTime moves time on to the next instant at which the control plane sees something, or which the plan named. It
+// skips the instants at which cells in contact would fall silent, since these cells have always just reported. more is
+// false at the end.
 func (w *world) advanceTime() (more bool, err error) {
 	w.recorder.sampleCounts(w)
 	for seen := false; !seen; {
@@ -175,7 +178,7 @@ func (w *world) advanceTime() (more bool, err error) {
 	return true, nil
 }
 
-// runDueEvents lets everything happen that is due, and tells whether the engine sees any of it.
+// runDueEvents runs all events that are due. It reports whether the control plane sees any of them.
 func (w *world) runDueEvents() (seen bool, err error) {
 	for {
 		e, ok := w.queue.popDue(w.now)
@@ -192,7 +195,7 @@ func (w *world) runDueEvents() (seen bool, err error) {
 	}
 }
 
-// carryOutGrants carries the plan out but for its commits; the cells hear of their grants a little later.
+// carryOutGrants carries the plan out, except for its commits. Cells receive their grants a little later.
 func (w *world) carryOutGrants() {
 	plan.Carry(&w.observed, &w.plan)
 	for _, name := range w.plan.Learned.Lapsed {
@@ -221,10 +224,13 @@ func (w *world) commitDrafts() (pushed bool, err error) {
 	return true, w.readRepository()
 }
 
-// answerProbes gives the outside gates what the scenario says.
+// answerProbes answers probes of outside gates as the scenario says.
 func (w *world) answerProbes() (asked bool) {
 	for _, p := range w.plan.Wants {
-		o := plan.Observation{Channel: p.Channel, Gate: p.Gate, Subject: string(p.Subject), Policy: p.Policy, ObservedAt: w.now, Reason: "the scenario has no answer"}
+		o := plan.Observation{
+			Channel: p.Channel, Gate: p.Gate, Subject: string(p.Subject), Policy: p.Policy, ObservedAt: w.now,
+			Reason: "the scenario has no answer",
+		}
 		valid := 5 * time.Minute
 		switch {
 		case p.Check != nil && p.Check.ValidFor > 0:
@@ -234,7 +240,8 @@ func (w *world) answerProbes() (asked bool) {
 		}
 		o.ValidUntil = w.now.Add(valid)
 		for _, a := range w.input.Scenario.Answers {
-			if a.Gate != p.Gate || a.Channel != "" && a.Channel != p.Channel || a.Release != "" && a.Release != p.Release {
+			if a.Gate != p.Gate || a.Channel != "" && a.Channel != p.Channel ||
+				a.Release != "" && a.Release != p.Release {
 				continue
 			}
 			if at := a.From.instant(w.input.From); !at.After(w.now) {
@@ -252,7 +259,7 @@ func (w *world) answerProbes() (asked bool) {
 	return asked
 }
 
-// policies gives the channels' policies in force.
+// policies returns the channels' policies in force.
 func (w *world) policies() map[string]*channels.Channel {
 	all := map[string]*channels.Channel{}
 	for name, c := range w.desired.Channels {
@@ -261,7 +268,7 @@ func (w *world) policies() map[string]*channels.Channel {
 	return all
 }
 
-// setClocks sets what the engine sees of cells' clocks.
+// setClocks sets the skew of cells' clocks that the planner sees.
 func (w *world) setClocks() {
 	w.observed.Clock.Skew = 0
 	for _, s := range w.skews {
