@@ -186,7 +186,6 @@ func (s *CellState) forgotConfirmed(r cells.Report) bool {
 	return n == 0 || r.Events[n-1].Number < s.Confirmed
 }
 
-// clipID shortens what a cell says about itself.
 func clipID(id string) string {
 	if len(id) > 16 {
 		return id[:16]

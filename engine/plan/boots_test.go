@@ -11,7 +11,6 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// report is one report of a story.
 type report struct {
 	boot      string
 	after     time.Duration // since the report before; 30 s if zero

@@ -54,7 +54,6 @@ type builder struct {
 	desired *Desired
 }
 
-// addChannel adds one channel: its folder, effective head, request and proven approvals.
 func (b *builder) addChannel(s *channels.State) error {
 	past := b.history.pastChannel(s.Name)
 	c := &Channel{State: *s, Valid: s.Policy, History: past.Heads, Accepted: past.Accepted, Halted: past.Halted}

@@ -255,7 +255,6 @@ func (x candidate) promote() bool {
 	return true
 }
 
-// fromTrailer returns where the release comes from, as the From trailer says it.
 func (x candidate) fromTrailer() string {
 	c := x.channel
 	p := c.planner

@@ -76,7 +76,6 @@ func (d Decision) encode() ([]byte, error) {
 	return append(data, '\n'), nil
 }
 
-// commitSubject returns the first line of the commit message.
 func (a Action) commitSubject() string {
 	switch a.Kind {
 	case Rollback:

@@ -199,7 +199,6 @@ func (x candidate) whenInput() channels.WhenInput {
 	return in
 }
 
-// whenFlags returns what a CEL expression sees of flags.
 func (x candidate) whenFlags() (in channels.WhenFlags) {
 	c, p := x.channel, x.channel.planner
 	f := p.observed.Flags

@@ -18,7 +18,6 @@ type granter struct {
 	byRelease map[string]*headGrants
 }
 
-// headGrants are the grants of one head.
 type headGrants struct {
 	head   *EffectiveHead
 	offers []Offer

@@ -265,7 +265,6 @@ func (h *History) foldApproval(
 	return nil
 }
 
-// peopleKeys returns people's keys as sluice.yaml has them.
 func peopleKeys(files fs.FS, cache *manifest.Cache) map[string][]string {
 	pipeline, _ := manifest.Load[channels.Pipeline](cache, files, pipelineFile, nil)
 	if pipeline == nil {
@@ -301,7 +300,6 @@ func encodeHead(h channels.Head) []byte {
 		h.Digest, h.Sequence)
 }
 
-// effectiveHead returns the head that a decision made.
 func (d Decision) effectiveHead(commit string) EffectiveHead {
 	return EffectiveHead{
 		Head: d.Head(), Kind: d.Kind, Written: commit, Moved: d.Now, Hotfix: d.Hotfix,

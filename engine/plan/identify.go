@@ -61,7 +61,6 @@ func (p *planner) identifyCells() {
 	p.addAction(a)
 }
 
-// draftIdentities returns the commit that writes identities to git.
 func draftIdentities(d *Desired, p Plan, a Action) (releases.Draft, error) {
 	out := releases.Draft{When: p.Now, Files: map[string][]byte{}}
 	var text strings.Builder
@@ -84,7 +83,6 @@ func draftIdentities(d *Desired, p Plan, a Action) (releases.Draft, error) {
 	return out, nil
 }
 
-// describeChange says what is new in an identity.
 func describeChange(a, b cells.Identity) string {
 	var what []string
 	say := func(yes bool, text string) {

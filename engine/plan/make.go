@@ -119,7 +119,6 @@ func setEarliest(next *time.Time, t time.Time) {
 	}
 }
 
-// block adds a verdict to the plan.
 func (p *planner) block(v channels.Verdict) {
 	v.Holds = false
 	p.replanAt(v.Until)

@@ -104,7 +104,6 @@ func (c *channelPlan) fillProgress(s *Progress) {
 	}
 }
 
-// groupByGate groups verdicts about single cells by gate.
 func groupByGate(verdicts []channels.Verdict) []Waiting {
 	byGate := map[string]*Waiting{}
 	for _, v := range verdicts {

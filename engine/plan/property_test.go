@@ -69,7 +69,6 @@ func newLife(t *rapid.T, tb testing.TB) *life {
 	}
 }
 
-// stepRandomly makes one random event happen.
 func (l *life) stepRandomly() {
 	switch what := rapid.SampledFrom([]string{"time", "time", "time", "release", "bad release", "silence", "hold",
 		"lift", "revert",
@@ -114,7 +113,6 @@ func (l *life) drawInstant() time.Time {
 	return l.Now.Add(time.Duration(rapid.IntRange(1, 90).Draw(l.t, "in minutes")) * time.Minute)
 }
 
-// stepRarely makes a less frequent event happen.
 func (l *life) stepRarely(what string) {
 	switch what {
 	case "freeze", "thaw":
@@ -228,7 +226,6 @@ func (l *life) countSoaks() {
 	}
 }
 
-// carryOutPlans carries plans out and checks their actions.
 func (l *life) carryOutPlans() {
 	for range 10 {
 		before := l.Desired()

@@ -99,7 +99,6 @@ func (c *channelPlan) answerRequest() (moves, waits bool) {
 	return c.promoteRequested(r)
 }
 
-// isBelow reports whether a release comes before a version.
 func isBelow(version string, than releases.Version) bool {
 	v, err := releases.ParseVersion(version)
 	return err == nil && v.Less(than)

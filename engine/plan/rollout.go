@@ -26,7 +26,6 @@ type rollout struct {
 	slotsInUse     int                // slots in use
 }
 
-// newRollout walks over the cells of c and finds out how far its head has come.
 func newRollout(c *channelPlan) *rollout {
 	r := &rollout{channel: c}
 	r.classifyCells()
@@ -61,7 +60,6 @@ func (r *rollout) grantCells() {
 	r.grantWaiting()
 }
 
-// blockHead adds a verdict about the head.
 func (r *rollout) blockHead(v channels.Verdict) {
 	v.Channel, v.Release = r.channel.Name, r.channel.Effective.Release
 	r.channel.planner.block(v)

@@ -31,7 +31,6 @@ type tally struct {
 	soakVerdicts map[string]channels.Verdict // set by judgeSoakOnce, by downstream
 }
 
-// cellTally is what one cell says about the head.
 type cellTally struct {
 	last      *CellState // the cell's last state; nil: it never reported
 	inChannel *CellState // last, if it is about this channel; else nil
@@ -109,7 +108,6 @@ func (c *channelPlan) isFinished(h *EffectiveHead) bool {
 	return h.Finished || c.planner.finished[finishKey{c.Name, h.Sequence, h.Digest}]
 }
 
-// cellHolds returns the holds on single cells, by cell.
 func cellHolds(c *Channel) map[string]*channels.Hold {
 	held := map[string]*channels.Hold{}
 	for i := range c.CellHolds {

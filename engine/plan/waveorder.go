@@ -29,7 +29,6 @@ type waveOrder struct {
 	labelled []bool  // by index in Channel.Cells: named by the first wave; nil: none is
 }
 
-// waveOrder returns the order in which c's head reaches its cells.
 func (c *Channel) waveOrder() *waveOrder {
 	build := func() *waveOrder { return newWaveOrder(c) }
 	if c.cache == nil {

@@ -56,7 +56,6 @@ func (r *rollout) goesByWaves() bool {
 	return e.Kind != Rollback || e.Replaces == e.Release && !e.ReplacedFinished
 }
 
-// addReady adds a cell, given by its index, that could have the head.
 func (w *waveProgress) addReady(i int) {
 	w.ready++
 	if w.order != nil && w.order.labelled != nil && w.order.labelled[i] {
@@ -201,7 +200,6 @@ func newReasonWriter(w *waveProgress, n int) *reasonWriter {
 	return &reasonWriter{progress: w, text: make([]byte, 0, n*usual), ends: make([]int, 0, 2*n)}
 }
 
-// writeWave writes that the verdict's cell waits for its wave to open.
 func (b *reasonWriter) writeWave(verdict, place int) {
 	if b.openWave == "" {
 		b.openWave = "; " + b.progress.describeOpenWave()
@@ -211,14 +209,12 @@ func (b *reasonWriter) writeWave(verdict, place int) {
 	b.ends = append(b.ends, verdict, len(b.text))
 }
 
-// writeCap writes that all slots are in use.
 func (b *reasonWriter) writeCap(verdict, place int, limit string) {
 	b.writePosition(place)
 	b.text = append(append(b.text, "; "...), limit...)
 	b.ends = append(b.ends, verdict, len(b.text))
 }
 
-// setReasons sets the reasons of verdicts.
 func (b *reasonWriter) setReasons(verdicts []channels.Verdict) {
 	all, from := string(b.text), 0
 	for i := 0; i < len(b.ends); i += 2 {
@@ -227,7 +223,6 @@ func (b *reasonWriter) setReasons(verdicts []channels.Verdict) {
 	}
 }
 
-// writePosition writes where a cell is in the queue.
 func (b *reasonWriter) writePosition(place int) {
 	w, text, of := b.progress, b.text, b.progress.ready
 	if w.waves != nil {
@@ -244,7 +239,6 @@ func (b *reasonWriter) writePosition(place int) {
 	b.text = strconv.AppendInt(append(text, " of "...), int64(of), 10)
 }
 
-// describeOpenWave says what the open wave waits for.
 func (w *waveProgress) describeOpenWave() string {
 	size, asked := w.healthyNeeded(w.openWave), w.waves[w.openWave-1].Soak
 	s := "wave " + strconv.Itoa(w.openWave)

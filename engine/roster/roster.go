@@ -58,7 +58,6 @@ func (m *keyIndex) addCell(cell string, i cells.Identity) {
 	}
 }
 
-// removeCell removes a cell.
 func (m *keyIndex) removeCell(cell string) {
 	i := m.byCell[cell]
 	delete(m.byCell, cell)

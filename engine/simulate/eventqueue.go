@@ -54,7 +54,6 @@ func (a *eventQueue) schedulePlan(t time.Time) {
 	}
 }
 
-// nextAt returns when the next event is due.
 func (a *eventQueue) nextAt() (at time.Time, ok bool) {
 	if len(a.heap) == 0 {
 		return time.Time{}, false
@@ -74,7 +73,6 @@ func (a *eventQueue) popDue(now time.Time) (d queuedEvent, ok bool) {
 	return d, true
 }
 
-// eventHeap implements heap.Interface.
 type eventHeap []queuedEvent
 
 func (e eventHeap) Len() int      { return len(e) }

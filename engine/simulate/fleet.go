@@ -186,7 +186,6 @@ func (f *fleet) receiveGrant(c *cell) {
 	f.tryBegin(c)
 }
 
-// beginApplying begins the offered assignment.
 func (f *fleet) beginApplying(c *cell) {
 	a := c.offered
 	c.offered, c.hung = nil, false
@@ -282,7 +281,6 @@ func (f *fleet) turnUnhealthy(c *cell, cut *Cut) {
 	})
 }
 
-// loseContact takes a cell out of contact.
 func (f *fleet) loseContact(c *cell) {
 	if c.outages++; c.outages > 1 {
 		return
@@ -313,7 +311,6 @@ func (f *fleet) regainContact(c *cell) (news bool) {
 	return news
 }
 
-// scheduleOutage schedules an outage of the cells that it selects.
 func (f *fleet) scheduleOutage(number int, o Outage) {
 	from := o.From.instant(f.world.input.From)
 	for _, c := range f.order {
@@ -359,7 +356,6 @@ func (f *fleet) scheduleSilence(c *cell, from time.Time, length time.Duration) {
 	f.world.queue.scheduleReport(from.Add(length), func() bool { return f.regainContact(c) })
 }
 
-// isSelected reports whether sel selects a cell.
 func (f *fleet) isSelected(c *cell, sel Select, number int) bool {
 	if len(sel.Cells) > 0 && !slices.Contains(sel.Cells, c.name) || sel.Channel != "" && sel.Channel != c.channel {
 		return false

@@ -48,7 +48,6 @@ func TestInvariants(t *testing.T) {
 	}
 }
 
-// readVariable reads a number from the environment.
 func readVariable(t testing.TB, name string, without uint64) uint64 {
 	t.Helper()
 	s := os.Getenv(name)
@@ -62,7 +61,6 @@ func readVariable(t testing.TB, name string, without uint64) uint64 {
 	return n
 }
 
-// dice draws a pipeline and a scenario.
 type dice struct{ *rand.Rand }
 
 func (d dice) oneOf(all ...string) string { return all[d.IntN(len(all))] }
@@ -139,7 +137,6 @@ func (d dice) drawInput(t testing.TB, seed uint64) Input {
 	return in
 }
 
-// runSeed runs the pipeline of one seed.
 func runSeed(t testing.TB, seed uint64) error {
 	d := dice{rand.New(rand.NewPCG(seed, 1))}
 	in := d.drawInput(t, seed)
@@ -188,7 +185,6 @@ func runSeed(t testing.TB, seed uint64) error {
 	}
 }
 
-// planChecker checks plans against what must always hold.
 type planChecker struct {
 	world      *world
 	served     map[string]int64               // highest sequence, by channel
@@ -245,7 +241,6 @@ func healthyFor(s *plan.CellState, e *plan.EffectiveHead, now time.Time) time.Du
 	return now.Sub(s.HealthySince)
 }
 
-// isSilent reports whether a cell is out of contact.
 func isSilent(s *plan.CellState, now time.Time) bool { return now.Sub(s.LastReport) >= staleAfter }
 
 // staleAfter is the default, which the pipelines use.

@@ -139,7 +139,6 @@ func (o *overlay) findEntry(name string) (e *entry, known bool) {
 	return e, true
 }
 
-// Stat implements fs.StatFS.
 func (o *overlay) Stat(name string) (fs.FileInfo, error) {
 	if !fs.ValidPath(name) {
 		return nil, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrInvalid}
@@ -154,7 +153,6 @@ func (o *overlay) Stat(name string) (fs.FileInfo, error) {
 	return entryInfo{path.Base(name), e}, nil
 }
 
-// ReadFile implements fs.ReadFileFS.
 func (o *overlay) ReadFile(name string) ([]byte, error) {
 	e, known := o.findEntry(name)
 	switch {
@@ -168,7 +166,6 @@ func (o *overlay) ReadFile(name string) ([]byte, error) {
 	return slices.Clone(e.data), nil
 }
 
-// ReadDir implements fs.ReadDirFS.
 func (o *overlay) ReadDir(name string) ([]fs.DirEntry, error) {
 	e, known := o.findEntry(name)
 	switch {
@@ -200,7 +197,6 @@ func (o *overlay) ReadDir(name string) ([]fs.DirEntry, error) {
 	return all, nil
 }
 
-// Open implements fs.FS.
 func (o *overlay) Open(name string) (fs.File, error) {
 	stat, err := o.Stat(name)
 	if err != nil {
@@ -236,7 +232,6 @@ func (f *openFolder) Read([]byte) (int, error) {
 	return 0, &fs.PathError{Op: "read", Path: f.info.Name(), Err: errors.New("is a folder")}
 }
 
-// ReadDir implements fs.ReadDirFile.
 func (f *openFolder) ReadDir(n int) ([]fs.DirEntry, error) {
 	if n <= 0 {
 		n = len(f.remaining)
@@ -249,7 +244,6 @@ func (f *openFolder) ReadDir(n int) ([]fs.DirEntry, error) {
 	return list, nil
 }
 
-// entryInfo is an entry as fs.FileInfo.
 type entryInfo struct {
 	name string
 	*entry

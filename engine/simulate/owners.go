@@ -88,7 +88,6 @@ func (f *fleet) tryBegin(c *cell) {
 	}
 }
 
-// joinCells adds cells to the repository and to the fleet.
 func (w *world) joinCells(number int, j Join) error {
 	files := map[string][]byte{}
 	data, err := cellFileLikeFirst(w.desired.Channels[j.Channel])

@@ -14,7 +14,6 @@ import (
 // fewNames is how many cells an event names at most.
 const fewNames = 3
 
-// recorder records what happens.
 type recorder struct {
 	result    *Result
 	counts    map[string]map[string]int // how many cells run a release, by channel and release
@@ -72,7 +71,6 @@ func newRecorder(w *world) *recorder {
 
 func (r *recorder) addEvent(e Event) { r.result.Timeline = append(r.result.Timeline, e) }
 
-// recordPlan records what a plan does and what it blocks.
 func (r *recorder) recordPlan(w *world) {
 	for _, a := range w.plan.Learned.Accepted {
 		r.addEvent(Event{
@@ -159,7 +157,6 @@ func (r *recorder) findRollout(channel string, sequence int64) *Rollout {
 	return nil
 }
 
-// recordArrival records that a cell runs what it was assigned.
 func (r *recorder) recordArrival(w *world, c *cell) {
 	a := c.running
 	counts := r.counts[c.channel]
@@ -187,7 +184,6 @@ func (r *recorder) recordArrival(w *world, c *cell) {
 	}
 }
 
-// recordFailure records that an assignment failed in a cell.
 func (r *recorder) recordFailure(w *world, c *cell, a *cells.Assignment) {
 	r.result.Summary.Failed++
 	if i, ok := r.arrivals[arrivalKey{c.name, a.Sequence}]; ok {
@@ -258,7 +254,6 @@ func (r *recorder) recordVerdicts(p int, now time.Time, verdicts []channels.Verd
 // full rollout come and go with each cell.
 const waitGrace = 15 * time.Minute
 
-// sortedWaits returns the keys of the open waits, sorted.
 func (r *recorder) sortedWaits() []waitKey {
 	return slices.SortedFunc(maps.Keys(r.openWaits), func(a, b waitKey) int {
 		return cmp.Or(cmp.Compare(a.channel, b.channel), cmp.Compare(a.gate, b.gate), cmp.Compare(a.release, b.release),
@@ -277,7 +272,6 @@ func (r *recorder) closeWait(key waitKey, until time.Time) {
 
 func seconds(d time.Duration) int64 { return int64(d / time.Second) }
 
-// sampleCounts records the counts that changed.
 func (r *recorder) sampleCounts(w *world) {
 	for name, dirty := range r.changed {
 		if dirty || w.now.Equal(w.end) {
@@ -287,7 +281,6 @@ func (r *recorder) sampleCounts(w *world) {
 	}
 }
 
-// finishResult closes all waits and completes the result.
 func (r *recorder) finishResult(w *world) *Result {
 	for _, key := range r.sortedWaits() {
 		o := r.openWaits[key]

@@ -96,7 +96,6 @@ func changedPaths(files map[string][]byte) []string {
 	return slices.Compact(all)
 }
 
-// buildDesired returns what the repository says now.
 func (r *repository) buildDesired() (*plan.Desired, error) {
 	d, err := plan.Build(r.tip, r.history, r.open, &r.cache, false)
 	if err != nil {
@@ -158,7 +157,6 @@ func (r *repository) copyRelease(from, to string, files map[string][]byte, manif
 
 var errUnknownPerson = errors.New("sluice.yaml does not name this person")
 
-// personAsAuthor returns a person of sluice.yaml as an author.
 func personAsAuthor(d *plan.Desired, name string) (author, error) {
 	m := d.Pipeline.People[name]
 	if m == nil {

@@ -78,7 +78,6 @@ func (w *world) checkNames() error {
 	return errors.Join(faults...)
 }
 
-// addCells commits the cells that the scenario adds to the repository's.
 func (w *world) addCells() error {
 	files := map[string][]byte{}
 	for channel, n := range w.input.Scenario.Cells.Add {
@@ -110,7 +109,6 @@ func (w *world) addCells() error {
 // anonymous commits where the scenario names no person.
 var anonymous = author{Person: releases.Person{Name: "scenario", Email: "scenario@localhost"}}
 
-// scheduleScenario schedules all that the scenario says.
 func (w *world) scheduleScenario() {
 	s := w.input.Scenario
 	at := func(t time.Time, do func() error) {
@@ -152,7 +150,6 @@ func (w *world) scheduleScenario() {
 	}
 }
 
-// mergeRelease adds a release to the repository.
 func (w *world) mergeRelease(c *Cut) error {
 	like := c.Like
 	if n := len(w.desired.Versions); like == "" && n > 0 {
@@ -178,7 +175,6 @@ func (w *world) mergeRelease(c *Cut) error {
 	return nil
 }
 
-// commitAct commits what a person does.
 func (w *world) commitAct(a Act) error {
 	files, who, void, err := w.draftAct(a)
 	if err != nil {

@@ -118,7 +118,6 @@ func newWorld(in Input) (*world, error) {
 	return w, nil
 }
 
-// readRepository reads what the repository says.
 func (w *world) readRepository() error {
 	d, err := w.repo.buildDesired()
 	if err != nil {
@@ -208,7 +207,6 @@ func (w *world) carryOutGrants() {
 	}
 }
 
-// commitDrafts commits what the plan decided.
 func (w *world) commitDrafts() (pushed bool, err error) {
 	chain, _, err := plan.Drafts(w.desired, w.plan)
 	if err != nil || len(chain) == 0 {
@@ -259,7 +257,6 @@ func (w *world) answerProbes() (asked bool) {
 	return asked
 }
 
-// policies returns the channels' policies in force.
 func (w *world) policies() map[string]*channels.Channel {
 	all := map[string]*channels.Channel{}
 	for name, c := range w.desired.Channels {
@@ -268,7 +265,6 @@ func (w *world) policies() map[string]*channels.Channel {
 	return all
 }
 
-// setClocks sets the skew of cells' clocks that the planner sees.
 func (w *world) setClocks() {
 	w.observed.Clock.Skew = 0
 	for _, s := range w.skews {

@@ -18,7 +18,6 @@ import (
 
 var begin = time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC) // a Monday
 
-// repositoryOf commits files as the root of a repository.
 func repositoryOf(t testing.TB, files map[string]string) Input {
 	t.Helper()
 	r := newRepository(Input{Files: fstest.MapFS{}, History: plan.NewHistory()})
@@ -58,7 +57,6 @@ func union(all ...map[string]string) map[string]string {
 	return m
 }
 
-// scenarioOf parses the body of a scenario.
 func scenarioOf(t testing.TB, body string) *Scenario {
 	t.Helper()
 	s, faults := Parse("scenario.yaml", []byte("apiVersion: sluice/v1\nkind: Scenario\n"+body))

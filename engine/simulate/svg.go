@@ -99,7 +99,6 @@ func (c *chart) assignColours() {
 
 func (c *chart) printf(format string, args ...any) { fmt.Fprintf(&c.body, format+"\n", args...) }
 
-// xOf returns the x coordinate of an instant.
 func (c *chart) xOf(t time.Time) float64 {
 	whole := c.result.Until.Sub(c.result.From)
 	at := min(max(t.Sub(c.result.From), 0), whole)
@@ -302,7 +301,6 @@ func (c *chart) drawGates(ch *Channel) {
 	}
 }
 
-// drawLegend draws the releases' colours.
 func (c *chart) drawLegend() {
 	c.y += 26
 	x := float64(chartLeft)

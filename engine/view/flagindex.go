@@ -315,7 +315,6 @@ func (x *FlagIndex) Cell(key, name string, at map[string]announce.CellStatus) Fl
 	return c
 }
 
-// bundleHas reports whether the cell's bundle has a flag.
 func (x *FlagIndex) bundleHas(cell, key string) bool {
 	told := x.flags.Plan.Told[cell]
 	if told == nil || told.Bundle == nil {

@@ -28,7 +28,6 @@ type Flags struct {
 	Seen  plan.FlagsSeen
 }
 
-// forCell returns the flags of a cell; nil: none.
 func (f *Flags) forCell(cell string) *cells.Flags {
 	if f == nil {
 		return nil

@@ -186,7 +186,6 @@ func (v *View) Silent(s *plan.CellState) bool {
 	return s != nil && !s.LastReport.IsZero() && !v.Plan.Now.Before(s.LastReport.Add(v.Desired.StaleAfter()))
 }
 
-// isCurrent reports whether an assignment is what the head means for the cell.
 func isCurrent(a *cells.Assignment, cell *plan.Cell, head *plan.EffectiveHead) bool {
 	return a != nil && a.Channel == cell.Channel && a.Digest == head.Digest && a.Revision == cell.Revision
 }

@@ -72,7 +72,6 @@ func (v *View) whyCell(cell *plan.Cell) []string {
 	return append(lines, verdictLines(about)...)
 }
 
-// silenceLines says what to look for if a cell does not report.
 func (v *View) silenceLines(name string, s *plan.CellState) []string {
 	i := v.Identity(name)
 	switch {
@@ -140,7 +139,6 @@ func ownerLines(o *cells.Owner) (lines []string) {
 	return lines
 }
 
-// describeRunning says what a cell runs, and how it is.
 func (v *View) describeRunning(s *plan.CellState) string {
 	switch {
 	case s == nil || s.LastReport.IsZero():
@@ -181,7 +179,6 @@ func (v *View) whyChannel(c *plan.Channel) []string {
 	return append(lines, verdictLines(v.verdictsAbout(c, ""))...)
 }
 
-// verdictsAbout returns the verdicts about a channel, and those about one of its cells.
 func (v *View) verdictsAbout(c *plan.Channel, cell string) []channels.Verdict {
 	about, ofCells := v.Plan.BlockedIn(c.Name)
 	for _, b := range ofCells {
