@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// Role is what an operator's token permits.
+// Role says which actions an operator's token permits.
 type Role string
 
 // Every role may read. Operator permits actions on cells and rollouts, Approver permits approvals, and Admin permits

@@ -6,7 +6,7 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// channelPlan is what one run of Make finds out about one channel.
+// channelPlan holds what one run of Make finds out about one channel.
 type channelPlan struct {
 	*Channel
 	planner      *planner

@@ -55,7 +55,7 @@ type Replaced struct {
 	Release  string          `json:"release"`
 	Digest   releases.Digest `json:"digest"`
 	Sequence int64           `json:"sequence"`
-	// the head had reached its cells, so a rollback may return to it (R19)
+	// The head had reached its cells, so a rollback may return to it (R19)
 	Finished bool `json:"finished"`
 }
 

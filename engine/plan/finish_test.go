@@ -15,7 +15,7 @@ func TestFirstHeadBeforeAnyReport(t *testing.T) {
 		Policy("staging", ""), Policy("dedicated", "after: [staging]\ngates:\n  - soak: {for: 1m}\n"),
 		CellFiles("staging", "s1"), CellFiles("dedicated", "acme"), Release("1.0.0"),
 	))
-	w.WantActions("promote 1.0.0 staging") // nobody reported yet
+	w.WantActions("promote 1.0.0 staging") // no cell reported yet
 	w.Run()
 	for range 3 {
 		w.Now = w.Now.Add(time.Minute)

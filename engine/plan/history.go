@@ -19,7 +19,7 @@ import (
 // accepts (R5).
 const AcknowledgeTrailer = "Acknowledge-Divergence"
 
-// History is what the branch's first-parent history says, folded commit by commit. It holds facts only; which of them
+// History holds what the branch's first-parent history says, folded commit by commit. It holds facts only; which of them
 // count depends on the files at the tip.
 type History struct {
 	Tip          string
@@ -44,7 +44,7 @@ type PastChannel struct {
 	Touched   *Request            // the last change of head.yaml by anyone but the engine, since the engine's last
 	Policies  []string            // commits that changed channel.yaml, oldest first, at most keepPolicies
 	Approvals map[string]Approval // by file
-	// sequences at which the engine halted the channel, whether the hold was lifted or not
+	// Sequences at which the engine halted the channel, whether the hold was lifted or not
 	Halted   []int64
 	Accepted []Acceptance // downstreams' acceptances, as decisions recorded them
 }

@@ -18,7 +18,7 @@ import (
 
 const (
 	IdentityFile = "identity.yaml"
-	// key of refused pushes of identities in Observed.Refused; no channel can have this name
+	// Key of refused pushes of identities in Observed.Refused; no channel can have this name
 	IdentityPushes = "cells/"
 	maxIdentified  = 1000 // cells in one commit
 

@@ -62,7 +62,7 @@ type CellState struct {
 	Flags     *cells.FlagsReport `json:",omitempty"` // flags in force in the cell; nil: it reported none
 	Boots     []Boot             // starts of its agent by last report, newest last, at most maxBoots (R27)
 	Confirmed int64              // number of the newest event acknowledged to the cell
-	// last disorder of its event numbers; nil: there never was one
+	// Last disorder of its event numbers; nil: there never was one
 	Miscount *Miscount `json:",omitempty"`
 	Clone    string    // evidence that two machines use its key (R27); empty: none
 	Joined   int64     // epoch of the identity that Boots and Clone belong to; a new key resets both
@@ -159,7 +159,7 @@ type Refusal struct {
 	Until  time.Time // no push is tried before this instant
 }
 
-// FlagsSeen is what gates and decisions see of flags.
+// FlagsSeen holds what gates and decisions see of flags.
 type FlagsSeen struct {
 	Commit    string              `json:"commit"`
 	Killed    []string            `json:"killed,omitempty"`    // flags, sorted

@@ -18,7 +18,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Kind is what an Action does.
+// Kind names what an Action does.
 type Kind string
 
 const (
@@ -39,7 +39,7 @@ type Plan struct {
 	Blocked []channels.Verdict `json:"blocked"`
 	Wants   []Probe            `json:"wants,omitempty"` // what only outside observations can decide now (R11)
 	Learned Learned            `json:"learned,omitzero"`
-	// the earliest instant at which time alone changes the plan; zero: never
+	// The earliest instant at which time alone changes the plan; zero: never
 	Next          time.Time `json:"next,omitzero"`
 	NextInContact time.Time `json:"-"` // Next, provided that every cell in contact stays so
 	Flags         string    `json:"-"` // commit of the flags repository that gates saw; empty: none
@@ -75,7 +75,7 @@ type Action struct {
 	Cells     []string        `json:"cells,omitempty"` // grant, identify: sorted
 	Evidence  []string        `json:"evidence"`        // the verdicts that held, in words
 
-	// grant: one for each of Cells, in the same order. An offer takes a slot if its content is new to the cell and the
+	// Grant: one for each of Cells, in the same order. An offer takes a slot if its content is new to the cell and the
 	// cell uses no slot yet.
 	Offers        []Offer            `json:"-"`
 	Verdicts      []channels.Verdict `json:"-"` // Evidence as values, for decision.json
@@ -95,18 +95,18 @@ type Probe struct {
 	Gate    string          `json:"gate"`    // the gate's ID
 	Subject releases.Digest `json:"subject"` // the release's digest
 	Release string          `json:"release"`
-	// hash of the gate's definition; an answer to another definition does not count
+	// Hash of the gate's definition; an answer to another definition does not count
 	Policy string           `json:"policy"`
 	Check  *channels.Check  `json:"check,omitempty"`
 	Metric *channels.Metric `json:"metric,omitempty"`
 }
 
-// Learned is what a plan found out and later plans must remember. The engine stores it before it acts on the plan.
+// Learned holds what a plan found out and later plans must remember. The engine stores it before it acts on the plan.
 type Learned struct {
 	Accepted []Acceptance `json:"accepted,omitempty"`
 	Finished []Finish     `json:"finished,omitempty"`
 	Waves    []Through    `json:"waves,omitempty"`
-	// left out of JSON: the lists are long, and readers of plans decide nothing by them
+	// Left out of JSON: the lists are long, and readers of plans decide nothing by them
 	Rollouts []Rollout `json:"-"`
 	// Slots that ended. The store frees them before it grants anything (R14); until then every plan finds them again.
 	Freed []Freed `json:"-"`

@@ -12,7 +12,7 @@ import (
 type rollout struct {
 	channel  *channelPlan
 	progress waveProgress
-	// progress as of the cells that have the head already; enqueueWaiting adds the waiting cells to it
+	// Progress as of the cells that have the head already; enqueueWaiting adds the waiting cells to it
 	withoutWaiting waveProgress
 	hotfixOpen     bool               // the head's hotfix is still open (R17)
 	waiting        []waitingCell      // cells that lack their head, sorted by name
@@ -202,7 +202,7 @@ func (r *rollout) grantWaiting() {
 	g.addActions(r.progress.openWave)
 }
 
-// hasGrant reports whether the cell's newest grant is what head means for it. Without a known grant, what the cell runs
+// hasGrant reports whether the cell's newest grant assigns what head means for it. Without a known grant, what the cell runs
 // counts as granted.
 func (r *rollout) hasGrant(cell *Cell, s *CellState, head *EffectiveHead) bool {
 	g := s.Last()

@@ -12,7 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// replica is what one replica knows of a cell: the row as this replica last read or wrote it.
+// replica holds what one replica knows of a cell: the row as this replica last read or wrote it.
 type replica struct {
 	off   time.Duration // error of its estimate of the store's clock
 	up    time.Time     // since when it listens, by the store's clock

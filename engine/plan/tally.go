@@ -11,7 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// tally is what a channel's cells say about its head, from one walk over the cells for each plan.
+// tally holds what a channel's cells say about its head, from one walk over the cells for each plan.
 type tally struct {
 	channel   *channelPlan
 	cells     []cellTally               // one for each of Channel.Cells, in the same order
@@ -21,7 +21,7 @@ type tally struct {
 
 	eligible int // cells that count for the head's rollout
 	healthy  int // eligible cells that are healthy on the head now
-	// eligible cells that failed within the budget or are out of contact: no rollout waits for them
+	// Eligible cells that failed within the budget or are out of contact: no rollout waits for them
 	excused         int
 	healthyWithLate int      // cells that are healthy on the head now, including those that joined later
 	failed          []string // names of cells that failed the head

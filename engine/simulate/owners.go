@@ -16,7 +16,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Decision is what cells' owners decide on their machines (R18). Of several, the last that begins counts.
+// Decision holds what cells' owners decide on their machines (R18). Of several, the last that begins counts.
 type Decision struct {
 	Of      Select          `yaml:"of" json:"of,omitzero"`
 	From    Moment          `yaml:"from" json:"from,omitzero"`

@@ -32,7 +32,7 @@ type Summary struct {
 	Plans       int `json:"plans"`   // plans made
 }
 
-// Channel is what happened in one channel.
+// Channel is the outcome in one channel.
 type Channel struct {
 	Name     string    `json:"name"`
 	Cells    int       `json:"cells"`
@@ -57,7 +57,7 @@ type Rollout struct {
 	Finished time.Time `json:"finished,omitzero"`
 }
 
-// Wave is what was granted in one wave.
+// Wave counts the grants of one wave.
 type Wave struct {
 	Wave  int       `json:"wave"`
 	First time.Time `json:"first"`
@@ -76,7 +76,7 @@ type Wait struct {
 	Longest int64     `json:"longest"`
 	Total   int64     `json:"total"`
 	Times   int       `json:"times"`
-	// most cells that waited at once, if the verdict is about single cells
+	// Most cells that waited at once, if the verdict is about single cells
 	Cells int  `json:"cells,omitempty"`
 	Open  bool `json:"open,omitempty"` // still open at the end
 }

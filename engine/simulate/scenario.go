@@ -9,7 +9,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Scenario is what happens to a release repository and its cells, as a YAML file describes it. An instant is written in
+// Scenario describes what happens to a release repository and its cells. It is read from a YAML file. An instant is written in
 // RFC 3339 or as the time since the start of the simulation (36h, 2d, 2d12h).
 type Scenario struct {
 	APIVersion string     `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
@@ -42,7 +42,7 @@ type Cut struct {
 	UnhealthyOf time.Duration     `yaml:"unhealthyFor" json:"unhealthyFor,omitempty" doc:"how long it stays so; default: until the next release"`
 }
 
-// Requires is what a cut release requires of a cell.
+// Requires holds what a cut release requires of a cell.
 type Requires struct {
 	Infrastructure int    `yaml:"infrastructure" json:"infrastructure,omitempty" minimum:"0"`
 	From           string `yaml:"from" json:"from,omitempty"`

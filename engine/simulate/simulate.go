@@ -24,7 +24,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// Input is what Run simulates. All fields but Open are required.
+// Input holds what Run simulates. All fields but Open are required.
 type Input struct {
 	Files    fs.FS                              // the release repository at the commit to start from
 	History  *plan.History                      // folded up to that commit; Run advances it

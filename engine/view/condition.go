@@ -17,7 +17,7 @@ const (
 	ConditionNew      Condition = "new"      // has not reported yet
 	ConditionUpdating Condition = "updating" // granted or applying something, not healthy on it yet
 	ConditionHeld     Condition = "held"     // its wave, a window, a hold or its owner keeps it from its channel's head
-	// on another release than the head; nothing of its own holds it
+	// On another release than the head; nothing of its own holds it
 	ConditionBehind  Condition = "behind"
 	ConditionHealthy Condition = "healthy" // healthy on its channel's head
 )

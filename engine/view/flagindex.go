@@ -72,7 +72,7 @@ type FlagIndex struct {
 	view     *View
 	flags    *Flags // never nil
 	features map[string][]*announce.Status
-	// kill reasons by flag, by the digest of the orders they were decoded from
+	// Kill reasons by flag, by the digest of the orders they were decoded from
 	killsByOrders map[releases.Digest]map[string]string
 }
 

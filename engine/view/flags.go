@@ -9,7 +9,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Flags is what the flags repository says at one commit, for cells, gates and people. Immutable. A nil *Flags means
+// Flags holds what the flags repository says at one commit, for cells, gates and people. Immutable. A nil *Flags means
 // that there is no flags repository.
 type Flags struct {
 	Commit   string                     // the tip

@@ -14,7 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// View is what the engine last decided and observed, for everything that serves or shows it. Immutable; it must not be
+// View holds what the engine last decided and observed, for everything that serves or shows it. Immutable; it must not be
 // copied.
 type View struct {
 	Desired  *plan.Desired
