@@ -19,8 +19,8 @@ import (
 // accepts (R5).
 const AcknowledgeTrailer = "Acknowledge-Divergence"
 
-// History holds what the branch's first-parent history says, folded commit by commit. It holds facts only; which of them
-// count depends on the files at the tip.
+// History holds what the branch's first-parent history says, folded commit by commit. It holds facts only; which of
+// them count depends on the files at the tip.
 type History struct {
 	Tip          string
 	Releases     map[string]*Origin      // by version, which is the folder's name

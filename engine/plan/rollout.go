@@ -202,8 +202,8 @@ func (r *rollout) grantWaiting() {
 	g.addActions(r.progress.openWave)
 }
 
-// hasGrant reports whether the cell's newest grant assigns what head means for it. Without a known grant, what the cell runs
-// counts as granted.
+// hasGrant reports whether the cell's newest grant assigns what head means for it. Without a known grant, what the cell
+// runs counts as granted.
 func (r *rollout) hasGrant(cell *Cell, s *CellState, head *EffectiveHead) bool {
 	g := s.Last()
 	if g == nil {

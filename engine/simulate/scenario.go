@@ -9,8 +9,8 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Scenario describes what happens to a release repository and its cells. It is read from a YAML file. An instant is written in
-// RFC 3339 or as the time since the start of the simulation (36h, 2d, 2d12h).
+// Scenario describes what happens to a release repository and its cells. It is read from a YAML file. An instant is
+// written in RFC 3339 or as the time since the start of the simulation (36h, 2d, 2d12h).
 type Scenario struct {
 	APIVersion string     `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
 	Kind       string     `yaml:"kind" json:"kind" required:"true" enum:"Scenario"`

@@ -14,8 +14,8 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// View holds what the engine last decided and observed, for everything that serves or shows it. Immutable; it must not be
-// copied.
+// View holds what the engine last decided and observed, for everything that serves or shows it. Immutable; it must not
+// be copied.
 type View struct {
 	Desired  *plan.Desired
 	Observed *plan.Observed
