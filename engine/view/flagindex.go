@@ -29,28 +29,28 @@ type FlagCell struct {
 	Channel   string    `json:"channel"`
 	State     FlagState `json:"state" doc:"waiting, armed, ramping, on, suspended, killed, held, left out, retired; off: no announcement turns it on there; absent: its channel does not have the flag"`
 	Why       string    `json:"why,omitempty"`
-	Confirmed bool      `json:"confirmed" doc:"the cell said so itself, of what it is told now. A kill that is not confirmed may not be in force there"`
-	Offline   bool      `json:"offline,omitempty" doc:"it is not heard of"`
+	Confirmed bool      `json:"confirmed" doc:"the cell confirmed this state. A kill that is not confirmed may not be in force there"`
+	Offline   bool      `json:"offline,omitempty" doc:"the cell is out of contact"`
 }
 
 // FlagStatus is one flag in all channels.
 type FlagStatus struct {
 	Key           string        `json:"key"`
-	Feature       string        `json:"feature,omitempty" doc:"what its code is called in releases; none: it is not gated"`
+	Feature       string        `json:"feature,omitempty" doc:"the feature of releases that gates it; none: it is not gated"`
 	Defined       bool          `json:"defined" doc:"the flags repository has it"`
 	Disabled      bool          `json:"disabled,omitempty"`
-	Killed        bool          `json:"killed,omitempty" doc:"in some cell at least"`
-	Announcements []string      `json:"announcements,omitempty" doc:"that turn its feature on"`
+	Killed        bool          `json:"killed,omitempty" doc:"in at least one cell"`
+	Announcements []string      `json:"announcements,omitempty" doc:"announcements that turn its feature on"`
 	Channels      []FlagChannel `json:"channels" doc:"upstreams first"`
 }
 
 // FlagChannel is one flag in one channel.
 type FlagChannel struct {
 	Channel string            `json:"channel"`
-	State   announce.State    `json:"state,omitempty" doc:"of its announcement; none: it is not gated, or no announcement has its feature"`
+	State   announce.State    `json:"state,omitempty" doc:"state of its announcement; none: it is not gated, or no announcement has its feature"`
 	At      time.Time         `json:"at,omitzero" doc:"when it is, or was, published; none: as soon as a cell is ready, or never"`
-	Percent int               `json:"percent,omitempty" doc:"of the ramp, now"`
-	Cells   map[FlagState]int `json:"cells" doc:"how many are in which state"`
+	Percent int               `json:"percent,omitempty" doc:"how far the ramp is now"`
+	Cells   map[FlagState]int `json:"cells" doc:"how many cells are in each state"`
 }
 
 // FlagKill is a kill: its flag is off, whatever else holds, until a commit lifts the kill (R43).
@@ -58,12 +58,12 @@ type FlagKill struct {
 	Flag        string    `json:"flag"`
 	Reason      string    `json:"reason"`
 	By          string    `json:"by,omitempty"`
-	Until       time.Time `json:"until,omitzero" doc:"when somebody should look at it again: nothing ends by itself"`
+	Until       time.Time `json:"until,omitzero" doc:"when a person should review the kill, which does not end by itself"`
 	Committed   bool      `json:"committed" doc:"it is in the flags repository: only a commit lifts it"`
-	Cells       int       `json:"cells" doc:"that it is for"`
-	Confirmed   int       `json:"confirmed" doc:"of those, the ones that said that they have it in force"`
-	Unconfirmed int       `json:"unconfirmed" doc:"those that are heard of, and did not say so yet"`
-	Offline     []string  `json:"offline,omitempty" doc:"those that are not heard of, and never said so; the first 100: there it is not known to be off"`
+	Cells       int       `json:"cells" doc:"cells that the kill is for"`
+	Confirmed   int       `json:"confirmed" doc:"cells that confirmed that the kill is in force"`
+	Unconfirmed int       `json:"unconfirmed" doc:"cells in contact that have not confirmed it yet"`
+	Offline     []string  `json:"offline,omitempty" doc:"the first 100 cells out of contact that never confirmed it: the flag may still be on there"`
 }
 
 // FlagIndex answers questions about the flags of one View, by flag, channel and cell. It decodes each cell's orders

@@ -7,11 +7,11 @@ import (
 // Member is a cell with its identity.
 type Member struct {
 	CellStatus
-	Access      Access `json:"access" doc:"whether it may come in"`
+	Access      Access `json:"access" doc:"whether the cell is let in"`
 	PublicKey   string `json:"publicKey,omitempty"`
-	Previous    string `json:"previous,omitempty" doc:"the key before, good until the new one was used"`
+	Previous    string `json:"previous,omitempty" doc:"the key before, valid until the new key is used"`
 	Serial      int64  `json:"serial,omitempty" doc:"grows with every change of its identity"`
-	Quarantined string `json:"quarantined,omitempty" doc:"why nobody is served under its key (R27)"`
+	Quarantined string `json:"quarantined,omitempty" doc:"why its key is shut out (R27)"`
 }
 
 // Access says whether a cell is let in.

@@ -22,25 +22,25 @@ type Status struct {
 	Faults   []releases.Fault `json:"faults,omitempty" doc:"the first 100 in the release repository"`
 	Flags    *FlagsSummary    `json:"flags,omitempty" doc:"none: there is no flags repository, or nothing of it is known yet"`
 	Channels []ChannelStatus  `json:"channels"`
-	Cells    []CellStatus     `json:"cells" doc:"by name, after the one that was asked for"`
-	Total    int              `json:"total" doc:"how many cells there are, by the same filter"`
-	Next     string           `json:"next,omitempty" doc:"give it as after= for the next page; none: this was the last"`
+	Cells    []CellStatus     `json:"cells" doc:"by name, after the requested one"`
+	Total    int              `json:"total" doc:"how many cells match the filter"`
+	Next     string           `json:"next,omitempty" doc:"pass it as after= to get the next page; none: this is the last page"`
 }
 
 // Clock says how much clocks differ, in seconds.
 type Clock struct {
-	StepSeconds float64 `json:"stepSeconds" doc:"wall clock against monotonic time since the plan before"`
-	SkewSeconds float64 `json:"skewSeconds" doc:"median of the cells' clocks against ours"`
+	StepSeconds float64 `json:"stepSeconds" doc:"wall-clock time minus monotonic time since the plan before"`
+	SkewSeconds float64 `json:"skewSeconds" doc:"median of the cells' clocks minus the control plane's"`
 }
 
 // ChannelStatus is the state of one channel.
 type ChannelStatus struct {
 	Name     string             `json:"name"`
 	After    []string           `json:"after,omitempty"`
-	Release  string             `json:"release,omitempty" doc:"its head; none yet if empty"`
+	Release  string             `json:"release,omitempty" doc:"its head; empty: none yet"`
 	Digest   releases.Digest    `json:"digest,omitempty"`
 	Sequence int64              `json:"sequence,omitempty"`
-	Since    time.Time          `json:"since,omitzero" doc:"when the head moved here"`
+	Since    time.Time          `json:"since,omitzero" doc:"when the head moved to this release"`
 	Replaces string             `json:"replaces,omitempty"`
 	Request  *Request           `json:"request,omitempty" doc:"a person's change of the head that is not answered yet (R1)"`
 	Refused  string             `json:"refused,omitempty" doc:"why the git host refused the last push"`
@@ -48,9 +48,9 @@ type ChannelStatus struct {
 	Blocked  []channels.Verdict `json:"blocked,omitempty" doc:"what keeps a release from it"`
 	Cells    int                `json:"cells"`
 	OnHead   int                `json:"onHead" doc:"cells that run the head's release"`
-	Healthy  int                `json:"healthy" doc:"of those, the healthy ones"`
+	Healthy  int                `json:"healthy" doc:"cells that are healthy on the head's release"`
 	Failing  int                `json:"failing" doc:"cells that are unhealthy, failed or stuck, on any release"`
-	Counts   map[Condition]int  `json:"counts,omitempty" doc:"how many of its cells are in which condition"`
+	Counts   map[Condition]int  `json:"counts,omitempty" doc:"how many of its cells are in each condition"`
 }
 
 // Request is a person's change of a head.
@@ -65,12 +65,12 @@ type Request struct {
 type CellStatus struct {
 	Name         string             `json:"name"`
 	Channel      string             `json:"channel"`
-	Release      string             `json:"release,omitempty" doc:"what it runs; nothing yet if empty"`
+	Release      string             `json:"release,omitempty" doc:"the release that it runs; empty: none yet"`
 	Digest       releases.Digest    `json:"digest,omitempty"`
 	Epoch        int64              `json:"epoch,omitempty"`
 	Sequence     int64              `json:"sequence,omitempty"`
 	State        cells.State        `json:"state" doc:"unknown: it has not reported yet"`
-	Condition    Condition          `json:"condition" doc:"where it is, in a word: shut-out, failing, silent, new, updating, held, behind or healthy"`
+	Condition    Condition          `json:"condition" doc:"its condition, in one word: shut-out, failing, silent, new, updating, held, behind or healthy"`
 	Message      string             `json:"message,omitempty"`
 	Applying     string             `json:"applying,omitempty" doc:"the release that it has begun"`
 	Granted      string             `json:"granted,omitempty" doc:"the release that it was granted last"`
@@ -79,7 +79,7 @@ type CellStatus struct {
 	LastReport   time.Time          `json:"lastReport,omitzero"`
 	SkewSeconds  float64            `json:"skewSeconds,omitempty"`
 	Failures     int                `json:"failures,omitempty" doc:"assignments that failed and are remembered"`
-	Blocked      []channels.Verdict `json:"blocked,omitempty" doc:"what keeps it from its channel's head, beside what keeps all"`
+	Blocked      []channels.Verdict `json:"blocked,omitempty" doc:"what keeps it from its channel's head, other than what keeps all cells"`
 }
 
 // StateUnknown is the state of a cell that has not reported yet.
