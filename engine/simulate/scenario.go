@@ -14,15 +14,15 @@ import (
 type Scenario struct {
 	APIVersion string     `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
 	Kind       string     `yaml:"kind" json:"kind" required:"true" enum:"Scenario"`
-	Seed       int64      `yaml:"seed" json:"seed,omitempty" doc:"luck: the same seed gives the same simulation, byte for byte"`
+	Seed       int64      `yaml:"seed" json:"seed,omitempty" doc:"random seed: equal seeds make equal simulations, byte for byte"`
 	Releases   []Cut      `yaml:"releases" json:"releases,omitempty" doc:"releases that are merged on the way"`
-	Cells      Model      `yaml:"cells" json:"cells,omitzero" doc:"how cells behave, and more of them"`
+	Cells      Model      `yaml:"cells" json:"cells,omitzero" doc:"how cells behave, and how many to add"`
 	Outages    []Outage   `yaml:"outages" json:"outages,omitempty" doc:"when cells are not in contact"`
 	Skews      []Skew     `yaml:"skews" json:"skews,omitempty" doc:"when cells' clocks are off (R10)"`
 	Owners     []Decision `yaml:"owners" json:"owners,omitempty" doc:"what cells' owners decide (R18)"`
 	Joins      []Join     `yaml:"joins" json:"joins,omitempty" doc:"cells that are added on the way"`
 	People     []Act      `yaml:"people" json:"people,omitempty" doc:"what people do, and when"`
-	Answers    []Answer   `yaml:"answers" json:"answers,omitempty" doc:"what check and metric gates are answered; the last that fits counts"`
+	Answers    []Answer   `yaml:"answers" json:"answers,omitempty" doc:"answers to check and metric gates; the last that fits counts"`
 }
 
 // Cut is a release that is merged, and how it does in cells. What its manifest does not say is as in the release that
@@ -38,8 +38,8 @@ type Cut struct {
 	Fails       float64           `yaml:"fails" json:"fails,omitempty" minimum:"0" maximum:"1" doc:"probability that applying it fails in a cell"`
 	Stalls      float64           `yaml:"stalls" json:"stalls,omitempty" minimum:"0" maximum:"1" doc:"probability that applying it never ends"`
 	Unhealthy   float64           `yaml:"unhealthy" json:"unhealthy,omitempty" minimum:"0" maximum:"1" doc:"probability that a cell turns unhealthy on it later"`
-	UnhealthyIn Span              `yaml:"unhealthyIn" json:"unhealthyIn,omitzero" doc:"how long after it came; default 10m to 2h"`
-	UnhealthyOf time.Duration     `yaml:"unhealthyFor" json:"unhealthyFor,omitempty" doc:"how long it stays so; default: until the next release"`
+	UnhealthyIn Span              `yaml:"unhealthyIn" json:"unhealthyIn,omitzero" doc:"how long after a cell got it; default 10m to 2h"`
+	UnhealthyOf time.Duration     `yaml:"unhealthyFor" json:"unhealthyFor,omitempty" doc:"how long the cell stays unhealthy; default: until the next release"`
 }
 
 // Requires holds what a cut release requires of a cell.
@@ -50,12 +50,12 @@ type Requires struct {
 
 // Model says how cells behave.
 type Model struct {
-	Add            map[string]int `yaml:"add" json:"add,omitempty" doc:"so many cells more, by channel; they have profile, values and labels of the channel's first"`
+	Add            map[string]int `yaml:"add" json:"add,omitempty" doc:"how many cells to add, by channel; they copy the channel's first cell"`
 	Apply          Span           `yaml:"apply" json:"apply,omitzero" doc:"how long applying takes, to a healthy cell; default 2m to 8m"`
-	Hear           Span           `yaml:"hear" json:"hear,omitzero" doc:"until a cell hears of a grant; default 0s to 30s"`
+	Hear           Span           `yaml:"hear" json:"hear,omitzero" doc:"how long until a cell receives a grant; default 0s to 30s"`
 	Report         time.Duration  `yaml:"report" json:"report,omitempty" doc:"how often cells report; what happens within it is seen at its end; default 1m"`
 	Fails          float64        `yaml:"fails" json:"fails,omitempty" minimum:"0" maximum:"1" doc:"probability of a failure where the release says nothing"`
-	Infrastructure *int           `yaml:"infrastructure" json:"infrastructure,omitempty" minimum:"0" doc:"number of the template that all have; default: any that is asked for"`
+	Infrastructure *int           `yaml:"infrastructure" json:"infrastructure,omitempty" minimum:"0" doc:"infrastructure number of all cells; default: whatever a release requires"`
 }
 
 // Span is a length of time that luck picks between two bounds.
@@ -69,7 +69,7 @@ type Select struct {
 	Cells   []string          `yaml:"cells" json:"cells,omitempty" doc:"by name"`
 	Channel string            `yaml:"channel" json:"channel,omitempty"`
 	Labels  map[string]string `yaml:"labels" json:"labels,omitempty"`
-	Share   float64           `yaml:"share" json:"share,omitempty" minimum:"0" maximum:"1" doc:"of those, so many by luck; 0: all"`
+	Share   float64           `yaml:"share" json:"share,omitempty" minimum:"0" maximum:"1" doc:"share of these cells, by luck; 0: all"`
 }
 
 // Outage is a time without contact: once, or repeatedly at random. A cell without contact goes on by itself.
@@ -77,7 +77,7 @@ type Outage struct {
 	Of    Select        `yaml:"of" json:"of,omitzero"`
 	From  Moment        `yaml:"from" json:"from,omitzero"`
 	For   time.Duration `yaml:"for" json:"for" required:"true"`
-	Every time.Duration `yaml:"every" json:"every,omitempty" doc:"at random, each cell so often in the mean and for so long in the mean, from then on"`
+	Every time.Duration `yaml:"every" json:"every,omitempty" doc:"at random: the mean time between a cell's outages; for is their mean length"`
 }
 
 // Skew makes all cells' clocks wrong for a while.
