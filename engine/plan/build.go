@@ -263,7 +263,7 @@ func (b *builder) loadCells() {
 		}
 		c := b.desired.Channels[cell.Channel]
 		if c == nil && len(cell.Faults) == 0 {
-			fault := releases.Fault{File: path.Join(cells.Dir, name, "cell.yaml"), Message: fmt.Sprintf("cell %s names channel %q, which does not exist", name, cell.Channel)}
+			fault := releases.Fault{File: path.Join(cells.Dir, name, "cell.yaml"), Code: manifest.UnknownReference, Message: fmt.Sprintf("cell %s names channel %q, which does not exist", name, cell.Channel)}
 			cell.Faults = append(cell.Faults, fault)
 			b.desired.Faults = append(b.desired.Faults, fault)
 		}
