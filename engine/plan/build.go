@@ -26,8 +26,8 @@ func Build(
 	set, faults := channels.Load(cache, files)
 	b := &builder{files: files, history: h, open: open, cache: cache, set: set}
 	b.desired = &Desired{
-		Commit: h.Tip, Pipeline: set.Pipeline, Quarantine: set.Quarantines, Acknowledged: h.Acknowledged, Faults: faults,
-		Channels: map[string]*Channel{}, Releases: map[string]*Release{}, Cells: map[string]*Cell{},
+		Commit: h.Tip, Pipeline: set.Pipeline, Quarantine: set.Quarantines, Acknowledged: h.Acknowledged,
+		Faults: faults, Channels: map[string]*Channel{}, Releases: map[string]*Release{}, Cells: map[string]*Cell{},
 	}
 	for _, name := range slices.Sorted(maps.Keys(set.Channels)) {
 		if err := b.addChannel(set.Channels[name]); err != nil {

@@ -65,10 +65,11 @@ func TestMergedApprovalIsTheWritersOnly(t *testing.T) {
 		"merged": {[]releases.Person{{Name: "eve", Email: "eve@example.com"}}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := NewWorld(t,
-				Union(map[string]string{"sluice.yaml": "apiVersion: sluice/v1\nkind: Pipeline\ntrustAuthors: true\npeople: {ada: {email: ada@example.com}}\n"},
-					Policy("staging", "gates: [{approval: {count: 1}}]\n"), CellFiles("staging",
-						"s1"), Release("1.0.0"), Head("staging", "1.0.0")))
+			pipeline := "apiVersion: sluice/v1\nkind: Pipeline\ntrustAuthors: true\n" +
+				"people: {ada: {email: ada@example.com}}\n"
+			w := NewWorld(t, Union(map[string]string{"sluice.yaml": pipeline},
+				Policy("staging", "gates: [{approval: {count: 1}}]\n"), CellFiles("staging", "s1"),
+				Release("1.0.0"), Head("staging", "1.0.0")))
 			w.Commit("bob", "cut", Release("1.1.0"))
 			w.Also = c.others
 			w.Commit("ada", "approve", map[string]string{

@@ -93,7 +93,8 @@ func TestHaltWhereThereIsNoWayBack(t *testing.T) {
 			w.Settle()
 			if name == "first" {
 				w.Commit("bob", "hold on to nothing", map[string]string{
-					"quarantine/1.0.0.yaml": "digest: @digest:1.0.0\nreason: bad\nchannels: [staging]\nfailedIn: dedicated\n",
+					"quarantine/1.0.0.yaml": "digest: @digest:1.0.0\nreason: bad\n" +
+						"channels: [staging]\nfailedIn: dedicated\n",
 				})
 			}
 			w.Commit("bob", "cut", Release("1.1.0", more))

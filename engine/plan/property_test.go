@@ -70,9 +70,11 @@ func newLife(t *rapid.T, tb testing.TB) *life {
 }
 
 func (l *life) stepRandomly() {
-	switch what := rapid.SampledFrom([]string{"time", "time", "time", "release", "bad release", "silence", "hold",
-		"lift", "revert",
-		"freeze", "thaw", "hotfix", "request", "quarantine", "refusal", "begin", "values", "join", "answer", "up"}).Draw(l.t, "step"); what {
+	events := []string{
+		"time", "time", "time", "release", "bad release", "silence", "hold", "lift", "revert", "freeze", "thaw",
+		"hotfix", "request", "quarantine", "refusal", "begin", "values", "join", "answer", "up",
+	}
+	switch what := rapid.SampledFrom(events).Draw(l.t, "step"); what {
 	default:
 		l.stepRarely(what)
 	case "time":
@@ -124,9 +126,10 @@ func (l *life) stepRarely(what string) {
 		l.Commit("eve", what, map[string]string{"sluice.yaml": text})
 	case "hotfix":
 		version := l.drawRelease()
-		l.Commit("eve", what,
-			map[string]string{"channels/" + l.drawChannel() + "/hotfixes/" + version + ".yaml": fmt.Sprintf(
-				"digest: @digest:%s\nreason: now\nexpiry: %s\nfixes: [CVE-%d]\noverrideFreeze: %t\n", version, l.drawInstant().Format(time.RFC3339), l.next, l.next%2 == 0)})
+		file := "channels/" + l.drawChannel() + "/hotfixes/" + version + ".yaml"
+		l.Commit("eve", what, map[string]string{file: fmt.Sprintf(
+			"digest: @digest:%s\nreason: now\nexpiry: %s\nfixes: [CVE-%d]\noverrideFreeze: %t\n",
+			version, l.drawInstant().Format(time.RFC3339), l.next, l.next%2 == 0)})
 	case "request":
 		l.Commit("eve", what, map[string]string{
 			"channels/" + l.drawChannel() + "/head.yaml": "release: " + l.drawRelease() + "\n",

@@ -15,7 +15,8 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-const byWaves = "rollout: {waves: [{cells: 1, soak: 30m}, {percent: 25, soak: 2h}, {percent: 100}], maxInFlight: 3, failureBudget: 2}\n"
+const byWaves = "rollout: {waves: [{cells: 1, soak: 30m}, {percent: 25, soak: 2h}, {percent: 100}], " +
+	"maxInFlight: 3, failureBudget: 2}\n"
 
 // R14: waves are cumulative, rounded up, and one after the other. A waiting cell's verdict says its place and when its
 // wave can open.
@@ -169,7 +170,9 @@ func TestGrantedCellsOffline(t *testing.T) {
 // on.
 func TestWindowClosesInMidRollout(t *testing.T) {
 	w := manyCells(t, 6,
-		"gates:\n  - window: {opens: \"0 9 * * *\", for: 1h}\nfreezes: [{from: 2026-11-24T08:00:00Z, until: 2026-11-24T09:30:00Z, reason: fair}]\nrollout: {maxInFlight: 2}\n")
+		"gates:\n  - window: {opens: \"0 9 * * *\", for: 1h}\n"+
+			"freezes: [{from: 2026-11-24T08:00:00Z, until: 2026-11-24T09:30:00Z, reason: fair}]\n"+
+			"rollout: {maxInFlight: 2}\n")
 	for _, name := range w.Granted() {
 		w.Begins(name)
 	}
@@ -557,7 +560,9 @@ func TestRestatedHeadKeepsItsWaves(t *testing.T) {
 
 // R14: the first wave's labels choose its cells. While none of these is in contact, one other cell stands in.
 func TestLabelledWave(t *testing.T) {
-	canary := map[string]string{"cells/c03/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\nlabels: {canary: \"yes\"}\n"}
+	canary := map[string]string{
+		"cells/c03/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\nlabels: {canary: \"yes\"}\n",
+	}
 	text := "rollout: {waves: [{labels: {canary: \"yes\"}, soak: 10m}, {percent: 100}]}\n"
 	w := manyCells(t, 5, text, canary)
 	if got := w.Granted(); fmt.Sprint(got) != "[c03]" {

@@ -39,7 +39,8 @@ func (d *Desired) Check() []releases.Fault {
 		all = append(all, d.checkRollout(c)...)
 	}
 	for _, q := range d.Quarantine {
-		if r := d.Releases[q.Release]; q.Digest != "" && r != nil && r.Loaded && r.Tombstone == nil && r.Digest != q.Digest {
+		r := d.Releases[q.Release]
+		if q.Digest != "" && r != nil && r.Loaded && r.Tombstone == nil && r.Digest != q.Digest {
 			all = append(all, releases.Fault{File: q.File, Code: manifest.Conflict, Message: fmt.Sprintf("release %s has digest %s, not %s", q.Release, r.Digest, q.Digest)})
 		}
 	}
