@@ -118,11 +118,11 @@ func (x candidate) isAtUpstreams() (all, any bool) {
 	all = true
 	for _, name := range c.Policy.After {
 		up := p.channels[name]
-		_, has := p.accepted[acceptKey{name, c.Name, x.Digest}]
+		_, accepted := p.accepted[acceptKey{name, c.Name, x.Digest}]
 		if up != nil && up.Effective != nil && up.Effective.Release == x.Version.String() {
-			has = true
+			accepted = true
 		}
-		all, any = all && has, any || has
+		all, any = all && accepted, any || accepted
 	}
 	return all, any
 }

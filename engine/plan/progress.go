@@ -80,9 +80,9 @@ func (c *channelPlan) fillProgress(s *Progress) {
 	e, t := c.Effective, c.tally
 	s.Finished, s.Healthy, s.Failed, s.SkippedTo = c.isFinished(e), t.healthyWithLate, t.failed, c.skipOfHead().Wave
 	for i := range t.cells {
-		said := t.cells[i].last
-		if said != nil && said.State == cells.StateApplying && said.Applying != nil &&
-			said.Applying.Channel == c.Name && said.Applying.Sequence == e.Sequence {
+		state := t.cells[i].last
+		if state != nil && state.State == cells.StateApplying && state.Applying != nil &&
+			state.Applying.Channel == c.Name && state.Applying.Sequence == e.Sequence {
 			s.Applying++
 		}
 	}
@@ -93,14 +93,14 @@ func (c *channelPlan) fillProgress(s *Progress) {
 	r, w := c.rollout, &c.rollout.progress
 	s.Could, s.Granted, s.InFlight, s.Wave = w.ready, w.offered, r.slotsInUse, w.openWave
 	for i, wave := range w.waves {
-		at := WaveProgress{
+		wp := WaveProgress{
 			Wave: i + 1, Cells: w.sizes[i], Soak: wave.Soak, Healthy: w.countSoaked(wave.Soak),
 			Through: i < w.wavesThrough,
 		}
 		if i+1 == w.openWave {
-			at.Until = w.throughAt
+			wp.Until = w.throughAt
 		}
-		s.Waves = append(s.Waves, at)
+		s.Waves = append(s.Waves, wp)
 	}
 }
 

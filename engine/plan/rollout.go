@@ -176,8 +176,8 @@ func (r *rollout) grantWaiting() {
 	}
 	place := r.progress.offered
 	reasons := newReasonWriter(&r.progress, len(waiting))
-	for _, at := range c.waveOrder().indexes {
-		i := r.queue[at] - 1
+	for _, cellIndex := range c.waveOrder().indexes {
+		i := r.queue[cellIndex] - 1
 		if i < 0 {
 			continue
 		}

@@ -158,8 +158,8 @@ func (r *rollout) judgeFit(n *waitingCell) (v channels.Verdict) {
 	if v = p.judgeRequirements(release, n.state); v.Gate != "" {
 		return v
 	}
-	if over := r.crossedBarrier(n.state, release.Version); over != "" {
-		return channels.Blocked("forward-only", reason.ForwardOnly, n.state.Release, over)
+	if barrier := r.crossedBarrier(n.state, release.Version); barrier != "" {
+		return channels.Blocked("forward-only", reason.ForwardOnly, n.state.Release, barrier)
 	}
 	t := c.tally
 	if t.misfitsOf != release {
@@ -278,9 +278,9 @@ func (p *planner) stalledSince(since time.Time, limit time.Duration) bool {
 	if p.observed.Up.After(since) {
 		since = p.observed.Up
 	}
-	at := since.Add(limit)
-	p.replanAt(at)
-	return !p.now.Before(at) && p.observed.Clock.Doubt() == ""
+	stallsAt := since.Add(limit)
+	p.replanAt(stallsAt)
+	return !p.now.Before(stallsAt) && p.observed.Clock.Doubt() == ""
 }
 
 // runsContentOf reports whether the cell runs what g assigns, under whatever sequence.
@@ -291,16 +291,16 @@ func (s *CellState) runsContentOf(g *cells.Assignment) bool {
 // freeEndedSlots frees the slots that have ended and that the store still counts (R14).
 func (c *channelPlan) freeEndedSlots() {
 	p := c.planner
-	var over []string
+	var ended []string
 	for _, name := range p.observed.Slots[c.Name] {
 		cell, s := p.desired.Cells[name], p.observed.Cells[name]
 		if cell == nil || cell.Channel != c.Name || s == nil || c.offerLapsed(s) || !c.usesSlot(s) {
-			over = append(over, name)
+			ended = append(ended, name)
 		}
 	}
-	if len(over) > 0 {
-		slices.Sort(over)
-		p.plan.Learned.Freed = append(p.plan.Learned.Freed, Freed{Channel: c.Name, Cells: over})
+	if len(ended) > 0 {
+		slices.Sort(ended)
+		p.plan.Learned.Freed = append(p.plan.Learned.Freed, Freed{Channel: c.Name, Cells: ended})
 	}
 }
 

@@ -70,21 +70,21 @@ func (m *keyIndex) removeCell(cell string) {
 
 // findHolder returns what is known about a key.
 func (r *Roster) findHolder(key string) (keyHolder, bool) {
-	k, over := r.pending.byKey[key]
-	b, base := r.inGit.byKey[key]
-	if base {
-		if _, newer := r.pending.byCell[b.cell]; newer {
-			base = false // the cell's newer registration counts
+	pending, isPending := r.pending.byKey[key]
+	inGit, isInGit := r.inGit.byKey[key]
+	if isInGit {
+		if _, newer := r.pending.byCell[inGit.cell]; newer {
+			isInGit = false // the cell's newer registration counts
 		}
 	}
 	switch {
-	case over && base && b.cell != k.cell:
-		k.rejected = "it is the key of " + b.cell + " and of " + k.cell
-		return k, true
-	case over:
-		return k, true
+	case isPending && isInGit && inGit.cell != pending.cell:
+		pending.rejected = "it is the key of " + inGit.cell + " and of " + pending.cell
+		return pending, true
+	case isPending:
+		return pending, true
 	default:
-		return b, base
+		return inGit, isInGit
 	}
 }
 
@@ -173,10 +173,10 @@ func sameIdentities(m *keyIndex, d *plan.Desired) bool {
 
 // With returns r with one more registration.
 func (r *Roster) With(g plan.Registration) *Roster {
-	over := r.pending.clone()
-	over.removeCell(g.Cell)
-	over.addCell(g.Cell, g.Identity)
-	return &Roster{inGit: r.inGit, pending: over}
+	pending := r.pending.clone()
+	pending.removeCell(g.Cell)
+	pending.addCell(g.Cell, g.Identity)
+	return &Roster{inGit: r.inGit, pending: pending}
 }
 
 // New returns a roster of identities by cell.

@@ -111,23 +111,23 @@ var anonymous = author{Person: releases.Person{Name: "scenario", Email: "scenari
 
 func (w *world) scheduleScenario() {
 	s := w.input.Scenario
-	at := func(t time.Time, do func() error) {
+	schedule := func(t time.Time, do func() error) {
 		w.queue.schedule(t, func() (bool, error) { return true, do() })
 	}
 	for i := range s.Releases {
 		c := &s.Releases[i]
 		when := c.At.instant(w.input.From)
-		at(when, func() error { return w.mergeRelease(c) })
+		schedule(when, func() error { return w.mergeRelease(c) })
 		for _, a := range s.People {
 			if a.Release == "*" {
 				a.Release = c.Version.String()
-				at(when.Add(a.At.After), func() error { return w.commitAct(a) })
+				schedule(when.Add(a.At.After), func() error { return w.commitAct(a) })
 			}
 		}
 	}
 	for _, a := range s.People {
 		if a.Release != "*" {
-			at(a.At.instant(w.input.From), func() error { return w.commitAct(a) })
+			schedule(a.At.instant(w.input.From), func() error { return w.commitAct(a) })
 		}
 	}
 	for i, o := range s.Outages {
@@ -137,12 +137,12 @@ func (w *world) scheduleScenario() {
 		w.fleet.scheduleDecision(i, &s.Owners[i])
 	}
 	for i, j := range s.Joins {
-		at(j.At.instant(w.input.From), func() error { return w.joinCells(i, j) })
+		schedule(j.At.instant(w.input.From), func() error { return w.joinCells(i, j) })
 	}
 	for _, k := range s.Skews {
 		from := k.From.instant(w.input.From) // a skew that began before the simulation is in force from its start
-		at(from, func() error { w.skews = append(w.skews, k); w.setClocks(); return nil })
-		at(from.Add(k.For), func() error {
+		schedule(from, func() error { w.skews = append(w.skews, k); w.setClocks(); return nil })
+		schedule(from.Add(k.For), func() error {
 			w.skews = slices.DeleteFunc(w.skews, func(other Skew) bool { return other == k })
 			w.setClocks()
 			return nil

@@ -168,11 +168,11 @@ func (w *world) advanceTime() (more bool, err error) {
 			return false, nil
 		}
 		w.now = next.UTC()
-		told, err := w.runDueEvents()
+		ranSeen, err := w.runDueEvents()
 		if err != nil {
 			return false, err
 		}
-		seen = seen || told
+		seen = seen || ranSeen
 	}
 	return true, nil
 }
@@ -184,13 +184,13 @@ func (w *world) runDueEvents() (seen bool, err error) {
 		if !ok {
 			return seen, nil
 		}
-		told := true
+		eventSeen := true
 		if e.run != nil {
-			if told, err = e.run(); err != nil {
+			if eventSeen, err = e.run(); err != nil {
 				return seen, err
 			}
 		}
-		seen = seen || told
+		seen = seen || eventSeen
 	}
 }
 

@@ -105,9 +105,9 @@ func (x *FlagIndex) Keys() []string {
 
 // Exists reports whether Keys has a flag.
 func (x *FlagIndex) Exists(key string) bool {
-	is := x.Definition(key) != nil
-	x.Overrides(func(o repository.Override, _ bool) { is = is || o.Flag == key })
-	return is
+	exists := x.Definition(key) != nil
+	x.Overrides(func(o repository.Override, _ bool) { exists = exists || o.Flag == key })
+	return exists
 }
 
 // Overrides calls each for every kill: those in the repository, and those that are not committed yet.
@@ -119,10 +119,10 @@ func (x *FlagIndex) Overrides(each func(o repository.Override, committed bool)) 
 		return
 	}
 	for _, o := range x.flags.Tip.Overrides {
-		again := func(k repository.Override) bool {
+		isPending := func(k repository.Override) bool {
 			return k.Flag == o.Flag && k.Reason == o.Reason && k.By == o.By && k.Until.Equal(o.Until)
 		}
-		if o.Kind == repository.Kill && !slices.ContainsFunc(x.flags.Kills, again) {
+		if o.Kind == repository.Kill && !slices.ContainsFunc(x.flags.Kills, isPending) {
 			each(o, true)
 		}
 	}
@@ -137,30 +137,30 @@ func (x *FlagIndex) Definition(key string) *flags.Definition {
 }
 
 // Killed returns the flags that a cell's orders turn off, with the reasons.
-func (x *FlagIndex) Killed(told *cells.Flags) map[string]string {
-	if told == nil {
+func (x *FlagIndex) Killed(cellFlags *cells.Flags) map[string]string {
+	if cellFlags == nil {
 		return nil
 	}
-	if known, ok := x.killsByOrders[told.Orders.Digest]; ok {
+	if known, ok := x.killsByOrders[cellFlags.Orders.Digest]; ok {
 		return known
 	}
 	var o flags.Orders
-	_ = json.Unmarshal(told.Orders.Payload, &o) // our own encoding; a missing kill is not shown
+	_ = json.Unmarshal(cellFlags.Orders.Payload, &o) // our own encoding; a missing kill is not shown
 	all := map[string]string{}
 	for _, k := range o.Killed {
 		all[k.Flag] = k.Reason
 	}
-	x.killsByOrders[told.Orders.Digest] = all
+	x.killsByOrders[cellFlags.Orders.Digest] = all
 	return all
 }
 
 // Confirmed reports whether a cell reported that the orders and the bundle it is sent now are in force.
-func (x *FlagIndex) Confirmed(cell string, told *cells.Flags) (orders, bundle bool) {
+func (x *FlagIndex) Confirmed(cell string, cellFlags *cells.Flags) (orders, bundle bool) {
 	state := x.view.Observed.Cells[cell]
-	if state == nil || state.Flags == nil || told == nil {
+	if state == nil || state.Flags == nil || cellFlags == nil {
 		return false, false
 	}
-	return state.Flags.Orders == told.Orders.Digest, state.Flags.Bundle == told.Bundle.Digest
+	return state.Flags.Orders == cellFlags.Orders.Digest, state.Flags.Bundle == cellFlags.Bundle.Digest
 }
 
 // Offline reports whether a cell is out of contact.
@@ -182,9 +182,9 @@ func (x *FlagIndex) Kills(key string) []FlagKill {
 				continue
 			}
 			k.Cells++
-			told := x.flags.Told[name]
-			_, there := x.Killed(told)[o.Flag]
-			orders, _ := x.Confirmed(name, told)
+			cellFlags := x.flags.Told[name]
+			_, there := x.Killed(cellFlags)[o.Flag]
+			orders, _ := x.Confirmed(name, cellFlags)
 			switch {
 			case there && orders:
 				k.Confirmed++
@@ -293,10 +293,10 @@ func (x *FlagIndex) Places(key string) map[string]announce.CellStatus {
 
 // Cell returns a flag's state in one cell. at is the result of Places.
 func (x *FlagIndex) Cell(key, name string, at map[string]announce.CellStatus) FlagCell {
-	told := x.flags.Told[name]
+	cellFlags := x.flags.Told[name]
 	c := FlagCell{Cell: name, Channel: x.view.Desired.Cells[name].Channel, Offline: x.Offline(name)}
-	orders, bundle := x.Confirmed(name, told)
-	if why, killed := x.Killed(told)[key]; killed {
+	orders, bundle := x.Confirmed(name, cellFlags)
+	if why, killed := x.Killed(cellFlags)[key]; killed {
 		c.State, c.Why, c.Confirmed = FlagState(flags.Killed), why, orders
 		return c
 	}
@@ -316,11 +316,11 @@ func (x *FlagIndex) Cell(key, name string, at map[string]announce.CellStatus) Fl
 }
 
 func (x *FlagIndex) bundleHas(cell, key string) bool {
-	told := x.flags.Plan.Told[cell]
-	if told == nil || told.Bundle == nil {
+	planned := x.flags.Plan.Told[cell]
+	if planned == nil || planned.Bundle == nil {
 		return false
 	}
-	_, ok := told.Bundle.Flags[key]
+	_, ok := planned.Bundle.Flags[key]
 	return ok
 }
 

@@ -73,18 +73,18 @@ func (v *View) fillKey(name string, k *Key) (held *channels.Verdict, ok bool) {
 	if cell == nil {
 		return nil, false
 	}
-	given := v.Observed.Cells[name].Last()
-	if given != nil {
+	a := v.Observed.Cells[name].Last()
+	if a != nil {
 		k.Assignment = AssignmentKey{
-			Channel: given.Channel, Release: given.Release, Profile: given.Profile, Revision: given.Revision,
-			Digest: given.Digest, Epoch: given.Epoch, Sequence: given.Sequence, Forward: given.Forward,
+			Channel: a.Channel, Release: a.Release, Profile: a.Profile, Revision: a.Revision, Digest: a.Digest,
+			Epoch: a.Epoch, Sequence: a.Sequence, Forward: a.Forward,
 		}
 	}
 	if c := v.Desired.Channels[cell.Channel]; c != nil && c.Effective != nil {
 		if e := c.Effective; v.Observed.Diverged == nil { // else the cell keeps the head that it knows (fault 6)
 			k.Head = cells.Head{Channel: c.Name, Release: e.Release, Digest: e.Digest, Sequence: e.Sequence}
 		}
-		if !isCurrent(given, cell, c.Effective) {
+		if !isCurrent(a, cell, c.Effective) {
 			if held = v.blockingVerdict(cell, c); held != nil {
 				k.Hold = HoldKey{Gate: held.Gate, Until: roundUpToMinutes(held.Until)}
 			}
@@ -93,8 +93,8 @@ func (v *View) fillKey(name string, k *Key) (held *channels.Verdict, ok bool) {
 	if k.Rotate = cell.Identity.Rotate; len(v.Observed.Registered) > 0 {
 		k.Rotate = v.Identity(name).Rotate
 	}
-	if told := v.Flags.forCell(name); told != nil {
-		k.Flags = FlagsKey{Bundle: told.Bundle.Digest, Orders: told.Orders.Digest, Labels: cell.Tags}
+	if flags := v.Flags.forCell(name); flags != nil {
+		k.Flags = FlagsKey{Bundle: flags.Bundle.Digest, Orders: flags.Orders.Digest, Labels: cell.Tags}
 	}
 	return held, true
 }
@@ -120,8 +120,8 @@ func (v *View) Cell(name string) (d cells.Desired, etag string, ok bool) {
 	if k.Rotate {
 		d.Notices = []cells.Notice{{Code: cells.NoticeRotate, Text: "make a new key, and present it"}}
 	}
-	if told := v.Flags.forCell(name); told != nil {
-		own := *told
+	if flags := v.Flags.forCell(name); flags != nil {
+		own := *flags
 		own.Labels = v.Desired.Cells[name].Labels
 		d.Flags = &own
 	}
