@@ -52,7 +52,6 @@ func (c *channelPlan) promoteRequested(r *Release) (moves, waits bool) {
 	return x.promote(), true
 }
 
-// invalidVerdict says what is wrong with a channel's policy, and where.
 func invalidVerdict(c *Channel) channels.Verdict {
 	if len(c.Faults) == 0 {
 		return channels.Blocked("invalid", reason.PolicyInvalid)

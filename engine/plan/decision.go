@@ -89,7 +89,6 @@ func (a Action) commitSubject() string {
 	}
 }
 
-// commitMessage returns the commit message: the subject, then as trailers what the decision is based on.
 func (a Action) commitMessage(base, decision string, quarantined string) string {
 	var b strings.Builder
 	b.WriteString(a.commitSubject() + "\n\n")

@@ -104,7 +104,6 @@ func draftChannel(c *Channel, p Plan, actions []Action) (releases.Draft, error) 
 	return out, nil
 }
 
-// decisionOf returns the decision.json of action a (R4).
 func decisionOf(c *Channel, p Plan, a Action) Decision {
 	d := Decision{
 		Kind: a.Kind, Channel: c.Name, Base: p.Commit, Now: p.Now, Release: a.Release, Commit: a.Commit,

@@ -148,7 +148,6 @@ func (s *CellState) foldFailures(prev *CellState, failures []cells.Failure) {
 	}
 }
 
-// differsInValues reports whether a and b are the same release with other values or another profile.
 func differsInValues(a, b *cells.Assignment) bool {
 	return a != nil && a.Digest == b.Digest && a.Revision != b.Revision
 }

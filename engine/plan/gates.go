@@ -86,7 +86,6 @@ func holdVerdict(h channels.Hold) channels.Verdict {
 	return channels.Blocked("hold", reason.Hold, h.Reason, from)
 }
 
-// judgeUpstreams adds a verdict for each upstream: what was observed there, or what is missing.
 func (x candidate) judgeUpstreams(add func(channels.Verdict)) {
 	c, p := x.channel, x.channel.planner
 	for _, name := range c.Policy.After {
@@ -153,7 +152,6 @@ func downstreamTook(down *Channel, e *EffectiveHead) bool {
 	return down.Effective.Digest == e.Digest || err == nil && !isBelow(down.Effective.Release, v)
 }
 
-// acceptsNow reports whether c accepts up's head by its soak as of now.
 func (c *channelPlan) acceptsNow(up *channelPlan) bool {
 	return c.planner.findQuarantine(up.Name, up.Effective.Release, up.Effective.Digest) == nil &&
 		up.tally.judgeSoakOnce(c).Holds
@@ -308,7 +306,6 @@ func (c *channelPlan) judgeFreezes() (v channels.Verdict, any bool) {
 	return v, true
 }
 
-// dependsOnTime reports whether the policy's decisions depend on time.
 func (c *channelPlan) dependsOnTime() bool {
 	return len(c.planner.desired.Pipeline.Freezes) > 0 || len(c.Policy.Freezes) > 0 ||
 		slices.ContainsFunc(c.Policy.Gates, func(g channels.Gate) bool { return g.Approval == nil && g.When == nil })

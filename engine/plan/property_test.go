@@ -175,7 +175,6 @@ func (l *life) answerProbes(yes bool) {
 	}
 }
 
-// passTime passes minutes. In each, every cell reports, and plans are carried out.
 func (l *life) passTime(d time.Duration) {
 	for end := l.Now.Add(d); l.Now.Before(end); l.Now = l.Now.Add(time.Minute) {
 		for _, name := range slices.Sorted(maps.Keys(l.Obs.Cells)) {

@@ -37,7 +37,6 @@ func (c *channelPlan) rollBackByRequest() bool {
 	return true
 }
 
-// requestIsBelowHead reports whether a person requested a release below the head.
 func (c *channelPlan) requestIsBelowHead() bool {
 	q := c.Request
 	return q != nil && q.Fault == "" && c.Effective != nil && c.planner.desired.Releases[q.Release] != nil &&

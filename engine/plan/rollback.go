@@ -81,7 +81,6 @@ func (c *channelPlan) restateHead(waiting []waitingCell) bool {
 	return true
 }
 
-// rollsBackByItself reports whether the policy's onFailure is rollback.
 func (c *channelPlan) rollsBackByItself() bool {
 	return c.Valid == nil || c.Valid.OnFailure == channels.OnFailureRollback
 }

@@ -399,7 +399,6 @@ func (c *channelPlan) observing() (until time.Time, yes bool) {
 	return time.Time{}, false
 }
 
-// joinNames joins the first few names, and counts the others.
 func joinNames(all []string) string {
 	const most = 3
 	if len(all) <= most {

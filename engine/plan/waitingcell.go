@@ -304,7 +304,6 @@ func (c *channelPlan) freeEndedSlots() {
 	}
 }
 
-// freeAbandonedSlots frees the slots of channels that no longer exist.
 func (p *planner) freeAbandonedSlots() {
 	for _, name := range slices.Sorted(maps.Keys(p.observed.Slots)) {
 		if p.channels[name] == nil && len(p.observed.Slots[name]) > 0 {

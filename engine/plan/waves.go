@@ -43,7 +43,6 @@ type cellSoak struct {
 	reportedAt time.Time
 }
 
-// endsAt returns the instant at which the cell has soaked for as long as asked, if it stays healthy.
 func (s cellSoak) endsAt(asked time.Duration) time.Time { return s.reportedAt.Add(asked - s.lasted) }
 
 // goesByWaves reports whether the head goes out in waves. It does not if it has reached its cells, or if it takes cells
@@ -110,7 +109,6 @@ func (r *rollout) findOpenWave() {
 	w.throughAt = w.soakedAt(w.waves[w.openWave-1].Soak, w.healthyNeeded(w.openWave))
 }
 
-// healthyNeeded returns how many healthy cells make a wave through.
 func (w *waveProgress) healthyNeeded(wave int) int {
 	if w.sizes[wave-1] == 0 {
 		return 0
@@ -142,7 +140,6 @@ func (w *waveProgress) sizeWaves() {
 	}
 }
 
-// countSoaked counts the cells that have been healthy on the head for as long as asked.
 func (w *waveProgress) countSoaked(asked time.Duration) (n int) {
 	for _, s := range w.soaks {
 		if s.lasted >= asked {

@@ -22,7 +22,6 @@ type queuedEvent struct {
 	run    func() (seen bool, err error)
 }
 
-// schedule adds an event at exactly t.
 func (a *eventQueue) schedule(t time.Time, do func() (seen bool, err error)) {
 	a.lastNumber++
 	heap.Push(&a.heap, queuedEvent{t, a.lastNumber, do})
@@ -61,7 +60,6 @@ func (a *eventQueue) nextAt() (at time.Time, ok bool) {
 	return a.heap[0].at, true
 }
 
-// popDue removes and returns the next event if it is due by now.
 func (a *eventQueue) popDue(now time.Time) (d queuedEvent, ok bool) {
 	if at, any := a.nextAt(); !any || at.After(now) {
 		return queuedEvent{}, false

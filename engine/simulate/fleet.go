@@ -234,7 +234,6 @@ func (f *fleet) scheduleFor(c *cell, wait time.Duration, do func()) {
 	})
 }
 
-// finishApplying ends what is being applied, with or without success.
 func (f *fleet) finishApplying(c *cell, failed bool) {
 	a := c.applying
 	c.applying = nil
@@ -267,7 +266,6 @@ func (f *fleet) finishApplying(c *cell, failed bool) {
 	f.tryBegin(c)
 }
 
-// turnUnhealthy makes a cell unhealthy, for a while or until it gets another release.
 func (f *fleet) turnUnhealthy(c *cell, cut *Cut) {
 	c.health, c.healthySince = cells.StateUnhealthy, time.Time{}
 	f.reportState(c)

@@ -394,7 +394,6 @@ func (k *planChecker) isFinished(c *plan.Channel, h *plan.EffectiveHead) bool {
 		})
 }
 
-// provenHead returns a finished head that is not quarantined; nil: none.
 func (k *planChecker) provenHead(d *plan.Desired, c *plan.Channel) *plan.EffectiveHead {
 	for i := range c.History {
 		h := &c.History[i]
@@ -418,7 +417,6 @@ func (k *planChecker) countFailed(c *plan.Channel, now time.Time) int {
 	return n
 }
 
-// hasFailedHead reports whether a cell reported that it failed a head.
 func hasFailedHead(s *plan.CellState, e *plan.EffectiveHead) bool {
 	for _, f := range s.Failures {
 		if f.Assignment.Digest == e.Digest && f.Assignment.Sequence == e.Sequence {
@@ -428,7 +426,6 @@ func hasFailedHead(s *plan.CellState, e *plan.EffectiveHead) bool {
 	return false
 }
 
-// isStalled reports whether a cell began its channel's head, and had no result within the stall limit.
 func isStalled(s *plan.CellState, c *plan.Channel, now time.Time) bool {
 	return s.Applying != nil && s.Applying.Sequence == c.Effective.Sequence && !s.StartedAt.IsZero() &&
 		now.Sub(s.StartedAt) >= c.Policy.Rollout.Stall

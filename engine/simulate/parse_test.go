@@ -6,7 +6,6 @@ import (
 	"time"
 )
 
-// Every fault of a scenario names its line.
 func TestParseFaults(t *testing.T) {
 	head := "apiVersion: sluice/v1\nkind: Scenario\n"
 	for body, want := range map[string]string{

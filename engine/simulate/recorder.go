@@ -33,7 +33,6 @@ type arrivalKey struct {
 	sequence int64
 }
 
-// openWait is a verdict that still blocks.
 type openWait struct {
 	wait      Wait
 	event     int       // index of its line in the timeline

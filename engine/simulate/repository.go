@@ -44,7 +44,6 @@ func (r *repository) open(commit string) (fs.FS, error) {
 	return r.openOlder(commit)
 }
 
-// author is who commits, and the key that signs.
 type author struct {
 	releases.Person
 	key string

@@ -222,7 +222,6 @@ func (w *world) commitDrafts() (pushed bool, err error) {
 	return true, w.readRepository()
 }
 
-// answerProbes answers probes of outside gates as the scenario says.
 func (w *world) answerProbes() (asked bool) {
 	for _, p := range w.plan.Wants {
 		o := plan.Observation{

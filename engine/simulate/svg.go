@@ -30,7 +30,6 @@ var palette = [...]string{
 	"#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#b8a500", "#7a5fa8", "#8c6d46", "#4d7f8f", "#a0c070",
 }
 
-// gateColours holds the colours of gates; other gates are grey.
 var gateColours = map[string]string{
 	"soak": "#7fb3d5", "window": "#b7a6d8", "freeze": "#6fc7c7", "approval": "#f0c36d", "wave": "#9bc79b",
 	"maxInFlight": "#c5d86d", "hold": "#d98880", "quarantine": "#c0392b", "halt": "#c0392b", "settled": "#c8b7a6",
@@ -75,7 +74,6 @@ type chart struct {
 	body    bytes.Buffer
 }
 
-// assignColours assigns each release a colour, in the order in which channels took them.
 func (c *chart) assignColours() {
 	add := func(release string) {
 		if release != "" && c.colours[release] == "" {
@@ -105,7 +103,6 @@ func (c *chart) xOf(t time.Time) float64 {
 	return chartLeft + float64(at)/float64(whole)*(chartRight-chartLeft)
 }
 
-// drawGrid draws a line for each day, or for another step that fits.
 func (c *chart) drawGrid(out *bytes.Buffer, top, bottom int) {
 	whole := c.result.Until.Sub(c.result.From)
 	day := 24 * time.Hour
@@ -270,7 +267,6 @@ func (c *chart) thinSeries(series []releaseCounts) []releaseCounts {
 	return out
 }
 
-// drawGates draws a row for each gate that blocked the channel, longest first.
 func (c *chart) drawGates(ch *Channel) {
 	total := map[string]int64{}
 	for _, wait := range c.result.allWaits {

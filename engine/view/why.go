@@ -103,7 +103,6 @@ func shutOutLines(name string, i cells.Identity) []string {
 	return nil
 }
 
-// vendorLines says what the vendor decided about this one cell, even while nothing waits for it.
 func vendorLines(c *plan.Channel, cell *plan.Cell) (lines []string) {
 	if cell.Paused != "" {
 		lines = append(lines, "the vendor paused it: "+words.OneLine(cell.Paused))
@@ -121,7 +120,6 @@ func vendorLines(c *plan.Channel, cell *plan.Cell) (lines []string) {
 	return lines
 }
 
-// ownerLines says what a cell's owner decided (R18).
 func ownerLines(o *cells.Owner) (lines []string) {
 	add := func(format string, args ...any) { lines = append(lines, "its owner "+fmt.Sprintf(format, args...)) }
 	if o.Paused != "" {
