@@ -126,8 +126,8 @@ func (x candidate) isAtUpstreams() (all, any bool) {
 	return all, any
 }
 
-// isAccepted reports whether every upstream accepts the release for the channel. It calls say, if not nil, with a
-// verdict for each upstream that does not.
+// isAccepted reports whether every upstream accepts the release for the channel. It calls addVerdict, if not nil, with
+// a verdict for each upstream that does not.
 func (x candidate) isAccepted(addVerdict func(channels.Verdict)) bool {
 	c, p := x.channel, x.channel.planner
 	all := true
