@@ -327,12 +327,12 @@ const (
 
 // due says what a visitor is to get of a route: written apart from the code that decides it.
 func due(v visitor, r api.Route, keyed bool) string {
-	public := r.Who == api.Public || r.Who == api.Hook
-	forCells := r.Who == api.Cell || r.Who == api.AnyKey
+	public := r.Audience == api.Public || r.Audience == api.Hook
+	forCells := r.Audience == api.Cell || r.Audience == api.AnyKey
 	switch {
 	case v.door == "cells" && !forCells:
 		return none
-	case v.door == "cells" && r.Who == api.AnyKey:
+	case v.door == "cells" && r.Audience == api.AnyKey:
 		return yes
 	case v.door == "cells" && v.key != "acme":
 		return unknown
@@ -340,7 +340,7 @@ func due(v visitor, r api.Route, keyed bool) string {
 		return forbidden
 	case v.door == "cells":
 		return yes
-	case r.Who == api.AnyKey || r.Path == "/v1/key":
+	case r.Audience == api.AnyKey || r.Path == "/v1/key":
 		return none
 	case forCells && (keyed || v.door == "people" || v.via != ""):
 		return none
@@ -357,11 +357,11 @@ func due(v visitor, r api.Route, keyed bool) string {
 	switch {
 	case v.door == "socket", has == "admin":
 		return yes
-	case has == "" && v.door == "loopback" && v.via == "" && r.Who == api.Viewer:
+	case has == "" && v.door == "loopback" && v.via == "" && r.Audience == api.Viewer:
 		return yes
 	case has == "":
 		return unknown
-	case r.Who == api.Viewer, has == string(r.Who):
+	case r.Audience == api.Viewer, has == string(r.Audience):
 		return yes
 	}
 	return forbidden
@@ -379,7 +379,7 @@ func TestRoutes(t *testing.T) {
 				for _, r := range h.server.Routes() {
 					got := h.visit(t, client, v, r)
 					if want := due(v, r, keyed); got != want {
-						t.Errorf("%s %s (%s): %s, want %s", r.Method, r.Path, r.Who, got, want)
+						t.Errorf("%s %s (%s): %s, want %s", r.Method, r.Path, r.Audience, got, want)
 					}
 				}
 			})
@@ -409,10 +409,10 @@ func (h *house) visit(t *testing.T, client *http.Client, v visitor, r api.Route)
 	if v.cell != "" {
 		path += "?cell=" + v.cell
 	}
-	if r.Who == api.AnyKey {
+	if r.Audience == api.AnyKey {
 		body = `{"nothing":"of use"}` // a token that is not good is answered late
 	}
-	if r.Who == api.Hook {
+	if r.Audience == api.Hook {
 		mac := hmac.New(sha256.New, []byte("secret"))
 		mac.Write([]byte(body))
 		headers = append(headers, "X-Gitea-Signature", hex.EncodeToString(mac.Sum(nil)))
@@ -447,7 +447,7 @@ func TestRoutesDoc(t *testing.T) {
 	var b bytes.Buffer
 	b.WriteString("# Who may do what\n\nThe table is the program's own, and a test walks it with every kind of caller.\n\n| Route | Who |\n| --- | --- |\n")
 	for _, r := range newSite(t, store.Options{}, nil).server.Routes() {
-		fmt.Fprintf(&b, "| `%s %s` | %s |\n", r.Method, r.Path, r.Who)
+		fmt.Fprintf(&b, "| `%s %s` | %s |\n", r.Method, r.Path, r.Audience)
 	}
 	b.WriteString(`
 - *public*: everyone who reaches the people's listeners. *hook*: everyone, with a good signature over the body.

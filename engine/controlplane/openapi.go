@@ -48,40 +48,40 @@ func schemaName(t reflect.Type, hint string) string {
 	return name
 }
 
-// describe completes a route's operation: who may use it, and the answers that are problems.
-func describe(a huma.API, r api.Route) huma.Operation {
+// describeRoute completes a route's operation: who may use it, and the answers that are problems.
+func describeRoute(a huma.API, r api.Route) huma.Operation {
 	op := r.Operation
 	op.Method, op.Path = r.Method, r.Path
-	switch r.Who {
+	switch r.Audience {
 	case api.Public, api.Hook:
 		op.Security = []map[string][]string{}
 	case api.Cell, api.AnyKey:
 		op.Security = []map[string][]string{{"key": {}}}
 		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden)
 	default:
-		op.Security = []map[string][]string{{"token": {string(r.Who)}}}
+		op.Security = []map[string][]string{{"token": {string(r.Audience)}}}
 		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests)
 	}
 	if r.Handler == nil || op.Hidden {
 		return op // huma does the rest from types
 	}
-	problem := docs(a).Schema(huma.ErrorModel{})
+	problem := docsOf(a).Schema(huma.ErrorModel{})
 	for _, status := range op.Errors {
-		op.Responses[strconv.Itoa(status)] = api.Answer(http.StatusText(status), "application/problem+json", problem)
+		op.Responses[strconv.Itoa(status)] = api.Response(http.StatusText(status), "application/problem+json", problem)
 	}
 	return op
 }
 
-func docs(a huma.API) api.Docs { return api.Docs{Schemas: a.OpenAPI().Components.Schemas} }
+func docsOf(a huma.API) api.Docs { return api.Docs{Schemas: a.OpenAPI().Components.Schemas} }
 
-// documents are the routes of the description of all routes. It is made when it is first asked for.
-func documents(a huma.API) []api.Route {
+// openAPIRoutes are the routes of the description of all routes. It is made when it is first asked for.
+func openAPIRoutes(a huma.API) []api.Route {
 	document := func(path, kind string, make func() ([]byte, error)) api.Route {
 		made := sync.OnceValues(make)
-		return api.Route{Method: http.MethodGet, Path: path, Who: api.Public, Operation: huma.Operation{Hidden: true}, Handler: func(w http.ResponseWriter, _ *http.Request, _ *api.Caller) {
+		return api.Route{Method: http.MethodGet, Path: path, Audience: api.Public, Operation: huma.Operation{Hidden: true}, Handler: func(w http.ResponseWriter, _ *http.Request, _ *api.Caller) {
 			text, err := made()
 			if err != nil {
-				api.Failed(w, err)
+				api.WriteError(w, err)
 				return
 			}
 			w.Header().Set("Content-Type", kind)

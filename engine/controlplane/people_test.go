@@ -133,7 +133,7 @@ func TestHealth(t *testing.T) {
 	var down error
 	s := newSite(t, store.Options{}, func(o *controlplane.Options) {
 		o.Reachable = func() error { return down }
-		o.Unreachable = time.Nanosecond
+		o.MaxUnreachable = time.Nanosecond
 	})
 	for _, path := range []string{"/livez", "/readyz"} {
 		if w, body := s.do(t, "GET", path, ""); w.StatusCode != 200 {

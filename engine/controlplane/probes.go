@@ -13,12 +13,12 @@ import (
 
 // probes say whether cells can be served here.
 type probes struct {
-	views      api.Views
-	reachable  func() error                    // why the release repository can't be read; nil: not looked at
-	within     time.Duration                   // not ready once that lasted for so long
-	store      func(ctx context.Context) error // whether the store works; nil: not looked at
-	stopping   api.Stopping
-	repository outage
+	views           api.Views
+	repositoryError func() error                    // why the release repository can't be read; nil: not looked at
+	maxUnreachable  time.Duration                   // not ready once that lasted for so long
+	checkStore      func(ctx context.Context) error // whether the store works; nil: not looked at
+	shutdown        api.Shutdown
+	outage          outage
 }
 
 func (p *probes) routes(d api.Docs, metrics http.Handler) []api.Route {
@@ -26,9 +26,9 @@ func (p *probes) routes(d api.Docs, metrics http.Handler) []api.Route {
 		return huma.Operation{OperationID: id, Tags: []string{"operators"}, Summary: summary, Responses: map[string]*huma.Response{"200": ok}, Errors: errors}
 	}
 	return []api.Route{
-		{Method: http.MethodGet, Path: "/livez", Who: api.Public, Handler: alive, Operation: op("livez", "Whether the process answers", d.JSON("It does", health{}))},
-		{Method: http.MethodGet, Path: "/readyz", Who: api.Public, Handler: p.ready, Operation: op("readyz", "Whether cells can be served, or why not", d.JSON("They can", health{}), http.StatusServiceUnavailable)},
-		{Method: http.MethodGet, Path: "/metrics", Who: api.Viewer, Operation: op("metrics", "Metrics for Prometheus", api.Answer("Prometheus text format", "text/plain", api.Text())),
+		{Method: http.MethodGet, Path: "/livez", Audience: api.Public, Handler: serveLiveness, Operation: op("livez", "Whether the process answers", d.JSONResponse("It does", health{}))},
+		{Method: http.MethodGet, Path: "/readyz", Audience: api.Public, Handler: p.serveReadiness, Operation: op("readyz", "Whether cells can be served, or why not", d.JSONResponse("They can", health{}), http.StatusServiceUnavailable)},
+		{Method: http.MethodGet, Path: "/metrics", Audience: api.Viewer, Operation: op("metrics", "Metrics for Prometheus", api.Response("Prometheus text format", "text/plain", api.TextSchema())),
 			Handler: func(w http.ResponseWriter, r *http.Request, _ *api.Caller) { metrics.ServeHTTP(w, r) }},
 	}
 }
@@ -39,7 +39,7 @@ type outage struct {
 	since time.Time // zero: it could be
 }
 
-func (o *outage) forLonger(err error, than time.Duration) bool {
+func (o *outage) exceeds(err error, than time.Duration) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
@@ -53,37 +53,37 @@ func (o *outage) forLonger(err error, than time.Duration) bool {
 	return false
 }
 
-// ready answers 503 with every reason why cells had better be served by another replica.
-func (p *probes) ready(w http.ResponseWriter, r *http.Request, c *api.Caller) {
+// serveReadiness answers 503 with every reason why cells had better be served by another replica.
+func (p *probes) serveReadiness(w http.ResponseWriter, r *http.Request, c *api.Caller) {
 	var reasons []*huma.ErrorDetail
 	add := func(where, what string) {
-		if !c.OnThisMachine() {
+		if !c.IsLocal() {
 			what = "does not work; the log of sluice serve says why" // anyone may ask, and errors name addresses and files
 		}
 		reasons = append(reasons, &huma.ErrorDetail{Location: where, Message: what})
 	}
 	if p.views.View() == nil {
-		add("view", api.NotRead)
+		add("view", api.NotReadMessage)
 	}
-	if p.reachable != nil {
-		if err := p.reachable(); p.repository.forLonger(err, p.within) {
-			add("repository", "could not be read for more than "+p.within.String()+": "+err.Error())
+	if p.repositoryError != nil {
+		if err := p.repositoryError(); p.outage.exceeds(err, p.maxUnreachable) {
+			add("repository", "could not be read for more than "+p.maxUnreachable.String()+": "+err.Error())
 		}
 	}
-	if p.store != nil {
+	if p.checkStore != nil {
 		ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
 		defer cancel()
-		if err := p.store(ctx); err != nil {
-			_, detail, _ := api.Explain(err)
+		if err := p.checkStore(ctx); err != nil {
+			_, detail, _ := api.DescribeError(err)
 			add("store", detail)
 			api.NoteError(w, err)
 		}
 	}
-	if p.stopping.Now() {
+	if p.shutdown.Begun() {
 		add("server", "is stopping")
 	}
 	if len(reasons) > 0 {
-		api.Problem(w, http.StatusServiceUnavailable, "Not ready.", reasons...)
+		api.WriteProblem(w, http.StatusServiceUnavailable, "Not ready.", reasons...)
 		return
 	}
 	api.WriteJSON(w, http.StatusOK, health{Status: "ready"})
@@ -94,6 +94,6 @@ type health struct {
 	Status string `json:"status"`
 }
 
-func alive(w http.ResponseWriter, _ *http.Request, _ *api.Caller) {
+func serveLiveness(w http.ResponseWriter, _ *http.Request, _ *api.Caller) {
 	api.WriteJSON(w, http.StatusOK, health{Status: "alive"})
 }

@@ -18,27 +18,27 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 )
 
-// readWithin is how long bodies have to be read, also by net/http before it answers: less than api.AnswerTime, so that there is time to say so.
-const readWithin = 20 * time.Second
+// bodyReadTimeout is how long bodies have to be read, also by net/http before it answers: less than api.AnswerTime, so that there is time to say so.
+const bodyReadTimeout = 20 * time.Second
 
-// answer notes what was answered, for the log and the metrics.
-type answer struct {
+// responseRecorder notes what was answered, for the log and the metrics.
+type responseRecorder struct {
 	http.ResponseWriter
-	status int
-	bytes  int64
-	err    error // for the log: what happened inside
-	at     api.Listener
-	who    *api.Caller // for the log; nil: it was not looked at
+	status   int
+	bytes    int64
+	err      error // for the log: what happened inside
+	listener api.Listener
+	caller   *api.Caller // for the log; nil: it was not looked at
 }
 
-func (a *answer) WriteHeader(status int) {
+func (a *responseRecorder) WriteHeader(status int) {
 	if a.status == 0 && status >= 200 {
 		a.status = status
 	}
 	a.ResponseWriter.WriteHeader(status)
 }
 
-func (a *answer) Write(b []byte) (int, error) {
+func (a *responseRecorder) Write(b []byte) (int, error) {
 	if a.status == 0 {
 		a.status = http.StatusOK
 	}
@@ -48,27 +48,27 @@ func (a *answer) Write(b []byte) (int, error) {
 }
 
 // Unwrap lets http.ResponseController reach the connection.
-func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+func (a *responseRecorder) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
 // NoteError is an api.Recorder's.
-func (a *answer) NoteError(err error) { a.err = err }
+func (a *responseRecorder) NoteError(err error) { a.err = err }
 
 // NoteStatus is an api.Recorder's.
-func (a *answer) NoteStatus(status int) { a.status = status }
+func (a *responseRecorder) NoteStatus(status int) { a.status = status }
 
-// serve is around every request: its id, its limits, what becomes of a panic, one line in the log, the metrics.
-func (s *Server) serve(w http.ResponseWriter, r *http.Request, at api.Listener) {
+// serveRequest is around every request: its id, its limits, what becomes of a panic, one line in the log, the metrics.
+func (s *Server) serveRequest(w http.ResponseWriter, r *http.Request, at api.Listener) {
 	begun := time.Now()
-	a := &answer{ResponseWriter: w, at: at}
+	a := &responseRecorder{ResponseWriter: w, listener: at}
 	id := r.Header.Get("X-Request-Id")
-	if !plainID(id) {
-		id = newID()
+	if !validRequestID(id) {
+		id = newRequestID()
 	}
 	a.Header().Set("X-Request-Id", id)
 	// A server without deadlines (a test's recorder) goes on as it is.
-	_ = http.NewResponseController(w).SetWriteDeadline(begun.Add(api.AnswerTime))
+	_ = http.NewResponseController(w).SetWriteDeadline(begun.Add(api.ResponseTimeout))
 	if r.ContentLength != 0 { // without a body the connection is watched for its end instead, for as long as a poll waits
-		_ = http.NewResponseController(a).SetReadDeadline(begun.Add(readWithin))
+		_ = http.NewResponseController(a).SetReadDeadline(begun.Add(bodyReadTimeout))
 	}
 	defer func() {
 		if p := recover(); p != nil {
@@ -77,24 +77,24 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, at api.Listener) 
 			}
 			a.err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 			if a.status == 0 {
-				api.Failed(a, a.err)
+				api.WriteError(a, a.err)
 			}
 		}
-		s.finish(a, r, id, time.Since(begun))
+		s.recordRequest(a, r, id, time.Since(begun))
 	}()
 	if at == api.Loopback && !hostAllowed(r) {
-		api.Problem(a, http.StatusMisdirectedRequest, "This server is for this machine only: ask for it as 127.0.0.1 or localhost.")
+		api.WriteProblem(a, http.StatusMisdirectedRequest, "This server is for this machine only: ask for it as 127.0.0.1 or localhost.")
 		return
 	}
 	s.mux.ServeHTTP(a, r)
 }
 
-func (s *Server) finish(a *answer, r *http.Request, id string, took time.Duration) {
+func (s *Server) recordRequest(a *responseRecorder, r *http.Request, id string, took time.Duration) {
 	route := r.Pattern
 	if route == "" || route == "/" {
 		route = "unmatched"
 	}
-	s.metrics.Requests.Add(route, r.Method, a.status, took)
+	s.metrics.Requests.Observe(route, r.Method, a.status, took)
 	level := zerolog.DebugLevel
 	switch {
 	case a.err != nil:
@@ -103,24 +103,24 @@ func (s *Server) finish(a *answer, r *http.Request, id string, took time.Duratio
 		level = zerolog.InfoLevel
 	}
 	if e := s.log.WithLevel(level); e.Enabled() {
-		if a.who != nil && a.who.Cell != "" {
-			e.Str("cell", a.who.Cell)
+		if a.caller != nil && a.caller.Cell != "" {
+			e.Str("cell", a.caller.Cell)
 		}
-		if a.who != nil && a.who.Name != "" {
-			e.Str("by", a.who.Name)
+		if a.caller != nil && a.caller.Name != "" {
+			e.Str("by", a.caller.Name)
 		}
-		e.Err(a.err).Str("id", id).Str("method", r.Method).Str("path", loggedPath(r.URL.Path)).
+		e.Err(a.err).Str("id", id).Str("method", r.Method).Str("path", sanitisePath(r.URL.Path)).
 			Int("status", a.status).Int64("bytes", a.bytes).Dur("took", took).Msg("request")
 	}
 }
 
-// maxLogged is how much of a path goes into the log, in bytes: who is nobody can send one of 16 KiB.
-const maxLogged = 300
+// maxLoggedPath is how much of a path goes into the log, in bytes: who is nobody can send one of 16 KiB.
+const maxLoggedPath = 300
 
-// loggedPath is a path as the log has it: whoever reads it at a terminal is not driven by what somebody asked for.
-func loggedPath(text string) string {
-	if len(text) > maxLogged {
-		text = text[:maxLogged] + "…"
+// sanitisePath is a path as the log has it: whoever reads it at a terminal is not driven by what somebody asked for.
+func sanitisePath(text string) string {
+	if len(text) > maxLoggedPath {
+		text = text[:maxLoggedPath] + "…"
 	}
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -130,15 +130,15 @@ func loggedPath(text string) string {
 	}, text)
 }
 
-// newID is a request's id: 64 bits of chance, in hex.
-func newID() string {
+// newRequestID is a request's id: 64 bits of chance, in hex.
+func newRequestID() string {
 	var raw [8]byte
 	binary.BigEndian.PutUint64(raw[:], rand.Uint64())
 	return hex.EncodeToString(raw[:])
 }
 
-// plainID reports whether a client's request id may go into the log.
-func plainID(id string) bool {
+// validRequestID reports whether a client's request id may go into the log.
+func validRequestID(id string) bool {
 	return id != "" && len(id) <= 64 && strings.Trim(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == ""
 }
 

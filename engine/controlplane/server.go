@@ -79,15 +79,15 @@ type Options struct {
 	HookSecret string // what the git host signs with; empty: hooks are not served
 	Branch     string // default: a push to any branch counts
 
-	Reachable   func() error                    // why the release repository can't be read; nil: not looked at
-	Unreachable time.Duration                   // not ready once that lasted for so long; default 5 min
-	Store       func(ctx context.Context) error // whether the store works; nil: not looked at
+	Reachable      func() error                    // why the release repository can't be read; nil: not looked at
+	MaxUnreachable time.Duration                   // not ready once that lasted for so long; default 5 min
+	Store          func(ctx context.Context) error // whether the store works; nil: not looked at
 
-	Metrics *prometheus.Registry   // default: a new one
-	Poll    time.Duration          // when a cell that does not wait is told to ask again; default 15 s
-	Limits  Limits                 // of what may be asked for
-	Numbers func() engine.Numbers  // for the metrics; nil: not shown
-	Collect []prometheus.Collector // what else the metrics tell of
+	Metrics      *prometheus.Registry   // default: a new one
+	PollInterval time.Duration          // when a cell that does not wait is told to ask again; default 15 s
+	Limits       Limits                 // of what may be asked for
+	Numbers      func() engine.Numbers  // for the metrics; nil: not shown
+	Collect      []prometheus.Collector // what else the metrics tell of
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -97,11 +97,11 @@ func (o Options) withDefaults() (Options, error) {
 			errs = append(errs, errors.New("controlplane.Options."+name+" is required"))
 		}
 	}
-	if o.Unreachable <= 0 {
-		o.Unreachable = 5 * time.Minute
+	if o.MaxUnreachable <= 0 {
+		o.MaxUnreachable = 5 * time.Minute
 	}
-	if o.Poll <= 0 {
-		o.Poll = 15 * time.Second
+	if o.PollInterval <= 0 {
+		o.PollInterval = 15 * time.Second
 	}
 	if o.Metrics == nil {
 		o.Metrics = prometheus.NewRegistry()
@@ -122,13 +122,13 @@ func (o Options) pins() []string {
 
 // Server is the control plane's HTTP side.
 type Server struct {
-	log     zerolog.Logger
-	metrics *metrics.Metrics
-	mux     *mux
-	cells   *cellapi.API
-	limits  transport.Limits
-	stop    sync.Once
-	stops   chan struct{} // closed by Drain: long polls and streams end
+	log       zerolog.Logger
+	metrics   *metrics.Metrics
+	mux       *mux
+	cells     *cellapi.API
+	limits    transport.Limits
+	drainOnce sync.Once
+	shutdown  chan struct{} // closed by Drain: long polls and streams end
 }
 
 // New makes a server. It starts nothing: Handler is ready to be served, by Serve for instance.
@@ -137,7 +137,7 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{log: o.Log, limits: o.Limits.Transport, stops: make(chan struct{})}
+	s := &Server{log: o.Log, limits: o.Limits.Transport, shutdown: make(chan struct{})}
 	counted := metrics.Options{Registry: o.Metrics, View: o.Views.View, Flags: o.Flags != nil, Numbers: o.Numbers, Collect: o.Collect}
 	if store, ok := o.Journal.(interface{ Reads() int64 }); ok {
 		counted.Reads = store.Reads
@@ -148,22 +148,22 @@ func New(o Options) (*Server, error) {
 	a := auth.New(auth.Options{Members: o.Members, Tokens: o.Tokens, Keyed: o.Keys != nil, Log: o.Log, Metrics: s.metrics})
 	s.cells = cellapi.New(cellapi.Options{
 		Views: o.Views, Repository: o.Repository, Inbox: o.Inbox, Members: o.Members, Auth: a, Pins: o.pins(),
-		Period: o.Poll, Limits: o.Limits.Cells, Stopping: s.stops, Metrics: s.metrics, Log: o.Log,
+		PollInterval: o.PollInterval, Limits: o.Limits.Cells, Shutdown: s.shutdown, Metrics: s.metrics, Log: o.Log,
 	})
 	people := peopleapi.New(peopleapi.Options{
 		Views: o.Views, Repository: o.Repository, Journal: o.Journal, Auth: a, Members: o.Members, Tokens: o.Tokens,
 		Pins: o.pins(), Address: o.Address, Flags: o.Flags, Outbox: o.Outbox, Pushed: o.Pushed, HookSecret: o.HookSecret, Branch: o.Branch,
-		Followers: o.Limits.Events, Stopping: s.stops, Metrics: s.metrics, Log: o.Log,
+		Followers: o.Limits.Events, Shutdown: s.shutdown, Metrics: s.metrics, Log: o.Log,
 	})
-	probes := &probes{views: o.Views, reachable: o.Reachable, within: o.Unreachable, store: o.Store, stopping: s.stops}
+	probes := &probes{views: o.Views, repositoryError: o.Reachable, maxUnreachable: o.MaxUnreachable, checkStore: o.Store, shutdown: s.shutdown}
 
 	s.mux = newMux(a)
-	d := docs(s.mux.api)
-	s.mux.add(s.cells.Routes(d))
-	s.mux.add(people.Routes(d))
-	s.mux.add(probes.routes(d, s.metrics.Handler))
-	s.mux.add(documents(s.mux.api))
-	return s, s.mux.check()
+	d := docsOf(s.mux.api)
+	s.mux.addRoutes(s.cells.Routes(d))
+	s.mux.addRoutes(people.Routes(d))
+	s.mux.addRoutes(probes.routes(d, s.metrics.Handler))
+	s.mux.addRoutes(openAPIRoutes(s.mux.api))
+	return s, s.mux.err()
 }
 
 // Routes is the table of what there is, and who may use it.
@@ -171,13 +171,13 @@ func (s *Server) Routes() []api.Route { return slices.Clone(s.mux.table) }
 
 // Handler answers what came in the plain. Who may do what depends on where: on loopback, on a unix socket, or elsewhere.
 func (s *Server) Handler() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, transport.ListenerOf(r)) })
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serveRequest(w, r, transport.ListenerOf(r)) })
 }
 
 // Serve answers on the listeners until ctx ends, then lets what is under way end, and closes them.
 func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	t := &transport.Server{
-		Handle: s.serve, Context: auth.WithPeer, Drain: s.Drain, Drained: s.cells.Drained, Log: s.log, Metrics: s.metrics, Limits: s.limits,
+		Handle: s.serveRequest, ConnContext: auth.WithPeer, Drain: s.Drain, AwaitDrained: s.cells.AwaitDrained, Log: s.log, Metrics: s.metrics, Limits: s.limits,
 	}
 	return t.Serve(ctx, listeners...)
 }
@@ -185,11 +185,11 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 // Drain lets those who listen go, with jitter over a few seconds, so that a server can stop; each is told when to come
 // back. Nobody can wait any more. Drained says when all have gone.
 func (s *Server) Drain() {
-	s.stop.Do(func() {
-		close(s.stops)
+	s.drainOnce.Do(func() {
+		close(s.shutdown)
 		s.cells.Drain()
 	})
 }
 
 // Drained waits until no cell listens any more, or ctx ends: then it cuts those that still do.
-func (s *Server) Drained(ctx context.Context) error { return s.cells.Drained(ctx) }
+func (s *Server) Drained(ctx context.Context) error { return s.cells.AwaitDrained(ctx) }

@@ -374,7 +374,7 @@ func TestStreamsUnderChange(t *testing.T) {
 // A third party that holds connections open and says nothing keeps nobody out.
 func TestIdleConnectionsDelayNobody(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, 1, func(o *controlplane.Options) { o.Limits.Transport.Handshakes = 1 })
+	f := newFleet(t, 1, func(o *controlplane.Options) { o.Limits.Transport.ConcurrentHandshakes = 1 })
 	for range 100 {
 		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", f.addr)
 		if err != nil {
@@ -393,7 +393,9 @@ func TestIdleConnectionsDelayNobody(t *testing.T) {
 // Connections beyond the backlog are closed at once: they come back with jitter, where waiting would help nobody.
 func TestBacklogIsBounded(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, 1, func(o *controlplane.Options) { o.Limits.Transport.Handshaken, o.Limits.Transport.Backlog = 1, 1 })
+	f := newFleet(t, 1, func(o *controlplane.Options) {
+		o.Limits.Transport.HandshakesInFlight, o.Limits.Transport.Backlog = 1, 1
+	})
 	var open []net.Conn
 	closed := make(chan struct{}, 10)
 	for range 10 {

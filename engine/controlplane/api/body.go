@@ -15,34 +15,34 @@ import (
 func ReadBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, bool) {
 	// A page of another site can send a form to a loopback server, but not JSON without asking first.
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		Problem(w, http.StatusUnsupportedMediaType, "Send it with Content-Type: application/json.")
+		WriteProblem(w, http.StatusUnsupportedMediaType, "Send it with Content-Type: application/json.")
 		return nil, false
 	}
 	if r.ContentLength > limit {
-		tooLarge(w, limit)
+		writeTooLarge(w, limit)
 		return nil, false
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
-		tooLarge(w, limit)
+		writeTooLarge(w, limit)
 	case err != nil:
-		Problem(w, http.StatusBadRequest, "The body did not arrive whole: send it again.")
+		WriteProblem(w, http.StatusBadRequest, "The body did not arrive whole: send it again.")
 	}
 	return body, err == nil
 }
 
-func tooLarge(w http.ResponseWriter, limit int64) {
+func writeTooLarge(w http.ResponseWriter, limit int64) {
 	w.Header().Set("Connection", "close")
-	Problem(w, http.StatusRequestEntityTooLarge, "The body is larger than "+strconv.FormatInt(limit, 10)+" bytes: send less at once.")
+	WriteProblem(w, http.StatusRequestEntityTooLarge, "The body is larger than "+strconv.FormatInt(limit, 10)+" bytes: send less at once.")
 }
 
 // WriteJSON answers with v.
 func WriteJSON(w http.ResponseWriter, status int, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
-		Failed(w, err)
+		WriteError(w, err)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -50,16 +50,16 @@ func WriteJSON(w http.ResponseWriter, status int, v any) {
 	_, _ = w.Write(append(body, '\n')) // an error: the client has gone
 }
 
-// AnswerTime is how long ordinary answers have to be written.
-const AnswerTime = 30 * time.Second
+// ResponseTimeout is how long ordinary answers have to be written.
+const ResponseTimeout = 30 * time.Second
 
-// SetAnswerTime bounds the writing of the answer from now on. A server without them (a test's recorder) goes on as it is.
-func SetAnswerTime(w http.ResponseWriter, within time.Duration) {
+// SetWriteTimeout bounds the writing of the answer from now on. A server without them (a test's recorder) goes on as it is.
+func SetWriteTimeout(w http.ResponseWriter, within time.Duration) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(within))
 }
 
-// Matches compares If-None-Match with an ETag, weakly, as RFC 9110 section 13.1.2 asks.
-func Matches(known, etag string) bool {
+// MatchesETag compares If-None-Match with an ETag, weakly, as RFC 9110 section 13.1.2 asks.
+func MatchesETag(known, etag string) bool {
 	for known != "" {
 		var one string
 		one, known, _ = strings.Cut(known, ",")

@@ -14,8 +14,8 @@ func (d Docs) Schema(of any) *huma.Schema {
 	return d.Schemas.Schema(reflect.TypeOf(of), true, "")
 }
 
-// Answer is an answer with a schema, and with headers.
-func Answer(description, kind string, schema *huma.Schema, named ...string) *huma.Response {
+// Response is an answer with a schema, and with headers.
+func Response(description, kind string, schema *huma.Schema, named ...string) *huma.Response {
 	return &huma.Response{Description: description, Headers: Headers(named...), Content: map[string]*huma.MediaType{kind: {Schema: schema}}}
 }
 
@@ -36,21 +36,21 @@ func Param(name, in, description string, schema *huma.Schema) *huma.Param {
 	return &huma.Param{Name: name, In: in, Description: description, Schema: schema}
 }
 
-// Required is p, which can't be left out.
-func Required(p *huma.Param) *huma.Param {
+// RequiredParam is p, which can't be left out.
+func RequiredParam(p *huma.Param) *huma.Param {
 	p.Required = true
 	return p
 }
 
-// JSON is an answer with a value.
-func (d Docs) JSON(description string, of any, headers ...string) *huma.Response {
-	return Answer(description, "application/json", d.Schema(of), headers...)
+// JSONResponse is an answer with a value.
+func (d Docs) JSONResponse(description string, of any, headers ...string) *huma.Response {
+	return Response(description, "application/json", d.Schema(of), headers...)
 }
 
-// Body is a request's body in JSON.
-func (d Docs) Body(of any) *huma.RequestBody {
+// JSONBody is a request's body in JSON.
+func (d Docs) JSONBody(of any) *huma.RequestBody {
 	return &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: d.Schema(of)}}}
 }
 
-// Text is the schema of any text.
-func Text() *huma.Schema { return &huma.Schema{Type: huma.TypeString} }
+// TextSchema is the schema of any text.
+func TextSchema() *huma.Schema { return &huma.Schema{Type: huma.TypeString} }

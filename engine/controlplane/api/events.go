@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	Heartbeat  = 15 * time.Second // a stream says something at least so often (R33)
-	slowWithin = 10 * time.Second // how long a stream's other side may take to read what was written
+	Heartbeat         = 15 * time.Second // a stream says something at least so often (R33)
+	eventWriteTimeout = 10 * time.Second // how long a stream's other side may take to read what was written
 )
 
 // WantsStream reports whether a request asks for events.
@@ -30,8 +30,8 @@ func WantsStream(r *http.Request) bool {
 
 // EventWriter writes events so that they arrive at once, each within slowWithin.
 type EventWriter struct {
-	w http.ResponseWriter
-	c *http.ResponseController
+	w       http.ResponseWriter
+	control *http.ResponseController
 }
 
 // NewEventWriter begins a stream: it writes its headers.
@@ -45,17 +45,17 @@ func NewEventWriter(w http.ResponseWriter) EventWriter {
 
 // Write writes whole events.
 func (f EventWriter) Write(b []byte) error {
-	_ = f.c.SetWriteDeadline(time.Now().Add(slowWithin)) // a server without deadlines goes on as it is
+	_ = f.control.SetWriteDeadline(time.Now().Add(eventWriteTimeout)) // a server without deadlines goes on as it is
 	if _, err := f.w.Write(b); err != nil {
 		return err
 	}
-	if err := f.c.Flush(); err != nil {
+	if err := f.control.Flush(); err != nil {
 		return err
 	}
-	return f.c.SetWriteDeadline(time.Time{})
+	return f.control.SetWriteDeadline(time.Time{})
 }
 
-// ComeBack says when a client whose stream ends should ask for another, as the standard of event streams has it.
-func ComeBack(after time.Duration) []byte {
+// RetryEvent says when a client whose stream ends should ask for another, as the standard of event streams has it.
+func RetryEvent(after time.Duration) []byte {
 	return append(strconv.AppendInt([]byte("retry: "), after.Milliseconds(), 10), "\n\n"...)
 }

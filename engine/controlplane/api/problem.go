@@ -13,8 +13,8 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// Problem answers with problem+json. detail is for people: what is wrong, and what to do next.
-func Problem(w http.ResponseWriter, status int, detail string, faults ...*huma.ErrorDetail) {
+// WriteProblem answers with problem+json. detail is for people: what is wrong, and what to do next.
+func WriteProblem(w http.ResponseWriter, status int, detail string, faults ...*huma.ErrorDetail) {
 	h := w.Header()
 	for _, name := range []string{"Content-Length", "Content-Encoding", "ETag", "Accept-Ranges", "Cache-Control"} { // of the answer that did not come about
 		h.Del(name)
@@ -26,24 +26,24 @@ func Problem(w http.ResponseWriter, status int, detail string, faults ...*huma.E
 	_ = json.NewEncoder(w).Encode(&huma.ErrorModel{Title: http.StatusText(status), Status: status, Detail: detail, Errors: faults})
 }
 
-// NotYet answers while nothing has been read.
-func NotYet(w http.ResponseWriter) {
-	RetryAfter(w, 2)
-	Problem(w, http.StatusServiceUnavailable, NotRead)
+// WriteNotReady answers while nothing has been read.
+func WriteNotReady(w http.ResponseWriter) {
+	SetRetryAfter(w, 2)
+	WriteProblem(w, http.StatusServiceUnavailable, NotReadMessage)
 }
 
-// NotRead is what people are told while nothing has been read.
-const NotRead = "The release repository has not been read yet: ask again in a moment, or see the log of sluice serve."
+// NotReadMessage is what people are told while nothing has been read.
+const NotReadMessage = "The release repository has not been read yet: ask again in a moment, or see the log of sluice serve."
 
-const noCell = "The release repository has no such cell: add cells/NAME/cell.yaml, or check the name."
+const unknownCellMessage = "The release repository has no such cell: add cells/NAME/cell.yaml, or check the name."
 
-// UnknownCell answers that the repository has no such cell.
-func UnknownCell(w http.ResponseWriter) {
-	Problem(w, http.StatusNotFound, noCell)
+// WriteUnknownCell answers that the repository has no such cell.
+func WriteUnknownCell(w http.ResponseWriter) {
+	WriteProblem(w, http.StatusNotFound, unknownCellMessage)
 }
 
-// RetryAfter says in how many seconds to ask again.
-func RetryAfter(w http.ResponseWriter, seconds int) {
+// SetRetryAfter says in how many seconds to ask again.
+func SetRetryAfter(w http.ResponseWriter, seconds int) {
 	w.Header().Set("Retry-After", strconv.Itoa(seconds))
 }
 
@@ -67,25 +67,25 @@ func NoteStatus(w http.ResponseWriter, status int) {
 	}
 }
 
-// Failed answers with what an error from inside means, in words that are safe to show, and notes the unexpected.
-func Failed(w http.ResponseWriter, err error) {
-	status, detail, unexpected := Explain(err)
+// WriteError answers with what an error from inside means, in words that are safe to show, and notes the unexpected.
+func WriteError(w http.ResponseWriter, err error) {
+	status, detail, unexpected := DescribeError(err)
 	if status == http.StatusServiceUnavailable {
-		RetryAfter(w, 2)
+		SetRetryAfter(w, 2)
 	}
-	Problem(w, status, detail)
+	WriteProblem(w, status, detail)
 	if unexpected {
 		NoteError(w, err)
 	}
 }
 
-// Explain is what an error from inside means. unexpected: it is one for the log too.
-func Explain(err error) (status int, detail string, unexpected bool) {
+// DescribeError is what an error from inside means. unexpected: it is one for the log too.
+func DescribeError(err error) (status int, detail string, unexpected bool) {
 	switch {
 	case errors.Is(err, engine.ErrUnknownCell):
-		return http.StatusNotFound, noCell, false
+		return http.StatusNotFound, unknownCellMessage, false
 	case errors.Is(err, engine.ErrNotReady):
-		return http.StatusServiceUnavailable, NotRead, false
+		return http.StatusServiceUnavailable, NotReadMessage, false
 	case errors.Is(err, plan.ErrBusy):
 		return http.StatusServiceUnavailable, "The store is busy, and nothing was kept: send it again.", true
 	case errors.Is(err, plan.ErrFull):

@@ -9,27 +9,27 @@ import (
 	"github.com/sluice-cd/sluice/engine/access"
 )
 
-// Who may use a route.
-type Who string
+// Audience may use a route.
+type Audience string
 
 // One of these, or a person or a program with a role.
 const (
-	Public Who = "public" // everyone, where people come in
-	Hook   Who = "hook"   // everyone, where people come in: the handler checks the signature
-	Cell   Who = "cell"   // a cell, by its key; without cells' listener, on this machine, whoever names one
-	AnyKey Who = "key"    // whoever proved to have a key, at the cells' listener
+	Public Audience = "public" // everyone, where people come in
+	Hook   Audience = "hook"   // everyone, where people come in: the handler checks the signature
+	Cell   Audience = "cell"   // a cell, by its key; without cells' listener, on this machine, whoever names one
+	AnyKey Audience = "key"    // whoever proved to have a key, at the cells' listener
 
-	Viewer   = Who(access.Viewer)
-	Operator = Who(access.Operator)
-	Approver = Who(access.Approver)
-	Admin    = Who(access.Admin)
+	Viewer   = Audience(access.Viewer)
+	Operator = Audience(access.Operator)
+	Approver = Audience(access.Approver)
+	Admin    = Audience(access.Admin)
 )
 
 // Route is a row of the table of what there is, who may use it, and what answers. It has a Handler or is Typed.
 type Route struct {
 	Method, Path string
-	Who          Who
-	OnlyByKey    bool           // of Cell: not where cells name themselves
+	Audience     Audience
+	RequiresKey  bool           // of Cell: not where cells name themselves
 	Operation    huma.Operation // for the OpenAPI document; Method, Path, Security and the answers of Errors are filled in
 	Handler      Handler
 	Typed        func(huma.API, huma.Operation)
@@ -55,23 +55,23 @@ const (
 	Socket    Listener = "socket"   // a unix socket, which only its owner can open
 	People    Listener = "people"   // TLS
 	Cells     Listener = "cells"    // TLS, and the peer proved to have a key
-	Elsewhere Listener = "else"     // plain, not from this machine: nobody is believed there
+	Untrusted Listener = "else"     // plain, not from this machine: nobody is believed there
 )
 
 // Caller is who asks.
 type Caller struct {
-	Listener Listener
-	Cell     string      // known by its key; at a plain listener, as named, if it was
-	Key      string      // that the connection proved, as identity.FormatKey writes it
-	NewKey   bool        // Key is the cell's new one, and the one before is still good
-	Role     access.Role // of a person or a program; empty: not known
-	From     string      // the peer's address
-	Name     string      // of the person or program, for the audit; empty: nobody showed who they are
-	Token    string      // the hash of what was shown; empty: nothing was
+	Listener   Listener
+	Cell       string      // known by its key; at a plain listener, as named, if it was
+	Key        string      // that the connection proved, as identity.FormatKey writes it
+	NewKey     bool        // Key is the cell's new one, and the one before is still good
+	Role       access.Role // of a person or a program; empty: not known
+	RemoteAddr string      // the peer's address
+	Name       string      // of the person or program, for the audit; empty: nobody showed who they are
+	TokenHash  string      // the hash of what was shown; empty: nothing was
 }
 
-// OnThisMachine reports whether the caller came in where only this machine does.
-func (c *Caller) OnThisMachine() bool { return c.Listener == Loopback || c.Listener == Socket }
+// IsLocal reports whether the caller came in where only this machine does.
+func (c *Caller) IsLocal() bool { return c.Listener == Loopback || c.Listener == Socket }
 
 type callerKey struct{}
 
@@ -85,5 +85,5 @@ func CallerOf(ctx context.Context) *Caller {
 	if c, ok := ctx.Value(callerKey{}).(*Caller); ok {
 		return c
 	}
-	return &Caller{Listener: Elsewhere}
+	return &Caller{Listener: Untrusted}
 }

@@ -53,26 +53,26 @@ type Options struct {
 
 // Auth judges callers.
 type Auth struct {
-	members Members
-	tokens  Tokens
-	keyed   bool
-	log     zerolog.Logger
-	metrics *metrics.Metrics
-	known   tokenCache
+	members    Members
+	tokens     Tokens
+	keyed      bool
+	log        zerolog.Logger
+	metrics    *metrics.Metrics
+	tokenCache tokenCache
 }
 
 // New makes one. It starts nothing.
 func New(o Options) *Auth {
-	return &Auth{members: o.Members, tokens: o.Tokens, keyed: o.Keyed, log: o.Log, metrics: o.Metrics, known: tokenCache{tokens: o.Tokens, begun: time.Now()}}
+	return &Auth{members: o.Members, tokens: o.Tokens, keyed: o.Keyed, log: o.Log, metrics: o.Metrics, tokenCache: tokenCache{tokens: o.Tokens, clockStart: time.Now()}}
 }
 
 // Serves reports whether a route exists at a listener.
 func (a *Auth) Serves(at api.Listener, r *api.Route) bool {
-	switch r.Who {
+	switch r.Audience {
 	case api.AnyKey:
 		return at == api.Cells
 	case api.Cell:
-		return at == api.Cells || !a.keyed && !r.OnlyByKey && (at == api.Loopback || at == api.Socket)
+		return at == api.Cells || !a.keyed && !r.RequiresKey && (at == api.Loopback || at == api.Socket)
 	default:
 		return at != api.Cells
 	}
@@ -80,54 +80,54 @@ func (a *Auth) Serves(at api.Listener, r *api.Route) bool {
 
 // Admit decides whether a request to a route that Serves may go on, and says who asks. If it may not, Admit has answered.
 func (a *Auth) Admit(w http.ResponseWriter, r *http.Request, route *api.Route, at api.Listener) (*api.Caller, bool) {
-	if route.Who == api.Cell || route.Who == api.AnyKey {
+	if route.Audience == api.Cell || route.Audience == api.AnyKey {
 		// Before it is looked who asks: between the two a replica that begins could come to know the cell that it did not find.
-		switch err := a.Fresh(); {
+		switch err := a.CheckFresh(); {
 		case errors.Is(err, engine.ErrNotReady):
-			api.NotYet(w)
+			api.WriteNotReady(w)
 			return nil, false
 		case err != nil:
-			api.RetryAfter(w, 5)
-			api.Problem(w, http.StatusServiceUnavailable, "This replica has not heard of its store for a while, and can't know who was shut out: ask again, another one may answer.")
+			api.SetRetryAfter(w, 5)
+			api.WriteProblem(w, http.StatusServiceUnavailable, "This replica has not heard of its store for a while, and can't know who was shut out: ask again, another one may answer.")
 			return nil, false
 		}
 	}
-	c, err := &api.Caller{Listener: at, From: r.RemoteAddr}, error(nil)
-	if route.Who != api.Public && route.Who != api.Hook { // those must not wait for the store
-		c, err = a.identify(r, at)
+	c, err := &api.Caller{Listener: at, RemoteAddr: r.RemoteAddr}, error(nil)
+	if route.Audience != api.Public && route.Audience != api.Hook { // those must not wait for the store
+		c, err = a.identifyCaller(r, at)
 	}
 	switch {
 	case errors.Is(err, access.ErrUnknown):
-		Unauthorized(w, at)
+		WriteUnauthorized(w, at)
 		return c, false
-	case errors.Is(err, errManyUnknown):
-		a.metrics.Shed("tokens")
-		api.RetryAfter(w, 2)
-		api.Problem(w, http.StatusTooManyRequests, "So many wrong tokens are tried that new ones have to wait: ask again as Retry-After says.")
+	case errors.Is(err, errTooManyUnknown):
+		a.metrics.CountShed("tokens")
+		api.SetRetryAfter(w, 2)
+		api.WriteProblem(w, http.StatusTooManyRequests, "So many wrong tokens are tried that new ones have to wait: ask again as Retry-After says.")
 		return c, false
 	case err != nil:
-		api.Failed(w, err)
+		api.WriteError(w, err)
 		return c, false
 	}
-	switch status := refusal(c, route.Who); {
+	switch status := refusalStatus(c, route.Audience); {
 	case status == http.StatusUnauthorized:
 		if at == api.Cells && a.members != nil { // the log is told what the peer is not
-			a.log.Debug().Str("key", c.Key).Str("from", c.From).Msg("shut out: " + a.members.Roster().Why(c.Key))
+			a.log.Debug().Str("key", c.Key).Str("from", c.RemoteAddr).Msg("shut out: " + a.members.Roster().Why(c.Key))
 		}
-		Unauthorized(w, at)
+		WriteUnauthorized(w, at)
 	case status == http.StatusForbidden:
-		api.Problem(w, status, "This takes the role "+string(route.Who)+": ask for a token that has it.")
-	case route.Who == api.Cell && !a.names(c, r):
-		Forbidden(w)
+		api.WriteProblem(w, status, "This takes the role "+string(route.Audience)+": ask for a token that has it.")
+	case route.Audience == api.Cell && !a.namesOwnCell(c, r):
+		WriteForbidden(w)
 	default:
-		a.used(r.Context(), c)
+		a.retirePreviousKey(r.Context(), c)
 		return c, true
 	}
 	return c, false
 }
 
-// used ends the time of a cell's key before, once it has shown that it has the new one.
-func (a *Auth) used(ctx context.Context, c *api.Caller) {
+// retirePreviousKey ends the time of a cell's key before, once it has shown that it has the new one.
+func (a *Auth) retirePreviousKey(ctx context.Context, c *api.Caller) {
 	if !c.NewKey {
 		return
 	}
@@ -136,19 +136,19 @@ func (a *Auth) used(ctx context.Context, c *api.Caller) {
 	}
 }
 
-// identify says who asks, as far as it can be known before a body is read. access.ErrUnknown: the token that was shown is not good.
-func (a *Auth) identify(r *http.Request, at api.Listener) (*api.Caller, error) {
+// identifyCaller says who asks, as far as it can be known before a body is read. access.ErrUnknown: the token that was shown is not good.
+func (a *Auth) identifyCaller(r *http.Request, at api.Listener) (*api.Caller, error) {
 	if at == api.Cells {
 		return a.identifyPeer(r), nil
 	}
-	c := &api.Caller{Listener: at, From: r.RemoteAddr}
+	c := &api.Caller{Listener: at, RemoteAddr: r.RemoteAddr}
 	if at == api.Socket || at == api.Loopback {
 		c.Cell = queryparam.Get(r.URL.RawQuery, "cell")
 	}
 	given := r.Header.Get("Authorization")
 	switch {
 	case given != "":
-		return c, a.bearer(r.Context(), c, access.Bearer(given))
+		return c, a.authenticateToken(r.Context(), c, access.Bearer(given))
 	case at == api.Socket:
 		c.Role, c.Name = access.Admin, "administrator of this machine"
 	case at == api.Loopback:
@@ -157,30 +157,30 @@ func (a *Auth) identify(r *http.Request, at api.Listener) (*api.Caller, error) {
 	return c, nil
 }
 
-// bearer takes the token's word for who c is. A token that was shown decides, also where none is needed.
-func (a *Auth) bearer(ctx context.Context, c *api.Caller, secret string) error {
+// authenticateToken takes the token's word for who c is. A token that was shown decides, also where none is needed.
+func (a *Auth) authenticateToken(ctx context.Context, c *api.Caller, secret string) error {
 	if secret == "" {
 		return access.ErrUnknown
 	}
-	c.Token = identity.HashSecret(secret)
-	t, err := a.known.find(ctx, c.Token)
+	c.TokenHash = identity.HashSecret(secret)
+	t, err := a.tokenCache.lookUp(ctx, c.TokenHash)
 	if err == nil {
 		c.Role, c.Name = t.Role, t.Name
 	}
 	return err
 }
 
-// StillMay reports whether who asked once may still use a route of people: their token may have been removed since.
-func (a *Auth) StillMay(ctx context.Context, c *api.Caller, who api.Who) bool {
-	if c.Token == "" {
+// StillAllowsRole reports whether who asked once may still use a route of people: their token may have been removed since.
+func (a *Auth) StillAllowsRole(ctx context.Context, c *api.Caller, who api.Audience) bool {
+	if c.TokenHash == "" {
 		return true
 	}
-	t, err := a.known.find(ctx, c.Token)
+	t, err := a.tokenCache.lookUp(ctx, c.TokenHash)
 	return err == nil && t.Role.May(access.Role(who))
 }
 
-// refusal is why c may not use a route of who: a status, or 0 if it may. Pure.
-func refusal(c *api.Caller, who api.Who) int {
+// refusalStatus is why c may not use a route of who: a status, or 0 if it may. Pure.
+func refusalStatus(c *api.Caller, who api.Audience) int {
 	switch who {
 	case api.Public, api.Hook:
 		return 0
@@ -203,42 +203,42 @@ func refusal(c *api.Caller, who api.Who) int {
 	return http.StatusUnauthorized
 }
 
-// names reports whether a request names no other cell than the one that asks.
-func (a *Auth) names(c *api.Caller, r *http.Request) bool {
+// namesOwnCell reports whether a request names no other cell than the one that asks.
+func (a *Auth) namesOwnCell(c *api.Caller, r *http.Request) bool {
 	named := queryparam.Get(r.URL.RawQuery, "cell")
-	return named == "" || a.SpeaksFor(c, named)
+	return named == "" || a.MaySpeakFor(c, named)
 }
 
-// SpeaksFor reports whether c may say something as a cell: as itself; at a plain listener, as any that has no key.
-func (a *Auth) SpeaksFor(c *api.Caller, cell string) bool {
+// MaySpeakFor reports whether c may say something as a cell: as itself; at a plain listener, as any that has no key.
+func (a *Auth) MaySpeakFor(c *api.Caller, cell string) bool {
 	if c.Listener == api.Cells {
 		return c.Cell == cell
 	}
 	return a.members == nil || !a.members.Roster().Keyed(cell)
 }
 
-// Fresh is nil if it is known who was shut out (R29).
-func (a *Auth) Fresh() error {
+// CheckFresh is nil if it is known who was shut out (R29).
+func (a *Auth) CheckFresh() error {
 	if a.members == nil {
 		return nil
 	}
 	return a.members.Fresh()
 }
 
-// Unauthorized is the one answer to everyone who is not known: it does not tell what was wrong (fault 39).
-func Unauthorized(w http.ResponseWriter, at api.Listener) {
+// WriteUnauthorized is the one answer to everyone who is not known: it does not tell what was wrong (fault 39).
+func WriteUnauthorized(w http.ResponseWriter, at api.Listener) {
 	if at == api.Cells {
 		w.Header().Set("Connection", "close") // anyone can make a key, and must not keep a connection for having one
-		api.Problem(w, http.StatusUnauthorized, "This is nobody's key or token: have the cell's administrator make a new token with sluice cell add.")
+		api.WriteProblem(w, http.StatusUnauthorized, "This is nobody's key or token: have the cell's administrator make a new token with sluice cell add.")
 		return
 	}
 	w.Header().Set("WWW-Authenticate", `Bearer realm="sluice"`)
-	api.Problem(w, http.StatusUnauthorized, "Show a token that is good, in the header Authorization: Bearer …; sluice token add makes one, and a unix socket needs none.")
+	api.WriteProblem(w, http.StatusUnauthorized, "Show a token that is good, in the header Authorization: Bearer …; sluice token add makes one, and a unix socket needs none.")
 }
 
-// Forbidden answers a cell that speaks for another.
-func Forbidden(w http.ResponseWriter) {
-	api.Problem(w, http.StatusForbidden, "One cell can't ask or report for another, and one that has a key only with it.")
+// WriteForbidden answers a cell that speaks for another.
+func WriteForbidden(w http.ResponseWriter) {
+	api.WriteProblem(w, http.StatusForbidden, "One cell can't ask or report for another, and one that has a key only with it.")
 }
 
 // RosterChanged is closed when other keys speak for cells; nil: none ever do.
@@ -249,8 +249,8 @@ func (a *Auth) RosterChanged() <-chan struct{} {
 	return a.members.RosterChanged()
 }
 
-// Still reports whether who asked once may still speak as that cell.
-func (a *Auth) Still(c *api.Caller) bool {
+// StillAllowsCell reports whether who asked once may still speak as that cell.
+func (a *Auth) StillAllowsCell(c *api.Caller) bool {
 	if a.members == nil {
 		return true
 	}
@@ -261,14 +261,14 @@ func (a *Auth) Still(c *api.Caller) bool {
 	return ok && name == c.Cell
 }
 
-// ForgetTokens has tokens read again before the next one is judged, for they were changed here.
-func (a *Auth) ForgetTokens() { a.known.forget() }
+// InvalidateTokens has tokens read again before the next one is judged, for they were changed here.
+func (a *Auth) InvalidateTokens() { a.tokenCache.invalidate() }
 
 // Audit writes down, durably, what a caller is about to do. What can't be written down must not be done.
 func (a *Auth) Audit(ctx context.Context, c *api.Caller, what string) error {
 	if a.tokens == nil {
 		return nil
 	}
-	a.log.Info().Str("by", c.Name).Str("from", c.From).Msg(what)
-	return a.tokens.Audit(ctx, access.Entry{At: time.Now(), Who: c.Name, What: what, From: c.From})
+	a.log.Info().Str("by", c.Name).Str("from", c.RemoteAddr).Msg(what)
+	return a.tokens.Audit(ctx, access.Entry{At: time.Now(), Who: c.Name, What: what, From: c.RemoteAddr})
 }

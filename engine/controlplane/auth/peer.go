@@ -14,9 +14,11 @@ import (
 
 // peer remembers who the other side of a connection is, under one roster: while that is the newest, a request need not
 // look the key up again.
-type peer struct{ known atomic.Pointer[recognized] }
+type peer struct {
+	identified atomic.Pointer[identifiedPeer]
+}
 
-type recognized struct {
+type identifiedPeer struct {
 	roster *roster.Roster
 	caller api.Caller
 }
@@ -38,11 +40,11 @@ func (a *Auth) identifyPeer(r *http.Request) *api.Caller {
 	if p == nil {
 		p = &peer{}
 	}
-	if known := p.known.Load(); known != nil && known.roster == roster {
+	if known := p.identified.Load(); known != nil && known.roster == roster {
 		c := known.caller
 		return &c
 	}
-	c := api.Caller{Listener: api.Cells, From: r.RemoteAddr}
+	c := api.Caller{Listener: api.Cells, RemoteAddr: r.RemoteAddr}
 	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
 		if key, ok := r.TLS.PeerCertificates[0].PublicKey.(ed25519.PublicKey); ok {
 			c.Key = identity.FormatKey(key)
@@ -52,6 +54,6 @@ func (a *Auth) identifyPeer(r *http.Request) *api.Caller {
 		c.Cell, _ = roster.Cell(c.Key)
 		c.Name, c.NewKey = c.Cell, c.Cell != "" && roster.Next(c.Key)
 	}
-	p.known.Store(&recognized{roster, c})
+	p.identified.Store(&identifiedPeer{roster, c})
 	return &c
 }

@@ -19,8 +19,8 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// Most is how many announcements, and how many releases, are shown: the newest.
-const Most = 50
+// MaxItems is how many announcements, and how many releases, are shown: the newest.
+const MaxItems = 50
 
 // Bulletin is what is shown. Immutable.
 type Bulletin struct {
@@ -39,12 +39,12 @@ type Item struct {
 	Notes    string    // Markdown
 }
 
-// Notes gives the notes of a release that was a head; empty: it has none.
-type Notes func(h plan.EffectiveHead) string
+// NotesReader gives the notes of a release that was a head; empty: it has none.
+type NotesReader func(h plan.EffectiveHead) string
 
-// Of is what a view has to show: of one channel, or of all if channel is empty.
-func Of(v *view.View, channel string, notes Notes) Bulletin {
-	b := Bulletin{Base: "/announcements", Releases: releasesOf(v, channel, notes)}
+// New is what a view has to show: of one channel, or of all if channel is empty.
+func New(v *view.View, channel string, notes NotesReader) Bulletin {
+	b := Bulletin{Base: "/announcements", Releases: releaseItems(v, channel, notes)}
 	if v.Flags == nil {
 		return b
 	}
@@ -52,16 +52,16 @@ func Of(v *view.View, channel string, notes Notes) Bulletin {
 		b.Base = strings.TrimRight(t.Settings.Link, "/")
 	}
 	for i := range v.Flags.Plan.Announcements {
-		if item, ok := announced(v, &v.Flags.Plan.Announcements[i], channel); ok {
+		if item, ok := announcementItem(v, &v.Flags.Plan.Announcements[i], channel); ok {
 			b.Announcements = append(b.Announcements, item)
 		}
 	}
-	b.Announcements = newest(b.Announcements)
+	b.Announcements = newestFirst(b.Announcements)
 	return b
 }
 
-// Find gives one announcement.
-func (b Bulletin) Find(id string) (Item, bool) {
+// FindAnnouncement gives one announcement.
+func (b Bulletin) FindAnnouncement(id string) (Item, bool) {
 	for _, item := range b.Announcements {
 		if item.ID == id {
 			return item, true
@@ -70,22 +70,22 @@ func (b Bulletin) Find(id string) (Item, bool) {
 	return Item{}, false
 }
 
-// announced is an announcement as it is shown; ok is false while it is not.
-func announced(v *view.View, s *announce.Status, channel string) (item Item, ok bool) {
+// announcementItem is an announcement as it is shown; ok is false while it is not.
+func announcementItem(v *view.View, s *announce.Status, channel string) (item Item, ok bool) {
 	a := s.Announcement
-	if !told(s) {
+	if !isPublic(s) {
 		return item, false
 	}
-	item = Item{ID: a.ID, Title: legible(a.Title), Notes: legible(a.Notes)}
+	item = Item{ID: a.ID, Title: stripControl(a.Title), Notes: stripControl(a.Notes)}
 	var ready time.Time // where no time was given: since when it can be there
 	for _, c := range s.Channels {
-		if channel != "" && c.Channel != channel || !out(c) {
+		if channel != "" && c.Channel != channel || !publishedIn(c) {
 			continue
 		}
 		if a.Embargo && c.At.IsZero() { // it is there as soon as the release is: that is no time to tell everyone
 			continue
 		}
-		release, since := contained(v, c.Channel, a.Features)
+		release, since := firstContaining(v, c.Channel, a.Features)
 		if c.At.IsZero() && since.IsZero() { // no release that contains it ever reached the channel
 			continue
 		}
@@ -97,12 +97,12 @@ func announced(v *view.View, s *announce.Status, channel string) (item Item, ok 
 	return item, len(item.Channels) > 0
 }
 
-// told tells whether people are to know: the time has come in a channel that has one. A channel where features are on as soon as
+// isPublic tells whether people are to know: the time has come in a channel that has one. A channel where features are on as soon as
 // its cells are ready, as staging is, tells nobody of what others wait for.
-func told(s *announce.Status) bool {
+func isPublic(s *announce.Status) bool {
 	waits := false
 	for _, c := range s.Channels {
-		is := out(c)
+		is := publishedIn(c)
 		if is && !c.At.IsZero() {
 			return true
 		}
@@ -111,8 +111,8 @@ func told(s *announce.Status) bool {
 	return !waits
 }
 
-// out tells whether a channel has an announcement, or had it until it was archived: what was told stays told.
-func out(c announce.ChannelStatus) bool {
+// publishedIn tells whether a channel has an announcement, or had it until it was archived: what was told stays told.
+func publishedIn(c announce.ChannelStatus) bool {
 	return c.State == announce.Publishing || c.State == announce.Published ||
 		c.State == announce.Archived && c.Record != nil && c.Record.Outcome == repository.Published
 }
@@ -125,8 +125,8 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// contained gives the first release in a channel that contains all features, and when it came.
-func contained(v *view.View, channel string, features []string) (release string, since time.Time) {
+// firstContaining gives the first release in a channel that contains all features, and when it came.
+func firstContaining(v *view.View, channel string, features []string) (release string, since time.Time) {
 	c := v.Desired.Channels[channel]
 	if c == nil {
 		return "", since
@@ -141,8 +141,8 @@ func contained(v *view.View, channel string, features []string) (release string,
 	return "", since
 }
 
-// releasesOf are the releases that have notes and reached a channel.
-func releasesOf(v *view.View, channel string, notes Notes) []Item {
+// releaseItems are the releases that have notes and reached a channel.
+func releaseItems(v *view.View, channel string, notes NotesReader) []Item {
 	all, heads := map[string]*Item{}, map[string]plan.EffectiveHead{}
 	for _, name := range v.Desired.Order {
 		if channel != "" && name != channel {
@@ -167,21 +167,21 @@ func releasesOf(v *view.View, channel string, notes Notes) []Item {
 		item.At = item.At.UTC()
 		items = append(items, *item)
 	}
-	items = newest(items) // before notes are read: of a few only
+	items = newestFirst(items) // before notes are read: of a few only
 	for i := range items {
-		items[i].Notes = legible(notes(heads[items[i].ID]))
+		items[i].Notes = stripControl(notes(heads[items[i].ID]))
 	}
 	return slices.DeleteFunc(items, func(item Item) bool { return item.Notes == "" })
 }
 
-// newest sorts items, newest first, and leaves the old ones out.
-func newest(items []Item) []Item {
+// newestFirst sorts items, newest first, and leaves the old ones out.
+func newestFirst(items []Item) []Item {
 	slices.SortFunc(items, func(a, b Item) int { return cmp.Or(b.At.Compare(a.At), cmp.Compare(b.ID, a.ID)) })
-	return items[:min(len(items), Most)]
+	return items[:min(len(items), MaxItems)]
 }
 
-// legible leaves out what neither HTML nor XML may have.
-func legible(text string) string {
+// stripControl leaves out what neither HTML nor XML may have.
+func stripControl(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) && r != '\n' && r != '\t' || r == '\uFFFE' || r == '\uFFFF' {
 			return -1

@@ -100,8 +100,8 @@ func TestOf(t *testing.T) {
 		"taken back":                       {status: announcement("a", nil, in("dedicated", announce.Retracted, noon))},
 		"taken back in one channel of two": {status: announcement("a", nil, in("staging", announce.Published, noon), in("dedicated", announce.Retracted, noon)), channels: []string{"staging"}, at: noon},
 	} {
-		b := bulletin.Of(world(c.status), c.channel, notes)
-		item, ok := b.Find("a")
+		b := bulletin.New(world(c.status), c.channel, notes)
+		item, ok := b.FindAnnouncement("a")
 		if ok != (len(c.channels) > 0) || !slices.Equal(item.Channels, c.channels) || !item.At.Equal(c.at) {
 			t.Errorf("%s: shown %t, %v at %v; want %v at %v", name, ok, item.Channels, item.At, c.channels, c.at)
 		}
@@ -109,13 +109,13 @@ func TestOf(t *testing.T) {
 			t.Errorf("%s: in release %q, zone %s", name, item.Release, item.At.Location())
 		}
 	}
-	b := bulletin.Of(world(), "", notes)
+	b := bulletin.New(world(), "", notes)
 	if len(b.Releases) != 1 || b.Releases[0].ID != "1.0.2" || !b.Releases[0].At.Equal(noon.Add(-47*time.Hour)) || len(b.Releases[0].Channels) != 2 {
 		t.Errorf("releases: %+v", b.Releases)
 	}
 	v := world()
 	v.Flags = nil
-	if b := bulletin.Of(v, "", notes); len(b.Releases) != 1 || b.Base != "/announcements" {
+	if b := bulletin.New(v, "", notes); len(b.Releases) != 1 || b.Base != "/announcements" {
 		t.Errorf("without flags: %+v", b)
 	}
 }
@@ -179,10 +179,10 @@ func hostile() []string {
 // Nothing in notes can run, load or deceive.
 func TestNotesAreHarmless(t *testing.T) {
 	t.Parallel()
-	p := bulletin.NewPrinter()
+	p := bulletin.NewRenderer()
 	allowed := []string{"html", "head", "meta", "title", "link", "style", "body", "header", "h1", "h2", "h3", "h4", "h5", "h6", "nav", "a", "main", "section", "article", "p", "time", "span", "div", "pre", "code", "table", "thead", "tbody", "tr", "th", "td", "em", "strong", "ul", "ol", "li", "br", "hr", "blockquote", "del"}
 	for _, text := range hostile() {
-		b := bulletin.Of(world(announcement("a", func(a *repository.Announcement) { a.Notes, a.Title = text, text }, in("dedicated", announce.Published, noon))), "", func(plan.EffectiveHead) string { return text })
+		b := bulletin.New(world(announcement("a", func(a *repository.Announcement) { a.Notes, a.Title = text, text }, in("dedicated", announce.Published, noon))), "", func(plan.EffectiveHead) string { return text })
 		page, err := p.Page(b)
 		if err != nil {
 			t.Fatal(err)
@@ -221,10 +221,10 @@ func TestNotesAreHarmless(t *testing.T) {
 // Notes that are hard to parse come to an end, and to no endless page.
 func TestNotesAreBounded(t *testing.T) {
 	t.Parallel()
-	p := bulletin.NewPrinter()
+	p := bulletin.NewRenderer()
 	for _, piece := range []string{"[", "![", ">", "> ", "*", "* ", "`", "<", "\\", "_a", "**a ", "- ", "[a](", "|", "\n|-", "&", "a@a.", "http://a", "<a ", "1. "} {
 		text := strings.Repeat(piece, 4*bulletin.MaxNotes)
-		page, err := p.Page(bulletin.Of(world(announcement("a", func(a *repository.Announcement) { a.Notes = text }, in("dedicated", announce.Published, noon))), "", notes))
+		page, err := p.Page(bulletin.New(world(announcement("a", func(a *repository.Announcement) { a.Notes = text }, in("dedicated", announce.Published, noon))), "", notes))
 		if err != nil || len(page) > 64*bulletin.MaxNotes || !strings.Contains(string(page), "…") {
 			t.Errorf("%q: %d bytes, %v", piece, len(page), err)
 		}
@@ -234,8 +234,8 @@ func TestNotesAreBounded(t *testing.T) {
 // The page shows its items, names no cell, and its policy is its own style's.
 func TestPage(t *testing.T) {
 	t.Parallel()
-	p := bulletin.NewPrinter()
-	b := bulletin.Of(world(
+	p := bulletin.NewRenderer()
+	b := bulletin.New(world(
 		announcement("classes", nil, in("staging", announce.Published, time.Time{}), in("dedicated", announce.Published, noon)),
 		announcement("later", nil, in("dedicated", announce.Published, noon.Add(time.Hour))),
 		announcement("secret", nil, in("dedicated", announce.Armed, noon)),
@@ -261,16 +261,16 @@ func TestPage(t *testing.T) {
 			continue
 		}
 		sum := sha256.Sum256([]byte(e.text))
-		if want := "style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "';"; !strings.Contains(bulletin.Policy(), want) {
-			t.Errorf("the policy %s has not %s", bulletin.Policy(), want)
+		if want := "style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "';"; !strings.Contains(bulletin.ContentSecurityPolicy(), want) {
+			t.Errorf("the policy %s has not %s", bulletin.ContentSecurityPolicy(), want)
 		}
 	}
-	item, _ := b.Find("classes")
-	single, err := p.Single(b, item)
+	item, _ := b.FindAnnouncement("classes")
+	single, err := p.AnnouncementPage(b, item)
 	if err != nil || !strings.Contains(string(single), "<title>Title of classes</title>") || strings.Contains(string(single), "later") || strings.Contains(string(single), "Notes of the release") {
 		t.Errorf("alone (%v):\n%s", err, single)
 	}
-	again, err := p.Page(bulletin.Of(world(), "", func(plan.EffectiveHead) string { return "" }))
+	again, err := p.Page(bulletin.New(world(), "", func(plan.EffectiveHead) string { return "" }))
 	if err != nil || !strings.Contains(string(again), "Nothing yet.") {
 		t.Errorf("with nothing to show (%v):\n%s", err, again)
 	}
@@ -278,25 +278,25 @@ func TestPage(t *testing.T) {
 
 // feed is an Atom feed as a reader has it.
 type feed struct {
-	XMLName xml.Name `xml:"http://www.w3.org/2005/Atom feed"`
-	ID      string   `xml:"id"`
-	Title   string   `xml:"title"`
-	Updated string   `xml:"updated"`
-	Author  string   `xml:"author>name"`
-	Links   []link   `xml:"link"`
-	Entries []entry  `xml:"entry"`
+	XMLName xml.Name    `xml:"http://www.w3.org/2005/Atom feed"`
+	ID      string      `xml:"id"`
+	Title   string      `xml:"title"`
+	Updated string      `xml:"updated"`
+	Author  string      `xml:"author>name"`
+	Links   []atomLink  `xml:"link"`
+	Entries []atomEntry `xml:"entry"`
 }
 
-type link struct {
+type atomLink struct {
 	Rel  string `xml:"rel,attr"`
 	Href string `xml:"href,attr"`
 }
 
-type entry struct {
-	ID      string `xml:"id"`
-	Title   string `xml:"title"`
-	Updated string `xml:"updated"`
-	Links   []link `xml:"link"`
+type atomEntry struct {
+	ID      string     `xml:"id"`
+	Title   string     `xml:"title"`
+	Updated string     `xml:"updated"`
+	Links   []atomLink `xml:"link"`
 	Content struct {
 		Type string `xml:"type,attr"`
 		Text string `xml:",chardata"`
@@ -306,10 +306,10 @@ type entry struct {
 // The feed has what RFC 4287 asks for, and an entry's id stays whatever else is shown.
 func TestFeed(t *testing.T) {
 	t.Parallel()
-	p := bulletin.NewPrinter()
+	p := bulletin.NewRenderer()
 	read := func(statuses ...announce.Status) (f feed) {
 		t.Helper()
-		body, err := p.Feed(bulletin.Of(world(statuses...), "", notes))
+		body, err := p.Feed(bulletin.New(world(statuses...), "", notes))
 		if err == nil {
 			err = xml.Unmarshal(body, &f)
 		}
@@ -320,13 +320,13 @@ func TestFeed(t *testing.T) {
 	}
 	classes := announcement("classes", nil, in("dedicated", announce.Published, noon))
 	f := read(classes, announcement("later", nil, in("dedicated", announce.Published, noon.Add(time.Hour))))
-	want := []entry{
-		{Title: "Title of later", Links: []link{{"alternate", "https://acme.example/news/later"}}, Updated: "2026-12-01T11:00:00+01:00"},
-		{Title: "Title of classes", Links: []link{{"alternate", "https://acme.example/news/classes"}}, Updated: "2026-12-01T10:00:00+01:00"},
-		{Title: "Release 1.0.2", Links: []link{{"alternate", "https://acme.example/news#release-1.0.2"}}, Updated: "2026-11-29T10:00:00Z"},
+	want := []atomEntry{
+		{Title: "Title of later", Links: []atomLink{{"alternate", "https://acme.example/news/later"}}, Updated: "2026-12-01T11:00:00+01:00"},
+		{Title: "Title of classes", Links: []atomLink{{"alternate", "https://acme.example/news/classes"}}, Updated: "2026-12-01T10:00:00+01:00"},
+		{Title: "Release 1.0.2", Links: []atomLink{{"alternate", "https://acme.example/news#release-1.0.2"}}, Updated: "2026-11-29T10:00:00Z"},
 	}
 	if len(f.Entries) != len(want) || f.Author != "acme.example" || f.Title == "" || f.Updated != want[0].Updated ||
-		!slices.Equal(f.Links, []link{{"self", "https://acme.example/news.atom"}, {"alternate", "https://acme.example/news"}}) {
+		!slices.Equal(f.Links, []atomLink{{"self", "https://acme.example/news.atom"}, {"alternate", "https://acme.example/news"}}) {
 		t.Fatalf("%+v", f)
 	}
 	ids := map[string]bool{f.ID: true}
@@ -343,7 +343,7 @@ func TestFeed(t *testing.T) {
 		t.Errorf("ids are the same: %v", ids)
 	}
 	silent := announcement("silent", func(a *repository.Announcement) { a.Notes = "" }, in("dedicated", announce.Published, noon))
-	if page, err := p.Page(bulletin.Of(world(silent), "", notes)); err != nil || strings.Count(string(page), `class="notes"`) != 1 || read(silent).Entries[0].Content.Type != "" {
+	if page, err := p.Page(bulletin.New(world(silent), "", notes)); err != nil || strings.Count(string(page), `class="notes"`) != 1 || read(silent).Entries[0].Content.Type != "" {
 		t.Errorf("without notes (%v):\n%s", err, page)
 	}
 	if alone := read(classes); alone.Entries[0].ID != f.Entries[1].ID || alone.ID != f.ID {

@@ -12,26 +12,26 @@ type markup string
 // attributes are names and values, in turn.
 type attributes []string
 
-func text(s string) markup { return markup(html.EscapeString(s)) }
+func escapeText(s string) markup { return markup(html.EscapeString(s)) }
 
-func anchor(to, name string) markup { return element("a", attributes{"href", to}, text(name)) }
+func anchor(to, name string) markup { return element("a", attributes{"href", to}, escapeText(name)) }
 
 // element is a tag with what is inside. Its name and its attributes' names are ours.
 func element(tag string, with attributes, inside ...markup) markup {
 	var b strings.Builder
-	b.WriteString(string(void(tag, with...)))
+	b.WriteString(string(voidElement(tag, with...)))
 	for _, m := range inside {
 		b.WriteString(string(m))
 	}
 	b.WriteString("</" + tag + ">")
-	if block(tag) {
+	if isBlock(tag) {
 		b.WriteByte('\n')
 	}
 	return markup(b.String())
 }
 
-// void is a tag that nothing is inside of.
-func void(tag string, with ...string) markup {
+// voidElement is a tag that nothing is inside of.
+func voidElement(tag string, with ...string) markup {
 	var b strings.Builder
 	b.WriteString("<" + tag)
 	for i := 0; i+1 < len(with); i += 2 {
@@ -41,5 +41,5 @@ func void(tag string, with ...string) markup {
 	return markup(b.String())
 }
 
-// block tells whether a line may end behind a tag.
-func block(tag string) bool { return tag != "a" && tag != "span" && tag != "time" }
+// isBlock tells whether a line may end behind a tag.
+func isBlock(tag string) bool { return tag != "a" && tag != "span" && tag != "time" }

@@ -8,21 +8,21 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// remainder is a cells.Desired without what comes first and last in it: the cell's name, the head that many cells share, the
+// holdAndNotices is a cells.Desired without what comes first and last in it: the cell's name, the head that many cells share, the
 // assignment, which a cell is told again with every head; and flags, of which many share most.
-type remainder struct {
+type holdAndNotices struct {
 	Hold    *cells.Hold    `json:"hold,omitempty"`
 	Notices []cells.Notice `json:"notices,omitempty"`
 }
 
 // assignmentJSON is kept with the assignment that it is of. Immutable.
 type assignmentJSON struct {
-	of   *cells.Assignment
-	text []byte
+	assignment *cells.Assignment
+	json       []byte
 }
 
-// encode is the answer under at as JSON, ending with a newline.
-func (at *snapshot) encode(e *cellEntry) (body []byte, etag string, ok bool) {
+// encodeAnswer is the answer under at as JSON, ending with a newline.
+func (at *snapshot) encodeAnswer(e *cellEntry) (body []byte, etag string, ok bool) {
 	if at.view == nil {
 		return nil, "", false
 	}
@@ -30,31 +30,31 @@ func (at *snapshot) encode(e *cellEntry) (body []byte, etag string, ok bool) {
 	if !ok {
 		return nil, "", false
 	}
-	body, err := at.marshal(e, &d)
+	body, err := at.marshalDesired(e, &d)
 	return body, etag, err == nil // values that came from YAML always encode
 }
 
-// marshal is json.Marshal of d, which is e's, and a newline, at a fraction of the cost: ten thousand cells are told of one new head.
-func (at *snapshot) marshal(e *cellEntry, d *cells.Desired) ([]byte, error) {
+// marshalDesired is json.Marshal of d, which is e's, and a newline, at a fraction of the cost: ten thousand cells are told of one new head.
+func (at *snapshot) marshalDesired(e *cellEntry, d *cells.Desired) ([]byte, error) {
 	name, err := json.Marshal(d.Cell)
 	if err != nil {
 		return nil, err
 	}
-	head, err := at.head(d.Head)
+	head, err := at.marshalHead(d.Head)
 	if err != nil {
 		return nil, err
 	}
-	given, err := e.assignment(d.Assignment)
+	given, err := e.marshalAssignment(d.Assignment)
 	if err != nil {
 		return nil, err
 	}
 	more := []byte("{}")
 	if d.Hold != nil || len(d.Notices) > 0 {
-		if more, err = json.Marshal(remainder{d.Hold, d.Notices}); err != nil {
+		if more, err = json.Marshal(holdAndNotices{d.Hold, d.Notices}); err != nil {
 			return nil, err
 		}
 	}
-	lit, err := at.flags(d.Flags)
+	lit, err := at.marshalFlags(d.Flags)
 	if err != nil {
 		return nil, err
 	}
@@ -73,23 +73,23 @@ func (at *snapshot) marshal(e *cellEntry, d *cells.Desired) ([]byte, error) {
 	return append(b, "}\n"...), nil
 }
 
-// assignment is a as JSON, kept while the cell has it: views change nothing in it, and share it.
-func (e *cellEntry) assignment(a *cells.Assignment) ([]byte, error) {
+// marshalAssignment is a as JSON, kept while the cell has it: views change nothing in it, and share it.
+func (e *cellEntry) marshalAssignment(a *cells.Assignment) ([]byte, error) {
 	if a == nil {
 		return nil, nil
 	}
-	if known := e.assigned.Load(); known != nil && known.of == a {
-		return known.text, nil
+	if known := e.assignment.Load(); known != nil && known.assignment == a {
+		return known.json, nil
 	}
 	text, err := json.Marshal(a)
 	if err == nil {
-		e.assigned.Store(&assignmentJSON{a, text})
+		e.assignment.Store(&assignmentJSON{a, text})
 	}
 	return text, err
 }
 
-// flags is f as JSON: bundle and orders made once, for many cells are told the same.
-func (at *snapshot) flags(f *cells.Flags) ([]byte, error) {
+// marshalFlags is f as JSON: bundle and orders made once, for many cells are told the same.
+func (at *snapshot) marshalFlags(f *cells.Flags) ([]byte, error) {
 	if f == nil {
 		return nil, nil
 	}
@@ -117,8 +117,8 @@ func (at *snapshot) flags(f *cells.Flags) ([]byte, error) {
 	return append(b, '}'), nil
 }
 
-// head is a sealed head as JSON, made once.
-func (at *snapshot) head(h cells.Sealed) ([]byte, error) {
+// marshalHead is a sealed head as JSON, made once.
+func (at *snapshot) marshalHead(h cells.Sealed) ([]byte, error) {
 	return marshalOnce(at, sharedKey{"head", h.Digest}, h)
 }
 
@@ -130,12 +130,12 @@ type sharedKey struct {
 
 // marshalOnce is json.Marshal of what a key stands for, made once under at.
 func marshalOnce(at *snapshot, key sharedKey, of any) ([]byte, error) {
-	if known, ok := at.shared.Load(key); ok {
+	if known, ok := at.sharedJSON.Load(key); ok {
 		return known.([]byte), nil
 	}
 	text, err := json.Marshal(of)
 	if err == nil {
-		at.shared.Store(key, text)
+		at.sharedJSON.Store(key, text)
 	}
 	return text, err
 }

@@ -13,7 +13,7 @@ import (
 // What is put together from parts is what the standard library would write.
 func TestMarshalIsJSON(t *testing.T) {
 	t.Parallel()
-	at, e := &snapshot{shared: &sync.Map{}}, &cellEntry{}
+	at, e := &snapshot{sharedJSON: &sync.Map{}}, &cellEntry{}
 	head := cells.Sealed{Payload: []byte(`{"channel":"staging"}`), Digest: "sha256:00", Metadata: []any{}}
 	given := &cells.Assignment{Channel: "staging", Sequence: 3, Release: "1.0.1", Values: map[string]any{"b": 1, "a": "<x>"}}
 	lit := &cells.Flags{
@@ -38,11 +38,11 @@ func TestMarshalIsJSON(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := at.marshal(e, &d); err != nil || string(got) != string(want)+"\n" {
+		if got, err := at.marshalDesired(e, &d); err != nil || string(got) != string(want)+"\n" {
 			t.Errorf("got  %s (%v)\nwant %s", got, err, want)
 		}
 	}
-	if n := reflect.TypeFor[cells.Desired]().NumField(); n != 4+reflect.TypeFor[remainder]().NumField() {
+	if n := reflect.TypeFor[cells.Desired]().NumField(); n != 4+reflect.TypeFor[holdAndNotices]().NumField() {
 		t.Errorf("cells.Desired has %d fields: marshal leaves the new one out: add it to remainder", n)
 	}
 }

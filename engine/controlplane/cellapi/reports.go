@@ -25,8 +25,8 @@ type Inbox interface {
 	Receive(ctx context.Context, r cells.Report) (cells.Receipt, error)
 }
 
-// reports takes what cells say of themselves.
-type reports struct {
+// reportHandlers takes what cells say of themselves.
+type reportHandlers struct {
 	inbox    Inbox
 	auth     *auth.Auth
 	answers  *answerCache
@@ -34,33 +34,33 @@ type reports struct {
 	pins     []string
 }
 
-// post answers POST /v1/reports: 200 with a receipt, once the report is durable.
-func (h *reports) post(w http.ResponseWriter, r *http.Request, c *api.Caller) {
-	if !h.within(w, c.Cell) || !h.throttle.enter(w, hashName(c.Cell)) {
+// serveReport answers POST /v1/reports: 200 with a receipt, once the report is durable.
+func (h *reportHandlers) serveReport(w http.ResponseWriter, r *http.Request, c *api.Caller) {
+	if !h.allowReport(w, c.Cell) || !h.throttle.admit(w, hashName(c.Cell)) {
 		return
 	}
-	defer h.throttle.inFlight.Leave()
+	defer h.throttle.inFlight.Release()
 	body, ok := api.ReadBody(w, r, maxReport)
 	if !ok {
 		return
 	}
 	report, fault := parseReport(body)
 	if fault != nil {
-		api.Problem(w, http.StatusBadRequest, "The report was not understood, and nothing was kept: "+fault.Location+": "+fault.Message+".", fault)
+		api.WriteProblem(w, http.StatusBadRequest, "The report was not understood, and nothing was kept: "+fault.Location+": "+fault.Message+".", fault)
 		return
 	}
-	if !h.auth.SpeaksFor(c, report.Cell) {
-		auth.Forbidden(w)
+	if !h.auth.MaySpeakFor(c, report.Cell) {
+		auth.WriteForbidden(w)
 		return
 	}
-	if c.Cell == "" && !h.within(w, report.Cell) { // on this machine it need not be named before
+	if c.Cell == "" && !h.allowReport(w, report.Cell) { // on this machine it need not be named before
 		return
 	}
 	h.throttle.metrics.Reports.Inc()
 	defer h.throttle.metrics.Reports.Dec()
 	receipt, err := h.inbox.Receive(r.Context(), report)
 	if err != nil {
-		api.Failed(w, err)
+		api.WriteError(w, err)
 		return
 	}
 	if c.Listener == api.Cells {
@@ -69,10 +69,10 @@ func (h *reports) post(w http.ResponseWriter, r *http.Request, c *api.Caller) {
 	api.WriteJSON(w, http.StatusOK, receipt)
 }
 
-// within reports whether a cell may report now; if not, it has answered. Cells that nobody knows are for the inbox to refuse.
-func (h *reports) within(w http.ResponseWriter, cell string) bool {
+// allowReport reports whether a cell may report now; if not, it has answered. Cells that nobody knows are for the inbox to refuse.
+func (h *reportHandlers) allowReport(w http.ResponseWriter, cell string) bool {
 	e := h.answers.latest().entries[cell]
-	return e == nil || h.throttle.within(w, &e.reports, h.throttle.limits.Reports, h.throttle.now(), "reports")
+	return e == nil || h.throttle.allow(w, &e.reportBucket, h.throttle.limits.Reports, h.throttle.now(), "reports")
 }
 
 // parseReport is strict: a field that is not known here may mean something that is not understood here.

@@ -33,8 +33,8 @@ import (
 )
 
 const (
-	beatSpread = 4 * time.Second // heartbeats come up to so much earlier, so that not all come at once
-	maxStreams = 2               // of one cell: an agent that comes back may not know yet that its last stream is dead
+	heartbeatSpread = 4 * time.Second // heartbeats come up to so much earlier, so that not all come at once
+	maxStreams      = 2               // of one cell: an agent that comes back may not know yet that its last stream is dead
 )
 
 // closer is a stream of either kind.
@@ -45,22 +45,22 @@ type closer interface{ close(reason string) }
 type stream struct {
 	fanout *fanout
 	entry  *cellEntry
-	who    *api.Caller
-	conn   transport.PushConn
+	caller *api.Caller
+	conn   transport.StreamConn
 
-	mu      sync.Mutex // guards what follows, and is held while writing
-	etag    string     // of what was written last
-	number  uint64     // of the view that it is from
-	last    time.Duration
-	closed  bool
-	closing bool // to what is new: it is closed once the other side has read all
+	mu         sync.Mutex // guards what follows, and is held while writing
+	etag       string     // of what was written last
+	generation uint64     // of the view that it is from
+	lastWrite  time.Duration
+	closed     bool
+	closing    bool // to what is new: it is closed once the other side has read all
 }
 
-// stream answers with events, for as long as the cell listens: GET /v1/desired with Accept: text/event-stream.
-func (d *desired) stream(w http.ResponseWriter, r *http.Request, c *api.Caller, e *cellEntry) {
-	if d.fanout.stopping.Now() {
-		api.RetryAfter(w, 1+int(e.hash%8))
-		api.Problem(w, http.StatusServiceUnavailable, "This server is stopping: wait as long as Retry-After says.")
+// serveStream answers with events, for as long as the cell listens: GET /v1/desired with Accept: text/event-stream.
+func (d *desiredHandlers) serveStream(w http.ResponseWriter, r *http.Request, c *api.Caller, e *cellEntry) {
+	if d.fanout.shutdown.Begun() {
+		api.SetRetryAfter(w, 1+int(e.hash%8))
+		api.WriteProblem(w, http.StatusServiceUnavailable, "This server is stopping: wait as long as Retry-After says.")
 		return
 	}
 	known := r.Header.Get("Last-Event-ID")
@@ -68,13 +68,13 @@ func (d *desired) stream(w http.ResponseWriter, r *http.Request, c *api.Caller, 
 		known = r.Header.Get("If-None-Match")
 	}
 	if r.ProtoMajor > 1 {
-		d.streamHTTP2(w, r, c, e, known)
+		d.serveHTTP2Stream(w, r, c, e, known)
 		return
 	}
 	id := w.Header().Get("X-Request-Id")
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if errors.Is(err, http.ErrNotSupported) {
-		d.streamHTTP2(w, r, c, e, known)
+		d.serveHTTP2Stream(w, r, c, e, known)
 		return
 	}
 	api.NoteStatus(w, http.StatusOK)
@@ -84,25 +84,25 @@ func (d *desired) stream(w http.ResponseWriter, r *http.Request, c *api.Caller, 
 		}
 		return
 	}
-	l := &stream{fanout: d.fanout, entry: e, who: c, last: time.Since(d.fanout.begun)}
-	l.conn = transport.Push(conn, l.drained)
-	l.begin(known, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: private, no-store\r\nX-Accel-Buffering: no\r\nConnection: close\r\nX-Request-Id: "+
+	l := &stream{fanout: d.fanout, entry: e, caller: c, lastWrite: time.Since(d.fanout.clockStart)}
+	l.conn = transport.NewStreamConn(conn, l.onDrained)
+	l.start(known, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: private, no-store\r\nX-Accel-Buffering: no\r\nConnection: close\r\nX-Request-Id: "+
 		id+"\r\nDate: "+time.Now().UTC().Format(http.TimeFormat)+"\r\n\r\n")
 }
 
-// begin writes what comes first, at once, so that a proxy that holds answers back is found out (R33).
-func (l *stream) begin(known, head string) {
+// start writes what comes first, at once, so that a proxy that holds answers back is found out (R33).
+func (l *stream) start(known, head string) {
 	f := l.fanout
 	at := f.answers.latest()
 	l.mu.Lock()
-	if tag := at.tagOf(l.entry); tag != nil && api.Matches(known, tag.etag) {
-		l.etag, l.number = tag.etag, at.number
+	if tag := at.tagFor(l.entry); tag != nil && api.MatchesETag(known, tag.etag) {
+		l.etag, l.generation = tag.etag, at.generation
 		head += ": as before\n\n"
-	} else if body, etag, ok := at.encode(l.entry); ok {
-		l.etag, l.number = etag, at.number
-		head += string(event(etag, body))
+	} else if body, etag, ok := at.encodeAnswer(l.entry); ok {
+		l.etag, l.generation = etag, at.generation
+		head += string(desiredEvent(etag, body))
 	}
-	err := l.write([]byte(head))
+	err := l.writeLocked([]byte(head))
 	l.mu.Unlock()
 	f.metrics.Streams.Inc()
 	if err != nil {
@@ -110,28 +110,28 @@ func (l *stream) begin(known, head string) {
 		return
 	}
 	l.entry.addStream(l)
-	f.add(l.entry, l)
+	f.subscribe(l.entry, l)
 	l.catchUp() // with what changed before l was there to be told
-	l.recheck()
+	l.recheckAccess()
 	l.mu.Lock()
 	closed := l.closed
 	l.mu.Unlock()
 	if closed { // perhaps before it was added
-		f.remove(l.entry, l)
+		f.unsubscribe(l.entry, l)
 	}
 }
 
-// event is an answer as streams tell it: the same JSON, with the ETag as its id. body ends with a newline, and has no other.
-func event(etag string, body []byte) []byte {
+// desiredEvent is an answer as streams tell it: the same JSON, with the ETag as its id. body ends with a newline, and has no other.
+func desiredEvent(etag string, body []byte) []byte {
 	b := make([]byte, 0, len(body)+len(etag)+32)
 	b = append(append(b, "event: desired\nid: "...), etag...)
 	b = append(append(b, "\ndata: "...), body...)
 	return append(b, '\n')
 }
 
-// write writes under l.mu.
-func (l *stream) write(b []byte) error {
-	l.last = time.Since(l.fanout.begun)
+// writeLocked writes under l.mu.
+func (l *stream) writeLocked(b []byte) error {
+	l.lastWrite = time.Since(l.fanout.clockStart)
 	_, err := l.conn.Write(b)
 	return err
 }
@@ -146,40 +146,40 @@ func (l *stream) notify(at *snapshot) {
 func (l *stream) writeChange(at *snapshot) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed || l.closing || at.number < l.number || at.view == nil {
+	if l.closed || l.closing || at.generation < l.generation || at.view == nil {
 		return ""
 	}
-	tag, fresh := at.refresh(l.entry)
+	tag, fresh := at.refreshEntry(l.entry)
 	switch {
 	case tag == nil:
 		return "removed"
 	case tag.etag == l.etag:
 		return ""
-	case l.conn.Behind(): // it is told once it has read what came before
+	case l.conn.HasPending(): // it is told once it has read what came before
 		return ""
 	}
 	etag, ok := tag.etag, true
 	var body []byte
 	if fresh != nil {
 		var err error
-		body, err = at.marshal(l.entry, fresh)
+		body, err = at.marshalDesired(l.entry, fresh)
 		ok = err == nil
 	} else {
-		body, etag, ok = at.encode(l.entry)
+		body, etag, ok = at.encodeAnswer(l.entry)
 	}
 	if !ok || etag == l.etag { // a newer view is on its way
 		return ""
 	}
-	l.etag, l.number = etag, at.number
+	l.etag, l.generation = etag, at.generation
 	l.fanout.metrics.Events.Inc()
-	if err := l.write(event(etag, body)); err != nil {
+	if err := l.writeLocked(desiredEvent(etag, body)); err != nil {
 		return closeReason(err)
 	}
 	return ""
 }
 
-// drained is told by the connection that the other side has read all, or will not.
-func (l *stream) drained(err error) {
+// onDrained is told by the connection that the other side has read all, or will not.
+func (l *stream) onDrained(err error) {
 	l.mu.Lock()
 	closing := l.closing
 	l.mu.Unlock()
@@ -195,24 +195,24 @@ func (l *stream) drained(err error) {
 
 // catchUp tells what changed, unless it can't be known who may be told.
 func (l *stream) catchUp() {
-	if l.fanout.auth.Fresh() == nil {
+	if l.fanout.auth.CheckFresh() == nil {
 		l.notify(l.fanout.answers.latest())
 	}
 }
 
 func closeReason(err error) string {
-	if transport.IsSlow(err) {
+	if transport.IsSlowPeer(err) {
 		return "slow"
 	}
 	return "gone"
 }
 
-func (l *stream) beat(now time.Duration) {
+func (l *stream) sendHeartbeat(now time.Duration) {
 	l.mu.Lock()
-	due := !l.closed && !l.closing && now-l.last >= api.Heartbeat-beatEvery-time.Duration(l.entry.hash)%beatSpread && !l.conn.Behind()
+	due := !l.closed && !l.closing && now-l.lastWrite >= api.Heartbeat-heartbeatCheck-time.Duration(l.entry.hash)%heartbeatSpread && !l.conn.HasPending()
 	var err error
 	if due {
-		err = l.write([]byte(":\n\n"))
+		err = l.writeLocked([]byte(":\n\n"))
 	}
 	l.mu.Unlock()
 	switch {
@@ -223,19 +223,19 @@ func (l *stream) beat(now time.Duration) {
 	}
 }
 
-func (l *stream) recheck() {
-	if !l.fanout.auth.Still(l.who) {
+func (l *stream) recheckAccess() {
+	if !l.fanout.auth.StillAllowsCell(l.caller) {
 		l.close("shut out")
 	}
 }
 
-func (l *stream) closeAfter(again time.Duration) {
+func (l *stream) closeWithRetry(again time.Duration) {
 	l.mu.Lock()
 	if !l.closed && !l.closing {
-		_ = l.write(api.ComeBack(again)) // an error: it has gone already
+		_ = l.writeLocked(api.RetryEvent(again)) // an error: it has gone already
 		l.closing = true
 	}
-	later := l.conn.Behind()
+	later := l.conn.HasPending()
 	l.mu.Unlock()
 	if !later { // else once it has read all, or has not in time
 		l.close("stopping")
@@ -252,20 +252,20 @@ func (l *stream) close(reason string) {
 		return
 	}
 	l.entry.removeStream(l)
-	l.fanout.remove(l.entry, l)
-	l.fanout.metrics.StreamEnded(reason)
+	l.fanout.unsubscribe(l.entry, l)
+	l.fanout.metrics.CountStreamEnd(reason)
 	_ = l.conn.Close() // nobody is there to be told of an error
 }
 
 // checkPeer finds out whether the other side has ended: nobody reads from the connection, so that nobody was told.
 func (l *stream) checkPeer() {
-	sent, ended := l.conn.Peek()
+	sent, ended := l.conn.PeekPeer()
 	switch {
 	case ended:
 		l.close("gone")
 	case sent:
 		go func() {
-			if l.conn.Ends(beatEvery) {
+			if l.conn.PeerEnded(heartbeatCheck) {
 				l.close("gone")
 			}
 		}()

@@ -7,41 +7,41 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 )
 
-// streamHTTP2 is a stream that the request's own goroutine writes: over HTTP/2, whose connection others share.
-func (d *desired) streamHTTP2(w http.ResponseWriter, r *http.Request, c *api.Caller, e *cellEntry, known string) {
+// serveHTTP2Stream is a stream that the request's own goroutine writes: over HTTP/2, whose connection others share.
+func (d *desiredHandlers) serveHTTP2Stream(w http.ResponseWriter, r *http.Request, c *api.Caller, e *cellEntry, known string) {
 	f := d.fanout
 	l := newWaiter(f, e, c, known)
 	out := api.NewEventWriter(w)
 	at := f.answers.latest()
 	first := []byte(": as before\n\n")
-	if tag := at.tagOf(e); tag == nil || !api.Matches(known, tag.etag) {
-		body, etag, ok := at.encode(e)
+	if tag := at.tagFor(e); tag == nil || !api.MatchesETag(known, tag.etag) {
+		body, etag, ok := at.encodeAnswer(e)
 		if !ok {
-			api.UnknownCell(w)
+			api.WriteUnknownCell(w)
 			return
 		}
-		l.has(etag)
-		first = event(etag, body)
+		l.setKnown(etag)
+		first = desiredEvent(etag, body)
 	}
-	d.throttle.inFlight.Leave()
-	defer d.throttle.inFlight.Return()
+	d.throttle.inFlight.Release()
+	defer d.throttle.inFlight.Reacquire()
 	if out.Write(first) != nil {
 		return
 	}
 	f.metrics.Streams.Inc()
 	e.addStream(l)
 	defer e.removeStream(l)
-	f.add(e, l)
-	defer f.remove(e, l)
+	f.subscribe(e, l)
+	defer f.unsubscribe(e, l)
 	l.notify(f.answers.latest())
-	l.recheck()
-	f.metrics.StreamEnded(l.follow(r, out))
+	l.recheckAccess()
+	f.metrics.CountStreamEnd(l.follow(r, out))
 }
 
 // follow writes what l is woken for, until the stream ends, and says why it did.
 func (l *waiter) follow(r *http.Request, out api.EventWriter) string {
 	f := l.fanout
-	beat := time.NewTicker(api.Heartbeat - time.Duration(l.entry.hash)%beatSpread)
+	beat := time.NewTicker(api.Heartbeat - time.Duration(l.entry.hash)%heartbeatSpread)
 	defer beat.Stop()
 	for {
 		var b []byte
@@ -51,25 +51,25 @@ func (l *waiter) follow(r *http.Request, out api.EventWriter) string {
 		case reason := <-l.ended:
 			return reason
 		case again := <-l.closing:
-			_ = out.Write(api.ComeBack(again)) // an error: it has gone already
+			_ = out.Write(api.RetryEvent(again)) // an error: it has gone already
 			return "stopping"
 		case <-beat.C:
 			b = []byte(":\n\n")
 		case <-l.woken:
 		}
-		if !f.auth.Still(l.who) {
+		if !f.auth.StillAllowsCell(l.caller) {
 			return "shut out"
 		}
-		if f.auth.Fresh() == nil { // else with the next heartbeat
+		if f.auth.CheckFresh() == nil { // else with the next heartbeat
 			at := f.answers.latest()
-			tag := at.tagOf(l.entry)
+			tag := at.tagFor(l.entry)
 			if tag == nil {
 				return "removed"
 			}
-			if !l.knows(tag.etag) {
-				if body, etag, ok := at.encode(l.entry); ok {
-					l.has(etag)
-					b = event(etag, body)
+			if !l.knowsETag(tag.etag) {
+				if body, etag, ok := at.encodeAnswer(l.entry); ok {
+					l.setKnown(etag)
+					b = desiredEvent(etag, body)
 					f.metrics.Events.Inc()
 				}
 			}

@@ -17,12 +17,12 @@ func TestSlotsSpread(t *testing.T) {
 		hash := hashName(string(rune('a'+i%26)) + "cell" + time.Duration(i).String())
 		now := 1000 * time.Second
 		for range 4 {
-			wait := time.Duration(nextSlot(hash, now, period)) * time.Second
+			wait := time.Duration(nextPollSeconds(hash, now, period)) * time.Second
 			if wait < period/2 || wait > period*3/2+time.Second {
 				t.Fatalf("told to ask again in %s", wait)
 			}
 			now += wait
-			if next := nextSlot(hash, now, period); next != int(period/time.Second) && next != int(period/time.Second)+1 && next != int(period/time.Second)-1 {
+			if next := nextPollSeconds(hash, now, period); next != int(period/time.Second) && next != int(period/time.Second)+1 && next != int(period/time.Second)-1 {
 				t.Fatalf("on its slot, and told to ask again in %d s", next)
 			}
 		}
@@ -33,7 +33,7 @@ func TestSlotsSpread(t *testing.T) {
 			t.Errorf("%d cells ask in second %d, not about %.0f", got, second, want)
 		}
 	}
-	if got := nextSlot(0, 0, 100*time.Millisecond); got != 1 {
+	if got := nextPollSeconds(0, 0, 100*time.Millisecond); got != 1 {
 		t.Errorf("a period below a second: %d", got)
 	}
 }

@@ -17,17 +17,17 @@ type Rate struct {
 
 // Bucket is a token bucket in one word: the instant, in nanoseconds of its clock, at which it will be full again.
 // The zero bucket is full.
-type Bucket struct{ full atomic.Int64 }
+type Bucket struct{ fullAt atomic.Int64 }
 
-// Take takes one at now. If there is none, it says when there will be.
-func (b *Bucket) Take(r Rate, now time.Duration) (after time.Duration, ok bool) {
+// Allow takes one at now. If there is none, it says when there will be.
+func (b *Bucket) Allow(r Rate, now time.Duration) (after time.Duration, ok bool) {
 	if r.PerSecond <= 0 {
 		return 0, true
 	}
 	each := time.Duration(float64(time.Second) / r.PerSecond)
 	room := each * time.Duration(r.Burst)
 	for {
-		old := b.full.Load()
+		old := b.fullAt.Load()
 		next := now + each
 		if old != 0 {
 			next = max(time.Duration(old), now) + each
@@ -35,7 +35,7 @@ func (b *Bucket) Take(r Rate, now time.Duration) (after time.Duration, ok bool) 
 		if over := next - now - room; over > 0 {
 			return over, false
 		}
-		if b.full.CompareAndSwap(old, int64(next)) {
+		if b.fullAt.CompareAndSwap(old, int64(next)) {
 			return 0, true
 		}
 	}
@@ -45,23 +45,23 @@ func (b *Bucket) Take(r Rate, now time.Duration) (after time.Duration, ok bool) 
 type InFlight struct {
 	Limit int64 // negative: none
 
-	n atomic.Int64
+	count atomic.Int64
 }
 
-// Enter counts one in, and reports whether there was room.
-func (f *InFlight) Enter() bool {
-	if n := f.n.Add(1); f.Limit >= 0 && n > f.Limit {
-		f.n.Add(-1)
+// Acquire counts one in, and reports whether there was room.
+func (f *InFlight) Acquire() bool {
+	if n := f.count.Add(1); f.Limit >= 0 && n > f.Limit {
+		f.count.Add(-1)
 		return false
 	}
 	return true
 }
 
-// Leave counts one out.
-func (f *InFlight) Leave() { f.n.Add(-1) }
+// Release counts one out.
+func (f *InFlight) Release() { f.count.Add(-1) }
 
-// Return counts one in again that had been counted in before: it is never turned away.
-func (f *InFlight) Return() { f.n.Add(1) }
+// Reacquire counts one in again that had been counted in before: it is never turned away.
+func (f *InFlight) Reacquire() { f.count.Add(1) }
 
-// Seconds are whole seconds, rounded up, at least one for any time at all.
-func Seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
+// CeilSeconds are whole seconds, rounded up, at least one for any time at all.
+func CeilSeconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }

@@ -22,13 +22,13 @@ func TestBucket(t *testing.T) {
 		{time.Minute, true, 0}, {time.Minute, true, 0}, {time.Minute, true, 0}, // never more at once, however long it was quiet
 		{time.Minute, false, 500 * time.Millisecond},
 	} {
-		if after, ok := b.Take(rate, c.at); ok != c.ok || after != c.after {
+		if after, ok := b.Allow(rate, c.at); ok != c.ok || after != c.after {
 			t.Errorf("%d, at %s: %v after %s, not %v after %s", i, c.at, ok, after, c.ok, c.after)
 		}
 	}
 	var free Bucket
 	for range 1000 {
-		if _, ok := free.Take(Rate{PerSecond: -1}, 0); !ok {
+		if _, ok := free.Allow(Rate{PerSecond: -1}, 0); !ok {
 			t.Fatal("no limit, and turned away")
 		}
 	}

@@ -11,9 +11,9 @@ import (
 // flagMetrics tells of flags as the newest view has them, when it is scraped. Labels are channels and words of ours: no flag,
 // announcement or cell makes a series.
 type flagMetrics struct {
-	view                                               func() *view.View
-	height, fault, faults, diverged, cells             *prometheus.Desc
-	kills, uncommitted, unconfirmed, announcements, at *prometheus.Desc
+	view                                                       func() *view.View
+	height, fault, faults, diverged, cells                     *prometheus.Desc
+	kills, uncommitted, unconfirmed, announcements, nextChange *prometheus.Desc
 }
 
 func newFlagMetrics(v func() *view.View) *flagMetrics {
@@ -31,53 +31,53 @@ func newFlagMetrics(v func() *view.View) *flagMetrics {
 		uncommitted:   desc("sluice_flags_kills_uncommitted", "Of those, the ones that are not in the flags repository yet."),
 		unconfirmed:   desc("sluice_flags_kills_unconfirmed_cells", "Cells that are told of kills and have not said that they have them all in force, by whether they are heard of.", "channel", "cell"),
 		announcements: desc("sluice_announcements", "Announcements by state.", "state"),
-		at:            desc("sluice_flags_next_timestamp_seconds", "When time alone changes something about announcements next."),
+		nextChange:    desc("sluice_flags_next_timestamp_seconds", "When time alone changes something about announcements next."),
 	}
 }
 
 // Describe is a prometheus.Collector's.
 func (f *flagMetrics) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{f.height, f.fault, f.faults, f.diverged, f.cells, f.kills, f.uncommitted, f.unconfirmed, f.announcements, f.at} {
+	for _, d := range []*prometheus.Desc{f.height, f.fault, f.faults, f.diverged, f.cells, f.kills, f.uncommitted, f.unconfirmed, f.announcements, f.nextChange} {
 		out <- d
 	}
 }
 
 // Collect is a prometheus.Collector's.
 func (f *flagMetrics) Collect(c chan<- prometheus.Metric) {
-	v, out := f.view(), gauges(c)
+	v, out := f.view(), metricWriter(c)
 	if v == nil || v.Flags == nil {
 		return
 	}
 	flagged := v.Flags
-	out.set(f.height, float64(flagged.Height))
-	out.flag(f.fault, flagged.Fault != "")
-	out.flag(f.diverged, flagged.Diverged != nil)
+	out.gauge(f.height, float64(flagged.Height))
+	out.boolGauge(f.fault, flagged.Fault != "")
+	out.boolGauge(f.diverged, flagged.Diverged != nil)
 	faults := 0
 	for _, fault := range flagged.Faults {
 		if !fault.Warning {
 			faults++
 		}
 	}
-	out.set(f.faults, float64(faults))
+	out.gauge(f.faults, float64(faults))
 	if next := flagged.Plan.Next; !next.IsZero() {
-		out.set(f.at, float64(next.Unix()))
+		out.gauge(f.nextChange, float64(next.Unix()))
 	}
 	states := map[announce.State]int{}
 	for i := range flagged.Plan.Announcements {
 		states[flagged.Plan.Announcements[i].State]++
 	}
 	for state, n := range states {
-		out.set(f.announcements, float64(n), string(state))
+		out.gauge(f.announcements, float64(n), string(state))
 	}
 	f.collectCells(v, out)
 }
 
-func (f *flagMetrics) collectCells(v *view.View, out gauges) {
+func (f *flagMetrics) collectCells(v *view.View, out metricWriter) {
 	b := view.NewFlagIndex(v)
 	kills := 0
 	b.Overrides(func(repository.Override, bool) { kills++ })
-	out.set(f.kills, float64(kills))
-	out.set(f.uncommitted, float64(len(v.Flags.Kills)))
+	out.gauge(f.kills, float64(kills))
+	out.gauge(f.uncommitted, float64(len(v.Flags.Kills)))
 	lag, unconfirmed := map[[2]string]int{}, map[[2]string]int{}
 	for name, cell := range v.Desired.Cells {
 		told := v.Flags.Told[name]
@@ -100,11 +100,11 @@ func (f *flagMetrics) collectCells(v *view.View, out gauges) {
 		}
 	}
 	for k, n := range lag {
-		out.set(f.cells, float64(n), k[0], k[1])
+		out.gauge(f.cells, float64(n), k[0], k[1])
 	}
 	for channel := range v.Desired.Channels {
 		for _, heard := range []string{"connected", "offline"} { // none is a number too: alerts rest on it
-			out.set(f.unconfirmed, float64(unconfirmed[[2]string{channel, heard}]), channel, heard)
+			out.gauge(f.unconfirmed, float64(unconfirmed[[2]string{channel, heard}]), channel, heard)
 		}
 	}
 }

@@ -36,8 +36,8 @@ type Metrics struct {
 	Events     prometheus.Counter // that were sent over streams
 	Handler    http.Handler       // of GET /metrics
 
-	ended *prometheus.CounterVec
-	shed  *prometheus.CounterVec
+	streamsEnded *prometheus.CounterVec
+	shed         *prometheus.CounterVec
 }
 
 // New registers everything.
@@ -46,15 +46,15 @@ func New(o Options) (*Metrics, error) {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
 	}
 	m := &Metrics{
-		Requests:   newRequests(),
-		Streams:    gauge("sluice_streams", "Cells that are told over a stream."),
-		LongPolls:  gauge("sluice_long_polls", "Cells that wait for their answer to change."),
-		Reports:    gauge("sluice_reports_in_flight", "Reports that are not durable yet."),
-		Handshakes: gauge("sluice_tls_handshakes", "TLS handshakes under way."),
-		Events:     prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_stream_events_total", Help: "Answers that were told over streams."}),
-		ended:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_streams_ended_total", Help: "Streams that ended, by why."}, []string{"reason"}),
-		shed:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_shed_total", Help: "Requests and connections that were turned away, by why."}, []string{"reason"}),
-		Handler:    promhttp.HandlerFor(o.Registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}),
+		Requests:     newRequests(),
+		Streams:      gauge("sluice_streams", "Cells that are told over a stream."),
+		LongPolls:    gauge("sluice_long_polls", "Cells that wait for their answer to change."),
+		Reports:      gauge("sluice_reports_in_flight", "Reports that are not durable yet."),
+		Handshakes:   gauge("sluice_tls_handshakes", "TLS handshakes under way."),
+		Events:       prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_stream_events_total", Help: "Answers that were told over streams."}),
+		streamsEnded: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_streams_ended_total", Help: "Streams that ended, by why."}, []string{"reason"}),
+		shed:         prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_shed_total", Help: "Requests and connections that were turned away, by why."}, []string{"reason"}),
+		Handler:      promhttp.HandlerFor(o.Registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}),
 	}
 	if o.Reads != nil {
 		reads := prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "sluice_store_reads_total", Help: "Reads of the database; polls make none."},
@@ -63,7 +63,7 @@ func New(o Options) (*Metrics, error) {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
 	}
-	all := []prometheus.Collector{m.Requests, m.Streams, m.LongPolls, m.Reports, m.Handshakes, m.Events, m.ended, m.shed, newFleetMetrics(o.View, o.Numbers)}
+	all := []prometheus.Collector{m.Requests, m.Streams, m.LongPolls, m.Reports, m.Handshakes, m.Events, m.streamsEnded, m.shed, newFleetMetrics(o.View, o.Numbers)}
 	all = append(all, o.Collect...)
 	if o.Flags {
 		all = append(all, newFlagMetrics(o.View))
@@ -76,11 +76,11 @@ func New(o Options) (*Metrics, error) {
 	return m, nil
 }
 
-// StreamEnded counts a stream that had begun out. reason is one of ours.
-func (m *Metrics) StreamEnded(reason string) {
+// CountStreamEnd counts a stream that had begun out. reason is one of ours.
+func (m *Metrics) CountStreamEnd(reason string) {
 	m.Streams.Dec()
-	m.ended.WithLabelValues(reason).Inc()
+	m.streamsEnded.WithLabelValues(reason).Inc()
 }
 
-// Shed counts what was turned away. reason is one of ours.
-func (m *Metrics) Shed(reason string) { m.shed.WithLabelValues(reason).Inc() }
+// CountShed counts what was turned away. reason is one of ours.
+func (m *Metrics) CountShed(reason string) { m.shed.WithLabelValues(reason).Inc() }

@@ -25,8 +25,8 @@ type Requests struct {
 	count  *prometheus.Desc
 	took   *prometheus.Desc
 
-	mu    sync.Mutex // held to add a series
-	known atomic.Pointer[map[requestKey]*series]
+	mu          sync.Mutex // held to add a series
+	seriesByKey atomic.Pointer[map[requestKey]*series]
 }
 
 type requestKey struct {
@@ -46,21 +46,21 @@ func newRequests() *Requests {
 		count:  prometheus.NewDesc("sluice_http_requests_total", "Requests answered.", []string{"route", "method", "code"}, nil),
 		took:   prometheus.NewDesc("sluice_http_request_seconds", "Time to answer, waiting included.", []string{"route", "method", "code"}, nil),
 	}
-	q.known.Store(&map[requestKey]*series{})
+	q.seriesByKey.Store(&map[requestKey]*series{})
 	return q
 }
 
-// Add counts an answer.
-func (q *Requests) Add(route, method string, status int, took time.Duration) {
+// Observe counts an answer.
+func (q *Requests) Observe(route, method string, status int, took time.Duration) {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete:
 	default:
 		method = "other"
 	}
 	key := requestKey{route, method, status}
-	s := (*q.known.Load())[key]
+	s := (*q.seriesByKey.Load())[key]
 	if s == nil {
-		s = q.series(key)
+		s = q.addSeries(key)
 	}
 	i := 0
 	for i < len(q.bounds) && took > q.bounds[i] {
@@ -70,10 +70,10 @@ func (q *Requests) Add(route, method string, status int, took time.Duration) {
 	s.sum.Add(int64(took))
 }
 
-func (q *Requests) series(key requestKey) *series {
+func (q *Requests) addSeries(key requestKey) *series {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	old := *q.known.Load()
+	old := *q.seriesByKey.Load()
 	if s := old[key]; s != nil {
 		return s
 	}
@@ -83,7 +83,7 @@ func (q *Requests) series(key requestKey) *series {
 		next[k] = v
 	}
 	next[key] = s
-	q.known.Store(&next)
+	q.seriesByKey.Store(&next)
 	return s
 }
 
@@ -95,7 +95,7 @@ func (q *Requests) Describe(out chan<- *prometheus.Desc) {
 
 // Collect is a prometheus.Collector's.
 func (q *Requests) Collect(out chan<- prometheus.Metric) {
-	for key, s := range *q.known.Load() {
+	for key, s := range *q.seriesByKey.Load() {
 		labels := []string{key.route, key.method, strconv.Itoa(key.status)}
 		total, below := uint64(0), make(map[float64]uint64, len(q.bounds))
 		for i := range s.within {

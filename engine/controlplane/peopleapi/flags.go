@@ -20,10 +20,10 @@ import (
 
 // flagHandlers show flags and announcements, and kill flags.
 type flagHandlers struct {
-	views  api.Views
-	killer Killer        // nil: there is no flags repository
-	outbox engine.Outbox // of webhooks; nil: there are none
-	ledger ledger
+	views   api.Views
+	killer  Killer        // nil: there is no flags repository
+	outbox  engine.Outbox // of webhooks; nil: there are none
+	auditor auditor
 }
 
 // Flags is where every flag is, and what is known of the flags repository.
@@ -56,8 +56,8 @@ type flagsInput struct {
 
 type flagsOutput struct{ Body Flags }
 
-func (g *flagHandlers) flags(_ context.Context, in *flagsInput) (*flagsOutput, error) {
-	v, err := g.view()
+func (g *flagHandlers) listFlags(_ context.Context, in *flagsInput) (*flagsOutput, error) {
+	v, err := g.flagsView()
 	if err != nil {
 		return nil, err
 	}
@@ -84,8 +84,8 @@ type flagInput struct {
 
 type flagOutput struct{ Body FlagDetail }
 
-func (g *flagHandlers) flag(_ context.Context, in *flagInput) (*flagOutput, error) {
-	v, err := g.view()
+func (g *flagHandlers) showFlag(_ context.Context, in *flagInput) (*flagOutput, error) {
+	v, err := g.flagsView()
 	if err != nil {
 		return nil, err
 	}
@@ -108,14 +108,14 @@ func (g *flagHandlers) flag(_ context.Context, in *flagInput) (*flagOutput, erro
 	return out, nil
 }
 
-const noFlags = "This control plane has no flags repository: start it with sluice serve --flags-repo."
+const noFlagsMessage = "This control plane has no flags repository: start it with sluice serve --flags-repo."
 
-// view is the newest view if it has flags, or what people are told while there is none.
-func (g *flagHandlers) view() (*view.View, error) {
+// flagsView is the newest view if it has flags, or what people are told while there is none.
+func (g *flagHandlers) flagsView() (*view.View, error) {
 	if g.killer == nil {
-		return nil, huma.Error404NotFound(noFlags)
+		return nil, huma.Error404NotFound(noFlagsMessage)
 	}
-	v, err := shown(g.views)
+	v, err := latestView(g.views)
 	if err != nil {
 		return nil, err
 	}
@@ -140,8 +140,8 @@ type Announcements struct {
 
 type announcementsOutput struct{ Body Announcements }
 
-func (g *flagHandlers) announcements(_ context.Context, in *announcementsInput) (*announcementsOutput, error) {
-	v, err := g.view()
+func (g *flagHandlers) listAnnouncements(_ context.Context, in *announcementsInput) (*announcementsOutput, error) {
+	v, err := g.flagsView()
 	if err != nil {
 		return nil, err
 	}
@@ -168,8 +168,8 @@ type announcementInput struct {
 
 type announcementOutput struct{ Body announce.Status }
 
-func (g *flagHandlers) announcement(_ context.Context, in *announcementInput) (*announcementOutput, error) {
-	v, err := g.view()
+func (g *flagHandlers) showAnnouncement(_ context.Context, in *announcementInput) (*announcementOutput, error) {
+	v, err := g.flagsView()
 	if err != nil {
 		return nil, err
 	}
@@ -186,8 +186,8 @@ type webhooksOutput struct {
 	}
 }
 
-func (g *flagHandlers) webhooks(ctx context.Context, _ *struct{}) (*webhooksOutput, error) {
-	v, err := g.view()
+func (g *flagHandlers) listWebhooks(ctx context.Context, _ *struct{}) (*webhooksOutput, error) {
+	v, err := g.flagsView()
 	if err != nil {
 		return nil, err
 	}
@@ -197,7 +197,7 @@ func (g *flagHandlers) webhooks(ctx context.Context, _ *struct{}) (*webhooksOutp
 		return out, nil
 	}
 	if out.Body.Webhooks, err = outbox.Read(ctx, g.outbox, v.Flags.Tip.Settings.Webhooks); err != nil {
-		return nil, g.ledger.explained(err, "read how webhooks fare")
+		return nil, g.auditor.explainError(err, "read how webhooks fare")
 	}
 	return out, nil
 }

@@ -11,13 +11,13 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
-// fleet shows the plan, and where channels and cells are.
-type fleet struct{ views api.Views }
+// fleetHandlers shows the plan, and where channels and cells are.
+type fleetHandlers struct{ views api.Views }
 
 type planOutput struct{ Body plan.Plan }
 
-func (f *fleet) plan(context.Context, *struct{}) (*planOutput, error) {
-	v, err := shown(f.views)
+func (f *fleetHandlers) showPlan(context.Context, *struct{}) (*planOutput, error) {
+	v, err := latestView(f.views)
 	if err != nil {
 		return nil, err
 	}
@@ -36,8 +36,8 @@ type statusInput struct {
 
 type statusOutput struct{ Body view.Status }
 
-func (f *fleet) status(_ context.Context, in *statusInput) (*statusOutput, error) {
-	v, err := f.channel(in.Channel)
+func (f *fleetHandlers) showStatus(_ context.Context, in *statusInput) (*statusOutput, error) {
+	v, err := f.viewWithChannel(in.Channel)
 	if err != nil {
 		return nil, err
 	}
@@ -56,8 +56,8 @@ type Why struct {
 
 type whyOutput struct{ Body Why }
 
-func (f *fleet) why(_ context.Context, in *whyInput) (*whyOutput, error) {
-	v, err := shown(f.views)
+func (f *fleetHandlers) showWhy(_ context.Context, in *whyInput) (*whyOutput, error) {
+	v, err := latestView(f.views)
 	if err != nil {
 		return nil, err
 	}
@@ -79,26 +79,26 @@ type Rollouts struct {
 
 type rolloutsOutput struct{ Body Rollouts }
 
-func (f *fleet) rollouts(_ context.Context, in *rolloutsInput) (*rolloutsOutput, error) {
-	v, err := f.channel(in.Channel)
+func (f *fleetHandlers) listRollouts(_ context.Context, in *rolloutsInput) (*rolloutsOutput, error) {
+	v, err := f.viewWithChannel(in.Channel)
 	if err != nil {
 		return nil, err
 	}
 	return &rolloutsOutput{Body: Rollouts{Rollouts: view.Rollouts(v, in.Channel)}}, nil
 }
 
-// shown is the newest view, or what people are told while there is none.
-func shown(views api.Views) (*view.View, error) {
+// latestView is the newest view, or what people are told while there is none.
+func latestView(views api.Views) (*view.View, error) {
 	v := views.View()
 	if v == nil {
-		return nil, huma.ErrorWithHeaders(huma.Error503ServiceUnavailable(api.NotRead), http.Header{"Retry-After": {"2"}})
+		return nil, huma.ErrorWithHeaders(huma.Error503ServiceUnavailable(api.NotReadMessage), http.Header{"Retry-After": {"2"}})
 	}
 	return v, nil
 }
 
-// channel is what is shown, and has the channel that is asked for, if one is.
-func (f *fleet) channel(name string) (*view.View, error) {
-	v, err := shown(f.views)
+// viewWithChannel is what is shown, and has the channel that is asked for, if one is.
+func (f *fleetHandlers) viewWithChannel(name string) (*view.View, error) {
+	v, err := latestView(f.views)
 	if err == nil && name != "" && v.Desired.Channels[name] == nil {
 		return nil, huma.Error404NotFound("The release repository has no such channel: add channels/NAME/channel.yaml, or check the name.")
 	}

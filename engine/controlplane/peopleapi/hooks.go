@@ -26,35 +26,35 @@ type hooked struct {
 	Reason    string `json:"reason,omitempty" doc:"why not"`
 }
 
-// hooks takes git hosts' words of pushes.
-type hooks struct {
-	secret  string // that the git host signs with; empty: hooks are not served
-	branch  string // empty: a push to any branch counts
-	pushed  func() // nil: hooks are not served
-	reading limit.InFlight
-	metrics *metrics.Metrics
+// hookHandlers takes git hosts' words of pushes.
+type hookHandlers struct {
+	secret   string // that the git host signs with; empty: hooks are not served
+	branch   string // empty: a push to any branch counts
+	pushed   func() // nil: hooks are not served
+	inFlight limit.InFlight
+	metrics  *metrics.Metrics
 }
 
-// push answers POST /v1/hooks/push. The signature is checked over the raw body before anything is parsed.
+// servePush answers POST /v1/hooks/push. The signature is checked over the raw body before anything is parsed.
 // A hook only says where to look: sent again, or forged by one who has the secret, it makes the engine look once more.
-func (h *hooks) push(w http.ResponseWriter, r *http.Request, _ *api.Caller) {
+func (h *hookHandlers) servePush(w http.ResponseWriter, r *http.Request, _ *api.Caller) {
 	if h.secret == "" || h.pushed == nil {
-		api.Problem(w, http.StatusNotFound, "Hooks are not set up: start the server with a hook secret.")
+		api.WriteProblem(w, http.StatusNotFound, "Hooks are not set up: start the server with a hook secret.")
 		return
 	}
-	if !h.reading.Enter() {
-		h.metrics.Shed("hooks")
-		api.RetryAfter(w, 5)
-		api.Problem(w, http.StatusServiceUnavailable, "So many hooks are sent at once that one more is turned away: send it again, or let the branch be polled.")
+	if !h.inFlight.Acquire() {
+		h.metrics.CountShed("hooks")
+		api.SetRetryAfter(w, 5)
+		api.WriteProblem(w, http.StatusServiceUnavailable, "So many hooks are sent at once that one more is turned away: send it again, or let the branch be polled.")
 		return
 	}
-	defer h.reading.Leave()
+	defer h.inFlight.Release()
 	body, ok := api.ReadBody(w, r, maxHook)
 	if !ok {
 		return
 	}
-	if !signed(r.Header, body, h.secret) {
-		api.Problem(w, http.StatusUnauthorized, "The signature is missing or wrong: give the git host the same secret as this server.")
+	if !validSignature(r.Header, body, h.secret) {
+		api.WriteProblem(w, http.StatusUnauthorized, "The signature is missing or wrong: give the git host the same secret as this server.")
 		return
 	}
 	var pushed struct {
@@ -62,7 +62,7 @@ func (h *hooks) push(w http.ResponseWriter, r *http.Request, _ *api.Caller) {
 		Kind string `json:"object_kind"` // GitLab's, also from its system hooks
 	}
 	if err := json.Unmarshal(body, &pushed); err != nil {
-		api.Problem(w, http.StatusBadRequest, "The body is not the JSON of a push.")
+		api.WriteProblem(w, http.StatusBadRequest, "The body is not the JSON of a push.")
 		return
 	}
 	switch {
@@ -78,8 +78,8 @@ func (h *hooks) push(w http.ResponseWriter, r *http.Request, _ *api.Caller) {
 	}
 }
 
-// signed reports whether whoever sent the body has the secret. The first header that is there decides.
-func signed(h http.Header, body []byte, secret string) bool {
+// validSignature reports whether whoever sent the body has the secret. The first header that is there decides.
+func validSignature(h http.Header, body []byte, secret string) bool {
 	for _, name := range []string{"X-Forgejo-Signature", "X-Gitea-Signature", "X-Hub-Signature-256"} {
 		given := h.Get(name)
 		if given == "" {

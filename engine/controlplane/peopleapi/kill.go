@@ -21,8 +21,8 @@ type Killer interface {
 	Kill(ctx context.Context, o repository.Override) error
 }
 
-// toldWithin is how long a kill's answer waits for cells to be told.
-const toldWithin = 2 * time.Second
+// killWait is how long a kill's answer waits for cells to be told.
+const killWait = 2 * time.Second
 
 // NewKill turns a flag off.
 type NewKill struct {
@@ -48,10 +48,10 @@ type killOutput struct {
 	Body   Killed
 }
 
-// kill keeps a kill and has cells told. It reads nothing of the flags repository before: that may be what is broken.
-func (g *flagHandlers) kill(ctx context.Context, in *killInput) (*killOutput, error) {
+// killFlag keeps a kill and has cells told. It reads nothing of the flags repository before: that may be what is broken.
+func (g *flagHandlers) killFlag(ctx context.Context, in *killInput) (*killOutput, error) {
 	if g.killer == nil {
-		return nil, huma.Error404NotFound(noFlags)
+		return nil, huma.Error404NotFound(noFlagsMessage)
 	}
 	if err := flags.CheckKey(in.Key); err != nil {
 		return nil, huma.Error422UnprocessableEntity("This is no flag's key: "+err.Error()+".", &huma.ErrorDetail{Location: "path.key", Message: err.Error()})
@@ -61,24 +61,24 @@ func (g *flagHandlers) kill(ctx context.Context, in *killInput) (*killOutput, er
 		return nil, huma.Error422UnprocessableEntity("Say why.", &huma.ErrorDetail{Location: "body.reason", Message: "a line of text"})
 	}
 	o := repository.Override{Kind: repository.Kill, Flag: in.Key, Reason: reason, By: api.CallerOf(ctx).Name, Until: in.Body.Until.UTC().Truncate(time.Second)}
-	if err := g.ledger.audit(ctx, "kill the flag "+in.Key+": "+reason); err != nil {
+	if err := g.auditor.record(ctx, "kill the flag "+in.Key+": "+reason); err != nil {
 		return nil, err
 	}
 	if err := g.killer.Kill(ctx, o); err != nil {
-		return nil, g.ledger.explained(err, "kill the flag "+in.Key)
+		return nil, g.auditor.explainError(err, "kill the flag "+in.Key)
 	}
-	return g.untilTold(ctx, o), nil
+	return g.awaitTold(ctx, o), nil
 }
 
-// untilTold answers once cells are told of a kill, or says that they are not yet.
-func (g *flagHandlers) untilTold(ctx context.Context, o repository.Override) *killOutput {
-	ctx, cancel := context.WithTimeout(ctx, toldWithin)
+// awaitTold answers once cells are told of a kill, or says that they are not yet.
+func (g *flagHandlers) awaitTold(ctx context.Context, o repository.Override) *killOutput {
+	ctx, cancel := context.WithTimeout(ctx, killWait)
 	defer cancel()
 	for {
 		changed := g.views.Changed()
 		v := g.views.View()
 		if v != nil && v.Flags != nil {
-			if out, ok := killedIn(v, o); ok {
+			if out, ok := killStatus(v, o); ok {
 				return out
 			}
 		}
@@ -92,8 +92,8 @@ func (g *flagHandlers) untilTold(ctx context.Context, o repository.Override) *ki
 	}
 }
 
-// killedIn is what is known of a kill in a view; ok is false if the view is from before it.
-func killedIn(v *view.View, o repository.Override) (out *killOutput, ok bool) {
+// killStatus is what is known of a kill in a view; ok is false if the view is from before it.
+func killStatus(v *view.View, o repository.Override) (out *killOutput, ok bool) {
 	b := view.NewFlagIndex(v)
 	kills := b.Kills(o.Flag)
 	i := slices.IndexFunc(kills, func(k view.FlagKill) bool { return k.Reason == o.Reason && k.By == o.By && k.Until.Equal(o.Until) })

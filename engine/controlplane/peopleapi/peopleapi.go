@@ -36,33 +36,33 @@ type Options struct {
 	HookSecret string        // what the git host signs with; empty: hooks are not served
 	Branch     string        // empty: a push to any branch counts
 	Followers  int           // of events at once; negative: no limit
-	Stopping   api.Stopping
+	Shutdown   api.Shutdown
 	Metrics    *metrics.Metrics
 	Log        zerolog.Logger
 }
 
 // API is the people's side.
 type API struct {
-	fleet     *fleet
-	events    *events
-	members   *members
-	operators *operators
+	fleet     *fleetHandlers
+	events    *eventHandlers
+	members   *memberHandlers
+	operators *tokenHandlers
 	flags     *flagHandlers
-	hooks     *hooks
-	pages     *pages
+	hooks     *hookHandlers
+	pages     *pageHandlers
 }
 
 // New makes it. It starts nothing.
 func New(o Options) *API {
-	l := ledger{auth: o.Auth, log: o.Log}
+	l := auditor{auth: o.Auth, log: o.Log}
 	return &API{
-		fleet:     &fleet{o.Views},
-		events:    &events{views: o.Views, journal: o.Journal, auth: o.Auth, followers: limit.InFlight{Limit: int64(o.Followers)}, stopping: o.Stopping, log: o.Log},
-		members:   &members{views: o.Views, members: o.Members, tokens: o.Tokens, address: o.Address, pins: o.Pins, look: o.Pushed, ledger: l},
-		operators: &operators{kept: o.Tokens, auth: o.Auth, ledger: l},
-		flags:     &flagHandlers{views: o.Views, killer: o.Flags, outbox: o.Outbox, ledger: l},
-		hooks:     &hooks{secret: o.HookSecret, branch: o.Branch, pushed: o.Pushed, reading: limit.InFlight{Limit: maxHooks}, metrics: o.Metrics},
-		pages:     &pages{o.Views, newPageRenderer(o.Repository, o.Log)},
+		fleet:     &fleetHandlers{o.Views},
+		events:    &eventHandlers{views: o.Views, journal: o.Journal, auth: o.Auth, followers: limit.InFlight{Limit: int64(o.Followers)}, shutdown: o.Shutdown, log: o.Log},
+		members:   &memberHandlers{views: o.Views, members: o.Members, tokens: o.Tokens, address: o.Address, pins: o.Pins, pollBranch: o.Pushed, auditor: l},
+		operators: &tokenHandlers{tokens: o.Tokens, auth: o.Auth, auditor: l},
+		flags:     &flagHandlers{views: o.Views, killer: o.Flags, outbox: o.Outbox, auditor: l},
+		hooks:     &hookHandlers{secret: o.HookSecret, branch: o.Branch, pushed: o.Pushed, inFlight: limit.InFlight{Limit: maxHooks}, metrics: o.Metrics},
+		pages:     &pageHandlers{o.Views, newPageRenderer(o.Repository, o.Log)},
 	}
 }
 
@@ -74,48 +74,48 @@ func (a *API) Routes(d api.Docs) []api.Route {
 	}
 	follow := op("people", "events", "The engine's decisions")
 	follow.Description = "With Accept: text/event-stream as they come: Last-Event-ID or since says after which."
-	follow.Middlewares = huma.Middlewares{a.events.followed}
+	follow.Middlewares = huma.Middlewares{a.events.streamMiddleware}
 	kill := op("flags", "killFlag", "Turn a flag off, in all connected cells within 2 s", 404, 507)
 	kill.Description = "It is kept before anything else is done, told to cells at once, and committed later; only a commit lifts it. It works whatever is wrong with either repository. The same kill again changes nothing. Whether there is such a flag is not asked, but said. 202: it is kept, and cells are about to be told."
-	kill.Responses = map[string]*huma.Response{"202": d.JSON("It is kept; cells are about to be told", Killed{})}
+	kill.Responses = map[string]*huma.Response{"202": d.JSONResponse("It is kept; cells are about to be told", Killed{})}
 	return []api.Route{
-		{Method: get, Path: "/v1/plan", Who: api.Viewer, Typed: api.Typed(a.fleet.plan), Operation: op("people", "plan", "What is done now, what is blocked, and when to look again")},
-		{Method: get, Path: "/v1/status", Who: api.Viewer, Typed: api.Typed(a.fleet.status), Operation: op("people", "status", "Where everything is: all channels, and a page of cells", 404)},
-		{Method: get, Path: "/v1/why/{name}", Who: api.Viewer, Typed: api.Typed(a.fleet.why), Operation: op("people", "why", "Why a cell or a channel runs what it runs", 404)},
-		{Method: get, Path: "/v1/rollouts", Who: api.Viewer, Typed: api.Typed(a.fleet.rollouts), Operation: op("people", "rollouts", "How far heads have come: waves, cells in flight, failures, and who waits for what", 404)},
-		{Method: get, Path: "/v1/events", Who: api.Viewer, Typed: api.Typed(a.events.page), Operation: follow},
+		{Method: get, Path: "/v1/plan", Audience: api.Viewer, Typed: api.Typed(a.fleet.showPlan), Operation: op("people", "plan", "What is done now, what is blocked, and when to look again")},
+		{Method: get, Path: "/v1/status", Audience: api.Viewer, Typed: api.Typed(a.fleet.showStatus), Operation: op("people", "status", "Where everything is: all channels, and a page of cells", 404)},
+		{Method: get, Path: "/v1/why/{name}", Audience: api.Viewer, Typed: api.Typed(a.fleet.showWhy), Operation: op("people", "why", "Why a cell or a channel runs what it runs", 404)},
+		{Method: get, Path: "/v1/rollouts", Audience: api.Viewer, Typed: api.Typed(a.fleet.listRollouts), Operation: op("people", "rollouts", "How far heads have come: waves, cells in flight, failures, and who waits for what", 404)},
+		{Method: get, Path: "/v1/events", Audience: api.Viewer, Typed: api.Typed(a.events.listEvents), Operation: follow},
 
-		{Method: get, Path: "/v1/cells", Who: api.Viewer, Typed: api.Typed(a.members.page), Operation: op("access", "cells", "All cells: what they run, and under which key they come", 404)},
-		{Method: get, Path: "/v1/cells/{name}", Who: api.Viewer, Typed: api.Typed(a.members.one), Operation: op("access", "cell", "One cell", 404)},
-		{Method: post, Path: "/v1/cells/{name}/rotate", Who: api.Operator, Typed: api.Typed(a.members.rotate), Operation: op("access", "rotateCell", "Ask the cell for a new key", 404, 409)},
-		{Method: post, Path: "/v1/cells/{name}/revoke", Who: api.Operator, Typed: api.Typed(a.members.revoke), Operation: op("access", "revokeCell", "Shut the cell out, within 2 s, until it gets a new token", 404, 409)},
-		{Method: post, Path: "/v1/cells/{name}/tokens", Who: api.Admin, Typed: api.Typed(a.members.addJoin), Operation: op("access", "joinCell", "A one-time token to register as this cell, good for an hour", 404, 409)},
-		{Method: get, Path: "/v1/tokens", Who: api.Admin, Typed: api.Typed(a.operators.tokens), Operation: op("access", "tokens", "Everyone's tokens, without their secrets")},
-		{Method: post, Path: "/v1/tokens", Who: api.Admin, Typed: api.Typed(a.operators.addToken), Operation: op("access", "addToken", "A token for a person or a program", 409)},
-		{Method: remove, Path: "/v1/tokens/{name}", Who: api.Admin, Typed: api.Typed(a.operators.removeToken), Operation: op("access", "removeToken", "A token is not good any more, at once", 404)},
-		{Method: get, Path: "/v1/audit", Who: api.Admin, Typed: api.Typed(a.operators.audits), Operation: op("access", "audit", "Who did what to cells and tokens")},
+		{Method: get, Path: "/v1/cells", Audience: api.Viewer, Typed: api.Typed(a.members.listMembers), Operation: op("access", "cells", "All cells: what they run, and under which key they come", 404)},
+		{Method: get, Path: "/v1/cells/{name}", Audience: api.Viewer, Typed: api.Typed(a.members.showMember), Operation: op("access", "cell", "One cell", 404)},
+		{Method: post, Path: "/v1/cells/{name}/rotate", Audience: api.Operator, Typed: api.Typed(a.members.rotateKey), Operation: op("access", "rotateCell", "Ask the cell for a new key", 404, 409)},
+		{Method: post, Path: "/v1/cells/{name}/revoke", Audience: api.Operator, Typed: api.Typed(a.members.revokeCell), Operation: op("access", "revokeCell", "Shut the cell out, within 2 s, until it gets a new token", 404, 409)},
+		{Method: post, Path: "/v1/cells/{name}/tokens", Audience: api.Admin, Typed: api.Typed(a.members.createJoinToken), Operation: op("access", "joinCell", "A one-time token to register as this cell, good for an hour", 404, 409)},
+		{Method: get, Path: "/v1/tokens", Audience: api.Admin, Typed: api.Typed(a.operators.listTokens), Operation: op("access", "tokens", "Everyone's tokens, without their secrets")},
+		{Method: post, Path: "/v1/tokens", Audience: api.Admin, Typed: api.Typed(a.operators.addToken), Operation: op("access", "addToken", "A token for a person or a program", 409)},
+		{Method: remove, Path: "/v1/tokens/{name}", Audience: api.Admin, Typed: api.Typed(a.operators.removeToken), Operation: op("access", "removeToken", "A token is not good any more, at once", 404)},
+		{Method: get, Path: "/v1/audit", Audience: api.Admin, Typed: api.Typed(a.operators.listAudit), Operation: op("access", "audit", "Who did what to cells and tokens")},
 
-		{Method: get, Path: "/v1/flags", Who: api.Viewer, Typed: api.Typed(a.flags.flags), Operation: op("flags", "flags", "Where every flag is, and every kill", 404)},
-		{Method: get, Path: "/v1/flags/{key}", Who: api.Viewer, Typed: api.Typed(a.flags.flag), Operation: op("flags", "flag", "One flag, in every cell", 404)},
-		{Method: post, Path: "/v1/flags/{key}/kill", Who: api.Operator, Typed: api.Typed(a.flags.kill), Operation: kill},
-		{Method: get, Path: "/v1/announcements", Who: api.Viewer, Typed: api.Typed(a.flags.announcements), Operation: op("flags", "announcements", "All announcements, and how far each is", 404)},
-		{Method: get, Path: "/v1/announcements/{id}", Who: api.Viewer, Typed: api.Typed(a.flags.announcement), Operation: op("flags", "announcement", "One announcement, in every cell", 404)},
-		{Method: get, Path: "/v1/webhooks", Who: api.Viewer, Typed: api.Typed(a.flags.webhooks), Operation: op("flags", "webhooks", "How webhooks fare", 404)},
+		{Method: get, Path: "/v1/flags", Audience: api.Viewer, Typed: api.Typed(a.flags.listFlags), Operation: op("flags", "flags", "Where every flag is, and every kill", 404)},
+		{Method: get, Path: "/v1/flags/{key}", Audience: api.Viewer, Typed: api.Typed(a.flags.showFlag), Operation: op("flags", "flag", "One flag, in every cell", 404)},
+		{Method: post, Path: "/v1/flags/{key}/kill", Audience: api.Operator, Typed: api.Typed(a.flags.killFlag), Operation: kill},
+		{Method: get, Path: "/v1/announcements", Audience: api.Viewer, Typed: api.Typed(a.flags.listAnnouncements), Operation: op("flags", "announcements", "All announcements, and how far each is", 404)},
+		{Method: get, Path: "/v1/announcements/{id}", Audience: api.Viewer, Typed: api.Typed(a.flags.showAnnouncement), Operation: op("flags", "announcement", "One announcement, in every cell", 404)},
+		{Method: get, Path: "/v1/webhooks", Audience: api.Viewer, Typed: api.Typed(a.flags.listWebhooks), Operation: op("flags", "webhooks", "How webhooks fare", 404)},
 
-		{Method: post, Path: HookPath, Who: api.Hook, Handler: a.hooks.push, Operation: huma.Operation{
+		{Method: post, Path: HookPath, Audience: api.Hook, Handler: a.hooks.servePush, Operation: huma.Operation{
 			OperationID: "pushed", Tags: []string{"hooks"}, Summary: "A git host's word of a push",
 			Description: "GitHub, GitLab, Gitea and Forgejo. The signature over the raw body is checked before it is read. At most 1 MiB.",
 			RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Type: huma.TypeObject}}}},
 			Responses: map[string]*huma.Response{
-				"200": d.JSON("It concerns another branch, or is no push", hooked{}),
-				"202": d.JSON("The branch is looked at", hooked{}),
+				"200": d.JSONResponse("It concerns another branch, or is no push", hooked{}),
+				"202": d.JSONResponse("The branch is looked at", hooked{}),
 			},
 			Errors: []int{400, 401, 404, 413, 415, 503},
 		}},
-		{Method: get, Path: "/announcements", Who: api.Public, Handler: a.pages.page, Operation: describePage("announcementsPage", "What was announced and released, as a page", "text/html")},
-		{Method: get, Path: "/announcements/{id}", Who: api.Public, Handler: a.pages.page,
-			Operation: describePage("announcementPage", "One announcement, as a page", "text/html", api.Required(api.Param("id", "path", "the announcement", api.Text())))},
-		{Method: get, Path: "/announcements.atom", Who: api.Public, Handler: a.pages.feed, Operation: describePage("announcementsFeed", "What was announced and released, as an Atom feed", "application/atom+xml")},
+		{Method: get, Path: "/announcements", Audience: api.Public, Handler: a.pages.servePage, Operation: describePage("announcementsPage", "What was announced and released, as a page", "text/html")},
+		{Method: get, Path: "/announcements/{id}", Audience: api.Public, Handler: a.pages.servePage,
+			Operation: describePage("announcementPage", "One announcement, as a page", "text/html", api.RequiredParam(api.Param("id", "path", "the announcement", api.TextSchema())))},
+		{Method: get, Path: "/announcements.atom", Audience: api.Public, Handler: a.pages.serveFeed, Operation: describePage("announcementsFeed", "What was announced and released, as an Atom feed", "application/atom+xml")},
 	}
 }
 
@@ -123,10 +123,10 @@ func describePage(id, summary, kind string, more ...*huma.Param) huma.Operation 
 	return huma.Operation{
 		OperationID: id, Tags: []string{"readers"}, Summary: summary,
 		Parameters: append([]*huma.Param{
-			api.Param("channel", "query", "only what this channel has", api.Text()),
-			api.Param("If-None-Match", "header", "the ETag of the answer that the reader has", api.Text()),
+			api.Param("channel", "query", "only what this channel has", api.TextSchema()),
+			api.Param("If-None-Match", "header", "the ETag of the answer that the reader has", api.TextSchema()),
 		}, more...),
-		Responses: map[string]*huma.Response{"200": api.Answer("What is published", kind, api.Text(), "ETag"), "304": {Description: "As before"}},
+		Responses: map[string]*huma.Response{"200": api.Response("What is published", kind, api.TextSchema(), "ETag"), "304": {Description: "As before"}},
 		Errors:    []int{404, 500, 503},
 	}
 }

@@ -29,9 +29,9 @@ type Keys struct {
 const (
 	activeKey  = "active.key"
 	standbyKey = "standby.key"
-	maxKey     = 16 << 10 // bytes
-	// maxCertificate bounds what a cell shows, in bytes: one that it signed itself has some 400.
-	maxCertificate = 4 << 10
+	maxKeySize = 16 << 10 // bytes
+	// maxCertificateSize bounds what a cell shows, in bytes: one that it signed itself has some 400.
+	maxCertificateSize = 4 << 10
 )
 
 // OpenKeys reads the keys in a folder, and makes those that are missing. To let the standby key take over, move it
@@ -46,12 +46,12 @@ func OpenKeys(dir string) (*Keys, error) {
 		return nil, fmt.Errorf("everyone on this machine may put files into %s, and so keys of theirs: chmod o-w %s", dir, dir)
 	}
 	active, standby := filepath.Join(dir, activeKey), filepath.Join(dir, standbyKey)
-	if !there(active) && there(standby) {
+	if !fileExists(active) && fileExists(standby) {
 		return nil, fmt.Errorf("%s is missing, and %s is there: move it there to let it take over, or put the missing one back", active, standby)
 	}
 	k := &Keys{}
 	for i, file := range []string{active, standby} {
-		key, err := openKey(file)
+		key, err := loadOrCreateKey(file)
 		if err != nil {
 			return nil, err
 		}
@@ -74,23 +74,23 @@ func OpenKeys(dir string) (*Keys, error) {
 // Certificate is the one that the active key signed for itself.
 func (k *Keys) Certificate() tls.Certificate { return k.cert }
 
-func there(file string) bool {
+func fileExists(file string) bool {
 	_, err := os.Lstat(file)
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-func openKey(file string) (*ecdsa.PrivateKey, error) {
-	key, err := readKey(file)
+func loadOrCreateKey(file string) (*ecdsa.PrivateKey, error) {
+	key, err := loadKey(file)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err
 	}
-	if err := makeKey(file); err != nil && !errors.Is(err, fs.ErrExist) { // another replica was quicker
+	if err := createKey(file); err != nil && !errors.Is(err, fs.ErrExist) { // another replica was quicker
 		return nil, fmt.Errorf("make %s: %w", file, err)
 	}
-	return readKey(file)
+	return loadKey(file)
 }
 
-func readKey(file string) (*ecdsa.PrivateKey, error) {
+func loadKey(file string) (*ecdsa.PrivateKey, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, fmt.Errorf("read the control plane's key: %w", err)
@@ -103,7 +103,7 @@ func readKey(file string) (*ecdsa.PrivateKey, error) {
 	if info.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("%s can be read by others: whoever has it can speak as the control plane: chmod 600 %s, and if somebody may have read it, let the standby key take over", file, file)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxKey))
+	data, err := io.ReadAll(io.LimitReader(f, maxKeySize))
 	if err != nil {
 		return nil, fmt.Errorf("read the control plane's key: %w", err)
 	}
@@ -134,8 +134,8 @@ func ReadPair(cert, key string) (tls.Certificate, error) {
 	return tls.LoadX509KeyPair(cert, key)
 }
 
-// makeKey makes a file that is whole and on the disk before it has its name; fs.ErrExist: somebody else's has it.
-func makeKey(file string) (err error) {
+// createKey makes a file that is whole and on the disk before it has its name; fs.ErrExist: somebody else's has it.
+func createKey(file string) (err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
@@ -169,8 +169,8 @@ func cellsTLS(cert tls.Certificate) *tls.Config {
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAnyClientCert,
 		VerifyConnection: func(cs tls.ConnectionState) error {
 			// Anyone can make a key, and a connection keeps the certificates for as long as it is open.
-			if len(cs.PeerCertificates) > 1 || len(cs.PeerCertificates[0].Raw) > maxCertificate {
-				return fmt.Errorf("the peer shows more than one certificate, or one of more than %d bytes", maxCertificate)
+			if len(cs.PeerCertificates) > 1 || len(cs.PeerCertificates[0].Raw) > maxCertificateSize {
+				return fmt.Errorf("the peer shows more than one certificate, or one of more than %d bytes", maxCertificateSize)
 			}
 			if _, ok := cs.PeerCertificates[0].PublicKey.(ed25519.PublicKey); !ok {
 				return errors.New("the peer's key is not Ed25519")

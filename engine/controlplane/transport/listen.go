@@ -58,11 +58,11 @@ func ListenUnix(path string) (net.Listener, error) {
 	return l, nil
 }
 
-// secure is a listener whose connections are TLS, from the first byte.
-type secure struct {
+// tlsListener is a listener whose connections are TLS, from the first byte.
+type tlsListener struct {
 	net.Listener
-	at  api.Listener
-	tls *tls.Config
+	kind   api.Listener
+	config *tls.Config
 }
 
 // ListenPeople listens on HOST:PORT for people and hooks, by TLS.
@@ -83,7 +83,7 @@ func listenTLS(addr string, at api.Listener, c *tls.Config) (net.Listener, error
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", addr, err)
 	}
-	return &secure{Listener: l, at: at, tls: c}, nil
+	return &tlsListener{Listener: l, kind: at, config: c}, nil
 }
 
 // Address is where people and programs reach a listener, as --server takes it.
@@ -91,7 +91,7 @@ func Address(l net.Listener) string {
 	if l.Addr().Network() == "unix" {
 		return "unix://" + l.Addr().String()
 	}
-	if _, ok := l.(*secure); ok {
+	if _, ok := l.(*tlsListener); ok {
 		return "https://" + l.Addr().String()
 	}
 	return "http://" + l.Addr().String()

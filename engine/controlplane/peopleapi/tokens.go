@@ -23,11 +23,11 @@ type Tokens interface {
 	Audits(ctx context.Context, limit int) ([]access.Entry, error) // newest first
 }
 
-// operators shows people's tokens and the audit, and changes tokens. Each change is written to the audit before it is done.
-type operators struct {
-	kept   Tokens // nil: nobody has one
-	auth   *auth.Auth
-	ledger ledger
+// tokenHandlers shows people's tokens and the audit, and changes tokens. Each change is written to the audit before it is done.
+type tokenHandlers struct {
+	tokens  Tokens // nil: nobody has one
+	auth    *auth.Auth
+	auditor auditor
 }
 
 // Operator is somebody's token, without its secret.
@@ -53,21 +53,21 @@ type operatorOutput struct {
 	Body         OperatorToken
 }
 
-func (o *operators) addToken(ctx context.Context, in *operatorInput) (*operatorOutput, error) {
-	if o.kept == nil {
+func (o *tokenHandlers) addToken(ctx context.Context, in *operatorInput) (*operatorOutput, error) {
+	if o.tokens == nil {
 		return nil, huma.Error409Conflict("This control plane keeps no tokens.")
 	}
 	kept, secret, err := NewToken(in.Body.Name, access.Role(in.Body.Role), in.Body.For, time.Now())
 	if err != nil {
 		return nil, huma.Error422UnprocessableEntity(err.Error())
 	}
-	if err := o.ledger.audit(ctx, "add the token "+kept.Name+" with the role "+string(kept.Role)); err != nil {
+	if err := o.auditor.record(ctx, "add the token "+kept.Name+" with the role "+string(kept.Role)); err != nil {
 		return nil, err
 	}
-	err = o.kept.AddToken(ctx, kept)
-	o.auth.ForgetTokens()
+	err = o.tokens.AddToken(ctx, kept)
+	o.auth.InvalidateTokens()
 	if err != nil {
-		return nil, o.ledger.explained(err, "add a token")
+		return nil, o.auditor.explainError(err, "add a token")
 	}
 	return &operatorOutput{CacheControl: "no-store", Body: OperatorToken{Operator: kept, Token: secret}}, nil
 }
@@ -103,15 +103,15 @@ type operatorsOutput struct {
 	}
 }
 
-func (o *operators) tokens(ctx context.Context, _ *struct{}) (*operatorsOutput, error) {
+func (o *tokenHandlers) listTokens(ctx context.Context, _ *struct{}) (*operatorsOutput, error) {
 	out := &operatorsOutput{}
 	out.Body.Tokens = []Operator{}
-	if o.kept == nil {
+	if o.tokens == nil {
 		return out, nil
 	}
-	found, err := o.kept.Tokens(ctx)
+	found, err := o.tokens.Tokens(ctx)
 	if err != nil {
-		return nil, o.ledger.explained(err, "read tokens")
+		return nil, o.auditor.explainError(err, "read tokens")
 	}
 	out.Body.Tokens = append(out.Body.Tokens, found...)
 	return out, nil
@@ -121,17 +121,17 @@ type tokenInput struct {
 	Name string `path:"name" maxLength:"100"`
 }
 
-func (o *operators) removeToken(ctx context.Context, in *tokenInput) (*struct{}, error) {
-	if o.kept == nil {
+func (o *tokenHandlers) removeToken(ctx context.Context, in *tokenInput) (*struct{}, error) {
+	if o.tokens == nil {
 		return nil, huma.Error404NotFound("There is no such token.")
 	}
-	if err := o.ledger.audit(ctx, "remove the token "+in.Name); err != nil {
+	if err := o.auditor.record(ctx, "remove the token "+in.Name); err != nil {
 		return nil, err
 	}
-	err := o.kept.RemoveToken(ctx, in.Name)
-	o.auth.ForgetTokens()
+	err := o.tokens.RemoveToken(ctx, in.Name)
+	o.auth.InvalidateTokens()
 	if err != nil {
-		return nil, o.ledger.explained(err, "remove a token")
+		return nil, o.auditor.explainError(err, "remove a token")
 	}
 	return nil, nil
 }
@@ -146,15 +146,15 @@ type auditOutput struct {
 	}
 }
 
-func (o *operators) audits(ctx context.Context, in *auditInput) (*auditOutput, error) {
+func (o *tokenHandlers) listAudit(ctx context.Context, in *auditInput) (*auditOutput, error) {
 	out := &auditOutput{}
 	out.Body.Entries = []access.Entry{}
-	if o.kept == nil {
+	if o.tokens == nil {
 		return out, nil
 	}
-	found, err := o.kept.Audits(ctx, in.Limit)
+	found, err := o.tokens.Audits(ctx, in.Limit)
 	if err != nil {
-		return nil, o.ledger.explained(err, "read the audit")
+		return nil, o.auditor.explainError(err, "read the audit")
 	}
 	out.Body.Entries = append(out.Body.Entries, found...)
 	return out, nil

@@ -23,11 +23,11 @@ type answerCache struct {
 
 // snapshot is the cache under one view. Immutable, but for what its entries find out about themselves.
 type snapshot struct {
-	view    *view.View            // nil: nothing has been read yet
-	number  uint64                // grows by one with every view
-	over    <-chan struct{}       // closed when there is another view
-	entries map[string]*cellEntry // by cell; the same as before while the cells are
-	shared  *sync.Map             // JSON of what many cells are told, by what they share
+	view       *view.View            // nil: nothing has been read yet
+	generation uint64                // grows by one with every view
+	replaced   <-chan struct{}       // closed when there is another view
+	entries    map[string]*cellEntry // by cell; the same as before while the cells are
+	sharedJSON *sync.Map             // JSON of what many cells are told, by what they share
 }
 
 // cellEntry is one cell's, from view to view.
@@ -35,19 +35,19 @@ type cellEntry struct {
 	name string
 	hash uint32 // of the name: what is spread over time or goroutines is spread by it
 
-	number atomic.Uint64             // of the newest view that tag was held against
-	tag    atomic.Pointer[answerTag] // nil: the cell can't be answered
+	generation atomic.Uint64             // of the newest view that tag was held against
+	tag        atomic.Pointer[answerTag] // nil: the cell can't be answered
 
-	assigned atomic.Pointer[assignmentJSON] // the assignment that it was told last; nil: none
+	assignment atomic.Pointer[assignmentJSON] // the assignment that it was told last; nil: none
 
-	polls, reports limit.Bucket // what the cell may still ask; bundles of flags are asked for as often as polls
-	bundles        limit.Bucket
-	downloads      atomic.Int32
+	pollBucket, reportBucket limit.Bucket // what the cell may still ask; bundles of flags are asked for as often as polls
+	bundleBucket             limit.Bucket
+	downloads                atomic.Int32
 
-	mu      sync.Mutex         // guards what follows, and is held to change number and tag
-	key     view.Key           // of tag
-	bundled [2]releases.Digest // the bundles of flags that it was told, newest first
-	streams []closer           // the cell's, oldest first; at most maxStreams
+	mu            sync.Mutex         // guards what follows, and is held to change number and tag
+	key           view.Key           // of tag
+	recentBundles [2]releases.Digest // the bundles of flags that it was told, newest first
+	streams       []closer           // the cell's, oldest first; at most maxStreams
 }
 
 // answerTag is what the answer to one cell is known by. Immutable. The answer itself is encoded for whoever wants to
@@ -61,7 +61,7 @@ func newAnswerCache(v api.Views) *answerCache {
 	c := &answerCache{views: v}
 	closed := make(chan struct{})
 	close(closed)
-	c.current.Store(&snapshot{over: closed, shared: &sync.Map{}})
+	c.current.Store(&snapshot{replaced: closed, sharedJSON: &sync.Map{}})
 	return c
 }
 
@@ -69,26 +69,26 @@ func newAnswerCache(v api.Views) *answerCache {
 func (c *answerCache) latest() *snapshot {
 	at := c.current.Load()
 	select {
-	case <-at.over:
-		return c.renew(at)
+	case <-at.replaced:
+		return c.replaceSnapshot(at)
 	default:
 		return at
 	}
 }
 
-// renew replaces seen, unless somebody did so already. Entries stay while their cells do.
-func (c *answerCache) renew(seen *snapshot) *snapshot {
+// replaceSnapshot replaces seen, unless somebody did so already. Entries stay while their cells do.
+func (c *answerCache) replaceSnapshot(seen *snapshot) *snapshot {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	at := c.current.Load()
 	if at != seen {
 		return at
 	}
-	next := &snapshot{number: at.number + 1, over: c.views.Changed(), shared: &sync.Map{}} // before View: what comes in between is seen
+	next := &snapshot{generation: at.generation + 1, replaced: c.views.Changed(), sharedJSON: &sync.Map{}} // before View: what comes in between is seen
 	next.view = c.views.View()
 	switch {
 	case next.view == at.view:
-		next.number, next.entries = at.number, at.entries
+		next.generation, next.entries = at.generation, at.entries
 	case next.view == nil:
 	case at.view != nil && next.view.Desired == at.view.Desired:
 		next.entries = at.entries
@@ -104,20 +104,20 @@ func (c *answerCache) renew(seen *snapshot) *snapshot {
 	return next
 }
 
-// tagOf is what the cell's answer is known by under at, or under a newer view; nil: the repository has no such cell any more.
-func (at *snapshot) tagOf(e *cellEntry) *answerTag {
-	if e.number.Load() >= at.number { // before tag, which is written first
+// tagFor is what the cell's answer is known by under at, or under a newer view; nil: the repository has no such cell any more.
+func (at *snapshot) tagFor(e *cellEntry) *answerTag {
+	if e.generation.Load() >= at.generation { // before tag, which is written first
 		return e.tag.Load()
 	}
-	tag, _ := at.refresh(e)
+	tag, _ := at.refreshEntry(e)
 	return tag
 }
 
-// refresh holds a cell's answer against at's view. fresh is the answer, if it is another than before.
-func (at *snapshot) refresh(e *cellEntry) (tag *answerTag, fresh *cells.Desired) {
+// refreshEntry holds a cell's answer against at's view. fresh is the answer, if it is another than before.
+func (at *snapshot) refreshEntry(e *cellEntry) (tag *answerTag, fresh *cells.Desired) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.number.Load() >= at.number {
+	if e.generation.Load() >= at.generation {
 		return e.tag.Load(), nil
 	}
 	key, ok := view.Key{}, false
@@ -131,11 +131,11 @@ func (at *snapshot) refresh(e *cellEntry) (tag *answerTag, fresh *cells.Desired)
 		d, etag, _ := at.view.Cell(e.name)
 		e.key, fresh = key, &d
 		e.tag.Store(&answerTag{etag: etag, header: []string{etag}})
-		if d.Flags != nil && d.Flags.Bundle.Digest != e.bundled[0] {
-			e.bundled = [2]releases.Digest{d.Flags.Bundle.Digest, e.bundled[0]}
+		if d.Flags != nil && d.Flags.Bundle.Digest != e.recentBundles[0] {
+			e.recentBundles = [2]releases.Digest{d.Flags.Bundle.Digest, e.recentBundles[0]}
 		}
 	}
-	e.number.Store(at.number)
+	e.generation.Store(at.generation)
 	return e.tag.Load(), fresh
 }
 

@@ -16,18 +16,18 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/metrics"
 )
 
-// stopWithin is how long requests that are under way have to end once a server stops.
-const stopWithin = 10 * time.Second
+// shutdownTimeout is how long requests that are under way have to end once a server stops.
+const shutdownTimeout = 10 * time.Second
 
 // Server answers on listeners. All fields but Limits are required.
 type Server struct {
-	Handle  func(w http.ResponseWriter, r *http.Request, at api.Listener)
-	Context func(ctx context.Context, c net.Conn) context.Context // of a connection with TLS
-	Drain   func()                                                // begins to let go of those who listen
-	Drained func(ctx context.Context) error                       // once nobody listens any more
-	Log     zerolog.Logger
-	Metrics *metrics.Metrics
-	Limits  Limits
+	Handle       func(w http.ResponseWriter, r *http.Request, at api.Listener)
+	ConnContext  func(ctx context.Context, c net.Conn) context.Context // of a connection with TLS
+	Drain        func()                                                // begins to let go of those who listen
+	AwaitDrained func(ctx context.Context) error                       // once nobody listens any more
+	Log          zerolog.Logger
+	Metrics      *metrics.Metrics
+	Limits       Limits
 }
 
 // Serve answers on the listeners until ctx ends, then lets what is under way end, and closes them. Polls that
@@ -42,10 +42,10 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 		servers = append(servers, server)
 		g.Go(func() error {
 			defer cancel() // one that fails stops the others
-			if t, ok := l.(*secure); ok {
-				l = s.handshaken(t.Listener, t.tls)
+			if t, ok := l.(*tlsListener); ok {
+				l = s.newHandshakeListener(t.Listener, t.config)
 			} else {
-				l = wired{l}
+				l = asyncListener{l}
 			}
 			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 				return fmt.Errorf("serve on %s: %w", l.Addr(), err)
@@ -55,19 +55,19 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	}
 	<-ended.Done()
 	s.Drain()
-	stop, done := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
+	stop, done := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer done()
 	var stopped errgroup.Group
 	for _, server := range servers {
 		stopped.Go(func() error {
 			err := server.Shutdown(stop)
 			if err != nil {
-				err = errors.Join(fmt.Errorf("stop: requests were still under way after %s: %w", stopWithin, err), server.Close())
+				err = errors.Join(fmt.Errorf("stop: requests were still under way after %s: %w", shutdownTimeout, err), server.Close())
 			}
 			return err
 		})
 	}
-	stopped.Go(func() error { return s.Drained(stop) })
+	stopped.Go(func() error { return s.AwaitDrained(stop) })
 	return errors.Join(stopped.Wait(), g.Wait())
 }
 
@@ -81,9 +81,9 @@ func (s *Server) httpServer(l net.Listener) *http.Server {
 		ErrorLog:          log.New(s.Log, "", 0),
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 32},
 	}
-	if t, ok := l.(*secure); ok {
-		server.ConnContext = s.Context
-		server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.Handle(w, r, t.at) })
+	if t, ok := l.(*tlsListener); ok {
+		server.ConnContext = s.ConnContext
+		server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.Handle(w, r, t.kind) })
 	}
 	return server
 }
@@ -92,7 +92,7 @@ func (s *Server) httpServer(l net.Listener) *http.Server {
 func ListenerOf(r *http.Request) api.Listener {
 	for _, name := range []string{"Forwarded", "X-Forwarded-For", "Via"} {
 		if len(r.Header[name]) > 0 {
-			return api.Elsewhere
+			return api.Untrusted
 		}
 	}
 	switch at := r.Context().Value(http.LocalAddrContextKey).(type) {
@@ -105,5 +105,5 @@ func ListenerOf(r *http.Request) api.Listener {
 			return api.Loopback
 		}
 	}
-	return api.Elsewhere
+	return api.Untrusted
 }

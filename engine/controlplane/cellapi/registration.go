@@ -23,56 +23,56 @@ import (
 )
 
 const (
-	maxJoin = 4 << 10 // bytes
-	maxKeys = 4096    // keys that are counted one by one
+	maxRegistrationBody = 4 << 10 // bytes
+	maxTrackedKeys      = 4096    // keys that are counted one by one
 )
 
-// deniedAfter is when a registration is refused, counted from its beginning. A cell that nobody knows yet is waited for
+// denialDelay is when a registration is refused, counted from its beginning. A cell that nobody knows yet is waited for
 // meanwhile, and the time does not tell whether there is such a cell.
-const deniedAfter = 4 * time.Second
+const denialDelay = 4 * time.Second
 
 // Anyone can make keys and ask with each, so that registrations are bounded in all too. A thousand cells that
 // are added at once come through.
-func joinRates() (each, all limit.Rate) {
+func registrationRates() (each, all limit.Rate) {
 	return limit.Rate{PerSecond: 1, Burst: 10}, limit.Rate{PerSecond: 100, Burst: 2000}
 }
 
-// unregistered bounds how often cells that are to be registered may ask.
-type unregistered struct {
-	begun time.Time
-	all   limit.Bucket
+// registrationLimiter bounds how often cells that are to be registered may ask.
+type registrationLimiter struct {
+	clockStart time.Time
+	all        limit.Bucket
 
-	mu   sync.Mutex // guards what follows
-	each map[string]*limit.Bucket
+	mu    sync.Mutex // guards what follows
+	byKey map[string]*limit.Bucket
 }
 
-func newUnregistered() *unregistered {
-	return &unregistered{begun: time.Now(), each: map[string]*limit.Bucket{}}
+func newRegistrationLimiter() *registrationLimiter {
+	return &registrationLimiter{clockStart: time.Now(), byKey: map[string]*limit.Bucket{}}
 }
 
 // allow counts a request by a key that nobody need know. If it is one too many, it says how long to wait.
-func (u *unregistered) allow(key string) (after time.Duration, ok bool) {
+func (u *registrationLimiter) allow(key string) (after time.Duration, ok bool) {
 	if after, ok = u.allowKey(key); !ok {
 		return after, false
 	}
-	_, all := joinRates()
-	return u.all.Take(all, time.Since(u.begun))
+	_, all := registrationRates()
+	return u.all.Allow(all, time.Since(u.clockStart))
 }
 
 // allowKey is allow without the bound on all.
-func (u *unregistered) allowKey(key string) (after time.Duration, ok bool) {
-	each, _ := joinRates()
+func (u *registrationLimiter) allowKey(key string) (after time.Duration, ok bool) {
+	each, _ := registrationRates()
 	u.mu.Lock()
-	if u.each[key] == nil && len(u.each) >= maxKeys {
-		clear(u.each) // who asked too often may ask again: the bound on all holds
+	if u.byKey[key] == nil && len(u.byKey) >= maxTrackedKeys {
+		clear(u.byKey) // who asked too often may ask again: the bound on all holds
 	}
-	b := u.each[key]
+	b := u.byKey[key]
 	if b == nil {
 		b = &limit.Bucket{}
-		u.each[key] = b
+		u.byKey[key] = b
 	}
 	u.mu.Unlock()
-	return b.Take(each, time.Since(u.begun))
+	return b.Allow(each, time.Since(u.clockStart))
 }
 
 // Members makes keys the cells'.
@@ -85,42 +85,42 @@ type Members interface {
 	NewKey(ctx context.Context, cell, key string) error
 }
 
-// registration gives cells their keys: the first, by a token, and each that follows, by the one before.
-type registration struct {
+// registrationHandlers gives cells their keys: the first, by a token, and each that follows, by the one before.
+type registrationHandlers struct {
 	members  Members
 	auth     *auth.Auth // for the audit
-	limits   *unregistered
+	limits   *registrationLimiter
 	pins     []string
-	stopping api.Stopping
+	shutdown api.Shutdown
 	log      zerolog.Logger
 }
 
-// first answers POST /v1/register: a token, over a connection on which a new key was proved, makes that key the
+// serveRegister answers POST /v1/register: a token, over a connection on which a new key was proved, makes that key the
 // cell's. Whatever is wrong with the token, the answer is one and the same (fault 39).
-func (h *registration) first(w http.ResponseWriter, r *http.Request, c *api.Caller) {
+func (h *registrationHandlers) serveRegister(w http.ResponseWriter, r *http.Request, c *api.Caller) {
 	if after, ok := h.limits.allow(c.Key); !ok {
-		api.RetryAfter(w, limit.Seconds(after))
-		api.Problem(w, http.StatusTooManyRequests, "Too many registrations are asked for: wait as long as Retry-After says.")
+		api.SetRetryAfter(w, limit.CeilSeconds(after))
+		api.WriteProblem(w, http.StatusTooManyRequests, "Too many registrations are asked for: wait as long as Retry-After says.")
 		return
 	}
 	var in identity.Join
-	if !readStrictly(w, r, &in) {
+	if !readStrictJSON(w, r, &in) {
 		return
 	}
-	alike := time.NewTimer(deniedAfter)
+	alike := time.NewTimer(denialDelay)
 	defer alike.Stop()
 	id, err := h.members.Join(r.Context(), in.Cell, identity.HashSecret(in.Secret), c.Key, "a token")
 	switch {
 	case errors.Is(err, plan.ErrDenied), errors.Is(err, engine.ErrUnknownCell):
 		select {
 		case <-alike.C:
-		case <-h.stopping:
+		case <-h.shutdown:
 		case <-r.Context().Done():
 		}
-		auth.Unauthorized(w, c.Listener)
+		auth.WriteUnauthorized(w, c.Listener)
 		return
 	case err != nil:
-		api.Failed(w, err)
+		api.WriteError(w, err)
 		return
 	}
 	c.Cell, c.Name = in.Cell, in.Cell // for the log and the audit
@@ -130,40 +130,40 @@ func (h *registration) first(w http.ResponseWriter, r *http.Request, c *api.Call
 	api.WriteJSON(w, http.StatusOK, identity.Joined{Cell: in.Cell, Epoch: id.Epoch, Pins: h.pins})
 }
 
-// next answers POST /v1/key: a cell presents its next key over a connection of the one before, which is good until
+// serveNextKey answers POST /v1/key: a cell presents its next key over a connection of the one before, which is good until
 // the next was used. The same again is answered the same.
-func (h *registration) next(w http.ResponseWriter, r *http.Request, c *api.Caller) {
+func (h *registrationHandlers) serveNextKey(w http.ResponseWriter, r *http.Request, c *api.Caller) {
 	if after, ok := h.limits.allowKey(c.Key); !ok { // the bound on all is for strangers, who must not keep a cell from a new key
-		api.RetryAfter(w, limit.Seconds(after))
-		api.Problem(w, http.StatusTooManyRequests, "Too many keys are presented: wait as long as Retry-After says.")
+		api.SetRetryAfter(w, limit.CeilSeconds(after))
+		api.WriteProblem(w, http.StatusTooManyRequests, "Too many keys are presented: wait as long as Retry-After says.")
 		return
 	}
 	var next identity.Next
-	if !readStrictly(w, r, &next) {
+	if !readStrictJSON(w, r, &next) {
 		return
 	}
 	if err := next.Check(c.Cell, c.Key); err != nil {
-		api.Problem(w, http.StatusBadRequest, "The key was not taken: "+err.Error()+".")
+		api.WriteProblem(w, http.StatusBadRequest, "The key was not taken: "+err.Error()+".")
 		return
 	}
 	err := h.members.NewKey(r.Context(), c.Cell, next.Key)
 	switch {
 	case errors.Is(err, plan.ErrDenied):
-		api.Problem(w, http.StatusConflict, "The key was not taken: it is another cell's, or the one before, or this cell is not to come in any more.")
+		api.WriteProblem(w, http.StatusConflict, "The key was not taken: it is another cell's, or the one before, or this cell is not to come in any more.")
 		return
 	case errors.Is(err, plan.ErrStale):
-		api.Problem(w, http.StatusConflict, "The cell's identity was changed by somebody else meanwhile: ask /v1/desired whether a new key is still wanted.")
+		api.WriteProblem(w, http.StatusConflict, "The cell's identity was changed by somebody else meanwhile: ask /v1/desired whether a new key is still wanted.")
 		return
 	case err != nil:
-		api.Failed(w, err)
+		api.WriteError(w, err)
 		return
 	}
 	api.WriteJSON(w, http.StatusOK, identity.Joined{Cell: c.Cell, Epoch: h.members.Roster().Identity(c.Cell).Epoch, Pins: h.pins})
 }
 
-// readStrictly reads a small JSON body. If it can't, it has answered, without a word of what was in it.
-func readStrictly(w http.ResponseWriter, r *http.Request, into any) bool {
-	body, ok := api.ReadBody(w, r, maxJoin)
+// readStrictJSON reads a small JSON body. If it can't, it has answered, without a word of what was in it.
+func readStrictJSON(w http.ResponseWriter, r *http.Request, into any) bool {
+	body, ok := api.ReadBody(w, r, maxRegistrationBody)
 	if !ok {
 		return false
 	}
@@ -174,7 +174,7 @@ func readStrictly(w http.ResponseWriter, r *http.Request, into any) bool {
 		_, err = d.Token()
 	}
 	if !errors.Is(err, io.EOF) {
-		api.Problem(w, http.StatusBadRequest, "The body is not the JSON that /openapi.json describes.")
+		api.WriteProblem(w, http.StatusBadRequest, "The body is not the JSON that /openapi.json describes.")
 		return false
 	}
 	return true

@@ -20,7 +20,7 @@ func rawConn(c net.Conn) syscall.RawConn {
 }
 
 // write writes as much of b as the kernel has room for.
-func (a *attempt) write(fd uintptr) bool {
+func (a *nonblockingWrite) write(fd uintptr) bool {
 	for {
 		n, err := syscall.Write(int(fd), a.b)
 		switch {
@@ -50,8 +50,8 @@ func peek(raw syscall.RawConn) (sent, ended bool) {
 	return sent, ended || err != nil
 }
 
-// userTimeout ends the connection once what was written is not acknowledged for so long.
-func userTimeout(c net.Conn, after time.Duration) {
+// setUserTimeout ends the connection once what was written is not acknowledged for so long.
+func setUserTimeout(c net.Conn, after time.Duration) {
 	if _, ok := c.(*net.TCPConn); !ok {
 		return
 	}

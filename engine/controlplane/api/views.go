@@ -17,11 +17,11 @@ type Repository interface {
 	FS(commit string) (fs.FS, error)
 }
 
-// Stopping is closed when the server stops: those who wait are let go, and nobody can wait any more.
-type Stopping <-chan struct{}
+// Shutdown is closed when the server stops: those who wait are let go, and nobody can wait any more.
+type Shutdown <-chan struct{}
 
-// Now reports whether the server stops.
-func (s Stopping) Now() bool {
+// Begun reports whether the server stops.
+func (s Shutdown) Begun() bool {
 	select {
 	case <-s:
 		return true

@@ -13,22 +13,22 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// ledger writes down what people do, and says what became of it.
-type ledger struct {
+// auditor writes down what people do, and says what became of it.
+type auditor struct {
 	auth *auth.Auth
 	log  zerolog.Logger
 }
 
-// audit writes down who is about to do what. What can't be written down is not done.
-func (l ledger) audit(ctx context.Context, what string) error {
+// record writes down who is about to do what. What can't be written down is not done.
+func (l auditor) record(ctx context.Context, what string) error {
 	if err := l.auth.Audit(ctx, api.CallerOf(ctx), what); err != nil {
-		return l.explained(err, "keep a line of the audit")
+		return l.explainError(err, "keep a line of the audit")
 	}
 	return nil
 }
 
-// explained is an error from inside as people are told it; the unexpected goes to the log.
-func (l ledger) explained(err error, what string) error {
+// explainError is an error from inside as people are told it; the unexpected goes to the log.
+func (l auditor) explainError(err error, what string) error {
 	switch {
 	case errors.Is(err, access.ErrUnknown):
 		return huma.Error404NotFound("There is no such token.")
@@ -37,7 +37,7 @@ func (l ledger) explained(err error, what string) error {
 	case errors.Is(err, plan.ErrStale):
 		return huma.Error409Conflict("The cell's identity was changed by somebody else meanwhile: look at it, and try again.")
 	}
-	status, detail, unexpected := api.Explain(err)
+	status, detail, unexpected := api.DescribeError(err)
 	if unexpected {
 		l.log.Error().Err(err).Msg(what)
 	}

@@ -11,32 +11,32 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// packed is something as it travels: a release's tar, or a bundle of flags. zstd is nil where it would not be smaller.
-type packed struct {
+// packedContent is something as it travels: a release's tar, or a bundle of flags. zstd is nil where it would not be smaller.
+type packedContent struct {
 	digest      releases.Digest
 	plain, zstd []byte
 }
 
-func (p *packed) size() int { return len(p.plain) + len(p.zstd) }
+func (p *packedContent) size() int { return len(p.plain) + len(p.zstd) }
 
 // packedCache packs each thing once while it is asked for, and keeps those used last.
 type packedCache struct {
-	room    int // bytes that are kept
-	packing singleflight.Group
+	capacity int // bytes that are kept
+	packing  singleflight.Group
 
-	mu    sync.Mutex // guards what follows
-	kept  map[releases.Digest]*list.Element
-	order *list.List // of *packed, used last in front
-	bytes int
+	mu      sync.Mutex // guards what follows
+	entries map[releases.Digest]*list.Element
+	order   *list.List // of *packed, used last in front
+	bytes   int
 }
 
 func newPackedCache(room int) *packedCache {
-	return &packedCache{room: room, kept: map[releases.Digest]*list.Element{}, order: list.New()}
+	return &packedCache{capacity: room, entries: map[releases.Digest]*list.Element{}, order: list.New()}
 }
 
 // get gives what read gives, packed. Only one reads at a time, and bytes that are not what the digest says never leave (invariant 5).
-func (c *packedCache) get(digest releases.Digest, read func() ([]byte, error)) (*packed, error) {
-	if p := c.use(digest); p != nil {
+func (c *packedCache) get(digest releases.Digest, read func() ([]byte, error)) (*packedContent, error) {
+	if p := c.lookUp(digest); p != nil {
 		return p, nil
 	}
 	p, err, _ := c.packing.Do(string(digest), func() (any, error) {
@@ -49,18 +49,18 @@ func (c *packedCache) get(digest releases.Digest, read func() ([]byte, error)) (
 		}
 		p, err := pack(digest, plain)
 		if err == nil {
-			c.keep(p)
+			c.insert(p)
 		}
 		return p, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("pack %s: %w", digest.Short(), err)
 	}
-	return p.(*packed), nil
+	return p.(*packedContent), nil
 }
 
-func pack(digest releases.Digest, plain []byte) (*packed, error) {
-	p := &packed{digest: digest, plain: plain}
+func pack(digest releases.Digest, plain []byte) (*packedContent, error) {
+	p := &packedContent{digest: digest, plain: plain}
 	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true))
 	if err != nil {
 		return nil, fmt.Errorf("compress: %w", err)
@@ -75,29 +75,29 @@ func pack(digest releases.Digest, plain []byte) (*packed, error) {
 	return p, nil
 }
 
-func (c *packedCache) use(digest releases.Digest) *packed {
+func (c *packedCache) lookUp(digest releases.Digest) *packedContent {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e := c.kept[digest]
+	e := c.entries[digest]
 	if e == nil {
 		return nil
 	}
 	c.order.MoveToFront(e)
-	return e.Value.(*packed)
+	return e.Value.(*packedContent)
 }
 
-// keep holds on to p and lets go of those not used for longest. One that is larger than all the room is not kept.
-func (c *packedCache) keep(p *packed) {
+// insert holds on to p and lets go of those not used for longest. One that is larger than all the room is not kept.
+func (c *packedCache) insert(p *packedContent) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.kept[p.digest] != nil || p.size() > c.room {
+	if c.entries[p.digest] != nil || p.size() > c.capacity {
 		return
 	}
-	c.kept[p.digest] = c.order.PushFront(p)
+	c.entries[p.digest] = c.order.PushFront(p)
 	c.bytes += p.size()
-	for c.bytes > c.room {
-		oldest := c.order.Remove(c.order.Back()).(*packed)
-		delete(c.kept, oldest.digest)
+	for c.bytes > c.capacity {
+		oldest := c.order.Remove(c.order.Back()).(*packedContent)
+		delete(c.entries, oldest.digest)
 		c.bytes -= oldest.size()
 	}
 }

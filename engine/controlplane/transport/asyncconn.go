@@ -1,0 +1,252 @@
+package transport
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+const (
+	slowPeerTimeout = 10 * time.Second // how long a stream's other side may take to read what was written
+	maxPendingBytes = 1 << 20          // bytes that are kept for one that reads slowly
+)
+
+// errSlowPeer: the other side does not read.
+var errSlowPeer = errors.New("the other side does not read what it is sent")
+
+// asyncConn is a connection, most often with TLS above, that does two things better than its like from package net.
+//
+// A deadline costs nothing until somebody has to wait: it is noted, and set where a read or a write would block. net/http
+// sets some with every request.
+//
+// Once it flows, its writer need not wait: what the kernel has no room for is kept, and written by a goroutine that ends
+// within slowFor. So one that does not read delays nobody else.
+type asyncConn struct {
+	net.Conn
+	raw      syscall.RawConn
+	tryWrite func(fd uintptr) bool // writes what attempt says; made once
+	permit   *permit               // of the handshake; nil: there is none, or it is over
+
+	readDeadline, writeDeadline atomic.Int64 // deadlines as they were asked for, Unix nanoseconds; 0: none
+	appliedReadDeadline         atomic.Int64 // the deadline for reads that is set below
+
+	mu       sync.Mutex // guards what follows, and is held while writing without waiting
+	current  nonblockingWrite
+	async    bool   // from now on writers don't wait
+	flushing bool   // the goroutine runs
+	pending  []byte // what it writes next
+	failed   error
+	drained  func(error) // told when what was left is written, or can't be
+}
+
+// nonblockingWrite is a write that does not wait.
+type nonblockingWrite struct {
+	b   []byte
+	n   int
+	err error
+}
+
+func newAsyncConn(c net.Conn) *asyncConn {
+	w := &asyncConn{Conn: c, raw: rawConn(c)}
+	w.tryWrite = w.current.write
+	return w
+}
+
+// asyncListener is a listener of wires.
+type asyncListener struct{ net.Listener }
+
+func (l asyncListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return newAsyncConn(c), nil
+}
+
+// Read lets other handshakes compute while it waits for the other side.
+func (w *asyncConn) Read(b []byte) (int, error) {
+	if w.permit == nil {
+		return w.readWithDeadline(b)
+	}
+	w.permit.release()
+	n, err := w.readWithDeadline(b)
+	if err != nil {
+		return n, err
+	}
+	return n, w.permit.acquire()
+}
+
+// readWithDeadline sets the deadline that was asked for once the one that is set has passed.
+func (w *asyncConn) readWithDeadline(b []byte) (int, error) {
+	for {
+		n, err := w.Conn.Read(b)
+		if n > 0 || err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, err
+		}
+		by := w.readDeadline.Load()
+		if by != 0 && time.Now().UnixNano() >= by {
+			return n, err
+		}
+		if err := w.applyReadDeadline(by); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// applyReadDeadline sets a deadline for reads; one that was asked for meanwhile is set instead.
+func (w *asyncConn) applyReadDeadline(by int64) error {
+	for {
+		w.appliedReadDeadline.Store(by)
+		if err := w.Conn.SetReadDeadline(fromUnixNano(by)); err != nil {
+			return err
+		}
+		now := w.readDeadline.Load()
+		if now == by || now == 0 || by != 0 && now > by {
+			return nil
+		}
+		by = now
+	}
+}
+
+// SetReadDeadline sets what must be earlier than what is set, and notes the rest.
+func (w *asyncConn) SetReadDeadline(t time.Time) error {
+	by := unixNano(t)
+	w.readDeadline.Store(by)
+	if set := w.appliedReadDeadline.Load(); by == 0 || set != 0 && set <= by {
+		return nil
+	}
+	return w.applyReadDeadline(by)
+}
+
+// SetWriteDeadline notes a deadline for a write that has to wait.
+func (w *asyncConn) SetWriteDeadline(t time.Time) error {
+	w.writeDeadline.Store(unixNano(t))
+	return nil
+}
+
+// SetDeadline is both.
+func (w *asyncConn) SetDeadline(t time.Time) error {
+	_ = w.SetWriteDeadline(t)
+	return w.SetReadDeadline(t)
+}
+
+// endHandshake says that the handshake is over.
+func (w *asyncConn) endHandshake() {
+	if w.permit != nil {
+		w.permit.release()
+		w.permit = nil
+	}
+}
+
+// writeAsync makes writes not wait. drained is called without locks.
+func (w *asyncConn) writeAsync(drained func(error)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.async, w.drained = true, drained
+	w.readDeadline.Store(0)
+	w.writeDeadline.Store(0)
+	_ = w.applyReadDeadline(0) // an error: it is closed, and the next write says so
+}
+
+func (w *asyncConn) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.failed != nil {
+		return 0, w.failed
+	}
+	n := 0
+	if !w.flushing {
+		if n, w.failed = w.writeNow(b); w.failed != nil || n == len(b) {
+			return n, w.failed
+		}
+	}
+	if !w.async {
+		return w.writeBlocking(b, n)
+	}
+	if len(w.pending)+len(b)-n > maxPendingBytes {
+		w.failed = errSlowPeer
+		return n, errSlowPeer
+	}
+	w.pending = append(w.pending, b[n:]...)
+	if !w.flushing {
+		w.flushing = true
+		go w.flushPending(time.Now().Add(slowPeerTimeout))
+	}
+	return len(b), nil
+}
+
+// writeNow writes as much as the kernel has room for, under w.mu.
+func (w *asyncConn) writeNow(b []byte) (int, error) {
+	if w.raw == nil {
+		return 0, nil
+	}
+	w.current = nonblockingWrite{b: b}
+	err := w.raw.Write(w.tryWrite)
+	n := w.current.n
+	if err == nil {
+		err = w.current.err
+	}
+	w.current = nonblockingWrite{}
+	return n, err
+}
+
+// writeBlocking writes the rest of b, by the deadline that was asked for, under w.mu: only one writes where writers wait.
+func (w *asyncConn) writeBlocking(b []byte, n int) (int, error) {
+	if err := w.Conn.SetWriteDeadline(fromUnixNano(w.writeDeadline.Load())); err != nil {
+		return n, err
+	}
+	more, err := w.Conn.Write(b[n:])
+	if cleared := w.Conn.SetWriteDeadline(time.Time{}); err == nil {
+		err = cleared
+	}
+	return n + more, err
+}
+
+func (w *asyncConn) flushPending(until time.Time) {
+	_ = w.Conn.SetWriteDeadline(until) // an error: it is closed, and the write says so
+	for {
+		w.mu.Lock()
+		b := w.pending
+		w.pending = nil
+		if len(b) == 0 {
+			w.flushing = false
+			_ = w.Conn.SetWriteDeadline(time.Time{})
+			w.mu.Unlock()
+			w.drained(nil)
+			return
+		}
+		w.mu.Unlock()
+		if _, err := w.Conn.Write(b); err != nil {
+			w.mu.Lock()
+			w.failed, w.pending = err, nil
+			w.mu.Unlock()
+			w.drained(err)
+			return
+		}
+	}
+}
+
+// hasPending reports whether the other side has not taken what was written.
+func (w *asyncConn) hasPending() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.flushing
+}
+
+func unixNano(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+func fromUnixNano(nanos int64) time.Time {
+	if nanos == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, nanos)
+}
