@@ -31,13 +31,13 @@ import (
 
 // flagSite is a house with a flags repository: what cells are told comes of announce.Make, and kills of the store, as in production.
 type flagSite struct {
-	*house
-	mu     sync.Mutex // guards what follows
-	files  map[string]string
-	valid  *repository.Tree // the newest; nil: nothing was read
-	change []func(*view.View)
-	delay  time.Duration // until a kill is shown; below 0: it never is
-	late   sync.WaitGroup
+	*securedSite
+	mu         sync.Mutex // guards what follows
+	files      map[string]string
+	valid      *repository.Tree // the newest; nil: nothing was read
+	changes    []func(*view.View)
+	killDelay  time.Duration // until a kill is shown; below 0: it never is
+	background sync.WaitGroup
 }
 
 const flagSettings = `apiVersion: sluice/v1
@@ -66,17 +66,17 @@ features: [classes]
 func newFlagSite(t *testing.T) *flagSite {
 	t.Helper()
 	l := &flagSite{files: map[string]string{"sluice.yaml": flagSettings, "flags/all.yaml": flagSet, "announcements/classes.yaml": announcementOfClasses}}
-	l.house = newHouseWith(t, true, func(o *controlplane.Options) {
+	l.securedSite = newSecuredSiteWith(t, true, func(o *controlplane.Options) {
 		o.Flags = l
 		o.Outbox = o.Journal.(engine.Outbox)
 	})
-	t.Cleanup(l.late.Wait)
-	l.put(t, "", "")
+	t.Cleanup(l.background.Wait)
+	l.writeFile(t, "", "")
 	return l
 }
 
-// put writes a file of the flags repository, or removes it, and shows what comes of it.
-func (l *flagSite) put(t *testing.T, name, text string) {
+// writeFile writes a file of the flags repository, or removes it, and shows what comes of it.
+func (l *flagSite) writeFile(t *testing.T, name, text string) {
 	t.Helper()
 	l.mu.Lock()
 	if text == "" {
@@ -85,7 +85,7 @@ func (l *flagSite) put(t *testing.T, name, text string) {
 		l.files[name] = text
 	}
 	l.mu.Unlock()
-	l.light(t.Context())
+	l.refresh(t.Context())
 }
 
 // Kill is the engine's: kept first, then shown.
@@ -93,17 +93,17 @@ func (l *flagSite) Kill(ctx context.Context, o repository.Override) error {
 	if err := l.store.Kill(ctx, plan.Kill{ID: rand.Text(), At: noon, Override: o}); err != nil {
 		return err
 	}
-	if l.delay >= 0 {
-		l.late.Go(func() {
-			time.Sleep(l.delay)
-			l.light(context.WithoutCancel(ctx))
+	if l.killDelay >= 0 {
+		l.background.Go(func() {
+			time.Sleep(l.killDelay)
+			l.refresh(context.WithoutCancel(ctx))
 		})
 	}
 	return nil
 }
 
-// light shows what comes of the repository, the kills in the store and the fleet.
-func (l *flagSite) light(ctx context.Context) {
+// refresh shows what comes of the repository, the kills in the store and the fleet.
+func (l *flagSite) refresh(ctx context.Context) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	fsys := fstest.MapFS{}
@@ -141,17 +141,17 @@ func (l *flagSite) light(ctx context.Context) {
 		Releases: []announce.Release{{Version: "1.0.0"}, {Version: "1.0.1", Features: []string{"classes"}}},
 	})
 	for name, told := range f.Plan.Told {
-		f.Told[name] = letter(f, told)
+		f.Told[name] = encodeTold(f, told)
 	}
 	v.Flags = f
-	for _, change := range l.change {
+	for _, change := range l.changes {
 		change(v)
 	}
-	l.show(v)
+	l.setView(v)
 }
 
-// letter is what a cell is told, as it travels.
-func letter(f *view.Flags, told *announce.Told) *cells.Flags {
+// encodeTold is what a cell is told, as it travels.
+func encodeTold(f *view.Flags, told *announce.Told) *cells.Flags {
 	orders, err := json.Marshal(told.Orders)
 	if err != nil {
 		panic(err)
@@ -165,11 +165,11 @@ func letter(f *view.Flags, told *announce.Told) *cells.Flags {
 	return out
 }
 
-// confirms makes cells say that they have in force what they are told.
-func (l *flagSite) confirms(names ...string) {
+// confirmFlags makes cells say that they have in force what they are told.
+func (l *flagSite) confirmFlags(names ...string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.change = append(l.change, func(v *view.View) {
+	l.changes = append(l.changes, func(v *view.View) {
 		for _, name := range names {
 			told := v.Flags.Told[name]
 			v.Observed.Cells[name].Flags = &cells.FlagsReport{Height: told.Height, Bundle: told.Bundle.Digest, Orders: told.Orders.Digest}
@@ -177,10 +177,10 @@ func (l *flagSite) confirms(names ...string) {
 	})
 }
 
-// as asks as somebody with a role, and reads the answer.
-func as[T any](t *testing.T, l *flagSite, role, method, path, body string, status int) (v T) {
+// requestAs asks as somebody with a role, and reads the answer.
+func requestAs[T any](t *testing.T, l *flagSite, role, method, path, body string, status int) (v T) {
 	t.Helper()
-	w, said := l.ask(t, l.through(t, "people", nil), "people", method, path, body, "Authorization", "Bearer "+l.tokens[role])
+	w, said := l.request(t, l.client(t, "people", nil), "people", method, path, body, "Authorization", "Bearer "+l.tokens[role])
 	if w.StatusCode != status {
 		t.Fatalf("%s %s: %s %s", method, path, w.Status, said)
 	}
@@ -194,19 +194,19 @@ func as[T any](t *testing.T, l *flagSite, role, method, path, body string, statu
 func TestKill(t *testing.T) {
 	t.Parallel()
 	l := newFlagSite(t)
-	l.put(t, "flags/all.yaml", "flags: {classes: [")
-	l.put(t, "overrides/other.yaml", "kind: 7")
-	l.put(t, "announcements/classes.yaml", "title: {}")
-	l.delay = 100 * time.Millisecond
-	cell := l.through(t, "cells", l.signers["acme"])
-	w, _ := l.ask(t, cell, "cells", "GET", "/v1/desired", "")
+	l.writeFile(t, "flags/all.yaml", "flags: {classes: [")
+	l.writeFile(t, "overrides/other.yaml", "kind: 7")
+	l.writeFile(t, "announcements/classes.yaml", "title: {}")
+	l.killDelay = 100 * time.Millisecond
+	cell := l.client(t, "cells", l.signers["acme"])
+	w, _ := l.request(t, cell, "cells", "GET", "/v1/desired", "")
 	woken := make(chan string, 1)
 	go func() {
-		_, body := l.ask(t, cell, "cells", "GET", "/v1/desired?wait=30s", "", "If-None-Match", w.Header.Get("ETag"))
+		_, body := l.request(t, cell, "cells", "GET", "/v1/desired?wait=30s", "", "If-None-Match", w.Header.Get("ETag"))
 		woken <- body
 	}()
 	const kill = `{"reason": "  it is\n broken ", "until": "2026-12-24T00:00:00.5Z"}`
-	got := as[peopleapi.Killed](t, l, "operator", "POST", "/v1/flags/classes/kill", kill, 200)
+	got := requestAs[peopleapi.Killed](t, l, "operator", "POST", "/v1/flags/classes/kill", kill, 200)
 	if got.Flag != "classes" || got.Reason != "it is broken" || got.By != "operator" || got.Told != 3 || got.Connected != 2 || got.Cells != 3 || got.Committed || got.Warning != "" ||
 		!slices.Equal(got.Offline, []string{"crow"}) || got.Unconfirmed != 2 || got.Confirmed != 0 {
 		t.Errorf("%+v", got)
@@ -215,19 +215,19 @@ func TestKill(t *testing.T) {
 	if err := json.Unmarshal([]byte(<-woken), &told); err != nil || told.Flags == nil || !strings.Contains(string(told.Flags.Orders.Payload), `"flag":"classes"`) {
 		t.Errorf("the cell was told %+v (%v)", told.Flags, err)
 	}
-	again := as[peopleapi.Killed](t, l, "operator", "POST", "/v1/flags/classes/kill", kill, 200)
+	again := requestAs[peopleapi.Killed](t, l, "operator", "POST", "/v1/flags/classes/kill", kill, 200)
 	if again.Told != got.Told || again.Reason != got.Reason || !again.Until.Equal(got.Until) {
 		t.Errorf("again: %+v, before %+v", again, got)
 	}
 	if kept, err := l.store.Kills(t.Context()); err != nil || len(kept) != 1 {
 		t.Errorf("kept: %v (%v)", kept, err)
 	}
-	audit := as[struct{ Entries []access.Entry }](t, l, "admin", "GET", "/v1/audit", "", 200)
+	audit := requestAs[struct{ Entries []access.Entry }](t, l, "admin", "GET", "/v1/audit", "", 200)
 	if len(audit.Entries) != 2 || audit.Entries[0].Who != "operator" || audit.Entries[0].What != "kill the flag classes: it is broken" {
 		t.Errorf("audit: %+v", audit)
 	}
 	// One that no definition has: the repository may be what is broken.
-	if got := as[peopleapi.Killed](t, l, "operator", "POST", "/v1/flags/no%20such/kill", `{"reason": "r"}`, 200); got.Flag != "no such" || !strings.Contains(got.Warning, "no such flag") {
+	if got := requestAs[peopleapi.Killed](t, l, "operator", "POST", "/v1/flags/no%20such/kill", `{"reason": "r"}`, 200); got.Flag != "no such" || !strings.Contains(got.Warning, "no such flag") {
 		t.Errorf("%+v", got)
 	}
 }
@@ -236,20 +236,20 @@ func TestKill(t *testing.T) {
 func TestKillBeforeAnythingWasRead(t *testing.T) {
 	t.Parallel()
 	l := newFlagSite(t)
-	l.delay = -1
-	l.show(viewOf("1.0.1"))
-	w, body := l.ask(t, l.through(t, "loopback", nil), "loopback", "GET", "/v1/flags", "")
+	l.killDelay = -1
+	l.setView(viewOf("1.0.1"))
+	w, body := l.request(t, l.client(t, "loopback", nil), "loopback", "GET", "/v1/flags", "")
 	wantProblem(t, w, body, 503, "has not been read yet")
-	got := as[peopleapi.Killed](t, l, "operator", "POST", "/v1/flags/classes/kill", `{"reason": "r"}`, 202)
+	got := requestAs[peopleapi.Killed](t, l, "operator", "POST", "/v1/flags/classes/kill", `{"reason": "r"}`, 202)
 	if got.Flag != "classes" || got.Told != 0 || !strings.Contains(got.Warning, "It is kept") {
 		t.Errorf("%+v", got)
 	}
 	blind := viewOf("1.0.1")
 	blind.Desired.Pipeline.StaleAfter = time.Minute
 	blind.Flags = &view.Flags{Fault: "it can't be reached", Told: map[string]*cells.Flags{}, Kills: []repository.Override{{Kind: repository.Kill, Flag: "rooms", Reason: "r", By: "operator"}}}
-	blind.Flags.Told["acme"] = letter(blind.Flags, &announce.Told{Orders: flags.Orders{Killed: []flags.KilledFlag{{Flag: "rooms"}}}})
-	time.AfterFunc(100*time.Millisecond, func() { l.show(blind) })
-	got = as[peopleapi.Killed](t, l, "operator", "POST", "/v1/flags/rooms/kill", `{"reason": "r"}`, 200)
+	blind.Flags.Told["acme"] = encodeTold(blind.Flags, &announce.Told{Orders: flags.Orders{Killed: []flags.KilledFlag{{Flag: "rooms"}}}})
+	time.AfterFunc(100*time.Millisecond, func() { l.setView(blind) })
+	got = requestAs[peopleapi.Killed](t, l, "operator", "POST", "/v1/flags/rooms/kill", `{"reason": "r"}`, 200)
 	if got.Told != 1 || got.Connected != 1 || !strings.Contains(got.Warning, "is not known") {
 		t.Errorf("%+v", got)
 	}
@@ -258,7 +258,7 @@ func TestKillBeforeAnythingWasRead(t *testing.T) {
 func TestKillsThatAreNone(t *testing.T) {
 	t.Parallel()
 	l := newFlagSite(t)
-	people := l.through(t, "people", nil)
+	people := l.client(t, "people", nil)
 	for _, c := range []struct {
 		key, body string
 		status    int
@@ -267,7 +267,7 @@ func TestKillsThatAreNone(t *testing.T) {
 		{"classes", `{}`, 422}, {"classes", `{"reason": ""}`, 422}, {"classes", `{"reason": " \n"}`, 422}, {"classes", `{"reason": "` + strings.Repeat("r", 600) + `"}`, 422},
 		{"classes", `{"reason": "r", "until": "soon"}`, 422}, {"classes", `{"reason": "r", "cells": "all"}`, 422}, {"classes", `nothing`, 400},
 	} {
-		w, said := l.ask(t, people, "people", "POST", "/v1/flags/"+c.key+"/kill", c.body, "Authorization", "Bearer "+l.tokens["operator"])
+		w, said := l.request(t, people, "people", "POST", "/v1/flags/"+c.key+"/kill", c.body, "Authorization", "Bearer "+l.tokens["operator"])
 		if w.StatusCode != c.status || w.Header.Get("Content-Type") != "application/problem+json" {
 			t.Errorf("%.40s %.60s: %s %s", c.key, c.body, w.Status, said)
 		}
@@ -278,25 +278,25 @@ func TestKillsThatAreNone(t *testing.T) {
 	if err := l.store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	w, said := l.ask(t, l.through(t, "socket", nil), "socket", "POST", "/v1/flags/classes/kill", `{"reason": "r"}`)
+	w, said := l.request(t, l.client(t, "socket", nil), "socket", "POST", "/v1/flags/classes/kill", `{"reason": "r"}`)
 	wantProblem(t, w, said, 500, "log")
 }
 
 // Without a flags repository there are no flags, and every route says what to do.
 func TestNoFlags(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, true)
-	socket := h.through(t, "socket", nil)
+	h := newSecuredSite(t, true)
+	socket := h.client(t, "socket", nil)
 	for _, r := range []string{"GET /v1/flags", "GET /v1/flags/classes", "POST /v1/flags/classes/kill", "GET /v1/announcements", "GET /v1/announcements/classes", "GET /v1/webhooks"} {
 		method, path, _ := strings.Cut(r, " ")
 		body := ""
 		if method == http.MethodPost {
 			body = `{"reason": "r"}`
 		}
-		w, said := h.ask(t, socket, "socket", method, path, body)
+		w, said := h.request(t, socket, "socket", method, path, body)
 		wantProblem(t, w, said, 404, "--flags-repo")
 	}
-	if _, body := h.ask(t, socket, "socket", "GET", "/metrics", ""); strings.Contains(body, "sluice_flags") {
+	if _, body := h.request(t, socket, "socket", "GET", "/metrics", ""); strings.Contains(body, "sluice_flags") {
 		t.Error("metrics of flags")
 	}
 }
@@ -305,9 +305,9 @@ func TestNoFlags(t *testing.T) {
 func TestFlags(t *testing.T) {
 	t.Parallel()
 	l := newFlagSite(t)
-	l.confirms("acme")
-	l.put(t, "overrides/theme.yaml", "apiVersion: sluice/v1\nkind: Kill\nflag: theme\nreason: ugly\ncells: {channels: [staging]}\n")
-	all := as[peopleapi.Flags](t, l, "viewer", "GET", "/v1/flags", "", 200)
+	l.confirmFlags("acme")
+	l.writeFile(t, "overrides/theme.yaml", "apiVersion: sluice/v1\nkind: Kill\nflag: theme\nreason: ugly\ncells: {channels: [staging]}\n")
+	all := requestAs[peopleapi.Flags](t, l, "viewer", "GET", "/v1/flags", "", 200)
 	if all.Height != 4 || all.Commit != "f1" || all.Fault != "" || all.Total != 3 || len(all.Flags) != 3 || len(all.Kills) != 1 {
 		t.Fatalf("%+v", all)
 	}
@@ -324,7 +324,7 @@ func TestFlags(t *testing.T) {
 		if f.Key != key || !f.Defined || f.Killed != (key == "theme") || len(f.Channels) != 2 {
 			t.Errorf("%+v", f)
 		}
-		d := as[peopleapi.FlagDetail](t, l, "viewer", "GET", "/v1/flags/"+key, "", 200)
+		d := requestAs[peopleapi.FlagDetail](t, l, "viewer", "GET", "/v1/flags/"+key, "", 200)
 		if d.Key != key || !strings.Contains(string(d.Definition), `"variants"`) || d.Total != 3 {
 			t.Errorf("%+v", d)
 		}
@@ -351,17 +351,17 @@ func TestFlags(t *testing.T) {
 	if f := all.Flags[0]; f.Feature != "classes" || !slices.Equal(f.Announcements, []string{"classes"}) || f.Channels[0].State == "" || f.Channels[1].At.IsZero() {
 		t.Errorf("%+v", f)
 	}
-	first := as[peopleapi.Flags](t, l, "viewer", "GET", "/v1/flags?limit=2", "", 200)
-	rest := as[peopleapi.Flags](t, l, "viewer", "GET", "/v1/flags?limit=2&after="+first.Next, "", 200)
+	first := requestAs[peopleapi.Flags](t, l, "viewer", "GET", "/v1/flags?limit=2", "", 200)
+	rest := requestAs[peopleapi.Flags](t, l, "viewer", "GET", "/v1/flags?limit=2&after="+first.Next, "", 200)
 	if len(first.Flags) != 2 || len(rest.Flags) != 1 || rest.Next != "" {
 		t.Errorf("%+v\n%+v", first, rest)
 	}
-	if d := as[peopleapi.FlagDetail](t, l, "viewer", "GET", "/v1/flags/classes?channel=staging&limit=1", "", 200); d.Total != 2 || len(d.Cells) != 1 || d.Next != "acme" {
+	if d := requestAs[peopleapi.FlagDetail](t, l, "viewer", "GET", "/v1/flags/classes?channel=staging&limit=1", "", 200); d.Total != 2 || len(d.Cells) != 1 || d.Next != "acme" {
 		t.Errorf("%+v", d)
 	}
-	as[map[string]any](t, l, "viewer", "GET", "/v1/flags/nothing", "", 404)
-	l.put(t, "flags/all.yaml", "flags: [")
-	if all := as[peopleapi.Flags](t, l, "viewer", "GET", "/v1/flags", "", 200); all.Fault == "" || len(all.Faults) == 0 || all.Total != 3 {
+	requestAs[map[string]any](t, l, "viewer", "GET", "/v1/flags/nothing", "", 404)
+	l.writeFile(t, "flags/all.yaml", "flags: [")
+	if all := requestAs[peopleapi.Flags](t, l, "viewer", "GET", "/v1/flags", "", 200); all.Fault == "" || len(all.Faults) == 0 || all.Total != 3 {
 		t.Errorf("with a fault: %+v", all)
 	}
 }
@@ -370,12 +370,12 @@ func TestFlags(t *testing.T) {
 func TestFlagsInParallel(t *testing.T) {
 	t.Parallel()
 	l := newFlagSite(t)
-	l.put(t, "overrides/theme.yaml", "apiVersion: sluice/v1\nkind: Kill\nflag: theme\nreason: ugly\n")
+	l.writeFile(t, "overrides/theme.yaml", "apiVersion: sluice/v1\nkind: Kill\nflag: theme\nreason: ugly\n")
 	var wg sync.WaitGroup
 	for _, path := range []string{"/v1/flags", "/v1/flags/classes", "/v1/flags/theme", "/v1/announcements", "/v1/announcements/classes", "/metrics", "/announcements", "/announcements.atom"} {
 		for range 4 {
 			wg.Go(func() {
-				if w, body := l.ask(t, l.through(t, "loopback", nil), "loopback", "GET", path, ""); w.StatusCode != 200 {
+				if w, body := l.request(t, l.client(t, "loopback", nil), "loopback", "GET", path, ""); w.StatusCode != 200 {
 					t.Errorf("%s: %s %s", path, w.Status, body)
 				}
 			})
@@ -387,27 +387,27 @@ func TestFlagsInParallel(t *testing.T) {
 func TestAnnouncements(t *testing.T) {
 	t.Parallel()
 	l := newFlagSite(t)
-	l.put(t, "announcements/rooms.yaml", strings.NewReplacer("Classes", "Rooms", "classes", "rooms").Replace(announcementOfClasses))
-	all := as[peopleapi.Announcements](t, l, "viewer", "GET", "/v1/announcements", "", 200)
+	l.writeFile(t, "announcements/rooms.yaml", strings.NewReplacer("Classes", "Rooms", "classes", "rooms").Replace(announcementOfClasses))
+	all := requestAs[peopleapi.Announcements](t, l, "viewer", "GET", "/v1/announcements", "", 200)
 	if all.Total != 2 || len(all.Announcements) != 2 || all.Announcements[0].Announcement.ID != "classes" || all.Announcements[0].Summary == "" || all.Announcements[0].Channels[0].Cells != nil {
 		t.Fatalf("%+v", all)
 	}
 	state := all.Announcements[0].State
-	if some := as[peopleapi.Announcements](t, l, "viewer", "GET", "/v1/announcements?state="+string(state), "", 200); some.Total == 0 || some.Announcements[0].State != state {
+	if some := requestAs[peopleapi.Announcements](t, l, "viewer", "GET", "/v1/announcements?state="+string(state), "", 200); some.Total == 0 || some.Announcements[0].State != state {
 		t.Errorf("%+v", some)
 	}
-	if none := as[peopleapi.Announcements](t, l, "viewer", "GET", "/v1/announcements?state=nothing", "", 200); none.Total != 0 || none.Announcements == nil {
+	if none := requestAs[peopleapi.Announcements](t, l, "viewer", "GET", "/v1/announcements?state=nothing", "", 200); none.Total != 0 || none.Announcements == nil {
 		t.Errorf("%+v", none)
 	}
-	first := as[peopleapi.Announcements](t, l, "viewer", "GET", "/v1/announcements?limit=1", "", 200)
-	if rest := as[peopleapi.Announcements](t, l, "viewer", "GET", "/v1/announcements?after="+first.Next, "", 200); len(rest.Announcements) != 1 || rest.Announcements[0].Announcement.ID != "rooms" {
+	first := requestAs[peopleapi.Announcements](t, l, "viewer", "GET", "/v1/announcements?limit=1", "", 200)
+	if rest := requestAs[peopleapi.Announcements](t, l, "viewer", "GET", "/v1/announcements?after="+first.Next, "", 200); len(rest.Announcements) != 1 || rest.Announcements[0].Announcement.ID != "rooms" {
 		t.Errorf("%+v", rest)
 	}
-	one := as[announce.Status](t, l, "viewer", "GET", "/v1/announcements/classes", "", 200)
+	one := requestAs[announce.Status](t, l, "viewer", "GET", "/v1/announcements/classes", "", 200)
 	if one.Announcement.Title != "Classes" || len(one.Channels) != 2 || len(one.Channels[0].Cells) != 2 || one.Channels[0].Cells[0].Cell != "acme" {
 		t.Errorf("%+v", one)
 	}
-	as[map[string]any](t, l, "viewer", "GET", "/v1/announcements/nothing", "", 404)
+	requestAs[map[string]any](t, l, "viewer", "GET", "/v1/announcements/nothing", "", 404)
 }
 
 func TestWebhooks(t *testing.T) {
@@ -420,7 +420,7 @@ func TestWebhooks(t *testing.T) {
 	if err := l.store.Postpone(t.Context(), m, noon.Add(time.Minute), "answered 500"); err != nil {
 		t.Fatal(err)
 	}
-	got := as[struct{ Webhooks []outbox.State }](t, l, "viewer", "GET", "/v1/webhooks", "", 200)
+	got := requestAs[struct{ Webhooks []outbox.State }](t, l, "viewer", "GET", "/v1/webhooks", "", 200)
 	if len(got.Webhooks) != 1 || got.Webhooks[0].Name != "chat" || got.Webhooks[0].Host != "chat.example" || got.Webhooks[0].Waiting != 1 || got.Webhooks[0].LastError != "answered 500" {
 		t.Errorf("%+v", got)
 	}
@@ -429,8 +429,8 @@ func TestWebhooks(t *testing.T) {
 func TestFlagMetrics(t *testing.T) {
 	t.Parallel()
 	l := newFlagSite(t)
-	l.confirms("acme")
-	l.put(t, "overrides/theme.yaml", "apiVersion: sluice/v1\nkind: Kill\nflag: theme\nreason: ugly\n")
+	l.confirmFlags("acme")
+	l.writeFile(t, "overrides/theme.yaml", "apiVersion: sluice/v1\nkind: Kill\nflag: theme\nreason: ugly\n")
 	want := []string{
 		"sluice_flags_height 4", "sluice_flags_fault 0", "sluice_flags_diverged 0", "sluice_flags_repository_faults 0", "sluice_flags_kills 1", "sluice_flags_kills_uncommitted 0",
 		`sluice_flags_cells{bundle="current",channel="staging"} 1`, `sluice_flags_cells{bundle="none",channel="staging"} 1`,
@@ -444,7 +444,7 @@ func TestFlagMetrics(t *testing.T) {
 	for state, n := range states {
 		want = append(want, fmt.Sprintf(`sluice_announcements{state=%q} %d`, state, n))
 	}
-	_, body := l.ask(t, l.through(t, "loopback", nil), "loopback", "GET", "/metrics", "")
+	_, body := l.request(t, l.client(t, "loopback", nil), "loopback", "GET", "/metrics", "")
 	for _, line := range want {
 		if !strings.Contains(body, "\n"+line+"\n") {
 			t.Errorf("the metrics don't say %s", line)
@@ -453,8 +453,8 @@ func TestFlagMetrics(t *testing.T) {
 	if strings.Contains(body, "theme") || strings.Contains(body, "classes") {
 		t.Error("a flag or an announcement makes a series")
 	}
-	l.put(t, "flags/all.yaml", "flags: [")
-	if _, body := l.ask(t, l.through(t, "loopback", nil), "loopback", "GET", "/metrics", ""); !strings.Contains(body, "\nsluice_flags_fault 1\n") {
+	l.writeFile(t, "flags/all.yaml", "flags: [")
+	if _, body := l.request(t, l.client(t, "loopback", nil), "loopback", "GET", "/metrics", ""); !strings.Contains(body, "\nsluice_flags_fault 1\n") {
 		t.Error("the fault is not told")
 	}
 }

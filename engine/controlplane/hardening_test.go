@@ -23,7 +23,7 @@ import (
 // Anyone can make a key: who shows much to be kept with the connection, or speaks an old TLS, does not come in.
 func TestCertificatesOfCells(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, true)
+	h := newSecuredSite(t, true)
 	plain := h.clientTLS(t, h.signers["acme"])
 	long := func(names int) tls.Certificate {
 		template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "acme"}, NotAfter: time.Now().Add(time.Hour)}
@@ -54,14 +54,14 @@ func TestCertificatesOfCells(t *testing.T) {
 		config := plain.Clone()
 		config.NextProtos = []string{"http/1.1"}
 		c.change(config)
-		if got := answers(h.at["cells"], config); got != c.good {
+		if got := isAnswered(h.addresses["cells"], config); got != c.good {
 			t.Errorf("%s: answered %v", name, got)
 		}
 	}
 }
 
-// answers tells whether a request over such a connection is answered.
-func answers(at string, config *tls.Config) bool {
+// isAnswered tells whether a request over such a connection is answered.
+func isAnswered(at string, config *tls.Config) bool {
 	c, err := tls.Dial("tcp", at, config)
 	if err != nil {
 		return false
@@ -78,11 +78,11 @@ func answers(at string, config *tls.Config) bool {
 // Who is nobody keeps no connection: it ends with the answer.
 func TestNobodyKeepsAConnection(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, true)
+	h := newSecuredSite(t, true)
 	for who, stays := range map[string]bool{"acme": true, "nobody": false, "revoked": false} {
 		config := h.clientTLS(t, h.signers[who])
 		config.NextProtos = []string{"http/1.1"}
-		c, err := tls.Dial("tcp", h.at["cells"], config)
+		c, err := tls.Dial("tcp", h.addresses["cells"], config)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,7 +100,7 @@ func TestNobodyKeepsAConnection(t *testing.T) {
 // Names and paths that other servers read in other ways are no way around the table.
 func TestPathsAroundTheTable(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, true)
+	h := newSecuredSite(t, true)
 	for _, door := range []string{"people", "cells"} {
 		key := h.signers["nobody"]
 		config := h.clientTLS(t, key)
@@ -111,7 +111,7 @@ func TestPathsAroundTheTable(t *testing.T) {
 			"GET //v1/status", "GET /v1//status", "GET /v1/./status", "GET /x/../v1/status", "GET /v1/%73tatus", "GET /%2e%2e/v1/status", "GET /v1/status/", "GET /v1/status;x",
 			"GET http://127.0.0.1/v1/status", "HEAD /v1/status", "get /v1/status", "CONNECT /v1/status", "OPTIONS /v1/status", "POST /v1/status", "GET /livez/../v1/status", "TRACE /v1/status",
 		} {
-			c, err := tls.Dial("tcp", h.at[door], config)
+			c, err := tls.Dial("tcp", h.addresses[door], config)
 			if err != nil {
 				t.Fatal(err)
 			}

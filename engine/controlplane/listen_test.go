@@ -67,7 +67,7 @@ func TestServeStops(t *testing.T) {
 		}
 		polled <- fmt.Sprint(w.StatusCode)
 	}()
-	s.waiting(t, "1")
+	s.awaitLongPolls(t, "1")
 	stop()
 	if got := <-polled; got != "304" {
 		t.Errorf("the waiting poll got %s", got)
@@ -93,14 +93,14 @@ func TestServeFailsWithItsListener(t *testing.T) {
 	}
 }
 
-// pipes is a listener whose connections are pipes in memory, so that their deadlines follow synctest's clock.
-type pipes struct {
+// pipeListener is a listener whose connections are pipes in memory, so that their deadlines follow synctest's clock.
+type pipeListener struct {
 	conns  chan net.Conn
 	closed chan struct{}
 	once   sync.Once
 }
 
-func (p *pipes) Accept() (net.Conn, error) {
+func (p *pipeListener) Accept() (net.Conn, error) {
 	select {
 	case c := <-p.conns:
 		return c, nil
@@ -109,19 +109,19 @@ func (p *pipes) Accept() (net.Conn, error) {
 	}
 }
 
-func (p *pipes) Close() error {
+func (p *pipeListener) Close() error {
 	p.once.Do(func() { close(p.closed) })
 	return nil
 }
 
-func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes", Net: "unix"} }
+func (p *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipes", Net: "unix"} }
 
 // A body that is announced and never sent keeps no connection, whether the route reads bodies or not.
 func TestBodyThatNeverComes(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
 	synctest.Test(t, func(t *testing.T) {
-		l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+		l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
 		ctx, stop := context.WithCancel(t.Context())
 		served := make(chan error, 1)
 		go func() { served <- s.server.Serve(ctx, l) }()

@@ -28,8 +28,8 @@ func TestFleetMetrics(t *testing.T) {
 	dedicated.Policy = &channels.Channel{After: []string{"staging"}}
 	v.Observed.Learned.Finished = []plan.Finish{{Channel: "staging", Sequence: 3, Digest: head.Digest, At: noon.Add(10 * time.Minute)}}
 	v.Observed.Refused = map[string]plan.Refusal{"dedicated": {Reason: "no"}}
-	s.show(v)
-	_, body := s.do(t, "GET", "/metrics", "")
+	s.setView(v)
+	_, body := s.request(t, "GET", "/metrics", "")
 	for _, line := range []string{
 		`sluice_cells{channel="staging",release="1.0.1",state="healthy"} 2`,
 		`sluice_cells{channel="dedicated",release="",state="unknown"} 1`,
@@ -55,7 +55,7 @@ func TestNamesMakeNoSeries(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
 	count := func() int {
-		_, body := s.do(t, "GET", "/metrics", "")
+		_, body := s.request(t, "GET", "/metrics", "")
 		n := 0
 		for line := range strings.Lines(body) {
 			if strings.HasPrefix(line, "sluice_") {
@@ -71,12 +71,12 @@ func TestNamesMakeNoSeries(t *testing.T) {
 			c.Release, c.Digest = name, digestOf("1.0.3")
 			c.Running = &cells.Assignment{Channel: name, Release: name, Digest: c.Digest}
 		}
-		s.show(v)
-		s.do(t, "GET", "/v1/desired?cell="+name, "")
-		s.do(t, "GET", "/"+name, "")
-		s.do(t, "GET", "/v1/why/"+name, "")
-		s.do(t, "H"+strings.ToUpper(name), "/v1/reports", "")
-		s.do(t, "GET", "/v1/releases/sha256:"+name, "")
+		s.setView(v)
+		s.request(t, "GET", "/v1/desired?cell="+name, "")
+		s.request(t, "GET", "/"+name, "")
+		s.request(t, "GET", "/v1/why/"+name, "")
+		s.request(t, "H"+strings.ToUpper(name), "/v1/reports", "")
+		s.request(t, "GET", "/v1/releases/sha256:"+name, "")
 	}
 	provoke("a")
 	count()
@@ -87,7 +87,7 @@ func TestNamesMakeNoSeries(t *testing.T) {
 	if after := count(); after != before {
 		t.Errorf("%d series, and %d before", after, before)
 	}
-	if _, body := s.do(t, "GET", "/metrics", ""); !strings.Contains(body, `sluice_cells{channel="staging",release="other",state="healthy"} 2`) {
+	if _, body := s.request(t, "GET", "/metrics", ""); !strings.Contains(body, `sluice_cells{channel="staging",release="other",state="healthy"} 2`) {
 		t.Error("what is run without having been given is not told as other")
 	}
 }

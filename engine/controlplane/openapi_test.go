@@ -16,7 +16,7 @@ import (
 func TestOpenAPI(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
-	w, body := s.do(t, "GET", "/openapi.json", "")
+	w, body := s.request(t, "GET", "/openapi.json", "")
 	if w.StatusCode != 200 {
 		t.Fatal(w.Status)
 	}
@@ -50,7 +50,7 @@ func TestOpenAPI(t *testing.T) {
 			t.Errorf("%s is not described", path)
 		}
 	}
-	if w, body := s.do(t, "GET", "/openapi.yaml", ""); w.StatusCode != 200 || !strings.HasPrefix(body, "components:") {
+	if w, body := s.request(t, "GET", "/openapi.yaml", ""); w.StatusCode != 200 || !strings.HasPrefix(body, "components:") {
 		t.Errorf("openapi.yaml: %s %.40s", w.Status, body)
 	}
 }

@@ -41,7 +41,7 @@ type site struct {
 	reports sync.Mutex // held while one is folded and kept
 	mu      sync.Mutex // guards pushes, view, changed
 	view    *view.View
-	change  chan struct{}
+	changed chan struct{}
 }
 
 func (s *site) View() *view.View {
@@ -53,15 +53,15 @@ func (s *site) View() *view.View {
 func (s *site) Changed() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.change
+	return s.changed
 }
 
-func (s *site) show(v *view.View) {
+func (s *site) setView(v *view.View) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.view = v
-	close(s.change)
-	s.change = make(chan struct{})
+	close(s.changed)
+	s.changed = make(chan struct{})
 }
 
 func (s *site) FS(string) (fs.FS, error) { return s.files, nil }
@@ -99,7 +99,7 @@ func newSite(t testing.TB, so store.Options, change func(*controlplane.Options))
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { kept.Close() })
-	s := &site{store: kept, files: releaseFiles(), log: &lockedBuffer{}, view: viewOf("1.0.1"), change: make(chan struct{})}
+	s := &site{store: kept, files: releaseFiles(), log: &lockedBuffer{}, view: viewOf("1.0.1"), changed: make(chan struct{})}
 	o := controlplane.Options{
 		Views: s, Inbox: s, Repository: s, Journal: kept, Log: zerolog.New(s.log).Level(zerolog.DebugLevel), Store: kept.Ready,
 		HookSecret: "secret", Pushed: func() { s.mu.Lock(); s.pushes++; s.mu.Unlock() },
@@ -176,8 +176,8 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// do asks, and gives the answer with its body read. headers are name and value in turn.
-func (s *site) do(t *testing.T, method, path, body string, headers ...string) (*http.Response, string) {
+// request asks, and gives the answer with its body read. headers are name and value in turn.
+func (s *site) request(t *testing.T, method, path, body string, headers ...string) (*http.Response, string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, s.URL+path, strings.NewReader(body))
 	if err != nil {
@@ -247,18 +247,18 @@ func TestProblemsEverywhere(t *testing.T) {
 		{"GET", "/v1/status?page=2", 422, "page"},
 		{"GET", "/v1/releases/sha256:00", 404, "offered"},
 	} {
-		w, body := s.do(t, c.method, c.path, "")
+		w, body := s.request(t, c.method, c.path, "")
 		wantProblem(t, w, body, c.status, c.says)
 		if c.status == 405 && w.Header.Get("Allow") == "" {
 			t.Errorf("%s %s: no Allow header", c.method, c.path)
 		}
 	}
 	// Another site's page, under a name that it let point here.
-	w, body := s.do(t, "GET", "/v1/status", "", "Host", "evil.example")
+	w, body := s.request(t, "GET", "/v1/status", "", "Host", "evil.example")
 	wantProblem(t, w, body, 421, "this machine")
-	s.show(nil)
+	s.setView(nil)
 	for _, path := range []string{"/v1/desired?cell=acme", "/v1/desired?cell=acme&wait=1s", "/v1/plan", "/v1/status", "/v1/why/acme", "/v1/releases/" + string(digestOf("1.0.1")), "/readyz"} {
-		w, body := s.do(t, "GET", path, "")
+		w, body := s.request(t, "GET", path, "")
 		wantProblem(t, w, body, 503, "not been read yet")
 		if w.Header.Get("Retry-After") == "" && path != "/readyz" {
 			t.Errorf("%s: no Retry-After", path)
@@ -269,7 +269,7 @@ func TestProblemsEverywhere(t *testing.T) {
 func TestPanicIsAProblem(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, func(o *controlplane.Options) { o.Reachable = func() error { panic("out of order") } })
-	w, body := s.do(t, "GET", "/readyz", "", "X-Request-Id", "mine-1")
+	w, body := s.request(t, "GET", "/readyz", "", "X-Request-Id", "mine-1")
 	wantProblem(t, w, body, 500, "X-Request-Id")
 	if strings.Contains(body, "out of order") {
 		t.Error("the answer tells of the inside")
@@ -277,7 +277,7 @@ func TestPanicIsAProblem(t *testing.T) {
 	if log := s.log.String(); !strings.Contains(log, "out of order") || !strings.Contains(log, `"id":"mine-1"`) {
 		t.Errorf("the log does not tell what happened: %s", log)
 	}
-	if w, _ := s.do(t, "GET", "/livez", "", "X-Request-Id", "bad id\tforged"); w.StatusCode != 200 || w.Header.Get("X-Request-Id") == "bad id\tforged" {
+	if w, _ := s.request(t, "GET", "/livez", "", "X-Request-Id", "bad id\tforged"); w.StatusCode != 200 || w.Header.Get("X-Request-Id") == "bad id\tforged" {
 		t.Errorf("after a panic: %s, id %q", w.Status, w.Header.Get("X-Request-Id"))
 	}
 }

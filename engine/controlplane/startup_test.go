@@ -11,21 +11,21 @@ import (
 	"github.com/sluice-cd/sluice/engine/roster"
 )
 
-// beginning is members that are read right after something was asked of them for the first time.
-type beginning struct {
+// startingMembers is members that are read right after something was asked of them for the first time.
+type startingMembers struct {
 	*members
-	asked atomic.Int32
+	calls atomic.Int32
 }
 
-func (b *beginning) Fresh() error {
-	if b.asked.Add(1) == 1 {
+func (b *startingMembers) Fresh() error {
+	if b.calls.Add(1) == 1 {
 		return engine.ErrNotReady
 	}
 	return b.members.Fresh()
 }
 
-func (b *beginning) Roster() *roster.Roster {
-	if b.asked.Add(1) == 1 {
+func (b *startingMembers) Roster() *roster.Roster {
+	if b.calls.Add(1) == 1 {
 		return roster.New(nil)
 	}
 	return b.members.Roster()
@@ -35,12 +35,12 @@ func (b *beginning) Roster() *roster.Roster {
 // away for five minutes (R33).
 func TestNobodyIsDeniedAtTheBeginning(t *testing.T) {
 	t.Parallel()
-	begin := &beginning{}
+	begin := &startingMembers{}
 	f := newFleet(t, 1, func(o *controlplane.Options) {
 		begin.members = o.Members.(*members)
 		o.Members = begin
 	})
-	begin.asked.Store(0)
+	begin.calls.Store(0)
 	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{Certificates: f.certs, InsecureSkipVerify: true}}} //nolint:gosec // a test's
 	defer client.CloseIdleConnections()
 	for _, want := range []int{http.StatusServiceUnavailable, http.StatusOK} {

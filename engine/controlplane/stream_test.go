@@ -26,7 +26,7 @@ func TestStream(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 2, nil)
 	poll := func(i int) (etag, body string) {
-		w := f.dial(t, i).ask(t, "/v1/desired", "")
+		w := f.dial(t, i).get(t, "/v1/desired", "")
 		b, err := io.ReadAll(w.Body)
 		if err != nil {
 			t.Fatal(err)
@@ -34,29 +34,29 @@ func TestStream(t *testing.T) {
 		return w.Header.Get("ETag"), strings.TrimSpace(string(b))
 	}
 	e := f.dial(t, 0).stream(t, "")
-	etag, data := e.desired(t)
+	etag, data := e.nextDesired(t)
 	if wantTag, want := poll(0); etag != wantTag || data != want {
 		t.Errorf("the stream says %s %s, a poll %s %s", etag, data, wantTag, want)
 	}
-	if wantTag, want := f.desired(t, nameOf(0)); etag != wantTag || data != want {
+	if wantTag, want := f.desiredOf(t, cellName(0)); etag != wantTag || data != want {
 		t.Errorf("the stream says %s %s, the view %s %s", etag, data, wantTag, want)
 	}
 	var d cells.Desired
-	if err := json.Unmarshal([]byte(data), &d); err != nil || d.Cell != nameOf(0) {
+	if err := json.Unmarshal([]byte(data), &d); err != nil || d.Cell != cellName(0) {
 		t.Errorf("%v: %s", err, data)
 	}
 	v := f.View()
-	f.show(with(v, "soak", nameOf(1))) // another cell's answer changes
-	f.show(with(v, "soak", nameOf(0), nameOf(1)))
-	next, _ := e.desired(t)
+	f.setView(withHeldCells(v, "soak", cellName(1))) // another cell's answer changes
+	f.setView(withHeldCells(v, "soak", cellName(0), cellName(1)))
+	next, _ := e.nextDesired(t)
 	if wantTag, _ := poll(0); next == etag || next != wantTag {
 		t.Errorf("told %s after %s, a poll says %s", next, etag, wantTag)
 	}
 	// Back with what it had: nothing is told again (R31). The standard's header and HTTP's mean the same.
 	for _, header := range []string{"Last-Event-ID: " + next, "X: If-None-Match"} {
 		l := f.dial(t, 0)
-		w := l.ask(t, "/v1/desired", next, "Accept: text/event-stream", header)
-		first, err := (&events{bufio.NewReader(w.Body)}).next()
+		w := l.get(t, "/v1/desired", next, "Accept: text/event-stream", header)
+		first, err := (&eventReader{bufio.NewReader(w.Body)}).nextBlock()
 		if err != nil || !strings.HasPrefix(first, ":") {
 			t.Errorf("%s: %q (%v), not a comment", header, first, err)
 		}
@@ -68,18 +68,18 @@ func TestStream(t *testing.T) {
 func TestThirdStreamReplacesTheFirst(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1, nil)
-	var all []*events
+	var all []*eventReader
 	for range 3 {
 		e := f.dial(t, 0).stream(t, "")
-		e.desired(t)
+		e.nextDesired(t)
 		all = append(all, e)
 	}
-	if _, err := all[0].next(); err == nil {
+	if _, err := all[0].nextBlock(); err == nil {
 		t.Error("the first of three streams goes on")
 	}
-	f.show(with(f.View(), "soak", nameOf(0)))
-	all[1].desired(t)
-	all[2].desired(t)
+	f.setView(withHeldCells(f.View(), "soak", cellName(0)))
+	all[1].nextDesired(t)
+	all[2].nextDesired(t)
 }
 
 // Fault 37: a fleet that comes back at once must not hold two connections a cell until heartbeats find the first dead.
@@ -87,13 +87,13 @@ func TestEndedStreamGoesWhenItsCellComesBack(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1, nil)
 	first := f.dial(t, 0)
-	first.stream(t, "").desired(t)
+	first.stream(t, "").nextDesired(t)
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	f.dial(t, 0).stream(t, "").desired(t)
+	f.dial(t, 0).stream(t, "").nextDesired(t)
 	for deadline := time.Now().Add(5 * time.Second); ; { // less than any heartbeat
-		if _, body := f.do(t, "GET", "/metrics", ""); strings.Contains(body, "\nsluice_streams 1\n") {
+		if _, body := f.request(t, "GET", "/metrics", ""); strings.Contains(body, "\nsluice_streams 1\n") {
 			return
 		}
 		if time.Now().After(deadline) {
@@ -107,22 +107,22 @@ func TestRevokedStreamCloses(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 2, nil)
 	revoked, other := f.dial(t, 0).stream(t, ""), f.dial(t, 1).stream(t, "")
-	etag, _ := revoked.desired(t)
-	other.desired(t)
+	etag, _ := revoked.nextDesired(t)
+	other.nextDesired(t)
 	polled := make(chan int)
 	l := f.dial(t, 0)
-	go func() { polled <- l.ask(t, "/v1/desired?wait=60s", etag).StatusCode }()
-	f.waiting(t, "1")
-	f.members.shut(nameOf(0))
-	if block, err := revoked.next(); err == nil {
+	go func() { polled <- l.get(t, "/v1/desired?wait=60s", etag).StatusCode }()
+	f.awaitLongPolls(t, "1")
+	f.members.revoke(cellName(0))
+	if block, err := revoked.nextBlock(); err == nil {
 		t.Errorf("still told: %q", block)
 	}
 	if status := <-polled; status != 401 {
 		t.Errorf("the waiting poll got %d", status)
 	}
-	f.show(with(f.View(), "soak", nameOf(0), nameOf(1)))
-	other.desired(t)
-	if w := f.dial(t, 0).ask(t, "/v1/desired", "", "Accept: text/event-stream"); w.StatusCode != 401 {
+	f.setView(withHeldCells(f.View(), "soak", cellName(0), cellName(1)))
+	other.nextDesired(t)
+	if w := f.dial(t, 0).get(t, "/v1/desired", "", "Accept: text/event-stream"); w.StatusCode != 401 {
 		t.Errorf("back in: %s", w.Status)
 	}
 }
@@ -132,9 +132,9 @@ func TestRemovedCellsStreamEnds(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 2, nil)
 	e := f.dial(t, 1).stream(t, "")
-	e.desired(t)
-	f.show(fleetView(1, "1.0.1"))
-	if block, err := e.next(); err == nil {
+	e.nextDesired(t)
+	f.setView(fleetView(1, "1.0.1"))
+	if block, err := e.nextBlock(); err == nil {
 		t.Errorf("still told: %q", block)
 	}
 }
@@ -144,20 +144,20 @@ func TestStaleReplicaTellsNothing(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1, nil)
 	e := f.dial(t, 0).stream(t, "")
-	e.desired(t)
+	e.nextDesired(t)
 	v := f.View()
 	f.members.mu.Lock()
 	f.members.stale = io.ErrUnexpectedEOF
 	f.members.mu.Unlock()
-	f.show(with(v, "soak", nameOf(0)))
-	if w := f.dial(t, 0).ask(t, "/v1/desired", ""); w.StatusCode != 503 {
+	f.setView(withHeldCells(v, "soak", cellName(0)))
+	if w := f.dial(t, 0).get(t, "/v1/desired", ""); w.StatusCode != 503 {
 		t.Errorf("a stale replica answers %s", w.Status)
 	}
-	f.show(with(v, "soak", nameOf(0), nameOf(0))) // what it would have been told by now is no longer so
+	f.setView(withHeldCells(v, "soak", cellName(0), cellName(0))) // what it would have been told by now is no longer so
 	f.members.mu.Lock()
 	f.members.stale = nil
 	f.members.mu.Unlock()
-	if etag, _ := e.desired(t); etag != f.dial(t, 0).ask(t, "/v1/desired", "").Header.Get("ETag") {
+	if etag, _ := e.nextDesired(t); etag != f.dial(t, 0).get(t, "/v1/desired", "").Header.Get("ETag") {
 		t.Errorf("told %s", etag)
 	}
 }
@@ -165,51 +165,51 @@ func TestStaleReplicaTellsNothing(t *testing.T) {
 // One that does not read delays nobody, and is cut.
 func TestSlowReaderIsCut(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, 3, quiet)
+	f := newFleet(t, 3, withoutLimits)
 	slow := f.dial(t, 0)
-	slow.stream(t, "").desired(t)
+	slow.stream(t, "").nextDesired(t)
 	quick := f.dial(t, 1).stream(t, "")
-	quick.desired(t)
+	quick.nextDesired(t)
 	v := f.View()
 	big := strings.Repeat("x", 64<<10)
 	for i := 0; ; i++ { // until what the kernels keep for the slow one is full
-		next := with(v, "soak", nameOf(0), nameOf(1))
-		for _, name := range []string{nameOf(0), nameOf(1)} {
+		next := withHeldCells(v, "soak", cellName(0), cellName(1))
+		for _, name := range []string{cellName(0), cellName(1)} {
 			a := next.Observed.Cells[name].Granted
 			a.Sequence += int64(i)
 			a.Values = map[string]any{"text": big}
 		}
-		f.show(next)
-		quick.desired(t)
-		if _, body := f.do(t, "GET", "/metrics", ""); strings.Contains(body, `sluice_streams_ended_total{reason="slow"} 1`) {
+		f.setView(next)
+		quick.nextDesired(t)
+		if _, body := f.request(t, "GET", "/metrics", ""); strings.Contains(body, `sluice_streams_ended_total{reason="slow"} 1`) {
 			break
 		}
 	}
 	quick2 := f.dial(t, 2).stream(t, "")
-	quick2.desired(t)
+	quick2.nextDesired(t)
 }
 
-// onSocket is a pipe that passes for a unix socket.
-type onSocket struct{ net.Conn }
+// unixPipe is a pipe that passes for a unix socket.
+type unixPipe struct{ net.Conn }
 
-func (onSocket) LocalAddr() net.Addr { return &net.UnixAddr{Net: "unix"} }
+func (unixPipe) LocalAddr() net.Addr { return &net.UnixAddr{Net: "unix"} }
 
 // Heartbeats come within 15 s, also where nothing else does (R33), and a peer that has gone is found by them.
 func TestHeartbeat(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
 	synctest.Test(t, func(t *testing.T) {
-		s.show(viewOf("1.0.1")) // its channel belongs to the bubble, and so do the server's
+		s.setView(viewOf("1.0.1")) // its channel belongs to the bubble, and so do the server's
 		server, err := controlplane.New(controlplane.Options{Views: s, Inbox: s, Repository: s, Journal: s.store, Log: zerolog.Nop()})
 		if err != nil {
 			t.Fatal(err)
 		}
-		l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+		l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
 		ctx, stop := context.WithCancel(t.Context())
 		served := make(chan error, 1)
 		go func() { served <- server.Serve(ctx, l) }()
 		ours, theirs := net.Pipe()
-		l.conns <- onSocket{theirs}
+		l.conns <- unixPipe{theirs}
 		if _, err := io.WriteString(ours, "GET /v1/desired?cell=acme HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
@@ -217,20 +217,20 @@ func TestHeartbeat(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e := &events{bufio.NewReader(w.Body)}
-		e.desired(t)
+		e := &eventReader{bufio.NewReader(w.Body)}
+		e.nextDesired(t)
 		for range 5 {
 			began := time.Now()
-			block, err := e.next()
+			block, err := e.nextBlock()
 			if took := time.Since(began); err != nil || block != ":\n" || took > 15*time.Second || took < 5*time.Second {
 				t.Errorf("after %s: %q (%v)", took, block, err)
 			}
 		}
 		stop()
-		if block, err := e.next(); err != nil || !strings.HasPrefix(block, "retry: ") {
+		if block, err := e.nextBlock(); err != nil || !strings.HasPrefix(block, "retry: ") {
 			t.Errorf("the last word is %q (%v)", block, err)
 		}
-		if block, err := e.next(); err == nil {
+		if block, err := e.nextBlock(); err == nil {
 			t.Errorf("after the last word: %q", block)
 		}
 		if err := <-served; err != nil {
@@ -243,25 +243,25 @@ func TestHeartbeat(t *testing.T) {
 func TestDrainEndsStreams(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 20, nil)
-	var all []*events
+	var all []*eventReader
 	for i := range 20 {
 		e := f.dial(t, i).stream(t, "")
-		e.desired(t)
+		e.nextDesired(t)
 		all = append(all, e)
 	}
 	late := f.dial(t, 0)
 	f.server.Drain()
-	if w := late.ask(t, "/v1/desired", "", "Accept: text/event-stream"); w.StatusCode != 503 || w.Header.Get("Retry-After") == "" {
+	if w := late.get(t, "/v1/desired", "", "Accept: text/event-stream"); w.StatusCode != 503 || w.Header.Get("Retry-After") == "" {
 		t.Errorf("a stream begins at a server that stops: %s", w.Status)
 	}
 	again := map[string]bool{}
 	for i, e := range all {
-		block, err := e.next()
+		block, err := e.nextBlock()
 		if err != nil || !strings.HasPrefix(block, "retry: ") {
 			t.Errorf("cell %d: %q (%v)", i, block, err)
 		}
 		again[block] = true
-		if _, err := e.next(); err == nil {
+		if _, err := e.nextBlock(); err == nil {
 			t.Errorf("cell %d is still told", i)
 		}
 	}
@@ -278,11 +278,11 @@ func TestStreamOverHTTP2(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 2, nil)
 	client := func(i int) *http.Client {
-		transport := &http.Transport{TLSClientConfig: f.tls(i), ForceAttemptHTTP2: true}
+		transport := &http.Transport{TLSClientConfig: f.clientTLS(i), ForceAttemptHTTP2: true}
 		t.Cleanup(transport.CloseIdleConnections)
 		return &http.Client{Transport: transport}
 	}
-	open := func(c *http.Client) (*http.Response, *events) {
+	open := func(c *http.Client) (*http.Response, *eventReader) {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+f.addr+"/v1/desired", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -293,25 +293,25 @@ func TestStreamOverHTTP2(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { w.Body.Close() })
-		return w, &events{bufio.NewReader(w.Body)}
+		return w, &eventReader{bufio.NewReader(w.Body)}
 	}
 	w, e := open(client(0))
 	if w.ProtoMajor != 2 || w.Header.Get("Content-Type") != "text/event-stream" {
 		t.Fatalf("%s %v", w.Proto, w.Header)
 	}
-	first, _ := e.desired(t)
-	f.show(with(f.View(), "soak", nameOf(0)))
-	if next, _ := e.desired(t); next == first {
+	first, _ := e.nextDesired(t)
+	f.setView(withHeldCells(f.View(), "soak", cellName(0)))
+	if next, _ := e.nextDesired(t); next == first {
 		t.Error("told the same again")
 	}
-	f.members.shut(nameOf(0))
-	if block, err := e.next(); err == nil {
+	f.members.revoke(cellName(0))
+	if block, err := e.nextBlock(); err == nil {
 		t.Errorf("shut out, and told %q", block)
 	}
 	_, e = open(client(1))
-	e.desired(t)
+	e.nextDesired(t)
 	f.server.Drain()
-	if block, err := e.next(); err != nil || !strings.HasPrefix(block, "retry: ") {
+	if block, err := e.nextBlock(); err != nil || !strings.HasPrefix(block, "retry: ") {
 		t.Errorf("the last word is %q (%v)", block, err)
 	}
 }
@@ -330,10 +330,10 @@ func TestStreamOnLoopback(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.Body.Close()
-	e := &events{bufio.NewReader(w.Body)}
-	first, _ := e.desired(t)
-	s.show(viewOf("1.0.2"))
-	if next, data := e.desired(t); next == first || !strings.Contains(data, "1.0.2") {
+	e := &eventReader{bufio.NewReader(w.Body)}
+	first, _ := e.nextDesired(t)
+	s.setView(viewOf("1.0.2"))
+	if next, data := e.nextDesired(t); next == first || !strings.Contains(data, "1.0.2") {
 		t.Errorf("told %s after %s: %s", next, first, data)
 	}
 }
@@ -342,32 +342,32 @@ func TestStreamOnLoopback(t *testing.T) {
 func TestStreamsUnderChange(t *testing.T) {
 	t.Parallel()
 	const n = 8
-	f := newFleet(t, n, quiet)
+	f := newFleet(t, n, withoutLimits)
 	v := f.View()
-	last := with(v, "last", f.names...)
+	last := withHeldCells(v, "last", f.names...)
 	want := make([]string, n)
 	for i := range n {
-		_, want[i], _ = last.Cell(nameOf(i))
+		_, want[i], _ = last.Cell(cellName(i))
 	}
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() {
 			for range 5 {
 				l := f.dial(t, i)
-				l.stream(t, "").desired(t)
+				l.stream(t, "").nextDesired(t)
 				l.Close()
 			}
 			for e := f.dial(t, i).stream(t, ""); ; {
-				if etag, _ := e.desired(t); etag == want[i] {
+				if etag, _ := e.nextDesired(t); etag == want[i] {
 					return
 				}
 			}
 		})
 	}
 	for i := range 50 {
-		f.show(with(v, "soak", f.names[i%n]))
+		f.setView(withHeldCells(v, "soak", f.names[i%n]))
 	}
-	f.show(last)
+	f.setView(last)
 	wg.Wait()
 }
 
@@ -385,7 +385,7 @@ func TestIdleConnectionsDelayNobody(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if w := f.dial(t, 0).ask(t, "/v1/desired", ""); w.StatusCode != 200 {
+	if w := f.dial(t, 0).get(t, "/v1/desired", ""); w.StatusCode != 200 {
 		t.Error(w.Status)
 	}
 }
@@ -421,7 +421,7 @@ func TestBacklogIsBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := tls.Client(raw, f.tls(0))
+		c := tls.Client(raw, f.clientTLS(0))
 		err = c.HandshakeContext(t.Context())
 		c.Close()
 		if err == nil {

@@ -25,8 +25,8 @@ import (
 
 var noon = time.Date(2026, 12, 1, 9, 0, 0, 0, time.UTC)
 
-// world is staging and dedicated at 1.0.2, after 1.0.1, with the feature "classes" since 1.0.2.
-func world(statuses ...announce.Status) *view.View {
+// viewOf is staging and dedicated at 1.0.2, after 1.0.1, with the feature "classes" since 1.0.2.
+func viewOf(statuses ...announce.Status) *view.View {
 	d := &plan.Desired{Channels: map[string]*plan.Channel{}, Order: []string{"staging", "dedicated"}, Releases: map[string]*plan.Release{}}
 	for i, name := range d.Order {
 		c := &plan.Channel{State: channels.State{Name: name}}
@@ -55,11 +55,11 @@ func announcement(id string, change func(*repository.Announcement), in ...announ
 	return announce.Status{Announcement: a, Channels: in}
 }
 
-func in(channel string, state announce.State, at time.Time) announce.ChannelStatus {
+func inChannel(channel string, state announce.State, at time.Time) announce.ChannelStatus {
 	return announce.ChannelStatus{Channel: channel, State: state, At: at, Cells: []announce.CellStatus{{Cell: "secret-customer", State: flags.On}}}
 }
 
-func notes(h plan.EffectiveHead) string {
+func notesOf(h plan.EffectiveHead) string {
 	if h.Release == "1.0.2" {
 		return "Notes of the release"
 	}
@@ -71,7 +71,7 @@ func TestOf(t *testing.T) {
 	t.Parallel()
 	embargo := func(a *repository.Announcement) { a.Embargo = true }
 	archived := func(was repository.Outcome) announce.ChannelStatus {
-		c := in("dedicated", announce.Archived, noon)
+		c := inChannel("dedicated", announce.Archived, noon)
 		c.Record = &repository.Record{Outcome: was}
 		return c
 	}
@@ -82,25 +82,25 @@ func TestOf(t *testing.T) {
 		channels []string // none: it is not shown
 		at       time.Time
 	}{
-		"published":                        {status: announcement("a", nil, in("staging", announce.Published, time.Time{}), in("dedicated", announce.Published, noon)), channels: []string{"staging", "dedicated"}, at: noon},
-		"publishing":                       {status: announcement("a", nil, in("dedicated", announce.Publishing, noon)), channels: []string{"dedicated"}, at: noon},
-		"ready in staging, before":         {status: announcement("a", nil, in("staging", announce.Published, time.Time{}), in("dedicated", announce.Armed, noon))},
-		"ready everywhere":                 {status: announcement("a", nil, in("staging", announce.Published, time.Time{})), channels: []string{"staging"}, at: noon.Add(-47 * time.Hour)},
-		"ready, and no release has it":     {status: announcement("a", elsewhere, in("staging", announce.Publishing, time.Time{}))},
-		"of another channel":               {status: announcement("a", nil, in("staging", announce.Published, time.Time{}), in("dedicated", announce.Armed, noon)), channel: "dedicated"},
-		"of one channel":                   {status: announcement("a", nil, in("staging", announce.Published, time.Time{}), in("dedicated", announce.Published, noon)), channel: "staging", channels: []string{"staging"}, at: noon.Add(-47 * time.Hour)},
-		"embargo, ready in staging":        {status: announcement("a", embargo, in("staging", announce.Published, time.Time{}), in("dedicated", announce.Armed, noon))},
-		"embargo, its time came":           {status: announcement("a", embargo, in("staging", announce.Published, time.Time{}), in("dedicated", announce.Publishing, noon)), channels: []string{"dedicated"}, at: noon},
-		"draft":                            {status: announcement("a", nil, in("dedicated", announce.Draft, noon))},
-		"armed":                            {status: announcement("a", nil, in("dedicated", announce.Armed, noon))},
-		"held":                             {status: announcement("a", nil, in("dedicated", announce.Held, noon))},
-		"missed":                           {status: announcement("a", nil, in("dedicated", announce.Missed, noon))},
-		"archived, once told":              {status: announcement("a", nil, in("staging", announce.Archived, time.Time{}), archived(repository.Published)), channels: []string{"dedicated"}, at: noon},
-		"archived, never told":             {status: announcement("a", nil, in("staging", announce.Archived, time.Time{}), archived(repository.Missed))},
-		"taken back":                       {status: announcement("a", nil, in("dedicated", announce.Retracted, noon))},
-		"taken back in one channel of two": {status: announcement("a", nil, in("staging", announce.Published, noon), in("dedicated", announce.Retracted, noon)), channels: []string{"staging"}, at: noon},
+		"published":                        {status: announcement("a", nil, inChannel("staging", announce.Published, time.Time{}), inChannel("dedicated", announce.Published, noon)), channels: []string{"staging", "dedicated"}, at: noon},
+		"publishing":                       {status: announcement("a", nil, inChannel("dedicated", announce.Publishing, noon)), channels: []string{"dedicated"}, at: noon},
+		"ready in staging, before":         {status: announcement("a", nil, inChannel("staging", announce.Published, time.Time{}), inChannel("dedicated", announce.Armed, noon))},
+		"ready everywhere":                 {status: announcement("a", nil, inChannel("staging", announce.Published, time.Time{})), channels: []string{"staging"}, at: noon.Add(-47 * time.Hour)},
+		"ready, and no release has it":     {status: announcement("a", elsewhere, inChannel("staging", announce.Publishing, time.Time{}))},
+		"of another channel":               {status: announcement("a", nil, inChannel("staging", announce.Published, time.Time{}), inChannel("dedicated", announce.Armed, noon)), channel: "dedicated"},
+		"of one channel":                   {status: announcement("a", nil, inChannel("staging", announce.Published, time.Time{}), inChannel("dedicated", announce.Published, noon)), channel: "staging", channels: []string{"staging"}, at: noon.Add(-47 * time.Hour)},
+		"embargo, ready in staging":        {status: announcement("a", embargo, inChannel("staging", announce.Published, time.Time{}), inChannel("dedicated", announce.Armed, noon))},
+		"embargo, its time came":           {status: announcement("a", embargo, inChannel("staging", announce.Published, time.Time{}), inChannel("dedicated", announce.Publishing, noon)), channels: []string{"dedicated"}, at: noon},
+		"draft":                            {status: announcement("a", nil, inChannel("dedicated", announce.Draft, noon))},
+		"armed":                            {status: announcement("a", nil, inChannel("dedicated", announce.Armed, noon))},
+		"held":                             {status: announcement("a", nil, inChannel("dedicated", announce.Held, noon))},
+		"missed":                           {status: announcement("a", nil, inChannel("dedicated", announce.Missed, noon))},
+		"archived, once told":              {status: announcement("a", nil, inChannel("staging", announce.Archived, time.Time{}), archived(repository.Published)), channels: []string{"dedicated"}, at: noon},
+		"archived, never told":             {status: announcement("a", nil, inChannel("staging", announce.Archived, time.Time{}), archived(repository.Missed))},
+		"taken back":                       {status: announcement("a", nil, inChannel("dedicated", announce.Retracted, noon))},
+		"taken back in one channel of two": {status: announcement("a", nil, inChannel("staging", announce.Published, noon), inChannel("dedicated", announce.Retracted, noon)), channels: []string{"staging"}, at: noon},
 	} {
-		b := bulletin.New(world(c.status), c.channel, notes)
+		b := bulletin.New(viewOf(c.status), c.channel, notesOf)
 		item, ok := b.FindAnnouncement("a")
 		if ok != (len(c.channels) > 0) || !slices.Equal(item.Channels, c.channels) || !item.At.Equal(c.at) {
 			t.Errorf("%s: shown %t, %v at %v; want %v at %v", name, ok, item.Channels, item.At, c.channels, c.at)
@@ -109,13 +109,13 @@ func TestOf(t *testing.T) {
 			t.Errorf("%s: in release %q, zone %s", name, item.Release, item.At.Location())
 		}
 	}
-	b := bulletin.New(world(), "", notes)
+	b := bulletin.New(viewOf(), "", notesOf)
 	if len(b.Releases) != 1 || b.Releases[0].ID != "1.0.2" || !b.Releases[0].At.Equal(noon.Add(-47*time.Hour)) || len(b.Releases[0].Channels) != 2 {
 		t.Errorf("releases: %+v", b.Releases)
 	}
-	v := world()
+	v := viewOf()
 	v.Flags = nil
-	if b := bulletin.New(v, "", notes); len(b.Releases) != 1 || b.Base != "/announcements" {
+	if b := bulletin.New(v, "", notesOf); len(b.Releases) != 1 || b.Base != "/announcements" {
 		t.Errorf("without flags: %+v", b)
 	}
 }
@@ -127,8 +127,8 @@ type element struct {
 	text string // right below it
 }
 
-// parse reads a page as a browser would find it: every element in order.
-func parse(t *testing.T, page []byte) (all []*element) {
+// parseElements reads a page as a browser would find it: every element in order.
+func parseElements(t *testing.T, page []byte) (all []*element) {
 	t.Helper()
 	d := xml.NewDecoder(bytes.NewReader(page))
 	d.Strict, d.AutoClose, d.Entity = false, xml.HTMLAutoClose, xml.HTMLEntity
@@ -163,8 +163,8 @@ func parse(t *testing.T, page []byte) (all []*element) {
 	}
 }
 
-// hostile are notes by somebody who means harm.
-func hostile() []string {
+// hostileNotes are notes by somebody who means harm.
+func hostileNotes() []string {
 	return []string{
 		"<script>alert(1)</script>", "a <script>alert(1)</script> b", "<img src=x onerror=alert(1)>", "<iframe src=//evil.example>\n\n</iframe>",
 		"[x](javascript:alert(1))", "[x](JaVaScRiPt:alert(1))", "[x](java&#115;cript:alert(1))", "[x](java\\\nscript:alert(1))", "[x]( javascript:alert(1) )",
@@ -181,14 +181,14 @@ func TestNotesAreHarmless(t *testing.T) {
 	t.Parallel()
 	p := bulletin.NewRenderer()
 	allowed := []string{"html", "head", "meta", "title", "link", "style", "body", "header", "h1", "h2", "h3", "h4", "h5", "h6", "nav", "a", "main", "section", "article", "p", "time", "span", "div", "pre", "code", "table", "thead", "tbody", "tr", "th", "td", "em", "strong", "ul", "ol", "li", "br", "hr", "blockquote", "del"}
-	for _, text := range hostile() {
-		b := bulletin.New(world(announcement("a", func(a *repository.Announcement) { a.Notes, a.Title = text, text }, in("dedicated", announce.Published, noon))), "", func(plan.EffectiveHead) string { return text })
+	for _, text := range hostileNotes() {
+		b := bulletin.New(viewOf(announcement("a", func(a *repository.Announcement) { a.Notes, a.Title = text, text }, inChannel("dedicated", announce.Published, noon))), "", func(plan.EffectiveHead) string { return text })
 		page, err := p.Page(b)
 		if err != nil {
 			t.Fatal(err)
 		}
 		metas := 0
-		for _, e := range parse(t, page) {
+		for _, e := range parseElements(t, page) {
 			if !slices.Contains(allowed, e.name) {
 				t.Errorf("%q makes <%s>", text, e.name)
 			}
@@ -224,7 +224,7 @@ func TestNotesAreBounded(t *testing.T) {
 	p := bulletin.NewRenderer()
 	for _, piece := range []string{"[", "![", ">", "> ", "*", "* ", "`", "<", "\\", "_a", "**a ", "- ", "[a](", "|", "\n|-", "&", "a@a.", "http://a", "<a ", "1. "} {
 		text := strings.Repeat(piece, 4*bulletin.MaxNotes)
-		page, err := p.Page(bulletin.New(world(announcement("a", func(a *repository.Announcement) { a.Notes = text }, in("dedicated", announce.Published, noon))), "", notes))
+		page, err := p.Page(bulletin.New(viewOf(announcement("a", func(a *repository.Announcement) { a.Notes = text }, inChannel("dedicated", announce.Published, noon))), "", notesOf))
 		if err != nil || len(page) > 64*bulletin.MaxNotes || !strings.Contains(string(page), "…") {
 			t.Errorf("%q: %d bytes, %v", piece, len(page), err)
 		}
@@ -235,11 +235,11 @@ func TestNotesAreBounded(t *testing.T) {
 func TestPage(t *testing.T) {
 	t.Parallel()
 	p := bulletin.NewRenderer()
-	b := bulletin.New(world(
-		announcement("classes", nil, in("staging", announce.Published, time.Time{}), in("dedicated", announce.Published, noon)),
-		announcement("later", nil, in("dedicated", announce.Published, noon.Add(time.Hour))),
-		announcement("secret", nil, in("dedicated", announce.Armed, noon)),
-	), "", notes)
+	b := bulletin.New(viewOf(
+		announcement("classes", nil, inChannel("staging", announce.Published, time.Time{}), inChannel("dedicated", announce.Published, noon)),
+		announcement("later", nil, inChannel("dedicated", announce.Published, noon.Add(time.Hour))),
+		announcement("secret", nil, inChannel("dedicated", announce.Armed, noon)),
+	), "", notesOf)
 	page, err := p.Page(b)
 	if err != nil {
 		t.Fatal(err)
@@ -256,7 +256,7 @@ func TestPage(t *testing.T) {
 	if strings.Contains(text, "secret") || strings.Index(text, "Title of later") > strings.Index(text, "Title of classes") {
 		t.Errorf("the page shows what it must not, or in another order:\n%s", text)
 	}
-	for _, e := range parse(t, page) {
+	for _, e := range parseElements(t, page) {
 		if e.name != "style" {
 			continue
 		}
@@ -270,14 +270,14 @@ func TestPage(t *testing.T) {
 	if err != nil || !strings.Contains(string(single), "<title>Title of classes</title>") || strings.Contains(string(single), "later") || strings.Contains(string(single), "Notes of the release") {
 		t.Errorf("alone (%v):\n%s", err, single)
 	}
-	again, err := p.Page(bulletin.New(world(), "", func(plan.EffectiveHead) string { return "" }))
+	again, err := p.Page(bulletin.New(viewOf(), "", func(plan.EffectiveHead) string { return "" }))
 	if err != nil || !strings.Contains(string(again), "Nothing yet.") {
 		t.Errorf("with nothing to show (%v):\n%s", err, again)
 	}
 }
 
-// feed is an Atom feed as a reader has it.
-type feed struct {
+// parsedFeed is an Atom feed as a reader has it.
+type parsedFeed struct {
 	XMLName xml.Name    `xml:"http://www.w3.org/2005/Atom feed"`
 	ID      string      `xml:"id"`
 	Title   string      `xml:"title"`
@@ -307,9 +307,9 @@ type atomEntry struct {
 func TestFeed(t *testing.T) {
 	t.Parallel()
 	p := bulletin.NewRenderer()
-	read := func(statuses ...announce.Status) (f feed) {
+	read := func(statuses ...announce.Status) (f parsedFeed) {
 		t.Helper()
-		body, err := p.Feed(bulletin.New(world(statuses...), "", notes))
+		body, err := p.Feed(bulletin.New(viewOf(statuses...), "", notesOf))
 		if err == nil {
 			err = xml.Unmarshal(body, &f)
 		}
@@ -318,8 +318,8 @@ func TestFeed(t *testing.T) {
 		}
 		return f
 	}
-	classes := announcement("classes", nil, in("dedicated", announce.Published, noon))
-	f := read(classes, announcement("later", nil, in("dedicated", announce.Published, noon.Add(time.Hour))))
+	classes := announcement("classes", nil, inChannel("dedicated", announce.Published, noon))
+	f := read(classes, announcement("later", nil, inChannel("dedicated", announce.Published, noon.Add(time.Hour))))
 	want := []atomEntry{
 		{Title: "Title of later", Links: []atomLink{{"alternate", "https://acme.example/news/later"}}, Updated: "2026-12-01T11:00:00+01:00"},
 		{Title: "Title of classes", Links: []atomLink{{"alternate", "https://acme.example/news/classes"}}, Updated: "2026-12-01T10:00:00+01:00"},
@@ -342,8 +342,8 @@ func TestFeed(t *testing.T) {
 	if len(ids) != 4 {
 		t.Errorf("ids are the same: %v", ids)
 	}
-	silent := announcement("silent", func(a *repository.Announcement) { a.Notes = "" }, in("dedicated", announce.Published, noon))
-	if page, err := p.Page(bulletin.New(world(silent), "", notes)); err != nil || strings.Count(string(page), `class="notes"`) != 1 || read(silent).Entries[0].Content.Type != "" {
+	silent := announcement("silent", func(a *repository.Announcement) { a.Notes = "" }, inChannel("dedicated", announce.Published, noon))
+	if page, err := p.Page(bulletin.New(viewOf(silent), "", notesOf)); err != nil || strings.Count(string(page), `class="notes"`) != 1 || read(silent).Entries[0].Content.Type != "" {
 		t.Errorf("without notes (%v):\n%s", err, page)
 	}
 	if alone := read(classes); alone.Entries[0].ID != f.Entries[1].ID || alone.ID != f.ID {
