@@ -1,7 +1,7 @@
-// Package limit counts what clients may ask for: so many a second (Bucket), and so many at once (InFlight).
+// Package limit bounds what clients may request: a rate (Bucket), and a number in flight (InFlight).
 //
-// It keeps no list of clients and reads no clock: a bucket lives beside what it bounds, and is told the time. The zero
-// values are ready for use. All methods may be called from any goroutine, and none waits.
+// It has no list of clients and reads no clock: a bucket lives beside what it bounds, and its callers pass the time.
+// Zero values are ready for use. All methods may be called from any goroutine, and none blocks.
 package limit
 
 import (
@@ -9,17 +9,17 @@ import (
 	"time"
 )
 
-// Rate is so many a second over time, and so many at once. PerSecond 0: the default; below: no limit.
+// Rate is a sustained rate and a burst. PerSecond 0 means the default, a negative value no limit.
 type Rate struct {
 	PerSecond float64
 	Burst     int
 }
 
-// Bucket is a token bucket in one word: the instant, in nanoseconds of its clock, at which it will be full again.
+// Bucket is a token bucket in one word: the instant, in nanoseconds of the caller's clock, at which it will be full.
 // The zero bucket is full.
 type Bucket struct{ fullAt atomic.Int64 }
 
-// Allow takes one at now. If there is none, it says when there will be.
+// Allow takes one token at the instant now. If there is none, Allow returns the time until the next.
 func (b *Bucket) Allow(r Rate, now time.Duration) (after time.Duration, ok bool) {
 	if r.PerSecond <= 0 {
 		return 0, true
@@ -41,14 +41,14 @@ func (b *Bucket) Allow(r Rate, now time.Duration) (after time.Duration, ok bool)
 	}
 }
 
-// InFlight counts what is under way.
+// InFlight counts operations in flight.
 type InFlight struct {
-	Limit int64 // negative: none
+	Limit int64 // negative: no limit
 
 	count atomic.Int64
 }
 
-// Acquire counts one in, and reports whether there was room.
+// Acquire counts one operation in and reports whether the limit allows it.
 func (f *InFlight) Acquire() bool {
 	if n := f.count.Add(1); f.Limit >= 0 && n > f.Limit {
 		f.count.Add(-1)
@@ -57,11 +57,11 @@ func (f *InFlight) Acquire() bool {
 	return true
 }
 
-// Release counts one out.
+// Release counts one operation out.
 func (f *InFlight) Release() { f.count.Add(-1) }
 
-// Reacquire counts one in again that had been counted in before: it is never turned away.
+// Reacquire counts an operation in again after Release. It ignores the limit.
 func (f *InFlight) Reacquire() { f.count.Add(1) }
 
-// CeilSeconds are whole seconds, rounded up, at least one for any time at all.
+// CeilSeconds returns d in whole seconds, rounded up.
 func CeilSeconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }

@@ -14,12 +14,13 @@ func TestBucket(t *testing.T) {
 		ok    bool
 		after time.Duration
 	}{
-		{0, true, 0}, {0, true, 0}, {0, true, 0}, // three at once
+		{0, true, 0}, {0, true, 0}, {0, true, 0}, // the burst
 		{0, false, 500 * time.Millisecond},
 		{400 * time.Millisecond, false, 100 * time.Millisecond},
 		{500 * time.Millisecond, true, 0},
 		{500 * time.Millisecond, false, 500 * time.Millisecond},
-		{time.Minute, true, 0}, {time.Minute, true, 0}, {time.Minute, true, 0}, // never more at once, however long it was quiet
+		// never more than the burst, after any pause
+		{time.Minute, true, 0}, {time.Minute, true, 0}, {time.Minute, true, 0},
 		{time.Minute, false, 500 * time.Millisecond},
 	} {
 		if after, ok := b.Allow(rate, c.at); ok != c.ok || after != c.after {
