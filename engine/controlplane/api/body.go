@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// ReadBody reads a JSON body of at most limit bytes; the time is bounded for every request. If it can't, it has answered.
+// ReadBody reads a JSON body of at most limit bytes. If ReadBody returns false, it has written the response.
 func ReadBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, bool) {
-	// A page of another site can send a form to a loopback server, but not JSON without asking first.
+	// A page of another site can send a form to a loopback server, but not JSON without a CORS preflight.
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		WriteProblem(w, http.StatusUnsupportedMediaType, "Send it with Content-Type: application/json.")
 		return nil, false
@@ -38,7 +38,7 @@ func writeTooLarge(w http.ResponseWriter, limit int64) {
 	WriteProblem(w, http.StatusRequestEntityTooLarge, "The body is larger than "+strconv.FormatInt(limit, 10)+" bytes: send less at once.")
 }
 
-// WriteJSON answers with v.
+// WriteJSON writes v as the response.
 func WriteJSON(w http.ResponseWriter, status int, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
@@ -47,18 +47,19 @@ func WriteJSON(w http.ResponseWriter, status int, v any) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n')) // an error: the client has gone
+	_, _ = w.Write(append(body, '\n')) // an error means that the client has gone
 }
 
-// ResponseTimeout is how long ordinary answers have to be written.
+// ResponseTimeout bounds writing a response that does not wait.
 const ResponseTimeout = 30 * time.Second
 
-// SetWriteTimeout bounds the writing of the answer from now on. A server without them (a test's recorder) goes on as it is.
+// SetWriteTimeout sets the deadline for writing the response, counted from now. ResponseWriters without deadlines, such
+// as a test's recorder, ignore it.
 func SetWriteTimeout(w http.ResponseWriter, within time.Duration) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(within))
 }
 
-// MatchesETag compares If-None-Match with an ETag, weakly, as RFC 9110 section 13.1.2 asks.
+// MatchesETag compares If-None-Match with an ETag, weakly, by RFC 9110 section 13.1.2.
 func MatchesETag(known, etag string) bool {
 	for known != "" {
 		var one string

@@ -13,61 +13,62 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// WriteProblem answers with problem+json. detail is for people: what is wrong, and what to do next.
+// WriteProblem writes problem+json. detail is for people: what is wrong, then the next step.
 func WriteProblem(w http.ResponseWriter, status int, detail string, faults ...*huma.ErrorDetail) {
 	h := w.Header()
-	for _, name := range []string{"Content-Length", "Content-Encoding", "ETag", "Accept-Ranges", "Cache-Control"} { // of the answer that did not come about
+	// These headers may have been set for a response that was not written.
+	for _, name := range []string{"Content-Length", "Content-Encoding", "ETag", "Accept-Ranges", "Cache-Control"} {
 		h.Del(name)
 	}
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	// An error here means that the client has gone.
+	// An error means that the client has gone.
 	_ = json.NewEncoder(w).Encode(&huma.ErrorModel{Title: http.StatusText(status), Status: status, Detail: detail, Errors: faults})
 }
 
-// WriteNotReady answers while nothing has been read.
+// WriteNotReady answers 503 until the engine has read the release repository.
 func WriteNotReady(w http.ResponseWriter) {
 	SetRetryAfter(w, 2)
 	WriteProblem(w, http.StatusServiceUnavailable, NotReadMessage)
 }
 
-// NotReadMessage is what people are told while nothing has been read.
+// NotReadMessage is the detail of responses until the engine has read the release repository.
 const NotReadMessage = "The release repository has not been read yet: ask again in a moment, or see the log of sluice serve."
 
 const unknownCellMessage = "The release repository has no such cell: add cells/NAME/cell.yaml, or check the name."
 
-// WriteUnknownCell answers that the repository has no such cell.
+// WriteUnknownCell answers 404 for a cell that is not in the repository.
 func WriteUnknownCell(w http.ResponseWriter) {
 	WriteProblem(w, http.StatusNotFound, unknownCellMessage)
 }
 
-// SetRetryAfter says in how many seconds to ask again.
+// SetRetryAfter sets the Retry-After header.
 func SetRetryAfter(w http.ResponseWriter, seconds int) {
 	w.Header().Set("Retry-After", strconv.Itoa(seconds))
 }
 
-// Recorder is a ResponseWriter that notes for the log what its answer does not tell.
+// Recorder is a ResponseWriter that records for the log what the response does not show.
 type Recorder interface {
-	NoteError(err error)   // what happened inside
-	NoteStatus(status int) // what was answered past the writer, on a connection that was taken over
+	NoteError(err error)   // records an internal error
+	NoteStatus(status int) // records a status written past the writer, to a connection that was taken over
 }
 
-// NoteError puts an error from inside on the request's line in the log.
+// NoteError adds an internal error to the request's log line.
 func NoteError(w http.ResponseWriter, err error) {
 	if r, ok := w.(Recorder); ok {
 		r.NoteError(err)
 	}
 }
 
-// NoteStatus says what was answered past w.
+// NoteStatus records the status of a response written past w.
 func NoteStatus(w http.ResponseWriter, status int) {
 	if r, ok := w.(Recorder); ok {
 		r.NoteStatus(status)
 	}
 }
 
-// WriteError answers with what an error from inside means, in words that are safe to show, and notes the unexpected.
+// WriteError writes the problem that DescribeError returns for err, and notes unexpected errors for the log.
 func WriteError(w http.ResponseWriter, err error) {
 	status, detail, unexpected := DescribeError(err)
 	if status == http.StatusServiceUnavailable {
@@ -79,7 +80,8 @@ func WriteError(w http.ResponseWriter, err error) {
 	}
 }
 
-// DescribeError is what an error from inside means. unexpected: it is one for the log too.
+// DescribeError returns the status and a detail that is safe to show for an internal error. Unexpected errors belong in
+// the log.
 func DescribeError(err error) (status int, detail string, unexpected bool) {
 	switch {
 	case errors.Is(err, engine.ErrUnknownCell):

@@ -6,21 +6,21 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
-// Views gives what the engine last decided and saw.
+// Views returns the engine's latest decisions and observations.
 type Views interface {
-	View() *view.View         // nil: nothing has been read yet
-	Changed() <-chan struct{} // closed when there is another view than View gave before
+	View() *view.View         // nil until the release repository has been read
+	Changed() <-chan struct{} // closed when View returns a newer view
 }
 
-// Repository gives a commit's files.
+// Repository returns a commit's files.
 type Repository interface {
 	FS(commit string) (fs.FS, error)
 }
 
-// Shutdown is closed when the server stops: those who wait are let go, and nobody can wait any more.
+// Shutdown is closed when the server begins to stop: streams and long polls end, and new requests do not wait.
 type Shutdown <-chan struct{}
 
-// Begun reports whether the server stops.
+// Begun reports whether the server is stopping.
 func (s Shutdown) Begun() bool {
 	select {
 	case <-s:
