@@ -1,12 +1,13 @@
-// Package auth judges callers: who asks, by what they showed, and whether they may. No other package does.
+// Package auth identifies and authorises callers. No other package does.
 //
-// Cells are their keys, which connections prove at a listener of their own; whose key it is the newest roster says, for
-// every request. People and programs show tokens with roles. A unix socket is the machine's administrator's, and plain
-// loopback may be read by all on the machine. Where cells have no listener they name themselves, on this machine only. A
-// way to sign in is added here: it ends in an api.Caller with a role.
+// Cells are identified by the key that their connection proved at the cells' listener, looked up in the newest roster
+// for every request. People and programs send tokens that have roles. A unix socket is the machine administrator's, and
+// everyone on the machine may read over plain loopback. Without a cells' listener cells name themselves, on this
+// machine only. A new way to sign in belongs here and ends in an api.Caller with a role.
 //
-// It keeps no sessions: a token or key that was removed is not good any more within seconds, for streams too (Still,
-// StillMay). Whoever is turned away is not told why; the log is. All methods may be called from any goroutine.
+// The package has no sessions: a removed token or key becomes invalid within seconds, for open streams too
+// (StillAllowsCell, StillAllowsRole). A refused caller is not told the reason, which goes to the log. All methods may
+// be called from any goroutine.
 package auth
 
 import (
@@ -26,32 +27,32 @@ import (
 	"github.com/sluice-cd/sluice/engine/roster"
 )
 
-// Members is who is which cell.
+// Members maps keys to cells.
 type Members interface {
 	Roster() *roster.Roster
-	RosterChanged() <-chan struct{} // closed when there is another roster than Roster gave before
-	// Fresh is nil if the roster is as new as it has to be (R29).
+	RosterChanged() <-chan struct{} // closed when Roster returns a newer roster
+	// Fresh returns an error if the roster may be outdated (R29).
 	Fresh() error
-	// Used ends the time of the key before, once it was told of this one.
+	// Used retires the cell's previous key after the first use of its next key.
 	Used(ctx context.Context, cell, key string) error
 }
 
-// Tokens keeps operators' tokens by the hash of their secrets, and the audit.
+// Tokens stores operators' tokens by the hash of their secrets, and the audit.
 type Tokens interface {
-	Tokens(ctx context.Context) ([]access.Token, error) // all, those that ran out too
+	Tokens(ctx context.Context) ([]access.Token, error) // all tokens, expired ones too
 	Audit(ctx context.Context, e access.Entry) error    // durable when it returns
 }
 
-// Options of Auth. Metrics is required.
+// Options configures Auth. Metrics is required.
 type Options struct {
-	Members Members // nil: cells have no keys
-	Tokens  Tokens  // nil: nobody has a token
-	Keyed   bool    // cells are served by key, at a listener of their own
+	Members Members // nil if cells have no keys
+	Tokens  Tokens  // nil if there are no tokens
+	Keyed   bool    // cells are served at a listener of their own, by key
 	Log     zerolog.Logger
 	Metrics *metrics.Metrics
 }
 
-// Auth judges callers.
+// Auth identifies and authorises callers.
 type Auth struct {
 	members    Members
 	tokens     Tokens
@@ -61,27 +62,29 @@ type Auth struct {
 	tokenCache tokenCache
 }
 
-// New makes one. It starts nothing.
+// New returns an Auth and starts nothing.
 func New(o Options) *Auth {
 	return &Auth{members: o.Members, tokens: o.Tokens, keyed: o.Keyed, log: o.Log, metrics: o.Metrics, tokenCache: tokenCache{tokens: o.Tokens, clockStart: time.Now()}}
 }
 
 // Serves reports whether a route exists at a listener.
-func (a *Auth) Serves(at api.Listener, r *api.Route) bool {
+func (a *Auth) Serves(listener api.Listener, r *api.Route) bool {
 	switch r.Audience {
 	case api.AnyKey:
-		return at == api.Cells
+		return listener == api.Cells
 	case api.Cell:
-		return at == api.Cells || !a.keyed && !r.RequiresKey && (at == api.Loopback || at == api.Socket)
+		return listener == api.Cells || !a.keyed && !r.RequiresKey && (listener == api.Loopback || listener == api.Socket)
 	default:
-		return at != api.Cells
+		return listener != api.Cells
 	}
 }
 
-// Admit decides whether a request to a route that Serves may go on, and says who asks. If it may not, Admit has answered.
-func (a *Auth) Admit(w http.ResponseWriter, r *http.Request, route *api.Route, at api.Listener) (*api.Caller, bool) {
+// Admit identifies the caller of a route that Serves and reports whether the caller may use it. If not, Admit has
+// written the response.
+func (a *Auth) Admit(w http.ResponseWriter, r *http.Request, route *api.Route, listener api.Listener) (*api.Caller, bool) {
 	if route.Audience == api.Cell || route.Audience == api.AnyKey {
-		// Before it is looked who asks: between the two a replica that begins could come to know the cell that it did not find.
+		// Freshness is tested before the lookup: a starting replica could become fresh between the two, after not
+		// finding the cell.
 		switch err := a.CheckFresh(); {
 		case errors.Is(err, engine.ErrNotReady):
 			api.WriteNotReady(w)
@@ -92,13 +95,13 @@ func (a *Auth) Admit(w http.ResponseWriter, r *http.Request, route *api.Route, a
 			return nil, false
 		}
 	}
-	c, err := &api.Caller{Listener: at, RemoteAddr: r.RemoteAddr}, error(nil)
-	if route.Audience != api.Public && route.Audience != api.Hook { // those must not wait for the store
-		c, err = a.identifyCaller(r, at)
+	c, err := &api.Caller{Listener: listener, RemoteAddr: r.RemoteAddr}, error(nil)
+	if route.Audience != api.Public && route.Audience != api.Hook { // probes must not wait for the store
+		c, err = a.identifyCaller(r, listener)
 	}
 	switch {
 	case errors.Is(err, access.ErrUnknown):
-		WriteUnauthorized(w, at)
+		WriteUnauthorized(w, listener)
 		return c, false
 	case errors.Is(err, errTooManyUnknown):
 		a.metrics.CountShed("tokens")
@@ -111,10 +114,10 @@ func (a *Auth) Admit(w http.ResponseWriter, r *http.Request, route *api.Route, a
 	}
 	switch status := refusalStatus(c, route.Audience); {
 	case status == http.StatusUnauthorized:
-		if at == api.Cells && a.members != nil { // the log is told what the peer is not
+		if listener == api.Cells && a.members != nil {
 			a.log.Debug().Str("key", c.Key).Str("from", c.RemoteAddr).Msg("shut out: " + a.members.Roster().Why(c.Key))
 		}
-		WriteUnauthorized(w, at)
+		WriteUnauthorized(w, listener)
 	case status == http.StatusForbidden:
 		api.WriteProblem(w, status, "This takes the role "+string(route.Audience)+": ask for a token that has it.")
 	case route.Audience == api.Cell && !a.namesOwnCell(c, r):
@@ -126,38 +129,39 @@ func (a *Auth) Admit(w http.ResponseWriter, r *http.Request, route *api.Route, a
 	return c, false
 }
 
-// retirePreviousKey ends the time of a cell's key before, once it has shown that it has the new one.
+// retirePreviousKey retires the cell's previous key after the first use of its next key.
 func (a *Auth) retirePreviousKey(ctx context.Context, c *api.Caller) {
 	if !c.NewKey {
 		return
 	}
-	if err := a.members.Used(ctx, c.Cell, c.Key); err != nil { // the old one is good for a while longer
+	if err := a.members.Used(ctx, c.Cell, c.Key); err != nil { // the previous key stays valid for a while
 		a.log.Warn().Err(err).Str("cell", c.Cell).Msg("the key before is still good")
 	}
 }
 
-// identifyCaller says who asks, as far as it can be known before a body is read. access.ErrUnknown: the token that was shown is not good.
-func (a *Auth) identifyCaller(r *http.Request, at api.Listener) (*api.Caller, error) {
-	if at == api.Cells {
+// identifyCaller identifies the caller as far as possible without the body. It returns access.ErrUnknown for an invalid
+// token.
+func (a *Auth) identifyCaller(r *http.Request, listener api.Listener) (*api.Caller, error) {
+	if listener == api.Cells {
 		return a.identifyPeer(r), nil
 	}
-	c := &api.Caller{Listener: at, RemoteAddr: r.RemoteAddr}
-	if at == api.Socket || at == api.Loopback {
+	c := &api.Caller{Listener: listener, RemoteAddr: r.RemoteAddr}
+	if listener == api.Socket || listener == api.Loopback {
 		c.Cell = queryparam.Get(r.URL.RawQuery, "cell")
 	}
-	given := r.Header.Get("Authorization")
+	header := r.Header.Get("Authorization")
 	switch {
-	case given != "":
-		return c, a.authenticateToken(r.Context(), c, access.Bearer(given))
-	case at == api.Socket:
+	case header != "":
+		return c, a.authenticateToken(r.Context(), c, access.Bearer(header))
+	case listener == api.Socket:
 		c.Role, c.Name = access.Admin, "administrator of this machine"
-	case at == api.Loopback:
+	case listener == api.Loopback:
 		c.Role = access.Viewer
 	}
 	return c, nil
 }
 
-// authenticateToken takes the token's word for who c is. A token that was shown decides, also where none is needed.
+// authenticateToken sets c's role and name from a token. An invalid token is refused even where none is needed.
 func (a *Auth) authenticateToken(ctx context.Context, c *api.Caller, secret string) error {
 	if secret == "" {
 		return access.ErrUnknown
@@ -170,7 +174,8 @@ func (a *Auth) authenticateToken(ctx context.Context, c *api.Caller, secret stri
 	return err
 }
 
-// StillAllowsRole reports whether who asked once may still use a route of people: their token may have been removed since.
+// StillAllowsRole reports whether a caller admitted earlier may still use a people's route: the token may have been
+// removed.
 func (a *Auth) StillAllowsRole(ctx context.Context, c *api.Caller, who api.Audience) bool {
 	if c.TokenHash == "" {
 		return true
@@ -179,7 +184,7 @@ func (a *Auth) StillAllowsRole(ctx context.Context, c *api.Caller, who api.Audie
 	return err == nil && t.Role.May(access.Role(who))
 }
 
-// refusalStatus is why c may not use a route of who: a status, or 0 if it may. Pure.
+// refusalStatus returns the HTTP status with which a caller is refused, or 0 if the caller is admitted.
 func refusalStatus(c *api.Caller, who api.Audience) int {
 	switch who {
 	case api.Public, api.Hook:
@@ -203,13 +208,13 @@ func refusalStatus(c *api.Caller, who api.Audience) int {
 	return http.StatusUnauthorized
 }
 
-// namesOwnCell reports whether a request names no other cell than the one that asks.
+// namesOwnCell reports whether every cell that the request's query names is the caller's own.
 func (a *Auth) namesOwnCell(c *api.Caller, r *http.Request) bool {
 	named := queryparam.Get(r.URL.RawQuery, "cell")
 	return named == "" || a.MaySpeakFor(c, named)
 }
 
-// MaySpeakFor reports whether c may say something as a cell: as itself; at a plain listener, as any that has no key.
+// MaySpeakFor reports whether c may act as a cell: as its own; at a plain listener, as any cell without a key.
 func (a *Auth) MaySpeakFor(c *api.Caller, cell string) bool {
 	if c.Listener == api.Cells {
 		return c.Cell == cell
@@ -217,7 +222,7 @@ func (a *Auth) MaySpeakFor(c *api.Caller, cell string) bool {
 	return a.members == nil || !a.members.Roster().Keyed(cell)
 }
 
-// CheckFresh is nil if it is known who was shut out (R29).
+// CheckFresh returns an error if a revocation may be unknown here (R29).
 func (a *Auth) CheckFresh() error {
 	if a.members == nil {
 		return nil
@@ -225,10 +230,11 @@ func (a *Auth) CheckFresh() error {
 	return a.members.Fresh()
 }
 
-// WriteUnauthorized is the one answer to everyone who is not known: it does not tell what was wrong (fault 39).
-func WriteUnauthorized(w http.ResponseWriter, at api.Listener) {
-	if at == api.Cells {
-		w.Header().Set("Connection", "close") // anyone can make a key, and must not keep a connection for having one
+// WriteUnauthorized answers 401, the same for every unidentified caller (fault 39).
+func WriteUnauthorized(w http.ResponseWriter, listener api.Listener) {
+	if listener == api.Cells {
+		// Anyone can make a key, so that a key alone must not hold a connection open.
+		w.Header().Set("Connection", "close")
 		api.WriteProblem(w, http.StatusUnauthorized, "This is nobody's key or token: have the cell's administrator make a new token with sluice cell add.")
 		return
 	}
@@ -236,12 +242,12 @@ func WriteUnauthorized(w http.ResponseWriter, at api.Listener) {
 	api.WriteProblem(w, http.StatusUnauthorized, "Show a token that is good, in the header Authorization: Bearer …; sluice token add makes one, and a unix socket needs none.")
 }
 
-// WriteForbidden answers a cell that speaks for another.
+// WriteForbidden answers 403 to a cell that acts as another.
 func WriteForbidden(w http.ResponseWriter) {
 	api.WriteProblem(w, http.StatusForbidden, "One cell can't ask or report for another, and one that has a key only with it.")
 }
 
-// RosterChanged is closed when other keys speak for cells; nil: none ever do.
+// RosterChanged is closed when the roster changes. It is nil if cells have no keys.
 func (a *Auth) RosterChanged() <-chan struct{} {
 	if a.members == nil {
 		return nil
@@ -249,7 +255,7 @@ func (a *Auth) RosterChanged() <-chan struct{} {
 	return a.members.RosterChanged()
 }
 
-// StillAllowsCell reports whether who asked once may still speak as that cell.
+// StillAllowsCell reports whether a caller admitted earlier may still act as its cell.
 func (a *Auth) StillAllowsCell(c *api.Caller) bool {
 	if a.members == nil {
 		return true
@@ -261,10 +267,10 @@ func (a *Auth) StillAllowsCell(c *api.Caller) bool {
 	return ok && name == c.Cell
 }
 
-// InvalidateTokens has tokens read again before the next one is judged, for they were changed here.
+// InvalidateTokens makes the next lookup read all tokens again. It is called after a change of tokens.
 func (a *Auth) InvalidateTokens() { a.tokenCache.invalidate() }
 
-// Audit writes down, durably, what a caller is about to do. What can't be written down must not be done.
+// Audit durably records what a caller is about to do. After an error the caller must not do it.
 func (a *Auth) Audit(ctx context.Context, c *api.Caller, what string) error {
 	if a.tokens == nil {
 		return nil

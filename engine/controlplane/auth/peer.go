@@ -12,8 +12,8 @@ import (
 	"github.com/sluice-cd/sluice/engine/roster"
 )
 
-// peer remembers who the other side of a connection is, under one roster: while that is the newest, a request need not
-// look the key up again.
+// peer caches the identity of a connection's peer under one roster. Requests look the key up again only after the
+// roster changed.
 type peer struct {
 	identified atomic.Pointer[identifiedPeer]
 }
@@ -25,12 +25,12 @@ type identifiedPeer struct {
 
 type peerKey struct{}
 
-// WithPeer is the context of a connection's requests: it remembers whose it is.
+// WithPeer returns the context of a connection's requests, in which the peer's identity is cached.
 func WithPeer(ctx context.Context, _ net.Conn) context.Context {
 	return context.WithValue(ctx, peerKey{}, &peer{})
 }
 
-// identifyPeer says who asks at the cells' listener: whose the key is that the connection proved, by the newest roster.
+// identifyPeer returns the caller at the cells' listener: the cell that the newest roster maps the connection's key to.
 func (a *Auth) identifyPeer(r *http.Request) *api.Caller {
 	var roster *roster.Roster
 	if a.members != nil {

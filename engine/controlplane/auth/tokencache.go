@@ -12,41 +12,41 @@ import (
 )
 
 const (
-	TokenMaxAge      = time.Second     // how old what is known of operators' tokens may be: one that was removed is not good for longer
-	tokenReadTimeout = 5 * time.Second // a read of them
-	maxUnknownTokens = 256             // requests with tokens that are not known, which wait for the next read
+	TokenMaxAge      = time.Second     // how long a removed token may remain valid
+	tokenReadTimeout = 5 * time.Second // for reading all tokens
+	maxUnknownTokens = 256             // waiting requests with unknown tokens
 )
 
-// errTooManyUnknown: so many tokens that nobody knows are tried that one more is not looked at.
+// errTooManyUnknown refuses a request while too many others wait with unknown tokens.
 var errTooManyUnknown = errors.New("too many wrong tokens are tried")
 
-// unknownTokenRate is how often tokens are read for one that nobody knows, beside the read a second: it may be new.
+// unknownTokenRate bounds the reads, beyond one each second, for unknown tokens, which may be new.
 func unknownTokenRate() limit.Rate { return limit.Rate{PerSecond: 20, Burst: 500} }
 
-// tokenCache knows operators' tokens. All of them, few, are read at once, a bounded number of times however many ask. Where
-// too many ask with a token that nobody knows they wait for the read a second, and cost the store nothing more. One that is
-// known waits for nobody's wrong ones.
+// tokenCache caches all operators' tokens, which are few. It reads them from the store at most once a second, and a
+// bounded number of times more for unknown tokens. Beyond that bound, requests with unknown tokens wait for the next
+// read; requests with known tokens never wait for them.
 type tokenCache struct {
 	tokens       Tokens
 	clockStart   time.Time
-	unknownReads limit.Bucket // for tokens that nobody knows
+	unknownReads limit.Bucket // bounds reads for unknown tokens
 
 	mu             sync.Mutex // guards what follows
-	readAt         time.Time  // when the read of known began
+	readAt         time.Time  // when the read of byHash began
 	byHash         map[string]access.Token
-	pending        *tokenRead // under way, or waiting for its time; nil: none
-	unknownWaiters int        // requests that wait with tokens that nobody knows
+	pending        *tokenRead // in flight or scheduled; nil if there is none
+	unknownWaiters int        // requests that wait with unknown tokens
 }
 
-// tokenRead is a read of all tokens. known and err are set before done is closed.
+// tokenRead is one read of all tokens. byHash and err are set before done is closed.
 type tokenRead struct {
 	done      chan struct{}
 	startedAt time.Time
-	byHash    map[string]access.Token // by hash
+	byHash    map[string]access.Token
 	err       error
 }
 
-// lookUp gives the token with a hash that is good now; access.ErrUnknown, errManyUnknown.
+// lookUp returns the unexpired token with a hash. It returns access.ErrUnknown or errTooManyUnknown otherwise.
 func (t *tokenCache) lookUp(ctx context.Context, hash string) (access.Token, error) {
 	if t.tokens == nil {
 		return access.Token{}, access.ErrUnknown
@@ -104,7 +104,7 @@ func (t *tokenCache) removeWaiter() {
 	t.mu.Unlock()
 }
 
-// readTokens reads all tokens after a while, for whoever waits for it. It ends by itself.
+// readTokens reads all tokens after a delay, for all requests that wait for r.
 func (t *tokenCache) readTokens(r *tokenRead, after time.Duration) {
 	if after > 0 {
 		time.Sleep(after)
@@ -128,7 +128,7 @@ func (t *tokenCache) readTokens(r *tokenRead, after time.Duration) {
 	close(r.done)
 }
 
-// invalidate has the next who asks read them again, for they were changed here.
+// invalidate makes the next lookup read all tokens again.
 func (t *tokenCache) invalidate() {
 	t.mu.Lock()
 	t.readAt, t.byHash, t.pending = time.Time{}, nil, nil
