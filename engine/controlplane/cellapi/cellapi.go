@@ -1,9 +1,9 @@
-// Package cellapi is the cells' side of the control plane: what is desired of a cell, by polls and streams; the bytes of
-// its release and of its flags; its reports; its keys.
+// Package cellapi serves cells: desired state by polls and streams, the bytes of releases and flag bundles, reports,
+// and keys.
 //
-// It decides nothing and keeps nothing: every answer comes from the engine's last View, which is immutable, and a report is
-// acknowledged once the engine's Inbox says that it is durable (invariant 8). An idle poll reads no database. No write waits
-// for a cell that does not read. Who asks is judged before a handler is called (package auth), and again while a stream
+// It decides nothing and stores nothing. Every answer is derived from the engine's latest View, which is immutable, and
+// a report is acknowledged after the engine's Inbox made it durable (invariant 8). An idle poll reads no database. No
+// write waits for a slow cell. Package auth admits the caller before a handler is called, and again while a stream
 // lasts. All methods may be called from any goroutine.
 package cellapi
 
@@ -23,22 +23,22 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Options of the cells' side. Members may be nil, where cells have no keys; Pins are nil where they have no listener.
+// Options configures the cells' API. Members and Pins are nil without a cells' listener.
 type Options struct {
 	Views        api.Views
 	Repository   api.Repository
 	Inbox        Inbox
 	Members      Members
 	Auth         *auth.Auth
-	Pins         []string      // of the control plane's keys
-	PollInterval time.Duration // in which a cell that does not wait is told to ask once
+	Pins         []string      // pins of the control plane's keys
+	PollInterval time.Duration // for cells that poll without waiting
 	Limits       Limits
 	Shutdown     api.Shutdown
 	Metrics      *metrics.Metrics
 	Log          zerolog.Logger
 }
 
-// API is the cells' side.
+// API serves cells.
 type API struct {
 	desired      *desiredHandlers
 	content      *contentHandlers
@@ -47,7 +47,7 @@ type API struct {
 	fanout       *fanout
 }
 
-// New makes it. It starts nothing: goroutines run while cells listen.
+// New returns an API and starts nothing: goroutines run while there are subscribers.
 func New(o Options) *API {
 	answers, throttle := newAnswerCache(o.Views), newThrottle(o.Limits.withDefaults(), o.Metrics)
 	f := newFanout(answers, o.Auth, o.Metrics, o.Shutdown)
@@ -60,14 +60,15 @@ func New(o Options) *API {
 	}
 }
 
-// Drain lets those who listen go once Stopping is closed, with jitter over a few seconds; each is told when to come back.
+// Drain wakes the fan-out after Shutdown is closed: long polls and streams end with jitter over a few seconds, and each
+// cell receives a time after which to retry.
 func (a *API) Drain() { a.fanout.wakeShards() }
 
-// AwaitDrained waits until nobody listens any more, or ctx ends: then it cuts those who still do. http.Server.Shutdown knows
-// nothing of streams.
+// AwaitDrained waits until there are no subscribers. If ctx ends first, it closes the remaining streams and polls.
+// http.Server.Shutdown does not wait for connections that were taken over.
 func (a *API) AwaitDrained(ctx context.Context) error { return a.fanout.awaitDrained(ctx) }
 
-// Routes are the cells'.
+// Routes returns the cells' routes.
 func (a *API) Routes(d api.Docs) []api.Route {
 	digest := &huma.Schema{Type: huma.TypeString, Pattern: releases.DigestPattern}
 	return []api.Route{

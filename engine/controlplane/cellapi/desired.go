@@ -14,23 +14,23 @@ import (
 )
 
 const (
-	maxWait        = time.Minute // the longest that a poll waits
+	maxWait        = time.Minute // the longest wait of a poll
 	nextPollHeader = "Sluice-Next-Poll"
 
-	// DesiredPath is what is asked for most.
+	// DesiredPath is the path of the most frequent request.
 	DesiredPath = "/v1/desired"
 )
 
-// desiredHandlers says what is desired of a cell. A poll that nothing changed for takes no lock and reads no store.
+// desiredHandlers serves the cells' desired state. A poll without changes takes no lock and reads no store.
 type desiredHandlers struct {
 	answers      *answerCache
 	fanout       *fanout
 	throttle     *throttle
-	pollInterval time.Duration // in which a cell that does not wait asks once
+	pollInterval time.Duration // for cells that poll without waiting
 	headers      headerValues
 }
 
-// headerValues are header values that most answers share. Nobody changes them.
+// headerValues holds header values that most responses share. They are never changed.
 type headerValues struct {
 	private, json []string
 	seconds       [][]string
@@ -40,8 +40,7 @@ func newHeaderValues() headerValues {
 	return headerValues{private: []string{"private, no-cache"}, json: []string{"application/json"}, seconds: secondsHeaders(128)}
 }
 
-// serveDesired answers GET /v1/desired: at once, or with ?wait= when this cell's ETag changes, not just the view (R31), or
-// as a stream. The meaning is the same.
+// serveDesired answers GET /v1/desired: at once, with ?wait= once this cell's ETag changes (R31), or as a stream.
 func (d *desiredHandlers) serveDesired(w http.ResponseWriter, r *http.Request, c *api.Caller) {
 	name := c.Cell
 	wait, err := parseWait(queryparam.Get(r.URL.RawQuery, "wait"))
@@ -53,12 +52,12 @@ func (d *desiredHandlers) serveDesired(w http.ResponseWriter, r *http.Request, c
 		api.WriteProblem(w, http.StatusBadRequest, "The question is not complete.", missing)
 		return
 	}
-	at := d.answers.latest()
-	if at.view == nil {
+	snap := d.answers.latest()
+	if snap.view == nil {
 		api.WriteNotReady(w)
 		return
 	}
-	e := at.entries[name]
+	e := snap.entries[name]
 	if e == nil {
 		api.WriteUnknownCell(w)
 		return
@@ -78,10 +77,10 @@ func (d *desiredHandlers) serveDesired(w http.ResponseWriter, r *http.Request, c
 	}
 }
 
-// serveLongPoll answers once the cell's answer is not the known one any more, or the time is over.
+// serveLongPoll responds once the cell's ETag is not the known one, or after the wait.
 func (d *desiredHandlers) serveLongPoll(w http.ResponseWriter, r *http.Request, c *api.Caller, e *cellEntry, known string, wait time.Duration) {
-	at := d.answers.latest()
-	if tag := at.tagFor(e); tag == nil || !api.MatchesETag(known, tag.etag) {
+	snap := d.answers.latest()
+	if tag := snap.tagFor(e); tag == nil || !api.MatchesETag(known, tag.etag) {
 		d.respond(w, e, known, 0)
 		return
 	}
@@ -93,15 +92,15 @@ func (d *desiredHandlers) serveLongPoll(w http.ResponseWriter, r *http.Request, 
 	defer d.fanout.unsubscribe(e, l)
 	d.fanout.metrics.LongPolls.Inc()
 	defer d.fanout.metrics.LongPolls.Dec()
-	l.notify(d.answers.latest()) // it may have changed before l was there to be told
+	l.notify(d.answers.latest()) // the answer may have changed before the subscription
 	t := time.NewTimer(wait)
 	defer t.Stop()
 	select {
 	case <-l.woken:
 	case <-t.C:
-	case again := <-l.closing:
+	case retryAfter := <-l.closing:
 		w.Header().Set("Connection", "close")
-		d.respond(w, e, known, limit.CeilSeconds(again))
+		d.respond(w, e, known, limit.CeilSeconds(retryAfter))
 		return
 	case <-r.Context().Done():
 		return
@@ -113,15 +112,15 @@ func (d *desiredHandlers) serveLongPoll(w http.ResponseWriter, r *http.Request, 
 	d.respond(w, e, known, 0)
 }
 
-// respond answers with what is desired of the cell now. again is in how many seconds it should ask next.
-func (d *desiredHandlers) respond(w http.ResponseWriter, e *cellEntry, known string, again int) {
-	at := d.answers.latest()
-	tag := at.tagFor(e)
+// respond writes the cell's answer, or 304. The cell should poll again after retryAfter seconds.
+func (d *desiredHandlers) respond(w http.ResponseWriter, e *cellEntry, known string, retryAfter int) {
+	snap := d.answers.latest()
+	tag := snap.tagFor(e)
 	h := w.Header()
-	if again < len(d.headers.seconds) {
-		h[nextPollHeader] = d.headers.seconds[again]
+	if retryAfter < len(d.headers.seconds) {
+		h[nextPollHeader] = d.headers.seconds[retryAfter]
 	} else {
-		h[nextPollHeader] = []string{strconv.Itoa(again)}
+		h[nextPollHeader] = []string{strconv.Itoa(retryAfter)}
 	}
 	h["Cache-Control"] = d.headers.private
 	if tag != nil && api.MatchesETag(known, tag.etag) {
@@ -129,19 +128,19 @@ func (d *desiredHandlers) respond(w http.ResponseWriter, e *cellEntry, known str
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	body, etag, ok := at.encodeAnswer(e)
+	body, etag, ok := snap.encodeAnswer(e)
 	switch {
 	case ok:
 		h["Etag"], h["Content-Type"], h["Content-Length"] = []string{etag}, d.headers.json, []string{strconv.Itoa(len(body))}
-		_, _ = w.Write(body) // an error: the cell has gone, and asks again
-	case at.view == nil:
+		_, _ = w.Write(body) // after an error the cell polls again
+	case snap.view == nil:
 		api.WriteNotReady(w)
 	default:
 		api.WriteUnknownCell(w)
 	}
 }
 
-// parseWait reads ?wait=: a Go duration or whole seconds, cut at maxWait. Empty: no wait.
+// parseWait parses ?wait=, a Go duration or whole seconds, limited to maxWait. Empty means no wait.
 func parseWait(text string) (time.Duration, error) {
 	if text == "" {
 		return 0, nil

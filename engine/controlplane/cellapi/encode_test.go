@@ -10,14 +10,15 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 )
 
-// What is put together from parts is what the standard library would write.
+// marshalDesired writes what json.Marshal writes.
 func TestMarshalIsJSON(t *testing.T) {
 	t.Parallel()
 	at, e := &snapshot{sharedJSON: &sync.Map{}}, &cellEntry{}
 	head := cells.Sealed{Payload: []byte(`{"channel":"staging"}`), Digest: "sha256:00", Metadata: []any{}}
 	given := &cells.Assignment{Channel: "staging", Sequence: 3, Release: "1.0.1", Values: map[string]any{"b": 1, "a": "<x>"}}
 	lit := &cells.Flags{
-		Height: 7, Bundle: cells.FlagBundle{Digest: "sha256:00", Size: 3, Metadata: []any{}}, // the digest is the head's: they are not mixed up
+		// The digest equals the head's, to detect that the two are confused.
+		Height: 7, Bundle: cells.FlagBundle{Digest: "sha256:00", Size: 3, Metadata: []any{}},
 		Orders: cells.Sealed{Payload: []byte(`{}`), Digest: "sha256:00", Metadata: []any{}},
 	}
 	for _, d := range []cells.Desired{
@@ -27,7 +28,8 @@ func TestMarshalIsJSON(t *testing.T) {
 		{Cell: "acme", Head: head, Assignment: given},
 		{Cell: "acme", Head: head, Hold: &cells.Hold{Gate: "soak", Reason: "r", Until: time.Unix(0, 0).UTC()}},
 		{Cell: "acme", Head: head, Assignment: given, Hold: &cells.Hold{Gate: "wave", Reason: "r"}},
-		{Cell: "acme", Head: head, Assignment: &cells.Assignment{Channel: "staging", Sequence: 4}}, // another than is kept
+		// not the cached one
+		{Cell: "acme", Head: head, Assignment: &cells.Assignment{Channel: "staging", Sequence: 4}},
 		{Cell: "acme", Head: head, Assignment: given, Notices: []cells.Notice{{Code: "c"}, {Code: "d", Text: "t"}}},
 		{Cell: "acme", Flags: &cells.Flags{}},
 		{Cell: "acme", Head: head, Flags: lit},

@@ -16,9 +16,9 @@ import (
 	"github.com/sluice-cd/sluice/internal/wake"
 )
 
-// fanout tells those who listen of what changed for them: a few goroutines, each with its share of the subscribers. Each
-// holds the answers of its cells against the new view, and writes to those whose answer is another, one after the
-// other; a write never waits for the other side. A goroutine runs while it has subscribers.
+// fanout notifies subscribers of changes. Each of a few goroutines, one a shard, compares its cells' answers with the
+// new view and writes to subscribers whose answer changed. A write never waits for the client. A goroutine runs while
+// its shard has subscribers.
 type fanout struct {
 	answers    *answerCache
 	auth       *auth.Auth
@@ -28,17 +28,17 @@ type fanout struct {
 	shards     []*shard
 }
 
-// subscriber is a cell's stream, or a poll that waits. Its methods are called by one goroutine at a time, and don't block.
+// subscriber is a stream or a long poll of a cell. Its methods are called by one goroutine at a time and never block.
 type subscriber interface {
-	notify(at *snapshot)                // writes what changed, if anything did
-	sendHeartbeat(now time.Duration)    // a sign of life, if it is time for one; now as time.Since(fanout.begun)
-	recheckAccess()                     // who may listen changed
-	closeWithRetry(again time.Duration) // the server stops: the cell should come back after so long
+	notify(snap *snapshot)                   // writes the cell's answer if it changed
+	sendHeartbeat(now time.Duration)         // if one is due; now is time.Since(fanout.clockStart)
+	recheckAccess()                          // after a change of the roster
+	closeWithRetry(retryAfter time.Duration) // the server stops, and the cell should retry after so long
 }
 
 type shard struct {
 	fanout *fanout
-	wake   wake.Signal // look at once
+	wake   wake.Signal // wakes the goroutine
 
 	mu          sync.Mutex // guards what follows
 	subscribers map[subscriber]struct{}
@@ -46,10 +46,11 @@ type shard struct {
 }
 
 const (
-	heartbeatCheck = time.Second      // how often it is looked at who is due for a heartbeat
-	minDrain       = time.Second      // over which waiting polls and few streams are let go when the server stops
-	maxDrain       = 5 * time.Second  // over which any number of streams is
-	staleGrace     = 10 * time.Second // how long streams stay that nothing can be told, on top of what it takes to notice
+	heartbeatCheck = time.Second     // how often heartbeats and freshness are due to be checked
+	minDrain       = time.Second     // how long draining takes at least
+	maxDrain       = 5 * time.Second // how long draining takes at most
+	// how long streams of a replica without a fresh roster last, after the outage was noticed
+	staleGrace = 10 * time.Second
 )
 
 func newFanout(answers *answerCache, a *auth.Auth, m *metrics.Metrics, stopping api.Shutdown) *fanout {
@@ -62,7 +63,7 @@ func newFanout(answers *answerCache, a *auth.Auth, m *metrics.Metrics, stopping 
 
 func (f *fanout) shardFor(e *cellEntry) *shard { return f.shards[int(e.hash>>8)%len(f.shards)] }
 
-// subscribe makes l be told. What changed just before is for the caller to tell.
+// subscribe adds l. The caller notifies l of earlier changes.
 func (f *fanout) subscribe(e *cellEntry, l subscriber) {
 	h := f.shardFor(e)
 	h.mu.Lock()
@@ -81,11 +82,11 @@ func (f *fanout) unsubscribe(e *cellEntry, l subscriber) {
 	empty := len(h.subscribers) == 0
 	h.mu.Unlock()
 	if empty {
-		h.wake.Notify() // it ends
+		h.wake.Notify() // the goroutine ends
 	}
 }
 
-// subscriberCount is how many listen.
+// subscriberCount returns the number of subscribers.
 func (f *fanout) subscriberCount() int {
 	n := 0
 	for _, h := range f.shards {
@@ -96,14 +97,14 @@ func (f *fanout) subscriberCount() int {
 	return n
 }
 
-// isIdle reports whether nobody listens, and the goroutine has ended.
+// isIdle reports whether the shard has no subscribers and its goroutine has ended.
 func (h *shard) isIdle() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.subscribers) == 0 && !h.running
 }
 
-// listSubscribers gives who listens now, to the goroutine. Where there is nobody, and it asks as its last question, it has ended.
+// listSubscribers returns the shard's subscribers in into's memory. With last, the goroutine ends if there are none.
 func (h *shard) listSubscribers(into []subscriber, last bool) []subscriber {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -121,21 +122,21 @@ func (h *shard) run() {
 	tick := time.NewTicker(heartbeatCheck)
 	defer tick.Stop()
 	roster := f.auth.RosterChanged()
-	told, silent, going := uint64(0), 0, false
+	notified, staleChecks, draining := uint64(0), 0, false
 	for all := h.listSubscribers(nil, true); len(all) > 0; all = h.listSubscribers(all, true) {
-		at := f.answers.latest()
+		snap := f.answers.latest()
 		switch {
 		case f.shutdown.Begun():
-			h.closeAll(all, !going)
-			going = true
-		case f.auth.CheckFresh() != nil: // who was shut out can't be known: nothing is told (R29)
-		case at.generation != told:
-			h.notifyAll(all, at)
-			told = at.generation
-			continue // a newer view may be there
+			h.closeAll(all, !draining)
+			draining = true
+		case f.auth.CheckFresh() != nil: // a revocation may be unknown (R29)
+		case snap.generation != notified:
+			h.notifyAll(all, snap)
+			notified = snap.generation
+			continue // there may be a newer view
 		}
 		select {
-		case <-at.replaced:
+		case <-snap.replaced:
 		case <-h.wake:
 		case <-roster:
 			roster = f.auth.RosterChanged()
@@ -146,17 +147,17 @@ func (h *shard) run() {
 		case <-tick.C:
 			all = h.listSubscribers(all, false)
 			h.sendHeartbeats(all)
-			if silent++; f.auth.CheckFresh() == nil {
-				silent = 0
-			} else if silent > int(staleGrace/heartbeatCheck) { // another replica may know more
+			if staleChecks++; f.auth.CheckFresh() == nil {
+				staleChecks = 0
+			} else if staleChecks > int(staleGrace/heartbeatCheck) { // another replica may be fresh
 				h.closeAll(all, true)
-				silent = 0
+				staleChecks = 0
 			}
 		}
 	}
 }
 
-// abortAll ends all at once.
+// abortAll closes all subscribers at once.
 func (h *shard) abortAll() {
 	h.mu.Lock()
 	all := slices.Collect(maps.Keys(h.subscribers))
@@ -169,10 +170,10 @@ func (h *shard) abortAll() {
 	}
 }
 
-// notifyAll tells what changed for anyone. Those who came meanwhile were told by whoever added them.
-func (h *shard) notifyAll(all []subscriber, at *snapshot) {
+// notifyAll notifies subscribers of a new view. Whoever adds a subscriber meanwhile notifies it.
+func (h *shard) notifyAll(all []subscriber, snap *snapshot) {
 	for _, l := range all {
-		l.notify(at)
+		l.notify(snap)
 	}
 }
 
@@ -180,12 +181,12 @@ func (h *shard) sendHeartbeats(all []subscriber) {
 	now := time.Since(h.fanout.clockStart)
 	for _, l := range all {
 		l.sendHeartbeat(now)
-		l.recheckAccess() // in case nobody said that the roster changed
+		l.recheckAccess() // in case the roster changed without a signal
 	}
 }
 
-// closeAll lets subscribers go, spread over a time that grows with their number, or at once; so does the time after which
-// they come back.
+// closeAll asks all subscribers to retry later, with jitter. With spread, they are closed over a time that grows with
+// their number.
 func (h *shard) closeAll(all []subscriber, spread bool) {
 	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	over, back := drainTimes(h.fanout.subscriberCount())
@@ -202,21 +203,20 @@ func (h *shard) closeAll(all []subscriber, spread bool) {
 	}
 }
 
-// drainTimes says over which time so many listeners are let go, and within which they come back: so that a replica
-// that takes them over is not asked for more handshakes than it can make.
+// drainTimes returns the time over which n subscribers are closed and the time within which they retry, so that the
+// replica that takes them over can make all handshakes.
 func drainTimes(n int) (over, back time.Duration) {
 	return min(maxDrain, minDrain+time.Duration(n)*time.Millisecond/2), 4*time.Second + time.Duration(n)*time.Millisecond
 }
 
-// wakeShards has the shards look whether the server stops, and let go those who listen.
+// wakeShards wakes all shards to see the shutdown.
 func (f *fanout) wakeShards() {
 	for _, h := range f.shards {
 		h.wake.Notify()
 	}
 }
 
-// awaitDrained waits until nobody listens any more, or ctx ends: then it cuts those who still do. http.Server.Shutdown
-// knows nothing of streams.
+// awaitDrained waits until there are no subscribers. If ctx ends first, it closes the remaining ones.
 func (f *fanout) awaitDrained(ctx context.Context) error {
 	t := time.NewTicker(20 * time.Millisecond)
 	defer t.Stop()

@@ -11,7 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// packedContent is something as it travels: a release's tar, or a bundle of flags. zstd is nil where it would not be smaller.
+// packedContent is a release's tar or a flag bundle, plain and compressed. zstd is nil if it would not be smaller.
 type packedContent struct {
 	digest      releases.Digest
 	plain, zstd []byte
@@ -19,14 +19,14 @@ type packedContent struct {
 
 func (p *packedContent) size() int { return len(p.plain) + len(p.zstd) }
 
-// packedCache packs each thing once while it is asked for, and keeps those used last.
+// packedCache is an LRU cache that packs each content once, however many requests wait for it.
 type packedCache struct {
-	capacity int // bytes that are kept
+	capacity int // bytes
 	packing  singleflight.Group
 
 	mu      sync.Mutex // guards what follows
 	entries map[releases.Digest]*list.Element
-	order   *list.List // of *packed, used last in front
+	order   *list.List // of *packedContent, most recently used first
 	bytes   int
 }
 
@@ -34,7 +34,8 @@ func newPackedCache(room int) *packedCache {
 	return &packedCache{capacity: room, entries: map[releases.Digest]*list.Element{}, order: list.New()}
 }
 
-// get gives what read gives, packed. Only one reads at a time, and bytes that are not what the digest says never leave (invariant 5).
+// get returns the content with a digest, from the cache or from read. Only one goroutine reads a digest at a time.
+// Bytes that do not match the digest are never returned (invariant 5).
 func (c *packedCache) get(digest releases.Digest, read func() ([]byte, error)) (*packedContent, error) {
 	if p := c.lookUp(digest); p != nil {
 		return p, nil
@@ -86,7 +87,7 @@ func (c *packedCache) lookUp(digest releases.Digest) *packedContent {
 	return e.Value.(*packedContent)
 }
 
-// insert holds on to p and lets go of those not used for longest. One that is larger than all the room is not kept.
+// insert adds p and evicts the least recently used contents. Content larger than the capacity is not cached.
 func (c *packedCache) insert(p *packedContent) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -7,7 +7,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// What is kept is bounded, and what was used last stays.
+// The cache's size is bounded, and the most recently used contents stay.
 func TestContentsAreBounded(t *testing.T) {
 	t.Parallel()
 	c := newPackedCache(releaseCacheSize)
@@ -15,7 +15,7 @@ func TestContentsAreBounded(t *testing.T) {
 	const size = releaseCacheSize / 4
 	for n := range 10 {
 		c.insert(&packedContent{digest: digest(n), plain: make([]byte, size)})
-		c.insert(&packedContent{digest: digest(n), plain: make([]byte, size)}) // packed twice at once: kept once
+		c.insert(&packedContent{digest: digest(n), plain: make([]byte, size)}) // packed twice at once
 		if c.lookUp(digest(0)) == nil {
 			t.Fatalf("the one used last is gone after %d", n)
 		}

@@ -24,20 +24,20 @@ import (
 
 const (
 	maxRegistrationBody = 4 << 10 // bytes
-	maxTrackedKeys      = 4096    // keys that are counted one by one
+	maxTrackedKeys      = 4096    // keys with a limit of their own
 )
 
-// denialDelay is when a registration is refused, counted from its beginning. A cell that nobody knows yet is waited for
-// meanwhile, and the time does not tell whether there is such a cell.
+// denialDelay is when a refused registration is answered, counted from the request. Meanwhile the engine looks for a
+// cell that it does not know yet, and the delay does not reveal whether the cell exists.
 const denialDelay = 4 * time.Second
 
-// Anyone can make keys and ask with each, so that registrations are bounded in all too. A thousand cells that
-// are added at once come through.
+// registrationRates returns the limits for one key and for all keys together: anyone can make keys. A thousand cells
+// added at once are within the limits.
 func registrationRates() (each, all limit.Rate) {
 	return limit.Rate{PerSecond: 1, Burst: 10}, limit.Rate{PerSecond: 100, Burst: 2000}
 }
 
-// registrationLimiter bounds how often cells that are to be registered may ask.
+// registrationLimiter limits the registrations of unauthenticated keys.
 type registrationLimiter struct {
 	clockStart time.Time
 	all        limit.Bucket
@@ -50,7 +50,7 @@ func newRegistrationLimiter() *registrationLimiter {
 	return &registrationLimiter{clockStart: time.Now(), byKey: map[string]*limit.Bucket{}}
 }
 
-// allow counts a request by a key that nobody need know. If it is one too many, it says how long to wait.
+// allow counts a request by an unauthenticated key. Over a limit, it returns the time to wait.
 func (u *registrationLimiter) allow(key string) (after time.Duration, ok bool) {
 	if after, ok = u.allowKey(key); !ok {
 		return after, false
@@ -59,12 +59,12 @@ func (u *registrationLimiter) allow(key string) (after time.Duration, ok bool) {
 	return u.all.Allow(all, time.Since(u.clockStart))
 }
 
-// allowKey is allow without the bound on all.
+// allowKey is allow without the limit on all keys together.
 func (u *registrationLimiter) allowKey(key string) (after time.Duration, ok bool) {
 	each, _ := registrationRates()
 	u.mu.Lock()
 	if u.byKey[key] == nil && len(u.byKey) >= maxTrackedKeys {
-		clear(u.byKey) // who asked too often may ask again: the bound on all holds
+		clear(u.byKey) // the limit on all keys still holds
 	}
 	b := u.byKey[key]
 	if b == nil {
@@ -75,17 +75,18 @@ func (u *registrationLimiter) allowKey(key string) (after time.Duration, ok bool
 	return b.Allow(each, time.Since(u.clockStart))
 }
 
-// Members makes keys the cells'.
+// Members assigns keys to cells.
 type Members interface {
 	Roster() *roster.Roster
-	// Join makes key the cell's by a token's hash, durably; again for the same key (R28). plan.ErrDenied: the token
-	// is not good, whatever the reason.
+	// Join durably assigns key to the cell, by the hash of a token. It may be repeated with the same key (R28). It
+	// returns plan.ErrDenied for an invalid token, whatever the reason.
 	Join(ctx context.Context, cell, hash, key, by string) (cells.Identity, error)
-	// NewKey makes key the cell's, durably; the one before stays good until Used was told of this one. plan.ErrDenied.
+	// NewKey durably assigns key to the cell. The previous key stays valid until the first use of the new one. It
+	// returns plan.ErrDenied for a key that the cell may not have.
 	NewKey(ctx context.Context, cell, key string) error
 }
 
-// registrationHandlers gives cells their keys: the first, by a token, and each that follows, by the one before.
+// registrationHandlers assigns keys to cells: the first key by a token, each further key by the previous one.
 type registrationHandlers struct {
 	members  Members
 	auth     *auth.Auth // for the audit
@@ -95,8 +96,8 @@ type registrationHandlers struct {
 	log      zerolog.Logger
 }
 
-// serveRegister answers POST /v1/register: a token, over a connection on which a new key was proved, makes that key the
-// cell's. Whatever is wrong with the token, the answer is one and the same (fault 39).
+// serveRegister answers POST /v1/register: a valid token assigns the key that the connection proved to the cell. All
+// invalid tokens have the same response (fault 39).
 func (h *registrationHandlers) serveRegister(w http.ResponseWriter, r *http.Request, c *api.Caller) {
 	if after, ok := h.limits.allow(c.Key); !ok {
 		api.SetRetryAfter(w, limit.CeilSeconds(after))
@@ -107,13 +108,13 @@ func (h *registrationHandlers) serveRegister(w http.ResponseWriter, r *http.Requ
 	if !readStrictJSON(w, r, &in) {
 		return
 	}
-	alike := time.NewTimer(denialDelay)
-	defer alike.Stop()
+	denial := time.NewTimer(denialDelay)
+	defer denial.Stop()
 	id, err := h.members.Join(r.Context(), in.Cell, identity.HashSecret(in.Secret), c.Key, "a token")
 	switch {
 	case errors.Is(err, plan.ErrDenied), errors.Is(err, engine.ErrUnknownCell):
 		select {
-		case <-alike.C:
+		case <-denial.C:
 		case <-h.shutdown:
 		case <-r.Context().Done():
 		}
@@ -130,10 +131,11 @@ func (h *registrationHandlers) serveRegister(w http.ResponseWriter, r *http.Requ
 	api.WriteJSON(w, http.StatusOK, identity.Joined{Cell: in.Cell, Epoch: id.Epoch, Pins: h.pins})
 }
 
-// serveNextKey answers POST /v1/key: a cell presents its next key over a connection of the one before, which is good until
-// the next was used. The same again is answered the same.
+// serveNextKey answers POST /v1/key: a cell presents its next key over a connection of its present key. It may be
+// repeated.
 func (h *registrationHandlers) serveNextKey(w http.ResponseWriter, r *http.Request, c *api.Caller) {
-	if after, ok := h.limits.allowKey(c.Key); !ok { // the bound on all is for strangers, who must not keep a cell from a new key
+	// The limit on all keys is for unauthenticated peers, which must not keep a cell from a new key.
+	if after, ok := h.limits.allowKey(c.Key); !ok {
 		api.SetRetryAfter(w, limit.CeilSeconds(after))
 		api.WriteProblem(w, http.StatusTooManyRequests, "Too many keys are presented: wait as long as Retry-After says.")
 		return
@@ -161,7 +163,8 @@ func (h *registrationHandlers) serveNextKey(w http.ResponseWriter, r *http.Reque
 	api.WriteJSON(w, http.StatusOK, identity.Joined{Cell: c.Cell, Epoch: h.members.Roster().Identity(c.Cell).Epoch, Pins: h.pins})
 }
 
-// readStrictJSON reads a small JSON body. If it can't, it has answered, without a word of what was in it.
+// readStrictJSON reads a small JSON body. If it returns false, it has written a response that quotes nothing of the
+// body.
 func readStrictJSON(w http.ResponseWriter, r *http.Request, into any) bool {
 	body, ok := api.ReadBody(w, r, maxRegistrationBody)
 	if !ok {

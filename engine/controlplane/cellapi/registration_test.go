@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// Strangers with keys without number use up what is for all of them, and not what a cell that is known has for its next key.
+// Unauthenticated keys use up their common limit, but not the limit of a known cell that presents its next key.
 func TestStrangersKeepNobodyFromANewKey(t *testing.T) {
 	t.Parallel()
 	k := newRegistrationLimiter()

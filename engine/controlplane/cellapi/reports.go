@@ -20,12 +20,12 @@ import (
 // maxReport bounds a report's body, in bytes.
 const maxReport = 64 << 10
 
-// Inbox takes a report and returns once it is durable.
+// Inbox stores a report durably before it returns.
 type Inbox interface {
 	Receive(ctx context.Context, r cells.Report) (cells.Receipt, error)
 }
 
-// reportHandlers takes what cells say of themselves.
+// reportHandlers receives the cells' reports.
 type reportHandlers struct {
 	inbox    Inbox
 	auth     *auth.Auth
@@ -34,7 +34,7 @@ type reportHandlers struct {
 	pins     []string
 }
 
-// serveReport answers POST /v1/reports: 200 with a receipt, once the report is durable.
+// serveReport answers POST /v1/reports with a receipt, after the report is durable.
 func (h *reportHandlers) serveReport(w http.ResponseWriter, r *http.Request, c *api.Caller) {
 	if !h.allowReport(w, c.Cell) || !h.throttle.admit(w, hashName(c.Cell)) {
 		return
@@ -53,7 +53,7 @@ func (h *reportHandlers) serveReport(w http.ResponseWriter, r *http.Request, c *
 		auth.WriteForbidden(w)
 		return
 	}
-	if c.Cell == "" && !h.allowReport(w, report.Cell) { // on this machine it need not be named before
+	if c.Cell == "" && !h.allowReport(w, report.Cell) { // the query need not name the cell on this machine
 		return
 	}
 	h.throttle.metrics.Reports.Inc()
@@ -64,22 +64,23 @@ func (h *reportHandlers) serveReport(w http.ResponseWriter, r *http.Request, c *
 		return
 	}
 	if c.Listener == api.Cells {
-		receipt.Pins = h.pins // the cell learns of a new standby key
+		receipt.Pins = h.pins // a new standby key reaches the cell
 	}
 	api.WriteJSON(w, http.StatusOK, receipt)
 }
 
-// allowReport reports whether a cell may report now; if not, it has answered. Cells that nobody knows are for the inbox to refuse.
+// allowReport reports whether a cell is within its limit; if not, it has written the response. The inbox refuses
+// unknown cells.
 func (h *reportHandlers) allowReport(w http.ResponseWriter, cell string) bool {
 	e := h.answers.latest().entries[cell]
 	return e == nil || h.throttle.allow(w, &e.reportBucket, h.throttle.limits.Reports, h.throttle.now(), "reports")
 }
 
-// parseReport is strict: a field that is not known here may mean something that is not understood here.
+// parseReport refuses unknown fields, which may change the meaning of a report.
 func parseReport(body []byte) (report cells.Report, fault *huma.ErrorDetail) {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
-	d.UseNumber() // values come back as the same JSON
+	d.UseNumber() // keeps numbers as they were sent
 	err := d.Decode(&report)
 	if err == nil {
 		if _, more := d.Token(); !errors.Is(more, io.EOF) {

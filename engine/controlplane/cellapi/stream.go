@@ -1,25 +1,26 @@
 package cellapi
 
-// How a cell learns of what changed: by a stream (this file; over HTTP/2, stream_http2.go) or by a poll that waits
-// (desired.go, waiter.go). All are subscribers of the fanout.
+// How a cell learns of changes: by a stream (this file; over HTTP/2, stream_http2.go) or by a long poll (desired.go,
+// waiter.go). Both are subscribers of the fanout.
 //
-//	a new View ──▶ answerCache.latest ── a new snapshot: its number, and each cell's entry
+//	a new View ──▶ answerCache.latest ── a new snapshot: its generation, and each cell's entry
 //	                     │
-//	   fanout: a few shards, a goroutine each, woken by snapshot.over
+//	   fanout: a few shards, a goroutine each, woken by snapshot.replaced
 //	                     │  for each subscriber of the shard, in turn
 //	                     ▼
-//	   stream.notify ── snapshot.refresh(entry): has this cell's ETag changed? ── no: nothing is written
+//	   stream.notify ── snapshot.refreshEntry: has this cell's ETag changed? ── no: nothing is written
 //	                     │ yes
 //	                     ▼
-//	   snapshot.encode, PushConn.Write ── what the kernel has no room for is kept; nobody waits
-//	                     │ the other side was behind, and has read all
+//	   snapshot.encodeAnswer, StreamConn.Write ── bytes that the kernel does not take stay pending
+//	                     │ the peer has read all pending bytes
 //	                     ▼
-//	   stream.drained ── catchUp: what changed meanwhile is written, the newest answer only
+//	   stream.onDrained ── catchUp: the newest answer is written, if it changed meanwhile
 //
-// A stream has no goroutine and no buffer: ten thousand idle ones cost a connection and this struct each. It begins in
-// begin, on a connection that is taken over from net/http, and ends in close, once, for one reason: gone, slow, removed,
-// replaced, shut out or stopping. Between the two the shard's goroutine calls notify, beat and recheck; drained is called by
-// the connection. stream.mu is held while writing, and cellEntry.mu may be taken under it, never the other way around.
+// A stream has no goroutine and no buffer: ten thousand idle streams cost a connection and this struct each. A stream
+// begins in start, on a connection taken over from net/http, and ends in close, once, for one reason: gone, slow,
+// removed, replaced, shut out or stopping. Between the two the shard's goroutine calls notify, sendHeartbeat and
+// recheckAccess; the connection calls onDrained. stream.mu is held while writing, and cellEntry.mu may be locked under
+// it, never the other way around.
 
 import (
 	"errors"
@@ -33,15 +34,14 @@ import (
 )
 
 const (
-	heartbeatSpread = 4 * time.Second // heartbeats come up to so much earlier, so that not all come at once
-	maxStreams      = 2               // of one cell: an agent that comes back may not know yet that its last stream is dead
+	heartbeatSpread = 4 * time.Second // heartbeats are up to this much early, so that they do not coincide
+	maxStreams      = 2               // of one cell, whose agent may reconnect before its last stream is found dead
 )
 
-// closer is a stream of either kind.
+// closer is a stream over either HTTP version.
 type closer interface{ close(reason string) }
 
-// stream is a cell's connection over which it is told what is desired. It has no goroutine and no buffers of its own:
-// the connection was taken over from net/http, and the fan-out writes to it.
+// stream is a subscriber that writes events to a connection taken over from net/http.
 type stream struct {
 	fanout *fanout
 	entry  *cellEntry
@@ -49,14 +49,14 @@ type stream struct {
 	conn   transport.StreamConn
 
 	mu         sync.Mutex // guards what follows, and is held while writing
-	etag       string     // of what was written last
-	generation uint64     // of the view that it is from
+	etag       string     // of the last event
+	generation uint64     // of the view of the last event
 	lastWrite  time.Duration
 	closed     bool
-	closing    bool // to what is new: it is closed once the other side has read all
+	closing    bool // no more events: the stream closes once all bytes are read
 }
 
-// serveStream answers with events, for as long as the cell listens: GET /v1/desired with Accept: text/event-stream.
+// serveStream answers GET /v1/desired with Accept: text/event-stream.
 func (d *desiredHandlers) serveStream(w http.ResponseWriter, r *http.Request, c *api.Caller, e *cellEntry) {
 	if d.fanout.shutdown.Begun() {
 		api.SetRetryAfter(w, 1+int(e.hash%8))
@@ -78,7 +78,7 @@ func (d *desiredHandlers) serveStream(w http.ResponseWriter, r *http.Request, c 
 		return
 	}
 	api.NoteStatus(w, http.StatusOK)
-	if err != nil || buffered.Reader.Buffered() > 0 { // it sends more than it may
+	if err != nil || buffered.Reader.Buffered() > 0 { // a client must not send more on this connection
 		if conn != nil {
 			_ = conn.Close()
 		}
@@ -90,16 +90,16 @@ func (d *desiredHandlers) serveStream(w http.ResponseWriter, r *http.Request, c 
 		id+"\r\nDate: "+time.Now().UTC().Format(http.TimeFormat)+"\r\n\r\n")
 }
 
-// start writes what comes first, at once, so that a proxy that holds answers back is found out (R33).
+// start writes the first event at once, so that the cell detects a proxy that buffers responses (R33).
 func (l *stream) start(known, head string) {
 	f := l.fanout
-	at := f.answers.latest()
+	snap := f.answers.latest()
 	l.mu.Lock()
-	if tag := at.tagFor(l.entry); tag != nil && api.MatchesETag(known, tag.etag) {
-		l.etag, l.generation = tag.etag, at.generation
+	if tag := snap.tagFor(l.entry); tag != nil && api.MatchesETag(known, tag.etag) {
+		l.etag, l.generation = tag.etag, snap.generation
 		head += ": as before\n\n"
-	} else if body, etag, ok := at.encodeAnswer(l.entry); ok {
-		l.etag, l.generation = etag, at.generation
+	} else if body, etag, ok := snap.encodeAnswer(l.entry); ok {
+		l.etag, l.generation = etag, snap.generation
 		head += string(desiredEvent(etag, body))
 	}
 	err := l.writeLocked([]byte(head))
@@ -111,7 +111,7 @@ func (l *stream) start(known, head string) {
 	}
 	l.entry.addStream(l)
 	f.subscribe(l.entry, l)
-	l.catchUp() // with what changed before l was there to be told
+	l.catchUp() // with changes before the subscription
 	l.recheckAccess()
 	l.mu.Lock()
 	closed := l.closed
@@ -121,7 +121,7 @@ func (l *stream) start(known, head string) {
 	}
 }
 
-// desiredEvent is an answer as streams tell it: the same JSON, with the ETag as its id. body ends with a newline, and has no other.
+// desiredEvent returns an answer as an event whose id is the ETag. body ends with its only newline.
 func desiredEvent(etag string, body []byte) []byte {
 	b := make([]byte, 0, len(body)+len(etag)+32)
 	b = append(append(b, "event: desired\nid: "...), etag...)
@@ -129,48 +129,48 @@ func desiredEvent(etag string, body []byte) []byte {
 	return append(b, '\n')
 }
 
-// writeLocked writes under l.mu.
+// writeLocked writes b. The caller holds l.mu.
 func (l *stream) writeLocked(b []byte) error {
 	l.lastWrite = time.Since(l.fanout.clockStart)
 	_, err := l.conn.Write(b)
 	return err
 }
 
-func (l *stream) notify(at *snapshot) {
-	if reason := l.writeChange(at); reason != "" {
+func (l *stream) notify(snap *snapshot) {
+	if reason := l.writeChange(snap); reason != "" {
 		l.close(reason)
 	}
 }
 
-// writeChange writes what changed. It gives a reason to close the stream, or none.
-func (l *stream) writeChange(at *snapshot) string {
+// writeChange writes the cell's answer if it changed. It returns a reason to close the stream, or "".
+func (l *stream) writeChange(snap *snapshot) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed || l.closing || at.generation < l.generation || at.view == nil {
+	if l.closed || l.closing || snap.generation < l.generation || snap.view == nil {
 		return ""
 	}
-	tag, fresh := at.refreshEntry(l.entry)
+	tag, fresh := snap.refreshEntry(l.entry)
 	switch {
 	case tag == nil:
 		return "removed"
 	case tag.etag == l.etag:
 		return ""
-	case l.conn.HasPending(): // it is told once it has read what came before
+	case l.conn.HasPending(): // onDrained catches up
 		return ""
 	}
 	etag, ok := tag.etag, true
 	var body []byte
 	if fresh != nil {
 		var err error
-		body, err = at.marshalDesired(l.entry, fresh)
+		body, err = snap.marshalDesired(l.entry, fresh)
 		ok = err == nil
 	} else {
-		body, etag, ok = at.encodeAnswer(l.entry)
+		body, etag, ok = snap.encodeAnswer(l.entry)
 	}
-	if !ok || etag == l.etag { // a newer view is on its way
+	if !ok || etag == l.etag { // a newer view will notify
 		return ""
 	}
-	l.etag, l.generation = etag, at.generation
+	l.etag, l.generation = etag, snap.generation
 	l.fanout.metrics.Events.Inc()
 	if err := l.writeLocked(desiredEvent(etag, body)); err != nil {
 		return closeReason(err)
@@ -178,7 +178,7 @@ func (l *stream) writeChange(at *snapshot) string {
 	return ""
 }
 
-// onDrained is told by the connection that the other side has read all, or will not.
+// onDrained is called by the connection when the peer has read all bytes, or when writing failed.
 func (l *stream) onDrained(err error) {
 	l.mu.Lock()
 	closing := l.closing
@@ -193,7 +193,7 @@ func (l *stream) onDrained(err error) {
 	}
 }
 
-// catchUp tells what changed, unless it can't be known who may be told.
+// catchUp writes the newest answer, unless a revocation may be unknown.
 func (l *stream) catchUp() {
 	if l.fanout.auth.CheckFresh() == nil {
 		l.notify(l.fanout.answers.latest())
@@ -229,20 +229,20 @@ func (l *stream) recheckAccess() {
 	}
 }
 
-func (l *stream) closeWithRetry(again time.Duration) {
+func (l *stream) closeWithRetry(retryAfter time.Duration) {
 	l.mu.Lock()
 	if !l.closed && !l.closing {
-		_ = l.writeLocked(api.RetryEvent(again)) // an error: it has gone already
+		_ = l.writeLocked(api.RetryEvent(retryAfter)) // an error means that the peer has gone
 		l.closing = true
 	}
 	later := l.conn.HasPending()
 	l.mu.Unlock()
-	if !later { // else once it has read all, or has not in time
+	if !later { // otherwise onDrained closes the stream
 		l.close("stopping")
 	}
 }
 
-// close ends the stream, once.
+// close ends the stream. Only the first call has an effect.
 func (l *stream) close(reason string) {
 	l.mu.Lock()
 	first := !l.closed
@@ -254,10 +254,10 @@ func (l *stream) close(reason string) {
 	l.entry.removeStream(l)
 	l.fanout.unsubscribe(l.entry, l)
 	l.fanout.metrics.CountStreamEnd(reason)
-	_ = l.conn.Close() // nobody is there to be told of an error
+	_ = l.conn.Close()
 }
 
-// checkPeer finds out whether the other side has ended: nobody reads from the connection, so that nobody was told.
+// checkPeer closes the stream if the peer has ended the connection, which no read reports.
 func (l *stream) checkPeer() {
 	sent, ended := l.conn.PeekPeer()
 	switch {
@@ -272,8 +272,8 @@ func (l *stream) checkPeer() {
 	}
 }
 
-// addStream adds a stream to the cell's, closes those that have ended, for a whole fleet may come back before its last
-// streams are found dead, and the oldest if there are too many.
+// addStream adds a stream. It closes the cell's ended streams, as a whole fleet may reconnect before heartbeats find
+// its last streams dead, and the oldest stream if there are more than maxStreams.
 func (e *cellEntry) addStream(c closer) {
 	e.mu.Lock()
 	before := slices.Clone(e.streams)

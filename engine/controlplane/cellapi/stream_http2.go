@@ -7,15 +7,16 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 )
 
-// serveHTTP2Stream is a stream that the request's own goroutine writes: over HTTP/2, whose connection others share.
+// serveHTTP2Stream serves a stream over HTTP/2, whose connection other requests share, from the request's own
+// goroutine.
 func (d *desiredHandlers) serveHTTP2Stream(w http.ResponseWriter, r *http.Request, c *api.Caller, e *cellEntry, known string) {
 	f := d.fanout
 	l := newWaiter(f, e, c, known)
 	out := api.NewEventWriter(w)
-	at := f.answers.latest()
+	snap := f.answers.latest()
 	first := []byte(": as before\n\n")
-	if tag := at.tagFor(e); tag == nil || !api.MatchesETag(known, tag.etag) {
-		body, etag, ok := at.encodeAnswer(e)
+	if tag := snap.tagFor(e); tag == nil || !api.MatchesETag(known, tag.etag) {
+		body, etag, ok := snap.encodeAnswer(e)
 		if !ok {
 			api.WriteUnknownCell(w)
 			return
@@ -38,7 +39,7 @@ func (d *desiredHandlers) serveHTTP2Stream(w http.ResponseWriter, r *http.Reques
 	f.metrics.CountStreamEnd(l.follow(r, out))
 }
 
-// follow writes what l is woken for, until the stream ends, and says why it did.
+// follow writes events until the stream ends, and returns the reason.
 func (l *waiter) follow(r *http.Request, out api.EventWriter) string {
 	f := l.fanout
 	beat := time.NewTicker(api.Heartbeat - time.Duration(l.entry.hash)%heartbeatSpread)
@@ -50,8 +51,8 @@ func (l *waiter) follow(r *http.Request, out api.EventWriter) string {
 			return "gone"
 		case reason := <-l.ended:
 			return reason
-		case again := <-l.closing:
-			_ = out.Write(api.RetryEvent(again)) // an error: it has gone already
+		case retryAfter := <-l.closing:
+			_ = out.Write(api.RetryEvent(retryAfter)) // an error means that the peer has gone
 			return "stopping"
 		case <-beat.C:
 			b = []byte(":\n\n")
@@ -60,14 +61,14 @@ func (l *waiter) follow(r *http.Request, out api.EventWriter) string {
 		if !f.auth.StillAllowsCell(l.caller) {
 			return "shut out"
 		}
-		if f.auth.CheckFresh() == nil { // else with the next heartbeat
-			at := f.answers.latest()
-			tag := at.tagFor(l.entry)
+		if f.auth.CheckFresh() == nil { // otherwise with the next heartbeat
+			snap := f.answers.latest()
+			tag := snap.tagFor(l.entry)
 			if tag == nil {
 				return "removed"
 			}
 			if !l.knowsETag(tag.etag) {
-				if body, etag, ok := at.encodeAnswer(l.entry); ok {
+				if body, etag, ok := snap.encodeAnswer(l.entry); ok {
 					l.setKnown(etag)
 					b = desiredEvent(etag, body)
 					f.metrics.Events.Inc()

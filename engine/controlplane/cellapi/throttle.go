@@ -11,13 +11,13 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/metrics"
 )
 
-// Limits bound what cells may ask for. What is counted is always a cell, never an address: behind a private link all cells
-// have one (R34). Zero fields get their default, negative ones mean no limit.
+// Limits bounds the cells' requests. Limits are per cell, never per address: behind a private link all cells have one
+// address (R34). Zero fields have a default; negative fields mean no limit.
 type Limits struct {
-	Polls     limit.Rate // of GET /v1/desired by one cell; default 10 a second, 60 at once
-	Reports   limit.Rate // of one cell; default 10 a second, 60 at once
-	Downloads int        // of one cell at once; default 4
-	InFlight  int        // requests of cells that are being answered, those that wait left out; default 4096
+	Polls     limit.Rate // of GET /v1/desired by one cell; default 10 a second, burst 60
+	Reports   limit.Rate // of one cell; default 10 a second, burst 60
+	Downloads int        // concurrent downloads of one cell; default 4
+	InFlight  int        // concurrent requests of all cells, waiting polls not counted; default 4096
 }
 
 func (l Limits) withDefaults() Limits {
@@ -33,11 +33,11 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// throttle turns away what cells ask for beyond their limits.
+// throttle refuses requests over the cells' limits.
 type throttle struct {
 	limits     Limits
 	inFlight   limit.InFlight
-	clockStart time.Time // when the buckets' clock began
+	clockStart time.Time // of the buckets' clock
 	metrics    *metrics.Metrics
 }
 
@@ -45,7 +45,7 @@ func newThrottle(l Limits, m *metrics.Metrics) *throttle {
 	return &throttle{limits: l, inFlight: limit.InFlight{Limit: int64(l.InFlight)}, clockStart: time.Now(), metrics: m}
 }
 
-// allow takes one of a cell's tokens, or answers 429 (fault 40).
+// allow takes one token of a cell's bucket, or answers 429 (fault 40).
 func (t *throttle) allow(w http.ResponseWriter, b *limit.Bucket, r limit.Rate, now time.Duration, what string) bool {
 	after, ok := b.Allow(r, now)
 	if !ok {
@@ -56,8 +56,8 @@ func (t *throttle) allow(w http.ResponseWriter, b *limit.Bucket, r limit.Rate, n
 	return ok
 }
 
-// admit counts a request of a cell in, or answers 503: then more is under way than helps anyone. Who is turned away comes
-// back spread over some seconds, by the hash of its name.
+// admit counts a request in, or answers 503 if too many are in flight. Retry-After is spread by the hash of the cell's
+// name.
 func (t *throttle) admit(w http.ResponseWriter, hash uint32) bool {
 	if t.inFlight.Acquire() {
 		return true
@@ -68,7 +68,7 @@ func (t *throttle) admit(w http.ResponseWriter, hash uint32) bool {
 	return false
 }
 
-// startDownload counts a cell's download in, or answers 429: it has as many already as it may at once.
+// startDownload counts a cell's download in, or answers 429 if the cell has too many.
 func (t *throttle) startDownload(w http.ResponseWriter, e *cellEntry) bool {
 	limit := t.limits.Downloads
 	if n := e.downloads.Add(1); limit < 0 || int(n) <= limit {
@@ -81,11 +81,11 @@ func (t *throttle) startDownload(w http.ResponseWriter, e *cellEntry) bool {
 	return false
 }
 
-// now is the time on the buckets' clock.
+// now returns the time on the buckets' clock.
 func (t *throttle) now() time.Duration { return time.Since(t.clockStart) }
 
-// nextPollSeconds says when a cell that polls should ask next: at its own place in the period, so that those that once asked
-// together do so only once. In whole seconds, rounded up.
+// nextPollSeconds returns in how many seconds a cell should poll next: at its own offset in the interval, so that cells
+// that polled together once do not do so again.
 func nextPollSeconds(hash uint32, now, period time.Duration) int {
 	if period < time.Second {
 		return limit.CeilSeconds(period)
@@ -98,7 +98,7 @@ func nextPollSeconds(hash uint32, now, period time.Duration) int {
 	return limit.CeilSeconds(wait)
 }
 
-// secondsHeaders are the header values for small counts of seconds, made once.
+// secondsHeaders returns the header values for 0 to n-1 seconds.
 func secondsHeaders(n int) [][]string {
 	all := make([][]string, n)
 	for i := range all {

@@ -8,7 +8,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/limit"
 )
 
-// Ten thousand cells that ask at one instant ask at ten thousand different ones from then on, and each once a period.
+// Ten thousand cells that poll at one instant are spread over the interval from then on, each polling once an interval.
 func TestSlotsSpread(t *testing.T) {
 	t.Parallel()
 	const n, period = 10_000, 15 * time.Second

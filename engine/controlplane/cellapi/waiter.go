@@ -8,17 +8,17 @@ import (
 	"github.com/sluice-cd/sluice/internal/wake"
 )
 
-// waiter is a subscriber with a goroutine of its own: a poll that waits, or a stream over HTTP/2.
+// waiter is a subscriber with a goroutine of its own: a long poll, or a stream over HTTP/2.
 type waiter struct {
 	fanout  *fanout
 	entry   *cellEntry
 	caller  *api.Caller
-	woken   wake.Signal        // look again
-	ended   chan string        // capacity 1: end, for that reason
-	closing chan time.Duration // capacity 1: the server stops, come back after so long
+	woken   wake.Signal        // the answer or the roster may have changed
+	ended   chan string        // capacity 1: the reason to end
+	closing chan time.Duration // capacity 1: the server stops, retry after so long
 
 	mu    sync.Mutex // guards what follows
-	known string     // what the cell has, as If-None-Match says it
+	known string     // the cell's ETags, as in If-None-Match
 }
 
 func newWaiter(f *fanout, e *cellEntry, who *api.Caller, known string) *waiter {
@@ -28,8 +28,8 @@ func newWaiter(f *fanout, e *cellEntry, who *api.Caller, known string) *waiter {
 	}
 }
 
-func (l *waiter) notify(at *snapshot) {
-	if tag := at.tagFor(l.entry); tag == nil || !l.knowsETag(tag.etag) {
+func (l *waiter) notify(snap *snapshot) {
+	if tag := snap.tagFor(l.entry); tag == nil || !l.knowsETag(tag.etag) {
 		l.woken.Notify()
 	}
 }
@@ -54,9 +54,9 @@ func (l *waiter) recheckAccess() {
 	}
 }
 
-func (l *waiter) closeWithRetry(again time.Duration) {
+func (l *waiter) closeWithRetry(retryAfter time.Duration) {
 	select {
-	case l.closing <- again:
+	case l.closing <- retryAfter:
 	default:
 	}
 }
