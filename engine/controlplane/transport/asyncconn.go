@@ -11,39 +11,39 @@ import (
 )
 
 const (
-	slowPeerTimeout = 10 * time.Second // how long a stream's other side may take to read what was written
-	maxPendingBytes = 1 << 20          // bytes that are kept for one that reads slowly
+	slowPeerTimeout = 10 * time.Second // how long a stream's peer may take to read what was written
+	maxPendingBytes = 1 << 20          // pending bytes after which a slow peer is cut
 )
 
-// errSlowPeer: the other side does not read.
+// errSlowPeer means that the peer does not read.
 var errSlowPeer = errors.New("the other side does not read what it is sent")
 
-// asyncConn is a connection, most often with TLS above, that does two things better than its like from package net.
+// asyncConn is a connection, usually below TLS, that differs from its like in package net in two ways.
 //
-// A deadline costs nothing until somebody has to wait: it is noted, and set where a read or a write would block. net/http
-// sets some with every request.
+// Deadlines are cheap: a deadline is only noted, and set where a read or write would block. net/http sets some with
+// every request.
 //
-// Once it flows, its writer need not wait: what the kernel has no room for is kept, and written by a goroutine that ends
-// within slowFor. So one that does not read delays nobody else.
+// After writeAsync, a write never blocks: bytes that the kernel does not take are pending, and a goroutine writes them
+// within slowPeerTimeout. A peer that does not read delays no other.
 type asyncConn struct {
 	net.Conn
 	raw      syscall.RawConn
-	tryWrite func(fd uintptr) bool // writes what attempt says; made once
-	permit   *permit               // of the handshake; nil: there is none, or it is over
+	tryWrite func(fd uintptr) bool // calls current.write; made once
+	permit   *permit               // of the handshake; nil: none, or the handshake is over
 
-	readDeadline, writeDeadline atomic.Int64 // deadlines as they were asked for, Unix nanoseconds; 0: none
-	appliedReadDeadline         atomic.Int64 // the deadline for reads that is set below
+	readDeadline, writeDeadline atomic.Int64 // deadlines as requested, Unix nanoseconds; 0: none
+	appliedReadDeadline         atomic.Int64 // the read deadline that is set on Conn
 
-	mu       sync.Mutex // guards what follows, and is held while writing without waiting
+	mu       sync.Mutex // guards what follows, and is held during nonblocking writes
 	current  nonblockingWrite
-	async    bool   // from now on writers don't wait
+	async    bool   // writes don't block
 	flushing bool   // the goroutine runs
-	pending  []byte // what it writes next
+	pending  []byte // what the goroutine writes next
 	failed   error
-	drained  func(error) // told when what was left is written, or can't be
+	drained  func(error) // called after pending bytes are written, or writing failed
 }
 
-// nonblockingWrite is a write that does not wait.
+// nonblockingWrite is a write that does not block.
 type nonblockingWrite struct {
 	b   []byte
 	n   int
@@ -56,7 +56,7 @@ func newAsyncConn(c net.Conn) *asyncConn {
 	return w
 }
 
-// asyncListener is a listener of wires.
+// asyncListener is a listener of asyncConns.
 type asyncListener struct{ net.Listener }
 
 func (l asyncListener) Accept() (net.Conn, error) {
@@ -67,7 +67,7 @@ func (l asyncListener) Accept() (net.Conn, error) {
 	return newAsyncConn(c), nil
 }
 
-// Read lets other handshakes compute while it waits for the other side.
+// Read releases the handshake's permit while it waits for the peer.
 func (w *asyncConn) Read(b []byte) (int, error) {
 	if w.permit == nil {
 		return w.readWithDeadline(b)
@@ -80,7 +80,7 @@ func (w *asyncConn) Read(b []byte) (int, error) {
 	return n, w.permit.acquire()
 }
 
-// readWithDeadline sets the deadline that was asked for once the one that is set has passed.
+// readWithDeadline reads. When the deadline that is set on Conn passes, it sets the one that was requested.
 func (w *asyncConn) readWithDeadline(b []byte) (int, error) {
 	for {
 		n, err := w.Conn.Read(b)
@@ -97,7 +97,7 @@ func (w *asyncConn) readWithDeadline(b []byte) (int, error) {
 	}
 }
 
-// applyReadDeadline sets a deadline for reads; one that was asked for meanwhile is set instead.
+// applyReadDeadline sets a read deadline on Conn, or the one that is requested meanwhile.
 func (w *asyncConn) applyReadDeadline(by int64) error {
 	for {
 		w.appliedReadDeadline.Store(by)
@@ -112,7 +112,7 @@ func (w *asyncConn) applyReadDeadline(by int64) error {
 	}
 }
 
-// SetReadDeadline sets what must be earlier than what is set, and notes the rest.
+// SetReadDeadline sets a deadline that is earlier than the one on Conn, and notes a later one.
 func (w *asyncConn) SetReadDeadline(t time.Time) error {
 	by := unixNano(t)
 	w.readDeadline.Store(by)
@@ -122,19 +122,19 @@ func (w *asyncConn) SetReadDeadline(t time.Time) error {
 	return w.applyReadDeadline(by)
 }
 
-// SetWriteDeadline notes a deadline for a write that has to wait.
+// SetWriteDeadline notes the deadline for a write that blocks.
 func (w *asyncConn) SetWriteDeadline(t time.Time) error {
 	w.writeDeadline.Store(unixNano(t))
 	return nil
 }
 
-// SetDeadline is both.
+// SetDeadline sets both deadlines.
 func (w *asyncConn) SetDeadline(t time.Time) error {
 	_ = w.SetWriteDeadline(t)
 	return w.SetReadDeadline(t)
 }
 
-// endHandshake says that the handshake is over.
+// endHandshake releases the handshake's permit for good.
 func (w *asyncConn) endHandshake() {
 	if w.permit != nil {
 		w.permit.release()
@@ -142,14 +142,14 @@ func (w *asyncConn) endHandshake() {
 	}
 }
 
-// writeAsync makes writes not wait. drained is called without locks.
+// writeAsync makes writes nonblocking from now on. drained is called without locks.
 func (w *asyncConn) writeAsync(drained func(error)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.async, w.drained = true, drained
 	w.readDeadline.Store(0)
 	w.writeDeadline.Store(0)
-	_ = w.applyReadDeadline(0) // an error: it is closed, and the next write says so
+	_ = w.applyReadDeadline(0) // an error means a closed connection, which the next write reports
 }
 
 func (w *asyncConn) Write(b []byte) (int, error) {
@@ -179,7 +179,7 @@ func (w *asyncConn) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// writeNow writes as much as the kernel has room for, under w.mu.
+// writeNow writes what the kernel takes. The caller holds w.mu.
 func (w *asyncConn) writeNow(b []byte) (int, error) {
 	if w.raw == nil {
 		return 0, nil
@@ -194,7 +194,7 @@ func (w *asyncConn) writeNow(b []byte) (int, error) {
 	return n, err
 }
 
-// writeBlocking writes the rest of b, by the deadline that was asked for, under w.mu: only one writes where writers wait.
+// writeBlocking writes the rest of b by the requested deadline. The caller holds w.mu.
 func (w *asyncConn) writeBlocking(b []byte, n int) (int, error) {
 	if err := w.Conn.SetWriteDeadline(fromUnixNano(w.writeDeadline.Load())); err != nil {
 		return n, err
@@ -207,7 +207,7 @@ func (w *asyncConn) writeBlocking(b []byte, n int) (int, error) {
 }
 
 func (w *asyncConn) flushPending(until time.Time) {
-	_ = w.Conn.SetWriteDeadline(until) // an error: it is closed, and the write says so
+	_ = w.Conn.SetWriteDeadline(until) // an error means a closed connection, which Write reports
 	for {
 		w.mu.Lock()
 		b := w.pending
@@ -230,7 +230,7 @@ func (w *asyncConn) flushPending(until time.Time) {
 	}
 }
 
-// hasPending reports whether the other side has not taken what was written.
+// hasPending reports whether the peer has yet to read written bytes.
 func (w *asyncConn) hasPending() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -15,37 +15,38 @@ import (
 )
 
 const (
-	handshakeTimeout      = 10 * time.Second // how long a TLS handshake may take, from when it began
-	handshakeQueueTimeout = 5 * time.Second  // how long one waits to begin: the other side gives up some ten seconds after it connected
+	handshakeTimeout = 10 * time.Second // for a TLS handshake, counted from its start
+	// longest time in the queue: clients give up some ten seconds after they connected
+	handshakeQueueTimeout = 5 * time.Second
 )
 
-// Limits bound handshakes. Zero fields get their default.
+// Limits bounds handshakes. Zero fields have a default.
 type Limits struct {
-	ConcurrentHandshakes int // TLS handshakes that compute at once; default: as many as there are processors
-	HandshakesInFlight   int // TLS handshakes that are under way, waiting for the other side included; default 512
-	Backlog              int // connections whose handshake has not begun; default 16384
+	ConcurrentHandshakes int // handshakes that compute at once; default GOMAXPROCS
+	HandshakesInFlight   int // started handshakes, those that wait for their peer too; default 512
+	Backlog              int // connections whose handshake has not started; default 16384
 }
 
 func (l Limits) withDefaults() Limits {
 	return Limits{cmp.Or(l.ConcurrentHandshakes, runtime.GOMAXPROCS(0)), cmp.Or(l.HandshakesInFlight, 512), cmp.Or(l.Backlog, 16384)}
 }
 
-// handshakeListener is a listener whose connections have their TLS handshake behind them. Few compute at once, so that ten
-// thousand cells that come back together do not starve those that are connected: the others wait in order, in bounded
-// number and for a bounded time. One that waits for its other side keeps nobody from computing.
+// handshakeListener is a listener that returns connections after their TLS handshake. Few handshakes compute at once,
+// so that ten thousand reconnecting cells do not starve connected ones: the others wait in order, in bounded number and
+// for a bounded time. A handshake that waits for its peer lets others compute.
 //
-// What was begun goes before what is new, and what would end too late is not begun: a server that is starved then
-// finishes as many as it has time for, where one that serves all alike finishes none.
+// Started handshakes precede new ones, and a handshake that would end too late is not started. So an overloaded server
+// finishes as many handshakes as it can, where a fair one would finish none.
 type handshakeListener struct {
 	net.Listener
 	config      *tls.Config
 	log         zerolog.Logger
 	metrics     *metrics.Metrics
 	computing   *semaphore
-	inFlight    chan struct{}    // one place for each that is under way
-	queue       chan pendingConn // their handshake has not begun
+	inFlight    chan struct{}    // holds one value for each started handshake
+	queue       chan pendingConn // connections whose handshake has not started
 	ready       chan net.Conn
-	acceptError chan error // of Accept below: capacity 1
+	acceptError chan error // of the listener below; capacity 1
 	closed      chan struct{}
 	closeOnce   sync.Once
 }
@@ -55,10 +56,10 @@ type pendingConn struct {
 	acceptedAt time.Time
 }
 
-// late reports whether the handshake has waited for so long that the other side will have given up before its end.
+// late reports whether the client will have given up before the handshake's end.
 func (a pendingConn) late() bool { return time.Since(a.acceptedAt) > handshakeQueueTimeout }
 
-// newHandshakeListener serves TLS on l. Its goroutines end when it is closed.
+// newHandshakeListener serves TLS on l. Its goroutines end when the listener is closed.
 func (s *Server) newHandshakeListener(l net.Listener, c *tls.Config) net.Listener {
 	c = c.Clone()
 	c.NextProtos = []string{"h2", "http/1.1"}
@@ -72,7 +73,7 @@ func (s *Server) newHandshakeListener(l net.Listener, c *tls.Config) net.Listene
 	return h
 }
 
-// Accept gives the next connection whose handshake went well.
+// Accept returns the next connection whose handshake succeeded.
 func (h *handshakeListener) Accept() (net.Conn, error) {
 	select {
 	case c := <-h.ready:
@@ -84,7 +85,7 @@ func (h *handshakeListener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close stops accepting; what has not been handed over is closed.
+// Close stops accepting, and closes connections that Accept has not returned.
 func (h *handshakeListener) Close() error {
 	h.closeOnce.Do(func() { close(h.closed) })
 	return h.Listener.Close()
@@ -112,7 +113,7 @@ func (h *handshakeListener) acceptLoop() {
 		pause = 5 * time.Millisecond
 		select {
 		case h.queue <- pendingConn{c, time.Now()}:
-		default: // it finds out sooner than by waiting, and comes back with jitter
+		default: // a closed connection is retried with jitter, sooner than after a timeout
 			h.metrics.CountShed("backlog")
 			_ = c.Close()
 		}
@@ -145,7 +146,7 @@ func (h *handshakeListener) handshake(a pendingConn) {
 	}()
 	w := newAsyncConn(a.conn)
 	w.permit = &permit{semaphore: h.computing, late: a.late}
-	_ = w.SetDeadline(time.Now().Add(handshakeTimeout)) // an error: it is closed, and the handshake says so
+	_ = w.SetDeadline(time.Now().Add(handshakeTimeout)) // an error means a closed connection, which Handshake reports
 	c := tls.Server(w, h.config)
 	err := c.Handshake() //nolint:noctx // the deadline bounds it, without a goroutine more
 	w.endHandshake()

@@ -19,10 +19,10 @@ import (
 	"github.com/sluice-cd/sluice/cells/identity"
 )
 
-// Keys are the control plane's two: it speaks with the active one, and cells know the standby one already, so that
-// it can take over without a word to them (R29). Replicas share them.
+// Keys are the control plane's two TLS keys: the active key, and the standby key, which cells know already, so that it
+// can take over without notice (R29). Replicas share them.
 type Keys struct {
-	Pins []string // active and standby
+	Pins []string // of the active and the standby key
 	cert tls.Certificate
 }
 
@@ -30,12 +30,12 @@ const (
 	activeKey  = "active.key"
 	standbyKey = "standby.key"
 	maxKeySize = 16 << 10 // bytes
-	// maxCertificateSize bounds what a cell shows, in bytes: one that it signed itself has some 400.
+	// maxCertificateSize bounds a cell's certificate, in bytes. A self-signed one has about 400.
 	maxCertificateSize = 4 << 10
 )
 
-// OpenKeys reads the keys in a folder, and makes those that are missing. To let the standby key take over, move it
-// onto the active one and start again: a new standby is made, and cells learn of it.
+// OpenKeys reads the keys in a folder and creates missing ones. To make the standby key active, move its file onto the
+// active one and restart: a new standby key is created, and cells learn its pin.
 func OpenKeys(dir string) (*Keys, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of the control plane's keys: %w", err)
@@ -71,7 +71,7 @@ func OpenKeys(dir string) (*Keys, error) {
 	return k, nil
 }
 
-// Certificate is the one that the active key signed for itself.
+// Certificate returns the active key's self-signed certificate.
 func (k *Keys) Certificate() tls.Certificate { return k.cert }
 
 func fileExists(file string) bool {
@@ -84,7 +84,7 @@ func loadOrCreateKey(file string) (*ecdsa.PrivateKey, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err
 	}
-	if err := createKey(file); err != nil && !errors.Is(err, fs.ErrExist) { // another replica was quicker
+	if err := createKey(file); err != nil && !errors.Is(err, fs.ErrExist) { // ErrExist: another replica was faster
 		return nil, fmt.Errorf("make %s: %w", file, err)
 	}
 	return loadKey(file)
@@ -113,7 +113,8 @@ func loadKey(file string) (*ecdsa.PrivateKey, error) {
 	}
 	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
-		return nil, fmt.Errorf("%s is no private key in PKCS #8: put the right one back", file) // err could tell of the key
+		// err could quote the key
+		return nil, fmt.Errorf("%s is no private key in PKCS #8: put the right one back", file)
 	}
 	ec, ok := key.(*ecdsa.PrivateKey)
 	if !ok || ec.Curve != elliptic.P256() {
@@ -122,7 +123,7 @@ func loadKey(file string) (*ecdsa.PrivateKey, error) {
 	return ec, nil
 }
 
-// ReadPair reads a certificate for people and its private key, which others must not be able to read.
+// ReadPair reads a certificate and its private key. It refuses a key that everyone on the machine can read.
 func ReadPair(cert, key string) (tls.Certificate, error) {
 	info, err := os.Stat(key)
 	if err != nil {
@@ -134,7 +135,8 @@ func ReadPair(cert, key string) (tls.Certificate, error) {
 	return tls.LoadX509KeyPair(cert, key)
 }
 
-// createKey makes a file that is whole and on the disk before it has its name; fs.ErrExist: somebody else's has it.
+// createKey writes a new key to a temporary file, syncs it and links it to its name. It returns fs.ErrExist if the name
+// is taken.
 func createKey(file string) (err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -144,7 +146,7 @@ func createKey(file string) (err error) {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(file), ".new-*") // 0600
+	f, err := os.CreateTemp(filepath.Dir(file), ".new-*") // mode 0600
 	if err != nil {
 		return err
 	}
@@ -162,13 +164,13 @@ func createKey(file string) (err error) {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// cellsTLS is the cells' listener: TLS 1.3 from end to end, and the peer has a key. Which key is looked at for every
-// request, for a session that was resumed may be older than a revocation.
+// cellsTLS configures the cells' listener: TLS 1.3, with a key on the client's side. Package auth looks the key up for
+// every request, as a resumed session may be older than a revocation.
 func cellsTLS(cert tls.Certificate) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAnyClientCert,
 		VerifyConnection: func(cs tls.ConnectionState) error {
-			// Anyone can make a key, and a connection keeps the certificates for as long as it is open.
+			// Anyone can make a key, and an open connection keeps its certificates in memory.
 			if len(cs.PeerCertificates) > 1 || len(cs.PeerCertificates[0].Raw) > maxCertificateSize {
 				return fmt.Errorf("the peer shows more than one certificate, or one of more than %d bytes", maxCertificateSize)
 			}

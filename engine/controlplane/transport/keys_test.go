@@ -10,12 +10,13 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/transport"
 )
 
-// The keys are made once, in whole files for their owner only; the standby one takes over by moving it (R29).
+// Keys are created once, in whole files readable by their owner only. Moving the standby key's file makes it active
+// (R29).
 func TestKeys(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "tls")
 	made := make(chan *transport.Keys, 8)
-	for range cap(made) { // replicas that share the folder
+	for range cap(made) { // replicas with a common folder
 		go func() {
 			k, err := transport.OpenKeys(dir)
 			if err != nil {
@@ -75,7 +76,7 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// Keys that others may read or replace are not used.
+// Keys that others may read or replace are refused.
 func TestKeysOfOthers(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -37,7 +37,7 @@ func TestListenLoopback(t *testing.T) {
 
 func TestListenUnix(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "sluice") // a socket's path is short
+	dir, err := os.MkdirTemp("", "sluice") // socket paths are limited to about 100 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func TestListenUnix(t *testing.T) {
 		l.Close()
 		t.Error("two servers on one socket")
 	}
-	first.(*net.UnixListener).SetUnlinkOnClose(false) // as if killed
+	first.(*net.UnixListener).SetUnlinkOnClose(false) // as after a kill
 	first.Close()
 	second, err := transport.ListenUnix(path)
 	if err != nil {
@@ -71,7 +71,7 @@ func TestListenUnix(t *testing.T) {
 	}
 }
 
-// Nothing that is not loopback is spoken to in the plain; with TLS it is, and by no tokens less.
+// Listeners for other machines use TLS.
 func TestListenPeople(t *testing.T) {
 	t.Parallel()
 	k, err := transport.OpenKeys(filepath.Join(t.TempDir(), "tls"))

@@ -5,14 +5,14 @@ import (
 	"sync"
 )
 
-// errLate: the handshake came to compute when its other side had little time left.
+// errLate means that a handshake waited too long to start.
 var errLate = errors.New("the handshake waited too long to begin")
 
-// semaphore let few handshakes compute at once: those that were begun before those that are new, each kind in its order.
+// semaphore lets a number of handshakes compute at once: started ones before new ones, each kind in order.
 type semaphore struct {
 	mu                         sync.Mutex // guards what follows
 	free                       int
-	startedWaiters, newWaiters []chan struct{} // who waits, longest first; closed when there is a slot
+	startedWaiters, newWaiters []chan struct{} // longest wait first; a channel is closed when a permit is passed on
 }
 
 func newSemaphore(n int) *semaphore { return &semaphore{free: n} }
@@ -34,7 +34,7 @@ func (s *semaphore) acquire(begun bool) {
 	<-mine
 }
 
-// release hands a slot on.
+// release passes a permit on.
 func (s *semaphore) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -48,12 +48,12 @@ func (s *semaphore) release() {
 	s.free++
 }
 
-// permit is one handshake's share of slots. Its methods are called by one goroutine.
+// permit is one handshake's use of the semaphore. Its methods are called by one goroutine.
 type permit struct {
 	semaphore *semaphore
-	late      func() bool // whether it should not begin any more
-	started   bool        // it computed before
-	held      bool        // it may compute now
+	late      func() bool // reports whether it is too late to start
+	started   bool        // has computed before
+	held      bool        // may compute now
 }
 
 func (s *permit) acquire() error {

@@ -7,7 +7,7 @@ import (
 	"testing/synctest"
 )
 
-// While one handshake computes, others come to wait: what was begun goes first, and what is late does not begin.
+// Waiting handshakes compute in order, started ones first, and late ones do not start.
 func TestBegunHandshakesGoFirst(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

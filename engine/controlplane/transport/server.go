@@ -16,22 +16,22 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/metrics"
 )
 
-// shutdownTimeout is how long requests that are under way have to end once a server stops.
+// shutdownTimeout bounds requests in flight after the server begins to stop.
 const shutdownTimeout = 10 * time.Second
 
-// Server answers on listeners. All fields but Limits are required.
+// Server serves listeners. All fields except Limits are required.
 type Server struct {
 	Handle       func(w http.ResponseWriter, r *http.Request, at api.Listener)
-	ConnContext  func(ctx context.Context, c net.Conn) context.Context // of a connection with TLS
-	Drain        func()                                                // begins to let go of those who listen
-	AwaitDrained func(ctx context.Context) error                       // once nobody listens any more
+	ConnContext  func(ctx context.Context, c net.Conn) context.Context // of TLS connections
+	Drain        func()                                                // begins to end streams and long polls
+	AwaitDrained func(ctx context.Context) error                       // returns when all have ended
 	Log          zerolog.Logger
 	Metrics      *metrics.Metrics
 	Limits       Limits
 }
 
-// Serve answers on the listeners until ctx ends, then lets what is under way end, and closes them. Polls that
-// wait are let go with jitter, so that not all cells come back at once.
+// Serve serves the listeners until ctx ends, then waits for requests in flight and closes the listeners. Waiting polls
+// end with jitter, so that cells do not reconnect all at once.
 func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	var g errgroup.Group
 	ended, cancel := context.WithCancel(ctx)
@@ -41,7 +41,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 		server := s.httpServer(l)
 		servers = append(servers, server)
 		g.Go(func() error {
-			defer cancel() // one that fails stops the others
+			defer cancel() // a listener's failure stops the others
 			if t, ok := l.(*tlsListener); ok {
 				l = s.newHandshakeListener(t.Listener, t.config)
 			} else {
@@ -71,11 +71,11 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	return errors.Join(stopped.Wait(), g.Wait())
 }
 
-// httpServer is what answers on a listener.
+// httpServer returns the HTTP server of a listener.
 func (s *Server) httpServer(l net.Listener) *http.Server {
 	server := &http.Server{
 		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.Handle(w, r, ListenerOf(r)) }),
-		ReadHeaderTimeout: 10 * time.Second, // a TLS handshake's too
+		ReadHeaderTimeout: 10 * time.Second, // includes a TLS handshake
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          log.New(s.Log, "", 0),
@@ -88,7 +88,7 @@ func (s *Server) httpServer(l net.Listener) *http.Server {
 	return server
 }
 
-// ListenerOf is the kind of plain listener at which a request came in. What a proxy passes on may come from anywhere.
+// ListenerOf returns the kind of plain listener at which a request arrived. Requests through a proxy are untrusted.
 func ListenerOf(r *http.Request) api.Listener {
 	for _, name := range []string{"Forwarded", "X-Forwarded-For", "Via"} {
 		if len(r.Header[name]) > 0 {
@@ -96,7 +96,7 @@ func ListenerOf(r *http.Request) api.Listener {
 		}
 	}
 	switch at := r.Context().Value(http.LocalAddrContextKey).(type) {
-	case nil: // no network at all
+	case nil: // without a network, as in tests
 		return api.Loopback
 	case *net.UnixAddr:
 		return api.Socket

@@ -8,17 +8,18 @@ import (
 )
 
 const (
-	peerTimeout          = 30 * time.Second // until a peer that acknowledges nothing is dead
-	blockingWriteTimeout = time.Second      // a write where it may wait
+	peerTimeout          = 30 * time.Second // after which a peer that acknowledges nothing is dead
+	blockingWriteTimeout = time.Second      // for a write that may block
 )
 
-// StreamConn is a connection that was taken over from net/http. Its writer does not wait for the other side.
+// StreamConn is a connection taken over from net/http whose writes do not wait for the peer.
 type StreamConn struct {
 	conn  net.Conn
-	async *asyncConn // below conn; nil: the listener is not ours, and writes may wait a little
+	async *asyncConn // below conn; nil at a foreign listener, where writes may block briefly
 }
 
-// NewStreamConn takes a connection over. drained is called, without locks, once the other side has read what did not fit at once, or can't.
+// NewStreamConn takes a connection over. drained is called, without locks, when the peer has read all pending bytes, or
+// when writing failed.
 func NewStreamConn(c net.Conn, drained func(error)) StreamConn {
 	p, below := StreamConn{conn: c}, c
 	if t, ok := c.(*tls.Conn); ok {
@@ -36,7 +37,7 @@ func NewStreamConn(c net.Conn, drained func(error)) StreamConn {
 	return p
 }
 
-// Write sends b, or keeps what the other side has no room for yet.
+// Write sends b. Bytes that the kernel does not take stay pending.
 func (p *StreamConn) Write(b []byte) (int, error) {
 	if p.async == nil {
 		_ = p.conn.SetWriteDeadline(time.Now().Add(blockingWriteTimeout))
@@ -47,10 +48,10 @@ func (p *StreamConn) Write(b []byte) (int, error) {
 // Close ends the connection.
 func (p *StreamConn) Close() error { return p.conn.Close() }
 
-// HasPending reports whether the other side has not taken what was written.
+// HasPending reports whether the peer has yet to read written bytes.
 func (p *StreamConn) HasPending() bool { return p.async != nil && p.async.hasPending() }
 
-// PeekPeer looks whether the other side sent anything, or ended the connection: nobody reads from it.
+// PeekPeer reports whether the peer sent anything, or ended the connection. It consumes nothing.
 func (p *StreamConn) PeekPeer() (sent, ended bool) {
 	if p.async == nil {
 		return false, false
@@ -58,8 +59,8 @@ func (p *StreamConn) PeekPeer() (sent, ended bool) {
 	return peek(p.async.raw)
 }
 
-// PeerEnded reads what the other side sent though it has nothing to say, and reports whether that is the connection's end: that
-// of TLS, most likely. It takes at most as long as within.
+// PeerEnded reads what the peer sent, though it should send nothing, and reports whether the connection has ended,
+// usually by TLS's close_notify. It waits at most for within.
 func (p *StreamConn) PeerEnded(within time.Duration) bool {
 	_ = p.conn.SetReadDeadline(time.Now().Add(within))
 	n, err := p.conn.Read(make([]byte, 1))
@@ -67,11 +68,11 @@ func (p *StreamConn) PeerEnded(within time.Duration) bool {
 	if n > 0 || err != nil && !(errors.As(err, &t) && t.Timeout()) {
 		return true
 	}
-	_ = p.async.applyReadDeadline(0) // an error: it is closed, and the next heartbeat finds it
+	_ = p.async.applyReadDeadline(0) // an error means a closed connection, which the next heartbeat finds
 	return false
 }
 
-// IsSlowPeer reports whether a write failed for the other side does not read.
+// IsSlowPeer reports whether a write failed because the peer does not read.
 func IsSlowPeer(err error) bool {
 	var t net.Error
 	return errors.Is(err, errSlowPeer) || errors.As(err, &t) && t.Timeout()
