@@ -8,8 +8,8 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// flagMetrics tells of flags as the newest view has them, when it is scraped. Labels are channels and words of ours: no flag,
-// announcement or cell makes a series.
+// flagMetrics collects metrics of flags from the newest view at each scrape. Labels are channels and fixed words:
+// flags, announcements and cells make no series.
 type flagMetrics struct {
 	view                                                       func() *view.View
 	height, fault, faults, diverged, cells                     *prometheus.Desc
@@ -35,14 +35,14 @@ func newFlagMetrics(v func() *view.View) *flagMetrics {
 	}
 }
 
-// Describe is a prometheus.Collector's.
+// Describe implements prometheus.Collector.
 func (f *flagMetrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{f.height, f.fault, f.faults, f.diverged, f.cells, f.kills, f.uncommitted, f.unconfirmed, f.announcements, f.nextChange} {
 		out <- d
 	}
 }
 
-// Collect is a prometheus.Collector's.
+// Collect implements prometheus.Collector.
 func (f *flagMetrics) Collect(c chan<- prometheus.Metric) {
 	v, out := f.view(), metricWriter(c)
 	if v == nil || v.Flags == nil {
@@ -103,7 +103,7 @@ func (f *flagMetrics) collectCells(v *view.View, out metricWriter) {
 		out.gauge(f.cells, float64(n), k[0], k[1])
 	}
 	for channel := range v.Desired.Channels {
-		for _, heard := range []string{"connected", "offline"} { // none is a number too: alerts rest on it
+		for _, heard := range []string{"connected", "offline"} { // zero is exported too, for alerts
 			out.gauge(f.unconfirmed, float64(unconfirmed[[2]string{channel, heard}]), channel, heard)
 		}
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
-// fleetMetrics tells of channels and cells as the newest view has them, when it is scraped. Names in labels are those
-// of channels and releases in the repository.
+// fleetMetrics collects metrics of channels and cells from the newest view at each scrape. Labels are names of channels
+// and releases in the repository.
 type fleetMetrics struct {
 	view    func() *view.View
 	numbers func() engine.Numbers
@@ -53,7 +53,7 @@ func newFleetMetrics(v func() *view.View, numbers func() engine.Numbers) *fleetM
 	}
 }
 
-// Describe is a prometheus.Collector's.
+// Describe implements prometheus.Collector.
 func (f *fleetMetrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		f.cells, f.oldest, f.silent, f.granted, f.slots, f.sequence, f.promotion, f.rollout, f.rolling, f.blocked, f.faults,
@@ -81,7 +81,7 @@ func (out metricWriter) boolGauge(d *prometheus.Desc, is bool, labels ...string)
 	out.gauge(d, value, labels...)
 }
 
-// Collect is a prometheus.Collector's.
+// Collect implements prometheus.Collector.
 func (f *fleetMetrics) Collect(out chan<- prometheus.Metric) {
 	if f.numbers != nil {
 		w := f.numbers()
@@ -100,7 +100,6 @@ func (f *fleetMetrics) Collect(out chan<- prometheus.Metric) {
 	f.collectPlan(v, out)
 }
 
-// collectCells walks over the cells once.
 func (f *fleetMetrics) collectCells(v *view.View, out metricWriter) {
 	type key struct{ channel, release, state string }
 	type sum struct {
@@ -141,7 +140,7 @@ func (f *fleetMetrics) collectCells(v *view.View, out metricWriter) {
 	}
 }
 
-// releaseLabel is the release that a cell says it runs, if the repository ever had it as a head: a cell must not make series.
+// releaseLabel returns the version that a cell runs, or "other" if no head ever had it: reports must not make series.
 func releaseLabel(v *view.View, channel string, s *plan.CellState) string {
 	if s.Digest == "" {
 		return ""
@@ -175,7 +174,7 @@ func (f *fleetMetrics) collectChannels(v *view.View, out metricWriter) {
 	}
 }
 
-// upstreamSince is when the last upstream to get it got what is the channel's head now.
+// upstreamSince returns the latest time at which an upstream got the release that is the channel's head now.
 func upstreamSince(v *view.View, c *plan.Channel) (since time.Time, ok bool) {
 	if c.Policy == nil {
 		return since, false

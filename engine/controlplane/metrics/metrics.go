@@ -1,8 +1,8 @@
-// Package metrics is what the control plane tells Prometheus: of the requests, streams and handshakes that it serves, and of
-// channels, cells and flags as the newest View has them when it is scraped.
+// Package metrics exports the control plane's Prometheus metrics: requests, streams and handshakes of this server, and
+// channels, cells and flags of the newest View at each scrape.
 //
-// It reads no database. Labels are routes and reasons of ours, methods and codes, and names of channels and releases in the
-// repository: nothing that a client says becomes a series. All methods may be called from any goroutine.
+// It reads no database. Labels are routes, fixed reasons, methods and codes, and the repository's channels and
+// releases: what a client sends never makes a series. All methods may be called from any goroutine.
 package metrics
 
 import (
@@ -16,31 +16,31 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
-// Options say what there is to tell of. Registry and View are required.
+// Options configures Metrics. Registry and View are required.
 type Options struct {
 	Registry *prometheus.Registry
 	View     func() *view.View
-	Flags    bool                   // there is a flags repository
-	Numbers  func() engine.Numbers  // nil: not shown
-	Reads    func() int64           // of the database; nil: not shown
-	Collect  []prometheus.Collector // what else is told of
+	Flags    bool                   // with a flags repository
+	Numbers  func() engine.Numbers  // engine counters; nil: not exported
+	Reads    func() int64           // reads of the database; nil: not exported
+	Collect  []prometheus.Collector // further collectors
 }
 
-// Metrics is what this server counts of itself.
+// Metrics holds the metrics that the server updates.
 type Metrics struct {
 	Requests   *Requests
 	Streams    prometheus.Gauge
 	LongPolls  prometheus.Gauge
-	Reports    prometheus.Gauge // that are not durable yet
+	Reports    prometheus.Gauge // not durable yet
 	Handshakes prometheus.Gauge
-	Events     prometheus.Counter // that were sent over streams
-	Handler    http.Handler       // of GET /metrics
+	Events     prometheus.Counter // sent over streams
+	Handler    http.Handler       // serves GET /metrics
 
 	streamsEnded *prometheus.CounterVec
 	shed         *prometheus.CounterVec
 }
 
-// New registers everything.
+// New registers all metrics.
 func New(o Options) (*Metrics, error) {
 	gauge := func(name, help string) prometheus.Gauge {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
@@ -76,11 +76,11 @@ func New(o Options) (*Metrics, error) {
 	return m, nil
 }
 
-// CountStreamEnd counts a stream that had begun out. reason is one of ours.
+// CountStreamEnd counts the end of a stream. reason is one of a fixed set.
 func (m *Metrics) CountStreamEnd(reason string) {
 	m.Streams.Dec()
 	m.streamsEnded.WithLabelValues(reason).Inc()
 }
 
-// CountShed counts what was turned away. reason is one of ours.
+// CountShed counts a refused request or connection. reason is one of a fixed set.
 func (m *Metrics) CountShed(reason string) { m.shed.WithLabelValues(reason).Inc() }

@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// buckets are the upper bounds of the latency histogram, in order. The last ones are for polls that wait.
+// buckets returns the upper bounds of the latency histogram, in order. The last bounds are for polls that wait.
 func buckets() []time.Duration {
 	return []time.Duration{
 		100 * time.Microsecond, 500 * time.Microsecond, 2 * time.Millisecond, 10 * time.Millisecond, 50 * time.Millisecond,
@@ -18,8 +18,8 @@ func buckets() []time.Duration {
 	}
 }
 
-// Requests counts what was answered by route, method and code, and how long it took. To count costs a look into a map
-// that never changes and two additions, for polls are many. Routes are ours, methods and codes few: a client makes no series.
+// Requests counts responses and their latency by route, method and code. Observe costs a lookup in an immutable map and
+// two additions, since polls are frequent.
 type Requests struct {
 	bounds []time.Duration
 	count  *prometheus.Desc
@@ -34,7 +34,7 @@ type requestKey struct {
 	status        int
 }
 
-// series is one histogram: how many took at most so long, each bound apart, and those beyond all.
+// series is one histogram, with a counter for each bucket and one for longer requests.
 type series struct {
 	within []atomic.Uint64
 	sum    atomic.Int64 // nanoseconds
@@ -50,7 +50,7 @@ func newRequests() *Requests {
 	return q
 }
 
-// Observe counts an answer.
+// Observe counts a response.
 func (q *Requests) Observe(route, method string, status int, took time.Duration) {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete:
@@ -87,13 +87,13 @@ func (q *Requests) addSeries(key requestKey) *series {
 	return s
 }
 
-// Describe is a prometheus.Collector's.
+// Describe implements prometheus.Collector.
 func (q *Requests) Describe(out chan<- *prometheus.Desc) {
 	out <- q.count
 	out <- q.took
 }
 
-// Collect is a prometheus.Collector's.
+// Collect implements prometheus.Collector.
 func (q *Requests) Collect(out chan<- prometheus.Metric) {
 	for key, s := range *q.seriesByKey.Load() {
 		labels := []string{key.route, key.method, strconv.Itoa(key.status)}
