@@ -13,13 +13,13 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// auditor writes down what people do, and says what became of it.
+// auditor records people's actions and turns internal errors into responses.
 type auditor struct {
 	auth *auth.Auth
 	log  zerolog.Logger
 }
 
-// record writes down who is about to do what. What can't be written down is not done.
+// record records who is about to do what. After an error it must not be done.
 func (l auditor) record(ctx context.Context, what string) error {
 	if err := l.auth.Audit(ctx, api.CallerOf(ctx), what); err != nil {
 		return l.explainError(err, "keep a line of the audit")
@@ -27,7 +27,7 @@ func (l auditor) record(ctx context.Context, what string) error {
 	return nil
 }
 
-// explainError is an error from inside as people are told it; the unexpected goes to the log.
+// explainError returns an internal error as a response, and logs unexpected errors.
 func (l auditor) explainError(err error, what string) error {
 	switch {
 	case errors.Is(err, access.ErrUnknown):

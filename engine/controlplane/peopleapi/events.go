@@ -17,15 +17,16 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// decisionsPage is how many decisions are read at once for one who follows.
+// decisionsPage is how many decisions a stream reads at once.
 const decisionsPage = 100
 
-// Journal gives decisions after a cursor, at most limit, and the cursor of the last; a negative cursor asks for the last limit.
+// Journal returns at most limit decisions after a cursor, and the cursor of the last one. A negative cursor asks for
+// the latest.
 type Journal interface {
 	Decisions(ctx context.Context, after int64, limit int) (found []plan.Decided, next int64, err error)
 }
 
-// eventHandlers tells the engine's decisions, by pages and as they come.
+// eventHandlers serves the engine's decisions, by pages and as a stream.
 type eventHandlers struct {
 	views     api.Views
 	journal   Journal
@@ -40,7 +41,7 @@ type eventsInput struct {
 	Limit int   `query:"limit" minimum:"1" maximum:"1000" default:"100"`
 }
 
-// Events is a part of the decisions, in the order in which they were found in git.
+// Events is a page of decisions, in the order in which they were found in git.
 type Events struct {
 	Decisions []plan.Decided `json:"decisions"`
 	Next      int64          `json:"next" doc:"give it as since= for those that follow"`
@@ -63,7 +64,7 @@ func (e *eventHandlers) listEvents(ctx context.Context, in *eventsInput) (*event
 	return &eventsOutput{Body: Events{Decisions: found, Next: next}}, nil
 }
 
-// streamMiddleware hands over requests for /v1/events that ask for a stream; others go on.
+// streamMiddleware serves requests for /v1/events that ask for a stream, and passes others on.
 func (e *eventHandlers) streamMiddleware(ctx huma.Context, next func(huma.Context)) {
 	r, w := humago.Unwrap(ctx)
 	if !api.WantsStream(r) {
@@ -73,8 +74,8 @@ func (e *eventHandlers) streamMiddleware(ctx huma.Context, next func(huma.Contex
 	e.streamEvents(w, r)
 }
 
-// streamEvents tells decisions as they are found in git: GET /v1/events with Accept: text/event-stream. An event's id is
-// its cursor, so that a client that lost its connection goes on with Last-Event-ID, or with since=.
+// streamEvents answers GET /v1/events with Accept: text/event-stream. An event's id is its cursor, so that a client can
+// resume with Last-Event-ID or since=.
 func (e *eventHandlers) streamEvents(w http.ResponseWriter, r *http.Request) {
 	cursor, ok := parseCursor(r)
 	if !ok {
@@ -94,10 +95,10 @@ func (e *eventHandlers) streamEvents(w http.ResponseWriter, r *http.Request) {
 	beat, still := time.NewTicker(api.Heartbeat-time.Second), time.NewTicker(auth.TokenMaxAge)
 	defer beat.Stop()
 	defer still.Stop()
-	commit := "\x00" // none
+	commit := "\x00" // no commit
 	for {
-		changed := e.views.Changed()                                     // before View: what comes in between is seen
-		if v := e.views.View(); v != nil && v.Desired.Commit != commit { // decisions come with commits
+		changed := e.views.Changed()                                     // before View, to miss no change
+		if v := e.views.View(); v != nil && v.Desired.Commit != commit { // decisions are commits
 			next, err := e.writeDecisions(r, out, cursor)
 			if err != nil {
 				api.NoteError(w, err)
@@ -110,7 +111,7 @@ func (e *eventHandlers) streamEvents(w http.ResponseWriter, r *http.Request) {
 		case <-r.Context().Done():
 			return
 		case <-e.shutdown:
-			_ = out.Write(api.RetryEvent(time.Second)) // an error: it has gone already
+			_ = out.Write(api.RetryEvent(time.Second)) // an error means that the client has gone
 			return
 		case <-still.C:
 			if !e.auth.StillAllowsRole(r.Context(), api.CallerOf(r.Context()), api.Viewer) {
@@ -124,7 +125,7 @@ func (e *eventHandlers) streamEvents(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// parseCursor reads where to go on: Last-Event-ID, or else since=; -1: from the last ones.
+// parseCursor returns the cursor in Last-Event-ID, or else in since=, or -1 for the latest decisions.
 func parseCursor(r *http.Request) (int64, bool) {
 	text := r.Header.Get("Last-Event-ID")
 	if text == "" {
@@ -137,7 +138,7 @@ func parseCursor(r *http.Request) (int64, bool) {
 	return n, err == nil && n >= -1
 }
 
-// writeDecisions writes the decisions after a cursor, and gives the cursor of the last.
+// writeDecisions writes the decisions after a cursor, and returns the cursor of the last one.
 func (e *eventHandlers) writeDecisions(r *http.Request, out api.EventWriter, after int64) (int64, error) {
 	for {
 		found, next, err := e.journal.Decisions(r.Context(), after, decisionsPage)
@@ -161,8 +162,8 @@ func (e *eventHandlers) writeDecisions(r *http.Request, out api.EventWriter, aft
 	}
 }
 
-// encodeDecision is a decision as streams tell it. Only the last one of a page has the cursor as its id: who is cut off in
-// between gets some again, and loses none.
+// encodeDecision returns a decision as an event. Only the last event of a page has the cursor as its id: a client that
+// is cut off in between receives some events again, and misses none.
 func encodeDecision(d plan.Decided, cursor int64, last bool) ([]byte, error) {
 	body, err := json.Marshal(d)
 	if err != nil {

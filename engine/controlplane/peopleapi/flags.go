@@ -18,15 +18,15 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// flagHandlers show flags and announcements, and kill flags.
+// flagHandlers serves flags, announcements and webhooks, and kills flags.
 type flagHandlers struct {
 	views   api.Views
-	killer  Killer        // nil: there is no flags repository
-	outbox  engine.Outbox // of webhooks; nil: there are none
+	killer  Killer        // nil without a flags repository
+	outbox  engine.Outbox // queue of webhooks; nil without one
 	auditor auditor
 }
 
-// Flags is where every flag is, and what is known of the flags repository.
+// Flags is a page of flags, with the state of the flags repository.
 type Flags struct {
 	Commit   string            `json:"commit" doc:"the tip of the flags repository"`
 	Height   int64             `json:"height" doc:"of the tip: its place in the first-parent history"`
@@ -39,7 +39,7 @@ type Flags struct {
 	Next     string            `json:"next,omitempty" doc:"give it as after= for the next page; none: this was the last"`
 }
 
-// FlagDetail is one flag, with its definition and its cells.
+// FlagDetail is a flag with its definition and its cells.
 type FlagDetail struct {
 	view.FlagStatus
 	Definition json.RawMessage `json:"definition,omitempty" doc:"the tip's, as flagd reads it"`
@@ -110,7 +110,7 @@ func (g *flagHandlers) showFlag(_ context.Context, in *flagInput) (*flagOutput, 
 
 const noFlagsMessage = "This control plane has no flags repository: start it with sluice serve --flags-repo."
 
-// flagsView is the newest view if it has flags, or what people are told while there is none.
+// flagsView returns the newest view that has flags, or the response while there is none.
 func (g *flagHandlers) flagsView() (*view.View, error) {
 	if g.killer == nil {
 		return nil, huma.Error404NotFound(noFlagsMessage)

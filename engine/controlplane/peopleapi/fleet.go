@@ -11,7 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
-// fleetHandlers shows the plan, and where channels and cells are.
+// fleetHandlers serves the plan, and the state of channels and cells.
 type fleetHandlers struct{ views api.Views }
 
 type planOutput struct{ Body plan.Plan }
@@ -48,7 +48,7 @@ type whyInput struct {
 	Name string `path:"name" doc:"a cell, or else a channel"`
 }
 
-// Why is the answer to /v1/why/{name}.
+// Why is the response of /v1/why/{name}.
 type Why struct {
 	Name  string   `json:"name"`
 	Lines []string `json:"lines" doc:"what it runs, what it should run, and every verdict between, for people"`
@@ -72,7 +72,7 @@ type rolloutsInput struct {
 	Channel string `query:"channel" doc:"only this channel"`
 }
 
-// Rollouts is the answer to /v1/rollouts.
+// Rollouts is the response of /v1/rollouts.
 type Rollouts struct {
 	Rollouts []plan.Progress `json:"rollouts" doc:"of each channel, upstreams first"`
 }
@@ -87,7 +87,7 @@ func (f *fleetHandlers) listRollouts(_ context.Context, in *rolloutsInput) (*rol
 	return &rolloutsOutput{Body: Rollouts{Rollouts: view.Rollouts(v, in.Channel)}}, nil
 }
 
-// latestView is the newest view, or what people are told while there is none.
+// latestView returns the newest view, or the response while there is none.
 func latestView(views api.Views) (*view.View, error) {
 	v := views.View()
 	if v == nil {
@@ -96,7 +96,7 @@ func latestView(views api.Views) (*view.View, error) {
 	return v, nil
 }
 
-// viewWithChannel is what is shown, and has the channel that is asked for, if one is.
+// viewWithChannel is latestView, with a 404 unless name is empty or one of its channels.
 func (f *fleetHandlers) viewWithChannel(name string) (*view.View, error) {
 	v, err := latestView(f.views)
 	if err == nil && name != "" && v.Desired.Channels[name] == nil {

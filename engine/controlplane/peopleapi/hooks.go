@@ -16,27 +16,27 @@ import (
 
 const (
 	HookPath = "/v1/hooks/push"
-	maxHook  = 1 << 20 // bytes; a larger push is found by polling
-	maxHooks = 64      // that are read at once: anyone may send them, and a signature is known from the whole body only
+	maxHook  = 1 << 20 // bytes; polling finds a larger push
+	maxHooks = 64      // bodies read at once: anyone may send one, and the signature covers the whole body
 )
 
-// hooked answers a hook.
+// hooked is the response to a hook.
 type hooked struct {
 	Triggered bool   `json:"triggered" doc:"the branch is looked at now"`
 	Reason    string `json:"reason,omitempty" doc:"why not"`
 }
 
-// hookHandlers takes git hosts' words of pushes.
+// hookHandlers receives push hooks of git hosts.
 type hookHandlers struct {
-	secret   string // that the git host signs with; empty: hooks are not served
+	secret   string // signing secret shared with the git host; empty: hooks are off
 	branch   string // empty: a push to any branch counts
-	pushed   func() // nil: hooks are not served
+	pushed   func() // triggers a poll; nil: hooks are off
 	inFlight limit.InFlight
 	metrics  *metrics.Metrics
 }
 
-// servePush answers POST /v1/hooks/push. The signature is checked over the raw body before anything is parsed.
-// A hook only says where to look: sent again, or forged by one who has the secret, it makes the engine look once more.
+// servePush answers POST /v1/hooks/push. It verifies the signature over the raw body before it parses the body. A hook
+// only triggers a poll, so that a repeated or forged one does no harm.
 func (h *hookHandlers) servePush(w http.ResponseWriter, r *http.Request, _ *api.Caller) {
 	if h.secret == "" || h.pushed == nil {
 		api.WriteProblem(w, http.StatusNotFound, "Hooks are not set up: start the server with a hook secret.")
@@ -59,7 +59,7 @@ func (h *hookHandlers) servePush(w http.ResponseWriter, r *http.Request, _ *api.
 	}
 	var pushed struct {
 		Ref  string `json:"ref"`
-		Kind string `json:"object_kind"` // GitLab's, also from its system hooks
+		Kind string `json:"object_kind"` // GitLab's, from system hooks too
 	}
 	if err := json.Unmarshal(body, &pushed); err != nil {
 		api.WriteProblem(w, http.StatusBadRequest, "The body is not the JSON of a push.")
@@ -78,7 +78,7 @@ func (h *hookHandlers) servePush(w http.ResponseWriter, r *http.Request, _ *api.
 	}
 }
 
-// validSignature reports whether whoever sent the body has the secret. The first header that is there decides.
+// validSignature reports whether the body is signed with the secret. The first signature header decides.
 func validSignature(h http.Header, body []byte, secret string) bool {
 	for _, name := range []string{"X-Forgejo-Signature", "X-Gitea-Signature", "X-Hub-Signature-256"} {
 		given := h.Get(name)
@@ -99,7 +99,7 @@ func validSignature(h http.Header, body []byte, secret string) bool {
 		want.Write(body)
 		return hmac.Equal(mac, want.Sum(nil))
 	}
-	// GitLab sends the secret itself. Hashed first, so that its length does not show in the time either.
+	// GitLab sends the secret itself. Hashing both hides the length of the secret from timing.
 	given, want := sha256.Sum256([]byte(h.Get("X-Gitlab-Token"))), sha256.Sum256([]byte(secret))
 	return subtle.ConstantTimeCompare(given[:], want[:]) == 1
 }

@@ -15,22 +15,22 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// Killer turns flags off.
+// Killer kills flags.
 type Killer interface {
-	// Kill is durable when it returns; cells are told at once, whatever is wrong with any repository (R43).
+	// Kill is durable when it returns. Cells are notified at once, even if a repository is broken (R43).
 	Kill(ctx context.Context, o repository.Override) error
 }
 
-// killWait is how long a kill's answer waits for cells to be told.
+// killWait bounds how long the response to a kill waits for cells to be notified.
 const killWait = 2 * time.Second
 
-// NewKill turns a flag off.
+// NewKill is the request to kill a flag.
 type NewKill struct {
 	Reason string    `json:"reason" minLength:"1" maxLength:"500" doc:"one line, for everyone who wonders"`
 	Until  time.Time `json:"until,omitzero" doc:"when somebody should look at it again: nothing ends by itself"`
 }
 
-// Killed is what became of a kill.
+// Killed is the response to a kill.
 type Killed struct {
 	view.FlagKill
 	Told      int    `json:"told" doc:"cells that are told, as soon as they are connected"`
@@ -48,7 +48,7 @@ type killOutput struct {
 	Body   Killed
 }
 
-// killFlag keeps a kill and has cells told. It reads nothing of the flags repository before: that may be what is broken.
+// killFlag stores a kill and notifies cells. It does not read the flags repository first, which may be broken.
 func (g *flagHandlers) killFlag(ctx context.Context, in *killInput) (*killOutput, error) {
 	if g.killer == nil {
 		return nil, huma.Error404NotFound(noFlagsMessage)
@@ -70,7 +70,7 @@ func (g *flagHandlers) killFlag(ctx context.Context, in *killInput) (*killOutput
 	return g.awaitTold(ctx, o), nil
 }
 
-// awaitTold answers once cells are told of a kill, or says that they are not yet.
+// awaitTold responds once a view has the kill, or after killWait.
 func (g *flagHandlers) awaitTold(ctx context.Context, o repository.Override) *killOutput {
 	ctx, cancel := context.WithTimeout(ctx, killWait)
 	defer cancel()
@@ -92,7 +92,7 @@ func (g *flagHandlers) awaitTold(ctx context.Context, o repository.Override) *ki
 	}
 }
 
-// killStatus is what is known of a kill in a view; ok is false if the view is from before it.
+// killStatus returns the state of a kill in a view. ok is false if the view is older than the kill.
 func killStatus(v *view.View, o repository.Override) (out *killOutput, ok bool) {
 	b := view.NewFlagIndex(v)
 	kills := b.Kills(o.Flag)

@@ -18,22 +18,22 @@ import (
 // Members changes cells' identities.
 type Members interface {
 	Roster() *roster.Roster
-	// Identify changes a cell's identity, durably. plan.ErrStale: somebody else did meanwhile.
+	// Identify durably changes a cell's identity. It returns plan.ErrStale after a concurrent change.
 	Identify(ctx context.Context, cell, by string, change func(*cells.Identity)) error
 }
 
-// memberHandlers shows cells' identities, and changes them. Each change is written to the audit before it is done.
+// memberHandlers serves cells' identities, and changes them. Each change is recorded in the audit first.
 type memberHandlers struct {
 	views      api.Views
-	members    Members  // nil: cells have no keys
-	tokens     Tokens   // nil: nobody keeps any
+	members    Members  // nil if cells have no keys
+	tokens     Tokens   // nil without a store of tokens
 	address    string   // HOST:PORT under which cells reach their listener
-	pins       []string // that they know it by; empty: they have no listener
-	pollBranch func()   // has the branch looked at; nil: nobody does
+	pins       []string // of the cells' listener; empty without one
+	pollBranch func()   // nil: the branch is polled at intervals only
 	auditor    auditor
 }
 
-// describeMember is a cell as it is shown: by the roster, which is newer than the view.
+// describeMember returns a cell with its identity in the roster, which is newer than the view.
 func (m *memberHandlers) describeMember(c view.CellStatus) view.Member {
 	if m.members == nil {
 		return view.MemberOf(c, cells.Identity{})
@@ -79,7 +79,7 @@ func (m *memberHandlers) showMember(_ context.Context, in *cellInput) (*memberOu
 	return &memberOutput{Body: m.describeMember(view.CellOf(v, in.Name))}, nil
 }
 
-// unknownCell says so, and has the branch looked at: the cell may have been committed just now.
+// unknownCell polls the branch, which may have the cell since a moment ago, and returns a 404.
 func (m *memberHandlers) unknownCell() error {
 	if m.pollBranch != nil {
 		m.pollBranch()
@@ -87,7 +87,7 @@ func (m *memberHandlers) unknownCell() error {
 	return huma.Error404NotFound("The release repository has no such cell: add cells/NAME/cell.yaml, or check the name. If it was added just now, ask again in a moment.")
 }
 
-// JoinToken is a token that lets one agent register as a cell. It is shown this once.
+// JoinToken lets one agent register as a cell. Its secret is shown once.
 type JoinToken struct {
 	Cell    string    `json:"cell"`
 	Token   string    `json:"token" doc:"for sluice agent --join: one word"`
@@ -124,7 +124,7 @@ func (m *memberHandlers) createJoinToken(ctx context.Context, in *cellInput) (*j
 	return &joinOutput{CacheControl: "no-store", Body: JoinToken{Cell: in.Name, Token: token.String(), Expires: join.Expires}}, nil
 }
 
-// NewJoin makes a token for a cell whose identity has a serial: what is handed over, and what is kept.
+// NewJoin returns a one-time token for a cell whose identity has a serial, and the record to store.
 func NewJoin(cell string, serial int64, by, address string, pins []string, now time.Time) (identity.Token, access.Join, error) {
 	secret, err := identity.NewSecret(rand.Reader)
 	if err != nil {
@@ -142,7 +142,7 @@ func (m *memberHandlers) revokeCell(ctx context.Context, in *cellInput) (*member
 	return m.changeIdentity(ctx, in, "revoke cell "+in.Name, func(id *cells.Identity) { id.Revoked, id.Rotate = true, false })
 }
 
-// changeIdentity changes a cell's identity. It counts at once, here, and within 2 s everywhere.
+// changeIdentity changes a cell's identity. The change applies at once here, and within 2 s in other replicas.
 func (m *memberHandlers) changeIdentity(ctx context.Context, in *cellInput, what string, change func(*cells.Identity)) (*memberOutput, error) {
 	v, err := latestView(m.views)
 	if err != nil {

@@ -22,27 +22,27 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// pageRenderer renders what everyone may read, once for each state of the repositories: anyone may ask, as often as they like.
+// pageRenderer renders public pages, once for each state of the repositories, however often they are requested.
 type pageRenderer struct {
 	repository api.Repository
 	log        zerolog.Logger
 	renderer   *bulletin.Renderer
 
-	mu      sync.Mutex // held while rendering; guards what follows
+	mu      sync.Mutex // guards what follows, and is held while rendering
 	flags   *view.Flags
 	desired *plan.Desired
 	pages   map[pageKey]*page
 	notes   map[releases.Digest]string
 }
 
-// pageKey is what was asked for. The channel is one of the repository's, and the announcement is shown: there are few.
+// pageKey identifies a page. Keys are few: the channel exists, and the announcement is published.
 type pageKey struct {
 	feed         bool
-	announcement string // alone; empty: all
-	channel      string // only this one's; empty: all
+	announcement string // empty: all announcements
+	channel      string // empty: all channels
 }
 
-// page is an answer. Immutable.
+// page is a rendered page. It is immutable.
 type page struct {
 	body []byte
 	etag string
@@ -54,7 +54,7 @@ func newPageRenderer(r api.Repository, log zerolog.Logger) *pageRenderer {
 
 var errNotPublished = errors.New("no such announcement is shown")
 
-// render gives what was asked for under v.
+// render returns a page under v.
 func (p *pageRenderer) render(v *view.View, what pageKey) (*page, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -69,7 +69,7 @@ func (p *pageRenderer) render(v *view.View, what pageKey) (*page, error) {
 		text, ok := p.notes[h.Digest]
 		if !ok {
 			var err error
-			if text, err = p.readNotes(h); err != nil { // the page goes on without it, until the repositories change
+			if text, err = p.readNotes(h); err != nil { // the page has no such notes until the repositories change
 				p.log.Error().Err(err).Str("release", h.Release).Msg("read release notes")
 				return ""
 			}
@@ -77,7 +77,7 @@ func (p *pageRenderer) render(v *view.View, what pageKey) (*page, error) {
 		read[h.Digest] = text
 		return text
 	})
-	if what.channel != "" { // else what is not shown any more is forgotten
+	if what.channel != "" { // a page of all channels evicts notes that are no longer shown
 		maps.Copy(read, p.notes)
 	}
 	p.notes = read
@@ -105,7 +105,7 @@ func (p *pageRenderer) renderBody(b bulletin.Bulletin, what pageKey) ([]byte, er
 	return p.renderer.Page(b)
 }
 
-// readNotes gives the notes of a release; empty: it has none.
+// readNotes returns a release's notes, or "" if it has none.
 func (p *pageRenderer) readNotes(h plan.EffectiveHead) (string, error) {
 	files, err := p.repository.FS(h.Commit)
 	if err != nil {
@@ -123,7 +123,7 @@ func (p *pageRenderer) readNotes(h plan.EffectiveHead) (string, error) {
 	return bulletin.TruncateNotes(string(text)), err
 }
 
-// pageHandlers are for everyone.
+// pageHandlers serves the public pages.
 type pageHandlers struct {
 	views    api.Views
 	renderer *pageRenderer
@@ -138,7 +138,7 @@ func (p *pageHandlers) serveFeed(w http.ResponseWriter, r *http.Request, _ *api.
 	p.servePublished(w, r, pageKey{feed: true}, "application/atom+xml; charset=utf-8")
 }
 
-// servePublished answers everyone with what is published.
+// servePublished serves a page.
 func (p *pageHandlers) servePublished(w http.ResponseWriter, r *http.Request, what pageKey, kind string) {
 	v := p.views.View()
 	if v == nil {
@@ -169,5 +169,5 @@ func (p *pageHandlers) servePublished(w http.ResponseWriter, r *http.Request, wh
 	}
 	h.Set("Content-Type", kind)
 	h.Set("Content-Length", strconv.Itoa(len(done.body)))
-	_, _ = w.Write(done.body) // an error: the reader has gone
+	_, _ = w.Write(done.body) // an error means that the client has gone
 }

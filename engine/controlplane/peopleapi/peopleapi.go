@@ -1,10 +1,10 @@
-// Package peopleapi is the people's side of the control plane: the plan, status, why and events; cells' identities, tokens
-// and the audit; flags, announcements and kills; git hosts' hooks; and the pages that everyone may read.
+// Package peopleapi serves people: plan, status, why and events; cells' identities, tokens and the audit; flags,
+// announcements and kills; git hosts' hooks; and public pages.
 //
-// It decides nothing and keeps nothing: every answer comes from the engine's last View, the store, or the repositories. What
-// people do is written to the audit before it is done, and what can't be written down is not done. Who may use which route
-// says the table that Routes gives; whether a caller is one who may is judged before a handler is called (package auth). All
-// methods may be called from any goroutine.
+// It decides nothing and stores nothing: every response is derived from the engine's latest View, the store, or the
+// repositories. An action is recorded in the audit before it is done, and is not done if that fails. Routes names each
+// route's audience; package auth admits the caller before a handler is called. All methods may be called from any
+// goroutine.
 package peopleapi
 
 import (
@@ -20,28 +20,28 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/metrics"
 )
 
-// Options of the people's side.
+// Options configures the people's API.
 type Options struct {
 	Views      api.Views
 	Repository api.Repository
 	Journal    Journal
 	Auth       *auth.Auth
-	Members    Members       // nil: cells have no keys
-	Tokens     Tokens        // nil: nobody has one
-	Pins       []string      // of the control plane's keys; empty: cells have no listener
-	Address    string        // HOST:PORT under which cells reach it
-	Flags      Killer        // nil: there is no flags repository
-	Outbox     engine.Outbox // of webhooks; nil: there are none
-	Pushed     func()        // told of a push to Branch; nil: hooks are not served
-	HookSecret string        // what the git host signs with; empty: hooks are not served
+	Members    Members       // nil if cells have no keys
+	Tokens     Tokens        // nil if there are no tokens
+	Pins       []string      // pins of the control plane's keys; empty without a cells' listener
+	Address    string        // HOST:PORT of the cells' listener
+	Flags      Killer        // nil without a flags repository
+	Outbox     engine.Outbox // queue of webhooks; nil without one
+	Pushed     func()        // called after a push to Branch; nil turns hooks off
+	HookSecret string        // signing secret shared with the git host; empty turns hooks off
 	Branch     string        // empty: a push to any branch counts
-	Followers  int           // of events at once; negative: no limit
+	Followers  int           // concurrent followers of events; negative: no limit
 	Shutdown   api.Shutdown
 	Metrics    *metrics.Metrics
 	Log        zerolog.Logger
 }
 
-// API is the people's side.
+// API serves people.
 type API struct {
 	fleet     *fleetHandlers
 	events    *eventHandlers
@@ -52,7 +52,7 @@ type API struct {
 	pages     *pageHandlers
 }
 
-// New makes it. It starts nothing.
+// New returns an API and starts nothing.
 func New(o Options) *API {
 	l := auditor{auth: o.Auth, log: o.Log}
 	return &API{
@@ -66,7 +66,7 @@ func New(o Options) *API {
 	}
 }
 
-// Routes are the people's.
+// Routes returns the people's routes.
 func (a *API) Routes(d api.Docs) []api.Route {
 	get, post, remove := http.MethodGet, http.MethodPost, http.MethodDelete
 	op := func(tag, id, summary string, errors ...int) huma.Operation {

@@ -14,33 +14,33 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/auth"
 )
 
-// Tokens keeps operators' tokens and cells' one-time tokens, by the hash of their secrets, and the audit.
+// Tokens stores operators' tokens and cells' one-time tokens by the hash of their secrets, and the audit.
 type Tokens interface {
-	Tokens(ctx context.Context) ([]access.Token, error)            // all, those that ran out too
-	AddToken(ctx context.Context, t access.Token) error            // access.ErrTaken: there is one of that name
-	RemoveToken(ctx context.Context, name string) error            // access.ErrUnknown: there is none
-	AddJoin(ctx context.Context, j access.Join) error              // cells.Identity.Serial must still be what it says when it is used
+	Tokens(ctx context.Context) ([]access.Token, error)            // all tokens, expired ones too
+	AddToken(ctx context.Context, t access.Token) error            // access.ErrTaken if the name is taken
+	RemoveToken(ctx context.Context, name string) error            // access.ErrUnknown if there is none
+	AddJoin(ctx context.Context, j access.Join) error              // valid while the cell has the same Serial
 	Audits(ctx context.Context, limit int) ([]access.Entry, error) // newest first
 }
 
-// tokenHandlers shows people's tokens and the audit, and changes tokens. Each change is written to the audit before it is done.
+// tokenHandlers serves people's tokens and the audit, and changes tokens. Each change is recorded in the audit first.
 type tokenHandlers struct {
-	tokens  Tokens // nil: nobody has one
+	tokens  Tokens // nil without a store of tokens
 	auth    *auth.Auth
 	auditor auditor
 }
 
-// Operator is somebody's token, without its secret.
+// Operator is a token without its secret.
 type Operator = access.Token
 
-// NewOperator asks for a token.
+// NewOperator is the request for a token.
 type NewOperator struct {
 	Name string `json:"name" minLength:"1" maxLength:"100" pattern:"^[A-Za-z0-9][A-Za-z0-9._@-]*$" doc:"of the person or program; unique"`
 	Role string `json:"role" enum:"viewer,operator,approver,admin"`
 	For  string `json:"for,omitempty" doc:"how long it is good, such as 720h; without it, until it is removed"`
 }
 
-// OperatorToken is a token with its secret, which is shown this once.
+// OperatorToken is a token with its secret, which is shown once.
 type OperatorToken struct {
 	Operator
 	Token string `json:"token" doc:"for the header Authorization: Bearer, or $SLUICE_TOKEN"`
@@ -72,13 +72,13 @@ func (o *tokenHandlers) addToken(ctx context.Context, in *operatorInput) (*opera
 	return &operatorOutput{CacheControl: "no-store", Body: OperatorToken{Operator: kept, Token: secret}}, nil
 }
 
-// operatorName is what NewOperator's pattern says, for tokens that are made in the store itself.
+// operatorName repeats NewOperator's pattern for tokens that are made without the API.
 var operatorName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@-]{0,99}$`)
 
-// secretPrefix lets people, and programs that look for secrets, see what it is.
+// secretPrefix identifies a token to people and to secret scanners.
 const secretPrefix = "sluice_"
 
-// NewToken makes a token: what is kept, and the secret.
+// NewToken returns a token to store, and its secret.
 func NewToken(name string, role access.Role, lasts string, now time.Time) (access.Token, string, error) {
 	t := access.Token{Name: name, Role: role, Created: now}
 	if !operatorName.MatchString(name) {

@@ -9,7 +9,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 )
 
-// A token's name stands in logs and in the audit.
+// A token's name is written to logs and to the audit.
 func TestNamesOfTokens(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"", "ada\x1b[2J", "ada\nbob", "-x", strings.Repeat("a", 101)} {
