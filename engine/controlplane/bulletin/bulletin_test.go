@@ -25,7 +25,7 @@ import (
 
 var noon = time.Date(2026, 12, 1, 9, 0, 0, 0, time.UTC)
 
-// viewOf is staging and dedicated at 1.0.2, after 1.0.1, with the feature "classes" since 1.0.2.
+// viewOf returns a view with staging and dedicated at 1.0.2, after 1.0.1, and the feature "classes" since 1.0.2.
 func viewOf(statuses ...announce.Status) *view.View {
 	d := &plan.Desired{Channels: map[string]*plan.Channel{}, Order: []string{"staging", "dedicated"}, Releases: map[string]*plan.Release{}}
 	for i, name := range d.Order {
@@ -66,7 +66,7 @@ func notesOf(h plan.EffectiveHead) string {
 	return ""
 }
 
-// What is shown is what is published; under embargo only where its time has come (R45).
+// A bulletin has what is published, under embargo only where it was due (R45).
 func TestOf(t *testing.T) {
 	t.Parallel()
 	embargo := func(a *repository.Announcement) { a.Embargo = true }
@@ -79,7 +79,7 @@ func TestOf(t *testing.T) {
 	for name, c := range map[string]struct {
 		status   announce.Status
 		channel  string
-		channels []string // none: it is not shown
+		channels []string // none: not shown
 		at       time.Time
 	}{
 		"published":                        {status: announcement("a", nil, inChannel("staging", announce.Published, time.Time{}), inChannel("dedicated", announce.Published, noon)), channels: []string{"staging", "dedicated"}, at: noon},
@@ -124,10 +124,10 @@ func TestOf(t *testing.T) {
 type element struct {
 	name string
 	attr map[string]string
-	text string // right below it
+	text string // directly inside
 }
 
-// parseElements reads a page as a browser would find it: every element in order.
+// parseElements returns a page's elements in order, parsed as leniently as a browser does.
 func parseElements(t *testing.T, page []byte) (all []*element) {
 	t.Helper()
 	d := xml.NewDecoder(bytes.NewReader(page))
@@ -163,7 +163,7 @@ func parseElements(t *testing.T, page []byte) (all []*element) {
 	}
 }
 
-// hostileNotes are notes by somebody who means harm.
+// hostileNotes returns notes of an attacker.
 func hostileNotes() []string {
 	return []string{
 		"<script>alert(1)</script>", "a <script>alert(1)</script> b", "<img src=x onerror=alert(1)>", "<iframe src=//evil.example>\n\n</iframe>",
@@ -176,7 +176,7 @@ func hostileNotes() []string {
 	}
 }
 
-// Nothing in notes can run, load or deceive.
+// Notes can neither run, load nor deceive.
 func TestNotesAreHarmless(t *testing.T) {
 	t.Parallel()
 	p := bulletin.NewRenderer()
@@ -218,7 +218,7 @@ func TestNotesAreHarmless(t *testing.T) {
 	}
 }
 
-// Notes that are hard to parse come to an end, and to no endless page.
+// Notes that are hard to parse take bounded time, and the page is of bounded size.
 func TestNotesAreBounded(t *testing.T) {
 	t.Parallel()
 	p := bulletin.NewRenderer()
@@ -231,7 +231,7 @@ func TestNotesAreBounded(t *testing.T) {
 	}
 }
 
-// The page shows its items, names no cell, and its policy is its own style's.
+// The page shows its items, names no cell, and its policy allows its own style only.
 func TestPage(t *testing.T) {
 	t.Parallel()
 	p := bulletin.NewRenderer()
@@ -276,7 +276,7 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// parsedFeed is an Atom feed as a reader has it.
+// parsedFeed is an Atom feed as a reader parses it.
 type parsedFeed struct {
 	XMLName xml.Name    `xml:"http://www.w3.org/2005/Atom feed"`
 	ID      string      `xml:"id"`
@@ -303,7 +303,7 @@ type atomEntry struct {
 	} `xml:"content"`
 }
 
-// The feed has what RFC 4287 asks for, and an entry's id stays whatever else is shown.
+// The feed has what RFC 4287 requires, and an entry's id does not depend on other entries.
 func TestFeed(t *testing.T) {
 	t.Parallel()
 	p := bulletin.NewRenderer()

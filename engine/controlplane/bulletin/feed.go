@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// atomFeed is a feed as RFC 4287 has it.
+// atomFeed is a feed by RFC 4287.
 type atomFeed struct {
 	XMLName xml.Name    `xml:"http://www.w3.org/2005/Atom feed"`
 	ID      string      `xml:"id"`
@@ -35,7 +35,7 @@ type atomEntry struct {
 	Updated    string         `xml:"updated"`
 	Link       atomLink       `xml:"link"`
 	Categories []atomCategory `xml:"category"`
-	Content    *atomContent   `xml:"content"` // nil: there are no notes
+	Content    *atomContent   `xml:"content"` // nil without notes
 }
 
 type atomCategory struct {
@@ -47,16 +47,17 @@ type atomContent struct {
 	HTML string `xml:",chardata"`
 }
 
-// Kinds of entries: their first category.
+// An entry's kind is its first category.
 const (
 	kindAnnouncement = "announcement"
 	kindRelease      = "release"
 )
 
-// Feed is a bulletin as an Atom feed, announcements and releases by time. Equal bulletins give equal bytes.
+// Feed renders a bulletin as an Atom feed, announcements and releases by time. Equal bulletins render equally.
 func (p *Renderer) Feed(b Bulletin) ([]byte, error) {
 	f := atomFeed{
-		ID: stableID(b.Base, "feed", ""), Title: "What is new", Author: "Release notes", Updated: formatRFC3339(time.Unix(0, 0).UTC()), // until there is something
+		// The feed's time while it is empty is the epoch.
+		ID: stableID(b.Base, "feed", ""), Title: "What is new", Author: "Release notes", Updated: formatRFC3339(time.Unix(0, 0).UTC()),
 		Links: []atomLink{{"self", "application/atom+xml", b.Base + ".atom"}, {"alternate", "text/html", b.Base}},
 	}
 	if u, err := url.Parse(b.Base); err == nil && u.Host != "" {
@@ -113,7 +114,7 @@ func (p *Renderer) feedEntry(base, kind string, item Item) (atomEntry, error) {
 	return e, nil
 }
 
-// stableID is an id that stays while the page's host does: a UUID of version 8 (RFC 9562).
+// stableID returns an id that depends on the page's host, a kind and an id only: a UUID of version 8 (RFC 9562).
 func stableID(base, kind, id string) string {
 	host := ""
 	if u, err := url.Parse(base); err == nil {

@@ -14,14 +14,13 @@ import (
 	"github.com/yuin/goldmark/util"
 )
 
-// MaxNotes is how much of one release's or announcement's notes is shown, in bytes: the time to render some grows with the
-// square of it.
+// MaxNotes bounds the notes of one release or announcement, in bytes: rendering can take quadratic time.
 const MaxNotes = 16 << 10
 
-// truncationMark is what was cut off, for readers.
+// truncationMark ends truncated notes.
 const truncationMark = "\n\n…\n"
 
-// TruncateNotes bounds notes.
+// TruncateNotes truncates notes to MaxNotes.
 func TruncateNotes(notes string) string {
 	if len(notes) <= MaxNotes {
 		return notes
@@ -33,26 +32,27 @@ func TruncateNotes(notes string) string {
 	return strings.ToValidUTF8(notes, "") + truncationMark
 }
 
-// notesRenderer renders notes, the same ones once. It is safe for concurrent use.
+// notesRenderer renders notes and caches the results. It is safe for concurrent use.
 type notesRenderer struct {
 	markdown goldmark.Markdown
 
 	mu       sync.Mutex
-	rendered map[string]markup // by notes; at most maxKnown
+	rendered map[string]markup // by notes; at most maxRendered
 }
 
-// maxRendered is how many rendered notes are kept: all that a bulletin of any channel shows, most likely.
+// maxRendered bounds the cache: it suffices for the bulletins of some channels.
 const maxRendered = 4 * MaxItems
 
 func newNotesRenderer() *notesRenderer {
-	table := extension.NewTable(extension.WithTableCellAlignMethod(extension.TableCellAlignAttribute)) // a style is not allowed on the page
+	// Cells are aligned by attribute: the page's policy forbids inline styles.
+	table := extension.NewTable(extension.WithTableCellAlignMethod(extension.TableCellAlignAttribute))
 	return &notesRenderer{rendered: map[string]markup{}, markdown: goldmark.New(
 		goldmark.WithExtensions(table, extension.Strikethrough, extension.Linkify),
 		goldmark.WithRendererOptions(renderer.WithNodeRenderers(util.Prioritized(safeRenderer{}, 100))),
 	)}
 }
 
-// renderNotes renders notes as HTML that is safe to show.
+// renderNotes renders notes as safe HTML.
 func (p *notesRenderer) renderNotes(notes string) (markup, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -66,16 +66,16 @@ func (p *notesRenderer) renderNotes(notes string) (markup, error) {
 	if len(p.rendered) >= maxRendered {
 		clear(p.rendered)
 	}
-	done := markup(b.String()) // by harmless
+	done := markup(b.String()) // safeRenderer makes it safe
 	p.rendered[notes] = done
 	return done, nil
 }
 
-// safeRenderer renders what could do harm, in its own way: links only to the web and to mail, images as their text, HTML as the text
-// that it is; and headings below those of the page.
+// safeRenderer renders what could do harm: links only to the web and to mail, images as their text, HTML as text, and
+// headings below the page's own.
 type safeRenderer struct{}
 
-// RegisterFuncs is a renderer.NodeRenderer's.
+// RegisterFuncs implements renderer.NodeRenderer.
 func (h safeRenderer) RegisterFuncs(r renderer.NodeRendererFuncRegisterer) {
 	r.Register(ast.KindHeading, h.renderHeading)
 	r.Register(ast.KindLink, h.renderLink)
@@ -85,7 +85,7 @@ func (h safeRenderer) RegisterFuncs(r renderer.NodeRendererFuncRegisterer) {
 	r.Register(ast.KindHTMLBlock, h.renderHTMLBlock)
 }
 
-// firstHeading is the level of notes' first headings: the page has those above.
+// firstHeading is the level of the notes' top headings, below the page's own.
 const firstHeading = 4
 
 func (safeRenderer) renderHeading(w util.BufWriter, _ []byte, n ast.Node, entering bool) (ast.WalkStatus, error) {
@@ -98,7 +98,7 @@ func (safeRenderer) renderHeading(w util.BufWriter, _ []byte, n ast.Node, enteri
 	return ast.WalkContinue, nil
 }
 
-// openLink begins a link, if it leads where one may.
+// openLink begins a link if its address is allowed.
 func openLink(w util.BufWriter, to []byte) bool {
 	address := util.URLEscape(to, true)
 	u, err := url.Parse(string(address))
@@ -138,7 +138,7 @@ func (safeRenderer) renderAutoLink(w util.BufWriter, source []byte, n ast.Node, 
 	return ast.WalkContinue, nil
 }
 
-// renderImage shows what stands for the image: its text is rendered as the text around is.
+// renderImage leaves the image's text, which goldmark renders next.
 func (safeRenderer) renderImage(util.BufWriter, []byte, ast.Node, bool) (ast.WalkStatus, error) {
 	return ast.WalkContinue, nil
 }

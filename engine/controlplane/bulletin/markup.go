@@ -5,18 +5,18 @@ import (
 	"strings"
 )
 
-// markup is HTML that is safe to show: only these functions, and the printer of notes, make it of other text. It is written
-// by hand because templates keep every method of the whole program alive, agents' too: 7 MB each.
+// markup is safe HTML, made only by these functions and by notesRenderer. It avoids html/template, with which the
+// linker keeps every method of a program: 7 MB for each binary.
 type markup string
 
-// attributes are names and values, in turn.
+// attributes holds names and values in turn.
 type attributes []string
 
 func escapeText(s string) markup { return markup(html.EscapeString(s)) }
 
 func anchor(to, name string) markup { return element("a", attributes{"href", to}, escapeText(name)) }
 
-// element is a tag with what is inside. Its name and its attributes' names are ours.
+// element returns a tag with its content. The names of tag and attributes are constants of this package.
 func element(tag string, with attributes, inside ...markup) markup {
 	var b strings.Builder
 	b.WriteString(string(voidElement(tag, with...)))
@@ -30,7 +30,7 @@ func element(tag string, with attributes, inside ...markup) markup {
 	return markup(b.String())
 }
 
-// voidElement is a tag that nothing is inside of.
+// voidElement returns a tag without content.
 func voidElement(tag string, with ...string) markup {
 	var b strings.Builder
 	b.WriteString("<" + tag)
@@ -41,5 +41,5 @@ func voidElement(tag string, with ...string) markup {
 	return markup(b.String())
 }
 
-// isBlock tells whether a line may end behind a tag.
+// isBlock reports whether a line may end after a tag.
 func isBlock(tag string) bool { return tag != "a" && tag != "span" && tag != "time" }

@@ -12,20 +12,20 @@ import (
 //go:embed page.css
 var pageStyle string
 
-// Renderer makes pages and feeds. It is safe for concurrent use.
+// Renderer renders pages and feeds. It is safe for concurrent use.
 type Renderer struct{ notes *notesRenderer }
 
-// NewRenderer makes one.
+// NewRenderer returns a Renderer.
 func NewRenderer() *Renderer { return &Renderer{notes: newNotesRenderer()} }
 
-// ContentSecurityPolicy is the Content-Security-Policy of pages: their own style, and nothing else.
+// ContentSecurityPolicy returns the pages' Content-Security-Policy, which allows their own style only.
 func ContentSecurityPolicy() string {
 	sum := sha256.Sum256([]byte(pageStyle))
 	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
 		"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
 
-// Page is a bulletin as a page. Equal bulletins give equal bytes.
+// Page renders a bulletin as a page. Equal bulletins render equally.
 func (p *Renderer) Page(b Bulletin) ([]byte, error) {
 	announcements, err := p.renderArticles(b, b.Announcements, func(i Item) markup { return element("h3", nil, anchor(b.Base+"/"+i.ID, i.Title)) }, "")
 	if err != nil {
@@ -52,7 +52,7 @@ func (p *Renderer) Page(b Bulletin) ([]byte, error) {
 	return renderDocument(b, pageTitle, element("h1", nil, escapeText(pageTitle))+element("nav", nil, contents...), body), nil
 }
 
-// AnnouncementPage is a page with one announcement of a bulletin.
+// AnnouncementPage renders a page with one announcement of a bulletin.
 func (p *Renderer) AnnouncementPage(b Bulletin, of Item) ([]byte, error) {
 	articles, err := p.renderArticles(b, []Item{of}, func(i Item) markup { return element("h1", nil, escapeText(i.Title)) }, "")
 	if err != nil {
@@ -63,12 +63,12 @@ func (p *Renderer) AnnouncementPage(b Bulletin, of Item) ([]byte, error) {
 
 const (
 	pageTitle     = "What is new"
-	releasePrefix = "release-" // of the releases' anchors
+	releasePrefix = "release-" // of anchors of releases
 )
 
 func feedURL(b Bulletin) string { return b.Base + ".atom" }
 
-// renderDocument is a whole page.
+// renderDocument renders a whole page.
 func renderDocument(b Bulletin, name string, header markup, body []markup) []byte {
 	head := element("head", nil,
 		voidElement("meta", "charset", "utf-8"),
@@ -83,7 +83,7 @@ func renderDocument(b Bulletin, name string, header markup, body []markup) []byt
 		element("body", nil, element("header", nil, header), element("main", nil, body...))) + "\n")
 }
 
-// renderArticles are items with their notes. prefix goes before their anchors.
+// renderArticles renders items with their notes. prefix precedes their anchors.
 func (p *Renderer) renderArticles(b Bulletin, all []Item, heading func(Item) markup, prefix string) ([]markup, error) {
 	articles := make([]markup, 0, len(all))
 	for _, item := range all {
@@ -100,7 +100,7 @@ func (p *Renderer) renderArticles(b Bulletin, all []Item, heading func(Item) mar
 	return articles, nil
 }
 
-// itemDetails says when and where an item came out. A release whose notes are shown is linked to them.
+// itemDetails renders when and where an item was published, with a link to its release's notes if they are shown.
 func itemDetails(b Bulletin, item Item) markup {
 	inside := []markup{element("time", attributes{"datetime", formatRFC3339(item.At)}, escapeText(formatDay(item.At)))}
 	for _, c := range item.Channels {
@@ -116,8 +116,8 @@ func itemDetails(b Bulletin, item Item) markup {
 	return element("p", attributes{"class", "about"}, inside...)
 }
 
-// formatDay is an instant for people, in its own zone.
+// formatDay formats an instant for people, in its own zone.
 func formatDay(t time.Time) string { return t.Format("2 January 2006, 15:04 MST") }
 
-// formatRFC3339 is an instant for programs.
+// formatRFC3339 formats an instant for programs.
 func formatRFC3339(t time.Time) string { return t.Format(time.RFC3339) }
