@@ -13,14 +13,14 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/cellapi"
 )
 
-// mux finds the route of a request and has its caller judged: no handler is reached but by a row of the table.
+// mux routes requests and authorises their callers: a handler can be reached only through a row of the table.
 type mux struct {
 	router      *http.ServeMux
 	auth        *auth.Auth
 	api         huma.API
 	table       []api.Route
 	routes      map[string]*api.Route // by pattern
-	pollHandler http.HandlerFunc      // of GET /v1/desired: what is asked for most is found at a glance
+	pollHandler http.HandlerFunc      // of GET /v1/desired, the most frequent request, found without the router
 	errs        []error
 }
 
@@ -44,7 +44,7 @@ func (m *mux) addRoutes(all []api.Route) {
 		m.routes[r.Pattern()] = &r
 		op := describeRoute(m.api, r)
 		if r.Typed != nil {
-			r.Typed(m.api, op) // comes back by HandleFunc
+			r.Typed(m.api, op) // huma calls back through HandleFunc
 			continue
 		}
 		if !op.Hidden {
@@ -58,7 +58,7 @@ func (m *mux) addRoutes(all []api.Route) {
 	}
 }
 
-// HandleFunc adds what answers a Typed row.
+// HandleFunc registers the handler of a Typed row. Huma calls HandleFunc.
 func (m *mux) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Request)) {
 	r, ok := m.routes[pattern]
 	if !ok {
@@ -70,7 +70,7 @@ func (m *mux) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Reque
 	}))
 }
 
-// authorise is the one way to a handler: past the judgment of who asks.
+// authorise wraps a handler so that only admitted callers reach it.
 func (m *mux) authorise(route *api.Route, h api.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		a, ours := w.(*responseRecorder)
@@ -95,16 +95,16 @@ func (m *mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m.router.ServeHTTP(w, r)
 }
 
-// writeUnmatched answers where no route does, saying what would be allowed.
+// writeUnmatched answers 404, or 405 with the methods that the path allows.
 func (m *mux) writeUnmatched(w http.ResponseWriter, r *http.Request) {
-	at := api.Untrusted
+	listener := api.Untrusted
 	if a, ok := w.(*responseRecorder); ok {
-		at = a.listener
+		listener = a.listener
 	}
 	var allowed []string
 	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete} {
 		_, pattern := m.router.Handler(&http.Request{Method: method, URL: r.URL, Host: r.Host})
-		if route, ok := m.routes[pattern]; ok && m.auth.Serves(at, route) {
+		if route, ok := m.routes[pattern]; ok && m.auth.Serves(listener, route) {
 			allowed = append(allowed, method)
 		}
 	}
@@ -118,5 +118,5 @@ func (m *mux) writeUnmatched(w http.ResponseWriter, r *http.Request) {
 	api.WriteProblem(w, http.StatusMethodNotAllowed, "This path does not take "+strconv.Quote(r.Method)+": see the Allow header.")
 }
 
-// err tells of rows that can't be served.
+// err returns an error for every row that can't be served.
 func (m *mux) err() error { return errors.Join(m.errs...) }

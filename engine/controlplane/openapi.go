@@ -14,12 +14,13 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 )
 
-// newAPI is an API without routes, whose document is served as a route like any other.
+// newAPI returns an API without routes. openAPIRoutes serves its document.
 func newAPI(m *mux) huma.API {
 	c := huma.DefaultConfig("Sluice", "1")
 	c.Info.Description = "What cells and people ask of a Sluice control plane. Errors are problem+json (RFC 9457); every answer carries X-Request-Id."
-	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", "" // the documentation page would load scripts from elsewhere
-	c.CreateHooks = nil                                   // no $schema in answers
+	// huma's documentation page would load scripts from other sites
+	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", ""
+	c.CreateHooks = nil // no $schema in responses
 	c.RejectUnknownQueryParameters = true
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"key":   {Type: "mutualTLS", Description: "TLS 1.3 with the cell's Ed25519 key, at the cells' listener; the server is known by its pins. Certificates are signed by their own key."},
@@ -29,7 +30,7 @@ func newAPI(m *mux) huma.API {
 	return humago.New(m, c)
 }
 
-// schemaName tells a cell's Hold from a channel's.
+// schemaName distinguishes types of the same name in different packages, such as a cell's Hold and a channel's.
 func schemaName(t reflect.Type, hint string) string {
 	name := huma.DefaultSchemaNamer(t, hint)
 	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
@@ -48,7 +49,7 @@ func schemaName(t reflect.Type, hint string) string {
 	return name
 }
 
-// describeRoute completes a route's operation: who may use it, and the answers that are problems.
+// describeRoute completes a route's operation with its security and its problem responses.
 func describeRoute(a huma.API, r api.Route) huma.Operation {
 	op := r.Operation
 	op.Method, op.Path = r.Method, r.Path
@@ -63,7 +64,7 @@ func describeRoute(a huma.API, r api.Route) huma.Operation {
 		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests)
 	}
 	if r.Handler == nil || op.Hidden {
-		return op // huma does the rest from types
+		return op // huma derives the rest from types
 	}
 	problem := docsOf(a).Schema(huma.ErrorModel{})
 	for _, status := range op.Errors {
@@ -74,7 +75,7 @@ func describeRoute(a huma.API, r api.Route) huma.Operation {
 
 func docsOf(a huma.API) api.Docs { return api.Docs{Schemas: a.OpenAPI().Components.Schemas} }
 
-// openAPIRoutes are the routes of the description of all routes. It is made when it is first asked for.
+// openAPIRoutes returns the routes that serve the OpenAPI document, encoded on the first request.
 func openAPIRoutes(a huma.API) []api.Route {
 	document := func(path, kind string, make func() ([]byte, error)) api.Route {
 		made := sync.OnceValues(make)
@@ -85,7 +86,7 @@ func openAPIRoutes(a huma.API) []api.Route {
 				return
 			}
 			w.Header().Set("Content-Type", kind)
-			_, _ = w.Write(text) // an error: the client has gone
+			_, _ = w.Write(text) // an error means that the client has gone
 		}}
 	}
 	all := a.OpenAPI()

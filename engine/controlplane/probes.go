@@ -11,12 +11,12 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/api"
 )
 
-// probes say whether cells can be served here.
+// probes serves liveness, readiness and metrics.
 type probes struct {
 	views           api.Views
-	repositoryError func() error                    // why the release repository can't be read; nil: not looked at
-	maxUnreachable  time.Duration                   // not ready once that lasted for so long
-	checkStore      func(ctx context.Context) error // whether the store works; nil: not looked at
+	repositoryError func() error                    // of the last read of the release repository; nil: not checked
+	maxUnreachable  time.Duration                   // longest outage of the repository while ready
+	checkStore      func(ctx context.Context) error // nil: not checked
 	shutdown        api.Shutdown
 	outage          outage
 }
@@ -33,10 +33,10 @@ func (p *probes) routes(d api.Docs, metrics http.Handler) []api.Route {
 	}
 }
 
-// outage watches, from one question for readiness to the next, for how long the release repository could not be read.
+// outage measures, from one readiness probe to the next, how long the release repository has been unreachable.
 type outage struct {
 	mu    sync.Mutex
-	since time.Time // zero: it could be
+	since time.Time // zero while the repository is reachable
 }
 
 func (o *outage) exceeds(err error, than time.Duration) bool {
@@ -53,12 +53,13 @@ func (o *outage) exceeds(err error, than time.Duration) bool {
 	return false
 }
 
-// serveReadiness answers 503 with every reason why cells had better be served by another replica.
+// serveReadiness answers 503 with every reason to send cells to another replica.
 func (p *probes) serveReadiness(w http.ResponseWriter, r *http.Request, c *api.Caller) {
 	var reasons []*huma.ErrorDetail
 	add := func(where, what string) {
 		if !c.IsLocal() {
-			what = "does not work; the log of sluice serve says why" // anyone may ask, and errors name addresses and files
+			// errors name addresses and files, and anyone may ask
+			what = "does not work; the log of sluice serve says why"
 		}
 		reasons = append(reasons, &huma.ErrorDetail{Location: where, Message: what})
 	}
@@ -89,7 +90,7 @@ func (p *probes) serveReadiness(w http.ResponseWriter, r *http.Request, c *api.C
 	api.WriteJSON(w, http.StatusOK, health{Status: "ready"})
 }
 
-// health is the answer where all is well.
+// health is the body of a successful probe.
 type health struct {
 	Status string `json:"status"`
 }

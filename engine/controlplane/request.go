@@ -18,17 +18,18 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 )
 
-// bodyReadTimeout is how long bodies have to be read, also by net/http before it answers: less than api.AnswerTime, so that there is time to say so.
+// bodyReadTimeout bounds reading a body, also by net/http before it answers. It is shorter than api.ResponseTimeout, so
+// that there is time left to report the timeout.
 const bodyReadTimeout = 20 * time.Second
 
-// responseRecorder notes what was answered, for the log and the metrics.
+// responseRecorder records the status and size of a response for the log and the metrics.
 type responseRecorder struct {
 	http.ResponseWriter
 	status   int
 	bytes    int64
-	err      error // for the log: what happened inside
+	err      error // internal error, for the log
 	listener api.Listener
-	caller   *api.Caller // for the log; nil: it was not looked at
+	caller   *api.Caller // for the log; nil if the caller was not identified
 }
 
 func (a *responseRecorder) WriteHeader(status int) {
@@ -50,24 +51,25 @@ func (a *responseRecorder) Write(b []byte) (int, error) {
 // Unwrap lets http.ResponseController reach the connection.
 func (a *responseRecorder) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
-// NoteError is an api.Recorder's.
+// NoteError implements api.Recorder.
 func (a *responseRecorder) NoteError(err error) { a.err = err }
 
-// NoteStatus is an api.Recorder's.
+// NoteStatus implements api.Recorder.
 func (a *responseRecorder) NoteStatus(status int) { a.status = status }
 
-// serveRequest is around every request: its id, its limits, what becomes of a panic, one line in the log, the metrics.
-func (s *Server) serveRequest(w http.ResponseWriter, r *http.Request, at api.Listener) {
+// serveRequest wraps every request: request id, limits, recovery from panics, one log line, metrics.
+func (s *Server) serveRequest(w http.ResponseWriter, r *http.Request, listener api.Listener) {
 	begun := time.Now()
-	a := &responseRecorder{ResponseWriter: w, listener: at}
+	a := &responseRecorder{ResponseWriter: w, listener: listener}
 	id := r.Header.Get("X-Request-Id")
 	if !validRequestID(id) {
 		id = newRequestID()
 	}
 	a.Header().Set("X-Request-Id", id)
-	// A server without deadlines (a test's recorder) goes on as it is.
+	// A ResponseWriter without deadlines, such as a test's recorder, returns an error here.
 	_ = http.NewResponseController(w).SetWriteDeadline(begun.Add(api.ResponseTimeout))
-	if r.ContentLength != 0 { // without a body the connection is watched for its end instead, for as long as a poll waits
+	// Without a body, net/http reads ahead to detect that the client has gone, for as long as a poll waits.
+	if r.ContentLength != 0 {
 		_ = http.NewResponseController(a).SetReadDeadline(begun.Add(bodyReadTimeout))
 	}
 	defer func() {
@@ -82,7 +84,7 @@ func (s *Server) serveRequest(w http.ResponseWriter, r *http.Request, at api.Lis
 		}
 		s.recordRequest(a, r, id, time.Since(begun))
 	}()
-	if at == api.Loopback && !hostAllowed(r) {
+	if listener == api.Loopback && !hostAllowed(r) {
 		api.WriteProblem(a, http.StatusMisdirectedRequest, "This server is for this machine only: ask for it as 127.0.0.1 or localhost.")
 		return
 	}
@@ -114,10 +116,10 @@ func (s *Server) recordRequest(a *responseRecorder, r *http.Request, id string, 
 	}
 }
 
-// maxLoggedPath is how much of a path goes into the log, in bytes: who is nobody can send one of 16 KiB.
+// maxLoggedPath bounds a logged path in bytes: an unauthenticated client can send one of 16 KiB.
 const maxLoggedPath = 300
 
-// sanitisePath is a path as the log has it: whoever reads it at a terminal is not driven by what somebody asked for.
+// sanitisePath shortens a path for the log and replaces characters that could control a terminal.
 func sanitisePath(text string) string {
 	if len(text) > maxLoggedPath {
 		text = text[:maxLoggedPath] + "…"
@@ -130,7 +132,7 @@ func sanitisePath(text string) string {
 	}, text)
 }
 
-// newRequestID is a request's id: 64 bits of chance, in hex.
+// newRequestID returns 64 random bits in hex.
 func newRequestID() string {
 	var raw [8]byte
 	binary.BigEndian.PutUint64(raw[:], rand.Uint64())
@@ -142,8 +144,8 @@ func validRequestID(id string) bool {
 	return id != "" && len(id) <= 64 && strings.Trim(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == ""
 }
 
-// hostAllowed keeps other sites' pages in a browser on this machine from asking a loopback server under a name
-// of their own (DNS rebinding). Hooks are signed, and may come through a tunnel.
+// hostAllowed prevents DNS rebinding: a web page of another site must not reach a loopback server under a name of its
+// own. Hooks are exempt, as they are signed and may come through a tunnel.
 func hostAllowed(r *http.Request) bool {
 	if _, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); !ok || r.URL.Path == peopleapi.HookPath {
 		return true
