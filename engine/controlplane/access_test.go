@@ -38,16 +38,16 @@ import (
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
-// editableMembers is who is who, by hand: identities of which any may change.
+// editableMembers are members in memory whose identities a test changes.
 type editableMembers struct {
 	mu      sync.Mutex // guards what follows
 	all     map[string]cells.Identity
 	stale   error
 	used    []string
-	changed chan struct{} // closed when any changed; nil: none did yet
+	changed chan struct{} // closed after a change; nil: not requested
 }
 
-// Roster is another each time, as it is after a change.
+// Roster returns a new roster at each call.
 func (m *editableMembers) Roster() *roster.Roster {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -104,23 +104,23 @@ func (m *editableMembers) Identify(_ context.Context, cell, _ string, change fun
 	return nil
 }
 
-// securedSite is a site with all its doors.
+// securedSite is a site with all kinds of listeners.
 type securedSite struct {
 	*site
 	members   *editableMembers
 	keys      *transport.Keys
-	signers   map[string]crypto.Signer // by whose
-	tokens    map[string]string        // by role, and expired
-	addresses map[string]string        // by door: the address
+	signers   map[string]crypto.Signer // by whose key
+	tokens    map[string]string        // by role, and "expired"
+	addresses map[string]string        // by kind of listener
 	dir       string
-	ca        *x509.CertPool // knows the people's listener
+	ca        *x509.CertPool // trusts the people's listener
 }
 
 func newSecuredSite(t *testing.T, keyed bool) *securedSite { return newSecuredSiteWith(t, keyed, nil) }
 
 func newSecuredSiteWith(t *testing.T, keyed bool, change func(*controlplane.Options)) *securedSite {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "sluice") // a socket's path is short
+	dir, err := os.MkdirTemp("", "sluice") // socket paths are limited to about 100 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +170,7 @@ func newSecuredSiteWith(t *testing.T, keyed bool, change func(*controlplane.Opti
 	return h
 }
 
-// serveListeners serves every door until the test ends.
+// serveListeners serves all listeners until the test ends.
 func (h *securedSite) serveListeners(t *testing.T, keyed bool) {
 	t.Helper()
 	all := map[string]func() (net.Listener, error){
@@ -210,7 +210,7 @@ func newKey(t *testing.T) (string, ed25519.PrivateKey) {
 	return identity.FormatKey(public), private
 }
 
-// client is a client that comes in at a door; with a key, if one is given.
+// client returns a client of a listener, with a key if one is given.
 func (h *securedSite) client(t *testing.T, door string, key crypto.Signer) *http.Client {
 	t.Helper()
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -245,7 +245,7 @@ func (h *securedSite) clientTLS(t *testing.T, key crypto.Signer) *tls.Config {
 	return c
 }
 
-// request asks once. headers are name and value in turn.
+// request sends one request. headers holds names and values in turn.
 func (h *securedSite) request(t *testing.T, c *http.Client, door, method, path, body string, headers ...string) (*http.Response, string) {
 	t.Helper()
 	scheme := "http"
@@ -281,10 +281,10 @@ func (h *securedSite) request(t *testing.T, c *http.Client, door, method, path, 
 // callerKind is a kind of caller.
 type callerKind struct {
 	name, listener string
-	key            string // whose
-	token          string // which; "wrong": one that nobody knows
-	cell           string // names itself
-	proxyHeader    string // a header of a proxy
+	key            string // whose key
+	token          string // a role, "expired", or "wrong" for an unknown token
+	cell           string // that the caller names
+	proxyHeader    string // header of a proxy
 }
 
 func callerKinds(keyed bool) []callerKind {
@@ -317,15 +317,15 @@ func callerKinds(keyed bool) []callerKind {
 	return all
 }
 
-// What a visitor gets.
+// A request ends in one of these outcomes.
 const (
 	admitted     = "yes"
 	unauthorized = "401"
 	forbidden    = "403"
-	noRoute      = "404" // there is no such route here
+	noRoute      = "404" // the route does not exist at the listener
 )
 
-// expectedOutcome says what a visitor is to get of a route: written apart from the code that decides it.
+// expectedOutcome returns the outcome that a caller should have at a route. It is independent of package auth.
 func expectedOutcome(v callerKind, r api.Route, keyed bool) string {
 	public := r.Audience == api.Public || r.Audience == api.Hook
 	forCells := r.Audience == api.Cell || r.Audience == api.AnyKey
@@ -367,7 +367,7 @@ func expectedOutcome(v callerKind, r api.Route, keyed bool) string {
 	return forbidden
 }
 
-// TestRoutes walks every route with every kind of caller.
+// TestRoutes requests every route as every kind of caller.
 func TestRoutes(t *testing.T) {
 	t.Parallel()
 	for _, keyed := range []bool{false, true} {
@@ -387,7 +387,7 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
-// outcomeOf tells what became of a request.
+// outcomeOf requests a route and returns the outcome.
 func (h *securedSite) outcomeOf(t *testing.T, client *http.Client, v callerKind, r api.Route) string {
 	t.Helper()
 	path := strings.NewReplacer("{digest}", string(digestOf("1.0.1")), "{name}", "dodo", "{key}", "dodo", "{id}", "dodo").Replace(r.Path)
@@ -410,7 +410,7 @@ func (h *securedSite) outcomeOf(t *testing.T, client *http.Client, v callerKind,
 		path += "?cell=" + v.cell
 	}
 	if r.Audience == api.AnyKey {
-		body = `{"nothing":"of use"}` // a token that is not good is answered late
+		body = `{"nothing":"of use"}` // the response to an invalid token is delayed
 	}
 	if r.Audience == api.Hook {
 		mac := hmac.New(sha256.New, []byte("secret"))
@@ -441,7 +441,7 @@ func (h *securedSite) outcomeOf(t *testing.T, client *http.Client, v callerKind,
 	return admitted
 }
 
-// The table for people: docs/access.md. go test ./engine/controlplane -run RoutesDoc -update
+// TestRoutesDoc compares docs/access.md with the table: go test ./engine/controlplane -run RoutesDoc -update
 func TestRoutesDoc(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
@@ -476,7 +476,7 @@ that is shown decides, also where none is needed.
 	}
 }
 
-// A report for another cell is refused, whatever its query says (fault 40), and nothing of it is kept.
+// A report for another cell is refused, whatever its query says (fault 40), and nothing of the report is stored.
 func TestReportForAnother(t *testing.T) {
 	t.Parallel()
 	h := newSecuredSite(t, true)
@@ -494,7 +494,7 @@ func TestReportForAnother(t *testing.T) {
 	}
 }
 
-// Who is shut out is out at the next request, on connections and sessions that are older too (R29, fault 40).
+// A revoked cell is refused at its next request, on open connections and resumed sessions too (R29, fault 40).
 func TestRevokedAtOnce(t *testing.T) {
 	t.Parallel()
 	h := newSecuredSite(t, true)
@@ -543,7 +543,7 @@ func TestCutOff(t *testing.T) {
 	}
 }
 
-// Whether a replica is ready is for everyone; why it is not, for those on its machine.
+// Everyone may know whether a replica is ready, but only callers on its machine may know the reason.
 func TestReadyTellsStrangersNoMore(t *testing.T) {
 	t.Parallel()
 	h := newSecuredSite(t, true)
@@ -559,7 +559,8 @@ func TestReadyTellsStrangersNoMore(t *testing.T) {
 	}
 }
 
-// The cells' listener is TLS 1.3 with an Ed25519 key on the other side, by the hybrid key exchange, for HTTP/1.1 and HTTP/2.
+// The cells' listener requires TLS 1.3 and an Ed25519 key, uses the hybrid key exchange, and serves HTTP/1.1 and
+// HTTP/2.
 func TestCellsListener(t *testing.T) {
 	t.Parallel()
 	h := newSecuredSite(t, true)
@@ -585,7 +586,7 @@ func TestCellsListener(t *testing.T) {
 	}
 }
 
-// A cell's new key ends the one before with its first use, not sooner.
+// The first use of a cell's next key, and nothing earlier, retires the previous key.
 func TestNextKey(t *testing.T) {
 	t.Parallel()
 	h := newSecuredSite(t, true)

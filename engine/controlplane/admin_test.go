@@ -28,7 +28,7 @@ func parseJSON[T any](t *testing.T, body string) (v T) {
 	return v
 }
 
-// What an administrator does to a cell's identity, from its token to its end, with every step in the audit.
+// An administrator's actions on a cell's identity, from its token to its revocation, are all in the audit.
 func TestCellsIdentity(t *testing.T) {
 	t.Parallel()
 	h := newSecuredSite(t, true)

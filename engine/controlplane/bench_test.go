@@ -20,7 +20,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/transport"
 )
 
-// newBareServer is a net/http handler that answers 304 over the same TLS.
+// newBareServer serves 304 from net/http over the same TLS, and returns the address.
 func newBareServer(b *testing.B) (addr string) {
 	keys, err := transport.OpenKeys(b.TempDir())
 	if err != nil {
@@ -43,7 +43,7 @@ func newBareServer(b *testing.B) (addr string) {
 	return l.Addr().String()
 }
 
-// measurePolls asks over all connections for a while, at most 64 at once, and gives answers a second.
+// measurePolls polls over all connections for a while, at most 64 at once, and returns the responses per second.
 func measurePolls(b *testing.B, links []*cellConn, etag []string, lasts time.Duration) float64 {
 	var answered atomic.Int64
 	var wg sync.WaitGroup
@@ -66,7 +66,7 @@ func measurePolls(b *testing.B, links []*cellConn, etag []string, lasts time.Dur
 	return float64(answered.Load()) / time.Since(began).Seconds()
 }
 
-// expectNotModified asks, and reads the 304.
+// expectNotModified sends a request and reads a 304.
 func expectNotModified(l *cellConn, request string) error {
 	if _, err := io.WriteString(l, request); err != nil {
 		return err
@@ -84,7 +84,7 @@ func expectNotModified(l *cellConn, request string) error {
 	}
 }
 
-// envInt reads a number from the environment.
+// envInt returns a number from the environment.
 func envInt(name string, otherwise int) int {
 	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
 		return n
@@ -92,8 +92,8 @@ func envInt(name string, otherwise int) int {
 	return otherwise
 }
 
-// Idle polls through everything against a bare handler, over mutual TLS, in turn. The client is in the same process, so
-// that the ratio flatters: see make bench-fleet for separate ones.
+// BenchmarkIdlePollTLS compares idle polls with a bare handler over mutual TLS, in turn. The client runs in the same
+// process, which flatters the ratio: make bench-fleet has separate processes.
 func BenchmarkIdlePollTLS(b *testing.B) {
 	n := envInt("CONNECTIONS", 64)
 	f := newFleet(b, n, withoutLimits)
@@ -125,7 +125,7 @@ func BenchmarkIdlePollTLS(b *testing.B) {
 	b.ReportMetric(rates[len(rates)/2], "polls/s")
 }
 
-// residentMemory is the process's resident memory in bytes.
+// residentMemory returns the process's resident memory in bytes.
 func residentMemory(b testing.TB) float64 {
 	text, err := os.ReadFile("/proc/self/status")
 	if err != nil {
@@ -139,8 +139,8 @@ func residentMemory(b testing.TB) float64 {
 	return float64(kb) * 1024
 }
 
-// Fan-out to streams against a bare broadcast over as many TLS connections: from the new view to the last cell. The
-// readers are in the same process.
+// BenchmarkFanOut compares the fan-out to streams with a bare broadcast over as many TLS connections, from the new view
+// to the last cell. The readers run in the same process.
 func BenchmarkFanOut(b *testing.B) {
 	n := envInt("STREAMS", 2000)
 	f := newFleet(b, n, withoutLimits)
@@ -209,7 +209,7 @@ func BenchmarkFanOut(b *testing.B) {
 	runtime.KeepAlive(all)
 }
 
-// broadcaster is n TLS connections on which somebody reads, at the writing end.
+// broadcaster returns the writing ends of n TLS connections that are being read.
 func broadcaster(b *testing.B, n int, arrived chan<- time.Time) []net.Conn {
 	keys, err := transport.OpenKeys(b.TempDir())
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// viewWithFlags is viewOf with flags: each cell that is named is told of a bundle, and of orders.
+// viewWithFlags is viewOf with a bundle and orders for each named cell.
 func viewWithFlags(height int64, bundles, orders map[string]string) *view.View {
 	v := viewOf("1.0.1")
 	v.Flags = &view.Flags{Height: height, Commit: "f1", Told: map[string]*cells.Flags{}, Bundles: map[releases.Digest][]byte{}}
@@ -69,7 +69,7 @@ func TestBundle(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	// What is not what its digest says never leaves (invariant 5).
+	// Bytes that do not match their digest are not served (invariant 5).
 	damaged := viewWithFlags(8, map[string]string{"acme": "{}"}, nil)
 	damaged.Flags.Bundles[releases.DigestBytes([]byte("{}"))] = []byte("{} ")
 	s.setView(damaged)
@@ -77,7 +77,7 @@ func TestBundle(t *testing.T) {
 	wantProblem(t, w, body, 500, "log")
 }
 
-// R34, R39: a cell gets the bundle that it is told of and the one before; of another one it can't tell whether it exists.
+// R34, R39: a cell may download the bundle in its answer and the one before, and can't tell whether any other exists.
 func TestBundleIsTold(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
@@ -95,14 +95,14 @@ func TestBundleIsTold(t *testing.T) {
 			wantProblem(t, w, body, status, "/v1/desired")
 		}
 	}
-	ask("acme", "{1}", 404) // no flags at all
+	ask("acme", "{1}", 404) // no flags
 	first := viewWithFlags(1, map[string]string{"acme": "{1}", "bolt": "{2}"}, nil)
 	s.setView(first)
 	ask("acme", "{1}", 200)
 	ask("acme", "{2}", 503) // another cell's
-	ask("acme", "{9}", 503) // nobody's here
+	ask("acme", "{9}", 503) // no cell's
 	ask("", "{2}", 200)
-	ask("crow", "{1}", 404) // is told of none
+	ask("crow", "{1}", 404) // has no flags
 	ask("bolt", "{2}", 200)
 	getJSON[cells.Desired](t, s, "/v1/desired?cell=acme")
 	next := func(height int64, bundle string) {
@@ -114,17 +114,17 @@ func TestBundleIsTold(t *testing.T) {
 	}
 	next(2, "{3}")
 	ask("acme", "{3}", 200)
-	ask("acme", "{1}", 200) // it may be on its way
+	ask("acme", "{1}", 200) // it may be downloading it
 	ask("bolt", "{1}", 503)
 	next(3, "{4}")
 	ask("acme", "{3}", 200)
-	ask("acme", "{1}", 503) // two ago
+	ask("acme", "{1}", 503) // the one before the one before
 	if w, body := s.request(t, "GET", "/v1/flagbundles/sha256:00?cell=acme", ""); w.StatusCode != 404 {
 		t.Errorf("no digest: %s %s", w.Status, body)
 	}
 }
 
-// Flags are told alike by polls, by polls that wait and by streams; the height alone wakes nobody (R31, R39).
+// Polls, long polls and streams send the same flags; a change of the height alone notifies no cell (R31, R39).
 func TestFlagsTravel(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, func(o *controlplane.Options) { o.Limits.Cells.Polls.PerSecond = -1 })

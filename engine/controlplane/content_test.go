@@ -50,7 +50,7 @@ func TestRelease(t *testing.T) {
 			t.Errorf("Accept-Encoding %s: %s", accept, w.Header.Get("Content-Encoding"))
 		}
 	}
-	// A broken download goes on, with the tar's own bytes, whatever was accepted.
+	// A download resumes with the plain tar's bytes, whatever Accept-Encoding says.
 	w, rest := s.request(t, "GET", path, "", "Range", "bytes=100-", "Accept-Encoding", "zstd", "If-Range", etag)
 	if w.StatusCode != 206 || rest != tar[100:] || w.Header.Get("Content-Encoding") != "" {
 		t.Errorf("range: %s %v, %d bytes", w.Status, w.Header, len(rest))
@@ -66,12 +66,12 @@ func TestRelease(t *testing.T) {
 	}
 }
 
-// R34: only what is offered, to whom it is offered.
+// R34: a release is served only if it is offered to the cell.
 func TestReleaseIsOffered(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
 	one, two, three := digestOf("1.0.1"), digestOf("1.0.2"), digestOf("1.0.3")
-	moved := viewOf("1.0.2") // staging went from 1.0.1 to 1.0.2, dedicated has 1.0.1
+	moved := viewOf("1.0.2") // staging moved from 1.0.1 to 1.0.2, dedicated has 1.0.1
 	staging, dedicated := moved.Desired.Channels["staging"], moved.Desired.Channels["dedicated"]
 	old := viewOf("1.0.1").Desired.Channels["staging"].History
 	staging.History = append(old, staging.History...)
@@ -103,7 +103,7 @@ func TestReleaseIsOffered(t *testing.T) {
 			wantProblem(t, w, body, 404, "offered")
 		}
 	}
-	// What a cell was given stays open to it, though its channel is another now.
+	// A cell may download what it was granted, though its channel is another now.
 	was := moved.Observed.Cells["acme"].Granted
 	for name, c := range map[string]struct {
 		state  plan.CellState
@@ -124,7 +124,7 @@ func TestReleaseIsOffered(t *testing.T) {
 	}
 }
 
-// Invariant 5: bytes that are not what the digest says never leave.
+// Invariant 5: bytes that do not match their digest are not served.
 func TestDamagedReleaseStays(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
@@ -146,7 +146,7 @@ func TestDamagedReleaseStays(t *testing.T) {
 	}
 }
 
-// countingFS counts how often a commit is opened.
+// countingFS counts how often a release is opened.
 type countingFS struct {
 	fs.FS
 	mu    sync.Mutex
@@ -180,11 +180,11 @@ func TestReleaseIsPackedOnce(t *testing.T) {
 	}
 }
 
-// R34: one cell has few downloads at once; those that don't read take no copy each, and others are not kept from theirs.
+// R34: one cell's concurrent downloads are bounded, slow ones share a copy, and other cells can download.
 func TestParallelDownloadsAreBounded(t *testing.T) {
 	t.Parallel()
 	big := releaseFiles()
-	noise := make([]byte, 16<<20) // more than the kernel keeps for one that does not read
+	noise := make([]byte, 16<<20) // more than the kernel buffers for a client that does not read
 	for i := range noise {
 		noise[i] = byte(i * i >> 7 * 31)
 	}

@@ -35,7 +35,7 @@ func TestDesired(t *testing.T) {
 			t.Errorf("If-None-Match %s: %s %q, ETag %s", known, w.Status, body, w.Header.Get("ETag"))
 		}
 	}
-	// R31: another view with the same answer has the same ETag; another cell's is its own.
+	// R31: the ETag stays while the answer does, and differs between cells.
 	same := viewOf("1.0.1")
 	same.Plan.Now = noon.Add(time.Hour)
 	same.Observed.Cells["acme"].LastReport = noon.Add(time.Hour)
@@ -52,7 +52,7 @@ func TestDesired(t *testing.T) {
 	}
 }
 
-// awaitLongPolls polls until n cells wait, as the metrics tell.
+// awaitLongPolls reads the metrics until n polls wait.
 func (s *site) awaitLongPolls(t *testing.T, n string) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); ; {
@@ -66,7 +66,7 @@ func (s *site) awaitLongPolls(t *testing.T, n string) {
 	}
 }
 
-// Ten cells' polls wait, sleep on through a view that says the same, and all wake at the one that does not.
+// Ten cells' polls wait through a view with the same answers, and end at a view with others.
 func TestLongPollsWake(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
@@ -134,7 +134,7 @@ func TestLongPollEnds(t *testing.T) {
 	}
 }
 
-// Readers and a writer of views at once, for the race detector; each answer's body fits its ETag.
+// For the race detector: views are read and replaced at once, and each body matches its ETag.
 func TestDesiredUnderChange(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
@@ -157,7 +157,7 @@ func TestDesiredUnderChange(t *testing.T) {
 	wg.Wait()
 }
 
-// discardResponse is a response writer that keeps nothing but the status.
+// discardResponse is a ResponseWriter that keeps only the status.
 type discardResponse struct {
 	h      http.Header
 	status int

@@ -12,7 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
-// addDecision puts a decision into the store, and shows the commit that it came with.
+// addDecision stores a decision and sets a view with its commit.
 func (s *site) addDecision(t *testing.T, n int64) {
 	t.Helper()
 	d := plan.Decided{Commit: fmt.Sprintf("c%d", n), Kind: plan.Promote, Channel: "staging", Release: fmt.Sprintf("1.0.%d", n), Sequence: n, At: noon}
@@ -48,7 +48,7 @@ func (s *site) followEvents(t *testing.T, headers ...string) (*http.Response, *e
 	return w, e
 }
 
-// Decisions are told as they come; after a cut the client goes on where it was, and loses none.
+// Decisions are streamed as they come; a client resumes after a cut and misses none.
 func TestFollowEvents(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)

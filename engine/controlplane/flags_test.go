@@ -29,14 +29,15 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// flagSite is a house with a flags repository: what cells are told comes of announce.Make, and kills of the store, as in production.
+// flagSite is a securedSite with a flags repository. As in production, announce.Make decides what cells are told, and
+// the store has the kills.
 type flagSite struct {
 	*securedSite
 	mu         sync.Mutex // guards what follows
 	files      map[string]string
-	valid      *repository.Tree // the newest; nil: nothing was read
+	valid      *repository.Tree // the newest valid tree; nil: nothing was read
 	changes    []func(*view.View)
-	killDelay  time.Duration // until a kill is shown; below 0: it never is
+	killDelay  time.Duration // until a view has a kill; negative: for ever
 	background sync.WaitGroup
 }
 
@@ -75,7 +76,7 @@ func newFlagSite(t *testing.T) *flagSite {
 	return l
 }
 
-// writeFile writes a file of the flags repository, or removes it, and shows what comes of it.
+// writeFile writes or removes a file of the flags repository and sets the resulting view.
 func (l *flagSite) writeFile(t *testing.T, name, text string) {
 	t.Helper()
 	l.mu.Lock()
@@ -88,7 +89,7 @@ func (l *flagSite) writeFile(t *testing.T, name, text string) {
 	l.refresh(t.Context())
 }
 
-// Kill is the engine's: kept first, then shown.
+// Kill stores a kill, then sets the resulting view, as the engine does.
 func (l *flagSite) Kill(ctx context.Context, o repository.Override) error {
 	if err := l.store.Kill(ctx, plan.Kill{ID: rand.Text(), At: noon, Override: o}); err != nil {
 		return err
@@ -102,7 +103,7 @@ func (l *flagSite) Kill(ctx context.Context, o repository.Override) error {
 	return nil
 }
 
-// refresh shows what comes of the repository, the kills in the store and the fleet.
+// refresh sets the view that results from the repository, the store's kills and the fleet.
 func (l *flagSite) refresh(ctx context.Context) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -150,7 +151,7 @@ func (l *flagSite) refresh(ctx context.Context) {
 	l.setView(v)
 }
 
-// encodeTold is what a cell is told, as it travels.
+// encodeTold returns what a cell is told, as in cells.Desired.
 func encodeTold(f *view.Flags, told *announce.Told) *cells.Flags {
 	orders, err := json.Marshal(told.Orders)
 	if err != nil {
@@ -165,7 +166,7 @@ func encodeTold(f *view.Flags, told *announce.Told) *cells.Flags {
 	return out
 }
 
-// confirmFlags makes cells say that they have in force what they are told.
+// confirmFlags makes cells report that what they are told is in force.
 func (l *flagSite) confirmFlags(names ...string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -177,7 +178,7 @@ func (l *flagSite) confirmFlags(names ...string) {
 	})
 }
 
-// requestAs asks as somebody with a role, and reads the answer.
+// requestAs sends a request with a role's token and parses the response.
 func requestAs[T any](t *testing.T, l *flagSite, role, method, path, body string, status int) (v T) {
 	t.Helper()
 	w, said := l.request(t, l.client(t, "people", nil), "people", method, path, body, "Authorization", "Bearer "+l.tokens[role])
@@ -190,7 +191,7 @@ func requestAs[T any](t *testing.T, l *flagSite, role, method, path, body string
 	return v
 }
 
-// Fault 61, R43: a kill counts at once whatever else is broken, is told to cells that wait, and is repeatable.
+// Fault 61, R43: a kill applies at once whatever else is broken, reaches waiting polls, and may be repeated.
 func TestKill(t *testing.T) {
 	t.Parallel()
 	l := newFlagSite(t)
@@ -226,13 +227,13 @@ func TestKill(t *testing.T) {
 	if len(audit.Entries) != 2 || audit.Entries[0].Who != "operator" || audit.Entries[0].What != "kill the flag classes: it is broken" {
 		t.Errorf("audit: %+v", audit)
 	}
-	// One that no definition has: the repository may be what is broken.
+	// The key need not exist: the repository may be broken.
 	if got := requestAs[peopleapi.Killed](t, l, "operator", "POST", "/v1/flags/no%20such/kill", `{"reason": "r"}`, 200); got.Flag != "no such" || !strings.Contains(got.Warning, "no such flag") {
 		t.Errorf("%+v", got)
 	}
 }
 
-// A kill works before anything was read of the flags repository; if cells can't be told in time, it says so.
+// A kill works before the flags repository was read. If cells can't be notified in time, the response says so.
 func TestKillBeforeAnythingWasRead(t *testing.T) {
 	t.Parallel()
 	l := newFlagSite(t)
@@ -282,7 +283,7 @@ func TestKillsThatAreNone(t *testing.T) {
 	wantProblem(t, w, said, 500, "log")
 }
 
-// Without a flags repository there are no flags, and every route says what to do.
+// Without a flags repository there are no flags, and every route names the next step.
 func TestNoFlags(t *testing.T) {
 	t.Parallel()
 	h := newSecuredSite(t, true)
@@ -301,7 +302,7 @@ func TestNoFlags(t *testing.T) {
 	}
 }
 
-// What people see of a flag, cell by cell: what is not confirmed is said to be so.
+// People see the state of a flag in every cell, and whether the cell confirmed it.
 func TestFlags(t *testing.T) {
 	t.Parallel()
 	l := newFlagSite(t)
@@ -336,7 +337,7 @@ func TestFlags(t *testing.T) {
 				t.Errorf("%s: %+v", key, c)
 			}
 		}
-		for _, c := range f.Channels { // the list agrees with the cells
+		for _, c := range f.Channels { // the totals agree with the cells
 			counted := map[view.FlagState]int{}
 			for _, cell := range d.Cells {
 				if cell.Channel == c.Channel {
@@ -366,7 +367,7 @@ func TestFlags(t *testing.T) {
 	}
 }
 
-// Many look at one plan at once, for the race detector.
+// For the race detector: many requests read one plan.
 func TestFlagsInParallel(t *testing.T) {
 	t.Parallel()
 	l := newFlagSite(t)

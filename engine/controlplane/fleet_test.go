@@ -29,7 +29,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
-// members is who is which cell, in memory: nobody registers here.
+// members are members in memory, without registration.
 type members struct {
 	controlplane.Members
 	mu      sync.Mutex
@@ -57,7 +57,7 @@ func (m *members) RosterChanged() <-chan struct{} {
 	return m.changed
 }
 
-// revoke shuts a cell's keys out.
+// revoke removes a cell's key from the roster.
 func (m *members) revoke(cell string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -67,14 +67,14 @@ func (m *members) revoke(cell string) {
 	m.changed = make(chan struct{})
 }
 
-// fleet is a site whose cells come by mutual TLS.
+// fleet is a site whose cells connect by mutual TLS.
 type fleet struct {
 	*site
 	members *members
 	addr    string
 	certs   []tls.Certificate
 	names   []string
-	stop    func() error // ends the server, gracefully
+	stop    func() error // stops the server gracefully
 }
 
 // newFleet serves cells 0 to n-1 of staging on loopback.
@@ -124,7 +124,7 @@ func newFleet(t testing.TB, n int, change func(*controlplane.Options)) *fleet {
 
 func cellName(i int) string { return fmt.Sprintf("cell-%05d", i) }
 
-// fleetView is staging at a release, with n cells that run it.
+// fleetView returns a view with n cells that run a release in staging.
 func fleetView(n int, version string) *view.View {
 	v := viewOf(version)
 	staging := v.Desired.Channels["staging"]
@@ -142,7 +142,7 @@ func fleetView(n int, version string) *view.View {
 	return v
 }
 
-// withHeldCells is a view of the same repository under which these cells are held by another gate.
+// withHeldCells returns a view of the same repository in which the answers of the named cells differ.
 func withHeldCells(v *view.View, gate string, names ...string) *view.View {
 	c := &view.View{Desired: v.Desired, Observed: v.Observed, Plan: v.Plan}
 	o := *v.Observed
@@ -182,7 +182,7 @@ func (f *fleet) dial(t testing.TB, i int) *cellConn {
 	return &cellConn{Conn: c, counter: counted, reader: bufio.NewReader(c)}
 }
 
-// countingConn counts what goes over a connection.
+// countingConn counts a connection's bytes.
 type countingConn struct {
 	net.Conn
 	in, out int
@@ -207,7 +207,7 @@ type cellConn struct {
 	reader  *bufio.Reader
 }
 
-// get sends a request with the headers that an agent sends.
+// get sends a request with the headers of an agent.
 func (l *cellConn) get(t testing.TB, path, etag string, headers ...string) *http.Response {
 	t.Helper()
 	text := "GET " + path + " HTTP/1.1\r\nHost: sluice.example:7601\r\nUser-Agent: Go-http-client/1.1\r\nAccept: application/json\r\nIf-None-Match: " + etag + "\r\nAccept-Encoding: gzip\r\n"
@@ -224,7 +224,7 @@ func (l *cellConn) get(t testing.TB, path, etag string, headers ...string) *http
 	return w
 }
 
-// report reports as a cell.
+// report sends a cell's report.
 func (l *cellConn) report(t testing.TB, cell string) *http.Response {
 	t.Helper()
 	body := `{"cell":"` + cell + `","boot":"b","state":"pending"}`
@@ -239,7 +239,7 @@ func (l *cellConn) report(t testing.TB, cell string) *http.Response {
 	return w
 }
 
-// stream asks for events. known is an ETag, or empty.
+// stream requests a stream. known is an ETag, or empty.
 func (l *cellConn) stream(t testing.TB, known string) *eventReader {
 	t.Helper()
 	w := l.get(t, "/v1/desired", known, "Accept: text/event-stream")
@@ -252,7 +252,7 @@ func (l *cellConn) stream(t testing.TB, known string) *eventReader {
 // eventReader reads a stream of events.
 type eventReader struct{ lines *bufio.Reader }
 
-// nextBlock is the next block of lines, up to an empty one.
+// nextBlock returns the lines up to the next empty one.
 func (e *eventReader) nextBlock() (block string, err error) {
 	for {
 		line, err := e.lines.ReadString('\n')
@@ -266,7 +266,7 @@ func (e *eventReader) nextBlock() (block string, err error) {
 	}
 }
 
-// nextDesired is the next answer, heartbeats left out.
+// nextDesired returns the next answer, without heartbeats.
 func (e *eventReader) nextDesired(t testing.TB) (etag, data string) {
 	t.Helper()
 	for {
@@ -293,7 +293,7 @@ func (e *eventReader) nextDesired(t testing.TB) (etag, data string) {
 	}
 }
 
-// desiredOf is a cell's answer as JSON, by the standard library.
+// desiredOf returns a cell's answer, encoded by the standard library.
 func (s *site) desiredOf(t testing.TB, cell string) (etag, body string) {
 	t.Helper()
 	d, etag, ok := s.View().Cell(cell)

@@ -20,7 +20,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
-// Anyone can make a key: who shows much to be kept with the connection, or speaks an old TLS, does not come in.
+// Anyone can make a key: a peer with large certificates or an old TLS version is refused.
 func TestCertificatesOfCells(t *testing.T) {
 	t.Parallel()
 	h := newSecuredSite(t, true)
@@ -60,7 +60,7 @@ func TestCertificatesOfCells(t *testing.T) {
 	}
 }
 
-// isAnswered tells whether a request over such a connection is answered.
+// isAnswered reports whether a request over such a connection has a response.
 func isAnswered(at string, config *tls.Config) bool {
 	c, err := tls.Dial("tcp", at, config)
 	if err != nil {
@@ -75,7 +75,7 @@ func isAnswered(at string, config *tls.Config) bool {
 	return n > 0 && err == nil
 }
 
-// Who is nobody keeps no connection: it ends with the answer.
+// A connection of an unidentified peer is closed after the response.
 func TestNobodyKeepsAConnection(t *testing.T) {
 	t.Parallel()
 	h := newSecuredSite(t, true)
@@ -97,7 +97,7 @@ func TestNobodyKeepsAConnection(t *testing.T) {
 	}
 }
 
-// Names and paths that other servers read in other ways are no way around the table.
+// Names and paths that other servers parse differently do not bypass the table.
 func TestPathsAroundTheTable(t *testing.T) {
 	t.Parallel()
 	h := newSecuredSite(t, true)
@@ -126,7 +126,7 @@ func TestPathsAroundTheTable(t *testing.T) {
 	}
 }
 
-// What anyone may send is read for few at once; the others are told to come back.
+// Only a bounded number of unauthenticated bodies is read at once; further requests are told to retry.
 func TestHooksAreBounded(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
@@ -152,7 +152,7 @@ func TestHooksAreBounded(t *testing.T) {
 			busy <- err == nil && string(answer) == "HTTP/1.1 503"
 		})
 	}
-	for range 16 { // 64 are read
+	for range 16 { // 64 bodies are read
 		if !<-busy {
 			t.Error("another answer than 503")
 		}
@@ -163,7 +163,7 @@ func TestHooksAreBounded(t *testing.T) {
 	done.Wait()
 }
 
-// Paths stand in the log short, and without what would drive a terminal.
+// Logged paths are short and can't control a terminal.
 func TestPathsInTheLog(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
@@ -176,7 +176,7 @@ func TestPathsInTheLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.Body.Close()
-	s.Close() // the line is written after the answer
+	s.Close() // the log line is written after the response
 	if log := s.log.String(); strings.ContainsAny(log, "\u009b\u202e\x1b") || len(log) > 2000 || !strings.Contains(log, "2J") {
 		t.Errorf("%d bytes: %q", len(log), log)
 	}

@@ -55,7 +55,7 @@ func TestHooks(t *testing.T) {
 		"through a tunnel's host name": {gitlab, []string{"X-Gitlab-Token", "secret", "Host", "hooks.example"}, 202, 1},
 	} {
 		s.pushes = 0
-		for range 2 { // sent again, it does no harm
+		for range 2 { // a repeated hook does no harm
 			w, body := s.request(t, "POST", "/v1/hooks/push", c.body, c.headers...)
 			if w.StatusCode != c.status {
 				t.Errorf("%s: %s, not %d: %s", name, w.Status, c.status, body)
@@ -83,7 +83,7 @@ func TestHooksNotSetUp(t *testing.T) {
 	}
 }
 
-// Which branch the repository's HEAD names is not known here: each push is a reason to look.
+// Without a configured branch, a push to any branch triggers a poll.
 func TestHookOfAnyBranch(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)

@@ -18,7 +18,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
-// Serve stops when its context ends: a waiting poll is let go, and both listeners are closed.
+// Serve stops when its context ends: it ends a waiting poll and closes both listeners.
 func TestServeStops(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
@@ -93,7 +93,7 @@ func TestServeFailsWithItsListener(t *testing.T) {
 	}
 }
 
-// pipeListener is a listener whose connections are pipes in memory, so that their deadlines follow synctest's clock.
+// pipeListener is a listener of pipes in memory, whose deadlines follow synctest's clock.
 type pipeListener struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -116,7 +116,7 @@ func (p *pipeListener) Close() error {
 
 func (p *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipes", Net: "unix"} }
 
-// A body that is announced and never sent keeps no connection, whether the route reads bodies or not.
+// A body that is announced and never sent does not hold a connection, whether the route reads bodies or not.
 func TestBodyThatNeverComes(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
@@ -136,7 +136,7 @@ func TestBodyThatNeverComes(t *testing.T) {
 				t.Fatal(err)
 			}
 			begun := time.Now()
-			said, err := io.ReadAll(ours) // ends when the server closes the connection
+			said, err := io.ReadAll(ours) // until the server closes the connection
 			if err != nil || !strings.HasPrefix(string(said), "HTTP/1.1 ") {
 				t.Errorf("%q: got %q (%v)", head, said, err)
 			}

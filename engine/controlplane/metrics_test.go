@@ -11,7 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
-// What operators watch is told: the fleet, rollouts, promotions, and what is under way here.
+// The metrics have what operators watch: the fleet, rollouts, promotions, and operations in flight.
 func TestFleetMetrics(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
@@ -50,7 +50,7 @@ func TestFleetMetrics(t *testing.T) {
 	}
 }
 
-// Whatever cells and clients say, no label is theirs: the number of series stays.
+// Nothing that cells and clients send makes a series.
 func TestNamesMakeNoSeries(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
@@ -66,7 +66,7 @@ func TestNamesMakeNoSeries(t *testing.T) {
 	}
 	provoke := func(name string) {
 		v := viewOf("1.0.1")
-		for _, cell := range []string{"acme", "bolt"} { // each says that it runs what nobody gave it
+		for _, cell := range []string{"acme", "bolt"} { // each reports a release that it was never granted
 			c := v.Observed.Cells[cell]
 			c.Release, c.Digest = name, digestOf("1.0.3")
 			c.Running = &cells.Assignment{Channel: name, Release: name, Digest: c.Digest}

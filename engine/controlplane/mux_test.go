@@ -9,7 +9,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/auth"
 )
 
-// A route that does not say who may use it is not served, and one that nobody declared can't be added past the table.
+// A route without an audience is not served, and a route that is not in the table can't be added.
 func TestNothingPastTheTable(t *testing.T) {
 	t.Parallel()
 	m := newMux(auth.New(auth.Options{}))

@@ -12,7 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
-// The description that is committed is the one that the code gives: go test ./engine/controlplane -run OpenAPI -update
+// TestOpenAPI compares docs/openapi.json with the code: go test ./engine/controlplane -run OpenAPI -update
 func TestOpenAPI(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)

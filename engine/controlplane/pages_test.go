@@ -17,7 +17,7 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// viewWithAnnouncements is viewOf with two announcements: one is published in staging, the other is not.
+// viewWithAnnouncements is viewOf with two announcements, of which one is published in staging.
 func viewWithAnnouncements() *view.View {
 	v := viewOf("1.0.1")
 	status := func(id string, state announce.State) announce.Status {
@@ -32,7 +32,7 @@ func viewWithAnnouncements() *view.View {
 	return v
 }
 
-// Everyone reads what is published, and nothing else; readers that have it are told so.
+// The pages show what is published, and nothing else; a known ETag is answered 304.
 func TestPages(t *testing.T) {
 	t.Parallel()
 	h := newSecuredSite(t, true)
@@ -71,7 +71,7 @@ func TestPages(t *testing.T) {
 	if w, _ := h.request(t, h.client(t, "cells", h.signers["acme"]), "cells", "GET", "/announcements", ""); w.StatusCode != http.StatusNotFound {
 		t.Errorf("at the cells' listener: %s", w.Status)
 	}
-	// A page changes with what it shows.
+	// The ETag changes with the page.
 	before, _ := h.request(t, people, "people", "GET", "/announcements", "")
 	v := viewWithAnnouncements()
 	v.Flags.Plan.Announcements[1].Channels[0].State = announce.Publishing
@@ -81,7 +81,7 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// However often everyone asks, notes are read once, and the page is made once for each state.
+// Notes are read once, and a page is rendered once for each state, however often it is requested.
 func TestPagesAreMadeOnce(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
@@ -103,7 +103,7 @@ func TestPagesAreMadeOnce(t *testing.T) {
 	}
 }
 
-// Release notes that can't be read leave the rest of the page as it is.
+// Release notes that can't be read do not affect the rest of the page.
 func TestPageWithoutNotes(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
@@ -115,7 +115,7 @@ func TestPageWithoutNotes(t *testing.T) {
 	}
 }
 
-// openCounter counts what is opened.
+// openCounter counts opened files.
 type openCounter struct {
 	fs.FS
 	mu sync.Mutex

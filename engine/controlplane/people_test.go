@@ -74,7 +74,7 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-// Ten thousand cells, page by page: each once.
+// Pages of ten thousand cells list each cell once.
 func TestStatusOfManyCells(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
@@ -141,7 +141,7 @@ func TestHealth(t *testing.T) {
 		}
 	}
 	down = errors.New("look at the release repository: connection refused")
-	s.request(t, "GET", "/readyz", "") // from now on it counts
+	s.request(t, "GET", "/readyz", "") // starts the outage
 	w, body := s.request(t, "GET", "/readyz", "")
 	wantProblem(t, w, body, 503, "connection refused")
 	if w, _ := s.request(t, "GET", "/livez", ""); w.StatusCode != 200 {

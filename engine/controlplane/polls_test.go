@@ -17,7 +17,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
-// countingStore counts what is read of the store.
+// countingStore counts reads of the store.
 type countingStore struct {
 	*store.Store
 	n atomic.Int64
@@ -43,7 +43,7 @@ func (r *countingStore) Token(context.Context, string) (access.Token, error) {
 	return access.Token{}, access.ErrUnknown
 }
 
-// An idle poll reads no database and hardly takes memory.
+// An idle poll reads no database and allocates little.
 func TestIdlePollCosts(t *testing.T) {
 	counted := &countingStore{}
 	s := newSite(t, store.Options{}, func(o *controlplane.Options) {
@@ -69,7 +69,7 @@ func TestIdlePollCosts(t *testing.T) {
 	if allocated > 10 {
 		t.Errorf("%.0f allocations for a 304", allocated)
 	}
-	// Also where every poll comes after a new view that says the same.
+	// So does a poll after a new view with the same answer.
 	views := []*view.View{viewOf("1.0.1"), viewOf("1.0.1")}
 	for i := range 100 {
 		s.setView(views[i%2])
@@ -82,7 +82,7 @@ func TestIdlePollCosts(t *testing.T) {
 	}
 }
 
-// An unchanged poll takes less than 1 KB on the wire, both ways together, TLS and the agent's headers included.
+// An idle poll takes less than 1 KB on the wire, both ways together, with TLS and the agent's headers.
 func TestIdlePollIsSmall(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1, nil)
@@ -103,7 +103,8 @@ func TestIdlePollIsSmall(t *testing.T) {
 	}
 }
 
-// Fault 40: one cell's floods of polls and reports get 429 with Retry-After; other cells behind the same address go on (R34).
+// Fault 40: one cell's floods of polls and reports get 429 with Retry-After; cells behind the same address do not
+// (R34).
 func TestFloodsAreHeldBack(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 2, func(o *controlplane.Options) {
@@ -137,8 +138,8 @@ func TestFloodsAreHeldBack(t *testing.T) {
 	}
 }
 
-// Fault 37: when more is under way than can be answered, cells are turned away with different times to come back; those
-// that wait don't count, and people and probes are answered.
+// Fault 37: over the limit of requests in flight, cells are told to retry at different times. Waiting polls do not
+// count, and people and probes are answered.
 func TestMoreThanCanBeAnswered(t *testing.T) {
 	t.Parallel()
 	held, release := make(chan struct{}), make(chan struct{})
@@ -151,7 +152,7 @@ func TestMoreThanCanBeAnswered(t *testing.T) {
 			return inbox.Receive(ctx, r)
 		})
 	})
-	e := f.dial(t, 1).stream(t, "") // streams and waiting polls take no room
+	e := f.dial(t, 1).stream(t, "") // streams and waiting polls do not count
 	e.nextDesired(t)
 	reported := make(chan int)
 	reporter := f.dial(t, 0)

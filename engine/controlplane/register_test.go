@@ -28,7 +28,7 @@ import (
 
 // engineSite is a control plane with a real engine, on a real repository and a real store.
 type engineSite struct {
-	securedSite // its doors: only the cells'
+	securedSite // only with the cells' listener
 	store       *store.Store
 }
 
@@ -100,7 +100,7 @@ func newEngineSite(t *testing.T) *engineSite {
 	return p
 }
 
-// runUntilEnd runs what ends with its context, until the test ends.
+// runUntilEnd runs functions that return when their context ends, until the test ends.
 func (p *engineSite) runUntilEnd(t *testing.T, all ...func(context.Context) error) {
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -117,7 +117,7 @@ func (p *engineSite) runUntilEnd(t *testing.T, all ...func(context.Context) erro
 	})
 }
 
-// addJoinToken makes one for a cell.
+// addJoinToken stores a token for a cell.
 func (p *engineSite) addJoinToken(t *testing.T, cell string, change func(*access.Join)) identity.Token {
 	t.Helper()
 	token, join, err := peopleapi.NewJoin(cell, 0, "ada", "sluice.example:7601", p.keys.Pins, time.Now())
@@ -138,8 +138,8 @@ func (p *engineSite) register(t *testing.T, key ed25519.PrivateKey, cell, secret
 	return p.request(t, p.client(t, "cells", key), "cells", "POST", "/v1/register", mustJSON(t, identity.Join{Cell: cell, Secret: secret}))
 }
 
-// One token, raced by 50 keys: exactly one is registered, which may ask again; all the others get one and the same
-// answer, as does everyone whose token is not good for whatever reason (fault 39, R28).
+// Of 50 keys with one token, exactly one is registered, and may repeat its request. All others have the same response,
+// as has every invalid token (fault 39, R28).
 func TestRegister(t *testing.T) {
 	t.Parallel()
 	p := newEngineSite(t)
@@ -177,7 +177,7 @@ func TestRegister(t *testing.T) {
 	if joined.Cell != "acme" || joined.Epoch != 1 || strings.Join(joined.Pins, " ") != strings.Join(p.keys.Pins, " ") {
 		t.Errorf("%+v", joined)
 	}
-	for range 2 { // the answer may have been lost
+	for range 2 { // the response may have been lost
 		if w, said := p.register(t, winner.key, "acme", good.Secret); w.StatusCode != 200 || said != winner.said {
 			t.Errorf("again: %s %s", w.Status, said)
 		}
@@ -217,7 +217,7 @@ func TestRegister(t *testing.T) {
 	}
 }
 
-// Registrations are bounded by key, and their bodies by size; what is not understood is not repeated.
+// Registrations are limited by key, and their bodies by size. Responses do not quote the body.
 func TestRegisterBounds(t *testing.T) {
 	t.Parallel()
 	h := newSecuredSite(t, true)

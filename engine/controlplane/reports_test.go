@@ -63,13 +63,13 @@ func TestReportIsRefused(t *testing.T) {
 		t.Log(name)
 		wantProblem(t, w, body, c.status, c.says)
 	}
-	// Without a length beforehand, the limit holds as well.
+	// The limit also holds without a Content-Length.
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/v1/reports", endlessBody{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Header.Set("Content-Type", "application/json")
-	if w, err := http.DefaultTransport.RoundTrip(r); err == nil { // or the connection was cut while it was still sent
+	if w, err := http.DefaultTransport.RoundTrip(r); err == nil { // or the server cut the connection
 		w.Body.Close()
 		if w.StatusCode != 413 {
 			t.Errorf("an endless body: %s", w.Status)
@@ -94,7 +94,7 @@ func (endlessBody) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Fault 9 as a cell sees it: 507, and nothing half kept.
+// Fault 9 as a cell sees it: 507, and nothing stored in part.
 func TestFullDiskIs507(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{MaxBytes: 256 << 10}, nil)

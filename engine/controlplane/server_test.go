@@ -30,15 +30,15 @@ import (
 
 var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
-// site is a control plane over a real store, a view made by hand, and releases in memory.
+// site is a control plane with a real store, a view set by the test, and releases in memory.
 type site struct {
 	*httptest.Server
 	server  *controlplane.Server
 	store   *store.Store
-	files   fs.FS // at every commit
+	files   fs.FS // of every commit
 	log     *lockedBuffer
 	pushes  int
-	reports sync.Mutex // held while one is folded and kept
+	reports sync.Mutex // held while a report is folded and stored
 	mu      sync.Mutex // guards pushes, view, changed
 	view    *view.View
 	changed chan struct{}
@@ -66,7 +66,7 @@ func (s *site) setView(v *view.View) {
 
 func (s *site) FS(string) (fs.FS, error) { return s.files, nil }
 
-// Receive folds and keeps as the engine does.
+// Receive folds and stores a report as the engine does.
 func (s *site) Receive(ctx context.Context, r cells.Report) (cells.Receipt, error) {
 	v := s.View()
 	if v == nil {
@@ -131,7 +131,8 @@ func digestOf(version string) releases.Digest {
 	return d
 }
 
-// viewOf is staging with acme and bolt at a release, and dedicated with none yet and the cell crow.
+// viewOf returns a view of staging at a release, with the cells acme and bolt, and of dedicated without one, with the
+// cell crow.
 func viewOf(version string) *view.View {
 	head := plan.EffectiveHead{Kind: plan.Promote, Written: "c1", Moved: noon}
 	head.Release, head.Commit, head.Digest, head.Sequence = version, "c0", digestOf(version), 3
@@ -176,7 +177,7 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// request asks, and gives the answer with its body read. headers are name and value in turn.
+// request sends a request and reads the response's body. headers holds names and values in turn.
 func (s *site) request(t *testing.T, method, path, body string, headers ...string) (*http.Response, string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, s.URL+path, strings.NewReader(body))
@@ -204,7 +205,7 @@ func (s *site) request(t *testing.T, method, path, body string, headers ...strin
 	return w, string(b)
 }
 
-// wantProblem holds that an answer is problem+json that says something of use.
+// wantProblem fails the test unless the response is problem+json that says what is wanted.
 func wantProblem(t *testing.T, w *http.Response, body string, status int, says string) {
 	t.Helper()
 	var p struct {
@@ -253,7 +254,7 @@ func TestProblemsEverywhere(t *testing.T) {
 			t.Errorf("%s %s: no Allow header", c.method, c.path)
 		}
 	}
-	// Another site's page, under a name that it let point here.
+	// A page of another site resolves its own name to this server.
 	w, body := s.request(t, "GET", "/v1/status", "", "Host", "evil.example")
 	wantProblem(t, w, body, 421, "this machine")
 	s.setView(nil)

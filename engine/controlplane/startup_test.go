@@ -11,7 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/roster"
 )
 
-// startingMembers is members that are read right after something was asked of them for the first time.
+// startingMembers become fresh right after the first call.
 type startingMembers struct {
 	*members
 	calls atomic.Int32
@@ -31,8 +31,7 @@ func (b *startingMembers) Roster() *roster.Roster {
 	return b.members.Roster()
 }
 
-// A cell that asks in the instant in which a replica comes to know it is not told that nobody knows it: it would stay
-// away for five minutes (R33).
+// A cell that polls just while a replica starts is not refused as unknown: it would stay away for five minutes (R33).
 func TestNobodyIsDeniedAtTheBeginning(t *testing.T) {
 	t.Parallel()
 	begin := &startingMembers{}

@@ -21,7 +21,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
-// A stream says what a poll says, event by event: the first at once, then what changed for this cell and nothing else.
+// A stream sends what polls return: the answer at once, then changes of this cell's answer only.
 func TestStream(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 2, nil)
@@ -46,13 +46,13 @@ func TestStream(t *testing.T) {
 		t.Errorf("%v: %s", err, data)
 	}
 	v := f.View()
-	f.setView(withHeldCells(v, "soak", cellName(1))) // another cell's answer changes
+	f.setView(withHeldCells(v, "soak", cellName(1))) // only the other cell's answer changes
 	f.setView(withHeldCells(v, "soak", cellName(0), cellName(1)))
 	next, _ := e.nextDesired(t)
 	if wantTag, _ := poll(0); next == etag || next != wantTag {
 		t.Errorf("told %s after %s, a poll says %s", next, etag, wantTag)
 	}
-	// Back with what it had: nothing is told again (R31). The standard's header and HTTP's mean the same.
+	// After a reconnect with the newest ETag no event is sent (R31). Last-Event-ID and If-None-Match mean the same.
 	for _, header := range []string{"Last-Event-ID: " + next, "X: If-None-Match"} {
 		l := f.dial(t, 0)
 		w := l.get(t, "/v1/desired", next, "Accept: text/event-stream", header)
@@ -64,7 +64,7 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// A cell has at most two streams: the oldest is cut.
+// A cell has at most two streams: a third closes the oldest.
 func TestThirdStreamReplacesTheFirst(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1, nil)
@@ -82,7 +82,7 @@ func TestThirdStreamReplacesTheFirst(t *testing.T) {
 	all[2].nextDesired(t)
 }
 
-// Fault 37: a fleet that comes back at once must not hold two connections a cell until heartbeats find the first dead.
+// Fault 37: a reconnecting fleet must not hold two connections for each cell until heartbeats find the first dead.
 func TestEndedStreamGoesWhenItsCellComesBack(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1, nil)
@@ -92,7 +92,7 @@ func TestEndedStreamGoesWhenItsCellComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.dial(t, 0).stream(t, "").nextDesired(t)
-	for deadline := time.Now().Add(5 * time.Second); ; { // less than any heartbeat
+	for deadline := time.Now().Add(5 * time.Second); ; { // less than a heartbeat
 		if _, body := f.request(t, "GET", "/metrics", ""); strings.Contains(body, "\nsluice_streams 1\n") {
 			return
 		}
@@ -102,7 +102,7 @@ func TestEndedStreamGoesWhenItsCellComesBack(t *testing.T) {
 	}
 }
 
-// Fault 40: a revoked cell's stream is closed and its waiting poll ended; others go on.
+// Fault 40: a revoked cell's stream is closed and its waiting poll ended; other cells' are not.
 func TestRevokedStreamCloses(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 2, nil)
@@ -127,7 +127,7 @@ func TestRevokedStreamCloses(t *testing.T) {
 	}
 }
 
-// A cell that the repository has no more is told nothing more.
+// The stream of a cell that leaves the repository ends.
 func TestRemovedCellsStreamEnds(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 2, nil)
@@ -139,7 +139,7 @@ func TestRemovedCellsStreamEnds(t *testing.T) {
 	}
 }
 
-// R29: while the store is not heard of nothing is told, for who was shut out is not known.
+// R29: a replica without a fresh roster sends nothing, as a revocation may be unknown.
 func TestStaleReplicaTellsNothing(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1, nil)
@@ -153,7 +153,7 @@ func TestStaleReplicaTellsNothing(t *testing.T) {
 	if w := f.dial(t, 0).get(t, "/v1/desired", ""); w.StatusCode != 503 {
 		t.Errorf("a stale replica answers %s", w.Status)
 	}
-	f.setView(withHeldCells(v, "soak", cellName(0), cellName(0))) // what it would have been told by now is no longer so
+	f.setView(withHeldCells(v, "soak", cellName(0), cellName(0))) // replaces the answer that was not sent
 	f.members.mu.Lock()
 	f.members.stale = nil
 	f.members.mu.Unlock()
@@ -162,7 +162,7 @@ func TestStaleReplicaTellsNothing(t *testing.T) {
 	}
 }
 
-// One that does not read delays nobody, and is cut.
+// A client that does not read delays no other, and is cut.
 func TestSlowReaderIsCut(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 3, withoutLimits)
@@ -172,7 +172,7 @@ func TestSlowReaderIsCut(t *testing.T) {
 	quick.nextDesired(t)
 	v := f.View()
 	big := strings.Repeat("x", 64<<10)
-	for i := 0; ; i++ { // until what the kernels keep for the slow one is full
+	for i := 0; ; i++ { // until the kernels' buffers for the slow client are full
 		next := withHeldCells(v, "soak", cellName(0), cellName(1))
 		for _, name := range []string{cellName(0), cellName(1)} {
 			a := next.Observed.Cells[name].Granted
@@ -189,17 +189,17 @@ func TestSlowReaderIsCut(t *testing.T) {
 	quick2.nextDesired(t)
 }
 
-// unixPipe is a pipe that passes for a unix socket.
+// unixPipe is a pipe with a unix socket's address.
 type unixPipe struct{ net.Conn }
 
 func (unixPipe) LocalAddr() net.Addr { return &net.UnixAddr{Net: "unix"} }
 
-// Heartbeats come within 15 s, also where nothing else does (R33), and a peer that has gone is found by them.
+// Heartbeats come within 15 s without other events (R33), and find a peer that has gone.
 func TestHeartbeat(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
 	synctest.Test(t, func(t *testing.T) {
-		s.setView(viewOf("1.0.1")) // its channel belongs to the bubble, and so do the server's
+		s.setView(viewOf("1.0.1")) // makes the view's channel in the bubble, as the server's are
 		server, err := controlplane.New(controlplane.Options{Views: s, Inbox: s, Repository: s, Journal: s.store, Log: zerolog.Nop()})
 		if err != nil {
 			t.Fatal(err)
@@ -239,7 +239,7 @@ func TestHeartbeat(t *testing.T) {
 	})
 }
 
-// Drain lets streams go, tells each when to come back, and takes no new ones.
+// Drain closes streams, each with a time to retry, and refuses new ones.
 func TestDrainEndsStreams(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 20, nil)
@@ -273,7 +273,7 @@ func TestDrainEndsStreams(t *testing.T) {
 	}
 }
 
-// Over HTTP/2 the same is said, beside other requests on the connection.
+// Streams work over HTTP/2, beside other requests on the connection.
 func TestStreamOverHTTP2(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 2, nil)
@@ -316,7 +316,7 @@ func TestStreamOverHTTP2(t *testing.T) {
 	}
 }
 
-// On plain loopback, where cells have no keys, streams work as well.
+// Streams work on plain loopback, where cells have no keys.
 func TestStreamOnLoopback(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
@@ -338,7 +338,7 @@ func TestStreamOnLoopback(t *testing.T) {
 	}
 }
 
-// Many streams come and go while views change, for the race detector. In the end each has been told the last answer.
+// For the race detector: streams come and go while views change. In the end each has the last answer.
 func TestStreamsUnderChange(t *testing.T) {
 	t.Parallel()
 	const n = 8
@@ -371,7 +371,7 @@ func TestStreamsUnderChange(t *testing.T) {
 	wg.Wait()
 }
 
-// A third party that holds connections open and says nothing keeps nobody out.
+// Idle connections in the middle of a handshake keep no cell out.
 func TestIdleConnectionsDelayNobody(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1, func(o *controlplane.Options) { o.Limits.Transport.ConcurrentHandshakes = 1 })
@@ -381,7 +381,7 @@ func TestIdleConnectionsDelayNobody(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		if _, err := c.Write([]byte{22, 3, 1}); err != nil { // the beginning of a handshake
+		if _, err := c.Write([]byte{22, 3, 1}); err != nil { // the beginning of a ClientHello
 			t.Fatal(err)
 		}
 	}
@@ -390,7 +390,7 @@ func TestIdleConnectionsDelayNobody(t *testing.T) {
 	}
 }
 
-// Connections beyond the backlog are closed at once: they come back with jitter, where waiting would help nobody.
+// Connections beyond the backlog are closed at once, and clients retry with jitter.
 func TestBacklogIsBounded(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1, func(o *controlplane.Options) {
@@ -410,13 +410,13 @@ func TestBacklogIsBounded(t *testing.T) {
 			closed <- struct{}{}
 		}()
 	}
-	for range 7 { // one shakes hands, one waits, one may be on its way between
+	for range 7 { // one is in a handshake, one is queued, one may be between the two
 		<-closed
 	}
 	for _, c := range open {
 		c.Close()
 	}
-	for { // there is room again, once they are gone
+	for { // a handshake succeeds once the others have gone
 		raw, err := new(net.Dialer).DialContext(t.Context(), "tcp", f.addr)
 		if err != nil {
 			t.Fatal(err)

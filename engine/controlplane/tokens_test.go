@@ -19,7 +19,7 @@ import (
 
 type tokenStore = controlplane.Tokens
 
-// countingTokens is a store of tokens that counts how often they are read.
+// countingTokens counts how often tokens are read.
 type countingTokens struct {
 	tokenStore
 	reads *atomic.Int64
@@ -30,7 +30,7 @@ func (c countingTokens) Tokens(ctx context.Context) ([]access.Token, error) {
 	return c.tokenStore.Tokens(ctx)
 }
 
-// newTokenSite is a site with a token of each role, and how often tokens are read.
+// newTokenSite returns a site with a token of each role, and a function that returns how often tokens were read.
 func newTokenSite(t *testing.T) (s *site, tokens map[string]string, reads func() int64) {
 	t.Helper()
 	count := &atomic.Int64{}
@@ -51,7 +51,7 @@ func newTokenSite(t *testing.T) (s *site, tokens map[string]string, reads func()
 	return s, tokens, count.Load
 }
 
-// Wrong tokens, however many, cost the store a bounded number of reads, and don't hold up who has a good one.
+// Wrong tokens cost the store a bounded number of reads, however many, and do not delay a valid token.
 func TestWrongTokensCostNothing(t *testing.T) {
 	t.Parallel()
 	s, tokens, reads := newTokenSite(t)
@@ -88,7 +88,7 @@ func TestWrongTokensCostNothing(t *testing.T) {
 	}
 }
 
-// A token that is removed elsewhere, or changed here, counts no more within 2 s; a new one counts at once.
+// A token removed here or elsewhere is refused within 2 s; a new token is valid at once.
 func TestTokensAreAsNewAsTheyHaveToBe(t *testing.T) {
 	t.Parallel()
 	s, tokens, _ := newTokenSite(t)
@@ -124,7 +124,7 @@ func TestTokensAreAsNewAsTheyHaveToBe(t *testing.T) {
 	if err := s.store.RemoveToken(t.Context(), "late"); err != nil {
 		t.Fatal(err)
 	}
-	// Without the check this lasts for ever.
+	// Without StillAllowsRole the stream would not end.
 	for lines := bufio.NewScanner(stream.Body); lines.Scan(); {
 		if strings.HasPrefix(lines.Text(), "retry") {
 			t.Error("it is told to come back")
