@@ -242,7 +242,7 @@ func TestKillBeforeAnythingWasRead(t *testing.T) {
 	w, body := l.request(t, l.client(t, "loopback", nil), "loopback", "GET", "/v1/flags", "")
 	wantProblem(t, w, body, 503, "has not been read yet")
 	got := requestAs[peopleapi.Killed](t, l, "operator", "POST", "/v1/flags/classes/kill", `{"reason": "r"}`, 202)
-	if got.Flag != "classes" || got.Told != 0 || !strings.Contains(got.Warning, "It is kept") {
+	if got.Flag != "classes" || got.Told != 0 || !strings.Contains(got.Warning, "The kill is stored") {
 		t.Errorf("%+v", got)
 	}
 	blind := viewOf("1.0.1")
@@ -251,7 +251,7 @@ func TestKillBeforeAnythingWasRead(t *testing.T) {
 	blind.Flags.Told["acme"] = encodeTold(blind.Flags, &announce.Told{Orders: flags.Orders{Killed: []flags.KilledFlag{{Flag: "rooms"}}}})
 	time.AfterFunc(100*time.Millisecond, func() { l.setView(blind) })
 	got = requestAs[peopleapi.Killed](t, l, "operator", "POST", "/v1/flags/rooms/kill", `{"reason": "r"}`, 200)
-	if got.Told != 1 || got.Connected != 1 || !strings.Contains(got.Warning, "is not known") {
+	if got.Told != 1 || got.Connected != 1 || !strings.Contains(got.Warning, "may not exist") {
 		t.Errorf("%+v", got)
 	}
 }

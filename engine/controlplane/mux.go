@@ -37,7 +37,7 @@ const pollPattern = http.MethodGet + " " + cellapi.DesiredPath
 func (m *mux) addRoutes(all []api.Route) {
 	for _, r := range all {
 		if r.Audience == "" || (r.Handler == nil) == (r.Typed == nil) {
-			m.errs = append(m.errs, fmt.Errorf("the route %s does not say who may use it, or what answers", r.Pattern()))
+			m.errs = append(m.errs, fmt.Errorf("the route %s has no audience or no handler", r.Pattern()))
 			continue
 		}
 		m.table = append(m.table, r)
@@ -109,7 +109,7 @@ func (m *mux) writeUnmatched(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if len(allowed) == 0 {
-		api.WriteProblem(w, http.StatusNotFound, "There is nothing at this path: /openapi.json lists what there is.")
+		api.WriteProblem(w, http.StatusNotFound, "There is nothing at this path: /openapi.json lists all paths.")
 		return
 	}
 	for _, method := range allowed {

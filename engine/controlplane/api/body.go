@@ -28,14 +28,14 @@ func ReadBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, bool
 	case errors.As(err, &large):
 		writeTooLarge(w, limit)
 	case err != nil:
-		WriteProblem(w, http.StatusBadRequest, "The body did not arrive whole: send it again.")
+		WriteProblem(w, http.StatusBadRequest, "The body arrived incomplete: send it again.")
 	}
 	return body, err == nil
 }
 
 func writeTooLarge(w http.ResponseWriter, limit int64) {
 	w.Header().Set("Connection", "close")
-	WriteProblem(w, http.StatusRequestEntityTooLarge, "The body is larger than "+strconv.FormatInt(limit, 10)+" bytes: send less at once.")
+	WriteProblem(w, http.StatusRequestEntityTooLarge, "The body is larger than "+strconv.FormatInt(limit, 10)+" bytes: send less in one request.")
 }
 
 // WriteJSON writes v as the response.

@@ -89,11 +89,11 @@ func DescribeError(err error) (status int, detail string, unexpected bool) {
 	case errors.Is(err, engine.ErrNotReady):
 		return http.StatusServiceUnavailable, NotReadMessage, false
 	case errors.Is(err, plan.ErrBusy):
-		return http.StatusServiceUnavailable, "The store is busy, and nothing was kept: send it again.", true
+		return http.StatusServiceUnavailable, "The store is busy, and nothing was stored: send it again.", true
 	case errors.Is(err, plan.ErrFull):
-		return http.StatusInsufficientStorage, "The control plane's disk is full, and nothing was kept: make room in its data folder, and send it again.", true
+		return http.StatusInsufficientStorage, "The control plane's disk is full, and nothing was stored: free space in its data folder, then send it again.", true
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return http.StatusServiceUnavailable, "It took too long, and whether it was kept is not known: send it again.", false
+		return http.StatusServiceUnavailable, "It took too long, and may or may not have been stored: send it again.", false
 	}
-	return http.StatusInternalServerError, "Something went wrong in the control plane: its log says what, under this answer's X-Request-Id.", true
+	return http.StatusInternalServerError, "Something went wrong in the control plane: find the cause in its log, by the X-Request-Id of this response.", true
 }

@@ -91,7 +91,7 @@ func (a *Auth) Admit(w http.ResponseWriter, r *http.Request, route *api.Route, l
 			return nil, false
 		case err != nil:
 			api.SetRetryAfter(w, 5)
-			api.WriteProblem(w, http.StatusServiceUnavailable, "This replica has not heard of its store for a while, and can't know who was shut out: ask again, another one may answer.")
+			api.WriteProblem(w, http.StatusServiceUnavailable, "This replica has not heard of its store for a while, and may have missed a revocation: ask again, another replica may answer.")
 			return nil, false
 		}
 	}
@@ -106,7 +106,7 @@ func (a *Auth) Admit(w http.ResponseWriter, r *http.Request, route *api.Route, l
 	case errors.Is(err, errTooManyUnknown):
 		a.metrics.CountShed("tokens")
 		api.SetRetryAfter(w, 2)
-		api.WriteProblem(w, http.StatusTooManyRequests, "So many wrong tokens are tried that new ones have to wait: ask again as Retry-After says.")
+		api.WriteProblem(w, http.StatusTooManyRequests, "Too many wrong tokens are being tried: ask again after the time in Retry-After.")
 		return c, false
 	case err != nil:
 		api.WriteError(w, err)
@@ -119,7 +119,7 @@ func (a *Auth) Admit(w http.ResponseWriter, r *http.Request, route *api.Route, l
 		}
 		WriteUnauthorized(w, listener)
 	case status == http.StatusForbidden:
-		api.WriteProblem(w, status, "This takes the role "+string(route.Audience)+": ask for a token that has it.")
+		api.WriteProblem(w, status, "This requires the role "+string(route.Audience)+": ask for a token that has it.")
 	case route.Audience == api.Cell && !a.namesOwnCell(c, r):
 		WriteForbidden(w)
 	default:
@@ -135,7 +135,7 @@ func (a *Auth) retirePreviousKey(ctx context.Context, c *api.Caller) {
 		return
 	}
 	if err := a.members.Used(ctx, c.Cell, c.Key); err != nil { // the previous key stays valid for a while
-		a.log.Warn().Err(err).Str("cell", c.Cell).Msg("the key before is still good")
+		a.log.Warn().Err(err).Str("cell", c.Cell).Msg("the cell's previous key stays valid")
 	}
 }
 
@@ -235,16 +235,16 @@ func WriteUnauthorized(w http.ResponseWriter, listener api.Listener) {
 	if listener == api.Cells {
 		// Anyone can make a key, so that a key alone must not hold a connection open.
 		w.Header().Set("Connection", "close")
-		api.WriteProblem(w, http.StatusUnauthorized, "This is nobody's key or token: have the cell's administrator make a new token with sluice cell add.")
+		api.WriteProblem(w, http.StatusUnauthorized, "This key or token is not valid: ask the cell's administrator to make a new token with sluice cell add.")
 		return
 	}
 	w.Header().Set("WWW-Authenticate", `Bearer realm="sluice"`)
-	api.WriteProblem(w, http.StatusUnauthorized, "Show a token that is good, in the header Authorization: Bearer …; sluice token add makes one, and a unix socket needs none.")
+	api.WriteProblem(w, http.StatusUnauthorized, "A valid token is required in the header Authorization: Bearer …: sluice token add makes one, and a unix socket needs none.")
 }
 
 // WriteForbidden answers 403 to a cell that acts as another.
 func WriteForbidden(w http.ResponseWriter) {
-	api.WriteProblem(w, http.StatusForbidden, "One cell can't ask or report for another, and one that has a key only with it.")
+	api.WriteProblem(w, http.StatusForbidden, "One cell can't ask or report for another, and a cell that has a key must use it.")
 }
 
 // RosterChanged is closed when the roster changes. It is nil if cells have no keys.

@@ -18,7 +18,7 @@ const (
 )
 
 // errTooManyUnknown refuses a request while too many others wait with unknown tokens.
-var errTooManyUnknown = errors.New("too many wrong tokens are tried")
+var errTooManyUnknown = errors.New("too many requests with unknown tokens")
 
 // unknownTokenRate bounds the reads, beyond one each second, for unknown tokens, which may be new.
 func unknownTokenRate() limit.Rate { return limit.Rate{PerSecond: 20, Burst: 500} }

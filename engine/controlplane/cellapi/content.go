@@ -43,7 +43,7 @@ func (h *contentHandlers) serveRelease(w http.ResponseWriter, r *http.Request, c
 	}
 	digest, err := releases.ParseDigest(r.PathValue("digest"))
 	if err != nil || !releaseOffered(v, digest, c.Cell) {
-		api.WriteProblem(w, http.StatusNotFound, "No release with this digest is offered: ask /v1/desired for the one that is.")
+		api.WriteProblem(w, http.StatusNotFound, "No release with this digest is offered: ask /v1/desired for the offered one.")
 		return
 	}
 	if e := snap.entries[c.Cell]; e != nil {
@@ -124,7 +124,7 @@ func (h *contentHandlers) packRelease(v *view.View, digest releases.Digest) func
 	return func() ([]byte, error) {
 		commit, version, ok := v.Content(digest)
 		if !ok {
-			return nil, errors.New("no head ever named it")
+			return nil, errors.New("no head ever had this digest")
 		}
 		files, err := h.repository.FS(commit)
 		if err != nil {
@@ -150,7 +150,7 @@ func (h *contentHandlers) serveBundle(w http.ResponseWriter, r *http.Request, c 
 	digest, err := releases.ParseDigest(r.PathValue("digest"))
 	name := c.Cell
 	if f := snap.view.Flags; err != nil || f == nil || name != "" && f.Told[name] == nil {
-		api.WriteProblem(w, http.StatusNotFound, "This cell is told of no flags, or this is no digest: ask /v1/desired for the bundle to ask for.")
+		api.WriteProblem(w, http.StatusNotFound, "This cell has no flags, or this is not a digest: ask /v1/desired for the cell's bundle.")
 		return
 	}
 	e := snap.entries[name]
@@ -163,7 +163,7 @@ func (h *contentHandlers) serveBundle(w http.ResponseWriter, r *http.Request, c 
 	bytes := snap.view.Flags.Bundles[digest]
 	if bytes == nil || name != "" && !bundleOffered(snap.view.Flags, e, name, digest) {
 		api.SetRetryAfter(w, 1)
-		api.WriteProblem(w, http.StatusServiceUnavailable, "This replica has not told the cell of such a bundle: ask /v1/desired anew, or another replica in a moment.")
+		api.WriteProblem(w, http.StatusServiceUnavailable, "This replica has not offered the cell such a bundle: ask /v1/desired again, or another replica in a moment.")
 		return
 	}
 	packed, err := h.bundles.get(digest, func() ([]byte, error) { return bytes, nil })

@@ -47,9 +47,9 @@ func (d *desiredHandlers) serveDesired(w http.ResponseWriter, r *http.Request, c
 	if name == "" || err != nil {
 		missing := &huma.ErrorDetail{Location: "query.cell", Message: "name the cell: ?cell=NAME"}
 		if name != "" {
-			missing = &huma.ErrorDetail{Location: "query.wait", Message: "a time such as 30s, at most 60s"}
+			missing = &huma.ErrorDetail{Location: "query.wait", Message: "a duration such as 30s, at most 60s"}
 		}
-		api.WriteProblem(w, http.StatusBadRequest, "The question is not complete.", missing)
+		api.WriteProblem(w, http.StatusBadRequest, "The request is incomplete or invalid.", missing)
 		return
 	}
 	snap := d.answers.latest()

@@ -227,7 +227,7 @@ func (f *fanout) awaitDrained(ctx context.Context) error {
 			for _, h := range f.shards {
 				h.abortAll()
 			}
-			return fmt.Errorf("stop: cells were still told: %w", ctx.Err())
+			return fmt.Errorf("stop: cells were still connected: %w", ctx.Err())
 		}
 	}
 	return nil

@@ -101,7 +101,7 @@ type registrationHandlers struct {
 func (h *registrationHandlers) serveRegister(w http.ResponseWriter, r *http.Request, c *api.Caller) {
 	if after, ok := h.limits.allow(c.Key); !ok {
 		api.SetRetryAfter(w, limit.CeilSeconds(after))
-		api.WriteProblem(w, http.StatusTooManyRequests, "Too many registrations are asked for: wait as long as Retry-After says.")
+		api.WriteProblem(w, http.StatusTooManyRequests, "Too many registrations: retry after the time in Retry-After.")
 		return
 	}
 	var in identity.Join
@@ -126,7 +126,7 @@ func (h *registrationHandlers) serveRegister(w http.ResponseWriter, r *http.Requ
 	}
 	c.Cell, c.Name = in.Cell, in.Cell // for the log and the audit
 	if err := h.auth.Audit(r.Context(), c, "register as cell "+in.Cell+" with the key "+c.Key); err != nil {
-		h.log.Warn().Err(err).Str("cell", in.Cell).Msg("it was registered, and the audit does not say so")
+		h.log.Warn().Err(err).Str("cell", in.Cell).Msg("the cell was registered, but the audit has no entry")
 	}
 	api.WriteJSON(w, http.StatusOK, identity.Joined{Cell: in.Cell, Epoch: id.Epoch, Pins: h.pins})
 }
@@ -137,7 +137,7 @@ func (h *registrationHandlers) serveNextKey(w http.ResponseWriter, r *http.Reque
 	// The limit on all keys is for unauthenticated peers, which must not keep a cell from a new key.
 	if after, ok := h.limits.allowKey(c.Key); !ok {
 		api.SetRetryAfter(w, limit.CeilSeconds(after))
-		api.WriteProblem(w, http.StatusTooManyRequests, "Too many keys are presented: wait as long as Retry-After says.")
+		api.WriteProblem(w, http.StatusTooManyRequests, "Too many keys were presented: retry after the time in Retry-After.")
 		return
 	}
 	var next identity.Next
@@ -145,13 +145,13 @@ func (h *registrationHandlers) serveNextKey(w http.ResponseWriter, r *http.Reque
 		return
 	}
 	if err := next.Check(c.Cell, c.Key); err != nil {
-		api.WriteProblem(w, http.StatusBadRequest, "The key was not taken: "+err.Error()+".")
+		api.WriteProblem(w, http.StatusBadRequest, "The key was refused: "+err.Error()+".")
 		return
 	}
 	err := h.members.NewKey(r.Context(), c.Cell, next.Key)
 	switch {
 	case errors.Is(err, plan.ErrDenied):
-		api.WriteProblem(w, http.StatusConflict, "The key was not taken: it is another cell's, or the one before, or this cell is not to come in any more.")
+		api.WriteProblem(w, http.StatusConflict, "The key was refused: it is another cell's or this cell's previous key, or this cell is revoked.")
 		return
 	case errors.Is(err, plan.ErrStale):
 		api.WriteProblem(w, http.StatusConflict, "The cell's identity was changed by somebody else meanwhile: ask /v1/desired whether a new key is still wanted.")

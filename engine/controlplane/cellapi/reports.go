@@ -46,7 +46,7 @@ func (h *reportHandlers) serveReport(w http.ResponseWriter, r *http.Request, c *
 	}
 	report, fault := parseReport(body)
 	if fault != nil {
-		api.WriteProblem(w, http.StatusBadRequest, "The report was not understood, and nothing was kept: "+fault.Location+": "+fault.Message+".", fault)
+		api.WriteProblem(w, http.StatusBadRequest, "The report is invalid, and nothing was stored: "+fault.Location+": "+fault.Message+".", fault)
 		return
 	}
 	if !h.auth.MaySpeakFor(c, report.Cell) {
@@ -84,7 +84,7 @@ func parseReport(body []byte) (report cells.Report, fault *huma.ErrorDetail) {
 	err := d.Decode(&report)
 	if err == nil {
 		if _, more := d.Token(); !errors.Is(more, io.EOF) {
-			err = errors.New("there is something after the report")
+			err = errors.New("there is more after the report")
 		}
 	}
 	if err == nil {

@@ -60,7 +60,7 @@ type stream struct {
 func (d *desiredHandlers) serveStream(w http.ResponseWriter, r *http.Request, c *api.Caller, e *cellEntry) {
 	if d.fanout.shutdown.Begun() {
 		api.SetRetryAfter(w, 1+int(e.hash%8))
-		api.WriteProblem(w, http.StatusServiceUnavailable, "This server is stopping: wait as long as Retry-After says.")
+		api.WriteProblem(w, http.StatusServiceUnavailable, "This server is stopping: retry after the time in Retry-After.")
 		return
 	}
 	known := r.Header.Get("Last-Event-ID")

@@ -33,9 +33,9 @@ func (l auditor) explainError(err error, what string) error {
 	case errors.Is(err, access.ErrUnknown):
 		return huma.Error404NotFound("There is no such token.")
 	case errors.Is(err, access.ErrTaken):
-		return huma.Error409Conflict("There is a token of that name: remove it first, or take another name.")
+		return huma.Error409Conflict("There is a token of that name: remove it first, or choose another name.")
 	case errors.Is(err, plan.ErrStale):
-		return huma.Error409Conflict("The cell's identity was changed by somebody else meanwhile: look at it, and try again.")
+		return huma.Error409Conflict("The cell's identity was changed by somebody else meanwhile: check it, then try again.")
 	}
 	status, detail, unexpected := api.DescribeError(err)
 	if unexpected {

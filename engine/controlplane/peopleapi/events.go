@@ -79,12 +79,12 @@ func (e *eventHandlers) streamMiddleware(ctx huma.Context, next func(huma.Contex
 func (e *eventHandlers) streamEvents(w http.ResponseWriter, r *http.Request) {
 	cursor, ok := parseCursor(r)
 	if !ok {
-		api.WriteProblem(w, http.StatusBadRequest, "The cursor is not one: give the id of the last event, or leave it out.")
+		api.WriteProblem(w, http.StatusBadRequest, "The cursor is invalid: use the id of the last event, or omit it.")
 		return
 	}
 	if e.shutdown.Begun() || !e.followers.Acquire() {
 		api.SetRetryAfter(w, 15)
-		api.WriteProblem(w, http.StatusServiceUnavailable, "So many follow already that one more is turned away: wait as long as Retry-After says, or ask without a stream.")
+		api.WriteProblem(w, http.StatusServiceUnavailable, "Too many clients follow already: retry after the time in Retry-After, or ask without a stream.")
 		return
 	}
 	defer e.followers.Release()

@@ -45,7 +45,7 @@ func (h *hookHandlers) servePush(w http.ResponseWriter, r *http.Request, _ *api.
 	if !h.inFlight.Acquire() {
 		h.metrics.CountShed("hooks")
 		api.SetRetryAfter(w, 5)
-		api.WriteProblem(w, http.StatusServiceUnavailable, "So many hooks are sent at once that one more is turned away: send it again, or let the branch be polled.")
+		api.WriteProblem(w, http.StatusServiceUnavailable, "Too many hooks at once: send it again, or wait for the next poll of the branch.")
 		return
 	}
 	defer h.inFlight.Release()
@@ -54,7 +54,7 @@ func (h *hookHandlers) servePush(w http.ResponseWriter, r *http.Request, _ *api.
 		return
 	}
 	if !validSignature(r.Header, body, h.secret) {
-		api.WriteProblem(w, http.StatusUnauthorized, "The signature is missing or wrong: give the git host the same secret as this server.")
+		api.WriteProblem(w, http.StatusUnauthorized, "The signature is missing or wrong: configure the git host with this server's secret.")
 		return
 	}
 	var pushed struct {
@@ -62,7 +62,7 @@ func (h *hookHandlers) servePush(w http.ResponseWriter, r *http.Request, _ *api.
 		Kind string `json:"object_kind"` // GitLab's, from system hooks too
 	}
 	if err := json.Unmarshal(body, &pushed); err != nil {
-		api.WriteProblem(w, http.StatusBadRequest, "The body is not the JSON of a push.")
+		api.WriteProblem(w, http.StatusBadRequest, "The body is not the JSON of a push hook.")
 		return
 	}
 	switch {

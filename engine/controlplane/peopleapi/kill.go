@@ -54,11 +54,11 @@ func (g *flagHandlers) killFlag(ctx context.Context, in *killInput) (*killOutput
 		return nil, huma.Error404NotFound(noFlagsMessage)
 	}
 	if err := flags.CheckKey(in.Key); err != nil {
-		return nil, huma.Error422UnprocessableEntity("This is no flag's key: "+err.Error()+".", &huma.ErrorDetail{Location: "path.key", Message: err.Error()})
+		return nil, huma.Error422UnprocessableEntity("This is not a flag's key: "+err.Error()+".", &huma.ErrorDetail{Location: "path.key", Message: err.Error()})
 	}
 	reason := strings.Join(strings.Fields(in.Body.Reason), " ")
 	if reason == "" {
-		return nil, huma.Error422UnprocessableEntity("Say why.", &huma.ErrorDetail{Location: "body.reason", Message: "a line of text"})
+		return nil, huma.Error422UnprocessableEntity("A reason is required.", &huma.ErrorDetail{Location: "body.reason", Message: "a line of text"})
 	}
 	o := repository.Override{Kind: repository.Kill, Flag: in.Key, Reason: reason, By: api.CallerOf(ctx).Name, Until: in.Body.Until.UTC().Truncate(time.Second)}
 	if err := g.auditor.record(ctx, "kill the flag "+in.Key+": "+reason); err != nil {
@@ -86,7 +86,7 @@ func (g *flagHandlers) awaitTold(ctx context.Context, o repository.Override) *ki
 		case <-changed:
 		case <-ctx.Done():
 			out := &killOutput{Status: http.StatusAccepted, Body: Killed{FlagKill: view.FlagKill{Flag: o.Flag, Reason: o.Reason, By: o.By, Until: o.Until}}}
-			out.Body.Warning = "It is kept, and cells are told as soon as this control plane gets to it: look at /v1/flags/" + o.Flag + ", and at the log of sluice serve."
+			out.Body.Warning = "The kill is stored, and cells will be notified as soon as possible: see /v1/flags/" + o.Flag + ", and the log of sluice serve."
 			return out
 		}
 	}
@@ -111,9 +111,9 @@ func killStatus(v *view.View, o repository.Override) (out *killOutput, ok bool) 
 	}
 	switch {
 	case v.Flags.Tip == nil:
-		out.Body.Warning = "The flags repository has not been read, so that whether there is such a flag is not known."
+		out.Body.Warning = "The flags repository has not been read, so the flag may not exist: check the key."
 	case b.Definition(o.Flag) == nil:
-		out.Body.Warning = "The flags repository has no such flag: if the key is misspelt, kill the right one. This kill stays until its file is removed."
+		out.Body.Warning = "The flags repository has no such flag: if the key is misspelt, kill the right flag. This kill lasts until its file is removed."
 	}
 	return out, true
 }

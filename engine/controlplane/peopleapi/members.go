@@ -108,7 +108,7 @@ func (m *memberHandlers) createJoinToken(ctx context.Context, in *cellInput) (*j
 		return nil, m.unknownCell()
 	}
 	if len(m.pins) == 0 || m.members == nil || m.tokens == nil {
-		return nil, huma.Error409Conflict("This control plane does not serve cells by key, so that there is nothing to register at: start it with sluice serve --cells HOST:PORT.")
+		return nil, huma.Error409Conflict("This control plane has no listener for cells with keys: start it with sluice serve --cells HOST:PORT.")
 	}
 	c := api.CallerOf(ctx)
 	if err := m.auditor.record(ctx, "make a token for cell "+in.Name); err != nil {
@@ -149,13 +149,13 @@ func (m *memberHandlers) changeIdentity(ctx context.Context, in *cellInput, what
 		return nil, err
 	}
 	if m.members == nil {
-		return nil, huma.Error409Conflict("This control plane does not know cells by key.")
+		return nil, huma.Error409Conflict("On this control plane cells have no keys.")
 	}
 	if now := m.members.Roster().Identity(in.Name); now.PublicKey == "" || view.AccessOf(now) == view.AccessRevoked {
 		if v.Desired.Cells[in.Name] == nil {
 			return nil, m.unknownCell()
 		}
-		return nil, huma.Error409Conflict("The cell has no key that is good: sluice cell add makes it a token.")
+		return nil, huma.Error409Conflict("The cell has no valid key: make a token for it with sluice cell add.")
 	}
 	if err := m.auditor.record(ctx, what); err != nil {
 		return nil, err

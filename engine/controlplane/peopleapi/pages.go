@@ -52,7 +52,7 @@ func newPageRenderer(r api.Repository, log zerolog.Logger) *pageRenderer {
 	return &pageRenderer{repository: r, log: log, renderer: bulletin.NewRenderer()}
 }
 
-var errNotPublished = errors.New("no such announcement is shown")
+var errNotPublished = errors.New("no such announcement is published")
 
 // render returns a page under v.
 func (p *pageRenderer) render(v *view.View, what pageKey) (*page, error) {
@@ -153,7 +153,7 @@ func (p *pageHandlers) servePublished(w http.ResponseWriter, r *http.Request, wh
 	done, err := p.renderer.render(v, what)
 	switch {
 	case errors.Is(err, errNotPublished):
-		api.WriteProblem(w, http.StatusNotFound, "No announcement of that name is published: /announcements shows those that are.")
+		api.WriteProblem(w, http.StatusNotFound, "No announcement of that name is published: /announcements lists the published ones.")
 		return
 	case err != nil:
 		api.WriteError(w, err)

@@ -55,7 +55,7 @@ type operatorOutput struct {
 
 func (o *tokenHandlers) addToken(ctx context.Context, in *operatorInput) (*operatorOutput, error) {
 	if o.tokens == nil {
-		return nil, huma.Error409Conflict("This control plane keeps no tokens.")
+		return nil, huma.Error409Conflict("This control plane has no store of tokens.")
 	}
 	kept, secret, err := NewToken(in.Body.Name, access.Role(in.Body.Role), in.Body.For, time.Now())
 	if err != nil {
@@ -82,12 +82,12 @@ const secretPrefix = "sluice_"
 func NewToken(name string, role access.Role, lasts string, now time.Time) (access.Token, string, error) {
 	t := access.Token{Name: name, Role: role, Created: now}
 	if !operatorName.MatchString(name) {
-		return t, "", errors.New("a token's name has 1 to 100 letters, digits and . _ @ -, and begins with a letter or a digit: it stands in logs and in the audit")
+		return t, "", errors.New("a token's name has 1 to 100 letters, digits and . _ @ -, and begins with a letter or a digit: logs and the audit show it")
 	}
 	if lasts != "" {
 		d, err := time.ParseDuration(lasts)
 		if err != nil || d <= 0 {
-			return t, "", errors.New("how long the token is good is a time such as 720h")
+			return t, "", errors.New("the token's lifetime must be a duration such as 720h")
 		}
 		t.Expires = now.Add(d)
 	}

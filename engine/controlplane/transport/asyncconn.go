@@ -16,7 +16,7 @@ const (
 )
 
 // errSlowPeer means that the peer does not read.
-var errSlowPeer = errors.New("the other side does not read what it is sent")
+var errSlowPeer = errors.New("the peer does not read what it is sent")
 
 // asyncConn is a connection, usually below TLS, that differs from its like in package net in two ways.
 //

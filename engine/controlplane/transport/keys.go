@@ -38,16 +38,16 @@ const (
 // active one and restart: a new standby key is created, and cells learn its pin.
 func OpenKeys(dir string) (*Keys, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the folder of the control plane's keys: %w", err)
+		return nil, fmt.Errorf("create the folder of the control plane's keys: %w", err)
 	}
 	if info, err := os.Stat(dir); err != nil {
-		return nil, fmt.Errorf("look at the folder of the control plane's keys: %w", err)
+		return nil, fmt.Errorf("check the folder of the control plane's keys: %w", err)
 	} else if info.Mode().Perm()&0o002 != 0 && info.Mode()&os.ModeSticky == 0 {
-		return nil, fmt.Errorf("everyone on this machine may put files into %s, and so keys of theirs: chmod o-w %s", dir, dir)
+		return nil, fmt.Errorf("everyone on this machine can write to %s, and so replace the keys: chmod o-w %s", dir, dir)
 	}
 	active, standby := filepath.Join(dir, activeKey), filepath.Join(dir, standbyKey)
 	if !fileExists(active) && fileExists(standby) {
-		return nil, fmt.Errorf("%s is missing, and %s is there: move it there to let it take over, or put the missing one back", active, standby)
+		return nil, fmt.Errorf("%s is missing, but %s exists: restore the first, or move the second to its place to let it take over", active, standby)
 	}
 	k := &Keys{}
 	for i, file := range []string{active, standby} {
@@ -64,7 +64,7 @@ func OpenKeys(dir string) (*Keys, error) {
 				return nil, fmt.Errorf("%s: %w", file, err)
 			}
 		} else if pin == k.Pins[0] {
-			return nil, fmt.Errorf("%s and %s are the same key: remove the second, and a new one is made", active, standby)
+			return nil, fmt.Errorf("%s and %s are the same key: remove the second, and a new key is created", active, standby)
 		}
 		k.Pins = append(k.Pins, pin)
 	}
@@ -101,7 +101,7 @@ func loadKey(file string) (*ecdsa.PrivateKey, error) {
 		return nil, fmt.Errorf("read the control plane's key: %w", err)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s can be read by others: whoever has it can speak as the control plane: chmod 600 %s, and if somebody may have read it, let the standby key take over", file, file)
+		return nil, fmt.Errorf("%s can be read by others, who could impersonate the control plane: chmod 600 %s, and if somebody may have read it, let the standby key take over", file, file)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxKeySize))
 	if err != nil {
@@ -109,16 +109,16 @@ func loadKey(file string) (*ecdsa.PrivateKey, error) {
 	}
 	block, _ := pem.Decode(data)
 	if block == nil {
-		return nil, fmt.Errorf("%s is no key in PEM: put the right one back", file)
+		return nil, fmt.Errorf("%s is not a key in PEM: restore the right file", file)
 	}
 	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
 		// err could quote the key
-		return nil, fmt.Errorf("%s is no private key in PKCS #8: put the right one back", file)
+		return nil, fmt.Errorf("%s is not a private key in PKCS #8: restore the right file", file)
 	}
 	ec, ok := key.(*ecdsa.PrivateKey)
 	if !ok || ec.Curve != elliptic.P256() {
-		return nil, fmt.Errorf("%s is no ECDSA key on P-256: put the right one back", file)
+		return nil, fmt.Errorf("%s is not an ECDSA key on P-256: restore the right file", file)
 	}
 	return ec, nil
 }
@@ -130,7 +130,7 @@ func ReadPair(cert, key string) (tls.Certificate, error) {
 		return tls.Certificate{}, err
 	}
 	if info.Mode().Perm()&0o007 != 0 {
-		return tls.Certificate{}, fmt.Errorf("%s can be read by everyone on this machine: chmod o= %s, and get another if somebody may have read it", key, key)
+		return tls.Certificate{}, fmt.Errorf("%s can be read by everyone on this machine: chmod o= %s, and replace it if somebody may have read it", key, key)
 	}
 	return tls.LoadX509KeyPair(cert, key)
 }

@@ -52,7 +52,7 @@ func TestKeys(t *testing.T) {
 	}
 	for says, change := range map[string]func() error{
 		"chmod 600": func() error { return os.Chmod(active, 0o640) },
-		"no key in PEM": func() error {
+		"not a key in PEM": func() error {
 			return os.WriteFile(active, []byte("-----BEGIN SECRET"), 0o600)
 		},
 		"is missing": func() error { return os.Remove(active) },

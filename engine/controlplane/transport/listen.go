@@ -21,7 +21,7 @@ func ListenLoopback(addr string) (net.Listener, error) {
 		return nil, fmt.Errorf("listen on %q: %w: give host:port, such as 127.0.0.1:8400", addr, err)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return nil, fmt.Errorf("listen on %q: without TLS only loopback is safe, for everyone between could read and change what is said: "+
+		return nil, fmt.Errorf("listen on %q: without TLS only loopback is safe, as others on the network could read and change the traffic: "+
 			"write https://%s, or 127.0.0.1:%s, or a unix socket", addr, net.JoinHostPort(host, port), port)
 	}
 	l, err := net.Listen("tcp", addr)
@@ -40,7 +40,7 @@ func ListenUnix(path string) (net.Listener, error) {
 	if info, err := os.Lstat(path); err == nil && info.Mode().Type() == fs.ModeSocket {
 		c, err := net.DialTimeout("unix", path, time.Second)
 		if err == nil {
-			return nil, errors.Join(fmt.Errorf("listen on %s: another server answers there: stop it, or choose another path", path), c.Close())
+			return nil, errors.Join(fmt.Errorf("listen on %s: another server listens there: stop it, or choose another path", path), c.Close())
 		}
 		if errors.Is(err, syscall.ECONNREFUSED) {
 			if err := os.Remove(path); err != nil {

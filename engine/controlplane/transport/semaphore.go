@@ -6,7 +6,7 @@ import (
 )
 
 // errLate means that a handshake waited too long to start.
-var errLate = errors.New("the handshake waited too long to begin")
+var errLate = errors.New("the handshake waited too long to start")
 
 // semaphore lets a number of handshakes compute at once: started ones before new ones, each kind in order.
 type semaphore struct {

@@ -62,7 +62,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 		stopped.Go(func() error {
 			err := server.Shutdown(stop)
 			if err != nil {
-				err = errors.Join(fmt.Errorf("stop: requests were still under way after %s: %w", shutdownTimeout, err), server.Close())
+				err = errors.Join(fmt.Errorf("stop: requests were still in flight after %s: %w", shutdownTimeout, err), server.Close())
 			}
 			return err
 		})
