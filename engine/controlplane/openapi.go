@@ -17,14 +17,14 @@ import (
 // newAPI returns an API without routes. openAPIRoutes serves its document.
 func newAPI(m *mux) huma.API {
 	c := huma.DefaultConfig("Sluice", "1")
-	c.Info.Description = "What cells and people ask of a Sluice control plane. Errors are problem+json (RFC 9457); every answer carries X-Request-Id."
+	c.Info.Description = "The API of a Sluice control plane, for cells and people. Errors are problem+json (RFC 9457); every response has an X-Request-Id."
 	// huma's documentation page would load scripts from other sites
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", ""
 	c.CreateHooks = nil // no $schema in responses
 	c.RejectUnknownQueryParameters = true
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
-		"key":   {Type: "mutualTLS", Description: "TLS 1.3 with the cell's Ed25519 key, at the cells' listener; the server is known by its pins. Certificates are signed by their own key."},
-		"token": {Type: "http", Scheme: "bearer", Description: "An operator's token with a role: viewer, operator, approver or admin. Not needed on a unix socket, nor for reading on loopback."},
+		"key":   {Type: "mutualTLS", Description: "TLS 1.3 with the cell's Ed25519 key, at the cells' listener. The server is identified by its pins. Certificates are self-signed."},
+		"token": {Type: "http", Scheme: "bearer", Description: "An operator's token with a role: viewer, operator, approver or admin. Not required on a unix socket, nor for reading on loopback."},
 	}
 	c.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
 	return humago.New(m, c)

@@ -77,24 +77,24 @@ func (a *API) Routes(d api.Docs) []api.Route {
 		{Method: http.MethodGet, Path: "/v1/flagbundles/{digest}", Audience: api.Cell, Handler: a.content.serveBundle, Operation: describeBundle(digest)},
 		{Method: http.MethodPost, Path: "/v1/reports", Audience: api.Cell, Handler: a.reports.serveReport, Operation: huma.Operation{
 			OperationID: "report", Tags: cellTags(),
-			Summary:     "A cell's current state and the history since",
-			Description: "At most 64 KiB. Answered once it is durable: a report that was acknowledged survives a crash.",
+			Summary:     "A cell's current state and its history since the last report",
+			Description: "At most 64 KiB. The response comes after the report is durable: an acknowledged report survives a crash.",
 			RequestBody: d.JSONBody(cells.Report{}),
-			Responses:   map[string]*huma.Response{"200": d.JSONResponse("What is kept", cells.Receipt{})},
+			Responses:   map[string]*huma.Response{"200": d.JSONResponse("The report is stored", cells.Receipt{})},
 			Errors:      []int{400, 404, 413, 415, 429, 500, 503, 507},
 		}},
 		{Method: http.MethodPost, Path: "/v1/key", Audience: api.Cell, RequiresKey: true, Handler: a.registration.serveNextKey, Operation: huma.Operation{
 			OperationID: "nextKey", Tags: cellTags(),
 			Summary:     "A cell's next key",
-			Description: "Presented over a connection of the key so far, which is good until the next was used. The signature is over the lines \"sluice next key 1\", the cell's name, the key so far and the next, each with its newline.",
+			Description: "Presented over a connection of the current key, which is valid until the next key is used. The signature covers the lines \"sluice next key 1\", the cell's name, the current key and the next key, each with its newline.",
 			RequestBody: d.JSONBody(identity.Next{}),
 			Responses:   map[string]*huma.Response{"200": d.JSONResponse("The key is the cell's", identity.Joined{})},
 			Errors:      []int{400, 409, 413, 415, 429, 503, 507},
 		}},
 		{Method: http.MethodPost, Path: "/v1/register", Audience: api.AnyKey, Handler: a.registration.serveRegister, Operation: huma.Operation{
 			OperationID: "register", Tags: cellTags(),
-			Summary:     "A cell's first key, or its first after a new token",
-			Description: "The connection proves the key. The same token with the same key is answered the same; everything that is wrong with a token is one 401.",
+			Summary:     "A cell's first key, or the first after a new token",
+			Description: "The connection proves the key. A repeated request with the same token and key has the same response. All invalid tokens have the same 401.",
 			RequestBody: d.JSONBody(identity.Join{}),
 			Responses:   map[string]*huma.Response{"200": d.JSONResponse("The key is the cell's", identity.Joined{})},
 			Errors:      []int{400, 413, 415, 429, 503, 507},
@@ -105,17 +105,17 @@ func (a *API) Routes(d api.Docs) []api.Route {
 func cellTags() []string { return []string{"cells"} }
 
 func describeDesired(d api.Docs) huma.Operation {
-	found := d.JSONResponse("The newest head, the cell's assignment, and what holds it back", cells.Desired{}, "ETag", nextPollHeader)
+	found := d.JSONResponse("The newest head, the cell's assignment, and what holds the cell back", cells.Desired{}, "ETag", nextPollHeader)
 	found.Content["text/event-stream"] = &huma.MediaType{Schema: api.TextSchema()}
 	return huma.Operation{
 		OperationID: "desired", Tags: cellTags(),
-		Summary:     "What is desired of a cell",
-		Description: "With If-None-Match: 304 while nothing changed for this cell. With wait, the answer comes when it changes, or when the time is over. Sluice-Next-Poll says in how many seconds to ask again. With Accept: text/event-stream the same comes as events named desired, their ids the ETags, the first at once; a comment at least every 15 s; retry, when the server stops. A cell has two streams at most.",
+		Summary:     "The desired state of a cell",
+		Description: "With If-None-Match: 304 unless the response changed for this cell. With wait, the response comes when it changes, or after the wait. Sluice-Next-Poll has the seconds after which to poll again. With Accept: text/event-stream, each response is an event named desired whose id is the ETag: the first at once, with a comment at least every 15 s, and retry when the server stops. A cell has at most two streams.",
 		Parameters: []*huma.Param{
-			api.Param("cell", "query", "the cell's name, on this machine, where cells have no keys; with a key it is not needed", api.TextSchema()),
+			api.Param("cell", "query", "the cell's name, required on this machine where cells have no keys", api.TextSchema()),
 			api.Param("wait", "query", "how long to wait for a change, such as 30s; at most 60s", api.TextSchema()),
-			api.Param("If-None-Match", "header", "the ETag of the answer that the cell has", api.TextSchema()),
-			api.Param("Last-Event-ID", "header", "the same, of a stream that broke", api.TextSchema()),
+			api.Param("If-None-Match", "header", "the ETag of the cell's last response", api.TextSchema()),
+			api.Param("Last-Event-ID", "header", "the id of the last event of an interrupted stream", api.TextSchema()),
 		},
 		Responses: map[string]*huma.Response{
 			"200": found,
@@ -130,17 +130,17 @@ func describeRelease(digest *huma.Schema) huma.Operation {
 	return huma.Operation{
 		OperationID: "release", Tags: cellTags(),
 		Summary:     "The bytes of a release",
-		Description: "The canonical tar whose SHA-256 the digest is, in zstd where that is accepted. It never changes. Ranges are of the tar itself.",
+		Description: "The canonical tar with this SHA-256, compressed with zstd if accepted. It never changes. Ranges are of the uncompressed tar.",
 		Parameters: []*huma.Param{
 			api.RequiredParam(api.Param("digest", "path", "as the assignment names it", digest)),
-			api.Param("cell", "query", "the cell that asks: it gets what it was offered; without it, what any cell was", api.TextSchema()),
-			api.Param("Range", "header", "a part, to go on where a connection broke", api.TextSchema()),
+			api.Param("cell", "query", "the requesting cell, which may download what it was offered; without it, what any cell was offered", api.TextSchema()),
+			api.Param("Range", "header", "a part, to resume an interrupted download", api.TextSchema()),
 		},
 		Responses: map[string]*huma.Response{
 			"200": api.Response("The tar", "application/x-tar", tar, "ETag"),
 			"206": api.Response("A part of the tar", "application/x-tar", tar, "ETag"),
 			"304": {Description: "As before"},
-			"416": {Description: "There is no such part"},
+			"416": {Description: "The range is outside the tar"},
 		},
 		Errors: []int{404, 429, 500, 503},
 	}
@@ -149,11 +149,11 @@ func describeRelease(digest *huma.Schema) huma.Operation {
 func describeBundle(digest *huma.Schema) huma.Operation {
 	return huma.Operation{
 		OperationID: "flagBundle", Tags: cellTags(),
-		Summary:     "The bytes of a bundle of flags",
-		Description: "JSON whose SHA-256 the digest is, in zstd where that is accepted. It never changes. 503: this replica has not told the cell of such a bundle, which one that knows more may have.",
+		Summary:     "The bytes of a flag bundle",
+		Description: "JSON with this SHA-256, compressed with zstd if accepted. It never changes. 503: this replica has not offered the cell such a bundle, but another replica may have.",
 		Parameters: []*huma.Param{
-			api.RequiredParam(api.Param("digest", "path", "as flags.bundle of the answer to /v1/desired names it", digest)),
-			api.Param("cell", "query", "the cell that asks: it gets what it is told; without it, what any cell is", api.TextSchema()),
+			api.RequiredParam(api.Param("digest", "path", "as in flags.bundle of the response of /v1/desired", digest)),
+			api.Param("cell", "query", "the requesting cell, which may download what it is offered; without it, what any cell is offered", api.TextSchema()),
 		},
 		Responses: map[string]*huma.Response{
 			"200": api.Response("The bundle", "application/json", &huma.Schema{Type: huma.TypeObject}, "ETag"),

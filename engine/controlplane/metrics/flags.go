@@ -26,12 +26,12 @@ func newFlagMetrics(v func() *view.View) *flagMetrics {
 		fault:         desc("sluice_flags_fault", "1: the flags repository can't be read, or its tip is not in force."),
 		faults:        desc("sluice_flags_repository_faults", "Faults in the flags repository, warnings left out."),
 		diverged:      desc("sluice_flags_diverged", "1: the flags repository was force-pushed, and cells keep what they have."),
-		cells:         desc("sluice_flags_cells", "Cells by what they have in force of flags: current, behind, or none that they told of.", "channel", "bundle"),
-		kills:         desc("sluice_flags_kills", "Kills that count."),
-		uncommitted:   desc("sluice_flags_kills_uncommitted", "Of those, the ones that are not in the flags repository yet."),
-		unconfirmed:   desc("sluice_flags_kills_unconfirmed_cells", "Cells that are told of kills and have not said that they have them all in force, by whether they are heard of.", "channel", "cell"),
+		cells:         desc("sluice_flags_cells", "Cells by their flags in force: current, behind, or none reported.", "channel", "bundle"),
+		kills:         desc("sluice_flags_kills", "Active kills."),
+		uncommitted:   desc("sluice_flags_kills_uncommitted", "Active kills that are not in the flags repository yet."),
+		unconfirmed:   desc("sluice_flags_kills_unconfirmed_cells", "Cells that have kills to apply and have not confirmed all of them, connected or offline.", "channel", "cell"),
 		announcements: desc("sluice_announcements", "Announcements by state.", "state"),
-		nextChange:    desc("sluice_flags_next_timestamp_seconds", "When time alone changes something about announcements next."),
+		nextChange:    desc("sluice_flags_next_timestamp_seconds", "Unix time at which the next announcement changes by time alone."),
 	}
 }
 

@@ -47,13 +47,13 @@ func New(o Options) (*Metrics, error) {
 	}
 	m := &Metrics{
 		Requests:     newRequests(),
-		Streams:      gauge("sluice_streams", "Cells that are told over a stream."),
-		LongPolls:    gauge("sluice_long_polls", "Cells that wait for their answer to change."),
+		Streams:      gauge("sluice_streams", "Cells connected by a stream."),
+		LongPolls:    gauge("sluice_long_polls", "Waiting long polls."),
 		Reports:      gauge("sluice_reports_in_flight", "Reports that are not durable yet."),
 		Handshakes:   gauge("sluice_tls_handshakes", "TLS handshakes under way."),
-		Events:       prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_stream_events_total", Help: "Answers that were told over streams."}),
-		streamsEnded: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_streams_ended_total", Help: "Streams that ended, by why."}, []string{"reason"}),
-		shed:         prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_shed_total", Help: "Requests and connections that were turned away, by why."}, []string{"reason"}),
+		Events:       prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_stream_events_total", Help: "Events sent over streams."}),
+		streamsEnded: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_streams_ended_total", Help: "Ended streams by reason."}, []string{"reason"}),
+		shed:         prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_shed_total", Help: "Refused requests and connections by reason."}, []string{"reason"}),
 		Handler:      promhttp.HandlerFor(o.Registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}),
 	}
 	if o.Reads != nil {

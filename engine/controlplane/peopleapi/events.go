@@ -37,14 +37,14 @@ type eventHandlers struct {
 }
 
 type eventsInput struct {
-	Since int64 `query:"since" minimum:"-1" default:"-1" doc:"decisions after this cursor; without it, the last ones"`
+	Since int64 `query:"since" minimum:"-1" default:"-1" doc:"decisions after this cursor; default: the latest"`
 	Limit int   `query:"limit" minimum:"1" maximum:"1000" default:"100"`
 }
 
 // Events is a page of decisions, in the order in which they were found in git.
 type Events struct {
 	Decisions []plan.Decided `json:"decisions"`
-	Next      int64          `json:"next" doc:"give it as since= for those that follow"`
+	Next      int64          `json:"next" doc:"since= of the next request"`
 }
 
 type eventsOutput struct{ Body Events }

@@ -30,13 +30,13 @@ type flagHandlers struct {
 type Flags struct {
 	Commit   string            `json:"commit" doc:"the tip of the flags repository"`
 	Height   int64             `json:"height" doc:"of the tip: its place in the first-parent history"`
-	Fault    string            `json:"fault,omitempty" doc:"why the repository can't be read, or its tip is not in force: then what was valid last is"`
+	Fault    string            `json:"fault,omitempty" doc:"why the repository can't be read, or why its tip is not in force; then the last valid commit is"`
 	Faults   []manifest.Fault  `json:"faults,omitempty" doc:"the first 100 of the tip"`
 	Diverged *plan.Divergence  `json:"diverged,omitempty" doc:"the branch was force-pushed: cells keep what they have until that is acknowledged (R39)"`
 	Kills    []view.FlagKill   `json:"kills" doc:"all kills, by flag"`
-	Flags    []view.FlagStatus `json:"flags" doc:"by key, after the one that was asked for"`
+	Flags    []view.FlagStatus `json:"flags" doc:"a page of flags, by key"`
 	Total    int               `json:"total" doc:"how many flags there are"`
-	Next     string            `json:"next,omitempty" doc:"give it as after= for the next page; none: this was the last"`
+	Next     string            `json:"next,omitempty" doc:"after= of the next page; omitted on the last page"`
 }
 
 // FlagDetail is a flag with its definition and its cells.
@@ -44,13 +44,13 @@ type FlagDetail struct {
 	view.FlagStatus
 	Definition json.RawMessage `json:"definition,omitempty" doc:"the tip's, as flagd reads it"`
 	Kills      []view.FlagKill `json:"kills,omitempty"`
-	Cells      []view.FlagCell `json:"cells" doc:"by name, after the one that was asked for"`
+	Cells      []view.FlagCell `json:"cells" doc:"a page of cells, by name"`
 	Total      int             `json:"total" doc:"how many cells there are, by the same filter"`
-	Next       string          `json:"next,omitempty" doc:"give it as after= for the next page; none: this was the last"`
+	Next       string          `json:"next,omitempty" doc:"after= of the next page; omitted on the last page"`
 }
 
 type flagsInput struct {
-	After string `query:"after" doc:"flags with keys after this one: what next= said"`
+	After string `query:"after" doc:"flags with keys after this one: next of the previous page"`
 	Limit int    `query:"limit" minimum:"1" maximum:"10000" default:"1000" doc:"flags on a page"`
 }
 
@@ -78,7 +78,7 @@ func (g *flagHandlers) listFlags(_ context.Context, in *flagsInput) (*flagsOutpu
 type flagInput struct {
 	Key     string `path:"key" doc:"a flag"`
 	Channel string `query:"channel" doc:"only cells of this channel"`
-	After   string `query:"after" doc:"cells with names after this one: what next= said"`
+	After   string `query:"after" doc:"cells with names after this one: next of the previous page"`
 	Limit   int    `query:"limit" minimum:"1" maximum:"10000" default:"1000" doc:"cells on a page"`
 }
 
@@ -127,7 +127,7 @@ func (g *flagHandlers) flagsView() (*view.View, error) {
 
 type announcementsInput struct {
 	State string `query:"state" doc:"only announcements in this state"`
-	After string `query:"after" doc:"announcements with IDs after this one: what next= said"`
+	After string `query:"after" doc:"announcements with IDs after this one: next of the previous page"`
 	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"announcements on a page"`
 }
 
@@ -135,7 +135,7 @@ type announcementsInput struct {
 type Announcements struct {
 	Announcements []announce.Status `json:"announcements" doc:"by ID, without their cells"`
 	Total         int               `json:"total" doc:"how many there are, by the same filter"`
-	Next          string            `json:"next,omitempty" doc:"give it as after= for the next page; none: this was the last"`
+	Next          string            `json:"next,omitempty" doc:"after= of the next page; omitted on the last page"`
 }
 
 type announcementsOutput struct{ Body Announcements }
@@ -182,7 +182,7 @@ func (g *flagHandlers) showAnnouncement(_ context.Context, in *announcementInput
 
 type webhooksOutput struct {
 	Body struct {
-		Webhooks []outbox.State `json:"webhooks" doc:"as the settings of the flags repository have them"`
+		Webhooks []outbox.State `json:"webhooks" doc:"of the flags repository's settings"`
 	}
 }
 

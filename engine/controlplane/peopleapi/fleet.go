@@ -30,7 +30,7 @@ func (f *fleetHandlers) showPlan(context.Context, *struct{}) (*planOutput, error
 
 type statusInput struct {
 	Channel string `query:"channel" doc:"only this channel and its cells"`
-	After   string `query:"after" doc:"cells with names after this one: what next= said"`
+	After   string `query:"after" doc:"cells with names after this one: next of the previous page"`
 	Limit   int    `query:"limit" minimum:"1" maximum:"10000" default:"1000" doc:"cells on a page"`
 }
 
@@ -51,7 +51,7 @@ type whyInput struct {
 // Why is the response of /v1/why/{name}.
 type Why struct {
 	Name  string   `json:"name"`
-	Lines []string `json:"lines" doc:"what it runs, what it should run, and every verdict between, for people"`
+	Lines []string `json:"lines" doc:"what it runs, what it should run, and every verdict between the two, for people"`
 }
 
 type whyOutput struct{ Body Why }

@@ -22,8 +22,8 @@ const (
 
 // hooked is the response to a hook.
 type hooked struct {
-	Triggered bool   `json:"triggered" doc:"the branch is looked at now"`
-	Reason    string `json:"reason,omitempty" doc:"why not"`
+	Triggered bool   `json:"triggered" doc:"the branch is polled now"`
+	Reason    string `json:"reason,omitempty" doc:"why nothing was triggered"`
 }
 
 // hookHandlers receives push hooks of git hosts.

@@ -26,16 +26,16 @@ const killWait = 2 * time.Second
 
 // NewKill is the request to kill a flag.
 type NewKill struct {
-	Reason string    `json:"reason" minLength:"1" maxLength:"500" doc:"one line, for everyone who wonders"`
+	Reason string    `json:"reason" minLength:"1" maxLength:"500" doc:"one line that explains the kill"`
 	Until  time.Time `json:"until,omitzero" doc:"when somebody should look at it again: nothing ends by itself"`
 }
 
 // Killed is the response to a kill.
 type Killed struct {
 	view.FlagKill
-	Told      int    `json:"told" doc:"cells that are told, as soon as they are connected"`
-	Connected int    `json:"connected" doc:"of those, the ones that are heard of"`
-	Warning   string `json:"warning,omitempty" doc:"what is odd about it, and what to do"`
+	Told      int    `json:"told" doc:"cells that are notified, when they are connected"`
+	Connected int    `json:"connected" doc:"notified cells that are connected"`
+	Warning   string `json:"warning,omitempty" doc:"what may be wrong with the kill, and the next step"`
 }
 
 type killInput struct {

@@ -45,7 +45,7 @@ func (m *memberHandlers) describeMember(c view.CellStatus) view.Member {
 type MemberPage struct {
 	Cells []view.Member `json:"cells" doc:"by name"`
 	Total int           `json:"total"`
-	Next  string        `json:"next,omitempty" doc:"give it as after= for the next page; none: this was the last"`
+	Next  string        `json:"next,omitempty" doc:"after= of the next page; omitted on the last page"`
 }
 
 type membersOutput struct{ Body MemberPage }
@@ -90,7 +90,7 @@ func (m *memberHandlers) unknownCell() error {
 // JoinToken lets one agent register as a cell. Its secret is shown once.
 type JoinToken struct {
 	Cell    string    `json:"cell"`
-	Token   string    `json:"token" doc:"for sluice agent --join: one word"`
+	Token   string    `json:"token" doc:"one word, for sluice agent --join"`
 	Expires time.Time `json:"expires"`
 }
 

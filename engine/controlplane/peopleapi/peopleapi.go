@@ -73,42 +73,42 @@ func (a *API) Routes(d api.Docs) []api.Route {
 		return huma.Operation{OperationID: id, Tags: []string{tag}, Summary: summary, Errors: append(errors, http.StatusServiceUnavailable)}
 	}
 	follow := op("people", "events", "The engine's decisions")
-	follow.Description = "With Accept: text/event-stream as they come: Last-Event-ID or since says after which."
+	follow.Description = "With Accept: text/event-stream, decisions are sent as they are made, after the one in Last-Event-ID or since."
 	follow.Middlewares = huma.Middlewares{a.events.streamMiddleware}
-	kill := op("flags", "killFlag", "Turn a flag off, in all connected cells within 2 s", 404, 507)
-	kill.Description = "It is kept before anything else is done, told to cells at once, and committed later; only a commit lifts it. It works whatever is wrong with either repository. The same kill again changes nothing. Whether there is such a flag is not asked, but said. 202: it is kept, and cells are about to be told."
-	kill.Responses = map[string]*huma.Response{"202": d.JSONResponse("It is kept; cells are about to be told", Killed{})}
+	kill := op("flags", "killFlag", "Turn a flag off in all connected cells within 2 s", 404, 507)
+	kill.Description = "The kill is stored first, sent to cells at once, and committed later; only a commit lifts it. It works even if a repository is broken, and may be repeated. The flag need not exist; a warning says if it does not. 202: the kill is stored, and cells will be notified."
+	kill.Responses = map[string]*huma.Response{"202": d.JSONResponse("The kill is stored; cells will be notified", Killed{})}
 	return []api.Route{
-		{Method: get, Path: "/v1/plan", Audience: api.Viewer, Typed: api.Typed(a.fleet.showPlan), Operation: op("people", "plan", "What is done now, what is blocked, and when to look again")},
-		{Method: get, Path: "/v1/status", Audience: api.Viewer, Typed: api.Typed(a.fleet.showStatus), Operation: op("people", "status", "Where everything is: all channels, and a page of cells", 404)},
+		{Method: get, Path: "/v1/plan", Audience: api.Viewer, Typed: api.Typed(a.fleet.showPlan), Operation: op("people", "plan", "The current plan: actions, what is blocked, and when it is made again")},
+		{Method: get, Path: "/v1/status", Audience: api.Viewer, Typed: api.Typed(a.fleet.showStatus), Operation: op("people", "status", "The status of all channels and of a page of cells", 404)},
 		{Method: get, Path: "/v1/why/{name}", Audience: api.Viewer, Typed: api.Typed(a.fleet.showWhy), Operation: op("people", "why", "Why a cell or a channel runs what it runs", 404)},
-		{Method: get, Path: "/v1/rollouts", Audience: api.Viewer, Typed: api.Typed(a.fleet.listRollouts), Operation: op("people", "rollouts", "How far heads have come: waves, cells in flight, failures, and who waits for what", 404)},
+		{Method: get, Path: "/v1/rollouts", Audience: api.Viewer, Typed: api.Typed(a.fleet.listRollouts), Operation: op("people", "rollouts", "The progress of rollouts: waves, cells in flight, failures, and what cells wait for", 404)},
 		{Method: get, Path: "/v1/events", Audience: api.Viewer, Typed: api.Typed(a.events.listEvents), Operation: follow},
 
-		{Method: get, Path: "/v1/cells", Audience: api.Viewer, Typed: api.Typed(a.members.listMembers), Operation: op("access", "cells", "All cells: what they run, and under which key they come", 404)},
+		{Method: get, Path: "/v1/cells", Audience: api.Viewer, Typed: api.Typed(a.members.listMembers), Operation: op("access", "cells", "All cells: what they run, and the state of their keys", 404)},
 		{Method: get, Path: "/v1/cells/{name}", Audience: api.Viewer, Typed: api.Typed(a.members.showMember), Operation: op("access", "cell", "One cell", 404)},
 		{Method: post, Path: "/v1/cells/{name}/rotate", Audience: api.Operator, Typed: api.Typed(a.members.rotateKey), Operation: op("access", "rotateCell", "Ask the cell for a new key", 404, 409)},
-		{Method: post, Path: "/v1/cells/{name}/revoke", Audience: api.Operator, Typed: api.Typed(a.members.revokeCell), Operation: op("access", "revokeCell", "Shut the cell out, within 2 s, until it gets a new token", 404, 409)},
-		{Method: post, Path: "/v1/cells/{name}/tokens", Audience: api.Admin, Typed: api.Typed(a.members.createJoinToken), Operation: op("access", "joinCell", "A one-time token to register as this cell, good for an hour", 404, 409)},
-		{Method: get, Path: "/v1/tokens", Audience: api.Admin, Typed: api.Typed(a.operators.listTokens), Operation: op("access", "tokens", "Everyone's tokens, without their secrets")},
+		{Method: post, Path: "/v1/cells/{name}/revoke", Audience: api.Operator, Typed: api.Typed(a.members.revokeCell), Operation: op("access", "revokeCell", "Revoke the cell's access within 2 s, until it registers with a new token", 404, 409)},
+		{Method: post, Path: "/v1/cells/{name}/tokens", Audience: api.Admin, Typed: api.Typed(a.members.createJoinToken), Operation: op("access", "joinCell", "A one-time token to register as this cell, valid for an hour", 404, 409)},
+		{Method: get, Path: "/v1/tokens", Audience: api.Admin, Typed: api.Typed(a.operators.listTokens), Operation: op("access", "tokens", "All tokens, without their secrets")},
 		{Method: post, Path: "/v1/tokens", Audience: api.Admin, Typed: api.Typed(a.operators.addToken), Operation: op("access", "addToken", "A token for a person or a program", 409)},
-		{Method: remove, Path: "/v1/tokens/{name}", Audience: api.Admin, Typed: api.Typed(a.operators.removeToken), Operation: op("access", "removeToken", "A token is not good any more, at once", 404)},
+		{Method: remove, Path: "/v1/tokens/{name}", Audience: api.Admin, Typed: api.Typed(a.operators.removeToken), Operation: op("access", "removeToken", "Revoke a token at once", 404)},
 		{Method: get, Path: "/v1/audit", Audience: api.Admin, Typed: api.Typed(a.operators.listAudit), Operation: op("access", "audit", "Who did what to cells and tokens")},
 
-		{Method: get, Path: "/v1/flags", Audience: api.Viewer, Typed: api.Typed(a.flags.listFlags), Operation: op("flags", "flags", "Where every flag is, and every kill", 404)},
+		{Method: get, Path: "/v1/flags", Audience: api.Viewer, Typed: api.Typed(a.flags.listFlags), Operation: op("flags", "flags", "The state of all flags, and all kills", 404)},
 		{Method: get, Path: "/v1/flags/{key}", Audience: api.Viewer, Typed: api.Typed(a.flags.showFlag), Operation: op("flags", "flag", "One flag, in every cell", 404)},
 		{Method: post, Path: "/v1/flags/{key}/kill", Audience: api.Operator, Typed: api.Typed(a.flags.killFlag), Operation: kill},
-		{Method: get, Path: "/v1/announcements", Audience: api.Viewer, Typed: api.Typed(a.flags.listAnnouncements), Operation: op("flags", "announcements", "All announcements, and how far each is", 404)},
+		{Method: get, Path: "/v1/announcements", Audience: api.Viewer, Typed: api.Typed(a.flags.listAnnouncements), Operation: op("flags", "announcements", "All announcements and their states", 404)},
 		{Method: get, Path: "/v1/announcements/{id}", Audience: api.Viewer, Typed: api.Typed(a.flags.showAnnouncement), Operation: op("flags", "announcement", "One announcement, in every cell", 404)},
-		{Method: get, Path: "/v1/webhooks", Audience: api.Viewer, Typed: api.Typed(a.flags.listWebhooks), Operation: op("flags", "webhooks", "How webhooks fare", 404)},
+		{Method: get, Path: "/v1/webhooks", Audience: api.Viewer, Typed: api.Typed(a.flags.listWebhooks), Operation: op("flags", "webhooks", "The state of webhooks", 404)},
 
 		{Method: post, Path: HookPath, Audience: api.Hook, Handler: a.hooks.servePush, Operation: huma.Operation{
-			OperationID: "pushed", Tags: []string{"hooks"}, Summary: "A git host's word of a push",
-			Description: "GitHub, GitLab, Gitea and Forgejo. The signature over the raw body is checked before it is read. At most 1 MiB.",
+			OperationID: "pushed", Tags: []string{"hooks"}, Summary: "A push hook of a git host",
+			Description: "GitHub, GitLab, Gitea and Forgejo. The signature of the raw body is verified before the body is parsed. At most 1 MiB.",
 			RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Type: huma.TypeObject}}}},
 			Responses: map[string]*huma.Response{
-				"200": d.JSONResponse("It concerns another branch, or is no push", hooked{}),
-				"202": d.JSONResponse("The branch is looked at", hooked{}),
+				"200": d.JSONResponse("The hook is for another branch, or not a push", hooked{}),
+				"202": d.JSONResponse("The branch is polled", hooked{}),
 			},
 			Errors: []int{400, 401, 404, 413, 415, 503},
 		}},
@@ -123,8 +123,8 @@ func describePage(id, summary, kind string, more ...*huma.Param) huma.Operation 
 	return huma.Operation{
 		OperationID: id, Tags: []string{"readers"}, Summary: summary,
 		Parameters: append([]*huma.Param{
-			api.Param("channel", "query", "only what this channel has", api.TextSchema()),
-			api.Param("If-None-Match", "header", "the ETag of the answer that the reader has", api.TextSchema()),
+			api.Param("channel", "query", "only items of this channel", api.TextSchema()),
+			api.Param("If-None-Match", "header", "the ETag of the page that the reader has", api.TextSchema()),
 		}, more...),
 		Responses: map[string]*huma.Response{"200": api.Response("What is published", kind, api.TextSchema(), "ETag"), "304": {Description: "As before"}},
 		Errors:    []int{404, 500, 503},

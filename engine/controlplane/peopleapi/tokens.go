@@ -35,9 +35,9 @@ type Operator = access.Token
 
 // NewOperator is the request for a token.
 type NewOperator struct {
-	Name string `json:"name" minLength:"1" maxLength:"100" pattern:"^[A-Za-z0-9][A-Za-z0-9._@-]*$" doc:"of the person or program; unique"`
+	Name string `json:"name" minLength:"1" maxLength:"100" pattern:"^[A-Za-z0-9][A-Za-z0-9._@-]*$" doc:"name of the person or program; unique"`
 	Role string `json:"role" enum:"viewer,operator,approver,admin"`
-	For  string `json:"for,omitempty" doc:"how long it is good, such as 720h; without it, until it is removed"`
+	For  string `json:"for,omitempty" doc:"how long the token is valid, such as 720h; default: until it is removed"`
 }
 
 // OperatorToken is a token with its secret, which is shown once.
@@ -99,7 +99,7 @@ func NewToken(name string, role access.Role, lasts string, now time.Time) (acces
 
 type operatorsOutput struct {
 	Body struct {
-		Tokens []Operator `json:"tokens" doc:"by name, those that ran out too"`
+		Tokens []Operator `json:"tokens" doc:"by name, expired ones too"`
 	}
 }
 
