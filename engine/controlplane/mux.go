@@ -115,7 +115,8 @@ func (m *mux) writeUnmatched(w http.ResponseWriter, r *http.Request) {
 	for _, method := range allowed {
 		w.Header().Add("Allow", method)
 	}
-	api.WriteProblem(w, http.StatusMethodNotAllowed, "This path does not take "+strconv.Quote(r.Method)+": see the Allow header.")
+	api.WriteProblem(w, http.StatusMethodNotAllowed,
+		"This path does not take "+strconv.Quote(r.Method)+": see the Allow header.")
 }
 
 // err returns an error for every row that can't be served.

@@ -17,14 +17,19 @@ import (
 // newAPI returns an API without routes. openAPIRoutes serves its document.
 func newAPI(m *mux) huma.API {
 	c := huma.DefaultConfig("Sluice", "1")
-	c.Info.Description = "The API of a Sluice control plane, for cells and people. Errors are problem+json (RFC 9457); every response has an X-Request-Id."
+	c.Info.Description = "The API of a Sluice control plane, for cells and people. " +
+		"Errors are problem+json (RFC 9457); every response has an X-Request-Id."
 	// huma's documentation page would load scripts from other sites
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", ""
 	c.CreateHooks = nil // no $schema in responses
 	c.RejectUnknownQueryParameters = true
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
-		"key":   {Type: "mutualTLS", Description: "TLS 1.3 with the cell's Ed25519 key, at the cells' listener. The server is identified by its pins. Certificates are self-signed."},
-		"token": {Type: "http", Scheme: "bearer", Description: "An operator's token with a role: viewer, operator, approver or admin. Not required on a unix socket, nor for reading on loopback."},
+		"key": {Type: "mutualTLS",
+			Description: "TLS 1.3 with the cell's Ed25519 key, at the cells' listener. The server is identified by " +
+				"its pins. Certificates are self-signed."},
+		"token": {Type: "http", Scheme: "bearer",
+			Description: "An operator's token with a role: viewer, operator, approver or admin. Not required on a " +
+				"unix socket, nor for reading on loopback."},
 	}
 	c.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
 	return humago.New(m, c)
@@ -79,15 +84,17 @@ func docsOf(a huma.API) api.Docs { return api.Docs{Schemas: a.OpenAPI().Componen
 func openAPIRoutes(a huma.API) []api.Route {
 	document := func(path, kind string, make func() ([]byte, error)) api.Route {
 		made := sync.OnceValues(make)
-		return api.Route{Method: http.MethodGet, Path: path, Audience: api.Public, Operation: huma.Operation{Hidden: true}, Handler: func(w http.ResponseWriter, _ *http.Request, _ *api.Caller) {
-			text, err := made()
-			if err != nil {
-				api.WriteError(w, err)
-				return
-			}
-			w.Header().Set("Content-Type", kind)
-			_, _ = w.Write(text) // an error means that the client has gone
-		}}
+		return api.Route{Method: http.MethodGet, Path: path, Audience: api.Public,
+			Operation: huma.Operation{Hidden: true},
+			Handler: func(w http.ResponseWriter, _ *http.Request, _ *api.Caller) {
+				text, err := made()
+				if err != nil {
+					api.WriteError(w, err)
+					return
+				}
+				w.Header().Set("Content-Type", kind)
+				_, _ = w.Write(text) // an error means that the client has gone
+			}}
 	}
 	all := a.OpenAPI()
 	return []api.Route{

@@ -23,12 +23,18 @@ type probes struct {
 
 func (p *probes) routes(d api.Docs, metrics http.Handler) []api.Route {
 	op := func(id, summary string, ok *huma.Response, errors ...int) huma.Operation {
-		return huma.Operation{OperationID: id, Tags: []string{"operators"}, Summary: summary, Responses: map[string]*huma.Response{"200": ok}, Errors: errors}
+		return huma.Operation{OperationID: id, Tags: []string{"operators"}, Summary: summary,
+			Responses: map[string]*huma.Response{"200": ok}, Errors: errors}
 	}
 	return []api.Route{
-		{Method: http.MethodGet, Path: "/livez", Audience: api.Public, Handler: serveLiveness, Operation: op("livez", "Whether the process answers", d.JSONResponse("The process answers", health{}))},
-		{Method: http.MethodGet, Path: "/readyz", Audience: api.Public, Handler: p.serveReadiness, Operation: op("readyz", "Whether cells can be served, or why not", d.JSONResponse("Cells can be served", health{}), http.StatusServiceUnavailable)},
-		{Method: http.MethodGet, Path: "/metrics", Audience: api.Viewer, Operation: op("metrics", "Metrics for Prometheus", api.Response("Prometheus text format", "text/plain", api.TextSchema())),
+		{Method: http.MethodGet, Path: "/livez", Audience: api.Public, Handler: serveLiveness,
+			Operation: op("livez", "Whether the process answers", d.JSONResponse("The process answers", health{}))},
+		{Method: http.MethodGet, Path: "/readyz", Audience: api.Public, Handler: p.serveReadiness,
+			Operation: op("readyz", "Whether cells can be served, or why not",
+				d.JSONResponse("Cells can be served", health{}), http.StatusServiceUnavailable)},
+		{Method: http.MethodGet, Path: "/metrics", Audience: api.Viewer,
+			Operation: op("metrics", "Metrics for Prometheus",
+				api.Response("Prometheus text format", "text/plain", api.TextSchema())),
 			Handler: func(w http.ResponseWriter, r *http.Request, _ *api.Caller) { metrics.ServeHTTP(w, r) }},
 	}
 }

@@ -85,7 +85,8 @@ func (s *Server) serveRequest(w http.ResponseWriter, r *http.Request, listener a
 		s.recordRequest(a, r, id, time.Since(begun))
 	}()
 	if listener == api.Loopback && !hostAllowed(r) {
-		api.WriteProblem(a, http.StatusMisdirectedRequest, "This server is for this machine only: ask for it as 127.0.0.1 or localhost.")
+		api.WriteProblem(a, http.StatusMisdirectedRequest,
+			"This server is for this machine only: ask for it as 127.0.0.1 or localhost.")
 		return
 	}
 	s.mux.ServeHTTP(a, r)
@@ -141,7 +142,8 @@ func newRequestID() string {
 
 // validRequestID reports whether a client's request id may go into the log.
 func validRequestID(id string) bool {
-	return id != "" && len(id) <= 64 && strings.Trim(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == ""
+	return id != "" && len(id) <= 64 &&
+		strings.Trim(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == ""
 }
 
 // hostAllowed prevents DNS rebinding: a web page of another site must not reach a loopback server under a name of its

@@ -95,7 +95,8 @@ type Options struct {
 
 func (o Options) withDefaults() (Options, error) {
 	var errs []error
-	for name, missing := range map[string]bool{"Views": o.Views == nil, "Inbox": o.Inbox == nil, "Repository": o.Repository == nil, "Journal": o.Journal == nil} {
+	for name, missing := range map[string]bool{"Views": o.Views == nil, "Inbox": o.Inbox == nil,
+		"Repository": o.Repository == nil, "Journal": o.Journal == nil} {
 		if missing {
 			errs = append(errs, errors.New("controlplane.Options."+name+" is required"))
 		}
@@ -141,24 +142,28 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{log: o.Log, limits: o.Limits.Transport, shutdown: make(chan struct{})}
-	counted := metrics.Options{Registry: o.Metrics, View: o.Views.View, Flags: o.Flags != nil, Numbers: o.Numbers, Collect: o.Collect}
+	counted := metrics.Options{Registry: o.Metrics, View: o.Views.View, Flags: o.Flags != nil, Numbers: o.Numbers,
+		Collect: o.Collect}
 	if store, ok := o.Journal.(interface{ Reads() int64 }); ok {
 		counted.Reads = store.Reads
 	}
 	if s.metrics, err = metrics.New(counted); err != nil {
 		return nil, err
 	}
-	a := auth.New(auth.Options{Members: o.Members, Tokens: o.Tokens, Keyed: o.Keys != nil, Log: o.Log, Metrics: s.metrics})
+	a := auth.New(auth.Options{Members: o.Members, Tokens: o.Tokens, Keyed: o.Keys != nil, Log: o.Log,
+		Metrics: s.metrics})
 	s.cells = cellapi.New(cellapi.Options{
 		Views: o.Views, Repository: o.Repository, Inbox: o.Inbox, Members: o.Members, Auth: a, Pins: o.pins(),
 		PollInterval: o.PollInterval, Limits: o.Limits.Cells, Shutdown: s.shutdown, Metrics: s.metrics, Log: o.Log,
 	})
 	people := peopleapi.New(peopleapi.Options{
 		Views: o.Views, Repository: o.Repository, Journal: o.Journal, Auth: a, Members: o.Members, Tokens: o.Tokens,
-		Pins: o.pins(), Address: o.Address, Flags: o.Flags, Outbox: o.Outbox, Pushed: o.Pushed, HookSecret: o.HookSecret, Branch: o.Branch,
+		Pins: o.pins(), Address: o.Address, Flags: o.Flags, Outbox: o.Outbox, Pushed: o.Pushed,
+		HookSecret: o.HookSecret, Branch: o.Branch,
 		Followers: o.Limits.Events, Shutdown: s.shutdown, Metrics: s.metrics, Log: o.Log,
 	})
-	probes := &probes{views: o.Views, repositoryError: o.Reachable, maxUnreachable: o.MaxUnreachable, checkStore: o.Store, shutdown: s.shutdown}
+	probes := &probes{views: o.Views, repositoryError: o.Reachable, maxUnreachable: o.MaxUnreachable,
+		checkStore: o.Store, shutdown: s.shutdown}
 
 	s.mux = newMux(a)
 	d := docsOf(s.mux.api)
@@ -174,13 +179,16 @@ func (s *Server) Routes() []api.Route { return slices.Clone(s.mux.table) }
 
 // Handler serves plain connections. What a caller may do depends on the listener: loopback, a unix socket, or another.
 func (s *Server) Handler() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serveRequest(w, r, transport.ListenerOf(r)) })
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.serveRequest(w, r, transport.ListenerOf(r))
+	})
 }
 
 // Serve serves the listeners until ctx ends, then lets requests in flight finish and closes the listeners.
 func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	t := &transport.Server{
-		Handle: s.serveRequest, ConnContext: auth.WithPeer, Drain: s.Drain, AwaitDrained: s.cells.AwaitDrained, Log: s.log, Metrics: s.metrics, Limits: s.limits,
+		Handle: s.serveRequest, ConnContext: auth.WithPeer, Drain: s.Drain, AwaitDrained: s.cells.AwaitDrained,
+		Log: s.log, Metrics: s.metrics, Limits: s.limits,
 	}
 	return t.Serve(ctx, listeners...)
 }

@@ -35,7 +35,8 @@ func ReadBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, bool
 
 func writeTooLarge(w http.ResponseWriter, limit int64) {
 	w.Header().Set("Connection", "close")
-	WriteProblem(w, http.StatusRequestEntityTooLarge, "The body is larger than "+strconv.FormatInt(limit, 10)+" bytes: send less in one request.")
+	WriteProblem(w, http.StatusRequestEntityTooLarge,
+		"The body is larger than "+strconv.FormatInt(limit, 10)+" bytes: send less in one request.")
 }
 
 // WriteJSON writes v as the response.

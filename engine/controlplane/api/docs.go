@@ -16,7 +16,8 @@ func (d Docs) Schema(of any) *huma.Schema {
 
 // Response describes a response with a schema and headers.
 func Response(description, kind string, schema *huma.Schema, named ...string) *huma.Response {
-	return &huma.Response{Description: description, Headers: Headers(named...), Content: map[string]*huma.MediaType{kind: {Schema: schema}}}
+	return &huma.Response{Description: description, Headers: Headers(named...),
+		Content: map[string]*huma.MediaType{kind: {Schema: schema}}}
 }
 
 // Headers describes text headers of a response.
@@ -49,7 +50,8 @@ func (d Docs) JSONResponse(description string, of any, headers ...string) *huma.
 
 // JSONBody describes a JSON request body.
 func (d Docs) JSONBody(of any) *huma.RequestBody {
-	return &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: d.Schema(of)}}}
+	return &huma.RequestBody{Required: true,
+		Content: map[string]*huma.MediaType{"application/json": {Schema: d.Schema(of)}}}
 }
 
 // TextSchema returns the schema of plain text.

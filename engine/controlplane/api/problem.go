@@ -24,7 +24,8 @@ func WriteProblem(w http.ResponseWriter, status int, detail string, faults ...*h
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
 	// An error means that the client has gone.
-	_ = json.NewEncoder(w).Encode(&huma.ErrorModel{Title: http.StatusText(status), Status: status, Detail: detail, Errors: faults})
+	_ = json.NewEncoder(w).Encode(
+		&huma.ErrorModel{Title: http.StatusText(status), Status: status, Detail: detail, Errors: faults})
 }
 
 // WriteNotReady answers 503 until the engine has read the release repository.
@@ -34,7 +35,8 @@ func WriteNotReady(w http.ResponseWriter) {
 }
 
 // NotReadMessage is the detail of responses until the engine has read the release repository.
-const NotReadMessage = "The release repository has not been read yet: ask again in a moment, or see the log of sluice serve."
+const NotReadMessage = "The release repository has not been read yet: " +
+	"ask again in a moment, or see the log of sluice serve."
 
 const unknownCellMessage = "The release repository has no such cell: add cells/NAME/cell.yaml, or check the name."
 
@@ -91,9 +93,11 @@ func DescribeError(err error) (status int, detail string, unexpected bool) {
 	case errors.Is(err, plan.ErrBusy):
 		return http.StatusServiceUnavailable, "The store is busy, and nothing was stored: send it again.", true
 	case errors.Is(err, plan.ErrFull):
-		return http.StatusInsufficientStorage, "The control plane's disk is full, and nothing was stored: free space in its data folder, then send it again.", true
+		return http.StatusInsufficientStorage, "The control plane's disk is full, and nothing was stored: " +
+			"free space in its data folder, then send it again.", true
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return http.StatusServiceUnavailable, "It took too long, and may or may not have been stored: send it again.", false
+		return http.StatusServiceUnavailable, "It took too long, and may or may not be stored: send it again.", false
 	}
-	return http.StatusInternalServerError, "Something went wrong in the control plane: find the cause in its log, by the X-Request-Id of this response.", true
+	return http.StatusInternalServerError, "Something went wrong in the control plane: " +
+		"find the cause in its log, by the X-Request-Id of this response.", true
 }

@@ -64,7 +64,8 @@ type Auth struct {
 
 // New returns an Auth and starts nothing.
 func New(o Options) *Auth {
-	return &Auth{members: o.Members, tokens: o.Tokens, keyed: o.Keyed, log: o.Log, metrics: o.Metrics, tokenCache: tokenCache{tokens: o.Tokens, clockStart: time.Now()}}
+	return &Auth{members: o.Members, tokens: o.Tokens, keyed: o.Keyed, log: o.Log, metrics: o.Metrics,
+		tokenCache: tokenCache{tokens: o.Tokens, clockStart: time.Now()}}
 }
 
 // Serves reports whether a route exists at a listener.
@@ -73,7 +74,8 @@ func (a *Auth) Serves(listener api.Listener, r *api.Route) bool {
 	case api.AnyKey:
 		return listener == api.Cells
 	case api.Cell:
-		return listener == api.Cells || !a.keyed && !r.RequiresKey && (listener == api.Loopback || listener == api.Socket)
+		return listener == api.Cells ||
+			!a.keyed && !r.RequiresKey && (listener == api.Loopback || listener == api.Socket)
 	default:
 		return listener != api.Cells
 	}
@@ -81,7 +83,9 @@ func (a *Auth) Serves(listener api.Listener, r *api.Route) bool {
 
 // Admit identifies the caller of a route that Serves and reports whether the caller may use it. If not, Admit has
 // written the response.
-func (a *Auth) Admit(w http.ResponseWriter, r *http.Request, route *api.Route, listener api.Listener) (*api.Caller, bool) {
+func (a *Auth) Admit(
+	w http.ResponseWriter, r *http.Request, route *api.Route, listener api.Listener,
+) (*api.Caller, bool) {
 	if route.Audience == api.Cell || route.Audience == api.AnyKey {
 		// Freshness is tested before the lookup: a starting replica could become fresh between the two, after not
 		// finding the cell.
@@ -91,7 +95,9 @@ func (a *Auth) Admit(w http.ResponseWriter, r *http.Request, route *api.Route, l
 			return nil, false
 		case err != nil:
 			api.SetRetryAfter(w, 5)
-			api.WriteProblem(w, http.StatusServiceUnavailable, "This replica has not heard of its store for a while, and may have missed a revocation: ask again, another replica may answer.")
+			api.WriteProblem(w, http.StatusServiceUnavailable,
+				"This replica has not heard of its store for a while, and may have missed a revocation: ask again, "+
+					"another replica may answer.")
 			return nil, false
 		}
 	}
@@ -106,7 +112,8 @@ func (a *Auth) Admit(w http.ResponseWriter, r *http.Request, route *api.Route, l
 	case errors.Is(err, errTooManyUnknown):
 		a.metrics.CountShed("tokens")
 		api.SetRetryAfter(w, 2)
-		api.WriteProblem(w, http.StatusTooManyRequests, "Too many wrong tokens are being tried: ask again after the time in Retry-After.")
+		api.WriteProblem(w, http.StatusTooManyRequests,
+			"Too many wrong tokens are being tried: ask again after the time in Retry-After.")
 		return c, false
 	case err != nil:
 		api.WriteError(w, err)
@@ -235,16 +242,20 @@ func WriteUnauthorized(w http.ResponseWriter, listener api.Listener) {
 	if listener == api.Cells {
 		// Anyone can make a key, so that a key alone must not hold a connection open.
 		w.Header().Set("Connection", "close")
-		api.WriteProblem(w, http.StatusUnauthorized, "This key or token is not valid: ask the cell's administrator to make a new token with sluice cell add.")
+		api.WriteProblem(w, http.StatusUnauthorized,
+			"This key or token is not valid: ask the cell's administrator to make a new token with sluice cell add.")
 		return
 	}
 	w.Header().Set("WWW-Authenticate", `Bearer realm="sluice"`)
-	api.WriteProblem(w, http.StatusUnauthorized, "A valid token is required in the header Authorization: Bearer …: sluice token add makes one, and a unix socket needs none.")
+	api.WriteProblem(w, http.StatusUnauthorized,
+		"A valid token is required in the header Authorization: Bearer …: sluice token add makes one, and a unix "+
+			"socket needs none.")
 }
 
 // WriteForbidden answers 403 to a cell that acts as another.
 func WriteForbidden(w http.ResponseWriter) {
-	api.WriteProblem(w, http.StatusForbidden, "One cell can't ask or report for another, and a cell that has a key must use it.")
+	api.WriteProblem(w, http.StatusForbidden,
+		"One cell can't ask or report for another, and a cell that has a key must use it.")
 }
 
 // RosterChanged is closed when the roster changes. It is nil if cells have no keys.

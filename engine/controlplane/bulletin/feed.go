@@ -57,8 +57,9 @@ const (
 func (p *Renderer) Feed(b Bulletin) ([]byte, error) {
 	f := atomFeed{
 		// The feed's time while it is empty is the epoch.
-		ID: stableID(b.Base, "feed", ""), Title: "What is new", Author: "Release notes", Updated: formatRFC3339(time.Unix(0, 0).UTC()),
-		Links: []atomLink{{"self", "application/atom+xml", b.Base + ".atom"}, {"alternate", "text/html", b.Base}},
+		ID: stableID(b.Base, "feed", ""), Title: "What is new", Author: "Release notes",
+		Updated: formatRFC3339(time.Unix(0, 0).UTC()),
+		Links:   []atomLink{{"self", "application/atom+xml", b.Base + ".atom"}, {"alternate", "text/html", b.Base}},
 	}
 	if u, err := url.Parse(b.Base); err == nil && u.Host != "" {
 		f.Author = u.Hostname()
@@ -99,8 +100,9 @@ func (p *Renderer) feedEntry(base, kind string, item Item) (atomEntry, error) {
 		return atomEntry{}, fmt.Errorf("render the notes of %s: %w", item.ID, err)
 	}
 	e := atomEntry{
-		ID: stableID(base, kind, item.ID), Title: item.Title, Published: formatRFC3339(item.At), Updated: formatRFC3339(item.At),
-		Link: atomLink{"alternate", "text/html", base + "/" + item.ID}, Categories: []atomCategory{{kind}},
+		ID: stableID(base, kind, item.ID), Title: item.Title, Published: formatRFC3339(item.At),
+		Updated: formatRFC3339(item.At),
+		Link:    atomLink{"alternate", "text/html", base + "/" + item.ID}, Categories: []atomCategory{{kind}},
 	}
 	if notes != "" {
 		e.Content = &atomContent{"html", string(notes)}

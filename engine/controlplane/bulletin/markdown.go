@@ -150,7 +150,9 @@ func (safeRenderer) renderRawHTML(w util.BufWriter, source []byte, n ast.Node, e
 	return ast.WalkSkipChildren, nil
 }
 
-func (safeRenderer) renderHTMLBlock(w util.BufWriter, source []byte, n ast.Node, entering bool) (ast.WalkStatus, error) {
+func (safeRenderer) renderHTMLBlock(
+	w util.BufWriter, source []byte, n ast.Node, entering bool,
+) (ast.WalkStatus, error) {
 	if !entering {
 		return ast.WalkContinue, nil
 	}

@@ -27,11 +27,13 @@ func ContentSecurityPolicy() string {
 
 // Page renders a bulletin as a page. Equal bulletins render equally.
 func (p *Renderer) Page(b Bulletin) ([]byte, error) {
-	announcements, err := p.renderArticles(b, b.Announcements, func(i Item) markup { return element("h3", nil, anchor(b.Base+"/"+i.ID, i.Title)) }, "")
+	announcements, err := p.renderArticles(b, b.Announcements,
+		func(i Item) markup { return element("h3", nil, anchor(b.Base+"/"+i.ID, i.Title)) }, "")
 	if err != nil {
 		return nil, err
 	}
-	releases, err := p.renderArticles(b, b.Releases, func(i Item) markup { return element("h3", nil, escapeText(i.Title)) }, releasePrefix)
+	releases, err := p.renderArticles(b, b.Releases,
+		func(i Item) markup { return element("h3", nil, escapeText(i.Title)) }, releasePrefix)
 	if err != nil {
 		return nil, err
 	}
@@ -41,7 +43,9 @@ func (p *Renderer) Page(b Bulletin) ([]byte, error) {
 			return
 		}
 		contents = append(contents, anchor("#"+id, title))
-		body = append(body, element("section", attributes{"id", id, "aria-label", title}, slices.Insert(articles, 0, element("h2", nil, escapeText(title)))...))
+		body = append(body,
+			element("section", attributes{"id", id, "aria-label", title},
+				slices.Insert(articles, 0, element("h2", nil, escapeText(title)))...))
 	}
 	section("announcements", "Announcements", announcements)
 	section("releases", "Releases", releases)
@@ -49,12 +53,14 @@ func (p *Renderer) Page(b Bulletin) ([]byte, error) {
 		body = append(body, element("p", nil, escapeText("Nothing yet.")))
 	}
 	contents = append(contents, anchor(feedURL(b), "Feed"))
-	return renderDocument(b, pageTitle, element("h1", nil, escapeText(pageTitle))+element("nav", nil, contents...), body), nil
+	return renderDocument(b, pageTitle, element("h1", nil, escapeText(pageTitle))+element("nav", nil, contents...),
+		body), nil
 }
 
 // AnnouncementPage renders a page with one announcement of a bulletin.
 func (p *Renderer) AnnouncementPage(b Bulletin, of Item) ([]byte, error) {
-	articles, err := p.renderArticles(b, []Item{of}, func(i Item) markup { return element("h1", nil, escapeText(i.Title)) }, "")
+	articles, err := p.renderArticles(b, []Item{of},
+		func(i Item) markup { return element("h1", nil, escapeText(i.Title)) }, "")
 	if err != nil {
 		return nil, err
 	}

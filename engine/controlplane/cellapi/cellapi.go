@@ -52,11 +52,14 @@ func New(o Options) *API {
 	answers, throttle := newAnswerCache(o.Views), newThrottle(o.Limits.withDefaults(), o.Metrics)
 	f := newFanout(answers, o.Auth, o.Metrics, o.Shutdown)
 	return &API{
-		desired:      &desiredHandlers{answers: answers, fanout: f, throttle: throttle, pollInterval: o.PollInterval, headers: newHeaderValues()},
-		content:      &contentHandlers{answers: answers, repository: o.Repository, throttle: throttle, releases: newPackedCache(releaseCacheSize), bundles: newPackedCache(bundleCacheSize)},
-		reports:      &reportHandlers{inbox: o.Inbox, auth: o.Auth, answers: answers, throttle: throttle, pins: o.Pins},
-		registration: &registrationHandlers{members: o.Members, auth: o.Auth, limits: newRegistrationLimiter(), pins: o.Pins, shutdown: o.Shutdown, log: o.Log},
-		fanout:       f,
+		desired: &desiredHandlers{answers: answers, fanout: f, throttle: throttle, pollInterval: o.PollInterval,
+			headers: newHeaderValues()},
+		content: &contentHandlers{answers: answers, repository: o.Repository, throttle: throttle,
+			releases: newPackedCache(releaseCacheSize), bundles: newPackedCache(bundleCacheSize)},
+		reports: &reportHandlers{inbox: o.Inbox, auth: o.Auth, answers: answers, throttle: throttle, pins: o.Pins},
+		registration: &registrationHandlers{members: o.Members, auth: o.Auth, limits: newRegistrationLimiter(),
+			pins: o.Pins, shutdown: o.Shutdown, log: o.Log},
+		fanout: f,
 	}
 }
 
@@ -72,47 +75,65 @@ func (a *API) AwaitDrained(ctx context.Context) error { return a.fanout.awaitDra
 func (a *API) Routes(d api.Docs) []api.Route {
 	digest := &huma.Schema{Type: huma.TypeString, Pattern: releases.DigestPattern}
 	return []api.Route{
-		{Method: http.MethodGet, Path: DesiredPath, Audience: api.Cell, Handler: a.desired.serveDesired, Operation: describeDesired(d)},
-		{Method: http.MethodGet, Path: "/v1/releases/{digest}", Audience: api.Cell, Handler: a.content.serveRelease, Operation: describeRelease(digest)},
-		{Method: http.MethodGet, Path: "/v1/flagbundles/{digest}", Audience: api.Cell, Handler: a.content.serveBundle, Operation: describeBundle(digest)},
-		{Method: http.MethodPost, Path: "/v1/reports", Audience: api.Cell, Handler: a.reports.serveReport, Operation: huma.Operation{
-			OperationID: "report", Tags: cellTags(),
-			Summary:     "A cell's current state and its history since the last report",
-			Description: "At most 64 KiB. The response comes after the report is durable: an acknowledged report survives a crash.",
-			RequestBody: d.JSONBody(cells.Report{}),
-			Responses:   map[string]*huma.Response{"200": d.JSONResponse("The report is stored", cells.Receipt{})},
-			Errors:      []int{400, 404, 413, 415, 429, 500, 503, 507},
-		}},
-		{Method: http.MethodPost, Path: "/v1/key", Audience: api.Cell, RequiresKey: true, Handler: a.registration.serveNextKey, Operation: huma.Operation{
-			OperationID: "nextKey", Tags: cellTags(),
-			Summary:     "A cell's next key",
-			Description: "Presented over a connection of the current key, which is valid until the next key is used. The signature covers the lines \"sluice next key 1\", the cell's name, the current key and the next key, each with its newline.",
-			RequestBody: d.JSONBody(identity.Next{}),
-			Responses:   map[string]*huma.Response{"200": d.JSONResponse("The key is the cell's", identity.Joined{})},
-			Errors:      []int{400, 409, 413, 415, 429, 503, 507},
-		}},
-		{Method: http.MethodPost, Path: "/v1/register", Audience: api.AnyKey, Handler: a.registration.serveRegister, Operation: huma.Operation{
-			OperationID: "register", Tags: cellTags(),
-			Summary:     "A cell's first key, or the first after a new token",
-			Description: "The connection proves the key. A repeated request with the same token and key has the same response. All invalid tokens have the same 401.",
-			RequestBody: d.JSONBody(identity.Join{}),
-			Responses:   map[string]*huma.Response{"200": d.JSONResponse("The key is the cell's", identity.Joined{})},
-			Errors:      []int{400, 413, 415, 429, 503, 507},
-		}},
+		{Method: http.MethodGet, Path: DesiredPath, Audience: api.Cell, Handler: a.desired.serveDesired,
+			Operation: describeDesired(d)},
+		{Method: http.MethodGet, Path: "/v1/releases/{digest}", Audience: api.Cell, Handler: a.content.serveRelease,
+			Operation: describeRelease(digest)},
+		{Method: http.MethodGet, Path: "/v1/flagbundles/{digest}", Audience: api.Cell, Handler: a.content.serveBundle,
+			Operation: describeBundle(digest)},
+		{Method: http.MethodPost, Path: "/v1/reports", Audience: api.Cell, Handler: a.reports.serveReport,
+			Operation: huma.Operation{
+				OperationID: "report", Tags: cellTags(),
+				Summary: "A cell's current state and its history since the last report",
+				Description: "At most 64 KiB. The response comes after the report is durable: an acknowledged report " +
+					"survives a crash.",
+				RequestBody: d.JSONBody(cells.Report{}),
+				Responses:   map[string]*huma.Response{"200": d.JSONResponse("The report is stored", cells.Receipt{})},
+				Errors:      []int{400, 404, 413, 415, 429, 500, 503, 507},
+			}},
+		{Method: http.MethodPost, Path: "/v1/key", Audience: api.Cell, RequiresKey: true,
+			Handler: a.registration.serveNextKey, Operation: huma.Operation{
+				OperationID: "nextKey", Tags: cellTags(),
+				Summary: "A cell's next key",
+				Description: "Presented over a connection of the current key, which is valid until the next key is " +
+					"used. The signature covers the lines \"sluice next key 1\", the cell's name, the current key " +
+					"and the next key, each with its newline.",
+				RequestBody: d.JSONBody(identity.Next{}),
+				Responses: map[string]*huma.Response{
+					"200": d.JSONResponse("The key is the cell's", identity.Joined{})},
+				Errors: []int{400, 409, 413, 415, 429, 503, 507},
+			}},
+		{Method: http.MethodPost, Path: "/v1/register", Audience: api.AnyKey, Handler: a.registration.serveRegister,
+			Operation: huma.Operation{
+				OperationID: "register", Tags: cellTags(),
+				Summary: "A cell's first key, or the first after a new token",
+				Description: "The connection proves the key. A repeated request with the same token and key has the " +
+					"same response. All invalid tokens have the same 401.",
+				RequestBody: d.JSONBody(identity.Join{}),
+				Responses: map[string]*huma.Response{
+					"200": d.JSONResponse("The key is the cell's", identity.Joined{})},
+				Errors: []int{400, 413, 415, 429, 503, 507},
+			}},
 	}
 }
 
 func cellTags() []string { return []string{"cells"} }
 
 func describeDesired(d api.Docs) huma.Operation {
-	found := d.JSONResponse("The newest head, the cell's assignment, and what holds the cell back", cells.Desired{}, "ETag", nextPollHeader)
+	found := d.JSONResponse("The newest head, the cell's assignment, and what holds the cell back", cells.Desired{},
+		"ETag", nextPollHeader)
 	found.Content["text/event-stream"] = &huma.MediaType{Schema: api.TextSchema()}
 	return huma.Operation{
 		OperationID: "desired", Tags: cellTags(),
-		Summary:     "The desired state of a cell",
-		Description: "With If-None-Match: 304 unless the response changed for this cell. With wait, the response comes when it changes, or after the wait. Sluice-Next-Poll has the seconds after which to poll again. With Accept: text/event-stream, each response is an event named desired whose id is the ETag: the first at once, with a comment at least every 15 s, and retry when the server stops. A cell has at most two streams.",
+		Summary: "The desired state of a cell",
+		Description: "With If-None-Match: 304 unless the response changed for this cell. With wait, the response " +
+			"comes when it changes, or after the wait. Sluice-Next-Poll has the seconds after which to poll again. " +
+			"With Accept: text/event-stream, each response is an event named desired whose id is the ETag: the first " +
+			"at once, with a comment at least every 15 s, and retry when the server stops. A cell has at most two " +
+			"streams.",
 		Parameters: []*huma.Param{
-			api.Param("cell", "query", "the cell's name, required on this machine where cells have no keys", api.TextSchema()),
+			api.Param("cell", "query", "the cell's name, required on this machine where cells have no keys",
+				api.TextSchema()),
 			api.Param("wait", "query", "how long to wait for a change, such as 30s; at most 60s", api.TextSchema()),
 			api.Param("If-None-Match", "header", "the ETag of the cell's last response", api.TextSchema()),
 			api.Param("Last-Event-ID", "header", "the id of the last event of an interrupted stream", api.TextSchema()),
@@ -129,11 +150,14 @@ func describeRelease(digest *huma.Schema) huma.Operation {
 	tar := &huma.Schema{Type: huma.TypeString, Format: "binary"}
 	return huma.Operation{
 		OperationID: "release", Tags: cellTags(),
-		Summary:     "The bytes of a release",
-		Description: "The canonical tar with this SHA-256, compressed with zstd if accepted. It never changes. Ranges are of the uncompressed tar.",
+		Summary: "The bytes of a release",
+		Description: "The canonical tar with this SHA-256, compressed with zstd if accepted. It never changes. " +
+			"Ranges are of the uncompressed tar.",
 		Parameters: []*huma.Param{
 			api.RequiredParam(api.Param("digest", "path", "as the assignment names it", digest)),
-			api.Param("cell", "query", "the requesting cell, which may download what it was offered; without it, what any cell was offered", api.TextSchema()),
+			api.Param("cell", "query",
+				"the requesting cell, which may download what it was offered; without it, what any cell was offered",
+				api.TextSchema()),
 			api.Param("Range", "header", "a part, to resume an interrupted download", api.TextSchema()),
 		},
 		Responses: map[string]*huma.Response{
@@ -149,11 +173,14 @@ func describeRelease(digest *huma.Schema) huma.Operation {
 func describeBundle(digest *huma.Schema) huma.Operation {
 	return huma.Operation{
 		OperationID: "flagBundle", Tags: cellTags(),
-		Summary:     "The bytes of a flag bundle",
-		Description: "JSON with this SHA-256, compressed with zstd if accepted. It never changes. 503: this replica has not offered the cell such a bundle, but another replica may have.",
+		Summary: "The bytes of a flag bundle",
+		Description: "JSON with this SHA-256, compressed with zstd if accepted. It never changes. 503: this replica " +
+			"has not offered the cell such a bundle, but another replica may have.",
 		Parameters: []*huma.Param{
 			api.RequiredParam(api.Param("digest", "path", "as in flags.bundle of the response of /v1/desired", digest)),
-			api.Param("cell", "query", "the requesting cell, which may download what it is offered; without it, what any cell is offered", api.TextSchema()),
+			api.Param("cell", "query",
+				"the requesting cell, which may download what it is offered; without it, what any cell is offered",
+				api.TextSchema()),
 		},
 		Responses: map[string]*huma.Response{
 			"200": api.Response("The bundle", "application/json", &huma.Schema{Type: huma.TypeObject}, "ETag"),

@@ -43,7 +43,8 @@ func (h *contentHandlers) serveRelease(w http.ResponseWriter, r *http.Request, c
 	}
 	digest, err := releases.ParseDigest(r.PathValue("digest"))
 	if err != nil || !releaseOffered(v, digest, c.Cell) {
-		api.WriteProblem(w, http.StatusNotFound, "No release with this digest is offered: ask /v1/desired for the offered one.")
+		api.WriteProblem(w, http.StatusNotFound,
+			"No release with this digest is offered: ask /v1/desired for the offered one.")
 		return
 	}
 	if e := snap.entries[c.Cell]; e != nil {
@@ -150,12 +151,14 @@ func (h *contentHandlers) serveBundle(w http.ResponseWriter, r *http.Request, c 
 	digest, err := releases.ParseDigest(r.PathValue("digest"))
 	name := c.Cell
 	if f := snap.view.Flags; err != nil || f == nil || name != "" && f.Told[name] == nil {
-		api.WriteProblem(w, http.StatusNotFound, "This cell has no flags, or this is not a digest: ask /v1/desired for the cell's bundle.")
+		api.WriteProblem(w, http.StatusNotFound,
+			"This cell has no flags, or this is not a digest: ask /v1/desired for the cell's bundle.")
 		return
 	}
 	e := snap.entries[name]
 	if e != nil {
-		if !h.throttle.allow(w, &e.bundleBucket, h.throttle.limits.Polls, h.throttle.now(), "bundles") || !h.throttle.admit(w, e.hash) {
+		if !h.throttle.allow(w, &e.bundleBucket, h.throttle.limits.Polls, h.throttle.now(), "bundles") ||
+			!h.throttle.admit(w, e.hash) {
 			return
 		}
 		defer h.throttle.inFlight.Release()
@@ -163,7 +166,8 @@ func (h *contentHandlers) serveBundle(w http.ResponseWriter, r *http.Request, c 
 	bytes := snap.view.Flags.Bundles[digest]
 	if bytes == nil || name != "" && !bundleOffered(snap.view.Flags, e, name, digest) {
 		api.SetRetryAfter(w, 1)
-		api.WriteProblem(w, http.StatusServiceUnavailable, "This replica has not offered the cell such a bundle: ask /v1/desired again, or another replica in a moment.")
+		api.WriteProblem(w, http.StatusServiceUnavailable,
+			"This replica has not offered the cell such a bundle: ask /v1/desired again, or another replica.")
 		return
 	}
 	packed, err := h.bundles.get(digest, func() ([]byte, error) { return bytes, nil })

@@ -37,7 +37,8 @@ type headerValues struct {
 }
 
 func newHeaderValues() headerValues {
-	return headerValues{private: []string{"private, no-cache"}, json: []string{"application/json"}, seconds: secondsHeaders(128)}
+	return headerValues{private: []string{"private, no-cache"}, json: []string{"application/json"},
+		seconds: secondsHeaders(128)}
 }
 
 // serveDesired answers GET /v1/desired: at once, with ?wait= once this cell's ETag changes (R31), or as a stream.
@@ -78,7 +79,9 @@ func (d *desiredHandlers) serveDesired(w http.ResponseWriter, r *http.Request, c
 }
 
 // serveLongPoll responds once the cell's ETag is not the known one, or after the wait.
-func (d *desiredHandlers) serveLongPoll(w http.ResponseWriter, r *http.Request, c *api.Caller, e *cellEntry, known string, wait time.Duration) {
+func (d *desiredHandlers) serveLongPoll(
+	w http.ResponseWriter, r *http.Request, c *api.Caller, e *cellEntry, known string, wait time.Duration,
+) {
 	snap := d.answers.latest()
 	if tag := snap.tagFor(e); tag == nil || !api.MatchesETag(known, tag.etag) {
 		d.respond(w, e, known, 0)
@@ -131,7 +134,8 @@ func (d *desiredHandlers) respond(w http.ResponseWriter, e *cellEntry, known str
 	body, etag, ok := snap.encodeAnswer(e)
 	switch {
 	case ok:
-		h["Etag"], h["Content-Type"], h["Content-Length"] = []string{etag}, d.headers.json, []string{strconv.Itoa(len(body))}
+		h["Etag"], h["Content-Type"], h["Content-Length"] = []string{etag}, d.headers.json,
+			[]string{strconv.Itoa(len(body))}
 		_, _ = w.Write(body) // after an error the cell polls again
 	case snap.view == nil:
 		api.WriteNotReady(w)

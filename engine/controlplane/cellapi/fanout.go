@@ -53,8 +53,9 @@ const (
 	staleGrace = 10 * time.Second
 )
 
-func newFanout(answers *answerCache, a *auth.Auth, m *metrics.Metrics, stopping api.Shutdown) *fanout {
-	f := &fanout{answers: answers, auth: a, metrics: m, shutdown: stopping, clockStart: time.Now(), shards: make([]*shard, max(2, min(runtime.GOMAXPROCS(0), 16)))}
+func newFanout(answers *answerCache, a *auth.Auth, m *metrics.Metrics, shutdown api.Shutdown) *fanout {
+	f := &fanout{answers: answers, auth: a, metrics: m, shutdown: shutdown, clockStart: time.Now(),
+		shards: make([]*shard, max(2, min(runtime.GOMAXPROCS(0), 16)))}
 	for i := range f.shards {
 		f.shards[i] = &shard{fanout: f, wake: wake.New(), subscribers: map[subscriber]struct{}{}}
 	}
@@ -206,7 +207,8 @@ func (h *shard) closeAll(all []subscriber, spread bool) {
 // drainTimes returns the time over which n subscribers are closed and the time within which they retry, so that the
 // replica that takes them over can make all handshakes.
 func drainTimes(n int) (over, back time.Duration) {
-	return min(maxDrain, minDrain+time.Duration(n)*time.Millisecond/2), 4*time.Second + time.Duration(n)*time.Millisecond
+	return min(maxDrain, minDrain+time.Duration(n)*time.Millisecond/2),
+		4*time.Second + time.Duration(n)*time.Millisecond
 }
 
 // wakeShards wakes all shards to see the shutdown.

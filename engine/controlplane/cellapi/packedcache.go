@@ -46,7 +46,9 @@ func (c *packedCache) get(digest releases.Digest, read func() ([]byte, error)) (
 			return nil, err
 		}
 		if got := releases.DigestBytes(plain); got != digest {
-			return nil, fmt.Errorf("its bytes have the digest %s: the mirror of the repository is damaged: remove it, and it is cloned again", got.Short())
+			return nil, fmt.Errorf(
+				"its bytes have the digest %s: the mirror of the repository is damaged: remove it, and it is "+
+					"cloned again", got.Short())
 		}
 		p, err := pack(digest, plain)
 		if err == nil {

@@ -137,7 +137,8 @@ func (h *registrationHandlers) serveNextKey(w http.ResponseWriter, r *http.Reque
 	// The limit on all keys is for unauthenticated peers, which must not keep a cell from a new key.
 	if after, ok := h.limits.allowKey(c.Key); !ok {
 		api.SetRetryAfter(w, limit.CeilSeconds(after))
-		api.WriteProblem(w, http.StatusTooManyRequests, "Too many keys were presented: retry after the time in Retry-After.")
+		api.WriteProblem(w, http.StatusTooManyRequests,
+			"Too many keys were presented: retry after the time in Retry-After.")
 		return
 	}
 	var next identity.Next
@@ -151,16 +152,19 @@ func (h *registrationHandlers) serveNextKey(w http.ResponseWriter, r *http.Reque
 	err := h.members.NewKey(r.Context(), c.Cell, next.Key)
 	switch {
 	case errors.Is(err, plan.ErrDenied):
-		api.WriteProblem(w, http.StatusConflict, "The key was refused: it is another cell's or this cell's previous key, or this cell is revoked.")
+		api.WriteProblem(w, http.StatusConflict,
+			"The key was refused: it is another cell's or this cell's previous key, or this cell is revoked.")
 		return
 	case errors.Is(err, plan.ErrStale):
-		api.WriteProblem(w, http.StatusConflict, "The cell's identity was changed by somebody else meanwhile: ask /v1/desired whether a new key is still wanted.")
+		api.WriteProblem(w, http.StatusConflict,
+			"The cell's identity was changed by somebody else meanwhile: ask /v1/desired whether to present a new key.")
 		return
 	case err != nil:
 		api.WriteError(w, err)
 		return
 	}
-	api.WriteJSON(w, http.StatusOK, identity.Joined{Cell: c.Cell, Epoch: h.members.Roster().Identity(c.Cell).Epoch, Pins: h.pins})
+	api.WriteJSON(w, http.StatusOK,
+		identity.Joined{Cell: c.Cell, Epoch: h.members.Roster().Identity(c.Cell).Epoch, Pins: h.pins})
 }
 
 // readStrictJSON reads a small JSON body. If it returns false, it has written a response that quotes nothing of the

@@ -46,7 +46,8 @@ func (h *reportHandlers) serveReport(w http.ResponseWriter, r *http.Request, c *
 	}
 	report, fault := parseReport(body)
 	if fault != nil {
-		api.WriteProblem(w, http.StatusBadRequest, "The report is invalid, and nothing was stored: "+fault.Location+": "+fault.Message+".", fault)
+		api.WriteProblem(w, http.StatusBadRequest,
+			"The report is invalid, and nothing was stored: "+fault.Location+": "+fault.Message+".", fault)
 		return
 	}
 	if !h.auth.MaySpeakFor(c, report.Cell) {
@@ -96,7 +97,8 @@ func parseReport(body []byte) (report cells.Report, fault *huma.ErrorDetail) {
 	fault = &huma.ErrorDetail{Location: "body", Message: strings.TrimPrefix(err.Error(), "json: ")}
 	var wrong *json.UnmarshalTypeError
 	if errors.As(err, &wrong) {
-		fault = &huma.ErrorDetail{Location: "body." + wrong.Field, Message: "must be " + wrong.Type.String() + ", not " + wrong.Value}
+		fault = &huma.ErrorDetail{Location: "body." + wrong.Field,
+			Message: "must be " + wrong.Type.String() + ", not " + wrong.Value}
 	} else if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
 		if name, err := strconv.Unquote(field); err == nil {
 			fault = &huma.ErrorDetail{Location: "body." + name, Message: "there is no such field"}

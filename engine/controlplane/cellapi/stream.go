@@ -60,7 +60,8 @@ type stream struct {
 func (d *desiredHandlers) serveStream(w http.ResponseWriter, r *http.Request, c *api.Caller, e *cellEntry) {
 	if d.fanout.shutdown.Begun() {
 		api.SetRetryAfter(w, 1+int(e.hash%8))
-		api.WriteProblem(w, http.StatusServiceUnavailable, "This server is stopping: retry after the time in Retry-After.")
+		api.WriteProblem(w, http.StatusServiceUnavailable,
+			"This server is stopping: retry after the time in Retry-After.")
 		return
 	}
 	known := r.Header.Get("Last-Event-ID")
@@ -86,7 +87,8 @@ func (d *desiredHandlers) serveStream(w http.ResponseWriter, r *http.Request, c 
 	}
 	l := &stream{fanout: d.fanout, entry: e, caller: c, lastWrite: time.Since(d.fanout.clockStart)}
 	l.conn = transport.NewStreamConn(conn, l.onDrained)
-	l.start(known, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: private, no-store\r\nX-Accel-Buffering: no\r\nConnection: close\r\nX-Request-Id: "+
+	l.start(known, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: private, no-store\r\n"+
+		"X-Accel-Buffering: no\r\nConnection: close\r\nX-Request-Id: "+
 		id+"\r\nDate: "+time.Now().UTC().Format(http.TimeFormat)+"\r\n\r\n")
 }
 
@@ -209,7 +211,9 @@ func closeReason(err error) string {
 
 func (l *stream) sendHeartbeat(now time.Duration) {
 	l.mu.Lock()
-	due := !l.closed && !l.closing && now-l.lastWrite >= api.Heartbeat-heartbeatCheck-time.Duration(l.entry.hash)%heartbeatSpread && !l.conn.HasPending()
+	due := !l.closed && !l.closing &&
+		now-l.lastWrite >= api.Heartbeat-heartbeatCheck-time.Duration(l.entry.hash)%heartbeatSpread &&
+		!l.conn.HasPending()
 	var err error
 	if due {
 		err = l.writeLocked([]byte(":\n\n"))

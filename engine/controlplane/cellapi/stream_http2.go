@@ -9,7 +9,9 @@ import (
 
 // serveHTTP2Stream serves a stream over HTTP/2, whose connection other requests share, from the request's own
 // goroutine.
-func (d *desiredHandlers) serveHTTP2Stream(w http.ResponseWriter, r *http.Request, c *api.Caller, e *cellEntry, known string) {
+func (d *desiredHandlers) serveHTTP2Stream(
+	w http.ResponseWriter, r *http.Request, c *api.Caller, e *cellEntry, known string,
+) {
 	f := d.fanout
 	l := newWaiter(f, e, c, known)
 	out := api.NewEventWriter(w)

@@ -51,7 +51,8 @@ func (t *throttle) allow(w http.ResponseWriter, b *limit.Bucket, r limit.Rate, n
 	if !ok {
 		t.metrics.CountShed(what)
 		api.SetRetryAfter(w, limit.CeilSeconds(after))
-		api.WriteProblem(w, http.StatusTooManyRequests, "This cell sends "+what+" faster than allowed: retry after the time in Retry-After.")
+		api.WriteProblem(w, http.StatusTooManyRequests,
+			"This cell sends "+what+" faster than allowed: retry after the time in Retry-After.")
 	}
 	return ok
 }
@@ -64,7 +65,8 @@ func (t *throttle) admit(w http.ResponseWriter, hash uint32) bool {
 	}
 	t.metrics.CountShed("busy")
 	api.SetRetryAfter(w, 1+int(hash%8))
-	api.WriteProblem(w, http.StatusServiceUnavailable, "Too many requests at once: retry after the time in Retry-After.")
+	api.WriteProblem(w, http.StatusServiceUnavailable,
+		"Too many requests at once: retry after the time in Retry-After.")
 	return false
 }
 
@@ -77,7 +79,8 @@ func (t *throttle) startDownload(w http.ResponseWriter, e *cellEntry) bool {
 	e.downloads.Add(-1)
 	t.metrics.CountShed("downloads")
 	api.SetRetryAfter(w, 2)
-	api.WriteProblem(w, http.StatusTooManyRequests, "This cell has "+strconv.Itoa(limit)+" downloads in progress already: wait until one ends.")
+	api.WriteProblem(w, http.StatusTooManyRequests,
+		"This cell has "+strconv.Itoa(limit)+" downloads in progress already: wait until one ends.")
 	return false
 }
 

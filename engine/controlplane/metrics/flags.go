@@ -21,23 +21,29 @@ func newFlagMetrics(v func() *view.View) *flagMetrics {
 		return prometheus.NewDesc(name, help, labels, nil)
 	}
 	return &flagMetrics{
-		view:          v,
-		height:        desc("sluice_flags_height", "Place of the flags repository's tip in its first-parent history."),
-		fault:         desc("sluice_flags_fault", "1: the flags repository can't be read, or its tip is not in force."),
-		faults:        desc("sluice_flags_repository_faults", "Faults in the flags repository, warnings left out."),
-		diverged:      desc("sluice_flags_diverged", "1: the flags repository was force-pushed, and cells keep what they have."),
-		cells:         desc("sluice_flags_cells", "Cells by their flags in force: current, behind, or none reported.", "channel", "bundle"),
-		kills:         desc("sluice_flags_kills", "Active kills."),
-		uncommitted:   desc("sluice_flags_kills_uncommitted", "Active kills that are not in the flags repository yet."),
-		unconfirmed:   desc("sluice_flags_kills_unconfirmed_cells", "Cells that have kills to apply and have not confirmed all of them, connected or offline.", "channel", "cell"),
+		view:   v,
+		height: desc("sluice_flags_height", "Place of the flags repository's tip in its first-parent history."),
+		fault:  desc("sluice_flags_fault", "1: the flags repository can't be read, or its tip is not in force."),
+		faults: desc("sluice_flags_repository_faults", "Faults in the flags repository, warnings left out."),
+		diverged: desc("sluice_flags_diverged",
+			"1: the flags repository was force-pushed, and cells keep what they have."),
+		cells: desc("sluice_flags_cells", "Cells by their flags in force: current, behind, or none reported.",
+			"channel", "bundle"),
+		kills:       desc("sluice_flags_kills", "Active kills."),
+		uncommitted: desc("sluice_flags_kills_uncommitted", "Active kills that are not in the flags repository yet."),
+		unconfirmed: desc("sluice_flags_kills_unconfirmed_cells",
+			"Cells that have kills to apply and have not confirmed all of them, connected or offline.",
+			"channel", "cell"),
 		announcements: desc("sluice_announcements", "Announcements by state.", "state"),
-		nextChange:    desc("sluice_flags_next_timestamp_seconds", "Unix time at which the next announcement changes by time alone."),
+		nextChange: desc("sluice_flags_next_timestamp_seconds",
+			"Unix time at which the next announcement changes by time alone."),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (f *flagMetrics) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{f.height, f.fault, f.faults, f.diverged, f.cells, f.kills, f.uncommitted, f.unconfirmed, f.announcements, f.nextChange} {
+	for _, d := range []*prometheus.Desc{f.height, f.fault, f.faults, f.diverged, f.cells, f.kills, f.uncommitted,
+		f.unconfirmed, f.announcements, f.nextChange} {
 		out <- d
 	}
 }

@@ -28,35 +28,43 @@ func newFleetMetrics(v func() *view.View, numbers func() engine.Numbers) *fleetM
 	}
 	return &fleetMetrics{
 		view: v, numbers: numbers,
-		cells:     desc("sluice_cells", "Cells by channel, release and state.", "channel", "release", "state"),
-		oldest:    desc("sluice_oldest_report_seconds", "Age of the oldest last report of the channel's cells, at the time of the newest plan.", "channel"),
-		silent:    desc("sluice_cells_never_reported", "Cells that have not reported yet.", "channel"),
-		granted:   desc("sluice_cells_granted", "Cells that were granted something other than what they run.", "channel"),
-		slots:     desc("sluice_rollout_slots", "Cells that take a slot of maxInFlight.", "channel"),
-		sequence:  desc("sluice_channel_head_sequence", "Sequence of the channel's head.", "channel", "release"),
-		promotion: desc("sluice_promotion_seconds", "Time from the upstream's promotion of the channel's head to the channel's own.", "channel", "release"),
-		rollout:   desc("sluice_rollout_seconds", "Time from the promotion of the channel's head until all its cells ran it.", "channel", "release"),
-		rolling:   desc("sluice_rollout_running_seconds", "Time since the promotion of the channel's head, while the rollout runs.", "channel", "release"),
-		blocked:   desc("sluice_blocked", "Blocking verdicts by gate.", "channel", "gate"),
-		faults:    desc("sluice_repository_faults", "Faults in the release repository, warnings left out."),
-		diverged:  desc("sluice_repository_diverged", "1: the branch was force-pushed, and nothing moves."),
-		refused:   desc("sluice_push_refused", "1: the git host refused the channel's last push, which is retried later.", "channel"),
-		since:     desc("sluice_plan_timestamp_seconds", "Unix time of the newest plan."),
-		took:      desc("sluice_plan_seconds", "Time taken to make the newest plan."),
-		actions:   desc("sluice_plan_actions", "Actions in the newest plan by kind.", "kind"),
-		skew:      desc("sluice_clock_skew_seconds", "Median offset of the cells' clocks from the control plane's."),
-		leader:    desc("sluice_leader", "1: this process leads, and executes plans."),
-		tick:      desc("sluice_tick_seconds", "Duration of the last tick, fetching and pushing included."),
-		pushes:    desc("sluice_pushed_commits_total", "Commits that were pushed."),
-		retries:   desc("sluice_push_retries_total", "Pushes that failed, because the branch had moved or the host refused."),
-		grants:    desc("sluice_grants_total", "Grants that were made."),
+		cells: desc("sluice_cells", "Cells by channel, release and state.", "channel", "release", "state"),
+		oldest: desc("sluice_oldest_report_seconds",
+			"Age of the oldest last report of the channel's cells, at the time of the newest plan.", "channel"),
+		silent: desc("sluice_cells_never_reported", "Cells that have not reported yet.", "channel"),
+		granted: desc("sluice_cells_granted", "Cells that were granted something other than what they run.",
+			"channel"),
+		slots:    desc("sluice_rollout_slots", "Cells that take a slot of maxInFlight.", "channel"),
+		sequence: desc("sluice_channel_head_sequence", "Sequence of the channel's head.", "channel", "release"),
+		promotion: desc("sluice_promotion_seconds",
+			"Time from the upstream's promotion of the channel's head to the channel's own.", "channel", "release"),
+		rollout: desc("sluice_rollout_seconds",
+			"Time from the promotion of the channel's head until all its cells ran it.", "channel", "release"),
+		rolling: desc("sluice_rollout_running_seconds",
+			"Time since the promotion of the channel's head, while the rollout runs.", "channel", "release"),
+		blocked:  desc("sluice_blocked", "Blocking verdicts by gate.", "channel", "gate"),
+		faults:   desc("sluice_repository_faults", "Faults in the release repository, warnings left out."),
+		diverged: desc("sluice_repository_diverged", "1: the branch was force-pushed, and nothing moves."),
+		refused: desc("sluice_push_refused",
+			"1: the git host refused the channel's last push, which is retried later.", "channel"),
+		since:   desc("sluice_plan_timestamp_seconds", "Unix time of the newest plan."),
+		took:    desc("sluice_plan_seconds", "Time taken to make the newest plan."),
+		actions: desc("sluice_plan_actions", "Actions in the newest plan by kind.", "kind"),
+		skew:    desc("sluice_clock_skew_seconds", "Median offset of the cells' clocks from the control plane's."),
+		leader:  desc("sluice_leader", "1: this process leads, and executes plans."),
+		tick:    desc("sluice_tick_seconds", "Duration of the last tick, fetching and pushing included."),
+		pushes:  desc("sluice_pushed_commits_total", "Commits that were pushed."),
+		retries: desc("sluice_push_retries_total",
+			"Pushes that failed, because the branch had moved or the host refused."),
+		grants: desc("sluice_grants_total", "Grants that were made."),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (f *fleetMetrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		f.cells, f.oldest, f.silent, f.granted, f.slots, f.sequence, f.promotion, f.rollout, f.rolling, f.blocked, f.faults,
+		f.cells, f.oldest, f.silent, f.granted, f.slots, f.sequence, f.promotion, f.rollout, f.rolling, f.blocked,
+		f.faults,
 		f.diverged, f.refused, f.since, f.took, f.actions, f.skew, f.leader, f.tick, f.pushes, f.retries, f.grants,
 	} {
 		out <- d
@@ -124,7 +132,8 @@ func (f *fleetMetrics) collectCells(v *view.View, out metricWriter) {
 		case total.oldest.IsZero() || s.LastReport.Before(total.oldest):
 			total.oldest = s.LastReport
 		}
-		if s != nil && s.Granted != nil && (s.Running == nil || s.Running.Sequence != s.Granted.Sequence || s.Running.Digest != s.Granted.Digest) {
+		if s != nil && s.Granted != nil &&
+			(s.Running == nil || s.Running.Sequence != s.Granted.Sequence || s.Running.Digest != s.Granted.Digest) {
 			total.granted++
 		}
 	}

@@ -46,24 +46,31 @@ func New(o Options) (*Metrics, error) {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
 	}
 	m := &Metrics{
-		Requests:     newRequests(),
-		Streams:      gauge("sluice_streams", "Cells connected by a stream."),
-		LongPolls:    gauge("sluice_long_polls", "Waiting long polls."),
-		Reports:      gauge("sluice_reports_in_flight", "Reports that are not durable yet."),
-		Handshakes:   gauge("sluice_tls_handshakes", "TLS handshakes under way."),
-		Events:       prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_stream_events_total", Help: "Events sent over streams."}),
-		streamsEnded: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_streams_ended_total", Help: "Ended streams by reason."}, []string{"reason"}),
-		shed:         prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_shed_total", Help: "Refused requests and connections by reason."}, []string{"reason"}),
-		Handler:      promhttp.HandlerFor(o.Registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}),
+		Requests:   newRequests(),
+		Streams:    gauge("sluice_streams", "Cells connected by a stream."),
+		LongPolls:  gauge("sluice_long_polls", "Waiting long polls."),
+		Reports:    gauge("sluice_reports_in_flight", "Reports that are not durable yet."),
+		Handshakes: gauge("sluice_tls_handshakes", "TLS handshakes under way."),
+		Events: prometheus.NewCounter(
+			prometheus.CounterOpts{Name: "sluice_stream_events_total", Help: "Events sent over streams."}),
+		streamsEnded: prometheus.NewCounterVec(
+			prometheus.CounterOpts{Name: "sluice_streams_ended_total", Help: "Ended streams by reason."},
+			[]string{"reason"}),
+		shed: prometheus.NewCounterVec(
+			prometheus.CounterOpts{Name: "sluice_shed_total", Help: "Refused requests and connections by reason."},
+			[]string{"reason"}),
+		Handler: promhttp.HandlerFor(o.Registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}),
 	}
 	if o.Reads != nil {
-		reads := prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "sluice_store_reads_total", Help: "Reads of the database; polls make none."},
+		reads := prometheus.NewCounterFunc(
+			prometheus.CounterOpts{Name: "sluice_store_reads_total", Help: "Reads of the database; polls make none."},
 			func() float64 { return float64(o.Reads()) })
 		if err := o.Registry.Register(reads); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
 	}
-	all := []prometheus.Collector{m.Requests, m.Streams, m.LongPolls, m.Reports, m.Handshakes, m.Events, m.streamsEnded, m.shed, newFleetMetrics(o.View, o.Numbers)}
+	all := []prometheus.Collector{m.Requests, m.Streams, m.LongPolls, m.Reports, m.Handshakes, m.Events,
+		m.streamsEnded, m.shed, newFleetMetrics(o.View, o.Numbers)}
 	all = append(all, o.Collect...)
 	if o.Flags {
 		all = append(all, newFlagMetrics(o.View))

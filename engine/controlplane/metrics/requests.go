@@ -13,7 +13,8 @@ import (
 // buckets returns the upper bounds of the latency histogram, in order. The last bounds are for polls that wait.
 func buckets() []time.Duration {
 	return []time.Duration{
-		100 * time.Microsecond, 500 * time.Microsecond, 2 * time.Millisecond, 10 * time.Millisecond, 50 * time.Millisecond,
+		100 * time.Microsecond, 500 * time.Microsecond, 2 * time.Millisecond, 10 * time.Millisecond,
+		50 * time.Millisecond,
 		250 * time.Millisecond, time.Second, 5 * time.Second, 30 * time.Second, 65 * time.Second,
 	}
 }
@@ -43,8 +44,10 @@ type series struct {
 func newRequests() *Requests {
 	q := &Requests{
 		bounds: buckets(),
-		count:  prometheus.NewDesc("sluice_http_requests_total", "Requests answered.", []string{"route", "method", "code"}, nil),
-		took:   prometheus.NewDesc("sluice_http_request_seconds", "Time to answer, waiting included.", []string{"route", "method", "code"}, nil),
+		count: prometheus.NewDesc("sluice_http_requests_total", "Requests answered.",
+			[]string{"route", "method", "code"}, nil),
+		took: prometheus.NewDesc("sluice_http_request_seconds", "Time to answer, waiting included.",
+			[]string{"route", "method", "code"}, nil),
 	}
 	q.seriesByKey.Store(&map[requestKey]*series{})
 	return q

@@ -35,7 +35,8 @@ func (l auditor) explainError(err error, what string) error {
 	case errors.Is(err, access.ErrTaken):
 		return huma.Error409Conflict("There is a token of that name: remove it first, or choose another name.")
 	case errors.Is(err, plan.ErrStale):
-		return huma.Error409Conflict("The cell's identity was changed by somebody else meanwhile: check it, then try again.")
+		return huma.Error409Conflict(
+			"The cell's identity was changed by somebody else meanwhile: check it, then try again.")
 	}
 	status, detail, unexpected := api.DescribeError(err)
 	if unexpected {

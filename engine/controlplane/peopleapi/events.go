@@ -84,7 +84,8 @@ func (e *eventHandlers) streamEvents(w http.ResponseWriter, r *http.Request) {
 	}
 	if e.shutdown.Begun() || !e.followers.Acquire() {
 		api.SetRetryAfter(w, 15)
-		api.WriteProblem(w, http.StatusServiceUnavailable, "Too many clients follow already: retry after the time in Retry-After, or ask without a stream.")
+		api.WriteProblem(w, http.StatusServiceUnavailable,
+			"Too many clients follow already: retry after the time in Retry-After, or ask without a stream.")
 		return
 	}
 	defer e.followers.Release()

@@ -30,9 +30,9 @@ type flagHandlers struct {
 type Flags struct {
 	Commit   string            `json:"commit" doc:"the tip of the flags repository"`
 	Height   int64             `json:"height" doc:"of the tip: its place in the first-parent history"`
-	Fault    string            `json:"fault,omitempty" doc:"why the repository can't be read, or why its tip is not in force; then the last valid commit is"`
+	Fault    string            `json:"fault,omitempty" doc:"why the tip is not in force; the last valid commit is"`
 	Faults   []manifest.Fault  `json:"faults,omitempty" doc:"the first 100 of the tip"`
-	Diverged *plan.Divergence  `json:"diverged,omitempty" doc:"the branch was force-pushed: cells keep what they have until that is acknowledged (R39)"`
+	Diverged *plan.Divergence  `json:"diverged,omitempty" doc:"set after a force-push, until it is acknowledged (R39)"`
 	Kills    []view.FlagKill   `json:"kills" doc:"all kills, by flag"`
 	Flags    []view.FlagStatus `json:"flags" doc:"a page of flags, by key"`
 	Total    int               `json:"total" doc:"how many flags there are"`
@@ -63,7 +63,8 @@ func (g *flagHandlers) listFlags(_ context.Context, in *flagsInput) (*flagsOutpu
 	}
 	f, b := v.Flags, view.NewFlagIndex(v)
 	out := &flagsOutput{Body: Flags{
-		Commit: f.Commit, Height: f.Height, Fault: f.Fault, Faults: f.Faults[:min(len(f.Faults), view.MaxFaults)], Diverged: f.Diverged, Kills: b.Kills(""),
+		Commit: f.Commit, Height: f.Height, Fault: f.Fault, Faults: f.Faults[:min(len(f.Faults), view.MaxFaults)],
+		Diverged: f.Diverged, Kills: b.Kills(""),
 		Flags: []view.FlagStatus{},
 	}}
 	keys := b.Keys()
@@ -98,7 +99,8 @@ func (g *flagHandlers) showFlag(_ context.Context, in *flagInput) (*flagOutput, 
 		out.Body.Definition = d.Encode()
 	}
 	names := slices.Sorted(maps.Keys(v.Desired.Cells))
-	names = slices.DeleteFunc(names, func(name string) bool { return in.Channel != "" && v.Desired.Cells[name].Channel != in.Channel })
+	names = slices.DeleteFunc(names,
+		func(name string) bool { return in.Channel != "" && v.Desired.Cells[name].Channel != in.Channel })
 	out.Body.Total = len(names)
 	names, out.Body.Next = view.Paginate(names, in.After, in.Limit)
 	at := b.Places(in.Key)
@@ -120,7 +122,10 @@ func (g *flagHandlers) flagsView() (*view.View, error) {
 		return nil, err
 	}
 	if v.Flags == nil {
-		return nil, huma.ErrorWithHeaders(huma.Error503ServiceUnavailable("The flags repository has not been read yet: ask again in a moment, or see the log of sluice serve."), http.Header{"Retry-After": {"2"}})
+		return nil, huma.ErrorWithHeaders(
+			huma.Error503ServiceUnavailable(
+				"The flags repository has not been read yet: ask again in a moment, or see the log of sluice serve."),
+			http.Header{"Retry-After": {"2"}})
 	}
 	return v, nil
 }
@@ -175,7 +180,8 @@ func (g *flagHandlers) showAnnouncement(_ context.Context, in *announcementInput
 	}
 	st, ok := v.Flags.Plan.Detail(in.ID)
 	if !ok {
-		return nil, huma.Error404NotFound("The flags repository has no such announcement: /v1/announcements lists them.")
+		return nil, huma.Error404NotFound(
+			"The flags repository has no such announcement: /v1/announcements lists them.")
 	}
 	return &announcementOutput{Body: st}, nil
 }

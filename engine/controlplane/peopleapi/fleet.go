@@ -41,7 +41,8 @@ func (f *fleetHandlers) showStatus(_ context.Context, in *statusInput) (*statusO
 	if err != nil {
 		return nil, err
 	}
-	return &statusOutput{Body: view.StatusOf(v, view.StatusPage{Channel: in.Channel, After: in.After, Limit: in.Limit})}, nil
+	return &statusOutput{
+		Body: view.StatusOf(v, view.StatusPage{Channel: in.Channel, After: in.After, Limit: in.Limit})}, nil
 }
 
 type whyInput struct {
@@ -63,7 +64,8 @@ func (f *fleetHandlers) showWhy(_ context.Context, in *whyInput) (*whyOutput, er
 	}
 	lines, ok := view.Why(v, in.Name)
 	if !ok {
-		return nil, huma.Error404NotFound("The release repository has neither a cell nor a channel of that name: /v1/status lists them.")
+		return nil, huma.Error404NotFound(
+			"The release repository has neither a cell nor a channel of that name: /v1/status lists them.")
 	}
 	return &whyOutput{Body: Why{Name: in.Name, Lines: lines}}, nil
 }
@@ -91,7 +93,8 @@ func (f *fleetHandlers) listRollouts(_ context.Context, in *rolloutsInput) (*rol
 func latestView(views api.Views) (*view.View, error) {
 	v := views.View()
 	if v == nil {
-		return nil, huma.ErrorWithHeaders(huma.Error503ServiceUnavailable(api.NotReadMessage), http.Header{"Retry-After": {"2"}})
+		return nil, huma.ErrorWithHeaders(huma.Error503ServiceUnavailable(api.NotReadMessage),
+			http.Header{"Retry-After": {"2"}})
 	}
 	return v, nil
 }
@@ -100,7 +103,8 @@ func latestView(views api.Views) (*view.View, error) {
 func (f *fleetHandlers) viewWithChannel(name string) (*view.View, error) {
 	v, err := latestView(f.views)
 	if err == nil && name != "" && v.Desired.Channels[name] == nil {
-		return nil, huma.Error404NotFound("The release repository has no such channel: add channels/NAME/channel.yaml, or check the name.")
+		return nil, huma.Error404NotFound(
+			"The release repository has no such channel: add channels/NAME/channel.yaml, or check the name.")
 	}
 	return v, err
 }

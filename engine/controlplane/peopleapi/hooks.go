@@ -45,7 +45,8 @@ func (h *hookHandlers) servePush(w http.ResponseWriter, r *http.Request, _ *api.
 	if !h.inFlight.Acquire() {
 		h.metrics.CountShed("hooks")
 		api.SetRetryAfter(w, 5)
-		api.WriteProblem(w, http.StatusServiceUnavailable, "Too many hooks at once: send it again, or wait for the next poll of the branch.")
+		api.WriteProblem(w, http.StatusServiceUnavailable,
+			"Too many hooks at once: send it again, or wait for the next poll of the branch.")
 		return
 	}
 	defer h.inFlight.Release()
@@ -54,7 +55,8 @@ func (h *hookHandlers) servePush(w http.ResponseWriter, r *http.Request, _ *api.
 		return
 	}
 	if !validSignature(r.Header, body, h.secret) {
-		api.WriteProblem(w, http.StatusUnauthorized, "The signature is missing or wrong: configure the git host with this server's secret.")
+		api.WriteProblem(w, http.StatusUnauthorized,
+			"The signature is missing or wrong: configure the git host with this server's secret.")
 		return
 	}
 	var pushed struct {

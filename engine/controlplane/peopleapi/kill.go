@@ -54,13 +54,16 @@ func (g *flagHandlers) killFlag(ctx context.Context, in *killInput) (*killOutput
 		return nil, huma.Error404NotFound(noFlagsMessage)
 	}
 	if err := flags.CheckKey(in.Key); err != nil {
-		return nil, huma.Error422UnprocessableEntity("This is not a flag's key: "+err.Error()+".", &huma.ErrorDetail{Location: "path.key", Message: err.Error()})
+		return nil, huma.Error422UnprocessableEntity("This is not a flag's key: "+err.Error()+".",
+			&huma.ErrorDetail{Location: "path.key", Message: err.Error()})
 	}
 	reason := strings.Join(strings.Fields(in.Body.Reason), " ")
 	if reason == "" {
-		return nil, huma.Error422UnprocessableEntity("A reason is required.", &huma.ErrorDetail{Location: "body.reason", Message: "a line of text"})
+		return nil, huma.Error422UnprocessableEntity("A reason is required.",
+			&huma.ErrorDetail{Location: "body.reason", Message: "a line of text"})
 	}
-	o := repository.Override{Kind: repository.Kill, Flag: in.Key, Reason: reason, By: api.CallerOf(ctx).Name, Until: in.Body.Until.UTC().Truncate(time.Second)}
+	o := repository.Override{Kind: repository.Kill, Flag: in.Key, Reason: reason, By: api.CallerOf(ctx).Name,
+		Until: in.Body.Until.UTC().Truncate(time.Second)}
 	if err := g.auditor.record(ctx, "kill the flag "+in.Key+": "+reason); err != nil {
 		return nil, err
 	}
@@ -85,8 +88,10 @@ func (g *flagHandlers) awaitTold(ctx context.Context, o repository.Override) *ki
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			out := &killOutput{Status: http.StatusAccepted, Body: Killed{FlagKill: view.FlagKill{Flag: o.Flag, Reason: o.Reason, By: o.By, Until: o.Until}}}
-			out.Body.Warning = "The kill is stored, and cells will be notified as soon as possible: see /v1/flags/" + o.Flag + ", and the log of sluice serve."
+			out := &killOutput{Status: http.StatusAccepted,
+				Body: Killed{FlagKill: view.FlagKill{Flag: o.Flag, Reason: o.Reason, By: o.By, Until: o.Until}}}
+			out.Body.Warning = "The kill is stored, and cells will be notified as soon as possible: see /v1/flags/" +
+				o.Flag + ", and the log of sluice serve."
 			return out
 		}
 	}
@@ -96,7 +101,8 @@ func (g *flagHandlers) awaitTold(ctx context.Context, o repository.Override) *ki
 func killStatus(v *view.View, o repository.Override) (out *killOutput, ok bool) {
 	b := view.NewFlagIndex(v)
 	kills := b.Kills(o.Flag)
-	i := slices.IndexFunc(kills, func(k view.FlagKill) bool { return k.Reason == o.Reason && k.By == o.By && k.Until.Equal(o.Until) })
+	i := slices.IndexFunc(kills,
+		func(k view.FlagKill) bool { return k.Reason == o.Reason && k.By == o.By && k.Until.Equal(o.Until) })
 	if i < 0 {
 		return nil, false
 	}
@@ -113,7 +119,8 @@ func killStatus(v *view.View, o repository.Override) (out *killOutput, ok bool) 
 	case v.Flags.Tip == nil:
 		out.Body.Warning = "The flags repository has not been read, so the flag may not exist: check the key."
 	case b.Definition(o.Flag) == nil:
-		out.Body.Warning = "The flags repository has no such flag: if the key is misspelt, kill the right flag. This kill lasts until its file is removed."
+		out.Body.Warning = "The flags repository has no such flag: if the key is misspelt, kill the right flag. " +
+			"This kill lasts until its file is removed."
 	}
 	return out, true
 }

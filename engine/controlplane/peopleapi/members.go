@@ -55,7 +55,9 @@ func (m *memberHandlers) listMembers(ctx context.Context, in *statusInput) (*mem
 	if err != nil {
 		return nil, err
 	}
-	out := &membersOutput{Body: MemberPage{Cells: make([]view.Member, 0, len(found.Body.Cells)), Total: found.Body.Total, Next: found.Body.Next}}
+	out := &membersOutput{
+		Body: MemberPage{Cells: make([]view.Member, 0, len(found.Body.Cells)), Total: found.Body.Total,
+			Next: found.Body.Next}}
 	for _, c := range found.Body.Cells {
 		out.Body.Cells = append(out.Body.Cells, m.describeMember(c))
 	}
@@ -84,7 +86,9 @@ func (m *memberHandlers) unknownCell() error {
 	if m.pollBranch != nil {
 		m.pollBranch()
 	}
-	return huma.Error404NotFound("The release repository has no such cell: add cells/NAME/cell.yaml, or check the name. If it was added just now, ask again in a moment.")
+	return huma.Error404NotFound(
+		"The release repository has no such cell: add cells/NAME/cell.yaml, or check the name. If it was added just " +
+			"now, ask again in a moment.")
 }
 
 // JoinToken lets one agent register as a cell. Its secret is shown once.
@@ -108,42 +112,53 @@ func (m *memberHandlers) createJoinToken(ctx context.Context, in *cellInput) (*j
 		return nil, m.unknownCell()
 	}
 	if len(m.pins) == 0 || m.members == nil || m.tokens == nil {
-		return nil, huma.Error409Conflict("This control plane has no listener for cells with keys: start it with sluice serve --cells HOST:PORT.")
+		return nil, huma.Error409Conflict(
+			"This control plane has no listener for cells with keys: start it with sluice serve --cells HOST:PORT.")
 	}
 	c := api.CallerOf(ctx)
 	if err := m.auditor.record(ctx, "make a token for cell "+in.Name); err != nil {
 		return nil, err
 	}
-	token, join, err := NewJoin(in.Name, m.members.Roster().Identity(in.Name).Serial, c.Name, m.address, m.pins, time.Now())
+	token, join, err := NewJoin(in.Name, m.members.Roster().Identity(in.Name).Serial, c.Name, m.address, m.pins,
+		time.Now())
 	if err == nil {
 		err = m.tokens.AddJoin(ctx, join)
 	}
 	if err != nil {
 		return nil, m.auditor.explainError(err, "make a token")
 	}
-	return &joinOutput{CacheControl: "no-store", Body: JoinToken{Cell: in.Name, Token: token.String(), Expires: join.Expires}}, nil
+	return &joinOutput{CacheControl: "no-store",
+		Body: JoinToken{Cell: in.Name, Token: token.String(), Expires: join.Expires}}, nil
 }
 
 // NewJoin returns a one-time token for a cell whose identity has a serial, and the record to store.
-func NewJoin(cell string, serial int64, by, address string, pins []string, now time.Time) (identity.Token, access.Join, error) {
+func NewJoin(
+	cell string, serial int64, by, address string, pins []string, now time.Time,
+) (identity.Token, access.Join, error) {
 	secret, err := identity.NewSecret(rand.Reader)
 	if err != nil {
 		return identity.Token{}, access.Join{}, err
 	}
 	return identity.Token{Cell: cell, Address: address, Pins: pins, Secret: secret},
-		access.Join{Cell: cell, Hash: identity.HashSecret(secret), Serial: serial, By: by, Created: now, Expires: now.Add(access.JoinFor)}, nil
+		access.Join{Cell: cell, Hash: identity.HashSecret(secret), Serial: serial, By: by, Created: now,
+			Expires: now.Add(access.JoinFor)}, nil
 }
 
 func (m *memberHandlers) rotateKey(ctx context.Context, in *cellInput) (*memberOutput, error) {
-	return m.changeIdentity(ctx, in, "ask cell "+in.Name+" for a new key", func(id *cells.Identity) { id.Rotate = true })
+	return m.changeIdentity(ctx, in, "ask cell "+in.Name+" for a new key",
+		func(id *cells.Identity) { id.Rotate = true })
 }
 
 func (m *memberHandlers) revokeCell(ctx context.Context, in *cellInput) (*memberOutput, error) {
-	return m.changeIdentity(ctx, in, "revoke cell "+in.Name, func(id *cells.Identity) { id.Revoked, id.Rotate = true, false })
+	return m.changeIdentity(ctx, in, "revoke cell "+in.Name, func(id *cells.Identity) {
+		id.Revoked, id.Rotate = true, false
+	})
 }
 
 // changeIdentity changes a cell's identity. The change applies at once here, and within 2 s in other replicas.
-func (m *memberHandlers) changeIdentity(ctx context.Context, in *cellInput, what string, change func(*cells.Identity)) (*memberOutput, error) {
+func (m *memberHandlers) changeIdentity(
+	ctx context.Context, in *cellInput, what string, change func(*cells.Identity),
+) (*memberOutput, error) {
 	v, err := latestView(m.views)
 	if err != nil {
 		return nil, err

@@ -153,7 +153,8 @@ func (p *pageHandlers) servePublished(w http.ResponseWriter, r *http.Request, wh
 	done, err := p.renderer.render(v, what)
 	switch {
 	case errors.Is(err, errNotPublished):
-		api.WriteProblem(w, http.StatusNotFound, "No announcement of that name is published: /announcements lists the published ones.")
+		api.WriteProblem(w, http.StatusNotFound,
+			"No announcement of that name is published: /announcements lists the published ones.")
 		return
 	case err != nil:
 		api.WriteError(w, err)

@@ -82,7 +82,9 @@ const secretPrefix = "sluice_"
 func NewToken(name string, role access.Role, lasts string, now time.Time) (access.Token, string, error) {
 	t := access.Token{Name: name, Role: role, Created: now}
 	if !operatorName.MatchString(name) {
-		return t, "", errors.New("a token's name has 1 to 100 letters, digits and . _ @ -, and begins with a letter or a digit: logs and the audit show it")
+		return t, "", errors.New(
+			"a token's name has 1 to 100 letters, digits and . _ @ -, and begins with a letter or a digit: logs and " +
+				"the audit show it")
 	}
 	if lasts != "" {
 		d, err := time.ParseDuration(lasts)

@@ -28,7 +28,8 @@ type Limits struct {
 }
 
 func (l Limits) withDefaults() Limits {
-	return Limits{cmp.Or(l.ConcurrentHandshakes, runtime.GOMAXPROCS(0)), cmp.Or(l.HandshakesInFlight, 512), cmp.Or(l.Backlog, 16384)}
+	return Limits{cmp.Or(l.ConcurrentHandshakes, runtime.GOMAXPROCS(0)), cmp.Or(l.HandshakesInFlight, 512),
+		cmp.Or(l.Backlog, 16384)}
 }
 
 // handshakeListener is a listener that returns connections after their TLS handshake. Few handshakes compute at once,
@@ -65,8 +66,11 @@ func (s *Server) newHandshakeListener(l net.Listener, c *tls.Config) net.Listene
 	c.NextProtos = []string{"h2", "http/1.1"}
 	limits := s.Limits.withDefaults()
 	h := &handshakeListener{
-		Listener: l, config: c, log: s.Log, metrics: s.Metrics, computing: newSemaphore(max(limits.ConcurrentHandshakes, 1)), inFlight: make(chan struct{}, max(limits.HandshakesInFlight, 1)),
-		queue: make(chan pendingConn, max(limits.Backlog, 0)), ready: make(chan net.Conn), acceptError: make(chan error, 1), closed: make(chan struct{}),
+		Listener: l, config: c, log: s.Log, metrics: s.Metrics,
+		computing: newSemaphore(max(limits.ConcurrentHandshakes, 1)),
+		inFlight:  make(chan struct{}, max(limits.HandshakesInFlight, 1)),
+		queue:     make(chan pendingConn, max(limits.Backlog, 0)), ready: make(chan net.Conn),
+		acceptError: make(chan error, 1), closed: make(chan struct{}),
 	}
 	go h.acceptLoop()
 	go h.dispatchLoop()

@@ -43,11 +43,14 @@ func OpenKeys(dir string) (*Keys, error) {
 	if info, err := os.Stat(dir); err != nil {
 		return nil, fmt.Errorf("check the folder of the control plane's keys: %w", err)
 	} else if info.Mode().Perm()&0o002 != 0 && info.Mode()&os.ModeSticky == 0 {
-		return nil, fmt.Errorf("everyone on this machine can write to %s, and so replace the keys: chmod o-w %s", dir, dir)
+		return nil, fmt.Errorf("everyone on this machine can write to %s, and so replace the keys: chmod o-w %s",
+			dir, dir)
 	}
 	active, standby := filepath.Join(dir, activeKey), filepath.Join(dir, standbyKey)
 	if !fileExists(active) && fileExists(standby) {
-		return nil, fmt.Errorf("%s is missing, but %s exists: restore the first, or move the second to its place to let it take over", active, standby)
+		return nil, fmt.Errorf(
+			"%s is missing, but %s exists: restore the first, or move the second to its place to let it take over",
+			active, standby)
 	}
 	k := &Keys{}
 	for i, file := range []string{active, standby} {
@@ -64,7 +67,8 @@ func OpenKeys(dir string) (*Keys, error) {
 				return nil, fmt.Errorf("%s: %w", file, err)
 			}
 		} else if pin == k.Pins[0] {
-			return nil, fmt.Errorf("%s and %s are the same key: remove the second, and a new key is created", active, standby)
+			return nil, fmt.Errorf("%s and %s are the same key: remove the second, and a new key is created",
+				active, standby)
 		}
 		k.Pins = append(k.Pins, pin)
 	}
@@ -101,7 +105,9 @@ func loadKey(file string) (*ecdsa.PrivateKey, error) {
 		return nil, fmt.Errorf("read the control plane's key: %w", err)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s can be read by others, who could impersonate the control plane: chmod 600 %s, and if somebody may have read it, let the standby key take over", file, file)
+		return nil, fmt.Errorf(
+			"%s can be read by others, who could impersonate the control plane: chmod 600 %s, and if somebody may "+
+				"have read it, let the standby key take over", file, file)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxKeySize))
 	if err != nil {
@@ -130,7 +136,9 @@ func ReadPair(cert, key string) (tls.Certificate, error) {
 		return tls.Certificate{}, err
 	}
 	if info.Mode().Perm()&0o007 != 0 {
-		return tls.Certificate{}, fmt.Errorf("%s can be read by everyone on this machine: chmod o= %s, and replace it if somebody may have read it", key, key)
+		return tls.Certificate{},
+			fmt.Errorf("%s can be read by everyone on this machine: chmod o= %s, and replace it if somebody may have "+
+				"read it", key, key)
 	}
 	return tls.LoadX509KeyPair(cert, key)
 }
@@ -172,7 +180,8 @@ func cellsTLS(cert tls.Certificate) *tls.Config {
 		VerifyConnection: func(cs tls.ConnectionState) error {
 			// Anyone can make a key, and an open connection keeps its certificates in memory.
 			if len(cs.PeerCertificates) > 1 || len(cs.PeerCertificates[0].Raw) > maxCertificateSize {
-				return fmt.Errorf("the peer shows more than one certificate, or one of more than %d bytes", maxCertificateSize)
+				return fmt.Errorf("the peer shows more than one certificate, or one of more than %d bytes",
+					maxCertificateSize)
 			}
 			if _, ok := cs.PeerCertificates[0].PublicKey.(ed25519.PublicKey); !ok {
 				return errors.New("the peer's key is not Ed25519")

@@ -21,8 +21,9 @@ func ListenLoopback(addr string) (net.Listener, error) {
 		return nil, fmt.Errorf("listen on %q: %w: give host:port, such as 127.0.0.1:8400", addr, err)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return nil, fmt.Errorf("listen on %q: without TLS only loopback is safe, as others on the network could read and change the traffic: "+
-			"write https://%s, or 127.0.0.1:%s, or a unix socket", addr, net.JoinHostPort(host, port), port)
+		return nil, fmt.Errorf(
+			"listen on %q: without TLS only loopback is safe, as others on the network could read and change the "+
+				"traffic: write https://%s, or 127.0.0.1:%s, or a unix socket", addr, net.JoinHostPort(host, port), port)
 	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -30,7 +31,8 @@ func ListenLoopback(addr string) (net.Listener, error) {
 	}
 	// The machine may map localhost to any address.
 	if tcp, ok := l.Addr().(*net.TCPAddr); !ok || !tcp.IP.IsLoopback() {
-		return nil, errors.Join(fmt.Errorf("listen on %s: it is %s, not loopback: use 127.0.0.1:%s", addr, l.Addr(), port), l.Close())
+		return nil, errors.Join(
+			fmt.Errorf("listen on %s: it is %s, not loopback: use 127.0.0.1:%s", addr, l.Addr(), port), l.Close())
 	}
 	return l, nil
 }
@@ -40,7 +42,9 @@ func ListenUnix(path string) (net.Listener, error) {
 	if info, err := os.Lstat(path); err == nil && info.Mode().Type() == fs.ModeSocket {
 		c, err := net.DialTimeout("unix", path, time.Second)
 		if err == nil {
-			return nil, errors.Join(fmt.Errorf("listen on %s: another server listens there: stop it, or choose another path", path), c.Close())
+			return nil, errors.Join(
+				fmt.Errorf("listen on %s: another server listens there: stop it, or choose another path", path),
+				c.Close())
 		}
 		if errors.Is(err, syscall.ECONNREFUSED) {
 			if err := os.Remove(path); err != nil {

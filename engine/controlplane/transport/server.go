@@ -62,7 +62,8 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 		stopped.Go(func() error {
 			err := server.Shutdown(stop)
 			if err != nil {
-				err = errors.Join(fmt.Errorf("stop: requests were still in flight after %s: %w", shutdownTimeout, err), server.Close())
+				err = errors.Join(fmt.Errorf("stop: requests were still in flight after %s: %w", shutdownTimeout, err),
+					server.Close())
 			}
 			return err
 		})
@@ -74,7 +75,9 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 // httpServer returns the HTTP server of a listener.
 func (s *Server) httpServer(l net.Listener) *http.Server {
 	server := &http.Server{
-		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.Handle(w, r, ListenerOf(r)) }),
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s.Handle(w, r, ListenerOf(r))
+		}),
 		ReadHeaderTimeout: 10 * time.Second, // includes a TLS handshake
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
