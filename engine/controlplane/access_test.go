@@ -80,7 +80,9 @@ func (m *editableMembers) Join(context.Context, string, string, string, string) 
 }
 
 func (m *editableMembers) NewKey(_ context.Context, cell, key string) error {
-	return m.Identify(context.Background(), cell, "", func(id *cells.Identity) { id.Previous, id.PublicKey, id.Rotate = id.PublicKey, key, false })
+	return m.Identify(context.Background(), cell, "", func(id *cells.Identity) {
+		id.Previous, id.PublicKey, id.Rotate = id.PublicKey, key, false
+	})
 }
 
 func (m *editableMembers) Used(_ context.Context, cell, key string) error {
@@ -125,7 +127,8 @@ func newSecuredSiteWith(t *testing.T, keyed bool, change func(*controlplane.Opti
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	h := &securedSite{members: &editableMembers{all: map[string]cells.Identity{}}, signers: map[string]crypto.Signer{}, tokens: map[string]string{}, addresses: map[string]string{}, dir: dir}
+	h := &securedSite{members: &editableMembers{all: map[string]cells.Identity{}}, signers: map[string]crypto.Signer{},
+		tokens: map[string]string{}, addresses: map[string]string{}, dir: dir}
 	if h.keys, err = transport.OpenKeys(filepath.Join(dir, "tls")); err != nil {
 		t.Fatal(err)
 	}
@@ -137,9 +140,11 @@ func newSecuredSiteWith(t *testing.T, keyed bool, change func(*controlplane.Opti
 		t.Fatal(err)
 	}
 	for _, name := range []string{"acme", "bolt"} {
-		h.members.all[name] = cells.Identity{Epoch: 1, Serial: 1, PublicKey: identity.FormatKey(h.signers[name].Public().(ed25519.PublicKey))}
+		h.members.all[name] = cells.Identity{Epoch: 1, Serial: 1,
+			PublicKey: identity.FormatKey(h.signers[name].Public().(ed25519.PublicKey))}
 	}
-	h.members.all["crow"] = cells.Identity{Epoch: 1, Serial: 2, Revoked: true, PublicKey: identity.FormatKey(h.signers["revoked"].Public().(ed25519.PublicKey))}
+	h.members.all["crow"] = cells.Identity{Epoch: 1, Serial: 2, Revoked: true,
+		PublicKey: identity.FormatKey(h.signers["revoked"].Public().(ed25519.PublicKey))}
 	h.site = newSite(t, store.Options{}, func(o *controlplane.Options) {
 		o.Members, o.Address = h.members, "sluice.example:7601"
 		if change != nil {
@@ -211,30 +216,32 @@ func newKey(t *testing.T) (string, ed25519.PrivateKey) {
 }
 
 // client returns a client of a listener, with a key if one is given.
-func (h *securedSite) client(t *testing.T, door string, key crypto.Signer) *http.Client {
+func (h *securedSite) client(t *testing.T, listener string, key crypto.Signer) *http.Client {
 	t.Helper()
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		network := "tcp"
-		if door == "socket" {
+		if listener == "socket" {
 			network = "unix"
 		}
-		return new(net.Dialer).DialContext(ctx, network, h.addresses[door])
+		return new(net.Dialer).DialContext(ctx, network, h.addresses[listener])
 	}, ForceAttemptHTTP2: true}
-	if door == "people" {
+	if listener == "people" {
 		transport.TLSClientConfig = &tls.Config{RootCAs: h.ca, ServerName: "sluice"}
 	}
-	if door == "cells" {
+	if listener == "cells" {
 		transport.TLSClientConfig = h.clientTLS(t, key)
 	}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return &http.Client{Transport: transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
 func (h *securedSite) clientTLS(t *testing.T, key crypto.Signer) *tls.Config {
 	t.Helper()
-	c := &tls.Config{InsecureSkipVerify: true, VerifyConnection: func(cs tls.ConnectionState) error { //nolint:gosec // by pin
-		return identity.Match(h.keys.Pins, cs.PeerCertificates, time.Now())
-	}}
+	c := &tls.Config{InsecureSkipVerify: true,
+		VerifyConnection: func(cs tls.ConnectionState) error { //nolint:gosec // by pin
+			return identity.Match(h.keys.Pins, cs.PeerCertificates, time.Now())
+		}}
 	if key != nil {
 		cert, err := identity.Certificate(rand.Reader, key, "cell", time.Now())
 		if err != nil {
@@ -246,14 +253,15 @@ func (h *securedSite) clientTLS(t *testing.T, key crypto.Signer) *tls.Config {
 }
 
 // request sends one request. headers holds names and values in turn.
-func (h *securedSite) request(t *testing.T, c *http.Client, door, method, path, body string, headers ...string) (*http.Response, string) {
+func (h *securedSite) request(t *testing.T, c *http.Client, listener, method, path, body string,
+	headers ...string) (*http.Response, string) {
 	t.Helper()
 	scheme := "http"
-	if door == "people" || door == "cells" {
+	if listener == "people" || listener == "cells" {
 		scheme = "https"
 	}
 	host := "127.0.0.1"
-	if door == "people" {
+	if listener == "people" {
 		host = "sluice"
 	}
 	r, err := http.NewRequestWithContext(t.Context(), method, scheme+"://"+host+path, strings.NewReader(body))
@@ -268,7 +276,7 @@ func (h *securedSite) request(t *testing.T, c *http.Client, door, method, path, 
 	}
 	w, err := c.Do(r)
 	if err != nil {
-		t.Fatalf("%s %s at %s: %v", method, path, door, err)
+		t.Fatalf("%s %s at %s: %v", method, path, listener, err)
 	}
 	defer w.Body.Close()
 	said, err := io.ReadAll(w.Body)
@@ -390,7 +398,8 @@ func TestRoutes(t *testing.T) {
 // outcomeOf requests a route and returns the outcome.
 func (h *securedSite) outcomeOf(t *testing.T, client *http.Client, v callerKind, r api.Route) string {
 	t.Helper()
-	path := strings.NewReplacer("{digest}", string(digestOf("1.0.1")), "{name}", "dodo", "{key}", "dodo", "{id}", "dodo").Replace(r.Path)
+	path := strings.NewReplacer("{digest}", string(digestOf("1.0.1")), "{name}", "dodo", "{key}", "dodo", "{id}",
+		"dodo").Replace(r.Path)
 	body := "{}"
 	if r.Method == http.MethodGet {
 		body = ""
@@ -445,7 +454,8 @@ func (h *securedSite) outcomeOf(t *testing.T, client *http.Client, v callerKind,
 func TestRoutesDoc(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
-	b.WriteString("# Who may do what\n\nThe table is the program's own, and a test walks it with every kind of caller.\n\n| Route | Who |\n| --- | --- |\n")
+	b.WriteString("# Who may do what\n\nThe table is the program's own, and a test walks it with every kind of " +
+		"caller.\n\n| Route | Who |\n| --- | --- |\n")
 	for _, r := range newSite(t, store.Options{}, nil).server.Routes() {
 		fmt.Fprintf(&b, "| `%s %s` | %s |\n", r.Method, r.Path, r.Audience)
 	}
@@ -462,7 +472,8 @@ func TestRoutesDoc(t *testing.T) {
 | https:// | nobody | the token's role |
 | cells' listener, mutual TLS | a cell, by its key; the people's routes are not there | tokens are not looked at |
 
-Where serve has no cells' listener, cells name themselves (` + "`?cell=`" + `) on plain loopback and the unix socket; not those that have a key. A token
+Where serve has no cells' listener, cells name themselves (` + "`?cell=`" +
+		`) on plain loopback and the unix socket; not those that have a key. A token
 that is shown decides, also where none is needed.
 `)
 	file := filepath.Join("..", "..", "docs", "access.md")
@@ -472,12 +483,13 @@ that is shown decides, also where none is needed.
 		}
 	}
 	if want, err := os.ReadFile(file); err != nil || !bytes.Equal(want, b.Bytes()) {
-		t.Errorf("docs/access.md is not what the code says (%v): run go test ./engine/controlplane -run RoutesDoc -update", err)
+		t.Errorf("docs/access.md is not what the code says (%v): "+
+			"run go test ./engine/controlplane -run RoutesDoc -update", err)
 	}
 }
 
 // A report for another cell is refused, whatever its query says (fault 40), and nothing of the report is stored.
-func TestReportForAnother(t *testing.T) {
+func TestReportForAnotherCell(t *testing.T) {
 	t.Parallel()
 	h := newSecuredSite(t, true)
 	client := h.client(t, "cells", h.signers["acme"])
@@ -495,7 +507,7 @@ func TestReportForAnother(t *testing.T) {
 }
 
 // A revoked cell is refused at its next request, on open connections and resumed sessions too (R29, fault 40).
-func TestRevokedAtOnce(t *testing.T) {
+func TestRevokedCellIsRefused(t *testing.T) {
 	t.Parallel()
 	h := newSecuredSite(t, true)
 	transport := h.client(t, "cells", h.signers["acme"]).Transport.(*http.Transport)
@@ -512,7 +524,8 @@ func TestRevokedAtOnce(t *testing.T) {
 	if got, resumed := status(); got != 200 || !resumed {
 		t.Errorf("%d, resumed: %t", got, resumed)
 	}
-	if err := h.members.Identify(t.Context(), "acme", "ada", func(id *cells.Identity) { id.Revoked = true }); err != nil {
+	if err := h.members.Identify(t.Context(), "acme", "ada",
+		func(id *cells.Identity) { id.Revoked = true }); err != nil {
 		t.Fatal(err)
 	}
 	if got, _ := status(); got != 401 {
@@ -525,7 +538,7 @@ func TestRevokedAtOnce(t *testing.T) {
 }
 
 // A replica that is cut off from its store answers cells 503, and people as before (R29).
-func TestCutOff(t *testing.T) {
+func TestStaleReplicaAnswers503(t *testing.T) {
 	t.Parallel()
 	h := newSecuredSite(t, true)
 	h.members.mu.Lock()
@@ -544,7 +557,7 @@ func TestCutOff(t *testing.T) {
 }
 
 // Everyone may know whether a replica is ready, but only callers on its machine may know the reason.
-func TestReadyTellsStrangersNoMore(t *testing.T) {
+func TestReadinessReasonsAreLocal(t *testing.T) {
 	t.Parallel()
 	h := newSecuredSite(t, true)
 	if err := h.store.Close(); err != nil {
@@ -552,7 +565,8 @@ func TestReadyTellsStrangersNoMore(t *testing.T) {
 	}
 	w, here := h.request(t, h.client(t, "loopback", nil), "loopback", "GET", "/readyz", "")
 	wantProblem(t, w, here, 503, "store")
-	w, there := h.request(t, h.client(t, "people", nil), "people", "GET", "/readyz", "", "Authorization", "Bearer "+h.tokens["admin"])
+	w, there := h.request(t, h.client(t, "people", nil), "people", "GET", "/readyz", "", "Authorization",
+		"Bearer "+h.tokens["admin"])
 	wantProblem(t, w, there, 503, "the log of sluice serve says why")
 	if strings.Contains(here, "the log of sluice serve says why") {
 		t.Error(here)
@@ -580,7 +594,8 @@ func TestCellsListener(t *testing.T) {
 		client := h.client(t, "cells", h.signers["acme"])
 		client.Transport.(*http.Transport).ForceAttemptHTTP2 = proto == "HTTP/2.0"
 		w, _ := h.request(t, client, "cells", "GET", "/v1/desired", "")
-		if w.Proto != proto || w.StatusCode != 200 || w.TLS.Version != tls.VersionTLS13 || w.TLS.CurveID != tls.X25519MLKEM768 {
+		if w.Proto != proto || w.StatusCode != 200 || w.TLS.Version != tls.VersionTLS13 ||
+			w.TLS.CurveID != tls.X25519MLKEM768 {
 			t.Errorf("%s: %s %s, %s, %s", proto, w.Proto, w.Status, tls.VersionName(w.TLS.Version), w.TLS.CurveID)
 		}
 	}
@@ -597,11 +612,12 @@ func TestNextKey(t *testing.T) {
 		return h.request(t, first, "cells", "POST", "/v1/key", mustJSON(t, n))
 	}
 	for name, bad := range map[string]identity.Next{
-		"another cell's":   identity.NewNext(next, "bolt", old.Public().(ed25519.PublicKey)),
-		"after another":    identity.NewNext(next, "acme", next.Public().(ed25519.PublicKey)),
-		"nobody's":         {Key: key},
-		"no key":           {Key: "x"},
-		"signed by before": {Key: key, Signature: identity.NewNext(old, "acme", old.Public().(ed25519.PublicKey)).Signature},
+		"another cell's": identity.NewNext(next, "bolt", old.Public().(ed25519.PublicKey)),
+		"after another":  identity.NewNext(next, "acme", next.Public().(ed25519.PublicKey)),
+		"nobody's":       {Key: key},
+		"no key":         {Key: "x"},
+		"signed by before": {Key: key,
+			Signature: identity.NewNext(old, "acme", old.Public().(ed25519.PublicKey)).Signature},
 	} {
 		if w, said := present(bad); w.StatusCode != 400 {
 			t.Errorf("%s: %s %s", name, w.Status, said)
@@ -610,7 +626,8 @@ func TestNextKey(t *testing.T) {
 	if w, _ := h.request(t, second, "cells", "GET", "/v1/desired", ""); w.StatusCode != 401 {
 		t.Errorf("before it was presented: %s", w.Status)
 	}
-	if w, said := present(identity.NewNext(next, "acme", old.Public().(ed25519.PublicKey))); w.StatusCode != 200 || !strings.Contains(said, h.keys.Pins[0]) {
+	if w, said := present(identity.NewNext(next, "acme", old.Public().(ed25519.PublicKey))); w.StatusCode != 200 ||
+		!strings.Contains(said, h.keys.Pins[0]) {
 		t.Fatalf("%s %s", w.Status, said)
 	}
 	for _, c := range []struct {

@@ -43,19 +43,22 @@ func TestCellsIdentity(t *testing.T) {
 	}
 	join := parseJSON[peopleapi.JoinToken](t, do("POST", "/v1/cells/acme/tokens", "", 200))
 	token, err := identity.ParseToken(join.Token)
-	if err != nil || token.Cell != "acme" || token.Address != "sluice.example:7601" || strings.Join(token.Pins, " ") != strings.Join(h.keys.Pins, " ") {
+	if err != nil || token.Cell != "acme" || token.Address != "sluice.example:7601" ||
+		strings.Join(token.Pins, " ") != strings.Join(h.keys.Pins, " ") {
 		t.Errorf("%+v (%v)", token, err)
 	}
 	if left := join.Expires.Sub(noon); left == 0 || len(token.Secret) < 43 {
 		t.Errorf("%s, a secret of %d", join.Expires, len(token.Secret))
 	}
 	kept, err := h.store.Joins(t.Context(), "acme")
-	if err != nil || len(kept) != 1 || kept[0].Hash != identity.HashSecret(token.Secret) || kept[0].Serial != 1 || kept[0].By != "administrator of this machine" {
+	if err != nil || len(kept) != 1 || kept[0].Hash != identity.HashSecret(token.Secret) || kept[0].Serial != 1 ||
+		kept[0].By != "administrator of this machine" {
 		t.Errorf("kept %+v (%v)", kept, err)
 	}
 	do("POST", "/v1/cells/nobody/tokens", "", 404)
 
-	if m := parseJSON[view.Member](t, do("POST", "/v1/cells/acme/rotate", "", 200)); m.Access != view.AccessRotating || m.Serial != 2 || m.Release != "1.0.1" {
+	if m := parseJSON[view.Member](t, do("POST", "/v1/cells/acme/rotate", "", 200)); m.Access != view.AccessRotating ||
+		m.Serial != 2 || m.Release != "1.0.1" {
 		t.Errorf("rotated: %+v", m)
 	}
 	if m := parseJSON[view.Member](t, do("POST", "/v1/cells/acme/revoke", "", 200)); m.Access != view.AccessRevoked {
@@ -69,7 +72,8 @@ func TestCellsIdentity(t *testing.T) {
 		t.Errorf("%+v", page)
 	}
 	audit := do("GET", "/v1/audit", "", 200)
-	for _, line := range []string{"make a token for cell acme", "ask cell acme for a new key", "revoke cell acme", "administrator of this machine"} {
+	for _, line := range []string{"make a token for cell acme", "ask cell acme for a new key", "revoke cell acme",
+		"administrator of this machine"} {
 		if !strings.Contains(audit, line) {
 			t.Errorf("the audit lacks %q: %s", line, audit)
 		}
@@ -91,27 +95,31 @@ func TestOperatorsTokens(t *testing.T) {
 		}
 		return said
 	}
-	made := parseJSON[peopleapi.OperatorToken](t, do("POST", "/v1/tokens", `{"name":"ada","role":"operator","for":"720h"}`, 200, admin...))
+	made := parseJSON[peopleapi.OperatorToken](t,
+		do("POST", "/v1/tokens", `{"name":"ada","role":"operator","for":"720h"}`, 200, admin...))
 	ada := []string{"Authorization", "bearer " + made.Token}
 	if made.Role != access.Operator || made.Expires.IsZero() || !strings.HasPrefix(made.Token, "sluice_") {
 		t.Errorf("%+v", made)
 	}
 	do("GET", "/v1/status", "", 200, ada...)
 	do("GET", "/v1/tokens", "", 403, ada...)
-	for _, bad := range []string{`{"name":"ada","role":"viewer"}`, `{"name":"","role":"viewer"}`, `{"name":"x","role":"king"}`, `{"name":"x","role":"viewer","for":"soon"}`, `{"name":"a b","role":"viewer"}`} {
+	for _, bad := range []string{`{"name":"ada","role":"viewer"}`, `{"name":"","role":"viewer"}`,
+		`{"name":"x","role":"king"}`, `{"name":"x","role":"viewer","for":"soon"}`, `{"name":"a b","role":"viewer"}`} {
 		w, said := h.request(t, people, "people", "POST", "/v1/tokens", bad, admin...)
 		if w.StatusCode != 409 && w.StatusCode != 422 {
 			t.Errorf("%s: %s %s", bad, w.Status, said)
 		}
 	}
 	list := do("GET", "/v1/tokens", "", 200, admin...)
-	if !strings.Contains(list, `"ada"`) || strings.Contains(list, made.Token) || strings.Contains(list, identity.HashSecret(made.Token)) {
+	if !strings.Contains(list, `"ada"`) || strings.Contains(list, made.Token) ||
+		strings.Contains(list, identity.HashSecret(made.Token)) {
 		t.Errorf("listed: %s", list)
 	}
 	do("DELETE", "/v1/tokens/ada", "", 204, admin...)
 	do("DELETE", "/v1/tokens/ada", "", 404, admin...)
 	do("GET", "/v1/status", "", 401, ada...)
-	if audit := do("GET", "/v1/audit", "", 200, admin...); !strings.Contains(audit, "add the token ada with the role operator") || !strings.Contains(audit, `"who":"admin"`) {
+	if audit := do("GET", "/v1/audit", "", 200, admin...); !strings.Contains(audit,
+		"add the token ada with the role operator") || !strings.Contains(audit, `"who":"admin"`) {
 		t.Error(audit)
 	}
 	if strings.Contains(h.log.String(), made.Token) {

@@ -35,7 +35,8 @@ func newBareServer(b *testing.B) (addr string) {
 			w.Header().Set("ETag", `"a3caeaaba4bda8a8a41e7cac"`)
 			w.WriteHeader(http.StatusNotModified)
 		}),
-		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{keys.Certificate()}, ClientAuth: tls.RequireAnyClientCert},
+		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS13,
+			Certificates: []tls.Certificate{keys.Certificate()}, ClientAuth: tls.RequireAnyClientCert},
 		ReadHeaderTimeout: 10 * time.Second,
 	}
 	go server.ServeTLS(l, "", "")
@@ -52,7 +53,9 @@ func measurePolls(b *testing.B, links []*cellConn, etag []string, lasts time.Dur
 	for first := range atOnce {
 		wg.Go(func() {
 			for i := first; time.Now().Before(end); i = (i + atOnce) % (len(links) - len(links)%atOnce) {
-				request := "GET /v1/desired HTTP/1.1\r\nHost: sluice.example:7601\r\nUser-Agent: Go-http-client/1.1\r\nAccept: application/json\r\nIf-None-Match: " + etag[i] + "\r\nAccept-Encoding: gzip\r\n\r\n"
+				request := "GET /v1/desired HTTP/1.1\r\nHost: sluice.example:7601\r\nUser-Agent: " +
+					"Go-http-client/1.1\r\nAccept: application/json\r\nIf-None-Match: " + etag[i] +
+					"\r\nAccept-Encoding: gzip\r\n\r\n"
 				if err := expectNotModified(links[i], request); err != nil {
 					b.Error(err)
 					return
@@ -161,7 +164,8 @@ func BenchmarkFanOut(b *testing.B) {
 	for i := range n {
 		l := f.dial(b, i)
 		all = append(all, l)
-		if _, err := l.Write([]byte("GET /v1/desired HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")); err != nil {
+		if _, err := l.Write(
+			[]byte("GET /v1/desired HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")); err != nil {
 			b.Fatal(err)
 		}
 		go read(l.reader)
@@ -215,7 +219,8 @@ func broadcaster(b *testing.B, n int, arrived chan<- time.Time) []net.Conn {
 	if err != nil {
 		b.Fatal(err)
 	}
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{keys.Certificate()}})
+	l, err := tls.Listen("tcp", "127.0.0.1:0",
+		&tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{keys.Certificate()}})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -21,11 +21,14 @@ import (
 // viewWithFlags is viewOf with a bundle and orders for each named cell.
 func viewWithFlags(height int64, bundles, orders map[string]string) *view.View {
 	v := viewOf("1.0.1")
-	v.Flags = &view.Flags{Height: height, Commit: "f1", Told: map[string]*cells.Flags{}, Bundles: map[releases.Digest][]byte{}}
+	v.Flags = &view.Flags{Height: height, Commit: "f1", Told: map[string]*cells.Flags{},
+		Bundles: map[releases.Digest][]byte{}}
 	for cell, bundle := range bundles {
 		told := &cells.Flags{
-			Height: height, Bundle: cells.FlagBundle{Digest: releases.DigestBytes([]byte(bundle)), Size: int64(len(bundle)), Metadata: []any{}},
-			Orders: cells.Sealed{Payload: []byte(orders[cell]), Digest: releases.DigestBytes([]byte(orders[cell])), Metadata: []any{}},
+			Height: height, Bundle: cells.FlagBundle{Digest: releases.DigestBytes([]byte(bundle)),
+				Size: int64(len(bundle)), Metadata: []any{}},
+			Orders: cells.Sealed{Payload: []byte(orders[cell]), Digest: releases.DigestBytes([]byte(orders[cell])),
+				Metadata: []any{}},
 		}
 		v.Flags.Told[cell], v.Flags.Bundles[told.Bundle.Digest] = told, []byte(bundle)
 	}
@@ -47,7 +50,9 @@ func TestBundle(t *testing.T) {
 	}
 	path := "/v1/flagbundles/" + string(d.Flags.Bundle.Digest) + "?cell=acme"
 	w, plain := s.request(t, "GET", path, "")
-	if w.StatusCode != 200 || plain != bundle || w.Header.Get("Cache-Control") != "private, max-age=31536000, immutable" || w.Header.Get("Content-Type") != "application/json" {
+	if w.StatusCode != 200 || plain != bundle ||
+		w.Header.Get("Cache-Control") != "private, max-age=31536000, immutable" ||
+		w.Header.Get("Content-Type") != "application/json" {
 		t.Fatalf("%s %v, %d bytes", w.Status, w.Header, len(plain))
 	}
 	if w, _ := s.request(t, "GET", path, "", "If-None-Match", w.Header.Get("ETag")); w.StatusCode != 304 {
@@ -63,7 +68,8 @@ func TestBundle(t *testing.T) {
 				return
 			}
 			defer decoder.Close()
-			if whole, err := io.ReadAll(decoder); err != nil || string(whole) != bundle || len(small) >= len(bundle)/2 || w.Header.Get("Content-Encoding") != "zstd" {
+			if whole, err := io.ReadAll(decoder); err != nil || string(whole) != bundle ||
+				len(small) >= len(bundle)/2 || w.Header.Get("Content-Encoding") != "zstd" {
 				t.Errorf("zstd: %d bytes of %d, %v", len(whole), len(small), err)
 			}
 		})
@@ -78,7 +84,7 @@ func TestBundle(t *testing.T) {
 }
 
 // R34, R39: a cell may download the bundle in its answer and the one before, and can't tell whether any other exists.
-func TestBundleIsTold(t *testing.T) {
+func TestBundleIsOffered(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
 	ask := func(cell, bundle string, status int) {
@@ -88,7 +94,8 @@ func TestBundleIsTold(t *testing.T) {
 			path += "?cell=" + cell
 		}
 		w, body := s.request(t, "GET", path, "")
-		if w.StatusCode != status || status == 503 && w.Header.Get("Retry-After") != "1" || status == 200 && body != bundle {
+		if w.StatusCode != status || status == 503 && w.Header.Get("Retry-After") != "1" ||
+			status == 200 && body != bundle {
 			t.Errorf("%s for %q: %s, not %d: %s", bundle, cell, w.Status, status, body)
 		}
 		if status >= 400 {
@@ -125,7 +132,7 @@ func TestBundleIsTold(t *testing.T) {
 }
 
 // Polls, long polls and streams send the same flags; a change of the height alone notifies no cell (R31, R39).
-func TestFlagsTravel(t *testing.T) {
+func TestPollsAndStreamsSendSameFlags(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, func(o *controlplane.Options) { o.Limits.Cells.Polls.PerSecond = -1 })
 	bundles := map[string]string{"acme": "{1}", "bolt": "{1}"}
@@ -158,7 +165,8 @@ func TestFlagsTravel(t *testing.T) {
 	_, streamed := e.nextDesired(t)
 	woken := <-waited
 	_, polled := s.request(t, "GET", "/v1/desired?cell=acme", "")
-	if polled == one || !strings.Contains(polled, `"height":3`) || woken != polled || strings.TrimSpace(streamed) != strings.TrimSpace(polled) {
+	if polled == one || !strings.Contains(polled, `"height":3`) || woken != polled ||
+		strings.TrimSpace(streamed) != strings.TrimSpace(polled) {
 		t.Errorf("polled   %s\nwoken    %s\nstreamed %s", polled, woken, streamed)
 	}
 }

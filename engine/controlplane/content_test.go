@@ -23,8 +23,10 @@ func TestRelease(t *testing.T) {
 	d := digestOf("1.0.1")
 	path := "/v1/releases/" + string(d)
 	w, tar := s.request(t, "GET", path, "")
-	if w.StatusCode != 200 || releases.DigestBytes([]byte(tar)) != d || !strings.Contains(w.Header.Get("Cache-Control"), "immutable") ||
-		!strings.Contains(w.Header.Get("Cache-Control"), "private") || w.Header.Get("Content-Type") != "application/x-tar" {
+	if w.StatusCode != 200 || releases.DigestBytes([]byte(tar)) != d ||
+		!strings.Contains(w.Header.Get("Cache-Control"), "immutable") ||
+		!strings.Contains(w.Header.Get("Cache-Control"), "private") ||
+		w.Header.Get("Content-Type") != "application/x-tar" {
 		t.Fatalf("%s %v, %d bytes", w.Status, w.Header, len(tar))
 	}
 	etag := w.Header.Get("ETag")
@@ -33,7 +35,8 @@ func TestRelease(t *testing.T) {
 	}
 	for _, accept := range []string{"zstd", "gzip, ZSTD;q=0.5", "br,zstd"} {
 		w, small := s.request(t, "GET", path, "", "Accept-Encoding", accept)
-		if w.Header.Get("Content-Encoding") != "zstd" || len(small) >= len(tar) || w.Header.Get("ETag") == etag || w.Header.Get("Vary") != "Accept-Encoding" {
+		if w.Header.Get("Content-Encoding") != "zstd" || len(small) >= len(tar) || w.Header.Get("ETag") == etag ||
+			w.Header.Get("Vary") != "Accept-Encoding" {
 			t.Fatalf("Accept-Encoding %s: %v, %d bytes", accept, w.Header, len(small))
 		}
 		decoder, err := zstd.NewReader(strings.NewReader(small))
@@ -55,13 +58,15 @@ func TestRelease(t *testing.T) {
 	if w.StatusCode != 206 || rest != tar[100:] || w.Header.Get("Content-Encoding") != "" {
 		t.Errorf("range: %s %v, %d bytes", w.Status, w.Header, len(rest))
 	}
-	if w, whole := s.request(t, "GET", path, "", "Range", "bytes=100-", "If-Range", `"other"`); w.StatusCode != 200 || whole != tar {
+	if w, whole := s.request(t, "GET", path, "", "Range", "bytes=100-", "If-Range", `"other"`); w.StatusCode != 200 ||
+		whole != tar {
 		t.Errorf("range of something else: %s, %d bytes", w.Status, len(whole))
 	}
 	if w, _ := s.request(t, "GET", path, "", "Range", "bytes=99999999-"); w.StatusCode != 416 {
 		t.Errorf("range beyond the end: %s", w.Status)
 	}
-	if w, body := s.request(t, "HEAD", path, ""); w.StatusCode != 200 || body != "" || w.ContentLength != int64(len(tar)) {
+	if w, body := s.request(t, "HEAD", path, ""); w.StatusCode != 200 || body != "" ||
+		w.ContentLength != int64(len(tar)) {
 		t.Errorf("HEAD: %s, length %d", w.Status, w.ContentLength)
 	}
 }
@@ -109,10 +114,11 @@ func TestReleaseIsOffered(t *testing.T) {
 		state  plan.CellState
 		status int
 	}{
-		"what it was granted":                   {plan.CellState{Granted: was}, 200},
-		"what it was granted before it moved":   {plan.CellState{Left: []releases.Digest{was.Digest}}, 200},
-		"what it says, and was never granted":   {plan.CellState{Running: was, Applying: was, Digest: was.Digest}, 404},
-		"what it says, in the name of its head": {plan.CellState{Running: &cells.Assignment{Channel: "dedicated", Sequence: 3, Digest: was.Digest}}, 404},
+		"what it was granted":                 {plan.CellState{Granted: was}, 200},
+		"what it was granted before it moved": {plan.CellState{Left: []releases.Digest{was.Digest}}, 200},
+		"what it says, and was never granted": {plan.CellState{Running: was, Applying: was, Digest: was.Digest}, 404},
+		"what it says, in the name of its head": {
+			plan.CellState{Running: &cells.Assignment{Channel: "dedicated", Sequence: 3, Digest: was.Digest}}, 404},
 	} {
 		given := viewOf("1.0.2")
 		given.Desired.Channels["dedicated"].History = old

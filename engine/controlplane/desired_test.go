@@ -47,7 +47,8 @@ func TestDesired(t *testing.T) {
 		t.Error("two cells share an ETag")
 	}
 	s.setView(viewOf("1.0.2"))
-	if w, body := s.request(t, "GET", "/v1/desired?cell=acme", "", "If-None-Match", etag); w.StatusCode != 200 || !strings.Contains(body, "1.0.2") {
+	if w, body := s.request(t, "GET", "/v1/desired?cell=acme", "", "If-None-Match", etag); w.StatusCode != 200 ||
+		!strings.Contains(body, "1.0.2") {
 		t.Errorf("after a change: %s %s", w.Status, body)
 	}
 }

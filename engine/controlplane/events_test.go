@@ -15,7 +15,8 @@ import (
 // addDecision stores a decision and sets a view with its commit.
 func (s *site) addDecision(t *testing.T, n int64) {
 	t.Helper()
-	d := plan.Decided{Commit: fmt.Sprintf("c%d", n), Kind: plan.Promote, Channel: "staging", Release: fmt.Sprintf("1.0.%d", n), Sequence: n, At: noon}
+	d := plan.Decided{Commit: fmt.Sprintf("c%d", n), Kind: plan.Promote, Channel: "staging",
+		Release: fmt.Sprintf("1.0.%d", n), Sequence: n, At: noon}
 	if _, err := s.store.Decided(t.Context(), []plan.Decided{d}); err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +59,8 @@ func TestFollowEvents(t *testing.T) {
 	want := func(e *eventReader, release string) {
 		t.Helper()
 		block, err := e.nextBlock()
-		if err != nil || !strings.HasPrefix(block, "event: decision\n") || !strings.Contains(block, `"release":"`+release+`"`) {
+		if err != nil || !strings.HasPrefix(block, "event: decision\n") ||
+			!strings.Contains(block, `"release":"`+release+`"`) {
 			t.Fatalf("told %q (%v), not %s", block, err, release)
 		}
 		if _, id, ok := strings.Cut(block, "id: "); ok {

@@ -66,7 +66,8 @@ features: [classes]
 
 func newFlagSite(t *testing.T) *flagSite {
 	t.Helper()
-	l := &flagSite{files: map[string]string{"sluice.yaml": flagSettings, "flags/all.yaml": flagSet, "announcements/classes.yaml": announcementOfClasses}}
+	l := &flagSite{files: map[string]string{"sluice.yaml": flagSettings, "flags/all.yaml": flagSet,
+		"announcements/classes.yaml": announcementOfClasses}}
 	l.securedSite = newSecuredSiteWith(t, true, func(o *controlplane.Options) {
 		o.Flags = l
 		o.Outbox = o.Journal.(engine.Outbox)
@@ -121,7 +122,8 @@ func (l *flagSite) refresh(ctx context.Context) {
 	}
 	v := viewOf("1.0.1")
 	v.Desired.Pipeline.StaleAfter = 5 * time.Minute
-	f := &view.Flags{Commit: "f1", Height: 4, Faults: newest.Faults, Told: map[string]*cells.Flags{}, Bundles: map[releases.Digest][]byte{}}
+	f := &view.Flags{Commit: "f1", Height: 4, Faults: newest.Faults, Told: map[string]*cells.Flags{},
+		Bundles: map[releases.Digest][]byte{}}
 	for _, k := range kept {
 		f.Kills = append(f.Kills, k.Override)
 	}
@@ -135,8 +137,10 @@ func (l *flagSite) refresh(ctx context.Context) {
 		Now: noon, Tip: f.Tip, Commit: "f1", Trees: map[string]*repository.Tree{"f1": f.Tip}, Kills: f.Kills,
 		Channels: []announce.Channel{{Name: "staging"}, {Name: "dedicated", After: []string{"staging"}}},
 		Cells: []announce.Cell{
-			{Name: "acme", Channel: "staging", Known: true, Release: "1.0.1", Assignment: "0/3", Features: []string{"classes"}},
-			{Name: "bolt", Channel: "staging", Known: true, Release: "1.0.0", Assignment: "0/2", Waits: announce.Wait{Text: "soak"}},
+			{Name: "acme", Channel: "staging", Known: true, Release: "1.0.1", Assignment: "0/3",
+				Features: []string{"classes"}},
+			{Name: "bolt", Channel: "staging", Known: true, Release: "1.0.0", Assignment: "0/2",
+				Waits: announce.Wait{Text: "soak"}},
 			{Name: "crow", Channel: "dedicated"},
 		},
 		Releases: []announce.Release{{Version: "1.0.0"}, {Version: "1.0.1", Features: []string{"classes"}}},
@@ -157,7 +161,8 @@ func encodeTold(f *view.Flags, told *announce.Told) *cells.Flags {
 	if err != nil {
 		panic(err)
 	}
-	out := &cells.Flags{Height: f.Height, Orders: cells.Sealed{Payload: orders, Digest: releases.DigestBytes(orders), Metadata: []any{}}}
+	out := &cells.Flags{Height: f.Height,
+		Orders: cells.Sealed{Payload: orders, Digest: releases.DigestBytes(orders), Metadata: []any{}}}
 	if told.Bundle != nil {
 		b := told.Bundle.Encode()
 		out.Bundle = cells.FlagBundle{Digest: releases.DigestBytes(b), Size: int64(len(b)), Metadata: []any{}}
@@ -173,7 +178,8 @@ func (l *flagSite) confirmFlags(names ...string) {
 	l.changes = append(l.changes, func(v *view.View) {
 		for _, name := range names {
 			told := v.Flags.Told[name]
-			v.Observed.Cells[name].Flags = &cells.FlagsReport{Height: told.Height, Bundle: told.Bundle.Digest, Orders: told.Orders.Digest}
+			v.Observed.Cells[name].Flags = &cells.FlagsReport{Height: told.Height, Bundle: told.Bundle.Digest,
+				Orders: told.Orders.Digest}
 		}
 	})
 }
@@ -181,7 +187,8 @@ func (l *flagSite) confirmFlags(names ...string) {
 // requestAs sends a request with a role's token and parses the response.
 func requestAs[T any](t *testing.T, l *flagSite, role, method, path, body string, status int) (v T) {
 	t.Helper()
-	w, said := l.request(t, l.client(t, "people", nil), "people", method, path, body, "Authorization", "Bearer "+l.tokens[role])
+	w, said := l.request(t, l.client(t, "people", nil), "people", method, path, body, "Authorization",
+		"Bearer "+l.tokens[role])
 	if w.StatusCode != status {
 		t.Fatalf("%s %s: %s %s", method, path, w.Status, said)
 	}
@@ -208,12 +215,14 @@ func TestKill(t *testing.T) {
 	}()
 	const kill = `{"reason": "  it is\n broken ", "until": "2026-12-24T00:00:00.5Z"}`
 	got := requestAs[peopleapi.Killed](t, l, "operator", "POST", "/v1/flags/classes/kill", kill, 200)
-	if got.Flag != "classes" || got.Reason != "it is broken" || got.By != "operator" || got.Told != 3 || got.Connected != 2 || got.Cells != 3 || got.Committed || got.Warning != "" ||
+	if got.Flag != "classes" || got.Reason != "it is broken" || got.By != "operator" || got.Told != 3 ||
+		got.Connected != 2 || got.Cells != 3 || got.Committed || got.Warning != "" ||
 		!slices.Equal(got.Offline, []string{"crow"}) || got.Unconfirmed != 2 || got.Confirmed != 0 {
 		t.Errorf("%+v", got)
 	}
 	var told cells.Desired
-	if err := json.Unmarshal([]byte(<-woken), &told); err != nil || told.Flags == nil || !strings.Contains(string(told.Flags.Orders.Payload), `"flag":"classes"`) {
+	if err := json.Unmarshal([]byte(<-woken), &told); err != nil || told.Flags == nil ||
+		!strings.Contains(string(told.Flags.Orders.Payload), `"flag":"classes"`) {
 		t.Errorf("the cell was told %+v (%v)", told.Flags, err)
 	}
 	again := requestAs[peopleapi.Killed](t, l, "operator", "POST", "/v1/flags/classes/kill", kill, 200)
@@ -224,17 +233,19 @@ func TestKill(t *testing.T) {
 		t.Errorf("kept: %v (%v)", kept, err)
 	}
 	audit := requestAs[struct{ Entries []access.Entry }](t, l, "admin", "GET", "/v1/audit", "", 200)
-	if len(audit.Entries) != 2 || audit.Entries[0].Who != "operator" || audit.Entries[0].What != "kill the flag classes: it is broken" {
+	if len(audit.Entries) != 2 || audit.Entries[0].Who != "operator" ||
+		audit.Entries[0].What != "kill the flag classes: it is broken" {
 		t.Errorf("audit: %+v", audit)
 	}
 	// The key need not exist: the repository may be broken.
-	if got := requestAs[peopleapi.Killed](t, l, "operator", "POST", "/v1/flags/no%20such/kill", `{"reason": "r"}`, 200); got.Flag != "no such" || !strings.Contains(got.Warning, "no such flag") {
+	if got := requestAs[peopleapi.Killed](t, l, "operator", "POST", "/v1/flags/no%20such/kill", `{"reason": "r"}`,
+		200); got.Flag != "no such" || !strings.Contains(got.Warning, "no such flag") {
 		t.Errorf("%+v", got)
 	}
 }
 
 // A kill works before the flags repository was read. If cells can't be notified in time, the response says so.
-func TestKillBeforeAnythingWasRead(t *testing.T) {
+func TestKillBeforeFlagsAreRead(t *testing.T) {
 	t.Parallel()
 	l := newFlagSite(t)
 	l.killDelay = -1
@@ -247,8 +258,10 @@ func TestKillBeforeAnythingWasRead(t *testing.T) {
 	}
 	blind := viewOf("1.0.1")
 	blind.Desired.Pipeline.StaleAfter = time.Minute
-	blind.Flags = &view.Flags{Fault: "it can't be reached", Told: map[string]*cells.Flags{}, Kills: []repository.Override{{Kind: repository.Kill, Flag: "rooms", Reason: "r", By: "operator"}}}
-	blind.Flags.Told["acme"] = encodeTold(blind.Flags, &announce.Told{Orders: flags.Orders{Killed: []flags.KilledFlag{{Flag: "rooms"}}}})
+	blind.Flags = &view.Flags{Fault: "it can't be reached", Told: map[string]*cells.Flags{},
+		Kills: []repository.Override{{Kind: repository.Kill, Flag: "rooms", Reason: "r", By: "operator"}}}
+	blind.Flags.Told["acme"] = encodeTold(blind.Flags,
+		&announce.Told{Orders: flags.Orders{Killed: []flags.KilledFlag{{Flag: "rooms"}}}})
 	time.AfterFunc(100*time.Millisecond, func() { l.setView(blind) })
 	got = requestAs[peopleapi.Killed](t, l, "operator", "POST", "/v1/flags/rooms/kill", `{"reason": "r"}`, 200)
 	if got.Told != 1 || got.Connected != 1 || !strings.Contains(got.Warning, "may not exist") {
@@ -256,7 +269,7 @@ func TestKillBeforeAnythingWasRead(t *testing.T) {
 	}
 }
 
-func TestKillsThatAreNone(t *testing.T) {
+func TestInvalidKills(t *testing.T) {
 	t.Parallel()
 	l := newFlagSite(t)
 	people := l.client(t, "people", nil)
@@ -264,11 +277,15 @@ func TestKillsThatAreNone(t *testing.T) {
 		key, body string
 		status    int
 	}{
-		{"a%2Fb", `{"reason": "r"}`, 422}, {"a..b", `{"reason": "r"}`, 422}, {url.PathEscape(strings.Repeat("k", 5000)), `{"reason": "r"}`, 422}, {"%1b%5b2J", `{"reason": "r"}`, 422},
-		{"classes", `{}`, 422}, {"classes", `{"reason": ""}`, 422}, {"classes", `{"reason": " \n"}`, 422}, {"classes", `{"reason": "` + strings.Repeat("r", 600) + `"}`, 422},
-		{"classes", `{"reason": "r", "until": "soon"}`, 422}, {"classes", `{"reason": "r", "cells": "all"}`, 422}, {"classes", `nothing`, 400},
+		{"a%2Fb", `{"reason": "r"}`, 422}, {"a..b", `{"reason": "r"}`, 422},
+		{url.PathEscape(strings.Repeat("k", 5000)), `{"reason": "r"}`, 422}, {"%1b%5b2J", `{"reason": "r"}`, 422},
+		{"classes", `{}`, 422}, {"classes", `{"reason": ""}`, 422}, {"classes", `{"reason": " \n"}`, 422},
+		{"classes", `{"reason": "` + strings.Repeat("r", 600) + `"}`, 422},
+		{"classes", `{"reason": "r", "until": "soon"}`, 422}, {"classes", `{"reason": "r", "cells": "all"}`, 422},
+		{"classes", `nothing`, 400},
 	} {
-		w, said := l.request(t, people, "people", "POST", "/v1/flags/"+c.key+"/kill", c.body, "Authorization", "Bearer "+l.tokens["operator"])
+		w, said := l.request(t, people, "people", "POST", "/v1/flags/"+c.key+"/kill", c.body, "Authorization",
+			"Bearer "+l.tokens["operator"])
 		if w.StatusCode != c.status || w.Header.Get("Content-Type") != "application/problem+json" {
 			t.Errorf("%.40s %.60s: %s %s", c.key, c.body, w.Status, said)
 		}
@@ -288,7 +305,8 @@ func TestNoFlags(t *testing.T) {
 	t.Parallel()
 	h := newSecuredSite(t, true)
 	socket := h.client(t, "socket", nil)
-	for _, r := range []string{"GET /v1/flags", "GET /v1/flags/classes", "POST /v1/flags/classes/kill", "GET /v1/announcements", "GET /v1/announcements/classes", "GET /v1/webhooks"} {
+	for _, r := range []string{"GET /v1/flags", "GET /v1/flags/classes", "POST /v1/flags/classes/kill",
+		"GET /v1/announcements", "GET /v1/announcements/classes", "GET /v1/webhooks"} {
 		method, path, _ := strings.Cut(r, " ")
 		body := ""
 		if method == http.MethodPost {
@@ -307,12 +325,15 @@ func TestFlags(t *testing.T) {
 	t.Parallel()
 	l := newFlagSite(t)
 	l.confirmFlags("acme")
-	l.writeFile(t, "overrides/theme.yaml", "apiVersion: sluice/v1\nkind: Kill\nflag: theme\nreason: ugly\ncells: {channels: [staging]}\n")
+	l.writeFile(t, "overrides/theme.yaml",
+		"apiVersion: sluice/v1\nkind: Kill\nflag: theme\nreason: ugly\ncells: {channels: [staging]}\n")
 	all := requestAs[peopleapi.Flags](t, l, "viewer", "GET", "/v1/flags", "", 200)
-	if all.Height != 4 || all.Commit != "f1" || all.Fault != "" || all.Total != 3 || len(all.Flags) != 3 || len(all.Kills) != 1 {
+	if all.Height != 4 || all.Commit != "f1" || all.Fault != "" || all.Total != 3 || len(all.Flags) != 3 ||
+		len(all.Kills) != 1 {
 		t.Fatalf("%+v", all)
 	}
-	if k := all.Kills[0]; k.Flag != "theme" || !k.Committed || k.Cells != 2 || k.Confirmed != 1 || k.Unconfirmed != 1 || len(k.Offline) != 0 {
+	if k := all.Kills[0]; k.Flag != "theme" || !k.Committed || k.Cells != 2 || k.Confirmed != 1 ||
+		k.Unconfirmed != 1 || len(k.Offline) != 0 {
 		t.Errorf("%+v", k)
 	}
 	states := map[string]map[string]view.FlagState{
@@ -330,7 +351,8 @@ func TestFlags(t *testing.T) {
 			t.Errorf("%+v", d)
 		}
 		for n, c := range d.Cells {
-			if c.Cell != []string{"acme", "bolt", "crow"}[n] || c.State != states[key][c.Cell] || c.Offline != (c.Cell == "crow") {
+			if c.Cell != []string{"acme", "bolt", "crow"}[n] || c.State != states[key][c.Cell] ||
+				c.Offline != (c.Cell == "crow") {
 				t.Errorf("%s: %+v, want %s", key, c, states[key][c.Cell])
 			}
 			if key != "classes" && c.Confirmed != (c.Cell == "acme") {
@@ -349,7 +371,8 @@ func TestFlags(t *testing.T) {
 			}
 		}
 	}
-	if f := all.Flags[0]; f.Feature != "classes" || !slices.Equal(f.Announcements, []string{"classes"}) || f.Channels[0].State == "" || f.Channels[1].At.IsZero() {
+	if f := all.Flags[0]; f.Feature != "classes" || !slices.Equal(f.Announcements, []string{"classes"}) ||
+		f.Channels[0].State == "" || f.Channels[1].At.IsZero() {
 		t.Errorf("%+v", f)
 	}
 	first := requestAs[peopleapi.Flags](t, l, "viewer", "GET", "/v1/flags?limit=2", "", 200)
@@ -357,12 +380,14 @@ func TestFlags(t *testing.T) {
 	if len(first.Flags) != 2 || len(rest.Flags) != 1 || rest.Next != "" {
 		t.Errorf("%+v\n%+v", first, rest)
 	}
-	if d := requestAs[peopleapi.FlagDetail](t, l, "viewer", "GET", "/v1/flags/classes?channel=staging&limit=1", "", 200); d.Total != 2 || len(d.Cells) != 1 || d.Next != "acme" {
+	if d := requestAs[peopleapi.FlagDetail](t, l, "viewer", "GET", "/v1/flags/classes?channel=staging&limit=1", "",
+		200); d.Total != 2 || len(d.Cells) != 1 || d.Next != "acme" {
 		t.Errorf("%+v", d)
 	}
 	requestAs[map[string]any](t, l, "viewer", "GET", "/v1/flags/nothing", "", 404)
 	l.writeFile(t, "flags/all.yaml", "flags: [")
-	if all := requestAs[peopleapi.Flags](t, l, "viewer", "GET", "/v1/flags", "", 200); all.Fault == "" || len(all.Faults) == 0 || all.Total != 3 {
+	if all := requestAs[peopleapi.Flags](t, l, "viewer", "GET", "/v1/flags", "", 200); all.Fault == "" ||
+		len(all.Faults) == 0 || all.Total != 3 {
 		t.Errorf("with a fault: %+v", all)
 	}
 }
@@ -373,10 +398,12 @@ func TestFlagsInParallel(t *testing.T) {
 	l := newFlagSite(t)
 	l.writeFile(t, "overrides/theme.yaml", "apiVersion: sluice/v1\nkind: Kill\nflag: theme\nreason: ugly\n")
 	var wg sync.WaitGroup
-	for _, path := range []string{"/v1/flags", "/v1/flags/classes", "/v1/flags/theme", "/v1/announcements", "/v1/announcements/classes", "/metrics", "/announcements", "/announcements.atom"} {
+	for _, path := range []string{"/v1/flags", "/v1/flags/classes", "/v1/flags/theme", "/v1/announcements",
+		"/v1/announcements/classes", "/metrics", "/announcements", "/announcements.atom"} {
 		for range 4 {
 			wg.Go(func() {
-				if w, body := l.request(t, l.client(t, "loopback", nil), "loopback", "GET", path, ""); w.StatusCode != 200 {
+				if w, body := l.request(t, l.client(t, "loopback", nil), "loopback", "GET", path,
+					""); w.StatusCode != 200 {
 					t.Errorf("%s: %s %s", path, w.Status, body)
 				}
 			})
@@ -388,24 +415,30 @@ func TestFlagsInParallel(t *testing.T) {
 func TestAnnouncements(t *testing.T) {
 	t.Parallel()
 	l := newFlagSite(t)
-	l.writeFile(t, "announcements/rooms.yaml", strings.NewReplacer("Classes", "Rooms", "classes", "rooms").Replace(announcementOfClasses))
+	l.writeFile(t, "announcements/rooms.yaml",
+		strings.NewReplacer("Classes", "Rooms", "classes", "rooms").Replace(announcementOfClasses))
 	all := requestAs[peopleapi.Announcements](t, l, "viewer", "GET", "/v1/announcements", "", 200)
-	if all.Total != 2 || len(all.Announcements) != 2 || all.Announcements[0].Announcement.ID != "classes" || all.Announcements[0].Summary == "" || all.Announcements[0].Channels[0].Cells != nil {
+	if all.Total != 2 || len(all.Announcements) != 2 || all.Announcements[0].Announcement.ID != "classes" ||
+		all.Announcements[0].Summary == "" || all.Announcements[0].Channels[0].Cells != nil {
 		t.Fatalf("%+v", all)
 	}
 	state := all.Announcements[0].State
-	if some := requestAs[peopleapi.Announcements](t, l, "viewer", "GET", "/v1/announcements?state="+string(state), "", 200); some.Total == 0 || some.Announcements[0].State != state {
+	if some := requestAs[peopleapi.Announcements](t, l, "viewer", "GET", "/v1/announcements?state="+string(state), "",
+		200); some.Total == 0 || some.Announcements[0].State != state {
 		t.Errorf("%+v", some)
 	}
-	if none := requestAs[peopleapi.Announcements](t, l, "viewer", "GET", "/v1/announcements?state=nothing", "", 200); none.Total != 0 || none.Announcements == nil {
+	if none := requestAs[peopleapi.Announcements](t, l, "viewer", "GET", "/v1/announcements?state=nothing", "",
+		200); none.Total != 0 || none.Announcements == nil {
 		t.Errorf("%+v", none)
 	}
 	first := requestAs[peopleapi.Announcements](t, l, "viewer", "GET", "/v1/announcements?limit=1", "", 200)
-	if rest := requestAs[peopleapi.Announcements](t, l, "viewer", "GET", "/v1/announcements?after="+first.Next, "", 200); len(rest.Announcements) != 1 || rest.Announcements[0].Announcement.ID != "rooms" {
+	if rest := requestAs[peopleapi.Announcements](t, l, "viewer", "GET", "/v1/announcements?after="+first.Next, "",
+		200); len(rest.Announcements) != 1 || rest.Announcements[0].Announcement.ID != "rooms" {
 		t.Errorf("%+v", rest)
 	}
 	one := requestAs[announce.Status](t, l, "viewer", "GET", "/v1/announcements/classes", "", 200)
-	if one.Announcement.Title != "Classes" || len(one.Channels) != 2 || len(one.Channels[0].Cells) != 2 || one.Channels[0].Cells[0].Cell != "acme" {
+	if one.Announcement.Title != "Classes" || len(one.Channels) != 2 || len(one.Channels[0].Cells) != 2 ||
+		one.Channels[0].Cells[0].Cell != "acme" {
 		t.Errorf("%+v", one)
 	}
 	requestAs[map[string]any](t, l, "viewer", "GET", "/v1/announcements/nothing", "", 404)
@@ -422,7 +455,8 @@ func TestWebhooks(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := requestAs[struct{ Webhooks []outbox.State }](t, l, "viewer", "GET", "/v1/webhooks", "", 200)
-	if len(got.Webhooks) != 1 || got.Webhooks[0].Name != "chat" || got.Webhooks[0].Host != "chat.example" || got.Webhooks[0].Waiting != 1 || got.Webhooks[0].LastError != "answered 500" {
+	if len(got.Webhooks) != 1 || got.Webhooks[0].Name != "chat" || got.Webhooks[0].Host != "chat.example" ||
+		got.Webhooks[0].Waiting != 1 || got.Webhooks[0].LastError != "answered 500" {
 		t.Errorf("%+v", got)
 	}
 }
@@ -433,9 +467,12 @@ func TestFlagMetrics(t *testing.T) {
 	l.confirmFlags("acme")
 	l.writeFile(t, "overrides/theme.yaml", "apiVersion: sluice/v1\nkind: Kill\nflag: theme\nreason: ugly\n")
 	want := []string{
-		"sluice_flags_height 4", "sluice_flags_fault 0", "sluice_flags_diverged 0", "sluice_flags_repository_faults 0", "sluice_flags_kills 1", "sluice_flags_kills_uncommitted 0",
-		`sluice_flags_cells{bundle="current",channel="staging"} 1`, `sluice_flags_cells{bundle="none",channel="staging"} 1`,
-		`sluice_flags_kills_unconfirmed_cells{cell="connected",channel="staging"} 1`, `sluice_flags_kills_unconfirmed_cells{cell="offline",channel="dedicated"} 1`,
+		"sluice_flags_height 4", "sluice_flags_fault 0", "sluice_flags_diverged 0", "sluice_flags_repository_faults 0",
+		"sluice_flags_kills 1", "sluice_flags_kills_uncommitted 0",
+		`sluice_flags_cells{bundle="current",channel="staging"} 1`,
+		`sluice_flags_cells{bundle="none",channel="staging"} 1`,
+		`sluice_flags_kills_unconfirmed_cells{cell="connected",channel="staging"} 1`,
+		`sluice_flags_kills_unconfirmed_cells{cell="offline",channel="dedicated"} 1`,
 		`sluice_flags_kills_unconfirmed_cells{cell="offline",channel="staging"} 0`,
 	}
 	states := map[announce.State]int{}
@@ -455,7 +492,8 @@ func TestFlagMetrics(t *testing.T) {
 		t.Error("a flag or an announcement makes a series")
 	}
 	l.writeFile(t, "flags/all.yaml", "flags: [")
-	if _, body := l.request(t, l.client(t, "loopback", nil), "loopback", "GET", "/metrics", ""); !strings.Contains(body, "\nsluice_flags_fault 1\n") {
+	if _, body := l.request(t, l.client(t, "loopback", nil), "loopback", "GET", "/metrics",
+		""); !strings.Contains(body, "\nsluice_flags_fault 1\n") {
 		t.Error("the fault is not told")
 	}
 }

@@ -135,8 +135,10 @@ func fleetView(n int, version string) *view.View {
 		v.Desired.Cells[name] = cell
 		staging.Cells = append(staging.Cells, cell)
 		v.Observed.Cells[name] = &plan.CellState{
-			Name: name, Channel: "staging", Sequence: 3, Release: version, Digest: digestOf(version), State: cells.StateHealthy, LastReport: noon,
-			Granted: &cells.Assignment{Channel: "staging", Sequence: 3, Release: version, Digest: digestOf(version), Values: map[string]any{"domain": name + ".example", "replicas": 3}},
+			Name: name, Channel: "staging", Sequence: 3, Release: version, Digest: digestOf(version),
+			State: cells.StateHealthy, LastReport: noon,
+			Granted: &cells.Assignment{Channel: "staging", Sequence: 3, Release: version, Digest: digestOf(version),
+				Values: map[string]any{"domain": name + ".example", "replicas": 3}},
 		}
 	}
 	return v
@@ -158,7 +160,8 @@ func withHeldCells(v *view.View, gate string, names ...string) *view.View {
 		o.Cells[name] = &s
 	}
 	c.Observed = &o
-	c.Plan.Blocked = append(c.Plan.Blocked[:len(c.Plan.Blocked):len(c.Plan.Blocked)], channels.Verdict{Channel: "dedicated", Gate: gate})
+	c.Plan.Blocked = append(c.Plan.Blocked[:len(c.Plan.Blocked):len(c.Plan.Blocked)],
+		channels.Verdict{Channel: "dedicated", Gate: gate})
 	return c
 }
 
@@ -210,7 +213,9 @@ type cellConn struct {
 // get sends a request with the headers of an agent.
 func (l *cellConn) get(t testing.TB, path, etag string, headers ...string) *http.Response {
 	t.Helper()
-	text := "GET " + path + " HTTP/1.1\r\nHost: sluice.example:7601\r\nUser-Agent: Go-http-client/1.1\r\nAccept: application/json\r\nIf-None-Match: " + etag + "\r\nAccept-Encoding: gzip\r\n"
+	text := "GET " + path +
+		" HTTP/1.1\r\nHost: sluice.example:7601\r\nUser-Agent: Go-http-client/1.1\r\nAccept: " +
+		"application/json\r\nIf-None-Match: " + etag + "\r\nAccept-Encoding: gzip\r\n"
 	for _, h := range headers {
 		text += h + "\r\n"
 	}
@@ -228,7 +233,8 @@ func (l *cellConn) get(t testing.TB, path, etag string, headers ...string) *http
 func (l *cellConn) report(t testing.TB, cell string) *http.Response {
 	t.Helper()
 	body := `{"cell":"` + cell + `","boot":"b","state":"pending"}`
-	text := "POST /v1/reports HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body
+	text := "POST /v1/reports HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: " +
+		strconv.Itoa(len(body)) + "\r\n\r\n" + body
 	if _, err := l.Write([]byte(text)); err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,8 @@ func TestCertificatesOfCells(t *testing.T) {
 	h := newSecuredSite(t, true)
 	plain := h.clientTLS(t, h.signers["acme"])
 	long := func(names int) tls.Certificate {
-		template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "acme"}, NotAfter: time.Now().Add(time.Hour)}
+		template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "acme"},
+			NotAfter: time.Now().Add(time.Hour)}
 		for n := range names {
 			template.DNSNames = append(template.DNSNames, fmt.Sprintf("%d.example", n))
 		}
@@ -43,12 +44,14 @@ func TestCertificatesOfCells(t *testing.T) {
 		change func(*tls.Config)
 		good   bool
 	}{
-		"its own":               {func(*tls.Config) {}, true},
-		"some names":            {func(c *tls.Config) { c.Certificates = []tls.Certificate{long(10)} }, true},
-		"a thousand names":      {func(c *tls.Config) { c.Certificates = []tls.Certificate{long(1000)} }, false},
-		"several certificates":  {func(c *tls.Config) { c.Certificates = []tls.Certificate{several} }, false},
-		"none":                  {func(c *tls.Config) { c.Certificates = nil }, false},
-		"TLS 1.2":               {func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS12, tls.VersionTLS12 }, false},
+		"its own":              {func(*tls.Config) {}, true},
+		"some names":           {func(c *tls.Config) { c.Certificates = []tls.Certificate{long(10)} }, true},
+		"a thousand names":     {func(c *tls.Config) { c.Certificates = []tls.Certificate{long(1000)} }, false},
+		"several certificates": {func(c *tls.Config) { c.Certificates = []tls.Certificate{several} }, false},
+		"none":                 {func(c *tls.Config) { c.Certificates = nil }, false},
+		"TLS 1.2": {func(c *tls.Config) {
+			c.MinVersion, c.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
+		}, false},
 		"a protocol of its own": {func(c *tls.Config) { c.NextProtos = []string{"h3"} }, false},
 	} {
 		config := plain.Clone()
@@ -76,7 +79,7 @@ func isAnswered(at string, config *tls.Config) bool {
 }
 
 // A connection of an unidentified peer is closed after the response.
-func TestNobodyKeepsAConnection(t *testing.T) {
+func TestUnidentifiedPeersAreDisconnected(t *testing.T) {
 	t.Parallel()
 	h := newSecuredSite(t, true)
 	for who, stays := range map[string]bool{"acme": true, "nobody": false, "revoked": false} {
@@ -87,7 +90,9 @@ func TestNobodyKeepsAConnection(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		if _, err := io.WriteString(c, "GET /v1/desired HTTP/1.1\r\nHost: x\r\n\r\nGET /v1/desired HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); err != nil {
+		if _, err := io.WriteString(c,
+			"GET /v1/desired HTTP/1.1\r\nHost: x\r\n\r\nGET /v1/desired HTTP/1.1\r\nHost: x\r\nConnection: "+
+				"close\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
 		said, err := io.ReadAll(c)
@@ -98,29 +103,33 @@ func TestNobodyKeepsAConnection(t *testing.T) {
 }
 
 // Names and paths that other servers parse differently do not bypass the table.
-func TestPathsAroundTheTable(t *testing.T) {
+func TestPathsDoNotBypassTheTable(t *testing.T) {
 	t.Parallel()
 	h := newSecuredSite(t, true)
-	for _, door := range []string{"people", "cells"} {
+	for _, listener := range []string{"people", "cells"} {
 		key := h.signers["nobody"]
 		config := h.clientTLS(t, key)
-		if door == "people" {
+		if listener == "people" {
 			config = &tls.Config{RootCAs: h.ca, ServerName: "sluice"}
 		}
 		for _, line := range []string{
-			"GET //v1/status", "GET /v1//status", "GET /v1/./status", "GET /x/../v1/status", "GET /v1/%73tatus", "GET /%2e%2e/v1/status", "GET /v1/status/", "GET /v1/status;x",
-			"GET http://127.0.0.1/v1/status", "HEAD /v1/status", "get /v1/status", "CONNECT /v1/status", "OPTIONS /v1/status", "POST /v1/status", "GET /livez/../v1/status", "TRACE /v1/status",
+			"GET //v1/status", "GET /v1//status", "GET /v1/./status", "GET /x/../v1/status", "GET /v1/%73tatus",
+			"GET /%2e%2e/v1/status", "GET /v1/status/", "GET /v1/status;x",
+			"GET http://127.0.0.1/v1/status", "HEAD /v1/status", "get /v1/status", "CONNECT /v1/status",
+			"OPTIONS /v1/status", "POST /v1/status", "GET /livez/../v1/status", "TRACE /v1/status",
 		} {
-			c, err := tls.Dial("tcp", h.addresses[door], config)
+			c, err := tls.Dial("tcp", h.addresses[listener], config)
 			if err != nil {
 				t.Fatal(err)
 			}
 			_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-			fmt.Fprintf(c, "%s HTTP/1.1\r\nHost: 127.0.0.1\r\nX-HTTP-Method-Override: GET\r\nX-Original-URL: /v1/status\r\nConnection: close\r\n\r\n", line)
+			fmt.Fprintf(c, "%s HTTP/1.1\r\nHost: 127.0.0.1\r\nX-HTTP-Method-Override: GET\r\nX-Original-URL: "+
+				"/v1/status\r\nConnection: close\r\n\r\n", line)
 			said, _ := io.ReadAll(c)
 			c.Close()
-			if !bytes.HasPrefix(said, []byte("HTTP/1.1 ")) || bytes.HasPrefix(said, []byte("HTTP/1.1 2")) || bytes.Contains(said, []byte("staging")) {
-				t.Errorf("%s at %s: %.200s", line, door, said)
+			if !bytes.HasPrefix(said, []byte("HTTP/1.1 ")) || bytes.HasPrefix(said, []byte("HTTP/1.1 2")) ||
+				bytes.Contains(said, []byte("staging")) {
+				t.Errorf("%s at %s: %.200s", line, listener, said)
 			}
 		}
 	}
@@ -142,7 +151,8 @@ func TestHooksAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 		all = append(all, c)
-		fmt.Fprint(c, "POST /v1/hooks/push HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n{")
+		fmt.Fprint(c, "POST /v1/hooks/push HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "+
+			"1000000\r\n\r\n{")
 	}
 	busy, done := make(chan bool, len(all)), sync.WaitGroup{}
 	for _, c := range all {
@@ -167,7 +177,8 @@ func TestHooksAreBounded(t *testing.T) {
 func TestPathsInTheLog(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/%C2%9B2J%E2%80%AEx%1b/"+strings.Repeat("a", 5000), nil)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost,
+		s.URL+"/%C2%9B2J%E2%80%AEx%1b/"+strings.Repeat("a", 5000), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +188,8 @@ func TestPathsInTheLog(t *testing.T) {
 	}
 	w.Body.Close()
 	s.Close() // the log line is written after the response
-	if log := s.log.String(); strings.ContainsAny(log, "\u009b\u202e\x1b") || len(log) > 2000 || !strings.Contains(log, "2J") {
+	if log := s.log.String(); strings.ContainsAny(log, "\u009b\u202e\x1b") || len(log) > 2000 ||
+		!strings.Contains(log, "2J") {
 		t.Errorf("%d bytes: %q", len(log), log)
 	}
 }

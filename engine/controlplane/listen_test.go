@@ -39,9 +39,10 @@ func TestServeStops(t *testing.T) {
 	served := make(chan error, 1)
 	go func() { served <- s.server.Serve(ctx, tcp, unix) }()
 
-	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", unix.Addr().String())
-	}}}
+	client := &http.Client{
+		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", unix.Addr().String())
+		}}}
 	ask := func(c *http.Client, url, etag string) (*http.Response, error) {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 		if err != nil {
@@ -60,7 +61,8 @@ func TestServeStops(t *testing.T) {
 	}
 	polled := make(chan string, 1)
 	go func() {
-		w, err := ask(http.DefaultClient, "http://"+tcp.Addr().String()+"/v1/desired?cell=acme&wait=60s", w.Header.Get("ETag"))
+		w, err := ask(http.DefaultClient, "http://"+tcp.Addr().String()+"/v1/desired?cell=acme&wait=60s",
+			w.Header.Get("ETag"))
 		if err != nil {
 			polled <- err.Error()
 			return
@@ -117,7 +119,7 @@ func (p *pipeListener) Close() error {
 func (p *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipes", Net: "unix"} }
 
 // A body that is announced and never sent does not hold a connection, whether the route reads bodies or not.
-func TestBodyThatNeverComes(t *testing.T) {
+func TestMissingBodyEndsConnection(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
 	synctest.Test(t, func(t *testing.T) {

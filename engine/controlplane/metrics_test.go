@@ -26,7 +26,8 @@ func TestFleetMetrics(t *testing.T) {
 	head.Moved = noon.Add(30 * time.Minute)
 	dedicated.Effective, dedicated.History = &head, []plan.EffectiveHead{head}
 	dedicated.Policy = &channels.Channel{After: []string{"staging"}}
-	v.Observed.Learned.Finished = []plan.Finish{{Channel: "staging", Sequence: 3, Digest: head.Digest, At: noon.Add(10 * time.Minute)}}
+	v.Observed.Learned.Finished = []plan.Finish{
+		{Channel: "staging", Sequence: 3, Digest: head.Digest, At: noon.Add(10 * time.Minute)}}
 	v.Observed.Refused = map[string]plan.Refusal{"dedicated": {Reason: "no"}}
 	s.setView(v)
 	_, body := s.request(t, "GET", "/metrics", "")
@@ -87,7 +88,8 @@ func TestNamesMakeNoSeries(t *testing.T) {
 	if after := count(); after != before {
 		t.Errorf("%d series, and %d before", after, before)
 	}
-	if _, body := s.request(t, "GET", "/metrics", ""); !strings.Contains(body, `sluice_cells{channel="staging",release="other",state="healthy"} 2`) {
+	if _, body := s.request(t, "GET", "/metrics", ""); !strings.Contains(body,
+		`sluice_cells{channel="staging",release="other",state="healthy"} 2`) {
 		t.Error("what is run without having been given is not told as other")
 	}
 }

@@ -22,13 +22,18 @@ func viewWithAnnouncements() *view.View {
 	v := viewOf("1.0.1")
 	status := func(id string, state announce.State) announce.Status {
 		return announce.Status{
-			Announcement: &repository.Announcement{ID: id, Title: "About " + id, Notes: "Notes of " + id, Features: []string{id}}, Hash: "sha256:" + id, State: state, Summary: "In words",
-			Channels: []announce.ChannelStatus{{Channel: "staging", State: state, At: noon, Percent: 100, Cells: []announce.CellStatus{
-				{Cell: "acme", State: flags.On, Confirmed: true}, {Cell: "bolt", State: flags.Waiting, Why: "for 1.0.2"},
-			}}},
+			Announcement: &repository.Announcement{ID: id, Title: "About " + id, Notes: "Notes of " + id,
+				Features: []string{id}}, Hash: "sha256:" + id, State: state, Summary: "In words",
+			Channels: []announce.ChannelStatus{
+				{Channel: "staging", State: state, At: noon, Percent: 100, Cells: []announce.CellStatus{
+					{Cell: "acme", State: flags.On, Confirmed: true},
+					{Cell: "bolt", State: flags.Waiting, Why: "for 1.0.2"},
+				}}},
 		}
 	}
-	v.Flags = &view.Flags{Commit: "f1", Height: 4, Plan: announce.Plan{Announcements: []announce.Status{status("classes", announce.Published), status("rooms", announce.Armed)}}}
+	v.Flags = &view.Flags{Commit: "f1", Height: 4,
+		Plan: announce.Plan{
+			Announcements: []announce.Status{status("classes", announce.Published), status("rooms", announce.Armed)}}}
 	return v
 }
 
@@ -50,10 +55,13 @@ func TestPages(t *testing.T) {
 	} {
 		w, body := h.request(t, people, "people", "GET", path, "")
 		head := w.Header
-		if w.StatusCode != 200 || head.Get("Content-Type") != c.kind || !strings.Contains(body, c.says) || strings.Contains(body, "rooms") || strings.Contains(body, "acme") || strings.Contains(body, "bolt") {
+		if w.StatusCode != 200 || head.Get("Content-Type") != c.kind || !strings.Contains(body, c.says) ||
+			strings.Contains(body, "rooms") || strings.Contains(body, "acme") || strings.Contains(body, "bolt") {
 			t.Errorf("%s: %s %s\n%s", path, w.Status, head.Get("Content-Type"), body)
 		}
-		if strings.HasPrefix(c.kind, "text/html") && !strings.Contains(head.Get("Content-Security-Policy"), "default-src 'none'") || head.Get("X-Content-Type-Options") != "nosniff" {
+		if strings.HasPrefix(c.kind, "text/html") &&
+			!strings.Contains(head.Get("Content-Security-Policy"), "default-src 'none'") ||
+			head.Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("%s: %v", path, head)
 		}
 		again, body := h.request(t, people, "people", "GET", path, "", "If-None-Match", head.Get("ETag"))
@@ -64,11 +72,13 @@ func TestPages(t *testing.T) {
 			t.Errorf("HEAD %s: %s", path, w.Status)
 		}
 	}
-	for path, says := range map[string]string{"/announcements/rooms": "published", "/announcements/nothing": "published", "/announcements?channel=nothing": "no such channel"} {
+	for path, says := range map[string]string{"/announcements/rooms": "published",
+		"/announcements/nothing": "published", "/announcements?channel=nothing": "no such channel"} {
 		w, body := h.request(t, people, "people", "GET", path, "")
 		wantProblem(t, w, body, 404, says)
 	}
-	if w, _ := h.request(t, h.client(t, "cells", h.signers["acme"]), "cells", "GET", "/announcements", ""); w.StatusCode != http.StatusNotFound {
+	if w, _ := h.request(t, h.client(t, "cells", h.signers["acme"]), "cells", "GET", "/announcements",
+		""); w.StatusCode != http.StatusNotFound {
 		t.Errorf("at the cells' listener: %s", w.Status)
 	}
 	// The ETag changes with the page.
@@ -76,13 +86,14 @@ func TestPages(t *testing.T) {
 	v := viewWithAnnouncements()
 	v.Flags.Plan.Announcements[1].Channels[0].State = announce.Publishing
 	h.setView(v)
-	if w, body := h.request(t, people, "people", "GET", "/announcements", "", "If-None-Match", before.Header.Get("ETag")); w.StatusCode != 200 || !strings.Contains(body, "About rooms") {
+	if w, body := h.request(t, people, "people", "GET", "/announcements", "", "If-None-Match",
+		before.Header.Get("ETag")); w.StatusCode != 200 || !strings.Contains(body, "About rooms") {
 		t.Errorf("after it was published: %s\n%s", w.Status, body)
 	}
 }
 
 // Notes are read once, and a page is rendered once for each state, however often it is requested.
-func TestPagesAreMadeOnce(t *testing.T) {
+func TestPagesAreRenderedOnce(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
 	files := &openCounter{FS: fstest.MapFS{"releases/1.0.1/notes.md": {Data: []byte("Notes")}}}
@@ -92,7 +103,8 @@ func TestPagesAreMadeOnce(t *testing.T) {
 		again := &view.View{Desired: v.Desired, Observed: v.Observed, Plan: v.Plan, Flags: v.Flags}
 		again.Plan.Now = again.Plan.Now.Add(time.Minute)
 		s.setView(again)
-		for _, path := range []string{"/announcements", "/announcements.atom", "/announcements/classes", "/announcements?channel=staging"} {
+		for _, path := range []string{"/announcements", "/announcements.atom", "/announcements/classes",
+			"/announcements?channel=staging"} {
 			if w, body := s.request(t, "GET", path, ""); w.StatusCode != 200 {
 				t.Errorf("%s: %s %s", path, w.Status, body)
 			}
@@ -110,7 +122,8 @@ func TestPageWithoutNotes(t *testing.T) {
 	s.files = brokenFS{}
 	s.setView(viewWithAnnouncements())
 	w, body := s.request(t, "GET", "/announcements", "")
-	if w.StatusCode != 200 || !strings.Contains(body, "About classes") || !strings.Contains(s.log.String(), "read release notes") {
+	if w.StatusCode != 200 || !strings.Contains(body, "About classes") ||
+		!strings.Contains(s.log.String(), "read release notes") {
 		t.Errorf("%s %s", w.Status, body)
 	}
 }

@@ -38,7 +38,8 @@ func TestPlanAndWhy(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"acme", "staging"} {
-		if why := getJSON[peopleapi.Why](t, s, "/v1/why/"+name); why.Name != name || len(why.Lines) == 0 || !strings.Contains(why.Lines[0], "1.0.1") {
+		if why := getJSON[peopleapi.Why](t, s, "/v1/why/"+name); why.Name != name || len(why.Lines) == 0 ||
+			!strings.Contains(why.Lines[0], "1.0.1") {
 			t.Errorf("why: %+v", why)
 		}
 	}
@@ -54,22 +55,28 @@ func TestStatus(t *testing.T) {
 	v.Observed.Cells["bolt"].State = "unhealthy"
 	v.Desired.Channels["dedicated"].Request = &plan.Request{Release: "9.9.9", By: "Ada", Commit: "c8"}
 	v.Desired.Channels["dedicated"].Holds = []channels.Hold{{ID: "audit", Reason: "audit"}}
-	v.Plan.Blocked = append(v.Plan.Blocked, channels.Verdict{Channel: "staging", Cell: "bolt", Gate: "requires", Reason: "infrastructure 6, needs 7"})
+	v.Plan.Blocked = append(v.Plan.Blocked,
+		channels.Verdict{Channel: "staging", Cell: "bolt", Gate: "requires", Reason: "infrastructure 6, needs 7"})
 	s.setView(v)
 	st := getJSON[view.Status](t, s, "/v1/status")
-	if len(st.Channels) != 2 || st.Channels[0].Name != "staging" || st.Diverged == nil || st.Clock.StepSeconds != 90 || st.Clock.SkewSeconds != -2 || st.Total != 3 || st.Next != "" {
+	if len(st.Channels) != 2 || st.Channels[0].Name != "staging" || st.Diverged == nil || st.Clock.StepSeconds != 90 ||
+		st.Clock.SkewSeconds != -2 || st.Total != 3 || st.Next != "" {
 		t.Fatalf("%+v", st)
 	}
-	if c := st.Channels[0]; c.Release != "1.0.1" || c.Sequence != 3 || c.Cells != 2 || c.OnHead != 2 || c.Healthy != 1 || c.Failing != 1 {
+	if c := st.Channels[0]; c.Release != "1.0.1" || c.Sequence != 3 || c.Cells != 2 || c.OnHead != 2 ||
+		c.Healthy != 1 || c.Failing != 1 {
 		t.Errorf("staging: %+v", c)
 	}
-	if c := st.Channels[1]; c.Release != "" || c.Request == nil || c.Request.By != "Ada" || c.Refused != "hook says no" || len(c.Holds) != 1 || len(c.Blocked) != 1 {
+	if c := st.Channels[1]; c.Release != "" || c.Request == nil || c.Request.By != "Ada" ||
+		c.Refused != "hook says no" || len(c.Holds) != 1 || len(c.Blocked) != 1 {
 		t.Errorf("dedicated: %+v", c)
 	}
-	if len(st.Cells) != 3 || st.Cells[0].Name != "acme" || st.Cells[1].State != "unhealthy" || len(st.Cells[1].Blocked) != 1 || st.Cells[2].State != view.StateUnknown {
+	if len(st.Cells) != 3 || st.Cells[0].Name != "acme" || st.Cells[1].State != "unhealthy" ||
+		len(st.Cells[1].Blocked) != 1 || st.Cells[2].State != view.StateUnknown {
 		t.Errorf("cells: %+v", st.Cells)
 	}
-	if st := getJSON[view.Status](t, s, "/v1/status?channel=dedicated"); len(st.Channels) != 1 || len(st.Cells) != 1 || st.Cells[0].Name != "crow" {
+	if st := getJSON[view.Status](t, s, "/v1/status?channel=dedicated"); len(st.Channels) != 1 || len(st.Cells) != 1 ||
+		st.Cells[0].Name != "crow" {
 		t.Errorf("of one channel: %+v", st)
 	}
 }
@@ -112,7 +119,9 @@ func TestEvents(t *testing.T) {
 		t.Errorf("nothing was decided: %+v", e)
 	}
 	for n := range 5 {
-		if _, err := s.store.Decided(t.Context(), []plan.Decided{{Commit: fmt.Sprint("c", n), Kind: plan.Promote, Channel: "staging", Sequence: int64(n)}}); err != nil {
+		if _, err := s.store.Decided(t.Context(),
+			[]plan.Decided{{Commit: fmt.Sprint("c", n), Kind: plan.Promote, Channel: "staging",
+				Sequence: int64(n)}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -123,7 +132,8 @@ func TestEvents(t *testing.T) {
 	first := getJSON[peopleapi.Events](t, s, "/v1/events?since=0&limit=3")
 	rest := getJSON[peopleapi.Events](t, s, fmt.Sprintf("/v1/events?since=%d", first.Next))
 	none := getJSON[peopleapi.Events](t, s, fmt.Sprintf("/v1/events?since=%d", rest.Next))
-	if len(first.Decisions) != 3 || len(rest.Decisions) != 2 || rest.Decisions[0].Commit != "c3" || len(none.Decisions) != 0 || none.Next != rest.Next {
+	if len(first.Decisions) != 3 || len(rest.Decisions) != 2 || rest.Decisions[0].Commit != "c3" ||
+		len(none.Decisions) != 0 || none.Next != rest.Next {
 		t.Errorf("by cursor: %+v, %+v, %+v", first, rest, none)
 	}
 }

@@ -105,7 +105,7 @@ func TestIdlePollIsSmall(t *testing.T) {
 
 // Fault 40: one cell's floods of polls and reports get 429 with Retry-After; cells behind the same address do not
 // (R34).
-func TestFloodsAreHeldBack(t *testing.T) {
+func TestFloodsAreThrottled(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 2, func(o *controlplane.Options) {
 		o.Limits.Cells.Polls = limit.Rate{PerSecond: 0.01, Burst: 5}
@@ -133,14 +133,15 @@ func TestFloodsAreHeldBack(t *testing.T) {
 			t.Errorf("%s of another cell: %s", name, w.Status)
 		}
 	}
-	if _, body := f.request(t, "GET", "/metrics", ""); !strings.Contains(body, `sluice_shed_total{reason="polls"} 3`) || !strings.Contains(body, `sluice_shed_total{reason="reports"} 3`) {
+	if _, body := f.request(t, "GET", "/metrics", ""); !strings.Contains(body,
+		`sluice_shed_total{reason="polls"} 3`) || !strings.Contains(body, `sluice_shed_total{reason="reports"} 3`) {
 		t.Error("the metrics don't tell")
 	}
 }
 
 // Fault 37: over the limit of requests in flight, cells are told to retry at different times. Waiting polls do not
 // count, and people and probes are answered.
-func TestMoreThanCanBeAnswered(t *testing.T) {
+func TestRequestsInFlightAreBounded(t *testing.T) {
 	t.Parallel()
 	held, release := make(chan struct{}), make(chan struct{})
 	f := newFleet(t, 20, func(o *controlplane.Options) {

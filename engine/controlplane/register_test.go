@@ -51,7 +51,9 @@ func newEngineSite(t *testing.T) *engineSite {
 	}
 	git := func(args ...string) {
 		t.Helper()
-		cmd := exec.CommandContext(t.Context(), "git", append([]string{"-C", filepath.Join(dir, "work"), "-c", "user.name=Kim", "-c", "user.email=kim@example.com", "-c", "init.defaultBranch=main"}, args...)...)
+		cmd := exec.CommandContext(t.Context(), "git",
+			append([]string{"-C", filepath.Join(dir, "work"), "-c", "user.name=Kim", "-c",
+				"user.email=kim@example.com", "-c", "init.defaultBranch=main"}, args...)...)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("git %s: %v\n%s", args[0], err, out)
 		}
@@ -63,7 +65,9 @@ func newEngineSite(t *testing.T) *engineSite {
 
 	p := &engineSite{securedSite: securedSite{addresses: map[string]string{}, dir: dir}}
 	log := zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.ErrorLevel)
-	repo, err := gitrepo.Open(t.Context(), filepath.Join(dir, "releases.git"), gitrepo.Options{Mirror: filepath.Join(dir, "mirror"), Author: releases.Person{Name: "Sluice", Email: "sluice@localhost"}, Log: log})
+	repo, err := gitrepo.Open(t.Context(), filepath.Join(dir, "releases.git"),
+		gitrepo.Options{Mirror: filepath.Join(dir, "mirror"),
+			Author: releases.Person{Name: "Sluice", Email: "sluice@localhost"}, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +84,8 @@ func newEngineSite(t *testing.T) *engineSite {
 		t.Fatal(err)
 	}
 	server, err := controlplane.New(controlplane.Options{
-		Views: e, Inbox: e, Repository: repo, Journal: p.store, Log: log, Members: e, Tokens: p.store, Keys: p.keys, Address: "sluice.example:7601",
+		Views: e, Inbox: e, Repository: repo, Journal: p.store, Log: log, Members: e, Tokens: p.store, Keys: p.keys,
+		Address: "sluice.example:7601",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -90,7 +95,8 @@ func newEngineSite(t *testing.T) *engineSite {
 		t.Fatal(err)
 	}
 	p.addresses["cells"] = l.Addr().String()
-	p.runUntilEnd(t, func(ctx context.Context) error { return e.Run(ctx, nil) }, func(ctx context.Context) error { return server.Serve(ctx, l) })
+	p.runUntilEnd(t, func(ctx context.Context) error { return e.Run(ctx, nil) },
+		func(ctx context.Context) error { return server.Serve(ctx, l) })
 	for e.View() == nil {
 		changed := e.Changed()
 		if e.View() == nil {
@@ -135,7 +141,8 @@ func (p *engineSite) addJoinToken(t *testing.T, cell string, change func(*access
 
 func (p *engineSite) register(t *testing.T, key ed25519.PrivateKey, cell, secret string) (*http.Response, string) {
 	t.Helper()
-	return p.request(t, p.client(t, "cells", key), "cells", "POST", "/v1/register", mustJSON(t, identity.Join{Cell: cell, Secret: secret}))
+	return p.request(t, p.client(t, "cells", key), "cells", "POST", "/v1/register",
+		mustJSON(t, identity.Join{Cell: cell, Secret: secret}))
 }
 
 // Of 50 keys with one token, exactly one is registered, and may repeat its request. All others have the same response,
@@ -182,7 +189,8 @@ func TestRegister(t *testing.T) {
 			t.Errorf("again: %s %s", w.Status, said)
 		}
 	}
-	if w, said := p.request(t, p.client(t, "cells", winner.key), "cells", "GET", "/v1/desired", ""); w.StatusCode != 200 || !strings.Contains(said, `"acme"`) {
+	if w, said := p.request(t, p.client(t, "cells", winner.key), "cells", "GET", "/v1/desired",
+		""); w.StatusCode != 200 || !strings.Contains(said, `"acme"`) {
 		t.Errorf("as the cell: %s %s", w.Status, said)
 	}
 
@@ -206,7 +214,8 @@ func TestRegister(t *testing.T) {
 	} {
 		asking.Go(func() {
 			w, said := p.register(t, c.key, c.cell, c.secret)
-			if denied[fmt.Sprint(w.StatusCode, said)] == 0 || w.Header.Get("Content-Type") != "application/problem+json" {
+			if denied[fmt.Sprint(w.StatusCode, said)] == 0 ||
+				w.Header.Get("Content-Type") != "application/problem+json" {
 				t.Errorf("%s: %s %s", name, w.Status, said)
 			}
 		})
@@ -239,7 +248,8 @@ func TestRegisterBounds(t *testing.T) {
 	if w.Header.Get("Retry-After") == "" {
 		t.Error("no Retry-After")
 	}
-	if w, _ := h.request(t, h.client(t, "cells", h.signers["revoked"]), "cells", "POST", "/v1/register", "[]"); w.StatusCode != 400 {
+	if w, _ := h.request(t, h.client(t, "cells", h.signers["revoked"]), "cells", "POST", "/v1/register",
+		"[]"); w.StatusCode != 400 {
 		t.Errorf("another key: %s", w.Status)
 	}
 }

@@ -22,7 +22,8 @@ func reportOf(cell, more string) string {
 func TestReport(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{}, nil)
-	w, body := s.request(t, "POST", "/v1/reports", reportOf("acme", `,"events":[{"number":7,"at":"2026-11-24T11:59:58Z","kind":"applied"}]`))
+	w, body := s.request(t, "POST", "/v1/reports",
+		reportOf("acme", `,"events":[{"number":7,"at":"2026-11-24T11:59:58Z","kind":"applied"}]`))
 	if w.StatusCode != 200 || !strings.Contains(body, `"acknowledged":7`) {
 		t.Fatal(w.Status, body)
 	}
@@ -44,20 +45,24 @@ func TestReportIsRefused(t *testing.T) {
 		says   string
 		header []string
 	}{
-		"unknown cell":                {reportOf("nobody", ""), 404, "no such cell", nil},
-		"unknown field":               {reportOf("acme", `,"stat":1`), 400, "body.stat", nil},
-		"unknown field inside":        {reportOf("acme", `,"events":[{"number":1,"kinds":"x"}]`), 400, "body.kinds", nil},
-		"wrong type":                  {reportOf("acme", `,"infrastructure":"seven"`), 400, "body.infrastructure", nil},
-		"bad digest":                  {strings.Replace(reportOf("acme", ""), "sha256:", "md5:", 1), 400, "digest", nil},
-		"unknown state":               {strings.Replace(reportOf("acme", ""), "healthy", "splendid", 1), 400, "splendid", nil},
-		"no boot":                     {strings.Replace(reportOf("acme", ""), `"b1"`, `""`, 1), 400, "boot", nil},
-		"events out of order":         {reportOf("acme", `,"events":[{"number":2,"kind":"x"},{"number":1,"kind":"x"}]`), 400, "event 1", nil},
-		"not JSON":                    {"state=healthy", 400, "body", nil},
-		"empty":                       {"", 400, "body", nil},
-		"two values":                  {reportOf("acme", "") + "{}", 400, "after the report", nil},
-		"a form from another site":    {reportOf("acme", ""), 415, "application/json", []string{"Content-Type", "text/plain"}},
-		"larger than 64 KiB (40)":     {reportOf("acme", `,"message":"`+strings.Repeat("x", 64<<10)+`"`), 413, "65536", nil},
-		"a message that is too large": {reportOf("acme", `,"message":"`+strings.Repeat("x", 10<<10)+`"`), 400, "message", nil},
+		"unknown cell":         {reportOf("nobody", ""), 404, "no such cell", nil},
+		"unknown field":        {reportOf("acme", `,"stat":1`), 400, "body.stat", nil},
+		"unknown field inside": {reportOf("acme", `,"events":[{"number":1,"kinds":"x"}]`), 400, "body.kinds", nil},
+		"wrong type":           {reportOf("acme", `,"infrastructure":"seven"`), 400, "body.infrastructure", nil},
+		"bad digest":           {strings.Replace(reportOf("acme", ""), "sha256:", "md5:", 1), 400, "digest", nil},
+		"unknown state":        {strings.Replace(reportOf("acme", ""), "healthy", "splendid", 1), 400, "splendid", nil},
+		"no boot":              {strings.Replace(reportOf("acme", ""), `"b1"`, `""`, 1), 400, "boot", nil},
+		"events out of order": {
+			reportOf("acme", `,"events":[{"number":2,"kind":"x"},{"number":1,"kind":"x"}]`), 400, "event 1", nil},
+		"not JSON":   {"state=healthy", 400, "body", nil},
+		"empty":      {"", 400, "body", nil},
+		"two values": {reportOf("acme", "") + "{}", 400, "after the report", nil},
+		"a form from another site": {reportOf("acme", ""), 415, "application/json",
+			[]string{"Content-Type", "text/plain"}},
+		"larger than 64 KiB (40)": {reportOf("acme", `,"message":"`+strings.Repeat("x", 64<<10)+`"`), 413, "65536",
+			nil},
+		"a message that is too large": {reportOf("acme", `,"message":"`+strings.Repeat("x", 10<<10)+`"`), 400,
+			"message", nil},
 	} {
 		w, body := s.request(t, "POST", "/v1/reports", c.body, c.header...)
 		t.Log(name)
@@ -99,7 +104,9 @@ func TestFullDiskIs507(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, store.Options{MaxBytes: 256 << 10}, nil)
 	names := []string{"acme", "bolt", "crow"}
-	message := `,"message":"` + strings.Repeat("x", 4000) + `","events":[{"number":%d,"at":"2026-11-24T11:59:58Z","kind":"healed","detail":"` + strings.Repeat("y", 4000) + `"}]`
+	message := `,"message":"` + strings.Repeat("x", 4000) +
+		`","events":[{"number":%d,"at":"2026-11-24T11:59:58Z","kind":"healed","detail":"` + strings.Repeat("y", 4000) +
+		`"}]`
 	acknowledged := 0
 	for n := range 1000 {
 		w, body := s.request(t, "POST", "/v1/reports", reportOf(names[n%3], fmt.Sprintf(message, n+1)))
@@ -169,7 +176,8 @@ func TestLockedIs503(t *testing.T) {
 		t.Errorf("once the lock is free: %s %s", w.Status, body)
 	}
 	var ready struct{ Status string }
-	if _, body := s.request(t, "GET", "/readyz", ""); json.Unmarshal([]byte(body), &ready) != nil || ready.Status != "ready" {
+	if _, body := s.request(t, "GET", "/readyz", ""); json.Unmarshal([]byte(body), &ready) != nil ||
+		ready.Status != "ready" {
 		t.Errorf("readyz: %s", body)
 	}
 }

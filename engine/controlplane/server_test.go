@@ -99,9 +99,11 @@ func newSite(t testing.TB, so store.Options, change func(*controlplane.Options))
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { kept.Close() })
-	s := &site{store: kept, files: releaseFiles(), log: &lockedBuffer{}, view: viewOf("1.0.1"), changed: make(chan struct{})}
+	s := &site{store: kept, files: releaseFiles(), log: &lockedBuffer{}, view: viewOf("1.0.1"),
+		changed: make(chan struct{})}
 	o := controlplane.Options{
-		Views: s, Inbox: s, Repository: s, Journal: kept, Log: zerolog.New(s.log).Level(zerolog.DebugLevel), Store: kept.Ready,
+		Views: s, Inbox: s, Repository: s, Journal: kept, Log: zerolog.New(s.log).Level(zerolog.DebugLevel),
+		Store:      kept.Ready,
 		HookSecret: "secret", Pushed: func() { s.mu.Lock(); s.pushes++; s.mu.Unlock() },
 	}
 	if change != nil {
@@ -117,8 +119,10 @@ func newSite(t testing.TB, so store.Options, change func(*controlplane.Options))
 
 func releaseFiles() fstest.MapFS {
 	return fstest.MapFS{
-		"releases/1.0.1/release.yaml": {Data: []byte("version: 1.0.1\n# " + strings.Repeat("padding ", 500)), Mode: 0o644},
-		"releases/1.0.2/release.yaml": {Data: []byte("version: 1.0.2\n# " + strings.Repeat("padding ", 500)), Mode: 0o644},
+		"releases/1.0.1/release.yaml": {Data: []byte("version: 1.0.1\n# " + strings.Repeat("padding ", 500)),
+			Mode: 0o644},
+		"releases/1.0.2/release.yaml": {Data: []byte("version: 1.0.2\n# " + strings.Repeat("padding ", 500)),
+			Mode: 0o644},
 		"releases/1.0.3/release.yaml": {Data: []byte("version: 1.0.3\n"), Mode: 0o644},
 	}
 }
@@ -136,10 +140,12 @@ func digestOf(version string) releases.Digest {
 func viewOf(version string) *view.View {
 	head := plan.EffectiveHead{Kind: plan.Promote, Written: "c1", Moved: noon}
 	head.Release, head.Commit, head.Digest, head.Sequence = version, "c0", digestOf(version), 3
-	staging := &plan.Channel{State: channels.State{Name: "staging"}, Effective: &head, History: []plan.EffectiveHead{head}}
+	staging := &plan.Channel{State: channels.State{Name: "staging"}, Effective: &head,
+		History: []plan.EffectiveHead{head}}
 	dedicated := &plan.Channel{State: channels.State{Name: "dedicated"}}
 	d := &plan.Desired{
-		Commit: "c9", Channels: map[string]*plan.Channel{"staging": staging, "dedicated": dedicated}, Order: []string{"staging", "dedicated"},
+		Commit: "c9", Channels: map[string]*plan.Channel{"staging": staging, "dedicated": dedicated},
+		Order: []string{"staging", "dedicated"},
 		Cells: map[string]*plan.Cell{},
 	}
 	o := &plan.Observed{Cells: map[string]*plan.CellState{}}
@@ -150,13 +156,18 @@ func viewOf(version string) *view.View {
 		c.Cells = append(c.Cells, cell)
 		if c == staging {
 			o.Cells[name] = &plan.CellState{
-				Name: name, Channel: c.Name, Sequence: 3, Release: version, Digest: head.Digest, State: cells.StateHealthy, LastReport: noon,
-				Granted: &cells.Assignment{Channel: c.Name, Sequence: 3, Release: version, Digest: head.Digest, Values: map[string]any{"replicas": 3}},
+				Name: name, Channel: c.Name, Sequence: 3, Release: version, Digest: head.Digest,
+				State: cells.StateHealthy, LastReport: noon,
+				Granted: &cells.Assignment{Channel: c.Name, Sequence: 3, Release: version, Digest: head.Digest,
+					Values: map[string]any{"replicas": 3}},
 			}
 		}
 	}
 	return &view.View{Desired: d, Observed: o, Plan: plan.Plan{
-		Commit: "c9", Now: noon, Blocked: []channels.Verdict{{Channel: "dedicated", Release: version, Gate: "soak", Reason: "1 of 2 cells healthy for 1h", Until: noon.Add(time.Hour)}},
+		Commit: "c9", Now: noon,
+		Blocked: []channels.Verdict{
+			{Channel: "dedicated", Release: version, Gate: "soak", Reason: "1 of 2 cells healthy for 1h",
+				Until: noon.Add(time.Hour)}},
 	}}
 }
 
@@ -214,10 +225,12 @@ func wantProblem(t *testing.T, w *http.Response, body string, status int, says s
 		Detail string
 	}
 	if w.StatusCode != status || w.Header.Get("Content-Type") != "application/problem+json" {
-		t.Errorf("%s %s: %s, %s, not a problem %d: %s", w.Request.Method, w.Request.URL, w.Status, w.Header.Get("Content-Type"), status, body)
+		t.Errorf("%s %s: %s, %s, not a problem %d: %s", w.Request.Method, w.Request.URL, w.Status,
+			w.Header.Get("Content-Type"), status, body)
 		return
 	}
-	if err := json.Unmarshal([]byte(body), &p); err != nil || p.Status != status || p.Title == "" || p.Detail == "" || !strings.Contains(body, says) {
+	if err := json.Unmarshal([]byte(body), &p); err != nil || p.Status != status || p.Title == "" || p.Detail == "" ||
+		!strings.Contains(body, says) {
 		t.Errorf("%s %s: %s (%v), wanted %q in it", w.Request.Method, w.Request.URL, body, err, says)
 	}
 	if w.Header.Get("X-Request-Id") == "" {
@@ -258,7 +271,8 @@ func TestProblemsEverywhere(t *testing.T) {
 	w, body := s.request(t, "GET", "/v1/status", "", "Host", "evil.example")
 	wantProblem(t, w, body, 421, "this machine")
 	s.setView(nil)
-	for _, path := range []string{"/v1/desired?cell=acme", "/v1/desired?cell=acme&wait=1s", "/v1/plan", "/v1/status", "/v1/why/acme", "/v1/releases/" + string(digestOf("1.0.1")), "/readyz"} {
+	for _, path := range []string{"/v1/desired?cell=acme", "/v1/desired?cell=acme&wait=1s", "/v1/plan", "/v1/status",
+		"/v1/why/acme", "/v1/releases/" + string(digestOf("1.0.1")), "/readyz"} {
 		w, body := s.request(t, "GET", path, "")
 		wantProblem(t, w, body, 503, "not been read yet")
 		if w.Header.Get("Retry-After") == "" && path != "/readyz" {
@@ -269,7 +283,8 @@ func TestProblemsEverywhere(t *testing.T) {
 
 func TestPanicIsAProblem(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, store.Options{}, func(o *controlplane.Options) { o.Reachable = func() error { panic("out of order") } })
+	s := newSite(t, store.Options{},
+		func(o *controlplane.Options) { o.Reachable = func() error { panic("out of order") } })
 	w, body := s.request(t, "GET", "/readyz", "", "X-Request-Id", "mine-1")
 	wantProblem(t, w, body, 500, "X-Request-Id")
 	if strings.Contains(body, "out of order") {
@@ -278,7 +293,8 @@ func TestPanicIsAProblem(t *testing.T) {
 	if log := s.log.String(); !strings.Contains(log, "out of order") || !strings.Contains(log, `"id":"mine-1"`) {
 		t.Errorf("the log does not tell what happened: %s", log)
 	}
-	if w, _ := s.request(t, "GET", "/livez", "", "X-Request-Id", "bad id\tforged"); w.StatusCode != 200 || w.Header.Get("X-Request-Id") == "bad id\tforged" {
+	if w, _ := s.request(t, "GET", "/livez", "", "X-Request-Id", "bad id\tforged"); w.StatusCode != 200 ||
+		w.Header.Get("X-Request-Id") == "bad id\tforged" {
 		t.Errorf("after a panic: %s, id %q", w.Status, w.Header.Get("X-Request-Id"))
 	}
 }

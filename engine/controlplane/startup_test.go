@@ -32,7 +32,7 @@ func (b *startingMembers) Roster() *roster.Roster {
 }
 
 // A cell that polls just while a replica starts is not refused as unknown: it would stay away for five minutes (R33).
-func TestNobodyIsDeniedAtTheBeginning(t *testing.T) {
+func TestStartingReplicaDeniesNoCell(t *testing.T) {
 	t.Parallel()
 	begin := &startingMembers{}
 	f := newFleet(t, 1, func(o *controlplane.Options) {
@@ -40,7 +40,9 @@ func TestNobodyIsDeniedAtTheBeginning(t *testing.T) {
 		o.Members = begin
 	})
 	begin.calls.Store(0)
-	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{Certificates: f.certs, InsecureSkipVerify: true}}} //nolint:gosec // a test's
+	client := http.Client{
+		Transport: &http.Transport{
+			TLSClientConfig: &tls.Config{Certificates: f.certs, InsecureSkipVerify: true}}} //nolint:gosec // a test's
 	defer client.CloseIdleConnections()
 	for _, want := range []int{http.StatusServiceUnavailable, http.StatusOK} {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+f.addr+"/v1/desired", nil)

@@ -83,7 +83,7 @@ func TestThirdStreamReplacesTheFirst(t *testing.T) {
 }
 
 // Fault 37: a reconnecting fleet must not hold two connections for each cell until heartbeats find the first dead.
-func TestEndedStreamGoesWhenItsCellComesBack(t *testing.T) {
+func TestReconnectClosesEndedStreams(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1, nil)
 	first := f.dial(t, 0)
@@ -140,7 +140,7 @@ func TestRemovedCellsStreamEnds(t *testing.T) {
 }
 
 // R29: a replica without a fresh roster sends nothing, as a revocation may be unknown.
-func TestStaleReplicaTellsNothing(t *testing.T) {
+func TestStaleReplicaSendsNoEvents(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1, nil)
 	e := f.dial(t, 0).stream(t, "")
@@ -181,7 +181,8 @@ func TestSlowReaderIsCut(t *testing.T) {
 		}
 		f.setView(next)
 		quick.nextDesired(t)
-		if _, body := f.request(t, "GET", "/metrics", ""); strings.Contains(body, `sluice_streams_ended_total{reason="slow"} 1`) {
+		if _, body := f.request(t, "GET", "/metrics", ""); strings.Contains(body,
+			`sluice_streams_ended_total{reason="slow"} 1`) {
 			break
 		}
 	}
@@ -200,7 +201,8 @@ func TestHeartbeat(t *testing.T) {
 	s := newSite(t, store.Options{}, nil)
 	synctest.Test(t, func(t *testing.T) {
 		s.setView(viewOf("1.0.1")) // makes the view's channel in the bubble, as the server's are
-		server, err := controlplane.New(controlplane.Options{Views: s, Inbox: s, Repository: s, Journal: s.store, Log: zerolog.Nop()})
+		server, err := controlplane.New(
+			controlplane.Options{Views: s, Inbox: s, Repository: s, Journal: s.store, Log: zerolog.Nop()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -210,7 +212,8 @@ func TestHeartbeat(t *testing.T) {
 		go func() { served <- server.Serve(ctx, l) }()
 		ours, theirs := net.Pipe()
 		l.conns <- unixPipe{theirs}
-		if _, err := io.WriteString(ours, "GET /v1/desired?cell=acme HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"); err != nil {
+		if _, err := io.WriteString(ours,
+			"GET /v1/desired?cell=acme HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
 		w, err := http.ReadResponse(bufio.NewReader(ours), nil)
@@ -222,7 +225,8 @@ func TestHeartbeat(t *testing.T) {
 		for range 5 {
 			began := time.Now()
 			block, err := e.nextBlock()
-			if took := time.Since(began); err != nil || block != ":\n" || took > 15*time.Second || took < 5*time.Second {
+			if took := time.Since(began); err != nil || block != ":\n" || took > 15*time.Second ||
+				took < 5*time.Second {
 				t.Errorf("after %s: %q (%v)", took, block, err)
 			}
 		}
@@ -251,7 +255,8 @@ func TestDrainEndsStreams(t *testing.T) {
 	}
 	late := f.dial(t, 0)
 	f.server.Drain()
-	if w := late.get(t, "/v1/desired", "", "Accept: text/event-stream"); w.StatusCode != 503 || w.Header.Get("Retry-After") == "" {
+	if w := late.get(t, "/v1/desired", "", "Accept: text/event-stream"); w.StatusCode != 503 ||
+		w.Header.Get("Retry-After") == "" {
 		t.Errorf("a stream begins at a server that stops: %s", w.Status)
 	}
 	again := map[string]bool{}
@@ -372,7 +377,7 @@ func TestStreamsUnderChange(t *testing.T) {
 }
 
 // Idle connections in the middle of a handshake keep no cell out.
-func TestIdleConnectionsDelayNobody(t *testing.T) {
+func TestIdleHandshakesDelayNoCell(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1, func(o *controlplane.Options) { o.Limits.Transport.ConcurrentHandshakes = 1 })
 	for range 100 {

@@ -52,7 +52,7 @@ func newTokenSite(t *testing.T) (s *site, tokens map[string]string, reads func()
 }
 
 // Wrong tokens cost the store a bounded number of reads, however many, and do not delay a valid token.
-func TestWrongTokensCostNothing(t *testing.T) {
+func TestWrongTokensCostFewReads(t *testing.T) {
 	t.Parallel()
 	s, tokens, reads := newTokenSite(t)
 	good := "Bearer " + tokens["viewer"]
@@ -89,7 +89,7 @@ func TestWrongTokensCostNothing(t *testing.T) {
 }
 
 // A token removed here or elsewhere is refused within 2 s; a new token is valid at once.
-func TestTokensAreAsNewAsTheyHaveToBe(t *testing.T) {
+func TestTokenChangesApplyInTime(t *testing.T) {
 	t.Parallel()
 	s, tokens, _ := newTokenSite(t)
 	as := func(secret string) int {
@@ -100,7 +100,8 @@ func TestTokensAreAsNewAsTheyHaveToBe(t *testing.T) {
 	if as(tokens["viewer"]) != 200 || as(tokens["operator"]) != 200 {
 		t.Fatal("good tokens are refused")
 	}
-	if w, body := s.request(t, "DELETE", "/v1/tokens/operator", "", "Authorization", admin); w.StatusCode != 204 || as(tokens["operator"]) != 401 {
+	if w, body := s.request(t, "DELETE", "/v1/tokens/operator", "", "Authorization", admin); w.StatusCode != 204 ||
+		as(tokens["operator"]) != 401 {
 		t.Errorf("removed here: %s %s, and then %d", w.Status, body, as(tokens["operator"]))
 	}
 	made, secret, err := peopleapi.NewToken("late", access.Viewer, "", time.Now())

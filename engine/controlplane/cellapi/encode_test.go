@@ -11,11 +11,12 @@ import (
 )
 
 // marshalDesired writes what json.Marshal writes.
-func TestMarshalIsJSON(t *testing.T) {
+func TestMarshalDesired(t *testing.T) {
 	t.Parallel()
 	at, e := &snapshot{sharedJSON: &sync.Map{}}, &cellEntry{}
 	head := cells.Sealed{Payload: []byte(`{"channel":"staging"}`), Digest: "sha256:00", Metadata: []any{}}
-	given := &cells.Assignment{Channel: "staging", Sequence: 3, Release: "1.0.1", Values: map[string]any{"b": 1, "a": "<x>"}}
+	given := &cells.Assignment{Channel: "staging", Sequence: 3, Release: "1.0.1",
+		Values: map[string]any{"b": 1, "a": "<x>"}}
 	lit := &cells.Flags{
 		// The digest equals the head's, to detect that the two are confused.
 		Height: 7, Bundle: cells.FlagBundle{Digest: "sha256:00", Size: 3, Metadata: []any{}},
@@ -33,8 +34,11 @@ func TestMarshalIsJSON(t *testing.T) {
 		{Cell: "acme", Head: head, Assignment: given, Notices: []cells.Notice{{Code: "c"}, {Code: "d", Text: "t"}}},
 		{Cell: "acme", Flags: &cells.Flags{}},
 		{Cell: "acme", Head: head, Flags: lit},
-		{Cell: "bolt", Head: head, Flags: &cells.Flags{Height: 8, Bundle: lit.Bundle, Orders: lit.Orders, Labels: map[string]string{"region": "eu", "a<b": `"`}}},
-		{Cell: "acme", Head: head, Assignment: given, Hold: &cells.Hold{Gate: "wave"}, Notices: []cells.Notice{{Code: "c"}}, Flags: lit},
+		{Cell: "bolt", Head: head,
+			Flags: &cells.Flags{Height: 8, Bundle: lit.Bundle, Orders: lit.Orders,
+				Labels: map[string]string{"region": "eu", "a<b": `"`}}},
+		{Cell: "acme", Head: head, Assignment: given, Hold: &cells.Hold{Gate: "wave"},
+			Notices: []cells.Notice{{Code: "c"}}, Flags: lit},
 	} {
 		want, err := json.Marshal(d)
 		if err != nil {

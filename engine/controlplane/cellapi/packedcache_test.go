@@ -8,7 +8,7 @@ import (
 )
 
 // The cache's size is bounded, and the most recently used contents stay.
-func TestContentsAreBounded(t *testing.T) {
+func TestPackedCacheIsBounded(t *testing.T) {
 	t.Parallel()
 	c := newPackedCache(releaseCacheSize)
 	digest := func(n int) releases.Digest { return releases.DigestBytes(fmt.Append(nil, n)) }

@@ -6,7 +6,7 @@ import (
 )
 
 // Unauthenticated keys use up their common limit, but not the limit of a known cell that presents its next key.
-func TestStrangersKeepNobodyFromANewKey(t *testing.T) {
+func TestUnauthenticatedKeysLeaveCellsTheirLimit(t *testing.T) {
 	t.Parallel()
 	k := newRegistrationLimiter()
 	turned := 0

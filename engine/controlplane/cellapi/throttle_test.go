@@ -9,7 +9,7 @@ import (
 )
 
 // Ten thousand cells that poll at one instant are spread over the interval from then on, each polling once an interval.
-func TestSlotsSpread(t *testing.T) {
+func TestPollsAreSpread(t *testing.T) {
 	t.Parallel()
 	const n, period = 10_000, 15 * time.Second
 	var a [15]int
@@ -22,7 +22,8 @@ func TestSlotsSpread(t *testing.T) {
 				t.Fatalf("told to ask again in %s", wait)
 			}
 			now += wait
-			if next := nextPollSeconds(hash, now, period); next != int(period/time.Second) && next != int(period/time.Second)+1 && next != int(period/time.Second)-1 {
+			if next := nextPollSeconds(hash, now, period); next != int(period/time.Second) &&
+				next != int(period/time.Second)+1 && next != int(period/time.Second)-1 {
 				t.Fatalf("on its slot, and told to ask again in %d s", next)
 			}
 		}

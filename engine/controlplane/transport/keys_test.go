@@ -64,7 +64,8 @@ func TestKeys(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := transport.OpenKeys(dir); err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "SECRET") {
+		if _, err := transport.OpenKeys(dir); err == nil || !strings.Contains(err.Error(), says) ||
+			strings.Contains(err.Error(), "SECRET") {
 			t.Errorf("%v, wanted %q in it", err, says)
 		}
 		if err := os.WriteFile(active, text, 0o600); err != nil {
@@ -77,7 +78,7 @@ func TestKeys(t *testing.T) {
 }
 
 // Keys that others may read or replace are refused.
-func TestKeysOfOthers(t *testing.T) {
+func TestReadableKeysAreRefused(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	open := filepath.Join(dir, "open")

@@ -23,7 +23,8 @@ func ListenLoopback(addr string) (net.Listener, error) {
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return nil, fmt.Errorf(
 			"listen on %q: without TLS only loopback is safe, as others on the network could read and change the "+
-				"traffic: write https://%s, or 127.0.0.1:%s, or a unix socket", addr, net.JoinHostPort(host, port), port)
+				"traffic: write https://%s, or 127.0.0.1:%s, or a unix socket",
+			addr, net.JoinHostPort(host, port), port)
 	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {

@@ -22,7 +22,8 @@ func TestListenLoopback(t *testing.T) {
 		l.Close()
 	}
 	for addr, says := range map[string]string{
-		":8400": "only loopback is safe", "0.0.0.0:8400": "write https://0.0.0.0:8400", "[::]:8400": "unix socket", "192.0.2.1:8400": "127.0.0.1:8400",
+		":8400": "only loopback is safe", "0.0.0.0:8400": "write https://0.0.0.0:8400", "[::]:8400": "unix socket",
+		"192.0.2.1:8400": "127.0.0.1:8400",
 		"example.com:80": "only loopback", "127.0.0.1": "host:port", "": "host:port", "127.0.0.1:nope": "nope",
 	} {
 		l, err := transport.ListenLoopback(addr)

@@ -8,7 +8,7 @@ import (
 )
 
 // Waiting handshakes compute in order, started ones first, and late ones do not start.
-func TestBegunHandshakesGoFirst(t *testing.T) {
+func TestStartedHandshakesComputeFirst(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		all := newSemaphore(1)
