@@ -46,7 +46,7 @@ func TestBundle(t *testing.T) {
 	s.setView(viewWithFlags(7, map[string]string{"acme": bundle}, nil))
 	d := getJSON[cells.Desired](t, s, "/v1/desired?cell=acme")
 	if d.Flags == nil || d.Flags.Height != 7 || d.Flags.Bundle.Size != int64(len(bundle)) {
-		t.Fatalf("told %+v", d.Flags)
+		t.Fatalf("received %+v", d.Flags)
 	}
 	path := "/v1/flagbundles/" + string(d.Flags.Bundle.Digest) + "?cell=acme"
 	w, plain := s.request(t, "GET", path, "")

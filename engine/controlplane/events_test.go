@@ -61,7 +61,7 @@ func TestFollowEvents(t *testing.T) {
 		block, err := e.nextBlock()
 		if err != nil || !strings.HasPrefix(block, "event: decision\n") ||
 			!strings.Contains(block, `"release":"`+release+`"`) {
-			t.Fatalf("told %q (%v), not %s", block, err, release)
+			t.Fatalf("sent %q (%v), not %s", block, err, release)
 		}
 		if _, id, ok := strings.Cut(block, "id: "); ok {
 			cursor, _, _ = strings.Cut(id, "\n")

@@ -223,7 +223,7 @@ func TestKill(t *testing.T) {
 	var told cells.Desired
 	if err := json.Unmarshal([]byte(<-woken), &told); err != nil || told.Flags == nil ||
 		!strings.Contains(string(told.Flags.Orders.Payload), `"flag":"classes"`) {
-		t.Errorf("the cell was told %+v (%v)", told.Flags, err)
+		t.Errorf("the cell received %+v (%v)", told.Flags, err)
 	}
 	again := requestAs[peopleapi.Killed](t, l, "operator", "POST", "/v1/flags/classes/kill", kill, 200)
 	if again.Told != got.Told || again.Reason != got.Reason || !again.Until.Equal(got.Until) {
@@ -494,6 +494,6 @@ func TestFlagMetrics(t *testing.T) {
 	l.writeFile(t, "flags/all.yaml", "flags: [")
 	if _, body := l.request(t, l.client(t, "loopback", nil), "loopback", "GET", "/metrics",
 		""); !strings.Contains(body, "\nsluice_flags_fault 1\n") {
-		t.Error("the fault is not told")
+		t.Error("the fault is not in the metrics")
 	}
 }

@@ -89,7 +89,7 @@ func TestHooks(t *testing.T) {
 			}
 		}
 		if s.pushes != 2*c.pushes {
-			t.Errorf("%s: the engine was told %d times of 2 hooks", name, s.pushes)
+			t.Errorf("%s: 2 hooks triggered %d polls", name, s.pushes)
 		}
 	}
 }
@@ -98,7 +98,7 @@ func TestHooksNotSetUp(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*controlplane.Options){
 		"no secret":   func(o *controlplane.Options) { o.HookSecret = "" },
-		"nobody told": func(o *controlplane.Options) { o.Pushed = nil },
+		"no callback": func(o *controlplane.Options) { o.Pushed = nil },
 	} {
 		s := newSite(t, store.Options{}, change)
 		w, body := s.request(t, "POST", "/v1/hooks/push", `{"object_kind":"push","ref":"refs/heads/main"}`,

@@ -90,6 +90,6 @@ func TestNamesMakeNoSeries(t *testing.T) {
 	}
 	if _, body := s.request(t, "GET", "/metrics", ""); !strings.Contains(body,
 		`sluice_cells{channel="staging",release="other",state="healthy"} 2`) {
-		t.Error("what is run without having been given is not told as other")
+		t.Error("a release that was not granted is not counted as other")
 	}
 }

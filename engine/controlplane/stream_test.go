@@ -50,7 +50,7 @@ func TestStream(t *testing.T) {
 	f.setView(withHeldCells(v, "soak", cellName(0), cellName(1)))
 	next, _ := e.nextDesired(t)
 	if wantTag, _ := poll(0); next == etag || next != wantTag {
-		t.Errorf("told %s after %s, a poll says %s", next, etag, wantTag)
+		t.Errorf("sent %s after %s, a poll returns %s", next, etag, wantTag)
 	}
 	// After a reconnect with the newest ETag no event is sent (R31). Last-Event-ID and If-None-Match mean the same.
 	for _, header := range []string{"Last-Event-ID: " + next, "X: If-None-Match"} {
@@ -115,7 +115,7 @@ func TestRevokedStreamCloses(t *testing.T) {
 	f.awaitLongPolls(t, "1")
 	f.members.revoke(cellName(0))
 	if block, err := revoked.nextBlock(); err == nil {
-		t.Errorf("still told: %q", block)
+		t.Errorf("still sent: %q", block)
 	}
 	if status := <-polled; status != 401 {
 		t.Errorf("the waiting poll got %d", status)
@@ -135,7 +135,7 @@ func TestRemovedCellsStreamEnds(t *testing.T) {
 	e.nextDesired(t)
 	f.setView(fleetView(1, "1.0.1"))
 	if block, err := e.nextBlock(); err == nil {
-		t.Errorf("still told: %q", block)
+		t.Errorf("still sent: %q", block)
 	}
 }
 
@@ -158,7 +158,7 @@ func TestStaleReplicaSendsNoEvents(t *testing.T) {
 	f.members.stale = nil
 	f.members.mu.Unlock()
 	if etag, _ := e.nextDesired(t); etag != f.dial(t, 0).get(t, "/v1/desired", "").Header.Get("ETag") {
-		t.Errorf("told %s", etag)
+		t.Errorf("sent %s", etag)
 	}
 }
 
@@ -267,7 +267,7 @@ func TestDrainEndsStreams(t *testing.T) {
 		}
 		again[block] = true
 		if _, err := e.nextBlock(); err == nil {
-			t.Errorf("cell %d is still told", i)
+			t.Errorf("cell %d still receives events", i)
 		}
 	}
 	if len(again) < 10 {
@@ -307,11 +307,11 @@ func TestStreamOverHTTP2(t *testing.T) {
 	first, _ := e.nextDesired(t)
 	f.setView(withHeldCells(f.View(), "soak", cellName(0)))
 	if next, _ := e.nextDesired(t); next == first {
-		t.Error("told the same again")
+		t.Error("sent the same event again")
 	}
 	f.members.revoke(cellName(0))
 	if block, err := e.nextBlock(); err == nil {
-		t.Errorf("shut out, and told %q", block)
+		t.Errorf("revoked, and sent %q", block)
 	}
 	_, e = open(client(1))
 	e.nextDesired(t)
@@ -339,7 +339,7 @@ func TestStreamOnLoopback(t *testing.T) {
 	first, _ := e.nextDesired(t)
 	s.setView(viewOf("1.0.2"))
 	if next, data := e.nextDesired(t); next == first || !strings.Contains(data, "1.0.2") {
-		t.Errorf("told %s after %s: %s", next, first, data)
+		t.Errorf("sent %s after %s: %s", next, first, data)
 	}
 }
 

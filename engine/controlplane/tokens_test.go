@@ -128,7 +128,7 @@ func TestTokenChangesApplyInTime(t *testing.T) {
 	// Without StillAllowsRole the stream would not end.
 	for lines := bufio.NewScanner(stream.Body); lines.Scan(); {
 		if strings.HasPrefix(lines.Text(), "retry") {
-			t.Error("it is told to come back")
+			t.Error("the stream has a retry event")
 		}
 	}
 	if as(secret) != 401 {

@@ -122,10 +122,10 @@ func TestNew(t *testing.T) {
 			status: announcement("a", nil, inChannel("dedicated", announce.Held, noon))},
 		"missed": {
 			status: announcement("a", nil, inChannel("dedicated", announce.Missed, noon))},
-		"archived, once told": {
+		"archived after publication": {
 			status: announcement("a", nil, inChannel("staging", announce.Archived, time.Time{}),
 				archived(repository.Published)), channels: []string{"dedicated"}, at: noon},
-		"archived, never told": {
+		"archived, never published": {
 			status: announcement("a", nil, inChannel("staging", announce.Archived, time.Time{}),
 				archived(repository.Missed))},
 		"taken back": {

@@ -19,12 +19,12 @@ func TestPollsAreSpread(t *testing.T) {
 		for range 4 {
 			wait := time.Duration(nextPollSeconds(hash, now, period)) * time.Second
 			if wait < period/2 || wait > period*3/2+time.Second {
-				t.Fatalf("told to ask again in %s", wait)
+				t.Fatalf("asked to poll again in %s", wait)
 			}
 			now += wait
 			if next := nextPollSeconds(hash, now, period); next != int(period/time.Second) &&
 				next != int(period/time.Second)+1 && next != int(period/time.Second)-1 {
-				t.Fatalf("on its slot, and told to ask again in %d s", next)
+				t.Fatalf("at its offset, and asked to poll again in %d s", next)
 			}
 		}
 		a[now%period/time.Second]++

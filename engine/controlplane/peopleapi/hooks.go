@@ -83,17 +83,17 @@ func (h *hookHandlers) servePush(w http.ResponseWriter, r *http.Request, _ *api.
 // validSignature reports whether the body is signed with the secret. The first signature header decides.
 func validSignature(h http.Header, body []byte, secret string) bool {
 	for _, name := range []string{"X-Forgejo-Signature", "X-Gitea-Signature", "X-Hub-Signature-256"} {
-		given := h.Get(name)
-		if given == "" {
+		signature := h.Get(name)
+		if signature == "" {
 			continue
 		}
 		if name == "X-Hub-Signature-256" {
 			var ok bool
-			if given, ok = strings.CutPrefix(given, "sha256="); !ok {
+			if signature, ok = strings.CutPrefix(signature, "sha256="); !ok {
 				return false
 			}
 		}
-		mac, err := hex.DecodeString(given)
+		mac, err := hex.DecodeString(signature)
 		if err != nil {
 			return false
 		}
@@ -102,8 +102,8 @@ func validSignature(h http.Header, body []byte, secret string) bool {
 		return hmac.Equal(mac, want.Sum(nil))
 	}
 	// GitLab sends the secret itself. Hashing both hides the length of the secret from timing.
-	given, want := sha256.Sum256([]byte(h.Get("X-Gitlab-Token"))), sha256.Sum256([]byte(secret))
-	return subtle.ConstantTimeCompare(given[:], want[:]) == 1
+	signature, want := sha256.Sum256([]byte(h.Get("X-Gitlab-Token"))), sha256.Sum256([]byte(secret))
+	return subtle.ConstantTimeCompare(signature[:], want[:]) == 1
 }
 
 func isPush(h http.Header, kind string) bool {

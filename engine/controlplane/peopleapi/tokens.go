@@ -57,19 +57,19 @@ func (o *tokenHandlers) addToken(ctx context.Context, in *operatorInput) (*opera
 	if o.tokens == nil {
 		return nil, huma.Error409Conflict("This control plane has no store of tokens.")
 	}
-	kept, secret, err := NewToken(in.Body.Name, access.Role(in.Body.Role), in.Body.For, time.Now())
+	token, secret, err := NewToken(in.Body.Name, access.Role(in.Body.Role), in.Body.For, time.Now())
 	if err != nil {
 		return nil, huma.Error422UnprocessableEntity(err.Error())
 	}
-	if err := o.auditor.record(ctx, "add the token "+kept.Name+" with the role "+string(kept.Role)); err != nil {
+	if err := o.auditor.record(ctx, "add the token "+token.Name+" with the role "+string(token.Role)); err != nil {
 		return nil, err
 	}
-	err = o.tokens.AddToken(ctx, kept)
+	err = o.tokens.AddToken(ctx, token)
 	o.auth.InvalidateTokens()
 	if err != nil {
 		return nil, o.auditor.explainError(err, "add a token")
 	}
-	return &operatorOutput{CacheControl: "no-store", Body: OperatorToken{Operator: kept, Token: secret}}, nil
+	return &operatorOutput{CacheControl: "no-store", Body: OperatorToken{Operator: token, Token: secret}}, nil
 }
 
 // operatorName repeats NewOperator's pattern for tokens that are made without the API.

@@ -24,14 +24,14 @@ func (s *semaphore) acquire(begun bool) {
 		s.mu.Unlock()
 		return
 	}
-	mine := make(chan struct{})
+	ready := make(chan struct{})
 	if begun {
-		s.startedWaiters = append(s.startedWaiters, mine)
+		s.startedWaiters = append(s.startedWaiters, ready)
 	} else {
-		s.newWaiters = append(s.newWaiters, mine)
+		s.newWaiters = append(s.newWaiters, ready)
 	}
 	s.mu.Unlock()
-	<-mine
+	<-ready
 }
 
 // release passes a permit on.
