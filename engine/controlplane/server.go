@@ -143,7 +143,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{log: o.Log, limits: o.Limits.Transport, shutdown: make(chan struct{})}
 	counted := metrics.Options{Registry: o.Metrics, View: o.Views.View, Flags: o.Flags != nil, Numbers: o.Numbers,
-		Collect: o.Collect}
+		Collectors: o.Collect}
 	if store, ok := o.Journal.(interface{ Reads() int64 }); ok {
 		counted.Reads = store.Reads
 	}
@@ -158,7 +158,7 @@ func New(o Options) (*Server, error) {
 	})
 	people := peopleapi.New(peopleapi.Options{
 		Views: o.Views, Repository: o.Repository, Journal: o.Journal, Auth: a, Members: o.Members, Tokens: o.Tokens,
-		Pins: o.pins(), Address: o.Address, Flags: o.Flags, Outbox: o.Outbox, Pushed: o.Pushed,
+		Pins: o.pins(), Address: o.Address, Flags: o.Flags, Outbox: o.Outbox, OnPush: o.Pushed,
 		HookSecret: o.HookSecret, Branch: o.Branch,
 		Followers: o.Limits.Events, Shutdown: s.shutdown, Metrics: s.metrics, Log: o.Log,
 	})

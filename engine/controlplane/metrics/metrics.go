@@ -18,12 +18,12 @@ import (
 
 // Options configures Metrics. Registry and View are required.
 type Options struct {
-	Registry *prometheus.Registry
-	View     func() *view.View
-	Flags    bool                   // with a flags repository
-	Numbers  func() engine.Numbers  // engine counters; nil: not exported
-	Reads    func() int64           // reads of the database; nil: not exported
-	Collect  []prometheus.Collector // further collectors
+	Registry   *prometheus.Registry
+	View       func() *view.View
+	Flags      bool                   // with a flags repository
+	Numbers    func() engine.Numbers  // engine counters; nil: not exported
+	Reads      func() int64           // reads of the database; nil: not exported
+	Collectors []prometheus.Collector // further collectors
 }
 
 // Metrics holds the metrics that the server updates.
@@ -71,7 +71,7 @@ func New(o Options) (*Metrics, error) {
 	}
 	all := []prometheus.Collector{m.Requests, m.Streams, m.LongPolls, m.Reports, m.Handshakes, m.Events,
 		m.streamsEnded, m.shed, newFleetMetrics(o.View, o.Numbers)}
-	all = append(all, o.Collect...)
+	all = append(all, o.Collectors...)
 	if o.Flags {
 		all = append(all, newFlagMetrics(o.View))
 	}

@@ -30,7 +30,7 @@ type hooked struct {
 type hookHandlers struct {
 	secret   string // signing secret shared with the git host; empty: hooks are off
 	branch   string // empty: a push to any branch counts
-	pushed   func() // triggers a poll; nil: hooks are off
+	onPush   func() // triggers a poll; nil: hooks are off
 	inFlight limit.InFlight
 	metrics  *metrics.Metrics
 }
@@ -38,7 +38,7 @@ type hookHandlers struct {
 // servePush answers POST /v1/hooks/push. It verifies the signature over the raw body before it parses the body. A hook
 // only triggers a poll, so that a repeated or forged one does no harm.
 func (h *hookHandlers) servePush(w http.ResponseWriter, r *http.Request, _ *api.Caller) {
-	if h.secret == "" || h.pushed == nil {
+	if h.secret == "" || h.onPush == nil {
 		api.WriteProblem(w, http.StatusNotFound, "Hooks are not set up: start the server with a hook secret.")
 		return
 	}
@@ -75,7 +75,7 @@ func (h *hookHandlers) servePush(w http.ResponseWriter, r *http.Request, _ *api.
 	case h.branch != "" && pushed.Ref != "refs/heads/"+h.branch:
 		api.WriteJSON(w, http.StatusOK, hooked{Reason: "not a push to " + h.branch})
 	default:
-		h.pushed()
+		h.onPush()
 		api.WriteJSON(w, http.StatusAccepted, hooked{Triggered: true})
 	}
 }

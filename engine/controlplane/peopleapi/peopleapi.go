@@ -32,7 +32,7 @@ type Options struct {
 	Address    string        // HOST:PORT of the cells' listener
 	Flags      Killer        // nil without a flags repository
 	Outbox     engine.Outbox // queue of webhooks; nil without one
-	Pushed     func()        // called after a push to Branch; nil turns hooks off
+	OnPush     func()        // called after a push to Branch; nil turns hooks off
 	HookSecret string        // signing secret shared with the git host; empty turns hooks off
 	Branch     string        // empty: a push to any branch counts
 	Followers  int           // concurrent followers of events; negative: no limit
@@ -60,10 +60,10 @@ func New(o Options) *API {
 		events: &eventHandlers{views: o.Views, journal: o.Journal, auth: o.Auth,
 			followers: limit.InFlight{Limit: int64(o.Followers)}, shutdown: o.Shutdown, log: o.Log},
 		members: &memberHandlers{views: o.Views, members: o.Members, tokens: o.Tokens, address: o.Address,
-			pins: o.Pins, pollBranch: o.Pushed, auditor: l},
+			pins: o.Pins, pollBranch: o.OnPush, auditor: l},
 		operators: &tokenHandlers{tokens: o.Tokens, auth: o.Auth, auditor: l},
 		flags:     &flagHandlers{views: o.Views, killer: o.Flags, outbox: o.Outbox, auditor: l},
-		hooks: &hookHandlers{secret: o.HookSecret, branch: o.Branch, pushed: o.Pushed,
+		hooks: &hookHandlers{secret: o.HookSecret, branch: o.Branch, onPush: o.OnPush,
 			inFlight: limit.InFlight{Limit: maxHooks}, metrics: o.Metrics},
 		pages: &pageHandlers{o.Views, newPageRenderer(o.Repository, o.Log)},
 	}
