@@ -201,6 +201,3 @@ func (s *Server) Drain() {
 		s.cells.Drain()
 	})
 }
-
-// Drained waits until no cell listens any more, or ctx ends: then it cuts those that still do.
-func (s *Server) Drained(ctx context.Context) error { return s.cells.AwaitDrained(ctx) }
