@@ -86,7 +86,7 @@ func (a *API) Routes(d api.Docs) []api.Route {
 		"if it does not. 202: the kill is stored, and cells will be notified."
 	kill.Responses = map[string]*huma.Response{
 		"202": d.JSONResponse("The kill is stored; cells will be notified", Killed{})}
-	return []api.Route{
+	return append([]api.Route{
 		{Method: get, Path: "/v1/plan", Audience: api.Viewer, Typed: api.Typed(a.fleet.showPlan),
 			Operation: op("people", "plan", "The current plan: actions, what is blocked, and when it is made again")},
 		{Method: get, Path: "/v1/status", Audience: api.Viewer, Typed: api.Typed(a.fleet.showStatus),
@@ -133,25 +133,33 @@ func (a *API) Routes(d api.Docs) []api.Route {
 			Operation: op("flags", "announcement", "One announcement, in every cell", 404)},
 		{Method: get, Path: "/v1/webhooks", Audience: api.Viewer, Typed: api.Typed(a.flags.listWebhooks),
 			Operation: op("flags", "webhooks", "The state of webhooks", 404)},
+	}, a.publicRoutes(d)...)
+}
 
-		{Method: post, Path: HookPath, Audience: api.Hook, Handler: a.hooks.servePush, Operation: huma.Operation{
-			OperationID: "pushed", Tags: []string{"hooks"}, Summary: "A push hook of a git host",
-			Description: "GitHub, GitLab, Gitea and Forgejo. The signature of the raw body is verified before the " +
-				"body is parsed. At most 1 MiB.",
-			RequestBody: &huma.RequestBody{Required: true,
-				Content: map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Type: huma.TypeObject}}}},
-			Responses: map[string]*huma.Response{
-				"200": d.JSONResponse("The hook is for another branch, or not a push", hooked{}),
-				"202": d.JSONResponse("The branch is polled", hooked{}),
-			},
-			Errors: []int{400, 401, 404, 413, 415, 503},
-		}},
-		{Method: get, Path: "/announcements", Audience: api.Public, Handler: a.pages.servePage,
+// publicRoutes returns the hook and the public pages.
+func (a *API) publicRoutes(d api.Docs) []api.Route {
+	return []api.Route{
+		{Method: http.MethodPost, Path: HookPath, Audience: api.Hook, Handler: a.hooks.servePush,
+			Operation: huma.Operation{
+				OperationID: "pushed", Tags: []string{"hooks"}, Summary: "A push hook of a git host",
+				Description: "GitHub, GitLab, Gitea and Forgejo. The signature of the raw body is verified " +
+					"before the " +
+					"body is parsed. At most 1 MiB.",
+				RequestBody: &huma.RequestBody{Required: true,
+					Content: map[string]*huma.MediaType{
+						"application/json": {Schema: &huma.Schema{Type: huma.TypeObject}}}},
+				Responses: map[string]*huma.Response{
+					"200": d.JSONResponse("The hook is for another branch, or not a push", hooked{}),
+					"202": d.JSONResponse("The branch is polled", hooked{}),
+				},
+				Errors: []int{400, 401, 404, 413, 415, 503},
+			}},
+		{Method: http.MethodGet, Path: "/announcements", Audience: api.Public, Handler: a.pages.servePage,
 			Operation: describePage("announcementsPage", "What was announced and released, as a page", "text/html")},
-		{Method: get, Path: "/announcements/{id}", Audience: api.Public, Handler: a.pages.servePage,
+		{Method: http.MethodGet, Path: "/announcements/{id}", Audience: api.Public, Handler: a.pages.servePage,
 			Operation: describePage("announcementPage", "One announcement, as a page", "text/html",
 				api.RequiredParam(api.Param("id", "path", "the announcement", api.TextSchema())))},
-		{Method: get, Path: "/announcements.atom", Audience: api.Public, Handler: a.pages.serveFeed,
+		{Method: http.MethodGet, Path: "/announcements.atom", Audience: api.Public, Handler: a.pages.serveFeed,
 			Operation: describePage("announcementsFeed", "What was announced and released, as an Atom feed",
 				"application/atom+xml")},
 	}
