@@ -46,7 +46,7 @@ type shard struct {
 }
 
 const (
-	heartbeatCheck = time.Second     // how often heartbeats and freshness are due to be checked
+	heartbeatCheck = time.Second     // how often heartbeats and freshness are checked
 	minDrain       = time.Second     // how long draining takes at least
 	maxDrain       = 5 * time.Second // how long draining takes at most
 	// how long streams of a replica without a fresh roster last, after the outage was noticed

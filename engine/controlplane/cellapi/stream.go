@@ -12,7 +12,7 @@ package cellapi
 //	                     │ yes
 //	                     ▼
 //	   snapshot.encodeAnswer, StreamConn.Write ── bytes that the kernel does not take stay pending
-//	                     │ the peer has read all pending bytes
+//	                     │ all pending bytes are written
 //	                     ▼
 //	   stream.onDrained ── catchUp: the newest answer is written, if it changed meanwhile
 //
@@ -53,7 +53,7 @@ type stream struct {
 	generation uint64     // of the view of the last event
 	lastWrite  time.Duration
 	closed     bool
-	closing    bool // no more events: the stream closes once all bytes are read
+	closing    bool // no more events: the stream closes once all bytes are written
 }
 
 // serveStream answers GET /v1/desired with Accept: text/event-stream.
@@ -180,7 +180,7 @@ func (l *stream) writeChange(snap *snapshot) string {
 	return ""
 }
 
-// onDrained is called by the connection when the peer has read all bytes, or when writing failed.
+// onDrained is called by the connection when all pending bytes are written, or when writing failed.
 func (l *stream) onDrained(err error) {
 	l.mu.Lock()
 	closing := l.closing

@@ -230,7 +230,7 @@ func (w *asyncConn) flushPending(until time.Time) {
 	}
 }
 
-// hasPending reports whether the peer has yet to read written bytes.
+// hasPending reports whether written bytes are pending.
 func (w *asyncConn) hasPending() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -18,8 +18,8 @@ type StreamConn struct {
 	async *asyncConn // below conn; nil at a foreign listener, where writes may block briefly
 }
 
-// NewStreamConn takes a connection over. drained is called, without locks, when the peer has read all pending bytes, or
-// when writing failed.
+// NewStreamConn takes a connection over. drained is called, without locks, when all pending bytes are written, or when
+// writing failed.
 func NewStreamConn(c net.Conn, drained func(error)) StreamConn {
 	p, below := StreamConn{conn: c}, c
 	if t, ok := c.(*tls.Conn); ok {
@@ -48,7 +48,7 @@ func (p *StreamConn) Write(b []byte) (int, error) {
 // Close ends the connection.
 func (p *StreamConn) Close() error { return p.conn.Close() }
 
-// HasPending reports whether the peer has yet to read written bytes.
+// HasPending reports whether written bytes are pending.
 func (p *StreamConn) HasPending() bool { return p.async != nil && p.async.hasPending() }
 
 // PeekPeer reports whether the peer sent anything, or ended the connection. It consumes nothing.
