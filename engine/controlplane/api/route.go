@@ -16,9 +16,8 @@ type Audience string
 const (
 	Public Audience = "public" // everyone, at the people's listeners
 	Hook   Audience = "hook"   // everyone, at the people's listeners; the handler verifies the signature
-	// a cell by its key; without a cells' listener, any caller on this machine that names a cell
-	Cell   Audience = "cell"
-	AnyKey Audience = "key" // any peer that proved a key at the cells' listener
+	Cell   Audience = "cell"   // a cell by its key; on this machine without a cells' listener, by its name
+	AnyKey Audience = "key"    // any peer that proved a key at the cells' listener
 
 	Viewer   = Audience(access.Viewer)
 	Operator = Audience(access.Operator)
@@ -30,11 +29,10 @@ const (
 type Route struct {
 	Method, Path string
 	Audience     Audience
-	RequiresKey  bool // with Cell: not where cells name themselves
-	// for the OpenAPI document; describeRoute completes Method, Path, Security and the responses of Errors
-	Operation huma.Operation
-	Handler   Handler
-	Typed     func(huma.API, huma.Operation)
+	RequiresKey  bool           // with Cell: not where cells name themselves
+	Operation    huma.Operation // for the OpenAPI document; describeRoute adds Method, Path, Security and Errors
+	Handler      Handler
+	Typed        func(huma.API, huma.Operation)
 }
 
 // Pattern returns the route's pattern for http.ServeMux.

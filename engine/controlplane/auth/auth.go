@@ -183,17 +183,17 @@ func (a *Auth) authenticateToken(ctx context.Context, c *api.Caller, secret stri
 
 // StillAllowsRole reports whether a caller admitted earlier may still use a people's route: the token may have been
 // removed.
-func (a *Auth) StillAllowsRole(ctx context.Context, c *api.Caller, who api.Audience) bool {
+func (a *Auth) StillAllowsRole(ctx context.Context, c *api.Caller, audience api.Audience) bool {
 	if c.TokenHash == "" {
 		return true
 	}
 	t, err := a.tokenCache.lookUp(ctx, c.TokenHash)
-	return err == nil && t.Role.May(access.Role(who))
+	return err == nil && t.Role.May(access.Role(audience))
 }
 
 // refusalStatus returns the HTTP status with which a caller is refused, or 0 if the caller is admitted.
-func refusalStatus(c *api.Caller, who api.Audience) int {
-	switch who {
+func refusalStatus(c *api.Caller, audience api.Audience) int {
+	switch audience {
 	case api.Public, api.Hook:
 		return 0
 	case api.AnyKey:
@@ -205,7 +205,7 @@ func refusalStatus(c *api.Caller, who api.Audience) int {
 			return 0
 		}
 	default:
-		if c.Role.May(access.Role(who)) {
+		if c.Role.May(access.Role(audience)) {
 			return 0
 		}
 		if c.Name != "" {

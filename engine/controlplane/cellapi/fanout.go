@@ -46,11 +46,10 @@ type shard struct {
 }
 
 const (
-	heartbeatCheck = time.Second     // how often heartbeats and freshness are checked
-	minDrain       = time.Second     // how long draining takes at least
-	maxDrain       = 5 * time.Second // how long draining takes at most
-	// how long streams of a replica without a fresh roster last, after the outage was noticed
-	staleGrace = 10 * time.Second
+	heartbeatCheck = time.Second      // how often heartbeats and freshness are checked
+	minDrain       = time.Second      // how long draining takes at least
+	maxDrain       = 5 * time.Second  // how long draining takes at most
+	staleGrace     = 10 * time.Second // how long streams last without a fresh roster, after that was noticed
 )
 
 func newFanout(answers *answerCache, a *auth.Auth, m *metrics.Metrics, shutdown api.Shutdown) *fanout {
