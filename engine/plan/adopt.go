@@ -14,31 +14,31 @@ import (
 // PipelinePushes is what refused pushes of sluice.yaml are kept under: no channel has such a name.
 const PipelinePushes = "sluice/"
 
-// adopt lists the engine's key in a repository that says nothing of keys yet, once and alone in its plan (R46). It reports
+// adoptKey lists the engine's key in a repository that says nothing of keys yet, once and alone in its plan (R46). It reports
 // whether it does.
-func (p *planner) adopt() bool {
-	a := p.d.Authority
-	if p.o.Key == "" || a.Enforced() || a.Unsigned || p.o.Diverged != nil {
+func (p *planner) adoptKey() bool {
+	a := p.desired.Authority
+	if p.observed.Key == "" || a.Enforced() || a.Unsigned || p.observed.Diverged != nil {
 		return false
 	}
-	if p.d.pipelineText == nil { // missing, or it can't be read
+	if p.desired.pipelineText == nil { // missing, or it can't be read
 		p.block(channels.Blocked("push", reason.KeyUnlistable))
 		return false
 	}
-	if r, ok := p.o.Refused[PipelinePushes]; ok && r.Until.After(p.now) {
+	if r, ok := p.observed.Refused[PipelinePushes]; ok && r.Until.After(p.now) {
 		p.block(channels.Blocked("push", reason.KeyRefused, r.Reason).Before(r.Until))
 		return false
 	}
-	p.act(Action{Kind: Adopt, key: p.o.Key})
+	p.addAction(Action{Kind: Adopt, key: p.observed.Key})
 	return true
 }
 
-// unlisted reports whether what this engine would push counts for nothing, and says so about a channel; empty: about all.
-func (p *planner) unlisted(channel, release string) bool {
-	if p.o.Key == "" || p.d.Authority.Trust(p.o.Key) {
+// isUnlisted reports whether what this engine would push counts for nothing, and says so about a channel; empty: about all.
+func (p *planner) isUnlisted(channel, release string) bool {
+	if p.observed.Key == "" || p.desired.Authority.Trust(p.observed.Key) {
 		return false
 	}
-	p.block(channels.Blocked("push", reason.KeyUnlisted, p.o.Key).About(channel, release))
+	p.block(channels.Blocked("push", reason.KeyUnlisted, p.observed.Key).About(channel, release))
 	return true
 }
 

@@ -20,8 +20,8 @@ type PastIdentity struct {
 	Ignored string // the newest commit that changed anything else, which the engine did not sign; empty: none since
 }
 
-// identity takes a change of an identity.yaml: all of it if the engine made it, else only that it is revoked.
-func (h *History) identity(c releases.Change, f releases.FileChange, cell string, trusted bool, open func(string) (fs.FS, error)) error {
+// foldIdentity folds a change of an identity.yaml: all of it if the engine made it, else only that it is revoked.
+func (h *History) foldIdentity(c releases.Change, f releases.FileChange, cell string, trusted bool, open func(string) (fs.FS, error)) error {
 	past := h.Identities[cell]
 	switch {
 	case f.New == past.Blob: // put back

@@ -8,15 +8,15 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// justified reports whether d can be what the engine decided, whoever signed it (R46): its release's commit is one that the
+// isJustified reports whether d can be what the engine decided, whoever signed it (R46): its release's commit is one that the
 // history has for it, and its verdicts are those of the policy in force at its base.
-func (h *History) justified(d Decision, open func(string) (fs.FS, error), cache *manifest.Cache) bool {
-	return h.names(d) && d.complete(h.policyAt(d, open, cache))
+func (h *History) isJustified(d Decision, open func(string) (fs.FS, error), cache *manifest.Cache) bool {
+	return h.namesOrigin(d) && d.isComplete(h.policyAt(d, open, cache))
 }
 
-// names reports whether d's commit is where the history has the release: the commit that brought it, the base, or that of
+// namesOrigin reports whether d's commit is where the history has the release: the commit that brought it, the base, or that of
 // an earlier head.
-func (h *History) names(d Decision) bool {
+func (h *History) namesOrigin(d Decision) bool {
 	if o := h.Releases[d.Release]; o == nil || o.Commit == d.Commit || d.Commit == d.Base {
 		return o != nil
 	}
@@ -30,7 +30,7 @@ func (h *History) names(d Decision) bool {
 
 // policyAt returns the policy that d was decided by, its base's or the newest valid one before; nil: it can't be read any more.
 func (h *History) policyAt(d Decision, open func(string) (fs.FS, error), cache *manifest.Cache) *channels.Channel {
-	for _, commit := range slices.Backward(append(slices.Clone(h.channel(d.Channel).Policies), d.Base)) {
+	for _, commit := range slices.Backward(append(slices.Clone(h.pastChannel(d.Channel).Policies), d.Base)) {
 		files, err := open(commit)
 		if err != nil {
 			return nil
@@ -42,8 +42,8 @@ func (h *History) policyAt(d Decision, open func(string) (fs.FS, error), cache *
 	return nil
 }
 
-// complete reports whether d has a verdict that holds for every gate of the policy that it had to pass.
-func (d Decision) complete(policy *channels.Channel) bool {
+// isComplete reports whether d has a verdict that holds for every gate of the policy that it had to pass.
+func (d Decision) isComplete(policy *channels.Channel) bool {
 	holds := func(gate string) bool {
 		return slices.ContainsFunc(d.Verdicts, func(e Evidence) bool { return e.Gate == gate })
 	}
@@ -56,7 +56,7 @@ func (d Decision) complete(policy *channels.Channel) bool {
 		return policy.People == channels.PeopleFree && d.Requested != ""
 	case policy.Promote == channels.PromoteManual && d.Requested == "" && !d.Hotfix:
 		return false
-	case !d.Hotfix && len(policy.After) > 0 && !holds(acceptGate(policy)):
+	case !d.Hotfix && len(policy.After) > 0 && !holds(upstreamGateID(policy)):
 		return false
 	}
 	for _, g := range policy.Gates {

@@ -11,37 +11,38 @@ import (
 	"github.com/sluice-cd/sluice/engine/roster"
 )
 
-// beginning is members that are read right after something was asked of them for the first time.
-type beginning struct {
+// startingMembers become fresh right after the first call.
+type startingMembers struct {
 	*members
-	asked atomic.Int32
+	calls atomic.Int32
 }
 
-func (b *beginning) Fresh() error {
-	if b.asked.Add(1) == 1 {
+func (b *startingMembers) Fresh() error {
+	if b.calls.Add(1) == 1 {
 		return engine.ErrNotReady
 	}
 	return b.members.Fresh()
 }
 
-func (b *beginning) Roster() *roster.Roster {
-	if b.asked.Add(1) == 1 {
+func (b *startingMembers) Roster() *roster.Roster {
+	if b.calls.Add(1) == 1 {
 		return roster.New(nil)
 	}
 	return b.members.Roster()
 }
 
-// A cell that asks in the instant in which a replica comes to know it is not told that nobody knows it: it would stay
-// away for five minutes (R33).
-func TestNobodyIsDeniedAtTheBeginning(t *testing.T) {
+// A cell that polls just while a replica starts is not refused as unknown: it would stay away for five minutes (R33).
+func TestStartingReplicaDeniesNoCell(t *testing.T) {
 	t.Parallel()
-	begin := &beginning{}
+	begin := &startingMembers{}
 	f := newFleet(t, 1, func(o *controlplane.Options) {
 		begin.members = o.Members.(*members)
 		o.Members = begin
 	})
-	begin.asked.Store(0)
-	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{Certificates: f.certs, InsecureSkipVerify: true}}} //nolint:gosec // a test's
+	begin.calls.Store(0)
+	client := http.Client{
+		Transport: &http.Transport{
+			TLSClientConfig: &tls.Config{Certificates: f.certs, InsecureSkipVerify: true}}} //nolint:gosec // a test's
 	defer client.CloseIdleConnections()
 	for _, want := range []int{http.StatusServiceUnavailable, http.StatusOK} {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+f.addr+"/v1/desired", nil)

@@ -9,8 +9,8 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/peopleapi"
 )
 
-// A token's name stands in logs and in the audit.
-func TestNamesOfTokens(t *testing.T) {
+// A token's name is written to logs and to the audit.
+func TestTokenNames(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"", "ada\x1b[2J", "ada\nbob", "-x", strings.Repeat("a", 101)} {
 		if _, _, err := peopleapi.NewToken(name, access.Viewer, "", time.Now()); err == nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// R20: a forward-only release that a channel skipped, or that was pruned, is still not crossed downward.
+// R20: a forward-only release that a channel skipped, or that was pruned, is a barrier all the same.
 func TestNoWayBackOverForwardOnly(t *testing.T) {
 	for name, c := range map[string]func(*World){
 		"skipped": func(w *World) {
@@ -21,8 +21,10 @@ func TestNoWayBackOverForwardOnly(t *testing.T) {
 		"pruned": func(w *World) {
 			w.Takes("staging", "2.0.0", "rollback: forward-only\n")
 			files := map[string]string{
-				"releases/2.0.0/release.yaml": "", "releases/2.0.0/kustomization.yaml": "", "releases/2.0.0/app.yaml": "",
-				"releases/2.0.0/tombstone.yaml": "apiVersion: sluice/v1\nkind: Tombstone\nversion: 2.0.0\ndigest: " + string(w.Digest("2.0.0")) + "\n",
+				"releases/2.0.0/release.yaml": "", "releases/2.0.0/kustomization.yaml": "",
+				"releases/2.0.0/app.yaml": "",
+				"releases/2.0.0/tombstone.yaml": "apiVersion: sluice/v1\nkind: Tombstone\nversion: 2.0.0\ndigest: " +
+					string(w.Digest("2.0.0")) + "\n",
 			}
 			for i := range plan.RollbackReach { // no tombstone takes what is within reach
 				version := fmt.Sprintf("2.1.%d", i)
@@ -36,7 +38,10 @@ func TestNoWayBackOverForwardOnly(t *testing.T) {
 		"edited": func(w *World) {
 			w.Takes("staging", "2.0.0", "rollback: forward-only\n")
 			w.Commit("eve", "edit", Release("2.0.0"))
-			w.Commit("bob", "cut", Union(Release("3.0.0"), map[string]string{"quarantine/2.0.0.yaml": "digest: " + string(w.Desired().Channels["staging"].Effective.Digest) + "\nreason: bad\n"}))
+			w.Commit("bob", "cut", Union(Release("3.0.0"), map[string]string{
+				"quarantine/2.0.0.yaml": "digest: " + string(w.Desired().Channels["staging"].Effective.Digest) +
+					"\nreason: bad\n",
+			}))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -44,13 +49,14 @@ func TestNoWayBackOverForwardOnly(t *testing.T) {
 			c(w)
 			w.Settle()
 			if name == "edited" {
-				w.Unhold() // the quarantine of a head without a way back
+				w.Unhold() // the quarantined head halted the channel
 				w.Settle()
 			}
 			w.WantHead("staging", "3.0.0")
 			w.Fails("s1", "broken")
 			p := w.Run()
-			if len(p.Actions) == 0 || p.Actions[0].Kind != plan.Halt || !strings.Contains(p.Actions[0].Reason, "2.0.0 is forward-only") {
+			if len(p.Actions) == 0 || p.Actions[0].Kind != plan.Halt ||
+				!strings.Contains(p.Actions[0].Reason, "2.0.0 is forward-only") {
 				t.Fatalf("actions %s: %+v", Kinds(p), p.Actions)
 			}
 			w.Ask("staging", "1.0.0")
@@ -60,7 +66,7 @@ func TestNoWayBackOverForwardOnly(t *testing.T) {
 	}
 }
 
-// R20: a release that was cut later, below the head, is no barrier: it never ran here.
+// R20: a forward-only release that was cut later, below the head, is no barrier: it never ran here.
 func TestLaterForwardOnlyIsNoBarrier(t *testing.T) {
 	w := One(t, "")
 	w.Commit("bob", "cut", Release("3.0.0"))
@@ -70,7 +76,7 @@ func TestLaterForwardOnlyIsNoBarrier(t *testing.T) {
 	w.WantActions("rollback 1.0.0 staging; quarantine 3.0.0 staging")
 }
 
-// R19: what a channel goes back to is below its head: a release that a person rolled back is no way back.
+// R19: a rollback goes below the head. A release that a person rolled back is no target.
 func TestBackIsNeverUp(t *testing.T) {
 	w := One(t, "")
 	w.Takes("staging", "2.0.0")
@@ -82,8 +88,8 @@ func TestBackIsNeverUp(t *testing.T) {
 	w.WantHead("staging", "1.0.0")
 }
 
-// R19: a rollback that fails halts. The release that it went to was good here: it is not quarantined, and the cells
-// that did not get it yet wait for a person.
+// R19: a rollback that fails halts the channel. Its release was good here before, so it is not quarantined, and the
+// cells that did not get it yet wait for a person.
 func TestFailedRollbackHalts(t *testing.T) {
 	w := One(t, "rollout: {maxInFlight: 1}\n")
 	w.Takes("staging", "2.0.0")
@@ -99,7 +105,8 @@ func TestFailedRollbackHalts(t *testing.T) {
 	w.WantActions("grant 1.0.0 staging s2")
 }
 
-// R1: a person who asks to go back while the head fails gets what was asked for, and the failed release its quarantine.
+// R1: a person who requests a rollback while the head fails gets the requested release, and the failed release is
+// quarantined.
 func TestRequestDownGoesBeforeTheAutomaticOne(t *testing.T) {
 	w := One(t, "")
 	w.Takes("staging", "1.1.0")
@@ -113,7 +120,7 @@ func TestRequestDownGoesBeforeTheAutomaticOne(t *testing.T) {
 	}
 }
 
-// R1: a request upward that an automatic rollback overtakes is not forgotten in silence.
+// R1: an automatic rollback that overtakes a request above the head says so.
 func TestOvertakenRequestIsTold(t *testing.T) {
 	w := One(t, "")
 	w.Commit("bob", "cut", Release("1.1.0"))
@@ -129,8 +136,8 @@ func TestOvertakenRequestIsTold(t *testing.T) {
 	}
 }
 
-// Invariant 1: a request downward goes to what was in this channel before, whose gates held then. Where gates do not
-// bind people it may be any.
+// Invariant 1: a request below the head goes to a release that was in this channel before, whose gates held then. Where
+// gates do not bind people it may go to any release.
 func TestRequestDownToWhatWasNeverHere(t *testing.T) {
 	for people, want := range map[string]string{"bound": "", "free": "rollback 1.1.0 staging"} {
 		t.Run(people, func(t *testing.T) {
@@ -147,7 +154,8 @@ func TestRequestDownToWhatWasNeverHere(t *testing.T) {
 	}
 }
 
-// R24: the bytes that ran here are in history: an edit of the release's folder since is no reason not to go back to them.
+// R24: the bytes that ran here are in history. A later edit of the release's folder does not prevent a rollback to
+// them.
 func TestBackToAnEditedRelease(t *testing.T) {
 	w := One(t, "")
 	was := w.Desired().Channels["staging"].Effective
@@ -160,7 +168,7 @@ func TestBackToAnEditedRelease(t *testing.T) {
 	}
 }
 
-// R1: nothing goes past what a person asked for and what waits for its gates; it is said once.
+// R1: while a request waits for its gates no other release is promoted, and only the request gets verdicts.
 func TestNothingPassesARequest(t *testing.T) {
 	w := One(t, "gates: [{when: \"!release.fixes.exists(f, f == 'WAIT')\"}]\n")
 	w.Commit("bob", "cut", Release("1.1.0", "fixes: [WAIT]\n"))
@@ -172,11 +180,13 @@ func TestNothingPassesARequest(t *testing.T) {
 	if len(blocked) != 1 || blocked[0].Release != "1.1.0" {
 		t.Errorf("blocked %v", blocked)
 	}
-	w.Commit("eve", "withdraw", map[string]string{"channels/staging/head.yaml": string(plan.HeadYAML(w.Desired().Channels["staging"].Effective.Head))})
+	w.Commit("eve", "withdraw", map[string]string{
+		"channels/staging/head.yaml": string(plan.EncodeHead(w.Desired().Channels["staging"].Effective.Head)),
+	})
 	w.WantActions("promote 1.2.0 staging")
 }
 
-// R6: a request in a channel whose policy is invalid is answered once.
+// R6: a request in a channel with an invalid policy gets one verdict.
 func TestRequestWhileInvalid(t *testing.T) {
 	w := One(t, "")
 	w.Commit("bob", "cut", Release("1.1.0"))
@@ -188,7 +198,7 @@ func TestRequestWhileInvalid(t *testing.T) {
 	}
 }
 
-// R21: a quarantine that can't be read stops the release, and moves nothing: it does not say what was meant.
+// R21: an unreadable quarantine stops its release and rolls nothing back, since what it was meant to stop is unknown.
 func TestUnreadableQuarantineMovesNothing(t *testing.T) {
 	w := One(t, "")
 	w.Takes("staging", "1.1.0")
@@ -200,7 +210,7 @@ func TestUnreadableQuarantineMovesNothing(t *testing.T) {
 	w.WantActions("")
 }
 
-// R21, R3: a release that is quarantined while it is the head of two channels leaves both, in one chain.
+// R21, R3: a quarantined release that is the head of two channels leaves both, in one chain.
 func TestQuarantineInTwoChannels(t *testing.T) {
 	w := TwoChannels(t).Installed()
 	w.Settle()
@@ -220,7 +230,7 @@ func TestQuarantineInTwoChannels(t *testing.T) {
 	w.Settle()
 }
 
-// R5, R2: after a force-push was accepted, cells hold sequences that the branch lost: the head is written anew above them.
+// R5, R2: after an accepted force-push, cells hold sequences that the branch lost. The head is written anew above them.
 func TestLostSequencesAreRisenAbove(t *testing.T) {
 	w := One(t, "gates:\n  - window: {opens: \"0 3 * * *\", for: 1h}\n")
 	w.Now = time.Date(2026, 11, 24, 3, 5, 0, 0, time.UTC)
@@ -230,7 +240,7 @@ func TestLostSequencesAreRisenAbove(t *testing.T) {
 	w.Now = w.Now.Add(2 * time.Minute)
 	w.Report("s1", cells.StateHealthy)
 	w.Report("s2", cells.StateHealthy)
-	w.Rewind(2) // the promotion and the release are gone
+	w.Rewind(2) // drops the promotion and the release
 	w.Commit("eve", "accept", map[string]string{"README.md": "we know"})
 	p := w.WantActions("rollback 1.0.0 staging")
 	if a := p.Actions[0]; a.Sequence != 9 || !strings.Contains(a.Reason, "sequence 8") {

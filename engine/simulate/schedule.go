@@ -15,30 +15,33 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// check says what the scenario names and the repository does not have.
-func (w *world) check() error {
-	s := w.in.Scenario
+// checkNames returns an error for each name in the scenario that the repository does not have.
+func (w *world) checkNames() error {
+	s := w.input.Scenario
 	var faults []error
 	channel := func(where, name string) {
-		if name != "" && w.d.Channels[name] == nil {
-			faults = append(faults, fmt.Errorf("%s: there is no channel %q; there are %s", where, name, strings.Join(w.d.Order, ", ")))
+		if name != "" && w.desired.Channels[name] == nil {
+			faults = append(faults,
+				fmt.Errorf("%s: there is no channel %q; there are %s", where, name,
+					strings.Join(w.desired.Order, ", ")))
 		}
 	}
 	known := func(where, version string) {
-		if version == "" || version == "*" || w.d.Releases[version] != nil {
+		if version == "" || version == "*" || w.desired.Releases[version] != nil {
 			return
 		}
 		if !slices.ContainsFunc(s.Releases, func(c Cut) bool { return c.Version.String() == version }) {
-			faults = append(faults, fmt.Errorf("%s: there is no release %q, neither in the repository nor in the scenario", where, version))
+			faults = append(faults,
+				fmt.Errorf("%s: there is no release %q, neither in the repository nor in the scenario", where, version))
 		}
 	}
 	for i, c := range s.Releases {
 		where := fmt.Sprintf("releases[%d]", i)
 		known(where, c.Like)
-		if c.At.in(w.in.From).Before(w.in.From) {
-			faults = append(faults, fmt.Errorf("%s: it is cut before the simulation begins", where))
+		if c.At.instant(w.input.From).Before(w.input.From) {
+			faults = append(faults, fmt.Errorf("%s: the release is cut before the simulation begins", where))
 		}
-		if w.d.Releases[c.Version.String()] != nil {
+		if w.desired.Releases[c.Version.String()] != nil {
 			faults = append(faults, fmt.Errorf("%s: the repository has a release %s already", where, c.Version))
 		}
 	}
@@ -46,7 +49,7 @@ func (w *world) check() error {
 		where := fmt.Sprintf("outages[%d]", i)
 		channel(where, o.Of.Channel)
 		for _, name := range o.Of.Cells {
-			if w.d.Cells[name] == nil {
+			if w.desired.Cells[name] == nil {
 				faults = append(faults, fmt.Errorf("%s: there is no cell %q", where, name))
 			}
 		}
@@ -61,10 +64,10 @@ func (w *world) check() error {
 		where := fmt.Sprintf("people[%d]", i)
 		channel(where, a.Channel)
 		known(where, a.Release)
-		if a.Release != "*" && a.At.in(w.in.From).Before(w.in.From) {
-			faults = append(faults, fmt.Errorf("%s: it is before the simulation begins", where))
+		if a.Release != "*" && a.At.instant(w.input.From).Before(w.input.From) {
+			faults = append(faults, fmt.Errorf("%s: at is before the simulation begins", where))
 		}
-		if _, err := member(w.d, a.By); a.Do == "approve" && err != nil {
+		if _, err := personAsAuthor(w.desired, a.By); a.Do == "approve" && err != nil {
 			faults = append(faults, fmt.Errorf("%s: %w", where, err))
 		}
 	}
@@ -75,21 +78,21 @@ func (w *world) check() error {
 	return errors.Join(faults...)
 }
 
-// addCells commits the cells that the scenario has beside the repository's.
 func (w *world) addCells() error {
 	files := map[string][]byte{}
-	for channel, n := range w.in.Scenario.Cells.Add {
-		c := w.d.Channels[channel]
+	for channel, n := range w.input.Scenario.Cells.Add {
+		c := w.desired.Channels[channel]
 		if c == nil {
-			return fmt.Errorf("cells.add: there is no channel %q; there are %s", channel, strings.Join(w.d.Order, ", "))
+			return fmt.Errorf("cells.add: there is no channel %q; there are %s", channel,
+				strings.Join(w.desired.Order, ", "))
 		}
-		data, err := likeFirst(c)
+		data, err := cellFileLikeFirst(c)
 		if err != nil {
 			return err
 		}
 		for i := range n {
 			name := fmt.Sprintf("%s-%0*d", channel, len(fmt.Sprint(n)), i+1)
-			if w.d.Cells[name] == nil {
+			if w.desired.Cells[name] == nil {
 				files[path.Join(cells.Dir, name, "cell.yaml")] = data
 			}
 		}
@@ -97,86 +100,83 @@ func (w *world) addCells() error {
 	if len(files) == 0 {
 		return nil
 	}
-	if err := w.repo.commit(somebody, w.now, "cells: add those of the scenario", files); err != nil {
+	if err := w.repo.commit(anonymous, w.now, "cells: add those of the scenario", files); err != nil {
 		return err
 	}
-	return w.look()
+	return w.readRepository()
 }
 
-// somebody commits where the scenario names nobody.
-var somebody = author{Person: releases.Person{Name: "scenario", Email: "scenario@localhost"}}
+// anonymous commits where the scenario names no person.
+var anonymous = author{Person: releases.Person{Name: "scenario", Email: "scenario@localhost"}}
 
-// schedule puts all that the scenario says on the agenda.
-func (w *world) schedule() {
-	s := w.in.Scenario
-	at := func(t time.Time, do func() error) {
-		w.agenda.at(t, func() (bool, error) { return true, do() })
+func (w *world) scheduleScenario() {
+	s := w.input.Scenario
+	schedule := func(t time.Time, do func() error) {
+		w.queue.schedule(t, func() (bool, error) { return true, do() })
 	}
 	for i := range s.Releases {
 		c := &s.Releases[i]
-		when := c.At.in(w.in.From)
-		at(when, func() error { return w.merge(c) })
+		when := c.At.instant(w.input.From)
+		schedule(when, func() error { return w.mergeRelease(c) })
 		for _, a := range s.People {
 			if a.Release == "*" {
 				a.Release = c.Version.String()
-				at(when.Add(a.At.After), func() error { return w.person(a) })
+				schedule(when.Add(a.At.After), func() error { return w.commitAct(a) })
 			}
 		}
 	}
 	for _, a := range s.People {
 		if a.Release != "*" {
-			at(a.At.in(w.in.From), func() error { return w.person(a) })
+			schedule(a.At.instant(w.input.From), func() error { return w.commitAct(a) })
 		}
 	}
 	for i, o := range s.Outages {
-		w.fleet.outage(i, o)
+		w.fleet.scheduleOutage(i, o)
 	}
 	for i := range s.Owners {
-		w.fleet.decides(i, &s.Owners[i])
+		w.fleet.scheduleDecision(i, &s.Owners[i])
 	}
 	for i, j := range s.Joins {
-		at(j.At.in(w.in.From), func() error { return w.join(i, j) })
+		schedule(j.At.instant(w.input.From), func() error { return w.joinCells(i, j) })
 	}
 	for _, k := range s.Skews {
-		from := k.From.in(w.in.From) // before the begin: in force from there
-		at(from, func() error { w.skew = append(w.skew, k); w.clocks(); return nil })
-		at(from.Add(k.For), func() error {
-			w.skew = slices.DeleteFunc(w.skew, func(other Skew) bool { return other == k })
-			w.clocks()
+		from := k.From.instant(w.input.From) // a skew that began before the simulation is in force from its start
+		schedule(from, func() error { w.skews = append(w.skews, k); w.setClocks(); return nil })
+		schedule(from.Add(k.For), func() error {
+			w.skews = slices.DeleteFunc(w.skews, func(other Skew) bool { return other == k })
+			w.setClocks()
 			return nil
 		})
 	}
 }
 
-// merge adds a release to the repository.
-func (w *world) merge(c *Cut) error {
+func (w *world) mergeRelease(c *Cut) error {
 	like := c.Like
-	if n := len(w.d.Versions); like == "" && n > 0 {
-		like = w.d.Versions[n-1].Version.String()
+	if n := len(w.desired.Versions); like == "" && n > 0 {
+		like = w.desired.Versions[n-1].Version.String()
 	}
-	files, err := w.repo.cut(*c, like)
+	files, err := w.repo.draftRelease(*c, like)
 	if err != nil {
 		return err
 	}
-	w.rec.happened(Event{At: w.now, Kind: "cut", Release: c.Version.String()})
-	if err := w.repo.commit(somebody, w.now, "release "+c.Version.String(), files); err != nil {
+	w.recorder.addEvent(Event{At: w.now, Kind: "cut", Release: c.Version.String()})
+	if err := w.repo.commit(anonymous, w.now, "release "+c.Version.String(), files); err != nil {
 		return err
 	}
-	if err := w.look(); err != nil {
+	if err := w.readRepository(); err != nil {
 		return err
 	}
-	if r := w.d.Releases[c.Version.String()]; r == nil || len(r.Faults) > 0 {
+	if r := w.desired.Releases[c.Version.String()]; r == nil || len(r.Faults) > 0 {
 		if r != nil {
 			return fmt.Errorf("cut %s: %s", c.Version, r.Faults[0])
 		}
-		return fmt.Errorf("cut %s: it is not there", c.Version)
+		return fmt.Errorf("cut %s: the repository does not have it", c.Version)
 	}
 	return nil
 }
 
-// person commits what a person does.
-func (w *world) person(a Act) error {
-	files, who, void, err := w.act(a)
+func (w *world) commitAct(a Act) error {
+	files, who, void, err := w.draftAct(a)
 	if err != nil {
 		return fmt.Errorf("%s in %s: %w", a.Do, a.Channel, err)
 	}
@@ -188,7 +188,7 @@ func (w *world) person(a Act) error {
 	if void != "" {
 		e.Text = "nothing came of it: " + void
 	}
-	w.rec.happened(e)
+	w.recorder.addEvent(e)
 	if len(files) == 0 {
 		return nil
 	}
@@ -196,27 +196,28 @@ func (w *world) person(a Act) error {
 	if err := w.repo.commit(who, w.now, message, files); err != nil {
 		return err
 	}
-	return w.look()
+	return w.readRepository()
 }
 
-// act gives the files of a person's commit. void says why there are none.
-func (w *world) act(a Act) (files map[string][]byte, who author, void string, err error) {
+// draftAct returns the files of a person's commit. void says why there are none.
+func (w *world) draftAct(a Act) (files map[string][]byte, who author, void string, err error) {
 	folder := path.Join(channels.Dir, a.Channel)
-	who = somebody
+	who = anonymous
 	if a.By != "" {
 		who.Person = releases.Person{Name: a.By, Email: a.By + "@localhost"}
-		if m, err := member(w.d, a.By); err == nil {
+		if m, err := personAsAuthor(w.desired, a.By); err == nil {
 			who = m
 		}
 	}
 	file, content := "", any(nil)
-	release := w.d.Releases[a.Release]
+	release := w.desired.Releases[a.Release]
 	switch a.Do {
 	case "hold":
-		file, content = path.Join(folder, "holds", a.Hold+".yaml"), channels.Hold{Reason: orElse(a.Reason, "the scenario holds it"), By: a.By}
+		file = path.Join(folder, "holds", a.Hold+".yaml")
+		content = channels.Hold{Reason: orElse(a.Reason, "the scenario holds it"), By: a.By}
 	case "lift":
 		files = map[string][]byte{}
-		for _, h := range w.d.Channels[a.Channel].Holds {
+		for _, h := range w.desired.Channels[a.Channel].Holds {
 			if a.Hold == "" || a.Hold == h.ID {
 				files[h.File] = nil
 			}
@@ -227,7 +228,7 @@ func (w *world) act(a Act) (files map[string][]byte, who author, void string, er
 		return files, who, void, nil
 	case "request":
 		head := channels.Head{Release: a.Release}
-		if h := w.d.Channels[a.Channel].Head; h != nil {
+		if h := w.desired.Channels[a.Channel].Head; h != nil {
 			head = *h
 			head.Release = a.Release
 		}
@@ -240,12 +241,17 @@ func (w *world) act(a Act) (files map[string][]byte, who author, void string, er
 		if release == nil || release.Digest == "" {
 			return nil, who, "there is no such release yet", nil
 		}
-		file, content = path.Join(folder, "approvals", a.Release, a.By+".yaml"), map[string]string{"digest": string(release.Digest), "comment": orElse(a.Reason, "by the scenario")}
+		file = path.Join(folder, "approvals", a.Release, a.By+".yaml")
+		content = map[string]string{
+			"digest": string(release.Digest), "comment": orElse(a.Reason, "by the scenario"),
+		}
 	case "quarantine":
 		if release == nil || release.Digest == "" {
 			return nil, who, "there is no such release yet", nil
 		}
-		q := channels.Quarantine{Digest: release.Digest, Reason: orElse(a.Reason, "the scenario quarantines it"), By: a.By}
+		q := channels.Quarantine{
+			Digest: release.Digest, Reason: orElse(a.Reason, "the scenario quarantines it"), By: a.By,
+		}
 		if a.Channel != "" {
 			q.Channels = []string{a.Channel}
 		}

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Without these writes wait, or are made by goroutines, and a dead peer is found by the keepalive of TCP.
+// Elsewhere writes block or are made by goroutines, and TCP keepalive finds a dead peer.
 
 func rawConn(net.Conn) syscall.RawConn { return nil }
 

@@ -5,18 +5,18 @@ import (
 	"testing"
 )
 
-// Strangers with keys without number use up what is for all of them, and not what a cell that is known has for its next key.
-func TestStrangersKeepNobodyFromANewKey(t *testing.T) {
+// Unauthenticated keys use up their common limit, but not the limit of a known cell that presents its next key.
+func TestUnauthenticatedKeysLeaveCellsTheirLimit(t *testing.T) {
 	t.Parallel()
-	k := newUnregistered()
+	k := newRegistrationLimiter()
 	turned := 0
-	for n := range 3 * maxKeys {
+	for n := range 3 * maxTrackedKeys {
 		if _, ok := k.allow(fmt.Sprint(n)); !ok {
 			turned++
 		}
 	}
-	if turned == 0 || len(k.each) > maxKeys {
-		t.Errorf("%d were turned away, %d are counted", turned, len(k.each))
+	if turned == 0 || len(k.byKey) > maxTrackedKeys {
+		t.Errorf("%d were turned away, %d are counted", turned, len(k.byKey))
 	}
 	if after, ok := k.allowKey("a cell's"); !ok {
 		t.Errorf("a cell waits %s for its next key", after)

@@ -7,15 +7,15 @@ import (
 	"testing/synctest"
 )
 
-// While one handshake computes, others come to wait: what was begun goes first, and what is late does not begin.
-func TestBegunHandshakesGoFirst(t *testing.T) {
+// Waiting handshakes compute in order, started ones first, and late ones do not start.
+func TestStartedHandshakesComputeFirst(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		all := newSlots(1)
+		all := newSemaphore(1)
 		all.acquire(false)
 		var order []string
-		wait := func(name string, one *slot) {
-			one.of = all
+		wait := func(name string, one *permit) {
+			one.semaphore = all
 			go func() {
 				err := one.acquire()
 				if errors.Is(err, errLate) {
@@ -27,11 +27,11 @@ func TestBegunHandshakesGoFirst(t *testing.T) {
 			synctest.Wait()
 		}
 		never, always := func() bool { return false }, func() bool { return true }
-		wait("new 1", &slot{late: never})
-		wait("new 2", &slot{late: always})
-		wait("begun 1", &slot{begun: true, late: always})
-		wait("new 3", &slot{late: never})
-		wait("begun 2", &slot{begun: true, late: never})
+		wait("new 1", &permit{late: never})
+		wait("new 2", &permit{late: always})
+		wait("begun 1", &permit{started: true, late: always})
+		wait("new 3", &permit{late: never})
+		wait("begun 2", &permit{started: true, late: never})
 		all.release()
 		synctest.Wait()
 		if want := []string{"begun 1", "begun 2", "new 1", "new 2 late", "new 3"}; !slices.Equal(order, want) {
@@ -45,8 +45,8 @@ func TestBegunHandshakesGoFirst(t *testing.T) {
 
 func TestLimitsDefaults(t *testing.T) {
 	t.Parallel()
-	l := Limits{Handshaken: -1}.withDefaults()
-	if l.Handshaken != -1 || l.Handshakes <= 0 || l.Backlog <= 0 {
+	l := Limits{HandshakesInFlight: -1}.withDefaults()
+	if l.HandshakesInFlight != -1 || l.ConcurrentHandshakes <= 0 || l.Backlog <= 0 {
 		t.Errorf("%+v", l)
 	}
 }

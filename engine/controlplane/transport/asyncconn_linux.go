@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-const tcpUserTimeout = 0x12 // TCP_USER_TIMEOUT of linux/tcp.h, which package syscall does not have
+const tcpUserTimeout = 0x12 // TCP_USER_TIMEOUT of linux/tcp.h, absent from package syscall
 
-// rawConn gives the connection's descriptor; nil: it has none.
+// rawConn returns the connection's descriptor, or nil.
 func rawConn(c net.Conn) syscall.RawConn {
 	if s, ok := c.(syscall.Conn); ok {
 		if raw, err := s.SyscallConn(); err == nil {
@@ -19,8 +19,8 @@ func rawConn(c net.Conn) syscall.RawConn {
 	return nil
 }
 
-// write writes as much of b as the kernel has room for.
-func (a *attempt) write(fd uintptr) bool {
+// write writes as much of b as the kernel takes.
+func (a *nonblockingWrite) write(fd uintptr) bool {
 	for {
 		n, err := syscall.Write(int(fd), a.b)
 		switch {
@@ -35,7 +35,7 @@ func (a *attempt) write(fd uintptr) bool {
 	}
 }
 
-// peek looks whether the other side sent anything, or ended the connection.
+// peek reports whether the peer sent anything, or ended the connection.
 func peek(raw syscall.RawConn) (sent, ended bool) {
 	if raw == nil {
 		return false, false
@@ -50,13 +50,13 @@ func peek(raw syscall.RawConn) (sent, ended bool) {
 	return sent, ended || err != nil
 }
 
-// userTimeout ends the connection once what was written is not acknowledged for so long.
-func userTimeout(c net.Conn, after time.Duration) {
+// setUserTimeout ends the connection if the peer acknowledges nothing for so long.
+func setUserTimeout(c net.Conn, after time.Duration) {
 	if _, ok := c.(*net.TCPConn); !ok {
 		return
 	}
 	if raw := rawConn(c); raw != nil {
-		_ = raw.Control(func(fd uintptr) { // an error: heartbeats find it too, later
+		_ = raw.Control(func(fd uintptr) { // after an error heartbeats find a dead peer, later
 			_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(after.Milliseconds()))
 		})
 	}
