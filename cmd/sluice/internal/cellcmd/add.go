@@ -21,11 +21,13 @@ func cellAddVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add NAME [--channel CHANNEL]",
 		Short: "Add a cell, and make the one-time token that its agent registers with",
-		Long: `Commits cells/NAME/cell.yaml, if it isn't there, and makes a token that is good once and for an hour. It carries the control plane's
-address and the pins of its keys, so that the agent needs nothing else. Without --channel the cell must be there already: it gets a new token, and
-the key that it registers with takes the place of the one before.
+		Long: `Commits cells/NAME/cell.yaml if it does not exist yet, and makes a token that works once, within an
+hour. The token carries the control plane's address and the pins of its keys, so that the agent
+needs nothing else. Without --channel the cell must exist already: it gets a new token, and the key
+that it registers with replaces the one before.
 
-The token comes from the control plane (--server, as an administrator) or, on the server's machine, goes into its store (--data or --database).`,
+The token is made by the control plane (--server, as an administrator) or, on the server's machine,
+in its store (--data or --database).`,
 		Example: `  sluice cell add acme --channel dedicated --server unix:///run/sluice.sock
   sluice cell add acme --channel dedicated --profile small --label region=eu --value domain=acme.example --data /var/lib/sluice`,
 		Args: cli.Arguments(1, 1, "NAME"),
@@ -44,11 +46,11 @@ The token comes from the control plane (--server, as an administrator) or, on th
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&n.Channel, "channel", "", "the `CHANNEL` that it follows")
-	f.StringVar(&n.Profile, "profile", "", "the release's `PROFILE` that it runs (default: default)")
-	f.StringToStringVar(&n.Values, "value", nil, "a parameter's value, `NAME=VALUE`; may be repeated")
-	f.StringToStringVar(&n.Labels, "label", nil, "a label, `KEY=VALUE`, that waves can name; may be repeated")
-	f.StringVar(&file, "token-file", "", "write the token to this `FILE`, for its owner only, instead of printing it")
+	f.StringVar(&n.Channel, "channel", "", "`CHANNEL` that the cell follows")
+	f.StringVar(&n.Profile, "profile", "", "`PROFILE` of the release that the cell runs (default: default)")
+	f.StringToStringVar(&n.Values, "value", nil, "value of a parameter, `NAME=VALUE`; may be repeated")
+	f.StringToStringVar(&n.Labels, "label", nil, "label, `KEY=VALUE`, that waves can select by; may be repeated")
+	f.StringVar(&file, "token-file", "", "write the token to this `FILE`, readable by its owner only, instead of printing it")
 	cli.ServerFlag(a, cmd)
 	return cmd
 }

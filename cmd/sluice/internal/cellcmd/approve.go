@@ -21,9 +21,9 @@ func cellApprovalVerb(a *cli.App) *cobra.Command {
 			return said, nil
 		})
 	}
-	return cli.Group("approval", "Whether each release needs the owner's approval before it begins", aboutOwner,
-		set("require", "Let only releases begin that the owner approved", "only approved releases begin; sluice cell approve approves what is offered", true),
-		set("off", "Let releases begin without the owner's approval", "no approval is needed any more; what was approved stays so", false))
+	return cli.Group("approval", "Set whether a release needs the owner's approval to start", aboutOwner,
+		set("require", "Let only approved releases start", "only approved releases begin; sluice cell approve approves what is offered", true),
+		set("off", "Let releases start without the owner's approval", "no approval is needed any more; what was approved stays so", false))
 }
 
 // candidate is a release that the control plane offers and that does not run.
@@ -52,8 +52,8 @@ func candidates(o agent.Offered) []candidate {
 
 func cellApproveVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "approve [RELEASE]", Short: "Approve the release that is offered to this cell, by its digest", Args: cli.Arguments(0, 1, "[RELEASE]"),
-		Long:    "Shows what the control plane offers and approves exactly those bytes. If several releases are offered, say which.",
+		Use: "approve [RELEASE]", Short: "Approve a release that is offered to this cell, by its digest", Args: cli.Arguments(0, 1, "[RELEASE]"),
+		Long:    "Approves exactly the bytes that the control plane offers. If several releases are offered, say which.",
 		Example: `  sluice cell approve 2026.11.3 --state /var/lib/sluice`,
 	}
 	folder := owned(a, cmd)
@@ -134,7 +134,7 @@ func ownerOf(a *cli.App, cmd *cobra.Command, folder func() (string, error)) (*ce
 }
 
 func cellOwnerVerb(a *cli.App) *cobra.Command {
-	cmd := &cobra.Command{Use: "owner", Short: "What the cell's owner decided, and what waits for it", Args: cli.Arguments(0, 0, "")}
+	cmd := &cobra.Command{Use: "owner", Short: "Show what the cell's owner decided, and what waits for it", Args: cli.Arguments(0, 0, "")}
 	folder := owned(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		o, state, err := ownerOf(a, cmd, folder)

@@ -20,11 +20,15 @@ import (
 )
 
 func CellVerb(a *cli.App) *cobra.Command {
-	cmd := cli.Group("cell", "Add cells, and look after their keys", `A cell is a file, cells/NAME/cell.yaml, and a key, which its agent makes and never gives away. sluice cell add commits the one and makes
-a one-time token for the other: the agent shows it once, and is its key from then on. The engine commits the key to cells/NAME/identity.yaml.
+	cmd := cli.Group("cell", "Add cells, and manage their keys", `A cell is a file, cells/NAME/cell.yaml, and a key, which its agent makes and never gives away.
+sluice cell add commits the file and makes a one-time token: the agent registers its key with the
+token, and is known by that key from then on. The engine commits the key to
+cells/NAME/identity.yaml.
 
-These ask the control plane (--server, with $SLUICE_TOKEN) or, on the server's machine, the store in --data or --database. The cell's owner decides on
-the cell's machine, by pause, pin, window and approve: the vendor sees it and can't override it.`,
+These commands ask the control plane (--server, with $SLUICE_TOKEN) or, on the server's machine, use
+the store in --data or --database. The cell's owner decides on the cell's own machine, with owner,
+pause, pin, window, approval, approve and feature: the vendor sees these decisions and can't
+override them.`,
 		append([]*cobra.Command{
 			cellAddVerb(a),
 			cellListVerb(a),
@@ -41,7 +45,7 @@ func cellListVerb(a *cli.App) *cobra.Command {
 	var channel string
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List cells: what they run, and whether they may come in",
+		Short: "List cells: what they run, and the state of their keys",
 		Example: `  sluice cell list --server unix:///run/sluice.sock
   sluice cell list --channel dedicated -o json`,
 		Args: cli.Arguments(0, 0, ""),
@@ -59,7 +63,7 @@ func cellListVerb(a *cli.App) *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&channel, "channel", "", "only this `CHANNEL`'s")
+	cmd.Flags().StringVar(&channel, "channel", "", "list only the cells of this `CHANNEL`")
 	cli.ServerFlag(a, cmd)
 	return cmd
 }
@@ -114,7 +118,7 @@ func printMember(a *cli.App, m view.Member) error {
 func cellRotateVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "rotate NAME",
-		Short:   "Ask a cell for a new key; the old one is good until the new one was used",
+		Short:   "Ask a cell for a new key; the old one works until the new one has been used",
 		Example: `  sluice cell rotate acme --server unix:///run/sluice.sock`,
 		Args:    cli.Arguments(1, 1, "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -135,9 +139,10 @@ func cellRotateVerb(a *cli.App) *cobra.Command {
 func cellRevokeVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "revoke NAME",
-		Short: "Shut a cell out: its key is not good any more, until it gets a new token",
-		Long: `By --server within 2 s on every replica; the engine commits it. Without, it is a commit of yours, which counts as soon as it is read. What
-the cell runs goes on running. sluice cell add NAME lets it come back, with a new key.`,
+		Short: "Shut a cell out: its key is refused until the cell gets a new token",
+		Long: `With --server, every replica refuses the key within 2 s, and the engine commits the revocation.
+Without, the revocation is a commit in your name, in force as soon as it is read. What the cell runs
+keeps running. sluice cell add NAME lets the cell back in, with a new key.`,
 		Example: `  sluice cell revoke acme --server unix:///run/sluice.sock`,
 		Args:    cli.Arguments(1, 1, "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -159,9 +164,9 @@ the cell runs goes on running. sluice cell add NAME lets it come back, with a ne
 func cellRemoveVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "remove NAME",
-		Short: "Remove a cell and its key from the release repository, by one commit",
-		Long: `Removes cells/NAME. Its key is not good any more as soon as the commit is read; what runs there goes on running. A cell that is added again under this
-name starts anew, with another key.`,
+		Short: "Remove a cell and its key from the release repository, in one commit",
+		Long: `Removes cells/NAME. The cell's key is refused as soon as the commit is read; what the cell runs
+keeps running. A cell that is added again under this name starts anew, with another key.`,
 		Example: `  sluice cell remove acme`,
 		Args:    cli.Arguments(1, 1, "NAME"),
 	}

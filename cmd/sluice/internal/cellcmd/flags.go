@@ -14,18 +14,19 @@ import (
 )
 
 func cellFeatureVerb(a *cli.App) *cobra.Command {
-	return cli.Group("feature", "Which features stay off in this cell, whatever is announced", aboutOwner,
+	return cli.Group("feature", "Hold features off in this cell, whatever is announced", aboutOwner,
 		featureHoldVerb(a), featureReleaseVerb(a))
 }
 
 func featureHoldVerb(a *cli.App) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
-		Use: "hold FEATURE [--reason WHY]", Short: "Keep a feature off in this cell, for as long as its owner wants", Args: cli.Arguments(1, 1, "FEATURE"),
-		Long:    "Its flags have their off variant here, announced or not, also if they are on now. The release that has its code is begun all the same.",
+		Use: "hold FEATURE [--reason WHY]", Short: "Keep a feature off in this cell until its owner releases it", Args: cli.Arguments(1, 1, "FEATURE"),
+		Long: `The feature's flags have their off variant in this cell, announced or not, even if they are on now.
+A release that contains the feature's code starts all the same.`,
 		Example: `  sluice cell feature hold workspace-classes --reason "after the training in May" --state /var/lib/sluice`,
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for the vendor to see")
+	cmd.Flags().StringVar(&reason, "reason", "", "reason, visible to the vendor")
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
 		if !cells.ValidFeature(args[0]) {
 			return cli.Usage(cmd, "%q can't be a feature's name", args[0])
@@ -49,7 +50,7 @@ func featureHoldVerb(a *cli.App) *cobra.Command {
 }
 
 func featureReleaseVerb(a *cli.App) *cobra.Command {
-	cmd := &cobra.Command{Use: "release FEATURE", Short: "End the owner's hold of a feature", Args: cli.Arguments(1, 1, "FEATURE")}
+	cmd := &cobra.Command{Use: "release FEATURE", Short: "End the owner's hold on a feature", Args: cli.Arguments(1, 1, "FEATURE")}
 	return ownerVerb(a, cmd, func(o *cells.Owner, args []string) (string, error) {
 		i := slices.Index(o.Features, args[0])
 		if i < 0 {
@@ -74,9 +75,10 @@ func showHeld(a *cli.App, o *cells.Owner) {
 
 func cellFlagsVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "flags", Short: "How feature flags are in this cell: announcements, kills and what is held", Args: cli.Arguments(0, 0, ""),
-		Long: `Shows what the agent has in force, or had when it ran last: by announcement what it is here, and since when nothing changed. What
-single flags evaluate to, the agent answers where --flags-listen says, /flags.json among it.
+		Use: "flags", Short: "Show the feature flags of this cell: announcements, kills and holds", Args: cli.Arguments(0, 0, ""),
+		Long: `Shows what the agent has in force, or had when it last ran: the state of each announcement in this
+cell, and since when nothing has changed. What a single flag evaluates to, the agent answers at the
+address of its --flags-listen, as does /flags.json there.
 
 For the cell's owner, on the cell's machine: nothing is asked of the network.`,
 		Example: `  sluice cell flags --state /var/lib/sluice`,

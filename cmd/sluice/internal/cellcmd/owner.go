@@ -19,9 +19,10 @@ import (
 )
 
 // aboutOwner is what all verbs of a cell's owner have in common.
-const aboutOwner = `For the cell's owner, on the cell's machine: nothing is asked of the network. The decision is written to owner.yaml in the
-agent's state folder; the agent takes notice within two seconds and enforces it. The vendor sees it and can't override
-it. It binds everything new, a rollback too; only the cell's own return to what was last good goes on.`
+const aboutOwner = `For the cell's owner, on the cell's machine: nothing is asked of the network. The decision is
+written to owner.yaml in the agent's state folder; the agent notices it within two seconds and
+enforces it. The vendor sees it and can't override it. It applies to everything new, even a
+rollback; only the cell's own return to its last good release is exempt.`
 
 // ownerVerbs are the verbs of cell that act on the cell's own machine.
 func ownerVerbs(a *cli.App) []*cobra.Command {
@@ -34,8 +35,8 @@ func ownerVerbs(a *cli.App) []*cobra.Command {
 // owned adds the flags that name the agent's state folder, and gives what finds it.
 func owned(a *cli.App, cmd *cobra.Command) func() (string, error) {
 	var state, dir string
-	cmd.Flags().StringVar(&state, "state", "", "the agent's state `FOLDER` (default $SLUICE_STATE, else DIR/.agent)")
-	cmd.Flags().StringVar(&dir, "dir", "", "the agent's --dir")
+	cmd.Flags().StringVar(&state, "state", "", "state `FOLDER` of the agent (default $SLUICE_STATE, else DIR/.agent)")
+	cmd.Flags().StringVar(&dir, "dir", "", "`DIR` that the agent was given as --dir")
 	if cmd.Long == "" {
 		cmd.Long = aboutOwner
 	} else {
@@ -86,7 +87,7 @@ func ownerVerb(a *cli.App, cmd *cobra.Command, change func(o *cells.Owner, args 
 func cellPauseVerb(a *cli.App) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
-		Use: "pause --reason WHY", Short: "Let nothing new begin in this cell, for as long as its owner wants", Args: cli.Arguments(0, 0, ""),
+		Use: "pause --reason WHY", Short: "Start nothing new in this cell until its owner ends the pause", Args: cli.Arguments(0, 0, ""),
 		Example: `  sluice cell pause --reason "quarter end" --state /var/lib/sluice`,
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			if strings.TrimSpace(reason) == "" {
@@ -95,7 +96,7 @@ func cellPauseVerb(a *cli.App) *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for the vendor to see")
+	cmd.Flags().StringVar(&reason, "reason", "", "reason, visible to the vendor")
 	return ownerVerb(a, cmd, func(o *cells.Owner, _ []string) (string, error) {
 		o.Paused = reason
 		return "paused: nothing new begins; sluice cell unpause ends it", nil
@@ -118,7 +119,7 @@ func ended(what *string, was string) string {
 
 func cellPinVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "pin RELEASE", Short: "Let this cell begin no other release than one", Args: cli.Arguments(1, 1, "RELEASE"),
+		Use: "pin RELEASE", Short: "Start no other release than one in this cell", Args: cli.Arguments(1, 1, "RELEASE"),
 		Example: `  sluice cell pin 2026.11.3 --state /var/lib/sluice`,
 		PreRunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := releases.ParseVersion(args[0]); err != nil {
@@ -139,7 +140,7 @@ func cellUnpinVerb(a *cli.App) *cobra.Command {
 }
 
 func cellWindowVerb(a *cli.App) *cobra.Command {
-	return cli.Group("window", "When something new may begin in this cell: no window, at any time", aboutOwner,
+	return cli.Group("window", "Set when something new may start in this cell; without windows, at any time", aboutOwner,
 		windowAddVerb(a), windowListVerb(a), windowRemoveVerb(a))
 }
 
@@ -147,13 +148,14 @@ func windowAddVerb(a *cli.App) *cobra.Command {
 	var w window.Window
 	cmd := &cobra.Command{
 		Use: "add --opens CRON --for DURATION", Short: "Add a window", Args: cli.Arguments(0, 0, ""),
-		Long:    "Outside all windows nothing new begins; what began inside one is finished. A window opens at each instant that the cron line names.",
+		Long: `Outside all windows nothing new starts; what started inside a window is finished. A window opens at
+each instant that the cron line names.`,
 		Example: `  sluice cell window add --opens "0 22 * * SAT" --for 4h --zone Europe/Berlin --state /var/lib/sluice`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&w.Opens, "opens", "", "`CRON` line of five fields: minute, hour, day of month, month, day of week")
 	f.DurationVar(&w.For, "for", 0, "how long it stays open")
-	f.StringVar(&w.Zone, "zone", "", "IANA zone (default: UTC)")
+	f.StringVar(&w.Zone, "zone", "", "IANA `ZONE` (default: UTC)")
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		for _, wrong := range w.Ready() {
 			return cli.Usage(cmd, "--%s: %s", wrong.Field, wrong.Reason)
@@ -194,7 +196,7 @@ func countOf(n int, thing string) string {
 }
 
 func windowListVerb(a *cli.App) *cobra.Command {
-	cmd := &cobra.Command{Use: "list", Short: "The owner's windows, numbered", Args: cli.Arguments(0, 0, "")}
+	cmd := &cobra.Command{Use: "list", Short: "List the owner's windows, numbered", Args: cli.Arguments(0, 0, "")}
 	folder := owned(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		o, _, err := ownerOf(a, cmd, folder)
@@ -227,7 +229,7 @@ func windowRemoveVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "remove NUMBER | --all", Short: "Remove a window, by its number in the list", Args: cli.Arguments(0, 1, "NUMBER"),
 	}
-	cmd.Flags().BoolVar(&all, "all", false, "remove all of them")
+	cmd.Flags().BoolVar(&all, "all", false, "remove all windows")
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
 		if all == (len(args) == 1) {
 			return cli.Usage(cmd, "say which: NUMBER or --all")

@@ -20,10 +20,12 @@ import (
 )
 
 func TokenVerb(a *cli.App) *cobra.Command {
-	cmd := cli.Group("token", "Add and remove the tokens of people and programs", `Who asks the control plane by https:// shows a token, $SLUICE_TOKEN, with a role: viewer reads; operator also acts on cells and rollouts,
-approver on approvals; admin does everything. A token is stored as a hash, and shown once.
+	cmd := cli.Group("token", "Manage the access tokens of people and programs", `A request to the control plane over https:// shows a token, $SLUICE_TOKEN, with a role: viewer
+reads; operator also acts on cells and rollouts, approver on approvals; admin does everything. A
+token is stored as a hash, and shown once.
 
-Asks the control plane (--server, as an administrator); without, on the server's machine, the store in --data or --database.`,
+These commands ask the control plane (--server, as an administrator) or, on the server's machine,
+use the store in --data or --database.`,
 		tokenAddVerb(a), tokenListVerb(a), tokenRemoveVerb(a))
 	cmd.GroupID = cli.GroupCells
 	return cmd
@@ -72,9 +74,9 @@ func tokenAddVerb(a *cli.App) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&role, "role", "", "viewer, operator, approver or admin")
-	f.DurationVar(&lasts, "for", 0, "how long it is good (default: until it is removed)")
-	f.StringVar(&file, "token-file", "", "write it to this `FILE`, for its owner only, instead of printing it")
+	f.StringVar(&role, "role", "", "`ROLE`: viewer, operator, approver or admin")
+	f.DurationVar(&lasts, "for", 0, "how long the token is valid (default: until it is removed)")
+	f.StringVar(&file, "token-file", "", "write the token to this `FILE`, readable by its owner only, instead of printing it")
 	cli.ServerFlag(a, cmd)
 	return cmd
 }
@@ -99,7 +101,7 @@ func addToken(ctx context.Context, a *cli.App, name string, role access.Role, la
 func tokenListVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "list",
-		Short:   "List everyone's tokens: names, roles, ends",
+		Short:   "List all tokens: names, roles, when they expire",
 		Example: `  sluice token list --server unix:///run/sluice.sock`,
 		Args:    cli.Arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -145,7 +147,7 @@ func tokenListVerb(a *cli.App) *cobra.Command {
 func tokenRemoveVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "remove NAME",
-		Short:   "Make a token worthless, at once",
+		Short:   "Remove a token; it stops working at once",
 		Example: `  sluice token remove ada --server unix:///run/sluice.sock`,
 		Args:    cli.Arguments(1, 1, "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {

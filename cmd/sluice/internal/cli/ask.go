@@ -224,7 +224,7 @@ func OfChannel(channel string) url.Values {
 
 // ServerFlag adds --server to a verb that can ask a running control plane.
 func ServerFlag(a *App, cmd *cobra.Command) {
-	cmd.Flags().StringVar(&a.Server, "server", "", "ask this control plane: http://HOST:PORT, unix:///PATH, or https://HOST:PORT with a token in $SLUICE_TOKEN (default $SLUICE_SERVER; without, --repo and --data are read)")
+	cmd.Flags().StringVar(&a.Server, "server", "", "`ADDRESS` of a control plane to ask: http://HOST:PORT, unix:///PATH, or https://HOST:PORT with a token in $SLUICE_TOKEN (default $SLUICE_SERVER; without one, --repo and --data are read)")
 }
 
 // AsksServer tells whether a control plane is to be asked. A repository or data folder named by a flag goes before the environment.

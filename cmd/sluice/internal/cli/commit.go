@@ -93,9 +93,9 @@ type Approving struct{ as, key, Comment string }
 // Flags adds the flags of an approval.
 func (w *Approving) Flags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&w.as, "as", "", "the `PERSON` of sluice.yaml (default: the one with your e-mail address)")
-	f.StringVar(&w.key, "key", "", "`FILE` of the private SSH key that signs")
-	f.StringVar(&w.Comment, "comment", "", "what goes with it")
+	f.StringVar(&w.as, "as", "", "approve as this `PERSON` of sluice.yaml (default: the one with your e-mail address)")
+	f.StringVar(&w.key, "key", "", "`FILE` with the private SSH key to sign with")
+	f.StringVar(&w.Comment, "comment", "", "comment to store with the approval")
 }
 
 // Approve commits an approval, signed by a key that sluice.yaml lists for the person. d says what is approved as whom.

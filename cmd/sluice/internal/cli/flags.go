@@ -21,7 +21,7 @@ import (
 func FlagsRepoFlags(a *App, cmd *cobra.Command) {
 	f := cmd.PersistentFlags()
 	f.StringVar(&a.FlagsRepo, "flags-repo", "", "flags repository: a folder or a URL (default $SLUICE_FLAGS_REPO)")
-	f.StringVar(&a.flagsBranch, "flags-branch", "", "its branch (default: the one its HEAD names)")
+	f.StringVar(&a.flagsBranch, "flags-branch", "", "branch of the flags repository (default: the one that HEAD names)")
 }
 
 // FlagsAt is where a flags repository at address is.

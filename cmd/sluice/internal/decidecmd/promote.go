@@ -24,11 +24,12 @@ func PromoteVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "promote V --to CHANNEL | CHANNEL V",
 		GroupID: cli.GroupDecide,
-		Short:   "Ask for a release in a channel",
-		Long: `Commits a request: head.yaml of the channel with another release, and nothing else changed. The engine answers it
-with a promotion of its own that names you, or with a verdict. Gates bind requests too, unless the channel says
-"people: free". With --wait it shows how the verdicts change until the engine answered; exit 3 if that takes longer than
---timeout. Verdicts that rest on cells' reports need --server or --data.`,
+		Short:   "Request a release in a channel",
+		Long: `Commits a request: the channel's head.yaml with another release, and nothing else changed. The
+engine answers with a promotion of its own that names you, or with a verdict. Gates apply to
+requests too, unless the channel says "people: free". With --wait, the verdicts are shown as they
+change until the engine has answered; the exit code is 3 if that takes longer than --timeout.
+Verdicts that depend on cells' reports need --server or --data.`,
 		Example: `  sluice promote 2026.11.3 --to dedicated
   sluice promote dedicated 2026.11.3 --wait --server http://127.0.0.1:7600`,
 		Args: cli.Arguments(1, 2, "the release's version"),
@@ -45,10 +46,10 @@ with a promotion of its own that names you, or with a verdict. Gates bind reques
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&d.Channel, "to", "", "the `CHANNEL`")
-	f.StringVar(&d.Reason, "reason", "", "why, for the commit")
+	f.StringVar(&d.Channel, "to", "", "`CHANNEL` to promote to")
+	f.StringVar(&d.Reason, "reason", "", "reason, recorded in the commit")
 	f.BoolVar(&wait, "wait", false, "wait for the engine's answer")
-	f.DurationVar(&timeout, "timeout", 10*time.Minute, "how long to wait")
+	f.DurationVar(&timeout, "timeout", 10*time.Minute, "how long --wait waits")
 	cli.ServerFlag(a, cmd)
 	return cmd
 }
@@ -144,9 +145,9 @@ func ApproveVerb(a *cli.App) *cobra.Command {
 		Use:     "approve CHANNEL V",
 		GroupID: cli.GroupDecide,
 		Short:   "Approve a release for a channel, signed with your SSH key",
-		Long: `Commits channels/CHANNEL/approvals/V/PERSON.yaml with the release's digest, signed with an SSH key that sluice.yaml lists
-for you under people. The key is --key, or git's user.signingKey, or one that your SSH agent has. An approval never counts from
-an author of the release.`,
+		Long: `Commits channels/CHANNEL/approvals/V/PERSON.yaml with the release's digest, signed with an SSH key
+that sluice.yaml lists for you under people. The key is --key, or git's user.signingKey, or one that
+your SSH agent holds. An approval by an author of the release never counts.`,
 		Example: `  sluice approve dedicated 2026.11.3
   sluice approve dedicated 2026.11.3 --as ada --key ~/.ssh/id_ed25519 --comment "tried it on staging"`,
 		Args: cli.Arguments(2, 2, "CHANNEL and V, the release's version,"),

@@ -15,8 +15,8 @@ import (
 )
 
 func RolloutVerb(a *cli.App) *cobra.Command {
-	cmd := cli.Group("rollout", "See how a head reaches its cells; stop it, let it go on, skip a wave", `A head reaches the cells of its channel in waves, as rollout: in channel.yaml says. What you decide here is a commit to the
-release repository, like everything that is meant to be: halt is a hold, resume its removal.`,
+	cmd := cli.Group("rollout", "Show how a head reaches its cells; halt or resume the rollout, or skip a wave", `A head reaches the cells of its channel in waves, as rollout: in channel.yaml says. Each decision
+made here is a commit to the release repository: halt adds a hold, and resume removes it.`,
 		cli.Complete(a, rolloutStatusVerb(a), cli.ChannelNames),
 		cli.Complete(a, rolloutHaltVerb(a), cli.ChannelNames),
 		cli.Complete(a, rolloutResumeVerb(a), cli.ChannelNames),
@@ -30,13 +30,13 @@ func rolloutHaltVerb(a *cli.App) *cobra.Command {
 	d := edits.Hold{ID: edits.HaltID}
 	cmd := &cobra.Command{
 		Use:   "halt CHANNEL --reason WHY",
-		Short: "Stop the rollout: no more cells begin, and nothing is promoted",
-		Long: `Commits channels/CHANNEL/holds/rollout.yaml. Cells that began go on to their end; only rollbacks are granted. To take the
-release back as well: sluice rollback.`,
+		Short: "Halt the rollout: no more cells start, and nothing is promoted",
+		Long: `Commits channels/CHANNEL/holds/rollout.yaml. Cells that have started go on to the end; only
+rollbacks are granted. To take the release back as well, run sluice rollback.`,
 		Example: `  sluice rollout halt dedicated --reason "support sees slow starts"`,
 		Args:    cli.Arguments(1, 1, "CHANNEL"),
 	}
-	cli.NeedReason(cmd, &d.Reason, "why, for everyone who meets it")
+	cli.NeedReason(cmd, &d.Reason, "reason, shown to everyone it affects")
 	return cli.Decides(a, cmd, a.Releases(), func(args []string) edits.Decision[*edits.Releases] {
 		d.Channel = args[0]
 		return d
@@ -47,13 +47,13 @@ func rolloutResumeVerb(a *cli.App) *cobra.Command {
 	var d edits.Resume
 	cmd := &cobra.Command{
 		Use:   "resume CHANNEL [HOLD]",
-		Short: "Let a halted rollout go on where it was",
-		Long: `Removes the hold that stops it: the one that sluice rollout halt left or, where the engine halted it, the engine's. HOLD says
-which if there are several.`,
+		Short: "Resume a halted rollout where it stopped",
+		Long: `Removes the hold that halts the rollout: the one that sluice rollout halt left or, if the engine
+halted it, the engine's. HOLD says which if there are several.`,
 		Example: `  sluice rollout resume dedicated`,
 		Args:    cli.Arguments(1, 2, "CHANNEL"),
 	}
-	cmd.Flags().StringVar(&d.Reason, "reason", "", "why, for the commit")
+	cmd.Flags().StringVar(&d.Reason, "reason", "", "reason, recorded in the commit")
 	return cli.Decides(a, cmd, a.Releases(), func(args []string) edits.Decision[*edits.Releases] {
 		if d.Channel = args[0]; len(args) == 2 {
 			d.Hold = args[1]
@@ -66,11 +66,13 @@ func rolloutSkipVerb(a *cli.App) *cobra.Command {
 	var d edits.SkipWave
 	cmd := &cobra.Command{
 		Use:   "skip-wave CHANNEL --reason WHY",
-		Short: "Open the next wave without waiting for those before",
-		Long: `Commits channels/CHANNEL/skips/SEQUENCE.yaml, for the head that the channel has now and no other. It skips the waves' soak and
-nothing else: neither quarantine nor holds, windows, freezes, maxInFlight or the failure budget.
+		Short: "Open the next wave without waiting for the soak of the earlier ones",
+		Long: `Commits channels/CHANNEL/skips/SEQUENCE.yaml, which applies only to the channel's current head. It
+skips the waves' soak and nothing else: quarantine, holds, windows, freezes, maxInFlight and the
+failure budget still apply.
 
-Which wave is open, the control plane (--server) or the store (--data, --database) is asked; --wave names the wave to open and asks nobody.`,
+Which wave is open is asked of the control plane (--server) or read from the store (--data,
+--database). With --wave, which names the wave to open, neither is needed.`,
 		Example: `  sluice rollout skip-wave dedicated --reason "it soaked in staging for a week" --server unix:///run/sluice.sock
   sluice rollout skip-wave dedicated --wave 3 --reason "urgent"`,
 		Args: cli.Arguments(1, 1, "CHANNEL"),
@@ -79,8 +81,8 @@ Which wave is open, the control plane (--server) or the store (--data, --databas
 			return skipWave(a, cmd, d)
 		},
 	}
-	cli.NeedReason(cmd, &d.Reason, "why, for everyone who asks later")
-	cmd.Flags().IntVar(&d.Wave, "wave", 0, "the `WAVE` to open (default: the one after that which is open)")
+	cli.NeedReason(cmd, &d.Reason, "reason, recorded in the commit")
+	cmd.Flags().IntVar(&d.Wave, "wave", 0, "`WAVE` to open (default: the one after the open wave)")
 	cli.ServerFlag(a, cmd)
 	return cmd
 }

@@ -16,7 +16,7 @@ import (
 func rolloutStatusVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status [CHANNEL]",
-		Short: "Show how far heads have come: waves, cells in flight, failures, and who waits for what",
+		Short: "Show how far rollouts are: waves, cells in flight, failures, and what cells wait for",
 		Example: `  sluice rollout status --server http://127.0.0.1:7600
   sluice rollout status dedicated --repo releases --data data -o json`,
 		Args: cli.Arguments(0, 1, "CHANNEL"),

@@ -15,10 +15,10 @@ func HoldVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "hold CHANNEL --reason WHY | CHANNEL --lift [ID]",
 		GroupID: cli.GroupDecide,
-		Short:   "Stop a channel, all but rollbacks, until somebody lifts it",
-		Long: `Commits channels/CHANNEL/holds/ID.yaml: no promotion and no grant until the file is gone. With --cell it stops grants to those
-cells only. --lift removes it; the ID is needed only if there are several. The engine's own holds, after a rollback or a halt, are
-lifted the same way.`,
+		Short:   "Stop everything but rollbacks in a channel, until somebody lifts the hold",
+		Long: `Commits channels/CHANNEL/holds/ID.yaml: nothing is promoted or granted until the file is removed.
+With --cell, only grants to those cells stop. --lift removes the hold; its ID is needed only if
+there are several. Holds that the engine set after a rollback or a halt are lifted the same way.`,
 		Example: `  sluice hold dedicated --reason "incident 512"
   sluice hold dedicated --cell acme --reason "their trade fair"
   sluice hold dedicated --lift`,
@@ -39,9 +39,9 @@ lifted the same way.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&d.Reason, "reason", "", "why, for everyone who meets it")
-	f.StringVar(&d.ID, "id", "", "the hold's name (default: made of the time)")
-	f.StringSliceVar(&d.Cells, "cell", nil, "hold this `CELL` only; may be repeated")
+	f.StringVar(&d.Reason, "reason", "", "reason, shown to everyone it affects")
+	f.StringVar(&d.ID, "id", "", "ID of the hold (default: made from the time)")
+	f.StringSliceVar(&d.Cells, "cell", nil, "hold only this `CELL`; may be repeated")
 	f.BoolVar(&lift, "lift", false, "remove the hold")
 	return cmd
 }
@@ -52,10 +52,11 @@ func FreezeVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "freeze CHANNEL --until T --reason WHY",
 		GroupID: cli.GroupDecide,
-		Short:   "Let nothing into a channel for a while",
-		Long: `Adds a freeze to the channel's policy in one commit of yours; comments stay. From --from (default: now) up to --until,
-nothing is promoted or granted there but rollbacks. T is RFC 3339, or a duration from now (--from) or from --from (--until).
-To end it early, edit channels/CHANNEL/channel.yaml.`,
+		Short:   "Stop everything but rollbacks in a channel for a while",
+		Long: `Adds a freeze to the channel's policy in one commit in your name; comments are kept. From --from
+(default: now) to --until, nothing but rollbacks is promoted or granted there. T is an RFC 3339
+time, or a duration: from now for --from, from --from for --until. To end the freeze early, edit
+channels/CHANNEL/channel.yaml.`,
 		Example: `  sluice freeze dedicated --from 2026-12-20T00:00:00Z --until 2027-01-05T00:00:00Z --reason holidays
   sluice freeze dedicated --until 48h --reason "conference"`,
 		Args: cli.Arguments(1, 1, "CHANNEL"),
@@ -80,9 +81,9 @@ To end it early, edit channels/CHANNEL/channel.yaml.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&from, "from", "", "when it begins (default: now)")
-	f.StringVar(&until, "until", "", "when it ends")
-	f.StringVar(&d.Reason, "reason", "", "why, for everyone who meets it")
+	f.StringVar(&from, "from", "", "when it begins: `T` (default: now)")
+	f.StringVar(&until, "until", "", "when it ends: `T`")
+	f.StringVar(&d.Reason, "reason", "", "reason, shown to everyone it affects")
 	return cmd
 }
 
@@ -91,16 +92,17 @@ func RollbackVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "rollback CHANNEL --reason WHY",
 		GroupID: cli.GroupDecide,
-		Short:   "Ask for a channel to go back to an earlier release",
-		Long: `Commits a request downward: the engine answers with a rollback, in force at once for all cells, and leaves a hold on
-the channel, so that nothing moves up until you lift it (sluice hold CHANNEL --lift). Without --to, the newest earlier
-head is meant that is not quarantined. To keep a release from coming back, quarantine it.`,
+		Short:   "Request that a channel go back to an earlier release",
+		Long: `Commits a request for an earlier release. The engine answers with a rollback, in force at once for
+all cells, and leaves a hold on the channel: nothing moves forward until you lift it (sluice hold
+CHANNEL --lift). Without --to, the channel goes back to its newest earlier head that is not
+quarantined. To keep a release from coming back, quarantine it.`,
 		Example: `  sluice rollback dedicated --reason "workspaces start slowly"
   sluice rollback dedicated --to 2026.11.1 --reason "workspaces start slowly"`,
 		Args: cli.Arguments(1, 1, "CHANNEL"),
 	}
-	cmd.Flags().StringVar(&d.To, "to", "", "the `RELEASE` to go back to")
-	cli.NeedReason(cmd, &d.Reason, "why, for the commit and for those who ask later")
+	cmd.Flags().StringVar(&d.To, "to", "", "`RELEASE` to go back to")
+	cli.NeedReason(cmd, &d.Reason, "reason, recorded in the commit")
 	return cli.Decides(a, cmd, a.Releases(), func(args []string) edits.Decision[*edits.Releases] {
 		d.Channel = args[0]
 		return d
@@ -114,8 +116,9 @@ func QuarantineVerb(a *cli.App) *cobra.Command {
 		Use:     "quarantine V --reason WHY | V --lift",
 		GroupID: cli.GroupDecide,
 		Short:   "Keep a release out of all channels, or of some",
-		Long: `Commits quarantine/V.yaml: from then on no channel (or none of --channel) takes the release, and no cell is granted it.
-Channels that run it and have "onFailure: rollback" go back to their last good release.`,
+		Long: `Commits quarantine/V.yaml: from then on no channel (or none named by --channel) takes the release,
+and no cell is granted it. Channels that run it and have "onFailure: rollback" go back to their last
+good release.`,
 		Example: `  sluice quarantine 2026.11.2 --reason "loses workspaces"
   sluice quarantine 2026.11.2 --lift`,
 		Args: cli.Arguments(1, 1, "V, the release's version,"),
@@ -130,8 +133,8 @@ Channels that run it and have "onFailure: rollback" go back to their last good r
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&d.Reason, "reason", "", "why, for everyone who meets it")
-	f.StringSliceVar(&d.Channels, "channel", nil, "only this `CHANNEL`; may be repeated")
+	f.StringVar(&d.Reason, "reason", "", "reason, shown to everyone it affects")
+	f.StringSliceVar(&d.Channels, "channel", nil, "quarantine only in this `CHANNEL`; may be repeated")
 	f.BoolVar(&lift, "lift", false, "end the quarantine")
 	return cmd
 }

@@ -35,12 +35,15 @@ func Verb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "demo",
 		GroupID: cli.GroupRun,
-		Short:   "Show a release on its way, and a bad one that staging catches, on this machine",
-		Long: `Makes a release repository of the sample product, starts the control plane and the agents of one staging and three dedicated
-cells as child processes, cuts a release and shows it on its way, with soak shortened to seconds; then a bad one, which staging
-catches; then a feature that turns on with its announcement, and is killed. All of it is real: git, HTTP, kustomize, folders that are switched. Nothing leaves this machine.
+		Short:   "Show a release on its way to cells, and a bad one that staging catches, on this machine",
+		Long: `Makes a release repository of the sample product, starts the control plane and the agents of one
+staging and three dedicated cells as child processes, cuts a release and shows it on its way, with
+soak shortened to seconds; then a bad one, which staging catches; then a feature that turns on with
+its announcement, and is killed. All of it is real: git, HTTP, kustomize, folders that are switched.
+Nothing leaves this machine.
 
-It then goes on until it is interrupted, for you to look around; with --once it ends by itself, and fails if any step did.`,
+The demo then keeps running for you to look around, until interrupted; with --once it exits by
+itself, and fails if any step did.`,
 		Args: cli.Arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeoutCause(cmd.Context(), timeout, fmt.Errorf("the demo took longer than %s", timeout))
@@ -57,9 +60,9 @@ It then goes on until it is interrupted, for you to look around; with --once it 
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVar(&once, "once", false, "end by itself; exit 1 if any step failed")
-	f.StringVar(&dir, "dir", ".demo", "where everything goes: made anew each time, left for you to look at")
-	f.DurationVar(&timeout, "timeout", 85*time.Second, "for the whole story")
+	f.BoolVar(&once, "once", false, "exit when done; exit code 1 if any step failed")
+	f.StringVar(&dir, "dir", ".demo", "folder for everything: made anew each time, left for you to look at")
+	f.DurationVar(&timeout, "timeout", 85*time.Second, "limit for the whole demo")
 	f.BoolVar(&keep, "keep", true, "leave the folder")
 	return cmd
 }

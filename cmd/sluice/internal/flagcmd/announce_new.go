@@ -29,14 +29,17 @@ func announceNewVerb(a *cli.App) *cobra.Command {
 	var n announced
 	cmd := &cobra.Command{
 		Use:   "new ID --title TITLE --feature FEATURE",
-		Short: "Write an announcement: what is told, when, to whom, and which features turn on",
-		Long: `Commits announcements/ID.yaml. --at is a wall time in --zone; without it the announcement is not scheduled. Entry channels (staging) have
-its features as soon as their cells have the release, unless --in says otherwise.
+		Short: "Write an announcement: title, time, cells, and which features turn on",
+		Long: `Commits announcements/ID.yaml. --at is a wall-clock time in --zone; without it the announcement is
+not scheduled. Entry channels (staging) have its features as soon as their cells have the release,
+unless --in says otherwise.
 
-  --cells  acme,globex names cells; channel=dedicated a channel; any other NAME=VALUE a label. All that is said must hold.
-  --ramp   PERCENT@AFTER,… counted from publication: 5@0s,25@24h,100@72h. The last is 100.
-  --when-not-ready  what happens to cells without the release at that time: wait (each turns on when it has it),
-           skip:PERCENT (they are left out, if at least so many are ready) or block:PERCENT (nobody gets it before so many are ready).`,
+  --cells           acme,globex names cells; channel=dedicated a channel; any other NAME=VALUE a
+                    label. A cell must match all of them.
+  --ramp            PERCENT@AFTER,… counted from publication: 5@0s,25@24h,100@72h. The last is 100.
+  --when-not-ready  what happens to cells without the release at that time: wait (each turns on when
+                    it has the release), skip:PERCENT (they are left out, if at least that share is
+                    ready) or block:PERCENT (no cell turns on before that share is ready)`,
 		Example: `  sluice announce new workspace-classes --title "Workspace classes" --feature workspace-classes --at "2026-12-01 10:00" --zone Europe/Berlin
   sluice announce new ssh --title "SSH gateway" --feature ssh-gateway --notes-file ssh.md --ramp 5@0s,100@24h --cells channel=dedicated
   sluice announce new v2 --title "Version 2" --feature v2 --at 2026-12-01T10:00 --in staging=never --embargo --when-not-ready block:90`,
@@ -44,17 +47,17 @@ its features as soon as their cells have the release, unless --in says otherwise
 		RunE: func(cmd *cobra.Command, args []string) error { return announceNew(a, cmd, args[0], n) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&n.title, "title", "", "what it is called, for users")
-	f.StringVar(&n.notes, "notes-file", "", "Markdown `FILE` with what is told; - is standard input")
-	f.StringSliceVar(&n.features, "feature", nil, "a `FEATURE` of release.yaml that turns on with it; may be repeated")
-	f.StringVar(&n.at, "at", "", "when: a `TIME` such as \"2026-12-01 10:00\"")
+	f.StringVar(&n.title, "title", "", "title, for users")
+	f.StringVar(&n.notes, "notes-file", "", "Markdown `FILE` with the notes for users; - is standard input")
+	f.StringSliceVar(&n.features, "feature", nil, "`FEATURE` of release.yaml that turns on with the announcement; may be repeated")
+	f.StringVar(&n.at, "at", "", "publication `TIME`, such as \"2026-12-01 10:00\"")
 	f.StringVar(&n.zone, "zone", "", "IANA `ZONE` of --at (default: the repository's)")
-	f.StringSliceVar(&n.channels, "in", nil, "`CHANNEL=WHEN`: ready, never or a time, for one channel; may be repeated")
-	f.StringSliceVar(&n.cells, "cells", nil, "which cells (default: all)")
-	f.StringVar(&n.ramp, "ramp", "", "`STEPS` of a growing share (default: everybody at once)")
-	f.StringVar(&n.rampBy, "ramp-by", "", "whose share: user or cell (default user)")
+	f.StringSliceVar(&n.channels, "in", nil, "`CHANNEL=WHEN` for one channel: ready, never or a time; may be repeated")
+	f.StringSliceVar(&n.cells, "cells", nil, "`SELECTOR` of cells (default: all)")
+	f.StringVar(&n.ramp, "ramp", "", "`STEPS` of a growing share (default: everyone at once)")
+	f.StringVar(&n.rampBy, "ramp-by", "", "what the share counts: user or cell (default user)")
 	f.StringVar(&n.notReady, "when-not-ready", "", "wait, skip:PERCENT or block:PERCENT (default wait)")
-	f.BoolVar(&n.embargo, "embargo", false, "keys and time are not shown before")
+	f.BoolVar(&n.embargo, "embargo", false, "keep keys and time from being shown before publication")
 	return cmd
 }
 

@@ -20,9 +20,9 @@ func announceListVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "list",
 		Aliases: []string{"ls"},
-		Short:   "List announcements: how far each is, when, and what is next",
-		Long: `Asks the control plane (--server), which knows the cells, or reads the tip of the flags repository and, for the channels, the release
-repository (--repo or $SLUICE_REPO).`,
+		Short:   "List announcements: state, time, and what is next",
+		Long: `Asks the control plane (--server), which knows the cells, or reads the tip of the flags repository
+and, for the channels, the release repository (--repo or $SLUICE_REPO).`,
 		Args: cli.Arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			list, err := announcements(a, cmd)
@@ -45,7 +45,7 @@ repository (--repo or $SLUICE_REPO).`,
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&all, "all", false, "archived ones too")
+	cmd.Flags().BoolVar(&all, "all", false, "list archived announcements too")
 	cli.ServerFlag(a, cmd)
 	return cmd
 }
@@ -53,9 +53,9 @@ repository (--repo or $SLUICE_REPO).`,
 func announceShowVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show ID",
-		Short: "Show how far an announcement is: who approved, which cells will have it, and what some wait for",
-		Long: `Asks the control plane (--server), which knows the cells, or reads the tip of the flags repository and, for the channels, the release
-repository (--repo or $SLUICE_REPO).`,
+		Short: "Show an announcement: approvals, which cells will have it, and what the others wait for",
+		Long: `Asks the control plane (--server), which knows the cells, or reads the tip of the flags repository
+and, for the channels, the release repository (--repo or $SLUICE_REPO).`,
 		Example: `  sluice announce show workspace-classes --server http://127.0.0.1:7600`,
 		Args:    cli.Arguments(1, 1, "ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -38,13 +38,16 @@ func flagEvalVerb(a *cli.App) *cobra.Command {
 	var cell, at, agent string
 	cmd := &cobra.Command{
 		Use:   "eval KEY",
-		Short: "Show what a flag is for a caller, and why",
-		Long: `Evaluates the flag of the repository's tip as a cell would, offline. Without --cell, as if its feature were announced and contained:
-that tries the rules. With --cell, and the release repository (--repo or $SLUICE_REPO), as in that cell once it runs its channel's head:
-gates, kills, containment and time count, and what came is said; what the cell's owner holds is known to the cell alone, and to the control
-plane (sluice flag show). --at asks about another instant.
+		Short: "Show a flag's value for a caller, and why",
+		Long: `Evaluates the flag at the repository's tip as a cell would, offline. Without --cell, the flag's
+feature is taken as announced and contained: this tries the rules alone. With --cell and the release
+repository (--repo or $SLUICE_REPO), the flag is evaluated as in that cell once it runs its
+channel's head: gates, kills, containment and time count, and the output says which of them decided.
+What the cell's owner holds is known only to the cell and to the control plane (sluice flag show).
+--at evaluates at another instant.
 
---agent asks a running cell's agent instead, at the place of its --flags-listen, as the product does: on the cell's machine.`,
+--agent asks a running agent instead, at the address of its --flags-listen, as the product does: on
+the cell's machine.`,
 		Example: `  sluice flag eval theme --context plan=pro --context targetingKey=user-17
   sluice flag eval new-editor --context '{"targetingKey": "user-17"}' --cell acme --repo releases --at 2026-12-01T10:00:00+01:00
   sluice flag eval new-editor --context targetingKey=user-17 --agent http://127.0.0.1:8013`,
@@ -70,9 +73,9 @@ plane (sluice flag show). --at asks about another instant.
 		},
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&contexts, "context", nil, "what the caller says of itself: JSON, `@FILE` with JSON, or NAME=VALUE; may be repeated")
-	f.StringVar(&cell, "cell", "", "the `CELL` it is asked in")
-	f.StringVar(&at, "at", "", "the `INSTANT` (RFC 3339; default: now)")
+	f.StringArrayVar(&contexts, "context", nil, "evaluation context of the caller: JSON, `@FILE` with JSON, or NAME=VALUE; may be repeated")
+	f.StringVar(&cell, "cell", "", "evaluate as in this `CELL`")
+	f.StringVar(&at, "at", "", "evaluate at this `INSTANT` (RFC 3339; default: now)")
 	f.StringVar(&agent, "agent", "", "ask the agent that listens at this `ADDRESS`: http://127.0.0.1:PORT or unix:///PATH")
 	return cmd
 }

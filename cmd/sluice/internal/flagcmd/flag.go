@@ -12,11 +12,13 @@ import (
 )
 
 func FlagVerb(a *cli.App) *cobra.Command {
-	cmd := cli.Group("flag", "Feature flags: list, show, set, try, check, kill", `Flags live in a repository of their own, in flagd's format: flags/*.yaml. A flag that names a feature (metadata.feature) is on only in
-cells that run a release with that feature, once an announcement of the feature is published there (sluice announce). Each
-verb that changes something makes one commit of yours to the flags repository, never to the release repository.
+	cmd := cli.Group("flag", "Manage feature flags: list, show, set, evaluate, lint, kill", `Flags live in a repository of their own, in flagd's format: flags/*.yaml. A flag that names a
+feature (metadata.feature) is on only in cells that run a release with that feature, once an
+announcement of the feature is published there (sluice announce). Each command that changes
+something makes one commit in your name to the flags repository, never to the release repository.
 
-The flags repository is --flags-repo, else $SLUICE_FLAGS_REPO, else the one around the working folder.`,
+The flags repository is --flags-repo, else $SLUICE_FLAGS_REPO, else the one around the working
+folder.`,
 		releasecmd.FlagInitVerb(a),
 		flagListVerb(a),
 		cli.CompleteFlags(a, flagShowVerb(a), flagKeys),

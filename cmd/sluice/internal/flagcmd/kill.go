@@ -24,13 +24,16 @@ func flagKillVerb(a *cli.App) *cobra.Command {
 	var wait time.Duration
 	cmd := &cobra.Command{
 		Use:   "kill KEY --reason WHY",
-		Short: "Turn a flag off everywhere, at once, whatever else holds",
-		Long: `Asks the control plane (--server), which keeps the kill, tells all cells, and then commits it: connected cells have it within two seconds,
-whatever is wrong with the repositories or the git host. It says how many confirmed it within --wait, and which did not: a cell that
-is offline has it when it comes back. Without a control plane it commits overrides/kill-KEY.yaml itself.
+		Short: "Turn a flag off everywhere, at once, whatever else applies",
+		Long: `Asks the control plane (--server), which stores the kill, tells all cells, and then commits it:
+connected cells have it within two seconds, whatever is wrong with the repositories or the git host.
+The output says how many cells confirmed the kill within --wait, and which did not; a cell that is
+offline gets it when it comes back. Without a control plane, the command commits
+overrides/kill-KEY.yaml itself.
 
-The flag then has the variant metadata.off, or its default, and no rule counts. Nothing but a commit lifts it (sluice flag unkill):
---until says when somebody should look at it again, and ends nothing.`,
+The flag then has the variant metadata.off, or its default, and no rule applies. Nothing but a
+commit lifts the kill (sluice flag unkill): --until says when somebody should look at it again, and
+ends nothing.`,
 		Example: `  sluice flag kill new-editor --reason "loses text" --server unix:///run/sluice.sock
   sluice flag kill new-editor --reason "loses text" --until 2h --flags-repo ssh://git@git.example/flags`,
 		Args: cli.Arguments(1, 1, "KEY"),
@@ -49,9 +52,9 @@ The flag then has the variant metadata.off, or its default, and no rule counts. 
 		},
 	}
 	f := cmd.Flags()
-	cli.NeedReason(cmd, &reason, "why, for everyone who meets it")
-	f.StringVar(&until, "until", "", "when somebody should look again: a duration, or a time (RFC 3339)")
-	f.DurationVar(&wait, "wait", 2*time.Second, "how long to wait for cells to confirm it")
+	cli.NeedReason(cmd, &reason, "reason, shown to everyone it affects")
+	f.StringVar(&until, "until", "", "when somebody should look at it again: a duration, or a `TIME` (RFC 3339)")
+	f.DurationVar(&wait, "wait", 2*time.Second, "how long to wait for cells to confirm the kill")
 	cli.ServerFlag(a, cmd)
 	return cmd
 }
@@ -121,13 +124,13 @@ func flagUnkillVerb(a *cli.App) *cobra.Command {
 	var d edits.UnkillFlag
 	cmd := &cobra.Command{
 		Use:   "unkill KEY --reason WHY",
-		Short: "Lift the kill of a flag: one commit of yours",
-		Long: `Removes the kills of the flag from overrides/, in one commit to the flags repository: nothing but a commit lifts a kill. The flag is then
-what its rules and announcements say.`,
+		Short: "Lift the kill of a flag, in one commit in your name",
+		Long: `Removes the flag's kills from overrides/ in one commit to the flags repository; nothing but a commit
+lifts a kill. The flag then follows its rules and announcements again.`,
 		Example: `  sluice flag unkill new-editor --reason "fixed in 2026.11.4"`,
 		Args:    cli.Arguments(1, 1, "KEY"),
 	}
-	cli.NeedReason(cmd, &d.Reason, "why, for the commit")
+	cli.NeedReason(cmd, &d.Reason, "reason, recorded in the commit")
 	return cli.Decides(a, cmd, a.Flags(), func(args []string) edits.Decision[*edits.Flags] {
 		d.Key = args[0]
 		return d
@@ -138,10 +141,11 @@ func flagPromoteVerb(a *cli.App) *cobra.Command {
 	var d edits.PromoteFlags
 	cmd := &cobra.Command{
 		Use:   "promote CHANNEL",
-		Short: "Give a channel the flags without an announcement as they are now, without the wait",
-		Long: `A channel with an upstream has the definitions of flags without an announcement from the commit in heads/CHANNEL.yaml, which the engine
-moves once the upstream's cells served them for the time that sluice.yaml calls soak. This commits that file by hand: the tip, or --to.
-Announced features are not concerned: theirs are approved.`,
+		Short: "Move a channel to the current definitions of flags without an announcement, without waiting",
+		Long: `A channel with an upstream takes the definitions of flags without an announcement from the commit in
+heads/CHANNEL.yaml, which the engine moves once the upstream's cells have served a commit for the
+soak set in sluice.yaml. This command commits that file by hand: with the tip, or --to. Announced
+features are not affected: their definitions are approved.`,
 		Example: `  sluice flag promote dedicated --reason "the new limit, today"`,
 		Args:    cli.Arguments(1, 1, "CHANNEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -152,6 +156,6 @@ Announced features are not concerned: theirs are approved.`,
 		},
 	}
 	cmd.Flags().StringVar(&d.To, "to", "", "`COMMIT` of the flags repository (default: the tip)")
-	cmd.Flags().StringVar(&d.Reason, "reason", "", "why, for the commit")
+	cmd.Flags().StringVar(&d.Reason, "reason", "", "reason, recorded in the commit")
 	return cmd
 }

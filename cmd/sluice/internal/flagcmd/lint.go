@@ -20,14 +20,17 @@ import (
 func flagLintVerb(a *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "lint [DIR-or-URL]",
-		Short: "Find all that is wrong in a flags repository",
-		Long: `Reads every file strictly and prints one "file:line: fault" a line; exits 1 if there is any. Warnings are printed and don't count.
-A folder or a worktree is read as it stands, so that an editor or CI can check what is not committed yet; of a bare repository or a
-URL, the tip of the branch is read. Without an argument, the working folder is.
+		Short: "Find every fault in a flags repository",
+		Long: `Reads every file strictly and prints one fault a line, as "file:line: fault"; exits 1 if there is any.
+Warnings are printed, and don't count. A folder or a worktree is read as it is, so that an editor or
+CI can check uncommitted changes; of a bare repository or a URL, the tip of the branch is read.
+Without an argument, the working folder is read.
 
-With the release repository (--repo or $SLUICE_REPO) it warns of features that no release contains, and of channels and cells that are not there.
+With the release repository (--repo or $SLUICE_REPO), lint also warns of features that no release
+contains, and of channels and cells that do not exist.
 
-Git hosts can refuse a push that brings a fault in: sluice validate --pre-receive, as for a release repository.`,
+Git hosts can refuse a push that brings a fault in: use sluice validate --pre-receive, as for a
+release repository.`,
 		Example: `  sluice flag lint
   sluice flag lint https://git.example/flags -o json`,
 		Args: cli.Arguments(0, 1, "DIR-or-URL"),

@@ -36,9 +36,9 @@ func flagListVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "list",
 		Aliases: []string{"ls"},
-		Short:   "List flags: state, feature, its announcements and how far they are, kills",
-		Long: `Asks the control plane (--server), which knows how far cells are, or reads the tip of the flags repository and, for the channels, the
-release repository (--repo or $SLUICE_REPO).`,
+		Short:   "List flags: state, feature, announcements and how far they are, kills",
+		Long: `Asks the control plane (--server), which knows how far the cells are, or reads the tip of the flags
+repository and, for the channels, the release repository (--repo or $SLUICE_REPO).`,
 		Args: cli.Arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			list, fault, err := flagsListed(a, cmd)

@@ -32,15 +32,17 @@ func flagSetVerb(a *cli.App) *cobra.Command {
 	var e flagEdit
 	cmd := &cobra.Command{
 		Use:   "set KEY",
-		Short: "Change a flag, or make one with --new",
-		Long: `Edits the flag where it stands, comments and spacing kept, in one commit of yours to the flags repository. A value of --variants and
---metadata is read as JSON where it is that, else as text.
+		Short: "Change a flag, or create one with --new",
+		Long: `Edits the flag in place, comments and spacing kept, in one commit in your name to the flags
+repository. A value of --variants and --metadata is read as JSON if it is JSON, else as text.
 
---new makes a flag with the variants on and off, unless --variants says others. With --feature it is gated: while its feature is not
-announced, or not contained in the release that a cell runs, it has the variant --off; then its own default, on. Without, it is off
-by default and follows its rules alone.
+--new creates a flag with the variants on and off, unless --variants says otherwise. With --feature
+the flag is gated: while its feature is not announced, or not contained in the release that a cell
+runs, it has the variant --off; then its own default, on. Without --feature it is off by default and
+follows its rules alone.
 
-A flag that an approved announcement turns on keeps its approved definition until the announcement is approved again.`,
+A flag that an approved announcement turns on keeps its approved definition until the announcement
+is approved again.`,
 		Example: `  sluice flag set new-editor --new --feature workspace-classes
   sluice flag set new-editor --default off --reason "not yet"
   sluice flag set theme --new --variants light=#fff,dark=#000 --default light --file flags/looks.yaml
@@ -49,16 +51,16 @@ A flag that an approved announcement turns on keeps its approved definition unti
 		RunE: func(cmd *cobra.Command, args []string) error { return flagSet(a, cmd, args[0], e) },
 	}
 	f := cmd.Flags()
-	f.BoolVar(&e.isNew, "new", false, "make the flag")
-	f.StringVar(&e.file, "file", "", "with --new: the `FILE` it goes into (default: flags/FEATURE.yaml, or flags/flags.yaml)")
-	f.StringVar(&e.byDefault, "default", "", "the `VARIANT` it has where no rule says another")
+	f.BoolVar(&e.isNew, "new", false, "create the flag")
+	f.StringVar(&e.file, "file", "", "with --new: `FILE` to create it in (default: flags/FEATURE.yaml, or flags/flags.yaml)")
+	f.StringVar(&e.byDefault, "default", "", "`VARIANT` where no rule says otherwise")
 	f.StringVar(&e.state, "state", "", "ENABLED or DISABLED")
-	f.StringVar(&e.targeting, "targeting-file", "", "JSON or YAML `FILE` with its rule; - is standard input; {} is none")
-	f.StringSliceVar(&e.variants, "variants", nil, "NAME=VALUE,… to add or change")
-	f.StringSliceVar(&e.metadata, "metadata", nil, "NAME=VALUE,… to add or change")
-	f.StringVar(&e.feature, "feature", "", "the `FEATURE` of release.yaml that its code is part of: metadata.feature")
-	f.StringVar(&e.off, "off", "", "the `VARIANT` it has while its gate is shut: metadata.off")
-	f.StringVar(&e.reason, "reason", "", "why, for the commit")
+	f.StringVar(&e.targeting, "targeting-file", "", "JSON or YAML `FILE` with its rule; - is standard input; {} means no rule")
+	f.StringSliceVar(&e.variants, "variants", nil, "`NAME=VALUE,…` to add or change")
+	f.StringSliceVar(&e.metadata, "metadata", nil, "`NAME=VALUE,…` to add or change")
+	f.StringVar(&e.feature, "feature", "", "`FEATURE` of release.yaml that its code belongs to (metadata.feature)")
+	f.StringVar(&e.off, "off", "", "`VARIANT` while its feature is not announced or not contained (metadata.off)")
+	f.StringVar(&e.reason, "reason", "", "reason, recorded in the commit")
 	return cmd
 }
 

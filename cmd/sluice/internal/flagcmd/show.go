@@ -26,9 +26,10 @@ type flagShown struct {
 func flagShowVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show KEY",
-		Short: "Show a flag: what it is, where it stands, kills, and what it is in each channel or cell",
-		Long: `Asks the control plane (--server), which knows what the flag is in every cell and which cells confirmed a kill; or reads the tip of the
-flags repository and, for the channels, the release repository (--repo or $SLUICE_REPO).`,
+		Short: "Show a flag: definition, kills, announcements, and its state in each channel or cell",
+		Long: `Asks the control plane (--server), which knows the flag's state in every cell and which cells
+confirmed a kill, or reads the tip of the flags repository and, for the channels, the release
+repository (--repo or $SLUICE_REPO).`,
 		Example: `  sluice flag show new-editor --server http://127.0.0.1:7600`,
 		Args:    cli.Arguments(1, 1, "KEY"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -14,13 +14,14 @@ import (
 func flagStaleVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "stale",
-		Short: "List flags that are on everywhere for good, and from which release on their code can go",
-		Long: `A flag is stale if it has no rule, and an announcement of its feature is published for everybody in every channel, and every release that
-a channel has as its head, or a cell runs, contains the feature; or if it was never more than a constant. The next release can do
-without the question in its code; once no cell runs an older one, the flag can go, and its announcement be archived (archived: true).
+		Short: "List flags that are on everywhere for good, and after which release their code can go",
+		Long: `A flag is stale if it has no rule, an announcement of its feature is published for everyone in every
+channel, and every release that is a channel's head or runs in a cell contains the feature; or if it
+was never more than a constant. The next release can do without asking for the flag; once no cell
+runs an older release, the flag can be removed, and its announcement archived (archived: true).
 
-Which releases cells run is asked of the control plane (--server), or read from the store in --data; the features are in the release
-repository (--repo or $SLUICE_REPO).`,
+Which releases cells run is asked of the control plane (--server) or read from the store in --data;
+the features are in the release repository (--repo or $SLUICE_REPO).`,
 		Example: `  sluice flag stale --repo releases --server http://127.0.0.1:7600`,
 		Args:    cli.Arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -34,9 +34,10 @@ func DiffVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "diff CHANNEL [V]",
 		GroupID: cli.GroupLook,
-		Short:   "Show what would change in a channel with another release",
-		Long:    `Compares the files of the channel's head with those of release V; without V, with the newest release that has no faults.`,
-		Args:    cli.Arguments(1, 2, "CHANNEL"),
+		Short:   "Show what another release would change in a channel",
+		Long: `Compares the files of the channel's head with those of release V or, without V, of the newest
+release without faults.`,
+		Args: cli.Arguments(1, 2, "CHANNEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			repo, err := a.Open(cmd.Context(), cmd)
 			if err != nil {
@@ -54,7 +55,7 @@ func DiffVerb(a *cli.App) *cobra.Command {
 			return a.Show(c, func() { printDiff(a, c, stat) })
 		},
 	}
-	cmd.Flags().BoolVar(&stat, "stat", false, "only the names of the files")
+	cmd.Flags().BoolVar(&stat, "stat", false, "print only the names of the files")
 	return cmd
 }
 

@@ -27,9 +27,9 @@ func LogVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "log [CHANNEL]",
 		GroupID: cli.GroupLook,
-		Short:   "Show the deployment history, from git, the newest first",
-		Long: `Every move of a channel's head that the engine made, as the repository's history has it. What each rested on is in its
-commit: git show COMMIT, or git log channels/CHANNEL/head.yaml.`,
+		Short:   "Show the deployment history from git, newest first",
+		Long: `Lists every move of a channel's head that the engine made, as recorded in the repository's history.
+The evidence for each move is in its commit: git show COMMIT, or git log channels/CHANNEL/head.yaml.`,
 		Args: cli.Arguments(0, 1, "CHANNEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := a.Releases().Read(cmd.Context(), a, cmd)
@@ -63,7 +63,7 @@ commit: git show COMMIT, or git log channels/CHANNEL/head.yaml.`,
 			})
 		},
 	}
-	cmd.Flags().IntVarP(&limit, "limit", "n", 0, "only the newest so many")
+	cmd.Flags().IntVarP(&limit, "limit", "n", 0, "show only the newest `N`")
 	return cmd
 }
 

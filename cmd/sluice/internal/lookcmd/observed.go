@@ -23,13 +23,15 @@ const observedHelp = `An observation file is JSON: what cells reported and what 
    "observations": [{"gate", "subject", "holds", "value", "validUntil"}]}
 
 state is one of pending, applying, healthy, unhealthy, failed, stuck. A healthy cell has soaked from
-healthySince to lastReport. gate is a gate's name, subject a release's digest or version; channel, reason and
-observedAt may be added. Cells may also have message, epoch, sequence, infrastructure (a template's number),
-granted ({"release", "digest", "sequence"}) and failures ([{"release", "digest", "sequence", "reason", "at", "values"}];
-values: true, if only its values had changed).
-Beside cells and observations there may be: since (when observing began), served ({channel: highest sequence})
-and learned, as a plan prints it, to go on from that plan.
-Times are RFC 3339. If the repository has no cells, those of the observation are taken.`
+healthySince to lastReport. gate is the name of a gate, subject the digest or version of a release.
+
+An observation may also have channel, reason and observedAt. A cell may also have message, epoch,
+sequence, infrastructure (the number of a template), granted ({"release", "digest", "sequence"}) and
+failures ([{"release", "digest", "sequence", "reason", "at", "values"}]; values is true if only the
+cell's values had changed). The file may also have since (when observing began), served ({channel:
+highest sequence}) and learned, as a plan prints it, to go on from that plan.
+
+Times are RFC 3339. If the repository has no cells, those of the file are used.`
 
 // parseObserved reads an observation file, strictly: every fault is found, each with its line. Pure.
 func parseObserved(file string, data []byte) (plan.Observed, []manifest.Fault) {

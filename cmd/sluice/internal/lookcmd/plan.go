@@ -19,9 +19,10 @@ func PlanVerb(a *cli.App) *cobra.Command {
 		Use:     "plan",
 		GroupID: cli.GroupLook,
 		Short:   "Show what the engine would do now, and what is blocked and why",
-		Long: `Decides as the engine would, and does nothing: what it would promote, roll back and grant, with the evidence;
-what is blocked, by which gate and until when; and when it would look again. The same input gives the same
-bytes. What was observed is read from --observed FILE, or from the store in --data DIR; without both, nothing was.
+		Long: `Decides as the engine would, and does nothing. Shows what the engine would promote, roll back and
+grant, with the evidence; what is blocked, by which gate and until when; and when the engine would
+look again. The same input produces the same bytes. Observations are read from --observed FILE, or
+from the store in --data DIR; without either, there are none.
 
 ` + observedHelp,
 		Example: `  sluice plan --repo https://git.example/releases --data /var/lib/sluice

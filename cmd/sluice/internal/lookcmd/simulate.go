@@ -25,12 +25,13 @@ func SimulateVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "simulate",
 		GroupID: cli.GroupLook,
-		Short:   "Let a policy run on virtual time, with modelled cells",
-		Long: `Lets the real engine run on the release repository as it is, on virtual time, with cells that are modelled:
-who gets what when, what blocks, and how long each gate made the channels wait. Nothing is written but the
-chart. The scenario says which releases are cut, how long cells take and how often they fail, when they are out
-of contact, what people do and what outside gates answer; docs/simulate.md describes it. The same repository,
-scenario and begin give the same output, byte for byte.`,
+		Short:   "Run a policy on virtual time, with modelled cells",
+		Long: `Runs the real engine against the release repository as it is, on virtual time, with modelled cells.
+Shows which cells get which release and when, what is blocked, and how long each gate made the
+channels wait. Nothing is written but the chart. The scenario says which releases are cut, how long
+cells take and how often they fail, when they are out of contact, what people do and what outside
+gates answer; docs/simulate.md describes it. The same repository, scenario and start produce the
+same output, byte for byte.`,
 		Example: `  sluice simulate --repo releases --scenario scenario.yaml --from 2026-12-01T00:00:00Z --for 30d
   sluice simulate --scenario scenario.yaml --branch stricter-policy --for 30d --svg month.svg -o json`,
 		Args: cli.Arguments(0, 0, ""),
@@ -70,10 +71,10 @@ scenario and begin give the same output, byte for byte.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&file, "scenario", "", "scenario `FILE`, YAML; - is standard input")
-	cmd.Flags().StringVar(&from, "from", "", "begin at this `INSTANT` (RFC 3339; default: today, 00:00 UTC)")
-	cmd.Flags().StringVar(&length, "for", "30d", "simulate so `LONG`: 36h, 30d, 2d12h")
-	cmd.Flags().StringVar(&chart, "svg", "", "draw a chart into this `FILE`")
+	cmd.Flags().StringVar(&file, "scenario", "", "scenario `FILE` (YAML); - is standard input")
+	cmd.Flags().StringVar(&from, "from", "", "start at this `INSTANT` (RFC 3339; default: today, 00:00 UTC)")
+	cmd.Flags().StringVar(&length, "for", "30d", "how long to simulate, a `DURATION`: 36h, 30d, 2d12h")
+	cmd.Flags().StringVar(&chart, "svg", "", "write a chart to this `FILE`")
 	return cmd
 }
 

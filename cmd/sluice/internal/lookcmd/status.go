@@ -25,15 +25,22 @@ func StatusVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "status",
 		GroupID: cli.GroupLook,
-		Short:   "Show where everything is: channels, their heads, cells",
-		Long: `Asks the control plane (--server), or reads the repository and the store (--repo, --data). --watch shows it again
-whenever it changes, until it is interrupted: on a terminal in place, elsewhere below.
+		Short:   "Show the channels, their heads, and the cells",
+		Long: `Asks the control plane (--server), or reads the repository and the store (--repo, --data). With
+--watch, the status is shown again whenever it changes, until interrupted: redrawn in place on a
+terminal, appended elsewhere.
 
-Cells that somebody should look at come first. Where there are many, a few of each kind are named and the others counted: --all names them all.
-  shut out   the key is revoked, or used from two places      held      its turn, a window, a hold or its owner keeps it back
-  failing    unhealthy, failed, stuck, or went back           updating  has been given or has begun something new
-  silent     has not reported within staleAfter               behind    on another release, and nothing of its own holds it
-  new        has never reported                               healthy   on the head of its channel`,
+Cells that need attention come first. In a large fleet, a few of each kind are named and the others
+are counted; --all names every cell.
+
+  shut out   the key is revoked, or used from two places
+  failing    unhealthy, failed, stuck, or went back to an earlier release
+  silent     has not reported within staleAfter
+  new        has never reported
+  held       kept back by its wave, a window, a hold or its owner
+  updating   was granted something new, or has started on it
+  behind     on another release, with nothing of its own to hold it back
+  healthy    on the head of its channel`,
 		Example: `  sluice status --server http://127.0.0.1:7600 --watch
   sluice status --repo releases --data data --channel dedicated -o json`,
 		Args: cli.Arguments(0, 0, ""),
@@ -55,10 +62,10 @@ Cells that somebody should look at come first. Where there are many, a few of ea
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVarP(&watch, "watch", "w", false, "show it again whenever it changes")
-	f.DurationVar(&every, "every", time.Second, "with --watch: how often to look")
-	f.StringVar(&page.Channel, "channel", "", "only this `CHANNEL` and its cells")
-	f.BoolVarP(&all, "all", "a", false, "name every cell, also where there are many")
+	f.BoolVarP(&watch, "watch", "w", false, "show the status again whenever it changes")
+	f.DurationVar(&every, "every", time.Second, "with --watch: how often to check")
+	f.StringVar(&page.Channel, "channel", "", "show only this `CHANNEL` and its cells")
+	f.BoolVarP(&all, "all", "a", false, "name every cell, even in a large fleet")
 	cli.ServerFlag(a, cmd)
 	return cmd
 }

@@ -16,7 +16,7 @@ func WhyVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "why CELL|CHANNEL",
 		GroupID: cli.GroupLook,
-		Short:   "Tell in a few lines what it runs, what it should run, and every verdict between",
+		Short:   "Explain what a cell or channel runs, what it should run, and every verdict between",
 		Example: `  sluice why dedicated --server http://127.0.0.1:7600
   sluice why acme --repo https://git.example/releases --data /var/lib/sluice`,
 		Args: cli.Arguments(1, 1, "CELL or CHANNEL"),

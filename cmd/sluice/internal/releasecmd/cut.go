@@ -34,11 +34,11 @@ func cutVerb(a *cli.App) *cobra.Command {
 	key := ""
 	cmd := &cobra.Command{
 		Use:   "cut V --from DIR",
-		Short: "Make a release of a kustomize folder",
-		Long: `Puts the files of DIR into the release repository as releases/V, in one commit of yours. DIR holds a
-kustomization.yaml; a release.yaml is added if it has none, with the commit of DIR if that lies in a git repository
-(then files that git ignores are left out). Everything is checked before anything is written. V is [v]N.N.N[-pre], and
-is used once: a release never changes.`,
+		Short: "Make a release from a kustomize folder",
+		Long: `Puts the files of DIR into the release repository as releases/V, in one commit in your name. DIR
+must contain a kustomization.yaml. If it has no release.yaml, one is added, with the commit of DIR
+if DIR lies in a git repository (files that git ignores are then left out). Everything is checked
+before anything is written. V is [v]N.N.N[-pre], and is used once: a release never changes.`,
 		Example: `  sluice release cut 2026.11.3 --from deploy --fixes CVE-2026-1234
   sluice release cut 2.0.0 --from deploy --features ssh-gateway --forward-only --sign`,
 		Args: cli.Arguments(1, 1, "V, the release's version,"),
@@ -54,13 +54,13 @@ is used once: a release never changes.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&c.from, "from", "", "the kustomize `DIR`")
-	f.StringSliceVar(&c.fixes, "fixes", nil, "what it fixes, CVEs for instance (only without a release.yaml)")
-	f.StringSliceVar(&c.features, "features", nil, "flags whose code it contains (only without a release.yaml)")
-	f.BoolVar(&c.forward, "forward-only", false, "cells never go back from it (only without a release.yaml)")
-	f.StringVarP(&c.message, "message", "m", "", "what the commit says beside its subject")
+	f.StringVar(&c.from, "from", "", "`DIR` with the kustomization")
+	f.StringSliceVar(&c.fixes, "fixes", nil, "what the release fixes, such as CVEs (only without a release.yaml)")
+	f.StringSliceVar(&c.features, "features", nil, "features whose code the release contains (only without a release.yaml)")
+	f.BoolVar(&c.forward, "forward-only", false, "cells never go back from the release (only without a release.yaml)")
+	f.StringVarP(&c.message, "message", "m", "", "body of the commit message")
 	f.BoolVar(&sign, "sign", false, "sign the commit with your SSH key (git's user.signingKey, or --key)")
-	f.StringVar(&key, "key", "", "`FILE` of the private SSH key that signs")
+	f.StringVar(&key, "key", "", "`FILE` with the private SSH key to sign with")
 	return cmd
 }
 

@@ -34,10 +34,10 @@ func InitVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "init [DIR-or-URL]",
 		GroupID: cli.GroupAuthor,
-		Short:   "Begin a release repository: a pipeline of two channels, staging and dedicated",
-		Long: `Writes sluice.yaml, two channels and .gitattributes in one commit of yours. A folder that is no git repository
-becomes one, with a worktree that follows what the engine pushes; --bare makes one without. Files that are there
-already are left as they are.`,
+		Short:   "Create a release repository with two channels, staging and dedicated",
+		Long: `Writes sluice.yaml, two channels and .gitattributes in one commit in your name. A folder that is not
+a git repository becomes one, with a worktree that follows what the engine pushes; --bare makes one
+without a worktree. Existing files are left as they are.`,
 		Example: `  sluice init releases
   sluice init --bare /srv/git/releases.git
   sluice init ssh://git@git.example/releases`,
@@ -140,9 +140,9 @@ func FlagInitVerb(a *cli.App) *cobra.Command {
 	var bare bool
 	cmd := &cobra.Command{
 		Use:   "init [DIR-or-URL]",
-		Short: "Begin a flags repository",
-		Long: `Writes sluice.yaml in one commit of yours. A folder that is no git repository becomes one, with a worktree that follows what the
-engine pushes; --bare makes one without.`,
+		Short: "Create a flags repository",
+		Long: `Writes sluice.yaml in one commit in your name. A folder that is not a git repository becomes one,
+with a worktree that follows what the engine pushes; --bare makes one without a worktree.`,
 		Example: `  sluice flag init flags
   sluice flag init --bare /srv/git/flags.git`,
 		Args: cli.Arguments(0, 1, "DIR-or-URL"),

@@ -39,7 +39,7 @@ func listVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "list",
 		Aliases: []string{"ls"},
-		Short:   "List releases, the newest first: digest, where each is the head, quarantine",
+		Short:   "List releases, newest first: digest, channels that run it, quarantine",
 		Args:    cli.Arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := a.AllReleases().Read(cmd.Context(), a, cmd)
@@ -65,7 +65,7 @@ func listVerb(a *cli.App) *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&all, "all", false, "pruned releases too")
+	cmd.Flags().BoolVar(&all, "all", false, "list pruned releases too")
 	return cmd
 }
 
@@ -123,7 +123,7 @@ type shown struct {
 func showVerb(a *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show V",
-		Short: "Show what one release is and where it runs",
+		Short: "Show a release and where it runs",
 		Args:  cli.Arguments(1, 1, "V, the release's version,"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			repo, err := a.Open(cmd.Context(), cmd)
@@ -208,9 +208,9 @@ func pruneVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "prune",
 		Short: "Remove old releases, leaving a tombstone for each",
-		Long: `Removes the folders of old releases in one commit of yours. A tombstone keeps each version from being used again.
-Never removed: the --keep newest releases, what any channel runs or may roll back to, what is newer than the oldest
-head, and what a request, a hotfix or a quarantine names.`,
+		Long: `Removes the folders of old releases in one commit in your name. A tombstone keeps each version from
+being used again. Never removed: the --keep newest releases, what any channel runs or may roll back
+to, what is newer than the oldest head, and what a request, a hotfix or a quarantine names.`,
 		Args: cli.Arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if keep < 1 {
@@ -237,7 +237,7 @@ head, and what a request, a hotfix or a quarantine names.`,
 			return a.Wrote(done)
 		},
 	}
-	cmd.Flags().IntVar(&keep, "keep", 20, "how many of the newest releases stay in any case")
-	cmd.Flags().BoolVar(&dry, "dry-run", false, "only tell what would be removed")
+	cmd.Flags().IntVar(&keep, "keep", 20, "how many of the newest releases are kept in any case")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "print what would be removed, and remove nothing")
 	return cmd
 }

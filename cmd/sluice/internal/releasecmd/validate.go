@@ -24,20 +24,22 @@ func ValidateVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "validate [DIR-or-URL]",
 		GroupID: cli.GroupAuthor,
-		Short:   "Find all that is wrong in a release repository, or a flags repository",
-		Long: `Reads every file strictly and prints one "file:line: fault" a line; exits 1 if there is any. Warnings are printed
-and don't count. Without an argument, the working folder is read.
+		Short:   "Find every fault in a release repository or a flags repository",
+		Long: `Reads every file strictly and prints one fault a line, as "file:line: fault"; exits 1 if there is any.
+Warnings are printed, and don't count. Without an argument, the working folder is read.
 
-A folder is read as it stands. A worktree is held against its history too: a release that was edited after its
-merge is a fault. Of a bare repository or a URL, the tip of the branch is read, with its history.
+A folder is read as it is. A worktree is also compared with its history: a release that was edited
+after its merge is a fault. Of a bare repository or a URL, the tip of the branch is read, with its
+history.
 
-In a pre-receive hook (hooks/pre-receive of a bare repository), so that no push brings a fault in:
+To refuse pushes that bring a fault in, call validate from a pre-receive hook (hooks/pre-receive of
+a bare repository):
 
   #!/bin/sh
   exec sluice validate --pre-receive
 
-It reads git's "old new ref" lines from standard input and refuses a push to the release branch for the faults that it
-would bring; what was wrong before is no reason.`,
+It reads git's "old new ref" lines from standard input and refuses a push to the release branch for
+the faults that the push would bring in; faults that were there before are no reason to refuse it.`,
 		Example: `  sluice validate
   sluice validate https://git.example/releases --branch main
   sluice validate . -o json`,
@@ -63,7 +65,7 @@ would bring; what was wrong before is no reason.`,
 			return cli.PrintFaults(a, faults)
 		},
 	}
-	cmd.Flags().BoolVar(&hook, "pre-receive", false, "read the lines that git gives a pre-receive hook")
+	cmd.Flags().BoolVar(&hook, "pre-receive", false, "read the lines that git passes to a pre-receive hook")
 	return cmd
 }
 

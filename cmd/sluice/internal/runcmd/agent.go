@@ -28,24 +28,28 @@ func AgentVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "agent --join TOKEN|@FILE --dir DIR",
 		GroupID: cli.GroupRun,
-		Short:   "Run a cell's agent: pull, verify, render, apply, watch health, report, or go back",
-		Long: `Runs in the cell and only dials out. On its first start it makes a key of its own and registers it with the token that
-sluice cell add printed, which is good for an hour and says where the control plane is and how to know it. From then on the
-cell is that key: it stays in the state folder, and no token is needed again. A new token makes a new key. Write the
-token to a file or $SLUICE_JOIN rather than on the command line, which others on the machine can read. HTTPS_PROXY and
-NO_PROXY are obeyed; what passes through the proxy is encrypted from end to end.
+		Short:   "Run a cell's agent: pull, verify, render, apply, check health, report, or go back",
+		Long: `Runs in the cell and only dials out. On its first start the agent makes its own key and registers it
+with the token that sluice cell add printed; the token is valid for an hour, and says where the
+control plane is and how to recognise it. From then on the key identifies the cell: it stays in the
+state folder, and no token is needed again. A new token makes a new key. Pass the token in a file or
+in $SLUICE_JOIN rather than on the command line, which others on the machine can read. HTTPS_PROXY
+and NO_PROXY are obeyed; what passes through the proxy is encrypted end to end.
 
-With --server http://HOST:PORT or unix:///PATH there is no key: the cell names itself, for trying things out.
+With --server http://HOST:PORT or unix:///PATH there is no key: the cell names itself, for trying
+things out.
 
-What its channel's head names is fetched, verified against its digest, rendered by
-kustomize in a child process, and switched to by one rename: DIR/current is a link to the manifests. If the hook or the
-health command fails, it goes back to the last release that was good, by itself and offline.
+The release that its channel's head names is fetched, verified against its digest, rendered by
+kustomize in a child process, and switched to by one rename: DIR/current is a link to the manifests.
+If the hook or the health command fails, the agent goes back to the last good release, by itself and
+offline.
 
-With --flags-listen it answers for feature flags there, by OFREP and as /flags.json for flagd, to programs of this machine
-alone; also while the control plane is away.
+With --flags-listen the agent serves feature flags there, by OFREP and as /flags.json for flagd, to
+programs on this machine only, even while the control plane can't be reached.
 
---hook runs after each switch, --health tells whether it works (exit 0): shell commands with SLUICE_DIR, the folder of
-the manifests, SLUICE_CELL, SLUICE_CHANNEL, SLUICE_RELEASE, SLUICE_DIGEST and SLUICE_PROFILE in their environment.`,
+--hook runs after each switch; --health reports whether the product works (exit 0). Both are shell
+commands with SLUICE_DIR (the folder of the manifests), SLUICE_CELL, SLUICE_CHANNEL, SLUICE_RELEASE,
+SLUICE_DIGEST and SLUICE_PROFILE in their environment.`,
 		Example: `  sluice agent --join @/run/secrets/join --dir /srv/product --health "curl -fsS localhost:8080/ready"
   sluice agent --cell acme --server http://127.0.0.1:7600 --dir /srv/product --health "curl -fsS localhost:8080/ready"
   sluice agent --cell acme --server unix:///run/sluice.sock --dir product --hook "kubectl apply -f $SLUICE_DIR/manifests.yaml"`,
@@ -67,23 +71,23 @@ the manifests, SLUICE_CELL, SLUICE_CHANNEL, SLUICE_RELEASE, SLUICE_DIGEST and SL
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&join, "join", "", "the `TOKEN` that sluice cell add printed, or @FILE with it (default $SLUICE_JOIN)")
-	f.StringVar(&o.Cell, "cell", "", "the cell's `NAME`, as in cells/NAME (default: the token's, or the one that registered here)")
-	f.StringVar(&o.Server, "server", "", "https://HOST:PORT instead of the token's; http://HOST:PORT or unix:///PATH without a key (default $SLUICE_SERVER)")
-	f.StringVar(&dir, "dir", "", "where the product's manifests go")
-	f.StringVar(&o.StateDir, "state", "", "the agent's own folder (default $SLUICE_STATE, else DIR/.agent)")
-	f.StringVar(&d.Hook, "hook", "", "shell `COMMAND` after each switch")
+	f.StringVar(&join, "join", "", "`TOKEN` that sluice cell add printed, or @FILE with it (default $SLUICE_JOIN)")
+	f.StringVar(&o.Cell, "cell", "", "`NAME` of the cell, as in cells/NAME (default: the token's, or the one that registered here)")
+	f.StringVar(&o.Server, "server", "", "`ADDRESS` of the control plane: https://HOST:PORT instead of the token's; http://HOST:PORT or unix:///PATH without a key (default $SLUICE_SERVER)")
+	f.StringVar(&dir, "dir", "", "folder for the product's manifests")
+	f.StringVar(&o.StateDir, "state", "", "folder for the agent's own state (default $SLUICE_STATE, else DIR/.agent)")
+	f.StringVar(&d.Hook, "hook", "", "shell `COMMAND` to run after each switch")
 	f.StringVar(&d.Health, "health", "", "shell `COMMAND` that exits 0 when the product works")
-	f.DurationVar(&d.HookTimeout, "hook-timeout", 5*time.Minute, "for one run of the hook")
-	f.DurationVar(&d.HealthTimeout, "health-command-timeout", 10*time.Second, "for one run of the health command")
-	f.DurationVar(&o.HealthTimeout, "health-timeout", 5*time.Minute, "for what was applied to become healthy")
-	f.DurationVar(&o.HealthyFor, "healthy-for", 10*time.Second, "how long health must hold until there is no going back")
-	f.DurationVar(&o.HealthInterval, "health-every", 10*time.Second, "between looks at health")
-	f.DurationVar(&o.HealInterval, "heal-every", 30*time.Second, "between looks for drift")
-	f.DurationVar(&o.ReportEvery, "report-every", 10*time.Second, "between reports when nothing changes")
-	f.DurationVar(&o.PollWait, "poll-wait", 30*time.Second, "how long one request may wait for news")
-	f.StringVar(&o.FlagsListen, "flags-listen", "", "where the product asks for feature flags: 127.0.0.1:PORT, [::1]:PORT or unix:///PATH[?mode=0660] (default: nowhere)")
-	f.StringArrayVar(&o.FlagsOrigins, "flags-origin", nil, "an `ORIGIN` such as https://console.example.com whose pages may ask there; may be repeated")
+	f.DurationVar(&d.HookTimeout, "hook-timeout", 5*time.Minute, "limit for one run of the hook")
+	f.DurationVar(&d.HealthTimeout, "health-command-timeout", 10*time.Second, "limit for one run of the health command")
+	f.DurationVar(&o.HealthTimeout, "health-timeout", 5*time.Minute, "how long an applied release may take to become healthy")
+	f.DurationVar(&o.HealthyFor, "healthy-for", 10*time.Second, "how long a release must stay healthy before the agent no longer goes back from it")
+	f.DurationVar(&o.HealthInterval, "health-every", 10*time.Second, "time between health checks")
+	f.DurationVar(&o.HealInterval, "heal-every", 30*time.Second, "time between checks for drift")
+	f.DurationVar(&o.ReportEvery, "report-every", 10*time.Second, "time between reports when nothing changes")
+	f.DurationVar(&o.PollWait, "poll-wait", 30*time.Second, "how long one request may wait for a change")
+	f.StringVar(&o.FlagsListen, "flags-listen", "", "`ADDRESS` where the product asks for feature flags: 127.0.0.1:PORT, [::1]:PORT or unix:///PATH[?mode=0660] (default: none)")
+	f.StringArrayVar(&o.FlagsOrigins, "flags-origin", nil, "`ORIGIN`, such as https://console.example.com, whose pages may ask for flags; may be repeated")
 	f.IntVar(&o.Infrastructure, "infrastructure", 0, "`NUMBER` of the cell's infrastructure template")
 	f.StringVar(&values, "values", "", "YAML `FILE` with the parameters that the cell itself owns")
 	f.StringVar(&level, "log", "info", "log level: debug, info, warn, error")

@@ -37,9 +37,10 @@ func BackupVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "backup --data DIR --to FILE",
 		GroupID: cli.GroupRun,
-		Short:   "Copy the store in --data, consistently, also while serve runs",
-		Long: `All intent is in git; the store has what was observed, and tokens. The copy is a whole store: to restore it, stop serve and put it
-in place of DIR/` + cli.StoreFile + `. A database (--database) is backed up by its own tools. The keys in DIR/tls are files: copy them too.`,
+		Short:   "Make a consistent copy of the store in --data, even while serve runs",
+		Long: `All intent is in git; the store holds what was observed, and tokens. The copy is a complete store:
+to restore it, stop serve and put it in place of DIR/` + cli.StoreFile + `. A database (--database) is
+backed up with its own tools. The keys in DIR/tls are files: copy them too.`,
 		Example: `  sluice backup --data /var/lib/sluice --to /backup/sluice.db`,
 		Args:    cli.Arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
@@ -66,6 +67,6 @@ in place of DIR/` + cli.StoreFile + `. A database (--database) is backed up by i
 			return a.Wrote(edits.Done{Did: "backup of " + file + " in " + to})
 		},
 	}
-	cmd.Flags().StringVar(&to, "to", "", "the `FILE` to write, which must not be there yet")
+	cmd.Flags().StringVar(&to, "to", "", "`FILE` to write; it must not exist yet")
 	return cmd
 }

@@ -25,12 +25,12 @@ type doors struct {
 
 func (d *doors) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringArrayVar(&d.listen, "listen", []string{defaultListen}, "for people and hooks: `ADDRESS` on loopback, unix:///PATH, or https://HOST:PORT; may be repeated")
-	f.StringVar(&d.cells, "cells", "", "for cells: `HOST:PORT`, by mutual TLS that ends here (default: cells have no keys and name themselves, on this machine only)")
-	f.StringVar(&d.public, "cells-address", "", "the `HOST:PORT` under which cells reach --cells (default: what --cells says)")
-	f.StringVar(&d.tlsDir, "tls-dir", "", "`DIR` of the control plane's keys, which replicas share (default: tls in --data)")
+	f.StringArrayVar(&d.listen, "listen", []string{defaultListen}, "listen for people and hooks at this `ADDRESS`: loopback, unix:///PATH, or https://HOST:PORT; may be repeated")
+	f.StringVar(&d.cells, "cells", "", "listen for cells at `HOST:PORT`, by mutual TLS that ends here (default: cells have no keys and name themselves, on this machine only)")
+	f.StringVar(&d.public, "cells-address", "", "`HOST:PORT` under which cells reach --cells (default: that of --cells)")
+	f.StringVar(&d.tlsDir, "tls-dir", "", "`DIR` with the control plane's keys, which replicas share (default: tls in --data)")
 	f.StringVar(&d.cert, "tls-cert", "", "PEM `FILE` with the certificate for https:// addresses (default: one that serve makes)")
-	f.StringVar(&d.key, "tls-key", "", "PEM `FILE` with its private key")
+	f.StringVar(&d.key, "tls-key", "", "PEM `FILE` with the private key of --tls-cert")
 }
 
 // check says what does not go together, before anything is opened.

@@ -35,10 +35,10 @@ type running struct {
 
 func (r *running) engineFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&r.author, "author", "Sluice <sluice@localhost>", "in whose name promotions are committed")
-	f.StringVar(&r.key, "signing-key", "", "`FILE` of a private SSH key that signs promotions")
+	f.StringVar(&r.author, "author", "Sluice <sluice@localhost>", "who commits promotions: `NAME-AND-ADDRESS`")
+	f.StringVar(&r.key, "signing-key", "", "`FILE` with the private SSH key that signs promotions")
 	f.StringVar(&r.level, "log", "info", "log level: debug, info, warn, error")
-	f.StringVar(&r.webhookSecrets, "webhook-secrets-file", "", "`FILE` of lines NAME whsec_BASE64: what messages to webhooks are signed with (default $SLUICE_WEBHOOK_SECRETS)")
+	f.StringVar(&r.webhookSecrets, "webhook-secrets-file", "", "`FILE` with lines of NAME whsec_BASE64: the secrets that sign messages to webhooks (default $SLUICE_WEBHOOK_SECRETS)")
 }
 
 const missingData = "--data, the folder for the mirror and the store, is missing"

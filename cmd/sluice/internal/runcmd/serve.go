@@ -31,21 +31,26 @@ func ServeVerb(a *cli.App) *cobra.Command {
 		Use:     "serve --repo R --data DIR",
 		GroupID: cli.GroupRun,
 		Short:   "Run the engine and the control plane",
-		Long: `Promotes by the repository's gates, and answers cells and people over HTTP, until it is interrupted. DIR gets the mirror of
-the repository and the store; deleting the store loses no intent, it refills from the cells' reports. One serve works in a DIR.
-A push is noticed at once on a local repository or by a hook (POST /v1/hooks/push, with $SLUICE_HOOK_SECRET or --hook-secret-file),
-else by polling.
+		Long: `Promotes by the repository's gates, and answers cells and people over HTTP, until interrupted. DIR
+holds the mirror of the repository and the store. Deleting the store loses no intent: it fills again
+from the cells' reports. Only one serve may use a DIR. A push is noticed at once in a local
+repository or by a hook (POST /v1/hooks/push, with $SLUICE_HOOK_SECRET or --hook-secret-file), else
+by polling.
 
-People and hooks come in at --listen: on loopback anyone on the machine may read, a unix socket is for the machine's administrator, and
-elsewhere it takes https:// and a token (sluice token add). Cells come in at --cells, with a key of their own each (sluice cell add). The
-control plane's own keys, active and standby, are made at the first start in DIR/tls: keep a copy, cells know no other. Replicas share them.
-Without --cells, cells have no keys and name themselves: for trying it out, on this machine only.
+People and hooks connect to --listen: on loopback anyone on the machine may read, a unix socket is
+for the machine's administrator, and any other address takes https:// and a token (sluice token
+add). Cells connect to --cells, each with a key of its own (sluice cell add). The control plane's
+own keys, active and standby, are made at the first start in DIR/tls: keep a copy, since cells know
+no other. Replicas share them. Without --cells, cells have no keys and name themselves: for trying
+things out, on this machine only.
 
-With --flags-repo it reads a flags repository too: it tells cells of flags and announcements ahead of time, commits to that repository alone
-what has to be remembered, and tells webhooks what was published, suspended and killed. Without, nothing of flags is served.
+With --flags-repo, serve reads a flags repository too: it sends flags and announcements to cells
+ahead of time, commits what has to be remembered to that repository only, and tells webhooks what
+was published, suspended and killed. Without it, no flags are served.
 
-To reach a repository: https:// takes $SLUICE_GIT_USERNAME and $SLUICE_GIT_TOKEN (and $SLUICE_GIT_CA_FILE), ssh:// takes the SSH agent or
-$SLUICE_SSH_KEY, and checks the host against ~/.ssh/known_hosts or $SLUICE_SSH_KNOWN_HOSTS.`,
+To reach a repository, https:// uses $SLUICE_GIT_USERNAME and $SLUICE_GIT_TOKEN (and
+$SLUICE_GIT_CA_FILE); ssh:// uses the SSH agent or $SLUICE_SSH_KEY, and checks the host against
+~/.ssh/known_hosts or $SLUICE_SSH_KNOWN_HOSTS.`,
 		Example: `  sluice serve --repo /srv/git/releases.git --data /var/lib/sluice
   sluice serve --repo /srv/git/releases.git --flags-repo /srv/git/flags.git --data /var/lib/sluice
   sluice serve --repo ssh://git@git.example/releases --data /var/lib/sluice --listen unix:///run/sluice.sock --listen https://0.0.0.0:7600 --cells 0.0.0.0:7601 --cells-address sluice.example.com:7601`,
@@ -56,7 +61,7 @@ $SLUICE_SSH_KEY, and checks the host against ~/.ssh/known_hosts or $SLUICE_SSH_K
 	d.flags(cmd)
 	cli.FlagsRepoFlags(a, cmd)
 	f.StringVar(&r.secret, "hook-secret-file", "", "`FILE` with the secret that the git host signs push hooks with")
-	f.DurationVar(&r.poll, "poll", time.Minute, "how often to look at the branch without being told of a push")
+	f.DurationVar(&r.poll, "poll", time.Minute, "how often to check the branch when no push is announced")
 	r.engineFlags(cmd)
 	return cmd
 }

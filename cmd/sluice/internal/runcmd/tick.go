@@ -17,10 +17,11 @@ func TickVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "tick --repo R --data DIR",
 		GroupID: cli.GroupRun,
-		Short:   "Let the engine look once, do what there is to do, and end",
-		Long: `One pass of what serve does all the time: for a cron job, a CronJob or a Lambda. It looks at the branch, asks what gates need
-from outside, decides, pushes, and prints what it did and what is blocked. It may be killed at any instant and run again, also
-while another runs. With --flags-repo it does the same for announcements; webhooks are told by sluice serve alone.`,
+		Short:   "Run the engine once: decide, do what there is to do, and exit",
+		Long: `Makes one pass of what serve does all the time: for a cron job, a CronJob or a Lambda. It reads the
+branch, asks for what gates need from outside, decides, pushes, and prints what it did and what is
+blocked. It may be killed at any instant and run again, even while another runs. With --flags-repo
+it does the same for announcements; only sluice serve tells webhooks.`,
 		Args: cli.Arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error { return tick(a, cmd, r) },
 	}

@@ -12,7 +12,7 @@ import (
 func VersionVerb(a *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
-		Short: "Tell which sluice this is",
+		Short: "Print the version of this program",
 		Args:  cli.Arguments(0, 0, ""),
 		RunE: func(*cobra.Command, []string) error {
 			v := thisVersion()
