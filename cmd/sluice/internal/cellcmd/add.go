@@ -40,7 +40,7 @@ in its store (--data or --database).`,
 				return cli.Usage(cmd, "--profile, --value and --label are for a new cell, which needs --channel too")
 			}
 			if !asksKeeper(a, cmd) {
-				return cli.Usage(cmd, "say who makes the token: --server ADDRESS, or on the server's machine --data DIR or --database")
+				return cli.Usage(cmd, "name the control plane with --server ADDRESS or, on the server's machine, its store with --data DIR or --database")
 			}
 			return cellAdd(a, cmd, n, file)
 		},
@@ -84,7 +84,7 @@ func cellAdd(a *cli.App, cmd *cobra.Command, n edits.AddCell, file string) error
 	if err := keepSecret(file, secret); err != nil {
 		err = fmt.Errorf("%s: %w", what, err)
 		if did.Commit != "" {
-			a.Stderr.Line("cell %s is committed (%s), and has no token yet: sluice cell add %s makes one", n.Name, cli.Short(did.Commit), n.Name)
+			a.Stderr.Line("cell %s is committed (%s), but has no token yet; to make one: sluice cell add %s", n.Name, cli.Short(did.Commit), n.Name)
 		}
 		return err
 	}
@@ -166,7 +166,7 @@ func joinTokenHere(ctx context.Context, a *cli.App, cmd *cobra.Command, name str
 		return token, err
 	}
 	if kept == "" || known.Address == "" {
-		return token, cli.Fail(errors.New("no control plane has served cells by key from this store, so that there is no address to tell the cell"), "sluice serve --cells HOST:PORT")
+		return token, cli.Fail(errors.New("no control plane has served cells with keys from this store, so there is no address to give the cell"), "sluice serve --cells HOST:PORT")
 	}
 	observed, err := st.Known(ctx)
 	if err != nil {

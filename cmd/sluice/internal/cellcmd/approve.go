@@ -22,8 +22,8 @@ func cellApprovalVerb(a *cli.App) *cobra.Command {
 		})
 	}
 	return cli.Group("approval", "Set whether a release needs the owner's approval to start", aboutOwner,
-		set("require", "Let only approved releases start", "only approved releases begin; sluice cell approve approves what is offered", true),
-		set("off", "Let releases start without the owner's approval", "no approval is needed any more; what was approved stays so", false))
+		set("require", "Let only approved releases start", "only approved releases start; sluice cell approve approves what is offered", true),
+		set("off", "Let releases start without the owner's approval", "approval is no longer needed; what was approved stays approved", false))
 }
 
 // candidate is a release that the control plane offers and that does not run.
@@ -73,13 +73,13 @@ func cellApproveVerb(a *cli.App) *cobra.Command {
 		return decide(a, cmd, folder, func(o *cells.Owner) (string, error) {
 			said := fmt.Sprintf("approved %s, %s, of channel %s", c.Release, c.Digest, cli.OrDash(c.Channel))
 			if slices.Contains(o.Approved, c.Digest) {
-				said = strings.Replace(said, "approved", "it was approved already:", 1)
+				said = strings.Replace(said, "approved", "already approved:", 1)
 			} else {
 				o.Approved = append(o.Approved, c.Digest)
 				o.Approved = o.Approved[max(0, len(o.Approved)-cells.MaxApproved):]
 			}
 			if !o.Approval {
-				said += "\nit needs no approval here; sluice cell approval require changes that"
+				said += "\napproval is not needed here; sluice cell approval require changes that"
 			}
 			return said, nil
 		})
@@ -95,15 +95,15 @@ func choose(all []candidate, args []string) (candidate, error) {
 	}
 	switch {
 	case len(all) == 0:
-		return candidate{}, cli.Fail(fmt.Errorf("cell approve: nothing is offered that this cell does not run"), "sluice cell owner tells what it runs")
+		return candidate{}, cli.Fail(fmt.Errorf("cell approve: nothing is offered that this cell does not run"), "sluice cell owner shows what it runs")
 	case len(args) == 0 && len(all) == 1:
 		return all[0], nil
 	case len(args) == 0:
-		return candidate{}, cli.Fail(fmt.Errorf("cell approve: several releases are offered: %s", strings.Join(names, ", ")), "say which: sluice cell approve %s", all[0].Release)
+		return candidate{}, cli.Fail(fmt.Errorf("cell approve: several releases are offered: %s", strings.Join(names, ", ")), "name one: sluice cell approve %s", all[0].Release)
 	}
 	i := slices.IndexFunc(all, func(c candidate) bool { return c.Release == args[0] || string(c.Digest) == args[0] })
 	if i < 0 {
-		return candidate{}, cli.Fail(fmt.Errorf("cell approve: %s is not offered", args[0]), "there is: %s", strings.Join(names, ", "))
+		return candidate{}, cli.Fail(fmt.Errorf("cell approve: %s is not offered", args[0]), "offered: %s", strings.Join(names, ", "))
 	}
 	return all[i], nil
 }
@@ -125,7 +125,7 @@ func ownerOf(a *cli.App, cmd *cobra.Command, folder func() (string, error)) (*ce
 	}
 	o, err := agent.LoadOwner(state)
 	if err != nil {
-		return nil, "", cli.Fail(fmt.Errorf("%s%w", cli.Verb(cmd), err), "mend the file, or remove it to decide anew; meanwhile the agent begins nothing new")
+		return nil, "", cli.Fail(fmt.Errorf("%s%w", cli.Verb(cmd), err), "fix the file, or remove it to decide anew; until then the agent starts nothing new")
 	}
 	if o == nil {
 		o = &cells.Owner{}

@@ -123,7 +123,7 @@ func cellRotateVerb(a *cli.App) *cobra.Command {
 		Args:    cli.Arguments(1, 1, "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !a.AsksServer() {
-				return cli.Usage(cmd, "the control plane does this: name it with --server")
+				return cli.Usage(cmd, "only the control plane does this: name it with --server")
 			}
 			var m view.Member
 			if err := a.Call(cmd.Context(), http.MethodPost, cellPath(args[0], "/rotate"), nil, &m); err != nil {

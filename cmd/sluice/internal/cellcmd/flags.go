@@ -58,7 +58,7 @@ func featureReleaseVerb(a *cli.App) *cobra.Command {
 		}
 		o.Features = slices.Delete(o.Features, i, i+1)
 		delete(o.Reasons, args[0])
-		return args[0] + " is not held any more: it is on as announced", nil
+		return args[0] + " is no longer held: it is on as announced", nil
 	})
 }
 
@@ -102,7 +102,7 @@ For the cell's owner, on the cell's machine: nothing is asked of the network.`,
 
 func showFlags(a *cli.App, v *flagserver.InForce) {
 	if v == nil {
-		a.Stdout.Line("this cell was told nothing of flags")
+		a.Stdout.Line("this cell has received no flags")
 		return
 	}
 	say := func(what, text string) { a.Stdout.Line("%-9s %s", what, text) }

@@ -68,7 +68,7 @@ func decide(a *cli.App, cmd *cobra.Command, folder func() (string, error), chang
 	var invalid *agent.OwnerError
 	switch {
 	case errors.As(err, &invalid):
-		return cli.Fail(fmt.Errorf("%s%w", cli.Verb(cmd), err), "mend the file, or remove it to decide anew; meanwhile the agent begins nothing new")
+		return cli.Fail(fmt.Errorf("%s%w", cli.Verb(cmd), err), "fix the file, or remove it to decide anew; until then the agent starts nothing new")
 	case err != nil:
 		return fmt.Errorf("%s: %w", strings.TrimSuffix(cli.Verb(cmd), ": "), err)
 	}
@@ -99,7 +99,7 @@ func cellPauseVerb(a *cli.App) *cobra.Command {
 	cmd.Flags().StringVar(&reason, "reason", "", "reason, visible to the vendor")
 	return ownerVerb(a, cmd, func(o *cells.Owner, _ []string) (string, error) {
 		o.Paused = reason
-		return "paused: nothing new begins; sluice cell unpause ends it", nil
+		return "paused: nothing new starts; sluice cell unpause ends it", nil
 	})
 }
 
@@ -114,7 +114,7 @@ func ended(what *string, was string) string {
 		return "it was not " + was
 	}
 	*what = ""
-	return "not " + was + " any more"
+	return "no longer " + was + ""
 }
 
 func cellPinVerb(a *cli.App) *cobra.Command {
@@ -130,7 +130,7 @@ func cellPinVerb(a *cli.App) *cobra.Command {
 	}
 	return ownerVerb(a, cmd, func(o *cells.Owner, args []string) (string, error) {
 		o.Pin = args[0]
-		return "pinned to " + o.Pin + ": no other release begins; sluice cell unpin ends it", nil
+		return "pinned to " + o.Pin + ": no other release starts; sluice cell unpin ends it", nil
 	})
 }
 
@@ -168,7 +168,7 @@ each instant that the cron line names.`,
 		}
 		o.Windows = append(o.Windows, w)
 		_, why, until := cells.JudgeWindows(o.Windows, time.Now())
-		return "nothing new begins outside of " + countOf(len(o.Windows), "window") + nowAbout(why, until), nil
+		return "nothing new starts outside " + countOf(len(o.Windows), "window") + nowAbout(why, until), nil
 	})
 }
 
@@ -210,7 +210,7 @@ func windowListVerb(a *cli.App) *cobra.Command {
 
 func showWindows(a *cli.App, o *cells.Owner) {
 	if len(o.Windows) == 0 {
-		a.Stdout.Line("no windows: something new may begin at any time")
+		a.Stdout.Line("no windows: something new may start at any time")
 		return
 	}
 	var rows [][]cli.Field
@@ -232,14 +232,14 @@ func windowRemoveVerb(a *cli.App) *cobra.Command {
 	cmd.Flags().BoolVar(&all, "all", false, "remove all windows")
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
 		if all == (len(args) == 1) {
-			return cli.Usage(cmd, "say which: NUMBER or --all")
+			return cli.Usage(cmd, "NUMBER or --all is missing")
 		}
 		return nil
 	}
 	return ownerVerb(a, cmd, func(o *cells.Owner, args []string) (string, error) {
 		if all {
 			o.Windows = nil
-			return "no windows: something new may begin at any time", nil
+			return "no windows: something new may start at any time", nil
 		}
 		n, err := strconv.Atoi(args[0])
 		if err != nil || n < 1 || n > len(o.Windows) {
@@ -252,7 +252,7 @@ func windowRemoveVerb(a *cli.App) *cobra.Command {
 
 func countLeft(n int) string {
 	if n == 0 {
-		return "something new may begin at any time"
+		return "something new may start at any time"
 	}
 	return strconv.Itoa(n) + " left"
 }

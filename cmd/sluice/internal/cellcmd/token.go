@@ -46,10 +46,10 @@ func tokenAddVerb(a *cli.App) *cobra.Command {
 				return cli.Usage(cmd, "--role: %w", err)
 			}
 			if lasts < 0 {
-				return cli.Usage(cmd, "--for %s: give a positive duration", lasts)
+				return cli.Usage(cmd, "--for %s is not a positive duration", lasts)
 			}
 			if !asksKeeper(a, cmd) {
-				return cli.Usage(cmd, "say who keeps it: --server ADDRESS, or on the server's machine --data DIR or --database")
+				return cli.Usage(cmd, "name the control plane with --server ADDRESS or, on the server's machine, its store with --data DIR or --database")
 			}
 			var made peopleapi.OperatorToken
 			secret := func() (string, error) {
@@ -68,7 +68,7 @@ func tokenAddVerb(a *cli.App) *cobra.Command {
 					a.Stdout.Line("the token of %s is in %s", made.Name, file)
 					return
 				}
-				a.Stderr.Line("the token of %s, which is not shown again; for $SLUICE_TOKEN:", made.Name)
+				a.Stderr.Line("the token of %s for $SLUICE_TOKEN, which is not shown again:", made.Name)
 				a.Stdout.Line("%s", made.Token)
 			})
 		},
@@ -106,7 +106,7 @@ func tokenListVerb(a *cli.App) *cobra.Command {
 		Args:    cli.Arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !asksKeeper(a, cmd) {
-				return cli.Usage(cmd, "say who keeps them: --server ADDRESS, or on the server's machine --data DIR or --database")
+				return cli.Usage(cmd, "name the control plane with --server ADDRESS or, on the server's machine, its store with --data DIR or --database")
 			}
 			ctx := cmd.Context()
 			var all struct {
@@ -152,7 +152,7 @@ func tokenRemoveVerb(a *cli.App) *cobra.Command {
 		Args:    cli.Arguments(1, 1, "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !asksKeeper(a, cmd) {
-				return cli.Usage(cmd, "say who keeps it: --server ADDRESS, or on the server's machine --data DIR or --database")
+				return cli.Usage(cmd, "name the control plane with --server ADDRESS or, on the server's machine, its store with --data DIR or --database")
 			}
 			ctx, name := cmd.Context(), args[0]
 			what := "remove the token " + name
@@ -220,7 +220,7 @@ func keepSecret(file string, made func() (string, error)) error {
 	}
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return cli.Fail(fmt.Errorf("%s is there already, and no token was made", file), "name a file that is not there yet")
+		return cli.Fail(fmt.Errorf("%s exists already; no token was made", file), "name a file that does not exist yet")
 	}
 	if err != nil {
 		return fmt.Errorf("no token was made: %w", err)

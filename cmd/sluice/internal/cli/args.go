@@ -15,7 +15,7 @@ func Usage(cmd *cobra.Command, format string, args ...any) error {
 	path := strings.TrimPrefix(cmd.CommandPath()+" ", "sluice ")
 	next := "sluice help " + path
 	if path != "" {
-		next = cmd.UseLine() + "    (sluice help " + strings.TrimSpace(path) + " tells more)"
+		next = cmd.UseLine() + "    (sluice help " + strings.TrimSpace(path) + " says more)"
 	}
 	return &coded{&edits.Error{Err: fmt.Errorf("%s"+format, append([]any{Verb(cmd)}, args...)...), Next: strings.TrimSpace(next)}, ExitUsage}
 }
@@ -37,7 +37,7 @@ func Arguments(least, most int, want string) cobra.PositionalArgs {
 		case most == 0 && len(args) > 0:
 			return Usage(cmd, "takes no arguments, got %q", args[0])
 		case most >= 0 && len(args) > most:
-			return Usage(cmd, "too many arguments from %q on, wants %s", args[most], want)
+			return Usage(cmd, "unexpected argument %q, want %s", args[most], want)
 		}
 		return nil
 	}
@@ -86,7 +86,7 @@ func Group(use, brief, long string, below ...*cobra.Command) *cobra.Command {
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if cmd.HasParent() {
-			return Usage(cmd, "say which")
+			return Usage(cmd, "the subcommand is missing")
 		}
 		return cmd.Help()
 	}

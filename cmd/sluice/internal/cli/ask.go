@@ -57,14 +57,14 @@ func (a *App) Call(ctx context.Context, method, path string, in, into any) error
 	defer transport.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(ctx, method, strings.TrimRight(base, "/")+path, body)
 	if err != nil {
-		return Fail(fmt.Errorf("ask %s: it is no address: %w", a.Server, Cause(err)), serverForms)
+		return Fail(fmt.Errorf("ask %s: not an address: %w", a.Server, Cause(err)), serverForms)
 	}
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	if token := a.Getenv("SLUICE_TOKEN"); token != "" {
 		if host := req.URL.Hostname(); req.URL.Scheme == "http" && !strings.HasPrefix(a.Server, "unix://") && host != "localhost" && !net.ParseIP(host).IsLoopback() {
-			return Fail(fmt.Errorf("ask %s: the token in SLUICE_TOKEN would go over the network in the plain", a.Server), "--server https://%s", req.URL.Host)
+			return Fail(fmt.Errorf("ask %s: the token in SLUICE_TOKEN would go over the network unencrypted", a.Server), "--server https://%s", req.URL.Host)
 		}
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
@@ -86,13 +86,13 @@ func (a *App) Call(ctx context.Context, method, path string, in, into any) error
 		return nil
 	}
 	if err := json.Unmarshal(answer, into); err != nil {
-		return Fail(fmt.Errorf("ask %s: its answer is not understood: %w", a.Server, err), "is it a sluice control plane?")
+		return Fail(fmt.Errorf("ask %s: the answer can't be read: %w", a.Server, err), "is it a sluice control plane?")
 	}
 	return nil
 }
 
 // NobodyThere is what to do where no control plane answers.
-const NobodyThere = "does sluice serve run there? Without --server, --repo and --data are read"
+const NobodyThere = "is sluice serve running there? Without --server, --repo and --data are read"
 
 const serverForms = "--server is http://HOST:PORT, https://HOST:PORT or unix:///PATH"
 
@@ -112,21 +112,21 @@ func (a *App) unreached(err error) error {
 	proxy := new(net.OpError)
 	switch {
 	case errors.Is(err, identity.ErrPin):
-		return Fail(said, "SLUICE_SERVER_PIN takes the keys that sluice serve prints when it starts, both of them: \"sha256:… sha256:…\"")
+		return Fail(said, "set SLUICE_SERVER_PIN to both keys that sluice serve prints when it starts: \"sha256:… sha256:…\"")
 	case errors.As(err, &unknown):
-		return Fail(said, "for the certificate that serve made for itself set SLUICE_SERVER_PIN to the keys that serve prints when it starts; for one of your own authority set SSL_CERT_FILE")
+		return Fail(said, "for the certificate that serve made itself, set SLUICE_SERVER_PIN to the keys that serve prints when it starts; for a certificate of your own authority, set SSL_CERT_FILE")
 	case strings.Contains(err.Error(), "certificate required"):
-		return Fail(said, "that is where cells come in (--cells): name an address that serve was given as --listen")
+		return Fail(said, "that is the address for cells (--cells): use an address that serve was given as --listen")
 	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
-		return Fail(said, "that address speaks http://: only loopback does, and takes no https://")
+		return Fail(said, "that is a loopback address, which takes http:// and not https://")
 	case errors.Is(err, io.EOF) && strings.HasPrefix(a.Server, "http://"):
-		return Fail(said, "that address may want https:// in place of http://")
+		return Fail(said, "that address may need https:// instead of http://")
 	case strings.Contains(err.Error(), "unsupported protocol scheme"):
 		return Fail(said, serverForms)
 	case errors.As(err, &proxy) && proxy.Op == "proxyconnect":
 		return Fail(said, "HTTPS_PROXY or HTTP_PROXY names a proxy that can't be reached; NO_PROXY names the hosts that need none")
 	case errors.Is(err, context.DeadlineExceeded):
-		return Fail(said, "no answer in %s: is the control plane overloaded, or something between it and here that drops packets?", AskTimeout)
+		return Fail(said, "no answer within %s: is the control plane overloaded, or does something on the way drop packets?", AskTimeout)
 	}
 	return Fail(said, NobodyThere)
 }
@@ -140,19 +140,19 @@ func (a *App) refused(resp *http.Response, answer []byte) error {
 	err := &Refusal{server: a.Server, Status: resp.StatusCode, said: strings.TrimSuffix(strings.TrimSpace(cmp.Or(problem.Detail, problem.Title, resp.Status)), ".")}
 	switch status := resp.StatusCode; {
 	case plain:
-		return Fail(err, "that is no answer of sluice serve: is %s its address, and what stands before it?", a.Server)
+		return Fail(err, "that is not an answer from sluice serve: is %s its address, and is a proxy in front of it?", a.Server)
 	case status == http.StatusUnauthorized && a.Getenv("SLUICE_TOKEN") != "":
-		return Fail(err, "the token in SLUICE_TOKEN is mistyped, removed or over its end: sluice token add NAME --role ROLE makes another, on the server's machine")
+		return Fail(err, "the token in SLUICE_TOKEN is mistyped, removed or expired; to make another, on the server's machine: sluice token add NAME --role ROLE")
 	case status == http.StatusUnauthorized:
-		return Fail(err, "set SLUICE_TOKEN to a token: sluice token add NAME --role ROLE makes one, on the server's machine")
+		return Fail(err, "set SLUICE_TOKEN to a token; to make one, on the server's machine: sluice token add NAME --role ROLE")
 	case status == http.StatusForbidden:
-		return Fail(err, "an administrator gives other roles: sluice token add NAME --role ROLE")
+		return Fail(err, "ask an administrator for a token with another role: sluice token add NAME --role ROLE")
 	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable:
-		return Fail(err, "try again in a moment; its log and /readyz say what it is short of")
+		return Fail(err, "try again in a moment; the server's log and /readyz say what it is short of")
 	case status/100 == 5:
-		return Fail(err, "its log says more; the request's id is %s", OrDash(resp.Header.Get("X-Request-Id")))
+		return Fail(err, "the server's log says more; the request's id is %s", OrDash(resp.Header.Get("X-Request-Id")))
 	case status/100 == 3:
-		return Fail(err, "that is no answer of sluice serve: name its own address")
+		return Fail(err, "that is not an answer from sluice serve: use the server's own address")
 	}
 	return err // what it said is what to do
 }

@@ -46,7 +46,7 @@ func (a *App) Report(err error) int {
 		if err = a.Stdout.failed(); err == nil {
 			return ExitDone
 		}
-		err = Fail(fmt.Errorf("print the answer: %w", err), "what was to be done is done; only the answer is not complete")
+		err = Fail(fmt.Errorf("print the answer: %w", err), "the work is done; only the output is incomplete")
 	}
 	if errors.Is(err, errSilent) {
 		return ExitFailed

@@ -63,7 +63,7 @@ func (o *Opened) Flags(ctx context.Context) (*edits.Flags, error) {
 		return nil, err
 	}
 	if !IsFlags(files) {
-		return nil, Fail(fmt.Errorf("%s is no flags repository: its sluice.yaml does not say kind: Flags", o.Address), "name it: --flags-repo FOLDER-OR-URL, or set SLUICE_FLAGS_REPO; sluice flag init makes one")
+		return nil, Fail(fmt.Errorf("%s is not a flags repository: its sluice.yaml does not say kind: Flags", o.Address), "name it: --flags-repo FOLDER-OR-URL, or set SLUICE_FLAGS_REPO; sluice flag init makes one")
 	}
 	return &edits.Flags{
 		Commit: commit, Files: files, Tree: repository.Load(nil, files), Open: o.FS,

@@ -118,7 +118,7 @@ func (a *App) OpenAt(ctx context.Context, at Place, as Signatory) (*Opened, erro
 	})
 	if err != nil {
 		cleanup()
-		return nil, Fail(err, "is %s %s right? A folder, https://…, ssh://… or host:path", at.flag, at.Address)
+		return nil, Fail(err, "is %s %s right? It takes a folder, https://…, ssh://… or host:path", at.flag, at.Address)
 	}
 	return &Opened{Repo: repo, Place: at, Loader: engine.Loader{Repo: repo}, cleanup: cleanup}, nil
 }

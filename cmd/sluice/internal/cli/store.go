@@ -43,7 +43,7 @@ func (a *App) OpenStore(ctx context.Context, log zerolog.Logger) (Store, error) 
 	}
 	u, err := url.Parse(a.Database)
 	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
-		return nil, Fail(errors.New("--database is no address of a PostgreSQL database"), "write it as postgres://USER@HOST:PORT/DATABASE, its password in PGPASSWORD or a password file")
+		return nil, Fail(errors.New("--database is not the address of a PostgreSQL database"), "write it as postgres://USER@HOST:PORT/DATABASE, its password in PGPASSWORD or a password file")
 	}
 	return postgres.Open(ctx, a.Database, postgres.Options{Log: log})
 }
@@ -63,7 +63,7 @@ func ReadAdvertised(ctx context.Context, st Store) (s Advertised, kept string, e
 		return s, kept, err
 	}
 	if err := json.Unmarshal([]byte(kept), &s); err != nil {
-		return s, kept, fmt.Errorf("what the store knows of the control plane is damaged: %w", err)
+		return s, kept, fmt.Errorf("the address of the control plane in the store is damaged: %w", err)
 	}
 	return s, kept, nil
 }

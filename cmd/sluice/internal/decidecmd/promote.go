@@ -87,7 +87,7 @@ func await(ctx context.Context, a *cli.App, repo *cli.Opened, d edits.Promote, t
 				return a.Wrote(edits.Done{Commit: e.Written, Did: what})
 			}
 			if c.Request == nil || c.Request.Release != d.Release {
-				return cli.Blocked(fmt.Errorf("%s: it is no longer asked for", what), "sluice log %s tells what happened", d.Channel)
+				return cli.Blocked(fmt.Errorf("%s: it is no longer requested", what), "sluice log %s shows what happened", d.Channel)
 			}
 			if now := waitingFor(ctx, a, repo, d.Channel, d.Release); now != last && ctx.Err() == nil {
 				last = now
@@ -117,7 +117,7 @@ func pace(a *cli.App, repo *cli.Opened) time.Duration {
 
 // waitingFor says which verdicts stand between a channel and a release, as far as what was observed is known here.
 func waitingFor(ctx context.Context, a *cli.App, repo *cli.Opened, channel, version string) string {
-	const unknown = "waits for the engine (--server or --data would tell for what)"
+	const unknown = "waits for the engine (--server or --data would show for what)"
 	if !a.AsksServer() && a.Data == "" {
 		return unknown
 	}

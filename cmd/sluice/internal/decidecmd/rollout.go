@@ -111,7 +111,7 @@ func nextWave(a *cli.App, cmd *cobra.Command, channel string) (wave int, sequenc
 	p := all[0]
 	switch {
 	case p.Wave == 0:
-		return 0, 0, cli.Fail(fmt.Errorf("%s has no rollout by waves under way", channel), "sluice rollout status %s", channel)
+		return 0, 0, cli.Fail(fmt.Errorf("%s has no rollout in waves under way", channel), "sluice rollout status %s", channel)
 	case p.Wave == len(p.Waves):
 		return 0, 0, cli.Fail(fmt.Errorf("the last wave, %d, is open already", p.Wave), "sluice rollout status %s", channel)
 	}
@@ -125,7 +125,7 @@ func rollouts(ctx context.Context, a *cli.App, cmd *cobra.Command, channel strin
 		var all peopleapi.Rollouts
 		err := a.Ask(ctx, "/v1/rollouts?channel="+url.QueryEscape(channel), &all)
 		if err == nil && channel != "" && len(all.Rollouts) != 1 {
-			err = fmt.Errorf("the control plane told of %d rollouts, not of one", len(all.Rollouts))
+			err = fmt.Errorf("the control plane returned %d rollouts instead of one", len(all.Rollouts))
 		}
 		return all.Rollouts, err
 	}

@@ -61,7 +61,7 @@ func drawRollout(p cli.Printer, r plan.Progress, now time.Time) {
 	}
 	p.Line("  %d of %s healthy on it; %s; %s", r.Healthy, words.Count(r.Cells, "cell"), flight, failures(p, r))
 	if apart := r.Cells - r.Could; apart > 0 && !r.Finished {
-		p.Line("  %d of them not waited for: silent, never heard of, or held back by something of their own", apart)
+		p.Line("  %d of them not waited for: silent, never seen, or held back by something of their own", apart)
 	}
 	if len(r.Waves) > 0 {
 		rows := make([][]cli.Field, 0, len(r.Waves))

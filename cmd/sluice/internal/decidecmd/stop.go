@@ -31,7 +31,7 @@ there are several. Holds that the engine set after a rollback or a halt are lift
 			case lift:
 				return cli.Commit(a, cmd, a.Releases(), edits.LiftHold{Channel: d.Channel, ID: d.ID, Reason: d.Reason})
 			case len(args) == 2:
-				return cli.Usage(cmd, "%q is one argument too many; to lift a hold: --lift", args[1])
+				return cli.Usage(cmd, "unexpected argument %q; to lift a hold: --lift", args[1])
 			case d.Reason == "":
 				return cli.Usage(cmd, "--reason is missing")
 			}
@@ -69,7 +69,7 @@ channels/CHANNEL/channel.yaml.`,
 				}
 			}
 			if until == "" || d.Reason == "" {
-				return cli.Usage(cmd, "--until and --reason are needed")
+				return cli.Usage(cmd, "--until or --reason is missing")
 			}
 			if d.Until, err = cli.Instant(until, d.From); err != nil {
 				return cli.Usage(cmd, "--until %w", err)

@@ -121,7 +121,7 @@ func (d *demo) goodRelease(ctx context.Context) error {
 }
 
 func (d *demo) badRelease(ctx context.Context) error {
-	d.show.event("the next release misses a database migration: it renders, and its server would never get ready")
+	d.show.event("the next release lacks a database migration: it renders, but its server never becomes ready")
 	d.never = func() error {
 		if !d.promoted("dedicated", demoBad).IsZero() {
 			return fmt.Errorf("%s reached dedicated", demoBad)
@@ -170,7 +170,7 @@ func (d *demo) ending() {
 	p.Line("\nThe deployment history is in git:")
 	p.Line("  git -C %s log channels/dedicated/head.yaml", d.repo)
 	p.Line("  git -C %s show main:quarantine/%s.yaml", d.repo, demoBad)
-	p.Line("That of flags is apart:")
+	p.Line("The history of flags is separate:")
 	p.Line("  git -C %s log --oneline", d.flags)
 	p.Line("What a cell runs is a folder:")
 	p.Line("  ls %s", d.path("cells", "acme", "current"))
@@ -179,7 +179,7 @@ func (d *demo) ending() {
 // linger keeps everything running until ctx ends.
 func (d *demo) linger(ctx context.Context) error {
 	p := d.app.Stdout
-	p.Line("\nIt goes on until you press Ctrl-C. In another terminal:")
+	p.Line("\nThe demo runs until you press Ctrl-C. In another terminal:")
 	p.Line("  sluice status --watch --server %s", d.server)
 	p.Line("  sluice why dedicated --server %s", d.server)
 	p.Line("  sluice flag unkill %s --reason mended --flags-repo %s && sluice flag show %s --server %s", demoFlag, d.flags, demoFlag, d.server)

@@ -150,7 +150,7 @@ func quarantineOf(d *plan.Desired, version string) string {
 
 func (s *screen) followCell(was, c view.CellStatus) {
 	if c.Failures > was.Failures {
-		s.say(cli.Red, "%s: could not keep what it was given, and went back", c.Name)
+		s.say(cli.Red, "%s: could not keep the new release, and went back", c.Name)
 	}
 	if c.State == was.State && c.Release == was.Release {
 		return

@@ -59,7 +59,7 @@ the cell's machine.`,
 			}
 			if agent != "" {
 				if cell != "" || at != "" {
-					return cli.Usage(cmd, "--agent asks one cell about this moment: leave --cell and --at out")
+					return cli.Usage(cmd, "--agent asks one cell about this moment: leave out --cell and --at")
 				}
 				return askAgent(cmd.Context(), a, agent, args[0], caller)
 			}
@@ -210,7 +210,7 @@ func (o *outlook) in(cell string) (told toldOf, facts flags.Facts, err error) {
 	}
 	t := o.plan.Told[cell]
 	if t == nil || t.Bundle == nil {
-		return told, facts, cli.Fail(fmt.Errorf("nothing is known of the flags of %s", c.Channel), "sluice flag lint, and sluice validate of the release repository, tell what is wrong")
+		return told, facts, cli.Fail(fmt.Errorf("nothing is known of the flags of %s", c.Channel), "sluice flag lint, and sluice validate of the release repository, show what is wrong")
 	}
 	return toldOf{t.Bundle, t.Orders}, facts, nil
 }
@@ -225,9 +225,9 @@ func (o *outlook) why(key string, told toldOf, facts flags.Facts, folded *flags.
 	feature := o.Tree.Flags[key].Feature()
 	switch {
 	case feature == "":
-		return "it names no feature: its own rules count"
+		return "it names no feature: only its own rules apply"
 	case facts.Cell == "":
-		return "as if its feature " + feature + " were announced and contained; --cell tells what it is in a cell"
+		return "as if its feature " + feature + " were announced and contained; --cell shows what it is in a cell"
 	}
 	var states []string
 	for _, g := range told.bundle.Gates {
@@ -275,12 +275,12 @@ func askAgent(ctx context.Context, a *cli.App, agent, key string, caller flags.C
 	defer transport.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(base, "/")+"/ofrep/v1/evaluate/flags/"+url.PathEscape(key), bytes.NewReader(body))
 	if err != nil {
-		return cli.Fail(fmt.Errorf("ask %s: it is no address: %w", agent, cli.Cause(err)), "--agent is http://127.0.0.1:PORT or unix:///PATH")
+		return cli.Fail(fmt.Errorf("ask %s: not an address: %w", agent, cli.Cause(err)), "--agent is http://127.0.0.1:PORT or unix:///PATH")
 	}
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
-		return cli.Fail(fmt.Errorf("ask %s: %w", agent, cli.Cause(err)), "does sluice agent run there with --flags-listen?")
+		return cli.Fail(fmt.Errorf("ask %s: %w", agent, cli.Cause(err)), "is sluice agent running there with --flags-listen?")
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxRule))
@@ -292,7 +292,7 @@ func askAgent(ctx context.Context, a *cli.App, agent, key string, caller flags.C
 		Details string `json:"errorDetails"`
 	}
 	if err := json.Unmarshal(answer, &said); err != nil {
-		return cli.Fail(fmt.Errorf("ask %s: %s: its answer is not understood", agent, resp.Status), "--agent is the place of sluice agent's --flags-listen")
+		return cli.Fail(fmt.Errorf("ask %s: %s: the answer can't be read", agent, resp.Status), "--agent is the address of sluice agent's --flags-listen")
 	}
 	if resp.StatusCode != http.StatusOK {
 		return cli.Fail(fmt.Errorf("ask %s: %s %s", agent, said.Error, said.Details), "sluice cell flags shows what is in force there")

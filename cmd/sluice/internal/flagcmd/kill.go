@@ -70,7 +70,7 @@ func killNow(ctx context.Context, a *cli.App, key string, k peopleapi.NewKill, w
 	var answer peopleapi.Killed
 	if err := a.Call(ctx, http.MethodPost, "/v1/flags/"+url.PathEscape(key)+"/kill", k, &answer); err != nil {
 		if said := new(edits.Error); errors.As(err, &said) && said.Next == cli.NobodyThere {
-			err = cli.Fail(said.Err, "while it is down: sluice flag kill %s --reason WHY --flags-repo REPOSITORY commits it, and it is told once serve is back", key)
+			err = cli.Fail(said.Err, "while the control plane is down, commit the kill, which cells get once serve is back: sluice flag kill %s --reason WHY --flags-repo REPOSITORY", key)
 		}
 		return fmt.Errorf("kill %s: %w", key, err)
 	}
@@ -90,9 +90,9 @@ func killNow(ctx context.Context, a *cli.App, key string, k peopleapi.NewKill, w
 		}
 	}
 	return a.Show(seen, func() {
-		a.Stdout.Line("kill %s: kept; %d of %s confirmed that it is off", key, seen.Confirmed, words.Count(seen.Cells, "cell"))
+		a.Stdout.Line("kill %s: stored; %d of %s confirmed that it is off", key, seen.Confirmed, words.Count(seen.Cells, "cell"))
 		if len(seen.Waiting) > 0 {
-			a.Stdout.Line("%s", a.Stdout.Paint(cli.Yellow, fmt.Sprintf("not confirmed: %s; they have it as soon as they are reached (sluice flag show %s)", cli.Some(seen.Waiting), key)))
+			a.Stdout.Line("%s", a.Stdout.Paint(cli.Yellow, fmt.Sprintf("not confirmed: %s; they get it as soon as they are reached (sluice flag show %s)", cli.Some(seen.Waiting), key)))
 		}
 		if answer.Warning != "" {
 			a.Stdout.Line("%s", a.Stdout.Paint(cli.Yellow, answer.Warning))

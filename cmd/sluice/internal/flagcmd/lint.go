@@ -94,4 +94,4 @@ func betweenFaults(tree *repository.Tree, v *view.View) []manifest.Fault {
 	return slices.DeleteFunc(announce.Make(in).Faults, func(f manifest.Fault) bool { return !f.Warning })
 }
 
-var errNoFlags = errors.New("it is no flags repository: no sluice.yaml there says kind: Flags")
+var errNoFlags = errors.New("not a flags repository: no sluice.yaml there says kind: Flags")

@@ -74,7 +74,7 @@ func flagSet(a *cli.App, cmd *cobra.Command, key string, e flagEdit) error {
 	case e.isNew:
 		return cli.Commit(a, cmd, a.Flags(), edits.NewFlag{Key: key, File: e.file, Flag: to, Reason: e.reason})
 	case e.file != "":
-		return cli.Usage(cmd, "--file says where a flag is made, with --new; this one stays where it is")
+		return cli.Usage(cmd, "--file says where --new creates a flag; an existing flag stays where it is")
 	}
 	return cli.Commit(a, cmd, a.Flags(), edits.SetFlag{Key: key, Flag: to, Reason: e.reason})
 }

@@ -35,7 +35,7 @@ the features are in the release repository (--repo or $SLUICE_REPO).`,
 			}
 			defer o.Close()
 			if o.view == nil {
-				return cli.Usage(cmd, "which release contains what is in the release repository: name it with --repo, or set SLUICE_REPO")
+				return cli.Usage(cmd, "which release contains which feature is in the release repository: name it with --repo, or set SLUICE_REPO")
 			}
 			if a.Server = server; a.Server != "" {
 				status, err := cli.ServerStatus(cmd.Context(), a, "")

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/engine/edits"
+	"github.com/sluice-cd/sluice/internal/words"
 )
 
 // changed is one file that differs between two releases.
@@ -131,7 +132,11 @@ const maxDiffed = 1 << 20
 func isText(data []byte) bool { return len(data) <= maxDiffed && !bytes.ContainsRune(data, 0) }
 
 func printDiff(a *cli.App, c *compared, stat bool) {
-	a.Stdout.Line("%s: %s -> %s, %d files differ", c.Channel, cli.OrDash(c.From), c.To, len(c.Files))
+	differ := "differ"
+	if len(c.Files) == 1 {
+		differ = "differs"
+	}
+	a.Stdout.Line("%s: %s -> %s, %s %s", c.Channel, cli.OrDash(c.From), c.To, words.Count(len(c.Files), "file"), differ)
 	for _, f := range c.Files {
 		if stat || f.Diff == "" {
 			a.Stdout.Line("%-8s %s", f.Kind, f.File)

@@ -74,9 +74,9 @@ func printPlan(a *cli.App, p plan.Plan) {
 	a.Section("blocked", []string{"CHANNEL", "CELL", "RELEASE", "GATE", "UNTIL", "REASON"}, rows)
 	switch {
 	case !p.Next.IsZero():
-		a.Stdout.Line("\ntime alone changes this at %s", cli.Stamp(p.Next))
+		a.Stdout.Line("\nnext change by time alone: %s", cli.Stamp(p.Next))
 	case len(p.Blocked) > 0:
-		a.Stdout.Line("\ntime alone changes nothing: a report, an answer or a commit does")
+		a.Stdout.Line("\ntime alone changes nothing: it takes a report, an answer or a commit")
 	}
 }
 
@@ -87,7 +87,7 @@ func observedIn(ctx context.Context, a *cli.App, file string) (o plan.Observed, 
 	}
 	data, err := a.ReadFile(file, maxObserved)
 	if err != nil {
-		return o, cli.Fail(fmt.Errorf("read what was observed: %w", err), "--observed names a JSON file: see sluice help plan")
+		return o, cli.Fail(fmt.Errorf("read the observation file: %w", err), "--observed names a JSON file: see sluice help plan")
 	}
 	o, faults := parseObserved(file, data)
 	if n := len(faults); n > 0 {

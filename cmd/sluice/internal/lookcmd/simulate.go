@@ -48,7 +48,7 @@ same output, byte for byte.`,
 			}
 			var m simulate.Moment
 			if err := m.UnmarshalText([]byte(length)); err != nil || !m.At.IsZero() || m.After <= 0 || m.After > maxSimulated {
-				return cli.Usage(cmd, "--for %s is not a length of time like 36h or 30d, of at most three years", length)
+				return cli.Usage(cmd, "--for %s is not a duration like 36h or 30d, of at most three years", length)
 			}
 			scenario, err := scenario(a, file)
 			if err != nil {
@@ -60,7 +60,7 @@ same output, byte for byte.`,
 			}
 			if chart != "" {
 				if err := os.WriteFile(chart, simulate.SVG(result), 0o644); err != nil { //nolint:gosec // for everyone to look at
-					return cli.Fail(fmt.Errorf("write the chart: %w", err), "--svg names a file to be written")
+					return cli.Fail(fmt.Errorf("write the chart: %w", err), "--svg names the file to write")
 				}
 			}
 			return a.Show(result, func() {
@@ -115,13 +115,14 @@ func runSimulation(ctx context.Context, a *cli.App, cmd *cobra.Command, in simul
 	}
 	result, err := simulate.Run(ctx, in)
 	if err != nil {
-		return nil, cli.Fail(err, "sluice validate tells what is wrong with a repository, docs/simulate.md what a scenario may say")
+		return nil, cli.Fail(err, "sluice validate lists the faults of a repository; docs/simulate.md describes a scenario")
 	}
 	return result, nil
 }
 
 func printSimulation(a *cli.App, r *simulate.Result) {
-	a.Stdout.Line("%s to %s, from commit %s: %d cells, %d releases cut, seed %d", cli.Stamp(r.From), cli.Stamp(r.Until), cli.Short(r.Commit), r.Summary.Cells, r.Summary.Releases, r.Seed)
+	a.Stdout.Line("%s to %s, from commit %s: %s, %s cut, seed %d", cli.Stamp(r.From), cli.Stamp(r.Until), cli.Short(r.Commit),
+		words.Count(r.Summary.Cells, "cell"), words.Count(r.Summary.Releases, "release"), r.Seed)
 	rows := make([][]cli.Field, 0, len(r.Timeline))
 	for _, e := range r.Timeline {
 		rows = append(rows, []cli.Field{cli.Text(cli.Stamp(e.At)), cli.Coloured(e.Kind, colourOf(e.Kind)), cli.Text(cli.OrDash(e.Channel)), cli.Text(cli.OrDash(e.Release)), cli.Text(story(e))})
@@ -191,10 +192,7 @@ func story(e simulate.Event) string {
 }
 
 func cellsNamed(n int, names []string) string {
-	s := fmt.Sprintf("%d cells", n)
-	if n == 1 {
-		s = "1 cell"
-	}
+	s := words.Count(n, "cell")
 	if len(names) > 0 {
 		s += " (" + strings.Join(names, ", ")
 		if n > len(names) {

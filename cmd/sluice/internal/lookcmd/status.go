@@ -77,7 +77,7 @@ func printStatus(a *cli.App, s view.Status, all bool) error {
 // watchStatus shows the status until ctx ends. What only time changes makes no new picture where it can't be drawn in place.
 func watchStatus(a *cli.App, cmd *cobra.Command, repo **cli.Opened, page view.StatusPage, every time.Duration, all bool) error {
 	if every <= 0 {
-		return cli.Usage(cmd, "--every %s: give a positive duration", every)
+		return cli.Usage(cmd, "--every %s is not a positive duration", every)
 	}
 	ctx := cmd.Context()
 	before := ""

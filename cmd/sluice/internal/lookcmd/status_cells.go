@@ -54,7 +54,7 @@ func drawCells(p cli.Printer, s view.Status, all bool) {
 		}
 	}
 	if len(more) > 0 {
-		p.Line("%s", p.Paint(cli.Faint, "not named: "+strings.Join(more, ", ")+"; --all names every cell, --channel CHANNEL those of one, sluice why CELL tells about one"))
+		p.Line("%s", p.Paint(cli.Faint, "not named: "+strings.Join(more, ", ")+"; --all names every cell, --channel CHANNEL those of one channel; sluice why CELL explains one"))
 	}
 }
 
@@ -82,9 +82,9 @@ func stateField(c view.CellStatus) cli.Field {
 func cellNote(c view.CellStatus, now time.Time) cli.Field {
 	switch {
 	case c.Condition == view.ConditionShutOut:
-		return cli.Coloured("its key is not good any more: sluice why "+c.Name, cli.Red)
+		return cli.Coloured("its key is refused: sluice why "+c.Name, cli.Red)
 	case c.Condition == view.ConditionSilent:
-		return cli.Text("last said " + string(c.State))
+		return cli.Text("last reported " + string(c.State))
 	case c.Applying != "":
 		return cli.Coloured("applying "+c.Applying, cli.Yellow)
 	case c.Message != "":
@@ -92,7 +92,7 @@ func cellNote(c view.CellStatus, now time.Time) cli.Field {
 	case len(c.Blocked) > 0:
 		return cli.Coloured(soon(c.Blocked[0], now), cli.Yellow)
 	case c.Condition == view.ConditionFailing && c.State == cells.StateHealthy:
-		return cli.Coloured("went back to it: sluice why "+c.Name, cli.Red)
+		return cli.Coloured("went back to this release: sluice why "+c.Name, cli.Red)
 	case c.Granted != "" && c.Granted != c.Release:
 		return cli.Coloured("granted "+c.Granted, cli.Yellow)
 	case c.State == cells.StateHealthy && c.SoakSeconds > 0:

@@ -77,7 +77,7 @@ func cut(a *cli.App, cmd *cobra.Command, c cutting, sign bool, key string) error
 	d, faults := edits.NewCut(version, files, c.message)
 	a.SayFaults(faults)
 	if n := len(edits.Fatal(faults)); n > 0 {
-		return cli.Fail(fmt.Errorf("%s: %s has faults (%d), see above", what, c.from, n), "mend them there; nothing was written")
+		return cli.Fail(fmt.Errorf("%s: %s has faults (%d), see above", what, c.from, n), "fix them there; nothing was written")
 	}
 	repo, p, err := a.Releases().Pusher(a, cmd)
 	if err != nil {
@@ -141,7 +141,7 @@ func releaseFiles(ctx context.Context, a *cli.App, c cutting) (map[string][]byte
 	}
 	if _, there := files["release.yaml"]; there {
 		if c.forward || len(c.fixes)+len(c.features) > 0 {
-			return nil, cli.Fail(fmt.Errorf("%s has a release.yaml, which says itself what it fixes and contains", c.from), "put it there, or leave out the flags")
+			return nil, cli.Fail(fmt.Errorf("%s has a release.yaml, which itself says what the release fixes and contains", c.from), "put it there, or leave out the flags")
 		}
 		return files, nil
 	}

@@ -97,7 +97,7 @@ func begun(a *cli.App, k kind, at cli.Place, commit string) error {
 func beginNew(a *cli.App, cmd *cobra.Command, k kind, at cli.Place, bare bool, who releases.Person) error {
 	what, dir := k.verb+" "+at.Address, at.Address
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
-		return cli.Fail(fmt.Errorf("%s: the folder holds files and is no git repository", what), "git -C %s init && git -C %s add -A && git -C %s commit, then again; or name an empty folder", dir, dir, dir)
+		return cli.Fail(fmt.Errorf("%s: the folder holds files and is not a git repository", what), "git -C %s init && git -C %s add -A && git -C %s commit, then again; or name an empty folder", dir, dir, dir)
 	}
 	files, err := k.missing(nil, "")
 	if err != nil {

@@ -36,7 +36,7 @@ func validatePush(ctx context.Context, a *cli.App, dir string) ([]releases.Fault
 	lines := bufio.NewScanner(in)
 	for lines.Scan() {
 		if in.N == 0 { // what was cut off might be the release branch: nothing is let in half read
-			return nil, cli.Fail(fmt.Errorf("the push changes too many refs: their list is larger than %d bytes", MaxPush), "push the release branch by itself, and fewer at once")
+			return nil, cli.Fail(fmt.Errorf("the push changes too many refs: their list is larger than %d bytes", MaxPush), "push the release branch by itself, with fewer refs at once")
 		}
 		was, is, ref, ok := hookLine(lines.Text())
 		if !ok {

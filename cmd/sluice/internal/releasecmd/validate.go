@@ -78,7 +78,7 @@ func validate(ctx context.Context, a *cli.App, target string) ([]releases.Fault,
 		return nil, cli.Fail(err, "name a folder or a URL")
 	}
 	if !info.IsDir() {
-		return nil, cli.Fail(errors.New("it is not a folder"), "name the folder of the whole repository: files are checked against each other")
+		return nil, cli.Fail(errors.New("not a folder"), "name the folder of the whole repository: files are checked against each other")
 	}
 	switch cli.KindOfFolder(target) {
 	case cli.BareGit:
@@ -147,12 +147,12 @@ func validateWorktree(ctx context.Context, a *cli.App, dir string) ([]releases.F
 	commit, err := a.Git(ctx, dir, "rev-parse", "--verify", "--quiet", rev+"^{commit}")
 	if err != nil {
 		if a.Branch != "" {
-			return nil, cli.Fail(fmt.Errorf("there is no branch %q", a.Branch), "git branch --list tells which there are")
+			return nil, cli.Fail(fmt.Errorf("there is no branch %q", a.Branch), "git branch --list shows the branches")
 		}
 		return faults, nil // no commit yet: there is no history to hold it against
 	}
 	if shallow, err := a.Git(ctx, dir, "rev-parse", "--is-shallow-repository"); err != nil || shallow == "true" {
-		a.Stderr.Line("warning: a shallow clone has no history to hold the files against: git fetch --unshallow")
+		a.Stderr.Line("warning: a shallow clone has no history to compare the files with: git fetch --unshallow")
 		return faults, err
 	}
 	d, err := loadCommit(ctx, a, dir, commit)

@@ -40,7 +40,7 @@ func (d *doors) check(cmd *cobra.Command) error {
 	}
 	if d.cells == "" {
 		if d.public != "" {
-			return cli.Usage(cmd, "--cells-address says under which address cells reach --cells, which is missing")
+			return cli.Usage(cmd, "--cells-address is the address under which cells reach --cells, which is missing")
 		}
 		return nil
 	}
@@ -50,7 +50,7 @@ func (d *doors) check(cmd *cobra.Command) error {
 	}
 	if d.public == "" {
 		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-			return cli.Usage(cmd, "cells can't dial %q: say with --cells-address HOST:PORT under which address they reach it", d.cells)
+			return cli.Usage(cmd, "cells can't dial %q: give the address under which they reach it with --cells-address HOST:PORT", d.cells)
 		}
 		return nil
 	}
@@ -147,7 +147,7 @@ func (d *doors) certificate(data string, e *entrances) (cert tls.Certificate, er
 	}
 	if d.cert != "" {
 		if cert, err = transport.ReadPair(d.cert, d.key); err != nil {
-			return cert, cli.Fail(fmt.Errorf("read --tls-cert and --tls-key: %w", err), "both are PEM; the certificate's file begins with the server's own")
+			return cert, cli.Fail(fmt.Errorf("read --tls-cert and --tls-key: %w", err), "both are PEM; the certificate file begins with the server's own certificate")
 		}
 	}
 	return cert, nil

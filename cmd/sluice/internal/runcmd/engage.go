@@ -107,11 +107,11 @@ const lockFile = "serve.lock"
 // would take the same cells for silent. The system frees it when the process ends, however it ends.
 func alone(data string) (release func() error, err error) {
 	if err := os.MkdirAll(data, 0o700); err != nil {
-		return nil, cli.Fail(err, "--data names a folder, which is made if it is not there")
+		return nil, cli.Fail(err, "--data names a folder, which is created if it does not exist")
 	}
 	f, err := os.OpenFile(filepath.Join(data, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, cli.Fail(err, "--data names a folder that can be written")
+		return nil, cli.Fail(err, "--data names a folder that can be written to")
 	}
 	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	switch {
@@ -134,7 +134,7 @@ func agree(ctx context.Context, st cli.Store, mine cli.Advertised, dir string, l
 			return fmt.Errorf("serve: %w", err)
 		}
 		if kept != "" && !slices.Contains(known.Pins, mine.Pins[0]) {
-			return cli.Fail(fmt.Errorf("serve: the active key in %s is %s, and cells of this store know only %s: they would not believe it", dir, mine.Pins[0], known.Pins),
+			return cli.Fail(fmt.Errorf("serve: the active key in %s is %s, and cells of this store know only %s: they would not trust it", dir, mine.Pins[0], known.Pins),
 				"copy active.key and standby.key from the --tls-dir of a replica that works, or from the backup, to %s", dir)
 		}
 		if known.Address == mine.Address && slices.Equal(known.Pins, mine.Pins) {
@@ -151,10 +151,10 @@ func agree(ctx context.Context, st cli.Store, mine cli.Advertised, dir string, l
 		case err != nil:
 			return err
 		case kept != "" && known.Address != mine.Address:
-			log.Warn().Str("before", known.Address).Str("now", mine.Address).Msg("new cells are told another address from now on: give all replicas the same --cells-address")
+			log.Warn().Str("before", known.Address).Str("now", mine.Address).Msg("new cells get another address from now on: give all replicas the same --cells-address")
 		}
 		if kept != "" && known.Pins[0] == mine.Pins[0] && !slices.Equal(known.Pins, mine.Pins) {
-			log.Warn().Strs("before", known.Pins).Strs("now", mine.Pins).Msg("the standby key is another from now on: if other replicas run, copy this --tls-dir to them, else cells learn now one and now the other")
+			log.Warn().Strs("before", known.Pins).Strs("now", mine.Pins).Msg("the standby key has changed: if other replicas run, copy this --tls-dir to them, else cells learn now one key and now the other")
 		}
 		return nil
 	}

@@ -26,9 +26,9 @@ func TestReplicasAgree(t *testing.T) {
 		{cli.Advertised{Address: "a.example:1", Pins: []string{"A", "B"}}, ""},
 		{cli.Advertised{Address: "a.example:1", Pins: []string{"A", "B"}}, ""},
 		{cli.Advertised{Address: "b.example:1", Pins: []string{"A", "B"}}, "the same --cells-address"},
-		{cli.Advertised{Address: "b.example:1", Pins: []string{"A", "C"}}, "the standby key is another"},
+		{cli.Advertised{Address: "b.example:1", Pins: []string{"A", "C"}}, "the standby key has changed"},
 		{cli.Advertised{Address: "b.example:1", Pins: []string{"C", "D"}}, ""}, // the standby took over
-		{cli.Advertised{Address: "b.example:1", Pins: []string{"A", "B"}}, "would not believe it"},
+		{cli.Advertised{Address: "b.example:1", Pins: []string{"A", "B"}}, "would not trust it"},
 	} {
 		var said bytes.Buffer
 		if err := agree(t.Context(), st, c.mine, "tls", zerolog.New(&said)); err != nil {
