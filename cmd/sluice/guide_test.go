@@ -32,16 +32,16 @@ func guide(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	text, err := os.ReadFile(filepath.Join(sourceDir, "..", "..", args[0]))
 	ts.Check(err)
-	steps := stepsOf(args[0], string(text))
+	steps := parseGuide(args[0], string(text))
 	if len(steps) < 10 {
 		ts.Fatalf("%s has only %d steps", args[0], len(steps))
 	}
 	for _, s := range steps {
-		s.follow(ts)
+		s.run(ts)
 	}
 }
 
-func stepsOf(name, text string) (steps []step) {
+func parseGuide(name, text string) (steps []step) {
 	fence, info := false, ""
 	for i, line := range strings.Split(text, "\n") {
 		where := fmt.Sprintf("%s:%d", name, i+1)
@@ -67,9 +67,9 @@ func stepsOf(name, text string) (steps []step) {
 }
 
 // announced is the time in the guide: the test cannot wait for it.
-const announcedAt = "2026-12-01 10:00:00"
+const announcementTime = "2026-12-01 10:00:00"
 
-func (s step) follow(ts *testscript.TestScript) {
+func (s step) run(ts *testscript.TestScript) {
 	if s.file != "" {
 		ts.Check(os.MkdirAll(filepath.Dir(ts.MkAbs(s.file)), 0o755))
 		ts.Check(os.WriteFile(ts.MkAbs(s.file), []byte(s.content), 0o644))
@@ -77,34 +77,34 @@ func (s step) follow(ts *testscript.TestScript) {
 	}
 	typed := s.typed
 	if zone, err := time.LoadLocation("Europe/Berlin"); err == nil {
-		typed = strings.ReplaceAll(typed, announcedAt, time.Now().Add(12*time.Second).In(zone).Format(time.DateTime))
+		typed = strings.ReplaceAll(typed, announcementTime, time.Now().Add(12*time.Second).In(zone).Format(time.DateTime))
 	}
 	if rest, ok := strings.CutPrefix(typed, "export "); ok {
 		for _, set := range strings.Fields(rest) {
 			name, value, _ := strings.Cut(set, "=")
-			ts.Setenv(name, os.Expand(value, shellVariable(ts)))
+			ts.Setenv(name, os.Expand(value, scriptVariable(ts)))
 		}
 		return
 	}
 	if background, ok := strings.CutSuffix(typed, " &"); ok {
-		s.start(ts, background)
+		s.startBackground(ts, background)
 		return
 	}
-	for end := time.Now().Add(patience); ; time.Sleep(200 * time.Millisecond) {
+	for end := time.Now().Add(eventuallyTimeout); ; time.Sleep(200 * time.Millisecond) {
 		err := ts.Exec("sh", "-c", typed)
-		missing := s.missing(ts.ReadFile("stdout"))
+		missing := s.missingLine(ts.ReadFile("stdout"))
 		switch {
 		case err == nil && missing == "":
 			return
-		case err != nil && !looks(typed):
+		case err != nil && !isReadOnly(typed):
 			ts.Fatalf("%s: %s: %v", s.where, typed, err)
-		case !looks(typed) || time.Now().After(end):
+		case !isReadOnly(typed) || time.Now().After(end):
 			ts.Fatalf("%s: %s: it does not print %q", s.where, typed, missing)
 		}
 	}
 }
 
-func shellVariable(ts *testscript.TestScript) func(string) string {
+func scriptVariable(ts *testscript.TestScript) func(string) string {
 	return func(name string) string {
 		if name == "PWD" {
 			return ts.MkAbs(".")
@@ -113,9 +113,9 @@ func shellVariable(ts *testscript.TestScript) func(string) string {
 	}
 }
 
-// start runs a command until the script ends.
-func (s step) start(ts *testscript.TestScript, typed string) {
-	words := strings.Fields(os.Expand(typed, shellVariable(ts)))
+// startBackground runs a command until the script ends.
+func (s step) startBackground(ts *testscript.TestScript, typed string) {
+	words := strings.Fields(os.Expand(typed, scriptVariable(ts)))
 	program, err := exec.LookPath(words[0])
 	for _, dir := range filepath.SplitList(ts.Getenv("PATH")) { // the script's, not the test's
 		if at := filepath.Join(dir, words[0]); err == nil || program == "" {
@@ -143,22 +143,22 @@ func (s step) start(ts *testscript.TestScript, typed string) {
 	})
 }
 
-// looks tells whether a command changes nothing, so that it can be asked again.
-func looks(typed string) bool {
+// isReadOnly tells whether a command changes nothing, so that it can be asked again.
+func isReadOnly(typed string) bool {
 	return slices.ContainsFunc([]string{"sluice status", "sluice announce show", "sluice announce list", "sluice flag show", "sluice flag list", "sluice flag eval", "sluice flag stale"}, func(p string) bool {
 		return strings.HasPrefix(typed, p)
 	}) || strings.Contains(typed, " log ")
 }
 
-// passing is what differs from run to run.
-var passing = regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(Z|[+-]\d\d:\d\d)?|\b\d\d:\d\d(:\d\d)?\b|\b[0-9a-f]{10,40}\b|\b\d+m?s\b`)
+// volatilePattern is what differs from run to run.
+var volatilePattern = regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(Z|[+-]\d\d:\d\d)?|\b\d\d:\d\d(:\d\d)?\b|\b[0-9a-f]{10,40}\b|\b\d+m?s\b`)
 
 func plainText(line string) string {
-	return strings.Join(strings.Fields(passing.ReplaceAllString(line, "*")), " ")
+	return strings.Join(strings.Fields(volatilePattern.ReplaceAllString(line, "*")), " ")
 }
 
-// missing is the first line that is not printed, in order; empty: all are.
-func (s step) missing(printed string) string {
+// missingLine is the first line that is not printed, in order; empty: all are.
+func (s step) missingLine(printed string) string {
 	lines := strings.Split(printed, "\n")
 	for _, want := range s.prints {
 		parts := strings.Split(plainText(want), "…")

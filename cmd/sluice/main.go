@@ -37,5 +37,5 @@ func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	a := cli.NewApp(env, stdin, stdout, stderr)
 	root := root(a)
 	root.SetArgs(args)
-	return a.Report(root.ExecuteContext(ctx))
+	return a.ReportError(root.ExecuteContext(ctx))
 }

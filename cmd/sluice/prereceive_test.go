@@ -21,7 +21,7 @@ func TestPreReceiveRefusesWhatItCannotReadWhole(t *testing.T) {
 	}
 	zero, some := strings.Repeat("0", 40), strings.Repeat("1", 40)
 	line := zero + " " + some + " refs/tags/" + strings.Repeat("x", 200) + "\n"
-	push := strings.Repeat(line, releasecmd.MaxPush/len(line)+1) + zero + " " + some + " refs/heads/main\n"
+	push := strings.Repeat(line, releasecmd.MaxPushBytes/len(line)+1) + zero + " " + some + " refs/heads/main\n"
 	var said bytes.Buffer
 	code := run(context.Background(), []string{"validate", "--pre-receive", dir}, os.Environ(), strings.NewReader(push), &said, &said)
 	if code != cli.ExitFailed || !strings.Contains(said.String(), "too many refs") {

@@ -15,7 +15,7 @@ import (
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/runcmd"
 )
 
-const about = `Sluice takes releases from a git repository through channels (staging, then dedicated) into cells:
+const rootHelp = `Sluice takes releases from a git repository through channels (staging, then dedicated) into cells:
 instances of a product that run in customers' own accounts and only ever dial out.
 
 The release repository says which release each channel runs. When every gate holds, the engine
@@ -27,13 +27,13 @@ output is JSON or empty; errors are printed in words on standard error.`
 
 // root builds the whole command tree by hand.
 func root(a *cli.App) *cobra.Command {
-	root := cli.Group("sluice", "Promote releases through channels into cells", about)
+	root := cli.Group("sluice", "Promote releases through channels into cells", rootHelp)
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.SetIn(a.Stdin)
 	root.SetOut(a.Stdout.Writer)
 	root.SetErr(a.Stderr.Writer)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return cli.Usage(cmd, "%w", err) })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return cli.UsageError(cmd, "%w", err) })
 
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.Repo, "repo", "", "release repository: a folder or a URL (default $SLUICE_REPO, else the repository around the working folder)")
@@ -43,7 +43,7 @@ func root(a *cli.App) *cobra.Command {
 	flags.StringVarP(&a.Output, "output", "o", cli.AsTable, "output `FORM`: table, json or yaml")
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		if !slices.Contains([]string{cli.AsTable, cli.AsJSON, cli.AsYAML}, a.Output) {
-			return cli.Usage(cmd, "-o %q is none of table, json, yaml", a.Output)
+			return cli.UsageError(cmd, "-o %q is none of table, json, yaml", a.Output)
 		}
 		if a.Data == "" {
 			a.Data = a.Getenv("SLUICE_DATA")
@@ -51,7 +51,7 @@ func root(a *cli.App) *cobra.Command {
 		if a.Database == "" {
 			a.Database = a.Getenv("SLUICE_DATABASE")
 		} else if cli.HasPassword(a.Database) {
-			return cli.Usage(cmd, "a password in --database can be read by everyone on this machine: put the whole address in SLUICE_DATABASE, or the password in PGPASSWORD")
+			return cli.UsageError(cmd, "a password in --database can be read by everyone on this machine: put the whole address in SLUICE_DATABASE, or the password in PGPASSWORD")
 		}
 		return nil
 	}

@@ -75,8 +75,8 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// patience bounds how long a script waits for what must come: it is no assertion about speed.
-const patience = 2 * time.Minute
+// eventuallyTimeout bounds how long a script waits for what must come: it is no assertion about speed.
+const eventuallyTimeout = 2 * time.Minute
 
 // eventually PATTERN COMMAND…: run again and again, the command ends well and prints the pattern.
 func eventually(ts *testscript.TestScript, neg bool, args []string) {
@@ -86,7 +86,7 @@ func eventually(ts *testscript.TestScript, neg bool, args []string) {
 	pattern, err := regexp.Compile("(?s)" + args[0])
 	ts.Check(err)
 	pause := 50 * time.Millisecond
-	for end := time.Now().Add(patience); ; time.Sleep(pause) {
+	for end := time.Now().Add(eventuallyTimeout); ; time.Sleep(pause) {
 		pause = min(2*pause, time.Second)
 		err := ts.Exec(args[1], args[2:]...)
 		said := ts.ReadFile("stdout")

@@ -30,19 +30,19 @@ The token is made by the control plane (--server, as an administrator) or, on th
 in its store (--data or --database).`,
 		Example: `  sluice cell add acme --channel dedicated --server unix:///run/sluice.sock
   sluice cell add acme --channel dedicated --profile small --label region=eu --value domain=acme.example --data /var/lib/sluice`,
-		Args: cli.Arguments(1, 1, "NAME"),
+		Args: cli.ArgumentCount(1, 1, "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			n.Name = args[0]
 			if !cells.ValidName(n.Name) {
-				return cli.Usage(cmd, "%q can't be a cell's name: it takes lower-case letters, digits and dashes", n.Name)
+				return cli.UsageError(cmd, "%q can't be a cell's name: it takes lower-case letters, digits and dashes", n.Name)
 			}
 			if n.Channel == "" && (n.Profile != "" || len(n.Values)+len(n.Labels) > 0) {
-				return cli.Usage(cmd, "--profile, --value and --label are for a new cell, which needs --channel too")
+				return cli.UsageError(cmd, "--profile, --value and --label are for a new cell, which needs --channel too")
 			}
-			if !asksKeeper(a, cmd) {
-				return cli.Usage(cmd, "name the control plane with --server ADDRESS or, on the server's machine, its store with --data DIR or --database")
+			if !findTokenStore(a, cmd) {
+				return cli.UsageError(cmd, "name the control plane with --server ADDRESS or, on the server's machine, its store with --data DIR or --database")
 			}
-			return cellAdd(a, cmd, n, file)
+			return addCell(a, cmd, n, file)
 		},
 	}
 	f := cmd.Flags()
@@ -51,12 +51,12 @@ in its store (--data or --database).`,
 	f.StringToStringVar(&n.Values, "value", nil, "value of a parameter, `NAME=VALUE`; may be repeated")
 	f.StringToStringVar(&n.Labels, "label", nil, "label, `KEY=VALUE`, that waves can select by; may be repeated")
 	f.StringVar(&file, "token-file", "", "write the token to this `FILE`, readable by its owner only, instead of printing it")
-	cli.ServerFlag(a, cmd)
+	cli.AddServerFlag(a, cmd)
 	return cmd
 }
 
-// added is what sluice cell add did.
-type added struct {
+// addResult is what sluice cell add did.
+type addResult struct {
 	Cell    string    `json:"cell"`
 	Commit  string    `json:"commit,omitempty"` // of cell.yaml; none: it was there
 	Token   string    `json:"token,omitempty"`
@@ -65,9 +65,9 @@ type added struct {
 	Run     string    `json:"run"` // the line to run in the cell
 }
 
-func cellAdd(a *cli.App, cmd *cobra.Command, n edits.AddCell, file string) error {
+func addCell(a *cli.App, cmd *cobra.Command, n edits.AddCell, file string) error {
 	what := "add cell " + n.Name
-	did := added{Cell: n.Name}
+	did := addResult{Cell: n.Name}
 	if n.Channel != "" {
 		commit, err := commitCell(a, cmd, n)
 		if err != nil {
@@ -78,13 +78,13 @@ func cellAdd(a *cli.App, cmd *cobra.Command, n edits.AddCell, file string) error
 	var token peopleapi.JoinToken
 	secret := func() (string, error) {
 		var err error
-		token, err = joinToken(a, cmd, n.Name)
+		token, err = requestJoinToken(a, cmd, n.Name)
 		return token.Token, err
 	}
-	if err := keepSecret(file, secret); err != nil {
+	if err := writeSecret(file, secret); err != nil {
 		err = fmt.Errorf("%s: %w", what, err)
 		if did.Commit != "" {
-			a.Stderr.Line("cell %s is committed (%s), but has no token yet; to make one: sluice cell add %s", n.Name, cli.Short(did.Commit), n.Name)
+			a.Stderr.PrintLine("cell %s is committed (%s), but has no token yet; to make one: sluice cell add %s", n.Name, cli.ShortID(did.Commit), n.Name)
 		}
 		return err
 	}
@@ -93,44 +93,44 @@ func cellAdd(a *cli.App, cmd *cobra.Command, n edits.AddCell, file string) error
 	if file != "" {
 		did.Token, did.File, did.Run = "", file, "sluice agent --join @"+file+" --dir /srv/product"
 	}
-	return a.Show(did, func() {
+	return a.PrintResult(did, func() {
 		if did.Commit != "" {
-			a.Stdout.Line("%s to %s: commit %s", what, n.Channel, cli.Short(did.Commit))
+			a.Stdout.PrintLine("%s to %s: commit %s", what, n.Channel, cli.ShortID(did.Commit))
 		}
-		a.Stdout.Line("run this in the cell, until %s:", cli.Stamp(did.Expires.Round(time.Second)))
-		a.Stdout.Line("  %s", did.Run)
+		a.Stdout.PrintLine("run this in the cell, until %s:", cli.FormatTime(did.Expires.Round(time.Second)))
+		a.Stdout.PrintLine("  %s", did.Run)
 	})
 }
 
 // commitCell commits cell.yaml and gives the commit; none if the cell is there as it is to be.
 func commitCell(a *cli.App, cmd *cobra.Command, n edits.AddCell) (string, error) {
-	repo, p, err := a.Releases().Pusher(a, cmd)
+	repo, p, err := a.ReleaseRepository().OpenPusher(a, cmd)
 	if err != nil {
-		return "", cli.FailedTo(n, err)
+		return "", cli.DecisionError(n, err)
 	}
 	defer repo.Close()
 	done, err := p.Push(cmd.Context(), n)
 	return done.Commit, err
 }
 
-// knownWithin is how long the control plane may take to read of a cell that was committed just now.
-const knownWithin = 90 * time.Second
+// unknownCellTimeout is how long the control plane may take to read of a cell that was committed just now.
+const unknownCellTimeout = 90 * time.Second
 
-// joinToken has the control plane make a token, or makes it in the store.
-func joinToken(a *cli.App, cmd *cobra.Command, name string) (peopleapi.JoinToken, error) {
+// requestJoinToken has the control plane make a token, or makes it in the store.
+func requestJoinToken(a *cli.App, cmd *cobra.Command, name string) (peopleapi.JoinToken, error) {
 	ctx := cmd.Context()
 	if a.Server == "" {
-		return joinTokenHere(ctx, a, cmd, name)
+		return createJoinToken(ctx, a, cmd, name)
 	}
 	var token peopleapi.JoinToken
-	ctx, cancel := context.WithTimeout(ctx, knownWithin)
+	ctx, cancel := context.WithTimeout(ctx, unknownCellTimeout)
 	defer cancel()
 	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 3*time.Second) {
-		err := a.Call(ctx, http.MethodPost, cellPath(name, "/tokens"), nil, &token)
-		if !errNoCell(err) {
+		err := a.CallServer(ctx, http.MethodPost, cellPath(name, "/tokens"), nil, &token)
+		if !isUnknownCell(err) {
 			return token, err
 		}
-		if !committed(ctx, a, cmd, name) {
+		if !isCommitted(ctx, a, cmd, name) {
 			return token, err
 		}
 		select {
@@ -141,15 +141,15 @@ func joinToken(a *cli.App, cmd *cobra.Command, name string) (peopleapi.JoinToken
 	}
 }
 
-// committed tells whether the repository has a cell that the control plane does not know. One that can't be looked at may have it.
-func committed(ctx context.Context, a *cli.App, cmd *cobra.Command, name string) bool {
-	s, err := a.Releases().Read(ctx, a, cmd)
+// isCommitted tells whether the repository has a cell that the control plane does not know. One that can't be looked at may have it.
+func isCommitted(ctx context.Context, a *cli.App, cmd *cobra.Command, name string) bool {
+	s, err := a.ReleaseRepository().ReadSnapshot(ctx, a, cmd)
 	return err != nil || s.Desired.Cells[name] != nil
 }
 
-// joinTokenHere puts a token into the store, on the server's machine.
-func joinTokenHere(ctx context.Context, a *cli.App, cmd *cobra.Command, name string) (token peopleapi.JoinToken, err error) {
-	s, err := a.Releases().Read(ctx, a, cmd)
+// createJoinToken puts a token into the store, on the server's machine.
+func createJoinToken(ctx context.Context, a *cli.App, cmd *cobra.Command, name string) (token peopleapi.JoinToken, err error) {
+	s, err := a.ReleaseRepository().ReadSnapshot(ctx, a, cmd)
 	if err != nil {
 		return token, err
 	}
@@ -176,8 +176,8 @@ func joinTokenHere(ctx context.Context, a *cli.App, cmd *cobra.Command, name str
 	if r, ok := observed.Registered[name]; ok {
 		serial = max(serial, r.Identity.Serial)
 	}
-	who := operator(a)
-	if err := st.Audit(ctx, who.entry("make a token for cell "+name)); err != nil {
+	who := currentOperator(a)
+	if err := st.Audit(ctx, who.auditEntry("make a token for cell "+name)); err != nil {
 		return token, err
 	}
 	made, join, err := peopleapi.NewJoin(name, serial, who.name, known.Address, known.Pins, time.Now())

@@ -15,13 +15,13 @@ import (
 
 func cellApprovalVerb(a *cli.App) *cobra.Command {
 	set := func(use, brief, said string, on bool) *cobra.Command {
-		cmd := &cobra.Command{Use: use, Short: brief, Args: cli.Arguments(0, 0, "")}
+		cmd := &cobra.Command{Use: use, Short: brief, Args: cli.ArgumentCount(0, 0, "")}
 		return ownerVerb(a, cmd, func(o *cells.Owner, _ []string) (string, error) {
 			o.Approval = on
 			return said, nil
 		})
 	}
-	return cli.Group("approval", "Set whether a release needs the owner's approval to start", aboutOwner,
+	return cli.Group("approval", "Set whether a release needs the owner's approval to start", ownerHelp,
 		set("require", "Let only approved releases start", "only approved releases start; sluice cell approve approves what is offered", true),
 		set("off", "Let releases start without the owner's approval", "approval is no longer needed; what was approved stays approved", false))
 }
@@ -52,11 +52,11 @@ func candidates(o agent.Offered) []candidate {
 
 func cellApproveVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "approve [RELEASE]", Short: "Approve a release that is offered to this cell, by its digest", Args: cli.Arguments(0, 1, "[RELEASE]"),
+		Use: "approve [RELEASE]", Short: "Approve a release that is offered to this cell, by its digest", Args: cli.ArgumentCount(0, 1, "[RELEASE]"),
 		Long:    "Approves exactly the bytes that the control plane offers. If several releases are offered, say which.",
 		Example: `  sluice cell approve 2026.11.3 --state /var/lib/sluice`,
 	}
-	folder := owned(a, cmd)
+	folder := addStateFlags(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		state, err := folder()
 		if err != nil {
@@ -66,11 +66,11 @@ func cellApproveVerb(a *cli.App) *cobra.Command {
 		if err != nil {
 			return fmt.Errorf("cell approve: %w", err)
 		}
-		c, err := choose(candidates(offered), args)
+		c, err := chooseCandidate(candidates(offered), args)
 		if err != nil {
 			return err
 		}
-		return decide(a, cmd, folder, func(o *cells.Owner) (string, error) {
+		return changeOwner(a, cmd, folder, func(o *cells.Owner) (string, error) {
 			said := fmt.Sprintf("approved %s, %s, of channel %s", c.Release, c.Digest, cli.OrDash(c.Channel))
 			if slices.Contains(o.Approved, c.Digest) {
 				said = strings.Replace(said, "approved", "already approved:", 1)
@@ -87,8 +87,8 @@ func cellApproveVerb(a *cli.App) *cobra.Command {
 	return cmd
 }
 
-// choose finds what is meant among what is offered.
-func choose(all []candidate, args []string) (candidate, error) {
+// chooseCandidate finds what is meant among what is offered.
+func chooseCandidate(all []candidate, args []string) (candidate, error) {
 	var names []string
 	for _, c := range all {
 		names = append(names, c.Release+" "+string(c.Digest))
@@ -117,15 +117,15 @@ type ownerView struct {
 	Waits   string       `json:"waits,omitempty"`
 }
 
-// ownerOf reads what the owner decided; with nothing decided it is empty.
-func ownerOf(a *cli.App, cmd *cobra.Command, folder func() (string, error)) (*cells.Owner, string, error) {
+// loadOwner reads what the owner decided; with nothing decided it is empty.
+func loadOwner(a *cli.App, cmd *cobra.Command, folder func() (string, error)) (*cells.Owner, string, error) {
 	state, err := folder()
 	if err != nil {
 		return nil, "", err
 	}
 	o, err := agent.LoadOwner(state)
 	if err != nil {
-		return nil, "", cli.Fail(fmt.Errorf("%s%w", cli.Verb(cmd), err), "fix the file, or remove it to decide anew; until then the agent starts nothing new")
+		return nil, "", cli.Fail(fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err), "fix the file, or remove it to decide anew; until then the agent starts nothing new")
 	}
 	if o == nil {
 		o = &cells.Owner{}
@@ -134,10 +134,10 @@ func ownerOf(a *cli.App, cmd *cobra.Command, folder func() (string, error)) (*ce
 }
 
 func cellOwnerVerb(a *cli.App) *cobra.Command {
-	cmd := &cobra.Command{Use: "owner", Short: "Show what the cell's owner decided, and what waits for it", Args: cli.Arguments(0, 0, "")}
-	folder := owned(a, cmd)
+	cmd := &cobra.Command{Use: "owner", Short: "Show what the cell's owner decided, and what waits for it", Args: cli.ArgumentCount(0, 0, "")}
+	folder := addStateFlags(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		o, state, err := ownerOf(a, cmd, folder)
+		o, state, err := loadOwner(a, cmd, folder)
 		if err != nil {
 			return err
 		}
@@ -153,14 +153,14 @@ func cellOwnerVerb(a *cli.App) *cobra.Command {
 		if r := offered.Running; r != nil {
 			v.Running = &candidate{r.Release, r.Digest, r.Channel}
 		}
-		return a.Show(v, func() { showOwner(a, v) })
+		return a.PrintResult(v, func() { printOwner(a, v) })
 	}
 	return cmd
 }
 
-func showOwner(a *cli.App, v ownerView) {
+func printOwner(a *cli.App, v ownerView) {
 	o := v.Owner
-	say := func(what, text string) { a.Stdout.Line("%-9s %s", what, text) }
+	say := func(what, text string) { a.Stdout.PrintLine("%-9s %s", what, text) }
 	say("cell", cli.OrDash(v.Cell))
 	if v.Running != nil {
 		say("runs", v.Running.Release+" "+string(v.Running.Digest))
@@ -182,6 +182,6 @@ func showOwner(a *cli.App, v ownerView) {
 		approval = fmt.Sprintf("required; %d approved", len(o.Approved))
 	}
 	say("approval", approval)
-	showHeld(a, o)
-	showWindows(a, o)
+	printHeldFeatures(a, o)
+	printWindows(a, o)
 }

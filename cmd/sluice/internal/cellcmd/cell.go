@@ -48,23 +48,23 @@ func cellListVerb(a *cli.App) *cobra.Command {
 		Short: "List cells: what they run, and the state of their keys",
 		Example: `  sluice cell list --server unix:///run/sluice.sock
   sluice cell list --channel dedicated -o json`,
-		Args: cli.Arguments(0, 0, ""),
+		Args: cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			all, err := members(a, cmd, channel)
+			all, err := fetchMembers(a, cmd, channel)
 			if err != nil {
 				return err
 			}
-			return a.Show(map[string]any{"cells": all}, func() {
+			return a.PrintResult(map[string]any{"cells": all}, func() {
 				rows := make([][]cli.Field, 0, len(all))
 				for _, m := range all {
 					rows = append(rows, []cli.Field{cli.Text(m.Name), cli.Text(m.Channel), cli.Text(cli.OrDash(m.Release)), cli.Text(string(m.State)), accessField(m.Access), cli.Text(cli.Ago(time.Now(), m.LastReport))})
 				}
-				a.Stdout.Table([]string{"CELL", "CHANNEL", "RELEASE", "STATE", "KEY", "LAST REPORT"}, rows)
+				a.Stdout.PrintTable([]string{"CELL", "CHANNEL", "RELEASE", "STATE", "KEY", "LAST REPORT"}, rows)
 			})
 		},
 	}
 	cmd.Flags().StringVar(&channel, "channel", "", "list only the cells of this `CHANNEL`")
-	cli.ServerFlag(a, cmd)
+	cli.AddServerFlag(a, cmd)
 	return cmd
 }
 
@@ -84,21 +84,21 @@ func cellShowVerb(a *cli.App) *cobra.Command {
 		Use:     "show NAME",
 		Short:   "Show one cell: identity, state, last report, channel, release",
 		Example: `  sluice cell show acme --server unix:///run/sluice.sock`,
-		Args:    cli.Arguments(1, 1, "NAME"),
+		Args:    cli.ArgumentCount(1, 1, "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			m, err := member(a, cmd, args[0])
+			m, err := fetchMember(a, cmd, args[0])
 			if err != nil {
 				return err
 			}
 			return printMember(a, m)
 		},
 	}
-	cli.ServerFlag(a, cmd)
+	cli.AddServerFlag(a, cmd)
 	return cmd
 }
 
 func printMember(a *cli.App, m view.Member) error {
-	return a.Show(m, func() {
+	return a.PrintResult(m, func() {
 		now := time.Now()
 		for _, l := range [][2]string{
 			{"cell", m.Name}, {"channel", m.Channel}, {"key", string(m.Access)}, {"quarantined", m.Quarantined},
@@ -106,11 +106,11 @@ func printMember(a *cli.App, m view.Member) error {
 			{"applying", m.Applying}, {"message", m.Message}, {"last report", cli.Ago(now, m.LastReport)},
 		} {
 			if l[1] != "" {
-				a.Stdout.Line("%-13s %s", l[0], strings.Join(strings.Fields(l[1]), " ")) // a cell's words must not look like another line
+				a.Stdout.PrintLine("%-13s %s", l[0], strings.Join(strings.Fields(l[1]), " ")) // a cell's words must not look like another line
 			}
 		}
 		for _, b := range m.Blocked {
-			a.Stdout.Line("%-13s %s: %s", "held by", b.Gate, strings.Join(strings.Fields(b.Reason), " "))
+			a.Stdout.PrintLine("%-13s %s: %s", "held by", b.Gate, strings.Join(strings.Fields(b.Reason), " "))
 		}
 	})
 }
@@ -120,19 +120,19 @@ func cellRotateVerb(a *cli.App) *cobra.Command {
 		Use:     "rotate NAME",
 		Short:   "Ask a cell for a new key; the old one works until the new one has been used",
 		Example: `  sluice cell rotate acme --server unix:///run/sluice.sock`,
-		Args:    cli.Arguments(1, 1, "NAME"),
+		Args:    cli.ArgumentCount(1, 1, "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if !a.AsksServer() {
-				return cli.Usage(cmd, "only the control plane does this: name it with --server")
+			if !a.UsesServer() {
+				return cli.UsageError(cmd, "only the control plane does this: name it with --server")
 			}
 			var m view.Member
-			if err := a.Call(cmd.Context(), http.MethodPost, cellPath(args[0], "/rotate"), nil, &m); err != nil {
+			if err := a.CallServer(cmd.Context(), http.MethodPost, cellPath(args[0], "/rotate"), nil, &m); err != nil {
 				return fmt.Errorf("rotate the key of %s: %w", args[0], err)
 			}
 			return printMember(a, m)
 		},
 	}
-	cli.ServerFlag(a, cmd)
+	cli.AddServerFlag(a, cmd)
 	return cmd
 }
 
@@ -144,20 +144,20 @@ func cellRevokeVerb(a *cli.App) *cobra.Command {
 Without, the revocation is a commit in your name, in force as soon as it is read. What the cell runs
 keeps running. sluice cell add NAME lets the cell back in, with a new key.`,
 		Example: `  sluice cell revoke acme --server unix:///run/sluice.sock`,
-		Args:    cli.Arguments(1, 1, "NAME"),
+		Args:    cli.ArgumentCount(1, 1, "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name := args[0]
-			if !a.AsksServer() {
-				return cli.Commit(a, cmd, a.Releases(), edits.RevokeCell{Name: name})
+			if !a.UsesServer() {
+				return cli.CommitDecision(a, cmd, a.ReleaseRepository(), edits.RevokeCell{Name: name})
 			}
 			var m view.Member
-			if err := a.Call(cmd.Context(), http.MethodPost, cellPath(name, "/revoke"), nil, &m); err != nil {
+			if err := a.CallServer(cmd.Context(), http.MethodPost, cellPath(name, "/revoke"), nil, &m); err != nil {
 				return fmt.Errorf("revoke %s: %w", name, err)
 			}
 			return printMember(a, m)
 		},
 	}
-	cli.ServerFlag(a, cmd)
+	cli.AddServerFlag(a, cmd)
 	return cmd
 }
 
@@ -168,35 +168,35 @@ func cellRemoveVerb(a *cli.App) *cobra.Command {
 		Long: `Removes cells/NAME. The cell's key is refused as soon as the commit is read; what the cell runs
 keeps running. A cell that is added again under this name starts anew, with another key.`,
 		Example: `  sluice cell remove acme`,
-		Args:    cli.Arguments(1, 1, "NAME"),
+		Args:    cli.ArgumentCount(1, 1, "NAME"),
 	}
-	return cli.Decides(a, cmd, a.Releases(), func(args []string) edits.Decision[*edits.Releases] {
+	return cli.RunDecision(a, cmd, a.ReleaseRepository(), func(args []string) edits.Decision[*edits.Releases] {
 		return edits.RemoveCell{Name: args[0]}
 	})
 }
 
 func cellPath(name, rest string) string { return "/v1/cells/" + url.PathEscape(name) + rest }
 
-// members are the channel's cells, or all, as the control plane has them or, without one, as repository and store say.
-func members(a *cli.App, cmd *cobra.Command, channel string) ([]view.Member, error) {
+// fetchMembers are the channel's cells, or all, as the control plane has them or, without one, as repository and store say.
+func fetchMembers(a *cli.App, cmd *cobra.Command, channel string) ([]view.Member, error) {
 	ctx := cmd.Context()
-	if !a.AsksServer() {
-		return membersHere(ctx, a, cmd, view.StatusPage{Channel: channel})
+	if !a.UsesServer() {
+		return readMembers(ctx, a, cmd, view.StatusPage{Channel: channel})
 	}
 	all := []view.Member{}
-	err := cli.Pages(ctx, a, "/v1/cells", cli.OfChannel(channel), func(page peopleapi.MemberPage) string {
+	err := cli.EachPage(ctx, a, "/v1/cells", cli.ChannelQuery(channel), func(page peopleapi.MemberPage) string {
 		all = append(all, page.Cells...)
 		return page.Next
 	})
 	return all, err
 }
 
-func member(a *cli.App, cmd *cobra.Command, name string) (view.Member, error) {
-	if a.AsksServer() {
+func fetchMember(a *cli.App, cmd *cobra.Command, name string) (view.Member, error) {
+	if a.UsesServer() {
 		var m view.Member
-		return m, a.Ask(cmd.Context(), cellPath(name, ""), &m)
+		return m, a.GetResource(cmd.Context(), cellPath(name, ""), &m)
 	}
-	all, err := membersHere(cmd.Context(), a, cmd, view.StatusPage{})
+	all, err := readMembers(cmd.Context(), a, cmd, view.StatusPage{})
 	if err != nil {
 		return view.Member{}, err
 	}
@@ -208,8 +208,8 @@ func member(a *cli.App, cmd *cobra.Command, name string) (view.Member, error) {
 	return view.Member{}, cli.Fail(fmt.Errorf("the repository has no cell %q", name), "sluice cell list")
 }
 
-func membersHere(ctx context.Context, a *cli.App, cmd *cobra.Command, page view.StatusPage) ([]view.Member, error) {
-	v, err := a.ViewHere(ctx, cmd, false)
+func readMembers(ctx context.Context, a *cli.App, cmd *cobra.Command, page view.StatusPage) ([]view.Member, error) {
+	v, err := a.LocalView(ctx, cmd, false)
 	if err != nil {
 		return nil, err
 	}
@@ -219,8 +219,8 @@ func membersHere(ctx context.Context, a *cli.App, cmd *cobra.Command, page view.
 	return view.MembersOf(v, page), nil
 }
 
-// errNoCell: the control plane has not read of the cell.
-func errNoCell(err error) bool {
+// isUnknownCell: the control plane has not read of the cell.
+func isUnknownCell(err error) bool {
 	no := new(cli.Refusal)
 	return errors.As(err, &no) && no.Status == http.StatusNotFound
 }

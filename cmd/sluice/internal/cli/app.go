@@ -83,8 +83,8 @@ func (a *App) ReadFile(file string, most int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(in, most+1))
 }
 
-// ReadBounded reads a small file: a key, a list.
-func ReadBounded(file string) ([]byte, error) {
+// ReadSmallFile reads a small file: a key, a list.
+func ReadSmallFile(file string) ([]byte, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err
@@ -101,8 +101,8 @@ func (a *App) StateDir(flag, dir string) string {
 	return cmp.Or(flag, a.Getenv("SLUICE_STATE"), dir)
 }
 
-// SelfPath is this program, for child processes.
-func SelfPath() (string, error) {
+// ExecutablePath is this program, for child processes.
+func ExecutablePath() (string, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return "", fmt.Errorf("find this program: %w", err)
@@ -110,8 +110,8 @@ func SelfPath() (string, error) {
 	return self, nil
 }
 
-// WithoutGit is env without what git tells its hooks: where they are, and that refs must not change.
-func WithoutGit(env []string) []string {
+// WithoutGitEnv is env without what git tells its hooks: where they are, and that refs must not change.
+func WithoutGitEnv(env []string) []string {
 	var out []string
 	for _, e := range env {
 		if !strings.HasPrefix(e, "GIT_") {

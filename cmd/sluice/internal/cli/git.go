@@ -24,8 +24,8 @@ import (
 // gitTimeout bounds the small questions that are asked of the git command.
 const gitTimeout = 30 * time.Second
 
-// Git asks the git command something small in dir (empty: the working folder) and gives the answer without its line end.
-func (a *App) Git(ctx context.Context, dir string, args ...string) (string, error) {
+// RunGit asks the git command something small in dir (empty: the working folder) and gives the answer without its line end.
+func (a *App) RunGit(ctx context.Context, dir string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, gitTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "git", args...)
@@ -44,9 +44,9 @@ func (a *App) Git(ctx context.Context, dir string, args ...string) (string, erro
 // identLine is what git var prints: name, address, time.
 var identLine = regexp.MustCompile(`^(.*) <([^>]*)> \d+ [+-]\d{4}$`)
 
-// Author is the person in whose name a verb commits: whom git would name here.
-func (a *App) Author(ctx context.Context) (releases.Person, error) {
-	line, err := a.Git(ctx, "", "var", "GIT_AUTHOR_IDENT")
+// FindAuthor is the person in whose name a verb commits: whom git would name here.
+func (a *App) FindAuthor(ctx context.Context) (releases.Person, error) {
+	line, err := a.RunGit(ctx, "", "var", "GIT_AUTHOR_IDENT")
 	m := identLine.FindStringSubmatch(line)
 	if err != nil || m == nil || m[1] == "" || m[2] == "" {
 		return releases.Person{}, Fail(errors.New("git does not know who you are"),
@@ -55,12 +55,12 @@ func (a *App) Author(ctx context.Context) (releases.Person, error) {
 	return releases.Person{Name: m[1], Email: m[2]}, nil
 }
 
-// Signer finds the SSH key that signs the caller's commits: file if it is given, else what git's user.signingKey
+// FindSigner finds the SSH key that signs the caller's commits: file if it is given, else what git's user.signingKey
 // names, else one of wanted (authorized_keys lines) that the SSH agent has. nil: there is none.
-func (a *App) Signer(ctx context.Context, file string, wanted []string) (*gitrepo.SSHSigner, error) {
+func (a *App) FindSigner(ctx context.Context, file string, wanted []string) (*gitrepo.SSHSigner, error) {
 	if file == "" {
-		if form, err := a.Git(ctx, "", "config", "gpg.format"); err == nil && form == "ssh" {
-			if key, err := a.Git(ctx, "", "config", "--type=path", "user.signingKey"); err == nil {
+		if form, err := a.RunGit(ctx, "", "config", "gpg.format"); err == nil && form == "ssh" {
+			if key, err := a.RunGit(ctx, "", "config", "--type=path", "user.signingKey"); err == nil {
 				file = key
 			}
 		}
@@ -68,16 +68,16 @@ func (a *App) Signer(ctx context.Context, file string, wanted []string) (*gitrep
 	literal, isLiteral := strings.CutPrefix(file, "key::")
 	switch {
 	case isLiteral || strings.HasPrefix(file, "ssh-"):
-		return a.agentSigner([]string{literal})
+		return a.findAgentSigner([]string{literal})
 	case file == "":
-		return a.agentSigner(wanted)
+		return a.findAgentSigner(wanted)
 	case strings.HasSuffix(file, ".pub"):
 		if _, err := os.Stat(strings.TrimSuffix(file, ".pub")); err != nil {
-			public, err := ReadBounded(file)
+			public, err := ReadSmallFile(file)
 			if err != nil {
 				return nil, fmt.Errorf("read SSH key: %w", err)
 			}
-			return a.agentSigner([]string{string(public)})
+			return a.findAgentSigner([]string{string(public)})
 		}
 		file = strings.TrimSuffix(file, ".pub")
 	}
@@ -88,8 +88,8 @@ func (a *App) Signer(ctx context.Context, file string, wanted []string) (*gitrep
 	return &s, nil
 }
 
-// agentSigner finds the first of wanted (authorized_keys lines) that the SSH agent has; nil: none, or no agent.
-func (a *App) agentSigner(wanted []string) (*gitrepo.SSHSigner, error) {
+// findAgentSigner finds the first of wanted (authorized_keys lines) that the SSH agent has; nil: none, or no agent.
+func (a *App) findAgentSigner(wanted []string) (*gitrepo.SSHSigner, error) {
 	socket := a.Getenv("SSH_AUTH_SOCK")
 	if socket == "" || len(wanted) == 0 {
 		return nil, nil
@@ -121,17 +121,17 @@ func isListed(key ssh.PublicKey, lines []string) bool {
 	})
 }
 
-// GitFolder is what kind of git repository a local folder is.
-type GitFolder int
+// FolderKind is what kind of git repository a local folder is.
+type FolderKind int
 
 const (
-	NotGit   GitFolder = iota
-	BareGit            // the repository itself
-	Worktree           // the top of a worktree
+	NotGit   FolderKind = iota
+	BareGit             // the repository itself
+	Worktree            // the top of a worktree
 )
 
-// KindOfFolder looks at a local folder.
-func KindOfFolder(dir string) GitFolder {
+// FindFolderKind looks at a local folder.
+func FindFolderKind(dir string) FolderKind {
 	if _, err := os.Stat(filepath.Join(dir, ".git")); err == nil {
 		return Worktree
 	}

@@ -44,14 +44,14 @@ type Printer struct {
 	indent    string // before each row of a table
 }
 
-// Indented has tables begin each row with by.
-func (p Printer) Indented(by string) Printer {
+// WithIndent has tables begin each row with by.
+func (p Printer) WithIndent(by string) Printer {
 	p.indent = by
 	return p
 }
 
 func newPrinter(w io.Writer, getenv func(string) string) Printer {
-	p := Printer{Writer: &watched{Writer: w}}
+	p := Printer{Writer: &trackedWriter{Writer: w}}
 	if f, ok := w.(*os.File); ok {
 		p.Terminal = term.IsTerminal(int(f.Fd()))
 	}
@@ -67,57 +67,57 @@ func (p Printer) Paint(c Colour, s string) string {
 	return "\x1b[" + string(c) + "m" + s + "\x1b[0m"
 }
 
-// watched remembers the first write that failed: on a full disk an answer must not look complete.
-type watched struct {
+// trackedWriter remembers the first write that failed: on a full disk an answer must not look complete.
+type trackedWriter struct {
 	io.Writer
-	failed atomic.Pointer[error] // the log is written from many goroutines
+	firstError atomic.Pointer[error] // the log is written from many goroutines
 }
 
-func (w *watched) Write(b []byte) (int, error) {
+func (w *trackedWriter) Write(b []byte) (int, error) {
 	n, err := w.Writer.Write(b)
 	if err != nil {
-		w.failed.CompareAndSwap(nil, &err)
+		w.firstError.CompareAndSwap(nil, &err)
 	}
 	return n, err
 }
 
-// failed is the first error of writing; nil: all was written.
-func (p Printer) failed() error {
-	if w, ok := p.Writer.(*watched); ok {
-		if err := w.failed.Load(); err != nil {
+// writeError is the first error of writing; nil: all was written.
+func (p Printer) writeError() error {
+	if w, ok := p.Writer.(*trackedWriter); ok {
+		if err := w.firstError.Load(); err != nil {
 			return *err
 		}
 	}
 	return nil
 }
 
-// Line prints one line, or several if a text has them.
-func (p Printer) Line(format string, args ...any) {
-	text := harmless(fmt.Sprintf(format, args...))
+// PrintLine prints one line, or several if a text has them.
+func (p Printer) PrintLine(format string, args ...any) {
+	text := stripControls(fmt.Sprintf(format, args...))
 	if !p.colours {
-		text = painted.ReplaceAllString(text, "") // not of this printer's making
+		text = colourSequence.ReplaceAllString(text, "") // not of this printer's making
 	}
 	fmt.Fprintln(p, text)
 }
 
-// painted finds what paint writes.
-var painted = regexp.MustCompile(`\x1b\[(?:0|1|2|31|32|33)m`)
+// colourSequence finds what paint writes.
+var colourSequence = regexp.MustCompile(`\x1b\[(?:0|1|2|31|32|33)m`)
 
-// control finds what a terminal would obey or hide. What paint writes and line ends are let through: the first group. Other
+// controlSequence finds what a terminal would obey or hide. What paint writes and line ends are let through: the first group. Other
 // such sequences could make text that nobody sees.
-var control = regexp.MustCompile(`(\x1b\[(?:0|1|2|31|32|33)m|[\n\t])|\x1b\[[0-9;]*m|[\x00-\x1f\x7f-\x{9f}\x{202a}-\x{202e}\x{2066}-\x{2069}]`)
+var controlSequence = regexp.MustCompile(`(\x1b\[(?:0|1|2|31|32|33)m|[\n\t])|\x1b\[[0-9;]*m|[\x00-\x1f\x7f-\x{9f}\x{202a}-\x{202e}\x{2066}-\x{2069}]`)
 
-// harmless is text that may come from anyone, a cell's health command for instance, without what would drive the
+// stripControls is text that may come from anyone, a cell's health command for instance, without what would drive the
 // reader's terminal.
-func harmless(s string) string {
-	if !control.MatchString(s) {
+func stripControls(s string) string {
+	if !controlSequence.MatchString(s) {
 		return s
 	}
-	return control.ReplaceAllString(s, "$1")
+	return controlSequence.ReplaceAllString(s, "$1")
 }
 
-// Encode prints v in the form that -o asked for; ok is false if that is a table, which the caller draws.
-func (a *App) Encode(v any) (ok bool, err error) {
+// PrintEncoded prints v in the form that -o asked for; ok is false if that is a table, which the caller draws.
+func (a *App) PrintEncoded(v any) (ok bool, err error) {
 	if a.Output == AsTable {
 		return false, nil
 	}
@@ -129,9 +129,9 @@ func (a *App) Encode(v any) (ok bool, err error) {
 	return true, err
 }
 
-// Show prints v in the form that -o asked for; draw draws it as a table.
-func (a *App) Show(v any, draw func()) error {
-	if done, err := a.Encode(v); done {
+// PrintResult prints v in the form that -o asked for; draw draws it as a table.
+func (a *App) PrintResult(v any, draw func()) error {
+	if done, err := a.PrintEncoded(v); done {
 		return err
 	}
 	draw()
@@ -172,8 +172,8 @@ func blockStyle(n *yaml.Node) {
 	}
 }
 
-// Short cuts object ids and digests to what people compare by eye.
-func Short(id string) string {
+// ShortID cuts object ids and digests to what people compare by eye.
+func ShortID(id string) string {
 	const keep = 10
 	prefix, rest, ok := strings.Cut(id, ":")
 	if !ok {
@@ -200,11 +200,11 @@ func Ago(now, t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
-	return Span(now.Sub(t))
+	return FormatDuration(now.Sub(t))
 }
 
-// Span says a duration as people do: 42s, 3m10s, 5h02m, 3d04h.
-func Span(d time.Duration) string {
+// FormatDuration says a duration as people do: 42s, 3m10s, 5h02m, 3d04h.
+func FormatDuration(d time.Duration) string {
 	d = max(d, 0).Round(time.Second)
 	switch {
 	case d < time.Minute:
@@ -218,16 +218,16 @@ func Span(d time.Duration) string {
 	}
 }
 
-// Stamp says an instant as tables show it.
-func Stamp(t time.Time) string {
+// FormatTime says an instant as tables show it.
+func FormatTime(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
 	return t.Format(time.RFC3339)
 }
 
-// Some lists names, cut short.
-func Some(names []string) string {
+// JoinSome lists names, cut short.
+func JoinSome(names []string) string {
 	const few = 5
 	if len(names) <= few {
 		return strings.Join(names, ", ")
@@ -238,8 +238,8 @@ func Some(names []string) string {
 // SortedKeys gives a map's keys in order.
 func SortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-// Until adds to a reason when it may be over, if that is known, and how far away that is.
-func Until(reason string, t, now time.Time) string {
+// WithUntil adds to a reason when it may be over, if that is known, and how far away that is.
+func WithUntil(reason string, t, now time.Time) string {
 	if t.IsZero() {
 		return reason
 	}
@@ -247,13 +247,13 @@ func Until(reason string, t, now time.Time) string {
 		reason += ", until " + at
 	}
 	if t.After(now) {
-		reason += " (in " + Span(t.Sub(now)) + ")"
+		reason += " (in " + FormatDuration(t.Sub(now)) + ")"
 	}
 	return reason
 }
 
-// CountsOf says how many are in which state.
-func CountsOf[S ~string](counts map[S]int, order []S) string {
+// FormatCounts says how many are in which state.
+func FormatCounts[S ~string](counts map[S]int, order []S) string {
 	var parts []string
 	for _, s := range order {
 		if n := counts[s]; n > 0 {

@@ -78,51 +78,51 @@ func HasPassword(address string) bool {
 	return has || u.Query().Has("password")
 }
 
-// View decides as the engine would now, from the repository and the store in --data.
-func (a *App) View(ctx context.Context, repo *Opened) (*view.View, error) {
-	s, err := repo.Snapshot(ctx)
+// DecideView decides as the engine would now, from the repository and the store in --data.
+func (a *App) DecideView(ctx context.Context, repo *OpenRepository) (*view.View, error) {
+	s, err := repo.ReadReleases(ctx)
 	if err != nil {
 		return nil, err
 	}
-	observed, err := a.Observed(ctx)
+	observed, err := a.LoadObserved(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return &view.View{Desired: s.Desired, Observed: &observed, Plan: plan.Make(s.Desired, &observed, time.Now().UTC())}, nil
 }
 
-// ViewHere is View of the release repository that the command line names.
-func (a *App) ViewHere(ctx context.Context, cmd *cobra.Command, all bool) (*view.View, error) {
-	repo, err := a.Open(ctx, cmd)
+// LocalView is View of the release repository that the command line names.
+func (a *App) LocalView(ctx context.Context, cmd *cobra.Command, all bool) (*view.View, error) {
+	repo, err := a.OpenReleases(ctx, cmd)
 	if err != nil {
 		return nil, err
 	}
 	defer repo.Close()
 	repo.Loader.All = all
-	return a.View(ctx, repo)
+	return a.DecideView(ctx, repo)
 }
 
-// Status tells where everything is: as the control plane knows it, or as the repository and the store say.
-func Status(ctx context.Context, a *App, cmd *cobra.Command, repo **Opened, page view.StatusPage) (view.Status, error) {
-	if a.AsksServer() {
-		return ServerStatus(ctx, a, page.Channel)
+// FetchStatus tells where everything is: as the control plane knows it, or as the repository and the store say.
+func FetchStatus(ctx context.Context, a *App, cmd *cobra.Command, repo **OpenRepository, page view.StatusPage) (view.Status, error) {
+	if a.UsesServer() {
+		return FetchServerStatus(ctx, a, page.Channel)
 	}
 	if *repo == nil {
-		r, err := a.Open(ctx, cmd)
+		r, err := a.OpenReleases(ctx, cmd)
 		if err != nil {
 			return view.Status{}, err
 		}
 		*repo = r
 	}
-	v, err := a.View(ctx, *repo)
+	v, err := a.DecideView(ctx, *repo)
 	if err != nil {
 		return view.Status{}, err
 	}
 	return view.StatusOf(v, page), nil
 }
 
-// Observed reads what was observed from the store in --data. Without one, nothing was.
-func (a *App) Observed(ctx context.Context) (plan.Observed, error) {
+// LoadObserved reads what was observed from the store in --data. Without one, nothing was.
+func (a *App) LoadObserved(ctx context.Context) (plan.Observed, error) {
 	none := plan.Observed{Cells: map[string]*plan.CellState{}}
 	if a.Data == "" && a.Database == "" {
 		return none, nil

@@ -34,10 +34,10 @@ func rolloutHaltVerb(a *cli.App) *cobra.Command {
 		Long: `Commits channels/CHANNEL/holds/rollout.yaml. Cells that have started go on to the end; only
 rollbacks are granted. To take the release back as well, run sluice rollback.`,
 		Example: `  sluice rollout halt dedicated --reason "support sees slow starts"`,
-		Args:    cli.Arguments(1, 1, "CHANNEL"),
+		Args:    cli.ArgumentCount(1, 1, "CHANNEL"),
 	}
-	cli.NeedReason(cmd, &d.Reason, "reason, shown to everyone it affects")
-	return cli.Decides(a, cmd, a.Releases(), func(args []string) edits.Decision[*edits.Releases] {
+	cli.RequireReason(cmd, &d.Reason, "reason, shown to everyone it affects")
+	return cli.RunDecision(a, cmd, a.ReleaseRepository(), func(args []string) edits.Decision[*edits.Releases] {
 		d.Channel = args[0]
 		return d
 	})
@@ -51,10 +51,10 @@ func rolloutResumeVerb(a *cli.App) *cobra.Command {
 		Long: `Removes the hold that halts the rollout: the one that sluice rollout halt left or, if the engine
 halted it, the engine's. HOLD says which if there are several.`,
 		Example: `  sluice rollout resume dedicated`,
-		Args:    cli.Arguments(1, 2, "CHANNEL"),
+		Args:    cli.ArgumentCount(1, 2, "CHANNEL"),
 	}
 	cmd.Flags().StringVar(&d.Reason, "reason", "", "reason, recorded in the commit")
-	return cli.Decides(a, cmd, a.Releases(), func(args []string) edits.Decision[*edits.Releases] {
+	return cli.RunDecision(a, cmd, a.ReleaseRepository(), func(args []string) edits.Decision[*edits.Releases] {
 		if d.Channel = args[0]; len(args) == 2 {
 			d.Hold = args[1]
 		}
@@ -75,36 +75,36 @@ Which wave is open is asked of the control plane (--server) or read from the sto
 --database). With --wave, which names the wave to open, neither is needed.`,
 		Example: `  sluice rollout skip-wave dedicated --reason "it soaked in staging for a week" --server unix:///run/sluice.sock
   sluice rollout skip-wave dedicated --wave 3 --reason "urgent"`,
-		Args: cli.Arguments(1, 1, "CHANNEL"),
+		Args: cli.ArgumentCount(1, 1, "CHANNEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d.Channel = args[0]
 			return skipWave(a, cmd, d)
 		},
 	}
-	cli.NeedReason(cmd, &d.Reason, "reason, recorded in the commit")
+	cli.RequireReason(cmd, &d.Reason, "reason, recorded in the commit")
 	cmd.Flags().IntVar(&d.Wave, "wave", 0, "`WAVE` to open (default: the one after the open wave)")
-	cli.ServerFlag(a, cmd)
+	cli.AddServerFlag(a, cmd)
 	return cmd
 }
 
 func skipWave(a *cli.App, cmd *cobra.Command, d edits.SkipWave) (err error) {
 	if d.Wave == 0 {
-		if _, err = a.Author(cmd.Context()); err == nil {
-			d.Wave, d.Seen, err = nextWave(a, cmd, d.Channel)
+		if _, err = a.FindAuthor(cmd.Context()); err == nil {
+			d.Wave, d.Seen, err = findNextWave(a, cmd, d.Channel)
 		}
 		if err != nil {
 			return fmt.Errorf("skip a wave of %s: %w", d.Channel, err)
 		}
 	}
-	return cli.Commit(a, cmd, a.Releases(), d)
+	return cli.CommitDecision(a, cmd, a.ReleaseRepository(), d)
 }
 
-// nextWave finds out which wave follows the one that is open, and of which head.
-func nextWave(a *cli.App, cmd *cobra.Command, channel string) (wave int, sequence int64, err error) {
-	if !a.AsksServer() && a.Data == "" && a.Database == "" {
+// findNextWave finds out which wave follows the one that is open, and of which head.
+func findNextWave(a *cli.App, cmd *cobra.Command, channel string) (wave int, sequence int64, err error) {
+	if !a.UsesServer() && a.Data == "" && a.Database == "" {
 		return 0, 0, cli.Fail(fmt.Errorf("which wave is open is not known here"), "ask the control plane with --server, or name the wave to open with --wave")
 	}
-	all, err := rollouts(cmd.Context(), a, cmd, channel)
+	all, err := fetchRollouts(cmd.Context(), a, cmd, channel)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -118,18 +118,18 @@ func nextWave(a *cli.App, cmd *cobra.Command, channel string) (wave int, sequenc
 	return p.Wave + 1, p.Sequence, nil
 }
 
-// rollouts tells how far heads have come: as the control plane knows it, or as the repository and the store say. With a
+// fetchRollouts tells how far heads have come: as the control plane knows it, or as the repository and the store say. With a
 // channel, that one's only, and it is there.
-func rollouts(ctx context.Context, a *cli.App, cmd *cobra.Command, channel string) ([]plan.Progress, error) {
-	if a.AsksServer() {
+func fetchRollouts(ctx context.Context, a *cli.App, cmd *cobra.Command, channel string) ([]plan.Progress, error) {
+	if a.UsesServer() {
 		var all peopleapi.Rollouts
-		err := a.Ask(ctx, "/v1/rollouts?channel="+url.QueryEscape(channel), &all)
+		err := a.GetResource(ctx, "/v1/rollouts?channel="+url.QueryEscape(channel), &all)
 		if err == nil && channel != "" && len(all.Rollouts) != 1 {
 			err = fmt.Errorf("the control plane returned %d rollouts instead of one", len(all.Rollouts))
 		}
 		return all.Rollouts, err
 	}
-	v, err := a.ViewHere(ctx, cmd, false)
+	v, err := a.LocalView(ctx, cmd, false)
 	if err != nil {
 		return nil, err
 	}

@@ -22,20 +22,20 @@ there are several. Holds that the engine set after a rollback or a halt are lift
 		Example: `  sluice hold dedicated --reason "incident 512"
   sluice hold dedicated --cell acme --reason "their trade fair"
   sluice hold dedicated --lift`,
-		Args: cli.Arguments(1, 2, "CHANNEL"),
+		Args: cli.ArgumentCount(1, 2, "CHANNEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d.Channel = args[0]
 			switch {
 			case lift && len(args) == 2:
-				return cli.Commit(a, cmd, a.Releases(), edits.LiftHold{Channel: d.Channel, ID: args[1], Reason: d.Reason})
+				return cli.CommitDecision(a, cmd, a.ReleaseRepository(), edits.LiftHold{Channel: d.Channel, ID: args[1], Reason: d.Reason})
 			case lift:
-				return cli.Commit(a, cmd, a.Releases(), edits.LiftHold{Channel: d.Channel, ID: d.ID, Reason: d.Reason})
+				return cli.CommitDecision(a, cmd, a.ReleaseRepository(), edits.LiftHold{Channel: d.Channel, ID: d.ID, Reason: d.Reason})
 			case len(args) == 2:
-				return cli.Usage(cmd, "unexpected argument %q; to lift a hold: --lift", args[1])
+				return cli.UsageError(cmd, "unexpected argument %q; to lift a hold: --lift", args[1])
 			case d.Reason == "":
-				return cli.Usage(cmd, "--reason is missing")
+				return cli.UsageError(cmd, "--reason is missing")
 			}
-			return cli.Commit(a, cmd, a.Releases(), d)
+			return cli.CommitDecision(a, cmd, a.ReleaseRepository(), d)
 		},
 	}
 	f := cmd.Flags()
@@ -59,25 +59,25 @@ time, or a duration: from now for --from, from --from for --until. To end the fr
 channels/CHANNEL/channel.yaml.`,
 		Example: `  sluice freeze dedicated --from 2026-12-20T00:00:00Z --until 2027-01-05T00:00:00Z --reason holidays
   sluice freeze dedicated --until 48h --reason "conference"`,
-		Args: cli.Arguments(1, 1, "CHANNEL"),
+		Args: cli.ArgumentCount(1, 1, "CHANNEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d.Channel, d.From = args[0], time.Now().UTC().Truncate(time.Second)
 			var err error
 			if from != "" {
-				if d.From, err = cli.Instant(from, d.From); err != nil {
-					return cli.Usage(cmd, "--from %w", err)
+				if d.From, err = cli.ParseInstant(from, d.From); err != nil {
+					return cli.UsageError(cmd, "--from %w", err)
 				}
 			}
 			if until == "" || d.Reason == "" {
-				return cli.Usage(cmd, "--until or --reason is missing")
+				return cli.UsageError(cmd, "--until or --reason is missing")
 			}
-			if d.Until, err = cli.Instant(until, d.From); err != nil {
-				return cli.Usage(cmd, "--until %w", err)
+			if d.Until, err = cli.ParseInstant(until, d.From); err != nil {
+				return cli.UsageError(cmd, "--until %w", err)
 			}
 			if !d.From.Before(d.Until) {
-				return cli.Usage(cmd, "--until %s is not after --from %s", cli.Stamp(d.Until), cli.Stamp(d.From))
+				return cli.UsageError(cmd, "--until %s is not after --from %s", cli.FormatTime(d.Until), cli.FormatTime(d.From))
 			}
-			return cli.Commit(a, cmd, a.Releases(), d)
+			return cli.CommitDecision(a, cmd, a.ReleaseRepository(), d)
 		},
 	}
 	f := cmd.Flags()
@@ -99,11 +99,11 @@ CHANNEL --lift). Without --to, the channel goes back to its newest earlier head 
 quarantined. To keep a release from coming back, quarantine it.`,
 		Example: `  sluice rollback dedicated --reason "workspaces start slowly"
   sluice rollback dedicated --to 2026.11.1 --reason "workspaces start slowly"`,
-		Args: cli.Arguments(1, 1, "CHANNEL"),
+		Args: cli.ArgumentCount(1, 1, "CHANNEL"),
 	}
 	cmd.Flags().StringVar(&d.To, "to", "", "`RELEASE` to go back to")
-	cli.NeedReason(cmd, &d.Reason, "reason, recorded in the commit")
-	return cli.Decides(a, cmd, a.Releases(), func(args []string) edits.Decision[*edits.Releases] {
+	cli.RequireReason(cmd, &d.Reason, "reason, recorded in the commit")
+	return cli.RunDecision(a, cmd, a.ReleaseRepository(), func(args []string) edits.Decision[*edits.Releases] {
 		d.Channel = args[0]
 		return d
 	})
@@ -121,15 +121,15 @@ and no cell is granted it. Channels that run it and have "onFailure: rollback" g
 good release.`,
 		Example: `  sluice quarantine 2026.11.2 --reason "loses workspaces"
   sluice quarantine 2026.11.2 --lift`,
-		Args: cli.Arguments(1, 1, "V, the release's version,"),
+		Args: cli.ArgumentCount(1, 1, "V, the release's version,"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch d.Release = args[0]; {
 			case lift:
-				return cli.Commit(a, cmd, a.Releases(), edits.LiftQuarantine{Release: d.Release, Reason: d.Reason})
+				return cli.CommitDecision(a, cmd, a.ReleaseRepository(), edits.LiftQuarantine{Release: d.Release, Reason: d.Reason})
 			case d.Reason == "":
-				return cli.Usage(cmd, "--reason is missing")
+				return cli.UsageError(cmd, "--reason is missing")
 			}
-			return cli.Commit(a, cmd, a.Releases(), d)
+			return cli.CommitDecision(a, cmd, a.ReleaseRepository(), d)
 		},
 	}
 	f := cmd.Flags()

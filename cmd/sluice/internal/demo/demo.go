@@ -44,7 +44,7 @@ Nothing leaves this machine.
 
 The demo then keeps running for you to look around, until interrupted; with --once it exits by
 itself, and fails if any step did.`,
-		Args: cli.Arguments(0, 0, ""),
+		Args: cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeoutCause(cmd.Context(), timeout, fmt.Errorf("the demo took longer than %s", timeout))
 			defer cancel()
@@ -52,9 +52,9 @@ itself, and fails if any step did.`,
 			if err != nil {
 				return err
 			}
-			err = d.tell(ctx)
+			err = d.runSteps(ctx)
 			if err == nil && !once {
-				err = d.linger(cmd.Context())
+				err = d.awaitInterrupt(cmd.Context())
 			}
 			return errors.Join(err, d.close(keep || !once || err != nil))
 		},
@@ -67,63 +67,63 @@ itself, and fails if any step did.`,
 	return cmd
 }
 
-// tell is the story. Each step fails the demo if what should happen does not, or what must not happen does.
-func (d *demo) tell(ctx context.Context) error {
+// runSteps is the story. Each step fails the demo if what should happen does not, or what must not happen does.
+func (d *demo) runSteps(ctx context.Context) error {
 	for _, step := range []struct {
 		what string
 		do   func(context.Context) error
 	}{
-		{"make the release repository", d.prepare},
+		{"make the release repository", d.prepareReleases},
 		{"make the flags repository", d.prepareFlags},
 		{"start the control plane", d.startServer},
 		{"start four cells", d.startCells},
-		{"bring every cell to " + demoFirst, func(ctx context.Context) error { return d.everywhere(ctx, demoFirst) }},
-		{"take " + demoGood + " through staging into dedicated", d.goodRelease},
-		{"stop " + demoBad + " in staging", d.badRelease},
-		{"turn a feature on with its announcement", d.feature},
-		{"check the repository", d.check},
+		{"bring every cell to " + demoFirst, func(ctx context.Context) error { return d.awaitRelease(ctx, demoFirst) }},
+		{"take " + demoGood + " through staging into dedicated", d.rolloutGoodRelease},
+		{"stop " + demoBad + " in staging", d.rejectBadRelease},
+		{"turn a feature on with its announcement", d.announceFeature},
+		{"check the repository", d.checkRepository},
 	} {
 		if err := step.do(ctx); err != nil {
 			if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
 				err = errors.Join(cause, err)
 			}
-			d.show.clear()
+			d.screen.clearView()
 			return cli.Fail(fmt.Errorf("demo: %s: %w", step.what, err), "look into %s, and %s for what each process said", d.dir, d.path("logs"))
 		}
 	}
-	d.show.clear()
-	d.ending()
+	d.screen.clearView()
+	d.printSummary()
 	return nil
 }
 
-// everywhere waits until all cells run a release, healthy.
-func (d *demo) everywhere(ctx context.Context, version string) error {
-	return d.until(ctx, func() bool {
+// awaitRelease waits until all cells run a release, healthy.
+func (d *demo) awaitRelease(ctx context.Context, version string) error {
+	return d.pollUntil(ctx, func() bool {
 		return len(d.status.Cells) > 0 && !slices.ContainsFunc(d.status.Cells, func(c view.CellStatus) bool {
 			return c.Release != version || c.State != cells.StateHealthy
 		})
 	})
 }
 
-func (d *demo) goodRelease(ctx context.Context) error {
-	if err := d.cut(ctx, demoGood); err != nil {
+func (d *demo) rolloutGoodRelease(ctx context.Context) error {
+	if err := d.cutRelease(ctx, demoGood); err != nil {
 		return err
 	}
-	if err := d.until(ctx, func() bool { return d.head("dedicated") == demoGood }); err != nil {
+	if err := d.pollUntil(ctx, func() bool { return d.headOf("dedicated") == demoGood }); err != nil {
 		return err
 	}
-	staging, dedicated := d.promoted("staging", demoGood), d.promoted("dedicated", demoGood)
+	staging, dedicated := d.promotedAt("staging", demoGood), d.promotedAt("dedicated", demoGood)
 	if staging.IsZero() || dedicated.Sub(staging) < demoSoak {
 		return fmt.Errorf("dedicated got it %s after staging, and the soak is %s", dedicated.Sub(staging), demoSoak)
 	}
-	d.show.event("dedicated got %s %s after staging: it soaked for %s first", demoGood, cli.Span(dedicated.Sub(staging)), demoSoak)
-	return d.everywhere(ctx, demoGood)
+	d.screen.printEvent("dedicated got %s %s after staging: it soaked for %s first", demoGood, cli.FormatDuration(dedicated.Sub(staging)), demoSoak)
+	return d.awaitRelease(ctx, demoGood)
 }
 
-func (d *demo) badRelease(ctx context.Context) error {
-	d.show.event("the next release lacks a database migration: it renders, but its server never becomes ready")
-	d.never = func() error {
-		if !d.promoted("dedicated", demoBad).IsZero() {
+func (d *demo) rejectBadRelease(ctx context.Context) error {
+	d.screen.printEvent("the next release lacks a database migration: it renders, but its server never becomes ready")
+	d.invariant = func() error {
+		if !d.promotedAt("dedicated", demoBad).IsZero() {
 			return fmt.Errorf("%s reached dedicated", demoBad)
 		}
 		for _, c := range d.status.Cells {
@@ -133,20 +133,20 @@ func (d *demo) badRelease(ctx context.Context) error {
 		}
 		return nil
 	}
-	if err := d.cut(ctx, demoBad); err != nil {
+	if err := d.cutRelease(ctx, demoBad); err != nil {
 		return err
 	}
-	if err := d.until(ctx, func() bool { return !d.promoted("staging", demoBad).IsZero() }); err != nil {
+	if err := d.pollUntil(ctx, func() bool { return !d.promotedAt("staging", demoBad).IsZero() }); err != nil {
 		return err
 	}
-	if err := d.until(ctx, func() bool { return d.head("staging") == demoGood && d.quarantined(demoBad) }); err != nil {
+	if err := d.pollUntil(ctx, func() bool { return d.headOf("staging") == demoGood && d.isQuarantined(demoBad) }); err != nil {
 		return err
 	}
-	return d.everywhere(ctx, demoGood)
+	return d.awaitRelease(ctx, demoGood)
 }
 
-// check looks at the repository with git itself.
-func (d *demo) check(ctx context.Context) error {
+// checkRepository looks at the repository with git itself.
+func (d *demo) checkRepository(ctx context.Context) error {
 	if _, err := d.git(ctx, d.repo, "fsck", "--strict", "--no-dangling"); err != nil {
 		return err
 	}
@@ -157,43 +157,43 @@ func (d *demo) check(ctx context.Context) error {
 	if strings.Contains(log, demoBad) {
 		return fmt.Errorf("dedicated's history has %s: %s", demoBad, log)
 	}
-	return d.never()
+	return d.invariant()
 }
 
-// ending tells where everything is, and how to look at it.
-func (d *demo) ending() {
+// printSummary tells where everything is, and how to look at it.
+func (d *demo) printSummary() {
 	p := d.app.Stdout
-	p.Line("")
+	p.PrintLine("")
 	lookcmd.DrawStatus(p, d.status, false)
-	p.Line("\n%s went through staging into dedicated. %s failed in staging, was rolled back and quarantined, and never reached dedicated.", demoGood, demoBad)
-	p.Line("%s turned on at its time with the announcement of %s, and was killed.", demoFlag, demoFeature)
-	p.Line("\nThe deployment history is in git:")
-	p.Line("  git -C %s log channels/dedicated/head.yaml", d.repo)
-	p.Line("  git -C %s show main:quarantine/%s.yaml", d.repo, demoBad)
-	p.Line("The history of flags is separate:")
-	p.Line("  git -C %s log --oneline", d.flags)
-	p.Line("What a cell runs is a folder:")
-	p.Line("  ls %s", d.path("cells", "acme", "current"))
+	p.PrintLine("\n%s went through staging into dedicated. %s failed in staging, was rolled back and quarantined, and never reached dedicated.", demoGood, demoBad)
+	p.PrintLine("%s turned on at its time with the announcement of %s, and was killed.", demoFlag, demoFeature)
+	p.PrintLine("\nThe deployment history is in git:")
+	p.PrintLine("  git -C %s log channels/dedicated/head.yaml", d.repo)
+	p.PrintLine("  git -C %s show main:quarantine/%s.yaml", d.repo, demoBad)
+	p.PrintLine("The history of flags is separate:")
+	p.PrintLine("  git -C %s log --oneline", d.flags)
+	p.PrintLine("What a cell runs is a folder:")
+	p.PrintLine("  ls %s", d.path("cells", "acme", "current"))
 }
 
-// linger keeps everything running until ctx ends.
-func (d *demo) linger(ctx context.Context) error {
+// awaitInterrupt keeps everything running until ctx ends.
+func (d *demo) awaitInterrupt(ctx context.Context) error {
 	p := d.app.Stdout
-	p.Line("\nThe demo runs until you press Ctrl-C. In another terminal:")
-	p.Line("  sluice status --watch --server %s", d.server)
-	p.Line("  sluice why dedicated --server %s", d.server)
-	p.Line("  sluice flag unkill %s --reason mended --flags-repo %s && sluice flag show %s --server %s", demoFlag, d.flags, demoFlag, d.server)
-	p.Line("  sluice hold dedicated --repo %s --reason \"just trying\"", d.repo)
-	err := d.until(ctx, func() bool { return false })
+	p.PrintLine("\nThe demo runs until you press Ctrl-C. In another terminal:")
+	p.PrintLine("  sluice status --watch --server %s", d.server)
+	p.PrintLine("  sluice why dedicated --server %s", d.server)
+	p.PrintLine("  sluice flag unkill %s --reason mended --flags-repo %s && sluice flag show %s --server %s", demoFlag, d.flags, demoFlag, d.server)
+	p.PrintLine("  sluice hold dedicated --repo %s --reason \"just trying\"", d.repo)
+	err := d.pollUntil(ctx, func() bool { return false })
 	if ctx.Err() != nil {
-		d.show.clear()
+		d.screen.clearView()
 		return nil
 	}
 	return err
 }
 
-// head is a channel's release now.
-func (d *demo) head(channel string) string {
+// headOf is a channel's release now.
+func (d *demo) headOf(channel string) string {
 	for _, c := range d.status.Channels {
 		if c.Name == channel {
 			return c.Release
@@ -202,8 +202,8 @@ func (d *demo) head(channel string) string {
 	return ""
 }
 
-// promoted is when a release was promoted to a channel; zero: never.
-func (d *demo) promoted(channel, version string) time.Time {
+// promotedAt is when a release was promoted to a channel; zero: never.
+func (d *demo) promotedAt(channel, version string) time.Time {
 	if d.desired == nil || d.desired.Channels[channel] == nil {
 		return time.Time{}
 	}
@@ -215,6 +215,6 @@ func (d *demo) promoted(channel, version string) time.Time {
 	return time.Time{}
 }
 
-func (d *demo) quarantined(version string) bool {
+func (d *demo) isQuarantined(version string) bool {
 	return d.desired != nil && slices.ContainsFunc(d.desired.Quarantine, func(q channels.Quarantine) bool { return q.Release == version })
 }

@@ -17,15 +17,15 @@ Each command that changes something makes one commit in your name to the flags r
 the release repository. The flags repository is --flags-repo, else $SLUICE_FLAGS_REPO, else the one
 around the working folder.`,
 		announceListVerb(a),
-		cli.CompleteFlags(a, announceShowVerb(a), announcementIDs),
+		cli.CompleteFromFlags(a, announceShowVerb(a), announcementIDs),
 		announceNewVerb(a),
-		cli.CompleteFlags(a, announceApproveVerb(a), announcementIDs),
-		cli.CompleteFlags(a, announceHoldVerb(a), announcementIDs),
-		cli.CompleteFlags(a, announceCancelVerb(a), announcementIDs),
-		cli.CompleteFlags(a, announcePublishVerb(a), announcementIDs),
+		cli.CompleteFromFlags(a, announceApproveVerb(a), announcementIDs),
+		cli.CompleteFromFlags(a, announceHoldVerb(a), announcementIDs),
+		cli.CompleteFromFlags(a, announceCancelVerb(a), announcementIDs),
+		cli.CompleteFromFlags(a, announcePublishVerb(a), announcementIDs),
 	)
 	cmd.GroupID = cli.GroupFlags
-	cli.FlagsRepoFlags(a, cmd)
+	cli.AddFlagsRepoFlags(a, cmd)
 	return cmd
 }
 
@@ -42,15 +42,15 @@ is held, lifting the hold does not publish it: it then needs a new time, or slui
 ID --now. After publication a hold has no effect: kill the flags, or cancel the announcement.`,
 		Example: `  sluice announce hold workspace-classes --reason "the docs are not ready"
   sluice announce hold workspace-classes --lift`,
-		Args: cli.Arguments(1, 1, "ID"),
+		Args: cli.ArgumentCount(1, 1, "ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if reason == "" && !lift {
-				return cli.Usage(cmd, "--reason is missing")
+				return cli.UsageError(cmd, "--reason is missing")
 			}
 			if lift {
-				return cli.Commit(a, cmd, a.Flags(), edits.LiftAnnouncement{ID: args[0], Reason: reason})
+				return cli.CommitDecision(a, cmd, a.FlagsRepository(), edits.LiftAnnouncement{ID: args[0], Reason: reason})
 			}
-			return cli.Commit(a, cmd, a.Flags(), edits.HoldAnnouncement{ID: args[0], Reason: reason})
+			return cli.CommitDecision(a, cmd, a.FlagsRepository(), edits.HoldAnnouncement{ID: args[0], Reason: reason})
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "reason, shown to everyone it affects")
@@ -66,17 +66,17 @@ func announceCancelVerb(a *cli.App) *cobra.Command {
 		Long: `Commits the reason as cancelled in announcements/ID.yaml. Before its time, the announcement is never
 published; after it, the announcement is retracted: its features turn off again, everywhere.`,
 		Example: `  sluice announce cancel workspace-classes --reason "it comes with the next version"`,
-		Args:    cli.Arguments(1, 1, "ID"),
+		Args:    cli.ArgumentCount(1, 1, "ID"),
 	}
-	cli.NeedReason(cmd, &d.Reason, "reason, shown to everyone it affects")
-	return cli.Decides(a, cmd, a.Flags(), func(args []string) edits.Decision[*edits.Flags] {
+	cli.RequireReason(cmd, &d.Reason, "reason, shown to everyone it affects")
+	return cli.RunDecision(a, cmd, a.FlagsRepository(), func(args []string) edits.Decision[*edits.Flags] {
 		d.ID = args[0]
 		return d
 	})
 }
 
 func announceApproveVerb(a *cli.App) *cobra.Command {
-	var w cli.Approving
+	var w cli.ApprovalOptions
 	cmd := &cobra.Command{
 		Use:   "approve ID",
 		Short: "Approve an announcement with its flags as they are now, signed with your SSH key",
@@ -86,14 +86,14 @@ is --key, or git's user.signingKey, or one that your SSH agent holds. The author
 can't approve it. After an edit of the announcement or its flags, approval is needed again.`,
 		Example: `  sluice announce approve workspace-classes
   sluice announce approve workspace-classes --as ada --key ~/.ssh/id_ed25519 --comment "the docs are out"`,
-		Args: cli.Arguments(1, 1, "ID"),
+		Args: cli.ArgumentCount(1, 1, "ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return cli.Approve(a, cmd, a.Flags(), w, func(as string) edits.Decision[*edits.Flags] {
+			return cli.CommitApproval(a, cmd, a.FlagsRepository(), w, func(as string) edits.Decision[*edits.Flags] {
 				return edits.ApproveAnnouncement{ID: args[0], As: as, Comment: w.Comment}
 			})
 		},
 	}
-	w.Flags(cmd)
+	w.AddFlags(cmd)
 	return cmd
 }
 
@@ -107,13 +107,13 @@ announcement, which must be approved again before it counts. A time that has pas
 without --now, because users may have been told by then.`,
 		Example: `  sluice announce publish workspace-classes --at "2026-12-02 10:00"
   sluice announce publish workspace-classes --now --reason "the hold is over"`,
-		Args: cli.Arguments(1, 1, "ID"),
+		Args: cli.ArgumentCount(1, 1, "ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if d.At == "" && !d.Now {
-				return cli.Usage(cmd, "--now or --at is missing")
+				return cli.UsageError(cmd, "--now or --at is missing")
 			}
 			d.ID = args[0]
-			return cli.Commit(a, cmd, a.Flags(), d)
+			return cli.CommitDecision(a, cmd, a.FlagsRepository(), d)
 		},
 	}
 	f := cmd.Flags()

@@ -13,8 +13,8 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest/edit"
 )
 
-// announced is what announce new was told.
-type announced struct {
+// announceOptions is what announce new was told.
+type announceOptions struct {
 	title, notes string
 	at, zone     string
 	features     []string
@@ -26,7 +26,7 @@ type announced struct {
 }
 
 func announceNewVerb(a *cli.App) *cobra.Command {
-	var n announced
+	var n announceOptions
 	cmd := &cobra.Command{
 		Use:   "new ID --title TITLE --feature FEATURE",
 		Short: "Write an announcement: title, time, cells, and which features turn on",
@@ -43,8 +43,8 @@ unless --in says otherwise.
 		Example: `  sluice announce new workspace-classes --title "Workspace classes" --feature workspace-classes --at "2026-12-01 10:00" --zone Europe/Berlin
   sluice announce new ssh --title "SSH gateway" --feature ssh-gateway --notes-file ssh.md --ramp 5@0s,100@24h --cells channel=dedicated
   sluice announce new v2 --title "Version 2" --feature v2 --at 2026-12-01T10:00 --in staging=never --embargo --when-not-ready block:90`,
-		Args: cli.Arguments(1, 1, "ID"),
-		RunE: func(cmd *cobra.Command, args []string) error { return announceNew(a, cmd, args[0], n) },
+		Args: cli.ArgumentCount(1, 1, "ID"),
+		RunE: func(cmd *cobra.Command, args []string) error { return createAnnouncement(a, cmd, args[0], n) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&n.title, "title", "", "title, for users")
@@ -61,31 +61,31 @@ unless --in says otherwise.
 	return cmd
 }
 
-func announceNew(a *cli.App, cmd *cobra.Command, id string, n announced) error {
-	d, err := announcementOf(a, cmd, id, n)
+func createAnnouncement(a *cli.App, cmd *cobra.Command, id string, n announceOptions) error {
+	d, err := announcementFromOptions(a, cmd, id, n)
 	if err != nil {
 		return err
 	}
-	return cli.Commit(a, cmd, a.Flags(), d)
+	return cli.CommitDecision(a, cmd, a.FlagsRepository(), d)
 }
 
-// announcementOf is what the command line says of an announcement.
-func announcementOf(a *cli.App, cmd *cobra.Command, id string, n announced) (d edits.Announce, err error) {
+// announcementFromOptions is what the command line says of an announcement.
+func announcementFromOptions(a *cli.App, cmd *cobra.Command, id string, n announceOptions) (d edits.Announce, err error) {
 	switch {
 	case !edits.ValidName(id):
-		return d, cli.Usage(cmd, "ID %q does not do as a file's name everywhere: use up to 100 letters, digits, dots, dashes and underscores", id)
+		return d, cli.UsageError(cmd, "ID %q does not do as a file's name everywhere: use up to 100 letters, digits, dots, dashes and underscores", id)
 	case n.title == "":
-		return d, cli.Usage(cmd, "--title is missing")
+		return d, cli.UsageError(cmd, "--title is missing")
 	case len(n.features) == 0:
-		return d, cli.Usage(cmd, "--feature is missing")
+		return d, cli.UsageError(cmd, "--feature is missing")
 	}
-	d = edits.Announce{ID: id, Title: n.title, At: n.at, Zone: n.zone, Features: n.features, Cells: selectorFields(n.cells), Embargo: n.embargo}
-	if d.Channels, err = assignments(n.channels); err != nil {
-		return d, cli.Usage(cmd, "--in: %w", err)
+	d = edits.Announce{ID: id, Title: n.title, At: n.at, Zone: n.zone, Features: n.features, Cells: parseSelector(n.cells), Embargo: n.embargo}
+	if d.Channels, err = parseAssignments(n.channels); err != nil {
+		return d, cli.UsageError(cmd, "--in: %w", err)
 	}
 	if n.ramp != "" {
-		if d.Ramp, err = rampFields(n.ramp, n.rampBy); err != nil {
-			return d, cli.Usage(cmd, "--ramp %q: %w", n.ramp, err)
+		if d.Ramp, err = parseRamp(n.ramp, n.rampBy); err != nil {
+			return d, cli.UsageError(cmd, "--ramp %q: %w", n.ramp, err)
 		}
 	}
 	if n.notReady != "" {
@@ -94,20 +94,20 @@ func announcementOf(a *cli.App, cmd *cobra.Command, id string, n announced) (d e
 			mode += " " + strings.TrimSuffix(share, "%") + "%"
 		}
 		if err := d.WhenNotReady.UnmarshalText([]byte(mode)); err != nil {
-			return d, cli.Usage(cmd, "--when-not-ready %q is none of wait, skip:PERCENT, block:PERCENT", n.notReady)
+			return d, cli.UsageError(cmd, "--when-not-ready %q is none of wait, skip:PERCENT, block:PERCENT", n.notReady)
 		}
 	}
 	if n.notes != "" {
-		text, err := a.ReadFile(n.notes, maxRule)
-		if err != nil || len(text) > maxRule {
-			return d, cli.Fail(errors.Join(fmt.Errorf("read --notes-file %s", n.notes), err), "it names a Markdown file of at most %d bytes", maxRule)
+		text, err := a.ReadFile(n.notes, maxRuleBytes)
+		if err != nil || len(text) > maxRuleBytes {
+			return d, cli.Fail(errors.Join(fmt.Errorf("read --notes-file %s", n.notes), err), "it names a Markdown file of at most %d bytes", maxRuleBytes)
 		}
 		d.Notes = string(text)
 	}
 	return d, nil
 }
 
-func assignments(list []string) (all edit.Fields, err error) {
+func parseAssignments(list []string) (all edit.Fields, err error) {
 	for _, text := range list {
 		name, value, ok := strings.Cut(text, "=")
 		if !ok || name == "" || value == "" {
@@ -118,8 +118,8 @@ func assignments(list []string) (all edit.Fields, err error) {
 	return all, nil
 }
 
-// selectorFields reads acme, channel=dedicated, region=eu.
-func selectorFields(list []string) (all edit.Fields) {
+// parseSelector reads acme, channel=dedicated, region=eu.
+func parseSelector(list []string) (all edit.Fields) {
 	var names, channels []string
 	labels := edit.Fields{}
 	for _, text := range list {
@@ -144,8 +144,8 @@ func selectorFields(list []string) (all edit.Fields) {
 	return all
 }
 
-// rampFields reads 5@0s,25@24h,100@72h.
-func rampFields(text, by string) (all edit.Fields, err error) {
+// parseRamp reads 5@0s,25@24h,100@72h.
+func parseRamp(text, by string) (all edit.Fields, err error) {
 	if by != "" {
 		all = append(all, edit.Field{Key: "by", Value: by})
 	}

@@ -20,8 +20,8 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// evaluated is what flag eval shows.
-type evaluated struct {
+// evaluation is what flag eval shows.
+type evaluation struct {
 	Key      string         `json:"key"`
 	Value    any            `json:"value"`
 	Variant  string         `json:"variant,omitempty"`
@@ -51,25 +51,25 @@ the cell's machine.`,
 		Example: `  sluice flag eval theme --context plan=pro --context targetingKey=user-17
   sluice flag eval new-editor --context '{"targetingKey": "user-17"}' --cell acme --repo releases --at 2026-12-01T10:00:00+01:00
   sluice flag eval new-editor --context targetingKey=user-17 --agent http://127.0.0.1:8013`,
-		Args: cli.Arguments(1, 1, "KEY"),
+		Args: cli.ArgumentCount(1, 1, "KEY"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			caller, err := callerOf(a, contexts)
+			caller, err := parseContext(a, contexts)
 			if err != nil {
-				return cli.Usage(cmd, "--context: %w", err)
+				return cli.UsageError(cmd, "--context: %w", err)
 			}
 			if agent != "" {
 				if cell != "" || at != "" {
-					return cli.Usage(cmd, "--agent asks one cell about this moment: leave out --cell and --at")
+					return cli.UsageError(cmd, "--agent asks one cell about this moment: leave out --cell and --at")
 				}
-				return askAgent(cmd.Context(), a, agent, args[0], caller)
+				return evaluateByAgent(cmd.Context(), a, agent, args[0], caller)
 			}
 			now := time.Now()
 			if at != "" {
 				if now, err = time.Parse(time.RFC3339, at); err != nil {
-					return cli.Usage(cmd, "--at %s is not a time like 2026-12-01T10:00:00+01:00", at)
+					return cli.UsageError(cmd, "--at %s is not a time like 2026-12-01T10:00:00+01:00", at)
 				}
 			}
-			return flagEval(a, cmd, args[0], caller, cell, now)
+			return evaluateFlag(a, cmd, args[0], caller, cell, now)
 		},
 	}
 	f := cmd.Flags()
@@ -80,18 +80,18 @@ the cell's machine.`,
 	return cmd
 }
 
-// callerOf puts an evaluation context together.
-func callerOf(a *cli.App, parts []string) (flags.Context, error) {
+// parseContext puts an evaluation context together.
+func parseContext(a *cli.App, parts []string) (flags.Context, error) {
 	all := flags.Context{}
 	for _, part := range parts {
 		text := []byte(part)
 		if file, ok := strings.CutPrefix(part, "@"); ok {
 			var err error
-			if text, err = a.ReadFile(file, maxRule); err != nil {
+			if text, err = a.ReadFile(file, maxRuleBytes); err != nil {
 				return nil, err
 			}
 		} else if name, value, ok := strings.Cut(part, "="); ok && !strings.HasPrefix(part, "{") {
-			all[name] = jsonOr(value)
+			all[name] = jsonOrText(value)
 			continue
 		}
 		var more flags.Context
@@ -103,8 +103,8 @@ func callerOf(a *cli.App, parts []string) (flags.Context, error) {
 	return all, nil
 }
 
-func flagEval(a *cli.App, cmd *cobra.Command, key string, caller flags.Context, cell string, now time.Time) error {
-	o, err := openOutlook(a, cmd, now)
+func evaluateFlag(a *cli.App, cmd *cobra.Command, key string, caller flags.Context, cell string, now time.Time) error {
+	o, err := openFlagsState(a, cmd, now)
 	if err != nil {
 		return err
 	}
@@ -112,20 +112,20 @@ func flagEval(a *cli.App, cmd *cobra.Command, key string, caller flags.Context, 
 	if _, err := o.Definition(key); err != nil {
 		return err
 	}
-	told, facts, err := o.openly(), flags.Facts{Features: o.features()}, error(nil)
+	told, facts, err := o.ungatedInput(), flags.Facts{Features: o.features()}, error(nil)
 	if cell != "" {
-		if told, facts, err = o.in(cell); err != nil {
+		if told, facts, err = o.inputOfCell(cell); err != nil {
 			return err
 		}
 	}
-	folded, err := fold(told, facts, now)
+	folded, err := foldFlags(told, facts, now)
 	if err != nil {
 		return fmt.Errorf("flag eval %s: %w", key, err)
 	}
 	result := folded.Evaluate(key, caller, flags.Instant(now))
-	out := evaluated{
+	out := evaluation{
 		Key: key, Value: result.Value, Variant: result.Variant, Reason: result.Reason, Error: string(result.Error), Cell: cell,
-		At: now.Truncate(time.Second), Metadata: result.Metadata, Why: o.why(key, told, facts, folded),
+		At: now.Truncate(time.Second), Metadata: result.Metadata, Why: o.explainValue(key, told, facts, folded),
 	}
 	if result.Message != "" {
 		out.Why = result.Message
@@ -133,24 +133,24 @@ func flagEval(a *cli.App, cmd *cobra.Command, key string, caller flags.Context, 
 	return printEvaluated(a, out)
 }
 
-func printEvaluated(a *cli.App, e evaluated) error {
-	if done, err := a.Encode(e); done {
+func printEvaluated(a *cli.App, e evaluation) error {
+	if done, err := a.PrintEncoded(e); done {
 		return err
 	}
 	value, err := json.Marshal(e.Value)
 	if err != nil {
 		return err
 	}
-	a.Stdout.Line("%s = %s", e.Key, a.Stdout.Paint(cli.Bold, string(value)))
-	a.Stdout.Line("variant %s, reason %s", cli.OrDash(e.Variant), strings.TrimSpace(string(e.Reason)+" "+e.Error))
+	a.Stdout.PrintLine("%s = %s", e.Key, a.Stdout.Paint(cli.Bold, string(value)))
+	a.Stdout.PrintLine("variant %s, reason %s", cli.OrDash(e.Variant), strings.TrimSpace(string(e.Reason)+" "+e.Error))
 	if e.Why != "" {
-		a.Stdout.Line("%s", e.Why)
+		a.Stdout.PrintLine("%s", e.Why)
 	}
 	return nil
 }
 
-// fold settles what a cell is told, for one instant.
-func fold(told toldOf, facts flags.Facts, now time.Time) (*flags.Folded, error) {
+// foldFlags settles what a cell is told, for one instant.
+func foldFlags(told cellInput, facts flags.Facts, now time.Time) (*flags.Folded, error) {
 	c, err := flags.Compile(told.bundle)
 	if err != nil {
 		return nil, err
@@ -158,14 +158,14 @@ func fold(told toldOf, facts flags.Facts, now time.Time) (*flags.Folded, error) 
 	return c.Fold(told.orders, facts, flags.Instant(now)), nil
 }
 
-// toldOf is what a cell is told.
-type toldOf struct {
+// cellInput is what a cell is told.
+type cellInput struct {
 	bundle *flags.Bundle
 	orders flags.Orders
 }
 
-// openly is a bundle of the tip's flags with every gate open.
-func (o *outlook) openly() toldOf {
+// ungatedInput is a bundle of the tip's flags with every gate open.
+func (o *flagsState) ungatedInput() cellInput {
 	b := &flags.Bundle{Version: flags.BundleVersion, Flags: map[string]json.RawMessage{}}
 	for key, d := range o.Tree.Flags {
 		b.Flags[key] = d.Encode()
@@ -173,11 +173,11 @@ func (o *outlook) openly() toldOf {
 	for _, f := range o.features() {
 		b.Gates = append(b.Gates, flags.Gate{ID: f, Features: []string{f}})
 	}
-	return toldOf{bundle: b}
+	return cellInput{bundle: b}
 }
 
 // features are those that the tip's flags name, sorted.
-func (o *outlook) features() (all []string) {
+func (o *flagsState) features() (all []string) {
 	for _, d := range o.Tree.Flags {
 		if f := d.Feature(); f != "" {
 			all = append(all, f)
@@ -187,8 +187,8 @@ func (o *outlook) features() (all []string) {
 	return slices.Compact(all)
 }
 
-// in is what a cell is told, and what is known of it.
-func (o *outlook) in(cell string) (told toldOf, facts flags.Facts, err error) {
+// inputOfCell is what a cell is told, and what is known of it.
+func (o *flagsState) inputOfCell(cell string) (told cellInput, facts flags.Facts, err error) {
 	if o.view == nil {
 		return told, facts, cli.Fail(fmt.Errorf("what %s runs is in the release repository", cell), "name it: --repo FOLDER-OR-URL, or set SLUICE_REPO")
 	}
@@ -212,11 +212,11 @@ func (o *outlook) in(cell string) (told toldOf, facts flags.Facts, err error) {
 	if t == nil || t.Bundle == nil {
 		return told, facts, cli.Fail(fmt.Errorf("nothing is known of the flags of %s", c.Channel), "sluice flag lint, and sluice validate of the release repository, show what is wrong")
 	}
-	return toldOf{t.Bundle, t.Orders}, facts, nil
+	return cellInput{t.Bundle, t.Orders}, facts, nil
 }
 
-// why says which gate decided.
-func (o *outlook) why(key string, told toldOf, facts flags.Facts, folded *flags.Folded) string {
+// explainValue says which gate decided.
+func (o *flagsState) explainValue(key string, told cellInput, facts flags.Facts, folded *flags.Folded) string {
 	for _, k := range told.orders.Killed {
 		if k.Flag == key {
 			return "it is killed: " + k.Reason
@@ -232,7 +232,7 @@ func (o *outlook) why(key string, told toldOf, facts flags.Facts, folded *flags.
 	var states []string
 	for _, g := range told.bundle.Gates {
 		if slices.Contains(g.Features, feature) {
-			states = append(states, o.gateState(g, facts, folded.States()[g.ID]))
+			states = append(states, o.gateText(g, facts, folded.States()[g.ID]))
 		}
 	}
 	if len(states) > 0 {
@@ -248,12 +248,12 @@ func (o *outlook) why(key string, told toldOf, facts flags.Facts, folded *flags.
 	return fmt.Sprintf("no announcement has its feature %s", feature)
 }
 
-func (o *outlook) gateState(g flags.Gate, facts flags.Facts, s flags.CellState) string {
+func (o *flagsState) gateText(g flags.Gate, facts flags.Facts, s flags.CellState) string {
 	switch s {
 	case flags.Waiting, flags.Suspended:
 		return fmt.Sprintf("announcement %s waits for a release with its features: %s does not contain all of %s", g.ID, cli.OrDash(facts.Release), strings.Join(g.Features, ", "))
 	case flags.Armed:
-		return fmt.Sprintf("announcement %s is published at %s", g.ID, cli.Stamp(time.Unix(g.At, 0).UTC()))
+		return fmt.Sprintf("announcement %s is published at %s", g.ID, cli.FormatTime(time.Unix(g.At, 0).UTC()))
 	case flags.Ramping:
 		return fmt.Sprintf("announcement %s is on for a share", g.ID)
 	case flags.On:
@@ -262,9 +262,9 @@ func (o *outlook) gateState(g flags.Gate, facts flags.Facts, s flags.CellState) 
 	return fmt.Sprintf("announcement %s is %s", g.ID, s)
 }
 
-// askAgent evaluates a flag as a cell's product does, by OFREP. No token goes there.
-func askAgent(ctx context.Context, a *cli.App, agent, key string, caller flags.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, cli.AskTimeout)
+// evaluateByAgent evaluates a flag as a cell's product does, by OFREP. No token goes there.
+func evaluateByAgent(ctx context.Context, a *cli.App, agent, key string, caller flags.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, cli.RequestTimeout)
 	defer cancel()
 	body, err := json.Marshal(map[string]any{"context": caller})
 	if err != nil {
@@ -275,20 +275,20 @@ func askAgent(ctx context.Context, a *cli.App, agent, key string, caller flags.C
 	defer transport.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(base, "/")+"/ofrep/v1/evaluate/flags/"+url.PathEscape(key), bytes.NewReader(body))
 	if err != nil {
-		return cli.Fail(fmt.Errorf("ask %s: not an address: %w", agent, cli.Cause(err)), "--agent is http://127.0.0.1:PORT or unix:///PATH")
+		return cli.Fail(fmt.Errorf("ask %s: not an address: %w", agent, cli.WithoutURL(err)), "--agent is http://127.0.0.1:PORT or unix:///PATH")
 	}
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
-		return cli.Fail(fmt.Errorf("ask %s: %w", agent, cli.Cause(err)), "is sluice agent running there with --flags-listen?")
+		return cli.Fail(fmt.Errorf("ask %s: %w", agent, cli.WithoutURL(err)), "is sluice agent running there with --flags-listen?")
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxRule))
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxRuleBytes))
 	if err != nil {
 		return fmt.Errorf("ask %s: %w", agent, err)
 	}
 	var said struct {
-		evaluated
+		evaluation
 		Details string `json:"errorDetails"`
 	}
 	if err := json.Unmarshal(answer, &said); err != nil {
@@ -301,5 +301,5 @@ func askAgent(ctx context.Context, a *cli.App, agent, key string, caller flags.C
 		said.Why = "it is killed: " + reason
 	}
 	said.Key, said.At = key, time.Now().Truncate(time.Second)
-	return printEvaluated(a, said.evaluated)
+	return printEvaluated(a, said.evaluation)
 }

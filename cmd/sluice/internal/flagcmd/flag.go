@@ -21,17 +21,17 @@ The flags repository is --flags-repo, else $SLUICE_FLAGS_REPO, else the one arou
 folder.`,
 		releasecmd.FlagInitVerb(a),
 		flagListVerb(a),
-		cli.CompleteFlags(a, flagShowVerb(a), flagKeys),
-		cli.CompleteFlags(a, flagSetVerb(a), flagKeys),
-		cli.CompleteFlags(a, flagEvalVerb(a), flagKeys),
+		cli.CompleteFromFlags(a, flagShowVerb(a), flagKeys),
+		cli.CompleteFromFlags(a, flagSetVerb(a), flagKeys),
+		cli.CompleteFromFlags(a, flagEvalVerb(a), flagKeys),
 		flagLintVerb(a),
 		flagStaleVerb(a),
-		cli.CompleteFlags(a, flagKillVerb(a), flagKeys),
-		cli.CompleteFlags(a, flagUnkillVerb(a), flagKeys),
+		cli.CompleteFromFlags(a, flagKillVerb(a), flagKeys),
+		cli.CompleteFromFlags(a, flagUnkillVerb(a), flagKeys),
 		flagPromoteVerb(a),
 	)
 	cmd.GroupID = cli.GroupFlags
-	cli.FlagsRepoFlags(a, cmd)
+	cli.AddFlagsRepoFlags(a, cmd)
 	return cmd
 }
 

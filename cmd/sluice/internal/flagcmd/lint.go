@@ -33,56 +33,56 @@ Git hosts can refuse a push that brings a fault in: use sluice validate --pre-re
 release repository.`,
 		Example: `  sluice flag lint
   sluice flag lint https://git.example/flags -o json`,
-		Args: cli.Arguments(0, 1, "DIR-or-URL"),
+		Args: cli.ArgumentCount(0, 1, "DIR-or-URL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			target := a.FlagsRepo
 			if len(args) == 1 {
 				target = args[0]
 			}
 			if target == "" {
-				target = cli.Around(cmd.Context(), a)
+				target = cli.EnclosingFolder(cmd.Context(), a)
 			}
 			what := "flag lint " + target
-			if !cli.IsRemote(target) && cli.KindOfFolder(target) != cli.BareGit {
+			if !cli.IsRemote(target) && cli.FindFolderKind(target) != cli.BareGit {
 				if _, err := os.Stat(target); err != nil {
 					return cli.Fail(fmt.Errorf("%s: %w", what, err), "name a folder or a URL")
 				}
 				if !cli.IsFlags(os.DirFS(target)) {
-					return cli.Fail(fmt.Errorf("%s: %w", what, errNoFlags), "name its folder; sluice flag init makes one")
+					return cli.Fail(fmt.Errorf("%s: %w", what, errNotFlags), "name its folder; sluice flag init makes one")
 				}
 			}
-			v, err := namedView(cmd.Context(), a, cmd)
+			v, err := namedReleasesView(cmd.Context(), a, cmd)
 			if err != nil {
 				return fmt.Errorf("%s: %w", what, err)
 			}
-			tree, err := flagsOf(cmd.Context(), a, target)
+			tree, err := loadFlagsTree(cmd.Context(), a, target)
 			if err != nil {
 				return fmt.Errorf("%s: %w", what, err)
 			}
-			return cli.PrintFaults(a, manifest.Sort(slices.Concat(tree.Faults, betweenFaults(tree, v))))
+			return cli.PrintFaults(a, manifest.Sort(slices.Concat(tree.Faults, releaseWarnings(tree, v))))
 		},
 	}
 }
 
-// flagsOf reads a folder as it stands, or the tip of a repository's branch.
-func flagsOf(ctx context.Context, a *cli.App, target string) (*repository.Tree, error) {
-	if !cli.IsRemote(target) && cli.KindOfFolder(target) != cli.BareGit {
+// loadFlagsTree reads a folder as it stands, or the tip of a repository's branch.
+func loadFlagsTree(ctx context.Context, a *cli.App, target string) (*repository.Tree, error) {
+	if !cli.IsRemote(target) && cli.FindFolderKind(target) != cli.BareGit {
 		return repository.Load(nil, os.DirFS(target)), nil
 	}
-	repo, err := a.OpenAt(ctx, a.FlagsAt(target), cli.Signatory{})
+	repo, err := a.OpenLocation(ctx, a.FlagsLocation(target), cli.CommitIdentity{})
 	if err != nil {
 		return nil, err
 	}
 	defer repo.Close()
-	s, err := repo.Flags(ctx)
+	s, err := repo.ReadFlags(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return s.Tree, nil
 }
 
-// betweenFaults are warnings of what the release repository does not know; without one, none.
-func betweenFaults(tree *repository.Tree, v *view.View) []manifest.Fault {
+// releaseWarnings are warnings of what the release repository does not know; without one, none.
+func releaseWarnings(tree *repository.Tree, v *view.View) []manifest.Fault {
 	if v == nil {
 		return nil
 	}
@@ -94,4 +94,4 @@ func betweenFaults(tree *repository.Tree, v *view.View) []manifest.Fault {
 	return slices.DeleteFunc(announce.Make(in).Faults, func(f manifest.Fault) bool { return !f.Warning })
 }
 
-var errNoFlags = errors.New("not a flags repository: no sluice.yaml there says kind: Flags")
+var errNotFlags = errors.New("not a flags repository: no sluice.yaml there says kind: Flags")

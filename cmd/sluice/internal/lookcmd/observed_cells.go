@@ -36,13 +36,13 @@ type observedFailure struct {
 	Values   bool            `json:"values"`
 }
 
-func (r *observedReader) cell(at int64, c observedCell) {
+func (r *observedParser) addCell(at int64, c observedCell) {
 	known := []cells.State{cells.StatePending, cells.StateApplying, cells.StateHealthy, cells.StateUnhealthy, cells.StateFailed, cells.StateStuck}
 	switch {
 	case c.Name == "":
 		r.fault(at, "a cell has no name")
 		return
-	case r.o.Cells[c.Name] != nil:
+	case r.observed.Cells[c.Name] != nil:
 		r.fault(at, "cell %s is there twice", c.Name)
 		return
 	case !slices.Contains(known, c.State):
@@ -68,11 +68,11 @@ func (r *observedReader) cell(at int64, c observedCell) {
 		failed := cells.Failure{Assignment: cells.Assignment{Channel: c.Channel, Release: f.Release, Digest: f.Digest, Sequence: f.Sequence}, Reason: f.Reason, At: f.At, Values: f.Values}
 		s.Failures = append(s.Failures, plan.Failure{Failure: failed, Seen: f.At})
 	}
-	r.o.Cells[c.Name] = s
+	r.observed.Cells[c.Name] = s
 }
 
-// observedAnswer is one of observations. Value is whatever JSON it was: a number as good as a string.
-type observedAnswer struct {
+// observedObservation is one of observations. Value is whatever JSON it was: a number as good as a string.
+type observedObservation struct {
 	Channel    string          `json:"channel"`
 	Gate       string          `json:"gate"`
 	Subject    string          `json:"subject"`
@@ -83,7 +83,7 @@ type observedAnswer struct {
 	ValidUntil time.Time       `json:"validUntil"`
 }
 
-func (r *observedReader) observation(at int64, a observedAnswer) {
+func (r *observedParser) addObservation(at int64, a observedObservation) {
 	switch {
 	case a.Gate == "" || a.Subject == "":
 		r.fault(at, "an observation needs gate and subject (a release's digest or version)")
@@ -99,7 +99,7 @@ func (r *observedReader) observation(at int64, a observedAnswer) {
 	if text := ""; json.Unmarshal(a.Value, &text) == nil {
 		value = text
 	}
-	r.o.Observations = append(r.o.Observations, plan.Observation{
+	r.observed.Observations = append(r.observed.Observations, plan.Observation{
 		Channel: a.Channel, Gate: a.Gate, Subject: a.Subject, Holds: *a.Holds, Value: value,
 		Reason: a.Reason, ObservedAt: a.ObservedAt, ValidUntil: a.ValidUntil,
 	})

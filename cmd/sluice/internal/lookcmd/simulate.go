@@ -17,8 +17,8 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// maxSimulated is the longest time that is simulated.
-const maxSimulated = 3 * 366 * 24 * time.Hour
+// maxSimulatedTime is the longest time that is simulated.
+const maxSimulatedTime = 3 * 366 * 24 * time.Hour
 
 func SimulateVerb(a *cli.App) *cobra.Command {
 	var file, from, length, chart string
@@ -34,23 +34,23 @@ gates answer; docs/simulate.md describes it. The same repository, scenario and s
 same output, byte for byte.`,
 		Example: `  sluice simulate --repo releases --scenario scenario.yaml --from 2026-12-01T00:00:00Z --for 30d
   sluice simulate --scenario scenario.yaml --branch stricter-policy --for 30d --svg month.svg -o json`,
-		Args: cli.Arguments(0, 0, ""),
+		Args: cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if file == "" {
-				return cli.Usage(cmd, "--scenario is missing")
+				return cli.UsageError(cmd, "--scenario is missing")
 			}
 			begin := time.Now().UTC().Truncate(24 * time.Hour)
 			if from != "" {
 				var err error
 				if begin, err = time.Parse(time.RFC3339, from); err != nil {
-					return cli.Usage(cmd, "--from %s is not a time like 2026-12-01T00:00:00Z", from)
+					return cli.UsageError(cmd, "--from %s is not a time like 2026-12-01T00:00:00Z", from)
 				}
 			}
 			var m simulate.Moment
-			if err := m.UnmarshalText([]byte(length)); err != nil || !m.At.IsZero() || m.After <= 0 || m.After > maxSimulated {
-				return cli.Usage(cmd, "--for %s is not a duration like 36h or 30d, of at most three years", length)
+			if err := m.UnmarshalText([]byte(length)); err != nil || !m.At.IsZero() || m.After <= 0 || m.After > maxSimulatedTime {
+				return cli.UsageError(cmd, "--for %s is not a duration like 36h or 30d, of at most three years", length)
 			}
-			scenario, err := scenario(a, file)
+			scenario, err := loadScenario(a, file)
 			if err != nil {
 				return err
 			}
@@ -63,10 +63,10 @@ same output, byte for byte.`,
 					return cli.Fail(fmt.Errorf("write the chart: %w", err), "--svg names the file to write")
 				}
 			}
-			return a.Show(result, func() {
+			return a.PrintResult(result, func() {
 				printSimulation(a, result)
 				if chart != "" {
-					a.Stdout.Line("\nthe chart is in %s", chart)
+					a.Stdout.PrintLine("\nthe chart is in %s", chart)
 				}
 			})
 		},
@@ -78,8 +78,8 @@ same output, byte for byte.`,
 	return cmd
 }
 
-// scenario reads a scenario file, and says all that is wrong with it.
-func scenario(a *cli.App, file string) (*simulate.Scenario, error) {
+// loadScenario reads a scenario file, and says all that is wrong with it.
+func loadScenario(a *cli.App, file string) (*simulate.Scenario, error) {
 	data, err := a.ReadFile(file, manifest.MaxFile)
 	if err != nil {
 		return nil, cli.Fail(fmt.Errorf("read the scenario: %w", err), "--scenario names a YAML file: docs/simulate.md describes it")
@@ -89,19 +89,19 @@ func scenario(a *cli.App, file string) (*simulate.Scenario, error) {
 		return s, nil
 	}
 	for _, f := range faults[:len(faults)-1] {
-		a.Stderr.Line("%s", f)
+		a.Stderr.PrintLine("%s", f)
 	}
 	return nil, cli.Fail(errors.New(faults[len(faults)-1].String()), "docs/simulate.md describes the file")
 }
 
 // runSimulation reads the repository's tip and its history, and lets it run.
 func runSimulation(ctx context.Context, a *cli.App, cmd *cobra.Command, in simulate.Input) (*simulate.Result, error) {
-	repo, err := a.Open(ctx, cmd)
+	repo, err := a.OpenReleases(ctx, cmd)
 	if err != nil {
 		return nil, err
 	}
 	defer repo.Close()
-	tip, files, err := repo.Tip(ctx, "sluice init --repo "+repo.Address)
+	tip, files, err := repo.ReadTip(ctx, "sluice init --repo "+repo.Address)
 	if err != nil {
 		return nil, err
 	}
@@ -121,44 +121,44 @@ func runSimulation(ctx context.Context, a *cli.App, cmd *cobra.Command, in simul
 }
 
 func printSimulation(a *cli.App, r *simulate.Result) {
-	a.Stdout.Line("%s to %s, from commit %s: %s, %s cut, seed %d", cli.Stamp(r.From), cli.Stamp(r.Until), cli.Short(r.Commit),
+	a.Stdout.PrintLine("%s to %s, from commit %s: %s, %s cut, seed %d", cli.FormatTime(r.From), cli.FormatTime(r.Until), cli.ShortID(r.Commit),
 		words.Count(r.Summary.Cells, "cell"), words.Count(r.Summary.Releases, "release"), r.Seed)
 	rows := make([][]cli.Field, 0, len(r.Timeline))
 	for _, e := range r.Timeline {
-		rows = append(rows, []cli.Field{cli.Text(cli.Stamp(e.At)), cli.Coloured(e.Kind, colourOf(e.Kind)), cli.Text(cli.OrDash(e.Channel)), cli.Text(cli.OrDash(e.Release)), cli.Text(story(e))})
+		rows = append(rows, []cli.Field{cli.Text(cli.FormatTime(e.At)), cli.Coloured(e.Kind, eventColour(e.Kind)), cli.Text(cli.OrDash(e.Channel)), cli.Text(cli.OrDash(e.Release)), cli.Text(eventText(e))})
 	}
-	a.Section("timeline", []string{"AT", "WHAT", "CHANNEL", "RELEASE", ""}, rows)
+	a.PrintSection("timeline", []string{"AT", "WHAT", "CHANNEL", "RELEASE", ""}, rows)
 	rows = nil
 	for _, c := range r.Channels {
 		for _, o := range c.Rollouts {
 			rows = append(rows, []cli.Field{
-				cli.Text(c.Name), cli.Text(o.Release), cli.Text(o.Kind), cli.Text(cli.Stamp(o.Moved)), cli.Text(after(o.Moved, o.First)), cli.Text(after(o.Moved, o.Half)),
-				cli.Text(after(o.Moved, o.Finished)), cli.Text(fmt.Sprintf("%d of %d", o.Arrived, c.Cells)), cli.Text(fmt.Sprint(o.Failed)),
+				cli.Text(c.Name), cli.Text(o.Release), cli.Text(o.Kind), cli.Text(cli.FormatTime(o.Moved)), cli.Text(elapsed(o.Moved, o.First)), cli.Text(elapsed(o.Moved, o.Half)),
+				cli.Text(elapsed(o.Moved, o.Finished)), cli.Text(fmt.Sprintf("%d of %d", o.Arrived, c.Cells)), cli.Text(fmt.Sprint(o.Failed)),
 			})
 		}
 	}
-	a.Section("rollouts", []string{"CHANNEL", "RELEASE", "BY", "MOVED", "FIRST CELL", "HALF", "FINISHED", "CELLS", "FAILED"}, rows)
+	a.PrintSection("rollouts", []string{"CHANNEL", "RELEASE", "BY", "MOVED", "FIRST CELL", "HALF", "FINISHED", "CELLS", "FAILED"}, rows)
 	rows = nil
 	for _, v := range r.Waits {
-		longest := cli.Span(time.Duration(v.Longest) * time.Second)
+		longest := cli.FormatDuration(time.Duration(v.Longest) * time.Second)
 		if v.Open {
 			longest += ", still"
 		}
 		rows = append(rows, []cli.Field{
-			cli.Text(v.Channel), cli.Coloured(v.Gate, cli.Yellow), cli.Text(longest), cli.Text(cli.Stamp(v.From)), cli.Text(cli.OrDash(v.Release)),
-			cli.Text(fmt.Sprintf("%s in %d", cli.Span(time.Duration(v.Total)*time.Second), v.Times)), cli.Text(v.Reason),
+			cli.Text(v.Channel), cli.Coloured(v.Gate, cli.Yellow), cli.Text(longest), cli.Text(cli.FormatTime(v.From)), cli.Text(cli.OrDash(v.Release)),
+			cli.Text(fmt.Sprintf("%s in %d", cli.FormatDuration(time.Duration(v.Total)*time.Second), v.Times)), cli.Text(v.Reason),
 		})
 	}
-	a.Section("longest waits", []string{"CHANNEL", "GATE", "LONGEST", "FROM", "RELEASE", "IN ALL", "REASON"}, rows)
+	a.PrintSection("longest waits", []string{"CHANNEL", "GATE", "LONGEST", "FROM", "RELEASE", "IN ALL", "REASON"}, rows)
 	s := r.Summary
-	a.Stdout.Line("\n%s, %s, %s, %d quarantined; %s, %d arrived, %d failed; %s", words.Count(s.Promotions, "promotion"), words.Count(s.Rollbacks, "rollback"),
+	a.Stdout.PrintLine("\n%s, %s, %s, %d quarantined; %s, %d arrived, %d failed; %s", words.Count(s.Promotions, "promotion"), words.Count(s.Rollbacks, "rollback"),
 		words.Count(s.Halts, "halt"), s.Quarantined, words.Count(s.Granted, "grant"), s.Arrived, s.Failed, words.Count(s.Plans, "plan"))
 	for _, c := range r.Channels {
-		a.Stdout.Line("%s ends at %s, %d of %s on it", c.Name, cli.OrDash(c.Head), c.Cells-c.Behind, words.Count(c.Cells, "cell"))
+		a.Stdout.PrintLine("%s ends at %s, %d of %s on it", c.Name, cli.OrDash(c.Head), c.Cells-c.Behind, words.Count(c.Cells, "cell"))
 	}
 }
 
-func colourOf(kind string) cli.Colour {
+func eventColour(kind string) cli.Colour {
 	switch kind {
 	case "promote", "finished", "accepted":
 		return cli.Green
@@ -170,8 +170,8 @@ func colourOf(kind string) cli.Colour {
 	return cli.Plain
 }
 
-// story says in words what an event adds to its kind.
-func story(e simulate.Event) string {
+// eventText says in words what an event adds to its kind.
+func eventText(e simulate.Event) string {
 	var parts []string
 	if e.Wave > 0 {
 		parts = append(parts, fmt.Sprintf("wave %d", e.Wave))
@@ -180,10 +180,10 @@ func story(e simulate.Event) string {
 		parts = append(parts, e.Gate)
 	}
 	if e.Cells > 0 {
-		parts = append(parts, cellsNamed(e.Cells, e.Names))
+		parts = append(parts, cellsText(e.Cells, e.Names))
 	}
 	if e.For > 0 {
-		parts = append(parts, "for "+cli.Span(time.Duration(e.For)*time.Second))
+		parts = append(parts, "for "+cli.FormatDuration(time.Duration(e.For)*time.Second))
 	}
 	if e.Text != "" {
 		parts = append(parts, e.Text)
@@ -191,7 +191,7 @@ func story(e simulate.Event) string {
 	return strings.Join(parts, ": ")
 }
 
-func cellsNamed(n int, names []string) string {
+func cellsText(n int, names []string) string {
 	s := words.Count(n, "cell")
 	if len(names) > 0 {
 		s += " (" + strings.Join(names, ", ")
@@ -203,10 +203,10 @@ func cellsNamed(n int, names []string) string {
 	return s
 }
 
-// after says how long after from something was; a dash if it was not.
-func after(from, t time.Time) string {
+// elapsed says how long after from something was; a dash if it was not.
+func elapsed(from, t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
-	return cli.Span(t.Sub(from))
+	return cli.FormatDuration(t.Sub(from))
 }

@@ -43,16 +43,16 @@ are counted; --all names every cell.
   healthy    on the head of its channel`,
 		Example: `  sluice status --server http://127.0.0.1:7600 --watch
   sluice status --repo releases --data data --channel dedicated -o json`,
-		Args: cli.Arguments(0, 0, ""),
+		Args: cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var repo *cli.Opened
+			var repo *cli.OpenRepository
 			defer func() {
 				if repo != nil {
 					repo.Close()
 				}
 			}()
 			if !watch {
-				s, err := cli.Status(cmd.Context(), a, cmd, &repo, page)
+				s, err := cli.FetchStatus(cmd.Context(), a, cmd, &repo, page)
 				if err != nil {
 					return err
 				}
@@ -66,36 +66,36 @@ are counted; --all names every cell.
 	f.DurationVar(&every, "every", time.Second, "with --watch: how often to check")
 	f.StringVar(&page.Channel, "channel", "", "show only this `CHANNEL` and its cells")
 	f.BoolVarP(&all, "all", "a", false, "name every cell, even in a large fleet")
-	cli.ServerFlag(a, cmd)
+	cli.AddServerFlag(a, cmd)
 	return cmd
 }
 
 func printStatus(a *cli.App, s view.Status, all bool) error {
-	return a.Show(s, func() { DrawStatus(a.Stdout, s, all) })
+	return a.PrintResult(s, func() { DrawStatus(a.Stdout, s, all) })
 }
 
 // watchStatus shows the status until ctx ends. What only time changes makes no new picture where it can't be drawn in place.
-func watchStatus(a *cli.App, cmd *cobra.Command, repo **cli.Opened, page view.StatusPage, every time.Duration, all bool) error {
+func watchStatus(a *cli.App, cmd *cobra.Command, repo **cli.OpenRepository, page view.StatusPage, every time.Duration, all bool) error {
 	if every <= 0 {
-		return cli.Usage(cmd, "--every %s is not a positive duration", every)
+		return cli.UsageError(cmd, "--every %s is not a positive duration", every)
 	}
 	ctx := cmd.Context()
 	before := ""
 	for {
-		s, err := cli.Status(ctx, a, cmd, repo, page)
+		s, err := cli.FetchStatus(ctx, a, cmd, repo, page)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil && before == "":
 			return err
 		case err != nil:
-			a.Stderr.Line("%v", err)
+			a.Stderr.PrintLine("%v", err)
 		default:
-			if key := signature(s); key != before || a.Stdout.Terminal && a.Output == cli.AsTable {
+			if key := statusFingerprint(s); key != before || a.Stdout.Terminal && a.Output == cli.AsTable {
 				if a.Stdout.Terminal && a.Output == cli.AsTable {
 					fmt.Fprint(a.Stdout, "\x1b[H\x1b[2J")
 				} else if before != "" && a.Output == cli.AsTable {
-					a.Stdout.Line("")
+					a.Stdout.PrintLine("")
 				}
 				before = key
 				if err := printStatus(a, s, all); err != nil {
@@ -111,8 +111,8 @@ func watchStatus(a *cli.App, cmd *cobra.Command, repo **cli.Opened, page view.St
 	}
 }
 
-// signature is a status without what time alone changes.
-func signature(s view.Status) string {
+// statusFingerprint is a status without what time alone changes.
+func statusFingerprint(s view.Status) string {
 	var b strings.Builder
 	fmt.Fprintln(&b, s.Commit, s.Diverged != nil, len(s.Faults))
 	if f := s.Flags; f != nil {
@@ -130,25 +130,25 @@ func signature(s view.Status) string {
 // DrawStatus draws the channels and, of the cells, those first that somebody should look at.
 func DrawStatus(p cli.Printer, s view.Status, all bool) {
 	if s.Diverged != nil {
-		p.Line("%s", p.Paint(cli.Red, fmt.Sprintf("the branch was force-pushed: %s is no longer in it. Nothing moves until that is acknowledged.", cli.Short(s.Diverged.Seen))))
+		p.PrintLine("%s", p.Paint(cli.Red, fmt.Sprintf("the branch was force-pushed: %s is no longer in it. Nothing moves until that is acknowledged.", cli.ShortID(s.Diverged.Seen))))
 	}
 	if n := len(edits.Fatal(s.Faults)); n > 0 {
-		p.Line("%s", p.Paint(cli.Red, fmt.Sprintf("%s in the repository, the first: %s (sluice validate)", words.Count(n, "fault"), edits.Fatal(s.Faults)[0])))
+		p.PrintLine("%s", p.Paint(cli.Red, fmt.Sprintf("%s in the repository, the first: %s (sluice validate)", words.Count(n, "fault"), edits.Fatal(s.Faults)[0])))
 	}
 	rows := make([][]cli.Field, 0, len(s.Channels))
 	for _, c := range s.Channels {
-		rows = append(rows, []cli.Field{cli.Coloured(c.Name, cli.Bold), cli.Text(cli.OrDash(c.Release)), cli.Text(fmt.Sprint(c.Sequence)), cli.Text(cli.Ago(s.Now, c.Since)), healthyOf(c), waits(c)})
+		rows = append(rows, []cli.Field{cli.Coloured(c.Name, cli.Bold), cli.Text(cli.OrDash(c.Release)), cli.Text(fmt.Sprint(c.Sequence)), cli.Text(cli.Ago(s.Now, c.Since)), healthyField(c), waitsField(c)})
 	}
-	p.Table([]string{"CHANNEL", "RELEASE", "SEQUENCE", "FOR", "HEALTHY", "WAITS FOR"}, rows)
+	p.PrintTable([]string{"CHANNEL", "RELEASE", "SEQUENCE", "FOR", "HEALTHY", "WAITS FOR"}, rows)
 	drawFlags(p, s.Flags)
 	if len(s.Cells) > 0 {
-		p.Line("")
+		p.PrintLine("")
 		drawCells(p, s, all)
 	}
 }
 
-// healthyOf counts a channel's cells: the healthy ones, and the others by what is with them.
-func healthyOf(c view.ChannelStatus) cli.Field {
+// healthyField counts a channel's cells: the healthy ones, and the others by what is with them.
+func healthyField(c view.ChannelStatus) cli.Field {
 	now := c.Counts[view.ConditionHealthy] // c.Healthy has those too that fell silent since
 	healthy := cli.Coloured(fmt.Sprintf("%d of %d", now, c.Cells), cli.Green)
 	if now < c.Cells {
@@ -165,8 +165,8 @@ func healthyOf(c view.ChannelStatus) cli.Field {
 	return healthy
 }
 
-// waits sums up what keeps a channel from moving.
-func waits(c view.ChannelStatus) cli.Field {
+// waitsField sums up what keeps a channel from moving.
+func waitsField(c view.ChannelStatus) cli.Field {
 	var parts []string
 	colour := cli.Yellow
 	for _, h := range c.Holds {
@@ -198,21 +198,21 @@ func drawFlags(p cli.Printer, f *view.FlagsSummary) {
 	if f == nil {
 		return
 	}
-	announced := cli.CountsOf(f.Announcements, []announce.State{
+	announced := cli.FormatCounts(f.Announcements, []announce.State{
 		announce.Draft, announce.Approved, announce.Scheduled, announce.Armed, announce.Publishing, announce.Published,
 		announce.Held, announce.Missed, announce.Cancelled, announce.Retracted, announce.Archived,
 	})
-	p.Line("\nflags: commit %s, height %d; announcements: %s", cli.OrDash(cli.Short(f.Commit)), f.Height, cli.OrDash(announced))
+	p.PrintLine("\nflags: commit %s, height %d; announcements: %s", cli.OrDash(cli.ShortID(f.Commit)), f.Height, cli.OrDash(announced))
 	if len(f.Killed) > 0 {
-		p.Line("%s", p.Paint(cli.Red, "killed: "+cli.Some(f.Killed)))
+		p.PrintLine("%s", p.Paint(cli.Red, "killed: "+cli.JoinSome(f.Killed)))
 	}
 	if f.Fault != "" {
-		p.Line("%s", p.Paint(cli.Red, f.Fault))
+		p.PrintLine("%s", p.Paint(cli.Red, f.Fault))
 	}
 }
 
-// Drawn is what drawStatus prints, as lines.
-func Drawn(p cli.Printer, s view.Status) string {
+// StatusText is what drawStatus prints, as lines.
+func StatusText(p cli.Printer, s view.Status) string {
 	var b bytes.Buffer
 	q := p
 	q.Writer = &b

@@ -42,10 +42,10 @@ func drawCells(p cli.Printer, s view.Status, all bool) {
 			continue
 		}
 		shown[c.Condition]++
-		rows = append(rows, []cli.Field{cli.Coloured(c.Name, cli.Bold), cli.Text(c.Channel), cli.Text(cli.OrDash(c.Release)), stateField(c), cli.Text(cli.Ago(s.Now, c.LastReport)), cellNote(c, s.Now)})
+		rows = append(rows, []cli.Field{cli.Coloured(c.Name, cli.Bold), cli.Text(c.Channel), cli.Text(cli.OrDash(c.Release)), stateField(c), cli.Text(cli.Ago(s.Now, c.LastReport)), noteField(c, s.Now)})
 	}
 	if len(rows) > 0 {
-		p.Table([]string{"CELL", "CHANNEL", "RELEASE", "STATE", "HEARD", "NOTE"}, rows)
+		p.PrintTable([]string{"CELL", "CHANNEL", "RELEASE", "STATE", "HEARD", "NOTE"}, rows)
 	}
 	var more []string
 	for _, is := range conditions {
@@ -54,7 +54,7 @@ func drawCells(p cli.Printer, s view.Status, all bool) {
 		}
 	}
 	if len(more) > 0 {
-		p.Line("%s", p.Paint(cli.Faint, "not named: "+strings.Join(more, ", ")+"; --all names every cell, --channel CHANNEL those of one channel; sluice why CELL explains one"))
+		p.PrintLine("%s", p.Paint(cli.Faint, "not named: "+strings.Join(more, ", ")+"; --all names every cell, --channel CHANNEL those of one channel; sluice why CELL explains one"))
 	}
 }
 
@@ -79,7 +79,7 @@ func stateField(c view.CellStatus) cli.Field {
 	return cli.Text(string(c.State))
 }
 
-func cellNote(c view.CellStatus, now time.Time) cli.Field {
+func noteField(c view.CellStatus, now time.Time) cli.Field {
 	switch {
 	case c.Condition == view.ConditionShutOut:
 		return cli.Coloured("its key is refused: sluice why "+c.Name, cli.Red)
@@ -90,18 +90,18 @@ func cellNote(c view.CellStatus, now time.Time) cli.Field {
 	case c.Message != "":
 		return cli.Text(c.Message)
 	case len(c.Blocked) > 0:
-		return cli.Coloured(soon(c.Blocked[0], now), cli.Yellow)
+		return cli.Coloured(verdictText(c.Blocked[0], now), cli.Yellow)
 	case c.Condition == view.ConditionFailing && c.State == cells.StateHealthy:
 		return cli.Coloured("went back to this release: sluice why "+c.Name, cli.Red)
 	case c.Granted != "" && c.Granted != c.Release:
 		return cli.Coloured("granted "+c.Granted, cli.Yellow)
 	case c.State == cells.StateHealthy && c.SoakSeconds > 0:
-		return cli.Coloured("healthy for "+cli.Span(time.Duration(c.SoakSeconds*float64(time.Second))), cli.Faint)
+		return cli.Coloured("healthy for "+cli.FormatDuration(time.Duration(c.SoakSeconds*float64(time.Second))), cli.Faint)
 	}
 	return cli.Text("")
 }
 
-// soon says a verdict about what waits.
-func soon(v channels.Verdict, now time.Time) string {
-	return v.Gate + ": " + cli.Until(v.Reason, v.Until, now)
+// verdictText says a verdict about what waits.
+func verdictText(v channels.Verdict, now time.Time) string {
+	return v.Gate + ": " + cli.WithUntil(v.Reason, v.Until, now)
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// MaxPush bounds what a pre-receive hook is given, in bytes: some 100,000 refs.
-const MaxPush = 16 << 20
+// MaxPushBytes bounds what a pre-receive hook is given, in bytes: some 100,000 refs.
+const MaxPushBytes = 16 << 20
 
 // validatePush reads a pre-receive hook's lines and gives the faults that the push would bring.
 func validatePush(ctx context.Context, a *cli.App, dir string) ([]releases.Fault, error) {
@@ -25,20 +25,20 @@ func validatePush(ctx context.Context, a *cli.App, dir string) ([]releases.Fault
 	}
 	branch := a.Branch
 	if branch == "" {
-		head, err := a.Git(ctx, dir, "symbolic-ref", "--short", "HEAD")
+		head, err := a.RunGit(ctx, dir, "symbolic-ref", "--short", "HEAD")
 		if err != nil {
 			return nil, cli.Fail(err, "name the release branch: --branch NAME")
 		}
 		branch = head
 	}
 	var faults []releases.Fault
-	in := &io.LimitedReader{R: a.Stdin, N: MaxPush + 1}
+	in := &io.LimitedReader{R: a.Stdin, N: MaxPushBytes + 1}
 	lines := bufio.NewScanner(in)
 	for lines.Scan() {
 		if in.N == 0 { // what was cut off might be the release branch: nothing is let in half read
-			return nil, cli.Fail(fmt.Errorf("the push changes too many refs: their list is larger than %d bytes", MaxPush), "push the release branch by itself, with fewer refs at once")
+			return nil, cli.Fail(fmt.Errorf("the push changes too many refs: their list is larger than %d bytes", MaxPushBytes), "push the release branch by itself, with fewer refs at once")
 		}
-		was, is, ref, ok := hookLine(lines.Text())
+		was, is, ref, ok := parseHookLine(lines.Text())
 		if !ok {
 			return nil, cli.Fail(fmt.Errorf("standard input has %q", lines.Text()), `a pre-receive hook reads lines of "old new ref"`)
 		}
@@ -50,7 +50,7 @@ func validatePush(ctx context.Context, a *cli.App, dir string) ([]releases.Fault
 			return nil, err
 		}
 		if !isZero(was) {
-			lost, err := lostReleases(ctx, a, dir, was, is)
+			lost, err := findLostReleases(ctx, a, dir, was, is)
 			if err != nil {
 				return nil, err
 			}
@@ -67,13 +67,13 @@ func validatePush(ctx context.Context, a *cli.App, dir string) ([]releases.Fault
 	return faults, lines.Err()
 }
 
-// lostReleases finds releases that a push would take away or change, by force or not: a version's bytes are for ever (R24).
-func lostReleases(ctx context.Context, a *cli.App, dir, was, is string) ([]releases.Fault, error) {
-	before, err := releaseTrees(ctx, a, dir, was)
+// findLostReleases finds releases that a push would take away or change, by force or not: a version's bytes are for ever (R24).
+func findLostReleases(ctx context.Context, a *cli.App, dir, was, is string) ([]releases.Fault, error) {
+	before, err := readReleaseTrees(ctx, a, dir, was)
 	if err != nil {
 		return nil, err
 	}
-	after, err := releaseTrees(ctx, a, dir, is)
+	after, err := readReleaseTrees(ctx, a, dir, is)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +87,7 @@ func lostReleases(ctx context.Context, a *cli.App, dir, was, is string) ([]relea
 		case tree == "":
 			why = "would be removed: sluice release prune leaves a tombstone, so that the version is not used again"
 		default:
-			if _, err := a.Git(ctx, dir, "cat-file", "-e", is+":"+path.Join(folder, "tombstone.yaml")); err == nil {
+			if _, err := a.RunGit(ctx, dir, "cat-file", "-e", is+":"+path.Join(folder, "tombstone.yaml")); err == nil {
 				continue // pruned
 			}
 			why = "would be changed: releases are immutable; cut a new version"
@@ -97,9 +97,9 @@ func lostReleases(ctx context.Context, a *cli.App, dir, was, is string) ([]relea
 	return faults, nil
 }
 
-// releaseTrees gives the tree id of each release folder at a commit.
-func releaseTrees(ctx context.Context, a *cli.App, dir, commit string) (map[string]string, error) {
-	list, err := a.Git(ctx, dir, "ls-tree", "-d", commit, releases.Dir+"/")
+// readReleaseTrees gives the tree id of each release folder at a commit.
+func readReleaseTrees(ctx context.Context, a *cli.App, dir, commit string) (map[string]string, error) {
+	list, err := a.RunGit(ctx, dir, "ls-tree", "-d", commit, releases.Dir+"/")
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +112,7 @@ func releaseTrees(ctx context.Context, a *cli.App, dir, commit string) (map[stri
 	return trees, nil
 }
 
-func hookLine(line string) (was, is, ref string, ok bool) {
+func parseHookLine(line string) (was, is, ref string, ok bool) {
 	parts := strings.Split(line, " ")
 	if len(parts) != 3 || len(parts[0]) < 40 || len(parts[1]) < 40 {
 		return "", "", "", false

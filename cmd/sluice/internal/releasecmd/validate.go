@@ -43,21 +43,21 @@ the faults that the push would bring in; faults that were there before are no re
 		Example: `  sluice validate
   sluice validate https://git.example/releases --branch main
   sluice validate . -o json`,
-		Args: cli.Arguments(0, 1, "DIR-or-URL"),
+		Args: cli.ArgumentCount(0, 1, "DIR-or-URL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			target := cmp.Or(a.Repo, ".")
 			if len(args) == 1 {
 				target = args[0]
 			}
 			if !hook && target == "." && len(args) == 0 {
-				target = cli.Around(cmd.Context(), a)
+				target = cli.EnclosingFolder(cmd.Context(), a)
 			}
 			var faults []releases.Fault
 			var err error
 			if hook {
 				faults, err = validatePush(cmd.Context(), a, target)
 			} else {
-				faults, err = validate(cmd.Context(), a, target)
+				faults, err = validateTarget(cmd.Context(), a, target)
 			}
 			if err != nil {
 				return fmt.Errorf("validate %s: %w", target, err)
@@ -69,7 +69,7 @@ the faults that the push would bring in; faults that were there before are no re
 	return cmd
 }
 
-func validate(ctx context.Context, a *cli.App, target string) ([]releases.Fault, error) {
+func validateTarget(ctx context.Context, a *cli.App, target string) ([]releases.Fault, error) {
 	if cli.IsRemote(target) {
 		return validateTip(ctx, a, target)
 	}
@@ -80,7 +80,7 @@ func validate(ctx context.Context, a *cli.App, target string) ([]releases.Fault,
 	if !info.IsDir() {
 		return nil, cli.Fail(errors.New("not a folder"), "name the folder of the whole repository: files are checked against each other")
 	}
-	switch cli.KindOfFolder(target) {
+	switch cli.FindFolderKind(target) {
 	case cli.BareGit:
 		return validateTip(ctx, a, target)
 	case cli.Worktree:
@@ -115,8 +115,8 @@ func validateTip(ctx context.Context, a *cli.App, address string) ([]releases.Fa
 }
 
 // openTip opens a repository and gives its branch's newest commit. Empty: there is none, and nothing is open.
-func openTip(ctx context.Context, a *cli.App, address string) (repo *cli.Opened, tip string, err error) {
-	repo, err = a.OpenAt(ctx, a.ReleasePlace(address), cli.Signatory{})
+func openTip(ctx context.Context, a *cli.App, address string) (repo *cli.OpenRepository, tip string, err error) {
+	repo, err = a.OpenLocation(ctx, a.ReleaseLocation(address), cli.CommitIdentity{})
 	if err != nil {
 		return nil, "", err
 	}
@@ -144,15 +144,15 @@ func validateWorktree(ctx context.Context, a *cli.App, dir string) ([]releases.F
 	if a.Branch != "" {
 		rev = "refs/heads/" + a.Branch
 	}
-	commit, err := a.Git(ctx, dir, "rev-parse", "--verify", "--quiet", rev+"^{commit}")
+	commit, err := a.RunGit(ctx, dir, "rev-parse", "--verify", "--quiet", rev+"^{commit}")
 	if err != nil {
 		if a.Branch != "" {
 			return nil, cli.Fail(fmt.Errorf("there is no branch %q", a.Branch), "git branch --list shows the branches")
 		}
 		return faults, nil // no commit yet: there is no history to hold it against
 	}
-	if shallow, err := a.Git(ctx, dir, "rev-parse", "--is-shallow-repository"); err != nil || shallow == "true" {
-		a.Stderr.Line("warning: a shallow clone has no history to compare the files with: git fetch --unshallow")
+	if shallow, err := a.RunGit(ctx, dir, "rev-parse", "--is-shallow-repository"); err != nil || shallow == "true" {
+		a.Stderr.PrintLine("warning: a shallow clone has no history to compare the files with: git fetch --unshallow")
 		return faults, err
 	}
 	d, err := loadCommit(ctx, a, dir, commit)
@@ -174,16 +174,16 @@ func validateWorktree(ctx context.Context, a *cli.App, dir string) ([]releases.F
 			faults = append(faults, releases.Fault{
 				File:    path.Join(folder, "release.yaml"),
 				Code:    manifest.Immutable,
-				Message: fmt.Sprintf("release %s was edited after its merge in %s: releases are immutable; put it back, and cut a new version", version, cli.Short(merged.Origin)),
+				Message: fmt.Sprintf("release %s was edited after its merge in %s: releases are immutable; put it back, and cut a new version", version, cli.ShortID(merged.Origin)),
 			})
 		}
 	}
 	return manifest.Sort(faults), nil
 }
 
-// borrow lets do read one commit of dir as if it were the tip of a repository's branch. In a hook the pushed objects are still in
+// withBorrowedObjects lets do read one commit of dir as if it were the tip of a repository's branch. In a hook the pushed objects are still in
 // quarantine: they are reached through a repository of ours, source, that borrows all of dir's objects.
-func borrow(ctx context.Context, a *cli.App, dir, commit string, do func(outside *cli.App, source string) error) error {
+func withBorrowedObjects(ctx context.Context, a *cli.App, dir, commit string, do func(outside *cli.App, source string) error) error {
 	borrowed, err := os.MkdirTemp("", "sluice-validate-")
 	if err != nil {
 		return err
@@ -205,21 +205,21 @@ func borrow(ctx context.Context, a *cli.App, dir, commit string, do func(outside
 	for _, folder := range filepath.SplitList(a.Getenv("GIT_ALTERNATE_OBJECT_DIRECTORIES")) {
 		err = errors.Join(err, add(strings.Trim(folder, `"`)))
 	}
-	own, gitErr := a.Git(ctx, dir, "rev-parse", "--path-format=absolute", "--git-common-dir")
+	own, gitErr := a.RunGit(ctx, dir, "rev-parse", "--path-format=absolute", "--git-common-dir")
 	if err = errors.Join(err, gitErr); err != nil {
 		return err
 	}
 	stores = append(stores, filepath.Join(own, "objects"))
 
-	outside := &cli.App{Env: cli.WithoutGit(a.Env), Stdout: a.Stdout, Stderr: a.Stderr, Branch: "main", Data: filepath.Join(borrowed, "data")}
+	outside := &cli.App{Env: cli.WithoutGitEnv(a.Env), Stdout: a.Stdout, Stderr: a.Stderr, Branch: "main", Data: filepath.Join(borrowed, "data")}
 	source := filepath.Join(borrowed, "source")
-	if _, err := outside.Git(ctx, "", "init", "--quiet", "--bare", "--initial-branch=main", source); err != nil {
+	if _, err := outside.RunGit(ctx, "", "init", "--quiet", "--bare", "--initial-branch=main", source); err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(source, "objects", "info", "alternates"), []byte(strings.Join(stores, "\n")+"\n"), 0o600); err != nil {
 		return err
 	}
-	if _, err := outside.Git(ctx, source, "update-ref", "refs/heads/main", commit); err != nil {
+	if _, err := outside.RunGit(ctx, source, "update-ref", "refs/heads/main", commit); err != nil {
 		return err
 	}
 	return do(outside, source)
@@ -227,7 +227,7 @@ func borrow(ctx context.Context, a *cli.App, dir, commit string, do func(outside
 
 // validateCommit finds the faults of one commit of dir, as if it were the branch's tip.
 func validateCommit(ctx context.Context, a *cli.App, dir, commit string) (faults []releases.Fault, err error) {
-	err = borrow(ctx, a, dir, commit, func(outside *cli.App, source string) error {
+	err = withBorrowedObjects(ctx, a, dir, commit, func(outside *cli.App, source string) error {
 		faults, err = validateTip(ctx, outside, source)
 		return err
 	})
@@ -236,7 +236,7 @@ func validateCommit(ctx context.Context, a *cli.App, dir, commit string) (faults
 
 // loadCommit reads every release of one commit of dir as if it were the branch's tip.
 func loadCommit(ctx context.Context, a *cli.App, dir, commit string) (d *plan.Desired, err error) {
-	err = borrow(ctx, a, dir, commit, func(outside *cli.App, source string) error {
+	err = withBorrowedObjects(ctx, a, dir, commit, func(outside *cli.App, source string) error {
 		repo, tip, err := openTip(ctx, outside, source)
 		if err != nil {
 			return err

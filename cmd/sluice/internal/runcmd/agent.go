@@ -53,18 +53,18 @@ SLUICE_DIGEST and SLUICE_PROFILE in their environment.`,
 		Example: `  sluice agent --join @/run/secrets/join --dir /srv/product --health "curl -fsS localhost:8080/ready"
   sluice agent --cell acme --server http://127.0.0.1:7600 --dir /srv/product --health "curl -fsS localhost:8080/ready"
   sluice agent --cell acme --server unix:///run/sluice.sock --dir product --hook "kubectl apply -f $SLUICE_DIR/manifests.yaml"`,
-		Args: cli.Arguments(0, 0, ""),
+		Args: cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if dir == "" {
-				return cli.Usage(cmd, "--dir is missing")
+				return cli.UsageError(cmd, "--dir is missing")
 			}
 			o.StateDir = a.StateDir(o.StateDir, dir)
-			if err := identify(a, cmd, &o, join); err != nil {
+			if err := identifyCell(a, cmd, &o, join); err != nil {
 				return err
 			}
 			l, err := zerolog.ParseLevel(level)
 			if err != nil {
-				return cli.Usage(cmd, "--log %q is none of debug, info, warn, error", level)
+				return cli.UsageError(cmd, "--log %q is none of debug, info, warn, error", level)
 			}
 			o.Log = a.Logger().Level(l).With().Str("cell", o.Cell).Logger()
 			return runAgent(a, cmd, o, d, dir, values)
@@ -94,8 +94,8 @@ SLUICE_DIGEST and SLUICE_PROFILE in their environment.`,
 	return cmd
 }
 
-// identify finds out which cell it is, by the token, by what registered in the state folder before, or by its name.
-func identify(a *cli.App, cmd *cobra.Command, o *agent.Options, join string) error {
+// identifyCell finds out which cell it is, by the token, by what registered in the state folder before, or by its name.
+func identifyCell(a *cli.App, cmd *cobra.Command, o *agent.Options, join string) error {
 	if join == "" {
 		join = a.Getenv("SLUICE_JOIN")
 		if err := os.Unsetenv("SLUICE_JOIN"); err != nil { // hooks inherit the environment
@@ -107,7 +107,7 @@ func identify(a *cli.App, cmd *cobra.Command, o *agent.Options, join string) err
 		return fmt.Errorf("agent: %w", err)
 	}
 	if file, ok := strings.CutPrefix(join, "@"); ok {
-		data, err := cli.ReadBounded(file)
+		data, err := cli.ReadSmallFile(file)
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && keyed: // it was for the first start only
 		case err != nil:
@@ -128,9 +128,9 @@ func identify(a *cli.App, cmd *cobra.Command, o *agent.Options, join string) err
 	o.Cell = cmp.Or(o.Cell, kept)
 	switch {
 	case o.Server == "" && join == "" && !keyed:
-		return cli.Usage(cmd, "--join is missing: the token that sluice cell add printed; or --server, to try things out without a key")
+		return cli.UsageError(cmd, "--join is missing: the token that sluice cell add printed; or --server, to try things out without a key")
 	case o.Cell == "":
-		return cli.Usage(cmd, "--cell is missing")
+		return cli.UsageError(cmd, "--cell is missing")
 	}
 	return nil
 }
@@ -141,7 +141,7 @@ func runAgent(a *cli.App, cmd *cobra.Command, o agent.Options, d directory.Optio
 	d.Cell = o.Cell
 	o.Version = thisVersion().Version
 	if values != "" {
-		data, err := cli.ReadBounded(values)
+		data, err := cli.ReadSmallFile(values)
 		if err != nil {
 			return fmt.Errorf("%s: read --values: %w", what, err)
 		}
@@ -162,7 +162,7 @@ func runAgent(a *cli.App, cmd *cobra.Command, o agent.Options, d directory.Optio
 	}
 	o.Target = target
 	if o.Render == nil {
-		self, err := cli.SelfPath()
+		self, err := cli.ExecutablePath()
 		if err != nil {
 			return err
 		}
@@ -184,10 +184,10 @@ func RenderVerb(a *cli.App) *cobra.Command {
 		Use:    RenderName,
 		Hidden: true,
 		Short:  "Render one release for an agent: a request and a tar on standard input, manifests on standard output",
-		Args:   cli.Arguments(0, 0, ""),
+		Args:   cli.ArgumentCount(0, 0, ""),
 		RunE: func(*cobra.Command, []string) error {
 			if code := render.Main(a.Stdin, a.Stdout.Writer); code != 0 {
-				return cli.Ending(cli.Fail(errors.New("render: standard input has no request"), "the agent starts this by itself"), code)
+				return cli.WithExitCode(cli.Fail(errors.New("render: standard input has no request"), "the agent starts this by itself"), code)
 			}
 			return nil
 		},

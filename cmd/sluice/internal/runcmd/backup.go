@@ -42,15 +42,15 @@ func BackupVerb(a *cli.App) *cobra.Command {
 to restore it, stop serve and put it in place of DIR/` + cli.StoreFile + `. A database (--database) is
 backed up with its own tools. The keys in DIR/tls are files: copy them too.`,
 		Example: `  sluice backup --data /var/lib/sluice --to /backup/sluice.db`,
-		Args:    cli.Arguments(0, 0, ""),
+		Args:    cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			for flag, missing := range map[string]bool{"--data": a.Data == "", "--to": to == ""} {
 				if missing {
-					return cli.Usage(cmd, "%s is missing", flag)
+					return cli.UsageError(cmd, "%s is missing", flag)
 				}
 			}
 			if a.Database != "" {
-				return cli.Usage(cmd, "the store is in PostgreSQL: pg_dump backs it up")
+				return cli.UsageError(cmd, "the store is in PostgreSQL: pg_dump backs it up")
 			}
 			file := filepath.Join(a.Data, cli.StoreFile)
 			if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
@@ -64,7 +64,7 @@ backed up with its own tools. The keys in DIR/tls are files: copy them too.`,
 			if err := writeBackup(cmd.Context(), st, to); err != nil {
 				return fmt.Errorf("backup: %w", err)
 			}
-			return a.Wrote(edits.Done{Did: "backup of " + file + " in " + to})
+			return a.PrintDone(edits.Done{Did: "backup of " + file + " in " + to})
 		},
 	}
 	cmd.Flags().StringVar(&to, "to", "", "`FILE` to write; it must not exist yet")

@@ -18,15 +18,15 @@ import (
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 )
 
-// keptFile is what the engine keeps in the data folder so that its next start is quick. It can be deleted.
-const keptFile = "read.cache"
+// cacheFile is what the engine keeps in the data folder so that its next start is quick. It can be deleted.
+const cacheFile = "read.cache"
 
 // defaultListen is where serve listens; agents and --server name it in their examples.
 const defaultListen = "127.0.0.1:7600"
 
 func ServeVerb(a *cli.App) *cobra.Command {
-	var r running
-	var d doors
+	var r engineOptions
+	var d listenOptions
 	cmd := &cobra.Command{
 		Use:     "serve --repo R --data DIR",
 		GroupID: cli.GroupRun,
@@ -54,41 +54,41 @@ $SLUICE_GIT_CA_FILE); ssh:// uses the SSH agent or $SLUICE_SSH_KEY, and checks t
 		Example: `  sluice serve --repo /srv/git/releases.git --data /var/lib/sluice
   sluice serve --repo /srv/git/releases.git --flags-repo /srv/git/flags.git --data /var/lib/sluice
   sluice serve --repo ssh://git@git.example/releases --data /var/lib/sluice --listen unix:///run/sluice.sock --listen https://0.0.0.0:7600 --cells 0.0.0.0:7601 --cells-address sluice.example.com:7601`,
-		Args: cli.Arguments(0, 0, ""),
+		Args: cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error { return serve(a, cmd, r, d) },
 	}
 	f := cmd.Flags()
-	d.flags(cmd)
-	cli.FlagsRepoFlags(a, cmd)
-	f.StringVar(&r.secret, "hook-secret-file", "", "`FILE` with the secret that the git host signs push hooks with")
+	d.addFlags(cmd)
+	cli.AddFlagsRepoFlags(a, cmd)
+	f.StringVar(&r.hookSecretFile, "hook-secret-file", "", "`FILE` with the secret that the git host signs push hooks with")
 	f.DurationVar(&r.poll, "poll", time.Minute, "how often to check the branch when no push is announced")
 	r.engineFlags(cmd)
 	return cmd
 }
 
-func serve(a *cli.App, cmd *cobra.Command, r running, d doors) (err error) {
+func serve(a *cli.App, cmd *cobra.Command, r engineOptions, d listenOptions) (err error) {
 	ctx := cmd.Context()
 	if a.Data == "" {
-		return cli.Usage(cmd, missingData)
+		return cli.UsageError(cmd, missingData)
 	}
-	if err := d.check(cmd); err != nil {
+	if err := d.validate(cmd); err != nil {
 		return err
 	}
-	secret, err := hookSecret(a, r.secret)
+	secret, err := readHookSecret(a, r.hookSecretFile)
 	if err != nil {
 		return err
 	}
-	in, err := d.open(a.Data)
+	in, err := d.openListeners(a.Data)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = in.Close() }() // closed already, but where starting failed
-	release, err := alone(a.Data)
+	release, err := lockDataFolder(a.Data)
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
 	defer func() { _ = release() }()
-	e, err := engage(ctx, a, cmd, r)
+	e, err := openEngine(ctx, a, cmd, r)
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func serve(a *cli.App, cmd *cobra.Command, r running, d doors) (err error) {
 	}
 	defer announces.Close()
 	if in.public != "" {
-		if err := agree(ctx, e.store, cli.Advertised{Address: in.public, Pins: in.keys.Pins}, in.tlsDir, e.log); err != nil {
+		if err := advertise(ctx, e.store, cli.Advertised{Address: in.public, Pins: in.keys.Pins}, in.tlsDir, e.log); err != nil {
 			return err
 		}
 	}
@@ -110,7 +110,7 @@ func serve(a *cli.App, cmd *cobra.Command, r running, d doors) (err error) {
 		Reachable: e.Reachable, Store: e.store.Ready, Keys: in.cellKeys(), Numbers: e.Numbers,
 	}
 	if announces != nil {
-		announces.serve(&o, e)
+		announces.extendOptions(&o, e)
 	}
 	server, err := controlplane.New(o)
 	if err != nil {
@@ -119,19 +119,19 @@ func serve(a *cli.App, cmd *cobra.Command, r running, d doors) (err error) {
 	g, ctx := errgroup.WithContext(ctx)
 	watch := watchPushes(ctx, e.repo, e.log)
 	if announces != nil {
-		announces.start(ctx, g, watchPushes(ctx, announces.repo, e.log))
+		announces.startLoops(ctx, g, watchPushes(ctx, announces.repo, e.log))
 	}
-	say(a, in)
+	printListeners(a, in)
 	g.Go(func() error { return e.Run(ctx, watch) })
 	g.Go(func() error { return server.Serve(ctx, in.all...) })
 	return g.Wait()
 }
 
-func hookSecret(a *cli.App, file string) (string, error) {
+func readHookSecret(a *cli.App, file string) (string, error) {
 	if file == "" {
 		return a.Getenv("SLUICE_HOOK_SECRET"), nil
 	}
-	secret, err := cli.ReadBounded(file)
+	secret, err := cli.ReadSmallFile(file)
 	if err != nil {
 		return "", fmt.Errorf("read the hook secret: %w", err)
 	}
@@ -143,7 +143,7 @@ func hookSecret(a *cli.App, file string) (string, error) {
 }
 
 // watchPushes tells of pushes to a repository on this disk; nil: nobody does. Where watching fails, polling does the work.
-func watchPushes(ctx context.Context, repo *cli.Opened, log zerolog.Logger) <-chan struct{} {
+func watchPushes(ctx context.Context, repo *cli.OpenRepository, log zerolog.Logger) <-chan struct{} {
 	source, err := gitrepo.Watch(ctx, repo.Address)
 	if err != nil {
 		log.Warn().Err(err).Str("repository", repo.Address).Msg("pushes are not noticed at once, but by polling")

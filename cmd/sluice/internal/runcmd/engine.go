@@ -22,59 +22,59 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// running is what serve and tick are told.
-type running struct {
-	secret string // file
-	poll   time.Duration
-	author string
-	key    string
-	level  string
+// engineOptions is what serve and tick are told.
+type engineOptions struct {
+	hookSecretFile string // file
+	poll           time.Duration
+	author         string
+	signingKey     string
+	level          string
 
 	webhookSecrets string // file
 }
 
-func (r *running) engineFlags(cmd *cobra.Command) {
+func (r *engineOptions) engineFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&r.author, "author", "Sluice <sluice@localhost>", "who commits promotions: `NAME-AND-ADDRESS`")
-	f.StringVar(&r.key, "signing-key", "", "`FILE` with the private SSH key that signs promotions")
+	f.StringVar(&r.signingKey, "signing-key", "", "`FILE` with the private SSH key that signs promotions")
 	f.StringVar(&r.level, "log", "info", "log level: debug, info, warn, error")
 	f.StringVar(&r.webhookSecrets, "webhook-secrets-file", "", "`FILE` with lines of NAME whsec_BASE64: the secrets that sign messages to webhooks (default $SLUICE_WEBHOOK_SECRETS)")
 }
 
 const missingData = "--data, the folder for the mirror and the store, is missing"
 
-// engaged is an engine with what it works on. Close it.
-type engaged struct {
+// runningEngine is an engine with what it works on. Close it.
+type runningEngine struct {
 	*engine.Engine
-	repo  *cli.Opened
-	store cli.Store
-	as    cli.Signatory
-	log   zerolog.Logger
+	repo     *cli.OpenRepository
+	store    cli.Store
+	identity cli.CommitIdentity
+	log      zerolog.Logger
 }
 
-func (e *engaged) Close() error {
+func (e *runningEngine) Close() error {
 	e.repo.Close()
 	return e.store.Close()
 }
 
-// engage opens what the engine works on.
-func engage(ctx context.Context, a *cli.App, cmd *cobra.Command, r running) (*engaged, error) {
+// openEngine opens what the engine works on.
+func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOptions) (*runningEngine, error) {
 	if a.Data == "" {
-		return nil, cli.Usage(cmd, missingData)
+		return nil, cli.UsageError(cmd, missingData)
 	}
 	level, err := zerolog.ParseLevel(r.level)
 	if err != nil {
-		return nil, cli.Usage(cmd, "--log %q is none of debug, info, warn, error", r.level)
+		return nil, cli.UsageError(cmd, "--log %q is none of debug, info, warn, error", r.level)
 	}
 	log := a.Logger().Level(level)
-	as := cli.Signatory{}
+	as := cli.CommitIdentity{}
 	name, rest, ok := strings.Cut(r.author, " <")
 	mail, closed := strings.CutSuffix(rest, ">")
 	if as.Person = (releases.Person{Name: name, Email: mail}); !ok || !closed || name == "" {
-		return nil, cli.Usage(cmd, "--author %q is not of the form Name <address>", r.author)
+		return nil, cli.UsageError(cmd, "--author %q is not of the form Name <address>", r.author)
 	}
-	if r.key != "" {
-		signer, err := gitrepo.LoadSigner(r.key)
+	if r.signingKey != "" {
+		signer, err := gitrepo.LoadSigner(r.signingKey)
 		if err != nil {
 			return nil, err
 		}
@@ -84,28 +84,28 @@ func engage(ctx context.Context, a *cli.App, cmd *cobra.Command, r running) (*en
 	if err != nil {
 		return nil, err
 	}
-	repo, err := a.OpenAs(ctx, cmd, as)
+	repo, err := a.OpenReleasesAs(ctx, cmd, as)
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
-	if err := repo.Peek(ctx); err != nil {
+	if err := repo.CheckKind(ctx); err != nil {
 		repo.Close()
 		return nil, errors.Join(err, st.Close())
 	}
-	e, err := engine.New(ctx, repo.Repo, st, engine.Options{Log: log, Probe: engine.HTTPProber{}, Poll: r.poll, Keep: filepath.Join(a.Data, keptFile)})
+	e, err := engine.New(ctx, repo.Repo, st, engine.Options{Log: log, Probe: engine.HTTPProber{}, Poll: r.poll, Keep: filepath.Join(a.Data, cacheFile)})
 	if err != nil {
 		repo.Close()
 		return nil, errors.Join(err, st.Close())
 	}
-	return &engaged{Engine: e, repo: repo, store: st, as: as, log: log}, nil
+	return &runningEngine{Engine: e, repo: repo, store: st, identity: as, log: log}, nil
 }
 
 // lockFile is held in the data folder while serve runs there. It stays when it is not held.
 const lockFile = "serve.lock"
 
-// alone keeps a second serve out of the data folder: each has what cells report to it in memory, so that the other
+// lockDataFolder keeps a second serve out of the data folder: each has what cells report to it in memory, so that the other
 // would take the same cells for silent. The system frees it when the process ends, however it ends.
-func alone(data string) (release func() error, err error) {
+func lockDataFolder(data string) (release func() error, err error) {
 	if err := os.MkdirAll(data, 0o700); err != nil {
 		return nil, cli.Fail(err, "--data names a folder, which is created if it does not exist")
 	}
@@ -125,9 +125,9 @@ func alone(data string) (release func() error, err error) {
 	return nil, errors.Join(err, f.Close())
 }
 
-// agree makes the store know where cells reach this control plane and by which keys, or says that it knows others. The one
+// advertise makes the store know where cells reach this control plane and by which keys, or says that it knows others. The one
 // that started last counts; where that is another address or standby key, replicas may not have been started alike.
-func agree(ctx context.Context, st cli.Store, mine cli.Advertised, dir string, log zerolog.Logger) error {
+func advertise(ctx context.Context, st cli.Store, mine cli.Advertised, dir string, log zerolog.Logger) error {
 	for {
 		known, kept, err := cli.ReadAdvertised(ctx, st)
 		if err != nil {

@@ -17,49 +17,49 @@ import (
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 )
 
-// FlagsRepoFlags adds what names the flags repository.
-func FlagsRepoFlags(a *App, cmd *cobra.Command) {
+// AddFlagsRepoFlags adds what names the flags repository.
+func AddFlagsRepoFlags(a *App, cmd *cobra.Command) {
 	f := cmd.PersistentFlags()
 	f.StringVar(&a.FlagsRepo, "flags-repo", "", "flags repository: a folder or a URL (default $SLUICE_FLAGS_REPO)")
 	f.StringVar(&a.flagsBranch, "flags-branch", "", "branch of the flags repository (default: the one that HEAD names)")
 }
 
-// FlagsAt is where a flags repository at address is.
-func (a *App) FlagsAt(address string) Place {
-	return Place{Address: address, Branch: a.flagsBranch, layout: gitrepo.FlagsLayout, mirror: "flags-mirror", flag: "--flags-repo"}
+// FlagsLocation is where a flags repository at address is.
+func (a *App) FlagsLocation(address string) Location {
+	return Location{Address: address, Branch: a.flagsBranch, layout: gitrepo.FlagsLayout, mirrorName: "flags-mirror", flagName: "--flags-repo"}
 }
 
-// FlagsPlace finds the flags repository: --flags-repo, $SLUICE_FLAGS_REPO, or the repository around the working folder.
-func (a *App) FlagsPlace(ctx context.Context, cmd *cobra.Command) (Place, error) {
-	at := a.FlagsAt(cmp.Or(a.FlagsRepo, a.Getenv("SLUICE_FLAGS_REPO")))
+// FindFlagsLocation finds the flags repository: --flags-repo, $SLUICE_FLAGS_REPO, or the repository around the working folder.
+func (a *App) FindFlagsLocation(ctx context.Context, cmd *cobra.Command) (Location, error) {
+	at := a.FlagsLocation(cmp.Or(a.FlagsRepo, a.Getenv("SLUICE_FLAGS_REPO")))
 	if at.Address == "" {
-		at.Address = a.aroundHere(ctx)
+		at.Address = a.enclosingRepository(ctx)
 	}
 	if at.Address == "" {
-		return at, Fail(fmt.Errorf("%sthere is no git repository around the working folder", Verb(cmd)), "name the flags repository: --flags-repo FOLDER-OR-URL, or set SLUICE_FLAGS_REPO; sluice flag init makes one")
+		return at, Fail(fmt.Errorf("%sthere is no git repository around the working folder", CommandPrefix(cmd)), "name the flags repository: --flags-repo FOLDER-OR-URL, or set SLUICE_FLAGS_REPO; sluice flag init makes one")
 	}
 	return at, nil
 }
 
 // OpenFlags opens the flags repository.
-func (a *App) OpenFlags(ctx context.Context, cmd *cobra.Command) (*Opened, error) {
-	at, err := a.FlagsPlace(ctx, cmd)
+func (a *App) OpenFlags(ctx context.Context, cmd *cobra.Command) (*OpenRepository, error) {
+	at, err := a.FindFlagsLocation(ctx, cmd)
 	if err != nil {
 		return nil, err
 	}
-	return a.OpenAt(ctx, at, Signatory{})
+	return a.OpenLocation(ctx, at, CommitIdentity{})
 }
 
 // SettingsFile says what kind of repository it is.
 const SettingsFile = "sluice.yaml"
 
-// Flags reads the tip of a flags repository.
-func (o *Opened) Flags(ctx context.Context) (*edits.Flags, error) {
-	commit, files, err := o.Tip(ctx, "sluice flag init "+o.Address)
+// ReadFlags reads the tip of a flags repository.
+func (o *OpenRepository) ReadFlags(ctx context.Context) (*edits.Flags, error) {
+	commit, files, err := o.ReadTip(ctx, "sluice flag init "+o.Address)
 	if err != nil {
 		return nil, err
 	}
-	if err := o.right(files); err != nil {
+	if err := o.checkKind(files); err != nil {
 		return nil, err
 	}
 	if !IsFlags(files) {
@@ -99,23 +99,23 @@ func repositoryKind(files fs.FS) string {
 	return ""
 }
 
-// right refuses files of the other kind of repository: no flag is committed to a release repository, no release to a flags repository.
-func (at Place) right(files fs.FS) error {
+// checkKind refuses files of the other kind of repository: no flag is committed to a release repository, no release to a flags repository.
+func (at Location) checkKind(files fs.FS) error {
 	switch kind := repositoryKind(files); {
 	case kind == kindFlags && at.layout != gitrepo.FlagsLayout:
-		return Fail(fmt.Errorf("%s is a flags repository: its sluice.yaml says kind: %s", at.Address, kind), "%s, or SLUICE_REPO, names the release repository", at.flag)
+		return Fail(fmt.Errorf("%s is a flags repository: its sluice.yaml says kind: %s", at.Address, kind), "%s, or SLUICE_REPO, names the release repository", at.flagName)
 	case kind == kindReleases && at.layout == gitrepo.FlagsLayout:
-		return Fail(fmt.Errorf("%s is a release repository: its sluice.yaml says kind: %s", at.Address, kind), "%s, or SLUICE_FLAGS_REPO, names the flags repository; sluice flag init makes one", at.flag)
+		return Fail(fmt.Errorf("%s is a release repository: its sluice.yaml says kind: %s", at.Address, kind), "%s, or SLUICE_FLAGS_REPO, names the flags repository; sluice flag init makes one", at.flagName)
 	}
 	return nil
 }
 
-// peekTimeout bounds how long a repository is looked at before anything is run for it.
-const peekTimeout = 10 * time.Second
+// checkKindTimeout bounds how long a repository is looked at before anything is run for it.
+const checkKindTimeout = 10 * time.Second
 
-// Peek refuses a repository that is of the other kind. One that can't be read now is none to stop for: whoever runs goes on without it.
-func (o *Opened) Peek(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, peekTimeout)
+// CheckKind refuses a repository that is of the other kind. One that can't be read now is none to stop for: whoever runs goes on without it.
+func (o *OpenRepository) CheckKind(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, checkKindTimeout)
 	defer cancel()
 	commit, err := o.Fetch(ctx)
 	if err != nil || commit == "" {
@@ -125,5 +125,5 @@ func (o *Opened) Peek(ctx context.Context) error {
 	if err != nil {
 		return nil //nolint:nilerr // as above
 	}
-	return o.right(files)
+	return o.checkKind(files)
 }

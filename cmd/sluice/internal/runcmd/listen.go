@@ -14,8 +14,8 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/transport"
 )
 
-// doors are what serve is told of where it is reached.
-type doors struct {
+// listenOptions are what serve is told of where it is reached.
+type listenOptions struct {
 	listen    []string // people and hooks
 	cells     string   // HOST:PORT; empty: cells name themselves, on this machine
 	public    string   // HOST:PORT under which cells reach it; empty: cells
@@ -23,7 +23,7 @@ type doors struct {
 	cert, key string   // files, for https:// addresses; empty: the active key's own
 }
 
-func (d *doors) flags(cmd *cobra.Command) {
+func (d *listenOptions) addFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringArrayVar(&d.listen, "listen", []string{defaultListen}, "listen for people and hooks at this `ADDRESS`: loopback, unix:///PATH, or https://HOST:PORT; may be repeated")
 	f.StringVar(&d.cells, "cells", "", "listen for cells at `HOST:PORT`, by mutual TLS that ends here (default: cells have no keys and name themselves, on this machine only)")
@@ -33,42 +33,42 @@ func (d *doors) flags(cmd *cobra.Command) {
 	f.StringVar(&d.key, "tls-key", "", "PEM `FILE` with the private key of --tls-cert")
 }
 
-// check says what does not go together, before anything is opened.
-func (d *doors) check(cmd *cobra.Command) error {
+// validate says what does not go together, before anything is opened.
+func (d *listenOptions) validate(cmd *cobra.Command) error {
 	if (d.cert == "") != (d.key == "") {
-		return cli.Usage(cmd, "--tls-cert and --tls-key go together")
+		return cli.UsageError(cmd, "--tls-cert and --tls-key go together")
 	}
 	if d.cells == "" {
 		if d.public != "" {
-			return cli.Usage(cmd, "--cells-address is the address under which cells reach --cells, which is missing")
+			return cli.UsageError(cmd, "--cells-address is the address under which cells reach --cells, which is missing")
 		}
 		return nil
 	}
 	host, _, err := net.SplitHostPort(d.cells)
 	if err != nil {
-		return cli.Usage(cmd, "--cells %q is not HOST:PORT, such as 0.0.0.0:7601", d.cells)
+		return cli.UsageError(cmd, "--cells %q is not HOST:PORT, such as 0.0.0.0:7601", d.cells)
 	}
 	if d.public == "" {
 		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-			return cli.Usage(cmd, "cells can't dial %q: give the address under which they reach it with --cells-address HOST:PORT", d.cells)
+			return cli.UsageError(cmd, "cells can't dial %q: give the address under which they reach it with --cells-address HOST:PORT", d.cells)
 		}
 		return nil
 	}
 	if host, port, err := net.SplitHostPort(d.public); err != nil || host == "" || port == "" || port == "0" {
-		return cli.Usage(cmd, "--cells-address %q is not HOST:PORT, such as sluice.example.com:443", d.public)
+		return cli.UsageError(cmd, "--cells-address %q is not HOST:PORT, such as sluice.example.com:443", d.public)
 	}
 	return nil
 }
 
-// entrances are what serve listens on. Close them.
-type entrances struct {
+// listeners are what serve listens on. Close them.
+type listeners struct {
 	all    []net.Listener
 	tlsDir string          // of keys
 	keys   *transport.Keys // nil: none are needed
 	public string          // HOST:PORT under which cells reach it; empty: they have no listener
 }
 
-func (e *entrances) Close() error {
+func (e *listeners) Close() error {
 	var errs []error
 	for _, l := range e.all {
 		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
@@ -79,16 +79,16 @@ func (e *entrances) Close() error {
 }
 
 // cellKeys are what is said to cells; nil: they have no listener.
-func (e *entrances) cellKeys() *transport.Keys {
+func (e *listeners) cellKeys() *transport.Keys {
 	if e.public == "" {
 		return nil
 	}
 	return e.keys
 }
 
-// open listens everywhere, or nowhere.
-func (d *doors) open(data string) (e *entrances, err error) {
-	e = &entrances{}
+// openListeners listens everywhere, or nowhere.
+func (d *listenOptions) openListeners(data string) (e *listeners, err error) {
+	e = &listeners{}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.Close())
@@ -129,7 +129,7 @@ func (d *doors) open(data string) (e *entrances, err error) {
 }
 
 // certificate is the one for people; the keys are opened if anyone needs them.
-func (d *doors) certificate(data string, e *entrances) (cert tls.Certificate, err error) {
+func (d *listenOptions) certificate(data string, e *listeners) (cert tls.Certificate, err error) {
 	secure := false
 	for _, at := range d.listen {
 		secure = secure || strings.HasPrefix(at, "https://")
@@ -153,17 +153,17 @@ func (d *doors) certificate(data string, e *entrances) (cert tls.Certificate, er
 	return cert, nil
 }
 
-// say tells where it listens.
-func say(a *cli.App, e *entrances) {
+// printListeners tells where it listens.
+func printListeners(a *cli.App, e *listeners) {
 	for i, l := range e.all {
 		if e.public != "" && i == len(e.all)-1 {
-			a.Stdout.Line("listening for cells on %s, which they reach as %s", l.Addr(), e.public)
+			a.Stdout.PrintLine("listening for cells on %s, which they reach as %s", l.Addr(), e.public)
 			continue
 		}
-		a.Stdout.Line("listening on %s", transport.Address(l))
+		a.Stdout.PrintLine("listening on %s", transport.Address(l))
 	}
 	if e.keys != nil {
-		a.Stdout.Line("active key %s", e.keys.Pins[0])
-		a.Stdout.Line("standby key %s", e.keys.Pins[1])
+		a.Stdout.PrintLine("active key %s", e.keys.Pins[0])
+		a.Stdout.PrintLine("standby key %s", e.keys.Pins[1])
 	}
 }

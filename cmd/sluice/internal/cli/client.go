@@ -23,27 +23,27 @@ import (
 )
 
 const (
-	AskTimeout = 30 * time.Second
-	maxAnswer  = 64 << 20
+	RequestTimeout = 30 * time.Second
+	maxResponse    = 64 << 20
 )
 
 // Refusal is the control plane's no.
 type Refusal struct {
 	server string
 	Status int
-	said   string
+	detail string
 }
 
-func (r *Refusal) Error() string { return r.server + " says: " + r.said }
+func (r *Refusal) Error() string { return r.server + " says: " + r.detail }
 
-// Ask gets a resource of the control plane.
-func (a *App) Ask(ctx context.Context, path string, into any) error {
-	return a.Call(ctx, http.MethodGet, path, nil, into)
+// GetResource gets a resource of the control plane.
+func (a *App) GetResource(ctx context.Context, path string, into any) error {
+	return a.CallServer(ctx, http.MethodGet, path, nil, into)
 }
 
-// Call asks the control plane, with the token in $SLUICE_TOKEN if there is one. in and into are JSON, and may be nil.
-func (a *App) Call(ctx context.Context, method, path string, in, into any) error {
-	ctx, cancel := context.WithTimeout(ctx, AskTimeout)
+// CallServer asks the control plane, with the token in $SLUICE_TOKEN if there is one. in and into are JSON, and may be nil.
+func (a *App) CallServer(ctx context.Context, method, path string, in, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
 	defer cancel()
 	var body io.Reader
 	if in != nil {
@@ -57,7 +57,7 @@ func (a *App) Call(ctx context.Context, method, path string, in, into any) error
 	defer transport.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(ctx, method, strings.TrimRight(base, "/")+path, body)
 	if err != nil {
-		return Fail(fmt.Errorf("ask %s: not an address: %w", a.Server, Cause(err)), serverForms)
+		return Fail(fmt.Errorf("ask %s: not an address: %w", a.Server, WithoutURL(err)), serverAddressHint)
 	}
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
@@ -72,15 +72,15 @@ func (a *App) Call(ctx context.Context, method, path string, in, into any) error
 	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	resp, err := client.Do(req)
 	if err != nil {
-		return a.unreached(err)
+		return a.connectionError(err)
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse))
 	if err != nil {
 		return fmt.Errorf("ask %s: %w", a.Server, err)
 	}
 	if resp.StatusCode/100 != 2 {
-		return a.refused(resp, answer)
+		return a.responseError(resp, answer)
 	}
 	if into == nil || resp.StatusCode == http.StatusNoContent {
 		return nil
@@ -91,22 +91,22 @@ func (a *App) Call(ctx context.Context, method, path string, in, into any) error
 	return nil
 }
 
-// NobodyThere is what to do where no control plane answers.
-const NobodyThere = "is sluice serve running there? Without --server, --repo and --data are read"
+// ServerDownHint is what to do where no control plane answers.
+const ServerDownHint = "is sluice serve running there? Without --server, --repo and --data are read"
 
-const serverForms = "--server is http://HOST:PORT, https://HOST:PORT or unix:///PATH"
+const serverAddressHint = "--server is http://HOST:PORT, https://HOST:PORT or unix:///PATH"
 
-// Cause is what went wrong, without the URL that was asked for, which says nothing to people.
-func Cause(err error) error {
+// WithoutURL is what went wrong, without the URL that was asked for, which says nothing to people.
+func WithoutURL(err error) error {
 	if at := new(url.Error); errors.As(err, &at) {
 		return at.Err
 	}
 	return err
 }
 
-// unreached says that no answer came, and what that may come from.
-func (a *App) unreached(err error) error {
-	err = Cause(err)
+// connectionError says that no answer came, and what that may come from.
+func (a *App) connectionError(err error) error {
+	err = WithoutURL(err)
 	said := fmt.Errorf("ask %s: %w", a.Server, err)
 	unknown := new(tls.CertificateVerificationError)
 	proxy := new(net.OpError)
@@ -122,22 +122,22 @@ func (a *App) unreached(err error) error {
 	case errors.Is(err, io.EOF) && strings.HasPrefix(a.Server, "http://"):
 		return Fail(said, "that address may need https:// instead of http://")
 	case strings.Contains(err.Error(), "unsupported protocol scheme"):
-		return Fail(said, serverForms)
+		return Fail(said, serverAddressHint)
 	case errors.As(err, &proxy) && proxy.Op == "proxyconnect":
 		return Fail(said, "HTTPS_PROXY or HTTP_PROXY names a proxy that can't be reached; NO_PROXY names the hosts that need none")
 	case errors.Is(err, context.DeadlineExceeded):
-		return Fail(said, "no answer within %s: is the control plane overloaded, or does something on the way drop packets?", AskTimeout)
+		return Fail(said, "no answer within %s: is the control plane overloaded, or does something on the way drop packets?", RequestTimeout)
 	}
-	return Fail(said, NobodyThere)
+	return Fail(said, ServerDownHint)
 }
 
-func (a *App) refused(resp *http.Response, answer []byte) error {
+func (a *App) responseError(resp *http.Response, answer []byte) error {
 	var problem struct {
 		Title  string `json:"title"`
 		Detail string `json:"detail"`
 	}
 	plain := json.Unmarshal(answer, &problem) != nil || problem.Title == ""
-	err := &Refusal{server: a.Server, Status: resp.StatusCode, said: strings.TrimSuffix(strings.TrimSpace(cmp.Or(problem.Detail, problem.Title, resp.Status)), ".")}
+	err := &Refusal{server: a.Server, Status: resp.StatusCode, detail: strings.TrimSuffix(strings.TrimSpace(cmp.Or(problem.Detail, problem.Title, resp.Status)), ".")}
 	switch status := resp.StatusCode; {
 	case plain:
 		return Fail(err, "that is not an answer from sluice serve: is %s its address, and is a proxy in front of it?", a.Server)
@@ -179,11 +179,11 @@ func (a *App) Transport() (base string, t *http.Transport) {
 	return a.Server, t
 }
 
-// Pages asks for all pages of a list. take gets each, and gives what the next begins after; empty: it was the last.
-func Pages[T any](ctx context.Context, a *App, path string, q url.Values, take func(T) (after string)) error {
+// EachPage asks for all pages of a list. take gets each, and gives what the next begins after; empty: it was the last.
+func EachPage[T any](ctx context.Context, a *App, path string, q url.Values, take func(T) (after string)) error {
 	for {
 		var page T
-		if err := a.Ask(ctx, path+"?"+q.Encode(), &page); err != nil {
+		if err := a.GetResource(ctx, path+"?"+q.Encode(), &page); err != nil {
 			return err
 		}
 		after := take(page)
@@ -194,9 +194,9 @@ func Pages[T any](ctx context.Context, a *App, path string, q url.Values, take f
 	}
 }
 
-// FlagDetail asks the control plane for a flag with all its cells.
-func FlagDetail(ctx context.Context, a *App, key string) (all peopleapi.FlagDetail, err error) {
-	err = Pages(ctx, a, "/v1/flags/"+url.PathEscape(key), url.Values{"limit": {"10000"}}, func(page peopleapi.FlagDetail) string {
+// FetchFlagDetail asks the control plane for a flag with all its cells.
+func FetchFlagDetail(ctx context.Context, a *App, key string) (all peopleapi.FlagDetail, err error) {
+	err = EachPage(ctx, a, "/v1/flags/"+url.PathEscape(key), url.Values{"limit": {"10000"}}, func(page peopleapi.FlagDetail) string {
 		page.Cells = append(all.Cells, page.Cells...)
 		all = page
 		return page.Next
@@ -204,9 +204,9 @@ func FlagDetail(ctx context.Context, a *App, key string) (all peopleapi.FlagDeta
 	return all, err
 }
 
-// ServerStatus asks the control plane for the status of a channel and all its cells; empty: of all.
-func ServerStatus(ctx context.Context, a *App, channel string) (all view.Status, err error) {
-	err = Pages(ctx, a, "/v1/status", OfChannel(channel), func(page view.Status) string {
+// FetchServerStatus asks the control plane for the status of a channel and all its cells; empty: of all.
+func FetchServerStatus(ctx context.Context, a *App, channel string) (all view.Status, err error) {
+	err = EachPage(ctx, a, "/v1/status", ChannelQuery(channel), func(page view.Status) string {
 		page.Cells = append(all.Cells, page.Cells...)
 		all = page
 		return page.Next
@@ -214,29 +214,29 @@ func ServerStatus(ctx context.Context, a *App, channel string) (all view.Status,
 	return all, err
 }
 
-// OfChannel asks for one channel; empty: for all.
-func OfChannel(channel string) url.Values {
+// ChannelQuery asks for one channel; empty: for all.
+func ChannelQuery(channel string) url.Values {
 	if channel == "" {
 		return url.Values{}
 	}
 	return url.Values{"channel": {channel}}
 }
 
-// ServerFlag adds --server to a verb that can ask a running control plane.
-func ServerFlag(a *App, cmd *cobra.Command) {
+// AddServerFlag adds --server to a verb that can ask a running control plane.
+func AddServerFlag(a *App, cmd *cobra.Command) {
 	cmd.Flags().StringVar(&a.Server, "server", "", "`ADDRESS` of a control plane to ask: http://HOST:PORT, unix:///PATH, or https://HOST:PORT with a token in $SLUICE_TOKEN (default $SLUICE_SERVER; without one, --repo and --data are read)")
 }
 
-// AsksServer tells whether a control plane is to be asked. A repository or data folder named by a flag goes before the environment.
-func (a *App) AsksServer() bool {
+// UsesServer tells whether a control plane is to be asked. A repository or data folder named by a flag goes before the environment.
+func (a *App) UsesServer() bool {
 	if a.Server == "" && a.Repo == "" && a.Data == "" && a.Database == "" {
 		a.Server = a.Getenv("SLUICE_SERVER")
 	}
 	return a.Server != ""
 }
 
-// AsksFlagsServer tells whether a control plane is to be asked. A flags repository named by a flag goes before the environment.
-func (a *App) AsksFlagsServer() bool {
+// UsesServerForFlags tells whether a control plane is to be asked. A flags repository named by a flag goes before the environment.
+func (a *App) UsesServerForFlags() bool {
 	if a.Server == "" && a.FlagsRepo == "" {
 		a.Server = a.Getenv("SLUICE_SERVER")
 	}

@@ -31,7 +31,7 @@ func TestReplicasAgree(t *testing.T) {
 		{cli.Advertised{Address: "b.example:1", Pins: []string{"A", "B"}}, "would not trust it"},
 	} {
 		var said bytes.Buffer
-		if err := agree(t.Context(), st, c.mine, "tls", zerolog.New(&said)); err != nil {
+		if err := advertise(t.Context(), st, c.mine, "tls", zerolog.New(&said)); err != nil {
 			said.WriteString(err.Error())
 		}
 		if got := said.String(); (got == "") != (c.says == "") || !strings.Contains(got, c.says) {

@@ -31,20 +31,20 @@ type demo struct {
 	flags  string
 	server string
 	self   string
-	show   *screen
+	screen *screen
 
-	living   context.Context    // of the children
-	stop     context.CancelFunc // ends it
-	children sync.WaitGroup
-	ended    chan error // a child ended though nobody stopped it; room for all
+	childContext context.Context    // of the children
+	stopChildren context.CancelFunc // ends it
+	children     sync.WaitGroup
+	childErrors  chan error // a child ended though nobody stopped it; room for all
 
-	source  *cli.Opened
-	status  view.Status   // as last seen
-	desired *plan.Desired // the repository, as last seen
-	never   func() error  // what must not be, whatever else happens
+	source    *cli.OpenRepository
+	status    view.Status   // as last seen
+	desired   *plan.Desired // the repository, as last seen
+	invariant func() error  // what must not be, whatever else happens
 }
 
-const demoMark = ".sluice-demo" // marks a folder as one that the demo may empty
+const markerFile = ".sluice-demo" // marks a folder as one that the demo may empty
 
 const maxChildren = 8
 
@@ -53,24 +53,24 @@ func newDemo(ctx context.Context, a *cli.App, dir string) (*demo, error) {
 	if err != nil {
 		return nil, err
 	}
-	self, err := cli.SelfPath()
+	self, err := cli.ExecutablePath()
 	if err != nil {
 		return nil, err
 	}
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
-		if _, err := os.Stat(filepath.Join(dir, demoMark)); err != nil {
+		if _, err := os.Stat(filepath.Join(dir, markerFile)); err != nil {
 			return nil, cli.Fail(fmt.Errorf("demo: %s holds files that are not the demo's", dir), "name another folder: --dir DIR")
 		}
 		if err := os.RemoveAll(dir); err != nil {
 			return nil, fmt.Errorf("demo: empty %s: %w", dir, err)
 		}
 	}
-	if err := errors.Join(os.MkdirAll(filepath.Join(dir, "logs"), 0o755), os.WriteFile(filepath.Join(dir, demoMark), nil, 0o600)); err != nil { //nolint:gosec // for people to look at
+	if err := errors.Join(os.MkdirAll(filepath.Join(dir, "logs"), 0o755), os.WriteFile(filepath.Join(dir, markerFile), nil, 0o600)); err != nil { //nolint:gosec // for people to look at
 		return nil, fmt.Errorf("demo: %w", err)
 	}
 	// Whoever has not told git their name can have the demo all the same.
-	env := cli.WithoutGit(a.Env)
-	if who, err := a.Author(ctx); err == nil {
+	env := cli.WithoutGitEnv(a.Env)
+	if who, err := a.FindAuthor(ctx); err == nil {
 		env = append(env, "GIT_AUTHOR_NAME="+who.Name, "GIT_AUTHOR_EMAIL="+who.Email)
 	} else {
 		env = append(env, "GIT_AUTHOR_NAME=Demo", "GIT_AUTHOR_EMAIL=demo@sluice.example")
@@ -78,8 +78,8 @@ func newDemo(ctx context.Context, a *cli.App, dir string) (*demo, error) {
 	own := *a
 	own.Env, own.Data, own.Branch, own.Output = env, filepath.Join(dir, "look"), "", cli.AsTable
 	return &demo{
-		app: &own, dir: dir, repo: filepath.Join(dir, "releases"), flags: filepath.Join(dir, "flags"), self: self, ended: make(chan error, maxChildren),
-		show: newScreen(a.Stdout), never: func() error { return nil }, stop: func() {},
+		app: &own, dir: dir, repo: filepath.Join(dir, "releases"), flags: filepath.Join(dir, "flags"), self: self, childErrors: make(chan error, maxChildren),
+		screen: newScreen(a.Stdout), invariant: func() error { return nil }, stopChildren: func() {},
 	}, nil
 }
 
@@ -88,13 +88,13 @@ func (d *demo) path(parts ...string) string {
 }
 
 func (d *demo) git(ctx context.Context, dir string, args ...string) (string, error) {
-	return d.app.Git(ctx, dir, args...)
+	return d.app.RunGit(ctx, dir, args...)
 }
 
 // close ends all children and, unless it is to be kept, removes the folder.
 func (d *demo) close(keep bool) error {
-	d.show.clear()
-	d.stop()
+	d.screen.clearView()
+	d.stopChildren()
 	d.children.Wait()
 	if d.source != nil {
 		d.source.Close()
@@ -105,14 +105,14 @@ func (d *demo) close(keep bool) error {
 	return os.RemoveAll(d.dir)
 }
 
-// prepare makes the repository and what the cells need, of the fixtures.
-func (d *demo) prepare(ctx context.Context) error {
+// prepareReleases makes the repository and what the cells need, of the fixtures.
+func (d *demo) prepareReleases(ctx context.Context) error {
 	sample := fixtures.Workspaces()
-	files, err := cli.ReadAll(sample, "repository")
+	files, err := cli.ReadFolder(sample, "repository")
 	if err != nil {
 		return err
 	}
-	over, err := cli.ReadAll(sample, "demo")
+	over, err := cli.ReadFolder(sample, "demo")
 	if err != nil {
 		return err
 	}
@@ -122,7 +122,7 @@ func (d *demo) prepare(ctx context.Context) error {
 	if err := os.WriteFile(d.path("health.sh"), health, 0o755); err != nil { //nolint:gosec // it is run
 		return err
 	}
-	coming, err := cli.ReadAll(sample, "releases-to-come")
+	coming, err := cli.ReadFolder(sample, "releases-to-come")
 	if err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ func (d *demo) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	who, err := d.app.Author(ctx)
+	who, err := d.app.FindAuthor(ctx)
 	if err != nil {
 		return err
 	}
@@ -141,13 +141,13 @@ func (d *demo) prepare(ctx context.Context) error {
 		return err
 	}
 	d.app.Repo = d.repo
-	d.show.event("made a release repository: %s", d.repo)
-	d.source, err = d.app.OpenAt(ctx, d.app.ReleasePlace(d.repo), cli.Signatory{})
+	d.screen.printEvent("made a release repository: %s", d.repo)
+	d.source, err = d.app.OpenLocation(ctx, d.app.ReleaseLocation(d.repo), cli.CommitIdentity{})
 	return err
 }
 
-// start runs this program as a child; its output goes to out, its log to logs/NAME.log.
-func (d *demo) start(ctx context.Context, name string, out io.Writer, args ...string) error {
+// startChild runs this program as a child; its output goes to out, its log to logs/NAME.log.
+func (d *demo) startChild(ctx context.Context, name string, out io.Writer, args ...string) error {
 	file, err := os.Create(d.path("logs", name+".log"))
 	if err != nil {
 		return err
@@ -161,7 +161,7 @@ func (d *demo) start(ctx context.Context, name string, out io.Writer, args ...st
 		err := c.Run(ctx)
 		if ctx.Err() == nil {
 			said, _ := os.ReadFile(file.Name())
-			d.ended <- fmt.Errorf("%s ended: %w: %s", name, errors.Join(err), lastLine(said))
+			d.childErrors <- fmt.Errorf("%s ended: %w: %s", name, errors.Join(err), lastLine(said))
 		}
 	})
 	return nil
@@ -174,10 +174,10 @@ func lastLine(text []byte) string {
 
 func (d *demo) startServer(ctx context.Context) error {
 	living, stop := context.WithCancel(context.WithoutCancel(ctx)) // children outlive the story: close ends them
-	d.stop = stop
+	d.stopChildren = stop
 	read, write := io.Pipe()
 	defer read.Close()
-	err := d.start(living, "serve", write, "serve", "--repo", d.repo, "--flags-repo", d.flags, "--data", d.path("data"), "--listen", "127.0.0.1:0")
+	err := d.startChild(living, "serve", write, "serve", "--repo", d.repo, "--flags-repo", d.flags, "--data", d.path("data"), "--listen", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
@@ -193,14 +193,14 @@ func (d *demo) startServer(ctx context.Context) error {
 	}()
 	select {
 	case d.server = <-address:
-	case err := <-d.ended:
+	case err := <-d.childErrors:
 		return err
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 	d.app.Server = d.server
-	d.show.event("the control plane listens on %s", d.server)
-	d.living = living
+	d.screen.printEvent("the control plane listens on %s", d.server)
+	d.childContext = living
 	return nil
 }
 
@@ -212,50 +212,50 @@ func (d *demo) startCells(context.Context) error {
 	var started []string
 	for _, entry := range names {
 		name := entry.Name()
-		err := d.start(d.living, name, nil, "agent", "--cell", name, "--server", d.server, "--dir", d.path("cells", name),
-			"--health", "sh "+quoted(d.path("health.sh")), "--health-timeout", "2s", "--healthy-for", "1s", "--health-every", "500ms",
+		err := d.startChild(d.childContext, name, nil, "agent", "--cell", name, "--server", d.server, "--dir", d.path("cells", name),
+			"--health", "sh "+quoteShell(d.path("health.sh")), "--health-timeout", "2s", "--healthy-for", "1s", "--health-every", "500ms",
 			"--report-every", "1s", "--heal-every", "5s")
 		if err != nil {
 			return err
 		}
 		started = append(started, name)
 	}
-	d.show.event("started the agents of %s", strings.Join(started, ", "))
+	d.screen.printEvent("started the agents of %s", strings.Join(started, ", "))
 	return nil
 }
 
-// quoted is s for a shell.
-func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+// quoteShell is s for a shell.
+func quoteShell(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
-// cut runs the command that a release engineer would.
-func (d *demo) cut(ctx context.Context, version string) error {
-	return d.run(ctx, "", "release", "cut", version, "--from", d.path("to-come", version), "--repo", d.repo)
+// cutRelease runs the command that a release engineer would.
+func (d *demo) cutRelease(ctx context.Context, version string) error {
+	return d.runVerb(ctx, "", "release", "cut", version, "--from", d.path("to-come", version), "--repo", d.repo)
 }
 
-// look asks the control plane and reads the repository.
-func (d *demo) look(ctx context.Context) error {
-	s, err := cli.ServerStatus(ctx, d.app, "")
+// refreshStatus asks the control plane and reads the repository.
+func (d *demo) refreshStatus(ctx context.Context) error {
+	s, err := cli.FetchServerStatus(ctx, d.app, "")
 	if err != nil {
 		return err
 	}
 	if d.desired == nil || d.desired.Commit != s.Commit {
-		seen, err := d.source.Snapshot(ctx)
+		seen, err := d.source.ReadReleases(ctx)
 		if err != nil {
 			return err
 		}
 		d.desired = seen.Desired
 	}
-	d.show.follow(d.status, s, d.desired)
+	d.screen.printChanges(d.status, s, d.desired)
 	d.status = s
 	return nil
 }
 
-// until looks again and again until done, showing what changes.
-func (d *demo) until(ctx context.Context, done func() bool) error {
+// pollUntil looks again and again until done, showing what changes.
+func (d *demo) pollUntil(ctx context.Context, done func() bool) error {
 	const pace = 100 * time.Millisecond
 	failures := 0
 	for {
-		err := d.look(ctx)
+		err := d.refreshStatus(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
@@ -265,7 +265,7 @@ func (d *demo) until(ctx context.Context, done func() bool) error {
 			}
 		default:
 			failures = 0
-			if err := d.never(); err != nil {
+			if err := d.invariant(); err != nil {
 				return err
 			}
 			if done() {
@@ -275,7 +275,7 @@ func (d *demo) until(ctx context.Context, done func() bool) error {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case err := <-d.ended:
+		case err := <-d.childErrors:
 			return err
 		case <-time.After(pace):
 		}

@@ -16,21 +16,21 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// announcing is what serve and tick run for the flags repository. Close it.
-type announcing struct {
+// runningAnnouncer is what serve and tick run for the flags repository. Close it.
+type runningAnnouncer struct {
 	*announcer.Announcer
-	repo   *cli.Opened
+	repo   *cli.OpenRepository
 	sender *outbox.Sender
 }
 
-func (n *announcing) Close() {
+func (n *runningAnnouncer) Close() {
 	if n != nil {
 		n.repo.Close()
 	}
 }
 
 // openAnnouncer opens the flags repository that --flags-repo or $SLUICE_FLAGS_REPO names; nil: none is named, and nothing of flags is served.
-func openAnnouncer(a *cli.App, cmd *cobra.Command, e *engaged, r running) (*announcing, error) {
+func openAnnouncer(a *cli.App, cmd *cobra.Command, e *runningEngine, r engineOptions) (*runningAnnouncer, error) {
 	if a.FlagsRepo == "" {
 		a.FlagsRepo = a.Getenv("SLUICE_FLAGS_REPO")
 	}
@@ -38,26 +38,26 @@ func openAnnouncer(a *cli.App, cmd *cobra.Command, e *engaged, r running) (*anno
 		return nil, nil
 	}
 	secrets := webhookSecrets{file: r.webhookSecrets, given: a.Getenv("SLUICE_WEBHOOK_SECRETS")}
-	if _, err := secrets.read(); err != nil {
+	if _, err := secrets.load(); err != nil {
 		return nil, err
 	}
-	at, err := a.FlagsPlace(cmd.Context(), cmd)
+	at, err := a.FindFlagsLocation(cmd.Context(), cmd)
 	if err != nil {
 		return nil, err
 	}
-	repo, err := a.OpenAt(cmd.Context(), at, e.as)
+	repo, err := a.OpenLocation(cmd.Context(), at, e.identity)
 	if err != nil {
 		return nil, err
 	}
-	if err := repo.Peek(cmd.Context()); err != nil {
+	if err := repo.CheckKind(cmd.Context()); err != nil {
 		repo.Close()
 		return nil, err
 	}
-	n := &announcing{repo: repo}
+	n := &runningAnnouncer{repo: repo}
 	log := e.log.With().Str("about", "flags").Logger()
 	n.Announcer, err = announcer.New(announcer.Options{Repo: repo.Repo, Store: e.store, Engine: e.Engine, Log: log, Poll: r.poll})
 	if err == nil {
-		n.sender, err = outbox.New(outbox.Options{Store: e.store, Webhooks: e.webhooks, Secret: secrets.of, Leads: e.Leads, Log: log})
+		n.sender, err = outbox.New(outbox.Options{Store: e.store, Webhooks: e.webhooks, Secret: secrets.secretFor, Leads: e.Leads, Log: log})
 	}
 	if err != nil {
 		repo.Close()
@@ -67,7 +67,7 @@ func openAnnouncer(a *cli.App, cmd *cobra.Command, e *engaged, r running) (*anno
 }
 
 // webhooks are those of the flags repository; ok is false while it was not read.
-func (e *engaged) webhooks() (all []repository.Webhook, ok bool) {
+func (e *runningEngine) webhooks() (all []repository.Webhook, ok bool) {
 	v := e.View()
 	if v == nil || v.Flags == nil || v.Flags.Tip == nil {
 		return nil, false
@@ -75,8 +75,8 @@ func (e *engaged) webhooks() (all []repository.Webhook, ok bool) {
 	return v.Flags.Tip.Settings.Webhooks, true
 }
 
-// serve has the control plane answer for flags too. A hook of either repository's host has both looked at.
-func (n *announcing) serve(o *controlplane.Options, e *engaged) {
+// extendOptions has the control plane answer for flags too. A hook of either repository's host has both looked at.
+func (n *runningAnnouncer) extendOptions(o *controlplane.Options, e *runningEngine) {
 	o.Flags, o.Outbox = n, e.store
 	o.Collect = append(o.Collect, n.sender.Collector())
 	o.Pushed = func() {
@@ -88,8 +88,8 @@ func (n *announcing) serve(o *controlplane.Options, e *engaged) {
 	}
 }
 
-// start announces, and tells webhooks, until ctx ends.
-func (n *announcing) start(ctx context.Context, g *errgroup.Group, watch <-chan struct{}) {
+// startLoops announces, and tells webhooks, until ctx ends.
+func (n *runningAnnouncer) startLoops(ctx context.Context, g *errgroup.Group, watch <-chan struct{}) {
 	g.Go(func() error { return n.Run(ctx, watch) })
 	g.Go(func() error { return n.sender.Run(ctx) })
 }
@@ -100,14 +100,14 @@ type webhookSecrets struct {
 	given string // $SLUICE_WEBHOOK_SECRETS
 }
 
-// everyWebhook stands for those that are not named.
-const everyWebhook = ""
+// defaultWebhook stands for those that are not named.
+const defaultWebhook = ""
 
-// read gives the secrets by the webhook's name.
-func (w webhookSecrets) read() (map[string]string, error) {
+// load gives the secrets by the webhook's name.
+func (w webhookSecrets) load() (map[string]string, error) {
 	text, from := w.given, "$SLUICE_WEBHOOK_SECRETS"
 	if w.file != "" {
-		data, err := cli.ReadBounded(w.file)
+		data, err := cli.ReadSmallFile(w.file)
 		if err != nil {
 			return nil, cli.Fail(fmt.Errorf("read webhooks' secrets: %w", err), "--webhook-secrets-file names a file with lines of NAME whsec_…")
 		}
@@ -121,7 +121,7 @@ func (w webhookSecrets) read() (map[string]string, error) {
 		if len(words) == 0 || strings.HasPrefix(words[0], "#") {
 			continue
 		}
-		name := everyWebhook
+		name := defaultWebhook
 		if !strings.HasPrefix(words[0], "whsec_") {
 			name, words = words[0], words[1:]
 		}
@@ -134,13 +134,13 @@ func (w webhookSecrets) read() (map[string]string, error) {
 	return all, nil
 }
 
-// of gives the secrets of a webhook.
-func (w webhookSecrets) of(webhook string) (string, error) {
-	all, err := w.read()
+// secretFor gives the secrets of a webhook.
+func (w webhookSecrets) secretFor(webhook string) (string, error) {
+	all, err := w.load()
 	if err != nil {
 		return "", errors.New("the webhooks' secrets can't be read") // the rest is for the log, at the start
 	}
-	for _, name := range []string{webhook, everyWebhook} {
+	for _, name := range []string{webhook, defaultWebhook} {
 		if s := all[name]; s != "" {
 			return s, nil
 		}
