@@ -17,8 +17,8 @@ import (
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 )
 
-// documentFiles are the files in which every command has to be one that sluice understands. The design and the
-// rules speak of what is to come as well.
+// documentFiles returns the files in which every command must be valid. The design, the rules and the faults
+// are left out: they also speak of what is planned.
 func documentFiles(t *testing.T) []string {
 	t.Helper()
 	root := filepath.Join(sourceDir, "..", "..")
@@ -39,13 +39,13 @@ func documentFiles(t *testing.T) []string {
 type command struct {
 	where string // file:line
 	text  string
-	whole bool // stands in a block of its own, as it is typed; else it is mentioned in a sentence
+	whole bool // in a block, as it is typed; else mentioned in a sentence
 }
 
 var mentioned = regexp.MustCompile("`(sluice [^`]+)`")
 
-// findCommands finds the commands of a document: in fenced blocks, lines that begin with sluice or $ sluice, joined
-// where a backslash or a pipe ends them; elsewhere, what stands in backticks.
+// findCommands returns the commands of a document: in fenced blocks, the lines that begin with sluice or $
+// sluice, joined where a backslash ends them; elsewhere, the text in backticks.
 func findCommands(name, text string) []command {
 	var found []command
 	fenced := false
@@ -75,8 +75,8 @@ func findCommands(name, text string) []command {
 	return found
 }
 
-// splitCommandLine splits a command line as a shell does, as far as documents need it: quotes, and an end at a comment, a pipe, a
-// redirection, or two spaces, after which they explain.
+// splitCommandLine splits a command line as a shell does, as far as documents need: with quotes, and ending at
+// a comment, a pipe, a redirection, or two spaces, after which documents explain.
 func splitCommandLine(line string) []string {
 	var out []string
 	var word strings.Builder
@@ -113,8 +113,8 @@ func splitCommandLine(line string) []string {
 	return out
 }
 
-// TestDocumentedCommands holds that each command in the documents, and in the verbs' own examples, is one that sluice
-// understands: verb, flags and, where it stands as it is typed, arguments.
+// TestDocumentedCommands checks that each command in the documents, and in the verbs' own examples, is valid:
+// verb, flags and, in a block, arguments.
 func TestDocumentedCommands(t *testing.T) {
 	var all []command
 	for _, file := range documentFiles(t) {
@@ -155,7 +155,8 @@ func allVerbs(root *cobra.Command) []*cobra.Command {
 
 var placeholder = regexp.MustCompile(`[\[\]|…]`)
 
-// checkCommandLine tells what is wrong with a command line; a synopsis with brackets is held only to its verb.
+// checkCommandLine returns what is wrong with a command line. Of a synopsis with brackets, only the verb is
+// checked.
 func checkCommandLine(args []string, whole bool) error {
 	top := root(cli.NewApp(nil, nil, io.Discard, io.Discard))
 	top.InitDefaultCompletionCmd()
@@ -193,7 +194,7 @@ func TestWords(t *testing.T) {
 	}
 }
 
-// tour FILE: runs each command of a document that looks at what the demo left, in order; each must end well.
+// tour FILE: runs, in order, the commands of a document that use what the demo left; each must succeed.
 func tour(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: tour FILE")

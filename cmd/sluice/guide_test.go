@@ -17,15 +17,16 @@ import (
 // step is one thing that a guide has its reader do.
 type step struct {
 	where   string
-	file    string // written, with this content; empty: none
+	file    string // file to write, with this content; empty: none
 	content string
 	typed   string   // a command
-	prints  []string // what it prints at last, in this order; … stands for anything
+	prints  []string // expected output of the command, in this order; … matches anything
 }
 
-// guide FILE: follows a guide from its beginning to its end. Files are the fenced blocks that name one after their language;
-// commands are the lines of fenced blocks that begin with $, and what follows is what they print, times, commits and spans
-// aside. What only looks is asked again until it shows what the guide says. The last & commands run until the end.
+// guide FILE: follows a guide from beginning to end. Fenced blocks that name a file after their language are
+// files; in other fenced blocks, lines that begin with $ are commands, followed by their output, in which
+// times, commits and spans are ignored. Commands that change nothing are repeated until they print what the
+// guide shows. Commands that end with & run until the end.
 func guide(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: guide FILE")
@@ -66,7 +67,7 @@ func parseGuide(name, text string) (steps []step) {
 	return steps
 }
 
-// announced is the time in the guide: the test cannot wait for it.
+// announcementTime is the time in the guide, which is replaced: the test cannot wait for it.
 const announcementTime = "2026-12-01 10:00:00"
 
 func (s step) run(ts *testscript.TestScript) {
@@ -143,21 +144,21 @@ func (s step) startBackground(ts *testscript.TestScript, typed string) {
 	})
 }
 
-// isReadOnly tells whether a command changes nothing, so that it can be asked again.
+// isReadOnly reports whether a command changes nothing, so that it can be repeated.
 func isReadOnly(typed string) bool {
 	return slices.ContainsFunc([]string{"sluice status", "sluice announce show", "sluice announce list", "sluice flag show", "sluice flag list", "sluice flag eval", "sluice flag stale"}, func(p string) bool {
 		return strings.HasPrefix(typed, p)
 	}) || strings.Contains(typed, " log ")
 }
 
-// volatilePattern is what differs from run to run.
+// volatilePattern matches output that differs from run to run.
 var volatilePattern = regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(Z|[+-]\d\d:\d\d)?|\b\d\d:\d\d(:\d\d)?\b|\b[0-9a-f]{10,40}\b|\b\d+m?s\b`)
 
 func plainText(line string) string {
 	return strings.Join(strings.Fields(volatilePattern.ReplaceAllString(line, "*")), " ")
 }
 
-// missingLine is the first line that is not printed, in order; empty: all are.
+// missingLine returns the first line that is not printed, in order; empty: all are.
 func (s step) missingLine(printed string) string {
 	lines := strings.Split(printed, "\n")
 	for _, want := range s.prints {

@@ -25,7 +25,7 @@ head.
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 blocked by a gate or a hold. With -o json, standard
 output is JSON or empty; errors are printed in words on standard error.`
 
-// root builds the whole command tree by hand.
+// root builds the tree of all commands.
 func root(a *cli.App) *cobra.Command {
 	root := cli.Group("sluice", "Promote releases through channels into cells", rootHelp)
 	root.SilenceErrors, root.SilenceUsage = true, true

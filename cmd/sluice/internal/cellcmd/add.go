@@ -17,7 +17,7 @@ import (
 
 func cellAddVerb(a *cli.App) *cobra.Command {
 	var n edits.AddCell
-	var file string // where the token goes; empty: it is printed
+	var file string // for the token; empty: print it
 	cmd := &cobra.Command{
 		Use:   "add NAME [--channel CHANNEL]",
 		Short: "Add a cell, and make the one-time token that its agent registers with",
@@ -55,12 +55,12 @@ in its store (--data or --database).`,
 	return cmd
 }
 
-// addResult is what sluice cell add did.
+// addResult is the output of sluice cell add.
 type addResult struct {
 	Cell    string    `json:"cell"`
-	Commit  string    `json:"commit,omitempty"` // of cell.yaml; none: it was there
+	Commit  string    `json:"commit,omitempty"` // of cell.yaml; empty: the cell existed
 	Token   string    `json:"token,omitempty"`
-	File    string    `json:"file,omitempty"` // that has the token
+	File    string    `json:"file,omitempty"` // with the token
 	Expires time.Time `json:"expires"`
 	Run     string    `json:"run"` // the line to run in the cell
 }
@@ -102,7 +102,7 @@ func addCell(a *cli.App, cmd *cobra.Command, n edits.AddCell, file string) error
 	})
 }
 
-// commitCell commits cell.yaml and gives the commit; none if the cell is there as it is to be.
+// commitCell commits cell.yaml and returns the commit; empty if the cell exists as requested.
 func commitCell(a *cli.App, cmd *cobra.Command, n edits.AddCell) (string, error) {
 	repo, p, err := a.ReleaseRepository().OpenPusher(a, cmd)
 	if err != nil {
@@ -113,10 +113,10 @@ func commitCell(a *cli.App, cmd *cobra.Command, n edits.AddCell) (string, error)
 	return done.Commit, err
 }
 
-// unknownCellTimeout is how long the control plane may take to read of a cell that was committed just now.
+// unknownCellTimeout bounds how long the control plane may take to read a cell that was just committed.
 const unknownCellTimeout = 90 * time.Second
 
-// requestJoinToken has the control plane make a token, or makes it in the store.
+// requestJoinToken asks the control plane for a token or, without one, makes the token in the store.
 func requestJoinToken(a *cli.App, cmd *cobra.Command, name string) (peopleapi.JoinToken, error) {
 	ctx := cmd.Context()
 	if a.Server == "" {
@@ -141,13 +141,13 @@ func requestJoinToken(a *cli.App, cmd *cobra.Command, name string) (peopleapi.Jo
 	}
 }
 
-// isCommitted tells whether the repository has a cell that the control plane does not know. One that can't be looked at may have it.
+// isCommitted reports whether the repository has a cell that the control plane does not know, or can't be read.
 func isCommitted(ctx context.Context, a *cli.App, cmd *cobra.Command, name string) bool {
 	s, err := a.ReleaseRepository().ReadSnapshot(ctx, a, cmd)
 	return err != nil || s.Desired.Cells[name] != nil
 }
 
-// createJoinToken puts a token into the store, on the server's machine.
+// createJoinToken makes a token in the store, on the server's machine.
 func createJoinToken(ctx context.Context, a *cli.App, cmd *cobra.Command, name string) (token peopleapi.JoinToken, err error) {
 	s, err := a.ReleaseRepository().ReadSnapshot(ctx, a, cmd)
 	if err != nil {

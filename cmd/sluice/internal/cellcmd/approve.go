@@ -26,14 +26,14 @@ func cellApprovalVerb(a *cli.App) *cobra.Command {
 		set("off", "Let releases start without the owner's approval", "approval is no longer needed; what was approved stays approved", false))
 }
 
-// candidate is a release that the control plane offers and that does not run.
+// candidate is a release that the control plane offers and the cell does not run.
 type candidate struct {
 	Release string          `json:"release"`
 	Digest  releases.Digest `json:"digest"`
 	Channel string          `json:"channel,omitempty"`
 }
 
-// candidates are what there is to approve, the newest first.
+// candidates returns what can be approved, newest first.
 func candidates(o agent.Offered) []candidate {
 	var all []candidate
 	add := func(c candidate) {
@@ -87,7 +87,7 @@ func cellApproveVerb(a *cli.App) *cobra.Command {
 	return cmd
 }
 
-// chooseCandidate finds what is meant among what is offered.
+// chooseCandidate returns the candidate that the arguments name.
 func chooseCandidate(all []candidate, args []string) (candidate, error) {
 	var names []string
 	for _, c := range all {
@@ -108,7 +108,7 @@ func chooseCandidate(all []candidate, args []string) (candidate, error) {
 	return all[i], nil
 }
 
-// ownerView is what cell owner shows.
+// ownerView is the output of sluice cell owner.
 type ownerView struct {
 	Cell    string       `json:"cell"`
 	Owner   *cells.Owner `json:"owner"`
@@ -117,7 +117,7 @@ type ownerView struct {
 	Waits   string       `json:"waits,omitempty"`
 }
 
-// loadOwner reads what the owner decided; with nothing decided it is empty.
+// loadOwner reads the owner's decisions; without any, it returns an empty Owner.
 func loadOwner(a *cli.App, cmd *cobra.Command, folder func() (string, error)) (*cells.Owner, string, error) {
 	state, err := folder()
 	if err != nil {

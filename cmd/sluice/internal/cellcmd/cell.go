@@ -1,5 +1,5 @@
-// Package cellcmd has the verbs of who may come in: cells with their keys, on the vendor's side; what a cell's owner decides, on the
-// cell's own machine; and the tokens of people and programs.
+// Package cellcmd has the verbs of access: cells and their keys, on the vendor's side; the decisions of a
+// cell's owner, on the cell's own machine; and the tokens of people and programs.
 package cellcmd
 
 import (
@@ -106,7 +106,7 @@ func printMember(a *cli.App, m view.Member) error {
 			{"applying", m.Applying}, {"message", m.Message}, {"last report", cli.Ago(now, m.LastReport)},
 		} {
 			if l[1] != "" {
-				a.Stdout.PrintLine("%-13s %s", l[0], strings.Join(strings.Fields(l[1]), " ")) // a cell's words must not look like another line
+				a.Stdout.PrintLine("%-13s %s", l[0], strings.Join(strings.Fields(l[1]), " ")) // a cell's message must not look like another line
 			}
 		}
 		for _, b := range m.Blocked {
@@ -177,7 +177,8 @@ keeps running. A cell that is added again under this name starts anew, with anot
 
 func cellPath(name, rest string) string { return "/v1/cells/" + url.PathEscape(name) + rest }
 
-// fetchMembers are the channel's cells, or all, as the control plane has them or, without one, as repository and store say.
+// fetchMembers returns the cells of a channel (empty: all), from the control plane or, without one, from the
+// repository and the store.
 func fetchMembers(a *cli.App, cmd *cobra.Command, channel string) ([]view.Member, error) {
 	ctx := cmd.Context()
 	if !a.UsesServer() {
@@ -219,7 +220,7 @@ func readMembers(ctx context.Context, a *cli.App, cmd *cobra.Command, page view.
 	return view.MembersOf(v, page), nil
 }
 
-// isUnknownCell: the control plane has not read of the cell.
+// isUnknownCell reports whether the control plane has not read the cell yet.
 func isUnknownCell(err error) bool {
 	no := new(cli.Refusal)
 	return errors.As(err, &no) && no.Status == http.StatusNotFound

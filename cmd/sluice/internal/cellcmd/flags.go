@@ -62,7 +62,6 @@ func featureReleaseVerb(a *cli.App) *cobra.Command {
 	})
 }
 
-// printHeldFeatures shows the features that the owner holds.
 func printHeldFeatures(a *cli.App, o *cells.Owner) {
 	for _, feature := range o.Features {
 		why := ""
@@ -85,7 +84,7 @@ For the cell's owner, on the cell's machine: nothing is asked of the network.`,
 	}
 	long := cmd.Long
 	folder := addStateFlags(a, cmd)
-	cmd.Long = long // nothing is decided here
+	cmd.Long = long // without ownerHelp: nothing is decided here
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		state, err := folder()
 		if err != nil {

@@ -18,13 +18,13 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// ownerHelp is what all verbs of a cell's owner have in common.
+// ownerHelp ends the help of every verb of a cell's owner.
 const ownerHelp = `For the cell's owner, on the cell's machine: nothing is asked of the network. The decision is
 written to owner.yaml in the agent's state folder; the agent notices it within two seconds and
 enforces it. The vendor sees it and can't override it. It applies to everything new, even a
 rollback; only the cell's own return to its last good release is exempt.`
 
-// ownerVerbs are the verbs of cell that act on the cell's own machine.
+// ownerVerbs returns the verbs of cell that run on the cell's own machine.
 func ownerVerbs(a *cli.App) []*cobra.Command {
 	return []*cobra.Command{
 		cellOwnerVerb(a), cellPauseVerb(a), cellUnpauseVerb(a), cellPinVerb(a), cellUnpinVerb(a),
@@ -32,7 +32,8 @@ func ownerVerbs(a *cli.App) []*cobra.Command {
 	}
 }
 
-// addStateFlags adds the flags that name the agent's state folder, and gives what finds it.
+// addStateFlags adds the flags that name the agent's state folder, and returns a function that finds the
+// folder.
 func addStateFlags(a *cli.App, cmd *cobra.Command) func() (string, error) {
 	var state, dir string
 	cmd.Flags().StringVar(&state, "state", "", "state `FOLDER` of the agent (default $SLUICE_STATE, else DIR/.agent)")
@@ -54,7 +55,7 @@ func addStateFlags(a *cli.App, cmd *cobra.Command) func() (string, error) {
 	}
 }
 
-// changeOwner changes what the owner decided, and says what holds then.
+// changeOwner changes the owner's decisions and prints the outcome.
 func changeOwner(a *cli.App, cmd *cobra.Command, folder func() (string, error), change func(*cells.Owner) (said string, err error)) error {
 	state, err := folder()
 	if err != nil {
@@ -75,7 +76,7 @@ func changeOwner(a *cli.App, cmd *cobra.Command, folder func() (string, error), 
 	return a.PrintResult(map[string]any{"said": said, "owner": now}, func() { a.Stdout.PrintLine("%s", said) })
 }
 
-// ownerVerb is a verb by which the cell's owner decides. What is wrong with the command line, cmd.PreRunE says.
+// ownerVerb makes cmd change the owner's decisions. cmd.PreRunE checks the command line.
 func ownerVerb(a *cli.App, cmd *cobra.Command, change func(o *cells.Owner, args []string) (said string, err error)) *cobra.Command {
 	folder := addStateFlags(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -108,7 +109,7 @@ func cellUnpauseVerb(a *cli.App) *cobra.Command {
 	return ownerVerb(a, cmd, func(o *cells.Owner, _ []string) (string, error) { return clearDecision(&o.Paused, "paused"), nil })
 }
 
-// clearDecision empties what the owner decided, and says that it is so no more.
+// clearDecision ends a decision of the owner and returns the outcome in words.
 func clearDecision(what *string, was string) string {
 	if *what == "" {
 		return "it was not " + was
@@ -176,7 +177,7 @@ func sameWindow(a, b window.Window) bool {
 	return a.Opens == b.Opens && a.For == b.For && a.Zone == b.Zone
 }
 
-// windowsState says how the windows stand.
+// windowsState returns in words whether the windows are open now.
 func windowsState(shut string, until time.Time) string {
 	switch {
 	case shut == "" && until.IsZero():

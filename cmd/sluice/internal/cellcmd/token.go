@@ -172,8 +172,8 @@ func tokenRemoveVerb(a *cli.App) *cobra.Command {
 	return cmd
 }
 
-// findTokenStore tells whether it is known who keeps tokens: a control plane (a.Server is set then), or the store here. What
-// a flag names goes before the environment.
+// findTokenStore reports whether the command line or the environment names who stores tokens: a control plane
+// (a.Server is set then) or the local store. Flags take precedence over the environment.
 func findTokenStore(a *cli.App, cmd *cobra.Command) bool {
 	here := cmd.Flags().Changed("data") || cmd.Flags().Changed("database")
 	if a.Server == "" && !here {
@@ -182,7 +182,8 @@ func findTokenStore(a *cli.App, cmd *cobra.Command) bool {
 	return a.Server != "" || a.Data != "" || a.Database != ""
 }
 
-// withStore does something to the store, on the server's machine; what is for the audit, empty: nothing changes.
+// withStore opens the store on the server's machine for do. what is the entry for the audit log; empty: nothing
+// changes.
 func withStore(ctx context.Context, a *cli.App, what string, do func(cli.Store) error) (err error) {
 	st, err := a.OpenStore(ctx, a.Logger())
 	if err != nil {
@@ -197,7 +198,7 @@ func withStore(ctx context.Context, a *cli.App, what string, do func(cli.Store) 
 	return do(st)
 }
 
-// localOperator is who types, on the server's machine.
+// localOperator is the user who runs the command on the server's machine.
 type localOperator struct{ name string }
 
 func currentOperator(a *cli.App) localOperator {
@@ -211,8 +212,9 @@ func (l localOperator) auditEntry(what string) access.Entry {
 	return access.Entry{At: time.Now(), Who: l.name, What: what, From: "this machine"}
 }
 
-// writeSecret makes a file that only its owner may read, and then what goes into it: a secret is shown once, and must not be
-// made where it can't be kept. A file that is there is not touched; where nothing was made, none is left. No file: it is only made.
+// writeSecret creates a file that only its owner may read, makes a secret and writes it there. The file comes
+// first: a secret is shown once, and must not be made where it can't be stored. An existing file is not
+// touched; where no secret was made, no file is left. Without a file, the secret is only made.
 func writeSecret(file string, made func() (string, error)) error {
 	if file == "" {
 		_, err := made()

@@ -10,7 +10,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/edits"
 )
 
-// UsageError is a wrong command line for cmd.
+// UsageError returns the error of a wrong command line for cmd.
 func UsageError(cmd *cobra.Command, format string, args ...any) error {
 	path := strings.TrimPrefix(cmd.CommandPath()+" ", "sluice ")
 	next := "sluice help " + path
@@ -20,7 +20,7 @@ func UsageError(cmd *cobra.Command, format string, args ...any) error {
 	return &exitError{&edits.Error{Err: fmt.Errorf("%s"+format, append([]any{CommandPrefix(cmd)}, args...)...), Next: strings.TrimSpace(next)}, ExitUsage}
 }
 
-// CommandPrefix is cmd's name as errors begin with it.
+// CommandPrefix returns cmd's name as errors begin with it.
 func CommandPrefix(cmd *cobra.Command) string {
 	if !cmd.HasParent() {
 		return ""
@@ -28,7 +28,7 @@ func CommandPrefix(cmd *cobra.Command) string {
 	return strings.TrimPrefix(cmd.CommandPath(), "sluice ") + ": "
 }
 
-// ArgumentCount gives cobra a check of how many arguments there are; max < 0: any number.
+// ArgumentCount returns a check of the number of arguments; most < 0: any number.
 func ArgumentCount(least, most int, want string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
@@ -43,7 +43,7 @@ func ArgumentCount(least, most int, want string) cobra.PositionalArgs {
 	}
 }
 
-// RequireReason adds --reason, without which the verb does nothing.
+// RequireReason adds --reason, which is mandatory.
 func RequireReason(cmd *cobra.Command, into *string, why string) {
 	cmd.Flags().StringVar(into, "reason", "", why)
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
@@ -54,13 +54,13 @@ func RequireReason(cmd *cobra.Command, into *string, why string) {
 	}
 }
 
-// RunDecision has a verb commit what the caller decides by it.
+// RunDecision makes cmd commit a decision of the caller.
 func RunDecision[S edits.Snapshot](a *App, cmd *cobra.Command, to Repository[S], decision func(args []string) edits.Decision[S]) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return CommitDecision(a, cmd, to, decision(args)) }
 	return cmd
 }
 
-// ParseInstant reads a time, or a duration after base.
+// ParseInstant parses a time, or a duration after base.
 func ParseInstant(s string, base time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(s); err == nil {
 		return base.Add(d), nil
@@ -72,7 +72,7 @@ func ParseInstant(s string, base time.Time) (time.Time, error) {
 	return t, nil
 }
 
-// Group is a command that only has others below it.
+// Group returns a command that only has subcommands.
 func Group(use, brief, long string, below ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{Use: use, Short: brief, Long: long}
 	cmd.Args = func(cmd *cobra.Command, args []string) error {

@@ -27,7 +27,7 @@ const (
 	maxResponse    = 64 << 20
 )
 
-// Refusal is the control plane's no.
+// Refusal is an error response of the control plane.
 type Refusal struct {
 	server string
 	Status int
@@ -36,12 +36,13 @@ type Refusal struct {
 
 func (r *Refusal) Error() string { return r.server + " says: " + r.detail }
 
-// GetResource gets a resource of the control plane.
+// GetResource reads a resource of the control plane.
 func (a *App) GetResource(ctx context.Context, path string, into any) error {
 	return a.CallServer(ctx, http.MethodGet, path, nil, into)
 }
 
-// CallServer asks the control plane, with the token in $SLUICE_TOKEN if there is one. in and into are JSON, and may be nil.
+// CallServer sends a request to the control plane, with the token in $SLUICE_TOKEN if there is one. in and into
+// are JSON, and may be nil.
 func (a *App) CallServer(ctx context.Context, method, path string, in, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
 	defer cancel()
@@ -68,7 +69,7 @@ func (a *App) CallServer(ctx context.Context, method, path string, in, into any)
 		}
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	// A token that is sent to where an answer points to would be somebody else's.
+	// Redirects are not followed: the token would go to another server.
 	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	resp, err := client.Do(req)
 	if err != nil {
@@ -91,12 +92,12 @@ func (a *App) CallServer(ctx context.Context, method, path string, in, into any)
 	return nil
 }
 
-// ServerDownHint is what to do where no control plane answers.
+// ServerDownHint is the next step where no control plane answers.
 const ServerDownHint = "is sluice serve running there? Without --server, --repo and --data are read"
 
 const serverAddressHint = "--server is http://HOST:PORT, https://HOST:PORT or unix:///PATH"
 
-// WithoutURL is what went wrong, without the URL that was asked for, which says nothing to people.
+// WithoutURL returns err without the URL of the request, which means nothing to the reader.
 func WithoutURL(err error) error {
 	if at := new(url.Error); errors.As(err, &at) {
 		return at.Err
@@ -104,7 +105,7 @@ func WithoutURL(err error) error {
 	return err
 }
 
-// connectionError says that no answer came, and what that may come from.
+// connectionError adds the probable cause and the next step to an error of the connection.
 func (a *App) connectionError(err error) error {
 	err = WithoutURL(err)
 	said := fmt.Errorf("ask %s: %w", a.Server, err)
@@ -154,17 +155,18 @@ func (a *App) responseError(resp *http.Response, answer []byte) error {
 	case status/100 == 3:
 		return Fail(err, "that is not an answer from sluice serve: use the server's own address")
 	}
-	return err // what it said is what to do
+	return err // the response itself says what to do
 }
 
-// Transport reaches --server. The certificate that serve made for itself is known by its pin, in $SLUICE_SERVER_PIN.
+// Transport returns a transport to --server. The certificate that serve made itself is verified by its pin, in
+// $SLUICE_SERVER_PIN.
 func (a *App) Transport() (base string, t *http.Transport) {
 	t = &http.Transport{DisableKeepAlives: true, Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true}
 	if socket, ok := strings.CutPrefix(a.Server, "unix://"); ok {
 		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
 		}
-		t.Proxy = nil // it is not asked for its sake, and its password is not for the socket
+		t.Proxy = nil // the proxy, and its password, are not for the socket
 		return "http://sluice", t
 	}
 	if pin := a.Getenv("SLUICE_SERVER_PIN"); pin != "" {
@@ -179,7 +181,8 @@ func (a *App) Transport() (base string, t *http.Transport) {
 	return a.Server, t
 }
 
-// EachPage asks for all pages of a list. take gets each, and gives what the next begins after; empty: it was the last.
+// EachPage requests all pages of a list. take gets each page and returns the cursor of the next; empty: there
+// is none.
 func EachPage[T any](ctx context.Context, a *App, path string, q url.Values, take func(T) (after string)) error {
 	for {
 		var page T
@@ -194,7 +197,7 @@ func EachPage[T any](ctx context.Context, a *App, path string, q url.Values, tak
 	}
 }
 
-// FetchFlagDetail asks the control plane for a flag with all its cells.
+// FetchFlagDetail reads a flag with all its cells from the control plane.
 func FetchFlagDetail(ctx context.Context, a *App, key string) (all peopleapi.FlagDetail, err error) {
 	err = EachPage(ctx, a, "/v1/flags/"+url.PathEscape(key), url.Values{"limit": {"10000"}}, func(page peopleapi.FlagDetail) string {
 		page.Cells = append(all.Cells, page.Cells...)
@@ -204,7 +207,7 @@ func FetchFlagDetail(ctx context.Context, a *App, key string) (all peopleapi.Fla
 	return all, err
 }
 
-// FetchServerStatus asks the control plane for the status of a channel and all its cells; empty: of all.
+// FetchServerStatus reads the status of a channel (empty: of all) with all its cells from the control plane.
 func FetchServerStatus(ctx context.Context, a *App, channel string) (all view.Status, err error) {
 	err = EachPage(ctx, a, "/v1/status", ChannelQuery(channel), func(page view.Status) string {
 		page.Cells = append(all.Cells, page.Cells...)
@@ -214,7 +217,7 @@ func FetchServerStatus(ctx context.Context, a *App, channel string) (all view.St
 	return all, err
 }
 
-// ChannelQuery asks for one channel; empty: for all.
+// ChannelQuery returns the query for one channel; empty: for all.
 func ChannelQuery(channel string) url.Values {
 	if channel == "" {
 		return url.Values{}
@@ -222,12 +225,13 @@ func ChannelQuery(channel string) url.Values {
 	return url.Values{"channel": {channel}}
 }
 
-// AddServerFlag adds --server to a verb that can ask a running control plane.
+// AddServerFlag adds --server to a verb that can ask a control plane.
 func AddServerFlag(a *App, cmd *cobra.Command) {
 	cmd.Flags().StringVar(&a.Server, "server", "", "`ADDRESS` of a control plane to ask: http://HOST:PORT, unix:///PATH, or https://HOST:PORT with a token in $SLUICE_TOKEN (default $SLUICE_SERVER; without one, --repo and --data are read)")
 }
 
-// UsesServer tells whether a control plane is to be asked. A repository or data folder named by a flag goes before the environment.
+// UsesServer reports whether to ask a control plane. A repository or data folder named by a flag takes
+// precedence over $SLUICE_SERVER.
 func (a *App) UsesServer() bool {
 	if a.Server == "" && a.Repo == "" && a.Data == "" && a.Database == "" {
 		a.Server = a.Getenv("SLUICE_SERVER")
@@ -235,7 +239,8 @@ func (a *App) UsesServer() bool {
 	return a.Server != ""
 }
 
-// UsesServerForFlags tells whether a control plane is to be asked. A flags repository named by a flag goes before the environment.
+// UsesServerForFlags reports whether to ask a control plane. A flags repository named by a flag takes
+// precedence over $SLUICE_SERVER.
 func (a *App) UsesServerForFlags() bool {
 	if a.Server == "" && a.FlagsRepo == "" {
 		a.Server = a.Getenv("SLUICE_SERVER")

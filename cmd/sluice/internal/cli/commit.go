@@ -10,18 +10,18 @@ import (
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 )
 
-// Repository is one of the two kinds of repository that people's decisions go to.
+// Repository opens and reads one of the two kinds of repository that decisions are committed to.
 type Repository[S edits.Snapshot] struct {
 	open     func(context.Context, *cobra.Command) (*OpenRepository, error)
-	snapshot func(*OpenRepository, context.Context) (S, error) // the branch's newest commit
+	snapshot func(*OpenRepository, context.Context) (S, error) // of the branch's tip
 }
 
-// ReleaseRepository is the release repository.
+// ReleaseRepository is the release repository, of which only the releases that a decision can concern are read.
 func (a *App) ReleaseRepository() Repository[*edits.Releases] {
 	return Repository[*edits.Releases]{a.OpenReleases, (*OpenRepository).ReadReleases}
 }
 
-// FullReleaseRepository is Releases with every release read, not only those that a decision could be about.
+// FullReleaseRepository is the release repository with every release read.
 func (a *App) FullReleaseRepository() Repository[*edits.Releases] {
 	return Repository[*edits.Releases]{a.OpenReleases, func(o *OpenRepository, ctx context.Context) (*edits.Releases, error) {
 		o.Loader.All = true
@@ -29,12 +29,12 @@ func (a *App) FullReleaseRepository() Repository[*edits.Releases] {
 	}}
 }
 
-// FlagsRepository is the flags repository.
 func (a *App) FlagsRepository() Repository[*edits.Flags] {
 	return Repository[*edits.Flags]{a.OpenFlags, (*OpenRepository).ReadFlags}
 }
 
-// ReadSnapshot reads the repository's newest commit. Its files can't be read any more afterwards.
+// ReadSnapshot reads the branch's tip. The snapshot's files can't be read after the return: the repository is
+// closed.
 func (s Repository[S]) ReadSnapshot(ctx context.Context, a *App, cmd *cobra.Command) (v S, err error) {
 	repo, err := s.open(ctx, cmd)
 	if err != nil {
@@ -44,7 +44,7 @@ func (s Repository[S]) ReadSnapshot(ctx context.Context, a *App, cmd *cobra.Comm
 	return s.snapshot(repo, ctx)
 }
 
-// OpenPusher opens the repository for decisions of the caller's. Close what is opened.
+// OpenPusher opens the repository for decisions in the caller's name. The caller closes repo.
 func (s Repository[S]) OpenPusher(a *App, cmd *cobra.Command) (repo *OpenRepository, p edits.Pusher[S], err error) {
 	ctx := cmd.Context()
 	who, err := a.FindAuthor(ctx)
@@ -59,7 +59,7 @@ func (s Repository[S]) OpenPusher(a *App, cmd *cobra.Command) (repo *OpenReposit
 	return repo, p, nil
 }
 
-// WithSigner has p sign what it commits; a nil signer signs nothing.
+// WithSigner returns p signing its commits; a nil signer signs nothing.
 func WithSigner[S edits.Snapshot](p edits.Pusher[S], repo *OpenRepository, signer *gitrepo.SSHSigner) edits.Pusher[S] {
 	if signer != nil {
 		p.Repo, p.By.Key = repo.As(p.By.Person, signer), signer.Key.PublicKey()
@@ -67,7 +67,7 @@ func WithSigner[S edits.Snapshot](p edits.Pusher[S], repo *OpenRepository, signe
 	return p
 }
 
-// CommitDecision is what most of people's verbs do: one commit as the caller, and a word on what happens next.
+// CommitDecision commits a decision in the caller's name and prints the outcome.
 func CommitDecision[S edits.Snapshot](a *App, cmd *cobra.Command, to Repository[S], d edits.Decision[S]) error {
 	repo, p, err := to.OpenPusher(a, cmd)
 	if err != nil {
@@ -81,16 +81,15 @@ func CommitDecision[S edits.Snapshot](a *App, cmd *cobra.Command, to Repository[
 	return a.PrintDone(done)
 }
 
-// DecisionError says of which decision an error is.
+// DecisionError adds to err which decision failed.
 func DecisionError[S edits.Snapshot](d edits.Decision[S], err error) error {
 	subject, _ := d.Message()
 	return fmt.Errorf("%s: %w", subject, err)
 }
 
-// ApprovalOptions is what the verbs that approve are told.
+// ApprovalOptions are the flags of the verbs that approve.
 type ApprovalOptions struct{ person, key, Comment string }
 
-// AddFlags adds the flags of an approval.
 func (w *ApprovalOptions) AddFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&w.person, "as", "", "approve as this `PERSON` of sluice.yaml (default: the one with your e-mail address)")
@@ -98,7 +97,8 @@ func (w *ApprovalOptions) AddFlags(cmd *cobra.Command) {
 	f.StringVar(&w.Comment, "comment", "", "comment to store with the approval")
 }
 
-// CommitApproval commits an approval, signed by a key that sluice.yaml lists for the person. d says what is approved as whom.
+// CommitApproval commits an approval, signed with a key that sluice.yaml lists for the person. d returns the
+// decision of that person.
 func CommitApproval[S edits.Snapshot](a *App, cmd *cobra.Command, to Repository[S], w ApprovalOptions, d func(as string) edits.Decision[S]) error {
 	ctx := cmd.Context()
 	repo, p, err := to.OpenPusher(a, cmd)
@@ -125,7 +125,7 @@ func CommitApproval[S edits.Snapshot](a *App, cmd *cobra.Command, to Repository[
 	return a.PrintDone(done)
 }
 
-// PrintDone tells what was done.
+// PrintDone prints what a decision did.
 func (a *App) PrintDone(done edits.Done) error {
 	a.ReportFaults(done.Warnings)
 	if encoded, err := a.PrintEncoded(done); encoded {

@@ -10,13 +10,11 @@ import (
 	"github.com/sluice-cd/sluice/engine/edits"
 )
 
-// completionTimeout bounds how long a shell waits for names.
+// completionTimeout bounds how long a shell waits for completions.
 const completionTimeout = 3 * time.Second
 
-// nameLister lists what a shell may complete an argument to.
+// nameLister returns the completions of an argument.
 type nameLister func(*edits.Releases) []string
-
-// What arguments are completed to.
 
 func ChannelNames(s *edits.Releases) []string { return s.Desired.Order }
 
@@ -36,7 +34,8 @@ func ChannelsAndReleases(s *edits.Releases) []string {
 	return append(slices.Clone(ChannelNames(s)), ReleaseNames(s)...)
 }
 
-// Complete gives cmd's arguments, in order, to the shell. What goes wrong completes nothing: the command itself will say.
+// Complete completes cmd's arguments, in order, from the release repository. An error completes nothing: the
+// command itself will report it.
 func Complete(a *App, cmd *cobra.Command, arguments ...nameLister) *cobra.Command {
 	return setCompletion(cmd, len(arguments), func(ctx context.Context, i int) ([]string, error) {
 		s, err := a.ReleaseRepository().ReadSnapshot(ctx, a, cmd)
@@ -47,7 +46,7 @@ func Complete(a *App, cmd *cobra.Command, arguments ...nameLister) *cobra.Comman
 	})
 }
 
-// CompleteFromFlags is complete for arguments that the flags repository knows.
+// CompleteFromFlags is Complete for one argument, from the flags repository.
 func CompleteFromFlags(a *App, cmd *cobra.Command, list func(*edits.Flags) []string) *cobra.Command {
 	return setCompletion(cmd, 1, func(ctx context.Context, _ int) ([]string, error) {
 		s, err := a.FlagsRepository().ReadSnapshot(ctx, a, cmd)

@@ -18,7 +18,7 @@ const (
 	ExitBlocked = 3
 )
 
-// exitError is an error that ends a verb with an exit code of its own; others end it with ExitFailed.
+// exitError ends a verb with an exit code of its own; other errors end it with ExitFailed.
 type exitError struct {
 	error
 	code int
@@ -26,21 +26,21 @@ type exitError struct {
 
 func (c *exitError) Unwrap() error { return c.error }
 
-// WithExitCode is an error that ends a verb with an exit code.
+// WithExitCode returns err with an exit code.
 func WithExitCode(err error, code int) error { return &exitError{err, code} }
 
-// errReported ends a verb with exit code 1 after it has printed its own answer.
+// errReported ends a verb with ExitFailed and prints nothing more.
 var errReported = errors.New("already said")
 
-// Fail is an error with the next step.
+// Fail returns err with the next step.
 func Fail(err error, next string, args ...any) error { return edits.Fail(err, next, args...) }
 
-// Blocked says that a gate or a hold is closed.
+// Blocked returns an error for a closed gate or a hold.
 func Blocked(err error, next string, args ...any) error {
 	return &exitError{edits.Fail(err, next, args...), ExitBlocked}
 }
 
-// ReportError prints err as people read it and gives the exit code.
+// ReportError prints err for people and returns the exit code.
 func (a *App) ReportError(err error) int {
 	if err == nil {
 		if err = a.Stdout.writeError(); err == nil {
@@ -64,14 +64,14 @@ func (a *App) ReportError(err error) int {
 	return end.code
 }
 
-// ReportFaults says what is wrong with files, beside the answer.
+// ReportFaults prints faults to standard error, beside the verb's output.
 func (a *App) ReportFaults(faults []releases.Fault) {
 	for _, f := range faults {
 		a.Stderr.PrintLine("%s", f)
 	}
 }
 
-// PrintFaults prints all faults, a line each; without the -o forms, nothing else.
+// PrintFaults prints faults as the verb's output, a line each or in the form of -o.
 func PrintFaults(a *App, faults []releases.Fault) error {
 	if faults == nil {
 		faults = []releases.Fault{}

@@ -17,14 +17,14 @@ import (
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 )
 
-// AddFlagsRepoFlags adds what names the flags repository.
+// AddFlagsRepoFlags adds the flags that name the flags repository.
 func AddFlagsRepoFlags(a *App, cmd *cobra.Command) {
 	f := cmd.PersistentFlags()
 	f.StringVar(&a.FlagsRepo, "flags-repo", "", "flags repository: a folder or a URL (default $SLUICE_FLAGS_REPO)")
 	f.StringVar(&a.flagsBranch, "flags-branch", "", "branch of the flags repository (default: the one that HEAD names)")
 }
 
-// FlagsLocation is where a flags repository at address is.
+// FlagsLocation returns the location of a flags repository at address.
 func (a *App) FlagsLocation(address string) Location {
 	return Location{Address: address, Branch: a.flagsBranch, layout: gitrepo.FlagsLayout, mirrorName: "flags-mirror", flagName: "--flags-repo"}
 }
@@ -41,7 +41,6 @@ func (a *App) FindFlagsLocation(ctx context.Context, cmd *cobra.Command) (Locati
 	return at, nil
 }
 
-// OpenFlags opens the flags repository.
 func (a *App) OpenFlags(ctx context.Context, cmd *cobra.Command) (*OpenRepository, error) {
 	at, err := a.FindFlagsLocation(ctx, cmd)
 	if err != nil {
@@ -50,7 +49,7 @@ func (a *App) OpenFlags(ctx context.Context, cmd *cobra.Command) (*OpenRepositor
 	return a.OpenLocation(ctx, at, CommitIdentity{})
 }
 
-// SettingsFile says what kind of repository it is.
+// SettingsFile holds the settings of a repository, with its kind.
 const SettingsFile = "sluice.yaml"
 
 // ReadFlags reads the tip of a flags repository.
@@ -75,16 +74,17 @@ func (o *OpenRepository) ReadFlags(ctx context.Context) (*edits.Flags, error) {
 	}, nil
 }
 
-// What settings say that a repository is.
+// The kinds of repository.
 const (
 	kindFlags    = "Flags"
 	kindReleases = "Pipeline"
 )
 
-// IsFlags reports whether files are a flags repository's.
+// IsFlags reports whether files are those of a flags repository.
 func IsFlags(files fs.FS) bool { return repositoryKind(files) == kindFlags }
 
-// repositoryKind is what a repository says that it is, also where its settings have faults; empty: it does not say.
+// repositoryKind returns the kind that a repository's settings name, even where the settings have faults;
+// empty: none.
 func repositoryKind(files fs.FS) string {
 	settings, err := fs.ReadFile(files, SettingsFile)
 	if err != nil {
@@ -99,7 +99,8 @@ func repositoryKind(files fs.FS) string {
 	return ""
 }
 
-// checkKind refuses files of the other kind of repository: no flag is committed to a release repository, no release to a flags repository.
+// checkKind refuses the files of the other kind of repository, so that no flag is committed to a release
+// repository, and no release to a flags repository.
 func (at Location) checkKind(files fs.FS) error {
 	switch kind := repositoryKind(files); {
 	case kind == kindFlags && at.layout != gitrepo.FlagsLayout:
@@ -110,20 +111,21 @@ func (at Location) checkKind(files fs.FS) error {
 	return nil
 }
 
-// checkKindTimeout bounds how long a repository is looked at before anything is run for it.
+// checkKindTimeout bounds how long CheckKind reads the repository.
 const checkKindTimeout = 10 * time.Second
 
-// CheckKind refuses a repository that is of the other kind. One that can't be read now is none to stop for: whoever runs goes on without it.
+// CheckKind refuses a repository of the other kind. A repository that can't be read now is no reason to stop:
+// its reader tries again.
 func (o *OpenRepository) CheckKind(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, checkKindTimeout)
 	defer cancel()
 	commit, err := o.Fetch(ctx)
 	if err != nil || commit == "" {
-		return nil //nolint:nilerr // it is said by whoever reads it next, again and again
+		return nil //nolint:nilerr // its next reader reports it
 	}
 	files, err := o.FS(commit)
 	if err != nil {
-		return nil //nolint:nilerr // as above
+		return nil //nolint:nilerr // its next reader reports it
 	}
 	return o.checkKind(files)
 }

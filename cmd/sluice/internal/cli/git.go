@@ -21,10 +21,10 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// gitTimeout bounds the small questions that are asked of the git command.
+// gitTimeout bounds one run of the git command, and connecting to the SSH agent.
 const gitTimeout = 30 * time.Second
 
-// RunGit asks the git command something small in dir (empty: the working folder) and gives the answer without its line end.
+// RunGit runs git in dir (empty: the working folder) and returns the output without its line end.
 func (a *App) RunGit(ctx context.Context, dir string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, gitTimeout)
 	defer cancel()
@@ -41,10 +41,10 @@ func (a *App) RunGit(ctx context.Context, dir string, args ...string) (string, e
 	return strings.TrimRight(out.String(), "\r\n"), nil
 }
 
-// identLine is what git var prints: name, address, time.
+// identLine matches the output of git var: name, address, time.
 var identLine = regexp.MustCompile(`^(.*) <([^>]*)> \d+ [+-]\d{4}$`)
 
-// FindAuthor is the person in whose name a verb commits: whom git would name here.
+// FindAuthor returns the person in whose name a verb commits, as git determines it.
 func (a *App) FindAuthor(ctx context.Context) (releases.Person, error) {
 	line, err := a.RunGit(ctx, "", "var", "GIT_AUTHOR_IDENT")
 	m := identLine.FindStringSubmatch(line)
@@ -55,8 +55,8 @@ func (a *App) FindAuthor(ctx context.Context) (releases.Person, error) {
 	return releases.Person{Name: m[1], Email: m[2]}, nil
 }
 
-// FindSigner finds the SSH key that signs the caller's commits: file if it is given, else what git's user.signingKey
-// names, else one of wanted (authorized_keys lines) that the SSH agent has. nil: there is none.
+// FindSigner returns the SSH key that signs the caller's commits: file if given, else the key that git's
+// user.signingKey names, else one of wanted (authorized_keys lines) that the SSH agent holds; nil: none.
 func (a *App) FindSigner(ctx context.Context, file string, wanted []string) (*gitrepo.SSHSigner, error) {
 	if file == "" {
 		if form, err := a.RunGit(ctx, "", "config", "gpg.format"); err == nil && form == "ssh" {
@@ -88,7 +88,8 @@ func (a *App) FindSigner(ctx context.Context, file string, wanted []string) (*gi
 	return &s, nil
 }
 
-// findAgentSigner finds the first of wanted (authorized_keys lines) that the SSH agent has; nil: none, or no agent.
+// findAgentSigner returns the first of wanted (authorized_keys lines) that the SSH agent holds; nil: none, or
+// no agent.
 func (a *App) findAgentSigner(wanted []string) (*gitrepo.SSHSigner, error) {
 	socket := a.Getenv("SSH_AUTH_SOCK")
 	if socket == "" || len(wanted) == 0 {
@@ -96,9 +97,9 @@ func (a *App) findAgentSigner(wanted []string) (*gitrepo.SSHSigner, error) {
 	}
 	conn, err := net.DialTimeout("unix", socket, gitTimeout)
 	if err != nil {
-		return nil, nil // a stale socket is as good as none
+		return nil, nil // a stale socket counts as no agent
 	}
-	// The connection lives as long as the process: the signer asks over it.
+	// The connection stays open until the process ends: the signer uses it.
 	keys, err := agent.NewClient(conn).Signers()
 	if err != nil {
 		return nil, fmt.Errorf("ask the SSH agent for its keys: %w", err)
@@ -113,7 +114,7 @@ func (a *App) findAgentSigner(wanted []string) (*gitrepo.SSHSigner, error) {
 	return nil, nil
 }
 
-// isListed tells whether a key is one of lines, which are as in authorized_keys.
+// isListed reports whether lines, as in authorized_keys, contain a key.
 func isListed(key ssh.PublicKey, lines []string) bool {
 	return slices.ContainsFunc(lines, func(line string) bool {
 		public, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line))
@@ -121,7 +122,7 @@ func isListed(key ssh.PublicKey, lines []string) bool {
 	})
 }
 
-// FolderKind is what kind of git repository a local folder is.
+// FolderKind is the kind of git repository in a local folder.
 type FolderKind int
 
 const (
@@ -130,7 +131,7 @@ const (
 	Worktree            // the top of a worktree
 )
 
-// FindFolderKind looks at a local folder.
+// FindFolderKind returns what kind of git repository a local folder is.
 func FindFolderKind(dir string) FolderKind {
 	if _, err := os.Stat(filepath.Join(dir, ".git")); err == nil {
 		return Worktree
@@ -143,7 +144,7 @@ func FindFolderKind(dir string) FolderKind {
 	return BareGit
 }
 
-// IsRemote tells a URL from a folder, as git clone does.
+// IsRemote reports whether an address is a URL and not a folder, by git clone's rules.
 func IsRemote(address string) bool {
 	if _, err := os.Stat(address); err == nil {
 		return false

@@ -17,14 +17,14 @@ import (
 	"golang.org/x/term"
 )
 
-// The forms that -o names.
+// The output forms of -o.
 const (
 	AsTable = "table"
 	AsJSON  = "json"
 	AsYAML  = "yaml"
 )
 
-// Colour is an ANSI colour; only printer.paint writes it.
+// Colour is an ANSI colour; only Printer.Paint writes it.
 type Colour string
 
 const (
@@ -36,15 +36,15 @@ const (
 	Bold   Colour = "1"
 )
 
-// Printer writes to one stream, with colours only where a person looks at a terminal and has not set NO_COLOR.
+// Printer writes to one stream, with colours only on a terminal and without NO_COLOR.
 type Printer struct {
-	io.Writer // a *watched, but where something is drawn first
+	io.Writer // a *trackedWriter, except in StatusText
 	colours   bool
 	Terminal  bool
-	indent    string // before each row of a table
+	indent    string // of each row of a table
 }
 
-// WithIndent has tables begin each row with by.
+// WithIndent returns p with the rows of its tables indented.
 func (p Printer) WithIndent(by string) Printer {
 	p.indent = by
 	return p
@@ -59,7 +59,7 @@ func newPrinter(w io.Writer, getenv func(string) string) Printer {
 	return p
 }
 
-// Paint colours a text where colours are seen.
+// Paint returns s in a colour where p shows colours.
 func (p Printer) Paint(c Colour, s string) string {
 	if !p.colours || c == Plain || s == "" {
 		return s
@@ -67,10 +67,10 @@ func (p Printer) Paint(c Colour, s string) string {
 	return "\x1b[" + string(c) + "m" + s + "\x1b[0m"
 }
 
-// trackedWriter remembers the first write that failed: on a full disk an answer must not look complete.
+// trackedWriter remembers the first error of writing: on a full disk, output must not look complete.
 type trackedWriter struct {
 	io.Writer
-	firstError atomic.Pointer[error] // the log is written from many goroutines
+	firstError atomic.Pointer[error] // atomic, as many goroutines log
 }
 
 func (w *trackedWriter) Write(b []byte) (int, error) {
@@ -81,7 +81,7 @@ func (w *trackedWriter) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// writeError is the first error of writing; nil: all was written.
+// writeError returns the first error of writing; nil: none.
 func (p Printer) writeError() error {
 	if w, ok := p.Writer.(*trackedWriter); ok {
 		if err := w.firstError.Load(); err != nil {
@@ -91,24 +91,24 @@ func (p Printer) writeError() error {
 	return nil
 }
 
-// PrintLine prints one line, or several if a text has them.
+// PrintLine prints a line, or several if the text has them.
 func (p Printer) PrintLine(format string, args ...any) {
 	text := stripControls(fmt.Sprintf(format, args...))
 	if !p.colours {
-		text = colourSequence.ReplaceAllString(text, "") // not of this printer's making
+		text = colourSequence.ReplaceAllString(text, "") // not from this printer's Paint
 	}
 	fmt.Fprintln(p, text)
 }
 
-// colourSequence finds what paint writes.
+// colourSequence matches what Paint writes.
 var colourSequence = regexp.MustCompile(`\x1b\[(?:0|1|2|31|32|33)m`)
 
-// controlSequence finds what a terminal would obey or hide. What paint writes and line ends are let through: the first group. Other
-// such sequences could make text that nobody sees.
+// controlSequence matches what a terminal would obey or hide. The first group, which stripControls keeps, is
+// what Paint writes and line ends; other colour sequences could hide text.
 var controlSequence = regexp.MustCompile(`(\x1b\[(?:0|1|2|31|32|33)m|[\n\t])|\x1b\[[0-9;]*m|[\x00-\x1f\x7f-\x{9f}\x{202a}-\x{202e}\x{2066}-\x{2069}]`)
 
-// stripControls is text that may come from anyone, a cell's health command for instance, without what would drive the
-// reader's terminal.
+// stripControls returns s, which may come from anyone (a cell's health command, for instance), without what
+// would control the reader's terminal.
 func stripControls(s string) string {
 	if !controlSequence.MatchString(s) {
 		return s
@@ -116,7 +116,7 @@ func stripControls(s string) string {
 	return controlSequence.ReplaceAllString(s, "$1")
 }
 
-// PrintEncoded prints v in the form that -o asked for; ok is false if that is a table, which the caller draws.
+// PrintEncoded prints v as JSON or YAML if -o asks for it; ok is false for a table, which the caller draws.
 func (a *App) PrintEncoded(v any) (ok bool, err error) {
 	if a.Output == AsTable {
 		return false, nil
@@ -129,7 +129,7 @@ func (a *App) PrintEncoded(v any) (ok bool, err error) {
 	return true, err
 }
 
-// PrintResult prints v in the form that -o asked for; draw draws it as a table.
+// PrintResult prints v in the form that -o names; draw draws the table.
 func (a *App) PrintResult(v any, draw func()) error {
 	if done, err := a.PrintEncoded(v); done {
 		return err
@@ -138,7 +138,7 @@ func (a *App) PrintResult(v any, draw func()) error {
 	return nil
 }
 
-// EncodeAs gives v as JSON or YAML, whichever form names.
+// EncodeAs returns v as JSON or YAML, as form says.
 func EncodeAs(form string, v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -150,7 +150,7 @@ func EncodeAs(form string, v any) ([]byte, error) {
 	if form == AsJSON {
 		return b.Bytes(), nil
 	}
-	// YAML goes by way of JSON, so that both have the same fields in the same order.
+	// YAML is made from JSON, so that both have the same fields in the same order.
 	var doc yaml.Node
 	if err := yaml.Unmarshal(b.Bytes(), &doc); err != nil {
 		return nil, fmt.Errorf("print as yaml: %w", err)
@@ -172,7 +172,7 @@ func blockStyle(n *yaml.Node) {
 	}
 }
 
-// ShortID cuts object ids and digests to what people compare by eye.
+// ShortID shortens an object id or a digest for people to compare.
 func ShortID(id string) string {
 	const keep = 10
 	prefix, rest, ok := strings.Cut(id, ":")
@@ -187,7 +187,7 @@ func ShortID(id string) string {
 	return prefix + rest
 }
 
-// OrDash stands in for what there is not.
+// OrDash returns s, or a dash if s is empty.
 func OrDash(s string) string {
 	if s == "" {
 		return "-"
@@ -195,7 +195,7 @@ func OrDash(s string) string {
 	return s
 }
 
-// Ago says how long before now t was, in two units at the most.
+// Ago returns in words how long before now t was.
 func Ago(now, t time.Time) string {
 	if t.IsZero() {
 		return "-"
@@ -203,7 +203,7 @@ func Ago(now, t time.Time) string {
 	return FormatDuration(now.Sub(t))
 }
 
-// FormatDuration says a duration as people do: 42s, 3m10s, 5h02m, 3d04h.
+// FormatDuration returns a duration in two units at most: 42s, 3m10s, 5h02m, 3d04h.
 func FormatDuration(d time.Duration) string {
 	d = max(d, 0).Round(time.Second)
 	switch {
@@ -218,7 +218,7 @@ func FormatDuration(d time.Duration) string {
 	}
 }
 
-// FormatTime says an instant as tables show it.
+// FormatTime returns an instant as tables show it.
 func FormatTime(t time.Time) string {
 	if t.IsZero() {
 		return "-"
@@ -226,7 +226,7 @@ func FormatTime(t time.Time) string {
 	return t.Format(time.RFC3339)
 }
 
-// JoinSome lists names, cut short.
+// JoinSome joins the first names and counts the others.
 func JoinSome(names []string) string {
 	const few = 5
 	if len(names) <= few {
@@ -235,10 +235,10 @@ func JoinSome(names []string) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:few], ", "), len(names)-few)
 }
 
-// SortedKeys gives a map's keys in order.
+// SortedKeys returns the keys of a map in order.
 func SortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-// WithUntil adds to a reason when it may be over, if that is known, and how far away that is.
+// WithUntil adds to a reason when it may end, if that is known, and how far away that is.
 func WithUntil(reason string, t, now time.Time) string {
 	if t.IsZero() {
 		return reason
@@ -252,7 +252,7 @@ func WithUntil(reason string, t, now time.Time) string {
 	return reason
 }
 
-// FormatCounts says how many are in which state.
+// FormatCounts returns in words how many are in which state.
 func FormatCounts[S ~string](counts map[S]int, order []S) string {
 	var parts []string
 	for _, s := range order {

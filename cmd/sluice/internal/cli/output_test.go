@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// What a cell's health command prints ends up in tables and messages: it must not drive the reader's terminal.
+// The output of a cell's health command appears in tables and messages: it must not control the reader's
+// terminal.
 func TestTerminalIsNotDrivenFromOutside(t *testing.T) {
 	for in, want := range map[string]string{
 		"plain\ttext\nü":             "plain\ttext\nü",

@@ -18,16 +18,16 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Location is where a repository is, as it was named.
+// Location names a repository and its branch, as the command line does.
 type Location struct {
 	Address    string // a folder or a URL
-	Branch     string // empty: the one that its HEAD names
+	Branch     string // empty: the one that HEAD names
 	layout     gitrepo.Layout
-	mirrorName string // its mirror's name in --data
-	flagName   string // that names it
+	mirrorName string // the folder of its mirror in --data
+	flagName   string // the flag that names the repository, for messages
 }
 
-// ReleaseLocation is where a release repository at address is.
+// ReleaseLocation returns the location of a release repository at address.
 func (a *App) ReleaseLocation(address string) Location {
 	return Location{Address: address, Branch: a.Branch, mirrorName: "mirror", flagName: "--repo"}
 }
@@ -47,8 +47,8 @@ func (a *App) findReleaseLocation(ctx context.Context, cmd *cobra.Command) (Loca
 	return a.ReleaseLocation(address), nil
 }
 
-// enclosingRepository is the repository around the working folder; empty: there is none. A clone stands for the one that it is a
-// clone of (its origin): that is the one which the engine reads.
+// enclosingRepository returns the repository around the working folder; empty: there is none. For a clone, it
+// returns the clone's origin, which is what the engine reads.
 func (a *App) enclosingRepository(ctx context.Context) (address string) {
 	dir, err := a.RunGit(ctx, "", "rev-parse", "--absolute-git-dir")
 	if err != nil {
@@ -67,7 +67,7 @@ func (a *App) enclosingRepository(ctx context.Context) (address string) {
 	return top
 }
 
-// OpenRepository is an open repository. Close it.
+// OpenRepository is an open repository. The caller closes it.
 type OpenRepository struct {
 	*gitrepo.Repo
 	Location
@@ -75,24 +75,24 @@ type OpenRepository struct {
 	cleanup func()
 }
 
-// Close keeps the mirror for the next time, unless it was made for this one only.
+// Close closes the repository. Its mirror stays for the next run, unless it was made for this run only.
 func (o *OpenRepository) Close() {
-	_ = o.Repo.Close() // nothing of the mirror can be lost
+	_ = o.Repo.Close() // the mirror can be fetched again
 	o.cleanup()
 }
 
-// CommitIdentity is in whose name commits are made. The zero value reads only.
+// CommitIdentity is the author of commits. The zero value is for reading only.
 type CommitIdentity struct {
 	Person releases.Person
-	Signer *gitrepo.SSHSigner // nil: nothing is signed
+	Signer *gitrepo.SSHSigner // nil: commits are not signed
 }
 
-// OpenReleases opens the release repository with the mirror in --data or, without one, in the user's cache.
+// OpenReleases opens the release repository, with the mirror in --data or, without --data, in the user's cache.
 func (a *App) OpenReleases(ctx context.Context, cmd *cobra.Command) (*OpenRepository, error) {
 	return a.OpenReleasesAs(ctx, cmd, CommitIdentity{})
 }
 
-// OpenReleasesAs is open for whoever pushes in one name only, as the engine does.
+// OpenReleasesAs is OpenReleases with one author for all commits, as the engine needs.
 func (a *App) OpenReleasesAs(ctx context.Context, cmd *cobra.Command, as CommitIdentity) (*OpenRepository, error) {
 	at, err := a.findReleaseLocation(ctx, cmd)
 	if err != nil {
@@ -101,7 +101,7 @@ func (a *App) OpenReleasesAs(ctx context.Context, cmd *cobra.Command, as CommitI
 	return a.OpenLocation(ctx, at, as)
 }
 
-// OpenLocation opens the repository at a place.
+// OpenLocation opens the repository at a location.
 func (a *App) OpenLocation(ctx context.Context, at Location, as CommitIdentity) (*OpenRepository, error) {
 	mirror, cleanup, err := a.mirrorDir(at)
 	if err != nil {
@@ -123,7 +123,7 @@ func (a *App) OpenLocation(ctx context.Context, at Location, as CommitIdentity) 
 	return &OpenRepository{Repo: repo, Location: at, Loader: engine.Loader{Repo: repo}, cleanup: cleanup}, nil
 }
 
-// mirrorDir names the folder of the mirror, apart for each branch that is named, and what to do with it at the end.
+// mirrorDir returns the folder of the mirror, one for each named branch, and a function to call at the end.
 func (a *App) mirrorDir(at Location) (dir string, cleanup func(), err error) {
 	keep := func() {}
 	if a.Data != "" {
@@ -143,7 +143,7 @@ func (a *App) mirrorDir(at Location) (dir string, cleanup func(), err error) {
 	if home := a.Getenv("HOME"); cache == "" && home != "" {
 		cache = filepath.Join(home, ".cache")
 	}
-	passing := strings.HasPrefix(address, filepath.Clean(os.TempDir())+string(filepath.Separator)) // not worth keeping
+	passing := strings.HasPrefix(address, filepath.Clean(os.TempDir())+string(filepath.Separator)) // mirrors of temporary repositories are not kept
 	if cache != "" && !passing {
 		sum := sha256.Sum256([]byte(address + "\x00" + at.Branch))
 		dir = filepath.Join(cache, "sluice", "mirrors", hex.EncodeToString(sum[:8]))
@@ -158,7 +158,7 @@ func (a *App) mirrorDir(at Location) (dir string, cleanup func(), err error) {
 	return filepath.Join(dir, "mirror"), func() { _ = os.RemoveAll(dir) }, nil
 }
 
-// ReadReleases reads the branch's tip.
+// ReadReleases reads the releases at the branch's tip.
 func (o *OpenRepository) ReadReleases(ctx context.Context) (*edits.Releases, error) {
 	tip, files, err := o.ReadTip(ctx, "sluice init --repo "+o.Address)
 	if err != nil {
@@ -174,7 +174,7 @@ func (o *OpenRepository) ReadReleases(ctx context.Context) (*edits.Releases, err
 	return &edits.Releases{Files: files, Desired: d}, nil
 }
 
-// ReadTip is the branch's newest commit, and its files. begin is what to do where there is none.
+// ReadTip returns the branch's tip and its files. begin is the next step for an empty repository.
 func (o *OpenRepository) ReadTip(ctx context.Context, begin string) (commit string, files fs.FS, err error) {
 	commit, err = o.Fetch(ctx)
 	if err != nil {
@@ -189,7 +189,7 @@ func (o *OpenRepository) ReadTip(ctx context.Context, begin string) (commit stri
 	return commit, files, nil
 }
 
-// EnclosingFolder is the release repository that the working folder is in, or the working folder.
+// EnclosingFolder returns the worktree around the working folder if it has settings, else the working folder.
 func EnclosingFolder(ctx context.Context, a *App) string {
 	if _, err := os.Stat("sluice.yaml"); err == nil {
 		return "."
@@ -204,7 +204,7 @@ func EnclosingFolder(ctx context.Context, a *App) string {
 	return top
 }
 
-// ReadFolder reads a folder's files, by their path in it.
+// ReadFolder returns the files below a folder, by their path in it.
 func ReadFolder(from fs.FS, dir string) (map[string][]byte, error) {
 	files := map[string][]byte{}
 	err := fs.WalkDir(from, dir, func(name string, entry fs.DirEntry, err error) error {

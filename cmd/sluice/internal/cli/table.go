@@ -12,13 +12,13 @@ type Field struct {
 	Colour Colour
 }
 
-// Text is a field without a colour.
+// Text returns a field without a colour.
 func Text(s string) Field { return Field{Text: s} }
 
-// Coloured is a field in a colour.
+// Coloured returns a field in a colour.
 func Coloured(s string, c Colour) Field { return Field{s, c} }
 
-// PrintTable prints rows under a heading, columns as wide as their widest field, the last one unpadded.
+// PrintTable prints rows under a heading. Columns are as wide as their widest field; the last is unpadded.
 func (p Printer) PrintTable(heading []string, rows [][]Field) {
 	all := make([][]Field, 0, len(rows)+1)
 	top := make([]Field, len(heading))
@@ -55,7 +55,7 @@ func (p Printer) PrintTable(heading []string, rows [][]Field) {
 	}
 }
 
-// PrintSection prints a titled table, or that it would be empty.
+// PrintSection prints a titled table, or that there is nothing.
 func (a *App) PrintSection(title string, heading []string, rows [][]Field) {
 	if len(rows) == 0 {
 		a.Stdout.PrintLine("\n%s: nothing", a.Stdout.Paint(Bold, title))
