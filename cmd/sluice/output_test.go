@@ -11,7 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 )
 
-// fullDisk takes so many bytes and no more.
+// fullDisk accepts room bytes and no more.
 type fullDisk struct{ room int }
 
 func (d *fullDisk) Write(b []byte) (int, error) {
@@ -23,7 +23,7 @@ func (d *fullDisk) Write(b []byte) (int, error) {
 	return n, nil
 }
 
-// An answer that is cut short is no success, in whatever form.
+// Output that is cut short is a failure, in every form.
 func TestAnswerThatCannotBeWrittenFails(t *testing.T) {
 	for _, args := range [][]string{{"version"}, {"help"}, {"version", "-o", "json"}, {"completion", "bash"}} {
 		for _, room := range []int{0, 3} {

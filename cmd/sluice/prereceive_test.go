@@ -13,7 +13,7 @@ import (
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/releasecmd"
 )
 
-// A push of very many refs does not carry the release branch past the hook, where its list is no longer read.
+// A push of very many refs must not carry the release branch past the end of the hook's input.
 func TestPreReceiveRefusesWhatItCannotReadWhole(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "r.git")
 	if out, err := exec.Command("git", "init", "-q", "--bare", "--initial-branch=main", dir).CombinedOutput(); err != nil {

@@ -1,5 +1,5 @@
-// Package decidecmd has the verbs by which people decide: promote, approve, hold, freeze, roll back, quarantine, and what becomes of a
-// rollout. Each makes one commit of the caller's, which package edits decides.
+// Package decidecmd has the verbs of people's decisions: promote, approve, hold, freeze, rollback, quarantine,
+// and rollout. Each makes one commit in the caller's name; package edits decides its contents.
 package decidecmd
 
 import (
@@ -70,7 +70,7 @@ func pushPromotion(a *cli.App, cmd *cobra.Command, d edits.Promote, wait bool, t
 	return awaitAnswer(cmd.Context(), a, repo, d, timeout)
 }
 
-// awaitAnswer shows how a request fares until the engine answered it.
+// awaitAnswer prints the verdicts on a request until the engine has answered.
 func awaitAnswer(ctx context.Context, a *cli.App, repo *cli.OpenRepository, d edits.Promote, timeout time.Duration) error {
 	what, _ := d.Message()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -94,7 +94,7 @@ func awaitAnswer(ctx context.Context, a *cli.App, repo *cli.OpenRepository, d ed
 				a.Stderr.PrintLine("%s %s", a.Stderr.Paint(cli.Faint, time.Now().Format(time.TimeOnly)), last)
 			}
 		} else if ctx.Err() == nil {
-			a.Stderr.PrintLine("%v", err) // the host may be back in a moment
+			a.Stderr.PrintLine("%v", err) // the host may recover
 		}
 		select {
 		case <-ctx.Done():
@@ -107,7 +107,7 @@ func awaitAnswer(ctx context.Context, a *cli.App, repo *cli.OpenRepository, d ed
 	}
 }
 
-// pollInterval is how often the repository is looked at while somebody waits.
+// pollInterval returns how often to read the repository while waiting.
 func pollInterval(a *cli.App, repo *cli.OpenRepository) time.Duration {
 	if cli.IsRemote(repo.Address) {
 		return 3 * time.Second
@@ -115,7 +115,7 @@ func pollInterval(a *cli.App, repo *cli.OpenRepository) time.Duration {
 	return 200 * time.Millisecond
 }
 
-// blockingVerdicts says which verdicts stand between a channel and a release, as far as what was observed is known here.
+// blockingVerdicts returns in words what blocks a release in a channel, as far as observations are known here.
 func blockingVerdicts(ctx context.Context, a *cli.App, repo *cli.OpenRepository, channel, version string) string {
 	const unknown = "waits for the engine (--server or --data would show for what)"
 	if !a.UsesServer() && a.Data == "" {

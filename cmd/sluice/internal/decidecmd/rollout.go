@@ -99,7 +99,7 @@ func skipWave(a *cli.App, cmd *cobra.Command, d edits.SkipWave) (err error) {
 	return cli.CommitDecision(a, cmd, a.ReleaseRepository(), d)
 }
 
-// findNextWave finds out which wave follows the one that is open, and of which head.
+// findNextWave returns the wave after the open one, and the sequence of its head.
 func findNextWave(a *cli.App, cmd *cobra.Command, channel string) (wave int, sequence int64, err error) {
 	if !a.UsesServer() && a.Data == "" && a.Database == "" {
 		return 0, 0, cli.Fail(fmt.Errorf("which wave is open is not known here"), "ask the control plane with --server, or name the wave to open with --wave")
@@ -118,8 +118,8 @@ func findNextWave(a *cli.App, cmd *cobra.Command, channel string) (wave int, seq
 	return p.Wave + 1, p.Sequence, nil
 }
 
-// fetchRollouts tells how far heads have come: as the control plane knows it, or as the repository and the store say. With a
-// channel, that one's only, and it is there.
+// fetchRollouts returns the progress of rollouts, from the control plane or from the repository and the store.
+// With a channel, the result is that channel's alone.
 func fetchRollouts(ctx context.Context, a *cli.App, cmd *cobra.Command, channel string) ([]plan.Progress, error) {
 	if a.UsesServer() {
 		var all peopleapi.Rollouts

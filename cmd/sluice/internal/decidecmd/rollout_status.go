@@ -43,7 +43,7 @@ func rolloutStatusVerb(a *cli.App) *cobra.Command {
 	return cmd
 }
 
-// drawRollout draws one channel: where its head is, its waves, what stops it, and who waits.
+// drawRollout prints one channel: its head, its waves, what stops the rollout, and which cells wait.
 func drawRollout(p cli.Printer, r plan.Progress, now time.Time) {
 	if r.Release == "" {
 		p.PrintLine("%s has no release yet", p.Paint(cli.Bold, r.Channel))
@@ -120,7 +120,7 @@ func waveField(r plan.Progress, w plan.WaveProgress, now time.Time) cli.Field {
 	return cli.Coloured("", cli.Faint)
 }
 
-// joinFew names a few of many.
+// joinFew joins the first names and counts the others.
 func joinFew(all []string) string {
 	const few = 3
 	if len(all) <= few {

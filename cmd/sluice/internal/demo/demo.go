@@ -1,5 +1,8 @@
-// Package demo shows a release on its way, on the reader's machine: with the real command as child processes, real git and real folders.
-// It touches nothing outside its folder, and fails if what it tells does not happen.
+// Package demo shows a release on its way to cells on the reader's machine, with the real command as child
+// processes, real git and real folders.
+//
+// It touches nothing outside its folder, and fails if what it announces does not happen. One goroutine runs the
+// demo.
 package demo
 
 import (
@@ -20,7 +23,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
-// What the demo tells: the releases of fixtures/workspaces and what becomes of them.
+// The releases of fixtures/workspaces, and what happens to them.
 const (
 	demoFirst = "2026.11.0" // in the repository from the start
 	demoGood  = "2026.11.1" // cut, and goes the whole way
@@ -67,7 +70,7 @@ itself, and fails if any step did.`,
 	return cmd
 }
 
-// runSteps is the story. Each step fails the demo if what should happen does not, or what must not happen does.
+// runSteps runs the demo. A step fails if what should happen does not, or what must not happen does.
 func (d *demo) runSteps(ctx context.Context) error {
 	for _, step := range []struct {
 		what string
@@ -96,7 +99,7 @@ func (d *demo) runSteps(ctx context.Context) error {
 	return nil
 }
 
-// awaitRelease waits until all cells run a release, healthy.
+// awaitRelease waits until all cells are healthy on a release.
 func (d *demo) awaitRelease(ctx context.Context, version string) error {
 	return d.pollUntil(ctx, func() bool {
 		return len(d.status.Cells) > 0 && !slices.ContainsFunc(d.status.Cells, func(c view.CellStatus) bool {
@@ -145,7 +148,7 @@ func (d *demo) rejectBadRelease(ctx context.Context) error {
 	return d.awaitRelease(ctx, demoGood)
 }
 
-// checkRepository looks at the repository with git itself.
+// checkRepository checks the repository with git itself.
 func (d *demo) checkRepository(ctx context.Context) error {
 	if _, err := d.git(ctx, d.repo, "fsck", "--strict", "--no-dangling"); err != nil {
 		return err
@@ -160,7 +163,7 @@ func (d *demo) checkRepository(ctx context.Context) error {
 	return d.invariant()
 }
 
-// printSummary tells where everything is, and how to look at it.
+// printSummary prints the final status, and how to look at the result.
 func (d *demo) printSummary() {
 	p := d.app.Stdout
 	p.PrintLine("")
@@ -192,7 +195,7 @@ func (d *demo) awaitInterrupt(ctx context.Context) error {
 	return err
 }
 
-// headOf is a channel's release now.
+// headOf returns a channel's current release.
 func (d *demo) headOf(channel string) string {
 	for _, c := range d.status.Channels {
 		if c.Name == channel {
@@ -202,7 +205,7 @@ func (d *demo) headOf(channel string) string {
 	return ""
 }
 
-// promotedAt is when a release was promoted to a channel; zero: never.
+// promotedAt returns when a release was promoted to a channel; zero: never.
 func (d *demo) promotedAt(channel, version string) time.Time {
 	if d.desired == nil || d.desired.Channels[channel] == nil {
 		return time.Time{}

@@ -22,8 +22,8 @@ import (
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 )
 
-// demo is one run of the demo: its folder, its child processes, and what was last seen of them.
-// One goroutine uses it; each child has one more, which sends to ended.
+// demo is one run of the demo: its folder, its child processes, and their last known status. One goroutine uses
+// it; each child has another, which sends to childErrors.
 type demo struct {
 	app    *cli.App // with the environment, --data and --server of this run
 	dir    string
@@ -33,15 +33,15 @@ type demo struct {
 	self   string
 	screen *screen
 
-	childContext context.Context    // of the children
-	stopChildren context.CancelFunc // ends it
+	childContext context.Context // ends with stopChildren
+	stopChildren context.CancelFunc
 	children     sync.WaitGroup
-	childErrors  chan error // a child ended though nobody stopped it; room for all
+	childErrors  chan error // children that ended by themselves; room for all
 
 	source    *cli.OpenRepository
 	status    view.Status   // as last seen
 	desired   *plan.Desired // the repository, as last seen
-	invariant func() error  // what must not be, whatever else happens
+	invariant func() error  // checked after every refresh
 }
 
 const markerFile = ".sluice-demo" // marks a folder as one that the demo may empty
@@ -68,7 +68,7 @@ func newDemo(ctx context.Context, a *cli.App, dir string) (*demo, error) {
 	if err := errors.Join(os.MkdirAll(filepath.Join(dir, "logs"), 0o755), os.WriteFile(filepath.Join(dir, markerFile), nil, 0o600)); err != nil { //nolint:gosec // for people to look at
 		return nil, fmt.Errorf("demo: %w", err)
 	}
-	// Whoever has not told git their name can have the demo all the same.
+	// The demo also runs for a user without a name in git's configuration.
 	env := cli.WithoutGitEnv(a.Env)
 	if who, err := a.FindAuthor(ctx); err == nil {
 		env = append(env, "GIT_AUTHOR_NAME="+who.Name, "GIT_AUTHOR_EMAIL="+who.Email)
@@ -91,7 +91,7 @@ func (d *demo) git(ctx context.Context, dir string, args ...string) (string, err
 	return d.app.RunGit(ctx, dir, args...)
 }
 
-// close ends all children and, unless it is to be kept, removes the folder.
+// close ends all children and, unless keep is set, removes the folder.
 func (d *demo) close(keep bool) error {
 	d.screen.clearView()
 	d.stopChildren()
@@ -105,7 +105,7 @@ func (d *demo) close(keep bool) error {
 	return os.RemoveAll(d.dir)
 }
 
-// prepareReleases makes the repository and what the cells need, of the fixtures.
+// prepareReleases makes the release repository and the cells' files from the fixtures.
 func (d *demo) prepareReleases(ctx context.Context) error {
 	sample := fixtures.Workspaces()
 	files, err := cli.ReadFolder(sample, "repository")
@@ -173,7 +173,7 @@ func lastLine(text []byte) string {
 }
 
 func (d *demo) startServer(ctx context.Context) error {
-	living, stop := context.WithCancel(context.WithoutCancel(ctx)) // children outlive the story: close ends them
+	living, stop := context.WithCancel(context.WithoutCancel(ctx)) // close ends the children, not ctx
 	d.stopChildren = stop
 	read, write := io.Pipe()
 	defer read.Close()
@@ -224,7 +224,7 @@ func (d *demo) startCells(context.Context) error {
 	return nil
 }
 
-// quoteShell is s for a shell.
+// quoteShell quotes s for a shell.
 func quoteShell(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
 // cutRelease runs the command that a release engineer would.
@@ -232,7 +232,7 @@ func (d *demo) cutRelease(ctx context.Context, version string) error {
 	return d.runVerb(ctx, "", "release", "cut", version, "--from", d.path("to-come", version), "--repo", d.repo)
 }
 
-// refreshStatus asks the control plane and reads the repository.
+// refreshStatus reads the status and the repository, and prints what changed.
 func (d *demo) refreshStatus(ctx context.Context) error {
 	s, err := cli.FetchServerStatus(ctx, d.app, "")
 	if err != nil {
@@ -250,7 +250,7 @@ func (d *demo) refreshStatus(ctx context.Context) error {
 	return nil
 }
 
-// pollUntil looks again and again until done, showing what changes.
+// pollUntil refreshes the status until done reports true.
 func (d *demo) pollUntil(ctx context.Context, done func() bool) error {
 	const pace = 100 * time.Millisecond
 	failures := 0
@@ -260,7 +260,7 @@ func (d *demo) pollUntil(ctx context.Context, done func() bool) error {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case err != nil:
-			if failures++; failures > 50 { // it answers 503 until it has read the repository
+			if failures++; failures > 50 { // the server answers 503 until it has read the repository
 				return err
 			}
 		default:

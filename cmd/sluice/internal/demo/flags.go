@@ -16,11 +16,11 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// What the demo tells of flags.
+// The feature of the demo.
 const (
 	demoFeature = "workspace-classes" // in the releases that run by then
 	demoFlag    = "class-picker"
-	demoAhead   = 5 * time.Second // from the announcement until its time
+	demoAhead   = 5 * time.Second // from writing the announcement to its time
 )
 
 // prepareFlags makes the flags repository.
@@ -37,7 +37,7 @@ func (d *demo) prepareFlags(ctx context.Context) error {
 	return err
 }
 
-// announceFeature turns a feature on with its announcement, and kills its flag.
+// announceFeature turns a feature on with its announcement, then kills its flag.
 func (d *demo) announceFeature(ctx context.Context) error {
 	d.screen.printEvent("every cell runs %s, which contains %s: it is off until users are told", demoGood, demoFeature)
 	if err := d.runVerb(ctx, "", "flag", "set", demoFlag, "--new", "--feature", demoFeature); err != nil {
@@ -71,7 +71,7 @@ func (d *demo) announceFeature(ctx context.Context) error {
 	return nil
 }
 
-// awaitFlagState waits until the flag is so in all cells of a channel (empty: of all), by their own word.
+// awaitFlagState waits until all cells of a channel (empty: of all) confirm the flag's state.
 func (d *demo) awaitFlagState(ctx context.Context, channel string, state flags.CellState) error {
 	return d.pollUntil(ctx, func() bool {
 		seen, err := cli.FetchFlagDetail(ctx, d.app, demoFlag)
@@ -81,7 +81,7 @@ func (d *demo) awaitFlagState(ctx context.Context, channel string, state flags.C
 	})
 }
 
-// runVerb runs a verb as its user would; as somebody else, if who is given.
+// runVerb runs a verb as a user would; who, if given, is another user.
 func (d *demo) runVerb(ctx context.Context, who string, args ...string) error {
 	line := "sluice"
 	for _, word := range args {
@@ -90,7 +90,7 @@ func (d *demo) runVerb(ctx context.Context, who string, args ...string) error {
 		}
 		line += " " + word
 	}
-	// Nothing that the reader's own environment names is touched.
+	// The reader's own environment must not direct the demo elsewhere.
 	env := append(d.app.Env[:len(d.app.Env):len(d.app.Env)], "SLUICE_FLAGS_REPO="+d.flags, "SLUICE_DATA="+d.path("user"), "SLUICE_SERVER=")
 	if who != "" {
 		line += "    as " + who

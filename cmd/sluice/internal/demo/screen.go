@@ -15,17 +15,17 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
-// screen shows what happens: a line for each event and, on a terminal, where everything is below them.
+// screen prints a line for each event and, on a terminal, draws the status below them.
 type screen struct {
 	out   cli.Printer
 	began time.Time
-	drawn int    // lines of the view that stand below the events
-	view  string // what they say
+	drawn int    // lines of the status view below the events
+	view  string // the text of the status view
 }
 
 func newScreen(out cli.Printer) *screen { return &screen{out: out, began: time.Now()} }
 
-// printEvent prints a line, above the view.
+// printEvent prints a line above the status view.
 func (s *screen) printEvent(format string, args ...any) { s.printColoured(cli.Plain, format, args...) }
 
 func (s *screen) printColoured(c cli.Colour, format string, args ...any) {
@@ -34,7 +34,6 @@ func (s *screen) printColoured(c cli.Colour, format string, args ...any) {
 	s.out.PrintLine("%s  %s", at, s.out.Paint(c, fmt.Sprintf(format, args...)))
 }
 
-// clearView takes the view away.
 func (s *screen) clearView() {
 	if s.drawn > 0 {
 		fmt.Fprintf(s.out, "\x1b[%dA\x1b[J", s.drawn)
@@ -42,7 +41,7 @@ func (s *screen) clearView() {
 	}
 }
 
-// drawView puts the view below the events.
+// drawView draws the status below the events.
 func (s *screen) drawView(status view.Status) {
 	if !s.out.Terminal {
 		return
@@ -67,7 +66,7 @@ func (s *screen) drawView(status view.Status) {
 	s.drawn = len(lines) + 1
 }
 
-// clip cuts a line to a width, colours not counted.
+// clip cuts a line to a width, not counting colours.
 func clip(line string, width int) string {
 	var b strings.Builder
 	seen, escape := 0, false
@@ -87,7 +86,7 @@ func clip(line string, width int) string {
 	return b.String()
 }
 
-// printChanges prints what is new since the last look, and draws the view again.
+// printChanges prints the difference between two statuses, and draws the status again.
 func (s *screen) printChanges(before, now view.Status, d *plan.Desired) {
 	was := map[string]view.ChannelStatus{}
 	for _, c := range before.Channels {

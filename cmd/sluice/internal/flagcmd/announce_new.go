@@ -13,7 +13,7 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest/edit"
 )
 
-// announceOptions is what announce new was told.
+// announceOptions are the flags of announce new.
 type announceOptions struct {
 	title, notes string
 	at, zone     string
@@ -69,7 +69,6 @@ func createAnnouncement(a *cli.App, cmd *cobra.Command, id string, n announceOpt
 	return cli.CommitDecision(a, cmd, a.FlagsRepository(), d)
 }
 
-// announcementFromOptions is what the command line says of an announcement.
 func announcementFromOptions(a *cli.App, cmd *cobra.Command, id string, n announceOptions) (d edits.Announce, err error) {
 	switch {
 	case !edits.ValidName(id):
@@ -118,7 +117,7 @@ func parseAssignments(list []string) (all edit.Fields, err error) {
 	return all, nil
 }
 
-// parseSelector reads acme, channel=dedicated, region=eu.
+// parseSelector parses acme, channel=dedicated, region=eu.
 func parseSelector(list []string) (all edit.Fields) {
 	var names, channels []string
 	labels := edit.Fields{}
@@ -144,7 +143,7 @@ func parseSelector(list []string) (all edit.Fields) {
 	return all
 }
 
-// parseRamp reads 5@0s,25@24h,100@72h.
+// parseRamp parses 5@0s,25@24h,100@72h.
 func parseRamp(text, by string) (all edit.Fields, err error) {
 	if by != "" {
 		all = append(all, edit.Field{Key: "by", Value: by})

@@ -70,7 +70,7 @@ and, for the channels, the release repository (--repo or $SLUICE_REPO).`,
 	return cmd
 }
 
-// publicationTime says when an announcement is published, as it is written.
+// publicationTime returns when an announcement is published, as written.
 func publicationTime(s announce.Status) string {
 	if s.Announcement.PublishAt.IsZero() {
 		return "-"
@@ -135,7 +135,7 @@ func printAnnouncement(a *cli.App, s announce.Status) {
 	}
 }
 
-// reasonWithoutState is why a cell is in a state, without saying the state again.
+// reasonWithoutState returns why a cell is in a state, without repeating the state.
 func reasonWithoutState(state, why string) string { return strings.TrimPrefix(why, state+": ") }
 
 func cellColour(s flags.CellState) cli.Colour {
@@ -151,12 +151,12 @@ func cellColour(s flags.CellState) cli.Colour {
 	return cli.Plain
 }
 
-// cellStates in the order in which people read them.
+// cellStates returns the states in the order of reading.
 func cellStates() []flags.CellState {
 	return []flags.CellState{flags.On, flags.Ramping, flags.Armed, flags.Waiting, flags.Suspended, flags.Killed, flags.Held, flags.LeftOut, flags.Retired}
 }
 
-// fetchAnnouncements asks the control plane, or the repositories.
+// fetchAnnouncements returns the announcements from the control plane, or from the repositories.
 func fetchAnnouncements(a *cli.App, cmd *cobra.Command) ([]announce.Status, error) {
 	if a.UsesServerForFlags() {
 		all := []announce.Status{}

@@ -20,7 +20,7 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// evaluation is what flag eval shows.
+// evaluation is the output of flag eval.
 type evaluation struct {
 	Key      string         `json:"key"`
 	Value    any            `json:"value"`
@@ -80,7 +80,7 @@ the cell's machine.`,
 	return cmd
 }
 
-// parseContext puts an evaluation context together.
+// parseContext merges the parts of an evaluation context.
 func parseContext(a *cli.App, parts []string) (flags.Context, error) {
 	all := flags.Context{}
 	for _, part := range parts {
@@ -149,7 +149,7 @@ func printEvaluated(a *cli.App, e evaluation) error {
 	return nil
 }
 
-// foldFlags settles what a cell is told, for one instant.
+// foldFlags compiles a cell's bundle and folds it for one instant.
 func foldFlags(told cellInput, facts flags.Facts, now time.Time) (*flags.Folded, error) {
 	c, err := flags.Compile(told.bundle)
 	if err != nil {
@@ -158,13 +158,13 @@ func foldFlags(told cellInput, facts flags.Facts, now time.Time) (*flags.Folded,
 	return c.Fold(told.orders, facts, flags.Instant(now)), nil
 }
 
-// cellInput is what a cell is told.
+// cellInput is what the control plane sends to a cell.
 type cellInput struct {
 	bundle *flags.Bundle
 	orders flags.Orders
 }
 
-// ungatedInput is a bundle of the tip's flags with every gate open.
+// ungatedInput returns the tip's flags with every feature announced.
 func (o *flagsState) ungatedInput() cellInput {
 	b := &flags.Bundle{Version: flags.BundleVersion, Flags: map[string]json.RawMessage{}}
 	for key, d := range o.Tree.Flags {
@@ -176,7 +176,7 @@ func (o *flagsState) ungatedInput() cellInput {
 	return cellInput{bundle: b}
 }
 
-// features are those that the tip's flags name, sorted.
+// features returns the features that the tip's flags name, sorted.
 func (o *flagsState) features() (all []string) {
 	for _, d := range o.Tree.Flags {
 		if f := d.Feature(); f != "" {
@@ -187,7 +187,7 @@ func (o *flagsState) features() (all []string) {
 	return slices.Compact(all)
 }
 
-// inputOfCell is what a cell is told, and what is known of it.
+// inputOfCell returns what a cell is sent, and the known facts about the cell.
 func (o *flagsState) inputOfCell(cell string) (told cellInput, facts flags.Facts, err error) {
 	if o.view == nil {
 		return told, facts, cli.Fail(fmt.Errorf("what %s runs is in the release repository", cell), "name it: --repo FOLDER-OR-URL, or set SLUICE_REPO")
@@ -202,7 +202,7 @@ func (o *flagsState) inputOfCell(cell string) (told cellInput, facts flags.Facts
 			facts.Release, facts.Features = known.Release, known.Features
 		}
 	}
-	if head := o.view.Desired.Channels[c.Channel]; facts.Release == "" && head != nil && head.Effective != nil { // nobody heard of it here
+	if head := o.view.Desired.Channels[c.Channel]; facts.Release == "" && head != nil && head.Effective != nil { // no report is known here
 		facts.Release = head.Effective.Release
 		if r := o.view.Desired.Releases[facts.Release]; r != nil {
 			facts.Features = slices.Sorted(slices.Values(r.Features))
@@ -215,7 +215,7 @@ func (o *flagsState) inputOfCell(cell string) (told cellInput, facts flags.Facts
 	return cellInput{t.Bundle, t.Orders}, facts, nil
 }
 
-// explainValue says which gate decided.
+// explainValue returns in words what decided the value.
 func (o *flagsState) explainValue(key string, told cellInput, facts flags.Facts, folded *flags.Folded) string {
 	for _, k := range told.orders.Killed {
 		if k.Flag == key {
@@ -262,7 +262,7 @@ func (o *flagsState) gateText(g flags.Gate, facts flags.Facts, s flags.CellState
 	return fmt.Sprintf("announcement %s is %s", g.ID, s)
 }
 
-// evaluateByAgent evaluates a flag as a cell's product does, by OFREP. No token goes there.
+// evaluateByAgent evaluates a flag as a cell's product does, by OFREP, and without a token.
 func evaluateByAgent(ctx context.Context, a *cli.App, agent, key string, caller flags.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, cli.RequestTimeout)
 	defer cancel()

@@ -1,6 +1,6 @@
-// Package flagcmd has the verbs of feature flags and announcements. What changes something is one commit to the flags repository, which
-// package edits decides; a kill goes by the control plane where there is one. What only looks asks the control plane, or decides
-// as the announcer would.
+// Package flagcmd has the verbs of feature flags and announcements. Verbs that change something make one commit
+// to the flags repository, whose contents package edits decides; a kill goes through the control plane where
+// there is one. Verbs that only read ask the control plane, or decide as the announcer would.
 package flagcmd
 
 import (

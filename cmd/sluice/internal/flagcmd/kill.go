@@ -59,13 +59,13 @@ ends nothing.`,
 	return cmd
 }
 
-// killProgress is how far a kill is.
+// killProgress is a kill with the cells that have not confirmed it.
 type killProgress struct {
 	view.FlagKill
-	Waiting []string `json:"unconfirmedCells,omitempty"` // cells that did not confirm it, those that are offline included
+	Waiting []string `json:"unconfirmedCells,omitempty"` // including offline cells
 }
 
-// killByServer has the control plane kill a flag, and waits for cells to say that they have it.
+// killByServer asks the control plane to kill a flag, and waits for cells to confirm the kill.
 func killByServer(ctx context.Context, a *cli.App, key string, k peopleapi.NewKill, wait time.Duration) error {
 	var answer peopleapi.Killed
 	if err := a.CallServer(ctx, http.MethodPost, "/v1/flags/"+url.PathEscape(key)+"/kill", k, &answer); err != nil {
@@ -101,7 +101,7 @@ func killByServer(ctx context.Context, a *cli.App, key string, k peopleapi.NewKi
 	})
 }
 
-// fetchKillProgress is how far a kill is now.
+// fetchKillProgress returns the current progress of a kill.
 func fetchKillProgress(ctx context.Context, a *cli.App, key string, which view.FlagKill) (killProgress, error) {
 	d, err := cli.FetchFlagDetail(ctx, a, key)
 	if err != nil {

@@ -64,7 +64,7 @@ release repository.`,
 	}
 }
 
-// loadFlagsTree reads a folder as it stands, or the tip of a repository's branch.
+// loadFlagsTree reads a folder as it is, or the tip of a repository's branch.
 func loadFlagsTree(ctx context.Context, a *cli.App, target string) (*repository.Tree, error) {
 	if !cli.IsRemote(target) && cli.FindFolderKind(target) != cli.BareGit {
 		return repository.Load(nil, os.DirFS(target)), nil
@@ -81,14 +81,14 @@ func loadFlagsTree(ctx context.Context, a *cli.App, target string) (*repository.
 	return s.Tree, nil
 }
 
-// releaseWarnings are warnings of what the release repository does not know; without one, none.
+// releaseWarnings returns warnings about names that the release repository does not know; a nil view: none.
 func releaseWarnings(tree *repository.Tree, v *view.View) []manifest.Fault {
 	if v == nil {
 		return nil
 	}
 	in := announcer.Survey(v)
 	in.Tip, in.Releases = tree, nil
-	for _, r := range v.Desired.Versions { // all, also those that no channel has yet
+	for _, r := range v.Desired.Versions { // including those that no channel has yet
 		in.Releases = append(in.Releases, announce.Release{Version: r.Version.String(), Features: r.Features})
 	}
 	return slices.DeleteFunc(announce.Make(in).Faults, func(f manifest.Fault) bool { return !f.Warning })

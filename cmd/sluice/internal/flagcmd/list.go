@@ -19,16 +19,16 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// flagSummary is one flag as flag list shows it.
+// flagSummary is one flag in the output of flag list.
 type flagSummary struct {
 	Key           string            `json:"key"`
 	State         string            `json:"state"`
 	Default       string            `json:"default,omitempty"`
 	Feature       string            `json:"feature,omitempty"`
-	Announcements []string          `json:"announcements,omitempty"` // of its feature
-	Channels      map[string]string `json:"channels,omitempty"`      // how far these are
-	Killed        string            `json:"killed,omitempty"`        // why
-	File          string            `json:"file,omitempty"`          // where it is; a control plane does not say
+	Announcements []string          `json:"announcements,omitempty"` // of the flag's feature
+	Channels      map[string]string `json:"channels,omitempty"`      // state of the announcements
+	Killed        string            `json:"killed,omitempty"`        // reason
+	File          string            `json:"file,omitempty"`          // empty from a control plane
 	Line          int               `json:"line,omitempty"`
 }
 
@@ -72,7 +72,8 @@ repository and, for the channels, the release repository (--repo or $SLUICE_REPO
 	return cmd
 }
 
-// listFlags asks the control plane, or the repositories. fault says why what is listed is not all in force.
+// listFlags returns the flags from the control plane, or from the repositories. fault says why not all of them
+// are in force.
 func listFlags(a *cli.App, cmd *cobra.Command) (list []flagSummary, fault string, err error) {
 	if a.UsesServerForFlags() {
 		return listServerFlags(cmd.Context(), a)
@@ -85,7 +86,6 @@ func listFlags(a *cli.App, cmd *cobra.Command) (list []flagSummary, fault string
 	return o.summaries(), tipFaultText(o.Flags), nil
 }
 
-// listServerFlags reads all pages.
 func listServerFlags(ctx context.Context, a *cli.App) (list []flagSummary, fault string, err error) {
 	list = []flagSummary{}
 	err = cli.EachPage(ctx, a, "/v1/flags", url.Values{"limit": {"1000"}}, func(page peopleapi.Flags) string {
@@ -118,7 +118,7 @@ func summaryFromServer(f view.FlagStatus, kills []view.FlagKill) flagSummary {
 
 const enabled, disabled = "ENABLED", "DISABLED"
 
-// reportTipFaults says that the tip is not what is in force.
+// reportTipFaults warns that the tip is not what is in force.
 func reportTipFaults(a *cli.App, s *edits.Flags) {
 	if fault := tipFaultText(s); fault != "" {
 		a.Stderr.PrintLine("%s", fault)

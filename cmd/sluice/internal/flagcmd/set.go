@@ -14,7 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest/edit"
 )
 
-// setOptions is what flag set was told.
+// setOptions are the flags of flag set.
 type setOptions struct {
 	isNew     bool
 	file      string // of a new flag
@@ -79,7 +79,6 @@ func setFlag(a *cli.App, cmd *cobra.Command, key string, e setOptions) error {
 	return cli.CommitDecision(a, cmd, a.FlagsRepository(), edits.SetFlag{Key: key, Flag: to, Reason: e.reason})
 }
 
-// flagFromOptions is what the command line says of a flag.
 func flagFromOptions(a *cli.App, cmd *cobra.Command, e setOptions) (to edits.Flag, err error) {
 	to = edits.Flag{State: strings.ToUpper(e.state), Default: e.byDefault, Feature: e.feature, Off: e.off}
 	if !slices.Contains([]string{"", enabled, disabled}, to.State) {
@@ -97,7 +96,7 @@ func flagFromOptions(a *cli.App, cmd *cobra.Command, e setOptions) (to edits.Fla
 	return to, err
 }
 
-// parseValues reads NAME=VALUE, each value as JSON if it is that.
+// parseValues parses NAME=VALUE, with JSON or text values.
 func parseValues(cmd *cobra.Command, flag string, list []string) (all edit.Fields, err error) {
 	for _, text := range list {
 		name, value, ok := strings.Cut(text, "=")
@@ -109,7 +108,7 @@ func parseValues(cmd *cobra.Command, flag string, list []string) (all edit.Field
 	return all, nil
 }
 
-// jsonOrText reads a value as JSON, else as text.
+// jsonOrText parses a value as JSON, else returns the text.
 func jsonOrText(text string) any {
 	var v any
 	if json.Unmarshal([]byte(text), &v) != nil || v == nil {
@@ -118,7 +117,7 @@ func jsonOrText(text string) any {
 	return v
 }
 
-// maxRuleBytes bounds the file of a rule.
+// maxRuleBytes bounds files and responses that the verbs of flags read.
 const maxRuleBytes = 1 << 20
 
 func readRule(a *cli.App, file string) (map[string]any, error) {

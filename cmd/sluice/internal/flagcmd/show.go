@@ -15,12 +15,12 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// flagDetails is one flag as flag show tells it.
+// flagDetails is the output of flag show.
 type flagDetails struct {
 	flagSummary
 	Definition json.RawMessage       `json:"definition"`
 	Kills      []repository.Override `json:"kills,omitempty"`
-	Told       []announce.Status     `json:"told,omitempty"` // its feature's announcements
+	Told       []announce.Status     `json:"told,omitempty"` // announcements of the flag's feature
 }
 
 func flagShowVerb(a *cli.App) *cobra.Command {
@@ -56,7 +56,7 @@ repository (--repo or $SLUICE_REPO).`,
 	return cmd
 }
 
-// printFlagInCells shows what the control plane knows of a flag.
+// printFlagInCells prints what the control plane knows of a flag.
 func printFlagInCells(ctx context.Context, a *cli.App, key string) error {
 	d, err := cli.FetchFlagDetail(ctx, a, key)
 	if err != nil {
@@ -93,7 +93,7 @@ func printFlagInCells(ctx context.Context, a *cli.App, key string) error {
 	})
 }
 
-// reviewText says when somebody should look at a kill again.
+// reviewText returns in words when somebody should look at a kill again.
 func reviewText(until time.Time) string {
 	if until.IsZero() {
 		return ""

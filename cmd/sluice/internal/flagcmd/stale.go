@@ -68,7 +68,7 @@ the features are in the release repository (--repo or $SLUICE_REPO).`,
 	return cmd
 }
 
-// releasesInUse are the releases that a control plane says are run or are a channel's head, the newest last.
+// releasesInUse returns the releases that are a channel's head or run in a cell, newest last.
 func (o *flagsState) releasesInUse(s view.Status) (all []announce.Release) {
 	runs := map[string]bool{}
 	for _, c := range s.Channels {

@@ -15,18 +15,20 @@ import (
 	"github.com/sluice-cd/sluice/flags/announce"
 )
 
-// flagsState is what the flags repository says, and what follows for channels and cells as far as they are known here. Close it.
+// flagsState is the tip of the flags repository, with what follows for channels and cells as far as they are
+// known here. The caller closes it.
 type flagsState struct {
 	*edits.Flags
 	repo  *cli.OpenRepository
-	view  *view.View // of the release repository; nil: it was not named
+	view  *view.View // of the release repository; nil: none is named
 	input announce.Input
 	plan  announce.Plan
 }
 
 func (o *flagsState) Close() { o.repo.Close() }
 
-// openFlagsState decides as the announcer would at now, from the repositories and the store in --data, and does nothing.
+// openFlagsState decides as the announcer would at now, from the repositories and the store in --data, and
+// changes nothing.
 func openFlagsState(a *cli.App, cmd *cobra.Command, now time.Time) (*flagsState, error) {
 	ctx := cmd.Context()
 	v, err := namedReleasesView(ctx, a, cmd)
@@ -54,7 +56,8 @@ func openFlagsState(a *cli.App, cmd *cobra.Command, now time.Time) (*flagsState,
 	return o, nil
 }
 
-// namedReleasesView is the view of the release repository, with all releases, if it was named.
+// namedReleasesView returns the view of the release repository with all releases; nil: no release repository is
+// named.
 func namedReleasesView(ctx context.Context, a *cli.App, cmd *cobra.Command) (*view.View, error) {
 	if a.Repo == "" && a.Getenv("SLUICE_REPO") == "" {
 		return nil, nil
@@ -62,7 +65,8 @@ func namedReleasesView(ctx context.Context, a *cli.App, cmd *cobra.Command) (*vi
 	return a.LocalView(ctx, cmd, true)
 }
 
-// knownChannels are those that the flags repository itself knows: the engine wrote something for them, so that they have an upstream.
+// knownChannels returns the channels for which the engine has written to the flags repository; such channels
+// have an upstream.
 func knownChannels(s *edits.Flags) (all []announce.Channel) {
 	names := cli.SortedKeys(s.Tree.Heads)
 	for _, of := range s.Tree.Records {

@@ -15,14 +15,14 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// fileDiff is one file that differs between two releases.
+// fileDiff is a file that differs between two releases.
 type fileDiff struct {
 	File string `json:"file"`
 	Kind string `json:"kind"` // added, removed, changed
 	Diff string `json:"diff,omitempty"`
 }
 
-// releaseDiff is what diff prints.
+// releaseDiff is the output of diff.
 type releaseDiff struct {
 	Channel string     `json:"channel"`
 	From    string     `json:"from"` // the head; empty: none yet
@@ -85,7 +85,7 @@ func diffReleases(s *edits.Releases, repo *cli.OpenRepository, args []string) (*
 	before := map[string][]byte{}
 	if e := channel.Effective; e != nil {
 		out.From = e.Release
-		files, err := repo.FS(e.Commit) // the bytes that it runs, whatever the folder says now
+		files, err := repo.FS(e.Commit) // the bytes in use, even if the folder was changed since
 		if err != nil {
 			return nil, err
 		}
@@ -101,7 +101,7 @@ func diffReleases(s *edits.Releases, repo *cli.OpenRepository, args []string) (*
 	return out, nil
 }
 
-// diffFiles lists the files that differ, by name.
+// diffFiles returns the files that differ, by name.
 func diffFiles(before, after map[string][]byte) []fileDiff {
 	names := maps.Clone(before)
 	maps.Copy(names, after)
@@ -126,7 +126,7 @@ func diffFiles(before, after map[string][]byte) []fileDiff {
 	return out
 }
 
-// maxDiffBytes is the size beyond which a file is only named.
+// maxDiffBytes is the largest file whose differences are printed.
 const maxDiffBytes = 1 << 20
 
 func isText(data []byte) bool { return len(data) <= maxDiffBytes && !bytes.ContainsRune(data, 0) }

@@ -33,7 +33,7 @@ highest sequence}) and learned, as a plan prints it, to go on from that plan.
 
 Times are RFC 3339. If the repository has no cells, those of the file are used.`
 
-// parseObserved reads an observation file, strictly: every fault is found, each with its line. Pure.
+// parseObserved parses an observation file strictly and returns every fault with its line. It is pure.
 func parseObserved(file string, data []byte) (plan.Observed, []manifest.Fault) {
 	r := &observedParser{file: file, data: data, observed: plan.Observed{Cells: map[string]*plan.CellState{}}}
 	if len(data) > maxObservedBytes {
@@ -50,10 +50,10 @@ type observedParser struct {
 	faults   []manifest.Fault
 	observed plan.Observed
 
-	lineOffset, line int // newlines up to counted; lines are asked for in ascending order
+	lineOffset, line int // newlines before lineOffset; offsets mostly ascend
 }
 
-// fault says what is wrong at a byte offset.
+// fault adds a fault at a byte offset.
 func (r *observedParser) fault(offset int64, format string, args ...any) {
 	at := min(int(offset), len(r.data))
 	if at < r.lineOffset {
@@ -111,7 +111,7 @@ func (r *observedParser) parse() {
 	}
 }
 
-// errStop ends the reading of a file whose fault is noted already.
+// errStop ends parsing after a fault that is recorded already.
 var errStop = errors.New("stop")
 
 func (r *observedParser) addSyntaxFault(dec *json.Decoder, err error) {
@@ -127,7 +127,7 @@ func (r *observedParser) addSyntaxFault(dec *json.Decoder, err error) {
 	}
 }
 
-// parseArray reads an array, an element at a time. Only what is not JSON at all stops it.
+// parseArray parses an array one element at a time. Only invalid JSON stops it.
 func parseArray[T any](r *observedParser, dec *json.Decoder, key string, take func(at int64, v T)) error {
 	t, err := dec.Token()
 	if err != nil {
@@ -152,7 +152,7 @@ func parseArray[T any](r *observedParser, dec *json.Decoder, key string, take fu
 	return err
 }
 
-// parseValue reads a single value.
+// parseValue parses a single value.
 func parseValue[T any](r *observedParser, dec *json.Decoder, key string, into *T) error {
 	var raw json.RawMessage
 	if err := dec.Decode(&raw); err != nil {
@@ -162,7 +162,7 @@ func parseValue[T any](r *observedParser, dec *json.Decoder, key string, into *T
 	return nil
 }
 
-// decodeStrict decodes raw, which begins at an offset, and tells whether it went well.
+// decodeStrict decodes raw, which begins at offset at, and reports whether that succeeded.
 func (r *observedParser) decodeStrict(raw []byte, at int64, what string, into any) bool {
 	if key, offset := duplicateKey(raw); key != "" {
 		r.fault(at+offset, "%s: %q is there twice", what, key)
@@ -189,7 +189,7 @@ func (r *observedParser) decodeStrict(raw []byte, at int64, what string, into an
 	return false
 }
 
-// jsonTypeName says what JSON calls a type.
+// jsonTypeName returns JSON's name for a type.
 func jsonTypeName(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.Struct, reflect.Map:
@@ -206,7 +206,7 @@ func jsonTypeName(t reflect.Type) string {
 	return "whole number of at most 64 bits"
 }
 
-// duplicateKey finds a key that stands twice in one object of raw, and where.
+// duplicateKey returns a key that occurs twice in one object of raw, and its offset.
 func duplicateKey(raw []byte) (key string, offset int64) {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	type level struct {
@@ -217,7 +217,7 @@ func duplicateKey(raw []byte) (key string, offset int64) {
 	for {
 		t, err := dec.Token()
 		if err != nil {
-			return "", 0 // the end; what is wrong otherwise is found by decoding
+			return "", 0 // the end; decoding reports other errors
 		}
 		switch t {
 		case json.Delim('{'):

@@ -10,7 +10,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// observedCell is one of cells.
+// observedCell is an element of cells.
 type observedCell struct {
 	Name           string            `json:"name"`
 	Channel        string            `json:"channel"`
@@ -71,7 +71,7 @@ func (r *observedParser) addCell(at int64, c observedCell) {
 	r.observed.Cells[c.Name] = s
 }
 
-// observedObservation is one of observations. Value is whatever JSON it was: a number as good as a string.
+// observedObservation is an element of observations. Value is any JSON: a number is as good as a string.
 type observedObservation struct {
 	Channel    string          `json:"channel"`
 	Gate       string          `json:"gate"`

@@ -41,7 +41,7 @@ func TestParseObserved(t *testing.T) {
 	}
 }
 
-// TestParseObservedFaults holds that bad input gives all its faults at once, each with its line (fault 29).
+// TestParseObservedFaults checks that bad input yields all its faults at once, each with its line (fault 29).
 func TestParseObservedFaults(t *testing.T) {
 	const good = `"state": "pending"`
 	for name, c := range map[string]struct{ text, want string }{

@@ -80,7 +80,7 @@ func printPlan(a *cli.App, p plan.Plan) {
 	}
 }
 
-// loadObserved reads what was observed from a file; without one, from the store in --data.
+// loadObserved reads the observations from a file or, without one, from the store.
 func loadObserved(ctx context.Context, a *cli.App, file string) (o plan.Observed, err error) {
 	if file == "" {
 		return a.LoadObserved(ctx)

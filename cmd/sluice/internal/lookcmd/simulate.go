@@ -17,7 +17,6 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// maxSimulatedTime is the longest time that is simulated.
 const maxSimulatedTime = 3 * 366 * 24 * time.Hour
 
 func SimulateVerb(a *cli.App) *cobra.Command {
@@ -78,7 +77,7 @@ same output, byte for byte.`,
 	return cmd
 }
 
-// loadScenario reads a scenario file, and says all that is wrong with it.
+// loadScenario parses a scenario file and reports all its faults.
 func loadScenario(a *cli.App, file string) (*simulate.Scenario, error) {
 	data, err := a.ReadFile(file, manifest.MaxFile)
 	if err != nil {
@@ -94,7 +93,7 @@ func loadScenario(a *cli.App, file string) (*simulate.Scenario, error) {
 	return nil, cli.Fail(errors.New(faults[len(faults)-1].String()), "docs/simulate.md describes the file")
 }
 
-// runSimulation reads the repository's tip and its history, and lets it run.
+// runSimulation simulates the repository's tip with its history.
 func runSimulation(ctx context.Context, a *cli.App, cmd *cobra.Command, in simulate.Input) (*simulate.Result, error) {
 	repo, err := a.OpenReleases(ctx, cmd)
 	if err != nil {
@@ -170,7 +169,7 @@ func eventColour(kind string) cli.Colour {
 	return cli.Plain
 }
 
-// eventText says in words what an event adds to its kind.
+// eventText returns in words what an event adds to its kind.
 func eventText(e simulate.Event) string {
 	var parts []string
 	if e.Wave > 0 {
@@ -203,7 +202,7 @@ func cellsText(n int, names []string) string {
 	return s
 }
 
-// elapsed says how long after from something was; a dash if it was not.
+// elapsed returns the time between two instants; a dash if t never came.
 func elapsed(from, t time.Time) string {
 	if t.IsZero() {
 		return "-"

@@ -1,5 +1,5 @@
-// Package lookcmd has the verbs that tell what goes on and why: status, plan, why, log, diff, and simulate. They change nothing, and
-// show what the engine decides, never an opinion of their own.
+// Package lookcmd has the verbs that show what is happening and why: status, plan, why, log, diff, and
+// simulate. They change nothing, and show the engine's decisions, never decisions of their own.
 package lookcmd
 
 import (
@@ -74,7 +74,8 @@ func printStatus(a *cli.App, s view.Status, all bool) error {
 	return a.PrintResult(s, func() { DrawStatus(a.Stdout, s, all) })
 }
 
-// watchStatus shows the status until ctx ends. What only time changes makes no new picture where it can't be drawn in place.
+// watchStatus prints the status until ctx ends. Where the status can't be drawn in place, changes that only
+// time brings print nothing.
 func watchStatus(a *cli.App, cmd *cobra.Command, repo **cli.OpenRepository, page view.StatusPage, every time.Duration, all bool) error {
 	if every <= 0 {
 		return cli.UsageError(cmd, "--every %s is not a positive duration", every)
@@ -111,7 +112,7 @@ func watchStatus(a *cli.App, cmd *cobra.Command, repo **cli.OpenRepository, page
 	}
 }
 
-// statusFingerprint is a status without what time alone changes.
+// statusFingerprint returns a status without what time alone changes.
 func statusFingerprint(s view.Status) string {
 	var b strings.Builder
 	fmt.Fprintln(&b, s.Commit, s.Diverged != nil, len(s.Faults))
@@ -127,7 +128,7 @@ func statusFingerprint(s view.Status) string {
 	return b.String()
 }
 
-// DrawStatus draws the channels and, of the cells, those first that somebody should look at.
+// DrawStatus prints the channels and the cells, with the cells that need attention first.
 func DrawStatus(p cli.Printer, s view.Status, all bool) {
 	if s.Diverged != nil {
 		p.PrintLine("%s", p.Paint(cli.Red, fmt.Sprintf("the branch was force-pushed: %s is no longer in it. Nothing moves until that is acknowledged.", cli.ShortID(s.Diverged.Seen))))
@@ -147,9 +148,9 @@ func DrawStatus(p cli.Printer, s view.Status, all bool) {
 	}
 }
 
-// healthyField counts a channel's cells: the healthy ones, and the others by what is with them.
+// healthyField counts a channel's healthy cells, and the others by condition.
 func healthyField(c view.ChannelStatus) cli.Field {
-	now := c.Counts[view.ConditionHealthy] // c.Healthy has those too that fell silent since
+	now := c.Counts[view.ConditionHealthy] // c.Healthy includes cells that have fallen silent since
 	healthy := cli.Coloured(fmt.Sprintf("%d of %d", now, c.Cells), cli.Green)
 	if now < c.Cells {
 		healthy.Colour = cli.Yellow
@@ -193,7 +194,7 @@ func waitsField(c view.ChannelStatus) cli.Field {
 	return cli.Coloured(strings.Join(parts, "; "), colour)
 }
 
-// drawFlags says in a line where flags are.
+// drawFlags prints the state of flags.
 func drawFlags(p cli.Printer, f *view.FlagsSummary) {
 	if f == nil {
 		return
@@ -211,7 +212,7 @@ func drawFlags(p cli.Printer, f *view.FlagsSummary) {
 	}
 }
 
-// StatusText is what drawStatus prints, as lines.
+// StatusText returns what DrawStatus prints.
 func StatusText(p cli.Printer, s view.Status) string {
 	var b bytes.Buffer
 	q := p

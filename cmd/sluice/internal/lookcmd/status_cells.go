@@ -13,22 +13,23 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
-// Fleets larger than manyCells are summed up: fewOfEach cells of each condition are named, and the healthy ones counted.
+// In fleets larger than manyCells, fewOfEach cells of each condition are named, and the healthy ones are
+// counted.
 const (
 	manyCells = 30
 	fewOfEach = 8
 )
 
-// conditions in the order in which somebody should look at them.
+// conditions are in the order in which people should look at them.
 var conditions = [...]view.Condition{
 	view.ConditionShutOut, view.ConditionFailing, view.ConditionSilent, view.ConditionUpdating,
 	view.ConditionHeld, view.ConditionBehind, view.ConditionNew, view.ConditionHealthy,
 }
 
-// conditionWord is a condition as a table shows it.
+// conditionWord returns a condition as tables show it.
 func conditionWord(is view.Condition) string { return strings.ReplaceAll(string(is), "-", " ") }
 
-// drawCells names cells, those first that somebody should look at.
+// drawCells prints the cells, with those that need attention first.
 func drawCells(p cli.Printer, s view.Status, all bool) {
 	sorted := slices.Clone(s.Cells)
 	rank := func(c view.CellStatus) int { return slices.Index(conditions[:], c.Condition) }
@@ -58,7 +59,7 @@ func drawCells(p cli.Printer, s view.Status, all bool) {
 	}
 }
 
-// stateField is what a cell said last and, where that is not the point, what is with it.
+// stateField returns a cell's last reported state or, where that misleads, its condition.
 func stateField(c view.CellStatus) cli.Field {
 	switch c.Condition {
 	case view.ConditionShutOut, view.ConditionSilent:
@@ -101,7 +102,6 @@ func noteField(c view.CellStatus, now time.Time) cli.Field {
 	return cli.Text("")
 }
 
-// verdictText says a verdict about what waits.
 func verdictText(v channels.Verdict, now time.Time) string {
 	return v.Gate + ": " + cli.WithUntil(v.Reason, v.Until, now)
 }

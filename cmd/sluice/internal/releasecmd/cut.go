@@ -18,7 +18,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// cutOptions is what release cut was asked for.
+// cutOptions are the flags of release cut.
 type cutOptions struct {
 	version  string
 	from     string
@@ -101,13 +101,13 @@ func cutRelease(a *cli.App, cmd *cobra.Command, c cutOptions, sign bool, key str
 	return a.PrintDone(done)
 }
 
-// Limits of what is read from a folder, before the release's own are checked.
+// Limits of a folder, before the release's own limits are checked.
 const (
 	maxCutFiles = 10_000
 	maxCutBytes = 64 << 20
 )
 
-// readReleaseFiles reads the folder and adds a release.yaml if there is none.
+// readReleaseFiles reads the folder, and adds a release.yaml if there is none.
 func readReleaseFiles(ctx context.Context, a *cli.App, c cutOptions) (map[string][]byte, error) {
 	names, source, err := listFiles(ctx, a, c.from)
 	if err != nil {
@@ -118,7 +118,7 @@ func readReleaseFiles(ctx context.Context, a *cli.App, c cutOptions) (map[string
 	for _, name := range names {
 		info, err := os.Lstat(filepath.Join(c.from, filepath.FromSlash(name)))
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // git knows it, and it was removed here
+			continue // removed, and still in git's index
 		}
 		if err != nil {
 			return nil, err
@@ -166,8 +166,8 @@ func releaseYAML(c cutOptions, source releases.Source) ([]byte, error) {
 	return yaml.Marshal(m)
 }
 
-// listFiles names the files of a folder, slash-separated: those that git would commit if it lies in a worktree,
-// with the commit that is checked out; else all but .git.
+// listFiles returns the files of a folder, slash-separated. In a worktree, these are the files that git would
+// commit, with the commit that is checked out; elsewhere all but .git.
 func listFiles(ctx context.Context, a *cli.App, dir string) (names []string, source releases.Source, err error) {
 	info, err := os.Stat(dir)
 	if err != nil {

@@ -19,12 +19,12 @@ import (
 //go:embed all:skeleton all:flagskeleton
 var skeletons embed.FS
 
-// repositoryKind is a kind of repository, as one begins.
+// repositoryKind describes how one kind of repository begins.
 type repositoryKind struct {
 	name     string // in messages
-	skeleton string // the folder of skeletons
-	verb     string // that begins one
-	next     string // what to do then; %s: where it is
+	skeleton string // folder in skeletons
+	verb     string // the verb that makes it
+	next     string // next step; %s: the address
 }
 
 var releaseKind = repositoryKind{"release repository", "skeleton", "init", "sluice release cut 1.0.0 --repo %s --from YOUR-KUSTOMIZE-FOLDER"}
@@ -54,7 +54,7 @@ without a worktree. Existing files are left as they are.`,
 	return cmd
 }
 
-// initRepository makes a repository at a place, or makes one of what is there.
+// initRepository commits the skeleton to a repository, or makes one in a folder.
 func initRepository(a *cli.App, cmd *cobra.Command, k repositoryKind, at cli.Location, bare bool) error {
 	ctx := cmd.Context()
 	what := k.verb + " " + at.Address
@@ -93,7 +93,7 @@ func printInit(a *cli.App, k repositoryKind, at cli.Location, commit string) err
 	return a.PrintDone(edits.Done{Commit: commit, Did: k.verb + " " + at.Address, Next: fmt.Sprintf(k.next, at.Address)})
 }
 
-// initFolder makes a repository of a folder that is no git repository, or is not there.
+// initFolder makes a repository in a folder that is empty or does not exist.
 func initFolder(a *cli.App, cmd *cobra.Command, k repositoryKind, at cli.Location, bare bool, who releases.Person) error {
 	what, dir := k.verb+" "+at.Address, at.Address
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
@@ -110,10 +110,9 @@ func initFolder(a *cli.App, cmd *cobra.Command, k repositoryKind, at cli.Locatio
 	return printInit(a, k, at, commit)
 }
 
-// firstMessage is the first commit's message.
 func (k repositoryKind) firstMessage() string { return "begin a " + k.name + "\n" }
 
-// missingFiles gives the skeleton's files that the commit lacks; nil: it has a sluice.yaml already.
+// missingFiles returns the skeleton's files that the commit lacks; nil: it has a sluice.yaml already.
 func (k repositoryKind) missingFiles(repo *cli.OpenRepository, tip string) (map[string][]byte, error) {
 	files, err := cli.ReadFolder(skeletons, k.skeleton)
 	if tip == "" || err != nil {

@@ -15,13 +15,13 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// MaxPushBytes bounds what a pre-receive hook is given, in bytes: some 100,000 refs.
+// MaxPushBytes bounds a pre-receive hook's input: some 100,000 refs.
 const MaxPushBytes = 16 << 20
 
-// validatePush reads a pre-receive hook's lines and gives the faults that the push would bring.
+// validatePush reads a pre-receive hook's lines and returns the faults that the push would bring in.
 func validatePush(ctx context.Context, a *cli.App, dir string) ([]releases.Fault, error) {
 	if gitDir := a.Getenv("GIT_DIR"); gitDir != "" && dir == "." {
-		dir = gitDir // git runs hooks with it, in the repository's folder
+		dir = gitDir // git sets it for hooks
 	}
 	branch := a.Branch
 	if branch == "" {
@@ -35,7 +35,7 @@ func validatePush(ctx context.Context, a *cli.App, dir string) ([]releases.Fault
 	in := &io.LimitedReader{R: a.Stdin, N: MaxPushBytes + 1}
 	lines := bufio.NewScanner(in)
 	for lines.Scan() {
-		if in.N == 0 { // what was cut off might be the release branch: nothing is let in half read
+		if in.N == 0 { // the rest might name the release branch, so the push is refused
 			return nil, cli.Fail(fmt.Errorf("the push changes too many refs: their list is larger than %d bytes", MaxPushBytes), "push the release branch by itself, with fewer refs at once")
 		}
 		was, is, ref, ok := parseHookLine(lines.Text())
@@ -67,7 +67,7 @@ func validatePush(ctx context.Context, a *cli.App, dir string) ([]releases.Fault
 	return faults, lines.Err()
 }
 
-// findLostReleases finds releases that a push would take away or change, by force or not: a version's bytes are for ever (R24).
+// findLostReleases returns a fault for each release that a push would remove or change, by force or not (R24).
 func findLostReleases(ctx context.Context, a *cli.App, dir, was, is string) ([]releases.Fault, error) {
 	before, err := readReleaseTrees(ctx, a, dir, was)
 	if err != nil {
@@ -97,7 +97,7 @@ func findLostReleases(ctx context.Context, a *cli.App, dir, was, is string) ([]r
 	return faults, nil
 }
 
-// readReleaseTrees gives the tree id of each release folder at a commit.
+// readReleaseTrees returns the tree id of each release folder at a commit.
 func readReleaseTrees(ctx context.Context, a *cli.App, dir, commit string) (map[string]string, error) {
 	list, err := a.RunGit(ctx, dir, "ls-tree", "-d", commit, releases.Dir+"/")
 	if err != nil {

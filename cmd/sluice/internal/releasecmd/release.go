@@ -1,7 +1,8 @@
-// Package releasecmd has the verbs of those who look after a release repository: begin, validate, cut, list, show and prune. It begins
-// flags repositories too, which is the same work.
+// Package releasecmd has the verbs for a release repository: init, validate, and release cut, list, show and
+// prune. It makes flags repositories too, in the same way.
 //
-// What is committed, package edits says; here folders and pushes are read. Each verb is a function that gives a cobra.Command.
+// Package edits decides what is committed; this package reads folders and pushes. Each verb is a function that
+// returns a cobra.Command.
 package releasecmd
 
 import (
@@ -23,7 +24,7 @@ func ReleaseVerb(a *cli.App) *cobra.Command {
 	return cmd
 }
 
-// releaseSummary is one release as release list shows it.
+// releaseSummary is one release in the output of release list.
 type releaseSummary struct {
 	Version     string          `json:"version"`
 	Digest      releases.Digest `json:"digest,omitempty"`
@@ -96,7 +97,7 @@ func listReleases(d *plan.Desired, all bool) []releaseSummary {
 	return list
 }
 
-// quarantinedIn names the channels that must not take a release; "all" for all.
+// quarantinedIn returns the channels that must not take a release; "all" for all.
 func quarantinedIn(d *plan.Desired, version string) []string {
 	var in []string
 	for _, q := range d.Quarantine {
@@ -111,7 +112,7 @@ func quarantinedIn(d *plan.Desired, version string) []string {
 	return in
 }
 
-// releaseDetails is one release as release show tells it.
+// releaseDetails is the output of release show.
 type releaseDetails struct {
 	releaseSummary
 	Manifest releases.Release  `json:"manifest"`

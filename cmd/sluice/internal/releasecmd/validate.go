@@ -92,7 +92,7 @@ func validateTarget(ctx context.Context, a *cli.App, target string) ([]releases.
 	return plan.Validate(os.DirFS(target))
 }
 
-// validateTip reads the tip of a repository's branch, with its history. No commits: no faults.
+// validateTip returns the faults at the tip of a repository's branch, with its history; without commits, none.
 func validateTip(ctx context.Context, a *cli.App, address string) ([]releases.Fault, error) {
 	repo, tip, err := openTip(ctx, a, address)
 	if tip == "" || err != nil {
@@ -114,7 +114,7 @@ func validateTip(ctx context.Context, a *cli.App, address string) ([]releases.Fa
 	return d.Check(), nil
 }
 
-// openTip opens a repository and gives its branch's newest commit. Empty: there is none, and nothing is open.
+// openTip opens a repository and returns its branch's tip. If the tip is empty, nothing is left open.
 func openTip(ctx context.Context, a *cli.App, address string) (repo *cli.OpenRepository, tip string, err error) {
 	repo, err = a.OpenLocation(ctx, a.ReleaseLocation(address), cli.CommitIdentity{})
 	if err != nil {
@@ -130,7 +130,7 @@ func openTip(ctx context.Context, a *cli.App, address string) (repo *cli.OpenRep
 	return repo, tip, err
 }
 
-// validateWorktree reads the files as they stand, and holds them against the history of the branch.
+// validateWorktree validates the files as they are, and compares them with the branch's history.
 func validateWorktree(ctx context.Context, a *cli.App, dir string) ([]releases.Fault, error) {
 	files := os.DirFS(dir)
 	if cli.IsFlags(files) {
@@ -149,7 +149,7 @@ func validateWorktree(ctx context.Context, a *cli.App, dir string) ([]releases.F
 		if a.Branch != "" {
 			return nil, cli.Fail(fmt.Errorf("there is no branch %q", a.Branch), "git branch --list shows the branches")
 		}
-		return faults, nil // no commit yet: there is no history to hold it against
+		return faults, nil // without a commit there is no history
 	}
 	if shallow, err := a.RunGit(ctx, dir, "rev-parse", "--is-shallow-repository"); err != nil || shallow == "true" {
 		a.Stderr.PrintLine("warning: a shallow clone has no history to compare the files with: git fetch --unshallow")
@@ -163,7 +163,7 @@ func validateWorktree(ctx context.Context, a *cli.App, dir string) ([]releases.F
 		if merged.Tombstone != nil || !merged.Loaded {
 			continue
 		}
-		// What the branch's own history says against this release holds for the worktree too.
+		// A fault of the branch's own history also holds for the worktree.
 		for _, f := range merged.Faults {
 			if f.Code == manifest.Immutable {
 				faults = append(faults, f)
@@ -181,8 +181,8 @@ func validateWorktree(ctx context.Context, a *cli.App, dir string) ([]releases.F
 	return manifest.Sort(faults), nil
 }
 
-// withBorrowedObjects lets do read one commit of dir as if it were the tip of a repository's branch. In a hook the pushed objects are still in
-// quarantine: they are reached through a repository of ours, source, that borrows all of dir's objects.
+// withBorrowedObjects calls do with a repository whose branch's tip is one commit of dir. In a hook the pushed
+// objects are still in git's quarantine: source, a temporary repository, borrows all of dir's objects.
 func withBorrowedObjects(ctx context.Context, a *cli.App, dir, commit string, do func(outside *cli.App, source string) error) error {
 	borrowed, err := os.MkdirTemp("", "sluice-validate-")
 	if err != nil {
@@ -225,7 +225,7 @@ func withBorrowedObjects(ctx context.Context, a *cli.App, dir, commit string, do
 	return do(outside, source)
 }
 
-// validateCommit finds the faults of one commit of dir, as if it were the branch's tip.
+// validateCommit returns the faults of one commit of dir, as if it were the branch's tip.
 func validateCommit(ctx context.Context, a *cli.App, dir, commit string) (faults []releases.Fault, err error) {
 	err = withBorrowedObjects(ctx, a, dir, commit, func(outside *cli.App, source string) error {
 		faults, err = validateTip(ctx, outside, source)
@@ -234,7 +234,7 @@ func validateCommit(ctx context.Context, a *cli.App, dir, commit string) (faults
 	return faults, err
 }
 
-// loadCommit reads every release of one commit of dir as if it were the branch's tip.
+// loadCommit reads every release at one commit of dir, as if it were the branch's tip.
 func loadCommit(ctx context.Context, a *cli.App, dir, commit string) (d *plan.Desired, err error) {
 	err = withBorrowedObjects(ctx, a, dir, commit, func(outside *cli.App, source string) error {
 		repo, tip, err := openTip(ctx, outside, source)

@@ -94,7 +94,8 @@ SLUICE_DIGEST and SLUICE_PROFILE in their environment.`,
 	return cmd
 }
 
-// identifyCell finds out which cell it is, by the token, by what registered in the state folder before, or by its name.
+// identifyCell sets which cell the agent is: by the token, by an earlier registration in the state folder, or
+// by --cell.
 func identifyCell(a *cli.App, cmd *cobra.Command, o *agent.Options, join string) error {
 	if join == "" {
 		join = a.Getenv("SLUICE_JOIN")
@@ -136,7 +137,7 @@ func identifyCell(a *cli.App, cmd *cobra.Command, o *agent.Options, join string)
 }
 
 func runAgent(a *cli.App, cmd *cobra.Command, o agent.Options, d directory.Options, dir, values string) error {
-	debug.SetGCPercent(50) // it idles for most of its life: memory counts, not speed
+	debug.SetGCPercent(50) // the agent mostly idles: memory counts, not speed
 	what := "agent of " + o.Cell
 	d.Cell = o.Cell
 	o.Version = thisVersion().Version
@@ -175,8 +176,8 @@ func runAgent(a *cli.App, cmd *cobra.Command, o agent.Options, d directory.Optio
 	return runs.Run(cmd.Context())
 }
 
-// RenderName is the hidden verb that the agent starts as a child: it renders one release and ends. run knows it before
-// anything else is set up; here it is only described.
+// RenderName is the hidden verb that the agent starts as a child: it renders one release and exits. package
+// main runs it before any setup; the command here only describes it.
 const RenderName = "render"
 
 func RenderVerb(a *cli.App) *cobra.Command {

@@ -16,7 +16,7 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// runningAnnouncer is what serve and tick run for the flags repository. Close it.
+// runningAnnouncer is the announcer with its repository and webhooks. The caller closes it.
 type runningAnnouncer struct {
 	*announcer.Announcer
 	repo   *cli.OpenRepository
@@ -29,7 +29,8 @@ func (n *runningAnnouncer) Close() {
 	}
 }
 
-// openAnnouncer opens the flags repository that --flags-repo or $SLUICE_FLAGS_REPO names; nil: none is named, and nothing of flags is served.
+// openAnnouncer opens the flags repository that --flags-repo or $SLUICE_FLAGS_REPO names; nil: none is named,
+// and no flags are served.
 func openAnnouncer(a *cli.App, cmd *cobra.Command, e *runningEngine, r engineOptions) (*runningAnnouncer, error) {
 	if a.FlagsRepo == "" {
 		a.FlagsRepo = a.Getenv("SLUICE_FLAGS_REPO")
@@ -66,7 +67,7 @@ func openAnnouncer(a *cli.App, cmd *cobra.Command, e *runningEngine, r engineOpt
 	return n, nil
 }
 
-// webhooks are those of the flags repository; ok is false while it was not read.
+// webhooks returns the webhooks of the flags repository; ok is false until it has been read.
 func (e *runningEngine) webhooks() (all []repository.Webhook, ok bool) {
 	v := e.View()
 	if v == nil || v.Flags == nil || v.Flags.Tip == nil {
@@ -75,7 +76,7 @@ func (e *runningEngine) webhooks() (all []repository.Webhook, ok bool) {
 	return v.Flags.Tip.Settings.Webhooks, true
 }
 
-// extendOptions has the control plane answer for flags too. A hook of either repository's host has both looked at.
+// extendOptions adds flags to the control plane. A push hook for either repository triggers a read of both.
 func (n *runningAnnouncer) extendOptions(o *controlplane.Options, e *runningEngine) {
 	o.Flags, o.Outbox = n, e.store
 	o.Collect = append(o.Collect, n.sender.Collector())
@@ -88,22 +89,23 @@ func (n *runningAnnouncer) extendOptions(o *controlplane.Options, e *runningEngi
 	}
 }
 
-// startLoops announces, and tells webhooks, until ctx ends.
+// startLoops runs the announcer and the sender of webhooks until ctx ends.
 func (n *runningAnnouncer) startLoops(ctx context.Context, g *errgroup.Group, watch <-chan struct{}) {
 	g.Go(func() error { return n.Run(ctx, watch) })
 	g.Go(func() error { return n.sender.Run(ctx) })
 }
 
-// webhookSecrets are what messages to webhooks are signed with. The file is read each time, so that a secret is replaced without a restart.
+// webhookSecrets reads the secrets that sign messages to webhooks. The file is read each time, so that a secret
+// can be replaced without a restart.
 type webhookSecrets struct {
 	file  string // --webhook-secrets-file; empty: none
 	given string // $SLUICE_WEBHOOK_SECRETS
 }
 
-// defaultWebhook stands for those that are not named.
+// defaultWebhook stands for all webhooks without a secret of their own.
 const defaultWebhook = ""
 
-// load gives the secrets by the webhook's name.
+// load returns the secrets by webhook name.
 func (w webhookSecrets) load() (map[string]string, error) {
 	text, from := w.given, "$SLUICE_WEBHOOK_SECRETS"
 	if w.file != "" {
@@ -134,11 +136,11 @@ func (w webhookSecrets) load() (map[string]string, error) {
 	return all, nil
 }
 
-// secretFor gives the secrets of a webhook.
+// secretFor returns the secrets of a webhook.
 func (w webhookSecrets) secretFor(webhook string) (string, error) {
 	all, err := w.load()
 	if err != nil {
-		return "", errors.New("the webhooks' secrets can't be read") // the rest is for the log, at the start
+		return "", errors.New("the webhooks' secrets can't be read") // openAnnouncer reports the details at the start
 	}
 	for _, name := range []string{webhook, defaultWebhook} {
 		if s := all[name]; s != "" {

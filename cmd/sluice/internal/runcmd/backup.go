@@ -15,7 +15,8 @@ import (
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
-// writeBackup makes the file for its owner only, for it has the hashes of tokens, and leaves none that is not whole.
+// writeBackup makes a file that only its owner may read, since it holds hashes of tokens, and leaves no
+// incomplete file.
 func writeBackup(ctx context.Context, st *store.Store, to string) (err error) {
 	f, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// engineOptions is what serve and tick are told.
+// engineOptions are the flags of serve and tick.
 type engineOptions struct {
 	hookSecretFile string // file
 	poll           time.Duration
@@ -43,7 +43,7 @@ func (r *engineOptions) engineFlags(cmd *cobra.Command) {
 
 const missingData = "--data, the folder for the mirror and the store, is missing"
 
-// runningEngine is an engine with what it works on. Close it.
+// runningEngine is an engine with its repository and store. The caller closes it.
 type runningEngine struct {
 	*engine.Engine
 	repo     *cli.OpenRepository
@@ -57,7 +57,7 @@ func (e *runningEngine) Close() error {
 	return e.store.Close()
 }
 
-// openEngine opens what the engine works on.
+// openEngine opens the store and the repository, and makes the engine.
 func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOptions) (*runningEngine, error) {
 	if a.Data == "" {
 		return nil, cli.UsageError(cmd, missingData)
@@ -100,11 +100,11 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 	return &runningEngine{Engine: e, repo: repo, store: st, identity: as, log: log}, nil
 }
 
-// lockFile is held in the data folder while serve runs there. It stays when it is not held.
+// lockFile is locked in the data folder while serve runs there. The file stays afterwards.
 const lockFile = "serve.lock"
 
-// lockDataFolder keeps a second serve out of the data folder: each has what cells report to it in memory, so that the other
-// would take the same cells for silent. The system frees it when the process ends, however it ends.
+// lockDataFolder keeps a second serve out of the data folder: each holds its cells' reports in memory, so the
+// other would take those cells for silent. The system releases the lock when the process ends, in whatever way.
 func lockDataFolder(data string) (release func() error, err error) {
 	if err := os.MkdirAll(data, 0o700); err != nil {
 		return nil, cli.Fail(err, "--data names a folder, which is created if it does not exist")
@@ -125,8 +125,9 @@ func lockDataFolder(data string) (release func() error, err error) {
 	return nil, errors.Join(err, f.Close())
 }
 
-// advertise makes the store know where cells reach this control plane and by which keys, or says that it knows others. The one
-// that started last counts; where that is another address or standby key, replicas may not have been started alike.
+// advertise stores where cells reach this control plane and by which keys, or returns an error if cells of the
+// store know other keys. The last replica to start wins; if its address or standby key differs, replicas may
+// have been started with different settings.
 func advertise(ctx context.Context, st cli.Store, mine cli.Advertised, dir string, log zerolog.Logger) error {
 	for {
 		known, kept, err := cli.ReadAdvertised(ctx, st)

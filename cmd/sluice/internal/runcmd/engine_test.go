@@ -12,7 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
-// R29: replicas that were not started alike are found out, and one whose key cells would not believe does not start.
+// R29: replicas with different settings are detected, and one whose key cells would not trust does not start.
 func TestReplicasAgree(t *testing.T) {
 	st, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "sluice.db"), zerolog.Nop())
 	if err != nil {

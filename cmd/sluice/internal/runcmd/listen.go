@@ -14,7 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/transport"
 )
 
-// listenOptions are what serve is told of where it is reached.
+// listenOptions are the flags of serve that say where it listens.
 type listenOptions struct {
 	listen    []string // people and hooks
 	cells     string   // HOST:PORT; empty: cells name themselves, on this machine
@@ -33,7 +33,7 @@ func (d *listenOptions) addFlags(cmd *cobra.Command) {
 	f.StringVar(&d.key, "tls-key", "", "PEM `FILE` with the private key of --tls-cert")
 }
 
-// validate says what does not go together, before anything is opened.
+// validate checks the flags against each other, before anything is opened.
 func (d *listenOptions) validate(cmd *cobra.Command) error {
 	if (d.cert == "") != (d.key == "") {
 		return cli.UsageError(cmd, "--tls-cert and --tls-key go together")
@@ -60,7 +60,7 @@ func (d *listenOptions) validate(cmd *cobra.Command) error {
 	return nil
 }
 
-// listeners are what serve listens on. Close them.
+// listeners are what serve listens on. The caller closes them.
 type listeners struct {
 	all    []net.Listener
 	tlsDir string          // of keys
@@ -78,7 +78,7 @@ func (e *listeners) Close() error {
 	return errors.Join(errs...)
 }
 
-// cellKeys are what is said to cells; nil: they have no listener.
+// cellKeys returns the keys to present to cells; nil: there is no listener for cells.
 func (e *listeners) cellKeys() *transport.Keys {
 	if e.public == "" {
 		return nil
@@ -86,7 +86,7 @@ func (e *listeners) cellKeys() *transport.Keys {
 	return e.keys
 }
 
-// openListeners listens everywhere, or nowhere.
+// openListeners listens on every address, or on none.
 func (d *listenOptions) openListeners(data string) (e *listeners, err error) {
 	e = &listeners{}
 	defer func() {
@@ -128,7 +128,7 @@ func (d *listenOptions) openListeners(data string) (e *listeners, err error) {
 	return e, nil
 }
 
-// certificate is the one for people; the keys are opened if anyone needs them.
+// certificate returns the certificate for people's listeners. It opens the keys if a listener needs them.
 func (d *listenOptions) certificate(data string, e *listeners) (cert tls.Certificate, err error) {
 	secure := false
 	for _, at := range d.listen {
@@ -153,7 +153,6 @@ func (d *listenOptions) certificate(data string, e *listeners) (cert tls.Certifi
 	return cert, nil
 }
 
-// printListeners tells where it listens.
 func printListeners(a *cli.App, e *listeners) {
 	for i, l := range e.all {
 		if e.public != "" && i == len(e.all)-1 {

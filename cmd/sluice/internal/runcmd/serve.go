@@ -1,5 +1,5 @@
-// Package runcmd has the verbs that run: the control plane (serve, tick) and what belongs to it, and a cell's agent. Here the parts are
-// built and wired by hand.
+// Package runcmd has the verbs that run programs: the control plane (serve, tick) with its tools, and a cell's
+// agent. It builds and wires their parts by hand.
 package runcmd
 
 import (
@@ -18,10 +18,10 @@ import (
 	"github.com/sluice-cd/sluice/internal/gitrepo"
 )
 
-// cacheFile is what the engine keeps in the data folder so that its next start is quick. It can be deleted.
+// cacheFile is the engine's cache in the data folder, which makes its next start quick. It can be deleted.
 const cacheFile = "read.cache"
 
-// defaultListen is where serve listens; agents and --server name it in their examples.
+// defaultListen is the default of --listen; the examples name it too.
 const defaultListen = "127.0.0.1:7600"
 
 func ServeVerb(a *cli.App) *cobra.Command {
@@ -142,7 +142,8 @@ func readHookSecret(a *cli.App, file string) (string, error) {
 	return text, nil
 }
 
-// watchPushes tells of pushes to a repository on this disk; nil: nobody does. Where watching fails, polling does the work.
+// watchPushes returns a channel that signals pushes to a repository on this disk; nil: none, and polling finds
+// pushes.
 func watchPushes(ctx context.Context, repo *cli.OpenRepository, log zerolog.Logger) <-chan struct{} {
 	source, err := gitrepo.Watch(ctx, repo.Address)
 	if err != nil {

@@ -30,7 +30,8 @@ it does the same for announcements; only sluice serve tells webhooks.`,
 	return cmd
 }
 
-// maxGateRounds is how often one tick goes on after gates were answered: an answer may open the way to the next gate.
+// maxGateRounds bounds how often one tick decides again after gates were answered: an answer may lead to the
+// next gate.
 const maxGateRounds = 4
 
 func tick(a *cli.App, cmd *cobra.Command, r engineOptions) (err error) {
@@ -104,7 +105,7 @@ func tick(a *cli.App, cmd *cobra.Command, r engineOptions) (err error) {
 	return nil
 }
 
-// decisionText says a decision in a line.
+// decisionText returns a decision in words.
 func decisionText(d plan.Decided) string {
 	switch d.Kind {
 	case plan.Promote:

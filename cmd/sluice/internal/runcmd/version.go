@@ -27,7 +27,7 @@ type versionInfo struct {
 	Go      string `json:"go"`
 }
 
-// thisVersion reads what the Go toolchain stamped into the binary.
+// thisVersion returns what the Go toolchain stamped into the binary.
 func thisVersion() versionInfo {
 	v := versionInfo{Version: "devel", Go: runtime.Version()}
 	info, ok := debug.ReadBuildInfo()
