@@ -78,7 +78,8 @@ func (s step) run(ts *testscript.TestScript) {
 	}
 	typed := s.typed
 	if zone, err := time.LoadLocation("Europe/Berlin"); err == nil {
-		typed = strings.ReplaceAll(typed, announcementTime, time.Now().Add(12*time.Second).In(zone).Format(time.DateTime))
+		at := time.Now().Add(12 * time.Second).In(zone)
+		typed = strings.ReplaceAll(typed, announcementTime, at.Format(time.DateTime))
 	}
 	if rest, ok := strings.CutPrefix(typed, "export "); ok {
 		for _, set := range strings.Fields(rest) {
@@ -132,7 +133,8 @@ func (s step) startBackground(ts *testscript.TestScript, typed string) {
 	var said bytes.Buffer
 	c := exec.Command(program, words[1:]...) //nolint:gosec,noctx // the guide's; it is ended below
 	c.Dir, c.Stdout, c.Stderr = ts.MkAbs("."), &said, &said
-	for _, name := range []string{"HOME", "PATH", "SLUICE_REPO", "SLUICE_FLAGS_REPO", "SLUICE_SERVER", "XDG_CACHE_HOME", "GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL"} {
+	for _, name := range []string{"HOME", "PATH", "SLUICE_REPO", "SLUICE_FLAGS_REPO", "SLUICE_SERVER",
+		"XDG_CACHE_HOME", "GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL"} {
 		c.Env = append(c.Env, name+"="+ts.Getenv(name))
 	}
 	ts.Check(c.Start())
@@ -146,9 +148,9 @@ func (s step) startBackground(ts *testscript.TestScript, typed string) {
 
 // isReadOnly reports whether a command changes nothing, so that it can be repeated.
 func isReadOnly(typed string) bool {
-	return slices.ContainsFunc([]string{"sluice status", "sluice announce show", "sluice announce list", "sluice flag show", "sluice flag list", "sluice flag eval", "sluice flag stale"}, func(p string) bool {
-		return strings.HasPrefix(typed, p)
-	}) || strings.Contains(typed, " log ")
+	verbs := []string{"sluice status", "sluice announce show", "sluice announce list",
+		"sluice flag show", "sluice flag list", "sluice flag eval", "sluice flag stale"}
+	return slices.ContainsFunc(verbs, func(verb string) bool { return strings.HasPrefix(typed, verb) }) || strings.Contains(typed, " log ")
 }
 
 // volatilePattern matches output that differs from run to run.

@@ -28,7 +28,8 @@ func TestAnswerThatCannotBeWrittenFails(t *testing.T) {
 	for _, args := range [][]string{{"version"}, {"help"}, {"version", "-o", "json"}, {"completion", "bash"}} {
 		for _, room := range []int{0, 3} {
 			var said bytes.Buffer
-			if code := run(context.Background(), args, os.Environ(), nil, &fullDisk{room}, &said); code != cli.ExitFailed {
+			if code := run(context.Background(), args, os.Environ(), nil, &fullDisk{room},
+				&said); code != cli.ExitFailed {
 				t.Errorf("%v: exit code %d, want %d", args, code, cli.ExitFailed)
 			}
 			if !strings.Contains(said.String(), "no space left on device") {

@@ -36,10 +36,13 @@ func root(a *cli.App) *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return cli.UsageError(cmd, "%w", err) })
 
 	flags := root.PersistentFlags()
-	flags.StringVar(&a.Repo, "repo", "", "release repository: a folder or a URL (default $SLUICE_REPO, else the repository around the working folder)")
+	flags.StringVar(&a.Repo, "repo", "",
+		"release repository: a folder or a URL (default $SLUICE_REPO, else the repository around the working folder)")
 	flags.StringVar(&a.Branch, "branch", "", "branch of the release repository (default: the one that HEAD names)")
 	flags.StringVar(&a.Data, "data", "", "`DIR` for the mirror of the repository and the store (default $SLUICE_DATA)")
-	flags.StringVar(&a.Database, "database", "", "PostgreSQL database to use instead of the store in --data: `postgres://USER@HOST:PORT/DATABASE` (default $SLUICE_DATABASE; put the password in PGPASSWORD or a password file)")
+	flags.StringVar(&a.Database, "database", "",
+		"PostgreSQL database to use instead of the store in --data: `postgres://USER@HOST:PORT/DATABASE` "+
+			"(default $SLUICE_DATABASE; put the password in PGPASSWORD or a password file)")
 	flags.StringVarP(&a.Output, "output", "o", cli.AsTable, "output `FORM`: table, json or yaml")
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		if !slices.Contains([]string{cli.AsTable, cli.AsJSON, cli.AsYAML}, a.Output) {
@@ -51,7 +54,9 @@ func root(a *cli.App) *cobra.Command {
 		if a.Database == "" {
 			a.Database = a.Getenv("SLUICE_DATABASE")
 		} else if cli.HasPassword(a.Database) {
-			return cli.UsageError(cmd, "a password in --database can be read by everyone on this machine: put the whole address in SLUICE_DATABASE, or the password in PGPASSWORD")
+			return cli.UsageError(cmd,
+				"a password in --database can be read by everyone on this machine: put the whole address in "+
+					"SLUICE_DATABASE, or the password in PGPASSWORD")
 		}
 		return nil
 	}

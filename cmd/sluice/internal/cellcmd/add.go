@@ -34,13 +34,15 @@ in its store (--data or --database).`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			n.Name = args[0]
 			if !cells.ValidName(n.Name) {
-				return cli.UsageError(cmd, "%q can't be a cell's name: it takes lower-case letters, digits and dashes", n.Name)
+				return cli.UsageError(cmd, "%q can't be a cell's name: it takes lower-case letters, digits and dashes",
+					n.Name)
 			}
 			if n.Channel == "" && (n.Profile != "" || len(n.Values)+len(n.Labels) > 0) {
-				return cli.UsageError(cmd, "--profile, --value and --label are for a new cell, which needs --channel too")
+				return cli.UsageError(cmd,
+					"--profile, --value and --label are for a new cell, which needs --channel too")
 			}
 			if !findTokenStore(a, cmd) {
-				return cli.UsageError(cmd, "name the control plane with --server ADDRESS or, on the server's machine, its store with --data DIR or --database")
+				return cli.UsageError(cmd, missingTokenStore)
 			}
 			return addCell(a, cmd, n, file)
 		},
@@ -50,7 +52,8 @@ in its store (--data or --database).`,
 	f.StringVar(&n.Profile, "profile", "", "`PROFILE` of the release that the cell runs (default: default)")
 	f.StringToStringVar(&n.Values, "value", nil, "value of a parameter, `NAME=VALUE`; may be repeated")
 	f.StringToStringVar(&n.Labels, "label", nil, "label, `KEY=VALUE`, that waves can select by; may be repeated")
-	f.StringVar(&file, "token-file", "", "write the token to this `FILE`, readable by its owner only, instead of printing it")
+	f.StringVar(&file, "token-file", "",
+		"write the token to this `FILE`, readable by its owner only, instead of printing it")
 	cli.AddServerFlag(a, cmd)
 	return cmd
 }
@@ -84,7 +87,8 @@ func addCell(a *cli.App, cmd *cobra.Command, n edits.AddCell, file string) error
 	if err := writeSecret(file, secret); err != nil {
 		err = fmt.Errorf("%s: %w", what, err)
 		if did.Commit != "" {
-			a.Stderr.PrintLine("cell %s is committed (%s), but has no token yet; to make one: sluice cell add %s", n.Name, cli.ShortID(did.Commit), n.Name)
+			a.Stderr.PrintLine("cell %s is committed (%s), but has no token yet; to make one: sluice cell add %s",
+				n.Name, cli.ShortID(did.Commit), n.Name)
 		}
 		return err
 	}
@@ -148,13 +152,15 @@ func isCommitted(ctx context.Context, a *cli.App, cmd *cobra.Command, name strin
 }
 
 // createJoinToken makes a token in the store, on the server's machine.
-func createJoinToken(ctx context.Context, a *cli.App, cmd *cobra.Command, name string) (token peopleapi.JoinToken, err error) {
+func createJoinToken(ctx context.Context, a *cli.App, cmd *cobra.Command,
+	name string) (token peopleapi.JoinToken, err error) {
 	s, err := a.ReleaseRepository().ReadSnapshot(ctx, a, cmd)
 	if err != nil {
 		return token, err
 	}
 	if s.Desired.Cells[name] == nil {
-		return token, cli.Fail(fmt.Errorf("the repository has no cell %q", name), "add it: sluice cell add %s --channel CHANNEL", name)
+		return token, cli.Fail(fmt.Errorf("the repository has no cell %q", name),
+			"add it: sluice cell add %s --channel CHANNEL", name)
 	}
 	st, err := a.OpenStore(ctx, a.Logger())
 	if err != nil {
@@ -166,7 +172,8 @@ func createJoinToken(ctx context.Context, a *cli.App, cmd *cobra.Command, name s
 		return token, err
 	}
 	if kept == "" || known.Address == "" {
-		return token, cli.Fail(errors.New("no control plane has served cells with keys from this store, so there is no address to give the cell"), "sluice serve --cells HOST:PORT")
+		return token, cli.Fail(errors.New("no control plane has served cells with keys from this store, "+
+			"so there is no address to give the cell"), "sluice serve --cells HOST:PORT")
 	}
 	observed, err := st.Known(ctx)
 	if err != nil {

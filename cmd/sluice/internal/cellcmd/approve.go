@@ -22,8 +22,10 @@ func cellApprovalVerb(a *cli.App) *cobra.Command {
 		})
 	}
 	return cli.Group("approval", "Set whether a release needs the owner's approval to start", ownerHelp,
-		set("require", "Let only approved releases start", "only approved releases start; sluice cell approve approves what is offered", true),
-		set("off", "Let releases start without the owner's approval", "approval is no longer needed; what was approved stays approved", false))
+		set("require", "Let only approved releases start",
+			"only approved releases start; sluice cell approve approves what is offered", true),
+		set("off", "Let releases start without the owner's approval",
+			"approval is no longer needed; what was approved stays approved", false))
 }
 
 // candidate is a release that the control plane offers and the cell does not run.
@@ -37,7 +39,8 @@ type candidate struct {
 func candidates(o agent.Offered) []candidate {
 	var all []candidate
 	add := func(c candidate) {
-		if c.Digest != "" && (o.Running == nil || o.Running.Digest != c.Digest) && !slices.ContainsFunc(all, func(other candidate) bool { return other.Digest == c.Digest }) {
+		if c.Digest != "" && (o.Running == nil || o.Running.Digest != c.Digest) && !slices.ContainsFunc(all,
+			func(other candidate) bool { return other.Digest == c.Digest }) {
 			all = append(all, c)
 		}
 	}
@@ -52,7 +55,8 @@ func candidates(o agent.Offered) []candidate {
 
 func cellApproveVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "approve [RELEASE]", Short: "Approve a release that is offered to this cell, by its digest", Args: cli.ArgumentCount(0, 1, "[RELEASE]"),
+		Use: "approve [RELEASE]", Short: "Approve a release that is offered to this cell, by its digest",
+		Args:    cli.ArgumentCount(0, 1, "[RELEASE]"),
 		Long:    "Approves exactly the bytes that the control plane offers. If several releases are offered, say which.",
 		Example: `  sluice cell approve 2026.11.3 --state /var/lib/sluice`,
 	}
@@ -95,15 +99,18 @@ func chooseCandidate(all []candidate, args []string) (candidate, error) {
 	}
 	switch {
 	case len(all) == 0:
-		return candidate{}, cli.Fail(fmt.Errorf("cell approve: nothing is offered that this cell does not run"), "sluice cell owner shows what it runs")
+		return candidate{}, cli.Fail(fmt.Errorf("cell approve: nothing is offered that this cell does not run"),
+			"sluice cell owner shows what it runs")
 	case len(args) == 0 && len(all) == 1:
 		return all[0], nil
 	case len(args) == 0:
-		return candidate{}, cli.Fail(fmt.Errorf("cell approve: several releases are offered: %s", strings.Join(names, ", ")), "name one: sluice cell approve %s", all[0].Release)
+		return candidate{}, cli.Fail(fmt.Errorf("cell approve: several releases are offered: %s",
+			strings.Join(names, ", ")), "name one: sluice cell approve %s", all[0].Release)
 	}
 	i := slices.IndexFunc(all, func(c candidate) bool { return c.Release == args[0] || string(c.Digest) == args[0] })
 	if i < 0 {
-		return candidate{}, cli.Fail(fmt.Errorf("cell approve: %s is not offered", args[0]), "offered: %s", strings.Join(names, ", "))
+		return candidate{}, cli.Fail(fmt.Errorf("cell approve: %s is not offered", args[0]), "offered: %s",
+			strings.Join(names, ", "))
 	}
 	return all[i], nil
 }
@@ -125,7 +132,8 @@ func loadOwner(a *cli.App, cmd *cobra.Command, folder func() (string, error)) (*
 	}
 	o, err := agent.LoadOwner(state)
 	if err != nil {
-		return nil, "", cli.Fail(fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err), "fix the file, or remove it to decide anew; until then the agent starts nothing new")
+		return nil, "", cli.Fail(fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err),
+			"fix the file, or remove it to decide anew; until then the agent starts nothing new")
 	}
 	if o == nil {
 		o = &cells.Owner{}
@@ -134,7 +142,8 @@ func loadOwner(a *cli.App, cmd *cobra.Command, folder func() (string, error)) (*
 }
 
 func cellOwnerVerb(a *cli.App) *cobra.Command {
-	cmd := &cobra.Command{Use: "owner", Short: "Show what the cell's owner decided, and what waits for it", Args: cli.ArgumentCount(0, 0, "")}
+	cmd := &cobra.Command{Use: "owner", Short: "Show what the cell's owner decided, and what waits for it",
+		Args: cli.ArgumentCount(0, 0, "")}
 	folder := addStateFlags(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		o, state, err := loadOwner(a, cmd, folder)
@@ -149,7 +158,8 @@ func cellOwnerVerb(a *cli.App) *cobra.Command {
 		if err != nil {
 			return fmt.Errorf("cell owner: %w", err)
 		}
-		v := ownerView{Cell: name, Owner: o, Offered: append([]candidate{}, candidates(offered)...), Waits: offered.Waits}
+		v := ownerView{Cell: name, Owner: o, Offered: append([]candidate{}, candidates(offered)...),
+			Waits: offered.Waits}
 		if r := offered.Running; r != nil {
 			v.Running = &candidate{r.Release, r.Digest, r.Channel}
 		}

@@ -20,7 +20,8 @@ import (
 )
 
 func CellVerb(a *cli.App) *cobra.Command {
-	cmd := cli.Group("cell", "Add cells, and manage their keys", `A cell is a file, cells/NAME/cell.yaml, and a key, which its agent makes and never gives away.
+	cmd := cli.Group("cell", "Add cells, and manage their keys",
+		`A cell is a file, cells/NAME/cell.yaml, and a key, which its agent makes and never gives away.
 sluice cell add commits the file and makes a one-time token: the agent registers its key with the
 token, and is known by that key from then on. The engine commits the key to
 cells/NAME/identity.yaml.
@@ -57,7 +58,9 @@ func cellListVerb(a *cli.App) *cobra.Command {
 			return a.PrintResult(map[string]any{"cells": all}, func() {
 				rows := make([][]cli.Field, 0, len(all))
 				for _, m := range all {
-					rows = append(rows, []cli.Field{cli.Text(m.Name), cli.Text(m.Channel), cli.Text(cli.OrDash(m.Release)), cli.Text(string(m.State)), accessField(m.Access), cli.Text(cli.Ago(time.Now(), m.LastReport))})
+					rows = append(rows, []cli.Field{cli.Text(m.Name), cli.Text(m.Channel),
+						cli.Text(cli.OrDash(m.Release)), cli.Text(string(m.State)), accessField(m.Access),
+						cli.Text(cli.Ago(time.Now(), m.LastReport))})
 				}
 				a.Stdout.PrintTable([]string{"CELL", "CHANNEL", "RELEASE", "STATE", "KEY", "LAST REPORT"}, rows)
 			})
@@ -102,11 +105,13 @@ func printMember(a *cli.App, m view.Member) error {
 		now := time.Now()
 		for _, l := range [][2]string{
 			{"cell", m.Name}, {"channel", m.Channel}, {"key", string(m.Access)}, {"quarantined", m.Quarantined},
-			{"public key", m.PublicKey}, {"previous key", m.Previous}, {"state", string(m.State)}, {"release", cli.OrDash(m.Release)},
+			{"public key", m.PublicKey}, {"previous key", m.Previous}, {"state", string(m.State)},
+			{"release", cli.OrDash(m.Release)},
 			{"applying", m.Applying}, {"message", m.Message}, {"last report", cli.Ago(now, m.LastReport)},
 		} {
 			if l[1] != "" {
-				a.Stdout.PrintLine("%-13s %s", l[0], strings.Join(strings.Fields(l[1]), " ")) // a cell's message must not look like another line
+				// A cell's message must not look like another line.
+				a.Stdout.PrintLine("%-13s %s", l[0], strings.Join(strings.Fields(l[1]), " "))
 			}
 		}
 		for _, b := range m.Blocked {
@@ -215,7 +220,8 @@ func readMembers(ctx context.Context, a *cli.App, cmd *cobra.Command, page view.
 		return nil, err
 	}
 	if page.Channel != "" && v.Desired.Channels[page.Channel] == nil {
-		return nil, cli.Fail(fmt.Errorf("there is no channel %q", page.Channel), "the channels are %s", strings.Join(v.Desired.Order, ", "))
+		return nil, cli.Fail(fmt.Errorf("there is no channel %q", page.Channel), "the channels are %s",
+			strings.Join(v.Desired.Order, ", "))
 	}
 	return view.MembersOf(v, page), nil
 }

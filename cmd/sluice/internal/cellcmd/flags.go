@@ -21,7 +21,8 @@ func cellFeatureVerb(a *cli.App) *cobra.Command {
 func featureHoldVerb(a *cli.App) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
-		Use: "hold FEATURE [--reason WHY]", Short: "Keep a feature off in this cell until its owner releases it", Args: cli.ArgumentCount(1, 1, "FEATURE"),
+		Use: "hold FEATURE [--reason WHY]", Short: "Keep a feature off in this cell until its owner releases it",
+		Args: cli.ArgumentCount(1, 1, "FEATURE"),
 		Long: `The feature's flags have their off variant in this cell, announced or not, even if they are on now.
 A release that contains the feature's code starts all the same.`,
 		Example: `  sluice cell feature hold workspace-classes --reason "after the training in May" --state /var/lib/sluice`,
@@ -50,7 +51,8 @@ A release that contains the feature's code starts all the same.`,
 }
 
 func featureReleaseVerb(a *cli.App) *cobra.Command {
-	cmd := &cobra.Command{Use: "release FEATURE", Short: "End the owner's hold on a feature", Args: cli.ArgumentCount(1, 1, "FEATURE")}
+	cmd := &cobra.Command{Use: "release FEATURE", Short: "End the owner's hold on a feature",
+		Args: cli.ArgumentCount(1, 1, "FEATURE")}
 	return ownerVerb(a, cmd, func(o *cells.Owner, args []string) (string, error) {
 		i := slices.Index(o.Features, args[0])
 		if i < 0 {
@@ -74,7 +76,8 @@ func printHeldFeatures(a *cli.App, o *cells.Owner) {
 
 func cellFlagsVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "flags", Short: "Show the feature flags of this cell: announcements, kills and holds", Args: cli.ArgumentCount(0, 0, ""),
+		Use: "flags", Short: "Show the feature flags of this cell: announcements, kills and holds",
+		Args: cli.ArgumentCount(0, 0, ""),
 		Long: `Shows what the agent has in force, or had when it last ran: the state of each announcement in this
 cell, and since when nothing has changed. What a single flag evaluates to, the agent answers at the
 address of its --flags-listen, as does /flags.json there.
@@ -134,7 +137,8 @@ func printFlags(a *cli.App, v *flagserver.InForce) {
 		if !l.At.IsZero() {
 			at = l.At.Format(time.RFC3339)
 		}
-		rows = append(rows, []cli.Field{{Text: l.ID}, {Text: string(l.State)}, {Text: at}, {Text: cli.OrDash(strings.Join(l.Features, ", "))}})
+		rows = append(rows, []cli.Field{{Text: l.ID}, {Text: string(l.State)}, {Text: at},
+			{Text: cli.OrDash(strings.Join(l.Features, ", "))}})
 	}
 	a.Stdout.PrintTable([]string{"ANNOUNCEMENT", "STATE", "AT", "FEATURES"}, rows)
 }

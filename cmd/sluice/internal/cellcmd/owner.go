@@ -49,14 +49,16 @@ func addStateFlags(a *cli.App, cmd *cobra.Command) func() (string, error) {
 			return "", cli.UsageError(cmd, "--state is missing: the agent's state folder")
 		}
 		if info, err := os.Stat(found); err != nil || !info.IsDir() {
-			return "", cli.Fail(fmt.Errorf("%sthere is no folder %s", cli.CommandPrefix(cmd), found), "--state names the folder that sluice agent was given; its default is .agent in the agent's --dir")
+			return "", cli.Fail(fmt.Errorf("%sthere is no folder %s", cli.CommandPrefix(cmd), found),
+				"--state names the folder that sluice agent was given; its default is .agent in the agent's --dir")
 		}
 		return found, nil
 	}
 }
 
 // changeOwner changes the owner's decisions and prints the outcome.
-func changeOwner(a *cli.App, cmd *cobra.Command, folder func() (string, error), change func(*cells.Owner) (said string, err error)) error {
+func changeOwner(a *cli.App, cmd *cobra.Command, folder func() (string, error),
+	change func(*cells.Owner) (said string, err error)) error {
 	state, err := folder()
 	if err != nil {
 		return err
@@ -69,7 +71,8 @@ func changeOwner(a *cli.App, cmd *cobra.Command, folder func() (string, error), 
 	var invalid *agent.OwnerError
 	switch {
 	case errors.As(err, &invalid):
-		return cli.Fail(fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err), "fix the file, or remove it to decide anew; until then the agent starts nothing new")
+		return cli.Fail(fmt.Errorf("%s%w", cli.CommandPrefix(cmd), err),
+			"fix the file, or remove it to decide anew; until then the agent starts nothing new")
 	case err != nil:
 		return fmt.Errorf("%s: %w", strings.TrimSuffix(cli.CommandPrefix(cmd), ": "), err)
 	}
@@ -77,7 +80,8 @@ func changeOwner(a *cli.App, cmd *cobra.Command, folder func() (string, error), 
 }
 
 // ownerVerb makes cmd change the owner's decisions. cmd.PreRunE checks the command line.
-func ownerVerb(a *cli.App, cmd *cobra.Command, change func(o *cells.Owner, args []string) (said string, err error)) *cobra.Command {
+func ownerVerb(a *cli.App, cmd *cobra.Command,
+	change func(o *cells.Owner, args []string) (said string, err error)) *cobra.Command {
 	folder := addStateFlags(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return changeOwner(a, cmd, folder, func(o *cells.Owner) (string, error) { return change(o, args) })
@@ -88,7 +92,8 @@ func ownerVerb(a *cli.App, cmd *cobra.Command, change func(o *cells.Owner, args 
 func cellPauseVerb(a *cli.App) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
-		Use: "pause --reason WHY", Short: "Start nothing new in this cell until its owner ends the pause", Args: cli.ArgumentCount(0, 0, ""),
+		Use: "pause --reason WHY", Short: "Start nothing new in this cell until its owner ends the pause",
+		Args:    cli.ArgumentCount(0, 0, ""),
 		Example: `  sluice cell pause --reason "quarter end" --state /var/lib/sluice`,
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			if strings.TrimSpace(reason) == "" {
@@ -106,7 +111,8 @@ func cellPauseVerb(a *cli.App) *cobra.Command {
 
 func cellUnpauseVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{Use: "unpause", Short: "End the owner's pause", Args: cli.ArgumentCount(0, 0, "")}
-	return ownerVerb(a, cmd, func(o *cells.Owner, _ []string) (string, error) { return clearDecision(&o.Paused, "paused"), nil })
+	return ownerVerb(a, cmd,
+		func(o *cells.Owner, _ []string) (string, error) { return clearDecision(&o.Paused, "paused"), nil })
 }
 
 // clearDecision ends a decision of the owner and returns the outcome in words.
@@ -120,7 +126,8 @@ func clearDecision(what *string, was string) string {
 
 func cellPinVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "pin RELEASE", Short: "Start no other release than one in this cell", Args: cli.ArgumentCount(1, 1, "RELEASE"),
+		Use: "pin RELEASE", Short: "Start no other release than one in this cell",
+		Args:    cli.ArgumentCount(1, 1, "RELEASE"),
 		Example: `  sluice cell pin 2026.11.3 --state /var/lib/sluice`,
 		PreRunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := releases.ParseVersion(args[0]); err != nil {
@@ -137,7 +144,8 @@ func cellPinVerb(a *cli.App) *cobra.Command {
 
 func cellUnpinVerb(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{Use: "unpin", Short: "End the owner's pin", Args: cli.ArgumentCount(0, 0, "")}
-	return ownerVerb(a, cmd, func(o *cells.Owner, _ []string) (string, error) { return clearDecision(&o.Pin, "pinned"), nil })
+	return ownerVerb(a, cmd,
+		func(o *cells.Owner, _ []string) (string, error) { return clearDecision(&o.Pin, "pinned"), nil })
 }
 
 func cellWindowVerb(a *cli.App) *cobra.Command {
@@ -220,7 +228,8 @@ func printWindows(a *cli.App, o *cells.Owner) {
 		if zone == "" {
 			zone = "UTC"
 		}
-		rows = append(rows, []cli.Field{{Text: strconv.Itoa(i + 1)}, {Text: w.Opens}, {Text: w.For.String()}, {Text: zone}})
+		rows = append(rows, []cli.Field{{Text: strconv.Itoa(i + 1)}, {Text: w.Opens}, {Text: w.For.String()},
+			{Text: zone}})
 	}
 	a.Stdout.PrintTable([]string{"", "OPENS", "FOR", "ZONE"}, rows)
 }
@@ -228,7 +237,8 @@ func printWindows(a *cli.App, o *cells.Owner) {
 func windowRemoveVerb(a *cli.App) *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
-		Use: "remove NUMBER | --all", Short: "Remove a window, by its number in the list", Args: cli.ArgumentCount(0, 1, "NUMBER"),
+		Use: "remove NUMBER | --all", Short: "Remove a window, by its number in the list",
+		Args: cli.ArgumentCount(0, 1, "NUMBER"),
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "remove all windows")
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {

@@ -20,7 +20,8 @@ import (
 )
 
 func TokenVerb(a *cli.App) *cobra.Command {
-	cmd := cli.Group("token", "Manage the access tokens of people and programs", `A request to the control plane over https:// shows a token, $SLUICE_TOKEN, with a role: viewer
+	cmd := cli.Group("token", "Manage the access tokens of people and programs",
+		`A request to the control plane over https:// shows a token, $SLUICE_TOKEN, with a role: viewer
 reads; operator also acts on cells and rollouts, approver on approvals; admin does everything. A
 token is stored as a hash, and shown once.
 
@@ -49,7 +50,7 @@ func tokenAddVerb(a *cli.App) *cobra.Command {
 				return cli.UsageError(cmd, "--for %s is not a positive duration", lasts)
 			}
 			if !findTokenStore(a, cmd) {
-				return cli.UsageError(cmd, "name the control plane with --server ADDRESS or, on the server's machine, its store with --data DIR or --database")
+				return cli.UsageError(cmd, missingTokenStore)
 			}
 			var made peopleapi.OperatorToken
 			secret := func() (string, error) {
@@ -76,26 +77,30 @@ func tokenAddVerb(a *cli.App) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&role, "role", "", "`ROLE`: viewer, operator, approver or admin")
 	f.DurationVar(&lasts, "for", 0, "how long the token is valid (default: until it is removed)")
-	f.StringVar(&file, "token-file", "", "write the token to this `FILE`, readable by its owner only, instead of printing it")
+	f.StringVar(&file, "token-file", "",
+		"write the token to this `FILE`, readable by its owner only, instead of printing it")
 	cli.AddServerFlag(a, cmd)
 	return cmd
 }
 
-func createToken(ctx context.Context, a *cli.App, name string, role access.Role, lasts time.Duration) (made peopleapi.OperatorToken, err error) {
+func createToken(ctx context.Context, a *cli.App, name string, role access.Role,
+	lasts time.Duration) (made peopleapi.OperatorToken, err error) {
 	end := "" // none
 	if lasts > 0 {
 		end = lasts.String()
 	}
 	if a.Server != "" {
-		return made, a.CallServer(ctx, http.MethodPost, "/v1/tokens", peopleapi.NewOperator{Name: name, Role: string(role), For: end}, &made)
+		return made, a.CallServer(ctx, http.MethodPost, "/v1/tokens",
+			peopleapi.NewOperator{Name: name, Role: string(role), For: end}, &made)
 	}
 	kept, secret, err := peopleapi.NewToken(name, role, end, time.Now())
 	if err != nil {
 		return made, err
 	}
-	return peopleapi.OperatorToken{Operator: kept, Token: secret}, withStore(ctx, a, "add the token "+name+" with the role "+string(role), func(st cli.Store) error {
-		return st.AddToken(ctx, kept)
-	})
+	return peopleapi.OperatorToken{Operator: kept, Token: secret}, withStore(ctx, a,
+		"add the token "+name+" with the role "+string(role), func(st cli.Store) error {
+			return st.AddToken(ctx, kept)
+		})
 }
 
 func tokenListVerb(a *cli.App) *cobra.Command {
@@ -106,7 +111,7 @@ func tokenListVerb(a *cli.App) *cobra.Command {
 		Args:    cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !findTokenStore(a, cmd) {
-				return cli.UsageError(cmd, "name the control plane with --server ADDRESS or, on the server's machine, its store with --data DIR or --database")
+				return cli.UsageError(cmd, missingTokenStore)
 			}
 			ctx := cmd.Context()
 			var all struct {
@@ -134,7 +139,8 @@ func tokenListVerb(a *cli.App) *cobra.Command {
 					if !t.Good(time.Now()) {
 						until.Colour = cli.Red
 					}
-					rows = append(rows, []cli.Field{cli.Text(t.Name), cli.Text(string(t.Role)), cli.Text(cli.FormatTime(t.Created.Round(time.Second))), until})
+					rows = append(rows, []cli.Field{cli.Text(t.Name), cli.Text(string(t.Role)),
+						cli.Text(cli.FormatTime(t.Created.Round(time.Second))), until})
 				}
 				a.Stdout.PrintTable([]string{"NAME", "ROLE", "SINCE", "UNTIL"}, rows)
 			})
@@ -152,7 +158,7 @@ func tokenRemoveVerb(a *cli.App) *cobra.Command {
 		Args:    cli.ArgumentCount(1, 1, "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !findTokenStore(a, cmd) {
-				return cli.UsageError(cmd, "name the control plane with --server ADDRESS or, on the server's machine, its store with --data DIR or --database")
+				return cli.UsageError(cmd, missingTokenStore)
 			}
 			ctx, name := cmd.Context(), args[0]
 			what := "remove the token " + name
@@ -171,6 +177,9 @@ func tokenRemoveVerb(a *cli.App) *cobra.Command {
 	cli.AddServerFlag(a, cmd)
 	return cmd
 }
+
+const missingTokenStore = "name the control plane with --server ADDRESS or, on the server's machine, " +
+	"its store with --data DIR or --database"
 
 // findTokenStore reports whether the command line or the environment names who stores tokens: a control plane
 // (a.Server is set then) or the local store. Flags take precedence over the environment.

@@ -17,7 +17,8 @@ func UsageError(cmd *cobra.Command, format string, args ...any) error {
 	if path != "" {
 		next = cmd.UseLine() + "    (sluice help " + strings.TrimSpace(path) + " says more)"
 	}
-	return &exitError{&edits.Error{Err: fmt.Errorf("%s"+format, append([]any{CommandPrefix(cmd)}, args...)...), Next: strings.TrimSpace(next)}, ExitUsage}
+	return &exitError{&edits.Error{Err: fmt.Errorf("%s"+format, append([]any{CommandPrefix(cmd)}, args...)...),
+		Next: strings.TrimSpace(next)}, ExitUsage}
 }
 
 // CommandPrefix returns cmd's name as errors begin with it.
@@ -55,7 +56,8 @@ func RequireReason(cmd *cobra.Command, into *string, why string) {
 }
 
 // RunDecision makes cmd commit a decision of the caller.
-func RunDecision[S edits.Snapshot](a *App, cmd *cobra.Command, to Repository[S], decision func(args []string) edits.Decision[S]) *cobra.Command {
+func RunDecision[S edits.Snapshot](a *App, cmd *cobra.Command, to Repository[S],
+	decision func(args []string) edits.Decision[S]) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return CommitDecision(a, cmd, to, decision(args)) }
 	return cmd
 }

@@ -64,13 +64,16 @@ func (a *App) CallServer(ctx context.Context, method, path string, in, into any)
 		req.Header.Set("Content-Type", "application/json")
 	}
 	if token := a.Getenv("SLUICE_TOKEN"); token != "" {
-		if host := req.URL.Hostname(); req.URL.Scheme == "http" && !strings.HasPrefix(a.Server, "unix://") && host != "localhost" && !net.ParseIP(host).IsLoopback() {
-			return Fail(fmt.Errorf("ask %s: the token in SLUICE_TOKEN would go over the network unencrypted", a.Server), "--server https://%s", req.URL.Host)
+		if host := req.URL.Hostname(); req.URL.Scheme == "http" && !strings.HasPrefix(a.Server, "unix://") &&
+			host != "localhost" && !net.ParseIP(host).IsLoopback() {
+			return Fail(fmt.Errorf("ask %s: the token in SLUICE_TOKEN would go over the network unencrypted",
+				a.Server), "--server https://%s", req.URL.Host)
 		}
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	// Redirects are not followed: the token would go to another server.
-	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	client := &http.Client{Transport: transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	resp, err := client.Do(req)
 	if err != nil {
 		return a.connectionError(err)
@@ -113,9 +116,12 @@ func (a *App) connectionError(err error) error {
 	proxy := new(net.OpError)
 	switch {
 	case errors.Is(err, identity.ErrPin):
-		return Fail(said, "set SLUICE_SERVER_PIN to both keys that sluice serve prints when it starts: \"sha256:… sha256:…\"")
+		return Fail(said,
+			"set SLUICE_SERVER_PIN to both keys that sluice serve prints when it starts: \"sha256:… sha256:…\"")
 	case errors.As(err, &unknown):
-		return Fail(said, "for the certificate that serve made itself, set SLUICE_SERVER_PIN to the keys that serve prints when it starts; for a certificate of your own authority, set SSL_CERT_FILE")
+		return Fail(said,
+			"for the certificate that serve made itself, set SLUICE_SERVER_PIN to the keys that serve prints "+
+				"when it starts; for a certificate of your own authority, set SSL_CERT_FILE")
 	case strings.Contains(err.Error(), "certificate required"):
 		return Fail(said, "that is the address for cells (--cells): use an address that serve was given as --listen")
 	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
@@ -125,9 +131,12 @@ func (a *App) connectionError(err error) error {
 	case strings.Contains(err.Error(), "unsupported protocol scheme"):
 		return Fail(said, serverAddressHint)
 	case errors.As(err, &proxy) && proxy.Op == "proxyconnect":
-		return Fail(said, "HTTPS_PROXY or HTTP_PROXY names a proxy that can't be reached; NO_PROXY names the hosts that need none")
+		return Fail(said,
+			"HTTPS_PROXY or HTTP_PROXY names a proxy that can't be reached; NO_PROXY names the hosts that need none")
 	case errors.Is(err, context.DeadlineExceeded):
-		return Fail(said, "no answer within %s: is the control plane overloaded, or does something on the way drop packets?", RequestTimeout)
+		return Fail(said,
+			"no answer within %s: is the control plane overloaded, or does something on the way drop packets?",
+			RequestTimeout)
 	}
 	return Fail(said, ServerDownHint)
 }
@@ -138,14 +147,19 @@ func (a *App) responseError(resp *http.Response, answer []byte) error {
 		Detail string `json:"detail"`
 	}
 	plain := json.Unmarshal(answer, &problem) != nil || problem.Title == ""
-	err := &Refusal{server: a.Server, Status: resp.StatusCode, detail: strings.TrimSuffix(strings.TrimSpace(cmp.Or(problem.Detail, problem.Title, resp.Status)), ".")}
+	err := &Refusal{server: a.Server, Status: resp.StatusCode,
+		detail: strings.TrimSuffix(strings.TrimSpace(cmp.Or(problem.Detail, problem.Title, resp.Status)), ".")}
 	switch status := resp.StatusCode; {
 	case plain:
-		return Fail(err, "that is not an answer from sluice serve: is %s its address, and is a proxy in front of it?", a.Server)
+		return Fail(err, "that is not an answer from sluice serve: is %s its address, and is a proxy in front of it?",
+			a.Server)
 	case status == http.StatusUnauthorized && a.Getenv("SLUICE_TOKEN") != "":
-		return Fail(err, "the token in SLUICE_TOKEN is mistyped, removed or expired; to make another, on the server's machine: sluice token add NAME --role ROLE")
+		return Fail(err,
+			"the token in SLUICE_TOKEN is mistyped, removed or expired; to make another, on the server's "+
+				"machine: sluice token add NAME --role ROLE")
 	case status == http.StatusUnauthorized:
-		return Fail(err, "set SLUICE_TOKEN to a token; to make one, on the server's machine: sluice token add NAME --role ROLE")
+		return Fail(err,
+			"set SLUICE_TOKEN to a token; to make one, on the server's machine: sluice token add NAME --role ROLE")
 	case status == http.StatusForbidden:
 		return Fail(err, "ask an administrator for a token with another role: sluice token add NAME --role ROLE")
 	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable:
@@ -174,7 +188,8 @@ func (a *App) Transport() (base string, t *http.Transport) {
 			MinVersion:         tls.VersionTLS12,
 			InsecureSkipVerify: true, //nolint:gosec // the pin is held instead, below
 			VerifyConnection: func(cs tls.ConnectionState) error {
-				return identity.Match(strings.Fields(strings.ReplaceAll(pin, ",", " ")), cs.PeerCertificates, time.Now())
+				return identity.Match(strings.Fields(strings.ReplaceAll(pin, ",", " ")), cs.PeerCertificates,
+					time.Now())
 			},
 		}
 	}
@@ -199,11 +214,12 @@ func EachPage[T any](ctx context.Context, a *App, path string, q url.Values, tak
 
 // FetchFlagDetail reads a flag with all its cells from the control plane.
 func FetchFlagDetail(ctx context.Context, a *App, key string) (all peopleapi.FlagDetail, err error) {
-	err = EachPage(ctx, a, "/v1/flags/"+url.PathEscape(key), url.Values{"limit": {"10000"}}, func(page peopleapi.FlagDetail) string {
-		page.Cells = append(all.Cells, page.Cells...)
-		all = page
-		return page.Next
-	})
+	err = EachPage(ctx, a, "/v1/flags/"+url.PathEscape(key), url.Values{"limit": {"10000"}},
+		func(page peopleapi.FlagDetail) string {
+			page.Cells = append(all.Cells, page.Cells...)
+			all = page
+			return page.Next
+		})
 	return all, err
 }
 
@@ -227,7 +243,9 @@ func ChannelQuery(channel string) url.Values {
 
 // AddServerFlag adds --server to a verb that can ask a control plane.
 func AddServerFlag(a *App, cmd *cobra.Command) {
-	cmd.Flags().StringVar(&a.Server, "server", "", "`ADDRESS` of a control plane to ask: http://HOST:PORT, unix:///PATH, or https://HOST:PORT with a token in $SLUICE_TOKEN (default $SLUICE_SERVER; without one, --repo and --data are read)")
+	cmd.Flags().StringVar(&a.Server, "server", "",
+		"`ADDRESS` of a control plane to ask: http://HOST:PORT, unix:///PATH, or https://HOST:PORT with a token "+
+			"in $SLUICE_TOKEN (default $SLUICE_SERVER; without one, --repo and --data are read)")
 }
 
 // UsesServer reports whether to ask a control plane. A repository or data folder named by a flag takes

@@ -23,10 +23,11 @@ func (a *App) ReleaseRepository() Repository[*edits.Releases] {
 
 // FullReleaseRepository is the release repository with every release read.
 func (a *App) FullReleaseRepository() Repository[*edits.Releases] {
-	return Repository[*edits.Releases]{a.OpenReleases, func(o *OpenRepository, ctx context.Context) (*edits.Releases, error) {
-		o.Loader.All = true
-		return o.ReadReleases(ctx)
-	}}
+	return Repository[*edits.Releases]{a.OpenReleases,
+		func(o *OpenRepository, ctx context.Context) (*edits.Releases, error) {
+			o.Loader.All = true
+			return o.ReadReleases(ctx)
+		}}
 }
 
 func (a *App) FlagsRepository() Repository[*edits.Flags] {
@@ -92,14 +93,16 @@ type ApprovalOptions struct{ person, key, Comment string }
 
 func (w *ApprovalOptions) AddFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&w.person, "as", "", "approve as this `PERSON` of sluice.yaml (default: the one with your e-mail address)")
+	f.StringVar(&w.person, "as", "",
+		"approve as this `PERSON` of sluice.yaml (default: the one with your e-mail address)")
 	f.StringVar(&w.key, "key", "", "`FILE` with the private SSH key to sign with")
 	f.StringVar(&w.Comment, "comment", "", "comment to store with the approval")
 }
 
 // CommitApproval commits an approval, signed with a key that sluice.yaml lists for the person. d returns the
 // decision of that person.
-func CommitApproval[S edits.Snapshot](a *App, cmd *cobra.Command, to Repository[S], w ApprovalOptions, d func(as string) edits.Decision[S]) error {
+func CommitApproval[S edits.Snapshot](a *App, cmd *cobra.Command, to Repository[S], w ApprovalOptions,
+	d func(as string) edits.Decision[S]) error {
 	ctx := cmd.Context()
 	repo, p, err := to.OpenPusher(a, cmd)
 	if err != nil {

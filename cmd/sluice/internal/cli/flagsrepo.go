@@ -26,17 +26,21 @@ func AddFlagsRepoFlags(a *App, cmd *cobra.Command) {
 
 // FlagsLocation returns the location of a flags repository at address.
 func (a *App) FlagsLocation(address string) Location {
-	return Location{Address: address, Branch: a.flagsBranch, layout: gitrepo.FlagsLayout, mirrorName: "flags-mirror", flagName: "--flags-repo"}
+	return Location{Address: address, Branch: a.flagsBranch, layout: gitrepo.FlagsLayout, mirrorName: "flags-mirror",
+		flagName: "--flags-repo"}
 }
 
-// FindFlagsLocation finds the flags repository: --flags-repo, $SLUICE_FLAGS_REPO, or the repository around the working folder.
+// FindFlagsLocation finds the flags repository: --flags-repo, $SLUICE_FLAGS_REPO, or the repository around the
+// working folder.
 func (a *App) FindFlagsLocation(ctx context.Context, cmd *cobra.Command) (Location, error) {
 	at := a.FlagsLocation(cmp.Or(a.FlagsRepo, a.Getenv("SLUICE_FLAGS_REPO")))
 	if at.Address == "" {
 		at.Address = a.enclosingRepository(ctx)
 	}
 	if at.Address == "" {
-		return at, Fail(fmt.Errorf("%sthere is no git repository around the working folder", CommandPrefix(cmd)), "name the flags repository: --flags-repo FOLDER-OR-URL, or set SLUICE_FLAGS_REPO; sluice flag init makes one")
+		return at, Fail(fmt.Errorf("%sthere is no git repository around the working folder", CommandPrefix(cmd)),
+			"name the flags repository: --flags-repo FOLDER-OR-URL, or set SLUICE_FLAGS_REPO; sluice flag init "+
+				"makes one")
 	}
 	return at, nil
 }
@@ -62,7 +66,8 @@ func (o *OpenRepository) ReadFlags(ctx context.Context) (*edits.Flags, error) {
 		return nil, err
 	}
 	if !IsFlags(files) {
-		return nil, Fail(fmt.Errorf("%s is not a flags repository: its sluice.yaml does not say kind: Flags", o.Address), "name it: --flags-repo FOLDER-OR-URL, or set SLUICE_FLAGS_REPO; sluice flag init makes one")
+		return nil, Fail(fmt.Errorf("%s is not a flags repository: its sluice.yaml does not say kind: Flags",
+			o.Address), "name it: --flags-repo FOLDER-OR-URL, or set SLUICE_FLAGS_REPO; sluice flag init makes one")
 	}
 	return &edits.Flags{
 		Commit: commit, Files: files, Tree: repository.Load(nil, files), Open: o.FS,
@@ -104,9 +109,11 @@ func repositoryKind(files fs.FS) string {
 func (at Location) checkKind(files fs.FS) error {
 	switch kind := repositoryKind(files); {
 	case kind == kindFlags && at.layout != gitrepo.FlagsLayout:
-		return Fail(fmt.Errorf("%s is a flags repository: its sluice.yaml says kind: %s", at.Address, kind), "%s, or SLUICE_REPO, names the release repository", at.flagName)
+		return Fail(fmt.Errorf("%s is a flags repository: its sluice.yaml says kind: %s", at.Address, kind),
+			"%s, or SLUICE_REPO, names the release repository", at.flagName)
 	case kind == kindReleases && at.layout == gitrepo.FlagsLayout:
-		return Fail(fmt.Errorf("%s is a release repository: its sluice.yaml says kind: %s", at.Address, kind), "%s, or SLUICE_FLAGS_REPO, names the flags repository; sluice flag init makes one", at.flagName)
+		return Fail(fmt.Errorf("%s is a release repository: its sluice.yaml says kind: %s", at.Address, kind),
+			"%s, or SLUICE_FLAGS_REPO, names the flags repository; sluice flag init makes one", at.flagName)
 	}
 	return nil
 }

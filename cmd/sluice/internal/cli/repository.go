@@ -42,7 +42,8 @@ func (a *App) findReleaseLocation(ctx context.Context, cmd *cobra.Command) (Loca
 	}
 	address := a.enclosingRepository(ctx)
 	if address == "" {
-		return Location{}, Fail(fmt.Errorf("%sthere is no git repository around the working folder", CommandPrefix(cmd)), "name it: --repo FOLDER-OR-URL, or set SLUICE_REPO")
+		return Location{}, Fail(fmt.Errorf("%sthere is no git repository around the working folder",
+			CommandPrefix(cmd)), "name it: --repo FOLDER-OR-URL, or set SLUICE_REPO")
 	}
 	return a.ReleaseLocation(address), nil
 }
@@ -113,12 +114,14 @@ func (a *App) OpenLocation(ctx context.Context, at Location, as CommitIdentity) 
 	}
 	repo, err := gitrepo.Open(ctx, at.Address, gitrepo.Options{
 		Mirror: mirror, Branch: at.Branch, Layout: at.layout, Author: as.Person, Signer: signer, Log: a.Logger(),
-		Web: gitrepo.Web{Username: a.Getenv("SLUICE_GIT_USERNAME"), Password: a.Getenv("SLUICE_GIT_TOKEN"), CAFile: a.Getenv("SLUICE_GIT_CA_FILE")},
+		Web: gitrepo.Web{Username: a.Getenv("SLUICE_GIT_USERNAME"), Password: a.Getenv("SLUICE_GIT_TOKEN"),
+			CAFile: a.Getenv("SLUICE_GIT_CA_FILE")},
 		SSH: gitrepo.SSH{Key: a.Getenv("SLUICE_SSH_KEY"), KnownHosts: a.Getenv("SLUICE_SSH_KNOWN_HOSTS")},
 	})
 	if err != nil {
 		cleanup()
-		return nil, Fail(err, "is %s %s right? It takes a folder, https://…, ssh://… or host:path", at.flagName, at.Address)
+		return nil, Fail(err, "is %s %s right? It takes a folder, https://…, ssh://… or host:path", at.flagName,
+			at.Address)
 	}
 	return &OpenRepository{Repo: repo, Location: at, Loader: engine.Loader{Repo: repo}, cleanup: cleanup}, nil
 }
@@ -143,8 +146,8 @@ func (a *App) mirrorDir(at Location) (dir string, cleanup func(), err error) {
 	if home := a.Getenv("HOME"); cache == "" && home != "" {
 		cache = filepath.Join(home, ".cache")
 	}
-	passing := strings.HasPrefix(address, filepath.Clean(os.TempDir())+string(filepath.Separator)) // mirrors of temporary repositories are not kept
-	if cache != "" && !passing {
+	temporary := strings.HasPrefix(address, filepath.Clean(os.TempDir())+string(filepath.Separator))
+	if cache != "" && !temporary {
 		sum := sha256.Sum256([]byte(address + "\x00" + at.Branch))
 		dir = filepath.Join(cache, "sluice", "mirrors", hex.EncodeToString(sum[:8]))
 		if err := os.MkdirAll(filepath.Dir(dir), 0o700); err == nil {
@@ -178,7 +181,8 @@ func (o *OpenRepository) ReadReleases(ctx context.Context) (*edits.Releases, err
 func (o *OpenRepository) ReadTip(ctx context.Context, begin string) (commit string, files fs.FS, err error) {
 	commit, err = o.Fetch(ctx)
 	if err != nil {
-		return "", nil, Fail(fmt.Errorf("read %s: %w", o.Address, err), "is %s right, and the host reachable?", o.flagName)
+		return "", nil, Fail(fmt.Errorf("read %s: %w", o.Address, err), "is %s right, and the host reachable?",
+			o.flagName)
 	}
 	if commit == "" {
 		return "", nil, Fail(fmt.Errorf("read %s: it has no commits yet", o.Address), "%s", begin)

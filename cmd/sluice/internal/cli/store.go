@@ -44,7 +44,8 @@ func (a *App) OpenStore(ctx context.Context, log zerolog.Logger) (Store, error) 
 	}
 	u, err := url.Parse(a.Database)
 	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
-		return nil, Fail(errors.New("--database is not the address of a PostgreSQL database"), "write it as postgres://USER@HOST:PORT/DATABASE, its password in PGPASSWORD or a password file")
+		return nil, Fail(errors.New("--database is not the address of a PostgreSQL database"),
+			"write it as postgres://USER@HOST:PORT/DATABASE, its password in PGPASSWORD or a password file")
 	}
 	return postgres.Open(ctx, a.Database, postgres.Options{Log: log})
 }
@@ -89,7 +90,8 @@ func (a *App) DecideView(ctx context.Context, repo *OpenRepository) (*view.View,
 	if err != nil {
 		return nil, err
 	}
-	return &view.View{Desired: s.Desired, Observed: &observed, Plan: plan.Make(s.Desired, &observed, time.Now().UTC())}, nil
+	return &view.View{Desired: s.Desired, Observed: &observed,
+		Plan: plan.Make(s.Desired, &observed, time.Now().UTC())}, nil
 }
 
 // LocalView is DecideView for the release repository that the command line names. all reads every release.
@@ -105,7 +107,8 @@ func (a *App) LocalView(ctx context.Context, cmd *cobra.Command, all bool) (*vie
 
 // FetchStatus returns the status, from the control plane or from the repository and the store. It opens *repo
 // if that is nil and needed.
-func FetchStatus(ctx context.Context, a *App, cmd *cobra.Command, repo **OpenRepository, page view.StatusPage) (view.Status, error) {
+func FetchStatus(ctx context.Context, a *App, cmd *cobra.Command, repo **OpenRepository,
+	page view.StatusPage) (view.Status, error) {
 	if a.UsesServer() {
 		return FetchServerStatus(ctx, a, page.Channel)
 	}

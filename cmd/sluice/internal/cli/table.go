@@ -29,7 +29,8 @@ func (p Printer) PrintTable(heading []string, rows [][]Field) {
 	for _, row := range rows {
 		one := make([]Field, len(row))
 		for i, f := range row {
-			one[i] = Field{colourSequence.ReplaceAllString(stripControls(strings.Join(strings.Fields(f.Text), " ")), ""), f.Colour} // a row is one line
+			text := stripControls(strings.Join(strings.Fields(f.Text), " ")) // a row is one line
+			one[i] = Field{colourSequence.ReplaceAllString(text, ""), f.Colour}
 		}
 		all = append(all, one)
 	}

@@ -71,7 +71,8 @@ func pushPromotion(a *cli.App, cmd *cobra.Command, d edits.Promote, wait bool, t
 }
 
 // awaitAnswer prints the verdicts on a request until the engine has answered.
-func awaitAnswer(ctx context.Context, a *cli.App, repo *cli.OpenRepository, d edits.Promote, timeout time.Duration) error {
+func awaitAnswer(ctx context.Context, a *cli.App, repo *cli.OpenRepository, d edits.Promote,
+	timeout time.Duration) error {
 	what, _ := d.Message()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -87,7 +88,8 @@ func awaitAnswer(ctx context.Context, a *cli.App, repo *cli.OpenRepository, d ed
 				return a.PrintDone(edits.Done{Commit: e.Written, Did: what})
 			}
 			if c.Request == nil || c.Request.Release != d.Release {
-				return cli.Blocked(fmt.Errorf("%s: it is no longer requested", what), "sluice log %s shows what happened", d.Channel)
+				return cli.Blocked(fmt.Errorf("%s: it is no longer requested", what),
+					"sluice log %s shows what happened", d.Channel)
 			}
 			if now := blockingVerdicts(ctx, a, repo, d.Channel, d.Release); now != last && ctx.Err() == nil {
 				last = now
@@ -99,7 +101,8 @@ func awaitAnswer(ctx context.Context, a *cli.App, repo *cli.OpenRepository, d ed
 		select {
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return cli.Blocked(fmt.Errorf("%s: not answered within %s: %s", what, cli.FormatDuration(timeout), cli.OrDash(last)), "sluice why %s; the request stands", d.Channel)
+				return cli.Blocked(fmt.Errorf("%s: not answered within %s: %s", what, cli.FormatDuration(timeout),
+					cli.OrDash(last)), "sluice why %s; the request stands", d.Channel)
 			}
 			return ctx.Err()
 		case <-time.After(pollInterval(a, repo)):
@@ -152,9 +155,10 @@ your SSH agent holds. An approval by an author of the release never counts.`,
   sluice approve dedicated 2026.11.3 --as ada --key ~/.ssh/id_ed25519 --comment "tried it on staging"`,
 		Args: cli.ArgumentCount(2, 2, "CHANNEL and V, the release's version,"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return cli.CommitApproval(a, cmd, a.ReleaseRepository(), w, func(as string) edits.Decision[*edits.Releases] {
-				return edits.Approve{Channel: args[0], Release: args[1], As: as, Comment: w.Comment}
-			})
+			return cli.CommitApproval(a, cmd, a.ReleaseRepository(), w,
+				func(as string) edits.Decision[*edits.Releases] {
+					return edits.Approve{Channel: args[0], Release: args[1], As: as, Comment: w.Comment}
+				})
 		},
 	}
 	w.AddFlags(cmd)

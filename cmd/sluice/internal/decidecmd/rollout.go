@@ -15,7 +15,8 @@ import (
 )
 
 func RolloutVerb(a *cli.App) *cobra.Command {
-	cmd := cli.Group("rollout", "Show how a head reaches its cells; halt or resume the rollout, or skip a wave", `A head reaches the cells of its channel in waves, as rollout: in channel.yaml says. Each decision
+	cmd := cli.Group("rollout", "Show how a head reaches its cells; halt or resume the rollout, or skip a wave",
+		`A head reaches the cells of its channel in waves, as rollout: in channel.yaml says. Each decision
 made here is a commit to the release repository: halt adds a hold, and resume removes it.`,
 		cli.Complete(a, rolloutStatusVerb(a), cli.ChannelNames),
 		cli.Complete(a, rolloutHaltVerb(a), cli.ChannelNames),
@@ -102,7 +103,8 @@ func skipWave(a *cli.App, cmd *cobra.Command, d edits.SkipWave) (err error) {
 // findNextWave returns the wave after the open one, and the sequence of its head.
 func findNextWave(a *cli.App, cmd *cobra.Command, channel string) (wave int, sequence int64, err error) {
 	if !a.UsesServer() && a.Data == "" && a.Database == "" {
-		return 0, 0, cli.Fail(fmt.Errorf("which wave is open is not known here"), "ask the control plane with --server, or name the wave to open with --wave")
+		return 0, 0, cli.Fail(fmt.Errorf("which wave is open is not known here"),
+			"ask the control plane with --server, or name the wave to open with --wave")
 	}
 	all, err := fetchRollouts(cmd.Context(), a, cmd, channel)
 	if err != nil {
@@ -111,9 +113,11 @@ func findNextWave(a *cli.App, cmd *cobra.Command, channel string) (wave int, seq
 	p := all[0]
 	switch {
 	case p.Wave == 0:
-		return 0, 0, cli.Fail(fmt.Errorf("%s has no rollout in waves under way", channel), "sluice rollout status %s", channel)
+		return 0, 0, cli.Fail(fmt.Errorf("%s has no rollout in waves under way", channel), "sluice rollout status %s",
+			channel)
 	case p.Wave == len(p.Waves):
-		return 0, 0, cli.Fail(fmt.Errorf("the last wave, %d, is open already", p.Wave), "sluice rollout status %s", channel)
+		return 0, 0, cli.Fail(fmt.Errorf("the last wave, %d, is open already", p.Wave), "sluice rollout status %s",
+			channel)
 	}
 	return p.Wave + 1, p.Sequence, nil
 }

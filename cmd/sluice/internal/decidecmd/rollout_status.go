@@ -54,7 +54,8 @@ func drawRollout(p cli.Printer, r plan.Progress, now time.Time) {
 	if r.Finished {
 		how = "rolled out"
 	}
-	p.PrintLine("%s  %s, sequence %d, %s, for %s", p.Paint(cli.Bold, r.Channel), r.Release, r.Sequence, how, cli.Ago(now, r.Moved))
+	p.PrintLine("%s  %s, sequence %d, %s, for %s", p.Paint(cli.Bold, r.Channel), r.Release, r.Sequence, how,
+		cli.Ago(now, r.Moved))
 	flight := strconv.Itoa(r.InFlight) + " in flight"
 	if r.Slots > 0 {
 		flight += fmt.Sprintf(", at most %d", r.Slots)
@@ -66,7 +67,8 @@ func drawRollout(p cli.Printer, r plan.Progress, now time.Time) {
 	if len(r.Waves) > 0 {
 		rows := make([][]cli.Field, 0, len(r.Waves))
 		for _, w := range r.Waves {
-			rows = append(rows, []cli.Field{cli.Text(fmt.Sprint(w.Wave)), cli.Text(fmt.Sprint(w.Cells)), cli.Text(soakText(w)), cli.Text(fmt.Sprint(w.Healthy)), waveField(r, w, now)})
+			rows = append(rows, []cli.Field{cli.Text(fmt.Sprint(w.Wave)), cli.Text(fmt.Sprint(w.Cells)),
+				cli.Text(soakText(w)), cli.Text(fmt.Sprint(w.Healthy)), waveField(r, w, now)})
 		}
 		p.WithIndent("  ").PrintTable([]string{"WAVE", "CELLS", "SOAK", "SOAKED", ""}, rows)
 	}

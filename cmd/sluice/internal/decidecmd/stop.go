@@ -27,9 +27,11 @@ there are several. Holds that the engine set after a rollback or a halt are lift
 			d.Channel = args[0]
 			switch {
 			case lift && len(args) == 2:
-				return cli.CommitDecision(a, cmd, a.ReleaseRepository(), edits.LiftHold{Channel: d.Channel, ID: args[1], Reason: d.Reason})
+				return cli.CommitDecision(a, cmd, a.ReleaseRepository(),
+					edits.LiftHold{Channel: d.Channel, ID: args[1], Reason: d.Reason})
 			case lift:
-				return cli.CommitDecision(a, cmd, a.ReleaseRepository(), edits.LiftHold{Channel: d.Channel, ID: d.ID, Reason: d.Reason})
+				return cli.CommitDecision(a, cmd, a.ReleaseRepository(),
+					edits.LiftHold{Channel: d.Channel, ID: d.ID, Reason: d.Reason})
 			case len(args) == 2:
 				return cli.UsageError(cmd, "unexpected argument %q; to lift a hold: --lift", args[1])
 			case d.Reason == "":
@@ -75,7 +77,8 @@ channels/CHANNEL/channel.yaml.`,
 				return cli.UsageError(cmd, "--until %w", err)
 			}
 			if !d.From.Before(d.Until) {
-				return cli.UsageError(cmd, "--until %s is not after --from %s", cli.FormatTime(d.Until), cli.FormatTime(d.From))
+				return cli.UsageError(cmd, "--until %s is not after --from %s", cli.FormatTime(d.Until),
+					cli.FormatTime(d.From))
 			}
 			return cli.CommitDecision(a, cmd, a.ReleaseRepository(), d)
 		},
@@ -125,7 +128,8 @@ good release.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch d.Release = args[0]; {
 			case lift:
-				return cli.CommitDecision(a, cmd, a.ReleaseRepository(), edits.LiftQuarantine{Release: d.Release, Reason: d.Reason})
+				return cli.CommitDecision(a, cmd, a.ReleaseRepository(),
+					edits.LiftQuarantine{Release: d.Release, Reason: d.Reason})
 			case d.Reason == "":
 				return cli.UsageError(cmd, "--reason is missing")
 			}

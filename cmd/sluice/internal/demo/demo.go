@@ -49,7 +49,8 @@ The demo then keeps running for you to look around, until interrupted; with --on
 itself, and fails if any step did.`,
 		Args: cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, cancel := context.WithTimeoutCause(cmd.Context(), timeout, fmt.Errorf("the demo took longer than %s", timeout))
+			ctx, cancel := context.WithTimeoutCause(cmd.Context(), timeout,
+				fmt.Errorf("the demo took longer than %s", timeout))
 			defer cancel()
 			d, err := newDemo(ctx, a, dir)
 			if err != nil {
@@ -91,7 +92,8 @@ func (d *demo) runSteps(ctx context.Context) error {
 				err = errors.Join(cause, err)
 			}
 			d.screen.clearView()
-			return cli.Fail(fmt.Errorf("demo: %s: %w", step.what, err), "look into %s, and %s for what each process said", d.dir, d.path("logs"))
+			return cli.Fail(fmt.Errorf("demo: %s: %w", step.what, err),
+				"look into %s, and %s for what each process said", d.dir, d.path("logs"))
 		}
 	}
 	d.screen.clearView()
@@ -119,7 +121,8 @@ func (d *demo) rolloutGoodRelease(ctx context.Context) error {
 	if staging.IsZero() || dedicated.Sub(staging) < demoSoak {
 		return fmt.Errorf("dedicated got it %s after staging, and the soak is %s", dedicated.Sub(staging), demoSoak)
 	}
-	d.screen.printEvent("dedicated got %s %s after staging: it soaked for %s first", demoGood, cli.FormatDuration(dedicated.Sub(staging)), demoSoak)
+	d.screen.printEvent("dedicated got %s %s after staging: it soaked for %s first", demoGood,
+		cli.FormatDuration(dedicated.Sub(staging)), demoSoak)
 	return d.awaitRelease(ctx, demoGood)
 }
 
@@ -142,7 +145,8 @@ func (d *demo) rejectBadRelease(ctx context.Context) error {
 	if err := d.pollUntil(ctx, func() bool { return !d.promotedAt("staging", demoBad).IsZero() }); err != nil {
 		return err
 	}
-	if err := d.pollUntil(ctx, func() bool { return d.headOf("staging") == demoGood && d.isQuarantined(demoBad) }); err != nil {
+	if err := d.pollUntil(ctx,
+		func() bool { return d.headOf("staging") == demoGood && d.isQuarantined(demoBad) }); err != nil {
 		return err
 	}
 	return d.awaitRelease(ctx, demoGood)
@@ -168,7 +172,8 @@ func (d *demo) printSummary() {
 	p := d.app.Stdout
 	p.PrintLine("")
 	lookcmd.DrawStatus(p, d.status, false)
-	p.PrintLine("\n%s went through staging into dedicated. %s failed in staging, was rolled back and quarantined, and never reached dedicated.", demoGood, demoBad)
+	p.PrintLine("\n%s went through staging into dedicated. %s failed in staging, was rolled back and quarantined, "+
+		"and never reached dedicated.", demoGood, demoBad)
 	p.PrintLine("%s turned on at its time with the announcement of %s, and was killed.", demoFlag, demoFeature)
 	p.PrintLine("\nThe deployment history is in git:")
 	p.PrintLine("  git -C %s log channels/dedicated/head.yaml", d.repo)
@@ -185,7 +190,8 @@ func (d *demo) awaitInterrupt(ctx context.Context) error {
 	p.PrintLine("\nThe demo runs until you press Ctrl-C. In another terminal:")
 	p.PrintLine("  sluice status --watch --server %s", d.server)
 	p.PrintLine("  sluice why dedicated --server %s", d.server)
-	p.PrintLine("  sluice flag unkill %s --reason mended --flags-repo %s && sluice flag show %s --server %s", demoFlag, d.flags, demoFlag, d.server)
+	p.PrintLine("  sluice flag unkill %s --reason mended --flags-repo %s && sluice flag show %s --server %s", demoFlag,
+		d.flags, demoFlag, d.server)
 	p.PrintLine("  sluice hold dedicated --repo %s --reason \"just trying\"", d.repo)
 	err := d.pollUntil(ctx, func() bool { return false })
 	if ctx.Err() != nil {
@@ -219,5 +225,6 @@ func (d *demo) promotedAt(channel, version string) time.Time {
 }
 
 func (d *demo) isQuarantined(version string) bool {
-	return d.desired != nil && slices.ContainsFunc(d.desired.Quarantine, func(q channels.Quarantine) bool { return q.Release == version })
+	return d.desired != nil && slices.ContainsFunc(d.desired.Quarantine,
+		func(q channels.Quarantine) bool { return q.Release == version })
 }

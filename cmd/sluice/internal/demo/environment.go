@@ -59,13 +59,15 @@ func newDemo(ctx context.Context, a *cli.App, dir string) (*demo, error) {
 	}
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		if _, err := os.Stat(filepath.Join(dir, markerFile)); err != nil {
-			return nil, cli.Fail(fmt.Errorf("demo: %s holds files that are not the demo's", dir), "name another folder: --dir DIR")
+			return nil, cli.Fail(fmt.Errorf("demo: %s holds files that are not the demo's", dir),
+				"name another folder: --dir DIR")
 		}
 		if err := os.RemoveAll(dir); err != nil {
 			return nil, fmt.Errorf("demo: empty %s: %w", dir, err)
 		}
 	}
-	if err := errors.Join(os.MkdirAll(filepath.Join(dir, "logs"), 0o755), os.WriteFile(filepath.Join(dir, markerFile), nil, 0o600)); err != nil { //nolint:gosec // for people to look at
+	err = os.MkdirAll(filepath.Join(dir, "logs"), 0o755) //nolint:gosec // for people to look at
+	if err := errors.Join(err, os.WriteFile(filepath.Join(dir, markerFile), nil, 0o600)); err != nil {
 		return nil, fmt.Errorf("demo: %w", err)
 	}
 	// The demo also runs for a user without a name in git's configuration.
@@ -78,8 +80,9 @@ func newDemo(ctx context.Context, a *cli.App, dir string) (*demo, error) {
 	own := *a
 	own.Env, own.Data, own.Branch, own.Output = env, filepath.Join(dir, "look"), "", cli.AsTable
 	return &demo{
-		app: &own, dir: dir, repo: filepath.Join(dir, "releases"), flags: filepath.Join(dir, "flags"), self: self, childErrors: make(chan error, maxChildren),
-		screen: newScreen(a.Stdout), invariant: func() error { return nil }, stopChildren: func() {},
+		app: &own, dir: dir, repo: filepath.Join(dir, "releases"), flags: filepath.Join(dir, "flags"), self: self,
+		childErrors: make(chan error, maxChildren),
+		screen:      newScreen(a.Stdout), invariant: func() error { return nil }, stopChildren: func() {},
 	}, nil
 }
 
@@ -128,7 +131,8 @@ func (d *demo) prepareReleases(ctx context.Context) error {
 	}
 	for name, data := range coming {
 		to := d.path("to-come", filepath.FromSlash(name))
-		if err := errors.Join(os.MkdirAll(filepath.Dir(to), 0o755), os.WriteFile(to, data, 0o644)); err != nil { //nolint:gosec // for people to look at
+		err := os.MkdirAll(filepath.Dir(to), 0o755)
+		if err = errors.Join(err, os.WriteFile(to, data, 0o644)); err != nil { //nolint:gosec // for people to look at
 			return err
 		}
 	}
@@ -136,7 +140,9 @@ func (d *demo) prepareReleases(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = gitrepo.Init(ctx, d.repo, gitrepo.New{Files: files, Message: "begin: two channels, four cells, two releases\n", Author: who, When: time.Now().Truncate(time.Second)})
+	_, err = gitrepo.Init(ctx, d.repo,
+		gitrepo.New{Files: files, Message: "begin: two channels, four cells, two releases\n", Author: who,
+			When: time.Now().Truncate(time.Second)})
 	if err != nil {
 		return err
 	}
@@ -154,7 +160,8 @@ func (d *demo) startChild(ctx context.Context, name string, out io.Writer, args 
 	}
 	d.children.Go(func() {
 		defer file.Close()
-		c := process.Child{Args: append([]string{d.self}, args...), Env: d.app.Env, Stdout: out, Stderr: file, Grace: 5 * time.Second}
+		c := process.Child{Args: append([]string{d.self}, args...), Env: d.app.Env, Stdout: out, Stderr: file,
+			Grace: 5 * time.Second}
 		if out == nil {
 			c.Stdout = file
 		}
@@ -177,7 +184,8 @@ func (d *demo) startServer(ctx context.Context) error {
 	d.stopChildren = stop
 	read, write := io.Pipe()
 	defer read.Close()
-	err := d.startChild(living, "serve", write, "serve", "--repo", d.repo, "--flags-repo", d.flags, "--data", d.path("data"), "--listen", "127.0.0.1:0")
+	err := d.startChild(living, "serve", write, "serve", "--repo", d.repo, "--flags-repo", d.flags, "--data",
+		d.path("data"), "--listen", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
@@ -212,8 +220,10 @@ func (d *demo) startCells(context.Context) error {
 	var started []string
 	for _, entry := range names {
 		name := entry.Name()
-		err := d.startChild(d.childContext, name, nil, "agent", "--cell", name, "--server", d.server, "--dir", d.path("cells", name),
-			"--health", "sh "+quoteShell(d.path("health.sh")), "--health-timeout", "2s", "--healthy-for", "1s", "--health-every", "500ms",
+		err := d.startChild(d.childContext, name, nil, "agent", "--cell", name, "--server", d.server, "--dir",
+			d.path("cells", name),
+			"--health", "sh "+quoteShell(d.path("health.sh")), "--health-timeout", "2s", "--healthy-for", "1s",
+			"--health-every", "500ms",
 			"--report-every", "1s", "--heal-every", "5s")
 		if err != nil {
 			return err

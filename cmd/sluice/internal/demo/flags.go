@@ -29,8 +29,11 @@ func (d *demo) prepareFlags(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	settings := "apiVersion: " + releases.APIVersion + "\nkind: Flags\ntrustAuthors: true # in earnest approvals are signed\npeople:\n  grace: {email: grace@sluice.example}\n"
-	_, err = gitrepo.Init(ctx, d.flags, gitrepo.New{Files: map[string][]byte{cli.SettingsFile: []byte(settings)}, Message: "begin a flags repository\n", Author: who, When: time.Now().Truncate(time.Second)})
+	settings := "apiVersion: " + releases.APIVersion + "\nkind: Flags\n" +
+		"trustAuthors: true # in earnest approvals are signed\npeople:\n  grace: {email: grace@sluice.example}\n"
+	_, err = gitrepo.Init(ctx, d.flags,
+		gitrepo.New{Files: map[string][]byte{cli.SettingsFile: []byte(settings)},
+			Message: "begin a flags repository\n", Author: who, When: time.Now().Truncate(time.Second)})
 	if err == nil {
 		d.screen.printEvent("made a flags repository: %s", d.flags)
 	}
@@ -44,7 +47,8 @@ func (d *demo) announceFeature(ctx context.Context) error {
 		return err
 	}
 	at := time.Now().Add(demoAhead).Truncate(time.Second).UTC()
-	if err := d.runVerb(ctx, "", "announce", "new", demoFeature, "--title", "Workspace classes", "--feature", demoFeature, "--at", at.Format(time.DateTime)); err != nil {
+	if err := d.runVerb(ctx, "", "announce", "new", demoFeature, "--title", "Workspace classes", "--feature",
+		demoFeature, "--at", at.Format(time.DateTime)); err != nil {
 		return err
 	}
 	if err := d.runVerb(ctx, "grace", "announce", "approve", demoFeature); err != nil {
@@ -91,14 +95,16 @@ func (d *demo) runVerb(ctx context.Context, who string, args ...string) error {
 		line += " " + word
 	}
 	// The reader's own environment must not direct the demo elsewhere.
-	env := append(d.app.Env[:len(d.app.Env):len(d.app.Env)], "SLUICE_FLAGS_REPO="+d.flags, "SLUICE_DATA="+d.path("user"), "SLUICE_SERVER=")
+	env := append(d.app.Env[:len(d.app.Env):len(d.app.Env)], "SLUICE_FLAGS_REPO="+d.flags,
+		"SLUICE_DATA="+d.path("user"), "SLUICE_SERVER=")
 	if who != "" {
 		line += "    as " + who
 		env = append(env, "GIT_AUTHOR_NAME="+who, "GIT_AUTHOR_EMAIL="+who+"@sluice.example")
 	}
 	d.screen.printEvent("$ %s", line)
 	said := process.NewTail(4 << 10)
-	if err := (process.Child{Args: append([]string{d.self}, args...), Env: env, Stdout: said, Stderr: said}).Run(ctx); err != nil {
+	if err := (process.Child{Args: append([]string{d.self}, args...), Env: env, Stdout: said,
+		Stderr: said}).Run(ctx); err != nil {
 		return fmt.Errorf("%s: %w: %s", args[0], err, said.Last(1<<10))
 	}
 	return nil

@@ -111,12 +111,14 @@ func (s *screen) printChannelChanges(was, c view.ChannelStatus, d *plan.Desired)
 			switch {
 			case h.Sequence <= was.Sequence:
 			case h.Kind == plan.Rollback:
-				s.printColoured(cli.Red, "%s: rolled back from %s to %s, commit %s", c.Name, h.Replaces, h.Release, cli.ShortID(h.Written))
+				s.printColoured(cli.Red, "%s: rolled back from %s to %s, commit %s", c.Name, h.Replaces, h.Release,
+					cli.ShortID(h.Written))
 				if q := quarantineReason(d, h.Replaces); q != "" {
 					s.printColoured(cli.Red, "%s: quarantined: %s", h.Replaces, q)
 				}
 			default:
-				s.printColoured(cli.Green, "%s: %s %s, commit %s", c.Name, pastTense(h.Kind), h.Release, cli.ShortID(h.Written))
+				s.printColoured(cli.Green, "%s: %s %s, commit %s", c.Name, pastTense(h.Kind), h.Release,
+					cli.ShortID(h.Written))
 			}
 		}
 	}

@@ -8,7 +8,8 @@ import (
 )
 
 func AnnounceVerb(a *cli.App) *cobra.Command {
-	cmd := cli.Group("announce", "Announce features to users, and turn them on at that second", `An announcement, announcements/ID.yaml in the flags repository, says what users are told, when, in
+	cmd := cli.Group("announce", "Announce features to users, and turn them on at that second",
+		`An announcement, announcements/ID.yaml in the flags repository, says what users are told, when, in
 which cells, and which features turn on with it. Once approved, it is sent to the cells ahead of
 time. Each cell whose release contains the features turns them on at that second, even without a
 network; any other cell does so once it runs such a release.
@@ -48,7 +49,8 @@ ID --now. After publication a hold has no effect: kill the flags, or cancel the 
 				return cli.UsageError(cmd, "--reason is missing")
 			}
 			if lift {
-				return cli.CommitDecision(a, cmd, a.FlagsRepository(), edits.LiftAnnouncement{ID: args[0], Reason: reason})
+				return cli.CommitDecision(a, cmd, a.FlagsRepository(),
+					edits.LiftAnnouncement{ID: args[0], Reason: reason})
 			}
 			return cli.CommitDecision(a, cmd, a.FlagsRepository(), edits.HoldAnnouncement{ID: args[0], Reason: reason})
 		},

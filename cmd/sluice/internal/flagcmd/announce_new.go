@@ -49,7 +49,8 @@ unless --in says otherwise.
 	f := cmd.Flags()
 	f.StringVar(&n.title, "title", "", "title, for users")
 	f.StringVar(&n.notes, "notes-file", "", "Markdown `FILE` with the notes for users; - is standard input")
-	f.StringSliceVar(&n.features, "feature", nil, "`FEATURE` of release.yaml that turns on with the announcement; may be repeated")
+	f.StringSliceVar(&n.features, "feature", nil,
+		"`FEATURE` of release.yaml that turns on with the announcement; may be repeated")
 	f.StringVar(&n.at, "at", "", "publication `TIME`, such as \"2026-12-01 10:00\"")
 	f.StringVar(&n.zone, "zone", "", "IANA `ZONE` of --at (default: the repository's)")
 	f.StringSliceVar(&n.channels, "in", nil, "`CHANNEL=WHEN` for one channel: ready, never or a time; may be repeated")
@@ -69,16 +70,20 @@ func createAnnouncement(a *cli.App, cmd *cobra.Command, id string, n announceOpt
 	return cli.CommitDecision(a, cmd, a.FlagsRepository(), d)
 }
 
-func announcementFromOptions(a *cli.App, cmd *cobra.Command, id string, n announceOptions) (d edits.Announce, err error) {
+func announcementFromOptions(a *cli.App, cmd *cobra.Command, id string,
+	n announceOptions) (d edits.Announce, err error) {
 	switch {
 	case !edits.ValidName(id):
-		return d, cli.UsageError(cmd, "ID %q does not do as a file's name everywhere: use up to 100 letters, digits, dots, dashes and underscores", id)
+		return d, cli.UsageError(cmd,
+			"ID %q does not do as a file's name everywhere: use up to 100 letters, digits, dots, dashes and "+
+				"underscores", id)
 	case n.title == "":
 		return d, cli.UsageError(cmd, "--title is missing")
 	case len(n.features) == 0:
 		return d, cli.UsageError(cmd, "--feature is missing")
 	}
-	d = edits.Announce{ID: id, Title: n.title, At: n.at, Zone: n.zone, Features: n.features, Cells: parseSelector(n.cells), Embargo: n.embargo}
+	d = edits.Announce{ID: id, Title: n.title, At: n.at, Zone: n.zone, Features: n.features,
+		Cells: parseSelector(n.cells), Embargo: n.embargo}
 	if d.Channels, err = parseAssignments(n.channels); err != nil {
 		return d, cli.UsageError(cmd, "--in: %w", err)
 	}
@@ -93,13 +98,15 @@ func announcementFromOptions(a *cli.App, cmd *cobra.Command, id string, n announ
 			mode += " " + strings.TrimSuffix(share, "%") + "%"
 		}
 		if err := d.WhenNotReady.UnmarshalText([]byte(mode)); err != nil {
-			return d, cli.UsageError(cmd, "--when-not-ready %q is none of wait, skip:PERCENT, block:PERCENT", n.notReady)
+			return d, cli.UsageError(cmd, "--when-not-ready %q is none of wait, skip:PERCENT, block:PERCENT",
+				n.notReady)
 		}
 	}
 	if n.notes != "" {
 		text, err := a.ReadFile(n.notes, maxRuleBytes)
 		if err != nil || len(text) > maxRuleBytes {
-			return d, cli.Fail(errors.Join(fmt.Errorf("read --notes-file %s", n.notes), err), "it names a Markdown file of at most %d bytes", maxRuleBytes)
+			return d, cli.Fail(errors.Join(fmt.Errorf("read --notes-file %s", n.notes), err),
+				"it names a Markdown file of at most %d bytes", maxRuleBytes)
 		}
 		d.Notes = string(text)
 	}

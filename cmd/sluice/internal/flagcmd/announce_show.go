@@ -39,7 +39,8 @@ and, for the channels, the release repository (--repo or $SLUICE_REPO).`,
 					if s.Needs != "" {
 						next = s.Needs
 					}
-					rows = append(rows, []cli.Field{cli.Coloured(s.Announcement.ID, cli.Bold), stateField(s.State), cli.Text(publicationTime(s)), cli.Text(next)})
+					rows = append(rows, []cli.Field{cli.Coloured(s.Announcement.ID, cli.Bold), stateField(s.State),
+						cli.Text(publicationTime(s)), cli.Text(next)})
 				}
 				a.Stdout.PrintTable([]string{"ANNOUNCEMENT", "STATE", "AT", "NEXT"}, rows)
 			})
@@ -103,14 +104,16 @@ func printAnnouncement(a *cli.App, s announce.Status) {
 	if s.Needs != "" {
 		p.PrintLine("%s", p.Paint(cli.Yellow, s.Needs))
 	}
-	p.PrintLine("features %s; approved by %s", strings.Join(n.Features, ", "), cli.OrDash(strings.Join(s.Approvals, ", ")))
+	p.PrintLine("features %s; approved by %s", strings.Join(n.Features, ", "),
+		cli.OrDash(strings.Join(s.Approvals, ", ")))
 	for _, w := range s.Warnings {
 		p.PrintLine("%s", p.Paint(cli.Yellow, "warning: "+w))
 	}
 	var rows [][]cli.Field
 	for _, c := range s.Channels {
 		cells := cli.OrDash(cli.FormatCounts(c.Counts, cellStates()))
-		rows = append(rows, []cli.Field{cli.Coloured(c.Channel, cli.Bold), stateField(c.State), cli.Text(cli.FormatTime(c.At)), cli.Text(fmt.Sprintf("%d %%", c.Percent)), cli.Text(cells)})
+		rows = append(rows, []cli.Field{cli.Coloured(c.Channel, cli.Bold), stateField(c.State),
+			cli.Text(cli.FormatTime(c.At)), cli.Text(fmt.Sprintf("%d %%", c.Percent)), cli.Text(cells)})
 	}
 	if len(rows) > 0 {
 		p.PrintLine("")
@@ -123,7 +126,8 @@ func printAnnouncement(a *cli.App, s announce.Status) {
 			if !cell.Confirmed {
 				state.Text += ", not confirmed"
 			}
-			rows = append(rows, []cli.Field{cli.Coloured(cell.Cell, cli.Bold), cli.Text(c.Channel), state, cli.Text(reasonWithoutState(string(cell.State), cell.Why))})
+			rows = append(rows, []cli.Field{cli.Coloured(cell.Cell, cli.Bold), cli.Text(c.Channel), state,
+				cli.Text(reasonWithoutState(string(cell.State), cell.Why))})
 		}
 	}
 	if len(rows) > 0 {
@@ -153,17 +157,19 @@ func cellColour(s flags.CellState) cli.Colour {
 
 // cellStates returns the states in the order of reading.
 func cellStates() []flags.CellState {
-	return []flags.CellState{flags.On, flags.Ramping, flags.Armed, flags.Waiting, flags.Suspended, flags.Killed, flags.Held, flags.LeftOut, flags.Retired}
+	return []flags.CellState{flags.On, flags.Ramping, flags.Armed, flags.Waiting, flags.Suspended, flags.Killed,
+		flags.Held, flags.LeftOut, flags.Retired}
 }
 
 // fetchAnnouncements returns the announcements from the control plane, or from the repositories.
 func fetchAnnouncements(a *cli.App, cmd *cobra.Command) ([]announce.Status, error) {
 	if a.UsesServerForFlags() {
 		all := []announce.Status{}
-		err := cli.EachPage(cmd.Context(), a, "/v1/announcements", url.Values{"limit": {"1000"}}, func(page peopleapi.Announcements) string {
-			all = append(all, page.Announcements...)
-			return page.Next
-		})
+		err := cli.EachPage(cmd.Context(), a, "/v1/announcements", url.Values{"limit": {"1000"}},
+			func(page peopleapi.Announcements) string {
+				all = append(all, page.Announcements...)
+				return page.Next
+			})
 		return all, err
 	}
 	o, err := openFlagsState(a, cmd, time.Now())

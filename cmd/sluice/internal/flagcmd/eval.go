@@ -73,10 +73,12 @@ the cell's machine.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&contexts, "context", nil, "evaluation context of the caller: JSON, `@FILE` with JSON, or NAME=VALUE; may be repeated")
+	f.StringArrayVar(&contexts, "context", nil,
+		"evaluation context of the caller: JSON, `@FILE` with JSON, or NAME=VALUE; may be repeated")
 	f.StringVar(&cell, "cell", "", "evaluate as in this `CELL`")
 	f.StringVar(&at, "at", "", "evaluate at this `INSTANT` (RFC 3339; default: now)")
-	f.StringVar(&agent, "agent", "", "ask the agent that listens at this `ADDRESS`: http://127.0.0.1:PORT or unix:///PATH")
+	f.StringVar(&agent, "agent", "",
+		"ask the agent that listens at this `ADDRESS`: http://127.0.0.1:PORT or unix:///PATH")
 	return cmd
 }
 
@@ -124,8 +126,9 @@ func evaluateFlag(a *cli.App, cmd *cobra.Command, key string, caller flags.Conte
 	}
 	result := folded.Evaluate(key, caller, flags.Instant(now))
 	out := evaluation{
-		Key: key, Value: result.Value, Variant: result.Variant, Reason: result.Reason, Error: string(result.Error), Cell: cell,
-		At: now.Truncate(time.Second), Metadata: result.Metadata, Why: o.explainValue(key, told, facts, folded),
+		Key: key, Value: result.Value, Variant: result.Variant, Reason: result.Reason, Error: string(result.Error),
+		Cell: cell,
+		At:   now.Truncate(time.Second), Metadata: result.Metadata, Why: o.explainValue(key, told, facts, folded),
 	}
 	if result.Message != "" {
 		out.Why = result.Message
@@ -190,7 +193,8 @@ func (o *flagsState) features() (all []string) {
 // inputOfCell returns what a cell is sent, and the known facts about the cell.
 func (o *flagsState) inputOfCell(cell string) (told cellInput, facts flags.Facts, err error) {
 	if o.view == nil {
-		return told, facts, cli.Fail(fmt.Errorf("what %s runs is in the release repository", cell), "name it: --repo FOLDER-OR-URL, or set SLUICE_REPO")
+		return told, facts, cli.Fail(fmt.Errorf("what %s runs is in the release repository", cell),
+			"name it: --repo FOLDER-OR-URL, or set SLUICE_REPO")
 	}
 	c := o.view.Desired.Cells[cell]
 	if c == nil {
@@ -202,7 +206,8 @@ func (o *flagsState) inputOfCell(cell string) (told cellInput, facts flags.Facts
 			facts.Release, facts.Features = known.Release, known.Features
 		}
 	}
-	if head := o.view.Desired.Channels[c.Channel]; facts.Release == "" && head != nil && head.Effective != nil { // no report is known here
+	// Without a known report, the cell is taken to run its channel's head.
+	if head := o.view.Desired.Channels[c.Channel]; facts.Release == "" && head != nil && head.Effective != nil {
 		facts.Release = head.Effective.Release
 		if r := o.view.Desired.Releases[facts.Release]; r != nil {
 			facts.Features = slices.Sorted(slices.Values(r.Features))
@@ -210,7 +215,8 @@ func (o *flagsState) inputOfCell(cell string) (told cellInput, facts flags.Facts
 	}
 	t := o.plan.Told[cell]
 	if t == nil || t.Bundle == nil {
-		return told, facts, cli.Fail(fmt.Errorf("nothing is known of the flags of %s", c.Channel), "sluice flag lint, and sluice validate of the release repository, show what is wrong")
+		return told, facts, cli.Fail(fmt.Errorf("nothing is known of the flags of %s", c.Channel),
+			"sluice flag lint, and sluice validate of the release repository, show what is wrong")
 	}
 	return cellInput{t.Bundle, t.Orders}, facts, nil
 }
@@ -241,7 +247,8 @@ func (o *flagsState) explainValue(key string, told cellInput, facts flags.Facts,
 	for _, id := range o.Announcing(feature) {
 		for _, s := range o.plan.Announcements {
 			if s.Announcement.ID == id {
-				return fmt.Sprintf("announcement %s of its feature %s is not sent to %s: %s", id, feature, facts.Cell, cmp.Or(s.Needs, s.Summary, string(s.State)))
+				return fmt.Sprintf("announcement %s of its feature %s is not sent to %s: %s", id, feature, facts.Cell,
+					cmp.Or(s.Needs, s.Summary, string(s.State)))
 			}
 		}
 	}
@@ -251,7 +258,8 @@ func (o *flagsState) explainValue(key string, told cellInput, facts flags.Facts,
 func (o *flagsState) gateText(g flags.Gate, facts flags.Facts, s flags.CellState) string {
 	switch s {
 	case flags.Waiting, flags.Suspended:
-		return fmt.Sprintf("announcement %s waits for a release with its features: %s does not contain all of %s", g.ID, cli.OrDash(facts.Release), strings.Join(g.Features, ", "))
+		return fmt.Sprintf("announcement %s waits for a release with its features: %s does not contain all of %s",
+			g.ID, cli.OrDash(facts.Release), strings.Join(g.Features, ", "))
 	case flags.Armed:
 		return fmt.Sprintf("announcement %s is published at %s", g.ID, cli.FormatTime(time.Unix(g.At, 0).UTC()))
 	case flags.Ramping:
@@ -273,14 +281,17 @@ func evaluateByAgent(ctx context.Context, a *cli.App, agent, key string, caller 
 	a.Server = agent
 	base, transport := a.Transport()
 	defer transport.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(base, "/")+"/ofrep/v1/evaluate/flags/"+url.PathEscape(key), bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost,
+		strings.TrimRight(base, "/")+"/ofrep/v1/evaluate/flags/"+url.PathEscape(key), bytes.NewReader(body))
 	if err != nil {
-		return cli.Fail(fmt.Errorf("ask %s: not an address: %w", agent, cli.WithoutURL(err)), "--agent is http://127.0.0.1:PORT or unix:///PATH")
+		return cli.Fail(fmt.Errorf("ask %s: not an address: %w", agent, cli.WithoutURL(err)),
+			"--agent is http://127.0.0.1:PORT or unix:///PATH")
 	}
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
-		return cli.Fail(fmt.Errorf("ask %s: %w", agent, cli.WithoutURL(err)), "is sluice agent running there with --flags-listen?")
+		return cli.Fail(fmt.Errorf("ask %s: %w", agent, cli.WithoutURL(err)),
+			"is sluice agent running there with --flags-listen?")
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxRuleBytes))
@@ -292,10 +303,12 @@ func evaluateByAgent(ctx context.Context, a *cli.App, agent, key string, caller 
 		Details string `json:"errorDetails"`
 	}
 	if err := json.Unmarshal(answer, &said); err != nil {
-		return cli.Fail(fmt.Errorf("ask %s: %s: the answer can't be read", agent, resp.Status), "--agent is the address of sluice agent's --flags-listen")
+		return cli.Fail(fmt.Errorf("ask %s: %s: the answer can't be read", agent, resp.Status),
+			"--agent is the address of sluice agent's --flags-listen")
 	}
 	if resp.StatusCode != http.StatusOK {
-		return cli.Fail(fmt.Errorf("ask %s: %s %s", agent, said.Error, said.Details), "sluice cell flags shows what is in force there")
+		return cli.Fail(fmt.Errorf("ask %s: %s %s", agent, said.Error, said.Details),
+			"sluice cell flags shows what is in force there")
 	}
 	if reason, killed := said.Metadata["killed"].(string); killed {
 		said.Why = "it is killed: " + reason

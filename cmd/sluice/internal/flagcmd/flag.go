@@ -12,7 +12,8 @@ import (
 )
 
 func FlagVerb(a *cli.App) *cobra.Command {
-	cmd := cli.Group("flag", "Manage feature flags: list, show, set, evaluate, lint, kill", `Flags live in a repository of their own, in flagd's format: flags/*.yaml. A flag that names a
+	cmd := cli.Group("flag", "Manage feature flags: list, show, set, evaluate, lint, kill",
+		`Flags live in a repository of their own, in flagd's format: flags/*.yaml. A flag that names a
 feature (metadata.feature) is on only in cells that run a release with that feature, once an
 announcement of the feature is published there (sluice announce). Each command that changes
 something makes one commit in your name to the flags repository, never to the release repository.

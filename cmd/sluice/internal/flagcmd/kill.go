@@ -48,7 +48,8 @@ ends nothing.`,
 			if a.UsesServerForFlags() {
 				return killByServer(cmd.Context(), a, args[0], peopleapi.NewKill{Reason: reason, Until: end}, wait)
 			}
-			return cli.CommitDecision(a, cmd, a.FlagsRepository(), edits.KillFlag{Key: args[0], Reason: reason, Until: end})
+			return cli.CommitDecision(a, cmd, a.FlagsRepository(),
+				edits.KillFlag{Key: args[0], Reason: reason, Until: end})
 		},
 	}
 	f := cmd.Flags()
@@ -70,7 +71,9 @@ func killByServer(ctx context.Context, a *cli.App, key string, k peopleapi.NewKi
 	var answer peopleapi.Killed
 	if err := a.CallServer(ctx, http.MethodPost, "/v1/flags/"+url.PathEscape(key)+"/kill", k, &answer); err != nil {
 		if said := new(edits.Error); errors.As(err, &said) && said.Next == cli.ServerDownHint {
-			err = cli.Fail(said.Err, "while the control plane is down, commit the kill, which cells get once serve is back: sluice flag kill %s --reason WHY --flags-repo REPOSITORY", key)
+			err = cli.Fail(said.Err,
+				"while the control plane is down, commit the kill, which cells get once serve is back: sluice "+
+					"flag kill %s --reason WHY --flags-repo REPOSITORY", key)
 		}
 		return fmt.Errorf("kill %s: %w", key, err)
 	}
@@ -90,9 +93,12 @@ func killByServer(ctx context.Context, a *cli.App, key string, k peopleapi.NewKi
 		}
 	}
 	return a.PrintResult(seen, func() {
-		a.Stdout.PrintLine("kill %s: stored; %d of %s confirmed that it is off", key, seen.Confirmed, words.Count(seen.Cells, "cell"))
+		a.Stdout.PrintLine("kill %s: stored; %d of %s confirmed that it is off", key, seen.Confirmed,
+			words.Count(seen.Cells, "cell"))
 		if len(seen.Waiting) > 0 {
-			a.Stdout.PrintLine("%s", a.Stdout.Paint(cli.Yellow, fmt.Sprintf("not confirmed: %s; they get it as soon as they are reached (sluice flag show %s)", cli.JoinSome(seen.Waiting), key)))
+			a.Stdout.PrintLine("%s", a.Stdout.Paint(cli.Yellow,
+				fmt.Sprintf("not confirmed: %s; they get it as soon as they are reached (sluice flag show %s)",
+					cli.JoinSome(seen.Waiting), key)))
 		}
 		if answer.Warning != "" {
 			a.Stdout.PrintLine("%s", a.Stdout.Paint(cli.Yellow, answer.Warning))

@@ -48,7 +48,8 @@ release repository.`,
 					return cli.Fail(fmt.Errorf("%s: %w", what, err), "name a folder or a URL")
 				}
 				if !cli.IsFlags(os.DirFS(target)) {
-					return cli.Fail(fmt.Errorf("%s: %w", what, errNotFlags), "name its folder; sluice flag init makes one")
+					return cli.Fail(fmt.Errorf("%s: %w", what, errNotFlags),
+						"name its folder; sluice flag init makes one")
 				}
 			}
 			v, err := namedReleasesView(cmd.Context(), a, cmd)

@@ -59,7 +59,9 @@ repository and, for the channels, the release repository (--repo or $SLUICE_REPO
 					for _, name := range cli.SortedKeys(l.Channels) {
 						channels = append(channels, name+" "+l.Channels[name])
 					}
-					rows = append(rows, []cli.Field{cli.Coloured(l.Key, cli.Bold), state, cli.Text(cli.OrDash(l.Feature)), cli.Text(cli.OrDash(cli.JoinSome(l.Announcements))), cli.Text(cli.OrDash(strings.Join(channels, ", "))), killed})
+					rows = append(rows, []cli.Field{cli.Coloured(l.Key, cli.Bold), state,
+						cli.Text(cli.OrDash(l.Feature)), cli.Text(cli.OrDash(cli.JoinSome(l.Announcements))),
+						cli.Text(cli.OrDash(strings.Join(channels, ", "))), killed})
 				}
 				a.Stdout.PrintTable([]string{"FLAG", "STATE", "FEATURE", "ANNOUNCEMENT", "CHANNELS", "KILLED"}, rows)
 				if fault != "" {
@@ -99,7 +101,8 @@ func listServerFlags(ctx context.Context, a *cli.App) (list []flagSummary, fault
 }
 
 func summaryFromServer(f view.FlagStatus, kills []view.FlagKill) flagSummary {
-	l := flagSummary{Key: f.Key, State: enabled, Feature: f.Feature, Announcements: f.Announcements, Channels: map[string]string{}}
+	l := flagSummary{Key: f.Key, State: enabled, Feature: f.Feature, Announcements: f.Announcements,
+		Channels: map[string]string{}}
 	if f.Disabled {
 		l.State = disabled
 	}
@@ -130,7 +133,8 @@ func tipFaultText(s *edits.Flags) string {
 	if len(wrong) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s at the tip, the first: %s; what was valid before stays in force (sluice flag lint)", words.Count(len(wrong), "fault"), wrong[0])
+	return fmt.Sprintf("%s at the tip, the first: %s; what was valid before stays in force (sluice flag lint)",
+		words.Count(len(wrong), "fault"), wrong[0])
 }
 
 func (o *flagsState) summaries() []flagSummary {
@@ -142,7 +146,8 @@ func (o *flagsState) summaries() []flagSummary {
 }
 
 func (o *flagsState) summaryOf(d *flags.Definition) flagSummary {
-	l := flagSummary{Key: d.Key, State: enabled, Default: d.DefaultVariant, Feature: d.Feature(), File: d.File, Line: d.Line}
+	l := flagSummary{Key: d.Key, State: enabled, Default: d.DefaultVariant, Feature: d.Feature(), File: d.File,
+		Line: d.Line}
 	if d.Disabled {
 		l.State = disabled
 	}

@@ -52,10 +52,12 @@ is approved again.`,
 	}
 	f := cmd.Flags()
 	f.BoolVar(&e.isNew, "new", false, "create the flag")
-	f.StringVar(&e.file, "file", "", "with --new: `FILE` to create it in (default: flags/FEATURE.yaml, or flags/flags.yaml)")
+	f.StringVar(&e.file, "file", "",
+		"with --new: `FILE` to create it in (default: flags/FEATURE.yaml, or flags/flags.yaml)")
 	f.StringVar(&e.byDefault, "default", "", "`VARIANT` where no rule says otherwise")
 	f.StringVar(&e.state, "state", "", "ENABLED or DISABLED")
-	f.StringVar(&e.targeting, "targeting-file", "", "JSON or YAML `FILE` with its rule; - is standard input; {} means no rule")
+	f.StringVar(&e.targeting, "targeting-file", "",
+		"JSON or YAML `FILE` with its rule; - is standard input; {} means no rule")
 	f.StringSliceVar(&e.variants, "variants", nil, "`NAME=VALUE,…` to add or change")
 	f.StringSliceVar(&e.metadata, "metadata", nil, "`NAME=VALUE,…` to add or change")
 	f.StringVar(&e.feature, "feature", "", "`FEATURE` of release.yaml that its code belongs to (metadata.feature)")
@@ -70,9 +72,11 @@ func setFlag(a *cli.App, cmd *cobra.Command, key string, e setOptions) error {
 	case err != nil:
 		return err
 	case to.Empty() && !e.isNew:
-		return cli.UsageError(cmd, "say what to change: --default, --state, --targeting-file, --variants, --metadata, --feature or --off")
+		return cli.UsageError(cmd,
+			"say what to change: --default, --state, --targeting-file, --variants, --metadata, --feature or --off")
 	case e.isNew:
-		return cli.CommitDecision(a, cmd, a.FlagsRepository(), edits.NewFlag{Key: key, File: e.file, Flag: to, Reason: e.reason})
+		return cli.CommitDecision(a, cmd, a.FlagsRepository(),
+			edits.NewFlag{Key: key, File: e.file, Flag: to, Reason: e.reason})
 	case e.file != "":
 		return cli.UsageError(cmd, "--file says where --new creates a flag; an existing flag stays where it is")
 	}
@@ -123,7 +127,8 @@ const maxRuleBytes = 1 << 20
 func readRule(a *cli.App, file string) (map[string]any, error) {
 	data, err := a.ReadFile(file, maxRuleBytes)
 	if err != nil {
-		return nil, cli.Fail(fmt.Errorf("read --targeting-file: %w", err), "it names a JSON or YAML file with the flag's targeting")
+		return nil, cli.Fail(fmt.Errorf("read --targeting-file: %w", err),
+			"it names a JSON or YAML file with the flag's targeting")
 	}
 	var rule map[string]any
 	if len(data) > maxRuleBytes {
@@ -132,7 +137,8 @@ func readRule(a *cli.App, file string) (map[string]any, error) {
 		err = yaml.Unmarshal(data, &rule)
 	}
 	if err != nil {
-		return nil, cli.Fail(fmt.Errorf("read --targeting-file %s: %w", file, err), `it holds one rule, such as {"if": [{"==": [{"var": "plan"}, "pro"]}, "on"]}`)
+		return nil, cli.Fail(fmt.Errorf("read --targeting-file %s: %w", file, err),
+			`it holds one rule, such as {"if": [{"==": [{"var": "plan"}, "pro"]}, "on"]}`)
 	}
 	if rule == nil {
 		rule = map[string]any{}

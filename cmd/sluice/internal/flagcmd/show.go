@@ -64,7 +64,8 @@ func printFlagInCells(ctx context.Context, a *cli.App, key string) error {
 	}
 	return a.PrintResult(d, func() {
 		p := a.Stdout
-		p.PrintLine("%s: feature %s, announced by %s", p.Paint(cli.Bold, d.Key), cli.OrDash(d.Feature), cli.OrDash(cli.JoinSome(d.Announcements)))
+		p.PrintLine("%s: feature %s, announced by %s", p.Paint(cli.Bold, d.Key), cli.OrDash(d.Feature),
+			cli.OrDash(cli.JoinSome(d.Announcements)))
 		if !d.Defined {
 			p.PrintLine("%s", p.Paint(cli.Yellow, "the flags repository has no such flag"))
 		}
@@ -73,7 +74,9 @@ func printFlagInCells(ctx context.Context, a *cli.App, key string) error {
 			if k.Committed {
 				kept = "committed"
 			}
-			p.PrintLine("%s", p.Paint(cli.Red, fmt.Sprintf("killed by %s: %s; %s, %d of %s confirmed it%s", cli.OrDash(k.By), k.Reason, kept, k.Confirmed, words.Count(k.Cells, "cell"), reviewText(k.Until))))
+			p.PrintLine("%s", p.Paint(cli.Red,
+				fmt.Sprintf("killed by %s: %s; %s, %d of %s confirmed it%s", cli.OrDash(k.By), k.Reason, kept,
+					k.Confirmed, words.Count(k.Cells, "cell"), reviewText(k.Until))))
 		}
 		if text, err := cli.EncodeAs(cli.AsYAML, d.Definition); err == nil && d.Definition != nil {
 			p.PrintLine("\n%s", text)
@@ -87,7 +90,8 @@ func printFlagInCells(ctx context.Context, a *cli.App, key string) error {
 			case !c.Confirmed:
 				state.Text += ", not confirmed"
 			}
-			rows = append(rows, []cli.Field{cli.Coloured(c.Cell, cli.Bold), cli.Text(c.Channel), state, cli.Text(reasonWithoutState(string(c.State), c.Why))})
+			rows = append(rows, []cli.Field{cli.Coloured(c.Cell, cli.Bold), cli.Text(c.Channel), state,
+				cli.Text(reasonWithoutState(string(c.State), c.Why))})
 		}
 		p.PrintTable([]string{"CELL", "CHANNEL", "IS", "WHY"}, rows)
 	})
@@ -118,17 +122,20 @@ func (o *flagsState) detailsOf(d *flags.Definition) flagDetails {
 
 func printFlag(a *cli.App, f flagDetails) {
 	p := a.Stdout
-	p.PrintLine("%s: %s, default %s, in %s:%d", p.Paint(cli.Bold, f.Key), f.State, cli.OrDash(f.Default), f.File, f.Line)
+	p.PrintLine("%s: %s, default %s, in %s:%d", p.Paint(cli.Bold, f.Key), f.State, cli.OrDash(f.Default), f.File,
+		f.Line)
 	if f.Feature != "" {
 		p.PrintLine("feature %s", f.Feature)
 	}
 	for _, k := range f.Kills {
-		p.PrintLine("%s", p.Paint(cli.Red, fmt.Sprintf("killed by %s: %s%s", cli.OrDash(k.By), k.Reason, reviewText(k.Until))))
+		p.PrintLine("%s", p.Paint(cli.Red,
+			fmt.Sprintf("killed by %s: %s%s", cli.OrDash(k.By), k.Reason, reviewText(k.Until))))
 	}
 	if text, err := cli.EncodeAs(cli.AsYAML, f.Definition); err == nil {
 		p.PrintLine("\n%s", text)
 	}
 	for _, s := range f.Told {
-		p.PrintLine("announcement %s: %s: %s", p.Paint(cli.Bold, s.Announcement.ID), p.Paint(stateField(s.State).Colour, string(s.State)), s.Summary)
+		p.PrintLine("announcement %s: %s: %s", p.Paint(cli.Bold, s.Announcement.ID),
+			p.Paint(stateField(s.State).Colour, string(s.State)), s.Summary)
 	}
 }

@@ -35,7 +35,9 @@ the features are in the release repository (--repo or $SLUICE_REPO).`,
 			}
 			defer o.Close()
 			if o.view == nil {
-				return cli.UsageError(cmd, "which release contains which feature is in the release repository: name it with --repo, or set SLUICE_REPO")
+				return cli.UsageError(cmd,
+					"which release contains which feature is in the release repository: name it with --repo, or "+
+						"set SLUICE_REPO")
 			}
 			if a.Server = server; a.Server != "" {
 				status, err := cli.FetchServerStatus(cmd.Context(), a, "")
@@ -58,9 +60,12 @@ the features are in the release repository (--repo or $SLUICE_REPO).`,
 			}
 			rows := make([][]cli.Field, 0, len(list))
 			for _, f := range list {
-				rows = append(rows, []cli.Field{cli.Coloured(f.Key, cli.Bold), cli.Text(cli.OrDash(f.Feature)), cli.Text(f.Variant), cli.Text(cli.OrDash(f.Since)), cli.Text(cli.OrDash(next)), cli.Text(fmt.Sprintf("%s:%d", f.File, f.Line))})
+				rows = append(rows, []cli.Field{cli.Coloured(f.Key, cli.Bold), cli.Text(cli.OrDash(f.Feature)),
+					cli.Text(f.Variant), cli.Text(cli.OrDash(f.Since)), cli.Text(cli.OrDash(next)),
+					cli.Text(fmt.Sprintf("%s:%d", f.File, f.Line))})
 			}
-			a.Stdout.PrintTable([]string{"FLAG", "FEATURE", "ALWAYS", "CONTAINED SINCE", "CODE CAN GO AFTER", "FILE"}, rows)
+			a.Stdout.PrintTable([]string{"FLAG", "FEATURE", "ALWAYS", "CONTAINED SINCE", "CODE CAN GO AFTER", "FILE"},
+				rows)
 			return nil
 		},
 	}

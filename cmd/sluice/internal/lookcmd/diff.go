@@ -136,7 +136,8 @@ func printDiff(a *cli.App, c *releaseDiff, stat bool) {
 	if len(c.Files) == 1 {
 		differ = "differs"
 	}
-	a.Stdout.PrintLine("%s: %s -> %s, %s %s", c.Channel, cli.OrDash(c.From), c.To, words.Count(len(c.Files), "file"), differ)
+	a.Stdout.PrintLine("%s: %s -> %s, %s %s", c.Channel, cli.OrDash(c.From), c.To, words.Count(len(c.Files), "file"),
+		differ)
 	for _, f := range c.Files {
 		if stat || f.Diff == "" {
 			a.Stdout.PrintLine("%-8s %s", f.Kind, f.File)

@@ -57,7 +57,9 @@ The evidence for each move is in its commit: git show COMMIT, or git log channel
 					if l.Hotfix {
 						kind.Text += " (hotfix)"
 					}
-					rows = append(rows, []cli.Field{cli.Text(cli.FormatTime(l.At)), kind, cli.Text(l.Channel), cli.Coloured(l.Release, cli.Bold), cli.Text(cli.OrDash(l.Replaces)), cli.Coloured(cli.ShortID(l.Commit), cli.Faint)})
+					rows = append(rows, []cli.Field{cli.Text(cli.FormatTime(l.At)), kind, cli.Text(l.Channel),
+						cli.Coloured(l.Release, cli.Bold), cli.Text(cli.OrDash(l.Replaces)),
+						cli.Coloured(cli.ShortID(l.Commit), cli.Faint)})
 				}
 				a.Stdout.PrintTable([]string{"AT", "WHAT", "CHANNEL", "RELEASE", "REPLACES", "COMMIT"}, rows)
 			})
@@ -71,7 +73,8 @@ func logEntries(d *plan.Desired, names []string) []logEntry {
 	list := []logEntry{}
 	for _, name := range names {
 		for _, h := range d.Channels[name].History {
-			list = append(list, logEntry{At: h.Moved, Kind: h.Kind, Channel: name, Release: h.Release, Replaces: h.Replaces, Sequence: h.Sequence, Hotfix: h.Hotfix, Commit: h.Written})
+			list = append(list, logEntry{At: h.Moved, Kind: h.Kind, Channel: name, Release: h.Release,
+				Replaces: h.Replaces, Sequence: h.Sequence, Hotfix: h.Hotfix, Commit: h.Written})
 		}
 	}
 	slices.SortStableFunc(list, func(x, y logEntry) int { return y.At.Compare(x.At) })

@@ -37,7 +37,8 @@ type observedFailure struct {
 }
 
 func (r *observedParser) addCell(at int64, c observedCell) {
-	known := []cells.State{cells.StatePending, cells.StateApplying, cells.StateHealthy, cells.StateUnhealthy, cells.StateFailed, cells.StateStuck}
+	known := []cells.State{cells.StatePending, cells.StateApplying, cells.StateHealthy, cells.StateUnhealthy,
+		cells.StateFailed, cells.StateStuck}
 	switch {
 	case c.Name == "":
 		r.fault(at, "a cell has no name")
@@ -56,7 +57,8 @@ func (r *observedParser) addCell(at int64, c observedCell) {
 	}
 	s := &plan.CellState{
 		Name: c.Name, Channel: c.Channel, Epoch: c.Epoch, Sequence: c.Sequence, Release: c.Release, Digest: c.Digest,
-		State: c.State, Message: c.Message, LastReport: c.LastReport, Infrastructure: c.Infrastructure, Granted: c.Granted,
+		State: c.State, Message: c.Message, LastReport: c.LastReport, Infrastructure: c.Infrastructure,
+		Granted: c.Granted,
 	}
 	if c.State == cells.StateHealthy {
 		s.HealthySince, s.Soaked = c.HealthySince, c.LastReport.Sub(c.HealthySince)
@@ -65,7 +67,8 @@ func (r *observedParser) addCell(at int64, c observedCell) {
 		g.Channel = c.Channel
 	}
 	for _, f := range c.Failures {
-		failed := cells.Failure{Assignment: cells.Assignment{Channel: c.Channel, Release: f.Release, Digest: f.Digest, Sequence: f.Sequence}, Reason: f.Reason, At: f.At, Values: f.Values}
+		failed := cells.Failure{Assignment: cells.Assignment{Channel: c.Channel, Release: f.Release, Digest: f.Digest,
+			Sequence: f.Sequence}, Reason: f.Reason, At: f.At, Values: f.Values}
 		s.Failures = append(s.Failures, plan.Failure{Failure: failed, Seen: f.At})
 	}
 	r.observed.Cells[c.Name] = s

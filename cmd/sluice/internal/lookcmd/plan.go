@@ -64,12 +64,15 @@ func printPlan(a *cli.App, p plan.Plan) {
 		if act.Kind == plan.Grant {
 			what = "to " + cli.JoinSome(act.Cells)
 		}
-		rows = append(rows, []cli.Field{cli.Coloured(string(act.Kind), cli.Green), cli.Text(act.Channel), cli.Text(act.Release), cli.Text(cli.OrDash(act.Replaces)), cli.Text(what)})
+		rows = append(rows, []cli.Field{cli.Coloured(string(act.Kind), cli.Green), cli.Text(act.Channel),
+			cli.Text(act.Release), cli.Text(cli.OrDash(act.Replaces)), cli.Text(what)})
 	}
 	a.PrintSection("would do", []string{"ACTION", "CHANNEL", "RELEASE", "REPLACES", "BECAUSE"}, rows)
 	rows = rows[:0]
 	for _, v := range p.Blocked {
-		rows = append(rows, []cli.Field{cli.Text(v.Channel), cli.Text(cli.OrDash(v.Cell)), cli.Text(cli.OrDash(v.Release)), cli.Coloured(v.Gate, cli.Yellow), cli.Text(cli.FormatTime(v.Until)), cli.Text(v.Reason)})
+		rows = append(rows, []cli.Field{cli.Text(v.Channel), cli.Text(cli.OrDash(v.Cell)),
+			cli.Text(cli.OrDash(v.Release)), cli.Coloured(v.Gate, cli.Yellow), cli.Text(cli.FormatTime(v.Until)),
+			cli.Text(v.Reason)})
 	}
 	a.PrintSection("blocked", []string{"CHANNEL", "CELL", "RELEASE", "GATE", "UNTIL", "REASON"}, rows)
 	switch {
@@ -87,7 +90,8 @@ func loadObserved(ctx context.Context, a *cli.App, file string) (o plan.Observed
 	}
 	data, err := a.ReadFile(file, maxObservedBytes)
 	if err != nil {
-		return o, cli.Fail(fmt.Errorf("read the observation file: %w", err), "--observed names a JSON file: see sluice help plan")
+		return o, cli.Fail(fmt.Errorf("read the observation file: %w", err),
+			"--observed names a JSON file: see sluice help plan")
 	}
 	o, faults := parseObserved(file, data)
 	if n := len(faults); n > 0 {

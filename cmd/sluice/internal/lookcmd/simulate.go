@@ -46,19 +46,22 @@ same output, byte for byte.`,
 				}
 			}
 			var m simulate.Moment
-			if err := m.UnmarshalText([]byte(length)); err != nil || !m.At.IsZero() || m.After <= 0 || m.After > maxSimulatedTime {
+			if err := m.UnmarshalText([]byte(length)); err != nil || !m.At.IsZero() || m.After <= 0 ||
+				m.After > maxSimulatedTime {
 				return cli.UsageError(cmd, "--for %s is not a duration like 36h or 30d, of at most three years", length)
 			}
 			scenario, err := loadScenario(a, file)
 			if err != nil {
 				return err
 			}
-			result, err := runSimulation(cmd.Context(), a, cmd, simulate.Input{Scenario: scenario, From: begin, For: m.After})
+			result, err := runSimulation(cmd.Context(), a, cmd,
+				simulate.Input{Scenario: scenario, From: begin, For: m.After})
 			if err != nil {
 				return err
 			}
 			if chart != "" {
-				if err := os.WriteFile(chart, simulate.SVG(result), 0o644); err != nil { //nolint:gosec // for everyone to look at
+				err := os.WriteFile(chart, simulate.SVG(result), 0o644) //nolint:gosec // for everyone to look at
+				if err != nil {
 					return cli.Fail(fmt.Errorf("write the chart: %w", err), "--svg names the file to write")
 				}
 			}
@@ -81,7 +84,8 @@ same output, byte for byte.`,
 func loadScenario(a *cli.App, file string) (*simulate.Scenario, error) {
 	data, err := a.ReadFile(file, manifest.MaxFile)
 	if err != nil {
-		return nil, cli.Fail(fmt.Errorf("read the scenario: %w", err), "--scenario names a YAML file: docs/simulate.md describes it")
+		return nil, cli.Fail(fmt.Errorf("read the scenario: %w", err),
+			"--scenario names a YAML file: docs/simulate.md describes it")
 	}
 	s, faults := simulate.Parse(file, data)
 	if len(faults) == 0 {
@@ -114,29 +118,35 @@ func runSimulation(ctx context.Context, a *cli.App, cmd *cobra.Command, in simul
 	}
 	result, err := simulate.Run(ctx, in)
 	if err != nil {
-		return nil, cli.Fail(err, "sluice validate lists the faults of a repository; docs/simulate.md describes a scenario")
+		return nil, cli.Fail(err,
+			"sluice validate lists the faults of a repository; docs/simulate.md describes a scenario")
 	}
 	return result, nil
 }
 
 func printSimulation(a *cli.App, r *simulate.Result) {
-	a.Stdout.PrintLine("%s to %s, from commit %s: %s, %s cut, seed %d", cli.FormatTime(r.From), cli.FormatTime(r.Until), cli.ShortID(r.Commit),
+	a.Stdout.PrintLine("%s to %s, from commit %s: %s, %s cut, seed %d", cli.FormatTime(r.From),
+		cli.FormatTime(r.Until), cli.ShortID(r.Commit),
 		words.Count(r.Summary.Cells, "cell"), words.Count(r.Summary.Releases, "release"), r.Seed)
 	rows := make([][]cli.Field, 0, len(r.Timeline))
 	for _, e := range r.Timeline {
-		rows = append(rows, []cli.Field{cli.Text(cli.FormatTime(e.At)), cli.Coloured(e.Kind, eventColour(e.Kind)), cli.Text(cli.OrDash(e.Channel)), cli.Text(cli.OrDash(e.Release)), cli.Text(eventText(e))})
+		rows = append(rows, []cli.Field{cli.Text(cli.FormatTime(e.At)), cli.Coloured(e.Kind, eventColour(e.Kind)),
+			cli.Text(cli.OrDash(e.Channel)), cli.Text(cli.OrDash(e.Release)), cli.Text(eventText(e))})
 	}
 	a.PrintSection("timeline", []string{"AT", "WHAT", "CHANNEL", "RELEASE", ""}, rows)
 	rows = nil
 	for _, c := range r.Channels {
 		for _, o := range c.Rollouts {
 			rows = append(rows, []cli.Field{
-				cli.Text(c.Name), cli.Text(o.Release), cli.Text(o.Kind), cli.Text(cli.FormatTime(o.Moved)), cli.Text(elapsed(o.Moved, o.First)), cli.Text(elapsed(o.Moved, o.Half)),
-				cli.Text(elapsed(o.Moved, o.Finished)), cli.Text(fmt.Sprintf("%d of %d", o.Arrived, c.Cells)), cli.Text(fmt.Sprint(o.Failed)),
+				cli.Text(c.Name), cli.Text(o.Release), cli.Text(o.Kind), cli.Text(cli.FormatTime(o.Moved)),
+				cli.Text(elapsed(o.Moved, o.First)), cli.Text(elapsed(o.Moved, o.Half)),
+				cli.Text(elapsed(o.Moved, o.Finished)), cli.Text(fmt.Sprintf("%d of %d", o.Arrived, c.Cells)),
+				cli.Text(fmt.Sprint(o.Failed)),
 			})
 		}
 	}
-	a.PrintSection("rollouts", []string{"CHANNEL", "RELEASE", "BY", "MOVED", "FIRST CELL", "HALF", "FINISHED", "CELLS", "FAILED"}, rows)
+	a.PrintSection("rollouts",
+		[]string{"CHANNEL", "RELEASE", "BY", "MOVED", "FIRST CELL", "HALF", "FINISHED", "CELLS", "FAILED"}, rows)
 	rows = nil
 	for _, v := range r.Waits {
 		longest := cli.FormatDuration(time.Duration(v.Longest) * time.Second)
@@ -144,16 +154,21 @@ func printSimulation(a *cli.App, r *simulate.Result) {
 			longest += ", still"
 		}
 		rows = append(rows, []cli.Field{
-			cli.Text(v.Channel), cli.Coloured(v.Gate, cli.Yellow), cli.Text(longest), cli.Text(cli.FormatTime(v.From)), cli.Text(cli.OrDash(v.Release)),
-			cli.Text(fmt.Sprintf("%s in %d", cli.FormatDuration(time.Duration(v.Total)*time.Second), v.Times)), cli.Text(v.Reason),
+			cli.Text(v.Channel), cli.Coloured(v.Gate, cli.Yellow), cli.Text(longest), cli.Text(cli.FormatTime(v.From)),
+			cli.Text(cli.OrDash(v.Release)),
+			cli.Text(fmt.Sprintf("%s in %d", cli.FormatDuration(time.Duration(v.Total)*time.Second), v.Times)),
+			cli.Text(v.Reason),
 		})
 	}
 	a.PrintSection("longest waits", []string{"CHANNEL", "GATE", "LONGEST", "FROM", "RELEASE", "IN ALL", "REASON"}, rows)
 	s := r.Summary
-	a.Stdout.PrintLine("\n%s, %s, %s, %d quarantined; %s, %d arrived, %d failed; %s", words.Count(s.Promotions, "promotion"), words.Count(s.Rollbacks, "rollback"),
-		words.Count(s.Halts, "halt"), s.Quarantined, words.Count(s.Granted, "grant"), s.Arrived, s.Failed, words.Count(s.Plans, "plan"))
+	a.Stdout.PrintLine("\n%s, %s, %s, %d quarantined; %s, %d arrived, %d failed; %s",
+		words.Count(s.Promotions, "promotion"), words.Count(s.Rollbacks, "rollback"),
+		words.Count(s.Halts, "halt"), s.Quarantined, words.Count(s.Granted,
+			"grant"), s.Arrived, s.Failed, words.Count(s.Plans, "plan"))
 	for _, c := range r.Channels {
-		a.Stdout.PrintLine("%s ends at %s, %d of %s on it", c.Name, cli.OrDash(c.Head), c.Cells-c.Behind, words.Count(c.Cells, "cell"))
+		a.Stdout.PrintLine("%s ends at %s, %d of %s on it", c.Name, cli.OrDash(c.Head), c.Cells-c.Behind,
+			words.Count(c.Cells, "cell"))
 	}
 }
 

@@ -76,7 +76,8 @@ func printStatus(a *cli.App, s view.Status, all bool) error {
 
 // watchStatus prints the status until ctx ends. Where the status can't be drawn in place, changes that only
 // time brings print nothing.
-func watchStatus(a *cli.App, cmd *cobra.Command, repo **cli.OpenRepository, page view.StatusPage, every time.Duration, all bool) error {
+func watchStatus(a *cli.App, cmd *cobra.Command, repo **cli.OpenRepository, page view.StatusPage, every time.Duration,
+	all bool) error {
 	if every <= 0 {
 		return cli.UsageError(cmd, "--every %s is not a positive duration", every)
 	}
@@ -120,10 +121,12 @@ func statusFingerprint(s view.Status) string {
 		fmt.Fprintln(&b, f.Commit, f.Fault, f.Killed, f.Announcements)
 	}
 	for _, c := range s.Channels {
-		fmt.Fprintln(&b, c.Name, c.Release, c.Sequence, c.Request, c.Refused, c.Holds, c.Cells, c.OnHead, c.Healthy, c.Failing, c.Blocked)
+		fmt.Fprintln(&b, c.Name, c.Release, c.Sequence, c.Request, c.Refused, c.Holds, c.Cells, c.OnHead, c.Healthy,
+			c.Failing, c.Blocked)
 	}
 	for _, c := range s.Cells {
-		fmt.Fprintln(&b, c.Name, c.Channel, c.Release, c.State, c.Condition, c.Message, c.Applying, c.Granted, c.Failures, c.Blocked)
+		fmt.Fprintln(&b, c.Name, c.Channel, c.Release, c.State, c.Condition, c.Message, c.Applying, c.Granted,
+			c.Failures, c.Blocked)
 	}
 	return b.String()
 }
@@ -131,14 +134,19 @@ func statusFingerprint(s view.Status) string {
 // DrawStatus prints the channels and the cells, with the cells that need attention first.
 func DrawStatus(p cli.Printer, s view.Status, all bool) {
 	if s.Diverged != nil {
-		p.PrintLine("%s", p.Paint(cli.Red, fmt.Sprintf("the branch was force-pushed: %s is no longer in it. Nothing moves until that is acknowledged.", cli.ShortID(s.Diverged.Seen))))
+		p.PrintLine("%s", p.Paint(cli.Red,
+			fmt.Sprintf("the branch was force-pushed: %s is no longer in it. "+
+				"Nothing moves until that is acknowledged.", cli.ShortID(s.Diverged.Seen))))
 	}
 	if n := len(edits.Fatal(s.Faults)); n > 0 {
-		p.PrintLine("%s", p.Paint(cli.Red, fmt.Sprintf("%s in the repository, the first: %s (sluice validate)", words.Count(n, "fault"), edits.Fatal(s.Faults)[0])))
+		p.PrintLine("%s", p.Paint(cli.Red,
+			fmt.Sprintf("%s in the repository, the first: %s (sluice validate)", words.Count(n, "fault"),
+				edits.Fatal(s.Faults)[0])))
 	}
 	rows := make([][]cli.Field, 0, len(s.Channels))
 	for _, c := range s.Channels {
-		rows = append(rows, []cli.Field{cli.Coloured(c.Name, cli.Bold), cli.Text(cli.OrDash(c.Release)), cli.Text(fmt.Sprint(c.Sequence)), cli.Text(cli.Ago(s.Now, c.Since)), healthyField(c), waitsField(c)})
+		rows = append(rows, []cli.Field{cli.Coloured(c.Name, cli.Bold), cli.Text(cli.OrDash(c.Release)),
+			cli.Text(fmt.Sprint(c.Sequence)), cli.Text(cli.Ago(s.Now, c.Since)), healthyField(c), waitsField(c)})
 	}
 	p.PrintTable([]string{"CHANNEL", "RELEASE", "SEQUENCE", "FOR", "HEALTHY", "WAITS FOR"}, rows)
 	drawFlags(p, s.Flags)
@@ -203,7 +211,8 @@ func drawFlags(p cli.Printer, f *view.FlagsSummary) {
 		announce.Draft, announce.Approved, announce.Scheduled, announce.Armed, announce.Publishing, announce.Published,
 		announce.Held, announce.Missed, announce.Cancelled, announce.Retracted, announce.Archived,
 	})
-	p.PrintLine("\nflags: commit %s, height %d; announcements: %s", cli.OrDash(cli.ShortID(f.Commit)), f.Height, cli.OrDash(announced))
+	p.PrintLine("\nflags: commit %s, height %d; announcements: %s", cli.OrDash(cli.ShortID(f.Commit)), f.Height,
+		cli.OrDash(announced))
 	if len(f.Killed) > 0 {
 		p.PrintLine("%s", p.Paint(cli.Red, "killed: "+cli.JoinSome(f.Killed)))
 	}

@@ -43,7 +43,9 @@ func drawCells(p cli.Printer, s view.Status, all bool) {
 			continue
 		}
 		shown[c.Condition]++
-		rows = append(rows, []cli.Field{cli.Coloured(c.Name, cli.Bold), cli.Text(c.Channel), cli.Text(cli.OrDash(c.Release)), stateField(c), cli.Text(cli.Ago(s.Now, c.LastReport)), noteField(c, s.Now)})
+		rows = append(rows, []cli.Field{cli.Coloured(c.Name, cli.Bold), cli.Text(c.Channel),
+			cli.Text(cli.OrDash(c.Release)), stateField(c), cli.Text(cli.Ago(s.Now, c.LastReport)),
+			noteField(c, s.Now)})
 	}
 	if len(rows) > 0 {
 		p.PrintTable([]string{"CELL", "CHANNEL", "RELEASE", "STATE", "HEARD", "NOTE"}, rows)
@@ -55,7 +57,9 @@ func drawCells(p cli.Printer, s view.Status, all bool) {
 		}
 	}
 	if len(more) > 0 {
-		p.PrintLine("%s", p.Paint(cli.Faint, "not named: "+strings.Join(more, ", ")+"; --all names every cell, --channel CHANNEL those of one channel; sluice why CELL explains one"))
+		p.PrintLine("%s", p.Paint(cli.Faint,
+			"not named: "+strings.Join(more,
+				", ")+"; --all names every cell, --channel CHANNEL those of one channel; sluice why CELL explains one"))
 	}
 }
 
@@ -97,7 +101,8 @@ func noteField(c view.CellStatus, now time.Time) cli.Field {
 	case c.Granted != "" && c.Granted != c.Release:
 		return cli.Coloured("granted "+c.Granted, cli.Yellow)
 	case c.State == cells.StateHealthy && c.SoakSeconds > 0:
-		return cli.Coloured("healthy for "+cli.FormatDuration(time.Duration(c.SoakSeconds*float64(time.Second))), cli.Faint)
+		return cli.Coloured("healthy for "+cli.FormatDuration(time.Duration(c.SoakSeconds*float64(time.Second))),
+			cli.Faint)
 	}
 	return cli.Text("")
 }

@@ -56,7 +56,8 @@ before anything is written. V is [v]N.N.N[-pre], and is used once: a release nev
 	f := cmd.Flags()
 	f.StringVar(&c.from, "from", "", "`DIR` with the kustomization")
 	f.StringSliceVar(&c.fixes, "fixes", nil, "what the release fixes, such as CVEs (only without a release.yaml)")
-	f.StringSliceVar(&c.features, "features", nil, "features whose code the release contains (only without a release.yaml)")
+	f.StringSliceVar(&c.features, "features", nil,
+		"features whose code the release contains (only without a release.yaml)")
 	f.BoolVar(&c.forward, "forward-only", false, "cells never go back from the release (only without a release.yaml)")
 	f.StringVarP(&c.message, "message", "m", "", "body of the commit message")
 	f.BoolVar(&sign, "sign", false, "sign the commit with your SSH key (git's user.signingKey, or --key)")
@@ -77,7 +78,8 @@ func cutRelease(a *cli.App, cmd *cobra.Command, c cutOptions, sign bool, key str
 	d, faults := edits.NewCut(version, files, c.message)
 	a.ReportFaults(faults)
 	if n := len(edits.Fatal(faults)); n > 0 {
-		return cli.Fail(fmt.Errorf("%s: %s has faults (%d), see above", what, c.from, n), "fix them there; nothing was written")
+		return cli.Fail(fmt.Errorf("%s: %s has faults (%d), see above", what, c.from, n),
+			"fix them there; nothing was written")
 	}
 	repo, p, err := a.ReleaseRepository().OpenPusher(a, cmd)
 	if err != nil {
@@ -90,7 +92,8 @@ func cutRelease(a *cli.App, cmd *cobra.Command, c cutOptions, sign bool, key str
 		case err != nil:
 			return cli.DecisionError(d, err)
 		case signer == nil:
-			return cli.Fail(fmt.Errorf("%s: there is no SSH key to sign with", what), "name one: --key FILE, or git config --global user.signingKey FILE")
+			return cli.Fail(fmt.Errorf("%s: there is no SSH key to sign with", what),
+				"name one: --key FILE, or git config --global user.signingKey FILE")
 		}
 		p = cli.WithSigner(p, repo, signer)
 	}
@@ -124,7 +127,8 @@ func readReleaseFiles(ctx context.Context, a *cli.App, c cutOptions) (map[string
 			return nil, err
 		}
 		if !info.Mode().IsRegular() {
-			return nil, cli.Fail(fmt.Errorf("%s is not a regular file", name), "a release holds only files: put a copy there")
+			return nil, cli.Fail(fmt.Errorf("%s is not a regular file", name),
+				"a release holds only files: put a copy there")
 		}
 		if info.Mode()&0o111 != 0 {
 			a.Stderr.PrintLine("%s: warning: is executable, and will not be in the release", name)
@@ -137,11 +141,13 @@ func readReleaseFiles(ctx context.Context, a *cli.App, c cutOptions) (map[string
 		files[name] = data
 	}
 	if len(files) == 0 {
-		return nil, cli.Fail(fmt.Errorf("%s holds no files", c.from), "--from names the folder with the kustomization.yaml")
+		return nil, cli.Fail(fmt.Errorf("%s holds no files", c.from),
+			"--from names the folder with the kustomization.yaml")
 	}
 	if _, there := files["release.yaml"]; there {
 		if c.forward || len(c.fixes)+len(c.features) > 0 {
-			return nil, cli.Fail(fmt.Errorf("%s has a release.yaml, which itself says what the release fixes and contains", c.from), "put it there, or leave out the flags")
+			return nil, cli.Fail(fmt.Errorf("%s has a release.yaml, which says what the release fixes and contains", c.from),
+				"put it there, or leave out the flags")
 		}
 		return files, nil
 	}
@@ -159,7 +165,8 @@ func releaseYAML(c cutOptions, source releases.Source) ([]byte, error) {
 		Fixes      []string        `yaml:"fixes,omitempty,flow"`
 		Rollback   string          `yaml:"rollback,omitempty"`
 	}
-	m := manifest{APIVersion: releases.APIVersion, Kind: "Release", Version: c.version, Source: source, Features: c.features, Fixes: c.fixes}
+	m := manifest{APIVersion: releases.APIVersion, Kind: "Release", Version: c.version, Source: source,
+		Features: c.features, Fixes: c.fixes}
 	if c.forward {
 		m.Rollback = string(releases.ForwardOnly)
 	}
@@ -174,9 +181,11 @@ func listFiles(ctx context.Context, a *cli.App, dir string) (names []string, sou
 		return nil, source, cli.Fail(err, "--from names the folder with the kustomization.yaml")
 	}
 	if !info.IsDir() {
-		return nil, source, cli.Fail(fmt.Errorf("%s is not a folder", dir), "--from names the folder with the kustomization.yaml")
+		return nil, source, cli.Fail(fmt.Errorf("%s is not a folder", dir),
+			"--from names the folder with the kustomization.yaml")
 	}
-	if out, err := a.RunGit(ctx, dir, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate"); err == nil && out != "" {
+	if out, err := a.RunGit(ctx, dir, "ls-files", "-z", "--cached", "--others", "--exclude-standard",
+		"--deduplicate"); err == nil && out != "" {
 		source.Commit, _ = a.RunGit(ctx, dir, "rev-parse", "--verify", "--quiet", "HEAD")
 		if origin, err := a.RunGit(ctx, dir, "config", "remote.origin.url"); err == nil && source.Commit != "" {
 			source.Repository = withoutPassword(origin)

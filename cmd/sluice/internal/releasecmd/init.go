@@ -27,7 +27,8 @@ type repositoryKind struct {
 	next     string // next step; %s: the address
 }
 
-var releaseKind = repositoryKind{"release repository", "skeleton", "init", "sluice release cut 1.0.0 --repo %s --from YOUR-KUSTOMIZE-FOLDER"}
+var releaseKind = repositoryKind{"release repository", "skeleton", "init",
+	"sluice release cut 1.0.0 --repo %s --from YOUR-KUSTOMIZE-FOLDER"}
 
 func InitVerb(a *cli.App) *cobra.Command {
 	var bare bool
@@ -79,7 +80,8 @@ func initRepository(a *cli.App, cmd *cobra.Command, k repositoryKind, at cli.Loc
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	if files == nil {
-		return cli.Fail(fmt.Errorf("%s: it is a %s already, or another kind of repository", what, k.name), "sluice validate %s, or name another", at.Address)
+		return cli.Fail(fmt.Errorf("%s: it is a %s already, or another kind of repository", what, k.name),
+			"sluice validate %s, or name another", at.Address)
 	}
 	draft := releases.Draft{Message: k.firstMessage(), When: time.Now().Truncate(time.Second), Files: files}
 	commits, err := repo.As(who, nil).Push(ctx, tip, []releases.Draft{draft})
@@ -90,20 +92,26 @@ func initRepository(a *cli.App, cmd *cobra.Command, k repositoryKind, at cli.Loc
 }
 
 func printInit(a *cli.App, k repositoryKind, at cli.Location, commit string) error {
-	return a.PrintDone(edits.Done{Commit: commit, Did: k.verb + " " + at.Address, Next: fmt.Sprintf(k.next, at.Address)})
+	return a.PrintDone(edits.Done{Commit: commit, Did: k.verb + " " + at.Address,
+		Next: fmt.Sprintf(k.next, at.Address)})
 }
 
 // initFolder makes a repository in a folder that is empty or does not exist.
-func initFolder(a *cli.App, cmd *cobra.Command, k repositoryKind, at cli.Location, bare bool, who releases.Person) error {
+func initFolder(a *cli.App, cmd *cobra.Command, k repositoryKind, at cli.Location, bare bool,
+	who releases.Person) error {
 	what, dir := k.verb+" "+at.Address, at.Address
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
-		return cli.Fail(fmt.Errorf("%s: the folder holds files and is not a git repository", what), "git -C %s init && git -C %s add -A && git -C %s commit, then again; or name an empty folder", dir, dir, dir)
+		return cli.Fail(fmt.Errorf("%s: the folder holds files and is not a git repository", what),
+			"git -C %s init && git -C %s add -A && git -C %s commit, then again; or name an empty folder", dir, dir,
+			dir)
 	}
 	files, err := k.missingFiles(nil, "")
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	commit, err := gitrepo.Init(cmd.Context(), dir, gitrepo.New{Bare: bare, Branch: at.Branch, Files: files, Message: k.firstMessage(), Author: who, When: time.Now().Truncate(time.Second)})
+	commit, err := gitrepo.Init(cmd.Context(), dir,
+		gitrepo.New{Bare: bare, Branch: at.Branch, Files: files, Message: k.firstMessage(), Author: who,
+			When: time.Now().Truncate(time.Second)})
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
@@ -133,7 +141,8 @@ func (k repositoryKind) missingFiles(repo *cli.OpenRepository, tip string) (map[
 	return files, nil
 }
 
-var flagsKind = repositoryKind{"flags repository", "flagskeleton", "flag init", "sluice flag set KEY --new --flags-repo %s; sluice serve takes it with --flags-repo"}
+var flagsKind = repositoryKind{"flags repository", "flagskeleton", "flag init",
+	"sluice flag set KEY --new --flags-repo %s; sluice serve takes it with --flags-repo"}
 
 func FlagInitVerb(a *cli.App) *cobra.Command {
 	var bare bool

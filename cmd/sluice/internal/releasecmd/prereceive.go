@@ -36,11 +36,13 @@ func validatePush(ctx context.Context, a *cli.App, dir string) ([]releases.Fault
 	lines := bufio.NewScanner(in)
 	for lines.Scan() {
 		if in.N == 0 { // the rest might name the release branch, so the push is refused
-			return nil, cli.Fail(fmt.Errorf("the push changes too many refs: their list is larger than %d bytes", MaxPushBytes), "push the release branch by itself, with fewer refs at once")
+			return nil, cli.Fail(fmt.Errorf("the push changes too many refs: their list is larger than %d bytes",
+				MaxPushBytes), "push the release branch by itself, with fewer refs at once")
 		}
 		was, is, ref, ok := parseHookLine(lines.Text())
 		if !ok {
-			return nil, cli.Fail(fmt.Errorf("standard input has %q", lines.Text()), `a pre-receive hook reads lines of "old new ref"`)
+			return nil, cli.Fail(fmt.Errorf("standard input has %q", lines.Text()),
+				`a pre-receive hook reads lines of "old new ref"`)
 		}
 		if ref != "refs/heads/"+branch || isZero(is) {
 			continue

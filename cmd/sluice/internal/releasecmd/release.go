@@ -19,7 +19,8 @@ import (
 )
 
 func ReleaseVerb(a *cli.App) *cobra.Command {
-	cmd := cli.Group("release", "Cut, list, show and prune releases", "", cutVerb(a), listVerb(a), cli.Complete(a, showVerb(a), cli.ReleaseNames), pruneVerb(a))
+	cmd := cli.Group("release", "Cut, list, show and prune releases", "", cutVerb(a), listVerb(a),
+		cli.Complete(a, showVerb(a), cli.ReleaseNames), pruneVerb(a))
 	cmd.GroupID = cli.GroupAuthor
 	return cmd
 }
@@ -60,7 +61,9 @@ func listVerb(a *cli.App) *cobra.Command {
 					case len(l.Quarantined) > 0:
 						state, c = "quarantined in "+strings.Join(l.Quarantined, ", "), cli.Red
 					}
-					rows = append(rows, []cli.Field{cli.Coloured(l.Version, cli.Bold), cli.Text(cli.OrDash(cli.ShortID(string(l.Digest)))), cli.Coloured(cli.OrDash(strings.Join(l.Head, ", ")), cli.Green), cli.Coloured(state, c)})
+					rows = append(rows, []cli.Field{cli.Coloured(l.Version, cli.Bold),
+						cli.Text(cli.OrDash(cli.ShortID(string(l.Digest)))),
+						cli.Coloured(cli.OrDash(strings.Join(l.Head, ", ")), cli.Green), cli.Coloured(state, c)})
 				}
 				a.Stdout.PrintTable([]string{"VERSION", "DIGEST", "HEAD OF", "STATE"}, rows)
 			})

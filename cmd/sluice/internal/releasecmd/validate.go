@@ -78,7 +78,8 @@ func validateTarget(ctx context.Context, a *cli.App, target string) ([]releases.
 		return nil, cli.Fail(err, "name a folder or a URL")
 	}
 	if !info.IsDir() {
-		return nil, cli.Fail(errors.New("not a folder"), "name the folder of the whole repository: files are checked against each other")
+		return nil, cli.Fail(errors.New("not a folder"),
+			"name the folder of the whole repository: files are checked against each other")
 	}
 	switch cli.FindFolderKind(target) {
 	case cli.BareGit:
@@ -183,7 +184,8 @@ func validateWorktree(ctx context.Context, a *cli.App, dir string) ([]releases.F
 
 // withBorrowedObjects calls do with a repository whose branch's tip is one commit of dir. In a hook the pushed
 // objects are still in git's quarantine: source, a temporary repository, borrows all of dir's objects.
-func withBorrowedObjects(ctx context.Context, a *cli.App, dir, commit string, do func(outside *cli.App, source string) error) error {
+func withBorrowedObjects(ctx context.Context, a *cli.App, dir, commit string,
+	do func(outside *cli.App, source string) error) error {
 	borrowed, err := os.MkdirTemp("", "sluice-validate-")
 	if err != nil {
 		return err
@@ -211,12 +213,14 @@ func withBorrowedObjects(ctx context.Context, a *cli.App, dir, commit string, do
 	}
 	stores = append(stores, filepath.Join(own, "objects"))
 
-	outside := &cli.App{Env: cli.WithoutGitEnv(a.Env), Stdout: a.Stdout, Stderr: a.Stderr, Branch: "main", Data: filepath.Join(borrowed, "data")}
+	outside := &cli.App{Env: cli.WithoutGitEnv(a.Env), Stdout: a.Stdout, Stderr: a.Stderr, Branch: "main",
+		Data: filepath.Join(borrowed, "data")}
 	source := filepath.Join(borrowed, "source")
 	if _, err := outside.RunGit(ctx, "", "init", "--quiet", "--bare", "--initial-branch=main", source); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(source, "objects", "info", "alternates"), []byte(strings.Join(stores, "\n")+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(source, "objects", "info", "alternates"),
+		[]byte(strings.Join(stores, "\n")+"\n"), 0o600); err != nil {
 		return err
 	}
 	if _, err := outside.RunGit(ctx, source, "update-ref", "refs/heads/main", commit); err != nil {

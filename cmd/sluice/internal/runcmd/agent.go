@@ -72,22 +72,30 @@ SLUICE_DIGEST and SLUICE_PROFILE in their environment.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&join, "join", "", "`TOKEN` that sluice cell add printed, or @FILE with it (default $SLUICE_JOIN)")
-	f.StringVar(&o.Cell, "cell", "", "`NAME` of the cell, as in cells/NAME (default: the token's, or the one that registered here)")
-	f.StringVar(&o.Server, "server", "", "`ADDRESS` of the control plane: https://HOST:PORT instead of the token's; http://HOST:PORT or unix:///PATH without a key (default $SLUICE_SERVER)")
+	f.StringVar(&o.Cell, "cell", "",
+		"`NAME` of the cell, as in cells/NAME (default: the token's, or the one that registered here)")
+	f.StringVar(&o.Server, "server", "",
+		"`ADDRESS` of the control plane: https://HOST:PORT instead of the token's; http://HOST:PORT or "+
+			"unix:///PATH without a key (default $SLUICE_SERVER)")
 	f.StringVar(&dir, "dir", "", "folder for the product's manifests")
 	f.StringVar(&o.StateDir, "state", "", "folder for the agent's own state (default $SLUICE_STATE, else DIR/.agent)")
 	f.StringVar(&d.Hook, "hook", "", "shell `COMMAND` to run after each switch")
 	f.StringVar(&d.Health, "health", "", "shell `COMMAND` that exits 0 when the product works")
 	f.DurationVar(&d.HookTimeout, "hook-timeout", 5*time.Minute, "limit for one run of the hook")
 	f.DurationVar(&d.HealthTimeout, "health-command-timeout", 10*time.Second, "limit for one run of the health command")
-	f.DurationVar(&o.HealthTimeout, "health-timeout", 5*time.Minute, "how long an applied release may take to become healthy")
-	f.DurationVar(&o.HealthyFor, "healthy-for", 10*time.Second, "how long a release must stay healthy before the agent no longer goes back from it")
+	f.DurationVar(&o.HealthTimeout, "health-timeout", 5*time.Minute,
+		"how long an applied release may take to become healthy")
+	f.DurationVar(&o.HealthyFor, "healthy-for", 10*time.Second,
+		"how long a release must stay healthy before the agent no longer goes back from it")
 	f.DurationVar(&o.HealthInterval, "health-every", 10*time.Second, "time between health checks")
 	f.DurationVar(&o.HealInterval, "heal-every", 30*time.Second, "time between checks for drift")
 	f.DurationVar(&o.ReportEvery, "report-every", 10*time.Second, "time between reports when nothing changes")
 	f.DurationVar(&o.PollWait, "poll-wait", 30*time.Second, "how long one request may wait for a change")
-	f.StringVar(&o.FlagsListen, "flags-listen", "", "`ADDRESS` where the product asks for feature flags: 127.0.0.1:PORT, [::1]:PORT or unix:///PATH[?mode=0660] (default: none)")
-	f.StringArrayVar(&o.FlagsOrigins, "flags-origin", nil, "`ORIGIN`, such as https://console.example.com, whose pages may ask for flags; may be repeated")
+	f.StringVar(&o.FlagsListen, "flags-listen", "",
+		"`ADDRESS` where the product asks for feature flags: 127.0.0.1:PORT, [::1]:PORT or "+
+			"unix:///PATH[?mode=0660] (default: none)")
+	f.StringArrayVar(&o.FlagsOrigins, "flags-origin", nil,
+		"`ORIGIN`, such as https://console.example.com, whose pages may ask for flags; may be repeated")
 	f.IntVar(&o.Infrastructure, "infrastructure", 0, "`NUMBER` of the cell's infrastructure template")
 	f.StringVar(&values, "values", "", "YAML `FILE` with the parameters that the cell itself owns")
 	f.StringVar(&level, "log", "info", "log level: debug, info, warn, error")
@@ -112,7 +120,8 @@ func identifyCell(a *cli.App, cmd *cobra.Command, o *agent.Options, join string)
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && keyed: // it was for the first start only
 		case err != nil:
-			return cli.Fail(fmt.Errorf("agent: read --join: %w", err), "--join @FILE names a file with the token that sluice cell add printed")
+			return cli.Fail(fmt.Errorf("agent: read --join: %w", err),
+				"--join @FILE names a file with the token that sluice cell add printed")
 		}
 		join = string(data)
 	}
@@ -129,7 +138,8 @@ func identifyCell(a *cli.App, cmd *cobra.Command, o *agent.Options, join string)
 	o.Cell = cmp.Or(o.Cell, kept)
 	switch {
 	case o.Server == "" && join == "" && !keyed:
-		return cli.UsageError(cmd, "--join is missing: the token that sluice cell add printed; or --server, to try things out without a key")
+		return cli.UsageError(cmd,
+			"--join is missing: the token that sluice cell add printed; or --server, to try things out without a key")
 	case o.Cell == "":
 		return cli.UsageError(cmd, "--cell is missing")
 	}
@@ -188,7 +198,8 @@ func RenderVerb(a *cli.App) *cobra.Command {
 		Args:   cli.ArgumentCount(0, 0, ""),
 		RunE: func(*cobra.Command, []string) error {
 			if code := render.Main(a.Stdin, a.Stdout.Writer); code != 0 {
-				return cli.WithExitCode(cli.Fail(errors.New("render: standard input has no request"), "the agent starts this by itself"), code)
+				return cli.WithExitCode(cli.Fail(errors.New("render: standard input has no request"),
+					"the agent starts this by itself"), code)
 			}
 			return nil
 		},

@@ -56,9 +56,11 @@ func openAnnouncer(a *cli.App, cmd *cobra.Command, e *runningEngine, r engineOpt
 	}
 	n := &runningAnnouncer{repo: repo}
 	log := e.log.With().Str("about", "flags").Logger()
-	n.Announcer, err = announcer.New(announcer.Options{Repo: repo.Repo, Store: e.store, Engine: e.Engine, Log: log, Poll: r.poll})
+	n.Announcer, err = announcer.New(announcer.Options{Repo: repo.Repo, Store: e.store, Engine: e.Engine, Log: log,
+		Poll: r.poll})
 	if err == nil {
-		n.sender, err = outbox.New(outbox.Options{Store: e.store, Webhooks: e.webhooks, Secret: secrets.secretFor, Leads: e.Leads, Log: log})
+		n.sender, err = outbox.New(outbox.Options{Store: e.store, Webhooks: e.webhooks, Secret: secrets.secretFor,
+			Leads: e.Leads, Log: log})
 	}
 	if err != nil {
 		repo.Close()
@@ -111,7 +113,8 @@ func (w webhookSecrets) load() (map[string]string, error) {
 	if w.file != "" {
 		data, err := cli.ReadSmallFile(w.file)
 		if err != nil {
-			return nil, cli.Fail(fmt.Errorf("read webhooks' secrets: %w", err), "--webhook-secrets-file names a file with lines of NAME whsec_…")
+			return nil, cli.Fail(fmt.Errorf("read webhooks' secrets: %w", err),
+				"--webhook-secrets-file names a file with lines of NAME whsec_…")
 		}
 		text, from = string(data), w.file
 	}
@@ -129,7 +132,9 @@ func (w webhookSecrets) load() (map[string]string, error) {
 		}
 		secrets := strings.Join(words, " ")
 		if err := outbox.CheckSecret(secrets); err != nil {
-			return nil, cli.Fail(fmt.Errorf("webhooks' secrets: %s:%d: %w", from, n, err), "a line is NAME whsec_BASE64, or whsec_BASE64 alone for all others: echo whsec_$(openssl rand -base64 32) makes one")
+			return nil, cli.Fail(fmt.Errorf("webhooks' secrets: %s:%d: %w", from, n, err),
+				"a line is NAME whsec_BASE64, or whsec_BASE64 alone for all others: echo whsec_$(openssl rand "+
+					"-base64 32) makes one")
 		}
 		all[name] = secrets
 	}

@@ -55,7 +55,8 @@ backed up with its own tools. The keys in DIR/tls are files: copy them too.`,
 			}
 			file := filepath.Join(a.Data, cli.StoreFile)
 			if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
-				return cli.Fail(fmt.Errorf("backup: there is no store in %s", a.Data), "--data names the folder that serve uses")
+				return cli.Fail(fmt.Errorf("backup: there is no store in %s", a.Data),
+					"--data names the folder that serve uses")
 			}
 			st, err := store.Open(cmd.Context(), file, a.Logger())
 			if err != nil {

@@ -38,7 +38,9 @@ func (r *engineOptions) engineFlags(cmd *cobra.Command) {
 	f.StringVar(&r.author, "author", "Sluice <sluice@localhost>", "who commits promotions: `NAME-AND-ADDRESS`")
 	f.StringVar(&r.signingKey, "signing-key", "", "`FILE` with the private SSH key that signs promotions")
 	f.StringVar(&r.level, "log", "info", "log level: debug, info, warn, error")
-	f.StringVar(&r.webhookSecrets, "webhook-secrets-file", "", "`FILE` with lines of NAME whsec_BASE64: the secrets that sign messages to webhooks (default $SLUICE_WEBHOOK_SECRETS)")
+	f.StringVar(&r.webhookSecrets, "webhook-secrets-file", "",
+		"`FILE` with lines of NAME whsec_BASE64: the secrets that sign messages to webhooks (default "+
+			"$SLUICE_WEBHOOK_SECRETS)")
 }
 
 const missingData = "--data, the folder for the mirror and the store, is missing"
@@ -92,7 +94,8 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 		repo.Close()
 		return nil, errors.Join(err, st.Close())
 	}
-	e, err := engine.New(ctx, repo.Repo, st, engine.Options{Log: log, Probe: engine.HTTPProber{}, Poll: r.poll, Keep: filepath.Join(a.Data, cacheFile)})
+	e, err := engine.New(ctx, repo.Repo, st,
+		engine.Options{Log: log, Probe: engine.HTTPProber{}, Poll: r.poll, Keep: filepath.Join(a.Data, cacheFile)})
 	if err != nil {
 		repo.Close()
 		return nil, errors.Join(err, st.Close())
@@ -118,7 +121,8 @@ func lockDataFolder(data string) (release func() error, err error) {
 	case err == nil:
 		return f.Close, nil
 	case errors.Is(err, syscall.EWOULDBLOCK):
-		err = cli.Fail(fmt.Errorf("another serve works in %s", data), "stop that one first, or give this one a --data of its own")
+		err = cli.Fail(fmt.Errorf("another serve works in %s", data),
+			"stop that one first, or give this one a --data of its own")
 	default:
 		err = fmt.Errorf("lock %s: %w", f.Name(), err)
 	}
@@ -135,8 +139,10 @@ func advertise(ctx context.Context, st cli.Store, mine cli.Advertised, dir strin
 			return fmt.Errorf("serve: %w", err)
 		}
 		if kept != "" && !slices.Contains(known.Pins, mine.Pins[0]) {
-			return cli.Fail(fmt.Errorf("serve: the active key in %s is %s, and cells of this store know only %s: they would not trust it", dir, mine.Pins[0], known.Pins),
-				"copy active.key and standby.key from the --tls-dir of a replica that works, or from the backup, to %s", dir)
+			return cli.Fail(fmt.Errorf("serve: the active key in %s is %s, and cells of this store know only %s: "+
+				"they would not trust it", dir, mine.Pins[0], known.Pins),
+				"copy active.key and standby.key from the --tls-dir of a replica that works, or from the "+
+					"backup, to %s", dir)
 		}
 		if known.Address == mine.Address && slices.Equal(known.Pins, mine.Pins) {
 			return nil
@@ -152,10 +158,13 @@ func advertise(ctx context.Context, st cli.Store, mine cli.Advertised, dir strin
 		case err != nil:
 			return err
 		case kept != "" && known.Address != mine.Address:
-			log.Warn().Str("before", known.Address).Str("now", mine.Address).Msg("new cells get another address from now on: give all replicas the same --cells-address")
+			log.Warn().Str("before", known.Address).Str("now", mine.Address).
+				Msg("new cells get another address from now on: give all replicas the same --cells-address")
 		}
 		if kept != "" && known.Pins[0] == mine.Pins[0] && !slices.Equal(known.Pins, mine.Pins) {
-			log.Warn().Strs("before", known.Pins).Strs("now", mine.Pins).Msg("the standby key has changed: if other replicas run, copy this --tls-dir to them, else cells learn now one key and now the other")
+			log.Warn().Strs("before", known.Pins).Strs("now", mine.Pins).
+				Msg("the standby key has changed: if other replicas run, copy this --tls-dir to them, " +
+					"else cells learn now one key and now the other")
 		}
 		return nil
 	}

@@ -25,11 +25,17 @@ type listenOptions struct {
 
 func (d *listenOptions) addFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringArrayVar(&d.listen, "listen", []string{defaultListen}, "listen for people and hooks at this `ADDRESS`: loopback, unix:///PATH, or https://HOST:PORT; may be repeated")
-	f.StringVar(&d.cells, "cells", "", "listen for cells at `HOST:PORT`, by mutual TLS that ends here (default: cells have no keys and name themselves, on this machine only)")
-	f.StringVar(&d.public, "cells-address", "", "`HOST:PORT` under which cells reach --cells (default: that of --cells)")
-	f.StringVar(&d.tlsDir, "tls-dir", "", "`DIR` with the control plane's keys, which replicas share (default: tls in --data)")
-	f.StringVar(&d.cert, "tls-cert", "", "PEM `FILE` with the certificate for https:// addresses (default: one that serve makes)")
+	f.StringArrayVar(&d.listen, "listen", []string{defaultListen},
+		"listen for people and hooks at this `ADDRESS`: loopback, unix:///PATH, or https://HOST:PORT; may be repeated")
+	f.StringVar(&d.cells, "cells", "",
+		"listen for cells at `HOST:PORT`, by mutual TLS that ends here (default: cells have no keys and name "+
+			"themselves, on this machine only)")
+	f.StringVar(&d.public, "cells-address", "",
+		"`HOST:PORT` under which cells reach --cells (default: that of --cells)")
+	f.StringVar(&d.tlsDir, "tls-dir", "",
+		"`DIR` with the control plane's keys, which replicas share (default: tls in --data)")
+	f.StringVar(&d.cert, "tls-cert", "",
+		"PEM `FILE` with the certificate for https:// addresses (default: one that serve makes)")
 	f.StringVar(&d.key, "tls-key", "", "PEM `FILE` with the private key of --tls-cert")
 }
 
@@ -40,7 +46,8 @@ func (d *listenOptions) validate(cmd *cobra.Command) error {
 	}
 	if d.cells == "" {
 		if d.public != "" {
-			return cli.UsageError(cmd, "--cells-address is the address under which cells reach --cells, which is missing")
+			return cli.UsageError(cmd,
+				"--cells-address is the address under which cells reach --cells, which is missing")
 		}
 		return nil
 	}
@@ -50,7 +57,9 @@ func (d *listenOptions) validate(cmd *cobra.Command) error {
 	}
 	if d.public == "" {
 		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-			return cli.UsageError(cmd, "cells can't dial %q: give the address under which they reach it with --cells-address HOST:PORT", d.cells)
+			return cli.UsageError(cmd,
+				"cells can't dial %q: give the address under which they reach it with --cells-address HOST:PORT",
+				d.cells)
 		}
 		return nil
 	}
@@ -147,7 +156,8 @@ func (d *listenOptions) certificate(data string, e *listeners) (cert tls.Certifi
 	}
 	if d.cert != "" {
 		if cert, err = transport.ReadPair(d.cert, d.key); err != nil {
-			return cert, cli.Fail(fmt.Errorf("read --tls-cert and --tls-key: %w", err), "both are PEM; the certificate file begins with the server's own certificate")
+			return cert, cli.Fail(fmt.Errorf("read --tls-cert and --tls-key: %w", err),
+				"both are PEM; the certificate file begins with the server's own certificate")
 		}
 	}
 	return cert, nil

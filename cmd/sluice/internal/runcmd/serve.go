@@ -60,7 +60,8 @@ $SLUICE_GIT_CA_FILE); ssh:// uses the SSH agent or $SLUICE_SSH_KEY, and checks t
 	f := cmd.Flags()
 	d.addFlags(cmd)
 	cli.AddFlagsRepoFlags(a, cmd)
-	f.StringVar(&r.hookSecretFile, "hook-secret-file", "", "`FILE` with the secret that the git host signs push hooks with")
+	f.StringVar(&r.hookSecretFile, "hook-secret-file", "",
+		"`FILE` with the secret that the git host signs push hooks with")
 	f.DurationVar(&r.poll, "poll", time.Minute, "how often to check the branch when no push is announced")
 	r.engineFlags(cmd)
 	return cmd
@@ -99,7 +100,8 @@ func serve(a *cli.App, cmd *cobra.Command, r engineOptions, d listenOptions) (er
 	}
 	defer announces.Close()
 	if in.public != "" {
-		if err := advertise(ctx, e.store, cli.Advertised{Address: in.public, Pins: in.keys.Pins}, in.tlsDir, e.log); err != nil {
+		if err := advertise(ctx, e.store, cli.Advertised{Address: in.public, Pins: in.keys.Pins}, in.tlsDir,
+			e.log); err != nil {
 			return err
 		}
 	}
@@ -137,7 +139,8 @@ func readHookSecret(a *cli.App, file string) (string, error) {
 	}
 	text := strings.TrimSpace(string(secret))
 	if text == "" {
-		return "", cli.Fail(fmt.Errorf("the hook secret in %s is empty", file), "put one there, or leave --hook-secret-file out: then hooks are not served")
+		return "", cli.Fail(fmt.Errorf("the hook secret in %s is empty", file),
+			"put one there, or leave --hook-secret-file out: then hooks are not served")
 	}
 	return text, nil
 }
@@ -153,17 +156,18 @@ func watchPushes(ctx context.Context, repo *cli.OpenRepository, log zerolog.Logg
 	if source == nil {
 		return nil
 	}
-	told := make(chan struct{}, 1)
+	pushes := make(chan struct{}, 1)
 	go func() { // ends with source, which ends with ctx
 		for range source {
 			select {
-			case told <- struct{}{}:
+			case pushes <- struct{}{}:
 			default:
 			}
 		}
 		if ctx.Err() == nil {
-			log.Warn().Str("repository", repo.Address).Msg("the watch on the repository was lost: pushes are found by polling")
+			log.Warn().Str("repository", repo.Address).
+				Msg("the watch on the repository was lost: pushes are found by polling")
 		}
 	}()
-	return told
+	return pushes
 }

@@ -71,7 +71,8 @@ func tick(a *cli.App, cmd *cobra.Command, r engineOptions) (err error) {
 	var remembered []announce.Write
 	if announces != nil {
 		if _, remembered, err = announces.Tick(ctx); err != nil { // what was done for releases is told all the same
-			defer func(failed error) { err = errors.Join(failed, err) }(cli.Fail(fmt.Errorf("flags: %w", err), "it is safe to run it again"))
+			defer func(failed error) { err = errors.Join(failed, err) }(cli.Fail(fmt.Errorf("flags: %w", err),
+				"it is safe to run it again"))
 		}
 	}
 	if done, err := a.PrintEncoded(made); done {
@@ -111,7 +112,8 @@ func decisionText(d plan.Decided) string {
 	case plan.Promote:
 		return fmt.Sprintf("promote %s to %s, commit %s", d.Release, d.Channel, cli.ShortID(d.Commit))
 	case plan.Rollback:
-		return fmt.Sprintf("roll back %s from %s to %s, commit %s", d.Channel, cli.OrDash(d.Replaces), d.Release, cli.ShortID(d.Commit))
+		return fmt.Sprintf("roll back %s from %s to %s, commit %s", d.Channel, cli.OrDash(d.Replaces), d.Release,
+			cli.ShortID(d.Commit))
 	case plan.Adopted, plan.Quarantines, plan.Halt, plan.Grant:
 	}
 	return fmt.Sprintf("%s %s in %s, commit %s", d.Kind, d.Release, d.Channel, cli.ShortID(d.Commit))

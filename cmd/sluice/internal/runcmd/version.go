@@ -16,7 +16,8 @@ func VersionVerb(a *cli.App) *cobra.Command {
 		Args:  cli.ArgumentCount(0, 0, ""),
 		RunE: func(*cobra.Command, []string) error {
 			v := thisVersion()
-			return a.PrintResult(v, func() { a.Stdout.PrintLine("sluice %s (%s, %s)", v.Version, cli.OrDash(cli.ShortID(v.Commit)), v.Go) })
+			return a.PrintResult(v,
+				func() { a.Stdout.PrintLine("sluice %s (%s, %s)", v.Version, cli.OrDash(cli.ShortID(v.Commit)), v.Go) })
 		},
 	}
 }
