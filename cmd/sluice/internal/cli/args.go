@@ -15,7 +15,7 @@ func UsageError(cmd *cobra.Command, format string, args ...any) error {
 	path := strings.TrimPrefix(cmd.CommandPath()+" ", "sluice ")
 	next := "sluice help " + path
 	if path != "" {
-		next = cmd.UseLine() + "    (sluice help " + strings.TrimSpace(path) + " says more)"
+		next = cmd.UseLine() + "    (more: sluice help " + strings.TrimSpace(path) + ")"
 	}
 	return &exitError{&edits.Error{Err: fmt.Errorf("%s"+format, append([]any{CommandPrefix(cmd)}, args...)...),
 		Next: strings.TrimSpace(next)}, ExitUsage}
@@ -82,9 +82,9 @@ func Group(use, brief, long string, below ...*cobra.Command) *cobra.Command {
 			return nil
 		}
 		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-			return UsageError(cmd, "there is no %q; did you mean %s?", args[0], strings.Join(near, " or "))
+			return UsageError(cmd, "there is no command %q; did you mean %s?", args[0], strings.Join(near, " or "))
 		}
-		return UsageError(cmd, "there is no %q", args[0])
+		return UsageError(cmd, "there is no command %q", args[0])
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if cmd.HasParent() {

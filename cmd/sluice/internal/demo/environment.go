@@ -115,21 +115,21 @@ func (d *demo) prepareReleases(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	over, err := cli.ReadFolder(sample, "demo")
+	overlay, err := cli.ReadFolder(sample, "demo")
 	if err != nil {
 		return err
 	}
-	health := over["health.sh"]
-	delete(over, "health.sh")
-	maps.Copy(files, over)
+	health := overlay["health.sh"]
+	delete(overlay, "health.sh")
+	maps.Copy(files, overlay)
 	if err := os.WriteFile(d.path("health.sh"), health, 0o755); err != nil { //nolint:gosec // it is run
 		return err
 	}
-	coming, err := cli.ReadFolder(sample, "releases-to-come")
+	upcoming, err := cli.ReadFolder(sample, "releases-to-come")
 	if err != nil {
 		return err
 	}
-	for name, data := range coming {
+	for name, data := range upcoming {
 		to := d.path("to-come", filepath.FromSlash(name))
 		err := os.MkdirAll(filepath.Dir(to), 0o755)
 		if err = errors.Join(err, os.WriteFile(to, data, 0o644)); err != nil { //nolint:gosec // for people to look at

@@ -114,13 +114,13 @@ func evaluateFlag(a *cli.App, cmd *cobra.Command, key string, caller flags.Conte
 	if _, err := o.Definition(key); err != nil {
 		return err
 	}
-	told, facts, err := o.ungatedInput(), flags.Facts{Features: o.features()}, error(nil)
+	input, facts, err := o.ungatedInput(), flags.Facts{Features: o.features()}, error(nil)
 	if cell != "" {
-		if told, facts, err = o.inputOfCell(cell); err != nil {
+		if input, facts, err = o.inputOfCell(cell); err != nil {
 			return err
 		}
 	}
-	folded, err := foldFlags(told, facts, now)
+	folded, err := foldFlags(input, facts, now)
 	if err != nil {
 		return fmt.Errorf("flag eval %s: %w", key, err)
 	}
@@ -128,7 +128,7 @@ func evaluateFlag(a *cli.App, cmd *cobra.Command, key string, caller flags.Conte
 	out := evaluation{
 		Key: key, Value: result.Value, Variant: result.Variant, Reason: result.Reason, Error: string(result.Error),
 		Cell: cell,
-		At:   now.Truncate(time.Second), Metadata: result.Metadata, Why: o.explainValue(key, told, facts, folded),
+		At:   now.Truncate(time.Second), Metadata: result.Metadata, Why: o.explainValue(key, input, facts, folded),
 	}
 	if result.Message != "" {
 		out.Why = result.Message
@@ -153,12 +153,12 @@ func printEvaluated(a *cli.App, e evaluation) error {
 }
 
 // foldFlags compiles a cell's bundle and folds it for one instant.
-func foldFlags(told cellInput, facts flags.Facts, now time.Time) (*flags.Folded, error) {
-	c, err := flags.Compile(told.bundle)
+func foldFlags(input cellInput, facts flags.Facts, now time.Time) (*flags.Folded, error) {
+	c, err := flags.Compile(input.bundle)
 	if err != nil {
 		return nil, err
 	}
-	return c.Fold(told.orders, facts, flags.Instant(now)), nil
+	return c.Fold(input.orders, facts, flags.Instant(now)), nil
 }
 
 // cellInput is what the control plane sends to a cell.
@@ -191,14 +191,14 @@ func (o *flagsState) features() (all []string) {
 }
 
 // inputOfCell returns what a cell is sent, and the known facts about the cell.
-func (o *flagsState) inputOfCell(cell string) (told cellInput, facts flags.Facts, err error) {
+func (o *flagsState) inputOfCell(cell string) (input cellInput, facts flags.Facts, err error) {
 	if o.view == nil {
-		return told, facts, cli.Fail(fmt.Errorf("what %s runs is in the release repository", cell),
+		return input, facts, cli.Fail(fmt.Errorf("what %s runs is in the release repository", cell),
 			"name it: --repo FOLDER-OR-URL, or set SLUICE_REPO")
 	}
 	c := o.view.Desired.Cells[cell]
 	if c == nil {
-		return told, facts, cli.Fail(fmt.Errorf("there is no cell %q", cell), "sluice status lists them")
+		return input, facts, cli.Fail(fmt.Errorf("there is no cell %q", cell), "sluice status lists them")
 	}
 	facts = flags.Facts{Cell: cell, Channel: c.Channel, Labels: c.Labels, Region: c.Labels["region"]}
 	for _, known := range o.input.Cells {
@@ -215,15 +215,15 @@ func (o *flagsState) inputOfCell(cell string) (told cellInput, facts flags.Facts
 	}
 	t := o.plan.Told[cell]
 	if t == nil || t.Bundle == nil {
-		return told, facts, cli.Fail(fmt.Errorf("nothing is known of the flags of %s", c.Channel),
+		return input, facts, cli.Fail(fmt.Errorf("nothing is known of the flags of %s", c.Channel),
 			"sluice flag lint, and sluice validate of the release repository, show what is wrong")
 	}
 	return cellInput{t.Bundle, t.Orders}, facts, nil
 }
 
 // explainValue returns in words what decided the value.
-func (o *flagsState) explainValue(key string, told cellInput, facts flags.Facts, folded *flags.Folded) string {
-	for _, k := range told.orders.Killed {
+func (o *flagsState) explainValue(key string, input cellInput, facts flags.Facts, folded *flags.Folded) string {
+	for _, k := range input.orders.Killed {
 		if k.Flag == key {
 			return "it is killed: " + k.Reason
 		}
@@ -236,7 +236,7 @@ func (o *flagsState) explainValue(key string, told cellInput, facts flags.Facts,
 		return "as if its feature " + feature + " were announced and contained; --cell shows what it is in a cell"
 	}
 	var states []string
-	for _, g := range told.bundle.Gates {
+	for _, g := range input.bundle.Gates {
 		if slices.Contains(g.Features, feature) {
 			states = append(states, o.gateText(g, facts, folded.States()[g.ID]))
 		}

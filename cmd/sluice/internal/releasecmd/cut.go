@@ -146,7 +146,8 @@ func readReleaseFiles(ctx context.Context, a *cli.App, c cutOptions) (map[string
 	}
 	if _, there := files["release.yaml"]; there {
 		if c.forward || len(c.fixes)+len(c.features) > 0 {
-			return nil, cli.Fail(fmt.Errorf("%s has a release.yaml, which says what the release fixes and contains", c.from),
+			return nil, cli.Fail(fmt.Errorf("%s has a release.yaml, which says what the release fixes and contains",
+				c.from),
 				"put it there, or leave out the flags")
 		}
 		return files, nil

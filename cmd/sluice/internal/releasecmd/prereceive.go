@@ -39,28 +39,28 @@ func validatePush(ctx context.Context, a *cli.App, dir string) ([]releases.Fault
 			return nil, cli.Fail(fmt.Errorf("the push changes too many refs: their list is larger than %d bytes",
 				MaxPushBytes), "push the release branch by itself, with fewer refs at once")
 		}
-		was, is, ref, ok := parseHookLine(lines.Text())
+		oldCommit, newCommit, ref, ok := parseHookLine(lines.Text())
 		if !ok {
 			return nil, cli.Fail(fmt.Errorf("standard input has %q", lines.Text()),
 				`a pre-receive hook reads lines of "old new ref"`)
 		}
-		if ref != "refs/heads/"+branch || isZero(is) {
+		if ref != "refs/heads/"+branch || isZero(newCommit) {
 			continue
 		}
-		after, err := validateCommit(ctx, a, dir, is)
+		after, err := validateCommit(ctx, a, dir, newCommit)
 		if err != nil {
 			return nil, err
 		}
-		if !isZero(was) {
-			lost, err := findLostReleases(ctx, a, dir, was, is)
+		if !isZero(oldCommit) {
+			lost, err := findLostReleases(ctx, a, dir, oldCommit, newCommit)
 			if err != nil {
 				return nil, err
 			}
 			after = append(after, lost...)
 		}
 		var before []releases.Fault
-		if !isZero(was) && len(after) > 0 {
-			if before, err = validateCommit(ctx, a, dir, was); err != nil {
+		if !isZero(oldCommit) && len(after) > 0 {
+			if before, err = validateCommit(ctx, a, dir, oldCommit); err != nil {
 				return nil, err
 			}
 		}
@@ -70,12 +70,12 @@ func validatePush(ctx context.Context, a *cli.App, dir string) ([]releases.Fault
 }
 
 // findLostReleases returns a fault for each release that a push would remove or change, by force or not (R24).
-func findLostReleases(ctx context.Context, a *cli.App, dir, was, is string) ([]releases.Fault, error) {
-	before, err := readReleaseTrees(ctx, a, dir, was)
+func findLostReleases(ctx context.Context, a *cli.App, dir, oldCommit, newCommit string) ([]releases.Fault, error) {
+	before, err := readReleaseTrees(ctx, a, dir, oldCommit)
 	if err != nil {
 		return nil, err
 	}
-	after, err := readReleaseTrees(ctx, a, dir, is)
+	after, err := readReleaseTrees(ctx, a, dir, newCommit)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +89,8 @@ func findLostReleases(ctx context.Context, a *cli.App, dir, was, is string) ([]r
 		case tree == "":
 			why = "would be removed: sluice release prune leaves a tombstone, so that the version is not used again"
 		default:
-			if _, err := a.RunGit(ctx, dir, "cat-file", "-e", is+":"+path.Join(folder, "tombstone.yaml")); err == nil {
+			if _, err := a.RunGit(ctx, dir, "cat-file", "-e",
+				newCommit+":"+path.Join(folder, "tombstone.yaml")); err == nil {
 				continue // pruned
 			}
 			why = "would be changed: releases are immutable; cut a new version"
@@ -114,7 +115,7 @@ func readReleaseTrees(ctx context.Context, a *cli.App, dir, commit string) (map[
 	return trees, nil
 }
 
-func parseHookLine(line string) (was, is, ref string, ok bool) {
+func parseHookLine(line string) (oldCommit, newCommit, ref string, ok bool) {
 	parts := strings.Split(line, " ")
 	if len(parts) != 3 || len(parts[0]) < 40 || len(parts[1]) < 40 {
 		return "", "", "", false

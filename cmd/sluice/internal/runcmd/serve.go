@@ -79,11 +79,11 @@ func serve(a *cli.App, cmd *cobra.Command, r engineOptions, d listenOptions) (er
 	if err != nil {
 		return err
 	}
-	in, err := d.openListeners(a.Data)
+	listening, err := d.openListeners(a.Data)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = in.Close() }() // closed already, but where starting failed
+	defer func() { _ = listening.Close() }() // closed already, unless starting failed
 	release, err := lockDataFolder(a.Data)
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
@@ -99,17 +99,18 @@ func serve(a *cli.App, cmd *cobra.Command, r engineOptions, d listenOptions) (er
 		return err
 	}
 	defer announces.Close()
-	if in.public != "" {
-		if err := advertise(ctx, e.store, cli.Advertised{Address: in.public, Pins: in.keys.Pins}, in.tlsDir,
+	if listening.public != "" {
+		if err := advertise(ctx, e.store, cli.Advertised{Address: listening.public, Pins: listening.keys.Pins},
+			listening.tlsDir,
 			e.log); err != nil {
 			return err
 		}
 	}
 	o := controlplane.Options{
 		Views: e, Inbox: e, Repository: e.repo, Journal: e.store, Log: e.log,
-		Members: e, Tokens: e.store, Address: in.public,
+		Members: e, Tokens: e.store, Address: listening.public,
 		Pushed: e.Pushed, HookSecret: secret, Branch: a.Branch,
-		Reachable: e.Reachable, Store: e.store.Ready, Keys: in.cellKeys(), Numbers: e.Numbers,
+		Reachable: e.Reachable, Store: e.store.Ready, Keys: listening.cellKeys(), Numbers: e.Numbers,
 	}
 	if announces != nil {
 		announces.extendOptions(&o, e)
@@ -123,9 +124,9 @@ func serve(a *cli.App, cmd *cobra.Command, r engineOptions, d listenOptions) (er
 	if announces != nil {
 		announces.startLoops(ctx, g, watchPushes(ctx, announces.repo, e.log))
 	}
-	printListeners(a, in)
+	printListeners(a, listening)
 	g.Go(func() error { return e.Run(ctx, watch) })
-	g.Go(func() error { return server.Serve(ctx, in.all...) })
+	g.Go(func() error { return server.Serve(ctx, listening.all...) })
 	return g.Wait()
 }
 
