@@ -69,40 +69,40 @@ type addResult struct {
 }
 
 func addCell(a *cli.App, cmd *cobra.Command, n edits.AddCell, file string) error {
-	what := "add cell " + n.Name
-	did := addResult{Cell: n.Name}
+	subject := "add cell " + n.Name
+	result := addResult{Cell: n.Name}
 	if n.Channel != "" {
 		commit, err := commitCell(a, cmd, n)
 		if err != nil {
 			return err
 		}
-		did.Commit = commit
+		result.Commit = commit
 	}
 	var token peopleapi.JoinToken
-	secret := func() (string, error) {
+	makeToken := func() (string, error) {
 		var err error
 		token, err = requestJoinToken(a, cmd, n.Name)
 		return token.Token, err
 	}
-	if err := writeSecret(file, secret); err != nil {
-		err = fmt.Errorf("%s: %w", what, err)
-		if did.Commit != "" {
+	if err := writeSecret(file, makeToken); err != nil {
+		err = fmt.Errorf("%s: %w", subject, err)
+		if result.Commit != "" {
 			a.Stderr.PrintLine("cell %s is committed (%s), but has no token yet; to make one: sluice cell add %s",
-				n.Name, cli.ShortID(did.Commit), n.Name)
+				n.Name, cli.ShortID(result.Commit), n.Name)
 		}
 		return err
 	}
-	did.Token, did.Expires = token.Token, token.Expires
-	did.Run = "SLUICE_JOIN=" + token.Token + " sluice agent --dir /srv/product"
+	result.Token, result.Expires = token.Token, token.Expires
+	result.Run = "SLUICE_JOIN=" + token.Token + " sluice agent --dir /srv/product"
 	if file != "" {
-		did.Token, did.File, did.Run = "", file, "sluice agent --join @"+file+" --dir /srv/product"
+		result.Token, result.File, result.Run = "", file, "sluice agent --join @"+file+" --dir /srv/product"
 	}
-	return a.PrintResult(did, func() {
-		if did.Commit != "" {
-			a.Stdout.PrintLine("%s to %s: commit %s", what, n.Channel, cli.ShortID(did.Commit))
+	return a.PrintResult(result, func() {
+		if result.Commit != "" {
+			a.Stdout.PrintLine("%s to %s: commit %s", subject, n.Channel, cli.ShortID(result.Commit))
 		}
-		a.Stdout.PrintLine("run this in the cell, until %s:", cli.FormatTime(did.Expires.Round(time.Second)))
-		a.Stdout.PrintLine("  %s", did.Run)
+		a.Stdout.PrintLine("run this in the cell, until %s:", cli.FormatTime(result.Expires.Round(time.Second)))
+		a.Stdout.PrintLine("  %s", result.Run)
 	})
 }
 
@@ -167,11 +167,11 @@ func createJoinToken(ctx context.Context, a *cli.App, cmd *cobra.Command,
 		return token, err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	known, kept, err := cli.ReadAdvertised(ctx, st)
+	advertised, stored, err := cli.ReadAdvertised(ctx, st)
 	if err != nil {
 		return token, err
 	}
-	if kept == "" || known.Address == "" {
+	if stored == "" || advertised.Address == "" {
 		return token, cli.Fail(errors.New("no control plane has served cells with keys from this store, "+
 			"so there is no address to give the cell"), "sluice serve --cells HOST:PORT")
 	}
@@ -183,13 +183,13 @@ func createJoinToken(ctx context.Context, a *cli.App, cmd *cobra.Command,
 	if r, ok := observed.Registered[name]; ok {
 		serial = max(serial, r.Identity.Serial)
 	}
-	who := currentOperator(a)
-	if err := st.Audit(ctx, who.auditEntry("make a token for cell "+name)); err != nil {
+	user := currentOperator(a)
+	if err := st.Audit(ctx, user.auditEntry("make a token for cell "+name)); err != nil {
 		return token, err
 	}
-	made, join, err := peopleapi.NewJoin(name, serial, who.name, known.Address, known.Pins, time.Now())
+	newToken, join, err := peopleapi.NewJoin(name, serial, user.name, advertised.Address, advertised.Pins, time.Now())
 	if err == nil {
 		err = st.AddJoin(ctx, join)
 	}
-	return peopleapi.JoinToken{Cell: name, Token: made.String(), Expires: join.Expires}, err
+	return peopleapi.JoinToken{Cell: name, Token: newToken.String(), Expires: join.Expires}, err
 }

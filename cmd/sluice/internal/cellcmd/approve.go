@@ -14,11 +14,11 @@ import (
 )
 
 func cellApprovalVerb(a *cli.App) *cobra.Command {
-	set := func(use, brief, said string, on bool) *cobra.Command {
+	set := func(use, brief, outcome string, on bool) *cobra.Command {
 		cmd := &cobra.Command{Use: use, Short: brief, Args: cli.ArgumentCount(0, 0, "")}
 		return ownerVerb(a, cmd, func(o *cells.Owner, _ []string) (string, error) {
 			o.Approval = on
-			return said, nil
+			return outcome, nil
 		})
 	}
 	return cli.Group("approval", "Set whether a release needs the owner's approval to start", ownerHelp,
@@ -75,17 +75,17 @@ func cellApproveVerb(a *cli.App) *cobra.Command {
 			return err
 		}
 		return changeOwner(a, cmd, folder, func(o *cells.Owner) (string, error) {
-			said := fmt.Sprintf("approved %s, %s, of channel %s", c.Release, c.Digest, cli.OrDash(c.Channel))
+			outcome := fmt.Sprintf("approved %s, %s, of channel %s", c.Release, c.Digest, cli.OrDash(c.Channel))
 			if slices.Contains(o.Approved, c.Digest) {
-				said = strings.Replace(said, "approved", "already approved:", 1)
+				outcome = strings.Replace(outcome, "approved", "already approved:", 1)
 			} else {
 				o.Approved = append(o.Approved, c.Digest)
 				o.Approved = o.Approved[max(0, len(o.Approved)-cells.MaxApproved):]
 			}
 			if !o.Approval {
-				said += "\napproval is not needed here; sluice cell approval require changes that"
+				outcome += "\napproval is not needed here; sluice cell approval require changes that"
 			}
-			return said, nil
+			return outcome, nil
 		})
 	}
 	return cmd

@@ -35,10 +35,10 @@ A release that contains the feature's code starts all the same.`,
 		return nil
 	}
 	return ownerVerb(a, cmd, func(o *cells.Owner, args []string) (string, error) {
-		feature, said := args[0], args[0]+" was held already"
+		feature, outcome := args[0], args[0]+" was held already"
 		if !slices.Contains(o.Features, feature) {
 			o.Features = append(o.Features, feature)
-			said = feature + " is held: it stays off here; sluice cell feature release " + feature + " ends it"
+			outcome = feature + " is held: it stays off here; sluice cell feature release " + feature + " ends it"
 		}
 		if reason = strings.TrimSpace(reason); reason != "" {
 			if o.Reasons == nil {
@@ -46,7 +46,7 @@ A release that contains the feature's code starts all the same.`,
 			}
 			o.Reasons[feature] = reason
 		}
-		return said, nil
+		return outcome, nil
 	})
 }
 

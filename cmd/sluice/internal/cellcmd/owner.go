@@ -58,14 +58,14 @@ func addStateFlags(a *cli.App, cmd *cobra.Command) func() (string, error) {
 
 // changeOwner changes the owner's decisions and prints the outcome.
 func changeOwner(a *cli.App, cmd *cobra.Command, folder func() (string, error),
-	change func(*cells.Owner) (said string, err error)) error {
+	change func(*cells.Owner) (outcome string, err error)) error {
 	state, err := folder()
 	if err != nil {
 		return err
 	}
-	said := ""
+	outcome := ""
 	now, err := agent.ChangeOwner(state, func(o *cells.Owner) (err error) {
-		said, err = change(o)
+		outcome, err = change(o)
 		return err
 	})
 	var invalid *agent.OwnerError
@@ -76,12 +76,12 @@ func changeOwner(a *cli.App, cmd *cobra.Command, folder func() (string, error),
 	case err != nil:
 		return fmt.Errorf("%s: %w", strings.TrimSuffix(cli.CommandPrefix(cmd), ": "), err)
 	}
-	return a.PrintResult(map[string]any{"said": said, "owner": now}, func() { a.Stdout.PrintLine("%s", said) })
+	return a.PrintResult(map[string]any{"said": outcome, "owner": now}, func() { a.Stdout.PrintLine("%s", outcome) })
 }
 
 // ownerVerb makes cmd change the owner's decisions. cmd.PreRunE checks the command line.
 func ownerVerb(a *cli.App, cmd *cobra.Command,
-	change func(o *cells.Owner, args []string) (said string, err error)) *cobra.Command {
+	change func(o *cells.Owner, args []string) (outcome string, err error)) *cobra.Command {
 	folder := addStateFlags(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return changeOwner(a, cmd, folder, func(o *cells.Owner) (string, error) { return change(o, args) })
@@ -121,7 +121,7 @@ func clearDecision(what *string, was string) string {
 		return "it was not " + was
 	}
 	*what = ""
-	return "no longer " + was + ""
+	return "no longer " + was
 }
 
 func cellPinVerb(a *cli.App) *cobra.Command {

@@ -53,12 +53,12 @@ func tokenAddVerb(a *cli.App) *cobra.Command {
 				return cli.UsageError(cmd, missingTokenStore)
 			}
 			var made peopleapi.OperatorToken
-			secret := func() (string, error) {
+			makeToken := func() (string, error) {
 				var err error
 				made, err = createToken(cmd.Context(), a, args[0], as, lasts)
 				return made.Token, err
 			}
-			if err = writeSecret(file, secret); err != nil {
+			if err = writeSecret(file, makeToken); err != nil {
 				return fmt.Errorf("add the token %s: %w", args[0], err)
 			}
 			if file != "" {
@@ -93,13 +93,13 @@ func createToken(ctx context.Context, a *cli.App, name string, role access.Role,
 		return made, a.CallServer(ctx, http.MethodPost, "/v1/tokens",
 			peopleapi.NewOperator{Name: name, Role: string(role), For: end}, &made)
 	}
-	kept, secret, err := peopleapi.NewToken(name, role, end, time.Now())
+	record, secret, err := peopleapi.NewToken(name, role, end, time.Now())
 	if err != nil {
 		return made, err
 	}
-	return peopleapi.OperatorToken{Operator: kept, Token: secret}, withStore(ctx, a,
+	return peopleapi.OperatorToken{Operator: record, Token: secret}, withStore(ctx, a,
 		"add the token "+name+" with the role "+string(role), func(st cli.Store) error {
-			return st.AddToken(ctx, kept)
+			return st.AddToken(ctx, record)
 		})
 }
 
@@ -224,9 +224,9 @@ func (l localOperator) auditEntry(what string) access.Entry {
 // writeSecret creates a file that only its owner may read, makes a secret and writes it there. The file comes
 // first: a secret is shown once, and must not be made where it can't be stored. An existing file is not
 // touched; where no secret was made, no file is left. Without a file, the secret is only made.
-func writeSecret(file string, made func() (string, error)) error {
+func writeSecret(file string, makeSecret func() (string, error)) error {
 	if file == "" {
-		_, err := made()
+		_, err := makeSecret()
 		return err
 	}
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
@@ -236,7 +236,7 @@ func writeSecret(file string, made func() (string, error)) error {
 	if err != nil {
 		return fmt.Errorf("no token was made: %w", err)
 	}
-	secret, err := made()
+	secret, err := makeSecret()
 	if err != nil {
 		return errors.Join(err, f.Close(), os.Remove(file))
 	}

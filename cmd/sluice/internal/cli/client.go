@@ -74,22 +74,22 @@ func (a *App) CallServer(ctx context.Context, method, path string, in, into any)
 	// Redirects are not followed: the token would go to another server.
 	client := &http.Client{Transport: transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	resp, err := client.Do(req)
+	httpResponse, err := client.Do(req)
 	if err != nil {
 		return a.connectionError(err)
 	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse))
+	defer httpResponse.Body.Close()
+	response, err := io.ReadAll(io.LimitReader(httpResponse.Body, maxResponse))
 	if err != nil {
 		return fmt.Errorf("ask %s: %w", a.Server, err)
 	}
-	if resp.StatusCode/100 != 2 {
-		return a.responseError(resp, answer)
+	if httpResponse.StatusCode/100 != 2 {
+		return a.responseError(httpResponse, response)
 	}
-	if into == nil || resp.StatusCode == http.StatusNoContent {
+	if into == nil || httpResponse.StatusCode == http.StatusNoContent {
 		return nil
 	}
-	if err := json.Unmarshal(answer, into); err != nil {
+	if err := json.Unmarshal(response, into); err != nil {
 		return Fail(fmt.Errorf("ask %s: the answer can't be read: %w", a.Server, err), "is it a sluice control plane?")
 	}
 	return nil
@@ -111,42 +111,42 @@ func WithoutURL(err error) error {
 // connectionError adds the probable cause and the next step to an error of the connection.
 func (a *App) connectionError(err error) error {
 	err = WithoutURL(err)
-	said := fmt.Errorf("ask %s: %w", a.Server, err)
+	failed := fmt.Errorf("ask %s: %w", a.Server, err)
 	unknown := new(tls.CertificateVerificationError)
-	proxy := new(net.OpError)
+	netErr := new(net.OpError)
 	switch {
 	case errors.Is(err, identity.ErrPin):
-		return Fail(said,
+		return Fail(failed,
 			"set SLUICE_SERVER_PIN to both keys that sluice serve prints when it starts: \"sha256:… sha256:…\"")
 	case errors.As(err, &unknown):
-		return Fail(said,
+		return Fail(failed,
 			"for the certificate that serve made itself, set SLUICE_SERVER_PIN to the keys that serve prints "+
 				"when it starts; for a certificate of your own authority, set SSL_CERT_FILE")
 	case strings.Contains(err.Error(), "certificate required"):
-		return Fail(said, "that is the address for cells (--cells): use an address that serve was given as --listen")
+		return Fail(failed, "that is the address for cells (--cells): use an address that serve was given as --listen")
 	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
-		return Fail(said, "that is a loopback address, which takes http:// and not https://")
+		return Fail(failed, "that is a loopback address, which takes http:// and not https://")
 	case errors.Is(err, io.EOF) && strings.HasPrefix(a.Server, "http://"):
-		return Fail(said, "that address may need https:// instead of http://")
+		return Fail(failed, "that address may need https:// instead of http://")
 	case strings.Contains(err.Error(), "unsupported protocol scheme"):
-		return Fail(said, serverAddressHint)
-	case errors.As(err, &proxy) && proxy.Op == "proxyconnect":
-		return Fail(said,
+		return Fail(failed, serverAddressHint)
+	case errors.As(err, &netErr) && netErr.Op == "proxyconnect":
+		return Fail(failed,
 			"HTTPS_PROXY or HTTP_PROXY names a proxy that can't be reached; NO_PROXY names the hosts that need none")
 	case errors.Is(err, context.DeadlineExceeded):
-		return Fail(said,
+		return Fail(failed,
 			"no answer within %s: is the control plane overloaded, or does something on the way drop packets?",
 			RequestTimeout)
 	}
-	return Fail(said, ServerDownHint)
+	return Fail(failed, ServerDownHint)
 }
 
-func (a *App) responseError(resp *http.Response, answer []byte) error {
+func (a *App) responseError(resp *http.Response, response []byte) error {
 	var problem struct {
 		Title  string `json:"title"`
 		Detail string `json:"detail"`
 	}
-	plain := json.Unmarshal(answer, &problem) != nil || problem.Title == ""
+	plain := json.Unmarshal(response, &problem) != nil || problem.Title == ""
 	err := &Refusal{server: a.Server, Status: resp.StatusCode,
 		detail: strings.TrimSuffix(strings.TrimSpace(cmp.Or(problem.Detail, problem.Title, resp.Status)), ".")}
 	switch status := resp.StatusCode; {

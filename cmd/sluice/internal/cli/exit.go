@@ -51,17 +51,17 @@ func (a *App) ReportError(err error) int {
 	if errors.Is(err, errReported) {
 		return ExitFailed
 	}
-	said, end := new(edits.Error), &exitError{code: ExitFailed}
-	if !errors.As(err, &said) && errors.Is(err, context.Canceled) {
-		said.Next = "it was interrupted; running it again is safe"
+	shown, exit := new(edits.Error), &exitError{code: ExitFailed}
+	if !errors.As(err, &shown) && errors.Is(err, context.Canceled) {
+		shown.Next = "it was interrupted; running it again is safe"
 	}
-	_ = errors.As(err, &end)
-	a.ReportFaults(said.Faults)
+	_ = errors.As(err, &exit)
+	a.ReportFaults(shown.Faults)
 	a.Stderr.PrintLine("sluice: %s", strings.TrimSpace(err.Error()))
-	if said.Next != "" {
-		a.Stderr.PrintLine("next: %s", said.Next)
+	if shown.Next != "" {
+		a.Stderr.PrintLine("next: %s", shown.Next)
 	}
-	return end.code
+	return exit.code
 }
 
 // ReportFaults prints faults to standard error, beside the verb's output.

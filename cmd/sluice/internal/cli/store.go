@@ -60,14 +60,14 @@ type Advertised struct {
 const AdvertisedFact = "control-plane"
 
 // ReadAdvertised returns the stored value, and its encoded form for KeepFact; empty: none is stored.
-func ReadAdvertised(ctx context.Context, st Store) (s Advertised, kept string, err error) {
-	if kept, err = st.Fact(ctx, AdvertisedFact); err != nil || kept == "" {
-		return s, kept, err
+func ReadAdvertised(ctx context.Context, st Store) (s Advertised, stored string, err error) {
+	if stored, err = st.Fact(ctx, AdvertisedFact); err != nil || stored == "" {
+		return s, stored, err
 	}
-	if err := json.Unmarshal([]byte(kept), &s); err != nil {
-		return s, kept, fmt.Errorf("the address of the control plane in the store is damaged: %w", err)
+	if err := json.Unmarshal([]byte(stored), &s); err != nil {
+		return s, stored, fmt.Errorf("the address of the control plane in the store is damaged: %w", err)
 	}
-	return s, kept, nil
+	return s, stored, nil
 }
 
 // HasPassword reports whether the address of a database contains a password.

@@ -167,8 +167,8 @@ func (d *demo) startChild(ctx context.Context, name string, out io.Writer, args 
 		}
 		err := c.Run(ctx)
 		if ctx.Err() == nil {
-			said, _ := os.ReadFile(file.Name())
-			d.childErrors <- fmt.Errorf("%s ended: %w: %s", name, errors.Join(err), lastLine(said))
+			log, _ := os.ReadFile(file.Name())
+			d.childErrors <- fmt.Errorf("%s ended: %w: %s", name, errors.Join(err), lastLine(log))
 		}
 	})
 	return nil

@@ -78,8 +78,8 @@ func (d *demo) announceFeature(ctx context.Context) error {
 // awaitFlagState waits until all cells of a channel (empty: of all) confirm the flag's state.
 func (d *demo) awaitFlagState(ctx context.Context, channel string, state flags.CellState) error {
 	return d.pollUntil(ctx, func() bool {
-		seen, err := cli.FetchFlagDetail(ctx, d.app, demoFlag)
-		return err == nil && len(seen.Cells) > 0 && !slices.ContainsFunc(seen.Cells, func(c view.FlagCell) bool {
+		detail, err := cli.FetchFlagDetail(ctx, d.app, demoFlag)
+		return err == nil && len(detail.Cells) > 0 && !slices.ContainsFunc(detail.Cells, func(c view.FlagCell) bool {
 			return (channel == "" || c.Channel == channel) && (c.State != view.FlagState(state) || !c.Confirmed)
 		})
 	})
@@ -102,10 +102,10 @@ func (d *demo) runVerb(ctx context.Context, who string, args ...string) error {
 		env = append(env, "GIT_AUTHOR_NAME="+who, "GIT_AUTHOR_EMAIL="+who+"@sluice.example")
 	}
 	d.screen.printEvent("$ %s", line)
-	said := process.NewTail(4 << 10)
-	if err := (process.Child{Args: append([]string{d.self}, args...), Env: env, Stdout: said,
-		Stderr: said}).Run(ctx); err != nil {
-		return fmt.Errorf("%s: %w: %s", args[0], err, said.Last(1<<10))
+	output := process.NewTail(4 << 10)
+	if err := (process.Child{Args: append([]string{d.self}, args...), Env: env, Stdout: output,
+		Stderr: output}).Run(ctx); err != nil {
+		return fmt.Errorf("%s: %w: %s", args[0], err, output.Last(1<<10))
 	}
 	return nil
 }

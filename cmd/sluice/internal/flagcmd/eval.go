@@ -133,10 +133,10 @@ func evaluateFlag(a *cli.App, cmd *cobra.Command, key string, caller flags.Conte
 	if result.Message != "" {
 		out.Why = result.Message
 	}
-	return printEvaluated(a, out)
+	return printEvaluation(a, out)
 }
 
-func printEvaluated(a *cli.App, e evaluation) error {
+func printEvaluation(a *cli.App, e evaluation) error {
 	if done, err := a.PrintEncoded(e); done {
 		return err
 	}
@@ -294,25 +294,25 @@ func evaluateByAgent(ctx context.Context, a *cli.App, agent, key string, caller 
 			"is sluice agent running there with --flags-listen?")
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxRuleBytes))
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxRuleBytes))
 	if err != nil {
 		return fmt.Errorf("ask %s: %w", agent, err)
 	}
-	var said struct {
+	var response struct {
 		evaluation
 		Details string `json:"errorDetails"`
 	}
-	if err := json.Unmarshal(answer, &said); err != nil {
+	if err := json.Unmarshal(data, &response); err != nil {
 		return cli.Fail(fmt.Errorf("ask %s: %s: the answer can't be read", agent, resp.Status),
 			"--agent is the address of sluice agent's --flags-listen")
 	}
 	if resp.StatusCode != http.StatusOK {
-		return cli.Fail(fmt.Errorf("ask %s: %s %s", agent, said.Error, said.Details),
+		return cli.Fail(fmt.Errorf("ask %s: %s %s", agent, response.Error, response.Details),
 			"sluice cell flags shows what is in force there")
 	}
-	if reason, killed := said.Metadata["killed"].(string); killed {
-		said.Why = "it is killed: " + reason
+	if reason, killed := response.Metadata["killed"].(string); killed {
+		response.Why = "it is killed: " + reason
 	}
-	said.Key, said.At = key, time.Now().Truncate(time.Second)
-	return printEvaluated(a, said.evaluation)
+	response.Key, response.At = key, time.Now().Truncate(time.Second)
+	return printEvaluation(a, response.evaluation)
 }

@@ -68,22 +68,22 @@ type killProgress struct {
 
 // killByServer asks the control plane to kill a flag, and waits for cells to confirm the kill.
 func killByServer(ctx context.Context, a *cli.App, key string, k peopleapi.NewKill, wait time.Duration) error {
-	var answer peopleapi.Killed
-	if err := a.CallServer(ctx, http.MethodPost, "/v1/flags/"+url.PathEscape(key)+"/kill", k, &answer); err != nil {
-		if said := new(edits.Error); errors.As(err, &said) && said.Next == cli.ServerDownHint {
-			err = cli.Fail(said.Err,
+	var response peopleapi.Killed
+	if err := a.CallServer(ctx, http.MethodPost, "/v1/flags/"+url.PathEscape(key)+"/kill", k, &response); err != nil {
+		if failed := new(edits.Error); errors.As(err, &failed) && failed.Next == cli.ServerDownHint {
+			err = cli.Fail(failed.Err,
 				"while the control plane is down, commit the kill, which cells get once serve is back: sluice "+
 					"flag kill %s --reason WHY --flags-repo REPOSITORY", key)
 		}
 		return fmt.Errorf("kill %s: %w", key, err)
 	}
-	seen := killProgress{FlagKill: answer.FlagKill}
+	progress := killProgress{FlagKill: response.FlagKill}
 	for end := time.Now().Add(wait); ; {
-		now, err := fetchKillProgress(ctx, a, key, answer.FlagKill)
+		now, err := fetchKillProgress(ctx, a, key, response.FlagKill)
 		if err == nil {
-			seen = now
+			progress = now
 		}
-		if err == nil && seen.Unconfirmed == 0 && seen.Cells > 0 || !time.Now().Before(end) {
+		if err == nil && progress.Unconfirmed == 0 && progress.Cells > 0 || !time.Now().Before(end) {
 			break
 		}
 		select {
@@ -92,16 +92,16 @@ func killByServer(ctx context.Context, a *cli.App, key string, k peopleapi.NewKi
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-	return a.PrintResult(seen, func() {
-		a.Stdout.PrintLine("kill %s: stored; %d of %s confirmed that it is off", key, seen.Confirmed,
-			words.Count(seen.Cells, "cell"))
-		if len(seen.Waiting) > 0 {
+	return a.PrintResult(progress, func() {
+		a.Stdout.PrintLine("kill %s: stored; %d of %s confirmed that it is off", key, progress.Confirmed,
+			words.Count(progress.Cells, "cell"))
+		if len(progress.Waiting) > 0 {
 			a.Stdout.PrintLine("%s", a.Stdout.Paint(cli.Yellow,
 				fmt.Sprintf("not confirmed: %s; they get it as soon as they are reached (sluice flag show %s)",
-					cli.JoinSome(seen.Waiting), key)))
+					cli.JoinSome(progress.Waiting), key)))
 		}
-		if answer.Warning != "" {
-			a.Stdout.PrintLine("%s", a.Stdout.Paint(cli.Yellow, answer.Warning))
+		if response.Warning != "" {
+			a.Stdout.PrintLine("%s", a.Stdout.Paint(cli.Yellow, response.Warning))
 		}
 		a.Stdout.PrintLine("next: the control plane commits it; sluice flag unkill %s --reason WHY lifts it", key)
 	})

@@ -70,12 +70,12 @@ func printFlagInCells(ctx context.Context, a *cli.App, key string) error {
 			p.PrintLine("%s", p.Paint(cli.Yellow, "the flags repository has no such flag"))
 		}
 		for _, k := range d.Kills {
-			kept := "not committed yet"
+			committed := "not committed yet"
 			if k.Committed {
-				kept = "committed"
+				committed = "committed"
 			}
 			p.PrintLine("%s", p.Paint(cli.Red,
-				fmt.Sprintf("killed by %s: %s; %s, %d of %s confirmed it%s", cli.OrDash(k.By), k.Reason, kept,
+				fmt.Sprintf("killed by %s: %s; %s, %d of %s confirmed it%s", cli.OrDash(k.By), k.Reason, committed,
 					k.Confirmed, words.Count(k.Cells, "cell"), reviewText(k.Until))))
 		}
 		if text, err := cli.EncodeAs(cli.AsYAML, d.Definition); err == nil && d.Definition != nil {

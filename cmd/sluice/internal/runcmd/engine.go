@@ -134,11 +134,11 @@ func lockDataFolder(data string) (release func() error, err error) {
 // have been started with different settings.
 func advertise(ctx context.Context, st cli.Store, mine cli.Advertised, dir string, log zerolog.Logger) error {
 	for {
-		known, kept, err := cli.ReadAdvertised(ctx, st)
+		known, stored, err := cli.ReadAdvertised(ctx, st)
 		if err != nil {
 			return fmt.Errorf("serve: %w", err)
 		}
-		if kept != "" && !slices.Contains(known.Pins, mine.Pins[0]) {
+		if stored != "" && !slices.Contains(known.Pins, mine.Pins[0]) {
 			return cli.Fail(fmt.Errorf("serve: the active key in %s is %s, and cells of this store know only %s: "+
 				"they would not trust it", dir, mine.Pins[0], known.Pins),
 				"copy active.key and standby.key from the --tls-dir of a replica that works, or from the "+
@@ -151,17 +151,17 @@ func advertise(ctx context.Context, st cli.Store, mine cli.Advertised, dir strin
 		if err != nil {
 			return err
 		}
-		err = st.KeepFact(ctx, cli.AdvertisedFact, kept, string(data))
+		err = st.KeepFact(ctx, cli.AdvertisedFact, stored, string(data))
 		switch {
 		case errors.Is(err, plan.ErrStale): // another replica was quicker: look again
 			continue
 		case err != nil:
 			return err
-		case kept != "" && known.Address != mine.Address:
+		case stored != "" && known.Address != mine.Address:
 			log.Warn().Str("before", known.Address).Str("now", mine.Address).
 				Msg("new cells get another address from now on: give all replicas the same --cells-address")
 		}
-		if kept != "" && known.Pins[0] == mine.Pins[0] && !slices.Equal(known.Pins, mine.Pins) {
+		if stored != "" && known.Pins[0] == mine.Pins[0] && !slices.Equal(known.Pins, mine.Pins) {
 			log.Warn().Strs("before", known.Pins).Strs("now", mine.Pins).
 				Msg("the standby key has changed: if other replicas run, copy this --tls-dir to them, " +
 					"else cells learn now one key and now the other")

@@ -94,15 +94,14 @@ func serve(a *cli.App, cmd *cobra.Command, r engineOptions, d listenOptions) (er
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
-	announces, err := openAnnouncer(a, cmd, e, r)
+	announcing, err := openAnnouncer(a, cmd, e, r)
 	if err != nil {
 		return err
 	}
-	defer announces.Close()
+	defer announcing.Close()
 	if listening.public != "" {
-		if err := advertise(ctx, e.store, cli.Advertised{Address: listening.public, Pins: listening.keys.Pins},
-			listening.tlsDir,
-			e.log); err != nil {
+		mine := cli.Advertised{Address: listening.public, Pins: listening.keys.Pins}
+		if err := advertise(ctx, e.store, mine, listening.tlsDir, e.log); err != nil {
 			return err
 		}
 	}
@@ -112,8 +111,8 @@ func serve(a *cli.App, cmd *cobra.Command, r engineOptions, d listenOptions) (er
 		Pushed: e.Pushed, HookSecret: secret, Branch: a.Branch,
 		Reachable: e.Reachable, Store: e.store.Ready, Keys: listening.cellKeys(), Numbers: e.Numbers,
 	}
-	if announces != nil {
-		announces.extendOptions(&o, e)
+	if announcing != nil {
+		announcing.extendOptions(&o, e)
 	}
 	server, err := controlplane.New(o)
 	if err != nil {
@@ -121,8 +120,8 @@ func serve(a *cli.App, cmd *cobra.Command, r engineOptions, d listenOptions) (er
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	watch := watchPushes(ctx, e.repo, e.log)
-	if announces != nil {
-		announces.startLoops(ctx, g, watchPushes(ctx, announces.repo, e.log))
+	if announcing != nil {
+		announcing.startLoops(ctx, g, watchPushes(ctx, announcing.repo, e.log))
 	}
 	printListeners(a, listening)
 	g.Go(func() error { return e.Run(ctx, watch) })

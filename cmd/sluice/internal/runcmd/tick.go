@@ -44,12 +44,12 @@ func tick(a *cli.App, cmd *cobra.Command, r engineOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
-	announces, err := openAnnouncer(a, cmd, e, r)
+	announcing, err := openAnnouncer(a, cmd, e, r)
 	if err != nil {
 		return err
 	}
-	defer announces.Close()
-	if announces != nil {
+	defer announcing.Close()
+	if announcing != nil {
 		defer e.Lead(ctx)()
 	}
 	_, cursor, err := e.store.Decisions(ctx, -1, 1)
@@ -68,9 +68,9 @@ func tick(a *cli.App, cmd *cobra.Command, r engineOptions) (err error) {
 	if err != nil {
 		return cli.Fail(err, "it is safe to run it again")
 	}
-	var remembered []announce.Write
-	if announces != nil {
-		if _, remembered, err = announces.Tick(ctx); err != nil { // what was done for releases is told all the same
+	var records []announce.Write
+	if announcing != nil {
+		if _, records, err = announcing.Tick(ctx); err != nil { // what was done for releases is told all the same
 			defer func(failed error) { err = errors.Join(failed, err) }(cli.Fail(fmt.Errorf("flags: %w", err),
 				"it is safe to run it again"))
 		}
@@ -94,10 +94,10 @@ func tick(a *cli.App, cmd *cobra.Command, r engineOptions) (err error) {
 			a.Stdout.PrintLine("grant %s of %s to %s", act.Release, act.Channel, cli.JoinSome(act.Cells))
 		}
 	}
-	for _, w := range remembered {
+	for _, w := range records {
 		a.Stdout.PrintLine("flags: %s", w.Why)
 	}
-	if len(decided)+len(made.Actions)+len(remembered) == 0 {
+	if len(decided)+len(made.Actions)+len(records) == 0 {
 		a.Stdout.PrintLine("nothing to do")
 	}
 	for _, v := range made.Blocked {
