@@ -1,5 +1,7 @@
 // Package cellcmd has the verbs of access: cells and their keys, on the vendor's side; the decisions of a
 // cell's owner, on the cell's own machine; and the tokens of people and programs.
+//
+// It never reads a cell's private key, and prints a token only once. A verb runs in one goroutine.
 package cellcmd
 
 import (

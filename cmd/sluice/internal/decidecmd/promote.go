@@ -1,5 +1,8 @@
 // Package decidecmd has the verbs of people's decisions: promote, approve, hold, freeze, rollback, quarantine,
-// and rollout. Each makes one commit in the caller's name; package edits decides its contents.
+// and rollout.
+//
+// Each makes one commit in the caller's name; package edits decides its contents, and the engine acts on it. A
+// verb runs in one goroutine.
 package decidecmd
 
 import (

@@ -1,6 +1,8 @@
 // Package flagcmd has the verbs of feature flags and announcements. Verbs that change something make one commit
 // to the flags repository, whose contents package edits decides; a kill goes through the control plane where
 // there is one. Verbs that only read ask the control plane, or decide as the announcer would.
+//
+// It never writes to a release repository. A verb runs in one goroutine.
 package flagcmd
 
 import (

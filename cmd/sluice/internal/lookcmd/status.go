@@ -1,5 +1,8 @@
 // Package lookcmd has the verbs that show what is happening and why: status, plan, why, log, diff, and
-// simulate. They change nothing, and show the engine's decisions, never decisions of their own.
+// simulate.
+//
+// They change nothing, and show the engine's decisions, never decisions of their own. A verb runs in one
+// goroutine.
 package lookcmd
 
 import (

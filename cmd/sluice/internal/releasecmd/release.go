@@ -1,8 +1,8 @@
 // Package releasecmd has the verbs for a release repository: init, validate, and release cut, list, show and
 // prune. It makes flags repositories too, in the same way.
 //
-// Package edits decides what is committed; this package reads folders and pushes. Each verb is a function that
-// returns a cobra.Command.
+// Package edits decides what is committed; this package reads folders and pushes, and never changes a release.
+// Each verb is a function that returns a cobra.Command, and runs in one goroutine.
 package releasecmd
 
 import (

@@ -1,5 +1,8 @@
 // Package runcmd has the verbs that run programs: the control plane (serve, tick) with its tools, and a cell's
-// agent. It builds and wires their parts by hand.
+// agent.
+//
+// It builds and wires their parts by hand, and decides nothing itself. Loops run in an errgroup, which ends
+// with the verb.
 package runcmd
 
 import (
