@@ -257,7 +257,7 @@ func (b *builder) cells() {
 		}
 		c := b.d.Channels[cell.Channel]
 		if c == nil && len(cell.Faults) == 0 {
-			fault := releases.Fault{File: path.Join(cells.Dir, name, "cell.yaml"), Message: fmt.Sprintf("cell %s names channel %q, which does not exist", name, cell.Channel)}
+			fault := releases.Fault{File: path.Join(cells.Dir, name, "cell.yaml"), Code: manifest.UnknownReference, Message: fmt.Sprintf("cell %s names channel %q, which does not exist", name, cell.Channel)}
 			cell.Faults = append(cell.Faults, fault)
 			b.d.Faults = append(b.d.Faults, fault)
 		}

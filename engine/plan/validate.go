@@ -29,7 +29,7 @@ func (d *Desired) Check() []releases.Fault {
 		all = append(all, d.checkHead(c)...)
 		for _, h := range c.Hotfixes {
 			if r := d.Releases[h.Release]; r == nil || r.Loaded && r.Digest != h.Digest {
-				all = append(all, releases.Fault{File: h.File, Message: fmt.Sprintf("names release %s with digest %s, which is not in the repository", h.Release, h.Digest)})
+				all = append(all, releases.Fault{File: h.File, Code: manifest.UnknownReference, Message: fmt.Sprintf("names release %s with digest %s, which is not in the repository", h.Release, h.Digest)})
 			}
 		}
 		for _, cell := range c.Cells {
@@ -39,7 +39,7 @@ func (d *Desired) Check() []releases.Fault {
 	}
 	for _, q := range d.Quarantine {
 		if r := d.Releases[q.Release]; q.Digest != "" && r != nil && r.Loaded && r.Tombstone == nil && r.Digest != q.Digest {
-			all = append(all, releases.Fault{File: q.File, Message: fmt.Sprintf("release %s has digest %s, not %s", q.Release, r.Digest, q.Digest)})
+			all = append(all, releases.Fault{File: q.File, Code: manifest.Conflict, Message: fmt.Sprintf("release %s has digest %s, not %s", q.Release, r.Digest, q.Digest)})
 		}
 	}
 	return manifest.Sort(all)
@@ -47,22 +47,23 @@ func (d *Desired) Check() []releases.Fault {
 
 // checkRollout finds holds on cells that are not the channel's, and skips of waves or heads that are not there.
 func (d *Desired) checkRollout(c *Channel) (faults []releases.Fault) {
-	warn := func(file, format string, args ...any) {
-		faults = append(faults, releases.Fault{File: file, Line: 1, Warning: true, Message: fmt.Sprintf(format, args...)})
+	warn := func(code manifest.FaultCode, file, format string, args ...any) {
+		faults = append(faults, releases.Fault{File: file, Line: 1, Code: code, Warning: true, Message: fmt.Sprintf(format, args...)})
 	}
 	for _, h := range c.CellHolds {
 		for _, name := range h.Cells {
 			if cell := d.Cells[name]; cell == nil || cell.Channel != c.Name {
-				warn(h.File, "holds %s, which is no cell of %s", name, c.Name)
+				warn(manifest.UnknownReference, h.File, "holds %s, which is no cell of %s", name, c.Name)
 			}
 		}
 	}
 	for _, s := range c.Skips {
 		switch {
 		case c.Effective != nil && s.Sequence > c.Effective.Sequence:
-			warn(s.File, "%s has no head with sequence %d yet", c.Name, s.Sequence)
+			warn(manifest.UnknownReference, s.File, "%s has no head with sequence %d yet", c.Name, s.Sequence)
 		case c.Effective != nil && s.Sequence == c.Effective.Sequence && c.Policy != nil && s.Wave > max(len(c.Policy.Rollout.Waves), 1):
-			warn(s.File, "there is no wave %d: %s has %d", s.Wave, c.Name, len(c.Policy.Rollout.Waves))
+			warn(manifest.UnknownReference, s.File,
+				"there is no wave %d: %s has %d", s.Wave, c.Name, len(c.Policy.Rollout.Waves))
 		}
 	}
 	return faults
@@ -77,9 +78,9 @@ func (d *Desired) checkHead(c *Channel) []releases.Fault {
 	r := d.Releases[c.Head.Release]
 	switch {
 	case r == nil:
-		return []releases.Fault{{File: file, Line: 1, Message: fmt.Sprintf("names release %s, which is not in the repository", c.Head.Release)}}
+		return []releases.Fault{{File: file, Line: 1, Code: manifest.UnknownReference, Message: fmt.Sprintf("names release %s, which is not in the repository", c.Head.Release)}}
 	case c.Effective == nil && c.Head.Digest != "" && r.Loaded && r.Tombstone == nil && c.Head.Digest != r.Digest:
-		return []releases.Fault{{File: file, Message: fmt.Sprintf("release %s has digest %s, not %s", c.Head.Release, r.Digest, c.Head.Digest)}}
+		return []releases.Fault{{File: file, Code: manifest.Conflict, Message: fmt.Sprintf("release %s has digest %s, not %s", c.Head.Release, r.Digest, c.Head.Digest)}}
 	}
 	return nil
 }
@@ -98,10 +99,10 @@ func (d *Desired) checkCell(c *Channel, cell *Cell) []releases.Fault {
 	file := path.Join(cells.Dir, cell.Name, "cell.yaml")
 	var faults []releases.Fault
 	if _, ok := r.Profile(cell.Profile); !ok {
-		faults = append(faults, releases.Fault{File: file, Message: fmt.Sprintf("release %s has no profile %q", r.Version, cell.Profile)})
+		faults = append(faults, releases.Fault{File: file, Code: manifest.UnknownReference, Message: fmt.Sprintf("release %s has no profile %q", r.Version, cell.Profile)})
 	}
 	for _, wrong := range releases.CheckValues(&r.Release, cell.Values) {
-		faults = append(faults, releases.Fault{File: file, Message: fmt.Sprintf("values do not fit release %s: %s", r.Version, wrong)})
+		faults = append(faults, releases.Fault{File: file, Code: manifest.WrongValue, Message: fmt.Sprintf("values do not fit release %s: %s", r.Version, wrong)})
 	}
 	return faults
 }

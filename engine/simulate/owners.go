@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/internal/window"
 	"github.com/sluice-cd/sluice/releases"
 )
@@ -37,15 +38,15 @@ func (d *Decision) owner() *cells.Owner {
 	return &cells.Owner{Paused: d.Paused, Pin: d.Pin, Windows: d.Windows}
 }
 
-func (s *Scenario) checkOwners(fault func(at, format string, args ...any)) {
+func (s *Scenario) checkOwners(fault func(code manifest.FaultCode, at, format string, args ...any)) {
 	for i := range s.Owners {
 		d := &s.Owners[i]
 		at := fmt.Sprintf("owners[%d]", i)
 		if d.Paused == "" && d.Pin == "" && len(d.Windows) == 0 {
-			fault(at, "it decides nothing: give paused, pin or windows")
+			fault(manifest.Missing, at, "it decides nothing: give paused, pin or windows")
 		}
 		if err := d.owner().Check(); err != nil {
-			fault(at, "%s", strings.ReplaceAll(err.Error(), "\n", "; "))
+			fault(manifest.WrongValue, at, "%s", strings.ReplaceAll(err.Error(), "\n", "; "))
 		}
 	}
 }

@@ -23,13 +23,15 @@ func Parse(file string, data []byte) (*Scenario, []manifest.Fault) {
 		return nil, manifest.Sort(faults)
 	}
 	s := &doc.Value
-	fault := func(at, format string, args ...any) { faults = append(faults, doc.Fault(at, format, args...)) }
+	fault := func(code manifest.FaultCode, at, format string, args ...any) {
+		faults = append(faults, doc.Fault(code, at, format, args...))
+	}
 	s.checkCells(fault)
 	s.checkReleases(fault)
 	s.checkOwners(fault)
 	for i, o := range s.Outages {
 		if o.For <= 0 {
-			fault(fmt.Sprintf("outages[%d].for", i), "an outage lasts: for must be more than 0")
+			fault(manifest.WrongValue, fmt.Sprintf("outages[%d].for", i), "an outage lasts: for must be more than 0")
 		}
 	}
 	for i := range s.People {
@@ -42,52 +44,52 @@ func Parse(file string, data []byte) (*Scenario, []manifest.Fault) {
 	return s, nil
 }
 
-func (s *Scenario) checkCells(fault func(at, format string, args ...any)) {
+func (s *Scenario) checkCells(fault func(code manifest.FaultCode, at, format string, args ...any)) {
 	added := 0
 	for channel, n := range s.Cells.Add {
 		if n < 0 || n > maxAdded {
-			fault("cells.add["+channel+"]", "from 0 to %d cells can be added, not %d", maxAdded, n)
+			fault(manifest.WrongValue, "cells.add["+channel+"]", "from 0 to %d cells can be added, not %d", maxAdded, n)
 			continue
 		}
 		if added += n; added > maxAdded {
-			fault("cells.add", "more than %d cells", maxAdded)
+			fault(manifest.TooLarge, "cells.add", "more than %d cells", maxAdded)
 			break
 		}
 	}
 	if r := s.Cells.Report; r != 0 && r < leastReport {
-		fault("cells.report", "cells report every %s at the most", leastReport)
+		fault(manifest.WrongValue, "cells.report", "cells report every %s at the most", leastReport)
 	}
 	for name, span := range map[string]Span{"cells.apply": s.Cells.Apply, "cells.hear": s.Cells.Hear} {
 		if span.Max != 0 && span.Max < span.Min {
-			fault(name, "max is less than min")
+			fault(manifest.Conflict, name, "max is less than min")
 		}
 	}
 }
 
-func (s *Scenario) checkReleases(fault func(at, format string, args ...any)) {
+func (s *Scenario) checkReleases(fault func(code manifest.FaultCode, at, format string, args ...any)) {
 	if len(s.Releases) > maxReleases {
-		fault("releases", "more than %d releases", maxReleases)
+		fault(manifest.TooLarge, "releases", "more than %d releases", maxReleases)
 	}
 	seen := map[string]bool{}
 	for i, r := range s.Releases {
 		at := fmt.Sprintf("releases[%d]", i)
 		if seen[r.Version.String()] {
-			fault(at+".version", "%s is there twice", r.Version)
+			fault(manifest.Duplicate, at+".version", "%s is there twice", r.Version)
 		}
 		seen[r.Version.String()] = true
 		if r.Fails+r.Stalls > 1 {
-			fault(at, "fails and stalls are more than 1 together")
+			fault(manifest.Conflict, at, "fails and stalls are more than 1 together")
 		}
 		if r.Requires.From != "" {
 			if _, err := releases.ParseVersion(r.Requires.From); err != nil {
-				fault(at+".requires.from", "%v", err)
+				fault(manifest.WrongValue, at+".requires.from", "%v", err)
 			}
 		}
 	}
 }
 
-func (a *Act) check(at string, fault func(at, format string, args ...any)) {
-	missing := func(field string) { fault(at, "%s needs %s", a.Do, field) }
+func (a *Act) check(at string, fault func(code manifest.FaultCode, at, format string, args ...any)) {
+	missing := func(field string) { fault(manifest.Missing, at, "%s needs %s", a.Do, field) }
 	if a.Channel == "" && a.Do != "quarantine" {
 		missing("channel")
 	}
@@ -99,10 +101,10 @@ func (a *Act) check(at string, fault func(at, format string, args ...any)) {
 	}
 	if a.Release == "*" {
 		if a.Do != "approve" {
-			fault(at+".release", "only approve takes \"*\"")
+			fault(manifest.Conflict, at+".release", "only approve takes \"*\"")
 		}
 		if !a.At.At.IsZero() {
-			fault(at+".at", "for every release, say how long after its cut: 2h")
+			fault(manifest.Conflict, at+".at", "for every release, say how long after its cut: 2h")
 		}
 	}
 }

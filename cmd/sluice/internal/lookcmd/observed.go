@@ -37,7 +37,7 @@ Times are RFC 3339. If the repository has no cells, those of the file are used.`
 func parseObserved(file string, data []byte) (plan.Observed, []manifest.Fault) {
 	r := &observedParser{file: file, data: data, observed: plan.Observed{Cells: map[string]*plan.CellState{}}}
 	if len(data) > maxObservedBytes {
-		r.fault(0, "is larger than %d bytes", maxObservedBytes)
+		r.fault(manifest.TooLarge, 0, "is larger than %d bytes", maxObservedBytes)
 	} else {
 		r.parse()
 	}
@@ -54,20 +54,21 @@ type observedParser struct {
 }
 
 // fault adds a fault at a byte offset.
-func (r *observedParser) fault(offset int64, format string, args ...any) {
+func (r *observedParser) fault(code manifest.FaultCode, offset int64, format string, args ...any) {
 	at := min(int(offset), len(r.data))
 	if at < r.lineOffset {
 		r.lineOffset, r.line = 0, 0
 	}
 	r.line += bytes.Count(r.data[r.lineOffset:at], []byte{'\n'})
 	r.lineOffset = at
-	r.faults = append(r.faults, manifest.Fault{File: r.file, Line: r.line + 1, Message: fmt.Sprintf(format, args...)})
+	r.faults = append(r.faults, manifest.Fault{File: r.file, Line: r.line + 1, Code: code,
+		Message: fmt.Sprintf(format, args...)})
 }
 
 func (r *observedParser) parse() {
 	dec := json.NewDecoder(bytes.NewReader(r.data))
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		r.fault(dec.InputOffset(), "is not a JSON object")
+		r.fault(manifest.Syntax, dec.InputOffset(), "is not a JSON object")
 		return
 	}
 	seen := map[string]bool{}
@@ -79,7 +80,7 @@ func (r *observedParser) parse() {
 		}
 		key, at := t.(string), dec.InputOffset()
 		if seen[key] {
-			r.fault(at, "%q is there twice", key)
+			r.fault(manifest.Duplicate, at, "%q is there twice", key)
 		}
 		seen[key] = true
 		switch key {
@@ -94,7 +95,8 @@ func (r *observedParser) parse() {
 		case "learned":
 			err = parseValue(r, dec, key, &r.observed.Learned)
 		default:
-			r.fault(at, "unknown field %q: it has cells, observations, since, served, learned", key)
+			r.fault(manifest.UnknownField, at,
+				"unknown field %q: it has cells, observations, since, served, learned", key)
 			err = dec.Decode(new(json.RawMessage))
 		}
 		if err != nil {
@@ -107,7 +109,7 @@ func (r *observedParser) parse() {
 		return
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		r.fault(dec.InputOffset(), "there is more after the end of the object")
+		r.fault(manifest.Syntax, dec.InputOffset(), "there is more after the end of the object")
 	}
 }
 
@@ -123,7 +125,7 @@ func (r *observedParser) addSyntaxFault(dec *json.Decoder, err error) {
 		at, err = int64(len(r.data)), errors.New("it ends too early")
 	}
 	if !errors.Is(err, errStop) {
-		r.fault(at, "is not JSON: %v", err)
+		r.fault(manifest.Syntax, at, "is not JSON: %v", err)
 	}
 }
 
@@ -134,7 +136,7 @@ func parseArray[T any](r *observedParser, dec *json.Decoder, key string, take fu
 		return err
 	}
 	if t != json.Delim('[') {
-		r.fault(dec.InputOffset(), "%s is not an array", key)
+		r.fault(manifest.WrongType, dec.InputOffset(), "%s is not an array", key)
 		return errStop
 	}
 	for i := 0; dec.More(); i++ {
@@ -165,7 +167,7 @@ func parseValue[T any](r *observedParser, dec *json.Decoder, key string, into *T
 // decodeStrict decodes raw, which begins at offset at, and reports whether that succeeded.
 func (r *observedParser) decodeStrict(raw []byte, at int64, what string, into any) bool {
 	if key, offset := duplicateKey(raw); key != "" {
-		r.fault(at+offset, "%s: %q is there twice", what, key)
+		r.fault(manifest.Duplicate, at+offset, "%s: %q is there twice", what, key)
 		return false
 	}
 	dec := json.NewDecoder(bytes.NewReader(raw))
@@ -178,14 +180,19 @@ func (r *observedParser) decodeStrict(raw []byte, at int64, what string, into an
 		if wrong.Field != "" {
 			what += ": " + wrong.Field
 		}
-		r.fault(at+wrong.Offset, "%s is a %s, want %s", what, wrong.Value, jsonTypeName(wrong.Type))
+		r.fault(manifest.WrongType, at+wrong.Offset, "%s is a %s, want %s", what, wrong.Value, jsonTypeName(wrong.Type))
 		return false
 	}
 	if wrong := new(time.ParseError); errors.As(err, &wrong) {
-		r.fault(at+dec.InputOffset(), "%s: %s is not a time like 2026-11-24T09:00:00Z", what, wrong.Value)
+		r.fault(manifest.WrongValue, at+dec.InputOffset(),
+			"%s: %s is not a time like 2026-11-24T09:00:00Z", what, wrong.Value)
 		return false
 	}
-	r.fault(at+dec.InputOffset(), "%s: %s", what, strings.TrimPrefix(err.Error(), "json: "))
+	code := manifest.WrongValue
+	if strings.HasPrefix(err.Error(), "json: unknown field ") {
+		code = manifest.UnknownField
+	}
+	r.fault(code, at+dec.InputOffset(), "%s: %s", what, strings.TrimPrefix(err.Error(), "json: "))
 	return false
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/engine/edits"
+	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -95,7 +96,8 @@ func findLostReleases(ctx context.Context, a *cli.App, dir, oldCommit, newCommit
 			}
 			why = "would be changed: releases are immutable; cut a new version"
 		}
-		faults = append(faults, releases.Fault{File: folder, Message: "release " + version + " " + why})
+		faults = append(faults, releases.Fault{File: folder, Code: manifest.Immutable,
+			Message: "release " + version + " " + why})
 	}
 	return faults, nil
 }
