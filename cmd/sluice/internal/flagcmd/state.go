@@ -15,21 +15,23 @@ import (
 	"github.com/sluice-cd/sluice/flags/announce"
 )
 
-// outlook is what the flags repository says, and what follows for channels and cells as far as they are known here. Close it.
-type outlook struct {
+// flagsState is the tip of the flags repository, with what follows for channels and cells as far as they are
+// known here. The caller closes it.
+type flagsState struct {
 	*edits.Flags
-	repo  *cli.Opened
-	view  *view.View // of the release repository; nil: it was not named
+	repo  *cli.OpenRepository
+	view  *view.View // of the release repository; nil: none is named
 	input announce.Input
 	plan  announce.Plan
 }
 
-func (o *outlook) Close() { o.repo.Close() }
+func (o *flagsState) Close() { o.repo.Close() }
 
-// openOutlook decides as the announcer would at now, from the repositories and the store in --data, and does nothing.
-func openOutlook(a *cli.App, cmd *cobra.Command, now time.Time) (*outlook, error) {
+// openFlagsState decides as the announcer would at now, from the repositories and the store in --data, and
+// changes nothing.
+func openFlagsState(a *cli.App, cmd *cobra.Command, now time.Time) (*flagsState, error) {
 	ctx := cmd.Context()
-	v, err := namedView(ctx, a, cmd)
+	v, err := namedReleasesView(ctx, a, cmd)
 	if err != nil {
 		return nil, err
 	}
@@ -37,12 +39,12 @@ func openOutlook(a *cli.App, cmd *cobra.Command, now time.Time) (*outlook, error
 	if err != nil {
 		return nil, err
 	}
-	s, err := repo.Flags(ctx)
+	s, err := repo.ReadFlags(ctx)
 	if err != nil {
 		repo.Close()
 		return nil, err
 	}
-	o := &outlook{Flags: s, repo: repo, view: v}
+	o := &flagsState{Flags: s, repo: repo, view: v}
 	if o.input, err = announcer.Look(ctx, repo.Repo, s.Commit, v, now); err != nil {
 		repo.Close()
 		return nil, fmt.Errorf("read %s: %w", repo.Address, err)
@@ -54,15 +56,17 @@ func openOutlook(a *cli.App, cmd *cobra.Command, now time.Time) (*outlook, error
 	return o, nil
 }
 
-// namedView is the view of the release repository, with all releases, if it was named.
-func namedView(ctx context.Context, a *cli.App, cmd *cobra.Command) (*view.View, error) {
+// namedReleasesView returns the view of the release repository with all releases; nil: no release repository is
+// named.
+func namedReleasesView(ctx context.Context, a *cli.App, cmd *cobra.Command) (*view.View, error) {
 	if a.Repo == "" && a.Getenv("SLUICE_REPO") == "" {
 		return nil, nil
 	}
-	return a.ViewHere(ctx, cmd, true)
+	return a.LocalView(ctx, cmd, true)
 }
 
-// knownChannels are those that the flags repository itself knows: the engine wrote something for them, so that they have an upstream.
+// knownChannels returns the channels for which the engine has written to the flags repository; such channels
+// have an upstream.
 func knownChannels(s *edits.Flags) (all []announce.Channel) {
 	names := cli.SortedKeys(s.Tree.Heads)
 	for _, of := range s.Tree.Records {

@@ -14,8 +14,8 @@ import (
 	"github.com/sluice-cd/sluice/engine/controlplane/transport"
 )
 
-// doors are what serve is told of where it is reached.
-type doors struct {
+// listenOptions are the flags of serve that say where it listens.
+type listenOptions struct {
 	listen    []string // people and hooks
 	cells     string   // HOST:PORT; empty: cells name themselves, on this machine
 	public    string   // HOST:PORT under which cells reach it; empty: cells
@@ -23,52 +23,61 @@ type doors struct {
 	cert, key string   // files, for https:// addresses; empty: the active key's own
 }
 
-func (d *doors) flags(cmd *cobra.Command) {
+func (d *listenOptions) addFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringArrayVar(&d.listen, "listen", []string{defaultListen}, "for people and hooks: `ADDRESS` on loopback, unix:///PATH, or https://HOST:PORT; may be repeated")
-	f.StringVar(&d.cells, "cells", "", "for cells: `HOST:PORT`, by mutual TLS that ends here (default: cells have no keys and name themselves, on this machine only)")
-	f.StringVar(&d.public, "cells-address", "", "the `HOST:PORT` under which cells reach --cells (default: what --cells says)")
-	f.StringVar(&d.tlsDir, "tls-dir", "", "`DIR` of the control plane's keys, which replicas share (default: tls in --data)")
-	f.StringVar(&d.cert, "tls-cert", "", "PEM `FILE` with the certificate for https:// addresses (default: one that serve makes)")
-	f.StringVar(&d.key, "tls-key", "", "PEM `FILE` with its private key")
+	f.StringArrayVar(&d.listen, "listen", []string{defaultListen},
+		"listen for people and hooks at this `ADDRESS`: loopback, unix:///PATH, or https://HOST:PORT; may be repeated")
+	f.StringVar(&d.cells, "cells", "",
+		"listen for cells at `HOST:PORT`, by mutual TLS that ends here (default: cells have no keys and name "+
+			"themselves, on this machine only)")
+	f.StringVar(&d.public, "cells-address", "",
+		"`HOST:PORT` under which cells reach --cells (default: that of --cells)")
+	f.StringVar(&d.tlsDir, "tls-dir", "",
+		"`DIR` with the control plane's keys, which replicas share (default: tls in --data)")
+	f.StringVar(&d.cert, "tls-cert", "",
+		"PEM `FILE` with the certificate for https:// addresses (default: one that serve makes)")
+	f.StringVar(&d.key, "tls-key", "", "PEM `FILE` with the private key of --tls-cert")
 }
 
-// check says what does not go together, before anything is opened.
-func (d *doors) check(cmd *cobra.Command) error {
+// validate checks the flags against each other, before anything is opened.
+func (d *listenOptions) validate(cmd *cobra.Command) error {
 	if (d.cert == "") != (d.key == "") {
-		return cli.Usage(cmd, "--tls-cert and --tls-key go together")
+		return cli.UsageError(cmd, "--tls-cert and --tls-key go together")
 	}
 	if d.cells == "" {
 		if d.public != "" {
-			return cli.Usage(cmd, "--cells-address says under which address cells reach --cells, which is missing")
+			return cli.UsageError(cmd,
+				"--cells-address is the address under which cells reach --cells, which is missing")
 		}
 		return nil
 	}
 	host, _, err := net.SplitHostPort(d.cells)
 	if err != nil {
-		return cli.Usage(cmd, "--cells %q is not HOST:PORT, such as 0.0.0.0:7601", d.cells)
+		return cli.UsageError(cmd, "--cells %q is not HOST:PORT, such as 0.0.0.0:7601", d.cells)
 	}
 	if d.public == "" {
 		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-			return cli.Usage(cmd, "cells can't dial %q: say with --cells-address HOST:PORT under which address they reach it", d.cells)
+			return cli.UsageError(cmd,
+				"cells can't dial %q: give the address under which they reach it with --cells-address HOST:PORT",
+				d.cells)
 		}
 		return nil
 	}
 	if host, port, err := net.SplitHostPort(d.public); err != nil || host == "" || port == "" || port == "0" {
-		return cli.Usage(cmd, "--cells-address %q is not HOST:PORT, such as sluice.example.com:443", d.public)
+		return cli.UsageError(cmd, "--cells-address %q is not HOST:PORT, such as sluice.example.com:443", d.public)
 	}
 	return nil
 }
 
-// entrances are what serve listens on. Close them.
-type entrances struct {
+// listeners are what serve listens on. The caller closes them.
+type listeners struct {
 	all    []net.Listener
 	tlsDir string          // of keys
 	keys   *transport.Keys // nil: none are needed
 	public string          // HOST:PORT under which cells reach it; empty: they have no listener
 }
 
-func (e *entrances) Close() error {
+func (e *listeners) Close() error {
 	var errs []error
 	for _, l := range e.all {
 		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
@@ -78,17 +87,17 @@ func (e *entrances) Close() error {
 	return errors.Join(errs...)
 }
 
-// cellKeys are what is said to cells; nil: they have no listener.
-func (e *entrances) cellKeys() *transport.Keys {
+// cellKeys returns the keys to present to cells; nil: there is no listener for cells.
+func (e *listeners) cellKeys() *transport.Keys {
 	if e.public == "" {
 		return nil
 	}
 	return e.keys
 }
 
-// open listens everywhere, or nowhere.
-func (d *doors) open(data string) (e *entrances, err error) {
-	e = &entrances{}
+// openListeners listens on every address, or on none.
+func (d *listenOptions) openListeners(data string) (e *listeners, err error) {
+	e = &listeners{}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.Close())
@@ -128,8 +137,8 @@ func (d *doors) open(data string) (e *entrances, err error) {
 	return e, nil
 }
 
-// certificate is the one for people; the keys are opened if anyone needs them.
-func (d *doors) certificate(data string, e *entrances) (cert tls.Certificate, err error) {
+// certificate returns the certificate for people's listeners. It opens the keys if a listener needs them.
+func (d *listenOptions) certificate(data string, e *listeners) (cert tls.Certificate, err error) {
 	secure := false
 	for _, at := range d.listen {
 		secure = secure || strings.HasPrefix(at, "https://")
@@ -147,23 +156,23 @@ func (d *doors) certificate(data string, e *entrances) (cert tls.Certificate, er
 	}
 	if d.cert != "" {
 		if cert, err = transport.ReadPair(d.cert, d.key); err != nil {
-			return cert, cli.Fail(fmt.Errorf("read --tls-cert and --tls-key: %w", err), "both are PEM; the certificate's file begins with the server's own")
+			return cert, cli.Fail(fmt.Errorf("read --tls-cert and --tls-key: %w", err),
+				"both are PEM; the certificate file begins with the server's own certificate")
 		}
 	}
 	return cert, nil
 }
 
-// say tells where it listens.
-func say(a *cli.App, e *entrances) {
+func printListeners(a *cli.App, e *listeners) {
 	for i, l := range e.all {
 		if e.public != "" && i == len(e.all)-1 {
-			a.Stdout.Line("listening for cells on %s, which they reach as %s", l.Addr(), e.public)
+			a.Stdout.PrintLine("listening for cells on %s, which they reach as %s", l.Addr(), e.public)
 			continue
 		}
-		a.Stdout.Line("listening on %s", transport.Address(l))
+		a.Stdout.PrintLine("listening on %s", transport.Address(l))
 	}
 	if e.keys != nil {
-		a.Stdout.Line("active key %s", e.keys.Pins[0])
-		a.Stdout.Line("standby key %s", e.keys.Pins[1])
+		a.Stdout.PrintLine("active key %s", e.keys.Pins[0])
+		a.Stdout.PrintLine("standby key %s", e.keys.Pins[1])
 	}
 }

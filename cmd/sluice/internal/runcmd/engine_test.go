@@ -12,7 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
-// R29: replicas that were not started alike are found out, and one whose key cells would not believe does not start.
+// R29: replicas with different settings are detected, and one whose key cells would not trust does not start.
 func TestReplicasAgree(t *testing.T) {
 	st, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "sluice.db"), zerolog.Nop())
 	if err != nil {
@@ -26,12 +26,12 @@ func TestReplicasAgree(t *testing.T) {
 		{cli.Advertised{Address: "a.example:1", Pins: []string{"A", "B"}}, ""},
 		{cli.Advertised{Address: "a.example:1", Pins: []string{"A", "B"}}, ""},
 		{cli.Advertised{Address: "b.example:1", Pins: []string{"A", "B"}}, "the same --cells-address"},
-		{cli.Advertised{Address: "b.example:1", Pins: []string{"A", "C"}}, "the standby key is another"},
+		{cli.Advertised{Address: "b.example:1", Pins: []string{"A", "C"}}, "the standby key has changed"},
 		{cli.Advertised{Address: "b.example:1", Pins: []string{"C", "D"}}, ""}, // the standby took over
-		{cli.Advertised{Address: "b.example:1", Pins: []string{"A", "B"}}, "would not believe it"},
+		{cli.Advertised{Address: "b.example:1", Pins: []string{"A", "B"}}, "would not trust it"},
 	} {
 		var said bytes.Buffer
-		if err := agree(t.Context(), st, c.mine, "tls", zerolog.New(&said)); err != nil {
+		if err := advertise(t.Context(), st, c.mine, "tls", zerolog.New(&said)); err != nil {
 			said.WriteString(err.Error())
 		}
 		if got := said.String(); (got == "") != (c.says == "") || !strings.Contains(got, c.says) {

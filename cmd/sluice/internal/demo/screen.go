@@ -15,35 +15,34 @@ import (
 	"github.com/sluice-cd/sluice/engine/view"
 )
 
-// screen shows what happens: a line for each event and, on a terminal, where everything is below them.
+// screen prints a line for each event and, on a terminal, draws the status below them.
 type screen struct {
 	out   cli.Printer
 	began time.Time
-	drawn int    // lines of the view that stand below the events
-	view  string // what they say
+	drawn int    // lines of the status view below the events
+	view  string // the text of the status view
 }
 
 func newScreen(out cli.Printer) *screen { return &screen{out: out, began: time.Now()} }
 
-// event prints a line, above the view.
-func (s *screen) event(format string, args ...any) { s.say(cli.Plain, format, args...) }
+// printEvent prints a line above the status view.
+func (s *screen) printEvent(format string, args ...any) { s.printColoured(cli.Plain, format, args...) }
 
-func (s *screen) say(c cli.Colour, format string, args ...any) {
-	s.clear()
+func (s *screen) printColoured(c cli.Colour, format string, args ...any) {
+	s.clearView()
 	at := s.out.Paint(cli.Faint, fmt.Sprintf("%6.1fs", time.Since(s.began).Seconds()))
-	s.out.Line("%s  %s", at, s.out.Paint(c, fmt.Sprintf(format, args...)))
+	s.out.PrintLine("%s  %s", at, s.out.Paint(c, fmt.Sprintf(format, args...)))
 }
 
-// clear takes the view away.
-func (s *screen) clear() {
+func (s *screen) clearView() {
 	if s.drawn > 0 {
 		fmt.Fprintf(s.out, "\x1b[%dA\x1b[J", s.drawn)
 		s.drawn = 0
 	}
 }
 
-// draw puts the view below the events.
-func (s *screen) draw(status view.Status) {
+// drawView draws the status below the events.
+func (s *screen) drawView(status view.Status) {
 	if !s.out.Terminal {
 		return
 	}
@@ -53,22 +52,22 @@ func (s *screen) draw(status view.Status) {
 			width = w
 		}
 	}
-	drawing := lookcmd.Drawn(s.out, status)
+	drawing := lookcmd.StatusText(s.out, status)
 	if s.drawn > 0 && drawing == s.view {
 		return
 	}
-	s.clear()
+	s.clearView()
 	s.view = drawing
 	lines := strings.Split(strings.TrimRight(drawing, "\n"), "\n")
 	fmt.Fprintln(s.out)
 	for _, l := range lines {
-		fmt.Fprintln(s.out, clipped(l, width-1))
+		fmt.Fprintln(s.out, clip(l, width-1))
 	}
 	s.drawn = len(lines) + 1
 }
 
-// clipped cuts a line to a width, colours not counted.
-func clipped(line string, width int) string {
+// clip cuts a line to a width, not counting colours.
+func clip(line string, width int) string {
 	var b strings.Builder
 	seen, escape := 0, false
 	for _, r := range line {
@@ -87,37 +86,39 @@ func clipped(line string, width int) string {
 	return b.String()
 }
 
-// follow prints what is new since the last look, and draws the view again.
-func (s *screen) follow(before, now view.Status, d *plan.Desired) {
+// printChanges prints the difference between two statuses, and draws the status again.
+func (s *screen) printChanges(before, now view.Status, d *plan.Desired) {
 	was := map[string]view.ChannelStatus{}
 	for _, c := range before.Channels {
 		was[c.Name] = c
 	}
 	for _, c := range now.Channels {
-		s.followChannel(was[c.Name], c, d)
+		s.printChannelChanges(was[c.Name], c, d)
 	}
 	cellWas := map[string]view.CellStatus{}
 	for _, c := range before.Cells {
 		cellWas[c.Name] = c
 	}
 	for _, c := range now.Cells {
-		s.followCell(cellWas[c.Name], c)
+		s.printCellChanges(cellWas[c.Name], c)
 	}
-	s.draw(now)
+	s.drawView(now)
 }
 
-func (s *screen) followChannel(was, c view.ChannelStatus, d *plan.Desired) {
+func (s *screen) printChannelChanges(was, c view.ChannelStatus, d *plan.Desired) {
 	if c.Sequence != was.Sequence {
 		for _, h := range d.Channels[c.Name].History {
 			switch {
 			case h.Sequence <= was.Sequence:
 			case h.Kind == plan.Rollback:
-				s.say(cli.Red, "%s: rolled back from %s to %s, commit %s", c.Name, h.Replaces, h.Release, cli.Short(h.Written))
-				if q := quarantineOf(d, h.Replaces); q != "" {
-					s.say(cli.Red, "%s: quarantined: %s", h.Replaces, q)
+				s.printColoured(cli.Red, "%s: rolled back from %s to %s, commit %s", c.Name, h.Replaces, h.Release,
+					cli.ShortID(h.Written))
+				if q := quarantineReason(d, h.Replaces); q != "" {
+					s.printColoured(cli.Red, "%s: quarantined: %s", h.Replaces, q)
 				}
 			default:
-				s.say(cli.Green, "%s: %s %s, commit %s", c.Name, past(h.Kind), h.Release, cli.Short(h.Written))
+				s.printColoured(cli.Green, "%s: %s %s, commit %s", c.Name, pastTense(h.Kind), h.Release,
+					cli.ShortID(h.Written))
 			}
 		}
 	}
@@ -127,19 +128,19 @@ func (s *screen) followChannel(was, c view.ChannelStatus, d *plan.Desired) {
 			known = known || k.Release == b.Release && k.Gate == b.Gate
 		}
 		if !known {
-			s.say(cli.Yellow, "%s: %s", strings.TrimSpace(c.Name+" "+b.Release), b)
+			s.printColoured(cli.Yellow, "%s: %s", strings.TrimSpace(c.Name+" "+b.Release), b)
 		}
 	}
 }
 
-func past(k plan.Kind) string {
+func pastTense(k plan.Kind) string {
 	if k == plan.Promote {
 		return "promoted"
 	}
 	return string(k)
 }
 
-func quarantineOf(d *plan.Desired, version string) string {
+func quarantineReason(d *plan.Desired, version string) string {
 	for _, q := range d.Quarantine {
 		if q.Release == version {
 			return q.Reason
@@ -148,20 +149,20 @@ func quarantineOf(d *plan.Desired, version string) string {
 	return ""
 }
 
-func (s *screen) followCell(was, c view.CellStatus) {
+func (s *screen) printCellChanges(was, c view.CellStatus) {
 	if c.Failures > was.Failures {
-		s.say(cli.Red, "%s: could not keep what it was given, and went back", c.Name)
+		s.printColoured(cli.Red, "%s: could not keep the new release, and went back", c.Name)
 	}
 	if c.State == was.State && c.Release == was.Release {
 		return
 	}
 	switch c.State {
 	case cells.StateHealthy:
-		s.event("%s: healthy on %s", c.Name, c.Release)
+		s.printEvent("%s: healthy on %s", c.Name, c.Release)
 	case cells.StateApplying:
-		s.event("%s: applies %s", c.Name, cli.OrDash(c.Applying))
+		s.printEvent("%s: applies %s", c.Name, cli.OrDash(c.Applying))
 	case cells.StateUnhealthy, cells.StateFailed, cells.StateStuck:
-		s.say(cli.Red, "%s: %s: %s", c.Name, c.State, c.Message)
+		s.printColoured(cli.Red, "%s: %s: %s", c.Name, c.State, c.Message)
 	case cells.StatePending:
 	}
 }
