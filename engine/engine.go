@@ -48,10 +48,10 @@ type Engine struct {
 	inbox        *inbox
 	counters     counters
 
-	ticking  sync.Mutex // held for a whole tick; guards what follows
-	desired  *plan.Desired
-	recorded map[string]int64 // by channel: the newest decision that the store knows
-	refusals map[string]int   // by channel: refused pushes in a row
+	tickMu            sync.Mutex // held for a whole tick; guards what follows
+	desired           *plan.Desired
+	recordedSequences map[string]int64 // by channel: the newest decision that the store knows
+	refusalCounts     map[string]int   // by channel: refused pushes in a row
 }
 
 // New makes an engine that goes on from what store has.
@@ -65,13 +65,13 @@ func New(ctx context.Context, repo Repository, store Store, o Options) (*Engine,
 		return nil, err
 	}
 	follower := newFollower(store, obs, signals, o.Log)
-	clocks := &clocks{store: store, log: o.Log, alone: follower.single, steps: newClock(time.Now())}
+	clocks := &clocks{store: store, log: o.Log, singleProcess: follower.isSingleProcess, detector: newStepDetector(time.Now())}
 	registrar := &registrar{store: store, obs: obs, clocks: clocks, signals: signals}
 	return &Engine{
 		publisher: newPublisher(), registrar: registrar, lease: &lease{store: store, clocks: clocks, signals: signals, log: o.Log},
 		repo: repo, store: store, opts: o, loader: Loader{Repo: repo, Keep: o.Keep}, signals: signals, clocks: clocks, observations: obs,
 		follower: follower, inbox: &inbox{store: store, obs: obs, registrar: registrar, log: o.Log},
-		recorded: map[string]int64{}, refusals: map[string]int{},
+		recordedSequences: map[string]int64{}, refusalCounts: map[string]int{},
 	}, nil
 }
 
@@ -85,6 +85,6 @@ var ErrNotReady = errors.New("the release repository has not been read yet")
 func (e *Engine) Pushed() {
 	e.signals.pushed.Notify()
 	if !e.lease.Leads() {
-		e.signals.pass.Notify()
+		e.signals.forwardPush.Notify()
 	}
 }

@@ -13,9 +13,9 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-func flagged(t *testing.T, w *World) *Engine {
+func newFlagsEngine(t *testing.T, w *World) *Engine {
 	t.Helper()
-	e, err := New(t.Context(), newBranch(w), newMemory(), Options{})
+	e, err := New(t.Context(), newBranch(w), newMemoryStore(), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +26,7 @@ func flagged(t *testing.T, w *World) *Engine {
 func TestGatesSeeFlags(t *testing.T) {
 	t.Parallel()
 	w := NewWorld(t, Union(Policy("staging", "gates: [{when: '!(\"editor\" in flags.killed)'}]\n"), Release("1.0.0"), CellFiles("staging", "s1")))
-	e := flagged(t, w)
+	e := newFlagsEngine(t, w)
 	killed := &view.Flags{Seen: plan.FlagsSeen{Commit: "f1", Killed: []string{"editor"}}}
 	e.Announce(killed)
 	if _, err := e.Tick(t.Context()); err != nil {
@@ -35,7 +35,7 @@ func TestGatesSeeFlags(t *testing.T) {
 	if v := e.View(); v.Flags != killed || v.Desired.Channels["staging"].Effective != nil {
 		t.Fatalf("a killed flag does not hold the release: %+v", v.Plan)
 	}
-	<-e.signals.moved // of the lease, and of the first Announce
+	<-e.signals.changed // of the lease, and of the first Announce
 	changed := e.Changed()
 	e.Announce(&view.Flags{Seen: plan.FlagsSeen{Commit: "f1", Killed: []string{"editor"}}})
 	select {
@@ -44,13 +44,13 @@ func TestGatesSeeFlags(t *testing.T) {
 		t.Error("no other view was shown")
 	}
 	select {
-	case <-e.signals.moved:
+	case <-e.signals.changed:
 		t.Error("a plan is made though gates see nothing else")
 	default:
 	}
 	e.Announce(&view.Flags{Seen: plan.FlagsSeen{Commit: "the second"}})
 	select {
-	case <-e.signals.moved:
+	case <-e.signals.changed:
 	default:
 		t.Error("no plan is made though gates see something else")
 	}
@@ -70,7 +70,7 @@ func TestGatesSeeFlags(t *testing.T) {
 func TestFlagsReported(t *testing.T) {
 	t.Parallel()
 	w := NewWorld(t, Union(Policy("staging", ""), Release("1.0.0"), Head("staging", "1.0.0"), CellFiles("staging", "s1")))
-	e := flagged(t, w)
+	e := newFlagsEngine(t, w)
 	if _, err := e.Tick(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func TestFlagsReported(t *testing.T) {
 		default:
 		}
 		select {
-		case <-e.signals.moved:
+		case <-e.signals.changed:
 			moved = true
 		default:
 		}
@@ -106,7 +106,7 @@ func TestFlagsReported(t *testing.T) {
 	if flagged, moved := woken(); !flagged || moved {
 		t.Errorf("another state: %v, %v", flagged, moved)
 	}
-	if s := e.States()["s1"]; s.Flags.States["classes"] != flags.On {
+	if s := e.CellStates()["s1"]; s.Flags.States["classes"] != flags.On {
 		t.Errorf("kept %+v", s.Flags)
 	}
 }

@@ -15,26 +15,26 @@ import (
 	"github.com/sluice-cd/sluice/internal/backoff"
 )
 
-// maxFolds is how often a report is folded again because another replica kept one of the same cell meanwhile.
-const maxFolds = 8
+// maxFoldTries is how often a report is folded again because another replica kept one of the same cell meanwhile.
+const maxFoldTries = 8
 
-// quietFor is how long it is not said again that a cell's numbers are out of order.
-const quietFor = time.Hour
+// anomalyLogInterval is how long it is not said again that a cell's numbers are out of order.
+const anomalyLogInterval = time.Hour
 
 // inbox folds cells' reports and has the store keep them.
 type inbox struct {
-	store     Store
-	obs       *observations
-	registrar *registrar
-	log       zerolog.Logger
-	lostStore atomic.Bool      // it was said that the store knows less than the cells
-	locks     [8192]sync.Mutex // by name: a cell's reports are folded one after the other, and held until durable, so that many must not share one
+	store         Store
+	obs           *observations
+	registrar     *registrar
+	log           zerolog.Logger
+	restoreLogged atomic.Bool      // it was said that the store knows less than the cells
+	locks         [8192]sync.Mutex // by name: a cell's reports are folded one after the other, and held until durable, so that many must not share one
 }
 
 // Receive takes a cell's report and returns once it is durable (invariant 8).
 func (e *Engine) Receive(ctx context.Context, r cells.Report) (cells.Receipt, error) {
 	k := plan.Arrival{Local: time.Now()}
-	k.At = e.clocks.at(k.Local)
+	k.At = e.clocks.timeAt(k.Local)
 	v := e.View()
 	if v == nil {
 		return cells.Receipt{}, ErrNotReady
@@ -44,7 +44,7 @@ func (e *Engine) Receive(ctx context.Context, r cells.Report) (cells.Receipt, er
 	}
 	e.counters.receiving.Add(1)
 	defer e.counters.receiving.Add(-1)
-	if err := e.inbox.take(ctx, k, r, v.Desired.StaleAfter()); err != nil {
+	if err := e.inbox.acceptReport(ctx, k, r, v.Desired.StaleAfter()); err != nil {
 		return cells.Receipt{}, err
 	}
 	var receipt cells.Receipt
@@ -57,50 +57,50 @@ func (e *Engine) Receive(ctx context.Context, r cells.Report) (cells.Receipt, er
 	return receipt, nil
 }
 
-// take keeps a report, and wakes whom it concerns.
-func (b *inbox) take(ctx context.Context, k plan.Arrival, r cells.Report, staleAfter time.Duration) error {
-	lock := &b.locks[bucket(r.Cell, len(b.locks))]
+// acceptReport keeps a report, and wakes whom it concerns.
+func (b *inbox) acceptReport(ctx context.Context, k plan.Arrival, r cells.Report, staleAfter time.Duration) error {
+	lock := &b.locks[lockIndex(r.Cell, len(b.locks))]
 	lock.Lock()
 	defer lock.Unlock()
-	prev, state, what, err := b.keep(ctx, k, r, staleAfter)
+	prev, state, what, err := b.storeReport(ctx, k, r, staleAfter)
 	if err != nil {
 		return fmt.Errorf("keep report of %s: %w", r.Cell, err)
 	}
-	b.obs.received(state)
+	b.obs.addReported(state)
 	if plan.FlagsDiffer(prev, state) {
-		b.obs.signals.flagged.Notify()
+		b.obs.signals.flagsReported.Notify()
 	}
 	if plan.Material(prev, state) {
-		b.obs.signals.moved.Notify()
+		b.obs.signals.changed.Notify()
 	} else {
-		b.obs.signals.beat.Notify()
+		b.obs.signals.heartbeat.Notify()
 	}
 	b.logAnomalies(prev, state, what)
 	b.quarantineClone(ctx, state)
 	return nil
 }
 
-// keep folds a report and has the store keep it. Where another replica kept one of the cell meanwhile, it is
+// storeReport folds a report and has the store keep it. Where another replica kept one of the cell meanwhile, it is
 // folded on that one. The cell's lock is held.
-func (b *inbox) keep(ctx context.Context, k plan.Arrival, r cells.Report, staleAfter time.Duration) (prev, state *plan.CellState, what plan.Restore, err error) {
+func (b *inbox) storeReport(ctx context.Context, k plan.Arrival, r cells.Report, staleAfter time.Duration) (prev, state *plan.CellState, what plan.Restore, err error) {
 	for try := 1; ; try++ {
 		var d *plan.Desired
-		prev, k.Epoch, d = b.obs.forReport(r.Cell)
+		prev, k.Epoch, d = b.obs.foldInputs(r.Cell)
 		var h plan.FreshEvents
 		state, what, h = k.Fold(prev, r, staleAfter)
 		err = b.store.Report(ctx, []plan.Reported{{State: state, Boot: h.Line, Events: h.Events, Material: plan.Material(prev, state), Strange: plan.UnknownChannels(d, state)}})
 		switch {
 		case !errors.Is(err, plan.ErrStale):
 			return prev, state, what, err
-		case try == maxFolds:
+		case try == maxFoldTries:
 			return prev, state, what, fmt.Errorf("others kept reports of it %d times meanwhile: %w", try, plan.ErrBusy)
 		}
 		if try > 1 {
-			if err := backoff.Sleep(ctx, pause(try)); err != nil {
+			if err := backoff.Sleep(ctx, retryDelay(try)); err != nil {
 				return prev, state, what, err
 			}
 		}
-		if err := b.obs.readCell(ctx, r.Cell); err != nil {
+		if err := b.obs.reloadCell(ctx, r.Cell); err != nil {
 			return prev, state, what, err
 		}
 	}
@@ -111,7 +111,7 @@ func (b *inbox) logAnomalies(prev, s *plan.CellState, what plan.Restore) {
 	log := b.log
 	if m := s.Miscount; m != nil && (prev == nil || prev.Miscount != m) {
 		event := log.Warn()
-		if prev != nil && prev.Miscount != nil && m.At.Sub(prev.Miscount.At) < quietFor {
+		if prev != nil && prev.Miscount != nil && m.At.Sub(prev.Miscount.At) < anomalyLogInterval {
 			event = log.Debug()
 		}
 		event.Str("cell", s.Name).Str("what", m.What).Int64("times", m.Times).Msg("the cell's event numbers are out of order: what came is kept")
@@ -120,7 +120,7 @@ func (b *inbox) logAnomalies(prev, s *plan.CellState, what plan.Restore) {
 	case plan.NoRestore:
 	case plan.StoreRestored:
 		event := log.Debug()
-		if !b.lostStore.Swap(true) {
+		if !b.restoreLogged.Swap(true) {
 			event = log.Warn()
 		}
 		event.Str("cell", s.Name).Msg("the cell knows of more acknowledgments than the store: it was restored or emptied, and is taken as it is")
@@ -134,7 +134,7 @@ func (b *inbox) quarantineClone(ctx context.Context, s *plan.CellState) {
 	if s.Clone == "" {
 		return
 	}
-	if i, _ := b.obs.known(s.Name); i.PublicKey == "" || i.Quarantined != "" || i.Epoch != s.Joined {
+	if i, _ := b.obs.identityOf(s.Name); i.PublicKey == "" || i.Quarantined != "" || i.Epoch != s.Joined {
 		return // there is no key to shut out, or it is, or another one came
 	}
 	b.log.Warn().Str("cell", s.Name).Str("clone", s.Clone).Msg("the cell's key is used from two places: both are shut out until a new token is used")
@@ -148,7 +148,7 @@ func (b *inbox) quarantineClone(ctx context.Context, s *plan.CellState) {
 	}
 }
 
-func bucket(name string, n int) int {
+func lockIndex(name string, n int) int {
 	h := uint32(2166136261)
 	for i := range len(name) {
 		h = (h ^ uint32(name[i])) * 16777619

@@ -18,12 +18,12 @@ type Loader struct {
 	All  bool       // parse every release, not only those that a decision could be about
 	Keep string     // a file to keep what was read in, so that a restart is quick; empty: none
 
-	mu      sync.Mutex
-	cache   manifest.Cache
-	history *plan.History
-	last    *plan.Desired
-	unkept  int  // commits folded since the file was written
-	kept    bool // it was written or read
+	mu               sync.Mutex
+	cache            manifest.Cache
+	history          *plan.History
+	last             *plan.Desired
+	uncachedCommits  int  // commits folded since the file was written
+	cacheFileCurrent bool // it was written or read
 }
 
 // Load gives what the repository says at tip. ErrDiverged: the last tip that was loaded is not in
@@ -41,7 +41,7 @@ func (l *Loader) Load(ctx context.Context, tip string) (*plan.Desired, error) {
 	var warming sync.WaitGroup
 	defer warming.Wait()
 	if l.history == nil {
-		l.recall()
+		l.readCacheFile()
 		warming.Go(func() { cells.Load(&l.cache, files) }) // beside the history, which takes as long
 	}
 	changes, err := l.Repo.Changes(ctx, l.history.Tip, tip)
@@ -62,6 +62,6 @@ func (l *Loader) Load(ctx context.Context, tip string) (*plan.Desired, error) {
 		return nil, err
 	}
 	l.last = d
-	l.keep(d, len(changes))
+	l.writeCacheFile(d, len(changes))
 	return d, nil
 }

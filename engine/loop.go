@@ -10,17 +10,17 @@ import (
 	"github.com/sluice-cd/sluice/internal/backoff"
 )
 
-// beatDelay is how long reports that say nothing new may wait for others before a plan is made.
-const beatDelay = time.Second
+// heartbeatDelay is how long reports that say nothing new may wait for others before a plan is made.
+const heartbeatDelay = time.Second
 
 // Run ticks until ctx ends: when time changes the plan, when a push, a report or another process does, and now and then to
 // look whether a push went unnoticed. It leads while it can. watch may be nil, or be closed: then nobody tells of pushes.
 func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
 	var beside sync.WaitGroup // probes, and what follows the store
 	defer beside.Wait()
-	stop := e.listen(ctx, &beside)
+	stop := e.startBackground(ctx, &beside)
 	defer stop()
-	probes := &probing{asked: map[string]bool{}}
+	probes := &probesInFlight{keys: map[string]bool{}}
 	poll := time.NewTimer(0) // the first look is now
 	defer poll.Stop()
 	wake := time.NewTimer(time.Hour)
@@ -43,33 +43,33 @@ func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
 				continue
 			}
 			fetch = true
-		case <-e.signals.moved:
+		case <-e.signals.changed:
 		case <-wake.C:
-		case <-e.signals.beat:
+		case <-e.signals.heartbeat:
 			if !late {
 				late = true
-				gather.Reset(beatDelay)
+				gather.Reset(heartbeatDelay)
 			}
 			continue
 		case <-gather.C:
 		}
 		late = false
 		gather.Stop()
-		p, err := e.turn(ctx, fetch)
+		p, err := e.runTick(ctx, fetch)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
 			e.opts.Log.Error().Err(err).Msg("tick failed")
-			poll.Reset(pause(failures))
+			poll.Reset(retryDelay(failures))
 			failures++
 			continue
 		case fetch:
 			failures = 0
 			poll.Reset(backoff.Spread(e.opts.Poll))
 		}
-		if e.lease.acts() {
-			e.ask(ctx, p.Wants, probes, &beside)
+		if e.lease.mayAct() {
+			e.startProbes(ctx, p.Wants, probes, &beside)
 		}
 		if !p.Next.IsZero() {
 			wake.Reset(max(p.Next.Sub(e.clocks.now()), time.Millisecond))
@@ -79,61 +79,61 @@ func (e *Engine) Run(ctx context.Context, watch <-chan struct{}) error {
 	}
 }
 
-// listen begins to follow the store and to seek its lease. stop gives the lease back.
-func (e *Engine) listen(ctx context.Context, beside *sync.WaitGroup) (stop func()) {
+// startBackground begins to follow the store and to seek its lease. stop gives the lease back.
+func (e *Engine) startBackground(ctx context.Context, beside *sync.WaitGroup) (stop func()) {
 	stop = e.lease.Lead(ctx)
-	e.observations.listenSince(e.clocks.now())
-	beside.Go(func() { e.follower.follow(ctx) })
+	e.observations.setListeningSince(e.clocks.now())
+	beside.Go(func() { e.follower.followStore(ctx) })
 	beside.Go(func() { e.follower.catchUp(ctx) })
-	beside.Go(func() { e.follower.tellPushes(ctx) })
+	beside.Go(func() { e.follower.forwardPushes(ctx) })
 	return stop
 }
 
-// turn is a tick for the loop: without news of the branch it plans on what was read last.
-func (e *Engine) turn(ctx context.Context, fetch bool) (plan.Plan, error) {
-	e.ticking.Lock()
-	defer e.ticking.Unlock()
-	return e.tick(ctx, fetch || e.View() == nil)
+// runTick is a tick for the loop: without news of the branch it plans on what was read last.
+func (e *Engine) runTick(ctx context.Context, fetch bool) (plan.Plan, error) {
+	e.tickMu.Lock()
+	defer e.tickMu.Unlock()
+	return e.tickLocked(ctx, fetch || e.View() == nil)
 }
 
-// probing is the probes that are under way, so that none is asked twice at a time.
-type probing struct {
-	mu    sync.Mutex
-	asked map[string]bool
+// probesInFlight is the probes that are under way, so that none is asked twice at a time.
+type probesInFlight struct {
+	mu   sync.Mutex
+	keys map[string]bool
 }
 
-func (p *probing) begin(key string) bool {
+func (p *probesInFlight) start(key string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	busy := p.asked[key]
-	p.asked[key] = true
+	busy := p.keys[key]
+	p.keys[key] = true
 	return !busy
 }
 
-func (p *probing) end(key string) {
+func (p *probesInFlight) finish(key string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.asked, key)
+	delete(p.keys, key)
 }
 
-// ask starts the probes that are not under way. Each answer is kept, and wakes the loop.
-func (e *Engine) ask(ctx context.Context, wants []plan.Probe, under *probing, beside *sync.WaitGroup) {
+// startProbes starts the probes that are not under way. Each answer is kept, and wakes the loop.
+func (e *Engine) startProbes(ctx context.Context, wants []plan.Probe, under *probesInFlight, beside *sync.WaitGroup) {
 	if e.opts.Probe == nil {
 		return
 	}
 	for _, w := range wants {
 		key := w.Channel + "\x00" + w.Gate + "\x00" + string(w.Subject) + "\x00" + w.Policy
-		if !under.begin(key) {
+		if !under.start(key) {
 			continue
 		}
 		beside.Go(func() {
-			err := e.answer(ctx, []plan.Probe{w})
+			err := e.runProbes(ctx, []plan.Probe{w})
 			if err != nil && ctx.Err() == nil && !errors.Is(err, plan.ErrDeposed) {
 				e.opts.Log.Error().Err(err).Str("channel", w.Channel).Str("gate", w.Gate).Msg("probe failed")
-				_ = backoff.Sleep(ctx, retryAfter) // nobody is asked without end because answers can't be kept
+				_ = backoff.Sleep(ctx, probeRetryAfter) // nobody is asked without end because answers can't be kept
 			}
-			under.end(key)
-			e.signals.moved.Notify()
+			under.finish(key)
+			e.signals.changed.Notify()
 		})
 	}
 }
@@ -145,13 +145,13 @@ func (e *Engine) Answer(ctx context.Context, wants []plan.Probe) error {
 	}
 	stop := e.lease.Lead(ctx)
 	defer stop()
-	if err := e.answer(ctx, wants); !errors.Is(err, plan.ErrDeposed) {
+	if err := e.runProbes(ctx, wants); !errors.Is(err, plan.ErrDeposed) {
 		return err
 	}
 	return nil // who leads asks for itself
 }
 
-func (e *Engine) answer(ctx context.Context, wants []plan.Probe) error {
+func (e *Engine) runProbes(ctx context.Context, wants []plan.Probe) error {
 	answers := make([]plan.Observation, 0, len(wants))
 	for _, w := range wants {
 		answers = append(answers, e.opts.Probe.Ask(ctx, w, e.clocks.now()))
@@ -159,14 +159,14 @@ func (e *Engine) answer(ctx context.Context, wants []plan.Probe) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if err := e.store.Observe(ctx, answers); err != nil {
+	if err := e.store.RecordObservations(ctx, answers); err != nil {
 		return err
 	}
-	e.observations.wrote(func(o *plan.Observed) { o.Observations = plan.MergeAnswers(o.Observations, answers) })
+	e.observations.applyWrite(func(o *plan.Observed) { o.Observations = plan.MergeAnswers(o.Observations, answers) })
 	return nil
 }
 
-// pause grows from 50 ms to a minute, with full jitter.
-func pause(failures int) time.Duration {
+// retryDelay grows from 50 ms to a minute, with full jitter.
+func retryDelay(failures int) time.Duration {
 	return backoff.FullJitter(backoff.Exponential(50*time.Millisecond, time.Minute, failures))
 }

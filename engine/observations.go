@@ -17,11 +17,11 @@ type observations struct {
 	store   Store
 	signals *signals
 
-	mu       sync.Mutex // guards what follows, and members
-	obs      plan.Observed
-	restored time.Time // observing began anew: the store was found to be restored (R26); zero: it was not
-	writes   uint64    // grows with every write to the store that Known would show: what was read before is not put over it
-	members  members
+	mu         sync.Mutex // guards what follows, and members
+	obs        plan.Observed
+	restoredAt time.Time // observing began anew: the store was found to be restored (R26); zero: it was not
+	writes     uint64    // grows with every write to the store that Known would show: what was read before is not put over it
+	membership membership
 }
 
 // readObservations reads everything that store has.
@@ -34,7 +34,7 @@ func readObservations(ctx context.Context, store Store, s *signals) (*observatio
 		return nil, fmt.Errorf("read what was observed: %w", err)
 	}
 	obs.Cells, obs.Served, obs.Refused, obs.Registered = orEmpty(obs.Cells), orEmpty(obs.Served), orEmpty(obs.Refused), orEmpty(obs.Registered)
-	return &observations{store: store, signals: s, obs: obs, members: newMembers()}, nil
+	return &observations{store: store, signals: s, obs: obs, membership: newMembership()}, nil
 }
 
 func orEmpty[K comparable, V any](m map[K]V) map[K]V {
@@ -62,23 +62,23 @@ func (o *observations) states() map[string]*plan.CellState {
 	return maps.Clone(o.obs.Cells)
 }
 
-// listenSince notes when this process began to listen to cells.
-func (o *observations) listenSince(up time.Time) {
+// setListeningSince notes when this process began to listen to cells.
+func (o *observations) setListeningSince(up time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.obs.Up = up
 }
 
-// begin ends the soak of cells that were silent while the process before this one heard others.
-func (o *observations) begin(staleAfter time.Duration) {
+// endSilentSoaks ends the soak of cells that were silent while the process before this one heard others.
+func (o *observations) endSilentSoaks(staleAfter time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	silenced(o.obs.Cells, staleAfter)
+	endSilentSoaks(o.obs.Cells, staleAfter)
 }
 
-// silenced ends the soak of cells that were silent while the process before this one heard others: only what nobody
+// endSilentSoaks ends the soak of cells that were silent while the process before this one heard others: only what nobody
 // listened to is a pause (R9). It changes the map, not the states in it.
-func silenced(all map[string]*plan.CellState, staleAfter time.Duration) {
+func endSilentSoaks(all map[string]*plan.CellState, staleAfter time.Duration) {
 	var heard time.Time
 	for _, s := range all {
 		if s.LastReport.After(heard) {
@@ -94,55 +94,55 @@ func silenced(all map[string]*plan.CellState, staleAfter time.Duration) {
 	}
 }
 
-// wrote changes what is observed after the same was written to the store.
-func (o *observations) wrote(change func(*plan.Observed)) {
+// applyWrite changes what is observed after the same was written to the store.
+func (o *observations) applyWrite(change func(*plan.Observed)) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.writes++
 	change(&o.obs)
 }
 
-// lapse forgets offers that ended untaken (R14). Each replica finds that out by itself, and one may have been taken just now.
-func (o *observations) lapse(names []string) {
+// forgetOffers forgets offers that ended untaken (R14). Each replica finds that out by itself, and one may have been taken just now.
+func (o *observations) forgetOffers(names []string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.obs.Lapse(names)
 }
 
-// seen is the newest commit that was acted upon, and whether the branch has left it.
-func (o *observations) seen() (commit string, diverged *plan.Divergence) {
+// seenCommit is the newest commit that was acted upon, and whether the branch has left it.
+func (o *observations) seenCommit() (commit string, diverged *plan.Divergence) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.obs.Seen, o.obs.Diverged
 }
 
-// registered is the changes of identity that git may not have yet, by cell.
-func (o *observations) registered() map[string]plan.Registration {
+// registrations is the changes of identity that git may not have yet, by cell.
+func (o *observations) registrations() map[string]plan.Registration {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return maps.Clone(o.obs.Registered)
 }
 
-// forReport is what a report of a cell is folded onto: its last state, the epoch of its identity, and what the repository said last.
-func (o *observations) forReport(cell string) (prev *plan.CellState, epoch int64, d *plan.Desired) {
+// foldInputs is what a report of a cell is folded onto: its last state, the epoch of its identity, and what the repository said last.
+func (o *observations) foldInputs(cell string) (prev *plan.CellState, epoch int64, d *plan.Desired) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	d = o.members.desired
+	d = o.membership.desired
 	return o.obs.Cells[cell], plan.IdentityOf(d, o.obs.Registered, cell).Epoch, d
 }
 
-// isRestored begins to observe anew.
-func (o *observations) isRestored(now time.Time) {
+// restartObserving begins to observe anew.
+func (o *observations) restartObserving(now time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.restored, o.obs.Since = now, now
+	o.restoredAt, o.obs.Since = now, now
 }
 
-// received takes a state that the store kept into what is observed, unless a later report came from elsewhere meanwhile.
-func (o *observations) received(state *plan.CellState) {
+// addReported takes a state that the store kept into what is observed, unless a later report came from elsewhere meanwhile.
+func (o *observations) addReported(state *plan.CellState) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.served(state) {
+	if o.raisesSequence(state) {
 		o.obs.Served[state.Channel] = state.Sequence
 	}
 	now := o.obs.Cells[state.Name]
@@ -157,34 +157,34 @@ func (o *observations) received(state *plan.CellState) {
 	o.obs.Cells[state.Name] = state
 }
 
-// served reports whether a state has a sequence above all that are known, under mu. Channels that the repository does
+// raisesSequence reports whether a state has a sequence above all that are known, under mu. Channels that the repository does
 // not have don't count: a cell could name one after the other.
-func (o *observations) served(s *plan.CellState) bool {
-	d := o.members.desired
+func (o *observations) raisesSequence(s *plan.CellState) bool {
+	d := o.membership.desired
 	return s.Channel != "" && s.Sequence > o.obs.Served[s.Channel] && (d == nil || d.Channels[s.Channel] != nil)
 }
 
-// put takes cells' states that were read into what is observed: never an older one over a newer.
-func (o *observations) put(states map[string]*plan.CellState) {
+// mergeStates takes cells' states that were read into what is observed: never an older one over a newer.
+func (o *observations) mergeStates(states map[string]*plan.CellState) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	flags := false
 	for name, s := range states {
 		s.Watch(o.obs.Up) // the time since its report was watched by this process too, if it was listening then
 		flags = flags || plan.FlagsDiffer(o.obs.Cells[name], s)
-		o.obs.Cells[name] = newer(o.obs.Cells[name], s)
-		if o.served(s) {
+		o.obs.Cells[name] = mergeState(o.obs.Cells[name], s)
+		if o.raisesSequence(s) {
 			o.obs.Served[s.Channel] = s.Sequence
 		}
 	}
 	if flags {
-		o.signals.flagged.Notify()
+		o.signals.flagsReported.Notify()
 	}
 }
 
-// newer puts together what is known here of a cell with what was read: the later report, and the later grant. A grant that
+// mergeState puts together what is known here of a cell with what was read: the later report, and the later grant. A grant that
 // lapsed here comes back with it, and is found to have lapsed again.
-func newer(have, read *plan.CellState) *plan.CellState {
+func mergeState(have, read *plan.CellState) *plan.CellState {
 	if have == nil {
 		return read
 	}
@@ -203,9 +203,9 @@ func newer(have, read *plan.CellState) *plan.CellState {
 	return plan.Give(s, plan.Granted{Assignment: *given.Granted, At: given.GrantedAt})
 }
 
-// readCell reads a cell whose state was written by another process. What the store has counts, also if it is older than
+// reloadCell reads a cell whose state was written by another process. What the store has counts, also if it is older than
 // what is known here: then it was restored.
-func (o *observations) readCell(ctx context.Context, name string) error {
+func (o *observations) reloadCell(ctx context.Context, name string) error {
 	states, err := o.store.Cells(ctx, name)
 	if err != nil {
 		return err
@@ -219,22 +219,22 @@ func (o *observations) readCell(ctx context.Context, name string) error {
 	}
 	s.Watch(o.obs.Up)
 	if have == nil || s.Version >= have.Version {
-		s = newer(have, s)
+		s = mergeState(have, s)
 	}
 	o.obs.Cells[name] = s
 	return nil
 }
 
-// readAll reads everything that the store has.
-func (o *observations) readAll(ctx context.Context) error {
-	if err := o.refresh(ctx); err != nil {
+// reloadAll reads everything that the store has.
+func (o *observations) reloadAll(ctx context.Context) error {
+	if err := o.reloadKnown(ctx); err != nil {
 		return err
 	}
-	return o.readCells(ctx)
+	return o.reloadCells(ctx)
 }
 
-// readCells reads the named cells; without a name, all.
-func (o *observations) readCells(ctx context.Context, names ...string) error {
+// reloadCells reads the named cells; without a name, all.
+func (o *observations) reloadCells(ctx context.Context, names ...string) error {
 	states, err := o.store.Cells(ctx, names...)
 	if err != nil {
 		what := "all"
@@ -243,12 +243,12 @@ func (o *observations) readCells(ctx context.Context, names ...string) error {
 		}
 		return fmt.Errorf("read %s cells: %w", what, err)
 	}
-	o.put(states)
+	o.mergeStates(states)
 	return nil
 }
 
-// refresh reads all but the cells. What this process wrote while it was read is not lost: then it is read again.
-func (o *observations) refresh(ctx context.Context) error {
+// reloadKnown reads all but the cells. What this process wrote while it was read is not lost: then it is read again.
+func (o *observations) reloadKnown(ctx context.Context) error {
 	for {
 		o.mu.Lock()
 		before := o.writes
@@ -257,7 +257,7 @@ func (o *observations) refresh(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read what was observed: %w", err)
 		}
-		if o.keep(known, before) {
+		if o.replaceKnown(known, before) {
 			return nil
 		}
 		if err := ctx.Err(); err != nil {
@@ -266,19 +266,19 @@ func (o *observations) refresh(ctx context.Context) error {
 	}
 }
 
-// keep takes what was read into what is observed, unless this process wrote anything since before.
-func (o *observations) keep(read plan.Observed, before uint64) bool {
+// replaceKnown takes what was read into what is observed, unless this process wrote anything since before.
+func (o *observations) replaceKnown(read plan.Observed, before uint64) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.writes != before {
 		return false
 	}
-	if d := o.members.desired; read.Seen != o.obs.Seen && (d == nil || read.Seen != d.Commit) {
+	if d := o.membership.desired; read.Seen != o.obs.Seen && (d == nil || read.Seen != d.Commit) {
 		o.signals.pushed.Notify() // who leads has seen another tip
 	}
 	o.obs.Since, o.obs.Seen, o.obs.Diverged = read.Since, read.Seen, read.Diverged
-	if o.restored.After(read.Since) {
-		o.obs.Since = o.restored
+	if o.restoredAt.After(read.Since) {
+		o.obs.Since = o.restoredAt
 	}
 	o.obs.Learned, o.obs.Observations, o.obs.Slots = read.Learned, read.Observations, read.Slots
 	o.obs.Refused = orEmpty(read.Refused)
@@ -293,7 +293,7 @@ func (o *observations) keep(read plan.Observed, before uint64) bool {
 		}
 	}
 	if changed {
-		o.members.enroll(o.obs.Registered)
+		o.membership.rebuildRoster(o.obs.Registered)
 	}
 	return true
 }

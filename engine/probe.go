@@ -29,9 +29,9 @@ type HTTPProber struct {
 }
 
 const (
-	maxAnswer  = 1 << 20
-	maxQuoted  = 200
-	retryAfter = 15 * time.Second // how long a failure to ask counts, so that a broken server isn't hammered
+	maxResponseBytes = 1 << 20
+	maxQuotedBytes   = 200
+	probeRetryAfter  = 15 * time.Second // how long a failure to ask counts, so that a broken server isn't hammered
 )
 
 // Ask carries p out.
@@ -42,38 +42,38 @@ func (h HTTPProber) Ask(ctx context.Context, p plan.Probe, now time.Time) plan.O
 	switch {
 	case p.Check != nil:
 		validFor = p.Check.ValidFor
-		o.Value, err = h.check(ctx, p)
+		o.Value, err = h.probeCheck(ctx, p)
 	case p.Metric != nil:
 		validFor = p.Metric.ValidFor
-		o.Value, err = h.metric(ctx, p)
+		o.Value, err = h.probeMetric(ctx, p)
 	default:
 		err = errors.New("nothing to ask")
 	}
 	o.Holds = err == nil
 	if err != nil {
 		o.Reason = words.OneLine(err.Error())
-		validFor = min(validFor, retryAfter)
+		validFor = min(validFor, probeRetryAfter)
 	}
 	o.ValidUntil = now.Add(validFor).UTC()
 	return o
 }
 
-func (h HTTPProber) check(ctx context.Context, p plan.Probe) (string, error) {
-	status, body, err := h.get(ctx, expand(p.Check.URL, p, url.QueryEscape), p.Check.Timeout)
+func (h HTTPProber) probeCheck(ctx context.Context, p plan.Probe) (string, error) {
+	status, body, err := h.fetch(ctx, expandTemplate(p.Check.URL, p, url.QueryEscape), p.Check.Timeout)
 	if err != nil {
 		return "", err
 	}
 	if status < 200 || status > 299 {
-		return "", fmt.Errorf("answered %d: %s", status, quote(body))
+		return "", fmt.Errorf("answered %d: %s", status, quoteBody(body))
 	}
 	return fmt.Sprintf("answered %d", status), nil
 }
 
-// metric asks for an instant vector or scalar with exactly one finite value (R11).
-func (h HTTPProber) metric(ctx context.Context, p plan.Probe) (string, error) {
+// probeMetric asks for an instant vector or scalar with exactly one finite value (R11).
+func (h HTTPProber) probeMetric(ctx context.Context, p plan.Probe) (string, error) {
 	m := p.Metric
-	query := url.Values{"query": {expand(m.Query, p, func(s string) string { return strings.Trim(strconv.Quote(s), `"`) })}}
-	status, body, err := h.get(ctx, strings.TrimRight(m.Prometheus, "/")+"/api/v1/query?"+query.Encode(), m.Timeout)
+	query := url.Values{"query": {expandTemplate(m.Query, p, func(s string) string { return strings.Trim(strconv.Quote(s), `"`) })}}
+	status, body, err := h.fetch(ctx, strings.TrimRight(m.Prometheus, "/")+"/api/v1/query?"+query.Encode(), m.Timeout)
 	if err != nil {
 		return "", err
 	}
@@ -107,10 +107,10 @@ func prometheusValue(status int, body []byte) (float64, error) {
 		} `json:"data"`
 	}
 	if err := json.Unmarshal(body, &answer); err != nil {
-		return 0, fmt.Errorf("answered %d, which is not Prometheus's JSON: %s", status, quote(body))
+		return 0, fmt.Errorf("answered %d, which is not Prometheus's JSON: %s", status, quoteBody(body))
 	}
 	if answer.Status != "success" {
-		return 0, fmt.Errorf("answered %d: %s", status, quote([]byte(answer.Error)))
+		return 0, fmt.Errorf("answered %d: %s", status, quoteBody([]byte(answer.Error)))
 	}
 	var pair [2]any
 	switch answer.Data.Type {
@@ -143,7 +143,7 @@ func prometheusValue(status int, body []byte) (float64, error) {
 	return value, nil
 }
 
-func (h HTTPProber) get(ctx context.Context, address string, timeout time.Duration) (status int, body []byte, err error) {
+func (h HTTPProber) fetch(ctx context.Context, address string, timeout time.Duration) (status int, body []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
@@ -163,22 +163,22 @@ func (h HTTPProber) get(ctx context.Context, address string, timeout time.Durati
 		return 0, nil, fmt.Errorf("ask: %w", err)
 	}
 	defer resp.Body.Close() //nolint:errcheck // read only
-	body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	body, err = io.ReadAll(io.LimitReader(resp.Body, maxResponseBytes))
 	if err != nil {
 		return 0, nil, fmt.Errorf("read the answer: %w", err)
 	}
 	return resp.StatusCode, body, nil
 }
 
-// expand puts the release, its digest and the channel where a gate names them.
-func expand(s string, p plan.Probe, escape func(string) string) string {
+// expandTemplate puts the release, its digest and the channel where a gate names them.
+func expandTemplate(s string, p plan.Probe, escape func(string) string) string {
 	return strings.NewReplacer("{release}", escape(p.Release), "{digest}", escape(string(p.Subject)), "{channel}", escape(p.Channel)).Replace(s)
 }
 
-func quote(body []byte) string {
+func quoteBody(body []byte) string {
 	s := strings.ToValidUTF8(strings.Join(strings.Fields(string(body)), " "), "?")
-	if len(s) > maxQuoted {
-		s = s[:maxQuoted] + "…"
+	if len(s) > maxQuotedBytes {
+		s = s[:maxQuotedBytes] + "…"
 	}
 	return strconv.Quote(s)
 }

@@ -9,13 +9,13 @@ import (
 
 // publisher holds what was decided last, for everyone who serves or shows it.
 type publisher struct {
-	shown atomic.Bool // there is a view
+	hasView atomic.Bool // there is a view
 
-	mu      sync.Mutex // guards what follows
-	view    *view.View
-	flags   *view.Flags   // as last announced; nil: nothing was
-	changed chan struct{} // closed when view is replaced
-	lookErr error         // of the last look at the repository; nil: reachable
+	mu       sync.Mutex // guards what follows
+	view     *view.View
+	flags    *view.Flags   // as last announced; nil: nothing was
+	changed  chan struct{} // closed when view is replaced
+	fetchErr error         // of the last look at the repository; nil: reachable
 }
 
 func newPublisher() *publisher { return &publisher{changed: make(chan struct{})} }
@@ -38,17 +38,17 @@ func (p *publisher) Changed() <-chan struct{} {
 func (p *publisher) Reachable() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.lookErr
+	return p.fetchErr
 }
 
-func (p *publisher) looked(err error) {
+func (p *publisher) recordFetch(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.lookErr = err
+	p.fetchErr = err
 }
 
-// announced is what was announced last.
-func (p *publisher) announced() *view.Flags {
+// announcedFlags is what was announced last.
+func (p *publisher) announcedFlags() *view.Flags {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.flags
@@ -58,26 +58,26 @@ func (p *publisher) announced() *view.Flags {
 func (p *publisher) publish(v *view.View) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.present(v)
+	p.publishLocked(v)
 }
 
-// present is publish, under mu.
-func (p *publisher) present(v *view.View) {
+// publishLocked is publish, under mu.
+func (p *publisher) publishLocked(v *view.View) {
 	v.Flags = p.flags
 	p.view = v
-	p.shown.Store(true)
+	p.hasView.Store(true)
 	close(p.changed)
 	p.changed = make(chan struct{})
 }
 
-// announce shows f from now on, by another view of the same plan. It reports whether gates see something else than before.
-func (p *publisher) announce(f *view.Flags) (gates bool) {
+// announceFlags shows f from now on, by another view of the same plan. It reports whether gates see something else than before.
+func (p *publisher) announceFlags(f *view.Flags) (gates bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	before := p.flags
 	p.flags = f
 	if v := p.view; v != nil {
-		p.present(&view.View{Desired: v.Desired, Observed: v.Observed, Plan: v.Plan, Took: v.Took})
+		p.publishLocked(&view.View{Desired: v.Desired, Observed: v.Observed, Plan: v.Plan, Took: v.Took})
 	}
 	return !before.ForGates().Equal(f.ForGates())
 }

@@ -24,16 +24,16 @@ type replicas struct {
 
 type replica struct {
 	*Engine
-	store *memory
+	store *memoryStore
 	watch chan struct{}
 	stop  func() // as if it was told to end
 }
 
-func together(t *testing.T, w *World, f func(*replicas)) {
+func runReplicas(t *testing.T, w *World, f func(*replicas)) {
 	synctest.Test(t, func(t *testing.T) {
 		w.T, w.Now = t, time.Now()
 		r := &replicas{t: t, w: w, branch: newBranch(w)}
-		m := newMemory()
+		m := newMemoryStore()
 		other := m.replica("b")
 		r.a = r.start(m)
 		synctest.Wait()
@@ -45,7 +45,7 @@ func together(t *testing.T, w *World, f func(*replicas)) {
 	})
 }
 
-func (r *replicas) start(m *memory) *replica {
+func (r *replicas) start(m *memoryStore) *replica {
 	ctx, cancel := context.WithCancel(r.t.Context())
 	e, err := New(ctx, r.branch, m, Options{Log: zerolog.New(zerolog.NewTestWriter(r.t)).With().Str("replica", m.name).Logger(), Poll: 10 * time.Minute})
 	if err != nil {
@@ -94,8 +94,8 @@ func (r *replicas) report(to *replica, cell string, state cells.State) {
 	synctest.Wait()
 }
 
-// all has every cell report to one replica, for a while.
-func (r *replicas) all(to *replica, d time.Duration) {
+// reportAll has every cell report to one replica, for a while.
+func (r *replicas) reportAll(to *replica, d time.Duration) {
 	r.t.Helper()
 	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(30 * time.Second) {
 		for _, name := range []string{"s1", "s2", "s3", "acme"} {
@@ -107,7 +107,7 @@ func (r *replicas) all(to *replica, d time.Duration) {
 	synctest.Wait()
 }
 
-func (r *replicas) soaked(cell string) time.Duration {
+func (r *replicas) wantSameSoak(cell string) time.Duration {
 	r.t.Helper()
 	synctest.Wait()
 	a, b := r.a.View().Observed.Cells[cell], r.b.View().Observed.Cells[cell]
@@ -119,12 +119,12 @@ func (r *replicas) soaked(cell string) time.Duration {
 
 // Fault 12: the leader that is cut off from the store stops before another begins, which is soon; back again, it only shows.
 func TestSuccessorLeadsInTime(t *testing.T) {
-	together(t, TwoChannels(t), func(r *replicas) {
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		if !r.a.Leads() || r.b.Leads() {
 			r.t.Fatalf("a leads: %v, b leads: %v", r.a.Leads(), r.b.Leads())
 		}
 		time.Sleep(2 * time.Minute)
-		r.a.store.reach(false)
+		r.a.store.setReachable(false)
 		cut := time.Now()
 		for !r.b.Leads() {
 			time.Sleep(100 * time.Millisecond)
@@ -135,14 +135,14 @@ func TestSuccessorLeadsInTime(t *testing.T) {
 				r.t.Fatal("nobody leads 15 s after the leader was lost")
 			}
 		}
-		r.all(r.b, 2*time.Minute)
+		r.reportAll(r.b, 2*time.Minute)
 		r.push("bob", "cut", Release("1.1.0"))
-		r.all(r.b, 2*time.Minute)
+		r.reportAll(r.b, 2*time.Minute)
 		if got := r.b.View().Desired.Channels["staging"].Effective.Release; got != "1.1.0" {
 			r.t.Fatalf("staging at %s", got)
 		}
-		r.a.store.reach(true)
-		r.all(r.a, time.Minute)
+		r.a.store.setReachable(true)
+		r.reportAll(r.a, time.Minute)
 		if r.a.Leads() || !r.b.Leads() || r.branch.pushes != 1 {
 			r.t.Errorf("a leads: %v, b leads: %v, %d pushes", r.a.Leads(), r.b.Leads(), r.branch.pushes)
 		}
@@ -157,16 +157,16 @@ func TestSuccessorLeadsInTime(t *testing.T) {
 
 // A leader that ends gives the lease back: the other acts within a few seconds.
 func TestLeaderResigns(t *testing.T) {
-	together(t, TwoChannels(t), func(r *replicas) {
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		time.Sleep(time.Minute)
 		r.a.stop()
-		time.Sleep(leaseEvery)
+		time.Sleep(leaseInterval)
 		synctest.Wait()
 		if !r.b.Leads() {
 			r.t.Fatal("b does not lead")
 		}
 		r.b.watch <- struct{}{}
-		r.all(r.b, time.Minute)
+		r.reportAll(r.b, time.Minute)
 		if p := r.b.View().Plan; len(p.Actions) > 0 {
 			r.t.Errorf("left undone: %s", Kinds(p))
 		}
@@ -175,12 +175,12 @@ func TestLeaderResigns(t *testing.T) {
 
 // Fault 11: a leader that was deposed without knowing finds out by its next write, which does nothing. That is no error.
 func TestDeposedLeaderDoesNothing(t *testing.T) {
-	together(t, TwoChannels(t), func(r *replicas) {
-		r.all(r.a, 2*time.Minute)
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
+		r.reportAll(r.a, 2*time.Minute)
 		a := r.a.store
 		a.mu.Lock()
 		a.holder, a.until = r.b.store, time.Now().Add(time.Hour) // b got it while a was not looking
-		a.shared.term++
+		a.sharedDatabase.term++
 		a.mu.Unlock()
 		r.push("bob", "cut", Release("1.1.0"))
 		r.a.Pushed()
@@ -193,34 +193,34 @@ func TestDeposedLeaderDoesNothing(t *testing.T) {
 
 // R9: what one replica saw go wrong between two healthy reports at another is never counted.
 func TestIllnessSeenElsewhereEndsSoak(t *testing.T) {
-	together(t, TwoChannels(t), func(r *replicas) {
-		r.all(r.b, 10*time.Minute)
-		if got := r.soaked("s1"); got < 8*time.Minute {
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
+		r.reportAll(r.b, 10*time.Minute)
+		if got := r.wantSameSoak("s1"); got < 8*time.Minute {
 			r.t.Fatalf("soaked %s", got)
 		}
 		r.report(r.a, "s1", cells.StateUnhealthy)
 		time.Sleep(10 * time.Second)
 		r.report(r.b, "s1", cells.StateHealthy)
-		if got := r.soaked("s1"); got != 0 {
+		if got := r.wantSameSoak("s1"); got != 0 {
 			r.t.Errorf("soaked %s", got)
 		}
 		// The same, and the news does not come.
-		r.all(r.b, 2*time.Minute)
+		r.reportAll(r.b, 2*time.Minute)
 		b := r.b.store
 		b.mu.Lock()
-		b.told = func(News) {}
-		told := b.shared.replicas
-		b.shared.replicas = nil
+		b.onUpdate = func(StoreUpdate) {}
+		told := b.sharedDatabase.replicas
+		b.sharedDatabase.replicas = nil
 		b.mu.Unlock()
 		r.report(r.a, "s1", cells.StateUnhealthy)
 		r.report(r.b, "s1", cells.StateHealthy)
 		b.mu.Lock()
-		b.shared.replicas, b.told = told, r.b.follower.told
+		b.sharedDatabase.replicas, b.onUpdate = told, r.b.follower.handleUpdate
 		b.mu.Unlock()
-		r.b.follower.told(News{All: true})
-		r.a.follower.told(News{All: true})
+		r.b.follower.handleUpdate(StoreUpdate{All: true})
+		r.a.follower.handleUpdate(StoreUpdate{All: true})
 		time.Sleep(2 * time.Second)
-		if got := r.soaked("s1"); got != 0 {
+		if got := r.wantSameSoak("s1"); got != 0 {
 			r.t.Errorf("soaked %s, and nobody told b", got)
 		}
 	})
@@ -228,11 +228,11 @@ func TestIllnessSeenElsewhereEndsSoak(t *testing.T) {
 
 // R9: a cell that goes from replica to replica soaks as long as it was watched, and no longer.
 func TestSoakGoesOnAcrossReplicas(t *testing.T) {
-	together(t, TwoChannels(t), func(r *replicas) {
-		r.all(r.a, time.Minute)
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
+		r.reportAll(r.a, time.Minute)
 		r.report(r.a, "s1", cells.StateHealthy)
 		time.Sleep(2 * time.Second)
-		s := r.soaked("s1")
+		s := r.wantSameSoak("s1")
 		for range 10 {
 			time.Sleep(20 * time.Second)
 			r.report(r.b, "s1", cells.StateHealthy)
@@ -240,7 +240,7 @@ func TestSoakGoesOnAcrossReplicas(t *testing.T) {
 			r.report(r.a, "s1", cells.StateHealthy)
 		}
 		time.Sleep(2 * time.Second) // what only says "still so" may be gathered
-		if got, waited := r.soaked("s1")-s, 10*30*time.Second+2*time.Second; got != waited {
+		if got, waited := r.wantSameSoak("s1")-s, 10*30*time.Second+2*time.Second; got != waited {
 			r.t.Errorf("soaked %s in %s", got, waited)
 		}
 	})
@@ -248,9 +248,9 @@ func TestSoakGoesOnAcrossReplicas(t *testing.T) {
 
 // R9: what a replica that was down did not hear of does not count for it; it counts again from its first report on.
 func TestSoakPausesWhileNobodyListens(t *testing.T) {
-	together(t, TwoChannels(t), func(r *replicas) {
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		r.b.stop()
-		r.all(r.a, 5*time.Minute)
+		r.reportAll(r.a, 5*time.Minute)
 		before := r.a.View().Observed.Cells["s1"].Soaked
 		r.a.stop()
 		time.Sleep(2 * time.Minute)
@@ -279,10 +279,10 @@ func TestStoresClock(t *testing.T) {
 		blocked bool
 	}{"near": {20 * time.Second, false}, "far": {-2 * time.Minute, true}} {
 		t.Run(name, func(t *testing.T) {
-			together(t, TwoChannels(t), func(r *replicas) {
-				s := r.a.store.shared
+			runReplicas(t, TwoChannels(t), func(r *replicas) {
+				s := r.a.store.sharedDatabase
 				s.mu.Lock()
-				s.off = c.off
+				s.clockOffset = c.off
 				s.mu.Unlock()
 				time.Sleep(time.Minute) // until it was looked at
 				r.report(r.a, "s1", cells.StateHealthy)
@@ -304,8 +304,8 @@ func TestStoresClock(t *testing.T) {
 
 // A hook reaches any replica: the one that leads looks at the branch at once, not at its next poll.
 func TestHookAtAFollower(t *testing.T) {
-	together(t, TwoChannels(t), func(r *replicas) {
-		r.all(r.a, time.Minute)
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
+		r.reportAll(r.a, time.Minute)
 		r.branch.mu.Lock()
 		r.w.Now = time.Now()
 		r.w.Commit("bob", "cut", Release("1.1.0"))
@@ -322,41 +322,41 @@ func TestHookAtAFollower(t *testing.T) {
 			r.t.Errorf("b shows %s", got)
 		}
 		// The push could not be told, for the connection was lost: who hears of the store again looks.
-		r.b.store.reach(false)
+		r.b.store.setReachable(false)
 		r.branch.mu.Lock()
 		r.w.Commit("bob", "cut", Release("1.2.0"))
 		r.branch.mu.Unlock()
 		r.b.Pushed()
 		synctest.Wait()
-		r.a.follower.told(News{All: true})
+		r.a.follower.handleUpdate(StoreUpdate{All: true})
 		synctest.Wait()
 		if d := r.a.View().Desired; d.Releases["1.2.0"] == nil {
 			r.t.Errorf("a is at %s", d.Commit)
 		}
-		r.b.store.reach(true)
+		r.b.store.setReachable(true)
 	})
 }
 
 // R29: a replica that has not heard of the store for 5 s can't know who was shut out.
 func TestReplicaKnowsThatItIsDeaf(t *testing.T) {
-	together(t, TwoChannels(t), func(r *replicas) {
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		time.Sleep(time.Minute)
 		if err := errors.Join(r.a.Fresh(), r.b.Fresh()); err != nil {
 			r.t.Fatal(err)
 		}
-		r.b.store.reach(false)
+		r.b.store.setReachable(false)
 		time.Sleep(6 * time.Second)
 		if r.b.Fresh() == nil || r.a.Fresh() != nil {
 			r.t.Errorf("b: %v, a: %v", r.b.Fresh(), r.a.Fresh())
 		}
-		r.b.store.reach(true)
+		r.b.store.setReachable(true)
 		time.Sleep(2 * time.Second)
 		if err := r.b.Fresh(); err != nil {
 			r.t.Error(err)
 		}
 		slow := func(yes bool) { // it hears that there is news, and can't read it
 			r.b.store.mu.Lock()
-			r.b.store.slow = yes
+			r.b.store.unreadable = yes
 			r.b.store.mu.Unlock()
 		}
 		slow(true)
@@ -381,8 +381,8 @@ func TestReplicaKnowsThatItIsDeaf(t *testing.T) {
 
 // A tick beside a leader that runs does nothing, and tells.
 func TestTickBesideALeader(t *testing.T) {
-	together(t, TwoChannels(t), func(r *replicas) {
-		r.all(r.a, 2*time.Minute)
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
+		r.reportAll(r.a, 2*time.Minute)
 		r.b.stop()
 		ctx := r.t.Context()
 		e, err := New(ctx, r.branch, r.b.store, Options{})
@@ -404,14 +404,14 @@ func TestTickBesideALeader(t *testing.T) {
 
 // R14: slots are counted in the store, and end with what they were for, whichever replica hears of it and whoever leads.
 func TestSlotsAcrossReplicas(t *testing.T) {
-	together(t, One(t, "rollout: {maxInFlight: 1}\n"), func(r *replicas) {
+	runReplicas(t, One(t, "rollout: {maxInFlight: 1}\n"), func(r *replicas) {
 		used := func() []string {
-			s := r.a.store.shared
+			s := r.a.store.sharedDatabase
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			return s.obs.Slots["staging"]
 		}
-		r.all(r.b, 2*time.Minute)
+		r.reportAll(r.b, 2*time.Minute)
 		r.push("bob", "cut", Release("1.1.0"))
 		done := map[string]bool{}
 		for i := range 20 {
@@ -429,7 +429,7 @@ func TestSlotsAcrossReplicas(t *testing.T) {
 					r.t.Error("no grants were counted")
 				}
 				r.a.stop()
-				time.Sleep(leaseEvery + time.Second)
+				time.Sleep(leaseInterval + time.Second)
 				r.a = r.start(r.a.store)
 			}
 			time.Sleep(20 * time.Second)

@@ -14,7 +14,7 @@ import (
 
 // Fault 45: a person who asks why hears of it.
 func TestWhyNamesMiscounts(t *testing.T) {
-	together(t, TwoChannels(t), func(r *replicas) {
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		for _, n := range []int64{1, 5} {
 			_, err := r.a.Receive(context.Background(), cells.Report{Cell: "s1", Boot: "b", State: cells.StatePending, Confirmed: n / 2, Events: []cells.Event{{Number: n, Kind: "healthy"}}})
 			if err != nil {

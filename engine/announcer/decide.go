@@ -63,7 +63,7 @@ func (a *Announcer) decide(ctx context.Context) (fetch bool) {
 	}
 	fetch = fetch || a.behind()
 	now, doubt := a.now()
-	states := a.o.Engine.States()
+	states := a.o.Engine.CellStates()
 	is := situation{a.read, a.kills, a.split, a.fault, a.survey(v, states, a.told()), a.leads, doubt}
 	if is.same(a.decided) && (a.plan.Next.IsZero() || now.Before(a.plan.Next)) {
 		return fetch

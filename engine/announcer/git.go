@@ -177,7 +177,7 @@ func (a *Announcer) keepMark(ctx context.Context) {
 		return
 	}
 	a.mark = m
-	if err := a.o.Store.MarkFlags(ctx, m); err != nil && ctx.Err() == nil && !errors.Is(err, plan.ErrDeposed) {
+	if err := a.o.Store.SetFlagsMark(ctx, m); err != nil && ctx.Err() == nil && !errors.Is(err, plan.ErrDeposed) {
 		a.o.Log.Error().Err(err).Msg("which commit of the flags repository was acted upon could not be stored")
 	}
 }

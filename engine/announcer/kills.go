@@ -36,7 +36,7 @@ func (a *Announcer) land(ctx context.Context) {
 		}
 		a.kills = slices.Clone(a.kills) // it is part of what was decided on
 		a.kills[i].Landed = commit
-		if err := a.o.Store.Landed(ctx, k.ID, commit); err != nil {
+		if err := a.o.Store.MarkKillLanded(ctx, k.ID, commit); err != nil {
 			a.o.Log.Warn().Err(err).Str("flag", k.Override.Flag).Str("commit", commit).Msg("that a kill is committed could not be stored: it is found again")
 		}
 	}

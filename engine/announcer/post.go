@@ -50,7 +50,7 @@ func (a *Announcer) post(ctx context.Context, now time.Time) {
 	if reflect.DeepEqual(a.memory, a.kept) {
 		return
 	}
-	if err := a.o.Store.RememberFlags(ctx, a.memory); err != nil {
+	if err := a.o.Store.SetFlagsMemory(ctx, a.memory); err != nil {
 		a.cantKeep(ctx, err)
 		return
 	}

@@ -106,7 +106,7 @@ func (s *Sender) look(ctx context.Context, workers *sync.WaitGroup) error {
 	}
 	s.settle(ctx)
 	busy := s.working() // before it is read what is due: what they are about to write down is not read again
-	due, err := s.opts.Store.Due(ctx, time.Now(), batch)
+	due, err := s.opts.Store.DueMessages(ctx, time.Now(), batch)
 	if err != nil {
 		return err
 	}

@@ -241,7 +241,7 @@ func (f *forgetful) Sent(ctx context.Context, m plan.Message) error {
 	if f.forgets.Load() {
 		return plan.ErrFull
 	}
-	return f.Outbox.Sent(ctx, m)
+	return f.Outbox.MarkSent(ctx, m)
 }
 
 // A crash after the answer came and before that was written down: the message comes again, under the same id (fault 3).

@@ -110,7 +110,7 @@ func (s *Sender) write(ctx context.Context, o outcome) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeDown) // what was sent is to be known
 	defer cancel()
 	if o.sent {
-		return s.opts.Store.Sent(ctx, o.message)
+		return s.opts.Store.MarkSent(ctx, o.message)
 	}
 	return s.opts.Store.Postpone(ctx, o.message, o.until, o.why)
 }

@@ -10,12 +10,12 @@ import (
 // Now is this machine's clock: all who share a file share it.
 func (s *Store) Now(ctx context.Context) (time.Time, error) { return s.now(), ctx.Err() }
 
-// Pushed tells nobody: the processes that share a file are on one machine with the repository's mirror, one serves, and the
+// NotifyPush tells nobody: the processes that share a file are on one machine with the repository's mirror, one serves, and the
 // others look for themselves.
-func (s *Store) Pushed(ctx context.Context) error { return ctx.Err() }
+func (s *Store) NotifyPush(ctx context.Context) error { return ctx.Err() }
 
 // Follow looks now and then whether another process wrote. What it was is not known: News.All says so.
-func (s *Store) Follow(ctx context.Context, told func(engine.News)) error {
+func (s *Store) Follow(ctx context.Context, told func(engine.StoreUpdate)) error {
 	seen, lost := int64(0), true // told of everything at the start
 	tick := time.NewTicker(s.poll)
 	defer tick.Stop()
@@ -31,7 +31,7 @@ func (s *Store) Follow(ctx context.Context, told func(engine.News)) error {
 		default:
 			all := lost || version != seen
 			seen, lost = version, false
-			told(engine.News{All: all})
+			told(engine.StoreUpdate{All: all})
 		}
 		select {
 		case <-ctx.Done():

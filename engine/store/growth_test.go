@@ -52,11 +52,11 @@ func live(t *testing.T, s *store.Store, day int, now time.Time) {
 		batch, names = append(batch, r), append(names, name)
 		offers = append(offers, plan.Offer{Granted: plan.Granted{Cell: name, At: now, Assignment: cells.Assignment{Channel: "staging", Epoch: 1, Sequence: version}}, Cap: 100})
 	}
-	_, err := s.Grant(ctx, offers)
+	_, err := s.RecordGrants(ctx, offers)
 	for _, err := range []error{
-		err, s.Report(ctx, batch), s.Free(ctx, "staging", names),
-		s.Observe(ctx, []plan.Observation{{Gate: "check", Subject: fmt.Sprint("release ", day), ObservedAt: now, ValidUntil: now.Add(time.Hour), Value: strings.Repeat("z", 1000)}}),
-		s.Learn(ctx, plan.Learned{Rollouts: []plan.Rollout{{Channel: "staging", Sequence: version, Since: now, Eligible: slices.Repeat(names, 50)}}}),
+		err, s.Report(ctx, batch), s.FreeSlots(ctx, "staging", names),
+		s.RecordObservations(ctx, []plan.Observation{{Gate: "check", Subject: fmt.Sprint("release ", day), ObservedAt: now, ValidUntil: now.Add(time.Hour), Value: strings.Repeat("z", 1000)}}),
+		s.RecordLearned(ctx, plan.Learned{Rollouts: []plan.Rollout{{Channel: "staging", Sequence: version, Since: now, Eligible: slices.Repeat(names, 50)}}}),
 		s.AddJoin(ctx, access.Join{Cell: "cell-00", Hash: fmt.Sprint("hash ", day), By: strings.Repeat("a", 500), Created: now, Expires: now.Add(access.JoinFor)}),
 		s.Register(ctx, plan.Registration{Cell: "cell-00", Identity: cells.Identity{Serial: version}}),
 	} {

@@ -48,10 +48,10 @@ func readTerm(tx *sql.Tx) (t term, err error) {
 	return t, err
 }
 
-// Lead takes the lease for length, or renews it if it is this store's. led is false while another's has not run out;
+// AcquireLease takes the lease for length, or renews it if it is this store's. led is false while another's has not run out;
 // that of a process that died counts no more, where the system can tell. A lease that ran out is a new term for the
 // one who had it too: a process that asked for none may have written in between.
-func (s *Store) Lead(ctx context.Context, length time.Duration) (number int64, led bool, err error) {
+func (s *Store) AcquireLease(ctx context.Context, length time.Duration) (number int64, led bool, err error) {
 	s.lease.asked.Store(true)
 	err = s.tx(ctx, "take the lease", func(tx *sql.Tx) error {
 		t, err := readTerm(tx)
@@ -83,8 +83,8 @@ func (s *Store) Lead(ctx context.Context, length time.Duration) (number int64, l
 	return number, led, nil
 }
 
-// Resign ends this store's term, if it leads.
-func (s *Store) Resign(ctx context.Context) error {
+// ReleaseLease ends this store's term, if it leads.
+func (s *Store) ReleaseLease(ctx context.Context) error {
 	err := s.tx(ctx, "give the lease back", func(tx *sql.Tx) error {
 		_, err := tx.Exec(`UPDATE lease SET holder = '', until = 0 WHERE holder = ?`, s.lease.holder)
 		return err

@@ -22,7 +22,7 @@ func leadForLong(ctx context.Context, file string) error {
 	if err != nil {
 		return err
 	}
-	term, led, err := s.Lead(ctx, 24*time.Hour)
+	term, led, err := s.AcquireLease(ctx, 24*time.Hour)
 	if err == nil && !led {
 		err = fmt.Errorf("term %d is another's", term)
 	}
@@ -52,20 +52,20 @@ func TestKilledLeaderIsFollowedAtOnce(t *testing.T) {
 		if err != nil || string(line) != fmt.Sprint(2*round+1, true) {
 			t.Fatalf("the leader said %q (%v)", line, err)
 		}
-		if term, led, err := s.Lead(t.Context(), time.Minute); led || term != 2*round+1 {
+		if term, led, err := s.AcquireLease(t.Context(), time.Minute); led || term != 2*round+1 {
 			t.Errorf("beside a leader that lives: term %d, led %v (%v)", term, led, err)
 		}
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
 		cmd.Wait() // killed: an error, of course
-		if term, led, err := s.Lead(t.Context(), time.Minute); !led || term != 2*round+2 {
+		if term, led, err := s.AcquireLease(t.Context(), time.Minute); !led || term != 2*round+2 {
 			t.Errorf("after it was killed: term %d, led %v (%v)", term, led, err)
 		}
-		if err := s.Seen(t.Context(), "4f0c", nil); err != nil {
+		if err := s.RecordSeen(t.Context(), "4f0c", nil); err != nil {
 			t.Error(err)
 		}
-		if err := s.Resign(t.Context()); err != nil {
+		if err := s.ReleaseLease(t.Context()); err != nil {
 			t.Error(err)
 		}
 	}
@@ -78,11 +78,11 @@ func TestLeaseOutlivesNoClockThatWasSetBack(t *testing.T) {
 	clock := func() time.Time { return now }
 	file := filepath.Join(t.TempDir(), "sluice.db")
 	a, b := open(t, file, store.Options{Now: clock}), open(t, file, store.Options{Now: clock})
-	if _, led, err := a.Lead(t.Context(), 10*time.Second); !led {
+	if _, led, err := a.AcquireLease(t.Context(), 10*time.Second); !led {
 		t.Fatal(err)
 	}
 	now = now.Add(-time.Hour)
-	if term, led, err := b.Lead(t.Context(), 10*time.Second); !led || term != 2 {
+	if term, led, err := b.AcquireLease(t.Context(), 10*time.Second); !led || term != 2 {
 		t.Errorf("after the clock was set back: term %d, led %v (%v)", term, led, err)
 	}
 }

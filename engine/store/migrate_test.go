@@ -128,7 +128,7 @@ func wantNewerData(t *testing.T, s *store.Store, version int) {
 		if kills, err := s.Kills(ctx); err != nil || len(kills) != 1 || kills[0].ID != "k1" || kills[0].Override.Flag != "gateway" || kills[0].Landed != "" {
 			t.Errorf("the kills: %+v (%v)", kills, err)
 		}
-		if due, err := s.Due(ctx, noon, 10); err != nil || len(due) != 1 || due[0].Webhook != "chat" || due[0].Event.Text != "gateway was killed" {
+		if due, err := s.DueMessages(ctx, noon, 10); err != nil || len(due) != 1 || due[0].Webhook != "chat" || due[0].Event.Text != "gateway was killed" {
 			t.Errorf("the messages: %+v (%v)", due, err)
 		}
 		if lines, err := s.Audits(ctx, 10); err != nil || len(lines) != 1 || lines[0].Who != "ada" {
@@ -159,10 +159,10 @@ func wantUsable(t *testing.T, s *store.Store) {
 	if fresh, err := s.Decided(ctx, nil); err != nil || len(fresh) != 1 || fresh[0].Commit != "c2" {
 		t.Errorf("not announced: %+v (%v)", fresh, err)
 	}
-	if _, led, err := s.Lead(ctx, time.Minute); err != nil || !led {
+	if _, led, err := s.AcquireLease(ctx, time.Minute); err != nil || !led {
 		t.Errorf("lead: %v (%v)", led, err)
 	}
-	made, err := s.Grant(ctx, []plan.Offer{{Granted: plan.Granted{Cell: "bolt", Assignment: cells.Assignment{Channel: "dedicated", Epoch: 1, Sequence: 42}}, Cap: 1}})
+	made, err := s.RecordGrants(ctx, []plan.Offer{{Granted: plan.Granted{Cell: "bolt", Assignment: cells.Assignment{Channel: "dedicated", Epoch: 1, Sequence: 42}}, Cap: 1}})
 	if err != nil || len(made) != 1 {
 		t.Errorf("grant: %+v (%v)", made, err)
 	}

@@ -104,7 +104,7 @@ func TestFullDisk(t *testing.T) {
 	if err := s.Ready(ctx); !errors.Is(err, plan.ErrFull) {
 		t.Errorf("a full store is ready: %v", err)
 	}
-	err = s.Observe(ctx, []plan.Observation{{Gate: "check", Value: strings.Repeat("x", 100_000)}})
+	err = s.RecordObservations(ctx, []plan.Observation{{Gate: "check", Value: strings.Repeat("x", 100_000)}})
 	if !errors.Is(err, plan.ErrFull) {
 		t.Errorf("observe in a full store: %v, not ErrFull", err)
 	}
@@ -155,7 +155,7 @@ func TestLocked(t *testing.T) {
 	if err := s.Kill(ctx, plan.Kill{ID: "k", Override: repository.Override{Flag: "f"}}); !errors.Is(err, plan.ErrBusy) {
 		t.Errorf("kill: %v, not ErrBusy", err)
 	}
-	if err := s.Seen(ctx, "4f0c", nil); !errors.Is(err, plan.ErrBusy) {
+	if err := s.RecordSeen(ctx, "4f0c", nil); !errors.Is(err, plan.ErrBusy) {
 		t.Errorf("seen: %v, not ErrBusy", err)
 	}
 	if err := s.Ready(ctx); !errors.Is(err, plan.ErrBusy) {
@@ -349,15 +349,15 @@ func TestRestoredStoreHonoursNoUsedToken(t *testing.T) {
 	member := func(cell string, serial int64, key string) plan.Registration {
 		return plan.Registration{Cell: cell, Identity: cells.Identity{Serial: serial, PublicKey: key}}
 	}
-	if err := s.Claim(ctx, "used", member("used", 5, "key")); err != nil {
+	if err := s.ClaimToken(ctx, "used", member("used", 5, "key")); err != nil {
 		t.Fatal(err)
 	}
 	restored := open(t, filepath.Join(dir, "backup.db"), store.Options{})
 	// identity.yaml says 5 by now: the next is 6.
-	if err := restored.Claim(ctx, "used", member("used", 6, "thief")); !errors.Is(err, plan.ErrDenied) {
+	if err := restored.ClaimToken(ctx, "used", member("used", 6, "thief")); !errors.Is(err, plan.ErrDenied) {
 		t.Errorf("a used token came back: %v", err)
 	}
-	if err := restored.Claim(ctx, "unused", member("unused", 5, "key")); err != nil {
+	if err := restored.ClaimToken(ctx, "unused", member("unused", 5, "key")); err != nil {
 		t.Errorf("one that was not used yet: %v", err)
 	}
 }

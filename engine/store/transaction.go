@@ -113,7 +113,7 @@ func (t *transaction) Insert(into string, all [][]any, onConflict string) {
 func (t *transaction) Now() (time.Time, error) { return t.now(), nil }
 
 // Tell tells nobody: others look for themselves (see Follow).
-func (t *transaction) Tell(engine.News) {}
+func (t *transaction) Tell(engine.StoreUpdate) {}
 
 // Unsure is never so: a commit's answer is not lost on its way.
 func (t *transaction) Unsure() bool { return false }

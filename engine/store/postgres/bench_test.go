@@ -122,10 +122,10 @@ func grantAndFree(b *testing.B, s storetest.Store, size int) {
 		offers[i] = plan.Offer{Granted: plan.Granted{Cell: names[i], Assignment: *running, At: time.Now()}, Cap: size}
 	}
 	for b.Loop() {
-		made, err := s.Grant(b.Context(), offers)
+		made, err := s.RecordGrants(b.Context(), offers)
 		if err != nil || len(made) != size {
 			b.Fatal(len(made), err)
 		}
-		must(b, s.Free(b.Context(), running.Channel, names))
+		must(b, s.FreeSlots(b.Context(), running.Channel, names))
 	}
 }

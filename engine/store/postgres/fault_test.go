@@ -135,7 +135,7 @@ func TestSessionsKilled(t *testing.T) {
 	for range 10 {
 		f.more(t, 100)
 		must(t, server.KillSessions(t.Context(), url))
-		if err := s.Seen(t.Context(), "4f0c", nil); err != nil {
+		if err := s.RecordSeen(t.Context(), "4f0c", nil); err != nil {
 			t.Errorf("a ledger write after the sessions were killed: %v", err)
 		}
 		if _, err := s.Known(t.Context()); err != nil {
@@ -156,8 +156,8 @@ func TestServerRestart(t *testing.T) {
 	url, err := server.Create(t.Context(), own.URL("postgres"))
 	must(t, err)
 	s := openWith(t, url, postgres.Options{History: 1 << 20, Timeout: time.Second})
-	told := make(chan engine.News, 1000)
-	go func() { _ = s.Follow(t.Context(), func(n engine.News) { told <- n }) }()
+	told := make(chan engine.StoreUpdate, 1000)
+	go func() { _ = s.Follow(t.Context(), func(n engine.StoreUpdate) { told <- n }) }()
 	f := startFleet(t, s, 16)
 	for i, end := range []func() error{own.Crash, own.Stop, own.Crash} {
 		all(t, told) // it listens: at the start, and after each restart
@@ -176,7 +176,7 @@ func TestServerRestart(t *testing.T) {
 }
 
 // all waits until everything was told of.
-func all(t *testing.T, told <-chan engine.News) {
+func all(t *testing.T, told <-chan engine.StoreUpdate) {
 	t.Helper()
 	for {
 		select {
@@ -196,13 +196,13 @@ func TestDeposedAfterItsSessionWasKilled(t *testing.T) {
 	url := server.Start(t)
 	old, next := open(t, url), open(t, url)
 	lead(t, old, time.Second, 1)
-	if _, led, err := next.Lead(t.Context(), time.Second); led || err != nil {
+	if _, led, err := next.AcquireLease(t.Context(), time.Second); led || err != nil {
 		t.Errorf("two lead (%v)", err)
 	}
 	must(t, server.KillSessions(t.Context(), url))
-	must(t, old.Seen(t.Context(), "4f0c", nil)) // its lease goes on: it may
+	must(t, old.RecordSeen(t.Context(), "4f0c", nil)) // its lease goes on: it may
 	lead(t, next, time.Minute, 2)
-	if err := old.Seen(t.Context(), "77aa", nil); !errors.Is(err, plan.ErrDeposed) {
+	if err := old.RecordSeen(t.Context(), "77aa", nil); !errors.Is(err, plan.ErrDeposed) {
 		t.Errorf("the old leader's write: %v, not ErrDeposed", err)
 	}
 	if o, err := next.Known(t.Context()); err != nil || o.Seen != "4f0c" {
@@ -214,7 +214,7 @@ func TestDeposedAfterItsSessionWasKilled(t *testing.T) {
 func lead(t *testing.T, s *postgres.Store, length time.Duration, term int64) {
 	t.Helper()
 	for {
-		got, led, err := s.Lead(t.Context(), length)
+		got, led, err := s.AcquireLease(t.Context(), length)
 		must(t, err)
 		if led {
 			if got != term {
@@ -242,24 +242,24 @@ func TestPartition(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				_ = old.Seen(t.Context(), fmt.Sprint("commit ", n), nil)
+				_ = old.RecordSeen(t.Context(), fmt.Sprint("commit ", n), nil)
 			}
 		}
 	})
 	link.Cut()
-	if _, _, err := old.Lead(t.Context(), time.Second); !errors.Is(err, plan.ErrBusy) {
+	if _, _, err := old.AcquireLease(t.Context(), time.Second); !errors.Is(err, plan.ErrBusy) {
 		t.Errorf("lead over a link that is cut: %v, not ErrBusy", err)
 	}
 	if err := old.Report(t.Context(), report("acme", 1, "")); !errors.Is(err, plan.ErrBusy) {
 		t.Errorf("report over a link that is cut: %v, not ErrBusy", err)
 	}
 	lead(t, next, time.Minute, 2)
-	must(t, next.Seen(t.Context(), "77aa", nil))
+	must(t, next.RecordSeen(t.Context(), "77aa", nil))
 	close(stop)
 	wg.Wait()
 	link.Mend()
 	for {
-		err := old.Seen(t.Context(), "of the old leader", nil)
+		err := old.RecordSeen(t.Context(), "of the old leader", nil)
 		if errors.Is(err, plan.ErrDeposed) {
 			break
 		}
@@ -278,8 +278,8 @@ func TestFollowOverAPartition(t *testing.T) {
 	url := server.Start(t)
 	over, link := server.Through(t, url)
 	s, other := openWith(t, over, postgres.Options{Timeout: 300 * time.Millisecond}), open(t, url)
-	told := make(chan engine.News, 1000)
-	go func() { _ = s.Follow(t.Context(), func(n engine.News) { told <- n }) }()
+	told := make(chan engine.StoreUpdate, 1000)
+	go func() { _ = s.Follow(t.Context(), func(n engine.StoreUpdate) { told <- n }) }()
 	all(t, told)
 	for version, interrupt := range []func(){link.Break, link.Cut} {
 		interrupt()
@@ -381,7 +381,7 @@ func TestLocked(t *testing.T) {
 	if err := s.Report(t.Context(), report("acme", 2, "")); !errors.Is(err, plan.ErrBusy) {
 		t.Errorf("report: %v, not ErrBusy", err)
 	}
-	if err := s.Seen(t.Context(), "4f0c", nil); !errors.Is(err, plan.ErrBusy) {
+	if err := s.RecordSeen(t.Context(), "4f0c", nil); !errors.Is(err, plan.ErrBusy) {
 		t.Errorf("seen: %v, not ErrBusy", err)
 	}
 	if err := s.Ready(t.Context()); err != nil {
@@ -391,7 +391,7 @@ func TestLocked(t *testing.T) {
 		t.Errorf("a reader waits for a writer: %v", err)
 	}
 	do(t, rival, `ROLLBACK`)
-	if err := errors.Join(s.Report(t.Context(), report("acme", 2, "")), s.Seen(t.Context(), "4f0c", nil), s.Ready(t.Context())); err != nil {
+	if err := errors.Join(s.Report(t.Context(), report("acme", 2, "")), s.RecordSeen(t.Context(), "4f0c", nil), s.Ready(t.Context())); err != nil {
 		t.Errorf("once the lock is free: %v", err)
 	}
 }
@@ -414,7 +414,7 @@ func TestFull(t *testing.T) {
 	if err := s.Report(t.Context(), report("acme", 2, "lost")); !errors.Is(err, plan.ErrFull) {
 		t.Errorf("report: %v, not ErrFull", err)
 	}
-	if err := s.Seen(t.Context(), "4f0c", nil); !errors.Is(err, plan.ErrFull) {
+	if err := s.RecordSeen(t.Context(), "4f0c", nil); !errors.Is(err, plan.ErrFull) {
 		t.Errorf("seen: %v, not ErrFull", err)
 	}
 	if err := s.Ready(t.Context()); !errors.Is(err, plan.ErrFull) {

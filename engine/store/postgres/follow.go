@@ -19,12 +19,12 @@ const (
 // Follow tells what others write, as the database sends it, over a connection of its own. After every time that it
 // connects it tells of everything; while the database answers, it says so at least each second; and each half minute it
 // compares versions, whatever was heard. It ends with ctx, and with the store.
-func (s *Store) Follow(ctx context.Context, told func(engine.News)) error {
+func (s *Store) Follow(ctx context.Context, told func(engine.StoreUpdate)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.life, cancel)()
 	for failed := 0; ; failed++ {
-		err := s.listen(ctx, func(n engine.News) { failed = 0; told(n) })
+		err := s.listen(ctx, func(n engine.StoreUpdate) { failed = 0; told(n) })
 		if s.life.Err() != nil {
 			return ErrClosed
 		}
@@ -37,13 +37,13 @@ func (s *Store) Follow(ctx context.Context, told func(engine.News)) error {
 }
 
 // listen tells of what comes over one connection, until that fails.
-func (s *Store) listen(ctx context.Context, told func(engine.News)) error {
+func (s *Store) listen(ctx context.Context, told func(engine.StoreUpdate)) error {
 	conn, err := s.listening(ctx)
 	if err != nil {
 		return err
 	}
 	defer hangUp(ctx, conn)
-	told(engine.News{All: true})
+	told(engine.StoreUpdate{All: true})
 	beat, compare := time.Now().Add(beatEvery), time.Now().Add(s.compare)
 	for {
 		until, cancel := context.WithDeadline(ctx, beat)
@@ -61,13 +61,13 @@ func (s *Store) listen(ctx context.Context, told func(engine.News)) error {
 		if time.Now().Before(beat) {
 			continue
 		}
-		news := engine.News{}
+		news := engine.StoreUpdate{}
 		if time.Now().After(compare) {
 			missed, err := s.unheard(ctx, conn)
 			if err != nil {
 				return err
 			}
-			news = engine.News{Cells: missed, Material: len(missed) > 0, Known: true, Flags: true}
+			news = engine.StoreUpdate{Cells: missed, Material: len(missed) > 0, Known: true, Flags: true}
 			compare = time.Now().Add(s.compare)
 		} else if err := s.beat(ctx, conn); err != nil {
 			return err

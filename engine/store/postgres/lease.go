@@ -36,10 +36,10 @@ func (s *Store) lock(ctx context.Context, tx pgx.Tx) (t term, err error) {
 	return t, nil
 }
 
-// Lead takes the lease for length by the database's clock, or renews it if it is this store's. led is false while
+// AcquireLease takes the lease for length by the database's clock, or renews it if it is this store's. led is false while
 // another's has not run out. A lease that ran out is a new term for the one who had it too: what it wrote meanwhile
 // under the old one may be still on its way.
-func (s *Store) Lead(ctx context.Context, length time.Duration) (number int64, led bool, err error) {
+func (s *Store) AcquireLease(ctx context.Context, length time.Duration) (number int64, led bool, err error) {
 	s.asked.Store(true)
 	err = s.write(ctx, "take the lease", func(ctx context.Context, tx pgx.Tx, _ bool) error {
 		t, err := s.lock(ctx, tx)
@@ -66,8 +66,8 @@ func (s *Store) Lead(ctx context.Context, length time.Duration) (number int64, l
 	return number, led, nil
 }
 
-// Resign ends this store's term, if it leads.
-func (s *Store) Resign(ctx context.Context) error {
+// ReleaseLease ends this store's term, if it leads.
+func (s *Store) ReleaseLease(ctx context.Context) error {
 	return s.write(ctx, "give the lease back", func(ctx context.Context, tx pgx.Tx, _ bool) error {
 		_, err := tx.Exec(ctx, `UPDATE lease SET holder = '', until = since WHERE holder = $1`, s.name)
 		return err

@@ -127,7 +127,7 @@ func wantNewerData(t *testing.T, s *postgres.Store, version int) {
 		if kills, err := s.Kills(ctx); err != nil || len(kills) != 1 || kills[0].ID != "k1" || kills[0].Override.Flag != "gateway" || kills[0].Landed != "" {
 			t.Errorf("the kills: %+v (%v)", kills, err)
 		}
-		if due, err := s.Due(ctx, noon, 10); err != nil || len(due) != 1 || due[0].Webhook != "chat" || due[0].Event.Text != "gateway was killed" {
+		if due, err := s.DueMessages(ctx, noon, 10); err != nil || len(due) != 1 || due[0].Webhook != "chat" || due[0].Event.Text != "gateway was killed" {
 			t.Errorf("the messages: %+v (%v)", due, err)
 		}
 	}
@@ -149,20 +149,20 @@ func wantUsable(t *testing.T, s *postgres.Store) {
 			t.Errorf("the next report of %s: %v", name, err)
 		}
 	}
-	if term, led, err := s.Lead(ctx, time.Minute); err != nil || !led || term != 13 {
+	if term, led, err := s.AcquireLease(ctx, time.Minute); err != nil || !led || term != 13 {
 		t.Errorf("lead: term %d, %v (%v)", term, led, err)
 	}
 	if fresh, err := s.Decided(ctx, nil); err != nil || len(fresh) != 1 || fresh[0].Commit != "c2" {
 		t.Errorf("not announced: %+v (%v)", fresh, err)
 	}
 	offer := plan.Offer{Granted: plan.Granted{Cell: "bolt", Assignment: cells.Assignment{Channel: "staging", Epoch: 1, Sequence: 42}}, Cap: 2}
-	if made, err := s.Grant(ctx, []plan.Offer{offer}); err != nil || len(made) != 0 {
+	if made, err := s.RecordGrants(ctx, []plan.Offer{offer}); err != nil || len(made) != 0 {
 		t.Errorf("a third slot of two: %+v (%v)", made, err)
 	}
 	if r, err := s.Records().Put(ctx, records.Record{Kind: "session", Key: "new", Body: json.RawMessage(`{}`)}); err != nil || r.Version == 0 {
 		t.Errorf("a record: %+v (%v)", r, err)
 	}
-	if err := s.Claim(ctx, "open", plan.Registration{Cell: "bolt", Identity: cells.Identity{Serial: 1, PublicKey: "ed25519:BBBB"}}); err != nil {
+	if err := s.ClaimToken(ctx, "open", plan.Registration{Cell: "bolt", Identity: cells.Identity{Serial: 1, PublicKey: "ed25519:BBBB"}}); err != nil {
 		t.Errorf("a token of before: %v", err)
 	}
 }

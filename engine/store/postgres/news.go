@@ -57,8 +57,8 @@ func (n note) payloads() ([]string, error) {
 
 const notify = `SELECT pg_notify('` + topic + `', payload) FROM unnest($1::text[]) AS payload`
 
-// Pushed tells the others that the branch may have moved.
-func (s *Store) Pushed(ctx context.Context) error {
+// NotifyPush tells the others that the branch may have moved.
+func (s *Store) NotifyPush(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -172,7 +172,7 @@ func sendNow(ctx context.Context, pool *pgxpool.Pool, within time.Duration, n no
 }
 
 // readNote turns a payload into news; ok is false for one that this store sent, or that is none.
-func (s *Store) readNote(payload string) (out engine.News, ok bool) {
+func (s *Store) readNote(payload string) (out engine.StoreUpdate, ok bool) {
 	var n note
 	if json.Unmarshal([]byte(payload), &n) != nil || n.By == s.name {
 		return out, false
@@ -180,5 +180,5 @@ func (s *Store) readNote(payload string) (out engine.News, ok bool) {
 	if len(n.Versions) == len(n.Cells) {
 		s.news.heard(n)
 	}
-	return engine.News{Cells: n.Cells, Material: n.Material, Known: n.Known, Pushed: n.Pushed, Flags: n.Flags}, true
+	return engine.StoreUpdate{Cells: n.Cells, Material: n.Material, Known: n.Known, Pushed: n.Pushed, Flags: n.Flags}, true
 }

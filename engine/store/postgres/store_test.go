@@ -64,8 +64,8 @@ func TestCompare(t *testing.T) {
 	s := openWith(t, address, postgres.Options{Compare: time.Millisecond})
 	conn := connect(t, address)
 	must(t, s.Report(t.Context(), slices.Concat(report("acme", 1, ""), report("bolt", 1, ""))))
-	told := make(chan engine.News, 100)
-	go func() { _ = s.Follow(t.Context(), func(n engine.News) { told <- n }) }()
+	told := make(chan engine.StoreUpdate, 100)
+	go func() { _ = s.Follow(t.Context(), func(n engine.StoreUpdate) { told <- n }) }()
 	all(t, told)
 	must(t, s.Report(t.Context(), report("bolt", 2, "")))
 	do(t, conn, `UPDATE cells SET version = version + 1 WHERE name = 'acme'`)
@@ -84,8 +84,8 @@ func TestTellsOfMany(t *testing.T) {
 	t.Parallel()
 	address := server.Start(t)
 	s, other := open(t, address), open(t, address)
-	told := make(chan engine.News, 1000)
-	go func() { _ = s.Follow(t.Context(), func(n engine.News) { told <- n }) }()
+	told := make(chan engine.StoreUpdate, 1000)
+	go func() { _ = s.Follow(t.Context(), func(n engine.StoreUpdate) { told <- n }) }()
 	all(t, told)
 	const many = 2000
 	var batch []plan.Reported
@@ -196,16 +196,16 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 func TestClosedSaysSo(t *testing.T) {
 	t.Parallel()
 	s := open(t, server.Start(t))
-	told, followed := make(chan engine.News, 10), make(chan error, 1)
-	go func() { followed <- s.Follow(t.Context(), func(n engine.News) { told <- n }) }()
+	told, followed := make(chan engine.StoreUpdate, 10), make(chan error, 1)
+	go func() { followed <- s.Follow(t.Context(), func(n engine.StoreUpdate) { told <- n }) }()
 	all(t, told)
 	must(t, s.Close())
 	_, known := s.Known(t.Context())
 	_, now := s.Now(t.Context())
-	_, _, leads := s.Lead(t.Context(), time.Second)
+	_, _, leads := s.AcquireLease(t.Context(), time.Second)
 	for what, err := range map[string]error{
 		"known": known, "now": now, "lead": leads, "follow": <-followed, "ready": s.Ready(t.Context()),
-		"report": s.Report(t.Context(), report("acme", 1, "")), "seen": s.Seen(t.Context(), "", nil),
+		"report": s.Report(t.Context(), report("acme", 1, "")), "seen": s.RecordSeen(t.Context(), "", nil),
 	} {
 		if !errors.Is(err, postgres.ErrClosed) {
 			t.Errorf("%s: %v, not ErrClosed", what, err)

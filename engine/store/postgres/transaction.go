@@ -103,7 +103,7 @@ func (t *transaction) Insert(into string, all [][]any, onConflict string) {
 func (t *transaction) Now() (time.Time, error) { return t.store.at(t.ctx, t.tx) }
 
 // Tell sends a note with the transaction.
-func (t *transaction) Tell(n engine.News) {
+func (t *transaction) Tell(n engine.StoreUpdate) {
 	payloads, err := note{By: t.store.name, Cells: n.Cells, Material: n.Material, Known: n.Known, Flags: n.Flags}.payloads()
 	if err != nil {
 		t.failed = err

@@ -81,21 +81,21 @@ func latches(t *testing.T, open Open) {
 		Waves:    []plan.Through{{Channel: "staging", Sequence: 3, Digest: digest(3), Wave: 1, At: noon}},
 		Rollouts: []plan.Rollout{{Channel: "staging", Sequence: 3, Since: noon, Eligible: []string{"acme"}}},
 	}
-	must(t, s.Learn(ctx, first))
+	must(t, s.RecordLearned(ctx, first))
 	later := noon.Add(time.Hour)
-	must(t, s.Learn(ctx, plan.Learned{
+	must(t, s.RecordLearned(ctx, plan.Learned{
 		Accepted: []plan.Acceptance{{Upstream: "staging", Downstream: "dedicated", Release: "1.0.3", Digest: digest(3), At: later, Evidence: "second"}},
 		Finished: []plan.Finish{{Channel: "staging", Sequence: 3, Digest: digest(4), At: later}},
 		Waves:    []plan.Through{{Channel: "staging", Sequence: 3, Digest: digest(3), Wave: 1, At: later}},
 		Rollouts: []plan.Rollout{{Channel: "staging", Sequence: 3, Since: later, Eligible: []string{"acme", "bolt"}}},
 	}))
 	same(t, "what was learned", first, observed(t, s).Learned)
-	must(t, s.Learn(ctx, plan.Learned{Finished: []plan.Finish{{Channel: "staging", Sequence: 4, Digest: digest(4), At: later}}}))
+	must(t, s.RecordLearned(ctx, plan.Learned{Finished: []plan.Finish{{Channel: "staging", Sequence: 4, Digest: digest(4), At: later}}}))
 	if got := observed(t, s).Learned.Finished; len(got) != 2 {
 		t.Errorf("%d finishes, not 2", len(got))
 	}
 	next := plan.Through{Channel: "staging", Sequence: 4, Digest: digest(4), Wave: 1, At: later}
-	must(t, s.Learn(ctx, plan.Learned{Waves: []plan.Through{next}}))
+	must(t, s.RecordLearned(ctx, plan.Learned{Waves: []plan.Through{next}}))
 	same(t, "the waves of the newest head", []plan.Through{next}, observed(t, s).Learned.Waves)
 }
 
@@ -104,8 +104,8 @@ func observations(t *testing.T, open Open) {
 	answer := func(at time.Time, value string) plan.Observation {
 		return plan.Observation{Channel: "dedicated", Gate: "metric", Subject: string(digest(3)), Policy: "p", Holds: true, Value: value, ObservedAt: at, ValidUntil: at.Add(time.Minute)}
 	}
-	must(t, s.Observe(ctx, []plan.Observation{answer(noon, "first"), {Gate: "check", Holds: true}}))
-	must(t, s.Observe(ctx, []plan.Observation{answer(noon.Add(2*time.Minute), "newest"), answer(noon.Add(time.Minute), "late")}))
+	must(t, s.RecordObservations(ctx, []plan.Observation{answer(noon, "first"), {Gate: "check", Holds: true}}))
+	must(t, s.RecordObservations(ctx, []plan.Observation{answer(noon.Add(2*time.Minute), "newest"), answer(noon.Add(time.Minute), "late")}))
 	same(t, "the answers", []plan.Observation{{Gate: "check", Holds: true}, answer(noon.Add(2*time.Minute), "newest")}, observed(t, s).Observations)
 }
 
@@ -122,7 +122,7 @@ func decidedOnce(t *testing.T, open Open) {
 	decide("new", []plan.Decided{a, a}, []plan.Decided{a})
 	s = reopen(t, s, open) // killed before the announcement
 	decide("not announced yet", []plan.Decided{a}, []plan.Decided{a})
-	must(t, s.Announced(ctx, []string{"aaa"}))
+	must(t, s.MarkAnnounced(ctx, []string{"aaa"}))
 	s = reopen(t, s, open)
 	decide("announced", []plan.Decided{a}, nil)
 	changed := a
@@ -130,24 +130,24 @@ func decidedOnce(t *testing.T, open Open) {
 	decide("one commit, one decision", []plan.Decided{changed, b}, []plan.Decided{b})
 	s = reopen(t, s, open)
 	decide("found again though git is not read from the start", nil, []plan.Decided{b})
-	must(t, s.Announced(ctx, []string{"bbb", "unknown"}))
+	must(t, s.MarkAnnounced(ctx, []string{"bbb", "unknown"}))
 	decide("all announced", []plan.Decided{a, b}, nil)
 }
 
 func setAndCleared(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
 	d := &plan.Divergence{Seen: "4f0c", Tip: "77aa", At: noon}
-	must(t, s.Seen(ctx, "4f0c", d))
-	must(t, s.Refused(ctx, "staging", &plan.Refusal{Reason: "first", Until: noon}))
-	must(t, s.Refused(ctx, "staging", &plan.Refusal{Reason: "pre-receive hook", Until: noon}))
-	must(t, s.Refused(ctx, "dedicated", &plan.Refusal{Reason: "x", Until: noon}))
-	must(t, s.Refused(ctx, "dedicated", nil))
-	must(t, s.Refused(ctx, "dedicated", nil))
+	must(t, s.RecordSeen(ctx, "4f0c", d))
+	must(t, s.RecordRefusal(ctx, "staging", &plan.Refusal{Reason: "first", Until: noon}))
+	must(t, s.RecordRefusal(ctx, "staging", &plan.Refusal{Reason: "pre-receive hook", Until: noon}))
+	must(t, s.RecordRefusal(ctx, "dedicated", &plan.Refusal{Reason: "x", Until: noon}))
+	must(t, s.RecordRefusal(ctx, "dedicated", nil))
+	must(t, s.RecordRefusal(ctx, "dedicated", nil))
 	s = reopen(t, s, open)
 	o := observed(t, s)
 	same(t, "diverged", d, o.Diverged)
 	same(t, "refused", map[string]plan.Refusal{"staging": {Reason: "pre-receive hook", Until: noon}}, o.Refused)
-	must(t, s.Seen(ctx, "77aa", nil))
+	must(t, s.RecordSeen(ctx, "77aa", nil))
 	o = observed(t, s)
 	if o.Diverged != nil || o.Seen != "77aa" {
 		t.Errorf("acknowledged, yet seen %s and diverged %v", o.Seen, o.Diverged)

@@ -52,17 +52,17 @@ func kills(t *testing.T, open Open) {
 	must(t, s.Kill(ctx, kill("k1", "classes")))
 	s = reopenAt(t, s, open, h.read)
 	wantKills(t, s, "by flag", kill("k1", "classes"), kill("k2", "gateway"))
-	must(t, s.Landed(ctx, "k2", "77aa"))
-	must(t, s.Landed(ctx, "unknown", "77aa"))
+	must(t, s.MarkKillLanded(ctx, "k2", "77aa"))
+	must(t, s.MarkKillLanded(ctx, "unknown", "77aa"))
 	landed := kill("k2", "gateway")
 	landed.Landed = "77aa"
 	wantKills(t, s, "one landed", kill("k1", "classes"), landed)
 	h.move(time.Hour)
 	landed.Landed = "4f0c"
-	must(t, s.Landed(ctx, "k2", "4f0c"))
+	must(t, s.MarkKillLanded(ctx, "k2", "4f0c"))
 	wantKills(t, s, "it landed again, after a force-push", kill("k1", "classes"), landed)
 	h.move(30 * 24 * time.Hour)
-	must(t, s.Landed(ctx, "k1", "4f0c"))
+	must(t, s.MarkKillLanded(ctx, "k1", "4f0c"))
 	last := kill("k1", "classes")
 	last.Landed = "4f0c"
 	wantKills(t, s, "the one that landed long ago is forgotten", last)
@@ -70,10 +70,10 @@ func kills(t *testing.T, open Open) {
 
 func killsWithoutLease(t *testing.T, open Open) {
 	a, b := opened(t, open), opened(t, open)
-	if _, led, err := a.Lead(t.Context(), time.Minute); err != nil || !led {
+	if _, led, err := a.AcquireLease(t.Context(), time.Minute); err != nil || !led {
 		t.Fatal(led, err)
 	}
-	if _, led, err := b.Lead(t.Context(), time.Minute); err != nil || led {
+	if _, led, err := b.AcquireLease(t.Context(), time.Minute); err != nil || led {
 		t.Fatal(led, err)
 	}
 	must(t, b.Kill(t.Context(), kill("k1", "gateway")))
@@ -84,9 +84,9 @@ func killedAgain(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
 	must(t, s.Kill(ctx, kill("k1", "gateway")))
 	must(t, s.Kill(ctx, kill("k2", "gateway")))
-	must(t, s.Landed(ctx, "k1", "77aa"))
+	must(t, s.MarkKillLanded(ctx, "k1", "77aa"))
 	wantKills(t, s, "the first one's landing says nothing of the second", kill("k2", "gateway"))
-	must(t, s.Landed(ctx, "k2", "77aa"))
+	must(t, s.MarkKillLanded(ctx, "k2", "77aa"))
 	must(t, s.Kill(ctx, kill("k3", "gateway")))
 	wantKills(t, s, "killed again after it was lifted", kill("k3", "gateway"))
 }
@@ -97,13 +97,13 @@ func flagsMark(t *testing.T, open Open) {
 	must(t, err)
 	same(t, "at first", plan.FlagsMark{}, m)
 	want := plan.FlagsMark{Commit: "77aa", Height: 7, Diverged: &plan.Divergence{Seen: "77aa", Tip: "4f0c", At: noon}}
-	must(t, s.MarkFlags(ctx, want))
+	must(t, s.SetFlagsMark(ctx, want))
 	s = reopen(t, s, open)
 	m, err = s.FlagsMark(ctx)
 	must(t, err)
 	same(t, "kept", want, m)
 	want.Diverged = nil
-	must(t, s.MarkFlags(ctx, want))
+	must(t, s.SetFlagsMark(ctx, want))
 	m, err = s.FlagsMark(ctx)
 	must(t, err)
 	same(t, "acknowledged", want, m)
@@ -122,7 +122,7 @@ func flagsMemory(t *testing.T, open Open) {
 		Ongoing: map[string]announce.Event{"killed/gateway": message("killed/gateway", "").Event},
 		Lifted:  map[string]int{"gateway": 1},
 	}
-	must(t, s.RememberFlags(ctx, want))
+	must(t, s.SetFlagsMemory(ctx, want))
 	s = reopen(t, s, open)
 	m, err = s.FlagsMemory(ctx)
 	must(t, err)
@@ -144,7 +144,7 @@ func wantPosted(t *testing.T, s Store, what string, messages []plan.Message, wan
 
 func wantDue(t *testing.T, s Store, what string, now time.Time, want ...plan.Message) {
 	t.Helper()
-	got, err := s.Due(t.Context(), now, 10)
+	got, err := s.DueMessages(t.Context(), now, 10)
 	must(t, err)
 	same(t, what, want, got)
 }
@@ -190,7 +190,7 @@ func delivered(t *testing.T, open Open) {
 	first.Attempts, first.Next, first.Why = 1, noon.Add(time.Minute), "503"
 	s = reopenAt(t, s, open, h.read)
 	wantDue(t, s, "the other is now", noon.Add(time.Minute-time.Second), second)
-	must(t, s.Sent(ctx, second))
+	must(t, s.MarkSent(ctx, second))
 	wantDue(t, s, "the first again", noon.Add(time.Minute), first)
 	must(t, s.Postpone(ctx, first, time.Time{}, "410"))
 	wantDue(t, s, "none any more", noon.Add(time.Hour))

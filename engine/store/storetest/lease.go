@@ -16,14 +16,14 @@ const length = 10 * time.Second
 
 func mustLead(t *testing.T, s Store, want int64) {
 	t.Helper()
-	if term, led, err := s.Lead(t.Context(), length); err != nil || !led || term != want {
+	if term, led, err := s.AcquireLease(t.Context(), length); err != nil || !led || term != want {
 		t.Fatalf("lead: term %d, led %v (%v), not term %d", term, led, err, want)
 	}
 }
 
 func mustNotLead(t *testing.T, s Store) {
 	t.Helper()
-	if term, led, err := s.Lead(t.Context(), length); err != nil || led {
+	if term, led, err := s.AcquireLease(t.Context(), length); err != nil || led {
 		t.Fatalf("lead: term %d, led %v (%v), though another leads", term, led, err)
 	}
 }
@@ -60,7 +60,7 @@ func leadRace(t *testing.T, open Open) {
 		var terms []int64
 		for _, s := range stores {
 			wg.Go(func() {
-				term, led, err := s.Lead(t.Context(), length)
+				term, led, err := s.AcquireLease(t.Context(), length)
 				mu.Lock()
 				defer mu.Unlock()
 				if err != nil {
@@ -82,16 +82,16 @@ func leadRace(t *testing.T, open Open) {
 func resign(t *testing.T, open Open) {
 	h := newHands()
 	a, b := openedAt(t, open, h.read), openedAt(t, open, h.read)
-	must(t, a.Resign(t.Context())) // nothing to give back
+	must(t, a.ReleaseLease(t.Context())) // nothing to give back
 	mustLead(t, a, 1)
-	must(t, b.Resign(t.Context())) // not its own
+	must(t, b.ReleaseLease(t.Context())) // not its own
 	mustNotLead(t, b)
-	must(t, a.Resign(t.Context()))
+	must(t, a.ReleaseLease(t.Context()))
 	wantDeposed(t, a, "after it gave the lease back")
 	mustLead(t, b, 2)
-	must(t, a.Resign(t.Context()))
+	must(t, a.ReleaseLease(t.Context()))
 	mustNotLead(t, a)
-	must(t, b.Resign(t.Context()))
+	must(t, b.ReleaseLease(t.Context()))
 	mustLead(t, b, 3)
 }
 
@@ -99,18 +99,18 @@ func resign(t *testing.T, open Open) {
 func writes() map[string]func(ctx context.Context, s Store) error {
 	return map[string]func(ctx context.Context, s Store) error{
 		"Learn": func(ctx context.Context, s Store) error {
-			return s.Learn(ctx, plan.Learned{Finished: []plan.Finish{{Channel: "staging", Sequence: 3, Digest: digest(3), At: noon}}})
+			return s.RecordLearned(ctx, plan.Learned{Finished: []plan.Finish{{Channel: "staging", Sequence: 3, Digest: digest(3), At: noon}}})
 		},
 		"Grant": func(ctx context.Context, s Store) error {
-			made, err := s.Grant(ctx, []plan.Offer{offer("acme", "staging", 3, 10)})
+			made, err := s.RecordGrants(ctx, []plan.Offer{offer("acme", "staging", 3, 10)})
 			if err != nil && len(made) > 0 {
 				return errors.New("it gives grants beside an error")
 			}
 			return err
 		},
-		"Free": func(ctx context.Context, s Store) error { return s.Free(ctx, "staging", []string{"held"}) },
+		"Free": func(ctx context.Context, s Store) error { return s.FreeSlots(ctx, "staging", []string{"held"}) },
 		"Observe": func(ctx context.Context, s Store) error {
-			return s.Observe(ctx, []plan.Observation{{Gate: "check", Holds: true}})
+			return s.RecordObservations(ctx, []plan.Observation{{Gate: "check", Holds: true}})
 		},
 		"Decided": func(ctx context.Context, s Store) error {
 			fresh, err := s.Decided(ctx, []plan.Decided{{Commit: "ccc", Channel: "staging", Sequence: 9}})
@@ -119,16 +119,16 @@ func writes() map[string]func(ctx context.Context, s Store) error {
 			}
 			return err
 		},
-		"Announced": func(ctx context.Context, s Store) error { return s.Announced(ctx, []string{"before"}) },
+		"Announced": func(ctx context.Context, s Store) error { return s.MarkAnnounced(ctx, []string{"before"}) },
 		"Seen": func(ctx context.Context, s Store) error {
-			return s.Seen(ctx, "77aa", &plan.Divergence{Seen: "4f0c", Tip: "77aa", At: noon})
+			return s.RecordSeen(ctx, "77aa", &plan.Divergence{Seen: "4f0c", Tip: "77aa", At: noon})
 		},
-		"Landed": func(ctx context.Context, s Store) error { return s.Landed(ctx, "k1", "77aa") },
+		"Landed": func(ctx context.Context, s Store) error { return s.MarkKillLanded(ctx, "k1", "77aa") },
 		"MarkFlags": func(ctx context.Context, s Store) error {
-			return s.MarkFlags(ctx, plan.FlagsMark{Commit: "77aa", Height: 7})
+			return s.SetFlagsMark(ctx, plan.FlagsMark{Commit: "77aa", Height: 7})
 		},
 		"RememberFlags": func(ctx context.Context, s Store) error {
-			return s.RememberFlags(ctx, announce.Memory{Lifted: map[string]int{"gateway": 1}})
+			return s.SetFlagsMemory(ctx, announce.Memory{Lifted: map[string]int{"gateway": 1}})
 		},
 		"Post": func(ctx context.Context, s Store) error {
 			fresh, err := s.Post(ctx, []plan.Message{message("e1", "chat")})
@@ -138,7 +138,7 @@ func writes() map[string]func(ctx context.Context, s Store) error {
 			return err
 		},
 		"Refused": func(ctx context.Context, s Store) error {
-			return s.Refused(ctx, "staging", &plan.Refusal{Reason: "hook", Until: noon})
+			return s.RecordRefusal(ctx, "staging", &plan.Refusal{Reason: "hook", Until: noon})
 		},
 	}
 }
@@ -194,11 +194,11 @@ func unled(t *testing.T, open Open) {
 	}
 	mustLead(t, other, 1)
 	wantDeposed(t, alone, "beside one who leads")
-	must(t, other.Resign(t.Context()))
-	must(t, alone.Seen(t.Context(), "4f0c", nil))
+	must(t, other.ReleaseLease(t.Context()))
+	must(t, alone.RecordSeen(t.Context(), "4f0c", nil))
 	mustLead(t, other, 2)
 	h.move(length)
-	must(t, alone.Seen(t.Context(), "77aa", nil)) // nobody leads any more
+	must(t, alone.RecordSeen(t.Context(), "77aa", nil)) // nobody leads any more
 	mustLead(t, other, 3)
 	wantDeposed(t, alone, "once another leads again")
 }

@@ -41,7 +41,7 @@ func claimRace(t *testing.T, open Open) {
 	for n := range 50 {
 		wg.Go(func() {
 			key := fmt.Sprintf("ed25519:%02d", n)
-			err := two[n%2].Claim(ctx, "h1", registration("acme", 5, key))
+			err := two[n%2].ClaimToken(ctx, "h1", registration("acme", 5, key))
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
@@ -60,9 +60,9 @@ func claimRace(t *testing.T, open Open) {
 	// The answer was lost, and by now a later serial is what the cell's next registration would have.
 	h.move(2 * access.JoinFor)
 	for serial := int64(5); serial <= 6; serial++ {
-		must(t, two[1].Claim(ctx, "h1", registration("acme", serial, won)))
+		must(t, two[1].ClaimToken(ctx, "h1", registration("acme", serial, won)))
 	}
-	if err := two[0].Claim(ctx, "h1", registration("acme", 6, "ed25519:thief")); !errors.Is(err, plan.ErrDenied) {
+	if err := two[0].ClaimToken(ctx, "h1", registration("acme", 6, "ed25519:thief")); !errors.Is(err, plan.ErrDenied) {
 		t.Errorf("a used token: %v, not ErrDenied", err)
 	}
 	same(t, "who is registered", map[string]plan.Registration{"acme": registration("acme", 5, won)}, registered(t, two[1]))
@@ -75,7 +75,7 @@ func denied(t *testing.T, open Open) {
 	var texts []string
 	try := func(what, hash string, r plan.Registration) {
 		t.Helper()
-		err := s.Claim(ctx, hash, r)
+		err := s.ClaimToken(ctx, hash, r)
 		if !errors.Is(err, plan.ErrDenied) {
 			t.Errorf("%s: %v, not ErrDenied", what, err)
 			return
@@ -87,7 +87,7 @@ func denied(t *testing.T, open Open) {
 	try("no key", "h1", registration("acme", 1, ""))
 	try("a later serial", "h1", registration("acme", 2, "key"))
 	try("an earlier serial", "h1", registration("acme", 0, "key"))
-	if err := s.Claim(ctx, "h1", registration("bolt", 1, "key")); !errors.Is(err, plan.ErrDenied) {
+	if err := s.ClaimToken(ctx, "h1", registration("bolt", 1, "key")); !errors.Is(err, plan.ErrDenied) {
 		t.Errorf("another cell's token: %v, not ErrDenied", err)
 	}
 	h.move(access.JoinFor)
@@ -104,7 +104,7 @@ func denied(t *testing.T, open Open) {
 		t.Errorf("registered: %v", all)
 	}
 	h.move(-time.Second)
-	must(t, s.Claim(ctx, "h1", registration("acme", 1, "key"))) // none of them used it up
+	must(t, s.ClaimToken(ctx, "h1", registration("acme", 1, "key"))) // none of them used it up
 }
 
 func voidToken(t *testing.T, open Open) {
@@ -113,12 +113,12 @@ func voidToken(t *testing.T, open Open) {
 	must(t, s.AddJoin(ctx, join("acme", "h1", 4)))
 	must(t, s.Register(ctx, registration("acme", 5, "key"))) // revoked, rotated, or whatever else came in between
 	for serial := int64(4); serial <= 6; serial++ {
-		if err := s.Claim(ctx, "h1", registration("acme", serial, "other")); !errors.Is(err, plan.ErrDenied) {
+		if err := s.ClaimToken(ctx, "h1", registration("acme", serial, "other")); !errors.Is(err, plan.ErrDenied) {
 			t.Errorf("serial %d: %v, not ErrDenied", serial, err)
 		}
 	}
 	must(t, s.AddJoin(ctx, join("acme", "h2", 5)))
-	must(t, s.Claim(ctx, "h2", registration("acme", 6, "other")))
+	must(t, s.ClaimToken(ctx, "h2", registration("acme", 6, "other")))
 	same(t, "who is registered", registration("acme", 6, "other"), registered(t, s)["acme"])
 }
 
@@ -131,10 +131,10 @@ func repeatedTooLate(t *testing.T, open Open) {
 		cell, hash := fmt.Sprint("cell-", n), fmt.Sprint("h", n)
 		since.Cell = cell
 		must(t, s.AddJoin(ctx, join(cell, hash, 0)))
-		must(t, s.Claim(ctx, hash, registration(cell, 1, "key")))
-		must(t, s.Claim(ctx, hash, registration(cell, 1, "key")))
+		must(t, s.ClaimToken(ctx, hash, registration(cell, 1, "key")))
+		must(t, s.ClaimToken(ctx, hash, registration(cell, 1, "key")))
 		must(t, s.Register(ctx, since))
-		if err := s.Claim(ctx, hash, registration(cell, 3, "key")); !errors.Is(err, plan.ErrDenied) {
+		if err := s.ClaimToken(ctx, hash, registration(cell, 3, "key")); !errors.Is(err, plan.ErrDenied) {
 			t.Errorf("after %+v: %v, not ErrDenied", since.Identity, err)
 		}
 		same(t, "who is registered", since, registered(t, s)[cell])
@@ -161,7 +161,7 @@ func joins(t *testing.T, open Open) {
 	want("acme", first, second)
 	want("bolt", join("bolt", "h3", 7))
 	want("nobody")
-	must(t, s.Claim(ctx, "h3", registration("bolt", 8, "key")))
+	must(t, s.ClaimToken(ctx, "h3", registration("bolt", 8, "key")))
 	want("bolt")
 	h.move(access.JoinFor)
 	want("acme", second)
@@ -171,7 +171,7 @@ func joins(t *testing.T, open Open) {
 	h.move(1000 * time.Hour)
 	must(t, s.AddJoin(ctx, join("acme", "h4", 0)))
 	must(t, s.AddJoin(ctx, join("acme", "h1", 0)))
-	if err := s.Claim(ctx, "h3", registration("bolt", 8, "key")); !errors.Is(err, plan.ErrDenied) {
+	if err := s.ClaimToken(ctx, "h3", registration("bolt", 8, "key")); !errors.Is(err, plan.ErrDenied) {
 		t.Errorf("long afterwards: %v, not ErrDenied", err)
 	}
 }

@@ -243,10 +243,10 @@ func countOne(ctx context.Context, s records.Store) error {
 
 func recordsWithoutLease(t *testing.T, open Open) {
 	leader, other := opened(t, open), opened(t, open)
-	if _, led, err := leader.Lead(t.Context(), time.Hour); err != nil || !led {
+	if _, led, err := leader.AcquireLease(t.Context(), time.Hour); err != nil || !led {
 		t.Fatalf("lead: %v (%v)", led, err)
 	}
-	if _, led, err := other.Lead(t.Context(), time.Hour); err != nil || led {
+	if _, led, err := other.AcquireLease(t.Context(), time.Hour); err != nil || led {
 		t.Fatalf("two lead (%v)", err)
 	}
 	kept := put(t, other, record("ada", 0, `{}`))

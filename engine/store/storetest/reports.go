@@ -29,14 +29,14 @@ func durable(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
 	must(t, report(t, s, plan.Reported{State: state("acme", 3), Boot: "b1", Events: events(1, 3)}, plan.Reported{State: state("bolt", 4)}))
 	must(t, give(ctx, s, []plan.Granted{{Cell: "acme", Assignment: *assignment("staging", 1, 9), At: noon}}))
-	must(t, s.Learn(ctx, plan.Learned{
+	must(t, s.RecordLearned(ctx, plan.Learned{
 		Accepted: []plan.Acceptance{{Upstream: "staging", Downstream: "dedicated", Release: "1.0.3", Digest: digest(3), At: noon, Evidence: "2 of 2 cells"}},
 		Finished: []plan.Finish{{Channel: "staging", Sequence: 3, Digest: digest(3), At: noon}},
 		Rollouts: []plan.Rollout{{Channel: "staging", Sequence: 3, Since: noon, Eligible: []string{"acme", "bolt"}}},
 	}))
-	must(t, s.Observe(ctx, []plan.Observation{{Channel: "staging", Gate: "check", Subject: "x", Holds: true, Value: "200", ObservedAt: noon}}))
-	must(t, s.Seen(ctx, "4f0c", &plan.Divergence{Seen: "4f0c", Tip: "77aa", At: noon}))
-	must(t, s.Refused(ctx, "staging", &plan.Refusal{Reason: "hook", Until: noon}))
+	must(t, s.RecordObservations(ctx, []plan.Observation{{Channel: "staging", Gate: "check", Subject: "x", Holds: true, Value: "200", ObservedAt: noon}}))
+	must(t, s.RecordSeen(ctx, "4f0c", &plan.Divergence{Seen: "4f0c", Tip: "77aa", At: noon}))
+	must(t, s.RecordRefusal(ctx, "staging", &plan.Refusal{Reason: "hook", Until: noon}))
 	_, err := s.Decided(ctx, []plan.Decided{{Commit: "c1", Kind: plan.Promote, Channel: "staging", Sequence: 3, At: noon}})
 	must(t, err)
 
@@ -168,7 +168,7 @@ func closed(t *testing.T, open Open) {
 	if err := s.Report(ctx, []plan.Reported{{State: versioned(state("acme", 2), 2)}}); err == nil {
 		t.Error("a closed store kept a report")
 	}
-	if err := s.Learn(ctx, plan.Learned{}); err == nil {
+	if err := s.RecordLearned(ctx, plan.Learned{}); err == nil {
 		t.Error("a closed store learned")
 	}
 }

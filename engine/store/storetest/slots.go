@@ -16,7 +16,7 @@ func offer(cell, channel string, sequence int64, limit int) plan.Offer {
 // offers makes offers and gives the names of those that were made.
 func offers(t *testing.T, s Store, all ...plan.Offer) []string {
 	t.Helper()
-	made, err := s.Grant(t.Context(), all)
+	made, err := s.RecordGrants(t.Context(), all)
 	must(t, err)
 	names := []string{}
 	for _, g := range made {
@@ -50,7 +50,7 @@ func ask(t *testing.T, of func(n int) Store) {
 	var made []string
 	for n := range askers {
 		wg.Go(func() {
-			got, err := of(n).Grant(t.Context(), []plan.Offer{offer(fmt.Sprintf("cell-%02d", n), "staging", 3, limit)})
+			got, err := of(n).RecordGrants(t.Context(), []plan.Offer{offer(fmt.Sprintf("cell-%02d", n), "staging", 3, limit)})
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -97,8 +97,8 @@ func slots(t *testing.T, open Open) {
 	s = reopen(t, s, open)
 	step("the slots in use", []string{"a", "b"}, slotsOf(t, s, "staging"))
 	step("those of the other channel", []string{"c"}, slotsOf(t, s, "dedicated"))
-	must(t, s.Free(ctx, "staging", []string{"a", "c", "nobody"}))
-	must(t, s.Free(ctx, "staging", nil))
+	must(t, s.FreeSlots(ctx, "staging", []string{"a", "c", "nobody"}))
+	must(t, s.FreeSlots(ctx, "staging", nil))
 	step("the slots after a's end", []string{"b"}, slotsOf(t, s, "staging"))
 	step("the other channel's after a's end", []string{"c"}, slotsOf(t, s, "dedicated"))
 	step("the next one", []string{"e"}, offers(t, s, offer("e", "staging", 4, 2), offer("a", "staging", 4, 2)))

@@ -250,6 +250,6 @@ func give(ctx context.Context, s Store, grants []plan.Granted) error {
 	for i, g := range grants {
 		offers[i].Granted = g
 	}
-	_, err := s.Grant(ctx, offers)
+	_, err := s.RecordGrants(ctx, offers)
 	return err
 }

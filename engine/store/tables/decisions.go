@@ -21,7 +21,7 @@ func (l Ledger) Decided(ctx context.Context, decisions []plan.Decided) (fresh []
 		}
 		if len(decisions) > 0 {
 			RaiseServed(tx, l.served.News(served))
-			tx.Tell(engine.News{Known: true})
+			tx.Tell(engine.StoreUpdate{Known: true})
 		}
 		fresh, err = list[plan.Decided](tx, `SELECT body FROM decisions WHERE NOT announced ORDER BY id`)
 		return err
@@ -33,8 +33,8 @@ func (l Ledger) Decided(ctx context.Context, decisions []plan.Decided) (fresh []
 	return fresh, nil
 }
 
-// Announced marks decisions as announced, by commit.
-func (l Ledger) Announced(ctx context.Context, commits []string) error {
+// MarkAnnounced marks decisions as announced, by commit.
+func (l Ledger) MarkAnnounced(ctx context.Context, commits []string) error {
 	return l.change(ctx, "keep announcements", func(tx Tx) {
 		tx.Queue(`UPDATE decisions SET announced = true WHERE commit_id = ANY($1) AND NOT announced`, commits)
 	})

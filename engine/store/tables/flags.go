@@ -31,7 +31,7 @@ func (f Flags) Kill(ctx context.Context, k plan.Kill) error {
 	return f.db.Write(ctx, "keep the kill of "+k.Override.Flag, func(tx Tx) error {
 		tx.Queue(`INSERT INTO kills (flag, id, landed, body) VALUES ($1, $2, 0, $3)
 			ON CONFLICT (flag) DO UPDATE SET id = excluded.id, landed = 0, body = excluded.body`, k.Override.Flag, k.ID, body{k})
-		tx.Tell(engine.News{Flags: true})
+		tx.Tell(engine.StoreUpdate{Flags: true})
 		return nil
 	})
 }
@@ -41,8 +41,8 @@ func (f Flags) Kills(ctx context.Context) ([]plan.Kill, error) {
 	return readList[plan.Kill](ctx, f.db, "read kills", `SELECT body FROM kills ORDER BY flag`)
 }
 
-// Landed says in which commit a kill is, and forgets those that landed long ago.
-func (f Flags) Landed(ctx context.Context, id, commit string) error {
+// MarkKillLanded says in which commit a kill is, and forgets those that landed long ago.
+func (f Flags) MarkKillLanded(ctx context.Context, id, commit string) error {
 	return f.db.WriteAsLeader(ctx, "keep that a kill landed", func(tx Tx) error {
 		now, err := tx.Now()
 		if err != nil {
@@ -50,7 +50,7 @@ func (f Flags) Landed(ctx context.Context, id, commit string) error {
 		}
 		tx.Queue(`UPDATE kills SET landed = $1, body = `+f.dialect.SetLanded+` WHERE id = $3`, rows.Millis(now), commit, id)
 		tx.Queue(`DELETE FROM kills WHERE landed <> 0 AND landed < $1`, rows.Millis(now.Add(-keepLanded)))
-		tx.Tell(engine.News{Flags: true})
+		tx.Tell(engine.StoreUpdate{Flags: true})
 		return nil
 	})
 }
@@ -60,11 +60,11 @@ func (f Flags) FlagsMark(ctx context.Context) (plan.FlagsMark, error) {
 	return readFact[plan.FlagsMark](ctx, f.db, flagsFact)
 }
 
-// MarkFlags keeps it, and tells the others.
-func (f Flags) MarkFlags(ctx context.Context, m plan.FlagsMark) error {
+// SetFlagsMark keeps it, and tells the others.
+func (f Flags) SetFlagsMark(ctx context.Context, m plan.FlagsMark) error {
 	return f.db.WriteAsLeader(ctx, "keep the flags repository's mark", func(tx Tx) error {
 		queueFact(tx, flagsFact, m)
-		tx.Tell(engine.News{Flags: true})
+		tx.Tell(engine.StoreUpdate{Flags: true})
 		return nil
 	})
 }
@@ -74,8 +74,8 @@ func (f Flags) FlagsMemory(ctx context.Context) (announce.Memory, error) {
 	return readFact[announce.Memory](ctx, f.db, memoryFact)
 }
 
-// RememberFlags keeps it.
-func (f Flags) RememberFlags(ctx context.Context, m announce.Memory) error {
+// SetFlagsMemory keeps it.
+func (f Flags) SetFlagsMemory(ctx context.Context, m announce.Memory) error {
 	return f.db.WriteAsLeader(ctx, "keep what announcements remember", func(tx Tx) error {
 		queueFact(tx, memoryFact, m)
 		return nil

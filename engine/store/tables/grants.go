@@ -12,9 +12,9 @@ import (
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
-// Grant makes offers in one transaction, those for which there is a slot, and gives those that were made. A cell's
+// RecordGrants makes offers in one transaction, those for which there is a slot, and gives those that were made. A cell's
 // offer is replaced by one of the same or a newer (epoch, sequence) only: the same with other values is an offer too (R13).
-func (l Ledger) Grant(ctx context.Context, offers []plan.Offer) ([]plan.Granted, error) {
+func (l Ledger) RecordGrants(ctx context.Context, offers []plan.Offer) ([]plan.Granted, error) {
 	var m rows.Made
 	err := l.db.WriteAsLeader(ctx, "keep grants", func(tx Tx) error {
 		newest, err := places(tx, offers)
@@ -51,7 +51,7 @@ func (l Ledger) grant(tx Tx, m rows.Made) {
 	}
 	tx.Insert(`INSERT INTO slots (channel, cell, taken_at)`, taken, ``)
 	RaiseServed(tx, l.served.News(m.Served))
-	tx.Tell(engine.News{Cells: cells, Material: true, Known: true})
+	tx.Tell(engine.StoreUpdate{Cells: cells, Material: true, Known: true})
 }
 
 // places gives where the newest grants of the offers' cells stand.
@@ -79,8 +79,8 @@ func slotsInUse(r Reader) (rows.Slots, error) {
 	})
 }
 
-// Free ends the slots of cells: what they were for succeeded, failed, stalled or lapsed (R14).
-func (l Ledger) Free(ctx context.Context, channel string, cells []string) error {
+// FreeSlots ends the slots of cells: what they were for succeeded, failed, stalled or lapsed (R14).
+func (l Ledger) FreeSlots(ctx context.Context, channel string, cells []string) error {
 	return l.change(ctx, fmt.Sprintf("free the slots of %d cells of %s", len(cells), channel), func(tx Tx) {
 		tx.Queue(`DELETE FROM slots WHERE channel = $1 AND cell = ANY($2)`, channel, cells)
 	})

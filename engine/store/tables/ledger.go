@@ -24,13 +24,13 @@ type Ledger struct {
 func (l Ledger) change(ctx context.Context, op string, queue func(tx Tx)) error {
 	return l.db.WriteAsLeader(ctx, op, func(tx Tx) error {
 		queue(tx)
-		tx.Tell(engine.News{Known: true})
+		tx.Tell(engine.StoreUpdate{Known: true})
 		return nil
 	})
 }
 
-// Learn adds to what was learned. What is there already stays as it was: these facts latch.
-func (l Ledger) Learn(ctx context.Context, learned plan.Learned) error {
+// RecordLearned adds to what was learned. What is there already stays as it was: these facts latch.
+func (l Ledger) RecordLearned(ctx context.Context, learned plan.Learned) error {
 	return l.change(ctx, "keep what was learned", func(tx Tx) {
 		for _, a := range learned.Accepted {
 			tx.Queue(`INSERT INTO acceptances (upstream, downstream, digest, body) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`,
@@ -50,9 +50,9 @@ func (l Ledger) Learn(ctx context.Context, learned plan.Learned) error {
 	})
 }
 
-// Observe records answers to probes; the newest of a (channel, gate, subject, policy) wins. Answers
+// RecordObservations records answers to probes; the newest of a (channel, gate, subject, policy) wins. Answers
 // that were out of date for a month are dropped.
-func (l Ledger) Observe(ctx context.Context, observations []plan.Observation) error {
+func (l Ledger) RecordObservations(ctx context.Context, observations []plan.Observation) error {
 	return l.change(ctx, "keep observations", func(tx Tx) {
 		var newest int64
 		for _, o := range observations {
@@ -66,8 +66,8 @@ func (l Ledger) Observe(ctx context.Context, observations []plan.Observation) er
 	})
 }
 
-// Seen records the newest commit that was acted upon, and any divergence from it; nil clears it.
-func (l Ledger) Seen(ctx context.Context, commit string, d *plan.Divergence) error {
+// RecordSeen records the newest commit that was acted upon, and any divergence from it; nil clears it.
+func (l Ledger) RecordSeen(ctx context.Context, commit string, d *plan.Divergence) error {
 	return l.change(ctx, "keep the commit that was seen", func(tx Tx) {
 		queueFact(tx, "seen", commit)
 		if d == nil {
@@ -78,8 +78,8 @@ func (l Ledger) Seen(ctx context.Context, commit string, d *plan.Divergence) err
 	})
 }
 
-// Refused records that pushes for a channel are not tried again for a while; nil clears it.
-func (l Ledger) Refused(ctx context.Context, channel string, r *plan.Refusal) error {
+// RecordRefusal records that pushes for a channel are not tried again for a while; nil clears it.
+func (l Ledger) RecordRefusal(ctx context.Context, channel string, r *plan.Refusal) error {
 	return l.change(ctx, "keep a refused push to "+channel, func(tx Tx) {
 		if r == nil {
 			tx.Queue(`DELETE FROM refusals WHERE channel = $1`, channel)

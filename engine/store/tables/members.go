@@ -49,9 +49,9 @@ func (m Members) Joins(ctx context.Context, cell string) ([]access.Join, error) 
 	})
 }
 
-// Claim uses up a token by one conditional update, and records r. It is good for one key, which may repeat it while it
+// ClaimToken uses up a token by one conditional update, and records r. It is good for one key, which may repeat it while it
 // is the cell's newest (R28); for the serial that follows the token's (R26); until it runs out. Else plan.ErrDenied.
-func (m Members) Claim(ctx context.Context, hash string, r plan.Registration) error {
+func (m Members) ClaimToken(ctx context.Context, hash string, r plan.Registration) error {
 	return m.db.Write(ctx, "claim a token for "+r.Cell, func(tx Tx) error {
 		now, err := tx.Now()
 		if err != nil {
@@ -114,6 +114,6 @@ func register(tx Tx, r plan.Registration) (newest bool, err error) {
 	if err != nil || written == 0 {
 		return false, err
 	}
-	tx.Tell(engine.News{Known: true})
+	tx.Tell(engine.StoreUpdate{Known: true})
 	return true, nil
 }

@@ -74,8 +74,8 @@ func byEvent(all []plan.Message) (events []string, messages map[string][]plan.Me
 	return events, messages
 }
 
-// Due gives messages whose time has come, oldest first.
-func (o Outbox) Due(ctx context.Context, now time.Time, limit int) ([]plan.Message, error) {
+// DueMessages gives messages whose time has come, oldest first.
+func (o Outbox) DueMessages(ctx context.Context, now time.Time, limit int) ([]plan.Message, error) {
 	return readList[plan.Message](ctx, o.db, "read due messages",
 		`SELECT body FROM outbox WHERE next <> 0 AND next <= $1 ORDER BY next, id LIMIT $2`, rows.Millis(now), limit)
 }
@@ -85,8 +85,8 @@ func (o Outbox) Messages(ctx context.Context, limit int) ([]plan.Message, error)
 	return readList[plan.Message](ctx, o.db, "read messages", `SELECT body FROM outbox ORDER BY id DESC LIMIT $1`, limit)
 }
 
-// Sent says that a message arrived.
-func (o Outbox) Sent(ctx context.Context, m plan.Message) error {
+// MarkSent says that a message arrived.
+func (o Outbox) MarkSent(ctx context.Context, m plan.Message) error {
 	return o.attempted(ctx, m, func(tx Tx) error {
 		now, err := tx.Now()
 		m.Next, m.Sent, m.Why = time.Time{}, now.UTC(), ""

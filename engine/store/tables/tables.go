@@ -49,7 +49,7 @@ type Tx interface {
 	// Insert queues a statement that inserts rows of strings and int64s: INSERT INTO …, the rows, ON CONFLICT …
 	Insert(into string, rows [][]any, onConflict string)
 	// Tell tells other processes, by Follow, with the commit.
-	Tell(news engine.News)
+	Tell(news engine.StoreUpdate)
 	// Unsure reports whether an earlier attempt may have been committed: then what is there may be its own.
 	Unsure() bool
 }

@@ -15,13 +15,13 @@ import (
 )
 
 const (
-	maxRegister = 5               // how often a change of identity is tried on what others registered meanwhile
-	maxKeyText  = 128             // bytes of a public key as identity.yaml has it
-	awaitFor    = 3 * time.Second // how long a registration waits for a cell that was committed just now
+	maxRegisterTries = 5               // how often a change of identity is tried on what others registered meanwhile
+	maxKeyLength     = 128             // bytes of a public key as identity.yaml has it
+	awaitCellTimeout = 3 * time.Second // how long a registration waits for a cell that was committed just now
 )
 
-// errSame: the change changes nothing.
-var errSame = errors.New("nothing changes")
+// errNoChange: the change changes nothing.
+var errNoChange = errors.New("nothing changes")
 
 // registrar takes changes of cells' identities: they count at once on this replica, within 2 s on all, and are committed soon (R25).
 type registrar struct {
@@ -34,7 +34,7 @@ type registrar struct {
 // Identify changes a cell's identity. by is for the commit. change may be called more than once; Serial is not its to set. ErrUnknownCell; ErrStale: others
 // changed it again and again meanwhile.
 func (g *registrar) Identify(ctx context.Context, cell, by string, change func(*cells.Identity)) error {
-	_, err := g.register(ctx, cell, by, func(i *cells.Identity) error {
+	_, err := g.changeIdentity(ctx, cell, by, func(i *cells.Identity) error {
 		change(i)
 		return nil
 	})
@@ -44,15 +44,15 @@ func (g *registrar) Identify(ctx context.Context, cell, by string, change func(*
 // NewKey takes a cell's new key, presented over a connection of the old one: both are good until the new one was used, see Used.
 // Repeated, it changes nothing. ErrDenied.
 func (g *registrar) NewKey(ctx context.Context, cell, key string) error {
-	if !g.freeKey(cell, key) {
+	if !g.isKeyAvailable(cell, key) {
 		return plan.ErrDenied
 	}
-	_, err := g.register(ctx, cell, "the cell", func(i *cells.Identity) error {
+	_, err := g.changeIdentity(ctx, cell, "the cell", func(i *cells.Identity) error {
 		switch {
 		case i.PublicKey == "" || i.Revoked || i.Quarantined != "":
 			return plan.ErrDenied
 		case i.PublicKey == key:
-			return errSame
+			return errNoChange
 		case i.Previous == "":
 			i.Previous = i.PublicKey
 		case i.Previous == key:
@@ -67,9 +67,9 @@ func (g *registrar) NewKey(ctx context.Context, cell, key string) error {
 // Used says that a connection proved key: if it is the cell's newest, the one before is good no more. Cheap where
 // there is nothing to do; Roster.Next tells where there is.
 func (g *registrar) Used(ctx context.Context, cell, key string) error {
-	_, err := g.register(ctx, cell, "the cell", func(i *cells.Identity) error {
+	_, err := g.changeIdentity(ctx, cell, "the cell", func(i *cells.Identity) error {
 		if i.PublicKey != key || i.Previous == "" || i.Revoked || i.Quarantined != "" {
-			return errSame
+			return errNoChange
 		}
 		i.Previous = ""
 		return nil
@@ -81,14 +81,14 @@ func (g *registrar) Used(ctx context.Context, cell, key string) error {
 // key, it succeeds again (R28). The first key has epoch 1; another has one above all that are known of the cell.
 // ErrDenied for everything that is wrong.
 func (g *registrar) Join(ctx context.Context, cell, tokenHash, key, by string) (cells.Identity, error) {
-	if !g.awaitCell(ctx, cell) || !g.freeKey(cell, key) {
+	if !g.awaitCell(ctx, cell) || !g.isKeyAvailable(cell, key) {
 		return cells.Identity{}, plan.ErrDenied
 	}
-	cur, epoch := g.obs.known(cell)
+	cur, epoch := g.obs.identityOf(cell)
 	shut := cur.Revoked || cur.Quarantined != ""
 	if cur.PublicKey == key && !shut {
 		// The answer may have been lost: what the first one recorded is asked for again, before anything new.
-		if err := g.store.Claim(ctx, tokenHash, plan.Registration{Cell: cell, Identity: cur, By: by, At: g.clocks.now()}); !errors.Is(err, plan.ErrDenied) {
+		if err := g.store.ClaimToken(ctx, tokenHash, plan.Registration{Cell: cell, Identity: cur, By: by, At: g.clocks.now()}); !errors.Is(err, plan.ErrDenied) {
 			return cur, err
 		}
 	}
@@ -101,13 +101,13 @@ func (g *registrar) Join(ctx context.Context, cell, tokenHash, key, by string) (
 	}
 	next = successor(next, cur)
 	r := plan.Registration{Cell: cell, Identity: next, By: by, At: g.clocks.now()}
-	if err := g.store.Claim(ctx, tokenHash, r); err != nil {
+	if err := g.store.ClaimToken(ctx, tokenHash, r); err != nil {
 		if errors.Is(err, plan.ErrStale) {
 			err = plan.ErrDenied
 		}
 		return cells.Identity{}, err
 	}
-	g.obs.enlist(r)
+	g.obs.addRegistration(r)
 	return next, nil
 }
 
@@ -118,15 +118,15 @@ func successor(next, cur cells.Identity) cells.Identity {
 	return next
 }
 
-// register records a change of a cell's identity, on what others recorded meanwhile if need be.
-func (g *registrar) register(ctx context.Context, cell, by string, change func(*cells.Identity) error) (cells.Identity, error) {
+// changeIdentity records a change of a cell's identity, on what others recorded meanwhile if need be.
+func (g *registrar) changeIdentity(ctx context.Context, cell, by string, change func(*cells.Identity) error) (cells.Identity, error) {
 	for try := 1; ; try++ {
-		if !g.obs.has(cell) {
+		if !g.obs.hasCell(cell) {
 			return cells.Identity{}, fmt.Errorf("identity of %q: %w", cell, ErrUnknownCell)
 		}
-		cur, _ := g.obs.known(cell)
+		cur, _ := g.obs.identityOf(cell)
 		next := cur
-		if err := change(&next); err != nil && !errors.Is(err, errSame) {
+		if err := change(&next); err != nil && !errors.Is(err, errNoChange) {
 			return cur, err
 		} else if err != nil || next == cur {
 			return cur, nil
@@ -136,15 +136,15 @@ func (g *registrar) register(ctx context.Context, cell, by string, change func(*
 		err := g.store.Register(ctx, r)
 		switch {
 		case err == nil:
-			g.obs.enlist(r)
+			g.obs.addRegistration(r)
 			return next, nil
-		case !errors.Is(err, plan.ErrStale) || try == maxRegister:
+		case !errors.Is(err, plan.ErrStale) || try == maxRegisterTries:
 			return cur, fmt.Errorf("register the identity of %s: %w", cell, err)
 		}
-		if err := g.obs.refresh(ctx); err != nil {
+		if err := g.obs.reloadKnown(ctx); err != nil {
 			return cur, err
 		}
-		if err := backoff.Sleep(ctx, pause(try)); err != nil {
+		if err := backoff.Sleep(ctx, retryDelay(try)); err != nil {
 			return cur, err
 		}
 	}
@@ -152,12 +152,12 @@ func (g *registrar) register(ctx context.Context, cell, by string, change func(*
 
 // awaitCell tells whether the repository has a cell. The branch is looked at for one that it has not, and waited for a little.
 func (g *registrar) awaitCell(ctx context.Context, cell string) bool {
-	end := time.NewTimer(awaitFor)
+	end := time.NewTimer(awaitCellTimeout)
 	defer end.Stop()
 	asked := false
 	for {
 		changed := g.RosterChanged()
-		if g.obs.has(cell) {
+		if g.obs.hasCell(cell) {
 			return true
 		}
 		if !asked && cells.ValidName(cell) {
@@ -174,9 +174,9 @@ func (g *registrar) awaitCell(ctx context.Context, cell string) bool {
 	}
 }
 
-// freeKey tells whether a key is well-formed, and no other cell's.
-func (g *registrar) freeKey(cell, key string) bool {
-	if key == "" || len(key) > maxKeyText {
+// isKeyAvailable tells whether a key is well-formed, and no other cell's.
+func (g *registrar) isKeyAvailable(cell, key string) bool {
+	if key == "" || len(key) > maxKeyLength {
 		return false
 	}
 	holder, known := g.Roster().Holder(key)
@@ -184,54 +184,54 @@ func (g *registrar) freeKey(cell, key string) bool {
 }
 
 // Roster is who is who now.
-func (g *registrar) Roster() *roster.Roster { return g.obs.members.roster.Load() }
+func (g *registrar) Roster() *roster.Roster { return g.obs.membership.roster.Load() }
 
 // RosterChanged is closed when there is another roster than the one that Roster gave before.
 func (g *registrar) RosterChanged() <-chan struct{} {
 	g.obs.mu.Lock()
 	defer g.obs.mu.Unlock()
-	return g.obs.members.enlisted
+	return g.obs.membership.rosterChanged
 }
 
-// members is which keys speak as which cell, guarded by the mutex of the observations that it is part of.
-type members struct {
-	desired  *plan.Desired                  // whose cells' identities the roster has; nil: nothing was read yet
-	roster   *atomic.Pointer[roster.Roster] // never nil; read without the mutex
-	enlisted chan struct{}                  // closed when roster is replaced
+// membership is which keys speak as which cell, guarded by the mutex of the observations that it is part of.
+type membership struct {
+	desired       *plan.Desired                  // whose cells' identities the roster has; nil: nothing was read yet
+	roster        *atomic.Pointer[roster.Roster] // never nil; read without the mutex
+	rosterChanged chan struct{}                  // closed when roster is replaced
 }
 
-func newMembers() members {
-	m := members{roster: new(atomic.Pointer[roster.Roster]), enlisted: make(chan struct{})}
+func newMembership() membership {
+	m := membership{roster: new(atomic.Pointer[roster.Roster]), rosterChanged: make(chan struct{})}
 	m.roster.Store(roster.Empty())
 	return m
 }
 
-// enroll makes the roster anew, if anything is new.
-func (m *members) enroll(registered map[string]plan.Registration) {
+// rebuildRoster makes the roster anew, if anything is new.
+func (m *membership) rebuildRoster(registered map[string]plan.Registration) {
 	if m.desired == nil {
 		return
 	}
 	if r := roster.Of(m.desired, registered, m.roster.Load()); r != m.roster.Load() {
-		m.show(r)
+		m.setRoster(r)
 	}
 }
 
-func (m *members) show(r *roster.Roster) {
+func (m *membership) setRoster(r *roster.Roster) {
 	m.roster.Store(r)
-	close(m.enlisted)
-	m.enlisted = make(chan struct{})
+	close(m.rosterChanged)
+	m.rosterChanged = make(chan struct{})
 }
 
-// enroll takes the identities of what was read from the repository.
-func (o *observations) enroll(d *plan.Desired) {
+// setDesired takes the identities of what was read from the repository.
+func (o *observations) setDesired(d *plan.Desired) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.members.desired = d
-	o.members.enroll(o.obs.Registered)
+	o.membership.desired = d
+	o.membership.rebuildRoster(o.obs.Registered)
 }
 
-// enlist takes a registration into account, and has it committed.
-func (o *observations) enlist(r plan.Registration) {
+// addRegistration takes a registration into account, and has it committed.
+func (o *observations) addRegistration(r plan.Registration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.writes++
@@ -239,21 +239,21 @@ func (o *observations) enlist(r plan.Registration) {
 		return
 	}
 	o.obs.Registered[r.Cell] = r
-	if d := o.members.desired; d != nil {
+	if d := o.membership.desired; d != nil {
 		if c := d.Cells[r.Cell]; c != nil && r.Identity.Serial > c.Identity.Serial {
-			o.members.show(o.members.roster.Load().With(r))
+			o.membership.setRoster(o.membership.roster.Load().With(r))
 		}
 	}
-	o.signals.moved.Notify()
+	o.signals.changed.Notify()
 }
 
-// known is what counts of a cell's identity, and the highest epoch that was ever seen of it.
-func (o *observations) known(cell string) (i cells.Identity, epoch int64) {
+// identityOf is what counts of a cell's identity, and the highest epoch that was ever seen of it.
+func (o *observations) identityOf(cell string) (i cells.Identity, epoch int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.members.desired != nil {
-		i = plan.IdentityOf(o.members.desired, o.obs.Registered, cell)
-		if c := o.members.desired.Cells[cell]; c != nil {
+	if o.membership.desired != nil {
+		i = plan.IdentityOf(o.membership.desired, o.obs.Registered, cell)
+		if c := o.membership.desired.Cells[cell]; c != nil {
 			epoch = c.Identity.Epoch
 		}
 	}
@@ -269,8 +269,8 @@ func (o *observations) known(cell string) (i cells.Identity, epoch int64) {
 	return i, epoch
 }
 
-func (o *observations) has(cell string) bool {
+func (o *observations) hasCell(cell string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.members.desired != nil && o.members.desired.Cells[cell] != nil
+	return o.membership.desired != nil && o.membership.desired.Cells[cell] != nil
 }

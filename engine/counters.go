@@ -7,14 +7,14 @@ import (
 
 // Numbers are what an engine counted since it was made.
 type Numbers struct {
-	Leads     bool
-	Plans     Timed
-	Ticks     Timed
-	Retries   uint64 // pushes that did not land, whatever the reason
-	Commits   uint64 // pushed
-	Grants    uint64 // made
-	Receiving int    // reports that are being folded and kept now
-	News      int    // cells whose new states in the store were not read yet
+	Leads       bool
+	Plans       Timed
+	Ticks       Timed
+	Retries     uint64 // pushes that did not land, whatever the reason
+	Commits     uint64 // pushed
+	Grants      uint64 // made
+	Receiving   int    // reports that are being folded and kept now
+	UnreadCells int    // cells whose new states in the store were not read yet
 }
 
 // Timed is how often something was done, and how long it took.
@@ -25,25 +25,25 @@ type Timed struct {
 
 // counters are written as things happen.
 type counters struct {
-	plans, ticks             timed
+	plans, ticks             timer
 	retries, commits, grants atomic.Uint64
 	receiving                atomic.Int64
 	led                      atomic.Bool // the last step carried its plan out
 }
 
-type timed struct {
+type timer struct {
 	count       atomic.Uint64
 	total, last atomic.Int64
 }
 
-func (t *timed) since(began time.Time) {
+func (t *timer) observeSince(began time.Time) {
 	took := int64(time.Since(began))
 	t.count.Add(1)
 	t.total.Add(took)
 	t.last.Store(took)
 }
 
-func (t *timed) read() Timed {
+func (t *timer) load() Timed {
 	return Timed{Count: t.count.Load(), Total: time.Duration(t.total.Load()), Last: time.Duration(t.last.Load())}
 }
 
@@ -51,7 +51,7 @@ func (t *timed) read() Timed {
 func (e *Engine) Numbers() Numbers {
 	c := &e.counters
 	return Numbers{
-		Leads: e.lease.Leads(), Plans: c.plans.read(), Ticks: c.ticks.read(), Retries: c.retries.Load(), Commits: c.commits.Load(),
-		Grants: c.grants.Load(), Receiving: int(c.receiving.Load()), News: e.follower.unreadCells(),
+		Leads: e.lease.Leads(), Plans: c.plans.load(), Ticks: c.ticks.load(), Retries: c.retries.Load(), Commits: c.commits.Load(),
+		Grants: c.grants.Load(), Receiving: int(c.receiving.Load()), UnreadCells: e.follower.unreadCells(),
 	}
 }

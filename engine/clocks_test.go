@@ -13,17 +13,17 @@ import (
 // R10: a step of the wall clock is seen, and forgiven once cells agree with the new time.
 func TestClockSeesSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := newClock(time.Now())
-		k.wall = k.wall.Add(-2 * time.Minute) // the wall clock was set forward since
+		k := newStepDetector(time.Now())
+		k.baseWall = k.baseWall.Add(-2 * time.Minute) // the wall clock was set forward since
 		o := &plan.Observed{Cells: map[string]*plan.CellState{}}
 		time.Sleep(time.Second)
-		if c := k.read(time.Now(), time.Now(), o); c.Step < 119*time.Second {
+		if c := k.judge(time.Now(), time.Now(), o); c.Step < 119*time.Second {
 			t.Fatalf("step %s", c.Step)
 		}
 		time.Sleep(time.Second)
 		o.Cells["s1"] = &plan.CellState{LastReport: time.Now(), Skew: time.Second}
 		o.Cells["s1"].Watch(time.Now())
-		if c := k.read(time.Now(), time.Now(), o); c.Step != 0 {
+		if c := k.judge(time.Now(), time.Now(), o); c.Step != 0 {
 			t.Fatalf("step %s, and the cells agree", c.Step)
 		}
 	})
@@ -32,11 +32,11 @@ func TestClockSeesSteps(t *testing.T) {
 // R10: a step of this machine's clock is seen before anybody goes by it.
 func TestTimeIsDoubted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := &Engine{publisher: newPublisher(), clocks: &clocks{alone: func() bool { return true }, steps: newClock(time.Now())}}
+		e := &Engine{publisher: newPublisher(), clocks: &clocks{singleProcess: func() bool { return true }, detector: newStepDetector(time.Now())}}
 		if now, doubt := e.Time(); !now.Equal(time.Now()) || doubt != "" {
 			t.Errorf("%s, doubted: %q", now, doubt)
 		}
-		e.clocks.steps.wall = e.clocks.steps.wall.Add(-48 * time.Hour) // the wall clock was set forward since
+		e.clocks.detector.baseWall = e.clocks.detector.baseWall.Add(-48 * time.Hour) // the wall clock was set forward since
 		time.Sleep(time.Minute)
 		if _, doubt := e.Time(); !strings.Contains(doubt, "stepped by 48h") {
 			t.Errorf("doubted: %q", doubt)
@@ -53,7 +53,7 @@ func TestRestartForgivesNoSilence(t *testing.T) {
 			HealthySince: now.Add(-ago - time.Hour).Round(0), LastReport: now.Add(-ago).Round(0)}
 	}
 	all := map[string]*plan.CellState{"s1": kept("s1", time.Hour), "s2": kept("s2", 48*time.Hour)} // the process was down for an hour
-	silenced(all, 5*time.Minute)
+	endSilentSoaks(all, 5*time.Minute)
 	for name, want := range map[string]time.Duration{"s1": time.Hour, "s2": 0} {
 		s := plan.Receive(all[name], cells.Report{Cell: name, State: cells.StateHealthy, Running: a}, now, 5*time.Minute)
 		if s.Soaked != want {

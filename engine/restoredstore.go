@@ -7,12 +7,12 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// watchStore finds out, when this process begins to lead, whether the store was restored from a backup: git then has decisions of
+// detectRestoredStore finds out, when this process begins to lead, whether the store was restored from a backup: git then has decisions of
 // which the store knows nothing. A process that was killed between a push and its record leaves one for a channel, and
 // it follows at once on the commit that was seen last. What cells said since the backup is lost, and what is there is old: so nothing is
 // promoted or granted until all have reported, as with an empty store (R26).
-func (e *Engine) watchStore(ctx context.Context, d *plan.Desired) error {
-	if !e.lease.acts() || len(e.recorded) > 0 {
+func (e *Engine) detectRestoredStore(ctx context.Context, d *plan.Desired) error {
+	if !e.lease.mayAct() || len(e.recordedSequences) > 0 {
 		return nil
 	}
 	obs := e.observations.snapshot()
@@ -39,7 +39,7 @@ func (e *Engine) watchStore(ctx context.Context, d *plan.Desired) error {
 			return err
 		}
 	}
-	e.observations.isRestored(e.clocks.now().UTC())
+	e.observations.restartObserving(e.clocks.now().UTC())
 	e.opts.Log.Warn().Int("decisions", len(missing)).Msg("the store knows nothing of decisions that git has: it was restored, and nothing moves until the cells have reported")
 	return nil
 }

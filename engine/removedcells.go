@@ -12,15 +12,15 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// departed ends the identities of cells that were removed: one that is added again under the name is another cell, and
+// revokeRemovedCells ends the identities of cells that were removed: one that is added again under the name is another cell, and
 // must not find the key before, or a token, still good in the store (R25). What was removed is told by the commit that was acted upon
 // last, so that it is found also where the removal and the return came in between. A branch that was force-pushed proves nothing.
-func (e *Engine) departed(ctx context.Context, d *plan.Desired) error {
-	seen, diverged := e.observations.seen()
-	if !e.lease.acts() || seen == "" || seen == d.Commit || diverged != nil {
+func (e *Engine) revokeRemovedCells(ctx context.Context, d *plan.Desired) error {
+	seen, diverged := e.observations.seenCommit()
+	if !e.lease.mayAct() || seen == "" || seen == d.Commit || diverged != nil {
 		return nil
 	}
-	registered := e.observations.registered()
+	registered := e.observations.registrations()
 	var due []plan.Registration
 	for name, r := range registered {
 		if cell := d.Cells[name]; !r.Identity.Revoked && (cell == nil || cell.Identity.Serial == 0) {
@@ -46,7 +46,7 @@ func (e *Engine) departed(ctx context.Context, d *plan.Desired) error {
 		return fmt.Errorf("read %s, to see which cells are gone: %w", words.Short(seen), err)
 	}
 	for _, r := range due {
-		gone, err := without(before, d, r.Cell)
+		gone, err := wasRemoved(before, d, r.Cell)
 		if err != nil {
 			return err
 		}
@@ -59,14 +59,14 @@ func (e *Engine) departed(ctx context.Context, d *plan.Desired) error {
 		if err := e.store.Register(ctx, void); err != nil && !errors.Is(err, plan.ErrStale) { // stale: somebody was quicker
 			return fmt.Errorf("end the identity of %s, which was removed: %w", r.Cell, err)
 		}
-		e.observations.enlist(void)
+		e.observations.addRegistration(void)
 		e.opts.Log.Info().Str("cell", r.Cell).Msg("the cell was removed: its key is not good any more, also if it is added again")
 	}
 	return nil
 }
 
-// without tells whether a cell that before had is gone from d, or has come back without the identity that it had.
-func without(before fs.FS, d *plan.Desired, cell string) (bool, error) {
+// wasRemoved tells whether a cell that before had is gone from d, or has come back without the identity that it had.
+func wasRemoved(before fs.FS, d *plan.Desired, cell string) (bool, error) {
 	file := "cell.yaml"
 	if d.Cells[cell] != nil {
 		file = plan.IdentityFile

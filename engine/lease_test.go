@@ -13,7 +13,7 @@ func TestLeadsOnAfterATick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := TwoChannels(t)
 		w.T, w.Now = t, time.Now()
-		m := newMemory()
+		m := newMemoryStore()
 		e, err := New(t.Context(), newBranch(w), m, Options{})
 		if err != nil {
 			t.Fatal(err)

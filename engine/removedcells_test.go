@@ -15,18 +15,18 @@ import (
 func TestAddedAgainStartsAnew(t *testing.T) {
 	for name, watched := range map[string]bool{"in two looks": true, "while nobody looked": false} {
 		t.Run(name, func(t *testing.T) {
-			together(t, TwoChannels(t), func(r *replicas) {
-				r.token("t1", "s1")
-				r.join(r.a, "t1", "s1", "ed25519:one")
-				r.who("ed25519:one", "s1")
-				if i := r.committed("s1"); i.PublicKey != "ed25519:one" {
+			runReplicas(t, TwoChannels(t), func(r *replicas) {
+				r.addToken("t1", "s1")
+				r.mustJoin(r.a, "t1", "s1", "ed25519:one")
+				r.wantCellOf("ed25519:one", "s1")
+				if i := r.committedIdentity("s1"); i.PublicKey != "ed25519:one" {
 					r.t.Fatalf("committed %+v", i)
 				}
-				r.token("left", "s1")
+				r.addToken("left", "s1")
 				removal := map[string]string{"cells/s1/cell.yaml": "", "cells/s1/identity.yaml": ""}
 				if watched {
 					r.push("eve", "remove", removal)
-					r.who("ed25519:one", "")
+					r.wantCellOf("ed25519:one", "")
 					r.push("eve", "add", CellFiles("staging", "s1"))
 				} else {
 					r.a.stop()
@@ -37,17 +37,17 @@ func TestAddedAgainStartsAnew(t *testing.T) {
 					r.a, r.b = r.start(r.a.store), r.start(r.b.store)
 				}
 				time.Sleep(2 * time.Minute)
-				r.who("ed25519:one", "")
+				r.wantCellOf("ed25519:one", "")
 				if _, err := r.a.Join(r.t.Context(), "s1", "left", "ed25519:three", ""); !errors.Is(err, plan.ErrDenied) {
 					r.t.Errorf("a token of the cell before: %v", err)
 				}
-				r.token("t2", "s1")
+				r.addToken("t2", "s1")
 				if _, err := r.b.Join(r.t.Context(), "s1", "t2", "ed25519:one", ""); !errors.Is(err, plan.ErrDenied) {
 					r.t.Errorf("the key of the cell before: %v", err)
 				}
-				r.join(r.b, "t2", "s1", "ed25519:two")
-				r.who("ed25519:two", "s1")
-				if i := r.committed("s1"); i.PublicKey != "ed25519:two" || i.Revoked {
+				r.mustJoin(r.b, "t2", "s1", "ed25519:two")
+				r.wantCellOf("ed25519:two", "s1")
+				if i := r.committedIdentity("s1"); i.PublicKey != "ed25519:two" || i.Revoked {
 					r.t.Errorf("committed %+v", i)
 				}
 			})
@@ -57,35 +57,35 @@ func TestAddedAgainStartsAnew(t *testing.T) {
 
 // The same for the token of one that never registered.
 func TestTokenOfOneThatNeverCame(t *testing.T) {
-	together(t, TwoChannels(t), func(r *replicas) {
-		r.token("left", "s1")
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
+		r.addToken("left", "s1")
 		r.push("eve", "remove", map[string]string{"cells/s1/cell.yaml": ""})
 		r.push("eve", "add", CellFiles("staging", "s1"))
 		if _, err := r.b.Join(r.t.Context(), "s1", "left", "ed25519:one", ""); !errors.Is(err, plan.ErrDenied) {
 			r.t.Errorf("a token of the cell before: %v", err)
 		}
-		r.token("t2", "s1")
-		r.join(r.b, "t2", "s1", "ed25519:two")
-		r.who("ed25519:two", "s1")
+		r.addToken("t2", "s1")
+		r.mustJoin(r.b, "t2", "s1", "ed25519:two")
+		r.wantCellOf("ed25519:two", "s1")
 	})
 }
 
 // A new cell's registration that git does not have yet, and one whose identity a push only changes, stay what they are.
 func TestNobodyDepartsByMistake(t *testing.T) {
 	w := TwoChannels(t)
-	together(t, w, func(r *replicas) {
+	runReplicas(t, w, func(r *replicas) {
 		r.push("eve", "add", CellFiles("staging", "s9"))
-		r.token("t9", "s9")
-		r.join(r.b, "t9", "s9", "ed25519:nine")
+		r.addToken("t9", "s9")
+		r.mustJoin(r.b, "t9", "s9", "ed25519:nine")
 		r.push("eve", "label", map[string]string{"cells/s9/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\nlabels: {region: eu}\n"})
-		r.who("ed25519:nine", "s9")
-		if i := r.committed("s9"); i.PublicKey != "ed25519:nine" || i.Revoked {
+		r.wantCellOf("ed25519:nine", "s9")
+		if i := r.committedIdentity("s9"); i.PublicKey != "ed25519:nine" || i.Revoked {
 			r.t.Errorf("committed %+v", i)
 		}
 		if err := r.a.Identify(r.t.Context(), "s9", "ada", func(i *cells.Identity) { i.Rotate = true }); err != nil {
 			r.t.Fatal(err)
 		}
 		r.push("eve", "label", map[string]string{"cells/s9/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\n"})
-		r.who("ed25519:nine", "s9")
+		r.wantCellOf("ed25519:nine", "s9")
 	})
 }

@@ -13,16 +13,16 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// token makes one for a cell as it is now.
-func (r *replicas) token(hash, cell string) {
-	i, _ := r.a.observations.known(cell)
-	s := r.a.store.shared
+// addToken makes one for a cell as it is now.
+func (r *replicas) addToken(hash, cell string) {
+	i, _ := r.a.observations.identityOf(cell)
+	s := r.a.store.sharedDatabase
 	s.mu.Lock()
 	s.tokens[hash] = &token{cell: cell, serial: i.Serial, expires: time.Now().Add(time.Hour)}
 	s.mu.Unlock()
 }
 
-func (r *replicas) join(at *replica, hash, cell, key string) cells.Identity {
+func (r *replicas) mustJoin(at *replica, hash, cell, key string) cells.Identity {
 	r.t.Helper()
 	i, err := at.Join(r.t.Context(), cell, hash, key, "token of ada")
 	if err != nil {
@@ -31,8 +31,8 @@ func (r *replicas) join(at *replica, hash, cell, key string) cells.Identity {
 	return i
 }
 
-// who holds the roster of both replicas against one answer, within two seconds.
-func (r *replicas) who(key, want string) {
+// wantCellOf holds the roster of both replicas against one answer, within two seconds.
+func (r *replicas) wantCellOf(key, want string) {
 	r.t.Helper()
 	time.Sleep(2 * time.Second)
 	synctest.Wait()
@@ -43,7 +43,7 @@ func (r *replicas) who(key, want string) {
 	}
 }
 
-func (r *replicas) committed(cell string) cells.Identity {
+func (r *replicas) committedIdentity(cell string) cells.Identity {
 	r.t.Helper()
 	synctest.Wait()
 	r.branch.mu.Lock()
@@ -53,10 +53,10 @@ func (r *replicas) committed(cell string) cells.Identity {
 
 // R25, R28: a registration counts at once on every replica and is committed; the same token and key succeed again, others don't.
 func TestJoin(t *testing.T) {
-	together(t, TwoChannels(t), func(r *replicas) {
-		r.token("t1", "s1")
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
+		r.addToken("t1", "s1")
 		changed := r.b.RosterChanged()
-		i := r.join(r.b, "t1", "s1", "ed25519:one")
+		i := r.mustJoin(r.b, "t1", "s1", "ed25519:one")
 		if i.Epoch != 1 || i.Serial != 1 || i.PublicKey != "ed25519:one" {
 			r.t.Fatalf("registered %+v", i)
 		}
@@ -64,8 +64,8 @@ func TestJoin(t *testing.T) {
 			r.t.Fatal("the one who registered it does not know the cell")
 		}
 		<-changed
-		r.who("ed25519:one", "s1")
-		if got := r.committed("s1"); got != i {
+		r.wantCellOf("ed25519:one", "s1")
+		if got := r.committedIdentity("s1"); got != i {
 			r.t.Errorf("committed %+v, want %+v", got, i)
 		}
 		r.branch.mu.Lock()
@@ -75,7 +75,7 @@ func TestJoin(t *testing.T) {
 			r.t.Errorf("%d pushes, the last: %s", pushes, message)
 		}
 		for _, e := range []*replica{r.a, r.b} {
-			if again := r.join(e, "t1", "s1", "ed25519:one"); again != i {
+			if again := r.mustJoin(e, "t1", "s1", "ed25519:one"); again != i {
 				r.t.Errorf("the same token and key registered %+v", again)
 			}
 		}
@@ -86,16 +86,16 @@ func TestJoin(t *testing.T) {
 				r.t.Errorf("%v: %v", c, err)
 			}
 		}
-		r.token("t2", "s2")
+		r.addToken("t2", "s2")
 		if _, err := r.a.Join(r.t.Context(), "s2", "t2", "ed25519:one", ""); !errors.Is(err, plan.ErrDenied) {
 			r.t.Errorf("a key of another cell: %v", err)
 		}
-		r.token("t3", "s1")
-		if i := r.join(r.a, "t3", "s1", "ed25519:three"); i.Epoch != 2 || i.Serial != 2 {
+		r.addToken("t3", "s1")
+		if i := r.mustJoin(r.a, "t3", "s1", "ed25519:three"); i.Epoch != 2 || i.Serial != 2 {
 			r.t.Errorf("another key has %+v", i)
 		}
-		r.who("ed25519:one", "")
-		r.who("ed25519:three", "s1")
+		r.wantCellOf("ed25519:one", "")
+		r.wantCellOf("ed25519:three", "s1")
 		time.Sleep(time.Minute)
 		if r.branch.pushes != 2 {
 			r.t.Errorf("%d pushes", r.branch.pushes)
@@ -105,12 +105,12 @@ func TestJoin(t *testing.T) {
 
 // A cell that was committed just now is found, though nobody told of the push.
 func TestJoinFindsANewCell(t *testing.T) {
-	together(t, TwoChannels(t), func(r *replicas) {
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		r.branch.mu.Lock()
 		r.w.Commit("eve", "add", CellFiles("staging", "s9"))
 		r.branch.mu.Unlock()
-		r.token("t9", "s9")
-		if i := r.join(r.a, "t9", "s9", "ed25519:nine"); i.Epoch != 1 {
+		r.addToken("t9", "s9")
+		if i := r.mustJoin(r.a, "t9", "s9", "ed25519:nine"); i.Epoch != 1 {
 			r.t.Errorf("registered %+v", i)
 		}
 	})
@@ -118,10 +118,10 @@ func TestJoinFindsANewCell(t *testing.T) {
 
 // A key is renewed by the cell itself: both are good until the new one was used.
 func TestRotation(t *testing.T) {
-	together(t, TwoChannels(t), func(r *replicas) {
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		ctx := r.t.Context()
-		r.token("t1", "s1")
-		r.join(r.a, "t1", "s1", "ed25519:one")
+		r.addToken("t1", "s1")
+		r.mustJoin(r.a, "t1", "s1", "ed25519:one")
 		must := func(err error) {
 			r.t.Helper()
 			if err != nil {
@@ -137,9 +137,9 @@ func TestRotation(t *testing.T) {
 		must(r.b.NewKey(ctx, "s1", "ed25519:lost"))
 		must(r.b.NewKey(ctx, "s1", "ed25519:two"))
 		must(r.a.NewKey(ctx, "s1", "ed25519:two"))
-		r.who("ed25519:lost", "")
-		r.who("ed25519:one", "s1")
-		r.who("ed25519:two", "s1")
+		r.wantCellOf("ed25519:lost", "")
+		r.wantCellOf("ed25519:one", "s1")
+		r.wantCellOf("ed25519:two", "s1")
 		if d, now, _ := r.a.View().Cell("s1"); len(d.Notices) != 0 || now == etag {
 			r.t.Errorf("notices %+v under %s, before %s", d.Notices, now, etag)
 		}
@@ -147,11 +147,11 @@ func TestRotation(t *testing.T) {
 			r.t.Error("the next key is not known as that")
 		}
 		must(r.a.Used(ctx, "s1", "ed25519:one"))
-		r.who("ed25519:one", "s1")
+		r.wantCellOf("ed25519:one", "s1")
 		must(r.a.Used(ctx, "s1", "ed25519:two"))
-		r.who("ed25519:one", "")
-		r.who("ed25519:two", "s1")
-		if i := r.committed("s1"); i.PublicKey != "ed25519:two" || i.Previous != "" || i.Epoch != 1 || i.Rotate {
+		r.wantCellOf("ed25519:one", "")
+		r.wantCellOf("ed25519:two", "s1")
+		if i := r.committedIdentity("s1"); i.PublicKey != "ed25519:two" || i.Previous != "" || i.Epoch != 1 || i.Rotate {
 			r.t.Errorf("committed %+v", i)
 		}
 		if err := r.a.NewKey(ctx, "s2", "ed25519:three"); !errors.Is(err, plan.ErrDenied) {
@@ -165,29 +165,29 @@ func TestRotation(t *testing.T) {
 
 // R29: revoked is out within two seconds, everywhere, whoever says so; the key never comes back.
 func TestRevocation(t *testing.T) {
-	together(t, TwoChannels(t), func(r *replicas) {
-		r.token("t1", "s1")
-		r.join(r.a, "t1", "s1", "ed25519:one")
-		r.who("ed25519:one", "s1")
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
+		r.addToken("t1", "s1")
+		r.mustJoin(r.a, "t1", "s1", "ed25519:one")
+		r.wantCellOf("ed25519:one", "s1")
 		if err := r.b.Identify(r.t.Context(), "s1", "ada", func(i *cells.Identity) { i.Revoked = true }); err != nil {
 			r.t.Fatal(err)
 		}
-		r.who("ed25519:one", "")
+		r.wantCellOf("ed25519:one", "")
 		if why := r.a.Roster().Why("ed25519:one"); why != "s1: revoked" || !r.a.Roster().Keyed("s1") {
 			r.t.Errorf("out because %q", why)
 		}
-		r.token("t2", "s1")
+		r.addToken("t2", "s1")
 		if _, err := r.a.Join(r.t.Context(), "s1", "t2", "ed25519:one", ""); !errors.Is(err, plan.ErrDenied) {
 			r.t.Errorf("a revoked key: %v", err)
 		}
-		r.join(r.a, "t2", "s1", "ed25519:two")
-		r.who("ed25519:two", "s1")
-		i := r.committed("s1")
+		r.mustJoin(r.a, "t2", "s1", "ed25519:two")
+		r.wantCellOf("ed25519:two", "s1")
+		i := r.committedIdentity("s1")
 		i.Serial, i.Revoked = i.Serial+1, true
 		text := "apiVersion: sluice/v1\nkind: Identity\nepoch: 2\nserial: 4\npublicKey: ed25519:two\nrevoked: true\n"
 		r.push("eve", "revoke", map[string]string{"cells/s1/identity.yaml": text})
-		r.who("ed25519:two", "")
-		if got := r.committed("s1"); got != i {
+		r.wantCellOf("ed25519:two", "")
+		if got := r.committedIdentity("s1"); got != i {
 			r.t.Errorf("a person's word became %+v", got)
 		}
 	})
@@ -196,25 +196,25 @@ func TestRevocation(t *testing.T) {
 // Many registrations are one commit; a cell that is gone is left out; a host that refuses is asked later; after a crash nothing comes twice.
 func TestIdentifyIsOneCommit(t *testing.T) {
 	w := TwoChannels(t)
-	together(t, w, func(r *replicas) {
+	runReplicas(t, w, func(r *replicas) {
 		r.branch.mu.Lock()
-		r.branch.refuse = &releases.RefusedError{Reason: "closed for today"}
+		r.branch.refusePush = &releases.RefusedError{Reason: "closed for today"}
 		r.branch.mu.Unlock()
 		for _, name := range []string{"acme", "s1", "s2"} {
-			r.token("t-"+name, name)
-			r.join(r.b, "t-"+name, name, "ed25519:"+name)
+			r.addToken("t-"+name, name)
+			r.mustJoin(r.b, "t-"+name, name, "ed25519:"+name)
 		}
-		r.who("ed25519:acme", "acme") // the host being away or not
+		r.wantCellOf("ed25519:acme", "acme") // the host being away or not
 		r.push("eve", "remove", map[string]string{"cells/s2/cell.yaml": "", "cells/s2/identity.yaml": ""})
-		r.who("ed25519:s2", "")
+		r.wantCellOf("ed25519:s2", "")
 		if about, _ := r.a.View().Plan.BlockedIn(""); len(about) != 1 || about[0].Gate != "push" || !strings.Contains(about[0].Reason, "closed for today") {
 			r.t.Errorf("blocked %v", about)
 		}
 		r.branch.mu.Lock()
-		r.branch.refuse = nil
+		r.branch.refusePush = nil
 		r.branch.mu.Unlock()
 		time.Sleep(6 * time.Minute)
-		if i := r.committed("acme"); i.PublicKey != "ed25519:acme" || r.branch.pushes != 1 {
+		if i := r.committedIdentity("acme"); i.PublicKey != "ed25519:acme" || r.branch.pushes != 1 {
 			r.t.Fatalf("committed %+v in %d pushes", i, r.branch.pushes)
 		}
 		r.branch.mu.Lock()
@@ -230,7 +230,7 @@ func TestIdentifyIsOneCommit(t *testing.T) {
 		if r.branch.pushes != 1 {
 			r.t.Errorf("%d pushes", r.branch.pushes)
 		}
-		r.who("ed25519:s1", "s1")
+		r.wantCellOf("ed25519:s1", "s1")
 	})
 }
 
@@ -257,9 +257,9 @@ func TestIdentitiesAreNoDecisions(t *testing.T) {
 
 // R27, fault 38: a key that two machines use is shut out on every replica, and named; a new token ends it.
 func TestCloneIsShutOut(t *testing.T) {
-	together(t, TwoChannels(t), func(r *replicas) {
-		r.token("t1", "s1")
-		r.join(r.a, "t1", "s1", "ed25519:one")
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
+		r.addToken("t1", "s1")
+		r.mustJoin(r.a, "t1", "s1", "ed25519:one")
 		for i := range 4 {
 			to, boot := r.a, "north"
 			if i%2 == 1 {
@@ -270,20 +270,20 @@ func TestCloneIsShutOut(t *testing.T) {
 			}
 			time.Sleep(10 * time.Second)
 		}
-		r.who("ed25519:one", "")
+		r.wantCellOf("ed25519:one", "")
 		if why := r.b.Roster().Why("ed25519:one"); !strings.Contains(why, "north") || !strings.Contains(why, "south") {
 			r.t.Errorf("out because %q", why)
 		}
-		if i := r.committed("s1"); !strings.Contains(i.Quarantined, "report in turns") {
+		if i := r.committedIdentity("s1"); !strings.Contains(i.Quarantined, "report in turns") {
 			r.t.Errorf("committed %+v", i)
 		}
-		r.token("t2", "s1")
-		if i := r.join(r.b, "t2", "s1", "ed25519:two"); i.Quarantined != "" || i.Epoch != 2 {
+		r.addToken("t2", "s1")
+		if i := r.mustJoin(r.b, "t2", "s1", "ed25519:two"); i.Quarantined != "" || i.Epoch != 2 {
 			r.t.Errorf("registered %+v", i)
 		}
 		if _, err := r.a.Receive(r.t.Context(), cells.Report{Cell: "s1", Boot: "south", State: cells.StatePending}); err != nil {
 			r.t.Fatal(err)
 		}
-		r.who("ed25519:two", "s1")
+		r.wantCellOf("ed25519:two", "s1")
 	})
 }

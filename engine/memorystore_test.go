@@ -18,13 +18,13 @@ import (
 
 // branch is world as a Repository: a model for what git can't take part in, virtual time. The real one is tested against real git.
 type branch struct {
-	mu     sync.Mutex
-	w      *World
-	rival  func(*World) // runs once, just before a push lands
-	refuse error        // what the next pushes are answered
-	down   error        // what looks are answered
-	lose   error        // what a push is answered that landed, once
-	pushes int
+	mu             sync.Mutex
+	w              *World
+	beforePush     func(*World) // runs once, just before a push lands
+	refusePush     error        // what the next pushes are answered
+	fetchErr       error        // what looks are answered
+	losePushAnswer error        // what a push is answered that landed, once
+	pushes         int
 }
 
 func newBranch(w *World) *branch { return &branch{w: w} }
@@ -32,7 +32,7 @@ func newBranch(w *World) *branch { return &branch{w: w} }
 func (b *branch) Fetch(context.Context) (string, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.w.Tip, b.down
+	return b.w.Tip, b.fetchErr
 }
 
 func (b *branch) FS(commit string) (fs.FS, error) {
@@ -64,12 +64,12 @@ func (b *branch) Contains(ctx context.Context, commit, tip string) (bool, error)
 func (b *branch) Push(_ context.Context, base string, chain []releases.Draft) ([]string, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if rival := b.rival; rival != nil {
-		b.rival = nil
+	if rival := b.beforePush; rival != nil {
+		b.beforePush = nil
 		rival(b.w)
 	}
-	if b.refuse != nil {
-		return nil, b.refuse
+	if b.refusePush != nil {
+		return nil, b.refusePush
 	}
 	if b.w.Tip != base {
 		return nil, ErrMoved
@@ -83,34 +83,34 @@ func (b *branch) Push(_ context.Context, base string, chain []releases.Draft) ([
 		}
 		commits = append(commits, b.w.Commit("sluice", d.Message, files))
 	}
-	err := b.lose
-	b.lose = nil
+	err := b.losePushAnswer
+	b.losePushAnswer = nil
 	return commits, err
 }
 
-// memory is one process's Store: what is in shared is gone when the test is. Several of one shared are replicas.
-type memory struct {
-	*shared
-	name string
-	told func(News) // while Follow runs; guarded by shared.mu
-	deaf bool       // the store can't be reached; guarded by shared.mu
-	slow bool       // it tells of news, and can't be read; guarded by shared.mu
-	term int64      // the newest that it led; guarded by shared.mu
+// memoryStore is one process's Store: what is in shared is gone when the test is. Several of one shared are replicas.
+type memoryStore struct {
+	*sharedDatabase
+	name        string
+	onUpdate    func(StoreUpdate) // while Follow runs; guarded by shared.mu
+	unreachable bool              // the store can't be reached; guarded by shared.mu
+	unreadable  bool              // it tells of news, and can't be read; guarded by shared.mu
+	term        int64             // the newest that it led; guarded by shared.mu
 }
 
-// shared is the database.
-type shared struct {
-	mu        sync.Mutex
-	obs       plan.Observed
-	grants    map[string]plan.Granted
-	decided   map[string]bool // by commit: announced
-	announced []string
-	off       time.Duration // of its clock
-	replicas  []*memory     // those that follow; none does while there is one only
-	several   bool
+// sharedDatabase is the database.
+type sharedDatabase struct {
+	mu          sync.Mutex
+	obs         plan.Observed
+	grants      map[string]plan.Granted
+	decided     map[string]bool // by commit: announced
+	announced   []string
+	clockOffset time.Duration  // of its clock
+	replicas    []*memoryStore // those that follow; none does while there is one only
+	hasReplicas bool
 
 	term   int64
-	holder *memory
+	holder *memoryStore
 	until  time.Time
 
 	tokens map[string]*token // by hash
@@ -124,113 +124,113 @@ type token struct {
 	key     string // that used it
 }
 
-func newMemory() *memory {
-	s := &shared{grants: map[string]plan.Granted{}, decided: map[string]bool{}, tokens: map[string]*token{}, obs: plan.Observed{
+func newMemoryStore() *memoryStore {
+	s := &sharedDatabase{grants: map[string]plan.Granted{}, decided: map[string]bool{}, tokens: map[string]*token{}, obs: plan.Observed{
 		Cells: map[string]*plan.CellState{}, Served: map[string]int64{}, Refused: map[string]plan.Refusal{}, Registered: map[string]plan.Registration{}, Slots: map[string][]string{},
 	}}
-	return &memory{shared: s, name: "a"}
+	return &memoryStore{sharedDatabase: s, name: "a"}
 }
 
 // replica is another process's handle on the same database.
-func (m *memory) replica(name string) *memory {
+func (m *memoryStore) replica(name string) *memoryStore {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.several = true
-	return &memory{shared: m.shared, name: name}
+	m.hasReplicas = true
+	return &memoryStore{sharedDatabase: m.sharedDatabase, name: name}
 }
 
-// enter locks the database, unless it can't be reached.
-func (m *memory) enter() error {
+// lock locks the database, unless it can't be reached.
+func (m *memoryStore) lock() error {
 	m.mu.Lock()
-	if m.deaf {
+	if m.unreachable {
 		m.mu.Unlock()
 		return plan.ErrBusy
 	}
 	return nil
 }
 
-// lead enters for a write that only who leads may make.
-func (m *memory) lead() error {
-	if err := m.enter(); err != nil {
+// lockAsLeader enters for a write that only who leads may make.
+func (m *memoryStore) lockAsLeader() error {
+	if err := m.lock(); err != nil {
 		return err
 	}
-	if m.holder != m || m.term != m.shared.term || !time.Now().Before(m.until) {
+	if m.holder != m || m.term != m.sharedDatabase.term || !time.Now().Before(m.until) {
 		m.mu.Unlock()
 		return plan.ErrDeposed
 	}
 	return nil
 }
 
-// tell tells the other processes; the database is locked.
-func (m *memory) tell(n News) {
+// broadcast tells the other processes; the database is locked.
+func (m *memoryStore) broadcast(n StoreUpdate) {
 	for _, r := range m.replicas {
-		if r != m && !r.deaf {
-			r.told(n)
+		if r != m && !r.unreachable {
+			r.onUpdate(n)
 		}
 	}
 }
 
-func (m *memory) Follow(ctx context.Context, told func(News)) error {
+func (m *memoryStore) Follow(ctx context.Context, told func(StoreUpdate)) error {
 	m.mu.Lock()
-	if !m.several {
+	if !m.hasReplicas {
 		m.mu.Unlock()
 		return nil
 	}
-	m.told = told
+	m.onUpdate = told
 	m.replicas = append(m.replicas, m)
 	m.mu.Unlock()
-	told(News{All: true})
+	told(StoreUpdate{All: true})
 	for backoff.Sleep(ctx, time.Second) == nil {
 		m.mu.Lock()
-		deaf := m.deaf
+		deaf := m.unreachable
 		m.mu.Unlock()
 		if !deaf {
-			told(News{})
+			told(StoreUpdate{})
 		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.replicas = slices.DeleteFunc(m.replicas, func(r *memory) bool { return r == m })
+	m.replicas = slices.DeleteFunc(m.replicas, func(r *memoryStore) bool { return r == m })
 	return ctx.Err()
 }
 
-// reach cuts this process off from the database, or lets it back.
-func (m *memory) reach(yes bool) {
+// setReachable cuts this process off from the database, or lets it back.
+func (m *memoryStore) setReachable(yes bool) {
 	m.mu.Lock()
-	m.deaf = !yes
-	told := m.told
+	m.unreachable = !yes
+	told := m.onUpdate
 	m.mu.Unlock()
 	if yes && told != nil {
-		told(News{All: true})
+		told(StoreUpdate{All: true})
 	}
 }
 
-func (m *memory) Now(context.Context) (time.Time, error) {
-	if err := m.enter(); err != nil {
+func (m *memoryStore) Now(context.Context) (time.Time, error) {
+	if err := m.lock(); err != nil {
 		return time.Time{}, err
 	}
 	defer m.mu.Unlock()
-	return time.Now().Add(m.off), nil
+	return time.Now().Add(m.clockOffset), nil
 }
 
-func (m *memory) Lead(_ context.Context, length time.Duration) (int64, bool, error) {
-	if err := m.enter(); err != nil {
+func (m *memoryStore) AcquireLease(_ context.Context, length time.Duration) (int64, bool, error) {
+	if err := m.lock(); err != nil {
 		return 0, false, err
 	}
 	defer m.mu.Unlock()
 	now := time.Now()
 	if m.holder != nil && m.holder != m && now.Before(m.until) {
-		return m.shared.term, false, nil
+		return m.sharedDatabase.term, false, nil
 	}
 	if m.holder != m || !now.Before(m.until) {
-		m.shared.term++
+		m.sharedDatabase.term++
 	}
-	m.holder, m.until, m.term = m, now.Add(length), m.shared.term
+	m.holder, m.until, m.term = m, now.Add(length), m.sharedDatabase.term
 	return m.term, true, nil
 }
 
-func (m *memory) Resign(context.Context) error {
-	if err := m.enter(); err != nil {
+func (m *memoryStore) ReleaseLease(context.Context) error {
+	if err := m.lock(); err != nil {
 		return err
 	}
 	defer m.mu.Unlock()
@@ -240,8 +240,8 @@ func (m *memory) Resign(context.Context) error {
 	return nil
 }
 
-func (m *memory) Claim(_ context.Context, hash string, r plan.Registration) error {
-	if err := m.enter(); err != nil {
+func (m *memoryStore) ClaimToken(_ context.Context, hash string, r plan.Registration) error {
+	if err := m.lock(); err != nil {
 		return err
 	}
 	defer m.mu.Unlock()
@@ -256,12 +256,12 @@ func (m *memory) Claim(_ context.Context, hash string, r plan.Registration) erro
 	}
 	t.key = r.Identity.PublicKey
 	m.obs.Registered[r.Cell] = r
-	m.tell(News{Known: true})
+	m.broadcast(StoreUpdate{Known: true})
 	return nil
 }
 
-func (m *memory) Register(_ context.Context, r plan.Registration) error {
-	if err := m.enter(); err != nil {
+func (m *memoryStore) Register(_ context.Context, r plan.Registration) error {
+	if err := m.lock(); err != nil {
 		return err
 	}
 	defer m.mu.Unlock()
@@ -269,12 +269,12 @@ func (m *memory) Register(_ context.Context, r plan.Registration) error {
 		return plan.ErrStale
 	}
 	m.obs.Registered[r.Cell] = r
-	m.tell(News{Known: true})
+	m.broadcast(StoreUpdate{Known: true})
 	return nil
 }
 
-func (m *memory) Cells(_ context.Context, names ...string) (map[string]*plan.CellState, error) {
-	if err := m.enter(); err != nil {
+func (m *memoryStore) Cells(_ context.Context, names ...string) (map[string]*plan.CellState, error) {
+	if err := m.lock(); err != nil {
 		return nil, err
 	}
 	defer m.mu.Unlock()
@@ -299,12 +299,12 @@ func (m *memory) Cells(_ context.Context, names ...string) (map[string]*plan.Cel
 	return all, nil
 }
 
-func (m *memory) Known(context.Context) (plan.Observed, error) {
-	if err := m.enter(); err != nil {
+func (m *memoryStore) Known(context.Context) (plan.Observed, error) {
+	if err := m.lock(); err != nil {
 		return plan.Observed{}, err
 	}
 	defer m.mu.Unlock()
-	if m.slow {
+	if m.unreadable {
 		return plan.Observed{}, plan.ErrBusy
 	}
 	o := m.obs
@@ -313,21 +313,21 @@ func (m *memory) Known(context.Context) (plan.Observed, error) {
 	return o, nil
 }
 
-func (m *memory) Pushed(context.Context) error {
-	if err := m.enter(); err != nil {
+func (m *memoryStore) NotifyPush(context.Context) error {
+	if err := m.lock(); err != nil {
 		return err
 	}
 	defer m.mu.Unlock()
-	m.tell(News{Pushed: true})
+	m.broadcast(StoreUpdate{Pushed: true})
 	return nil
 }
 
-func (m *memory) Report(_ context.Context, batch []plan.Reported) error {
-	if err := m.enter(); err != nil {
+func (m *memoryStore) Report(_ context.Context, batch []plan.Reported) error {
+	if err := m.lock(); err != nil {
 		return err
 	}
 	defer m.mu.Unlock()
-	n := News{}
+	n := StoreUpdate{}
 	for _, r := range batch {
 		kept := int64(0)
 		if s := m.obs.Cells[r.State.Name]; s != nil {
@@ -341,12 +341,12 @@ func (m *memory) Report(_ context.Context, batch []plan.Reported) error {
 	for _, r := range batch {
 		m.obs.Cells[r.State.Name] = r.State
 	}
-	m.tell(n)
+	m.broadcast(n)
 	return nil
 }
 
-func (m *memory) Learn(_ context.Context, l plan.Learned) error {
-	if err := m.lead(); err != nil {
+func (m *memoryStore) RecordLearned(_ context.Context, l plan.Learned) error {
+	if err := m.lockAsLeader(); err != nil {
 		return err
 	}
 	defer m.mu.Unlock()
@@ -355,16 +355,16 @@ func (m *memory) Learn(_ context.Context, l plan.Learned) error {
 	all.Finished = append(slices.Clip(all.Finished), l.Finished...)
 	all.Waves = append(slices.Clip(all.Waves), l.Waves...)
 	all.Rollouts = append(slices.Clip(all.Rollouts), l.Rollouts...)
-	m.tell(News{Known: true})
+	m.broadcast(StoreUpdate{Known: true})
 	return nil
 }
 
-func (m *memory) Grant(_ context.Context, offers []plan.Offer) (made []plan.Granted, err error) {
-	if err := m.lead(); err != nil {
+func (m *memoryStore) RecordGrants(_ context.Context, offers []plan.Offer) (made []plan.Granted, err error) {
+	if err := m.lockAsLeader(); err != nil {
 		return nil, err
 	}
 	defer m.mu.Unlock()
-	n := News{Material: true}
+	n := StoreUpdate{Material: true}
 	for _, o := range offers {
 		channel := o.Assignment.Channel
 		used := m.obs.Slots[channel]
@@ -379,32 +379,32 @@ func (m *memory) Grant(_ context.Context, offers []plan.Offer) (made []plan.Gran
 		}
 		made, n.Cells = append(made, o.Granted), append(n.Cells, o.Cell)
 	}
-	m.tell(n)
+	m.broadcast(n)
 	return made, nil
 }
 
-func (m *memory) Free(_ context.Context, channel string, names []string) error {
-	if err := m.lead(); err != nil {
+func (m *memoryStore) FreeSlots(_ context.Context, channel string, names []string) error {
+	if err := m.lockAsLeader(); err != nil {
 		return err
 	}
 	defer m.mu.Unlock()
 	m.obs.Slots[channel] = slices.DeleteFunc(slices.Clone(m.obs.Slots[channel]), func(name string) bool { return slices.Contains(names, name) })
-	m.tell(News{Known: true})
+	m.broadcast(StoreUpdate{Known: true})
 	return nil
 }
 
-func (m *memory) Observe(_ context.Context, observations []plan.Observation) error {
-	if err := m.lead(); err != nil {
+func (m *memoryStore) RecordObservations(_ context.Context, observations []plan.Observation) error {
+	if err := m.lockAsLeader(); err != nil {
 		return err
 	}
 	defer m.mu.Unlock()
 	m.obs.Observations = plan.MergeAnswers(m.obs.Observations, observations)
-	m.tell(News{Known: true})
+	m.broadcast(StoreUpdate{Known: true})
 	return nil
 }
 
-func (m *memory) Decided(_ context.Context, decisions []plan.Decided) (fresh []plan.Decided, err error) {
-	if err := m.lead(); err != nil {
+func (m *memoryStore) Decided(_ context.Context, decisions []plan.Decided) (fresh []plan.Decided, err error) {
+	if err := m.lockAsLeader(); err != nil {
 		return nil, err
 	}
 	defer m.mu.Unlock()
@@ -415,12 +415,12 @@ func (m *memory) Decided(_ context.Context, decisions []plan.Decided) (fresh []p
 			fresh = append(fresh, d)
 		}
 	}
-	m.tell(News{Known: true})
+	m.broadcast(StoreUpdate{Known: true})
 	return fresh, nil
 }
 
-func (m *memory) Announced(_ context.Context, commits []string) error {
-	if err := m.lead(); err != nil {
+func (m *memoryStore) MarkAnnounced(_ context.Context, commits []string) error {
+	if err := m.lockAsLeader(); err != nil {
 		return err
 	}
 	defer m.mu.Unlock()
@@ -431,18 +431,18 @@ func (m *memory) Announced(_ context.Context, commits []string) error {
 	return nil
 }
 
-func (m *memory) Seen(_ context.Context, commit string, d *plan.Divergence) error {
-	if err := m.lead(); err != nil {
+func (m *memoryStore) RecordSeen(_ context.Context, commit string, d *plan.Divergence) error {
+	if err := m.lockAsLeader(); err != nil {
 		return err
 	}
 	defer m.mu.Unlock()
 	m.obs.Seen, m.obs.Diverged = commit, d
-	m.tell(News{Known: true})
+	m.broadcast(StoreUpdate{Known: true})
 	return nil
 }
 
-func (m *memory) Refused(_ context.Context, channel string, r *plan.Refusal) error {
-	if err := m.lead(); err != nil {
+func (m *memoryStore) RecordRefusal(_ context.Context, channel string, r *plan.Refusal) error {
+	if err := m.lockAsLeader(); err != nil {
 		return err
 	}
 	defer m.mu.Unlock()
@@ -451,6 +451,6 @@ func (m *memory) Refused(_ context.Context, channel string, r *plan.Refusal) err
 	} else {
 		m.obs.Refused[channel] = *r
 	}
-	m.tell(News{Known: true})
+	m.broadcast(StoreUpdate{Known: true})
 	return nil
 }

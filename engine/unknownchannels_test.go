@@ -13,7 +13,7 @@ import (
 
 // R2: a cell that names channels that there are not, one after the other, fills neither memory nor the store.
 func TestChannelsThatThereAreNot(t *testing.T) {
-	together(t, TwoChannels(t), func(r *replicas) {
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		claim := func(channel string) {
 			a := &cells.Assignment{Channel: channel, Sequence: 1 << 40, Release: "9.9.9", Digest: releases.Digest("sha256:" + strings.Repeat("a", 64))}
 			if _, err := r.a.Receive(r.t.Context(), cells.Report{Cell: "s1", Boot: "b", State: cells.StateHealthy, Running: a, Applying: a}); err != nil {
@@ -28,13 +28,13 @@ func TestChannelsThatThereAreNot(t *testing.T) {
 			o := e.observations
 			o.mu.Lock()
 			for channel := range o.obs.Served {
-				if o.members.desired.Channels[channel] == nil {
+				if o.membership.desired.Channels[channel] == nil {
 					r.t.Errorf("%s keeps a sequence of %s", name, channel)
 				}
 			}
 			o.mu.Unlock()
 		}
-		if got := plan.UnknownChannels(r.a.observations.members.desired, r.a.observations.obs.Cells["s1"]); len(got) != 0 {
+		if got := plan.UnknownChannels(r.a.observations.membership.desired, r.a.observations.obs.Cells["s1"]); len(got) != 0 {
 			r.t.Errorf("strange are %v", got)
 		}
 	})
