@@ -10,25 +10,24 @@ type Numbers struct {
 	Leads       bool
 	Plans       Timed
 	Ticks       Timed
-	Retries     uint64 // pushes that did not land, whatever the reason
+	Retries     uint64 // pushes that failed for any reason
 	Commits     uint64 // pushed
 	Grants      uint64 // made
-	Receiving   int    // reports that are being folded and kept now
-	UnreadCells int    // cells whose new states in the store were not read yet
+	Receiving   int    // reports that are being folded and stored now
+	UnreadCells int    // cells with states in the store that were not read yet
 }
 
-// Timed is how often something was done, and how long it took.
+// Timed counts how often something was done, and how long it took.
 type Timed struct {
 	Count       uint64
 	Total, Last time.Duration
 }
 
-// counters are written as things happen.
 type counters struct {
 	plans, ticks             timer
 	retries, commits, grants atomic.Uint64
 	receiving                atomic.Int64
-	led                      atomic.Bool // the last step carried its plan out
+	led                      atomic.Bool // the last plan was carried out
 }
 
 type timer struct {
@@ -47,11 +46,12 @@ func (t *timer) load() Timed {
 	return Timed{Count: t.count.Load(), Total: time.Duration(t.total.Load()), Last: time.Duration(t.last.Load())}
 }
 
-// Numbers are for whoever exports them.
+// Numbers returns the current counts, for metrics.
 func (e *Engine) Numbers() Numbers {
 	c := &e.counters
 	return Numbers{
-		Leads: e.lease.Leads(), Plans: c.plans.load(), Ticks: c.ticks.load(), Retries: c.retries.Load(), Commits: c.commits.Load(),
+		Leads: e.lease.Leads(), Plans: c.plans.load(), Ticks: c.ticks.load(),
+		Retries: c.retries.Load(), Commits: c.commits.Load(),
 		Grants: c.grants.Load(), Receiving: int(c.receiving.Load()), UnreadCells: e.follower.unreadCells(),
 	}
 }

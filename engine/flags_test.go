@@ -22,10 +22,11 @@ func newFlagsEngine(t *testing.T, w *World) *Engine {
 	return e
 }
 
-// Gates see flags, and each promotion records the commit that they were seen at; a plan says nothing else of them.
+// Gates see flags, and each promotion records their commit; a plan has nothing else of them.
 func TestGatesSeeFlags(t *testing.T) {
 	t.Parallel()
-	w := NewWorld(t, Union(Policy("staging", "gates: [{when: '!(\"editor\" in flags.killed)'}]\n"), Release("1.0.0"), CellFiles("staging", "s1")))
+	w := NewWorld(t, Union(Policy("staging", "gates: [{when: '!(\"editor\" in flags.killed)'}]\n"), Release("1.0.0"),
+		CellFiles("staging", "s1")))
 	e := newFlagsEngine(t, w)
 	killed := &view.Flags{Seen: plan.FlagsSeen{Commit: "f1", Killed: []string{"editor"}}}
 	e.Announce(killed)
@@ -35,7 +36,7 @@ func TestGatesSeeFlags(t *testing.T) {
 	if v := e.View(); v.Flags != killed || v.Desired.Channels["staging"].Effective != nil {
 		t.Fatalf("a killed flag does not hold the release: %+v", v.Plan)
 	}
-	<-e.signals.changed // of the lease, and of the first Announce
+	<-e.signals.changed // sent by the lease, and by the first Announce
 	changed := e.Changed()
 	e.Announce(&view.Flags{Seen: plan.FlagsSeen{Commit: "f1", Killed: []string{"editor"}}})
 	select {
@@ -58,7 +59,8 @@ func TestGatesSeeFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	var d plan.Decision
-	if text := w.Files["channels/staging/decision.json"]; json.Unmarshal([]byte(text), &d) != nil || d.Flags != "the second" {
+	if text := w.Files["channels/staging/decision.json"]; json.Unmarshal([]byte(text), &d) != nil ||
+		d.Flags != "the second" {
 		t.Errorf("the decision: %s", text)
 	}
 	if p, err := json.Marshal(e.View().Plan); err != nil || strings.Contains(string(p), "the second") {
@@ -66,17 +68,19 @@ func TestGatesSeeFlags(t *testing.T) {
 	}
 }
 
-// A cell's other word on flags wakes who announces, and makes no plan of releases sooner.
+// A change of a cell's flags wakes the announcer, and does not hasten the next plan.
 func TestFlagsReported(t *testing.T) {
 	t.Parallel()
-	w := NewWorld(t, Union(Policy("staging", ""), Release("1.0.0"), Head("staging", "1.0.0"), CellFiles("staging", "s1")))
+	w := NewWorld(t, Union(Policy("staging", ""), Release("1.0.0"), Head("staging", "1.0.0"),
+		CellFiles("staging", "s1")))
 	e := newFlagsEngine(t, w)
 	if _, err := e.Tick(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	report := func(state flags.CellState) {
 		t.Helper()
-		r := cells.Report{Cell: "s1", Boot: "b", State: cells.StatePending, Sent: time.Now(), Flags: &cells.FlagsReport{Height: 1, States: map[string]flags.CellState{"classes": state}}}
+		r := cells.Report{Cell: "s1", Boot: "b", State: cells.StatePending, Sent: time.Now(),
+			Flags: &cells.FlagsReport{Height: 1, States: map[string]flags.CellState{"classes": state}}}
 		if _, err := e.Receive(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}

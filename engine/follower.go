@@ -14,30 +14,31 @@ import (
 	"github.com/sluice-cd/sluice/internal/wake"
 )
 
-// contactTimeout is how long a replica may hear nothing of the store, and still answer cells (R29).
+// contactTimeout is how long a replica without contact to the store may still answer cells (R29).
 const contactTimeout = 5 * time.Second
 
-// follower takes what other processes write to the store into what is observed here.
+// follower applies what other processes write to the store to the observations of this process.
 type follower struct {
 	store   Store
 	obs     *observations
 	signals *signals
 	log     zerolog.Logger
 
-	mu              sync.Mutex // guards what follows
+	mu              sync.Mutex // guards the fields below
 	singleProcess   bool       // no other process can write
-	lastContact     time.Time  // of the store, last; monotonic
+	lastContact     time.Time  // monotonic
 	pendingCells    map[string]bool
 	pendingKnown    bool
 	pendingAll      bool
 	pendingMaterial bool
-	unreadSince     time.Time   // since when something is known to be there that may shut a cell out, and was not read; zero: nothing is
-	readingSince    time.Time   // the same, of what is read now
-	pending         wake.Signal // there is something to read: wakes catchUp
+	// unreadSince is when the store reported a change that may shut a cell out and is still unread; zero: none.
+	unreadSince  time.Time
+	readingSince time.Time   // unreadSince of the changes that are being read now
+	pending      wake.Signal // wakes catchUp
 }
 
-// Fresh is nil while the store was heard of lately: else this replica can't know who was shut out meanwhile (R29).
-// Before the repository has been read it knows nobody: an answer that somebody is not known would be false.
+// Fresh returns nil while this replica is in contact with the store; without contact it can't know which cells were
+// shut out (R29). Before the repository was read, Fresh returns ErrNotReady, for every cell would be unknown.
 func (e *Engine) Fresh() error {
 	if !e.publisher.hasView.Load() {
 		return ErrNotReady
@@ -46,10 +47,13 @@ func (e *Engine) Fresh() error {
 }
 
 func newFollower(store Store, obs *observations, s *signals, log zerolog.Logger) *follower {
-	return &follower{store: store, obs: obs, signals: s, log: log, lastContact: time.Now(), pendingCells: map[string]bool{}, pending: wake.New()}
+	return &follower{
+		store: store, obs: obs, signals: s, log: log,
+		lastContact: time.Now(), pendingCells: map[string]bool{}, pending: wake.New(),
+	}
 }
 
-// checkContact is nil while the store was heard of lately.
+// checkContact returns an error if the store has been silent, or its changes unread, for longer than contactTimeout.
 func (f *follower) checkContact() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -57,11 +61,13 @@ func (f *follower) checkContact() error {
 		return nil
 	}
 	if since := time.Since(f.lastContact); since > contactTimeout {
-		return fmt.Errorf("nothing was heard of the store for %s: look at the connection to it", since.Round(time.Second))
+		return fmt.Errorf("no contact with the store for %s: check the connection to the store",
+			since.Round(time.Second))
 	}
 	for _, told := range []time.Time{f.readingSince, f.unreadSince} {
 		if since := time.Since(told); !told.IsZero() && since > contactTimeout {
-			return fmt.Errorf("what the store told of %s ago could not be read: look at how busy it is", since.Round(time.Second))
+			return fmt.Errorf("changes that the store reported %s ago could not be read: check the load of the store",
+				since.Round(time.Second))
 		}
 	}
 	return nil
@@ -74,7 +80,7 @@ func (f *follower) isSingleProcess() bool {
 	return f.singleProcess
 }
 
-// followStore listens to the store until ctx ends, or there is nothing to listen to.
+// followStore follows the store until ctx ends, or returns at once if no other process can write.
 func (f *follower) followStore(ctx context.Context) {
 	for try := 0; ; try++ {
 		err := f.store.Follow(ctx, f.handleUpdate)
@@ -94,7 +100,8 @@ func (f *follower) followStore(ctx context.Context) {
 	}
 }
 
-// forwardPushes tells who leads of pushes that only this process was told of, until ctx ends. What can't be told is found by polling.
+// forwardPushes notifies the leader of pushes that only this process knows of, until ctx ends. Polling finds the
+// others.
 func (f *follower) forwardPushes(ctx context.Context) {
 	for {
 		select {
@@ -104,13 +111,13 @@ func (f *follower) forwardPushes(ctx context.Context) {
 		}
 		limited, cancel := context.WithTimeout(ctx, contactTimeout)
 		if err := f.store.NotifyPush(limited); err != nil && ctx.Err() == nil {
-			f.log.Warn().Err(err).Msg("the others can't be told of a push: they find it by polling")
+			f.log.Warn().Err(err).Msg("other processes could not be notified of a push: they find it by polling")
 		}
 		cancel()
 	}
 }
 
-// handleUpdate notes that the store was heard of, and what there is to read. It never waits.
+// handleUpdate notes the contact with the store, and queues what there is to read. It never blocks.
 func (f *follower) handleUpdate(n StoreUpdate) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -124,7 +131,7 @@ func (f *follower) handleUpdate(n StoreUpdate) {
 	}
 }
 
-// addPending adds to what there is to read, under mu.
+// addPending adds an update to what there is to read; the caller holds mu.
 func (f *follower) addPending(n StoreUpdate) {
 	if len(n.Cells) == 0 && !n.Known && !n.All {
 		return
@@ -132,31 +139,35 @@ func (f *follower) addPending(n StoreUpdate) {
 	for _, name := range n.Cells {
 		f.pendingCells[name] = true
 	}
-	f.pendingKnown, f.pendingAll, f.pendingMaterial = f.pendingKnown || n.Known, f.pendingAll || n.All, f.pendingMaterial || n.Material
+	f.pendingKnown, f.pendingAll = f.pendingKnown || n.Known, f.pendingAll || n.All
+	f.pendingMaterial = f.pendingMaterial || n.Material
 	if (n.Known || n.All) && f.unreadSince.IsZero() {
 		f.unreadSince = time.Now()
 	}
 	f.pending.Notify()
 }
 
-// unreadCells is how many cells others wrote whose states were not read yet.
+// unreadCells returns how many cells have states that other processes wrote and this one has not read yet.
 func (f *follower) unreadCells() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.pendingCells)
 }
 
-// takePending gives what there is to read, and forgets it.
+// takePending returns what there is to read, and clears it.
 func (f *follower) takePending() StoreUpdate {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n := StoreUpdate{Cells: slices.Sorted(maps.Keys(f.pendingCells)), Known: f.pendingKnown, All: f.pendingAll, Material: f.pendingMaterial}
+	n := StoreUpdate{
+		Cells: slices.Sorted(maps.Keys(f.pendingCells)), Known: f.pendingKnown, All: f.pendingAll,
+		Material: f.pendingMaterial,
+	}
 	f.pendingCells, f.pendingKnown, f.pendingAll, f.pendingMaterial = map[string]bool{}, false, false, false
 	f.readingSince, f.unreadSince = f.unreadSince, time.Time{}
 	return n
 }
 
-// finishRead says how reading went: what could not be read is still to be read.
+// finishRead records the outcome of reading an update; after an error, the update is pending again.
 func (f *follower) finishRead(n StoreUpdate, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -170,7 +181,7 @@ func (f *follower) finishRead(n StoreUpdate, err error) {
 	}
 }
 
-// catchUp reads what was told of, until ctx ends.
+// catchUp reads pending updates until ctx ends.
 func (f *follower) catchUp(ctx context.Context) {
 	for tries := 0; ; {
 		select {
@@ -196,7 +207,7 @@ func (f *follower) catchUp(ctx context.Context) {
 	}
 }
 
-// applyUpdate takes news into what is observed.
+// applyUpdate reads what an update names into the observations.
 func (f *follower) applyUpdate(ctx context.Context, n StoreUpdate) error {
 	if n.All {
 		if err := f.obs.reloadAll(ctx); err != nil {
@@ -205,7 +216,7 @@ func (f *follower) applyUpdate(ctx context.Context, n StoreUpdate) error {
 		f.signals.changed.Notify()
 		return nil
 	}
-	if n.Known { // first, so that who was shut out is out
+	if n.Known { // first, so that revoked identities are shut out
 		if err := f.obs.reloadKnown(ctx); err != nil {
 			return err
 		}

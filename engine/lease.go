@@ -15,36 +15,36 @@ import (
 const (
 	leaseLength   = 10 * time.Second
 	leaseInterval = 3 * time.Second
-	leaseMargin   = time.Second // clocks don't run alike to the last bit
+	leaseMargin   = time.Second // clocks don't run exactly alike
 	resignTimeout = 2 * time.Second
 )
 
-// lease is this process's part in who leads. A term is over when its lease may have run out, by this process's own
-// monotonic clock, counted from before the lease was asked for: whatever the store would say, nothing is done after that.
+// lease is this process's part in who leads. A term ends when its lease may have run out, by this process's own
+// monotonic clock, counted from before the lease was requested. After that nothing is done, whatever the store says.
 type lease struct {
 	store   Store
 	clocks  *clocks
 	signals *signals
 	log     zerolog.Logger
 
-	mu          sync.Mutex // guards what follows
-	holders     int        // those who want this process to lead now
-	term        int64      // the newest that it had
+	mu          sync.Mutex // guards the fields below
+	holders     int        // callers of Lead that have not stopped
+	term        int64      // the newest that this process had
 	expires     time.Time
-	timer       *time.Timer        // ends ctx at until
+	timer       *time.Timer        // cancels ctx at expires
 	ctx         context.Context    //nolint:containedctx // of the term, not of a call; nil: it never led
 	cancel      context.CancelFunc // of ctx
-	syncedTerm  int64              // the term in which everything was read again: acts are for that one
-	endReported bool               // that the term is over was told
+	syncedTerm  int64              // the term in which everything was read again; the process acts only in that one
+	endReported bool               // takeTermEnd has returned true for this term
 }
 
-// renewTerm begins or prolongs a term. began is false where it only goes on.
+// renewTerm begins or prolongs a term, and reports whether it began.
 func (l *lease) renewTerm(term int64, until time.Time) (began bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	left := time.Until(until)
 	if left <= 0 {
-		return false // the answer took too long
+		return false // the answer took longer than the lease
 	}
 	if l.ctx == nil || l.ctx.Err() != nil || term != l.term {
 		if l.cancel != nil {
@@ -72,7 +72,7 @@ func (l *lease) endTerm() {
 	}
 }
 
-// takeTermEnd tells once that a term is over.
+// takeTermEnd reports whether a term is over, once for each term.
 func (l *lease) takeTermEnd() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -83,7 +83,7 @@ func (l *lease) takeTermEnd() bool {
 	return true
 }
 
-// currentTerm tells the term that this process leads in, and whether it has read everything in it.
+// currentTerm returns the term that this process leads in, and whether it has read everything in that term.
 func (l *lease) currentTerm() (term int64, leads, settled bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -93,14 +93,14 @@ func (l *lease) currentTerm() (term int64, leads, settled bool) {
 	return l.term, true, l.syncedTerm == l.term
 }
 
-// markSynced says that everything was read again in a term.
+// markSynced records that everything was read again in a term.
 func (l *lease) markSynced(term int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.syncedTerm = term
 }
 
-// termContext gives a context that ends with the term. done must be called.
+// termContext returns a context that ends with the term. The caller must call done.
 func (l *lease) termContext(ctx context.Context) (act context.Context, done func()) {
 	l.mu.Lock()
 	term := l.ctx
@@ -113,20 +113,20 @@ func (l *lease) termContext(ctx context.Context) (act context.Context, done func
 	}
 }
 
-// Leads tells whether this process carries plans out. The others show the same plans, and do nothing.
+// Leads reports whether this process carries plans out. The other processes show the same plans, and do nothing.
 func (l *lease) Leads() bool {
 	_, leads, _ := l.currentTerm()
 	return leads
 }
 
-// mayAct tells whether plans are carried out now: it leads, and has read everything since it does.
+// mayAct reports whether this process leads and has read everything since its term began.
 func (l *lease) mayAct() bool {
 	_, _, settled := l.currentTerm()
 	return settled
 }
 
-// Lead has this process lead, if none other does, until stop is called: the lease is asked for at once, and then
-// now and then. Of several at a time each asks, so that any may end first; the last gives the lease back: a Tick alone does at its end.
+// Lead makes this process try to lead until stop is called: it requests the lease at once, and renews it. Lead may be
+// called several times, and stopped in any order; the last stop releases the lease, as at the end of a single Tick.
 func (l *lease) Lead(ctx context.Context) (stop func()) {
 	l.mu.Lock()
 	l.holders++
@@ -149,7 +149,7 @@ func (l *lease) Lead(ctx context.Context) (stop func()) {
 	}
 }
 
-// measureInterval is how many leases are asked for between looks at the store's clock.
+// measureInterval is the number of lease requests between two measurements of the store's clock.
 const measureInterval = 10
 
 func (l *lease) renewLoop(ctx context.Context) {
@@ -161,7 +161,7 @@ func (l *lease) renewLoop(ctx context.Context) {
 	}
 }
 
-// acquire asks for the lease, and tells of what changed.
+// acquire requests the lease, and logs and signals what changed.
 func (l *lease) acquire(ctx context.Context) {
 	asked := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, leaseInterval)
@@ -175,15 +175,15 @@ func (l *lease) acquire(ctx context.Context) {
 		}
 	case err == nil || errors.Is(err, plan.ErrDeposed):
 		l.endTerm()
-	default: // an answer that does not come changes nothing: the term ends by itself
-		l.log.Debug().Err(err).Msg("the lease could not be asked for")
+	default: // without an answer the term ends by itself
+		l.log.Debug().Err(err).Msg("the lease could not be requested")
 	}
 	if l.takeTermEnd() {
-		l.log.Warn().Msg("this process does not lead any more: it shows what is planned, and does nothing")
+		l.log.Warn().Msg("this process no longer leads: it shows plans, and does not carry them out")
 	}
 }
 
-// resign lets another lead at once.
+// resign releases the lease, so that another process can lead at once.
 func (l *lease) resign(ctx context.Context) {
 	leads := l.Leads()
 	l.endTerm()

@@ -8,7 +8,7 @@ import (
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 )
 
-// A loop that begins while a single pass is under way goes on leading when that has ended, and the last gives the lease back.
+// A Lead that begins during another continues after the other has stopped, and the last stop releases the lease.
 func TestLeadsOnAfterATick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := TwoChannels(t)

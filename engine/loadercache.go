@@ -13,18 +13,18 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// loaderCache is what a Loader keeps on disk, so that a restart need not read what it has read before. It is a
-// cache: anything wrong with it, and it counts as not there.
+// loaderCache is what a Loader saves in a file, so that a restart need not read everything again. A file that is
+// damaged or of another program counts as missing.
 type loaderCache struct {
-	Edition string // of the program that wrote it: another may fold history another way
+	Edition string // of the program that wrote the file: another may fold history in another way
 	History *plan.History
 	Cells   []*cells.Found
 }
 
-// maxCacheSize bounds what is read back.
+// maxCacheSize limits the size of the file, in bytes.
 const maxCacheSize = 256 << 20
 
-// readCacheFile reads what an earlier process kept.
+// readCacheFile restores what an earlier process saved.
 func (l *Loader) readCacheFile() {
 	l.history = plan.NewHistory()
 	if l.Keep == "" {
@@ -44,21 +44,22 @@ func (l *Loader) readCacheFile() {
 	}
 	var k loaderCache
 	registerGobTypes()
-	if err := gob.NewDecoder(bytes.NewReader(body)).Decode(&k); err != nil || k.Edition != programEdition() || k.History == nil {
+	err = gob.NewDecoder(bytes.NewReader(body)).Decode(&k)
+	if err != nil || k.Edition != programEdition() || k.History == nil {
 		return
 	}
 	l.history = k.History.Ready()
 	l.cacheFileCurrent = true
 	for _, f := range k.Cells {
 		for i := range f.Cell.Windows {
-			f.Cell.Windows[i].Ready() // a file that is kept has no faults, or its faults
+			f.Cell.Windows[i].Ready() // neither do Windows in the cache have faults that are not in f
 		}
 		manifest.Cached(&l.cache, f.Cell.Name, f.Tree, func() *cells.Found { return f })
 	}
 }
 
-// writeCacheFile writes down what was read, once enough is new. What can't be written costs the next process a slower
-// start, and nothing else: it is no error.
+// writeCacheFile saves what was read, once enough of it is new. An error is ignored: it costs the next process a slower
+// start.
 func (l *Loader) writeCacheFile(d *plan.Desired, folded int) {
 	const worthIt = 256 // commits
 	l.uncachedCommits += folded
@@ -81,13 +82,13 @@ func (l *Loader) writeCacheFile(d *plan.Desired, folded int) {
 	_ = replaceFile(l.Keep, append(sum[:], body.Bytes()...))
 }
 
-// registerGobTypes names what cells' values are made of: gob asks for it, once or often.
+// registerGobTypes registers the types of cells' values, as gob requires; repeated calls are harmless.
 func registerGobTypes() {
 	gob.Register([]any{})
 	gob.Register(map[string]any{})
 }
 
-// programEdition tells programs apart: a path, a size and a time are enough for a cache.
+// programEdition identifies the running program by path, size and time, which is enough for a cache.
 func programEdition() string {
 	file, err := os.Executable()
 	if err != nil {
@@ -100,7 +101,7 @@ func programEdition() string {
 	return fmt.Sprintf("%s %d %d", file, info.Size(), info.ModTime().UnixNano())
 }
 
-// replaceFile writes a file whole or not at all. It may be lost in a power cut, which costs nothing here.
+// replaceFile writes a file whole or not at all. A power cut may lose the file, which is harmless here.
 func replaceFile(file string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return err

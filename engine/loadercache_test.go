@@ -9,7 +9,7 @@ import (
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 )
 
-// What was kept gives the same Desired as reading everything, and nothing wrong with it does any harm.
+// A cache file leads to the same Desired as reading everything, and a damaged one does no harm.
 func TestKeep(t *testing.T) {
 	w := TwoChannels(t, map[string]string{"cells/acme/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: dedicated\nvalues: {a: 1, b: [x, {c: 2.5}]}\n"}).Installed()
 	w.Settle()

@@ -26,13 +26,15 @@ type loopTest struct {
 	cells  map[string]cells.State
 }
 
-// runLoop runs f beside an engine's loop, in virtual time. Cells report every 30 s.
+// runLoop runs f beside an engine's loop, in virtual time. All cells report every 30 s.
 func runLoop(t *testing.T, w *World, f func(*loopTest)) {
 	synctest.Test(t, func(t *testing.T) {
 		w.T, w.Now = t, time.Now()
 		ctx, cancel := context.WithCancel(t.Context())
-		r := &loopTest{t: t, w: w, branch: newBranch(w), store: newMemoryStore(), watch: make(chan struct{}, 1), cells: map[string]cells.State{}}
-		e, err := New(ctx, r.branch, r.store, Options{Log: zerolog.New(zerolog.NewTestWriter(t)), Poll: 10 * time.Minute})
+		r := &loopTest{t: t, w: w, branch: newBranch(w), store: newMemoryStore(), watch: make(chan struct{}, 1),
+			cells: map[string]cells.State{}}
+		e, err := New(ctx, r.branch, r.store, Options{Log: zerolog.New(zerolog.NewTestWriter(t)),
+			Poll: 10 * time.Minute})
 		if err != nil {
 			r.t.Fatal(err)
 		}
@@ -55,7 +57,7 @@ func runLoop(t *testing.T, w *World, f func(*loopTest)) {
 	})
 }
 
-// reportCells is every cell's agent in one: it takes what it is assigned at once and reports.
+// reportCells acts as every cell's agent: it applies assignments at once, and reports.
 func (r *loopTest) reportCells(ctx context.Context) {
 	tick := time.NewTicker(30 * time.Second)
 	defer tick.Stop()
@@ -119,7 +121,7 @@ func TestLoopPromotesWhenSoaked(t *testing.T) {
 	})
 }
 
-// Fault 4: the branch moves under a plan: it is decided again, on what is there now.
+// Fault 4: the branch moves during a plan, and the engine decides again on the new tip.
 func TestLoopDecidesAgainWhenTheBranchMoved(t *testing.T) {
 	runLoop(t, TwoChannels(t), func(r *loopTest) {
 		time.Sleep(2 * time.Minute)
@@ -161,7 +163,7 @@ func TestLoopWaitsOutARefusal(t *testing.T) {
 	})
 }
 
-// Fault 13: the git host is away for an hour: what was asked for is kept, and done in order.
+// Fault 13: the git host is away for an hour, and requested changes are made afterwards, in order.
 func TestLoopOutlivesTheGitHost(t *testing.T) {
 	runLoop(t, TwoChannels(t), func(r *loopTest) {
 		time.Sleep(2 * time.Minute)
@@ -194,7 +196,7 @@ func TestLoopStopsAfterAForcePush(t *testing.T) {
 		}
 		tip := r.w.Tip
 		r.branch.mu.Lock()
-		r.w.Rewind(2) // the promotion and the release are gone
+		r.w.Rewind(2) // drops the promotion and the release
 		r.w.Commit("eve", "something else", Release("1.2.0"))
 		r.branch.mu.Unlock()
 		r.watch <- struct{}{}
@@ -212,7 +214,7 @@ func TestLoopStopsAfterAForcePush(t *testing.T) {
 	})
 }
 
-// Fault 5: a push landed, and its answer was lost: the branch tells, and nothing is pushed twice.
+// Fault 5: a push landed and its answer was lost; the engine finds it on the branch, and does not push twice.
 func TestLoopFindsAPushThatLanded(t *testing.T) {
 	runLoop(t, TwoChannels(t), func(r *loopTest) {
 		time.Sleep(2 * time.Minute)
@@ -230,7 +232,7 @@ func TestLoopFindsAPushThatLanded(t *testing.T) {
 	})
 }
 
-// R14: the loop plans on until no grant is left: cells that run what a rollback goes to need no slot and no report.
+// R14: the loop plans until no grant is left: cells that already run a rollback's release need no slot and no report.
 func TestTickGrantsAllItCan(t *testing.T) {
 	w := One(t, "rollout: {maxInFlight: 1}\n")
 	runLoop(t, w, func(r *loopTest) {

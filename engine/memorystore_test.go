@@ -16,14 +16,14 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// branch is world as a Repository: a model for what git can't take part in, virtual time. The real one is tested against real git.
+// branch is a World as a Repository: a model, since real git can't take part in virtual time. Other tests use real git.
 type branch struct {
 	mu             sync.Mutex
 	w              *World
 	beforePush     func(*World) // runs once, just before a push lands
-	refusePush     error        // what the next pushes are answered
-	fetchErr       error        // what looks are answered
-	losePushAnswer error        // what a push is answered that landed, once
+	refusePush     error        // answer to the next pushes
+	fetchErr       error        // answer to fetches
+	losePushAnswer error        // answer to the next push that lands
 	pushes         int
 }
 
@@ -88,25 +88,25 @@ func (b *branch) Push(_ context.Context, base string, chain []releases.Draft) ([
 	return commits, err
 }
 
-// memoryStore is one process's Store: what is in shared is gone when the test is. Several of one shared are replicas.
+// memoryStore is one process's Store in memory. Several with the same sharedDatabase are replicas.
 type memoryStore struct {
 	*sharedDatabase
 	name        string
-	onUpdate    func(StoreUpdate) // while Follow runs; guarded by shared.mu
-	unreachable bool              // the store can't be reached; guarded by shared.mu
-	unreadable  bool              // it tells of news, and can't be read; guarded by shared.mu
-	term        int64             // the newest that it led; guarded by shared.mu
+	onUpdate    func(StoreUpdate) // set while Follow runs; guarded by the database's mu
+	unreachable bool              // the store can't be reached; guarded by the database's mu
+	unreadable  bool              // updates arrive, reads fail; guarded by the database's mu
+	term        int64             // the newest that this process led; guarded by the database's mu
 }
 
-// sharedDatabase is the database.
+// sharedDatabase is the database of one or more memoryStores.
 type sharedDatabase struct {
 	mu          sync.Mutex
 	obs         plan.Observed
 	grants      map[string]plan.Granted
 	decided     map[string]bool // by commit: announced
 	announced   []string
-	clockOffset time.Duration  // of its clock
-	replicas    []*memoryStore // those that follow; none does while there is one only
+	clockOffset time.Duration  // how far the database's clock is ahead
+	replicas    []*memoryStore // followers; none without hasReplicas
 	hasReplicas bool
 
 	term   int64
@@ -121,17 +121,19 @@ type token struct {
 	cell    string
 	serial  int64
 	expires time.Time
-	key     string // that used it
+	key     string // the key that used the token
 }
 
 func newMemoryStore() *memoryStore {
-	s := &sharedDatabase{grants: map[string]plan.Granted{}, decided: map[string]bool{}, tokens: map[string]*token{}, obs: plan.Observed{
-		Cells: map[string]*plan.CellState{}, Served: map[string]int64{}, Refused: map[string]plan.Refusal{}, Registered: map[string]plan.Registration{}, Slots: map[string][]string{},
-	}}
+	s := &sharedDatabase{grants: map[string]plan.Granted{}, decided: map[string]bool{}, tokens: map[string]*token{},
+		obs: plan.Observed{
+			Cells: map[string]*plan.CellState{}, Served: map[string]int64{}, Refused: map[string]plan.Refusal{},
+			Registered: map[string]plan.Registration{}, Slots: map[string][]string{},
+		}}
 	return &memoryStore{sharedDatabase: s, name: "a"}
 }
 
-// replica is another process's handle on the same database.
+// replica returns another process's handle on the same database.
 func (m *memoryStore) replica(name string) *memoryStore {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -149,7 +151,7 @@ func (m *memoryStore) lock() error {
 	return nil
 }
 
-// lockAsLeader enters for a write that only who leads may make.
+// lockAsLeader locks the database for a write that only the leader may make.
 func (m *memoryStore) lockAsLeader() error {
 	if err := m.lock(); err != nil {
 		return err
@@ -161,7 +163,7 @@ func (m *memoryStore) lockAsLeader() error {
 	return nil
 }
 
-// broadcast tells the other processes; the database is locked.
+// broadcast notifies the other processes; the caller holds the lock.
 func (m *memoryStore) broadcast(n StoreUpdate) {
 	for _, r := range m.replicas {
 		if r != m && !r.unreachable {
@@ -194,7 +196,7 @@ func (m *memoryStore) Follow(ctx context.Context, told func(StoreUpdate)) error 
 	return ctx.Err()
 }
 
-// setReachable cuts this process off from the database, or lets it back.
+// setReachable cuts this process off from the database, or connects it again.
 func (m *memoryStore) setReachable(yes bool) {
 	m.mu.Lock()
 	m.unreachable = !yes
@@ -251,7 +253,8 @@ func (m *memoryStore) ClaimToken(_ context.Context, hash string, r plan.Registra
 		return plan.ErrDenied
 	case t.key == r.Identity.PublicKey:
 		return nil
-	case t.key != "" || t.serial != r.Identity.Serial-1 || r.Identity.Serial <= m.obs.Registered[r.Cell].Identity.Serial:
+	case t.key != "" || t.serial != r.Identity.Serial-1 ||
+		r.Identity.Serial <= m.obs.Registered[r.Cell].Identity.Serial:
 		return plan.ErrDenied
 	}
 	t.key = r.Identity.PublicKey
@@ -284,7 +287,7 @@ func (m *memoryStore) Cells(_ context.Context, names ...string) (map[string]*pla
 		c.LastReport = c.LastReport.Round(0)
 		all[name] = c
 	}
-	for name, g := range m.grants { // laid over: a state may have been written by one who had not seen it
+	for name, g := range m.grants { // over states of writers that did not know the grant
 		s := all[name]
 		if s == nil || s.Granted == nil || !cells.Newer(*s.Granted, g.Assignment) {
 			all[name] = plan.Give(s, g)
@@ -309,7 +312,8 @@ func (m *memoryStore) Known(context.Context) (plan.Observed, error) {
 	}
 	o := m.obs
 	o.Cells = nil
-	o.Served, o.Refused, o.Registered, o.Slots = maps.Clone(o.Served), maps.Clone(o.Refused), maps.Clone(o.Registered), maps.Clone(o.Slots)
+	o.Served, o.Refused, o.Registered, o.Slots = maps.Clone(o.Served), maps.Clone(o.Refused), maps.Clone(o.Registered),
+		maps.Clone(o.Slots)
 	return o, nil
 }
 
@@ -388,7 +392,8 @@ func (m *memoryStore) FreeSlots(_ context.Context, channel string, names []strin
 		return err
 	}
 	defer m.mu.Unlock()
-	m.obs.Slots[channel] = slices.DeleteFunc(slices.Clone(m.obs.Slots[channel]), func(name string) bool { return slices.Contains(names, name) })
+	m.obs.Slots[channel] = slices.DeleteFunc(slices.Clone(m.obs.Slots[channel]),
+		func(name string) bool { return slices.Contains(names, name) })
 	m.broadcast(StoreUpdate{Known: true})
 	return nil
 }

@@ -11,20 +11,22 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// observations is what this process knows of what was observed: what it wrote to the store itself, and what it read of others'.
-// A state or a list in it is never changed, only replaced.
+// observations holds what this process knows of what was observed: what it wrote to the store, and what it read of
+// other processes' writes. States and lists in it are replaced, never changed.
 type observations struct {
 	store   Store
 	signals *signals
 
-	mu         sync.Mutex // guards what follows, and members
-	obs        plan.Observed
-	restoredAt time.Time // observing began anew: the store was found to be restored (R26); zero: it was not
-	writes     uint64    // grows with every write to the store that Known would show: what was read before is not put over it
+	mu  sync.Mutex // guards the fields below, and membership's
+	obs plan.Observed
+	// restoredAt is when observing began anew, because the store was restored (R26); zero: never.
+	restoredAt time.Time
+	// writes grows with every write to the store that Known would return, so that an older read does not overwrite it.
+	writes     uint64
 	membership membership
 }
 
-// readObservations reads everything that store has.
+// readObservations reads everything from store.
 func readObservations(ctx context.Context, store Store, s *signals) (*observations, error) {
 	obs, err := store.Known(ctx)
 	if err == nil {
@@ -33,7 +35,8 @@ func readObservations(ctx context.Context, store Store, s *signals) (*observatio
 	if err != nil {
 		return nil, fmt.Errorf("read what was observed: %w", err)
 	}
-	obs.Cells, obs.Served, obs.Refused, obs.Registered = orEmpty(obs.Cells), orEmpty(obs.Served), orEmpty(obs.Refused), orEmpty(obs.Registered)
+	obs.Cells, obs.Served = orEmpty(obs.Cells), orEmpty(obs.Served)
+	obs.Refused, obs.Registered = orEmpty(obs.Refused), orEmpty(obs.Registered)
 	return &observations{store: store, signals: s, obs: obs, membership: newMembership()}, nil
 }
 
@@ -44,7 +47,7 @@ func orEmpty[K comparable, V any](m map[K]V) map[K]V {
 	return m
 }
 
-// snapshot is what is observed now, for one plan: later reports don't show in it.
+// snapshot returns what is observed now, for one plan; later changes don't show in it.
 func (o *observations) snapshot() *plan.Observed {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -55,14 +58,14 @@ func (o *observations) snapshot() *plan.Observed {
 	return &s
 }
 
-// states are the cells' last words.
+// states returns the last state of every cell.
 func (o *observations) states() map[string]*plan.CellState {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return maps.Clone(o.obs.Cells)
 }
 
-// setListeningSince notes when this process began to listen to cells.
+// setListeningSince records when this process began to listen to cells.
 func (o *observations) setListeningSince(up time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -76,8 +79,8 @@ func (o *observations) endSilentSoaks(staleAfter time.Duration) {
 	endSilentSoaks(o.obs.Cells, staleAfter)
 }
 
-// endSilentSoaks ends the soak of cells that were silent while the process before this one heard others: only what nobody
-// listened to is a pause (R9). It changes the map, not the states in it.
+// endSilentSoaks ends the soak of cells that were silent while the process before this one heard others: only time in
+// which no process listened is a pause (R9). It changes the map, not the states in it.
 func endSilentSoaks(all map[string]*plan.CellState, staleAfter time.Duration) {
 	var heard time.Time
 	for _, s := range all {
@@ -94,7 +97,7 @@ func endSilentSoaks(all map[string]*plan.CellState, staleAfter time.Duration) {
 	}
 }
 
-// applyWrite changes what is observed after the same was written to the store.
+// applyWrite changes the observations, after the same change was written to the store.
 func (o *observations) applyWrite(change func(*plan.Observed)) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -102,28 +105,30 @@ func (o *observations) applyWrite(change func(*plan.Observed)) {
 	change(&o.obs)
 }
 
-// forgetOffers forgets offers that ended untaken (R14). Each replica finds that out by itself, and one may have been taken just now.
+// forgetOffers removes offers that lapsed (R14). Each replica finds lapsed offers by itself, for a cell may have
+// accepted one just now.
 func (o *observations) forgetOffers(names []string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.obs.Lapse(names)
 }
 
-// seenCommit is the newest commit that was acted upon, and whether the branch has left it.
+// seenCommit returns the newest commit that was acted upon, and how the branch diverged from it; nil: it did not.
 func (o *observations) seenCommit() (commit string, diverged *plan.Divergence) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.obs.Seen, o.obs.Diverged
 }
 
-// registrations is the changes of identity that git may not have yet, by cell.
+// registrations returns the changes of identity that git may not have yet, by cell.
 func (o *observations) registrations() map[string]plan.Registration {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return maps.Clone(o.obs.Registered)
 }
 
-// foldInputs is what a report of a cell is folded onto: its last state, the epoch of its identity, and what the repository said last.
+// foldInputs returns what a report of a cell is folded onto: the cell's last state, the epoch of its identity, and the
+// newest Desired.
 func (o *observations) foldInputs(cell string) (prev *plan.CellState, epoch int64, d *plan.Desired) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -131,14 +136,14 @@ func (o *observations) foldInputs(cell string) (prev *plan.CellState, epoch int6
 	return o.obs.Cells[cell], plan.IdentityOf(d, o.obs.Registered, cell).Epoch, d
 }
 
-// restartObserving begins to observe anew.
+// restartObserving makes observing begin anew.
 func (o *observations) restartObserving(now time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.restoredAt, o.obs.Since = now, now
 }
 
-// addReported takes a state that the store kept into what is observed, unless a later report came from elsewhere meanwhile.
+// addReported adds a state that was stored, unless the observations have a later one from another process.
 func (o *observations) addReported(state *plan.CellState) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -149,28 +154,28 @@ func (o *observations) addReported(state *plan.CellState) {
 	if now != nil && now.Version >= state.Version {
 		return
 	}
-	if now != nil && now.Granted != state.Granted { // it changed in between
-		c := *state // the store may still have it
+	if now != nil && now.Granted != state.Granted { // a grant was made in between
+		c := *state // the stored state may still be in use
 		c.Granted, c.GrantedAt = now.Granted, now.GrantedAt
 		state = &c
 	}
 	o.obs.Cells[state.Name] = state
 }
 
-// raisesSequence reports whether a state has a sequence above all that are known, under mu. Channels that the repository does
-// not have don't count: a cell could name one after the other.
+// raisesSequence reports whether a state has a sequence above all known ones; the caller holds mu. Channels that the
+// repository does not have are ignored, for a cell could invent any number of them.
 func (o *observations) raisesSequence(s *plan.CellState) bool {
 	d := o.membership.desired
 	return s.Channel != "" && s.Sequence > o.obs.Served[s.Channel] && (d == nil || d.Channels[s.Channel] != nil)
 }
 
-// mergeStates takes cells' states that were read into what is observed: never an older one over a newer.
+// mergeStates adds states that were read, without replacing newer ones.
 func (o *observations) mergeStates(states map[string]*plan.CellState) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	flags := false
 	for name, s := range states {
-		s.Watch(o.obs.Up) // the time since its report was watched by this process too, if it was listening then
+		s.Watch(o.obs.Up) // if this process was listening, it watched the time since that report too
 		flags = flags || plan.FlagsDiffer(o.obs.Cells[name], s)
 		o.obs.Cells[name] = mergeState(o.obs.Cells[name], s)
 		if o.raisesSequence(s) {
@@ -182,8 +187,8 @@ func (o *observations) mergeStates(states map[string]*plan.CellState) {
 	}
 }
 
-// mergeState puts together what is known here of a cell with what was read: the later report, and the later grant. A grant that
-// lapsed here comes back with it, and is found to have lapsed again.
+// mergeState combines two states of a cell: the later report, and the later grant. A grant that lapsed in have comes
+// back with read, and is found to have lapsed again.
 func mergeState(have, read *plan.CellState) *plan.CellState {
 	if have == nil {
 		return read
@@ -203,8 +208,8 @@ func mergeState(have, read *plan.CellState) *plan.CellState {
 	return plan.Give(s, plan.Granted{Assignment: *given.Granted, At: given.GrantedAt})
 }
 
-// reloadCell reads a cell whose state was written by another process. What the store has counts, also if it is older than
-// what is known here: then it was restored.
+// reloadCell reads a cell whose state another process wrote. The store's state counts even if it is older than the one
+// in memory: then the store was restored.
 func (o *observations) reloadCell(ctx context.Context, name string) error {
 	states, err := o.store.Cells(ctx, name)
 	if err != nil {
@@ -225,7 +230,7 @@ func (o *observations) reloadCell(ctx context.Context, name string) error {
 	return nil
 }
 
-// reloadAll reads everything that the store has.
+// reloadAll reads everything from the store.
 func (o *observations) reloadAll(ctx context.Context) error {
 	if err := o.reloadKnown(ctx); err != nil {
 		return err
@@ -247,7 +252,7 @@ func (o *observations) reloadCells(ctx context.Context, names ...string) error {
 	return nil
 }
 
-// reloadKnown reads all but the cells. What this process wrote while it was read is not lost: then it is read again.
+// reloadKnown reads everything but the cells, again if this process wrote to the store meanwhile.
 func (o *observations) reloadKnown(ctx context.Context) error {
 	for {
 		o.mu.Lock()
@@ -266,7 +271,7 @@ func (o *observations) reloadKnown(ctx context.Context) error {
 	}
 }
 
-// replaceKnown takes what was read into what is observed, unless this process wrote anything since before.
+// replaceKnown stores what was read in the observations, unless this process wrote to the store since before.
 func (o *observations) replaceKnown(read plan.Observed, before uint64) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -274,7 +279,7 @@ func (o *observations) replaceKnown(read plan.Observed, before uint64) bool {
 		return false
 	}
 	if d := o.membership.desired; read.Seen != o.obs.Seen && (d == nil || read.Seen != d.Commit) {
-		o.signals.pushed.Notify() // who leads has seen another tip
+		o.signals.pushed.Notify() // the leader has seen another tip
 	}
 	o.obs.Since, o.obs.Seen, o.obs.Diverged = read.Since, read.Seen, read.Diverged
 	if o.restoredAt.After(read.Since) {

@@ -18,25 +18,27 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// Prober asks outside. It always answers: what can't be found out does not hold.
+// Prober answers probes from outside. It always returns an observation: what can't be found out does not hold.
 type Prober interface {
 	Ask(ctx context.Context, p plan.Probe, now time.Time) plan.Observation
 }
 
-// HTTPProber asks by HTTP. Redirects are not followed, and bodies beyond 1 MiB not read.
+// HTTPProber probes by HTTP. It follows no redirects, and reads at most 1 MiB of a body.
 type HTTPProber struct {
-	Client *http.Client // nil: one with the limits that a gate needs
+	Client *http.Client // nil: a client with the limits that a gate needs
 }
 
 const (
 	maxResponseBytes = 1 << 20
 	maxQuotedBytes   = 200
-	probeRetryAfter  = 15 * time.Second // how long a failure to ask counts, so that a broken server isn't hammered
+	probeRetryAfter  = 15 * time.Second // how long a failed probe counts, so that a broken server isn't hammered
 )
 
-// Ask carries p out.
+// Ask runs p.
 func (h HTTPProber) Ask(ctx context.Context, p plan.Probe, now time.Time) plan.Observation {
-	o := plan.Observation{Channel: p.Channel, Gate: p.Gate, Subject: string(p.Subject), Policy: p.Policy, ObservedAt: now.UTC()}
+	o := plan.Observation{
+		Channel: p.Channel, Gate: p.Gate, Subject: string(p.Subject), Policy: p.Policy, ObservedAt: now.UTC(),
+	}
 	var validFor time.Duration
 	var err error
 	switch {
@@ -69,10 +71,11 @@ func (h HTTPProber) probeCheck(ctx context.Context, p plan.Probe) (string, error
 	return fmt.Sprintf("answered %d", status), nil
 }
 
-// probeMetric asks for an instant vector or scalar with exactly one finite value (R11).
+// probeMetric queries an instant vector or a scalar with exactly one finite value (R11).
 func (h HTTPProber) probeMetric(ctx context.Context, p plan.Probe) (string, error) {
 	m := p.Metric
-	query := url.Values{"query": {expandTemplate(m.Query, p, func(s string) string { return strings.Trim(strconv.Quote(s), `"`) })}}
+	escape := func(s string) string { return strings.Trim(strconv.Quote(s), `"`) }
+	query := url.Values{"query": {expandTemplate(m.Query, p, escape)}}
 	status, body, err := h.fetch(ctx, strings.TrimRight(m.Prometheus, "/")+"/api/v1/query?"+query.Encode(), m.Timeout)
 	if err != nil {
 		return "", err
@@ -126,11 +129,11 @@ func prometheusValue(status int, body []byte) (float64, error) {
 			return 0, fmt.Errorf("read the vector: %w", err)
 		}
 		if len(vector) != 1 {
-			return 0, fmt.Errorf("the query gives %d values, and must give one", len(vector))
+			return 0, fmt.Errorf("the query returned %d values; it must return one", len(vector))
 		}
 		pair = vector[0].Value
 	default:
-		return 0, fmt.Errorf("the query gives a %s, and must give one value", answer.Data.Type)
+		return 0, fmt.Errorf("the query returned a %s; it must return one value", answer.Data.Type)
 	}
 	text, ok := pair[1].(string)
 	if !ok {
@@ -143,7 +146,9 @@ func prometheusValue(status int, body []byte) (float64, error) {
 	return value, nil
 }
 
-func (h HTTPProber) fetch(ctx context.Context, address string, timeout time.Duration) (status int, body []byte, err error) {
+func (h HTTPProber) fetch(
+	ctx context.Context, address string, timeout time.Duration,
+) (status int, body []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
@@ -153,7 +158,9 @@ func (h HTTPProber) fetch(ctx context.Context, address string, timeout time.Dura
 	req.Header.Set("User-Agent", "sluice")
 	client := h.Client
 	if client == nil {
-		client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		client = &http.Client{
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}
 	}
 	resp, err := client.Do(req)
 	if err != nil {
@@ -170,9 +177,11 @@ func (h HTTPProber) fetch(ctx context.Context, address string, timeout time.Dura
 	return resp.StatusCode, body, nil
 }
 
-// expandTemplate puts the release, its digest and the channel where a gate names them.
+// expandTemplate replaces {release}, {digest} and {channel} in a gate's URL or query.
 func expandTemplate(s string, p plan.Probe, escape func(string) string) string {
-	return strings.NewReplacer("{release}", escape(p.Release), "{digest}", escape(string(p.Subject)), "{channel}", escape(p.Channel)).Replace(s)
+	return strings.NewReplacer(
+		"{release}", escape(p.Release), "{digest}", escape(string(p.Subject)), "{channel}", escape(p.Channel),
+	).Replace(s)
 }
 
 func quoteBody(body []byte) string {

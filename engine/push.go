@@ -13,14 +13,14 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// pushPlan puts the plan's commits onto the branch, a chain on the commit that was planned on.
+// pushPlan pushes the plan's commits onto the branch, as a chain on the commit that the plan was made on.
 func (e *Engine) pushPlan(ctx context.Context, p plan.Plan) (tip string, out outcome, err error) {
 	chain, deadline, err := plan.Drafts(e.desired, p)
 	if err != nil || len(chain) == 0 {
 		return "", outcomeDone, err
 	}
 	if !deadline.IsZero() && !e.clocks.now().Before(deadline) {
-		return "", outcomeMoved, nil // what it relied on has ended meanwhile: decide again (R3)
+		return "", outcomeMoved, nil // a condition of the plan has ended meanwhile: decide again (R3)
 	}
 	touched := slices.Sorted(maps.Keys(pushTargets(p)))
 	commits, err := e.repo.Push(ctx, p.Commit, chain)
@@ -36,7 +36,8 @@ func (e *Engine) pushPlan(ctx context.Context, p plan.Plan) (tip string, out out
 	case ctx.Err() != nil:
 		return "", outcomeDone, err
 	}
-	// Refused, or not known whether it landed: the next look at the branch tells. Until then nothing is pushed for these channels.
+	// The push was refused, or may have landed: the next fetch shows which. Until then nothing is pushed for these
+	// channels.
 	reason := "the push failed, and whether it landed is not known yet: " + words.OneLine(err.Error())
 	if refused := new(RefusedError); errors.As(err, &refused) {
 		reason = "the git host refused the push: " + words.OneLine(refused.Reason)
@@ -46,14 +47,16 @@ func (e *Engine) pushPlan(ctx context.Context, p plan.Plan) (tip string, out out
 	return "", outcomeMoved, e.recordRefusal(ctx, touched, reason)
 }
 
-// recordRefusal keeps channels' pushes back for a while, longer each time, five minutes at the most (fault 5). No reason: it worked.
+// recordRefusal holds channels' pushes back, longer each time, for 5 minutes at most (fault 5). An empty reason clears
+// the refusals.
 func (e *Engine) recordRefusal(ctx context.Context, touched []string, reason string) error {
 	for _, channel := range touched {
 		var r *plan.Refusal
 		if reason != "" {
 			e.refusalCounts[channel]++
 			wait := min(5*time.Second<<min(e.refusalCounts[channel]-1, 10), 5*time.Minute)
-			r = &plan.Refusal{Reason: reason, Until: e.clocks.now().Add(backoff.Spread(wait)).UTC().Truncate(time.Millisecond)}
+			until := e.clocks.now().Add(backoff.Spread(wait)).UTC().Truncate(time.Millisecond)
+			r = &plan.Refusal{Reason: reason, Until: until}
 		} else if !e.clearRefusal(channel) {
 			continue
 		}
@@ -67,7 +70,7 @@ func (e *Engine) recordRefusal(ctx context.Context, touched []string, reason str
 	return nil
 }
 
-// clearRefusal forgets a channel's refusals, and tells whether there were any.
+// clearRefusal forgets a channel's refusals, and reports whether any were stored.
 func (e *Engine) clearRefusal(channel string) (stored bool) {
 	delete(e.refusalCounts, channel)
 	e.observations.applyWrite(func(o *plan.Observed) {
@@ -77,7 +80,7 @@ func (e *Engine) clearRefusal(channel string) (stored bool) {
 	return stored
 }
 
-// pushTargets names what a plan's commits are about: channels, and the cells' identities as one.
+// pushTargets returns what a plan's commits are about: channels, and all cells' identities as one target.
 func pushTargets(p plan.Plan) map[string]bool {
 	set := map[string]bool{}
 	for _, a := range p.Actions {

@@ -8,7 +8,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// recordLearned keeps what a plan found out: in the store first, then in what is observed.
+// recordLearned records what a plan found out, in the store first, then in the observations.
 func (e *Engine) recordLearned(ctx context.Context, l plan.Learned) error {
 	if len(l.Accepted)+len(l.Finished)+len(l.Waves)+len(l.Rollouts) > 0 {
 		if err := e.store.RecordLearned(ctx, l); err != nil {
@@ -20,7 +20,7 @@ func (e *Engine) recordLearned(ctx context.Context, l plan.Learned) error {
 	return e.freeSlots(ctx, l.Freed)
 }
 
-// freeSlots ends slots: in the store first, then in what is observed.
+// freeSlots ends slots, in the store first, then in the observations.
 func (e *Engine) freeSlots(ctx context.Context, freed []plan.Freed) error {
 	for _, f := range freed {
 		if err := e.store.FreeSlots(ctx, f.Channel, f.Cells); err != nil {
@@ -31,7 +31,8 @@ func (e *Engine) freeSlots(ctx context.Context, freed []plan.Freed) error {
 	return nil
 }
 
-// recordGrants gives cells their assignments: in the store first, then in what is observed. It returns how many were made.
+// recordGrants records assignments of cells, in the store first, then in the observations, and returns how many were
+// made.
 func (e *Engine) recordGrants(ctx context.Context, offers []plan.Offer) (made int, err error) {
 	if len(offers) == 0 {
 		return 0, nil

@@ -15,15 +15,16 @@ import (
 )
 
 const (
-	maxRegisterTries = 5               // how often a change of identity is tried on what others registered meanwhile
-	maxKeyLength     = 128             // bytes of a public key as identity.yaml has it
-	awaitCellTimeout = 3 * time.Second // how long a registration waits for a cell that was committed just now
+	maxRegisterTries = 5               // how often a change is tried on top of other processes' changes
+	maxKeyLength     = 128             // bytes of a public key in identity.yaml
+	awaitCellTimeout = 3 * time.Second // how long a registration waits for a cell whose commit was not fetched yet
 )
 
-// errNoChange: the change changes nothing.
+// errNoChange means that there is nothing to change.
 var errNoChange = errors.New("nothing changes")
 
-// registrar takes changes of cells' identities: they count at once on this replica, within 2 s on all, and are committed soon (R25).
+// registrar changes cells' identities: a change is valid at once on this replica, within 2 s on all, and is committed
+// soon (R25).
 type registrar struct {
 	store   Store
 	obs     *observations
@@ -31,8 +32,8 @@ type registrar struct {
 	signals *signals
 }
 
-// Identify changes a cell's identity. by is for the commit. change may be called more than once; Serial is not its to set. ErrUnknownCell; ErrStale: others
-// changed it again and again meanwhile.
+// Identify changes a cell's identity; by is for the commit. change may be called more than once, and must not set
+// Serial. ErrUnknownCell; ErrStale: others kept changing the identity meanwhile.
 func (g *registrar) Identify(ctx context.Context, cell, by string, change func(*cells.Identity)) error {
 	_, err := g.changeIdentity(ctx, cell, by, func(i *cells.Identity) error {
 		change(i)
@@ -41,8 +42,8 @@ func (g *registrar) Identify(ctx context.Context, cell, by string, change func(*
 	return err
 }
 
-// NewKey takes a cell's new key, presented over a connection of the old one: both are good until the new one was used, see Used.
-// Repeated, it changes nothing. ErrDenied.
+// NewKey accepts a cell's new key, presented over a connection of the old one: both keys are valid until the new one is
+// used, see Used. A repeated call changes nothing. ErrDenied.
 func (g *registrar) NewKey(ctx context.Context, cell, key string) error {
 	if !g.isKeyAvailable(cell, key) {
 		return plan.ErrDenied
@@ -56,16 +57,16 @@ func (g *registrar) NewKey(ctx context.Context, cell, key string) error {
 		case i.Previous == "":
 			i.Previous = i.PublicKey
 		case i.Previous == key:
-			return plan.ErrDenied // it is on its way out
+			return plan.ErrDenied // the key is being replaced
 		}
-		i.PublicKey, i.Rotate = key, false // one that was never used is forgotten
+		i.PublicKey, i.Rotate = key, false // a key that was never used is forgotten
 		return nil
 	})
 	return err
 }
 
-// Used says that a connection proved key: if it is the cell's newest, the one before is good no more. Cheap where
-// there is nothing to do; Roster.Next tells where there is.
+// Used notes that a connection proved key: if key is the cell's newest, the previous one becomes invalid. Used is cheap
+// where there is nothing to do; Roster.Next reports where there is.
 func (g *registrar) Used(ctx context.Context, cell, key string) error {
 	_, err := g.changeIdentity(ctx, cell, "the cell", func(i *cells.Identity) error {
 		if i.PublicKey != key || i.Previous == "" || i.Revoked || i.Quarantined != "" {
@@ -77,9 +78,9 @@ func (g *registrar) Used(ctx context.Context, cell, key string) error {
 	return err
 }
 
-// Join registers the key that a connection proved as a cell's, if the token is good. Repeated with the same token and
-// key, it succeeds again (R28). The first key has epoch 1; another has one above all that are known of the cell.
-// ErrDenied for everything that is wrong.
+// Join registers the key that a connection proved as a cell's, if the token is valid. Repeated with the same token and
+// key, it succeeds again (R28). The first key has epoch 1; a later key has an epoch above all known ones of the cell.
+// Every error of the caller is ErrDenied.
 func (g *registrar) Join(ctx context.Context, cell, tokenHash, key, by string) (cells.Identity, error) {
 	if !g.awaitCell(ctx, cell) || !g.isKeyAvailable(cell, key) {
 		return cells.Identity{}, plan.ErrDenied
@@ -87,13 +88,14 @@ func (g *registrar) Join(ctx context.Context, cell, tokenHash, key, by string) (
 	cur, epoch := g.obs.identityOf(cell)
 	shut := cur.Revoked || cur.Quarantined != ""
 	if cur.PublicKey == key && !shut {
-		// The answer may have been lost: what the first one recorded is asked for again, before anything new.
-		if err := g.store.ClaimToken(ctx, tokenHash, plan.Registration{Cell: cell, Identity: cur, By: by, At: g.clocks.now()}); !errors.Is(err, plan.ErrDenied) {
+		// The answer may have been lost: first repeat the claim with the recorded identity.
+		r := plan.Registration{Cell: cell, Identity: cur, By: by, At: g.clocks.now()}
+		if err := g.store.ClaimToken(ctx, tokenHash, r); !errors.Is(err, plan.ErrDenied) {
 			return cur, err
 		}
 	}
 	if cur.PublicKey == key && shut || cur.Previous == key {
-		return cells.Identity{}, plan.ErrDenied // shut out for good: a copy of it is somewhere
+		return cells.Identity{}, plan.ErrDenied // shut out for good: a copy of the key exists
 	}
 	next := cells.Identity{Epoch: epoch + 1, PublicKey: key}
 	if cur.PublicKey == key {
@@ -111,15 +113,17 @@ func (g *registrar) Join(ctx context.Context, cell, tokenHash, key, by string) (
 	return next, nil
 }
 
-// successor is next with what every identity.yaml has, in place of cur.
+// successor returns next, completed to follow cur in identity.yaml.
 func successor(next, cur cells.Identity) cells.Identity {
 	next.APIVersion, next.Kind, next.Serial = "sluice/v1", "Identity", cur.Serial+1
 	next.Quarantined = words.OneLine(next.Quarantined)
 	return next
 }
 
-// changeIdentity records a change of a cell's identity, on what others recorded meanwhile if need be.
-func (g *registrar) changeIdentity(ctx context.Context, cell, by string, change func(*cells.Identity) error) (cells.Identity, error) {
+// changeIdentity records a change of a cell's identity, if need be on top of what other processes recorded meanwhile.
+func (g *registrar) changeIdentity(
+	ctx context.Context, cell, by string, change func(*cells.Identity) error,
+) (cells.Identity, error) {
 	for try := 1; ; try++ {
 		if !g.obs.hasCell(cell) {
 			return cells.Identity{}, fmt.Errorf("identity of %q: %w", cell, ErrUnknownCell)
@@ -150,7 +154,8 @@ func (g *registrar) changeIdentity(ctx context.Context, cell, by string, change 
 	}
 }
 
-// awaitCell tells whether the repository has a cell. The branch is looked at for one that it has not, and waited for a little.
+// awaitCell reports whether the repository has a cell. For an unknown cell it has the branch fetched, and waits a
+// little.
 func (g *registrar) awaitCell(ctx context.Context, cell string) bool {
 	end := time.NewTimer(awaitCellTimeout)
 	defer end.Stop()
@@ -174,7 +179,7 @@ func (g *registrar) awaitCell(ctx context.Context, cell string) bool {
 	}
 }
 
-// isKeyAvailable tells whether a key is well-formed, and no other cell's.
+// isKeyAvailable reports whether a key is well-formed and not of another cell.
 func (g *registrar) isKeyAvailable(cell, key string) bool {
 	if key == "" || len(key) > maxKeyLength {
 		return false
@@ -183,19 +188,19 @@ func (g *registrar) isKeyAvailable(cell, key string) bool {
 	return !known || holder == cell
 }
 
-// Roster is who is who now.
+// Roster returns which keys may speak as which cell.
 func (g *registrar) Roster() *roster.Roster { return g.obs.membership.roster.Load() }
 
-// RosterChanged is closed when there is another roster than the one that Roster gave before.
+// RosterChanged returns a channel that is closed when the roster that Roster returned is replaced.
 func (g *registrar) RosterChanged() <-chan struct{} {
 	g.obs.mu.Lock()
 	defer g.obs.mu.Unlock()
 	return g.obs.membership.rosterChanged
 }
 
-// membership is which keys speak as which cell, guarded by the mutex of the observations that it is part of.
+// membership holds which keys speak as which cell. The mutex of the observations guards it.
 type membership struct {
-	desired       *plan.Desired                  // whose cells' identities the roster has; nil: nothing was read yet
+	desired       *plan.Desired                  // the roster's source; nil: the repository was not read yet
 	roster        *atomic.Pointer[roster.Roster] // never nil; read without the mutex
 	rosterChanged chan struct{}                  // closed when roster is replaced
 }
@@ -206,7 +211,7 @@ func newMembership() membership {
 	return m
 }
 
-// rebuildRoster makes the roster anew, if anything is new.
+// rebuildRoster replaces the roster, if anything changed.
 func (m *membership) rebuildRoster(registered map[string]plan.Registration) {
 	if m.desired == nil {
 		return
@@ -222,7 +227,7 @@ func (m *membership) setRoster(r *roster.Roster) {
 	m.rosterChanged = make(chan struct{})
 }
 
-// setDesired takes the identities of what was read from the repository.
+// setDesired takes the identities of a newly loaded Desired into the roster.
 func (o *observations) setDesired(d *plan.Desired) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -230,7 +235,7 @@ func (o *observations) setDesired(d *plan.Desired) {
 	o.membership.rebuildRoster(o.obs.Registered)
 }
 
-// addRegistration takes a registration into account, and has it committed.
+// addRegistration adds a registration to the roster, and has it committed.
 func (o *observations) addRegistration(r plan.Registration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -247,7 +252,7 @@ func (o *observations) addRegistration(r plan.Registration) {
 	o.signals.changed.Notify()
 }
 
-// identityOf is what counts of a cell's identity, and the highest epoch that was ever seen of it.
+// identityOf returns a cell's current identity, and the highest epoch that was ever seen of the cell.
 func (o *observations) identityOf(cell string) (i cells.Identity, epoch int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -258,7 +263,7 @@ func (o *observations) identityOf(cell string) (i cells.Identity, epoch int64) {
 		}
 	}
 	epoch = max(epoch, i.Epoch)
-	most := epoch + plan.MaxAhead // a cell's word must not use them up
+	most := epoch + plan.MaxAhead // a cell's report must not use up the epochs
 	if s := o.obs.Cells[cell]; s != nil {
 		for _, a := range []*cells.Assignment{s.Granted, s.Running, s.Applying} {
 			if a != nil && a.Epoch <= most {

@@ -13,7 +13,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// addToken makes one for a cell as it is now.
+// addToken adds a token for a cell's current identity.
 func (r *replicas) addToken(hash, cell string) {
 	i, _ := r.a.observations.identityOf(cell)
 	s := r.a.store.sharedDatabase
@@ -31,7 +31,7 @@ func (r *replicas) mustJoin(at *replica, hash, cell, key string) cells.Identity 
 	return i
 }
 
-// wantCellOf holds the roster of both replicas against one answer, within two seconds.
+// wantCellOf compares both replicas' rosters with the wanted cell after two seconds.
 func (r *replicas) wantCellOf(key, want string) {
 	r.t.Helper()
 	time.Sleep(2 * time.Second)
@@ -51,7 +51,7 @@ func (r *replicas) committedIdentity(cell string) cells.Identity {
 	return r.w.Desired().Cells[cell].Identity
 }
 
-// R25, R28: a registration counts at once on every replica and is committed; the same token and key succeed again, others don't.
+// R25, R28: a registration counts at once on every replica and is committed; only the same token and key succeed again.
 func TestJoin(t *testing.T) {
 	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		r.addToken("t1", "s1")
@@ -71,7 +71,8 @@ func TestJoin(t *testing.T) {
 		r.branch.mu.Lock()
 		message, pushes := r.w.Changes[len(r.w.Changes)-1].Message, r.branch.pushes
 		r.branch.mu.Unlock()
-		if !strings.HasPrefix(message, "identify s1\n\nCell: s1 registered, by token of ada\nDecided-On: ") || pushes != 1 {
+		if !strings.HasPrefix(message, "identify s1\n\nCell: s1 registered, by token of ada\nDecided-On: ") ||
+			pushes != 1 {
 			r.t.Errorf("%d pushes, the last: %s", pushes, message)
 		}
 		for _, e := range []*replica{r.a, r.b} {
@@ -80,7 +81,8 @@ func TestJoin(t *testing.T) {
 			}
 		}
 		for _, c := range [][3]string{
-			{"t1", "s1", "ed25519:two"}, {"t1", "s2", "ed25519:two"}, {"t0", "s1", "ed25519:two"}, {"t1", "nobody", "ed25519:two"}, {"t1", "s1", ""},
+			{"t1", "s1", "ed25519:two"}, {"t1", "s2", "ed25519:two"}, {"t0", "s1", "ed25519:two"},
+			{"t1", "nobody", "ed25519:two"}, {"t1", "s1", ""},
 		} {
 			if _, err := r.a.Join(r.t.Context(), c[1], c[0], c[2], ""); !errors.Is(err, plan.ErrDenied) {
 				r.t.Errorf("%v: %v", c, err)
@@ -103,7 +105,7 @@ func TestJoin(t *testing.T) {
 	})
 }
 
-// A cell that was committed just now is found, though nobody told of the push.
+// A registration finds a cell that was committed just now, without a notified push.
 func TestJoinFindsANewCell(t *testing.T) {
 	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		r.branch.mu.Lock()
@@ -116,7 +118,7 @@ func TestJoinFindsANewCell(t *testing.T) {
 	})
 }
 
-// A key is renewed by the cell itself: both are good until the new one was used.
+// A cell renews its key: the old and the new one are valid until the new one is used.
 func TestRotation(t *testing.T) {
 	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		ctx := r.t.Context()
@@ -151,7 +153,8 @@ func TestRotation(t *testing.T) {
 		must(r.a.Used(ctx, "s1", "ed25519:two"))
 		r.wantCellOf("ed25519:one", "")
 		r.wantCellOf("ed25519:two", "s1")
-		if i := r.committedIdentity("s1"); i.PublicKey != "ed25519:two" || i.Previous != "" || i.Epoch != 1 || i.Rotate {
+		if i := r.committedIdentity("s1"); i.PublicKey != "ed25519:two" || i.Previous != "" || i.Epoch != 1 ||
+			i.Rotate {
 			r.t.Errorf("committed %+v", i)
 		}
 		if err := r.a.NewKey(ctx, "s2", "ed25519:three"); !errors.Is(err, plan.ErrDenied) {
@@ -163,7 +166,7 @@ func TestRotation(t *testing.T) {
 	})
 }
 
-// R29: revoked is out within two seconds, everywhere, whoever says so; the key never comes back.
+// R29: a revoked key is out on all replicas within two seconds, whoever revoked it, and never comes back.
 func TestRevocation(t *testing.T) {
 	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		r.addToken("t1", "s1")
@@ -193,7 +196,7 @@ func TestRevocation(t *testing.T) {
 	})
 }
 
-// Many registrations are one commit; a cell that is gone is left out; a host that refuses is asked later; after a crash nothing comes twice.
+// Many registrations become one commit without removed cells; a refusing host is tried later; a crash repeats nothing.
 func TestIdentifyIsOneCommit(t *testing.T) {
 	w := TwoChannels(t)
 	runReplicas(t, w, func(r *replicas) {
@@ -204,10 +207,11 @@ func TestIdentifyIsOneCommit(t *testing.T) {
 			r.addToken("t-"+name, name)
 			r.mustJoin(r.b, "t-"+name, name, "ed25519:"+name)
 		}
-		r.wantCellOf("ed25519:acme", "acme") // the host being away or not
+		r.wantCellOf("ed25519:acme", "acme") // even while the host refuses
 		r.push("eve", "remove", map[string]string{"cells/s2/cell.yaml": "", "cells/s2/identity.yaml": ""})
 		r.wantCellOf("ed25519:s2", "")
-		if about, _ := r.a.View().Plan.BlockedIn(""); len(about) != 1 || about[0].Gate != "push" || !strings.Contains(about[0].Reason, "closed for today") {
+		if about, _ := r.a.View().Plan.BlockedIn(""); len(about) != 1 || about[0].Gate != "push" ||
+			!strings.Contains(about[0].Reason, "closed for today") {
 			r.t.Errorf("blocked %v", about)
 		}
 		r.branch.mu.Lock()
@@ -234,14 +238,17 @@ func TestIdentifyIsOneCommit(t *testing.T) {
 	})
 }
 
-// Heads and identities are told apart in history: an identity that is committed answers no request and moves no head.
+// History tells heads and identities apart: a committed identity answers no request and moves no head.
 func TestIdentitiesAreNoDecisions(t *testing.T) {
 	w := TwoChannels(t).Installed()
 	w.Settle()
 	before := len(w.Desired().Channels["staging"].History)
-	w.Obs.Registered = map[string]plan.Registration{"s1": {Cell: "s1", By: "ada", Identity: cells.Identity{APIVersion: "sluice/v1", Kind: "Identity", Epoch: 1, Serial: 1, PublicKey: "ed25519:one"}}}
+	w.Obs.Registered = map[string]plan.Registration{"s1": {Cell: "s1", By: "ada",
+		Identity: cells.Identity{APIVersion: "sluice/v1", Kind: "Identity", Epoch: 1, Serial: 1,
+			PublicKey: "ed25519:one"}}}
 	w.Commit("bob", "cut", Release("1.1.0"))
-	for _, want := range []string{"promote 1.1.0 staging", "grant 1.1.0 staging s1+s2; identify"} { // one after the other
+	for _, want := range []string{"promote 1.1.0 staging",
+		"grant 1.1.0 staging s1+s2; identify"} { // one after the other
 		if got := Kinds(w.Run()); !strings.HasPrefix(got, want) {
 			t.Fatalf("did %q, want %q", got, want)
 		}
@@ -255,7 +262,7 @@ func TestIdentitiesAreNoDecisions(t *testing.T) {
 	w.WantActions("grant 1.1.0 staging s1") // under its new epoch
 }
 
-// R27, fault 38: a key that two machines use is shut out on every replica, and named; a new token ends it.
+// R27, fault 38: a key that two machines use is shut out on every replica, with their names; a new token ends that.
 func TestCloneIsShutOut(t *testing.T) {
 	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		r.addToken("t1", "s1")
@@ -265,7 +272,8 @@ func TestCloneIsShutOut(t *testing.T) {
 			if i%2 == 1 {
 				to, boot = r.b, "south"
 			}
-			if _, err := to.Receive(r.t.Context(), cells.Report{Cell: "s1", Boot: boot, State: cells.StatePending}); err != nil {
+			if _, err := to.Receive(r.t.Context(), cells.Report{Cell: "s1", Boot: boot,
+				State: cells.StatePending}); err != nil {
 				r.t.Fatal(err)
 			}
 			time.Sleep(10 * time.Second)
@@ -281,7 +289,8 @@ func TestCloneIsShutOut(t *testing.T) {
 		if i := r.mustJoin(r.b, "t2", "s1", "ed25519:two"); i.Quarantined != "" || i.Epoch != 2 {
 			r.t.Errorf("registered %+v", i)
 		}
-		if _, err := r.a.Receive(r.t.Context(), cells.Report{Cell: "s1", Boot: "south", State: cells.StatePending}); err != nil {
+		if _, err := r.a.Receive(r.t.Context(), cells.Report{Cell: "s1", Boot: "south",
+			State: cells.StatePending}); err != nil {
 			r.t.Fatal(err)
 		}
 		r.wantCellOf("ed25519:two", "s1")

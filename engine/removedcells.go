@@ -12,9 +12,10 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// revokeRemovedCells ends the identities of cells that were removed: one that is added again under the name is another cell, and
-// must not find the key before, or a token, still good in the store (R25). What was removed is told by the commit that was acted upon
-// last, so that it is found also where the removal and the return came in between. A branch that was force-pushed proves nothing.
+// revokeRemovedCells revokes the identities of cells that were removed: a cell that is added again under the same name
+// is another cell, for which neither the old key nor an old token may be valid (R25). The commit that was acted upon
+// last is compared with d, so that a removal is found even if the cell has come back in between. A force-pushed branch
+// proves nothing.
 func (e *Engine) revokeRemovedCells(ctx context.Context, d *plan.Desired) error {
 	seen, diverged := e.observations.seenCommit()
 	if !e.lease.mayAct() || seen == "" || seen == d.Commit || diverged != nil {
@@ -27,7 +28,7 @@ func (e *Engine) revokeRemovedCells(ctx context.Context, d *plan.Desired) error 
 			due = append(due, r)
 		}
 	}
-	if e.desired != nil { // one that never registered may have a token
+	if e.desired != nil { // a cell that never registered may have a token
 		for name, cell := range e.desired.Cells {
 			if _, known := registered[name]; !known && d.Cells[name] == nil {
 				due = append(due, plan.Registration{Cell: name, Identity: cell.Identity})
@@ -55,17 +56,21 @@ func (e *Engine) revokeRemovedCells(ctx context.Context, d *plan.Desired) error 
 		}
 		end := r.Identity
 		end.Revoked, end.Rotate = true, false
-		void := plan.Registration{Cell: r.Cell, Identity: successor(end, r.Identity), By: "its removal", At: e.clocks.now()}
-		if err := e.store.Register(ctx, void); err != nil && !errors.Is(err, plan.ErrStale) { // stale: somebody was quicker
+		void := plan.Registration{
+			Cell: r.Cell, Identity: successor(end, r.Identity), By: "its removal", At: e.clocks.now(),
+		}
+		// ErrStale: another process was faster.
+		if err := e.store.Register(ctx, void); err != nil && !errors.Is(err, plan.ErrStale) {
 			return fmt.Errorf("end the identity of %s, which was removed: %w", r.Cell, err)
 		}
 		e.observations.addRegistration(void)
-		e.opts.Log.Info().Str("cell", r.Cell).Msg("the cell was removed: its key is not good any more, also if it is added again")
+		e.opts.Log.Info().Str("cell", r.Cell).
+			Msg("the cell was removed: its key is no longer valid, even if the cell is added again")
 	}
 	return nil
 }
 
-// wasRemoved tells whether a cell that before had is gone from d, or has come back without the identity that it had.
+// wasRemoved reports whether a cell of before is missing in d, or is in d without the identity that before has.
 func wasRemoved(before fs.FS, d *plan.Desired, cell string) (bool, error) {
 	file := "cell.yaml"
 	if d.Cells[cell] != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// R25: a cell that was removed and is added again is another one: the key and the tokens of the one before are not good,
-// whether anybody looked in between or not.
+// R25: a cell that was removed and added again is another cell, for which the old key and old tokens are invalid,
+// whether or not the branch was fetched in between.
 func TestAddedAgainStartsAnew(t *testing.T) {
 	for name, watched := range map[string]bool{"in two looks": true, "while nobody looked": false} {
 		t.Run(name, func(t *testing.T) {
@@ -38,7 +38,8 @@ func TestAddedAgainStartsAnew(t *testing.T) {
 				}
 				time.Sleep(2 * time.Minute)
 				r.wantCellOf("ed25519:one", "")
-				if _, err := r.a.Join(r.t.Context(), "s1", "left", "ed25519:three", ""); !errors.Is(err, plan.ErrDenied) {
+				if _, err := r.a.Join(r.t.Context(), "s1", "left", "ed25519:three", ""); !errors.Is(err,
+					plan.ErrDenied) {
 					r.t.Errorf("a token of the cell before: %v", err)
 				}
 				r.addToken("t2", "s1")
@@ -55,7 +56,7 @@ func TestAddedAgainStartsAnew(t *testing.T) {
 	}
 }
 
-// The same for the token of one that never registered.
+// R25: the same holds for a token of a cell that never registered.
 func TestTokenOfOneThatNeverCame(t *testing.T) {
 	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		r.addToken("left", "s1")
@@ -70,7 +71,7 @@ func TestTokenOfOneThatNeverCame(t *testing.T) {
 	})
 }
 
-// A new cell's registration that git does not have yet, and one whose identity a push only changes, stay what they are.
+// A registration that git does not have yet, and an identity that a push only changes, stay valid.
 func TestNobodyDepartsByMistake(t *testing.T) {
 	w := TwoChannels(t)
 	runReplicas(t, w, func(r *replicas) {

@@ -26,7 +26,7 @@ type replica struct {
 	*Engine
 	store *memoryStore
 	watch chan struct{}
-	stop  func() // as if it was told to end
+	stop  func() // as if the process was asked to stop
 }
 
 func runReplicas(t *testing.T, w *World, f func(*replicas)) {
@@ -47,7 +47,8 @@ func runReplicas(t *testing.T, w *World, f func(*replicas)) {
 
 func (r *replicas) start(m *memoryStore) *replica {
 	ctx, cancel := context.WithCancel(r.t.Context())
-	e, err := New(ctx, r.branch, m, Options{Log: zerolog.New(zerolog.NewTestWriter(r.t)).With().Str("replica", m.name).Logger(), Poll: 10 * time.Minute})
+	e, err := New(ctx, r.branch, m, Options{Log: zerolog.New(zerolog.NewTestWriter(r.t)).With().Str("replica",
+		m.name).Logger(), Poll: 10 * time.Minute})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -65,7 +66,7 @@ func (r *replicas) start(m *memoryStore) *replica {
 	return one
 }
 
-// push lands a commit that both are told of.
+// push lands a commit, and notifies both replicas.
 func (r *replicas) push(author, message string, files map[string]string) {
 	r.branch.mu.Lock()
 	r.w.Now = time.Now()
@@ -77,14 +78,15 @@ func (r *replicas) push(author, message string, files map[string]string) {
 	synctest.Wait()
 }
 
-// report has a cell say that it runs what it is assigned, to one replica.
+// report makes a cell report to one replica that it runs its assignment.
 func (r *replicas) report(to *replica, cell string, state cells.State) {
 	r.t.Helper()
 	d, _, ok := to.View().Cell(cell)
 	if !ok {
 		r.t.Fatalf("no cell %s", cell)
 	}
-	rep := cells.Report{Cell: cell, Boot: "b", Sent: time.Now(), State: state, Running: d.Assignment, Acknowledged: d.Assignment}
+	rep := cells.Report{Cell: cell, Boot: "b", Sent: time.Now(), State: state, Running: d.Assignment,
+		Acknowledged: d.Assignment}
 	if d.Assignment == nil {
 		rep.State = cells.StatePending
 	}
@@ -94,7 +96,7 @@ func (r *replicas) report(to *replica, cell string, state cells.State) {
 	synctest.Wait()
 }
 
-// reportAll has every cell report to one replica, for a while.
+// reportAll makes every cell report to one replica for a while.
 func (r *replicas) reportAll(to *replica, d time.Duration) {
 	r.t.Helper()
 	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(30 * time.Second) {
@@ -117,7 +119,8 @@ func (r *replicas) wantSameSoak(cell string) time.Duration {
 	return a.Soaked
 }
 
-// Fault 12: the leader that is cut off from the store stops before another begins, which is soon; back again, it only shows.
+// Fault 12: a leader that is cut off from the store stops before another begins, which is soon; reconnected, it only
+// shows plans.
 func TestSuccessorLeadsInTime(t *testing.T) {
 	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		if !r.a.Leads() || r.b.Leads() {
@@ -155,7 +158,7 @@ func TestSuccessorLeadsInTime(t *testing.T) {
 	})
 }
 
-// A leader that ends gives the lease back: the other acts within a few seconds.
+// A leader that stops releases the lease: the other acts within a few seconds.
 func TestLeaderResigns(t *testing.T) {
 	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		time.Sleep(time.Minute)
@@ -173,13 +176,13 @@ func TestLeaderResigns(t *testing.T) {
 	})
 }
 
-// Fault 11: a leader that was deposed without knowing finds out by its next write, which does nothing. That is no error.
+// Fault 11: a deposed leader finds out by its next write, which does nothing and is no error.
 func TestDeposedLeaderDoesNothing(t *testing.T) {
 	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		r.reportAll(r.a, 2*time.Minute)
 		a := r.a.store
 		a.mu.Lock()
-		a.holder, a.until = r.b.store, time.Now().Add(time.Hour) // b got it while a was not looking
+		a.holder, a.until = r.b.store, time.Now().Add(time.Hour) // b acquired it without a's knowledge
 		a.sharedDatabase.term++
 		a.mu.Unlock()
 		r.push("bob", "cut", Release("1.1.0"))
@@ -191,7 +194,7 @@ func TestDeposedLeaderDoesNothing(t *testing.T) {
 	})
 }
 
-// R9: what one replica saw go wrong between two healthy reports at another is never counted.
+// R9: an illness that one replica saw between two healthy reports at another ends the soak.
 func TestIllnessSeenElsewhereEndsSoak(t *testing.T) {
 	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		r.reportAll(r.b, 10*time.Minute)
@@ -204,7 +207,7 @@ func TestIllnessSeenElsewhereEndsSoak(t *testing.T) {
 		if got := r.wantSameSoak("s1"); got != 0 {
 			r.t.Errorf("soaked %s", got)
 		}
-		// The same, and the news does not come.
+		// The same holds if the update does not arrive.
 		r.reportAll(r.b, 2*time.Minute)
 		b := r.b.store
 		b.mu.Lock()
@@ -226,7 +229,7 @@ func TestIllnessSeenElsewhereEndsSoak(t *testing.T) {
 	})
 }
 
-// R9: a cell that goes from replica to replica soaks as long as it was watched, and no longer.
+// R9: a cell that reports to changing replicas soaks exactly as long as it was watched.
 func TestSoakGoesOnAcrossReplicas(t *testing.T) {
 	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		r.reportAll(r.a, time.Minute)
@@ -239,14 +242,14 @@ func TestSoakGoesOnAcrossReplicas(t *testing.T) {
 			time.Sleep(10 * time.Second)
 			r.report(r.a, "s1", cells.StateHealthy)
 		}
-		time.Sleep(2 * time.Second) // what only says "still so" may be gathered
+		time.Sleep(2 * time.Second) // reports that say nothing new may be gathered
 		if got, waited := r.wantSameSoak("s1")-s, 10*30*time.Second+2*time.Second; got != waited {
 			r.t.Errorf("soaked %s in %s", got, waited)
 		}
 	})
 }
 
-// R9: what a replica that was down did not hear of does not count for it; it counts again from its first report on.
+// R9: time in which a replica was down does not count; time counts again from its first report on.
 func TestSoakPausesWhileNobodyListens(t *testing.T) {
 	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		r.b.stop()
@@ -272,7 +275,7 @@ func TestSoakPausesWhileNobodyListens(t *testing.T) {
 	})
 }
 
-// Fault 14: the store's clock is another one: receipts are in its time, and beyond a minute time decides nothing.
+// Fault 14: if the store's clock differs, reports are in the store's time; beyond a minute, time decides nothing.
 func TestStoresClock(t *testing.T) {
 	for name, c := range map[string]struct {
 		off     time.Duration
@@ -284,7 +287,7 @@ func TestStoresClock(t *testing.T) {
 				s.mu.Lock()
 				s.clockOffset = c.off
 				s.mu.Unlock()
-				time.Sleep(time.Minute) // until it was looked at
+				time.Sleep(time.Minute) // until the clock was measured
 				r.report(r.a, "s1", cells.StateHealthy)
 				got := time.Until(r.a.View().Observed.Cells["s1"].LastReport)
 				if (got - c.off).Abs() > time.Second {
@@ -302,7 +305,7 @@ func TestStoresClock(t *testing.T) {
 	}
 }
 
-// A hook reaches any replica: the one that leads looks at the branch at once, not at its next poll.
+// A hook may reach any replica: the leader fetches the branch at once, not at its next poll.
 func TestHookAtAFollower(t *testing.T) {
 	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		r.reportAll(r.a, time.Minute)
@@ -321,7 +324,7 @@ func TestHookAtAFollower(t *testing.T) {
 		if got := r.b.View().Desired.Channels["staging"].Effective.Release; got != "1.1.0" {
 			r.t.Errorf("b shows %s", got)
 		}
-		// The push could not be told, for the connection was lost: who hears of the store again looks.
+		// The push could not be notified without a connection: the leader fetches when it reaches the store again.
 		r.b.store.setReachable(false)
 		r.branch.mu.Lock()
 		r.w.Commit("bob", "cut", Release("1.2.0"))
@@ -337,7 +340,7 @@ func TestHookAtAFollower(t *testing.T) {
 	})
 }
 
-// R29: a replica that has not heard of the store for 5 s can't know who was shut out.
+// R29: a replica without contact to the store for 5 s can't know which cells were shut out.
 func TestReplicaKnowsThatItIsDeaf(t *testing.T) {
 	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		time.Sleep(time.Minute)
@@ -354,7 +357,7 @@ func TestReplicaKnowsThatItIsDeaf(t *testing.T) {
 		if err := r.b.Fresh(); err != nil {
 			r.t.Error(err)
 		}
-		slow := func(yes bool) { // it hears that there is news, and can't read it
+		slow := func(yes bool) { // updates arrive, and can't be read
 			r.b.store.mu.Lock()
 			r.b.store.unreadable = yes
 			r.b.store.mu.Unlock()
@@ -379,7 +382,7 @@ func TestReplicaKnowsThatItIsDeaf(t *testing.T) {
 	})
 }
 
-// A tick beside a leader that runs does nothing, and tells.
+// A Tick beside a running leader does nothing, and reports that.
 func TestTickBesideALeader(t *testing.T) {
 	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		r.reportAll(r.a, 2*time.Minute)
@@ -402,7 +405,7 @@ func TestTickBesideALeader(t *testing.T) {
 	})
 }
 
-// R14: slots are counted in the store, and end with what they were for, whichever replica hears of it and whoever leads.
+// R14: slots are counted in the store, and end with their rollout, whichever replica learns of it and whichever leads.
 func TestSlotsAcrossReplicas(t *testing.T) {
 	runReplicas(t, One(t, "rollout: {maxInFlight: 1}\n"), func(r *replicas) {
 		used := func() []string {

@@ -7,10 +7,10 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// detectRestoredStore finds out, when this process begins to lead, whether the store was restored from a backup: git then has decisions of
-// which the store knows nothing. A process that was killed between a push and its record leaves one for a channel, and
-// it follows at once on the commit that was seen last. What cells said since the backup is lost, and what is there is old: so nothing is
-// promoted or granted until all have reported, as with an empty store (R26).
+// detectRestoredStore finds out, at the beginning of a term, whether the store was restored from a backup: then git has
+// decisions that the store lacks. A process killed between a push and its record leaves one such decision for a
+// channel, directly on the commit that was seen last. A restored store has lost reports, and the rest is old: so
+// nothing is promoted or granted until all cells have reported, as with an empty store (R26).
 func (e *Engine) detectRestoredStore(ctx context.Context, d *plan.Desired) error {
 	if !e.lease.mayAct() || len(e.recordedSequences) > 0 {
 		return nil
@@ -34,12 +34,13 @@ func (e *Engine) detectRestoredStore(ctx context.Context, d *plan.Desired) error
 		after, err := e.repo.Changes(ctx, obs.Seen, d.Commit)
 		switch {
 		case errors.Is(err, ErrDiverged):
-			return nil // that is told apart, and stops everything
+			return nil // a force-push, which stops everything elsewhere
 		case err != nil || len(after) > 0 && missing[after[0].Commit]:
 			return err
 		}
 	}
 	e.observations.restartObserving(e.clocks.now().UTC())
-	e.opts.Log.Warn().Int("decisions", len(missing)).Msg("the store knows nothing of decisions that git has: it was restored, and nothing moves until the cells have reported")
+	e.opts.Log.Warn().Int("decisions", len(missing)).
+		Msg("the store was restored and lacks decisions that git has: nothing moves until the cells have reported")
 	return nil
 }

@@ -9,8 +9,8 @@ import (
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 )
 
-// R26: a store that was restored is older than git and than the cells: nothing is promoted or granted on what it says, until
-// all have reported again, and sequences go on above all that were used.
+// R26: a restored store is older than git and the cells: nothing is promoted or granted until all cells have reported
+// again, and sequences continue above all used ones.
 func TestStoreRestored(t *testing.T) {
 	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		s := r.a.store.sharedDatabase
@@ -69,7 +69,8 @@ func TestStoreRestored(t *testing.T) {
 			r.t.Error("all have reported, and it is waited for them")
 		}
 		r.reportAll(r.a, 2*time.Hour)
-		if now := leader.View().Desired.Channels["staging"].Effective; now.Release != "1.3.0" || now.Sequence <= before.Sequence {
+		if now := leader.View().Desired.Channels["staging"].Effective; now.Release != "1.3.0" ||
+			now.Sequence <= before.Sequence {
 			r.t.Errorf("staging at %s, sequence %d after %d", now.Release, now.Sequence, before.Sequence)
 		}
 	})

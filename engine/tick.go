@@ -13,26 +13,26 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// maxPlans bounds the plans of one tick: more means that what was done is not recognised, and would be done for ever.
+// maxPlans limits the plans of one tick: beyond, what was done is not recognised, and would be repeated for ever.
 const maxPlans = 200
 
-// maxMoves is how often one tick decides again because the branch moved under it.
+// maxMoves is how often one tick decides again because the branch moved meanwhile.
 const maxMoves = 10
 
-// outcome is what came of one plan.
+// outcome is the result of one plan.
 type outcome int
 
 const (
-	outcomeDone    outcome = iota // nothing is left to do now, or to this process
-	outcomePushed                 // commits were pushed: plan again on them
-	outcomeMoved                  // the branch is elsewhere, or may be: look again
+	outcomeDone    outcome = iota // nothing is left to do now, or for this process
+	outcomePushed                 // commits were pushed: load the branch, and plan again
+	outcomeMoved                  // the branch moved, or may have: fetch it, and plan again
 	outcomeGranted                // grants were made: plan again with them
 	outcomeDeposed                // another process leads: plan again, and do nothing
 )
 
-// Tick looks at the branch, decides, and carries the decision out, until nothing is left to do now. The plan it
-// returns is the one that has nothing left. Killed at any instant, it can be run again (invariant 4). It leads for the
-// pass; where another process does, it does nothing, and its plan is what that one is about to do: see Led.
+// Tick fetches the branch, decides, and carries the decision out, until nothing is left to do now; it returns the plan
+// that has nothing left. Killed at any instant, it can be run again (invariant 4). Tick tries to lead while it runs; if
+// another process leads, Tick does nothing, and returns the plan that the leader is about to carry out: see Led.
 func (e *Engine) Tick(ctx context.Context) (plan.Plan, error) {
 	stop := e.lease.Lead(ctx)
 	defer stop()
@@ -41,10 +41,10 @@ func (e *Engine) Tick(ctx context.Context) (plan.Plan, error) {
 	return e.tickLocked(ctx, true)
 }
 
-// Led tells whether the last tick carried its plan out.
+// Led reports whether the last tick carried its plan out.
 func (e *Engine) Led() bool { return e.counters.led.Load() }
 
-// tickLocked is one pass. The branch is looked at if it is to be, or has to: who takes the lead reads everything.
+// tickLocked is one tick, for callers that hold tickMu. A new leader always fetches the branch.
 func (e *Engine) tickLocked(ctx context.Context, fetch bool) (plan.Plan, error) {
 	defer e.counters.ticks.observeSince(time.Now())
 	took, err := e.syncTerm(ctx)
@@ -54,7 +54,7 @@ func (e *Engine) tickLocked(ctx context.Context, fetch bool) (plan.Plan, error) 
 	if fetch || took {
 		if err := e.loadBranch(ctx, ""); err != nil {
 			if took {
-				e.lease.markSynced(0) // the branch is part of everything
+				e.lease.markSynced(0) // loading the branch is part of syncing
 			}
 			return plan.Plan{}, err
 		}
@@ -62,8 +62,8 @@ func (e *Engine) tickLocked(ctx context.Context, fetch bool) (plan.Plan, error) 
 	return e.planUntilDone(ctx)
 }
 
-// syncTerm reads everything again, once in each term and before anything is done in it: another may have acted until just
-// now. It tells whether it did.
+// syncTerm reads everything again, once in each term and before anything is done in it, since another process may have
+// acted until just now. It reports whether it did so.
 func (e *Engine) syncTerm(ctx context.Context) (bool, error) {
 	term, leads, settled := e.lease.currentTerm()
 	if !leads || settled {
@@ -72,12 +72,12 @@ func (e *Engine) syncTerm(ctx context.Context) (bool, error) {
 	if err := e.observations.reloadAll(ctx); err != nil {
 		return false, fmt.Errorf("read everything before leading: %w", err)
 	}
-	clear(e.recordedSequences) // what the store has is its to say
+	clear(e.recordedSequences) // the store may have other decisions
 	e.lease.markSynced(term)
 	return true, nil
 }
 
-// planUntilDone plans and acts until nothing is left, on what was looked at last.
+// planUntilDone plans and acts on the loaded commit until nothing is left to do.
 func (e *Engine) planUntilDone(ctx context.Context) (plan.Plan, error) {
 	tries := 0
 	for round := 1; ; round++ {
@@ -86,7 +86,8 @@ func (e *Engine) planUntilDone(ctx context.Context) (plan.Plan, error) {
 			return p, err
 		}
 		if round == maxPlans {
-			return p, fmt.Errorf("%d plans in a row had something to do: look at what the engine commits to the branch, and stop it", round)
+			const message = "%d plans in a row had something to do: check what the engine commits, and stop the engine"
+			return p, fmt.Errorf(message, round)
 		}
 		if out == outcomeGranted || out == outcomeDeposed {
 			continue
@@ -105,7 +106,7 @@ func (e *Engine) planUntilDone(ctx context.Context) (plan.Plan, error) {
 	}
 }
 
-// loadBranch reads the branch's tip, unless it is known, and finds out what it says and what was decided since the last look.
+// loadBranch loads tip, or fetches the branch if tip is empty, and records what changed since the last load.
 func (e *Engine) loadBranch(ctx context.Context, tip string) error {
 	err := e.fetchAndLoad(ctx, tip)
 	e.publisher.recordFetch(err)
@@ -141,7 +142,7 @@ func (e *Engine) fetchAndLoad(ctx context.Context, tip string) error {
 	return nil
 }
 
-// ignoreDeposed is the error of a write that only who leads may make; nil where another does: that is no fault.
+// ignoreDeposed returns the error of a write that only the leader may make, or nil if another process leads.
 func (e *Engine) ignoreDeposed(err error) error {
 	if errors.Is(err, plan.ErrDeposed) {
 		e.lease.endTerm()
@@ -150,8 +151,8 @@ func (e *Engine) ignoreDeposed(err error) error {
 	return err
 }
 
-// detectForcePush finds out whether the branch still contains what was acted upon (R5). Only who leads can tell: the others
-// may look at the branch a moment earlier or later than it did, and take its word.
+// detectForcePush finds out whether the branch still contains what was acted upon (R5). Only the leader can decide
+// that: the others may fetch the branch earlier or later, and use the leader's record.
 func (e *Engine) detectForcePush(ctx context.Context, d *plan.Desired) error {
 	seen, diverged := e.observations.seenCommit()
 	if !e.lease.mayAct() || seen == d.Commit && diverged == nil {
@@ -166,7 +167,8 @@ func (e *Engine) detectForcePush(ctx context.Context, d *plan.Desired) error {
 		if !contained {
 			now = &plan.Divergence{Seen: seen, Tip: d.Commit, At: e.clocks.now().UTC()}
 			if diverged == nil {
-				e.opts.Log.Error().Str("seen", seen).Str("tip", d.Commit).Msg("the branch was force-pushed: nothing moves until that is acknowledged")
+				e.opts.Log.Error().Str("seen", seen).Str("tip", d.Commit).
+					Msg("the branch was force-pushed: nothing moves until that is acknowledged")
 			}
 		}
 	}
@@ -180,7 +182,7 @@ func (e *Engine) detectForcePush(ctx context.Context, d *plan.Desired) error {
 	return nil
 }
 
-// recordDecisions finds decisions in git that the store does not know, and announces each once.
+// recordDecisions finds decisions in git that the store lacks, and announces each once.
 func (e *Engine) recordDecisions(ctx context.Context, d *plan.Desired) error {
 	var found []plan.Decided
 	for _, name := range d.Order {
@@ -214,8 +216,8 @@ func (e *Engine) recordDecisions(ctx context.Context, d *plan.Desired) error {
 	commits := make([]string, 0, len(fresh))
 	for _, f := range fresh {
 		commits = append(commits, f.Commit)
-		e.opts.Log.Info().Str("commit", f.Commit).Str("kind", string(f.Kind)).Str("channel", f.Channel).Str("release", f.Release).
-			Str("replaces", f.Replaces).Int64("sequence", f.Sequence).Msg("decided")
+		e.opts.Log.Info().Str("commit", f.Commit).Str("kind", string(f.Kind)).Str("channel", f.Channel).
+			Str("release", f.Release).Str("replaces", f.Replaces).Int64("sequence", f.Sequence).Msg("decided")
 	}
 	if err := e.store.MarkAnnounced(ctx, commits); err != nil {
 		return fmt.Errorf("record announcements: %w", err)
@@ -223,7 +225,7 @@ func (e *Engine) recordDecisions(ctx context.Context, d *plan.Desired) error {
 	return nil
 }
 
-// planOnce makes one plan and, if this process leads, carries it out. tip is the branch's, if it is known now.
+// planOnce makes one plan and, if this process leads, carries it out. tip is the branch's, if it is known.
 func (e *Engine) planOnce(ctx context.Context) (p plan.Plan, tip string, out outcome, err error) {
 	p, obs, took := e.makePlan()
 	acts := e.lease.mayAct()
@@ -248,8 +250,8 @@ func (e *Engine) planOnce(ctx context.Context) (p plan.Plan, tip string, out out
 	return p, "", outcomeDone, nil
 }
 
-// carryOut does what a plan says: what was learned first, then grants, then commits. What is shown and served has the
-// grants in it, so it is planned again after any.
+// carryOut records what the plan learned, then grants, then pushes commits. The published view must contain the grants,
+// so their outcome is to plan again.
 func (e *Engine) carryOut(ctx context.Context, p plan.Plan) (tip string, out outcome, err error) {
 	ctx, end := e.lease.termContext(ctx)
 	defer end()
