@@ -32,9 +32,9 @@ func TestProberAnswers(t *testing.T) {
 		"metric above":     {true, 200, vector("0.5"), false, "0.5 is not below 0.01"},
 		"metric NaN":       {true, 200, vector("NaN"), false, "the value is NaN"},
 		"two values": {true, 200, strings.Replace(vector("0"), `"result":[`, `"result":[{"value":[1,"0"]},`, 1),
-			false, "gives 2 values"},
+			false, "returned 2 values"},
 		"no value": {true, 200, `{"status":"success","data":{"resultType":"vector","result":[]}}`, false,
-			"gives 0 values"},
+			"returned 0 values"},
 		"query error":    {true, 400, `{"status":"error","error":"parse error"}`, false, "parse error"},
 		"not Prometheus": {true, 200, "<html>", false, "not Prometheus's JSON"},
 	} {
