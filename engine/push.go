@@ -38,7 +38,7 @@ func (e *Engine) pushPlan(ctx context.Context, p plan.Plan) (tip string, out out
 	}
 	// The push was refused, or may have landed: the next fetch shows which. Until then nothing is pushed for these
 	// channels.
-	reason := "the push failed, and whether it landed is not known yet: " + words.OneLine(err.Error())
+	reason := "the push failed, and it is not known yet whether it landed: " + words.OneLine(err.Error())
 	if refused := new(RefusedError); errors.As(err, &refused) {
 		reason = "the git host refused the push: " + words.OneLine(refused.Reason)
 	}

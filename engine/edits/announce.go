@@ -100,7 +100,7 @@ func (p PublishAnnouncement) Edit(s *Flags, _ Person, now time.Time) (Edit, erro
 		return Edit{}, err
 	}
 	files, err := s.setAnnouncement(p.ID, fields)
-	return Edit{Files: files, Next: fmt.Sprintf("it is a new text: sluice announce approve %s; sluice announce show %s tells how far it is", p.ID, p.ID)}, err
+	return Edit{Files: files, Next: fmt.Sprintf("the text is new: sluice announce approve %s; sluice announce show %s shows its progress", p.ID, p.ID)}, err
 }
 
 func (p PublishAnnouncement) fields(s *Flags, old *repository.Announcement, now time.Time) (edit.Fields, error) {
@@ -121,7 +121,7 @@ func (p PublishAnnouncement) fields(s *Flags, old *repository.Announcement, now 
 			return nil, err
 		}
 		if !p.Now && !old.PublishAt.IsZero() && !later(old.PublishAt, repository.LocalOf(now.In(before))) {
-			return nil, Fail(fmt.Errorf("its time, %s, has passed", old.PublishAt), "users may have been told: to move it all the same, say --now too")
+			return nil, Fail(fmt.Errorf("its time, %s, has passed", old.PublishAt), "users may have been told: to move it anyway, add --now")
 		}
 	}
 	fields := edit.Fields{{Key: "publishAt", Value: when.String()}}
@@ -147,9 +147,9 @@ func (c CancelAnnouncement) Edit(s *Flags, _ Person, _ time.Time) (Edit, error) 
 	if err != nil || now.Cancelled != "" {
 		return Edit{}, err
 	}
-	next := "it is never published; a new announcement may have its features"
+	next := "it will never be published; a new announcement may take its features"
 	if s.published(c.ID) {
-		next = "it is retracted: its features go off; sluice announce show " + c.ID
+		next = "it is retracted: its features are turned off; sluice announce show " + c.ID
 	}
 	files, err := s.setAnnouncement(c.ID, edit.Fields{{Key: "cancelled", Value: c.Reason}})
 	return Edit{Files: files, Next: next}, err
@@ -197,10 +197,10 @@ func toCome(text string, zone *time.Location, now time.Time) (repository.Local, 
 	if err == nil {
 		at = repository.LocalOf(instant.In(zone))
 	} else if err = at.UnmarshalText([]byte(strings.Replace(text, " ", "T", 1))); err != nil {
-		return at, Fail(fmt.Errorf("--at %q is no time", text), `write it as "2026-12-01 10:00", as clocks in --zone show it`)
+		return at, Fail(fmt.Errorf("--at %q is not a time", text), `write it as "2026-12-01 10:00", as clocks in --zone show it`)
 	}
 	if now = now.In(zone); !later(at, repository.LocalOf(now)) {
-		return at, Fail(fmt.Errorf("--at %s has passed: it is %s in %s", at, repository.LocalOf(now), zone), "give a time that is to come; to publish at once: --now of sluice announce publish")
+		return at, Fail(fmt.Errorf("--at %s has passed: it is %s in %s", at, repository.LocalOf(now), zone), "give a future time; to publish at once: sluice announce publish --now")
 	}
 	return at, nil
 }

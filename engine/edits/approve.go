@@ -66,7 +66,7 @@ func (a Approve) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
 	return Edit{
 		Files: approval(s.Files, path.Join(channels.Dir, a.Channel, "approvals", a.Release, person+".yaml"), data),
 		Did:   subject + " as " + person,
-		Next:  "the engine counts it; sluice why " + a.Channel + " tells what else it waits for",
+		Next:  "the engine counts it; sluice why " + a.Channel + " shows what else it waits for",
 	}, err
 }
 
@@ -102,7 +102,7 @@ func asked(c *plan.Channel, person string, m *channels.Member) error {
 		}
 	}
 	if none {
-		return Fail(fmt.Errorf("%s asks for no approval", c.Name), "sluice why %s tells what it waits for", c.Name)
+		return Fail(fmt.Errorf("%s needs no approval", c.Name), "sluice why %s shows what it waits for", c.Name)
 	}
 	return notAsked(c.Name, person, from)
 }
@@ -131,7 +131,7 @@ func (a ApproveAnnouncement) Edit(s *Flags, by Person, _ time.Time) (Edit, error
 		return Edit{}, err
 	}
 	if s.Tree.Invalid {
-		return Edit{}, Fail(fmt.Errorf("the repository has faults, and nothing of it is taken until they are mended: %s", Fatal(s.Tree.Faults)[0]), "sluice flag lint tells all of them")
+		return Edit{}, Fail(fmt.Errorf("the repository has faults, and is not used until they are mended: %s", Fatal(s.Tree.Faults)[0]), "sluice flag lint lists all of them")
 	}
 	if err := over(announcement); err != nil {
 		return Edit{}, err
@@ -165,7 +165,7 @@ func (a ApproveAnnouncement) Edit(s *Flags, by Person, _ time.Time) (Edit, error
 	return Edit{
 		Files: approval(s.Files, path.Join(repository.ApprovalsDir, a.ID, person+".yaml"), data),
 		Did:   subject + " as " + person,
-		Next:  "the engine counts it; sluice announce show " + a.ID + " tells what else it waits for",
+		Next:  "the engine counts it; sluice announce show " + a.ID + " shows what else it waits for",
 	}, err
 }
 
@@ -207,7 +207,7 @@ func (p People) Who(name string, by Person) (string, error) {
 	slices.Sort(known)
 	switch {
 	case len(known) == 0:
-		return "", Fail(errors.New("sluice.yaml names no people, so that no approval would count"), "add yourself there, under people: with your email and keys (docs/formats.md)")
+		return "", Fail(errors.New("sluice.yaml names no people, so no approval would count"), "add yourself there, under people: with your email and keys (docs/formats.md)")
 	case name != "" && p[name] == nil:
 		return "", Fail(fmt.Errorf("sluice.yaml has no person %q", name), "it has %s", strings.Join(known, ", "))
 	case name != "":
@@ -236,7 +236,7 @@ func (p People) provable(person string, by Person, trustAuthors bool) error {
 	case trustAuthors:
 		return nil
 	case by.Key == nil:
-		return Fail(errors.New("an approval is signed, and there is no SSH key to sign with"), "name one that sluice.yaml lists for %s: --key FILE, or load it into your SSH agent", person)
+		return Fail(errors.New("approvals are signed, and there is no SSH key to sign with"), "name one that sluice.yaml lists for %s: --key FILE, or load it into your SSH agent", person)
 	case !Listed(by.Key, p[person].Keys):
 		return Fail(fmt.Errorf("it would not count: sluice.yaml does not list the key %s for %s", ssh.FingerprintSHA256(by.Key), person),
 			"name one that it lists: --key FILE; or have this one added to people.%s.keys", person)
@@ -251,13 +251,13 @@ func hasRole(m *channels.Member, from []string) bool {
 
 // notAsked says that an approval is asked for, and not of this person.
 func notAsked(who, person string, from []string) error {
-	return Fail(fmt.Errorf("%s asks for approvals of %s, and %s is none", who, strings.Join(from, " or "), person),
-		"ask somebody who is, or have people.%s.roles changed in sluice.yaml", person)
+	return Fail(fmt.Errorf("%s needs approvals from %s, and %s has no such role", who, strings.Join(from, " or "), person),
+		"ask somebody who has it, or have people.%s.roles changed in sluice.yaml", person)
 }
 
 // notCounted says that an approval landed in vain.
 func notCounted(person string) error {
-	return Fail(fmt.Errorf("it is committed, and does not count: the key that signed it is none that sluice.yaml lists for %s", person),
+	return Fail(fmt.Errorf("it is committed but does not count: sluice.yaml does not list its signing key for %s", person),
 		"have the key added to people.%s.keys in sluice.yaml, then approve again", person)
 }
 

@@ -38,7 +38,7 @@ func (a AddCell) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 		if is.Channel == a.Channel && a.Profile == "" && len(a.Values)+len(a.Labels) == 0 {
 			return Edit{}, nil
 		}
-		return Edit{}, Fail(fmt.Errorf("the cell is there already, in %s", is.Channel), "edit cells/%s/cell.yaml to change it; for a new token leave --channel and the others out", a.Name)
+		return Edit{}, Fail(fmt.Errorf("the cell exists already, in %s", is.Channel), "edit cells/%s/cell.yaml to change it; for a new token, omit --channel and the other flags", a.Name)
 	}
 	file := struct {
 		APIVersion string            `yaml:"apiVersion"`
@@ -76,7 +76,7 @@ func (r RemoveCell) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	if err != nil || len(files) == 0 || !cells.ValidName(r.Name) {
 		return Edit{}, noCell(r.Name)
 	}
-	return Edit{Files: files, Next: "nothing is asked of it any more, and nothing from it is taken"}, nil
+	return Edit{Files: files, Next: "it gets no more assignments, and its reports are refused"}, nil
 }
 
 func noCell(name string) error {

@@ -33,7 +33,7 @@ import (
 type Decision[S Snapshot] interface {
 	// Message is the subject of the commit, with which errors begin too, and the rest of its message; that may be empty.
 	Message() (subject, body string)
-	// Edit gives what the commit changes. Without files, there is nothing to do: it is so already.
+	// Edit gives what the commit changes. Without files, there is nothing to do: already done.
 	Edit(s S, by Person, now time.Time) (Edit, error)
 }
 
@@ -92,7 +92,7 @@ func Decide[S Snapshot](d Decision[S], s S, by Person, now time.Time) (Edit, err
 	case err != nil:
 		return Edit{}, err
 	case len(e.Files) == 0:
-		e.Did = cmp.Or(e.Did, subject+": it is so already")
+		e.Did = cmp.Or(e.Did, subject+": already done")
 		return e, nil
 	}
 	e.Did = cmp.Or(e.Did, subject)

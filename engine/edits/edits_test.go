@@ -136,15 +136,15 @@ func TestReleaseDecisions(t *testing.T) {
 	}{
 		"promote": {
 			d:    edits.Promote{Release: "1.1.0", Channel: "dedicated", Reason: "asked for by acme"},
-			want: "promote 1.1.0 to dedicated\n\nasked for by acme\n+ channels/dedicated/head.yaml\n# moved by the engine\nrelease: 1.1.0\nsequence: 2\ndid: ask to promote 1.1.0 to dedicated\nnext: the engine answers; sluice why dedicated tells what it waits for",
+			want: "promote 1.1.0 to dedicated\n\nasked for by acme\n+ channels/dedicated/head.yaml\n# moved by the engine\nrelease: 1.1.0\nsequence: 2\ndid: ask to promote 1.1.0 to dedicated\nnext: the engine answers; sluice why dedicated shows what it waits for",
 		},
 		"promote: the first of a channel": {
 			d:    edits.Promote{Release: "1.2.0", Channel: "staging"},
-			want: "promote 1.2.0 to staging\n+ channels/staging/head.yaml\nrelease: 1.2.0\ndid: ask to promote 1.2.0 to staging\nnext: the engine answers; sluice why staging tells what it waits for",
+			want: "promote 1.2.0 to staging\n+ channels/staging/head.yaml\nrelease: 1.2.0\ndid: ask to promote 1.2.0 to staging\nnext: the engine answers; sluice why staging shows what it waits for",
 		},
 		"promote: what it runs": {
 			d:    edits.Promote{Release: "1.0.0", Channel: "dedicated"},
-			want: "unchanged: promote 1.0.0 to dedicated: it is the head, or asked for, already",
+			want: "unchanged: promote 1.0.0 to dedicated: it is already the head, or requested",
 		},
 		"promote: no such release": {
 			d:    edits.Promote{Release: "9.0.0", Channel: "dedicated"},
@@ -155,7 +155,7 @@ func TestReleaseDecisions(t *testing.T) {
 				s.Desired.Releases["1.1.0"].Faults = []releases.Fault{{File: "a", Line: 1, Message: "odd", Warning: true}, {File: "a", Line: 2, Message: "bad"}}
 			},
 			d:    edits.Promote{Release: "1.1.0", Channel: "dedicated"},
-			want: "error: release 1.1.0 has faults: a:2: bad\nnext: sluice validate tells all of them",
+			want: "error: release 1.1.0 has faults: a:2: bad\nnext: sluice validate lists all of them",
 		},
 		"promote: no such channel": {
 			d:    edits.Promote{Release: "1.1.0", Channel: "public"},
@@ -174,25 +174,25 @@ func TestReleaseDecisions(t *testing.T) {
 		},
 		"rollback: upward": {
 			d:    edits.Rollback{Channel: "dedicated", To: "1.1.0"},
-			want: "error: dedicated runs 1.0.0, and 1.1.0 is no earlier release\nnext: to go up: sluice promote dedicated 1.1.0",
+			want: "error: dedicated runs 1.0.0, and 1.1.0 is not an earlier release\nnext: to go up: sluice promote dedicated 1.1.0",
 		},
 		"approve": {
 			d:    edits.Approve{Release: "1.1.0", Channel: "dedicated", Comment: "tried it"},
-			want: "approve 1.1.0 for dedicated\n\ntried it\n+ channels/dedicated/approvals/1.1.0/ada.yaml\ndigest: " + string(digestOf("1.1.0")) + "\ncomment: tried it\ndid: approve 1.1.0 for dedicated as ada\nnext: the engine counts it; sluice why dedicated tells what else it waits for",
+			want: "approve 1.1.0 for dedicated\n\ntried it\n+ channels/dedicated/approvals/1.1.0/ada.yaml\ndigest: " + string(digestOf("1.1.0")) + "\ncomment: tried it\ndid: approve 1.1.0 for dedicated as ada\nnext: the engine counts it; sluice why dedicated shows what else it waits for",
 		},
 		"approve: once more": {
 			given: func(s *edits.Releases) {
 				s.Files.(fstest.MapFS)["channels/dedicated/approvals/1.1.0/ada.yaml"] = &fstest.MapFile{Data: []byte("digest: " + digestOf("1.1.0") + "\ncomment: \"\"\n")}
 			},
 			d:    edits.Approve{Release: "1.1.0", Channel: "dedicated"},
-			want: "approve 1.1.0 for dedicated\n+ channels/dedicated/approvals/1.1.0/ada.yaml\ndigest: " + string(digestOf("1.1.0")) + "\ncomment: \"\"\n# once more\ndid: approve 1.1.0 for dedicated as ada\nnext: the engine counts it; sluice why dedicated tells what else it waits for",
+			want: "approve 1.1.0 for dedicated\n+ channels/dedicated/approvals/1.1.0/ada.yaml\ndigest: " + string(digestOf("1.1.0")) + "\ncomment: \"\"\n# once more\ndid: approve 1.1.0 for dedicated as ada\nnext: the engine counts it; sluice why dedicated shows what else it waits for",
 		},
 		"approve: proven already": {
 			given: func(s *edits.Releases) {
 				s.Desired.Channels["dedicated"].Approved = []plan.Approved{{Approver: channels.Approver{Person: "ada"}, Release: "1.1.0", Digest: digestOf("1.1.0")}}
 			},
 			d:    edits.Approve{Release: "1.1.0", Channel: "dedicated"},
-			want: "unchanged: approve 1.1.0 for dedicated: it is so already",
+			want: "unchanged: approve 1.1.0 for dedicated: already done",
 		},
 		"approve: another key (R22)": {
 			d: edits.Approve{Release: "1.1.0", Channel: "dedicated"}, by: edits.Person{Person: ada.Person, Key: key(3)},
@@ -200,12 +200,12 @@ func TestReleaseDecisions(t *testing.T) {
 		},
 		"approve: no key": {
 			d: edits.Approve{Release: "1.1.0", Channel: "dedicated"}, by: edits.Person{Person: ada.Person},
-			want: "error: an approval is signed, and there is no SSH key to sign with\nnext: name one that sluice.yaml lists for ada: --key FILE, or load it into your SSH agent",
+			want: "error: approvals are signed, and there is no SSH key to sign with\nnext: name one that sluice.yaml lists for ada: --key FILE, or load it into your SSH agent",
 		},
 		"approve: no key where authors are trusted": {
 			given: func(s *edits.Releases) { s.Desired.Pipeline.TrustAuthors = true },
 			d:     edits.Approve{Release: "1.1.0", Channel: "dedicated"}, by: edits.Person{Person: ada.Person},
-			want: "approve 1.1.0 for dedicated\n+ channels/dedicated/approvals/1.1.0/ada.yaml\ndigest: " + string(digestOf("1.1.0")) + "\ncomment: \"\"\ndid: approve 1.1.0 for dedicated as ada\nnext: the engine counts it; sluice why dedicated tells what else it waits for",
+			want: "approve 1.1.0 for dedicated\n+ channels/dedicated/approvals/1.1.0/ada.yaml\ndigest: " + string(digestOf("1.1.0")) + "\ncomment: \"\"\ndid: approve 1.1.0 for dedicated as ada\nnext: the engine counts it; sluice why dedicated shows what else it waits for",
 		},
 		"approve: by an author (R22)": {
 			d:    edits.Approve{Release: "1.2.0", Channel: "dedicated", As: "grace"},
@@ -213,11 +213,11 @@ func TestReleaseDecisions(t *testing.T) {
 		},
 		"approve: of another role": {
 			d:    edits.Approve{Release: "1.1.0", Channel: "dedicated", As: "grace"},
-			want: "error: dedicated asks for approvals of support, and grace is none\nnext: ask somebody who is, or have people.grace.roles changed in sluice.yaml",
+			want: "error: dedicated needs approvals from support, and grace has no such role\nnext: ask somebody who has it, or have people.grace.roles changed in sluice.yaml",
 		},
 		"approve: nobody asks": {
 			d:    edits.Approve{Release: "1.1.0", Channel: "staging"},
-			want: "error: staging asks for no approval\nnext: sluice why staging tells what it waits for",
+			want: "error: staging needs no approval\nnext: sluice why staging shows what it waits for",
 		},
 		"approve: a stranger": {
 			d: edits.Approve{Release: "1.1.0", Channel: "dedicated"}, by: edits.Person{Person: releases.Person{Email: "x@example.com"}},
@@ -225,14 +225,14 @@ func TestReleaseDecisions(t *testing.T) {
 		},
 		"hold": {
 			d:    edits.Hold{Channel: "dedicated", Reason: "incident 512"},
-			want: "hold dedicated\n\nincident 512\n+ channels/dedicated/holds/20261124-120000.yaml\nreason: incident 512\nby: Ada\ndid: hold dedicated\nnext: nothing moves there but a rollback; sluice hold dedicated --lift ends it",
+			want: "hold dedicated\n\nincident 512\n+ channels/dedicated/holds/20261124-120000.yaml\nreason: incident 512\nby: Ada\ndid: hold dedicated\nnext: nothing moves there except rollbacks; sluice hold dedicated --lift ends it",
 		},
 		"hold: in the same second": {
 			given: func(s *edits.Releases) {
 				s.Files.(fstest.MapFS)["channels/dedicated/holds/20261124-120000.yaml"] = &fstest.MapFile{}
 			},
 			d:    edits.Hold{Channel: "dedicated", Cells: []string{"acme"}, Reason: "fair"},
-			want: "hold acme in dedicated\n\nfair\n+ channels/dedicated/holds/20261124-120000-2.yaml\nreason: fair\nby: Ada\ncells:\n    - acme\ndid: hold acme in dedicated\nnext: they get nothing new but a rollback; sluice hold dedicated --lift 20261124-120000-2 ends it",
+			want: "hold acme in dedicated\n\nfair\n+ channels/dedicated/holds/20261124-120000-2.yaml\nreason: fair\nby: Ada\ncells:\n    - acme\ndid: hold acme in dedicated\nnext: they get nothing new except rollbacks; sluice hold dedicated --lift 20261124-120000-2 ends it",
 		},
 		"hold: no cell of it": {
 			d:    edits.Hold{Channel: "staging", Cells: []string{"acme"}},
@@ -240,12 +240,12 @@ func TestReleaseDecisions(t *testing.T) {
 		},
 		"hold: a name that leads elsewhere": {
 			d:    edits.Hold{Channel: "staging", ID: "../channel"},
-			want: "error: --id \"../channel\" does not do as a file's name everywhere\nnext: use up to 100 letters, digits, dots, dashes and underscores, a letter or a digit first",
+			want: "error: --id \"../channel\" is not a portable file name\nnext: use up to 100 letters, digits, dots, dashes and underscores, a letter or a digit first",
 		},
 		"lift": {
 			given: held("a"),
 			d:     edits.LiftHold{Channel: "dedicated"},
-			want:  "lift the hold on dedicated\n- channels/dedicated/holds/a.yaml\ndid: lift the hold on dedicated\nnext: what its gates allow goes on; sluice why dedicated",
+			want:  "lift the hold on dedicated\n- channels/dedicated/holds/a.yaml\ndid: lift the hold on dedicated\nnext: it continues as its gates allow; sluice why dedicated",
 		},
 		"lift: which": {
 			given: held("a", "b"),
@@ -260,7 +260,7 @@ func TestReleaseDecisions(t *testing.T) {
 		"resume: the person's halt first": {
 			given: held("a", edits.HaltID),
 			d:     edits.Resume{Channel: "dedicated", Reason: "fixed"},
-			want:  "resume the rollout of dedicated\n\nfixed\n- channels/dedicated/holds/rollout.yaml\ndid: resume the rollout of dedicated\nnext: it goes on where it was; sluice rollout status dedicated",
+			want:  "resume the rollout of dedicated\n\nfixed\n- channels/dedicated/holds/rollout.yaml\ndid: resume the rollout of dedicated\nnext: it continues where it stopped; sluice rollout status dedicated",
 		},
 		"resume: which": {
 			given: held("a", "b"),
@@ -269,18 +269,18 @@ func TestReleaseDecisions(t *testing.T) {
 		},
 		"resume: not halted": {
 			d:    edits.Resume{Channel: "dedicated"},
-			want: "error: dedicated is not halted\nnext: sluice rollout status dedicated tells what it waits for",
+			want: "error: dedicated is not halted\nnext: sluice rollout status dedicated shows what it waits for",
 		},
 		"skip a wave": {
 			d:    edits.SkipWave{Channel: "dedicated", Wave: 2, Seen: 2, Reason: "urgent"},
-			want: "open wave 2 of dedicated\n\nurgent\n+ channels/dedicated/skips/2.yaml\nwave: 2\nreason: urgent\nby: Ada\ndid: open wave 2 of dedicated\nnext: its cells get it as far as all else allows; sluice rollout status dedicated",
+			want: "open wave 2 of dedicated\n\nurgent\n+ channels/dedicated/skips/2.yaml\nwave: 2\nreason: urgent\nby: Ada\ndid: open wave 2 of dedicated\nnext: its cells get it once everything else allows it; sluice rollout status dedicated",
 		},
 		"skip a wave: open already": {
 			given: func(s *edits.Releases) {
 				s.Desired.Channels["dedicated"].Skips = []channels.Skip{{Sequence: 2, Wave: 3}}
 			},
 			d:    edits.SkipWave{Channel: "dedicated", Wave: 2},
-			want: "unchanged: open wave 2 of dedicated: it is so already",
+			want: "unchanged: open wave 2 of dedicated: already done",
 		},
 		"skip a wave: the head moved": {
 			d:    edits.SkipWave{Channel: "dedicated", Wave: 2, Seen: 1},
@@ -292,7 +292,7 @@ func TestReleaseDecisions(t *testing.T) {
 		},
 		"freeze": {
 			d:    edits.Freeze{Channel: "staging", Freeze: channels.Freeze{From: noon, Until: noon.Add(time.Hour), Reason: "fair"}},
-			want: "freeze staging until 2026-11-24T13:00:00Z\n\nfair\n+ channels/staging/channel.yaml\n# ours\napiVersion: sluice/v1\nkind: Channel\ngates: []\nfreezes:\n  - {from: 2026-11-24T12:00:00Z, until: 2026-11-24T13:00:00Z, reason: \"fair\"}\ndid: freeze staging until 2026-11-24T13:00:00Z\nnext: nothing is promoted or granted there meanwhile, but rollbacks",
+			want: "freeze staging until 2026-11-24T13:00:00Z\n\nfair\n+ channels/staging/channel.yaml\n# ours\napiVersion: sluice/v1\nkind: Channel\ngates: []\nfreezes:\n  - {from: 2026-11-24T12:00:00Z, until: 2026-11-24T13:00:00Z, reason: \"fair\"}\ndid: freeze staging until 2026-11-24T13:00:00Z\nnext: until then nothing but rollbacks is promoted or granted there",
 		},
 		"freeze: a policy with faults": {
 			d:    edits.Freeze{Channel: "dedicated", Freeze: channels.Freeze{From: noon, Until: noon.Add(time.Hour), Reason: "fair"}},
@@ -300,7 +300,7 @@ func TestReleaseDecisions(t *testing.T) {
 		},
 		"quarantine": {
 			d:    edits.Quarantine{Release: "1.0.0", Channels: []string{"dedicated"}, Reason: "loses workspaces"},
-			want: "quarantine 1.0.0 in dedicated\n\nloses workspaces\n+ quarantine/1.0.0.yaml\ndigest: " + string(digestOf("1.0.0")) + "\nchannels:\n    - dedicated\nreason: loses workspaces\nby: Ada\ndid: quarantine 1.0.0 in dedicated\nnext: dedicated runs it: where onFailure is rollback it goes back by itself; sluice status tells",
+			want: "quarantine 1.0.0 in dedicated\n\nloses workspaces\n+ quarantine/1.0.0.yaml\ndigest: " + string(digestOf("1.0.0")) + "\nchannels:\n    - dedicated\nreason: loses workspaces\nby: Ada\ndid: quarantine 1.0.0 in dedicated\nnext: dedicated runs it: where onFailure is rollback it rolls back by itself; see sluice status",
 		},
 		"quarantine: what nobody runs": {
 			d:    edits.Quarantine{Release: "1.2.0", Reason: "odd"},
@@ -320,11 +320,11 @@ func TestReleaseDecisions(t *testing.T) {
 		},
 		"add a cell: there": {
 			d:    edits.AddCell{Name: "acme", Channel: "dedicated"},
-			want: "unchanged: add cell acme to dedicated: it is so already",
+			want: "unchanged: add cell acme to dedicated: already done",
 		},
 		"add a cell: elsewhere": {
 			d:    edits.AddCell{Name: "acme", Channel: "staging"},
-			want: "error: the cell is there already, in dedicated\nnext: edit cells/acme/cell.yaml to change it; for a new token leave --channel and the others out",
+			want: "error: the cell exists already, in dedicated\nnext: edit cells/acme/cell.yaml to change it; for a new token, omit --channel and the other flags",
 		},
 		"add a cell: a name that leads elsewhere": {
 			d:    edits.AddCell{Name: "../acme", Channel: "staging"},
@@ -332,7 +332,7 @@ func TestReleaseDecisions(t *testing.T) {
 		},
 		"remove a cell": {
 			d:    edits.RemoveCell{Name: "acme"},
-			want: "remove cell acme\n- cells/acme/cell.yaml\n- cells/acme/identity.yaml\ndid: remove cell acme\nnext: nothing is asked of it any more, and nothing from it is taken",
+			want: "remove cell acme\n- cells/acme/cell.yaml\n- cells/acme/identity.yaml\ndid: remove cell acme\nnext: it gets no more assignments, and its reports are refused",
 		},
 		"remove a cell: none": {
 			d:    edits.RemoveCell{Name: "."},
@@ -396,7 +396,7 @@ func TestCut(t *testing.T) {
 	s := inMemory()
 	e, err := edits.Decide(d, s, ada, noon)
 	got := decided(e, err)
-	for _, part := range []string{"cut 1.3.0\n\nfor the fair\n", "+ releases/1.3.0/kustomization.yaml\nresources: []\n+ releases/1.3.0/release.yaml\n" + manifest, "did: cut 1.3.0 (2 files, sha256:", "next: the engine promotes it to staging; sluice why staging tells how far it is"} {
+	for _, part := range []string{"cut 1.3.0\n\nfor the fair\n", "+ releases/1.3.0/kustomization.yaml\nresources: []\n+ releases/1.3.0/release.yaml\n" + manifest, "did: cut 1.3.0 (2 files, sha256:", "next: the engine promotes it to staging; sluice why staging shows its progress"} {
 		if !strings.Contains(got, part) {
 			t.Errorf("got\n%s\nwithout\n%s", got, part)
 		}
@@ -407,11 +407,11 @@ func TestCut(t *testing.T) {
 	there := *s.Desired.Releases["1.2.0"]
 	there.Version = version
 	s.Desired.Releases["1.3.0"] = &there
-	if got, want := decided(edits.Decide(d, s, ada, noon)), "error: 1.3.0 is there already, with other bytes\nnext: releases never change: take another version"; got != want {
+	if got, want := decided(edits.Decide(d, s, ada, noon)), "error: 1.3.0 exists already, with other bytes\nnext: releases never change: use another version"; got != want {
 		t.Errorf("other bytes: got\n%s\nwant\n%s", got, want)
 	}
 	there.Tombstone = &releases.Tombstone{}
-	if got, want := decided(edits.Decide(d, s, ada, noon)), "error: 1.3.0 was used before, and pruned\nnext: take another version"; got != want {
+	if got, want := decided(edits.Decide(d, s, ada, noon)), "error: 1.3.0 was used before, and pruned\nnext: use another version"; got != want {
 		t.Errorf("pruned: got\n%s\nwant\n%s", got, want)
 	}
 }
@@ -466,7 +466,7 @@ func TestPushDecidesAgainWhenTheBranchMoved(t *testing.T) {
 func TestPushOfNothingNew(t *testing.T) {
 	b := new(branch)
 	done, err := b.pusher().Push(t.Context(), edits.AddCell{Name: "acme", Channel: "dedicated"})
-	if err != nil || done.Commit != "" || done.Did != "add cell acme to dedicated: it is so already" || len(b.drafts) > 0 {
+	if err != nil || done.Commit != "" || done.Did != "add cell acme to dedicated: already done" || len(b.drafts) > 0 {
 		t.Errorf("done %+v, %v; pushed %d commits", done, err, len(b.drafts))
 	}
 }
@@ -476,10 +476,10 @@ func TestPushSaysWhatToDo(t *testing.T) {
 		err  error
 		next string
 	}{
-		{errors.New("timeout"), "whether it landed is not known: look with git log, then try again"},
+		{errors.New("timeout"), "it is not known whether the push landed: check git log, then try again"},
 		{&releases.RefusedError{Reason: "refusing to update checked out branch"}, "git -C /srv/releases config receive.denyCurrentBranch updateInstead"},
-		{&releases.RefusedError{Reason: "Working directory has unstaged changes"}, "commit or put aside the changes in /srv/releases, then try again"},
-		{&releases.RefusedError{Reason: "protected branch"}, "the git host's own words are above: ask whoever runs it"},
+		{&releases.RefusedError{Reason: "Working directory has unstaged changes"}, "commit or stash the changes in /srv/releases, then try again"},
+		{&releases.RefusedError{Reason: "protected branch"}, "the git host's own message is above: ask whoever runs the host"},
 	} {
 		b := &branch{refuse: c.err}
 		_, err := b.pusher().Push(t.Context(), edits.RemoveCell{Name: "acme"})
@@ -494,7 +494,7 @@ func TestPushLooksWhetherAnApprovalCounts(t *testing.T) {
 	b := new(branch)
 	d := edits.Approve{Release: "1.1.0", Channel: "dedicated"}
 	done, err := b.pusher().Push(t.Context(), d)
-	want := "error: approve 1.1.0 for dedicated: it is committed, and does not count: the key that signed it is none that sluice.yaml lists for ada\nnext: have the key added to people.ada.keys in sluice.yaml, then approve again"
+	want := "error: approve 1.1.0 for dedicated: it is committed but does not count: sluice.yaml does not list its signing key for ada\nnext: have the key added to people.ada.keys in sluice.yaml, then approve again"
 	if got := decided(edits.Edit{}, err); got != want || done.Commit != "c2" {
 		t.Errorf("got %s, commit %q", got, done.Commit)
 	}

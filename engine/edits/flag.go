@@ -150,11 +150,11 @@ const flagdSchema = "https://flagd.dev/schema/v0/flags.json"
 
 func (n NewFlag) Edit(s *Flags, _ Person, _ time.Time) (Edit, error) {
 	if d := s.Tree.Flags[n.Key]; d != nil {
-		return Edit{}, Fail(fmt.Errorf("there is a flag %s already, in %s:%d", n.Key, d.File, d.Line), "leave --new out to change it")
+		return Edit{}, Fail(fmt.Errorf("there is a flag %s already, in %s:%d", n.Key, d.File, d.Line), "omit --new to change it")
 	}
 	file := cmp.Or(n.File, path.Join(repository.DefinitionsDir, cmp.Or(n.Flag.Feature, "flags")+".yaml"))
 	if path.Dir(path.Clean(file)) != repository.DefinitionsDir || !slices.Contains([]string{".yaml", ".json"}, path.Ext(file)) {
-		return Edit{}, Fail(fmt.Errorf("--file %s is none of %s/*.yaml and %s/*.json", file, repository.DefinitionsDir, repository.DefinitionsDir), "leave --file out, or name one there")
+		return Edit{}, Fail(fmt.Errorf("--file %s is neither %s/*.yaml nor %s/*.json", file, repository.DefinitionsDir, repository.DefinitionsDir), "omit --file, or name one there")
 	}
 	before, err := fs.ReadFile(s.Files, file)
 	switch {
@@ -177,11 +177,11 @@ func (s *Flags) afterFlag(key, feature string) string {
 	announcing := s.Announcing(feature)
 	switch {
 	case feature == "":
-		return "cells of entry channels have it with the next look, the others once those served it for a while; sluice flag show " + key
+		return "cells of entry channels get it at the next poll, other cells once entry channels have served it for a while; sluice flag show " + key
 	case len(announcing) == 0:
 		return fmt.Sprintf("it stays off until its feature is announced: sluice announce new ID --feature %s", feature)
 	}
-	return fmt.Sprintf("cells of entry channels have it with the next look; where %s is approved, what was approved stays until: sluice announce approve %s", announcing[0], announcing[0])
+	return fmt.Sprintf("cells of entry channels get it at the next poll; where %s is approved, the approved version stays until: sluice announce approve %s", announcing[0], announcing[0])
 }
 
 // PromoteFlags gives a channel the flags without an announcement as a commit has them, without the wait.
@@ -204,13 +204,13 @@ func (p PromoteFlags) Edit(s *Flags, _ Person, _ time.Time) (Edit, error) {
 		return Edit{}, Fail(fmt.Errorf("--to %s is not in the branch's history", p.To), "git -C CLONE log --first-parent lists its commits: name one in full")
 	}
 	if s.Tree.Invalid && head == s.Commit {
-		return Edit{}, Fail(fmt.Errorf("the tip has faults: %s", Fatal(s.Tree.Faults)[0]), "mend them first; sluice flag lint tells all")
+		return Edit{}, Fail(fmt.Errorf("the tip has faults: %s", Fatal(s.Tree.Faults)[0]), "mend them first; sluice flag lint lists all")
 	}
 	if now := s.Tree.Heads[p.Channel].Commit; now == head || s.sameFlags(now, head) {
 		return Edit{}, nil
 	}
 	data, err := edit.New(edit.Fields{{Key: "commit", Value: head}})
-	return Edit{Files: one(path.Join(repository.HeadsDir, p.Channel+".yaml"), data), Next: "its cells have them with their next look; sluice flag list tells"}, err
+	return Edit{Files: one(path.Join(repository.HeadsDir, p.Channel+".yaml"), data), Next: "its cells get them at their next poll; see sluice flag list"}, err
 }
 
 // sameFlags reports whether two commits have the same definitions: heads and records alone came between.

@@ -63,11 +63,11 @@ func TestFlagDecisions(t *testing.T) {
 	}{
 		"set a flag": {
 			d:    edits.SetFlag{Key: "new-editor", Flag: edits.Flag{Default: "off"}, Reason: "not yet"},
-			want: "set flag new-editor: defaultVariant off\n\nnot yet\n+ flags/editor.yaml\n# of the editor\nflags:\n  new-editor:\n    state: ENABLED\n    variants: {on: true, off: false} # both\n    defaultVariant: \"off\"\n    metadata: {feature: classes, off: off}\ndid: set flag new-editor: defaultVariant off\nnext: cells of entry channels have it with the next look; where classes is approved, what was approved stays until: sluice announce approve classes",
+			want: "set flag new-editor: defaultVariant off\n\nnot yet\n+ flags/editor.yaml\n# of the editor\nflags:\n  new-editor:\n    state: ENABLED\n    variants: {on: true, off: false} # both\n    defaultVariant: \"off\"\n    metadata: {feature: classes, off: off}\ndid: set flag new-editor: defaultVariant off\nnext: cells of entry channels get it at the next poll; where classes is approved, the approved version stays until: sluice announce approve classes",
 		},
 		"set a flag as it is": {
 			d:    edits.SetFlag{Key: "limit", Flag: edits.Flag{State: "ENABLED"}},
-			want: "unchanged: set flag limit: state ENABLED: it is so already",
+			want: "unchanged: set flag limit: state ENABLED: already done",
 		},
 		"set no flag": {
 			d:    edits.SetFlag{Key: "limits", Flag: edits.Flag{State: "ENABLED"}},
@@ -75,7 +75,7 @@ func TestFlagDecisions(t *testing.T) {
 		},
 		"set a flag wrongly": {
 			d:    edits.SetFlag{Key: "limit", Flag: edits.Flag{Default: "middle"}},
-			want: "error: it would bring a fault in: flags/flags.yaml:5: flag limit: there is no variant \"middle\" for defaultVariant; there are: high, low\nnext: nothing was committed; docs/formats.md describes the files",
+			want: "error: it would introduce a fault: flags/flags.yaml:5: flag limit: there is no variant \"middle\" for defaultVariant; there are: high, low\nnext: nothing was committed; docs/formats.md describes the files",
 		},
 		"make a flag": {
 			d:    edits.NewFlag{Key: "dark", Flag: edits.Flag{Feature: "looks"}},
@@ -83,15 +83,15 @@ func TestFlagDecisions(t *testing.T) {
 		},
 		"make a flag of other variants": {
 			d:    edits.NewFlag{Key: "theme", File: "flags/looks.json", Flag: edits.Flag{Variants: edit.Fields{{Key: "light", Value: "#fff"}, {Key: "dark", Value: "#000"}}, Default: "light", Metadata: edit.Fields{{Key: "expose", Value: "client"}}}},
-			want: "make flag theme\n+ flags/looks.json\n{\n  \"$schema\": \"https://flagd.dev/schema/v0/flags.json\",\n  \"flags\": {\n    \"theme\": {\n      \"state\": \"ENABLED\",\n      \"variants\": {\n        \"light\": \"#fff\",\n        \"dark\": \"#000\"\n      },\n      \"defaultVariant\": \"light\",\n      \"metadata\": {\n        \"expose\": \"client\"\n      }\n    }\n  }\n}\ndid: make flag theme\nnext: cells of entry channels have it with the next look, the others once those served it for a while; sluice flag show theme",
+			want: "make flag theme\n+ flags/looks.json\n{\n  \"$schema\": \"https://flagd.dev/schema/v0/flags.json\",\n  \"flags\": {\n    \"theme\": {\n      \"state\": \"ENABLED\",\n      \"variants\": {\n        \"light\": \"#fff\",\n        \"dark\": \"#000\"\n      },\n      \"defaultVariant\": \"light\",\n      \"metadata\": {\n        \"expose\": \"client\"\n      }\n    }\n  }\n}\ndid: make flag theme\nnext: cells of entry channels get it at the next poll, other cells once entry channels have served it for a while; sluice flag show theme",
 		},
 		"make a flag that is there": {
 			d:    edits.NewFlag{Key: "limit"},
-			want: "error: there is a flag limit already, in flags/flags.yaml:2\nnext: leave --new out to change it",
+			want: "error: there is a flag limit already, in flags/flags.yaml:2\nnext: omit --new to change it",
 		},
 		"make a flag elsewhere": {
 			d:    edits.NewFlag{Key: "dark", File: "overrides/dark.yaml"},
-			want: "error: --file overrides/dark.yaml is none of flags/*.yaml and flags/*.json\nnext: leave --file out, or name one there",
+			want: "error: --file overrides/dark.yaml is neither flags/*.yaml nor flags/*.json\nnext: omit --file, or name one there",
 		},
 		"kill": {
 			d:    edits.KillFlag{Key: "new-editor", Reason: "loses text", Until: noon},
@@ -100,20 +100,20 @@ func TestFlagDecisions(t *testing.T) {
 		"kill again": {
 			more: kill,
 			d:    edits.KillFlag{Key: "new-editor", Reason: "loses text"},
-			want: "unchanged: kill new-editor: it is so already",
+			want: "unchanged: kill new-editor: already done",
 		},
 		"unkill": {
 			more: kill,
 			d:    edits.UnkillFlag{Key: "new-editor", Reason: "fixed"},
-			want: "lift the kill of new-editor\n\nfixed\n- overrides/kill-new-editor.yaml\ndid: lift the kill of new-editor\nnext: it is what its rules and announcements say; sluice flag show new-editor",
+			want: "lift the kill of new-editor\n\nfixed\n- overrides/kill-new-editor.yaml\ndid: lift the kill of new-editor\nnext: it follows its rules and announcements; sluice flag show new-editor",
 		},
 		"unkill nothing": {
 			d:    edits.UnkillFlag{Key: "new-editor"},
-			want: "error: no kill of new-editor is in the repository\nnext: if it was killed this moment its commit is on its way: try again; sluice flag show new-editor tells",
+			want: "error: no kill of new-editor is in the repository\nnext: if it was killed just now, its commit is on its way: try again; see sluice flag show new-editor",
 		},
 		"promote flags": {
 			d:    edits.PromoteFlags{Channel: "dedicated", Reason: "today"},
-			want: "promote flags to dedicated\n\ntoday\n+ heads/dedicated.yaml\ncommit: " + newest + "\ndid: promote flags to dedicated\nnext: its cells have them with their next look; sluice flag list tells",
+			want: "promote flags to dedicated\n\ntoday\n+ heads/dedicated.yaml\ncommit: " + newest + "\ndid: promote flags to dedicated\nnext: its cells get them at their next poll; see sluice flag list",
 		},
 		"promote flags of no commit": {
 			d:    edits.PromoteFlags{Channel: "dedicated", To: "c9"},
@@ -129,7 +129,7 @@ func TestFlagDecisions(t *testing.T) {
 		},
 		"announce: too late": {
 			d:    edits.Announce{ID: "ssh", Title: "SSH", At: "2026-11-24 12:30", Features: []string{"ssh"}},
-			want: "error: --at 2026-11-24T12:30:00 has passed: it is 2026-11-24T13:00:00 in Europe/Berlin\nnext: give a time that is to come; to publish at once: --now of sluice announce publish",
+			want: "error: --at 2026-11-24T12:30:00 has passed: it is 2026-11-24T13:00:00 in Europe/Berlin\nnext: give a future time; to publish at once: sluice announce publish --now",
 		},
 		"announce: no zone": {
 			d:    edits.Announce{ID: "ssh", Title: "SSH", Zone: "Mars", Features: []string{"ssh"}},
@@ -141,25 +141,25 @@ func TestFlagDecisions(t *testing.T) {
 		},
 		"publish": {
 			d:    edits.PublishAnnouncement{ID: "classes", At: "2026-12-02T10:00:00+01:00"},
-			want: "publish the announcement classes at 2026-12-02T10:00:00+01:00\n+ announcements/classes.yaml\napiVersion: sluice/v1\nkind: Announcement\ntitle: Classes\npublishAt: 2026-12-02T10:00:00 # a Tuesday\nfeatures: [classes]\ndid: publish the announcement classes at 2026-12-02T10:00:00+01:00\nnext: it is a new text: sluice announce approve classes; sluice announce show classes tells how far it is",
+			want: "publish the announcement classes at 2026-12-02T10:00:00+01:00\n+ announcements/classes.yaml\napiVersion: sluice/v1\nkind: Announcement\ntitle: Classes\npublishAt: 2026-12-02T10:00:00 # a Tuesday\nfeatures: [classes]\ndid: publish the announcement classes at 2026-12-02T10:00:00+01:00\nnext: the text is new: sluice announce approve classes; sluice announce show classes shows its progress",
 		},
 		"publish now": {
 			d:    edits.PublishAnnouncement{ID: "classes", Reason: "the hold is over"},
-			want: "publish the announcement classes now\n\nthe hold is over\n+ announcements/classes.yaml\napiVersion: sluice/v1\nkind: Announcement\ntitle: Classes\npublishAt: 2026-11-24T13:00:00 # a Tuesday\nfeatures: [classes]\nnow: true\ndid: publish the announcement classes now\nnext: it is a new text: sluice announce approve classes; sluice announce show classes tells how far it is",
+			want: "publish the announcement classes now\n\nthe hold is over\n+ announcements/classes.yaml\napiVersion: sluice/v1\nkind: Announcement\ntitle: Classes\npublishAt: 2026-11-24T13:00:00 # a Tuesday\nfeatures: [classes]\nnow: true\ndid: publish the announcement classes now\nnext: the text is new: sluice announce approve classes; sluice announce show classes shows its progress",
 		},
 		"publish: its time has passed": {
 			more: map[string]string{"announcements/classes.yaml": "apiVersion: sluice/v1\nkind: Announcement\ntitle: Classes\npublishAt: 2026-11-01T10:00:00\nfeatures: [classes]\n"},
 			d:    edits.PublishAnnouncement{ID: "classes", At: "2026-12-02 10:00"},
-			want: "error: its time, 2026-11-01T10:00:00, has passed\nnext: users may have been told: to move it all the same, say --now too",
+			want: "error: its time, 2026-11-01T10:00:00, has passed\nnext: users may have been told: to move it anyway, add --now",
 		},
 		"cancel": {
 			d:    edits.CancelAnnouncement{ID: "classes", Reason: "later"},
-			want: "cancel the announcement classes\n\nlater\n+ announcements/classes.yaml\n" + classes + "cancelled: later\ndid: cancel the announcement classes\nnext: it is never published; a new announcement may have its features",
+			want: "cancel the announcement classes\n\nlater\n+ announcements/classes.yaml\n" + classes + "cancelled: later\ndid: cancel the announcement classes\nnext: it will never be published; a new announcement may take its features",
 		},
 		"cancel what is published": {
 			more: published,
 			d:    edits.CancelAnnouncement{ID: "classes", Reason: "later"},
-			want: "cancel the announcement classes\n\nlater\n+ announcements/classes.yaml\n" + classes + "cancelled: later\ndid: cancel the announcement classes\nnext: it is retracted: its features go off; sluice announce show classes",
+			want: "cancel the announcement classes\n\nlater\n+ announcements/classes.yaml\n" + classes + "cancelled: later\ndid: cancel the announcement classes\nnext: it is retracted: its features are turned off; sluice announce show classes",
 		},
 		"hold an announcement": {
 			d:    edits.HoldAnnouncement{ID: "classes", Reason: "docs"},
@@ -172,15 +172,15 @@ func TestFlagDecisions(t *testing.T) {
 		},
 		"lift an announcement that is not held": {
 			d:    edits.LiftAnnouncement{ID: "classes"},
-			want: "error: classes is not held\nnext: sluice announce show classes tells how far it is",
+			want: "error: classes is not held\nnext: sluice announce show classes shows its progress",
 		},
 		"approve an announcement": {
 			d:    edits.ApproveAnnouncement{ID: "classes", Comment: "the docs are out"},
-			want: "approve the announcement classes\n\nthe docs are out\n+ approvals/classes/ada.yaml\nhash: " + hash + "\ncomment: the docs are out\ndid: approve the announcement classes as ada\nnext: the engine counts it; sluice announce show classes tells what else it waits for",
+			want: "approve the announcement classes\n\nthe docs are out\n+ approvals/classes/ada.yaml\nhash: " + hash + "\ncomment: the docs are out\ndid: approve the announcement classes as ada\nnext: the engine counts it; sluice announce show classes shows what else it waits for",
 		},
 		"approve an announcement of another role": {
 			d:    edits.ApproveAnnouncement{ID: "classes", As: "grace"},
-			want: "error: it asks for approvals of support, and grace is none\nnext: ask somebody who is, or have people.grace.roles changed in sluice.yaml",
+			want: "error: it needs approvals from support, and grace has no such role\nnext: ask somebody who has it, or have people.grace.roles changed in sluice.yaml",
 		},
 		"approve an announcement that is none": {
 			d:    edits.ApproveAnnouncement{ID: "ssh"},
@@ -188,7 +188,7 @@ func TestFlagDecisions(t *testing.T) {
 		},
 		"approve an announcement with another key (R42)": {
 			d: edits.ApproveAnnouncement{ID: "classes"}, by: edits.Person{Person: ada.Person},
-			want: "error: an approval is signed, and there is no SSH key to sign with\nnext: name one that sluice.yaml lists for ada: --key FILE, or load it into your SSH agent",
+			want: "error: approvals are signed, and there is no SSH key to sign with\nnext: name one that sluice.yaml lists for ada: --key FILE, or load it into your SSH agent",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -220,7 +220,7 @@ func TestApproveAnnouncementOnce(t *testing.T) {
 	s.Approvals = func() (announce.Input, error) {
 		return announce.Input{Proven: []announce.Proven{{Approval: repository.Approval{Announcement: "classes", Person: "ada", Hash: hash}}}}, nil
 	}
-	if got, want := decided(edits.Decide(d, s, ada, noon)), "unchanged: approve the announcement classes: it is so already"; got != want {
+	if got, want := decided(edits.Decide(d, s, ada, noon)), "unchanged: approve the announcement classes: already done"; got != want {
 		t.Errorf("again: got\n%s\nwant\n%s", got, want)
 	}
 }

@@ -35,7 +35,7 @@ func (h Hold) Message() (subject, body string) {
 
 func (h Hold) Edit(s *Releases, by Person, now time.Time) (Edit, error) {
 	if h.ID != "" && !ValidName(h.ID) {
-		return Edit{}, Fail(fmt.Errorf("--id %q does not do as a file's name everywhere", h.ID), "use up to 100 letters, digits, dots, dashes and underscores, a letter or a digit first")
+		return Edit{}, Fail(fmt.Errorf("--id %q is not a portable file name", h.ID), "use up to 100 letters, digits, dots, dashes and underscores, a letter or a digit first")
 	}
 	if _, err := s.Channel(h.Channel); err != nil {
 		return Edit{}, err
@@ -55,9 +55,9 @@ func (h Hold) Edit(s *Releases, by Person, now time.Time) (Edit, error) {
 	if exists(s.Files, holdFile(h.Channel, h.ID)) {
 		return Edit{}, Fail(fmt.Errorf("there is a hold %s already", h.ID), "lift it first: sluice hold %s --lift %s", h.Channel, h.ID)
 	}
-	next := fmt.Sprintf("nothing moves there but a rollback; sluice hold %s --lift ends it", h.Channel)
+	next := fmt.Sprintf("nothing moves there except rollbacks; sluice hold %s --lift ends it", h.Channel)
 	if len(h.Cells) > 0 {
-		next = fmt.Sprintf("they get nothing new but a rollback; sluice hold %s --lift %s ends it", h.Channel, h.ID)
+		next = fmt.Sprintf("they get nothing new except rollbacks; sluice hold %s --lift %s ends it", h.Channel, h.ID)
 	}
 	data, err := yaml.Marshal(channels.Hold{Reason: h.Reason, By: by.Name, Cells: h.Cells})
 	return Edit{Files: one(holdFile(h.Channel, h.ID), data), Next: next}, err
@@ -80,7 +80,7 @@ func (l LiftHold) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	ids := idsOf(slices.Concat(c.Holds, c.CellHolds))
 	switch {
 	case len(ids) == 0:
-		return Edit{}, Fail(fmt.Errorf("%s has no hold", l.Channel), "sluice why %s tells what it waits for", l.Channel)
+		return Edit{}, Fail(fmt.Errorf("%s has no hold", l.Channel), "sluice why %s shows what it waits for", l.Channel)
 	case l.ID == "" && len(ids) > 1:
 		return Edit{}, Fail(fmt.Errorf("%s has %d holds: %s", l.Channel, len(ids), strings.Join(ids, ", ")), "say which: sluice hold %s --lift %s", l.Channel, ids[0])
 	case l.ID == "":
@@ -88,7 +88,7 @@ func (l LiftHold) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	case !slices.Contains(ids, l.ID):
 		return Edit{}, Fail(fmt.Errorf("%s has no hold %s", l.Channel, l.ID), "there are: %s", strings.Join(ids, ", "))
 	}
-	return Edit{Files: one(holdFile(l.Channel, l.ID), nil), Next: "what its gates allow goes on; sluice why " + l.Channel}, nil
+	return Edit{Files: one(holdFile(l.Channel, l.ID), nil), Next: "it continues as its gates allow; sluice why " + l.Channel}, nil
 }
 
 func idsOf(holds []channels.Hold) (ids []string) {
@@ -122,7 +122,7 @@ func (f Freeze) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	if err != nil {
 		return Edit{}, Fail(err, "edit %s by hand", file)
 	}
-	return Edit{Files: one(file, edited), Next: "nothing is promoted or granted there meanwhile, but rollbacks"}, nil
+	return Edit{Files: one(file, edited), Next: "until then nothing but rollbacks is promoted or granted there"}, nil
 }
 
 // HaltID is the hold that stops a rollout until it is resumed.
@@ -147,7 +147,7 @@ func (r Resume) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	ids := idsOf(c.Holds)
 	switch {
 	case len(ids) == 0:
-		return Edit{}, Fail(fmt.Errorf("%s is not halted", r.Channel), "sluice rollout status %s tells what it waits for", r.Channel)
+		return Edit{}, Fail(fmt.Errorf("%s is not halted", r.Channel), "sluice rollout status %s shows what it waits for", r.Channel)
 	case r.Hold != "" && !slices.Contains(ids, r.Hold):
 		return Edit{}, Fail(fmt.Errorf("%s has no hold %s", r.Channel, r.Hold), "sluice status --channel %s lists them", r.Channel)
 	case r.Hold != "":
@@ -158,7 +158,7 @@ func (r Resume) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	default:
 		return Edit{}, Fail(fmt.Errorf("%s has %d holds, none of them by sluice rollout halt", r.Channel, len(ids)), "say which: sluice rollout resume %s %s", r.Channel, ids[0])
 	}
-	return Edit{Files: one(holdFile(r.Channel, r.Hold), nil), Next: "it goes on where it was; sluice rollout status " + r.Channel}, nil
+	return Edit{Files: one(holdFile(r.Channel, r.Hold), nil), Next: "it continues where it stopped; sluice rollout status " + r.Channel}, nil
 }
 
 // SkipWave opens a wave without waiting for those before, for the head that the channel has now and no other.
@@ -181,7 +181,7 @@ func (w SkipWave) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
 	e := c.Effective
 	switch {
 	case e == nil:
-		return Edit{}, Fail(fmt.Errorf("%s has no release yet", w.Channel), "sluice why %s tells what it waits for", w.Channel)
+		return Edit{}, Fail(fmt.Errorf("%s has no release yet", w.Channel), "sluice why %s shows what it waits for", w.Channel)
 	case w.Seen != 0 && w.Seen != e.Sequence:
 		return Edit{}, Fail(fmt.Errorf("the head moved to %s meanwhile", e.Release), "look again: sluice rollout status %s", w.Channel)
 	case c.Policy == nil:
@@ -194,5 +194,5 @@ func (w SkipWave) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
 	}
 	data, err := yaml.Marshal(channels.Skip{Wave: w.Wave, Reason: w.Reason, By: by.Name})
 	file := path.Join(channels.Dir, w.Channel, "skips", strconv.FormatInt(e.Sequence, 10)+".yaml")
-	return Edit{Files: one(file, data), Next: fmt.Sprintf("its cells get it as far as all else allows; sluice rollout status %s", w.Channel)}, err
+	return Edit{Files: one(file, data), Next: fmt.Sprintf("its cells get it once everything else allows it; sluice rollout status %s", w.Channel)}, err
 }

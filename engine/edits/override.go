@@ -74,9 +74,9 @@ func (u UnkillFlag) Message() (subject, body string) { return "lift the kill of 
 func (u UnkillFlag) Edit(s *Flags, _ Person, _ time.Time) (Edit, error) {
 	files := s.without(func(o repository.Override) bool { return o.Kind == repository.Kill && o.Flag == u.Key })
 	if len(files) == 0 {
-		return Edit{}, Fail(fmt.Errorf("no kill of %s is in the repository", u.Key), "if it was killed this moment its commit is on its way: try again; sluice flag show %s tells", u.Key)
+		return Edit{}, Fail(fmt.Errorf("no kill of %s is in the repository", u.Key), "if it was killed just now, its commit is on its way: try again; see sluice flag show %s", u.Key)
 	}
-	return Edit{Files: files, Next: "it is what its rules and announcements say; sluice flag show " + u.Key}, nil
+	return Edit{Files: files, Next: "it follows its rules and announcements; sluice flag show " + u.Key}, nil
 }
 
 // HoldAnnouncement keeps an announcement from being published.
@@ -99,7 +99,7 @@ func (h HoldAnnouncement) Edit(s *Flags, by Person, _ time.Time) (Edit, error) {
 	}
 	next := fmt.Sprintf("it is not published until sluice announce hold %s --lift", h.ID)
 	if s.published(h.ID) {
-		next = fmt.Sprintf("where it is published already a hold counts for nothing: sluice flag kill KEY, or sluice announce cancel %s", h.ID)
+		next = fmt.Sprintf("where it is already published, a hold has no effect: sluice flag kill KEY, or sluice announce cancel %s", h.ID)
 	}
 	files, err := override("hold-"+h.ID, repository.Override{Kind: repository.Hold, Announcement: h.ID, Reason: h.Reason, By: by.Name})
 	return Edit{Files: files, Next: next}, err
@@ -115,7 +115,7 @@ func (l LiftAnnouncement) Message() (subject, body string) {
 func (l LiftAnnouncement) Edit(s *Flags, _ Person, _ time.Time) (Edit, error) {
 	files := s.without(holdsOf(l.ID))
 	if len(files) == 0 {
-		return Edit{}, Fail(fmt.Errorf("%s is not held", l.ID), "sluice announce show %s tells how far it is", l.ID)
+		return Edit{}, Fail(fmt.Errorf("%s is not held", l.ID), "sluice announce show %s shows its progress", l.ID)
 	}
 	return Edit{Files: files, Next: fmt.Sprintf("if its time has not passed it is published then; else it needs sluice announce publish %s", l.ID)}, nil
 }

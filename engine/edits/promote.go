@@ -35,10 +35,10 @@ func (p Promote) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 		return Edit{}, err
 	}
 	if c.Request != nil && c.Request.Release == p.Release || c.Request == nil && c.Effective != nil && c.Effective.Release == p.Release {
-		return Edit{Did: subject + ": it is the head, or asked for, already"}, nil
+		return Edit{Did: subject + ": it is already the head, or requested"}, nil
 	}
 	files, err := withHead(s.Files, p.Channel, p.Release)
-	return Edit{Files: files, Did: "ask to " + subject, Next: "the engine answers; sluice why " + p.Channel + " tells what it waits for"}, err
+	return Edit{Files: files, Did: "ask to " + subject, Next: "the engine answers; sluice why " + p.Channel + " shows what it waits for"}, err
 }
 
 var releaseLine = regexp.MustCompile(`(?m)^release:.*$`)
@@ -103,7 +103,7 @@ func (r Rollback) target(s *Releases, c *plan.Channel) (string, error) {
 			return "", err
 		}
 		if !to.Version.Less(head) {
-			return "", Fail(fmt.Errorf("%s runs %s, and %s is no earlier release", c.Name, e.Release, r.To), "to go up: sluice promote %s %s", c.Name, r.To)
+			return "", Fail(fmt.Errorf("%s runs %s, and %s is not an earlier release", c.Name, e.Release, r.To), "to go up: sluice promote %s %s", c.Name, r.To)
 		}
 		return r.To, nil
 	}

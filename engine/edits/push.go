@@ -84,11 +84,11 @@ func Refused(err error, address string) error {
 	no := new(releases.RefusedError)
 	switch {
 	case !errors.As(err, &no):
-		return Fail(err, "whether it landed is not known: look with git log, then try again")
+		return Fail(err, "it is not known whether the push landed: check git log, then try again")
 	case strings.Contains(no.Reason, "checked out"): // git's own words, as the two below
 		return Fail(err, "git -C %s config receive.denyCurrentBranch updateInstead", address)
 	case strings.Contains(no.Reason, "unstaged changes") || strings.Contains(no.Reason, "staged changes"):
-		return Fail(err, "commit or put aside the changes in %s, then try again", address)
+		return Fail(err, "commit or stash the changes in %s, then try again", address)
 	}
-	return Fail(err, "the git host's own words are above: ask whoever runs it")
+	return Fail(err, "the git host's own message is above: ask whoever runs the host")
 }

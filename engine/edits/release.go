@@ -45,15 +45,15 @@ func (c Cut) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	if r := s.Desired.Releases[c.version.String()]; r != nil {
 		switch {
 		case r.Tombstone != nil:
-			return Edit{}, Fail(fmt.Errorf("%s was used before, and pruned", c.version), "take another version")
+			return Edit{}, Fail(fmt.Errorf("%s was used before, and pruned", c.version), "use another version")
 		case r.Loaded && r.Digest == c.digest:
-			return Edit{Did: fmt.Sprintf("%s: it is there already, with the same bytes (%s)", subject, c.digest.Short())}, nil
+			return Edit{Did: fmt.Sprintf("%s: it exists already, with the same bytes (%s)", subject, c.digest.Short())}, nil
 		}
-		return Edit{}, Fail(fmt.Errorf("%s is there already, with other bytes", c.version), "releases never change: take another version")
+		return Edit{}, Fail(fmt.Errorf("%s exists already, with other bytes", c.version), "releases never change: use another version")
 	}
 	for _, r := range s.Desired.Versions {
 		if r.Version.Compare(c.version) == 0 {
-			return Edit{}, Fail(fmt.Errorf("%s is the same version as %s", c.version, r.Version), "take another version")
+			return Edit{}, Fail(fmt.Errorf("%s is the same version as %s", c.version, r.Version), "use another version")
 		}
 	}
 	return Edit{Files: c.files, Did: fmt.Sprintf("%s (%d files, %.17s)", subject, len(c.files), c.digest), Next: whereReleasesEnter(s.Desired)}, nil
@@ -73,11 +73,11 @@ func whereReleasesEnter(d *plan.Desired) string {
 	}
 	switch {
 	case len(auto) > 0:
-		return fmt.Sprintf("the engine promotes it to %s; sluice why %s tells how far it is", strings.Join(auto, " and "), auto[0])
+		return fmt.Sprintf("the engine promotes it to %s; sluice why %s shows its progress", strings.Join(auto, " and "), auto[0])
 	case len(manual) > 0:
 		return fmt.Sprintf("sluice promote %s V", manual[0])
 	}
-	return "no channel takes new releases: one without `after` would"
+	return "no channel takes new releases: a channel without `after` would"
 }
 
 // Prune removes old releases, leaving a tombstone for each. It takes a snapshot in which every release was read.
@@ -189,7 +189,7 @@ func (q Quarantine) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
 	}
 	next := "no channel takes it; lift it with sluice quarantine " + q.Release + " --lift"
 	if len(running) > 0 {
-		next = fmt.Sprintf("%s runs it: where onFailure is rollback it goes back by itself; sluice status tells", strings.Join(running, ", "))
+		next = fmt.Sprintf("%s runs it: where onFailure is rollback it rolls back by itself; see sluice status", strings.Join(running, ", "))
 	}
 	data, err := yaml.Marshal(channels.Quarantine{Digest: r.Digest, Channels: q.Channels, Reason: q.Reason, By: by.Name})
 	return Edit{Files: one(quarantineFile(q.Release), data), Next: next}, err

@@ -38,7 +38,7 @@ func (s *Releases) Channel(name string) (*plan.Channel, error) {
 		return c, nil
 	}
 	if len(s.Desired.Order) == 0 {
-		return nil, Fail(fmt.Errorf("there is no channel %q, nor any other", name), "add channels/%s/channel.yaml", name)
+		return nil, Fail(fmt.Errorf("there is no channel %q: no channels exist yet", name), "add channels/%s/channel.yaml", name)
 	}
 	return nil, Fail(fmt.Errorf("there is no channel %q", name), "the channels are %s", strings.Join(s.Desired.Order, ", "))
 }
@@ -48,7 +48,7 @@ func (s *Releases) Release(version string) (*plan.Release, error) {
 	r := s.Desired.Releases[version]
 	switch {
 	case r == nil && len(s.Desired.Versions) == 0:
-		return nil, Fail(fmt.Errorf("there is no release %q, nor any other", version), "sluice release cut %s --from FOLDER", version)
+		return nil, Fail(fmt.Errorf("there is no release %q: no releases exist yet", version), "sluice release cut %s --from FOLDER", version)
 	case r == nil:
 		newest := s.Desired.Versions[len(s.Desired.Versions)-1]
 		return nil, Fail(fmt.Errorf("there is no release %q", version), "sluice release list; the newest is %s", newest.Version)
@@ -56,7 +56,7 @@ func (s *Releases) Release(version string) (*plan.Release, error) {
 		return nil, Fail(fmt.Errorf("release %s was pruned", version), "cut a new version; this number is not used again")
 	}
 	if fatal := Fatal(r.Faults); len(fatal) > 0 {
-		return nil, Fail(fmt.Errorf("release %s has faults: %s", version, fatal[0]), "sluice validate tells all of them")
+		return nil, Fail(fmt.Errorf("release %s has faults: %s", version, fatal[0]), "sluice validate lists all of them")
 	}
 	return r, nil
 }
@@ -108,7 +108,7 @@ func (s *Flags) Check(files map[string][]byte) (warnings []releases.Fault, err e
 	if len(wrong) == 1 { // it is in the error itself
 		more = slices.DeleteFunc(more, func(f releases.Fault) bool { return !f.Warning })
 	}
-	err = fmt.Errorf("it would bring a fault in: %s", wrong[0])
+	err = fmt.Errorf("it would introduce a fault: %s", wrong[0])
 	return nil, &Error{Err: err, Next: "nothing was committed; docs/formats.md describes the files", Faults: more}
 }
 
@@ -135,7 +135,7 @@ func (s *Flags) Definition(key string) (*flags.Definition, error) {
 		return d, nil
 	}
 	if broken := Fatal(s.Tree.Faults); len(broken) > 0 {
-		return nil, Fail(fmt.Errorf("there is no flag %q among those that could be read; the first fault is %s", key, broken[0]), "sluice flag lint tells all of them")
+		return nil, Fail(fmt.Errorf("there is no flag %q among those that could be read; the first fault is %s", key, broken[0]), "sluice flag lint lists all of them")
 	}
 	return nil, Fail(fmt.Errorf("there is no flag %q", key), "sluice flag list; or make it: sluice flag set %s --new", key)
 }
@@ -148,7 +148,7 @@ func (s *Flags) Announcement(id string) (*repository.Announcement, error) {
 	file := announcementFile(id)
 	for _, f := range Fatal(s.Tree.Faults) {
 		if f.File == file {
-			return nil, Fail(errors.New(f.String()), "mend it; sluice flag lint tells all faults")
+			return nil, Fail(errors.New(f.String()), "mend it; sluice flag lint lists all faults")
 		}
 	}
 	return nil, Fail(fmt.Errorf("there is no announcement %q", id), "there are: %s", listOf(sorted(s.Tree.Announcements), ", "))

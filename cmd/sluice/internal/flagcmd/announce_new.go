@@ -70,7 +70,7 @@ func announceNew(a *cli.App, cmd *cobra.Command, id string, n announced) error {
 func announcementOf(a *cli.App, cmd *cobra.Command, id string, n announced) (d edits.Announce, err error) {
 	switch {
 	case !edits.ValidName(id):
-		return d, cli.Usage(cmd, "ID %q does not do as a file's name everywhere: use up to 100 letters, digits, dots, dashes and underscores", id)
+		return d, cli.Usage(cmd, "ID %q is not a portable file name: use up to 100 letters, digits, dots, dashes and underscores", id)
 	case n.title == "":
 		return d, cli.Usage(cmd, "--title is missing")
 	case len(n.features) == 0:
