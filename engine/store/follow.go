@@ -20,7 +20,7 @@ func (s *Store) Follow(ctx context.Context, told func(engine.StoreUpdate)) error
 	tick := time.NewTicker(s.poll)
 	defer tick.Stop()
 	for {
-		version, err := s.others(ctx, seen)
+		version, err := s.externalVersion(ctx, seen)
 		switch {
 		case s.queue.Closed():
 			return ErrClosed
@@ -41,21 +41,21 @@ func (s *Store) Follow(ctx context.Context, told func(engine.StoreUpdate)) error
 	}
 }
 
-// dataVersion asks a connection for a number that changes when the file was written, but not by this connection.
-const dataVersion = `PRAGMA data_version`
+// dataVersionQuery asks a connection for a number that changes when the file was written, but not by this connection.
+const dataVersionQuery = `PRAGMA data_version`
 
-// others gives a number that changes when another process wrote: that of the one connection on which this one writes.
+// externalVersion gives a number that changes when another process wrote: that of the one connection on which this one writes.
 // While that connection is busy it is not asked: that the file can be read is enough.
-func (s *Store) others(ctx context.Context, seen int64) (version int64, err error) {
+func (s *Store) externalVersion(ctx context.Context, seen int64) (version int64, err error) {
 	wait, cancel := context.WithTimeout(ctx, s.poll/2)
 	defer cancel()
-	conn, err := s.write.Conn(wait)
+	conn, err := s.writeDB.Conn(wait)
 	if err != nil {
 		var one int
-		err := s.read.QueryRowContext(ctx, `SELECT 1 FROM facts LIMIT 1`).Scan(&one)
-		return seen, wrap("read the store", err)
+		err := s.readDB.QueryRowContext(ctx, `SELECT 1 FROM facts LIMIT 1`).Scan(&one)
+		return seen, wrapError("read the store", err)
 	}
 	defer conn.Close()
-	err = conn.QueryRowContext(context.WithoutCancel(ctx), dataVersion).Scan(&version)
-	return version, wrap("look for others' writes", err)
+	err = conn.QueryRowContext(context.WithoutCancel(ctx), dataVersionQuery).Scan(&version)
+	return version, wrapError("look for others' writes", err)
 }

@@ -14,14 +14,14 @@ import (
 
 // lease is what this store knows of its own leading.
 type lease struct {
-	holder string       // this store's name in the row
-	asked  atomic.Bool  // Lead was called
-	term   atomic.Int64 // the newest that this store led; 0: none
-	lock   *lock
+	holder    string       // this store's name in the row
+	requested atomic.Bool  // Lead was called
+	term      atomic.Int64 // the newest that this store led; 0: none
+	lock      *leaseLock
 }
 
 func newLease(file string) lease {
-	return lease{holder: rand.Text(), lock: &lock{file: file + "-lead"}}
+	return lease{holder: rand.Text(), lock: &leaseLock{file: file + "-lead"}}
 }
 
 // term is the lease's row.
@@ -32,9 +32,9 @@ type term struct {
 	since, until time.Time
 }
 
-// runs tells whether the lease has not run out. One that was taken later than now is of a clock that was set back
+// isActive tells whether the lease has not run out. One that was taken later than now is of a clock that was set back
 // since: it would hold for as long as the clock went back, so it counts for nothing.
-func (t term) runs(now time.Time) bool {
+func (t term) isActive(now time.Time) bool {
 	return t.holder != "" && !now.Before(t.since) && now.Before(t.until)
 }
 
@@ -44,7 +44,7 @@ func readTerm(tx *sql.Tx) (t term, err error) {
 	if errors.Is(err, sql.ErrNoRows) {
 		return term{}, nil
 	}
-	t.since, t.until = rows.Time(since), rows.Time(until)
+	t.since, t.until = rows.FromMillis(since), rows.FromMillis(until)
 	return t, err
 }
 
@@ -52,21 +52,21 @@ func readTerm(tx *sql.Tx) (t term, err error) {
 // that of a process that died counts no more, where the system can tell. A lease that ran out is a new term for the
 // one who had it too: a process that asked for none may have written in between.
 func (s *Store) AcquireLease(ctx context.Context, length time.Duration) (number int64, led bool, err error) {
-	s.lease.asked.Store(true)
-	err = s.tx(ctx, "take the lease", func(tx *sql.Tx) error {
+	s.lease.requested.Store(true)
+	err = s.writeTx(ctx, "take the lease", func(tx *sql.Tx) error {
 		t, err := readTerm(tx)
 		if err != nil {
 			return err
 		}
 		now := s.now()
-		mine := t.holder == s.lease.holder && t.runs(now)
-		if !mine && s.held(t, now) {
+		mine := t.holder == s.lease.holder && t.isActive(now)
+		if !mine && s.isHeldByOther(t, now) {
 			number = t.number
 			return nil
 		}
 		if !mine {
 			t = term{number: t.number + 1, holder: s.lease.holder}
-			t.watched = s.lease.lock.take(t.number) == nil
+			t.watched = s.lease.lock.lockTerm(t.number) == nil
 		}
 		number, led = t.number, true
 		_, err = tx.Exec(`INSERT INTO lease (id, term, holder, watched, since, until) VALUES (1, ?, ?, ?, ?, ?)
@@ -85,7 +85,7 @@ func (s *Store) AcquireLease(ctx context.Context, length time.Duration) (number 
 
 // ReleaseLease ends this store's term, if it leads.
 func (s *Store) ReleaseLease(ctx context.Context) error {
-	err := s.tx(ctx, "give the lease back", func(tx *sql.Tx) error {
+	err := s.writeTx(ctx, "give the lease back", func(tx *sql.Tx) error {
 		_, err := tx.Exec(`UPDATE lease SET holder = '', until = 0 WHERE holder = ?`, s.lease.holder)
 		return err
 	})
@@ -103,14 +103,14 @@ func (s *Store) fence(tx *sql.Tx) error {
 		return err
 	}
 	now := s.now()
-	leads := t.holder == s.lease.holder && t.number == s.lease.term.Load() && t.runs(now)
-	if leads || !s.lease.asked.Load() && !s.held(t, now) {
+	leads := t.holder == s.lease.holder && t.number == s.lease.term.Load() && t.isActive(now)
+	if leads || !s.lease.requested.Load() && !s.isHeldByOther(t, now) {
 		return nil
 	}
 	return plan.ErrDeposed
 }
 
-// held tells whether the lease is somebody else's who may still live.
-func (s *Store) held(t term, now time.Time) bool {
-	return t.holder != s.lease.holder && t.runs(now) && !(t.watched && s.lease.lock.free(t.number))
+// isHeldByOther tells whether the lease is somebody else's who may still live.
+func (s *Store) isHeldByOther(t term, now time.Time) bool {
+	return t.holder != s.lease.holder && t.isActive(now) && !(t.watched && s.lease.lock.isTermFree(t.number))
 }

@@ -64,13 +64,13 @@ type Store struct {
 	history int
 	poll    time.Duration
 	now     func() time.Time
-	write   *sql.DB     // one connection, always the same: no context ever interrupts it (see dataVersion)
-	read    *reader     // query_only
-	queue   *rows.Queue // nil until the files are open
+	writeDB *sql.DB         // one connection, always the same: no context ever interrupts it (see dataVersion)
+	readDB  *countingReader // query_only
+	queue   *rows.Queue     // nil until the files are open
 	lease   lease
 
-	failed atomic.Pointer[error] // of the last write; nil: it went well
-	served rows.Sequences
+	writeErr atomic.Pointer[error] // of the last write; nil: it went well
+	served   rows.Sequences
 }
 
 var (
@@ -91,15 +91,15 @@ func OpenWith(ctx context.Context, file string, o Options) (*Store, error) {
 	}
 	s := &Store{
 		file: file, log: o.Log, history: cmp.Or(o.History, 1000), poll: cmp.Or(o.Poll, time.Second), now: o.Now,
-		read: &reader{}, lease: newLease(file),
+		readDB: &countingReader{}, lease: newLease(file),
 	}
 	s.Tables = tables.New(database{s}, dialect, &s.served)
 	if err := s.open(ctx, o); err != nil {
 		s.closeFiles()
-		return nil, wrap("open database "+file, err)
+		return nil, wrapError("open database "+file, err)
 	}
 	s.log.Debug().Str("file", file).Msg("store opened")
-	s.queue = rows.NewQueue(s.writer())
+	s.queue = rows.NewQueue(s.newBatchWriter())
 	return s, nil
 }
 
@@ -115,23 +115,23 @@ func (s *Store) open(ctx context.Context, o Options) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	if s.write, err = connect(s.file, o, true); err != nil {
+	if s.writeDB, err = connect(s.file, o, true); err != nil {
 		return err
 	}
-	s.write.SetMaxOpenConns(1)
-	s.write.SetMaxIdleConns(1)
-	if err := migrate(ctx, s.write); err != nil {
+	s.writeDB.SetMaxOpenConns(1)
+	s.writeDB.SetMaxIdleConns(1)
+	if err := migrate(ctx, s.writeDB); err != nil {
 		return err
 	}
-	_, err = s.write.ExecContext(ctx, `INSERT INTO facts (name, body) VALUES ('since', ?) ON CONFLICT DO NOTHING`,
+	_, err = s.writeDB.ExecContext(ctx, `INSERT INTO facts (name, body) VALUES ('since', ?) ON CONFLICT DO NOTHING`,
 		o.Now().UTC().Format(time.RFC3339Nano))
 	if err != nil {
 		return err
 	}
-	if s.read.DB, err = connect(s.file, o, false); err != nil {
+	if s.readDB.DB, err = connect(s.file, o, false); err != nil {
 		return err
 	}
-	s.read.SetMaxOpenConns(4)
+	s.readDB.SetMaxOpenConns(4)
 	return nil
 }
 
@@ -197,7 +197,7 @@ func (s *Store) Close() error {
 
 func (s *Store) closeFiles() error {
 	var errs []error
-	for _, db := range []*sql.DB{s.read.DB, s.write} {
+	for _, db := range []*sql.DB{s.readDB.DB, s.writeDB} {
 		if db != nil {
 			errs = append(errs, db.Close())
 		}
@@ -209,21 +209,21 @@ func (s *Store) closeFiles() error {
 // Ready tells whether the store works. After a failed write it tries one again, so that it heals by itself.
 func (s *Store) Ready(ctx context.Context) error {
 	var one int
-	if err := s.read.QueryRowContext(ctx, `SELECT 1 FROM facts LIMIT 1`).Scan(&one); err != nil {
-		return wrap("read the store", err)
+	if err := s.readDB.QueryRowContext(ctx, `SELECT 1 FROM facts LIMIT 1`).Scan(&one); err != nil {
+		return wrapError("read the store", err)
 	}
-	if s.failed.Load() == nil {
+	if s.writeErr.Load() == nil {
 		return nil
 	}
 	// A few pages more, and back: a change in place would succeed on a full disk too.
-	err := s.tx(ctx, "try the store", func(tx *sql.Tx) error {
+	err := s.writeTx(ctx, "try the store", func(tx *sql.Tx) error {
 		_, err := tx.Exec(`INSERT INTO facts (name, body) VALUES ('probe', hex(zeroblob(32768))) ON CONFLICT (name) DO UPDATE SET body = excluded.body`)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	return s.tx(ctx, "try the store", func(tx *sql.Tx) error {
+	return s.writeTx(ctx, "try the store", func(tx *sql.Tx) error {
 		_, err := tx.Exec(`DELETE FROM facts WHERE name = 'probe'`)
 		return err
 	})
@@ -234,18 +234,18 @@ func (s *Store) Backup(ctx context.Context, file string) error {
 	op := "back up the store to " + file
 	db, err := connect(s.file, Options{}, true)
 	if err != nil {
-		return wrap(op, err)
+		return wrapError(op, err)
 	}
 	defer db.Close()
 	_, err = db.ExecContext(ctx, `VACUUM INTO ?`, file)
-	return wrap(op, err)
+	return wrapError(op, err)
 }
 
 // Integrity runs SQLite's own check of the whole file.
 func (s *Store) Integrity(ctx context.Context) error {
 	var answer string
-	if err := s.read.QueryRowContext(ctx, `PRAGMA integrity_check(1)`).Scan(&answer); err != nil {
-		return wrap("check the store", err)
+	if err := s.readDB.QueryRowContext(ctx, `PRAGMA integrity_check(1)`).Scan(&answer); err != nil {
+		return wrapError("check the store", err)
 	}
 	if answer != "ok" {
 		return fmt.Errorf("check the store: %s: restore a backup, or delete %s and let the cells' reports refill it", answer, s.file)

@@ -19,30 +19,30 @@ type database struct{ *Store }
 
 // Read reads as of one instant.
 func (d database) Read(ctx context.Context, op string, read func(tables.Reader) error) error {
-	tx, err := d.read.BeginTx(ctx, nil)
+	tx, err := d.readDB.BeginTx(ctx, nil)
 	if err != nil {
-		return wrap(op, err)
+		return wrapError(op, err)
 	}
 	defer tx.Rollback()
-	return wrap(op, read(&transaction{ctx: ctx, tx: tx, now: d.now}))
+	return wrapError(op, read(&transaction{ctx: ctx, tx: tx, now: d.now}))
 }
 
 // Write writes whole and durably.
 func (d database) Write(ctx context.Context, op string, write func(tables.Tx) error) error {
-	return d.tx(ctx, op, func(tx *sql.Tx) error { return d.run(tx, write) })
+	return d.writeTx(ctx, op, func(tx *sql.Tx) error { return d.runTx(tx, write) })
 }
 
 // WriteAsLeader writes if this store leads.
 func (d database) WriteAsLeader(ctx context.Context, op string, write func(tables.Tx) error) error {
-	return d.tx(ctx, op, func(tx *sql.Tx) error {
+	return d.writeTx(ctx, op, func(tx *sql.Tx) error {
 		if err := d.fence(tx); err != nil {
 			return err
 		}
-		return d.run(tx, write)
+		return d.runTx(tx, write)
 	})
 }
 
-func (d database) run(tx *sql.Tx, write func(tables.Tx) error) error {
+func (d database) runTx(tx *sql.Tx, write func(tables.Tx) error) error {
 	t := &transaction{ctx: context.Background(), tx: tx, now: d.now}
 	if err := write(t); err != nil {
 		return err
@@ -63,7 +63,7 @@ func (t *transaction) Each(query string, args, dest []any, row func() error) err
 	if t.failed != nil {
 		return t.failed
 	}
-	query, args, err := spell(query, args)
+	query, args, err := rewriteLists(query, args)
 	if err != nil {
 		return err
 	}
@@ -88,7 +88,7 @@ func (t *transaction) Exec(statement string, args ...any) (int64, error) {
 	if t.failed != nil {
 		return 0, t.failed
 	}
-	statement, args, err := spell(statement, args)
+	statement, args, err := rewriteLists(statement, args)
 	if err != nil {
 		return 0, err
 	}
@@ -105,23 +105,23 @@ func (t *transaction) Queue(statement string, args ...any) { _, t.failed = t.Exe
 // Insert inserts rows, many by a statement.
 func (t *transaction) Insert(into string, all [][]any, onConflict string) {
 	if t.failed == nil {
-		t.failed = insert(t.tx, into, all, onConflict)
+		t.failed = insertRows(t.tx, into, all, onConflict)
 	}
 }
 
 // Now is this machine's clock.
 func (t *transaction) Now() (time.Time, error) { return t.now(), nil }
 
-// Tell tells nobody: others look for themselves (see Follow).
-func (t *transaction) Tell(engine.StoreUpdate) {}
+// Notify tells nobody: others look for themselves (see Follow).
+func (t *transaction) Notify(engine.StoreUpdate) {}
 
-// Unsure is never so: a commit's answer is not lost on its way.
-func (t *transaction) Unsure() bool { return false }
+// MaybeCommitted is never so: a commit's answer is not lost on its way.
+func (t *transaction) MaybeCommitted() bool { return false }
 
-var anyOf = regexp.MustCompile(`= ANY\((\$\d+)\)`)
+var anyPattern = regexp.MustCompile(`= ANY\((\$\d+)\)`)
 
-// spell writes lists as SQLite reads them, as JSON.
-func spell(statement string, args []any) (string, []any, error) {
+// rewriteLists writes lists as SQLite reads them, as JSON.
+func rewriteLists(statement string, args []any) (string, []any, error) {
 	for i, a := range args {
 		names, ok := a.([]string)
 		if !ok {
@@ -133,7 +133,7 @@ func spell(statement string, args []any) (string, []any, error) {
 		}
 		args = slices.Clone(args)
 		args[i] = encoded
-		statement = anyOf.ReplaceAllString(statement, `IN (SELECT value FROM json_each($1))`)
+		statement = anyPattern.ReplaceAllString(statement, `IN (SELECT value FROM json_each($1))`)
 	}
 	return statement, args, nil
 }

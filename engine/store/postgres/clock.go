@@ -16,9 +16,9 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	limited, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	asked := time.Now()
-	now, err := s.at(limited, s.pool)
+	now, err := s.readClock(limited, s.pool)
 	if err != nil {
-		return time.Time{}, s.readFailed(ctx, "ask the database for the time", err)
+		return time.Time{}, s.readError(ctx, "ask the database for the time", err)
 	}
 	if s.clock != nil {
 		return now, nil
@@ -26,13 +26,13 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	return now.Add(time.Since(asked) / 2), nil
 }
 
-// oneRow is what pools and transactions have in common here.
-type oneRow interface {
+// rowQuerier is what pools and transactions have in common here.
+type rowQuerier interface {
 	QueryRow(ctx context.Context, query string, args ...any) pgx.Row
 }
 
-// at reads the store's clock.
-func (s *Store) at(ctx context.Context, q oneRow) (now time.Time, err error) {
+// readClock reads the store's clock.
+func (s *Store) readClock(ctx context.Context, q rowQuerier) (now time.Time, err error) {
 	if s.clock != nil {
 		return s.clock(), nil
 	}

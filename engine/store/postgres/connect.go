@@ -37,7 +37,7 @@ func configure(url string, o Options) (*pgxpool.Config, error) {
 	config.MaxConns = int32(min(o.Connections, 1000))
 	c := config.ConnConfig
 	c.ConnectTimeout = o.Timeout
-	c.ValidateConnect = writable(c.ValidateConnect)
+	c.ValidateConnect = requireWritable(c.ValidateConnect)
 	millis := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 	ours := map[string]string{
 		"application_name":  "sluice",
@@ -52,8 +52,8 @@ func configure(url string, o Options) (*pgxpool.Config, error) {
 	return config, nil
 }
 
-// writable refuses a standby, and sees to it that a commit waits for the disk.
-func writable(given pgconn.ValidateConnectFunc) pgconn.ValidateConnectFunc {
+// requireWritable refuses a standby, and sees to it that a commit waits for the disk.
+func requireWritable(given pgconn.ValidateConnectFunc) pgconn.ValidateConnectFunc {
 	return func(ctx context.Context, c *pgconn.PgConn) error {
 		if given != nil {
 			if err := given(ctx, c); err != nil {
@@ -67,9 +67,9 @@ func writable(given pgconn.ValidateConnectFunc) pgconn.ValidateConnectFunc {
 	}
 }
 
-// forReports is a pool of the one connection on which reports are written. Its few statements find rows by key, in the
+// reportPoolConfig is a pool of the one connection on which reports are written. Its few statements find rows by key, in the
 // order that they are given: a plan that was made while the tables were empty must not read them whole later.
-func forReports(config *pgxpool.Config) *pgxpool.Config {
+func reportPoolConfig(config *pgxpool.Config) *pgxpool.Config {
 	config = config.Copy()
 	config.MaxConns = 1
 	for _, way := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin"} {
@@ -90,13 +90,13 @@ func migrate(ctx context.Context, config *pgx.ConnConfig) error {
 	if err != nil {
 		return err
 	}
-	defer hangUp(ctx, lock) // gives the lock back
+	defer closeConn(ctx, lock) // gives the lock back
 	if _, err := lock.Exec(ctx, `SELECT pg_advisory_lock($1)`, int64(migrationLock)); err != nil {
 		return err
 	}
 	db := stdlib.OpenDB(*config)
 	defer db.Close()
-	p, err := provider(db)
+	p, err := newMigrator(db)
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func migrate(ctx context.Context, config *pgx.ConnConfig) error {
 	return nil
 }
 
-func provider(db *sql.DB) (*goose.Provider, error) {
+func newMigrator(db *sql.DB) (*goose.Provider, error) {
 	folder, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return nil, err
@@ -122,8 +122,8 @@ func provider(db *sql.DB) (*goose.Provider, error) {
 	return goose.NewProvider(goose.DialectPostgres, db, folder, goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
 }
 
-// pause is how long to wait before the attempt after n failed ones: doubled up to most, half of it by chance.
-func pause(n int, first, most time.Duration, chance float64) time.Duration {
+// retryDelay is how long to wait before the attempt after n failed ones: doubled up to most, half of it by chance.
+func retryDelay(n int, first, most time.Duration, chance float64) time.Duration {
 	d := backoff.Exponential(first, most, n)
 	return d/2 + time.Duration(chance*float64(d/2))
 }

@@ -30,15 +30,15 @@ func connect(t *testing.T, url string) *pgx.Conn {
 	return conn
 }
 
-func do(t *testing.T, conn *pgx.Conn, statement string, args ...any) {
+func execSQL(t *testing.T, conn *pgx.Conn, statement string, args ...any) {
 	t.Helper()
 	_, err := conn.Exec(t.Context(), statement, args...)
 	must(t, err)
 }
 
-// fleetOf reports for cells of their own, one goroutine each, until it is stopped. What may be answered besides success
+// testFleet reports for cells of their own, one goroutine each, until it is stopped. What may be answered besides success
 // is that the store is busy; then the cell's version is read, as the engine does.
-type fleetOf struct {
+type testFleet struct {
 	stop  atomic.Bool
 	acks  chan struct{} // one for each that was acknowledged
 	wg    sync.WaitGroup
@@ -47,16 +47,16 @@ type fleetOf struct {
 	busy  atomic.Int64
 }
 
-func startFleet(t *testing.T, s *postgres.Store, size int) *fleetOf {
-	f := &fleetOf{acks: make(chan struct{}, 1<<16), acked: map[string][]int64{}}
+func startFleet(t *testing.T, s *postgres.Store, size int) *testFleet {
+	f := &testFleet{acks: make(chan struct{}, 1<<16), acked: map[string][]int64{}}
 	for n := range size {
 		f.wg.Go(func() { f.run(t, s, fmt.Sprintf("cell-%02d", n)) })
 	}
-	t.Cleanup(f.end)
+	t.Cleanup(f.stopAndWait)
 	return f
 }
 
-func (f *fleetOf) run(t *testing.T, s *postgres.Store, name string) {
+func (f *testFleet) run(t *testing.T, s *postgres.Store, name string) {
 	version := int64(0)
 	for number := int64(1); !f.stop.Load() && t.Context().Err() == nil; {
 		r := report(name, version+1, "")
@@ -81,8 +81,8 @@ func (f *fleetOf) run(t *testing.T, s *postgres.Store, name string) {
 	}
 }
 
-// more waits for so many acknowledgements from now on.
-func (f *fleetOf) more(t *testing.T, n int) {
+// waitForMore waits for so many acknowledgements from now on.
+func (f *testFleet) waitForMore(t *testing.T, n int) {
 	t.Helper()
 	for len(f.acks) > 0 {
 		<-f.acks
@@ -96,15 +96,15 @@ func (f *fleetOf) more(t *testing.T, n int) {
 	}
 }
 
-func (f *fleetOf) end() {
+func (f *testFleet) stopAndWait() {
 	f.stop.Store(true)
 	f.wg.Wait()
 }
 
-// nothingLost holds what was acknowledged against what is there.
-func (f *fleetOf) nothingLost(t *testing.T, s *postgres.Store) {
+// wantNothingLost holds what was acknowledged against what is there.
+func (f *testFleet) wantNothingLost(t *testing.T, s *postgres.Store) {
 	t.Helper()
-	f.end()
+	f.stopAndWait()
 	total := 0
 	for name, numbers := range f.acked {
 		kept, err := s.Events(t.Context(), name, 1<<20)
@@ -133,7 +133,7 @@ func TestSessionsKilled(t *testing.T) {
 	s := openWith(t, url, postgres.Options{History: 1 << 20})
 	f := startFleet(t, s, 16)
 	for range 10 {
-		f.more(t, 100)
+		f.waitForMore(t, 100)
 		must(t, server.KillSessions(t.Context(), url))
 		if err := s.RecordSeen(t.Context(), "4f0c", nil); err != nil {
 			t.Errorf("a ledger write after the sessions were killed: %v", err)
@@ -142,8 +142,8 @@ func TestSessionsKilled(t *testing.T) {
 			t.Errorf("a read after the sessions were killed: %v", err)
 		}
 	}
-	f.more(t, 100)
-	f.nothingLost(t, s)
+	f.waitForMore(t, 100)
+	f.wantNothingLost(t, s)
 	if n := f.busy.Load(); n > 0 {
 		t.Errorf("%d reports were not tried again", n)
 	}
@@ -161,18 +161,18 @@ func TestServerRestart(t *testing.T) {
 	f := startFleet(t, s, 16)
 	for i, end := range []func() error{own.Crash, own.Stop, own.Crash} {
 		all(t, told) // it listens: at the start, and after each restart
-		f.more(t, 200)
+		f.waitForMore(t, 200)
 		must(t, end())
 		if err := s.Ready(t.Context()); !errors.Is(err, plan.ErrBusy) {
 			t.Errorf("without a server: %v, not ErrBusy", err)
 		}
 		must(t, own.Restart(t.Context()))
-		f.more(t, 200)
+		f.waitForMore(t, 200)
 		if err := s.Ready(t.Context()); err != nil {
 			t.Errorf("restart %d: %v", i, err)
 		}
 	}
-	f.nothingLost(t, s)
+	f.wantNothingLost(t, s)
 }
 
 // all waits until everything was told of.
@@ -305,8 +305,8 @@ func TestAnswerLost(t *testing.T) {
 	must(t, s.Report(t.Context(), first))
 
 	// Whoever holds the channel's row keeps the report's last statement waiting, the commit behind it.
-	do(t, beside, `BEGIN`)
-	do(t, beside, `UPDATE served SET sequence = sequence WHERE channel = 'staging'`)
+	execSQL(t, beside, `BEGIN`)
+	execSQL(t, beside, `UPDATE served SET sequence = sequence WHERE channel = 'staging'`)
 	second := report("acme", 2, "second")
 	second[0].State.Sequence = 2
 	second[0].Boot, second[0].Events = "b", []cells.Event{{Number: 1, Kind: "healed"}}
@@ -314,7 +314,7 @@ func TestAnswerLost(t *testing.T) {
 	go func() { answer <- s.Report(t.Context(), second) }()
 	waiting(t, watch)
 	link.Break()
-	do(t, beside, `COMMIT`)
+	execSQL(t, beside, `COMMIT`)
 	if err := <-answer; err != nil {
 		t.Errorf("the report: %v", err)
 	}
@@ -335,16 +335,16 @@ func TestAnswerOfARecordLost(t *testing.T) {
 	url := server.Start(t)
 	over, link := server.Through(t, url)
 	s, beside, watch := openWith(t, over, postgres.Options{}), connect(t, url), connect(t, url)
-	do(t, beside, `CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END $$`)
-	do(t, beside, `CREATE CONSTRAINT TRIGGER wait AFTER INSERT OR UPDATE OR DELETE ON records DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait()`)
+	execSQL(t, beside, `CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END $$`)
+	execSQL(t, beside, `CREATE CONSTRAINT TRIGGER wait AFTER INSERT OR UPDATE OR DELETE ON records DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait()`)
 	lost := func(write func() error) error {
 		t.Helper()
-		do(t, beside, `SELECT pg_advisory_lock(1)`) // for which a commit waits
+		execSQL(t, beside, `SELECT pg_advisory_lock(1)`) // for which a commit waits
 		answer := make(chan error, 1)
 		go func() { answer <- write() }()
 		waiting(t, watch)
 		link.Break()
-		do(t, beside, `SELECT pg_advisory_unlock(1)`)
+		execSQL(t, beside, `SELECT pg_advisory_unlock(1)`)
 		return <-answer
 	}
 	r := records.Record{Kind: "session", Key: "ada", Body: json.RawMessage(`1`)}
@@ -375,9 +375,9 @@ func TestLocked(t *testing.T) {
 	url := server.Start(t)
 	s, rival := openWith(t, url, postgres.Options{Timeout: 200 * time.Millisecond}), connect(t, url)
 	must(t, s.Report(t.Context(), report("acme", 1, "")))
-	do(t, rival, `BEGIN`)
-	do(t, rival, `SELECT FROM lease FOR UPDATE`)
-	do(t, rival, `SELECT FROM cells FOR UPDATE`)
+	execSQL(t, rival, `BEGIN`)
+	execSQL(t, rival, `SELECT FROM lease FOR UPDATE`)
+	execSQL(t, rival, `SELECT FROM cells FOR UPDATE`)
 	if err := s.Report(t.Context(), report("acme", 2, "")); !errors.Is(err, plan.ErrBusy) {
 		t.Errorf("report: %v, not ErrBusy", err)
 	}
@@ -390,7 +390,7 @@ func TestLocked(t *testing.T) {
 	if _, err := s.Observed(t.Context()); err != nil {
 		t.Errorf("a reader waits for a writer: %v", err)
 	}
-	do(t, rival, `ROLLBACK`)
+	execSQL(t, rival, `ROLLBACK`)
 	if err := errors.Join(s.Report(t.Context(), report("acme", 2, "")), s.RecordSeen(t.Context(), "4f0c", nil), s.Ready(t.Context())); err != nil {
 		t.Errorf("once the lock is free: %v", err)
 	}
@@ -399,9 +399,9 @@ func TestLocked(t *testing.T) {
 // failOn makes the database refuse what matches, as it refuses by itself.
 func failOn(t *testing.T, conn *pgx.Conn, table, condition, code string) (heal func()) {
 	t.Helper()
-	do(t, conn, fmt.Sprintf(`CREATE FUNCTION fail_%s() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'as the test says' USING ERRCODE = '%s'; END $$`, table, code))
-	do(t, conn, fmt.Sprintf(`CREATE TRIGGER fail BEFORE INSERT OR UPDATE ON %s FOR EACH ROW WHEN (%s) EXECUTE FUNCTION fail_%s()`, table, condition, table))
-	return func() { t.Helper(); do(t, conn, fmt.Sprintf(`DROP TRIGGER fail ON %s`, table)) }
+	execSQL(t, conn, fmt.Sprintf(`CREATE FUNCTION fail_%s() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'as the test says' USING ERRCODE = '%s'; END $$`, table, code))
+	execSQL(t, conn, fmt.Sprintf(`CREATE TRIGGER fail BEFORE INSERT OR UPDATE ON %s FOR EACH ROW WHEN (%s) EXECUTE FUNCTION fail_%s()`, table, condition, table))
+	return func() { t.Helper(); execSQL(t, conn, fmt.Sprintf(`DROP TRIGGER fail ON %s`, table)) }
 }
 
 // Fault 9: a full disk rolls the write back and says so; the store heals when there is room.

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	beatEvery  = 500 * time.Millisecond // so that each second has at least one
-	beatWithin = 2 * time.Second
+	pingInterval = 500 * time.Millisecond // so that each second has at least one
+	pingTimeout  = 2 * time.Second
 )
 
 // Follow tells what others write, as the database sends it, over a connection of its own. After every time that it
@@ -22,29 +22,29 @@ const (
 func (s *Store) Follow(ctx context.Context, told func(engine.StoreUpdate)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(s.life, cancel)()
+	defer context.AfterFunc(s.lifetime, cancel)()
 	for failed := 0; ; failed++ {
-		err := s.listen(ctx, func(n engine.StoreUpdate) { failed = 0; told(n) })
-		if s.life.Err() != nil {
+		err := s.listenOnce(ctx, func(n engine.StoreUpdate) { failed = 0; told(n) })
+		if s.lifetime.Err() != nil {
 			return ErrClosed
 		}
 		if ctx.Err() != nil {
 			return nil
 		}
 		s.log.Warn().Err(err).Msg("not told of what others write: connecting again")
-		_ = backoff.Sleep(ctx, pause(failed, 50*time.Millisecond, 2*time.Second, rand.Float64()))
+		_ = backoff.Sleep(ctx, retryDelay(failed, 50*time.Millisecond, 2*time.Second, rand.Float64()))
 	}
 }
 
-// listen tells of what comes over one connection, until that fails.
-func (s *Store) listen(ctx context.Context, told func(engine.StoreUpdate)) error {
-	conn, err := s.listening(ctx)
+// listenOnce tells of what comes over one connection, until that fails.
+func (s *Store) listenOnce(ctx context.Context, told func(engine.StoreUpdate)) error {
+	conn, err := s.connectListener(ctx)
 	if err != nil {
 		return err
 	}
-	defer hangUp(ctx, conn)
+	defer closeConn(ctx, conn)
 	told(engine.StoreUpdate{All: true})
-	beat, compare := time.Now().Add(beatEvery), time.Now().Add(s.compare)
+	beat, compare := time.Now().Add(pingInterval), time.Now().Add(s.compare)
 	for {
 		until, cancel := context.WithDeadline(ctx, beat)
 		n, err := conn.WaitForNotification(until)
@@ -52,7 +52,7 @@ func (s *Store) listen(ctx context.Context, told func(engine.StoreUpdate)) error
 		cancel()
 		switch {
 		case err == nil:
-			if news, ok := s.readNote(n.Payload); ok {
+			if news, ok := s.decodeNotification(n.Payload); ok {
 				told(news)
 			}
 		case !timedOut || conn.IsClosed():
@@ -63,54 +63,54 @@ func (s *Store) listen(ctx context.Context, told func(engine.StoreUpdate)) error
 		}
 		news := engine.StoreUpdate{}
 		if time.Now().After(compare) {
-			missed, err := s.unheard(ctx, conn)
+			missed, err := s.missedCells(ctx, conn)
 			if err != nil {
 				return err
 			}
 			news = engine.StoreUpdate{Cells: missed, Material: len(missed) > 0, Known: true, Flags: true}
 			compare = time.Now().Add(s.compare)
-		} else if err := s.beat(ctx, conn); err != nil {
+		} else if err := s.ping(ctx, conn); err != nil {
 			return err
 		}
 		told(news)
-		beat = time.Now().Add(beatEvery)
+		beat = time.Now().Add(pingInterval)
 	}
 }
 
-// listening connects, listens, and takes note of the versions that All will tell of.
-func (s *Store) listening(ctx context.Context) (*pgx.Conn, error) {
+// connectListener connects, listens, and takes note of the versions that All will tell of.
+func (s *Store) connectListener(ctx context.Context) (*pgx.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	conn, err := pgx.ConnectConfig(ctx, s.config.Copy())
 	if err != nil {
 		return nil, err
 	}
-	if _, err = conn.Exec(ctx, `LISTEN `+topic); err == nil {
-		_, err = s.unheard(ctx, conn)
+	if _, err = conn.Exec(ctx, `LISTEN `+notifyChannel); err == nil {
+		_, err = s.missedCells(ctx, conn)
 	}
 	if err != nil {
-		hangUp(ctx, conn)
+		closeConn(ctx, conn)
 		return nil, err
 	}
 	return conn, nil
 }
 
-// hangUp closes a connection, also after ctx, but waits for no server that does not answer.
-func hangUp(ctx context.Context, conn *pgx.Conn) {
+// closeConn closes a connection, also after ctx, but waits for no server that does not answer.
+func closeConn(ctx context.Context, conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	_ = conn.Close(ctx) // nothing was under way
 }
 
-func (s *Store) beat(ctx context.Context, conn *pgx.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, beatWithin)
+func (s *Store) ping(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
 	_, err := conn.Exec(ctx, `SELECT 1`)
 	return err
 }
 
-// unheard gives the cells whose reports were neither told of nor written here.
-func (s *Store) unheard(ctx context.Context, conn *pgx.Conn) ([]string, error) {
+// missedCells gives the cells whose reports were neither told of nor written here.
+func (s *Store) missedCells(ctx context.Context, conn *pgx.Conn) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	found, err := conn.Query(ctx, `SELECT name, version FROM cells`)
@@ -127,5 +127,5 @@ func (s *Store) unheard(ctx context.Context, conn *pgx.Conn) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.news.missed(kept), nil
+	return s.versions.takeMissed(kept), nil
 }

@@ -34,7 +34,7 @@ func TestMigrations(t *testing.T) {
 		t.Run(fmt.Sprint("from ", version), func(t *testing.T) {
 			t.Parallel()
 			url := server.Start(t)
-			made(t, url, int64(version))
+			wasCommitted(t, url, int64(version))
 			for range 2 { // once up to date, and once as it is then
 				s := open(t, url)
 				wantOldData(t, s)
@@ -45,8 +45,8 @@ func TestMigrations(t *testing.T) {
 	}
 }
 
-// made makes a database of a schema, with its data, as the version of then left it.
-func made(t *testing.T, url string, version int64) {
+// wasCommitted makes a database of a schema, with its data, as the version of then left it.
+func wasCommitted(t *testing.T, url string, version int64) {
 	t.Helper()
 	data, err := os.ReadFile(fmt.Sprintf("testdata/migrations/%05d.sql", version))
 	if err != nil {

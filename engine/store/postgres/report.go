@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	compactBy = 100 // a cell's events are cut back after so many new ones
-	maxText   = 200 // bytes of a column that a cell's words go into; the body has them whole
+	trimEvery     = 100 // a cell's events are cut back after so many new ones
+	maxTextLength = 200 // bytes of a column that a cell's words go into; the body has them whole
 )
 
 // Report keeps cells' states and events, all or none of the batch, durable when it returns. Each state's version must be
@@ -29,51 +29,51 @@ func (s *Store) Report(ctx context.Context, batch []plan.Reported) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	r, err := rows.Reported(batch)
+	r, err := rows.EncodeReports(batch)
 	if err != nil || r.Empty() {
 		return err
 	}
 	for _, c := range r.Cells {
-		if clean(c.Name) != c.Name {
+		if cleanText(c.Name) != c.Name {
 			return fmt.Errorf("keep a report: %.80q is no cell's name", c.Name)
 		}
 	}
-	return s.queue.Keep(ctx, r)
+	return s.queue.Submit(ctx, r)
 }
 
-// clean makes text of a cell's words that PostgreSQL takes: what one cell says must not fail the commit of others.
-func clean(text string) string {
-	if len(text) <= maxText && utf8.ValidString(text) && !strings.ContainsRune(text, 0) {
+// cleanText makes text of a cell's words that PostgreSQL takes: what one cell says must not fail the commit of others.
+func cleanText(text string) string {
+	if len(text) <= maxTextLength && utf8.ValidString(text) && !strings.ContainsRune(text, 0) {
 		return text
 	}
 	text = strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
-	if len(text) <= maxText {
+	if len(text) <= maxTextLength {
 		return text
 	}
-	return strings.ToValidUTF8(text[:maxText], "") // a letter cut in two goes
+	return strings.ToValidUTF8(text[:maxTextLength], "") // a letter cut in two goes
 }
 
-// writer writes reports in batches, as the queue's one goroutine.
-type writer struct {
+// batchWriter writes reports in batches, as the queue's one goroutine.
+type batchWriter struct {
 	*Store
-	fresh map[string]int // events by cell since they were last cut back
+	newEvents map[string]int // events by cell since they were last cut back
 }
 
-// writer gives what the queue calls to write a batch.
-func (s *Store) writer() func([]*rows.Report) (map[*rows.Report]error, error) {
-	w := &writer{Store: s, fresh: map[string]int{}}
-	return w.write
+// newBatchWriter gives what the queue calls to write a batch.
+func (s *Store) newBatchWriter() func([]*rows.Report) (map[*rows.Report]error, error) {
+	w := &batchWriter{Store: s, newEvents: map[string]int{}}
+	return w.writeBatch
 }
 
-// write keeps a batch in one transaction; where one report can't be kept for what it is, each in its own.
-func (w *writer) write(batch []*rows.Report) (refused map[*rows.Report]error, err error) {
-	refused, err = w.together(batch)
-	if len(batch) == 1 || !poisonous(err) {
+// writeBatch keeps a batch in one transaction; where one report can't be kept for what it is, each in its own.
+func (w *batchWriter) writeBatch(batch []*rows.Report) (refused map[*rows.Report]error, err error) {
+	refused, err = w.writeTogether(batch)
+	if len(batch) == 1 || !isDataError(err) {
 		return refused, err
 	}
 	refused = map[*rows.Report]error{}
 	for _, r := range batch {
-		alone, err := w.together([]*rows.Report{r})
+		alone, err := w.writeTogether([]*rows.Report{r})
 		if refused[r] = alone[r]; err != nil {
 			refused[r] = err
 		}
@@ -81,47 +81,47 @@ func (w *writer) write(batch []*rows.Report) (refused map[*rows.Report]error, er
 	return refused, nil
 }
 
-// together keeps a batch in one transaction. At first it takes each cell to have the version that its report was folded
+// writeTogether keeps a batch in one transaction. At first it takes each cell to have the version that its report was folded
 // on, as nearly all have, and writes in one round trip; the database refuses the whole where one has not. Then it locks
 // the rows, and looks.
-func (w *writer) together(batch []*rows.Report) (map[*rows.Report]error, error) {
+func (w *batchWriter) writeTogether(batch []*rows.Report) (map[*rows.Report]error, error) {
 	var a rows.Admitted
 	looks := false
-	err := w.try(context.Background(), w.reports, "keep reports", func(ctx context.Context, t *trial) error {
-		if !looks && !t.unsure {
-			before := presumed(batch)
+	err := w.retryWrite(context.Background(), w.reports, "keep reports", func(ctx context.Context, t *attempt) error {
+		if !looks && !t.maybeCommitted {
+			before := presumedVersions(batch)
 			a = rows.Admit(batch, maps.Clone(before))
-			err := w.keep(ctx, t, batch, a, before)
-			if looks = code(err) == otherVersion; !looks {
+			err := w.writeAdmitted(ctx, t, batch, a, before)
+			if looks = sqlState(err) == versionMismatch; !looks {
 				return err
 			}
 		}
-		before, bodies, err := lockCells(ctx, t, rows.Names(batch))
+		before, bodies, err := lockCells(ctx, t, rows.CellNames(batch))
 		if err != nil {
 			return err
 		}
-		if t.unsure && made(a.Cells, before, bodies) {
+		if t.maybeCommitted && wasCommitted(a.Cells, before, bodies) {
 			return rollback(ctx, t)
 		}
 		if a = rows.Admit(batch, maps.Clone(before)); len(a.Cells) == 0 {
 			return rollback(ctx, t)
 		}
-		err = w.keep(ctx, t, batch, a, before)
-		if code(err) == otherVersion { // a new cell's row was made by another process at this moment
-			return fmt.Errorf("%w: %w", errAgain, err)
+		err = w.writeAdmitted(ctx, t, batch, a, before)
+		if sqlState(err) == versionMismatch { // a new cell's row was made by another process at this moment
+			return fmt.Errorf("%w: %w", errRetry, err)
 		}
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	w.served.Wrote(a.Served)
-	w.news.wrote(versions(batch, a))
+	w.served.MarkWritten(a.Served)
+	w.versions.recordWritten(admittedVersions(batch, a))
 	return a.Refused, nil
 }
 
-// presumed gives the versions that cells have if none of the reports is stale.
-func presumed(batch []*rows.Report) map[string]int64 {
+// presumedVersions gives the versions that cells have if none of the reports is stale.
+func presumedVersions(batch []*rows.Report) map[string]int64 {
 	before := make(map[string]int64, len(batch))
 	for _, r := range batch {
 		for _, c := range r.Cells {
@@ -135,16 +135,16 @@ func presumed(batch []*rows.Report) map[string]int64 {
 
 // lockCells begins the transaction and locks the rows of the named cells, always in the same order. Bodies are given only
 // where an earlier attempt may have been made.
-func lockCells(ctx context.Context, t *trial, names []string) (kept map[string]int64, bodies map[string]string, err error) {
+func lockCells(ctx context.Context, t *attempt, names []string) (kept map[string]int64, bodies map[string]string, err error) {
 	kept, bodies = make(map[string]int64, len(names)), map[string]string{}
 	b := &pgx.Batch{}
 	b.Queue(`BEGIN`)
-	b.Queue(`SELECT name, version, CASE WHEN $2 THEN body ELSE '' END FROM cells WHERE name = ANY($1) ORDER BY name FOR UPDATE`, names, t.unsure).
+	b.Queue(`SELECT name, version, CASE WHEN $2 THEN body ELSE '' END FROM cells WHERE name = ANY($1) ORDER BY name FOR UPDATE`, names, t.maybeCommitted).
 		Query(func(found pgx.Rows) error {
 			var name, body string
 			var version int64
 			_, err := pgx.ForEachRow(found, []any{&name, &version, &body}, func() error {
-				if kept[name] = version; t.unsure {
+				if kept[name] = version; t.maybeCommitted {
 					bodies[name] = body
 				}
 				return nil
@@ -154,14 +154,14 @@ func lockCells(ctx context.Context, t *trial, names []string) (kept map[string]i
 	return kept, bodies, t.conn.SendBatch(ctx, b).Close()
 }
 
-func rollback(ctx context.Context, t *trial) error {
+func rollback(ctx context.Context, t *attempt) error {
 	_, err := t.conn.Exec(ctx, `ROLLBACK`)
 	return err
 }
 
-// made tells whether an attempt, whose answer was lost, was committed: all of its rows are there, or none. A row that
+// wasCommitted tells whether an attempt, whose answer was lost, was committed: all of its rows are there, or none. A row that
 // another process wrote on top of it shows it too, by its version.
-func made(attempt []rows.Cell, kept map[string]int64, bodies map[string]string) bool {
+func wasCommitted(attempt []rows.Cell, kept map[string]int64, bodies map[string]string) bool {
 	if len(attempt) == 0 {
 		return false
 	}
@@ -176,19 +176,19 @@ func made(attempt []rows.Cell, kept map[string]int64, bodies map[string]string) 
 	return false // every one was written by others since: stale, which is read and folded again
 }
 
-// keep writes what was admitted, and commits, in one round trip. Cells have the versions of before, else the error's
+// writeAdmitted writes what was admitted, and commits, in one round trip. Cells have the versions of before, else the error's
 // code is otherVersion and nothing is written.
-func (w *writer) keep(ctx context.Context, t *trial, batch []*rows.Report, a rows.Admitted, before map[string]int64) error {
+func (w *batchWriter) writeAdmitted(ctx context.Context, t *attempt, batch []*rows.Report, a rows.Admitted, before map[string]int64) error {
 	b := &pgx.Batch{}
 	queueCells(b, a.Cells, before)
 	queueEvents(b, a.Events)
-	if names := w.compact(a.Events); len(names) > 0 {
+	if names := w.cellsToTrim(a.Events); len(names) > 0 {
 		b.Queue(`DELETE FROM events e USING (SELECT cell, (SELECT id FROM events x WHERE x.cell = c.cell ORDER BY id DESC LIMIT 1 OFFSET $2) AS upto
 			FROM unnest($1::text[]) AS c (cell)) AS old WHERE e.cell = old.cell AND e.id <= old.upto`, names, w.history)
 	}
-	news := w.Store.served.News(cleaned(a.Served))
+	news := w.Store.served.Unwritten(cleanSequences(a.Served))
 	tables.RaiseServed(&transaction{queued: b}, news)
-	if err := w.queueNews(b, batch, a, len(news) > 0); err != nil {
+	if err := w.queueNotification(b, batch, a, len(news) > 0); err != nil {
 		return err
 	}
 	inside := t.conn.PgConn().TxStatus() == 'T' // else what is sent together is one transaction, committed at its end
@@ -203,9 +203,9 @@ func (w *writer) keep(ctx context.Context, t *trial, batch []*rows.Report, a row
 	return err
 }
 
-// otherVersion is the error, a division by zero, by which a statement refuses to be committed where a row did not have
+// versionMismatch is the error, a division by zero, by which a statement refuses to be committed where a row did not have
 // the version that it should.
-const otherVersion = "22012"
+const versionMismatch = "22012"
 
 // queueCells writes states over the versions of before; where there was none, as new rows. In order of their names, as
 // everybody locks them.
@@ -251,7 +251,7 @@ type cellColumns struct {
 func (l *cellColumns) add(c rows.Cell, before int64) {
 	l.names, l.bodies, l.before = append(l.names, c.Name), append(l.bodies, c.Body), append(l.before, before)
 	l.versions, l.reported = append(l.versions, c.Version), append(l.reported, c.LastReport)
-	l.channels, l.releases, l.states = append(l.channels, clean(c.Channel)), append(l.releases, clean(c.Release)), append(l.states, clean(c.State))
+	l.channels, l.releases, l.states = append(l.channels, cleanText(c.Channel)), append(l.releases, cleanText(c.Release)), append(l.states, cleanText(c.State))
 }
 
 func queueEvents(b *pgx.Batch, events []rows.Event) {
@@ -261,39 +261,39 @@ func queueEvents(b *pgx.Batch, events []rows.Event) {
 	n := len(events)
 	cells, boots, bodies, numbers := make([]string, n), make([]string, n), make([]string, n), make([]int64, n)
 	for i, e := range events {
-		cells[i], boots[i], numbers[i], bodies[i] = e.Cell, clean(e.Boot), e.Number, e.Body
+		cells[i], boots[i], numbers[i], bodies[i] = e.Cell, cleanText(e.Boot), e.Number, e.Body
 	}
 	b.Queue(`INSERT INTO events (cell, boot, number, body) SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[])
 		ON CONFLICT (cell, boot, number) DO NOTHING`, cells, boots, numbers, bodies)
 }
 
-// compact gives the cells that wrote much since their history was last cut back, or write for the first time.
-func (w *writer) compact(events []rows.Event) []string {
+// cellsToTrim gives the cells that wrote much since their history was last cut back, or write for the first time.
+func (w *batchWriter) cellsToTrim(events []rows.Event) []string {
 	due := map[string]bool{}
 	for _, e := range events {
-		n, known := w.fresh[e.Cell]
-		if w.fresh[e.Cell] = n + 1; !known || n+1 >= compactBy {
-			w.fresh[e.Cell] = 0
+		n, known := w.newEvents[e.Cell]
+		if w.newEvents[e.Cell] = n + 1; !known || n+1 >= trimEvery {
+			w.newEvents[e.Cell] = 0
 			due[e.Cell] = true
 		}
 	}
 	return slices.Sorted(maps.Keys(due))
 }
 
-func cleaned(all []rows.Sequence) []rows.Sequence {
+func cleanSequences(all []rows.Sequence) []rows.Sequence {
 	for i := range all {
-		all[i].Channel = clean(all[i].Channel)
+		all[i].Channel = cleanText(all[i].Channel)
 	}
 	return all
 }
 
-// queueNews tells others at once of reports that say something new.
-func (w *writer) queueNews(b *pgx.Batch, batch []*rows.Report, a rows.Admitted, known bool) error {
-	material, _ := versions(batch, a)
+// queueNotification tells others at once of reports that say something new.
+func (w *batchWriter) queueNotification(b *pgx.Batch, batch []*rows.Report, a rows.Admitted, known bool) error {
+	material, _ := admittedVersions(batch, a)
 	if len(material) == 0 && !known {
 		return nil
 	}
-	n := note{By: w.name, Cells: slices.Sorted(maps.Keys(material)), Versions: []int64{}, Material: len(material) > 0, Known: known}
+	n := notification{By: w.name, Cells: slices.Sorted(maps.Keys(material)), Versions: []int64{}, Material: len(material) > 0, Known: known}
 	for _, name := range n.Cells {
 		n.Versions = append(n.Versions, material[name])
 	}
@@ -301,12 +301,12 @@ func (w *writer) queueNews(b *pgx.Batch, batch []*rows.Report, a rows.Admitted, 
 	if err != nil {
 		return err
 	}
-	b.Queue(notify, payloads)
+	b.Queue(notifyStatement, payloads)
 	return nil
 }
 
-// versions gives what was admitted, apart for those that say something new and those that do not.
-func versions(batch []*rows.Report, a rows.Admitted) (material, still map[string]int64) {
+// admittedVersions gives what was admitted, apart for those that say something new and those that do not.
+func admittedVersions(batch []*rows.Report, a rows.Admitted) (material, still map[string]int64) {
 	material, still = map[string]int64{}, make(map[string]int64, len(a.Cells))
 	for _, c := range a.Cells {
 		still[c.Name] = c.Version

@@ -63,16 +63,16 @@ type Store struct {
 	reports *pgxpool.Pool // one connection, of the queue's writer
 	queue   *rows.Queue   // nil until the pools are open
 
-	life context.Context // ended by Close
-	end  context.CancelFunc
-	news *news
-	told sync.WaitGroup // the goroutine that sends news
+	lifetime    context.Context // ended by Close
+	endLifetime context.CancelFunc
+	versions    *versionTracker
+	background  sync.WaitGroup // the goroutine that sends news
 
-	failed atomic.Pointer[error] // of the last write; nil: it went well
-	reads  atomic.Int64
-	served rows.Sequences
-	asked  atomic.Bool  // Lead was called
-	term   atomic.Int64 // the newest that this store led; 0: none
+	writeErr       atomic.Pointer[error] // of the last write; nil: it went well
+	reads          atomic.Int64
+	served         rows.Sequences
+	leaseRequested atomic.Bool  // Lead was called
+	term           atomic.Int64 // the newest that this store led; 0: none
 }
 
 var (
@@ -93,16 +93,16 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 		log: o.Log, name: rand.Text(), history: o.History, timeout: o.Timeout, clock: o.Now, config: config.ConnConfig.Copy(),
 		compare: cmp.Or(o.Compare, 30*time.Second),
 	}
-	s.Tables, s.news = tables.New(database{s}, dialect, &s.served), newNews(s.name)
-	s.life, s.end = context.WithCancel(context.Background())
+	s.Tables, s.versions = tables.New(database{s}, dialect, &s.served), newVersionTracker(s.name)
+	s.lifetime, s.endLifetime = context.WithCancel(context.Background())
 	where := fmt.Sprintf("open database %s at %s", s.config.Database, s.config.Host)
 	if err := s.open(ctx, config); err != nil {
 		s.closePools()
-		return nil, wrap(where, err)
+		return nil, wrapError(where, err)
 	}
 	s.log.Debug().Str("host", s.config.Host).Str("database", s.config.Database).Msg("store opened")
-	s.queue = rows.NewQueue(s.writer())
-	s.told.Go(s.tellStill)
+	s.queue = rows.NewQueue(s.newBatchWriter())
+	s.background.Go(s.sendUnchanged)
 	return s, nil
 }
 
@@ -110,15 +110,15 @@ func (s *Store) open(ctx context.Context, config *pgxpool.Config) (err error) {
 	if err = migrate(ctx, s.config); err != nil {
 		return err
 	}
-	if s.pool, err = pgxpool.NewWithConfig(s.life, config); err != nil {
+	if s.pool, err = pgxpool.NewWithConfig(s.lifetime, config); err != nil {
 		return err
 	}
-	if s.reports, err = pgxpool.NewWithConfig(s.life, forReports(config)); err != nil {
+	if s.reports, err = pgxpool.NewWithConfig(s.lifetime, reportPoolConfig(config)); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	now, err := s.at(ctx, s.pool)
+	now, err := s.readClock(ctx, s.pool)
 	if err != nil {
 		return err
 	}
@@ -136,14 +136,14 @@ func (s *Store) open(ctx context.Context, config *pgxpool.Config) (err error) {
 // Close writes what was handed over, sends the news, then closes the connections. Later calls answer ErrClosed.
 func (s *Store) Close() error {
 	s.queue.Close()
-	s.end()
-	s.told.Wait()
+	s.endLifetime()
+	s.background.Wait()
 	s.closePools()
 	return nil
 }
 
 func (s *Store) closePools() {
-	s.end()
+	s.endLifetime()
 	for _, p := range []*pgxpool.Pool{s.pool, s.reports} {
 		if p != nil {
 			p.Close()
@@ -154,7 +154,7 @@ func (s *Store) closePools() {
 // Ready tells whether the store works. After a failed write it tries one again, so that it heals by itself.
 func (s *Store) Ready(ctx context.Context) error {
 	var readonly bool
-	err := s.read(ctx, "read the store", func(ctx context.Context, tx pgx.Tx) error {
+	err := s.readTx(ctx, "read the store", func(ctx context.Context, tx pgx.Tx) error {
 		return tx.QueryRow(ctx, `SELECT pg_is_in_recovery() FROM lease`).Scan(&readonly)
 	})
 	if err != nil {
@@ -163,11 +163,11 @@ func (s *Store) Ready(ctx context.Context) error {
 	if readonly {
 		return fmt.Errorf("try the store: %w: the server is a standby: give the primary's address", plan.ErrBusy)
 	}
-	if s.failed.Load() == nil {
+	if s.writeErr.Load() == nil {
 		return nil
 	}
 	// A few pages more, and back: a change in place would succeed on a full disk too.
-	return s.write(ctx, "try the store", func(ctx context.Context, tx pgx.Tx, _ bool) error {
+	return s.writeTx(ctx, "try the store", func(ctx context.Context, tx pgx.Tx, _ bool) error {
 		_, err := tx.Exec(ctx, `INSERT INTO facts (name, body) SELECT 'probe', string_agg(md5(random()::text), '') FROM generate_series(1, 2000)
 			ON CONFLICT (name) DO UPDATE SET body = excluded.body`)
 		if err != nil {

@@ -68,7 +68,7 @@ func TestCompare(t *testing.T) {
 	go func() { _ = s.Follow(t.Context(), func(n engine.StoreUpdate) { told <- n }) }()
 	all(t, told)
 	must(t, s.Report(t.Context(), report("bolt", 2, "")))
-	do(t, conn, `UPDATE cells SET version = version + 1 WHERE name = 'acme'`)
+	execSQL(t, conn, `UPDATE cells SET version = version + 1 WHERE name = 'acme'`)
 	for n := range told {
 		if len(n.Cells) > 0 {
 			if !slices.Equal(n.Cells, []string{"acme"}) || !n.Known {
@@ -156,7 +156,7 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 	t.Parallel()
 	address := server.Start(t)
 	open(t, address).Close()
-	do(t, connect(t, address), `INSERT INTO goose_db_version (version_id, is_applied) VALUES (999, true)`)
+	execSQL(t, connect(t, address), `INSERT INTO goose_db_version (version_id, is_applied) VALUES (999, true)`)
 	if _, err := postgres.Open(t.Context(), address, postgres.Options{}); err == nil || !strings.Contains(err.Error(), "newer sluice") {
 		t.Errorf("opened a newer schema: %v", err)
 	}

@@ -19,37 +19,39 @@ type database struct{ *Store }
 
 // Read reads as of one instant.
 func (d database) Read(ctx context.Context, op string, read func(tables.Reader) error) error {
-	return d.read(ctx, op, func(ctx context.Context, tx pgx.Tx) error { return read(d.begun(ctx, tx, false)) })
+	return d.readTx(ctx, op, func(ctx context.Context, tx pgx.Tx) error { return read(d.newTransaction(ctx, tx, false)) })
 }
 
 // Write writes whole and durably.
 func (d database) Write(ctx context.Context, op string, write func(tables.Tx) error) error {
-	return d.write(ctx, op, func(ctx context.Context, tx pgx.Tx, unsure bool) error { return d.begun(ctx, tx, unsure).run(write) })
+	return d.writeTx(ctx, op, func(ctx context.Context, tx pgx.Tx, unsure bool) error {
+		return d.newTransaction(ctx, tx, unsure).run(write)
+	})
 }
 
 // WriteAsLeader writes if this store leads. It locks the lease's row until the commit, so that nobody begins a new term
 // before, and so that a leader's writes come one after the other: caps and cursors need no locks of their own.
 func (d database) WriteAsLeader(ctx context.Context, op string, write func(tables.Tx) error) error {
-	return d.write(ctx, op, func(ctx context.Context, tx pgx.Tx, unsure bool) error {
+	return d.writeTx(ctx, op, func(ctx context.Context, tx pgx.Tx, unsure bool) error {
 		if err := d.fence(ctx, tx); err != nil {
 			return err
 		}
-		return d.begun(ctx, tx, unsure).run(write)
+		return d.newTransaction(ctx, tx, unsure).run(write)
 	})
 }
 
 // transaction is one as tables use it.
 type transaction struct {
-	ctx    context.Context // of this attempt
-	tx     pgx.Tx
-	store  *Store
-	unsure bool
-	queued *pgx.Batch
-	failed error // what could not be queued
+	ctx            context.Context // of this attempt
+	tx             pgx.Tx
+	store          *Store
+	maybeCommitted bool
+	queued         *pgx.Batch
+	failed         error // what could not be queued
 }
 
-func (s *Store) begun(ctx context.Context, tx pgx.Tx, unsure bool) *transaction {
-	return &transaction{ctx: ctx, tx: tx, store: s, unsure: unsure, queued: &pgx.Batch{}}
+func (s *Store) newTransaction(ctx context.Context, tx pgx.Tx, unsure bool) *transaction {
+	return &transaction{ctx: ctx, tx: tx, store: s, maybeCommitted: unsure, queued: &pgx.Batch{}}
 }
 
 func (t *transaction) run(write func(tables.Tx) error) error {
@@ -100,20 +102,20 @@ func (t *transaction) Insert(into string, all [][]any, onConflict string) {
 }
 
 // Now is the database's clock.
-func (t *transaction) Now() (time.Time, error) { return t.store.at(t.ctx, t.tx) }
+func (t *transaction) Now() (time.Time, error) { return t.store.readClock(t.ctx, t.tx) }
 
-// Tell sends a note with the transaction.
-func (t *transaction) Tell(n engine.StoreUpdate) {
-	payloads, err := note{By: t.store.name, Cells: n.Cells, Material: n.Material, Known: n.Known, Flags: n.Flags}.payloads()
+// Notify sends a note with the transaction.
+func (t *transaction) Notify(n engine.StoreUpdate) {
+	payloads, err := notification{By: t.store.name, Cells: n.Cells, Material: n.Material, Known: n.Known, Flags: n.Flags}.payloads()
 	if err != nil {
 		t.failed = err
 		return
 	}
-	t.Queue(notify, payloads)
+	t.Queue(notifyStatement, payloads)
 }
 
-// Unsure reports whether an earlier attempt may have been committed: its answer was lost.
-func (t *transaction) Unsure() bool { return t.unsure }
+// MaybeCommitted reports whether an earlier attempt may have been committed: its answer was lost.
+func (t *transaction) MaybeCommitted() bool { return t.maybeCommitted }
 
 // queueRows queues rows as arrays, one for each column.
 func queueRows(b *pgx.Batch, into string, all [][]any, onConflict string) {

@@ -6,8 +6,8 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// Names gives the cells of a batch, each once.
-func Names(batch []*Report) []string {
+// CellNames gives the cells of a batch, each once.
+func CellNames(batch []*Report) []string {
 	seen := make(map[string]struct{}, len(batch))
 	names := make([]string, 0, len(batch))
 	for _, r := range batch {
@@ -37,7 +37,7 @@ func Admit(batch []*Report, kept map[string]int64) Admitted {
 	a := Admitted{Cells: make([]Cell, 0, len(batch)), Served: make([]Sequence, 0, 4*len(batch))}
 	at := make(map[string]int, len(batch)) // of a cell's row in a.Cells
 	for _, r := range batch {
-		if err := raise(kept, r.Cells); err != nil {
+		if err := raiseVersions(kept, r.Cells); err != nil {
 			if a.Refused == nil {
 				a.Refused = map[*Report]error{}
 			}
@@ -59,8 +59,8 @@ func Admit(batch []*Report, kept map[string]int64) Admitted {
 	return a
 }
 
-// raise counts kept up for all of a report's cells, or, if one is stale, for none.
-func raise(kept map[string]int64, all []Cell) error {
+// raiseVersions counts kept up for all of a report's cells, or, if one is stale, for none.
+func raiseVersions(kept map[string]int64, all []Cell) error {
 	for i, c := range all {
 		if c.Version != kept[c.Name]+1 {
 			for _, done := range all[:i] {

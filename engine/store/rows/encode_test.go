@@ -73,7 +73,7 @@ func TestEncodedAsJSON(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := rows.Reported([]plan.Reported{{State: s}})
+		r, err := rows.EncodeReports([]plan.Reported{{State: s}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -81,7 +81,7 @@ func TestEncodedAsJSON(t *testing.T) {
 			t.Errorf("%s:\n got %s\nwant %s", name, got, want)
 		}
 	}
-	if _, err := rows.Reported([]plan.Reported{{State: &plan.CellState{Name: "a", LastReport: time.Date(12026, 1, 1, 0, 0, 0, 0, time.UTC)}}}); err == nil {
+	if _, err := rows.EncodeReports([]plan.Reported{{State: &plan.CellState{Name: "a", LastReport: time.Date(12026, 1, 1, 0, 0, 0, 0, time.UTC)}}}); err == nil {
 		t.Error("a year that JSON has no place for was kept")
 	}
 }
@@ -92,7 +92,7 @@ func BenchmarkReported(b *testing.B) {
 	s := &plan.CellState{Name: "cell-00001", LastReport: at, HealthySince: at, Granted: runs, Running: runs, Boots: []plan.Boot{{ID: "b1", First: at, Last: at, Sent: at}}}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := rows.Reported([]plan.Reported{{State: s}}); err != nil {
+		if _, err := rows.EncodeReports([]plan.Reported{{State: s}}); err != nil {
 			b.Fatal(err)
 		}
 	}

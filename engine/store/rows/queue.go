@@ -35,20 +35,20 @@ func NewQueue(write func(batch []*Report) (refused map[*Report]error, err error)
 	return q
 }
 
-// Keep hands a report over, and waits until it is durable. If ctx ends first, whether it was kept is not known.
-func (q *Queue) Keep(ctx context.Context, r *Report) error {
-	if err := q.hand(ctx, r); err != nil {
+// Submit hands a report over, and waits until it is durable. If ctx ends first, whether it was kept is not known.
+func (q *Queue) Submit(ctx context.Context, r *Report) error {
+	if err := q.enqueue(ctx, r); err != nil {
 		return err
 	}
 	select {
-	case err := <-r.answer:
+	case err := <-r.result:
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-func (q *Queue) hand(ctx context.Context, r *Report) error {
+func (q *Queue) enqueue(ctx context.Context, r *Report) error {
 	q.mu.RLock()
 	defer q.mu.RUnlock()
 	if q.closed {
@@ -84,21 +84,21 @@ func (q *Queue) run() {
 	defer close(q.done)
 	previous := 1
 	for first := range q.queue {
-		batch := q.gather(first, previous)
+		batch := q.collectBatch(first, previous)
 		refused, err := q.write(batch)
 		for _, r := range batch {
 			if err == nil {
-				r.answer <- refused[r]
+				r.result <- refused[r]
 			} else {
-				r.answer <- err
+				r.result <- err
 			}
 		}
 		previous = len(batch)
 	}
 }
 
-// gather takes what is waiting, up to maxBatch, and waits for more up to batchDelay while there are fewer than enough.
-func (q *Queue) gather(first *Report, enough int) []*Report {
+// collectBatch takes what is waiting, up to maxBatch, and waits for more up to batchDelay while there are fewer than enough.
+func (q *Queue) collectBatch(first *Report, enough int) []*Report {
 	batch := []*Report{first}
 	var late <-chan time.Time
 	for len(batch) < maxBatch {

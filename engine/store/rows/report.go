@@ -18,7 +18,7 @@ type Report struct {
 	Served   []Sequence
 	Material bool // one of them says something new
 
-	answer chan error // buffered: the caller may have gone
+	result chan error // buffered: the caller may have gone
 }
 
 // Cell is a cell's state as a row. Body is the whole of it; the rest is for people who look inside, and Version decides.
@@ -42,21 +42,21 @@ type Sequence struct {
 	Number  int64
 }
 
-// Reported spells reports out as rows, in the caller's goroutine: who writes them only writes.
-func Reported(batch []plan.Reported) (*Report, error) {
-	r := &Report{Cells: make([]Cell, 0, len(batch)), answer: make(chan error, 1)}
+// EncodeReports spells reports out as rows, in the caller's goroutine: who writes them only writes.
+func EncodeReports(batch []plan.Reported) (*Report, error) {
+	r := &Report{Cells: make([]Cell, 0, len(batch)), result: make(chan error, 1)}
 	for _, b := range batch {
 		if b.State == nil || b.State.Name == "" {
 			return nil, errors.New("keep a report: it names no cell")
 		}
-		if err := r.add(b); err != nil {
+		if err := r.addReported(b); err != nil {
 			return nil, err
 		}
 	}
 	return r, nil
 }
 
-func (r *Report) add(b plan.Reported) error {
+func (r *Report) addReported(b plan.Reported) error {
 	s := b.State
 	body, err := encodeState(s)
 	if err != nil {
@@ -99,8 +99,8 @@ func Millis(t time.Time) int64 {
 	return t.UnixMilli()
 }
 
-// Time reads what Millis gives.
-func Time(millis int64) time.Time {
+// FromMillis reads what Millis gives.
+func FromMillis(millis int64) time.Time {
 	if millis == 0 {
 		return time.Time{}
 	}

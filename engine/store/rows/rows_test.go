@@ -20,7 +20,7 @@ func versions(t *testing.T, of ...any) *rows.Report {
 	for i := 0; i < len(of); i += 2 {
 		batch = append(batch, plan.Reported{State: &plan.CellState{Name: of[i].(string), Version: int64(of[i+1].(int))}})
 	}
-	r, err := rows.Reported(batch)
+	r, err := rows.EncodeReports(batch)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestAdmit(t *testing.T) {
 // R2: sequences are kept of every channel that a cell names, but of those that the repository does not have.
 func TestServedByWord(t *testing.T) {
 	s := &plan.CellState{Name: "a", Channel: "staging", Sequence: 3, Applying: &cells.Assignment{Channel: "made-up", Sequence: 9}, Granted: &cells.Assignment{Sequence: 4}}
-	r, err := rows.Reported([]plan.Reported{{State: s, Strange: []string{"made-up"}}})
+	r, err := rows.EncodeReports([]plan.Reported{{State: s, Strange: []string{"made-up"}}})
 	if want := []rows.Sequence{{"staging", 3}, {"staging", 4}}; err != nil || !slices.Equal(r.Served, want) {
 		t.Errorf("kept %v (%v), want %v", r.Served, err, want)
 	}
@@ -88,7 +88,7 @@ func TestQueueShares(t *testing.T) {
 		var wg sync.WaitGroup
 		keep := func(r *rows.Report, want error) {
 			wg.Go(func() {
-				if err := q.Keep(t.Context(), r); !errors.Is(err, want) {
+				if err := q.Submit(t.Context(), r); !errors.Is(err, want) {
 					t.Errorf("answered %v, not %v", err, want)
 				}
 			})
@@ -108,7 +108,7 @@ func TestQueueShares(t *testing.T) {
 		}
 		q.Close()
 		q.Close()
-		if err := q.Keep(t.Context(), versions(t, "late", 1)); !errors.Is(err, rows.ErrClosed) {
+		if err := q.Submit(t.Context(), versions(t, "late", 1)); !errors.Is(err, rows.ErrClosed) {
 			t.Errorf("after Close: %v", err)
 		}
 	})

@@ -28,49 +28,49 @@ func grants(t *testing.T, open Open) {
 	for i, step := range steps {
 		at := noon.Add(time.Duration(i) * time.Minute)
 		for range 2 { // repeating changes nothing
-			must(t, give(ctx, s, []plan.Granted{{Cell: "acme", Assignment: *step.offer, At: at}}))
+			must(t, grantUncapped(ctx, s, []plan.Granted{{Cell: "acme", Assignment: *step.offer, At: at}}))
 		}
 		if step.stands {
 			newest = step.offer
 		}
-		same(t, step.name, newest, observed(t, s).Cells["acme"].Granted)
+		wantSame(t, step.name, newest, observed(t, s).Cells["acme"].Granted)
 	}
 	// A restored engine's batch of old and new: each cell for itself.
-	must(t, give(ctx, s, []plan.Granted{
+	must(t, grantUncapped(ctx, s, []plan.Granted{
 		{Cell: "acme", Assignment: *assignment("staging", 2, 1), At: noon},
 		{Cell: "bolt", Assignment: *assignment("staging", 2, 1), At: noon},
 	}))
 	o := observed(t, s)
-	same(t, "acme after the batch", newest, o.Cells["acme"].Granted)
-	same(t, "bolt, which never reported", &plan.CellState{Name: "bolt", Granted: assignment("staging", 2, 1), GrantedAt: noon}, o.Cells["bolt"])
+	wantSame(t, "acme after the batch", newest, o.Cells["acme"].Granted)
+	wantSame(t, "bolt, which never reported", &plan.CellState{Name: "bolt", Granted: assignment("staging", 2, 1), GrantedAt: noon}, o.Cells["bolt"])
 }
 
 func grantOverReport(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
-	must(t, give(ctx, s, []plan.Granted{{Cell: "acme", Assignment: *assignment("staging", 1, 9), At: noon}}))
+	must(t, grantUncapped(ctx, s, []plan.Granted{{Cell: "acme", Assignment: *assignment("staging", 1, 9), At: noon}}))
 	stale := state("acme", 8)
 	stale.Granted, stale.GrantedAt = assignment("staging", 1, 8), noon.Add(-time.Hour)
 	must(t, report(t, s, plan.Reported{State: stale}))
-	same(t, "the grant", assignment("staging", 1, 9), observed(t, s).Cells["acme"].Granted)
+	wantSame(t, "the grant", assignment("staging", 1, 9), observed(t, s).Cells["acme"].Granted)
 	// After a loss of the database a cell knows of a newer grant than we do (R26).
 	knows := state("acme", 12)
 	knows.Granted, knows.GrantedAt = assignment("staging", 1, 12), noon
 	must(t, report(t, s, plan.Reported{State: knows}))
-	same(t, "the grant that the cell told of", assignment("staging", 1, 12), observed(t, s).Cells["acme"].Granted)
+	wantSame(t, "the grant that the cell told of", assignment("staging", 1, 12), observed(t, s).Cells["acme"].Granted)
 }
 
 func served(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
 	must(t, report(t, s, plan.Reported{State: state("acme", 41)}, plan.Reported{State: state("acme", 40)}))
-	must(t, give(ctx, s, []plan.Granted{{Cell: "acme", Assignment: *assignment("dedicated", 1, 7), At: noon}}))
+	must(t, grantUncapped(ctx, s, []plan.Granted{{Cell: "acme", Assignment: *assignment("dedicated", 1, 7), At: noon}}))
 	_, err := s.Decided(ctx, []plan.Decided{{Commit: "c1", Channel: "edge", Sequence: 5}})
 	must(t, err)
-	same(t, "the sequences", map[string]int64{"staging": 41, "dedicated": 7, "edge": 5}, observed(t, s).Served)
+	wantSame(t, "the sequences", map[string]int64{"staging": 41, "dedicated": 7, "edge": 5}, observed(t, s).Served)
 	s = reopen(t, s, open)
 	applying := state("acme", 1)
 	applying.Applying = assignment("dedicated", 1, 8)
 	must(t, report(t, s, plan.Reported{State: applying}))
-	same(t, "the sequences later", map[string]int64{"staging": 41, "dedicated": 8, "edge": 5}, observed(t, s).Served)
+	wantSame(t, "the sequences later", map[string]int64{"staging": 41, "dedicated": 8, "edge": 5}, observed(t, s).Served)
 }
 
 func latches(t *testing.T, open Open) {
@@ -89,14 +89,14 @@ func latches(t *testing.T, open Open) {
 		Waves:    []plan.Through{{Channel: "staging", Sequence: 3, Digest: digest(3), Wave: 1, At: later}},
 		Rollouts: []plan.Rollout{{Channel: "staging", Sequence: 3, Since: later, Eligible: []string{"acme", "bolt"}}},
 	}))
-	same(t, "what was learned", first, observed(t, s).Learned)
+	wantSame(t, "what was learned", first, observed(t, s).Learned)
 	must(t, s.RecordLearned(ctx, plan.Learned{Finished: []plan.Finish{{Channel: "staging", Sequence: 4, Digest: digest(4), At: later}}}))
 	if got := observed(t, s).Learned.Finished; len(got) != 2 {
 		t.Errorf("%d finishes, not 2", len(got))
 	}
 	next := plan.Through{Channel: "staging", Sequence: 4, Digest: digest(4), Wave: 1, At: later}
 	must(t, s.RecordLearned(ctx, plan.Learned{Waves: []plan.Through{next}}))
-	same(t, "the waves of the newest head", []plan.Through{next}, observed(t, s).Learned.Waves)
+	wantSame(t, "the waves of the newest head", []plan.Through{next}, observed(t, s).Learned.Waves)
 }
 
 func observations(t *testing.T, open Open) {
@@ -106,7 +106,7 @@ func observations(t *testing.T, open Open) {
 	}
 	must(t, s.RecordObservations(ctx, []plan.Observation{answer(noon, "first"), {Gate: "check", Holds: true}}))
 	must(t, s.RecordObservations(ctx, []plan.Observation{answer(noon.Add(2*time.Minute), "newest"), answer(noon.Add(time.Minute), "late")}))
-	same(t, "the answers", []plan.Observation{{Gate: "check", Holds: true}, answer(noon.Add(2*time.Minute), "newest")}, observed(t, s).Observations)
+	wantSame(t, "the answers", []plan.Observation{{Gate: "check", Holds: true}, answer(noon.Add(2*time.Minute), "newest")}, observed(t, s).Observations)
 }
 
 func decidedOnce(t *testing.T, open Open) {
@@ -117,7 +117,7 @@ func decidedOnce(t *testing.T, open Open) {
 		t.Helper()
 		fresh, err := s.Decided(ctx, give)
 		must(t, err)
-		same(t, what, want, fresh)
+		wantSame(t, what, want, fresh)
 	}
 	decide("new", []plan.Decided{a, a}, []plan.Decided{a})
 	s = reopen(t, s, open) // killed before the announcement
@@ -145,8 +145,8 @@ func setAndCleared(t *testing.T, open Open) {
 	must(t, s.RecordRefusal(ctx, "dedicated", nil))
 	s = reopen(t, s, open)
 	o := observed(t, s)
-	same(t, "diverged", d, o.Diverged)
-	same(t, "refused", map[string]plan.Refusal{"staging": {Reason: "pre-receive hook", Until: noon}}, o.Refused)
+	wantSame(t, "diverged", d, o.Diverged)
+	wantSame(t, "refused", map[string]plan.Refusal{"staging": {Reason: "pre-receive hook", Until: noon}}, o.Refused)
 	must(t, s.RecordSeen(ctx, "77aa", nil))
 	o = observed(t, s)
 	if o.Diverged != nil || o.Seen != "77aa" {
@@ -169,7 +169,7 @@ func decisionsByCursor(t *testing.T, open Open) {
 	for _, want := range [][]plan.Decided{all[:3], all[3:], nil} {
 		found, next, err := s.Decisions(ctx, cursor, 3)
 		must(t, err)
-		same(t, fmt.Sprint("after ", cursor), want, found)
+		wantSame(t, fmt.Sprint("after ", cursor), want, found)
 		if next < cursor || (next == cursor) != (len(want) == 0) {
 			t.Errorf("the cursor went from %d to %d", cursor, next)
 		}
@@ -177,7 +177,7 @@ func decisionsByCursor(t *testing.T, open Open) {
 	}
 	found, next, err := s.Decisions(ctx, -1, 2)
 	must(t, err)
-	same(t, "the last two", all[3:], found)
+	wantSame(t, "the last two", all[3:], found)
 	if next != cursor {
 		t.Errorf("the cursor of the last is %d, not %d", next, cursor)
 	}

@@ -40,28 +40,28 @@ func wantKills(t *testing.T, s Store, what string, want ...plan.Kill) {
 	t.Helper()
 	got, err := s.Kills(t.Context())
 	must(t, err)
-	same(t, what, want, got)
+	wantSame(t, what, want, got)
 }
 
 func kills(t *testing.T, open Open) {
-	h := newHands()
-	s, ctx := openedAt(t, open, h.read), t.Context()
+	h := newManualClock()
+	s, ctx := openedAt(t, open, h.timeNow), t.Context()
 	wantKills(t, s, "at first")
 	must(t, s.Kill(ctx, kill("k2", "gateway")))
 	must(t, s.Kill(ctx, kill("k1", "classes")))
 	must(t, s.Kill(ctx, kill("k1", "classes")))
-	s = reopenAt(t, s, open, h.read)
+	s = reopenAt(t, s, open, h.timeNow)
 	wantKills(t, s, "by flag", kill("k1", "classes"), kill("k2", "gateway"))
 	must(t, s.MarkKillLanded(ctx, "k2", "77aa"))
 	must(t, s.MarkKillLanded(ctx, "unknown", "77aa"))
 	landed := kill("k2", "gateway")
 	landed.Landed = "77aa"
 	wantKills(t, s, "one landed", kill("k1", "classes"), landed)
-	h.move(time.Hour)
+	h.advance(time.Hour)
 	landed.Landed = "4f0c"
 	must(t, s.MarkKillLanded(ctx, "k2", "4f0c"))
 	wantKills(t, s, "it landed again, after a force-push", kill("k1", "classes"), landed)
-	h.move(30 * 24 * time.Hour)
+	h.advance(30 * 24 * time.Hour)
 	must(t, s.MarkKillLanded(ctx, "k1", "4f0c"))
 	last := kill("k1", "classes")
 	last.Landed = "4f0c"
@@ -95,18 +95,18 @@ func flagsMark(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
 	m, err := s.FlagsMark(ctx)
 	must(t, err)
-	same(t, "at first", plan.FlagsMark{}, m)
+	wantSame(t, "at first", plan.FlagsMark{}, m)
 	want := plan.FlagsMark{Commit: "77aa", Height: 7, Diverged: &plan.Divergence{Seen: "77aa", Tip: "4f0c", At: noon}}
 	must(t, s.SetFlagsMark(ctx, want))
 	s = reopen(t, s, open)
 	m, err = s.FlagsMark(ctx)
 	must(t, err)
-	same(t, "kept", want, m)
+	wantSame(t, "kept", want, m)
 	want.Diverged = nil
 	must(t, s.SetFlagsMark(ctx, want))
 	m, err = s.FlagsMark(ctx)
 	must(t, err)
-	same(t, "acknowledged", want, m)
+	wantSame(t, "acknowledged", want, m)
 	if o := observed(t, s); o.Seen != "" || o.Diverged != nil {
 		t.Errorf("the release repository's is another: %+v", o)
 	}
@@ -116,7 +116,7 @@ func flagsMemory(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
 	m, err := s.FlagsMemory(ctx)
 	must(t, err)
-	same(t, "at first", announce.Memory{}, m)
+	wantSame(t, "at first", announce.Memory{}, m)
 	want := announce.Memory{
 		Served:  map[string]announce.Served{"staging": {Flags: "sha256:00", Since: noon}, "test": {Flags: "sha256:01"}},
 		Ongoing: map[string]announce.Event{"killed/gateway": message("killed/gateway", "").Event},
@@ -126,7 +126,7 @@ func flagsMemory(t *testing.T, open Open) {
 	s = reopen(t, s, open)
 	m, err = s.FlagsMemory(ctx)
 	must(t, err)
-	same(t, "kept", want, m)
+	wantSame(t, "kept", want, m)
 }
 
 func message(event, webhook string) plan.Message {
@@ -139,14 +139,14 @@ func wantPosted(t *testing.T, s Store, what string, messages []plan.Message, wan
 	fresh, err := s.Post(t.Context(), messages)
 	must(t, err)
 	slices.Sort(fresh)
-	same(t, what, want, fresh)
+	wantSame(t, what, want, fresh)
 }
 
 func wantDue(t *testing.T, s Store, what string, now time.Time, want ...plan.Message) {
 	t.Helper()
 	got, err := s.DueMessages(t.Context(), now, 10)
 	must(t, err)
-	same(t, what, want, got)
+	wantSame(t, what, want, got)
 }
 
 func postedOnce(t *testing.T, open Open) {
@@ -175,12 +175,12 @@ func postRace(t *testing.T, open Open) {
 		})
 	}
 	wg.Wait()
-	same(t, "posted", []string{"e1"}, all)
+	wantSame(t, "posted", []string{"e1"}, all)
 }
 
 func delivered(t *testing.T, open Open) {
-	h := newHands()
-	s, ctx := openedAt(t, open, h.read), t.Context()
+	h := newManualClock()
+	s, ctx := openedAt(t, open, h.timeNow), t.Context()
 	first, second := message("e1", "chat"), message("e2", "chat")
 	second.Next = noon.Add(time.Second)
 	wantPosted(t, s, "both", []plan.Message{second, first}, "e1", "e2")
@@ -188,7 +188,7 @@ func delivered(t *testing.T, open Open) {
 	wantDue(t, s, "one is", noon, first)
 	must(t, s.Postpone(ctx, first, noon.Add(time.Minute), "503"))
 	first.Attempts, first.Next, first.Why = 1, noon.Add(time.Minute), "503"
-	s = reopenAt(t, s, open, h.read)
+	s = reopenAt(t, s, open, h.timeNow)
 	wantDue(t, s, "the other is now", noon.Add(time.Minute-time.Second), second)
 	must(t, s.MarkSent(ctx, second))
 	wantDue(t, s, "the first again", noon.Add(time.Minute), first)
@@ -198,23 +198,23 @@ func delivered(t *testing.T, open Open) {
 	second.Next, second.Sent = time.Time{}, noon
 	got, err := s.Messages(ctx, 10)
 	must(t, err)
-	same(t, "shown, newest first", []plan.Message{first, second}, got)
+	wantSame(t, "shown, newest first", []plan.Message{first, second}, got)
 	got, err = s.Messages(ctx, 1)
 	must(t, err)
-	same(t, "the newest", []plan.Message{first}, got)
+	wantSame(t, "the newest", []plan.Message{first}, got)
 }
 
 func outboxForgets(t *testing.T, open Open) {
-	h := newHands()
-	s := openedAt(t, open, h.read)
+	h := newManualClock()
+	s := openedAt(t, open, h.timeNow)
 	wantPosted(t, s, "at first", []plan.Message{message("e1", "chat")}, "e1")
-	h.move(plan.OutboxMemory + time.Hour)
+	h.advance(plan.OutboxMemory + time.Hour)
 	wantPosted(t, s, "still known", []plan.Message{message("e1", "chat")})
-	wantDue(t, s, "it is not tried for ever", h.read())
-	h.move(2 * plan.OutboxMemory)
+	wantDue(t, s, "it is not tried for ever", h.timeNow())
+	h.advance(2 * plan.OutboxMemory)
 	for n := range 3 {
 		m := message(fmt.Sprint("late", n), "chat")
-		m.Posted, m.Next = h.read(), h.read()
+		m.Posted, m.Next = h.timeNow(), h.timeNow()
 		wantPosted(t, s, "another", []plan.Message{m}, m.Event.ID)
 	}
 	wantPosted(t, s, "forgotten: who posts must not post what is that old", []plan.Message{message("e1", "")}, "e1")
@@ -226,5 +226,5 @@ func flagsReport(t *testing.T, open Open) {
 	c.Flags = &cells.FlagsReport{Height: 7, Bundle: digest(1), Orders: digest(2), States: map[string]flags.CellState{"classes": flags.On, "gateway": flags.Suspended}, Fault: "<late>"}
 	must(t, report(t, s, plan.Reported{State: c}))
 	s = reopen(t, s, open)
-	same(t, "the cell", c, observed(t, s).Cells["acme"])
+	wantSame(t, "the cell", c, observed(t, s).Cells["acme"])
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// heard waits until want was told of. A store that never tells fails by the test's own time limit.
-func heard(t *testing.T, news <-chan engine.StoreUpdate, what string, want func(engine.StoreUpdate) bool) {
+// updateLog waits until want was told of. A store that never tells fails by the test's own time limit.
+func updateLog(t *testing.T, news <-chan engine.StoreUpdate, what string, want func(engine.StoreUpdate) bool) {
 	t.Helper()
 	for {
 		select {
@@ -56,25 +56,25 @@ func follow(t *testing.T, open Open) {
 
 	r := plan.Reported{State: state("acme", 1), Material: true}
 	must(t, report(t, b, r))
-	heard(t, news, "a report that says something new", about("acme"))
+	updateLog(t, news, "a report that says something new", about("acme"))
 	r = plan.Reported{State: state("acme", 1)}
 	must(t, report(t, b, r))
-	heard(t, news, "a report that says the same", about("acme"))
+	updateLog(t, news, "a report that says the same", about("acme"))
 	offers(t, b, offer("bolt", "staging", 3, 1))
-	heard(t, news, "a grant", about("bolt"))
+	updateLog(t, news, "a grant", about("bolt"))
 	must(t, b.FreeSlots(ctx, "staging", []string{"bolt"}))
-	heard(t, news, "a freed slot", known)
+	updateLog(t, news, "a freed slot", known)
 	must(t, b.RecordSeen(ctx, "4f0c", nil))
-	heard(t, news, "the newest commit", known)
+	updateLog(t, news, "the newest commit", known)
 	must(t, b.Register(ctx, registration("acme", 1, "key")))
-	heard(t, news, "a registration", known)
+	updateLog(t, news, "a registration", known)
 	flagged := func(n engine.StoreUpdate) bool { return n.Flags }
 	must(t, b.Kill(ctx, kill("k1", "gateway")))
-	heard(t, news, "a kill", flagged)
+	updateLog(t, news, "a kill", flagged)
 	must(t, b.MarkKillLanded(ctx, "k1", "77aa"))
-	heard(t, news, "a kill that landed", flagged)
+	updateLog(t, news, "a kill that landed", flagged)
 	must(t, b.SetFlagsMark(ctx, plan.FlagsMark{Commit: "77aa", Height: 7}))
-	heard(t, news, "the flags repository's newest commit", flagged)
+	updateLog(t, news, "the flags repository's newest commit", flagged)
 	must(t, b.NotifyPush(ctx))
 	beat() // and no more
 	cancel()
@@ -107,7 +107,7 @@ func Pushes(t *testing.T, open Open) {
 	ofA, ofB := listen(a), listen(b)
 	must(t, b.NotifyPush(ctx))
 	pushed := func(n engine.StoreUpdate) bool { return n.Pushed }
-	heard(t, ofA, "a push", pushed)
+	updateLog(t, ofA, "a push", pushed)
 	must(t, a.NotifyPush(ctx))
 	for n := range ofB { // its own would come before
 		if n.Pushed {

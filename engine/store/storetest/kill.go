@@ -80,9 +80,9 @@ func verify(t *testing.T, open Open, acknowledged map[string]int64) {
 		if c == nil || c.Sequence < number || c.Version != c.Sequence {
 			t.Fatalf("%s: report %d was acknowledged, and after a kill the store has %+v", cell, number, c)
 		}
-		same(t, "the state of "+cell, state(cell, c.Sequence), c)
+		wantSame(t, "the state of "+cell, state(cell, c.Sequence), c)
 		kept, err := s.Events(t.Context(), cell, 1<<20)
 		must(t, err)
-		same(t, "the events of "+cell, events(1, c.Sequence), kept)
+		wantSame(t, "the events of "+cell, events(1, c.Sequence), kept)
 	}
 }

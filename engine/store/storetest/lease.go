@@ -29,30 +29,30 @@ func mustNotLead(t *testing.T, s Store) {
 }
 
 func lead(t *testing.T, open Open) {
-	h := newHands()
-	a, b := openedAt(t, open, h.read), openedAt(t, open, h.read)
+	h := newManualClock()
+	a, b := openedAt(t, open, h.timeNow), openedAt(t, open, h.timeNow)
 	mustLead(t, a, 1)
 	mustNotLead(t, b)
-	h.move(9 * time.Second)
+	h.advance(9 * time.Second)
 	mustLead(t, a, 1) // renewed, for ten seconds from now
-	h.move(9 * time.Second)
+	h.advance(9 * time.Second)
 	mustNotLead(t, b)
-	h.move(time.Second)
+	h.advance(time.Second)
 	mustLead(t, b, 2) // a's has run out
 	mustNotLead(t, a)
-	h.move(length)
+	h.advance(length)
 	mustLead(t, b, 3) // its own had run out: anything may have been written meanwhile
-	h.move(length)
+	h.advance(length)
 	mustLead(t, a, 4)
 	mustLead(t, a, 4)
 	mustNotLead(t, b)
 }
 
 func leadRace(t *testing.T, open Open) {
-	h := newHands()
+	h := newManualClock()
 	stores := make([]Store, 6)
 	for i := range stores {
-		stores[i] = openedAt(t, open, h.read)
+		stores[i] = openedAt(t, open, h.timeNow)
 	}
 	for round := int64(1); round <= 5; round++ {
 		var wg sync.WaitGroup
@@ -75,13 +75,13 @@ func leadRace(t *testing.T, open Open) {
 		if !slices.Equal(terms, []int64{round}) {
 			t.Errorf("round %d: the terms %v were given", round, terms)
 		}
-		h.move(length)
+		h.advance(length)
 	}
 }
 
 func resign(t *testing.T, open Open) {
-	h := newHands()
-	a, b := openedAt(t, open, h.read), openedAt(t, open, h.read)
+	h := newManualClock()
+	a, b := openedAt(t, open, h.timeNow), openedAt(t, open, h.timeNow)
 	must(t, a.ReleaseLease(t.Context())) // nothing to give back
 	mustLead(t, a, 1)
 	must(t, b.ReleaseLease(t.Context())) // not its own
@@ -156,26 +156,26 @@ func wantDeposed(t *testing.T, s Store, when string) {
 }
 
 func deposed(t *testing.T, open Open) {
-	h := newHands()
-	a, b := openedAt(t, open, h.read), openedAt(t, open, h.read)
+	h := newManualClock()
+	a, b := openedAt(t, open, h.timeNow), openedAt(t, open, h.timeNow)
 	mustLead(t, a, 1)
 	offers(t, a, offer("held", "staging", 1, 10))
 	before := plan.Decided{Commit: "before", Channel: "staging", Sequence: 1}
 	_, err := a.Decided(t.Context(), []plan.Decided{before})
 	must(t, err)
 	was := observed(t, b)
-	h.move(length)
+	h.advance(length)
 	wantDeposed(t, a, "though its lease ran out")
 	mustLead(t, b, 2)
 	wantDeposed(t, a, "though another leads")
-	h.move(length)
+	h.advance(length)
 	wantDeposed(t, a, "after the other's lease ran out too")
 	wantDeposed(t, b, "though its lease ran out")
-	same(t, "what is kept", was, observed(t, b))
+	wantSame(t, "what is kept", was, observed(t, b))
 	mustLead(t, a, 3)
 	fresh, err := a.Decided(t.Context(), nil)
 	must(t, err)
-	same(t, "what is not announced", []plan.Decided{before}, fresh)
+	wantSame(t, "what is not announced", []plan.Decided{before}, fresh)
 	for name, write := range writes() {
 		if err := write(t.Context(), a); err != nil {
 			t.Errorf("%s by who leads: %v", name, err)
@@ -184,8 +184,8 @@ func deposed(t *testing.T, open Open) {
 }
 
 func unled(t *testing.T, open Open) {
-	h := newHands()
-	alone, other := openedAt(t, open, h.read), openedAt(t, open, h.read)
+	h := newManualClock()
+	alone, other := openedAt(t, open, h.timeNow), openedAt(t, open, h.timeNow)
 	offers(t, alone, offer("held", "staging", 1, 10))
 	for name, write := range writes() {
 		if err := write(t.Context(), alone); err != nil {
@@ -197,16 +197,16 @@ func unled(t *testing.T, open Open) {
 	must(t, other.ReleaseLease(t.Context()))
 	must(t, alone.RecordSeen(t.Context(), "4f0c", nil))
 	mustLead(t, other, 2)
-	h.move(length)
+	h.advance(length)
 	must(t, alone.RecordSeen(t.Context(), "77aa", nil)) // nobody leads any more
 	mustLead(t, other, 3)
 	wantDeposed(t, alone, "once another leads again")
 }
 
 func clock(t *testing.T, open Open) {
-	h := newHands()
-	s := openedAt(t, open, h.read)
-	h.move(time.Hour)
+	h := newManualClock()
+	s := openedAt(t, open, h.timeNow)
+	h.advance(time.Hour)
 	if now, err := s.Now(t.Context()); err != nil || !now.Equal(noon.Add(time.Hour)) {
 		t.Errorf("now is %v (%v)", now, err)
 	}

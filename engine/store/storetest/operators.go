@@ -23,11 +23,11 @@ func operators(t *testing.T, open Open) {
 	s = reopen(t, s, open)
 	all, err := s.Tokens(ctx)
 	must(t, err)
-	same(t, "all, by name", []access.Token{ada, ci}, all)
+	wantSame(t, "all, by name", []access.Token{ada, ci}, all)
 	for hash, want := range map[string]access.Token{"h1": ada, "h2": ci} {
 		got, err := s.Token(ctx, hash)
 		must(t, err)
-		same(t, "the token of "+hash, want, got)
+		wantSame(t, "the token of "+hash, want, got)
 	}
 	for _, hash := range []string{"", "h3", "H1"} {
 		if got, err := s.Token(ctx, hash); !errors.Is(err, access.ErrUnknown) {
@@ -56,6 +56,6 @@ func audit(t *testing.T, open Open) {
 	for limit, want := range map[int][]access.Entry{2: {entry(4), entry(3)}, 100: {entry(4), entry(3), entry(2), entry(1), entry(0)}} {
 		got, err := s.Audits(ctx, limit)
 		must(t, err)
-		same(t, fmt.Sprintf("the newest %d", limit), want, got)
+		wantSame(t, fmt.Sprintf("the newest %d", limit), want, got)
 	}
 }

@@ -34,16 +34,16 @@ func slotsOf(t *testing.T, s Store, channel string) []string {
 
 func capped(t *testing.T, open Open) {
 	s := opened(t, open)
-	ask(t, func(int) Store { return s })
+	offerConcurrently(t, func(int) Store { return s })
 }
 
 func twoGranters(t *testing.T, open Open) {
 	two := []Store{opened(t, open), opened(t, open)} // nobody leads: both may
-	ask(t, func(n int) Store { return two[n%2] })
+	offerConcurrently(t, func(n int) Store { return two[n%2] })
 }
 
-// ask lets 64 ask at once for one cell each, under a cap of 10.
-func ask(t *testing.T, of func(n int) Store) {
+// offerConcurrently lets 64 ask at once for one cell each, under a cap of 10.
+func offerConcurrently(t *testing.T, of func(n int) Store) {
 	const askers, limit = 64, 10
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -67,7 +67,7 @@ func ask(t *testing.T, of func(n int) Store) {
 	if len(made) != limit {
 		t.Errorf("%d of %d offers were made, not %d", len(made), askers, limit)
 	}
-	same(t, "the slots", made, o.Slots["staging"])
+	wantSame(t, "the slots", made, o.Slots["staging"])
 	for name, c := range o.Cells {
 		if c.Granted == nil || !slices.Contains(made, name) {
 			t.Errorf("%s has %v, and was not told of it", name, c.Granted)
@@ -82,7 +82,7 @@ func slots(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
 	step := func(what string, want, got []string) {
 		t.Helper()
-		same(t, what, want, got)
+		wantSame(t, what, want, got)
 	}
 	step("three under a cap of 2", []string{"a", "b"}, offers(t, s, offer("a", "staging", 3, 2), offer("b", "staging", 3, 2), offer("c", "staging", 3, 2)))
 	step("without a cap", []string{"free"}, offers(t, s, offer("free", "staging", 3, 0)))
@@ -90,7 +90,7 @@ func slots(t *testing.T, open Open) {
 	step("an older one", []string{}, offers(t, s, offer("a", "staging", 3, 2)))
 	step("under a lower cap", []string{"b"}, offers(t, s, offer("b", "staging", 4, 1), offer("c", "staging", 4, 1)))
 	step("in another channel", []string{"c"}, offers(t, s, offer("c", "dedicated", 1, 1), offer("d", "dedicated", 1, 1)))
-	same(t, "a's grant", assignment("staging", 1, 4), observed(t, s).Cells["a"].Granted)
+	wantSame(t, "a's grant", assignment("staging", 1, 4), observed(t, s).Cells["a"].Granted)
 	if c := observed(t, s).Cells["d"]; c != nil {
 		t.Errorf("d was not granted anything, and has %+v", c)
 	}
@@ -104,5 +104,5 @@ func slots(t *testing.T, open Open) {
 	step("the next one", []string{"e"}, offers(t, s, offer("e", "staging", 4, 2), offer("a", "staging", 4, 2)))
 	step("one that is older takes no slot", []string{}, offers(t, s, offer("c", "staging", 0, 9)))
 	step("the slots at last", []string{"b", "e"}, slotsOf(t, s, "staging"))
-	same(t, "a's grant, which has no slot any more", assignment("staging", 1, 4), observed(t, s).Cells["a"].Granted)
+	wantSame(t, "a's grant, which has no slot any more", assignment("staging", 1, 4), observed(t, s).Cells["a"].Granted)
 }

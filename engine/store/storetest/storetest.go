@@ -69,7 +69,7 @@ func Run(t *testing.T, open Open) {
 // observing is what a store does that one process has.
 func observing() map[string]func(t *testing.T, open Open) {
 	return map[string]func(t *testing.T, open Open){
-		"a new store is empty":                                    fresh,
+		"a new store is empty":                                    newStore,
 		"every write survives reopening (invariant 8)":            durable,
 		"reports replace the state and add to the history":        reports,
 		"a report keeps all of a batch or none":                   wholeBatch,
@@ -179,21 +179,21 @@ func openedAt(t *testing.T, open Open, now func() time.Time) Store {
 	return s
 }
 
-// hands is a clock that tests move.
-type hands struct {
+// manualClock is a clock that tests move.
+type manualClock struct {
 	mu  sync.Mutex
 	now time.Time
 }
 
-func newHands() *hands { return &hands{now: noon} }
+func newManualClock() *manualClock { return &manualClock{now: noon} }
 
-func (h *hands) read() time.Time {
+func (h *manualClock) timeNow() time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.now
 }
 
-func (h *hands) move(d time.Duration) {
+func (h *manualClock) advance(d time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.now = h.now.Add(d)
@@ -236,16 +236,16 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// same compares what a store keeps: unexported fields hold for one process only, and versions have tests of their own.
-func same(t *testing.T, what string, want, got any) {
+// wantSame compares what a store keeps: unexported fields hold for one process only, and versions have tests of their own.
+func wantSame(t *testing.T, what string, want, got any) {
 	t.Helper()
 	if d := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreUnexported(plan.CellState{}), cmpopts.IgnoreFields(plan.CellState{}, "Version")); d != "" {
 		t.Errorf("%s (-want +got):\n%s", what, d)
 	}
 }
 
-// give grants without a cap.
-func give(ctx context.Context, s Store, grants []plan.Granted) error {
+// grantUncapped grants without a cap.
+func grantUncapped(ctx context.Context, s Store, grants []plan.Granted) error {
 	offers := make([]plan.Offer, len(grants))
 	for i, g := range grants {
 		offers[i].Granted = g

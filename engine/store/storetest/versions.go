@@ -33,7 +33,7 @@ func stale(t *testing.T, open Open) {
 	}
 	kept, err := s.Events(ctx, "acme", 10)
 	must(t, err)
-	same(t, "the events", events(1, 3), kept)
+	wantSame(t, "the events", events(1, 3), kept)
 	if _, err := s.Observed(ctx); err != nil {
 		t.Error(err)
 	}
@@ -68,7 +68,7 @@ func staleAmongOthers(t *testing.T, open Open) {
 	if len(o.Cells) != 32 || o.Cells["late"] != nil || o.Served["staging"] != 10 {
 		t.Errorf("%d cells, late is %+v, served %v", len(o.Cells), o.Cells["late"], o.Served)
 	}
-	same(t, "the cell with stale reports", state("cell-00", 1), o.Cells["cell-00"])
+	wantSame(t, "the cell with stale reports", state("cell-00", 1), o.Cells["cell-00"])
 	for w := range 32 {
 		name, want := fmt.Sprintf("cell-%02d", w), events(1, 10)
 		if w == 0 {
@@ -76,7 +76,7 @@ func staleAmongOthers(t *testing.T, open Open) {
 		}
 		kept, err := s.Events(ctx, name, 20)
 		must(t, err)
-		same(t, "the events of "+name, want, kept)
+		wantSame(t, "the events of "+name, want, kept)
 	}
 }
 
@@ -140,7 +140,7 @@ func byName(t *testing.T, open Open) {
 		}
 	}
 	must(t, s.Report(ctx, batch))
-	must(t, give(ctx, s, []plan.Granted{
+	must(t, grantUncapped(ctx, s, []plan.Granted{
 		{Cell: "cell-0001", Assignment: *assignment("staging", 1, 1), At: noon}, {Cell: "cell-0002", Assignment: *assignment("staging", 1, 99), At: noon},
 	}))
 	granted := state("cell-0002", 2)
@@ -158,7 +158,7 @@ func byName(t *testing.T, open Open) {
 	} {
 		got, err := s.Cells(ctx, step.names...)
 		must(t, err)
-		same(t, fmt.Sprint("cells ", step.names), step.want, got)
+		wantSame(t, fmt.Sprint("cells ", step.names), step.want, got)
 	}
 	for _, list := range [][]string{nil, names} {
 		if got, err := s.Cells(ctx, list...); err != nil || len(got) != many/2+1 || got["cell-1198"].Version != 1 {
@@ -172,14 +172,14 @@ func byName(t *testing.T, open Open) {
 		t.Errorf("Known has %d cells, Observed %d", len(known.Cells), len(all.Cells))
 	}
 	all.Cells = nil
-	same(t, "Known", all, known)
+	wantSame(t, "Known", all, known)
 }
 
 func reportsWithoutLease(t *testing.T, open Open) {
 	leader, s := opened(t, open), opened(t, open)
 	mustLead(t, leader, 1)
 	must(t, report(t, s, plan.Reported{State: state("acme", 1)}))
-	same(t, "the cell as the leader sees it", state("acme", 1), observed(t, leader).Cells["acme"])
+	wantSame(t, "the cell as the leader sees it", state("acme", 1), observed(t, leader).Cells["acme"])
 }
 
 func twoReporters(t *testing.T, open Open) {
@@ -203,10 +203,10 @@ func twoReporters(t *testing.T, open Open) {
 			t.Errorf("%d cells, not 8", len(o.Cells))
 		}
 		for name, c := range o.Cells {
-			same(t, name, state(name, 25), c)
+			wantSame(t, name, state(name, 25), c)
 			kept, err := s.Events(ctx, name, 50)
 			must(t, err)
-			same(t, "the events of "+name, events(1, 25), kept)
+			wantSame(t, "the events of "+name, events(1, 25), kept)
 		}
 	}
 	next := versioned(state("cell-0", 26), 26) // a cell moves over to the other process

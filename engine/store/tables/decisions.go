@@ -17,25 +17,25 @@ func (l Ledger) Decided(ctx context.Context, decisions []plan.Decided) (fresh []
 	}
 	err = l.db.WriteAsLeader(ctx, "keep decisions", func(tx Tx) error {
 		for _, d := range decisions {
-			tx.Queue(`INSERT INTO decisions (commit_id, body) VALUES ($1, $2) ON CONFLICT (commit_id) DO NOTHING`, d.Commit, body{d})
+			tx.Queue(`INSERT INTO decisions (commit_id, body) VALUES ($1, $2) ON CONFLICT (commit_id) DO NOTHING`, d.Commit, jsonBody{d})
 		}
 		if len(decisions) > 0 {
-			RaiseServed(tx, l.served.News(served))
-			tx.Tell(engine.StoreUpdate{Known: true})
+			RaiseServed(tx, l.served.Unwritten(served))
+			tx.Notify(engine.StoreUpdate{Known: true})
 		}
-		fresh, err = list[plan.Decided](tx, `SELECT body FROM decisions WHERE NOT announced ORDER BY id`)
+		fresh, err = queryJSON[plan.Decided](tx, `SELECT body FROM decisions WHERE NOT announced ORDER BY id`)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	l.served.Wrote(served)
+	l.served.MarkWritten(served)
 	return fresh, nil
 }
 
 // MarkAnnounced marks decisions as announced, by commit.
 func (l Ledger) MarkAnnounced(ctx context.Context, commits []string) error {
-	return l.change(ctx, "keep announcements", func(tx Tx) {
+	return l.writeKnown(ctx, "keep announcements", func(tx Tx) {
 		tx.Queue(`UPDATE decisions SET announced = true WHERE commit_id = ANY($1) AND NOT announced`, commits)
 	})
 }

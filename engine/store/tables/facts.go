@@ -11,8 +11,8 @@ type Facts struct{ db Database }
 
 // Fact gives a single value that was kept under a name; empty: none was.
 func (f Facts) Fact(ctx context.Context, name string) (string, error) {
-	return read(ctx, f.db, "read "+name, func(r Reader) (string, error) {
-		found, err := column[string](r, `SELECT body FROM facts WHERE name = $1`, name)
+	return readTx(ctx, f.db, "read "+name, func(r Reader) (string, error) {
+		found, err := queryColumn[string](r, `SELECT body FROM facts WHERE name = $1`, name)
 		if err != nil || len(found) == 0 {
 			return "", err
 		}
@@ -31,8 +31,8 @@ func (f Facts) KeepFact(ctx context.Context, name, before, value string) error {
 		if err != nil || kept > 0 {
 			return err
 		}
-		if tx.Unsure() {
-			if same, err := exists(tx, `SELECT 1 FROM facts WHERE name = $1 AND body = $2`, name, value); err != nil || same {
+		if tx.MaybeCommitted() {
+			if same, err := rowExists(tx, `SELECT 1 FROM facts WHERE name = $1 AND body = $2`, name, value); err != nil || same {
 				return err
 			}
 		}
@@ -42,12 +42,12 @@ func (f Facts) KeepFact(ctx context.Context, name, before, value string) error {
 
 // queueFact keeps a value as JSON, whatever was there.
 func queueFact(tx Tx, name string, value any) {
-	tx.Queue(`INSERT INTO facts (name, body) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET body = excluded.body`, name, body{value})
+	tx.Queue(`INSERT INTO facts (name, body) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET body = excluded.body`, name, jsonBody{value})
 }
 
 // readFact reads what queueFact kept; the zero T: nothing.
 func readFact[T any](ctx context.Context, db Database, name string) (value T, err error) {
-	found, err := readList[T](ctx, db, "read "+name, `SELECT body FROM facts WHERE name = $1`, name)
+	found, err := readJSON[T](ctx, db, "read "+name, `SELECT body FROM facts WHERE name = $1`, name)
 	if err != nil || len(found) == 0 {
 		return value, err
 	}

@@ -16,8 +16,8 @@ const (
 	memoryFact = "announcements" // announce.Memory
 )
 
-// keepLanded is how long a kill is kept after it landed: until then a replica may not have that commit.
-const keepLanded = 7 * 24 * time.Hour
+// killRetention is how long a kill is kept after it landed: until then a replica may not have that commit.
+const killRetention = 7 * 24 * time.Hour
 
 // Flags is kills, which any process may write, and what the announcer saw and told, which only who leads writes.
 type Flags struct {
@@ -30,15 +30,15 @@ func (f Flags) Kill(ctx context.Context, k plan.Kill) error {
 	k.Landed = ""
 	return f.db.Write(ctx, "keep the kill of "+k.Override.Flag, func(tx Tx) error {
 		tx.Queue(`INSERT INTO kills (flag, id, landed, body) VALUES ($1, $2, 0, $3)
-			ON CONFLICT (flag) DO UPDATE SET id = excluded.id, landed = 0, body = excluded.body`, k.Override.Flag, k.ID, body{k})
-		tx.Tell(engine.StoreUpdate{Flags: true})
+			ON CONFLICT (flag) DO UPDATE SET id = excluded.id, landed = 0, body = excluded.body`, k.Override.Flag, k.ID, jsonBody{k})
+		tx.Notify(engine.StoreUpdate{Flags: true})
 		return nil
 	})
 }
 
 // Kills gives the kills that are kept, by flag.
 func (f Flags) Kills(ctx context.Context) ([]plan.Kill, error) {
-	return readList[plan.Kill](ctx, f.db, "read kills", `SELECT body FROM kills ORDER BY flag`)
+	return readJSON[plan.Kill](ctx, f.db, "read kills", `SELECT body FROM kills ORDER BY flag`)
 }
 
 // MarkKillLanded says in which commit a kill is, and forgets those that landed long ago.
@@ -49,8 +49,8 @@ func (f Flags) MarkKillLanded(ctx context.Context, id, commit string) error {
 			return err
 		}
 		tx.Queue(`UPDATE kills SET landed = $1, body = `+f.dialect.SetLanded+` WHERE id = $3`, rows.Millis(now), commit, id)
-		tx.Queue(`DELETE FROM kills WHERE landed <> 0 AND landed < $1`, rows.Millis(now.Add(-keepLanded)))
-		tx.Tell(engine.StoreUpdate{Flags: true})
+		tx.Queue(`DELETE FROM kills WHERE landed <> 0 AND landed < $1`, rows.Millis(now.Add(-killRetention)))
+		tx.Notify(engine.StoreUpdate{Flags: true})
 		return nil
 	})
 }
@@ -64,7 +64,7 @@ func (f Flags) FlagsMark(ctx context.Context) (plan.FlagsMark, error) {
 func (f Flags) SetFlagsMark(ctx context.Context, m plan.FlagsMark) error {
 	return f.db.WriteAsLeader(ctx, "keep the flags repository's mark", func(tx Tx) error {
 		queueFact(tx, flagsFact, m)
-		tx.Tell(engine.StoreUpdate{Flags: true})
+		tx.Notify(engine.StoreUpdate{Flags: true})
 		return nil
 	})
 }

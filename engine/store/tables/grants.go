@@ -15,9 +15,9 @@ import (
 // RecordGrants makes offers in one transaction, those for which there is a slot, and gives those that were made. A cell's
 // offer is replaced by one of the same or a newer (epoch, sequence) only: the same with other values is an offer too (R13).
 func (l Ledger) RecordGrants(ctx context.Context, offers []plan.Offer) ([]plan.Granted, error) {
-	var m rows.Made
+	var m rows.GrantBatch
 	err := l.db.WriteAsLeader(ctx, "keep grants", func(tx Tx) error {
-		newest, err := places(tx, offers)
+		newest, err := newestGrants(tx, offers)
 		if err != nil {
 			return err
 		}
@@ -25,20 +25,20 @@ func (l Ledger) RecordGrants(ctx context.Context, offers []plan.Offer) ([]plan.G
 		if err != nil {
 			return err
 		}
-		if m, err = rows.Make(offers, newest, slots); err != nil || len(m.Granted) == 0 {
+		if m, err = rows.AdmitOffers(offers, newest, slots); err != nil || len(m.Granted) == 0 {
 			return err
 		}
-		l.grant(tx, m)
+		l.queueGrants(tx, m)
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	l.served.Wrote(m.Served)
+	l.served.MarkWritten(m.Served)
 	return m.Granted, nil
 }
 
-func (l Ledger) grant(tx Tx, m rows.Made) {
+func (l Ledger) queueGrants(tx Tx, m rows.GrantBatch) {
 	grants, cells := make([][]any, len(m.Grants)), make([]string, len(m.Grants))
 	for i, g := range m.Grants {
 		cells[i], grants[i] = g.Cell, []any{g.Cell, g.Epoch, g.Sequence, g.Assignment, g.At.Format(time.RFC3339Nano)}
@@ -50,19 +50,19 @@ func (l Ledger) grant(tx Tx, m rows.Made) {
 		taken[i] = []any{t.Channel, t.Cell, rows.Millis(t.At)}
 	}
 	tx.Insert(`INSERT INTO slots (channel, cell, taken_at)`, taken, ``)
-	RaiseServed(tx, l.served.News(m.Served))
-	tx.Tell(engine.StoreUpdate{Cells: cells, Material: true, Known: true})
+	RaiseServed(tx, l.served.Unwritten(m.Served))
+	tx.Notify(engine.StoreUpdate{Cells: cells, Material: true, Known: true})
 }
 
-// places gives where the newest grants of the offers' cells stand.
-func places(r Reader, offers []plan.Offer) (map[string]rows.Place, error) {
+// newestGrants gives where the newest grants of the offers' cells stand.
+func newestGrants(r Reader, offers []plan.Offer) (map[string]rows.Position, error) {
 	names := make([]string, len(offers))
 	for i, o := range offers {
 		names[i] = o.Cell
 	}
-	newest := make(map[string]rows.Place, len(offers))
+	newest := make(map[string]rows.Position, len(offers))
 	var cell string
-	var p rows.Place
+	var p rows.Position
 	return newest, r.Each(`SELECT cell, epoch, sequence FROM grants WHERE cell = ANY($1)`, []any{names}, []any{&cell, &p.Epoch, &p.Sequence}, func() error {
 		newest[cell] = p
 		return nil
@@ -81,7 +81,7 @@ func slotsInUse(r Reader) (rows.Slots, error) {
 
 // FreeSlots ends the slots of cells: what they were for succeeded, failed, stalled or lapsed (R14).
 func (l Ledger) FreeSlots(ctx context.Context, channel string, cells []string) error {
-	return l.change(ctx, fmt.Sprintf("free the slots of %d cells of %s", len(cells), channel), func(tx Tx) {
+	return l.writeKnown(ctx, fmt.Sprintf("free the slots of %d cells of %s", len(cells), channel), func(tx Tx) {
 		tx.Queue(`DELETE FROM slots WHERE channel = $1 AND cell = ANY($2)`, channel, cells)
 	})
 }

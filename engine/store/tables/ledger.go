@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	keptLonger = 30 * 24 * time.Hour // an answer to a probe that is out of date is shown for so long
-	rollouts   = 4                   // kept for each channel: only the newest is looked at
+	observationRetention = 30 * 24 * time.Hour // an answer to a probe that is out of date is shown for so long
+	keptRollouts         = 4                   // kept for each channel: only the newest is looked at
 )
 
 // Ledger is what the engine does and finds out. Only who leads writes it.
@@ -20,31 +20,31 @@ type Ledger struct {
 	served *rows.Sequences
 }
 
-// change queues writes of which others are told as engine.News.Known.
-func (l Ledger) change(ctx context.Context, op string, queue func(tx Tx)) error {
+// writeKnown queues writes of which others are told as engine.News.Known.
+func (l Ledger) writeKnown(ctx context.Context, op string, queue func(tx Tx)) error {
 	return l.db.WriteAsLeader(ctx, op, func(tx Tx) error {
 		queue(tx)
-		tx.Tell(engine.StoreUpdate{Known: true})
+		tx.Notify(engine.StoreUpdate{Known: true})
 		return nil
 	})
 }
 
 // RecordLearned adds to what was learned. What is there already stays as it was: these facts latch.
 func (l Ledger) RecordLearned(ctx context.Context, learned plan.Learned) error {
-	return l.change(ctx, "keep what was learned", func(tx Tx) {
+	return l.writeKnown(ctx, "keep what was learned", func(tx Tx) {
 		for _, a := range learned.Accepted {
 			tx.Queue(`INSERT INTO acceptances (upstream, downstream, digest, body) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`,
-				a.Upstream, a.Downstream, string(a.Digest), body{a})
+				a.Upstream, a.Downstream, string(a.Digest), jsonBody{a})
 		}
 		for _, f := range learned.Finished {
-			tx.Queue(`INSERT INTO finishes (channel, sequence, body) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, f.Channel, f.Sequence, body{f})
+			tx.Queue(`INSERT INTO finishes (channel, sequence, body) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, f.Channel, f.Sequence, jsonBody{f})
 		}
 		for _, r := range learned.Rollouts {
-			tx.Queue(`INSERT INTO rollouts (channel, sequence, body) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, r.Channel, r.Sequence, body{r})
-			tx.Queue(`DELETE FROM rollouts WHERE channel = $1 AND sequence <= (SELECT sequence FROM rollouts WHERE channel = $1 ORDER BY sequence DESC LIMIT 1 OFFSET $2)`, r.Channel, rollouts)
+			tx.Queue(`INSERT INTO rollouts (channel, sequence, body) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, r.Channel, r.Sequence, jsonBody{r})
+			tx.Queue(`DELETE FROM rollouts WHERE channel = $1 AND sequence <= (SELECT sequence FROM rollouts WHERE channel = $1 ORDER BY sequence DESC LIMIT 1 OFFSET $2)`, r.Channel, keptRollouts)
 		}
 		for _, w := range learned.Waves {
-			tx.Queue(`INSERT INTO waves (channel, sequence, wave, body) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`, w.Channel, w.Sequence, w.Wave, body{w})
+			tx.Queue(`INSERT INTO waves (channel, sequence, wave, body) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`, w.Channel, w.Sequence, w.Wave, jsonBody{w})
 			tx.Queue(`DELETE FROM waves WHERE channel = $1 AND sequence < $2`, w.Channel, w.Sequence) // of heads that are past
 		}
 	})
@@ -53,22 +53,22 @@ func (l Ledger) RecordLearned(ctx context.Context, learned plan.Learned) error {
 // RecordObservations records answers to probes; the newest of a (channel, gate, subject, policy) wins. Answers
 // that were out of date for a month are dropped.
 func (l Ledger) RecordObservations(ctx context.Context, observations []plan.Observation) error {
-	return l.change(ctx, "keep observations", func(tx Tx) {
+	return l.writeKnown(ctx, "keep observations", func(tx Tx) {
 		var newest int64
 		for _, o := range observations {
 			at := rows.Millis(o.ObservedAt)
 			tx.Queue(`INSERT INTO observations (channel, gate, subject, policy, observed_at, valid_until, body) VALUES ($1, $2, $3, $4, $5, $6, $7)
 				ON CONFLICT (channel, gate, subject, policy) DO UPDATE SET observed_at = excluded.observed_at, valid_until = excluded.valid_until, body = excluded.body
-				WHERE excluded.observed_at >= observations.observed_at`, o.Channel, o.Gate, o.Subject, o.Policy, at, rows.Millis(o.ValidUntil), body{o})
+				WHERE excluded.observed_at >= observations.observed_at`, o.Channel, o.Gate, o.Subject, o.Policy, at, rows.Millis(o.ValidUntil), jsonBody{o})
 			newest = max(newest, at)
 		}
-		tx.Queue(`DELETE FROM observations WHERE valid_until <> 0 AND valid_until < $1`, newest-keptLonger.Milliseconds())
+		tx.Queue(`DELETE FROM observations WHERE valid_until <> 0 AND valid_until < $1`, newest-observationRetention.Milliseconds())
 	})
 }
 
 // RecordSeen records the newest commit that was acted upon, and any divergence from it; nil clears it.
 func (l Ledger) RecordSeen(ctx context.Context, commit string, d *plan.Divergence) error {
-	return l.change(ctx, "keep the commit that was seen", func(tx Tx) {
+	return l.writeKnown(ctx, "keep the commit that was seen", func(tx Tx) {
 		queueFact(tx, "seen", commit)
 		if d == nil {
 			tx.Queue(`DELETE FROM facts WHERE name = 'diverged'`)
@@ -80,11 +80,11 @@ func (l Ledger) RecordSeen(ctx context.Context, commit string, d *plan.Divergenc
 
 // RecordRefusal records that pushes for a channel are not tried again for a while; nil clears it.
 func (l Ledger) RecordRefusal(ctx context.Context, channel string, r *plan.Refusal) error {
-	return l.change(ctx, "keep a refused push to "+channel, func(tx Tx) {
+	return l.writeKnown(ctx, "keep a refused push to "+channel, func(tx Tx) {
 		if r == nil {
 			tx.Queue(`DELETE FROM refusals WHERE channel = $1`, channel)
 			return
 		}
-		tx.Queue(`INSERT INTO refusals (channel, body) VALUES ($1, $2) ON CONFLICT (channel) DO UPDATE SET body = excluded.body`, channel, body{r})
+		tx.Queue(`INSERT INTO refusals (channel, body) VALUES ($1, $2) ON CONFLICT (channel) DO UPDATE SET body = excluded.body`, channel, jsonBody{r})
 	})
 }

@@ -17,17 +17,17 @@ type Observations struct{ db Database }
 
 // Known gives everything that was kept but the cells and Clock, as of one instant. It reads no cell.
 func (o Observations) Known(ctx context.Context) (plan.Observed, error) {
-	return read(ctx, o.db, "read the store", readKnown)
+	return readTx(ctx, o.db, "read the store", readKnown)
 }
 
 // Cells gives what is known of the named cells; without a name, of all. Other cells' rows are not read.
 func (o Observations) Cells(ctx context.Context, names ...string) (map[string]*plan.CellState, error) {
-	return read(ctx, o.db, "read cells", func(r Reader) (map[string]*plan.CellState, error) { return readCells(r, names) })
+	return readTx(ctx, o.db, "read cells", func(r Reader) (map[string]*plan.CellState, error) { return readCells(r, names) })
 }
 
 // Observed gives Known and all Cells as of one instant.
 func (o Observations) Observed(ctx context.Context) (plan.Observed, error) {
-	return read(ctx, o.db, "read the store", func(r Reader) (plan.Observed, error) {
+	return readTx(ctx, o.db, "read the store", func(r Reader) (plan.Observed, error) {
 		known, err := readKnown(r)
 		if err == nil {
 			known.Cells, err = readCells(r, nil)
@@ -38,7 +38,7 @@ func (o Observations) Observed(ctx context.Context) (plan.Observed, error) {
 
 // Events gives a cell's newest events, oldest first; at most limit.
 func (o Observations) Events(ctx context.Context, cell string, limit int) ([]cells.Event, error) {
-	return readList[cells.Event](ctx, o.db, "read the events of "+cell,
+	return readJSON[cells.Event](ctx, o.db, "read the events of "+cell,
 		`SELECT body FROM (SELECT id, body FROM events WHERE cell = $1 ORDER BY id DESC LIMIT $2) AS newest ORDER BY id`, cell, limit)
 }
 
@@ -70,35 +70,35 @@ func readCells(r Reader, names []string) (map[string]*plan.CellState, error) {
 	if err != nil {
 		return nil, err
 	}
-	states, err := rows.States(bodies, versions)
+	states, err := rows.DecodeStates(bodies, versions)
 	if err != nil {
 		return nil, err
 	}
 	var cell, assignment, granted string
 	return states, r.Each(grantsOf, args, []any{&cell, &assignment, &granted}, func() error {
-		return rows.Lay(states, cell, assignment, granted)
+		return rows.ApplyGrant(states, cell, assignment, granted)
 	})
 }
 
 func readLearned(r Reader, o *plan.Observed) (err error) {
-	if o.Observations, err = list[plan.Observation](r, `SELECT body FROM observations ORDER BY channel, gate, subject, policy`); err != nil {
+	if o.Observations, err = queryJSON[plan.Observation](r, `SELECT body FROM observations ORDER BY channel, gate, subject, policy`); err != nil {
 		return err
 	}
-	if o.Learned.Accepted, err = list[plan.Acceptance](r, `SELECT body FROM acceptances ORDER BY upstream, downstream, digest`); err != nil {
+	if o.Learned.Accepted, err = queryJSON[plan.Acceptance](r, `SELECT body FROM acceptances ORDER BY upstream, downstream, digest`); err != nil {
 		return err
 	}
-	if o.Learned.Finished, err = list[plan.Finish](r, `SELECT body FROM finishes ORDER BY channel, sequence`); err != nil {
+	if o.Learned.Finished, err = queryJSON[plan.Finish](r, `SELECT body FROM finishes ORDER BY channel, sequence`); err != nil {
 		return err
 	}
-	if o.Learned.Waves, err = list[plan.Through](r, `SELECT body FROM waves ORDER BY channel, sequence, wave`); err != nil {
+	if o.Learned.Waves, err = queryJSON[plan.Through](r, `SELECT body FROM waves ORDER BY channel, sequence, wave`); err != nil {
 		return err
 	}
-	o.Learned.Rollouts, err = list[plan.Rollout](r, `SELECT body FROM rollouts ORDER BY channel, sequence`)
+	o.Learned.Rollouts, err = queryJSON[plan.Rollout](r, `SELECT body FROM rollouts ORDER BY channel, sequence`)
 	return err
 }
 
 func readFacts(r Reader, o *plan.Observed) error {
-	facts, err := pairs[string](r, `SELECT name, body FROM facts`)
+	facts, err := queryMap[string](r, `SELECT name, body FROM facts`)
 	if err != nil {
 		return err
 	}
@@ -118,10 +118,10 @@ func readFacts(r Reader, o *plan.Observed) error {
 }
 
 func readMaps(r Reader, o *plan.Observed) (err error) {
-	if o.Served, err = pairs[int64](r, `SELECT channel, sequence FROM served`); err != nil {
+	if o.Served, err = queryMap[int64](r, `SELECT channel, sequence FROM served`); err != nil {
 		return err
 	}
-	refused, err := pairs[string](r, `SELECT channel, body FROM refusals`)
+	refused, err := queryMap[string](r, `SELECT channel, body FROM refusals`)
 	if err != nil {
 		return err
 	}
@@ -141,7 +141,7 @@ func readFleet(r Reader, o *plan.Observed) error {
 	if err != nil {
 		return err
 	}
-	registered, err := list[plan.Registration](r, `SELECT body FROM registrations ORDER BY cell`)
+	registered, err := queryJSON[plan.Registration](r, `SELECT body FROM registrations ORDER BY cell`)
 	if err != nil {
 		return fmt.Errorf("registrations: %w", err)
 	}

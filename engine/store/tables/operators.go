@@ -18,8 +18,8 @@ func (o Operators) AddToken(ctx context.Context, t access.Token) error {
 		if err != nil || added > 0 {
 			return err
 		}
-		if tx.Unsure() {
-			if same, err := exists(tx, `SELECT 1 FROM operators WHERE name = $1 AND hash = $2`, t.Name, t.Hash); err != nil || same {
+		if tx.MaybeCommitted() {
+			if same, err := rowExists(tx, `SELECT 1 FROM operators WHERE name = $1 AND hash = $2`, t.Name, t.Hash); err != nil || same {
 				return err
 			}
 		}
@@ -31,7 +31,7 @@ func (o Operators) AddToken(ctx context.Context, t access.Token) error {
 func (o Operators) RemoveToken(ctx context.Context, name string) error {
 	return o.db.Write(ctx, "remove the token of "+name, func(tx Tx) error {
 		removed, err := tx.Exec(`DELETE FROM operators WHERE name = $1`, name)
-		if err == nil && removed == 0 && !tx.Unsure() {
+		if err == nil && removed == 0 && !tx.MaybeCommitted() {
 			return access.ErrUnknown
 		}
 		return err
@@ -40,12 +40,12 @@ func (o Operators) RemoveToken(ctx context.Context, name string) error {
 
 // Tokens gives all operators' tokens, by name, those that ran out too.
 func (o Operators) Tokens(ctx context.Context) ([]access.Token, error) {
-	return o.tokens(ctx, `SELECT name, role, hash, created, expires FROM operators ORDER BY name`)
+	return o.queryTokens(ctx, `SELECT name, role, hash, created, expires FROM operators ORDER BY name`)
 }
 
 // Token gives the token with a hash, whether it ran out or not; access.ErrUnknown: there is none.
 func (o Operators) Token(ctx context.Context, hash string) (access.Token, error) {
-	found, err := o.tokens(ctx, `SELECT name, role, hash, created, expires FROM operators WHERE hash = $1`, hash)
+	found, err := o.queryTokens(ctx, `SELECT name, role, hash, created, expires FROM operators WHERE hash = $1`, hash)
 	if err != nil {
 		return access.Token{}, err
 	}
@@ -55,10 +55,10 @@ func (o Operators) Token(ctx context.Context, hash string) (access.Token, error)
 	return found[0], nil
 }
 
-func (o Operators) tokens(ctx context.Context, query string, args ...any) ([]access.Token, error) {
-	return read(ctx, o.db, "read operators' tokens", func(r Reader) ([]access.Token, error) {
-		return collect(r, func(t *access.Token) []any {
-			return []any{&t.Name, &t.Role, &t.Hash, stamp{&t.Created}, stamp{&t.Expires}}
+func (o Operators) queryTokens(ctx context.Context, query string, args ...any) ([]access.Token, error) {
+	return readTx(ctx, o.db, "read operators' tokens", func(r Reader) ([]access.Token, error) {
+		return queryRows(r, func(t *access.Token) []any {
+			return []any{&t.Name, &t.Role, &t.Hash, millisColumn{&t.Created}, millisColumn{&t.Expires}}
 		}, query, args...)
 	})
 }
@@ -66,7 +66,7 @@ func (o Operators) tokens(ctx context.Context, query string, args ...any) ([]acc
 // Audit keeps a line of who did what; the oldest go when there are more than access.MaxEntries.
 func (o Operators) Audit(ctx context.Context, e access.Entry) error {
 	return o.db.Write(ctx, "keep a line of the audit", func(tx Tx) error {
-		tx.Queue(`INSERT INTO audit (body) VALUES ($1)`, body{e})
+		tx.Queue(`INSERT INTO audit (body) VALUES ($1)`, jsonBody{e})
 		tx.Queue(`DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - $1`, access.MaxEntries)
 		return nil
 	})
@@ -74,5 +74,5 @@ func (o Operators) Audit(ctx context.Context, e access.Entry) error {
 
 // Audits gives the audit's newest lines, newest first; at most limit.
 func (o Operators) Audits(ctx context.Context, limit int) ([]access.Entry, error) {
-	return readList[access.Entry](ctx, o.db, "read the audit", `SELECT body FROM audit ORDER BY id DESC LIMIT $1`, limit)
+	return readJSON[access.Entry](ctx, o.db, "read the audit", `SELECT body FROM audit ORDER BY id DESC LIMIT $1`, limit)
 }

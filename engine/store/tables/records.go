@@ -24,7 +24,7 @@ func (t Records) Get(ctx context.Context, kind, key string) (records.Record, err
 	if err := records.CheckName(kind, key); err != nil {
 		return records.Record{}, fmt.Errorf("read a record: %w", err)
 	}
-	found, err := t.read(ctx, `SELECT kind, key, version, updated, body FROM records WHERE kind = $1 AND key = $2`, kind, key)
+	found, err := t.query(ctx, `SELECT kind, key, version, updated, body FROM records WHERE kind = $1 AND key = $2`, kind, key)
 	if err != nil {
 		return records.Record{}, err
 	}
@@ -40,16 +40,16 @@ func (t Records) List(ctx context.Context, kind string, p records.Page) ([]recor
 	if err != nil {
 		return nil, fmt.Errorf("list records: %w", err)
 	}
-	found, err := t.read(ctx, `SELECT kind, key, version, updated, body FROM records WHERE kind = $1 AND key >= $2 AND key > $3 ORDER BY key LIMIT $4`,
+	found, err := t.query(ctx, `SELECT kind, key, version, updated, body FROM records WHERE kind = $1 AND key >= $2 AND key > $3 ORDER BY key LIMIT $4`,
 		kind, p.Prefix, p.After, p.Limit)
 	return p.Cut(found), err
 }
 
-func (t Records) read(ctx context.Context, query string, args ...any) ([]records.Record, error) {
-	return read(ctx, t.db, "read records", func(r Reader) (all []records.Record, err error) {
+func (t Records) query(ctx context.Context, query string, args ...any) ([]records.Record, error) {
+	return readTx(ctx, t.db, "read records", func(r Reader) (all []records.Record, err error) {
 		var v records.Record
 		var body string
-		return all, r.Each(query, args, []any{&v.Kind, &v.Key, &v.Version, stamp{&v.Updated}, &body}, func() error {
+		return all, r.Each(query, args, []any{&v.Kind, &v.Key, &v.Version, millisColumn{&v.Updated}, &body}, func() error {
 			v.Body = json.RawMessage(body)
 			all = append(all, v)
 			return nil
@@ -82,8 +82,8 @@ func (t Records) Put(ctx context.Context, r records.Record) (records.Record, err
 		if err != nil || written > 0 {
 			return err
 		}
-		if tx.Unsure() {
-			if made, err := exists(tx, `SELECT 1 FROM records WHERE kind = $1 AND key = $2 AND version = $3`, r.Kind, r.Key, r.Version); err != nil || made {
+		if tx.MaybeCommitted() {
+			if made, err := rowExists(tx, `SELECT 1 FROM records WHERE kind = $1 AND key = $2 AND version = $3`, r.Kind, r.Key, r.Version); err != nil || made {
 				return err
 			}
 		}
@@ -106,8 +106,8 @@ func (t Records) Delete(ctx context.Context, kind, key string, version int64) er
 		if err != nil || deleted > 0 {
 			return err
 		}
-		if tx.Unsure() { // gone: most likely by this very call
-			if there, err := exists(tx, `SELECT 1 FROM records WHERE kind = $1 AND key = $2`, kind, key); err != nil || !there {
+		if tx.MaybeCommitted() { // gone: most likely by this very call
+			if there, err := rowExists(tx, `SELECT 1 FROM records WHERE kind = $1 AND key = $2`, kind, key); err != nil || !there {
 				return err
 			}
 		}

@@ -48,10 +48,10 @@ type Tx interface {
 	Queue(statement string, args ...any)
 	// Insert queues a statement that inserts rows of strings and int64s: INSERT INTO …, the rows, ON CONFLICT …
 	Insert(into string, rows [][]any, onConflict string)
-	// Tell tells other processes, by Follow, with the commit.
-	Tell(news engine.StoreUpdate)
-	// Unsure reports whether an earlier attempt may have been committed: then what is there may be its own.
-	Unsure() bool
+	// Notify tells other processes, by Follow, with the commit.
+	Notify(news engine.StoreUpdate)
+	// MaybeCommitted reports whether an earlier attempt may have been committed: then what is there may be its own.
+	MaybeCommitted() bool
 }
 
 // Dialect is what the databases spell differently.
@@ -76,8 +76,8 @@ func New(db Database, d Dialect, served *rows.Sequences) Tables {
 	return Tables{Observations{db}, Ledger{db, served}, Members{db}, Operators{db}, Flags{db, d}, Outbox{db}, Facts{db}, Records{db}}
 }
 
-// Answers reports whether an error is what a store says of itself when it works.
-func Answers(err error) bool {
+// IsExpectedError reports whether an error is what a store says of itself when it works.
+func IsExpectedError(err error) bool {
 	for _, is := range []error{plan.ErrStale, plan.ErrDeposed, plan.ErrDenied, access.ErrUnknown, access.ErrTaken, records.ErrConflict} {
 		if errors.Is(err, is) {
 			return true

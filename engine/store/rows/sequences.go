@@ -9,8 +9,8 @@ type Sequences struct {
 	highest map[string]int64 // by channel
 }
 
-// News gives, by channel, the highest of those that are above what was written.
-func (s *Sequences) News(all []Sequence) map[string]int64 {
+// Unwritten gives, by channel, the highest of those that are above what was written.
+func (s *Sequences) Unwritten(all []Sequence) map[string]int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var news map[string]int64
@@ -26,8 +26,8 @@ func (s *Sequences) News(all []Sequence) map[string]int64 {
 	return news
 }
 
-// Wrote says what was written, after the commit.
-func (s *Sequences) Wrote(all []Sequence) {
+// MarkWritten says what was written, after the commit.
+func (s *Sequences) MarkWritten(all []Sequence) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, q := range all {

@@ -35,7 +35,7 @@ const (
 	programLimit = "54"
 )
 
-func code(err error) string {
+func sqlState(err error) string {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
 		return pg.Code
@@ -43,9 +43,9 @@ func code(err error) string {
 	return ""
 }
 
-// gone tells whether the server ended the session, or let none begin.
-func gone(err error) bool {
-	c := code(err)
+// isSessionEnded tells whether the server ended the session, or let none begin.
+func isSessionEnded(err error) bool {
+	c := sqlState(err)
 	if strings.HasPrefix(c, connection) || strings.HasPrefix(c, intervention) || c == idleInTransaction || c == tooManyConnections {
 		return true
 	}
@@ -53,33 +53,33 @@ func gone(err error) bool {
 	return c == "" && errors.As(err, &connect)
 }
 
-// network tells whether an error is of the connection itself, not the server's answer.
-func network(err error) bool {
+// isNetworkError tells whether an error is of the connection itself, not the server's answer.
+func isNetworkError(err error) bool {
 	var n net.Error
-	return code(err) == "" && (errors.As(err, &n) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || pgconn.SafeToRetry(err))
+	return sqlState(err) == "" && (errors.As(err, &n) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || pgconn.SafeToRetry(err))
 }
 
-// transient tells whether another attempt may succeed at once.
-func transient(err error) bool {
-	switch code(err) {
+// isTransient tells whether another attempt may succeed at once.
+func isTransient(err error) bool {
+	switch sqlState(err) {
 	case serialization, deadlock, readOnly:
 		return true
 	}
-	return errors.Is(err, errLost) || errors.Is(err, errAgain) || gone(err)
+	return errors.Is(err, errConnectionLost) || errors.Is(err, errRetry) || isSessionEnded(err)
 }
 
-// poisonous tells whether an error is about what was written, not about the database.
-func poisonous(err error) bool {
-	c := code(err)
+// isDataError tells whether an error is about what was written, not about the database.
+func isDataError(err error) bool {
+	c := sqlState(err)
 	return strings.HasPrefix(c, badData) || strings.HasPrefix(c, integrity) || strings.HasPrefix(c, programLimit)
 }
 
-// wrap names the operation, and says busy, full and closed in the engine's words.
-func wrap(op string, err error) error {
+// wrapError names the operation, and says busy, full and closed in the engine's words.
+func wrapError(op string, err error) error {
 	if err == nil {
 		return nil
 	}
-	switch c := code(err); {
+	switch c := sqlState(err); {
 	case c == diskFull:
 		return fmt.Errorf("%s: %w: %w", op, plan.ErrFull, err)
 	case c == invalidPassword, c == invalidAuth:
@@ -88,7 +88,7 @@ func wrap(op string, err error) error {
 		return fmt.Errorf("%s: %w: create it, and let the user own it", op, err)
 	case c == insufficientRights:
 		return fmt.Errorf("%s: %w: let the user own the database", op, err)
-	case transient(err), c == lockNotAvailable, c == queryCanceled, errors.Is(err, context.DeadlineExceeded):
+	case isTransient(err), c == lockNotAvailable, c == queryCanceled, errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%s: %w: %w", op, plan.ErrBusy, err)
 	}
 	return fmt.Errorf("%s: %w", op, err)

@@ -14,44 +14,44 @@ import (
 	"github.com/sluice-cd/sluice/engine/store/tables"
 )
 
-// tx runs do in one durable write transaction, all of it or nothing. Once begun it is not given up
+// writeTx runs do in one durable write transaction, all of it or nothing. Once begun it is not given up
 // when ctx ends: a commit that was cut off would leave its caller not knowing.
-func (s *Store) tx(ctx context.Context, op string, do func(*sql.Tx) error) error {
+func (s *Store) writeTx(ctx context.Context, op string, do func(*sql.Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if s.queue.Closed() {
 		return ErrClosed
 	}
-	return s.commit(ctx, op, do)
+	return s.commitTx(ctx, op, do)
 }
 
-func (s *Store) commit(ctx context.Context, op string, do func(*sql.Tx) error) error {
-	tx, err := s.write.BeginTx(context.WithoutCancel(ctx), nil)
+func (s *Store) commitTx(ctx context.Context, op string, do func(*sql.Tx) error) error {
+	tx, err := s.writeDB.BeginTx(context.WithoutCancel(ctx), nil)
 	if err == nil {
 		if err = do(tx); err == nil {
 			err = tx.Commit()
-		} else if back := tx.Rollback(); back != nil && !errors.Is(back, sql.ErrTxDone) && !rolledBack(back) {
+		} else if back := tx.Rollback(); back != nil && !errors.Is(back, sql.ErrTxDone) && !isRolledBack(back) {
 			err = errors.Join(err, back)
 		}
 	}
-	err = wrap(op, err)
+	err = wrapError(op, err)
 	switch {
 	case err == nil:
-		s.failed.Store(nil)
-	case !tables.Answers(err):
-		s.failed.Store(&err)
+		s.writeErr.Store(nil)
+	case !tables.IsExpectedError(err):
+		s.writeErr.Store(&err)
 	}
 	return err
 }
 
-// rolledBack tells whether a ROLLBACK failed because SQLite had rolled back by itself, as it does when the disk is full.
-func rolledBack(err error) bool {
+// isRolledBack tells whether a ROLLBACK failed because SQLite had rolled back by itself, as it does when the disk is full.
+func isRolledBack(err error) bool {
 	return strings.Contains(err.Error(), "no transaction is active")
 }
 
-// wrap names the operation and says busy and full in the engine's words.
-func wrap(op string, err error) error {
+// wrapError names the operation and says busy and full in the engine's words.
+func wrapError(op string, err error) error {
 	if err == nil {
 		return nil
 	}

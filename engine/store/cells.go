@@ -7,12 +7,12 @@ import (
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
-// upsert writes cells' rows, one at a time, by a statement that is kept: it ends with the connection. Many rows in one
+// cellUpserter writes cells' rows, one at a time, by a statement that is kept: it ends with the connection. Many rows in one
 // statement are no quicker, for SQLite then keeps a journal of the statement, to undo it alone.
-type upsert struct{ *sql.Stmt }
+type cellUpserter struct{ *sql.Stmt }
 
 // prepare is called outside of a transaction: the statement outlives it.
-func (u *upsert) prepare(db *sql.DB) (err error) {
+func (u *cellUpserter) prepare(db *sql.DB) (err error) {
 	if u.Stmt != nil {
 		return nil
 	}
@@ -22,7 +22,7 @@ func (u *upsert) prepare(db *sql.DB) (err error) {
 	return err
 }
 
-func (u *upsert) write(tx *sql.Tx, all []rows.Cell) error {
+func (u *cellUpserter) write(tx *sql.Tx, all []rows.Cell) error {
 	stmt := tx.Stmt(u.Stmt)
 	for _, c := range all {
 		if _, err := stmt.Exec(c.Name, c.Channel, c.Release, c.State, c.LastReport, c.Body, c.Version); err != nil {

@@ -6,10 +6,10 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// Place is where an assignment stands in a cell's order (R2).
-type Place struct{ Epoch, Sequence int64 }
+// Position is where an assignment stands in a cell's order (R2).
+type Position struct{ Epoch, Sequence int64 }
 
-func (p Place) before(q Place) bool {
+func (p Position) before(q Position) bool {
 	return p.Epoch < q.Epoch || p.Epoch == q.Epoch && p.Sequence < q.Sequence
 }
 
@@ -33,28 +33,28 @@ type Slot struct {
 // Grant is an offer as a row.
 type Grant struct {
 	Cell string
-	Place
+	Position
 	Assignment string // encoded
 	At         time.Time
 }
 
-// Made is what came of offers.
-type Made struct {
+// GrantBatch is what came of offers.
+type GrantBatch struct {
 	Granted []plan.Granted // those that were made, in order
 	Grants  []Grant        // to be written: the last of each cell
 	Slots   []Slot         // to be written: those that were not in use before
 	Served  []Sequence
 }
 
-// Make holds offers, in order, against the newest grant of each cell and the slots in use; both are changed to what
+// AdmitOffers holds offers, in order, against the newest grant of each cell and the slots in use; both are changed to what
 // holds afterwards. An offer that is older than the cell's grant is not made. One of the same place is: with other
 // values it is another offer (R13). A cell that has a slot of the channel already takes no second one.
-func Make(offers []plan.Offer, newest map[string]Place, slots Slots) (Made, error) {
-	var m Made
+func AdmitOffers(offers []plan.Offer, newest map[string]Position, slots Slots) (GrantBatch, error) {
+	var m GrantBatch
 	at := make(map[string]int, len(offers)) // of a cell's row in m.Grants
 	for _, o := range offers {
 		a := o.Assignment
-		place := Place{a.Epoch, a.Sequence}
+		place := Position{a.Epoch, a.Sequence}
 		if old, known := newest[o.Cell]; known && place.before(old) {
 			continue
 		}
@@ -67,7 +67,7 @@ func Make(offers []plan.Offer, newest map[string]Place, slots Slots) (Made, erro
 		}
 		body, err := Encode(a)
 		if err != nil {
-			return Made{}, err
+			return GrantBatch{}, err
 		}
 		newest[o.Cell] = place
 		m.Granted = append(m.Granted, o.Granted)

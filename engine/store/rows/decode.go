@@ -43,8 +43,8 @@ func DecodeAll[T any](bodies []string, all []T) error {
 	return g.Wait()
 }
 
-// States decodes cells' states, by name. versions[i] is of bodies[i].
-func States(bodies []string, versions []int64) (map[string]*plan.CellState, error) {
+// DecodeStates decodes cells' states, by name. versions[i] is of bodies[i].
+func DecodeStates(bodies []string, versions []int64) (map[string]*plan.CellState, error) {
 	states := make([]plan.CellState, len(bodies))
 	if err := DecodeAll(bodies, states); err != nil {
 		return nil, fmt.Errorf("a cell's state: %w", err)
@@ -58,9 +58,9 @@ func States(bodies []string, versions []int64) (map[string]*plan.CellState, erro
 	return all, nil
 }
 
-// Lay lays a grant, made at granted (RFC 3339), over the states: a state may have been written by one who had not seen the newest. A cell that was
+// ApplyGrant lays a grant, made at granted (RFC 3339), over the states: a state may have been written by one who had not seen the newest. A cell that was
 // granted something and never reported has a state of nothing else.
-func Lay(states map[string]*plan.CellState, cell, assignment, granted string) error {
+func ApplyGrant(states map[string]*plan.CellState, cell, assignment, granted string) error {
 	at, err := time.Parse(time.RFC3339Nano, granted)
 	if err != nil {
 		return fmt.Errorf("the grant of %s: %w", cell, err)
