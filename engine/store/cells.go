@@ -7,16 +7,17 @@ import (
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
-// cellUpserter writes cells' rows, one at a time, by a statement that is kept: it ends with the connection. Many rows in one
-// statement are no quicker, for SQLite then keeps a journal of the statement, to undo it alone.
+// cellUpserter writes cells' rows one at a time by a prepared statement, which ends with the connection. A statement
+// for many rows would not be faster, since SQLite would keep a journal for undoing that statement alone.
 type cellUpserter struct{ *sql.Stmt }
 
-// prepare is called outside of a transaction: the statement outlives it.
+// prepare must be called outside of a transaction, since the statement outlives it.
 func (u *cellUpserter) prepare(db *sql.DB) (err error) {
 	if u.Stmt != nil {
 		return nil
 	}
-	u.Stmt, err = db.PrepareContext(context.Background(), `INSERT INTO cells (name, channel, release, state, last_report, body, version) VALUES (?,?,?,?,?,?,?)
+	u.Stmt, err = db.PrepareContext(context.Background(),
+		`INSERT INTO cells (name, channel, release, state, last_report, body, version) VALUES (?,?,?,?,?,?,?)
 		ON CONFLICT (name) DO UPDATE SET channel = excluded.channel, release = excluded.release, state = excluded.state,
 		last_report = excluded.last_report, body = excluded.body, version = excluded.version`)
 	return err

@@ -7,16 +7,16 @@ import (
 	"github.com/sluice-cd/sluice/engine"
 )
 
-// Now is this machine's clock: all who share a file share it.
+// Now returns this machine's clock, which all processes that share the file share.
 func (s *Store) Now(ctx context.Context) (time.Time, error) { return s.now(), ctx.Err() }
 
-// NotifyPush tells nobody: the processes that share a file are on one machine with the repository's mirror, one serves, and the
-// others look for themselves.
+// NotifyPush does nothing: processes that share a file are on one machine with the repository's mirror; one serves, and
+// the others fetch by themselves.
 func (s *Store) NotifyPush(ctx context.Context) error { return ctx.Err() }
 
-// Follow looks now and then whether another process wrote. What it was is not known: News.All says so.
+// Follow polls the file for other processes' writes. What they wrote is not known, so updates have All set.
 func (s *Store) Follow(ctx context.Context, told func(engine.StoreUpdate)) error {
-	seen, lost := int64(0), true // told of everything at the start
+	seen, lost := int64(0), true // everything may have changed before the start
 	tick := time.NewTicker(s.poll)
 	defer tick.Stop()
 	for {
@@ -41,11 +41,11 @@ func (s *Store) Follow(ctx context.Context, told func(engine.StoreUpdate)) error
 	}
 }
 
-// dataVersionQuery asks a connection for a number that changes when the file was written, but not by this connection.
+// dataVersionQuery returns a number that changes on one connection when another connection wrote to the file.
 const dataVersionQuery = `PRAGMA data_version`
 
-// externalVersion gives a number that changes when another process wrote: that of the one connection on which this one writes.
-// While that connection is busy it is not asked: that the file can be read is enough.
+// externalVersion returns a number that changes when another process wrote: that of the only connection that this
+// process writes on. While that connection is busy, it only makes sure that the file can be read, and returns seen.
 func (s *Store) externalVersion(ctx context.Context, seen int64) (version int64, err error) {
 	wait, cancel := context.WithTimeout(ctx, s.poll/2)
 	defer cancel()
@@ -57,5 +57,5 @@ func (s *Store) externalVersion(ctx context.Context, seen int64) (version int64,
 	}
 	defer conn.Close()
 	err = conn.QueryRowContext(context.WithoutCancel(ctx), dataVersionQuery).Scan(&version)
-	return version, wrapError("look for others' writes", err)
+	return version, wrapError("look for other processes' writes", err)
 }

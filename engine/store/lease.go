@@ -12,11 +12,11 @@ import (
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
-// lease is what this store knows of its own leading.
+// lease is this store's part in leading.
 type lease struct {
-	holder    string       // this store's name in the row
-	requested atomic.Bool  // Lead was called
-	term      atomic.Int64 // the newest that this store led; 0: none
+	holder    string       // this store's name in the lease's row
+	requested atomic.Bool  // AcquireLease was called
+	term      atomic.Int64 // the newest term that this store led; 0: none
 	lock      *leaseLock
 }
 
@@ -24,23 +24,24 @@ func newLease(file string) lease {
 	return lease{holder: rand.Text(), lock: &leaseLock{file: file + "-lead"}}
 }
 
-// term is the lease's row.
+// term is the row of the lease.
 type term struct {
 	number       int64
-	holder       string // empty: nobody's
+	holder       string // empty: nobody holds the lease
 	watched      bool
 	since, until time.Time
 }
 
-// isActive tells whether the lease has not run out. One that was taken later than now is of a clock that was set back
-// since: it would hold for as long as the clock went back, so it counts for nothing.
+// isActive reports whether the lease has not run out. A lease acquired later than now was written before the clock was
+// set back; it does not count, for it would last as long as the clock went back.
 func (t term) isActive(now time.Time) bool {
 	return t.holder != "" && !now.Before(t.since) && now.Before(t.until)
 }
 
 func readTerm(tx *sql.Tx) (t term, err error) {
 	var since, until int64
-	err = tx.QueryRow(`SELECT term, holder, watched, since, until FROM lease`).Scan(&t.number, &t.holder, &t.watched, &since, &until)
+	err = tx.QueryRow(`SELECT term, holder, watched, since, until FROM lease`).Scan(&t.number, &t.holder, &t.watched,
+		&since, &until)
 	if errors.Is(err, sql.ErrNoRows) {
 		return term{}, nil
 	}
@@ -48,12 +49,12 @@ func readTerm(tx *sql.Tx) (t term, err error) {
 	return t, err
 }
 
-// AcquireLease takes the lease for length, or renews it if it is this store's. led is false while another's has not run out;
-// that of a process that died counts no more, where the system can tell. A lease that ran out is a new term for the
-// one who had it too: a process that asked for none may have written in between.
+// AcquireLease acquires the lease for length, or renews this store's own. led is false while another process holds it,
+// unless the system shows that the process died. Acquiring a lease that ran out begins a new term even for its former
+// holder, since a process without the lease may have written in between.
 func (s *Store) AcquireLease(ctx context.Context, length time.Duration) (number int64, led bool, err error) {
 	s.lease.requested.Store(true)
-	err = s.writeTx(ctx, "take the lease", func(tx *sql.Tx) error {
+	err = s.writeTx(ctx, "acquire the lease", func(tx *sql.Tx) error {
 		t, err := readTerm(tx)
 		if err != nil {
 			return err
@@ -70,7 +71,8 @@ func (s *Store) AcquireLease(ctx context.Context, length time.Duration) (number 
 		}
 		number, led = t.number, true
 		_, err = tx.Exec(`INSERT INTO lease (id, term, holder, watched, since, until) VALUES (1, ?, ?, ?, ?, ?)
-			ON CONFLICT (id) DO UPDATE SET term = excluded.term, holder = excluded.holder, watched = excluded.watched, since = excluded.since, until = excluded.until`,
+			ON CONFLICT (id) DO UPDATE SET term = excluded.term, holder = excluded.holder,
+			watched = excluded.watched, since = excluded.since, until = excluded.until`,
 			t.number, t.holder, t.watched, rows.Millis(now), rows.Millis(now.Add(length)))
 		return err
 	})
@@ -85,7 +87,7 @@ func (s *Store) AcquireLease(ctx context.Context, length time.Duration) (number 
 
 // ReleaseLease ends this store's term, if it leads.
 func (s *Store) ReleaseLease(ctx context.Context) error {
-	err := s.writeTx(ctx, "give the lease back", func(tx *sql.Tx) error {
+	err := s.writeTx(ctx, "release the lease", func(tx *sql.Tx) error {
 		_, err := tx.Exec(`UPDATE lease SET holder = '', until = 0 WHERE holder = ?`, s.lease.holder)
 		return err
 	})
@@ -95,8 +97,8 @@ func (s *Store) ReleaseLease(ctx context.Context) error {
 	return err
 }
 
-// fence lets a write through if this store leads. A store that never asked to lead may write too, for it is a process
-// alone, or believes so: until another holds the lease.
+// fence lets a write through if this store leads. A store that never requested the lease may write while nobody leads,
+// as a process that runs alone.
 func (s *Store) fence(tx *sql.Tx) error {
 	t, err := readTerm(tx)
 	if err != nil {
@@ -110,7 +112,7 @@ func (s *Store) fence(tx *sql.Tx) error {
 	return plan.ErrDeposed
 }
 
-// isHeldByOther tells whether the lease is somebody else's who may still live.
+// isHeldByOther reports whether another process that may be alive holds the lease.
 func (s *Store) isHeldByOther(t term, now time.Time) bool {
 	return t.holder != s.lease.holder && t.isActive(now) && !(t.watched && s.lease.lock.isTermFree(t.number))
 }

@@ -7,15 +7,15 @@ import (
 	"syscall"
 )
 
-// fcntl's commands for locks of open files: Linux has them, syscall does not name them.
+// Commands of fcntl for open file description locks, which package syscall does not name.
 const (
 	getLock = 36 // F_OFD_GETLK
 	setLock = 37 // F_OFD_SETLK
 )
 
-// leaseLock shows that the holder of a lease lives: it locks the byte of its term in a file beside the database, and the
-// system lets go of it when the process ends, however it ends. The locks are of open files, not of processes, so that two
-// stores of one process are told apart as well.
+// leaseLock shows that the holder of a lease is alive: the holder locks the byte of its term in a file beside the
+// database, and the system releases the lock when the process ends. The locks belong to open files, not to processes,
+// so that two stores of one process are distinct too.
 type leaseLock struct {
 	file string
 
@@ -23,12 +23,12 @@ type leaseLock struct {
 	handle *os.File   // nil: not open
 }
 
-// lockTerm locks a term's byte, until close.
+// lockTerm locks a term's byte until close.
 func (l *leaseLock) lockTerm(term int64) error {
 	return l.fcntl(setLock, &syscall.Flock_t{Type: syscall.F_WRLCK, Start: term, Len: 1})
 }
 
-// isTermFree tells whether nobody locks a term's byte. What can't be found out is not free.
+// isTermFree reports whether nobody locks a term's byte; false if that is unknown.
 func (l *leaseLock) isTermFree(term int64) bool {
 	about := &syscall.Flock_t{Type: syscall.F_WRLCK, Start: term, Len: 1}
 	return l.fcntl(getLock, about) == nil && about.Type == syscall.F_UNLCK
@@ -48,7 +48,7 @@ func (l *leaseLock) fcntl(command int, about *syscall.Flock_t) error {
 	return syscall.FcntlFlock(l.handle.Fd(), command, about)
 }
 
-// close lets go of everything. The lock may be taken again.
+// close releases all locks. lockTerm may be called again.
 func (l *leaseLock) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 )
 
-// countingReader is the side of the database that only reads. It counts, so that what is to read nothing can be held to it.
+// countingReader is the read-only side of the database. It counts reads for tests of what must not read.
 type countingReader struct {
 	*sql.DB
 	reads atomic.Int64
@@ -22,5 +22,5 @@ func (r *countingReader) BeginTx(ctx context.Context, o *sql.TxOptions) (*sql.Tx
 	return r.DB.BeginTx(ctx, o)
 }
 
-// Reads is how often the database was read since it was opened; what a write reads on its way is not counted.
+// Reads returns how often the database was read since it was opened, without reads by writes.
 func (s *Store) Reads() int64 { return s.readDB.reads.Load() }

@@ -11,12 +11,12 @@ import (
 )
 
 const (
-	rowsPerInsert = 32  // rows a statement
-	trimEvery     = 100 // a cell's events are cut back after so many new ones
+	rowsPerInsert = 32  // rows in one statement
+	trimEvery     = 100 // a cell's events are trimmed after so many new ones
 )
 
-// Report keeps cells' states and events, all or none of the batch, durable when it returns. Each state's version must be
-// one above the kept one's, else it is plan.ErrStale. If ctx ends first, whether they were kept is not known.
+// Report stores cells' states and events, all or none of the batch, durably. Each state's version must be one above the
+// stored one's, else the error is plan.ErrStale. If ctx ends first, the batch may have been stored.
 func (s *Store) Report(ctx context.Context, batch []plan.Reported) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -28,19 +28,19 @@ func (s *Store) Report(ctx context.Context, batch []plan.Reported) error {
 	return s.queue.Submit(ctx, r)
 }
 
-// newBatchWriter gives what the queue calls to write a batch.
+// newBatchWriter returns the function by which the queue writes a batch.
 func (s *Store) newBatchWriter() func([]*rows.Report) (map[*rows.Report]error, error) {
-	fresh := map[string]int{} // events by cell since they were last cut back
+	fresh := map[string]int{} // number of events by cell since the last trim
 	known := versionCache{byCell: map[string]int64{}}
 	cells := cellUpserter{}
 	return func(batch []*rows.Report) (map[*rows.Report]error, error) {
 		var a rows.Admitted
 		if err := cells.prepare(s.writeDB); err != nil {
-			err = wrapError("keep reports", err)
+			err = wrapError("store reports", err)
 			s.writeErr.Store(&err)
 			return nil, err
 		}
-		err := s.commitTx(context.Background(), "keep reports", func(tx *sql.Tx) error {
+		err := s.commitTx(context.Background(), "store reports", func(tx *sql.Tx) error {
 			if err := known.refresh(tx, batch); err != nil {
 				return err
 			}
@@ -51,7 +51,7 @@ func (s *Store) newBatchWriter() func([]*rows.Report) (map[*rows.Report]error, e
 			return s.writeAdmitted(tx, a, fresh)
 		})
 		if err != nil {
-			clear(known.byCell) // it says what was to be
+			clear(known.byCell) // it has versions that were not written
 			return nil, err
 		}
 		s.served.MarkWritten(a.Served)
@@ -59,13 +59,13 @@ func (s *Store) newBatchWriter() func([]*rows.Report) (map[*rows.Report]error, e
 	}
 }
 
-// versionCache are those of cells' rows as this process read or wrote them last, so that an ordinary report reads nothing.
+// versionCache holds the versions of cells' rows as last read or written, so that an ordinary report reads nothing.
 type versionCache struct {
-	dataVersion int64            // data_version: another when another process wrote since
-	byCell      map[string]int64 // by cell; 0: it has no row
+	dataVersion int64            // changes when another process writes
+	byCell      map[string]int64 // by cell; 0: the cell has no row
 }
 
-// refresh makes sure that kept has what tx sees of a batch's cells.
+// refresh makes byCell agree with what tx sees of a batch's cells.
 func (v *versionCache) refresh(tx *sql.Tx, batch []*rows.Report) error {
 	var data int64
 	if err := tx.QueryRow(dataVersionQuery).Scan(&data); err != nil {
@@ -92,19 +92,21 @@ func (v *versionCache) refresh(tx *sql.Tx, batch []*rows.Report) error {
 	var name string
 	var version int64
 	t := transaction{ctx: context.Background(), tx: tx}
-	return t.Each(`SELECT name, version FROM cells WHERE name = ANY($1)`, []any{missing}, []any{&name, &version}, func() error {
-		v.byCell[name] = version
-		return nil
-	})
+	return t.Each(`SELECT name, version FROM cells WHERE name = ANY($1)`, []any{missing}, []any{&name, &version},
+		func() error {
+			v.byCell[name] = version
+			return nil
+		})
 }
 
-// writeAdmitted writes what was admitted beside the cells.
+// writeAdmitted writes what was admitted, except the cells' rows.
 func (s *Store) writeAdmitted(tx *sql.Tx, a rows.Admitted, fresh map[string]int) error {
 	events := make([][]any, len(a.Events))
 	for i, e := range a.Events {
 		events[i] = []any{e.Cell, e.Boot, e.Number, e.Body}
 	}
-	if err := insertRows(tx, `INSERT INTO events (cell, boot, number, body)`, events, `ON CONFLICT (cell, boot, number) DO NOTHING`); err != nil {
+	if err := insertRows(tx, `INSERT INTO events (cell, boot, number, body)`, events,
+		`ON CONFLICT (cell, boot, number) DO NOTHING`); err != nil {
 		return err
 	}
 	if err := s.trimEvents(tx, a.Events, fresh); err != nil {
@@ -115,7 +117,7 @@ func (s *Store) writeAdmitted(tx *sql.Tx, a rows.Admitted, fresh map[string]int)
 	return t.failed
 }
 
-// trimEvents cuts the history of cells that wrote much since the last time, or for the first time since the start.
+// trimEvents trims the events of cells that have many new ones, or the first ones since the start.
 func (s *Store) trimEvents(tx *sql.Tx, events []rows.Event, fresh map[string]int) error {
 	for _, e := range events {
 		n, known := fresh[e.Cell]
@@ -124,7 +126,8 @@ func (s *Store) trimEvents(tx *sql.Tx, events []rows.Event, fresh map[string]int
 			continue
 		}
 		fresh[e.Cell] = 0
-		_, err := tx.Exec(`DELETE FROM events WHERE cell = ?1 AND id <= (SELECT id FROM events WHERE cell = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)`, e.Cell, s.history)
+		_, err := tx.Exec(`DELETE FROM events WHERE cell = ?1 AND id <= (SELECT id FROM events
+			WHERE cell = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)`, e.Cell, s.history)
 		if err != nil {
 			return err
 		}
@@ -132,7 +135,7 @@ func (s *Store) trimEvents(tx *sql.Tx, events []rows.Event, fresh map[string]int
 	return nil
 }
 
-// insertRows writes rows with few statements, perInsert rows each while there are so many.
+// insertRows inserts rows by few statements of rowsPerInsert rows each, and one for the rest.
 func insertRows(tx *sql.Tx, into string, all [][]any, onConflict string) error {
 	spelled := func(n int) string { return into + ` VALUES ` + valueTuples(n, len(all[0])) + ` ` + onConflict }
 	var many *sql.Stmt

@@ -14,10 +14,9 @@ import (
 
 var dialect = tables.Dialect{SetLanded: `json_set(body, '$.landed', $2)`}
 
-// database runs the transactions of the store's tables.
+// database runs the transactions of package tables.
 type database struct{ *Store }
 
-// Read reads as of one instant.
 func (d database) Read(ctx context.Context, op string, read func(tables.Reader) error) error {
 	tx, err := d.readDB.BeginTx(ctx, nil)
 	if err != nil {
@@ -27,12 +26,10 @@ func (d database) Read(ctx context.Context, op string, read func(tables.Reader) 
 	return wrapError(op, read(&transaction{ctx: ctx, tx: tx, now: d.now}))
 }
 
-// Write writes whole and durably.
 func (d database) Write(ctx context.Context, op string, write func(tables.Tx) error) error {
 	return d.writeTx(ctx, op, func(tx *sql.Tx) error { return d.runTx(tx, write) })
 }
 
-// WriteAsLeader writes if this store leads.
 func (d database) WriteAsLeader(ctx context.Context, op string, write func(tables.Tx) error) error {
 	return d.writeTx(ctx, op, func(tx *sql.Tx) error {
 		if err := d.fence(tx); err != nil {
@@ -50,15 +47,14 @@ func (d database) runTx(tx *sql.Tx, write func(tables.Tx) error) error {
 	return t.failed
 }
 
-// transaction is one as tables use it. What they queue is run at once.
+// transaction implements tables.Tx. Queued statements run at once.
 type transaction struct {
-	ctx    context.Context // of a read: a write is not given up
+	ctx    context.Context // used by reads only: a write is not interrupted
 	tx     *sql.Tx
 	now    func() time.Time
-	failed error // the first of what was queued
+	failed error // the first error of a queued statement
 }
 
-// Each calls row for each row.
 func (t *transaction) Each(query string, args, dest []any, row func() error) error {
 	if t.failed != nil {
 		return t.failed
@@ -83,7 +79,6 @@ func (t *transaction) Each(query string, args, dest []any, row func() error) err
 	return found.Err()
 }
 
-// Exec runs a statement.
 func (t *transaction) Exec(statement string, args ...any) (int64, error) {
 	if t.failed != nil {
 		return 0, t.failed
@@ -99,28 +94,27 @@ func (t *transaction) Exec(statement string, args ...any) (int64, error) {
 	return done.RowsAffected()
 }
 
-// Queue runs a statement.
 func (t *transaction) Queue(statement string, args ...any) { _, t.failed = t.Exec(statement, args...) }
 
-// Insert inserts rows, many by a statement.
+// Insert inserts rows, many in one statement.
 func (t *transaction) Insert(into string, all [][]any, onConflict string) {
 	if t.failed == nil {
 		t.failed = insertRows(t.tx, into, all, onConflict)
 	}
 }
 
-// Now is this machine's clock.
+// Now returns this machine's clock.
 func (t *transaction) Now() (time.Time, error) { return t.now(), nil }
 
-// Notify tells nobody: others look for themselves (see Follow).
+// Notify does nothing: other processes poll (see Follow).
 func (t *transaction) Notify(engine.StoreUpdate) {}
 
-// MaybeCommitted is never so: a commit's answer is not lost on its way.
+// MaybeCommitted returns false: the answer to a commit can't be lost.
 func (t *transaction) MaybeCommitted() bool { return false }
 
 var anyPattern = regexp.MustCompile(`= ANY\((\$\d+)\)`)
 
-// rewriteLists writes lists as SQLite reads them, as JSON.
+// rewriteLists passes lists as JSON, and rewrites a statement to read them.
 func rewriteLists(statement string, args []any) (string, []any, error) {
 	for i, a := range args {
 		names, ok := a.([]string)

@@ -14,8 +14,8 @@ import (
 	"github.com/sluice-cd/sluice/engine/store/tables"
 )
 
-// writeTx runs do in one durable write transaction, all of it or nothing. Once begun it is not given up
-// when ctx ends: a commit that was cut off would leave its caller not knowing.
+// writeTx runs do in one durable write transaction, all of it or nothing. Once begun, the transaction ignores ctx, so
+// that the caller always learns whether it was committed.
 func (s *Store) writeTx(ctx context.Context, op string, do func(*sql.Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -45,12 +45,13 @@ func (s *Store) commitTx(ctx context.Context, op string, do func(*sql.Tx) error)
 	return err
 }
 
-// isRolledBack tells whether a ROLLBACK failed because SQLite had rolled back by itself, as it does when the disk is full.
+// isRolledBack reports whether a ROLLBACK failed because SQLite had rolled back by itself, as it does when the disk is
+// full.
 func isRolledBack(err error) bool {
 	return strings.Contains(err.Error(), "no transaction is active")
 }
 
-// wrapError names the operation and says busy and full in the engine's words.
+// wrapError adds the operation, and plan.ErrBusy or plan.ErrFull where one applies.
 func wrapError(op string, err error) error {
 	if err == nil {
 		return nil
@@ -63,7 +64,8 @@ func wrapError(op string, err error) error {
 		case code&0xff == sqlite3.SQLITE_FULL, code == sqlite3.SQLITE_IOERR_SHMSIZE:
 			return fmt.Errorf("%s: %w: %w", op, plan.ErrFull, err)
 		case code&0xff == sqlite3.SQLITE_NOTADB, code&0xff == sqlite3.SQLITE_CORRUPT:
-			return fmt.Errorf("%s: %w: the file is damaged: restore a backup, or move it away and let the cells' reports refill a new one", op, err)
+			return fmt.Errorf("%s: %w: the file is damaged: "+
+				"restore a backup, or move it away and let the cells' reports refill a new one", op, err)
 		}
 	}
 	return fmt.Errorf("%s: %w", op, err)

@@ -7,7 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Now is the database's clock, the same for all who share it. It is off by half the time that asking took, at most.
+// Now returns the database's clock, which all processes share. It is off by half the round trip at most.
 func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	if s.queue.Closed() {
 		return time.Time{}, ErrClosed
@@ -18,7 +18,7 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	asked := time.Now()
 	now, err := s.readClock(limited, s.pool)
 	if err != nil {
-		return time.Time{}, s.readError(ctx, "ask the database for the time", err)
+		return time.Time{}, s.readError(ctx, "read the database's clock", err)
 	}
 	if s.clock != nil {
 		return now, nil
@@ -26,12 +26,11 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	return now.Add(time.Since(asked) / 2), nil
 }
 
-// rowQuerier is what pools and transactions have in common here.
+// rowQuerier is a pool or a transaction.
 type rowQuerier interface {
 	QueryRow(ctx context.Context, query string, args ...any) pgx.Row
 }
 
-// readClock reads the store's clock.
 func (s *Store) readClock(ctx context.Context, q rowQuerier) (now time.Time, err error) {
 	if s.clock != nil {
 		return s.clock(), nil

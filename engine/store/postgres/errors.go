@@ -13,23 +13,23 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// SQLSTATE codes, as PostgreSQL's manual lists them in its appendix A.
+// SQLSTATE codes, from appendix A of PostgreSQL's manual.
 const (
 	diskFull           = "53100"
 	tooManyConnections = "53300"
-	lockNotAvailable   = "55P03" // also lock_timeout
-	queryCanceled      = "57014" // also statement_timeout
+	lockNotAvailable   = "55P03" // lock_timeout too
+	queryCanceled      = "57014" // statement_timeout too
 	readOnly           = "25006" // the primary became a standby
 	serialization      = "40001"
 	deadlock           = "40P01"
-	idleInTransaction  = "25P03" // the session was ended for it
+	idleInTransaction  = "25P03" // the reason why the session was ended
 	invalidPassword    = "28P01"
 	invalidAuth        = "28000"
 	noSuchDatabase     = "3D000"
 	insufficientRights = "42501"
-	// Classes: how codes begin.
+	// Classes: prefixes of codes.
 	connection   = "08"
-	intervention = "57P" // shut down, crashed, starting
+	intervention = "57P" // shut down, crashed, or starting
 	badData      = "22"
 	integrity    = "23"
 	programLimit = "54"
@@ -43,23 +43,25 @@ func sqlState(err error) string {
 	return ""
 }
 
-// isSessionEnded tells whether the server ended the session, or let none begin.
+// isSessionEnded reports whether the server ended the session, or refused to begin one.
 func isSessionEnded(err error) bool {
 	c := sqlState(err)
-	if strings.HasPrefix(c, connection) || strings.HasPrefix(c, intervention) || c == idleInTransaction || c == tooManyConnections {
+	if strings.HasPrefix(c, connection) || strings.HasPrefix(c, intervention) || c == idleInTransaction ||
+		c == tooManyConnections {
 		return true
 	}
 	var connect *pgconn.ConnectError
 	return c == "" && errors.As(err, &connect)
 }
 
-// isNetworkError tells whether an error is of the connection itself, not the server's answer.
+// isNetworkError reports whether an error is of the connection, not an answer of the server.
 func isNetworkError(err error) bool {
 	var n net.Error
-	return sqlState(err) == "" && (errors.As(err, &n) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || pgconn.SafeToRetry(err))
+	return sqlState(err) == "" && (errors.As(err, &n) || errors.Is(err, io.EOF) ||
+		errors.Is(err, io.ErrUnexpectedEOF) || pgconn.SafeToRetry(err))
 }
 
-// isTransient tells whether another attempt may succeed at once.
+// isTransient reports whether another attempt may succeed at once.
 func isTransient(err error) bool {
 	switch sqlState(err) {
 	case serialization, deadlock, readOnly:
@@ -68,13 +70,13 @@ func isTransient(err error) bool {
 	return errors.Is(err, errConnectionLost) || errors.Is(err, errRetry) || isSessionEnded(err)
 }
 
-// isDataError tells whether an error is about what was written, not about the database.
+// isDataError reports whether an error is about the written data, not about the database.
 func isDataError(err error) bool {
 	c := sqlState(err)
 	return strings.HasPrefix(c, badData) || strings.HasPrefix(c, integrity) || strings.HasPrefix(c, programLimit)
 }
 
-// wrapError names the operation, and says busy, full and closed in the engine's words.
+// wrapError adds the operation, and plan.ErrBusy or plan.ErrFull or the next step where one applies.
 func wrapError(op string, err error) error {
 	if err == nil {
 		return nil

@@ -16,9 +16,9 @@ const (
 	pingTimeout  = 2 * time.Second
 )
 
-// Follow tells what others write, as the database sends it, over a connection of its own. After every time that it
-// connects it tells of everything; while the database answers, it says so at least each second; and each half minute it
-// compares versions, whatever was heard. It ends with ctx, and with the store.
+// Follow calls told with what other stores write, as the database notifies it over a connection of its own, with All
+// after every connect, and with the zero update at least each second while the database answers. It compares versions
+// every Options.Compare, since a notification may be lost. Follow ends with ctx or with the store.
 func (s *Store) Follow(ctx context.Context, told func(engine.StoreUpdate)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -31,12 +31,12 @@ func (s *Store) Follow(ctx context.Context, told func(engine.StoreUpdate)) error
 		if ctx.Err() != nil {
 			return nil
 		}
-		s.log.Warn().Err(err).Msg("not told of what others write: connecting again")
+		s.log.Warn().Err(err).Msg("the connection for notifications was lost: connecting again")
 		_ = backoff.Sleep(ctx, retryDelay(failed, 50*time.Millisecond, 2*time.Second, rand.Float64()))
 	}
 }
 
-// listenOnce tells of what comes over one connection, until that fails.
+// listenOnce calls told with what arrives over one connection, until that connection fails.
 func (s *Store) listenOnce(ctx context.Context, told func(engine.StoreUpdate)) error {
 	conn, err := s.connectListener(ctx)
 	if err != nil {
@@ -52,8 +52,8 @@ func (s *Store) listenOnce(ctx context.Context, told func(engine.StoreUpdate)) e
 		cancel()
 		switch {
 		case err == nil:
-			if news, ok := s.decodeNotification(n.Payload); ok {
-				told(news)
+			if update, ok := s.decodeNotification(n.Payload); ok {
+				told(update)
 			}
 		case !timedOut || conn.IsClosed():
 			return err
@@ -61,23 +61,23 @@ func (s *Store) listenOnce(ctx context.Context, told func(engine.StoreUpdate)) e
 		if time.Now().Before(beat) {
 			continue
 		}
-		news := engine.StoreUpdate{}
+		update := engine.StoreUpdate{}
 		if time.Now().After(compare) {
 			missed, err := s.missedCells(ctx, conn)
 			if err != nil {
 				return err
 			}
-			news = engine.StoreUpdate{Cells: missed, Material: len(missed) > 0, Known: true, Flags: true}
+			update = engine.StoreUpdate{Cells: missed, Material: len(missed) > 0, Known: true, Flags: true}
 			compare = time.Now().Add(s.compare)
 		} else if err := s.ping(ctx, conn); err != nil {
 			return err
 		}
-		told(news)
+		told(update)
 		beat = time.Now().Add(pingInterval)
 	}
 }
 
-// connectListener connects, listens, and takes note of the versions that All will tell of.
+// connectListener connects, listens, and records the current versions, which All covers.
 func (s *Store) connectListener(ctx context.Context) (*pgx.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -95,11 +95,11 @@ func (s *Store) connectListener(ctx context.Context) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// closeConn closes a connection, also after ctx, but waits for no server that does not answer.
+// closeConn closes a connection even after ctx ended, and does not wait for a server that does not answer.
 func closeConn(ctx context.Context, conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	_ = conn.Close(ctx) // nothing was under way
+	_ = conn.Close(ctx) // no statement is running
 }
 
 func (s *Store) ping(ctx context.Context, conn *pgx.Conn) error {
@@ -109,7 +109,7 @@ func (s *Store) ping(ctx context.Context, conn *pgx.Conn) error {
 	return err
 }
 
-// missedCells gives the cells whose reports were neither told of nor written here.
+// missedCells returns the cells with reports that were neither notified of nor written here.
 func (s *Store) missedCells(ctx context.Context, conn *pgx.Conn) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -117,15 +117,15 @@ func (s *Store) missedCells(ctx context.Context, conn *pgx.Conn) ([]string, erro
 	if err != nil {
 		return nil, err
 	}
-	kept := map[string]int64{}
+	stored := map[string]int64{}
 	var name string
 	var version int64
 	_, err = pgx.ForEachRow(found, []any{&name, &version}, func() error {
-		kept[name] = version
+		stored[name] = version
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	return s.versions.takeMissed(kept), nil
+	return s.versions.takeMissed(stored), nil
 }

@@ -12,23 +12,23 @@ import (
 )
 
 const (
-	notifyChannel     = "sluice"    // of NOTIFY
-	maxPayload        = 7900        // bytes; PostgreSQL takes fewer than 8000
-	unchangedInterval = time.Second // what only says "still so" is gathered for so long
+	notifyChannel     = "sluice"    // the channel of NOTIFY
+	maxPayload        = 7900        // in bytes; PostgreSQL accepts fewer than 8000
+	unchangedInterval = time.Second // how long reports that say nothing new are gathered
 )
 
-// notification is what is sent: what one open store wrote.
+// notification is the payload of NOTIFY: what one open store wrote.
 type notification struct {
-	By       string   `json:"by"` // the writer's name
+	By       string   `json:"by"` // the writer's Store.name
 	Cells    []string `json:"cells,omitempty"`
-	Versions []int64  `json:"versions,omitempty"` // of the reports; none: they were granted something
+	Versions []int64  `json:"versions,omitempty"` // of the reports; nil: the cells were granted something
 	Material bool     `json:"material,omitempty"`
 	Known    bool     `json:"known,omitempty"`
 	Pushed   bool     `json:"pushed,omitempty"`
 	Flags    bool     `json:"flags,omitempty"`
 }
 
-// payloads spells a note out, in several where it is too long for one.
+// payloads encodes a notification, as several payloads if it is too long for one.
 func (n notification) payloads() ([]string, error) {
 	var all []string
 	for {
@@ -57,7 +57,7 @@ func (n notification) payloads() ([]string, error) {
 
 const notifyStatement = `SELECT pg_notify('` + notifyChannel + `', payload) FROM unnest($1::text[]) AS payload`
 
-// NotifyPush tells the others that the branch may have moved.
+// NotifyPush notifies the other stores that the branch may have moved.
 func (s *Store) NotifyPush(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -65,37 +65,38 @@ func (s *Store) NotifyPush(ctx context.Context) error {
 	if s.queue.Closed() {
 		return ErrClosed
 	}
-	return wrapError("tell of a push", sendNotification(ctx, s.pool, s.timeout, notification{By: s.name, Pushed: true}))
+	return wrapError("notify of a push", sendNotification(ctx, s.pool, s.timeout,
+		notification{By: s.name, Pushed: true}))
 }
 
-// versionTracker is what this store wrote and heard of cells' versions.
+// versionTracker holds the versions of cells that this store wrote or was notified of.
 type versionTracker struct {
 	store string
 
-	mu        sync.Mutex       // guards what follows
+	mu        sync.Mutex       // guards the fields below
 	unchanged map[string]int64 // reports that said nothing new, to be sent
-	newest    map[string]int64 // the newest version that was written here, or that Follow told of
+	newest    map[string]int64 // the newest version by cell, written here or notified of
 }
 
 func newVersionTracker(by string) *versionTracker {
 	return &versionTracker{store: by, unchanged: map[string]int64{}, newest: map[string]int64{}}
 }
 
-// recordWritten notes versions of reports that are committed; those that said nothing new are gathered.
-func (n *versionTracker) recordWritten(material, still map[string]int64) {
+// recordWritten records versions of committed reports, and gathers those that said nothing new.
+func (n *versionTracker) recordWritten(material, unchanged map[string]int64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for name, version := range material {
 		n.newest[name] = max(n.newest[name], version)
 		delete(n.unchanged, name)
 	}
-	for name, version := range still {
+	for name, version := range unchanged {
 		n.newest[name] = max(n.newest[name], version)
 		n.unchanged[name] = version
 	}
 }
 
-// recordReceived notes what another store wrote.
+// recordReceived records what another store wrote.
 func (n *versionTracker) recordReceived(of notification) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -104,12 +105,12 @@ func (n *versionTracker) recordReceived(of notification) {
 	}
 }
 
-// takeMissed gives the cells whose versions are above those known here, and knows them from now on.
-func (n *versionTracker) takeMissed(kept map[string]int64) []string {
+// takeMissed returns the cells whose versions are above the newest, and records these versions.
+func (n *versionTracker) takeMissed(stored map[string]int64) []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var names []string
-	for name, version := range kept {
+	for name, version := range stored {
 		if version > n.newest[name] {
 			n.newest[name] = version
 			names = append(names, name)
@@ -118,7 +119,7 @@ func (n *versionTracker) takeMissed(kept map[string]int64) []string {
 	return names
 }
 
-// takeUnchanged gives what was gathered.
+// takeUnchanged returns and clears what was gathered.
 func (n *versionTracker) takeUnchanged() notification {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -130,7 +131,7 @@ func (n *versionTracker) takeUnchanged() notification {
 	return out
 }
 
-// restoreUnchanged takes back what could not be sent.
+// restoreUnchanged gathers again what could not be sent.
 func (n *versionTracker) restoreUnchanged(unsent notification) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -139,7 +140,7 @@ func (n *versionTracker) restoreUnchanged(unsent notification) {
 	}
 }
 
-// sendUnchanged sends, until Close, what was gathered.
+// sendUnchanged sends what was gathered, until Close.
 func (s *Store) sendUnchanged() {
 	tick := time.NewTicker(unchangedInterval)
 	defer tick.Stop()
@@ -155,7 +156,8 @@ func (s *Store) sendUnchanged() {
 		}
 		if err := sendNotification(context.Background(), s.pool, s.timeout, gathered); err != nil {
 			s.versions.restoreUnchanged(gathered)
-			s.log.Debug().Err(err).Int("cells", len(gathered.Cells)).Msg("can't tell others of reports; they compare versions now and then")
+			s.log.Debug().Err(err).Int("cells", len(gathered.Cells)).Msg("other processes could not be notified of " +
+				"reports: they find them by comparing versions")
 		}
 	}
 }
@@ -171,7 +173,7 @@ func sendNotification(ctx context.Context, pool *pgxpool.Pool, within time.Durat
 	return err
 }
 
-// decodeNotification turns a payload into news; ok is false for one that this store sent, or that is none.
+// decodeNotification decodes a payload; ok is false for a malformed one, and for one that this store sent.
 func (s *Store) decodeNotification(payload string) (out engine.StoreUpdate, ok bool) {
 	var n notification
 	if json.Unmarshal([]byte(payload), &n) != nil || n.By == s.name {
@@ -180,5 +182,6 @@ func (s *Store) decodeNotification(payload string) (out engine.StoreUpdate, ok b
 	if len(n.Versions) == len(n.Cells) {
 		s.versions.recordReceived(n)
 	}
-	return engine.StoreUpdate{Cells: n.Cells, Material: n.Material, Known: n.Known, Pushed: n.Pushed, Flags: n.Flags}, true
+	return engine.StoreUpdate{Cells: n.Cells, Material: n.Material, Known: n.Known, Pushed: n.Pushed, Flags: n.Flags},
+		true
 }

@@ -15,23 +15,24 @@ import (
 )
 
 var (
-	// errConnectionLost: the connection is gone, or there is none.
+	// errConnectionLost means that the connection ended, or could not be made.
 	errConnectionLost = errors.New("the connection to the database was lost")
-	// errRetry: somebody else was there first; it is worth another look.
+	// errRetry means that another process was faster, and that another attempt is worth while.
 	errRetry = errors.New("another process writes the same")
 )
 
 // attempt is one attempt of a write.
 type attempt struct {
 	conn           *pgx.Conn
-	committing     bool // set before the commit is sent: from then a lost connection leaves open whether it was made
-	maybeCommitted bool // an attempt before this one may have been made
+	committing     bool // set before the commit: if the connection is then lost, the commit may have been made
+	maybeCommitted bool // an earlier attempt may have been committed
 }
 
-// retryWrite makes a write, and makes it again if its connection was lost, until the time is over. Once begun it is not given
-// up when ctx ends: a commit that was cut off would leave its caller not knowing. do must end the transaction it begins,
-// and, when its trial is unsure, leave as it is what is there already.
-func (s *Store) retryWrite(ctx context.Context, pool *pgxpool.Pool, op string, do func(ctx context.Context, t *attempt) error) error {
+// retryWrite runs a write, and repeats it if the connection is lost, until the timeout. Once begun, it ignores ctx, so
+// that the caller always learns whether the write was committed. do must end the transaction that it begins and, if
+// maybeCommitted is set, must not change what an earlier attempt wrote.
+func (s *Store) retryWrite(ctx context.Context, pool *pgxpool.Pool, op string,
+	do func(ctx context.Context, t *attempt) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.timeout)
 	defer cancel()
 	t := &attempt{}
@@ -44,7 +45,7 @@ func (s *Store) retryWrite(ctx context.Context, pool *pgxpool.Pool, op string, d
 			return s.recordOutcome(wrapError(op, err))
 		}
 		if errors.Is(err, errConnectionLost) {
-			pool.Reset() // what else is idle there is most likely lost too
+			pool.Reset() // the pool's other idle connections are probably lost too
 		}
 		if backoff.Sleep(ctx, retryDelay(n, 5*time.Millisecond, 250*time.Millisecond, rand.Float64())) != nil {
 			return s.recordOutcome(wrapError(op, err))
@@ -52,12 +53,13 @@ func (s *Store) retryWrite(ctx context.Context, pool *pgxpool.Pool, op string, d
 	}
 }
 
-func runAttempt(ctx context.Context, pool *pgxpool.Pool, t *attempt, do func(ctx context.Context, t *attempt) error) error {
+func runAttempt(ctx context.Context, pool *pgxpool.Pool, t *attempt,
+	do func(ctx context.Context, t *attempt) error) error {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
 		return err
 	}
-	defer conn.Release() // which closes it if it is in a transaction still
+	defer conn.Release() // closes a connection that is still in a transaction
 	t.conn, t.committing = conn.Conn(), false
 	err = do(ctx, t)
 	if err == nil {
@@ -70,7 +72,7 @@ func runAttempt(ctx context.Context, pool *pgxpool.Pool, t *attempt, do func(ctx
 	return err
 }
 
-// recordOutcome remembers how the last write went.
+// recordOutcome records the outcome of the last write.
 func (s *Store) recordOutcome(err error) error {
 	switch {
 	case err == nil:
@@ -81,8 +83,9 @@ func (s *Store) recordOutcome(err error) error {
 	return err
 }
 
-// writeTx runs do in one durable write transaction, all of it or nothing. do may be run several times.
-func (s *Store) writeTx(ctx context.Context, op string, do func(ctx context.Context, tx pgx.Tx, unsure bool) error) error {
+// writeTx runs do in one durable write transaction, all of it or nothing. do may run several times.
+func (s *Store) writeTx(ctx context.Context, op string,
+	do func(ctx context.Context, tx pgx.Tx, unsure bool) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -103,7 +106,7 @@ func (s *Store) writeTx(ctx context.Context, op string, do func(ctx context.Cont
 	})
 }
 
-// Reads is how often the database was read since it was opened; what a write reads on its way is not counted.
+// Reads returns how often the database was read since it was opened, without reads by writes.
 func (s *Store) Reads() int64 { return s.reads.Load() }
 
 // readTx runs do in a transaction that reads as of one instant.
@@ -115,10 +118,11 @@ func (s *Store) readTx(ctx context.Context, op string, do func(ctx context.Conte
 	limited, cancel := context.WithTimeout(ctx, readFactor*s.timeout)
 	defer cancel()
 	var err error
-	for n := range 3 { // pooled connections may be dead since the last time: a new one says
-		err = pgx.BeginTxFunc(limited, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-			return do(limited, tx)
-		})
+	for n := range 3 { // pooled connections may have died since their last use
+		err = pgx.BeginTxFunc(limited, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly},
+			func(tx pgx.Tx) error {
+				return do(limited, tx)
+			})
 		if err == nil || limited.Err() != nil || n == 2 || !isSessionEnded(err) && !isNetworkError(err) {
 			break
 		}
@@ -127,7 +131,7 @@ func (s *Store) readTx(ctx context.Context, op string, do func(ctx context.Conte
 	return s.readError(ctx, op, err)
 }
 
-// readError says why a read failed: the caller's context counts first.
+// readError returns why a read failed; the caller's context counts first.
 func (s *Store) readError(ctx context.Context, op string, err error) error {
 	switch {
 	case err == nil:

@@ -14,23 +14,24 @@ import (
 
 var dialect = tables.Dialect{SetLanded: `jsonb_set(body::jsonb, '{landed}', to_jsonb($2::text))::text`}
 
-// database runs the transactions of the store's tables.
+// database runs the transactions of package tables.
 type database struct{ *Store }
 
-// Read reads as of one instant.
 func (d database) Read(ctx context.Context, op string, read func(tables.Reader) error) error {
-	return d.readTx(ctx, op, func(ctx context.Context, tx pgx.Tx) error { return read(d.newTransaction(ctx, tx, false)) })
+	return d.readTx(ctx, op, func(ctx context.Context,
+		tx pgx.Tx) error {
+		return read(d.newTransaction(ctx, tx, false))
+	})
 }
 
-// Write writes whole and durably.
 func (d database) Write(ctx context.Context, op string, write func(tables.Tx) error) error {
 	return d.writeTx(ctx, op, func(ctx context.Context, tx pgx.Tx, unsure bool) error {
 		return d.newTransaction(ctx, tx, unsure).run(write)
 	})
 }
 
-// WriteAsLeader writes if this store leads. It locks the lease's row until the commit, so that nobody begins a new term
-// before, and so that a leader's writes come one after the other: caps and cursors need no locks of their own.
+// WriteAsLeader writes if this store leads. It locks the row of the lease until the commit, so that no new term begins
+// before, and a leader's writes come one after the other: caps and cursors need no locks of their own.
 func (d database) WriteAsLeader(ctx context.Context, op string, write func(tables.Tx) error) error {
 	return d.writeTx(ctx, op, func(ctx context.Context, tx pgx.Tx, unsure bool) error {
 		if err := d.fence(ctx, tx); err != nil {
@@ -40,14 +41,14 @@ func (d database) WriteAsLeader(ctx context.Context, op string, write func(table
 	})
 }
 
-// transaction is one as tables use it.
+// transaction implements tables.Tx.
 type transaction struct {
-	ctx            context.Context // of this attempt
+	ctx            context.Context // of the current attempt
 	tx             pgx.Tx
 	store          *Store
 	maybeCommitted bool
 	queued         *pgx.Batch
-	failed         error // what could not be queued
+	failed         error // the first error of queueing
 }
 
 func (s *Store) newTransaction(ctx context.Context, tx pgx.Tx, unsure bool) *transaction {
@@ -61,7 +62,7 @@ func (t *transaction) run(write func(tables.Tx) error) error {
 	return t.flush()
 }
 
-// flush sends what was queued.
+// flush sends the queued statements.
 func (t *transaction) flush() error {
 	if t.failed != nil || t.queued.Len() == 0 {
 		return t.failed
@@ -71,7 +72,6 @@ func (t *transaction) flush() error {
 	return t.tx.SendBatch(t.ctx, b).Close()
 }
 
-// Each calls row for each row.
 func (t *transaction) Each(query string, args, dest []any, row func() error) error {
 	if err := t.flush(); err != nil {
 		return err
@@ -84,7 +84,6 @@ func (t *transaction) Each(query string, args, dest []any, row func() error) err
 	return err
 }
 
-// Exec runs a statement.
 func (t *transaction) Exec(statement string, args ...any) (int64, error) {
 	if err := t.flush(); err != nil {
 		return 0, err
@@ -93,7 +92,7 @@ func (t *transaction) Exec(statement string, args ...any) (int64, error) {
 	return done.RowsAffected(), err
 }
 
-// Queue keeps a statement until flush, so that many share a round trip.
+// Queue queues a statement until flush, so that many share a round trip.
 func (t *transaction) Queue(statement string, args ...any) { t.queued.Queue(statement, args...) }
 
 // Insert queues one statement for all rows.
@@ -101,12 +100,13 @@ func (t *transaction) Insert(into string, all [][]any, onConflict string) {
 	queueRows(t.queued, into, all, onConflict)
 }
 
-// Now is the database's clock.
+// Now returns the database's clock.
 func (t *transaction) Now() (time.Time, error) { return t.store.readClock(t.ctx, t.tx) }
 
-// Notify sends a note with the transaction.
+// Notify sends a notification with the transaction.
 func (t *transaction) Notify(n engine.StoreUpdate) {
-	payloads, err := notification{By: t.store.name, Cells: n.Cells, Material: n.Material, Known: n.Known, Flags: n.Flags}.payloads()
+	payloads, err := notification{By: t.store.name, Cells: n.Cells, Material: n.Material, Known: n.Known,
+		Flags: n.Flags}.payloads()
 	if err != nil {
 		t.failed = err
 		return
@@ -114,10 +114,10 @@ func (t *transaction) Notify(n engine.StoreUpdate) {
 	t.Queue(notifyStatement, payloads)
 }
 
-// MaybeCommitted reports whether an earlier attempt may have been committed: its answer was lost.
+// MaybeCommitted reports whether an earlier attempt may have been committed, because its answer was lost.
 func (t *transaction) MaybeCommitted() bool { return t.maybeCommitted }
 
-// queueRows queues rows as arrays, one for each column.
+// queueRows queues the insertion of rows as arrays, one for each column.
 func queueRows(b *pgx.Batch, into string, all [][]any, onConflict string) {
 	if len(all) == 0 {
 		return

@@ -12,8 +12,8 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// encodeState is Encode of a cell's state, byte for byte, spelled out: every report writes one, and reflection over it
-// was the dearest part of keeping it. Parts that reports rarely have are left to Encode's way.
+// encodeState returns the same bytes as Encode of a cell's state, without reflection, which was the most expensive part
+// of storing reports. Parts that reports rarely have are left to Encode.
 func encodeState(s *plan.CellState) (string, error) {
 	w := jsonWriter{b: make([]byte, 0, 1536)}
 	w.writeString(`{"Name":`, s.Name)
@@ -51,7 +51,7 @@ func encodeState(s *plan.CellState) (string, error) {
 	return string(w.b), w.err
 }
 
-// jsonWriter is JSON being written, up to the first error.
+// jsonWriter writes JSON, up to the first error.
 type jsonWriter struct {
 	b   []byte
 	err error
@@ -64,7 +64,7 @@ func (w *jsonWriter) writeNumber(before string, n int64) {
 	w.b = strconv.AppendInt(w.b, n, 10)
 }
 
-// writeString writes a string; one that needs an escape is left to encoding/json.
+// writeString writes a string; encoding/json encodes strings that need an escape.
 func (w *jsonWriter) writeString(before, text string) {
 	w.writeRaw(before)
 	for i := range len(text) {
@@ -90,7 +90,7 @@ func (w *jsonWriter) writeTime(before string, t time.Time) {
 	w.b = append(b, '"')
 }
 
-// writeOther writes what there is no quicker way for.
+// writeOther writes a value by encoding/json.
 func (w *jsonWriter) writeOther(before string, v any, null bool) {
 	w.writeRaw(before)
 	if null {
@@ -135,7 +135,7 @@ func (w *jsonWriter) writeAssignment(before string, a *cells.Assignment) {
 	w.writeRaw(`}`)
 }
 
-// writeValues writes a cell's values, whose strings are most of what they are.
+// writeValues writes a cell's values, most of which are strings.
 func (w *jsonWriter) writeValues(all map[string]any) {
 	comma := `{`
 	for _, key := range slices.Sorted(maps.Keys(all)) {
@@ -160,7 +160,7 @@ func (w *jsonWriter) writeValues(all map[string]any) {
 	w.writeRaw(`}`)
 }
 
-// writeDigits writes a number as it came; what is more than digits is left to encoding/json, which looks whether it is one.
+// writeDigits writes a number unchanged if it has only digits; encoding/json validates other numbers.
 func (w *jsonWriter) writeDigits(n json.Number) {
 	if len(n) == 0 || n[0] == '0' || strings.Trim(string(n), "0123456789") != "" {
 		w.writeOther("", n, false)
@@ -169,7 +169,7 @@ func (w *jsonWriter) writeDigits(n json.Number) {
 	w.writeRaw(string(n))
 }
 
-// writeFlags is left out if the cell said nothing of flags.
+// writeFlags writes nothing if the cell reported no flags.
 func (w *jsonWriter) writeFlags(before string, f *cells.FlagsReport) {
 	if f == nil {
 		return
@@ -242,7 +242,7 @@ func (w *jsonWriter) writeBoot(b plan.Boot) {
 	w.writeRaw(`}`)
 }
 
-// writeNonZero writes a number that is left out if it is 0.
+// writeNonZero writes a number unless it is 0.
 func (w *jsonWriter) writeNonZero(before string, n int64) {
 	if n != 0 {
 		w.writeNumber(before, n)

@@ -6,17 +6,17 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// Position is where an assignment stands in a cell's order (R2).
+// Position is an assignment's position in the order of a cell's assignments (R2).
 type Position struct{ Epoch, Sequence int64 }
 
 func (p Position) before(q Position) bool {
 	return p.Epoch < q.Epoch || p.Epoch == q.Epoch && p.Sequence < q.Sequence
 }
 
-// Slots says which cells have a slot in use, by channel and cell.
+// Slots holds the cells that have a slot in use, by channel and cell.
 type Slots map[string]map[string]bool
 
-// Add counts a slot.
+// Add adds a cell's slot.
 func (s Slots) Add(channel, cell string) {
 	if s[channel] == nil {
 		s[channel] = map[string]bool{}
@@ -24,34 +24,34 @@ func (s Slots) Add(channel, cell string) {
 	s[channel][cell] = true
 }
 
-// Slot is one that an offer took.
+// Slot is a slot that an offer took.
 type Slot struct {
 	Channel, Cell string
 	At            time.Time
 }
 
-// Grant is an offer as a row.
+// Grant is the row of a grant.
 type Grant struct {
 	Cell string
 	Position
-	Assignment string // encoded
+	Assignment string // as JSON
 	At         time.Time
 }
 
-// GrantBatch is what came of offers.
+// GrantBatch is the outcome of offers.
 type GrantBatch struct {
-	Granted []plan.Granted // those that were made, in order
-	Grants  []Grant        // to be written: the last of each cell
-	Slots   []Slot         // to be written: those that were not in use before
+	Granted []plan.Granted // the grants that were made, in order
+	Grants  []Grant        // rows to write: the last grant of each cell
+	Slots   []Slot         // rows to write: slots that were not in use before
 	Served  []Sequence
 }
 
-// AdmitOffers holds offers, in order, against the newest grant of each cell and the slots in use; both are changed to what
-// holds afterwards. An offer that is older than the cell's grant is not made. One of the same place is: with other
-// values it is another offer (R13). A cell that has a slot of the channel already takes no second one.
+// AdmitOffers compares offers, in order, with each cell's newest grant and the slots in use, and updates both. An offer
+// older than the cell's grant is not made; one at the same position is, since it may have other values (R13). A cell
+// with a slot of the channel takes no second slot.
 func AdmitOffers(offers []plan.Offer, newest map[string]Position, slots Slots) (GrantBatch, error) {
 	var m GrantBatch
-	at := make(map[string]int, len(offers)) // of a cell's row in m.Grants
+	at := make(map[string]int, len(offers)) // the index of a cell's row in m.Grants
 	for _, o := range offers {
 		a := o.Assignment
 		place := Position{a.Epoch, a.Sequence}

@@ -3,30 +3,30 @@ package rows
 import "sync"
 
 // Sequences remembers the highest sequences that this process wrote, so that an ordinary report writes none again. It
-// may be behind other processes: the statement that writes must never lower one. The zero value is ready.
+// may be behind other processes, so the writing statement must never lower a sequence. The zero value is ready.
 type Sequences struct {
 	mu      sync.Mutex
 	highest map[string]int64 // by channel
 }
 
-// Unwritten gives, by channel, the highest of those that are above what was written.
+// Unwritten returns, by channel, the highest sequences that are above the written ones.
 func (s *Sequences) Unwritten(all []Sequence) map[string]int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var news map[string]int64
+	var raised map[string]int64
 	for _, q := range all {
-		if q.Channel == "" || q.Number <= s.highest[q.Channel] || q.Number <= news[q.Channel] {
+		if q.Channel == "" || q.Number <= s.highest[q.Channel] || q.Number <= raised[q.Channel] {
 			continue
 		}
-		if news == nil {
-			news = map[string]int64{}
+		if raised == nil {
+			raised = map[string]int64{}
 		}
-		news[q.Channel] = q.Number
+		raised[q.Channel] = q.Number
 	}
-	return news
+	return raised
 }
 
-// MarkWritten says what was written, after the commit.
+// MarkWritten records what was written, after the commit.
 func (s *Sequences) MarkWritten(all []Sequence) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -15,17 +15,20 @@ import (
 // Observations reads what was observed.
 type Observations struct{ db Database }
 
-// Known gives everything that was kept but the cells and Clock, as of one instant. It reads no cell.
+// Known returns everything but the cells and Clock, as of one instant. It reads no cell.
 func (o Observations) Known(ctx context.Context) (plan.Observed, error) {
 	return readTx(ctx, o.db, "read the store", readKnown)
 }
 
-// Cells gives what is known of the named cells; without a name, of all. Other cells' rows are not read.
+// Cells returns the states of the named cells; without a name, of all. It reads no other cells' rows.
 func (o Observations) Cells(ctx context.Context, names ...string) (map[string]*plan.CellState, error) {
-	return readTx(ctx, o.db, "read cells", func(r Reader) (map[string]*plan.CellState, error) { return readCells(r, names) })
+	return readTx(ctx, o.db, "read cells", func(r Reader) (map[string]*plan.CellState,
+		error) {
+		return readCells(r, names)
+	})
 }
 
-// Observed gives Known and all Cells as of one instant.
+// Observed returns Known with all Cells, as of one instant.
 func (o Observations) Observed(ctx context.Context) (plan.Observed, error) {
 	return readTx(ctx, o.db, "read the store", func(r Reader) (plan.Observed, error) {
 		known, err := readKnown(r)
@@ -36,10 +39,11 @@ func (o Observations) Observed(ctx context.Context) (plan.Observed, error) {
 	})
 }
 
-// Events gives a cell's newest events, oldest first; at most limit.
+// Events returns at most limit of a cell's newest events, oldest first.
 func (o Observations) Events(ctx context.Context, cell string, limit int) ([]cells.Event, error) {
 	return readJSON[cells.Event](ctx, o.db, "read the events of "+cell,
-		`SELECT body FROM (SELECT id, body FROM events WHERE cell = $1 ORDER BY id DESC LIMIT $2) AS newest ORDER BY id`, cell, limit)
+		`SELECT body FROM (SELECT id, body FROM events
+			WHERE cell = $1 ORDER BY id DESC LIMIT $2) AS newest ORDER BY id`, cell, limit)
 }
 
 func readKnown(r Reader) (plan.Observed, error) {
@@ -81,16 +85,20 @@ func readCells(r Reader, names []string) (map[string]*plan.CellState, error) {
 }
 
 func readLearned(r Reader, o *plan.Observed) (err error) {
-	if o.Observations, err = queryJSON[plan.Observation](r, `SELECT body FROM observations ORDER BY channel, gate, subject, policy`); err != nil {
+	if o.Observations, err = queryJSON[plan.Observation](r,
+		`SELECT body FROM observations ORDER BY channel, gate, subject, policy`); err != nil {
 		return err
 	}
-	if o.Learned.Accepted, err = queryJSON[plan.Acceptance](r, `SELECT body FROM acceptances ORDER BY upstream, downstream, digest`); err != nil {
+	if o.Learned.Accepted, err = queryJSON[plan.Acceptance](r,
+		`SELECT body FROM acceptances ORDER BY upstream, downstream, digest`); err != nil {
 		return err
 	}
-	if o.Learned.Finished, err = queryJSON[plan.Finish](r, `SELECT body FROM finishes ORDER BY channel, sequence`); err != nil {
+	if o.Learned.Finished, err = queryJSON[plan.Finish](r,
+		`SELECT body FROM finishes ORDER BY channel, sequence`); err != nil {
 		return err
 	}
-	if o.Learned.Waves, err = queryJSON[plan.Through](r, `SELECT body FROM waves ORDER BY channel, sequence, wave`); err != nil {
+	if o.Learned.Waves, err = queryJSON[plan.Through](r,
+		`SELECT body FROM waves ORDER BY channel, sequence, wave`); err != nil {
 		return err
 	}
 	o.Learned.Rollouts, err = queryJSON[plan.Rollout](r, `SELECT body FROM rollouts ORDER BY channel, sequence`)
@@ -103,7 +111,7 @@ func readFacts(r Reader, o *plan.Observed) error {
 		return err
 	}
 	if o.Since, err = time.Parse(time.RFC3339Nano, facts["since"]); err != nil {
-		return fmt.Errorf("since when it observes: %w", err)
+		return fmt.Errorf("the start of observing: %w", err)
 	}
 	if body, ok := facts["seen"]; ok {
 		if err := rows.Decode(body, &o.Seen); err != nil {
@@ -135,7 +143,7 @@ func readMaps(r Reader, o *plan.Observed) (err error) {
 	return nil
 }
 
-// readFleet reads who has slots, and who registered.
+// readFleet reads slots and registrations.
 func readFleet(r Reader, o *plan.Observed) error {
 	slots, err := slotsInUse(r)
 	if err != nil {

@@ -9,17 +9,17 @@ import (
 )
 
 const (
-	// postedRetention is how long it is kept that an event was posted. It may have happened OutboxMemory before, and after that it is
-	// not posted any more.
+	// postedRetention is how long posted events are remembered. An event may have happened OutboxMemory before it was
+	// posted, and is not posted again after that.
 	postedRetention = 2 * plan.OutboxMemory
-	maxMessages     = 20_000 // at the most: the oldest go, sent or not
+	maxMessages     = 20_000 // the oldest are deleted beyond, sent or not
 )
 
-// Outbox is messages to webhooks. Only who leads posts them; how sending them went any process may write.
+// Outbox stores messages to webhooks. Only the leader posts them; any process may record the outcome of sending.
 type Outbox struct{ db Database }
 
-// Post keeps messages of events that were never posted before, and gives those events' IDs. Where the answer to a commit was
-// lost, none of what it posted is given: it may have been told before.
+// Post stores messages of events that were never posted before, and returns those events' IDs. If the answer to a
+// commit was lost, Post returns no IDs, for the events may have been told already.
 func (o Outbox) Post(ctx context.Context, messages []plan.Message) (fresh []string, err error) {
 	events, of := groupByEvent(messages)
 	if len(events) == 0 {
@@ -42,7 +42,8 @@ func (o Outbox) Post(ctx context.Context, messages []plan.Message) (fresh []stri
 			}
 			fresh, added = append(fresh, id), append(added, []any{id, rows.Millis(now)})
 			for _, m := range of[id] {
-				tx.Queue(`INSERT INTO outbox (event, webhook, posted, next, body) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING`,
+				tx.Queue(`INSERT INTO outbox (event, webhook, posted, next, body) VALUES ($1, $2, $3, $4, $5)
+					ON CONFLICT DO NOTHING`,
 					m.Event.ID, m.Webhook, rows.Millis(m.Posted), rows.Millis(m.Next), jsonBody{m})
 			}
 		}
@@ -58,7 +59,7 @@ func (o Outbox) Post(ctx context.Context, messages []plan.Message) (fresh []stri
 	return fresh, nil
 }
 
-// groupByEvent gives the messages by event, and the events in order. Messages for nobody are not among them.
+// groupByEvent returns the messages by event, and the events in order. Messages without a webhook are left out.
 func groupByEvent(all []plan.Message) (events []string, messages map[string][]plan.Message) {
 	messages = map[string][]plan.Message{}
 	for _, m := range all {
@@ -74,18 +75,19 @@ func groupByEvent(all []plan.Message) (events []string, messages map[string][]pl
 	return events, messages
 }
 
-// DueMessages gives messages whose time has come, oldest first.
+// DueMessages returns due messages, oldest first.
 func (o Outbox) DueMessages(ctx context.Context, now time.Time, limit int) ([]plan.Message, error) {
 	return readJSON[plan.Message](ctx, o.db, "read due messages",
 		`SELECT body FROM outbox WHERE next <> 0 AND next <= $1 ORDER BY next, id LIMIT $2`, rows.Millis(now), limit)
 }
 
-// Messages gives the newest messages, newest first.
+// Messages returns the newest messages, newest first.
 func (o Outbox) Messages(ctx context.Context, limit int) ([]plan.Message, error) {
-	return readJSON[plan.Message](ctx, o.db, "read messages", `SELECT body FROM outbox ORDER BY id DESC LIMIT $1`, limit)
+	return readJSON[plan.Message](ctx, o.db, "read messages", `SELECT body FROM outbox ORDER BY id DESC LIMIT $1`,
+		limit)
 }
 
-// MarkSent says that a message arrived.
+// MarkSent records that a message arrived.
 func (o Outbox) MarkSent(ctx context.Context, m plan.Message) error {
 	return o.recordAttempt(ctx, m, func(tx Tx) error {
 		now, err := tx.Now()
@@ -95,7 +97,7 @@ func (o Outbox) MarkSent(ctx context.Context, m plan.Message) error {
 	})
 }
 
-// Postpone counts an attempt that failed.
+// Postpone records a failed attempt.
 func (o Outbox) Postpone(ctx context.Context, m plan.Message, until time.Time, why string) error {
 	m.Attempts++
 	m.Next, m.Why = until, why
@@ -106,9 +108,10 @@ func (o Outbox) Postpone(ctx context.Context, m plan.Message, until time.Time, w
 }
 
 func (o Outbox) recordAttempt(ctx context.Context, m plan.Message, write func(Tx) error) error {
-	return o.db.Write(ctx, "keep how a message to "+m.Webhook+" went", write)
+	return o.db.Write(ctx, "record the delivery to "+m.Webhook, write)
 }
 
 func queueMessageUpdate(tx Tx, m plan.Message) {
-	tx.Queue(`UPDATE outbox SET next = $1, body = $2 WHERE event = $3 AND webhook = $4`, rows.Millis(m.Next), jsonBody{m}, m.Event.ID, m.Webhook)
+	tx.Queue(`UPDATE outbox SET next = $1, body = $2 WHERE event = $3 AND webhook = $4`, rows.Millis(m.Next),
+		jsonBody{m}, m.Event.ID, m.Webhook)
 }

@@ -9,16 +9,14 @@ import (
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
-// jsonBody is a parameter that is kept as JSON.
+// jsonBody is a parameter that is stored as JSON.
 type jsonBody struct{ value any }
 
-// Value encodes it.
 func (b jsonBody) Value() (driver.Value, error) { return rows.Encode(b.value) }
 
-// millisColumn reads a time from a column of Unix milliseconds.
+// millisColumn scans a time from a column of Unix milliseconds.
 type millisColumn struct{ to *time.Time }
 
-// Scan takes the column.
 func (s millisColumn) Scan(column any) error {
 	millis, ok := column.(int64)
 	if !ok {
@@ -28,7 +26,7 @@ func (s millisColumn) Scan(column any) error {
 	return nil
 }
 
-// queryRows gives a query's rows, each as dest has them scanned into a T.
+// queryRows returns a query's rows, each scanned into the fields of a T that dest returns.
 func queryRows[T any](r Reader, dest func(*T) []any, query string, args ...any) (all []T, err error) {
 	var v T
 	err = r.Each(query, args, dest(&v), func() error {
@@ -38,12 +36,12 @@ func queryRows[T any](r Reader, dest func(*T) []any, query string, args ...any) 
 	return all, err
 }
 
-// queryColumn gives the one column of a query.
+// queryColumn returns the only column of a query.
 func queryColumn[T any](r Reader, query string, args ...any) ([]T, error) {
 	return queryRows(r, func(v *T) []any { return []any{v} }, query, args...)
 }
 
-// queryJSON decodes the one column of a query.
+// queryJSON decodes the only column of a query.
 func queryJSON[T any](r Reader, query string, args ...any) ([]T, error) {
 	bodies, err := queryColumn[string](r, query, args...)
 	if err != nil || len(bodies) == 0 {
@@ -53,7 +51,7 @@ func queryJSON[T any](r Reader, query string, args ...any) ([]T, error) {
 	return all, rows.DecodeAll(bodies, all)
 }
 
-// queryMap gives a query's two columns as a map.
+// queryMap returns a query's two columns as a map.
 func queryMap[T any](r Reader, query string, args ...any) (map[string]T, error) {
 	all := map[string]T{}
 	var key string
@@ -71,7 +69,7 @@ func rowExists(r Reader, query string, args ...any) (bool, error) {
 	return len(found) > 0, err
 }
 
-// readTx reads in a transaction of its own.
+// readTx runs from in a transaction of its own.
 func readTx[T any](ctx context.Context, db Database, op string, from func(Reader) (T, error)) (T, error) {
 	var v T
 	err := db.Read(ctx, op, func(r Reader) (err error) {
@@ -81,7 +79,7 @@ func readTx[T any](ctx context.Context, db Database, op string, from func(Reader
 	return v, err
 }
 
-// readJSON is read of list.
+// readJSON runs queryJSON in a transaction of its own.
 func readJSON[T any](ctx context.Context, db Database, op, query string, args ...any) ([]T, error) {
 	return readTx(ctx, db, op, func(r Reader) ([]T, error) { return queryJSON[T](r, query, args...) })
 }
