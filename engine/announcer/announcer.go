@@ -39,54 +39,54 @@ type Options struct {
 }
 
 const (
-	lookGap = 250 * time.Millisecond // the least time between plans that only reports ask for
-	restful = 5                      // after such a plan, so many times as long as it took nothing is done for another one
+	minPlanGap = 250 * time.Millisecond // the least time between plans that only reports ask for
+	restFactor = 5                      // after such a plan, so many times as long as it took nothing is done for another one
 )
 
 // Announcer is the loop. Kill and Pushed may be called from any goroutine; Run once.
 type Announcer struct {
-	o      Options
-	pushed wake.Signal // the branch may have moved
-	killed wake.Signal // a kill was stored
-	reader reader      // the git job's: there is one at a time
-	press  press
-	code   *code
+	opts     Options
+	pushed   wake.Signal // the branch may have moved
+	killed   wake.Signal // a kill was stored
+	reader   reader      // the git job's: there is one at a time
+	bundles  bundleCache
+	contents *releaseContents
 
 	// What follows is Run's.
-	stored  bool           // mark, kills and memory were read from the store
-	began   bool           // the first job was begun
-	unread  bool           // the last try to read them failed
-	mark    plan.FlagsMark // the newest that the store was heard to have
-	kills   []plan.Kill
-	memory  announce.Memory
-	kept    announce.Memory // as the store has it
-	read    *reading        // what is acted upon; nil: nothing could be read yet
-	asked   map[string]bool // IDs of the kills that were known when the look began that gave read
-	split   *plan.Divergence
-	fault   string // why the repository can't be read; empty: it can
-	leads   bool
-	posted  map[string]bool // IDs of events that are posted
-	plan    announce.Plan
-	decided situation // what plan was made of
-	trusted time.Time // the last instant at which time could be trusted; zero: it never could
-	shown   *view.Flags
-	push    pushing
-	made    uint64 // plans, ever
+	loaded       bool           // mark, kills and memory were read from the store
+	started      bool           // the first job was begun
+	storeUnread  bool           // the last try to read them failed
+	mark         plan.FlagsMark // the newest that the store was heard to have
+	kills        []plan.Kill
+	memory       announce.Memory
+	storedMemory announce.Memory // as the store has it
+	snapshot     *snapshot       // what is acted upon; nil: nothing could be read yet
+	knownKills   map[string]bool // IDs of the kills that were known when the look began that gave read
+	diverged     *plan.Divergence
+	repoFault    string // why the repository can't be read; empty: it can
+	leads        bool
+	postedEvents map[string]bool // IDs of events that are posted
+	plan         announce.Plan
+	planInputs   planInputs // what plan was made of
+	lastTrusted  time.Time  // the last instant at which time could be trusted; zero: it never could
+	published    *view.Flags
+	pushes       pushState
+	planCount    uint64 // plans, ever
 }
 
-// situation is all that a plan is made of but the time.
-type situation struct {
-	read  *reading
-	kills []plan.Kill
-	split *plan.Divergence
-	fault string
-	fleet *fleet
-	leads bool
-	doubt string // why time can't be trusted (R10); empty: it can
+// planInputs is all that a plan is made of but the time.
+type planInputs struct {
+	snapshot  *snapshot
+	kills     []plan.Kill
+	diverged  *plan.Divergence
+	repoFault string
+	fleet     *fleet
+	leads     bool
+	doubt     string // why time can't be trusted (R10); empty: it can
 }
 
-func (s situation) same(o situation) bool {
-	return s.read == o.read && s.split == o.split && s.fault == o.fault && s.leads == o.leads && s.doubt == o.doubt && sameKills(s.kills, o.kills) && s.fleet.same(o.fleet)
+func (s planInputs) equal(o planInputs) bool {
+	return s.snapshot == o.snapshot && s.diverged == o.diverged && s.repoFault == o.repoFault && s.leads == o.leads && s.doubt == o.doubt && sameKills(s.kills, o.kills) && s.fleet.equal(o.fleet)
 }
 
 // New makes an announcer.
@@ -98,7 +98,7 @@ func New(o Options) (*Announcer, error) {
 		o.Poll = time.Minute
 	}
 	return &Announcer{
-		o: o, pushed: wake.New(), killed: wake.New(), reader: reader{repo: o.Repo}, posted: map[string]bool{},
+		opts: o, pushed: wake.New(), killed: wake.New(), reader: reader{repo: o.Repo}, postedEvents: map[string]bool{},
 	}, nil
 }
 
@@ -115,7 +115,7 @@ func (a *Announcer) Kill(ctx context.Context, o repository.Override) error {
 	o = repository.Override{
 		APIVersion: "sluice/v1", Kind: repository.Kill, Flag: o.Flag, Reason: o.Reason, By: o.By, Until: o.Until.UTC().Truncate(time.Second),
 	}
-	if err := a.o.Store.Kill(ctx, plan.Kill{ID: rand.Text(), At: a.o.Engine.Now().UTC(), Override: o}); err != nil {
+	if err := a.opts.Store.Kill(ctx, plan.Kill{ID: rand.Text(), At: a.opts.Engine.Now().UTC(), Override: o}); err != nil {
 		return err
 	}
 	a.killed.Notify()
@@ -129,12 +129,12 @@ func (a *Announcer) Run(ctx context.Context, watch <-chan struct{}) error {
 	defer beside.Wait()
 	t := newTimers()
 	defer t.stop()
-	done := make(chan result, 1)
-	busy, fetch, changed := false, true, a.o.Engine.Changed()
-	a.recall(ctx)
+	done := make(chan jobResult, 1)
+	busy, fetch, changed := false, true, a.opts.Engine.Changed()
+	a.loadStored(ctx)
 	for {
-		if !busy && a.stored {
-			if do := a.job(fetch); do != nil {
+		if !busy && a.loaded {
+			if do := a.nextJob(fetch); do != nil {
 				busy, fetch = true, false
 				beside.Go(func() { done <- do(ctx) })
 			}
@@ -145,77 +145,77 @@ func (a *Announcer) Run(ctx context.Context, watch <-chan struct{}) error {
 			return nil
 		case <-t.poll.C:
 			fetch = true
-			a.recall(ctx)
+			a.loadStored(ctx)
 		case <-a.pushed:
 			fetch = true
-			a.recall(ctx)
+			a.loadStored(ctx)
 		case _, open := <-watch:
 			if !open { // polling goes on
 				watch = nil
 				continue
 			}
 			fetch = true
-			a.recall(ctx)
+			a.loadStored(ctx)
 		case <-a.killed:
-			a.recall(ctx)
-		case <-a.o.Engine.FlagsWritten():
-			a.recall(ctx)
+			a.loadStored(ctx)
+		case <-a.opts.Engine.FlagsWritten():
+			a.loadStored(ctx)
 		case r := <-done:
 			busy = false
-			again, wait := a.took(ctx, r)
+			again, wait := a.handleResult(ctx, r)
 			fetch = fetch || again
 			t.poll.Reset(wait)
-		case <-a.o.Engine.FlagsReported():
+		case <-a.opts.Engine.FlagsReported():
 			look = true
 		case <-changed:
-			changed, look = a.o.Engine.Changed(), true
-		case <-t.look.C:
-			t.late = false
+			changed, look = a.opts.Engine.Changed(), true
+		case <-t.deferred.C:
+			t.isDeferred = false
 		case <-t.wake.C:
 		}
-		if look && t.wait() {
+		if look && t.deferPlan() {
 			continue
 		}
 		began := time.Now()
 		fetch = a.decide(ctx) || fetch
-		t.decided(began, a.next())
+		t.reset(began, a.nextWait())
 	}
 }
 
 // timers are what wakes the loop.
 type timers struct {
-	poll, wake, look *time.Timer
-	late             bool // look runs
-	rest             time.Time
+	poll, wake, deferred *time.Timer
+	isDeferred           bool // look runs
+	restUntil            time.Time
 }
 
 func newTimers() *timers {
-	return &timers{poll: time.NewTimer(time.Hour), wake: time.NewTimer(time.Hour), look: time.NewTimer(time.Hour)}
+	return &timers{poll: time.NewTimer(time.Hour), wake: time.NewTimer(time.Hour), deferred: time.NewTimer(time.Hour)}
 }
 
 func (t *timers) stop() {
-	for _, timer := range []*time.Timer{t.poll, t.wake, t.look} {
+	for _, timer := range []*time.Timer{t.poll, t.wake, t.deferred} {
 		timer.Stop()
 	}
 }
 
-// wait tells whether a look has to wait for others, and sees to it that it comes.
-func (t *timers) wait() bool {
-	left := time.Until(t.rest)
+// deferPlan tells whether a look has to wait for others, and sees to it that it comes.
+func (t *timers) deferPlan() bool {
+	left := time.Until(t.restUntil)
 	if left <= 0 {
 		return false
 	}
-	if !t.late {
-		t.late = true
-		t.look.Reset(left)
+	if !t.isDeferred {
+		t.isDeferred = true
+		t.deferred.Reset(left)
 	}
 	return true
 }
 
-func (t *timers) decided(began time.Time, next time.Duration) {
-	t.rest = began.Add(lookGap)
+func (t *timers) reset(began time.Time, next time.Duration) {
+	t.restUntil = began.Add(minPlanGap)
 	if now := time.Now(); now.After(began) {
-		t.rest = maxTime(t.rest, now.Add(restful*now.Sub(began)))
+		t.restUntil = maxTime(t.restUntil, now.Add(restFactor*now.Sub(began)))
 	}
 	t.wake.Reset(next)
 }

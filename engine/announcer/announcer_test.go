@@ -35,16 +35,16 @@ func TestArmedAndPublished(t *testing.T) {
 	p.reports()
 	at := time.Now().Add(4 * time.Second).Truncate(time.Second)
 	w.commit("announce", map[string]string{"announcements/classes.yaml": announcement(at)})
-	v := p.until("the entry channel follows the tip", func(v *view.View) bool { return v.Flags != nil && gated(bundle(t, v, "s1"), "classes") })
+	v := p.waitForView("the entry channel follows the tip", func(v *view.View) bool { return v.Flags != nil && gated(bundle(t, v, "s1"), "classes") })
 	if gated(bundle(t, v, "d1"), "classes") {
 		t.Error("dedicated is sent what nobody approved")
 	}
 	w.approve("classes")
-	v = p.until("it is armed in dedicated", func(v *view.View) bool { return gated(bundle(t, v, "d1"), "classes") })
+	v = p.waitForView("it is armed in dedicated", func(v *view.View) bool { return gated(bundle(t, v, "d1"), "classes") })
 	if r := v.Flags.Tip.Records["classes"]["dedicated"]; r.Outcome != repository.Armed || !r.At.Equal(at) {
 		t.Errorf("recorded as %+v", r)
 	}
-	v = p.until("it is published", func(v *view.View) bool {
+	v = p.waitForView("it is published", func(v *view.View) bool {
 		return v.Flags.Tip.Records["classes"]["dedicated"].Outcome == repository.Published
 	})
 	if got := v.Flags.Seen; !slices.Contains(got.Published["dedicated"], "classes") || got.Commit != v.Flags.Commit {
@@ -62,7 +62,7 @@ func TestArmedAndPublished(t *testing.T) {
 	if len(own) != 2 {
 		t.Errorf("%d commits about it: %q", len(own), w.history())
 	}
-	p.posted("published")
+	p.wantPosted("published")
 	w.onlyOwnPaths()
 }
 
@@ -73,14 +73,14 @@ func TestNewAnnouncement(t *testing.T) {
 	w := newWorld(t)
 	p := w.start("store.db")
 	p.reports()
-	p.until("cells are told", func(v *view.View) bool { return bundle(t, v, "d1") != nil })
+	p.waitForView("cells are told", func(v *view.View) bool { return bundle(t, v, "d1") != nil })
 	p.reports()
 	w.commit("announce", map[string]string{
 		"flags/more.yaml":         "flags: {more: {state: ENABLED, variants: {lit: true, dark: false}, defaultVariant: lit, metadata: {feature: more, off: dark}}}\n",
 		"announcements/more.yaml": strings.Replace(announcement(time.Now().Add(time.Hour)), "[classes]", "[more]", 1),
 	})
-	p.until("it is told in staging", func(v *view.View) bool { return gated(bundle(t, v, "s1"), "more") })
-	p.quiet()
+	p.waitForView("it is told in staging", func(v *view.View) bool { return gated(bundle(t, v, "s1"), "more") })
+	p.waitUntilQuiet()
 	all, err := p.store.Messages(t.Context(), 100)
 	if err != nil {
 		t.Fatal(err)
@@ -92,8 +92,8 @@ func TestNewAnnouncement(t *testing.T) {
 	}
 }
 
-// quiet waits until no view follows another.
-func (p *process) quiet() {
+// waitUntilQuiet waits until no view follows another.
+func (p *process) waitUntilQuiet() {
 	p.w.t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); ; {
 		select {
@@ -117,12 +117,12 @@ func TestClocksDiffer(t *testing.T) {
 	at := time.Now().Add(9 * time.Second).Truncate(time.Second)
 	w.commit("announce", map[string]string{"announcements/classes.yaml": announcement(at)})
 	w.approve("classes")
-	p.until("it is armed", func(v *view.View) bool { return gated(bundle(t, v, "d1"), "classes") })
-	p.off = 48 * time.Hour
+	p.waitForView("it is armed", func(v *view.View) bool { return gated(bundle(t, v, "d1"), "classes") })
+	p.clockOffset = 48 * time.Hour
 	p.reports()
-	p.until("it is said that clocks differ", func(v *view.View) bool { return strings.Contains(v.Flags.Fault, "check its time service") })
-	if p.reports(); !p.said.IsZero() {
-		t.Errorf("cells are told that it is %s", p.said)
+	p.waitForView("it is said that clocks differ", func(v *view.View) bool { return strings.Contains(v.Flags.Fault, "check its time service") })
+	if p.reports(); !p.receiptTime.IsZero() {
+		t.Errorf("cells are told that it is %s", p.receiptTime)
 	}
 	w.commit("announce another", map[string]string{
 		"flags/more.yaml":         "flags: {more: {state: ENABLED, variants: {lit: true, dark: false}, defaultVariant: lit, metadata: {feature: more, off: dark}}}\n",
@@ -131,27 +131,27 @@ func TestClocksDiffer(t *testing.T) {
 	w.approve("more")
 	time.Sleep(time.Until(at.Add(time.Second)))
 	p.kill("plain")
-	v := p.until("the kill is committed", func(v *view.View) bool {
+	v := p.waitForView("the kill is committed", func(v *view.View) bool {
 		return inFile(v, "plain") && !stored(v, "plain") && len(v.Flags.Tip.Approvals) == 2
 	})
 	if r := v.Flags.Tip.Records; r["classes"]["dedicated"].Outcome != repository.Armed || len(r["more"]) != 0 {
 		t.Errorf("records: %+v", r)
 	}
-	p.off = 0
+	p.clockOffset = 0
 	for range 3 { // of a clock that goes back the first counts for nothing
 		p.reports()
 	}
-	if p.said.IsZero() {
-		p.until("clocks agree", func(v *view.View) bool { p.reports(); return !p.said.IsZero() })
+	if p.receiptTime.IsZero() {
+		p.waitForView("clocks agree", func(v *view.View) bool { p.reports(); return !p.receiptTime.IsZero() })
 	}
-	p.until("all goes on", func(v *view.View) bool {
+	p.waitForView("all goes on", func(v *view.View) bool {
 		r := v.Flags.Tip.Records
 		return r["classes"]["dedicated"].Outcome == repository.Published && r["classes"]["dedicated"].At.Equal(at) && r["more"]["dedicated"].Outcome == repository.Armed && v.Flags.Fault == ""
 	})
 }
 
-// posted waits until a message of a type is in the outbox, and holds that there is one.
-func (p *process) posted(kind string) {
+// wantPosted waits until a message of a type is in the outbox, and holds that there is one.
+func (p *process) wantPosted(kind string) {
 	p.w.t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		all, err := p.store.Messages(p.w.t.Context(), 100)

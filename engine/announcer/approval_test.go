@@ -17,8 +17,8 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// signing makes an SSH key, and gives its public half and a repository whose commits it signs.
-func (w *world) signing(name string) (public string, repo *gitrepo.Repo) {
+// newSigner makes an SSH key, and gives its public half and a repository whose commits it signs.
+func (w *world) newSigner(name string) (public string, repo *gitrepo.Repo) {
 	w.t.Helper()
 	pub, private, err := ed25519.GenerateKey(nil)
 	if err != nil {
@@ -55,8 +55,8 @@ func (w *world) signing(name string) (public string, repo *gitrepo.Repo) {
 func TestApprovalsAreSigned(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	kims, kim := w.signing("kim")
-	eves, eve := w.signing("eve")
+	kims, kim := w.newSigner("kim")
+	eves, eve := w.newSigner("eve")
 	people := func(kim string) string {
 		return "apiVersion: sluice/v1\nkind: Flags\npeople:\n  kim: {email: kim@example.com, keys: [\"" + kim + "\"]}\n"
 	}
@@ -87,18 +87,18 @@ func TestApprovalsAreSigned(t *testing.T) {
 		{"hers again", kim, map[string]string{file: text}, true},
 	} {
 		commit := w.commitAs(step.who, step.what, step.files)
-		v := p.until(step.what+" is read", func(v *view.View) bool {
-			return v.Flags != nil && v.Flags.Tip != nil && w.stands(v, commit)
+		v := p.waitForView(step.what+" is read", func(v *view.View) bool {
+			return v.Flags != nil && v.Flags.Tip != nil && w.isAtOrAfter(v, commit)
 		})
 		if got := slices.Contains(approvers(v), "kim"); got != step.want {
 			t.Errorf("%s: approved by %v, want %v", step.what, approvers(v), step.want)
 		}
 	}
-	p.until("it is armed", func(v *view.View) bool { return gated(bundle(t, v, "d1"), "classes") })
+	p.waitForView("it is armed", func(v *view.View) bool { return gated(bundle(t, v, "d1"), "classes") })
 }
 
-// stands tells whether a view is of a commit, or of one after it.
-func (w *world) stands(v *view.View, commit string) bool {
+// isAtOrAfter tells whether a view is of a commit, or of one after it.
+func (w *world) isAtOrAfter(v *view.View, commit string) bool {
 	if v.Flags.Commit == commit {
 		return true
 	}

@@ -33,7 +33,7 @@ func TestForcePush(t *testing.T) {
 	root := w.git("rev-parse", "main")
 	w.commit("more", map[string]string{"flags/ui.yaml": definitions + "  third: {state: ENABLED, variants: {a: 1, b: 2}, defaultVariant: a}\n"})
 	w.commit("and more", map[string]string{"README.md": "x"})
-	was := p.until("the third flag is told", func(v *view.View) bool {
+	was := p.waitForView("the third flag is told", func(v *view.View) bool {
 		b := bundle(t, v, "s1")
 		return b != nil && len(b.Flags["third"]) > 0 && v.Flags.Height == 4
 	})
@@ -44,15 +44,15 @@ func TestForcePush(t *testing.T) {
 		b := bundle(t, v, "s1")
 		return v.Flags != nil && v.Flags.Diverged != nil && v.Flags.Diverged.Seen == lost && v.Flags.Diverged.Tip == root && b != nil && len(b.Flags["third"]) > 0 && v.Flags.Height == was.Flags.Height
 	}
-	v := p.until("what cells have stays", stays)
+	v := p.waitForView("what cells have stays", stays)
 	if want := fmt.Sprintf("Acknowledge-Divergence: %s %d", lost, was.Flags.Height); !strings.Contains(v.Flags.Fault, want) {
 		t.Errorf("%q does not say %q", v.Flags.Fault, want)
 	}
 	p.stop()
 	p = w.startOn("store.db", "p0")
-	p.until("it stays over a restart", stays)
+	p.waitForView("it stays over a restart", stays)
 	p.kill("plain")
-	p.until("a kill is told", func(v *view.View) bool { return killed(t, v, "s1", "plain") })
+	p.waitForView("a kill is told", func(v *view.View) bool { return killed(t, v, "s1", "plain") })
 	w.commit("accept it, too low", map[string]string{"README.md": "y"})
 	accept := func(trailer string) {
 		tip := w.git("rev-parse", "main")
@@ -62,16 +62,16 @@ func TestForcePush(t *testing.T) {
 	}
 	accept("Acknowledge-Divergence: " + lost)
 	time.Sleep(300 * time.Millisecond)
-	p.until("a trailer without a height is not enough", func(v *view.View) bool { return v.Flags.Diverged != nil })
+	p.waitForView("a trailer without a height is not enough", func(v *view.View) bool { return v.Flags.Diverged != nil })
 	accept(fmt.Sprintf("Acknowledge-Divergence: %s %d", lost, was.Flags.Height))
-	v = p.until("the branch is accepted", func(v *view.View) bool {
+	v = p.waitForView("the branch is accepted", func(v *view.View) bool {
 		b := bundle(t, v, "s1")
 		return v.Flags.Diverged == nil && b != nil && len(b.Flags["third"]) == 0
 	})
 	if v.Flags.Height <= was.Flags.Height || v.Flags.Fault != "" || !killed(t, v, "s1", "plain") {
 		t.Errorf("height %d after %d, fault %q", v.Flags.Height, was.Flags.Height, v.Flags.Fault)
 	}
-	p.until("the kill is committed on the new branch", func(v *view.View) bool { return inFile(v, "plain") && !stored(v, "plain") })
+	p.waitForView("the kill is committed on the new branch", func(v *view.View) bool { return inFile(v, "plain") && !stored(v, "plain") })
 }
 
 // A hold keeps what is armed from being sent; approvals and edits by others than the author are told apart (R22, R42).
@@ -82,9 +82,9 @@ func TestHold(t *testing.T) {
 	p.reports()
 	w.commit("announce", map[string]string{"announcements/classes.yaml": announcement(time.Now().Add(time.Hour))})
 	w.approve("classes")
-	p.until("it is armed", func(v *view.View) bool { return gated(bundle(t, v, "d1"), "classes") })
+	p.waitForView("it is armed", func(v *view.View) bool { return gated(bundle(t, v, "d1"), "classes") })
 	w.commit("hold", map[string]string{"overrides/wait.yaml": "apiVersion: sluice/v1\nkind: Hold\nannouncement: classes\nreason: not yet\n"})
-	p.until("it is held", func(v *view.View) bool {
+	p.waitForView("it is held", func(v *view.View) bool {
 		_, held := orders(t, v, "d1")
 		return v.Flags != nil && (len(held) == 1 || !gated(bundle(t, v, "d1"), "classes"))
 	})
@@ -99,14 +99,14 @@ func TestBrokenMemory(t *testing.T) {
 	at := time.Now().Add(3 * time.Second).Truncate(time.Second)
 	w.commit("announce", map[string]string{"announcements/classes.yaml": announcement(at)})
 	w.approve("classes")
-	was := p.until("it is published", func(v *view.View) bool {
+	was := p.waitForView("it is published", func(v *view.View) bool {
 		return v.Flags != nil && v.Flags.Tip != nil && v.Flags.Tip.Records["classes"]["dedicated"].Outcome == repository.Published && v.Flags.Tip.Heads["dedicated"].Commit != ""
 	})
 	const record, head = "records/classes/dedicated.yaml", "heads/dedicated.yaml"
 	for file, text := range map[string]string{record: "outcome: sometimes\n", head: "commit: HEAD\n"} {
 		before := w.git("show", "main:"+file) + "\n"
 		broken := w.commit("break "+file, map[string]string{file: text})
-		v := p.until("the slip is told", func(v *view.View) bool { return v.Flags.Commit == broken })
+		v := p.waitForView("the slip is told", func(v *view.View) bool { return v.Flags.Commit == broken })
 		if got := v.Flags.Tip.Records["classes"]["dedicated"]; got.Outcome != repository.Published || !gated(bundle(t, v, "d1"), "classes") {
 			t.Errorf("%s: taken back: %+v", file, got)
 		}
@@ -114,7 +114,7 @@ func TestBrokenMemory(t *testing.T) {
 			t.Errorf("%s: %+v, to be written: %+v", file, v.Flags.Tip.Heads, v.Flags.Plan.Writes)
 		}
 		mended := w.commit("mend "+file, map[string]string{file: before})
-		p.until("it is mended", func(v *view.View) bool { return v.Flags.Commit == mended && v.Flags.Fault == "" })
+		p.waitForView("it is mended", func(v *view.View) bool { return v.Flags.Commit == mended && v.Flags.Fault == "" })
 	}
 }
 
@@ -130,22 +130,22 @@ func TestBeginsEmptyAndIsReplaced(t *testing.T) {
 	}
 	p := w.start("store.db")
 	p.reports()
-	v := p.until("it is said that there is nothing", func(v *view.View) bool { return v.Flags != nil && v.Flags.Fault != "" })
+	v := p.waitForView("it is said that there is nothing", func(v *view.View) bool { return v.Flags != nil && v.Flags.Fault != "" })
 	t.Log(v.Flags.Fault)
 	w.git("fetch", "-q", full, "main:main")
 	p.Pushed()
-	p.until("the first commit is told", func(v *view.View) bool { return bundle(t, v, "d1") != nil && v.Flags.Fault == "" })
+	p.waitForView("the first commit is told", func(v *view.View) bool { return bundle(t, v, "d1") != nil && v.Flags.Fault == "" })
 	p.reports()
-	p.quiet()
+	p.waitUntilQuiet()
 	other := w.git("commit-tree", "-m", "another beginning", "main^{tree}")
 	w.git("update-ref", "refs/heads/main", other)
 	p.Pushed()
-	v = p.until("it is another's", func(v *view.View) bool { return v.Flags.Diverged != nil && v.Flags.Diverged.Tip == other })
+	v = p.waitForView("it is another's", func(v *view.View) bool { return v.Flags.Diverged != nil && v.Flags.Diverged.Tip == other })
 	if bundle(t, v, "d1") == nil || len(v.Flags.Plan.Writes) > 0 && w.git("rev-parse", "main") != other {
 		t.Errorf("told %+v", v.Flags)
 	}
 	p.kill("plain")
-	p.until("a kill is told", func(v *view.View) bool { return killed(t, v, "d1", "plain") })
+	p.waitForView("a kill is told", func(v *view.View) bool { return killed(t, v, "d1", "plain") })
 	if got := w.git("rev-parse", "main"); got != other {
 		t.Errorf("something was committed: %s", got)
 	}

@@ -24,8 +24,8 @@ type fleet struct {
 	releases []announce.Release
 }
 
-// same tells whether two fleets give the same plan. The repository's part is compared by its commit's identity alone.
-func (f *fleet) same(g *fleet) bool {
+// equal tells whether two fleets give the same plan. The repository's part is compared by its commit's identity alone.
+func (f *fleet) equal(g *fleet) bool {
 	return f != nil && g != nil && f.desired == g.desired && slices.EqualFunc(f.cells, g.cells, sameCell)
 }
 
@@ -44,11 +44,11 @@ func sameReport(a, b *announce.Report) bool {
 	return a == b || a != nil && b != nil && maps.Equal(a.States, b.States)
 }
 
-// survey looks at the fleet: at the plan's view of it, and at each cell's newest word. told is what cells were told last.
-func (a *Announcer) survey(v *view.View, states map[string]*plan.CellState, told map[string]*cells.Flags) *fleet {
+// observeFleet looks at the fleet: at the plan's view of it, and at each cell's newest word. told is what cells were told last.
+func (a *Announcer) observeFleet(v *view.View, states map[string]*plan.CellState, told map[string]*cells.Flags) *fleet {
 	f := &fleet{desired: v.Desired, cells: make([]announce.Cell, 0, len(v.Desired.Cells))}
-	if a.code == nil || a.code.desired != v.Desired {
-		a.code = newCode(v.Desired)
+	if a.contents == nil || a.contents.desired != v.Desired {
+		a.contents = newReleaseContents(v.Desired)
 	}
 	for _, name := range v.Desired.Order {
 		// A channel whose upstreams are not known must not pass for an entry channel, which has what nobody approved.
@@ -57,12 +57,12 @@ func (a *Announcer) survey(v *view.View, states map[string]*plan.CellState, told
 		}
 	}
 	bundles := map[releases.Digest]*flags.Bundle{}
-	for _, b := range a.press.bundles {
+	for _, b := range a.bundles.bundles {
 		bundles[b.digest] = b.bundle
 	}
-	next := a.code.next(v)
-	for _, name := range a.code.names {
-		c := a.cell(v, v.Desired.Cells[name], states[name], told[name])
+	next := a.contents.blockedReasons(v)
+	for _, name := range a.contents.names {
+		c := a.cellInput(v, v.Desired.Cells[name], states[name], told[name])
 		if c.Waits.Text == "" {
 			c.Waits = next[c.Channel]
 		}
@@ -71,20 +71,20 @@ func (a *Announcer) survey(v *view.View, states map[string]*plan.CellState, told
 		}
 		f.cells = append(f.cells, c)
 	}
-	f.releases = a.code.supported(states)
+	f.releases = a.contents.releasesInUse(states)
 	return f
 }
 
-func (a *Announcer) cell(v *view.View, c *plan.Cell, s *plan.CellState, told *cells.Flags) announce.Cell {
+func (a *Announcer) cellInput(v *view.View, c *plan.Cell, s *plan.CellState, told *cells.Flags) announce.Cell {
 	out := announce.Cell{Name: c.Name, Channel: c.Channel, Labels: c.Labels, Silent: v.Silent(s)}
 	if held := v.Held(c.Name); held != nil {
-		out.Waits = a.code.waits(held)
+		out.Waits = a.contents.describeWait(held)
 	}
 	if s == nil || s.LastReport.IsZero() {
 		return out
 	}
 	out.Known, out.Release = true, s.Release
-	out.Features = a.code.contained(s)
+	out.Features = a.contents.commonFeatures(s)
 	newest := s.Applying
 	if newest == nil {
 		newest = s.Running
@@ -99,25 +99,25 @@ func (a *Announcer) cell(v *view.View, c *plan.Cell, s *plan.CellState, told *ce
 	return out
 }
 
-// code is what releases contain, of one commit of the release repository.
-type code struct {
+// releaseContents is what releases contain, of one commit of the release repository.
+type releaseContents struct {
 	desired  *plan.Desired
 	names    []string                     // of cells, sorted
 	features map[releases.Digest][]string // sorted; of releases that were read
 	common   map[[2]releases.Digest][]string
-	words    map[wait]announce.Wait
+	waits    map[waitKey]announce.Wait
 }
 
-type wait struct {
+type waitKey struct {
 	gate, words string
 	code        reason.Code
 	until       time.Time
 }
 
-func newCode(d *plan.Desired) *code {
-	c := &code{
+func newReleaseContents(d *plan.Desired) *releaseContents {
+	c := &releaseContents{
 		desired: d, names: slices.Sorted(maps.Keys(d.Cells)),
-		features: map[releases.Digest][]string{}, common: map[[2]releases.Digest][]string{}, words: map[wait]announce.Wait{},
+		features: map[releases.Digest][]string{}, common: map[[2]releases.Digest][]string{}, waits: map[waitKey]announce.Wait{},
 	}
 	for _, r := range d.Releases {
 		if r.Loaded && len(r.Faults) == 0 {
@@ -127,8 +127,8 @@ func newCode(d *plan.Desired) *code {
 	return c
 }
 
-// contained gives the features that every release has that may be running in a cell (R38). What is not known contains nothing.
-func (c *code) contained(s *plan.CellState) []string {
+// commonFeatures gives the features that every release has that may be running in a cell (R38). What is not known contains nothing.
+func (c *releaseContents) commonFeatures(s *plan.CellState) []string {
 	var pair [2]releases.Digest
 	if s.Running != nil {
 		pair[0] = s.Running.Digest
@@ -150,8 +150,8 @@ func (c *code) contained(s *plan.CellState) []string {
 	return features
 }
 
-// next says in words, for each channel, what keeps a release from becoming its head.
-func (c *code) next(v *view.View) map[string]announce.Wait {
+// blockedReasons says in words, for each channel, what keeps a release from becoming its head.
+func (c *releaseContents) blockedReasons(v *view.View) map[string]announce.Wait {
 	words := map[string]announce.Wait{}
 	for i := range v.Plan.Blocked {
 		b := &v.Plan.Blocked[i]
@@ -159,15 +159,15 @@ func (c *code) next(v *view.View) map[string]announce.Wait {
 		if b.Cell != "" || b.Release == "" || words[b.Channel].Text != "" || channel == nil || channel.Effective != nil && channel.Effective.Release == b.Release {
 			continue
 		}
-		words[b.Channel] = c.waits(b)
+		words[b.Channel] = c.describeWait(b)
 	}
 	return words
 }
 
-// waits says a verdict in words: "soak until …", or what follows a cell's name, "is paused by its owner".
-func (c *code) waits(v *channels.Verdict) announce.Wait {
-	key := wait{v.Gate, v.Reason, v.Code, v.Until}
-	words, known := c.words[key]
+// describeWait says a verdict in words: "soak until …", or what follows a cell's name, "is paused by its owner".
+func (c *releaseContents) describeWait(v *channels.Verdict) announce.Wait {
+	key := waitKey{v.Gate, v.Reason, v.Code, v.Until}
+	words, known := c.waits[key]
 	if known {
 		return words
 	}
@@ -185,18 +185,18 @@ func (c *code) waits(v *channels.Verdict) announce.Wait {
 	default:
 		words.Text = v.Gate + ": " + why
 	}
-	if len(c.words) > maxWords {
-		clear(c.words)
+	if len(c.waits) > maxWaits {
+		clear(c.waits)
 	}
-	c.words[key] = words
+	c.waits[key] = words
 	return words
 }
 
-// maxWords bounds how many different reasons are remembered.
-const maxWords = 1000
+// maxWaits bounds how many different reasons are remembered.
+const maxWaits = 1000
 
-// supported gives the releases that some cell runs or some channel has as its head, newest last.
-func (c *code) supported(states map[string]*plan.CellState) (all []announce.Release) {
+// releasesInUse gives the releases that some cell runs or some channel has as its head, newest last.
+func (c *releaseContents) releasesInUse(states map[string]*plan.CellState) (all []announce.Release) {
 	used := map[string]bool{}
 	for _, channel := range c.desired.Channels {
 		if channel.Effective != nil {

@@ -43,12 +43,12 @@ type world struct {
 // process is one control plane as far as it matters here.
 type process struct {
 	*announcer.Announcer
-	w      *world
-	engine *engine.Engine
-	store  *store.Store
-	stop   func()
-	off    time.Duration // of cells' clocks
-	said   time.Time     // by the newest receipt
+	w           *world
+	engine      *engine.Engine
+	store       *store.Store
+	stop        func()
+	clockOffset time.Duration // of cells' clocks
+	receiptTime time.Time     // by the newest receipt
 }
 
 const (
@@ -93,15 +93,15 @@ func newWorld(t *testing.T) *world {
 		"cells/s1/cell.yaml":              "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\n",
 		"cells/d1/cell.yaml":              "apiVersion: sluice/v1\nkind: Cell\nchannel: dedicated\nlabels: {region: eu}\n",
 	})
-	w.init("releases.git", release)
-	w.init("flags.git", map[string]string{"sluice.yaml": settings, "flags/ui.yaml": definitions})
+	w.initRepos("releases.git", release)
+	w.initRepos("flags.git", map[string]string{"sluice.yaml": settings, "flags/ui.yaml": definitions})
 	w.flags = filepath.Join(w.dir, "flags.git")
-	w.ada = w.open("flags.git", "ada", releases.Person{Name: "Ada", Email: "ada@example.com"}, gitrepo.FlagsLayout)
-	w.kim = w.open("flags.git", "kim", releases.Person{Name: "Kim", Email: "kim@example.com"}, gitrepo.FlagsLayout)
+	w.ada = w.openRepo("flags.git", "ada", releases.Person{Name: "Ada", Email: "ada@example.com"}, gitrepo.FlagsLayout)
+	w.kim = w.openRepo("flags.git", "kim", releases.Person{Name: "Kim", Email: "kim@example.com"}, gitrepo.FlagsLayout)
 	return w
 }
 
-func (w *world) init(name string, files map[string]string) {
+func (w *world) initRepos(name string, files map[string]string) {
 	w.t.Helper()
 	n := gitrepo.New{Bare: true, Files: map[string][]byte{}, Message: "begin", Author: releases.Person{Name: "Ada", Email: "ada@example.com"}, When: time.Now()}
 	for path, text := range files {
@@ -112,7 +112,7 @@ func (w *world) init(name string, files map[string]string) {
 	}
 }
 
-func (w *world) open(name, mirror string, author releases.Person, layout gitrepo.Layout) *gitrepo.Repo {
+func (w *world) openRepo(name, mirror string, author releases.Person, layout gitrepo.Layout) *gitrepo.Repo {
 	w.t.Helper()
 	url := filepath.Join(w.dir, name)
 	if name == "flags.git" && w.flagsURL != "" {
@@ -213,11 +213,11 @@ func (w *world) startOn(storeFile, name string) *process {
 		w.t.Fatal(err)
 	}
 	bot := releases.Person{Name: "Sluice", Email: "sluice@localhost"}
-	e, err := engine.New(ctx, w.open("releases.git", name+"-releases", bot, gitrepo.ReleaseLayout), s, engine.Options{Log: zerolog.Nop()})
+	e, err := engine.New(ctx, w.openRepo("releases.git", name+"-releases", bot, gitrepo.ReleaseLayout), s, engine.Options{Log: zerolog.Nop()})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	a, err := announcer.New(announcer.Options{Repo: w.open("flags.git", name+"-flags", bot, gitrepo.FlagsLayout), Store: s, Engine: e, Log: log, Poll: time.Hour})
+	a, err := announcer.New(announcer.Options{Repo: w.openRepo("flags.git", name+"-flags", bot, gitrepo.FlagsLayout), Store: s, Engine: e, Log: log, Poll: time.Hour})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -231,12 +231,12 @@ func (w *world) startOn(storeFile, name string) *process {
 	})}
 	w.process = append(w.process, p)
 	w.t.Cleanup(p.stop)
-	p.until("the engine reads the repository", func(v *view.View) bool { return v != nil })
+	p.waitForView("the engine reads the repository", func(v *view.View) bool { return v != nil })
 	return p
 }
 
-// until waits for a view. One that never comes fails by the test's own time limit, or sooner.
-func (p *process) until(what string, is func(*view.View) bool) *view.View {
+// waitForView waits for a view. One that never comes fails by the test's own time limit, or sooner.
+func (p *process) waitForView(what string, is func(*view.View) bool) *view.View {
 	p.w.t.Helper()
 	deadline := time.After(20 * time.Second)
 	for {
@@ -260,7 +260,7 @@ func (p *process) until(what string, is func(*view.View) bool) *view.View {
 func (p *process) report(name, channel string) {
 	p.w.t.Helper()
 	runs := &cells.Assignment{Channel: channel, Sequence: 1, Release: "1.0.0", Digest: p.w.digest}
-	r := cells.Report{Cell: name, Boot: "b", Sent: time.Now().Add(p.off), State: cells.StateHealthy, Running: runs}
+	r := cells.Report{Cell: name, Boot: "b", Sent: time.Now().Add(p.clockOffset), State: cells.StateHealthy, Running: runs}
 	if d, _, ok := p.engine.View().Cell(name); ok && d.Flags != nil {
 		r.Flags = &cells.FlagsReport{Height: d.Flags.Height, Bundle: d.Flags.Bundle.Digest, Orders: d.Flags.Orders.Digest}
 	}
@@ -268,7 +268,7 @@ func (p *process) report(name, channel string) {
 	if err != nil {
 		p.w.t.Fatal(err)
 	}
-	p.said = receipt.Time
+	p.receiptTime = receipt.Time
 }
 
 func (p *process) reports() {

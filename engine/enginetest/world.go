@@ -67,7 +67,7 @@ func (w *World) fs() fs.FS {
 	return m
 }
 
-func object(data string) string {
+func objectID(data string) string {
 	sum := sha1.Sum([]byte(data)) //nolint:gosec // git's object ids
 	return hex.EncodeToString(sum[:])
 }
@@ -78,10 +78,10 @@ func (w *World) paths() map[string]string {
 	for _, name := range slices.Sorted(maps.Keys(w.Files)) {
 		if parts := strings.Split(name, "/"); parts[0] == "releases" && len(parts) > 2 {
 			dir := path.Join(parts[0], parts[1])
-			all[dir] = object(all[dir] + name + "\x00" + w.Files[name])
+			all[dir] = objectID(all[dir] + name + "\x00" + w.Files[name])
 			continue
 		}
-		all[name] = object(w.Files[name])
+		all[name] = objectID(w.Files[name])
 	}
 	return all
 }
@@ -111,7 +111,7 @@ func (w *World) Commit(author, message string, files map[string]string) string {
 	after := w.paths()
 	who := releases.Person{Name: author, Email: author + "@example.com"}
 	c := releases.Change{Parent: w.Tip, Author: who, Committer: who, When: w.Now, Message: message}
-	c.Commit = object(w.Tip + message + fmt.Sprint(after) + w.Now.String())
+	c.Commit = objectID(w.Tip + message + fmt.Sprint(after) + w.Now.String())
 	for _, name := range slices.Sorted(maps.Keys(merged(before, after))) {
 		if before[name] != after[name] {
 			c.Files = append(c.Files, releases.FileChange{Path: name, Old: before[name], New: after[name], Authors: append([]releases.Person{who}, w.Also...)})
@@ -222,8 +222,8 @@ func (w *World) Receive(prev *plan.CellState, r cells.Report) *plan.CellState {
 	return plan.Receive(prev, r, w.Now, 5*time.Minute)
 }
 
-// reports lets all cells of a channel report healthy.
-func (w *World) reports(channel string) {
+// reportAllHealthy lets all cells of a channel report healthy.
+func (w *World) reportAllHealthy(channel string) {
 	w.T.Helper()
 	for name, cell := range w.Desired().Cells {
 		if cell.Channel == channel {
@@ -239,7 +239,7 @@ func (w *World) Wait(d time.Duration, healthy ...string) {
 	for w.Now.Before(end) {
 		w.Now = w.Now.Add(min(time.Minute, end.Sub(w.Now)))
 		for _, channel := range healthy {
-			w.reports(channel)
+			w.reportAllHealthy(channel)
 		}
 	}
 }

@@ -26,8 +26,8 @@ type event struct {
 	Data        announce.Event `json:"data"`
 }
 
-// encode is an event as it travels: the same bytes with every attempt.
-func encode(e announce.Event) ([]byte, error) {
+// encodeEvent is an event as it travels: the same bytes with every attempt.
+func encodeEvent(e announce.Event) ([]byte, error) {
 	return json.Marshal(event{
 		SpecVersion: "1.0", ID: e.ID, Source: Source, Type: TypePrefix + e.Type, Subject: cmp.Or(e.Announcement, e.Flag), Time: e.At.UTC(),
 		ContentType: "application/json", Data: e,

@@ -47,7 +47,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	if !ok || len(hooks) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), writeDown)
+	ctx, cancel := context.WithTimeout(context.Background(), recordTimeout)
 	defer cancel()
 	states, err := Read(ctx, s.opts.Store, hooks)
 	if err != nil {

@@ -34,21 +34,21 @@ type Options struct {
 	Log      zerolog.Logger
 
 	Timeout time.Duration // of one attempt; default 10 s
-	Every   time.Duration // how often it is looked for messages without being told of any; default 1 s
+	Poll    time.Duration // how often it is looked for messages without being told of any; default 1 s
 	Backoff time.Duration // after the first attempt that failed, doubled with each; default 5 s
 }
 
 // Sender sends. Its methods may be called from any goroutine.
 type Sender struct {
-	opts   Options
-	client *http.Client
-	poke   wake.Signal // there may be something to send
-	counts counts
+	opts    Options
+	client  *http.Client
+	pending wake.Signal // there may be something to send
+	counts  counts
 
-	mu   sync.Mutex                    // guards what follows
-	busy map[string]bool               // webhooks that are being told
-	gone map[string]repository.Webhook // webhooks that said so, as they were then
-	owed map[string]outcome            // what could not be written down, by message: until it is, the message is not sent again
+	mu         sync.Mutex                    // guards what follows
+	inFlight   map[string]bool               // webhooks that are being told
+	gone       map[string]repository.Webhook // webhooks that said so, as they were then
+	unrecorded map[string]outcome            // what could not be written down, by message: until it is, the message is not sent again
 }
 
 // New makes a sender. It sends while Run runs.
@@ -59,33 +59,33 @@ func New(o Options) (*Sender, error) {
 	if o.Leads == nil {
 		o.Leads = func() bool { return true }
 	}
-	for d, otherwise := range map[*time.Duration]time.Duration{&o.Timeout: 10 * time.Second, &o.Every: time.Second, &o.Backoff: 5 * time.Second} {
+	for d, otherwise := range map[*time.Duration]time.Duration{&o.Timeout: 10 * time.Second, &o.Poll: time.Second, &o.Backoff: 5 * time.Second} {
 		if *d <= 0 {
 			*d = otherwise
 		}
 	}
 	return &Sender{
-		opts: o, client: newClient(o.Timeout), poke: wake.New(),
-		busy: map[string]bool{}, gone: map[string]repository.Webhook{}, owed: map[string]outcome{},
+		opts: o, client: newClient(o.Timeout), pending: wake.New(),
+		inFlight: map[string]bool{}, gone: map[string]repository.Webhook{}, unrecorded: map[string]outcome{},
 	}, nil
 }
 
-// Posted says that there may be something to send.
-func (s *Sender) Posted() { s.poke.Notify() }
+// NotifyPosted says that there may be something to send.
+func (s *Sender) NotifyPosted() { s.pending.Notify() }
 
-// batch is how many messages are looked at at once.
-const batch = 500
+// maxDue is how many messages are looked at at once.
+const maxDue = 500
 
 // Run sends until ctx ends.
 func (s *Sender) Run(ctx context.Context) error {
 	var workers sync.WaitGroup
 	defer workers.Wait()
 	defer s.client.CloseIdleConnections()
-	tick := time.NewTicker(s.opts.Every)
+	tick := time.NewTicker(s.opts.Poll)
 	defer tick.Stop()
 	for {
 		if s.opts.Leads() {
-			if err := s.look(ctx, &workers); err != nil && ctx.Err() == nil {
+			if err := s.sendDue(ctx, &workers); err != nil && ctx.Err() == nil {
 				s.opts.Log.Error().Err(err).Msg("look for messages to webhooks")
 			}
 		}
@@ -93,20 +93,20 @@ func (s *Sender) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-		case <-s.poke:
+		case <-s.pending:
 		}
 	}
 }
 
-// look has a worker send what is due to each webhook that has none.
-func (s *Sender) look(ctx context.Context, workers *sync.WaitGroup) error {
+// sendDue has a worker send what is due to each webhook that has none.
+func (s *Sender) sendDue(ctx context.Context, workers *sync.WaitGroup) error {
 	hooks, ok := s.opts.Webhooks()
 	if !ok {
 		return nil
 	}
-	s.settle(ctx)
-	busy := s.working() // before it is read what is due: what they are about to write down is not read again
-	due, err := s.opts.Store.DueMessages(ctx, time.Now(), batch)
+	s.retryUnrecorded(ctx)
+	busy := s.inFlightHooks() // before it is read what is due: what they are about to write down is not read again
+	due, err := s.opts.Store.DueMessages(ctx, time.Now(), maxDue)
 	if err != nil {
 		return err
 	}
@@ -114,44 +114,44 @@ func (s *Sender) look(ctx context.Context, workers *sync.WaitGroup) error {
 	for _, h := range hooks {
 		known[h.Name] = h
 	}
-	for name, messages := range s.take(due, busy) {
+	for name, messages := range s.claimMessages(due, busy) {
 		workers.Go(func() {
 			hook, ok := known[name]
 			if !ok {
 				s.giveUp(ctx, messages, "the settings of the flags repository have no such webhook any more")
 			} else {
-				s.tell(ctx, hook, messages)
+				s.sendMessages(ctx, hook, messages)
 			}
 			s.mu.Lock()
-			delete(s.busy, name)
+			delete(s.inFlight, name)
 			s.mu.Unlock()
-			s.Posted() // meanwhile, or behind these, there may be more
+			s.NotifyPosted() // meanwhile, or behind these, there may be more
 		})
 	}
 	return nil
 }
 
-// working gives the webhooks that are being told.
-func (s *Sender) working() map[string]bool {
+// inFlightHooks gives the webhooks that are being told.
+func (s *Sender) inFlightHooks() map[string]bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return maps.Clone(s.busy)
+	return maps.Clone(s.inFlight)
 }
 
-// take gives the messages to webhooks that nobody was telling, by webhook, and marks those as being told.
-func (s *Sender) take(due []plan.Message, busy map[string]bool) map[string][]plan.Message {
+// claimMessages gives the messages to webhooks that nobody was telling, by webhook, and marks those as being told.
+func (s *Sender) claimMessages(due []plan.Message, busy map[string]bool) map[string][]plan.Message {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	to := map[string][]plan.Message{}
 	for _, m := range due {
-		if _, owed := s.owed[key(m)]; !owed && !busy[m.Webhook] {
+		if _, owed := s.unrecorded[messageKey(m)]; !owed && !busy[m.Webhook] {
 			to[m.Webhook] = append(to[m.Webhook], m)
 		}
 	}
 	for name := range to {
-		s.busy[name] = true
+		s.inFlight[name] = true
 	}
 	return to
 }
 
-func key(m plan.Message) string { return m.Webhook + "\x00" + m.Event.ID }
+func messageKey(m plan.Message) string { return m.Webhook + "\x00" + m.Event.ID }

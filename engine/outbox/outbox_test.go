@@ -87,24 +87,24 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	}
 }
 
-// answers makes it answer otherwise from now on.
-func (r *receiver) answers(f func(w http.ResponseWriter, r *http.Request, nth int)) {
+// setAnswer makes it answer otherwise from now on.
+func (r *receiver) setAnswer(f func(w http.ResponseWriter, r *http.Request, nth int)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.answer = f
 }
 
-func (r *receiver) all() []received {
+func (r *receiver) messages() []received {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.got)
 }
 
-// wants waits until n messages came in.
-func (r *receiver) wants(n int) []received {
+// wantMessages waits until n messages came in.
+func (r *receiver) wantMessages(n int) []received {
 	r.t.Helper()
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		got := r.all()
+		got := r.messages()
 		if len(got) >= n || time.Now().After(end) {
 			if len(got) < n {
 				r.t.Fatalf("%d messages came in, want %d", len(got), n)
@@ -114,8 +114,8 @@ func (r *receiver) wants(n int) []received {
 	}
 }
 
-// post is a sender over a real store.
-type post struct {
+// testSender is a sender over a real store.
+type testSender struct {
 	*outbox.Sender
 	store *store.Store
 	hooks atomic.Pointer[[]repository.Webhook]
@@ -133,14 +133,14 @@ func openStore(t *testing.T, file string) *store.Store {
 	return kept
 }
 
-func newPost(t *testing.T, kept *store.Store, change func(*outbox.Options), hooks ...repository.Webhook) *post {
+func newTestSender(t *testing.T, kept *store.Store, change func(*outbox.Options), hooks ...repository.Webhook) *testSender {
 	t.Helper()
-	p := &post{store: kept, log: &lockedBuffer{}}
+	p := &testSender{store: kept, log: &lockedBuffer{}}
 	p.hooks.Store(&hooks)
 	o := outbox.Options{
 		Store: kept, Webhooks: func() ([]repository.Webhook, bool) { return *p.hooks.Load(), true },
 		Secret: func(string) (string, error) { return secret, nil },
-		Log:    zerolog.New(p.log), Timeout: 5 * time.Second, Every: 10 * time.Millisecond, Backoff: 20 * time.Millisecond,
+		Log:    zerolog.New(p.log), Timeout: 5 * time.Second, Poll: 10 * time.Millisecond, Backoff: 20 * time.Millisecond,
 	}
 	if change != nil {
 		change(&o)
@@ -184,17 +184,17 @@ func message(id, webhook string, posted time.Time) plan.Message {
 	return plan.Message{Event: announce.Event{ID: id, Type: "published", Announcement: "classes", At: at, Text: "it is out"}, Webhook: webhook, Posted: posted, Next: posted}
 }
 
-func (p *post) post(t *testing.T, messages ...plan.Message) {
+func (p *testSender) enqueue(t *testing.T, messages ...plan.Message) {
 	t.Helper()
 	fresh, err := p.store.Post(t.Context(), messages)
 	if err != nil || len(fresh) == 0 {
 		t.Fatalf("posted %v (%v)", fresh, err)
 	}
-	p.Posted()
+	p.NotifyPosted()
 }
 
-// wants waits until the webhook's state is as it should be.
-func (p *post) wants(t *testing.T, what string, is func(outbox.State) bool) outbox.State {
+// wantState waits until the webhook's state is as it should be.
+func (p *testSender) wantState(t *testing.T, what string, is func(outbox.State) bool) outbox.State {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		states, err := outbox.Read(t.Context(), p.store, *p.hooks.Load())
@@ -215,10 +215,10 @@ func arrived(s outbox.State) bool { return s.Waiting == 0 && !s.LastSuccess.IsZe
 func TestSends(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
-	p := newPost(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil, repository.Webhook{Name: "chat", URL: r.URL + "/secret-path?token=x"})
-	p.post(t, message("published/classes", "chat", time.Now()))
-	got := r.wants(1)
-	s := p.wants(t, "sent", arrived)
+	p := newTestSender(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil, repository.Webhook{Name: "chat", URL: r.URL + "/secret-path?token=x"})
+	p.enqueue(t, message("published/classes", "chat", time.Now()))
+	got := r.wantMessages(1)
+	s := p.wantState(t, "sent", arrived)
 	if got[0].id != outbox.MessageID("published/classes") || got[0].event.Text != "it is out" {
 		t.Errorf("%+v", got[0])
 	}
@@ -226,19 +226,19 @@ func TestSends(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	time.Sleep(100 * time.Millisecond)
-	if n := len(r.all()); n != 1 {
+	if n := len(r.messages()); n != 1 {
 		t.Errorf("sent %d times", n)
 	}
 }
 
-// forgetful is a store whose process dies, or whose disk fills, between the sending and the writing down.
-type forgetful struct {
+// failingOutbox is a store whose process dies, or whose disk fills, between the sending and the writing down.
+type failingOutbox struct {
 	engine.Outbox
-	forgets atomic.Bool
+	fails atomic.Bool
 }
 
-func (f *forgetful) Sent(ctx context.Context, m plan.Message) error {
-	if f.forgets.Load() {
+func (f *failingOutbox) MarkSent(ctx context.Context, m plan.Message) error {
+	if f.fails.Load() {
 		return plan.ErrFull
 	}
 	return f.Outbox.MarkSent(ctx, m)
@@ -250,25 +250,25 @@ func TestSentAgainAfterACrash(t *testing.T) {
 	r, file := newReceiver(t), filepath.Join(t.TempDir(), "s.db")
 	hook := repository.Webhook{Name: "chat", URL: r.URL}
 	kept := openStore(t, file)
-	full := &forgetful{Outbox: kept}
-	full.forgets.Store(true)
-	p := newPost(t, kept, func(o *outbox.Options) { o.Store = full }, hook)
-	p.post(t, message("e1", "chat", time.Now()))
-	r.wants(1)
+	full := &failingOutbox{Outbox: kept}
+	full.fails.Store(true)
+	p := newTestSender(t, kept, func(o *outbox.Options) { o.Store = full }, hook)
+	p.enqueue(t, message("e1", "chat", time.Now()))
+	r.wantMessages(1)
 	for end := time.Now().Add(20 * time.Second); !strings.Contains(p.log.String(), "not kept yet") && time.Now().Before(end); {
 		time.Sleep(5 * time.Millisecond)
 	}
 	time.Sleep(200 * time.Millisecond) // many looks
-	if n := len(r.all()); n != 1 {
+	if n := len(r.messages()); n != 1 {
 		t.Errorf("while it can't be written down it was sent %d times", n)
 	}
 	p.stop()
 	if err := kept.Close(); err != nil {
 		t.Fatal(err)
 	}
-	again := newPost(t, openStore(t, file), nil, hook)
-	got := r.wants(2)
-	again.wants(t, "sent", arrived)
+	again := newTestSender(t, openStore(t, file), nil, hook)
+	got := r.wantMessages(2)
+	again.wantState(t, "sent", arrived)
 	if got[0].id != got[1].id || got[0].event != got[1].event {
 		t.Errorf("another message: %+v", got)
 	}
@@ -282,14 +282,14 @@ func TestWrittenDownLater(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
 	kept := openStore(t, filepath.Join(t.TempDir(), "s.db"))
-	full := &forgetful{Outbox: kept}
-	full.forgets.Store(true)
-	p := newPost(t, kept, func(o *outbox.Options) { o.Store = full }, repository.Webhook{Name: "chat", URL: r.URL})
-	p.post(t, message("e1", "chat", time.Now()))
-	r.wants(1)
-	full.forgets.Store(false)
-	p.wants(t, "sent", arrived)
-	if n := len(r.all()); n != 1 {
+	full := &failingOutbox{Outbox: kept}
+	full.fails.Store(true)
+	p := newTestSender(t, kept, func(o *outbox.Options) { o.Store = full }, repository.Webhook{Name: "chat", URL: r.URL})
+	p.enqueue(t, message("e1", "chat", time.Now()))
+	r.wantMessages(1)
+	full.fails.Store(false)
+	p.wantState(t, "sent", arrived)
+	if n := len(r.messages()); n != 1 {
 		t.Errorf("sent %d times", n)
 	}
 }
@@ -298,26 +298,26 @@ func TestWrittenDownLater(t *testing.T) {
 func TestReceiverDownThenUp(t *testing.T) {
 	t.Parallel()
 	down, up := newReceiver(t), newReceiver(t)
-	down.answers(func(w http.ResponseWriter, _ *http.Request, _ int) { w.WriteHeader(http.StatusServiceUnavailable) })
+	down.setAnswer(func(w http.ResponseWriter, _ *http.Request, _ int) { w.WriteHeader(http.StatusServiceUnavailable) })
 	address := down.URL
-	p := newPost(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil, repository.Webhook{Name: "down", URL: address}, repository.Webhook{Name: "up", URL: up.URL})
+	p := newTestSender(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil, repository.Webhook{Name: "down", URL: address}, repository.Webhook{Name: "up", URL: up.URL})
 	var all []plan.Message
 	for n := range 40 {
 		all = append(all, message(fmt.Sprint("e", n), "down", time.Now()), message(fmt.Sprint("e", n), "up", time.Now()))
 	}
-	p.post(t, all...)
-	up.wants(40)
-	s := p.wants(t, "waiting", func(s outbox.State) bool { return s.LastError != "" })
+	p.enqueue(t, all...)
+	up.wantMessages(40)
+	s := p.wantState(t, "waiting", func(s outbox.State) bool { return s.LastError != "" })
 	if s.Waiting != 40 || s.LastError != "answered 503 Service Unavailable" || s.Oldest.IsZero() {
 		t.Errorf("%+v", s)
 	}
-	if n := len(down.all()); n > 20 {
+	if n := len(down.messages()); n > 20 {
 		t.Errorf("who is down was asked %d times: those behind wait as well", n)
 	}
-	down.answers(nil)
-	p.wants(t, "sent", arrived)
+	down.setAnswer(nil)
+	p.wantState(t, "sent", arrived)
 	seen := map[string]bool{}
-	for _, m := range down.all() {
+	for _, m := range down.messages() {
 		seen[m.event.ID] = true
 	}
 	if len(seen) != 40 {
@@ -329,15 +329,15 @@ func TestReceiverDownThenUp(t *testing.T) {
 func TestPoison(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
-	r.answers(func(w http.ResponseWriter, _ *http.Request, nth int) {
+	r.setAnswer(func(w http.ResponseWriter, _ *http.Request, nth int) {
 		if nth == 1 {
 			w.WriteHeader(http.StatusRequestEntityTooLarge)
 		}
 	})
-	p := newPost(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), func(o *outbox.Options) { o.Backoff = time.Hour }, repository.Webhook{Name: "chat", URL: r.URL})
-	p.post(t, message("e1", "chat", time.Now()), message("e2", "chat", time.Now()), message("e3", "chat", time.Now()))
-	r.wants(3)
-	s := p.wants(t, "two sent", func(s outbox.State) bool { return s.Waiting == 1 })
+	p := newTestSender(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), func(o *outbox.Options) { o.Backoff = time.Hour }, repository.Webhook{Name: "chat", URL: r.URL})
+	p.enqueue(t, message("e1", "chat", time.Now()), message("e2", "chat", time.Now()), message("e3", "chat", time.Now()))
+	r.wantMessages(3)
+	s := p.wantState(t, "two sent", func(s outbox.State) bool { return s.Waiting == 1 })
 	if !strings.Contains(s.LastError, "413") {
 		t.Errorf("%+v", s)
 	}
@@ -347,21 +347,21 @@ func TestPoison(t *testing.T) {
 func TestGone(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
-	r.answers(func(w http.ResponseWriter, _ *http.Request, _ int) { w.WriteHeader(http.StatusGone) })
-	p := newPost(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil, repository.Webhook{Name: "chat", URL: r.URL})
-	p.post(t, message("e1", "chat", time.Now()), message("e2", "chat", time.Now()))
-	p.wants(t, "given up", func(s outbox.State) bool {
+	r.setAnswer(func(w http.ResponseWriter, _ *http.Request, _ int) { w.WriteHeader(http.StatusGone) })
+	p := newTestSender(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil, repository.Webhook{Name: "chat", URL: r.URL})
+	p.enqueue(t, message("e1", "chat", time.Now()), message("e2", "chat", time.Now()))
+	p.wantState(t, "given up", func(s outbox.State) bool {
 		return s.GivenUp == 2 && s.Waiting == 0 && strings.Contains(s.LastError, "410")
 	})
-	p.post(t, message("e3", "chat", time.Now()))
-	p.wants(t, "given up", func(s outbox.State) bool { return s.GivenUp == 3 })
-	if n := len(r.all()); n != 1 {
+	p.enqueue(t, message("e3", "chat", time.Now()))
+	p.wantState(t, "given up", func(s outbox.State) bool { return s.GivenUp == 3 })
+	if n := len(r.messages()); n != 1 {
 		t.Errorf("who is gone was asked %d times", n)
 	}
-	r.answers(nil)
+	r.setAnswer(nil)
 	p.hooks.Store(&[]repository.Webhook{{Name: "chat", URL: r.URL + "/new"}})
-	p.post(t, message("e4", "chat", time.Now()))
-	r.wants(2)
+	p.enqueue(t, message("e4", "chat", time.Now()))
+	r.wantMessages(2)
 }
 
 // Whatever a webhook answers costs little, leads nowhere, and its text and address are shown to nobody.
@@ -396,11 +396,11 @@ func TestStrangeAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newReceiver(t)
-			r.answers(c.answer)
+			r.setAnswer(c.answer)
 			if c.url == "" {
 				c.url = r.URL
 			}
-			p := newPost(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), func(o *outbox.Options) {
+			p := newTestSender(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), func(o *outbox.Options) {
 				o.Timeout, o.Backoff = 20*time.Second, time.Hour
 				if name == "too slow" {
 					o.Timeout = 300 * time.Millisecond
@@ -409,12 +409,12 @@ func TestStrangeAnswers(t *testing.T) {
 					o.Secret = func(string) (string, error) { return "", c.secret }
 				}
 			}, repository.Webhook{Name: "chat", URL: c.url})
-			p.post(t, message("e1", "chat", time.Now()))
+			p.enqueue(t, message("e1", "chat", time.Now()))
 			if c.why == "" {
-				p.wants(t, "sent", arrived)
+				p.wantState(t, "sent", arrived)
 				return
 			}
-			s := p.wants(t, "failed", func(s outbox.State) bool { return s.LastError != "" })
+			s := p.wantState(t, "failed", func(s outbox.State) bool { return s.LastError != "" })
 			if !strings.HasPrefix(s.LastError, c.why) || s.Waiting != 1 || s.Next.Before(time.Now().Add(20*time.Minute)) {
 				t.Errorf("%+v, want %s", s, c.why)
 			}
@@ -429,7 +429,7 @@ func TestStrangeAnswers(t *testing.T) {
 		})
 	}
 	t.Cleanup(func() {
-		if n := len(elsewhere.all()); n != 0 {
+		if n := len(elsewhere.messages()); n != 0 {
 			t.Errorf("a redirect was followed %d times", n)
 		}
 	})
@@ -447,18 +447,18 @@ func endless(w http.ResponseWriter, _ *http.Request, _ int) {
 func TestPatience(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
-	r.answers(func(w http.ResponseWriter, _ *http.Request, _ int) {
+	r.setAnswer(func(w http.ResponseWriter, _ *http.Request, _ int) {
 		w.Header().Set("Retry-After", "7200")
 		w.WriteHeader(http.StatusTooManyRequests)
 	})
-	p := newPost(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil, repository.Webhook{Name: "chat", URL: r.URL})
-	p.post(t, message("e1", "chat", time.Now()))
-	s := p.wants(t, "failed", func(s outbox.State) bool { return s.LastError != "" })
+	p := newTestSender(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil, repository.Webhook{Name: "chat", URL: r.URL})
+	p.enqueue(t, message("e1", "chat", time.Now()))
+	s := p.wantState(t, "failed", func(s outbox.State) bool { return s.LastError != "" })
 	if wait := time.Until(s.Next); wait < 110*time.Minute || wait > 2*time.Hour {
 		t.Errorf("it is tried again in %v", wait)
 	}
-	p.post(t, message("e2", "chat", time.Now().Add(-outbox.Patience+time.Hour)))
-	s = p.wants(t, "given up", func(s outbox.State) bool { return s.GivenUp == 1 })
+	p.enqueue(t, message("e2", "chat", time.Now().Add(-outbox.Patience+time.Hour)))
+	s = p.wantState(t, "given up", func(s outbox.State) bool { return s.GivenUp == 1 })
 	if s.Waiting != 1 || !strings.Contains(s.LastError, "given up after 3 days") {
 		t.Errorf("%+v", s)
 	}
@@ -470,7 +470,7 @@ func TestWhoIsTold(t *testing.T) {
 	r := newReceiver(t)
 	var leads, known atomic.Bool
 	hook := repository.Webhook{Name: "chat", URL: r.URL}
-	p := newPost(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), func(o *outbox.Options) {
+	p := newTestSender(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), func(o *outbox.Options) {
 		o.Leads = leads.Load
 		read := o.Webhooks
 		o.Webhooks = func() ([]repository.Webhook, bool) {
@@ -478,16 +478,16 @@ func TestWhoIsTold(t *testing.T) {
 			return all[:1], known.Load()
 		}
 	}, hook, repository.Webhook{Name: "removed"})
-	p.post(t, message("e1", "chat", time.Now()), message("e1", "removed", time.Now()))
+	p.enqueue(t, message("e1", "chat", time.Now()), message("e1", "removed", time.Now()))
 	time.Sleep(200 * time.Millisecond)
 	leads.Store(true)
 	time.Sleep(200 * time.Millisecond)
-	if n := len(r.all()); n != 0 {
+	if n := len(r.messages()); n != 0 {
 		t.Fatalf("sent %d", n)
 	}
 	known.Store(true)
-	r.wants(1)
-	p.wants(t, "sent", arrived)
+	r.wantMessages(1)
+	p.wantState(t, "sent", arrived)
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		states, err := outbox.Read(t.Context(), p.store, *p.hooks.Load())
 		if err != nil || time.Now().After(end) {
@@ -502,14 +502,14 @@ func TestWhoIsTold(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
-	r.answers(func(w http.ResponseWriter, _ *http.Request, nth int) {
+	r.setAnswer(func(w http.ResponseWriter, _ *http.Request, nth int) {
 		if nth > 1 {
 			w.WriteHeader(500)
 		}
 	})
-	p := newPost(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), func(o *outbox.Options) { o.Backoff = time.Hour }, repository.Webhook{Name: "chat", URL: r.URL})
-	p.post(t, message("e1", "chat", time.Now().Add(-time.Minute)), message("e2", "chat", time.Now().Add(-time.Minute)))
-	p.wants(t, "failed", func(s outbox.State) bool { return s.LastError != "" && !s.LastSuccess.IsZero() })
+	p := newTestSender(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), func(o *outbox.Options) { o.Backoff = time.Hour }, repository.Webhook{Name: "chat", URL: r.URL})
+	p.enqueue(t, message("e1", "chat", time.Now().Add(-time.Minute)), message("e2", "chat", time.Now().Add(-time.Minute)))
+	p.wantState(t, "failed", func(s outbox.State) bool { return s.LastError != "" && !s.LastSuccess.IsZero() })
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(p.Collector())
 	families, err := registry.Gather()

@@ -18,7 +18,7 @@ const secretPrefix = "whsec_"
 // sign adds the headers of Standard Webhooks: an id that stays with the event, when it is sent, and for each secret a signature.
 // https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 func sign(h http.Header, event string, at time.Time, body []byte, secrets string) error {
-	keys, err := keysOf(secrets)
+	keys, err := parseSecrets(secrets)
 	if err != nil {
 		return err
 	}
@@ -48,12 +48,12 @@ func MessageID(event string) string {
 
 // CheckSecret tells what is wrong with a webhook's secret.
 func CheckSecret(secrets string) error {
-	_, err := keysOf(secrets)
+	_, err := parseSecrets(secrets)
 	return err
 }
 
-// keysOf reads secrets, apart by spaces: while one is replaced by another, messages are signed with both.
-func keysOf(secrets string) ([][]byte, error) {
+// parseSecrets reads secrets, apart by spaces: while one is replaced by another, messages are signed with both.
+func parseSecrets(secrets string) ([][]byte, error) {
 	var keys [][]byte
 	for _, one := range strings.Fields(secrets) {
 		text, ok := strings.CutPrefix(one, secretPrefix)

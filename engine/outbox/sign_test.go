@@ -12,7 +12,7 @@ import (
 // The example that libraries of Standard Webhooks are tested with.
 func TestSignatureIsTheStandards(t *testing.T) {
 	t.Parallel()
-	keys, err := keysOf("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+	keys, err := parseSecrets("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +42,7 @@ func TestSecrets(t *testing.T) {
 func TestUnknownHost(t *testing.T) {
 	t.Parallel()
 	err := error(&url.Error{Op: "Post", URL: "https://chat.invalid/secret", Err: &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "chat.invalid", IsNotFound: true}}})
-	if got := plainly(withoutAddress(err), time.Second); got != "its host is not known" {
+	if got := explainError(stripURL(err), time.Second); got != "its host is not known" {
 		t.Error(got)
 	}
 }
@@ -53,7 +53,7 @@ func TestRetryAfter(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"": 0, "7": 7 * time.Second, "-7": 0, "soon": 0, "99999999999999999999": 0, "Tue, 24 Nov 2026 12:05:00 GMT": 5 * time.Minute, "Tue, 24 Nov 2026 11:00:00 GMT": 0,
 	} {
-		if got := retryAfter(text, now); got != want {
+		if got := parseRetryAfter(text, now); got != want {
 			t.Errorf("%q: %v, want %v", text, got, want)
 		}
 	}
@@ -63,10 +63,10 @@ func TestRetryAfter(t *testing.T) {
 func TestBackoff(t *testing.T) {
 	t.Parallel()
 	for attempts := range 100 {
-		whole := min(5*time.Second<<min(attempts, 20), rarest)
+		whole := min(5*time.Second<<min(attempts, 20), maxRetryDelay)
 		seen := map[time.Duration]bool{}
 		for range 50 {
-			d := pause(5*time.Second, attempts)
+			d := retryDelay(5*time.Second, attempts)
 			if d < whole/2 || d > whole {
 				t.Fatalf("after %d attempts: %v, want %v to %v", attempts, d, whole/2, whole)
 			}

@@ -24,12 +24,12 @@ type State struct {
 	LastError   string    `json:"lastError,omitempty" doc:"of the newest message that has not arrived"`
 }
 
-// remembered is how many messages a state is summed up from: more than the store keeps.
-const remembered = 50_000
+// maxSummed is how many messages a state is summed up from: more than the store keeps.
+const maxSummed = 50_000
 
 // Read sums up how webhooks fare, from what the store keeps: any process may.
 func Read(ctx context.Context, store engine.Outbox, webhooks []repository.Webhook) ([]State, error) {
-	messages, err := store.Messages(ctx, remembered)
+	messages, err := store.Messages(ctx, maxSummed)
 	if err != nil {
 		return nil, fmt.Errorf("read how webhooks fare: %w", err)
 	}
@@ -49,13 +49,13 @@ func StatesOf(webhooks []repository.Webhook, messages []plan.Message) []State {
 	}
 	for _, m := range messages {
 		if i, ok := at[m.Webhook]; ok {
-			states[i].add(m)
+			states[i].addMessage(m)
 		}
 	}
 	return states
 }
 
-func (s *State) add(m plan.Message) {
+func (s *State) addMessage(m plan.Message) {
 	if !m.Sent.IsZero() {
 		if m.Sent.After(s.LastSuccess) {
 			s.LastSuccess = m.Sent

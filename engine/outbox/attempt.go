@@ -20,11 +20,11 @@ import (
 )
 
 const (
-	maxHeader = 16 << 10 // bytes of an answer's header
-	maxAnswer = 4 << 10  // bytes of an answer's body that are read, so that the connection can be kept
+	maxHeaderBytes = 16 << 10 // bytes of an answer's header
+	maxBodyBytes   = 4 << 10  // bytes of an answer's body that are read, so that the connection can be kept
 )
 
-const whyGone = "answered 410 Gone: it is told nothing until its URL changes"
+const goneReason = "answered 410 Gone: it is told nothing until its URL changes"
 
 // newClient makes a client that follows nothing, unpacks nothing and waits for no one.
 func newClient(timeout time.Duration) *http.Client {
@@ -33,71 +33,71 @@ func newClient(timeout time.Duration) *http.Client {
 		Transport: &http.Transport{
 			Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: timeout}).DialContext, ForceAttemptHTTP2: true,
 			TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, DisableCompression: true,
-			MaxResponseHeaderBytes: maxHeader, MaxIdleConnsPerHost: 1, IdleConnTimeout: 30 * time.Second,
+			MaxResponseHeaderBytes: maxHeaderBytes, MaxIdleConnsPerHost: 1, IdleConnTimeout: 30 * time.Second,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 
-// result is how an attempt went.
-type result struct {
-	ok, gone bool
-	alone    bool          // it says nothing about other messages
-	after    time.Duration // that the webhook asks to wait
-	why      string        // for people: without addresses
-	err      error         // for the log
+// attemptResult is how an attempt went.
+type attemptResult struct {
+	ok, gone    bool
+	messageOnly bool          // it says nothing about other messages
+	retryAfter  time.Duration // that the webhook asks to wait
+	why         string        // for people: without addresses
+	err         error         // for the log
 }
 
-// post tries once.
-func (s *Sender) post(ctx context.Context, hook repository.Webhook, e announce.Event) result {
+// attempt tries once.
+func (s *Sender) attempt(ctx context.Context, hook repository.Webhook, e announce.Event) attemptResult {
 	secret, err := s.opts.Secret(hook.Name)
 	if err == nil {
-		_, err = keysOf(secret)
+		_, err = parseSecrets(secret)
 	}
 	if err != nil {
-		return result{why: "is not told, for nothing can be signed: " + err.Error(), err: err}
+		return attemptResult{why: "is not told, for nothing can be signed: " + err.Error(), err: err}
 	}
-	body, err := encode(e)
+	body, err := encodeEvent(e)
 	if err != nil {
-		return result{why: "the event can't be written", err: err}
+		return attemptResult{why: "the event can't be written", err: err}
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, hook.URL, bytes.NewReader(body))
 	if err != nil {
-		return result{why: "its URL is not good", err: withoutAddress(err)}
+		return attemptResult{why: "its URL is not good", err: stripURL(err)}
 	}
 	r.Header.Set("Content-Type", "application/cloudevents+json; charset=utf-8")
 	r.Header.Set("User-Agent", "sluice")
 	if err := sign(r.Header, e.ID, time.Now(), body, secret); err != nil {
-		return result{why: "is not told, for nothing can be signed: " + err.Error(), err: err}
+		return attemptResult{why: "is not told, for nothing can be signed: " + err.Error(), err: err}
 	}
 	w, err := s.client.Do(r)
 	if err != nil {
-		err = withoutAddress(err)
-		return result{why: plainly(err, s.opts.Timeout), err: err}
+		err = stripURL(err)
+		return attemptResult{why: explainError(err, s.opts.Timeout), err: err}
 	}
 	defer w.Body.Close()
-	_, _ = io.CopyN(io.Discard, w.Body, maxAnswer) // what it says beside the status is nothing to us
-	return judge(w, time.Now())
+	_, _ = io.CopyN(io.Discard, w.Body, maxBodyBytes) // what it says beside the status is nothing to us
+	return judgeResponse(w, time.Now())
 }
 
-// judge says what an answer means.
-func judge(w *http.Response, now time.Time) result {
+// judgeResponse says what an answer means.
+func judgeResponse(w *http.Response, now time.Time) attemptResult {
 	why := "answered " + strconv.Itoa(w.StatusCode) + " " + http.StatusText(w.StatusCode)
 	switch {
 	case w.StatusCode >= 200 && w.StatusCode < 300:
-		return result{ok: true}
+		return attemptResult{ok: true}
 	case w.StatusCode == http.StatusGone:
-		return result{gone: true, why: whyGone, err: errors.New(why)}
+		return attemptResult{gone: true, why: goneReason, err: errors.New(why)}
 	case w.StatusCode >= 300 && w.StatusCode < 400:
 		why += ": redirects are not followed, give the webhook's own URL"
 	}
 	status := w.StatusCode
 	alone := status >= 400 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooEarly && status != http.StatusTooManyRequests
-	return result{alone: alone, after: retryAfter(w.Header.Get("Retry-After"), now), why: why, err: errors.New(why)}
+	return attemptResult{messageOnly: alone, retryAfter: parseRetryAfter(w.Header.Get("Retry-After"), now), why: why, err: errors.New(why)}
 }
 
-// retryAfter reads the header as RFC 9110 section 10.2.3 has it: seconds, or a date.
-func retryAfter(text string, now time.Time) time.Duration {
+// parseRetryAfter reads the header as RFC 9110 section 10.2.3 has it: seconds, or a date.
+func parseRetryAfter(text string, now time.Time) time.Duration {
 	if n, err := strconv.ParseUint(text, 10, 31); err == nil {
 		return time.Duration(n) * time.Second
 	}
@@ -107,8 +107,8 @@ func retryAfter(text string, now time.Time) time.Duration {
 	return 0
 }
 
-// withoutAddress drops the URL from an error.
-func withoutAddress(err error) error {
+// stripURL drops the URL from an error.
+func stripURL(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
 		return u.Err
@@ -116,8 +116,8 @@ func withoutAddress(err error) error {
 	return err
 }
 
-// plainly says in words that are safe to show why a webhook could not be reached.
-func plainly(err error, timeout time.Duration) string {
+// explainError says in words that are safe to show why a webhook could not be reached.
+func explainError(err error, timeout time.Duration) string {
 	var (
 		late net.Error
 		name *net.DNSError

@@ -18,8 +18,8 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// crowd is an announcer that has read a repository of many flags, and a fleet of many cells.
-func crowd(tb testing.TB, flagCount, cellCount int) (*Announcer, situation) {
+// newCrowd is an announcer that has read a repository of many flags, and a fleet of many cells.
+func newCrowd(tb testing.TB, flagCount, cellCount int) (*Announcer, planInputs) {
 	tb.Helper()
 	definitions := "flags:\n"
 	for i := range flagCount {
@@ -44,34 +44,34 @@ func crowd(tb testing.TB, flagCount, cellCount int) (*Announcer, situation) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	a := &Announcer{reader: reader{repo: repo}, posted: map[string]bool{}}
-	read, err := a.reader.read(tb.Context(), tip)
-	if err != nil || read.good != tip {
-		tb.Fatalf("%v, %v", err, read.newest.Faults)
+	a := &Announcer{reader: reader{repo: repo}, postedEvents: map[string]bool{}}
+	read, err := a.reader.readSnapshot(tb.Context(), tip)
+	if err != nil || read.valid != tip {
+		tb.Fatalf("%v, %v", err, read.tipTree.Faults)
 	}
-	a.read = read
+	a.snapshot = read
 	f := &fleet{channels: []announce.Channel{{Name: "staging"}}, releases: []announce.Release{{Version: "1.0.0", Features: []string{"classes"}}}}
 	for i := range cellCount {
 		f.cells = append(f.cells, announce.Cell{Name: fmt.Sprintf("cell-%05d", i), Channel: "staging", Known: true, Release: "1.0.0", Assignment: "1/1", Features: []string{"classes"}})
 	}
-	return a, situation{read: read, fleet: f}
+	return a, planInputs{snapshot: read, fleet: f}
 }
 
 // Ten thousand cells that report make one bundle once, whoever says what.
 func TestReportsEncodeNothing(t *testing.T) {
 	t.Parallel()
-	a, is := crowd(t, 100, 10_000)
+	a, is := newCrowd(t, 100, 10_000)
 	now := time.Now()
 	var before map[string]*cells.Flags
 	for round := range 5 {
 		for i := round; i < len(is.fleet.cells); i += 5 {
 			is.fleet.cells[i].Report = &announce.Report{States: map[string]flags.CellState{"classes": flags.On}}
 		}
-		p := a.make(is, now.Add(time.Duration(round)*time.Second))
+		p := a.makePlan(is, now.Add(time.Duration(round)*time.Second))
 		a.memory = p.Memory
-		told, bundles := a.press.tell(p, 1, now, before)
-		if len(told) != 10_000 || len(bundles) != 1 || a.press.encoded != 1 {
-			t.Fatalf("round %d: %d cells are told of %d bundles, %d were encoded", round, len(told), len(bundles), a.press.encoded)
+		told, bundles := a.bundles.flagsForCells(p, 1, now, before)
+		if len(told) != 10_000 || len(bundles) != 1 || a.bundles.encodeCount != 1 {
+			t.Fatalf("round %d: %d cells are told of %d bundles, %d were encoded", round, len(told), len(bundles), a.bundles.encodeCount)
 		}
 		distinct := map[*cells.Flags]bool{}
 		for _, f := range told {
@@ -87,23 +87,23 @@ func TestReportsEncodeNothing(t *testing.T) {
 // A bundle may be asked for a while after nobody is told of it any more.
 func TestBundlesLinger(t *testing.T) {
 	t.Parallel()
-	var p press
+	var p bundleCache
 	now := time.Now()
 	planned := func(flag string) announce.Plan {
 		b := &flags.Bundle{Version: 1, Channel: "staging", Flags: map[string]json.RawMessage{flag: json.RawMessage(`{}`)}}
 		return announce.Plan{Told: map[string]*announce.Told{"s1": {Bundle: b}}}
 	}
-	told, _ := p.tell(planned("a"), 1, now, nil)
+	told, _ := p.flagsForCells(planned("a"), 1, now, nil)
 	first := told["s1"].Bundle.Digest
-	_, bundles := p.tell(planned("b"), 2, now.Add(lingers), told)
+	_, bundles := p.flagsForCells(planned("b"), 2, now.Add(bundleRetention), told)
 	if bundles[first] == nil || len(bundles) != 2 {
 		t.Errorf("%d bundles", len(bundles))
 	}
-	if _, bundles = p.tell(planned("b"), 3, now.Add(lingers+time.Second), told); bundles[first] != nil {
+	if _, bundles = p.flagsForCells(planned("b"), 3, now.Add(bundleRetention+time.Second), told); bundles[first] != nil {
 		t.Error("a bundle is kept for ever")
 	}
 	unknown := announce.Plan{Told: map[string]*announce.Told{"s1": {}, "s2": {}}}
-	kept, _ := p.tell(unknown, 4, now, told)
+	kept, _ := p.flagsForCells(unknown, 4, now, told)
 	if kept["s1"].Bundle.Digest != first || kept["s1"].Height != 4 || kept["s2"] != nil {
 		t.Errorf("of a channel that is not known cells are told %+v", kept)
 	}
@@ -144,19 +144,19 @@ func TestOwedToNobody(t *testing.T) {
 	t.Parallel()
 	writes := announce.Plan{Writes: []announce.Write{{Path: "records/x/a.yaml"}}}
 	for name, a := range map[string]*Announcer{
-		"it follows":        {read: &reading{}, plan: writes},
+		"it follows":        {snapshot: &snapshot{}, plan: writes},
 		"nothing was read":  {leads: true, plan: writes},
-		"diverged":          {leads: true, read: &reading{}, split: &plan.Divergence{}, plan: writes},
-		"it is being begun": {leads: true, read: &reading{}, plan: writes},
-		"nothing is owed":   {leads: true, read: &reading{}},
+		"diverged":          {leads: true, snapshot: &snapshot{}, diverged: &plan.Divergence{}, plan: writes},
+		"it is being begun": {leads: true, snapshot: &snapshot{}, plan: writes},
+		"nothing is owed":   {leads: true, snapshot: &snapshot{}},
 	} {
-		a.stored = true
-		if got := a.next(); got != idle {
+		a.loaded = true
+		if got := a.nextWait(); got != idleWait {
 			t.Errorf("%s: it wakes after %s", name, got)
 		}
 	}
-	a := &Announcer{stored: true, leads: true, read: &reading{}, plan: writes, push: pushing{after: time.Now().Add(time.Minute)}}
-	if got := a.next(); got > time.Minute || got < 50*time.Second {
+	a := &Announcer{loaded: true, leads: true, snapshot: &snapshot{}, plan: writes, pushes: pushState{notBefore: time.Now().Add(time.Minute)}}
+	if got := a.nextWait(); got > time.Minute || got < 50*time.Second {
 		t.Errorf("after a refusal it wakes after %s", got)
 	}
 }
@@ -168,12 +168,12 @@ func TestOwnPaths(t *testing.T) {
 		"records/x/a.yaml": true, "heads/a.yaml": true, "overrides/kill-x.yaml": true,
 		"flags/a.yaml": false, "announcements/x.yaml": false, "sluice.yaml": false, "records": false, "records/../flags/a.yaml": false, "/records/x": false, "": false,
 	} {
-		if mine(name) != want {
+		if isEngineFile(name) != want {
 			t.Errorf("%q: %v", name, !want)
 		}
 	}
-	a := &Announcer{read: &reading{tip: "t"}, plan: announce.Plan{Writes: []announce.Write{{Path: "flags/a.yaml", Why: "slip"}}}}
-	if _, err := a.draft(time.Now()); err == nil {
+	a := &Announcer{snapshot: &snapshot{tip: "t"}, plan: announce.Plan{Writes: []announce.Write{{Path: "flags/a.yaml", Why: "slip"}}}}
+	if _, err := a.draftCommit(time.Now()); err == nil {
 		t.Error("a draft touches definitions")
 	}
 }
@@ -189,7 +189,7 @@ func TestContained(t *testing.T) {
 		return &plan.Release{Loaded: true, Found: releases.Found{Digest: releases.DigestBytes([]byte(version)), Release: releases.Release{Version: v, Features: features}}}
 	}
 	old, new := release("1.0.0", "b", "a"), release("1.1.0", "b", "c", "b")
-	c := newCode(&plan.Desired{Releases: map[string]*plan.Release{"1.0.0": old, "1.1.0": new}})
+	c := newReleaseContents(&plan.Desired{Releases: map[string]*plan.Release{"1.0.0": old, "1.1.0": new}})
 	run := func(r *plan.Release) *cells.Assignment {
 		if r == nil {
 			return nil
@@ -205,7 +205,7 @@ func TestContained(t *testing.T) {
 	} {
 		s := &plan.CellState{Running: run(tt.running), Applying: run(tt.applying)}
 		for range 2 {
-			if got := fmt.Sprint(c.contained(s)); got != tt.want {
+			if got := fmt.Sprint(c.commonFeatures(s)); got != tt.want {
 				t.Errorf("%v, applying %v: %s, want %s", tt.running, tt.applying, got, tt.want)
 			}
 		}
@@ -216,7 +216,7 @@ func TestContained(t *testing.T) {
 func TestWaits(t *testing.T) {
 	t.Parallel()
 	until := time.Date(2026, 12, 1, 18, 0, 30, 0, time.UTC)
-	c := newCode(&plan.Desired{})
+	c := newReleaseContents(&plan.Desired{})
 	for want, v := range map[string]channels.Verdict{
 		"soak until 2026-12-01 18:00 UTC":                                   {Gate: "soak", Reason: "staging: 1 of 1 cell healthy for 1h, needs 1", Until: until},
 		"soak: staging: 0 of 1 cell healthy for 1h, needs 1":                {Gate: "soak", Reason: "staging: 0 of 1 cell healthy for 1h, needs 1"},
@@ -225,7 +225,7 @@ func TestWaits(t *testing.T) {
 		"is pinned to 1.0.0 by its owner":                                   {Gate: "owner", Code: reason.OwnerPinned, Reason: "pinned to 1.0.0 by the cell's owner"},
 	} {
 		for range 2 { // the second time from memory
-			if got := c.waits(&v); got.Text != want || got.Owner != (v.Gate == "owner") {
+			if got := c.describeWait(&v); got.Text != want || got.Owner != (v.Gate == "owner") {
 				t.Errorf("%+v, want %q", got, want)
 			}
 		}
@@ -240,7 +240,7 @@ func TestWaits(t *testing.T) {
 		{Channel: "empty", Release: "1.1.0", Gate: "freeze", Reason: "holidays"},
 		{Channel: "gone", Release: "1.1.0", Gate: "freeze", Reason: "holidays"},
 	}}}
-	if got, want := fmt.Sprint(c.next(v)), "map[dedicated:{soak until 2026-12-01 18:00 UTC false} empty:{freeze: holidays false}]"; got != want {
+	if got, want := fmt.Sprint(c.blockedReasons(v)), "map[dedicated:{soak until 2026-12-01 18:00 UTC false} empty:{freeze: holidays false}]"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
@@ -248,9 +248,9 @@ func TestWaits(t *testing.T) {
 var sink announce.Plan
 
 func BenchmarkPlan(b *testing.B) {
-	a, is := crowd(b, 1000, 10_000)
+	a, is := newCrowd(b, 1000, 10_000)
 	for b.Loop() {
-		sink = a.make(is, time.Now())
-		a.press.tell(sink, 1, time.Now(), nil)
+		sink = a.makePlan(is, time.Now())
+		a.bundles.flagsForCells(sink, 1, time.Now(), nil)
 	}
 }

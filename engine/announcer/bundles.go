@@ -1,0 +1,121 @@
+package announcer
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/sluice-cd/sluice/cells"
+	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/flags"
+	"github.com/sluice-cd/sluice/flags/announce"
+	"github.com/sluice-cd/sluice/flags/repository"
+	"github.com/sluice-cd/sluice/releases"
+)
+
+// bundleRetention is how long a bundle may be asked for that nobody is told of any more: whoever was told of it last may be about to.
+const bundleRetention = 10 * time.Minute
+
+// bundleCache makes of what cells are told what travels. A bundle that was encoded before is not encoded again.
+type bundleCache struct {
+	bundles     []*encodedBundle
+	encodeCount uint64 // how many bundles were encoded, ever
+}
+
+// encodedBundle is a bundle as it travels.
+type encodedBundle struct {
+	bundle   *flags.Bundle
+	digest   releases.Digest
+	bytes    []byte
+	lastUsed time.Time
+}
+
+// flagsForCells gives what each cell is told at a height, and the bundles that may be asked for. before is what cells were told last: of
+// a bundle that is not known the cell keeps what it has.
+func (p *bundleCache) flagsForCells(made announce.Plan, height int64, now time.Time, before map[string]*cells.Flags) (map[string]*cells.Flags, map[releases.Digest][]byte) {
+	told := make(map[string]*cells.Flags, len(made.Told))
+	shared := map[*announce.Told]*cells.Flags{}
+	found := map[*flags.Bundle]*encodedBundle{}
+	for name, t := range made.Told {
+		if t.Bundle == nil {
+			if last := before[name]; last != nil {
+				told[name] = &cells.Flags{Height: height, Bundle: last.Bundle, Orders: sealOrders(t.Orders)}
+			}
+			continue
+		}
+		f := shared[t]
+		if f == nil {
+			b := found[t.Bundle]
+			if b == nil {
+				b = p.encode(t.Bundle)
+				found[t.Bundle] = b
+			}
+			f = &cells.Flags{Height: height, Bundle: cells.FlagBundle{Digest: b.digest, Size: int64(len(b.bytes)), Metadata: []any{}}, Orders: sealOrders(t.Orders)}
+			shared[t] = f
+		}
+		told[name] = f
+	}
+	for _, b := range found {
+		b.lastUsed = now
+	}
+	p.bundles = slices.DeleteFunc(p.bundles, func(b *encodedBundle) bool { return now.Sub(b.lastUsed) > bundleRetention })
+	bundles := make(map[releases.Digest][]byte, len(p.bundles))
+	for _, b := range p.bundles {
+		bundles[b.digest] = b.bytes
+	}
+	return told, bundles
+}
+
+// encode gives a bundle as it travels.
+func (p *bundleCache) encode(bundle *flags.Bundle) *encodedBundle {
+	for _, b := range p.bundles {
+		if sameBundle(b.bundle, bundle) {
+			return b
+		}
+	}
+	p.encodeCount++
+	b := &encodedBundle{bundle: bundle, bytes: bundle.Encode()}
+	b.digest = releases.DigestBytes(b.bytes)
+	p.bundles = append(p.bundles, b)
+	return b
+}
+
+func sameBundle(a, b *flags.Bundle) bool {
+	return a == b || a.Version == b.Version && a.Channel == b.Channel && reflect.DeepEqual(a.Gates, b.Gates) && slices.Equal(a.Hidden, b.Hidden) &&
+		maps.EqualFunc(a.Flags, b.Flags, func(x, y json.RawMessage) bool { return bytes.Equal(x, y) })
+}
+
+// sealOrders makes what a cell gets of its orders: bytes and their digest, with room for signatures (R32).
+func sealOrders(o flags.Orders) cells.Sealed {
+	payload, err := json.Marshal(o)
+	if err != nil {
+		return cells.Sealed{}
+	}
+	return cells.Sealed{Payload: payload, Digest: releases.DigestBytes(payload), Metadata: []any{}}
+}
+
+// flagsWithoutRepository gives what cells are told while nothing of the flags repository can be read: what they have, and what is killed. Orders
+// of the height that a cell has are joined with those that it knows.
+func flagsWithoutRepository(d *plan.Desired, states map[string]*plan.CellState, kills []repository.Override) map[string]*cells.Flags {
+	if len(kills) == 0 {
+		return nil
+	}
+	told := map[string]*cells.Flags{}
+	for name, c := range d.Cells {
+		s := states[name]
+		if s == nil || s.Flags == nil || s.Flags.Bundle == "" {
+			continue
+		}
+		var orders flags.Orders
+		for _, k := range kills {
+			if k.Cells.Selects(name, c.Channel, c.Labels) {
+				orders.Killed = append(orders.Killed, flags.KilledFlag{Flag: k.Flag, Reason: k.Reason})
+			}
+		}
+		told[name] = &cells.Flags{Height: s.Flags.Height, Bundle: cells.FlagBundle{Digest: s.Flags.Bundle, Metadata: []any{}}, Orders: sealOrders(orders)}
+	}
+	return told
+}
