@@ -15,7 +15,8 @@ import (
 func manifestJSON(data []byte, v any) error { return json.Unmarshal(data, v) }
 
 func announcement(at time.Time) string {
-	return "apiVersion: sluice/v1\nkind: Announcement\ntitle: Workspace classes\nfeatures: [classes]\npublishAt: " + at.UTC().Format("2006-01-02T15:04:05") + "\n"
+	return "apiVersion: sluice/v1\nkind: Announcement\ntitle: Workspace classes\nfeatures: [classes]\npublishAt: " +
+		at.UTC().Format("2006-01-02T15:04:05") + "\n"
 }
 
 func gated(b *flags.Bundle, id string) bool {
@@ -27,7 +28,8 @@ func killed(t *testing.T, v *view.View, cell, flag string) bool {
 	return slices.Contains(all, flag)
 }
 
-// An announcement is armed by a commit once it is approved, is sent ahead, and is recorded as published after its time: once each.
+// An announcement is armed by a commit once approved, is sent ahead, and is recorded as published after its time: once
+// each.
 func TestArmedAndPublished(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -35,12 +37,14 @@ func TestArmedAndPublished(t *testing.T) {
 	p.reports()
 	at := time.Now().Add(4 * time.Second).Truncate(time.Second)
 	w.commit("announce", map[string]string{"announcements/classes.yaml": announcement(at)})
-	v := p.waitForView("the entry channel follows the tip", func(v *view.View) bool { return v.Flags != nil && gated(bundle(t, v, "s1"), "classes") })
+	v := p.waitForView("the entry channel follows the tip",
+		func(v *view.View) bool { return v.Flags != nil && gated(bundle(t, v, "s1"), "classes") })
 	if gated(bundle(t, v, "d1"), "classes") {
 		t.Error("dedicated is sent what nobody approved")
 	}
 	w.approve("classes")
-	v = p.waitForView("it is armed in dedicated", func(v *view.View) bool { return gated(bundle(t, v, "d1"), "classes") })
+	v = p.waitForView("it is armed in dedicated",
+		func(v *view.View) bool { return gated(bundle(t, v, "d1"), "classes") })
 	if r := v.Flags.Tip.Records["classes"]["dedicated"]; r.Outcome != repository.Armed || !r.At.Equal(at) {
 		t.Errorf("recorded as %+v", r)
 	}
@@ -66,8 +70,8 @@ func TestArmedAndPublished(t *testing.T) {
 	w.onlyOwnPaths()
 }
 
-// What is announced of a feature that no cell has is suspended nowhere, though cells that were not told of it yet say nothing of
-// it; and once nothing happens any more, no plan asks for another.
+// An announced feature that no cell has leads to no suspension, even of cells that got nothing yet and report nothing
+// of it; once nothing happens any more, no plan leads to another.
 func TestNewAnnouncement(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -107,8 +111,8 @@ func (p *process) waitUntilQuiet() {
 	}
 }
 
-// R10: while most cells say that it is another day, no time comes and nothing is armed, but a kill is told and committed. Once
-// they agree, all goes on.
+// R10: while most cells report another day, time stands still and nothing is armed, but a kill is sent and committed.
+// Once the cells agree, everything continues.
 func TestClocksDiffer(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -120,7 +124,8 @@ func TestClocksDiffer(t *testing.T) {
 	p.waitForView("it is armed", func(v *view.View) bool { return gated(bundle(t, v, "d1"), "classes") })
 	p.clockOffset = 48 * time.Hour
 	p.reports()
-	p.waitForView("it is said that clocks differ", func(v *view.View) bool { return strings.Contains(v.Flags.Fault, "check its time service") })
+	p.waitForView("it is said that clocks differ",
+		func(v *view.View) bool { return strings.Contains(v.Flags.Fault, "check its time service") })
 	if p.reports(); !p.receiptTime.IsZero() {
 		t.Errorf("cells are told that it is %s", p.receiptTime)
 	}
@@ -138,7 +143,7 @@ func TestClocksDiffer(t *testing.T) {
 		t.Errorf("records: %+v", r)
 	}
 	p.clockOffset = 0
-	for range 3 { // of a clock that goes back the first counts for nothing
+	for range 3 { // after a clock went back, the first does not count
 		p.reports()
 	}
 	if p.receiptTime.IsZero() {
@@ -146,11 +151,12 @@ func TestClocksDiffer(t *testing.T) {
 	}
 	p.waitForView("all goes on", func(v *view.View) bool {
 		r := v.Flags.Tip.Records
-		return r["classes"]["dedicated"].Outcome == repository.Published && r["classes"]["dedicated"].At.Equal(at) && r["more"]["dedicated"].Outcome == repository.Armed && v.Flags.Fault == ""
+		return r["classes"]["dedicated"].Outcome == repository.Published && r["classes"]["dedicated"].At.Equal(at) &&
+			r["more"]["dedicated"].Outcome == repository.Armed && v.Flags.Fault == ""
 	})
 }
 
-// wantPosted waits until a message of a type is in the outbox, and holds that there is one.
+// wantPosted waits until a message of a type is in the outbox, and wants just one.
 func (p *process) wantPosted(kind string) {
 	p.w.t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
@@ -173,7 +179,7 @@ func (p *process) wantPosted(kind string) {
 	}
 }
 
-// onlyOwnPaths holds that the engine wrote nothing but its own folders, and said what it decided on.
+// onlyOwnPaths fails if the engine wrote outside of its own folders, or did not name what it decided on.
 func (w *world) onlyOwnPaths() {
 	w.t.Helper()
 	tip, err := w.ada.Fetch(w.t.Context())

@@ -17,7 +17,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// newSigner makes an SSH key, and gives its public half and a repository whose commits it signs.
+// newSigner makes an SSH key, and returns its public half and a repository whose commits it signs.
 func (w *world) newSigner(name string) (public string, repo *gitrepo.Repo) {
 	w.t.Helper()
 	pub, private, err := ed25519.GenerateKey(nil)
@@ -41,7 +41,9 @@ func (w *world) newSigner(name string) (public string, repo *gitrepo.Repo) {
 		w.t.Fatal(err)
 	}
 	repo, err = gitrepo.Open(w.t.Context(), w.flags, gitrepo.Options{
-		Mirror: filepath.Join(w.dir, "mirrors", name), Author: releases.Person{Name: name, Email: name + "@example.com"}, Layout: gitrepo.FlagsLayout, Signer: signer, Log: w.log,
+		Mirror: filepath.Join(w.dir, "mirrors", name),
+		Author: releases.Person{Name: name, Email: name + "@example.com"}, Layout: gitrepo.FlagsLayout,
+		Signer: signer, Log: w.log,
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -50,8 +52,8 @@ func (w *world) newSigner(name string) (public string, repo *gitrepo.Repo) {
 	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))), repo
 }
 
-// R22: an approval counts if the commit that last touched it is signed by a key that people lists, at that commit's first parent,
-// for the person whose file it is; who says to be somebody does not.
+// R22: an approval counts if the commit that last changed it is signed by a key that people lists, at that commit's
+// first parent, for the person whose file it is; a claimed name does not count.
 func TestApprovalsAreSigned(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -60,7 +62,8 @@ func TestApprovalsAreSigned(t *testing.T) {
 	people := func(kim string) string {
 		return "apiVersion: sluice/v1\nkind: Flags\npeople:\n  kim: {email: kim@example.com, keys: [\"" + kim + "\"]}\n"
 	}
-	w.commit("announce", map[string]string{"sluice.yaml": people(kims), "announcements/classes.yaml": announcement(time.Now().Add(time.Hour))})
+	w.commit("announce", map[string]string{"sluice.yaml": people(kims),
+		"announcements/classes.yaml": announcement(time.Now().Add(time.Hour))})
 	tree := w.tree()
 	hash, _ := tree.Hash(tree.Announcements["classes"])
 	file, text := "approvals/classes/kim.yaml", "hash: "+hash+"\n"
@@ -80,7 +83,8 @@ func TestApprovalsAreSigned(t *testing.T) {
 	}{
 		{"her name alone", w.kim, map[string]string{file: text}, false},
 		{"another's key", eve, map[string]string{file: text + "comment: sure\n"}, false},
-		{"a key that the same commit lists", eve, map[string]string{file: text + "comment: yes\n", "sluice.yaml": people(eves)}, false},
+		{"a key that the same commit lists", eve,
+			map[string]string{file: text + "comment: yes\n", "sluice.yaml": people(eves)}, false},
 		{"her key is listed again", w.ada, map[string]string{"sluice.yaml": people(kims)}, false},
 		{"hers", kim, map[string]string{file: text}, true},
 		{"touched by another since", w.ada, map[string]string{file: text + "comment: ada was here\n"}, false},
@@ -97,7 +101,7 @@ func TestApprovalsAreSigned(t *testing.T) {
 	p.waitForView("it is armed", func(v *view.View) bool { return gated(bundle(t, v, "d1"), "classes") })
 }
 
-// isAtOrAfter tells whether a view is of a commit, or of one after it.
+// isAtOrAfter reports whether a view is of a commit, or of a later one.
 func (w *world) isAtOrAfter(v *view.View, commit string) bool {
 	if v.Flags.Commit == commit {
 		return true

@@ -16,16 +16,16 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// bundleRetention is how long a bundle may be asked for that nobody is told of any more: whoever was told of it last may be about to.
+// bundleRetention is how long a bundle can be requested after the last plan that uses it, for a cell may be about to
+// request it.
 const bundleRetention = 10 * time.Minute
 
-// bundleCache makes of what cells are told what travels. A bundle that was encoded before is not encoded again.
+// bundleCache encodes what cells get. It encodes a bundle only once.
 type bundleCache struct {
 	bundles     []*encodedBundle
-	encodeCount uint64 // how many bundles were encoded, ever
+	encodeCount uint64 // number of bundles encoded since the start
 }
 
-// encodedBundle is a bundle as it travels.
 type encodedBundle struct {
 	bundle   *flags.Bundle
 	digest   releases.Digest
@@ -33,9 +33,10 @@ type encodedBundle struct {
 	lastUsed time.Time
 }
 
-// flagsForCells gives what each cell is told at a height, and the bundles that may be asked for. before is what cells were told last: of
-// a bundle that is not known the cell keeps what it has.
-func (p *bundleCache) flagsForCells(made announce.Plan, height int64, now time.Time, before map[string]*cells.Flags) (map[string]*cells.Flags, map[releases.Digest][]byte) {
+// flagsForCells returns what each cell gets at a height, and the bundles that can be requested. before is what cells
+// got last: a cell whose bundle is unknown keeps the one in before.
+func (p *bundleCache) flagsForCells(made announce.Plan, height int64, now time.Time,
+	before map[string]*cells.Flags) (map[string]*cells.Flags, map[releases.Digest][]byte) {
 	told := make(map[string]*cells.Flags, len(made.Told))
 	shared := map[*announce.Told]*cells.Flags{}
 	found := map[*flags.Bundle]*encodedBundle{}
@@ -53,7 +54,8 @@ func (p *bundleCache) flagsForCells(made announce.Plan, height int64, now time.T
 				b = p.encode(t.Bundle)
 				found[t.Bundle] = b
 			}
-			f = &cells.Flags{Height: height, Bundle: cells.FlagBundle{Digest: b.digest, Size: int64(len(b.bytes)), Metadata: []any{}}, Orders: sealOrders(t.Orders)}
+			f = &cells.Flags{Height: height, Bundle: cells.FlagBundle{Digest: b.digest, Size: int64(len(b.bytes)),
+				Metadata: []any{}}, Orders: sealOrders(t.Orders)}
 			shared[t] = f
 		}
 		told[name] = f
@@ -61,7 +63,9 @@ func (p *bundleCache) flagsForCells(made announce.Plan, height int64, now time.T
 	for _, b := range found {
 		b.lastUsed = now
 	}
-	p.bundles = slices.DeleteFunc(p.bundles, func(b *encodedBundle) bool { return now.Sub(b.lastUsed) > bundleRetention })
+	p.bundles = slices.DeleteFunc(p.bundles, func(b *encodedBundle) bool {
+		return now.Sub(b.lastUsed) > bundleRetention
+	})
 	bundles := make(map[releases.Digest][]byte, len(p.bundles))
 	for _, b := range p.bundles {
 		bundles[b.digest] = b.bytes
@@ -69,7 +73,7 @@ func (p *bundleCache) flagsForCells(made announce.Plan, height int64, now time.T
 	return told, bundles
 }
 
-// encode gives a bundle as it travels.
+// encode returns the encoded bundle, from the cache if possible.
 func (p *bundleCache) encode(bundle *flags.Bundle) *encodedBundle {
 	for _, b := range p.bundles {
 		if sameBundle(b.bundle, bundle) {
@@ -84,11 +88,12 @@ func (p *bundleCache) encode(bundle *flags.Bundle) *encodedBundle {
 }
 
 func sameBundle(a, b *flags.Bundle) bool {
-	return a == b || a.Version == b.Version && a.Channel == b.Channel && reflect.DeepEqual(a.Gates, b.Gates) && slices.Equal(a.Hidden, b.Hidden) &&
+	return a == b || a.Version == b.Version && a.Channel == b.Channel && reflect.DeepEqual(a.Gates, b.Gates) &&
+		slices.Equal(a.Hidden, b.Hidden) &&
 		maps.EqualFunc(a.Flags, b.Flags, func(x, y json.RawMessage) bool { return bytes.Equal(x, y) })
 }
 
-// sealOrders makes what a cell gets of its orders: bytes and their digest, with room for signatures (R32).
+// sealOrders encodes a cell's orders with their digest, and leaves room for signatures (R32).
 func sealOrders(o flags.Orders) cells.Sealed {
 	payload, err := json.Marshal(o)
 	if err != nil {
@@ -97,9 +102,10 @@ func sealOrders(o flags.Orders) cells.Sealed {
 	return cells.Sealed{Payload: payload, Digest: releases.DigestBytes(payload), Metadata: []any{}}
 }
 
-// flagsWithoutRepository gives what cells are told while nothing of the flags repository can be read: what they have, and what is killed. Orders
-// of the height that a cell has are joined with those that it knows.
-func flagsWithoutRepository(d *plan.Desired, states map[string]*plan.CellState, kills []repository.Override) map[string]*cells.Flags {
+// flagsWithoutRepository returns what cells get while the flags repository can't be read: what they have, and kills. A
+// cell joins orders of its own height with those that it knows.
+func flagsWithoutRepository(d *plan.Desired, states map[string]*plan.CellState,
+	kills []repository.Override) map[string]*cells.Flags {
 	if len(kills) == 0 {
 		return nil
 	}
@@ -115,7 +121,8 @@ func flagsWithoutRepository(d *plan.Desired, states map[string]*plan.CellState, 
 				orders.Killed = append(orders.Killed, flags.KilledFlag{Flag: k.Flag, Reason: k.Reason})
 			}
 		}
-		told[name] = &cells.Flags{Height: s.Flags.Height, Bundle: cells.FlagBundle{Digest: s.Flags.Bundle, Metadata: []any{}}, Orders: sealOrders(orders)}
+		told[name] = &cells.Flags{Height: s.Flags.Height,
+			Bundle: cells.FlagBundle{Digest: s.Flags.Bundle, Metadata: []any{}}, Orders: sealOrders(orders)}
 	}
 	return told
 }

@@ -14,13 +14,14 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// idleWait is how long nothing is done while neither time nor anybody asks for it.
+// idleWait is how long the loop waits when nothing is due.
 const idleWait = time.Hour
 
-// storeRetryDelay is how soon the store is asked again that could not be read.
+// storeRetryDelay is the delay before reading the store again after an error.
 const storeRetryDelay = time.Second
 
-// loadStored reads what the store has: the kills above all. What can't be read is as it was: a kill that is known is never forgotten so.
+// loadStored reads the mark, the kills and, once, the memory. After an error the known values stay: a known kill is
+// never forgotten.
 func (a *Announcer) loadStored(ctx context.Context) {
 	kills, err := a.opts.Store.Kills(ctx)
 	if err == nil {
@@ -37,19 +38,19 @@ func (a *Announcer) loadStored(ctx context.Context) {
 	}
 	a.storeUnread = err != nil
 	if err != nil && ctx.Err() == nil {
-		a.opts.Log.Warn().Err(err).Msg("what is stored of flags can't be read: what is known of it stays in force")
+		a.opts.Log.Warn().Err(err).Msg("stored flag data can't be read: what is known stays in force")
 	}
 }
 
-// decide makes a plan of what is known now, if anything changed or time asks for it, tells cells, and does what only who leads
-// does beside commits. It tells whether the branch is to be looked at.
+// decide makes a plan if anything changed or is due, publishes it, and does the leader's work except commits. It
+// reports whether to fetch the branch.
 func (a *Announcer) decide(ctx context.Context) (fetch bool) {
 	if !a.loaded || a.storeUnread {
 		a.loadStored(ctx)
 	}
 	v := a.opts.Engine.View()
 	if !a.loaded || v == nil || a.snapshot == nil && a.repoFault == "" && len(a.pendingKills()) == 0 {
-		return false // nothing is to be told yet
+		return false // there is nothing to publish yet
 	}
 	if leads := a.opts.Engine.Leads(); leads != a.leads {
 		if leads && !a.takeOver(ctx) {
@@ -64,14 +65,15 @@ func (a *Announcer) decide(ctx context.Context) (fetch bool) {
 	fetch = fetch || a.isBehind()
 	now, doubt := a.decisionTime()
 	states := a.opts.Engine.CellStates()
-	is := planInputs{a.snapshot, a.kills, a.diverged, a.repoFault, a.observeFleet(v, states, a.publishedFlags()), a.leads, doubt}
+	is := planInputs{a.snapshot, a.kills, a.diverged, a.repoFault, a.observeFleet(v, states, a.publishedFlags()),
+		a.leads, doubt}
 	if is.equal(a.planInputs) && (a.plan.Next.IsZero() || now.Before(a.plan.Next)) {
 		return fetch
 	}
 	a.plan, a.planInputs = a.makePlan(is, now), is
 	a.publish(is, states, now)
 	if doubt != "" && a.lastTrusted.IsZero() {
-		return fetch // what happened, and when, is told once that is known
+		return fetch // events wait until their time is known
 	}
 	a.memory = a.plan.Memory
 	if a.leads {
@@ -80,7 +82,7 @@ func (a *Announcer) decide(ctx context.Context) (fetch bool) {
 	return fetch
 }
 
-// decisionTime is the instant to decide at. It stands still while time can't be trusted (R10), at the last one that could.
+// decisionTime returns the instant to decide at: the last one that could be trusted, while time can't be trusted (R10).
 func (a *Announcer) decisionTime() (now time.Time, doubt string) {
 	now, doubt = a.opts.Engine.Time()
 	switch {
@@ -92,11 +94,11 @@ func (a *Announcer) decisionTime() (now time.Time, doubt string) {
 	return now, doubt
 }
 
-// takeOver reads what the one who led before left behind.
+// takeOver reads what the previous leader stored.
 func (a *Announcer) takeOver(ctx context.Context) bool {
 	memory, err := a.opts.Store.FlagsMemory(ctx)
 	if err != nil {
-		a.opts.Log.Warn().Err(err).Msg("what announcements remember can't be read: nothing is committed before it can")
+		a.opts.Log.Warn().Err(err).Msg("the announcements' memory can't be read: nothing is committed until it can")
 		return false
 	}
 	a.memory, a.storedMemory = memory, memory
@@ -105,12 +107,13 @@ func (a *Announcer) takeOver(ctx context.Context) bool {
 	return true
 }
 
-// isBehind tells whether another process acted upon a commit that this one has not read.
+// isBehind reports whether another process acted upon a commit that this one has not read.
 func (a *Announcer) isBehind() bool {
-	return a.snapshot != nil && a.diverged == nil && a.repoFault == "" && a.mark.Commit != "" && !a.snapshot.contains(a.mark.Commit)
+	return a.snapshot != nil && a.diverged == nil && a.repoFault == "" && a.mark.Commit != "" &&
+		!a.snapshot.contains(a.mark.Commit)
 }
 
-// publishedFlags is what cells were told last.
+// publishedFlags returns what cells got last.
 func (a *Announcer) publishedFlags() map[string]*cells.Flags {
 	if a.published == nil {
 		return nil
@@ -118,11 +121,11 @@ func (a *Announcer) publishedFlags() map[string]*cells.Flags {
 	return a.published.Told
 }
 
-// makePlan has announce.Make decide.
 func (a *Announcer) makePlan(is planInputs, now time.Time) announce.Plan {
 	a.planCount++
 	in := announce.Input{
-		Now: now, Doubt: is.doubt, Kills: killOverrides(a.pendingKills()), Channels: is.fleet.channels, Cells: is.fleet.cells, Releases: is.fleet.releases, Memory: a.memory,
+		Now: now, Doubt: is.doubt, Kills: killOverrides(a.pendingKills()), Channels: is.fleet.channels,
+		Cells: is.fleet.cells, Releases: is.fleet.releases, Memory: a.memory,
 	}
 	if r := is.snapshot; r != nil && r.inForce != nil {
 		in.Tip, in.Commit, in.Trees, in.Proven, in.Authors = r.inForce, r.valid, r.trees, r.proven, r.authors
@@ -130,7 +133,7 @@ func (a *Announcer) makePlan(is planInputs, now time.Time) announce.Plan {
 	return announce.Make(in)
 }
 
-// publish tells cells and people.
+// publish publishes the plan to cells and people.
 func (a *Announcer) publish(is planInputs, states map[string]*plan.CellState, now time.Time) {
 	f := &view.Flags{Diverged: a.diverged, Plan: a.plan, Fault: a.repoFault, Kills: killOverrides(a.pendingKills())}
 	kills := slices.Clone(f.Kills)
@@ -159,7 +162,7 @@ func (a *Announcer) publish(is planInputs, states map[string]*plan.CellState, no
 	a.opts.Engine.Announce(f)
 }
 
-// whyNotInForce says why the tip's definitions are not in force.
+// whyNotInForce returns why the tip's definitions are not in force.
 func whyNotInForce(r *snapshot) string {
 	why := "the tip can't be read"
 	for _, f := range r.tipTree.Faults {
@@ -171,10 +174,11 @@ func whyNotInForce(r *snapshot) string {
 	if r.valid == "" {
 		return why + ": no commit before it is valid either, and nothing is in force but overrides"
 	}
-	return why + ": the flags and announcements of " + words.Short(r.valid) + " stay in force, and the overrides of the tip"
+	return why + ": the flags and announcements of " + words.Short(r.valid) +
+		" stay in force, and the overrides of the tip"
 }
 
-// flagsSeen is what gates see. Without a plan, that is what is killed.
+// flagsSeen returns what gates see; without a plan, only the kills.
 func flagsSeen(f *view.Flags, kills []repository.Override) plan.FlagsSeen {
 	s := plan.FlagsSeen{Commit: f.Commit, Published: f.Plan.Published()}
 	for _, k := range kills {
@@ -185,7 +189,7 @@ func flagsSeen(f *view.Flags, kills []repository.Override) plan.FlagsSeen {
 	return s
 }
 
-// nextWait is how long until time alone asks for something.
+// nextWait returns how long to wait until something is due.
 func (a *Announcer) nextWait() time.Duration {
 	wait := idleWait
 	if !a.loaded || a.storeUnread {
@@ -193,12 +197,13 @@ func (a *Announcer) nextWait() time.Duration {
 	}
 	if !a.plan.Next.IsZero() {
 		left := a.plan.Next.Sub(a.opts.Engine.Now())
-		if left <= 0 { // no plan is to ask for another without end
+		if left <= 0 { // a plan must not lead to another one at once, for ever
 			left = time.Second
 		}
 		wait = min(wait, left)
 	}
-	if left := time.Until(a.pushes.notBefore); left > 0 && a.hasWrites() { // what is owed now is begun as soon as git's other job is done
+	if left := time.Until(a.pushes.notBefore); left > 0 &&
+		a.hasWrites() { // writes that are due now start after git's current job
 		wait = min(wait, left)
 	}
 	return max(wait, time.Millisecond)

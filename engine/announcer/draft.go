@@ -15,7 +15,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// draftCommit spells the plan's writes out as one commit on what was read.
+// draftCommit returns the plan's writes as one commit on the snapshot.
 func (a *Announcer) draftCommit(now time.Time) (releases.Draft, error) {
 	writes := a.plan.Writes
 	d := releases.Draft{When: now, Files: map[string][]byte{}}
@@ -28,7 +28,8 @@ func (a *Announcer) draftCommit(now time.Time) (releases.Draft, error) {
 	ids := map[string]bool{}
 	for _, w := range writes {
 		if !isEngineFile(w.Path) {
-			return d, fmt.Errorf("write %s: only %s are the engine's to write", w.Path, strings.Join(engineFolders(), ", "))
+			return d, fmt.Errorf("write %s: only %s are the engine's to write", w.Path,
+				strings.Join(engineFolders(), ", "))
 		}
 		d.Files[w.Path] = w.Content
 		if len(writes) > 1 {
@@ -49,7 +50,7 @@ func (a *Announcer) draftCommit(now time.Time) (releases.Draft, error) {
 	return d, nil
 }
 
-// engineFolders are those that the engine writes to.
+// engineFolders returns the folders that the engine writes.
 func engineFolders() []string {
 	return []string{repository.RecordsDir, repository.HeadsDir, repository.OverridesDir}
 }
@@ -59,7 +60,7 @@ func isEngineFile(name string) bool {
 	return path.Clean(name) == name && dir != name && slices.Contains(engineFolders(), dir)
 }
 
-// killID gives the ID of the stored kill that a write commits; empty: of none.
+// killID returns the ID of the stored kill that a write commits; empty: none.
 func (a *Announcer) killID(w announce.Write) string {
 	if path.Dir(w.Path) != repository.OverridesDir || w.Content == nil {
 		return ""

@@ -13,10 +13,11 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// maxPosted bounds how many events are known here to be posted.
+// maxPosted limits how many posted events are remembered here.
 const maxPosted = 10_000
 
-// postEvents hands the plan's events to the outbox, each once, and then keeps what the plan remembers: lost in between, they are found again.
+// postEvents posts the plan's events to the outbox, each once, then stores the plan's memory; after a crash in between,
+// the next plan finds the events again.
 func (a *Announcer) postEvents(ctx context.Context, now time.Time) {
 	var hooks []repository.Webhook
 	if a.snapshot != nil && a.snapshot.inForce != nil {
@@ -57,7 +58,7 @@ func (a *Announcer) postEvents(ctx context.Context, now time.Time) {
 	a.storedMemory = a.memory
 }
 
-// retrySoon has the next plan be made soon, and what it says be posted again.
+// retrySoon schedules the next plan soon, so that its events are posted again.
 func (a *Announcer) retrySoon(ctx context.Context, err error) {
 	if ctx.Err() != nil || errors.Is(err, plan.ErrDeposed) {
 		return
@@ -69,7 +70,7 @@ func (a *Announcer) retrySoon(ctx context.Context, err error) {
 	}
 }
 
-// eventMessages are the messages that an event is to be told by: one for each webhook that asks for its type, and one for nobody.
+// eventMessages returns an event's messages: one for each webhook that asks for its type, and one without a webhook.
 func eventMessages(e announce.Event, hooks []repository.Webhook, now time.Time) []plan.Message {
 	posted := now.UTC().Truncate(time.Millisecond)
 	all := []plan.Message{{Event: e, Posted: posted}}

@@ -18,7 +18,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// newCrowd is an announcer that has read a repository of many flags, and a fleet of many cells.
+// newCrowd returns an announcer that has read a repository of many flags, and a fleet of many cells.
 func newCrowd(tb testing.TB, flagCount, cellCount int) (*Announcer, planInputs) {
 	tb.Helper()
 	definitions := "flags:\n"
@@ -27,15 +27,18 @@ func newCrowd(tb testing.TB, flagCount, cellCount int) (*Announcer, planInputs) 
 	}
 	definitions += "  classes: {state: ENABLED, variants: {lit: true, dark: false}, defaultVariant: lit, metadata: {feature: classes, off: dark}}\n"
 	dir := tb.TempDir()
-	n := gitrepo.New{Bare: true, Message: "begin", When: time.Now(), Author: releases.Person{Name: "Ada", Email: "ada@example.com"}, Files: map[string][]byte{
-		"sluice.yaml":                []byte("apiVersion: sluice/v1\nkind: Flags\n"),
-		"flags/all.yaml":             []byte(definitions),
-		"announcements/classes.yaml": []byte("apiVersion: sluice/v1\nkind: Announcement\ntitle: Classes\nfeatures: [classes]\n"),
-	}}
+	n := gitrepo.New{Bare: true, Message: "begin", When: time.Now(),
+		Author: releases.Person{Name: "Ada", Email: "ada@example.com"}, Files: map[string][]byte{
+			"sluice.yaml":    []byte("apiVersion: sluice/v1\nkind: Flags\n"),
+			"flags/all.yaml": []byte(definitions),
+			"announcements/classes.yaml": []byte("apiVersion: sluice/v1\nkind: Announcement\ntitle: Classes\n" +
+				"features: [classes]\n"),
+		}}
 	if _, err := gitrepo.Init(tb.Context(), filepath.Join(dir, "flags.git"), n); err != nil {
 		tb.Fatal(err)
 	}
-	repo, err := gitrepo.Open(tb.Context(), filepath.Join(dir, "flags.git"), gitrepo.Options{Mirror: filepath.Join(dir, "mirror"), Layout: gitrepo.FlagsLayout})
+	repo, err := gitrepo.Open(tb.Context(), filepath.Join(dir, "flags.git"),
+		gitrepo.Options{Mirror: filepath.Join(dir, "mirror"), Layout: gitrepo.FlagsLayout})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -50,14 +53,16 @@ func newCrowd(tb testing.TB, flagCount, cellCount int) (*Announcer, planInputs) 
 		tb.Fatalf("%v, %v", err, read.tipTree.Faults)
 	}
 	a.snapshot = read
-	f := &fleet{channels: []announce.Channel{{Name: "staging"}}, releases: []announce.Release{{Version: "1.0.0", Features: []string{"classes"}}}}
+	f := &fleet{channels: []announce.Channel{{Name: "staging"}},
+		releases: []announce.Release{{Version: "1.0.0", Features: []string{"classes"}}}}
 	for i := range cellCount {
-		f.cells = append(f.cells, announce.Cell{Name: fmt.Sprintf("cell-%05d", i), Channel: "staging", Known: true, Release: "1.0.0", Assignment: "1/1", Features: []string{"classes"}})
+		f.cells = append(f.cells, announce.Cell{Name: fmt.Sprintf("cell-%05d", i), Channel: "staging", Known: true,
+			Release: "1.0.0", Assignment: "1/1", Features: []string{"classes"}})
 	}
 	return a, planInputs{snapshot: read, fleet: f}
 }
 
-// Ten thousand cells that report make one bundle once, whoever says what.
+// Ten thousand cells that report lead to one encoding of one bundle.
 func TestReportsEncodeNothing(t *testing.T) {
 	t.Parallel()
 	a, is := newCrowd(t, 100, 10_000)
@@ -71,7 +76,8 @@ func TestReportsEncodeNothing(t *testing.T) {
 		a.memory = p.Memory
 		told, bundles := a.bundles.flagsForCells(p, 1, now, before)
 		if len(told) != 10_000 || len(bundles) != 1 || a.bundles.encodeCount != 1 {
-			t.Fatalf("round %d: %d cells are told of %d bundles, %d were encoded", round, len(told), len(bundles), a.bundles.encodeCount)
+			t.Fatalf("round %d: %d cells are told of %d bundles, %d were encoded", round, len(told), len(bundles),
+				a.bundles.encodeCount)
 		}
 		distinct := map[*cells.Flags]bool{}
 		for _, f := range told {
@@ -84,13 +90,14 @@ func TestReportsEncodeNothing(t *testing.T) {
 	}
 }
 
-// A bundle may be asked for a while after nobody is told of it any more.
+// A bundle can be requested for a while after the last plan that uses it.
 func TestBundlesLinger(t *testing.T) {
 	t.Parallel()
 	var p bundleCache
 	now := time.Now()
 	planned := func(flag string) announce.Plan {
-		b := &flags.Bundle{Version: 1, Channel: "staging", Flags: map[string]json.RawMessage{flag: json.RawMessage(`{}`)}}
+		b := &flags.Bundle{Version: 1, Channel: "staging",
+			Flags: map[string]json.RawMessage{flag: json.RawMessage(`{}`)}}
 		return announce.Plan{Told: map[string]*announce.Told{"s1": {Bundle: b}}}
 	}
 	told, _ := p.flagsForCells(planned("a"), 1, now, nil)
@@ -99,7 +106,8 @@ func TestBundlesLinger(t *testing.T) {
 	if bundles[first] == nil || len(bundles) != 2 {
 		t.Errorf("%d bundles", len(bundles))
 	}
-	if _, bundles = p.flagsForCells(planned("b"), 3, now.Add(bundleRetention+time.Second), told); bundles[first] != nil {
+	if _, bundles = p.flagsForCells(planned("b"), 3, now.Add(bundleRetention+time.Second),
+		told); bundles[first] != nil {
 		t.Error("a bundle is kept for ever")
 	}
 	unknown := announce.Plan{Told: map[string]*announce.Told{"s1": {}, "s2": {}}}
@@ -109,7 +117,7 @@ func TestBundlesLinger(t *testing.T) {
 	}
 }
 
-// R39: a height is the place in the first-parent history, lifted by a trailer.
+// R39: a height is the position in the first-parent history, raised by a trailer.
 func TestHeights(t *testing.T) {
 	t.Parallel()
 	h := newHistory()
@@ -119,7 +127,8 @@ func TestHeights(t *testing.T) {
 	err := h.advance([]releases.Change{
 		change("a", "", "begin"), change("b", "a", "go on"),
 		change("c", "b", "accept\n\nAcknowledge-Divergence: dead 41\n"), change("d", "c", "go on"),
-		change("e", "d", "a slip\n\nAcknowledge-Divergence: beef 9223372036854775807\nAcknowledge-Divergence: cafe x\n"),
+		change("e", "d", "a slip\n\nAcknowledge-Divergence: beef 9223372036854775807\n"+
+			"Acknowledge-Divergence: cafe x\n"),
 		change("f", "e", "kill\n\nKill: k1\nKill: k2\nDecided-On: e\n"),
 	}, nil, nil)
 	if err != nil {
@@ -138,8 +147,8 @@ func TestHeights(t *testing.T) {
 	}
 }
 
-// What a plan would write keeps nobody awake who may not write it: who follows, who waits out a refusal, and who waits until a
-// force-push is acknowledged.
+// Pending writes keep no process busy that may not write: a follower, one that waits out a refusal, and one that waits
+// for a force-push to be acknowledged.
 func TestOwedToNobody(t *testing.T) {
 	t.Parallel()
 	writes := announce.Plan{Writes: []announce.Write{{Path: "records/x/a.yaml"}}}
@@ -155,30 +164,33 @@ func TestOwedToNobody(t *testing.T) {
 			t.Errorf("%s: it wakes after %s", name, got)
 		}
 	}
-	a := &Announcer{loaded: true, leads: true, snapshot: &snapshot{}, plan: writes, pushes: pushState{notBefore: time.Now().Add(time.Minute)}}
+	a := &Announcer{loaded: true, leads: true, snapshot: &snapshot{}, plan: writes,
+		pushes: pushState{notBefore: time.Now().Add(time.Minute)}}
 	if got := a.nextWait(); got > time.Minute || got < 50*time.Second {
 		t.Errorf("after a refusal it wakes after %s", got)
 	}
 }
 
-// Nothing but records, heads and overrides is ever written.
+// Only records, heads and overrides are ever written.
 func TestOwnPaths(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]bool{
 		"records/x/a.yaml": true, "heads/a.yaml": true, "overrides/kill-x.yaml": true,
-		"flags/a.yaml": false, "announcements/x.yaml": false, "sluice.yaml": false, "records": false, "records/../flags/a.yaml": false, "/records/x": false, "": false,
+		"flags/a.yaml": false, "announcements/x.yaml": false, "sluice.yaml": false, "records": false,
+		"records/../flags/a.yaml": false, "/records/x": false, "": false,
 	} {
 		if isEngineFile(name) != want {
 			t.Errorf("%q: %v", name, !want)
 		}
 	}
-	a := &Announcer{snapshot: &snapshot{tip: "t"}, plan: announce.Plan{Writes: []announce.Write{{Path: "flags/a.yaml", Why: "slip"}}}}
+	a := &Announcer{snapshot: &snapshot{tip: "t"},
+		plan: announce.Plan{Writes: []announce.Write{{Path: "flags/a.yaml", Why: "slip"}}}}
 	if _, err := a.draftCommit(time.Now()); err == nil {
 		t.Error("a draft touches definitions")
 	}
 }
 
-// R38: what may be running contains what all of it contains.
+// R38: the features of what may be running are those that all of it contains.
 func TestContained(t *testing.T) {
 	t.Parallel()
 	release := func(version string, features ...string) *plan.Release {
@@ -186,7 +198,8 @@ func TestContained(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return &plan.Release{Loaded: true, Found: releases.Found{Digest: releases.DigestBytes([]byte(version)), Release: releases.Release{Version: v, Features: features}}}
+		return &plan.Release{Loaded: true, Found: releases.Found{Digest: releases.DigestBytes([]byte(version)),
+			Release: releases.Release{Version: v, Features: features}}}
 	}
 	old, new := release("1.0.0", "b", "a"), release("1.1.0", "b", "c", "b")
 	c := newReleaseContents(&plan.Desired{Releases: map[string]*plan.Release{"1.0.0": old, "1.1.0": new}})
@@ -201,7 +214,8 @@ func TestContained(t *testing.T) {
 		running, applying *plan.Release
 		want              string
 	}{
-		{old, nil, "[a b]"}, {new, nil, "[b c]"}, {old, new, "[b]"}, {new, old, "[b]"}, {nil, new, "[]"}, {strange, nil, "[]"}, {old, strange, "[]"}, {nil, nil, "[]"},
+		{old, nil, "[a b]"}, {new, nil, "[b c]"}, {old, new, "[b]"}, {new, old, "[b]"}, {nil, new, "[]"},
+		{strange, nil, "[]"}, {old, strange, "[]"}, {nil, nil, "[]"},
 	} {
 		s := &plan.CellState{Running: run(tt.running), Applying: run(tt.applying)}
 		for range 2 {
@@ -212,19 +226,25 @@ func TestContained(t *testing.T) {
 	}
 }
 
-// What a cell waits for is said as the sentence of an announcement has it: "acme waits for 1.1.0 (soak until …); beta is paused by its owner".
+// A cell's wait is worded for an announcement's sentence: "acme waits for 1.1.0 (soak until …); beta is paused by its
+// owner".
 func TestWaits(t *testing.T) {
 	t.Parallel()
 	until := time.Date(2026, 12, 1, 18, 0, 30, 0, time.UTC)
 	c := newReleaseContents(&plan.Desired{})
 	for want, v := range map[string]channels.Verdict{
-		"soak until 2026-12-01 18:00 UTC":                                   {Gate: "soak", Reason: "staging: 1 of 1 cell healthy for 1h, needs 1", Until: until},
-		"soak: staging: 0 of 1 cell healthy for 1h, needs 1":                {Gate: "soak", Reason: "staging: 0 of 1 cell healthy for 1h, needs 1"},
-		"window: opens Tue 19:00 Europe/Berlin, until 2026-12-01 18:00 UTC": {Gate: "window", Reason: "opens Tue 19:00 Europe/Berlin", Until: until},
-		"is paused by its owner: quarter end":                               {Gate: "owner", Code: reason.OwnerPaused, Reason: "paused by the cell's owner: quarter end"},
-		"is pinned to 1.0.0 by its owner":                                   {Gate: "owner", Code: reason.OwnerPinned, Reason: "pinned to 1.0.0 by the cell's owner"},
+		"soak until 2026-12-01 18:00 UTC": {Gate: "soak",
+			Reason: "staging: 1 of 1 cell healthy for 1h, needs 1", Until: until},
+		"soak: staging: 0 of 1 cell healthy for 1h, needs 1": {Gate: "soak",
+			Reason: "staging: 0 of 1 cell healthy for 1h, needs 1"},
+		"window: opens Tue 19:00 Europe/Berlin, until 2026-12-01 18:00 UTC": {Gate: "window",
+			Reason: "opens Tue 19:00 Europe/Berlin", Until: until},
+		"is paused by its owner: quarter end": {Gate: "owner", Code: reason.OwnerPaused,
+			Reason: "paused by the cell's owner: quarter end"},
+		"is pinned to 1.0.0 by its owner": {Gate: "owner", Code: reason.OwnerPinned,
+			Reason: "pinned to 1.0.0 by the cell's owner"},
 	} {
-		for range 2 { // the second time from memory
+		for range 2 { // the second time from the cache
 			if got := c.describeWait(&v); got.Text != want || got.Owner != (v.Gate == "owner") {
 				t.Errorf("%+v, want %q", got, want)
 			}
@@ -232,15 +252,17 @@ func TestWaits(t *testing.T) {
 	}
 	head := &plan.Channel{Effective: new(plan.EffectiveHead)}
 	head.Effective.Release = "1.0.0"
-	v := &view.View{Desired: &plan.Desired{Channels: map[string]*plan.Channel{"dedicated": head, "empty": {}}}, Plan: plan.Plan{Blocked: []channels.Verdict{
-		{Channel: "dedicated", Release: "1.0.0", Gate: "halt", Reason: "about the head itself"},
-		{Channel: "dedicated", Cell: "acme", Release: "1.1.0", Gate: "owner", Reason: "about one cell"},
-		{Channel: "dedicated", Release: "1.1.0", Gate: "soak", Until: until},
-		{Channel: "dedicated", Release: "1.1.0", Gate: "approval", Reason: "the second reason"},
-		{Channel: "empty", Release: "1.1.0", Gate: "freeze", Reason: "holidays"},
-		{Channel: "gone", Release: "1.1.0", Gate: "freeze", Reason: "holidays"},
-	}}}
-	if got, want := fmt.Sprint(c.blockedReasons(v)), "map[dedicated:{soak until 2026-12-01 18:00 UTC false} empty:{freeze: holidays false}]"; got != want {
+	v := &view.View{Desired: &plan.Desired{Channels: map[string]*plan.Channel{"dedicated": head, "empty": {}}},
+		Plan: plan.Plan{Blocked: []channels.Verdict{
+			{Channel: "dedicated", Release: "1.0.0", Gate: "halt", Reason: "about the head itself"},
+			{Channel: "dedicated", Cell: "acme", Release: "1.1.0", Gate: "owner", Reason: "about one cell"},
+			{Channel: "dedicated", Release: "1.1.0", Gate: "soak", Until: until},
+			{Channel: "dedicated", Release: "1.1.0", Gate: "approval", Reason: "the second reason"},
+			{Channel: "empty", Release: "1.1.0", Gate: "freeze", Reason: "holidays"},
+			{Channel: "gone", Release: "1.1.0", Gate: "freeze", Reason: "holidays"},
+		}}}
+	if got, want := fmt.Sprint(c.blockedReasons(v)),
+		"map[dedicated:{soak until 2026-12-01 18:00 UTC false} empty:{freeze: holidays false}]"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }

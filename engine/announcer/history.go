@@ -17,22 +17,23 @@ import (
 )
 
 const (
-	acknowledgeTrailer = plan.AcknowledgeTrailer // COMMIT HEIGHT: the commit that is lost, and its height, which the branch is lifted above (R39)
-	killTrailer        = "Kill"                  // a stored kill's ID: the commit has it (R43)
+	// The value is COMMIT HEIGHT: the lost commit, and its height, above which the branch is lifted (R39).
+	acknowledgeTrailer = plan.AcknowledgeTrailer
+	killTrailer        = "Kill" // the ID of the stored kill that the commit contains (R43)
 	baseTrailer        = "Decided-On"
 )
 
-// maxHeight bounds what a trailer can lift the height to: a slip of a person's finger must not use the numbers up.
+// maxHeight limits what a trailer can lift the height to, so that a typing error can't use the heights up.
 const maxHeight = 1 << 40
 
-// history is what the flags repository's first-parent history says, folded commit by commit. It holds only facts.
+// history holds the facts of the flags repository's first-parent history, folded commit by commit.
 type history struct {
-	commits      []string                 // its commits, oldest first
+	commits      []string                 // oldest first
 	heights      map[string]int64         // by commit
 	approvals    map[string]plan.Approval // by file
-	authors      map[string][]string      // by announcement: addresses of those who wrote its file
-	acknowledged map[string]bool          // commits whose loss was accepted
-	kills        map[string]string        // by a stored kill's ID: the commit that has it
+	authors      map[string][]string      // by announcement: addresses of its authors
+	acknowledged map[string]bool          // lost commits whose loss was accepted
+	kills        map[string]string        // by a stored kill's ID: the commit that contains it
 }
 
 func newHistory() *history {
@@ -42,7 +43,7 @@ func newHistory() *history {
 	}
 }
 
-// tip is the newest commit that was folded; empty: none.
+// tip returns the newest folded commit; empty: none.
 func (h *history) tip() string {
 	if len(h.commits) == 0 {
 		return ""
@@ -50,11 +51,13 @@ func (h *history) tip() string {
 	return h.commits[len(h.commits)-1]
 }
 
-// advance folds changes, oldest first. open gives a commit's files. After an error h is of no use any more.
-func (h *history) advance(changes []releases.Change, open func(commit string) (fs.FS, error), cache *manifest.Cache) error {
+// advance folds changes, oldest first. open returns a commit's files. After an error h can't be used any more.
+func (h *history) advance(changes []releases.Change, open func(commit string) (fs.FS, error),
+	cache *manifest.Cache) error {
 	for _, c := range changes {
 		if c.Parent != h.tip() {
-			return fmt.Errorf("fold commit %s: its parent is %q, not %q: %w", c.Commit, c.Parent, h.tip(), engine.ErrDiverged)
+			return fmt.Errorf("fold commit %s: its parent is %q, not %q: %w", c.Commit, c.Parent, h.tip(),
+				engine.ErrDiverged)
 		}
 		for _, f := range c.Files {
 			if err := h.foldFile(c, f, open, cache); err != nil {
@@ -66,7 +69,7 @@ func (h *history) advance(changes []releases.Change, open func(commit string) (f
 	return nil
 }
 
-// foldCommit takes a commit's place, and its trailers.
+// foldCommit folds a commit's height and its trailers.
 func (h *history) foldCommit(c releases.Change) {
 	height := h.heights[h.tip()] + 1
 	for _, value := range trailerValues(c.Message, acknowledgeTrailer) {
@@ -83,7 +86,8 @@ func (h *history) foldCommit(c releases.Change) {
 	h.heights[c.Commit] = height
 }
 
-func (h *history) foldFile(c releases.Change, f releases.FileChange, open func(string) (fs.FS, error), cache *manifest.Cache) error {
+func (h *history) foldFile(c releases.Change, f releases.FileChange, open func(string) (fs.FS, error),
+	cache *manifest.Cache) error {
 	switch dir, name := path.Split(f.Path); {
 	case strings.HasPrefix(dir, repository.ApprovalsDir+"/"):
 		delete(h.approvals, f.Path)
@@ -104,9 +108,9 @@ func (h *history) foldFile(c releases.Change, f releases.FileChange, open func(s
 	case dir == repository.AnnouncementsDir+"/":
 		id := strings.TrimSuffix(name, ".yaml")
 		if f.Old == "" {
-			delete(h.authors, id) // what another of that name was is over
+			delete(h.authors, id) // authors of an earlier announcement with that name
 		}
-		h.authors[id] = slices.Clone(h.authors[id]) // it was given out
+		h.authors[id] = slices.Clone(h.authors[id]) // snapshots share the old slice
 		for _, a := range f.Authors {
 			if !slices.Contains(h.authors[id], a.Email) {
 				h.authors[id] = append(h.authors[id], a.Email)
@@ -116,7 +120,7 @@ func (h *history) foldFile(c releases.Change, f releases.FileChange, open func(s
 	return nil
 }
 
-// provenApprovals gives the approvals of tree that the history proves to be those of people whom it lists (R22).
+// provenApprovals returns the approvals of tree that the history proves to be by listed people (R22).
 func (h *history) provenApprovals(tree *repository.Tree) (all []announce.Proven) {
 	for _, a := range tree.Approvals {
 		person := tree.Settings.People[a.Person]
@@ -128,10 +132,11 @@ func (h *history) provenApprovals(tree *repository.Tree) (all []announce.Proven)
 	return all
 }
 
-// peopleSettings is sluice.yaml as it is read for its people alone: the cache keeps it apart from what repository.Load makes of it.
+// peopleSettings is sluice.yaml read only for its people. Its own type keeps it apart from repository.Load's in the
+// cache.
 type peopleSettings repository.Settings
 
-// keysAt gives people's keys as a commit's sluice.yaml has them.
+// keysAt returns people's keys in a commit's sluice.yaml.
 func keysAt(files fs.FS, cache *manifest.Cache) map[string][]string {
 	settings, _ := manifest.Load[peopleSettings](cache, files, "sluice.yaml", nil)
 	if settings == nil {
@@ -144,7 +149,7 @@ func keysAt(files fs.FS, cache *manifest.Cache) map[string][]string {
 	return keys
 }
 
-// trailerValues gives the values of the "Key: value" lines of a message.
+// trailerValues returns the values of the "Key: value" lines of a message.
 func trailerValues(message, key string) (values []string) {
 	for line := range strings.Lines(message) {
 		if value, ok := strings.CutPrefix(line, key+":"); ok {

@@ -16,7 +16,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// fleet is what the release repository and the cells' reports have to say of announcements. Immutable.
+// fleet is what announcements need of the release repository and of cells' reports. Immutable.
 type fleet struct {
 	desired  *plan.Desired
 	channels []announce.Channel
@@ -24,18 +24,20 @@ type fleet struct {
 	releases []announce.Release
 }
 
-// equal tells whether two fleets give the same plan. The repository's part is compared by its commit's identity alone.
+// equal reports whether two fleets lead to the same plan. It compares the repository's part only by Desired's identity.
 func (f *fleet) equal(g *fleet) bool {
 	return f != nil && g != nil && f.desired == g.desired && slices.EqualFunc(f.cells, g.cells, sameCell)
 }
 
-// sameCell compares what may differ between two looks at one commit.
+// sameCell compares the fields that may change without a new commit.
 func sameCell(a, b announce.Cell) bool {
-	return a.Name == b.Name && a.Silent == b.Silent && a.Known == b.Known && a.Release == b.Release && a.Assignment == b.Assignment &&
-		a.Waits == b.Waits && a.Current == b.Current && a.Bundle == b.Bundle && sameSlice(a.Features, b.Features) && sameReport(a.Report, b.Report)
+	return a.Name == b.Name && a.Silent == b.Silent && a.Known == b.Known && a.Release == b.Release &&
+		a.Assignment == b.Assignment &&
+		a.Waits == b.Waits && a.Current == b.Current && a.Bundle == b.Bundle && sameSlice(a.Features, b.Features) &&
+		sameReport(a.Report, b.Report)
 }
 
-// sameSlice spares the comparison where two are one, as they mostly are.
+// sameSlice compares slices, quickly if they share their array, as they usually do.
 func sameSlice(a, b []string) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0] || slices.Equal(a, b))
 }
@@ -44,14 +46,14 @@ func sameReport(a, b *announce.Report) bool {
 	return a == b || a != nil && b != nil && maps.Equal(a.States, b.States)
 }
 
-// observeFleet looks at the fleet: at the plan's view of it, and at each cell's newest word. told is what cells were told last.
+// observeFleet returns the fleet in the plan's view, with each cell's newest state. told is what cells got last.
 func (a *Announcer) observeFleet(v *view.View, states map[string]*plan.CellState, told map[string]*cells.Flags) *fleet {
 	f := &fleet{desired: v.Desired, cells: make([]announce.Cell, 0, len(v.Desired.Cells))}
 	if a.contents == nil || a.contents.desired != v.Desired {
 		a.contents = newReleaseContents(v.Desired)
 	}
 	for _, name := range v.Desired.Order {
-		// A channel whose upstreams are not known must not pass for an entry channel, which has what nobody approved.
+		// A channel with unknown upstreams must not count as an entry channel, which gets flags without approval.
 		if policy := v.Desired.Channels[name].Valid; policy != nil {
 			f.channels = append(f.channels, announce.Channel{Name: name, After: policy.After})
 		}
@@ -99,7 +101,7 @@ func (a *Announcer) cellInput(v *view.View, c *plan.Cell, s *plan.CellState, tol
 	return out
 }
 
-// releaseContents is what releases contain, of one commit of the release repository.
+// releaseContents holds what releases of one commit of the release repository contain, and caches derived values.
 type releaseContents struct {
 	desired  *plan.Desired
 	names    []string                     // of cells, sorted
@@ -117,7 +119,8 @@ type waitKey struct {
 func newReleaseContents(d *plan.Desired) *releaseContents {
 	c := &releaseContents{
 		desired: d, names: slices.Sorted(maps.Keys(d.Cells)),
-		features: map[releases.Digest][]string{}, common: map[[2]releases.Digest][]string{}, waits: map[waitKey]announce.Wait{},
+		features: map[releases.Digest][]string{}, common: map[[2]releases.Digest][]string{},
+		waits: map[waitKey]announce.Wait{},
 	}
 	for _, r := range d.Releases {
 		if r.Loaded && len(r.Faults) == 0 {
@@ -127,7 +130,8 @@ func newReleaseContents(d *plan.Desired) *releaseContents {
 	return c
 }
 
-// commonFeatures gives the features that every release has that may be running in a cell (R38). What is not known contains nothing.
+// commonFeatures returns the features in every release that may be running in a cell (R38). An unknown release contains
+// none.
 func (c *releaseContents) commonFeatures(s *plan.CellState) []string {
 	var pair [2]releases.Digest
 	if s.Running != nil {
@@ -150,13 +154,14 @@ func (c *releaseContents) commonFeatures(s *plan.CellState) []string {
 	return features
 }
 
-// blockedReasons says in words, for each channel, what keeps a release from becoming its head.
+// blockedReasons returns, by channel, what keeps a release from becoming its head.
 func (c *releaseContents) blockedReasons(v *view.View) map[string]announce.Wait {
 	words := map[string]announce.Wait{}
 	for i := range v.Plan.Blocked {
 		b := &v.Plan.Blocked[i]
 		channel := v.Desired.Channels[b.Channel]
-		if b.Cell != "" || b.Release == "" || words[b.Channel].Text != "" || channel == nil || channel.Effective != nil && channel.Effective.Release == b.Release {
+		if b.Cell != "" || b.Release == "" || words[b.Channel].Text != "" || channel == nil ||
+			channel.Effective != nil && channel.Effective.Release == b.Release {
 			continue
 		}
 		words[b.Channel] = c.describeWait(b)
@@ -164,7 +169,7 @@ func (c *releaseContents) blockedReasons(v *view.View) map[string]announce.Wait 
 	return words
 }
 
-// describeWait says a verdict in words: "soak until …", or what follows a cell's name, "is paused by its owner".
+// describeWait returns a verdict in words: "soak until …", or words to follow a cell's name: "is paused by its owner".
 func (c *releaseContents) describeWait(v *channels.Verdict) announce.Wait {
 	key := waitKey{v.Gate, v.Reason, v.Code, v.Until}
 	words, known := c.waits[key]
@@ -192,10 +197,10 @@ func (c *releaseContents) describeWait(v *channels.Verdict) announce.Wait {
 	return words
 }
 
-// maxWaits bounds how many different reasons are remembered.
+// maxWaits limits the cached reasons.
 const maxWaits = 1000
 
-// releasesInUse gives the releases that some cell runs or some channel has as its head, newest last.
+// releasesInUse returns the releases that a cell runs or that are a channel's head, newest last.
 func (c *releaseContents) releasesInUse(states map[string]*plan.CellState) (all []announce.Release) {
 	used := map[string]bool{}
 	for _, channel := range c.desired.Channels {

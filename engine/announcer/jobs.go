@@ -15,13 +15,13 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// jobResult is what came of a job: an exchange with the git host, and what was read after it.
+// jobResult is the result of a job: an exchange with git, and what was read after it.
 type jobResult struct {
 	kind       jobKind
 	snapshot   *snapshot        // nil: see err
-	mark       plan.FlagsMark   // as it was when the job began
-	knownKills map[string]bool  // IDs of the kills that were known then
-	writes     []announce.Write // what was to be pushed
+	mark       plan.FlagsMark   // when the job began
+	knownKills map[string]bool  // IDs of kills known when the job began
+	writes     []announce.Write // what to push
 	err        error            // of the exchange, or of reading
 }
 
@@ -29,12 +29,14 @@ type jobResult struct {
 type jobKind int
 
 const (
-	jobResume jobKind = iota // read what was acted upon before this process began, from the mirror: the host may not answer
-	jobFetch                 // fetch the branch, and read its tip
-	jobCommit                // push
+	// jobResume reads the commit that was acted upon before this process started, from the mirror, for the host may not
+	// answer.
+	jobResume jobKind = iota
+	jobFetch          // fetches the branch, and reads its tip
+	jobCommit         // pushes a commit
 )
 
-// nextJob gives what git is to be asked for now; nil: nothing.
+// nextJob returns the next exchange with git; nil: none is due.
 func (a *Announcer) nextJob(fetch bool) func(context.Context) jobResult {
 	r := jobResult{kind: jobFetch, mark: a.mark, knownKills: map[string]bool{}}
 	for _, k := range a.kills {
@@ -64,12 +66,11 @@ func (a *Announcer) nextJob(fetch bool) func(context.Context) jobResult {
 	}
 }
 
-// hasWrites tells whether this process has something to commit.
+// hasWrites reports whether this process has something to commit.
 func (a *Announcer) hasWrites() bool {
 	return a.leads && a.snapshot != nil && a.diverged == nil && len(a.plan.Writes) > 0
 }
 
-// fetch fetches the branch and reads its tip.
 func (a *Announcer) fetch(ctx context.Context, r jobResult) jobResult {
 	tip, err := a.opts.Repo.Fetch(ctx)
 	if err != nil {
@@ -84,30 +85,31 @@ func (a *Announcer) readAt(ctx context.Context, r jobResult, tip string) jobResu
 	return r
 }
 
-// pushDraft pushes a draft onto tip, and reads what the branch is then.
+// pushDraft pushes a draft onto tip, and reads the new tip.
 func (a *Announcer) pushDraft(ctx context.Context, r jobResult, tip string, draft releases.Draft) jobResult {
 	commits, err := a.opts.Repo.Push(ctx, tip, []releases.Draft{draft})
 	if err != nil {
 		r.err = fmt.Errorf("commit to the flags repository: %w", err)
 		return r
 	}
-	a.opts.Log.Info().Strs("commits", commits).Str("base", tip).Str("subject", firstLine(draft.Message)).Msg("committed to the flags repository")
+	a.opts.Log.Info().Strs("commits", commits).Str("base", tip).Str("subject",
+		firstLine(draft.Message)).Msg("committed to the flags repository")
 	return a.readAt(ctx, r, commits[len(commits)-1])
 }
 
-// accepts tells whether the branch contains what was acted upon, or says that its loss is accepted, and stands higher (R39).
+// accepts reports whether the branch contains the marked commit, or accepts its loss and is higher (R39).
 func (r *snapshot) accepts(mark plan.FlagsMark) bool {
 	return mark.Commit == "" || r.contains(mark.Commit) || r.acknowledged[mark.Commit] && r.height > mark.Height
 }
 
-// handleResult takes what came of a job. again: the branch is to be looked at at once; else it is after wait.
-func (a *Announcer) handleResult(ctx context.Context, r jobResult) (again bool, wait time.Duration) {
+// handleResult handles a job's result. fetchNow asks for another fetch at once; else the next one is due after wait.
+func (a *Announcer) handleResult(ctx context.Context, r jobResult) (fetchNow bool, wait time.Duration) {
 	wait = backoff.Spread(a.opts.Poll)
 	switch {
 	case ctx.Err() != nil:
 		return false, wait
 	case r.kind == jobResume:
-		a.diverged = r.mark.Diverged // until the next look
+		a.diverged = r.mark.Diverged // until the next fetch
 		if a.snapshot = r.snapshot; r.err != nil {
 			a.opts.Log.Warn().Err(r.err).Msg("what was in force before can't be read from the mirror")
 		}
@@ -129,11 +131,11 @@ func (a *Announcer) handleResult(ctx context.Context, r jobResult) (again bool, 
 	return false, wait
 }
 
-// handleFailure says what went wrong, and when it is tried again.
-func (a *Announcer) handleFailure(r jobResult, poll time.Duration) (again bool, wait time.Duration) {
+// handleFailure records a job's failure, and returns when to retry.
+func (a *Announcer) handleFailure(r jobResult, poll time.Duration) (fetchNow bool, wait time.Duration) {
 	if r.kind == jobFetch {
 		a.repoFault = "the flags repository can't be read: " + r.err.Error()
-		a.opts.Log.Warn().Err(r.err).Msg("the flags repository can't be read: what is in force stays")
+		a.opts.Log.Warn().Err(r.err).Msg("the flags repository can't be read: the current state stays in force")
 		a.pushes.fetchFailures++
 		return false, min(poll, retryDelay(a.pushes.fetchFailures))
 	}
@@ -142,7 +144,7 @@ func (a *Announcer) handleFailure(r jobResult, poll time.Duration) (again bool, 
 		a.opts.Log.Info().Msg("the flags repository's branch moved: deciding again")
 		return true, poll
 	}
-	// Refused, or not known whether it landed: the next look tells.
+	// The push was refused, or may have landed: the next fetch shows which.
 	a.pushes.moves = 0
 	a.pushes.failures++
 	a.pushes.notBefore = time.Now().Add(retryDelay(a.pushes.failures))
@@ -152,17 +154,23 @@ func (a *Announcer) handleFailure(r jobResult, poll time.Duration) (again bool, 
 
 // recordDivergence keeps what is in force (R39).
 func (a *Announcer) recordDivergence(r jobResult) {
-	a.repoFault = fmt.Sprintf("the flags repository was force-pushed, or merged the wrong way round: %s was acted upon and is not among the first parents of %s. "+
-		"Cells keep what they have. Look at it, then accept the branch as it is: git commit --allow-empty -m 'accept the branch' -m '%s: %s %d'",
+	a.repoFault = fmt.Sprintf("the flags repository was force-pushed, or merged the wrong way round: "+
+		"%s was acted upon and is not among the first parents of %s. "+
+		"Cells keep what they have. Look at it, then accept the branch as it is: "+
+		"git commit --allow-empty -m 'accept the branch' -m '%s: %s %d'",
 		words.Short(r.mark.Commit), words.Short(r.snapshot.tip), acknowledgeTrailer, r.mark.Commit, r.mark.Height)
 	if a.diverged != nil && a.diverged.Seen == r.mark.Commit && a.diverged.Tip == r.snapshot.tip {
 		return
 	}
-	a.diverged = &plan.Divergence{Seen: r.mark.Commit, Tip: r.snapshot.tip, At: a.opts.Engine.Now().UTC().Truncate(time.Millisecond)}
-	a.opts.Log.Error().Str("seen", r.mark.Commit).Str("tip", r.snapshot.tip).Msg("the flags repository was force-pushed: cells keep what they have until that is acknowledged")
+	a.diverged = &plan.Divergence{Seen: r.mark.Commit, Tip: r.snapshot.tip,
+		At: a.opts.Engine.Now().UTC().Truncate(time.Millisecond)}
+	a.opts.Log.Error().Str("seen", r.mark.Commit).Str("tip",
+		r.snapshot.tip).Msg("the flags repository was force-pushed: " +
+		"cells keep what they have until that is acknowledged")
 }
 
-// storeMark says what is acted upon, or that it can't be. What can't be stored is known here all the same, and stored later.
+// storeMark records which commit is acted upon, or that the branch diverged. A mark that can't be stored counts here
+// all the same, and is stored later.
 func (a *Announcer) storeMark(ctx context.Context) {
 	m := a.mark
 	switch {
@@ -186,25 +194,28 @@ func sameDivergence(a, b *plan.Divergence) bool {
 	return a == b || a != nil && b != nil && a.Seen == b.Seen && a.Tip == b.Tip
 }
 
-// pushState is how commits go.
+// pushState is the state of retries.
 type pushState struct {
-	moves         int // rejected pushes in a row, decided again at once
-	failures      int // other failed ones in a row
-	fetchFailures int // failed looks in a row
+	moves         int // consecutive pushes that found the branch moved
+	failures      int // consecutive other failed pushes
+	fetchFailures int // consecutive failed fetches
 	notBefore     time.Time
 	lastWrites    []announce.Write
 }
 
-// maxMoves is how often in a row it is decided again at once because the branch moved.
+// maxMoves limits how often in a row the announcer decides again at once because the branch moved.
 const maxMoves = 10
 
-// recordPushed notes that writes were pushed. What is asked for again though it was just done would be done for ever.
+// recordPushed records pushed writes. Writes that a plan requests again at once are delayed, since they would be
+// repeated for ever.
 func (a *Announcer) recordPushed(writes []announce.Write) {
-	same := slices.EqualFunc(writes, a.pushes.lastWrites, func(x, y announce.Write) bool { return x.Path == y.Path && string(x.Content) == string(y.Content) })
+	same := slices.EqualFunc(writes, a.pushes.lastWrites,
+		func(x, y announce.Write) bool { return x.Path == y.Path && string(x.Content) == string(y.Content) })
 	a.pushes = pushState{lastWrites: writes}
 	if same {
 		a.pushes.notBefore = time.Now().Add(time.Minute)
-		a.opts.Log.Error().Str("path", writes[0].Path).Msg("what was committed is not recognised: it is not committed again for a minute")
+		a.opts.Log.Error().Str("path", writes[0].Path).Msg("what was committed is not recognised: " +
+			"it is not committed again for a minute")
 	}
 }
 

@@ -12,9 +12,10 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// Look gives what a plan would be made of at now, for whoever wants to see it without carrying it out: what the flags repository
-// says at tip, and what v knows of channels and cells; without v, nothing. Where no commit is valid, the tip is given all the same.
-func Look(ctx context.Context, repo engine.Repository, tip string, v *view.View, now time.Time) (announce.Input, error) {
+// Look returns the input of a plan at now, for showing a plan without carrying it out: the flags repository at tip, and
+// the channels and cells of v; without v, none. If no commit is valid, Look returns the tip's overrides.
+func Look(ctx context.Context, repo engine.Repository, tip string, v *view.View, now time.Time) (announce.Input,
+	error) {
 	in := announce.Input{Now: now}
 	r := reader{repo: repo}
 	read, err := r.readSnapshot(ctx, tip)
@@ -32,17 +33,17 @@ func Look(ctx context.Context, repo engine.Repository, tip string, v *view.View,
 	return in, nil
 }
 
-// Survey gives what v has to say of channels, cells and releases, and nothing else of an Input.
+// Survey returns the channels, cells and releases of v as an Input without other fields.
 func Survey(v *view.View) announce.Input {
 	f := new(Announcer).observeFleet(v, v.Observed.Cells, nil)
 	return announce.Input{Channels: f.channels, Cells: f.cells, Releases: f.releases}
 }
 
-// errNoView: the engine has not decided yet.
+// errNoView means that the engine has not decided yet.
 var errNoView = errors.New("nothing is known of the release repository: let the engine look first")
 
-// Tick is one pass of what Run does all the time, after one of the engine's: it looks at the branch, decides, and commits what is
-// to be remembered, until nothing is left. did is what was committed. Not beside Run.
+// Tick runs one pass of Run's loop after a tick of the engine: it fetches the branch, decides, and commits until
+// nothing is left. did is what was committed. It must not run beside Run.
 func (a *Announcer) Tick(ctx context.Context) (p announce.Plan, did []announce.Write, err error) {
 	if a.opts.Engine.View() == nil {
 		return announce.Plan{}, nil, errNoView

@@ -14,38 +14,39 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// reader makes of the flags repository's commits what a plan needs. It is used by one goroutine at a time; what it gives is
+// reader turns commits of the flags repository into snapshots. One goroutine may use it at a time; snapshots are
 // immutable.
 type reader struct {
 	repo           engine.Repository
 	cache          manifest.Cache
-	history        *history                    // nil: nothing was read yet, or it went wrong
-	trees          map[string]*repository.Tree // of commits that records and heads named last
-	valid          string                      // the newest commit of history that is known to be valid; empty: none is
-	checkedCommits int                         // so many of history's commits are known to be no newer valid ones
+	history        *history                    // nil: nothing was read yet, or reading failed
+	trees          map[string]*repository.Tree // commits that records and heads named last
+	valid          string                      // the newest known valid commit; empty: none
+	checkedCommits int                         // how many of history's commits were checked for validity
 }
 
-// snapshot is what the repository says at a commit.
+// snapshot is the content of the repository at a commit.
 type snapshot struct {
-	tip, valid   string // the commit, and the newest valid one: whose definitions are in force (fault 33). good is empty: there is none
-	height       int64
-	inForce      *repository.Tree            // good's, with what counts of the tip whatever else is wrong there; nil: see good
+	// tip is the commit; valid is the newest valid commit, whose definitions are in force (fault 33); empty: none.
+	tip, valid string
+	height     int64
+	// inForce is valid's tree, with overrides, approvals, records and heads of the tip; nil without valid.
+	inForce      *repository.Tree
 	tipTree      *repository.Tree            // the tip's
-	trees        map[string]*repository.Tree // of other commits, by commit
+	trees        map[string]*repository.Tree // other commits, by commit
 	proven       []announce.Proven
 	authors      map[string][]string
-	kills        map[string]string // by a stored kill's ID: the commit that has it
+	kills        map[string]string // by a stored kill's ID: the commit that contains it
 	heights      map[string]int64  // by commit: all that lead to the tip
-	acknowledged map[string]bool   // commits whose loss was accepted
+	acknowledged map[string]bool   // lost commits whose loss was accepted
 }
 
-// contains tells whether a commit is among those that lead to the tip.
+// contains reports whether a commit is among those that lead to the tip.
 func (r *snapshot) contains(commit string) bool {
 	_, known := r.heights[commit]
 	return known
 }
 
-// readSnapshot reads the repository at tip.
 func (r *reader) readSnapshot(ctx context.Context, tip string) (*snapshot, error) {
 	if err := r.foldHistory(ctx, tip); err != nil {
 		return nil, err
@@ -57,7 +58,8 @@ func (r *reader) readSnapshot(ctx context.Context, tip string) (*snapshot, error
 	h := r.history
 	out := &snapshot{
 		tip: tip, height: h.heights[tip], tipTree: repository.Load(&r.cache, files),
-		authors: maps.Clone(h.authors), kills: maps.Clone(h.kills), heights: maps.Clone(h.heights), acknowledged: maps.Clone(h.acknowledged),
+		authors: maps.Clone(h.authors), kills: maps.Clone(h.kills), heights: maps.Clone(h.heights),
+		acknowledged: maps.Clone(h.acknowledged),
 	}
 	if err := r.resolveInForce(ctx, out); err != nil {
 		return nil, err
@@ -71,8 +73,8 @@ func (r *reader) readSnapshot(ctx context.Context, tip string) (*snapshot, error
 	return out, nil
 }
 
-// foldHistory brings the history up to tip. A branch that does not contain what was folded is read from its root: whether that may be
-// acted upon is not decided here.
+// foldHistory folds the history up to tip. It reads a diverged branch from its root; the caller decides whether to act
+// upon that.
 func (r *reader) foldHistory(ctx context.Context, tip string) error {
 	if tip == "" {
 		return errEmpty
@@ -99,7 +101,7 @@ func (r *reader) foldHistory(ctx context.Context, tip string) error {
 
 var errEmpty = errors.New("it has no commits yet: sluice flag init makes the first")
 
-// resolveInForce finds the newest valid commit, and puts together what is in force: its definitions and announcements, with the tip's
+// resolveInForce finds the newest valid commit, and combines its definitions and announcements with the tip's
 // overrides, records, heads and approvals (fault 33, R43).
 func (r *reader) resolveInForce(ctx context.Context, out *snapshot) error {
 	line := r.history.commits
@@ -139,8 +141,8 @@ func (r *reader) resolveInForce(ctx context.Context, out *snapshot) error {
 	return nil
 }
 
-// recordsAndHeads gives the tip's records and heads. One whose file can't be read there is what it was when the tip was valid last: a slip
-// in it takes nothing back.
+// recordsAndHeads returns the tip's records and heads. If a file is broken at the tip, its content in the newest valid
+// commit counts: a slip takes nothing back.
 func recordsAndHeads(tip, good *repository.Tree) (map[string]map[string]repository.Record, map[string]repository.Head) {
 	broken := map[string]bool{}
 	for _, f := range tip.Faults {
@@ -169,8 +171,8 @@ func recordsAndHeads(tip, good *repository.Tree) (map[string]map[string]reposito
 	return records, heads
 }
 
-// loadNamedCommits reads the commits that records and heads name. One that the mirror does not have, or that never was on the branch, is
-// left out: what rests on it is off.
+// loadNamedCommits reads the commits that records and heads name. It leaves out commits that were never on the branch:
+// what depends on them is off.
 func (r *reader) loadNamedCommits(out *snapshot) error {
 	var commits []string
 	for _, of := range out.inForce.Records {

@@ -20,42 +20,43 @@ import (
 )
 
 const (
-	maxHeaderBytes = 16 << 10 // bytes of an answer's header
-	maxBodyBytes   = 4 << 10  // bytes of an answer's body that are read, so that the connection can be kept
+	maxHeaderBytes = 16 << 10 // limit of a response's header
+	maxBodyBytes   = 4 << 10  // how much of a body is read, so that the connection can be reused
 )
 
-const goneReason = "answered 410 Gone: it is told nothing until its URL changes"
+const goneReason = "answered 410 Gone: nothing is sent until its URL changes"
 
-// newClient makes a client that follows nothing, unpacks nothing and waits for no one.
+// newClient returns a client that follows no redirects, decompresses nothing, and has a time limit.
 func newClient(timeout time.Duration) *http.Client {
 	return &http.Client{
 		Timeout: timeout,
 		Transport: &http.Transport{
-			Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: timeout}).DialContext, ForceAttemptHTTP2: true,
-			TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, DisableCompression: true,
+			Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: timeout}).DialContext,
+			ForceAttemptHTTP2: true,
+			TLSClientConfig:   &tls.Config{MinVersion: tls.VersionTLS12}, DisableCompression: true,
 			MaxResponseHeaderBytes: maxHeaderBytes, MaxIdleConnsPerHost: 1, IdleConnTimeout: 30 * time.Second,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 
-// attemptResult is how an attempt went.
+// attemptResult is the result of an attempt.
 type attemptResult struct {
 	ok, gone    bool
-	messageOnly bool          // it says nothing about other messages
-	retryAfter  time.Duration // that the webhook asks to wait
-	why         string        // for people: without addresses
+	messageOnly bool          // the failure concerns only this message
+	retryAfter  time.Duration // the delay that the webhook asks for
+	why         string        // for people, without addresses
 	err         error         // for the log
 }
 
-// attempt tries once.
+// attempt sends a message once.
 func (s *Sender) attempt(ctx context.Context, hook repository.Webhook, e announce.Event) attemptResult {
 	secret, err := s.opts.Secret(hook.Name)
 	if err == nil {
 		_, err = parseSecrets(secret)
 	}
 	if err != nil {
-		return attemptResult{why: "is not told, for nothing can be signed: " + err.Error(), err: err}
+		return attemptResult{why: "gets no messages, since nothing can be signed: " + err.Error(), err: err}
 	}
 	body, err := encodeEvent(e)
 	if err != nil {
@@ -63,12 +64,12 @@ func (s *Sender) attempt(ctx context.Context, hook repository.Webhook, e announc
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, hook.URL, bytes.NewReader(body))
 	if err != nil {
-		return attemptResult{why: "its URL is not good", err: stripURL(err)}
+		return attemptResult{why: "its URL is invalid", err: stripURL(err)}
 	}
 	r.Header.Set("Content-Type", "application/cloudevents+json; charset=utf-8")
 	r.Header.Set("User-Agent", "sluice")
 	if err := sign(r.Header, e.ID, time.Now(), body, secret); err != nil {
-		return attemptResult{why: "is not told, for nothing can be signed: " + err.Error(), err: err}
+		return attemptResult{why: "gets no messages, since nothing can be signed: " + err.Error(), err: err}
 	}
 	w, err := s.client.Do(r)
 	if err != nil {
@@ -76,11 +77,11 @@ func (s *Sender) attempt(ctx context.Context, hook repository.Webhook, e announc
 		return attemptResult{why: explainError(err, s.opts.Timeout), err: err}
 	}
 	defer w.Body.Close()
-	_, _ = io.CopyN(io.Discard, w.Body, maxBodyBytes) // what it says beside the status is nothing to us
+	_, _ = io.CopyN(io.Discard, w.Body, maxBodyBytes) // the text of the response is not used
 	return judgeResponse(w, time.Now())
 }
 
-// judgeResponse says what an answer means.
+// judgeResponse returns what a response means.
 func judgeResponse(w *http.Response, now time.Time) attemptResult {
 	why := "answered " + strconv.Itoa(w.StatusCode) + " " + http.StatusText(w.StatusCode)
 	switch {
@@ -92,11 +93,13 @@ func judgeResponse(w *http.Response, now time.Time) attemptResult {
 		why += ": redirects are not followed, give the webhook's own URL"
 	}
 	status := w.StatusCode
-	alone := status >= 400 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooEarly && status != http.StatusTooManyRequests
-	return attemptResult{messageOnly: alone, retryAfter: parseRetryAfter(w.Header.Get("Retry-After"), now), why: why, err: errors.New(why)}
+	alone := status >= 400 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooEarly &&
+		status != http.StatusTooManyRequests
+	return attemptResult{messageOnly: alone, retryAfter: parseRetryAfter(w.Header.Get("Retry-After"), now), why: why,
+		err: errors.New(why)}
 }
 
-// parseRetryAfter reads the header as RFC 9110 section 10.2.3 has it: seconds, or a date.
+// parseRetryAfter parses the header as in RFC 9110 section 10.2.3: seconds, or a date.
 func parseRetryAfter(text string, now time.Time) time.Duration {
 	if n, err := strconv.ParseUint(text, 10, 31); err == nil {
 		return time.Duration(n) * time.Second
@@ -107,7 +110,7 @@ func parseRetryAfter(text string, now time.Time) time.Duration {
 	return 0
 }
 
-// stripURL drops the URL from an error.
+// stripURL removes the URL from an error.
 func stripURL(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
@@ -116,7 +119,7 @@ func stripURL(err error) error {
 	return err
 }
 
-// explainError says in words that are safe to show why a webhook could not be reached.
+// explainError returns why a webhook could not be reached, in words that are safe to show.
 func explainError(err error, timeout time.Duration) string {
 	var (
 		late net.Error
@@ -128,9 +131,9 @@ func explainError(err error, timeout time.Duration) string {
 	case errors.As(err, &late) && late.Timeout(), errors.Is(err, context.DeadlineExceeded):
 		return fmt.Sprintf("did not answer within %v", timeout)
 	case errors.As(err, &name):
-		return "its host is not known"
+		return "its host is unknown"
 	case errors.As(err, &cert), errors.As(err, &host):
-		return "its certificate is not good"
+		return "its certificate is invalid"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "refuses connections"
 	}

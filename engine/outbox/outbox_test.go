@@ -33,12 +33,12 @@ import (
 
 const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
-// receiver is a webhook: it checks what it is sent as its makers would, from the standards alone.
+// receiver is a webhook that validates messages by the standards alone, as its makers would.
 type receiver struct {
 	*httptest.Server
 	t *testing.T
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	got    []received // in order
 	answer func(w http.ResponseWriter, r *http.Request, nth int)
 }
@@ -59,13 +59,14 @@ func newReceiver(t *testing.T) *receiver {
 func (r *receiver) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	body, err := io.ReadAll(q.Body)
 	if err != nil {
-		return // it was cut off
+		return // the connection was cut off
 	}
 	key, _ := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, "whsec_"))
 	id, stamp := q.Header.Get("webhook-id"), q.Header.Get("webhook-timestamp")
 	mac := hmac.New(sha256.New, key)
 	fmt.Fprintf(mac, "%s.%s.%s", id, stamp, body)
-	if want := "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil)); q.Header.Get("webhook-signature") != want || id == "" || strings.Contains(id, ".") {
+	if want := "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil)); q.Header.Get("webhook-signature") != want ||
+		id == "" || strings.Contains(id, ".") {
 		r.t.Errorf("signature %q, want %q", q.Header.Get("webhook-signature"), want)
 	}
 	var e struct {
@@ -73,9 +74,11 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 		Time                                                    time.Time
 		Data                                                    announce.Event
 	}
-	if err := json.Unmarshal(body, &e); err != nil || e.SpecVersion != "1.0" || e.ID == "" || e.Source == "" || e.DataContentType != "application/json" ||
+	if err := json.Unmarshal(body, &e); err != nil || e.SpecVersion != "1.0" || e.ID == "" || e.Source == "" ||
+		e.DataContentType != "application/json" ||
 		e.Type != "io.github.sluice-cd.flags."+e.Data.Type || e.ID != e.Data.ID || !e.Time.Equal(e.Data.At) ||
-		q.Method != http.MethodPost || !strings.HasPrefix(q.Header.Get("Content-Type"), "application/cloudevents+json") {
+		q.Method != http.MethodPost || !strings.HasPrefix(q.Header.Get("Content-Type"),
+		"application/cloudevents+json") {
 		r.t.Errorf("not a CloudEvent: %s (%v)", body, err)
 	}
 	r.mu.Lock()
@@ -87,7 +90,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	}
 }
 
-// setAnswer makes it answer otherwise from now on.
+// setAnswer makes the webhook answer otherwise from now on.
 func (r *receiver) setAnswer(f func(w http.ResponseWriter, r *http.Request, nth int)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -100,7 +103,7 @@ func (r *receiver) messages() []received {
 	return slices.Clone(r.got)
 }
 
-// wantMessages waits until n messages came in.
+// wantMessages waits until n messages arrived.
 func (r *receiver) wantMessages(n int) []received {
 	r.t.Helper()
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
@@ -133,14 +136,16 @@ func openStore(t *testing.T, file string) *store.Store {
 	return kept
 }
 
-func newTestSender(t *testing.T, kept *store.Store, change func(*outbox.Options), hooks ...repository.Webhook) *testSender {
+func newTestSender(t *testing.T, kept *store.Store, change func(*outbox.Options),
+	hooks ...repository.Webhook) *testSender {
 	t.Helper()
 	p := &testSender{store: kept, log: &lockedBuffer{}}
 	p.hooks.Store(&hooks)
 	o := outbox.Options{
 		Store: kept, Webhooks: func() ([]repository.Webhook, bool) { return *p.hooks.Load(), true },
 		Secret: func(string) (string, error) { return secret, nil },
-		Log:    zerolog.New(p.log), Timeout: 5 * time.Second, Poll: 10 * time.Millisecond, Backoff: 20 * time.Millisecond,
+		Log:    zerolog.New(p.log), Timeout: 5 * time.Second, Poll: 10 * time.Millisecond,
+		Backoff: 20 * time.Millisecond,
 	}
 	if change != nil {
 		change(&o)
@@ -181,7 +186,8 @@ func (l *lockedBuffer) String() string {
 
 func message(id, webhook string, posted time.Time) plan.Message {
 	at := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-	return plan.Message{Event: announce.Event{ID: id, Type: "published", Announcement: "classes", At: at, Text: "it is out"}, Webhook: webhook, Posted: posted, Next: posted}
+	return plan.Message{Event: announce.Event{ID: id, Type: "published", Announcement: "classes", At: at,
+		Text: "it is out"}, Webhook: webhook, Posted: posted, Next: posted}
 }
 
 func (p *testSender) enqueue(t *testing.T, messages ...plan.Message) {
@@ -215,7 +221,8 @@ func arrived(s outbox.State) bool { return s.Waiting == 0 && !s.LastSuccess.IsZe
 func TestSends(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
-	p := newTestSender(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil, repository.Webhook{Name: "chat", URL: r.URL + "/secret-path?token=x"})
+	p := newTestSender(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil,
+		repository.Webhook{Name: "chat", URL: r.URL + "/secret-path?token=x"})
 	p.enqueue(t, message("published/classes", "chat", time.Now()))
 	got := r.wantMessages(1)
 	s := p.wantState(t, "sent", arrived)
@@ -231,7 +238,7 @@ func TestSends(t *testing.T) {
 	}
 }
 
-// failingOutbox is a store whose process dies, or whose disk fills, between the sending and the writing down.
+// failingOutbox is a store whose process dies, or whose disk fills, after sending and before storing the outcome.
 type failingOutbox struct {
 	engine.Outbox
 	fails atomic.Bool
@@ -244,7 +251,7 @@ func (f *failingOutbox) MarkSent(ctx context.Context, m plan.Message) error {
 	return f.Outbox.MarkSent(ctx, m)
 }
 
-// A crash after the answer came and before that was written down: the message comes again, under the same id (fault 3).
+// Fault 3: a crash between the answer and storing the outcome: the message comes again, under the same id.
 func TestSentAgainAfterACrash(t *testing.T) {
 	t.Parallel()
 	r, file := newReceiver(t), filepath.Join(t.TempDir(), "s.db")
@@ -255,10 +262,11 @@ func TestSentAgainAfterACrash(t *testing.T) {
 	p := newTestSender(t, kept, func(o *outbox.Options) { o.Store = full }, hook)
 	p.enqueue(t, message("e1", "chat", time.Now()))
 	r.wantMessages(1)
-	for end := time.Now().Add(20 * time.Second); !strings.Contains(p.log.String(), "not kept yet") && time.Now().Before(end); {
+	for end := time.Now().Add(20 * time.Second); !strings.Contains(p.log.String(), "not kept yet") &&
+		time.Now().Before(end); {
 		time.Sleep(5 * time.Millisecond)
 	}
-	time.Sleep(200 * time.Millisecond) // many looks
+	time.Sleep(200 * time.Millisecond) // many passes
 	if n := len(r.messages()); n != 1 {
 		t.Errorf("while it can't be written down it was sent %d times", n)
 	}
@@ -277,14 +285,15 @@ func TestSentAgainAfterACrash(t *testing.T) {
 	}
 }
 
-// What could not be written down is, once it can be, and not sent again.
+// An outcome that could not be stored is stored later, and the message is not sent again.
 func TestWrittenDownLater(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
 	kept := openStore(t, filepath.Join(t.TempDir(), "s.db"))
 	full := &failingOutbox{Outbox: kept}
 	full.fails.Store(true)
-	p := newTestSender(t, kept, func(o *outbox.Options) { o.Store = full }, repository.Webhook{Name: "chat", URL: r.URL})
+	p := newTestSender(t, kept, func(o *outbox.Options) { o.Store = full },
+		repository.Webhook{Name: "chat", URL: r.URL})
 	p.enqueue(t, message("e1", "chat", time.Now()))
 	r.wantMessages(1)
 	full.fails.Store(false)
@@ -294,16 +303,18 @@ func TestWrittenDownLater(t *testing.T) {
 	}
 }
 
-// Who is down is tried again until it is up; another webhook is not delayed by it.
+// A webhook that is down is retried until it is up, and delays no other webhook.
 func TestReceiverDownThenUp(t *testing.T) {
 	t.Parallel()
 	down, up := newReceiver(t), newReceiver(t)
 	down.setAnswer(func(w http.ResponseWriter, _ *http.Request, _ int) { w.WriteHeader(http.StatusServiceUnavailable) })
 	address := down.URL
-	p := newTestSender(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil, repository.Webhook{Name: "down", URL: address}, repository.Webhook{Name: "up", URL: up.URL})
+	p := newTestSender(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil,
+		repository.Webhook{Name: "down", URL: address}, repository.Webhook{Name: "up", URL: up.URL})
 	var all []plan.Message
 	for n := range 40 {
-		all = append(all, message(fmt.Sprint("e", n), "down", time.Now()), message(fmt.Sprint("e", n), "up", time.Now()))
+		all = append(all, message(fmt.Sprint("e", n), "down", time.Now()),
+			message(fmt.Sprint("e", n), "up", time.Now()))
 	}
 	p.enqueue(t, all...)
 	up.wantMessages(40)
@@ -325,7 +336,7 @@ func TestReceiverDownThenUp(t *testing.T) {
 	}
 }
 
-// One message that a webhook does not take holds up no other.
+// A message that a webhook rejects delays no other message.
 func TestPoison(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
@@ -334,8 +345,10 @@ func TestPoison(t *testing.T) {
 			w.WriteHeader(http.StatusRequestEntityTooLarge)
 		}
 	})
-	p := newTestSender(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), func(o *outbox.Options) { o.Backoff = time.Hour }, repository.Webhook{Name: "chat", URL: r.URL})
-	p.enqueue(t, message("e1", "chat", time.Now()), message("e2", "chat", time.Now()), message("e3", "chat", time.Now()))
+	p := newTestSender(t, openStore(t, filepath.Join(t.TempDir(), "s.db")),
+		func(o *outbox.Options) { o.Backoff = time.Hour }, repository.Webhook{Name: "chat", URL: r.URL})
+	p.enqueue(t, message("e1", "chat", time.Now()), message("e2", "chat", time.Now()),
+		message("e3", "chat", time.Now()))
 	r.wantMessages(3)
 	s := p.wantState(t, "two sent", func(s outbox.State) bool { return s.Waiting == 1 })
 	if !strings.Contains(s.LastError, "413") {
@@ -343,12 +356,13 @@ func TestPoison(t *testing.T) {
 	}
 }
 
-// 410 stops the webhook, until its URL is another.
+// 410 stops messages to the webhook until its URL changes.
 func TestGone(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
 	r.setAnswer(func(w http.ResponseWriter, _ *http.Request, _ int) { w.WriteHeader(http.StatusGone) })
-	p := newTestSender(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil, repository.Webhook{Name: "chat", URL: r.URL})
+	p := newTestSender(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil,
+		repository.Webhook{Name: "chat", URL: r.URL})
 	p.enqueue(t, message("e1", "chat", time.Now()), message("e2", "chat", time.Now()))
 	p.wantState(t, "given up", func(s outbox.State) bool {
 		return s.GivenUp == 2 && s.Waiting == 0 && strings.Contains(s.LastError, "410")
@@ -364,7 +378,7 @@ func TestGone(t *testing.T) {
 	r.wantMessages(2)
 }
 
-// Whatever a webhook answers costs little, leads nowhere, and its text and address are shown to nobody.
+// A webhook's answer costs little, leads nowhere, and its text and address are shown to nobody.
 func TestStrangeAnswers(t *testing.T) {
 	t.Parallel()
 	elsewhere := newReceiver(t)
@@ -376,22 +390,31 @@ func TestStrangeAnswers(t *testing.T) {
 	t.Cleanup(untrusted.Close)
 	for name, c := range map[string]struct {
 		answer func(w http.ResponseWriter, r *http.Request, nth int)
-		url    string // another than the receiver's
+		url    string // another one than the receiver's
 		secret error
 		why    string // empty: it counts as sent
 	}{
 		"redirect": {answer: func(w http.ResponseWriter, r *http.Request, _ int) {
 			http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
 		}, why: "answered 307 Temporary Redirect: redirects are not followed"},
-		"error with text": {answer: func(w http.ResponseWriter, _ *http.Request, _ int) { http.Error(w, "private words", 500) }, why: "answered 500 Internal Server Error"},
-		"too slow":        {answer: func(_ http.ResponseWriter, r *http.Request, _ int) { <-r.Context().Done() }, why: "did not answer within 300ms"},
-		"endless":         {answer: endless},
-		"huge header":     {answer: func(w http.ResponseWriter, _ *http.Request, _ int) { w.Header().Set("X", strings.Repeat("x", 1<<20)) }, why: "can't be reached"},
-		"hangs up":        {answer: func(http.ResponseWriter, *http.Request, int) { panic(http.ErrAbortHandler) }, why: "can't be reached"},
-		"refuses":         {url: refused.URL + "/secret-path", why: "refuses connections"},
-		"not trusted":     {url: untrusted.URL + "/secret-path", why: "its certificate is not good"},
-		"no URL":          {url: "http://[::1", why: "its URL is not good"},
-		"no secret":       {secret: errors.New("set $SLUICE_WEBHOOK_SECRET_CHAT"), why: "is not told, for nothing can be signed: set $SLUICE_WEBHOOK_SECRET_CHAT"},
+		"error with text": {answer: func(w http.ResponseWriter, _ *http.Request,
+			_ int) {
+			http.Error(w, "private words", 500)
+		}, why: "answered 500 Internal Server Error"},
+		"too slow": {answer: func(_ http.ResponseWriter, r *http.Request, _ int) { <-r.Context().Done() },
+			why: "did not answer within 300ms"},
+		"endless": {answer: endless},
+		"huge header": {answer: func(w http.ResponseWriter, _ *http.Request,
+			_ int) {
+			w.Header().Set("X", strings.Repeat("x", 1<<20))
+		}, why: "can't be reached"},
+		"hangs up": {answer: func(http.ResponseWriter, *http.Request, int) { panic(http.ErrAbortHandler) },
+			why: "can't be reached"},
+		"refuses":     {url: refused.URL + "/secret-path", why: "refuses connections"},
+		"not trusted": {url: untrusted.URL + "/secret-path", why: "its certificate is invalid"},
+		"no URL":      {url: "http://[::1", why: "its URL is invalid"},
+		"no secret": {secret: errors.New("set $SLUICE_WEBHOOK_SECRET_CHAT"),
+			why: "gets no messages, since nothing can be signed: set $SLUICE_WEBHOOK_SECRET_CHAT"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -415,7 +438,8 @@ func TestStrangeAnswers(t *testing.T) {
 				return
 			}
 			s := p.wantState(t, "failed", func(s outbox.State) bool { return s.LastError != "" })
-			if !strings.HasPrefix(s.LastError, c.why) || s.Waiting != 1 || s.Next.Before(time.Now().Add(20*time.Minute)) {
+			if !strings.HasPrefix(s.LastError, c.why) || s.Waiting != 1 ||
+				s.Next.Before(time.Now().Add(20*time.Minute)) {
 				t.Errorf("%+v, want %s", s, c.why)
 			}
 			for _, private := range []string{"private", "secret-path", "127.0.0.1"} {
@@ -443,7 +467,7 @@ func endless(w http.ResponseWriter, _ *http.Request, _ int) {
 	}
 }
 
-// Retry-After is waited for, and after three days a message is given up.
+// Retry-After is respected, and a message is given up after three days.
 func TestPatience(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
@@ -451,7 +475,8 @@ func TestPatience(t *testing.T) {
 		w.Header().Set("Retry-After", "7200")
 		w.WriteHeader(http.StatusTooManyRequests)
 	})
-	p := newTestSender(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil, repository.Webhook{Name: "chat", URL: r.URL})
+	p := newTestSender(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), nil,
+		repository.Webhook{Name: "chat", URL: r.URL})
 	p.enqueue(t, message("e1", "chat", time.Now()))
 	s := p.wantState(t, "failed", func(s outbox.State) bool { return s.LastError != "" })
 	if wait := time.Until(s.Next); wait < 110*time.Minute || wait > 2*time.Hour {
@@ -464,7 +489,7 @@ func TestPatience(t *testing.T) {
 	}
 }
 
-// Only who leads sends; a webhook that is in no settings any more is told nothing, and one that nobody knows of yet waits.
+// Only the leader sends; a webhook that was removed gets no messages, and messages wait while the webhooks are unknown.
 func TestWhoIsTold(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
@@ -507,8 +532,10 @@ func TestMetrics(t *testing.T) {
 			w.WriteHeader(500)
 		}
 	})
-	p := newTestSender(t, openStore(t, filepath.Join(t.TempDir(), "s.db")), func(o *outbox.Options) { o.Backoff = time.Hour }, repository.Webhook{Name: "chat", URL: r.URL})
-	p.enqueue(t, message("e1", "chat", time.Now().Add(-time.Minute)), message("e2", "chat", time.Now().Add(-time.Minute)))
+	p := newTestSender(t, openStore(t, filepath.Join(t.TempDir(), "s.db")),
+		func(o *outbox.Options) { o.Backoff = time.Hour }, repository.Webhook{Name: "chat", URL: r.URL})
+	p.enqueue(t, message("e1", "chat", time.Now().Add(-time.Minute)),
+		message("e2", "chat", time.Now().Add(-time.Minute)))
 	p.wantState(t, "failed", func(s outbox.State) bool { return s.LastError != "" && !s.LastSuccess.IsZero() })
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(p.Collector())
@@ -522,7 +549,9 @@ func TestMetrics(t *testing.T) {
 			got[f.GetName()] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
 		}
 	}
-	if got["sluice_webhook_sent_total"] != 1 || got["sluice_webhook_failed_total"] != 1 || got["sluice_webhook_waiting"] != 1 || got["sluice_webhook_oldest_seconds"] < 59 || got["sluice_webhook_given_up"] != 0 {
+	if got["sluice_webhook_sent_total"] != 1 || got["sluice_webhook_failed_total"] != 1 ||
+		got["sluice_webhook_waiting"] != 1 || got["sluice_webhook_oldest_seconds"] < 59 ||
+		got["sluice_webhook_given_up"] != 0 {
 		t.Errorf("%v", got)
 	}
 }

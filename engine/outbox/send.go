@@ -11,23 +11,23 @@ import (
 )
 
 const (
-	// Patience is how long a message is tried for.
+	// Patience is how long a message is retried.
 	Patience      = 3 * 24 * time.Hour
-	maxRetryDelay = time.Hour       // the longest time between two attempts, if the webhook does not ask for a longer one
-	maxRetryAfter = 24 * time.Hour  // that it may ask for
-	recordTimeout = 5 * time.Second // for what became of a message, also while stopping
+	maxRetryDelay = time.Hour       // the longest delay between attempts, unless the webhook asks for more
+	maxRetryAfter = 24 * time.Hour  // the longest delay that a webhook may ask for
+	recordTimeout = 5 * time.Second // for storing an outcome, even while stopping
 )
 
-// outcome is what became of a message.
+// outcome is the outcome of a message.
 type outcome struct {
 	message plan.Message
 	sent    bool
-	until   time.Time // not sent: when it is tried again; zero: it is given up
+	until   time.Time // when a message that was not sent is retried; zero: given up
 	why     string
 }
 
-// sendMessages sends messages to a webhook, one after the other. Where one does not get through, those behind it would not either: they
-// wait as well.
+// sendMessages sends messages to a webhook, one after the other. After a failure of the webhook, the messages behind
+// would fail too, and are postponed as well.
 func (s *Sender) sendMessages(ctx context.Context, hook repository.Webhook, messages []plan.Message) {
 	s.mu.Lock()
 	was, gone := s.gone[hook.Name]
@@ -42,7 +42,7 @@ func (s *Sender) sendMessages(ctx context.Context, hook repository.Webhook, mess
 		}
 		r := s.attempt(ctx, hook, m.Event)
 		switch {
-		case ctx.Err() != nil && !r.ok: // it is tried again after the next start
+		case ctx.Err() != nil && !r.ok: // retried after the next start
 			return
 		case r.ok:
 			s.counts.sent.Add(1)
@@ -52,12 +52,14 @@ func (s *Sender) sendMessages(ctx context.Context, hook repository.Webhook, mess
 			s.mu.Lock()
 			s.gone[hook.Name] = hook
 			s.mu.Unlock()
-			s.opts.Log.Warn().Str("webhook", hook.Name).Msg("the webhook is gone: it is told nothing until its URL changes")
+			s.opts.Log.Warn().Str("webhook", hook.Name).Msg("the webhook is gone: " +
+				"nothing is sent until its URL changes")
 			s.giveUp(ctx, messages[i:], goneReason)
 			return
 		default:
 			s.counts.failed.Add(1)
-			s.opts.Log.Warn().Err(r.err).Str("webhook", hook.Name).Str("event", m.Event.ID).Int("attempts", m.Attempts+1).Msg("a message did not arrive")
+			s.opts.Log.Warn().Err(r.err).Str("webhook", hook.Name).Str("event", m.Event.ID).Int("attempts",
+				m.Attempts+1).Msg("a message did not arrive")
 			if r.messageOnly {
 				s.record(ctx, s.failedOutcome(m, r))
 				continue
@@ -70,7 +72,7 @@ func (s *Sender) sendMessages(ctx context.Context, hook repository.Webhook, mess
 	}
 }
 
-// failedOutcome is what becomes of a message that did not arrive.
+// failedOutcome returns the outcome of a message that did not arrive.
 func (s *Sender) failedOutcome(m plan.Message, r attemptResult) outcome {
 	now := time.Now()
 	after := retryDelay(s.opts.Backoff, m.Attempts)
@@ -81,7 +83,7 @@ func (s *Sender) failedOutcome(m plan.Message, r attemptResult) outcome {
 	return outcome{message: m, until: until, why: r.why}
 }
 
-// retryDelay is first, doubled with each attempt that failed before, up to rarest, less up to a half: not all come at once.
+// retryDelay returns first, doubled with each failed attempt up to maxRetryDelay, less a random part of up to a half.
 func retryDelay(first time.Duration, attempts int) time.Duration {
 	d := backoff.Exponential(first, maxRetryDelay, attempts)
 	return d - rand.N(d/2+1)
@@ -93,7 +95,8 @@ func (s *Sender) giveUp(ctx context.Context, messages []plan.Message, why string
 	}
 }
 
-// record writes down what became of a message. What can't be written down is owed: the message is not sent again meanwhile.
+// record stores the outcome of a message. After an error the outcome is unrecorded, and the message is not sent again
+// meanwhile.
 func (s *Sender) record(ctx context.Context, o outcome) {
 	err := s.storeOutcome(ctx, o)
 	s.mu.Lock()
@@ -103,11 +106,13 @@ func (s *Sender) record(ctx context.Context, o outcome) {
 		return
 	}
 	s.unrecorded[messageKey(o.message)] = o
-	s.opts.Log.Error().Err(err).Str("webhook", o.message.Webhook).Msg("what became of a message is not kept yet")
+	s.opts.Log.Error().Err(err).Str("webhook", o.message.Webhook).Msg("the outcome of a message could not be stored " +
+		"yet")
 }
 
 func (s *Sender) storeOutcome(ctx context.Context, o outcome) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout) // what was sent is to be known
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx),
+		recordTimeout) // the outcome must be stored even after ctx
 	defer cancel()
 	if o.sent {
 		return s.opts.Store.MarkSent(ctx, o.message)
@@ -115,7 +120,7 @@ func (s *Sender) storeOutcome(ctx context.Context, o outcome) error {
 	return s.opts.Store.Postpone(ctx, o.message, o.until, o.why)
 }
 
-// retryUnrecorded writes down what is owed.
+// retryUnrecorded stores unrecorded outcomes.
 func (s *Sender) retryUnrecorded(ctx context.Context) {
 	s.mu.Lock()
 	owed := make([]outcome, 0, len(s.unrecorded))
@@ -124,7 +129,7 @@ func (s *Sender) retryUnrecorded(ctx context.Context) {
 	}
 	s.mu.Unlock()
 	for _, o := range owed {
-		if s.record(ctx, o); s.isUnrecorded(o.message) { // the next would fare no better
+		if s.record(ctx, o); s.isUnrecorded(o.message) { // the next one would fail too
 			return
 		}
 	}
