@@ -13,10 +13,10 @@ import (
 	"github.com/sluice-cd/sluice/engine/store"
 )
 
-// leaderFile names the database in the environment of a process that leads until it is killed.
+// leaderFile names the database in the environment of a process that leads until killed.
 const leaderFile = "SLUICE_STORE_TEST_LEADER"
 
-// leadForLong leads, says so, and waits to be killed.
+// leadForLong leads, prints that it does, and waits to be killed.
 func leadForLong(ctx context.Context, file string) error {
 	s, err := store.OpenWith(ctx, file, store.Options{})
 	if err != nil {
@@ -33,7 +33,7 @@ func leadForLong(ctx context.Context, file string) error {
 	return err
 }
 
-// A leader that was killed is followed at once, however long its lease runs: its lock went with it.
+// A killed leader is followed at once, however long its lease runs, since its lock ended with it.
 func TestKilledLeaderIsFollowedAtOnce(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "sluice.db")
@@ -58,7 +58,7 @@ func TestKilledLeaderIsFollowedAtOnce(t *testing.T) {
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		cmd.Wait() // killed: an error, of course
+		cmd.Wait() // an error, since it was killed
 		if term, led, err := s.AcquireLease(t.Context(), time.Minute); !led || term != 2*round+2 {
 			t.Errorf("after it was killed: term %d, led %v (%v)", term, led, err)
 		}
@@ -71,7 +71,7 @@ func TestKilledLeaderIsFollowedAtOnce(t *testing.T) {
 	}
 }
 
-// A clock that is set back doesn't make a dead leader's lease longer, nor one's own.
+// A clock that is set back prolongs no lease, neither a dead leader's nor one's own.
 func TestLeaseOutlivesNoClockThatWasSetBack(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)

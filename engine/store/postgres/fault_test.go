@@ -21,7 +21,7 @@ import (
 	server "github.com/sluice-cd/sluice/test/postgres"
 )
 
-// connect gives a session beside the store.
+// connect returns a session beside the store.
 func connect(t *testing.T, url string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
@@ -36,14 +36,14 @@ func execSQL(t *testing.T, conn *pgx.Conn, statement string, args ...any) {
 	must(t, err)
 }
 
-// testFleet reports for cells of their own, one goroutine each, until it is stopped. What may be answered besides success
-// is that the store is busy; then the cell's version is read, as the engine does.
+// testFleet reports for cells of their own, one goroutine each, until stopped. The only expected error is that the
+// store is busy; then the cell's version is read, as the engine does.
 type testFleet struct {
 	stop  atomic.Bool
-	acks  chan struct{} // one for each that was acknowledged
+	acks  chan struct{} // one value for each acknowledged report
 	wg    sync.WaitGroup
 	mu    sync.Mutex
-	acked map[string][]int64 // numbers, by cell
+	acked map[string][]int64 // acknowledged numbers, by cell
 	busy  atomic.Int64
 }
 
@@ -81,7 +81,7 @@ func (f *testFleet) run(t *testing.T, s *postgres.Store, name string) {
 	}
 }
 
-// waitForMore waits for so many acknowledgements from now on.
+// waitForMore waits for n more acknowledgements.
 func (f *testFleet) waitForMore(t *testing.T, n int) {
 	t.Helper()
 	for len(f.acks) > 0 {
@@ -101,7 +101,7 @@ func (f *testFleet) stopAndWait() {
 	f.wg.Wait()
 }
 
-// wantNothingLost holds what was acknowledged against what is there.
+// wantNothingLost compares what was acknowledged with what is stored.
 func (f *testFleet) wantNothingLost(t *testing.T, s *postgres.Store) {
 	t.Helper()
 	f.stopAndWait()
@@ -126,7 +126,7 @@ func (f *testFleet) wantNothingLost(t *testing.T, s *postgres.Store) {
 	t.Logf("%d reports acknowledged, %d answered busy or stale", total, f.busy.Load())
 }
 
-// Fault 11: sessions killed under load. Writes are tried again; nothing that was acknowledged is lost or kept twice.
+// Fault 11: sessions are killed under load. Writes are retried; nothing acknowledged is lost or stored twice.
 func TestSessionsKilled(t *testing.T) {
 	t.Parallel()
 	url := server.Start(t)
@@ -149,7 +149,7 @@ func TestSessionsKilled(t *testing.T) {
 	}
 }
 
-// A database that crashes and comes back under load loses no acknowledged report.
+// A database that crashes and restarts under load loses no acknowledged report.
 func TestServerRestart(t *testing.T) {
 	t.Parallel()
 	own := server.Own(t, server.Options{})
@@ -160,7 +160,7 @@ func TestServerRestart(t *testing.T) {
 	go func() { _ = s.Follow(t.Context(), func(n engine.StoreUpdate) { told <- n }) }()
 	f := startFleet(t, s, 16)
 	for i, end := range []func() error{own.Crash, own.Stop, own.Crash} {
-		all(t, told) // it listens: at the start, and after each restart
+		all(t, told) // an update with All: at the start, and after each restart
 		f.waitForMore(t, 200)
 		must(t, end())
 		if err := s.Ready(t.Context()); !errors.Is(err, plan.ErrBusy) {
@@ -175,7 +175,7 @@ func TestServerRestart(t *testing.T) {
 	f.wantNothingLost(t, s)
 }
 
-// all waits until everything was told of.
+// all waits for an update with All.
 func all(t *testing.T, told <-chan engine.StoreUpdate) {
 	t.Helper()
 	for {
@@ -190,7 +190,7 @@ func all(t *testing.T, told <-chan engine.StoreUpdate) {
 	}
 }
 
-// Fault 11: a leader whose session was killed, and whom another followed, hits 0 rows.
+// Fault 11: a leader whose session was killed, and whom another followed, changes 0 rows.
 func TestDeposedAfterItsSessionWasKilled(t *testing.T) {
 	t.Parallel()
 	url := server.Start(t)
@@ -200,7 +200,7 @@ func TestDeposedAfterItsSessionWasKilled(t *testing.T) {
 		t.Errorf("two lead (%v)", err)
 	}
 	must(t, server.KillSessions(t.Context(), url))
-	must(t, old.RecordSeen(t.Context(), "4f0c", nil)) // its lease goes on: it may
+	must(t, old.RecordSeen(t.Context(), "4f0c", nil)) // its lease is valid still: it may write
 	lead(t, next, time.Minute, 2)
 	if err := old.RecordSeen(t.Context(), "77aa", nil); !errors.Is(err, plan.ErrDeposed) {
 		t.Errorf("the old leader's write: %v, not ErrDeposed", err)
@@ -210,7 +210,7 @@ func TestDeposedAfterItsSessionWasKilled(t *testing.T) {
 	}
 }
 
-// lead asks for the lease until it is given, as whoever waits for another's to run out does.
+// lead requests the lease until it gets it, as a process that waits for another's lease to run out.
 func lead(t *testing.T, s *postgres.Store, length time.Duration, term int64) {
 	t.Helper()
 	for {
@@ -225,7 +225,7 @@ func lead(t *testing.T, s *postgres.Store, length time.Duration, term int64) {
 	}
 }
 
-// Fault 12: cut off from the database, a leader can't renew, even while it held the lease's lock; another takes over.
+// Fault 12: cut off from the database, a leader can't renew, even while it holds the lease's lock; another takes over.
 func TestPartition(t *testing.T) {
 	t.Parallel()
 	url := server.Start(t)
@@ -272,7 +272,7 @@ func TestPartition(t *testing.T) {
 	}
 }
 
-// Whoever follows over a link that was cut misses nothing.
+// A follower whose connection was cut misses nothing.
 func TestFollowOverAPartition(t *testing.T) {
 	t.Parallel()
 	url := server.Start(t)
@@ -295,7 +295,7 @@ func TestFollowOverAPartition(t *testing.T) {
 	}
 }
 
-// A commit whose answer is lost is made once: the store looks whether it was made before it tries again.
+// A commit whose answer is lost is made once: the store reads whether it was made before it retries.
 func TestAnswerLost(t *testing.T) {
 	t.Parallel()
 	url := server.Start(t)
@@ -304,7 +304,7 @@ func TestAnswerLost(t *testing.T) {
 	first := report("acme", 1, "first")
 	must(t, s.Report(t.Context(), first))
 
-	// Whoever holds the channel's row keeps the report's last statement waiting, the commit behind it.
+	// A lock on the channel's row delays the report's last statement, and the commit after it.
 	execSQL(t, beside, `BEGIN`)
 	execSQL(t, beside, `UPDATE served SET sequence = sequence WHERE channel = 'staging'`)
 	second := report("acme", 2, "second")
@@ -329,7 +329,7 @@ func TestAnswerLost(t *testing.T) {
 	must(t, s.Report(t.Context(), report("acme", 3, "third")))
 }
 
-// A record whose commit's answer is lost is written once, and its writer gets the version that it has.
+// A record whose commit's answer is lost is written once, and its writer gets the stored version.
 func TestAnswerOfARecordLost(t *testing.T) {
 	t.Parallel()
 	url := server.Start(t)
@@ -339,7 +339,7 @@ func TestAnswerOfARecordLost(t *testing.T) {
 	execSQL(t, beside, `CREATE CONSTRAINT TRIGGER wait AFTER INSERT OR UPDATE OR DELETE ON records DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait()`)
 	lost := func(write func() error) error {
 		t.Helper()
-		execSQL(t, beside, `SELECT pg_advisory_lock(1)`) // for which a commit waits
+		execSQL(t, beside, `SELECT pg_advisory_lock(1)`) // the commit waits for this lock
 		answer := make(chan error, 1)
 		go func() { answer <- write() }()
 		waiting(t, watch)
@@ -348,10 +348,11 @@ func TestAnswerOfARecordLost(t *testing.T) {
 		return <-answer
 	}
 	r := records.Record{Kind: "session", Key: "ada", Body: json.RawMessage(`1`)}
-	for _, body := range []string{`1`, `2`} { // made, and replaced
+	for _, body := range []string{`1`, `2`} { // created, and replaced
 		r.Body = json.RawMessage(body)
 		must(t, lost(func() (err error) { r, err = s.Records().Put(t.Context(), r); return err }))
-		if got, err := s.Records().Get(t.Context(), "session", "ada"); err != nil || got.Version != r.Version || string(got.Body) != body {
+		if got, err := s.Records().Get(t.Context(), "session", "ada"); err != nil || got.Version != r.Version ||
+			string(got.Body) != body {
 			t.Errorf("written %+v, kept %+v (%v)", r, got, err)
 		}
 	}
@@ -365,11 +366,12 @@ func TestAnswerOfARecordLost(t *testing.T) {
 func waiting(t *testing.T, conn *pgx.Conn) {
 	t.Helper()
 	for n := 0; n == 0; {
-		must(t, conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&n))
+		must(t, conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&n))
 	}
 }
 
-// Fault 10: somebody holds the lock: wait, then ErrBusy; and go on when the lock is free.
+// Fault 10: another session holds the lock: the store waits, returns ErrBusy, and continues when the lock is free.
 func TestLocked(t *testing.T) {
 	t.Parallel()
 	url := server.Start(t)
@@ -385,18 +387,19 @@ func TestLocked(t *testing.T) {
 		t.Errorf("seen: %v, not ErrBusy", err)
 	}
 	if err := s.Ready(t.Context()); err != nil {
-		t.Logf("ready: %v", err) // its trial write needs no such lock
+		t.Logf("ready: %v", err) // its write needs no such lock
 	}
 	if _, err := s.Observed(t.Context()); err != nil {
 		t.Errorf("a reader waits for a writer: %v", err)
 	}
 	execSQL(t, rival, `ROLLBACK`)
-	if err := errors.Join(s.Report(t.Context(), report("acme", 2, "")), s.RecordSeen(t.Context(), "4f0c", nil), s.Ready(t.Context())); err != nil {
+	if err := errors.Join(s.Report(t.Context(), report("acme", 2, "")), s.RecordSeen(t.Context(), "4f0c", nil),
+		s.Ready(t.Context())); err != nil {
 		t.Errorf("once the lock is free: %v", err)
 	}
 }
 
-// failOn makes the database refuse what matches, as it refuses by itself.
+// failOn makes the database refuse matching rows, as it refuses by itself.
 func failOn(t *testing.T, conn *pgx.Conn, table, condition, code string) (heal func()) {
 	t.Helper()
 	execSQL(t, conn, fmt.Sprintf(`CREATE FUNCTION fail_%s() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'as the test says' USING ERRCODE = '%s'; END $$`, table, code))
@@ -404,7 +407,7 @@ func failOn(t *testing.T, conn *pgx.Conn, table, condition, code string) (heal f
 	return func() { t.Helper(); execSQL(t, conn, fmt.Sprintf(`DROP TRIGGER fail ON %s`, table)) }
 }
 
-// Fault 9: a full disk rolls the write back and says so; the store heals when there is room.
+// Fault 9: a full disk rolls the write back with ErrFull; the store recovers when there is room.
 func TestFull(t *testing.T) {
 	t.Parallel()
 	url := server.Start(t)

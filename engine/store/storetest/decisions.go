@@ -16,7 +16,7 @@ func grants(t *testing.T, open Open) {
 	steps := []struct {
 		name   string
 		offer  *cells.Assignment
-		stands bool // it is the newest afterwards
+		stands bool // the offer is the newest grant afterwards
 	}{
 		{"the first", assignment("staging", 1, 120), true},
 		{"an older sequence", assignment("staging", 1, 119), false},
@@ -35,14 +35,15 @@ func grants(t *testing.T, open Open) {
 		}
 		wantSame(t, step.name, newest, observed(t, s).Cells["acme"].Granted)
 	}
-	// A restored engine's batch of old and new: each cell for itself.
+	// A restored engine's batch of old and new: each cell by itself.
 	must(t, grantUncapped(ctx, s, []plan.Granted{
 		{Cell: "acme", Assignment: *assignment("staging", 2, 1), At: noon},
 		{Cell: "bolt", Assignment: *assignment("staging", 2, 1), At: noon},
 	}))
 	o := observed(t, s)
 	wantSame(t, "acme after the batch", newest, o.Cells["acme"].Granted)
-	wantSame(t, "bolt, which never reported", &plan.CellState{Name: "bolt", Granted: assignment("staging", 2, 1), GrantedAt: noon}, o.Cells["bolt"])
+	wantSame(t, "bolt, which never reported", &plan.CellState{Name: "bolt", Granted: assignment("staging", 2, 1),
+		GrantedAt: noon}, o.Cells["bolt"])
 }
 
 func grantOverReport(t *testing.T, open Open) {
@@ -52,7 +53,7 @@ func grantOverReport(t *testing.T, open Open) {
 	stale.Granted, stale.GrantedAt = assignment("staging", 1, 8), noon.Add(-time.Hour)
 	must(t, report(t, s, plan.Reported{State: stale}))
 	wantSame(t, "the grant", assignment("staging", 1, 9), observed(t, s).Cells["acme"].Granted)
-	// After a loss of the database a cell knows of a newer grant than we do (R26).
+	// After a loss of the database a cell knows of a newer grant than the store (R26).
 	knows := state("acme", 12)
 	knows.Granted, knows.GrantedAt = assignment("staging", 1, 12), noon
 	must(t, report(t, s, plan.Reported{State: knows}))
@@ -70,13 +71,15 @@ func served(t *testing.T, open Open) {
 	applying := state("acme", 1)
 	applying.Applying = assignment("dedicated", 1, 8)
 	must(t, report(t, s, plan.Reported{State: applying}))
-	wantSame(t, "the sequences later", map[string]int64{"staging": 41, "dedicated": 8, "edge": 5}, observed(t, s).Served)
+	wantSame(t, "the sequences later", map[string]int64{"staging": 41, "dedicated": 8, "edge": 5},
+		observed(t, s).Served)
 }
 
 func latches(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
 	first := plan.Learned{
-		Accepted: []plan.Acceptance{{Upstream: "staging", Downstream: "dedicated", Release: "1.0.3", Digest: digest(3), At: noon, Evidence: "first"}},
+		Accepted: []plan.Acceptance{{Upstream: "staging", Downstream: "dedicated", Release: "1.0.3", Digest: digest(3),
+			At: noon, Evidence: "first"}},
 		Finished: []plan.Finish{{Channel: "staging", Sequence: 3, Digest: digest(3), At: noon}},
 		Waves:    []plan.Through{{Channel: "staging", Sequence: 3, Digest: digest(3), Wave: 1, At: noon}},
 		Rollouts: []plan.Rollout{{Channel: "staging", Sequence: 3, Since: noon, Eligible: []string{"acme"}}},
@@ -84,13 +87,15 @@ func latches(t *testing.T, open Open) {
 	must(t, s.RecordLearned(ctx, first))
 	later := noon.Add(time.Hour)
 	must(t, s.RecordLearned(ctx, plan.Learned{
-		Accepted: []plan.Acceptance{{Upstream: "staging", Downstream: "dedicated", Release: "1.0.3", Digest: digest(3), At: later, Evidence: "second"}},
+		Accepted: []plan.Acceptance{{Upstream: "staging", Downstream: "dedicated", Release: "1.0.3", Digest: digest(3),
+			At: later, Evidence: "second"}},
 		Finished: []plan.Finish{{Channel: "staging", Sequence: 3, Digest: digest(4), At: later}},
 		Waves:    []plan.Through{{Channel: "staging", Sequence: 3, Digest: digest(3), Wave: 1, At: later}},
 		Rollouts: []plan.Rollout{{Channel: "staging", Sequence: 3, Since: later, Eligible: []string{"acme", "bolt"}}},
 	}))
 	wantSame(t, "what was learned", first, observed(t, s).Learned)
-	must(t, s.RecordLearned(ctx, plan.Learned{Finished: []plan.Finish{{Channel: "staging", Sequence: 4, Digest: digest(4), At: later}}}))
+	must(t, s.RecordLearned(ctx, plan.Learned{Finished: []plan.Finish{{Channel: "staging", Sequence: 4,
+		Digest: digest(4), At: later}}}))
 	if got := observed(t, s).Learned.Finished; len(got) != 2 {
 		t.Errorf("%d finishes, not 2", len(got))
 	}
@@ -102,17 +107,22 @@ func latches(t *testing.T, open Open) {
 func observations(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
 	answer := func(at time.Time, value string) plan.Observation {
-		return plan.Observation{Channel: "dedicated", Gate: "metric", Subject: string(digest(3)), Policy: "p", Holds: true, Value: value, ObservedAt: at, ValidUntil: at.Add(time.Minute)}
+		return plan.Observation{Channel: "dedicated", Gate: "metric", Subject: string(digest(3)), Policy: "p",
+			Holds: true, Value: value, ObservedAt: at, ValidUntil: at.Add(time.Minute)}
 	}
 	must(t, s.RecordObservations(ctx, []plan.Observation{answer(noon, "first"), {Gate: "check", Holds: true}}))
-	must(t, s.RecordObservations(ctx, []plan.Observation{answer(noon.Add(2*time.Minute), "newest"), answer(noon.Add(time.Minute), "late")}))
-	wantSame(t, "the answers", []plan.Observation{{Gate: "check", Holds: true}, answer(noon.Add(2*time.Minute), "newest")}, observed(t, s).Observations)
+	must(t, s.RecordObservations(ctx, []plan.Observation{answer(noon.Add(2*time.Minute), "newest"),
+		answer(noon.Add(time.Minute), "late")}))
+	wantSame(t, "the answers", []plan.Observation{{Gate: "check", Holds: true},
+		answer(noon.Add(2*time.Minute), "newest")}, observed(t, s).Observations)
 }
 
 func decidedOnce(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
-	a := plan.Decided{Commit: "aaa", Kind: plan.Promote, Channel: "staging", Release: "1.0.3", Digest: digest(3), Sequence: 3, At: noon}
-	b := plan.Decided{Commit: "bbb", Kind: plan.Rollback, Channel: "staging", Release: "1.0.2", Digest: digest(2), Sequence: 4, Replaces: "1.0.3", At: noon}
+	a := plan.Decided{Commit: "aaa", Kind: plan.Promote, Channel: "staging", Release: "1.0.3", Digest: digest(3),
+		Sequence: 3, At: noon}
+	b := plan.Decided{Commit: "bbb", Kind: plan.Rollback, Channel: "staging", Release: "1.0.2", Digest: digest(2),
+		Sequence: 4, Replaces: "1.0.3", At: noon}
 	decide := func(what string, give, want []plan.Decided) {
 		t.Helper()
 		fresh, err := s.Decided(ctx, give)

@@ -14,7 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// flagging is what it keeps for flags.
+// flagging tests what a store keeps for flags.
 func flagging() map[string]func(t *testing.T, open Open) {
 	return map[string]func(t *testing.T, open Open){
 		"a kill is kept until it is forgotten, long after it landed (R43)": kills,
@@ -32,7 +32,8 @@ func flagging() map[string]func(t *testing.T, open Open) {
 
 func kill(id, flag string) plan.Kill {
 	return plan.Kill{ID: id, At: noon, Override: repository.Override{
-		APIVersion: "sluice/v1", Kind: repository.Kill, Flag: flag, Reason: "broken", By: "ada", Until: noon.Add(time.Hour), Name: "kill-" + flag,
+		APIVersion: "sluice/v1", Kind: repository.Kill, Flag: flag, Reason: "broken", By: "ada",
+		Until: noon.Add(time.Hour), Name: "kill-" + flag,
 	}}
 }
 
@@ -130,7 +131,8 @@ func flagsMemory(t *testing.T, open Open) {
 }
 
 func message(event, webhook string) plan.Message {
-	e := announce.Event{ID: event, Type: "published", Announcement: "classes", Channel: "dedicated", At: noon, Text: "classes is published"}
+	e := announce.Event{ID: event, Type: "published", Announcement: "classes", Channel: "dedicated", At: noon,
+		Text: "classes is published"}
 	return plan.Message{Event: e, Webhook: webhook, Posted: noon, Next: noon}
 }
 
@@ -152,9 +154,11 @@ func wantDue(t *testing.T, s Store, what string, now time.Time, want ...plan.Mes
 func postedOnce(t *testing.T, open Open) {
 	s := opened(t, open)
 	wantPosted(t, s, "none", nil)
-	wantPosted(t, s, "at first", []plan.Message{message("e1", "chat"), message("e2", ""), message("e1", "mail")}, "e1", "e2")
+	wantPosted(t, s, "at first", []plan.Message{message("e1", "chat"), message("e2", ""), message("e1", "mail")}, "e1",
+		"e2")
 	s = reopen(t, s, open)
-	wantPosted(t, s, "again, for others too", []plan.Message{message("e1", "chat"), message("e1", "later"), message("e2", "later"), message("e3", "")}, "e3")
+	wantPosted(t, s, "again, for others too", []plan.Message{message("e1", "chat"), message("e1", "later"),
+		message("e2", "later"), message("e3", "")}, "e3")
 	wantDue(t, s, "what is for somebody", noon, message("e1", "chat"), message("e1", "mail"))
 }
 
@@ -223,7 +227,8 @@ func outboxForgets(t *testing.T, open Open) {
 func flagsReport(t *testing.T, open Open) {
 	s := opened(t, open)
 	c := state("acme", 1)
-	c.Flags = &cells.FlagsReport{Height: 7, Bundle: digest(1), Orders: digest(2), States: map[string]flags.CellState{"classes": flags.On, "gateway": flags.Suspended}, Fault: "<late>"}
+	c.Flags = &cells.FlagsReport{Height: 7, Bundle: digest(1), Orders: digest(2),
+		States: map[string]flags.CellState{"classes": flags.On, "gateway": flags.Suspended}, Fault: "<late>"}
 	must(t, report(t, s, plan.Reported{State: c}))
 	s = reopen(t, s, open)
 	wantSame(t, "the cell", c, observed(t, s).Cells["acme"])

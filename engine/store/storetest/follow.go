@@ -9,7 +9,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// updateLog waits until want was told of. A store that never tells fails by the test's own time limit.
+// updateLog waits until want was received. If it never is, the test's own time limit fails the test.
 func updateLog(t *testing.T, news <-chan engine.StoreUpdate, what string, want func(engine.StoreUpdate) bool) {
 	t.Helper()
 	for {
@@ -52,7 +52,7 @@ func follow(t *testing.T, open Open) {
 		return func(n engine.StoreUpdate) bool { return slices.Contains(n.Cells, cell) }
 	}
 	known := func(n engine.StoreUpdate) bool { return n.Known }
-	beat() // it was heard of, without anything new
+	beat() // contact, without anything new
 
 	r := plan.Reported{State: state("acme", 1), Material: true}
 	must(t, report(t, b, r))
@@ -76,15 +76,15 @@ func follow(t *testing.T, open Open) {
 	must(t, b.SetFlagsMark(ctx, plan.FlagsMark{Commit: "77aa", Height: 7}))
 	updateLog(t, news, "the flags repository's newest commit", flagged)
 	must(t, b.NotifyPush(ctx))
-	beat() // and no more
+	beat() // nothing more
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("it ended with %v", err)
 	}
 }
 
-// Pushes holds that a push that one process was told of is told to the others, and not to itself: for stores that several
-// control planes share.
+// Pushes tests that a push is notified to the other processes, and not to its sender: for stores that several control
+// planes share.
 func Pushes(t *testing.T, open Open) {
 	a, b := opened(t, open), opened(t, open)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -109,7 +109,7 @@ func Pushes(t *testing.T, open Open) {
 	pushed := func(n engine.StoreUpdate) bool { return n.Pushed }
 	updateLog(t, ofA, "a push", pushed)
 	must(t, a.NotifyPush(ctx))
-	for n := range ofB { // its own would come before
+	for n := range ofB { // its own would arrive before
 		if n.Pushed {
 			break
 		}

@@ -41,7 +41,7 @@ func lead(t *testing.T, open Open) {
 	mustLead(t, b, 2) // a's has run out
 	mustNotLead(t, a)
 	h.advance(length)
-	mustLead(t, b, 3) // its own had run out: anything may have been written meanwhile
+	mustLead(t, b, 3) // its own had run out, so anything may have been written meanwhile
 	h.advance(length)
 	mustLead(t, a, 4)
 	mustLead(t, a, 4)
@@ -82,7 +82,7 @@ func leadRace(t *testing.T, open Open) {
 func resign(t *testing.T, open Open) {
 	h := newManualClock()
 	a, b := openedAt(t, open, h.timeNow), openedAt(t, open, h.timeNow)
-	must(t, a.ReleaseLease(t.Context())) // nothing to give back
+	must(t, a.ReleaseLease(t.Context())) // nothing to release
 	mustLead(t, a, 1)
 	must(t, b.ReleaseLease(t.Context())) // not its own
 	mustNotLead(t, b)
@@ -95,11 +95,12 @@ func resign(t *testing.T, open Open) {
 	mustLead(t, b, 3)
 }
 
-// writes are all of a Ledger, each with something that would show.
+// writes lists all writes of a Ledger, each with a visible effect.
 func writes() map[string]func(ctx context.Context, s Store) error {
 	return map[string]func(ctx context.Context, s Store) error{
 		"Learn": func(ctx context.Context, s Store) error {
-			return s.RecordLearned(ctx, plan.Learned{Finished: []plan.Finish{{Channel: "staging", Sequence: 3, Digest: digest(3), At: noon}}})
+			return s.RecordLearned(ctx, plan.Learned{Finished: []plan.Finish{{Channel: "staging", Sequence: 3,
+				Digest: digest(3), At: noon}}})
 		},
 		"Grant": func(ctx context.Context, s Store) error {
 			made, err := s.RecordGrants(ctx, []plan.Offer{offer("acme", "staging", 3, 10)})

@@ -20,10 +20,11 @@ func registration(cell string, serial int64, key string) plan.Registration {
 }
 
 func join(cell, hash string, serial int64) access.Join {
-	return access.Join{Cell: cell, Hash: hash, Serial: serial, By: "ada", Created: noon, Expires: noon.Add(access.JoinFor)}
+	return access.Join{Cell: cell, Hash: hash, Serial: serial, By: "ada", Created: noon,
+		Expires: noon.Add(access.JoinFor)}
 }
 
-// registered gives the newest registrations.
+// registered returns the newest registrations.
 func registered(t *testing.T, s Store) map[string]plan.Registration {
 	t.Helper()
 	o, err := s.Known(t.Context())
@@ -57,7 +58,7 @@ func claimRace(t *testing.T, open Open) {
 	if len(winners) != 1 || !winners[won] {
 		t.Fatalf("%v won, and %s is registered", winners, won)
 	}
-	// The answer was lost, and by now a later serial is what the cell's next registration would have.
+	// The answer was lost, and the cell's next registration would have a later serial by now.
 	h.advance(2 * access.JoinFor)
 	for serial := int64(5); serial <= 6; serial++ {
 		must(t, two[1].ClaimToken(ctx, "h1", registration("acme", serial, won)))
@@ -65,7 +66,8 @@ func claimRace(t *testing.T, open Open) {
 	if err := two[0].ClaimToken(ctx, "h1", registration("acme", 6, "ed25519:thief")); !errors.Is(err, plan.ErrDenied) {
 		t.Errorf("a used token: %v, not ErrDenied", err)
 	}
-	wantSame(t, "who is registered", map[string]plan.Registration{"acme": registration("acme", 5, won)}, registered(t, two[1]))
+	wantSame(t, "who is registered", map[string]plan.Registration{"acme": registration("acme", 5, won)},
+		registered(t, two[1]))
 }
 
 func denied(t *testing.T, open Open) {
@@ -104,14 +106,14 @@ func denied(t *testing.T, open Open) {
 		t.Errorf("registered: %v", all)
 	}
 	h.advance(-time.Second)
-	must(t, s.ClaimToken(ctx, "h1", registration("acme", 1, "key"))) // none of them used it up
+	must(t, s.ClaimToken(ctx, "h1", registration("acme", 1, "key"))) // no claim used it up
 }
 
 func voidToken(t *testing.T, open Open) {
 	h := newManualClock()
 	s, ctx := openedAt(t, open, h.timeNow), t.Context()
 	must(t, s.AddJoin(ctx, join("acme", "h1", 4)))
-	must(t, s.Register(ctx, registration("acme", 5, "key"))) // revoked, rotated, or whatever else came in between
+	must(t, s.Register(ctx, registration("acme", 5, "key"))) // revoked, rotated, or anything else in between
 	for serial := int64(4); serial <= 6; serial++ {
 		if err := s.ClaimToken(ctx, "h1", registration("acme", serial, "other")); !errors.Is(err, plan.ErrDenied) {
 			t.Errorf("serial %d: %v, not ErrDenied", serial, err)
@@ -167,7 +169,7 @@ func joins(t *testing.T, open Open) {
 	want("acme", second)
 	s = reopenAt(t, s, open, h.timeNow)
 	want("acme", second)
-	// Long afterwards they are forgotten: the secrets' hashes may come again.
+	// Much later they are deleted, and the secrets' hashes may be used again.
 	h.advance(1000 * time.Hour)
 	must(t, s.AddJoin(ctx, join("acme", "h4", 0)))
 	must(t, s.AddJoin(ctx, join("acme", "h1", 0)))
@@ -192,6 +194,7 @@ func registrations(t *testing.T, open Open) {
 		}
 	}
 	must(t, s.Register(ctx, registration("bolt", 1, "bolt's")))
-	want := map[string]plan.Registration{"acme": registration("acme", 9, "key 9"), "bolt": registration("bolt", 1, "bolt's")}
+	want := map[string]plan.Registration{"acme": registration("acme", 9, "key 9"),
+		"bolt": registration("bolt", 1, "bolt's")}
 	wantSame(t, "all", want, registered(t, reopen(t, s, open)))
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/records"
 )
 
-// recording is the table for whatever needs none of its own.
+// recording tests the table of records.
 func recording() map[string]func(t *testing.T, open Open) {
 	return map[string]func(t *testing.T, open Open){
 		"a record is compared and swapped":                          recordSwapped,
@@ -104,7 +104,8 @@ func recordMadeAgain(t *testing.T, open Open) {
 
 func recordsListed(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
-	for _, key := range []string{"b/2", "B", "b", "é", "b/10", "a", "b/1", "c", "b0"} { // by bytes: B a b b/1 b/10 b/2 b0 c é
+	for _, key := range []string{"b/2", "B", "b", "é", "b/10", "a", "b/1", "c",
+		"b0"} { // by bytes: B a b b/1 b/10 b/2 b0 c é
 		mustPut(t, s, record(key, 0, strconv.Quote(key)))
 	}
 	mustPut(t, s, records.Record{Kind: "cursor", Key: "b/0", Body: json.RawMessage(`0`)})
@@ -141,7 +142,8 @@ func recordsListed(t *testing.T, open Open) {
 		mustPut(t, s, records.Record{Kind: "many", Key: fmt.Sprintf("%04d", n), Body: json.RawMessage(`null`)})
 	}
 	for _, limit := range []int{0, -1, records.MaxPage, records.MaxPage + 1} {
-		if found, err := s.Records().List(ctx, "many", records.Page{Limit: limit}); err != nil || len(found) != records.MaxPage {
+		if found, err := s.Records().List(ctx, "many", records.Page{Limit: limit}); err != nil ||
+			len(found) != records.MaxPage {
 			t.Errorf("limit %d: a page of %d (%v)", limit, len(found), err)
 		}
 	}
@@ -218,12 +220,13 @@ func recordCountedByMany(t *testing.T, open Open) {
 		})
 	}
 	all.Wait()
-	if got, err := s.Records().Get(t.Context(), "session", "counter"); err != nil || string(got.Body) != strconv.Itoa(writers*each) {
+	if got, err := s.Records().Get(t.Context(), "session", "counter"); err != nil ||
+		string(got.Body) != strconv.Itoa(writers*each) {
 		t.Errorf("counted to %s (%v), not %d", got.Body, err, writers*each)
 	}
 }
 
-// countOne adds one to the counter, as whoever changes a record does: until nobody was quicker.
+// countOne increments the counter, and retries while others are faster.
 func countOne(ctx context.Context, s records.Store) error {
 	for {
 		r, err := s.Get(ctx, "session", "counter")

@@ -27,17 +27,21 @@ func newStore(t *testing.T, open Open) {
 
 func durable(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
-	must(t, report(t, s, plan.Reported{State: state("acme", 3), Boot: "b1", Events: events(1, 3)}, plan.Reported{State: state("bolt", 4)}))
+	must(t, report(t, s, plan.Reported{State: state("acme", 3), Boot: "b1", Events: events(1, 3)},
+		plan.Reported{State: state("bolt", 4)}))
 	must(t, grantUncapped(ctx, s, []plan.Granted{{Cell: "acme", Assignment: *assignment("staging", 1, 9), At: noon}}))
 	must(t, s.RecordLearned(ctx, plan.Learned{
-		Accepted: []plan.Acceptance{{Upstream: "staging", Downstream: "dedicated", Release: "1.0.3", Digest: digest(3), At: noon, Evidence: "2 of 2 cells"}},
+		Accepted: []plan.Acceptance{{Upstream: "staging", Downstream: "dedicated", Release: "1.0.3", Digest: digest(3),
+			At: noon, Evidence: "2 of 2 cells"}},
 		Finished: []plan.Finish{{Channel: "staging", Sequence: 3, Digest: digest(3), At: noon}},
 		Rollouts: []plan.Rollout{{Channel: "staging", Sequence: 3, Since: noon, Eligible: []string{"acme", "bolt"}}},
 	}))
-	must(t, s.RecordObservations(ctx, []plan.Observation{{Channel: "staging", Gate: "check", Subject: "x", Holds: true, Value: "200", ObservedAt: noon}}))
+	must(t, s.RecordObservations(ctx, []plan.Observation{{Channel: "staging", Gate: "check", Subject: "x", Holds: true,
+		Value: "200", ObservedAt: noon}}))
 	must(t, s.RecordSeen(ctx, "4f0c", &plan.Divergence{Seen: "4f0c", Tip: "77aa", At: noon}))
 	must(t, s.RecordRefusal(ctx, "staging", &plan.Refusal{Reason: "hook", Until: noon}))
-	_, err := s.Decided(ctx, []plan.Decided{{Commit: "c1", Kind: plan.Promote, Channel: "staging", Sequence: 3, At: noon}})
+	_, err := s.Decided(ctx, []plan.Decided{{Commit: "c1", Kind: plan.Promote, Channel: "staging", Sequence: 3,
+		At: noon}})
 	must(t, err)
 
 	before := observed(t, s)
@@ -63,7 +67,7 @@ func reports(t *testing.T, open Open) {
 		must(t, report(t, s, plan.Reported{State: state("acme", 4), Boot: "b1", Events: again}))
 	}
 	must(t, report(t, s,
-		plan.Reported{State: state("acme", 5), Boot: "b2", Events: events(1, 1)}, // another boot counts for itself
+		plan.Reported{State: state("acme", 5), Boot: "b2", Events: events(1, 1)}, // another boot has its own numbers
 		plan.Reported{State: state("acme", 6), Boot: "b2", Events: events(2, 2)}, // the last of a batch wins
 	))
 	wantSame(t, "the state", state("acme", 6), observed(t, s).Cells["acme"])
@@ -92,7 +96,8 @@ func wholeBatch(t *testing.T, open Open) {
 
 func values(t *testing.T, open Open) {
 	s, ctx := opened(t, open), t.Context()
-	v := map[string]any{"replicas": 3, "big": int64(9007199254740993), "ratio": 0.1, "domain": "täst.example", "on": true, "list": []any{1, "a"}}
+	v := map[string]any{"replicas": 3, "big": int64(9007199254740993), "ratio": 0.1, "domain": "täst.example",
+		"on": true, "list": []any{1, "a"}}
 	c := state("acme", 3)
 	c.Running.Values = v
 	must(t, report(t, s, plan.Reported{State: c}))
@@ -102,7 +107,8 @@ func values(t *testing.T, open Open) {
 	o := observed(t, s)
 	want, err := json.Marshal(a)
 	must(t, err)
-	for what, got := range map[string]*cells.Assignment{"reported": o.Cells["acme"].Running, "granted": o.Cells["acme"].Granted} {
+	for what, got := range map[string]*cells.Assignment{"reported": o.Cells["acme"].Running,
+		"granted": o.Cells["acme"].Granted} {
 		b, err := json.Marshal(got)
 		must(t, err)
 		wantSame(t, what, string(want), string(b))
@@ -125,7 +131,8 @@ func concurrent(t *testing.T, open Open) {
 				if n%8 != 0 {
 					continue
 				}
-				if err := grantUncapped(ctx, s, []plan.Granted{{Cell: name, Assignment: *assignment("staging", 1, n), At: noon}}); err != nil {
+				if err := grantUncapped(ctx, s, []plan.Granted{{Cell: name, Assignment: *assignment("staging", 1, n),
+					At: noon}}); err != nil {
 					t.Errorf("grant: %v", err)
 				}
 				if _, err := s.Observed(ctx); err != nil {
@@ -151,10 +158,12 @@ func ended(t *testing.T, open Open) {
 	s := opened(t, open)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := grantUncapped(ctx, s, []plan.Granted{{Cell: "acme", Assignment: *assignment("staging", 1, 1), At: noon}}); !errors.Is(err, context.Canceled) {
+	if err := grantUncapped(ctx, s, []plan.Granted{{Cell: "acme", Assignment: *assignment("staging", 1, 1),
+		At: noon}}); !errors.Is(err, context.Canceled) {
 		t.Errorf("grant under an ended context: %v", err)
 	}
-	if err := s.Report(ctx, []plan.Reported{{State: versioned(state("acme", 1), 1)}}); !errors.Is(err, context.Canceled) {
+	if err := s.Report(ctx, []plan.Reported{{State: versioned(state("acme", 1), 1)}}); !errors.Is(err,
+		context.Canceled) {
 		t.Errorf("report under an ended context: %v", err)
 	}
 	wantSame(t, "the cells", map[string]*plan.CellState{}, observed(t, s).Cells)

@@ -10,10 +10,11 @@ import (
 )
 
 func offer(cell, channel string, sequence int64, limit int) plan.Offer {
-	return plan.Offer{Granted: plan.Granted{Cell: cell, Assignment: *assignment(channel, 1, sequence), At: noon}, Cap: limit}
+	return plan.Offer{Granted: plan.Granted{Cell: cell, Assignment: *assignment(channel, 1, sequence), At: noon},
+		Cap: limit}
 }
 
-// offers makes offers and gives the names of those that were made.
+// offers makes offers, and returns the names of those that were granted.
 func offers(t *testing.T, s Store, all ...plan.Offer) []string {
 	t.Helper()
 	made, err := s.RecordGrants(t.Context(), all)
@@ -38,11 +39,11 @@ func capped(t *testing.T, open Open) {
 }
 
 func twoGranters(t *testing.T, open Open) {
-	two := []Store{opened(t, open), opened(t, open)} // nobody leads: both may
+	two := []Store{opened(t, open), opened(t, open)} // nobody leads, so both may write
 	offerConcurrently(t, func(n int) Store { return two[n%2] })
 }
 
-// offerConcurrently lets 64 ask at once for one cell each, under a cap of 10.
+// offerConcurrently makes 64 offers at once for one cell each, under a cap of 10.
 func offerConcurrently(t *testing.T, of func(n int) Store) {
 	const askers, limit = 64, 10
 	var wg sync.WaitGroup
@@ -50,7 +51,8 @@ func offerConcurrently(t *testing.T, of func(n int) Store) {
 	var made []string
 	for n := range askers {
 		wg.Go(func() {
-			got, err := of(n).RecordGrants(t.Context(), []plan.Offer{offer(fmt.Sprintf("cell-%02d", n), "staging", 3, limit)})
+			got, err := of(n).RecordGrants(t.Context(),
+				[]plan.Offer{offer(fmt.Sprintf("cell-%02d", n), "staging", 3, limit)})
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -84,12 +86,15 @@ func slots(t *testing.T, open Open) {
 		t.Helper()
 		wantSame(t, what, want, got)
 	}
-	step("three under a cap of 2", []string{"a", "b"}, offers(t, s, offer("a", "staging", 3, 2), offer("b", "staging", 3, 2), offer("c", "staging", 3, 2)))
+	step("three under a cap of 2", []string{"a", "b"},
+		offers(t, s, offer("a", "staging", 3, 2), offer("b", "staging", 3, 2), offer("c", "staging", 3, 2)))
 	step("without a cap", []string{"free"}, offers(t, s, offer("free", "staging", 3, 0)))
-	step("again, and as the next head", []string{"a", "a"}, offers(t, s, offer("a", "staging", 3, 2), offer("a", "staging", 4, 2)))
+	step("again, and as the next head", []string{"a", "a"},
+		offers(t, s, offer("a", "staging", 3, 2), offer("a", "staging", 4, 2)))
 	step("an older one", []string{}, offers(t, s, offer("a", "staging", 3, 2)))
 	step("under a lower cap", []string{"b"}, offers(t, s, offer("b", "staging", 4, 1), offer("c", "staging", 4, 1)))
-	step("in another channel", []string{"c"}, offers(t, s, offer("c", "dedicated", 1, 1), offer("d", "dedicated", 1, 1)))
+	step("in another channel", []string{"c"}, offers(t, s, offer("c", "dedicated", 1, 1),
+		offer("d", "dedicated", 1, 1)))
 	wantSame(t, "a's grant", assignment("staging", 1, 4), observed(t, s).Cells["a"].Granted)
 	if c := observed(t, s).Cells["d"]; c != nil {
 		t.Errorf("d was not granted anything, and has %+v", c)
