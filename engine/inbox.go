@@ -65,7 +65,7 @@ func (b *inbox) acceptReport(ctx context.Context, k plan.Arrival, r cells.Report
 	lock := &b.locks[lockIndex(r.Cell, len(b.locks))]
 	lock.Lock()
 	defer lock.Unlock()
-	prev, state, what, err := b.storeReport(ctx, k, r, staleAfter)
+	prev, state, restore, err := b.storeReport(ctx, k, r, staleAfter)
 	if err != nil {
 		return fmt.Errorf("store report of %s: %w", r.Cell, err)
 	}
@@ -78,7 +78,7 @@ func (b *inbox) acceptReport(ctx context.Context, k plan.Arrival, r cells.Report
 	} else {
 		b.obs.signals.heartbeat.Notify()
 	}
-	b.logAnomalies(prev, state, what)
+	b.logAnomalies(prev, state, restore)
 	b.quarantineClone(ctx, state)
 	return nil
 }
@@ -87,37 +87,37 @@ func (b *inbox) acceptReport(ctx context.Context, k plan.Arrival, r cells.Report
 // storeReport folds again on top of that one. The caller holds the cell's lock.
 func (b *inbox) storeReport(
 	ctx context.Context, k plan.Arrival, r cells.Report, staleAfter time.Duration,
-) (prev, state *plan.CellState, what plan.Restore, err error) {
+) (prev, state *plan.CellState, restore plan.Restore, err error) {
 	for try := 1; ; try++ {
 		var d *plan.Desired
 		prev, k.Epoch, d = b.obs.foldInputs(r.Cell)
 		var h plan.FreshEvents
-		state, what, h = k.Fold(prev, r, staleAfter)
+		state, restore, h = k.Fold(prev, r, staleAfter)
 		err = b.store.Report(ctx, []plan.Reported{{
 			State: state, Boot: h.Line, Events: h.Events,
 			Material: plan.Material(prev, state), Strange: plan.UnknownChannels(d, state),
 		}})
 		switch {
 		case !errors.Is(err, plan.ErrStale):
-			return prev, state, what, err
+			return prev, state, restore, err
 		case try == maxFoldTries:
-			return prev, state, what, fmt.Errorf("other replicas stored reports of the cell %d times meanwhile: %w",
+			return prev, state, restore, fmt.Errorf("other replicas stored reports of the cell %d times meanwhile: %w",
 				try, plan.ErrBusy)
 		}
 		if try > 1 {
 			if err := backoff.Sleep(ctx, retryDelay(try)); err != nil {
-				return prev, state, what, err
+				return prev, state, restore, err
 			}
 		}
 		if err := b.obs.reloadCell(ctx, r.Cell); err != nil {
-			return prev, state, what, err
+			return prev, state, restore, err
 		}
 	}
 }
 
 // logAnomalies logs restores, and event numbers out of order (fault 45); the latter once in anomalyLogInterval for each
 // cell.
-func (b *inbox) logAnomalies(prev, s *plan.CellState, what plan.Restore) {
+func (b *inbox) logAnomalies(prev, s *plan.CellState, restore plan.Restore) {
 	log := b.log
 	if m := s.Miscount; m != nil && (prev == nil || prev.Miscount != m) {
 		event := log.Warn()
@@ -127,7 +127,7 @@ func (b *inbox) logAnomalies(prev, s *plan.CellState, what plan.Restore) {
 		event.Str("cell", s.Name).Str("what", m.What).Int64("times", m.Times).
 			Msg("the cell's event numbers are out of order: the events that arrived are kept")
 	}
-	switch what {
+	switch restore {
 	case plan.NoRestore:
 	case plan.StoreRestored:
 		event := log.Debug()

@@ -48,10 +48,10 @@ type Store interface {
 	Known(ctx context.Context) (plan.Observed, error)
 	// Cells returns the states of the named cells; without a name, of all. Unknown cells are missing in the map.
 	Cells(ctx context.Context, names ...string) (map[string]*plan.CellState, error)
-	// Follow calls told with what other processes write, until ctx ends: at least once for each write, and with All at
-	// the start and after an interruption. One goroutine calls told, which must not block for long. Follow returns at
-	// once if no other process can write.
-	Follow(ctx context.Context, told func(StoreUpdate)) error
+	// Follow calls notify with what other processes write, until ctx ends: at least once for each write, and with All
+	// at the start and after an interruption. One goroutine calls notify, which must not block for long. Follow returns
+	// at once if no other process can write.
+	Follow(ctx context.Context, notify func(StoreUpdate)) error
 	// NotifyPush notifies the followers that the branch may have moved. The notice is not stored.
 	NotifyPush(ctx context.Context) error
 	// Now returns the store's clock, approximately; all processes that share the store see the same clock.

@@ -16,7 +16,7 @@ func (e *Engine) detectRestoredStore(ctx context.Context, d *plan.Desired) error
 		return nil
 	}
 	obs := e.observations.snapshot()
-	missing, most := map[string]bool{}, 0
+	missing, mostMissing := map[string]bool{}, 0
 	for name, c := range d.Channels {
 		n := 0
 		for _, h := range c.History {
@@ -25,12 +25,12 @@ func (e *Engine) detectRestoredStore(ctx context.Context, d *plan.Desired) error
 				n++
 			}
 		}
-		most = max(most, n)
+		mostMissing = max(mostMissing, n)
 	}
-	if obs.Seen == "" || obs.Diverged != nil || most == 0 {
+	if obs.Seen == "" || obs.Diverged != nil || mostMissing == 0 {
 		return nil
 	}
-	if most == 1 {
+	if mostMissing == 1 {
 		after, err := e.repo.Changes(ctx, obs.Seen, d.Commit)
 		switch {
 		case errors.Is(err, ErrDiverged):

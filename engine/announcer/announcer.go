@@ -130,21 +130,21 @@ func (a *Announcer) Kill(ctx context.Context, o repository.Override) error {
 // Run runs until ctx ends. It acts on pushes, kills, reports, writes of other processes, new release plans, and at
 // instants that plans name. watch signals pushes; it may be nil, or be closed.
 func (a *Announcer) Run(ctx context.Context, watch <-chan struct{}) error {
-	var beside sync.WaitGroup
-	defer beside.Wait()
+	var background sync.WaitGroup
+	defer background.Wait()
 	t := newTimers()
 	defer t.stop()
-	done := make(chan jobResult, 1)
-	busy, fetch, changed := false, true, a.opts.Engine.Changed()
+	results := make(chan jobResult, 1)
+	jobRunning, fetch, changed := false, true, a.opts.Engine.Changed()
 	a.loadStored(ctx)
 	for {
-		if !busy && a.loaded {
+		if !jobRunning && a.loaded {
 			if do := a.nextJob(fetch); do != nil {
-				busy, fetch = true, false
-				beside.Go(func() { done <- do(ctx) })
+				jobRunning, fetch = true, false
+				background.Go(func() { results <- do(ctx) })
 			}
 		}
-		look := false // only reports or the release plan changed
+		deferrable := false // only reports or the release plan changed
 		select {
 		case <-ctx.Done():
 			return nil
@@ -165,20 +165,20 @@ func (a *Announcer) Run(ctx context.Context, watch <-chan struct{}) error {
 			a.loadStored(ctx)
 		case <-a.opts.Engine.FlagsWritten():
 			a.loadStored(ctx)
-		case r := <-done:
-			busy = false
+		case r := <-results:
+			jobRunning = false
 			again, wait := a.handleResult(ctx, r)
 			fetch = fetch || again
 			t.poll.Reset(wait)
 		case <-a.opts.Engine.FlagsReported():
-			look = true
+			deferrable = true
 		case <-changed:
-			changed, look = a.opts.Engine.Changed(), true
+			changed, deferrable = a.opts.Engine.Changed(), true
 		case <-t.deferred.C:
 			t.isDeferred = false
 		case <-t.wake.C:
 		}
-		if look && t.deferPlan() {
+		if deferrable && t.deferPlan() {
 			continue
 		}
 		began := time.Now()

@@ -37,13 +37,13 @@ type encodedBundle struct {
 // got last: a cell whose bundle is unknown keeps the one in before.
 func (p *bundleCache) flagsForCells(made announce.Plan, height int64, now time.Time,
 	before map[string]*cells.Flags) (map[string]*cells.Flags, map[releases.Digest][]byte) {
-	told := make(map[string]*cells.Flags, len(made.Told))
+	byCell := make(map[string]*cells.Flags, len(made.Told))
 	shared := map[*announce.Told]*cells.Flags{}
 	found := map[*flags.Bundle]*encodedBundle{}
 	for name, t := range made.Told {
 		if t.Bundle == nil {
 			if last := before[name]; last != nil {
-				told[name] = &cells.Flags{Height: height, Bundle: last.Bundle, Orders: sealOrders(t.Orders)}
+				byCell[name] = &cells.Flags{Height: height, Bundle: last.Bundle, Orders: sealOrders(t.Orders)}
 			}
 			continue
 		}
@@ -58,7 +58,7 @@ func (p *bundleCache) flagsForCells(made announce.Plan, height int64, now time.T
 				Metadata: []any{}}, Orders: sealOrders(t.Orders)}
 			shared[t] = f
 		}
-		told[name] = f
+		byCell[name] = f
 	}
 	for _, b := range found {
 		b.lastUsed = now
@@ -70,7 +70,7 @@ func (p *bundleCache) flagsForCells(made announce.Plan, height int64, now time.T
 	for _, b := range p.bundles {
 		bundles[b.digest] = b.bytes
 	}
-	return told, bundles
+	return byCell, bundles
 }
 
 // encode returns the encoded bundle, from the cache if possible.
@@ -109,7 +109,7 @@ func flagsWithoutRepository(d *plan.Desired, states map[string]*plan.CellState,
 	if len(kills) == 0 {
 		return nil
 	}
-	told := map[string]*cells.Flags{}
+	byCell := map[string]*cells.Flags{}
 	for name, c := range d.Cells {
 		s := states[name]
 		if s == nil || s.Flags == nil || s.Flags.Bundle == "" {
@@ -121,8 +121,8 @@ func flagsWithoutRepository(d *plan.Desired, states map[string]*plan.CellState,
 				orders.Killed = append(orders.Killed, flags.KilledFlag{Flag: k.Flag, Reason: k.Reason})
 			}
 		}
-		told[name] = &cells.Flags{Height: s.Flags.Height,
+		byCell[name] = &cells.Flags{Height: s.Flags.Height,
 			Bundle: cells.FlagBundle{Digest: s.Flags.Bundle, Metadata: []any{}}, Orders: sealOrders(orders)}
 	}
-	return told
+	return byCell
 }

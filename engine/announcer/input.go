@@ -46,8 +46,9 @@ func sameReport(a, b *announce.Report) bool {
 	return a == b || a != nil && b != nil && maps.Equal(a.States, b.States)
 }
 
-// observeFleet returns the fleet in the plan's view, with each cell's newest state. told is what cells got last.
-func (a *Announcer) observeFleet(v *view.View, states map[string]*plan.CellState, told map[string]*cells.Flags) *fleet {
+// observeFleet returns the fleet in the plan's view, with each cell's newest state. published is what cells got last.
+func (a *Announcer) observeFleet(v *view.View, states map[string]*plan.CellState,
+	published map[string]*cells.Flags) *fleet {
 	f := &fleet{desired: v.Desired, cells: make([]announce.Cell, 0, len(v.Desired.Cells))}
 	if a.contents == nil || a.contents.desired != v.Desired {
 		a.contents = newReleaseContents(v.Desired)
@@ -64,11 +65,11 @@ func (a *Announcer) observeFleet(v *view.View, states map[string]*plan.CellState
 	}
 	next := a.contents.blockedReasons(v)
 	for _, name := range a.contents.names {
-		c := a.cellInput(v, v.Desired.Cells[name], states[name], told[name])
+		c := a.cellInput(v, v.Desired.Cells[name], states[name], published[name])
 		if c.Waits.Text == "" {
 			c.Waits = next[c.Channel]
 		}
-		if t := told[name]; t != nil {
+		if t := published[name]; t != nil {
 			c.Bundle = bundles[t.Bundle.Digest]
 		}
 		f.cells = append(f.cells, c)
@@ -77,7 +78,7 @@ func (a *Announcer) observeFleet(v *view.View, states map[string]*plan.CellState
 	return f
 }
 
-func (a *Announcer) cellInput(v *view.View, c *plan.Cell, s *plan.CellState, told *cells.Flags) announce.Cell {
+func (a *Announcer) cellInput(v *view.View, c *plan.Cell, s *plan.CellState, published *cells.Flags) announce.Cell {
 	out := announce.Cell{Name: c.Name, Channel: c.Channel, Labels: c.Labels, Silent: v.Silent(s)}
 	if held := v.Held(c.Name); held != nil {
 		out.Waits = a.contents.describeWait(held)
@@ -96,7 +97,7 @@ func (a *Announcer) cellInput(v *view.View, c *plan.Cell, s *plan.CellState, tol
 	}
 	if r := s.Flags; r != nil {
 		out.Report = &announce.Report{States: r.States}
-		out.Current = told != nil && r.Bundle == told.Bundle.Digest && r.Orders == told.Orders.Digest
+		out.Current = published != nil && r.Bundle == published.Bundle.Digest && r.Orders == published.Orders.Digest
 	}
 	return out
 }
@@ -156,25 +157,25 @@ func (c *releaseContents) commonFeatures(s *plan.CellState) []string {
 
 // blockedReasons returns, by channel, what keeps a release from becoming its head.
 func (c *releaseContents) blockedReasons(v *view.View) map[string]announce.Wait {
-	words := map[string]announce.Wait{}
+	reasons := map[string]announce.Wait{}
 	for i := range v.Plan.Blocked {
 		b := &v.Plan.Blocked[i]
 		channel := v.Desired.Channels[b.Channel]
-		if b.Cell != "" || b.Release == "" || words[b.Channel].Text != "" || channel == nil ||
+		if b.Cell != "" || b.Release == "" || reasons[b.Channel].Text != "" || channel == nil ||
 			channel.Effective != nil && channel.Effective.Release == b.Release {
 			continue
 		}
-		words[b.Channel] = c.describeWait(b)
+		reasons[b.Channel] = c.describeWait(b)
 	}
-	return words
+	return reasons
 }
 
 // describeWait returns a verdict in words: "soak until …", or words to follow a cell's name: "is paused by its owner".
 func (c *releaseContents) describeWait(v *channels.Verdict) announce.Wait {
 	key := waitKey{v.Gate, v.Reason, v.Code, v.Until}
-	words, known := c.waits[key]
+	wait, known := c.waits[key]
 	if known {
-		return words
+		return wait
 	}
 	why, until := v.Code.AfterName(v.Reason), ""
 	if !v.Until.IsZero() {
@@ -182,19 +183,19 @@ func (c *releaseContents) describeWait(v *channels.Verdict) announce.Wait {
 	}
 	switch {
 	case v.Code == reason.OwnerPaused, v.Code == reason.OwnerPinned:
-		words = announce.Wait{Text: "is " + why, Owner: true}
+		wait = announce.Wait{Text: "is " + why, Owner: true}
 	case v.Gate == "soak" && until != "":
-		words.Text = "soak " + until
+		wait.Text = "soak " + until
 	case until != "":
-		words.Text = v.Gate + ": " + why + ", " + until
+		wait.Text = v.Gate + ": " + why + ", " + until
 	default:
-		words.Text = v.Gate + ": " + why
+		wait.Text = v.Gate + ": " + why
 	}
 	if len(c.waits) > maxWaits {
 		clear(c.waits)
 	}
-	c.waits[key] = words
-	return words
+	c.waits[key] = wait
+	return wait
 }
 
 // maxWaits limits the cached reasons.

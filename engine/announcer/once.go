@@ -44,7 +44,7 @@ var errNoView = errors.New("nothing is known of the release repository: let the 
 
 // Tick runs one pass of Run's loop after a tick of the engine: it fetches the branch, decides, and commits until
 // nothing is left. did is what was committed. It must not run beside Run.
-func (a *Announcer) Tick(ctx context.Context) (p announce.Plan, did []announce.Write, err error) {
+func (a *Announcer) Tick(ctx context.Context) (p announce.Plan, committed []announce.Write, err error) {
 	if a.opts.Engine.View() == nil {
 		return announce.Plan{}, nil, errNoView
 	}
@@ -53,7 +53,7 @@ func (a *Announcer) Tick(ctx context.Context) (p announce.Plan, did []announce.W
 	for range maxMoves {
 		a.loadStored(ctx)
 		if !a.loaded {
-			return a.plan, did, plan.ErrBusy
+			return a.plan, committed, plan.ErrBusy
 		}
 		do := a.nextJob(fetch)
 		if do == nil {
@@ -64,12 +64,12 @@ func (a *Announcer) Tick(ctx context.Context) (p announce.Plan, did []announce.W
 			failed = r.err
 		}
 		if r.err == nil {
-			did = append(did, r.writes...)
+			committed = append(committed, r.writes...)
 		}
 		if fetch, _ = a.handleResult(ctx, r); r.err != nil && !fetch {
 			break
 		}
 		fetch = a.decide(ctx) || fetch
 	}
-	return a.plan, did, failed
+	return a.plan, committed, failed
 }

@@ -143,13 +143,14 @@ func (r *reader) resolveInForce(ctx context.Context, out *snapshot) error {
 
 // recordsAndHeads returns the tip's records and heads. If a file is broken at the tip, its content in the newest valid
 // commit counts: a slip takes nothing back.
-func recordsAndHeads(tip, good *repository.Tree) (map[string]map[string]repository.Record, map[string]repository.Head) {
+func recordsAndHeads(tip, valid *repository.Tree) (map[string]map[string]repository.Record,
+	map[string]repository.Head) {
 	broken := map[string]bool{}
 	for _, f := range tip.Faults {
 		broken[f.File] = broken[f.File] || !f.Warning
 	}
 	records, heads := maps.Clone(tip.Records), maps.Clone(tip.Heads)
-	for id, was := range good.Records {
+	for id, was := range valid.Records {
 		of := maps.Clone(records[id])
 		for channel, record := range was {
 			if _, read := of[channel]; !read && broken[path.Join(repository.RecordsDir, id, channel+".yaml")] {
@@ -163,7 +164,7 @@ func recordsAndHeads(tip, good *repository.Tree) (map[string]map[string]reposito
 			records[id] = of
 		}
 	}
-	for channel, head := range good.Heads {
+	for channel, head := range valid.Heads {
 		if _, read := heads[channel]; !read && broken[path.Join(repository.HeadsDir, channel+".yaml")] {
 			heads[channel] = head
 		}

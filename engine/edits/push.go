@@ -60,9 +60,9 @@ func (p Pusher[S]) pushOnce(ctx context.Context, d Decision[S]) (Done, error) {
 	if err != nil {
 		return Done{}, err
 	}
-	done := Done{Did: e.Did, Next: e.Next, Warnings: e.Warnings}
+	result := Done{Did: e.Did, Next: e.Next, Warnings: e.Warnings}
 	if len(e.Files) == 0 {
-		return done, nil
+		return result, nil
 	}
 	commits, err := p.Repo.Push(ctx, s.Base(), []releases.Draft{{Message: e.Message, When: now.Truncate(time.Second),
 		Files: e.Files}})
@@ -72,13 +72,13 @@ func (p Pusher[S]) pushOnce(ctx context.Context, d Decision[S]) (Done, error) {
 	case err != nil:
 		return Done{}, Refused(err, p.Address)
 	}
-	done.Commit = commits[0]
+	result.Commit = commits[0]
 	if c, ok := d.(confirmer[S]); ok {
 		if after, err := p.Read(ctx); err == nil { // an error here hides no failure: the commit landed
-			return done, c.Confirm(after, p.By)
+			return result, c.Confirm(after, p.By)
 		}
 	}
-	return done, nil
+	return result, nil
 }
 
 // Refused adds the next step to the error of a push to the repository at address.

@@ -94,12 +94,12 @@ func (p Prune) Message() (subject, body string) { return "prune releases", "" }
 
 // Edit removes what Gone returns.
 func (p Prune) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
-	gone := p.Gone(s.Desired)
-	if len(gone) == 0 {
+	obsolete := p.Gone(s.Desired)
+	if len(obsolete) == 0 {
 		return Edit{Did: "nothing to prune"}, nil
 	}
 	out := map[string][]byte{}
-	for _, version := range gone {
+	for _, version := range obsolete {
 		files, err := ReleaseFiles(s.Files, version)
 		if err != nil {
 			return Edit{}, fmt.Errorf("read release %s: %w", version, err)
@@ -116,14 +116,14 @@ func (p Prune) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 		}
 		out[path.Join(releases.Dir, version, "tombstone.yaml")] = data
 	}
-	return Edit{Files: out, Did: "prune " + strings.Join(gone, ", ")}, nil
+	return Edit{Files: out, Did: "prune " + strings.Join(obsolete, ", ")}, nil
 }
 
 // rollbackReach is how many of a channel's past heads stay as targets of a rollback.
 const rollbackReach = 10
 
 // Gone returns the releases that nothing needs any more, oldest first.
-func (p Prune) Gone(d *plan.Desired) (gone []string) {
+func (p Prune) Gone(d *plan.Desired) (obsolete []string) {
 	needed := map[string]bool{}
 	var oldest *releases.Version
 	for _, name := range d.Order {
@@ -152,10 +152,10 @@ func (p Prune) Gone(d *plan.Desired) (gone []string) {
 	}
 	for _, r := range d.Versions[:max(0, len(d.Versions)-p.Keep)] {
 		if !needed[r.Version.String()] && r.Version.Less(*oldest) && r.Loaded {
-			gone = append(gone, r.Version.String())
+			obsolete = append(obsolete, r.Version.String())
 		}
 	}
-	return gone
+	return obsolete
 }
 
 // Quarantine keeps a release out of channels.

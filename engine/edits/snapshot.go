@@ -120,7 +120,7 @@ func (s *Flags) Check(files map[string][]byte) (warnings []releases.Fault, err e
 }
 
 // Brought returns the faults of after that before lacks, whatever their lines.
-func Brought(before, after []releases.Fault) (more []releases.Fault) {
+func Brought(before, after []releases.Fault) (added []releases.Fault) {
 	known := map[releases.Fault]bool{}
 	for _, f := range before {
 		f.Line = 0
@@ -130,10 +130,10 @@ func Brought(before, after []releases.Fault) (more []releases.Fault) {
 		bare := f
 		bare.Line = 0
 		if !known[bare] {
-			more = append(more, f)
+			added = append(added, f)
 		}
 	}
-	return more
+	return added
 }
 
 // Definition returns a flag by key; the error has the next step.
@@ -166,17 +166,17 @@ func (s *Flags) Announcement(id string) (*repository.Announcement, error) {
 
 // Announcing returns the ids of the announcements of a feature, cancelled and archived ones last.
 func (s *Flags) Announcing(feature string) (ids []string) {
-	var over []string
+	var ended []string
 	for _, id := range sortedKeys(s.Tree.Announcements) {
 		switch a := s.Tree.Announcements[id]; {
 		case feature == "" || !slices.Contains(a.Features, feature):
 		case a.Archived || a.Cancelled != "":
-			over = append(over, id)
+			ended = append(ended, id)
 		default:
 			ids = append(ids, id)
 		}
 	}
-	return append(ids, over...)
+	return append(ids, ended...)
 }
 
 // joinOrDash joins names; without names it returns a dash.

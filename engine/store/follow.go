@@ -15,8 +15,8 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) { return s.now(), ct
 func (s *Store) NotifyPush(ctx context.Context) error { return ctx.Err() }
 
 // Follow polls the file for other processes' writes. What they wrote is not known, so updates have All set.
-func (s *Store) Follow(ctx context.Context, told func(engine.StoreUpdate)) error {
-	seen, lost := int64(0), true // everything may have changed before the start
+func (s *Store) Follow(ctx context.Context, notify func(engine.StoreUpdate)) error {
+	seen, failed := int64(0), true // everything may have changed before the start
 	tick := time.NewTicker(s.poll)
 	defer tick.Stop()
 	for {
@@ -27,11 +27,11 @@ func (s *Store) Follow(ctx context.Context, told func(engine.StoreUpdate)) error
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			lost = true
+			failed = true
 		default:
-			all := lost || version != seen
-			seen, lost = version, false
-			told(engine.StoreUpdate{All: all})
+			all := failed || version != seen
+			seen, failed = version, false
+			notify(engine.StoreUpdate{All: all})
 		}
 		select {
 		case <-ctx.Done():

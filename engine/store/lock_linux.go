@@ -34,7 +34,7 @@ func (l *leaseLock) isTermFree(term int64) bool {
 	return l.fcntl(getLock, about) == nil && about.Type == syscall.F_UNLCK
 }
 
-func (l *leaseLock) fcntl(command int, about *syscall.Flock_t) error {
+func (l *leaseLock) fcntl(command int, flock *syscall.Flock_t) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.handle == nil {
@@ -44,8 +44,8 @@ func (l *leaseLock) fcntl(command int, about *syscall.Flock_t) error {
 		}
 		l.handle = f
 	}
-	about.Whence = io.SeekStart
-	return syscall.FcntlFlock(l.handle.Fd(), command, about)
+	flock.Whence = io.SeekStart
+	return syscall.FcntlFlock(l.handle.Fd(), command, flock)
 }
 
 // close releases all locks. lockTerm may be called again.

@@ -30,7 +30,7 @@ func (s *Store) Report(ctx context.Context, batch []plan.Reported) error {
 
 // newBatchWriter returns the function by which the queue writes a batch.
 func (s *Store) newBatchWriter() func([]*rows.Report) (map[*rows.Report]error, error) {
-	fresh := map[string]int{} // number of events by cell since the last trim
+	newEvents := map[string]int{} // number of events by cell since the last trim
 	known := versionCache{byCell: map[string]int64{}}
 	cells := cellUpserter{}
 	return func(batch []*rows.Report) (map[*rows.Report]error, error) {
@@ -48,7 +48,7 @@ func (s *Store) newBatchWriter() func([]*rows.Report) (map[*rows.Report]error, e
 			if err := cells.write(tx, a.Cells); err != nil {
 				return err
 			}
-			return s.writeAdmitted(tx, a, fresh)
+			return s.writeAdmitted(tx, a, newEvents)
 		})
 		if err != nil {
 			clear(known.byCell) // it has versions that were not written

@@ -16,15 +16,15 @@ const (
 	pingTimeout  = 2 * time.Second
 )
 
-// Follow calls told with what other stores write, as the database notifies it over a connection of its own, with All
+// Follow calls notify with what other stores write, as the database notifies it over a connection of its own, with All
 // after every connect, and with the zero update at least each second while the database answers. It compares versions
 // every Options.Compare, since a notification may be lost. Follow ends with ctx or with the store.
-func (s *Store) Follow(ctx context.Context, told func(engine.StoreUpdate)) error {
+func (s *Store) Follow(ctx context.Context, notify func(engine.StoreUpdate)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.lifetime, cancel)()
 	for failed := 0; ; failed++ {
-		err := s.listenOnce(ctx, func(n engine.StoreUpdate) { failed = 0; told(n) })
+		err := s.listenOnce(ctx, func(n engine.StoreUpdate) { failed = 0; notify(n) })
 		if s.lifetime.Err() != nil {
 			return ErrClosed
 		}
@@ -36,29 +36,29 @@ func (s *Store) Follow(ctx context.Context, told func(engine.StoreUpdate)) error
 	}
 }
 
-// listenOnce calls told with what arrives over one connection, until that connection fails.
-func (s *Store) listenOnce(ctx context.Context, told func(engine.StoreUpdate)) error {
+// listenOnce calls notify with what arrives over one connection, until that connection fails.
+func (s *Store) listenOnce(ctx context.Context, notify func(engine.StoreUpdate)) error {
 	conn, err := s.connectListener(ctx)
 	if err != nil {
 		return err
 	}
 	defer closeConn(ctx, conn)
-	told(engine.StoreUpdate{All: true})
-	beat, compare := time.Now().Add(pingInterval), time.Now().Add(s.compare)
+	notify(engine.StoreUpdate{All: true})
+	nextPing, compare := time.Now().Add(pingInterval), time.Now().Add(s.compare)
 	for {
-		until, cancel := context.WithDeadline(ctx, beat)
+		until, cancel := context.WithDeadline(ctx, nextPing)
 		n, err := conn.WaitForNotification(until)
 		timedOut := until.Err() != nil && ctx.Err() == nil
 		cancel()
 		switch {
 		case err == nil:
 			if update, ok := s.decodeNotification(n.Payload); ok {
-				told(update)
+				notify(update)
 			}
 		case !timedOut || conn.IsClosed():
 			return err
 		}
-		if time.Now().Before(beat) {
+		if time.Now().Before(nextPing) {
 			continue
 		}
 		update := engine.StoreUpdate{}
@@ -72,8 +72,8 @@ func (s *Store) listenOnce(ctx context.Context, told func(engine.StoreUpdate)) e
 		} else if err := s.ping(ctx, conn); err != nil {
 			return err
 		}
-		told(update)
-		beat = time.Now().Add(pingInterval)
+		notify(update)
+		nextPing = time.Now().Add(pingInterval)
 	}
 }
 

@@ -217,15 +217,15 @@ const versionMismatch = "22012"
 // every process locks them.
 func queueCells(b *pgx.Batch, cells []rows.Cell, before map[string]int64) {
 	slices.SortFunc(cells, func(x, y rows.Cell) int { return cmp.Compare(x.Name, y.Name) })
-	var there, fresh cellColumns
+	var updated, created cellColumns
 	for _, c := range cells {
 		if v := before[c.Name]; v != 0 {
-			there.add(c, v)
+			updated.add(c, v)
 		} else {
-			fresh.add(c, 0)
+			created.add(c, 0)
 		}
 	}
-	if n := len(there.names); n > 0 {
+	if n := len(updated.names); n > 0 {
 		b.Queue(`WITH new AS (
 				SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[],
 					$7::bigint[], $8::text[])
@@ -236,10 +236,11 @@ func queueCells(b *pgx.Batch, cells []rows.Cell, before map[string]int64) {
 				FROM new WHERE cells.name = new.name AND cells.version = new.before RETURNING 1
 			)
 			SELECT 1 / (count(*) = $9::bigint)::integer FROM written`,
-			there.names, there.before, there.versions, there.channels, there.releases, there.states, there.reported,
-			there.bodies, n)
+			updated.names, updated.before, updated.versions, updated.channels, updated.releases, updated.states,
+				updated.reported,
+			updated.bodies, n)
 	}
-	if n := len(fresh.names); n > 0 {
+	if n := len(created.names); n > 0 {
 		b.Queue(`WITH written AS (
 				INSERT INTO cells (name, version, channel, release, state, last_report, body)
 				SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[],
@@ -247,7 +248,8 @@ func queueCells(b *pgx.Batch, cells []rows.Cell, before map[string]int64) {
 				ON CONFLICT (name) DO NOTHING RETURNING 1
 			)
 			SELECT 1 / (count(*) = $8::bigint)::integer FROM written`,
-			fresh.names, fresh.versions, fresh.channels, fresh.releases, fresh.states, fresh.reported, fresh.bodies, n)
+			created.names, created.versions, created.channels, created.releases, created.states, created.reported,
+				created.bodies, n)
 	}
 }
 

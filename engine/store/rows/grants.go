@@ -54,8 +54,8 @@ func AdmitOffers(offers []plan.Offer, newest map[string]Position, slots Slots) (
 	at := make(map[string]int, len(offers)) // the index of a cell's row in m.Grants
 	for _, o := range offers {
 		a := o.Assignment
-		place := Position{a.Epoch, a.Sequence}
-		if old, known := newest[o.Cell]; known && place.before(old) {
+		position := Position{a.Epoch, a.Sequence}
+		if old, known := newest[o.Cell]; known && position.before(old) {
 			continue
 		}
 		if o.Cap > 0 && !slots[a.Channel][o.Cell] {
@@ -69,10 +69,10 @@ func AdmitOffers(offers []plan.Offer, newest map[string]Position, slots Slots) (
 		if err != nil {
 			return GrantBatch{}, err
 		}
-		newest[o.Cell] = place
+		newest[o.Cell] = position
 		m.Granted = append(m.Granted, o.Granted)
 		m.Served = append(m.Served, Sequence{a.Channel, a.Sequence})
-		row := Grant{o.Cell, place, body, o.At}
+		row := Grant{o.Cell, position, body, o.At}
 		if i, twice := at[o.Cell]; twice {
 			m.Grants[i] = row
 			continue

@@ -98,9 +98,9 @@ func (q *Queue) run() {
 }
 
 // collectBatch collects waiting reports, up to maxBatch, and waits up to batchDelay while there are fewer than enough.
-func (q *Queue) collectBatch(first *Report, enough int) []*Report {
+func (q *Queue) collectBatch(first *Report, wanted int) []*Report {
 	batch := []*Report{first}
-	var late <-chan time.Time
+	var timeout <-chan time.Time
 	for len(batch) < maxBatch {
 		select {
 		case r, ok := <-q.queue:
@@ -111,13 +111,13 @@ func (q *Queue) collectBatch(first *Report, enough int) []*Report {
 			continue
 		default:
 		}
-		if len(batch) >= enough {
+		if len(batch) >= wanted {
 			return batch
 		}
-		if late == nil {
+		if timeout == nil {
 			t := time.NewTimer(batchDelay)
 			defer t.Stop()
-			late = t.C
+			timeout = t.C
 		}
 		select {
 		case r, ok := <-q.queue:
@@ -125,7 +125,7 @@ func (q *Queue) collectBatch(first *Report, enough int) []*Report {
 				return batch
 			}
 			batch = append(batch, r)
-		case <-late:
+		case <-timeout:
 			return batch
 		}
 	}
