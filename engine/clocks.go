@@ -125,7 +125,6 @@ func (k *clocks) timeAt(t time.Time) time.Time {
 	return k.measured.timeAt(t)
 }
 
-// now returns the store's time.
 func (k *clocks) now() time.Time { return k.timeAt(time.Now()) }
 
 // compareClocks returns how far the clocks are apart at t, an instant of this process that is now by the store's clock.
@@ -137,7 +136,6 @@ func (k *clocks) compareClocks(t, now time.Time, o *plan.Observed) plan.Clock {
 	return c
 }
 
-// wallStep returns how far the wall clock was stepped, as of t.
 func (k *clocks) wallStep(t time.Time) time.Duration {
 	k.mu.Lock()
 	defer k.mu.Unlock()

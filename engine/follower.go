@@ -154,7 +154,6 @@ func (f *follower) unreadCells() int {
 	return len(f.pendingCells)
 }
 
-// takePending returns what there is to read, and clears it.
 func (f *follower) takePending() StoreUpdate {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -62,7 +62,6 @@ func (l *lease) renewTerm(term int64, until time.Time) (began bool) {
 	return began
 }
 
-// endTerm ends the term.
 func (l *lease) endTerm() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -93,7 +92,6 @@ func (l *lease) currentTerm() (term int64, leads, settled bool) {
 	return l.term, true, l.syncedTerm == l.term
 }
 
-// markSynced records that everything was read again in a term.
 func (l *lease) markSynced(term int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -21,7 +21,6 @@ type loaderCache struct {
 	Cells   []*cells.Found
 }
 
-// maxCacheSize limits the size of the file, in bytes.
 const maxCacheSize = 256 << 20
 
 // readCacheFile restores what an earlier process saved.

@@ -26,7 +26,6 @@ type observations struct {
 	membership membership
 }
 
-// readObservations reads everything from store.
 func readObservations(ctx context.Context, store Store, s *signals) (*observations, error) {
 	obs, err := store.Known(ctx)
 	if err == nil {
@@ -58,7 +57,6 @@ func (o *observations) snapshot() *plan.Observed {
 	return &s
 }
 
-// states returns the last state of every cell.
 func (o *observations) states() map[string]*plan.CellState {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -230,7 +228,6 @@ func (o *observations) reloadCell(ctx context.Context, name string) error {
 	return nil
 }
 
-// reloadAll reads everything from the store.
 func (o *observations) reloadAll(ctx context.Context) error {
 	if err := o.reloadKnown(ctx); err != nil {
 		return err

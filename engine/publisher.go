@@ -47,7 +47,6 @@ func (p *publisher) recordFetch(err error) {
 	p.fetchErr = err
 }
 
-// announcedFlags returns the flags that were announced last.
 func (p *publisher) announcedFlags() *view.Flags {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -20,7 +20,6 @@ const (
 	awaitCellTimeout = 3 * time.Second // how long a registration waits for a cell whose commit was not fetched yet
 )
 
-// errNoChange means that there is nothing to change.
 var errNoChange = errors.New("nothing changes")
 
 // registrar changes cells' identities: a change is valid at once on this replica, within 2 s on all, and is committed

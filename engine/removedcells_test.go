@@ -12,7 +12,7 @@ import (
 
 // R25: a cell that was removed and added again is another cell, for which the old key and old tokens are invalid,
 // whether or not the branch was fetched in between.
-func TestAddedAgainStartsAnew(t *testing.T) {
+func TestReaddedCellStartsAnew(t *testing.T) {
 	for name, watched := range map[string]bool{"in two looks": true, "while nobody looked": false} {
 		t.Run(name, func(t *testing.T) {
 			runReplicas(t, TwoChannels(t), func(r *replicas) {
@@ -57,7 +57,7 @@ func TestAddedAgainStartsAnew(t *testing.T) {
 }
 
 // R25: the same holds for a token of a cell that never registered.
-func TestTokenOfOneThatNeverCame(t *testing.T) {
+func TestTokenOfACellThatNeverRegistered(t *testing.T) {
 	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		r.addToken("left", "s1")
 		r.push("eve", "remove", map[string]string{"cells/s1/cell.yaml": ""})
@@ -72,7 +72,7 @@ func TestTokenOfOneThatNeverCame(t *testing.T) {
 }
 
 // A registration that git does not have yet, and an identity that a push only changes, stay valid.
-func TestNobodyDepartsByMistake(t *testing.T) {
+func TestPresentCellsKeepTheirIdentity(t *testing.T) {
 	w := TwoChannels(t)
 	runReplicas(t, w, func(r *replicas) {
 		r.push("eve", "add", CellFiles("staging", "s9"))

@@ -195,7 +195,7 @@ func TestDeposedLeaderDoesNothing(t *testing.T) {
 }
 
 // R9: an illness that one replica saw between two healthy reports at another ends the soak.
-func TestIllnessSeenElsewhereEndsSoak(t *testing.T) {
+func TestIllnessAtAnotherReplicaEndsSoak(t *testing.T) {
 	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		r.reportAll(r.b, 10*time.Minute)
 		if got := r.wantSameSoak("s1"); got < 8*time.Minute {
@@ -276,7 +276,7 @@ func TestSoakPausesWhileNobodyListens(t *testing.T) {
 }
 
 // Fault 14: if the store's clock differs, reports are in the store's time; beyond a minute, time decides nothing.
-func TestStoresClock(t *testing.T) {
+func TestStoreClockDiffers(t *testing.T) {
 	for name, c := range map[string]struct {
 		off     time.Duration
 		blocked bool
@@ -341,7 +341,7 @@ func TestHookAtAFollower(t *testing.T) {
 }
 
 // R29: a replica without contact to the store for 5 s can't know which cells were shut out.
-func TestReplicaKnowsThatItIsDeaf(t *testing.T) {
+func TestReplicaNoticesLostContact(t *testing.T) {
 	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		time.Sleep(time.Minute)
 		if err := errors.Join(r.a.Fresh(), r.b.Fresh()); err != nil {

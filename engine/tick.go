@@ -19,7 +19,6 @@ const maxPlans = 200
 // maxMoves is how often one tick decides again because the branch moved meanwhile.
 const maxMoves = 10
 
-// outcome is the result of one plan.
 type outcome int
 
 const (
@@ -269,7 +268,6 @@ func (e *Engine) carryOut(ctx context.Context, p plan.Plan) (tip string, out out
 	return tip, out, err
 }
 
-// makePlan makes a plan of what is known now.
 func (e *Engine) makePlan() (plan.Plan, *plan.Observed, time.Duration) {
 	began := time.Now()
 	now := e.clocks.timeAt(began)

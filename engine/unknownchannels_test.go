@@ -12,7 +12,7 @@ import (
 )
 
 // R2: a cell that names any number of channels that don't exist fills neither memory nor the store.
-func TestChannelsThatThereAreNot(t *testing.T) {
+func TestUnknownChannelsFillNothing(t *testing.T) {
 	runReplicas(t, TwoChannels(t), func(r *replicas) {
 		claim := func(channel string) {
 			a := &cells.Assignment{Channel: channel, Sequence: 1 << 40, Release: "9.9.9",

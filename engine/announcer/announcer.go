@@ -187,7 +187,6 @@ func (a *Announcer) Run(ctx context.Context, watch <-chan struct{}) error {
 	}
 }
 
-// timers wake the loop.
 type timers struct {
 	poll, wake, deferred *time.Timer
 	isDeferred           bool // deferred runs

@@ -113,7 +113,6 @@ func (a *Announcer) isBehind() bool {
 		!a.snapshot.contains(a.mark.Commit)
 }
 
-// publishedFlags returns what cells got last.
 func (a *Announcer) publishedFlags() map[string]*cells.Flags {
 	if a.published == nil {
 		return nil
@@ -133,7 +132,6 @@ func (a *Announcer) makePlan(is planInputs, now time.Time) announce.Plan {
 	return announce.Make(in)
 }
 
-// publish publishes the plan to cells and people.
 func (a *Announcer) publish(is planInputs, states map[string]*plan.CellState, now time.Time) {
 	f := &view.Flags{Diverged: a.diverged, Plan: a.plan, Fault: a.repoFault, Kills: killOverrides(a.pendingKills())}
 	kills := slices.Clone(f.Kills)
@@ -162,7 +160,6 @@ func (a *Announcer) publish(is planInputs, states map[string]*plan.CellState, no
 	a.opts.Engine.Announce(f)
 }
 
-// whyNotInForce returns why the tip's definitions are not in force.
 func whyNotInForce(r *snapshot) string {
 	why := "the tip can't be read"
 	for _, f := range r.tipTree.Faults {

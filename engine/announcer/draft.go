@@ -50,7 +50,6 @@ func (a *Announcer) draftCommit(now time.Time) (releases.Draft, error) {
 	return d, nil
 }
 
-// engineFolders returns the folders that the engine writes.
 func engineFolders() []string {
 	return []string{repository.RecordsDir, repository.HeadsDir, repository.OverridesDir}
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// maxPosted limits how many posted events are remembered here.
 const maxPosted = 10_000
 
 // postEvents posts the plan's events to the outbox, each once, then stores the plan's memory; after a crash in between,

@@ -91,7 +91,7 @@ func TestReportsEncodeNothing(t *testing.T) {
 }
 
 // A bundle can be requested for a while after the last plan that uses it.
-func TestBundlesLinger(t *testing.T) {
+func TestBundleRetention(t *testing.T) {
 	t.Parallel()
 	var p bundleCache
 	now := time.Now()
@@ -149,7 +149,7 @@ func TestHeights(t *testing.T) {
 
 // Pending writes keep no process busy that may not write: a follower, one that waits out a refusal, and one that waits
 // for a force-push to be acknowledged.
-func TestOwedToNobody(t *testing.T) {
+func TestPendingWritesKeepNobodyBusy(t *testing.T) {
 	t.Parallel()
 	writes := announce.Plan{Writes: []announce.Write{{Path: "records/x/a.yaml"}}}
 	for name, a := range map[string]*Announcer{
@@ -191,7 +191,7 @@ func TestOwnPaths(t *testing.T) {
 }
 
 // R38: the features of what may be running are those that all of it contains.
-func TestContained(t *testing.T) {
+func TestCommonFeatures(t *testing.T) {
 	t.Parallel()
 	release := func(version string, features ...string) *plan.Release {
 		v, err := releases.ParseVersion(version)

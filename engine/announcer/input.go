@@ -198,7 +198,6 @@ func (c *releaseContents) describeWait(v *channels.Verdict) announce.Wait {
 	return wait
 }
 
-// maxWaits limits the cached reasons.
 const maxWaits = 1000
 
 // releasesInUse returns the releases that a cell runs or that are a channel's head, newest last.

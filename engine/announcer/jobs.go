@@ -25,7 +25,6 @@ type jobResult struct {
 	err        error            // of the exchange, or of reading
 }
 
-// jobKind is what a job is for.
 type jobKind int
 
 const (
@@ -66,7 +65,6 @@ func (a *Announcer) nextJob(fetch bool) func(context.Context) jobResult {
 	}
 }
 
-// hasWrites reports whether this process has something to commit.
 func (a *Announcer) hasWrites() bool {
 	return a.leads && a.snapshot != nil && a.diverged == nil && len(a.plan.Writes) > 0
 }
@@ -194,7 +192,6 @@ func sameDivergence(a, b *plan.Divergence) bool {
 	return a == b || a != nil && b != nil && a.Seen == b.Seen && a.Tip == b.Tip
 }
 
-// pushState is the state of retries.
 type pushState struct {
 	moves         int // consecutive pushes that found the branch moved
 	failures      int // consecutive other failed pushes

@@ -167,7 +167,7 @@ func TestKillWhileTheHostIsAway(t *testing.T) {
 }
 
 // R43: even a process that never could read the repository sends kills to a cell that has flags.
-func TestKillBlind(t *testing.T) {
+func TestKillWithoutRepository(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	p := w.start("store.db")

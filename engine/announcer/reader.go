@@ -25,7 +25,6 @@ type reader struct {
 	checkedCommits int                         // how many of history's commits were checked for validity
 }
 
-// snapshot is the content of the repository at a commit.
 type snapshot struct {
 	// tip is the commit; valid is the newest valid commit, whose definitions are in force (fault 33); empty: none.
 	tip, valid string

@@ -159,7 +159,6 @@ func (c CancelAnnouncement) Edit(s *Flags, _ Person, _ time.Time) (Edit, error) 
 	return Edit{Files: files, Next: next}, err
 }
 
-// isPublished reports whether an announcement is published in any channel.
 func (s *Flags) isPublished(id string) bool {
 	for _, r := range s.Tree.Records[id] {
 		if r.Outcome == repository.Published {

@@ -120,7 +120,6 @@ func errInvalidName(name, whose string) error {
 // singleFile returns the change of one file; nil data removes the file.
 func singleFile(file string, data []byte) map[string][]byte { return map[string][]byte{file: data} }
 
-// exists reports whether the repository has a file.
 func exists(files fs.FS, name string) bool {
 	_, err := fs.Stat(files, name)
 	return err == nil

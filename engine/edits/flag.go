@@ -57,7 +57,6 @@ func (f Flag) fields() (all []field) {
 // Empty reports whether there is nothing to set.
 func (f Flag) Empty() bool { return len(f.fields()) == 0 }
 
-// describe returns what is set, in words.
 func (f Flag) describe() string {
 	var all []string
 	for _, f := range f.fields() {
@@ -223,7 +222,6 @@ func (p PromoteFlags) Edit(s *Flags, _ Person, _ time.Time) (Edit, error) {
 		Next: "its cells get them at their next poll; see sluice flag list"}, err
 }
 
-// sameFlags reports whether two commits have the same flag definitions.
 func (s *Flags) sameFlags(one, other string) bool {
 	read := func(commit string) (map[string][]byte, error) {
 		files, err := s.Open(commit)

@@ -14,7 +14,6 @@ import (
 
 func overrideFile(name string) string { return path.Join(repository.OverridesDir, name+".yaml") }
 
-// overrideFiles returns the file of an override.
 func overrideFiles(name string, o repository.Override) (map[string][]byte, error) {
 	all := edit.Fields{{Key: "apiVersion", Value: releases.APIVersion}, {Key: "kind", Value: o.Kind}}
 	add := func(key string, value any, there bool) {

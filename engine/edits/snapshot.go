@@ -72,7 +72,6 @@ func ReleaseFiles(files fs.FS, version string) (map[string][]byte, error) {
 	return readFolder(files, path.Join(releases.Dir, version))
 }
 
-// isQuarantined reports whether a channel must not take a release.
 func (s *Releases) isQuarantined(channel, version string, digest releases.Digest) bool {
 	return slices.ContainsFunc(s.Desired.Quarantine,
 		func(q channels.Quarantine) bool { return q.Stops(channel, version, digest) })

@@ -40,7 +40,6 @@ func newClient(timeout time.Duration) *http.Client {
 	}
 }
 
-// attemptResult is the result of an attempt.
 type attemptResult struct {
 	ok, gone    bool
 	messageOnly bool          // the failure concerns only this message
@@ -81,7 +80,6 @@ func (s *Sender) attempt(ctx context.Context, hook repository.Webhook, e announc
 	return judgeResponse(w, time.Now())
 }
 
-// judgeResponse returns what a response means.
 func judgeResponse(w *http.Response, now time.Time) attemptResult {
 	why := "answered " + strconv.Itoa(w.StatusCode) + " " + http.StatusText(w.StatusCode)
 	switch {
@@ -110,7 +108,6 @@ func parseRetryAfter(text string, now time.Time) time.Duration {
 	return 0
 }
 
-// stripURL removes the URL from an error.
 func stripURL(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {

@@ -8,7 +8,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// counts counts what this process sent.
 type counts struct{ sent, failed atomic.Uint64 }
 
 // Collector returns metrics of the queue, which all replicas share, and of what this process sent. Labels are webhooks'

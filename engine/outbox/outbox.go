@@ -137,7 +137,6 @@ func (s *Sender) sendDue(ctx context.Context, workers *sync.WaitGroup) error {
 	return nil
 }
 
-// inFlightHooks returns the webhooks that messages are being sent to.
 func (s *Sender) inFlightHooks() map[string]bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -337,7 +337,7 @@ func TestReceiverDownThenUp(t *testing.T) {
 }
 
 // A message that a webhook rejects delays no other message.
-func TestPoison(t *testing.T) {
+func TestBadDataFailsOnlyItsReport(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
 	r.setAnswer(func(w http.ResponseWriter, _ *http.Request, nth int) {
@@ -490,7 +490,7 @@ func TestPatience(t *testing.T) {
 }
 
 // Only the leader sends; a webhook that was removed gets no messages, and messages wait while the webhooks are unknown.
-func TestWhoIsTold(t *testing.T) {
+func TestOnlyTheLeaderSends(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
 	var leads, known atomic.Bool
@@ -518,7 +518,7 @@ func TestWhoIsTold(t *testing.T) {
 		if err != nil || time.Now().After(end) {
 			t.Fatalf("%+v (%v)", states, err)
 		}
-		if states[1].GivenUp == 1 && strings.Contains(states[1].LastError, "no such webhook") {
+		if states[1].GivenUp == 1 && strings.Contains(states[1].LastError, "no longer have this webhook") {
 			break
 		}
 	}

@@ -18,7 +18,6 @@ const (
 	recordTimeout = 5 * time.Second // for storing an outcome, even while stopping
 )
 
-// outcome is the outcome of a message.
 type outcome struct {
 	message plan.Message
 	sent    bool
@@ -120,7 +119,6 @@ func (s *Sender) storeOutcome(ctx context.Context, o outcome) error {
 	return s.opts.Store.Postpone(ctx, o.message, o.until, o.why)
 }
 
-// retryUnrecorded stores unrecorded outcomes.
 func (s *Sender) retryUnrecorded(ctx context.Context) {
 	s.mu.Lock()
 	owed := make([]outcome, 0, len(s.unrecorded))

@@ -23,7 +23,6 @@ type leaseLock struct {
 	handle *os.File   // nil: not open
 }
 
-// lockTerm locks a term's byte until close.
 func (l *leaseLock) lockTerm(term int64) error {
 	return l.fcntl(setLock, &syscall.Flock_t{Type: syscall.F_WRLCK, Start: term, Len: 1})
 }

@@ -14,7 +14,6 @@ import (
 
 var dialect = tables.Dialect{SetLanded: `json_set(body, '$.landed', $2)`}
 
-// database runs the transactions of package tables.
 type database struct{ *Store }
 
 func (d database) Read(ctx context.Context, op string, read func(tables.Reader) error) error {

@@ -26,7 +26,6 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	return now.Add(time.Since(asked) / 2), nil
 }
 
-// rowQuerier is a pool or a transaction.
 type rowQuerier interface {
 	QueryRow(ctx context.Context, query string, args ...any) pgx.Row
 }

@@ -296,7 +296,7 @@ func TestFollowOverAPartition(t *testing.T) {
 }
 
 // A commit whose answer is lost is made once: the store reads whether it was made before it retries.
-func TestAnswerLost(t *testing.T) {
+func TestCommitAnswerLost(t *testing.T) {
 	t.Parallel()
 	url := server.Start(t)
 	over, link := server.Through(t, url)
@@ -330,7 +330,7 @@ func TestAnswerLost(t *testing.T) {
 }
 
 // A record whose commit's answer is lost is written once, and its writer gets the stored version.
-func TestAnswerOfARecordLost(t *testing.T) {
+func TestRecordAnswerLost(t *testing.T) {
 	t.Parallel()
 	url := server.Start(t)
 	over, link := server.Through(t, url)
@@ -408,7 +408,7 @@ func failOn(t *testing.T, conn *pgx.Conn, table, condition, code string) (heal f
 }
 
 // Fault 9: a full disk rolls the write back with ErrFull; the store recovers when there is room.
-func TestFull(t *testing.T) {
+func TestFullDatabase(t *testing.T) {
 	t.Parallel()
 	url := server.Start(t)
 	s, conn := open(t, url), connect(t, url)

@@ -21,7 +21,6 @@ var (
 	errRetry = errors.New("another process writes the same")
 )
 
-// attempt is one attempt of a write.
 type attempt struct {
 	conn           *pgx.Conn
 	committing     bool // set before the commit: if the connection is then lost, the commit may have been made
@@ -72,7 +71,6 @@ func runAttempt(ctx context.Context, pool *pgxpool.Pool, t *attempt,
 	return err
 }
 
-// recordOutcome records the outcome of the last write.
 func (s *Store) recordOutcome(err error) error {
 	switch {
 	case err == nil:

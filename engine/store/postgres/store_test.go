@@ -18,7 +18,7 @@ import (
 )
 
 // A cell's report must not fail the reports of others, by text that PostgreSQL rejects or by an error of its row.
-func TestPoison(t *testing.T) {
+func TestBadDataFailsOnlyItsReport(t *testing.T) {
 	t.Parallel()
 	address := server.Start(t)
 	s, conn := open(t, address), connect(t, address)
@@ -59,7 +59,7 @@ func TestPoison(t *testing.T) {
 }
 
 // Follow compares versions, and so finds reports without a notification, but not this store's own.
-func TestCompare(t *testing.T) {
+func TestFollowComparesVersions(t *testing.T) {
 	t.Parallel()
 	address := server.Start(t)
 	s := openWith(t, address, postgres.Options{Compare: time.Millisecond})
@@ -81,7 +81,7 @@ func TestCompare(t *testing.T) {
 }
 
 // Many names are sent in several notifications: PostgreSQL accepts fewer than 8000 bytes.
-func TestTellsOfMany(t *testing.T) {
+func TestLongNotificationsAreSplit(t *testing.T) {
 	t.Parallel()
 	address := server.Start(t)
 	s, other := open(t, address), open(t, address)
@@ -165,7 +165,7 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 	}
 }
 
-func TestOpenSaysWhatIsWrong(t *testing.T) {
+func TestOpenNamesTheFault(t *testing.T) {
 	t.Parallel()
 	good, err := url.Parse(server.Start(t))
 	must(t, err)
@@ -197,7 +197,7 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 }
 
 // Every call on a closed store returns ErrClosed.
-func TestClosedSaysSo(t *testing.T) {
+func TestClosedStoreReturnsErrClosed(t *testing.T) {
 	t.Parallel()
 	s := open(t, server.Start(t))
 	told, followed := make(chan engine.StoreUpdate, 10), make(chan error, 1)

@@ -14,7 +14,6 @@ import (
 
 var dialect = tables.Dialect{SetLanded: `jsonb_set(body::jsonb, '{landed}', to_jsonb($2::text))::text`}
 
-// database runs the transactions of package tables.
 type database struct{ *Store }
 
 func (d database) Read(ctx context.Context, op string, read func(tables.Reader) error) error {
@@ -62,7 +61,6 @@ func (t *transaction) run(write func(tables.Tx) error) error {
 	return t.flush()
 }
 
-// flush sends the queued statements.
 func (t *transaction) flush() error {
 	if t.failed != nil || t.queued.Len() == 0 {
 		return t.failed

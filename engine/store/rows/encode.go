@@ -90,7 +90,6 @@ func (w *jsonWriter) writeTime(before string, t time.Time) {
 	w.b = append(b, '"')
 }
 
-// writeOther writes a value by encoding/json.
 func (w *jsonWriter) writeOther(before string, v any, null bool) {
 	w.writeRaw(before)
 	if null {
@@ -242,7 +241,6 @@ func (w *jsonWriter) writeBoot(b plan.Boot) {
 	w.writeRaw(`}`)
 }
 
-// writeNonZero writes a number unless it is 0.
 func (w *jsonWriter) writeNonZero(before string, n int64) {
 	if n != 0 {
 		w.writeNumber(before, n)

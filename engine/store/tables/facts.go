@@ -47,7 +47,6 @@ func queueFact(tx Tx, name string, value any) {
 		name, jsonBody{value})
 }
 
-// readFact returns what queueFact stored; the zero T: nothing.
 func readFact[T any](ctx context.Context, db Database, name string) (value T, err error) {
 	found, err := readJSON[T](ctx, db, "read "+name, `SELECT body FROM facts WHERE name = $1`, name)
 	if err != nil || len(found) == 0 {

@@ -20,7 +20,6 @@ type Ledger struct {
 	served *rows.Sequences
 }
 
-// writeKnown queues writes that change the result of Known, and notifies the followers.
 func (l Ledger) writeKnown(ctx context.Context, op string, queue func(tx Tx)) error {
 	return l.db.WriteAsLeader(ctx, op, func(tx Tx) error {
 		queue(tx)

@@ -56,7 +56,6 @@ func readKnown(r Reader) (plan.Observed, error) {
 	return o, nil
 }
 
-// readCells reads the named cells, or all, with their grants.
 func readCells(r Reader, names []string) (map[string]*plan.CellState, error) {
 	cellsOf, grantsOf := `SELECT body, version FROM cells`, `SELECT cell, assignment, granted_at FROM grants`
 	var args []any

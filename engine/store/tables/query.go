@@ -9,7 +9,6 @@ import (
 	"github.com/sluice-cd/sluice/engine/store/rows"
 )
 
-// jsonBody is a parameter that is stored as JSON.
 type jsonBody struct{ value any }
 
 func (b jsonBody) Value() (driver.Value, error) { return rows.Encode(b.value) }
@@ -36,7 +35,6 @@ func queryRows[T any](r Reader, dest func(*T) []any, query string, args ...any) 
 	return all, err
 }
 
-// queryColumn returns the only column of a query.
 func queryColumn[T any](r Reader, query string, args ...any) ([]T, error) {
 	return queryRows(r, func(v *T) []any { return []any{v} }, query, args...)
 }
@@ -63,7 +61,6 @@ func queryMap[T any](r Reader, query string, args ...any) (map[string]T, error) 
 	return all, err
 }
 
-// rowExists reports whether a query has a row.
 func rowExists(r Reader, query string, args ...any) (bool, error) {
 	found, err := queryColumn[int64](r, query, args...)
 	return len(found) > 0, err
