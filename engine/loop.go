@@ -157,7 +157,7 @@ func (e *Engine) Answer(ctx context.Context, wants []plan.Probe) error {
 func (e *Engine) runProbes(ctx context.Context, wants []plan.Probe) error {
 	answers := make([]plan.Observation, 0, len(wants))
 	for _, w := range wants {
-		answers = append(answers, e.opts.Probe.Ask(ctx, w, e.clocks.now()))
+		answers = append(answers, e.opts.Probe.Observe(ctx, w, e.clocks.now()))
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()

@@ -20,7 +20,7 @@ import (
 
 // Prober answers probes from outside. It always returns an observation: what can't be found out does not hold.
 type Prober interface {
-	Ask(ctx context.Context, p plan.Probe, now time.Time) plan.Observation
+	Observe(ctx context.Context, p plan.Probe, now time.Time) plan.Observation
 }
 
 // HTTPProber probes by HTTP. It follows no redirects, and reads at most 1 MiB of a body.
@@ -34,8 +34,8 @@ const (
 	probeRetryAfter  = 15 * time.Second // how long a failed probe counts, so that a broken server isn't hammered
 )
 
-// Ask runs p.
-func (h HTTPProber) Ask(ctx context.Context, p plan.Probe, now time.Time) plan.Observation {
+// Observe runs p.
+func (h HTTPProber) Observe(ctx context.Context, p plan.Probe, now time.Time) plan.Observation {
 	o := plan.Observation{
 		Channel: p.Channel, Gate: p.Gate, Subject: string(p.Subject), Policy: p.Policy, ObservedAt: now.UTC(),
 	}

@@ -55,7 +55,7 @@ func TestProberAnswers(t *testing.T) {
 					Timeout: 5 * time.Second}
 			}
 			now := time.Now()
-			o := HTTPProber{}.Ask(t.Context(), p, now)
+			o := HTTPProber{}.Observe(t.Context(), p, now)
 			if o.Holds != c.holds || !strings.Contains(o.Reason, c.reason) {
 				t.Errorf("answer %+v", o)
 			}
@@ -80,7 +80,7 @@ func TestProberDoesNotWaitForEver(t *testing.T) {
 	defer server.Close()
 	defer close(release)
 	p := plan.Probe{Check: &channels.Check{URL: server.URL, Timeout: 50 * time.Millisecond, ValidFor: time.Minute}}
-	if o := (HTTPProber{}).Ask(t.Context(), p, time.Now()); o.Holds ||
+	if o := (HTTPProber{}).Observe(t.Context(), p, time.Now()); o.Holds ||
 		!strings.Contains(o.Reason, "no answer within 50ms") {
 		t.Errorf("answer %+v", o)
 	}

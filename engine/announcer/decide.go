@@ -65,13 +65,13 @@ func (a *Announcer) decide(ctx context.Context) (fetch bool) {
 	fetch = fetch || a.isBehind()
 	now, doubt := a.decisionTime()
 	states := a.opts.Engine.CellStates()
-	is := planInputs{a.snapshot, a.kills, a.diverged, a.repoFault, a.observeFleet(v, states, a.publishedFlags()),
+	inputs := planInputs{a.snapshot, a.kills, a.diverged, a.repoFault, a.observeFleet(v, states, a.publishedFlags()),
 		a.leads, doubt}
-	if is.equal(a.planInputs) && (a.plan.Next.IsZero() || now.Before(a.plan.Next)) {
+	if inputs.equal(a.planInputs) && (a.plan.Next.IsZero() || now.Before(a.plan.Next)) {
 		return fetch
 	}
-	a.plan, a.planInputs = a.makePlan(is, now), is
-	a.publish(is, states, now)
+	a.plan, a.planInputs = a.makePlan(inputs, now), inputs
+	a.publish(inputs, states, now)
 	if doubt != "" && a.lastTrusted.IsZero() {
 		return fetch // events wait until their time is known
 	}
@@ -120,29 +120,29 @@ func (a *Announcer) publishedFlags() map[string]*cells.Flags {
 	return a.published.Told
 }
 
-func (a *Announcer) makePlan(is planInputs, now time.Time) announce.Plan {
+func (a *Announcer) makePlan(inputs planInputs, now time.Time) announce.Plan {
 	a.planCount++
 	in := announce.Input{
-		Now: now, Doubt: is.doubt, Kills: killOverrides(a.pendingKills()), Channels: is.fleet.channels,
-		Cells: is.fleet.cells, Releases: is.fleet.releases, Memory: a.memory,
+		Now: now, Doubt: inputs.doubt, Kills: killOverrides(a.pendingKills()), Channels: inputs.fleet.channels,
+		Cells: inputs.fleet.cells, Releases: inputs.fleet.releases, Memory: a.memory,
 	}
-	if r := is.snapshot; r != nil && r.inForce != nil {
+	if r := inputs.snapshot; r != nil && r.inForce != nil {
 		in.Tip, in.Commit, in.Trees, in.Proven, in.Authors = r.inForce, r.valid, r.trees, r.proven, r.authors
 	}
 	return announce.Make(in)
 }
 
-func (a *Announcer) publish(is planInputs, states map[string]*plan.CellState, now time.Time) {
+func (a *Announcer) publish(inputs planInputs, states map[string]*plan.CellState, now time.Time) {
 	f := &view.Flags{Diverged: a.diverged, Plan: a.plan, Fault: a.repoFault, Kills: killOverrides(a.pendingKills())}
 	kills := slices.Clone(f.Kills)
-	if r := is.snapshot; r != nil {
+	if r := inputs.snapshot; r != nil {
 		f.Commit, f.Height, f.Tip = r.tip, r.height, r.inForce
 		f.Faults = manifest.Sort(slices.Concat(r.tipTree.Faults, a.plan.Faults))
 		if r.valid != r.tip && f.Fault == "" {
 			f.Fault = whyNotInForce(r)
 		}
-		if f.Fault == "" && is.doubt != "" {
-			f.Fault = "no time comes for announcements: " + is.doubt
+		if f.Fault == "" && inputs.doubt != "" {
+			f.Fault = "announcements wait until time can be trusted: " + inputs.doubt
 		}
 		for _, o := range r.tipTree.Overrides {
 			if o.Kind == repository.Kill {
@@ -153,7 +153,7 @@ func (a *Announcer) publish(is planInputs, states map[string]*plan.CellState, no
 	if f.Tip != nil {
 		f.Told, f.Bundles = a.bundles.flagsForCells(a.plan, f.Height, now, a.publishedFlags())
 	} else {
-		f.Told = flagsWithoutRepository(is.fleet.desired, states, kills)
+		f.Told = flagsWithoutRepository(inputs.fleet.desired, states, kills)
 	}
 	f.Seen = flagsSeen(f, kills)
 	a.published = f
