@@ -198,7 +198,7 @@ func (f *follower) catchUp(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		f.log.Warn().Err(err).Msg("what another process wrote can't be read: trying again")
+		f.log.Warn().Err(err).Msg("changes by another process can't be read: trying again")
 		if backoff.Sleep(ctx, retryDelay(tries)) != nil {
 			return
 		}

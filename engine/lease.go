@@ -192,6 +192,6 @@ func (l *lease) resign(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resignTimeout)
 	defer cancel()
 	if err := l.store.ReleaseLease(ctx); err != nil {
-		l.log.Debug().Err(err).Msg("the lease was not given back: it runs out by itself")
+		l.log.Debug().Err(err).Msg("the lease could not be released: it runs out by itself")
 	}
 }

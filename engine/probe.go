@@ -49,7 +49,7 @@ func (h HTTPProber) Observe(ctx context.Context, p plan.Probe, now time.Time) pl
 		validFor = p.Metric.ValidFor
 		o.Value, err = h.probeMetric(ctx, p)
 	default:
-		err = errors.New("nothing to ask")
+		err = errors.New("the gate has nothing to probe")
 	}
 	o.Holds = err == nil
 	if err != nil {
@@ -137,7 +137,7 @@ func prometheusValue(status int, body []byte) (float64, error) {
 	}
 	text, ok := pair[1].(string)
 	if !ok {
-		return 0, errors.New("the value is not a string, as Prometheus's are")
+		return 0, errors.New("the value is not a string, as Prometheus returns")
 	}
 	value, err := strconv.ParseFloat(text, 64)
 	if err != nil {
@@ -153,7 +153,7 @@ func (h HTTPProber) fetch(
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return 0, nil, fmt.Errorf("ask: %w", err)
+		return 0, nil, fmt.Errorf("send the request: %w", err)
 	}
 	req.Header.Set("User-Agent", "sluice")
 	client := h.Client
@@ -167,7 +167,7 @@ func (h HTTPProber) fetch(
 		if errors.Is(err, context.DeadlineExceeded) {
 			return 0, nil, fmt.Errorf("no answer within %s", timeout)
 		}
-		return 0, nil, fmt.Errorf("ask: %w", err)
+		return 0, nil, fmt.Errorf("send the request: %w", err)
 	}
 	defer resp.Body.Close() //nolint:errcheck // read only
 	body, err = io.ReadAll(io.LimitReader(resp.Body, maxResponseBytes))

@@ -12,7 +12,7 @@ import (
 func (e *Engine) recordLearned(ctx context.Context, l plan.Learned) error {
 	if len(l.Accepted)+len(l.Finished)+len(l.Waves)+len(l.Rollouts) > 0 {
 		if err := e.store.RecordLearned(ctx, l); err != nil {
-			return fmt.Errorf("keep what was learned: %w", err)
+			return fmt.Errorf("record what was learned: %w", err)
 		}
 		e.observations.applyWrite(func(o *plan.Observed) { o.Remember(l) })
 	}

@@ -78,7 +78,8 @@ func TestPresentCellsKeepTheirIdentity(t *testing.T) {
 		r.push("eve", "add", CellFiles("staging", "s9"))
 		r.addToken("t9", "s9")
 		r.mustJoin(r.b, "t9", "s9", "ed25519:nine")
-		r.push("eve", "label", map[string]string{"cells/s9/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\nlabels: {region: eu}\n"})
+		r.push("eve", "label", map[string]string{"cells/s9/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\n" +
+			"channel: staging\nlabels: {region: eu}\n"})
 		r.wantCellOf("ed25519:nine", "s9")
 		if i := r.committedIdentity("s9"); i.PublicKey != "ed25519:nine" || i.Revoked {
 			r.t.Errorf("committed %+v", i)
@@ -86,7 +87,8 @@ func TestPresentCellsKeepTheirIdentity(t *testing.T) {
 		if err := r.a.Identify(r.t.Context(), "s9", "ada", func(i *cells.Identity) { i.Rotate = true }); err != nil {
 			r.t.Fatal(err)
 		}
-		r.push("eve", "label", map[string]string{"cells/s9/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: staging\n"})
+		r.push("eve", "label", map[string]string{"cells/s9/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\n" +
+			"channel: staging\n"})
 		r.wantCellOf("ed25519:nine", "s9")
 	})
 }

@@ -80,7 +80,8 @@ func TestNewAnnouncement(t *testing.T) {
 	p.waitForView("cells are told", func(v *view.View) bool { return bundle(t, v, "d1") != nil })
 	p.reports()
 	w.commit("announce", map[string]string{
-		"flags/more.yaml":         "flags: {more: {state: ENABLED, variants: {lit: true, dark: false}, defaultVariant: lit, metadata: {feature: more, off: dark}}}\n",
+		"flags/more.yaml": "flags: {more: {state: ENABLED, variants: {lit: true, dark: " +
+			"false}, defaultVariant: lit, metadata: {feature: more, off: dark}}}\n",
 		"announcements/more.yaml": strings.Replace(announcement(time.Now().Add(time.Hour)), "[classes]", "[more]", 1),
 	})
 	p.waitForView("it is told in staging", func(v *view.View) bool { return gated(bundle(t, v, "s1"), "more") })
@@ -130,7 +131,8 @@ func TestClocksDiffer(t *testing.T) {
 		t.Errorf("cells are told that it is %s", p.receiptTime)
 	}
 	w.commit("announce another", map[string]string{
-		"flags/more.yaml":         "flags: {more: {state: ENABLED, variants: {lit: true, dark: false}, defaultVariant: lit, metadata: {feature: more, off: dark}}}\n",
+		"flags/more.yaml": "flags: {more: {state: ENABLED, variants: {lit: true, dark: " +
+			"false}, defaultVariant: lit, metadata: {feature: more, off: dark}}}\n",
 		"announcements/more.yaml": strings.Replace(announcement(at.Add(time.Hour)), "[classes]", "[more]", 1),
 	})
 	w.approve("more")

@@ -199,8 +199,8 @@ func (a *Announcer) nextWait() time.Duration {
 		}
 		wait = min(wait, left)
 	}
-	if left := time.Until(a.pushes.notBefore); left > 0 &&
-		a.hasWrites() { // writes that are due now start after git's current job
+	// Writes that are due now start after git's current job.
+	if left := time.Until(a.pushes.notBefore); left > 0 && a.hasWrites() {
 		wait = min(wait, left)
 	}
 	return max(wait, time.Millisecond)

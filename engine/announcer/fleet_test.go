@@ -23,9 +23,11 @@ func newCrowd(tb testing.TB, flagCount, cellCount int) (*Announcer, planInputs) 
 	tb.Helper()
 	definitions := "flags:\n"
 	for i := range flagCount {
-		definitions += fmt.Sprintf("  f%05d: {state: ENABLED, variants: {lit: true, dark: false}, defaultVariant: lit}\n", i)
+		definitions += fmt.Sprintf("  f%05d: {state: ENABLED, variants: {lit: true, dark: false}, defaultVariant: "+
+			"lit}\n", i)
 	}
-	definitions += "  classes: {state: ENABLED, variants: {lit: true, dark: false}, defaultVariant: lit, metadata: {feature: classes, off: dark}}\n"
+	definitions += "  classes: {state: ENABLED, variants: {lit: true, dark: false}, defaultVariant: lit, metadata: " +
+		"{feature: classes, off: dark}}\n"
 	dir := tb.TempDir()
 	n := gitrepo.New{Bare: true, Message: "begin", When: time.Now(),
 		Author: releases.Person{Name: "Ada", Email: "ada@example.com"}, Files: map[string][]byte{

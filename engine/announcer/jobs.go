@@ -90,8 +90,8 @@ func (a *Announcer) pushDraft(ctx context.Context, r jobResult, tip string, draf
 		r.err = fmt.Errorf("commit to the flags repository: %w", err)
 		return r
 	}
-	a.opts.Log.Info().Strs("commits", commits).Str("base", tip).Str("subject",
-		firstLine(draft.Message)).Msg("committed to the flags repository")
+	a.opts.Log.Info().Strs("commits", commits).Str("base", tip).
+		Str("subject", firstLine(draft.Message)).Msg("committed to the flags repository")
 	return a.readAt(ctx, r, commits[len(commits)-1])
 }
 
@@ -109,7 +109,7 @@ func (a *Announcer) handleResult(ctx context.Context, r jobResult) (fetchNow boo
 	case r.kind == jobResume:
 		a.diverged = r.mark.Diverged // until the next fetch
 		if a.snapshot = r.snapshot; r.err != nil {
-			a.opts.Log.Warn().Err(r.err).Msg("what was in force before can't be read from the mirror")
+			a.opts.Log.Warn().Err(r.err).Msg("the state in force before the start can't be read from the mirror")
 		}
 		return true, wait
 	case r.err != nil:
@@ -162,9 +162,8 @@ func (a *Announcer) recordDivergence(r jobResult) {
 	}
 	a.diverged = &plan.Divergence{Seen: r.mark.Commit, Tip: r.snapshot.tip,
 		At: a.opts.Engine.Now().UTC().Truncate(time.Millisecond)}
-	a.opts.Log.Error().Str("seen", r.mark.Commit).Str("tip",
-		r.snapshot.tip).Msg("the flags repository was force-pushed: " +
-		"cells keep what they have until that is acknowledged")
+	a.opts.Log.Error().Str("seen", r.mark.Commit).Str("tip", r.snapshot.tip).
+		Msg("the flags repository was force-pushed: cells keep what they have until that is acknowledged")
 }
 
 // storeMark records which commit is acted upon, or that the branch diverged. A mark that can't be stored counts here
@@ -211,8 +210,8 @@ func (a *Announcer) recordPushed(writes []announce.Write) {
 	a.pushes = pushState{lastWrites: writes}
 	if same {
 		a.pushes.notBefore = time.Now().Add(time.Minute)
-		a.opts.Log.Error().Str("path", writes[0].Path).Msg("what was committed is not recognised: " +
-			"it is not committed again for a minute")
+		a.opts.Log.Error().Str("path", writes[0].Path).
+			Msg("what was committed is not recognised: it is not committed again for a minute")
 	}
 }
 

@@ -39,8 +39,8 @@ func (a *Announcer) recordLandedKills(ctx context.Context) {
 		a.kills = slices.Clone(a.kills) // planInputs shares the old slice
 		a.kills[i].Landed = commit
 		if err := a.opts.Store.MarkKillLanded(ctx, k.ID, commit); err != nil {
-			a.opts.Log.Warn().Err(err).Str("flag", k.Override.Flag).Str("commit",
-				commit).Msg("could not store that a kill was committed: it will be found again")
+			a.opts.Log.Warn().Err(err).Str("flag", k.Override.Flag).Str("commit", commit).
+				Msg("could not store that a kill was committed: it will be found again")
 		}
 	}
 }

@@ -40,7 +40,7 @@ func Survey(v *view.View) announce.Input {
 }
 
 // errNoView means that the engine has not decided yet.
-var errNoView = errors.New("nothing is known of the release repository: let the engine look first")
+var errNoView = errors.New("the release repository has not been read yet: the engine must tick first")
 
 // Tick runs one pass of Run's loop after a tick of the engine: it fetches the branch, decides, and commits until
 // nothing is left. did is what was committed. It must not run beside Run.

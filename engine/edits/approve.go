@@ -53,8 +53,8 @@ func (a Approve) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
 		member.Email != "" && slices.Contains(r.Release.Authors, member.Email) ||
 		slices.ContainsFunc(r.Authors, func(p releases.Person) bool { return sameAddress(member.Email, p.Email) })
 	if mine {
-		return Edit{}, Fail(fmt.Errorf("%s is an author of %s, and authors don't approve their own releases", person,
-			a.Release), "ask somebody else")
+		err := fmt.Errorf("%s is an author of %s, and authors don't approve their own releases", person, a.Release)
+		return Edit{}, Fail(err, "ask somebody else")
 	}
 	if err := checkApprovalNeeded(c, person, member); err != nil {
 		return Edit{}, err
@@ -263,15 +263,15 @@ func hasRole(m *channels.Member, from []string) bool {
 
 // errMissingRole is the error for an approval by a person without any of the needed roles.
 func errMissingRole(who, person string, from []string) error {
-	return Fail(fmt.Errorf("%s needs approvals from %s, and %s has no such role", who, strings.Join(from, " or "),
-		person),
+	roles := strings.Join(from, " or ")
+	return Fail(fmt.Errorf("%s needs approvals from %s, and %s has no such role", who, roles, person),
 		"ask somebody who has it, or have people.%s.roles changed in sluice.yaml", person)
 }
 
 // errNotCounted is the error for an approval that was committed and does not count.
 func errNotCounted(person string) error {
-	return Fail(fmt.Errorf("it is committed but does not count: sluice.yaml does not list its signing key for %s",
-		person),
+	const message = "it is committed but does not count: sluice.yaml does not list its signing key for %s"
+	return Fail(fmt.Errorf(message, person),
 		"have the key added to people.%s.keys in sluice.yaml, then approve again", person)
 }
 

@@ -124,8 +124,8 @@ func (f SetFlag) Edit(s *Flags, _ Person, _ time.Time) (Edit, error) {
 	if bytes.Equal(after, before) {
 		return Edit{}, nil
 	}
-	return Edit{Files: singleFile(d.File, after), Next: s.nextAfterFlag(f.Key, cmp.Or(f.Flag.Feature, d.Feature()))},
-		nil
+	next := s.nextAfterFlag(f.Key, cmp.Or(f.Flag.Feature, d.Feature()))
+	return Edit{Files: singleFile(d.File, after), Next: next}, nil
 }
 
 func wrapEditError(file string, err error) error {
@@ -186,8 +186,8 @@ func (s *Flags) nextAfterFlag(key, feature string) string {
 		return fmt.Sprintf("it stays off until its feature is announced: sluice announce new ID --feature %s", feature)
 	}
 	return fmt.Sprintf("cells of entry channels get it at the next poll; "+
-		"where %s is approved, the approved version stays until: sluice announce approve %s", announcing[0],
-		announcing[0])
+		"where %s is approved, the approved version stays until: sluice announce approve %s",
+		announcing[0], announcing[0])
 }
 
 // PromoteFlags moves a channel to a commit's flags that have no announcement, without waiting.

@@ -127,8 +127,8 @@ func (f Freeze) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	if err != nil {
 		return Edit{}, Fail(err, "edit %s by hand", file)
 	}
-	return Edit{Files: singleFile(file, edited), Next: "until then nothing but rollbacks is promoted or granted there"},
-		nil
+	next := "until then nothing but rollbacks is promoted or granted there"
+	return Edit{Files: singleFile(file, edited), Next: next}, nil
 }
 
 // HaltID is the ID of the hold that stops a rollout until the rollout is resumed.
@@ -203,13 +203,12 @@ func (w SkipWave) Edit(s *Releases, by Person, _ time.Time) (Edit, error) {
 			len(c.Policy.Rollout.Waves)), "sluice rollout status %s", w.Channel)
 	}
 	if slices.ContainsFunc(c.Skips, func(s channels.Skip) bool {
-		return s.Sequence == e.Sequence &&
-			s.Wave >= w.Wave
+		return s.Sequence == e.Sequence && s.Wave >= w.Wave
 	}) {
 		return Edit{}, nil
 	}
 	data, err := yaml.Marshal(channels.Skip{Wave: w.Wave, Reason: w.Reason, By: by.Name})
 	file := path.Join(channels.Dir, w.Channel, "skips", strconv.FormatInt(e.Sequence, 10)+".yaml")
-	return Edit{Files: singleFile(file, data), Next: fmt.Sprintf("its cells get it once everything else allows it; "+
-		"sluice rollout status %s", w.Channel)}, err
+	next := "its cells get it once everything else allows it; sluice rollout status " + w.Channel
+	return Edit{Files: singleFile(file, data), Next: next}, err
 }

@@ -63,8 +63,9 @@ func (k KillFlag) Edit(s *Flags, by Person, _ time.Time) (Edit, error) {
 	}
 	files, err := overrideFiles("kill-"+k.Key, repository.Override{Kind: repository.Kill, Flag: k.Key, Reason: k.Reason,
 		By: by.Name, Until: k.Until})
-	return Edit{Files: files, Next: fmt.Sprintf("it is off in connected cells as soon as the control plane sees the "+
-		"commit; sluice flag unkill %s --reason WHY lifts it", k.Key)}, err
+	const next = "it is off in connected cells as soon as the control plane sees the commit; " +
+		"sluice flag unkill %s --reason WHY lifts it"
+	return Edit{Files: files, Next: fmt.Sprintf(next, k.Key)}, err
 }
 
 // UnkillFlag lifts all kills of a flag.
@@ -74,8 +75,7 @@ func (u UnkillFlag) Message() (subject, body string) { return "lift the kill of 
 
 func (u UnkillFlag) Edit(s *Flags, _ Person, _ time.Time) (Edit, error) {
 	files := s.overrideRemovals(func(o repository.Override) bool {
-		return o.Kind == repository.Kill &&
-			o.Flag == u.Key
+		return o.Kind == repository.Kill && o.Flag == u.Key
 	})
 	if len(files) == 0 {
 		return Edit{}, Fail(fmt.Errorf("no kill of %s is in the repository", u.Key),

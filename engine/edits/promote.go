@@ -34,13 +34,13 @@ func (p Promote) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 	if _, err := s.Release(p.Release); err != nil {
 		return Edit{}, err
 	}
-	if c.Request != nil && c.Request.Release == p.Release || c.Request == nil && c.Effective != nil &&
-		c.Effective.Release == p.Release {
+	if c.Request != nil && c.Request.Release == p.Release ||
+		c.Request == nil && c.Effective != nil && c.Effective.Release == p.Release {
 		return Edit{Did: subject + ": it is already the head, or requested"}, nil
 	}
 	files, err := requestHead(s.Files, p.Channel, p.Release)
-	return Edit{Files: files, Did: "ask to " + subject, Next: "the engine answers; sluice why " + p.Channel +
-		" shows what it waits for"}, err
+	next := "the engine answers; sluice why " + p.Channel + " shows what it waits for"
+	return Edit{Files: files, Did: "ask to " + subject, Next: next}, err
 }
 
 var releaseLine = regexp.MustCompile(`(?m)^release:.*$`)

@@ -48,8 +48,8 @@ func (c Cut) Edit(s *Releases, _ Person, _ time.Time) (Edit, error) {
 		case r.Tombstone != nil:
 			return Edit{}, Fail(fmt.Errorf("%s was used before, and pruned", c.version), "use another version")
 		case r.Loaded && r.Digest == c.digest:
-			return Edit{Did: fmt.Sprintf("%s: it exists already, with the same bytes (%s)", subject, c.digest.Short())},
-				nil
+			did := fmt.Sprintf("%s: it exists already, with the same bytes (%s)", subject, c.digest.Short())
+			return Edit{Did: did}, nil
 		}
 		return Edit{}, Fail(fmt.Errorf("%s exists already, with other bytes", c.version),
 			"releases never change: use another version")

@@ -52,8 +52,8 @@ func (w *World) Unhold() {
 
 func (w *World) Ask(channel, version string) {
 	w.T.Helper()
-	w.Commit("eve", "ask for "+version, map[string]string{"channels/" + channel + "/head.yaml": "release: " + version +
-		"\n"})
+	head := "channels/" + channel + "/head.yaml"
+	w.Commit("eve", "ask for "+version, map[string]string{head: "release: " + version + "\n"})
 }
 
 // Arrive makes a cell report, possibly for the first time: pending, or healthy on what it was granted.

@@ -91,7 +91,7 @@ func (s *Sender) Run(ctx context.Context) error {
 	for {
 		if s.opts.Leads() {
 			if err := s.sendDue(ctx, &workers); err != nil && ctx.Err() == nil {
-				s.opts.Log.Error().Err(err).Msg("look for messages to webhooks")
+				s.opts.Log.Error().Err(err).Msg("due messages to webhooks could not be read")
 			}
 		}
 		select {

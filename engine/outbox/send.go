@@ -51,14 +51,15 @@ func (s *Sender) sendMessages(ctx context.Context, hook repository.Webhook, mess
 			s.mu.Lock()
 			s.gone[hook.Name] = hook
 			s.mu.Unlock()
-			s.opts.Log.Warn().Str("webhook", hook.Name).Msg("the webhook is gone: " +
-				"nothing is sent until its URL changes")
+			s.opts.Log.Warn().Str("webhook", hook.Name).
+				Msg("the webhook is gone: nothing is sent until its URL changes")
 			s.giveUp(ctx, messages[i:], goneReason)
 			return
 		default:
 			s.counts.failed.Add(1)
-			s.opts.Log.Warn().Err(r.err).Str("webhook", hook.Name).Str("event", m.Event.ID).Int("attempts",
-				m.Attempts+1).Msg("a message did not arrive")
+			s.opts.Log.Warn().Err(r.err).Str("webhook", hook.Name).Str("event", m.Event.ID).Int("attempts", m.
+				Attempts+1).
+				Msg("a message did not arrive")
 			if r.messageOnly {
 				s.record(ctx, s.failedOutcome(m, r))
 				continue
@@ -105,13 +106,13 @@ func (s *Sender) record(ctx context.Context, o outcome) {
 		return
 	}
 	s.unrecorded[messageKey(o.message)] = o
-	s.opts.Log.Error().Err(err).Str("webhook", o.message.Webhook).Msg("the outcome of a message could not be stored " +
-		"yet")
+	s.opts.Log.Error().Err(err).Str("webhook", o.message.Webhook).
+		Msg("the outcome of a message could not be stored yet")
 }
 
 func (s *Sender) storeOutcome(ctx context.Context, o outcome) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx),
-		recordTimeout) // the outcome must be stored even after ctx
+	// The outcome must be stored even after ctx.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
 	if o.sent {
 		return s.opts.Store.MarkSent(ctx, o.message)

@@ -335,8 +335,10 @@ func TestRecordAnswerLost(t *testing.T) {
 	url := server.Start(t)
 	over, link := server.Through(t, url)
 	s, beside, watch := openWith(t, over, postgres.Options{}), connect(t, url), connect(t, url)
-	execSQL(t, beside, `CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END $$`)
-	execSQL(t, beside, `CREATE CONSTRAINT TRIGGER wait AFTER INSERT OR UPDATE OR DELETE ON records DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait()`)
+	execSQL(t, beside, `CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql
+		AS $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END $$`)
+	execSQL(t, beside, `CREATE CONSTRAINT TRIGGER wait AFTER INSERT OR UPDATE OR DELETE ON records
+		DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait()`)
 	lost := func(write func() error) error {
 		t.Helper()
 		execSQL(t, beside, `SELECT pg_advisory_lock(1)`) // the commit waits for this lock
@@ -402,8 +404,10 @@ func TestLocked(t *testing.T) {
 // failOn makes the database refuse matching rows, as it refuses by itself.
 func failOn(t *testing.T, conn *pgx.Conn, table, condition, code string) (heal func()) {
 	t.Helper()
-	execSQL(t, conn, fmt.Sprintf(`CREATE FUNCTION fail_%s() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'as the test says' USING ERRCODE = '%s'; END $$`, table, code))
-	execSQL(t, conn, fmt.Sprintf(`CREATE TRIGGER fail BEFORE INSERT OR UPDATE ON %s FOR EACH ROW WHEN (%s) EXECUTE FUNCTION fail_%s()`, table, condition, table))
+	execSQL(t, conn, fmt.Sprintf(`CREATE FUNCTION fail_%s() RETURNS trigger LANGUAGE plpgsql
+		AS $$ BEGIN RAISE 'as the test says' USING ERRCODE = '%s'; END $$`, table, code))
+	execSQL(t, conn, fmt.Sprintf(`CREATE TRIGGER fail BEFORE INSERT OR UPDATE ON %s
+		FOR EACH ROW WHEN (%s) EXECUTE FUNCTION fail_%s()`, table, condition, table))
 	return func() { t.Helper(); execSQL(t, conn, fmt.Sprintf(`DROP TRIGGER fail ON %s`, table)) }
 }
 

@@ -156,8 +156,8 @@ func (s *Store) sendUnchanged() {
 		}
 		if err := sendNotification(context.Background(), s.pool, s.timeout, gathered); err != nil {
 			s.versions.restoreUnchanged(gathered)
-			s.log.Debug().Err(err).Int("cells", len(gathered.Cells)).Msg("other processes could not be notified of " +
-				"reports: they find them by comparing versions")
+			s.log.Debug().Err(err).Int("cells", len(gathered.Cells)).
+				Msg("other processes could not be notified of reports: they find them by comparing versions")
 		}
 	}
 }

@@ -237,8 +237,7 @@ func queueCells(b *pgx.Batch, cells []rows.Cell, before map[string]int64) {
 			)
 			SELECT 1 / (count(*) = $9::bigint)::integer FROM written`,
 			updated.names, updated.before, updated.versions, updated.channels, updated.releases, updated.states,
-			updated.reported,
-			updated.bodies, n)
+			updated.reported, updated.bodies, n)
 	}
 	if n := len(created.names); n > 0 {
 		b.Queue(`WITH written AS (

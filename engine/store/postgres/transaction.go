@@ -17,8 +17,7 @@ var dialect = tables.Dialect{SetLanded: `jsonb_set(body::jsonb, '{landed}', to_j
 type database struct{ *Store }
 
 func (d database) Read(ctx context.Context, op string, read func(tables.Reader) error) error {
-	return d.readTx(ctx, op, func(ctx context.Context,
-		tx pgx.Tx) error {
+	return d.readTx(ctx, op, func(ctx context.Context, tx pgx.Tx) error {
 		return read(d.newTransaction(ctx, tx, false))
 	})
 }

@@ -19,7 +19,7 @@ type millisColumn struct{ to *time.Time }
 func (s millisColumn) Scan(column any) error {
 	millis, ok := column.(int64)
 	if !ok {
-		return fmt.Errorf("a time is kept as %T, not as milliseconds", column)
+		return fmt.Errorf("a time is stored as %T, not as milliseconds", column)
 	}
 	*s.to = rows.FromMillis(millis)
 	return nil
