@@ -83,7 +83,7 @@ func (s *Store) recordOutcome(err error) error {
 
 // writeTx runs do in one durable write transaction, all of it or nothing. do may run several times.
 func (s *Store) writeTx(ctx context.Context, op string,
-	do func(ctx context.Context, tx pgx.Tx, unsure bool) error) error {
+	do func(ctx context.Context, tx pgx.Tx, maybeCommitted bool) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}

@@ -23,19 +23,19 @@ func (d database) Read(ctx context.Context, op string, read func(tables.Reader) 
 }
 
 func (d database) Write(ctx context.Context, op string, write func(tables.Tx) error) error {
-	return d.writeTx(ctx, op, func(ctx context.Context, tx pgx.Tx, unsure bool) error {
-		return d.newTransaction(ctx, tx, unsure).run(write)
+	return d.writeTx(ctx, op, func(ctx context.Context, tx pgx.Tx, maybeCommitted bool) error {
+		return d.newTransaction(ctx, tx, maybeCommitted).run(write)
 	})
 }
 
 // WriteAsLeader writes if this store leads. It locks the row of the lease until the commit, so that no new term begins
 // before, and a leader's writes come one after the other: caps and cursors need no locks of their own.
 func (d database) WriteAsLeader(ctx context.Context, op string, write func(tables.Tx) error) error {
-	return d.writeTx(ctx, op, func(ctx context.Context, tx pgx.Tx, unsure bool) error {
+	return d.writeTx(ctx, op, func(ctx context.Context, tx pgx.Tx, maybeCommitted bool) error {
 		if err := d.fence(ctx, tx); err != nil {
 			return err
 		}
-		return d.newTransaction(ctx, tx, unsure).run(write)
+		return d.newTransaction(ctx, tx, maybeCommitted).run(write)
 	})
 }
 
@@ -49,8 +49,8 @@ type transaction struct {
 	failed         error // the first error of queueing
 }
 
-func (s *Store) newTransaction(ctx context.Context, tx pgx.Tx, unsure bool) *transaction {
-	return &transaction{ctx: ctx, tx: tx, store: s, maybeCommitted: unsure, queued: &pgx.Batch{}}
+func (s *Store) newTransaction(ctx context.Context, tx pgx.Tx, maybeCommitted bool) *transaction {
+	return &transaction{ctx: ctx, tx: tx, store: s, maybeCommitted: maybeCommitted, queued: &pgx.Batch{}}
 }
 
 func (t *transaction) run(write func(tables.Tx) error) error {
