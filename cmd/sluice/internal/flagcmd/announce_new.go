@@ -75,8 +75,7 @@ func announcementFromOptions(a *cli.App, cmd *cobra.Command, id string,
 	switch {
 	case !edits.ValidName(id):
 		return d, cli.UsageError(cmd,
-			"ID %q does not do as a file's name everywhere: use up to 100 letters, digits, dots, dashes and "+
-				"underscores", id)
+			"ID %q is not a portable file name: use up to 100 letters, digits, dots, dashes and underscores", id)
 	case n.title == "":
 		return d, cli.UsageError(cmd, "--title is missing")
 	case len(n.features) == 0:

@@ -13,7 +13,7 @@ import (
 	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// Encode is how values are kept: as JSON.
+// Encode encodes a value as JSON, the format in which values are stored.
 func Encode(v any) (string, error) {
 	b, err := json.Marshal(v)
 	return string(b), err
@@ -26,7 +26,7 @@ func Decode(body string, v any) error {
 	return d.Decode(v)
 }
 
-// DecodeAll decodes bodies[i] into all[i], on all processors: ten thousand cells should not hold up a start.
+// DecodeAll decodes bodies[i] into all[i], on all processors, so that ten thousand cells don't delay a start.
 func DecodeAll[T any](bodies []string, all []T) error {
 	var g errgroup.Group
 	part := max(64, (len(bodies)+runtime.GOMAXPROCS(0)-1)/runtime.GOMAXPROCS(0))
@@ -43,8 +43,8 @@ func DecodeAll[T any](bodies []string, all []T) error {
 	return g.Wait()
 }
 
-// States decodes cells' states, by name. versions[i] is of bodies[i].
-func States(bodies []string, versions []int64) (map[string]*plan.CellState, error) {
+// DecodeStates decodes cells' states, by name. versions[i] belongs to bodies[i].
+func DecodeStates(bodies []string, versions []int64) (map[string]*plan.CellState, error) {
 	states := make([]plan.CellState, len(bodies))
 	if err := DecodeAll(bodies, states); err != nil {
 		return nil, fmt.Errorf("a cell's state: %w", err)
@@ -52,15 +52,15 @@ func States(bodies []string, versions []int64) (map[string]*plan.CellState, erro
 	all := make(map[string]*plan.CellState, len(states))
 	for i := range states {
 		states[i].Version = versions[i]
-		_ = states[i].Owner.Check() // it was good when it was reported; this makes its windows quick to judge
+		_ = states[i].Owner.Check() // it was valid when reported; Check prepares its windows
 		all[states[i].Name] = &states[i]
 	}
 	return all, nil
 }
 
-// Lay lays a grant, made at granted (RFC 3339), over the states: a state may have been written by one who had not seen the newest. A cell that was
-// granted something and never reported has a state of nothing else.
-func Lay(states map[string]*plan.CellState, cell, assignment, granted string) error {
+// ApplyGrant applies a grant, made at granted (RFC 3339), to the states: the writer of a state may not have seen the
+// newest grant. A cell with a grant that never reported gets a state with nothing else.
+func ApplyGrant(states map[string]*plan.CellState, cell, assignment, granted string) error {
 	at, err := time.Parse(time.RFC3339Nano, granted)
 	if err != nil {
 		return fmt.Errorf("the grant of %s: %w", cell, err)

@@ -9,19 +9,19 @@ import (
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 )
 
-// R26: a store that was restored is older than git and than the cells: nothing is promoted or granted on what it says, until
-// all have reported again, and sequences go on above all that were used.
+// R26: a restored store is older than git and the cells: nothing is promoted or granted until all cells have reported
+// again, and sequences continue above all used ones.
 func TestStoreRestored(t *testing.T) {
-	together(t, TwoChannels(t), func(r *replicas) {
-		s := r.a.store.shared
-		r.all(r.a, 2*time.Minute)
+	runReplicas(t, TwoChannels(t), func(r *replicas) {
+		s := r.a.store.sharedDatabase
+		r.reportAll(r.a, 2*time.Minute)
 		s.mu.Lock()
 		backup, grants, decided := s.obs, maps.Clone(s.grants), maps.Clone(s.decided)
 		backup.Cells, backup.Served = maps.Clone(backup.Cells), maps.Clone(backup.Served)
 		s.mu.Unlock()
 		for _, v := range []string{"1.1.0", "1.2.0"} {
 			r.push("bob", "cut", Release(v))
-			r.all(r.a, 40*time.Minute)
+			r.reportAll(r.a, 40*time.Minute)
 		}
 		before := r.a.View().Desired.Channels["staging"].Effective
 		if before.Release != "1.2.0" {
@@ -64,12 +64,13 @@ func TestStoreRestored(t *testing.T) {
 		if got := blocked(); got != "observing" {
 			r.t.Errorf("blocked by %q", got)
 		}
-		r.all(r.a, time.Minute) // s2 too
+		r.reportAll(r.a, time.Minute) // s2 too
 		if got := blocked(); got == "observing" {
 			r.t.Error("all have reported, and it is waited for them")
 		}
-		r.all(r.a, 2*time.Hour)
-		if now := leader.View().Desired.Channels["staging"].Effective; now.Release != "1.3.0" || now.Sequence <= before.Sequence {
+		r.reportAll(r.a, 2*time.Hour)
+		if now := leader.View().Desired.Channels["staging"].Effective; now.Release != "1.3.0" ||
+			now.Sequence <= before.Sequence {
 			r.t.Errorf("staging at %s, sequence %d after %d", now.Release, now.Sequence, before.Sequence)
 		}
 	})

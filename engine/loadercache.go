@@ -13,25 +13,24 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// kept is what a Loader keeps on disk, so that a restart need not read what it has read before. It is a
-// cache: anything wrong with it, and it counts as not there.
-type kept struct {
-	Edition string // of the program that wrote it: another may fold history another way
+// loaderCache is what a Loader saves in a file, so that a restart need not read everything again. A file that is
+// damaged or of another program counts as missing.
+type loaderCache struct {
+	Edition string // of the program that wrote the file: another may fold history in another way
 	History *plan.History
 	Cells   []*cells.Found
 }
 
-// maxKept bounds what is read back.
-const maxKept = 256 << 20
+const maxCacheSize = 256 << 20
 
-// recall reads what an earlier process kept.
-func (l *Loader) recall() {
+// readCacheFile restores what an earlier process saved.
+func (l *Loader) readCacheFile() {
 	l.history = plan.NewHistory()
 	if l.Keep == "" {
 		return
 	}
 	info, err := os.Stat(l.Keep)
-	if err != nil || info.Size() < sha256.Size || info.Size() > maxKept {
+	if err != nil || info.Size() < sha256.Size || info.Size() > maxCacheSize {
 		return
 	}
 	data, err := os.ReadFile(l.Keep)
@@ -42,53 +41,54 @@ func (l *Loader) recall() {
 	if want := sha256.Sum256(body); !bytes.Equal(sum, want[:]) {
 		return
 	}
-	var k kept
-	registerValues()
-	if err := gob.NewDecoder(bytes.NewReader(body)).Decode(&k); err != nil || k.Edition != edition() || k.History == nil {
+	var k loaderCache
+	registerGobTypes()
+	err = gob.NewDecoder(bytes.NewReader(body)).Decode(&k)
+	if err != nil || k.Edition != programEdition() || k.History == nil {
 		return
 	}
 	l.history = k.History.Ready()
-	l.kept = true
+	l.cacheFileCurrent = true
 	for _, f := range k.Cells {
 		for i := range f.Cell.Windows {
-			f.Cell.Windows[i].Ready() // a file that is kept has no faults, or its faults
+			f.Cell.Windows[i].Ready() // neither do Windows in the cache have faults that are not in f
 		}
 		manifest.Cached(&l.cache, f.Cell.Name, f.Tree, func() *cells.Found { return f })
 	}
 }
 
-// keep writes down what was read, once enough is new. What can't be written costs the next process a slower
-// start, and nothing else: it is no error.
-func (l *Loader) keep(d *plan.Desired, folded int) {
+// writeCacheFile saves what was read, once enough of it is new. An error is ignored: it costs the next process a slower
+// start.
+func (l *Loader) writeCacheFile(d *plan.Desired, folded int) {
 	const worthIt = 256 // commits
-	l.unkept += folded
-	if l.Keep == "" || l.unkept < worthIt && l.kept {
+	l.uncachedCommits += folded
+	if l.Keep == "" || l.uncachedCommits < worthIt && l.cacheFileCurrent {
 		return
 	}
-	l.unkept, l.kept = 0, true
-	k := kept{Edition: edition(), History: l.history, Cells: make([]*cells.Found, 0, len(d.Cells))}
+	l.uncachedCommits, l.cacheFileCurrent = 0, true
+	k := loaderCache{Edition: programEdition(), History: l.history, Cells: make([]*cells.Found, 0, len(d.Cells))}
 	for _, cell := range d.Cells {
 		if cell.Found != nil && cell.Found.Tree != "" {
 			k.Cells = append(k.Cells, cell.Found)
 		}
 	}
 	var body bytes.Buffer
-	registerValues()
+	registerGobTypes()
 	if err := gob.NewEncoder(&body).Encode(k); err != nil {
 		return
 	}
 	sum := sha256.Sum256(body.Bytes())
-	_ = replace(l.Keep, append(sum[:], body.Bytes()...))
+	_ = replaceFile(l.Keep, append(sum[:], body.Bytes()...))
 }
 
-// registerValues names what cells' values are made of: gob asks for it, once or often.
-func registerValues() {
+// registerGobTypes registers the types of cells' values, as gob requires; repeated calls are harmless.
+func registerGobTypes() {
 	gob.Register([]any{})
 	gob.Register(map[string]any{})
 }
 
-// edition tells programs apart: a path, a size and a time are enough for a cache.
-func edition() string {
+// programEdition identifies the running program by path, size and time, which is enough for a cache.
+func programEdition() string {
 	file, err := os.Executable()
 	if err != nil {
 		return ""
@@ -100,8 +100,8 @@ func edition() string {
 	return fmt.Sprintf("%s %d %d", file, info.Size(), info.ModTime().UnixNano())
 }
 
-// replace writes a file whole or not at all. It may be lost in a power cut, which costs nothing here.
-func replace(file string, data []byte) error {
+// replaceFile writes a file whole or not at all. A power cut may lose the file, which is harmless here.
+func replaceFile(file string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return err
 	}

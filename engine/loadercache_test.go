@@ -9,9 +9,10 @@ import (
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 )
 
-// What was kept gives the same Desired as reading everything, and nothing wrong with it does any harm.
-func TestKeep(t *testing.T) {
-	w := TwoChannels(t, map[string]string{"cells/acme/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\nchannel: dedicated\nvalues: {a: 1, b: [x, {c: 2.5}]}\n"}).Installed()
+// A cache file leads to the same Desired as reading everything, and a damaged one does no harm.
+func TestLoaderCache(t *testing.T) {
+	w := TwoChannels(t, map[string]string{"cells/acme/cell.yaml": "apiVersion: sluice/v1\nkind: Cell\n" +
+		"channel: dedicated\nvalues: {a: 1, b: [x, {c: 2.5}]}\n"}).Installed()
 	w.Settle()
 	w.Commit("bob", "cut", Release("1.1.0"))
 	w.Settle()

@@ -8,12 +8,12 @@ import (
 	. "github.com/sluice-cd/sluice/engine/enginetest"
 )
 
-// A loop that begins while a single pass is under way goes on leading when that has ended, and the last gives the lease back.
+// A Lead that begins during another continues after the other has stopped, and the last stop releases the lease.
 func TestLeadsOnAfterATick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := TwoChannels(t)
 		w.T, w.Now = t, time.Now()
-		m := newMemory()
+		m := newMemoryStore()
 		e, err := New(t.Context(), newBranch(w), m, Options{})
 		if err != nil {
 			t.Fatal(err)
