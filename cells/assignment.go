@@ -21,8 +21,8 @@ func (a Assignment) Key() string {
 // profile gives the profile's name: the empty one means "default".
 func (a Assignment) profile() string { return cmp.Or(a.Profile, "default") }
 
-// revision names a cell's profile and values; empty: the defaults.
-func revision(c Cell) string {
+// contentHash names a cell's profile and values; empty: the defaults.
+func contentHash(c Cell) string {
 	a := Assignment{Profile: c.Profile, Values: c.Values}
 	if len(a.Values) == 0 && a.profile() == "default" {
 		return ""
@@ -31,8 +31,8 @@ func revision(c Cell) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// tags is the hash of labels; empty: there are none.
-func tags(labels map[string]string) string {
+// labelsHash is the hash of labels; empty: there are none.
+func labelsHash(labels map[string]string) string {
 	if len(labels) == 0 {
 		return ""
 	}

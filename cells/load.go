@@ -28,14 +28,14 @@ type Found struct {
 	Tree     string // the git tree id of its folder, where known
 }
 
-// label is a DNS label: cells' and channels' names become parts of host names and paths.
-var label = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+// dnsLabel is a DNS label: cells' and channels' names become parts of host names and paths.
+var dnsLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
 // ValidName tells whether a cell may have that name: a DNS label, at most 63 lower-case letters, digits and hyphens.
-func ValidName(name string) bool { return label.MatchString(name) }
+func ValidName(name string) bool { return dnsLabel.MatchString(name) }
 
-// all is what Load gives, as the cache keeps it.
-type all struct {
+// loadResult is what Load gives, as the cache keeps it.
+type loadResult struct {
 	found  map[string]*Found
 	faults []releases.Fault
 }
@@ -48,9 +48,9 @@ func Load(c *manifest.Cache, fsys fs.FS) (map[string]*Found, []releases.Fault) {
 	if info, err := fs.Stat(fsys, Dir); err == nil {
 		id = manifest.ID(info)
 	}
-	a := manifest.Cached(c, Dir, id, func() all {
+	a := manifest.Cached(c, Dir, id, func() loadResult {
 		found, faults := loadAll(c, fsys)
-		return all{found, faults}
+		return loadResult{found, faults}
 	})
 	return a.found, slices.Clip(a.faults)
 }
@@ -76,7 +76,7 @@ func loadAll(c *manifest.Cache, fsys fs.FS) (map[string]*Found, []releases.Fault
 	for w := range workers {
 		reading.Go(func() error { // each writes its own entries
 			for i := w; i < len(folders); i += workers {
-				found[i] = load(c, fsys, folders[i])
+				found[i] = loadFolder(c, fsys, folders[i])
 			}
 			return nil
 		})
@@ -90,21 +90,21 @@ func loadAll(c *manifest.Cache, fsys fs.FS) (map[string]*Found, []releases.Fault
 	return byName, manifest.Sort(faults)
 }
 
-func load(c *manifest.Cache, fsys fs.FS, folder fs.DirEntry) *Found {
+func loadFolder(c *manifest.Cache, fsys fs.FS, folder fs.DirEntry) *Found {
 	id := ""
 	if info, err := folder.Info(); err == nil {
 		id = manifest.ID(info)
 	}
 	name := folder.Name()
 	return manifest.Cached(c, name, id, func() *Found {
-		f := read(fsys, name)
+		f := readFolder(fsys, name)
 		f.Tree = id
 		return f
 	})
 }
 
-// read reads one folder. The cache keeps the whole of it, so its files need no entries of their own.
-func read(fsys fs.FS, name string) *Found {
+// readFolder reads one folder. The cache keeps the whole of it, so its files need no entries of their own.
+func readFolder(fsys fs.FS, name string) *Found {
 	f := &Found{Cell: Cell{Name: name}}
 	add := func(file, format string, args ...any) {
 		f.Faults = append(f.Faults, releases.Fault{File: file, Message: fmt.Sprintf(format, args...)})
@@ -121,17 +121,17 @@ func read(fsys fs.FS, name string) *Found {
 	for _, e := range entries {
 		switch file := path.Join(dir, e.Name()); e.Name() {
 		case cellFile:
-			cell, faults := manifest.Load(nil, fsys, file, checkCell)
+			cell, faults := manifest.Load(nil, fsys, file, validateCell)
 			f.Faults = append(f.Faults, faults...)
 			if cell != nil {
 				f.Cell = *cell
 				f.Cell.Name = name
-				f.Cell.Revision = revision(f.Cell)
-				f.Cell.Tags = tags(f.Cell.Labels)
+				f.Cell.Revision = contentHash(f.Cell)
+				f.Cell.Tags = labelsHash(f.Cell.Labels)
 				f.Cell.Blob = blob(e)
 			}
 		case identityFile:
-			identity, faults := manifest.Load(nil, fsys, file, checkIdentity)
+			identity, faults := manifest.Load(nil, fsys, file, validateIdentity)
 			f.Faults = append(f.Faults, faults...)
 			if identity != nil {
 				f.Identity = *identity
@@ -154,9 +154,9 @@ func blob(e fs.DirEntry) string {
 	return manifest.ID(info)
 }
 
-func checkCell(d *manifest.Doc[Cell]) (faults []releases.Fault) {
+func validateCell(d *manifest.Doc[Cell]) (faults []releases.Fault) {
 	c := &d.Value
-	if !label.MatchString(c.Channel) {
+	if !dnsLabel.MatchString(c.Channel) {
 		faults = append(faults, d.Fault("channel", "%q can't be a channel's name", c.Channel))
 	}
 	if _, err := releases.ParseVersion(c.Pin); c.Pin != "" && err != nil {
@@ -176,7 +176,7 @@ func checkCell(d *manifest.Doc[Cell]) (faults []releases.Fault) {
 // maxKey bounds a public key's text, in bytes.
 const maxKey = 1024
 
-func checkIdentity(d *manifest.Doc[Identity]) []releases.Fault {
+func validateIdentity(d *manifest.Doc[Identity]) []releases.Fault {
 	if len(d.Value.PublicKey) > maxKey {
 		return []releases.Fault{d.Fault("publicKey", "publicKey has more than %d bytes", maxKey)}
 	}

@@ -17,11 +17,11 @@ import (
 
 // Bounds of what an owner decides.
 const (
-	MaxWindows  = 16
-	MaxApproved = 64
-	MaxHeld     = 64      // features
-	maxReason   = 1 << 10 // bytes
-	maxWhy      = 200     // bytes, of a reason to hold a feature
+	MaxWindows    = 16
+	MaxApproved   = 64
+	MaxHeld       = 64      // features
+	maxReason     = 1 << 10 // bytes
+	maxHeldReason = 200     // bytes, of a reason to hold a feature
 )
 
 // Binding is what decisions about one cell come to at an instant.
@@ -33,7 +33,7 @@ type Binding struct {
 	Until  time.Time // the earliest instant at which time alone may change it; zero: not known, somebody must do something
 }
 
-func binds(gate string, code reason.Code, args ...any) Binding {
+func newBinding(gate string, code reason.Code, args ...any) Binding {
 	return Binding{Gate: gate, Code: code, Reason: code.Words(args...)}
 }
 
@@ -45,19 +45,19 @@ func (o *Owner) Judge(a Assignment, now time.Time) Binding {
 	case o == nil:
 		return Binding{OK: true}
 	case o.Paused != "":
-		return binds("owner", reason.OwnerPaused, o.Paused)
+		return newBinding("owner", reason.OwnerPaused, o.Paused)
 	case o.Pin != "" && o.Pin != a.Release:
-		return binds("owner", reason.OwnerPinned, o.Pin)
+		return newBinding("owner", reason.OwnerPinned, o.Pin)
 	case o.Approval && !slices.Contains(o.Approved, a.Digest):
-		return binds("owner", reason.OwnerApproval, a.Release)
+		return newBinding("owner", reason.OwnerApproval, a.Release)
 	}
-	return inWindows("owner", reason.OwnerWindow, o.Windows, now)
+	return judgeWindows("owner", reason.OwnerWindow, o.Windows, now)
 }
 
-func inWindows(gate string, code reason.Code, all []window.Window, now time.Time) (b Binding) {
+func judgeWindows(gate string, code reason.Code, all []window.Window, now time.Time) (b Binding) {
 	open, why, until := JudgeWindows(all, now)
 	if !open {
-		b = binds(gate, code, why)
+		b = newBinding(gate, code, why)
 	}
 	b.OK, b.Until = open, until
 	return b
@@ -125,8 +125,8 @@ func (o *Owner) Check() error {
 		switch {
 		case !slices.Contains(o.Features, f):
 			fault("reasons: %.80q is not held", f)
-		case len(o.Reasons[f]) > maxWhy:
-			fault("reasons: that of %s has more than %d bytes", f, maxWhy)
+		case len(o.Reasons[f]) > maxHeldReason:
+			fault("reasons: that of %s has more than %d bytes", f, maxHeldReason)
 		}
 	}
 	return errors.Join(faults...)
@@ -143,9 +143,9 @@ func ValidFeature(name string) bool {
 func (c *Cell) Binds(release string, now time.Time) Binding {
 	switch {
 	case c.Paused != "":
-		return binds("paused", reason.CellPaused, c.Paused)
+		return newBinding("paused", reason.CellPaused, c.Paused)
 	case c.Pin != "" && c.Pin != release:
-		return binds("pin", reason.CellPinned, c.Pin)
+		return newBinding("pin", reason.CellPinned, c.Pin)
 	}
-	return inWindows("window", reason.WindowShut, c.Windows, now)
+	return judgeWindows("window", reason.WindowShut, c.Windows, now)
 }

@@ -36,21 +36,21 @@ func start(t testing.TB, s settings, change ...func(*Options)) *cell {
 	}
 	a, err := New(o)
 	must(t, err)
-	return run(t, s, a)
+	return runForTest(t, s, a)
 }
 
-// startWatched is start with somebody who is told of each point.
-func startWatched(t testing.TB, s settings, reached func(point string)) *cell {
+// startWithTestPoints is start with somebody who is told of each point.
+func startWithTestPoints(t testing.TB, s settings, reached func(point string)) *cell {
 	t.Helper()
 	o, err := s.options()
 	must(t, err)
 	a, err := New(o)
 	must(t, err)
-	a.reached = reached
-	return run(t, s, a)
+	a.onTestPoint = reached
+	return runForTest(t, s, a)
 }
 
-func run(t testing.TB, s settings, a *Agent) *cell {
+func runForTest(t testing.TB, s settings, a *Agent) *cell {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -87,22 +87,22 @@ func TestInstallAndUpdate(t *testing.T) {
 	p := newControlPlane(t)
 	c := start(t, newSettings(t, p))
 	p.await(t, "pending", func(r cells.Report) bool { return r.State == cells.StatePending && r.Running == nil })
-	one := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+	one := p.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(one)
 	p.await(t, "healthy on 1.0.0", healthyOn(one))
-	if got := app(t, c.Dir); !strings.Contains(got, "version: 1.0.0") {
+	if got := appManifest(t, c.Dir); !strings.Contains(got, "version: 1.0.0") {
 		t.Errorf("in place: %s", got)
 	}
-	two := p.ship(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
+	two := p.addRelease(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
 	p.assign(two)
 	p.await(t, "healthy on 1.1.0", healthyOn(two))
-	if got := app(t, c.Dir); !strings.Contains(got, "version: 1.1.0") {
+	if got := appManifest(t, c.Dir); !strings.Contains(got, "version: 1.1.0") {
 		t.Errorf("in place: %s", got)
 	}
-	mark := p.mark()
+	mark := p.reportCount()
 	p.awaitAfter(t, mark, "quiet", func(r cells.Report) bool { return len(r.Events) == 0 })
 	want := []string{"started", "applied", "healthy", "started", "applied", "healthy"}
-	if got := p.kinds(); !slices.Equal(got, want) {
+	if got := p.eventKinds(); !slices.Equal(got, want) {
 		t.Errorf("history is %v, want %v", got, want)
 	}
 	// R14: each was acknowledged before it began.
@@ -130,10 +130,10 @@ func TestInstallAndUpdate(t *testing.T) {
 func TestNothingBeginsUnconfirmed(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
-	one := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+	one := p.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	seen := make(chan struct{})
 	var once sync.Once
-	p.change(func() {
+	p.update(func() {
 		p.refuse = func(w http.ResponseWriter, r *http.Request) bool {
 			if r.Method != http.MethodPost {
 				return false
@@ -150,10 +150,10 @@ func TestNothingBeginsUnconfirmed(t *testing.T) {
 	p.assign(one)
 	c := start(t, newSettings(t, p))
 	<-seen
-	if p.fetched[one.Digest] != 0 || app(t, c.Dir) != "" {
+	if p.fetched[one.Digest] != 0 || appManifest(t, c.Dir) != "" {
 		t.Error("it began")
 	}
-	p.change(func() { p.refuse = nil })
+	p.update(func() { p.refuse = nil })
 	p.await(t, "healthy", healthyOn(one))
 }
 
@@ -162,11 +162,11 @@ func TestValuesAndProfile(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
 	c := start(t, newSettings(t, p), func(o *Options) { o.Values = map[string]any{"secret": "hush", "meant for another": 1} })
-	a := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+	a := p.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	a.Values = map[string]any{"colour": "green", "replicas": 3}
 	p.assign(a)
 	p.await(t, "healthy", healthyOn(a))
-	if got := app(t, c.Dir); !strings.Contains(got, "colour: green") || !strings.Contains(got, "secret: hush") {
+	if got := appManifest(t, c.Dir); !strings.Contains(got, "colour: green") || !strings.Contains(got, "secret: hush") {
 		t.Errorf("in place: %s", got)
 	}
 	text, err := os.ReadFile(filepath.Join(c.Dir, "current", "manifests.yaml"))
@@ -194,35 +194,35 @@ func TestPoisonIsRolledBackOffline(t *testing.T) {
 	s := newSettings(t, p)
 	s.Health = broken
 	c := start(t, s)
-	good := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+	good := p.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(good)
 	p.await(t, "healthy", healthyOn(good))
-	bad := p.ship(t, "1.1.0", 2, brokenRelease("1.1.0"))
+	bad := p.addRelease(t, "1.1.0", 2, brokenRelease("1.1.0"))
 	p.assign(bad)
-	for !strings.Contains(app(t, c.Dir), "version: 1.1.0") {
+	for !strings.Contains(appManifest(t, c.Dir), "version: 1.1.0") {
 		time.Sleep(time.Millisecond)
 	}
 	tars := p.tars
-	p.change(func() { p.tars = nil }) // nothing is to be had any more
+	p.update(func() { p.tars = nil }) // nothing is to be had any more
 	r := p.await(t, "failed and back", func(r cells.Report) bool { return failedAt(bad)(r) && healthyOn(good)(r) })
-	p.change(func() { p.tars = tars })
+	p.update(func() { p.tars = tars })
 	if f := r.Failures[0]; f.Values || !strings.Contains(f.Reason, "it is broken") || f.At.IsZero() {
 		t.Errorf("the failure is told as %+v", f)
 	}
-	if got := app(t, c.Dir); !strings.Contains(got, "version: 1.0.0") {
+	if got := appManifest(t, c.Dir); !strings.Contains(got, "version: 1.0.0") {
 		t.Errorf("in place: %s", got)
 	}
 	// The same again is not tried again, by this process or the next.
 	p.assign(bad)
 	c.stop()
-	mark := p.mark()
+	mark := p.reportCount()
 	start(t, c.settings)
 	p.awaitAfter(t, mark, "healthy after a restart, the failure remembered", func(r cells.Report) bool { return healthyOn(good)(r) && failedAt(bad)(r) })
 	count := func() int {
-		return len(slices.DeleteFunc(p.kinds(), func(k string) bool { return k != "started" }))
+		return len(slices.DeleteFunc(p.eventKinds(), func(k string) bool { return k != "started" }))
 	}
 	if n := count(); n != 2 {
-		t.Errorf("%d attempts in %v, want 2", n, p.kinds())
+		t.Errorf("%d attempts in %v, want 2", n, p.eventKinds())
 	}
 	again := bad
 	again.Sequence = 3
@@ -235,7 +235,7 @@ func TestBadValuesGoBack(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
 	start(t, newSettings(t, p))
-	good := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+	good := p.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(good)
 	p.await(t, "healthy", healthyOn(good))
 	for _, values := range []map[string]any{{"colour": "blue"}, {"colur": "red"}, {"replicas": "many"}} {
@@ -247,7 +247,7 @@ func TestBadValuesGoBack(t *testing.T) {
 			t.Errorf("%v counts against the release: %s", values, f.Reason)
 		}
 	}
-	for _, k := range p.kinds() {
+	for _, k := range p.eventKinds() {
 		if k == "rolled-back" {
 			t.Error("nothing had been written: there was nothing to roll back")
 		}
@@ -264,18 +264,18 @@ func TestOrderIsHeld(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
 	start(t, newSettings(t, p))
-	old := p.ship(t, "1.0.0", 41, agenttest.Release("1.0.0", nil))
-	now := p.ship(t, "1.1.0", 42, agenttest.Release("1.1.0", nil))
+	old := p.addRelease(t, "1.0.0", 41, agenttest.Release("1.0.0", nil))
+	now := p.addRelease(t, "1.1.0", 42, agenttest.Release("1.1.0", nil))
 	p.assign(now)
 	p.await(t, "healthy", healthyOn(now))
 	for name, a := range map[string]cells.Assignment{"older": old, "alarm": func() cells.Assignment { a := old; a.Sequence = 42; return a }()} {
-		mark := p.mark()
+		mark := p.reportCount()
 		p.assign(a)
 		p.awaitAfter(t, mark, "refused: "+name, func(r cells.Report) bool {
 			return slices.ContainsFunc(r.Events, func(e cells.Event) bool { return e.Kind == "refused" && strings.Contains(e.Detail, name) })
 		})
 	}
-	mark := p.mark()
+	mark := p.reportCount()
 	p.awaitAfter(t, mark, "still the same", healthyOn(now))
 	wayOut := old
 	wayOut.Epoch, wayOut.Sequence = 2, 1
@@ -292,36 +292,36 @@ func TestContentIsVerified(t *testing.T) {
 		"not a tar":      []byte("<html>captive portal</html>"),
 		"cut short":      agenttest.Pack(t, agenttest.Release("1.1.0", nil))[:1500],
 		"inflation bomb": agenttest.Pack(t, map[string]string{"a": strings.Repeat("0", 10<<20), "b": strings.Repeat("0", 10<<20)}),
-		"too many files": agenttest.Pack(t, many(11_000)),
+		"too many files": agenttest.Pack(t, manyFiles(11_000)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newControlPlane(t)
 			c := start(t, newSettings(t, p), func(o *Options) { o.MaxContent = 12 << 20 })
-			one := p.ship(t, "1.0.0", 1, good)
+			one := p.addRelease(t, "1.0.0", 1, good)
 			p.assign(one)
 			p.await(t, "healthy", healthyOn(one))
-			two := p.ship(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
+			two := p.addRelease(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
 			right := p.tars[two.Digest]
-			p.change(func() { p.tars[two.Digest] = tar })
+			p.update(func() { p.tars[two.Digest] = tar })
 			p.assign(two)
 			r := p.await(t, "refused", func(r cells.Report) bool { return strings.Contains(r.Message, "refused: release "+string(two.Digest)) })
 			if r.State != cells.StateApplying || r.Running.Key() != one.Key() || failedAt(two)(r) {
 				t.Errorf("told as %+v", r)
 			}
-			if got := app(t, c.Dir); !strings.Contains(got, "version: 1.0.0") {
+			if got := appManifest(t, c.Dir); !strings.Contains(got, "version: 1.0.0") {
 				t.Errorf("in place: %s", got)
 			}
-			left, err := filepath.Glob(filepath.Join(c.State, "releases", disk.Unfinished))
+			left, err := filepath.Glob(filepath.Join(c.State, "releases", disk.UnfinishedPattern))
 			if must(t, err); len(left) > 0 {
 				t.Errorf("staging is left: %v", left)
 			}
-			p.change(func() { p.tars[two.Digest] = right })
+			p.update(func() { p.tars[two.Digest] = right })
 			p.await(t, "healthy once the bytes are right", healthyOn(two))
 		})
 	}
 }
 
-func many(n int) map[string]string {
+func manyFiles(n int) map[string]string {
 	files := map[string]string{}
 	for i := range n {
 		files["f"+strconv.Itoa(i)] = ""
@@ -338,23 +338,23 @@ func TestNewerTakesOver(t *testing.T) {
 	s.Hook = "echo begin $SLUICE_RELEASE >>" + log + "; trap 'echo end $SLUICE_RELEASE >>" + log + "; exit 1' TERM; " +
 		"case $SLUICE_RELEASE in 1.1.*) sleep 600 & wait;; esac; echo end $SLUICE_RELEASE >>" + log
 	c := start(t, s)
-	one := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+	one := p.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(one)
 	p.await(t, "healthy", healthyOn(one))
 	for i := range 3 {
 		hangs := "1.1." + strconv.Itoa(i)
-		p.assign(p.ship(t, hangs, int64(2+2*i), agenttest.Release(hangs, nil)))
-		for !strings.Contains(read(t, log), "begin "+hangs) {
+		p.assign(p.addRelease(t, hangs, int64(2+2*i), agenttest.Release(hangs, nil)))
+		for !strings.Contains(readFile(t, log), "begin "+hangs) {
 			time.Sleep(time.Millisecond)
 		}
 		works := "1.2." + strconv.Itoa(i)
-		next := p.ship(t, works, int64(3+2*i), agenttest.Release(works, nil))
+		next := p.addRelease(t, works, int64(3+2*i), agenttest.Release(works, nil))
 		p.assign(next)
 		p.await(t, "healthy on "+works, healthyOn(next))
 	}
 	c.stop()
 	open := ""
-	for line := range strings.Lines(read(t, log)) {
+	for line := range strings.Lines(readFile(t, log)) {
 		verb, release, _ := strings.Cut(strings.TrimSpace(line), " ")
 		switch {
 		case verb == "begin" && open == "":
@@ -362,7 +362,7 @@ func TestNewerTakesOver(t *testing.T) {
 		case verb == "end" && open == release:
 			open = ""
 		default:
-			t.Fatalf("hooks overlap:\n%s", read(t, log))
+			t.Fatalf("hooks overlap:\n%s", readFile(t, log))
 		}
 	}
 	for _, r := range p.reports {
@@ -372,7 +372,7 @@ func TestNewerTakesOver(t *testing.T) {
 	}
 }
 
-func read(t testing.TB, file string) string {
+func readFile(t testing.TB, file string) string {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) {
@@ -389,25 +389,25 @@ func TestForwardOnlyIsStuck(t *testing.T) {
 	s := newSettings(t, p)
 	s.Health = broken
 	c := start(t, s)
-	one := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+	one := p.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(one)
 	p.await(t, "healthy", healthyOn(one))
-	bad := p.ship(t, "2.0.0", 2, brokenRelease("2.0.0"))
+	bad := p.addRelease(t, "2.0.0", 2, brokenRelease("2.0.0"))
 	bad.Forward = true
 	p.assign(bad)
 	p.await(t, "stuck", func(r cells.Report) bool { return r.State == cells.StateStuck && failedAt(bad)(r) })
 	c.stop()
-	mark := p.mark()
+	mark := p.reportCount()
 	start(t, s)
 	p.awaitAfter(t, mark, "still stuck after a restart", func(r cells.Report) bool { return r.State == cells.StateStuck })
 	// The next one fails too, and is not forward-only: there is still no way back to 1.0.0.
-	worse := p.ship(t, "2.0.1", 3, brokenRelease("2.0.1"))
+	worse := p.addRelease(t, "2.0.1", 3, brokenRelease("2.0.1"))
 	p.assign(worse)
 	p.await(t, "stuck again", func(r cells.Report) bool { return r.State == cells.StateStuck && failedAt(worse)(r) })
-	if got := app(t, s.Dir); !strings.Contains(got, "version: 2.0.1") {
+	if got := appManifest(t, s.Dir); !strings.Contains(got, "version: 2.0.1") {
 		t.Errorf("in place: %s", got)
 	}
-	mended := p.ship(t, "2.0.2", 4, agenttest.Release("2.0.2", nil))
+	mended := p.addRelease(t, "2.0.2", 4, agenttest.Release("2.0.2", nil))
 	p.assign(mended)
 	p.await(t, "healthy", healthyOn(mended))
 }
@@ -419,10 +419,10 @@ func TestFirstInstallFails(t *testing.T) {
 	s := newSettings(t, p)
 	s.Health = broken
 	start(t, s)
-	bad := p.ship(t, "1.0.0", 1, brokenRelease("1.0.0"))
+	bad := p.addRelease(t, "1.0.0", 1, brokenRelease("1.0.0"))
 	p.assign(bad)
 	p.await(t, "failed", func(r cells.Report) bool { return r.State == cells.StateFailed && r.Running == nil && failedAt(bad)(r) })
-	good := p.ship(t, "1.0.1", 2, agenttest.Release("1.0.1", nil))
+	good := p.addRelease(t, "1.0.1", 2, agenttest.Release("1.0.1", nil))
 	p.assign(good)
 	p.await(t, "healthy", healthyOn(good))
 }
@@ -434,16 +434,16 @@ func TestFailingHookGoesBack(t *testing.T) {
 	s := newSettings(t, p)
 	s.Hook = `case $SLUICE_RELEASE in 1.1.0) echo migration failed; exit 3;; esac`
 	c := start(t, s)
-	good := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+	good := p.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(good)
 	p.await(t, "healthy", healthyOn(good))
-	bad := p.ship(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
+	bad := p.addRelease(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
 	p.assign(bad)
 	r := p.await(t, "failed and back", func(r cells.Report) bool { return failedAt(bad)(r) && healthyOn(good)(r) })
 	if !strings.Contains(r.Failures[0].Reason, "hook: exit status 3: migration failed") {
 		t.Errorf("reason is %q", r.Failures[0].Reason)
 	}
-	if got := app(t, c.Dir); !strings.Contains(got, "version: 1.0.0") {
+	if got := appManifest(t, c.Dir); !strings.Contains(got, "version: 1.0.0") {
 		t.Errorf("in place: %s", got)
 	}
 }
@@ -457,14 +457,14 @@ func TestWatch(t *testing.T) {
 	s.Health = "! test -e " + sick
 	s.HealthyFor = 500 * time.Millisecond
 	start(t, s)
-	good := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+	good := p.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(good)
 	p.await(t, "healthy", healthyOn(good))
-	for p.lastGood(s.State) != good.Key() {
+	for p.lastGoodKey(s.State) != good.Key() {
 		time.Sleep(time.Millisecond)
 	}
 	must(t, os.WriteFile(sick, nil, 0o600))
-	mark := p.mark()
+	mark := p.reportCount()
 	r := p.awaitAfter(t, mark, "unhealthy, without going anywhere", func(r cells.Report) bool { return r.State == cells.StateUnhealthy })
 	if len(r.Failures) > 0 || r.Running.Key() != good.Key() {
 		t.Errorf("told as %+v", r)
@@ -472,37 +472,37 @@ func TestWatch(t *testing.T) {
 	must(t, os.Remove(sick))
 	p.awaitAfter(t, mark, "healthy again", healthyOn(good))
 
-	flaps := p.ship(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
+	flaps := p.addRelease(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
 	p.assign(flaps)
 	p.await(t, "healthy at first", healthyOn(flaps))
 	must(t, os.WriteFile(sick, nil, 0o600))
 	p.await(t, "failed", failedAt(flaps))
 	must(t, os.Remove(sick))
-	mark = p.mark()
+	mark = p.reportCount()
 	p.awaitAfter(t, mark, "back", healthyOn(good))
 }
 
-func (p *controlPlane) lastGood(dir string) string {
+func (p *controlPlane) lastGoodKey(dir string) string {
 	j, err := loadJournal(dir, "acme")
 	if err != nil {
 		return err.Error()
 	}
-	return key(j.LastGood)
+	return assignmentKey(j.LastGood)
 }
 
 func TestDriftIsHealed(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
 	c := start(t, newSettings(t, p))
-	one := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+	one := p.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(one)
 	p.await(t, "healthy", healthyOn(one))
-	p.down(true) // healing needs nobody
+	p.setDown(true) // healing needs nobody
 	must(t, os.WriteFile(filepath.Join(c.Dir, "current", "configmap-shop-app.yaml"), []byte("drift"), 0o600))
-	for !strings.Contains(app(t, c.Dir), "version: 1.0.0") {
+	for !strings.Contains(appManifest(t, c.Dir), "version: 1.0.0") {
 		time.Sleep(time.Millisecond)
 	}
-	p.down(false)
+	p.setDown(false)
 	p.await(t, "healed", func(r cells.Report) bool {
 		return slices.ContainsFunc(r.Events, func(e cells.Event) bool { return e.Kind == "healed" && e.Detail == "1 put back" })
 	})
@@ -516,15 +516,15 @@ func TestRollbackContentGone(t *testing.T) {
 	s.Health = broken
 	s.HealthTimeout = 2 * time.Second
 	c := start(t, s)
-	good := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+	good := p.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(good)
 	p.await(t, "healthy", healthyOn(good))
-	bad := p.ship(t, "1.1.0", 2, brokenRelease("1.1.0"))
+	bad := p.addRelease(t, "1.1.0", 2, brokenRelease("1.1.0"))
 	p.assign(bad)
-	for !strings.Contains(app(t, c.Dir), "version: 1.1.0") {
+	for !strings.Contains(appManifest(t, c.Dir), "version: 1.1.0") {
 		time.Sleep(time.Millisecond)
 	}
-	gone := func(d releases.Digest) { p.change(func() { delete(p.tars, d) }) }
+	gone := func(d releases.Digest) { p.update(func() { delete(p.tars, d) }) }
 	tar := p.tars[good.Digest]
 	gone(good.Digest)
 	for _, folder := range []string{"releases", "rendered"} {
@@ -537,10 +537,10 @@ func TestRollbackContentGone(t *testing.T) {
 	p.await(t, "can't go back", func(r cells.Report) bool {
 		return r.State == cells.StateFailed && failedAt(bad)(r) && strings.Contains(r.Message, "404") && strings.Contains(r.Message, "1.0.0")
 	})
-	if got := app(t, c.Dir); !strings.Contains(got, "version: 1.1.0") {
+	if got := appManifest(t, c.Dir); !strings.Contains(got, "version: 1.1.0") {
 		t.Errorf("what ran is gone: %s", got)
 	}
-	p.change(func() { p.tars[good.Digest] = tar })
+	p.update(func() { p.tars[good.Digest] = tar })
 	p.await(t, "back", func(r cells.Report) bool { return healthyOn(good)(r) && failedAt(bad)(r) })
 }
 
@@ -549,7 +549,7 @@ func TestDamagedDiskIsFetchedAgain(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
 	c := start(t, newSettings(t, p))
-	one := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+	one := p.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(one)
 	p.await(t, "healthy", healthyOn(one))
 	c.stop()
@@ -557,17 +557,17 @@ func TestDamagedDiskIsFetchedAgain(t *testing.T) {
 		files, err := filepath.Glob(filepath.Join(c.State, folder, "*"))
 		must(t, err)
 		for _, f := range files {
-			text := []byte(read(t, f))
+			text := []byte(readFile(t, f))
 			text[len(text)/3] ^= 1
 			must(t, os.WriteFile(f, text, 0o600))
 		}
 	}
 	must(t, os.RemoveAll(c.Dir))
-	mark := p.mark()
+	mark := p.reportCount()
 	start(t, c.settings)
 	p.awaitAfter(t, mark, "healthy", healthyOn(one))
-	if !strings.Contains(app(t, c.Dir), "version: 1.0.0") || p.fetched[one.Digest] != 2 {
-		t.Errorf("fetched %d times; in place: %s", p.fetched[one.Digest], app(t, c.Dir))
+	if !strings.Contains(appManifest(t, c.Dir), "version: 1.0.0") || p.fetched[one.Digest] != 2 {
+		t.Errorf("fetched %d times; in place: %s", p.fetched[one.Digest], appManifest(t, c.Dir))
 	}
 }
 

@@ -11,14 +11,14 @@ import (
 // What the cell's owner decided binds everything that is begun, but not the cell's own return to what was last good (R18).
 // Whatever else may keep a cell from beginning, such as maintenance, is judged in allowed too, beside the owner.
 
-// patience is how long to wait where the judgement names an instant that has come.
-const patience = time.Minute
+// minOwnerWait is how long to wait where the judgement names an instant that has come.
+const minOwnerWait = time.Minute
 
-// allowed reports whether the owner's decisions let a begin now, and notes why not. A file that is not valid lets nothing
+// ownerAllows reports whether the owner's decisions let a begin now, and notes why not. A file that is not valid lets nothing
 // begin: a mistyped pause must not mean none.
-func (s *state) allowed(a *cells.Assignment, now time.Time) bool {
+func (s *state) ownerAllows(a *cells.Assignment, now time.Time) bool {
 	if s.owner.invalid != "" {
-		s.waitFor(time.Time{}, "the owner's decisions can't be read: "+s.owner.invalid)
+		s.recordWait(time.Time{}, "the owner's decisions can't be read: "+s.owner.invalid)
 		return false
 	}
 	bound := s.owner.decisions.Judge(*a, now)
@@ -27,51 +27,51 @@ func (s *state) allowed(a *cells.Assignment, now time.Time) bool {
 	}
 	until := bound.Until
 	if !until.IsZero() && !until.After(now) {
-		until = now.Add(patience)
+		until = now.Add(minOwnerWait)
 	}
-	s.waitFor(until, bound.Reason)
+	s.recordWait(until, bound.Reason)
 	return false
 }
 
-// waitFor notes why nothing begins, and until when; zero: until the owner does something.
-func (s *state) waitFor(until time.Time, why string) {
-	s.waits, s.waitsFor = words.Clip(why, maxReason), until
+// recordWait notes why nothing begins, and until when; zero: until the owner does something.
+func (s *state) recordWait(until time.Time, why string) {
+	s.waitReason, s.waitUntil = words.Clip(why, maxReason), until
 }
 
-// ownerDecided takes the owner's word. While it does not count, the last one that did stands for all else.
-func (s *state) ownerDecided(w ownerFile, now time.Time) {
+// handleOwnerDecisions takes the owner's word. While it does not count, the last one that did stands for all else.
+func (s *state) handleOwnerDecisions(w ownerDecisions, now time.Time) {
 	if w.invalid != "" {
 		w.decisions = s.owner.decisions
 	}
 	s.owner = w
-	s.withdraw(now)
-	s.reconsider(now)
+	s.withdrawAttempt(now)
+	s.reconsiderDesired(now)
 }
 
-// reconsider looks again at what waits for the owner.
-func (s *state) reconsider(now time.Time) {
-	s.offered(s.desired, now)
-	s.begin(now)
+// reconsiderDesired looks again at what waits for the owner.
+func (s *state) reconsiderDesired(now time.Time) {
+	s.handleOffer(s.desired, now)
+	s.beginOffer(now)
 }
 
-// waited: if what the owner's decisions wait for has come, they are looked at again.
-func (s *state) waited(now time.Time) {
-	if !s.waitsFor.IsZero() && !now.Before(s.waitsFor) {
-		s.reconsider(now)
+// reconsiderWhenDue: if what the owner's decisions wait for has come, they are looked at again.
+func (s *state) reconsiderWhenDue(now time.Time) {
+	if !s.waitUntil.IsZero() && !now.Before(s.waitUntil) {
+		s.reconsiderDesired(now)
 	}
 }
 
-// withdraw takes back an attempt that the owner is against now and that has not touched the target.
-func (s *state) withdraw(now time.Time) bool {
+// withdrawAttempt takes back an attempt that the owner is against now and that has not touched the target.
+func (s *state) withdrawAttempt(now time.Time) bool {
 	a := s.Attempt
-	if a == nil || a.Back || a.Phase != phaseTaken || s.Dirty || s.allowed(&a.Assignment, now) {
+	if a == nil || a.Rollback || a.Phase != phasePreparing || s.Dirty || s.ownerAllows(&a.Assignment, now) {
 		return false
 	}
-	s.note("withheld", &a.Assignment, s.waits)
+	s.recordEvent("withheld", &a.Assignment, s.waitReason)
 	s.generation++
 	s.Attempt, s.Offer = nil, &a.Assignment
-	s.known = key(s.Offer)
-	s.message, s.retries, s.retryAt = "", 0, time.Time{}
+	s.confirmedKey = assignmentKey(s.Offer)
+	s.problem, s.retries, s.retryAt = "", 0, time.Time{}
 	return true
 }
 

@@ -45,7 +45,7 @@ type journal struct {
 type attempt struct {
 	Assignment cells.Assignment `json:"assignment"`
 	Phase      phase            `json:"phase"`
-	Back       bool             `json:"back,omitempty"`    // the return to LastGood
+	Rollback   bool             `json:"back,omitempty"`    // the return to LastGood
 	Applied    bool             `json:"applied,omitempty"` // the target has taken all of it
 	Features   []string         `json:"features"`          // what it contains; nil: not known
 }
@@ -54,23 +54,23 @@ type attempt struct {
 type phase string
 
 const (
-	phaseTaken   phase = "taken"   // fetch and render; the target is as it was
-	phaseBegun   phase = "begun"   // the target may be written
-	phaseApplied phase = "applied" // all is written; health is watched
-	phaseStuck   phase = "stuck"   // forward-only, and it did not work
+	phasePreparing phase = "taken"   // fetch and render; the target is as it was
+	phaseApplying  phase = "begun"   // the target may be written
+	phaseApplied   phase = "applied" // all is written; health is watched
+	phaseStuck     phase = "stuck"   // forward-only, and it did not work
 )
 
-// key is an assignment's Key; empty for none.
-func key(a *cells.Assignment) string {
+// assignmentKey is an assignment's Key; empty for none.
+func assignmentKey(a *cells.Assignment) string {
 	if a == nil {
 		return ""
 	}
 	return a.Key()
 }
 
-// failed reports whether an assignment is remembered not to work.
-func (j *journal) failed(a *cells.Assignment) bool {
-	return slices.ContainsFunc(j.Failures, func(f cells.Failure) bool { return key(&f.Assignment) == key(a) })
+// hasFailed reports whether an assignment is remembered not to work.
+func (j *journal) hasFailed(a *cells.Assignment) bool {
+	return slices.ContainsFunc(j.Failures, func(f cells.Failure) bool { return assignmentKey(&f.Assignment) == assignmentKey(a) })
 }
 
 func journalFile(dir string) string { return filepath.Join(dir, "journal.json") }
@@ -118,7 +118,7 @@ func (j *journal) save(dir string) error {
 	if err != nil {
 		return fmt.Errorf("write the journal: %w", err)
 	}
-	if err := disk.Replace(journalFile(dir), text); err != nil {
+	if err := disk.ReplaceFile(journalFile(dir), text); err != nil {
 		return fmt.Errorf("write the journal: %w", err)
 	}
 	return nil

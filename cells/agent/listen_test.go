@@ -95,9 +95,9 @@ func TestSocketLeftHalfMade(t *testing.T) {
 	s := newSettings(t, p)
 	must(t, os.MkdirAll(filepath.Join(s.State, ".new-123"), 0o700))
 	writeFile(t, filepath.Join(s.State, ".new-123", "s"))
-	withFlags(t, &s)
+	serveFlags(t, &s)
 	start(t, s)
-	p.tell(p.word(1, bundleOf()))
+	p.setFlags(p.newFlags(1, newBundle()))
 	p.await(t, "a start", func(r cells.Report) bool { return r.Flags != nil })
 }
 
@@ -112,9 +112,9 @@ func TestManyCallers(t *testing.T) {
 	s.Flags = free.Addr().String()
 	must(t, free.Close())
 	c := start(t, s)
-	f := p.word(1, bundleOf())
-	p.tell(f)
-	p.await(t, "in force", inForce(f))
+	f := p.newFlags(1, newBundle())
+	p.setFlags(f)
+	p.await(t, "in force", flagsInForce(f))
 	var idle []net.Conn
 	defer func() {
 		for _, c := range idle {
@@ -150,7 +150,7 @@ func TestManyCallers(t *testing.T) {
 		t.Errorf("%s after %s", response.Status, took)
 	}
 	for i := range 50 { // what nobody reads
-		p.tell(p.word(int64(i+2), bundleOf(flags.Gate{ID: fmt.Sprint(i), Features: []string{"x"}})))
+		p.setFlags(p.newFlags(int64(i+2), newBundle(flags.Gate{ID: fmt.Sprint(i), Features: []string{"x"}})))
 	}
 	begun = time.Now()
 	c.stop()

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 		case "agent":
 			os.Exit(runAgent(os.Args[2]))
 		case "ask": // a socket for a flag, as a hook may
-			fmt.Println(askAt(os.Args[2]).ask(os.Args[3]))
+			fmt.Println(newFlagsClient(os.Args[2]).evaluateFlag(os.Args[3]))
 			os.Exit(0)
 		}
 	}
@@ -95,7 +95,7 @@ func runAgent(text string) int {
 		return 2
 	}
 	var passed atomic.Int32
-	a.reached = func(point string) {
+	a.onTestPoint = func(point string) {
 		if point == s.KillAt && int(passed.Add(1)) > s.KillAfter {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {} // until the signal is there

@@ -51,23 +51,23 @@ func LoadOffered(stateDir string) (Offered, error) {
 
 // saveOffered keeps what is offered for the owner to see.
 func (l *loop) saveOffered() error {
-	d := l.lastWord
+	d := l.lastDesired
 	if d == nil {
 		return nil
 	}
-	text, err := json.Marshal(Offered{Head: headOf(d.Head), Assignment: d.Assignment, Hold: d.Hold, Running: l.state.running(), Waits: l.state.waits})
-	if err != nil || bytes.Equal(text, l.offered) {
+	text, err := json.Marshal(Offered{Head: decodeHead(d.Head), Assignment: d.Assignment, Hold: d.Hold, Running: l.state.runningAssignment(), Waits: l.state.waitReason})
+	if err != nil || bytes.Equal(text, l.savedOffer) {
 		return err
 	}
-	if err := disk.Replace(offeredFile(l.agent.options.StateDir), text); err != nil {
+	if err := disk.ReplaceFile(offeredFile(l.agent.options.StateDir), text); err != nil {
 		return fmt.Errorf("write what is offered: %w", err)
 	}
-	l.offered = text
+	l.savedOffer = text
 	return nil
 }
 
-// headOf reads a sealed head; nil: there is none, or it is not what its digest says.
-func headOf(s cells.Sealed) *cells.Head {
+// decodeHead reads a sealed head; nil: there is none, or it is not what its digest says.
+func decodeHead(s cells.Sealed) *cells.Head {
 	var h cells.Head
 	if len(s.Payload) == 0 || releases.DigestBytes(s.Payload) != s.Digest || json.Unmarshal(s.Payload, &h) != nil {
 		return nil

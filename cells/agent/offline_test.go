@@ -19,25 +19,25 @@ import (
 	"github.com/sluice-cd/sluice/cells/directory"
 )
 
-// wire carries requests to a handler without a network, so that time can be virtual. It is a
+// handlerTransport carries requests to a handler without a network, so that time can be virtual. It is a
 // real handler's real answers; only the sockets are left out.
-type wire struct {
+type handlerTransport struct {
 	handler http.Handler
 
-	mu    sync.Mutex
-	cut   bool
-	asked []asked
+	mu       sync.Mutex
+	cut      bool
+	requests []sentRequest
 }
 
-// asked is one request, when it came.
-type asked struct {
+// sentRequest is one request, when it came.
+type sentRequest struct {
 	at   time.Time
 	path string
 }
 
-func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
+func (w *handlerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	w.mu.Lock()
-	w.asked = append(w.asked, asked{time.Now(), r.URL.Path})
+	w.requests = append(w.requests, sentRequest{time.Now(), r.URL.Path})
 	cut := w.cut
 	w.mu.Unlock()
 	if cut {
@@ -58,18 +58,18 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 }
 
-func (w *wire) set(cut bool) {
+func (w *handlerTransport) setCut(cut bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.cut = cut
 }
 
 // pauses gives the times between requests for path since from.
-func (w *wire) pauses(path string, from time.Time) []time.Duration {
+func (w *handlerTransport) pauses(path string, from time.Time) []time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var pauses []time.Duration
-	for _, a := range w.asked {
+	for _, a := range w.requests {
 		if a.path != path || a.at.Before(from) {
 			continue
 		}
@@ -79,8 +79,8 @@ func (w *wire) pauses(path string, from time.Time) []time.Duration {
 	return pauses
 }
 
-// bubble runs an agent in virtual time.
-func bubble(t *testing.T, s settings, w *wire) (stop func()) {
+// runInBubble runs an agent in virtual time.
+func runInBubble(t *testing.T, s settings, w *handlerTransport) (stop func()) {
 	t.Helper()
 	self, err := os.Executable()
 	must(t, err)
@@ -102,9 +102,9 @@ func bubble(t *testing.T, s settings, w *wire) (stop func()) {
 	}
 }
 
-func newBubbleControlPlane() (*controlPlane, *wire) {
+func newBubbleControlPlane() (*controlPlane, *handlerTransport) {
 	p := newBareControlPlane()
-	return p, &wire{handler: p.mux()}
+	return p, &handlerTransport{handler: p.mux()}
 }
 
 // Fault 35: a week without the control plane. What runs keeps running and healing, across a restart too; back
@@ -114,12 +114,12 @@ func TestAWeekAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := settings{Cell: "acme", State: filepath.Join(dir, "state"), Dir: filepath.Join(dir, "target"), HealEvery: 5 * time.Minute}
 		p, w := newBubbleControlPlane()
-		one := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+		one := p.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 		p.assign(one)
-		stop := bubble(t, s, w)
+		stop := runInBubble(t, s, w)
 		p.await(t, "healthy", healthyOn(one))
 		time.Sleep(time.Minute)
-		w.set(true)
+		w.setCut(true)
 		start := time.Now()
 		const drifts = 14
 		for i := range drifts {
@@ -127,10 +127,10 @@ func TestAWeekAlone(t *testing.T) {
 			must(t, os.WriteFile(filepath.Join(s.Dir, "current", "manifests.yaml"), []byte("drift"), 0o600))
 			if i == 5 {
 				stop()
-				stop = bubble(t, s, w)
+				stop = runInBubble(t, s, w)
 			}
 			time.Sleep(s.HealEvery + time.Second)
-			if text := read(t, filepath.Join(s.Dir, "current", "manifests.yaml")); !strings.Contains(text, "version: 1.0.0") {
+			if text := readFile(t, filepath.Join(s.Dir, "current", "manifests.yaml")); !strings.Contains(text, "version: 1.0.0") {
 				t.Fatalf("day %d: not healed: %s", i/2, text)
 			}
 		}
@@ -143,18 +143,18 @@ func TestAWeekAlone(t *testing.T) {
 			}
 		}
 		for i := range 5 { // five heads went by
-			p.assign(p.ship(t, "1.1."+string(rune('0'+i)), int64(10+i), agenttest.Release("1.1."+string(rune('0'+i)), nil)))
+			p.assign(p.addRelease(t, "1.1."+string(rune('0'+i)), int64(10+i), agenttest.Release("1.1."+string(rune('0'+i)), nil)))
 		}
-		head := p.ship(t, "1.2.0", 20, agenttest.Release("1.2.0", nil))
+		head := p.addRelease(t, "1.2.0", 20, agenttest.Release("1.2.0", nil))
 		p.assign(head)
-		w.set(false)
+		w.setCut(false)
 		back := time.Now()
 		p.await(t, "healthy on the head", healthyOn(head))
 		if took := time.Since(back); took > 61*time.Second {
 			t.Errorf("back after %s", took)
 		}
 		time.Sleep(time.Minute)
-		kinds := p.kinds()
+		kinds := p.eventKinds()
 		count := func(kind string) (n int) {
 			for _, k := range kinds {
 				if k == kind {
@@ -163,8 +163,8 @@ func TestAWeekAlone(t *testing.T) {
 			}
 			return n
 		}
-		if count("healed") != drifts || count("started") != 2 || len(p.clashes) > 0 {
-			t.Errorf("history %v, clashes %v", kinds, p.clashes)
+		if count("healed") != drifts || count("started") != 2 || len(p.eventConflicts) > 0 {
+			t.Errorf("history %v, clashes %v", kinds, p.eventConflicts)
 		}
 		stop()
 	})
@@ -184,14 +184,14 @@ func TestRefusedPoliteness(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
-				w := &wire{handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w := &handlerTransport{handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 					if c.after != "" {
 						w.Header().Set("Retry-After", c.after)
 					}
 					w.WriteHeader(c.status)
 				})}
 				start := time.Now()
-				stop := bubble(t, settings{Cell: "acme", State: filepath.Join(dir, "state"), Dir: filepath.Join(dir, "target")}, w)
+				stop := runInBubble(t, settings{Cell: "acme", State: filepath.Join(dir, "state"), Dir: filepath.Join(dir, "target")}, w)
 				time.Sleep(2 * time.Hour)
 				stop()
 				for _, path := range []string{"/v1/desired", "/v1/reports"} {
@@ -221,7 +221,7 @@ func TestBriskAnswersSlowThePuller(t *testing.T) {
 			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
 				n := 0
-				w := &wire{handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w := &handlerTransport{handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					if r.Method == http.MethodGet {
 						n++
 						w.Header().Set("ETag", c.tag(n))
@@ -232,7 +232,7 @@ func TestBriskAnswersSlowThePuller(t *testing.T) {
 					_, _ = w.Write([]byte("{}"))
 				})}
 				start := time.Now()
-				stop := bubble(t, settings{Cell: "acme", State: filepath.Join(dir, "state"), Dir: filepath.Join(dir, "target")}, w)
+				stop := runInBubble(t, settings{Cell: "acme", State: filepath.Join(dir, "state"), Dir: filepath.Join(dir, "target")}, w)
 				time.Sleep(time.Hour)
 				stop()
 				if n := len(w.pauses("/v1/desired", start)); n > c.most || n < 60 {
@@ -248,7 +248,7 @@ func TestHeartbeatIsJittered(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		p, w := newBubbleControlPlane()
-		stop := bubble(t, settings{Cell: "acme", State: filepath.Join(dir, "state"), Dir: filepath.Join(dir, "target")}, w)
+		stop := runInBubble(t, settings{Cell: "acme", State: filepath.Join(dir, "state"), Dir: filepath.Join(dir, "target")}, w)
 		start := time.Now()
 		time.Sleep(time.Hour)
 		stop()
@@ -260,8 +260,8 @@ func TestHeartbeatIsJittered(t *testing.T) {
 		if slices.Min(pauses) < 9*time.Second || slices.Max(pauses) > 10*time.Second || len(distinct) < 100 {
 			t.Errorf("%d heartbeats, from %s to %s, %d lengths", len(pauses), slices.Min(pauses), slices.Max(pauses), len(distinct))
 		}
-		if p.mark() != len(pauses)+1 {
-			t.Errorf("%d reports arrived", p.mark())
+		if p.reportCount() != len(pauses)+1 {
+			t.Errorf("%d reports arrived", p.reportCount())
 		}
 	})
 }

@@ -47,8 +47,8 @@ type Options struct {
 	transport func(*http.Transport) http.RoundTripper
 }
 
-// orDefault validates o and fills in what is left out. All faults are told at once.
-func (o Options) orDefault() (Options, error) {
+// withDefaults validates o and fills in what is left out. All faults are told at once.
+func (o Options) withDefaults() (Options, error) {
 	var faults []error
 	for name, missing := range map[string]bool{
 		"cell": o.Cell == "", "state folder": o.StateDir == "", "target": o.Target == nil,

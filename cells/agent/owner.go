@@ -26,8 +26,8 @@ import (
 const OwnerFile = "owner.yaml"
 
 const (
-	maxOwner   = 64 << 10 // bytes
-	ownerEvery = time.Second
+	maxOwnerFile      = 64 << 10 // bytes
+	ownerPollInterval = time.Second
 )
 
 // ownerDoc is owner.yaml.
@@ -66,12 +66,12 @@ func LoadOwner(stateDir string) (*cells.Owner, error) {
 		return nil, fmt.Errorf("read the owner's decisions: %w", err)
 	}
 	defer func() { _ = f.Close() }()
-	text, err := io.ReadAll(io.LimitReader(f, maxOwner+1))
+	text, err := io.ReadAll(io.LimitReader(f, maxOwnerFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("read the owner's decisions: %w", err)
 	}
-	if len(text) > maxOwner {
-		return nil, &OwnerError{[]releases.Fault{{File: name, Message: fmt.Sprintf("is larger than %d bytes", maxOwner)}}}
+	if len(text) > maxOwnerFile {
+		return nil, &OwnerError{[]releases.Fault{{File: name, Message: fmt.Sprintf("is larger than %d bytes", maxOwnerFile)}}}
 	}
 	return parseOwner(name, text)
 }
@@ -135,40 +135,40 @@ func ChangeOwner(stateDir string, change func(*cells.Owner) error) (*cells.Owner
 		return nil, err
 	}
 	// The agent may be another user than the owner, and there is no secret in it.
-	if err := disk.ReplaceMode(name, 0o644, text); err != nil {
+	if err := disk.ReplaceFileMode(name, 0o644, text); err != nil {
 		return nil, fmt.Errorf("write the owner's decisions: %w", err)
 	}
 	return o, nil
 }
 
-// ownerFile is what owner.yaml says, or why that does not count.
-type ownerFile struct {
+// ownerDecisions is what owner.yaml says, or why that does not count.
+type ownerDecisions struct {
 	decisions *cells.Owner // nil: none
 	invalid   string       // empty: it counts
 }
 
 // features are those that the owner holds, sorted.
-func (w ownerFile) features() []string {
+func (w ownerDecisions) features() []string {
 	if w.decisions == nil {
 		return nil
 	}
 	return w.decisions.Features
 }
 
-func readOwnerFile(dir string) ownerFile {
+func readOwnerDecisions(dir string) ownerDecisions {
 	o, err := LoadOwner(dir)
 	if err != nil {
-		return ownerFile{invalid: words.Clip(err.Error(), maxReason)}
+		return ownerDecisions{invalid: words.Clip(err.Error(), maxReason)}
 	}
 	if o != nil && o.Paused == "" && o.Pin == "" && !o.Approval && len(o.Approved) == 0 && len(o.Windows) == 0 && len(o.Features) == 0 {
 		o = nil
 	}
-	return ownerFile{decisions: o}
+	return ownerDecisions{decisions: o}
 }
 
-// watchOwner tells of every change of owner.yaml since it was as seen says, until ctx ends.
-func (a *Agent) watchOwner(ctx context.Context, seen os.FileInfo, changed chan<- ownerFile) {
-	tick := time.NewTicker(ownerEvery)
+// watchOwnerFile tells of every change of owner.yaml since it was as seen says, until ctx ends.
+func (a *Agent) watchOwnerFile(ctx context.Context, seen os.FileInfo, changed chan<- ownerDecisions) {
+	tick := time.NewTicker(ownerPollInterval)
 	defer tick.Stop()
 	for {
 		select {
@@ -176,20 +176,20 @@ func (a *Agent) watchOwner(ctx context.Context, seen os.FileInfo, changed chan<-
 			return
 		case <-tick.C:
 		}
-		now := a.ownerInfo()
-		if sameFile(seen, now) {
+		now := a.statOwnerFile()
+		if sameFileInfo(seen, now) {
 			continue
 		}
 		seen = now
 		select {
-		case changed <- readOwnerFile(a.options.StateDir):
+		case changed <- readOwnerDecisions(a.options.StateDir):
 		case <-ctx.Done():
 		}
 	}
 }
 
-// ownerInfo tells owner.yaml's states apart; nil: there is none, or it can't be looked at.
-func (a *Agent) ownerInfo() os.FileInfo {
+// statOwnerFile tells owner.yaml's states apart; nil: there is none, or it can't be looked at.
+func (a *Agent) statOwnerFile() os.FileInfo {
 	info, err := os.Stat(filepath.Join(a.options.StateDir, OwnerFile))
 	if err != nil {
 		return nil
@@ -197,7 +197,7 @@ func (a *Agent) ownerInfo() os.FileInfo {
 	return info
 }
 
-func sameFile(a, b os.FileInfo) bool {
+func sameFileInfo(a, b os.FileInfo) bool {
 	if a == nil || b == nil {
 		return a == b
 	}

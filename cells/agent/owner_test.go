@@ -17,15 +17,15 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// decide is an owner at the cell's machine.
-func decide(t testing.TB, dir string, f func(*cells.Owner)) {
+// changeOwner is an owner at the cell's machine.
+func changeOwner(t testing.TB, dir string, f func(*cells.Owner)) {
 	t.Helper()
 	_, err := ChangeOwner(dir, func(o *cells.Owner) error { f(o); return nil })
 	must(t, err)
 }
 
-// withheld is a report that says why the offer is not taken.
-func withheld(why string) func(cells.Report) bool {
+// messageContains is a report that says why the offer is not taken.
+func messageContains(why string) func(cells.Report) bool {
 	return func(r cells.Report) bool { return strings.Contains(r.Message, why) }
 }
 
@@ -63,19 +63,19 @@ func TestOwnerIsObeyed(t *testing.T) {
 			p := newControlPlane(t)
 			s := newSettings(t, p)
 			cell := start(t, s)
-			one := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+			one := p.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 			p.assign(one)
 			p.await(t, "healthy", healthyOn(one))
-			next := p.ship(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
-			decide(t, s.State, func(o *cells.Owner) { c.before(o, next) })
+			next := p.addRelease(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
+			changeOwner(t, s.State, func(o *cells.Owner) { c.before(o, next) })
 			p.await(t, "the vendor sees it", func(r cells.Report) bool { return r.Owner != nil })
 			p.assign(next)
-			p.await(t, "withheld", withheld(c.why))
+			p.await(t, "withheld", messageContains(c.why))
 			cell.stop()
-			mark := p.mark()
+			mark := p.reportCount()
 			start(t, s) // a restart does not forget
-			r := p.awaitAfter(t, mark, "still withheld", withheld(c.why))
-			p.looked(t, func() {
+			r := p.awaitAfter(t, mark, "still withheld", messageContains(c.why))
+			p.withLock(t, func() {
 				if p.fetched[next.Digest] > 0 {
 					t.Error("it was fetched")
 				}
@@ -83,14 +83,14 @@ func TestOwnerIsObeyed(t *testing.T) {
 			if r.Acknowledged == nil || r.Acknowledged.Key() != one.Key() || r.State != cells.StateHealthy && r.State != cells.StateUnhealthy {
 				t.Errorf("told as %+v", r)
 			}
-			decide(t, s.State, func(o *cells.Owner) { c.after(o, next) })
+			changeOwner(t, s.State, func(o *cells.Owner) { c.after(o, next) })
 			p.await(t, "healthy on what was withheld", healthyOn(next))
 		})
 	}
 }
 
-// looked looks at what came.
-func (p *controlPlane) looked(t testing.TB, f func()) {
+// withLock looks at what came.
+func (p *controlPlane) withLock(t testing.TB, f func()) {
 	t.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -104,15 +104,15 @@ func TestReturnGoesOnWhilePaused(t *testing.T) {
 	s := newSettings(t, p)
 	s.Health, s.HealthTimeout = broken, 4*time.Second
 	c := start(t, s)
-	good := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+	good := p.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(good)
 	p.await(t, "healthy", healthyOn(good))
-	bad := p.ship(t, "1.1.0", 2, brokenRelease("1.1.0"))
+	bad := p.addRelease(t, "1.1.0", 2, brokenRelease("1.1.0"))
 	p.assign(bad)
-	for !strings.Contains(app(t, c.Dir), "version: 1.1.0") {
+	for !strings.Contains(appManifest(t, c.Dir), "version: 1.1.0") {
 		time.Sleep(time.Millisecond)
 	}
-	decide(t, s.State, func(o *cells.Owner) { o.Paused = "something is wrong" })
+	changeOwner(t, s.State, func(o *cells.Owner) { o.Paused = "something is wrong" })
 	p.await(t, "paused", func(r cells.Report) bool { return r.Owner != nil && r.Owner.Paused != "" })
 	p.await(t, "failed and back", func(r cells.Report) bool { return failedAt(bad)(r) && healthyOn(good)(r) })
 }
@@ -123,27 +123,27 @@ func TestPauseTakesBackWhatIsFetched(t *testing.T) {
 	p := newControlPlane(t)
 	s := newSettings(t, p)
 	start(t, s)
-	good := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+	good := p.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(good)
 	p.await(t, "healthy", healthyOn(good))
-	next := p.ship(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
+	next := p.addRelease(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
 	tar := p.tars[next.Digest]
-	p.change(func() { delete(p.tars, next.Digest) })
+	p.update(func() { delete(p.tars, next.Digest) })
 	p.assign(next)
-	p.await(t, "it can't be fetched", withheld("no such release"))
-	decide(t, s.State, func(o *cells.Owner) { o.Paused = "not now" })
-	r := p.await(t, "taken back", func(r cells.Report) bool { return withheld("paused by")(r) && r.Applying == nil })
-	p.change(func() { p.tars[next.Digest] = tar })
-	mark := p.mark()
+	p.await(t, "it can't be fetched", messageContains("no such release"))
+	changeOwner(t, s.State, func(o *cells.Owner) { o.Paused = "not now" })
+	r := p.await(t, "taken back", func(r cells.Report) bool { return messageContains("paused by")(r) && r.Applying == nil })
+	p.update(func() { p.tars[next.Digest] = tar })
+	mark := p.reportCount()
 	for i := range 5 {
 		r = p.awaitAfter(t, mark+i, "quiet", func(cells.Report) bool { return true })
 	}
 	if r.Running.Key() != good.Key() || r.Applying != nil {
 		t.Errorf("told as %+v", r)
 	}
-	decide(t, s.State, func(o *cells.Owner) { o.Paused = "" })
+	changeOwner(t, s.State, func(o *cells.Owner) { o.Paused = "" })
 	p.await(t, "healthy", healthyOn(next))
-	kinds := p.kinds()
+	kinds := p.eventKinds()
 	if !slices.Contains(kinds, "withheld") {
 		t.Errorf("history is %v", kinds)
 	}
@@ -155,29 +155,29 @@ func TestOwnerFileThatIsNotValid(t *testing.T) {
 	p := newControlPlane(t)
 	s := newSettings(t, p)
 	start(t, s)
-	good := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+	good := p.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(good)
 	p.await(t, "healthy", healthyOn(good))
-	decide(t, s.State, func(o *cells.Owner) { o.Pin = "1.1.0" })
+	changeOwner(t, s.State, func(o *cells.Owner) { o.Pin = "1.1.0" })
 	p.await(t, "pinned", func(r cells.Report) bool { return r.Owner != nil && r.Owner.Pin == "1.1.0" })
 	file := filepath.Join(s.State, OwnerFile)
-	valid := read(t, file)
+	valid := readFile(t, file)
 	must(t, os.WriteFile(file, []byte("apiVersion: sluice/v1\nkind: Owner\npaussed: typo\n"), 0o600))
 	where := file + `:3: unknown field "paussed"`
 	r := p.await(t, "it says where", func(r cells.Report) bool { return r.Owner != nil && strings.Contains(r.Owner.Paused, where) })
 	if r.Owner.Pin != "1.1.0" {
 		t.Errorf("the pin is gone: %+v", r.Owner)
 	}
-	next := p.ship(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
+	next := p.addRelease(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
 	p.assign(next)
-	p.await(t, "withheld", withheld(where))
+	p.await(t, "withheld", messageContains(where))
 	if _, err := ChangeOwner(s.State, func(o *cells.Owner) error { o.Paused = ""; return nil }); err == nil || !strings.Contains(err.Error(), where) {
 		t.Errorf("what is not valid was written over: %v", err)
 	}
 	must(t, os.WriteFile(file, []byte(valid), 0o600))
 	p.await(t, "healthy", healthyOn(next))
 	must(t, os.Remove(file))
-	mark := p.mark()
+	mark := p.reportCount()
 	p.awaitAfter(t, mark, "nothing is decided", func(r cells.Report) bool { return r.Owner == nil })
 }
 
@@ -187,12 +187,12 @@ func TestOfferedIsShown(t *testing.T) {
 	p := newControlPlane(t)
 	s := newSettings(t, p)
 	start(t, s)
-	good := p.ship(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
+	good := p.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(good)
 	p.await(t, "healthy", healthyOn(good))
 	payload := fmt.Sprintf(`{"channel":"staging","release":"1.1.0","digest":"%s","sequence":2}`, releases.DigestBytes([]byte("x")))
-	decide(t, s.State, func(o *cells.Owner) { o.Approval = true })
-	p.change(func() {
+	changeOwner(t, s.State, func(o *cells.Owner) { o.Approval = true })
+	p.update(func() {
 		p.version++
 		p.desired.Head = cells.Sealed{Payload: []byte(payload), Digest: releases.DigestBytes([]byte(payload))}
 		p.desired.Hold = &cells.Hold{Gate: "owner", Reason: "waits"}
@@ -207,7 +207,7 @@ func TestOfferedIsShown(t *testing.T) {
 	if o.Head.Release != "1.1.0" || o.Running.Key() != good.Key() || o.Hold.Gate != "owner" || o.Assignment.Key() != good.Key() {
 		t.Errorf("shown: %+v", o)
 	}
-	if headOf(cells.Sealed{Payload: []byte(payload), Digest: releases.DigestBytes([]byte("y"))}) != nil {
+	if decodeHead(cells.Sealed{Payload: []byte(payload), Digest: releases.DigestBytes([]byte("y"))}) != nil {
 		t.Error("a head that is not what its digest says is shown")
 	}
 	if cell, keyed, err := Whose(s.State); cell != "acme" || keyed || err != nil {
@@ -237,7 +237,7 @@ func TestOwnersDecideAtOnce(t *testing.T) {
 	if len(o.Approved) != 20 {
 		t.Errorf("%d of 20 decisions are there", len(o.Approved))
 	}
-	before := read(t, filepath.Join(dir, OwnerFile))
+	before := readFile(t, filepath.Join(dir, OwnerFile))
 	for name, f := range map[string]func(*cells.Owner){
 		"a pin that is no release": func(o *cells.Owner) { o.Pin = "latest" },
 		"a long reason":            func(o *cells.Owner) { o.Paused = strings.Repeat("x", 2000) },
@@ -248,7 +248,7 @@ func TestOwnersDecideAtOnce(t *testing.T) {
 			t.Errorf("%s was taken", name)
 		}
 	}
-	if read(t, filepath.Join(dir, OwnerFile)) != before {
+	if readFile(t, filepath.Join(dir, OwnerFile)) != before {
 		t.Error("what was refused was written")
 	}
 }
@@ -269,7 +269,7 @@ func TestOwnerFaults(t *testing.T) {
 		head + "windows:\n- opens: 61 9 * * *\n  for: 1h\n":                                  ":4: ",
 		head + "paused: " + strings.Repeat("x", 2000) + "\n":                                 "paused has more than",
 		head + "approval: " + strings.Repeat("[", 200) + strings.Repeat("]", 200) + "\n":     ":3: ",
-		head + "paused: " + strings.Repeat("x", maxOwner) + "\n":                             "is larger than",
+		head + "paused: " + strings.Repeat("x", maxOwnerFile) + "\n":                         "is larger than",
 		head + "a: &a [x,x]\nb: &b [*a,*a]\nc: &c [*b,*b]\npaused: *c\n":                     ":3: ",
 		head + "windows: [" + strings.Repeat("{opens: \"0 9 * * *\", for: 1h},", 17) + "]\n": "more than 16 windows",
 	} {

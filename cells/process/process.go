@@ -22,9 +22,9 @@ import (
 	"time"
 )
 
-// Lingering is how long a child's output is still read after the child ended, if something
+// outputDelay is how long a child's output is still read after the child ended, if something
 // that it left behind holds on to it.
-const Lingering = 250 * time.Millisecond
+const outputDelay = 250 * time.Millisecond
 
 // Child is a program to run.
 type Child struct {
@@ -54,8 +54,8 @@ func (c Child) Run(ctx context.Context) error {
 	}
 	cmd.Dir = c.Dir
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
-	cmd.SysProcAttr = ownGroup()
-	cmd.WaitDelay = c.Grace + Lingering
+	cmd.SysProcAttr = newProcessGroup()
+	cmd.WaitDelay = c.Grace + outputDelay
 	var reaper *time.Timer
 	cmd.Cancel = func() error {
 		if c.Grace <= 0 {

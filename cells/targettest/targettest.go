@@ -64,12 +64,12 @@ func Run(t *testing.T, subject func(t *testing.T) Subject) {
 	}{
 		{"apply replaces what was there", applyReplaces},
 		{"apply again changes nothing", applyAgain},
-		{"ended before it begins, apply changes nothing", endedBefore},
-		{"ended in the middle, apply again completes (fault 34)", endedInTheMiddle},
-		{"drift is healed", heals},
-		{"healing what was never applied applies it", healsFromNothing},
-		{"health is told as it is", health},
-		{"a restarted target goes on", reopens},
+		{"ended before it begins, apply changes nothing", applyCancelledBefore},
+		{"ended in the middle, apply again completes (fault 34)", applyCancelledMidway},
+		{"drift is healed", healsDrift},
+		{"healing what was never applied applies it", healsMissing},
+		{"health is told as it is", reportsHealth},
+		{"a restarted target goes on", continuesAfterReopen},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.hold(t, subject(t)) })
 	}
@@ -91,7 +91,7 @@ func applyAgain(t *testing.T, s Subject) {
 	}
 }
 
-func endedBefore(t *testing.T, s Subject) {
+func applyCancelledBefore(t *testing.T, s Subject) {
 	values := map[string]string{"a": "1"}
 	apply(t, s, "1.0.0", values)
 	superseded := errors.New("superseded")
@@ -100,13 +100,13 @@ func endedBefore(t *testing.T, s Subject) {
 	if err := s.Target.Apply(ctx, Rendered("1.1.0", map[string]string{"a": "2"})); !errors.Is(err, superseded) {
 		t.Errorf("apply says %v, want its context's cause", err)
 	}
-	observe(t, s, values)
+	wantObserved(t, s, values)
 }
 
-// endedInTheMiddle ends applies at instants all over their length. What is in place is then
+// applyCancelledMidway ends applies at instants all over their length. What is in place is then
 // the old or the new, or for a target that can't switch at once something between; applied
 // again it is the new one.
-func endedInTheMiddle(t *testing.T, s Subject) {
+func applyCancelledMidway(t *testing.T, s Subject) {
 	values := map[string]string{}
 	for i := range 20 {
 		values[fmt.Sprintf("object-%02d", i)] = "0"
@@ -127,14 +127,14 @@ func endedInTheMiddle(t *testing.T, s Subject) {
 			t.Fatalf("try %d: %v", i, err)
 		}
 		if err == nil {
-			observe(t, s, values)
+			wantObserved(t, s, values)
 		}
 		s.Target = s.Reopen(t)
 		apply(t, s, release, values)
 	}
 }
 
-func heals(t *testing.T, s Subject) {
+func healsDrift(t *testing.T, s Subject) {
 	values := map[string]string{"a": "1", "b": "1", "c": "1"}
 	apply(t, s, "1.0.0", values)
 	for _, kind := range []Drift{Changed, Removed} {
@@ -143,19 +143,19 @@ func heals(t *testing.T, s Subject) {
 		if n != 1 || err != nil {
 			t.Errorf("%s: heal mended %d, %v; want 1", kind, n, err)
 		}
-		observe(t, s, values)
+		wantObserved(t, s, values)
 	}
 }
 
-func healsFromNothing(t *testing.T, s Subject) {
+func healsMissing(t *testing.T, s Subject) {
 	values := map[string]string{"a": "1"}
 	if n, err := s.Target.Heal(t.Context(), Rendered("1.0.0", values)); n == 0 || err != nil {
 		t.Errorf("heal mended %d, %v", n, err)
 	}
-	observe(t, s, values)
+	wantObserved(t, s, values)
 }
 
-func health(t *testing.T, s Subject) {
+func reportsHealth(t *testing.T, s Subject) {
 	apply(t, s, "1.0.0", map[string]string{"a": "1"})
 	for _, broken := range []bool{false, true, false} {
 		s.Break(t, broken)
@@ -170,7 +170,7 @@ func health(t *testing.T, s Subject) {
 	}
 }
 
-func reopens(t *testing.T, s Subject) {
+func continuesAfterReopen(t *testing.T, s Subject) {
 	values := map[string]string{"a": "1"}
 	apply(t, s, "1.0.0", values)
 	s.Target = s.Reopen(t)
@@ -188,10 +188,10 @@ func apply(t *testing.T, s Subject, release string, values map[string]string) {
 	if err := s.Target.Apply(t.Context(), Rendered(release, values)); err != nil {
 		t.Fatalf("apply %s: %v", release, err)
 	}
-	observe(t, s, values)
+	wantObserved(t, s, values)
 }
 
-func observe(t *testing.T, s Subject, want map[string]string) {
+func wantObserved(t *testing.T, s Subject, want map[string]string) {
 	t.Helper()
 	if got := s.Observe(t); !maps.Equal(got, want) {
 		t.Errorf("in place is %v, want %v", got, want)

@@ -39,8 +39,8 @@ func Release(version string, extra map[string]string) map[string]string {
 	return files
 }
 
-// Featured is a release that contains features.
-func Featured(version string, features ...string) map[string]string {
+// ReleaseWithFeatures is a release that contains features.
+func ReleaseWithFeatures(version string, features ...string) map[string]string {
 	files := Release(version, nil)
 	files["release.yaml"] += "features: [" + strings.Join(features, ", ") + "]\n"
 	return files
@@ -66,8 +66,8 @@ func RenderCommand(self string) []string {
 	return []string{"/usr/bin/env", "GORACE=atexit_sleep_ms=0", self, "render"}
 }
 
-// Orders is what a cell is told that kills the flags.
-func Orders(killed ...string) cells.Sealed {
+// KillOrders is what a cell is told that kills the flags.
+func KillOrders(killed ...string) cells.Sealed {
 	var o flags.Orders
 	for _, k := range killed {
 		o.Killed = append(o.Killed, flags.KilledFlag{Flag: k, Reason: "it breaks"})

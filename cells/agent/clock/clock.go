@@ -15,10 +15,10 @@ import (
 )
 
 const (
-	// keepEvery is how often the time is kept at the least while something waits for it, shifted how far the
+	// saveInterval is how often the time is kept at the least while something waits for it, shifted how far the
 	// wall clock must have been moved against it to be kept sooner.
-	keepEvery = time.Minute
-	shifted   = time.Second / 2
+	saveInterval    = time.Minute
+	maxOffsetChange = time.Second / 2
 
 	maxFile = 4 << 10 // bytes of clock.json
 )
@@ -31,51 +31,51 @@ type Machine struct {
 
 // Clock is the control plane's time in one cell, in memory and on disk.
 type Clock struct {
-	file    string
-	machine Machine
-	began   time.Time   // readings count from here, unless the machine counts
-	counts  bool        // the machine's monotonic clock can be read
-	changed wake.Signal // the clock goes otherwise than before
+	file         string
+	machine      Machine
+	started      time.Time   // readings count from here, unless the machine counts
+	hasMonotonic bool        // the machine's monotonic clock can be read
+	changed      wake.Signal // the clock goes otherwise than before
 
 	mu       sync.Mutex
 	estimate estimate
-	kept     mark
-	keptAt   time.Duration
+	saved    checkpoint
+	savedAt  time.Duration
 }
 
 // New makes a clock that keeps its time in a state folder. It knows none before Restore or Hear.
 func New(stateDir string, m Machine) *Clock {
-	c := &Clock{file: filepath.Join(stateDir, "clock.json"), machine: m, began: time.Now(), changed: wake.New()}
-	if _, c.counts = monotonic(); c.counts && m.Start == "" {
+	c := &Clock{file: filepath.Join(stateDir, "clock.json"), machine: m, started: time.Now(), changed: wake.New()}
+	if _, c.hasMonotonic = readMonotonic(); c.hasMonotonic && m.Start == "" {
 		c.machine.Start = machineStart()
 	}
 	return c
 }
 
-// Read reads the machine's clocks.
-func (c *Clock) Read() Reading {
+// ReadMachine reads the machine's clocks.
+func (c *Clock) ReadMachine() Reading {
 	now := time.Now()
-	mono := now.Sub(c.began)
-	if c.counts {
-		mono, _ = monotonic()
+	mono := now.Sub(c.started)
+	if c.hasMonotonic {
+		mono, _ = readMonotonic()
 	}
 	return Reading{wall: now.Round(0).Add(c.machine.Skew), mono: mono} // Round takes the monotonic part away
 }
 
 // Restore goes on where the process before ended. Without a file that can be read the time is not known.
 func (c *Clock) Restore() error {
-	text, err := disk.ReadSummed(c.file, maxFile)
+	text, err := disk.ReadChecksummed(c.file, maxFile)
 	if err != nil || text == nil {
 		return err
 	}
-	var m mark
+	var m checkpoint
 	if err := json.Unmarshal(text, &m); err != nil {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r := c.Read()
-	c.estimate, c.kept, c.keptAt = restored(m, c.machine.Start, r), m, r.mono
+	r := c.ReadMachine()
+	c.estimate, c.saved, c.savedAt = restoreEstimate(m, c.machine.Start, r), m, r.mono
 	return nil
 }
 
@@ -83,33 +83,33 @@ func (c *Clock) Restore() error {
 func (c *Clock) Now() (now time.Time, known bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.estimate.now(c.Read())
+	return c.estimate.now(c.ReadMachine())
 }
 
-// Until is how long it takes until Now is t.
-func (c *Clock) Until(t time.Time) time.Duration {
+// DurationUntil is how long it takes until Now is t.
+func (c *Clock) DurationUntil(t time.Time) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.estimate.until(t, c.Read())
+	return c.estimate.durationUntil(t, c.ReadMachine())
 }
 
 // Changed is sent to when the clock goes otherwise than before, so that Until says something else. One goroutine receives.
 func (c *Clock) Changed() <-chan struct{} { return c.changed }
 
-// Due reports whether Keep has something to do that does not wait for an occasion.
-func (c *Clock) Due() bool {
+// SaveDue reports whether Keep has something to do that does not wait for an occasion.
+func (c *Clock) SaveDue() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r := c.Read()
-	m := c.estimate.mark(c.machine.Start, r)
-	return !m.Least.IsZero() && (r.mono-c.keptAt >= keepEvery || (m.Offset-c.kept.Offset).Abs() >= shifted)
+	r := c.ReadMachine()
+	m := c.estimate.checkpoint(c.machine.Start, r)
+	return !m.Least.IsZero() && (r.mono-c.savedAt >= saveInterval || (m.Offset-c.saved.Offset).Abs() >= maxOffsetChange)
 }
 
-// Keep makes the time durable: before anything that rests on it is seen, and now and then.
-func (c *Clock) Keep() error {
+// Save makes the time durable: before anything that rests on it is seen, and now and then.
+func (c *Clock) Save() error {
 	c.mu.Lock()
-	r := c.Read()
-	m := c.estimate.mark(c.machine.Start, r)
+	r := c.ReadMachine()
+	m := c.estimate.checkpoint(c.machine.Start, r)
 	c.mu.Unlock()
 	if m.Least.IsZero() {
 		return nil
@@ -118,19 +118,19 @@ func (c *Clock) Keep() error {
 	if err != nil {
 		return err
 	}
-	if err := disk.WriteSummed(c.file, text); err != nil {
+	if err := disk.WriteChecksummed(c.file, text); err != nil {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.kept, c.keptAt = m, r.mono
+	c.saved, c.savedAt = m, r.mono
 	return nil
 }
 
-// Hear takes the time that an answer says to what was sent at a reading.
-func (c *Clock) Hear(stamp time.Time, sent Reading) {
+// AddSample takes the time that an answer says to what was sent at a reading.
+func (c *Clock) AddSample(stamp time.Time, sent Reading) {
 	c.mu.Lock()
-	changed := c.estimate.hear(stamp, sent, c.Read())
+	changed := c.estimate.addSample(stamp, sent, c.ReadMachine())
 	c.mu.Unlock()
 	if changed {
 		c.changed.Notify()

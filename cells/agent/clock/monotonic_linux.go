@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// monotonic counts from the machine's start and cannot be set. It goes on while the machine is suspended, and is not hurried or
+// readMonotonic counts from the machine's start and cannot be set. It goes on while the machine is suspended, and is not hurried or
 // slowed by whoever adjusts the wall clock little by little. ok: it could be read.
-func monotonic() (count time.Duration, ok bool) {
+func readMonotonic() (count time.Duration, ok bool) {
 	var all, awake, raw unix.Timespec // in this order: an interruption in between makes it late
 	for _, clock := range []struct {
 		id int32

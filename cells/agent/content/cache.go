@@ -33,14 +33,14 @@ func NewCache(dir string, source Source, limit int64) *Cache {
 	return &Cache{dir: dir, source: source, limit: limit}
 }
 
-func (c *Cache) file(d releases.Digest) string { return filepath.Join(c.dir, d.Hex()+".tar") }
+func (c *Cache) releaseFile(d releases.Digest) string { return filepath.Join(c.dir, d.Hex()+".tar") }
 
 // Open is a release's tar, from disk or else from the source. Errors are *UnavailableError.
 func (c *Cache) Open(ctx context.Context, d releases.Digest) (*os.File, error) {
-	f, err := os.Open(c.file(d))
+	f, err := os.Open(c.releaseFile(d))
 	if errors.Is(err, fs.ErrNotExist) {
-		if err = c.fetch(ctx, d); err == nil {
-			f, err = os.Open(c.file(d))
+		if err = c.download(ctx, d); err == nil {
+			f, err = os.Open(c.releaseFile(d))
 		}
 	}
 	if err != nil {
@@ -49,24 +49,24 @@ func (c *Cache) Open(ctx context.Context, d releases.Digest) (*os.File, error) {
 	return f, nil
 }
 
-// Drop removes a release whose bytes on disk turned out to be damaged.
-func (c *Cache) Drop(d releases.Digest) error {
-	if err := os.Remove(c.file(d)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+// Remove removes a release whose bytes on disk turned out to be damaged.
+func (c *Cache) Remove(d releases.Digest) error {
+	if err := os.Remove(c.releaseFile(d)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove the damaged release %s: %w", d, err)
 	}
 	return nil
 }
 
-// fetch brings a release onto the disk if it is what the digest says, and within the limits (fault 31).
-func (c *Cache) fetch(ctx context.Context, d releases.Digest) (err error) {
+// download brings a release onto the disk if it is what the digest says, and within the limits (fault 31).
+func (c *Cache) download(ctx context.Context, d releases.Digest) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, fetchTimeout, fmt.Errorf("fetch %s: no end after %s", d, fetchTimeout))
 	defer cancel()
-	body, err := c.source.Content(ctx, Releases, d, c.limit)
+	body, err := c.source.OpenContent(ctx, Releases, d, c.limit)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = body.Close() }()
-	f, err := os.CreateTemp(c.dir, disk.Unfinished)
+	f, err := os.CreateTemp(c.dir, disk.UnfinishedPattern)
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func (c *Cache) fetch(ctx context.Context, d releases.Digest) (err error) {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
-	if broken := body.Broken(); broken != nil {
+	if broken := body.ConnectionError(); broken != nil {
 		return fmt.Errorf("fetch %s: %w", d, broken)
 	}
 	if err != nil {
@@ -93,7 +93,7 @@ func (c *Cache) fetch(ctx context.Context, d releases.Digest) (err error) {
 	if err := errors.Join(buffered.Flush(), f.Sync()); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), c.file(d)); err != nil {
+	if err := os.Rename(f.Name(), c.releaseFile(d)); err != nil {
 		return err
 	}
 	return disk.SyncDir(c.dir)
@@ -105,5 +105,5 @@ func (c *Cache) Prune(keep ...releases.Digest) error {
 	for _, d := range keep {
 		names[d.Hex()+".tar"] = true
 	}
-	return disk.KeepNewest(c.dir, keptReleases, names)
+	return disk.PruneOldest(c.dir, keptReleases, names)
 }

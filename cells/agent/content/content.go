@@ -27,15 +27,15 @@ const (
 
 // Source is where content comes from.
 type Source interface {
-	// Content asks for what has a digest, of at most limit bytes on the wire.
-	Content(ctx context.Context, kind Kind, digest releases.Digest, limit int64) (Stream, error)
+	// OpenContent asks for what has a digest, of at most limit bytes on the wire.
+	OpenContent(ctx context.Context, kind Kind, digest releases.Digest, limit int64) (Stream, error)
 }
 
 // Stream is content as it comes, not verified. One goroutine reads and closes it.
 type Stream interface {
 	io.ReadCloser
-	// Broken is why reading failed, if that was for the connection; nil: it went well so far.
-	Broken() error
+	// ConnectionError is why reading failed, if that was for the connection; nil: it went well so far.
+	ConnectionError() error
 }
 
 // UnavailableError says that what is needed can't be had now. It may be later, and nothing is wrong with the release.

@@ -16,17 +16,17 @@ import (
 	"syscall"
 )
 
-// Unfinished matches what an interrupted write leaves in a folder: see Sweep.
-const Unfinished = ".new-*"
+// UnfinishedPattern matches what an interrupted write leaves in a folder: see Sweep.
+const UnfinishedPattern = ".new-*"
 
-// Replace gives name the content, all of it or nothing, and returns once that is durable.
-func Replace(name string, content ...[]byte) error {
-	return ReplaceMode(name, 0o600, content...)
+// ReplaceFile gives name the content, all of it or nothing, and returns once that is durable.
+func ReplaceFile(name string, content ...[]byte) error {
+	return ReplaceFileMode(name, 0o600, content...)
 }
 
-// ReplaceMode is Replace for a file of another mode than 0600.
-func ReplaceMode(name string, mode fs.FileMode, content ...[]byte) error {
-	f, err := os.CreateTemp(filepath.Dir(name), Unfinished)
+// ReplaceFileMode is Replace for a file of another mode than 0600.
+func ReplaceFileMode(name string, mode fs.FileMode, content ...[]byte) error {
+	f, err := os.CreateTemp(filepath.Dir(name), UnfinishedPattern)
 	if err != nil {
 		return err
 	}
@@ -56,8 +56,8 @@ func SyncDir(name string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Lock makes sure that one agent alone uses a state folder, until the file is closed or the process ends.
-func Lock(dir string) (*os.File, error) {
+// LockDir makes sure that one agent alone uses a state folder, until the file is closed or the process ends.
+func LockDir(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the owner names the folder
 	if err != nil {
 		return nil, err
@@ -72,8 +72,8 @@ func Lock(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// KeepNewest removes all files of a folder but the n that were used last and those to keep.
-func KeepNewest(dir string, n int, keep map[string]bool) error {
+// PruneOldest removes all files of a folder but the n that were used last and those to keep.
+func PruneOldest(dir string, n int, keep map[string]bool) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
@@ -108,18 +108,18 @@ func KeepNewest(dir string, n int, keep map[string]bool) error {
 	return nil
 }
 
-// WriteSummed writes a file that ReadSummed reads, all of it or nothing, and returns once that is durable.
-func WriteSummed(name string, content []byte) error {
+// WriteChecksummed writes a file that ReadSummed reads, all of it or nothing, and returns once that is durable.
+func WriteChecksummed(name string, content []byte) error {
 	sum := sha256.Sum256(content)
-	return Replace(name, []byte(hex.EncodeToString(sum[:])+"\n"), content)
+	return ReplaceFile(name, []byte(hex.EncodeToString(sum[:])+"\n"), content)
 }
 
 var errDamaged = errors.New("it is damaged")
 
-// ReadSummed reads a file of WriteSummed of at most limit bytes; nil: there is none. One that is not as it was written is an
+// ReadChecksummed reads a file of WriteSummed of at most limit bytes; nil: there is none. One that is not as it was written is an
 // error.
-func ReadSummed(name string, limit int64) ([]byte, error) {
-	text, err := Read(name, limit+sha256.Size*2+1)
+func ReadChecksummed(name string, limit int64) ([]byte, error) {
+	text, err := ReadLimited(name, limit+sha256.Size*2+1)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -133,8 +133,8 @@ func ReadSummed(name string, limit int64) ([]byte, error) {
 	return content, nil
 }
 
-// Read reads a file of at most limit bytes.
-func Read(name string, limit int64) ([]byte, error) {
+// ReadLimited reads a file of at most limit bytes.
+func ReadLimited(name string, limit int64) ([]byte, error) {
 	info, err := os.Stat(name)
 	if err == nil && info.Size() > limit {
 		err = fmt.Errorf("read %s: it is larger than %d bytes", name, limit)
@@ -145,10 +145,10 @@ func Read(name string, limit int64) ([]byte, error) {
 	return os.ReadFile(name) //nolint:gosec // below the state folder
 }
 
-// Sweep removes what interrupted writes left in the folders.
-func Sweep(dirs ...string) error {
+// RemoveUnfinished removes what interrupted writes left in the folders.
+func RemoveUnfinished(dirs ...string) error {
 	for _, dir := range dirs {
-		left, err := filepath.Glob(filepath.Join(dir, Unfinished))
+		left, err := filepath.Glob(filepath.Join(dir, UnfinishedPattern))
 		if err != nil {
 			return err
 		}

@@ -31,26 +31,26 @@ func (s *Server) Report() *cells.FlagsReport {
 	return s.reported
 }
 
-// compose writes the report: of what was told, only what is durable. It needs mu.
-func (s *Server) compose() *cells.FlagsReport {
-	r := &cells.FlagsReport{Height: s.kept.Height, Orders: s.kept.Told, Fault: s.fault()}
-	if s.kept.Bundle.Digest == "" && r.Fault == "" {
+// composeReport writes the report: of what was told, only what is durable. It needs mu.
+func (s *Server) composeReport() *cells.FlagsReport {
+	r := &cells.FlagsReport{Height: s.saved.Height, Orders: s.saved.OrdersDigest, Fault: s.faultText()}
+	if s.saved.Bundle.Digest == "" && r.Fault == "" {
 		return nil
 	}
-	if s.bundle != nil && s.kept.Good == s.bundle.digest {
+	if s.bundle != nil && s.saved.LastGood == s.bundle.digest {
 		r.Bundle = s.bundle.digest
 	}
 	r.States = reportedStates(s.states)
 	return r
 }
 
-// fault says why what was told last is not in force; empty: it is. It needs mu.
-func (s *Server) fault() string {
+// faultText says why what was told last is not in force; empty: it is. It needs mu.
+func (s *Server) faultText() string {
 	var all []string
-	if s.unsaved != nil {
-		all = append(all, s.unsaved.Error())
+	if s.saveError != nil {
+		all = append(all, s.saveError.Error())
 	}
-	for _, why := range []string{s.refused, s.missing} {
+	for _, why := range []string{s.refusal, s.missingReason} {
 		if why != "" {
 			all = append(all, why)
 		}
@@ -63,7 +63,7 @@ func reportedStates(states map[string]flags.CellState) map[string]flags.CellStat
 	if len(states) == 0 {
 		return nil
 	}
-	ids := byState(states)
+	ids := sortByState(states)
 	some, size := map[string]flags.CellState{}, 0
 	for _, id := range ids[:min(len(ids), cells.MaxFlagStates)] {
 		if len(id) > maxID || !utf8.ValidString(id) {
@@ -77,8 +77,8 @@ func reportedStates(states map[string]flags.CellState) map[string]flags.CellStat
 	return some
 }
 
-// byState is the IDs, what is simply on last.
-func byState(states map[string]flags.CellState) []string {
+// sortByState is the IDs, what is simply on last.
+func sortByState(states map[string]flags.CellState) []string {
 	order := []flags.CellState{flags.Killed, flags.Held, flags.Suspended, flags.Waiting, flags.Ramping, flags.Armed, flags.On}
 	ids := make([]string, 0, len(states))
 	for id := range states {
@@ -115,17 +115,17 @@ type Announcement struct {
 	Features []string        `json:"features"`
 }
 
-// show keeps for the owner what is in force. It needs mu. What is under embargo does not show before its time (R45).
-func (s *Server) show() error {
-	at, known := s.now()
+// writeInForce keeps for the owner what is in force. It needs mu. What is under embargo does not show before its time (R45).
+func (s *Server) writeInForce() error {
+	at, known := s.instant()
 	v := InForce{
 		Height: s.record.Height, Release: s.facts.Release, Features: s.facts.Features, Killed: s.record.Orders.Killed,
-		Held: s.facts.Held, Labels: s.record.Labels, Fault: s.fault(), Announcements: []Announcement{},
+		Held: s.facts.Held, Labels: s.record.Labels, Fault: s.faultText(), Announcements: []Announcement{},
 	}
 	if s.bundle != nil {
 		v.Bundle = s.bundle.digest
 	}
-	for _, id := range byState(s.states) {
+	for _, id := range sortByState(s.states) {
 		g := s.bundle.gates[id]
 		if g.Embargo && at < g.At {
 			continue
@@ -137,7 +137,7 @@ func (s *Server) show() error {
 		v.Announcements = append(v.Announcements, l)
 	}
 	drawn, err := json.Marshal(v)
-	if err != nil || bytes.Equal(drawn, s.shown) {
+	if err != nil || bytes.Equal(drawn, s.writtenInForce) {
 		return err
 	}
 	if known {
@@ -145,10 +145,10 @@ func (s *Server) show() error {
 	}
 	text, err := json.Marshal(v)
 	if err == nil {
-		err = disk.WriteSummed(inForceFile(s.stateDir), text)
+		err = disk.WriteChecksummed(inForceFile(s.stateDir), text)
 	}
 	if err == nil {
-		s.shown = drawn
+		s.writtenInForce = drawn
 	}
 	return err
 }
@@ -157,7 +157,7 @@ func inForceFile(dir string) string { return filepath.Join(dir, "inforce.json") 
 
 // LoadInForce reads how flags are in the cell with that state folder; nil: it was told nothing of flags.
 func LoadInForce(stateDir string) (*InForce, error) {
-	text, err := disk.ReadSummed(inForceFile(stateDir), flags.MaxBundle)
+	text, err := disk.ReadChecksummed(inForceFile(stateDir), flags.MaxBundle)
 	if err != nil || text == nil {
 		return nil, err
 	}

@@ -23,8 +23,8 @@ import (
 )
 
 const (
-	maxCallers = 1024 // connections at a time: others wait
-	socketMode = 0o600
+	maxConnections = 1024 // connections at a time: others wait
+	socketMode     = 0o600
 )
 
 // errNotLocal: flags are for this machine alone (invariant 6).
@@ -70,12 +70,12 @@ func (at Address) Listen(ctx context.Context) (net.Listener, error) {
 }
 
 func (at Address) listenUnix(ctx context.Context) (net.Listener, error) {
-	if err := vacate(ctx, at.path); err != nil {
+	if err := removeStaleSocket(ctx, at.path); err != nil {
 		return nil, err
 	}
 	// Nobody may connect before it has its mode, and other files' modes are no business of this: so it begins in a
 	// folder of its own.
-	private, err := os.MkdirTemp(filepath.Dir(at.path), disk.Unfinished)
+	private, err := os.MkdirTemp(filepath.Dir(at.path), disk.UnfinishedPattern)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", at.path, err)
 	}
@@ -93,18 +93,18 @@ func (at Address) listenUnix(ctx context.Context) (net.Listener, error) {
 	if err := errors.Join(os.Chmod(began, at.mode), os.Rename(began, at.path)); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	return &socket{l, at.path}, nil
+	return &unixListener{l, at.path}, nil
 }
 
-// socket is a listener with a name to remove.
-type socket struct {
+// unixListener is a listener with a name to remove.
+type unixListener struct {
 	net.Listener
 	path string
 }
 
-func (s *socket) Addr() net.Addr { return &net.UnixAddr{Name: s.path, Net: "unix"} }
+func (s *unixListener) Addr() net.Addr { return &net.UnixAddr{Name: s.path, Net: "unix"} }
 
-func (s *socket) Close() error {
+func (s *unixListener) Close() error {
 	err := os.Remove(s.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
@@ -112,8 +112,8 @@ func (s *socket) Close() error {
 	return errors.Join(s.Listener.Close(), err)
 }
 
-// vacate makes sure that nobody has the path: a socket that was left behind is replaced, nothing else is.
-func vacate(ctx context.Context, path string) error {
+// removeStaleSocket makes sure that nobody has the path: a socket that was left behind is replaced, nothing else is.
+func removeStaleSocket(ctx context.Context, path string) error {
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -148,35 +148,35 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, origins []string) {
 			_ = server.Close()
 		}
 	})
-	if err := server.Serve(&few{Listener: l, room: make(chan struct{}, maxCallers)}); !errors.Is(err, http.ErrServerClosed) {
+	if err := server.Serve(&limitedListener{Listener: l, slots: make(chan struct{}, maxConnections)}); !errors.Is(err, http.ErrServerClosed) {
 		s.log.Error().Err(err).Msg("flags are not served any more: start the agent again")
 	}
 	<-over
 }
 
-// few is a listener with a limit of connections at a time.
-type few struct {
+// limitedListener is a listener with a limit of connections at a time.
+type limitedListener struct {
 	net.Listener
-	room chan struct{}
+	slots chan struct{}
 }
 
-func (f *few) Accept() (net.Conn, error) {
-	f.room <- struct{}{}
+func (f *limitedListener) Accept() (net.Conn, error) {
+	f.slots <- struct{}{}
 	c, err := f.Listener.Accept()
 	if err != nil {
-		<-f.room
+		<-f.slots
 		return nil, err
 	}
-	return &caller{Conn: c, leave: sync.OnceFunc(func() { <-f.room })}, nil
+	return &limitedConn{Conn: c, freeSlot: sync.OnceFunc(func() { <-f.slots })}, nil
 }
 
-// caller is one of its connections.
-type caller struct {
+// limitedConn is one of its connections.
+type limitedConn struct {
 	net.Conn
-	leave func()
+	freeSlot func()
 }
 
-func (c *caller) Close() error {
-	defer c.leave()
+func (c *limitedConn) Close() error {
+	defer c.freeSlot()
 	return c.Conn.Close()
 }

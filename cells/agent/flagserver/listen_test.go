@@ -50,7 +50,7 @@ func TestFlagsSocket(t *testing.T) {
 	if _, err := listen(""); err == nil || !strings.Contains(err.Error(), "listens there already") {
 		t.Errorf("two at one place: %v", err)
 	}
-	must(t, l.(*socket).Listener.Close()) // as if it was killed
+	must(t, l.(*unixListener).Listener.Close()) // as if it was killed
 	mode(0o600)
 	l, err = listen("?mode=0660")
 	must(t, err)

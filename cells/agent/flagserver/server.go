@@ -22,19 +22,19 @@ import (
 // Source is where bundles come from.
 type Source interface {
 	content.Source
-	// Pause is how long to wait after a number of failures in a row, the last being err.
-	Pause(err error, failures int) time.Duration
+	// RetryPause is how long to wait after a number of failures in a row, the last being err.
+	RetryPause(err error, failures int) time.Duration
 }
 
 // Options say what a Server works with. All are required.
 type Options struct {
-	StateDir string
-	Source   Source
-	Clock    *clock.Clock
-	Facts    flags.Facts // what runs; channel and labels are told
-	Log      zerolog.Logger
-	News     func()             // there is something to report
-	Reached  func(point string) // is told how far it is
+	StateDir    string
+	Source      Source
+	Clock       *clock.Clock
+	Facts       flags.Facts // what runs; channel and labels are told
+	Log         zerolog.Logger
+	OnReport    func()             // there is something to report
+	OnTestPoint func(point string) // is told how far it is
 }
 
 // Server has what the cell was told of flags, and folds it with what is known here: what runs, what the owner
@@ -43,31 +43,31 @@ type Options struct {
 // Orders are in force as soon as they were told, and reported once they are durable; a bundle once it was fetched,
 // verified and compiled. Until then, and where that fails, the last good one stands (R43).
 type Server struct {
-	stateDir string
-	source   Source
-	clock    *clock.Clock
-	log      zerolog.Logger
-	news     func()
-	reached  func(point string)
+	stateDir    string
+	source      Source
+	clock       *clock.Clock
+	log         zerolog.Logger
+	onReport    func()
+	onTestPoint func(point string)
 
-	current atomic.Pointer[snapshot] // never nil
-	alarm   wake.Signal              // there is another instant to wait for, or something to write
-	wanted  wake.Signal              // there may be a bundle to fetch
+	current      atomic.Pointer[snapshot] // never nil
+	timerChanged wake.Signal              // there is another instant to wait for, or something to write
+	bundleWanted wake.Signal              // there may be a bundle to fetch
 
-	mu          sync.Mutex
-	record      record
-	kept        record          // as it is on disk
-	unsaved     error           // why what record has could not be written; nil: it could, so far
-	untimed     bool            // the time could not be written: it was said
-	bundle      *compiledBundle // in force; nil: none
-	facts       flags.Facts     // but channel and labels
-	states      map[string]flags.CellState
-	refused     string          // why what was told last was not taken; empty: it was
-	missing     string          // why the bundle that should be in force is not; empty: it is, or is being fetched
-	bad         releases.Digest // can't be used, whoever gives it
-	cancelFetch func()          // ends the fetch of the moment; nil: there is none
-	reported    *cells.FlagsReport
-	shown       []byte // what the owner is shown, but since when
+	mu             sync.Mutex
+	record         flagsRecord
+	saved          flagsRecord     // as it is on disk
+	saveError      error           // why what record has could not be written; nil: it could, so far
+	timeUnsaved    bool            // the time could not be written: it was said
+	bundle         *compiledBundle // in force; nil: none
+	facts          flags.Facts     // but channel and labels
+	states         map[string]flags.CellState
+	refusal        string          // why what was told last was not taken; empty: it was
+	missingReason  string          // why the bundle that should be in force is not; empty: it is, or is being fetched
+	unusable       releases.Digest // can't be used, whoever gives it
+	cancelFetch    func()          // ends the fetch of the moment; nil: there is none
+	reported       *cells.FlagsReport
+	writtenInForce []byte // what the owner is shown, but since when
 }
 
 // snapshot is what callers get.
@@ -85,14 +85,14 @@ type compiledBundle struct {
 	compiled *flags.Compiled
 }
 
-// maxWhy bounds, in bytes, a reason that is kept or reported.
-const maxWhy = 2 << 10
+// maxReason bounds, in bytes, a reason that is kept or reported.
+const maxReason = 2 << 10
 
 // New takes what is on disk into force, as far as it is whole.
 func New(o Options) *Server {
 	s := &Server{
-		stateDir: o.StateDir, source: o.Source, clock: o.Clock, log: o.Log, news: o.News, reached: o.Reached,
-		alarm: wake.New(), wanted: wake.New(), facts: o.Facts,
+		stateDir: o.StateDir, source: o.Source, clock: o.Clock, log: o.Log, onReport: o.OnReport, onTestPoint: o.OnTestPoint,
+		timerChanged: wake.New(), bundleWanted: wake.New(), facts: o.Facts,
 	}
 	s.current.Store(&snapshot{changed: make(chan struct{})})
 	if err := s.clock.Restore(); err != nil {
@@ -102,28 +102,28 @@ func New(o Options) *Server {
 	if s.record, err = loadRecord(s.stateDir); err != nil {
 		s.log.Error().Err(err).Msg("flags are off until the control plane tells them anew")
 	}
-	s.kept = s.record
+	s.saved = s.record
 	s.facts.Held = s.record.Held
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.load()
+	s.loadBundle()
 	s.fold()
-	s.settle()
+	s.persist()
 	return s
 }
 
 // Current is the folding that holds, and the instant: see flags.Source.
 func (s *Server) Current() (*flags.Folded, int64) {
 	f := s.current.Load().folded
-	at, _ := s.now()
+	at, _ := s.instant()
 	if f != nil && f.Next() != 0 && at >= f.Next() {
 		at = f.Next() - 1 // what changes then is about to be folded
 	}
 	return f, at
 }
 
-// now is the instant for flags, and known says that the control plane ever told the time.
-func (s *Server) now() (at int64, known bool) {
+// instant is the instant for flags, and known says that the control plane ever told the time.
+func (s *Server) instant() (at int64, known bool) {
 	now, known := s.clock.Now()
 	if !known {
 		return 0, false
@@ -134,44 +134,44 @@ func (s *Server) now() (at int64, known bool) {
 // Changed is a channel that is closed once Current is another folding than now.
 func (s *Server) Changed() <-chan struct{} { return s.current.Load().changed }
 
-// Take takes the control plane's word; nil: it has no flags repository, which changes nothing here.
-func (s *Server) Take(f *cells.Flags) {
+// SetDesired takes the control plane's word; nil: it has no flags repository, which changes nothing here.
+func (s *Server) SetDesired(f *cells.Flags) {
 	if f == nil {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	book, err := s.record.take(f)
+	book, err := s.record.merge(f)
 	if err != nil {
-		s.refuse(err.Error())
+		s.recordRefusal(err.Error())
 		return
 	}
 	if book.Bundle.Digest != s.record.Bundle.Digest {
-		s.missing = ""
+		s.missingReason = ""
 		if s.cancelFetch != nil {
 			s.cancelFetch()
 		}
 	}
 	again := !sameOrders(book.Orders, s.record.Orders) || !maps.Equal(book.Labels, s.record.Labels)
-	s.record, s.refused = book, ""
+	s.record, s.refusal = book, ""
 	if again {
 		s.fold()
-		s.reached("orders in force")
+		s.onTestPoint("orders in force")
 	}
-	s.settle()
-	s.wanted.Notify()
+	s.persist()
+	s.bundleWanted.Notify()
 }
 
-func (s *Server) refuse(why string) {
-	if s.refused != why {
+func (s *Server) recordRefusal(why string) {
+	if s.refusal != why {
 		s.log.Warn().Str("why", why).Msg("what was told of flags is not taken")
 	}
-	s.refused = words.Clip(why, maxWhy)
-	s.settle()
+	s.refusal = words.Clip(why, maxReason)
+	s.persist()
 }
 
-// Runs takes what may be running: it is folded once this returns (R38).
-func (s *Server) Runs(release string, contained []string) {
+// SetRunning takes what may be running: it is folded once this returns (R38).
+func (s *Server) SetRunning(release string, contained []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.facts.Release == release && slices.Equal(s.facts.Features, contained) {
@@ -179,11 +179,11 @@ func (s *Server) Runs(release string, contained []string) {
 	}
 	s.facts.Release, s.facts.Features = release, contained
 	s.fold()
-	s.settle()
+	s.persist()
 }
 
-// Hold takes the features that the owner holds.
-func (s *Server) Hold(features []string) {
+// SetHeld takes the features that the owner holds.
+func (s *Server) SetHeld(features []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if slices.Equal(s.facts.Held, features) {
@@ -191,7 +191,7 @@ func (s *Server) Hold(features []string) {
 	}
 	s.facts.Held, s.record.Held = features, features
 	s.fold()
-	s.settle()
+	s.persist()
 }
 
-func (s *Server) folder() string { return filepath.Join(s.stateDir, "flags") }
+func (s *Server) bundleDir() string { return filepath.Join(s.stateDir, "flags") }

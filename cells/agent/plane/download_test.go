@@ -69,21 +69,21 @@ func TestDownloadGoesOn(t *testing.T) {
 					w.Header().Set("Content-Length", fmt.Sprint(len(body)))
 					w.Header().Set("ETag", `"`+string(name)+`-zstd"`)
 				}
-				http.ServeContent(&shortLived{w, c.pieces}, r, "", time.Time{}, bytes.NewReader(body))
+				http.ServeContent(&cuttingWriter{w, c.pieces}, r, "", time.Time{}, bytes.NewReader(body))
 			}))
 			defer server.Close()
 			client, err := New(Options{Server: server.URL, Cell: "acme"})
 			if err != nil {
 				t.Fatal(err)
 			}
-			d, err := client.Content(t.Context(), content.Releases, name, 1<<20)
+			d, err := client.OpenContent(t.Context(), content.Releases, name, 1<<20)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer d.Close()
 			got, err := io.ReadAll(d)
 			switch {
-			case c.fails && (err == nil || d.Broken() == nil):
+			case c.fails && (err == nil || d.ConnectionError() == nil):
 				t.Errorf("%d bytes came, and %v: %v", len(got), err, asked)
 			case !c.fails && err != nil:
 				t.Errorf("after %d bytes: %v: %v", len(got), err, asked)
@@ -99,13 +99,13 @@ func TestDownloadGoesOn(t *testing.T) {
 	}
 }
 
-// shortLived cuts the connection after so many bytes.
-type shortLived struct {
+// cuttingWriter cuts the connection after so many bytes.
+type cuttingWriter struct {
 	http.ResponseWriter
 	left int
 }
 
-func (s *shortLived) Write(b []byte) (int, error) {
+func (s *cuttingWriter) Write(b []byte) (int, error) {
 	n, err := s.ResponseWriter.Write(b[:min(s.left, len(b))])
 	if s.left -= n; s.left <= 0 || err != nil {
 		_ = http.NewResponseController(s.ResponseWriter).Flush()

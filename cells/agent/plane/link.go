@@ -18,22 +18,22 @@ import (
 
 const (
 	dialTimeout = 10 * time.Second
-	// idleFor is how long a connection is kept when nothing is asked: beside the one of the stream, which carries news,
+	// idleTimeout is how long a connection is kept when nothing is asked: beside the one of the stream, which carries news,
 	// an idle one costs the control plane memory, and a handshake now and then costs it less.
-	idleFor         = 5 * time.Second
-	maxAnswerHeader = 64 << 10 // bytes
+	idleTimeout       = 5 * time.Second
+	maxResponseHeader = 64 << 10 // bytes
 )
 
 // link is the connections of one key: one that carries the stream, and one for all that is asked and answered.
 type link struct {
-	base string             // without a slash at its end
-	key  ed25519.PrivateKey // nil: plain
-	http http.Client
-	left chan struct{} // closed once another link took its place
+	base     string             // without a slash at its end
+	key      ed25519.PrivateKey // nil: plain
+	http     http.Client
+	replaced chan struct{} // closed once another link took its place
 }
 
-// plain is the link to http://HOST:PORT or unix:///PATH, for trying things out.
-func (c *Client) plain(base, socket string) *link {
+// plainLink is the link to http://HOST:PORT or unix:///PATH, for trying things out.
+func (c *Client) plainLink(base, socket string) *link {
 	t := newTransport()
 	if socket != "" {
 		dial := t.DialContext
@@ -42,9 +42,9 @@ func (c *Client) plain(base, socket string) *link {
 	return c.newLink(base, nil, t)
 }
 
-// mutual is the link of a key: TLS 1.3, on which the other side proves to have a key that is pinned. Nothing else
+// mutualLink is the link of a key: TLS 1.3, on which the other side proves to have a key that is pinned. Nothing else
 // is trusted, and no name or date is looked at (R29).
-func (c *Client) mutual(base string, seed []byte, pins func() []string) (*link, error) {
+func (c *Client) mutualLink(base string, seed []byte, pins func() []string) (*link, error) {
 	key := ed25519.NewKeyFromSeed(seed)
 	certificate, err := identity.Certificate(rand.Reader, key, c.cell, time.Now())
 	if err != nil {
@@ -67,10 +67,10 @@ func (c *Client) mutual(base string, seed []byte, pins func() []string) (*link, 
 
 func (c *Client) newLink(base string, key ed25519.PrivateKey, t *http.Transport) *link {
 	var carrier http.RoundTripper = t
-	if c.wrap != nil {
-		carrier = c.wrap(t)
+	if c.wrapTransport != nil {
+		carrier = c.wrapTransport(t)
 	}
-	return &link{base: base, key: key, left: make(chan struct{}), http: http.Client{
+	return &link{base: base, key: key, replaced: make(chan struct{}), http: http.Client{
 		Transport:     carrier,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
@@ -82,12 +82,12 @@ func newTransport() *http.Transport {
 	only1 := new(http.Protocols)
 	only1.SetHTTP1(true)
 	return &http.Transport{
-		Proxy:                  environmentProxy,
+		Proxy:                  proxyFromEnvironment,
 		DialContext:            d.DialContext,
 		TLSHandshakeTimeout:    dialTimeout,
 		MaxIdleConns:           2,
-		IdleConnTimeout:        idleFor,
-		MaxResponseHeaderBytes: maxAnswerHeader,
+		IdleConnTimeout:        idleTimeout,
+		MaxResponseHeaderBytes: maxResponseHeader,
 		DisableCompression:     true,
 		Protocols:              only1,
 		ReadBufferSize:         4 << 10,
@@ -99,9 +99,9 @@ func newTransport() *http.Transport {
 var errProxy = errors.New("HTTPS_PROXY is not the address of a proxy: give http://[USER:PASSWORD@]HOST:PORT; " +
 	"what passes through is encrypted from end to end")
 
-// environmentProxy is HTTPS_PROXY, HTTP_PROXY and NO_PROXY. A proxy that is spoken to by TLS would have to be known by
+// proxyFromEnvironment is HTTPS_PROXY, HTTP_PROXY and NO_PROXY. A proxy that is spoken to by TLS would have to be known by
 // a name and an authority, and neither is trusted here.
-func environmentProxy(r *http.Request) (*url.URL, error) {
+func proxyFromEnvironment(r *http.Request) (*url.URL, error) {
 	u, err := http.ProxyFromEnvironment(r)
 	if err != nil || u != nil && (u.Scheme == "https" || u.Host == "") {
 		return nil, errProxy
@@ -109,8 +109,8 @@ func environmentProxy(r *http.Request) (*url.URL, error) {
 	return u, nil
 }
 
-// address takes http://HOST:PORT, https://HOST:PORT or unix:///PATH of a socket apart.
-func address(server string) (base, socket string, mutual bool, err error) {
+// parseServer takes http://HOST:PORT, https://HOST:PORT or unix:///PATH of a socket apart.
+func parseServer(server string) (base, socket string, mutual bool, err error) {
 	u, err := url.Parse(server)
 	switch {
 	case err != nil || u.User != nil: // not repeated: there may be a password in it

@@ -19,9 +19,9 @@ import (
 
 const (
 	maxReport = 64 << 10 // bytes of a report's body, as the control plane takes it
-	// settling is how long the first report waits at the most for health to be known, so that a restart of
+	// maxFirstReportDelay is how long the first report waits at the most for health to be known, so that a restart of
 	// the agent does not look like an unhealthy cell.
-	settling = 5 * time.Second
+	maxFirstReportDelay = 5 * time.Second
 )
 
 // ReporterOptions say what is in each report, and how often there is one.
@@ -37,22 +37,22 @@ type Reporter struct {
 	options ReporterOptions
 	client  *Client
 	boot    string // random for each start (R27)
-	box     *Outbox
+	outbox  *Outbox
 	news    wake.Signal // there is something to say
 
-	mu    sync.Mutex
-	state cells.Report // the current state
-	text  []byte       // the same as JSON, to tell changes
-	ready bool
+	mu        sync.Mutex
+	state     cells.Report // the current state
+	stateJSON []byte       // the same as JSON, to tell changes
+	ready     bool
 
 	// The goroutine of run alone uses these.
-	most     int      // events in a batch
-	notTaken []string // pins that it complained of
+	maxBatch    int      // events in a batch
+	refusedPins []string // pins that it complained of
 }
 
 // NewReporter makes a reporter for one start of the agent. It sends nothing before Client.Run.
 func NewReporter(c *Client, box *Outbox, o ReporterOptions) *Reporter {
-	return &Reporter{options: o, client: c, boot: rand.Text(), box: box, news: wake.New(), most: cells.MaxEvents}
+	return &Reporter{options: o, client: c, boot: rand.Text(), outbox: box, news: wake.New(), maxBatch: cells.MaxEvents}
 }
 
 // Boot names this start of the agent in its reports.
@@ -63,19 +63,19 @@ func (r *Reporter) Boot() string { return r.boot }
 func (r *Reporter) Publish(report cells.Report, ready, news bool) {
 	text, err := json.Marshal(report)
 	r.mu.Lock()
-	news = news || err != nil || !bytes.Equal(text, r.text) || ready && !r.ready
-	r.state, r.text, r.ready = report, text, r.ready || ready
+	news = news || err != nil || !bytes.Equal(text, r.stateJSON) || ready && !r.ready
+	r.state, r.stateJSON, r.ready = report, text, r.ready || ready
 	r.mu.Unlock()
 	if news {
 		r.Notify()
 	}
 }
 
-// Trouble has it reported why the agent can't go on, with the state as it was published last.
-func (r *Reporter) Trouble(why string) {
+// PublishProblem has it reported why the agent can't go on, with the state as it was published last.
+func (r *Reporter) PublishProblem(why string) {
 	r.mu.Lock()
 	r.state.Message = why
-	r.text, r.ready = nil, true
+	r.stateJSON, r.ready = nil, true
 	r.mu.Unlock()
 	r.Notify()
 }
@@ -85,31 +85,31 @@ func (r *Reporter) Notify() { r.news.Notify() }
 
 // run sends reports until ctx ends.
 func (r *Reporter) run(ctx context.Context, h Handler) {
-	r.settle(ctx)
+	r.waitUntilReady(ctx)
 	failures := 0
 	for ctx.Err() == nil {
-		more, known, err := r.send(ctx, h)
+		more, known, err := r.sendReport(ctx, h)
 		if err != nil {
 			if failures == 0 && ctx.Err() == nil {
 				r.client.log.Warn().Err(err).Msg("the report is kept for later")
 			}
-			_ = backoff.Sleep(ctx, r.client.Pause(err, failures))
+			_ = backoff.Sleep(ctx, r.client.RetryPause(err, failures))
 			failures++
 			continue
 		}
 		failures = 0
 		if known != nil {
-			h.Confirmed(ctx, known.Key())
+			h.HandleConfirmed(ctx, known.Key())
 		}
 		if !more {
-			r.await(ctx)
+			r.waitForNews(ctx)
 		}
 	}
 }
 
-// settle waits until there is a state worth telling.
-func (r *Reporter) settle(ctx context.Context) {
-	limit := time.NewTimer(settling)
+// waitUntilReady waits until there is a state worth telling.
+func (r *Reporter) waitUntilReady(ctx context.Context) {
+	limit := time.NewTimer(maxFirstReportDelay)
 	defer limit.Stop()
 	for {
 		r.mu.Lock()
@@ -128,8 +128,8 @@ func (r *Reporter) settle(ctx context.Context) {
 	}
 }
 
-// await waits until there is something to say, or it is time to say the same again.
-func (r *Reporter) await(ctx context.Context) {
+// waitForNews waits until there is something to say, or it is time to say the same again.
+func (r *Reporter) waitForNews(ctx context.Context) {
 	heartbeat := time.NewTimer(backoff.Shorten(r.options.Every))
 	defer heartbeat.Stop()
 	select {
@@ -139,8 +139,8 @@ func (r *Reporter) await(ctx context.Context) {
 	}
 }
 
-// send sends one report. more: there is history left; known: the accepted assignment that it told, nil for none.
-func (r *Reporter) send(ctx context.Context, h Handler) (more bool, known *cells.Assignment, err error) {
+// sendReport sends one report. more: there is history left; known: the accepted assignment that it told, nil for none.
+func (r *Reporter) sendReport(ctx context.Context, h Handler) (more bool, known *cells.Assignment, err error) {
 	select {
 	case <-r.news: // what it is about is told now
 	default:
@@ -148,59 +148,59 @@ func (r *Reporter) send(ctx context.Context, h Handler) (more bool, known *cells
 	r.mu.Lock()
 	report := r.state
 	r.mu.Unlock()
-	body, events, err := r.compose(report, h.Flags())
+	body, events, err := r.composeReport(report, h.FlagsReport())
 	if err != nil {
 		return false, nil, err
 	}
-	receipt, over, err := r.client.report(ctx, body)
+	receipt, over, err := r.client.postReport(ctx, body)
 	if err != nil {
-		if r.tooMuch(err, events) {
+		if r.shrinkBatch(err, events) {
 			return true, nil, nil
 		}
 		return false, nil, err
 	}
-	r.client.reached("reported")
-	r.learn(receipt.Pins, over)
-	if events == 0 && r.most == 0 { // what was refused must be the oldest event
-		r.most = cells.MaxEvents
-		return true, report.Acknowledged, r.box.stub("the control plane did not take it")
+	r.client.onTestPoint("reported")
+	r.updatePins(receipt.Pins, over)
+	if events == 0 && r.maxBatch == 0 { // what was refused must be the oldest event
+		r.maxBatch = cells.MaxEvents
+		return true, report.Acknowledged, r.outbox.stubOldest("the control plane did not take it")
 	}
-	r.most = cells.MaxEvents
-	more, err = r.box.acknowledge(receipt.Acknowledged)
+	r.maxBatch = cells.MaxEvents
+	more, err = r.outbox.acknowledge(receipt.Acknowledged)
 	return more, report.Acknowledged, err
 }
 
-// learn takes the control plane's pins. That it can't is no reason to keep a report.
-func (r *Reporter) learn(pins []string, over *tls.ConnectionState) {
-	err := r.client.learn(pins, over)
-	if err != nil && !slices.Equal(pins, r.notTaken) {
+// updatePins takes the control plane's pins. That it can't is no reason to keep a report.
+func (r *Reporter) updatePins(pins []string, over *tls.ConnectionState) {
+	err := r.client.updatePins(pins, over)
+	if err != nil && !slices.Equal(pins, r.refusedPins) {
 		r.client.log.Error().Err(err).Msg("pins")
-		r.notTaken = pins
+		r.refusedPins = pins
 	}
 	if err == nil {
-		r.notTaken = nil
+		r.refusedPins = nil
 	}
 }
 
-// tooMuch answers a refusal of the body itself: fewer events next time, in the end none.
-func (r *Reporter) tooMuch(err error, events int) bool {
+// shrinkBatch answers a refusal of the body itself: fewer events next time, in the end none.
+func (r *Reporter) shrinkBatch(err error, events int) bool {
 	var s *statusError
 	if events == 0 || !errors.As(err, &s) {
 		return false
 	}
 	switch s.status {
 	case http.StatusRequestEntityTooLarge, http.StatusBadRequest, http.StatusUnprocessableEntity:
-		r.most = events / 2
+		r.maxBatch = events / 2
 		return true
 	}
 	return false
 }
 
-// compose writes a report that fits: all of the state but, if it must be, the oldest failures; then as much
+// composeReport writes a report that fits: all of the state but, if it must be, the oldest failures; then as much
 // history as there is room for.
-func (r *Reporter) compose(report cells.Report, flags *cells.FlagsReport) (body []byte, events int, err error) {
+func (r *Reporter) composeReport(report cells.Report, flags *cells.FlagsReport) (body []byte, events int, err error) {
 	report.Cell, report.Boot, report.Agent, report.Infrastructure, report.Sent = r.client.cell, r.boot, r.options.Version, r.options.Infrastructure, time.Now()
-	report.Flags, report.Confirmed = flags, r.box.confirmed()
+	report.Flags, report.Confirmed = flags, r.outbox.lastAcknowledged()
 	for {
 		body, err = json.Marshal(report)
 		if err != nil {
@@ -211,7 +211,7 @@ func (r *Reporter) compose(report cells.Report, flags *cells.FlagsReport) (body 
 		}
 		report.Failures = report.Failures[1:]
 	}
-	report.Events = r.box.batch(maxReport-len(body)-1<<10, r.most)
+	report.Events = r.outbox.nextBatch(maxReport-len(body)-1<<10, r.maxBatch)
 	if len(report.Events) == 0 {
 		return body, 0, nil
 	}

@@ -18,58 +18,58 @@ import (
 )
 
 const (
-	heartbeat   = 15 * time.Second            // of a stream, as the control plane sends it
-	twoMissed   = 2*heartbeat + 2*time.Second // then it is taken for dead (R33)
-	firstWord   = 5 * time.Second             // without any, something in between holds it back
-	reachWithin = 3 * dialTimeout             // to get that far, by way of a proxy too
-	streamLives = 2 * heartbeat               // one that was open for so long worked
+	heartbeat         = 15 * time.Second            // of a stream, as the control plane sends it
+	silenceTimeout    = 2*heartbeat + 2*time.Second // then it is taken for dead (R33)
+	firstEventTimeout = 5 * time.Second             // without any, something in between holds it back
+	connectTimeout    = 3 * dialTimeout             // to get that far, by way of a proxy too
+	healthyStreamAge  = 2 * heartbeat               // one that was open for so long worked
 )
 
 var (
 	// errNoStream: no stream is to be had here. Polls may work.
 	errNoStream = errors.New("no stream")
-	// errBroken: the stream ended before its time, or is none.
-	errBroken = errors.New("the stream broke")
+	// errStreamBroken: the stream ended before its time, or is none.
+	errStreamBroken = errors.New("the stream broke")
 
-	errSilent = fmt.Errorf("%w: nothing came within %s", errNoStream, firstWord)
-	errMissed = fmt.Errorf("%w: nothing came for %s", errNoStream, twoMissed)
-	errLeft   = errors.New("another key is spoken with now")
+	errNoFirstEvent    = fmt.Errorf("%w: nothing came within %s", errNoStream, firstEventTimeout)
+	errHeartbeatMissed = fmt.Errorf("%w: nothing came for %s", errNoStream, silenceTimeout)
+	errLinkReplaced    = errors.New("another key is spoken with now")
 )
 
 // watchdog ends a stream that is silent for too long.
 type watchdog struct {
-	timer *time.Timer
-	heard atomic.Bool
+	timer    *time.Timer
+	received atomic.Bool
 }
 
 func newWatchdog(end context.CancelCauseFunc) *watchdog {
 	w := &watchdog{}
-	w.timer = time.AfterFunc(reachWithin, func() {
-		if w.heard.Load() {
-			end(errMissed)
+	w.timer = time.AfterFunc(connectTimeout, func() {
+		if w.received.Load() {
+			end(errHeartbeatMissed)
 		} else {
-			end(errSilent)
+			end(errNoFirstEvent)
 		}
 	})
 	return w
 }
 
-func (w *watchdog) asked() { w.timer.Reset(firstWord) }
+func (w *watchdog) requestSent() { w.timer.Reset(firstEventTimeout) }
 
-func (w *watchdog) line() {
-	w.heard.Store(true)
-	w.timer.Reset(twoMissed)
+func (w *watchdog) lineReceived() {
+	w.received.Store(true)
+	w.timer.Reset(silenceTimeout)
 }
 
-// listen hears a stream to its end. again: how long it asked to stay away then.
-func (p *puller) listen(ctx context.Context) (again time.Duration, err error) {
+// readStream hears a stream to its end. again: how long it asked to stay away then.
+func (p *subscriber) readStream(ctx context.Context) (again time.Duration, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	l := p.client.link.Load()
 	go func() {
 		select {
-		case <-l.left:
-			cancel(errLeft)
+		case <-l.replaced:
+			cancel(errLinkReplaced)
 		case <-ctx.Done():
 		}
 	}()
@@ -77,7 +77,7 @@ func (p *puller) listen(ctx context.Context) (again time.Duration, err error) {
 	defer w.timer.Stop()
 	why := func(err error) error { // what ended it, rather than how that looks from here
 		switch cause := context.Cause(ctx); {
-		case errors.Is(cause, errLeft):
+		case errors.Is(cause, errLinkReplaced):
 			return nil
 		case cause != nil:
 			return cause
@@ -85,38 +85,38 @@ func (p *puller) listen(ctx context.Context) (again time.Duration, err error) {
 			return err
 		}
 	}
-	body, over, err := p.open(ctx, l, w)
+	body, over, err := p.openStream(ctx, l, w)
 	if err != nil {
 		return 0, why(err)
 	}
 	defer func() { _ = body.Close() }()
-	s := newSSE(ctx, body, w.line)
+	s := newEventReader(ctx, body, w.lineReceived)
 	for {
-		e, err := s.next()
+		e, err := s.readEvent()
 		if errors.Is(err, io.EOF) && s.retry > 0 && context.Cause(ctx) == nil {
 			return s.retry, nil // it said that it would
 		}
 		if err != nil {
-			return s.retry, why(fmt.Errorf("%w: %w", errBroken, err))
+			return s.retry, why(fmt.Errorf("%w: %w", errStreamBroken, err))
 		}
-		if !p.client.trusts(over) {
+		if !p.client.trustsConnection(over) {
 			return s.retry, nil // its key is none of those that are pinned now
 		}
-		p.answered()
-		if err := p.event(ctx, e); err != nil {
+		p.noteAnswer()
+		if err := p.handleEvent(ctx, e); err != nil {
 			return s.retry, err
 		}
 	}
 }
 
-// open asks for a stream of what is desired, from what is known on.
-func (p *puller) open(ctx context.Context, l *link, w *watchdog) (io.ReadCloser, *tls.ConnectionState, error) {
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { w.asked() }})
+// openStream asks for a stream of what is desired, from what is known on.
+func (p *subscriber) openStream(ctx context.Context, l *link, w *watchdog) (io.ReadCloser, *tls.ConnectionState, error) {
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { w.requestSent() }})
 	header := http.Header{"Accept": {"text/event-stream"}, "Cache-Control": {"no-cache"}}
 	if p.etag != "" {
 		header.Set("Last-Event-ID", p.etag)
 	}
-	response, err := l.do(ctx, http.MethodGet, "/v1/desired", url.Values{"cell": {p.client.cell}}, nil, header)
+	response, err := l.send(ctx, http.MethodGet, "/v1/desired", url.Values{"cell": {p.client.cell}}, nil, header)
 	var refused *statusError
 	if errors.As(err, &refused) {
 		switch refused.status {
@@ -133,23 +133,23 @@ func (p *puller) open(ctx context.Context, l *link, w *watchdog) (io.ReadCloser,
 	return response.Body, response.TLS, nil
 }
 
-// event takes one of them. News is read at once, but not without end.
-func (p *puller) event(ctx context.Context, e event) error {
+// handleEvent takes one of them. News is read at once, but not without end.
+func (p *subscriber) handleEvent(ctx context.Context, e event) error {
 	if e.name != "desired" {
 		return nil // a heartbeat, or something that this agent does not know
 	}
-	d, err := p.client.understand(e.data)
+	d, err := p.client.decodeDesired(e.data)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errBroken, err)
+		return fmt.Errorf("%w: %w", errStreamBroken, err)
 	}
 	p.etag = e.id
-	p.hand(ctx, d)
-	if time.Since(p.newsAt) >= brisk {
-		p.news = 0
+	p.deliver(ctx, d)
+	if time.Since(p.lastNews) >= briskAnswer {
+		p.newsInRow = 0
 	}
-	p.newsAt = time.Now()
-	if p.news++; p.news >= briskNews {
-		_ = backoff.Sleep(ctx, betweenNews)
+	p.lastNews = time.Now()
+	if p.newsInRow++; p.newsInRow >= maxBriskNews {
+		_ = backoff.Sleep(ctx, newsPause)
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ const ValuesFile = "sluice-values.yaml"
 
 const (
 	maxHeader   = 1 << 20 // bytes of the line before a release
-	manifestOne = "release.yaml"
+	releaseFile = "release.yaml"
 )
 
 // request is the line that begins a render child's input. The release's canonical tar follows.
@@ -41,8 +41,8 @@ type request struct {
 	CPU     uint64          `json:"cpu"`              // seconds
 }
 
-// answer is the line that begins its output. The objects' bytes follow, one after the other.
-type answer struct {
+// response is the line that begins its output. The objects' bytes follow, one after the other.
+type response struct {
 	Objects  []object `json:"objects,omitempty"`  // in the order in which to apply them
 	Features []string `json:"features,omitempty"` // that the release contains, sorted
 	Error    string   `json:"error,omitempty"`    // why the release can't be rendered
@@ -60,7 +60,7 @@ type object struct {
 // with an empty environment; it limits its own memory, CPU and files first, refuses what reaches outside the
 // release before kustomize runs (fault 30), and can dial nobody then.
 func Main(stdin io.Reader, stdout io.Writer) int {
-	stayOffline()
+	disableNetwork()
 	in := bufio.NewReaderSize(stdin, maxHeader)
 	line, err := in.ReadSlice('\n')
 	if err != nil {
@@ -70,15 +70,15 @@ func Main(stdin io.Reader, stdout io.Writer) int {
 	if err := json.Unmarshal(line, &q); err != nil {
 		return 2
 	}
-	if err := limitSelf(q.Memory, q.CPU); err != nil {
+	if err := limitProcess(q.Memory, q.CPU); err != nil {
 		return 2
 	}
-	var a answer
+	var a response
 	bodies, features, err := q.render(in)
 	var corrupt *corruptError
 	switch {
 	case errors.As(err, &corrupt):
-		a = answer{Error: err.Error(), Corrupt: true}
+		a = response{Error: err.Error(), Corrupt: true}
 	case err != nil:
 		a.Error = err.Error()
 	default:
@@ -87,7 +87,7 @@ func Main(stdin io.Reader, stdout io.Writer) int {
 			a.Objects = append(a.Objects, object{b.name, len(b.text)})
 		}
 	}
-	return a.write(stdout, bodies)
+	return a.writeTo(stdout, bodies)
 }
 
 type body struct {
@@ -95,7 +95,7 @@ type body struct {
 	text []byte
 }
 
-func (a *answer) write(stdout io.Writer, bodies []body) int {
+func (a *response) writeTo(stdout io.Writer, bodies []body) int {
 	out := bufio.NewWriter(stdout)
 	if err := json.NewEncoder(out).Encode(a); err != nil {
 		return 3
@@ -111,14 +111,14 @@ func (a *answer) write(stdout io.Writer, bodies []body) int {
 	return 0
 }
 
-// stayOffline takes the network from this process, which renders and does nothing else. It has no PATH either, so
+// disableNetwork takes the network from this process, which renders and does nothing else. It has no PATH either, so
 // kustomize finds no git.
-func stayOffline() { http.DefaultTransport = offline{} }
+func disableNetwork() { http.DefaultTransport = offlineTransport{} }
 
-// offline refuses every request: what a release needs is in it.
-type offline struct{}
+// offlineTransport refuses every request: what a release needs is in it.
+type offlineTransport struct{}
 
-func (offline) RoundTrip(r *http.Request) (*http.Response, error) {
+func (offlineTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, fmt.Errorf("%s: a release must contain all it is made of", r.URL.Redacted())
 }
 
@@ -136,8 +136,8 @@ func (q *request) render(tar io.Reader) ([]body, []string, error) {
 	if digest != q.Digest {
 		return nil, nil, &corruptError{fmt.Sprintf("the bytes have digest %s, not %s", digest, q.Digest)}
 	}
-	release, faults := manifest.Decode[releases.Release](manifestOne, files[manifestOne].Data)
-	if err := faultsError(faults); err != nil {
+	release, faults := manifest.Decode[releases.Release](releaseFile, files[releaseFile].Data)
+	if err := joinFaults(faults); err != nil {
 		return nil, nil, err
 	}
 	r := &release.Value
@@ -149,21 +149,21 @@ func (q *request) render(tar io.Reader) ([]body, []string, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("values: %w", err)
 	}
-	if err := overlay(files, values); err != nil {
+	if err := overlayValues(files, values); err != nil {
 		return nil, nil, err
 	}
-	if err := faultsError(files.Scan()); err != nil {
+	if err := joinFaults(files.Scan()); err != nil {
 		return nil, nil, err
 	}
 	if err := refuseBombs(files); err != nil {
 		return nil, nil, err
 	}
-	bodies, err := build(files, dir)
+	bodies, err := buildManifests(files, dir)
 	return bodies, slices.Sorted(slices.Values(r.Features)), err
 }
 
-// faultsError joins faults to one error, one a line.
-func faultsError(faults []releases.Fault) error {
+// joinFaults joins faults to one error, one a line.
+func joinFaults(faults []releases.Fault) error {
 	var lines []string
 	for _, f := range faults {
 		if !f.Warning {
@@ -176,13 +176,13 @@ func faultsError(faults []releases.Fault) error {
 	return errors.New(strings.Join(lines, "\n"))
 }
 
-// overlay puts the values into every ValuesFile.
-func overlay(files releases.Files, values map[string]any) error {
+// overlayValues puts the values into every ValuesFile.
+func overlayValues(files releases.Files, values map[string]any) error {
 	for name, f := range files {
 		if path.Base(name) != ValuesFile {
 			continue
 		}
-		text, err := valuesMap(f.Data, values)
+		text, err := valuesConfigMap(f.Data, values)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
@@ -191,7 +191,7 @@ func overlay(files releases.Files, values map[string]any) error {
 	return nil
 }
 
-func valuesMap(shipped []byte, values map[string]any) ([]byte, error) {
+func valuesConfigMap(shipped []byte, values map[string]any) ([]byte, error) {
 	if len(shipped) > manifest.MaxFile {
 		return nil, fmt.Errorf("is larger than %d bytes", manifest.MaxFile)
 	}
@@ -206,7 +206,7 @@ func valuesMap(shipped []byte, values map[string]any) ([]byte, error) {
 		data[name] = v
 	}
 	for name, v := range values {
-		text, err := scalar(v)
+		text, err := scalarText(v)
 		if err != nil {
 			return nil, fmt.Errorf("value of %s: %w", name, err)
 		}
@@ -223,8 +223,8 @@ func valuesMap(shipped []byte, values map[string]any) ([]byte, error) {
 	})
 }
 
-// scalar says a value as a string: numbers and booleans as JSON does.
-func scalar(v any) (string, error) {
+// scalarText says a value as a string: numbers and booleans as JSON does.
+func scalarText(v any) (string, error) {
 	if s, ok := v.(string); ok {
 		return s, nil
 	}
@@ -232,8 +232,8 @@ func scalar(v any) (string, error) {
 	return string(text), err
 }
 
-// build runs kustomize on the files in memory.
-func build(files releases.Files, dir string) ([]body, error) {
+// buildManifests runs kustomize on the files in memory.
+func buildManifests(files releases.Files, dir string) ([]body, error) {
 	disk := filesys.MakeFsInMemory()
 	for name, f := range files {
 		if err := disk.WriteFile("/"+name, f.Data); err != nil {
@@ -244,11 +244,11 @@ func build(files releases.Files, dir string) ([]body, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kustomize build %s: %w", dir, err)
 	}
-	return bodiesOf(made)
+	return namedBodies(made)
 }
 
-// bodiesOf names each object's file after its kind, namespace and name.
-func bodiesOf(made resmap.ResMap) ([]body, error) {
+// namedBodies names each object's file after its kind, namespace and name.
+func namedBodies(made resmap.ResMap) ([]body, error) {
 	taken := map[string]bool{}
 	var bodies []body
 	for _, r := range made.Resources() {

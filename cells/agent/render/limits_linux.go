@@ -10,9 +10,9 @@ import (
 	"syscall"
 )
 
-// limitSelf bounds this process: memory bytes of address space beyond what it has now, CPU in seconds,
+// limitProcess bounds this process: memory bytes of address space beyond what it has now, CPU in seconds,
 // and no files at all.
-func limitSelf(memory int64, cpu uint64) error {
+func limitProcess(memory int64, cpu uint64) error {
 	statm, err := os.ReadFile("/proc/self/statm")
 	if err != nil {
 		return fmt.Errorf("limit the render: %w", err)

@@ -35,7 +35,7 @@ func newRenderer(t testing.TB, files map[string]string) (*Renderer, *cells.Assig
 	kept := filepath.Join(dir, "releases")
 	out := &Renderer{
 		command: agenttest.RenderCommand(self), dir: filepath.Join(dir, "rendered"), temp: filepath.Join(dir, "work"),
-		version: "test", limits: Limits{}.orDefault(), releases: content.NewCache(kept, nobody{}, 64<<20),
+		version: "test", limits: Limits{}.withDefaults(), releases: content.NewCache(kept, emptySource{}, 64<<20),
 	}
 	for _, d := range []string{kept, out.dir, out.temp} {
 		if err := os.Mkdir(d, 0o700); err != nil {
@@ -48,10 +48,10 @@ func newRenderer(t testing.TB, files map[string]string) (*Renderer, *cells.Assig
 	return out, a
 }
 
-// nobody has nothing.
-type nobody struct{}
+// emptySource has nothing.
+type emptySource struct{}
 
-func (nobody) Content(context.Context, content.Kind, releases.Digest, int64) (content.Stream, error) {
+func (emptySource) OpenContent(context.Context, content.Kind, releases.Digest, int64) (content.Stream, error) {
 	return nil, errors.New("nobody is there")
 }
 
@@ -112,8 +112,8 @@ func TestRenderReachesNothingOutside(t *testing.T) {
 		})
 	}
 	for name, reach := range map[string]func() error{ // and behind the scan the child holds by itself
-		"kustomize, http": func() error { return outside(t, "resources:\n- "+web.URL+"/base.yaml\n") },
-		"kustomize, git":  func() error { return outside(t, "resources:\n- "+git+"\n") },
+		"kustomize, http": func() error { return buildInChild(t, "resources:\n- "+web.URL+"/base.yaml\n") },
+		"kustomize, git":  func() error { return buildInChild(t, "resources:\n- "+git+"\n") },
 	} {
 		if err := reach(); err == nil {
 			t.Errorf("%s: built", name)
@@ -127,8 +127,8 @@ func TestRenderReachesNothingOutside(t *testing.T) {
 	}
 }
 
-// outside has a child build a kustomization that was not scanned.
-func outside(t *testing.T, kustomization string) error {
+// buildInChild has a child build a kustomization that was not scanned.
+func buildInChild(t *testing.T, kustomization string) error {
 	t.Helper()
 	self, err := os.Executable()
 	must(t, err)
@@ -194,7 +194,7 @@ func TestRenderIsBounded(t *testing.T) {
 				c.files["base/app.yaml"] = strings.ReplaceAll(all.String(), "generateName: a", "name: a")
 			}
 			r, a := newRenderer(t, agenttest.Release("1.0.0", c.files))
-			r.limits = c.limits.orDefault()
+			r.limits = c.limits.withDefaults()
 			_, err := r.Render(t.Context(), a)
 			var refused *renderError
 			if !errors.As(err, &refused) || !strings.Contains(err.Error(), c.want) {
@@ -206,7 +206,7 @@ func TestRenderIsBounded(t *testing.T) {
 
 // The child can't write files, has no environment, and is where nothing is.
 func TestRenderedOnceIsKept(t *testing.T) {
-	r, a := newRenderer(t, agenttest.Featured("1.0.0", "classes", "bulk"))
+	r, a := newRenderer(t, agenttest.ReleaseWithFeatures("1.0.0", "classes", "bulk"))
 	first, err := r.Render(t.Context(), a)
 	must(t, err)
 	r.command = []string{"/bin/false"} // no child can run any more
@@ -264,7 +264,7 @@ func TestChildsAnswerIsChecked(t *testing.T) {
 	for name, output := range map[string]string{
 		"nothing": "", "no line": "{}", "not JSON": "hello\n", "too long": `{"objects":[{"name":"a","size":9}]}` + "\nabc", "negative": `{"objects":[{"name":"a","size":-1}]}` + "\nabc",
 	} {
-		if _, err := split(&cells.Assignment{}, []byte(output)); err == nil {
+		if _, err := splitOutput(&cells.Assignment{}, []byte(output)); err == nil {
 			t.Errorf("%s was taken", name)
 		}
 	}
@@ -276,11 +276,11 @@ func TestChildsAnswerIsChecked(t *testing.T) {
 }
 
 func FuzzSplit(f *testing.F) {
-	head, _ := json.Marshal(answer{Objects: []object{{"a.yaml", 3}, {"b.yaml", 2}}})
+	head, _ := json.Marshal(response{Objects: []object{{"a.yaml", 3}, {"b.yaml", 2}}})
 	f.Add([]byte(string(head) + "\nabcde"))
 	f.Fuzz(func(t *testing.T, output []byte) {
-		m, err := split(&cells.Assignment{}, output)
-		if err == nil && (m.Files[manifestsAll] == nil || m.Features == nil) {
+		m, err := splitOutput(&cells.Assignment{}, output)
+		if err == nil && (m.Files[manifestsFile] == nil || m.Features == nil) {
 			t.Error("no stream")
 		}
 	})

@@ -10,7 +10,7 @@ import (
 // A child's stdout and stderr may share one.
 type Tail struct {
 	limit   int
-	kept    []byte
+	content []byte
 	dropped int64
 }
 
@@ -25,26 +25,26 @@ func (t *Tail) Write(p []byte) (int, error) {
 		p = p[n-t.limit:]
 	}
 	// Twice the limit is kept, so that shifting costs a byte only once on average.
-	if len(t.kept)+len(p) > 2*t.limit {
-		cut := len(t.kept) + len(p) - t.limit
+	if len(t.content)+len(p) > 2*t.limit {
+		cut := len(t.content) + len(p) - t.limit
 		t.dropped += int64(cut)
-		t.kept = append(t.kept[:0], t.kept[cut:]...)
+		t.content = append(t.content[:0], t.content[cut:]...)
 	}
-	t.kept = append(t.kept, p...)
+	t.content = append(t.content, p...)
 	return n, nil
 }
 
 // Bytes gives what was kept: the last bytes, at most the limit.
 func (t *Tail) Bytes() []byte {
-	if len(t.kept) > t.limit {
-		return t.kept[len(t.kept)-t.limit:]
+	if len(t.content) > t.limit {
+		return t.content[len(t.content)-t.limit:]
 	}
-	return t.kept
+	return t.content
 }
 
 // Dropped tells how many bytes are not in Bytes.
 func (t *Tail) Dropped() int64 {
-	return t.dropped + int64(len(t.kept)-len(t.Bytes()))
+	return t.dropped + int64(len(t.content)-len(t.Bytes()))
 }
 
 // Last gives the last bytes as one line of at most limit bytes, for an error message.
@@ -56,28 +56,28 @@ func (t *Tail) Last(limit int) string {
 	return strings.Join(strings.Fields(string(text)), " ")
 }
 
-// Head is a writer that takes at most limit bytes and fails beyond.
-type Head struct {
-	limit int
-	kept  []byte
-	full  bool
+// LimitedBuffer is a writer that takes at most limit bytes and fails beyond.
+type LimitedBuffer struct {
+	limit    int
+	content  []byte
+	exceeded bool
 }
 
-// NewHead makes a Head of at most limit bytes.
-func NewHead(limit int) *Head { return &Head{limit: limit} }
+// NewLimitedBuffer makes a Head of at most limit bytes.
+func NewLimitedBuffer(limit int) *LimitedBuffer { return &LimitedBuffer{limit: limit} }
 
 // Write fails if it would pass the limit. A child whose output fails so is ended by SIGPIPE.
-func (h *Head) Write(p []byte) (int, error) {
-	if len(h.kept)+len(p) > h.limit {
-		h.full = true
+func (h *LimitedBuffer) Write(p []byte) (int, error) {
+	if len(h.content)+len(p) > h.limit {
+		h.exceeded = true
 		return 0, fmt.Errorf("more than %d bytes of output", h.limit)
 	}
-	h.kept = append(h.kept, p...)
+	h.content = append(h.content, p...)
 	return len(p), nil
 }
 
-// Full tells whether more was written than fits.
-func (h *Head) Full() bool { return h.full }
+// Exceeded tells whether more was written than fits.
+func (h *LimitedBuffer) Exceeded() bool { return h.exceeded }
 
 // Bytes gives what was written.
-func (h *Head) Bytes() []byte { return h.kept }
+func (h *LimitedBuffer) Bytes() []byte { return h.content }

@@ -16,30 +16,30 @@ import (
 // a hook carries a random mark in its environment, and the mark is on disk while it runs: the
 // next call ends whatever still carries it, and never are two hooks at work at once.
 const (
-	markFile = ".hook-running"
-	markName = "SLUICE_HOOK_RUN="
+	hookMarkerFile     = ".hook-running"
+	hookMarkerVariable = "SLUICE_HOOK_RUN="
 )
 
-// mark notes that a hook begins, and returns what its environment must hold.
-func (t *Target) mark() (entry string, err error) {
+// writeHookMarker notes that a hook begins, and returns what its environment must hold.
+func (t *Target) writeHookMarker() (entry string, err error) {
 	id := rand.Text()
-	if err := os.WriteFile(t.path(markFile), []byte(id), 0o600); err != nil {
+	if err := os.WriteFile(t.path(hookMarkerFile), []byte(id), 0o600); err != nil {
 		return "", fmt.Errorf("note that the hook begins: %w", err)
 	}
-	return markName + id, nil
+	return hookMarkerVariable + id, nil
 }
 
-// unmark notes that the hook ended.
-func (t *Target) unmark() error {
-	if err := os.Remove(t.path(markFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+// removeHookMarker notes that the hook ended.
+func (t *Target) removeHookMarker() error {
+	if err := os.Remove(t.path(hookMarkerFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("note that the hook ended: %w", err)
 	}
 	return nil
 }
 
-// endLeftover kills what an interrupted hook left running. Where there is no /proc it can't tell.
-func (t *Target) endLeftover() error {
-	id, err := os.ReadFile(t.path(markFile))
+// killInterruptedHook kills what an interrupted hook left running. Where there is no /proc it can't tell.
+func (t *Target) killInterruptedHook() error {
+	id, err := os.ReadFile(t.path(hookMarkerFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -47,13 +47,13 @@ func (t *Target) endLeftover() error {
 		return fmt.Errorf("look for an interrupted hook: %w", err)
 	}
 	if len(id) > 0 {
-		kill(append([]byte(markName), id...))
+		killByEnvironment(append([]byte(hookMarkerVariable), id...))
 	}
-	return t.unmark()
+	return t.removeHookMarker()
 }
 
-// kill ends every process of ours that has the entry in its environment.
-func kill(entry []byte) {
+// killByEnvironment ends every process of ours that has the entry in its environment.
+func killByEnvironment(entry []byte) {
 	environments, err := filepath.Glob("/proc/[0-9]*/environ")
 	if err != nil {
 		return

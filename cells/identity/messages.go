@@ -27,11 +27,11 @@ type Next struct {
 // NewNext makes it: next vouches for itself, for this cell, and as successor of this key only.
 func NewNext(next ed25519.PrivateKey, cell string, old ed25519.PublicKey) Next {
 	key := FormatKey(next.Public().(ed25519.PublicKey))
-	return Next{Key: key, Signature: ed25519.Sign(next, vouched(cell, FormatKey(old), key))}
+	return Next{Key: key, Signature: ed25519.Sign(next, nextKeyMessage(cell, FormatKey(old), key))}
 }
 
-// ErrNext: whoever presents the key has not shown to have it.
-var ErrNext = errors.New("the next key's signature is not good: sign the cell's name, the key before and the key itself with the new key")
+// ErrNextKey: whoever presents the key has not shown to have it.
+var ErrNextKey = errors.New("the next key's signature is not good: sign the cell's name, the key before and the key itself with the new key")
 
 // Check holds the signature against the cell and its key so far, as FormatKey writes it.
 func (n Next) Check(cell, old string) error {
@@ -39,13 +39,13 @@ func (n Next) Check(cell, old string) error {
 	if err != nil {
 		return err
 	}
-	if !ed25519.Verify(key, vouched(cell, old, n.Key), n.Signature) {
-		return ErrNext
+	if !ed25519.Verify(key, nextKeyMessage(cell, old, n.Key), n.Signature) {
+		return ErrNextKey
 	}
 	return nil
 }
 
-// vouched is what the signature is over. Neither a name nor a key has a line's end in it.
-func vouched(cell, old, next string) []byte {
+// nextKeyMessage is what the signature is over. Neither a name nor a key has a line's end in it.
+func nextKeyMessage(cell, old, next string) []byte {
 	return []byte("sluice next key 1\n" + cell + "\n" + old + "\n" + next + "\n")
 }

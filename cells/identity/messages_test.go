@@ -40,7 +40,7 @@ func TestNextKey(t *testing.T) {
 		"no signature":      {identity.Next{Key: text(next)}, "acme", text(old)},
 		"half a signature":  {identity.Next{Key: text(next), Signature: good.Signature[:40]}, "acme", text(old)},
 	} {
-		if err := c.next.Check(c.cell, c.old); !errors.Is(err, identity.ErrNext) {
+		if err := c.next.Check(c.cell, c.old); !errors.Is(err, identity.ErrNextKey) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -44,17 +44,17 @@ func (e *statusError) Error() string {
 	return text
 }
 
-// do sends a request over the link of the moment: see link.do.
-func (c *Client) do(ctx context.Context, method, path string, query url.Values, body []byte, header http.Header) (*http.Response, error) {
+// send sends a request over the link of the moment: see link.do.
+func (c *Client) send(ctx context.Context, method, path string, query url.Values, body []byte, header http.Header) (*http.Response, error) {
 	l := c.link.Load()
 	if l == nil {
 		return nil, errors.New("the cell is not registered yet")
 	}
-	return l.do(ctx, method, path, query, body, header)
+	return l.send(ctx, method, path, query, body, header)
 }
 
-// do sends a request over the link and hands over an answer of 2xx or 304. Closing its body is the caller's.
-func (l *link) do(ctx context.Context, method, path string, query url.Values, body []byte, header http.Header) (*http.Response, error) {
+// send sends a request over the link and hands over an answer of 2xx or 304. Closing its body is the caller's.
+func (l *link) send(ctx context.Context, method, path string, query url.Values, body []byte, header http.Header) (*http.Response, error) {
 	var reader io.Reader
 	if body != nil {
 		reader = bytes.NewReader(body)
@@ -78,11 +78,11 @@ func (l *link) do(ctx context.Context, method, path string, query url.Values, bo
 		return response, nil
 	}
 	defer func() { _ = response.Body.Close() }()
-	return nil, refusal(response)
+	return nil, responseError(response)
 }
 
-// refusal reads what an unwelcome answer says of itself (RFC 9457).
-func refusal(response *http.Response) error {
+// responseError reads what an unwelcome answer says of itself (RFC 9457).
+func responseError(response *http.Response) error {
 	e := &statusError{status: response.StatusCode}
 	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil && seconds > 0 {
 		e.after = time.Duration(min(seconds, maxRetryAfter)) * time.Second
@@ -95,22 +95,22 @@ func refusal(response *http.Response) error {
 	return e
 }
 
-// word is the control plane's on what the cell should run.
-type word struct {
+// pollResponse is the control plane's on what the cell should run.
+type pollResponse struct {
 	desired *cells.Desired // nil: what etag names still holds
 	etag    string
-	after   time.Duration // when to ask again; zero: at once
+	pause   time.Duration // when to ask again; zero: at once
 }
 
 // nextPoll is the header that says in how many seconds to ask again.
 const nextPoll = "Sluice-Next-Poll"
 
-// desired asks what the cell should run, and waits up to wait for it to be something else than etag names.
-func (c *Client) desired(ctx context.Context, etag string, wait time.Duration) (word, error) {
-	return c.ask(ctx, c.link.Load(), etag, wait)
+// pollDesired asks what the cell should run, and waits up to wait for it to be something else than etag names.
+func (c *Client) pollDesired(ctx context.Context, etag string, wait time.Duration) (pollResponse, error) {
+	return c.requestDesired(ctx, c.link.Load(), etag, wait)
 }
 
-func (c *Client) ask(ctx context.Context, l *link, etag string, wait time.Duration) (word, error) {
+func (c *Client) requestDesired(ctx context.Context, l *link, etag string, wait time.Duration) (pollResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, wait+15*time.Second)
 	defer cancel()
 	query := url.Values{"cell": {c.cell}, "wait": {wait.String()}}
@@ -118,31 +118,31 @@ func (c *Client) ask(ctx context.Context, l *link, etag string, wait time.Durati
 	if etag != "" {
 		header.Set("If-None-Match", etag)
 	}
-	response, err := l.do(ctx, http.MethodGet, "/v1/desired", query, nil, header)
+	response, err := l.send(ctx, http.MethodGet, "/v1/desired", query, nil, header)
 	if err != nil {
-		return word{}, fmt.Errorf("ask what to run: %w", err)
+		return pollResponse{}, fmt.Errorf("ask what to run: %w", err)
 	}
 	defer func() { _ = response.Body.Close() }()
-	t := word{etag: etag}
+	t := pollResponse{etag: etag}
 	if seconds, err := strconv.Atoi(response.Header.Get(nextPoll)); err == nil && seconds > 0 {
-		t.after = time.Duration(min(seconds, maxNextPoll)) * time.Second
+		t.pause = time.Duration(min(seconds, maxNextPoll)) * time.Second
 	}
 	if response.StatusCode == http.StatusNotModified {
 		return t, nil
 	}
-	text, err := readAll(response.Body, MaxDesired)
+	text, err := readLimited(response.Body, MaxDesired)
 	if err != nil {
-		return word{}, fmt.Errorf("ask what to run: %w", err)
+		return pollResponse{}, fmt.Errorf("ask what to run: %w", err)
 	}
-	if t.desired, err = c.understand(text); err != nil {
-		return word{}, fmt.Errorf("ask what to run: %w", err)
+	if t.desired, err = c.decodeDesired(text); err != nil {
+		return pollResponse{}, fmt.Errorf("ask what to run: %w", err)
 	}
 	t.etag = response.Header.Get("ETag")
 	return t, nil
 }
 
-// understand reads what is desired, however it came.
-func (c *Client) understand(text []byte) (*cells.Desired, error) {
+// decodeDesired reads what is desired, however it came.
+func (c *Client) decodeDesired(text []byte) (*cells.Desired, error) {
 	var d cells.Desired
 	if err := json.Unmarshal(text, &d); err != nil {
 		return nil, fmt.Errorf("the answer is not what was asked for: %w", err)
@@ -153,25 +153,25 @@ func (c *Client) understand(text []byte) (*cells.Desired, error) {
 	return &d, nil
 }
 
-// report hands a report over and returns once it is durable there. over is the connection; nil: a plain one.
-func (c *Client) report(ctx context.Context, body []byte) (receipt cells.Receipt, over *tls.ConnectionState, err error) {
+// postReport hands a report over and returns once it is durable there. over is the connection; nil: a plain one.
+func (c *Client) postReport(ctx context.Context, body []byte) (receipt cells.Receipt, over *tls.ConnectionState, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	sent := c.clock.Read()
-	response, err := c.do(ctx, http.MethodPost, "/v1/reports", nil, body, http.Header{"Content-Type": {"application/json"}})
+	sent := c.clock.ReadMachine()
+	response, err := c.send(ctx, http.MethodPost, "/v1/reports", nil, body, http.Header{"Content-Type": {"application/json"}})
 	if err != nil {
 		return receipt, nil, fmt.Errorf("report: %w", err)
 	}
 	defer func() { _ = response.Body.Close() }()
-	if err := decode(response.Body, maxReceipt, &receipt); err != nil {
+	if err := decodeJSON(response.Body, maxReceipt, &receipt); err != nil {
 		return cells.Receipt{}, nil, fmt.Errorf("report: %w", err)
 	}
-	c.clock.Hear(receipt.Time, sent)
+	c.clock.AddSample(receipt.Time, sent)
 	return receipt, response.TLS, nil
 }
 
-func decode(r io.Reader, limit int64, into any) error {
-	text, err := readAll(r, limit)
+func decodeJSON(r io.Reader, limit int64, into any) error {
+	text, err := readLimited(r, limit)
 	if err != nil {
 		return err
 	}
@@ -181,7 +181,7 @@ func decode(r io.Reader, limit int64, into any) error {
 	return nil
 }
 
-func readAll(r io.Reader, limit int64) ([]byte, error) {
+func readLimited(r io.Reader, limit int64) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err == nil && int64(len(text)) > limit {
 		err = fmt.Errorf("the answer has more than %d bytes", limit)

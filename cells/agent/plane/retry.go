@@ -7,14 +7,14 @@ import (
 )
 
 const (
-	firstPause = 100 * time.Millisecond
-	// retryCap bounds the pauses between tries (R33), deniedPause is the one after a 401.
-	retryCap    = 30 * time.Second
-	deniedPause = 300 * time.Second
+	minRetryPause = 100 * time.Millisecond
+	// maxRetryPause bounds the pauses between tries (R33), deniedPause is the one after a 401.
+	maxRetryPause     = 30 * time.Second
+	unauthorizedPause = 300 * time.Second
 )
 
 // retryPause is the pause after a number of failures in a row, jittered: a fleet that lost its control plane at one
 // instant does not come back at one instant (fault 36).
 func retryPause(failures int) time.Duration {
-	return backoff.FullJitter(backoff.Exponential(firstPause, retryCap, failures))
+	return backoff.FullJitter(backoff.Exponential(minRetryPause, maxRetryPause, failures))
 }

@@ -9,8 +9,8 @@ import (
 // What the code contains that runs: the features of every release that may be running now (R38). It is narrowed, and
 // journalled, before the first write of an apply, and widened only after health held for what was applied.
 
-// learned: what an assignment's release contains, by its verified bytes.
-func (s *state) learned(of *cells.Assignment, features []string) {
+// recordFeatures: what an assignment's release contains, by its verified bytes.
+func (s *state) recordFeatures(of *cells.Assignment, features []string) {
 	if a := s.Attempt; a != nil && a.Features == nil && a.Assignment.Digest == of.Digest {
 		more := *a
 		more.Features = features
@@ -19,22 +19,22 @@ func (s *state) learned(of *cells.Assignment, features []string) {
 	if s.LastGood != nil && s.Features == nil && s.LastGood.Digest == of.Digest {
 		s.Features = features
 	}
-	s.widen()
+	s.widenContained()
 }
 
-// narrow: a release with these features may be running from now on, beside whatever may already.
-func (s *state) narrow(features []string) {
+// narrowContained: a release with these features may be running from now on, beside whatever may already.
+func (s *state) narrowContained(features []string) {
 	s.Contained = slices.DeleteFunc(slices.Clone(s.Contained), func(f string) bool { return !slices.Contains(features, f) })
 }
 
-// widen: if all that may be running is one release that was seen to work, what that contains counts.
-func (s *state) widen() {
+// widenContained: if all that may be running is one release that was seen to work, what that contains counts.
+func (s *state) widenContained() {
 	a := s.Attempt
 	switch {
-	case s.health != holds:
+	case s.health != healthGood:
 	case a != nil && a.Applied:
 		s.Contained = a.Features
-	case s.LastGood != nil && !s.Dirty && (a == nil || a.Phase == phaseTaken):
+	case s.LastGood != nil && !s.Dirty && (a == nil || a.Phase == phasePreparing):
 		s.Contained = s.Features
 	}
 }
@@ -42,7 +42,7 @@ func (s *state) widen() {
 // runningRelease names the release that runs, or that the target is being brought to; empty: none.
 func (j *journal) runningRelease() string {
 	switch a := j.Attempt; {
-	case a != nil && (a.Phase != phaseTaken || j.Dirty):
+	case a != nil && (a.Phase != phasePreparing || j.Dirty):
 		return a.Assignment.Release
 	case j.LastGood != nil:
 		return j.LastGood.Release
