@@ -20,29 +20,29 @@ const (
 	identityFile = "identity.yaml"
 )
 
-// Found is a cell as it was found in a repository. It may come from a cache: immutable.
+// Found is a cell as Load read it. It may come from a cache, and is immutable.
 type Found struct {
-	Cell     Cell     // with faults in its file: only Name
+	Cell     Cell     // only Name, if the file has faults
 	Identity Identity // zero: never registered
 	Faults   []releases.Fault
-	Tree     string // the git tree id of its folder, where known
+	Tree     string // git tree id of the folder, if known
 }
 
-// dnsLabel is a DNS label: cells' and channels' names become parts of host names and paths.
+// dnsLabel matches a DNS label: names of cells and channels become parts of host names and paths.
 var dnsLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
-// ValidName tells whether a cell may have that name: a DNS label, at most 63 lower-case letters, digits and hyphens.
+// ValidName reports whether name can be a cell's name: a DNS label, at most 63 lower-case letters, digits and hyphens.
 func ValidName(name string) bool { return dnsLabel.MatchString(name) }
 
-// loadResult is what Load gives, as the cache keeps it.
+// loadResult is the result of Load, as the cache holds it.
 type loadResult struct {
 	found  map[string]*Found
 	faults []releases.Fault
 }
 
-// Load reads all cells of a repository, several at a time, by name. The faults that are returned are all there are,
-// those of the cells included. Whether channels, profiles and values exist, others check: that is in other files. With a
-// cache, a folder whose tree id is known is not read again, and the map may be one that was given out before: immutable.
+// Load reads all cells of a repository in parallel and returns them by name. The returned faults include those of each
+// cell. Load does not check whether channels, profiles and values exist: other files define them. With a cache, a
+// folder whose tree id is known is not read again, and the returned map may be shared: it is immutable.
 func Load(c *manifest.Cache, fsys fs.FS) (map[string]*Found, []releases.Fault) {
 	id := ""
 	if info, err := fs.Stat(fsys, Dir); err == nil {
@@ -74,14 +74,14 @@ func loadAll(c *manifest.Cache, fsys fs.FS) (map[string]*Found, []releases.Fault
 	var reading errgroup.Group
 	workers := runtime.GOMAXPROCS(0)
 	for w := range workers {
-		reading.Go(func() error { // each writes its own entries
+		reading.Go(func() error { // each goroutine writes its own entries
 			for i := w; i < len(folders); i += workers {
 				found[i] = loadFolder(c, fsys, folders[i])
 			}
 			return nil
 		})
 	}
-	_ = reading.Wait() // none returns an error
+	_ = reading.Wait() // no goroutine returns an error
 	byName := make(map[string]*Found, len(found))
 	for _, f := range found {
 		byName[f.Cell.Name] = f
@@ -103,7 +103,7 @@ func loadFolder(c *manifest.Cache, fsys fs.FS, folder fs.DirEntry) *Found {
 	})
 }
 
-// readFolder reads one folder. The cache keeps the whole of it, so its files need no entries of their own.
+// readFolder reads one folder. The cache holds the folder as a whole, so its files need no entries of their own.
 func readFolder(fsys fs.FS, name string) *Found {
 	f := &Found{Cell: Cell{Name: name}}
 	add := func(file, format string, args ...any) {
@@ -173,7 +173,7 @@ func validateCell(d *manifest.Doc[Cell]) (faults []releases.Fault) {
 	return faults
 }
 
-// maxKey bounds a public key's text, in bytes.
+// maxKey bounds the text of a public key, in bytes.
 const maxKey = 1024
 
 func validateIdentity(d *manifest.Doc[Identity]) []releases.Fault {

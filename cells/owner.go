@@ -15,7 +15,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Bounds of what an owner decides.
+// Bounds of an owner's decisions.
 const (
 	MaxWindows    = 16
 	MaxApproved   = 64
@@ -24,22 +24,22 @@ const (
 	maxHeldReason = 200     // bytes, of a reason to hold a feature
 )
 
-// Binding is what decisions about one cell come to at an instant.
+// Binding is the outcome of the decisions about one cell at an instant.
 type Binding struct {
 	OK     bool
-	Gate   string // what binds it: owner, paused, pin or window
+	Gate   string // what binds the cell: owner, paused, pin or window
 	Code   reason.Code
 	Reason string    // empty if OK
-	Until  time.Time // the earliest instant at which time alone may change it; zero: not known, somebody must do something
+	Until  time.Time // earliest instant at which time alone may change it; zero: a person must act
 }
 
 func newBinding(gate string, code reason.Code, args ...any) Binding {
 	return Binding{Gate: gate, Code: code, Reason: code.Words(args...)}
 }
 
-// Judge tells whether the owner's decisions let a cell begin an assignment at now. It is pure, and both the agent and the engine ask it: the agent enforces it, the
-// engine grants nothing against it (R18). A cell's own return to its last good assignment is not asked about. A nil
-// Owner decided nothing.
+// Judge returns whether the owner's decisions let a cell begin an assignment at now. It is pure. The agent and the
+// engine both call it: the agent enforces the decisions, and the engine grants nothing against them (R18). A cell's own
+// return to its last good assignment is not judged. A nil Owner decided nothing.
 func (o *Owner) Judge(a Assignment, now time.Time) Binding {
 	switch {
 	case o == nil:
@@ -63,8 +63,9 @@ func judgeWindows(gate string, code reason.Code, all []window.Window, now time.T
 	return b
 }
 
-// JudgeWindows tells whether any of the windows is open at now; without windows it is always so. Open: until is an instant up
-// to which it stays so; zero: for ever. Shut: until is when the first opens, and why says so.
+// JudgeWindows reports whether any of the windows is open at now; without windows, the answer is always yes. If open,
+// until is an instant up to which it stays open, or zero for ever. If shut, until is when the first window opens, and
+// why says so.
 func JudgeWindows(all []window.Window, now time.Time) (open bool, why string, until time.Time) {
 	for i := range all {
 		is, says, at := all[i].Judge(now)
@@ -81,7 +82,8 @@ func JudgeWindows(all []window.Window, now time.Time) (open bool, why string, un
 	return open || len(all) == 0, why, until
 }
 
-// Check holds what an owner decided against its bounds, and makes its windows quick to judge. Nobody else may use o meanwhile.
+// Check validates an owner's decisions against their bounds and prepares their windows for judging. No other goroutine
+// may use o meanwhile.
 func (o *Owner) Check() error {
 	if o == nil {
 		return nil
@@ -132,14 +134,14 @@ func (o *Owner) Check() error {
 	return errors.Join(faults...)
 }
 
-// ValidFeature tells whether a name can be a feature's: 1 to 128 bytes without spaces and what can't be seen.
+// ValidFeature reports whether name can be a feature's name: 1 to 128 bytes, all printable, without spaces.
 func ValidFeature(name string) bool {
 	return name != "" && len(name) <= maxName && utf8.ValidString(name) &&
 		!strings.ContainsFunc(name, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) })
 }
 
-// Binds says why the vendor gives a cell nothing new of a release at now, by what cell.yaml says: paused, pinned, or outside
-// its windows.
+// Binds returns why the vendor withholds new releases from a cell at now, by cell.yaml: paused, pinned, or outside its
+// windows.
 func (c *Cell) Binds(release string, now time.Time) Binding {
 	switch {
 	case c.Paused != "":

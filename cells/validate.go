@@ -9,7 +9,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Bounds of a report's fields, in bytes and entries. A report within them fits into 64 KiB for what agents send.
+// Bounds of a report's fields, in bytes and entries. A report within these bounds, as agents send it, fits into 64 KiB.
 const (
 	MaxMessage = 4 << 10
 	MaxValues  = 16 << 10 // of an assignment, as JSON
@@ -18,11 +18,11 @@ const (
 	maxState   = 32
 )
 
-// validStates are all that a cell can say of itself.
+// validStates lists the states that a cell can report.
 var validStates = []State{StatePending, StateApplying, StateHealthy, StateUnhealthy, StateFailed, StateStuck}
 
-// Check holds a report that came from outside against the bounds of its fields, and its events against their
-// order; the owner's windows become quick to judge. It tells nothing of who sent it, nor of whether the assignments were ever given.
+// Check validates a report from outside: the bounds of its fields and the order of its events. It also prepares the
+// owner's windows for judging. It does not check who sent the report, nor whether the assignments were ever granted.
 func (r *Report) Check() error {
 	switch {
 	case !ValidName(r.Cell):
@@ -70,7 +70,7 @@ func (r *Report) Check() error {
 	return nil
 }
 
-// validate holds what a cell says of flags against the bounds of its fields. A state that is not known here is of a later agent.
+// validate checks the bounds of the fields. Unknown states are accepted: a later agent may report them.
 func (f *FlagsReport) validate() error {
 	switch {
 	case f == nil:
@@ -111,7 +111,7 @@ func validateEvents(events []Event) error {
 	return nil
 }
 
-// validate holds an assignment from outside against the bounds of its fields.
+// validate checks the bounds of an assignment from outside.
 func (a *Assignment) validate() error {
 	if a.Epoch < 0 || a.Sequence < 0 {
 		return fmt.Errorf("assignment: epoch %d and sequence %d must not be negative", a.Epoch, a.Sequence)

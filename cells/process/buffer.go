@@ -6,15 +6,15 @@ import (
 	"strings"
 )
 
-// Tail is a writer that keeps the last bytes written to it, and takes any number.
-// A child's stdout and stderr may share one.
+// Tail is a writer that takes any number of bytes and keeps the last of them. A child's stdout and stderr may share
+// one.
 type Tail struct {
 	limit   int
 	content []byte
 	dropped int64
 }
 
-// NewTail makes a Tail of at most limit bytes.
+// NewTail returns a Tail of at most limit bytes.
 func NewTail(limit int) *Tail { return &Tail{limit: limit} }
 
 // Write never fails.
@@ -24,7 +24,7 @@ func (t *Tail) Write(p []byte) (int, error) {
 		t.dropped += int64(n - t.limit)
 		p = p[n-t.limit:]
 	}
-	// Twice the limit is kept, so that shifting costs a byte only once on average.
+	// Up to twice the limit is kept, so that each byte is moved only once on average.
 	if len(t.content)+len(p) > 2*t.limit {
 		cut := len(t.content) + len(p) - t.limit
 		t.dropped += int64(cut)
@@ -34,7 +34,7 @@ func (t *Tail) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// Bytes gives what was kept: the last bytes, at most the limit.
+// Bytes returns the last bytes written, at most the limit.
 func (t *Tail) Bytes() []byte {
 	if len(t.content) > t.limit {
 		return t.content[len(t.content)-t.limit:]
@@ -42,12 +42,12 @@ func (t *Tail) Bytes() []byte {
 	return t.content
 }
 
-// Dropped tells how many bytes are not in Bytes.
+// Dropped returns how many bytes are not in Bytes.
 func (t *Tail) Dropped() int64 {
 	return t.dropped + int64(len(t.content)-len(t.Bytes()))
 }
 
-// Last gives the last bytes as one line of at most limit bytes, for an error message.
+// Last returns the last bytes as one line of at most limit bytes, for an error message.
 func (t *Tail) Last(limit int) string {
 	text := bytes.ToValidUTF8(bytes.TrimSpace(t.Bytes()), []byte("?"))
 	if len(text) > limit {
@@ -56,17 +56,17 @@ func (t *Tail) Last(limit int) string {
 	return strings.Join(strings.Fields(string(text)), " ")
 }
 
-// LimitedBuffer is a writer that takes at most limit bytes and fails beyond.
+// LimitedBuffer is a writer that takes at most limit bytes and then fails.
 type LimitedBuffer struct {
 	limit    int
 	content  []byte
 	exceeded bool
 }
 
-// NewLimitedBuffer makes a Head of at most limit bytes.
+// NewLimitedBuffer returns a LimitedBuffer of at most limit bytes.
 func NewLimitedBuffer(limit int) *LimitedBuffer { return &LimitedBuffer{limit: limit} }
 
-// Write fails if it would pass the limit. A child whose output fails so is ended by SIGPIPE.
+// Write fails if the limit would be exceeded. A child whose output fails is then ended by SIGPIPE.
 func (h *LimitedBuffer) Write(p []byte) (int, error) {
 	if len(h.content)+len(p) > h.limit {
 		h.exceeded = true
@@ -76,8 +76,8 @@ func (h *LimitedBuffer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Exceeded tells whether more was written than fits.
+// Exceeded reports whether more was written than fits.
 func (h *LimitedBuffer) Exceeded() bool { return h.exceeded }
 
-// Bytes gives what was written.
+// Bytes returns what was written.
 func (h *LimitedBuffer) Bytes() []byte { return h.content }

@@ -4,9 +4,9 @@ package render
 
 import "runtime/debug"
 
-// limitSelf asks the collector to stay within memory bytes. Elsewhere than on Linux only the parent's time and
+// limitProcess asks the collector to stay within memory bytes. Elsewhere than on Linux only the parent's time and
 // output limits are hard.
-func limitSelf(memory int64, _ uint64) error {
+func limitProcess(memory int64, _ uint64) error {
 	debug.SetMemoryLimit(memory)
 	return nil
 }
