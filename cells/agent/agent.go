@@ -27,7 +27,7 @@ type Agent struct {
 	onTestPoint func(point string) // tests end the process here; nil in any other program
 }
 
-// New makes an agent. Nothing is written before Run.
+// New returns an agent. It writes nothing before Run.
 func New(o Options) (*Agent, error) {
 	credentials, err := plane.LoadCredentials(o.StateDir, o.Cell, o.Join)
 	if err != nil {
@@ -50,8 +50,8 @@ func New(o Options) (*Agent, error) {
 	return a, nil
 }
 
-// Run runs the agent until ctx ends, and then returns nil. An error means that it can't do its
-// work at all: its state folder is unusable, another agent has it, or nobody knows the cell and it runs nothing.
+// Run runs the agent until ctx ends and then returns nil. An error means that the agent can't work at all: its state
+// folder is unusable or in use by another agent, or the cell is neither registered nor running anything.
 func (a *Agent) Run(ctx context.Context) error {
 	l, err := a.openState()
 	if err != nil {
@@ -60,7 +60,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	seen := a.statOwnerFile()
-	l.applyOwnerDecisions(readOwnerDecisions(a.options.StateDir)) // before anything can be begun, or asked
+	l.applyOwnerDecisions(readOwnerDecisions(a.options.StateDir)) // before anything begins or flags are served
 	callers, err := a.listenForFlags(ctx)
 	if err != nil {
 		return errors.Join(fmt.Errorf("agent of %s: %w", a.options.Cell, err), l.close())
@@ -92,7 +92,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	return errors.Join(unknown, l.close())
 }
 
-// runClient is all that goes on between the agent and its control plane, until ctx ends.
+// runClient runs all communication with the control plane until ctx ends.
 func (a *Agent) runClient(ctx context.Context, l *loop) {
 	var all sync.WaitGroup
 	all.Go(func() { a.client.Run(ctx, l.reporter, l) })
@@ -101,7 +101,7 @@ func (a *Agent) runClient(ctx context.Context, l *loop) {
 	a.client.Close()
 }
 
-// listenForFlags begins to listen for whoever asks for flags; nil: nobody may.
+// listenForFlags opens the listener for requests for flags; nil: none is configured.
 func (a *Agent) listenForFlags(ctx context.Context) (net.Listener, error) {
 	if a.options.FlagsListen == "" {
 		return nil, nil
@@ -118,7 +118,7 @@ func (a *Agent) listenForFlags(ctx context.Context) (net.Listener, error) {
 	return l, nil
 }
 
-// openState takes the state folder.
+// openState locks and loads the state folder.
 func (a *Agent) openState() (_ *loop, err error) {
 	dir := a.options.StateDir
 	folders := map[string]string{}
@@ -137,7 +137,7 @@ func (a *Agent) openState() (_ *loop, err error) {
 			_ = lock.Close()
 		}
 	}()
-	if err := a.client.Reload(); err != nil { // nobody else changes them now
+	if err := a.client.Reload(); err != nil { // under the lock, nobody else changes them
 		return nil, err
 	}
 	if err := disk.RemoveUnfinished(dir, folders["releases"], folders["rendered"]); err != nil {
@@ -175,7 +175,7 @@ func (a *Agent) openState() (_ *loop, err error) {
 		StateDir: dir, Source: a.client, Clock: a.clock, Facts: flags.Facts{Cell: a.options.Cell, Release: j.runningRelease(), Features: j.Contained},
 		Log: a.options.Log, OnReport: l.reporter.Notify, OnTestPoint: a.testPoint,
 	})
-	a.options.Log.Info().Str("boot", l.reporter.Boot()).Str("state", dir).Msg("the agent starts") // by its boot a clone is found
+	a.options.Log.Info().Str("boot", l.reporter.Boot()).Str("state", dir).Msg("the agent starts") // clones are found by their boot ids
 	return l, nil
 }
 

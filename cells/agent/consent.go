@@ -8,14 +8,14 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// What the cell's owner decided binds everything that is begun, but not the cell's own return to what was last good (R18).
-// Whatever else may keep a cell from beginning, such as maintenance, is judged in allowed too, beside the owner.
+// The owner's decisions bind everything that begins, except the cell's own rollback to the last good assignment (R18).
+// Anything else that may keep a cell from beginning belongs in ownerAllows, beside the owner's decisions.
 
-// minOwnerWait is how long to wait where the judgement names an instant that has come.
+// minOwnerWait is the wait where the judgement names an instant that has passed.
 const minOwnerWait = time.Minute
 
-// ownerAllows reports whether the owner's decisions let a begin now, and notes why not. A file that is not valid lets nothing
-// begin: a mistyped pause must not mean none.
+// ownerAllows reports whether the owner's decisions let a begin now, and records why not. An invalid file lets nothing
+// begin: a mistyped pause must not count as none.
 func (s *state) ownerAllows(a *cells.Assignment, now time.Time) bool {
 	if s.owner.invalid != "" {
 		s.recordWait(time.Time{}, "the owner's decisions can't be read: "+s.owner.invalid)
@@ -33,12 +33,12 @@ func (s *state) ownerAllows(a *cells.Assignment, now time.Time) bool {
 	return false
 }
 
-// recordWait notes why nothing begins, and until when; zero: until the owner does something.
+// recordWait records why nothing begins, and until when; zero: until the owner acts.
 func (s *state) recordWait(until time.Time, why string) {
 	s.waitReason, s.waitUntil = words.Clip(why, maxReason), until
 }
 
-// handleOwnerDecisions takes the owner's word. While it does not count, the last one that did stands for all else.
+// handleOwnerDecisions takes the owner's word. While it is invalid, the last valid decisions remain in force.
 func (s *state) handleOwnerDecisions(w ownerDecisions, now time.Time) {
 	if w.invalid != "" {
 		w.decisions = s.owner.decisions
@@ -48,20 +48,20 @@ func (s *state) handleOwnerDecisions(w ownerDecisions, now time.Time) {
 	s.reconsiderDesired(now)
 }
 
-// reconsiderDesired looks again at what waits for the owner.
+// reconsiderDesired judges again what waits for the owner.
 func (s *state) reconsiderDesired(now time.Time) {
 	s.handleOffer(s.desired, now)
 	s.beginOffer(now)
 }
 
-// reconsiderWhenDue: if what the owner's decisions wait for has come, they are looked at again.
+// reconsiderWhenDue judges again once the instant that the owner's decisions wait for has come.
 func (s *state) reconsiderWhenDue(now time.Time) {
 	if !s.waitUntil.IsZero() && !now.Before(s.waitUntil) {
 		s.reconsiderDesired(now)
 	}
 }
 
-// withdrawAttempt takes back an attempt that the owner is against now and that has not touched the target.
+// withdrawAttempt withdraws an attempt that the owner now forbids and that has not touched the target.
 func (s *state) withdrawAttempt(now time.Time) bool {
 	a := s.Attempt
 	if a == nil || a.Rollback || a.Phase != phasePreparing || s.Dirty || s.ownerAllows(&a.Assignment, now) {
@@ -75,7 +75,7 @@ func (s *state) withdrawAttempt(now time.Time) bool {
 	return true
 }
 
-// reportedOwner is what the owner decided, as the vendor is told. A file that is not valid reads as a pause.
+// reportedOwner returns the owner's decisions as the vendor sees them. An invalid file is reported as a pause.
 func (s *state) reportedOwner() *cells.Owner {
 	if s.owner.invalid == "" {
 		return s.owner.decisions

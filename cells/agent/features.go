@@ -6,10 +6,10 @@ import (
 	"github.com/sluice-cd/sluice/cells"
 )
 
-// What the code contains that runs: the features of every release that may be running now (R38). It is narrowed, and
-// journalled, before the first write of an apply, and widened only after health held for what was applied.
+// The features that count are those of every release that may be running now (R38). They are narrowed, and journalled,
+// before the first write of an apply, and widened only after health held for what was applied.
 
-// recordFeatures: what an assignment's release contains, by its verified bytes.
+// recordFeatures records the features of an assignment's release, read from its verified bytes.
 func (s *state) recordFeatures(of *cells.Assignment, features []string) {
 	if a := s.Attempt; a != nil && a.Features == nil && a.Assignment.Digest == of.Digest {
 		more := *a
@@ -22,12 +22,12 @@ func (s *state) recordFeatures(of *cells.Assignment, features []string) {
 	s.widenContained()
 }
 
-// narrowContained: a release with these features may be running from now on, beside whatever may already.
+// narrowContained records that a release with these features may be running from now on, beside those that already may.
 func (s *state) narrowContained(features []string) {
 	s.Contained = slices.DeleteFunc(slices.Clone(s.Contained), func(f string) bool { return !slices.Contains(features, f) })
 }
 
-// widenContained: if all that may be running is one release that was seen to work, what that contains counts.
+// widenContained counts all features of the one release that may be running, once health has held.
 func (s *state) widenContained() {
 	a := s.Attempt
 	switch {
@@ -39,7 +39,7 @@ func (s *state) widenContained() {
 	}
 }
 
-// runningRelease names the release that runs, or that the target is being brought to; empty: none.
+// runningRelease returns the release that runs, or that the target is being brought to; empty: none.
 func (j *journal) runningRelease() string {
 	switch a := j.Attempt; {
 	case a != nil && (a.Phase != phasePreparing || j.Dirty):

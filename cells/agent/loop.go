@@ -19,7 +19,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// loop owns the state. Only its own goroutine touches it; a step in flight has copies.
+// loop owns the state. Only its own goroutine uses the state; a step in flight works on copies.
 type loop struct {
 	agent        *Agent
 	state        state
@@ -30,32 +30,32 @@ type loop struct {
 	releaseCache *content.Cache
 	renderer     *render.Renderer
 
-	desired      chan *cells.Desired // from plane: what the control plane says
-	ownerChanges chan ownerDecisions // from whoever watches owner.yaml
-	confirmed    chan string         // from plane: the key of an assignment that the control plane knows of
+	desired      chan *cells.Desired // from plane: the desired state
+	ownerChanges chan ownerDecisions // from watchOwnerFile
+	confirmed    chan string         // from plane: keys of assignments that the control plane knows of
 
-	savedJournal []byte         // the journal as it is on disk
-	savedOffer   []byte         // offered.json, the same
+	savedJournal []byte         // the journal as on disk
+	savedOffer   []byte         // offered.json as on disk
 	lastDesired  *cells.Desired // the control plane's last word; nil: none in this process
 	inFlight     *runningStep   // nil: no step runs
 }
 
-// runningStep is a step that runs.
+// runningStep is the step in flight.
 type runningStep struct {
 	step
 	generation int
 	cancel     context.CancelCauseFunc
-	done       chan result // of one
+	done       chan result // buffer of one
 }
 
-// result is what came of a step.
+// result is the outcome of a step.
 type result struct {
 	mended   int
-	features []string // that the step's release contains; nil: they were not looked at
+	features []string // that the step's release contains; nil: not known
 	err      error
 }
 
-// The pauses between tries of what can't be done yet.
+// Bounds of the pauses between retries of a step.
 const (
 	minRetryPause = 100 * time.Millisecond
 	maxRetryPause = 30 * time.Second
@@ -72,7 +72,7 @@ func (l *loop) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		next := step{Task: taskRest}
 		l.state.reconsiderWhenDue(time.Now())
-		if err := l.persist(); err != nil { // a full disk, say: nothing goes on that is not journalled
+		if err := l.persist(); err != nil { // a full disk, say: nothing proceeds that is not journalled
 			l.agent.options.Log.Error().Err(err).Msg("the agent waits until it can write its state folder")
 			l.reporter.PublishProblem(words.Clip(err.Error(), maxReason))
 			next.At = time.Now().Add(backoff.FullJitter(backoff.Exponential(minRetryPause, maxRetryPause, troubles)))
@@ -90,7 +90,7 @@ func (l *loop) run(ctx context.Context) {
 	}
 }
 
-// startStep begins a step, unless one is in flight: that is ended if it is no longer wanted.
+// startStep starts a step, unless one is in flight. A step in flight that is no longer wanted is cancelled.
 func (l *loop) startStep(ctx context.Context, next step) {
 	if l.inFlight != nil {
 		if l.inFlight.generation != l.state.generation {
@@ -107,12 +107,12 @@ func (l *loop) startStep(ctx context.Context, next step) {
 	go func(f *runningStep) {
 		f.done <- l.runStep(stepping, f.step, lastGood)
 		if f.Task == taskApply {
-			debug.FreeOSMemory() // idle for long, most likely
+			debug.FreeOSMemory() // the agent will most likely be idle for long
 		}
 	}(l.inFlight)
 }
 
-// waitForEvent waits for whatever comes first, and folds it into the state.
+// waitForEvent waits for the first event and passes it to the state.
 func (l *loop) waitForEvent(ctx context.Context, timer *time.Timer, until time.Time) {
 	var done chan result
 	var alarm <-chan time.Time
@@ -143,7 +143,7 @@ func (l *loop) waitForEvent(ctx context.Context, timer *time.Timer, until time.T
 	}
 }
 
-// foldResult makes a step's result part of the state.
+// foldResult passes a step's result to the state.
 func (l *loop) foldResult(done step, r result, now time.Time) {
 	t := done.Task
 	if r.features != nil {
@@ -171,7 +171,7 @@ func (l *loop) foldResult(done step, r result, now time.Time) {
 	}
 }
 
-// runStep carries out a step. It runs beside the loop and touches no state.
+// runStep carries out a step. It runs beside the loop and does not touch the state.
 func (l *loop) runStep(ctx context.Context, s step, lastGood *cells.Assignment) (r result) {
 	target := l.agent.options.Target
 	if s.Task == taskCheckHealth {
@@ -195,7 +195,7 @@ func (l *loop) runStep(ctx context.Context, s step, lastGood *cells.Assignment) 
 	return r
 }
 
-// pruneCaches drops releases and renderings that nothing rests on. That it fails hurts nothing but the disk.
+// pruneCaches removes releases and renderings that nothing refers to. A failure costs only disk space.
 func (l *loop) pruneCaches(a, lastGood *cells.Assignment) {
 	keep, digests := []*cells.Assignment{a}, []releases.Digest{a.Digest}
 	if lastGood != nil {
@@ -206,8 +206,8 @@ func (l *loop) pruneCaches(a, lastGood *cells.Assignment) {
 	}
 }
 
-// persist makes durable what the state has learned: first the history, then the journal, so that a
-// crash in between repeats an event rather than loses it. Then it tells the reporter.
+// persist makes the state durable: first the history, then the journal, so that a crash in between repeats an event
+// rather than loses it. Then it publishes the report.
 func (l *loop) persist() error {
 	s := &l.state
 	news := len(s.events) > 0
@@ -234,12 +234,12 @@ func (l *loop) persist() error {
 			l.agent.testPoint("journal")
 		}
 	}
-	l.flags.SetRunning(s.runningRelease(), s.Contained) // durable before it counts, and in force before anything is written (R38)
+	l.flags.SetRunning(s.runningRelease(), s.Contained) // after the journal is durable, and before the target is written (R38)
 	l.reporter.Publish(s.buildReport(), s.isReportable(), news)
 	return l.saveOffered()
 }
 
-// applyOwnerDecisions takes the owner's word: flags first, then what may begin.
+// applyOwnerDecisions passes the owner's decisions on: first to the flags, then to the state.
 func (l *loop) applyOwnerDecisions(w ownerDecisions) {
 	if w.invalid != "" {
 		l.agent.options.Log.Error().Str("why", w.invalid).Msg("the owner's decisions can't be read: nothing new is begun")
@@ -248,7 +248,7 @@ func (l *loop) applyOwnerDecisions(w ownerDecisions) {
 	}
 	if w.invalid == "" {
 		l.flags.SetHeld(w.features())
-	} // else what was held stays so
+	} // else features stay held as before
 	l.state.handleOwnerDecisions(w, time.Now())
 }
 
@@ -261,7 +261,7 @@ func (l *loop) logEvent(e cells.Event) {
 	line.Str("release", e.Release).Str("detail", e.Detail).Msg(e.Kind)
 }
 
-// HandleDesired hands the loop what the control plane says: see plane.Handler.
+// HandleDesired passes the desired state to the loop: see plane.Handler.
 func (l *loop) HandleDesired(ctx context.Context, d *cells.Desired) {
 	l.flags.SetDesired(d.Flags) // first: a kill waits for nothing
 	select {
@@ -270,7 +270,7 @@ func (l *loop) HandleDesired(ctx context.Context, d *cells.Desired) {
 	}
 }
 
-// HandleConfirmed hands the loop the key of an assignment that the control plane knows of.
+// HandleConfirmed passes the key of an assignment that the control plane knows of to the loop.
 func (l *loop) HandleConfirmed(ctx context.Context, key string) {
 	select {
 	case l.confirmed <- key:
@@ -278,7 +278,7 @@ func (l *loop) HandleConfirmed(ctx context.Context, key string) {
 	}
 }
 
-// FlagsReport is what is reported of flags.
+// FlagsReport returns what to report of flags.
 func (l *loop) FlagsReport() *cells.FlagsReport { return l.flags.Report() }
 
 func (l *loop) close() error {

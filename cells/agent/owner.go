@@ -22,7 +22,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// OwnerFile is the file of a state folder in which the cell's owner decides. The agent only reads it.
+// OwnerFile is the file of a state folder that holds the owner's decisions. The running agent only reads it.
 const OwnerFile = "owner.yaml"
 
 const (
@@ -30,7 +30,7 @@ const (
 	ownerPollInterval = time.Second
 )
 
-// ownerDoc is owner.yaml.
+// ownerDoc is the content of owner.yaml.
 type ownerDoc struct {
 	APIVersion string            `yaml:"apiVersion" required:"true" enum:"sluice/v1"`
 	Kind       string            `yaml:"kind" required:"true" enum:"Owner"`
@@ -43,7 +43,7 @@ type ownerDoc struct {
 	Reasons    map[string]string `yaml:"reasons,omitempty" doc:"why, by feature that is held"`
 }
 
-// OwnerError says what is wrong with owner.yaml, by file and line.
+// OwnerError lists what is wrong with owner.yaml, by file and line.
 type OwnerError struct{ Faults []releases.Fault }
 
 func (e *OwnerError) Error() string {
@@ -54,8 +54,8 @@ func (e *OwnerError) Error() string {
 	return text
 }
 
-// LoadOwner reads what the owner of the cell with that state folder decided; nil: nothing. An *OwnerError says that the
-// file is not valid.
+// LoadOwner reads the owner's decisions from a state folder; nil: there are none. An *OwnerError says that the file is
+// invalid.
 func LoadOwner(stateDir string) (*cells.Owner, error) {
 	name := filepath.Join(stateDir, OwnerFile)
 	f, err := os.Open(name) //nolint:gosec // below the state folder
@@ -102,14 +102,14 @@ func parseOwner(name string, text []byte) (*cells.Owner, error) {
 	return o, nil
 }
 
-// ChangeOwner changes what the owner decided, all of it or nothing, and returns it once that is durable. Of two at a time
-// one waits. The agent takes notice within two seconds.
+// ChangeOwner changes the owner's decisions, all of them or nothing, and returns them once they are durable. Concurrent
+// calls wait for each other. The agent notices within 2 seconds.
 func ChangeOwner(stateDir string, change func(*cells.Owner) error) (*cells.Owner, error) {
 	lock, err := os.OpenFile(filepath.Join(stateDir, "owner.lock"), os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // below the state folder
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = lock.Close() }() // and lets go
+	defer func() { _ = lock.Close() }() // releases the lock
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return nil, fmt.Errorf("lock %s: %w", lock.Name(), err)
 	}
@@ -131,23 +131,23 @@ func ChangeOwner(stateDir string, change func(*cells.Owner) error) (*cells.Owner
 		return nil, fmt.Errorf("write the owner's decisions: %w", err)
 	}
 	name := filepath.Join(stateDir, OwnerFile)
-	if _, err := parseOwner(name, text); err != nil { // what is written must be read
+	if _, err := parseOwner(name, text); err != nil { // what is written must be readable
 		return nil, err
 	}
-	// The agent may be another user than the owner, and there is no secret in it.
+	// The agent may run as another user than the owner, and the file holds no secret.
 	if err := disk.ReplaceFileMode(name, 0o644, text); err != nil {
 		return nil, fmt.Errorf("write the owner's decisions: %w", err)
 	}
 	return o, nil
 }
 
-// ownerDecisions is what owner.yaml says, or why that does not count.
+// ownerDecisions is what owner.yaml says, or why the file is invalid.
 type ownerDecisions struct {
 	decisions *cells.Owner // nil: none
-	invalid   string       // empty: it counts
+	invalid   string       // empty: the file is valid
 }
 
-// features are those that the owner holds, sorted.
+// features returns the features that the owner holds, sorted.
 func (w ownerDecisions) features() []string {
 	if w.decisions == nil {
 		return nil
@@ -166,7 +166,7 @@ func readOwnerDecisions(dir string) ownerDecisions {
 	return ownerDecisions{decisions: o}
 }
 
-// watchOwnerFile tells of every change of owner.yaml since it was as seen says, until ctx ends.
+// watchOwnerFile sends every change of owner.yaml since seen, until ctx ends.
 func (a *Agent) watchOwnerFile(ctx context.Context, seen os.FileInfo, changed chan<- ownerDecisions) {
 	tick := time.NewTicker(ownerPollInterval)
 	defer tick.Stop()
@@ -188,7 +188,8 @@ func (a *Agent) watchOwnerFile(ctx context.Context, seen os.FileInfo, changed ch
 	}
 }
 
-// statOwnerFile tells owner.yaml's states apart; nil: there is none, or it can't be looked at.
+// statOwnerFile returns the file's metadata, by which changes are noticed; nil: there is no file, or none that can be
+// read.
 func (a *Agent) statOwnerFile() os.FileInfo {
 	info, err := os.Stat(filepath.Join(a.options.StateDir, OwnerFile))
 	if err != nil {

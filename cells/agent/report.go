@@ -8,10 +8,10 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// maxReason bounds, in bytes, a reason or message that is kept or sent.
+// maxReason bounds a stored or sent reason or message, in bytes.
 const maxReason = 2 << 10
 
-// buildReport says how things stand. It fills in what the state knows: who, when and history are the reporter's.
+// buildReport returns the report of the state. The reporter adds the cell, the boot, the time and the history.
 func (s *state) buildReport() cells.Report {
 	r := cells.Report{Running: s.LastGood, Acknowledged: s.Accepted, Message: s.problemSummary(), Failures: s.Failures, Owner: s.reportedOwner()}
 	a := s.Attempt
@@ -28,7 +28,7 @@ func (s *state) buildReport() cells.Report {
 	case a.Rollback:
 		r.State = cells.StateUnhealthy
 		if s.retries > 0 {
-			r.State = cells.StateFailed // could not go back, so far
+			r.State = cells.StateFailed // the rollback has failed so far
 		}
 	case s.wasHealthy:
 		r.Running, r.State = &a.Assignment, s.watchedState()
@@ -38,7 +38,8 @@ func (s *state) buildReport() cells.Report {
 	return r
 }
 
-// watchedState is the state of something that was good before: healthy only if this process has seen it (fault 34).
+// watchedState returns the state of something that was good before: healthy only if this process has seen it (fault
+// 34).
 func (s *state) watchedState() cells.State {
 	if s.health == healthGood && s.healProblem == "" {
 		return cells.StateHealthy
@@ -46,7 +47,7 @@ func (s *state) watchedState() cells.State {
 	return cells.StateUnhealthy
 }
 
-// problemSummary is all that is wrong, in one line; nothing if nothing is.
+// problemSummary returns all that is wrong, in one line, or "".
 func (s *state) problemSummary() string {
 	var all []string
 	for _, m := range []string{s.problem, s.unhealthyReason, s.healProblem, s.healBlocked, s.waitReason} {
@@ -57,7 +58,8 @@ func (s *state) problemSummary() string {
 	return words.Clip(strings.Join(all, "; "), maxReason)
 }
 
-// isReportable reports whether there is anything to tell yet: just started, health is about to be known.
+// isReportable reports whether the state is worth reporting. Right after a start it is not: health is about to be
+// known.
 func (s *state) isReportable() bool {
 	return s.health != healthUnknown || s.Attempt != nil || s.LastGood == nil || s.Dirty || s.Offer != nil
 }

@@ -10,39 +10,39 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// state is the agent's whole mind: the journal, and what this process has seen. Its methods
-// are pure: they take the instant, do no I/O, and note in events what is worth telling. The
-// loop saves the journal and the events before it does what step then asks for.
+// state holds all that the agent's decisions depend on: the journal, and what this process has observed. Its methods
+// are pure: they take the instant, do no I/O, and add to events what is worth reporting. The loop saves the journal and
+// the events before it carries out the step that nextStep returns.
 type state struct {
 	journal
 	policy policy
-	events []cells.Event // new ones, not yet numbered or kept
+	events []cells.Event // new events, not yet numbered or stored
 
-	generation     int               // grows when a step in flight is no longer wanted
+	generation     int               // grows when the step in flight is no longer wanted
 	desired        *cells.Assignment // the control plane's last word
 	confirmedKey   string            // key of the accepted assignment that the control plane knows of
-	owner          ownerDecisions    // the owner's last word; while it does not count, the valid one before
-	waitReason     string            // why the owner's decisions keep the desired from beginning; empty: they don't
-	waitUntil      time.Time         // when they may not any more; zero: the owner must do something
-	refusedKey     string            // key of the assignment that was refused last: alarmed once
+	owner          ownerDecisions    // the owner's last word; while it is invalid, its decisions are the last valid ones
+	waitReason     string            // why the owner's decisions keep desired from beginning; empty: they don't
+	waitUntil      time.Time         // when they may no longer do so; zero: the owner must act
+	refusedKey     string            // key of the assignment that was refused last: one alarm each
 	problem        string            // what went wrong with the last attempt or its step; empty: nothing
-	retries        int               // of the step at hand
-	retryAt        time.Time         // no step before; zero: at once
-	healthDeadline time.Time         // for the health of what was applied
+	retries        int               // of the current step
+	retryAt        time.Time         // the step waits until then; zero: it does not wait
+	healthDeadline time.Time         // for what was applied to become healthy
 
 	health          health
 	healthySince    time.Time // zero: not healthy
-	nextHealthCheck time.Time // the next look
+	nextHealthCheck time.Time
 	healthPause     time.Duration
-	targetVerified  bool   // this process has held the target against what it should have: health means that
+	targetVerified  bool   // this process has compared the target with what it should have: only then health counts
 	wasHealthy      bool   // the attempt was healthy once
 	unhealthyReason string // why health does not hold
 	nextHeal        time.Time
-	healProblem     string // why drift could not be put back
-	healBlocked     string // what healing needs and is not at hand
+	healProblem     string // why drift could not be healed
+	healBlocked     string // why healing can't be tried: what it needs is unavailable
 }
 
-// health is what the last look at it said.
+// health is the result of the last health check.
 type health int
 
 const (
@@ -51,7 +51,7 @@ const (
 	healthBad
 )
 
-// policy is the part of Options that decides.
+// policy holds the options that decisions depend on.
 type policy struct {
 	HealthTimeout  time.Duration
 	HealthInterval time.Duration
@@ -59,14 +59,14 @@ type policy struct {
 	HealthyFor     time.Duration
 }
 
-// task is what the agent does next.
+// task is the kind of the agent's next step.
 type task string
 
 const (
-	taskRest        task = "rest"    // nothing before At
+	taskRest        task = "rest"    // nothing to do before At
 	taskPrepare     task = "prepare" // fetch, verify, render
 	taskApply       task = "apply"
-	taskCheckHealth task = "look" // at health
+	taskCheckHealth task = "look"
 	taskHeal        task = "heal"
 )
 
@@ -74,16 +74,16 @@ const (
 type step struct {
 	Task       task
 	Assignment *cells.Assignment
-	At         time.Time // rest: when to decide again; zero: on the next event
+	At         time.Time // for taskRest: when to decide again; zero: on the next event
 }
 
-// minHealthPause and slowLook bound the pauses between looks at health while it is waited for.
+// minHealthPause and maxHealthPause bound the pauses between health checks until health holds.
 const (
 	minHealthPause = 10 * time.Millisecond
 	maxHealthPause = time.Second
 )
 
-// nextStep says what to do now.
+// nextStep returns what to do now.
 func (s *state) nextStep(now time.Time) step {
 	do := s.attemptStep(now)
 	if do.Task == taskRest && !s.waitUntil.IsZero() && (do.At.IsZero() || s.waitUntil.Before(do.At)) {
@@ -118,7 +118,7 @@ func (s *state) attemptStep(now time.Time) step {
 	return step{Task: taskRest}
 }
 
-// stepUntilRetry is what to do until the attempt's step is tried again: what runs is looked after.
+// stepUntilRetry returns what to do until the attempt's step is tried again: the last good assignment is watched.
 func (s *state) stepUntilRetry(now time.Time) step {
 	if s.LastGood != nil && !s.Dirty {
 		if w := s.watchStep(s.LastGood, now); w.Task != taskRest || w.At.Before(s.retryAt) {
@@ -128,8 +128,8 @@ func (s *state) stepUntilRetry(now time.Time) step {
 	return step{Task: taskRest, At: s.retryAt}
 }
 
-// watchStep heals and looks at health, each when it is due. What is not known to work yet is looked at, not healed;
-// but a new process first makes sure of what is there.
+// watchStep returns a heal or a health check, whichever is due. An attempt that was not yet healthy is checked, not
+// healed; but a new process first compares the target.
 func (s *state) watchStep(a *cells.Assignment, now time.Time) step {
 	healable := !s.targetVerified || s.wasHealthy || s.Attempt == nil || !s.Attempt.Applied
 	switch {
@@ -144,9 +144,9 @@ func (s *state) watchStep(a *cells.Assignment, now time.Time) step {
 	}
 }
 
-// handleOffer takes the control plane's word. A newer assignment is accepted, journalled, and
-// begins once the control plane has confirmed that it knows (R14). What the owner's decisions are against is not
-// accepted: the offer lapses, and counts against nobody (R18).
+// handleOffer takes the control plane's word. A newer assignment is accepted and journalled; it begins once the control
+// plane has confirmed that it knows (R14). An assignment that the owner's decisions forbid is not accepted: the offer
+// lapses and counts against no release (R18).
 func (s *state) handleOffer(a *cells.Assignment, now time.Time) {
 	s.desired = a
 	s.waitReason, s.waitUntil = "", time.Time{}
@@ -165,11 +165,11 @@ func (s *state) handleOffer(a *cells.Assignment, now time.Time) {
 	}
 	s.Accepted, s.Offer = a, a
 	if s.Attempt != nil && assignmentKey(&s.Attempt.Assignment) == assignmentKey(a) {
-		s.Offer = nil // it is on its way: the offer between was withdrawn
+		s.Offer = nil // it is in progress already: the offer in between was withdrawn
 	}
 }
 
-// rejectionReason says why an assignment is not accepted (R2).
+// rejectionReason returns why an assignment is not accepted (R2), or "".
 func (s *state) rejectionReason(a *cells.Assignment) string {
 	if a.Digest == "" || a.Release == "" {
 		return "it names no release and digest"
@@ -187,13 +187,14 @@ func (s *state) rejectionReason(a *cells.Assignment) string {
 	return "" // the same head with other values or another profile (R13)
 }
 
-// handleConfirmation: the control plane knows that the assignment with this key was accepted, so it may begin.
+// handleConfirmation records that the control plane knows of the accepted assignment with this key, which may now
+// begin.
 func (s *state) handleConfirmation(k string, now time.Time) {
 	s.confirmedKey = k
 	s.beginOffer(now)
 }
 
-// beginOffer begins what was accepted and confirmed, if the owner's decisions let it.
+// beginOffer begins the offer if it is confirmed and the owner's decisions allow it.
 func (s *state) beginOffer(now time.Time) {
 	o := s.Offer
 	if o == nil || assignmentKey(o) != s.confirmedKey || assignmentKey(s.desired) != s.confirmedKey || !s.ownerAllows(o, now) {
@@ -215,7 +216,7 @@ func (s *state) beginOffer(now time.Time) {
 	s.resetHealth()
 }
 
-// clearRetries: the step at hand is through, however often it was tried.
+// clearRetries ends the retries of the current step, which succeeded.
 func (s *state) clearRetries() {
 	if s.retries > 0 {
 		s.problem, s.retries, s.retryAt = "", 0, time.Time{}
@@ -228,7 +229,7 @@ func (s *state) resetHealth() {
 	s.nextHealthCheck, s.healthPause, s.healthDeadline = time.Time{}, 0, time.Time{}
 }
 
-// handlePrepared: all that the attempt needs is on disk, or can't be had for good (err).
+// handlePrepared records that all that the attempt needs is on disk, or fails the attempt with err.
 func (s *state) handlePrepared(err error, now time.Time) {
 	a := *s.Attempt
 	if err != nil {
@@ -247,7 +248,7 @@ func (s *state) handlePrepared(err error, now time.Time) {
 	}
 }
 
-// handleApplied: the target has taken the attempt, or refused it (err).
+// handleApplied records that the target has taken the attempt, or fails the attempt with err.
 func (s *state) handleApplied(err error, now time.Time) {
 	a := *s.Attempt
 	switch {
@@ -272,7 +273,7 @@ func (s *state) handleApplied(err error, now time.Time) {
 	s.recordEvent("applied", &a.Assignment, "")
 }
 
-// handleHealth: health holds (err nil) or does not.
+// handleHealth records a health check, with err nil if health holds.
 func (s *state) handleHealth(err error, now time.Time) {
 	before := s.health
 	switch {
@@ -286,7 +287,7 @@ func (s *state) handleHealth(err error, now time.Time) {
 	case before == s.health:
 	case s.health == healthGood:
 		s.recordEvent("healthy", s.runningAssignment(), "")
-	case s.wasHealthy || !watched: // while health is waited for, its absence is no news
+	case s.wasHealthy || !watched: // until it was healthy once, ill health is no news
 		s.recordEvent("unhealthy", s.runningAssignment(), s.unhealthyReason)
 	}
 	s.scheduleHealthCheck(before, now)
@@ -296,13 +297,14 @@ func (s *state) handleHealth(err error, now time.Time) {
 	s.widenContained()
 }
 
-// scheduleHealthCheck says when to look again: at once and then ever more slowly while health is waited for.
+// scheduleHealthCheck sets when to check again. Until health holds, checks come quickly at first and then ever more
+// slowly.
 func (s *state) scheduleHealthCheck(before health, now time.Time) {
 	slow := min(maxHealthPause, s.policy.HealthInterval)
 	if s.health == healthGood {
 		s.healthPause = 0
 		s.nextHealthCheck = now.Add(s.policy.HealthInterval)
-		if s.Attempt != nil && s.policy.HealthyFor > 0 { // it still has to prove itself
+		if s.Attempt != nil && s.policy.HealthyFor > 0 { // HealthyFor is not over
 			s.nextHealthCheck = now.Add(min(slow, s.policy.HealthyFor))
 		}
 		return
@@ -314,7 +316,7 @@ func (s *state) scheduleHealthCheck(before health, now time.Time) {
 	s.nextHealthCheck = now.Add(s.healthPause)
 }
 
-// judgeAttempt decides an attempt that is being watched: good, still open, or failed.
+// judgeAttempt decides about an attempt whose health is watched: good, still open, or failed.
 func (s *state) judgeAttempt(now time.Time) {
 	a := *s.Attempt
 	if s.healthDeadline.IsZero() {
@@ -331,17 +333,17 @@ func (s *state) judgeAttempt(now time.Time) {
 	}
 }
 
-// completeAttempt makes the attempt the one to go back to.
+// completeAttempt makes the attempt the last good assignment.
 func (s *state) completeAttempt() {
 	a := s.Attempt.Assignment
-	if s.Attempt.Phase == phaseStuck { // it worked in the end
+	if s.Attempt.Phase == phaseStuck { // it recovered
 		s.Failures = slices.DeleteFunc(slices.Clone(s.Failures), func(f cells.Failure) bool { return assignmentKey(&f.Assignment) == assignmentKey(&a) })
 	}
 	s.Features = s.Attempt.Features
 	s.Attempt, s.LastGood, s.Dirty, s.NoReturn, s.problem = nil, &a, false, false, ""
 }
 
-// failAttempt remembers that the attempt does not work, and turns back if there is a way (invariant 7).
+// failAttempt remembers that the attempt does not work, and begins the rollback if there is one (invariant 7).
 func (s *state) failAttempt(reason string, now time.Time) {
 	a := *s.Attempt
 	reason = words.Clip(reason, maxReason)
@@ -367,7 +369,7 @@ func (s *state) failAttempt(reason string, now time.Time) {
 	}
 }
 
-// handleHealed: drift was put back, or could not be.
+// handleHealed records a heal of n objects, or why it failed.
 func (s *state) handleHealed(n int, err error, now time.Time) {
 	s.targetVerified = true
 	s.nextHeal = now.Add(s.policy.HealInterval)
@@ -381,25 +383,25 @@ func (s *state) handleHealed(n int, err error, now time.Time) {
 	s.healProblem, s.healBlocked = "", ""
 	if n > 0 {
 		s.recordEvent("healed", s.runningAssignment(), fmt.Sprintf("%d put back", n))
-		s.nextHealthCheck = now // see whether it works again
+		s.nextHealthCheck = now // the heal may have changed it
 	}
 }
 
-// handleHealUnavailable: what is needed to heal is not at hand. What runs may well be as it should.
+// handleHealUnavailable records that a heal could not be tried. What runs may well be intact.
 func (s *state) handleHealUnavailable(why string, now time.Time) {
-	s.targetVerified = true // as well as it can be
+	s.targetVerified = true // as far as possible
 	s.nextHeal = now.Add(s.policy.HealInterval)
 	s.healBlocked = words.Clip(why, maxReason)
 }
 
-// scheduleRetry keeps the step and says why it could not be done yet.
+// scheduleRetry keeps the step for another try and says why.
 func (s *state) scheduleRetry(why string, now time.Time, pause time.Duration) {
 	s.problem = words.Clip(why, maxReason)
 	s.retries++
 	s.retryAt = now.Add(pause)
 }
 
-// runningAssignment is what the target holds as far as that is known to be complete.
+// runningAssignment returns what the target completely holds, as far as known.
 func (s *state) runningAssignment() *cells.Assignment {
 	if s.Attempt != nil && s.Attempt.Applied {
 		return &s.Attempt.Assignment
@@ -415,7 +417,7 @@ func (s *state) recordEvent(kind string, a *cells.Assignment, detail string) {
 	s.events = append(s.events, e)
 }
 
-// recordRejection tells once that what was fetched for an attempt is not what its digest says.
+// recordRejection notes, once for each attempt, that the fetched bytes do not match their digest.
 func (s *state) recordRejection(why error) {
 	if s.Attempt != nil && s.refusedKey != s.Attempt.Assignment.Key() {
 		s.refusedKey = s.Attempt.Assignment.Key()

@@ -15,11 +15,11 @@ import (
 
 const (
 	maxHookLog     = 64 << 10
-	maxErrorOutput = 1 << 10 // bytes of a command's output that go into an error
+	maxErrorOutput = 1 << 10 // bytes of a command's output in an error
 	commandGrace   = 300 * time.Millisecond
 )
 
-// runHook runs the hook command, if there is one, and keeps the end of what it printed.
+// runHook runs the hook command, if there is one, and logs the end of its output.
 func (t *Target) runHook(ctx context.Context, reason string) error {
 	if t.options.Hook == "" {
 		return nil
@@ -39,7 +39,7 @@ func (t *Target) runHook(ctx context.Context, reason string) error {
 	return err
 }
 
-// Health runs the health command. With none, what is in place is healthy.
+// Health runs the health command. Without one, whatever is in place is healthy.
 func (t *Target) Health(ctx context.Context) error {
 	if _, err := os.Stat(t.path(currentLink)); err != nil {
 		return &cells.Unhealthy{Reason: "nothing is in place: " + err.Error()}
@@ -55,11 +55,11 @@ func (t *Target) Health(ctx context.Context) error {
 	return err
 }
 
-// commandError: a command ran and did not succeed.
+// commandError says that a command ran and failed.
 type commandError struct {
 	name   string
 	reason string
-	output string // the end of its output
+	output string // the end of it
 }
 
 func (e *commandError) Error() string {
@@ -69,8 +69,8 @@ func (e *commandError) Error() string {
 	return e.name + ": " + e.reason + ": " + e.output
 }
 
-// runCommand runs a shell command within its time limit. That it failed or took too long is a
-// *commandError; that ctx ended is ctx's cause.
+// runCommand runs a shell command within its time limit. If the command failed or took too long, the error is a
+// *commandError; if ctx ended, the error is ctx's cause.
 func (t *Target) runCommand(ctx context.Context, name, command string, limit time.Duration, environment ...string) (*process.Tail, error) {
 	said := process.NewTail(maxHookLog)
 	late := &commandError{name: name, reason: fmt.Sprintf("no end after %s, killed", limit)}
@@ -113,7 +113,7 @@ func (t *Target) commandEnvironment() []string {
 	}
 }
 
-// writeHookLog replaces hook.log. It is for people to read, so it need not survive a power loss.
+// writeHookLog replaces hook.log. The log is for people to read, so it need not survive a power loss.
 func (t *Target) writeHookLog(said *process.Tail) error {
 	text := said.Bytes()
 	if n := said.Dropped(); n > 0 {

@@ -1,24 +1,23 @@
-// Package directory applies a cell's manifests to a folder on disk: the default target, for
-// products that read files, and for trying Sluice out without Kubernetes.
+// Package directory applies a cell's manifests to a folder on disk. It is the default target, for products that read
+// files and for trying out Sluice without Kubernetes.
 //
-//	DIR/current              a symlink to the version that counts
+//	DIR/current              a symlink to the current version
 //	DIR/versions/ID/         the files of one version; complete as soon as the name exists
-//	DIR/hook.log             what the hook last printed: its end, at most 64 KiB
+//	DIR/hook.log             the end of what the hook last printed, at most 64 KiB
 //
-// A version is staged beside the others, every file and folder of it fsynced, and switched to
-// by one rename of the symlink. A consumer that resolves the link once and then reads below
-// what it got never sees a mix of two versions; the one before is kept for it.
+// A version is staged beside the others, each of its files and folders is fsynced, and one rename of the symlink makes
+// it current. A consumer that resolves the link once and then reads below the resolved folder never sees a mix of two
+// versions; the previous version is kept for such consumers.
 //
-// An optional hook runs after each switch, and after drift was mended; it may run more than
-// once for one version (after a crash, say), so it must be repeatable. An optional health
-// command tells whether the product works: exit status 0 is healthy. Both run by /bin/sh -c
-// with the agent's environment plus SLUICE_CELL, SLUICE_CHANNEL, SLUICE_RELEASE,
-// SLUICE_DIGEST, SLUICE_PROFILE, SLUICE_DIR (the version's own folder), SLUICE_CURRENT (the
-// link) and, for the hook, SLUICE_REASON (apply or heal). Each has a time limit, after which
-// its whole process group is ended. A service that a hook starts should redirect its output.
+// An optional hook runs after each switch, and after drift was repaired. It may run more than once for one version, for
+// example after a crash, so it must be repeatable. An optional health command checks whether the product works: exit
+// status 0 is healthy. Both run by /bin/sh -c with the agent's environment plus SLUICE_CELL, SLUICE_CHANNEL,
+// SLUICE_RELEASE, SLUICE_DIGEST, SLUICE_PROFILE, SLUICE_DIR (the version's own folder), SLUICE_CURRENT (the link) and,
+// for the hook, SLUICE_REASON (apply or heal). Each has a time limit, after which its whole process group is ended. A
+// service that a hook starts should redirect its output.
 //
-// The package never decides what runs, never goes back by itself and never leaves DIR: links
-// inside it are replaced, not followed. Calls on one Target must not overlap (cells.Target).
+// The package never decides what runs, never rolls back by itself and never writes outside DIR: links inside DIR are
+// replaced, not followed. Calls on one Target must not overlap (cells.Target).
 package directory
 
 import (
@@ -36,31 +35,31 @@ import (
 const (
 	currentLink   = "current"
 	versionsDir   = "versions"
-	stagingPrefix = ".staging" // prefix of what is not complete
+	stagingPrefix = ".staging" // prefix of incomplete entries
 )
 
-// Options are what a Target may be given. Zero values are good.
+// Options configure a Target. The zero value is usable.
 type Options struct {
-	Cell          string        // told to hook and health command
-	Hook          string        // shell command after each switch; empty: none
+	Cell          string        // passed to the hook and the health command
+	Hook          string        // shell command, run after each switch; empty: none
 	HookTimeout   time.Duration // default 5m
 	Health        string        // shell command; empty: always healthy
 	HealthTimeout time.Duration // of one run; default 10s
-	KeepVersions  int           // versions kept, the current one included; default and least 2
+	KeepVersions  int           // number of versions, the current one included; default and minimum 2
 }
 
 // Target is a folder as a cells.Target.
 type Target struct {
 	dir          string // absolute
 	options      Options
-	assignment   cells.Assignment // what Apply or Heal was last given: for the commands' environment
+	assignment   cells.Assignment // of the last Apply or Heal, for the commands' environment
 	hookPending  bool             // a hook failed: Heal runs it again
-	keptVersions []string         // versions in the order they were switched to, the current one last
+	keptVersions []string         // in the order in which they became current, the current one last
 }
 
 var _ cells.Target = (*Target)(nil)
 
-// New makes dir if need be, and returns it as a target.
+// New returns dir as a target and creates it if needed.
 func New(dir string, o Options) (*Target, error) {
 	if o.HookTimeout <= 0 {
 		o.HookTimeout = 5 * time.Minute
@@ -84,8 +83,8 @@ func (t *Target) path(elements ...string) string {
 	return filepath.Join(append([]string{t.dir}, elements...)...)
 }
 
-// Apply makes r current and runs the hook. If the hook fails, r is current nevertheless:
-// going back is the caller's decision.
+// Apply makes r current and runs the hook. If the hook fails, r is current nevertheless: the caller decides about a
+// rollback.
 func (t *Target) Apply(ctx context.Context, r cells.Rendered) error {
 	if _, err := t.reconcile(ctx, r); err != nil {
 		return fmt.Errorf("apply %s to %s: %w", r.Assignment.Release, t.dir, err)
@@ -93,8 +92,7 @@ func (t *Target) Apply(ctx context.Context, r cells.Rendered) error {
 	return t.runHook(ctx, "apply")
 }
 
-// Heal puts back what drifted: changed, missing and added files, and the link itself. Where
-// it mended something the hook runs.
+// Heal repairs drift: changed, missing and added files, and the link itself. The hook runs if anything was repaired.
 func (t *Target) Heal(ctx context.Context, r cells.Rendered) (int, error) {
 	mended, err := t.reconcile(ctx, r)
 	if err != nil {
@@ -106,7 +104,7 @@ func (t *Target) Heal(ctx context.Context, r cells.Rendered) (int, error) {
 	return mended, t.runHook(ctx, "heal")
 }
 
-// reconcile makes the disk agree with r and tells how many files, folders and links it changed.
+// reconcile makes the disk agree with r and returns how many files, folders and links it changed.
 func (t *Target) reconcile(ctx context.Context, r cells.Rendered) (changed int, err error) {
 	t.assignment = r.Assignment
 	if err := t.killInterruptedHook(); err != nil {
@@ -126,7 +124,7 @@ func (t *Target) reconcile(ctx context.Context, r cells.Rendered) (changed int, 
 		if err != nil {
 			return changed, err
 		}
-	case err == nil: // something else sits there
+	case err == nil: // not a folder
 		if err := os.RemoveAll(version); err != nil {
 			return 0, err
 		}
@@ -170,7 +168,7 @@ func (t *Target) switchLink(id string) (switched bool, err error) {
 	return true, syncDir(t.dir)
 }
 
-// removeStaged removes what an interrupted call left. Calls never overlap, so nobody is using it.
+// removeStaged removes what an interrupted call left behind. Calls never overlap, so it is not in use.
 func (t *Target) removeStaged() error {
 	left, err := filepath.Glob(t.path(stagingPrefix + "*"))
 	if err != nil {
@@ -184,7 +182,7 @@ func (t *Target) removeStaged() error {
 	return nil
 }
 
-// pruneVersions removes all versions but the current one and those switched to before it, up to Keep.
+// pruneVersions removes all versions but the current one and its predecessors, up to KeepVersions.
 func (t *Target) pruneVersions(current string) error {
 	if n := len(t.keptVersions); n > 0 && t.keptVersions[n-1] == current {
 		return nil

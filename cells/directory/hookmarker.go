@@ -12,15 +12,15 @@ import (
 	"syscall"
 )
 
-// An agent that is killed takes its hook's shell with it, but not what that shell started. So
-// a hook carries a random mark in its environment, and the mark is on disk while it runs: the
-// next call ends whatever still carries it, and never are two hooks at work at once.
+// An agent that is killed takes its hook's shell with it, but not the processes that the shell started. So a hook
+// carries a random marker in its environment, and the marker is on disk while the hook runs. The next call ends every
+// process that still carries the marker, so two hooks never run at once.
 const (
 	hookMarkerFile     = ".hook-running"
 	hookMarkerVariable = "SLUICE_HOOK_RUN="
 )
 
-// writeHookMarker notes that a hook begins, and returns what its environment must hold.
+// writeHookMarker records that a hook begins, and returns the variable for the hook's environment.
 func (t *Target) writeHookMarker() (entry string, err error) {
 	id := rand.Text()
 	if err := os.WriteFile(t.path(hookMarkerFile), []byte(id), 0o600); err != nil {
@@ -29,7 +29,7 @@ func (t *Target) writeHookMarker() (entry string, err error) {
 	return hookMarkerVariable + id, nil
 }
 
-// removeHookMarker notes that the hook ended.
+// removeHookMarker records that the hook ended.
 func (t *Target) removeHookMarker() error {
 	if err := os.Remove(t.path(hookMarkerFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("note that the hook ended: %w", err)
@@ -37,7 +37,7 @@ func (t *Target) removeHookMarker() error {
 	return nil
 }
 
-// killInterruptedHook kills what an interrupted hook left running. Where there is no /proc it can't tell.
+// killInterruptedHook kills what an interrupted hook left running. Without /proc it can't find such processes.
 func (t *Target) killInterruptedHook() error {
 	id, err := os.ReadFile(t.path(hookMarkerFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -52,7 +52,7 @@ func (t *Target) killInterruptedHook() error {
 	return t.removeHookMarker()
 }
 
-// killByEnvironment ends every process of ours that has the entry in its environment.
+// killByEnvironment kills each process of this user with the entry in its environment.
 func killByEnvironment(entry []byte) {
 	environments, err := filepath.Glob("/proc/[0-9]*/environ")
 	if err != nil {
@@ -61,14 +61,14 @@ func killByEnvironment(entry []byte) {
 	for _, file := range environments {
 		environment, err := os.ReadFile(file) //nolint:gosec // the kernel's
 		if err != nil {
-			continue // gone, or not ours
+			continue // gone, or of another user
 		}
 		for variable := range bytes.SplitSeq(environment, []byte{0}) {
 			if !bytes.Equal(variable, entry) {
 				continue
 			}
 			if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); err == nil {
-				_ = syscall.Kill(pid, syscall.SIGKILL) // gone is what we want
+				_ = syscall.Kill(pid, syscall.SIGKILL) // it may be gone already
 			}
 		}
 	}

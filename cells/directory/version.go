@@ -24,15 +24,15 @@ const (
 	dirMode  fs.FileMode = 0o755
 )
 
-// version is what a version's folder should hold.
+// version is the content that a version's folder should have.
 type version struct {
 	id    string
-	names []string // of files, sorted: parents come before what is below them
+	names []string // of files, sorted: parents come before their children
 	files map[string][]byte
 	dirs  map[string]bool // slash-separated, "." included
 }
 
-// planVersion names a version after its release and its content, so that one name never means two contents.
+// planVersion names a version after its release and its content, so that one name never has two contents.
 func planVersion(r cells.Rendered) (version, error) {
 	v := version{names: slices.Sorted(maps.Keys(r.Files)), files: r.Files, dirs: map[string]bool{".": true}}
 	hash := sha256.New()
@@ -69,7 +69,7 @@ func safeName(release string) string {
 	return "r" + safe[:min(len(safe), 64)]
 }
 
-// stageVersion writes v beside the versions and gives it its name once all of it is durable.
+// stageVersion writes v beside the versions and names it once all of it is durable.
 func (t *Target) stageVersion(ctx context.Context, folder string, v version) error {
 	temporary := t.path(stagingPrefix)
 	if err := os.Mkdir(temporary, dirMode); err != nil {
@@ -99,7 +99,7 @@ func (t *Target) stageVersion(ctx context.Context, folder string, v version) err
 	return syncDir(t.path(versionsDir))
 }
 
-// repairVersion compares a version's folder with v and replaces, file by file, what differs.
+// repairVersion compares a version's folder with v and replaces each file that differs.
 func (t *Target) repairVersion(ctx context.Context, folder string, v version) (mended int, err error) {
 	good := make(map[string]bool, len(v.files)+len(v.dirs))
 	err = filepath.WalkDir(folder, func(file string, entry fs.DirEntry, err error) error {
@@ -120,7 +120,7 @@ func (t *Target) repairVersion(ctx context.Context, folder string, v version) (m
 			same, err := entryMatches(file, entry, v.files[name])
 			good[name] = same
 			return err
-		default: // added, or of another kind: a link is removed, never followed
+		default: // added, or of another type; a link is removed, never followed
 			if !hasFile(v, name) && !v.dirs[name] {
 				mended++
 			}
@@ -187,7 +187,7 @@ func (t *Target) restoreEntries(ctx context.Context, folder string, v version, g
 	return restored, nil
 }
 
-// entryMatches tells whether an entry has its mode and, if it is a file, its content.
+// entryMatches reports whether an entry has the right mode and, if it is a file, the right content.
 func entryMatches(file string, entry fs.DirEntry, content []byte) (bool, error) {
 	info, err := entry.Info()
 	if err != nil {
@@ -203,7 +203,7 @@ func entryMatches(file string, entry fs.DirEntry, content []byte) (bool, error) 
 	return bytes.Equal(at, content), err
 }
 
-// writeDurableFile makes a new file, durable, with exactly our mode whatever the umask.
+// writeDurableFile creates a file, durable, with exactly fileMode whatever the umask.
 func writeDurableFile(name string, content []byte) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode) //nolint:gosec // manifests are for others to read
 	if err != nil {
@@ -213,7 +213,7 @@ func writeDurableFile(name string, content []byte) error {
 	return errors.Join(err, f.Chmod(fileMode), f.Sync(), f.Close())
 }
 
-// makeDurableDir makes a folder and its parents, durable.
+// makeDurableDir creates a folder and its parents, durable.
 func makeDurableDir(name string) error {
 	if err := os.MkdirAll(name, dirMode); err != nil {
 		return err
@@ -229,7 +229,7 @@ func syncDir(name string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// sortByAge sorts version names by when their folders last changed.
+// sortByAge returns version names, sorted by the modification times of their folders.
 func sortByAge(entries []fs.DirEntry) []string {
 	age := func(e fs.DirEntry) int64 {
 		info, err := e.Info()

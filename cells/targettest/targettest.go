@@ -1,8 +1,8 @@
-// Package targettest is the contract that every cells.Target keeps, as a test suite.
+// Package targettest is the contract of cells.Target as a test suite.
 //
-// It applies small ConfigMaps, so that a target for files and a target for Kubernetes can
-// both take part. It knows no target: what it can't see through cells.Target it asks the
-// Subject for. It is imported by tests only.
+// The suite applies small ConfigMaps, so that targets for files and for Kubernetes can both take part. It knows no
+// target: it asks the Subject for what it can't see through cells.Target. Only tests import it. It keeps no state; Run
+// may be called at once with Subjects of their own.
 package targettest
 
 import (
@@ -19,12 +19,12 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Subject is a target under test, and what the suite may do behind its back. Each Subject
-// stands on a place of its own, empty at first.
+// Subject is a target under test, with what the suite may do behind the target's back. Each Subject has a location of
+// its own, empty at first.
 type Subject struct {
 	Target  cells.Target                             // required
-	Reopen  func(t *testing.T) cells.Target          // required: another Target over the same place, as after a restart
-	Observe func(t *testing.T) map[string]string     // required: what is in place now: each ConfigMap's name and its data's value; empty: nothing
+	Reopen  func(t *testing.T) cells.Target          // required: returns another Target over the same location, as after a restart
+	Observe func(t *testing.T) map[string]string     // required: returns each ConfigMap's name and value as now in place; empty: nothing
 	Drift   func(t *testing.T, kind Drift, n string) // required: disturbs the ConfigMap named n
 	Break   func(t *testing.T, broken bool)          // required: makes health fail, or hold again
 }
@@ -33,11 +33,11 @@ type Subject struct {
 type Drift string
 
 const (
-	Changed Drift = "changed" // its value is another
-	Removed Drift = "removed" // it is gone
+	Changed Drift = "changed" // its value is changed
+	Removed Drift = "removed" // it is deleted
 )
 
-// Rendered gives a release of ConfigMaps, name to value, as the agent would hand it over.
+// Rendered returns a release of ConfigMaps, name to value, as the agent would pass it.
 func Rendered(release string, values map[string]string) cells.Rendered {
 	r := cells.Rendered{
 		Assignment: cells.Assignment{
@@ -56,7 +56,7 @@ func Rendered(release string, values map[string]string) cells.Rendered {
 	return r
 }
 
-// Run holds the target that each call of subject makes to the contract.
+// Run tests the targets that subject returns against the contract.
 func Run(t *testing.T, subject func(t *testing.T) Subject) {
 	for _, c := range []struct {
 		name string
@@ -77,8 +77,8 @@ func Run(t *testing.T, subject func(t *testing.T) Subject) {
 
 func applyReplaces(t *testing.T, s Subject) {
 	apply(t, s, "1.0.0", map[string]string{"a": "1", "b": "1"})
-	apply(t, s, "1.1.0", map[string]string{"a": "2", "c": "2"}) // b goes
-	apply(t, s, "1.0.0", map[string]string{"a": "1", "b": "1"}) // and comes back
+	apply(t, s, "1.1.0", map[string]string{"a": "2", "c": "2"}) // removes b
+	apply(t, s, "1.0.0", map[string]string{"a": "1", "b": "1"}) // restores b
 }
 
 func applyAgain(t *testing.T, s Subject) {
@@ -103,9 +103,8 @@ func applyCancelledBefore(t *testing.T, s Subject) {
 	wantObserved(t, s, values)
 }
 
-// applyCancelledMidway ends applies at instants all over their length. What is in place is then
-// the old or the new, or for a target that can't switch at once something between; applied
-// again it is the new one.
+// applyCancelledMidway cancels applies at instants all over their length. What is then in place is the old or the new
+// release, or a mix for a target that can't switch atomically. Applied again, it is the new release.
 func applyCancelledMidway(t *testing.T, s Subject) {
 	values := map[string]string{}
 	for i := range 20 {
