@@ -3,57 +3,59 @@ package clock
 import "time"
 
 const (
-	// uncertaintyGrowth is how fast what is known of the time gets worse by itself: a thousandth is more than any quartz errs.
+	// uncertaintyGrowth is the elapsed time over one unit of added uncertainty: a thousandth is more than any quartz
+	// errs.
 	uncertaintyGrowth = 1000
-	// maxJump is how far ahead of what is known a time may be that is said once, against the wall clock too. What turns on by
-	// it can't be taken back: so one slip turns nothing on.
+	// maxJump is how far a single sample may be ahead of both the estimate and the wall clock. A flag that turned on
+	// too early can't be taken back, so one slip of a clock must turn nothing on.
 	maxJump = time.Minute
-	// wallClockDelay is how long after a start of the machine the wall clock is not gone by: it may be about to be set, or the
-	// control plane about to tell.
+	// wallClockDelay is how long the wall clock is not used after a start of the machine: it may be about to be set, or
+	// a sample about to come.
 	wallClockDelay = time.Minute
-	// wallClockUncertainty is how wrong a time may be that rests on the wall clock alone. Whatever is heard next is better.
+	// wallClockUncertainty is the assumed error of a time that rests on the wall clock alone. Any sample is better.
 	wallClockUncertainty = 24 * time.Hour
 )
 
-// Reading is the machine's clocks at one instant. The monotonic one counts from the machine's start, or this process's, and
-// cannot be set; the wall clock may say anything.
+// Reading is the machine's clocks at one instant. The monotonic clock counts from the start of the machine, or of this
+// process, and cannot be set; the wall clock may be arbitrarily wrong.
 type Reading struct {
 	wall time.Time
 	mono time.Duration
 }
 
-// estimate is the cell's idea of the control plane's time (R40): what was heard last, and what the monotonic clock has
-// counted since. Setting the wall clock changes nothing. It is never ahead of what was said, by however little: an answer
-// was on its way when it is heard, so the time is late by that. It never goes back: where the control plane's own clock did,
-// it stands until it is caught up with.
+// estimate is the cell's estimate of the control plane's time (R40): the last accepted sample, plus what the monotonic
+// clock has counted since. Setting the wall clock does not change the estimate. It is never ahead of the control
+// plane's time, because a sample is late by the response's time on the way. It never goes back: where the control
+// plane's own clock did, the estimate stands still until that clock catches up.
 //
-// It is pure. Readings of one clock are of one monotonic clock.
+// An estimate is pure. All readings passed to one estimate must come from one monotonic clock.
 type estimate struct {
-	sample      time.Time     // the control plane's time at mono; zero: not known
-	sampledAt   time.Duration // when heard was that
-	uncertainty time.Duration // how much later heard may have been
-	offset      time.Duration // of heard from the wall clock
-	floor       time.Time     // given out before, by this process or an earlier one
+	sample      time.Time     // the control plane's time at sampledAt; zero: not known
+	sampledAt   time.Duration // on the monotonic clock
+	uncertainty time.Duration // how late sample may have been
+	offset      time.Duration // of sample from the wall clock
+	floor       time.Time     // the latest time returned, by this process or an earlier one
 
-	// awaitsSample: after a start of the machine, heard rests on nothing but least, until something is heard or the hesitation is
-	// over. Then it rests on the wall clock and its offset.
+	// awaitsSample says that, after a start of the machine, sample is only the saved floor. It holds until a sample is
+	// added or wallClockDelay is over; then the estimate uses the wall clock and offset.
 	awaitsSample bool
 
-	// What was heard last and is too far ahead, until it is said again.
-	suspect   time.Time // zero: nothing
+	// The last sample that was too far ahead, until another sample confirms it.
+	suspect   time.Time // zero: none
 	suspectAt time.Duration
 }
 
-// checkpoint is what an estimate leaves to the next process: never earlier than Least. While the machine runs on, the monotonic clock
-// tells, whatever the wall clock is set to; after that the wall clock, and what it was off by.
+// checkpoint is what an estimate leaves to the next process, whose time is never before Least. While the machine keeps
+// running, the next process uses the monotonic clock, however the wall clock is set; after a reboot it uses the wall
+// clock and Offset.
 type checkpoint struct {
 	Least  time.Time     `json:"least"`
 	Offset time.Duration `json:"offset"`        // of the control plane's time from the wall clock, in nanoseconds
-	Start  string        `json:"start"`         // of the machine, which Zero goes for; empty: not known
+	Start  string        `json:"start"`         // identifies the machine's start that Zero belongs to; empty: not known
 	Zero   time.Time     `json:"zero,omitzero"` // the control plane's time when the monotonic clock was zero
 }
 
-// restoreEstimate goes on where another process ended. start is that of the machine, as the mark has it.
+// restoreEstimate continues from a checkpoint. start identifies the machine's start, as in checkpoint.
 func restoreEstimate(m checkpoint, start string, r Reading) estimate {
 	switch {
 	case m.Least.IsZero():
@@ -64,7 +66,7 @@ func restoreEstimate(m checkpoint, start string, r Reading) estimate {
 	return estimate{sample: m.Least, sampledAt: r.mono, uncertainty: wallClockUncertainty, floor: m.Least, awaitsSample: true, offset: m.Offset}
 }
 
-// now is the time, and known says that somebody ever told it. Not known, it is zero.
+// now returns the time. known reports whether any sample was ever added; if not, the time is zero.
 func (e *estimate) now(r Reading) (now time.Time, known bool) {
 	if e.sample.IsZero() {
 		return e.floor, false
@@ -75,7 +77,7 @@ func (e *estimate) now(r Reading) (now time.Time, known bool) {
 	return e.floor, true
 }
 
-// extrapolate is the time by what was heard last, which may be before what was given out.
+// extrapolate returns the time since the last sample, which may be before floor.
 func (e *estimate) extrapolate(r Reading) time.Time {
 	if e.awaitsSample && r.mono-e.sampledAt >= wallClockDelay {
 		e.sample, e.sampledAt, e.awaitsSample = r.wall.Add(e.offset), r.mono, false
@@ -83,17 +85,17 @@ func (e *estimate) extrapolate(r Reading) time.Time {
 	return e.sample.Add(r.mono - e.sampledAt)
 }
 
-// durationUntil is how long it takes until now is t.
+// durationUntil returns how long it takes until now is t.
 func (e *estimate) durationUntil(t time.Time, r Reading) time.Duration {
 	return t.Sub(e.extrapolate(r))
 }
 
-// addSample takes the time that the control plane put on an answer to what was sent at one reading and was there at
-// another. It counts if it is more precise than what is known, or shows that to be wrong. changed: the clock goes
-// otherwise than before.
+// addSample adds the control plane's time stamp of a response whose request was sent at one reading and which arrived
+// at another. The sample is accepted if it is more precise than the estimate, or proves the estimate wrong. changed
+// reports whether the estimate jumped.
 func (e *estimate) addSample(stamp time.Time, sent, there Reading) (changed bool) {
 	if y := stamp.UTC().Year(); y < 2000 || y >= 2200 {
-		return false // nobody's time
+		return false // implausible
 	}
 	within := max(0, there.mono-sent.mono)
 	if !e.sample.IsZero() {
@@ -111,7 +113,7 @@ func (e *estimate) addSample(stamp time.Time, sent, there Reading) (changed bool
 	return true
 }
 
-// confirmsJump reports whether a time far ahead is what was said before, or what the wall clock says.
+// confirmsJump reports whether a time far ahead agrees with the previous such sample, or with the wall clock.
 func (e *estimate) confirmsJump(stamp time.Time, there Reading) bool {
 	near := func(t time.Time) bool { return stamp.Sub(t).Abs() <= maxJump }
 	said := !e.suspect.IsZero() && near(e.suspect.Add(there.mono-e.suspectAt))
@@ -119,7 +121,7 @@ func (e *estimate) confirmsJump(stamp time.Time, there Reading) bool {
 	return said || near(there.wall.Add(e.offset))
 }
 
-// checkpoint is what the next process needs. start is that of the machine; empty: not known.
+// checkpoint returns what the next process needs. start identifies the machine's start; empty: not known.
 func (e *estimate) checkpoint(start string, r Reading) checkpoint {
 	if e.sample.IsZero() {
 		return checkpoint{}

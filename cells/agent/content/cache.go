@@ -20,22 +20,22 @@ const (
 	keptReleases = 5
 )
 
-// Cache is the releases on disk: canonical tars named by their digest. A tar gets its name only once its bytes were
-// verified and are durable.
+// Cache holds releases on disk: canonical tars named by their digest. A tar gets its name only once its bytes are
+// verified and durable.
 type Cache struct {
 	dir    string
 	source Source
 	limit  int64
 }
 
-// NewCache makes a cache in a folder that is there. limit is the bytes of a release, on the wire and unpacked.
+// NewCache returns a cache in an existing folder. limit bounds the bytes of a release, on the wire and unpacked.
 func NewCache(dir string, source Source, limit int64) *Cache {
 	return &Cache{dir: dir, source: source, limit: limit}
 }
 
 func (c *Cache) releaseFile(d releases.Digest) string { return filepath.Join(c.dir, d.Hex()+".tar") }
 
-// Open is a release's tar, from disk or else from the source. Errors are *UnavailableError.
+// Open opens a release's tar, from disk or else from the source. Errors are *UnavailableError.
 func (c *Cache) Open(ctx context.Context, d releases.Digest) (*os.File, error) {
 	f, err := os.Open(c.releaseFile(d))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -49,7 +49,7 @@ func (c *Cache) Open(ctx context.Context, d releases.Digest) (*os.File, error) {
 	return f, nil
 }
 
-// Remove removes a release whose bytes on disk turned out to be damaged.
+// Remove removes a release whose bytes on disk are damaged.
 func (c *Cache) Remove(d releases.Digest) error {
 	if err := os.Remove(c.releaseFile(d)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove the damaged release %s: %w", d, err)
@@ -57,7 +57,7 @@ func (c *Cache) Remove(d releases.Digest) error {
 	return nil
 }
 
-// download brings a release onto the disk if it is what the digest says, and within the limits (fault 31).
+// download stores a release if it matches its digest and is within the limits (fault 31).
 func (c *Cache) download(ctx context.Context, d releases.Digest) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, fetchTimeout, fmt.Errorf("fetch %s: no end after %s", d, fetchTimeout))
 	defer cancel()
@@ -73,7 +73,7 @@ func (c *Cache) download(ctx context.Context, d releases.Digest) (err error) {
 	defer func() {
 		_ = f.Close()
 		if err != nil {
-			_ = os.Remove(f.Name()) // what is left is swept at the next start
+			_ = os.Remove(f.Name()) // leftovers are removed at the next start
 		}
 	}()
 	buffered := bufio.NewWriterSize(f, 64<<10)

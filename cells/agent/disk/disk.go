@@ -1,6 +1,6 @@
-// Package disk writes the agent's files so that a power loss leaves the old content or the new, never a mixture, and
-// returns from a write only once it is durable. It knows no file's name or meaning; it reads with a limit, and never
-// outside the paths that it is given. Its functions may be called at once for different files.
+// Package disk writes the agent's files so that a power loss leaves the old content or the new, never a mixture. It
+// returns from a write only once the write is durable. It knows no file's name or meaning, reads with a limit, and
+// never leaves the paths that it is given. Its functions may be called at once for different files.
 package disk
 
 import (
@@ -16,15 +16,15 @@ import (
 	"syscall"
 )
 
-// UnfinishedPattern matches what an interrupted write leaves in a folder: see Sweep.
+// UnfinishedPattern matches files that an interrupted write leaves in a folder: see RemoveUnfinished.
 const UnfinishedPattern = ".new-*"
 
-// ReplaceFile gives name the content, all of it or nothing, and returns once that is durable.
+// ReplaceFile writes a file's content, all of it or nothing, and returns once it is durable.
 func ReplaceFile(name string, content ...[]byte) error {
 	return ReplaceFileMode(name, 0o600, content...)
 }
 
-// ReplaceFileMode is Replace for a file of another mode than 0600.
+// ReplaceFileMode is ReplaceFile for a mode other than 0600.
 func ReplaceFileMode(name string, mode fs.FileMode, content ...[]byte) error {
 	f, err := os.CreateTemp(filepath.Dir(name), UnfinishedPattern)
 	if err != nil {
@@ -56,7 +56,7 @@ func SyncDir(name string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// LockDir makes sure that one agent alone uses a state folder, until the file is closed or the process ends.
+// LockDir ensures that only one agent uses a state folder, until the returned file is closed or the process ends.
 func LockDir(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the owner names the folder
 	if err != nil {
@@ -72,7 +72,7 @@ func LockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// PruneOldest removes all files of a folder but the n that were used last and those to keep.
+// PruneOldest removes the oldest files of a folder, so that n are left. The files to keep are never removed.
 func PruneOldest(dir string, n int, keep map[string]bool) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -108,7 +108,7 @@ func PruneOldest(dir string, n int, keep map[string]bool) error {
 	return nil
 }
 
-// WriteChecksummed writes a file that ReadSummed reads, all of it or nothing, and returns once that is durable.
+// WriteChecksummed writes a file for ReadChecksummed, all of it or nothing, and returns once it is durable.
 func WriteChecksummed(name string, content []byte) error {
 	sum := sha256.Sum256(content)
 	return ReplaceFile(name, []byte(hex.EncodeToString(sum[:])+"\n"), content)
@@ -116,8 +116,8 @@ func WriteChecksummed(name string, content []byte) error {
 
 var errDamaged = errors.New("it is damaged")
 
-// ReadChecksummed reads a file of WriteSummed of at most limit bytes; nil: there is none. One that is not as it was written is an
-// error.
+// ReadChecksummed reads a file of WriteChecksummed of at most limit bytes; nil: there is none. A file that does not
+// match its checksum is an error.
 func ReadChecksummed(name string, limit int64) ([]byte, error) {
 	text, err := ReadLimited(name, limit+sha256.Size*2+1)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -153,7 +153,7 @@ func RemoveUnfinished(dirs ...string) error {
 			return err
 		}
 		for _, file := range left {
-			if err := os.RemoveAll(file); err != nil { // a folder, where the socket for flags began
+			if err := os.RemoveAll(file); err != nil { // may be a folder, in which the socket for flags began
 				return err
 			}
 		}

@@ -17,14 +17,14 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// bundleTimeout is for all of a bundle.
+// bundleTimeout bounds the fetch of a bundle.
 const bundleTimeout = 5 * time.Minute
 
 func (s *Server) bundleFile(d releases.Digest) string {
 	return filepath.Join(s.bundleDir(), d.Hex()+".json")
 }
 
-// loadBundle takes the bundle that should be in force from disk, or else the last good one. It needs mu.
+// loadBundle loads the wanted bundle from disk, or else the last good one. It needs mu.
 func (s *Server) loadBundle() {
 	for _, d := range []releases.Digest{s.record.Bundle.Digest, s.record.LastGood} {
 		if d == "" {
@@ -53,7 +53,7 @@ func (s *Server) readBundle(d releases.Digest) (*compiledBundle, error) {
 	return compileBundle(d, raw)
 }
 
-// unusableError: the bytes are those of the digest, and this agent can do nothing with them.
+// unusableError says that the bytes match their digest, and this agent can't use them.
 type unusableError struct{ cause error }
 
 func (e *unusableError) Error() string { return e.cause.Error() }
@@ -78,7 +78,7 @@ func compileBundle(d releases.Digest, raw []byte) (*compiledBundle, error) {
 	return loaded, nil
 }
 
-// FetchBundles brings the bundle that should be in force, whenever it is not, until ctx ends.
+// FetchBundles fetches the wanted bundle whenever it is not in force, until ctx ends.
 func (s *Server) FetchBundles(ctx context.Context) {
 	failures := 0
 	for ctx.Err() == nil {
@@ -103,7 +103,7 @@ func (s *Server) FetchBundles(ctx context.Context) {
 		failures++
 		select {
 		case <-pause.C:
-		case <-s.bundleWanted: // another may be there
+		case <-s.bundleWanted: // another bundle may be wanted
 			failures = 0
 		case <-ctx.Done():
 		}
@@ -111,7 +111,7 @@ func (s *Server) FetchBundles(ctx context.Context) {
 	}
 }
 
-// wantedBundle is the bundle to fetch, empty for none, and a context that ends once another is wanted.
+// wantedBundle returns the bundle to fetch, or "", and a context that ends once another bundle is wanted.
 func (s *Server) wantedBundle(ctx context.Context) (releases.Digest, context.Context, func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,7 +129,7 @@ func (s *Server) wantedBundle(ctx context.Context) (releases.Digest, context.Con
 	}
 }
 
-// installBundle fetches a bundle and puts it into force: verified, compiled and on the disk.
+// installBundle fetches, verifies, compiles and stores a bundle, and then puts it into force.
 func (s *Server) installBundle(ctx context.Context, d releases.Digest) error {
 	raw, err := s.fetchBundle(ctx, d)
 	if err != nil {
@@ -149,7 +149,7 @@ func (s *Server) installBundle(ctx context.Context, d releases.Digest) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.record.Bundle.Digest != d {
-		return nil // another is wanted by now
+		return nil // another bundle is wanted by now
 	}
 	s.bundle, s.record.LastGood, s.missingReason = loaded, d, ""
 	s.fold()
@@ -159,7 +159,7 @@ func (s *Server) installBundle(ctx context.Context, d releases.Digest) error {
 	return nil
 }
 
-// fetchBundle reads a bundle as it comes.
+// fetchBundle reads the bytes of a bundle.
 func (s *Server) fetchBundle(ctx context.Context, d releases.Digest) ([]byte, error) {
 	body, err := s.source.OpenContent(ctx, content.FlagBundles, d, flags.MaxBundle)
 	if err != nil {
@@ -178,7 +178,8 @@ func (s *Server) fetchBundle(ctx context.Context, d releases.Digest) ([]byte, er
 	return raw, nil
 }
 
-// recordMissing notes why a bundle is not in force. What its digest vouches for and can't be used is not fetched again.
+// recordMissing records why a bundle is not in force. A bundle that matches its digest and can't be used is not fetched
+// again.
 func (s *Server) recordMissing(d releases.Digest, why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -196,7 +197,7 @@ func (s *Server) recordMissing(d releases.Digest, why error) {
 	s.persist()
 }
 
-// pruneBundles removes the bundles that nothing rests on. It needs mu. That it fails hurts nothing but the disk.
+// pruneBundles removes bundles that nothing refers to. It needs mu. A failure costs only disk space.
 func (s *Server) pruneBundles() {
 	entries, err := os.ReadDir(s.bundleDir())
 	for _, e := range entries {

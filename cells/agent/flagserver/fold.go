@@ -10,7 +10,8 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// fold needs mu. What turns on by the time does so once the time is durable; nothing else, a kill least of all, waits for the disk.
+// fold needs mu. Before it turns anything on because of the time, it saves the time. Everything else, a kill above all,
+// does not wait for the disk.
 func (s *Server) fold() {
 	if s.bundle == nil {
 		return
@@ -34,7 +35,7 @@ func (s *Server) fold() {
 	s.timerChanged.Notify()
 }
 
-// saveTime needs mu. It makes the time durable.
+// saveTime makes the time durable. It needs mu.
 func (s *Server) saveTime() {
 	err := s.clock.Save()
 	if err != nil && !s.timeUnsaved {
@@ -43,7 +44,7 @@ func (s *Server) saveTime() {
 	s.timeUnsaved = err != nil
 }
 
-// recordSeenOn notes what is on, by which what is suspended is known.
+// recordSeenOn records the announcements that are on, so that suspended ones are recognised later.
 func (s *Server) recordSeenOn() {
 	var seen []string
 	for _, id := range slices.Sorted(maps.Keys(s.states)) {
@@ -59,7 +60,7 @@ func (s *Server) recordSeenOn() {
 	s.record.SeenOn = seen
 }
 
-// persist needs mu: it makes durable what was learned, and tells of it.
+// persist makes durable what was received, and reports it. It needs mu.
 func (s *Server) persist() {
 	if !reflect.DeepEqual(s.record, s.saved) {
 		err := s.record.save(s.stateDir)
@@ -84,7 +85,7 @@ func (s *Server) persist() {
 	}
 }
 
-// RefoldOnTime folds again at each instant at which that changes something, and writes what could not be written, until ctx ends.
+// RefoldOnTime folds again at each instant that changes an answer, and retries failed writes, until ctx ends.
 func (s *Server) RefoldOnTime(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -103,10 +104,10 @@ func (s *Server) RefoldOnTime(ctx context.Context) {
 	}
 }
 
-// housekeepingInterval is how often is looked at what does not wait for an instant.
+// housekeepingInterval is the time between checks of work that has no instant.
 const housekeepingInterval = 5 * time.Second
 
-// refoldIfDue does what is due, and says how long nothing is.
+// refoldIfDue does what is due, and returns how long to wait for the next work.
 func (s *Server) refoldIfDue() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -17,21 +17,21 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Bounds of a report: it must fit beside everything else, in bytes.
+// Bounds of the flags in a report, in bytes.
 const (
 	maxStates = 12 << 10
 	maxFault  = 1 << 10
-	maxID     = 128 // longer ones are not told
+	maxID     = 128 // longer IDs are left out
 )
 
-// Report is what of flags is in force; nil: nothing was told.
+// Report returns what is in force and durable; nil: no flags were received.
 func (s *Server) Report() *cells.FlagsReport {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.reported
 }
 
-// composeReport writes the report: of what was told, only what is durable. It needs mu.
+// composeReport returns the report: of what was received, only what is durable. It needs mu.
 func (s *Server) composeReport() *cells.FlagsReport {
 	r := &cells.FlagsReport{Height: s.saved.Height, Orders: s.saved.OrdersDigest, Fault: s.faultText()}
 	if s.saved.Bundle.Digest == "" && r.Fault == "" {
@@ -44,7 +44,7 @@ func (s *Server) composeReport() *cells.FlagsReport {
 	return r
 }
 
-// faultText says why what was told last is not in force; empty: it is. It needs mu.
+// faultText returns why the flags received last are not in force, or "". It needs mu.
 func (s *Server) faultText() string {
 	var all []string
 	if s.saveError != nil {
@@ -58,7 +58,7 @@ func (s *Server) faultText() string {
 	return words.Clip(strings.ToValidUTF8(strings.Join(all, "; "), "?"), maxFault)
 }
 
-// reportedStates is the states that a report has room for, those first that somebody may ask about.
+// reportedStates returns the states that a report has room for, the most telling first.
 func reportedStates(states map[string]flags.CellState) map[string]flags.CellState {
 	if len(states) == 0 {
 		return nil
@@ -77,7 +77,7 @@ func reportedStates(states map[string]flags.CellState) map[string]flags.CellStat
 	return some
 }
 
-// sortByState is the IDs, what is simply on last.
+// sortByState returns the IDs sorted by state: announcements that are simply on come last.
 func sortByState(states map[string]flags.CellState) []string {
 	order := []flags.CellState{flags.Killed, flags.Held, flags.Suspended, flags.Waiting, flags.Ramping, flags.Armed, flags.On}
 	ids := make([]string, 0, len(states))
@@ -93,18 +93,18 @@ func sortByState(states map[string]flags.CellState) []string {
 	return ids
 }
 
-// InForce is how flags are in a cell, as the agent keeps it for the cell's owner.
+// InForce is the flags in force in a cell, as the agent stores them for the cell's owner.
 type InForce struct {
-	Height        int64              `json:"height"`           // of the flags repository, as it was told last
+	Height        int64              `json:"height"`           // of the flags repository, as received last
 	Bundle        releases.Digest    `json:"bundle,omitempty"` // in force; empty: none
 	Release       string             `json:"release,omitempty"`
-	Features      []string           `json:"features,omitempty"` // that every release contains that may be running
-	Announcements []Announcement     `json:"announcements"`      // what is simply on last
+	Features      []string           `json:"features,omitempty"` // contained in every release that may be running
+	Announcements []Announcement     `json:"announcements"`      // those that are simply on come last
 	Killed        []flags.KilledFlag `json:"killed,omitempty"`   // by flag
-	Held          []string           `json:"held,omitempty"`     // features, by the cell's owner
+	Held          []string           `json:"held,omitempty"`     // features held by the cell's owner
 	Labels        map[string]string  `json:"labels,omitempty"`
-	Fault         string             `json:"fault,omitempty"` // why what was told last is not in force; empty: it is
-	Since         time.Time          `json:"since"`           // when that began, by the control plane's time; zero: it was not known
+	Fault         string             `json:"fault,omitempty"` // why the flags received last are not in force; empty: they are
+	Since         time.Time          `json:"since"`           // when this state began, by the control plane's time; zero: not known
 }
 
 // Announcement is the state of one announcement in a cell.
@@ -115,7 +115,8 @@ type Announcement struct {
 	Features []string        `json:"features"`
 }
 
-// writeInForce keeps for the owner what is in force. It needs mu. What is under embargo does not show before its time (R45).
+// writeInForce stores what is in force for the owner. Announcements under embargo are left out before their time (R45).
+// It needs mu.
 func (s *Server) writeInForce() error {
 	at, known := s.instant()
 	v := InForce{
@@ -155,7 +156,7 @@ func (s *Server) writeInForce() error {
 
 func inForceFile(dir string) string { return filepath.Join(dir, "inforce.json") }
 
-// LoadInForce reads how flags are in the cell with that state folder; nil: it was told nothing of flags.
+// LoadInForce reads the flags in force from a state folder; nil: none were received.
 func LoadInForce(stateDir string) (*InForce, error) {
 	text, err := disk.ReadChecksummed(inForceFile(stateDir), flags.MaxBundle)
 	if err != nil || text == nil {

@@ -23,21 +23,22 @@ import (
 )
 
 const (
-	maxConnections = 1024 // connections at a time: others wait
+	maxConnections = 1024 // at a time: others wait
 	socketMode     = 0o600
 )
 
-// errNotLocal: flags are for this machine alone (invariant 6).
+// errNotLocal says that flags are for this machine only (invariant 6).
 var errNotLocal = errors.New("flags are served on this machine only: give 127.0.0.1:PORT, [::1]:PORT or unix:///PATH")
 
-// Address is where flags are asked for.
+// Address is where the server listens.
 type Address struct {
-	address string      // HOST:PORT on loopback; empty: the socket
+	address string      // HOST:PORT on loopback; empty: a socket
 	path    string      // of the socket
 	mode    fs.FileMode // of the socket
 }
 
-// ParseAddress reads 127.0.0.1:PORT, [::1]:PORT or unix:///PATH, to which ?mode=0660 gives others than this user rights.
+// ParseAddress parses 127.0.0.1:PORT, [::1]:PORT or unix:///PATH. A query such as ?mode=0660 lets other users connect
+// to a socket.
 func ParseAddress(where string) (Address, error) {
 	if !strings.HasPrefix(where, "unix:") {
 		at, err := netip.ParseAddrPort(where)
@@ -60,7 +61,7 @@ func ParseAddress(where string) (Address, error) {
 	return Address{path: u.Path, mode: fs.FileMode(mode)}, nil
 }
 
-// Listen begins to listen there.
+// Listen opens a listener at the address.
 func (at Address) Listen(ctx context.Context) (net.Listener, error) {
 	if at.path != "" {
 		return at.listenUnix(ctx)
@@ -73,8 +74,8 @@ func (at Address) listenUnix(ctx context.Context) (net.Listener, error) {
 	if err := removeStaleSocket(ctx, at.path); err != nil {
 		return nil, err
 	}
-	// Nobody may connect before it has its mode, and other files' modes are no business of this: so it begins in a
-	// folder of its own.
+	// The socket begins in a private folder: nobody may connect before its mode is set, and the umask of other files
+	// must not change.
 	private, err := os.MkdirTemp(filepath.Dir(at.path), disk.UnfinishedPattern)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", at.path, err)
@@ -89,14 +90,14 @@ func (at Address) listenUnix(ctx context.Context) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", at.path, err)
 	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false) // that name will be gone
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // that name is renamed away
 	if err := errors.Join(os.Chmod(began, at.mode), os.Rename(began, at.path)); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return &unixListener{l, at.path}, nil
 }
 
-// unixListener is a listener with a name to remove.
+// unixListener is a listener whose socket has a name to remove.
 type unixListener struct {
 	net.Listener
 	path string
@@ -112,7 +113,7 @@ func (s *unixListener) Close() error {
 	return errors.Join(s.Listener.Close(), err)
 }
 
-// removeStaleSocket makes sure that nobody has the path: a socket that was left behind is replaced, nothing else is.
+// removeStaleSocket frees a path. It removes only a socket that nobody listens on.
 func removeStaleSocket(ctx context.Context, path string) error {
 	info, err := os.Lstat(path)
 	switch {
@@ -134,7 +135,7 @@ func removeStaleSocket(ctx context.Context, path string) error {
 	return nil
 }
 
-// Serve answers callers on this machine until ctx ends, and pages of the origins.
+// Serve answers programs on this machine, and web pages of the origins, until ctx ends.
 func (s *Server) Serve(ctx context.Context, l net.Listener, origins []string) {
 	server := ofrep.Server(ctx, ofrep.New(s, s.log, ofrep.Options{Origins: origins}))
 	server.WriteTimeout = 30 * time.Second // streams set their own
@@ -154,7 +155,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, origins []string) {
 	<-over
 }
 
-// limitedListener is a listener with a limit of connections at a time.
+// limitedListener is a listener with a limit of concurrent connections.
 type limitedListener struct {
 	net.Listener
 	slots chan struct{}
@@ -170,7 +171,7 @@ func (f *limitedListener) Accept() (net.Conn, error) {
 	return &limitedConn{Conn: c, freeSlot: sync.OnceFunc(func() { <-f.slots })}, nil
 }
 
-// limitedConn is one of its connections.
+// limitedConn is a connection that counts against the limit.
 type limitedConn struct {
 	net.Conn
 	freeSlot func()

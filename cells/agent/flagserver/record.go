@@ -14,29 +14,29 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// maxRecord bounds flags.json, in bytes. What is desired has at most maxDesired, of which it holds a part.
+// maxRecord bounds flags.json, in bytes. It holds a part of a desired state, which is smaller.
 const maxRecord = 4 << 20
 
-// flagsRecord is flags.json: what the cell was told of flags, replaced as a whole. It is durable before it is reported. What
-// is behind its pointers is never changed in place.
+// flagsRecord is the content of flags.json: the flags received from the control plane. It is replaced as a whole, and
+// durable before it is reported. The values behind its pointers are immutable.
 type flagsRecord struct {
 	Height       int64             `json:"height"`
-	Bundle       cells.FlagBundle  `json:"bundle"`         // that should be in force
+	Bundle       cells.FlagBundle  `json:"bundle"`         // the wanted one
 	LastGood     releases.Digest   `json:"good,omitempty"` // the last one that was in force
 	Orders       flags.Orders      `json:"orders"`
-	OrdersDigest releases.Digest   `json:"told,omitempty"` // of orders as they were told, all of which Orders has
+	OrdersDigest releases.Digest   `json:"told,omitempty"` // of the orders received last, all of which Orders contains
 	Labels       map[string]string `json:"labels,omitempty"`
-	// SeenOn is the announcements of the bundle that were once on here: one of them that waits is suspended.
+	// SeenOn holds the announcements of the bundle that were once on here. One of them that waits again is suspended.
 	SeenOn []string `json:"lit,omitempty"`
-	// Held is what the cell's owner holds, as far as owner.yaml could be read last.
+	// Held holds the features that the cell's owner holds, by the last valid owner.yaml.
 	Held []string `json:"held,omitempty"`
 }
 
-// errBehind: somebody says less than was said before.
+// errBehind says that flags of a lower height were received.
 var errBehind = errors.New("a replica is behind, or the flags repository lost commits")
 
-// merge is what holds after f was told. A lower height is refused (R39). Orders of the same height are joined: two
-// replicas may know of different kills, and one that was given is lifted by a commit alone (R43).
+// merge returns the record after f was received. A lower height is refused (R39). Orders of the same height are joined:
+// two replicas may know of different kills, and only a commit lifts a kill (R43).
 func (b flagsRecord) merge(f *cells.Flags) (flagsRecord, error) {
 	if f.Height < b.Height {
 		return b, fmt.Errorf("flags of height %d are refused after those of height %d: %w", f.Height, b.Height, errBehind)
@@ -59,16 +59,16 @@ func (b flagsRecord) merge(f *cells.Flags) (flagsRecord, error) {
 	}
 	if f.Height > b.Height || !sameOrders(joined, b.Orders) || sameOrders(joined, told) {
 		b.OrdersDigest = f.Orders.Digest
-	} // else all that was told was known, and more
+	} // else the orders received are a part of those known
 	b.Height, b.Bundle, b.Labels, b.Orders = f.Height, f.Bundle, maps.Clone(f.Labels), joined
 	b.Bundle.Metadata = nil
 	return b, nil
 }
 
-// joinOrders is what either orders.
+// joinOrders returns the union of two orders.
 func joinOrders(a, b flags.Orders) flags.Orders {
 	killed := map[string]flags.KilledFlag{}
-	for _, k := range slices.Concat(a.Killed, b.Killed) { // of two reasons the later
+	for _, k := range slices.Concat(a.Killed, b.Killed) { // of two reasons, the later wins
 		killed[k.Flag] = k
 	}
 	var o flags.Orders
@@ -81,7 +81,7 @@ func joinOrders(a, b flags.Orders) flags.Orders {
 	return o
 }
 
-// sameOrders reports whether the same is off by both, whatever the reasons.
+// sameOrders reports whether a and b turn off the same, whatever the reasons.
 func sameOrders(a, b flags.Orders) bool {
 	same := func(x, y flags.KilledFlag) bool { return x.Flag == y.Flag }
 	a, b = joinOrders(a, flags.Orders{}), joinOrders(b, flags.Orders{})
@@ -90,7 +90,7 @@ func sameOrders(a, b flags.Orders) bool {
 
 func flagsFile(dir string) string { return filepath.Join(dir, "flags.json") }
 
-// loadRecord reads what was told; a fresh folder was told nothing.
+// loadRecord reads the received flags; a fresh folder has none.
 func loadRecord(dir string) (b flagsRecord, err error) {
 	text, err := disk.ReadChecksummed(flagsFile(dir), maxRecord)
 	if err == nil && text != nil {

@@ -19,29 +19,29 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Source is where bundles come from.
+// Source fetches bundles.
 type Source interface {
 	content.Source
-	// RetryPause is how long to wait after a number of failures in a row, the last being err.
+	// RetryPause returns how long to wait after failures in a row, of which err is the last.
 	RetryPause(err error, failures int) time.Duration
 }
 
-// Options say what a Server works with. All are required.
+// Options configure a Server. All fields are required.
 type Options struct {
 	StateDir    string
 	Source      Source
 	Clock       *clock.Clock
-	Facts       flags.Facts // what runs; channel and labels are told
+	Facts       flags.Facts // what runs; channel and labels are received
 	Log         zerolog.Logger
-	OnReport    func()             // there is something to report
-	OnTestPoint func(point string) // is told how far it is
+	OnReport    func()             // called when there is something to report
+	OnTestPoint func(point string) // for tests: called with how far the server is
 }
 
-// Server has what the cell was told of flags, and folds it with what is known here: what runs, what the owner
-// holds, and the time. Whoever asks for a flag gets the newest folding. Methods are safe for concurrent use.
+// Server holds the flags received from the control plane, and folds them with what the cell knows: what runs, what the
+// owner holds, and the time. Callers get the newest fold. Methods are safe for concurrent use.
 //
-// Orders are in force as soon as they were told, and reported once they are durable; a bundle once it was fetched,
-// verified and compiled. Until then, and where that fails, the last good one stands (R43).
+// Orders are in force as soon as they are received, and reported once they are durable. A bundle is in force once it is
+// fetched, verified and compiled. Until then the last good one remains (R43).
 type Server struct {
 	stateDir    string
 	source      Source
@@ -51,33 +51,33 @@ type Server struct {
 	onTestPoint func(point string)
 
 	current      atomic.Pointer[snapshot] // never nil
-	timerChanged wake.Signal              // there is another instant to wait for, or something to write
-	bundleWanted wake.Signal              // there may be a bundle to fetch
+	timerChanged wake.Signal              // wakes RefoldOnTime: the next instant changed, or a write failed
+	bundleWanted wake.Signal              // wakes FetchBundles
 
 	mu             sync.Mutex
 	record         flagsRecord
-	saved          flagsRecord     // as it is on disk
-	saveError      error           // why what record has could not be written; nil: it could, so far
-	timeUnsaved    bool            // the time could not be written: it was said
+	saved          flagsRecord     // record as on disk
+	saveError      error           // why record could not be saved; nil: it was
+	timeUnsaved    bool            // saving the time failed, and was logged
 	bundle         *compiledBundle // in force; nil: none
-	facts          flags.Facts     // but channel and labels
+	facts          flags.Facts     // without channel and labels
 	states         map[string]flags.CellState
-	refusal        string          // why what was told last was not taken; empty: it was
-	missingReason  string          // why the bundle that should be in force is not; empty: it is, or is being fetched
-	unusable       releases.Digest // can't be used, whoever gives it
-	cancelFetch    func()          // ends the fetch of the moment; nil: there is none
+	refusal        string          // why the flags received last were refused; empty: they were not
+	missingReason  string          // why the wanted bundle is not in force; empty: it is, or is being fetched
+	unusable       releases.Digest // digest of a bundle that can't be used, from whatever source
+	cancelFetch    func()          // ends the current fetch; nil: there is none
 	reported       *cells.FlagsReport
-	writtenInForce []byte // what the owner is shown, but since when
+	writtenInForce []byte // inforce.json as on disk, without Since
 }
 
-// snapshot is what callers get.
+// snapshot is what callers evaluate.
 type snapshot struct {
-	folded  *flags.Folded   // nil: there is nothing yet
-	bundle  *compiledBundle // of which it is
-	changed chan struct{}   // closed once another takes its place
+	folded  *flags.Folded   // nil: nothing yet
+	bundle  *compiledBundle // that was folded
+	changed chan struct{}   // closed once another snapshot replaces this one
 }
 
-// compiledBundle is a bundle that may be folded.
+// compiledBundle is a bundle ready to be folded.
 type compiledBundle struct {
 	digest   releases.Digest
 	channel  string
@@ -85,10 +85,10 @@ type compiledBundle struct {
 	compiled *flags.Compiled
 }
 
-// maxReason bounds, in bytes, a reason that is kept or reported.
+// maxReason bounds a stored or reported reason, in bytes.
 const maxReason = 2 << 10
 
-// New takes what is on disk into force, as far as it is whole.
+// New returns a server with the flags on disk in force, as far as they are intact.
 func New(o Options) *Server {
 	s := &Server{
 		stateDir: o.StateDir, source: o.Source, clock: o.Clock, log: o.Log, onReport: o.OnReport, onTestPoint: o.OnTestPoint,
@@ -112,17 +112,17 @@ func New(o Options) *Server {
 	return s
 }
 
-// Current is the folding that holds, and the instant: see flags.Source.
+// Current returns the current fold and instant: see flags.Source.
 func (s *Server) Current() (*flags.Folded, int64) {
 	f := s.current.Load().folded
 	at, _ := s.instant()
 	if f != nil && f.Next() != 0 && at >= f.Next() {
-		at = f.Next() - 1 // what changes then is about to be folded
+		at = f.Next() - 1 // the fold for that instant is about to come
 	}
 	return f, at
 }
 
-// instant is the instant for flags, and known says that the control plane ever told the time.
+// instant returns the current instant for flags. known reports whether the control plane ever said the time.
 func (s *Server) instant() (at int64, known bool) {
 	now, known := s.clock.Now()
 	if !known {
@@ -131,10 +131,11 @@ func (s *Server) instant() (at int64, known bool) {
 	return flags.Instant(now), true
 }
 
-// Changed is a channel that is closed once Current is another folding than now.
+// Changed returns a channel that is closed once Current returns another fold.
 func (s *Server) Changed() <-chan struct{} { return s.current.Load().changed }
 
-// SetDesired takes the control plane's word; nil: it has no flags repository, which changes nothing here.
+// SetDesired takes the flags of the desired state; nil: the control plane has no flags repository, which changes
+// nothing.
 func (s *Server) SetDesired(f *cells.Flags) {
 	if f == nil {
 		return
@@ -170,7 +171,7 @@ func (s *Server) recordRefusal(why string) {
 	s.persist()
 }
 
-// SetRunning takes what may be running: it is folded once this returns (R38).
+// SetRunning sets what may be running. It is folded once SetRunning returns (R38).
 func (s *Server) SetRunning(release string, contained []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -182,7 +183,7 @@ func (s *Server) SetRunning(release string, contained []string) {
 	s.persist()
 }
 
-// SetHeld takes the features that the owner holds.
+// SetHeld sets the features that the owner holds.
 func (s *Server) SetHeld(features []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -22,27 +22,28 @@ import (
 const (
 	maxIdentityFile = 64 << 10 // bytes of identity.json
 	maxPins         = 16
-	// newKeyPeriod is how long after a registration or a new key some replica may not have heard of it.
+	// newKeyPeriod is how long after a registration or a rotation some replica may not know the new key.
 	newKeyPeriod = time.Minute
 )
 
-// identityRecord is who this cell is to its control plane, and who that is: identity.json, for its owner's eyes only, replaced as
-// a whole and durable before anything rests on it, so that a crash at any point leaves a key that works.
+// identityRecord is the content of identity.json: the cell's key, and the address and pins of its control plane. Only
+// the owner can read the file. It is replaced as a whole, and durable before anything depends on it, so that a crash at
+// any point leaves a key that works.
 type identityRecord struct {
 	Cell    string   `json:"cell"`
 	Address string   `json:"address,omitempty"` // HOST:PORT of the control plane
-	Pins    []string `json:"pins,omitempty"`    // of its keys (R29)
-	// Key is the seed of the Ed25519 key under which the cell is registered; none: it never was.
+	Pins    []string `json:"pins,omitempty"`    // of the control plane's keys (R29)
+	// Key is the seed of the Ed25519 key under which the cell is registered; empty: it never was.
 	Key []byte `json:"key,omitempty"`
-	// Next follows Key once the control plane has it. Whether it has is not known: both may work.
+	// Next replaces Key once the control plane knows Next. Until that is certain, either may work.
 	Next  []byte    `json:"next,omitempty"`
-	Token string    `json:"token,omitempty"` // hash of the one that Key was registered with
-	Since time.Time `json:"since,omitzero"`  // of Key, by the cell's clock
-	// Registration is a registration that was begun. Whether it got through is not known (R28).
+	Token string    `json:"token,omitempty"` // hash of the token that registered Key
+	Since time.Time `json:"since,omitzero"`  // when Key was adopted, by the cell's clock
+	// Registration is a registration that was begun and whose outcome is not known (R28).
 	Registration *registration `json:"joining,omitempty"`
 }
 
-// registration is what one token says, without its secret, and the key that was made for it.
+// registration holds the content of a token, without its secret, and the key made for the token.
 type registration struct {
 	Address string   `json:"address"`
 	Pins    []string `json:"pins"`
@@ -52,7 +53,7 @@ type registration struct {
 
 func identityFile(dir string) string { return filepath.Join(dir, "identity.json") }
 
-// loadIdentity reads who a state folder belongs to; zero: nobody that has a key.
+// loadIdentity reads the identity of a state folder; zero: it has none.
 func loadIdentity(dir string) (identityRecord, error) {
 	name := identityFile(dir)
 	info, err := os.Stat(name)
@@ -75,7 +76,7 @@ func loadIdentity(dir string) (identityRecord, error) {
 	}
 	var s identityRecord
 	if err := json.Unmarshal(text, &s); err != nil || s.validate() != nil {
-		return identityRecord{}, fmt.Errorf("%s is damaged: restore it, or remove it and ask the vendor for a new token", name) // err could tell of the key
+		return identityRecord{}, fmt.Errorf("%s is damaged: restore it, or remove it and ask the vendor for a new token", name) // err might contain the key
 	}
 	return s, nil
 }
@@ -103,21 +104,21 @@ func (s *identityRecord) validate() error {
 
 var pinPattern = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 
-// validPins reports whether a set of pins can be one.
+// validPins reports whether pins is a valid set.
 func validPins(pins []string) bool {
 	return len(pins) > 0 && len(pins) <= maxPins && !slices.ContainsFunc(pins, func(p string) bool { return !pinPattern.MatchString(p) })
 }
 
-// Credentials are who a cell is to its control plane, and who that is, on disk. They are safe for concurrent use.
+// Credentials are the cell's identity on disk. They are safe for concurrent use.
 type Credentials struct {
 	dir string
 
 	mu     sync.Mutex
-	record identityRecord // replaced whole; what its slices hold is never changed
+	record identityRecord // replaced as a whole; its slices are immutable
 }
 
-// LoadCredentials finds out whose the state folder is, and whether that is meant: cell and token may be left out. Nothing is
-// written.
+// LoadCredentials reads the credentials of a state folder and checks that cell and token, if given, match it. It writes
+// nothing.
 func LoadCredentials(stateDir, cell string, token *identity.Token) (*Credentials, error) {
 	k := &Credentials{dir: stateDir}
 	if stateDir != "" {
@@ -142,7 +143,7 @@ func LoadCredentials(stateDir, cell string, token *identity.Token) (*Credentials
 	return k, nil
 }
 
-// Cell is the one whose credentials they are; empty: nobody's so far.
+// Cell returns the cell that the credentials belong to; empty: none yet.
 func (k *Credentials) Cell() string { return k.snapshot().Cell }
 
 func (k *Credentials) reload() error {
@@ -156,14 +157,14 @@ func (k *Credentials) reload() error {
 	return nil
 }
 
-// snapshot is the record as it is.
+// snapshot returns the current record.
 func (k *Credentials) snapshot() identityRecord {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.record
 }
 
-// update makes what f does to the record durable, and then true.
+// update makes f's change durable, then uses it.
 func (k *Credentials) update(f func(*identityRecord)) (identityRecord, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -173,15 +174,15 @@ func (k *Credentials) update(f func(*identityRecord)) (identityRecord, error) {
 	if err != nil {
 		return k.record, fmt.Errorf("write the cell's identity: %w", err)
 	}
-	if err := disk.ReplaceFile(identityFile(k.dir), text); err != nil { // it has mode 0600
+	if err := disk.ReplaceFile(identityFile(k.dir), text); err != nil { // mode 0600
 		return k.record, fmt.Errorf("write the cell's identity: %w", err)
 	}
 	k.record = s
 	return s, nil
 }
 
-// beginRegistration begins a registration: the key that is to be is on disk before any token is sent. The same token finds the
-// same key; another one makes another, for whoever asked for it may have done so because the old one got around.
+// beginRegistration makes the key for a token and stores it before the token is sent. The same token finds the same
+// key. Another token makes another key: it may have been requested because the old key leaked.
 func (k *Credentials) beginRegistration(t *identity.Token) (identityRecord, error) {
 	hash := identity.HashSecret(t.Secret)
 	if s := k.snapshot(); s.Registration != nil && s.Registration.Token == hash {
@@ -197,7 +198,7 @@ func (k *Credentials) beginRegistration(t *identity.Token) (identityRecord, erro
 	})
 }
 
-// finishRegistration: the control plane knows the key that was made.
+// finishRegistration adopts the key that the control plane now knows.
 func (k *Credentials) finishRegistration(pins []string) (identityRecord, error) {
 	return k.update(func(s *identityRecord) {
 		j := s.Registration
@@ -209,7 +210,7 @@ func (k *Credentials) finishRegistration(pins []string) (identityRecord, error) 
 	})
 }
 
-// prepareNextKey is the record with a Next: the one that was made before, or a new one.
+// prepareNextKey returns a record with a Next: the pending one, or a new one.
 func (k *Credentials) prepareNextKey() (identityRecord, error) {
 	if s := k.snapshot(); len(s.Next) > 0 {
 		return s, nil
@@ -221,7 +222,7 @@ func (k *Credentials) prepareNextKey() (identityRecord, error) {
 	return k.update(func(s *identityRecord) { s.Next = seed })
 }
 
-// adoptNextKey: the control plane knows Next.
+// adoptNextKey makes Next the key, once the control plane knows it.
 func (k *Credentials) adoptNextKey() (identityRecord, error) {
 	return k.update(func(s *identityRecord) { s.Key, s.Next, s.Since = s.Next, nil, time.Now() })
 }

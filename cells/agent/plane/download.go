@@ -19,27 +19,27 @@ import (
 )
 
 const (
-	maxZstdWindow       = 32 << 20         // of zstd, in bytes
+	maxZstdWindow       = 32 << 20         // bytes
 	stallTimeout        = 30 * time.Second // without a byte of content
-	maxDownloadFailures = 4                // connections in a row that bring nothing of it, until it is given up
+	maxDownloadFailures = 4                // connections in a row that bring no content, until the download fails
 )
 
-// download is content as it comes, not verified. Where a connection breaks, or nothing more comes over
-// it, the rest is asked for over another. One goroutine uses it.
+// download is content on the wire, not verified. If a connection breaks or stalls, another one continues. One goroutine
+// uses a download.
 type download struct {
 	client *Client
 	ctx    context.Context //nolint:containedctx // of the whole
 	path   string
 	digest releases.Digest
-	limit  int64 // bytes on the wire, of each connection
+	limit  int64 // bytes on the wire, for each connection
 
 	part            *partResponse
-	received        int64 // bytes of it that were handed out
-	failures        int   // connections in a row that brought nothing
-	connectionError error // why it was given up, if that was for a connection; nil: it went well so far
+	received        int64 // bytes of content returned by Read
+	failures        int   // connections in a row that brought no content
+	connectionError error // why the download failed, if a connection was the cause; nil: none was
 }
 
-// OpenContent asks for what has a digest, of at most limit bytes on the wire: see content.Source.
+// OpenContent opens the content with a digest, of at most limit bytes on the wire: see content.Source.
 func (c *Client) OpenContent(ctx context.Context, kind content.Kind, digest releases.Digest, limit int64) (content.Stream, error) {
 	d := &download{client: c, ctx: ctx, path: "/v1/" + string(kind) + "/", digest: digest, limit: limit}
 	var err error
@@ -49,14 +49,14 @@ func (c *Client) OpenContent(ctx context.Context, kind content.Kind, digest rele
 	return d, nil
 }
 
-// Read reads on, over another connection if one breaks.
+// Read continues over another connection if one breaks.
 func (d *download) Read(b []byte) (int, error) {
 	for {
 		n, err := d.part.decoded.Read(b)
 		if n > 0 {
 			d.received += int64(n)
 			d.failures = 0
-			return n, nil // an error comes again
+			return n, nil // the next call returns the error again
 		}
 		if err == nil || d.part.connectionError == nil {
 			return 0, err
@@ -67,7 +67,7 @@ func (d *download) Read(b []byte) (int, error) {
 	}
 }
 
-// resume asks for the rest, after a connection failed.
+// resume requests the rest after a connection failed.
 func (d *download) resume(failed error) error {
 	for {
 		d.part.close()
@@ -88,8 +88,8 @@ func (d *download) resume(failed error) error {
 		known := errors.As(err, &refused)
 		switch {
 		case known && refused.status == http.StatusRequestedRangeNotSatisfiable:
-			return io.EOF // it was all there; the digest tells
-		case known && refused.status/100 == 4 && refused.status != http.StatusTooManyRequests: // not for the connection
+			return io.EOF // all bytes had come; the digest is verified later
+		case known && refused.status/100 == 4 && refused.status != http.StatusTooManyRequests: // not a fault of the connection
 			d.connectionError = err
 			return err
 		}
@@ -97,7 +97,7 @@ func (d *download) resume(failed error) error {
 	}
 }
 
-// openRest asks for what comes after what there is. A part is one of the content itself, never of compressed bytes.
+// openRest requests the content from byte d.received on. Ranges refer to the content itself, never to compressed bytes.
 func (d *download) openRest() (*partResponse, error) {
 	tag := `"` + string(d.digest) + `"`
 	p, err := d.open(http.Header{"Range": {fmt.Sprintf("bytes=%d-", d.received)}, "If-Range": {tag}, "Accept-Encoding": {"identity"}})
@@ -105,7 +105,7 @@ func (d *download) openRest() (*partResponse, error) {
 		return nil, err
 	}
 	switch {
-	case p.status == http.StatusOK: // somebody in between does not know of parts
+	case p.status == http.StatusOK: // a proxy does not support ranges
 		_, err = io.CopyN(io.Discard, p.decoded, d.received)
 	case p.status != http.StatusPartialContent || !strings.HasPrefix(p.contentRange, fmt.Sprintf("bytes %d-", d.received)):
 		err = fmt.Errorf("the rest from byte %d on was asked for, and %d %q came", d.received, p.status, words.Clip(p.contentRange, 40))
@@ -116,13 +116,13 @@ func (d *download) openRest() (*partResponse, error) {
 	return p, nil
 }
 
-// ConnectionError is why it was given up, if that was for a connection: see content.Stream.
+// ConnectionError returns why the download failed, if a connection was the cause: see content.Stream.
 func (d *download) ConnectionError() error { return d.connectionError }
 
-// Close ends it, wherever it is.
+// Close ends the download.
 func (d *download) Close() error { return d.part.close() }
 
-// partResponse is what comes over one connection.
+// partResponse is the part of the content that comes over one connection.
 type partResponse struct {
 	decoded      io.Reader
 	status       int
@@ -132,11 +132,11 @@ type partResponse struct {
 	cancel          context.CancelCauseFunc
 	stallTimer      *time.Timer
 	body            io.ReadCloser
-	decoder         *zstd.Decoder // nil: it comes as it is
-	connectionError error         // of the connection; nil: it went well so far
+	decoder         *zstd.Decoder // nil: not compressed
+	connectionError error         // nil: the connection has not failed
 }
 
-// open asks for the content, or for a part of it.
+// open requests the content, or a range of it.
 func (d *download) open(header http.Header) (*partResponse, error) {
 	p := &partResponse{}
 	p.ctx, p.cancel = context.WithCancelCause(d.ctx)
@@ -163,7 +163,7 @@ func (d *download) open(header http.Header) (*partResponse, error) {
 	return p, nil
 }
 
-// wireReader reads what comes over the connection.
+// wireReader reads bytes from the connection.
 type wireReader struct{ *partResponse }
 
 func (w wireReader) Read(b []byte) (int, error) {
@@ -179,7 +179,7 @@ func (w wireReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// cause is why the request was given up, if it was; else err.
+// cause returns why the request was cancelled, or else err.
 func (p *partResponse) cause(err error) error {
 	if cause := context.Cause(p.ctx); cause != nil {
 		return cause
@@ -187,7 +187,7 @@ func (p *partResponse) cause(err error) error {
 	return err
 }
 
-// close ends it, once.
+// close ends the request; further calls do nothing.
 func (p *partResponse) close() error {
 	p.stallTimer.Stop()
 	p.cancel(nil)

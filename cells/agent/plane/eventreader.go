@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	maxStreamRetry = 30 * time.Second // of what a stream may say on how long to stay away
-	// What is read of a stream in a second: bytes, of which each line counts for perLine more. Nobody makes the agent spin.
+	maxStreamRetry = 30 * time.Second // limit of a stream's retry field
+	// Limits on reading a stream in a second, so that no server can make the agent spin: the bytes, and the cost of a
+	// line in bytes on top of its length.
 	maxBytesPerSecond = 2 << 20
 	lineCost          = 1 << 10
 )
@@ -24,14 +25,14 @@ const (
 type eventReader struct {
 	ctx         context.Context //nolint:containedctx // of the read that it stands for
 	lines       *bufio.Reader
-	onLine      func()        // called with each line
-	retry       time.Duration // how long the stream asked to stay away after its end; zero: it did not
-	buffer      []byte        // room for a line
-	secondStart time.Time     // when the second began
-	secondBytes int           // in that second
+	onLine      func()        // called for each line
+	retry       time.Duration // how long the stream asked to stay away after its end; zero: not asked
+	buffer      []byte        // of the current line
+	secondStart time.Time     // start of the second being counted
+	secondBytes int           // cost of that second
 }
 
-// event is one of them, or a comment: then it has no name.
+// event is a server-sent event, or a comment if it has no name.
 type event struct {
 	name, id string
 	data     []byte
@@ -43,7 +44,7 @@ func newEventReader(ctx context.Context, body io.Reader, alive func()) *eventRea
 
 var errEventTooLong = fmt.Errorf("an event has more than %d bytes", MaxDesired)
 
-// readEvent reads to the end of the next event, or comment.
+// readEvent reads the next event or comment.
 func (s *eventReader) readEvent() (event, error) {
 	var e event
 	some := false
@@ -62,7 +63,7 @@ func (s *eventReader) readEvent() (event, error) {
 			}
 			return e, nil
 		case len(line) == 0:
-			e = event{} // without data there is no event
+			e = event{} // an event without data is ignored
 		case len(field) == 0 && !some:
 			return event{}, nil
 		case string(field) == "event":
@@ -82,7 +83,7 @@ func (s *eventReader) readEvent() (event, error) {
 	}
 }
 
-// readLine reads one, without its end. It is good until the next call.
+// readLine returns the next line without its end. The bytes are valid until the next call.
 func (s *eventReader) readLine() ([]byte, error) {
 	s.buffer = s.buffer[:0]
 	for {
@@ -103,7 +104,7 @@ func (s *eventReader) readLine() ([]byte, error) {
 	}
 }
 
-// throttle waits out the second if more was read in it than should be.
+// throttle adds to the cost of the second and waits for its end if the limit is exceeded.
 func (s *eventReader) throttle(n int) {
 	if now := time.Now(); now.Sub(s.secondStart) >= time.Second {
 		s.secondStart, s.secondBytes = now, 0

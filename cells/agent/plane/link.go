@@ -18,21 +18,21 @@ import (
 
 const (
 	dialTimeout = 10 * time.Second
-	// idleTimeout is how long a connection is kept when nothing is asked: beside the one of the stream, which carries news,
-	// an idle one costs the control plane memory, and a handshake now and then costs it less.
+	// idleTimeout is how long an idle connection is kept beside the stream's. A shorter time would cost the control
+	// plane handshakes, a longer one memory.
 	idleTimeout       = 5 * time.Second
 	maxResponseHeader = 64 << 10 // bytes
 )
 
-// link is the connections of one key: one that carries the stream, and one for all that is asked and answered.
+// link is the HTTP client of one key: one connection for the stream, and one for requests.
 type link struct {
-	base     string             // without a slash at its end
+	base     string             // without a trailing slash
 	key      ed25519.PrivateKey // nil: plain
 	http     http.Client
-	replaced chan struct{} // closed once another link took its place
+	replaced chan struct{} // closed once another link replaces this one
 }
 
-// plainLink is the link to http://HOST:PORT or unix:///PATH, for trying things out.
+// plainLink returns a link to http://HOST:PORT or unix:///PATH, for trying things out.
 func (c *Client) plainLink(base, socket string) *link {
 	t := newTransport()
 	if socket != "" {
@@ -42,8 +42,8 @@ func (c *Client) plainLink(base, socket string) *link {
 	return c.newLink(base, nil, t)
 }
 
-// mutualLink is the link of a key: TLS 1.3, on which the other side proves to have a key that is pinned. Nothing else
-// is trusted, and no name or date is looked at (R29).
+// mutualLink returns a link of a key over TLS 1.3, on which the peer must prove a pinned key. Nothing else is trusted,
+// and names and dates are ignored (R29).
 func (c *Client) mutualLink(base string, seed []byte, pins func() []string) (*link, error) {
 	key := ed25519.NewKeyFromSeed(seed)
 	certificate, err := identity.Certificate(rand.Reader, key, c.cell, time.Now())
@@ -60,7 +60,7 @@ func (c *Client) mutualLink(base string, seed []byte, pins func() []string) (*li
 		VerifyConnection: func(s tls.ConnectionState) error {
 			return identity.Match(pins(), s.PeerCertificates, time.Now())
 		},
-		// No sessions are resumed: one would stand for keys that were shown long ago, and saves little.
+		// Sessions are not resumed: a session would rest on keys proved long ago, and saves little.
 	}
 	return c.newLink(base, key, t), nil
 }
@@ -76,7 +76,8 @@ func (c *Client) newLink(base string, key ed25519.PrivateKey, t *http.Transport)
 	}}
 }
 
-// newTransport is HTTP/1.1, by way of a proxy if the environment names one. Each call has a time limit of its own.
+// newTransport returns an HTTP/1.1 transport, through a proxy if the environment names one. Each call has its own time
+// limit.
 func newTransport() *http.Transport {
 	d := net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
 	only1 := new(http.Protocols)
@@ -95,12 +96,12 @@ func newTransport() *http.Transport {
 	}
 }
 
-// errProxy does not repeat what is in the environment: there may be a password in it.
+// errProxy does not repeat the environment, which may contain a password.
 var errProxy = errors.New("HTTPS_PROXY is not the address of a proxy: give http://[USER:PASSWORD@]HOST:PORT; " +
 	"what passes through is encrypted from end to end")
 
-// proxyFromEnvironment is HTTPS_PROXY, HTTP_PROXY and NO_PROXY. A proxy that is spoken to by TLS would have to be known by
-// a name and an authority, and neither is trusted here.
+// proxyFromEnvironment applies HTTPS_PROXY, HTTP_PROXY and NO_PROXY. A proxy that is reached by TLS is refused: it
+// would have to be authenticated by a name and an authority, and neither is trusted here.
 func proxyFromEnvironment(r *http.Request) (*url.URL, error) {
 	u, err := http.ProxyFromEnvironment(r)
 	if err != nil || u != nil && (u.Scheme == "https" || u.Host == "") {
@@ -109,11 +110,11 @@ func proxyFromEnvironment(r *http.Request) (*url.URL, error) {
 	return u, nil
 }
 
-// parseServer takes http://HOST:PORT, https://HOST:PORT or unix:///PATH of a socket apart.
+// parseServer parses http://HOST:PORT, https://HOST:PORT or unix:///PATH of a socket.
 func parseServer(server string) (base, socket string, mutual bool, err error) {
 	u, err := url.Parse(server)
 	switch {
-	case err != nil || u.User != nil: // not repeated: there may be a password in it
+	case err != nil || u.User != nil: // not repeated: it may contain a password
 		return "", "", false, errors.New("the control plane's address can't be read: give https://HOST:PORT")
 	case u.Scheme == "unix" && u.Path != "":
 		return "http://sluice", u.Path, false, nil

@@ -19,13 +19,12 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// maxOutbox is the size, in bytes on disk, beyond which the older half of the history gives way to one gap
-// record (R35).
+// maxOutbox is the size on disk, in bytes, beyond which a gap event replaces the older half of the history (R35).
 const maxOutbox = 16 << 20
 
-// Outbox keeps the cell's history until the control plane has it: a file of one JSON line an event, numbered
-// for the cell's whole life, fsynced before Add returns. The first line holds the number of the last event that
-// was acknowledged. It is safe for concurrent use.
+// Outbox keeps the cell's history until the control plane acknowledges it. Its file has one JSON line for each event,
+// numbered for the cell's whole life and fsynced before Add returns. The first line holds the number of the last
+// acknowledged event. An Outbox is safe for concurrent use.
 type Outbox struct {
 	path  string
 	limit int64
@@ -33,19 +32,19 @@ type Outbox struct {
 	mu           sync.Mutex
 	file         *os.File // open for appending
 	size         int64
-	acknowledged int64         // all events up to this are the control plane's
-	pending      []cells.Event // the others, in order
+	acknowledged int64         // all events up to this number are acknowledged
+	pending      []cells.Event // the other events, in order
 }
 
-// outboxHeader is the first line.
+// outboxHeader is the first line of the file.
 type outboxHeader struct {
 	Acknowledged int64 `json:"acknowledged"`
 }
 
-// OpenOutbox reads the history of the cell with a state folder.
+// OpenOutbox reads the history in a state folder.
 func OpenOutbox(stateDir string) (*Outbox, error) { return openOutbox(stateDir, maxOutbox) }
 
-// openOutbox reads it. A last line that a power loss cut short was never promised to anyone.
+// openOutbox reads the history and drops a last line that a power loss cut short: Add had not returned for it.
 func openOutbox(dir string, limit int64) (*Outbox, error) {
 	o := &Outbox{path: filepath.Join(dir, "outbox"), limit: limit}
 	if err := o.load(); err != nil {
@@ -85,13 +84,13 @@ func (o *Outbox) load() error {
 		}
 		var e cells.Event
 		if json.Unmarshal(line, &e) != nil {
-			return nil // written over a power loss: nothing behind it was promised either
+			return nil // cut short by a power loss: Add had not returned for this event or later ones
 		}
 		o.pending = append(o.pending, e)
 	}
 }
 
-// rewrite replaces the file by what is kept.
+// rewrite replaces the file by the pending events.
 func (o *Outbox) rewrite() error {
 	var text bytes.Buffer
 	lines := json.NewEncoder(&text)
@@ -107,14 +106,14 @@ func (o *Outbox) rewrite() error {
 		return err
 	}
 	if o.file != nil {
-		_ = o.file.Close() // replaced
+		_ = o.file.Close() // the file was replaced
 	}
 	f, err := os.OpenFile(o.path, os.O_WRONLY|os.O_APPEND, 0o600)
 	o.file, o.size = f, int64(text.Len())
 	return err
 }
 
-// lastNumber is the number of the newest event.
+// lastNumber returns the number of the newest event.
 func (o *Outbox) lastNumber() int64 {
 	if n := len(o.pending); n > 0 {
 		return o.pending[n-1].Number
@@ -122,7 +121,7 @@ func (o *Outbox) lastNumber() int64 {
 	return o.acknowledged
 }
 
-// lastAcknowledged is the number of the newest event that is known to be acknowledged; 0: none.
+// lastAcknowledged returns the number of the newest event known to be acknowledged; 0: none.
 func (o *Outbox) lastAcknowledged() int64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -154,7 +153,7 @@ func (o *Outbox) Add(events []cells.Event, now time.Time) error {
 		return nil
 	}
 	if _, err := o.file.Write(text.Bytes()); err != nil {
-		return fmt.Errorf("write the outbox: %w", errors.Join(err, o.rewrite())) // a part of it may be there
+		return fmt.Errorf("write the outbox: %w", errors.Join(err, o.rewrite())) // part of it may have been written
 	}
 	if err := o.file.Sync(); err != nil {
 		return fmt.Errorf("write the outbox: %w", err)
@@ -164,8 +163,8 @@ func (o *Outbox) Add(events []cells.Event, now time.Time) error {
 	return nil
 }
 
-// dropOlderHalf puts one visible gap record in place of the older half. It has the number of the last event that it
-// stands for, so that numbers still rise and what is missing can be counted.
+// dropOlderHalf replaces the older half of the events by one gap event. The gap has the number of the last event that
+// it replaces, so that numbers still rise and missing events can be counted.
 func (o *Outbox) dropOlderHalf(now time.Time) {
 	half := len(o.pending) / 2
 	if half == 0 {
@@ -176,7 +175,7 @@ func (o *Outbox) dropOlderHalf(now time.Time) {
 	o.pending = append([]cells.Event{gap}, o.pending[half:]...)
 }
 
-// nextBatch is the oldest events, in order: at most limit bytes of JSON and n in number.
+// nextBatch returns the oldest events, in order: at most limit bytes of JSON, and at most n events.
 func (o *Outbox) nextBatch(limit, n int) []cells.Event {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -189,13 +188,13 @@ func (o *Outbox) nextBatch(limit, n int) []cells.Event {
 	return slices.Clone(o.pending[:min(n, len(o.pending))])
 }
 
-// acknowledge forgets what the control plane has, and reports whether events that it does not have are left.
+// acknowledge drops the events up to number, and reports whether events are left.
 func (o *Outbox) acknowledge(number int64) (more bool, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	number = min(number, o.lastNumber())
 	if number <= o.acknowledged {
-		return false, nil // whatever is left, asking again at once would not help
+		return false, nil // nothing new: another report at once would not help
 	}
 	i, _ := slices.BinarySearchFunc(o.pending, number+1, func(e cells.Event, n int64) int { return int(min(1, max(-1, e.Number-n))) })
 	o.pending = slices.Clone(o.pending[i:])
@@ -206,7 +205,7 @@ func (o *Outbox) acknowledge(number int64) (more bool, err error) {
 	return len(o.pending) > 0, nil
 }
 
-// stubOldest replaces the oldest event by a short word of it: the control plane will not have it as it is.
+// stubOldest replaces the oldest event by a short summary: the control plane refuses the full event.
 func (o *Outbox) stubOldest(why string) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -219,7 +218,7 @@ func (o *Outbox) stubOldest(why string) error {
 	return o.rewrite()
 }
 
-// Close ends the use of the file.
+// Close closes the file.
 func (o *Outbox) Close() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()

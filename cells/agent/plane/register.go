@@ -19,11 +19,11 @@ const (
 	callTimeout  = 30 * time.Second
 )
 
-// ErrToken: the control plane does not take the token; it does not say why (fault 39).
+// ErrToken says that the control plane refused the token. It does not say why (fault 39).
 var ErrToken = errors.New("the token is not good, or not any more: ask for another with sluice cell add")
 
-// Register makes sure that the control plane knows the cell's key, and speaks with it from then on. It may be killed at
-// any instant and begun again with the same token. An error says that only a person can help.
+// Register ensures that the control plane knows the cell's key, and connects with that key. It may be killed at any
+// instant and called again with the same token. An error means that only a person can help.
 func (c *Client) Register(ctx context.Context) error {
 	token := c.token
 	if c.credentials == nil {
@@ -54,10 +54,11 @@ func (c *Client) Register(ctx context.Context) error {
 	return c.connect()
 }
 
-// maxReregisterTries is how often a cell that has a key already tries to be registered under another, before it goes on.
+// maxReregisterTries is how often a cell that already has a key tries to register another one before it continues with
+// the old one.
 const maxReregisterTries = 5
 
-// completeRegistration completes a registration that was begun, however often it takes.
+// completeRegistration completes a registration that was begun, with any number of tries.
 func (c *Client) completeRegistration(ctx context.Context, j registration) error {
 	l, err := c.linkTo(j.Address, j.Key, func() []string { return j.Pins })
 	if err != nil {
@@ -85,7 +86,7 @@ func (c *Client) completeRegistration(ctx context.Context, j registration) error
 	}
 }
 
-// presentToken shows the token over a connection that proves the key.
+// presentToken sends the token over a connection that proves the key.
 func (c *Client) presentToken(ctx context.Context, l *link) (identity.Joined, error) {
 	var answer identity.Joined
 	if token := c.token; token != nil {
@@ -101,7 +102,7 @@ func (c *Client) presentToken(ctx context.Context, l *link) (identity.Joined, er
 			return answer, err
 		}
 	}
-	// The token may be used up because this very key was registered with it, and the answer was lost (fault 59).
+	// The token may have been used up by a registration of this very key whose response was lost (fault 59).
 	if err := c.verifyKeyKnown(ctx, l); err != nil {
 		if isUnauthorized(err) {
 			return answer, ErrToken
@@ -111,17 +112,17 @@ func (c *Client) presentToken(ctx context.Context, l *link) (identity.Joined, er
 	return answer, nil
 }
 
-// verifyKeyKnown reports whether the control plane knows a link's key, without doing anything with what it answers.
+// verifyKeyKnown returns nil if the control plane knows a link's key. The response is otherwise ignored.
 func (c *Client) verifyKeyKnown(ctx context.Context, l *link) error {
 	_, err := c.requestDesired(ctx, l, "", 0)
 	var s *statusError
 	if errors.As(err, &s) && s.status == http.StatusNotFound {
-		return nil // it knows the key, and has not read of its cell yet
+		return nil // the key is known, but its cell is not loaded yet
 	}
 	return err
 }
 
-// postJSON sends JSON and reads the answer; into may be nil.
+// postJSON sends JSON and decodes the response; into may be nil.
 func (l *link) postJSON(ctx context.Context, path string, body []byte, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

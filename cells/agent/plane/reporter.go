@@ -18,48 +18,48 @@ import (
 )
 
 const (
-	maxReport = 64 << 10 // bytes of a report's body, as the control plane takes it
-	// maxFirstReportDelay is how long the first report waits at the most for health to be known, so that a restart of
-	// the agent does not look like an unhealthy cell.
+	maxReport = 64 << 10 // bytes of a report's body, the control plane's limit
+	// maxFirstReportDelay bounds how long the first report waits for health to be known, so that a restarted agent does
+	// not look like an unhealthy cell.
 	maxFirstReportDelay = 5 * time.Second
 )
 
-// ReporterOptions say what is in each report, and how often there is one.
+// ReporterOptions are the constant parts of reports, and how often one is sent.
 type ReporterOptions struct {
 	Version        string // of the agent
 	Infrastructure int    // number of the cell's infrastructure template; 0: none
 	Every          time.Duration
 }
 
-// Reporter sends reports: the loop publishes the current state, and the reporter sends it on every change and as a
+// Reporter sends reports. The loop publishes the current state, and the reporter sends it on every change and as a
 // heartbeat, with history from the outbox. One report is in flight at a time. Methods are safe for concurrent use.
 type Reporter struct {
 	options ReporterOptions
 	client  *Client
 	boot    string // random for each start (R27)
 	outbox  *Outbox
-	news    wake.Signal // there is something to say
+	news    wake.Signal // wakes run: there is something to send
 
 	mu        sync.Mutex
 	state     cells.Report // the current state
-	stateJSON []byte       // the same as JSON, to tell changes
+	stateJSON []byte       // state as JSON, to notice changes
 	ready     bool
 
-	// The goroutine of run alone uses these.
+	// Only the goroutine of run uses these.
 	maxBatch    int      // events in a batch
-	refusedPins []string // pins that it complained of
+	refusedPins []string // pins whose refusal was logged last
 }
 
-// NewReporter makes a reporter for one start of the agent. It sends nothing before Client.Run.
+// NewReporter returns a reporter for one start of the agent. It sends nothing before Client.Run.
 func NewReporter(c *Client, box *Outbox, o ReporterOptions) *Reporter {
 	return &Reporter{options: o, client: c, boot: rand.Text(), outbox: box, news: wake.New(), maxBatch: cells.MaxEvents}
 }
 
-// Boot names this start of the agent in its reports.
+// Boot returns the boot id in this agent's reports.
 func (r *Reporter) Boot() string { return r.boot }
 
-// Publish makes report the current state, and has it sent if it is news, or the history is. Before a report is ready to be
-// told, none goes out for a while.
+// Publish makes report the current state, and has it sent if it changed or history was added. ready says that the state
+// is worth reporting; the first report waits for that, to a limit.
 func (r *Reporter) Publish(report cells.Report, ready, news bool) {
 	text, err := json.Marshal(report)
 	r.mu.Lock()
@@ -71,7 +71,7 @@ func (r *Reporter) Publish(report cells.Report, ready, news bool) {
 	}
 }
 
-// PublishProblem has it reported why the agent can't go on, with the state as it was published last.
+// PublishProblem adds to the current state why the agent can't continue, and has it sent.
 func (r *Reporter) PublishProblem(why string) {
 	r.mu.Lock()
 	r.state.Message = why
@@ -80,7 +80,7 @@ func (r *Reporter) PublishProblem(why string) {
 	r.Notify()
 }
 
-// Notify has a report sent: what is not published here is news.
+// Notify has a report sent because of something outside the published state.
 func (r *Reporter) Notify() { r.news.Notify() }
 
 // run sends reports until ctx ends.
@@ -107,7 +107,7 @@ func (r *Reporter) run(ctx context.Context, h Handler) {
 	}
 }
 
-// waitUntilReady waits until there is a state worth telling.
+// waitUntilReady waits until the state is worth reporting.
 func (r *Reporter) waitUntilReady(ctx context.Context) {
 	limit := time.NewTimer(maxFirstReportDelay)
 	defer limit.Stop()
@@ -128,7 +128,7 @@ func (r *Reporter) waitUntilReady(ctx context.Context) {
 	}
 }
 
-// waitForNews waits until there is something to say, or it is time to say the same again.
+// waitForNews waits until there is something to send or the next heartbeat is due.
 func (r *Reporter) waitForNews(ctx context.Context) {
 	heartbeat := time.NewTimer(backoff.Shorten(r.options.Every))
 	defer heartbeat.Stop()
@@ -139,10 +139,11 @@ func (r *Reporter) waitForNews(ctx context.Context) {
 	}
 }
 
-// sendReport sends one report. more: there is history left; known: the accepted assignment that it told, nil for none.
+// sendReport sends one report. more reports whether history is left. known is the accepted assignment in the report;
+// nil: none.
 func (r *Reporter) sendReport(ctx context.Context, h Handler) (more bool, known *cells.Assignment, err error) {
 	select {
-	case <-r.news: // what it is about is told now
+	case <-r.news: // this report covers it
 	default:
 	}
 	r.mu.Lock()
@@ -161,7 +162,7 @@ func (r *Reporter) sendReport(ctx context.Context, h Handler) (more bool, known 
 	}
 	r.client.onTestPoint("reported")
 	r.updatePins(receipt.Pins, over)
-	if events == 0 && r.maxBatch == 0 { // what was refused must be the oldest event
+	if events == 0 && r.maxBatch == 0 { // the refused event must be the oldest
 		r.maxBatch = cells.MaxEvents
 		return true, report.Acknowledged, r.outbox.stubOldest("the control plane did not take it")
 	}
@@ -170,7 +171,7 @@ func (r *Reporter) sendReport(ctx context.Context, h Handler) (more bool, known 
 	return more, report.Acknowledged, err
 }
 
-// updatePins takes the control plane's pins. That it can't is no reason to keep a report.
+// updatePins passes the control plane's pins on. A failure does not hold back reports.
 func (r *Reporter) updatePins(pins []string, over *tls.ConnectionState) {
 	err := r.client.updatePins(pins, over)
 	if err != nil && !slices.Equal(pins, r.refusedPins) {
@@ -182,7 +183,7 @@ func (r *Reporter) updatePins(pins []string, over *tls.ConnectionState) {
 	}
 }
 
-// shrinkBatch answers a refusal of the body itself: fewer events next time, in the end none.
+// shrinkBatch handles a refusal of the body: the next batch has fewer events, in the end none.
 func (r *Reporter) shrinkBatch(err error, events int) bool {
 	var s *statusError
 	if events == 0 || !errors.As(err, &s) {
@@ -196,7 +197,7 @@ func (r *Reporter) shrinkBatch(err error, events int) bool {
 	return false
 }
 
-// composeReport writes a report that fits: all of the state but, if it must be, the oldest failures; then as much
+// composeReport encodes a report that fits: the whole state except, if necessary, the oldest failures, and then as much
 // history as there is room for.
 func (r *Reporter) composeReport(report cells.Report, flags *cells.FlagsReport) (body []byte, events int, err error) {
 	report.Cell, report.Boot, report.Agent, report.Infrastructure, report.Sent = r.client.cell, r.boot, r.options.Version, r.options.Infrastructure, time.Now()

@@ -20,16 +20,16 @@ import (
 )
 
 const (
-	// MaxDesired bounds, in bytes, what the control plane may say that is desired.
+	// MaxDesired bounds the size of the desired state, in bytes.
 	MaxDesired = 1 << 20
 	maxReceipt = 64 << 10
-	maxProblem = 4 << 10 // of an error's body
+	maxProblem = 4 << 10 // bytes of an error's body
 
 	maxNextPoll   = 300  // seconds
 	maxRetryAfter = 3600 // seconds
 )
 
-// statusError is an answer other than what was hoped for.
+// statusError is a response with an unwanted status.
 type statusError struct {
 	status int
 	detail string
@@ -44,7 +44,7 @@ func (e *statusError) Error() string {
 	return text
 }
 
-// send sends a request over the link of the moment: see link.do.
+// send sends a request over the current link: see link.send.
 func (c *Client) send(ctx context.Context, method, path string, query url.Values, body []byte, header http.Header) (*http.Response, error) {
 	l := c.link.Load()
 	if l == nil {
@@ -53,7 +53,7 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 	return l.send(ctx, method, path, query, body, header)
 }
 
-// send sends a request over the link and hands over an answer of 2xx or 304. Closing its body is the caller's.
+// send sends a request over the link and returns a response with status 2xx or 304, whose body the caller must close.
 func (l *link) send(ctx context.Context, method, path string, query url.Values, body []byte, header http.Header) (*http.Response, error) {
 	var reader io.Reader
 	if body != nil {
@@ -81,13 +81,13 @@ func (l *link) send(ctx context.Context, method, path string, query url.Values, 
 	return nil, responseError(response)
 }
 
-// responseError reads what an unwelcome answer says of itself (RFC 9457).
+// responseError reads the explanation in an unwanted response (RFC 9457).
 func responseError(response *http.Response) error {
 	e := &statusError{status: response.StatusCode}
 	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil && seconds > 0 {
 		e.after = time.Duration(min(seconds, maxRetryAfter)) * time.Second
 	}
-	text, _ := io.ReadAll(io.LimitReader(response.Body, maxProblem)) // the status says enough
+	text, _ := io.ReadAll(io.LimitReader(response.Body, maxProblem)) // the status is enough
 	var problem struct{ Title, Detail string }
 	if json.Unmarshal(text, &problem) == nil {
 		e.detail = words.Clip(cmp.Or(strings.TrimSpace(problem.Detail), strings.TrimSpace(problem.Title)), 500)
@@ -95,17 +95,17 @@ func responseError(response *http.Response) error {
 	return e
 }
 
-// pollResponse is the control plane's on what the cell should run.
+// pollResponse is the response to a poll of the desired state.
 type pollResponse struct {
-	desired *cells.Desired // nil: what etag names still holds
+	desired *cells.Desired // nil: unchanged since etag
 	etag    string
-	pause   time.Duration // when to ask again; zero: at once
+	pause   time.Duration // before the next poll; zero: none
 }
 
-// nextPoll is the header that says in how many seconds to ask again.
+// nextPoll is the header with the seconds until the next poll.
 const nextPoll = "Sluice-Next-Poll"
 
-// pollDesired asks what the cell should run, and waits up to wait for it to be something else than etag names.
+// pollDesired requests the desired state, and waits up to wait for it to differ from etag's.
 func (c *Client) pollDesired(ctx context.Context, etag string, wait time.Duration) (pollResponse, error) {
 	return c.requestDesired(ctx, c.link.Load(), etag, wait)
 }
@@ -141,7 +141,7 @@ func (c *Client) requestDesired(ctx context.Context, l *link, etag string, wait 
 	return t, nil
 }
 
-// decodeDesired reads what is desired, however it came.
+// decodeDesired decodes the desired state, from a stream or a poll.
 func (c *Client) decodeDesired(text []byte) (*cells.Desired, error) {
 	var d cells.Desired
 	if err := json.Unmarshal(text, &d); err != nil {
@@ -153,7 +153,8 @@ func (c *Client) decodeDesired(text []byte) (*cells.Desired, error) {
 	return &d, nil
 }
 
-// postReport hands a report over and returns once it is durable there. over is the connection; nil: a plain one.
+// postReport sends a report and returns once it is durable in the control plane. over is the connection; nil: a plain
+// one.
 func (c *Client) postReport(ctx context.Context, body []byte) (receipt cells.Receipt, over *tls.ConnectionState, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()

@@ -14,10 +14,10 @@ import (
 	"github.com/sluice-cd/sluice/cells/identity"
 )
 
-// minKeyInterval is the least time from one new key to the next, whatever the control plane asks for.
+// minKeyInterval is the least time between rotations, whatever the control plane asks for.
 const minKeyInterval = 10 * time.Minute
 
-// runRotation makes a new key when one is asked for, or was begun. It ends with ctx.
+// runRotation makes a new key when one is requested, or completes a rotation that was begun, until ctx ends.
 func (c *Client) runRotation(ctx context.Context, asked <-chan bool) {
 	if c.credentials == nil {
 		return
@@ -39,10 +39,10 @@ func (c *Client) runRotation(ctx context.Context, asked <-chan bool) {
 		pause := minKeyInterval
 		switch {
 		case err == nil:
-			notice, failures = false, 0 // what was said before is done
+			notice, failures = false, 0 // earlier requests are fulfilled
 		case ctx.Err() != nil:
 			return
-		case isKeyRefused(err): // another one may be taken, if one is still asked for then
+		case isKeyRefused(err): // another key may be accepted, if still requested then
 			c.log.Error().Err(err).Msg("the old key goes on")
 			if _, err := c.credentials.update(func(s *identityRecord) { s.Next = nil }); err != nil {
 				c.log.Error().Err(err).Msg("the new key could not be dropped")
@@ -64,8 +64,8 @@ func requestsNewKey(d *cells.Desired) bool {
 	return slices.ContainsFunc(d.Notices, func(n cells.Notice) bool { return n.Code == cells.NoticeRotate })
 }
 
-// replaceKey presents the next key, and lets it follow once the control plane has it. Until then both are on disk, and the
-// one that is known works.
+// replaceKey presents the next key, and adopts it once the control plane knows it. Until then both keys are on disk,
+// and the known one works.
 func (c *Client) replaceKey(ctx context.Context) error {
 	s, err := c.credentials.prepareNextKey()
 	if err != nil {
@@ -79,7 +79,7 @@ func (c *Client) replaceKey(ctx context.Context) error {
 		return fmt.Errorf("present a new key: %w", err)
 	}
 	err = l.postJSON(ctx, keyPath, body, nil)
-	if isUnauthorized(err) { // the old one may be out because this one is known, and the answer was lost
+	if isUnauthorized(err) { // the next key may be known and the old one out, with the response lost
 		err = c.verifyNextKeyKnown(ctx, s)
 	}
 	if err != nil {
@@ -94,7 +94,7 @@ func (c *Client) replaceKey(ctx context.Context) error {
 	return c.connect()
 }
 
-// verifyNextKeyKnown reports whether the next key is known already.
+// verifyNextKeyKnown returns nil if the control plane knows the next key already.
 func (c *Client) verifyNextKeyKnown(ctx context.Context, s identityRecord) error {
 	l, err := c.linkTo(s.Address, s.Next, func() []string { return c.credentials.snapshot().Pins })
 	if err != nil {
@@ -104,7 +104,7 @@ func (c *Client) verifyNextKeyKnown(ctx context.Context, s identityRecord) error
 	return c.verifyKeyKnown(ctx, l)
 }
 
-// isKeyRefused reports whether the control plane understood a presented key, and does not want it.
+// isKeyRefused reports whether the control plane understood a presented key and refuses it.
 func isKeyRefused(err error) bool {
 	var s *statusError
 	if !errors.As(err, &s) {

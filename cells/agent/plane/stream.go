@@ -19,16 +19,16 @@ import (
 
 const (
 	heartbeat         = 15 * time.Second            // of a stream, as the control plane sends it
-	silenceTimeout    = 2*heartbeat + 2*time.Second // then it is taken for dead (R33)
-	firstEventTimeout = 5 * time.Second             // without any, something in between holds it back
-	connectTimeout    = 3 * dialTimeout             // to get that far, by way of a proxy too
-	healthyStreamAge  = 2 * heartbeat               // one that was open for so long worked
+	silenceTimeout    = 2*heartbeat + 2*time.Second // two missed heartbeats: the stream is dead (R33)
+	firstEventTimeout = 5 * time.Second             // a proxy buffers the stream if nothing comes within that time
+	connectTimeout    = 3 * dialTimeout             // to send the request, through a proxy too
+	healthyStreamAge  = 2 * heartbeat               // a stream that was open for so long worked
 )
 
 var (
-	// errNoStream: no stream is to be had here. Polls may work.
+	// errNoStream says that streams don't work here. Polls may.
 	errNoStream = errors.New("no stream")
-	// errStreamBroken: the stream ended before its time, or is none.
+	// errStreamBroken says that a stream ended early or is malformed.
 	errStreamBroken = errors.New("the stream broke")
 
 	errNoFirstEvent    = fmt.Errorf("%w: nothing came within %s", errNoStream, firstEventTimeout)
@@ -36,7 +36,7 @@ var (
 	errLinkReplaced    = errors.New("another key is spoken with now")
 )
 
-// watchdog ends a stream that is silent for too long.
+// watchdog cancels a stream that is silent for too long.
 type watchdog struct {
 	timer    *time.Timer
 	received atomic.Bool
@@ -61,7 +61,7 @@ func (w *watchdog) lineReceived() {
 	w.timer.Reset(silenceTimeout)
 }
 
-// readStream hears a stream to its end. again: how long it asked to stay away then.
+// readStream reads a stream to its end. again is how long the stream asked to stay away.
 func (p *subscriber) readStream(ctx context.Context) (again time.Duration, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -75,7 +75,7 @@ func (p *subscriber) readStream(ctx context.Context) (again time.Duration, err e
 	}()
 	w := newWatchdog(cancel)
 	defer w.timer.Stop()
-	why := func(err error) error { // what ended it, rather than how that looks from here
+	why := func(err error) error { // returns the cause of the end, rather than its symptom
 		switch cause := context.Cause(ctx); {
 		case errors.Is(cause, errLinkReplaced):
 			return nil
@@ -94,13 +94,13 @@ func (p *subscriber) readStream(ctx context.Context) (again time.Duration, err e
 	for {
 		e, err := s.readEvent()
 		if errors.Is(err, io.EOF) && s.retry > 0 && context.Cause(ctx) == nil {
-			return s.retry, nil // it said that it would
+			return s.retry, nil // announced by the server
 		}
 		if err != nil {
 			return s.retry, why(fmt.Errorf("%w: %w", errStreamBroken, err))
 		}
 		if !p.client.trustsConnection(over) {
-			return s.retry, nil // its key is none of those that are pinned now
+			return s.retry, nil // the pins have changed since
 		}
 		p.noteAnswer()
 		if err := p.handleEvent(ctx, e); err != nil {
@@ -109,7 +109,7 @@ func (p *subscriber) readStream(ctx context.Context) (again time.Duration, err e
 	}
 }
 
-// openStream asks for a stream of what is desired, from what is known on.
+// openStream requests a stream of the desired state, from the last known state on.
 func (p *subscriber) openStream(ctx context.Context, l *link, w *watchdog) (io.ReadCloser, *tls.ConnectionState, error) {
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { w.requestSent() }})
 	header := http.Header{"Accept": {"text/event-stream"}, "Cache-Control": {"no-cache"}}
@@ -133,10 +133,10 @@ func (p *subscriber) openStream(ctx context.Context, l *link, w *watchdog) (io.R
 	return response.Body, response.TLS, nil
 }
 
-// handleEvent takes one of them. News is read at once, but not without end.
+// handleEvent delivers the desired state. Events are read at once, but at a bounded rate.
 func (p *subscriber) handleEvent(ctx context.Context, e event) error {
 	if e.name != "desired" {
-		return nil // a heartbeat, or something that this agent does not know
+		return nil // a heartbeat, or an event of a later protocol
 	}
 	d, err := p.client.decodeDesired(e.data)
 	if err != nil {

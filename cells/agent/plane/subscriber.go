@@ -11,40 +11,41 @@ import (
 )
 
 const (
-	// An answer that comes sooner than this to a question that may wait is brisk. After a few in a row that say
-	// nothing new the puller slows down: the other side does not wait. News is read at once, but not without end.
+	// A brisk answer is one that comes sooner than this although it may wait. After a few in a row without news, the
+	// subscriber slows down, since the server does not wait. News is read at once, but at a bounded rate.
 	briskAnswer     = 200 * time.Millisecond
 	maxBriskRepeats = 4
 	maxBriskPause   = 5 * time.Second
 	maxBriskNews    = 25
 	newsPause       = 250 * time.Millisecond
 
-	// Where streams don't work it is polled for a while, longer each time, before another one is tried (R33).
+	// Where streams don't work, the subscriber polls for a while, longer each time, before it tries another stream
+	// (R33).
 	minPollPeriod = 5 * time.Minute
 	maxPollPeriod = time.Hour
-	// maxBrokenStreams in a row, none of which lived for long, mean that streams don't work here.
+	// maxBrokenStreams short-lived streams in a row mean that streams don't work here.
 	maxBrokenStreams = 3
 )
 
-// subscriber hears what the cell should run, by a stream if one comes through, else by polls that wait. It hands over
-// each answer. One goroutine uses it.
+// subscriber receives the desired state, by a stream if one gets through, else by long-polls, and delivers each to the
+// handler. One goroutine uses it.
 type subscriber struct {
 	client          *Client
 	handler         Handler
-	rotateRequested chan bool // of one: whether a new key is asked for
+	rotateRequested chan bool // buffer of one: whether a new key is requested
 
 	etag          string
 	failures      int // in a row
-	repeats       int // brisk answers in a row that said nothing new
-	newsInRow     int // and that did
-	shortStreams  int // streams in a row that did not live for long
-	brokenStreams int // and that ended before their time
+	repeats       int // brisk answers in a row without news
+	newsInRow     int // brisk answers in a row with news
+	shortStreams  int // streams in a row that ended early
+	brokenStreams int // streams in a row that broke
 	fallbacks     int // in a row, without a stream that lived
 	lastNews      time.Time
-	nextStream    time.Time // no stream before
+	nextStream    time.Time // no stream is tried before
 }
 
-// run ends with ctx.
+// run subscribes until ctx ends.
 func (p *subscriber) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		var err error
@@ -64,7 +65,7 @@ func (p *subscriber) run(ctx context.Context) {
 	}
 }
 
-// noteAnswer: the control plane said something that was understood.
+// noteAnswer records that the control plane gave a valid answer.
 func (p *subscriber) noteAnswer() {
 	if p.failures > 0 {
 		p.client.log.Info().Int("failures", p.failures).Msg("the control plane answers again")
@@ -72,9 +73,9 @@ func (p *subscriber) noteAnswer() {
 	}
 }
 
-// deliver passes on what is desired.
+// deliver passes the desired state on.
 func (p *subscriber) deliver(ctx context.Context, d *cells.Desired) {
-	select { // only the newest word counts
+	select { // only the newest counts
 	case <-p.rotateRequested:
 	default:
 	}
@@ -82,7 +83,7 @@ func (p *subscriber) deliver(ctx context.Context, d *cells.Desired) {
 	p.handler.HandleDesired(ctx, d)
 }
 
-// pollOnce asks once, and waits as long as the answer says or means.
+// pollOnce polls once, and waits as long as the answer asks for or calls for.
 func (p *subscriber) pollOnce(ctx context.Context) error {
 	begun := time.Now()
 	t, err := p.client.pollDesired(ctx, p.etag, p.client.pollWait)
@@ -114,8 +115,8 @@ func (p *subscriber) pollOnce(ctx context.Context) error {
 	return nil
 }
 
-// streamOnce listens until the stream ends. An error says that the control plane did not answer, or not well; that streams
-// don't come through here is none.
+// streamOnce reads one stream to its end. An error means that the control plane did not answer, or not well. That
+// streams don't work here is no error.
 func (p *subscriber) streamOnce(ctx context.Context) error {
 	begun := time.Now()
 	again, err := p.readStream(ctx)
@@ -128,13 +129,13 @@ func (p *subscriber) streamOnce(ctx context.Context) error {
 	}
 	var refused *statusError
 	switch {
-	case err == nil: // it ended well
+	case err == nil: // a normal end
 	case errors.Is(err, errNoStream):
 		p.fallBackToPolls(err)
 		return nil
 	case errors.As(err, &refused):
 		if refused.status == http.StatusUnauthorized || refused.status == http.StatusServiceUnavailable {
-			return err // a poll would be told the same
+			return err // a poll would get the same answer
 		}
 		if p.brokenStreams++; p.brokenStreams >= maxBrokenStreams {
 			p.fallBackToPolls(err)
@@ -146,17 +147,17 @@ func (p *subscriber) streamOnce(ctx context.Context) error {
 			return nil
 		}
 	default:
-		return err // nobody was reached
+		return err // the control plane was not reached
 	}
-	// As when the control plane is started anew: not all cells come back at one instant.
+	// The control plane may have restarted: not all cells may return at one instant.
 	_ = backoff.Sleep(ctx, max(again, retryPause(endedStreamFailures+p.shortStreams)))
 	return nil
 }
 
-// endedStreamFailures makes the first pause after the end of a stream that lived up to 800 ms.
+// endedStreamFailures is the number of failures that the first pause after a stream counts as: up to 800 ms.
 const endedStreamFailures = 3
 
-// fallBackToPolls polls for a while.
+// fallBackToPolls makes the subscriber poll for a while.
 func (p *subscriber) fallBackToPolls(why error) {
 	wait := min(minPollPeriod<<min(p.fallbacks, 10), maxPollPeriod)
 	p.client.log.Info().AnErr("why", why).Dur("for", wait).Msg("no stream comes through; it polls")

@@ -20,10 +20,10 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// ValuesFile is the name of the file by which values reach manifests: a ConfigMap named sluice-values, marked
-// config.kubernetes.io/local-config so that it is never applied. A release that takes values ships it, with
-// placeholders as data, among the resources of the kustomization whose replacements read it. Wherever in the
-// release a file has this name, its data is overlaid with the cell's values before anything is rendered.
+// ValuesFile is the name of the file that carries values into manifests: a ConfigMap named sluice-values, marked
+// config.kubernetes.io/local-config so that it is never applied. A release that takes values contains the file, with
+// placeholders as data, among the resources of the kustomization whose replacements read it. Wherever a file of the
+// release has this name, its data is overlaid with the cell's values before rendering.
 const ValuesFile = "sluice-values.yaml"
 
 const (
@@ -31,22 +31,22 @@ const (
 	releaseFile = "release.yaml"
 )
 
-// request is the line that begins a render child's input. The release's canonical tar follows.
+// request is the first line of a render child's input. The release's canonical tar follows.
 type request struct {
 	Digest  releases.Digest `json:"digest"`
 	Profile string          `json:"profile,omitempty"`
-	Values  map[string]any  `json:"values,omitempty"` // assigned
-	Own     map[string]any  `json:"own,omitempty"`    // the cell's own
-	Memory  int64           `json:"memory"`           // bytes above what the process has at its start
+	Values  map[string]any  `json:"values,omitempty"` // from the assignment
+	Own     map[string]any  `json:"own,omitempty"`    // owned by the cell
+	Memory  int64           `json:"memory"`           // bytes beyond the process's size at its start
 	CPU     uint64          `json:"cpu"`              // seconds
 }
 
-// response is the line that begins its output. The objects' bytes follow, one after the other.
+// response is the first line of a render child's output. The objects' bytes follow in order.
 type response struct {
 	Objects  []object `json:"objects,omitempty"`  // in the order in which to apply them
-	Features []string `json:"features,omitempty"` // that the release contains, sorted
+	Features []string `json:"features,omitempty"` // contained in the release, sorted
 	Error    string   `json:"error,omitempty"`    // why the release can't be rendered
-	Corrupt  bool     `json:"corrupt,omitempty"`  // the bytes are not those of the digest: fetch them again
+	Corrupt  bool     `json:"corrupt,omitempty"`  // the bytes don't match the digest: fetch them again
 }
 
 // object is one manifest: the name of its file and its size in bytes.
@@ -55,10 +55,10 @@ type object struct {
 	Size int    `json:"size"`
 }
 
-// Main is the render child: it reads one release and values from stdin, and writes its manifests, or why
-// there are none, to stdout. The exit code is 0 if an answer was written. The agent runs it as `sluice render`
-// with an empty environment; it limits its own memory, CPU and files first, refuses what reaches outside the
-// release before kustomize runs (fault 30), and can dial nobody then.
+// Main is the render child. It reads one release and values from stdin, and writes the manifests, or why there are
+// none, to stdout. The exit code is 0 if a response was written. The agent runs it as `sluice render` with an empty
+// environment. It first limits its own memory, CPU and files, and then can dial nobody. It refuses references outside
+// the release before kustomize runs (fault 30).
 func Main(stdin io.Reader, stdout io.Writer) int {
 	disableNetwork()
 	in := bufio.NewReaderSize(stdin, maxHeader)
@@ -111,23 +111,23 @@ func (a *response) writeTo(stdout io.Writer, bodies []body) int {
 	return 0
 }
 
-// disableNetwork takes the network from this process, which renders and does nothing else. It has no PATH either, so
-// kustomize finds no git.
+// disableNetwork cuts this process off from the network. It does nothing but render, and without a PATH kustomize finds
+// no git.
 func disableNetwork() { http.DefaultTransport = offlineTransport{} }
 
-// offlineTransport refuses every request: what a release needs is in it.
+// offlineTransport refuses every request: a release contains all that it needs.
 type offlineTransport struct{}
 
 func (offlineTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, fmt.Errorf("%s: a release must contain all it is made of", r.URL.Redacted())
 }
 
-// corruptError: the bytes are not those of the digest.
+// corruptError says that the bytes don't match the digest.
 type corruptError struct{ reason string }
 
 func (e *corruptError) Error() string { return e.reason }
 
-// render does the work of one child: the release's manifests, and the features that it contains.
+// render renders the release, and returns its manifests and its features.
 func (q *request) render(tar io.Reader) ([]body, []string, error) {
 	files, digest, err := releases.Unpack(tar, releases.Limits{})
 	if err != nil {
@@ -162,7 +162,7 @@ func (q *request) render(tar io.Reader) ([]body, []string, error) {
 	return bodies, slices.Sorted(slices.Values(r.Features)), err
 }
 
-// joinFaults joins faults to one error, one a line.
+// joinFaults returns faults as one error with a line each, or nil. Warnings are left out.
 func joinFaults(faults []releases.Fault) error {
 	var lines []string
 	for _, f := range faults {
@@ -176,7 +176,7 @@ func joinFaults(faults []releases.Fault) error {
 	return errors.New(strings.Join(lines, "\n"))
 }
 
-// overlayValues puts the values into every ValuesFile.
+// overlayValues writes the values into every ValuesFile.
 func overlayValues(files releases.Files, values map[string]any) error {
 	for name, f := range files {
 		if path.Base(name) != ValuesFile {
@@ -223,7 +223,7 @@ func valuesConfigMap(shipped []byte, values map[string]any) ([]byte, error) {
 	})
 }
 
-// scalarText says a value as a string: numbers and booleans as JSON does.
+// scalarText returns a value as a string: numbers and booleans as in JSON.
 func scalarText(v any) (string, error) {
 	if s, ok := v.(string); ok {
 		return s, nil
@@ -258,7 +258,7 @@ func namedBodies(made resmap.ResMap) ([]body, error) {
 		}
 		parts := []string{r.GetKind(), r.GetNamespace(), r.GetName()}
 		name := fileName(parts)
-		for i := 2; taken[name]; i++ { // the same kind of another group, say
+		for i := 2; taken[name]; i++ { // the same kind in another API group, say
 			name = fileName(append(parts, fmt.Sprint(i)))
 		}
 		taken[name] = true
@@ -267,7 +267,7 @@ func namedBodies(made resmap.ResMap) ([]body, error) {
 	return bodies, nil
 }
 
-// fileName makes a name that every file system takes: kind-namespace-name.yaml, in lower case.
+// fileName returns a name that every file system takes: kind-namespace-name.yaml, in lower case.
 func fileName(parts []string) string {
 	var named []string
 	for _, p := range parts {

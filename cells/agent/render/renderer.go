@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	// renderFormat changes when the same release and values would come to other files.
+	// renderFormat changes when the same release and values would render to other files.
 	renderFormat  = "2"
 	kustomize     = "sigs.k8s.io/kustomize/api"
 	keptRendered  = 16
@@ -51,17 +51,17 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// Options say what a Renderer works with.
+// Options configure a Renderer.
 type Options struct {
 	Command []string       // of the child: see Main
-	Dir     string         // where what was made is kept
-	Temp    string         // an empty folder, the child's working directory
+	Dir     string         // the cache of rendered manifests
+	Temp    string         // empty folder, the child's working directory
 	Values  map[string]any // of parameters that the cell owns; nil: none
 	Limits  Limits
 }
 
-// Renderer makes manifests of releases, in a child process each, and keeps what it made on
-// disk by everything that it depends on: release, profile, values and the renderer itself.
+// Renderer renders releases, each in a child process, and caches the manifests on disk by all that they depend on:
+// release, profile, values and the renderer itself.
 type Renderer struct {
 	command   []string
 	dir       string
@@ -72,7 +72,7 @@ type Renderer struct {
 	releases  *content.Cache
 }
 
-// New makes a renderer of the releases of a cache. The folders of o are there.
+// New returns a renderer of the releases of a cache. The folders of o must exist.
 func New(o Options, releases *content.Cache) *Renderer {
 	return &Renderer{
 		command: o.Command, dir: o.Dir, temp: o.Temp, ownValues: o.Values,
@@ -80,12 +80,12 @@ func New(o Options, releases *content.Cache) *Renderer {
 	}
 }
 
-// renderError: a release can't be rendered, now or ever.
+// renderError says that a release can't be rendered, now or ever.
 type renderError struct{ reason string }
 
 func (e *renderError) Error() string { return e.reason }
 
-// rendererVersion names this renderer: its own format, and the kustomize in it.
+// rendererVersion identifies this renderer: its own format, and its version of kustomize.
 func rendererVersion() string {
 	named := renderFormat
 	if info, ok := debug.ReadBuildInfo(); ok {
@@ -98,13 +98,13 @@ func rendererVersion() string {
 	return named
 }
 
-// Result is what an assignment comes to, and what its release's code contains.
+// Result is the rendered assignment, with the features of its release.
 type Result struct {
 	cells.Rendered
 	Features []string // never nil
 }
 
-// Render is what an assignment comes to: at once if that was rendered before. An error is a *content.UnavailableError, ctx's
+// Render returns the rendered assignment, from the cache if it is there. An error is a *content.UnavailableError, ctx's
 // cause, or why the release can't be rendered, now or ever.
 func (r *Renderer) Render(ctx context.Context, a *cells.Assignment) (Result, error) {
 	place, err := r.cacheFile(a)
@@ -130,7 +130,7 @@ func (r *Renderer) Render(ctx context.Context, a *cells.Assignment) (Result, err
 	return m, nil
 }
 
-// cacheFile is where an assignment's manifests are kept.
+// cacheFile returns the path of an assignment's cached manifests.
 func (r *Renderer) cacheFile(a *cells.Assignment) (string, error) {
 	text, err := json.Marshal([]any{r.version, a.Digest, a.Profile, a.Values, r.ownValues})
 	if err != nil {
@@ -140,7 +140,7 @@ func (r *Renderer) cacheFile(a *cells.Assignment) (string, error) {
 	return filepath.Join(r.dir, hex.EncodeToString(sum[:])), nil
 }
 
-// Prune keeps what the assignments come to, and the newest of the others.
+// Prune keeps the manifests of the assignments, and the newest of the others.
 func (r *Renderer) Prune(keep ...*cells.Assignment) error {
 	names := map[string]bool{}
 	for _, a := range keep {
@@ -210,7 +210,7 @@ func (r *Renderer) runChild(ctx context.Context, a *cells.Assignment, tar io.Rea
 	return out.Bytes(), answerError(out.Bytes())
 }
 
-// answerError looks at the first line of a child's output: did it render?
+// answerError returns the error in the first line of a child's output, or nil.
 func answerError(output []byte) error {
 	a, _, err := decodeAnswer(output)
 	switch {
@@ -232,7 +232,7 @@ func decodeAnswer(output []byte) (a response, bodies []byte, err error) {
 	return a, bodies, json.Unmarshal(line, &a)
 }
 
-// splitOutput takes a child's output apart into files: one for each object, and all of them as one stream.
+// splitOutput splits a child's output into files: one for each object, and all of them as one stream.
 func splitOutput(from *cells.Assignment, output []byte) (Result, error) {
 	a, bodies, err := decodeAnswer(output)
 	if err != nil {
