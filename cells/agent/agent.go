@@ -80,7 +80,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			return
 		}
 		if installed { // R30
-			a.options.Log.Error().Err(err).Msg("the control plane can't be asked; what runs keeps running")
+			a.options.Log.Error().Err(err).Msg("the control plane can't be reached; what runs keeps running")
 			return
 		}
 		unknown = fmt.Errorf("agent of %s: %w", a.options.Cell, err)
@@ -112,7 +112,7 @@ func (a *Agent) listenForFlags(ctx context.Context) (net.Listener, error) {
 	}
 	l, err := at.Listen(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("flags: %w: give another place, or end whoever has it", err)
+		return nil, fmt.Errorf("flags: %w: choose another address, or stop the process that uses this one", err)
 	}
 	a.options.Log.Info().Str("network", l.Addr().Network()).Stringer("address", l.Addr()).Msg("flags are served")
 	return l, nil
@@ -175,7 +175,7 @@ func (a *Agent) openState() (_ *loop, err error) {
 		StateDir: dir, Source: a.client, Clock: a.clock, Facts: flags.Facts{Cell: a.options.Cell, Release: j.runningRelease(), Features: j.Contained},
 		Log: a.options.Log, OnReport: l.reporter.Notify, OnTestPoint: a.testPoint,
 	})
-	a.options.Log.Info().Str("boot", l.reporter.Boot()).Str("state", dir).Msg("the agent starts") // clones are found by their boot ids
+	a.options.Log.Info().Str("boot", l.reporter.Boot()).Str("state", dir).Msg("the agent started") // clones are found by their boot ids
 	return l, nil
 }
 

@@ -504,7 +504,7 @@ func TestDriftIsHealed(t *testing.T) {
 	}
 	p.setDown(false)
 	p.await(t, "healed", func(r cells.Report) bool {
-		return slices.ContainsFunc(r.Events, func(e cells.Event) bool { return e.Kind == "healed" && e.Detail == "1 put back" })
+		return slices.ContainsFunc(r.Events, func(e cells.Event) bool { return e.Kind == "healed" && e.Detail == "1 object restored" })
 	})
 }
 

@@ -18,7 +18,7 @@ const minOwnerWait = time.Minute
 // begin: a mistyped pause must not count as none.
 func (s *state) ownerAllows(a *cells.Assignment, now time.Time) bool {
 	if s.owner.invalid != "" {
-		s.recordWait(time.Time{}, "the owner's decisions can't be read: "+s.owner.invalid)
+		s.recordWait(time.Time{}, "the owner's decisions are invalid, so nothing new begins: "+s.owner.invalid)
 		return false
 	}
 	bound := s.owner.decisions.Judge(*a, now)

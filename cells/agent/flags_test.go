@@ -322,7 +322,7 @@ func TestBundleThatCantBeUsed(t *testing.T) {
 	}
 	other := newBundle(flags.Gate{ID: "a", At: 1})
 	good := other.Encode()
-	try("another", append(bytes.Clone(good), ' '), releases.DigestBytes(good), "has digest")
+	try("another", append(bytes.Clone(good), ' '), releases.DigestBytes(good), "have digest")
 	try("no bundle", []byte("{}"), releases.DigestBytes([]byte("{}")), "bundle")
 	rotten := flags.Bundle{Version: flags.BundleVersion, Channel: "staging", Flags: map[string]json.RawMessage{"x": json.RawMessage(`{"state":"MAYBE"}`)}}
 	try("no flag", rotten.Encode(), releases.DigestBytes(rotten.Encode()), `"x"`)

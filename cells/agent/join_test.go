@@ -175,10 +175,10 @@ func TestTokenThatIsNotMeant(t *testing.T) {
 		"the token is for cell globex, and": func(s *settings) { s.Join, s.Cell = k.newToken(t, "globex").String(), "" },
 		"the token is for cell globex, not": func(s *settings) { s.Join = k.newToken(t, "globex").String() },
 		"belongs to cell acme, not":         func(s *settings) { s.Join, s.Cell = "", "globex" },
-		"this is no token":                  func(s *settings) { s.Join = unpinned.String() },
-		"leave the plain address out":       func(s *settings) { s.Server = "http://127.0.0.1:1" },
-		"give the token":                    func(s *settings) { s.Join, s.State = "", t.TempDir() },
-		"can't be read: give https":         func(s *settings) { s.Server = "https://acme:hush@127.0.0.1:1" },
+		"this is not a token":               func(s *settings) { s.Join = unpinned.String() },
+		"omit the plain address":            func(s *settings) { s.Server = "http://127.0.0.1:1" },
+		"pass the token":                    func(s *settings) { s.Join, s.State = "", t.TempDir() },
+		"is invalid: use https":             func(s *settings) { s.Server = "https://acme:hush@127.0.0.1:1" },
 	} {
 		other := s
 		change(&other)
@@ -191,7 +191,7 @@ func TestTokenThatIsNotMeant(t *testing.T) {
 	must(t, os.Chmod(credentialsFile(s.State), 0o644))
 	o, err := s.options()
 	must(t, err)
-	if _, err := New(o); err == nil || !strings.Contains(err.Error(), "can be read by others") {
+	if _, err := New(o); err == nil || !strings.Contains(err.Error(), "can be read by other users") {
 		t.Errorf("a key that others can read: %v", err)
 	}
 	must(t, os.WriteFile(credentialsFile(s.State), []byte(`{"cell":"acme","key":"aHVzaA=="`), 0o600))
@@ -214,7 +214,7 @@ func TestAnotherControlPlaneIsToldNothing(t *testing.T) {
 	s := k.newSettings(t, token)
 	o, err := s.options()
 	must(t, err)
-	told := newLogWatcher("the peer's key is none of those that are pinned")
+	told := newLogWatcher("the peer's key is not among the pinned keys")
 	o.Log = zerolog.New(told)
 	a, err := New(o)
 	must(t, err)
@@ -298,7 +298,7 @@ func TestPinsChange(t *testing.T) {
 	k.server.CloseClientConnections()
 	c.stop()
 	mark := k.reportCount()
-	told := newLogWatcher("none of those that are pinned")
+	told := newLogWatcher("not among the pinned keys")
 	c = start(t, s, func(o *Options) { o.Log = zerolog.New(told) })
 	<-told.seen
 	if k.reportCount() != mark {

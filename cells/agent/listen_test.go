@@ -56,7 +56,7 @@ func TestFlagsAddressIsTaken(t *testing.T) {
 		must(t, err)
 		a, err := New(o)
 		must(t, err)
-		if err := a.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "address already in use") || !strings.Contains(err.Error(), "give another place") {
+		if err := a.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "address already in use") || !strings.Contains(err.Error(), "choose another address") {
 			t.Fatalf("it runs: %v", err)
 		}
 	}

@@ -242,9 +242,9 @@ func (l *loop) persist() error {
 // applyOwnerDecisions passes the owner's decisions on: first to the flags, then to the state.
 func (l *loop) applyOwnerDecisions(w ownerDecisions) {
 	if w.invalid != "" {
-		l.agent.options.Log.Error().Str("why", w.invalid).Msg("the owner's decisions can't be read: nothing new is begun")
+		l.agent.options.Log.Error().Str("why", w.invalid).Msg("the owner's decisions are invalid: nothing new begins until owner.yaml is corrected")
 	} else if w.decisions != nil || l.state.owner.decisions != nil {
-		l.agent.options.Log.Info().Msg("the owner's decisions are read")
+		l.agent.options.Log.Info().Msg("the owner's decisions were read")
 	}
 	if w.invalid == "" {
 		l.flags.SetHeld(w.features())

@@ -37,14 +37,14 @@ func LoadOffered(stateDir string) (Offered, error) {
 		err = fmt.Errorf("it is larger than %d bytes", plane.MaxDesired)
 	}
 	if err != nil {
-		return o, fmt.Errorf("read what is offered: %w", err)
+		return o, fmt.Errorf("read the offer: %w", err)
 	}
 	text, err := os.ReadFile(offeredFile(stateDir)) //nolint:gosec // below the state folder
 	if err == nil {
 		err = json.Unmarshal(text, &o)
 	}
 	if err != nil {
-		return o, fmt.Errorf("read what is offered: %w", err)
+		return o, fmt.Errorf("read the offer: %w", err)
 	}
 	return o, nil
 }
@@ -60,7 +60,7 @@ func (l *loop) saveOffered() error {
 		return err
 	}
 	if err := disk.ReplaceFile(offeredFile(l.agent.options.StateDir), text); err != nil {
-		return fmt.Errorf("write what is offered: %w", err)
+		return fmt.Errorf("write the offer: %w", err)
 	}
 	l.savedOffer = text
 	return nil

@@ -172,7 +172,7 @@ func (s *state) handleOffer(a *cells.Assignment, now time.Time) {
 // rejectionReason returns why an assignment is not accepted (R2), or "".
 func (s *state) rejectionReason(a *cells.Assignment) string {
 	if a.Digest == "" || a.Release == "" {
-		return "it names no release and digest"
+		return "it names no release or no digest"
 	}
 	old := s.Accepted
 	switch {
@@ -182,7 +182,7 @@ func (s *state) rejectionReason(a *cells.Assignment) string {
 		return fmt.Sprintf("it is older (epoch %d, sequence %d) than what was accepted before (epoch %d, sequence %d)",
 			a.Epoch, a.Sequence, old.Epoch, old.Sequence)
 	case cells.Conflict(*a, *old):
-		return fmt.Sprintf("alarm: epoch %d, sequence %d is %s already, and now names %s", a.Epoch, a.Sequence, old.Digest, a.Digest)
+		return fmt.Sprintf("alarm: epoch %d, sequence %d named digest %s before, and now names %s", a.Epoch, a.Sequence, old.Digest, a.Digest)
 	}
 	return "" // the same head with other values or another profile (R13)
 }
@@ -253,7 +253,7 @@ func (s *state) handleApplied(err error, now time.Time) {
 	a := *s.Attempt
 	switch {
 	case err != nil && a.Rollback:
-		s.scheduleRetry("cannot go back to "+a.Assignment.Release+" yet: "+err.Error(), now, backoff.Exponential(minRetryPause, maxRetryPause, s.retries))
+		s.scheduleRetry("can't roll back to "+a.Assignment.Release+" yet: "+err.Error(), now, backoff.Exponential(minRetryPause, maxRetryPause, s.retries))
 		return
 	case err != nil:
 		s.failAttempt(err.Error(), now)
@@ -359,7 +359,7 @@ func (s *state) failAttempt(reason string, now time.Time) {
 	case s.NoReturn:
 		a.Phase = phaseStuck
 		s.Attempt = &a
-		s.recordEvent("stuck", &a.Assignment, "a forward-only release had begun: there is no way back")
+		s.recordEvent("stuck", &a.Assignment, "a forward-only release had begun, so rollback is not possible: promote a newer release that repairs it")
 	case s.LastGood == nil:
 		s.Attempt = nil
 	default:
@@ -382,7 +382,7 @@ func (s *state) handleHealed(n int, err error, now time.Time) {
 	}
 	s.healProblem, s.healBlocked = "", ""
 	if n > 0 {
-		s.recordEvent("healed", s.runningAssignment(), fmt.Sprintf("%d put back", n))
+		s.recordEvent("healed", s.runningAssignment(), words.Count(n, "object")+" restored")
 		s.nextHealthCheck = now // the heal may have changed it
 	}
 }

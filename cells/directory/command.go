@@ -42,7 +42,7 @@ func (t *Target) runHook(ctx context.Context, reason string) error {
 // Health runs the health command. Without one, whatever is in place is healthy.
 func (t *Target) Health(ctx context.Context) error {
 	if _, err := os.Stat(t.path(currentLink)); err != nil {
-		return &cells.Unhealthy{Reason: "nothing is in place: " + err.Error()}
+		return &cells.Unhealthy{Reason: "nothing is installed: " + err.Error()}
 	}
 	if t.options.Health == "" {
 		return nil
@@ -73,7 +73,7 @@ func (e *commandError) Error() string {
 // *commandError; if ctx ended, the error is ctx's cause.
 func (t *Target) runCommand(ctx context.Context, name, command string, limit time.Duration, environment ...string) (*process.Tail, error) {
 	said := process.NewTail(maxHookLog)
-	late := &commandError{name: name, reason: fmt.Sprintf("no end after %s, killed", limit)}
+	late := &commandError{name: name, reason: fmt.Sprintf("not finished after %s, killed", limit)}
 	limited, cancel := context.WithTimeoutCause(ctx, limit, late)
 	defer cancel()
 	err := process.Child{
@@ -117,14 +117,14 @@ func (t *Target) commandEnvironment() []string {
 func (t *Target) writeHookLog(said *process.Tail) error {
 	text := said.Bytes()
 	if n := said.Dropped(); n > 0 {
-		text = append(fmt.Appendf(nil, "… %d bytes before this are not kept\n", n), text...)
+		text = append(fmt.Appendf(nil, "… %d earlier bytes were dropped\n", n), text...)
 	}
 	temporary := t.path(stagingPrefix + "-log")
 	if err := os.WriteFile(temporary, text, 0o600); err != nil {
-		return fmt.Errorf("keep the hook's output: %w", err)
+		return fmt.Errorf("write the hook's output: %w", err)
 	}
 	if err := os.Rename(temporary, t.path("hook.log")); err != nil {
-		return fmt.Errorf("keep the hook's output: %w", err)
+		return fmt.Errorf("write the hook's output: %w", err)
 	}
 	return nil
 }

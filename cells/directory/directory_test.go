@@ -249,7 +249,7 @@ func TestHookIsBounded(t *testing.T) {
 	child := filepath.Join(t.TempDir(), "child")
 	hook := "sleep 600 & echo $! >" + child + "; while :; do echo noise; done"
 	err := newTarget(t, dir, directory.Options{Hook: hook, HookTimeout: 200 * time.Millisecond}).Apply(t.Context(), renderedWith("1"))
-	if err == nil || !strings.Contains(err.Error(), "hook: no end after 200ms, killed: ") || len(err.Error()) > 2000 {
+	if err == nil || !strings.Contains(err.Error(), "hook: not finished after 200ms, killed: ") || len(err.Error()) > 2000 {
 		t.Errorf("got %v", err)
 	}
 	for {
@@ -259,7 +259,7 @@ func TestHookIsBounded(t *testing.T) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	if log := readFile(t, filepath.Join(dir, "hook.log")); len(log) > 65<<10 || !strings.Contains(log, "bytes before this are not kept") {
+	if log := readFile(t, filepath.Join(dir, "hook.log")); len(log) > 65<<10 || !strings.Contains(log, "earlier bytes were dropped") {
 		t.Errorf("hook.log has %d bytes", len(log))
 	}
 }
@@ -289,7 +289,7 @@ func TestHealthCommandIsBounded(t *testing.T) {
 		t.Errorf("nothing applied, and health says %v", err)
 	}
 	must(t, target.Apply(t.Context(), renderedWith("1")))
-	if err := target.Health(t.Context()); !errors.As(err, &unhealthy) || !strings.Contains(unhealthy.Reason, "no end after 100ms, killed: why") {
+	if err := target.Health(t.Context()); !errors.As(err, &unhealthy) || !strings.Contains(unhealthy.Reason, "not finished after 100ms, killed: why") {
 		t.Errorf("got %v", err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())

@@ -24,7 +24,7 @@ const (
 func (t *Target) writeHookMarker() (entry string, err error) {
 	id := rand.Text()
 	if err := os.WriteFile(t.path(hookMarkerFile), []byte(id), 0o600); err != nil {
-		return "", fmt.Errorf("note that the hook begins: %w", err)
+		return "", fmt.Errorf("record that the hook began: %w", err)
 	}
 	return hookMarkerVariable + id, nil
 }
@@ -32,7 +32,7 @@ func (t *Target) writeHookMarker() (entry string, err error) {
 // removeHookMarker records that the hook ended.
 func (t *Target) removeHookMarker() error {
 	if err := os.Remove(t.path(hookMarkerFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("note that the hook ended: %w", err)
+		return fmt.Errorf("record that the hook ended: %w", err)
 	}
 	return nil
 }

@@ -36,7 +36,7 @@ func ParseKey(text string) (ed25519.PublicKey, error) {
 	rest, ok := strings.CutPrefix(text, keyPrefix)
 	raw, err := base64.StdEncoding.Strict().DecodeString(rest)
 	if !ok || err != nil || len(raw) != ed25519.PublicKeySize {
-		return nil, fmt.Errorf("%.80q is no public key: it is written ed25519: and 44 characters of base64", text)
+		return nil, fmt.Errorf("%.80q is not a public key: a public key is ed25519: and 44 characters of base64", text)
 	}
 	return raw, nil
 }
@@ -58,7 +58,7 @@ func PinOf(key crypto.PublicKey) (string, error) {
 }
 
 // ErrPin says that the peer's key is not one of the pins.
-var ErrPin = errors.New("the peer's key is none of those that are pinned: this is another control plane, or somebody in between")
+var ErrPin = errors.New("the peer's key is not among the pinned keys: this is another control plane, or somebody intercepts the connection")
 
 // Match checks a peer's chain against pins: either its own key is pinned, or a key of the chain under which its
 // certificate verifies (R29). Names and dates are ignored where the peer's own key is pinned.

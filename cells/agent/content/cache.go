@@ -59,7 +59,7 @@ func (c *Cache) Remove(d releases.Digest) error {
 
 // download stores a release if it matches its digest and is within the limits (fault 31).
 func (c *Cache) download(ctx context.Context, d releases.Digest) (err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, fetchTimeout, fmt.Errorf("fetch %s: no end after %s", d, fetchTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, fetchTimeout, fmt.Errorf("fetch %s: not finished after %s", d, fetchTimeout))
 	defer cancel()
 	body, err := c.source.OpenContent(ctx, Releases, d, c.limit)
 	if err != nil {
@@ -88,7 +88,7 @@ func (c *Cache) download(ctx context.Context, d releases.Digest) (err error) {
 		return &RefusedError{Cause: fmt.Errorf("release %s: %w", d, err)}
 	}
 	if got != d {
-		return &RefusedError{Cause: fmt.Errorf("release %s: what came has digest %s", d, got)}
+		return &RefusedError{Cause: fmt.Errorf("release %s: the received bytes have digest %s", d, got)}
 	}
 	if err := errors.Join(buffered.Flush(), f.Sync()); err != nil {
 		return err

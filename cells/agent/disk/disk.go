@@ -114,7 +114,7 @@ func WriteChecksummed(name string, content []byte) error {
 	return ReplaceFile(name, []byte(hex.EncodeToString(sum[:])+"\n"), content)
 }
 
-var errDamaged = errors.New("it is damaged")
+var errDamaged = errors.New("its checksum does not match")
 
 // ReadChecksummed reads a file of WriteChecksummed of at most limit bytes; nil: there is none. A file that does not
 // match its checksum is an error.

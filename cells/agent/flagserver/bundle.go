@@ -37,9 +37,9 @@ func (s *Server) loadBundle() {
 			return
 		case errors.Is(err, fs.ErrNotExist):
 		default:
-			s.log.Warn().Err(err).Msg("a bundle of flags on disk can't be used: it is fetched again")
+			s.log.Warn().Err(err).Msg("a bundle of flags on disk can't be used and is fetched again")
 			if err := os.Remove(s.bundleFile(d)); err != nil {
-				s.log.Warn().Err(err).Msg("it can't be removed either")
+				s.log.Warn().Err(err).Msg("the unusable bundle of flags could not be removed")
 			}
 		}
 	}
@@ -61,7 +61,7 @@ func (e *unusableError) Error() string { return e.cause.Error() }
 // compileBundle verifies and compiles a bundle.
 func compileBundle(d releases.Digest, raw []byte) (*compiledBundle, error) {
 	if got := releases.DigestBytes(raw); got != d {
-		return nil, &content.RefusedError{Cause: fmt.Errorf("flags %s: what came has digest %s", d, got)}
+		return nil, &content.RefusedError{Cause: fmt.Errorf("flags %s: the received bytes have digest %s", d, got)}
 	}
 	b, err := flags.ParseBundle(raw)
 	if err != nil {
@@ -119,7 +119,7 @@ func (s *Server) wantedBundle(ctx context.Context) (releases.Digest, context.Con
 	if d == "" || d == s.unusable || s.bundle != nil && s.bundle.digest == d {
 		return "", nil, nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, bundleTimeout, fmt.Errorf("fetch flags %s: no end after %s", d, bundleTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, bundleTimeout, fmt.Errorf("fetch flags %s: not finished after %s", d, bundleTimeout))
 	s.cancelFetch = cancel
 	return d, ctx, func() {
 		cancel()
@@ -173,7 +173,7 @@ func (s *Server) fetchBundle(ctx context.Context, d releases.Digest) ([]byte, er
 	case err != nil:
 		return nil, fmt.Errorf("fetch flags %s: %w", d, err)
 	case len(raw) > flags.MaxBundle:
-		return nil, &content.RefusedError{Cause: fmt.Errorf("flags %s: they have more than %d bytes", d, flags.MaxBundle)}
+		return nil, &content.RefusedError{Cause: fmt.Errorf("flags %s: the bundle has more than %d bytes", d, flags.MaxBundle)}
 	}
 	return raw, nil
 }
@@ -188,7 +188,7 @@ func (s *Server) recordMissing(d releases.Digest, why error) {
 	}
 	text := words.Clip(why.Error(), maxReason)
 	if s.missingReason != text {
-		s.log.Warn().Err(why).Msg("flags stay as they are: the newest can't be had")
+		s.log.Warn().Err(why).Msg("the newest flags can't be fetched or used; the previous flags stay in force")
 	}
 	s.missingReason = text
 	if _, useless := errors.AsType[*unusableError](why); useless {

@@ -39,7 +39,7 @@ func (s *Server) fold() {
 func (s *Server) saveTime() {
 	err := s.clock.Save()
 	if err != nil && !s.timeUnsaved {
-		s.log.Error().Err(err).Msg("the time can't be kept: after a restart flags may be late, or off again until it is told")
+		s.log.Error().Err(err).Msg("the time can't be saved: after a restart, flags may turn on late, or be off until the control plane is reached")
 	}
 	s.timeUnsaved = err != nil
 }
@@ -65,7 +65,7 @@ func (s *Server) persist() {
 	if !reflect.DeepEqual(s.record, s.saved) {
 		err := s.record.save(s.stateDir)
 		if err != nil && s.saveError == nil {
-			s.log.Error().Err(err).Msg("flags are in force, and reported once they can be written")
+			s.log.Error().Err(err).Msg("the flags are in force but can't be saved; they are reported once they are saved")
 		}
 		if s.saveError = err; err == nil {
 			s.saved = s.record
@@ -77,7 +77,7 @@ func (s *Server) persist() {
 		return
 	}
 	if err := s.writeInForce(); err != nil {
-		s.log.Warn().Err(err).Msg("the owner is not shown how flags are")
+		s.log.Warn().Err(err).Msg("the flags in force could not be saved for the owner's commands")
 	}
 	if !reflect.DeepEqual(r, s.reported) {
 		s.reported = r

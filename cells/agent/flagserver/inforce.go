@@ -164,7 +164,7 @@ func LoadInForce(stateDir string) (*InForce, error) {
 	}
 	var v InForce
 	if err := json.Unmarshal(text, &v); err != nil {
-		return nil, fmt.Errorf("read how flags are: %w", err)
+		return nil, fmt.Errorf("read the flags in force: %w", err)
 	}
 	return &v, nil
 }

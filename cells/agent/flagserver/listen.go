@@ -28,7 +28,7 @@ const (
 )
 
 // errNotLocal says that flags are for this machine only (invariant 6).
-var errNotLocal = errors.New("flags are served on this machine only: give 127.0.0.1:PORT, [::1]:PORT or unix:///PATH")
+var errNotLocal = errors.New("flags are served on this machine only: use 127.0.0.1:PORT, [::1]:PORT or unix:///PATH")
 
 // Address is where the server listens.
 type Address struct {
@@ -83,7 +83,7 @@ func (at Address) listenUnix(ctx context.Context) (net.Listener, error) {
 	defer func() { _ = os.RemoveAll(private) }()
 	began := filepath.Join(private, "s")
 	if room := len(syscall.RawSockaddrUnix{}.Path) - 1; max(len(began), len(at.path)) > room {
-		return nil, fmt.Errorf("listen on %s: the path is too long for a socket: at most %d bytes of folder", at.path, room-len(began)+len(filepath.Dir(at.path)))
+		return nil, fmt.Errorf("listen on %s: the path is too long for a socket: use a folder of at most %d bytes", at.path, room-len(began)+len(filepath.Dir(at.path)))
 	}
 	var c net.ListenConfig
 	l, err := c.Listen(ctx, "unix", began)
@@ -122,15 +122,15 @@ func removeStaleSocket(ctx context.Context, path string) error {
 	case err != nil:
 		return err
 	case info.Mode().Type() != fs.ModeSocket:
-		return fmt.Errorf("listen on %s: there is something that is no socket", path)
+		return fmt.Errorf("listen on %s: the path exists and is not a socket", path)
 	}
 	d := net.Dialer{Timeout: time.Second}
 	c, err := d.DialContext(ctx, "unix", path)
 	if err == nil {
-		return errors.Join(fmt.Errorf("listen on %s: somebody listens there already", path), c.Close())
+		return errors.Join(fmt.Errorf("listen on %s: another process listens there already", path), c.Close())
 	}
 	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return fmt.Errorf("listen on %s: is anybody there? %w", path, err)
+		return fmt.Errorf("listen on %s: it is unknown whether another process listens there: %w", path, err)
 	}
 	return nil
 }
@@ -150,7 +150,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, origins []string) {
 		}
 	})
 	if err := server.Serve(&limitedListener{Listener: l, slots: make(chan struct{}, maxConnections)}); !errors.Is(err, http.ErrServerClosed) {
-		s.log.Error().Err(err).Msg("flags are not served any more: start the agent again")
+		s.log.Error().Err(err).Msg("flags are no longer served: restart the agent")
 	}
 	<-over
 }

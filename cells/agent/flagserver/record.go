@@ -97,7 +97,7 @@ func loadRecord(dir string) (b flagsRecord, err error) {
 		err = json.Unmarshal(text, &b)
 	}
 	if err != nil {
-		return flagsRecord{}, fmt.Errorf("read what was told of flags: %w", err)
+		return flagsRecord{}, fmt.Errorf("read the saved flags: %w", err)
 	}
 	return b, nil
 }
@@ -108,7 +108,7 @@ func (b *flagsRecord) save(dir string) error {
 		err = disk.WriteChecksummed(flagsFile(dir), text)
 	}
 	if err != nil {
-		return fmt.Errorf("write what was told of flags: %w", err)
+		return fmt.Errorf("save the flags: %w", err)
 	}
 	return nil
 }

@@ -96,11 +96,11 @@ func New(o Options) *Server {
 	}
 	s.current.Store(&snapshot{changed: make(chan struct{})})
 	if err := s.clock.Restore(); err != nil {
-		s.log.Error().Err(err).Msg("the time is not known until the control plane tells it: no flag turns on by time before")
+		s.log.Error().Err(err).Msg("the time is unknown: no flag turns on by time until the control plane is reached")
 	}
 	var err error
 	if s.record, err = loadRecord(s.stateDir); err != nil {
-		s.log.Error().Err(err).Msg("flags are off until the control plane tells them anew")
+		s.log.Error().Err(err).Msg("the saved flags can't be read: flags are off until the control plane sends them again")
 	}
 	s.saved = s.record
 	s.facts.Held = s.record.Held
@@ -165,7 +165,7 @@ func (s *Server) SetDesired(f *cells.Flags) {
 
 func (s *Server) recordRefusal(why string) {
 	if s.refusal != why {
-		s.log.Warn().Str("why", why).Msg("what was told of flags is not taken")
+		s.log.Warn().Str("why", why).Msg("the flags received were refused")
 	}
 	s.refusal = words.Clip(why, maxReason)
 	s.persist()

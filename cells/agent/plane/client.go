@@ -61,15 +61,15 @@ func New(o Options) (*Client, error) {
 	case err != nil:
 		return nil, err
 	case !mutual && o.Token != nil:
-		return nil, errors.New("a token is for TLS, and names the control plane: leave the plain address out, or give https://HOST:PORT")
+		return nil, errors.New("a token needs TLS and contains the control plane's address: omit the plain address, or use https://HOST:PORT")
 	case !mutual:
 		c.link.Store(c.plainLink(base, socket))
 		return c, nil
 	}
 	c.base, c.credentials = base, o.Credentials
 	if s := c.credentials.snapshot(); o.Token == nil && len(s.Key) == 0 && s.Registration == nil {
-		return nil, errors.New("no token is given, and no server: give the token that sluice cell add printed; " +
-			"or the address of a control plane in the plain form")
+		return nil, errors.New("neither a token nor a control plane is given: pass the token that sluice cell add printed, " +
+			"or the plain address of a control plane")
 	}
 	return c, nil
 }
@@ -139,7 +139,7 @@ func (c *Client) updatePins(pins []string, over *tls.ConnectionState) error {
 		return nil
 	}
 	if !validPins(pins) || identity.Match(pins, over.PeerCertificates, time.Now()) != nil {
-		return errors.New("the control plane names new pins of its keys without the one that it has: they are not taken")
+		return errors.New("the control plane sent new pins that lack its own key: the previous pins stay in force")
 	}
 	if _, err := c.credentials.update(func(s *identityRecord) { s.Pins = pins }); err != nil {
 		return err

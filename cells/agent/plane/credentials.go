@@ -64,8 +64,8 @@ func loadIdentity(dir string) (identityRecord, error) {
 		return identityRecord{}, fmt.Errorf("read the cell's identity: %w", err)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return identityRecord{}, fmt.Errorf("%s can be read by others: whoever has it can speak as this cell; "+
-			"chmod 600 it, and if somebody may have read it, ask the vendor for a new token", name)
+		return identityRecord{}, fmt.Errorf("%s can be read by other users, who could act as this cell: "+
+			"chmod 600 the file, and ask the vendor for a new token if anyone may have read it", name)
 	}
 	if info.Size() > maxIdentityFile {
 		return identityRecord{}, fmt.Errorf("read the cell's identity: %s is larger than %d bytes", name, maxIdentityFile)

@@ -108,7 +108,7 @@ func (d *download) openRest() (*partResponse, error) {
 	case p.status == http.StatusOK: // a proxy does not support ranges
 		_, err = io.CopyN(io.Discard, p.decoded, d.received)
 	case p.status != http.StatusPartialContent || !strings.HasPrefix(p.contentRange, fmt.Sprintf("bytes %d-", d.received)):
-		err = fmt.Errorf("the rest from byte %d on was asked for, and %d %q came", d.received, p.status, words.Clip(p.contentRange, 40))
+		err = fmt.Errorf("the bytes from %d on were requested, and the response was %d %q", d.received, p.status, words.Clip(p.contentRange, 40))
 	}
 	if err != nil {
 		return nil, errors.Join(err, p.close())
@@ -140,7 +140,7 @@ type partResponse struct {
 func (d *download) open(header http.Header) (*partResponse, error) {
 	p := &partResponse{}
 	p.ctx, p.cancel = context.WithCancelCause(d.ctx)
-	p.stallTimer = time.AfterFunc(stallTimeout, func() { p.cancel(fmt.Errorf("nothing came for %s", stallTimeout)) })
+	p.stallTimer = time.AfterFunc(stallTimeout, func() { p.cancel(fmt.Errorf("nothing was received for %s", stallTimeout)) })
 	response, err := d.client.send(p.ctx, http.MethodGet, d.path+string(d.digest), url.Values{"cell": {d.client.cell}}, nil, header)
 	if err != nil {
 		return nil, errors.Join(p.cause(err), p.close())
@@ -155,7 +155,7 @@ func (d *download) open(header http.Header) (*partResponse, error) {
 		p.decoder, err = zstd.NewReader(wire, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxZstdWindow))
 		p.decoded = p.decoder
 	default:
-		err = fmt.Errorf("it comes as %q, which was not asked for", words.Clip(encoding, 40))
+		err = fmt.Errorf("the response has encoding %q, which was not requested", words.Clip(encoding, 40))
 	}
 	if err != nil {
 		return nil, errors.Join(err, p.close())

@@ -97,8 +97,8 @@ func newTransport() *http.Transport {
 }
 
 // errProxy does not repeat the environment, which may contain a password.
-var errProxy = errors.New("HTTPS_PROXY is not the address of a proxy: give http://[USER:PASSWORD@]HOST:PORT; " +
-	"what passes through is encrypted from end to end")
+var errProxy = errors.New("HTTPS_PROXY is not the address of a proxy: use http://[USER:PASSWORD@]HOST:PORT; " +
+	"the traffic through the proxy is encrypted end to end")
 
 // proxyFromEnvironment applies HTTPS_PROXY, HTTP_PROXY and NO_PROXY. A proxy that is reached by TLS is refused: it
 // would have to be authenticated by a name and an authority, and neither is trusted here.
@@ -115,11 +115,11 @@ func parseServer(server string) (base, socket string, mutual bool, err error) {
 	u, err := url.Parse(server)
 	switch {
 	case err != nil || u.User != nil: // not repeated: it may contain a password
-		return "", "", false, errors.New("the control plane's address can't be read: give https://HOST:PORT")
+		return "", "", false, errors.New("the control plane's address is invalid: use https://HOST:PORT")
 	case u.Scheme == "unix" && u.Path != "":
 		return "http://sluice", u.Path, false, nil
 	case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.RawQuery == "":
 		return strings.TrimRight(server, "/"), "", u.Scheme == "https", nil
 	}
-	return "", "", false, fmt.Errorf("control plane %q: give https://HOST:PORT; or http://HOST:PORT or unix:///PATH, for trying things out", server)
+	return "", "", false, fmt.Errorf("control plane %q is not an address: use https://HOST:PORT, or http://HOST:PORT or unix:///PATH for trying things out", server)
 }

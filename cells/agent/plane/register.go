@@ -20,7 +20,7 @@ const (
 )
 
 // ErrToken says that the control plane refused the token. It does not say why (fault 39).
-var ErrToken = errors.New("the token is not good, or not any more: ask for another with sluice cell add")
+var ErrToken = errors.New("the token is not valid, or no longer valid: get a new one with sluice cell add")
 
 // Register ensures that the control plane knows the cell's key, and connects with that key. It may be killed at any
 // instant and called again with the same token. An error means that only a person can help.
@@ -43,13 +43,13 @@ func (c *Client) Register(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case len(s.Key) > 0: // R30
-			c.log.Error().Err(err).Msg("it could not be registered anew; it goes on under the key that it has")
+			c.log.Error().Err(err).Msg("the cell could not be registered again; it continues with the key that it has")
 		default:
 			return err
 		}
 	}
 	if len(c.credentials.snapshot().Key) == 0 {
-		return errors.New("it is not registered: give the token that sluice cell add printed, with --join")
+		return errors.New("the cell is not registered: pass the token that sluice cell add printed with --join")
 	}
 	return c.connect()
 }
@@ -73,7 +73,7 @@ func (c *Client) completeRegistration(ctx context.Context, j registration) error
 				return err
 			}
 			c.onTestPoint("registered")
-			c.log.Info().Msg("registered")
+			c.log.Info().Msg("the cell is registered")
 			return nil
 		}
 		if ctx.Err() != nil || errors.Is(err, ErrToken) || failures >= maxReregisterTries && len(c.credentials.snapshot().Key) > 0 {
@@ -97,7 +97,7 @@ func (c *Client) presentToken(ctx context.Context, l *link) (identity.Joined, er
 		err = l.postJSON(ctx, registerPath, body, &answer)
 		switch {
 		case err == nil && answer.Cell != token.Cell:
-			return answer, fmt.Errorf("register: the answer is for cell %q", words.Clip(answer.Cell, 100))
+			return answer, fmt.Errorf("register: the response is for cell %q", words.Clip(answer.Cell, 100))
 		case !isUnauthorized(err):
 			return answer, err
 		}

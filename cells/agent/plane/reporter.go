@@ -91,7 +91,7 @@ func (r *Reporter) run(ctx context.Context, h Handler) {
 		more, known, err := r.sendReport(ctx, h)
 		if err != nil {
 			if failures == 0 && ctx.Err() == nil {
-				r.client.log.Warn().Err(err).Msg("the report is kept for later")
+				r.client.log.Warn().Err(err).Msg("the report could not be sent; the agent retries")
 			}
 			_ = backoff.Sleep(ctx, r.client.RetryPause(err, failures))
 			failures++
@@ -164,7 +164,7 @@ func (r *Reporter) sendReport(ctx context.Context, h Handler) (more bool, known 
 	r.updatePins(receipt.Pins, over)
 	if events == 0 && r.maxBatch == 0 { // the refused event must be the oldest
 		r.maxBatch = cells.MaxEvents
-		return true, report.Acknowledged, r.outbox.stubOldest("the control plane did not take it")
+		return true, report.Acknowledged, r.outbox.stubOldest("the control plane refused the event")
 	}
 	r.maxBatch = cells.MaxEvents
 	more, err = r.outbox.acknowledge(receipt.Acknowledged)
@@ -175,7 +175,7 @@ func (r *Reporter) sendReport(ctx context.Context, h Handler) (more bool, known 
 func (r *Reporter) updatePins(pins []string, over *tls.ConnectionState) {
 	err := r.client.updatePins(pins, over)
 	if err != nil && !slices.Equal(pins, r.refusedPins) {
-		r.client.log.Error().Err(err).Msg("pins")
+		r.client.log.Error().Err(err).Msg("the pins of the control plane's keys were not changed")
 		r.refusedPins = pins
 	}
 	if err == nil {

@@ -37,7 +37,7 @@ type statusError struct {
 }
 
 func (e *statusError) Error() string {
-	text := fmt.Sprintf("the control plane answers %d %s", e.status, http.StatusText(e.status))
+	text := fmt.Sprintf("the control plane answered %d %s", e.status, http.StatusText(e.status))
 	if e.detail != "" {
 		text += ": " + e.detail
 	}
@@ -120,7 +120,7 @@ func (c *Client) requestDesired(ctx context.Context, l *link, etag string, wait 
 	}
 	response, err := l.send(ctx, http.MethodGet, "/v1/desired", query, nil, header)
 	if err != nil {
-		return pollResponse{}, fmt.Errorf("ask what to run: %w", err)
+		return pollResponse{}, fmt.Errorf("request the desired state: %w", err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	t := pollResponse{etag: etag}
@@ -132,10 +132,10 @@ func (c *Client) requestDesired(ctx context.Context, l *link, etag string, wait 
 	}
 	text, err := readLimited(response.Body, MaxDesired)
 	if err != nil {
-		return pollResponse{}, fmt.Errorf("ask what to run: %w", err)
+		return pollResponse{}, fmt.Errorf("request the desired state: %w", err)
 	}
 	if t.desired, err = c.decodeDesired(text); err != nil {
-		return pollResponse{}, fmt.Errorf("ask what to run: %w", err)
+		return pollResponse{}, fmt.Errorf("request the desired state: %w", err)
 	}
 	t.etag = response.Header.Get("ETag")
 	return t, nil
@@ -145,10 +145,10 @@ func (c *Client) requestDesired(ctx context.Context, l *link, etag string, wait 
 func (c *Client) decodeDesired(text []byte) (*cells.Desired, error) {
 	var d cells.Desired
 	if err := json.Unmarshal(text, &d); err != nil {
-		return nil, fmt.Errorf("the answer is not what was asked for: %w", err)
+		return nil, fmt.Errorf("the response is malformed: %w", err)
 	}
 	if d.Cell != "" && d.Cell != c.cell {
-		return nil, fmt.Errorf("the answer is for cell %q", words.Clip(d.Cell, 100))
+		return nil, fmt.Errorf("the response is for cell %q", words.Clip(d.Cell, 100))
 	}
 	return &d, nil
 }
@@ -177,7 +177,7 @@ func decodeJSON(r io.Reader, limit int64, into any) error {
 		return err
 	}
 	if err := json.Unmarshal(text, into); err != nil {
-		return fmt.Errorf("the answer is not what was asked for: %w", err)
+		return fmt.Errorf("the response is malformed: %w", err)
 	}
 	return nil
 }
@@ -185,7 +185,7 @@ func decodeJSON(r io.Reader, limit int64, into any) error {
 func readLimited(r io.Reader, limit int64) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err == nil && int64(len(text)) > limit {
-		err = fmt.Errorf("the answer has more than %d bytes", limit)
+		err = fmt.Errorf("the response has more than %d bytes", limit)
 	}
 	return text, err
 }

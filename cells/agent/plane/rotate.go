@@ -43,14 +43,14 @@ func (c *Client) runRotation(ctx context.Context, asked <-chan bool) {
 		case ctx.Err() != nil:
 			return
 		case isKeyRefused(err): // another key may be accepted, if still requested then
-			c.log.Error().Err(err).Msg("the old key goes on")
+			c.log.Error().Err(err).Msg("the control plane refused the new key; the old key stays in use")
 			if _, err := c.credentials.update(func(s *identityRecord) { s.Next = nil }); err != nil {
-				c.log.Error().Err(err).Msg("the new key could not be dropped")
+				c.log.Error().Err(err).Msg("the refused key could not be discarded")
 			}
 			failures = 0
 		default:
 			if failures == 0 {
-				c.log.Warn().Err(err).Msg("the new key is not known yet; the old one goes on")
+				c.log.Warn().Err(err).Msg("the new key could not be presented yet; the old key stays in use")
 			}
 			pause = max(c.RetryPause(err, failures), time.Second)
 			failures++

@@ -31,9 +31,9 @@ var (
 	// errStreamBroken says that a stream ended early or is malformed.
 	errStreamBroken = errors.New("the stream broke")
 
-	errNoFirstEvent    = fmt.Errorf("%w: nothing came within %s", errNoStream, firstEventTimeout)
-	errHeartbeatMissed = fmt.Errorf("%w: nothing came for %s", errNoStream, silenceTimeout)
-	errLinkReplaced    = errors.New("another key is spoken with now")
+	errNoFirstEvent    = fmt.Errorf("%w: nothing was received within %s", errNoStream, firstEventTimeout)
+	errHeartbeatMissed = fmt.Errorf("%w: nothing was received for %s", errNoStream, silenceTimeout)
+	errLinkReplaced    = errors.New("the cell's key was replaced")
 )
 
 // watchdog cancels a stream that is silent for too long.
@@ -125,10 +125,10 @@ func (p *subscriber) openStream(ctx context.Context, l *link, w *watchdog) (io.R
 		}
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("listen to what to run: %w", err)
+		return nil, nil, fmt.Errorf("open the stream of the desired state: %w", err)
 	}
 	if kind, _, err := mime.ParseMediaType(response.Header.Get("Content-Type")); response.StatusCode != http.StatusOK || err != nil || kind != "text/event-stream" {
-		return nil, nil, errors.Join(fmt.Errorf("%w: the answer is %s", errNoStream, words.Clip(response.Header.Get("Content-Type"), 80)), response.Body.Close())
+		return nil, nil, errors.Join(fmt.Errorf("%w: the response has type %s", errNoStream, words.Clip(response.Header.Get("Content-Type"), 80)), response.Body.Close())
 	}
 	return response.Body, response.TLS, nil
 }

@@ -58,7 +58,7 @@ func (p *subscriber) run(ctx context.Context) {
 			continue
 		}
 		if p.failures == 0 {
-			p.client.log.Warn().Err(err).Msg("the control plane can't be asked; what runs keeps running")
+			p.client.log.Warn().Err(err).Msg("the control plane can't be reached; what runs keeps running")
 		}
 		_ = backoff.Sleep(ctx, p.client.RetryPause(err, p.failures))
 		p.failures++
@@ -160,7 +160,7 @@ const endedStreamFailures = 3
 // fallBackToPolls makes the subscriber poll for a while.
 func (p *subscriber) fallBackToPolls(why error) {
 	wait := min(minPollPeriod<<min(p.fallbacks, 10), maxPollPeriod)
-	p.client.log.Info().AnErr("why", why).Dur("for", wait).Msg("no stream comes through; it polls")
+	p.client.log.Info().AnErr("why", why).Dur("for", wait).Msg("streams don't get through; the agent polls instead")
 	p.nextStream = time.Now().Add(backoff.Shorten(wait))
 	p.brokenStreams = 0
 	p.fallbacks++

@@ -35,7 +35,7 @@ func refuseBombs(files releases.Files) error {
 				break // the end, or invalid YAML
 			}
 			if line := (expansion{}).overflow(&node); line > 0 {
-				return fmt.Errorf("%s:%d: its aliases come to more than %d nodes", name, line, maxExpanded)
+				return fmt.Errorf("%s:%d: its aliases expand to more than %d nodes", name, line, maxExpanded)
 			}
 		}
 	}

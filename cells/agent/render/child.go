@@ -119,7 +119,7 @@ func disableNetwork() { http.DefaultTransport = offlineTransport{} }
 type offlineTransport struct{}
 
 func (offlineTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	return nil, fmt.Errorf("%s: a release must contain all it is made of", r.URL.Redacted())
+	return nil, fmt.Errorf("%s: a release must contain all that it needs", r.URL.Redacted())
 }
 
 // corruptError says that the bytes don't match the digest.

@@ -125,7 +125,7 @@ func (r *Renderer) Render(ctx context.Context, a *cells.Assignment) (Result, err
 		return Result{}, fmt.Errorf("render %s: %w", a.Release, err)
 	}
 	if err := disk.WriteChecksummed(place, output); err != nil {
-		return Result{}, &content.UnavailableError{Cause: fmt.Errorf("keep what %s comes to: %w", a.Release, err)}
+		return Result{}, &content.UnavailableError{Cause: fmt.Errorf("store the manifests of %s: %w", a.Release, err)}
 	}
 	return m, nil
 }
@@ -183,7 +183,7 @@ func (r *Renderer) runChild(ctx context.Context, a *cells.Assignment, tar io.Rea
 	if err != nil {
 		return nil, &renderError{err.Error()}
 	}
-	late := &renderError{fmt.Sprintf("no end after %s, killed", r.limits.Time)}
+	late := &renderError{fmt.Sprintf("not finished after %s, killed", r.limits.Time)}
 	ctx, cancel := context.WithTimeoutCause(ctx, r.limits.Time, late)
 	defer cancel()
 	out, complaint := process.NewLimitedBuffer(int(r.limits.Output)), process.NewTail(maxStderr)
@@ -200,9 +200,9 @@ func (r *Renderer) runChild(ctx context.Context, a *cells.Assignment, tar io.Rea
 	var exit *exec.ExitError
 	switch {
 	case out.Exceeded():
-		return nil, &renderError{fmt.Sprintf("it comes to more than %d bytes of manifests", r.limits.Output)}
+		return nil, &renderError{fmt.Sprintf("it renders to more than %d bytes of manifests", r.limits.Output)}
 	case errors.As(err, &exit):
-		return nil, &renderError{fmt.Sprintf("the renderer ended (%s), limits are %s and %d MiB: %s",
+		return nil, &renderError{fmt.Sprintf("the renderer ended (%s; limits: %s and %d MiB): %s",
 			exit, r.limits.Time, r.limits.Memory>>20, firstLine(complaint.Bytes()))}
 	case err != nil:
 		return nil, &content.UnavailableError{Cause: err} // it could not be started
@@ -215,7 +215,7 @@ func answerError(output []byte) error {
 	a, _, err := decodeAnswer(output)
 	switch {
 	case err != nil:
-		return &renderError{"the renderer's answer is not understood: " + err.Error()}
+		return &renderError{"the renderer's output is malformed: " + err.Error()}
 	case a.Corrupt:
 		return &corruptError{a.Error}
 	case a.Error != "":

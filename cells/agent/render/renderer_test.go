@@ -185,7 +185,7 @@ func TestRenderIsBounded(t *testing.T) {
 		files  map[string]string
 		want   string
 	}{
-		"time":   {Limits{Time: time.Millisecond}, nil, "no end after 1ms, killed"},
+		"time":   {Limits{Time: time.Millisecond}, nil, "not finished after 1ms, killed"},
 		"output": {Limits{Output: 300}, nil, "more than 300 bytes of manifests"},
 		"memory": {Limits{Memory: 40 << 20}, huge, "limits are 1m0s and 40 MiB"},
 	} {
