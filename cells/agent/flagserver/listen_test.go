@@ -86,12 +86,12 @@ func TestFlagsSocket(t *testing.T) {
 	must(t, l.Close())
 
 	must(t, os.Symlink(filepath.Join(dir, "nowhere"), path))
-	if _, err := listen(""); err == nil || !strings.Contains(err.Error(), "no socket") {
+	if _, err := listen(""); err == nil || !strings.Contains(err.Error(), "not a socket") {
 		t.Errorf("a link is replaced: %v", err)
 	}
 	must(t, os.Remove(path))
 	writeFile(t, path)
-	if _, err := listen(""); err == nil || !strings.Contains(err.Error(), "no socket") {
+	if _, err := listen(""); err == nil || !strings.Contains(err.Error(), "not a socket") {
 		t.Errorf("a file is replaced: %v", err)
 	}
 	if left, _ := os.ReadDir(dir); len(left) != 1 {

@@ -187,7 +187,7 @@ func TestRenderIsBounded(t *testing.T) {
 	}{
 		"time":   {Limits{Time: time.Millisecond}, nil, "not finished after 1ms, killed"},
 		"output": {Limits{Output: 300}, nil, "more than 300 bytes of manifests"},
-		"memory": {Limits{Memory: 40 << 20}, huge, "limits are 1m0s and 40 MiB"},
+		"memory": {Limits{Memory: 40 << 20}, huge, "limits: 1m0s and 40 MiB"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if c.files != nil {
