@@ -12,7 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// R18: an owner's decisions bind what the vendor gives; each says why and, where time ends it, until when.
+// R18: an owner's decisions bind what the vendor grants. Each binding says why and, where time ends it, until when.
 func TestOwnerJudge(t *testing.T) {
 	one, two := releases.Digest("sha256:"+strings.Repeat("1", 64)), releases.Digest("sha256:"+strings.Repeat("2", 64))
 	a := Assignment{Release: "1.1.0", Digest: one}
@@ -22,7 +22,7 @@ func TestOwnerJudge(t *testing.T) {
 		name   string
 		owner  *Owner
 		now    time.Time
-		reason string // empty: it may begin
+		reason string // empty: the assignment may begin
 		until  string
 	}{
 		{"nothing decided", nil, noon, "", ""},
@@ -53,7 +53,7 @@ func TestOwnerJudge(t *testing.T) {
 	}
 }
 
-// Of several windows, that counts which is open longest, or opens first.
+// Of several windows, the one that is open longest counts, or else the one that opens first.
 func TestJudgeWindows(t *testing.T) {
 	all := []window.Window{{Opens: "0 9 * * *", For: time.Hour}, {Opens: "30 9 * * *", For: 2 * time.Hour}}
 	for now, want := range map[string]string{"08:00": "shut 09:00", "09:15": "open 10:00", "09:45": "open 11:30", "11:45": "shut 09:00"} {
@@ -69,7 +69,7 @@ func TestJudgeWindows(t *testing.T) {
 	}
 }
 
-// What an owner says is bounded, and told by field.
+// An owner's decisions are bounded, and faults name the field.
 func TestOwnerCheck(t *testing.T) {
 	for want, o := range map[string]*Owner{
 		"paused has more":    {Paused: strings.Repeat("x", maxReason+1)},
@@ -92,7 +92,7 @@ func TestOwnerCheck(t *testing.T) {
 	}
 }
 
-// cell.yaml's pin and windows are held to what they must be, with the line.
+// Faults in cell.yaml's pin and windows are reported with their line.
 func TestCellWindows(t *testing.T) {
 	for want, text := range map[string]string{
 		"cells/acme/cell.yaml:4: ":             "pin: newest",
@@ -114,7 +114,7 @@ func TestCellWindows(t *testing.T) {
 	}
 }
 
-// R43: what an owner holds is bounded, and each reason is of something that is held.
+// R43: held features are bounded, and each reason belongs to a held feature.
 func TestOwnerHoldsFeatures(t *testing.T) {
 	many := make([]string, MaxHeld+1)
 	for i := range many {

@@ -26,7 +26,7 @@ type cell struct {
 	stop func()
 }
 
-// start runs an agent until the test ends or it is stopped.
+// start runs an agent until the test ends or stop is called.
 func start(t testing.TB, s settings, change ...func(*Options)) *cell {
 	t.Helper()
 	o, err := s.options()
@@ -39,7 +39,7 @@ func start(t testing.TB, s settings, change ...func(*Options)) *cell {
 	return runForTest(t, s, a)
 }
 
-// startWithTestPoints is start with somebody who is told of each point.
+// startWithTestPoints is start with a callback for each test point.
 func startWithTestPoints(t testing.TB, s settings, reached func(point string)) *cell {
 	t.Helper()
 	o, err := s.options()
@@ -74,7 +74,7 @@ func newSettings(t testing.TB, p *controlPlane) settings {
 	}
 }
 
-// broken is a health command that fails for releases with the word in them.
+// broken is a health command that fails for releases whose manifests contain the word.
 const broken = `! grep -q broken "$SLUICE_DIR/manifests.yaml" || { echo it is broken; exit 1; }`
 
 func brokenRelease(version string) map[string]string {
@@ -105,7 +105,7 @@ func TestInstallAndUpdate(t *testing.T) {
 	if got := p.eventKinds(); !slices.Equal(got, want) {
 		t.Errorf("history is %v, want %v", got, want)
 	}
-	// R14: each was acknowledged before it began.
+	// R14: each assignment was acknowledged before it began.
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, a := range []cells.Assignment{one, two} {
@@ -126,7 +126,7 @@ func TestInstallAndUpdate(t *testing.T) {
 	}
 }
 
-// R14: what was accepted does not begin before the control plane has taken a report that says so.
+// R14: an accepted assignment does not begin before the control plane has taken a report that says so.
 func TestNothingBeginsUnconfirmed(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
@@ -187,7 +187,8 @@ func TestValuesAndProfile(t *testing.T) {
 	}
 }
 
-// Fault 32, invariant 7: one automatic rollback, offline; the failure is remembered, and tried again only under a higher sequence.
+// Fault 32, invariant 7: one automatic rollback, offline. The failure is remembered, and only a higher sequence is
+// tried again.
 func TestPoisonIsRolledBackOffline(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
@@ -203,7 +204,7 @@ func TestPoisonIsRolledBackOffline(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	tars := p.tars
-	p.update(func() { p.tars = nil }) // nothing is to be had any more
+	p.update(func() { p.tars = nil }) // nothing can be fetched any more
 	r := p.await(t, "failed and back", func(r cells.Report) bool { return failedAt(bad)(r) && healthyOn(good)(r) })
 	p.update(func() { p.tars = tars })
 	if f := r.Failures[0]; f.Values || !strings.Contains(f.Reason, "it is broken") || f.At.IsZero() {
@@ -212,7 +213,7 @@ func TestPoisonIsRolledBackOffline(t *testing.T) {
 	if got := appManifest(t, c.Dir); !strings.Contains(got, "version: 1.0.0") {
 		t.Errorf("in place: %s", got)
 	}
-	// The same again is not tried again, by this process or the next.
+	// The same assignment is not tried again, by this process or the next.
 	p.assign(bad)
 	c.stop()
 	mark := p.reportCount()
@@ -230,7 +231,7 @@ func TestPoisonIsRolledBackOffline(t *testing.T) {
 	p.await(t, "a second failure", failedAt(again))
 }
 
-// Fault 52, R13: values that do not work send this cell back alone, and do not count against the release.
+// Fault 52, R13: values that do not work roll back this cell alone, and do not count against the release.
 func TestBadValuesGoBack(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
@@ -252,14 +253,14 @@ func TestBadValuesGoBack(t *testing.T) {
 			t.Error("nothing had been written: there was nothing to roll back")
 		}
 	}
-	p.assign(good) // the values mended
+	p.assign(good) // the corrected values
 	fixed := good
 	fixed.Values = map[string]any{"colour": "green"}
 	p.assign(fixed)
 	p.await(t, "healthy on other values", healthyOn(fixed))
 }
 
-// R2: nothing older is accepted, nor other bytes under the same number.
+// R2: neither an older assignment nor other bytes under the same number are accepted.
 func TestOrderIsHeld(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
@@ -283,7 +284,7 @@ func TestOrderIsHeld(t *testing.T) {
 	p.await(t, "a higher epoch outranks", healthyOn(wayOut))
 }
 
-// Fault 31 and invariant 6: bytes that are not the digest's, or too many, are refused; what runs keeps running.
+// Fault 31 and invariant 6: bytes that don't match the digest, or are too many, are refused; what runs keeps running.
 func TestContentIsVerified(t *testing.T) {
 	t.Parallel()
 	good := agenttest.Release("1.0.0", nil)
@@ -329,7 +330,7 @@ func manyFiles(n int) map[string]string {
 	return files
 }
 
-// Fault 47: a newer head takes over from a hook that hangs; there are never two applies at once.
+// Fault 47: a newer head supersedes a hook that hangs; two applies never run at once.
 func TestNewerTakesOver(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
@@ -382,7 +383,7 @@ func readFile(t testing.TB, file string) string {
 	return string(text)
 }
 
-// R20: forward-only never goes back; a later release may bring the cell on.
+// R20: a forward-only release never rolls back; a later release may replace it.
 func TestForwardOnlyIsStuck(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
@@ -400,7 +401,7 @@ func TestForwardOnlyIsStuck(t *testing.T) {
 	mark := p.reportCount()
 	start(t, s)
 	p.awaitAfter(t, mark, "still stuck after a restart", func(r cells.Report) bool { return r.State == cells.StateStuck })
-	// The next one fails too, and is not forward-only: there is still no way back to 1.0.0.
+	// The next release fails too and is not forward-only: there is still no rollback to 1.0.0.
 	worse := p.addRelease(t, "2.0.1", 3, brokenRelease("2.0.1"))
 	p.assign(worse)
 	p.await(t, "stuck again", func(r cells.Report) bool { return r.State == cells.StateStuck && failedAt(worse)(r) })
@@ -412,7 +413,7 @@ func TestForwardOnlyIsStuck(t *testing.T) {
 	p.await(t, "healthy", healthyOn(mended))
 }
 
-// A first install takes the same path; when it fails there is nothing to go back to, and the cell says so.
+// A first install takes the same path. If it fails, there is nothing to roll back to, and the cell says so.
 func TestFirstInstallFails(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
@@ -427,7 +428,7 @@ func TestFirstInstallFails(t *testing.T) {
 	p.await(t, "healthy", healthyOn(good))
 }
 
-// Fault 46: a hook that fails or hangs sends the cell back.
+// Fault 46: a hook that fails or hangs rolls the cell back.
 func TestFailingHookGoesBack(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
@@ -448,7 +449,7 @@ func TestFailingHookGoesBack(t *testing.T) {
 	}
 }
 
-// Fault 36: what was healthy once and does not stay so within the watch goes back; after the watch it is reported.
+// Fault 36: a release whose health fails within HealthyFor is rolled back; later, bad health is only reported.
 func TestWatch(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
@@ -497,7 +498,7 @@ func TestDriftIsHealed(t *testing.T) {
 	one := p.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(one)
 	p.await(t, "healthy", healthyOn(one))
-	p.setDown(true) // healing needs nobody
+	p.setDown(true) // healing needs no control plane
 	must(t, os.WriteFile(filepath.Join(c.Dir, "current", "configmap-shop-app.yaml"), []byte("drift"), 0o600))
 	for !strings.Contains(appManifest(t, c.Dir), "version: 1.0.0") {
 		time.Sleep(time.Millisecond)
@@ -508,7 +509,8 @@ func TestDriftIsHealed(t *testing.T) {
 	})
 }
 
-// Fault 48: the rollback's content is gone from disk. Offline the cell says so and keeps what runs; then it fetches.
+// Fault 48: the content to roll back to is gone from disk. Offline the cell says so and keeps what runs; later it
+// fetches the content.
 func TestRollbackContentGone(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
@@ -544,7 +546,7 @@ func TestRollbackContentGone(t *testing.T) {
 	p.await(t, "back", func(r cells.Report) bool { return healthyOn(good)(r) && failedAt(bad)(r) })
 }
 
-// Damaged bytes on disk are fetched again, not believed.
+// Damaged bytes on disk are fetched again.
 func TestDamagedDiskIsFetchedAgain(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)

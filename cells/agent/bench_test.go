@@ -14,8 +14,8 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/agenttest"
 )
 
-// Ten agents on one machine: from a change of what is desired until the control plane has ten reports of
-// health. The releases were rendered before, so what is measured is everything but the render (make bench).
+// Ten agents on one machine: from a change of the desired state until ten reports of health. The releases were rendered
+// before, so everything but the render is measured (make bench).
 func BenchmarkSwitchTenCells(b *testing.B) {
 	p := newControlPlane(b)
 	var agents []*cell
@@ -62,7 +62,7 @@ func BenchmarkIdleMemory(b *testing.B) {
 	p.await(b, "healthy", healthyOn(a))
 	for b.Loop() {
 		mark := p.reportCount()
-		for range 5 { // a few more heartbeats, and looks at health and drift
+		for range 5 { // a few more heartbeats, health checks and heals
 			p.awaitAfter(b, mark, "healthy", healthyOn(a))
 			mark = p.reportCount()
 		}
@@ -70,7 +70,7 @@ func BenchmarkIdleMemory(b *testing.B) {
 	b.ReportMetric(residentMemory(b, k.command.Process.Pid), "MB-rss")
 }
 
-// residentMemory gives a process's resident memory in MB.
+// residentMemory returns a process's resident memory in MB.
 func residentMemory(tb testing.TB, pid int) float64 {
 	tb.Helper()
 	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))

@@ -24,7 +24,7 @@ import (
 
 type digest = releases.Digest
 
-// What the protocol says, and the agent does: see package plane.
+// Constants of the protocol and of package plane.
 const (
 	registerPath = "/v1/register"
 	keyPath      = "/v1/key"
@@ -32,12 +32,12 @@ const (
 	maxPins      = 16
 
 	heartbeat         = 15 * time.Second            // of a stream
-	silenceTimeout    = 2*heartbeat + 2*time.Second // then it is taken for dead
-	firstEventTimeout = 5 * time.Second             // without any, something in between holds a stream back
-	newKeyPeriod      = time.Minute                 // how long a key is new
+	silenceTimeout    = 2*heartbeat + 2*time.Second // then the stream is dead
+	firstEventTimeout = 5 * time.Second             // a proxy buffers the stream if nothing comes within that time
+	newKeyPeriod      = time.Minute                 // a key is new for that time
 )
 
-// controlPlane is the control plane's end of the protocol, with answers given by the test.
+// controlPlane is the control plane's end of the protocol; the test decides its responses.
 type controlPlane struct {
 	server *httptest.Server
 
@@ -51,14 +51,14 @@ type controlPlane struct {
 	events         map[int64]cells.Event
 	eventConflicts []string // events that came twice and differ, and gaps
 	lastSeen       int64
-	onReport       func(r cells.Report)                              // called with each report; nil: nobody
-	refuse         func(w http.ResponseWriter, r *http.Request) bool // answers instead; nil: never
-	streams        bool                                              // it serves them
+	onReport       func(r cells.Report)                              // called for each report; nil: not called
+	refuse         func(w http.ResponseWriter, r *http.Request) bool // responds instead if it returns true; nil: never
+	streams        bool                                              // streams are served
 	streamCount    int                                               // streams that were begun
-	pins           []string                                          // told with each receipt
+	pins           []string                                          // sent with each receipt
 	bundles        map[digest][]byte                                 // of flags
-	clockSkew      time.Duration                                     // its clock is so far ahead
-	extraSkew      func() time.Duration                              // how much more its next receipt says; nil: nothing
+	clockSkew      time.Duration                                     // how far its clock is ahead
+	extraSkew      func() time.Duration                              // added to the time of the next receipt; nil: nothing
 }
 
 func newControlPlane(t testing.TB) *controlPlane {
@@ -69,7 +69,7 @@ func newControlPlane(t testing.TB) *controlPlane {
 		p.mu.Lock()
 		refuse := p.refuse
 		p.mu.Unlock()
-		w.Header().Set("Date", p.now().Add(72*time.Hour).UTC().Format(http.TimeFormat)) // one machine's word: receipts have all replicas'
+		w.Header().Set("Date", p.now().Add(72*time.Hour).UTC().Format(http.TimeFormat)) // one machine's clock: receipts have the agreed time
 		if refuse != nil && refuse(w, r) {
 			return
 		}
@@ -89,7 +89,7 @@ func (p *controlPlane) mux() *http.ServeMux {
 }
 
 func (p *controlPlane) close() {
-	p.update(func() {}) // let long-polls go
+	p.update(func() {}) // release long-polls
 	p.server.CloseClientConnections()
 	p.server.Close()
 }
@@ -106,7 +106,7 @@ func (p *controlPlane) assign(a cells.Assignment) {
 	p.update(func() { p.version++; p.desired.Assignment = &a })
 }
 
-// setDown makes every request fail with a closed connection, or lets them through again.
+// setDown makes every request fail with a closed connection, or lets requests through again.
 func (p *controlPlane) setDown(yes bool) {
 	p.update(func() {
 		p.refuse = nil
@@ -150,7 +150,7 @@ func (p *controlPlane) serveDesired(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveStream tells what is desired as it changes, with a heartbeat.
+// serveStream sends the desired state as it changes, with a heartbeat.
 func (p *controlPlane) serveStream(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	known := r.Header.Get("Last-Event-ID")
@@ -251,7 +251,7 @@ func (p *controlPlane) now() time.Time {
 	return time.Now().Add(p.clockSkew)
 }
 
-// setFlags makes the flags desired.
+// setFlags makes f the desired flags.
 func (p *controlPlane) setFlags(f *cells.Flags) {
 	p.update(func() { p.version++; p.desired.Flags = f })
 }
@@ -272,7 +272,7 @@ func (p *controlPlane) serveBundle(w http.ResponseWriter, r *http.Request) {
 	_ = z.Close()
 }
 
-// await waits until a report, or an earlier one after mark, is as wanted.
+// await waits until any report so far, or a later one, satisfies want.
 func (p *controlPlane) await(t testing.TB, what string, want func(r cells.Report) bool) cells.Report {
 	t.Helper()
 	return p.awaitAfter(t, 0, what, want)
@@ -327,7 +327,7 @@ func failedAt(a cells.Assignment) func(cells.Report) bool {
 	}
 }
 
-// addRelease puts a release into the control plane and gives its assignment.
+// addRelease adds a release to the control plane and returns its assignment.
 func (p *controlPlane) addRelease(t testing.TB, version string, sequence int64, files map[string]string) cells.Assignment {
 	t.Helper()
 	tar := agenttest.Pack(t, files)
@@ -345,7 +345,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// appManifest gives what the cell's folder has for the app, once it has the wanted words.
+// appManifest returns the app's manifest in the cell's folder, or "".
 func appManifest(t testing.TB, dir string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(dir, "current", "configmap-shop-app.yaml"))

@@ -9,7 +9,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// R38: what was healthy for a moment counts, and no longer once it is given up, before anything is written.
+// R38: features that were healthy for a moment count, and stop counting once the release is given up, before any write.
 func TestReturnNarrowsWhatIsContained(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	s := &state{policy: policy{HealthTimeout: 20 * time.Second, HealthInterval: 5 * time.Second, HealInterval: time.Hour, HealthyFor: 15 * time.Second}}

@@ -8,16 +8,16 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// R40, fault 64: nothing turns on early in an agent whose machine's clock is set two days ahead, or two days back and ahead
-// again, before it starts, between two starts without a network, or while the machine was off and the control plane answers. Its
-// time comes all the same.
+// R40, fault 64: nothing turns on early in an agent whose machine's clock is set two days ahead, or back and ahead
+// again: before it starts, between two starts without a network, or while the machine was off and the control plane is
+// reachable. Each flag still turns on at its instant.
 func TestNothingIsEarlyByTheWallClock(t *testing.T) {
 	t.Parallel()
 	const days = 48 * time.Hour
 	for name, tt := range map[string]struct {
 		first, second time.Duration
-		boot          string // the machine's second start; empty: it runs on
-		down          bool   // no control plane after the first one
+		boot          string // of the second start; empty: the machine keeps running
+		down          bool   // no control plane after the first start
 	}{
 		"ahead":                 {first: days, second: days, down: true},
 		"set ahead":             {second: days, down: true},
@@ -51,7 +51,7 @@ func TestNothingIsEarlyByTheWallClock(t *testing.T) {
 			}
 			who.awaitFlag("classes", "true")
 			if late := p.now().Sub(time.Unix(at, 0)); late > 20*time.Second {
-				t.Errorf("late by %s", late) // as if it went by another clock
+				t.Errorf("late by %s", late) // as if another clock counted
 			}
 		})
 	}

@@ -14,15 +14,15 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// R43, invariant 8: killed at any step of taking flags, the next start offline has in force what was reported; and online
-// it comes to the same end.
+// R43, invariant 8: an agent killed at any step of taking flags has, at its next start offline, what it reported in
+// force; online it reaches the same end.
 func TestKilledWhileFlagsAreTaken(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
 	k := newAgentProcess(t, p)
 	who := serveFlags(t, &k.settings)
 	healthy := p.onReport
-	var killed atomic.Bool // so the control plane was told
+	var killed atomic.Bool // that is what it reported
 	p.onReport = func(r cells.Report) {
 		healthy(r)
 		if r.Flags != nil {
@@ -41,7 +41,7 @@ func TestKilledWhileFlagsAreTaken(t *testing.T) {
 	for _, point := range []string{"orders in force", "flags kept", "bundle kept", "reported"} {
 		for _, after := range []int{0, 1} {
 			if point == "bundle kept" && after > 0 {
-				continue // it is fetched once
+				continue // the bundle is fetched once
 			}
 			k.kill()
 			height += 2
@@ -51,7 +51,7 @@ func TestKilledWhileFlagsAreTaken(t *testing.T) {
 			k.start(point, after)
 			if point != "orders in force" || after == 0 {
 				k.awaitDeath()
-			} else { // it comes there again with the next word
+			} else { // the next desired state takes it there again
 				p.await(t, "killed", flagsInForce(kill))
 				p.setFlags(lift)
 				k.awaitDeath()
@@ -77,8 +77,8 @@ func TestKilledWhileFlagsAreTaken(t *testing.T) {
 	k.checkOutcome("1.0.0")
 }
 
-// R38, fault 34: killed at any step of an apply, a feature that only one of two releases contains is off after the next
-// start, offline too, until health held again.
+// R38, fault 34: after a kill at any step of an apply, a feature that only one of two releases contains is off at the
+// next start, offline too, until health held again.
 func TestKilledBetweenReleasesFlagsAreOff(t *testing.T) {
 	t.Parallel()
 	for _, point := range []string{"journal begun", "applying", "target has it", "journal applied"} {
@@ -110,7 +110,7 @@ func TestKilledBetweenReleasesFlagsAreOff(t *testing.T) {
 			three := p.addRelease(t, "1.2.0", 3, agenttest.ReleaseWithFeatures("1.2.0", "classes"))
 			p.assign(three)
 			p.awaitAfter(t, mark, "begun", func(r cells.Report) bool { return r.Applying != nil && r.Applying.Key() == three.Key() })
-			who.wantFlag("classes", "false") // between releases, of which one lacks it
+			who.wantFlag("classes", "false") // between releases of which one lacks the feature
 			removeFile(t, stay)
 			p.awaitAfter(t, mark, "on again", func(r cells.Report) bool { return healthyOn(three)(r) && announcementIs("a", flags.On)(r) })
 			who.wantFlag("classes", "true")
@@ -118,9 +118,9 @@ func TestKilledBetweenReleasesFlagsAreOff(t *testing.T) {
 	}
 }
 
-// R38, fault 34: killed at random instants of random applies, rollbacks and returns, with hooks that write down what the product
-// is told while it is switched: nobody is told of a feature while a release may be running that lacks it, nor before health held
-// for one that has it.
+// R38, fault 34: kills at random instants of random applies and rollbacks, with hooks that record how flags evaluate
+// during a switch. No feature is on while a release may be running that lacks it, nor before health held for one that
+// has it.
 func TestKilledAtRandomInstantsNoFlagOutrunsItsCode(t *testing.T) {
 	t.Parallel()
 	const rounds = 25
@@ -130,7 +130,7 @@ func TestKilledAtRandomInstantsNoFlagOutrunsItsCode(t *testing.T) {
 	who := serveFlags(t, &k.settings)
 	self, err := os.Executable()
 	must(t, err)
-	said := t.TempDir() + "/said" // in order: what was told while a release was switched to, and where health held
+	said := t.TempDir() + "/said" // in order: evaluations during switches, and where health held
 	k.Hook = "echo switched $SLUICE_RELEASE $(" + self + " ask " + strings.TrimPrefix(k.Flags, "unix://") + " classes) >>" + said
 	k.Health = broken + "; echo held $SLUICE_RELEASE >>" + said
 	bad := agenttest.ReleaseWithFeatures("6.6.7", "classes")
@@ -144,7 +144,7 @@ func TestKilledAtRandomInstantsNoFlagOutrunsItsCode(t *testing.T) {
 		p.addRelease(t, "1.2.0", 0, agenttest.ReleaseWithFeatures("1.2.0", "classes", "other")), p.addRelease(t, "6.6.6", 0, brokenRelease("6.6.6")), p.addRelease(t, "6.6.7", 0, bad),
 	}
 	has := func(release string) bool { return release == "1.1.0" || release == "1.2.0" || release == "6.6.7" }
-	inPlace := func() string { // empty: nothing, or it is being switched
+	inPlace := func() string { // empty: none, or a switch is in progress
 		_, rest, _ := strings.Cut(appManifest(t, k.Dir), "version: ")
 		version, _, _ := strings.Cut(rest, "\n")
 		return strings.Trim(version, `"`)

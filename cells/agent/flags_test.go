@@ -21,12 +21,12 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// featureFlag is a flag of a feature that is on as far as it goes by itself.
+// featureFlag is a flag of a feature, on unless something turns it off.
 func featureFlag(feature string) json.RawMessage {
 	return json.RawMessage(`{"state":"ENABLED","variants":{"off":false,"on":true},"defaultVariant":"on","metadata":{"feature":"` + feature + `","off":"off"}}`)
 }
 
-// bundle has a flag by the name of each gate's features, and one without a feature.
+// newBundle returns a bundle with a flag for each gate's features, and one flag without a feature.
 func newBundle(gates ...flags.Gate) flags.Bundle {
 	b := flags.Bundle{Version: flags.BundleVersion, Channel: "staging", Gates: gates, Flags: map[string]json.RawMessage{
 		"plain": json.RawMessage(`{"state":"ENABLED","variants":{"off":false,"on":true},"defaultVariant":"on","metadata":{"off":"off"}}`),
@@ -39,7 +39,7 @@ func newBundle(gates ...flags.Gate) flags.Bundle {
 	return b
 }
 
-// newFlags makes what a cell is told, and has the plane serve it.
+// newFlags returns flags for a cell and has the control plane serve their bundle.
 func (p *controlPlane) newFlags(height int64, b flags.Bundle, killed ...string) *cells.Flags {
 	raw := b.Encode()
 	d := releases.DigestBytes(raw)
@@ -49,10 +49,10 @@ func (p *controlPlane) newFlags(height int64, b flags.Bundle, killed ...string) 
 	return &cells.Flags{Height: height, Bundle: cells.FlagBundle{Digest: d, Size: int64(len(raw))}, Orders: agenttest.KillOrders(killed...)}
 }
 
-// serveFlags lets an agent serve flags, and gives who asks there.
+// serveFlags configures an agent to serve flags and returns a client for them.
 func serveFlags(t testing.TB, s *settings) *flagsProduct {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "flags") // a socket's path is short
+	dir, err := os.MkdirTemp("", "flags") // the path of a socket must be short
 	must(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	path := filepath.Join(dir, "s")
@@ -60,13 +60,13 @@ func serveFlags(t testing.TB, s *settings) *flagsProduct {
 	return &flagsProduct{t, newFlagsClient(path)}
 }
 
-// flagsProduct is the product, which asks for flags.
+// flagsProduct is the product, which requests flags.
 type flagsProduct struct {
 	t testing.TB
 	flagsClient
 }
 
-// flagsClient asks at a socket.
+// flagsClient sends requests to a socket.
 type flagsClient struct{ http *http.Client }
 
 func newFlagsClient(path string) flagsClient {
@@ -76,7 +76,7 @@ func newFlagsClient(path string) flagsClient {
 	}}}}
 }
 
-// evaluateFlag gives what a flag is: "true", "false", or why it is not known.
+// evaluateFlag returns a flag's value, "true" or "false", or why it is not known.
 func (c flagsClient) evaluateFlag(key string) string {
 	response, err := c.http.Post("http://localhost/ofrep/v1/evaluate/flags/"+key, "application/json", strings.NewReader(`{"context":{"targetingKey":"u"}}`))
 	if err != nil {
@@ -97,7 +97,7 @@ func (c flagsClient) evaluateFlag(key string) string {
 	return "false"
 }
 
-// awaitFlag asks until a flag is as wanted.
+// awaitFlag waits until a flag has the wanted value.
 func (c *flagsProduct) awaitFlag(key, want string) {
 	c.t.Helper()
 	for giveUp := time.Now().Add(30 * time.Second); ; time.Sleep(2 * time.Millisecond) {
@@ -128,7 +128,7 @@ func announcementIs(id string, want flags.CellState) func(cells.Report) bool {
 	return func(r cells.Report) bool { return r.Flags != nil && r.Flags.States[id] == want }
 }
 
-// R40, fault 64, invariant 9: the release is in and its feature off; at the second it is on without a control plane, and not
+// R40, fault 64, invariant 9: a feature of an installed release turns on at its second without a control plane, and not
 // a moment before, though the cell's clock is two days ahead. A restart changes nothing.
 func TestFlagFlipsOfflineAtItsTime(t *testing.T) {
 	t.Parallel()
@@ -137,7 +137,7 @@ func TestFlagFlipsOfflineAtItsTime(t *testing.T) {
 	s := newSettings(t, p)
 	who := serveFlags(t, &s)
 	c := start(t, s)
-	who.awaitFlag("classes", "503 Service Unavailable") // it answers before anything is installed or told
+	who.awaitFlag("classes", "503 Service Unavailable") // it responds before anything is installed or received
 	one := p.addRelease(t, "1.0.0", 1, agenttest.ReleaseWithFeatures("1.0.0", "classes"))
 	p.assign(one)
 	at := p.now().Add(4 * time.Second).Unix()
@@ -165,7 +165,7 @@ func TestFlagFlipsOfflineAtItsTime(t *testing.T) {
 	p.awaitAfter(t, mark, "on", announcementIs("a", flags.On))
 }
 
-// R43: a kill is in force whatever becomes of the bundle, is reported, and outlives restarts; a commit lifts it.
+// R43: a kill is in force whatever becomes of the bundle, is reported, and survives restarts; a commit lifts it.
 func TestKillNeedsNothingElse(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
@@ -181,7 +181,7 @@ func TestKillNeedsNothingElse(t *testing.T) {
 
 	kill := p.newFlags(7, newBundle(flags.Gate{ID: "z"}), "classes", "plain")
 	bundle := p.bundles[kill.Bundle.Digest]
-	p.update(func() { delete(p.bundles, kill.Bundle.Digest) }) // no replica has it
+	p.update(func() { delete(p.bundles, kill.Bundle.Digest) }) // no replica serves it
 	p.setFlags(kill)
 	r := p.await(t, "killed", func(r cells.Report) bool {
 		return announcementIs("a", flags.Killed)(r) && r.Flags.Orders == kill.Orders.Digest && r.Flags.Fault != ""
@@ -215,7 +215,8 @@ func TestKillNeedsNothingElse(t *testing.T) {
 	who.wantFlag("classes", "true")
 }
 
-// R38: a rollback suspends before its first write, an update lights up after health held; both by themselves, offline.
+// R38: a rollback suspends before its first write, and an update turns on after health held; both without a control
+// plane.
 func TestFlagsFollowTheRelease(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
@@ -227,7 +228,7 @@ func TestFlagsFollowTheRelease(t *testing.T) {
 	startWithTestPoints(t, s, func(point string) {
 		switch what := phase.Load().(string); {
 		case point == "applying" && what != "", point == "target has it" && what == "forward":
-			who.wantFlag("classes", "false") // before the first write; and forward, until health held
+			who.wantFlag("classes", "false") // before the first write; and after an update, until health held
 			who.wantFlag("plain", "true")
 		}
 	})
@@ -251,7 +252,7 @@ func TestFlagsFollowTheRelease(t *testing.T) {
 	again.Sequence = 4
 	p.assign(again)
 	p.awaitAfter(t, mark, "resumed", func(r cells.Report) bool { return healthyOn(again)(r) && announcementIs("a", flags.On)(r) })
-	// One that fails goes back by itself: off meanwhile, and on again.
+	// A failing release is rolled back automatically: the feature is off meanwhile, and on again.
 	phase.Store("back")
 	files := brokenRelease("1.2.0")
 	bad := p.addRelease(t, "1.2.0", 5, files)
@@ -264,7 +265,7 @@ func TestFlagsFollowTheRelease(t *testing.T) {
 	who.wantFlag("classes", "true")
 }
 
-// R43: what the owner holds stays off, whatever is announced, and with a mistake in the file too.
+// R43: a feature that the owner holds stays off, whatever is announced, even if owner.yaml becomes invalid.
 func TestOwnerHoldsAFeature(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
@@ -297,7 +298,8 @@ func TestOwnerHoldsAFeature(t *testing.T) {
 	who.awaitFlag("classes", "true")
 }
 
-// A bundle that is another, can't be read or can't be compiled leaves the last good one in force, and the report says why.
+// A bundle that does not match its digest, can't be read or can't be compiled leaves the last good one in force, and
+// the report says why.
 func TestBundleThatCantBeUsed(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
@@ -337,7 +339,7 @@ func TestBundleThatCantBeUsed(t *testing.T) {
 	}
 }
 
-// Damage on the disk: what is damaged is dropped and fetched again, and what was ordered stays.
+// Damaged files on disk are fetched again, and orders remain in force.
 func TestDamagedFlagFiles(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"bundle", "flags.json", "clock.json", "inforce.json"} {
@@ -377,7 +379,7 @@ func TestDamagedFlagFiles(t *testing.T) {
 	}
 }
 
-// R45: the owner sees how flags are, what is killed and why; but nothing of what is under embargo before its time.
+// R45: the owner sees which flags are in force, which are killed and why, but nothing under embargo before its time.
 func TestOwnerSeesHowFlagsAre(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)

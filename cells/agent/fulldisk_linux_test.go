@@ -11,12 +11,12 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// R43, invariant 8: with the disk full a kill is in force at once, is not reported as kept, and is once there is room.
+// R43, invariant 8: with a full disk, a kill is in force at once and not reported as saved until there is room.
 func TestKillOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
 	k := newAgentProcess(t, p)
-	k.Health, p.onReport = "true", nil // commands have as little room
+	k.Health, p.onReport = "true", nil // commands can't write either
 	who := serveFlags(t, &k.settings)
 	one := p.addRelease(t, "1.0.0", 1, agenttest.ReleaseWithFeatures("1.0.0", "classes"))
 	p.assign(one)
@@ -28,7 +28,7 @@ func TestKillOnAFullDisk(t *testing.T) {
 		return flagsInForce(f)(r) && announcementIs("a", flags.On)(r) && healthyOn(one)(r)
 	})
 
-	room := func(bytes uint64) { // to a file
+	room := func(bytes uint64) { // limits the size of a file
 		var limit unix.Rlimit
 		must(t, unix.Prlimit(k.command.Process.Pid, unix.RLIMIT_FSIZE, nil, &limit))
 		limit.Cur = bytes

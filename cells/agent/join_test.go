@@ -23,7 +23,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/identity"
 )
 
-// A cell comes to be from nothing but a token, by the path of any update, and needs no token again.
+// A cell is installed with nothing but a token, by the path of any update, and needs no token again.
 func TestJoinAndInstall(t *testing.T) {
 	t.Parallel()
 	k := newKeyedControlPlane(t)
@@ -74,11 +74,11 @@ func tokenSecret(t testing.TB, word string) string {
 	return token.Secret
 }
 
-// R28, fault 59: killed at any point of its registration, the same token completes it, and one key was ever shown.
+// R28, fault 59: after a kill at any point of a registration, the same token completes it, with one key.
 func TestRegistrationKilledAtEveryPoint(t *testing.T) {
 	t.Parallel()
 	for _, point := range []string{"key made", "token sent", "registered"} {
-		for _, gone := range []bool{false, true} { // whether the token is of use the second time
+		for _, gone := range []bool{false, true} { // whether the token is used up
 			k := newKeyedControlPlane(t)
 			q := newAgentProcess(t, k.controlPlane)
 			q.Server, q.Join = "", k.newToken(t, "acme").String()
@@ -99,8 +99,8 @@ func TestRegistrationKilledAtEveryPoint(t *testing.T) {
 	}
 }
 
-// A token that is not good ends an agent that has nothing to look after, and says what to do; one that runs something
-// goes on (R30), under the key that it has.
+// An invalid token ends an agent that runs nothing, and the error says what to do. An agent that runs something
+// continues (R30), under the key that it has.
 func TestTokenThatIsNotGood(t *testing.T) {
 	t.Parallel()
 	k := newKeyedControlPlane(t)
@@ -130,7 +130,7 @@ func TestTokenThatIsNotGood(t *testing.T) {
 	if !bytes.Equal(readCredentials(t, s.State).Key, before) {
 		t.Error("it has another key")
 	}
-	// A new token that is good makes a new key: the old one may have got around.
+	// A valid new token makes a new key: the old one may have leaked.
 	s.Join = k.newToken(t, "acme").String()
 	mark = k.reportCount()
 	c = start(t, s)
@@ -141,7 +141,7 @@ func TestTokenThatIsNotGood(t *testing.T) {
 	}
 }
 
-// credentials are what a cell keeps of its keys: see package plane.
+// credentials is what package plane stores of a cell's keys.
 type credentials struct {
 	Cell    string    `json:"cell"`
 	Address string    `json:"address"`
@@ -161,7 +161,7 @@ func readCredentials(t testing.TB, dir string) (c credentials) {
 	return c
 }
 
-// Whoever gives a token that can't be meant is told so before anything happens.
+// A token that contradicts the other options is refused before anything happens.
 func TestTokenThatIsNotMeant(t *testing.T) {
 	t.Parallel()
 	k := newKeyedControlPlane(t)
@@ -201,7 +201,7 @@ func TestTokenThatIsNotMeant(t *testing.T) {
 	}
 }
 
-// R29: a control plane that has none of the pinned keys is told nothing, not even a token.
+// R29: a control plane without a pinned key receives nothing, not even a token.
 func TestAnotherControlPlaneIsToldNothing(t *testing.T) {
 	t.Parallel()
 	k, impostor := newKeyedControlPlane(t), newKeyedControlPlane(t)
@@ -254,8 +254,8 @@ func (w *logWatcher) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// R29: new pins come over a pinned connection, are durable before they count, and let a standby key take over; what
-// is not a set with the key in use is not taken.
+// R29: new pins come over a pinned connection, are durable before they count, and let a standby key take over. A set
+// without the key in use is refused.
 func TestPinsChange(t *testing.T) {
 	t.Parallel()
 	k := newKeyedControlPlane(t)
@@ -277,7 +277,7 @@ func TestPinsChange(t *testing.T) {
 			t.Fatalf("%s: taken: %v", name, known())
 		}
 	}
-	// The standby key takes over, and another stands by: the cell knows the one, and learns of the other.
+	// The standby key takes over with a new standby: the cell knows the first and learns the second.
 	learned := func(name string) {
 		t.Helper()
 		pins := k.currentPins()
@@ -292,7 +292,7 @@ func TestPinsChange(t *testing.T) {
 	learned("the standby is active")
 	k.updateKeys(func() { k.keys = []tls.Certificate{third, fourth} })
 	learned("the one after it too")
-	// The first one is out: with it nobody can speak as the control plane any more, nor after a restart.
+	// The first key is out: nobody can act as the control plane with it any more, even after a restart.
 	k.update(func() { k.pins = nil })
 	k.updateKeys(func() { k.keys = []tls.Certificate{old, fourth} })
 	k.server.CloseClientConnections()
@@ -309,13 +309,13 @@ func TestPinsChange(t *testing.T) {
 	c.stop()
 }
 
-// killAndWait ends a process that did not end itself.
+// killAndWait kills a process and waits for its end.
 func killAndWait(cmd *exec.Cmd) {
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
 }
 
-// agentCommand starts an agent in a process of its own, in an environment of its own.
+// agentCommand returns the command of an agent process without proxies, with env added.
 func agentCommand(t testing.TB, s settings, env ...string) *exec.Cmd {
 	t.Helper()
 	executable, err := os.Executable()

@@ -21,21 +21,21 @@ import (
 	"github.com/sluice-cd/sluice/cells/identity"
 )
 
-// keyedControlPlane is a control plane that knows cells by their keys, and is known by its own: a plane behind mutual TLS.
+// keyedControlPlane is a control plane behind mutual TLS: it knows cells by their keys, and is known by its own.
 type keyedControlPlane struct {
 	*controlPlane
 	address string
 
 	mu            sync.Mutex
-	keys          []tls.Certificate // active and standby; the first is shown
-	cells         map[string]string // by key: the cell
-	tokens        map[string]string // by hash: the key that it was used by; empty: none so far
-	tokenKeys     []string          // keys that were shown with a token, in order
+	keys          []tls.Certificate // active and standby; the first is presented
+	cells         map[string]string // cells by key
+	tokens        map[string]string // by hash: the key that used the token; empty: none yet
+	tokenKeys     []string          // keys that came with a token, in order
 	presentedKeys []string          // keys that were presented, in order
-	dropsOldKey   bool              // the key before is out as soon as the next is known
+	dropsOldKey   bool              // the old key is out as soon as the next is known
 	denyAll       bool              // everyone gets 401
-	denyTokens    bool              // tokens get 401, whatever they are
-	keyStatus     int               // status of the answer to a presented key; 0: it is taken
+	denyTokens    bool              // each token gets 401
+	keyStatus     int               // status for a presented key; 0: the key is accepted
 }
 
 func newKeyedControlPlane(t testing.TB) *keyedControlPlane {
@@ -82,7 +82,7 @@ func (k *keyedControlPlane) tlsConfig() *tls.Config {
 	return c
 }
 
-// currentPins gives the pins of the keys as they are.
+// currentPins returns the pins of the present keys.
 func (k *keyedControlPlane) currentPins() []string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -93,7 +93,7 @@ func (k *keyedControlPlane) currentPins() []string {
 	return pins
 }
 
-// newToken makes one, for a cell.
+// newToken returns a new token for a cell.
 func (k *keyedControlPlane) newToken(t testing.TB, cell string) identity.Token {
 	t.Helper()
 	secret, err := identity.NewSecret(rand.Reader)
@@ -187,7 +187,7 @@ func (k *keyedControlPlane) serveKey(w http.ResponseWriter, r *http.Request, cel
 	}
 }
 
-// tcpLink is what lies between an agent and a control plane that can be cut.
+// tcpLink forwards connections from an agent to a control plane and can cut them.
 type tcpLink struct {
 	listener net.Listener
 	upstream string

@@ -16,13 +16,13 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/agenttest"
 )
 
-// agentProcess is an agent in a process of its own, with commands that write down what they do.
+// agentProcess is an agent in a process of its own, with commands that record what they do.
 type agentProcess struct {
 	settings
 	t       testing.TB
 	plane   *controlPlane
 	hooks   string // a line when a hook begins, and when it ends
-	healths string // a line for each time that health held: the process's tag and the release
+	healths string // a line each time health held: the process's tag and the release
 	starts  int
 	command *exec.Cmd
 	output  bytes.Buffer
@@ -45,7 +45,7 @@ func newAgentProcess(t testing.TB, p *controlPlane) *agentProcess {
 	return k
 }
 
-// start starts the process; point: where it ends itself, after that many times.
+// start starts a process that kills itself at a test point, after it was there that many times.
 func (k *agentProcess) start(point string, after int) {
 	k.t.Helper()
 	self, err := os.Executable()
@@ -60,7 +60,7 @@ func (k *agentProcess) start(point string, after int) {
 	must(k.t, k.command.Start())
 }
 
-// awaitDeath waits for a process that ends itself.
+// awaitDeath waits for a process that kills itself.
 func (k *agentProcess) awaitDeath() {
 	k.t.Helper()
 	_ = k.command.Wait()
@@ -79,7 +79,7 @@ func (k *agentProcess) kill() {
 	k.command = nil
 }
 
-// checkOutcome holds what must be true in the end.
+// checkOutcome checks what must be true in the end.
 func (k *agentProcess) checkOutcome(version string) {
 	k.t.Helper()
 	if got := appManifest(k.t, k.Dir); !strings.Contains(got, "version: "+version+"\n") {
@@ -102,7 +102,7 @@ func (k *agentProcess) checkOutcome(version string) {
 	}
 }
 
-// Fault 34: killed at any step of an apply or a rollback, the next start resumes or reverts to the same end.
+// Fault 34: after a kill at any step of an apply or a rollback, the next start resumes or reverts to the same end.
 func TestKilledAtEveryStep(t *testing.T) {
 	points := []struct {
 		at    string
@@ -153,7 +153,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 	}
 }
 
-// Fault 34: the same at random instants, several in a row, with the outcome of the undisturbed run.
+// Fault 34: the same at random instants, several in a row, with the outcome of an undisturbed run.
 func TestKilledAtRandomInstants(t *testing.T) {
 	t.Parallel()
 	const rounds = 40

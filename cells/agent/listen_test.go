@@ -26,7 +26,7 @@ func removeFile(t testing.TB, name string) {
 	must(t, os.Remove(name))
 }
 
-// Invariant 6: flags are served on this machine only, and whoever asks for more is told so before anything starts.
+// Invariant 6: flags are served on this machine only, and any other address is refused before anything starts.
 func TestFlagsAreServedLocallyOnly(t *testing.T) {
 	p := newControlPlane(t)
 	for _, where := range []string{
@@ -43,7 +43,7 @@ func TestFlagsAreServedLocallyOnly(t *testing.T) {
 	}
 }
 
-// The address is taken: an error at start, which says what to do, and nothing else of the agent is left behind.
+// An address in use is an error at start that says what to do, and leaves nothing of the agent running.
 func TestFlagsAddressIsTaken(t *testing.T) {
 	p := newControlPlane(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -62,7 +62,7 @@ func TestFlagsAddressIsTaken(t *testing.T) {
 	}
 }
 
-// A free port is found, told in the log and served.
+// A free port is chosen, logged and served.
 func TestFlagsOnAnyPort(t *testing.T) {
 	p := newControlPlane(t)
 	s := newSettings(t, p)
@@ -88,7 +88,7 @@ func TestFlagsOnAnyPort(t *testing.T) {
 	}
 }
 
-// Killed while it begins to listen in its own folder, the agent starts again.
+// After a kill while it opened the socket in a private folder, the agent starts again.
 func TestSocketLeftHalfMade(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
@@ -101,8 +101,8 @@ func TestSocketLeftHalfMade(t *testing.T) {
 	p.await(t, "a start", func(r cells.Report) bool { return r.Flags != nil })
 }
 
-// A thousand callers, streams that nobody reads, and requests that never end: others are answered, the agent ends within five
-// seconds, and the next one has the port.
+// A thousand callers, streams that nobody reads and requests that never end: other requests get responses, the agent
+// ends, and the next one can use the port.
 func TestManyCallers(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
@@ -128,7 +128,7 @@ func TestManyCallers(t *testing.T) {
 		must(t, err)
 		idle = append(idle, conn)
 	}
-	for range 270 { // more than there are streams
+	for range 270 { // more than the limit of streams
 		say("GET /ofrep/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	}
 	for range 100 {
@@ -146,10 +146,10 @@ func TestManyCallers(t *testing.T) {
 	must(t, err)
 	_ = response.Body.Close()
 	client.CloseIdleConnections()
-	if took := time.Since(begun); response.StatusCode != http.StatusOK || took > 30*time.Second { // a crowd must not shut others out, however slow the machine
+	if took := time.Since(begun); response.StatusCode != http.StatusOK || took > 30*time.Second { // a crowd must not shut others out, even on a slow machine
 		t.Errorf("%s after %s", response.Status, took)
 	}
-	for i := range 50 { // what nobody reads
+	for i := range 50 { // the streams are not read
 		p.setFlags(p.newFlags(int64(i+2), newBundle(flags.Gate{ID: fmt.Sprint(i), Features: []string{"x"}})))
 	}
 	begun = time.Now()
@@ -157,7 +157,7 @@ func TestManyCallers(t *testing.T) {
 	if took := time.Since(begun); took > 30*time.Second {
 		t.Errorf("it takes %s to end", took)
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) { // another test may have the port for a moment
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) { // another test may use the port for a moment
 		l, err := net.Listen("tcp", s.Flags)
 		if err == nil {
 			must(t, l.Close())

@@ -19,8 +19,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/directory"
 )
 
-// handlerTransport carries requests to a handler without a network, so that time can be virtual. It is a
-// real handler's real answers; only the sockets are left out.
+// handlerTransport carries requests to a handler without sockets, so that time can be virtual.
 type handlerTransport struct {
 	handler http.Handler
 
@@ -29,7 +28,7 @@ type handlerTransport struct {
 	requests []sentRequest
 }
 
-// sentRequest is one request, when it came.
+// sentRequest is one request with its time.
 type sentRequest struct {
 	at   time.Time
 	path string
@@ -64,7 +63,7 @@ func (w *handlerTransport) setCut(cut bool) {
 	w.cut = cut
 }
 
-// pauses gives the times between requests for path since from.
+// pauses returns the times between requests for path since from.
 func (w *handlerTransport) pauses(path string, from time.Time) []time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -107,8 +106,8 @@ func newBubbleControlPlane() (*controlPlane, *handlerTransport) {
 	return p, &handlerTransport{handler: p.mux()}
 }
 
-// Fault 35: a week without the control plane. What runs keeps running and healing, across a restart too; back
-// comes one jump to the head, and every event once.
+// Fault 35: a week without the control plane. What runs keeps running and is healed, across a restart too. Afterwards
+// the cell goes straight to the head, and every event arrives once.
 func TestAWeekAlone(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -142,7 +141,7 @@ func TestAWeekAlone(t *testing.T) {
 				t.Errorf("%s was asked %d times in a week, every %s, at most %s (R33: full jitter, cap 30s)", path, len(pauses), typical, longest)
 			}
 		}
-		for i := range 5 { // five heads went by
+		for i := range 5 { // five heads came and went
 			p.assign(p.addRelease(t, "1.1."+string(rune('0'+i)), int64(10+i), agenttest.Release("1.1."+string(rune('0'+i)), nil)))
 		}
 		head := p.addRelease(t, "1.2.0", 20, agenttest.Release("1.2.0", nil))
@@ -170,7 +169,8 @@ func TestAWeekAlone(t *testing.T) {
 	})
 }
 
-// R30, R33: after a 401 it keeps running and asks every five minutes; Retry-After is kept, and up to half of it on top.
+// R30, R33: after a 401 the agent keeps running and polls every five minutes. Retry-After is honoured, plus up to half
+// of it.
 func TestRefusedPoliteness(t *testing.T) {
 	for name, c := range map[string]struct {
 		status      int
@@ -205,12 +205,12 @@ func TestRefusedPoliteness(t *testing.T) {
 	}
 }
 
-// A control plane that does not wait, or that says when to ask again, is not asked without end.
+// A control plane that does not wait, or that says when to poll again, is polled at a bounded rate.
 func TestBriskAnswersSlowThePuller(t *testing.T) {
 	for name, c := range map[string]struct {
 		after string
 		tag   func(n int) string
-		most  int // questions in an hour
+		most  int // requests in an hour
 	}{
 		"at once":       {"", func(int) string { return `"1"` }, 3600},
 		"without a tag": {"", func(int) string { return "" }, 3600},
@@ -243,7 +243,7 @@ func TestBriskAnswersSlowThePuller(t *testing.T) {
 	}
 }
 
-// Fault 36: reports go out as a heartbeat with jitter, and at once on a change.
+// Fault 36: reports are sent as a heartbeat with jitter, and at once on a change.
 func TestHeartbeatIsJittered(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {

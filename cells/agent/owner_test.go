@@ -17,20 +17,20 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// changeOwner is an owner at the cell's machine.
+// changeOwner changes the owner's decisions on the cell's machine.
 func changeOwner(t testing.TB, dir string, f func(*cells.Owner)) {
 	t.Helper()
 	_, err := ChangeOwner(dir, func(o *cells.Owner) error { f(o); return nil })
 	must(t, err)
 }
 
-// messageContains is a report that says why the offer is not taken.
+// messageContains matches reports whose message contains why.
 func messageContains(why string) func(cells.Report) bool {
 	return func(r cells.Report) bool { return strings.Contains(r.Message, why) }
 }
 
-// R18: nothing is begun, and nothing accepted, against what the owner decided; the vendor sees it, and when it ends what
-// was offered goes on.
+// R18: nothing begins, and nothing is accepted, against the owner's decisions. The vendor sees them, and when they end,
+// the offer goes on.
 func TestOwnerIsObeyed(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -89,7 +89,7 @@ func TestOwnerIsObeyed(t *testing.T) {
 	}
 }
 
-// withLock looks at what came.
+// withLock runs f under the lock.
 func (p *controlPlane) withLock(t testing.TB, f func()) {
 	t.Helper()
 	p.mu.Lock()
@@ -97,7 +97,7 @@ func (p *controlPlane) withLock(t testing.TB, f func()) {
 	f()
 }
 
-// R18: the cell's own return to last good is not the owner's to hold back.
+// R18: the owner's decisions do not hold back the cell's own rollback.
 func TestReturnGoesOnWhilePaused(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
@@ -117,7 +117,7 @@ func TestReturnGoesOnWhilePaused(t *testing.T) {
 	p.await(t, "failed and back", func(r cells.Report) bool { return failedAt(bad)(r) && healthyOn(good)(r) })
 }
 
-// What is only being fetched is taken back by a pause: the target has not been touched.
+// A pause withdraws an attempt that is still fetching: the target has not been touched.
 func TestPauseTakesBackWhatIsFetched(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
@@ -149,7 +149,8 @@ func TestPauseTakesBackWhatIsFetched(t *testing.T) {
 	}
 }
 
-// R6: a file that can't be read lets nothing begin, says where, and the vendor sees a pause; the rest stays as it was.
+// R6: an invalid owner.yaml lets nothing begin, is reported with its line, and reads as a pause to the vendor; the
+// other decisions remain in force.
 func TestOwnerFileThatIsNotValid(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
@@ -181,7 +182,7 @@ func TestOwnerFileThatIsNotValid(t *testing.T) {
 	p.awaitAfter(t, mark, "nothing is decided", func(r cells.Report) bool { return r.Owner == nil })
 }
 
-// What the owner's verbs show is what the control plane said last, and what runs.
+// The owner's commands show the control plane's last word, and what runs.
 func TestOfferedIsShown(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
@@ -215,7 +216,7 @@ func TestOfferedIsShown(t *testing.T) {
 	}
 }
 
-// What one decides does not undo what another does at the same time, and is all there or not at all.
+// Concurrent changes do not undo each other, and each is made completely or not at all.
 func TestOwnersDecideAtOnce(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -253,7 +254,7 @@ func TestOwnersDecideAtOnce(t *testing.T) {
 	}
 }
 
-// Fault 29 and R6: what is wrong in owner.yaml is said with its line.
+// Fault 29 and R6: faults in owner.yaml are reported with their line.
 func TestOwnerFaults(t *testing.T) {
 	t.Parallel()
 	const head = "apiVersion: sluice/v1\nkind: Owner\n"

@@ -18,13 +18,13 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/agenttest"
 )
 
-// connectProxy is an HTTP proxy that wants a password and knows names that nobody else does.
+// connectProxy is an HTTP proxy that wants a password and resolves names that only it knows.
 type connectProxy struct {
 	server    *httptest.Server
-	upstreams map[string]string // HOST:PORT as asked for: where it is
+	upstreams map[string]string // by requested HOST:PORT: the address
 
 	mu       sync.Mutex
-	requests []string // what it was asked for, with its status
+	requests []string // requests, with their status
 	recorded bytes.Buffer
 }
 
@@ -71,7 +71,7 @@ func (p *connectProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = far.Close(), near.Close()
 }
 
-// copyRecorded passes bytes on, and keeps them.
+// copyRecorded copies bytes and records them.
 func (p *connectProxy) copyRecorded(to io.WriteCloser, from io.Reader) {
 	defer func() { _ = to.Close() }()
 	_, _ = io.Copy(to, io.TeeReader(from, writerFunc(func(b []byte) (int, error) {
@@ -85,11 +85,11 @@ type writerFunc func([]byte) (int, error)
 
 func (w writerFunc) Write(b []byte) (int, error) { return w(b) }
 
-// Everything goes through a CONNECT proxy, with its password, and the proxy sees nothing but TLS.
+// All traffic passes a CONNECT proxy, with its password, and the proxy sees only TLS.
 func TestThroughAProxy(t *testing.T) {
 	t.Parallel()
 	k := newKeyedControlPlane(t)
-	const name = "control.plane.invalid:7443" // only the proxy can find it
+	const name = "control.plane.invalid:7443" // only the proxy can resolve it
 	p := newConnectProxy(t, map[string]string{name: k.address})
 	at := strings.TrimPrefix(p.server.URL, "http://")
 	token := k.newToken(t, "acme")
@@ -116,7 +116,7 @@ func TestThroughAProxy(t *testing.T) {
 	}
 }
 
-// What is wrong with a proxy is said without its password; NO_PROXY goes past it.
+// Errors about a proxy do not contain its password; NO_PROXY is honoured.
 func TestProxyThatDoesNotWork(t *testing.T) {
 	t.Parallel()
 	k := newKeyedControlPlane(t)
@@ -151,7 +151,7 @@ func TestProxyThatDoesNotWork(t *testing.T) {
 	}
 }
 
-// Connections that are cut again and again cost no report, and no event comes twice.
+// Connections that are cut again and again lose no report and repeat no event.
 func TestCutAgainAndAgain(t *testing.T) {
 	t.Parallel()
 	k := newKeyedControlPlane(t)

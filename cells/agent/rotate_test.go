@@ -10,7 +10,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/agent/agenttest"
 )
 
-// setRotation asks for a new key, or does not any more.
+// setRotation sets whether a new key is requested.
 func (k *keyedControlPlane) setRotation(asked bool) {
 	k.update(func() {
 		k.version++
@@ -21,7 +21,7 @@ func (k *keyedControlPlane) setRotation(asked bool) {
 	})
 }
 
-// awaitKey waits until the cell has another key than before, and reports with it alone.
+// awaitKey waits until the cell reports with another key than before, and has no other.
 func (k *keyedControlPlane) awaitKey(t testing.TB, dir string, before []byte) credentials {
 	t.Helper()
 	var now credentials
@@ -32,7 +32,7 @@ func (k *keyedControlPlane) awaitKey(t testing.TB, dir string, before []byte) cr
 	return now
 }
 
-// A new key is made when the control plane asks for one, once, and is the only one that is used then.
+// A new key is made when the control plane requests one, once, and is then the only one in use.
 func TestRotation(t *testing.T) {
 	t.Parallel()
 	k := newKeyedControlPlane(t)
@@ -42,9 +42,9 @@ func TestRotation(t *testing.T) {
 	first := readCredentials(t, s.State)
 	k.setRotation(true)
 	second := k.awaitKey(t, s.State, first.Key)
-	k.updateKeys(func() { delete(k.cells, k.tokenKeys[0]) }) // with the old key nobody comes in any more
+	k.updateKeys(func() { delete(k.cells, k.tokenKeys[0]) }) // the old key is no longer accepted
 	one := k.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
-	k.assign(one) // the notice is still there: the key is new enough
+	k.assign(one) // the notice is still there, but the key is new enough
 	k.await(t, "healthy", healthyOn(one))
 	k.setRotation(false)
 	c.stop()
@@ -56,7 +56,8 @@ func TestRotation(t *testing.T) {
 	k.awaitAfter(t, mark, "healthy after a restart", healthyOn(one))
 }
 
-// Killed at any point of a rotation, a key works, whether the old one is still good or not, and the new one follows.
+// After a kill at any point of a rotation some key works, whether or not the old one is still accepted, and the
+// rotation completes.
 func TestRotationKilledAtEveryPoint(t *testing.T) {
 	t.Parallel()
 	for _, point := range []string{"next key made", "next key presented", "next key kept"} {
@@ -74,7 +75,7 @@ func TestRotationKilledAtEveryPoint(t *testing.T) {
 			k.setRotation(true)
 			q.start(point, 0)
 			q.awaitDeath()
-			k.setRotation(false) // it is known, or forgotten: what was begun is completed
+			k.setRotation(false) // whether or not the plane knows the new key, the rotation completes
 			q.start("", 0)
 			k.awaitKey(t, q.State, first.Key)
 			mark := k.reportCount()
@@ -89,7 +90,7 @@ func TestRotationKilledAtEveryPoint(t *testing.T) {
 	}
 }
 
-// A new key that is not taken changes nothing, and is not shown again and again.
+// A refused new key changes nothing, and is not presented again and again.
 func TestRotationRefused(t *testing.T) {
 	t.Parallel()
 	k := newKeyedControlPlane(t)

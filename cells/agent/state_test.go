@@ -12,24 +12,24 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// world drives the pure state as the loop does, with results that rapid draws.
+// world drives the pure state as the loop does, with outcomes that rapid draws.
 type world struct {
 	state
 	now          time.Time
-	touched      bool            // a target was written that is not known to be the last good one
-	began        map[string]bool // forward-only assignments that began, nothing being good since
+	touched      bool            // a target was written that may not hold the last good assignment
+	began        map[string]bool // forward-only assignments that began since anything was good
 	failed       map[string]bool
 	healthSeen   bool            // health was seen to hold, for what runs now, in this process
 	mayRun       map[string]bool // releases that may be running; "": none
-	wholeRelease string          // the release that all of the target is of; empty: not known
+	wholeRelease string          // the release of all of the target; empty: not known
 }
 
-// contents is what releases contain.
+// featuresOf returns the features of a release.
 func featuresOf(release string) []string {
 	return map[string][]string{"1.0.0": {"a", "b"}, "1.1.0": {"b", "c"}, "2.0.0": {"c", "d"}}[release]
 }
 
-// checkContained: no feature counts that a release lacks which may be running (R38).
+// checkContained checks that each contained feature is in every release that may be running (R38).
 func (w *world) checkContained(t *rapid.T, when string) {
 	for release := range w.mayRun {
 		for _, f := range w.Contained {
@@ -54,7 +54,7 @@ func assignment(t *rapid.T) cells.Assignment {
 	return a
 }
 
-// step carries out one event: the control plane's, a crash, or what the state asks for.
+// runEvent carries out one event: the control plane's, a crash, or the state's next step.
 func (w *world) runEvent(t *rapid.T) {
 	before, attempted, dirty := w.Accepted, w.Attempt, w.Dirty
 	kind := rapid.SampledFrom([]string{"offer", "owner", "confirm", "confirm", "crash", "later", "do", "do", "do", "do"}).Draw(t, "event")
@@ -96,7 +96,8 @@ func (w *world) runEvent(t *rapid.T) {
 	}
 }
 
-// checkOwnerObeyed: nothing is begun against the owner but the return to last good, and what had touched the target (R18).
+// checkOwnerObeyed checks that nothing begins against the owner except the rollback and attempts that had touched the
+// target (R18).
 func (w *world) checkOwnerObeyed(t *rapid.T, kind string, before *attempt, dirty bool) {
 	a := w.Attempt
 	if a == nil || a.Rollback || a.Phase == phaseStuck {
@@ -166,10 +167,10 @@ func (w *world) runStep(t *rapid.T) {
 		w.handleHealth(err, w.now)
 		w.healthSeen = err == nil
 		if w.Attempt == nil && w.touched && err == nil {
-			w.touched, w.began = false, map[string]bool{} // it is good
+			w.touched, w.began = false, map[string]bool{} // the attempt is good
 		}
 		if w.LastGood != nil && w.Attempt == nil {
-			delete(w.failed, w.LastGood.Key()) // stuck, and it worked in the end
+			delete(w.failed, w.LastGood.Key()) // a stuck attempt recovered
 		}
 		for _, f := range w.Failures {
 			w.failed[f.Assignment.Key()] = true
@@ -188,7 +189,7 @@ func (w *world) noteFailure(err error, a *cells.Assignment) {
 	}
 }
 
-// The state keeps its promises whatever comes, and whenever the process dies.
+// The state's invariants hold in any order of events and crashes.
 func TestStateKeepsItsPromises(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := &world{now: time.Unix(1_800_000_000, 0), began: map[string]bool{}, failed: map[string]bool{}, mayRun: map[string]bool{"": true}}
@@ -199,7 +200,8 @@ func TestStateKeepsItsPromises(t *testing.T) {
 		for range rapid.IntRange(1, 80).Draw(t, "events") {
 			w.runEvent(t)
 		}
-		// Left alone, with everything working, it comes to rest: healthy, stuck or failed, or with nothing to do.
+		// Left alone, with everything working, the state comes to rest: healthy, stuck or failed, or with nothing to
+		// do.
 		for range 200 {
 			s := w.nextStep(w.now)
 			if s.Task != taskRest && s.Task != taskCheckHealth {
@@ -231,7 +233,7 @@ func TestStateKeepsItsPromises(t *testing.T) {
 	})
 }
 
-// While health is waited for it is looked at often at first, so that a switch is reported at once.
+// Until health holds it is checked often at first, so that a switch is reported at once.
 func TestFirstLooksAreQuick(t *testing.T) {
 	s := state{policy: policy{HealthTimeout: time.Minute, HealthInterval: 10 * time.Second, HealInterval: time.Minute}}
 	now := time.Unix(0, 0)
@@ -257,7 +259,7 @@ func TestFirstLooksAreQuick(t *testing.T) {
 	}
 }
 
-// R20: new values of a forward-only release that is good already cross nothing: the old values are restored.
+// R20: new values of a forward-only release that is already good can be rolled back.
 func TestValuesOfForwardOnlyGoBack(t *testing.T) {
 	old := cells.Assignment{Epoch: 1, Sequence: 1, Release: "2.0.0", Digest: releases.DigestBytes(nil), Forward: true}
 	other := old
@@ -271,7 +273,7 @@ func TestValuesOfForwardOnlyGoBack(t *testing.T) {
 	}
 }
 
-// A stuck release that becomes healthy by itself, a long migration say, is good after all.
+// A stuck release that becomes healthy, after a long migration say, is good after all.
 func TestStuckRecovers(t *testing.T) {
 	a := cells.Assignment{Epoch: 1, Sequence: 1, Release: "2.0.0", Digest: releases.DigestBytes(nil), Forward: true}
 	s := state{journal: journal{Attempt: &attempt{Assignment: a, Phase: phasePreparing}}, policy: policy{HealthTimeout: time.Second, HealthInterval: time.Second, HealInterval: time.Second}}

@@ -24,7 +24,7 @@ import (
 	"github.com/sluice-cd/sluice/cells/identity"
 )
 
-// pipeNetwork is a network within the process, so that time can be virtual: real HTTP, and real TLS, over it.
+// pipeNetwork is a network within the process, so that time can be virtual: real HTTP and TLS run over it.
 type pipeNetwork struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -59,7 +59,7 @@ func (p *pipeNetwork) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	}
 }
 
-// requestRecorder counts requests, when they came.
+// requestRecorder records requests with their times.
 type requestRecorder struct {
 	http.Handler
 	mu       sync.Mutex
@@ -79,7 +79,7 @@ func (h *requestRecorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Handler.ServeHTTP(w, r)
 }
 
-// desiredTimes gives when what is desired was asked for, by stream or by poll.
+// desiredTimes returns when the desired state was requested, by stream or by poll.
 func (h *requestRecorder) desiredTimes(stream bool) (at []time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -91,7 +91,7 @@ func (h *requestRecorder) desiredTimes(stream bool) (at []time.Time) {
 	return at
 }
 
-// runVirtual runs an agent and a server in virtual time; with who, the cell is its key. stop ends both.
+// runVirtual runs an agent and a server in virtual time. With k, the cell has a key. stop ends both.
 func runVirtual(t *testing.T, dir string, h http.Handler, k *keyedControlPlane) (*requestRecorder, func()) {
 	t.Helper()
 	p, count := newPipeNetwork(), &requestRecorder{Handler: h}
@@ -141,7 +141,7 @@ func runVirtual(t *testing.T, dir string, h http.Handler, k *keyedControlPlane) 
 	}
 }
 
-// One stream, with a heartbeat, carries everything: nothing is polled, and news is there at once.
+// One stream with a heartbeat is enough: nothing is polled, and news arrives at once.
 func TestOneStreamIsEnough(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -164,11 +164,11 @@ func TestOneStreamIsEnough(t *testing.T) {
 	})
 }
 
-// R33: a stream that something in between holds back, or that falls silent, gives way to polls for a while.
+// R33: after a stream that a proxy buffers, or that falls silent, the agent polls for a while.
 func TestSilentStreamsGiveWayToPolls(t *testing.T) {
 	for name, c := range map[string]struct {
-		word        string        // the only one that comes
-		after       time.Duration // until it polls
+		word        string        // all that the stream sends
+		after       time.Duration // until the first poll
 		least, most int           // streams in two hours
 	}{
 		"held back":   {"", firstEventTimeout, 3, 7},
@@ -208,7 +208,7 @@ func TestSilentStreamsGiveWayToPolls(t *testing.T) {
 	}
 }
 
-// Fault 36: whatever the control plane says, it is not asked without end.
+// Fault 36: whatever the control plane answers, the agent sends a bounded number of requests.
 func TestHostileAnswers(t *testing.T) {
 	events := func(n int, end string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
@@ -232,7 +232,7 @@ func TestHostileAnswers(t *testing.T) {
 	const hour = time.Hour
 	for name, c := range map[string]struct {
 		handler http.HandlerFunc
-		most    int // questions in an hour
+		most    int // requests in an hour
 	}{
 		"streams end at once":          {events(0, ""), 1000},
 		"streams end after an event":   {events(1, ""), 1000},
@@ -300,7 +300,7 @@ func TestHostileAnswers(t *testing.T) {
 	}
 }
 
-// R30, R33: right after a registration a 401 may only mean that the replica has not heard of it; later it means 300 s.
+// R30, R33: right after a registration, a 401 may mean a replica that does not know the key yet; later it means 300 s.
 func TestDeniedRightAfterJoining(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -333,7 +333,8 @@ func TestDeniedRightAfterJoining(t *testing.T) {
 	})
 }
 
-// A download that stops in the middle, half-open or cut, goes on over another connection. Nothing is wrong with the release.
+// A download that stops midway, half-open or cut, continues over another connection, and counts not against the
+// release.
 func TestDownloadThatStops(t *testing.T) {
 	for name, stop := range map[string]func(r *http.Request){
 		"half-open": func(r *http.Request) { <-r.Context().Done() },

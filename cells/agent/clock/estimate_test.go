@@ -13,14 +13,14 @@ type simulatedCell struct {
 	truth    time.Time
 	clock    estimate
 	start    string
-	lateness time.Duration // for how long it was off, or suspended, since the last answer
+	lateness time.Duration // how long it was off or suspended since the last sample
 }
 
 func (m *simulatedCell) advance(d time.Duration) {
 	m.truth, m.wall, m.mono = m.truth.Add(d), m.wall.Add(d), m.mono+d
 }
 
-// exchange is one exchange, there, stamped in between, and back.
+// exchange is a request and a response, stamped in between.
 func (m *simulatedCell) exchange(there, back time.Duration) (changed bool) {
 	sent := m.Reading
 	m.advance(there)
@@ -29,7 +29,7 @@ func (m *simulatedCell) exchange(there, back time.Duration) (changed bool) {
 	return m.clock.addSample(stamp, sent, m.Reading)
 }
 
-// reboot starts the machine anew after a while.
+// reboot restarts the machine after a while.
 func (m *simulatedCell) reboot(down, mono time.Duration) {
 	kept := m.clock.checkpoint(m.start, m.Reading)
 	m.truth, m.wall, m.mono = m.truth.Add(down), m.wall.Add(down), mono
@@ -37,14 +37,15 @@ func (m *simulatedCell) reboot(down, mono time.Duration) {
 	m.clock = restoreEstimate(kept, m.start, m.Reading)
 }
 
-// restart starts the agent anew after a while.
+// restart restarts the agent after a while.
 func (m *simulatedCell) restart(down time.Duration) {
 	kept := m.clock.checkpoint(m.start, m.Reading)
 	m.advance(down)
 	m.clock = restoreEstimate(kept, m.start, m.Reading)
 }
 
-// R40, fault 64: whatever the wall clock says, no instant is there early, time never goes back, and it is not late for long.
+// R40, fault 64: whatever the wall clock says, no instant comes early, time never goes back, and it is not late for
+// long.
 func TestClockIsNeverEarlyAndNeverGoesBack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		span := func(name string, most time.Duration) time.Duration {
@@ -56,8 +57,8 @@ func TestClockIsNeverEarlyAndNeverGoesBack(t *testing.T) {
 		if _, known := m.clock.now(m.Reading); known {
 			t.Fatal("the time is known before anybody told it")
 		}
-		step := func() { // by an administrator, or NTP
-			if !m.clock.awaitsSample { // else nothing else is known
+		step := func() { // set by an administrator, or by NTP
+			if !m.clock.awaitsSample { // else the estimate has no other basis
 				m.wall = m.wall.Add(span("step", 96*time.Hour) - 48*time.Hour)
 			}
 		}
@@ -72,14 +73,14 @@ func TestClockIsNeverEarlyAndNeverGoesBack(t *testing.T) {
 				if m.exchange(span("there", 300*time.Millisecond), back) {
 					asked, m.lateness = true, back
 				}
-			case "slow": // a receipt that was long on its way
+			case "slow": // a receipt that was on its way for long
 				back := span("back", 30*time.Second)
 				if m.exchange(span("there", 30*time.Second), back) {
 					asked, m.lateness = true, back
 				}
 			case "step":
 				step()
-			case "suspend": // where the monotonic clock stands still
+			case "suspend": // the monotonic clock stands still here
 				d := span("suspend", time.Hour)
 				m.truth, m.wall, m.lateness = m.truth.Add(d), m.wall.Add(d), m.lateness+d
 			case "restart": // the wall clock may be set meanwhile
@@ -93,9 +94,9 @@ func TestClockIsNeverEarlyAndNeverGoesBack(t *testing.T) {
 				down := span("down", time.Hour)
 				m.reboot(down, span("boot", time.Hour))
 				m.lateness += down
-			case "lie": // one answer has a time to come
+			case "lie": // one sample is in the future
 				if asked {
-					m.clock.suspect = time.Time{} // of two in a row the second counts
+					m.clock.suspect = time.Time{} // the second of two in a row is accepted
 					m.clock.addSample(m.truth.Add(3000*time.Hour+span("lie", 1e6*time.Hour)), m.Reading, m.Reading)
 				}
 			}
@@ -120,7 +121,7 @@ func TestClockIsNeverEarlyAndNeverGoesBack(t *testing.T) {
 	})
 }
 
-// A precise answer counts over a slow one, and one that shows what is known to be wrong over both.
+// A precise sample replaces an imprecise one, and one that proves the estimate wrong replaces both.
 func TestClockPrefersWhatIsPrecise(t *testing.T) {
 	truth := time.Date(2026, 12, 1, 10, 0, 0, 700e6, time.UTC)
 	m := &simulatedCell{Reading: Reading{wall: truth.Add(48 * time.Hour)}, truth: truth}
@@ -151,7 +152,8 @@ func TestClockPrefersWhatIsPrecise(t *testing.T) {
 	}
 }
 
-// One answer with a time far off turns nothing on: it counts once it was said again. Nobody's time never counts.
+// One sample far in the future turns nothing on: it must be confirmed by another. Implausible samples are never
+// accepted.
 func TestClockDoubtsALeap(t *testing.T) {
 	truth := time.Date(2026, 12, 1, 10, 0, 0, 0, time.UTC)
 	m := &simulatedCell{Reading: Reading{wall: truth}, truth: truth}
@@ -169,9 +171,9 @@ func TestClockDoubtsALeap(t *testing.T) {
 	}
 	hear(0, true)
 	hear(48*time.Hour, false)
-	hear(0, true) // who said the one before is alone with it
+	hear(0, true) // the previous sample is not confirmed
 	hear(48*time.Hour, false)
-	hear(24*time.Hour, false) // not the same
+	hear(24*time.Hour, false) // a different time
 	if now, _ := m.clock.now(m.Reading); !now.Equal(m.truth) {
 		t.Errorf("it is %s, want %s", now, m.truth)
 	}
@@ -183,8 +185,8 @@ func TestClockDoubtsALeap(t *testing.T) {
 	}
 }
 
-// R40, fault 64: while the machine runs on, its wall clock may be set to anything between two starts of the agent. After a start
-// of the machine the wall clock counts with its last offset, not at once, and never below what was given out.
+// R40, fault 64: while the machine keeps running, its wall clock may be set to anything between two starts of the
+// agent. After a reboot the wall clock counts with its last offset, after a delay, and never below the floor.
 func TestClockAfterAStart(t *testing.T) {
 	truth := time.Date(2026, 12, 1, 10, 0, 0, 0, time.UTC)
 	begin := func() *simulatedCell {
@@ -210,7 +212,7 @@ func TestClockAfterAStart(t *testing.T) {
 	is(m, last, "after a reboot")
 	m.advance(30 * time.Second)
 	is(m, last.Add(30*time.Second), "half a minute later")
-	m.restart(time.Second) // it is not known for longer by that
+	m.restart(time.Second) // that does not make the time known any sooner or later
 	m.advance(30 * time.Second)
 	if now, _ := m.clock.now(m.Reading); now.After(m.truth.Add(-time.Hour)) {
 		t.Errorf("half a minute after another restart it is %s", now)
@@ -222,7 +224,7 @@ func TestClockAfterAStart(t *testing.T) {
 	is(m, m.truth, "and after one more restart")
 
 	m = begin()
-	m.wall = m.wall.Add(48 * time.Hour) // what it has without its battery; it is about to be set
+	m.wall = m.wall.Add(48 * time.Hour) // the default without a battery; it is about to be set
 	m.reboot(time.Hour, 3*time.Second)
 	m.advance(10 * time.Second)
 	m.exchange(0, 0)

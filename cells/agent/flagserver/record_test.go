@@ -17,7 +17,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// R39, R43: heights never fall, and at one height a kill is never lost; what is reported as in force is.
+// R39, R43: heights never fall, at one height a kill is never lost, and whatever is reported is in force.
 func TestOrdersOnlyGrowAtOneHeight(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var b flagsRecord
@@ -67,7 +67,7 @@ func TestOrdersOnlyGrowAtOneHeight(t *testing.T) {
 	})
 }
 
-// What does not fit together is refused, and changes nothing.
+// Inconsistent flags are refused and change nothing.
 func TestWordsThatAreRefused(t *testing.T) {
 	bundle := cells.FlagBundle{Digest: releases.DigestBytes(nil)}
 	b, err := flagsRecord{}.merge(&cells.Flags{Height: 3, Bundle: bundle, Orders: agenttest.KillOrders("a")})
@@ -89,7 +89,7 @@ func TestWordsThatAreRefused(t *testing.T) {
 	}
 }
 
-// A report tells of what somebody may ask about before what is simply on, within its bounds.
+// Reported states are bounded, and those that are not simply on come first.
 func TestReportedStatesAreBounded(t *testing.T) {
 	states := map[string]flags.CellState{}
 	for i := range 500 {

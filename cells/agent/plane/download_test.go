@@ -18,8 +18,8 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// A download over connections that are cut again and again goes on where it was, by Range on the tar itself, however it
-// began; no byte of the tar comes twice or from elsewhere.
+// A download over connections that are cut again and again continues by Range on the tar itself, however it began; no
+// byte of the tar comes twice or from elsewhere.
 func TestDownloadGoesOn(t *testing.T) {
 	t.Parallel()
 	tar := make([]byte, 300<<10)
@@ -34,15 +34,15 @@ func TestDownloadGoesOn(t *testing.T) {
 	name := releases.DigestBytes(tar)
 	for what, c := range map[string]struct {
 		packed bool
-		pieces int // bytes that a connection lives for
+		pieces int // bytes until a connection is cut
 		parts  bool
-		wrong  bool // the answer is another part than was asked for
+		wrong  bool // the response has another range than requested
 		fails  bool
 	}{
 		"plain":                  {pieces: 40 << 10, parts: true},
 		"packed":                 {packed: true, pieces: 40 << 10, parts: true},
 		"packed, cut at once":    {packed: true, pieces: 10 << 10, parts: true},
-		"without parts":          {pieces: 100 << 10, fails: true}, // never further than that
+		"without parts":          {pieces: 100 << 10, fails: true}, // it never gets further
 		"the part of someone":    {pieces: 100 << 10, parts: true, wrong: true, fails: true},
 		"nothing is cut":         {packed: true, pieces: 1 << 20},
 		"cut behind the last":    {pieces: 300 << 10, parts: true},
@@ -99,7 +99,7 @@ func TestDownloadGoesOn(t *testing.T) {
 	}
 }
 
-// cuttingWriter cuts the connection after so many bytes.
+// cuttingWriter cuts the connection after left bytes.
 type cuttingWriter struct {
 	http.ResponseWriter
 	left int

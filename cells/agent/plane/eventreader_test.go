@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// The reader of streams takes what the standard allows, and hands over nothing else.
+// The event reader accepts what the standard allows, and returns nothing else.
 func TestServerSentEvents(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

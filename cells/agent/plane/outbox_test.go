@@ -42,7 +42,7 @@ func eventNumbers(all []cells.Event) []int64 {
 	return n
 }
 
-// Invariant 8: whatever was added is there after any restart, in order and once, until it is acknowledged.
+// Invariant 8: every added event is there after any restart, in order and once, until it is acknowledged.
 func TestOutboxKeepsEverything(t *testing.T) {
 	root := t.TempDir()
 	rapid.Check(t, func(t *rapid.T) {
@@ -61,7 +61,7 @@ func TestOutboxKeepsEverything(t *testing.T) {
 				}
 				added += int64(n)
 			case "acknowledge":
-				to := rapid.Int64Range(0, added+2).Draw(t, "to") // also more than there is
+				to := rapid.Int64Range(0, added+2).Draw(t, "to") // may be more than there are
 				if _, err := o.acknowledge(to); err != nil {
 					t.Fatal(err)
 				}
@@ -90,7 +90,7 @@ func TestOutboxKeepsEverything(t *testing.T) {
 	})
 }
 
-// R35: beyond the limit one visible gap record stands for what was dropped; numbers go on.
+// R35: beyond the limit, one visible gap event replaces what was dropped; numbers go on.
 func TestOutboxIsBounded(t *testing.T) {
 	dir := t.TempDir()
 	o := openTestOutbox(t, dir, 4<<10)

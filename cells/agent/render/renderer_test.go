@@ -22,7 +22,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// newRenderer has the release's files on its disk, and nobody to fetch from.
+// newRenderer returns a renderer with the release on its disk and no source to fetch from.
 func newRenderer(t testing.TB, files map[string]string) (*Renderer, *cells.Assignment) {
 	t.Helper()
 	dir := t.TempDir()
@@ -48,14 +48,14 @@ func newRenderer(t testing.TB, files map[string]string) (*Renderer, *cells.Assig
 	return out, a
 }
 
-// emptySource has nothing.
+// emptySource has no content.
 type emptySource struct{}
 
 func (emptySource) OpenContent(context.Context, content.Kind, releases.Digest, int64) (content.Stream, error) {
 	return nil, errors.New("nobody is there")
 }
 
-// Fault 30: what reaches outside the release is refused with file and line; nobody is dialled, nothing is executed.
+// Fault 30: references outside the release are refused with file and line; nobody is dialled, nothing is executed.
 func TestRenderReachesNothingOutside(t *testing.T) {
 	dials := make(chan string, 100)
 	web := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { dials <- r.URL.String() }))
@@ -103,7 +103,7 @@ func TestRenderReachesNothingOutside(t *testing.T) {
 				"exec.yaml":          "apiVersion: x/v1\nkind: Evil\nmetadata:\n  name: x\n  annotations:\n    config.kubernetes.io/function: |\n      exec: {path: " + bin + "/evil}\n",
 				"container.yaml":     "apiVersion: x/v1\nkind: Evil\nmetadata:\n  name: x\n  annotations:\n    config.kubernetes.io/function: |\n      container: {image: evil}\n",
 			}
-			// In this process, which has the network and the PATH: the scan alone must hold.
+			// In this process, with the network and the PATH, the scan alone must hold.
 			tar := agenttest.Pack(t, files)
 			q := request{Digest: releases.DigestBytes(tar)}
 			if _, _, err := q.render(bytes.NewReader(tar)); err == nil || !strings.HasPrefix(err.Error(), "kustomization.yaml:") && !strings.HasPrefix(err.Error(), "exec.yaml:") && !strings.HasPrefix(err.Error(), "container.yaml:") {
@@ -111,7 +111,7 @@ func TestRenderReachesNothingOutside(t *testing.T) {
 			}
 		})
 	}
-	for name, reach := range map[string]func() error{ // and behind the scan the child holds by itself
+	for name, reach := range map[string]func() error{ // without the scan, the child alone must hold
 		"kustomize, http": func() error { return buildInChild(t, "resources:\n- "+web.URL+"/base.yaml\n") },
 		"kustomize, git":  func() error { return buildInChild(t, "resources:\n- "+git+"\n") },
 	} {
@@ -127,7 +127,7 @@ func TestRenderReachesNothingOutside(t *testing.T) {
 	}
 }
 
-// buildInChild has a child build a kustomization that was not scanned.
+// buildInChild builds a kustomization in a child without the scan.
 func buildInChild(t *testing.T, kustomization string) error {
 	t.Helper()
 	self, err := os.Executable()
@@ -204,7 +204,7 @@ func TestRenderIsBounded(t *testing.T) {
 	}
 }
 
-// The child can't write files, has no environment, and is where nothing is.
+// A rendered assignment is cached, and everything that the result depends on is part of the cache's key.
 func TestRenderedOnceIsKept(t *testing.T) {
 	r, a := newRenderer(t, agenttest.ReleaseWithFeatures("1.0.0", "classes", "bulk"))
 	first, err := r.Render(t.Context(), a)
@@ -234,7 +234,7 @@ func TestRenderedOnceIsKept(t *testing.T) {
 	}
 }
 
-// Objects that would get one file name get two; names that file systems dislike are changed.
+// Objects that would share a file name get two; characters that file systems dislike are replaced.
 func TestFileNames(t *testing.T) {
 	for want, parts := range map[string][]string{
 		"clusterrole-system_node.yaml": {"ClusterRole", "", "system:node"},
@@ -259,7 +259,7 @@ func TestFileNames(t *testing.T) {
 	}
 }
 
-// The answer of a child is not believed blindly.
+// The child's output is validated.
 func TestChildsAnswerIsChecked(t *testing.T) {
 	for name, output := range map[string]string{
 		"nothing": "", "no line": "{}", "not JSON": "hello\n", "too long": `{"objects":[{"name":"a","size":9}]}` + "\nabc", "negative": `{"objects":[{"name":"a","size":-1}]}` + "\nabc",
@@ -286,7 +286,7 @@ func FuzzSplit(f *testing.F) {
 	})
 }
 
-// A render that was seen before takes at most a millisecond (make bench).
+// A cached render takes at most a millisecond (make bench).
 func BenchmarkRenderSeenBefore(b *testing.B) {
 	r, a := newRenderer(b, agenttest.Release("1.0.0", nil))
 	if _, err := r.Render(b.Context(), a); err != nil {
