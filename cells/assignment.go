@@ -12,7 +12,8 @@ import (
 // profile and values have equal keys, on every machine and for ever. Cells remember last good and failed assignments by
 // key (R13).
 func (a Assignment) Key() string {
-	place, _ := json.Marshal([]any{a.Channel, a.Epoch, a.Sequence, a.Release, a.Digest, a.profile()}) // strings and numbers always encode
+	// Strings and numbers always encode.
+	place, _ := json.Marshal([]any{a.Channel, a.Epoch, a.Sequence, a.Release, a.Digest, a.profile()})
 	h := sha256.New()
 	h.Write(place)
 	h.Write(a.canonicalValues())

@@ -62,7 +62,8 @@ func TestKeyCoversEveryPart(t *testing.T) {
 		release := name == "release" || name == "digest"
 		content := release || name == "profile" || name == "values"
 		if a.SameRelease(b) == release || a.SameContent(b) == content || cells.Conflict(a, b) != (name == "digest") {
-			t.Errorf("%s: SameRelease %v, SameContent %v, Conflict %v", name, a.SameRelease(b), a.SameContent(b), cells.Conflict(a, b))
+			t.Errorf("%s: SameRelease %v, SameContent %v, Conflict %v", name, a.SameRelease(b), a.SameContent(b),
+				cells.Conflict(a, b))
 		}
 	}
 }

@@ -81,7 +81,7 @@ type Report struct {
 	Sent           time.Time    `json:"sent"`            // by the cell's clock: shown as skew, never trusted for soak
 	Agent          string       `json:"agent,omitempty"` // version of the agent
 	State          State        `json:"state"`
-	Running        *Assignment  `json:"running,omitempty"`      // last good assignment, or the one being returned to if Applying is nil
+	Running        *Assignment  `json:"running,omitempty"`      // last good, or target of a rollback if Applying is nil
 	Applying       *Assignment  `json:"applying,omitempty"`     // begun, without a result so far
 	Acknowledged   *Assignment  `json:"acknowledged,omitempty"` // newest accepted assignment, before it begins (R14)
 	Message        string       `json:"message,omitempty"`
@@ -89,7 +89,7 @@ type Report struct {
 	Infrastructure int          `json:"infrastructure,omitempty"`
 	Owner          *Owner       `json:"owner,omitempty"`     // decisions of the cell's owner; nil: none
 	Flags          *FlagsReport `json:"flags,omitempty"`     // nil: the cell received no flags
-	Confirmed      int64        `json:"confirmed,omitempty"` // number of the newest event known to be acknowledged (R27)
+	Confirmed      int64        `json:"confirmed,omitempty"` // newest event known to be acknowledged (R27)
 	Events         []Event      `json:"events,omitempty"`    // history, in order; acknowledged by number
 }
 
@@ -111,7 +111,7 @@ const MaxFailures = 16
 // Failure is an assignment that did not work and is not tried again under the same key.
 type Failure struct {
 	Assignment Assignment `json:"assignment"`
-	Values     bool       `json:"values,omitempty"` // only values or profile had changed: never counts against the release (R13)
+	Values     bool       `json:"values,omitempty"` // only values or profile had changed: not the release's fault (R13)
 	Reason     string     `json:"reason"`
 	At         time.Time  `json:"at"` // by the cell's clock
 }
@@ -130,7 +130,7 @@ type Event struct {
 type Receipt struct {
 	Acknowledged int64     `json:"acknowledged"`   // all events up to this number are stored
 	Time         time.Time `json:"time"`           // the server's clock; zero: it can't be trusted now (R10)
-	Pins         []string  `json:"pins,omitempty"` // pins of the control plane's keys, the cell's new set (R29); none: unchanged
+	Pins         []string  `json:"pins,omitempty"` // the cell's new set of pins (R29); none: unchanged
 }
 
 // Desired is what the control plane wants of a cell: one resource, whether a stream or a poll delivers it.
@@ -145,9 +145,9 @@ type Desired struct {
 
 // Flags is the control plane's word on feature flags. A cell refuses flags of a lower height than it has (R39).
 type Flags struct {
-	Height int64             `json:"height"`           // position of the flags repository's commit in the first-parent history
+	Height int64             `json:"height"`           // position of the flags commit in the first-parent history
 	Bundle FlagBundle        `json:"bundle"`           // sent ahead of time
-	Orders Sealed            `json:"orders"`           // sealed flags.Orders: off at once, whatever becomes of the bundle (R43)
+	Orders Sealed            `json:"orders"`           // sealed flags.Orders: off at once, whatever the bundle (R43)
 	Labels map[string]string `json:"labels,omitempty"` // of the cell; rules may refer to them
 }
 

@@ -88,8 +88,10 @@ func (f *FlagsReport) validate() error {
 		}
 	}
 	for id, state := range f.States {
-		if id == "" || len(id) > maxName || len(state) > maxState || !utf8.ValidString(id) || !utf8.ValidString(string(state)) {
-			return fmt.Errorf("states must be UTF-8 of at most %d bytes, by announcements of 1 to %d", maxState, maxName)
+		if id == "" || len(id) > maxName || len(state) > maxState || !utf8.ValidString(id) ||
+			!utf8.ValidString(string(state)) {
+			return fmt.Errorf("states must be UTF-8 of at most %d bytes, by announcements of 1 to %d", maxState,
+				maxName)
 		}
 	}
 	return nil
@@ -102,7 +104,8 @@ func validateEvents(events []Event) error {
 		case e.Number <= last:
 			return fmt.Errorf("event %d comes after event %d: numbers must rise from 1", e.Number, last)
 		case e.Kind == "" || len(e.Kind) > maxName || len(e.Release) > maxName || len(e.Digest) > maxName:
-			return fmt.Errorf("event %d: kind must be given, and kind, release and digest have at most %d bytes", e.Number, maxName)
+			return fmt.Errorf("event %d: kind must be given, and kind, release and digest have at most %d bytes",
+				e.Number, maxName)
 		case len(e.Detail) > MaxMessage:
 			return fmt.Errorf("event %d: detail has more than %d bytes", e.Number, MaxMessage)
 		}

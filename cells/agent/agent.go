@@ -41,7 +41,8 @@ func New(o Options) (*Agent, error) {
 	}
 	a := &Agent{options: o, clock: clock.New(o.StateDir, o.machine)}
 	a.client, err = plane.New(plane.Options{
-		Server: o.Server, Cell: o.Cell, Token: o.Join, Credentials: credentials, Clock: a.clock, PollWait: o.PollWait, Log: o.Log,
+		Server: o.Server, Cell: o.Cell, Token: o.Join, Credentials: credentials, Clock: a.clock, PollWait: o.PollWait,
+		Log:         o.Log,
 		OnTestPoint: a.testPoint, WrapTransport: o.transport,
 	})
 	if err != nil {
@@ -162,7 +163,8 @@ func (a *Agent) openState() (_ *loop, err error) {
 		outbox:       outbox,
 		releaseCache: store,
 		renderer: render.New(render.Options{
-			Command: a.options.Render, Dir: folders["rendered"], Temp: folders["work"], Values: a.options.Values, Limits: a.options.RenderLimits,
+			Command: a.options.Render, Dir: folders["rendered"], Temp: folders["work"], Values: a.options.Values,
+			Limits: a.options.RenderLimits,
 		}, store),
 		desired:      make(chan *cells.Desired),
 		confirmed:    make(chan string),
@@ -172,10 +174,12 @@ func (a *Agent) openState() (_ *loop, err error) {
 		Version: a.options.Version, Infrastructure: a.options.Infrastructure, Every: a.options.ReportEvery,
 	})
 	l.flags = flagserver.New(flagserver.Options{
-		StateDir: dir, Source: a.client, Clock: a.clock, Facts: flags.Facts{Cell: a.options.Cell, Release: j.runningRelease(), Features: j.Contained},
-		Log: a.options.Log, OnReport: l.reporter.Notify, OnTestPoint: a.testPoint,
+		StateDir: dir, Source: a.client, Clock: a.clock,
+		Facts: flags.Facts{Cell: a.options.Cell, Release: j.runningRelease(), Features: j.Contained},
+		Log:   a.options.Log, OnReport: l.reporter.Notify, OnTestPoint: a.testPoint,
 	})
-	a.options.Log.Info().Str("boot", l.reporter.Boot()).Str("state", dir).Msg("the agent started") // clones are found by their boot ids
+	// Clones are found by their boot ids.
+	a.options.Log.Info().Str("boot", l.reporter.Boot()).Str("state", dir).Msg("the agent started")
 	return l, nil
 }
 

@@ -78,7 +78,8 @@ func newSettings(t testing.TB, p *controlPlane) settings {
 const broken = `! grep -q broken "$SLUICE_DIR/manifests.yaml" || { echo it is broken; exit 1; }`
 
 func brokenRelease(version string) map[string]string {
-	return agenttest.Release(version, map[string]string{"base/broken.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: broken}\n",
+	return agenttest.Release(version, map[string]string{
+		"base/broken.yaml":        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: broken}\n",
 		"base/kustomization.yaml": "resources: [app.yaml, broken.yaml]\n"})
 }
 
@@ -109,7 +110,8 @@ func TestInstallAndUpdate(t *testing.T) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, a := range []cells.Assignment{one, two} {
-		acknowledged := slices.IndexFunc(p.reports, func(r cells.Report) bool { return r.Acknowledged != nil && r.Acknowledged.Key() == a.Key() })
+		acknowledged := slices.IndexFunc(p.reports,
+			func(r cells.Report) bool { return r.Acknowledged != nil && r.Acknowledged.Key() == a.Key() })
 		if r := p.reports[acknowledged]; r.Applying != nil && r.Applying.Key() == a.Key() {
 			t.Errorf("%s began before it was acknowledged", a.Release)
 		}
@@ -161,7 +163,9 @@ func TestNothingBeginsUnconfirmed(t *testing.T) {
 func TestValuesAndProfile(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
-	c := start(t, newSettings(t, p), func(o *Options) { o.Values = map[string]any{"secret": "hush", "meant for another": 1} })
+	c := start(t, newSettings(t, p), func(o *Options) {
+		o.Values = map[string]any{"secret": "hush", "meant for another": 1}
+	})
 	a := p.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	a.Values = map[string]any{"colour": "green", "replicas": 3}
 	p.assign(a)
@@ -171,7 +175,8 @@ func TestValuesAndProfile(t *testing.T) {
 	}
 	text, err := os.ReadFile(filepath.Join(c.Dir, "current", "manifests.yaml"))
 	must(t, err)
-	if got := string(text); !strings.Contains(got, "replicas: 3\n") || strings.Contains(got, "sluice-values") || strings.Count(got, "---\n") != 1 {
+	if got := string(text); !strings.Contains(got, "replicas: 3\n") || strings.Contains(got, "sluice-values") ||
+		strings.Count(got, "---\n") != 1 {
 		t.Errorf("manifests: %s", got)
 	}
 	a.Profile = "small"
@@ -218,7 +223,8 @@ func TestPoisonIsRolledBackOffline(t *testing.T) {
 	c.stop()
 	mark := p.reportCount()
 	start(t, c.settings)
-	p.awaitAfter(t, mark, "healthy after a restart, the failure remembered", func(r cells.Report) bool { return healthyOn(good)(r) && failedAt(bad)(r) })
+	p.awaitAfter(t, mark, "healthy after a restart, the failure remembered",
+		func(r cells.Report) bool { return healthyOn(good)(r) && failedAt(bad)(r) })
 	count := func() int {
 		return len(slices.DeleteFunc(p.eventKinds(), func(k string) bool { return k != "started" }))
 	}
@@ -243,7 +249,8 @@ func TestBadValuesGoBack(t *testing.T) {
 		bad := good
 		bad.Values = values
 		p.assign(bad)
-		r := p.await(t, "failed, still healthy", func(r cells.Report) bool { return failedAt(bad)(r) && healthyOn(good)(r) })
+		r := p.await(t, "failed, still healthy",
+			func(r cells.Report) bool { return failedAt(bad)(r) && healthyOn(good)(r) })
 		if f := r.Failures[len(r.Failures)-1]; !f.Values {
 			t.Errorf("%v counts against the release: %s", values, f.Reason)
 		}
@@ -269,11 +276,13 @@ func TestOrderIsHeld(t *testing.T) {
 	now := p.addRelease(t, "1.1.0", 42, agenttest.Release("1.1.0", nil))
 	p.assign(now)
 	p.await(t, "healthy", healthyOn(now))
-	for name, a := range map[string]cells.Assignment{"older": old, "alarm": func() cells.Assignment { a := old; a.Sequence = 42; return a }()} {
+	for name, a := range map[string]cells.Assignment{"older": old,
+		"alarm": func() cells.Assignment { a := old; a.Sequence = 42; return a }()} {
 		mark := p.reportCount()
 		p.assign(a)
 		p.awaitAfter(t, mark, "refused: "+name, func(r cells.Report) bool {
-			return slices.ContainsFunc(r.Events, func(e cells.Event) bool { return e.Kind == "refused" && strings.Contains(e.Detail, name) })
+			return slices.ContainsFunc(r.Events,
+				func(e cells.Event) bool { return e.Kind == "refused" && strings.Contains(e.Detail, name) })
 		})
 	}
 	mark := p.reportCount()
@@ -289,10 +298,11 @@ func TestContentIsVerified(t *testing.T) {
 	t.Parallel()
 	good := agenttest.Release("1.0.0", nil)
 	for name, tar := range map[string][]byte{
-		"other bytes":    agenttest.Pack(t, agenttest.Release("6.6.6", nil)),
-		"not a tar":      []byte("<html>captive portal</html>"),
-		"cut short":      agenttest.Pack(t, agenttest.Release("1.1.0", nil))[:1500],
-		"inflation bomb": agenttest.Pack(t, map[string]string{"a": strings.Repeat("0", 10<<20), "b": strings.Repeat("0", 10<<20)}),
+		"other bytes": agenttest.Pack(t, agenttest.Release("6.6.6", nil)),
+		"not a tar":   []byte("<html>captive portal</html>"),
+		"cut short":   agenttest.Pack(t, agenttest.Release("1.1.0", nil))[:1500],
+		"inflation bomb": agenttest.Pack(t, map[string]string{"a": strings.Repeat("0", 10<<20),
+			"b": strings.Repeat("0", 10<<20)}),
 		"too many files": agenttest.Pack(t, manyFiles(11_000)),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -305,7 +315,9 @@ func TestContentIsVerified(t *testing.T) {
 			right := p.tars[two.Digest]
 			p.update(func() { p.tars[two.Digest] = tar })
 			p.assign(two)
-			r := p.await(t, "refused", func(r cells.Report) bool { return strings.Contains(r.Message, "refused: release "+string(two.Digest)) })
+			r := p.await(t, "refused", func(r cells.Report) bool {
+				return strings.Contains(r.Message, "refused: release "+string(two.Digest))
+			})
 			if r.State != cells.StateApplying || r.Running.Key() != one.Key() || failedAt(two)(r) {
 				t.Errorf("told as %+v", r)
 			}
@@ -400,7 +412,8 @@ func TestForwardOnlyIsStuck(t *testing.T) {
 	c.stop()
 	mark := p.reportCount()
 	start(t, s)
-	p.awaitAfter(t, mark, "still stuck after a restart", func(r cells.Report) bool { return r.State == cells.StateStuck })
+	p.awaitAfter(t, mark, "still stuck after a restart",
+		func(r cells.Report) bool { return r.State == cells.StateStuck })
 	// The next release fails too and is not forward-only: there is still no rollback to 1.0.0.
 	worse := p.addRelease(t, "2.0.1", 3, brokenRelease("2.0.1"))
 	p.assign(worse)
@@ -422,7 +435,9 @@ func TestFirstInstallFails(t *testing.T) {
 	start(t, s)
 	bad := p.addRelease(t, "1.0.0", 1, brokenRelease("1.0.0"))
 	p.assign(bad)
-	p.await(t, "failed", func(r cells.Report) bool { return r.State == cells.StateFailed && r.Running == nil && failedAt(bad)(r) })
+	p.await(t, "failed", func(r cells.Report) bool {
+		return r.State == cells.StateFailed && r.Running == nil && failedAt(bad)(r)
+	})
 	good := p.addRelease(t, "1.0.1", 2, agenttest.Release("1.0.1", nil))
 	p.assign(good)
 	p.await(t, "healthy", healthyOn(good))
@@ -466,7 +481,8 @@ func TestWatch(t *testing.T) {
 	}
 	must(t, os.WriteFile(sick, nil, 0o600))
 	mark := p.reportCount()
-	r := p.awaitAfter(t, mark, "unhealthy, without going anywhere", func(r cells.Report) bool { return r.State == cells.StateUnhealthy })
+	r := p.awaitAfter(t, mark, "unhealthy, without going anywhere",
+		func(r cells.Report) bool { return r.State == cells.StateUnhealthy })
 	if len(r.Failures) > 0 || r.Running.Key() != good.Key() {
 		t.Errorf("told as %+v", r)
 	}
@@ -505,7 +521,8 @@ func TestDriftIsHealed(t *testing.T) {
 	}
 	p.setDown(false)
 	p.await(t, "healed", func(r cells.Report) bool {
-		return slices.ContainsFunc(r.Events, func(e cells.Event) bool { return e.Kind == "healed" && e.Detail == "1 object restored" })
+		return slices.ContainsFunc(r.Events,
+			func(e cells.Event) bool { return e.Kind == "healed" && e.Detail == "1 object restored" })
 	})
 }
 
@@ -537,7 +554,8 @@ func TestRollbackContentGone(t *testing.T) {
 		}
 	}
 	p.await(t, "can't go back", func(r cells.Report) bool {
-		return r.State == cells.StateFailed && failedAt(bad)(r) && strings.Contains(r.Message, "404") && strings.Contains(r.Message, "1.0.0")
+		return r.State == cells.StateFailed && failedAt(bad)(r) && strings.Contains(r.Message, "404") &&
+			strings.Contains(r.Message, "1.0.0")
 	})
 	if got := appManifest(t, c.Dir); !strings.Contains(got, "version: 1.1.0") {
 		t.Errorf("what ran is gone: %s", got)

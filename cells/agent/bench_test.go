@@ -23,9 +23,13 @@ func BenchmarkSwitchTenCells(b *testing.B) {
 		s := newSettings(b, p)
 		s.Cell = fmt.Sprintf("cell-%d", i)
 		s.Health = "true"
-		agents = append(agents, start(b, s, func(o *Options) { o.HealthyFor, o.ReportEvery, o.HealthInterval, o.HealInterval = 0, 0, 0, 0 }))
+		agents = append(agents, start(b, s, func(o *Options) {
+			o.HealthyFor, o.ReportEvery, o.HealthInterval,
+				o.HealInterval = 0, 0, 0, 0
+		}))
 	}
-	both := []cells.Assignment{p.addRelease(b, "1.0.0", 0, agenttest.Release("1.0.0", nil)), p.addRelease(b, "1.1.0", 0, agenttest.Release("1.1.0", nil))}
+	both := []cells.Assignment{p.addRelease(b, "1.0.0", 0, agenttest.Release("1.0.0", nil)),
+		p.addRelease(b, "1.1.0", 0, agenttest.Release("1.1.0", nil))}
 	switchAll := func(i int) time.Duration {
 		a := both[i%2]
 		a.Sequence = int64(i + 1)

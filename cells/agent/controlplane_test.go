@@ -58,7 +58,7 @@ type controlPlane struct {
 	pins           []string                                          // sent with each receipt
 	bundles        map[digest][]byte                                 // of flags
 	clockSkew      time.Duration                                     // how far its clock is ahead
-	extraSkew      func() time.Duration                              // added to the time of the next receipt; nil: nothing
+	extraSkew      func() time.Duration                              // added to the next receipt's time; nil: nothing
 }
 
 func newControlPlane(t testing.TB) *controlPlane {
@@ -69,7 +69,8 @@ func newControlPlane(t testing.TB) *controlPlane {
 		p.mu.Lock()
 		refuse := p.refuse
 		p.mu.Unlock()
-		w.Header().Set("Date", p.now().Add(72*time.Hour).UTC().Format(http.TimeFormat)) // one machine's clock: receipts have the agreed time
+		// One machine's clock: receipts have the agreed time.
+		w.Header().Set("Date", p.now().Add(72*time.Hour).UTC().Format(http.TimeFormat))
 		if refuse != nil && refuse(w, r) {
 			return
 		}
@@ -232,7 +233,8 @@ func (p *controlPlane) serveReport(w http.ResponseWriter, r *http.Request) {
 		for _, e := range report.Events {
 			old, known := p.events[e.Number]
 			if known && (old.Kind != e.Kind || !old.At.Equal(e.At)) {
-				p.eventConflicts = append(p.eventConflicts, fmt.Sprintf("event %d was %s and is %s", e.Number, old.Kind, e.Kind))
+				p.eventConflicts = append(p.eventConflicts,
+					fmt.Sprintf("event %d was %s and is %s", e.Number, old.Kind, e.Kind))
 			}
 			if !known && e.Number != p.lastSeen+1 {
 				p.eventConflicts = append(p.eventConflicts, fmt.Sprintf("event %d after %d", e.Number, p.lastSeen))
@@ -263,7 +265,8 @@ func (p *controlPlane) serveBundle(w http.ResponseWriter, r *http.Request) {
 	p.fetched[d]++
 	p.mu.Unlock()
 	if !ok { // R39
-		http.Error(w, `{"title":"Service Unavailable","detail":"this replica does not know these flags yet"}`, http.StatusServiceUnavailable)
+		http.Error(w, `{"title":"Service Unavailable","detail":"this replica does not know these flags yet"}`,
+			http.StatusServiceUnavailable)
 		return
 	}
 	w.Header().Set("Content-Encoding", "zstd")
@@ -328,7 +331,8 @@ func failedAt(a cells.Assignment) func(cells.Report) bool {
 }
 
 // addRelease adds a release to the control plane and returns its assignment.
-func (p *controlPlane) addRelease(t testing.TB, version string, sequence int64, files map[string]string) cells.Assignment {
+func (p *controlPlane) addRelease(t testing.TB, version string, sequence int64,
+	files map[string]string) cells.Assignment {
 	t.Helper()
 	tar := agenttest.Pack(t, files)
 	d := releases.DigestBytes(tar)

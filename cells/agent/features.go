@@ -24,7 +24,8 @@ func (s *state) recordFeatures(of *cells.Assignment, features []string) {
 
 // narrowContained records that a release with these features may be running from now on, beside those that already may.
 func (s *state) narrowContained(features []string) {
-	s.Contained = slices.DeleteFunc(slices.Clone(s.Contained), func(f string) bool { return !slices.Contains(features, f) })
+	s.Contained = slices.DeleteFunc(slices.Clone(s.Contained),
+		func(f string) bool { return !slices.Contains(features, f) })
 }
 
 // widenContained counts all features of the one release that may be running, once health has held.

@@ -12,10 +12,12 @@ import (
 // R38: features that were healthy for a moment count, and stop counting once the release is given up, before any write.
 func TestReturnNarrowsWhatIsContained(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
-	s := &state{policy: policy{HealthTimeout: 20 * time.Second, HealthInterval: 5 * time.Second, HealInterval: time.Hour, HealthyFor: 15 * time.Second}}
+	s := &state{policy: policy{HealthTimeout: 20 * time.Second, HealthInterval: 5 * time.Second,
+		HealInterval: time.Hour, HealthyFor: 15 * time.Second}}
 	begin := func(sequence int64, release string, contains ...string) {
 		t.Helper()
-		a := cells.Assignment{Channel: "staging", Epoch: 1, Sequence: sequence, Release: release, Digest: releases.DigestBytes([]byte(release))}
+		a := cells.Assignment{Channel: "staging", Epoch: 1, Sequence: sequence, Release: release,
+			Digest: releases.DigestBytes([]byte(release))}
 		s.handleOffer(&a, now)
 		s.handleConfirmation(a.Key(), now)
 		s.recordFeatures(&a, contains)

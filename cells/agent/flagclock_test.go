@@ -66,7 +66,8 @@ func TestOneWrongReceiptTurnsNothingOn(t *testing.T) {
 	c := start(t, s)
 	one := p.addRelease(t, "1.0.0", 1, agenttest.ReleaseWithFeatures("1.0.0", "classes"))
 	p.assign(one)
-	f := p.newFlags(7, newBundle(flags.Gate{ID: "a", Features: []string{"classes"}, At: p.now().Add(24 * time.Hour).Unix()}))
+	f := p.newFlags(7, newBundle(flags.Gate{ID: "a", Features: []string{"classes"},
+		At: p.now().Add(24 * time.Hour).Unix()}))
 	p.setFlags(f)
 	p.await(t, "armed", announcementIs("a", flags.Armed))
 	mark := p.reportCount()

@@ -45,7 +45,8 @@ func TestKilledWhileFlagsAreTaken(t *testing.T) {
 			}
 			k.kill()
 			height += 2
-			kill, lift := p.newFlags(height-1, newBundle(gate(height-1)), "plain"), p.newFlags(height, newBundle(gate(height)))
+			kill, lift := p.newFlags(height-1, newBundle(gate(height-1)), "plain"),
+				p.newFlags(height, newBundle(gate(height)))
 			killed.Store(false)
 			p.setFlags(kill)
 			k.start(point, after)
@@ -109,10 +110,13 @@ func TestKilledBetweenReleasesFlagsAreOff(t *testing.T) {
 			p.setDown(false)
 			three := p.addRelease(t, "1.2.0", 3, agenttest.ReleaseWithFeatures("1.2.0", "classes"))
 			p.assign(three)
-			p.awaitAfter(t, mark, "begun", func(r cells.Report) bool { return r.Applying != nil && r.Applying.Key() == three.Key() })
+			p.awaitAfter(t, mark, "begun", func(r cells.Report) bool {
+				return r.Applying != nil && r.Applying.Key() == three.Key()
+			})
 			who.wantFlag("classes", "false") // between releases of which one lacks the feature
 			removeFile(t, stay)
-			p.awaitAfter(t, mark, "on again", func(r cells.Report) bool { return healthyOn(three)(r) && announcementIs("a", flags.On)(r) })
+			p.awaitAfter(t, mark, "on again",
+				func(r cells.Report) bool { return healthyOn(three)(r) && announcementIs("a", flags.On)(r) })
 			who.wantFlag("classes", "true")
 		})
 	}
@@ -131,7 +135,8 @@ func TestKilledAtRandomInstantsNoFlagOutrunsItsCode(t *testing.T) {
 	self, err := os.Executable()
 	must(t, err)
 	said := t.TempDir() + "/said" // in order: evaluations during switches, and where health held
-	k.Hook = "echo switched $SLUICE_RELEASE $(" + self + " ask " + strings.TrimPrefix(k.Flags, "unix://") + " classes) >>" + said
+	k.Hook = "echo switched $SLUICE_RELEASE $(" + self + " ask " + strings.TrimPrefix(k.Flags, "unix://") +
+		" classes) >>" + said
 	k.Health = broken + "; echo held $SLUICE_RELEASE >>" + said
 	bad := agenttest.ReleaseWithFeatures("6.6.7", "classes")
 	for name, text := range brokenRelease("6.6.7") {
@@ -140,8 +145,10 @@ func TestKilledAtRandomInstantsNoFlagOutrunsItsCode(t *testing.T) {
 		}
 	}
 	choices := []cells.Assignment{
-		p.addRelease(t, "1.0.0", 0, agenttest.Release("1.0.0", nil)), p.addRelease(t, "1.1.0", 0, agenttest.ReleaseWithFeatures("1.1.0", "classes")),
-		p.addRelease(t, "1.2.0", 0, agenttest.ReleaseWithFeatures("1.2.0", "classes", "other")), p.addRelease(t, "6.6.6", 0, brokenRelease("6.6.6")), p.addRelease(t, "6.6.7", 0, bad),
+		p.addRelease(t, "1.0.0", 0, agenttest.Release("1.0.0", nil)),
+		p.addRelease(t, "1.1.0", 0, agenttest.ReleaseWithFeatures("1.1.0", "classes")),
+		p.addRelease(t, "1.2.0", 0, agenttest.ReleaseWithFeatures("1.2.0", "classes", "other")),
+		p.addRelease(t, "6.6.6", 0, brokenRelease("6.6.6")), p.addRelease(t, "6.6.7", 0, bad),
 	}
 	has := func(release string) bool { return release == "1.1.0" || release == "1.2.0" || release == "6.6.7" }
 	inPlace := func() string { // empty: none, or a switch is in progress

@@ -46,7 +46,8 @@ func (p *controlPlane) newFlags(height int64, b flags.Bundle, killed ...string) 
 	p.mu.Lock()
 	p.bundles[d] = raw
 	p.mu.Unlock()
-	return &cells.Flags{Height: height, Bundle: cells.FlagBundle{Digest: d, Size: int64(len(raw))}, Orders: agenttest.KillOrders(killed...)}
+	return &cells.Flags{Height: height, Bundle: cells.FlagBundle{Digest: d, Size: int64(len(raw))},
+		Orders: agenttest.KillOrders(killed...)}
 }
 
 // serveFlags configures an agent to serve flags and returns a client for them.
@@ -70,7 +71,8 @@ type flagsProduct struct {
 type flagsClient struct{ http *http.Client }
 
 func newFlagsClient(path string) flagsClient {
-	return flagsClient{&http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	return flagsClient{&http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _,
+		_ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", path)
 	}}}}
@@ -78,7 +80,8 @@ func newFlagsClient(path string) flagsClient {
 
 // evaluateFlag returns a flag's value, "true" or "false", or why it is not known.
 func (c flagsClient) evaluateFlag(key string) string {
-	response, err := c.http.Post("http://localhost/ofrep/v1/evaluate/flags/"+key, "application/json", strings.NewReader(`{"context":{"targetingKey":"u"}}`))
+	response, err := c.http.Post("http://localhost/ofrep/v1/evaluate/flags/"+key, "application/json",
+		strings.NewReader(`{"context":{"targetingKey":"u"}}`))
 	if err != nil {
 		return "nobody there"
 	}
@@ -120,7 +123,8 @@ func (c *flagsProduct) wantFlag(key, want string) {
 
 func flagsInForce(f *cells.Flags) func(cells.Report) bool {
 	return func(r cells.Report) bool {
-		return r.Flags != nil && r.Flags.Height == f.Height && r.Flags.Bundle == f.Bundle.Digest && r.Flags.Orders == f.Orders.Digest
+		return r.Flags != nil && r.Flags.Height == f.Height && r.Flags.Bundle == f.Bundle.Digest &&
+			r.Flags.Orders == f.Orders.Digest
 	}
 }
 
@@ -141,11 +145,14 @@ func TestFlagFlipsOfflineAtItsTime(t *testing.T) {
 	one := p.addRelease(t, "1.0.0", 1, agenttest.ReleaseWithFeatures("1.0.0", "classes"))
 	p.assign(one)
 	at := p.now().Add(4 * time.Second).Unix()
-	f := p.newFlags(7, newBundle(flags.Gate{ID: "a", Features: []string{"classes"}, At: at}, flags.Gate{ID: "b", Features: []string{"other"}, At: at}))
+	f := p.newFlags(7, newBundle(flags.Gate{ID: "a", Features: []string{"classes"}, At: at},
+		flags.Gate{ID: "b", Features: []string{"other"}, At: at}))
 	p.setFlags(f)
 	p.await(t, "healthy", healthyOn(one))
 	p.await(t, "armed", announcementIs("a", flags.Armed))
-	p.await(t, "waiting", func(r cells.Report) bool { return announcementIs("b", flags.Waiting)(r) && flagsInForce(f)(r) })
+	p.await(t, "waiting", func(r cells.Report) bool {
+		return announcementIs("b", flags.Waiting)(r) && flagsInForce(f)(r)
+	})
 	p.setDown(true)
 	c.stop()
 	c = start(t, s)
@@ -200,12 +207,15 @@ func TestKillNeedsNothingElse(t *testing.T) {
 	p.setFlags(kill)
 	p.update(func() { p.bundles[kill.Bundle.Digest] = bundle })
 	p.setDown(false)
-	p.awaitAfter(t, mark, "the new bundle, and the kill", func(r cells.Report) bool { return flagsInForce(kill)(r) && r.Flags.Fault == "" })
+	p.awaitAfter(t, mark, "the new bundle, and the kill",
+		func(r cells.Report) bool { return flagsInForce(kill)(r) && r.Flags.Fault == "" })
 	who.wantFlag("classes", "404 Not Found")
 
 	low := p.newFlags(6, newBundle(flags.Gate{ID: "a", Features: []string{"classes"}}))
 	p.setFlags(low)
-	r = p.awaitAfter(t, mark, "refused", func(r cells.Report) bool { return strings.Contains(r.Flags.Fault, "height 6") })
+	r = p.awaitAfter(t, mark, "refused", func(r cells.Report) bool {
+		return strings.Contains(r.Flags.Fault, "height 6")
+	})
 	if r.Flags.Height != 7 {
 		t.Errorf("told as %+v", r.Flags)
 	}
@@ -235,7 +245,9 @@ func TestFlagsFollowTheRelease(t *testing.T) {
 	p.setFlags(p.newFlags(7, newBundle(flags.Gate{ID: "a", Features: []string{"classes"}})))
 	one := p.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(one)
-	p.await(t, "waiting", func(r cells.Report) bool { return healthyOn(one)(r) && announcementIs("a", flags.Waiting)(r) })
+	p.await(t, "waiting", func(r cells.Report) bool {
+		return healthyOn(one)(r) && announcementIs("a", flags.Waiting)(r)
+	})
 	phase.Store("forward")
 	two := p.addRelease(t, "1.1.0", 2, agenttest.ReleaseWithFeatures("1.1.0", "classes"))
 	p.assign(two)
@@ -246,12 +258,16 @@ func TestFlagsFollowTheRelease(t *testing.T) {
 	back.Sequence = 3
 	mark := p.reportCount()
 	p.assign(back)
-	p.awaitAfter(t, mark, "suspended", func(r cells.Report) bool { return healthyOn(back)(r) && announcementIs("a", flags.Suspended)(r) })
+	p.awaitAfter(t, mark, "suspended", func(r cells.Report) bool {
+		return healthyOn(back)(r) && announcementIs("a", flags.Suspended)(r)
+	})
 	phase.Store("forward")
 	again := two
 	again.Sequence = 4
 	p.assign(again)
-	p.awaitAfter(t, mark, "resumed", func(r cells.Report) bool { return healthyOn(again)(r) && announcementIs("a", flags.On)(r) })
+	p.awaitAfter(t, mark, "resumed", func(r cells.Report) bool {
+		return healthyOn(again)(r) && announcementIs("a", flags.On)(r)
+	})
 	// A failing release is rolled back automatically: the feature is off meanwhile, and on again.
 	phase.Store("back")
 	files := brokenRelease("1.2.0")
@@ -288,7 +304,9 @@ func TestOwnerHoldsAFeature(t *testing.T) {
 	who.wantFlag("classes", "false")
 	must(t, os.WriteFile(filepath.Join(s.State, OwnerFile), []byte("oops"), 0o600))
 	mark := p.reportCount()
-	p.awaitAfter(t, mark, "a mistake", func(r cells.Report) bool { return r.Owner != nil && strings.Contains(r.Owner.Paused, "owner.yaml") })
+	p.awaitAfter(t, mark, "a mistake", func(r cells.Report) bool {
+		return r.Owner != nil && strings.Contains(r.Owner.Paused, "owner.yaml")
+	})
 	who.wantFlag("classes", "false")
 	c.stop()
 	start(t, s)
@@ -316,7 +334,9 @@ func TestBundleThatCantBeUsed(t *testing.T) {
 		p.update(func() { p.bundles[d] = serve })
 		mark := p.reportCount()
 		p.setFlags(&cells.Flags{Height: height, Bundle: cells.FlagBundle{Digest: d}, Orders: agenttest.KillOrders()})
-		r := p.awaitAfter(t, mark, name, func(r cells.Report) bool { return r.Flags.Height == height && r.Flags.Fault != "" })
+		r := p.awaitAfter(t, mark, name, func(r cells.Report) bool {
+			return r.Flags.Height == height && r.Flags.Fault != ""
+		})
 		if r.Flags.Bundle != f.Bundle.Digest || !strings.Contains(r.Flags.Fault, want) {
 			t.Errorf("%s: told as %+v", name, r.Flags)
 		}
@@ -326,7 +346,8 @@ func TestBundleThatCantBeUsed(t *testing.T) {
 	good := other.Encode()
 	try("another", append(bytes.Clone(good), ' '), releases.DigestBytes(good), "have digest")
 	try("no bundle", []byte("{}"), releases.DigestBytes([]byte("{}")), "bundle")
-	rotten := flags.Bundle{Version: flags.BundleVersion, Channel: "staging", Flags: map[string]json.RawMessage{"x": json.RawMessage(`{"state":"MAYBE"}`)}}
+	rotten := flags.Bundle{Version: flags.BundleVersion, Channel: "staging",
+		Flags: map[string]json.RawMessage{"x": json.RawMessage(`{"state":"MAYBE"}`)}}
 	try("no flag", rotten.Encode(), releases.DigestBytes(rotten.Encode()), `"x"`)
 	large := append(bytes.Clone(good), make([]byte, flags.MaxBundle)...)
 	try("too large", large, releases.DigestBytes(large), "bytes")
@@ -398,10 +419,12 @@ func TestOwnerSeesHowFlagsAre(t *testing.T) {
 	p.await(t, "in force", flagsInForce(f))
 	v, err := flagserver.LoadInForce(s.State)
 	must(t, err)
-	if len(v.Announcements) != 1 || v.Announcements[0].ID != "open" || v.Announcements[0].At.Unix() != at+3600 || v.Announcements[0].State != flags.Waiting {
+	if len(v.Announcements) != 1 || v.Announcements[0].ID != "open" || v.Announcements[0].At.Unix() != at+3600 ||
+		v.Announcements[0].State != flags.Waiting {
 		t.Errorf("shown: %+v", v.Announcements)
 	}
-	if v.Height != 7 || v.Bundle != f.Bundle.Digest || len(v.Killed) != 1 || v.Killed[0].Reason != "it breaks" || v.Labels["region"] != "eu" || v.Since.IsZero() {
+	if v.Height != 7 || v.Bundle != f.Bundle.Digest || len(v.Killed) != 1 || v.Killed[0].Reason != "it breaks" ||
+		v.Labels["region"] != "eu" || v.Since.IsZero() {
 		t.Errorf("shown: %+v", v)
 	}
 	for giveUp := time.Now().Add(30 * time.Second); len(v.Announcements) != 2; time.Sleep(20 * time.Millisecond) {

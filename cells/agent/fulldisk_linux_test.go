@@ -39,9 +39,11 @@ func TestKillOnAFullDisk(t *testing.T) {
 	kill := p.newFlags(2, newBundle(gate, flags.Gate{ID: "b"}), "classes")
 	p.setFlags(kill)
 	who.awaitFlag("classes", "false")
-	r := p.awaitAfter(t, mark, "in force, and not kept", func(r cells.Report) bool { return announcementIs("a", flags.Killed)(r) && r.Flags.Fault != "" })
+	r := p.awaitAfter(t, mark, "in force, and not kept",
+		func(r cells.Report) bool { return announcementIs("a", flags.Killed)(r) && r.Flags.Fault != "" })
 	for range 3 {
-		if r.Flags.Height != 1 || r.Flags.Orders != f.Orders.Digest || r.Flags.Bundle != f.Bundle.Digest || !strings.Contains(r.Flags.Fault, "file too large") {
+		if r.Flags.Height != 1 || r.Flags.Orders != f.Orders.Digest || r.Flags.Bundle != f.Bundle.Digest ||
+			!strings.Contains(r.Flags.Fault, "file too large") {
 			t.Fatalf("told as %+v", r.Flags)
 		}
 		r = p.awaitAfter(t, p.reportCount(), "still", func(r cells.Report) bool { return r.Flags != nil })

@@ -112,7 +112,8 @@ func TestTokenThatIsNotGood(t *testing.T) {
 	must(t, err)
 	a, err := New(o)
 	must(t, err)
-	if err := a.Run(t.Context()); !errors.Is(err, plane.ErrToken) || !strings.Contains(err.Error(), "sluice cell add") || strings.Contains(err.Error(), bad.Secret) {
+	if err := a.Run(t.Context()); !errors.Is(err, plane.ErrToken) ||
+		!strings.Contains(err.Error(), "sluice cell add") || strings.Contains(err.Error(), bad.Secret) {
 		t.Fatalf("it ends with %v", err)
 	}
 	s.Join = good.String()
@@ -172,7 +173,9 @@ func TestTokenThatIsNotMeant(t *testing.T) {
 	unpinned := k.newToken(t, "acme")
 	unpinned.Pins = []string{"sha256:1234"}
 	for want, change := range map[string]func(*settings){
-		"the token is for cell globex, and": func(s *settings) { s.Join, s.Cell = k.newToken(t, "globex").String(), "" },
+		"the token is for cell globex, and": func(s *settings) {
+			s.Join, s.Cell = k.newToken(t, "globex").String(), ""
+		},
 		"the token is for cell globex, not": func(s *settings) { s.Join = k.newToken(t, "globex").String() },
 		"belongs to cell acme, not":         func(s *settings) { s.Join, s.Cell = "", "globex" },
 		"this is not a token":               func(s *settings) { s.Join = unpinned.String() },
@@ -184,7 +187,8 @@ func TestTokenThatIsNotMeant(t *testing.T) {
 		change(&other)
 		o, err := other.options()
 		must(t, err)
-		if _, err := New(o); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hush") {
+		if _, err := New(o); err == nil || !strings.Contains(err.Error(), want) ||
+			strings.Contains(err.Error(), "hush") {
 			t.Errorf("want %q: %v", want, err)
 		}
 	}
@@ -196,7 +200,8 @@ func TestTokenThatIsNotMeant(t *testing.T) {
 	}
 	must(t, os.WriteFile(credentialsFile(s.State), []byte(`{"cell":"acme","key":"aHVzaA=="`), 0o600))
 	must(t, os.Chmod(credentialsFile(s.State), 0o600))
-	if _, err := New(o); err == nil || !strings.Contains(err.Error(), "is damaged") || strings.Contains(err.Error(), "aHVz") {
+	if _, err := New(o); err == nil || !strings.Contains(err.Error(), "is damaged") ||
+		strings.Contains(err.Error(), "aHVz") {
 		t.Errorf("a damaged identity: %v", err)
 	}
 }

@@ -71,7 +71,8 @@ func assignmentKey(a *cells.Assignment) string {
 
 // hasFailed reports whether a is remembered as failed.
 func (j *journal) hasFailed(a *cells.Assignment) bool {
-	return slices.ContainsFunc(j.Failures, func(f cells.Failure) bool { return assignmentKey(&f.Assignment) == assignmentKey(a) })
+	k := assignmentKey(a)
+	return slices.ContainsFunc(j.Failures, func(f cells.Failure) bool { return f.Assignment.Key() == k })
 }
 
 func journalFile(dir string) string { return filepath.Join(dir, "journal.json") }
@@ -109,7 +110,8 @@ func readJournal(dir string) (journal, error) {
 	}
 	var j journal
 	if err := json.Unmarshal(text, &j); err != nil {
-		return journal{}, fmt.Errorf("read the journal %s: %w; restore it, or move the state folder away to start over", name, err)
+		return journal{}, fmt.Errorf("read the journal %s: %w; restore it, or move the state folder away to start over",
+			name, err)
 	}
 	return j, nil
 }

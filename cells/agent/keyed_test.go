@@ -52,12 +52,14 @@ func newKeyedControlPlane(t testing.TB) *keyedControlPlane {
 }
 
 func newBareControlPlane() *controlPlane {
-	return &controlPlane{changed: make(chan struct{}), tars: map[digest][]byte{}, fetched: map[digest]int{}, events: map[int64]cells.Event{}, bundles: map[digest][]byte{}}
+	return &controlPlane{changed: make(chan struct{}), tars: map[digest][]byte{}, fetched: map[digest]int{},
+		events: map[int64]cells.Event{}, bundles: map[digest][]byte{}}
 }
 
 func prepareKeyedControlPlane(t testing.TB, p *controlPlane) *keyedControlPlane {
 	t.Helper()
-	return &keyedControlPlane{controlPlane: p, cells: map[string]string{}, tokens: map[string]string{}, keys: []tls.Certificate{newServerKey(t), newServerKey(t)}}
+	return &keyedControlPlane{controlPlane: p, cells: map[string]string{}, tokens: map[string]string{},
+		keys: []tls.Certificate{newServerKey(t), newServerKey(t)}}
 }
 
 func newServerKey(t testing.TB) tls.Certificate {
@@ -74,7 +76,8 @@ func (k *keyedControlPlane) tlsConfig() *tls.Config {
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		return &tls.Config{
-			MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAnyClientCert, NextProtos: []string{"http/1.1"}, Certificates: k.keys[:1:1],
+			MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAnyClientCert, NextProtos: []string{"http/1.1"},
+			Certificates: k.keys[:1:1],
 		}
 	}
 	c := shown()

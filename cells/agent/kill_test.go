@@ -38,7 +38,8 @@ func newAgentProcess(t testing.TB, p *controlPlane) *agentProcess {
 	t.Cleanup(k.kill)
 	// Fault 34: no report says healthy unless health held before, in the process that reports.
 	p.onReport = func(r cells.Report) {
-		if r.State == cells.StateHealthy && !strings.Contains("\n"+readFile(t, k.healths), "\n"+r.Agent+" "+r.Running.Release+"\n") {
+		if r.State == cells.StateHealthy && !strings.Contains("\n"+readFile(t, k.healths),
+			"\n"+r.Agent+" "+r.Running.Release+"\n") {
 			t.Errorf("%s reports %s healthy before it was", r.Agent, r.Running.Release)
 		}
 	}
@@ -138,10 +139,12 @@ func TestKilledAtEveryStep(t *testing.T) {
 				k.start("", 0)
 				switch {
 				case bad && next.Forward:
-					p.awaitAfter(t, mark, "stuck "+point.at, func(r cells.Report) bool { return failedAt(next)(r) && r.State == cells.StateStuck })
+					p.awaitAfter(t, mark, "stuck "+point.at,
+						func(r cells.Report) bool { return failedAt(next)(r) && r.State == cells.StateStuck })
 					k.checkOutcome(version)
 				case bad:
-					p.awaitAfter(t, mark, "failed and back "+point.at, func(r cells.Report) bool { return failedAt(next)(r) && healthyOn(good)(r) })
+					p.awaitAfter(t, mark, "failed and back "+point.at,
+						func(r cells.Report) bool { return failedAt(next)(r) && healthyOn(good)(r) })
 					k.checkOutcome(good.Release)
 				default:
 					p.awaitAfter(t, mark, "healthy "+point.at, healthyOn(next))
@@ -159,7 +162,8 @@ func TestKilledAtRandomInstants(t *testing.T) {
 	const rounds = 40
 	p := newControlPlane(t)
 	k := newAgentProcess(t, p)
-	works := []cells.Assignment{p.addRelease(t, "1.0.0", 0, agenttest.Release("1.0.0", nil)), p.addRelease(t, "1.1.0", 0, agenttest.Release("1.1.0", nil))}
+	works := []cells.Assignment{p.addRelease(t, "1.0.0", 0, agenttest.Release("1.0.0", nil)),
+		p.addRelease(t, "1.1.0", 0, agenttest.Release("1.1.0", nil))}
 	fails := p.addRelease(t, "6.6.6", 0, brokenRelease("6.6.6"))
 	random := rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano())))
 	var good cells.Assignment

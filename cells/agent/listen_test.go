@@ -30,8 +30,10 @@ func removeFile(t testing.TB, name string) {
 func TestFlagsAreServedLocallyOnly(t *testing.T) {
 	p := newControlPlane(t)
 	for _, where := range []string{
-		"0.0.0.0:8013", ":8013", "8013", "[::]:8013", "192.0.2.1:8013", "example.com:8013", "localhost:8013", "127.0.0.1", "[::ffff:192.0.2.1]:80",
-		"http://127.0.0.1:8013", "unix://relative/s", "unix:s", "unix://", "unix:///s?mode=0777", "unix:///s?mode=rw", "tcp://127.0.0.1:1",
+		"0.0.0.0:8013", ":8013", "8013", "[::]:8013", "192.0.2.1:8013", "example.com:8013", "localhost:8013",
+		"127.0.0.1", "[::ffff:192.0.2.1]:80",
+		"http://127.0.0.1:8013", "unix://relative/s", "unix:s", "unix://", "unix:///s?mode=0777", "unix:///s?mode=rw",
+		"tcp://127.0.0.1:1",
 	} {
 		s := newSettings(t, p)
 		s.Flags = where
@@ -56,7 +58,8 @@ func TestFlagsAddressIsTaken(t *testing.T) {
 		must(t, err)
 		a, err := New(o)
 		must(t, err)
-		if err := a.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "address already in use") || !strings.Contains(err.Error(), "choose another address") {
+		if err := a.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "address already in use") ||
+			!strings.Contains(err.Error(), "choose another address") {
 			t.Fatalf("it runs: %v", err)
 		}
 	}
@@ -142,11 +145,13 @@ func TestManyCallers(t *testing.T) {
 	}
 	begun := time.Now()
 	client := http.Client{Transport: &http.Transport{}}
-	response, err := client.Post("http://"+s.Flags+"/ofrep/v1/evaluate/flags/plain", "application/json", strings.NewReader("{}"))
+	response, err := client.Post("http://"+s.Flags+"/ofrep/v1/evaluate/flags/plain", "application/json",
+		strings.NewReader("{}"))
 	must(t, err)
 	_ = response.Body.Close()
 	client.CloseIdleConnections()
-	if took := time.Since(begun); response.StatusCode != http.StatusOK || took > 30*time.Second { // a crowd must not shut others out, even on a slow machine
+	// A crowd must not shut others out, even on a slow machine.
+	if took := time.Since(begun); response.StatusCode != http.StatusOK || took > 30*time.Second {
 		t.Errorf("%s after %s", response.Status, took)
 	}
 	for i := range 50 { // the streams are not read
@@ -157,7 +162,8 @@ func TestManyCallers(t *testing.T) {
 	if took := time.Since(begun); took > 30*time.Second {
 		t.Errorf("it takes %s to end", took)
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) { // another test may use the port for a moment
+	// Another test may use the port for a moment.
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		l, err := net.Listen("tcp", s.Flags)
 		if err == nil {
 			must(t, l.Close())

@@ -234,7 +234,7 @@ func (l *loop) persist() error {
 			l.agent.testPoint("journal")
 		}
 	}
-	l.flags.SetRunning(s.runningRelease(), s.Contained) // after the journal is durable, and before the target is written (R38)
+	l.flags.SetRunning(s.runningRelease(), s.Contained) // journalled before, in force before the first write (R38)
 	l.reporter.Publish(s.buildReport(), s.isReportable(), news)
 	return l.saveOffered()
 }
@@ -242,7 +242,8 @@ func (l *loop) persist() error {
 // applyOwnerDecisions passes the owner's decisions on: first to the flags, then to the state.
 func (l *loop) applyOwnerDecisions(w ownerDecisions) {
 	if w.invalid != "" {
-		l.agent.options.Log.Error().Str("why", w.invalid).Msg("the owner's decisions are invalid: nothing new begins until owner.yaml is corrected")
+		l.agent.options.Log.Error().Str("why", w.invalid).
+			Msg("the owner's decisions are invalid: nothing new begins until owner.yaml is corrected")
 	} else if w.decisions != nil || l.state.owner.decisions != nil {
 		l.agent.options.Log.Info().Msg("the owner's decisions were read")
 	}

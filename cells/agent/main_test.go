@@ -57,8 +57,9 @@ func (s settings) options() (Options, error) {
 	}
 	self, err := os.Executable()
 	o := Options{
-		Cell: s.Cell, Server: s.Server, StateDir: s.State, Target: target, Version: cmp.Or(s.Tag, "test"), FlagsListen: s.Flags,
-		Render: agenttest.RenderCommand(self), HealthTimeout: s.HealthTimeout, HealthyFor: s.HealthyFor,
+		Cell: s.Cell, Server: s.Server, StateDir: s.State, Target: target, Version: cmp.Or(s.Tag, "test"),
+		FlagsListen: s.Flags,
+		Render:      agenttest.RenderCommand(self), HealthTimeout: s.HealthTimeout, HealthyFor: s.HealthyFor,
 		HealthInterval: 50 * time.Millisecond, HealInterval: 50 * time.Millisecond, ReportEvery: 100 * time.Millisecond,
 		machine: clock.Machine{Skew: s.Skew, Start: s.Boot},
 	}

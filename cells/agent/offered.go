@@ -21,7 +21,7 @@ type Offered struct {
 	Assignment *cells.Assignment `json:"assignment,omitempty"` // what the cell may have; nil: nothing yet
 	Hold       *cells.Hold       `json:"hold,omitempty"`       // why the assignment is not the head
 	Running    *cells.Assignment `json:"running,omitempty"`    // what is known to work; nil: nothing
-	Waits      string            `json:"waits,omitempty"`      // why the owner's decisions keep it from beginning; empty: they don't
+	Waits      string            `json:"waits,omitempty"`      // why the owner's decisions forbid it; empty: they don't
 }
 
 func offeredFile(dir string) string { return filepath.Join(dir, "offered.json") }
@@ -55,7 +55,8 @@ func (l *loop) saveOffered() error {
 	if d == nil {
 		return nil
 	}
-	text, err := json.Marshal(Offered{Head: decodeHead(d.Head), Assignment: d.Assignment, Hold: d.Hold, Running: l.state.runningAssignment(), Waits: l.state.waitReason})
+	text, err := json.Marshal(Offered{Head: decodeHead(d.Head), Assignment: d.Assignment, Hold: d.Hold,
+		Running: l.state.runningAssignment(), Waits: l.state.waitReason})
 	if err != nil || bytes.Equal(text, l.savedOffer) {
 		return err
 	}

@@ -86,7 +86,8 @@ func runInBubble(t *testing.T, s settings, w *handlerTransport) (stop func()) {
 	target, err := directory.New(s.Dir, directory.Options{Cell: s.Cell})
 	must(t, err)
 	a, err := New(Options{
-		Cell: s.Cell, Server: "http://control.plane", StateDir: s.State, Target: target, Render: agenttest.RenderCommand(self), HealInterval: s.HealEvery,
+		Cell: s.Cell, Server: "http://control.plane", StateDir: s.State, Target: target,
+		Render: agenttest.RenderCommand(self), HealInterval: s.HealEvery,
 		transport: func(*http.Transport) http.RoundTripper { return w },
 	})
 	must(t, err)
@@ -111,7 +112,8 @@ func newBubbleControlPlane() (*controlPlane, *handlerTransport) {
 func TestAWeekAlone(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		s := settings{Cell: "acme", State: filepath.Join(dir, "state"), Dir: filepath.Join(dir, "target"), HealEvery: 5 * time.Minute}
+		s := settings{Cell: "acme", State: filepath.Join(dir, "state"), Dir: filepath.Join(dir, "target"),
+			HealEvery: 5 * time.Minute}
 		p, w := newBubbleControlPlane()
 		one := p.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 		p.assign(one)
@@ -129,7 +131,8 @@ func TestAWeekAlone(t *testing.T) {
 				stop = runInBubble(t, s, w)
 			}
 			time.Sleep(s.HealEvery + time.Second)
-			if text := readFile(t, filepath.Join(s.Dir, "current", "manifests.yaml")); !strings.Contains(text, "version: 1.0.0") {
+			if text := readFile(t, filepath.Join(s.Dir, "current", "manifests.yaml")); !strings.Contains(text,
+				"version: 1.0.0") {
 				t.Fatalf("day %d: not healed: %s", i/2, text)
 			}
 		}
@@ -138,11 +141,13 @@ func TestAWeekAlone(t *testing.T) {
 			slices.Sort(pauses)
 			longest, typical := pauses[len(pauses)-1], pauses[len(pauses)/2]
 			if longest > 31*time.Second || typical < 10*time.Second || typical > 20*time.Second {
-				t.Errorf("%s was asked %d times in a week, every %s, at most %s (R33: full jitter, cap 30s)", path, len(pauses), typical, longest)
+				t.Errorf("%s was asked %d times in a week, every %s, at most %s (R33: full jitter, cap 30s)", path,
+					len(pauses), typical, longest)
 			}
 		}
 		for i := range 5 { // five heads came and went
-			p.assign(p.addRelease(t, "1.1."+string(rune('0'+i)), int64(10+i), agenttest.Release("1.1."+string(rune('0'+i)), nil)))
+			p.assign(p.addRelease(t, "1.1."+string(rune('0'+i)), int64(10+i),
+				agenttest.Release("1.1."+string(rune('0'+i)), nil)))
 		}
 		head := p.addRelease(t, "1.2.0", 20, agenttest.Release("1.2.0", nil))
 		p.assign(head)
@@ -191,13 +196,15 @@ func TestRefusedPoliteness(t *testing.T) {
 					w.WriteHeader(c.status)
 				})}
 				start := time.Now()
-				stop := runInBubble(t, settings{Cell: "acme", State: filepath.Join(dir, "state"), Dir: filepath.Join(dir, "target")}, w)
+				stop := runInBubble(t, settings{Cell: "acme", State: filepath.Join(dir, "state"),
+					Dir: filepath.Join(dir, "target")}, w)
 				time.Sleep(2 * time.Hour)
 				stop()
 				for _, path := range []string{"/v1/desired", "/v1/reports"} {
 					pauses := w.pauses(path, start)[1:]
 					if len(pauses) < 10 || slices.Min(pauses) < c.least || slices.Max(pauses) > c.most {
-						t.Errorf("%s: %d pauses from %s to %s", path, len(pauses), slices.Min(pauses), slices.Max(pauses))
+						t.Errorf("%s: %d pauses from %s to %s", path, len(pauses), slices.Min(pauses),
+							slices.Max(pauses))
 					}
 				}
 			})
@@ -232,7 +239,8 @@ func TestBriskAnswersSlowThePuller(t *testing.T) {
 					_, _ = w.Write([]byte("{}"))
 				})}
 				start := time.Now()
-				stop := runInBubble(t, settings{Cell: "acme", State: filepath.Join(dir, "state"), Dir: filepath.Join(dir, "target")}, w)
+				stop := runInBubble(t, settings{Cell: "acme", State: filepath.Join(dir, "state"),
+					Dir: filepath.Join(dir, "target")}, w)
 				time.Sleep(time.Hour)
 				stop()
 				if n := len(w.pauses("/v1/desired", start)); n > c.most || n < 60 {
@@ -248,7 +256,8 @@ func TestHeartbeatIsJittered(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		p, w := newBubbleControlPlane()
-		stop := runInBubble(t, settings{Cell: "acme", State: filepath.Join(dir, "state"), Dir: filepath.Join(dir, "target")}, w)
+		stop := runInBubble(t, settings{Cell: "acme", State: filepath.Join(dir, "state"),
+			Dir: filepath.Join(dir, "target")}, w)
 		start := time.Now()
 		time.Sleep(time.Hour)
 		stop()
@@ -258,7 +267,8 @@ func TestHeartbeatIsJittered(t *testing.T) {
 			distinct[d] = true
 		}
 		if slices.Min(pauses) < 9*time.Second || slices.Max(pauses) > 10*time.Second || len(distinct) < 100 {
-			t.Errorf("%d heartbeats, from %s to %s, %d lengths", len(pauses), slices.Min(pauses), slices.Max(pauses), len(distinct))
+			t.Errorf("%d heartbeats, from %s to %s, %d lengths", len(pauses), slices.Min(pauses), slices.Max(pauses),
+				len(distinct))
 		}
 		if p.reportCount() != len(pauses)+1 {
 			t.Errorf("%d reports arrived", p.reportCount())

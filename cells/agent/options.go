@@ -38,7 +38,7 @@ type Options struct {
 	ReportEvery    time.Duration // heartbeat, jittered by a tenth; default 10s
 	HealthTimeout  time.Duration // for what was applied to become healthy; default 5m
 	HealthInterval time.Duration // between health checks while health holds; default 10s
-	HealthyFor     time.Duration // how long health must hold until the agent no longer rolls back; default 10s; negative: no time
+	HealthyFor     time.Duration // health must hold so long before rollback ends; default 10s; negative: not at all
 	HealInterval   time.Duration // between checks for drift; default 30s
 	MaxContent     int64         // bytes of a release, on the wire and unpacked; default 64 MiB
 

@@ -92,7 +92,8 @@ func parseOwner(name string, text []byte) (*cells.Owner, error) {
 			faults = append(faults, doc.Fault(fmt.Sprintf("windows[%d].%s", i, wrong.Field), "%s", wrong.Reason))
 		}
 	}
-	o := &cells.Owner{Paused: d.Paused, Pin: d.Pin, Approval: d.Approval, Approved: d.Approved, Windows: d.Windows, Features: slices.Sorted(slices.Values(d.Features)), Reasons: d.Reasons}
+	o := &cells.Owner{Paused: d.Paused, Pin: d.Pin, Approval: d.Approval, Approved: d.Approved, Windows: d.Windows,
+		Features: slices.Sorted(slices.Values(d.Features)), Reasons: d.Reasons}
 	if err := o.Check(); err != nil && len(faults) == 0 { // the bounds
 		faults = append(faults, releases.Fault{File: name, Line: 1, Message: err.Error()})
 	}
@@ -105,7 +106,8 @@ func parseOwner(name string, text []byte) (*cells.Owner, error) {
 // ChangeOwner changes the owner's decisions, all of them or nothing, and returns them once they are durable. Concurrent
 // calls wait for each other. The agent notices within 2 seconds.
 func ChangeOwner(stateDir string, change func(*cells.Owner) error) (*cells.Owner, error) {
-	lock, err := os.OpenFile(filepath.Join(stateDir, "owner.lock"), os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // below the state folder
+	//nolint:gosec // below the state folder
+	lock, err := os.OpenFile(filepath.Join(stateDir, "owner.lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +128,8 @@ func ChangeOwner(stateDir string, change func(*cells.Owner) error) (*cells.Owner
 	if err := o.Check(); err != nil {
 		return nil, err
 	}
-	text, err := yaml.Marshal(ownerDoc{"sluice/v1", "Owner", o.Paused, o.Pin, o.Approval, o.Approved, o.Windows, o.Features, o.Reasons})
+	text, err := yaml.Marshal(ownerDoc{"sluice/v1", "Owner", o.Paused, o.Pin, o.Approval, o.Approved, o.Windows,
+		o.Features, o.Reasons})
 	if err != nil {
 		return nil, fmt.Errorf("write the owner's decisions: %w", err)
 	}
@@ -160,7 +163,8 @@ func readOwnerDecisions(dir string) ownerDecisions {
 	if err != nil {
 		return ownerDecisions{invalid: words.Clip(err.Error(), maxReason)}
 	}
-	if o != nil && o.Paused == "" && o.Pin == "" && !o.Approval && len(o.Approved) == 0 && len(o.Windows) == 0 && len(o.Features) == 0 {
+	if o != nil && o.Paused == "" && o.Pin == "" && !o.Approval && len(o.Approved) == 0 && len(o.Windows) == 0 &&
+		len(o.Features) == 0 {
 		o = nil
 	}
 	return ownerDecisions{decisions: o}

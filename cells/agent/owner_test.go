@@ -47,7 +47,8 @@ func TestOwnerIsObeyed(t *testing.T) {
 		},
 		"approval": {
 			func(o *cells.Owner, _ cells.Assignment) { o.Approval = true },
-			func(o *cells.Owner, next cells.Assignment) { o.Approved = append(o.Approved, next.Digest) }, "waits for the approval",
+			func(o *cells.Owner, next cells.Assignment) { o.Approved = append(o.Approved, next.Digest) },
+			"waits for the approval",
 		},
 		"window": {
 			func(o *cells.Owner, _ cells.Assignment) {
@@ -80,7 +81,8 @@ func TestOwnerIsObeyed(t *testing.T) {
 					t.Error("it was fetched")
 				}
 			})
-			if r.Acknowledged == nil || r.Acknowledged.Key() != one.Key() || r.State != cells.StateHealthy && r.State != cells.StateUnhealthy {
+			if r.Acknowledged == nil || r.Acknowledged.Key() != one.Key() || r.State != cells.StateHealthy &&
+				r.State != cells.StateUnhealthy {
 				t.Errorf("told as %+v", r)
 			}
 			changeOwner(t, s.State, func(o *cells.Owner) { c.after(o, next) })
@@ -132,7 +134,9 @@ func TestPauseTakesBackWhatIsFetched(t *testing.T) {
 	p.assign(next)
 	p.await(t, "it can't be fetched", messageContains("no such release"))
 	changeOwner(t, s.State, func(o *cells.Owner) { o.Paused = "not now" })
-	r := p.await(t, "taken back", func(r cells.Report) bool { return messageContains("paused by")(r) && r.Applying == nil })
+	r := p.await(t, "taken back", func(r cells.Report) bool {
+		return messageContains("paused by")(r) && r.Applying == nil
+	})
 	p.update(func() { p.tars[next.Digest] = tar })
 	mark := p.reportCount()
 	for i := range 5 {
@@ -165,14 +169,17 @@ func TestOwnerFileThatIsNotValid(t *testing.T) {
 	valid := readFile(t, file)
 	must(t, os.WriteFile(file, []byte("apiVersion: sluice/v1\nkind: Owner\npaussed: typo\n"), 0o600))
 	where := file + `:3: unknown field "paussed"`
-	r := p.await(t, "it says where", func(r cells.Report) bool { return r.Owner != nil && strings.Contains(r.Owner.Paused, where) })
+	r := p.await(t, "it says where", func(r cells.Report) bool {
+		return r.Owner != nil && strings.Contains(r.Owner.Paused, where)
+	})
 	if r.Owner.Pin != "1.1.0" {
 		t.Errorf("the pin is gone: %+v", r.Owner)
 	}
 	next := p.addRelease(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
 	p.assign(next)
 	p.await(t, "withheld", messageContains(where))
-	if _, err := ChangeOwner(s.State, func(o *cells.Owner) error { o.Paused = ""; return nil }); err == nil || !strings.Contains(err.Error(), where) {
+	if _, err := ChangeOwner(s.State, func(o *cells.Owner) error { o.Paused = ""; return nil }); err == nil ||
+		!strings.Contains(err.Error(), where) {
 		t.Errorf("what is not valid was written over: %v", err)
 	}
 	must(t, os.WriteFile(file, []byte(valid), 0o600))
@@ -191,7 +198,8 @@ func TestOfferedIsShown(t *testing.T) {
 	good := p.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 	p.assign(good)
 	p.await(t, "healthy", healthyOn(good))
-	payload := fmt.Sprintf(`{"channel":"staging","release":"1.1.0","digest":"%s","sequence":2}`, releases.DigestBytes([]byte("x")))
+	payload := fmt.Sprintf(`{"channel":"staging","release":"1.1.0","digest":"%s","sequence":2}`,
+		releases.DigestBytes([]byte("x")))
 	changeOwner(t, s.State, func(o *cells.Owner) { o.Approval = true })
 	p.update(func() {
 		p.version++
@@ -205,7 +213,8 @@ func TestOfferedIsShown(t *testing.T) {
 		o, err = LoadOffered(s.State)
 		must(t, err)
 	}
-	if o.Head.Release != "1.1.0" || o.Running.Key() != good.Key() || o.Hold.Gate != "owner" || o.Assignment.Key() != good.Key() {
+	if o.Head.Release != "1.1.0" || o.Running.Key() != good.Key() || o.Hold.Gate != "owner" ||
+		o.Assignment.Key() != good.Key() {
 		t.Errorf("shown: %+v", o)
 	}
 	if decodeHead(cells.Sealed{Payload: []byte(payload), Digest: releases.DigestBytes([]byte("y"))}) != nil {
@@ -224,7 +233,10 @@ func TestOwnersDecideAtOnce(t *testing.T) {
 	for i := range 20 {
 		all.Go(func() {
 			digest := releases.DigestBytes([]byte{byte(i)})
-			if _, err := ChangeOwner(dir, func(o *cells.Owner) error { o.Approved = append(o.Approved, digest); return nil }); err != nil {
+			if _, err := ChangeOwner(dir, func(o *cells.Owner) error {
+				o.Approved = append(o.Approved, digest)
+				return nil
+			}); err != nil {
 				t.Error(err)
 			}
 			if _, err := LoadOwner(dir); err != nil {
@@ -242,8 +254,10 @@ func TestOwnersDecideAtOnce(t *testing.T) {
 	for name, f := range map[string]func(*cells.Owner){
 		"a pin that is no release": func(o *cells.Owner) { o.Pin = "latest" },
 		"a long reason":            func(o *cells.Owner) { o.Paused = strings.Repeat("x", 2000) },
-		"a window that never is":   func(o *cells.Owner) { o.Windows = []window.Window{{Opens: "0 0 30 2 *", For: time.Hour}} },
-		"many windows":             func(o *cells.Owner) { o.Windows = make([]window.Window, 17) },
+		"a window that never is": func(o *cells.Owner) {
+			o.Windows = []window.Window{{Opens: "0 0 30 2 *", For: time.Hour}}
+		},
+		"many windows": func(o *cells.Owner) { o.Windows = make([]window.Window, 17) },
 	} {
 		if _, err := ChangeOwner(dir, func(o *cells.Owner) error { f(o); return nil }); err == nil {
 			t.Errorf("%s was taken", name)

@@ -48,7 +48,8 @@ func TestRotation(t *testing.T) {
 	k.await(t, "healthy", healthyOn(one))
 	k.setRotation(false)
 	c.stop()
-	if now := readCredentials(t, s.State); !bytes.Equal(now.Key, second.Key) || len(now.Next) > 0 || len(k.presentedKeys) != 1 {
+	if now := readCredentials(t, s.State); !bytes.Equal(now.Key, second.Key) || len(now.Next) > 0 ||
+		len(k.presentedKeys) != 1 {
 		t.Errorf("%d keys were presented, and it has %+v next", len(k.presentedKeys), now.Next)
 	}
 	mark := k.reportCount()
@@ -109,7 +110,8 @@ func TestRotationRefused(t *testing.T) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if now := readCredentials(t, s.State); !bytes.Equal(now.Key, first.Key) || len(now.Next) > 0 || len(k.presentedKeys) != 1 {
+	if now := readCredentials(t, s.State); !bytes.Equal(now.Key, first.Key) || len(now.Next) > 0 ||
+		len(k.presentedKeys) != 1 {
 		t.Errorf("presented %d times; next is %v", len(k.presentedKeys), now.Next)
 	}
 }

@@ -21,7 +21,7 @@ type state struct {
 	generation     int               // grows when the step in flight is no longer wanted
 	desired        *cells.Assignment // the control plane's last word
 	confirmedKey   string            // key of the accepted assignment that the control plane knows of
-	owner          ownerDecisions    // the owner's last word; while it is invalid, its decisions are the last valid ones
+	owner          ownerDecisions    // the owner's last word; if invalid, with the last valid decisions
 	waitReason     string            // why the owner's decisions keep desired from beginning; empty: they don't
 	waitUntil      time.Time         // when they may no longer do so; zero: the owner must act
 	refusedKey     string            // key of the assignment that was refused last: one alarm each
@@ -182,7 +182,8 @@ func (s *state) rejectionReason(a *cells.Assignment) string {
 		return fmt.Sprintf("it is older (epoch %d, sequence %d) than what was accepted before (epoch %d, sequence %d)",
 			a.Epoch, a.Sequence, old.Epoch, old.Sequence)
 	case cells.Conflict(*a, *old):
-		return fmt.Sprintf("alarm: epoch %d, sequence %d named digest %s before, and now names %s", a.Epoch, a.Sequence, old.Digest, a.Digest)
+		return fmt.Sprintf("alarm: epoch %d, sequence %d named digest %s before, and now names %s", a.Epoch, a.Sequence,
+			old.Digest, a.Digest)
 	}
 	return "" // the same head with other values or another profile (R13)
 }
@@ -197,7 +198,8 @@ func (s *state) handleConfirmation(k string, now time.Time) {
 // beginOffer begins the offer if it is confirmed and the owner's decisions allow it.
 func (s *state) beginOffer(now time.Time) {
 	o := s.Offer
-	if o == nil || assignmentKey(o) != s.confirmedKey || assignmentKey(s.desired) != s.confirmedKey || !s.ownerAllows(o, now) {
+	if o == nil || assignmentKey(o) != s.confirmedKey || assignmentKey(s.desired) != s.confirmedKey ||
+		!s.ownerAllows(o, now) {
 		return
 	}
 	s.Offer = nil
@@ -225,7 +227,8 @@ func (s *state) clearRetries() {
 
 // resetHealth forgets health: something else is going to run.
 func (s *state) resetHealth() {
-	s.health, s.healthySince, s.unhealthyReason, s.wasHealthy, s.healProblem, s.healBlocked = healthUnknown, time.Time{}, "", false, "", ""
+	s.health, s.healthySince, s.unhealthyReason, s.wasHealthy = healthUnknown, time.Time{}, "", false
+	s.healProblem, s.healBlocked = "", ""
 	s.nextHealthCheck, s.healthPause, s.healthDeadline = time.Time{}, 0, time.Time{}
 }
 
@@ -253,7 +256,8 @@ func (s *state) handleApplied(err error, now time.Time) {
 	a := *s.Attempt
 	switch {
 	case err != nil && a.Rollback:
-		s.scheduleRetry("can't roll back to "+a.Assignment.Release+" yet: "+err.Error(), now, backoff.Exponential(minRetryPause, maxRetryPause, s.retries))
+		s.scheduleRetry("can't roll back to "+a.Assignment.Release+" yet: "+err.Error(), now,
+			backoff.Exponential(minRetryPause, maxRetryPause, s.retries))
 		return
 	case err != nil:
 		s.failAttempt(err.Error(), now)
@@ -329,7 +333,8 @@ func (s *state) judgeAttempt(now time.Time) {
 			s.completeAttempt()
 		}
 	case a.Phase == phaseApplied && !now.Before(s.healthDeadline):
-		s.failAttempt(fmt.Sprintf("not healthy for %s within %s: %s", s.policy.HealthyFor, s.policy.HealthTimeout, s.unhealthyReason), now)
+		s.failAttempt(fmt.Sprintf("not healthy for %s within %s: %s", s.policy.HealthyFor, s.policy.HealthTimeout,
+			s.unhealthyReason), now)
 	}
 }
 
@@ -337,7 +342,8 @@ func (s *state) judgeAttempt(now time.Time) {
 func (s *state) completeAttempt() {
 	a := s.Attempt.Assignment
 	if s.Attempt.Phase == phaseStuck { // it recovered
-		s.Failures = slices.DeleteFunc(slices.Clone(s.Failures), func(f cells.Failure) bool { return assignmentKey(&f.Assignment) == assignmentKey(&a) })
+		s.Failures = slices.DeleteFunc(slices.Clone(s.Failures),
+			func(f cells.Failure) bool { return assignmentKey(&f.Assignment) == assignmentKey(&a) })
 	}
 	s.Features = s.Attempt.Features
 	s.Attempt, s.LastGood, s.Dirty, s.NoReturn, s.problem = nil, &a, false, false, ""
@@ -348,7 +354,8 @@ func (s *state) failAttempt(reason string, now time.Time) {
 	a := *s.Attempt
 	reason = words.Clip(reason, maxReason)
 	valuesOnly := s.LastGood != nil && s.LastGood.SameRelease(a.Assignment) && !s.LastGood.SameContent(a.Assignment)
-	s.Failures = append(slices.Clone(s.Failures), cells.Failure{Assignment: a.Assignment, Values: valuesOnly, Reason: reason, At: now})
+	s.Failures = append(slices.Clone(s.Failures),
+		cells.Failure{Assignment: a.Assignment, Values: valuesOnly, Reason: reason, At: now})
 	s.Failures = s.Failures[max(0, len(s.Failures)-cells.MaxFailures):]
 	s.recordEvent("failed", &a.Assignment, reason)
 	s.retries, s.retryAt = 0, time.Time{}
@@ -359,7 +366,8 @@ func (s *state) failAttempt(reason string, now time.Time) {
 	case s.NoReturn:
 		a.Phase = phaseStuck
 		s.Attempt = &a
-		s.recordEvent("stuck", &a.Assignment, "a forward-only release had begun, so rollback is not possible: promote a newer release that repairs it")
+		s.recordEvent("stuck", &a.Assignment,
+			"a forward-only release had begun, so rollback is not possible: promote a newer release that repairs it")
 	case s.LastGood == nil:
 		s.Attempt = nil
 	default:

@@ -45,8 +45,9 @@ var errBad = errors.New("bad")
 func assignment(t *rapid.T) cells.Assignment {
 	release := rapid.SampledFrom([]string{"1.0.0", "1.1.0", "2.0.0"}).Draw(t, "release")
 	a := cells.Assignment{
-		Channel: "staging", Epoch: rapid.Int64Range(1, 2).Draw(t, "epoch"), Sequence: rapid.Int64Range(1, 6).Draw(t, "sequence"),
-		Release: release, Digest: releases.DigestBytes([]byte(release)), Forward: release == "2.0.0",
+		Channel: "staging", Epoch: rapid.Int64Range(1, 2).Draw(t, "epoch"),
+		Sequence: rapid.Int64Range(1, 6).Draw(t, "sequence"),
+		Release:  release, Digest: releases.DigestBytes([]byte(release)), Forward: release == "2.0.0",
 	}
 	if rapid.Bool().Draw(t, "valued") {
 		a.Values = map[string]any{"x": rapid.IntRange(1, 2).Draw(t, "x")}
@@ -57,7 +58,8 @@ func assignment(t *rapid.T) cells.Assignment {
 // runEvent carries out one event: the control plane's, a crash, or the state's next step.
 func (w *world) runEvent(t *rapid.T) {
 	before, attempted, dirty := w.Accepted, w.Attempt, w.Dirty
-	kind := rapid.SampledFrom([]string{"offer", "owner", "confirm", "confirm", "crash", "later", "do", "do", "do", "do"}).Draw(t, "event")
+	kind := rapid.SampledFrom([]string{"offer", "owner", "confirm", "confirm", "crash", "later", "do", "do", "do",
+		"do"}).Draw(t, "event")
 	switch kind {
 	case "offer":
 		a := assignment(t)
@@ -75,7 +77,8 @@ func (w *world) runEvent(t *rapid.T) {
 		w.handleOwnerDecisions(word, w.now)
 	case "owner":
 		w.handleOwnerDecisions(rapid.SampledFrom([]ownerDecisions{
-			{}, {}, {decisions: &cells.Owner{Paused: "why"}}, {invalid: "line 3"}, {decisions: &cells.Owner{Pin: "1.0.0"}},
+			{}, {}, {decisions: &cells.Owner{Paused: "why"}}, {invalid: "line 3"},
+			{decisions: &cells.Owner{Pin: "1.0.0"}},
 		}).Draw(t, "word"), w.now)
 	case "later":
 		w.now = w.now.Add(time.Duration(rapid.IntRange(1, 30).Draw(t, "seconds")) * time.Second)
@@ -192,8 +195,10 @@ func (w *world) noteFailure(err error, a *cells.Assignment) {
 // The state's invariants hold in any order of events and crashes.
 func TestStateKeepsItsPromises(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		w := &world{now: time.Unix(1_800_000_000, 0), began: map[string]bool{}, failed: map[string]bool{}, mayRun: map[string]bool{"": true}}
-		w.policy = policy{HealthTimeout: 20 * time.Second, HealthInterval: 5 * time.Second, HealInterval: 10 * time.Second}
+		w := &world{now: time.Unix(1_800_000_000, 0), began: map[string]bool{}, failed: map[string]bool{},
+			mayRun: map[string]bool{"": true}}
+		w.policy = policy{HealthTimeout: 20 * time.Second, HealthInterval: 5 * time.Second,
+			HealInterval: 10 * time.Second}
 		if rapid.Bool().Draw(t, "watch") {
 			w.policy.HealthyFor = 4 * time.Second
 		}
@@ -213,7 +218,8 @@ func TestStateKeepsItsPromises(t *testing.T) {
 					if w.Dirty && w.LastGood != nil && (w.Attempt == nil || w.Attempt.Phase != phaseStuck) {
 						t.Fatalf("rests with the target half done: %+v", w.journal)
 					}
-					if w.LastGood != nil && w.Attempt == nil && !slices.Equal(w.Contained, featuresOf(w.LastGood.Release)) {
+					if w.LastGood != nil && w.Attempt == nil &&
+						!slices.Equal(w.Contained, featuresOf(w.LastGood.Release)) {
 						t.Fatalf("rests, and of what runs not everything counts: %+v", w.journal)
 					}
 					return
@@ -276,7 +282,8 @@ func TestValuesOfForwardOnlyGoBack(t *testing.T) {
 // A stuck release that becomes healthy, after a long migration say, is good after all.
 func TestStuckRecovers(t *testing.T) {
 	a := cells.Assignment{Epoch: 1, Sequence: 1, Release: "2.0.0", Digest: releases.DigestBytes(nil), Forward: true}
-	s := state{journal: journal{Attempt: &attempt{Assignment: a, Phase: phasePreparing}}, policy: policy{HealthTimeout: time.Second, HealthInterval: time.Second, HealInterval: time.Second}}
+	s := state{journal: journal{Attempt: &attempt{Assignment: a, Phase: phasePreparing}},
+		policy: policy{HealthTimeout: time.Second, HealthInterval: time.Second, HealInterval: time.Second}}
 	now := time.Unix(0, 0)
 	s.handlePrepared(nil, now)
 	s.handleApplied(nil, now)

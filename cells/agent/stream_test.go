@@ -74,7 +74,8 @@ type recordedRequest struct {
 
 func (h *requestRecorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.mu.Lock()
-	h.requests = append(h.requests, recordedRequest{time.Now(), r.URL.Path, r.Header.Get("Accept") == "text/event-stream"})
+	h.requests = append(h.requests, recordedRequest{time.Now(), r.URL.Path,
+		r.Header.Get("Accept") == "text/event-stream"})
 	h.mu.Unlock()
 	h.Handler.ServeHTTP(w, r)
 }
@@ -96,7 +97,8 @@ func runVirtual(t *testing.T, dir string, h http.Handler, k *keyedControlPlane) 
 	t.Helper()
 	p, count := newPipeNetwork(), &requestRecorder{Handler: h}
 	server := &http.Server{Handler: count, ErrorLog: log.New(io.Discard, "", 0)}
-	o := Options{Cell: "acme", Server: "http://control.plane", StateDir: filepath.Join(dir, "state"), ReportEvery: time.Hour}
+	o := Options{Cell: "acme", Server: "http://control.plane", StateDir: filepath.Join(dir, "state"),
+		ReportEvery: time.Hour}
 	var err error
 	o.Target, err = directory.New(filepath.Join(dir, "target"), directory.Options{Cell: "acme"})
 	must(t, err)
@@ -108,7 +110,8 @@ func runVirtual(t *testing.T, dir string, h http.Handler, k *keyedControlPlane) 
 		public, private, err := ed25519.GenerateKey(nil)
 		must(t, err)
 		k.cells[identity.FormatKey(public)] = "acme"
-		text, err := json.Marshal(credentials{Cell: "acme", Address: "control.plane:443", Pins: k.currentPins(), Key: private.Seed(), Since: time.Now()})
+		text, err := json.Marshal(credentials{Cell: "acme", Address: "control.plane:443", Pins: k.currentPins(),
+			Key: private.Seed(), Since: time.Now()})
 		must(t, err)
 		must(t, os.MkdirAll(o.StateDir, 0o700))
 		must(t, os.WriteFile(credentialsFile(o.StateDir), text, 0o600))
@@ -152,7 +155,9 @@ func TestOneStreamIsEnough(t *testing.T) {
 		one := k.addRelease(t, "1.0.0", 1, agenttest.Release("1.0.0", nil))
 		k.assign(one)
 		begun := time.Now()
-		k.await(t, "it is accepted", func(r cells.Report) bool { return r.Acknowledged != nil && r.Acknowledged.Key() == one.Key() })
+		k.await(t, "it is accepted", func(r cells.Report) bool {
+			return r.Acknowledged != nil && r.Acknowledged.Key() == one.Key()
+		})
 		if took := time.Since(begun); took > time.Second {
 			t.Errorf("it heard after %s", took)
 		}
@@ -364,7 +369,9 @@ func TestDownloadThatStops(t *testing.T) {
 				_, end := runVirtual(t, dir, half, nil)
 				begun := time.Now()
 				time.Sleep(3 * time.Minute)
-				p.await(t, "it is there", func(r cells.Report) bool { return r.Running != nil && r.Running.Key() == one.Key() })
+				p.await(t, "it is there", func(r cells.Report) bool {
+					return r.Running != nil && r.Running.Key() == one.Key()
+				})
 				if kinds := p.eventKinds(); slices.Contains(kinds, "refused") || tries != 4 {
 					t.Errorf("after %s and %d tries: %v", time.Since(begun), tries, kinds)
 				}

@@ -71,7 +71,9 @@ func (e *commandError) Error() string {
 
 // runCommand runs a shell command within its time limit. If the command failed or took too long, the error is a
 // *commandError; if ctx ended, the error is ctx's cause.
-func (t *Target) runCommand(ctx context.Context, name, command string, limit time.Duration, environment ...string) (*process.Tail, error) {
+func (t *Target) runCommand(
+	ctx context.Context, name, command string, limit time.Duration, environment ...string,
+) (*process.Tail, error) {
 	said := process.NewTail(maxHookLog)
 	late := &commandError{name: name, reason: fmt.Sprintf("not finished after %s, killed", limit)}
 	limited, cancel := context.WithTimeoutCause(ctx, limit, late)

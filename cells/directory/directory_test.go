@@ -156,15 +156,21 @@ func TestHealsEveryDrift(t *testing.T) {
 		"file is a link": func() error {
 			return errors.Join(os.Remove(file), os.Symlink(filepath.Join(outside, "precious"), file))
 		},
-		"file is a folder":         func() error { return errors.Join(os.Remove(file), os.MkdirAll(filepath.Join(file, "in"), 0o755)) },
-		"folder is a link":         func() error { return errors.Join(os.RemoveAll(deep), os.Symlink(outside, deep)) },
-		"folder is a file":         func() error { return errors.Join(os.RemoveAll(deep), os.WriteFile(deep, nil, 0o644)) },
-		"folder removed":           func() error { return os.RemoveAll(deep) },
-		"version removed":          func() error { return os.RemoveAll(at) },
-		"version is a file":        func() error { return errors.Join(os.RemoveAll(at), os.WriteFile(at, nil, 0o644)) },
-		"link removed":             func() error { return os.Remove(link) },
-		"link elsewhere":           func() error { return errors.Join(os.Remove(link), os.Symlink(outside, link)) },
-		"link replaced by folder":  func() error { return errors.Join(os.Remove(link), os.MkdirAll(filepath.Join(link, "x"), 0o755)) },
+		"file is a folder": func() error {
+			return errors.Join(os.Remove(file), os.MkdirAll(filepath.Join(file, "in"), 0o755))
+		},
+		"folder is a link": func() error { return errors.Join(os.RemoveAll(deep), os.Symlink(outside, deep)) },
+		"folder is a file": func() error {
+			return errors.Join(os.RemoveAll(deep), os.WriteFile(deep, nil, 0o644))
+		},
+		"folder removed":    func() error { return os.RemoveAll(deep) },
+		"version removed":   func() error { return os.RemoveAll(at) },
+		"version is a file": func() error { return errors.Join(os.RemoveAll(at), os.WriteFile(at, nil, 0o644)) },
+		"link removed":      func() error { return os.Remove(link) },
+		"link elsewhere":    func() error { return errors.Join(os.Remove(link), os.Symlink(outside, link)) },
+		"link replaced by folder": func() error {
+			return errors.Join(os.Remove(link), os.MkdirAll(filepath.Join(link, "x"), 0o755))
+		},
 		"staging of a dead writer": func() error { return os.MkdirAll(filepath.Join(dir, ".staging", "x"), 0o755) },
 	} {
 		must(t, drift())
@@ -231,7 +237,8 @@ func TestHookKnowsWhatRuns(t *testing.T) {
 func TestFailedHookIsRunAgain(t *testing.T) {
 	dir, gate := t.TempDir(), filepath.Join(t.TempDir(), "gate")
 	target := newTarget(t, dir, directory.Options{Hook: "test -e " + gate})
-	if err := target.Apply(t.Context(), renderedWith("1")); err == nil || !strings.Contains(err.Error(), "hook: exit status 1") {
+	if err := target.Apply(t.Context(), renderedWith("1")); err == nil ||
+		!strings.Contains(err.Error(), "hook: exit status 1") {
 		t.Fatalf("got %v", err)
 	}
 	if _, err := target.Heal(t.Context(), renderedWith("1")); err == nil {
@@ -248,8 +255,10 @@ func TestHookIsBounded(t *testing.T) {
 	dir := t.TempDir()
 	child := filepath.Join(t.TempDir(), "child")
 	hook := "sleep 600 & echo $! >" + child + "; while :; do echo noise; done"
-	err := newTarget(t, dir, directory.Options{Hook: hook, HookTimeout: 200 * time.Millisecond}).Apply(t.Context(), renderedWith("1"))
-	if err == nil || !strings.Contains(err.Error(), "hook: not finished after 200ms, killed: ") || len(err.Error()) > 2000 {
+	err := newTarget(t, dir, directory.Options{Hook: hook, HookTimeout: 200 * time.Millisecond}).Apply(t.Context(),
+		renderedWith("1"))
+	if err == nil || !strings.Contains(err.Error(), "hook: not finished after 200ms, killed: ") ||
+		len(err.Error()) > 2000 {
 		t.Errorf("got %v", err)
 	}
 	for {
@@ -259,7 +268,8 @@ func TestHookIsBounded(t *testing.T) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	if log := readFile(t, filepath.Join(dir, "hook.log")); len(log) > 65<<10 || !strings.Contains(log, "earlier bytes were dropped") {
+	if log := readFile(t, filepath.Join(dir, "hook.log")); len(log) > 65<<10 ||
+		!strings.Contains(log, "earlier bytes were dropped") {
 		t.Errorf("hook.log has %d bytes", len(log))
 	}
 }
@@ -283,13 +293,15 @@ func TestOrphanOfAnInterruptedHookIsEnded(t *testing.T) {
 }
 
 func TestHealthCommandIsBounded(t *testing.T) {
-	target := newTarget(t, t.TempDir(), directory.Options{Health: "echo why; sleep 600", HealthTimeout: 100 * time.Millisecond})
+	target := newTarget(t, t.TempDir(), directory.Options{Health: "echo why; sleep 600",
+		HealthTimeout: 100 * time.Millisecond})
 	var unhealthy *cells.Unhealthy
 	if err := target.Health(t.Context()); !errors.As(err, &unhealthy) {
 		t.Errorf("nothing applied, and health says %v", err)
 	}
 	must(t, target.Apply(t.Context(), renderedWith("1")))
-	if err := target.Health(t.Context()); !errors.As(err, &unhealthy) || !strings.Contains(unhealthy.Reason, "not finished after 100ms, killed: why") {
+	if err := target.Health(t.Context()); !errors.As(err, &unhealthy) ||
+		!strings.Contains(unhealthy.Reason, "not finished after 100ms, killed: why") {
 		t.Errorf("got %v", err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -303,7 +315,7 @@ func TestHealthCommandIsBounded(t *testing.T) {
 func TestOldVersionsGo(t *testing.T) {
 	dir := t.TempDir()
 	for i := range 7 {
-		target := newTarget(t, dir, directory.Options{KeepVersions: 3}) // a new one each time: nothing depends on memory
+		target := newTarget(t, dir, directory.Options{KeepVersions: 3}) // new each time: memory does not matter
 		must(t, target.Apply(t.Context(), renderedWith(fmt.Sprint(i))))
 		left, err := os.ReadDir(filepath.Join(dir, "versions"))
 		must(t, err)

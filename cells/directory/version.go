@@ -146,7 +146,9 @@ func hasFile(v version, name string) bool {
 }
 
 // restoreEntries writes every folder and file of v that is not good.
-func (t *Target) restoreEntries(ctx context.Context, folder string, v version, good map[string]bool) (restored int, err error) {
+func (t *Target) restoreEntries(
+	ctx context.Context, folder string, v version, good map[string]bool,
+) (restored int, err error) {
 	touched := map[string]bool{}
 	for _, d := range slices.Sorted(maps.Keys(v.dirs)) {
 		if good[d] {
@@ -205,7 +207,8 @@ func entryMatches(file string, entry fs.DirEntry, content []byte) (bool, error) 
 
 // writeDurableFile creates a file, durable, with exactly fileMode whatever the umask.
 func writeDurableFile(name string, content []byte) error {
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode) //nolint:gosec // manifests are for others to read
+	//nolint:gosec // manifests are for others to read
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
 	if err != nil {
 		return err
 	}

@@ -58,7 +58,8 @@ func PinOf(key crypto.PublicKey) (string, error) {
 }
 
 // ErrPin says that the peer's key is not one of the pins.
-var ErrPin = errors.New("the peer's key is not among the pinned keys: this is another control plane, or somebody intercepts the connection")
+var ErrPin = errors.New("the peer's key is not among the pinned keys: " +
+	"this is another control plane, or somebody intercepts the connection")
 
 // Match checks a peer's chain against pins: either its own key is pinned, or a key of the chain under which its
 // certificate verifies (R29). Names and dates are ignored where the peer's own key is pinned.
@@ -79,7 +80,8 @@ func Match(pins []string, chain []*x509.Certificate, now time.Time) error {
 		}
 		root := x509.NewCertPool()
 		root.AddCert(c)
-		if _, err := chain[0].Verify(x509.VerifyOptions{Roots: root, Intermediates: between, CurrentTime: now}); err == nil {
+		options := x509.VerifyOptions{Roots: root, Intermediates: between, CurrentTime: now}
+		if _, err := chain[0].Verify(options); err == nil {
 			return nil
 		}
 	}
@@ -96,7 +98,8 @@ func Certificate(random io.Reader, key crypto.Signer, name string, now time.Time
 	template := &x509.Certificate{
 		SerialNumber: new(big.Int).SetBytes(serial), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
 		NotBefore: now.Add(-24 * time.Hour), NotAfter: now.AddDate(20, 0, 0),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
+		KeyUsage:              x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
 		BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(random, template, template, key.Public(), key)

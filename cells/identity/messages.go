@@ -31,7 +31,8 @@ func NewNext(next ed25519.PrivateKey, cell string, old ed25519.PublicKey) Next {
 }
 
 // ErrNextKey says that whoever presents a key has not proved to hold it.
-var ErrNextKey = errors.New("the next key's signature is not valid: sign the cell's name, the current key and the next key with the next key")
+var ErrNextKey = errors.New("the next key's signature is not valid: " +
+	"sign the cell's name, the current key and the next key with the next key")
 
 // Check verifies the signature for the cell and its current key, formatted by FormatKey.
 func (n Next) Check(cell, old string) error {

@@ -54,7 +54,8 @@ func (t Token) String() string {
 }
 
 // ErrToken says that a text is no token. It does not repeat the text, which may be a secret.
-var ErrToken = errors.New("this is not a token: a token begins with " + tokenPrefix + "; copy all of what sluice cell add printed")
+var ErrToken = errors.New("this is not a token: a token begins with " + tokenPrefix +
+	"; copy all of what sluice cell add printed")
 
 // ParseToken parses the output of String.
 func ParseToken(text string) (Token, error) {

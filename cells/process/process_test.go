@@ -73,9 +73,10 @@ func TestWholeGroupIsEnded(t *testing.T) {
 		script string
 		grace  time.Duration
 	}{
-		"at once":            {"sleep 600 & echo $! >child; echo up >up; wait", 0},
-		"politely":           {"sleep 600 & echo $! >child; echo up >up; wait", time.Minute},
-		"deaf to politeness": {"trap '' TERM; sleep 600 & echo $! >child; echo up >up; while :; do wait; sleep 1; done", 50 * time.Millisecond},
+		"at once":  {"sleep 600 & echo $! >child; echo up >up; wait", 0},
+		"politely": {"sleep 600 & echo $! >child; echo up >up; wait", time.Minute},
+		"deaf to politeness": {"trap '' TERM; sleep 600 & echo $! >child; echo up >up; while :; do wait; sleep 1; done",
+			50 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

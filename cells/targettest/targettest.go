@@ -23,8 +23,8 @@ import (
 // its own, empty at first.
 type Subject struct {
 	Target  cells.Target                             // required
-	Reopen  func(t *testing.T) cells.Target          // required: returns another Target over the same location, as after a restart
-	Observe func(t *testing.T) map[string]string     // required: returns each ConfigMap's name and value as now in place; empty: nothing
+	Reopen  func(t *testing.T) cells.Target          // required: another Target over the same location
+	Observe func(t *testing.T) map[string]string     // required: ConfigMaps in place, name to value
 	Drift   func(t *testing.T, kind Drift, n string) // required: disturbs the ConfigMap named n
 	Break   func(t *testing.T, broken bool)          // required: makes health fail, or hold again
 }

@@ -61,9 +61,11 @@ func restoreEstimate(m checkpoint, start string, r Reading) estimate {
 	case m.Least.IsZero():
 		return estimate{}
 	case m.Start != "" && m.Start == start:
-		return estimate{sample: m.Zero.Add(r.mono), sampledAt: r.mono, uncertainty: maxJump, offset: m.Offset, floor: m.Least}
+		return estimate{sample: m.Zero.Add(r.mono), sampledAt: r.mono, uncertainty: maxJump, offset: m.Offset,
+			floor: m.Least}
 	}
-	return estimate{sample: m.Least, sampledAt: r.mono, uncertainty: wallClockUncertainty, floor: m.Least, awaitsSample: true, offset: m.Offset}
+	return estimate{sample: m.Least, sampledAt: r.mono, uncertainty: wallClockUncertainty, floor: m.Least,
+		awaitsSample: true, offset: m.Offset}
 }
 
 // now returns the time. known reports whether any sample was ever added; if not, the time is zero.

@@ -65,7 +65,8 @@ func TestClockIsNeverEarlyAndNeverGoesBack(t *testing.T) {
 		var last time.Time
 		asked := false
 		for range rapid.IntRange(1, 60).Draw(t, "events") {
-			switch rapid.SampledFrom([]string{"wait", "ask", "ask", "slow", "step", "suspend", "restart", "reboot", "lie"}).Draw(t, "event") {
+			switch rapid.SampledFrom([]string{"wait", "ask", "ask", "slow", "step", "suspend", "restart", "reboot",
+				"lie"}).Draw(t, "event") {
 			case "wait":
 				m.advance(span("wait", 48*time.Hour))
 			case "ask":
@@ -190,7 +191,8 @@ func TestClockDoubtsALeap(t *testing.T) {
 func TestClockAfterAStart(t *testing.T) {
 	truth := time.Date(2026, 12, 1, 10, 0, 0, 0, time.UTC)
 	begin := func() *simulatedCell {
-		m := &simulatedCell{Reading: Reading{wall: truth.Add(48 * time.Hour), mono: time.Hour}, truth: truth, start: "a"} // two days ahead
+		m := &simulatedCell{Reading: Reading{wall: truth.Add(48 * time.Hour), mono: time.Hour}, truth: truth,
+			start: "a"}
 		m.exchange(0, 0)
 		m.advance(time.Minute)
 		return m

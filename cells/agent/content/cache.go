@@ -59,7 +59,8 @@ func (c *Cache) Remove(d releases.Digest) error {
 
 // download stores a release if it matches its digest and is within the limits (fault 31).
 func (c *Cache) download(ctx context.Context, d releases.Digest) (err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, fetchTimeout, fmt.Errorf("fetch %s: not finished after %s", d, fetchTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, fetchTimeout,
+		fmt.Errorf("fetch %s: not finished after %s", d, fetchTimeout))
 	defer cancel()
 	body, err := c.source.OpenContent(ctx, Releases, d, c.limit)
 	if err != nil {

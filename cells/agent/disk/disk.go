@@ -58,7 +58,8 @@ func SyncDir(name string) error {
 
 // LockDir ensures that only one agent uses a state folder, until the returned file is closed or the process ends.
 func LockDir(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the owner names the folder
+	//nolint:gosec // the owner names the folder
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -71,7 +71,8 @@ func compileBundle(d releases.Digest, raw []byte) (*compiledBundle, error) {
 	if err != nil {
 		return nil, &unusableError{err}
 	}
-	loaded := &compiledBundle{digest: d, channel: b.Channel, compiled: compiled, gates: make(map[string]flags.Gate, len(b.Gates))}
+	loaded := &compiledBundle{digest: d, channel: b.Channel, compiled: compiled,
+		gates: make(map[string]flags.Gate, len(b.Gates))}
 	for _, g := range b.Gates {
 		loaded.gates[g.ID] = g
 	}
@@ -119,7 +120,8 @@ func (s *Server) wantedBundle(ctx context.Context) (releases.Digest, context.Con
 	if d == "" || d == s.unusable || s.bundle != nil && s.bundle.digest == d {
 		return "", nil, nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, bundleTimeout, fmt.Errorf("fetch flags %s: not finished after %s", d, bundleTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, bundleTimeout,
+		fmt.Errorf("fetch flags %s: not finished after %s", d, bundleTimeout))
 	s.cancelFetch = cancel
 	return d, ctx, func() {
 		cancel()
@@ -173,7 +175,8 @@ func (s *Server) fetchBundle(ctx context.Context, d releases.Digest) ([]byte, er
 	case err != nil:
 		return nil, fmt.Errorf("fetch flags %s: %w", d, err)
 	case len(raw) > flags.MaxBundle:
-		return nil, &content.RefusedError{Cause: fmt.Errorf("flags %s: the bundle has more than %d bytes", d, flags.MaxBundle)}
+		return nil, &content.RefusedError{Cause: fmt.Errorf("flags %s: the bundle has more than %d bytes", d,
+			flags.MaxBundle)}
 	}
 	return raw, nil
 }

@@ -30,7 +30,7 @@ func (s *Server) fold() {
 		s.current.Store(&snapshot{folded: f, bundle: s.bundle, changed: make(chan struct{})})
 		close(old.changed)
 	} else {
-		s.current.Store(&snapshot{folded: f, bundle: s.bundle, changed: old.changed}) // the same answers, with another Next
+		s.current.Store(&snapshot{folded: f, bundle: s.bundle, changed: old.changed}) // same answers, another Next
 	}
 	s.timerChanged.Notify()
 }
@@ -39,7 +39,8 @@ func (s *Server) fold() {
 func (s *Server) saveTime() {
 	err := s.clock.Save()
 	if err != nil && !s.timeUnsaved {
-		s.log.Error().Err(err).Msg("the time can't be saved: after a restart, flags may turn on late, or be off until the control plane is reached")
+		s.log.Error().Err(err).Msg("the time can't be saved: after a restart, " +
+			"flags may turn on late, or be off until the control plane is reached")
 	}
 	s.timeUnsaved = err != nil
 }
@@ -65,7 +66,8 @@ func (s *Server) persist() {
 	if !reflect.DeepEqual(s.record, s.saved) {
 		err := s.record.save(s.stateDir)
 		if err != nil && s.saveError == nil {
-			s.log.Error().Err(err).Msg("the flags are in force but can't be saved; they are reported once they are saved")
+			s.log.Error().Err(err).
+				Msg("the flags are in force but can't be saved; they are reported once they are saved")
 		}
 		if s.saveError = err; err == nil {
 			s.saved = s.record

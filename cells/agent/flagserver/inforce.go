@@ -79,7 +79,8 @@ func reportedStates(states map[string]flags.CellState) map[string]flags.CellStat
 
 // sortByState returns the IDs sorted by state: announcements that are simply on come last.
 func sortByState(states map[string]flags.CellState) []string {
-	order := []flags.CellState{flags.Killed, flags.Held, flags.Suspended, flags.Waiting, flags.Ramping, flags.Armed, flags.On}
+	order := []flags.CellState{flags.Killed, flags.Held, flags.Suspended, flags.Waiting, flags.Ramping, flags.Armed,
+		flags.On}
 	ids := make([]string, 0, len(states))
 	for id := range states {
 		ids = append(ids, id)
@@ -103,8 +104,8 @@ type InForce struct {
 	Killed        []flags.KilledFlag `json:"killed,omitempty"`   // by flag
 	Held          []string           `json:"held,omitempty"`     // features held by the cell's owner
 	Labels        map[string]string  `json:"labels,omitempty"`
-	Fault         string             `json:"fault,omitempty"` // why the flags received last are not in force; empty: they are
-	Since         time.Time          `json:"since"`           // when this state began, by the control plane's time; zero: not known
+	Fault         string             `json:"fault,omitempty"` // why the last flags are not in force; empty: they are
+	Since         time.Time          `json:"since"`           // start of this state (control plane's time); zero: unknown
 }
 
 // Announcement is the state of one announcement in a cell.

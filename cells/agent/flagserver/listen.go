@@ -83,7 +83,8 @@ func (at Address) listenUnix(ctx context.Context) (net.Listener, error) {
 	defer func() { _ = os.RemoveAll(private) }()
 	began := filepath.Join(private, "s")
 	if room := len(syscall.RawSockaddrUnix{}.Path) - 1; max(len(began), len(at.path)) > room {
-		return nil, fmt.Errorf("listen on %s: the path is too long for a socket: use a folder of at most %d bytes", at.path, room-len(began)+len(filepath.Dir(at.path)))
+		return nil, fmt.Errorf("listen on %s: the path is too long for a socket: use a folder of at most %d bytes",
+			at.path, room-len(began)+len(filepath.Dir(at.path)))
 	}
 	var c net.ListenConfig
 	l, err := c.Listen(ctx, "unix", began)
@@ -149,7 +150,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, origins []string) {
 			_ = server.Close()
 		}
 	})
-	if err := server.Serve(&limitedListener{Listener: l, slots: make(chan struct{}, maxConnections)}); !errors.Is(err, http.ErrServerClosed) {
+	limited := &limitedListener{Listener: l, slots: make(chan struct{}, maxConnections)}
+	if err := server.Serve(limited); !errors.Is(err, http.ErrServerClosed) {
 		s.log.Error().Err(err).Msg("flags are no longer served: restart the agent")
 	}
 	<-over

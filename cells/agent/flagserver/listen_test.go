@@ -68,7 +68,8 @@ func TestFlagsSocket(t *testing.T) {
 		filepath.Join(dir, strings.Repeat("x", 120)):     "too long",
 	} {
 		at := Address{path: where, mode: socketMode}
-		if _, err := at.Listen(t.Context()); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "listen on "+where) {
+		if _, err := at.Listen(t.Context()); err == nil || !strings.Contains(err.Error(), want) ||
+			!strings.Contains(err.Error(), "listen on "+where) {
 			t.Errorf("%s: %v", where, err)
 		}
 	}

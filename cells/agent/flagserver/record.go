@@ -39,7 +39,8 @@ var errBehind = errors.New("a replica is behind, or the flags repository lost co
 // two replicas may know of different kills, and only a commit lifts a kill (R43).
 func (b flagsRecord) merge(f *cells.Flags) (flagsRecord, error) {
 	if f.Height < b.Height {
-		return b, fmt.Errorf("flags of height %d are refused after those of height %d: %w", f.Height, b.Height, errBehind)
+		return b, fmt.Errorf("flags of height %d are refused after those of height %d: %w", f.Height, b.Height,
+			errBehind)
 	}
 	var told flags.Orders
 	if len(f.Orders.Payload) > 0 {

@@ -24,8 +24,11 @@ func TestOrdersOnlyGrowAtOneHeight(t *testing.T) {
 		everyKill := map[int64]map[string]bool{}
 		toldAs := map[releases.Digest]flags.Orders{}
 		for range rapid.IntRange(1, 30).Draw(t, "words") {
-			f := &cells.Flags{Height: rapid.Int64Range(1, 4).Draw(t, "height"), Bundle: cells.FlagBundle{Digest: releases.DigestBytes([]byte{byte(rapid.IntRange(0, 3).Draw(t, "bundle"))})}}
-			kills := slices.Compact(slices.Sorted(slices.Values(rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "c"}), 0, 3).Draw(t, "kills"))))
+			f := &cells.Flags{Height: rapid.Int64Range(1, 4).Draw(t, "height"),
+				Bundle: cells.FlagBundle{Digest: releases.DigestBytes(
+					[]byte{byte(rapid.IntRange(0, 3).Draw(t, "bundle"))})}}
+			kills := slices.Compact(slices.Sorted(
+				slices.Values(rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "c"}), 0, 3).Draw(t, "kills"))))
 			f.Orders = agenttest.KillOrders(kills...)
 			var o flags.Orders
 			if err := json.Unmarshal(f.Orders.Payload, &o); err != nil {
@@ -76,10 +79,13 @@ func TestWordsThatAreRefused(t *testing.T) {
 	}
 	other := agenttest.KillOrders("b")
 	for want, f := range map[string]*cells.Flags{
-		"height 2":      {Height: 2, Bundle: bundle, Orders: agenttest.KillOrders("a")},
-		"have digest":   {Height: 4, Bundle: bundle, Orders: cells.Sealed{Payload: []byte(`{"killed":[]}`), Digest: other.Digest}},
-		"orders of":     {Height: 4, Bundle: bundle, Orders: cells.Sealed{Payload: []byte("["), Digest: releases.DigestBytes([]byte("["))}},
-		"flags of hei":  {Height: 4, Bundle: cells.FlagBundle{Digest: "sha256:../../x"}, Orders: agenttest.KillOrders()},
+		"height 2": {Height: 2, Bundle: bundle, Orders: agenttest.KillOrders("a")},
+		"have digest": {Height: 4, Bundle: bundle,
+			Orders: cells.Sealed{Payload: []byte(`{"killed":[]}`), Digest: other.Digest}},
+		"orders of": {Height: 4, Bundle: bundle,
+			Orders: cells.Sealed{Payload: []byte("["), Digest: releases.DigestBytes([]byte("["))}},
+		"flags of hei": {Height: 4, Bundle: cells.FlagBundle{Digest: "sha256:../../x"},
+			Orders: agenttest.KillOrders()},
 		"flags of heig": {Height: 4, Orders: agenttest.KillOrders()},
 	} {
 		after, err := b.merge(f)
@@ -108,7 +114,8 @@ func TestReportedStatesAreBounded(t *testing.T) {
 	if err != nil || len(text) > maxStates+100 || len(reportedStates(states)) < 50 {
 		t.Errorf("%d bytes, %v", len(text), err)
 	}
-	r := cells.Report{Cell: "acme", Boot: "b", State: cells.StatePending, Flags: &cells.FlagsReport{States: reportedStates(states)}}
+	r := cells.Report{Cell: "acme", Boot: "b", State: cells.StatePending,
+		Flags: &cells.FlagsReport{States: reportedStates(states)}}
 	if err := r.Check(); err != nil {
 		t.Error(err)
 	}

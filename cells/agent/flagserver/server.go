@@ -91,7 +91,8 @@ const maxReason = 2 << 10
 // New returns a server with the flags on disk in force, as far as they are intact.
 func New(o Options) *Server {
 	s := &Server{
-		stateDir: o.StateDir, source: o.Source, clock: o.Clock, log: o.Log, onReport: o.OnReport, onTestPoint: o.OnTestPoint,
+		stateDir: o.StateDir, source: o.Source, clock: o.Clock, log: o.Log, onReport: o.OnReport,
+		onTestPoint:  o.OnTestPoint,
 		timerChanged: wake.New(), bundleWanted: wake.New(), facts: o.Facts,
 	}
 	s.current.Store(&snapshot{changed: make(chan struct{})})
@@ -100,7 +101,8 @@ func New(o Options) *Server {
 	}
 	var err error
 	if s.record, err = loadRecord(s.stateDir); err != nil {
-		s.log.Error().Err(err).Msg("the saved flags can't be read: flags are off until the control plane sends them again")
+		s.log.Error().Err(err).
+			Msg("the saved flags can't be read: flags are off until the control plane sends them again")
 	}
 	s.saved = s.record
 	s.facts.Held = s.record.Held

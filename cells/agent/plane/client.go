@@ -28,7 +28,7 @@ type Options struct {
 	Clock         *clock.Clock    // required; receipts add samples
 	PollWait      time.Duration   // how long one long-poll may wait
 	Log           zerolog.Logger
-	OnTestPoint   func(point string)                      // for tests: called with how far the client is; nil: not called
+	OnTestPoint   func(point string)                      // for tests: called at each point; nil: not called
 	WrapTransport func(*http.Transport) http.RoundTripper // for tests: replaces the network; nil: the network is used
 }
 
@@ -49,7 +49,8 @@ type Client struct {
 
 // New returns a client. It dials nobody before Register or Run.
 func New(o Options) (*Client, error) {
-	c := &Client{cell: o.Cell, token: o.Token, clock: o.Clock, pollWait: o.PollWait, log: o.Log, onTestPoint: o.OnTestPoint, wrapTransport: o.WrapTransport}
+	c := &Client{cell: o.Cell, token: o.Token, clock: o.Clock, pollWait: o.PollWait, log: o.Log,
+		onTestPoint: o.OnTestPoint, wrapTransport: o.WrapTransport}
 	if c.onTestPoint == nil {
 		c.onTestPoint = func(string) {}
 	}
@@ -61,14 +62,16 @@ func New(o Options) (*Client, error) {
 	case err != nil:
 		return nil, err
 	case !mutual && o.Token != nil:
-		return nil, errors.New("a token needs TLS and contains the control plane's address: omit the plain address, or use https://HOST:PORT")
+		return nil, errors.New("a token needs TLS and contains the control plane's address: " +
+			"omit the plain address, or use https://HOST:PORT")
 	case !mutual:
 		c.link.Store(c.plainLink(base, socket))
 		return c, nil
 	}
 	c.base, c.credentials = base, o.Credentials
 	if s := c.credentials.snapshot(); o.Token == nil && len(s.Key) == 0 && s.Registration == nil {
-		return nil, errors.New("neither a token nor a control plane is given: pass the token that sluice cell add printed, " +
+		return nil, errors.New("neither a token nor a control plane is given: " +
+			"pass the token that sluice cell add printed, " +
 			"or the plain address of a control plane")
 	}
 	return c, nil
@@ -150,7 +153,8 @@ func (c *Client) updatePins(pins []string, over *tls.ConnectionState) error {
 
 // trustsConnection reports whether the pins of today admit an open connection.
 func (c *Client) trustsConnection(over *tls.ConnectionState) bool {
-	return c.credentials == nil || over != nil && identity.Match(c.credentials.snapshot().Pins, over.PeerCertificates, time.Now()) == nil
+	return c.credentials == nil || over != nil &&
+		identity.Match(c.credentials.snapshot().Pins, over.PeerCertificates, time.Now()) == nil
 }
 
 // RetryPause returns how long to wait after failures in a row, of which err is the last (R33). Right after a key was

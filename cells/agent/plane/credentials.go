@@ -68,7 +68,8 @@ func loadIdentity(dir string) (identityRecord, error) {
 			"chmod 600 the file, and ask the vendor for a new token if anyone may have read it", name)
 	}
 	if info.Size() > maxIdentityFile {
-		return identityRecord{}, fmt.Errorf("read the cell's identity: %s is larger than %d bytes", name, maxIdentityFile)
+		return identityRecord{}, fmt.Errorf("read the cell's identity: %s is larger than %d bytes", name,
+			maxIdentityFile)
 	}
 	text, err := os.ReadFile(name) //nolint:gosec // below the state folder
 	if err != nil {
@@ -76,7 +77,9 @@ func loadIdentity(dir string) (identityRecord, error) {
 	}
 	var s identityRecord
 	if err := json.Unmarshal(text, &s); err != nil || s.validate() != nil {
-		return identityRecord{}, fmt.Errorf("%s is damaged: restore it, or remove it and ask the vendor for a new token", name) // err might contain the key
+		// The error might contain the key.
+		return identityRecord{}, fmt.Errorf(
+			"%s is damaged: restore it, or remove it and ask the vendor for a new token", name)
 	}
 	return s, nil
 }
@@ -106,7 +109,8 @@ var pinPattern = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 
 // validPins reports whether pins is a valid set.
 func validPins(pins []string) bool {
-	return len(pins) > 0 && len(pins) <= maxPins && !slices.ContainsFunc(pins, func(p string) bool { return !pinPattern.MatchString(p) })
+	return len(pins) > 0 && len(pins) <= maxPins &&
+		!slices.ContainsFunc(pins, func(p string) bool { return !pinPattern.MatchString(p) })
 }
 
 // Credentials are the cell's identity on disk. They are safe for concurrent use.
@@ -134,7 +138,9 @@ func LoadCredentials(stateDir, cell string, token *identity.Token) (*Credentials
 	case t != nil && cell != "" && cell != t.Cell:
 		return nil, fmt.Errorf("the token is for cell %s, not for %s", t.Cell, cell)
 	case t != nil && kept != "" && kept != t.Cell:
-		return nil, fmt.Errorf("the token is for cell %s, and %s belongs to cell %s: give each cell a state folder of its own", t.Cell, stateDir, kept)
+		return nil, fmt.Errorf(
+			"the token is for cell %s, and %s belongs to cell %s: give each cell a state folder of its own",
+			t.Cell, stateDir, kept)
 	case kept != "" && cell != "" && cell != kept:
 		return nil, fmt.Errorf("the state folder %s belongs to cell %s, not to %s", stateDir, kept, cell)
 	case t != nil:

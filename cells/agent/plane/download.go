@@ -40,7 +40,9 @@ type download struct {
 }
 
 // OpenContent opens the content with a digest, of at most limit bytes on the wire: see content.Source.
-func (c *Client) OpenContent(ctx context.Context, kind content.Kind, digest releases.Digest, limit int64) (content.Stream, error) {
+func (c *Client) OpenContent(
+	ctx context.Context, kind content.Kind, digest releases.Digest, limit int64,
+) (content.Stream, error) {
 	d := &download{client: c, ctx: ctx, path: "/v1/" + string(kind) + "/", digest: digest, limit: limit}
 	var err error
 	if d.part, err = d.open(http.Header{"Accept-Encoding": {"zstd"}}); err != nil {
@@ -89,7 +91,7 @@ func (d *download) resume(failed error) error {
 		switch {
 		case known && refused.status == http.StatusRequestedRangeNotSatisfiable:
 			return io.EOF // all bytes had come; the digest is verified later
-		case known && refused.status/100 == 4 && refused.status != http.StatusTooManyRequests: // not a fault of the connection
+		case known && refused.status/100 == 4 && refused.status != http.StatusTooManyRequests: // not the connection
 			d.connectionError = err
 			return err
 		}
@@ -100,15 +102,18 @@ func (d *download) resume(failed error) error {
 // openRest requests the content from byte d.received on. Ranges refer to the content itself, never to compressed bytes.
 func (d *download) openRest() (*partResponse, error) {
 	tag := `"` + string(d.digest) + `"`
-	p, err := d.open(http.Header{"Range": {fmt.Sprintf("bytes=%d-", d.received)}, "If-Range": {tag}, "Accept-Encoding": {"identity"}})
+	p, err := d.open(http.Header{"Range": {fmt.Sprintf("bytes=%d-", d.received)}, "If-Range": {tag},
+		"Accept-Encoding": {"identity"}})
 	if err != nil {
 		return nil, err
 	}
 	switch {
 	case p.status == http.StatusOK: // a proxy does not support ranges
 		_, err = io.CopyN(io.Discard, p.decoded, d.received)
-	case p.status != http.StatusPartialContent || !strings.HasPrefix(p.contentRange, fmt.Sprintf("bytes %d-", d.received)):
-		err = fmt.Errorf("the bytes from %d on were requested, and the response was %d %q", d.received, p.status, words.Clip(p.contentRange, 40))
+	case p.status != http.StatusPartialContent ||
+		!strings.HasPrefix(p.contentRange, fmt.Sprintf("bytes %d-", d.received)):
+		err = fmt.Errorf("the bytes from %d on were requested, and the response was %d %q", d.received, p.status,
+			words.Clip(p.contentRange, 40))
 	}
 	if err != nil {
 		return nil, errors.Join(err, p.close())
@@ -140,8 +145,10 @@ type partResponse struct {
 func (d *download) open(header http.Header) (*partResponse, error) {
 	p := &partResponse{}
 	p.ctx, p.cancel = context.WithCancelCause(d.ctx)
-	p.stallTimer = time.AfterFunc(stallTimeout, func() { p.cancel(fmt.Errorf("nothing was received for %s", stallTimeout)) })
-	response, err := d.client.send(p.ctx, http.MethodGet, d.path+string(d.digest), url.Values{"cell": {d.client.cell}}, nil, header)
+	p.stallTimer = time.AfterFunc(stallTimeout,
+		func() { p.cancel(fmt.Errorf("nothing was received for %s", stallTimeout)) })
+	response, err := d.client.send(p.ctx, http.MethodGet, d.path+string(d.digest), url.Values{"cell": {d.client.cell}},
+		nil, header)
 	if err != nil {
 		return nil, errors.Join(p.cause(err), p.close())
 	}
@@ -152,7 +159,8 @@ func (d *download) open(header http.Header) (*partResponse, error) {
 	case "", "identity":
 		p.decoded = wire
 	case "zstd":
-		p.decoder, err = zstd.NewReader(wire, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxZstdWindow))
+		p.decoder, err = zstd.NewReader(wire, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+			zstd.WithDecoderMaxWindow(maxZstdWindow))
 		p.decoded = p.decoder
 	default:
 		err = fmt.Errorf("the response has encoding %q, which was not requested", words.Clip(encoding, 40))

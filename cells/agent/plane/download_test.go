@@ -63,7 +63,8 @@ func TestDownloadGoesOn(t *testing.T) {
 				}
 				body := tar
 				w.Header().Set("ETag", `"`+string(name)+`"`)
-				if c.packed && r.Header.Get("Range") == "" && strings.Contains(r.Header.Get("Accept-Encoding"), "zstd") {
+				if c.packed && r.Header.Get("Range") == "" &&
+					strings.Contains(r.Header.Get("Accept-Encoding"), "zstd") {
 					body = packed
 					w.Header().Set("Content-Encoding", "zstd")
 					w.Header().Set("Content-Length", fmt.Sprint(len(body)))

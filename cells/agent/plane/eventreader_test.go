@@ -21,8 +21,9 @@ func TestServerSentEvents(t *testing.T) {
 		"CR LF":          {"event: desired\r\ndata: {}\r\n\r\n", []event{{"desired", "", []byte("{}")}}},
 		"a heartbeat":    {":\n\n:\n\n", []event{{}, {}}},
 		"without data":   {"event: desired\nid: 1\n\ndata: x\n\n", []event{{"message", "", []byte("x")}}},
-		"fields unknown": {"colour: red\nevent: desired\ndata: {}\nnothing\n\n", []event{{"desired", "", []byte("{}")}}},
-		"cut off":        {"event: desired\ndata: {}\n", nil},
+		"fields unknown": {"colour: red\nevent: desired\ndata: {}\nnothing\n\n",
+			[]event{{"desired", "", []byte("{}")}}},
+		"cut off": {"event: desired\ndata: {}\n", nil},
 	} {
 		s := newEventReader(t.Context(), strings.NewReader(c.text), func() {})
 		var got []event

@@ -121,5 +121,6 @@ func parseServer(server string) (base, socket string, mutual bool, err error) {
 	case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.RawQuery == "":
 		return strings.TrimRight(server, "/"), "", u.Scheme == "https", nil
 	}
-	return "", "", false, fmt.Errorf("control plane %q is not an address: use https://HOST:PORT, or http://HOST:PORT or unix:///PATH for trying things out", server)
+	return "", "", false, fmt.Errorf("control plane %q is not an address: use https://HOST:PORT, "+
+		"or http://HOST:PORT or unix:///PATH for trying things out", server)
 }

@@ -171,7 +171,8 @@ func (o *Outbox) dropOlderHalf(now time.Time) {
 		return
 	}
 	first, last := o.acknowledged+1, o.pending[half-1].Number
-	gap := cells.Event{Number: last, At: now, Kind: "gap", Detail: fmt.Sprintf("events %d to %d were dropped: the outbox was full", first, last)}
+	gap := cells.Event{Number: last, At: now, Kind: "gap",
+		Detail: fmt.Sprintf("events %d to %d were dropped: the outbox was full", first, last)}
 	o.pending = append([]cells.Event{gap}, o.pending[half:]...)
 }
 
@@ -196,7 +197,8 @@ func (o *Outbox) acknowledge(number int64) (more bool, err error) {
 	if number <= o.acknowledged {
 		return false, nil // nothing new: another report at once would not help
 	}
-	i, _ := slices.BinarySearchFunc(o.pending, number+1, func(e cells.Event, n int64) int { return int(min(1, max(-1, e.Number-n))) })
+	i, _ := slices.BinarySearchFunc(o.pending, number+1,
+		func(e cells.Event, n int64) int { return int(min(1, max(-1, e.Number-n))) })
 	o.pending = slices.Clone(o.pending[i:])
 	o.acknowledged = number
 	if err := o.rewrite(); err != nil {

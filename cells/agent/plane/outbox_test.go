@@ -106,7 +106,8 @@ func TestOutboxIsBounded(t *testing.T) {
 	o = openTestOutbox(t, dir, 4<<10)
 	kept := o.nextBatch(1<<20, 1000)
 	gaps := slices.DeleteFunc(slices.Clone(kept), func(e cells.Event) bool { return e.Kind != "gap" })
-	if len(gaps) != 1 || kept[0].Kind != "gap" || !strings.Contains(kept[0].Detail, fmt.Sprintf("events 1 to %d were dropped", kept[0].Number)) {
+	if len(gaps) != 1 || kept[0].Kind != "gap" ||
+		!strings.Contains(kept[0].Detail, fmt.Sprintf("events 1 to %d were dropped", kept[0].Number)) {
 		t.Fatalf("gaps: %+v", gaps)
 	}
 	for i, e := range kept[1:] {
@@ -128,7 +129,8 @@ func TestBatchIsBounded(t *testing.T) {
 	for _, limit := range []int{0, 10, 100, 1000, 5000} {
 		size := 0
 		for _, e := range o.nextBatch(limit, 1000) {
-			size += len(fmt.Sprintf(`{"number":%d,"at":"2026-11-22T20:44:00.123456789Z","kind":%q,"detail":%q},`, e.Number, e.Kind, e.Detail)) - 1
+			size += len(fmt.Sprintf(`{"number":%d,"at":"2026-11-22T20:44:00.123456789Z","kind":%q,"detail":%q},`,
+				e.Number, e.Kind, e.Detail)) - 1
 		}
 		if size > limit+100 {
 			t.Errorf("limit %d: about %d bytes", limit, size)

@@ -76,7 +76,8 @@ func (c *Client) completeRegistration(ctx context.Context, j registration) error
 			c.log.Info().Msg("the cell is registered")
 			return nil
 		}
-		if ctx.Err() != nil || errors.Is(err, ErrToken) || failures >= maxReregisterTries && len(c.credentials.snapshot().Key) > 0 {
+		if ctx.Err() != nil || errors.Is(err, ErrToken) ||
+			failures >= maxReregisterTries && len(c.credentials.snapshot().Key) > 0 {
 			return err
 		}
 		if failures == 0 {

@@ -200,7 +200,8 @@ func (r *Reporter) shrinkBatch(err error, events int) bool {
 // composeReport encodes a report that fits: the whole state except, if necessary, the oldest failures, and then as much
 // history as there is room for.
 func (r *Reporter) composeReport(report cells.Report, flags *cells.FlagsReport) (body []byte, events int, err error) {
-	report.Cell, report.Boot, report.Agent, report.Infrastructure, report.Sent = r.client.cell, r.boot, r.options.Version, r.options.Infrastructure, time.Now()
+	report.Cell, report.Boot, report.Agent, report.Infrastructure, report.Sent = r.client.cell, r.boot,
+		r.options.Version, r.options.Infrastructure, time.Now()
 	report.Flags, report.Confirmed = flags, r.outbox.lastAcknowledged()
 	for {
 		body, err = json.Marshal(report)

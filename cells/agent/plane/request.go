@@ -45,7 +45,9 @@ func (e *statusError) Error() string {
 }
 
 // send sends a request over the current link: see link.send.
-func (c *Client) send(ctx context.Context, method, path string, query url.Values, body []byte, header http.Header) (*http.Response, error) {
+func (c *Client) send(
+	ctx context.Context, method, path string, query url.Values, body []byte, header http.Header,
+) (*http.Response, error) {
 	l := c.link.Load()
 	if l == nil {
 		return nil, errors.New("the cell is not registered yet")
@@ -54,7 +56,9 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 }
 
 // send sends a request over the link and returns a response with status 2xx or 304, whose body the caller must close.
-func (l *link) send(ctx context.Context, method, path string, query url.Values, body []byte, header http.Header) (*http.Response, error) {
+func (l *link) send(
+	ctx context.Context, method, path string, query url.Values, body []byte, header http.Header,
+) (*http.Response, error) {
 	var reader io.Reader
 	if body != nil {
 		reader = bytes.NewReader(body)
@@ -155,11 +159,14 @@ func (c *Client) decodeDesired(text []byte) (*cells.Desired, error) {
 
 // postReport sends a report and returns once it is durable in the control plane. over is the connection; nil: a plain
 // one.
-func (c *Client) postReport(ctx context.Context, body []byte) (receipt cells.Receipt, over *tls.ConnectionState, err error) {
+func (c *Client) postReport(
+	ctx context.Context, body []byte,
+) (receipt cells.Receipt, over *tls.ConnectionState, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	sent := c.clock.ReadMachine()
-	response, err := c.send(ctx, http.MethodPost, "/v1/reports", nil, body, http.Header{"Content-Type": {"application/json"}})
+	response, err := c.send(ctx, http.MethodPost, "/v1/reports", nil, body,
+		http.Header{"Content-Type": {"application/json"}})
 	if err != nil {
 		return receipt, nil, fmt.Errorf("report: %w", err)
 	}

@@ -110,8 +110,12 @@ func (p *subscriber) readStream(ctx context.Context) (again time.Duration, err e
 }
 
 // openStream requests a stream of the desired state, from the last known state on.
-func (p *subscriber) openStream(ctx context.Context, l *link, w *watchdog) (io.ReadCloser, *tls.ConnectionState, error) {
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { w.requestSent() }})
+func (p *subscriber) openStream(
+	ctx context.Context, l *link, w *watchdog,
+) (io.ReadCloser, *tls.ConnectionState, error) {
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		WroteRequest: func(httptrace.WroteRequestInfo) { w.requestSent() },
+	})
 	header := http.Header{"Accept": {"text/event-stream"}, "Cache-Control": {"no-cache"}}
 	if p.etag != "" {
 		header.Set("Last-Event-ID", p.etag)
@@ -120,15 +124,19 @@ func (p *subscriber) openStream(ctx context.Context, l *link, w *watchdog) (io.R
 	var refused *statusError
 	if errors.As(err, &refused) {
 		switch refused.status {
-		case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusUnsupportedMediaType, http.StatusNotImplemented:
+		case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotAcceptable,
+			http.StatusUnsupportedMediaType, http.StatusNotImplemented:
 			return nil, nil, fmt.Errorf("%w: %w", errNoStream, err)
 		}
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("open the stream of the desired state: %w", err)
 	}
-	if kind, _, err := mime.ParseMediaType(response.Header.Get("Content-Type")); response.StatusCode != http.StatusOK || err != nil || kind != "text/event-stream" {
-		return nil, nil, errors.Join(fmt.Errorf("%w: the response has type %s", errNoStream, words.Clip(response.Header.Get("Content-Type"), 80)), response.Body.Close())
+	contentType := response.Header.Get("Content-Type")
+	kind, _, err := mime.ParseMediaType(contentType)
+	if response.StatusCode != http.StatusOK || err != nil || kind != "text/event-stream" {
+		err := fmt.Errorf("%w: the response has type %s", errNoStream, words.Clip(contentType, 80))
+		return nil, nil, errors.Join(err, response.Body.Close())
 	}
 	return response.Body, response.TLS, nil
 }

@@ -108,7 +108,8 @@ func (p *subscriber) pollOnce(ctx context.Context) error {
 	case t.pause > 0:
 		_ = backoff.Sleep(ctx, t.pause)
 	case p.repeats >= maxBriskRepeats:
-		_ = backoff.Sleep(ctx, backoff.FullJitter(backoff.Exponential(minRetryPause, maxBriskPause, p.repeats-maxBriskRepeats)))
+		pause := backoff.Exponential(minRetryPause, maxBriskPause, p.repeats-maxBriskRepeats)
+		_ = backoff.Sleep(ctx, backoff.FullJitter(pause))
 	case p.newsInRow >= maxBriskNews:
 		_ = backoff.Sleep(ctx, newsPause)
 	}

@@ -24,7 +24,8 @@ func limitProcess(memory int64, cpu uint64) error {
 	}
 	// collect garbage harder before memory runs out
 	debug.SetMemoryLimit(memory / 4 * 3)
-	space := uint64(min(pages, math.MaxInt64/int64(2*os.Getpagesize()))*int64(os.Getpagesize()) + memory) //nolint:gosec // both are positive
+	pageSize := int64(os.Getpagesize())
+	space := uint64(min(pages, math.MaxInt64/(2*pageSize))*pageSize + memory) //nolint:gosec // both are positive
 	for resource, limit := range map[int]uint64{
 		syscall.RLIMIT_AS:    space,
 		syscall.RLIMIT_CPU:   cpu,

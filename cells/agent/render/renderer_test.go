@@ -58,7 +58,9 @@ func (emptySource) OpenContent(context.Context, content.Kind, releases.Digest, i
 // Fault 30: references outside the release are refused with file and line; nobody is dialled, nothing is executed.
 func TestRenderReachesNothingOutside(t *testing.T) {
 	dials := make(chan string, 100)
-	web := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { dials <- r.URL.String() }))
+	web := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		dials <- r.URL.String()
+	}))
 	t.Cleanup(web.Close)
 	raw, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -75,7 +77,8 @@ func TestRenderReachesNothingOutside(t *testing.T) {
 	}()
 	bin, ran := t.TempDir(), filepath.Join(t.TempDir(), "ran")
 	for _, program := range []string{"git", "helm", "docker", "sh", "kustomize", "evil"} {
-		must(t, os.WriteFile(filepath.Join(bin, program), []byte("#!/bin/sh\necho $0 >>"+ran+"\n"), 0o755)) //nolint:gosec // a program
+		must(t, os.WriteFile(filepath.Join(bin, program), []byte("#!/bin/sh\necho $0 >>"+ran+"\n"),
+			0o755)) //nolint:gosec // a program
 	}
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	git := "git://" + raw.Addr().String() + "/x"
@@ -106,7 +109,10 @@ func TestRenderReachesNothingOutside(t *testing.T) {
 			// In this process, with the network and the PATH, the scan alone must hold.
 			tar := agenttest.Pack(t, files)
 			q := request{Digest: releases.DigestBytes(tar)}
-			if _, _, err := q.render(bytes.NewReader(tar)); err == nil || !strings.HasPrefix(err.Error(), "kustomization.yaml:") && !strings.HasPrefix(err.Error(), "exec.yaml:") && !strings.HasPrefix(err.Error(), "container.yaml:") {
+			if _, _, err := q.render(bytes.NewReader(tar)); err == nil ||
+				!strings.HasPrefix(err.Error(), "kustomization.yaml:") &&
+					!strings.HasPrefix(err.Error(), "exec.yaml:") &&
+					!strings.HasPrefix(err.Error(), "container.yaml:") {
 				t.Errorf("got %v, want a refusal with file and line", err)
 			}
 		})
@@ -134,7 +140,8 @@ func buildInChild(t *testing.T, kustomization string) error {
 	must(t, err)
 	said := process.NewTail(1 << 10)
 	err = process.Child{
-		Args: []string{self, "build"}, Dir: t.TempDir(), Stdin: strings.NewReader(kustomization), Stdout: said, Stderr: said,
+		Args: []string{self, "build"}, Dir: t.TempDir(), Stdin: strings.NewReader(kustomization), Stdout: said,
+		Stderr: said,
 	}.Run(t.Context())
 	t.Logf("%v: %s", err, said.Bytes())
 	return err
@@ -144,15 +151,18 @@ func buildInChild(t *testing.T, kustomization string) error {
 func TestRenderRefuses(t *testing.T) {
 	bomb := "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
 	for _, c := range "bcdefghij" {
-		bomb += string(c) + ": &" + string(c) + " [" + strings.TrimSuffix(strings.Repeat("*"+string(c-1)+",", 10), ",") + "]\n"
+		bomb += string(c) + ": &" + string(c) + " [" +
+			strings.TrimSuffix(strings.Repeat("*"+string(c-1)+",", 10), ",") + "]\n"
 	}
 	for name, c := range map[string]struct {
 		files map[string]string
 		want  string
 	}{
-		"no release.yaml":       {map[string]string{"release.yaml": ""}, "release.yaml"},
-		"unknown field":         {map[string]string{"release.yaml": "apiVersion: sluice/v1\nkind: Release\nversion: 1.0.0\ncolour: red\n"}, "release.yaml:4: "},
-		"no kustomization":      {map[string]string{"kustomization.yaml": "resources: [nowhere.yaml]\n"}, "kustomization.yaml:1: "},
+		"no release.yaml": {map[string]string{"release.yaml": ""}, "release.yaml"},
+		"unknown field": {map[string]string{
+			"release.yaml": "apiVersion: sluice/v1\nkind: Release\nversion: 1.0.0\ncolour: red\n"}, "release.yaml:4: "},
+		"no kustomization": {map[string]string{"kustomization.yaml": "resources: [nowhere.yaml]\n"},
+			"kustomization.yaml:1: "},
 		"broken manifest":       {map[string]string{"base/app.yaml": "kind: ConfigMap\n"}, "kustomize build .: "},
 		"YAML bomb":             {map[string]string{"base/app.yaml": bomb}, "base/app.yaml:6: "},
 		"self-reference":        {map[string]string{"base/app.yaml": "kind: X\na: &a [*a]\n"}, "base/app.yaml:2: "},
@@ -262,7 +272,8 @@ func TestFileNames(t *testing.T) {
 // The child's output is validated.
 func TestChildsAnswerIsChecked(t *testing.T) {
 	for name, output := range map[string]string{
-		"nothing": "", "no line": "{}", "not JSON": "hello\n", "too long": `{"objects":[{"name":"a","size":9}]}` + "\nabc", "negative": `{"objects":[{"name":"a","size":-1}]}` + "\nabc",
+		"nothing": "", "no line": "{}", "not JSON": "hello\n", "too long": `{"objects":[{"name":"a","size":9}]}` +
+			"\nabc", "negative": `{"objects":[{"name":"a","size":-1}]}` + "\nabc",
 	} {
 		if _, err := splitOutput(&cells.Assignment{}, []byte(output)); err == nil {
 			t.Errorf("%s was taken", name)
