@@ -26,9 +26,9 @@ type Cell struct {
 	Profile    string            `yaml:"profile" json:"profile,omitempty" doc:"one of the release's profiles; default: default"`
 	Values     map[string]any    `yaml:"values" json:"values,omitempty" doc:"by parameter of the release"`
 	Labels     map[string]string `yaml:"labels" json:"labels,omitempty"`
-	Paused     string            `yaml:"paused" json:"paused,omitempty" doc:"why the vendor gives it nothing new for now; rollbacks go on"`
-	Pin        string            `yaml:"pin" json:"pin,omitempty" doc:"the only release that the vendor gives it for now; rollbacks go on"`
-	Windows    []window.Window   `yaml:"windows" json:"windows,omitempty" doc:"when the vendor gives it something new: in any of them; none: at any time; rollbacks go on"`
+	Paused     string            `yaml:"paused" json:"paused,omitempty" doc:"why the vendor grants nothing new for now; rollbacks go on"`
+	Pin        string            `yaml:"pin" json:"pin,omitempty" doc:"the only new release that the vendor grants for now; rollbacks go on"`
+	Windows    []window.Window   `yaml:"windows" json:"windows,omitempty" doc:"when the vendor grants new releases: in any of them; none: at any time; rollbacks go on"`
 
 	Name     string `yaml:"-" json:"name"` // name of the folder
 	Revision string `yaml:"-" json:"-"`    // hash of profile and values; empty: the defaults
@@ -41,12 +41,12 @@ type Identity struct {
 	APIVersion  string `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
 	Kind        string `yaml:"kind" json:"kind" required:"true" enum:"Identity"`
 	Epoch       int64  `yaml:"epoch" json:"epoch" minimum:"0"`
-	Serial      int64  `yaml:"serial,omitempty" json:"serial,omitempty" minimum:"0" doc:"grows with every change of what follows: of two, the greater counts"`
+	Serial      int64  `yaml:"serial,omitempty" json:"serial,omitempty" minimum:"0" doc:"grows with every change of the fields below; of two, the greater counts"`
 	PublicKey   string `yaml:"publicKey,omitempty" json:"publicKey,omitempty" doc:"ed25519:BASE64"`
-	Previous    string `yaml:"previous,omitempty" json:"previous,omitempty" doc:"the key before, good until the new one was used"`
+	Previous    string `yaml:"previous,omitempty" json:"previous,omitempty" doc:"the previous key, valid until the new one is used"`
 	Rotate      bool   `yaml:"rotate,omitempty" json:"rotate,omitempty" doc:"the cell is asked to make a new key"`
 	Revoked     bool   `yaml:"revoked,omitempty" json:"revoked,omitempty"`
-	Quarantined string `yaml:"quarantined,omitempty" json:"quarantined,omitempty" doc:"why nobody is served under this key (R27): a new token ends it"`
+	Quarantined string `yaml:"quarantined,omitempty" json:"quarantined,omitempty" doc:"why this key is refused (R27); a new token ends it"`
 }
 
 // Assignment is what a cell runs: one value, delivered and journalled as one (R13).

@@ -34,13 +34,13 @@ const (
 type ownerDoc struct {
 	APIVersion string            `yaml:"apiVersion" required:"true" enum:"sluice/v1"`
 	Kind       string            `yaml:"kind" required:"true" enum:"Owner"`
-	Paused     string            `yaml:"paused,omitempty" doc:"why nothing is begun; empty: not paused"`
-	Pin        string            `yaml:"pin,omitempty" doc:"the only release that may be begun"`
-	Approval   bool              `yaml:"approval,omitempty" doc:"only approved releases may be begun"`
+	Paused     string            `yaml:"paused,omitempty" doc:"why nothing begins; empty: not paused"`
+	Pin        string            `yaml:"pin,omitempty" doc:"the only release that may begin"`
+	Approval   bool              `yaml:"approval,omitempty" doc:"only approved releases may begin"`
 	Approved   []releases.Digest `yaml:"approved,omitempty" doc:"newest last"`
-	Windows    []window.Window   `yaml:"windows,omitempty" doc:"nothing is begun outside all of them"`
-	Features   []string          `yaml:"features,omitempty" doc:"held: they stay off here, whatever is announced"`
-	Reasons    map[string]string `yaml:"reasons,omitempty" doc:"why, by feature that is held"`
+	Windows    []window.Window   `yaml:"windows,omitempty" doc:"nothing begins outside all of them"`
+	Features   []string          `yaml:"features,omitempty" doc:"held features: off here, whatever is announced"`
+	Reasons    map[string]string `yaml:"reasons,omitempty" doc:"why, by held feature"`
 }
 
 // OwnerError lists what is wrong with owner.yaml, by file and line.

@@ -21,7 +21,7 @@ type Joined struct {
 // Next is the body of POST /v1/key: a cell's next key, presented over a connection of the current key.
 type Next struct {
 	Key       string `json:"key" doc:"ed25519:BASE64"`
-	Signature []byte `json:"signature" doc:"by the next key: it is in the cell's hands"`
+	Signature []byte `json:"signature" doc:"by the next key, as proof of possession"`
 }
 
 // NewNext returns a Next that next signs for itself, for this cell and as the successor of old only.
