@@ -13,9 +13,9 @@ import (
 // key (R13).
 func (a Assignment) Key() string {
 	// Strings and numbers always encode.
-	place, _ := json.Marshal([]any{a.Channel, a.Epoch, a.Sequence, a.Release, a.Digest, a.profile()})
+	position, _ := json.Marshal([]any{a.Channel, a.Epoch, a.Sequence, a.Release, a.Digest, a.profile()})
 	h := sha256.New()
-	h.Write(place)
+	h.Write(position)
 	h.Write(a.canonicalValues())
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }

@@ -51,11 +51,11 @@ func (o *Owner) Judge(a Assignment, now time.Time) Binding {
 	case o.Approval && !slices.Contains(o.Approved, a.Digest):
 		return newBinding("owner", reason.OwnerApproval, a.Release)
 	}
-	return judgeWindows("owner", reason.OwnerWindow, o.Windows, now)
+	return windowBinding("owner", reason.OwnerWindow, o.Windows, now)
 }
 
-func judgeWindows(gate string, code reason.Code, all []window.Window, now time.Time) (b Binding) {
-	open, why, until := JudgeWindows(all, now)
+func windowBinding(gate string, code reason.Code, windows []window.Window, now time.Time) (b Binding) {
+	open, why, until := JudgeWindows(windows, now)
 	if !open {
 		b = newBinding(gate, code, why)
 	}
@@ -66,20 +66,20 @@ func judgeWindows(gate string, code reason.Code, all []window.Window, now time.T
 // JudgeWindows reports whether any of the windows is open at now; without windows, the answer is always yes. If open,
 // until is an instant up to which it stays open, or zero for ever. If shut, until is when the first window opens, and
 // why says so.
-func JudgeWindows(all []window.Window, now time.Time) (open bool, why string, until time.Time) {
-	for i := range all {
-		is, says, at := all[i].Judge(now)
+func JudgeWindows(windows []window.Window, now time.Time) (open bool, why string, until time.Time) {
+	for i := range windows {
+		isOpen, shutReason, instant := windows[i].Judge(now)
 		switch {
-		case is && !open:
-			open, why, until = true, "", at
-		case is && (at.IsZero() || !until.IsZero() && at.After(until)):
-			until = at
-		case open || is:
-		case why == "" || !at.IsZero() && (until.IsZero() || at.Before(until)):
-			why, until = says, at
+		case isOpen && !open:
+			open, why, until = true, "", instant
+		case isOpen && (instant.IsZero() || !until.IsZero() && instant.After(until)):
+			until = instant
+		case open || isOpen:
+		case why == "" || !instant.IsZero() && (until.IsZero() || instant.Before(until)):
+			why, until = shutReason, instant
 		}
 	}
-	return open || len(all) == 0, why, until
+	return open || len(windows) == 0, why, until
 }
 
 // Check validates an owner's decisions against their bounds and prepares their windows for judging. No other goroutine
@@ -149,5 +149,5 @@ func (c *Cell) Binds(release string, now time.Time) Binding {
 	case c.Pin != "" && c.Pin != release:
 		return newBinding("pin", reason.CellPinned, c.Pin)
 	}
-	return judgeWindows("window", reason.WindowShut, c.Windows, now)
+	return windowBinding("window", reason.WindowShut, c.Windows, now)
 }

@@ -95,10 +95,10 @@ func (a *Agent) Run(ctx context.Context) error {
 
 // runClient runs all communication with the control plane until ctx ends.
 func (a *Agent) runClient(ctx context.Context, l *loop) {
-	var all sync.WaitGroup
-	all.Go(func() { a.client.Run(ctx, l.reporter, l) })
-	all.Go(func() { l.flags.FetchBundles(ctx) })
-	all.Wait()
+	var group sync.WaitGroup
+	group.Go(func() { a.client.Run(ctx, l.reporter, l) })
+	group.Go(func() { l.flags.FetchBundles(ctx) })
+	group.Wait()
 	a.client.Close()
 }
 
@@ -107,11 +107,11 @@ func (a *Agent) listenForFlags(ctx context.Context) (net.Listener, error) {
 	if a.options.FlagsListen == "" {
 		return nil, nil
 	}
-	at, err := flagserver.ParseAddress(a.options.FlagsListen)
+	address, err := flagserver.ParseAddress(a.options.FlagsListen)
 	if err != nil {
 		return nil, fmt.Errorf("flags: %w", err)
 	}
-	l, err := at.Listen(ctx)
+	l, err := address.Listen(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("flags: %w: choose another address, or stop the process that uses this one", err)
 	}

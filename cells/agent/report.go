@@ -50,13 +50,13 @@ func (s *state) watchedState() cells.State {
 
 // problemSummary returns all that is wrong, in one line, or "".
 func (s *state) problemSummary() string {
-	var all []string
+	var problems []string
 	for _, m := range []string{s.problem, s.unhealthyReason, s.healProblem, s.healBlocked, s.waitReason} {
-		if m != "" && !slices.Contains(all, m) {
-			all = append(all, m)
+		if m != "" && !slices.Contains(problems, m) {
+			problems = append(problems, m)
 		}
 	}
-	return words.Clip(strings.Join(all, "; "), maxReason)
+	return words.Clip(strings.Join(problems, "; "), maxReason)
 }
 
 // isReportable reports whether the state is worth reporting. Right after a start it is not: health is about to be

@@ -29,12 +29,12 @@ func (t *Target) runHook(ctx context.Context, reason string) error {
 		return err
 	}
 	t.hookPending = true
-	said, err := t.runCommand(ctx, "hook", t.options.Hook, t.options.HookTimeout, "SLUICE_REASON="+reason, mark)
+	output, err := t.runCommand(ctx, "hook", t.options.Hook, t.options.HookTimeout, "SLUICE_REASON="+reason, mark)
 	if err == nil {
 		t.hookPending = false
 	}
-	if after := errors.Join(t.removeHookMarker(), t.writeHookLog(said)); err == nil {
-		err = after
+	if afterErr := errors.Join(t.removeHookMarker(), t.writeHookLog(output)); err == nil {
+		err = afterErr
 	}
 	return err
 }
@@ -74,28 +74,28 @@ func (e *commandError) Error() string {
 func (t *Target) runCommand(
 	ctx context.Context, name, command string, limit time.Duration, environment ...string,
 ) (*process.Tail, error) {
-	said := process.NewTail(maxHookLog)
-	late := &commandError{name: name, reason: fmt.Sprintf("not finished after %s, killed", limit)}
-	limited, cancel := context.WithTimeoutCause(ctx, limit, late)
+	output := process.NewTail(maxHookLog)
+	timeout := &commandError{name: name, reason: fmt.Sprintf("not finished after %s, killed", limit)}
+	limited, cancel := context.WithTimeoutCause(ctx, limit, timeout)
 	defer cancel()
 	err := process.Child{
 		Args:   []string{"/bin/sh", "-c", command},
 		Env:    append(append(os.Environ(), t.commandEnvironment()...), environment...),
-		Stdout: said,
-		Stderr: said,
+		Stdout: output,
+		Stderr: output,
 		Grace:  commandGrace,
 	}.Run(limited)
 	var exit *exec.ExitError
 	switch {
 	case err == nil:
-		return said, nil
-	case errors.Is(err, late):
-		late.output = said.Last(maxErrorOutput)
-		return said, late
+		return output, nil
+	case errors.Is(err, timeout):
+		timeout.output = output.Last(maxErrorOutput)
+		return output, timeout
 	case errors.As(err, &exit):
-		return said, &commandError{name: name, reason: exit.Error(), output: said.Last(maxErrorOutput)}
+		return output, &commandError{name: name, reason: exit.Error(), output: output.Last(maxErrorOutput)}
 	default:
-		return said, err
+		return output, err
 	}
 }
 
@@ -116,9 +116,9 @@ func (t *Target) commandEnvironment() []string {
 }
 
 // writeHookLog replaces hook.log. The log is for people to read, so it need not survive a power loss.
-func (t *Target) writeHookLog(said *process.Tail) error {
-	text := said.Bytes()
-	if n := said.Dropped(); n > 0 {
+func (t *Target) writeHookLog(output *process.Tail) error {
+	text := output.Bytes()
+	if n := output.Dropped(); n > 0 {
 		text = append(fmt.Appendf(nil, "… %d earlier bytes were dropped\n", n), text...)
 	}
 	temporary := t.path(stagingPrefix + "-log")

@@ -150,7 +150,7 @@ func (t *Target) reconcile(ctx context.Context, r cells.Rendered) (changed int, 
 // switchLink points the link at a version by one rename.
 func (t *Target) switchLink(id string) (switched bool, err error) {
 	to := filepath.Join(versionsDir, id)
-	if at, err := os.Readlink(t.path(currentLink)); err == nil && at == to {
+	if present, err := os.Readlink(t.path(currentLink)); err == nil && present == to {
 		return false, nil
 	}
 	if info, err := os.Lstat(t.path(currentLink)); err == nil && info.IsDir() {
@@ -170,11 +170,11 @@ func (t *Target) switchLink(id string) (switched bool, err error) {
 
 // removeStaged removes what an interrupted call left behind. Calls never overlap, so it is not in use.
 func (t *Target) removeStaged() error {
-	left, err := filepath.Glob(t.path(stagingPrefix + "*"))
+	leftovers, err := filepath.Glob(t.path(stagingPrefix + "*"))
 	if err != nil {
 		return err
 	}
-	for _, l := range left {
+	for _, l := range leftovers {
 		if err := os.RemoveAll(l); err != nil {
 			return err
 		}

@@ -154,11 +154,11 @@ func (t *Target) restoreEntries(
 		if good[d] {
 			continue
 		}
-		place := filepath.Join(folder, filepath.FromSlash(d))
-		if err := os.Mkdir(place, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
+		dir := filepath.Join(folder, filepath.FromSlash(d))
+		if err := os.Mkdir(dir, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
 			return restored, err
 		}
-		if err := os.Chmod(place, dirMode); err != nil {
+		if err := os.Chmod(dir, dirMode); err != nil {
 			return restored, err
 		}
 		touched[path.Dir(d)], touched[d] = true, true
@@ -201,8 +201,8 @@ func entryMatches(file string, entry fs.DirEntry, content []byte) (bool, error) 
 	if info.Mode().Perm() != fileMode || info.Size() != int64(len(content)) {
 		return false, nil
 	}
-	at, err := os.ReadFile(file) //nolint:gosec // below the target's own folder
-	return bytes.Equal(at, content), err
+	present, err := os.ReadFile(file) //nolint:gosec // below the target's own folder
+	return bytes.Equal(present, content), err
 }
 
 // writeDurableFile creates a file, durable, with exactly fileMode whatever the umask.

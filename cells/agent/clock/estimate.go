@@ -95,32 +95,33 @@ func (e *estimate) durationUntil(t time.Time, r Reading) time.Duration {
 // addSample adds the control plane's time stamp of a response whose request was sent at one reading and which arrived
 // at another. The sample is accepted if it is more precise than the estimate, or proves the estimate wrong. changed
 // reports whether the estimate jumped.
-func (e *estimate) addSample(stamp time.Time, sent, there Reading) (changed bool) {
+func (e *estimate) addSample(stamp time.Time, sent, received Reading) (changed bool) {
 	if y := stamp.UTC().Year(); y < 2000 || y >= 2200 {
 		return false // implausible
 	}
-	within := max(0, there.mono-sent.mono)
+	within := max(0, received.mono-sent.mono)
 	if !e.sample.IsZero() {
-		off, known := stamp.Sub(e.extrapolate(there)), e.uncertainty+(there.mono-e.sampledAt)/uncertaintyGrowth
-		if off > maxJump && !e.confirmsJump(stamp, there) {
+		difference, uncertainty := stamp.Sub(e.extrapolate(received)),
+			e.uncertainty+(received.mono-e.sampledAt)/uncertaintyGrowth
+		if difference > maxJump && !e.confirmsJump(stamp, received) {
 			return false
 		}
 		e.suspect = time.Time{}
-		if within > known && off.Abs() <= within+known {
+		if within > uncertainty && difference.Abs() <= within+uncertainty {
 			return false
 		}
 	}
-	e.sample, e.sampledAt, e.uncertainty, e.offset = stamp, there.mono, within, stamp.Sub(there.wall)
+	e.sample, e.sampledAt, e.uncertainty, e.offset = stamp, received.mono, within, stamp.Sub(received.wall)
 	e.awaitsSample = false
 	return true
 }
 
 // confirmsJump reports whether a time far ahead agrees with the previous such sample, or with the wall clock.
-func (e *estimate) confirmsJump(stamp time.Time, there Reading) bool {
+func (e *estimate) confirmsJump(stamp time.Time, received Reading) bool {
 	near := func(t time.Time) bool { return stamp.Sub(t).Abs() <= maxJump }
-	said := !e.suspect.IsZero() && near(e.suspect.Add(there.mono-e.suspectAt))
-	e.suspect, e.suspectAt = stamp, there.mono
-	return said || near(there.wall.Add(e.offset))
+	confirmed := !e.suspect.IsZero() && near(e.suspect.Add(received.mono-e.suspectAt))
+	e.suspect, e.suspectAt = stamp, received.mono
+	return confirmed || near(received.wall.Add(e.offset))
 }
 
 // checkpoint returns what the next process needs. start identifies the machine's start; empty: not known.

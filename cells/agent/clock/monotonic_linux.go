@@ -13,16 +13,16 @@ import (
 // readMonotonic returns the time since the machine's start, suspension included, by a clock that can be neither set nor
 // slewed. ok reports whether that clock could be read.
 func readMonotonic() (count time.Duration, ok bool) {
-	var all, awake, raw unix.Timespec // in this order, an interruption in between makes the result late, not early
+	var boottime, awake, raw unix.Timespec // in this order, an interruption in between makes the result late, not early
 	for _, clock := range []struct {
 		id int32
 		at *unix.Timespec
-	}{{unix.CLOCK_BOOTTIME, &all}, {unix.CLOCK_MONOTONIC, &awake}, {unix.CLOCK_MONOTONIC_RAW, &raw}} {
+	}{{unix.CLOCK_BOOTTIME, &boottime}, {unix.CLOCK_MONOTONIC, &awake}, {unix.CLOCK_MONOTONIC_RAW, &raw}} {
 		if unix.ClockGettime(clock.id, clock.at) != nil {
 			return 0, false
 		}
 	}
-	return time.Duration(raw.Nano() + max(0, all.Nano()-awake.Nano())), true
+	return time.Duration(raw.Nano() + max(0, boottime.Nano()-awake.Nano())), true
 }
 
 // machineStart identifies the start that readMonotonic counts from: the machine's boot, and the time namespace that may

@@ -128,7 +128,7 @@ func ReadChecksummed(name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	sum, content, _ := bytes.Cut(text, []byte("\n"))
-	if is := sha256.Sum256(content); hex.EncodeToString(is[:]) != string(sum) {
+	if got := sha256.Sum256(content); hex.EncodeToString(got[:]) != string(sum) {
 		return nil, fmt.Errorf("read %s: %w", name, errDamaged)
 	}
 	return content, nil
@@ -149,11 +149,11 @@ func ReadLimited(name string, limit int64) ([]byte, error) {
 // RemoveUnfinished removes what interrupted writes left in the folders.
 func RemoveUnfinished(dirs ...string) error {
 	for _, dir := range dirs {
-		left, err := filepath.Glob(filepath.Join(dir, UnfinishedPattern))
+		leftovers, err := filepath.Glob(filepath.Join(dir, UnfinishedPattern))
 		if err != nil {
 			return err
 		}
-		for _, file := range left {
+		for _, file := range leftovers {
 			if err := os.RemoveAll(file); err != nil { // may be a folder, in which the socket for flags began
 				return err
 			}

@@ -50,11 +50,11 @@ func (s *Server) recordSeenOn() {
 	var seen []string
 	for _, id := range slices.Sorted(maps.Keys(s.states)) {
 		state := s.states[id]
-		_, before := slices.BinarySearch(s.record.SeenOn, id)
-		if state == flags.Waiting && before {
+		_, seenBefore := slices.BinarySearch(s.record.SeenOn, id)
+		if state == flags.Waiting && seenBefore {
 			s.states[id] = flags.Suspended
 		}
-		if before || state == flags.On || state == flags.Ramping {
+		if seenBefore || state == flags.On || state == flags.Ramping {
 			seen = append(seen, id)
 		}
 	}
@@ -118,12 +118,12 @@ func (s *Server) refoldIfDue() time.Duration {
 	}
 	next := s.nextChange()
 	at, known := s.instant()
-	come := known && next != 0 && at >= next
-	if come {
+	due := known && next != 0 && at >= next
+	if due {
 		s.fold()
 		next = s.nextChange()
 	}
-	if come || s.saveError != nil {
+	if due || s.saveError != nil {
 		s.persist()
 	}
 	if s.bundle != nil && s.clock.SaveDue() {

@@ -46,16 +46,16 @@ func (s *Server) composeReport() *cells.FlagsReport {
 
 // faultText returns why the flags received last are not in force, or "". It needs mu.
 func (s *Server) faultText() string {
-	var all []string
+	var reasons []string
 	if s.saveError != nil {
-		all = append(all, s.saveError.Error())
+		reasons = append(reasons, s.saveError.Error())
 	}
 	for _, why := range []string{s.refusal, s.missingReason} {
 		if why != "" {
-			all = append(all, why)
+			reasons = append(reasons, why)
 		}
 	}
-	return words.Clip(strings.ToValidUTF8(strings.Join(all, "; "), "?"), maxFault)
+	return words.Clip(strings.ToValidUTF8(strings.Join(reasons, "; "), "?"), maxFault)
 }
 
 // reportedStates returns the states that a report has room for, the most telling first.
@@ -64,7 +64,7 @@ func reportedStates(states map[string]flags.CellState) map[string]flags.CellStat
 		return nil
 	}
 	ids := sortByState(states)
-	some, size := map[string]flags.CellState{}, 0
+	reported, size := map[string]flags.CellState{}, 0
 	for _, id := range ids[:min(len(ids), cells.MaxFlagStates)] {
 		if len(id) > maxID || !utf8.ValidString(id) {
 			continue
@@ -72,9 +72,9 @@ func reportedStates(states map[string]flags.CellState) map[string]flags.CellStat
 		if size += len(id) + len(states[id]) + len(`"":"",`); size > maxStates {
 			break
 		}
-		some[id] = states[id]
+		reported[id] = states[id]
 	}
-	return some
+	return reported
 }
 
 // sortByState returns the IDs sorted by state: announcements that are simply on come last.
@@ -138,8 +138,8 @@ func (s *Server) writeInForce() error {
 		}
 		v.Announcements = append(v.Announcements, l)
 	}
-	drawn, err := json.Marshal(v)
-	if err != nil || bytes.Equal(drawn, s.writtenInForce) {
+	withoutSince, err := json.Marshal(v)
+	if err != nil || bytes.Equal(withoutSince, s.writtenInForce) {
 		return err
 	}
 	if known {
@@ -150,7 +150,7 @@ func (s *Server) writeInForce() error {
 		err = disk.WriteChecksummed(inForceFile(s.stateDir), text)
 	}
 	if err == nil {
-		s.writtenInForce = drawn
+		s.writtenInForce = withoutSince
 	}
 	return err
 }

@@ -41,8 +41,8 @@ type Address struct {
 // to a socket.
 func ParseAddress(where string) (Address, error) {
 	if !strings.HasPrefix(where, "unix:") {
-		at, err := netip.ParseAddrPort(where)
-		if err != nil || !at.Addr().IsLoopback() {
+		address, err := netip.ParseAddrPort(where)
+		if err != nil || !address.Addr().IsLoopback() {
 			return Address{}, fmt.Errorf("listen on %.100q: %w", where, errNotLocal)
 		}
 		return Address{address: where}, nil
@@ -62,40 +62,40 @@ func ParseAddress(where string) (Address, error) {
 }
 
 // Listen opens a listener at the address.
-func (at Address) Listen(ctx context.Context) (net.Listener, error) {
-	if at.path != "" {
-		return at.listenUnix(ctx)
+func (a Address) Listen(ctx context.Context) (net.Listener, error) {
+	if a.path != "" {
+		return a.listenUnix(ctx)
 	}
 	var c net.ListenConfig
-	return c.Listen(ctx, "tcp", at.address)
+	return c.Listen(ctx, "tcp", a.address)
 }
 
-func (at Address) listenUnix(ctx context.Context) (net.Listener, error) {
-	if err := removeStaleSocket(ctx, at.path); err != nil {
+func (a Address) listenUnix(ctx context.Context) (net.Listener, error) {
+	if err := removeStaleSocket(ctx, a.path); err != nil {
 		return nil, err
 	}
 	// The socket begins in a private folder: nobody may connect before its mode is set, and the umask of other files
 	// must not change.
-	private, err := os.MkdirTemp(filepath.Dir(at.path), disk.UnfinishedPattern)
+	private, err := os.MkdirTemp(filepath.Dir(a.path), disk.UnfinishedPattern)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", at.path, err)
+		return nil, fmt.Errorf("listen on %s: %w", a.path, err)
 	}
 	defer func() { _ = os.RemoveAll(private) }()
-	began := filepath.Join(private, "s")
-	if room := len(syscall.RawSockaddrUnix{}.Path) - 1; max(len(began), len(at.path)) > room {
+	privatePath := filepath.Join(private, "s")
+	if room := len(syscall.RawSockaddrUnix{}.Path) - 1; max(len(privatePath), len(a.path)) > room {
 		return nil, fmt.Errorf("listen on %s: the path is too long for a socket: use a folder of at most %d bytes",
-			at.path, room-len(began)+len(filepath.Dir(at.path)))
+			a.path, room-len(privatePath)+len(filepath.Dir(a.path)))
 	}
 	var c net.ListenConfig
-	l, err := c.Listen(ctx, "unix", began)
+	l, err := c.Listen(ctx, "unix", privatePath)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", at.path, err)
+		return nil, fmt.Errorf("listen on %s: %w", a.path, err)
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false) // that name is renamed away
-	if err := errors.Join(os.Chmod(began, at.mode), os.Rename(began, at.path)); err != nil {
+	if err := errors.Join(os.Chmod(privatePath, a.mode), os.Rename(privatePath, a.path)); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	return &unixListener{l, at.path}, nil
+	return &unixListener{l, a.path}, nil
 }
 
 // unixListener is a listener whose socket has a name to remove.
@@ -141,12 +141,12 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, origins []string) {
 	server := ofrep.Server(ctx, ofrep.New(s, s.log, ofrep.Options{Origins: origins}))
 	server.WriteTimeout = 30 * time.Second // streams set their own
 	server.ErrorLog = log.New(s.log, "", 0)
-	over := make(chan struct{})
+	closed := make(chan struct{})
 	context.AfterFunc(ctx, func() {
-		defer close(over)
-		calm, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer close(closed)
+		grace, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		if server.Shutdown(calm) != nil {
+		if server.Shutdown(grace) != nil {
 			_ = server.Close()
 		}
 	})
@@ -154,7 +154,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, origins []string) {
 	if err := server.Serve(limited); !errors.Is(err, http.ErrServerClosed) {
 		s.log.Error().Err(err).Msg("flags are no longer served: restart the agent")
 	}
-	<-over
+	<-closed
 }
 
 // limitedListener is a listener with a limit of concurrent connections.

@@ -42,23 +42,23 @@ func (b flagsRecord) merge(f *cells.Flags) (flagsRecord, error) {
 		return b, fmt.Errorf("flags of height %d are refused after those of height %d: %w", f.Height, b.Height,
 			errBehind)
 	}
-	var told flags.Orders
+	var orders flags.Orders
 	if len(f.Orders.Payload) > 0 {
 		if got := releases.DigestBytes(f.Orders.Payload); got != f.Orders.Digest {
 			return b, fmt.Errorf("orders of height %d have digest %s, not %s", f.Height, got, f.Orders.Digest)
 		}
-		if err := json.Unmarshal(f.Orders.Payload, &told); err != nil {
+		if err := json.Unmarshal(f.Orders.Payload, &orders); err != nil {
 			return b, fmt.Errorf("orders of height %d: %w", f.Height, err)
 		}
 	}
 	if _, err := releases.ParseDigest(string(f.Bundle.Digest)); err != nil {
 		return b, fmt.Errorf("flags of height %d: %w", f.Height, err)
 	}
-	joined := told
+	joined := orders
 	if f.Height == b.Height {
-		joined = joinOrders(b.Orders, told)
+		joined = joinOrders(b.Orders, orders)
 	}
-	if f.Height > b.Height || !sameOrders(joined, b.Orders) || sameOrders(joined, told) {
+	if f.Height > b.Height || !sameOrders(joined, b.Orders) || sameOrders(joined, orders) {
 		b.OrdersDigest = f.Orders.Digest
 	} // else the orders received are a part of those known
 	b.Height, b.Bundle, b.Labels, b.Orders = f.Height, f.Bundle, maps.Clone(f.Labels), joined

@@ -144,20 +144,20 @@ func (s *Server) SetDesired(f *cells.Flags) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	book, err := s.record.merge(f)
+	merged, err := s.record.merge(f)
 	if err != nil {
 		s.recordRefusal(err.Error())
 		return
 	}
-	if book.Bundle.Digest != s.record.Bundle.Digest {
+	if merged.Bundle.Digest != s.record.Bundle.Digest {
 		s.missingReason = ""
 		if s.cancelFetch != nil {
 			s.cancelFetch()
 		}
 	}
-	again := !sameOrders(book.Orders, s.record.Orders) || !maps.Equal(book.Labels, s.record.Labels)
-	s.record, s.refusal = book, ""
-	if again {
+	changed := !sameOrders(merged.Orders, s.record.Orders) || !maps.Equal(merged.Labels, s.record.Labels)
+	s.record, s.refusal = merged, ""
+	if changed {
 		s.fold()
 		s.onTestPoint("orders in force")
 	}

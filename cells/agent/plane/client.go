@@ -109,11 +109,11 @@ func (c *Client) Run(ctx context.Context, r *Reporter, h Handler) {
 		return
 	}
 	asked := make(chan bool, 1)
-	var all sync.WaitGroup
-	all.Go(func() { (&subscriber{client: c, handler: h, rotateRequested: asked}).run(ctx) })
-	all.Go(func() { r.run(ctx, h) })
-	all.Go(func() { c.runRotation(ctx, asked) })
-	all.Wait()
+	var group sync.WaitGroup
+	group.Go(func() { (&subscriber{client: c, handler: h, rotateRequested: asked}).run(ctx) })
+	group.Go(func() { r.run(ctx, h) })
+	group.Go(func() { c.runRotation(ctx, asked) })
+	group.Wait()
 }
 
 // linkTo returns a link from a key to the control plane at an address.
@@ -137,11 +137,12 @@ func (c *Client) connect() error {
 
 // updatePins stores a new set of pins and uses it once it is durable. A set without the key that the control plane just
 // proved is a mistake: the cell would shut itself out (R29).
-func (c *Client) updatePins(pins []string, over *tls.ConnectionState) error {
-	if c.credentials == nil || over == nil || len(pins) == 0 || slices.Equal(pins, c.credentials.snapshot().Pins) {
+func (c *Client) updatePins(pins []string, connection *tls.ConnectionState) error {
+	if c.credentials == nil || connection == nil || len(pins) == 0 ||
+		slices.Equal(pins, c.credentials.snapshot().Pins) {
 		return nil
 	}
-	if !validPins(pins) || identity.Match(pins, over.PeerCertificates, time.Now()) != nil {
+	if !validPins(pins) || identity.Match(pins, connection.PeerCertificates, time.Now()) != nil {
 		return errors.New("the control plane sent new pins that lack its own key: the previous pins stay in force")
 	}
 	if _, err := c.credentials.update(func(s *identityRecord) { s.Pins = pins }); err != nil {
@@ -152,9 +153,9 @@ func (c *Client) updatePins(pins []string, over *tls.ConnectionState) error {
 }
 
 // trustsConnection reports whether the pins of today admit an open connection.
-func (c *Client) trustsConnection(over *tls.ConnectionState) bool {
-	return c.credentials == nil || over != nil &&
-		identity.Match(c.credentials.snapshot().Pins, over.PeerCertificates, time.Now()) == nil
+func (c *Client) trustsConnection(connection *tls.ConnectionState) bool {
+	return c.credentials == nil || connection != nil &&
+		identity.Match(c.credentials.snapshot().Pins, connection.PeerCertificates, time.Now()) == nil
 }
 
 // RetryPause returns how long to wait after failures in a row, of which err is the last (R33). Right after a key was

@@ -131,18 +131,18 @@ func LoadCredentials(stateDir, cell string, token *identity.Token) (*Credentials
 			return nil, err
 		}
 	}
-	kept := k.record.Cell
+	stored := k.record.Cell
 	switch t := token; {
 	case t != nil && !validPins(t.Pins):
 		return nil, identity.ErrToken
 	case t != nil && cell != "" && cell != t.Cell:
 		return nil, fmt.Errorf("the token is for cell %s, not for %s", t.Cell, cell)
-	case t != nil && kept != "" && kept != t.Cell:
+	case t != nil && stored != "" && stored != t.Cell:
 		return nil, fmt.Errorf(
 			"the token is for cell %s, and %s belongs to cell %s: give each cell a state folder of its own",
-			t.Cell, stateDir, kept)
-	case kept != "" && cell != "" && cell != kept:
-		return nil, fmt.Errorf("the state folder %s belongs to cell %s, not to %s", stateDir, kept, cell)
+			t.Cell, stateDir, stored)
+	case stored != "" && cell != "" && cell != stored:
+		return nil, fmt.Errorf("the state folder %s belongs to cell %s, not to %s", stateDir, stored, cell)
 	case t != nil:
 		k.record.Cell = t.Cell
 	}
@@ -153,13 +153,13 @@ func LoadCredentials(stateDir, cell string, token *identity.Token) (*Credentials
 func (k *Credentials) Cell() string { return k.snapshot().Cell }
 
 func (k *Credentials) reload() error {
-	kept, err := loadIdentity(k.dir)
-	if err != nil || kept.Cell == "" {
+	stored, err := loadIdentity(k.dir)
+	if err != nil || stored.Cell == "" {
 		return err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.record = kept
+	k.record = stored
 	return nil
 }
 

@@ -87,11 +87,11 @@ func (d *download) resume(failed error) error {
 			return context.Cause(d.ctx)
 		}
 		var refused *statusError
-		known := errors.As(err, &refused)
+		responded := errors.As(err, &refused)
 		switch {
-		case known && refused.status == http.StatusRequestedRangeNotSatisfiable:
+		case responded && refused.status == http.StatusRequestedRangeNotSatisfiable:
 			return io.EOF // all bytes had come; the digest is verified later
-		case known && refused.status/100 == 4 && refused.status != http.StatusTooManyRequests: // not the connection
+		case responded && refused.status/100 == 4 && refused.status != http.StatusTooManyRequests: // not the connection
 			d.connectionError = err
 			return err
 		}

@@ -47,7 +47,7 @@ var errEventTooLong = fmt.Errorf("an event has more than %d bytes", MaxDesired)
 // readEvent reads the next event or comment.
 func (s *eventReader) readEvent() (event, error) {
 	var e event
-	some := false
+	hasData := false
 	for {
 		line, err := s.readLine()
 		if err != nil {
@@ -56,7 +56,7 @@ func (s *eventReader) readEvent() (event, error) {
 		field, value, _ := bytes.Cut(line, []byte(":"))
 		value = bytes.TrimPrefix(value, []byte(" "))
 		switch {
-		case len(line) == 0 && some:
+		case len(line) == 0 && hasData:
 			e.data = bytes.TrimSuffix(e.data, []byte("\n"))
 			if e.name == "" {
 				e.name = "message"
@@ -64,14 +64,14 @@ func (s *eventReader) readEvent() (event, error) {
 			return e, nil
 		case len(line) == 0:
 			e = event{} // an event without data is ignored
-		case len(field) == 0 && !some:
+		case len(field) == 0 && !hasData:
 			return event{}, nil
 		case string(field) == "event":
 			e.name = string(value)
 		case string(field) == "id":
 			e.id = string(value)
 		case string(field) == "data":
-			some = true
+			hasData = true
 			if e.data = append(append(e.data, value...), '\n'); len(e.data) > MaxDesired {
 				return event{}, errEventTooLong
 			}

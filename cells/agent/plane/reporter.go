@@ -88,7 +88,7 @@ func (r *Reporter) run(ctx context.Context, h Handler) {
 	r.waitUntilReady(ctx)
 	failures := 0
 	for ctx.Err() == nil {
-		more, known, err := r.sendReport(ctx, h)
+		more, reported, err := r.sendReport(ctx, h)
 		if err != nil {
 			if failures == 0 && ctx.Err() == nil {
 				r.client.log.Warn().Err(err).Msg("the report could not be sent; the agent retries")
@@ -98,8 +98,8 @@ func (r *Reporter) run(ctx context.Context, h Handler) {
 			continue
 		}
 		failures = 0
-		if known != nil {
-			h.HandleConfirmed(ctx, known.Key())
+		if reported != nil {
+			h.HandleConfirmed(ctx, reported.Key())
 		}
 		if !more {
 			r.waitForNews(ctx)
@@ -139,9 +139,9 @@ func (r *Reporter) waitForNews(ctx context.Context) {
 	}
 }
 
-// sendReport sends one report. more reports whether history is left. known is the accepted assignment in the report;
+// sendReport sends one report. more reports whether history is left. reported is the accepted assignment in the report;
 // nil: none.
-func (r *Reporter) sendReport(ctx context.Context, h Handler) (more bool, known *cells.Assignment, err error) {
+func (r *Reporter) sendReport(ctx context.Context, h Handler) (more bool, reported *cells.Assignment, err error) {
 	select {
 	case <-r.news: // this report covers it
 	default:
@@ -153,7 +153,7 @@ func (r *Reporter) sendReport(ctx context.Context, h Handler) (more bool, known 
 	if err != nil {
 		return false, nil, err
 	}
-	receipt, over, err := r.client.postReport(ctx, body)
+	receipt, connection, err := r.client.postReport(ctx, body)
 	if err != nil {
 		if r.shrinkBatch(err, events) {
 			return true, nil, nil
@@ -161,7 +161,7 @@ func (r *Reporter) sendReport(ctx context.Context, h Handler) (more bool, known 
 		return false, nil, err
 	}
 	r.client.onTestPoint("reported")
-	r.updatePins(receipt.Pins, over)
+	r.updatePins(receipt.Pins, connection)
 	if events == 0 && r.maxBatch == 0 { // the refused event must be the oldest
 		r.maxBatch = cells.MaxEvents
 		return true, report.Acknowledged, r.outbox.stubOldest("the control plane refused the event")
@@ -172,8 +172,8 @@ func (r *Reporter) sendReport(ctx context.Context, h Handler) (more bool, known 
 }
 
 // updatePins passes the control plane's pins on. A failure does not hold back reports.
-func (r *Reporter) updatePins(pins []string, over *tls.ConnectionState) {
-	err := r.client.updatePins(pins, over)
+func (r *Reporter) updatePins(pins []string, connection *tls.ConnectionState) {
+	err := r.client.updatePins(pins, connection)
 	if err != nil && !slices.Equal(pins, r.refusedPins) {
 		r.client.log.Error().Err(err).Msg("the pins of the control plane's keys were not changed")
 		r.refusedPins = pins

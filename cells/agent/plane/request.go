@@ -157,11 +157,11 @@ func (c *Client) decodeDesired(text []byte) (*cells.Desired, error) {
 	return &d, nil
 }
 
-// postReport sends a report and returns once it is durable in the control plane. over is the connection; nil: a plain
-// one.
+// postReport sends a report and returns once it is durable in the control plane. The returned connection is nil
+// without TLS.
 func (c *Client) postReport(
 	ctx context.Context, body []byte,
-) (receipt cells.Receipt, over *tls.ConnectionState, err error) {
+) (receipt cells.Receipt, connection *tls.ConnectionState, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	sent := c.clock.ReadMachine()

@@ -61,8 +61,8 @@ func (w *watchdog) lineReceived() {
 	w.timer.Reset(silenceTimeout)
 }
 
-// readStream reads a stream to its end. again is how long the stream asked to stay away.
-func (p *subscriber) readStream(ctx context.Context) (again time.Duration, err error) {
+// readStream reads a stream to its end. stayAway is how long the stream asked to stay away.
+func (p *subscriber) readStream(ctx context.Context) (stayAway time.Duration, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	l := p.client.link.Load()
@@ -85,7 +85,7 @@ func (p *subscriber) readStream(ctx context.Context) (again time.Duration, err e
 			return err
 		}
 	}
-	body, over, err := p.openStream(ctx, l, w)
+	body, connection, err := p.openStream(ctx, l, w)
 	if err != nil {
 		return 0, why(err)
 	}
@@ -99,7 +99,7 @@ func (p *subscriber) readStream(ctx context.Context) (again time.Duration, err e
 		if err != nil {
 			return s.retry, why(fmt.Errorf("%w: %w", errStreamBroken, err))
 		}
-		if !p.client.trustsConnection(over) {
+		if !p.client.trustsConnection(connection) {
 			return s.retry, nil // the pins have changed since
 		}
 		p.noteAnswer()

@@ -120,7 +120,7 @@ func (p *subscriber) pollOnce(ctx context.Context) error {
 // streams don't work here is no error.
 func (p *subscriber) streamOnce(ctx context.Context) error {
 	begun := time.Now()
-	again, err := p.readStream(ctx)
+	stayAway, err := p.readStream(ctx)
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -151,7 +151,7 @@ func (p *subscriber) streamOnce(ctx context.Context) error {
 		return err // the control plane was not reached
 	}
 	// The control plane may have restarted: not all cells may return at one instant.
-	_ = backoff.Sleep(ctx, max(again, retryPause(endedStreamFailures+p.shortStreams)))
+	_ = backoff.Sleep(ctx, max(stayAway, retryPause(endedStreamFailures+p.shortStreams)))
 	return nil
 }
 

@@ -240,18 +240,18 @@ func buildManifests(files releases.Files, dir string) ([]body, error) {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	made, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(disk, path.Join("/", dir))
+	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(disk, path.Join("/", dir))
 	if err != nil {
 		return nil, fmt.Errorf("kustomize build %s: %w", dir, err)
 	}
-	return namedBodies(made)
+	return namedBodies(resources)
 }
 
 // namedBodies names each object's file after its kind, namespace and name.
-func namedBodies(made resmap.ResMap) ([]body, error) {
+func namedBodies(resources resmap.ResMap) ([]body, error) {
 	taken := map[string]bool{}
 	var bodies []body
-	for _, r := range made.Resources() {
+	for _, r := range resources.Resources() {
 		text, err := r.AsYAML()
 		if err != nil {
 			return nil, fmt.Errorf("write %s: %w", r.CurId(), err)
@@ -269,10 +269,10 @@ func namedBodies(made resmap.ResMap) ([]body, error) {
 
 // fileName returns a name that every file system takes: kind-namespace-name.yaml, in lower case.
 func fileName(parts []string) string {
-	var named []string
+	var nonEmpty []string
 	for _, p := range parts {
 		if p != "" {
-			named = append(named, p)
+			nonEmpty = append(nonEmpty, p)
 		}
 	}
 	safe := strings.Map(func(r rune) rune {
@@ -280,6 +280,6 @@ func fileName(parts []string) string {
 			return r
 		}
 		return '_'
-	}, strings.ToLower(strings.Join(named, "-")))
+	}, strings.ToLower(strings.Join(nonEmpty, "-")))
 	return safe[:min(len(safe), 200)] + ".yaml"
 }

@@ -87,15 +87,15 @@ func (e *renderError) Error() string { return e.reason }
 
 // rendererVersion identifies this renderer: its own format, and its version of kustomize.
 func rendererVersion() string {
-	named := renderFormat
+	version := renderFormat
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, m := range info.Deps {
 			if m.Path == kustomize {
-				named += " " + m.Version
+				version += " " + m.Version
 			}
 		}
 	}
-	return named
+	return version
 }
 
 // Result is the rendered assignment, with the features of its release.
@@ -107,12 +107,12 @@ type Result struct {
 // Render returns the rendered assignment, from the cache if it is there. An error is a *content.UnavailableError, ctx's
 // cause, or why the release can't be rendered, now or ever.
 func (r *Renderer) Render(ctx context.Context, a *cells.Assignment) (Result, error) {
-	place, err := r.cacheFile(a)
+	file, err := r.cacheFile(a)
 	if err != nil {
 		return Result{}, err
 	}
-	if kept, err := disk.ReadChecksummed(place, maxRendered); err == nil && kept != nil {
-		if m, err := splitOutput(a, kept); err == nil {
+	if cached, err := disk.ReadChecksummed(file, maxRendered); err == nil && cached != nil {
+		if m, err := splitOutput(a, cached); err == nil {
 			return m, nil
 		}
 	}
@@ -124,7 +124,7 @@ func (r *Renderer) Render(ctx context.Context, a *cells.Assignment) (Result, err
 	if err != nil {
 		return Result{}, fmt.Errorf("render %s: %w", a.Release, err)
 	}
-	if err := disk.WriteChecksummed(place, output); err != nil {
+	if err := disk.WriteChecksummed(file, output); err != nil {
 		return Result{}, &content.UnavailableError{Cause: fmt.Errorf("store the manifests of %s: %w", a.Release, err)}
 	}
 	return m, nil
@@ -144,18 +144,18 @@ func (r *Renderer) cacheFile(a *cells.Assignment) (string, error) {
 func (r *Renderer) Prune(keep ...*cells.Assignment) error {
 	names := map[string]bool{}
 	for _, a := range keep {
-		place, err := r.cacheFile(a)
+		file, err := r.cacheFile(a)
 		if err != nil {
 			return err
 		}
-		names[filepath.Base(place)] = true
+		names[filepath.Base(file)] = true
 	}
 	return disk.PruneOldest(r.dir, keptRendered, names)
 }
 
 // renderRelease renders in a child. Damaged bytes on disk are fetched again, once.
 func (r *Renderer) renderRelease(ctx context.Context, a *cells.Assignment) ([]byte, error) {
-	for again := false; ; again = true {
+	for retried := false; ; retried = true {
 		tar, err := r.releases.Open(ctx, a.Digest)
 		if err != nil {
 			return nil, err
@@ -166,7 +166,7 @@ func (r *Renderer) renderRelease(ctx context.Context, a *cells.Assignment) ([]by
 		switch {
 		case !errors.As(err, &corrupt):
 			return output, err
-		case again:
+		case retried:
 			return nil, &content.UnavailableError{Cause: fmt.Errorf("the release on disk is damaged: %w", err)}
 		}
 		if err := r.releases.Remove(a.Digest); err != nil {
@@ -183,8 +183,8 @@ func (r *Renderer) runChild(ctx context.Context, a *cells.Assignment, tar io.Rea
 	if err != nil {
 		return nil, &renderError{err.Error()}
 	}
-	late := &renderError{fmt.Sprintf("not finished after %s, killed", r.limits.Time)}
-	ctx, cancel := context.WithTimeoutCause(ctx, r.limits.Time, late)
+	timeout := &renderError{fmt.Sprintf("not finished after %s, killed", r.limits.Time)}
+	ctx, cancel := context.WithTimeoutCause(ctx, r.limits.Time, timeout)
 	defer cancel()
 	out, complaint := process.NewLimitedBuffer(int(r.limits.Output)), process.NewTail(maxStderr)
 	err = process.Child{
