@@ -66,7 +66,7 @@ const (
 	taskRest        task = "rest"    // nothing to do before At
 	taskPrepare     task = "prepare" // fetch, verify, render
 	taskApply       task = "apply"
-	taskCheckHealth task = "look"
+	taskCheckHealth task = "check health"
 	taskHeal        task = "heal"
 )
 
