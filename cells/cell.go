@@ -49,7 +49,7 @@ type Identity struct {
 	Quarantined string `yaml:"quarantined,omitempty" json:"quarantined,omitempty" doc:"why this key is refused (R27); a new token ends it"`
 }
 
-// Assignment is what a cell runs: one value, delivered and journalled as one (R13).
+// Assignment names the release, profile and values that a cell runs: one value, delivered and journalled as one (R13).
 type Assignment struct {
 	Channel  string          `json:"channel"`
 	Epoch    int64           `json:"epoch"`
@@ -133,7 +133,7 @@ type Receipt struct {
 	Pins         []string  `json:"pins,omitempty"` // the cell's new set of pins (R29); none: unchanged
 }
 
-// Desired is what the control plane wants of a cell: one resource, whether a stream or a poll delivers it.
+// Desired is the state that the control plane wants of a cell: one resource, whether a stream or a poll delivers it.
 type Desired struct {
 	Cell       string      `json:"cell"`
 	Head       Sealed      `json:"head"`                 // the channel's newest effective head: a sealed Head

@@ -74,14 +74,14 @@ func loadAll(c *manifest.Cache, fsys fs.FS) (map[string]*Found, []releases.Fault
 	var reading errgroup.Group
 	workers := runtime.GOMAXPROCS(0)
 	for w := range workers {
-		reading.Go(func() error { // each goroutine writes its own entries
+		reading.Go(func() error {
 			for i := w; i < len(folders); i += workers {
 				found[i] = loadFolder(c, fsys, folders[i])
 			}
 			return nil
 		})
 	}
-	_ = reading.Wait() // no goroutine returns an error
+	_ = reading.Wait() // never an error
 	byName := make(map[string]*Found, len(found))
 	for _, f := range found {
 		byName[f.Cell.Name] = f

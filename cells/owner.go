@@ -15,7 +15,6 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Bounds of an owner's decisions.
 const (
 	MaxWindows    = 16
 	MaxApproved   = 64

@@ -2,7 +2,7 @@ package cells
 
 import "context"
 
-// Rendered is what an assignment renders to: files by slash-separated relative path.
+// Rendered holds the manifests of an assignment: files by slash-separated relative path.
 type Rendered struct {
 	Assignment Assignment
 	Files      map[string][]byte

@@ -18,7 +18,6 @@ const (
 	maxState   = 32
 )
 
-// validStates lists the states that a cell can report.
 var validStates = []State{StatePending, StateApplying, StateHealthy, StateUnhealthy, StateFailed, StateStuck}
 
 // Check validates a report from outside: the bounds of its fields and the order of its events. It also prepares the

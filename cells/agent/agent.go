@@ -19,7 +19,6 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// Agent is one cell's agent.
 type Agent struct {
 	options     Options
 	clock       *clock.Clock
@@ -93,7 +92,6 @@ func (a *Agent) Run(ctx context.Context) error {
 	return errors.Join(unknown, l.close())
 }
 
-// runClient runs all communication with the control plane until ctx ends.
 func (a *Agent) runClient(ctx context.Context, l *loop) {
 	var group sync.WaitGroup
 	group.Go(func() { a.client.Run(ctx, l.reporter, l) })
@@ -119,7 +117,6 @@ func (a *Agent) listenForFlags(ctx context.Context) (net.Listener, error) {
 	return l, nil
 }
 
-// openState locks and loads the state folder.
 func (a *Agent) openState() (_ *loop, err error) {
 	dir := a.options.StateDir
 	folders := map[string]string{}
@@ -138,7 +135,7 @@ func (a *Agent) openState() (_ *loop, err error) {
 			_ = lock.Close()
 		}
 	}()
-	if err := a.client.Reload(); err != nil { // under the lock, nobody else changes them
+	if err := a.client.Reload(); err != nil { // other processes change them only without the lock
 		return nil, err
 	}
 	if err := disk.RemoveUnfinished(dir, folders["releases"], folders["rendered"]); err != nil {
@@ -183,7 +180,6 @@ func (a *Agent) openState() (_ *loop, err error) {
 	return l, nil
 }
 
-// testPoint tells a test how far the agent is.
 func (a *Agent) testPoint(point string) {
 	if a.onTestPoint != nil {
 		a.onTestPoint(point)

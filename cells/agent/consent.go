@@ -48,7 +48,6 @@ func (s *state) handleOwnerDecisions(w ownerDecisions, now time.Time) {
 	s.reconsiderDesired(now)
 }
 
-// reconsiderDesired judges again what waits for the owner.
 func (s *state) reconsiderDesired(now time.Time) {
 	s.handleOffer(s.desired, now)
 	s.beginOffer(now)

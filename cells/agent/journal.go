@@ -17,7 +17,7 @@ import (
 // maxJournal bounds the size of journal.json, in bytes.
 const maxJournal = 16 << 20
 
-// journal is what must survive a power loss: one small file, replaced as a whole before anything that depends on it is
+// journal holds the state that must survive a power loss: one small file, replaced as a whole before anything that depends on it is
 // done. The values behind its pointers are immutable.
 type journal struct {
 	Cell string `json:"cell"`
@@ -42,7 +42,6 @@ type journal struct {
 	Failures []cells.Failure `json:"failures,omitempty"`
 }
 
-// attempt is an assignment in progress.
 type attempt struct {
 	Assignment cells.Assignment `json:"assignment"`
 	Phase      phase            `json:"phase"`
@@ -61,7 +60,6 @@ const (
 	phaseStuck     phase = "stuck"   // forward-only, and it failed
 )
 
-// assignmentKey returns an assignment's Key, or "" for nil.
 func assignmentKey(a *cells.Assignment) string {
 	if a == nil {
 		return ""
@@ -69,7 +67,6 @@ func assignmentKey(a *cells.Assignment) string {
 	return a.Key()
 }
 
-// hasFailed reports whether a is remembered as failed.
 func (j *journal) hasFailed(a *cells.Assignment) bool {
 	k := assignmentKey(a)
 	return slices.ContainsFunc(j.Failures, func(f cells.Failure) bool { return f.Assignment.Key() == k })

@@ -37,10 +37,9 @@ type loop struct {
 	savedJournal []byte         // the journal as on disk
 	savedOffer   []byte         // offered.json as on disk
 	lastDesired  *cells.Desired // the control plane's last word; nil: none in this process
-	inFlight     *runningStep   // nil: no step runs
+	inFlight     *runningStep
 }
 
-// runningStep is the step in flight.
 type runningStep struct {
 	step
 	generation int
@@ -48,7 +47,6 @@ type runningStep struct {
 	done       chan result // buffer of one
 }
 
-// result is the outcome of a step.
 type result struct {
 	mended   int
 	features []string // that the step's release contains; nil: not known
@@ -61,10 +59,8 @@ const (
 	maxRetryPause = 30 * time.Second
 )
 
-// errSuperseded ends a step that is no longer wanted.
 var errSuperseded = errors.New("superseded by a newer assignment")
 
-// run decides and acts until ctx ends.
 func (l *loop) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -143,7 +139,6 @@ func (l *loop) waitForEvent(ctx context.Context, timer *time.Timer, until time.T
 	}
 }
 
-// foldResult passes a step's result to the state.
 func (l *loop) foldResult(done step, r result, now time.Time) {
 	t := done.Task
 	if r.features != nil {
@@ -279,7 +274,6 @@ func (l *loop) HandleConfirmed(ctx context.Context, key string) {
 	}
 }
 
-// FlagsReport returns what to report of flags.
 func (l *loop) FlagsReport() *cells.FlagsReport { return l.flags.Report() }
 
 func (l *loop) close() error {

@@ -144,13 +144,12 @@ func ChangeOwner(stateDir string, change func(*cells.Owner) error) (*cells.Owner
 	return o, nil
 }
 
-// ownerDecisions is what owner.yaml says, or why the file is invalid.
+// ownerDecisions holds the content of owner.yaml, or why the file is invalid.
 type ownerDecisions struct {
 	decisions *cells.Owner // nil: none
 	invalid   string       // empty: the file is valid
 }
 
-// features returns the features that the owner holds, sorted.
 func (w ownerDecisions) features() []string {
 	if w.decisions == nil {
 		return nil

@@ -48,7 +48,6 @@ func (s *state) watchedState() cells.State {
 	return cells.StateUnhealthy
 }
 
-// problemSummary returns all that is wrong, in one line, or "".
 func (s *state) problemSummary() string {
 	var problems []string
 	for _, m := range []string{s.problem, s.unhealthyReason, s.healProblem, s.healBlocked, s.waitReason} {

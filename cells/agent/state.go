@@ -18,17 +18,17 @@ type state struct {
 	policy policy
 	events []cells.Event // new events, not yet numbered or stored
 
-	generation     int               // grows when the step in flight is no longer wanted
-	desired        *cells.Assignment // the control plane's last word
-	confirmedKey   string            // key of the accepted assignment that the control plane knows of
-	owner          ownerDecisions    // the owner's last word; if invalid, with the last valid decisions
-	waitReason     string            // why the owner's decisions keep desired from beginning; empty: they don't
-	waitUntil      time.Time         // when they may no longer do so; zero: the owner must act
-	refusedKey     string            // key of the assignment that was refused last: one alarm each
-	problem        string            // what went wrong with the last attempt or its step; empty: nothing
-	retries        int               // of the current step
-	retryAt        time.Time         // the step waits until then; zero: it does not wait
-	healthDeadline time.Time         // for what was applied to become healthy
+	generation     int // grows when the step in flight is no longer wanted
+	desired        *cells.Assignment
+	confirmedKey   string         // key of the accepted assignment that the control plane knows of
+	owner          ownerDecisions // the owner's last word; if invalid, with the last valid decisions
+	waitReason     string         // why the owner's decisions keep desired from beginning; empty: they don't
+	waitUntil      time.Time      // when they may no longer do so; zero: the owner must act
+	refusedKey     string         // key of the assignment that was refused last: one alarm each
+	problem        string         // what went wrong with the last attempt or its step; empty: nothing
+	retries        int            // of the current step
+	retryAt        time.Time      // the step waits until then; zero: it does not wait
+	healthDeadline time.Time      // for what was applied to become healthy
 
 	health          health
 	healthySince    time.Time // zero: not healthy
@@ -38,11 +38,10 @@ type state struct {
 	wasHealthy      bool   // the attempt was healthy once
 	unhealthyReason string // why health does not hold
 	nextHeal        time.Time
-	healProblem     string // why drift could not be healed
+	healProblem     string
 	healBlocked     string // why healing can't be tried: what it needs is unavailable
 }
 
-// health is the result of the last health check.
 type health int
 
 const (
@@ -51,7 +50,6 @@ const (
 	healthBad
 )
 
-// policy holds the options that decisions depend on.
 type policy struct {
 	HealthTimeout  time.Duration
 	HealthInterval time.Duration
@@ -59,7 +57,6 @@ type policy struct {
 	HealthyFor     time.Duration
 }
 
-// task is the kind of the agent's next step.
 type task string
 
 const (
@@ -70,7 +67,6 @@ const (
 	taskHeal        task = "heal"
 )
 
-// step is a task for one assignment.
 type step struct {
 	Task       task
 	Assignment *cells.Assignment
@@ -83,7 +79,6 @@ const (
 	maxHealthPause = time.Second
 )
 
-// nextStep returns what to do now.
 func (s *state) nextStep(now time.Time) step {
 	do := s.attemptStep(now)
 	if do.Task == taskRest && !s.waitUntil.IsZero() && (do.At.IsZero() || s.waitUntil.Before(do.At)) {
@@ -338,7 +333,6 @@ func (s *state) judgeAttempt(now time.Time) {
 	}
 }
 
-// completeAttempt makes the attempt the last good assignment.
 func (s *state) completeAttempt() {
 	a := s.Attempt.Assignment
 	if s.Attempt.Phase == phaseStuck { // it recovered

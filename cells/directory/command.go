@@ -55,7 +55,6 @@ func (t *Target) Health(ctx context.Context) error {
 	return err
 }
 
-// commandError says that a command ran and failed.
 type commandError struct {
 	name   string
 	reason string

@@ -48,7 +48,6 @@ type Options struct {
 	KeepVersions  int           // number of versions, the current one included; default and minimum 2
 }
 
-// Target is a folder as a cells.Target.
 type Target struct {
 	dir          string // absolute
 	options      Options
@@ -124,7 +123,7 @@ func (t *Target) reconcile(ctx context.Context, r cells.Rendered) (changed int, 
 		if err != nil {
 			return changed, err
 		}
-	case err == nil: // not a folder
+	case err == nil:
 		if err := os.RemoveAll(version); err != nil {
 			return 0, err
 		}

@@ -29,7 +29,6 @@ func (t *Target) writeHookMarker() (entry string, err error) {
 	return hookMarkerVariable + id, nil
 }
 
-// removeHookMarker records that the hook ended.
 func (t *Target) removeHookMarker() error {
 	if err := os.Remove(t.path(hookMarkerFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("record that the hook ended: %w", err)

@@ -216,7 +216,6 @@ func writeDurableFile(name string, content []byte) error {
 	return errors.Join(err, f.Chmod(fileMode), f.Sync(), f.Close())
 }
 
-// makeDurableDir creates a folder and its parents, durable.
 func makeDurableDir(name string) error {
 	if err := os.MkdirAll(name, dirMode); err != nil {
 		return err

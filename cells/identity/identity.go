@@ -2,8 +2,8 @@
 //
 // A cell is its Ed25519 key; a control plane is a set of pins, SHA-256 of public keys (R29). There is no authority:
 // both sides present a certificate that they signed themselves, and only its key counts. The package holds values and
-// pure functions, which may be called at once. It stores nothing, dials nobody and logs nothing; randomness and time
-// are passed in.
+// pure functions, which may be called at once. It stores nothing, opens no connections and logs nothing; randomness and
+// time are passed in.
 package identity
 
 import (

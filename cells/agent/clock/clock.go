@@ -52,7 +52,6 @@ func New(stateDir string, m Machine) *Clock {
 	return c
 }
 
-// ReadMachine reads the machine's clocks.
 func (c *Clock) ReadMachine() Reading {
 	now := time.Now()
 	mono := now.Sub(c.started)

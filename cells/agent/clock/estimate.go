@@ -87,7 +87,6 @@ func (e *estimate) extrapolate(r Reading) time.Time {
 	return e.sample.Add(r.mono - e.sampledAt)
 }
 
-// durationUntil returns how long it takes until now is t.
 func (e *estimate) durationUntil(t time.Time, r Reading) time.Duration {
 	return t.Sub(e.extrapolate(r))
 }

@@ -1,6 +1,6 @@
 // Package content fetches content by digest and caches releases on the cell's disk. Nothing is stored under a digest
-// that it was not verified against (invariant 6); time and size of a download are limited. The package dials nobody: a
-// Source does. It does not look into a release: package render does.
+// that it was not verified against (invariant 6); time and size of a download are limited. The package opens no
+// connections: a Source does. It does not look into a release: package render does.
 //
 // A digest is trusted because its assignment is. Signatures would be verified in Cache.Open, before the bytes are used,
 // and signed metadata would be fetched by a Kind of its own.

@@ -17,7 +17,6 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// bundleTimeout bounds the fetch of a bundle.
 const bundleTimeout = 5 * time.Minute
 
 func (s *Server) bundleFile(d releases.Digest) string {
@@ -58,7 +57,6 @@ type unusableError struct{ cause error }
 
 func (e *unusableError) Error() string { return e.cause.Error() }
 
-// compileBundle verifies and compiles a bundle.
 func compileBundle(d releases.Digest, raw []byte) (*compiledBundle, error) {
 	if got := releases.DigestBytes(raw); got != d {
 		return nil, &content.RefusedError{Cause: fmt.Errorf("flags %s: the received bytes have digest %s", d, got)}
@@ -161,7 +159,6 @@ func (s *Server) installBundle(ctx context.Context, d releases.Digest) error {
 	return nil
 }
 
-// fetchBundle reads the bytes of a bundle.
 func (s *Server) fetchBundle(ctx context.Context, d releases.Digest) ([]byte, error) {
 	body, err := s.source.OpenContent(ctx, content.FlagBundles, d, flags.MaxBundle)
 	if err != nil {

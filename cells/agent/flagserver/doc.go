@@ -1,7 +1,7 @@
 // Package flagserver evaluates a cell's feature flags for the programs on its machine. It folds the flags received from
 // the control plane with the features of the cell's releases, the features that the owner holds and the control plane's
-// time, and serves the result by OFREP on loopback or a unix socket. It listens nowhere else and dials nobody; bundles
-// come from a Source. It decides neither what runs nor what is announced.
+// time, and serves the result by OFREP on loopback or a unix socket. It listens nowhere else and opens no connections;
+// bundles come from a Source. It decides neither what runs nor what is announced.
 //
 // A flag is on only if every release that may be running contains its feature (R38; the loop calls SetRunning before
 // the first write of an apply), and not before its instant in the control plane's time (R40). A kill is in force as

@@ -27,7 +27,7 @@ const (
 	socketMode     = 0o600
 )
 
-// errNotLocal says that flags are for this machine only (invariant 6).
+// errNotLocal enforces invariant 6.
 var errNotLocal = errors.New("flags are served on this machine only: use 127.0.0.1:PORT, [::1]:PORT or unix:///PATH")
 
 // Address is where the server listens.
@@ -74,8 +74,8 @@ func (a Address) listenUnix(ctx context.Context) (net.Listener, error) {
 	if err := removeStaleSocket(ctx, a.path); err != nil {
 		return nil, err
 	}
-	// The socket begins in a private folder: nobody may connect before its mode is set, and the umask of other files
-	// must not change.
+	// The socket begins in a private folder: it must not accept connections before its mode is set, and the process's
+	// umask must not change.
 	private, err := os.MkdirTemp(filepath.Dir(a.path), disk.UnfinishedPattern)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", a.path, err)
@@ -114,7 +114,7 @@ func (s *unixListener) Close() error {
 	return errors.Join(s.Listener.Close(), err)
 }
 
-// removeStaleSocket frees a path. It removes only a socket that nobody listens on.
+// removeStaleSocket frees a path. It removes only a socket without a listener.
 func removeStaleSocket(ctx context.Context, path string) error {
 	info, err := os.Lstat(path)
 	switch {
@@ -157,7 +157,6 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, origins []string) {
 	<-closed
 }
 
-// limitedListener is a listener with a limit of concurrent connections.
 type limitedListener struct {
 	net.Listener
 	slots chan struct{}
@@ -173,7 +172,6 @@ func (f *limitedListener) Accept() (net.Conn, error) {
 	return &limitedConn{Conn: c, freeSlot: sync.OnceFunc(func() { <-f.slots })}, nil
 }
 
-// limitedConn is a connection that counts against the limit.
 type limitedConn struct {
 	net.Conn
 	freeSlot func()

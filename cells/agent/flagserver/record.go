@@ -66,7 +66,6 @@ func (b flagsRecord) merge(f *cells.Flags) (flagsRecord, error) {
 	return b, nil
 }
 
-// joinOrders returns the union of two orders.
 func joinOrders(a, b flags.Orders) flags.Orders {
 	killed := map[string]flags.KilledFlag{}
 	for _, k := range slices.Concat(a.Killed, b.Killed) { // of two reasons, the later wins

@@ -34,7 +34,7 @@ type Options struct {
 	Facts       flags.Facts // what runs; channel and labels are received
 	Log         zerolog.Logger
 	OnReport    func()             // called when there is something to report
-	OnTestPoint func(point string) // for tests: called with how far the server is
+	OnTestPoint func(point string) // for tests
 }
 
 // Server holds the flags received from the control plane, and folds them with what the cell knows: what runs, what the
@@ -70,14 +70,13 @@ type Server struct {
 	writtenInForce []byte // inforce.json as on disk, without Since
 }
 
-// snapshot is what callers evaluate.
+// snapshot is immutable; callers evaluate it.
 type snapshot struct {
 	folded  *flags.Folded   // nil: nothing yet
 	bundle  *compiledBundle // that was folded
 	changed chan struct{}   // closed once another snapshot replaces this one
 }
 
-// compiledBundle is a bundle ready to be folded.
 type compiledBundle struct {
 	digest   releases.Digest
 	channel  string

@@ -47,7 +47,7 @@ type Client struct {
 	link atomic.Pointer[link] // nil: connect was not called yet
 }
 
-// New returns a client. It dials nobody before Register or Run.
+// New returns a client. It opens no connection before Register or Run.
 func New(o Options) (*Client, error) {
 	c := &Client{cell: o.Cell, token: o.Token, clock: o.Clock, pollWait: o.PollWait, log: o.Log,
 		onTestPoint: o.OnTestPoint, wrapTransport: o.WrapTransport}
@@ -85,14 +85,12 @@ func (c *Client) Reload() error {
 	return c.credentials.reload()
 }
 
-// Close closes idle connections.
 func (c *Client) Close() {
 	if l := c.link.Load(); l != nil {
 		l.http.CloseIdleConnections()
 	}
 }
 
-// Handler is the cell behind a client.
 type Handler interface {
 	// HandleDesired takes the desired state. It returns once the state is taken, or ctx ends.
 	HandleDesired(ctx context.Context, d *cells.Desired)

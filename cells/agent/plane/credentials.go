@@ -107,7 +107,6 @@ func (s *identityRecord) validate() error {
 
 var pinPattern = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 
-// validPins reports whether pins is a valid set.
 func validPins(pins []string) bool {
 	return len(pins) > 0 && len(pins) <= maxPins &&
 		!slices.ContainsFunc(pins, func(p string) bool { return !pinPattern.MatchString(p) })
@@ -163,7 +162,6 @@ func (k *Credentials) reload() error {
 	return nil
 }
 
-// snapshot returns the current record.
 func (k *Credentials) snapshot() identityRecord {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -204,7 +202,6 @@ func (k *Credentials) beginRegistration(t *identity.Token) (identityRecord, erro
 	})
 }
 
-// finishRegistration adopts the key that the control plane now knows.
 func (k *Credentials) finishRegistration(pins []string) (identityRecord, error) {
 	return k.update(func(s *identityRecord) {
 		j := s.Registration
@@ -228,7 +225,7 @@ func (k *Credentials) prepareNextKey() (identityRecord, error) {
 	return k.update(func(s *identityRecord) { s.Next = seed })
 }
 
-// adoptNextKey makes Next the key, once the control plane knows it.
+// adoptNextKey makes Next the key. It is called once the control plane knows Next.
 func (k *Credentials) adoptNextKey() (identityRecord, error) {
 	return k.update(func(s *identityRecord) { s.Key, s.Next, s.Since = s.Next, nil, time.Now() })
 }

@@ -1,4 +1,4 @@
-// Package plane connects one cell to its control plane, and to nobody else. It registers the cell by a token, receives
+// Package plane connects one cell to its control plane only. It registers the cell by a token, receives
 // the desired state by a stream, or by polls where no stream gets through, sends reports with the cell's history,
 // fetches content, and rotates the cell's key when asked. It decides nothing about releases and applies nothing: the
 // desired state goes to a Handler, and reports are what was published.

@@ -51,7 +51,6 @@ func (c *Client) OpenContent(
 	return d, nil
 }
 
-// Read continues over another connection if one breaks.
 func (d *download) Read(b []byte) (int, error) {
 	for {
 		n, err := d.part.decoded.Read(b)
@@ -124,7 +123,6 @@ func (d *download) openRest() (*partResponse, error) {
 // ConnectionError returns why the download failed, if a connection was the cause: see content.Stream.
 func (d *download) ConnectionError() error { return d.connectionError }
 
-// Close ends the download.
 func (d *download) Close() error { return d.part.close() }
 
 // partResponse is the part of the content that comes over one connection.
@@ -141,7 +139,6 @@ type partResponse struct {
 	connectionError error         // nil: the connection has not failed
 }
 
-// open requests the content, or a range of it.
 func (d *download) open(header http.Header) (*partResponse, error) {
 	p := &partResponse{}
 	p.ctx, p.cancel = context.WithCancelCause(d.ctx)
@@ -171,7 +168,6 @@ func (d *download) open(header http.Header) (*partResponse, error) {
 	return p, nil
 }
 
-// wireReader reads bytes from the connection.
 type wireReader struct{ *partResponse }
 
 func (w wireReader) Read(b []byte) (int, error) {

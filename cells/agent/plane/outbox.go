@@ -36,12 +36,10 @@ type Outbox struct {
 	pending      []cells.Event // the other events, in order
 }
 
-// outboxHeader is the first line of the file.
 type outboxHeader struct {
 	Acknowledged int64 `json:"acknowledged"`
 }
 
-// OpenOutbox reads the history in a state folder.
 func OpenOutbox(stateDir string) (*Outbox, error) { return openOutbox(stateDir, maxOutbox) }
 
 // openOutbox reads the history and drops a last line that a power loss cut short: Add had not returned for it.
@@ -90,7 +88,6 @@ func (o *Outbox) load() error {
 	}
 }
 
-// rewrite replaces the file by the pending events.
 func (o *Outbox) rewrite() error {
 	var text bytes.Buffer
 	lines := json.NewEncoder(&text)
@@ -113,7 +110,6 @@ func (o *Outbox) rewrite() error {
 	return err
 }
 
-// lastNumber returns the number of the newest event.
 func (o *Outbox) lastNumber() int64 {
 	if n := len(o.pending); n > 0 {
 		return o.pending[n-1].Number
@@ -220,7 +216,6 @@ func (o *Outbox) stubOldest(why string) error {
 	return o.rewrite()
 }
 
-// Close closes the file.
 func (o *Outbox) Close() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()

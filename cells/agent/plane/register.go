@@ -123,7 +123,7 @@ func (c *Client) verifyKeyKnown(ctx context.Context, l *link) error {
 	return err
 }
 
-// postJSON sends JSON and decodes the response; into may be nil.
+// postJSON decodes the response into into, which may be nil.
 func (l *link) postJSON(ctx context.Context, path string, body []byte, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

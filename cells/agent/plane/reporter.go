@@ -41,8 +41,8 @@ type Reporter struct {
 	news    wake.Signal // wakes run: there is something to send
 
 	mu        sync.Mutex
-	state     cells.Report // the current state
-	stateJSON []byte       // state as JSON, to notice changes
+	state     cells.Report
+	stateJSON []byte // state as JSON, to notice changes
 	ready     bool
 
 	// Only the goroutine of run uses these.
@@ -55,7 +55,6 @@ func NewReporter(c *Client, box *Outbox, o ReporterOptions) *Reporter {
 	return &Reporter{options: o, client: c, boot: rand.Text(), outbox: box, news: wake.New(), maxBatch: cells.MaxEvents}
 }
 
-// Boot returns the boot id in this agent's reports.
 func (r *Reporter) Boot() string { return r.boot }
 
 // Publish makes report the current state, and has it sent if it changed or history was added. ready says that the state
@@ -83,7 +82,6 @@ func (r *Reporter) PublishProblem(why string) {
 // Notify has a report sent because of something outside the published state.
 func (r *Reporter) Notify() { r.news.Notify() }
 
-// run sends reports until ctx ends.
 func (r *Reporter) run(ctx context.Context, h Handler) {
 	r.waitUntilReady(ctx)
 	failures := 0
@@ -107,7 +105,6 @@ func (r *Reporter) run(ctx context.Context, h Handler) {
 	}
 }
 
-// waitUntilReady waits until the state is worth reporting.
 func (r *Reporter) waitUntilReady(ctx context.Context) {
 	limit := time.NewTimer(maxFirstReportDelay)
 	defer limit.Stop()

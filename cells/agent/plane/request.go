@@ -99,7 +99,6 @@ func responseError(response *http.Response) error {
 	return e
 }
 
-// pollResponse is the response to a poll of the desired state.
 type pollResponse struct {
 	desired *cells.Desired // nil: unchanged since etag
 	etag    string

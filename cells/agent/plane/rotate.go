@@ -59,7 +59,6 @@ func (c *Client) runRotation(ctx context.Context, asked <-chan bool) {
 	}
 }
 
-// requestsNewKey reports whether d asks for a new key.
 func requestsNewKey(d *cells.Desired) bool {
 	return slices.ContainsFunc(d.Notices, func(n cells.Notice) bool { return n.Code == cells.NoticeRotate })
 }

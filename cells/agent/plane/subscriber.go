@@ -45,7 +45,6 @@ type subscriber struct {
 	nextStream    time.Time // no stream is tried before
 }
 
-// run subscribes until ctx ends.
 func (p *subscriber) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		var err error
@@ -65,7 +64,6 @@ func (p *subscriber) run(ctx context.Context) {
 	}
 }
 
-// noteAnswer records that the control plane gave a valid answer.
 func (p *subscriber) noteAnswer() {
 	if p.failures > 0 {
 		p.client.log.Info().Int("failures", p.failures).Msg("the control plane answers again")
@@ -73,7 +71,6 @@ func (p *subscriber) noteAnswer() {
 	}
 }
 
-// deliver passes the desired state on.
 func (p *subscriber) deliver(ctx context.Context, d *cells.Desired) {
 	select { // only the newest counts
 	case <-p.rotateRequested:
@@ -158,7 +155,6 @@ func (p *subscriber) streamOnce(ctx context.Context) error {
 // endedStreamFailures is the number of failures that the first pause after a stream counts as: up to 800 ms.
 const endedStreamFailures = 3
 
-// fallBackToPolls makes the subscriber poll for a while.
 func (p *subscriber) fallBackToPolls(why error) {
 	wait := min(minPollPeriod<<min(p.fallbacks, 10), maxPollPeriod)
 	p.client.log.Info().AnErr("why", why).Dur("for", wait).Msg("streams don't get through; the agent polls instead")

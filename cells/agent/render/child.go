@@ -57,7 +57,7 @@ type object struct {
 
 // Main is the render child. It reads one release and values from stdin, and writes the manifests, or why there are
 // none, to stdout. The exit code is 0 if a response was written. The agent runs it as `sluice render` with an empty
-// environment. It first limits its own memory, CPU and files, and then can dial nobody. It refuses references outside
+// environment. It first limits its own memory, CPU and files, and can then open no connections. It refuses references outside
 // the release before kustomize runs (fault 30).
 func Main(stdin io.Reader, stdout io.Writer) int {
 	disableNetwork()
@@ -122,12 +122,10 @@ func (offlineTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, fmt.Errorf("%s: a release must contain all that it needs", r.URL.Redacted())
 }
 
-// corruptError says that the bytes don't match the digest.
 type corruptError struct{ reason string }
 
 func (e *corruptError) Error() string { return e.reason }
 
-// render renders the release, and returns its manifests and its features.
 func (q *request) render(tar io.Reader) ([]body, []string, error) {
 	files, digest, err := releases.Unpack(tar, releases.Limits{})
 	if err != nil {
@@ -176,7 +174,6 @@ func joinFaults(faults []releases.Fault) error {
 	return errors.New(strings.Join(lines, "\n"))
 }
 
-// overlayValues writes the values into every ValuesFile.
 func overlayValues(files releases.Files, values map[string]any) error {
 	for name, f := range files {
 		if path.Base(name) != ValuesFile {

@@ -80,7 +80,6 @@ func New(o Options, releases *content.Cache) *Renderer {
 	}
 }
 
-// renderError says that a release can't be rendered, now or ever.
 type renderError struct{ reason string }
 
 func (e *renderError) Error() string { return e.reason }
@@ -130,7 +129,6 @@ func (r *Renderer) Render(ctx context.Context, a *cells.Assignment) (Result, err
 	return m, nil
 }
 
-// cacheFile returns the path of an assignment's cached manifests.
 func (r *Renderer) cacheFile(a *cells.Assignment) (string, error) {
 	text, err := json.Marshal([]any{r.version, a.Digest, a.Profile, a.Values, r.ownValues})
 	if err != nil {
