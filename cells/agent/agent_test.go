@@ -100,8 +100,8 @@ func TestInstallAndUpdate(t *testing.T) {
 	if got := appManifest(t, c.Dir); !strings.Contains(got, "version: 1.1.0") {
 		t.Errorf("in place: %s", got)
 	}
-	mark := p.reportCount()
-	p.awaitAfter(t, mark, "quiet", func(r cells.Report) bool { return len(r.Events) == 0 })
+	since := p.reportCount()
+	p.awaitAfter(t, since, "quiet", func(r cells.Report) bool { return len(r.Events) == 0 })
 	want := []string{"started", "applied", "healthy", "started", "applied", "healthy"}
 	if got := p.eventKinds(); !slices.Equal(got, want) {
 		t.Errorf("history is %v, want %v", got, want)
@@ -221,9 +221,9 @@ func TestPoisonIsRolledBackOffline(t *testing.T) {
 	// The same assignment is not tried again, by this process or the next.
 	p.assign(bad)
 	c.stop()
-	mark := p.reportCount()
+	since := p.reportCount()
 	start(t, c.settings)
-	p.awaitAfter(t, mark, "healthy after a restart, the failure remembered",
+	p.awaitAfter(t, since, "healthy after a restart, the failure remembered",
 		func(r cells.Report) bool { return healthyOn(good)(r) && failedAt(bad)(r) })
 	count := func() int {
 		return len(slices.DeleteFunc(p.eventKinds(), func(k string) bool { return k != "started" }))
@@ -278,15 +278,15 @@ func TestOrderIsHeld(t *testing.T) {
 	p.await(t, "healthy", healthyOn(now))
 	for name, a := range map[string]cells.Assignment{"older": old,
 		"alarm": func() cells.Assignment { a := old; a.Sequence = 42; return a }()} {
-		mark := p.reportCount()
+		since := p.reportCount()
 		p.assign(a)
-		p.awaitAfter(t, mark, "refused: "+name, func(r cells.Report) bool {
+		p.awaitAfter(t, since, "refused: "+name, func(r cells.Report) bool {
 			return slices.ContainsFunc(r.Events,
 				func(e cells.Event) bool { return e.Kind == "refused" && strings.Contains(e.Detail, name) })
 		})
 	}
-	mark := p.reportCount()
-	p.awaitAfter(t, mark, "still the same", healthyOn(now))
+	since := p.reportCount()
+	p.awaitAfter(t, since, "still the same", healthyOn(now))
 	wayOut := old
 	wayOut.Epoch, wayOut.Sequence = 2, 1
 	p.assign(wayOut)
@@ -410,9 +410,9 @@ func TestForwardOnlyIsStuck(t *testing.T) {
 	p.assign(bad)
 	p.await(t, "stuck", func(r cells.Report) bool { return r.State == cells.StateStuck && failedAt(bad)(r) })
 	c.stop()
-	mark := p.reportCount()
+	since := p.reportCount()
 	start(t, s)
-	p.awaitAfter(t, mark, "still stuck after a restart",
+	p.awaitAfter(t, since, "still stuck after a restart",
 		func(r cells.Report) bool { return r.State == cells.StateStuck })
 	// The next release fails too and is not forward-only: there is still no rollback to 1.0.0.
 	worse := p.addRelease(t, "2.0.1", 3, brokenRelease("2.0.1"))
@@ -480,14 +480,14 @@ func TestWatch(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	must(t, os.WriteFile(sick, nil, 0o600))
-	mark := p.reportCount()
-	r := p.awaitAfter(t, mark, "unhealthy, without going anywhere",
+	since := p.reportCount()
+	r := p.awaitAfter(t, since, "unhealthy, without going anywhere",
 		func(r cells.Report) bool { return r.State == cells.StateUnhealthy })
 	if len(r.Failures) > 0 || r.Running.Key() != good.Key() {
 		t.Errorf("told as %+v", r)
 	}
 	must(t, os.Remove(sick))
-	p.awaitAfter(t, mark, "healthy again", healthyOn(good))
+	p.awaitAfter(t, since, "healthy again", healthyOn(good))
 
 	flaps := p.addRelease(t, "1.1.0", 2, agenttest.Release("1.1.0", nil))
 	p.assign(flaps)
@@ -495,8 +495,8 @@ func TestWatch(t *testing.T) {
 	must(t, os.WriteFile(sick, nil, 0o600))
 	p.await(t, "failed", failedAt(flaps))
 	must(t, os.Remove(sick))
-	mark = p.reportCount()
-	p.awaitAfter(t, mark, "back", healthyOn(good))
+	since = p.reportCount()
+	p.awaitAfter(t, since, "back", healthyOn(good))
 }
 
 func (p *controlPlane) lastGoodKey(dir string) string {
@@ -583,9 +583,9 @@ func TestDamagedDiskIsFetchedAgain(t *testing.T) {
 		}
 	}
 	must(t, os.RemoveAll(c.Dir))
-	mark := p.reportCount()
+	since := p.reportCount()
 	start(t, c.settings)
-	p.awaitAfter(t, mark, "healthy", healthyOn(one))
+	p.awaitAfter(t, since, "healthy", healthyOn(one))
 	if !strings.Contains(appManifest(t, c.Dir), "version: 1.0.0") || p.fetched[one.Digest] != 2 {
 		t.Errorf("fetched %d times; in place: %s", p.fetched[one.Digest], appManifest(t, c.Dir))
 	}

@@ -33,10 +33,10 @@ func BenchmarkSwitchTenCells(b *testing.B) {
 	switchAll := func(i int) time.Duration {
 		a := both[i%2]
 		a.Sequence = int64(i + 1)
-		mark, begun := p.reportCount(), time.Now()
+		since, begun := p.reportCount(), time.Now()
 		p.assign(a)
 		healthy := map[string]bool{}
-		p.awaitAfter(b, mark, "all healthy", func(r cells.Report) bool {
+		p.awaitAfter(b, since, "all healthy", func(r cells.Report) bool {
 			if healthyOn(a)(r) {
 				healthy[r.Cell] = true
 			}
@@ -65,10 +65,10 @@ func BenchmarkIdleMemory(b *testing.B) {
 	k.start("", 0)
 	p.await(b, "healthy", healthyOn(a))
 	for b.Loop() {
-		mark := p.reportCount()
+		since := p.reportCount()
 		for range 5 { // a few more heartbeats, health checks and heals
-			p.awaitAfter(b, mark, "healthy", healthyOn(a))
-			mark = p.reportCount()
+			p.awaitAfter(b, since, "healthy", healthyOn(a))
+			since = p.reportCount()
 		}
 	}
 	b.ReportMetric(residentMemory(b, k.command.Process.Pid), "MB-rss")

@@ -287,16 +287,16 @@ func (p *controlPlane) reportCount() int {
 	return len(p.reports)
 }
 
-func (p *controlPlane) awaitAfter(t testing.TB, mark int, what string, want func(r cells.Report) bool) cells.Report {
+func (p *controlPlane) awaitAfter(t testing.TB, since int, what string, want func(r cells.Report) bool) cells.Report {
 	t.Helper()
 	giveUp := time.After(60 * time.Second)
 	for {
 		p.mu.Lock()
 		changed, reports := p.changed, p.reports
 		p.mu.Unlock()
-		for ; mark < len(reports); mark++ {
-			if want(reports[mark]) {
-				return reports[mark]
+		for ; since < len(reports); since++ {
+			if want(reports[since]) {
+				return reports[since]
 			}
 		}
 		select {

@@ -31,7 +31,7 @@ func TestNothingIsEarlyByTheWallClock(t *testing.T) {
 			p := newControlPlane(t)
 			s := newSettings(t, p)
 			s.Skew = tt.first
-			who := serveFlags(t, &s)
+			product := serveFlags(t, &s)
 			c := start(t, s)
 			one := p.addRelease(t, "1.0.0", 1, agenttest.ReleaseWithFeatures("1.0.0", "classes"))
 			p.assign(one)
@@ -42,14 +42,14 @@ func TestNothingIsEarlyByTheWallClock(t *testing.T) {
 			s.Skew, s.Boot = tt.second, tt.boot
 			p.setDown(tt.down)
 			start(t, s)
-			who.awaitFlag("plain", "true")
+			product.awaitFlag("plain", "true")
 			for p.now().Unix() < at {
-				if got := who.evaluateFlag("classes"); got != "false" && p.now().Unix() < at {
+				if got := product.evaluateFlag("classes"); got != "false" && p.now().Unix() < at {
 					t.Fatalf("%s before its time", got)
 				}
 				time.Sleep(5 * time.Millisecond)
 			}
-			who.awaitFlag("classes", "true")
+			product.awaitFlag("classes", "true")
 			if late := p.now().Sub(time.Unix(at, 0)); late > 20*time.Second {
 				t.Errorf("late by %s", late) // as if another clock counted
 			}
@@ -62,7 +62,7 @@ func TestOneWrongReceiptTurnsNothingOn(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
 	s := newSettings(t, p)
-	who := serveFlags(t, &s)
+	product := serveFlags(t, &s)
 	c := start(t, s)
 	one := p.addRelease(t, "1.0.0", 1, agenttest.ReleaseWithFeatures("1.0.0", "classes"))
 	p.assign(one)
@@ -70,7 +70,7 @@ func TestOneWrongReceiptTurnsNothingOn(t *testing.T) {
 		At: p.now().Add(24 * time.Hour).Unix()}))
 	p.setFlags(f)
 	p.await(t, "armed", announcementIs("a", flags.Armed))
-	mark := p.reportCount()
+	since := p.reportCount()
 	lies := 0
 	p.update(func() {
 		p.extraSkew = func() time.Duration {
@@ -81,12 +81,12 @@ func TestOneWrongReceiptTurnsNothingOn(t *testing.T) {
 		}
 	})
 	for range 6 {
-		p.awaitAfter(t, mark, "another report", flagsInForce(f))
-		mark = p.reportCount()
-		who.wantFlag("classes", "false")
+		p.awaitAfter(t, since, "another report", flagsInForce(f))
+		since = p.reportCount()
+		product.wantFlag("classes", "false")
 	}
 	c.stop()
 	start(t, s)
-	who.awaitFlag("plain", "true")
-	who.wantFlag("classes", "false")
+	product.awaitFlag("plain", "true")
+	product.wantFlag("classes", "false")
 }

@@ -20,7 +20,7 @@ func TestKilledWhileFlagsAreTaken(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
 	k := newAgentProcess(t, p)
-	who := serveFlags(t, &k.settings)
+	product := serveFlags(t, &k.settings)
 	healthy := p.onReport
 	var killed atomic.Bool // that is what it reported
 	p.onReport = func(r cells.Report) {
@@ -60,19 +60,19 @@ func TestKilledWhileFlagsAreTaken(t *testing.T) {
 			was := killed.Load()
 			p.setDown(true)
 			k.start("", 0)
-			for who.evaluateFlag("plain") == "nobody there" {
+			for product.evaluateFlag("plain") == "nobody there" {
 				time.Sleep(time.Millisecond)
 			}
-			if got := who.evaluateFlag("plain"); was && got != "false" {
+			if got := product.evaluateFlag("plain"); was && got != "false" {
 				t.Errorf("%s, %d: reported killed, and after a restart it is %s", point, after, got)
 			}
-			who.awaitFlag("classes", "true")
-			mark := p.reportCount()
+			product.awaitFlag("classes", "true")
+			since := p.reportCount()
 			p.setDown(false)
 			p.setFlags(kill)
 			p.setFlags(lift)
-			p.awaitAfter(t, mark, "lifted "+point, flagsInForce(lift))
-			who.wantFlag("plain", "true")
+			p.awaitAfter(t, since, "lifted "+point, flagsInForce(lift))
+			product.wantFlag("plain", "true")
 		}
 	}
 	k.checkOutcome("1.0.0")
@@ -90,7 +90,7 @@ func TestKilledBetweenReleasesFlagsAreOff(t *testing.T) {
 			k.HealthTimeout = time.Minute
 			stay := t.TempDir() + "/unhealthy"
 			k.Health = "! test -e " + stay + " && " + k.Health
-			who := serveFlags(t, &k.settings)
+			product := serveFlags(t, &k.settings)
 			two := p.addRelease(t, "1.1.0", 1, agenttest.ReleaseWithFeatures("1.1.0", "classes"))
 			p.assign(two)
 			p.setFlags(p.newFlags(1, newBundle(flags.Gate{ID: "a", Features: []string{"classes"}})))
@@ -104,20 +104,20 @@ func TestKilledBetweenReleasesFlagsAreOff(t *testing.T) {
 			p.setDown(true)
 			writeFile(t, stay)
 			k.start("", 0)
-			who.awaitFlag("classes", "false")
-			who.awaitFlag("plain", "true")
-			mark := p.reportCount()
+			product.awaitFlag("classes", "false")
+			product.awaitFlag("plain", "true")
+			since := p.reportCount()
 			p.setDown(false)
 			three := p.addRelease(t, "1.2.0", 3, agenttest.ReleaseWithFeatures("1.2.0", "classes"))
 			p.assign(three)
-			p.awaitAfter(t, mark, "begun", func(r cells.Report) bool {
+			p.awaitAfter(t, since, "begun", func(r cells.Report) bool {
 				return r.Applying != nil && r.Applying.Key() == three.Key()
 			})
-			who.wantFlag("classes", "false") // between releases of which one lacks the feature
+			product.wantFlag("classes", "false") // between releases of which one lacks the feature
 			removeFile(t, stay)
-			p.awaitAfter(t, mark, "on again",
+			p.awaitAfter(t, since, "on again",
 				func(r cells.Report) bool { return healthyOn(three)(r) && announcementIs("a", flags.On)(r) })
-			who.wantFlag("classes", "true")
+			product.wantFlag("classes", "true")
 		})
 	}
 }
@@ -131,7 +131,7 @@ func TestKilledAtRandomInstantsNoFlagOutrunsItsCode(t *testing.T) {
 	p := newControlPlane(t)
 	k := newAgentProcess(t, p)
 	p.onReport = nil
-	who := serveFlags(t, &k.settings)
+	product := serveFlags(t, &k.settings)
 	self, err := os.Executable()
 	must(t, err)
 	said := t.TempDir() + "/said" // in order: evaluations during switches, and where health held
@@ -163,7 +163,7 @@ func TestKilledAtRandomInstantsNoFlagOutrunsItsCode(t *testing.T) {
 	look := func(until time.Time) {
 		for time.Now().Before(until) {
 			before := inPlace()
-			got := who.evaluateFlag("classes")
+			got := product.evaluateFlag("classes")
 			if after := inPlace(); got == "true" && before == after && before != "" && !has(before) {
 				t.Fatalf("told of the feature while %s is in place", before)
 			}

@@ -23,13 +23,15 @@ import (
 
 // featureFlag is a flag of a feature, on unless something turns it off.
 func featureFlag(feature string) json.RawMessage {
-	return json.RawMessage(`{"state":"ENABLED","variants":{"off":false,"on":true},"defaultVariant":"on","metadata":{"feature":"` + feature + `","off":"off"}}`)
+	return json.RawMessage(`{"state":"ENABLED","variants":{"off":false,"on":true},"defaultVariant":"on",` +
+		`"metadata":{"feature":"` + feature + `","off":"off"}}`)
 }
 
 // newBundle returns a bundle with a flag for each gate's features, and one flag without a feature.
 func newBundle(gates ...flags.Gate) flags.Bundle {
 	b := flags.Bundle{Version: flags.BundleVersion, Channel: "staging", Gates: gates, Flags: map[string]json.RawMessage{
-		"plain": json.RawMessage(`{"state":"ENABLED","variants":{"off":false,"on":true},"defaultVariant":"on","metadata":{"off":"off"}}`),
+		"plain": json.RawMessage(`{"state":"ENABLED","variants":{"off":false,"on":true},"defaultVariant":"on",` +
+			`"metadata":{"off":"off"}}`),
 	}}
 	for _, g := range gates {
 		for _, f := range g.Features {
@@ -139,9 +141,9 @@ func TestFlagFlipsOfflineAtItsTime(t *testing.T) {
 	p := newControlPlane(t)
 	p.clockSkew = -48 * time.Hour
 	s := newSettings(t, p)
-	who := serveFlags(t, &s)
+	product := serveFlags(t, &s)
 	c := start(t, s)
-	who.awaitFlag("classes", "503 Service Unavailable") // it responds before anything is installed or received
+	product.awaitFlag("classes", "503 Service Unavailable") // it responds before anything is installed or received
 	one := p.addRelease(t, "1.0.0", 1, agenttest.ReleaseWithFeatures("1.0.0", "classes"))
 	p.assign(one)
 	at := p.now().Add(4 * time.Second).Unix()
@@ -156,20 +158,20 @@ func TestFlagFlipsOfflineAtItsTime(t *testing.T) {
 	p.setDown(true)
 	c.stop()
 	c = start(t, s)
-	who.awaitFlag("plain", "true")
+	product.awaitFlag("plain", "true")
 	for p.now().Unix() < at {
-		if got := who.evaluateFlag("classes"); got != "false" && p.now().Unix() < at {
+		if got := product.evaluateFlag("classes"); got != "false" && p.now().Unix() < at {
 			t.Fatalf("%s before its time", got)
 		}
 	}
-	who.awaitFlag("classes", "true")
-	who.wantFlag("other", "false")
+	product.awaitFlag("classes", "true")
+	product.wantFlag("other", "false")
 	c.stop()
 	start(t, s)
-	who.awaitFlag("classes", "true")
-	mark := p.reportCount()
+	product.awaitFlag("classes", "true")
+	since := p.reportCount()
 	p.setDown(false)
-	p.awaitAfter(t, mark, "on", announcementIs("a", flags.On))
+	p.awaitAfter(t, since, "on", announcementIs("a", flags.On))
 }
 
 // R43: a kill is in force whatever becomes of the bundle, is reported, and survives restarts; a commit lifts it.
@@ -177,14 +179,14 @@ func TestKillNeedsNothingElse(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
 	s := newSettings(t, p)
-	who := serveFlags(t, &s)
+	product := serveFlags(t, &s)
 	c := start(t, s)
 	one := p.addRelease(t, "1.0.0", 1, agenttest.ReleaseWithFeatures("1.0.0", "classes"))
 	p.assign(one)
 	f := p.newFlags(7, newBundle(flags.Gate{ID: "a", Features: []string{"classes"}}))
 	p.setFlags(f)
 	p.await(t, "on", announcementIs("a", flags.On))
-	who.wantFlag("classes", "true")
+	product.wantFlag("classes", "true")
 
 	kill := p.newFlags(7, newBundle(flags.Gate{ID: "z"}), "classes", "plain")
 	bundle := p.bundles[kill.Bundle.Digest]
@@ -196,24 +198,24 @@ func TestKillNeedsNothingElse(t *testing.T) {
 	if r.Flags.Bundle != f.Bundle.Digest || !strings.Contains(r.Flags.Fault, "503") {
 		t.Errorf("told as %+v", r.Flags)
 	}
-	who.wantFlag("classes", "false")
+	product.wantFlag("classes", "false")
 	p.setFlags(f) // a replica that does not know of the kill (R39)
-	who.wantFlag("classes", "false")
+	product.wantFlag("classes", "false")
 	p.setDown(true)
 	c.stop()
 	start(t, s)
-	who.awaitFlag("classes", "false")
-	mark := p.reportCount()
+	product.awaitFlag("classes", "false")
+	since := p.reportCount()
 	p.setFlags(kill)
 	p.update(func() { p.bundles[kill.Bundle.Digest] = bundle })
 	p.setDown(false)
-	p.awaitAfter(t, mark, "the new bundle, and the kill",
+	p.awaitAfter(t, since, "the new bundle, and the kill",
 		func(r cells.Report) bool { return flagsInForce(kill)(r) && r.Flags.Fault == "" })
-	who.wantFlag("classes", "404 Not Found")
+	product.wantFlag("classes", "404 Not Found")
 
 	low := p.newFlags(6, newBundle(flags.Gate{ID: "a", Features: []string{"classes"}}))
 	p.setFlags(low)
-	r = p.awaitAfter(t, mark, "refused", func(r cells.Report) bool {
+	r = p.awaitAfter(t, since, "refused", func(r cells.Report) bool {
 		return strings.Contains(r.Flags.Fault, "height 6")
 	})
 	if r.Flags.Height != 7 {
@@ -221,8 +223,8 @@ func TestKillNeedsNothingElse(t *testing.T) {
 	}
 	lifted := p.newFlags(8, newBundle(flags.Gate{ID: "a", Features: []string{"classes"}}))
 	p.setFlags(lifted)
-	p.awaitAfter(t, mark, "lifted", flagsInForce(lifted))
-	who.wantFlag("classes", "true")
+	p.awaitAfter(t, since, "lifted", flagsInForce(lifted))
+	product.wantFlag("classes", "true")
 }
 
 // R38: a rollback suspends before its first write, and an update turns on after health held; both without a control
@@ -232,14 +234,14 @@ func TestFlagsFollowTheRelease(t *testing.T) {
 	p := newControlPlane(t)
 	s := newSettings(t, p)
 	s.Health = broken
-	who := serveFlags(t, &s)
+	product := serveFlags(t, &s)
 	var phase atomic.Value
 	phase.Store("")
 	startWithTestPoints(t, s, func(point string) {
 		switch what := phase.Load().(string); {
 		case point == "applying" && what != "", point == "target has it" && what == "forward":
-			who.wantFlag("classes", "false") // before the first write; and after an update, until health held
-			who.wantFlag("plain", "true")
+			product.wantFlag("classes", "false") // before the first write; and after an update, until health held
+			product.wantFlag("plain", "true")
 		}
 	})
 	p.setFlags(p.newFlags(7, newBundle(flags.Gate{ID: "a", Features: []string{"classes"}})))
@@ -252,33 +254,33 @@ func TestFlagsFollowTheRelease(t *testing.T) {
 	two := p.addRelease(t, "1.1.0", 2, agenttest.ReleaseWithFeatures("1.1.0", "classes"))
 	p.assign(two)
 	p.await(t, "on", func(r cells.Report) bool { return healthyOn(two)(r) && announcementIs("a", flags.On)(r) })
-	who.wantFlag("classes", "true")
+	product.wantFlag("classes", "true")
 	phase.Store("back")
 	back := one
 	back.Sequence = 3
-	mark := p.reportCount()
+	since := p.reportCount()
 	p.assign(back)
-	p.awaitAfter(t, mark, "suspended", func(r cells.Report) bool {
+	p.awaitAfter(t, since, "suspended", func(r cells.Report) bool {
 		return healthyOn(back)(r) && announcementIs("a", flags.Suspended)(r)
 	})
 	phase.Store("forward")
 	again := two
 	again.Sequence = 4
 	p.assign(again)
-	p.awaitAfter(t, mark, "resumed", func(r cells.Report) bool {
+	p.awaitAfter(t, since, "resumed", func(r cells.Report) bool {
 		return healthyOn(again)(r) && announcementIs("a", flags.On)(r)
 	})
 	// A failing release is rolled back automatically: the feature is off meanwhile, and on again.
 	phase.Store("back")
 	files := brokenRelease("1.2.0")
 	bad := p.addRelease(t, "1.2.0", 5, files)
-	mark = p.reportCount()
+	since = p.reportCount()
 	p.assign(bad)
-	p.awaitAfter(t, mark, "suspended", announcementIs("a", flags.Suspended))
-	p.awaitAfter(t, mark, "back and on", func(r cells.Report) bool {
+	p.awaitAfter(t, since, "suspended", announcementIs("a", flags.Suspended))
+	p.awaitAfter(t, since, "back and on", func(r cells.Report) bool {
 		return failedAt(bad)(r) && healthyOn(again)(r) && announcementIs("a", flags.On)(r)
 	})
-	who.wantFlag("classes", "true")
+	product.wantFlag("classes", "true")
 }
 
 // R43: a feature that the owner holds stays off, whatever is announced, even if owner.yaml becomes invalid.
@@ -286,7 +288,7 @@ func TestOwnerHoldsAFeature(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
 	s := newSettings(t, p)
-	who := serveFlags(t, &s)
+	product := serveFlags(t, &s)
 	c := start(t, s)
 	one := p.addRelease(t, "1.0.0", 1, agenttest.ReleaseWithFeatures("1.0.0", "classes"))
 	p.assign(one)
@@ -301,19 +303,19 @@ func TestOwnerHoldsAFeature(t *testing.T) {
 	if r.Owner.Reasons["classes"] != "training" {
 		t.Errorf("the vendor is told %+v", r.Owner)
 	}
-	who.wantFlag("classes", "false")
+	product.wantFlag("classes", "false")
 	must(t, os.WriteFile(filepath.Join(s.State, OwnerFile), []byte("oops"), 0o600))
-	mark := p.reportCount()
-	p.awaitAfter(t, mark, "a mistake", func(r cells.Report) bool {
+	since := p.reportCount()
+	p.awaitAfter(t, since, "a mistake", func(r cells.Report) bool {
 		return r.Owner != nil && strings.Contains(r.Owner.Paused, "owner.yaml")
 	})
-	who.wantFlag("classes", "false")
+	product.wantFlag("classes", "false")
 	c.stop()
 	start(t, s)
-	who.awaitFlag("plain", "true")
-	who.wantFlag("classes", "false")
+	product.awaitFlag("plain", "true")
+	product.wantFlag("classes", "false")
 	must(t, os.Remove(filepath.Join(s.State, OwnerFile)))
-	who.awaitFlag("classes", "true")
+	product.awaitFlag("classes", "true")
 }
 
 // A bundle that does not match its digest, can't be read or can't be compiled leaves the last good one in force, and
@@ -322,7 +324,7 @@ func TestBundleThatCantBeUsed(t *testing.T) {
 	t.Parallel()
 	p := newControlPlane(t)
 	s := newSettings(t, p)
-	who := serveFlags(t, &s)
+	product := serveFlags(t, &s)
 	start(t, s)
 	f := p.newFlags(1, newBundle())
 	p.setFlags(f)
@@ -332,15 +334,15 @@ func TestBundleThatCantBeUsed(t *testing.T) {
 		t.Helper()
 		height++
 		p.update(func() { p.bundles[d] = serve })
-		mark := p.reportCount()
+		since := p.reportCount()
 		p.setFlags(&cells.Flags{Height: height, Bundle: cells.FlagBundle{Digest: d}, Orders: agenttest.KillOrders()})
-		r := p.awaitAfter(t, mark, name, func(r cells.Report) bool {
+		r := p.awaitAfter(t, since, name, func(r cells.Report) bool {
 			return r.Flags.Height == height && r.Flags.Fault != ""
 		})
 		if r.Flags.Bundle != f.Bundle.Digest || !strings.Contains(r.Flags.Fault, want) {
 			t.Errorf("%s: told as %+v", name, r.Flags)
 		}
-		who.wantFlag("plain", "true")
+		product.wantFlag("plain", "true")
 	}
 	other := newBundle(flags.Gate{ID: "a", At: 1})
 	good := other.Encode()
@@ -368,12 +370,12 @@ func TestDamagedFlagFiles(t *testing.T) {
 			t.Parallel()
 			p := newControlPlane(t)
 			s := newSettings(t, p)
-			who := serveFlags(t, &s)
+			product := serveFlags(t, &s)
 			c := start(t, s)
 			f := p.newFlags(7, newBundle(flags.Gate{ID: "a", Features: []string{"x"}}), "plain")
 			p.setFlags(f)
 			p.await(t, "in force", flagsInForce(f))
-			who.wantFlag("plain", "false")
+			product.wantFlag("plain", "false")
 			c.stop()
 			file := filepath.Join(s.State, name)
 			if name == "bundle" {
@@ -385,16 +387,16 @@ func TestDamagedFlagFiles(t *testing.T) {
 			must(t, os.WriteFile(file, text, 0o600))
 			p.setDown(true)
 			c = start(t, s)
-			for who.evaluateFlag("plain") == "nobody there" {
+			for product.evaluateFlag("plain") == "nobody there" {
 				time.Sleep(time.Millisecond)
 			}
-			if got := who.evaluateFlag("plain"); got == "true" {
+			if got := product.evaluateFlag("plain"); got == "true" {
 				t.Error("the kill is forgotten")
 			}
-			mark := p.reportCount()
+			since := p.reportCount()
 			p.setDown(false)
-			p.awaitAfter(t, mark, "in force again", flagsInForce(f))
-			who.wantFlag("plain", "false")
+			p.awaitAfter(t, since, "in force again", flagsInForce(f))
+			product.wantFlag("plain", "false")
 			c.stop()
 		})
 	}

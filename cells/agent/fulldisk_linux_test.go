@@ -17,7 +17,7 @@ func TestKillOnAFullDisk(t *testing.T) {
 	p := newControlPlane(t)
 	k := newAgentProcess(t, p)
 	k.Health, p.onReport = "true", nil // commands can't write either
-	who := serveFlags(t, &k.settings)
+	product := serveFlags(t, &k.settings)
 	one := p.addRelease(t, "1.0.0", 1, agenttest.ReleaseWithFeatures("1.0.0", "classes"))
 	p.assign(one)
 	gate := flags.Gate{ID: "a", Features: []string{"classes"}}
@@ -35,11 +35,11 @@ func TestKillOnAFullDisk(t *testing.T) {
 		must(t, unix.Prlimit(k.command.Process.Pid, unix.RLIMIT_FSIZE, &limit, nil))
 	}
 	room(0)
-	mark := p.reportCount()
+	since := p.reportCount()
 	kill := p.newFlags(2, newBundle(gate, flags.Gate{ID: "b"}), "classes")
 	p.setFlags(kill)
-	who.awaitFlag("classes", "false")
-	r := p.awaitAfter(t, mark, "in force, and not kept",
+	product.awaitFlag("classes", "false")
+	r := p.awaitAfter(t, since, "in force, and not kept",
 		func(r cells.Report) bool { return announcementIs("a", flags.Killed)(r) && r.Flags.Fault != "" })
 	for range 3 {
 		if r.Flags.Height != 1 || r.Flags.Orders != f.Orders.Digest || r.Flags.Bundle != f.Bundle.Digest ||
@@ -53,6 +53,6 @@ func TestKillOnAFullDisk(t *testing.T) {
 	k.kill()
 	p.setDown(true)
 	k.start("", 0)
-	who.awaitFlag("classes", "false")
-	who.awaitFlag("plain", "true")
+	product.awaitFlag("classes", "false")
+	product.awaitFlag("plain", "true")
 }

@@ -50,9 +50,9 @@ func TestJoinAndInstall(t *testing.T) {
 	} {
 		again := s
 		change(&again)
-		mark := k.reportCount()
+		since := k.reportCount()
 		c := start(t, again)
-		k.awaitAfter(t, mark, "healthy "+name, healthyOn(one))
+		k.awaitAfter(t, since, "healthy "+name, healthyOn(one))
 		c.stop()
 	}
 	if len(k.tokenKeys) != 1 {
@@ -124,18 +124,18 @@ func TestTokenThatIsNotGood(t *testing.T) {
 	c.stop()
 	before := readCredentials(t, s.State).Key
 	s.Join = bad.String()
-	mark := k.reportCount()
+	since := k.reportCount()
 	c = start(t, s)
-	k.awaitAfter(t, mark, "healthy in spite of a bad token", healthyOn(one))
+	k.awaitAfter(t, since, "healthy in spite of a bad token", healthyOn(one))
 	c.stop()
 	if !bytes.Equal(readCredentials(t, s.State).Key, before) {
 		t.Error("it has another key")
 	}
 	// A valid new token makes a new key: the old one may have leaked.
 	s.Join = k.newToken(t, "acme").String()
-	mark = k.reportCount()
+	since = k.reportCount()
 	c = start(t, s)
-	k.awaitAfter(t, mark, "healthy under a new key", healthyOn(one))
+	k.awaitAfter(t, since, "healthy under a new key", healthyOn(one))
 	c.stop()
 	if bytes.Equal(readCredentials(t, s.State).Key, before) {
 		t.Error("a new token kept the old key")
@@ -275,9 +275,9 @@ func TestPinsChange(t *testing.T) {
 		"too many":               append(slices.Repeat(first[1:], maxPins), first[0]),
 	} {
 		k.update(func() { k.pins = pins })
-		mark := k.reportCount()
-		k.awaitAfter(t, mark, "a report", func(cells.Report) bool { return true })
-		k.awaitAfter(t, mark+1, "another", func(cells.Report) bool { return true })
+		since := k.reportCount()
+		k.awaitAfter(t, since, "a report", func(cells.Report) bool { return true })
+		k.awaitAfter(t, since+1, "another", func(cells.Report) bool { return true })
 		if !slices.Equal(known(), first) {
 			t.Fatalf("%s: taken: %v", name, known())
 		}
@@ -288,8 +288,8 @@ func TestPinsChange(t *testing.T) {
 		pins := k.currentPins()
 		k.update(func() { k.pins = pins })
 		k.server.CloseClientConnections()
-		mark := k.reportCount()
-		k.awaitAfter(t, mark, name, func(cells.Report) bool { return slices.Equal(known(), pins) })
+		since := k.reportCount()
+		k.awaitAfter(t, since, name, func(cells.Report) bool { return slices.Equal(known(), pins) })
 	}
 	third, fourth := newServerKey(t), newServerKey(t)
 	old := k.keys[0]
@@ -302,15 +302,15 @@ func TestPinsChange(t *testing.T) {
 	k.updateKeys(func() { k.keys = []tls.Certificate{old, fourth} })
 	k.server.CloseClientConnections()
 	c.stop()
-	mark := k.reportCount()
+	since := k.reportCount()
 	told := newLogWatcher("not among the pinned keys")
 	c = start(t, s, func(o *Options) { o.Log = zerolog.New(told) })
 	<-told.seen
-	if k.reportCount() != mark {
+	if k.reportCount() != since {
 		t.Error("it reported to a key that was dropped")
 	}
 	k.updateKeys(func() { k.keys = []tls.Certificate{fourth, third} })
-	k.awaitAfter(t, mark, "back under the standby", func(cells.Report) bool { return true })
+	k.awaitAfter(t, since, "back under the standby", func(cells.Report) bool { return true })
 	c.stop()
 }
 

@@ -17,8 +17,8 @@ import (
 // maxJournal bounds the size of journal.json, in bytes.
 const maxJournal = 16 << 20
 
-// journal holds the state that must survive a power loss: one small file, replaced as a whole before anything that depends on it is
-// done. The values behind its pointers are immutable.
+// journal holds the state that must survive a power loss: one small file, replaced as a whole before anything that
+// depends on it is done. The values behind its pointers are immutable.
 type journal struct {
 	Cell string `json:"cell"`
 	// Accepted is the newest accepted assignment, whatever its outcome. None older is accepted (R2).

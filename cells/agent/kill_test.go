@@ -135,19 +135,19 @@ func TestKilledAtEveryStep(t *testing.T) {
 				p.assign(next)
 				k.start(point.at, point.after)
 				k.awaitDeath()
-				mark := p.reportCount()
+				since := p.reportCount()
 				k.start("", 0)
 				switch {
 				case bad && next.Forward:
-					p.awaitAfter(t, mark, "stuck "+point.at,
+					p.awaitAfter(t, since, "stuck "+point.at,
 						func(r cells.Report) bool { return failedAt(next)(r) && r.State == cells.StateStuck })
 					k.checkOutcome(version)
 				case bad:
-					p.awaitAfter(t, mark, "failed and back "+point.at,
+					p.awaitAfter(t, since, "failed and back "+point.at,
 						func(r cells.Report) bool { return failedAt(next)(r) && healthyOn(good)(r) })
 					k.checkOutcome(good.Release)
 				default:
-					p.awaitAfter(t, mark, "healthy "+point.at, healthyOn(next))
+					p.awaitAfter(t, since, "healthy "+point.at, healthyOn(next))
 					k.checkOutcome(version)
 					good = next
 				}

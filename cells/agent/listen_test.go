@@ -135,7 +135,8 @@ func TestManyCallers(t *testing.T) {
 		say("GET /ofrep/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	}
 	for range 100 {
-		say("POST /ofrep/v1/evaluate/flags HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+		say("POST /ofrep/v1/evaluate/flags HTTP/1.1\r\nHost: localhost\r\n" +
+			"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
 	}
 	for range 400 {
 		say("")

@@ -73,9 +73,9 @@ func TestOwnerIsObeyed(t *testing.T) {
 			p.assign(next)
 			p.await(t, "withheld", messageContains(c.why))
 			cell.stop()
-			mark := p.reportCount()
+			since := p.reportCount()
 			start(t, s) // a restart does not forget
-			r := p.awaitAfter(t, mark, "still withheld", messageContains(c.why))
+			r := p.awaitAfter(t, since, "still withheld", messageContains(c.why))
 			p.withLock(t, func() {
 				if p.fetched[next.Digest] > 0 {
 					t.Error("it was fetched")
@@ -138,9 +138,9 @@ func TestPauseTakesBackWhatIsFetched(t *testing.T) {
 		return messageContains("paused by")(r) && r.Applying == nil
 	})
 	p.update(func() { p.tars[next.Digest] = tar })
-	mark := p.reportCount()
+	since := p.reportCount()
 	for i := range 5 {
-		r = p.awaitAfter(t, mark+i, "quiet", func(cells.Report) bool { return true })
+		r = p.awaitAfter(t, since+i, "quiet", func(cells.Report) bool { return true })
 	}
 	if r.Running.Key() != good.Key() || r.Applying != nil {
 		t.Errorf("told as %+v", r)
@@ -185,8 +185,8 @@ func TestOwnerFileThatIsNotValid(t *testing.T) {
 	must(t, os.WriteFile(file, []byte(valid), 0o600))
 	p.await(t, "healthy", healthyOn(next))
 	must(t, os.Remove(file))
-	mark := p.reportCount()
-	p.awaitAfter(t, mark, "nothing is decided", func(r cells.Report) bool { return r.Owner == nil })
+	since := p.reportCount()
+	p.awaitAfter(t, since, "nothing is decided", func(r cells.Report) bool { return r.Owner == nil })
 }
 
 // The owner's commands show the control plane's last word, and what runs.

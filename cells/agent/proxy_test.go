@@ -164,8 +164,8 @@ func TestCutAgainAndAgain(t *testing.T) {
 		next := k.addRelease(t, version, i+1, agenttest.Release(version, nil))
 		k.assign(next)
 		l.cutAll()
-		mark := k.reportCount()
-		k.awaitAfter(t, mark, "it is back", func(cells.Report) bool { return true })
+		since := k.reportCount()
+		k.awaitAfter(t, since, "it is back", func(cells.Report) bool { return true })
 		l.cutAll()
 		k.await(t, "healthy on "+version, healthyOn(next))
 	}

@@ -52,9 +52,9 @@ func TestRotation(t *testing.T) {
 		len(k.presentedKeys) != 1 {
 		t.Errorf("%d keys were presented, and it has %+v next", len(k.presentedKeys), now.Next)
 	}
-	mark := k.reportCount()
+	since := k.reportCount()
 	start(t, s)
-	k.awaitAfter(t, mark, "healthy after a restart", healthyOn(one))
+	k.awaitAfter(t, since, "healthy after a restart", healthyOn(one))
 }
 
 // After a kill at any point of a rotation some key works, whether or not the old one is still accepted, and the
@@ -79,8 +79,8 @@ func TestRotationKilledAtEveryPoint(t *testing.T) {
 			k.setRotation(false) // whether or not the plane knows the new key, the rotation completes
 			q.start("", 0)
 			k.awaitKey(t, q.State, first.Key)
-			mark := k.reportCount()
-			k.awaitAfter(t, mark, "healthy under the new key", healthyOn(one))
+			since := k.reportCount()
+			k.awaitAfter(t, since, "healthy under the new key", healthyOn(one))
 			q.kill()
 			k.mu.Lock()
 			if keys := slices.Compact(slices.Clone(k.presentedKeys)); len(keys) != 1 {
@@ -105,8 +105,8 @@ func TestRotationRefused(t *testing.T) {
 	k.await(t, "it presents one", func(cells.Report) bool { return presented() })
 	for range 5 {
 		k.setRotation(true)
-		mark := k.reportCount()
-		k.awaitAfter(t, mark, "still there", func(cells.Report) bool { return true })
+		since := k.reportCount()
+		k.awaitAfter(t, since, "still there", func(cells.Report) bool { return true })
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()

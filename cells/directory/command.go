@@ -24,12 +24,12 @@ func (t *Target) runHook(ctx context.Context, reason string) error {
 	if t.options.Hook == "" {
 		return nil
 	}
-	mark, err := t.writeHookMarker()
+	marker, err := t.writeHookMarker()
 	if err != nil {
 		return err
 	}
 	t.hookPending = true
-	output, err := t.runCommand(ctx, "hook", t.options.Hook, t.options.HookTimeout, "SLUICE_REASON="+reason, mark)
+	output, err := t.runCommand(ctx, "hook", t.options.Hook, t.options.HookTimeout, "SLUICE_REASON="+reason, marker)
 	if err == nil {
 		t.hookPending = false
 	}

@@ -277,11 +277,11 @@ func TestHookIsBounded(t *testing.T) {
 // An interrupted hook's orphan is ended before another hook begins, by whichever agent comes next.
 func TestOrphanOfAnInterruptedHookIsEnded(t *testing.T) {
 	dir, pidFile := t.TempDir(), filepath.Join(t.TempDir(), "pid")
-	mark := filepath.Join(dir, ".hook-running")
-	hook := "cp " + mark + " " + mark + ".kept; sleep 600 & echo $! >" + pidFile
+	marker := filepath.Join(dir, ".hook-running")
+	hook := "cp " + marker + " " + marker + ".kept; sleep 600 & echo $! >" + pidFile
 	must(t, newTarget(t, dir, directory.Options{Hook: hook}).Apply(t.Context(), renderedWith("1")))
 	pid := strings.TrimSpace(readFile(t, pidFile))
-	must(t, os.Rename(mark+".kept", mark)) // as if the agent had been killed before the hook's end
+	must(t, os.Rename(marker+".kept", marker)) // as if the agent had been killed before the hook's end
 	must(t, newTarget(t, dir, directory.Options{}).Apply(t.Context(), renderedWith("2")))
 	for {
 		stat, err := os.ReadFile("/proc/" + pid + "/stat")

@@ -48,7 +48,8 @@ func Rendered(release string, values map[string]string) cells.Rendered {
 	}
 	var all []string
 	for _, name := range slices.Sorted(maps.Keys(values)) {
-		manifest := fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: %s\n  namespace: default\ndata:\n  value: %q\n", name, values[name])
+		manifest := fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\n"+
+			"metadata:\n  name: %s\n  namespace: default\ndata:\n  value: %q\n", name, values[name])
 		r.Files["configmap-default-"+name+".yaml"] = []byte(manifest)
 		all = append(all, manifest)
 	}

@@ -28,7 +28,8 @@ func Release(version string, extra map[string]string) map[string]string {
 			"- source: {kind: ConfigMap, name: sluice-values, fieldPath: data.replicas}\n" +
 			"  targets: [{select: {kind: Deployment}, fieldPaths: [spec.replicas]}]\n",
 		"base/sluice-values.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: sluice-values\n" +
-			"  annotations: {config.kubernetes.io/local-config: \"true\"}\ndata: {colour: red, replicas: \"2\", secret: none}\n",
+			"  annotations: {config.kubernetes.io/local-config: \"true\"}\n" +
+			"data: {colour: red, replicas: \"2\", secret: none}\n",
 		"base/app.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: app, namespace: shop}\ndata: {version: \"" +
 			version + "\", colour: unset, secret: unset}\n" +
 			"---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: app, namespace: shop}\nspec: {replicas: 1}\n",

@@ -57,8 +57,8 @@ type object struct {
 
 // Main is the render child. It reads one release and values from stdin, and writes the manifests, or why there are
 // none, to stdout. The exit code is 0 if a response was written. The agent runs it as `sluice render` with an empty
-// environment. It first limits its own memory, CPU and files, and can then open no connections. It refuses references outside
-// the release before kustomize runs (fault 30).
+// environment. It first limits its own memory, CPU and files, and can then open no connections. It refuses references
+// outside the release before kustomize runs (fault 30).
 func Main(stdin io.Reader, stdout io.Writer) int {
 	disableNetwork()
 	in := bufio.NewReaderSize(stdin, maxHeader)

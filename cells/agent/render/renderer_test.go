@@ -103,8 +103,10 @@ func TestRenderReachesNothingOutside(t *testing.T) {
 			files := map[string]string{
 				"release.yaml":       "apiVersion: sluice/v1\nkind: Release\nversion: 1.0.0\n",
 				"kustomization.yaml": kustomization,
-				"exec.yaml":          "apiVersion: x/v1\nkind: Evil\nmetadata:\n  name: x\n  annotations:\n    config.kubernetes.io/function: |\n      exec: {path: " + bin + "/evil}\n",
-				"container.yaml":     "apiVersion: x/v1\nkind: Evil\nmetadata:\n  name: x\n  annotations:\n    config.kubernetes.io/function: |\n      container: {image: evil}\n",
+				"exec.yaml": "apiVersion: x/v1\nkind: Evil\nmetadata:\n  name: x\n  annotations:\n" +
+					"    config.kubernetes.io/function: |\n      exec: {path: " + bin + "/evil}\n",
+				"container.yaml": "apiVersion: x/v1\nkind: Evil\nmetadata:\n  name: x\n  annotations:\n" +
+					"    config.kubernetes.io/function: |\n      container: {image: evil}\n",
 			}
 			// In this process, with the network and the PATH, the scan alone must hold.
 			tar := agenttest.Pack(t, files)
@@ -258,7 +260,8 @@ func TestFileNames(t *testing.T) {
 	r, a := newRenderer(t, map[string]string{
 		"release.yaml":       "apiVersion: sluice/v1\nkind: Release\nversion: 1.0.0\n",
 		"kustomization.yaml": "resources: [a.yaml]\n",
-		"a.yaml":             "apiVersion: one/v1\nkind: Thing\nmetadata: {name: x}\n---\napiVersion: two/v1\nkind: Thing\nmetadata: {name: x}\n",
+		"a.yaml": "apiVersion: one/v1\nkind: Thing\nmetadata: {name: x}\n---\n" +
+			"apiVersion: two/v1\nkind: Thing\nmetadata: {name: x}\n",
 	})
 	made, err := r.Render(t.Context(), a)
 	must(t, err)
