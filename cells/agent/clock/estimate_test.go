@@ -241,6 +241,6 @@ func TestClockAfterAStart(t *testing.T) {
 		t.Errorf("with its wall clock lost it is %s, before what was given out: %s", now, last)
 	}
 	if fresh := restoreEstimate(checkpoint{}, "a", m.Reading); !fresh.sample.IsZero() {
-		t.Error("without a mark the time is known")
+		t.Error("without a checkpoint the time is known")
 	}
 }
