@@ -61,12 +61,13 @@ func loadAll(c *manifest.Cache, fsys fs.FS) (map[string]*Found, []releases.Fault
 		return nil, nil
 	}
 	if err != nil {
-		return nil, []releases.Fault{{File: Dir, Message: fmt.Sprintf("can't be read: %v", err)}}
+		return nil, []releases.Fault{{File: Dir, Code: manifest.Unreadable,
+			Message: fmt.Sprintf("can't be read: %v", err)}}
 	}
 	var faults []releases.Fault
 	folders = slices.DeleteFunc(folders, func(f fs.DirEntry) bool {
 		if !f.IsDir() {
-			faults = append(faults, releases.Fault{File: path.Join(Dir, f.Name()), Warning: true, Message: "is not read: a cell is a folder"})
+			faults = append(faults, releases.Fault{File: path.Join(Dir, f.Name()), Warning: true, Code: manifest.Unused, Message: "is not read: a cell is a folder"})
 		}
 		return !f.IsDir()
 	})
@@ -106,16 +107,17 @@ func loadFolder(c *manifest.Cache, fsys fs.FS, folder fs.DirEntry) *Found {
 // readFolder reads one folder. The cache holds the folder as a whole, so its files need no entries of their own.
 func readFolder(fsys fs.FS, name string) *Found {
 	f := &Found{Cell: Cell{Name: name}}
-	add := func(file, format string, args ...any) {
-		f.Faults = append(f.Faults, releases.Fault{File: file, Message: fmt.Sprintf(format, args...)})
+	add := func(code manifest.FaultCode, file, format string, args ...any) {
+		f.Faults = append(f.Faults, releases.Fault{File: file, Code: code, Message: fmt.Sprintf(format, args...)})
 	}
 	dir := path.Join(Dir, name)
 	if !ValidName(name) {
-		add(dir, "%q can't be a cell's name: it takes at most 63 lower-case letters, digits and hyphens", name)
+		add(manifest.WrongName, dir,
+			"%q can't be a cell's name: it takes at most 63 lower-case letters, digits and hyphens", name)
 	}
 	entries, err := fs.ReadDir(fsys, dir)
 	if err != nil {
-		add(dir, "can't be read: %v", err)
+		add(manifest.Unreadable, dir, "can't be read: %v", err)
 		return f
 	}
 	for _, e := range entries {
@@ -137,11 +139,11 @@ func readFolder(fsys fs.FS, name string) *Found {
 				f.Identity = *identity
 			}
 		default:
-			f.Faults = append(f.Faults, releases.Fault{File: file, Warning: true, Message: "is not read: nothing here has this name"})
+			f.Faults = append(f.Faults, releases.Fault{File: file, Warning: true, Code: manifest.Unused, Message: "is not read: nothing here has this name"})
 		}
 	}
 	if !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == cellFile }) {
-		add(path.Join(dir, cellFile), "is missing: without it the folder is no cell")
+		add(manifest.Missing, path.Join(dir, cellFile), "is missing: without it the folder is no cell")
 	}
 	return f
 }
@@ -157,17 +159,19 @@ func blob(e fs.DirEntry) string {
 func validateCell(d *manifest.Doc[Cell]) (faults []releases.Fault) {
 	c := &d.Value
 	if !dnsLabel.MatchString(c.Channel) {
-		faults = append(faults, d.Fault("channel", "%q can't be a channel's name", c.Channel))
+		faults = append(faults, d.Fault(manifest.WrongName, "channel", "%q can't be a channel's name", c.Channel))
 	}
 	if _, err := releases.ParseVersion(c.Pin); c.Pin != "" && err != nil {
-		faults = append(faults, d.Fault("pin", "%v", err))
+		faults = append(faults, d.Fault(manifest.WrongValue, "pin", "%v", err))
 	}
 	if len(c.Windows) > MaxWindows {
-		return append(faults, d.Fault("windows", "%d windows: at most %d are read", len(c.Windows), MaxWindows))
+		return append(faults, d.Fault(manifest.TooLarge, "windows",
+			"%d windows: at most %d are read", len(c.Windows), MaxWindows))
 	}
 	for i := range c.Windows {
 		for _, wrong := range c.Windows[i].Ready() {
-			faults = append(faults, d.Fault(fmt.Sprintf("windows[%d].%s", i, wrong.Field), "%s", wrong.Reason))
+			faults = append(faults, d.Fault(manifest.WrongValue,
+				fmt.Sprintf("windows[%d].%s", i, wrong.Field), "%s", wrong.Reason))
 		}
 	}
 	return faults
@@ -178,7 +182,7 @@ const maxKey = 1024
 
 func validateIdentity(d *manifest.Doc[Identity]) []releases.Fault {
 	if len(d.Value.PublicKey) > maxKey {
-		return []releases.Fault{d.Fault("publicKey", "publicKey has more than %d bytes", maxKey)}
+		return []releases.Fault{d.Fault(manifest.TooLarge, "publicKey", "publicKey has more than %d bytes", maxKey)}
 	}
 	return nil
 }

@@ -27,14 +27,14 @@ func ready(doc *manifest.Doc[Channel]) []manifest.Fault {
 		}
 	}
 	if !channelName.MatchString(c.Name) {
-		faults = append(faults, doc.Fault("", "%.70q can't name a channel: use small letters, digits and hyphens, at most 63", c.Name))
+		faults = append(faults, doc.Fault(manifest.WrongName, "", "%.70q can't name a channel: use small letters, digits and hyphens, at most 63", c.Name))
 	}
 	if c.SettleWithin == 0 && doc.Line("settleWithin") != doc.Line("") { // there, and 0: not the same as absent
-		faults = append(faults, doc.Fault("settleWithin", "settleWithin must be more than 0"))
+		faults = append(faults, doc.Fault(manifest.WrongValue, "settleWithin", "settleWithin must be more than 0"))
 	}
 	for i, f := range c.Freezes {
 		if !f.From.Before(f.Until) {
-			faults = append(faults, doc.Fault(fmt.Sprintf("freezes[%d]", i), "a freeze must end after it begins: until is not after from"))
+			faults = append(faults, doc.Fault(manifest.Conflict, fmt.Sprintf("freezes[%d]", i), "a freeze must end after it begins: until is not after from"))
 		}
 	}
 	c.withDefaults()
@@ -51,9 +51,9 @@ func checkAfter(doc *manifest.Doc[Channel]) (faults []manifest.Fault) {
 		c.lines[at] = doc.Line(at)
 		switch {
 		case up == c.Name:
-			faults = append(faults, doc.Fault(at, "a channel can't come after itself"))
+			faults = append(faults, doc.Fault(manifest.Conflict, at, "a channel can't come after itself"))
 		case slices.Contains(c.After[:i], up):
-			faults = append(faults, doc.Fault(at, "channel %q is there twice", up))
+			faults = append(faults, doc.Fault(manifest.Duplicate, at, "channel %q is there twice", up))
 		}
 	}
 	return faults
@@ -61,8 +61,8 @@ func checkAfter(doc *manifest.Doc[Channel]) (faults []manifest.Fault) {
 
 func checkRollout(doc *manifest.Doc[Channel]) (faults []manifest.Fault) {
 	r := &doc.Value.Rollout
-	fault := func(at, format string, args ...any) {
-		faults = append(faults, doc.Fault("rollout."+at, format, args...))
+	fault := func(code manifest.FaultCode, at, format string, args ...any) {
+		faults = append(faults, doc.Fault(code, "rollout."+at, format, args...))
 	}
 	var cells int
 	var percent float64
@@ -70,23 +70,23 @@ func checkRollout(doc *manifest.Doc[Channel]) (faults []manifest.Fault) {
 		at := fmt.Sprintf("waves[%d]", i)
 		switch {
 		case w.Cells > 0 && w.Percent > 0:
-			fault(at, "a wave counts cells or percent, not both")
+			fault(manifest.Conflict, at, "a wave counts cells or percent, not both")
 		case w.Cells == 0 && w.Percent == 0 && len(w.Labels) == 0:
-			fault(at, "a wave needs cells, percent or, in the first wave, labels")
+			fault(manifest.Missing, at, "a wave needs cells, percent or, in the first wave, labels")
 		case w.Cells > 0 && w.Cells <= cells:
-			fault(at+".cells", "waves are cumulative: more than the %d cells before", cells)
+			fault(manifest.Conflict, at+".cells", "waves are cumulative: more than the %d cells before", cells)
 		case w.Percent > 0 && w.Percent <= percent:
-			fault(at+".percent", "waves are cumulative: more than the %v percent before", percent)
+			fault(manifest.Conflict, at+".percent", "waves are cumulative: more than the %v percent before", percent)
 		case math.IsNaN(w.Percent):
-			fault(at+".percent", "percent must be a number")
+			fault(manifest.WrongValue, at+".percent", "percent must be a number")
 		}
 		if i > 0 && len(w.Labels) > 0 {
-			fault(at+".labels", "only the first wave chooses by labels")
+			fault(manifest.Conflict, at+".labels", "only the first wave chooses by labels")
 		}
 		cells, percent = max(cells, w.Cells), max(percent, w.Percent)
 	}
 	if n := len(r.Waves); n > 0 && r.Waves[n-1].Percent != 100 {
-		faults = append(faults, doc.Warning(fmt.Sprintf("rollout.waves[%d]", n-1), "the last wave is not 100 percent: all other cells follow at once when it is through"))
+		faults = append(faults, doc.Warning(manifest.WrongValue, fmt.Sprintf("rollout.waves[%d]", n-1), "the last wave is not 100 percent: all other cells follow at once when it is through"))
 	}
 	return faults
 }
@@ -133,19 +133,21 @@ func checkReferences(c *Channel, policies map[string]*Channel, exists func(name 
 	file := policyFile(c.Name)
 	for i, up := range c.After {
 		if !exists(up) {
-			faults = append(faults, manifest.Fault{File: file, Line: c.lines[afterPath(i)], Message: fmt.Sprintf("there is no channel %q", up)})
+			faults = append(faults, manifest.Fault{File: file, Line: c.lines[afterPath(i)], Code: manifest.UnknownReference, Message: fmt.Sprintf("there is no channel %q", up)})
 		}
 	}
 	if circle := findCircle(c.Name, policies); circle != nil {
 		faults = append(faults, manifest.Fault{File: file, Line: c.lines[afterPath(slices.Index(c.After, circle[1]))],
+			Code:    manifest.Conflict,
 			Message: "channels come after each other in a circle: " + strings.Join(circle, " after ")})
 	}
 	for i, g := range c.Gates {
 		if g.Approval == nil || people == nil {
 			continue
 		}
-		if message := unreachable(g.Approval, people); message != "" {
-			faults = append(faults, manifest.Fault{File: file, Line: c.lines[approvalPath(i)], Message: message})
+		if code, message := unreachable(g.Approval, people); message != "" {
+			faults = append(faults, manifest.Fault{File: file, Line: c.lines[approvalPath(i)], Code: code,
+				Message: message})
 		}
 	}
 	return faults
@@ -177,7 +179,7 @@ func findCircle(name string, policies map[string]*Channel) []string {
 }
 
 // unreachable says why the approvals that a asks for can never come together, or "".
-func unreachable(a *Approval, p *Pipeline) string {
+func unreachable(a *Approval, p *Pipeline) (manifest.FaultCode, string) {
 	able := map[string]int{} // by role
 	total := 0
 	for _, m := range p.People {
@@ -193,11 +195,13 @@ func unreachable(a *Approval, p *Pipeline) string {
 	}
 	for _, role := range a.From {
 		if able[role] == 0 {
-			return fmt.Sprintf("nobody in %s who can sign has the role %q", pipelineFile, role)
+			return manifest.UnknownReference,
+				fmt.Sprintf("nobody in %s who can sign has the role %q", pipelineFile, role)
 		}
 	}
 	if total < a.Count {
-		return fmt.Sprintf("needs %d approvals, and %s lists %d who can sign for it", a.Count, pipelineFile, total)
+		return manifest.Conflict,
+			fmt.Sprintf("needs %d approvals, and %s lists %d who can sign for it", a.Count, pipelineFile, total)
 	}
-	return ""
+	return "", ""
 }

@@ -42,7 +42,8 @@ func (g *Gate) Kind() string {
 func checkGates(doc *manifest.Doc[Channel]) []manifest.Fault {
 	c := &doc.Value
 	if len(c.Gates) > maxGates {
-		return []manifest.Fault{doc.Fault("gates", "%d gates: at most %d are read", len(c.Gates), maxGates)}
+		return []manifest.Fault{doc.Fault(manifest.TooLarge, "gates",
+			"%d gates: at most %d are read", len(c.Gates), maxGates)}
 	}
 	var faults []manifest.Fault
 	ids, repeats := map[string]bool{}, map[string]int{}
@@ -51,7 +52,12 @@ func checkGates(doc *manifest.Doc[Channel]) []manifest.Fault {
 		at := fmt.Sprintf("gates[%d]", i)
 		kind := g.Kind()
 		if kind == "" {
-			faults = append(faults, doc.Fault(at, "a gate has exactly one of %s", strings.Join(kinds, ", ")))
+			code := manifest.Conflict
+			if *g == (Gate{Name: g.Name}) {
+				code = manifest.Missing
+			}
+			faults = append(faults, doc.Fault(code, at,
+				"a gate has exactly one of %s", strings.Join(kinds, ", ")))
 			continue
 		}
 		g.ID = g.Name
@@ -62,12 +68,14 @@ func checkGates(doc *manifest.Doc[Channel]) []manifest.Fault {
 				g.ID = fmt.Sprintf("%s-%d", kind, repeats[kind])
 			}
 		case !gateName.MatchString(g.Name):
-			faults = append(faults, doc.Fault(at+".name", "%.70q can't name a gate: use small letters, digits and hyphens, at most 63", g.Name))
+			faults = append(faults, doc.Fault(manifest.WrongName, at+".name", "%.70q can't name a gate: use small letters, digits and hyphens, at most 63", g.Name))
 		case g.Name != kind && slices.Contains(kinds, g.Name) || slices.Contains(reserved, g.Name):
-			faults = append(faults, doc.Fault(at+".name", "%q means another gate: choose another name", g.Name))
+			faults = append(faults, doc.Fault(manifest.WrongName, at+".name",
+				"%q means another gate: choose another name", g.Name))
 		}
 		if ids[g.ID] {
-			faults = append(faults, doc.Fault(at, "there is a gate %q already: give one of them another name", g.ID))
+			faults = append(faults, doc.Fault(manifest.Duplicate, at,
+				"there is a gate %q already: give one of them another name", g.ID))
 		}
 		ids[g.ID] = true
 		faults = append(faults, checkGate(doc, g, at+"."+kind)...)
@@ -78,31 +86,31 @@ func checkGates(doc *manifest.Doc[Channel]) []manifest.Fault {
 var gateName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
 func checkGate(doc *manifest.Doc[Channel], g *Gate, at string) (faults []manifest.Fault) {
-	fault := func(field, format string, args ...any) {
-		faults = append(faults, doc.Fault(at+field, format, args...))
+	fault := func(code manifest.FaultCode, field, format string, args ...any) {
+		faults = append(faults, doc.Fault(code, at+field, format, args...))
 	}
 	switch {
 	case g.Soak != nil:
 		if g.Soak.For <= 0 {
-			fault(".for", "for must be more than 0")
+			fault(manifest.WrongValue, ".for", "for must be more than 0")
 		}
 		if p := g.Soak.Percent; p != nil && !(*p >= 0 && *p <= 100) {
-			fault(".percent", "percent must be from 0 to 100, not %v", *p)
+			fault(manifest.WrongValue, ".percent", "percent must be from 0 to 100, not %v", *p)
 		}
 		if len(doc.Value.After) == 0 {
-			fault("", "a soak is counted in upstream channels: name one in after")
+			fault(manifest.Missing, "", "a soak is counted in upstream channels: name one in after")
 		}
 	case g.Window != nil:
 		faults = append(faults, checkWindow(doc, g.Window, at)...)
 	case g.Approval != nil:
 		for i, role := range g.Approval.From {
 			if slices.Contains(g.Approval.From[:i], role) {
-				fault(fmt.Sprintf(".from[%d]", i), "role %q is there twice", role)
+				fault(manifest.Duplicate, fmt.Sprintf(".from[%d]", i), "role %q is there twice", role)
 			}
 		}
 	case g.Check != nil:
 		if err := checkURL(g.Check.URL); err != nil {
-			fault(".url", "%v", err)
+			fault(manifest.WrongValue, ".url", "%v", err)
 		}
 		checkTimeout(fault, g.Check.Timeout)
 	case g.Metric != nil:
@@ -110,7 +118,7 @@ func checkGate(doc *manifest.Doc[Channel], g *Gate, at string) (faults []manifes
 	case g.When != nil:
 		program, err := compileWhen(g.When.Expression)
 		if err != nil {
-			fault("", "%v", err)
+			fault(manifest.WrongValue, "", "%v", err)
 		}
 		g.When.program = program
 	}
@@ -120,7 +128,7 @@ func checkGate(doc *manifest.Doc[Channel], g *Gate, at string) (faults []manifes
 // checkWindow says what is wrong with each of a window's fields (fault 20), and makes it ready.
 func checkWindow(doc *manifest.Doc[Channel], w *window.Window, at string) (faults []manifest.Fault) {
 	for _, wrong := range w.Ready() {
-		faults = append(faults, doc.Fault(at+"."+wrong.Field, "%s", wrong.Reason))
+		faults = append(faults, doc.Fault(manifest.WrongValue, at+"."+wrong.Field, "%s", wrong.Reason))
 	}
 	return faults
 }
@@ -135,28 +143,28 @@ func JudgeWindow(w *window.Window, now time.Time) Verdict {
 	return Blocked("", reason.WindowShut, why).Before(until)
 }
 
-func checkMetric(fault func(field, format string, args ...any), m *Metric) {
+func checkMetric(fault func(code manifest.FaultCode, field, format string, args ...any), m *Metric) {
 	if err := checkURL(m.Prometheus); err != nil {
-		fault(".prometheus", "%v", err)
+		fault(manifest.WrongValue, ".prometheus", "%v", err)
 	}
 	if m.Below == nil && m.Above == nil {
-		fault("", "a metric needs a bound: below, above, or both")
+		fault(manifest.Missing, "", "a metric needs a bound: below, above, or both")
 	}
 	for field, bound := range map[string]*float64{".below": m.Below, ".above": m.Above} {
 		if bound != nil && (math.IsNaN(*bound) || math.IsInf(*bound, 0)) {
-			fault(field, "a bound must be a finite number")
+			fault(manifest.WrongValue, field, "a bound must be a finite number")
 		}
 	}
 	if m.Below != nil && m.Above != nil && *m.Above >= *m.Below {
-		fault(".above", "nothing is above %v and below %v", *m.Above, *m.Below)
+		fault(manifest.Conflict, ".above", "nothing is above %v and below %v", *m.Above, *m.Below)
 	}
 	checkTimeout(fault, m.Timeout)
 }
 
 // checkTimeout keeps one slow answer from keeping the others waiting.
-func checkTimeout(fault func(field, format string, args ...any), timeout time.Duration) {
+func checkTimeout(fault func(code manifest.FaultCode, field, format string, args ...any), timeout time.Duration) {
 	if timeout > time.Minute {
-		fault(".timeout", "timeout must be at most 1m")
+		fault(manifest.WrongValue, ".timeout", "timeout must be at most 1m")
 	}
 }
 

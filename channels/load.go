@@ -66,7 +66,8 @@ func ParsePolicy(c *manifest.Cache, fsys fs.FS, name string) (*Channel, []manife
 	p, faults := manifest.Load(c, fsys, file, ready)
 	if p == nil {
 		if len(faults) == 0 {
-			faults = []manifest.Fault{{File: file, Message: "is missing: a channel needs a policy"}}
+			faults = []manifest.Fault{{File: file, Code: manifest.Missing,
+				Message: "is missing: a channel needs a policy"}}
 		}
 		return nil, faults
 	}
@@ -102,6 +103,7 @@ func (s *State) refer(set *Set, policies map[string]*Channel, exists func(string
 	for _, a := range s.Approvals {
 		if people != nil && people.People[a.Person] == nil {
 			s.Ignored = append(slices.Clip(s.Ignored), manifest.Fault{File: a.File, Warning: true,
+				Code:    manifest.UnknownReference,
 				Message: fmt.Sprintf("does not count: %s does not list %s in people", pipelineFile, a.Person)})
 		}
 	}

@@ -24,7 +24,7 @@ func loadPipeline(c *manifest.Cache, fsys fs.FS) (Pipeline, []manifest.Fault) {
 	p, faults := manifest.Load(c, fsys, pipelineFile, readyPipeline)
 	if p == nil {
 		if len(faults) == 0 {
-			faults = []manifest.Fault{{File: pipelineFile, Message: "is missing: `sluice init` makes a release repository"}}
+			faults = []manifest.Fault{{File: pipelineFile, Code: manifest.Missing, Message: "is missing: `sluice init` makes a release repository"}}
 		}
 		p = &Pipeline{}
 		p.withDefaults()
@@ -36,10 +36,13 @@ func (p *Pipeline) withDefaults() { setDefault(&p.StaleAfter, 5*time.Minute) }
 
 func readyPipeline(doc *manifest.Doc[Pipeline]) (faults []manifest.Fault) {
 	p := &doc.Value
-	fault := func(at, format string, args ...any) { faults = append(faults, doc.Fault(at, format, args...)) }
+	fault := func(code manifest.FaultCode, at, format string, args ...any) {
+		faults = append(faults, doc.Fault(code, at, format, args...))
+	}
 	for i, f := range p.Freezes {
 		if !f.From.Before(f.Until) {
-			fault(fmt.Sprintf("freezes[%d]", i), "a freeze must end after it begins: until is not after from")
+			fault(manifest.Conflict,
+				fmt.Sprintf("freezes[%d]", i), "a freeze must end after it begins: until is not after from")
 		}
 	}
 	emails, keys := map[string]string{}, map[string]string{} // to whom they belong
@@ -47,30 +50,32 @@ func readyPipeline(doc *manifest.Doc[Pipeline]) (faults []manifest.Fault) {
 		at := "people[" + name + "]"
 		m := p.People[name]
 		if !personName.MatchString(name) {
-			fault(at, "%.70q can't name a person: use letters, digits, dots and hyphens, at most 63", name)
+			fault(manifest.WrongName, at,
+				"%.70q can't name a person: use letters, digits, dots and hyphens, at most 63", name)
 		}
 		if m == nil {
-			fault(at, "%s has neither an e-mail address nor a key", name)
+			fault(manifest.Missing, at, "%s has neither an e-mail address nor a key", name)
 			continue
 		}
 		if email := strings.ToLower(m.Email); email != "" {
 			if other, taken := emails[email]; taken {
-				fault(at+".email", "%s has this e-mail address too: each person needs one of their own", other)
+				fault(manifest.Duplicate, at+".email",
+					"%s has this e-mail address too: each person needs one of their own", other)
 			}
 			emails[email] = name
 			if !strings.Contains(email, "@") || strings.ContainsAny(email, " <>\n") {
-				fault(at+".email", "%.100q is not an e-mail address", m.Email)
+				fault(manifest.WrongValue, at+".email", "%.100q is not an e-mail address", m.Email)
 			}
 		}
 		for i, key := range m.Keys {
 			at := fmt.Sprintf("%s.keys[%d]", at, i)
 			parsed, err := parseKey(key)
 			if err != nil {
-				fault(at, "%v", err)
+				fault(manifest.WrongValue, at, "%v", err)
 				continue
 			}
 			if other, taken := keys[parsed]; taken {
-				fault(at, "%s has this key already: a key is one person's", other)
+				fault(manifest.Duplicate, at, "%s has this key already: a key is one person's", other)
 			}
 			keys[parsed] = name
 		}

@@ -86,7 +86,7 @@ func readApprovals(s *State, r reader, dir string) (all []Approved) {
 			continue
 		}
 		if _, err := releases.ParseVersion(v.Name()); err != nil {
-			s.Ignored = append(s.Ignored, manifest.Fault{File: at, Message: err.Error()})
+			s.Ignored = append(s.Ignored, manifest.Fault{File: at, Code: manifest.WrongName, Message: err.Error()})
 			continue
 		}
 		all = append(all, readFolder(&r, at, readyApproved)...)
@@ -101,7 +101,7 @@ func loadQuarantines(c *manifest.Cache, fsys fs.FS, exists func(string) bool) ([
 	for _, q := range all {
 		for _, name := range q.Channels {
 			if !exists(name) {
-				r.faults = append(r.faults, manifest.Fault{File: q.File, Warning: true, Message: fmt.Sprintf("there is no channel %q", name)})
+				r.faults = append(r.faults, manifest.Fault{File: q.File, Warning: true, Code: manifest.UnknownReference, Message: fmt.Sprintf("there is no channel %q", name)})
 			}
 		}
 	}
@@ -116,11 +116,13 @@ func readyHold(doc *manifest.Doc[Hold]) (faults []manifest.Fault) {
 	h := &doc.Value
 	h.ID, h.File = stem(doc.File), doc.File
 	if h.Cells != nil && len(h.Cells) == 0 {
-		faults = append(faults, doc.Fault("cells", "names no cell: leave cells out to hold the whole channel"))
+		faults = append(faults, doc.Fault(manifest.Missing, "cells",
+			"names no cell: leave cells out to hold the whole channel"))
 	}
 	for i, name := range h.Cells {
 		if !channelName.MatchString(name) { // cells' names are labels too
-			faults = append(faults, doc.Fault(fmt.Sprintf("cells[%d]", i), "%.70q can't be a cell's name", name))
+			faults = append(faults, doc.Fault(manifest.WrongName,
+				fmt.Sprintf("cells[%d]", i), "%.70q can't be a cell's name", name))
 		}
 	}
 	return faults
@@ -131,7 +133,8 @@ func readySkip(doc *manifest.Doc[Skip]) []manifest.Fault {
 	s.File = doc.File
 	n, err := strconv.ParseInt(stem(doc.File), 10, 64)
 	if err != nil || n < 1 || strconv.FormatInt(n, 10) != stem(doc.File) {
-		return []manifest.Fault{doc.Fault("", "the file must be named after the sequence of a head: 42.yaml")}
+		return []manifest.Fault{doc.Fault(manifest.WrongName, "",
+			"the file must be named after the sequence of a head: 42.yaml")}
 	}
 	s.Sequence = n
 	return nil
@@ -151,7 +154,8 @@ func readyApproved(doc *manifest.Doc[Approved]) []manifest.Fault {
 	a := &doc.Value
 	a.Release, a.Person, a.File = path.Base(path.Dir(doc.File)), stem(doc.File), doc.File
 	if !personName.MatchString(a.Person) {
-		return []manifest.Fault{doc.Fault("", "%.70q is not the name of a person in %s", a.Person, pipelineFile)}
+		return []manifest.Fault{doc.Fault(manifest.WrongName, "",
+			"%.70q is not the name of a person in %s", a.Person, pipelineFile)}
 	}
 	return nil
 }
@@ -159,7 +163,7 @@ func readyApproved(doc *manifest.Doc[Approved]) []manifest.Fault {
 // checkVersionName holds a file that must be named after a release.
 func checkVersionName[T any](doc *manifest.Doc[T]) []manifest.Fault {
 	if _, err := releases.ParseVersion(stem(doc.File)); err != nil {
-		return []manifest.Fault{doc.Fault("", "the file must be named after a release: %v", err)}
+		return []manifest.Fault{doc.Fault(manifest.WrongName, "", "the file must be named after a release: %v", err)}
 	}
 	return nil
 }
@@ -181,7 +185,7 @@ func readFolder[T any](r *reader, dir string, ready func(*manifest.Doc[T]) []man
 		if entry.IsDir() || path.Ext(file) != ".yaml" {
 			f := unknown(file)
 			if path.Ext(file) == ".yml" { // a mistyped hold must not mean that there is none
-				f = manifest.Fault{File: file, Message: "must end in .yaml"}
+				f = manifest.Fault{File: file, Code: manifest.WrongName, Message: "must end in .yaml"}
 				r.markUnread(file)
 			}
 			r.faults = append(r.faults, f)
@@ -208,13 +212,15 @@ func (r *reader) markUnread(file string) {
 func list(fsys fs.FS, dir string) ([]fs.DirEntry, []manifest.Fault) {
 	entries, err := fs.ReadDir(fsys, dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, []manifest.Fault{{File: dir, Message: fmt.Sprintf("can't be read: %v", err)}}
+		return nil, []manifest.Fault{{File: dir, Code: manifest.Unreadable,
+			Message: fmt.Sprintf("can't be read: %v", err)}}
 	}
 	return slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Name() == ".gitkeep" }), nil
 }
 
 func unknown(file string) manifest.Fault {
-	return manifest.Fault{File: file, Message: "is not read: nothing here has this name", Warning: true}
+	return manifest.Fault{File: file, Code: manifest.Unused,
+		Message: "is not read: nothing here has this name", Warning: true}
 }
 
 // split parts faults from warnings.

@@ -105,31 +105,38 @@ func (r *SetReader) first() (first *jsondoc.Fault) {
 }
 
 // Fault says what is wrong.
-func (r *SetReader) Fault(line int, format string, args ...any) { r.say(false, line, format, args...) }
+func (r *SetReader) Fault(code jsondoc.FaultCode, line int, format string, args ...any) {
+	r.say(false, code, line, format, args...)
+}
 
 // Warn says what nobody can have meant, and stops nothing.
-func (r *SetReader) Warn(line int, format string, args ...any) { r.say(true, line, format, args...) }
+func (r *SetReader) Warn(code jsondoc.FaultCode, line int, format string, args ...any) {
+	r.say(true, code, line, format, args...)
+}
 
-func (r *SetReader) say(warning bool, line int, format string, args ...any) {
+func (r *SetReader) say(warning bool, code jsondoc.FaultCode, line int, format string, args ...any) {
 	switch {
 	case r.bad[line] || len(r.Faults) > maxFaults:
 		return
 	case len(r.Faults) == maxFaults:
-		warning, format, args = false, "and more: mend these first", nil
+		warning, code, format, args = false, jsondoc.TooLarge, "and more: mend these first", nil
 	}
-	r.Faults = append(r.Faults, jsondoc.Fault{File: r.file, Line: line, Message: fmt.Sprintf(format, args...), Warning: warning})
+	r.Faults = append(r.Faults, jsondoc.Fault{
+		File: r.file, Line: line, Code: code, Message: fmt.Sprintf(format, args...), Warning: warning,
+	})
 }
 
 // members gives a mapping's members, of which only those that are named may be there. Without names, all may.
 func (r *SetReader) members(n jsondoc.Node, what string, names ...string) (jsondoc.Members, bool) {
 	all, ok := n.Value.(jsondoc.Members)
 	if !ok {
-		r.Fault(n.Line, "%s must be a mapping, not %s", what, jsondoc.Describe(n.Value))
+		r.Fault(jsondoc.WrongType, n.Line, "%s must be a mapping, not %s", what, jsondoc.Describe(n.Value))
 		return nil, false
 	}
 	for _, m := range all {
 		if len(names) > 0 && !slices.Contains(names, m.Key) {
-			r.Fault(m.Line, "unknown field %.60q in %s; there are: %s", m.Key, what, strings.Join(names, ", "))
+			r.Fault(jsondoc.UnknownField, m.Line,
+				"unknown field %.60q in %s; there are: %s", m.Key, what, strings.Join(names, ", "))
 		}
 	}
 	return all, true
@@ -154,7 +161,7 @@ func (r *SetReader) Set(root jsondoc.Node, lint Linter) {
 	}
 	flags := top.Get("flags")
 	if flags == nil {
-		r.Fault(root.Line, "flags is required: a flag set without any says flags: {}")
+		r.Fault(jsondoc.Missing, root.Line, "flags is required: a flag set without any says flags: {}")
 		return
 	}
 	switch all := flags.Value.(type) {
@@ -167,7 +174,7 @@ func (r *SetReader) Set(root jsondoc.Node, lint Linter) {
 			r.listed(n, metadata)
 		}
 	default:
-		r.Fault(flags.Line, "flags must be a mapping, not %s", jsondoc.Describe(flags.Value))
+		r.Fault(jsondoc.WrongType, flags.Line, "flags must be a mapping, not %s", jsondoc.Describe(flags.Value))
 	}
 }
 
@@ -176,12 +183,12 @@ func (r *SetReader) listed(n jsondoc.Node, shared map[string]any) {
 	fields, ok := n.Value.(jsondoc.Members)
 	at := fields.Get("key")
 	if !ok || at == nil {
-		r.Fault(n.Line, "a flag in a list needs its key")
+		r.Fault(jsondoc.Missing, n.Line, "a flag in a list needs its key")
 		return
 	}
 	key, ok := at.Value.(string)
 	if !ok {
-		r.Fault(at.Line, "key must be text, not %s", jsondoc.Describe(at.Value))
+		r.Fault(jsondoc.WrongType, at.Line, "key must be text, not %s", jsondoc.Describe(at.Value))
 		return
 	}
 	rest := slices.DeleteFunc(slices.Clone(fields), func(m jsondoc.Member) bool { return m.Key == "key" })
@@ -192,7 +199,7 @@ func (r *SetReader) listed(n jsondoc.Node, shared map[string]any) {
 func (r *SetReader) flag(key string, line int, n jsondoc.Node, shared map[string]any) {
 	d := &Definition{Key: key, Metadata: shared, File: r.file, Line: line}
 	if err := CheckKey(key); err != nil {
-		r.Fault(line, "%.60q can't be a flag's key: %v", key, err)
+		r.Fault(jsondoc.WrongName, line, "%.60q can't be a flag's key: %v", key, err)
 		return
 	}
 	r.Flags = append(r.Flags, d)
@@ -207,21 +214,22 @@ func (r *SetReader) flag(key string, line int, n jsondoc.Node, shared map[string
 	}
 	switch state := fields.Get("state"); {
 	case state == nil:
-		r.Fault(line, "flag %s: state is required: ENABLED or DISABLED", key)
+		r.Fault(jsondoc.Missing, line, "flag %s: state is required: ENABLED or DISABLED", key)
 	case state.Value != "ENABLED" && state.Value != "DISABLED":
-		r.Fault(state.Line, "flag %s: state must be ENABLED or DISABLED, not %s", key, jsondoc.Describe(state.Value))
+		r.Fault(jsondoc.WrongValue, state.Line,
+			"flag %s: state must be ENABLED or DISABLED, not %s", key, jsondoc.Describe(state.Value))
 	default:
 		d.Disabled = state.Value == "DISABLED"
 	}
 	switch m := fields.Get("variants"); {
 	case m == nil:
-		r.Fault(line, "flag %s: variants is required: the values it can have, by name", key)
+		r.Fault(jsondoc.Missing, line, "flag %s: variants is required: the values it can have, by name", key)
 	default:
 		size, _ := measure(m.Node)
 		if variants, ok := r.members(m.Node, "variants"); ok && r.take(m.Line, size.bytes) {
 			d.Variants, _ = m.Plain().(map[string]any)
 			if len(variants) == 0 {
-				r.Fault(m.Line, "flag %s: variants is empty: a flag needs at least one", key)
+				r.Fault(jsondoc.Missing, m.Line, "flag %s: variants is empty: a flag needs at least one", key)
 			}
 			if r.lint != nil {
 				r.lint.Variants(d, variants)
@@ -253,9 +261,9 @@ func (r *SetReader) take(line, bytes int) bool {
 	r.flagBytes, r.Bytes = r.flagBytes+bytes, r.Bytes+bytes
 	switch {
 	case r.flagBytes > r.bounds.flag:
-		r.Fault(line, "the flag has more than %d KiB, references and the set's metadata written out: make it smaller", r.bounds.flag>>10)
+		r.Fault(jsondoc.TooLarge, line, "the flag has more than %d KiB, references and the set's metadata written out: make it smaller", r.bounds.flag>>10)
 	case r.Bytes > r.bounds.set:
-		r.Fault(line, "the file has more than %d MiB, references and metadata written out with each flag: make what its flags share smaller", r.bounds.set>>20)
+		r.Fault(jsondoc.TooLarge, line, "the file has more than %d MiB, references and metadata written out with each flag: make what its flags share smaller", r.bounds.set>>20)
 	default:
 		return true
 	}
@@ -268,21 +276,21 @@ func (r *SetReader) defaultVariant(d *Definition, line int, m *jsondoc.Member) {
 			line = m.Line
 		}
 		if r.lint != nil {
-			r.Fault(line, "flag %s: defaultVariant is required: without it callers would get whatever their code says", d.Key)
+			r.Fault(jsondoc.Missing, line, "flag %s: defaultVariant is required: without it callers would get whatever their code says", d.Key)
 		}
 		return
 	}
 	name, ok := m.Value.(string)
 	switch {
 	case !ok:
-		r.Fault(m.Line, "flag %s: defaultVariant must be the name of a variant, as text, not %s: put it in quotes", d.Key, jsondoc.Describe(m.Value))
+		r.Fault(jsondoc.WrongType, m.Line, "flag %s: defaultVariant must be the name of a variant, as text, not %s: put it in quotes", d.Key, jsondoc.Describe(m.Value))
 		return
 	case name == "" && r.lint != nil:
-		r.Fault(m.Line, "flag %s: defaultVariant is empty: name a variant", d.Key)
+		r.Fault(jsondoc.Missing, m.Line, "flag %s: defaultVariant is empty: name a variant", d.Key)
 	}
 	d.DefaultVariant = name
 	if _, ok := d.Variants[name]; !ok && name != "" && len(d.Variants) > 0 {
-		r.Fault(m.Line, "flag %s: there is no variant %.60q for defaultVariant; there are: %s", d.Key, name, d.VariantNames())
+		r.Fault(jsondoc.UnknownReference, m.Line, "flag %s: there is no variant %.60q for defaultVariant; there are: %s", d.Key, name, d.VariantNames())
 	}
 }
 
@@ -299,7 +307,7 @@ func (r *SetReader) metadata(n jsondoc.Node, over map[string]any) map[string]any
 		case bool, float64, string:
 			all[m.Key] = m.Value
 		default:
-			r.Fault(m.Line, "metadata %.60q must be text, a number, true or false, not %s", m.Key, jsondoc.Describe(m.Value))
+			r.Fault(jsondoc.WrongType, m.Line, "metadata %.60q must be text, a number, true or false, not %s", m.Key, jsondoc.Describe(m.Value))
 		}
 	}
 	return all
@@ -309,7 +317,7 @@ func (r *SetReader) metadata(n jsondoc.Node, over map[string]any) map[string]any
 func (r *SetReader) targeting(d *Definition, n jsondoc.Node) {
 	rules, ok := n.Value.(jsondoc.Members)
 	if !ok {
-		r.Fault(n.Line, "flag %s: targeting must be a rule, a mapping, not %s; leave it out if there is none", d.Key, jsondoc.Describe(n.Value))
+		r.Fault(jsondoc.WrongType, n.Line, "flag %s: targeting must be a rule, a mapping, not %s; leave it out if there is none", d.Key, jsondoc.Describe(n.Value))
 		return
 	}
 	if len(rules) == 0 {

@@ -41,7 +41,8 @@ func (r *SetReader) evaluators(n jsondoc.Node) {
 	}
 	for _, m := range all {
 		if _, ok := m.Value.(jsondoc.Members); !ok {
-			r.Fault(m.Line, "evaluator %.60q must be a rule, a mapping, not %s", m.Key, jsondoc.Describe(m.Value))
+			r.Fault(jsondoc.WrongType, m.Line,
+				"evaluator %.60q must be a rule, a mapping, not %s", m.Key, jsondoc.Describe(m.Value))
 			r.shared[m.Key] = &reference{state: done, broken: true}
 			continue
 		}
@@ -63,10 +64,12 @@ func (r *SetReader) resolve(n jsondoc.Node) (jsondoc.Node, bool) {
 	case !ok:
 		return jsondoc.Node{}, false
 	case m.nodes > r.bounds.nodes:
-		r.Fault(n.Line, "the rule has more than %d nodes, references resolved: make it smaller", r.bounds.nodes)
+		r.Fault(jsondoc.TooLarge, n.Line,
+			"the rule has more than %d nodes, references resolved: make it smaller", r.bounds.nodes)
 		return jsondoc.Node{}, false
 	case m.deep > r.bounds.depth:
-		r.Fault(n.Line, "the rule nests deeper than %d levels, references resolved: make it flatter", r.bounds.depth)
+		r.Fault(jsondoc.TooLarge, n.Line,
+			"the rule nests deeper than %d levels, references resolved: make it flatter", r.bounds.depth)
 		return jsondoc.Node{}, false
 	}
 	return m.node, r.take(n.Line, m.bytes)
@@ -77,11 +80,13 @@ func (r *SetReader) refer(name string, line int, through []string) (measured, bo
 	ref := r.shared[name]
 	switch {
 	case ref == nil:
-		r.Fault(line, "there is no evaluator %.60q: $evaluators of the same file must have it", name)
+		r.Fault(jsondoc.UnknownReference, line,
+			"there is no evaluator %.60q: $evaluators of the same file must have it", name)
 		return measured{}, false
 	case ref.state == begun:
 		circle := slices.Concat(through[slices.Index(through, name):], []string{name})
-		r.Fault(line, "evaluators refer to each other in a circle: %s", jsondoc.Clip(strings.Join(circle, ", ")))
+		r.Fault(jsondoc.Conflict, line,
+			"evaluators refer to each other in a circle: %s", jsondoc.Clip(strings.Join(circle, ", ")))
 		return measured{}, false
 	case ref.state == 0:
 		ref.state = begun
@@ -134,7 +139,7 @@ func (r *SetReader) expand(n jsondoc.Node, through []string) (measured, bool) {
 		if ref := v.Get(refKey); ref != nil {
 			name, text := ref.Value.(string)
 			if !text || len(v) > 1 {
-				r.Fault(ref.Line, "%s must stand alone, and name an evaluator", refKey)
+				r.Fault(jsondoc.WrongValue, ref.Line, "%s must stand alone, and name an evaluator", refKey)
 				return measured{}, false
 			}
 			return r.refer(name, ref.Line, through)

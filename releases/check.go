@@ -37,12 +37,12 @@ type checker struct {
 	faults []Fault
 }
 
-func (c *checker) fault(at, format string, args ...any) {
-	c.faults = append(c.faults, c.doc.Fault(at, format, args...))
+func (c *checker) fault(code manifest.FaultCode, at, format string, args ...any) {
+	c.faults = append(c.faults, c.doc.Fault(code, at, format, args...))
 }
 
-func (c *checker) warn(at, format string, args ...any) {
-	c.faults = append(c.faults, c.doc.Warning(at, format, args...))
+func (c *checker) warn(code manifest.FaultCode, at, format string, args ...any) {
+	c.faults = append(c.faults, c.doc.Warning(code, at, format, args...))
 }
 
 func (c *checker) components() {
@@ -50,14 +50,15 @@ func (c *checker) components() {
 	for i, comp := range c.doc.Value.Components {
 		at := fmt.Sprintf("components[%d]", i)
 		if slices.Contains(names, comp.Name) {
-			c.fault(at+".name", "component %s is there twice", comp.Name)
+			c.fault(manifest.Duplicate, at+".name", "component %s is there twice", comp.Name)
 		}
 		names = append(names, comp.Name)
 		_, digest, ok := strings.Cut(comp.Image, "@")
 		if !ok {
-			c.warn(at+".image", "image %s has no digest: what soaks may not be what ships", comp.Image)
+			c.warn(manifest.Missing, at+".image",
+				"image %s has no digest: what soaks may not be what ships", comp.Image)
 		} else if _, err := ParseDigest(digest); err != nil {
-			c.fault(at+".image", "image %s: %v", comp.Image, err)
+			c.fault(manifest.WrongValue, at+".image", "image %s: %v", comp.Image, err)
 		}
 	}
 }
@@ -67,9 +68,9 @@ func (c *checker) unique(field string, values []string) {
 		at := fmt.Sprintf("%s[%d]", field, i)
 		switch {
 		case v == "":
-			c.fault(at, "an entry of %s is empty", field)
+			c.fault(manifest.Missing, at, "an entry of %s is empty", field)
 		case slices.Contains(values[:i], v):
-			c.fault(at, "%s is there twice", v)
+			c.fault(manifest.Duplicate, at, "%s is there twice", v)
 		}
 	}
 }
@@ -77,32 +78,35 @@ func (c *checker) unique(field string, values []string) {
 func (c *checker) requires() {
 	r := c.doc.Value.Requires
 	if r.Infrastructure < 0 {
-		c.fault("requires.infrastructure", "requires.infrastructure is a template's number, not %d", r.Infrastructure)
+		c.fault(manifest.WrongValue, "requires.infrastructure",
+			"requires.infrastructure is a template's number, not %d", r.Infrastructure)
 	}
 	if c.doc.Value.Version.Less(r.From) {
-		c.fault("requires.from", "requires.from is %s, greater than the release: no cell could install it", r.From)
+		c.fault(manifest.Conflict, "requires.from",
+			"requires.from is %s, greater than the release: no cell could install it", r.From)
 	}
 }
 
 func (c *checker) parameter(name string, p Parameter) {
 	at := "parameters[" + name + "]"
 	if !parameterName.MatchString(name) {
-		c.fault(at, "%q can't be a parameter's name: it takes at most 63 letters, digits, -, _ and ., and begins with a letter", name)
+		c.fault(manifest.WrongName, at, "%q can't be a parameter's name: it takes at most 63 letters, digits, -, _ and ., and begins with a letter", name)
 	}
 	numeric := p.Type == "integer" || p.Type == "number"
 	if !numeric && (p.Minimum != nil || p.Maximum != nil) {
-		c.fault(at, "parameter %s: minimum and maximum are for integer and number, not %s", name, p.Type)
+		c.fault(manifest.Conflict, at,
+			"parameter %s: minimum and maximum are for integer and number, not %s", name, p.Type)
 	}
 	if p.Type != "string" && (p.Pattern != "" || p.Enum != nil) {
-		c.fault(at, "parameter %s: pattern and enum are for string, not %s", name, p.Type)
+		c.fault(manifest.Conflict, at, "parameter %s: pattern and enum are for string, not %s", name, p.Type)
 	}
 	if p.Minimum != nil && p.Maximum != nil && *p.Minimum > *p.Maximum {
-		c.fault(at, "parameter %s: minimum %v is above maximum %v", name, *p.Minimum, *p.Maximum)
+		c.fault(manifest.Conflict, at, "parameter %s: minimum %v is above maximum %v", name, *p.Minimum, *p.Maximum)
 	}
 	if p.Pattern != "" {
 		re, err := p.regexp()
 		if err != nil {
-			c.fault(at+".pattern", "parameter %s: pattern: %v", name, err)
+			c.fault(manifest.WrongValue, at+".pattern", "parameter %s: pattern: %v", name, err)
 			return
 		}
 		p.pattern = re
@@ -112,10 +116,10 @@ func (c *checker) parameter(name string, p Parameter) {
 		return
 	}
 	if p.Required {
-		c.warn(at+".default", "parameter %s is required: its default is never used", name)
+		c.warn(manifest.Unused, at+".default", "parameter %s is required: its default is never used", name)
 	}
 	if _, why := p.accept(p.Default); why != "" {
-		c.fault(at+".default", "parameter %s: its default %s", name, why)
+		c.fault(manifest.WrongValue, at+".default", "parameter %s: its default %s", name, why)
 	}
 }
 
@@ -127,21 +131,23 @@ func (c *checker) profiles() {
 		clean := path.Clean(dir)
 		switch {
 		case !profileName.MatchString(name):
-			c.fault(at, "%q can't be a profile's name: it takes at most 63 lower-case letters, digits and -", name)
+			c.fault(manifest.WrongName, at,
+				"%q can't be a profile's name: it takes at most 63 lower-case letters, digits and -", name)
 		case dir == "" || path.IsAbs(dir) || clean == ".." || strings.HasPrefix(clean, "../") || strings.Contains(dir, "\\"):
-			c.fault(at, "profile %s: %q is not a folder of the release", name, dir)
+			c.fault(manifest.WrongValue, at, "profile %s: %q is not a folder of the release", name, dir)
 		case !c.tree.has(clean, true):
-			c.fault(at, "profile %s: there is no folder %s in the release", name, dir)
+			c.fault(manifest.UnknownReference, at, "profile %s: there is no folder %s in the release", name, dir)
 		case !c.tree.kustomized(clean):
-			c.fault(at, "profile %s: folder %s has no kustomization.yaml", name, dir)
+			c.fault(manifest.UnknownReference, at, "profile %s: folder %s has no kustomization.yaml", name, dir)
 		}
 	}
 	if _, ok := profiles["default"]; ok || c.tree.kustomized(".") {
 		return
 	}
 	if len(profiles) == 0 {
-		c.fault("", "the release has no kustomization.yaml beside it, and names no profiles that have one")
+		c.fault(manifest.Missing, "",
+			"the release has no kustomization.yaml beside it, and names no profiles that have one")
 	} else {
-		c.warn("profiles", "there is no default profile: every cell has to name one")
+		c.warn(manifest.Missing, "profiles", "there is no default profile: every cell has to name one")
 	}
 }

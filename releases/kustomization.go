@@ -103,7 +103,7 @@ func (t *tree) scan() []Fault {
 		}
 		dir = path.Clean(dir)
 		if other := folders[dir]; other != "" {
-			faults = append(faults, Fault{File: path.Join(t.dir, f.path), Message: "stands beside " + other + ": kustomize takes only one of them"})
+			faults = append(faults, Fault{File: path.Join(t.dir, f.path), Code: manifest.Conflict, Message: "stands beside " + other + ": kustomize takes only one of them"})
 		}
 		folders[dir] = name
 		faults = append(faults, t.scanFile(f)...)
@@ -132,11 +132,12 @@ func (t *tree) scanFile(f file) []Fault {
 func (t *tree) document(f file) ([]byte, *Fault) {
 	name := path.Join(t.dir, f.path)
 	if f.size > manifest.MaxFile {
-		return nil, &Fault{File: name, Message: fmt.Sprintf("is larger than %d bytes", manifest.MaxFile)}
+		return nil, &Fault{File: name, Code: manifest.TooLarge,
+			Message: fmt.Sprintf("is larger than %d bytes", manifest.MaxFile)}
 	}
 	data, err := t.read(f)
 	if err != nil {
-		return nil, &Fault{File: name, Message: fmt.Sprintf("can't be read: %v", err)}
+		return nil, &Fault{File: name, Code: manifest.Unreadable, Message: fmt.Sprintf("can't be read: %v", err)}
 	}
 	return data, nil
 }
@@ -148,8 +149,8 @@ type scanner struct {
 	faults []Fault
 }
 
-func (s *scanner) fault(at, format string, args ...any) {
-	s.faults = append(s.faults, s.doc.Fault(at, format, args...))
+func (s *scanner) fault(code manifest.FaultCode, at, format string, args ...any) {
+	s.faults = append(s.faults, s.doc.Fault(code, at, format, args...))
 }
 
 func (s *scanner) scan(k *kustomization) {
@@ -193,7 +194,8 @@ func (s *scanner) scan(k *kustomization) {
 	}
 	for field, value := range map[string]any{"helmCharts": k.HelmCharts, "helmGlobals": k.HelmGlobals, "helmChartInflationGenerator": k.HelmChartInflationGenerator} {
 		if value != nil {
-			s.fault(field, "%s runs helm, and fetches charts: put the rendered manifests into the release", field)
+			s.fault(manifest.Forbidden, field,
+				"%s runs helm, and fetches charts: put the rendered manifests into the release", field)
 		}
 	}
 }
@@ -227,15 +229,15 @@ var scheme = regexp.MustCompile(`^\s*[A-Za-z][A-Za-z0-9+.-]*:`)
 func (s *scanner) local(where, entry string) (string, bool) {
 	switch {
 	case scheme.MatchString(entry) || strings.Contains(entry, "://"):
-		s.fault(where, "%q is a URL: a release must contain all it is made of; copy it in", entry)
+		s.fault(manifest.Forbidden, where, "%q is a URL: a release must contain all it is made of; copy it in", entry)
 	case path.IsAbs(entry):
-		s.fault(where, "%q is an absolute path: name files by their path in the release", entry)
+		s.fault(manifest.Forbidden, where, "%q is an absolute path: name files by their path in the release", entry)
 	default:
 		p := path.Join(s.dir, entry)
 		if p != ".." && !strings.HasPrefix(p, "../") {
 			return p, true
 		}
-		s.fault(where, "%q leads out of the release: copy what it names in", entry)
+		s.fault(manifest.Forbidden, where, "%q leads out of the release: copy what it names in", entry)
 	}
 	return "", false
 }
@@ -243,7 +245,7 @@ func (s *scanner) local(where, entry string) (string, bool) {
 func (s *scanner) file(where, entry string) bool {
 	p, ok := s.local(where, entry)
 	if ok && !s.has(p, false) {
-		s.fault(where, "%q: there is no such file in the release", entry)
+		s.fault(manifest.UnknownReference, where, "%q: there is no such file in the release", entry)
 		return false
 	}
 	return ok
@@ -253,15 +255,16 @@ func (s *scanner) file(where, entry string) bool {
 // of that name exists: those with a user before an @, with a query, and all at GitHub.
 func (s *scanner) root(where, entry string) {
 	if strings.ContainsAny(entry, "@?") || strings.HasPrefix(strings.ToLower(strings.TrimSpace(entry)), "github.com") {
-		s.fault(where, "%q may name a remote repository: a release must contain all it is made of; copy it in", entry)
+		s.fault(manifest.Forbidden, where,
+			"%q may name a remote repository: a release must contain all it is made of; copy it in", entry)
 		return
 	}
 	p, ok := s.local(where, entry)
 	switch {
 	case !ok || s.has(p, false):
 	case !s.has(p, true):
-		s.fault(where, "%q: there is no such file or folder in the release", entry)
+		s.fault(manifest.UnknownReference, where, "%q: there is no such file or folder in the release", entry)
 	case !s.kustomized(p):
-		s.fault(where, "%q: the folder has no kustomization.yaml", entry)
+		s.fault(manifest.UnknownReference, where, "%q: the folder has no kustomization.yaml", entry)
 	}
 }

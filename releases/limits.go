@@ -1,6 +1,7 @@
 package releases
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -8,6 +9,8 @@ import (
 
 	"golang.org/x/text/cases"
 	"golang.org/x/text/unicode/norm"
+
+	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
 // Limits bound what a release may hold. A zero field means the default, in brackets.
@@ -56,6 +59,17 @@ type named struct {
 
 func newGuard(l Limits) *guard { return &guard{limits: l.orDefault(), names: map[string]named{}} }
 
+// tooLarge is what a guard says about its limits; the rest is about names.
+type tooLarge struct{ error }
+
+// codeOf gives the class of what a guard says.
+func codeOf(err error) manifest.FaultCode {
+	if errors.As(err, new(tooLarge)) {
+		return manifest.TooLarge
+	}
+	return manifest.WrongName
+}
+
 // admit says why a file with that path and size can't be part of the release (R23, faults 28 and 31).
 func (g *guard) admit(name string, size int64) error {
 	if err := g.form(name); err != nil {
@@ -63,14 +77,14 @@ func (g *guard) admit(name string, size int64) error {
 	}
 	if g.files >= g.limits.Files {
 		g.over = true
-		return fmt.Errorf("the release has more than %d files", g.limits.Files)
+		return tooLarge{fmt.Errorf("the release has more than %d files", g.limits.Files)}
 	}
 	if size < 0 || size > g.limits.FileBytes {
-		return fmt.Errorf("it is larger than %d bytes", g.limits.FileBytes)
+		return tooLarge{fmt.Errorf("it is larger than %d bytes", g.limits.FileBytes)}
 	}
 	if g.total+size > g.limits.TotalBytes {
 		g.over = true
-		return fmt.Errorf("the release is larger than %d bytes", g.limits.TotalBytes)
+		return tooLarge{fmt.Errorf("the release is larger than %d bytes", g.limits.TotalBytes)}
 	}
 	if dir := path.Dir(name); dir != g.folder {
 		for i := range len(name) {
@@ -96,7 +110,7 @@ func (g *guard) form(name string) error {
 	case name == "":
 		return fmt.Errorf("the name is empty")
 	case len(name) > g.limits.PathBytes:
-		return fmt.Errorf("the path is longer than %d bytes", g.limits.PathBytes)
+		return tooLarge{fmt.Errorf("the path is longer than %d bytes", g.limits.PathBytes)}
 	case !utf8.ValidString(name):
 		return fmt.Errorf("the name is not valid UTF-8")
 	case name[0] == '/':
@@ -119,7 +133,7 @@ func (g *guard) form(name string) error {
 		}
 	}
 	if depth > g.limits.Depth {
-		return fmt.Errorf("it is more than %d folders deep", g.limits.Depth)
+		return tooLarge{fmt.Errorf("it is more than %d folders deep", g.limits.Depth)}
 	}
 	return nil
 }

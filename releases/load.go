@@ -42,7 +42,7 @@ func Load(c *manifest.Cache, fsys fs.FS, want func(Version) bool) (Set, []Fault)
 		return set, nil
 	}
 	if err != nil {
-		return set, []Fault{{File: Dir, Message: fmt.Sprintf("can't be read: %v", err)}}
+		return set, []Fault{{File: Dir, Code: manifest.Unreadable, Message: fmt.Sprintf("can't be read: %v", err)}}
 	}
 	var faults []Fault
 	var reading errgroup.Group
@@ -88,11 +88,12 @@ func ReadRelease(c *manifest.Cache, fsys fs.FS, version Version) *Entry {
 func version(folder fs.DirEntry) (Version, *Fault) {
 	name := path.Join(Dir, folder.Name())
 	if !folder.IsDir() {
-		return Version{}, &Fault{File: name, Warning: true, Message: "is not read: a release is a folder"}
+		return Version{}, &Fault{File: name, Warning: true, Code: manifest.Unused,
+			Message: "is not read: a release is a folder"}
 	}
 	v, err := ParseVersion(folder.Name())
 	if err != nil {
-		return Version{}, &Fault{File: name, Message: err.Error()}
+		return Version{}, &Fault{File: name, Code: manifest.WrongName, Message: err.Error()}
 	}
 	return v, nil
 }
@@ -115,6 +116,7 @@ func ties(sorted []*Entry) {
 		for _, pair := range [2][2]*Entry{{a, b}, {b, a}} {
 			pair[0].Faults = append(slices.Clip(pair[0].Faults), Fault{
 				File:    path.Join(Dir, pair[0].Version.String()),
+				Code:    manifest.Duplicate,
 				Message: fmt.Sprintf("is the same version as %s: remove one of the two", pair[1].Version),
 			})
 		}
@@ -135,7 +137,8 @@ func read(fsys fs.FS, v Version, treeID string) Entry {
 	if stone != nil {
 		e.Tombstone, e.Digest = stone, stone.Digest
 		if len(t.files) > 1 {
-			add(Fault{File: file, Message: "stands beside other files: a pruned release has nothing but its tombstone"})
+			add(Fault{File: file, Code: manifest.Conflict,
+				Message: "stands beside other files: a pruned release has nothing but its tombstone"})
 		}
 	}
 	if stone != nil || manifest.Fatal(faults) {
@@ -152,7 +155,7 @@ func read(fsys fs.FS, v Version, treeID string) Entry {
 	case r != nil:
 		e.Release = *r
 	case len(faults) == 0:
-		add(Fault{File: file, Message: "is missing: without it the folder is no release"})
+		add(Fault{File: file, Code: manifest.Missing, Message: "is missing: without it the folder is no release"})
 	}
 	add(t.scan()...)
 	if len(wrong) == 0 { // whatever release.yaml says, the bytes are what they are
@@ -167,5 +170,5 @@ func sameVersion[T any](d *manifest.Doc[T], is, want Version) []Fault {
 	if is == want {
 		return nil
 	}
-	return []Fault{d.Fault("version", "version is %s, but the folder's name is %s", is, want)}
+	return []Fault{d.Fault(manifest.Conflict, "version", "version is %s, but the folder's name is %s", is, want)}
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -46,6 +47,21 @@ func words(faults []manifest.Fault) []string {
 		all = append(all, f.String())
 	}
 	return all
+}
+
+// What a release can't have is a name, or beyond a limit.
+func TestCodesOfFiles(t *testing.T) {
+	for name, want := range map[string]manifest.FaultCode{
+		"1.0.0/.gitattributes":                       manifest.WrongName,
+		"1.0.0/Service.yaml":                         manifest.WrongName,
+		"1.0.0/" + strings.Repeat("d/", 40) + "deep": manifest.TooLarge,
+		"1.0.0/" + strings.Repeat("long", 60) + "/" + strings.Repeat("long", 100): manifest.TooLarge,
+	} {
+		_, faults := releases.Load(nil, repository([]string{"1.0.0"}, map[string]string{name: "x"}), nil)
+		if !slices.ContainsFunc(faults, func(f manifest.Fault) bool { return f.Code == want }) {
+			t.Errorf("%.30s: %v, none of them %s", name, faults, want)
+		}
+	}
 }
 
 func TestLoad(t *testing.T) {

@@ -20,7 +20,7 @@ var builtins = []string{
 // plugin checks an entry of generators, transformers or validators: a file of built-in plugins.
 func (s *scanner) plugin(where, entry string) {
 	if strings.Contains(entry, "\n") || strings.HasPrefix(entry, "{") {
-		s.fault(where, "put the plugin's configuration into a file of its own")
+		s.fault(manifest.Forbidden, where, "put the plugin's configuration into a file of its own")
 		return
 	}
 	if !s.file(where, entry) {
@@ -63,22 +63,23 @@ func (s *scanner) pluginDocument(name string, data []byte) []Fault {
 	if len(faults) > 0 {
 		return faults
 	}
-	fault := func(at, format string, args ...any) {
-		faults = append(faults, doc.Fault(at, format, args...))
+	fault := func(code manifest.FaultCode, at, format string, args ...any) {
+		faults = append(faults, doc.Fault(code, at, format, args...))
 	}
 	kind, _ := doc.Value["kind"].(string)
 	switch {
 	case doc.Value["apiVersion"] != "builtin":
-		fault("apiVersion", "only kustomize's built-in plugins may be used (apiVersion: builtin): any other would run a program")
+		fault(manifest.Forbidden, "apiVersion", "only kustomize's built-in plugins may be used (apiVersion: builtin): any other would run a program")
 	case !slices.Contains(builtins, kind):
-		fault("kind", "plugin %q may not be used; those that may: %s", kind, strings.Join(builtins, ", "))
+		fault(manifest.Forbidden, "kind",
+			"plugin %q may not be used; those that may: %s", kind, strings.Join(builtins, ", "))
 	}
 	if meta, _ := doc.Value["metadata"].(map[string]any); meta != nil && meta["annotations"] != nil {
-		fault("metadata.annotations", "a plugin's configuration can't have annotations: they can make it a function that runs a program")
+		fault(manifest.Forbidden, "metadata.annotations", "a plugin's configuration can't have annotations: they can make it a function that runs a program")
 	}
 	for key := range doc.Value {
 		if k := strings.ToLower(key); k == "path" || k == "paths" { // kustomize reads them in any case
-			fault(key, "%s is not followed: put the patch into the plugin's configuration", key)
+			fault(manifest.Forbidden, key, "%s is not followed: put the patch into the plugin's configuration", key)
 		}
 	}
 	return faults

@@ -48,33 +48,34 @@ type walker struct {
 	faults []Fault
 }
 
-func (w *walker) fault(name, format string, args ...any) {
-	w.faults = append(w.faults, Fault{File: path.Join(w.dir, name), Message: fmt.Sprintf(format, args...)})
+func (w *walker) fault(code manifest.FaultCode, name, format string, args ...any) {
+	w.faults = append(w.faults, Fault{File: path.Join(w.dir, name), Code: code, Message: fmt.Sprintf(format, args...)})
 }
 
 func (w *walker) folder(name string) {
 	entries, err := fs.ReadDir(w.fsys, path.Join(w.dir, name))
 	if err != nil {
-		w.fault(name, "can't be read: %v", err)
+		w.fault(manifest.Unreadable, name, "can't be read: %v", err)
 		return
 	}
 	for _, e := range entries {
 		child := path.Join(name, e.Name())
 		if !fs.ValidPath(path.Join(w.dir, child)) || strings.Contains(e.Name(), "/") {
-			w.fault(name, "has an entry that is no file name: %q", e.Name())
+			w.fault(manifest.WrongName, name, "has an entry that is no file name: %q", e.Name())
 			continue
 		}
 		switch t := e.Type(); {
 		case t&fs.ModeSymlink != 0:
-			w.fault(child, "is a symbolic link: a release holds only files")
+			w.fault(manifest.Forbidden, child, "is a symbolic link: a release holds only files")
 		case t.IsDir():
 			if err := w.guard.form(child); err != nil {
-				w.fault(child, "%v", err)
+				w.fault(codeOf(err), child, "%v", err)
 				continue
 			}
 			w.folder(child)
 		case !t.IsRegular():
-			w.fault(child, "is not a file (%s): a release can't have submodules, devices or pipes", kindOf(t))
+			w.fault(manifest.Forbidden, child,
+				"is not a file (%s): a release can't have submodules, devices or pipes", kindOf(t))
 		default:
 			w.file(child, e)
 		}
@@ -87,11 +88,11 @@ func (w *walker) folder(name string) {
 func (w *walker) file(name string, e fs.DirEntry) {
 	info, err := e.Info()
 	if err != nil {
-		w.fault(name, "can't be read: %v", err)
+		w.fault(manifest.Unreadable, name, "can't be read: %v", err)
 		return
 	}
 	if err := w.guard.admit(name, info.Size()); err != nil {
-		w.fault(name, "%v", err)
+		w.fault(codeOf(err), name, "%v", err)
 		return
 	}
 	w.files = append(w.files, file{name, info.Size(), modeOf(info.Mode())})
@@ -157,17 +158,18 @@ func (t *tree) read(f file) ([]byte, error) {
 // An error is w's.
 func (t *tree) pack(w io.Writer) ([]Fault, error) {
 	var faults []Fault
-	fault := func(f file, format string, args ...any) {
-		faults = append(faults, Fault{File: path.Join(t.dir, f.path), Message: fmt.Sprintf(format, args...)})
+	fault := func(code manifest.FaultCode, f file, format string, args ...any) {
+		faults = append(faults, Fault{File: path.Join(t.dir, f.path), Code: code,
+			Message: fmt.Sprintf(format, args...)})
 	}
 	for _, f := range t.files {
 		data, err := t.read(f)
 		if err != nil {
-			fault(f, "can't be read: %v", err)
+			fault(manifest.Unreadable, f, "can't be read: %v", err)
 			continue
 		}
 		if bytes.HasPrefix(data, []byte(lfsPointer)) {
-			fault(f, "is a Git LFS pointer: a release must hold the content itself")
+			fault(manifest.Forbidden, f, "is a Git LFS pointer: a release must hold the content itself")
 			continue
 		}
 		if err := writeEntry(w, f.path, f.mode, data); err != nil {

@@ -71,7 +71,8 @@ func LoadOwner(stateDir string) (*cells.Owner, error) {
 		return nil, fmt.Errorf("read the owner's decisions: %w", err)
 	}
 	if len(text) > maxOwnerFile {
-		return nil, &OwnerError{[]releases.Fault{{File: name, Message: fmt.Sprintf("is larger than %d bytes", maxOwnerFile)}}}
+		return nil, &OwnerError{[]releases.Fault{{File: name, Code: manifest.TooLarge,
+			Message: fmt.Sprintf("is larger than %d bytes", maxOwnerFile)}}}
 	}
 	return parseOwner(name, text)
 }
@@ -80,22 +81,23 @@ func parseOwner(name string, text []byte) (*cells.Owner, error) {
 	doc, faults := manifest.Decode[ownerDoc](name, text)
 	d := &doc.Value
 	if _, err := releases.ParseVersion(d.Pin); d.Pin != "" && err != nil {
-		faults = append(faults, doc.Fault("pin", "%v", err))
+		faults = append(faults, doc.Fault(manifest.WrongValue, "pin", "%v", err))
 	}
 	for i, digest := range d.Approved {
 		if _, err := releases.ParseDigest(string(digest)); err != nil {
-			faults = append(faults, doc.Fault(fmt.Sprintf("approved[%d]", i), "%v", err))
+			faults = append(faults, doc.Fault(manifest.WrongValue, fmt.Sprintf("approved[%d]", i), "%v", err))
 		}
 	}
 	for i := range d.Windows {
 		for _, wrong := range d.Windows[i].Ready() {
-			faults = append(faults, doc.Fault(fmt.Sprintf("windows[%d].%s", i, wrong.Field), "%s", wrong.Reason))
+			faults = append(faults, doc.Fault(manifest.WrongValue,
+				fmt.Sprintf("windows[%d].%s", i, wrong.Field), "%s", wrong.Reason))
 		}
 	}
 	o := &cells.Owner{Paused: d.Paused, Pin: d.Pin, Approval: d.Approval, Approved: d.Approved, Windows: d.Windows,
 		Features: slices.Sorted(slices.Values(d.Features)), Reasons: d.Reasons}
 	if err := o.Check(); err != nil && len(faults) == 0 { // the bounds
-		faults = append(faults, releases.Fault{File: name, Line: 1, Message: err.Error()})
+		faults = append(faults, releases.Fault{File: name, Line: 1, Code: manifest.WrongValue, Message: err.Error()})
 	}
 	if len(faults) > 0 {
 		return nil, &OwnerError{faults}

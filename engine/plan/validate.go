@@ -12,16 +12,17 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Validate finds all that is wrong in a folder of files, without any history.
+// Validate returns all faults in a folder of files, without any history.
 func Validate(files fs.FS) ([]releases.Fault, error) {
-	d, err := Build(files, NewHistory(), func(string) (fs.FS, error) { return nil, fs.ErrNotExist }, new(manifest.Cache), true)
+	none := func(string) (fs.FS, error) { return nil, fs.ErrNotExist }
+	d, err := Build(files, NewHistory(), none, new(manifest.Cache), true)
 	if err != nil {
 		return nil, err
 	}
 	return d.Check(), nil
 }
 
-// Check gives every fault of d: those of single files, and what does not fit between them.
+// Check returns every fault of d: those of single files, and contradictions between files.
 func (d *Desired) Check() []releases.Fault {
 	all := slices.Clone(d.Faults)
 	for _, name := range d.Order {
@@ -29,7 +30,7 @@ func (d *Desired) Check() []releases.Fault {
 		all = append(all, d.checkHead(c)...)
 		for _, h := range c.Hotfixes {
 			if r := d.Releases[h.Release]; r == nil || r.Loaded && r.Digest != h.Digest {
-				all = append(all, releases.Fault{File: h.File, Message: fmt.Sprintf("names release %s with digest %s, which is not in the repository", h.Release, h.Digest)})
+				all = append(all, releases.Fault{File: h.File, Code: manifest.UnknownReference, Message: fmt.Sprintf("names release %s with digest %s, which is not in the repository", h.Release, h.Digest)})
 			}
 		}
 		for _, cell := range c.Cells {
@@ -38,37 +39,41 @@ func (d *Desired) Check() []releases.Fault {
 		all = append(all, d.checkRollout(c)...)
 	}
 	for _, q := range d.Quarantine {
-		if r := d.Releases[q.Release]; q.Digest != "" && r != nil && r.Loaded && r.Tombstone == nil && r.Digest != q.Digest {
-			all = append(all, releases.Fault{File: q.File, Message: fmt.Sprintf("release %s has digest %s, not %s", q.Release, r.Digest, q.Digest)})
+		r := d.Releases[q.Release]
+		if q.Digest != "" && r != nil && r.Loaded && r.Tombstone == nil && r.Digest != q.Digest {
+			all = append(all, releases.Fault{File: q.File, Code: manifest.Conflict, Message: fmt.Sprintf("release %s has digest %s, not %s", q.Release, r.Digest, q.Digest)})
 		}
 	}
 	return manifest.Sort(all)
 }
 
-// checkRollout finds holds on cells that are not the channel's, and skips of waves or heads that are not there.
+// checkRollout returns warnings about holds on cells of other channels, and about skips of waves or heads that do not
+// exist.
 func (d *Desired) checkRollout(c *Channel) (faults []releases.Fault) {
-	warn := func(file, format string, args ...any) {
-		faults = append(faults, releases.Fault{File: file, Line: 1, Warning: true, Message: fmt.Sprintf(format, args...)})
+	warn := func(code manifest.FaultCode, file, format string, args ...any) {
+		faults = append(faults, releases.Fault{File: file, Line: 1, Code: code, Warning: true, Message: fmt.Sprintf(format, args...)})
 	}
 	for _, h := range c.CellHolds {
 		for _, name := range h.Cells {
 			if cell := d.Cells[name]; cell == nil || cell.Channel != c.Name {
-				warn(h.File, "holds %s, which is no cell of %s", name, c.Name)
+				warn(manifest.UnknownReference, h.File, "holds %s, which is no cell of %s", name, c.Name)
 			}
 		}
 	}
 	for _, s := range c.Skips {
 		switch {
 		case c.Effective != nil && s.Sequence > c.Effective.Sequence:
-			warn(s.File, "%s has no head with sequence %d yet", c.Name, s.Sequence)
-		case c.Effective != nil && s.Sequence == c.Effective.Sequence && c.Policy != nil && s.Wave > max(len(c.Policy.Rollout.Waves), 1):
-			warn(s.File, "there is no wave %d: %s has %d", s.Wave, c.Name, len(c.Policy.Rollout.Waves))
+			warn(manifest.UnknownReference, s.File, "%s has no head with sequence %d yet", c.Name, s.Sequence)
+		case c.Effective != nil && s.Sequence == c.Effective.Sequence && c.Policy != nil &&
+			s.Wave > max(len(c.Policy.Rollout.Waves), 1):
+			warn(manifest.UnknownReference, s.File,
+				"there is no wave %d: %s has %d", s.Wave, c.Name, len(c.Policy.Rollout.Waves))
 		}
 	}
 	return faults
 }
 
-// checkHead holds head.yaml against the releases (fault 42). What the engine wrote is right by itself.
+// checkHead compares a head.yaml that the engine did not write with the releases (fault 42).
 func (d *Desired) checkHead(c *Channel) []releases.Fault {
 	if c.Head == nil || c.Effective != nil && c.Request == nil {
 		return nil
@@ -77,14 +82,15 @@ func (d *Desired) checkHead(c *Channel) []releases.Fault {
 	r := d.Releases[c.Head.Release]
 	switch {
 	case r == nil:
-		return []releases.Fault{{File: file, Line: 1, Message: fmt.Sprintf("names release %s, which is not in the repository", c.Head.Release)}}
+		return []releases.Fault{{File: file, Line: 1, Code: manifest.UnknownReference, Message: fmt.Sprintf("names release %s, which is not in the repository", c.Head.Release)}}
 	case c.Effective == nil && c.Head.Digest != "" && r.Loaded && r.Tombstone == nil && c.Head.Digest != r.Digest:
-		return []releases.Fault{{File: file, Message: fmt.Sprintf("release %s has digest %s, not %s", c.Head.Release, r.Digest, c.Head.Digest)}}
+		return []releases.Fault{{File: file, Code: manifest.Conflict, Message: fmt.Sprintf("release %s has digest %s, not %s", c.Head.Release, r.Digest, c.Head.Digest)}}
 	}
 	return nil
 }
 
-// checkCell holds a cell's profile and values against the release that its channel runs or, before the first, the newest.
+// checkCell compares a cell's profile and values with the release that its channel runs or, before the first head, with
+// the newest release.
 func (d *Desired) checkCell(c *Channel, cell *Cell) []releases.Fault {
 	var r *Release
 	if c.Effective != nil {
@@ -98,10 +104,10 @@ func (d *Desired) checkCell(c *Channel, cell *Cell) []releases.Fault {
 	file := path.Join(cells.Dir, cell.Name, "cell.yaml")
 	var faults []releases.Fault
 	if _, ok := r.Profile(cell.Profile); !ok {
-		faults = append(faults, releases.Fault{File: file, Message: fmt.Sprintf("release %s has no profile %q", r.Version, cell.Profile)})
+		faults = append(faults, releases.Fault{File: file, Code: manifest.UnknownReference, Message: fmt.Sprintf("release %s has no profile %q", r.Version, cell.Profile)})
 	}
 	for _, wrong := range releases.CheckValues(&r.Release, cell.Values) {
-		faults = append(faults, releases.Fault{File: file, Message: fmt.Sprintf("values do not fit release %s: %s", r.Version, wrong)})
+		faults = append(faults, releases.Fault{File: file, Code: manifest.WrongValue, Message: fmt.Sprintf("values do not fit release %s: %s", r.Version, wrong)})
 	}
 	return faults
 }

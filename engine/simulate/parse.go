@@ -10,84 +10,86 @@ import (
 )
 
 const (
-	maxAdded    = 100_000 // cells of a scenario
+	maxAdded    = 100_000 // cells that a scenario adds
 	maxReleases = 1_000
 	leastReport = 5 * time.Second
 )
 
-// Parse reads a scenario, strictly: unknown fields, wrong types and what makes no sense are faults with their line.
-// Whether the channels, people and releases that it names exist, Run says.
+// Parse parses a scenario strictly: unknown fields, wrong types and contradictions are faults, each with its line. Run
+// checks that the channels, people and releases which the scenario names exist.
 func Parse(file string, data []byte) (*Scenario, []manifest.Fault) {
 	doc, faults := manifest.Decode[Scenario](file, data)
 	if len(faults) > 0 {
 		return nil, manifest.Sort(faults)
 	}
 	s := &doc.Value
-	fault := func(at, format string, args ...any) { faults = append(faults, doc.Fault(at, format, args...)) }
-	s.checkCells(fault)
-	s.checkReleases(fault)
-	s.checkOwners(fault)
+	fault := func(code manifest.FaultCode, at, format string, args ...any) {
+		faults = append(faults, doc.Fault(code, at, format, args...))
+	}
+	s.validateCells(fault)
+	s.validateReleases(fault)
+	s.validateOwners(fault)
 	for i, o := range s.Outages {
 		if o.For <= 0 {
-			fault(fmt.Sprintf("outages[%d].for", i), "an outage lasts: for must be more than 0")
+			fault(manifest.WrongValue, fmt.Sprintf("outages[%d].for", i), "for must be more than 0")
 		}
 	}
 	for i := range s.People {
-		s.People[i].check(fmt.Sprintf("people[%d]", i), fault)
+		s.People[i].validate(fmt.Sprintf("people[%d]", i), fault)
 	}
 	if len(faults) > 0 {
 		return nil, manifest.Sort(faults)
 	}
-	s.defaults()
+	s.setDefaults()
 	return s, nil
 }
 
-func (s *Scenario) checkCells(fault func(at, format string, args ...any)) {
+func (s *Scenario) validateCells(fault func(code manifest.FaultCode, at, format string, args ...any)) {
 	added := 0
 	for channel, n := range s.Cells.Add {
 		if n < 0 || n > maxAdded {
-			fault("cells.add["+channel+"]", "from 0 to %d cells can be added, not %d", maxAdded, n)
+			fault(manifest.WrongValue, "cells.add["+channel+"]", "from 0 to %d cells can be added, not %d", maxAdded, n)
 			continue
 		}
 		if added += n; added > maxAdded {
-			fault("cells.add", "more than %d cells", maxAdded)
+			fault(manifest.TooLarge, "cells.add", "more than %d cells", maxAdded)
 			break
 		}
 	}
 	if r := s.Cells.Report; r != 0 && r < leastReport {
-		fault("cells.report", "cells report every %s at the most", leastReport)
+		fault(manifest.WrongValue, "cells.report", "cells report at most every %s", leastReport)
 	}
 	for name, span := range map[string]Span{"cells.apply": s.Cells.Apply, "cells.hear": s.Cells.Hear} {
 		if span.Max != 0 && span.Max < span.Min {
-			fault(name, "max is less than min")
+			fault(manifest.Conflict, name, "max is less than min")
 		}
 	}
 }
 
-func (s *Scenario) checkReleases(fault func(at, format string, args ...any)) {
+func (s *Scenario) validateReleases(fault func(code manifest.FaultCode, at, format string, args ...any)) {
 	if len(s.Releases) > maxReleases {
-		fault("releases", "more than %d releases", maxReleases)
+		fault(manifest.TooLarge, "releases", "more than %d releases", maxReleases)
 	}
 	seen := map[string]bool{}
 	for i, r := range s.Releases {
 		at := fmt.Sprintf("releases[%d]", i)
 		if seen[r.Version.String()] {
-			fault(at+".version", "%s is there twice", r.Version)
+			fault(manifest.Duplicate, at+".version", "%s is there twice", r.Version)
 		}
 		seen[r.Version.String()] = true
 		if r.Fails+r.Stalls > 1 {
-			fault(at, "fails and stalls are more than 1 together")
+			fault(manifest.Conflict, at, "fails and stalls are more than 1 together")
 		}
 		if r.Requires.From != "" {
 			if _, err := releases.ParseVersion(r.Requires.From); err != nil {
-				fault(at+".requires.from", "%v", err)
+				fault(manifest.WrongValue, at+".requires.from", "%v", err)
 			}
 		}
 	}
 }
 
-func (a *Act) check(at string, fault func(at, format string, args ...any)) {
-	missing := func(field string) { fault(at, "%s needs %s", a.Do, field) }
+func (a *Act) validate(at string, fault func(code manifest.FaultCode, at, format string, args ...any)) {
+	missing := func(field string) { fault(manifest.Missing, at, "%s needs %s", a.Do, field) }
 	if a.Channel == "" && a.Do != "quarantine" {
 		missing("channel")
 	}
@@ -99,22 +101,22 @@ func (a *Act) check(at string, fault func(at, format string, args ...any)) {
 	}
 	if a.Release == "*" {
 		if a.Do != "approve" {
-			fault(at+".release", "only approve takes \"*\"")
+			fault(manifest.Conflict, at+".release", "only approve takes \"*\"")
 		}
 		if !a.At.At.IsZero() {
-			fault(at+".at", "for every release, say how long after its cut: 2h")
+			fault(manifest.Conflict, at+".at", "for every release, say how long after its cut: 2h")
 		}
 	}
 }
 
-func (s *Scenario) defaults() {
-	s.Cells.Apply.defaults(2*time.Minute, 8*time.Minute)
-	s.Cells.Hear.defaults(0, 30*time.Second)
+func (s *Scenario) setDefaults() {
+	s.Cells.Apply.setDefaults(2*time.Minute, 8*time.Minute)
+	s.Cells.Hear.setDefaults(0, 30*time.Second)
 	if s.Cells.Report == 0 {
 		s.Cells.Report = time.Minute
 	}
 	for i := range s.Releases {
-		s.Releases[i].UnhealthyIn.defaults(10*time.Minute, 2*time.Hour)
+		s.Releases[i].UnhealthyIn.setDefaults(10*time.Minute, 2*time.Hour)
 	}
 	for i := range s.People {
 		if a := &s.People[i]; a.Do == "hold" && a.Hold == "" {
@@ -123,20 +125,21 @@ func (s *Scenario) defaults() {
 	}
 }
 
-func (s *Span) defaults(least, most time.Duration) {
+func (s *Span) setDefaults(least, most time.Duration) {
 	if *s == (Span{}) {
 		*s = Span{least, most}
 	}
 	s.Max = max(s.Max, s.Min)
 }
 
-// between gives the length that luck, from 0 to 1, picks.
-func (s Span) between(luck float64) time.Duration {
+// pick returns the length at luck, from 0 to 1, between the bounds.
+func (s Span) pick(luck float64) time.Duration {
 	return s.Min + time.Duration(luck*float64(s.Max-s.Min))
 }
 
-// thresholds gives for each channel the lengths of soak that something waits for there: downstream gates', and its waves'.
-func thresholds(policies map[string]*channels.Channel) map[string][]time.Duration {
+// soakThresholds returns for each channel the lengths of soak that something waits for there: downstream gates, and the
+// channel's waves.
+func soakThresholds(policies map[string]*channels.Channel) map[string][]time.Duration {
 	all := map[string][]time.Duration{}
 	for name, policy := range policies {
 		if policy == nil {

@@ -5,6 +5,7 @@ import (
 	"path"
 
 	"github.com/sluice-cd/sluice/flags/repository"
+	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
 // check finds what only both repositories together show: names that the release repository does not know. All are warnings: it
@@ -20,7 +21,8 @@ func (p *planner) check() {
 	}
 	for _, d := range p.in.Tip.Flags {
 		if f := d.Feature(); f != "" && !contained[f] {
-			p.warn(d.File, d.Line, fmt.Sprintf("flag %s: no release contains the feature %s", d.Key, f))
+			p.warn(manifest.UnknownReference, d.File, d.Line,
+				fmt.Sprintf("flag %s: no release contains the feature %s", d.Key, f))
 		}
 	}
 	for _, a := range p.announcements {
@@ -30,12 +32,12 @@ func (p *planner) check() {
 		file := path.Join(repository.AnnouncementsDir, a.id+".yaml")
 		for _, f := range a.tip.Features {
 			if !contained[f] {
-				p.warn(file, 0, "no release contains the feature "+f)
+				p.warn(manifest.UnknownReference, file, 0, "no release contains the feature "+f)
 			}
 		}
 		for name := range a.tip.Channels {
 			if p.named[name] == nil {
-				p.warn(file, 0, "channels: there is no channel "+name)
+				p.warn(manifest.UnknownReference, file, 0, "channels: there is no channel "+name)
 			}
 		}
 		p.checkSelector(file, a.tip.Cells, cells)
@@ -48,12 +50,12 @@ func (p *planner) check() {
 func (p *planner) checkSelector(file string, s repository.Selector, cells map[string]bool) {
 	for _, name := range s.Channels {
 		if p.named[name] == nil {
-			p.warn(file, 0, "cells.channels: there is no channel "+name)
+			p.warn(manifest.UnknownReference, file, 0, "cells.channels: there is no channel "+name)
 		}
 	}
 	for _, name := range s.Names {
 		if !cells[name] {
-			p.warn(file, 0, "cells.names: there is no cell "+name)
+			p.warn(manifest.UnknownReference, file, 0, "cells.names: there is no cell "+name)
 		}
 	}
 }

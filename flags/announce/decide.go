@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/flags/repository"
+	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
 // Modes of repository.Readiness that the engine decides by (R41).
@@ -52,7 +53,7 @@ func (s *channelState) decided() *repository.Tree {
 	if s.a.tip != nil && s.rec.Hash == s.a.hash {
 		return s.p.in.Tip
 	}
-	s.p.fault(s.path(), "commit "+s.rec.Commit+" can't be read, or has no such announcement: the features of "+s.a.id+" are off in "+s.c.Name)
+	s.p.fault(manifest.Unreadable, s.path(), "commit "+s.rec.Commit+" can't be read, or has no such announcement: the features of "+s.a.id+" are off in "+s.c.Name)
 	return nil
 }
 

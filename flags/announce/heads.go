@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluice-cd/sluice/flags"
 	"github.com/sluice-cd/sluice/flags/repository"
+	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
 // moveHeads has flags without an announcement pass the channels (R42): a channel takes the tip's once all cells of every
@@ -33,7 +34,7 @@ func (p *planner) moveHeads() {
 		c.base = p.tree(head.Commit)
 		if c.base == nil { // the tip's, unsoaked, beat none at all
 			c.base = p.in.Tip
-			p.fault(headPath(c), "commit "+head.Commit+" can't be read: "+c.Name+" has the newest definitions of flags without an announcement")
+			p.fault(manifest.Unreadable, headPath(c), "commit "+head.Commit+" can't be read: "+c.Name+" has the newest definitions of flags without an announcement")
 			continue
 		}
 		c.loose = p.loose(c.base, announced)

@@ -129,10 +129,11 @@ func (p *planner) tree(commit string) *repository.Tree {
 	return p.in.Trees[commit]
 }
 
-func (p *planner) fault(file, message string) {
-	p.plan.Faults = append(p.plan.Faults, manifest.Fault{File: file, Message: message})
+func (p *planner) fault(code manifest.FaultCode, file, message string) {
+	p.plan.Faults = append(p.plan.Faults, manifest.Fault{File: file, Code: code, Message: message})
 }
 
-func (p *planner) warn(file string, line int, message string) {
-	p.plan.Faults = append(p.plan.Faults, manifest.Fault{File: file, Line: line, Message: message, Warning: true})
+func (p *planner) warn(code manifest.FaultCode, file string, line int, message string) {
+	p.plan.Faults = append(p.plan.Faults, manifest.Fault{File: file, Line: line, Code: code,
+		Message: message, Warning: true})
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 
 	"github.com/sluice-cd/sluice/flags/repository"
+	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
 // follow finds the phase in an entry channel: it has what the tip says, without approvals and records, and without regard to
@@ -142,7 +143,7 @@ func (s *channelState) keep() finding {
 	switch {
 	case tip == nil:
 		s.stale = "its file is gone"
-		s.p.warn(s.path(), 0, s.a.id+" is published in "+s.c.Name+", and its file is gone: restore it, and cancel or archive it if that is meant")
+		s.p.warn(manifest.Missing, s.path(), 0, s.a.id+" is published in "+s.c.Name+", and its file is gone: restore it, and cancel or archive it if that is meant")
 	case tip.Cancelled != "":
 		return finding{phase: retracted, why: oneLine(tip.Cancelled)}
 	case tip.Archived:

@@ -21,29 +21,32 @@ func channelPath(name string) string { return "channels[" + name + "]" }
 func readyAnnouncement(doc *manifest.Doc[Announcement]) (faults []manifest.Fault) {
 	a := &doc.Value
 	a.ID = stem(doc.File)
-	fault := func(at, format string, args ...any) { faults = append(faults, doc.Fault(at, format, args...)) }
+	fault := func(code manifest.FaultCode, at, format string, args ...any) {
+		faults = append(faults, doc.Fault(code, at, format, args...))
+	}
 	if !ValidID(a.ID) {
-		fault("", "%.70q can't name an announcement: %s", a.ID, labelRule)
+		fault(manifest.WrongName, "", "%.70q can't name an announcement: %s", a.ID, labelRule)
 	}
 	if strings.TrimSpace(a.Title) == "" && a.Title != "" {
-		fault("title", "title is empty: say what is new")
+		fault(manifest.Missing, "title", "title is empty: say what is new")
 	}
 	times := !a.PublishAt.IsZero()
 	for _, name := range slices.Sorted(maps.Keys(a.Channels)) {
 		if !label.MatchString(name) {
-			fault(channelPath(name), "%.70q can't name a channel: %s", name, labelRule)
+			fault(manifest.WrongName, channelPath(name), "%.70q can't name a channel: %s", name, labelRule)
 		}
 		w := a.Channels[name]
 		if w == (When{}) {
-			fault(channelPath(name), "channels.%.70s must be ready, never or a wall time such as 2026-12-01T10:00:00", name)
+			fault(manifest.WrongValue, channelPath(name), "channels.%.70s must be ready, never or a wall time such as 2026-12-01T10:00:00", name)
 		}
 		times = times || !w.At.IsZero()
 	}
 	if a.Now && !times {
-		fault("now", "now says to publish although the time has passed, and there is no time: give publishAt")
+		fault(manifest.Missing, "now",
+			"now says to publish although the time has passed, and there is no time: give publishAt")
 	}
 	if doc.Has("cancelled") && strings.TrimSpace(a.Cancelled) == "" {
-		fault("cancelled", "cancelled must say why; remove it if the announcement stands")
+		fault(manifest.Missing, "cancelled", "cancelled must say why; remove it if the announcement stands")
 	}
 	faults = slices.Concat(faults, checkFeatures(doc), checkSelector(doc, "cells", a.Cells), checkRamp(doc))
 	if a.Approvals != nil {
@@ -62,17 +65,18 @@ func readyAnnouncement(doc *manifest.Doc[Announcement]) (faults []manifest.Fault
 func checkFeatures(doc *manifest.Doc[Announcement]) (faults []manifest.Fault) {
 	features := doc.Value.Features
 	if doc.Has("features") && len(features) == 0 {
-		faults = append(faults, doc.Fault("features", "features is empty: name what turns on with the announcement"))
+		faults = append(faults, doc.Fault(manifest.Missing, "features",
+			"features is empty: name what turns on with the announcement"))
 	}
 	if len(features) > flags.MaxGateFeatures {
-		return []manifest.Fault{doc.Fault("features", "has %d features, and an announcement has at most %d: let flags share one", len(features), flags.MaxGateFeatures)}
+		return []manifest.Fault{doc.Fault(manifest.TooLarge, "features", "has %d features, and an announcement has at most %d: let flags share one", len(features), flags.MaxGateFeatures)}
 	}
 	for i, name := range features {
 		switch at := index("features", i); {
 		case !isName(name):
-			faults = append(faults, doc.Fault(at, "%.60q can't be a feature's name", name))
+			faults = append(faults, doc.Fault(manifest.WrongName, at, "%.60q can't be a feature's name", name))
 		case slices.Contains(features[:i], name):
-			faults = append(faults, doc.Fault(at, "feature %s is there twice", name))
+			faults = append(faults, doc.Fault(manifest.Duplicate, at, "feature %s is there twice", name))
 		}
 	}
 	return faults
@@ -82,7 +86,8 @@ func checkFeatures(doc *manifest.Doc[Announcement]) (faults []manifest.Fault) {
 func checkSelector[T any](doc *manifest.Doc[T], at string, s Selector) (faults []manifest.Fault) {
 	for field, there := range map[string]bool{"names": len(s.Names) > 0, "channels": len(s.Channels) > 0, "labels": len(s.Labels) > 0} {
 		if !there && doc.Has(at+"."+field) {
-			faults = append(faults, doc.Fault(at+"."+field, "%s.%s is empty: leave it out to select all", at, field))
+			faults = append(faults, doc.Fault(manifest.Missing, at+"."+field,
+				"%s.%s is empty: leave it out to select all", at, field))
 		}
 	}
 	faults = append(faults, checkLabels(doc, at+".names", s.Names, "a cell")...)
@@ -92,27 +97,30 @@ func checkSelector[T any](doc *manifest.Doc[T], at string, s Selector) (faults [
 func checkRamp(doc *manifest.Doc[Announcement]) (faults []manifest.Fault) {
 	r := doc.Value.Ramp
 	if len(r.Steps) == 0 && doc.Has("ramp") {
-		return []manifest.Fault{doc.Fault("ramp", "ramp has no steps: leave it out if everybody gets it at once")}
+		return []manifest.Fault{doc.Fault(manifest.Missing, "ramp",
+			"ramp has no steps: leave it out if everybody gets it at once")}
 	}
 	for i, s := range r.Steps {
 		at := index("ramp.steps", i)
 		if time.Duration(s.After)%time.Second != 0 {
-			faults = append(faults, doc.Fault(at+".after", "after must be whole seconds, not %s", s.After))
+			faults = append(faults, doc.Fault(manifest.WrongValue, at+".after",
+				"after must be whole seconds, not %s", s.After))
 		}
 		if s.After > flags.MaxAfter*Duration(time.Second) {
-			faults = append(faults, doc.Fault(at+".after", "after must be within ten years, not %s", s.After))
+			faults = append(faults, doc.Fault(manifest.WrongValue, at+".after",
+				"after must be within ten years, not %s", s.After))
 		}
 		if i == 0 {
 			continue
 		}
 		if before := r.Steps[i-1]; s.Percent <= before.Percent {
-			faults = append(faults, doc.Fault(at+".percent", "shares must grow: %d percent after %d", s.Percent, before.Percent))
+			faults = append(faults, doc.Fault(manifest.Conflict, at+".percent", "shares must grow: %d percent after %d", s.Percent, before.Percent))
 		} else if s.After <= before.After {
-			faults = append(faults, doc.Fault(at+".after", "steps count from publication, and must grow: %s after %s", s.After, before.After))
+			faults = append(faults, doc.Fault(manifest.Conflict, at+".after", "steps count from publication, and must grow: %s after %s", s.After, before.After))
 		}
 	}
 	if n := len(r.Steps); n > 0 && r.Steps[n-1].Percent < 100 {
-		faults = append(faults, doc.Fault(index("ramp.steps", n-1)+".percent", "the last step must be 100 percent, not %d", r.Steps[n-1].Percent))
+		faults = append(faults, doc.Fault(manifest.WrongValue, index("ramp.steps", n-1)+".percent", "the last step must be 100 percent, not %d", r.Steps[n-1].Percent))
 	}
 	return faults
 }
@@ -124,7 +132,7 @@ func (l *loader) announcements() {
 		l.tree.Announcements[a.ID] = &a
 		all = append(all, &a)
 		if zone, err := l.zones.get(cmp.Or(a.Zone, l.tree.Settings.Zone)); err != nil {
-			l.fault(a.file(), a.lines["zone"], "%v", err)
+			l.fault(manifest.WrongValue, a.file(), a.lines["zone"], "%v", err)
 		} else {
 			a.zone = zone
 			l.checkTimes(&a)
@@ -136,7 +144,7 @@ func (l *loader) announcements() {
 		}
 		for i, name := range a.Features {
 			if l.tree.byFeature[name] == nil && !a.Archived && !l.unread {
-				l.fault(a.file(), a.lines[index("features", i)],
+				l.fault(manifest.UnknownReference, a.file(), a.lines[index("features", i)],
 					"no flag names the feature %.60q: put it into a flag's metadata.feature, or archive the announcement if its flags are gone", name)
 			}
 		}
@@ -153,7 +161,7 @@ func (l *loader) checkTimes(a *Announcement) {
 			return
 		}
 		if err := t.check(a.zone); err != nil {
-			l.fault(a.file(), a.lines[at], "%v", err)
+			l.fault(manifest.WrongValue, a.file(), a.lines[at], "%v", err)
 		}
 	}
 	check("publishAt", a.PublishAt)
@@ -172,7 +180,7 @@ func (l *loader) checkOverlaps(all []*Announcement) {
 		for i, name := range a.Features {
 			others := byFeature[name]
 			if at := slices.IndexFunc(others, func(b *Announcement) bool { return a != b && a.meets(b) }); at >= 0 {
-				l.fault(a.file(), a.lines[index("features", i)],
+				l.fault(manifest.Conflict, a.file(), a.lines[index("features", i)],
 					"feature %s is in %s too, and both reach the same cells: let them select different cells, or cancel or archive one", name, others[at].file())
 			}
 			byFeature[name] = append(others, a)

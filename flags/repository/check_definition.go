@@ -35,11 +35,11 @@ func (l linter) Variants(d *flags.Definition, variants jsondoc.Members) {
 		kind := typeOf(m.Value)
 		switch {
 		case kind == "":
-			l.Fault(m.Line, "flag %s: variant %.60q must be text, a number, true or false, or a mapping, not %s", d.Key, m.Key, jsondoc.Describe(m.Value))
+			l.Fault(manifest.WrongType, m.Line, "flag %s: variant %.60q must be text, a number, true or false, or a mapping, not %s", d.Key, m.Key, jsondoc.Describe(m.Value))
 		case first == "":
 			first = kind
 		case kind != first:
-			l.Fault(m.Line, "flag %s: variant %.60q is %s, others are %s: all must have one type", d.Key, m.Key, kind, first)
+			l.Fault(manifest.WrongType, m.Line, "flag %s: variant %.60q is %s, others are %s: all must have one type", d.Key, m.Key, kind, first)
 		}
 		l.checkSecrets(d, m.Key, m.Node)
 	}
@@ -75,24 +75,26 @@ func (l linter) Metadata(d *flags.Definition, line int, m *jsondoc.Member) {
 	for _, name := range [...]string{"feature", "off", "expose"} {
 		is, there := d.Metadata[name]
 		if _, ok := is.(string); there && !ok {
-			l.Fault(at(name), "flag %s: metadata.%s must be text, not %s", d.Key, name, jsondoc.Describe(is))
+			l.Fault(manifest.WrongType, at(name),
+				"flag %s: metadata.%s must be text, not %s", d.Key, name, jsondoc.Describe(is))
 			return
 		}
 	}
 	if _, there := d.Metadata["feature"]; there && !isName(d.Feature()) {
-		l.Fault(at("feature"), "flag %s: %.60q can't be a feature's name: it takes visible characters, at most %d bytes", d.Key, d.Feature(), flags.MaxKey)
+		l.Fault(manifest.WrongName, at("feature"), "flag %s: %.60q can't be a feature's name: it takes visible characters, at most %d bytes", d.Key, d.Feature(), flags.MaxKey)
 	}
 	_, known := d.Variants[d.Off()]
 	switch _, there := d.Metadata["off"]; {
 	case !there && d.Feature() != "":
-		l.Fault(at("feature"), "flag %s: metadata.off is required with metadata.feature: name the variant it has before its announcement (R37)", d.Key)
+		l.Fault(manifest.Missing, at("feature"), "flag %s: metadata.off is required with metadata.feature: name the variant it has before its announcement (R37)", d.Key)
 	case there && !known && len(d.Variants) > 0:
-		l.Fault(at("off"), "flag %s: there is no variant %.60q for metadata.off; there are: %s", d.Key, d.Off(), d.VariantNames())
+		l.Fault(manifest.UnknownReference, at("off"), "flag %s: there is no variant %.60q for metadata.off; there are: %s", d.Key, d.Off(), d.VariantNames())
 	case there && known && !flags.Choosable(d.Off()):
-		l.Fault(at("off"), "flag %s: no rule can choose %.60q, so no ramp can, either: name the off variant without quotes, <, >, & and control characters", d.Key, d.Off())
+		l.Fault(manifest.WrongName, at("off"), "flag %s: no rule can choose %.60q, so no ramp can, either: name the off variant without quotes, <, >, & and control characters", d.Key, d.Off())
 	}
 	if is, there := d.Metadata["expose"]; there && !d.Client() {
-		l.Fault(at("expose"), "flag %s: metadata.expose must be client, or not be there, not %.60q", d.Key, is)
+		l.Fault(manifest.WrongValue, at("expose"),
+			"flag %s: metadata.expose must be client, or not be there, not %.60q", d.Key, is)
 	}
 }
 

@@ -28,7 +28,8 @@ func readyApproval(doc *manifest.Doc[Approval]) (faults []manifest.Fault) {
 	a := &doc.Value
 	a.Announcement, a.Person = path.Base(path.Dir(doc.File)), stem(doc.File)
 	if !personName.MatchString(a.Person) {
-		faults = append(faults, doc.Fault("", "%.70q is not the name of a person in %s", a.Person, settingsFile))
+		faults = append(faults, doc.Fault(manifest.WrongName, "",
+			"%.70q is not the name of a person in %s", a.Person, settingsFile))
 	}
 	return append(faults, checkForm(doc, "hash", a.Hash, hashForm, "sha256:… as `sluice announce show` prints it")...)
 }
@@ -41,16 +42,17 @@ func readyRecord(doc *manifest.Doc[Record]) []manifest.Fault {
 	r := &doc.Value
 	faults := checkChannelFile(doc)
 	if id := path.Base(path.Dir(doc.File)); !ValidID(id) {
-		faults = append(faults, doc.Fault("", "%.70q can't name an announcement: %s", id, labelRule))
+		faults = append(faults, doc.Fault(manifest.WrongName, "",
+			"%.70q can't name an announcement: %s", id, labelRule))
 	}
 	faults = append(faults, checkForm(doc, "hash", r.Hash, hashForm, "sha256:… of what was decided on")...)
 	faults = append(faults, checkForm(doc, "text", r.Text, hashForm, "sha256:… of the announcement")...)
 	faults = append(faults, checkForm(doc, "commit", r.Commit, commitForm, "a commit of the flags repository")...)
 	switch at := flags.Instant(r.At); {
 	case r.At.Truncate(time.Second) != r.At:
-		faults = append(faults, doc.Fault("at", "at must be a whole second"))
+		faults = append(faults, doc.Fault(manifest.WrongValue, "at", "at must be a whole second"))
 	case doc.Has("at") && (at <= 0 || at > flags.MaxInstant):
-		faults = append(faults, doc.Fault("at", "at must be after 1970 and before 10000"))
+		faults = append(faults, doc.Fault(manifest.WrongValue, "at", "at must be after 1970 and before 10000"))
 	}
 	return slices.Concat(faults, checkLabels(doc, "cells", r.Cells, "a cell"), checkLabels(doc, "without", r.Without, "a cell"))
 }
@@ -60,14 +62,15 @@ func checkChannelFile[T any](doc *manifest.Doc[T]) []manifest.Fault {
 	if label.MatchString(stem(doc.File)) {
 		return nil
 	}
-	return []manifest.Fault{doc.Fault("", "%.70q can't name a channel: %s", stem(doc.File), labelRule)}
+	return []manifest.Fault{doc.Fault(manifest.WrongName, "",
+		"%.70q can't name a channel: %s", stem(doc.File), labelRule)}
 }
 
 func checkForm[T any](doc *manifest.Doc[T], field, text string, form *regexp.Regexp, is string) []manifest.Fault {
 	if text == "" || form.MatchString(text) { // an empty one is missing, which was said
 		return nil
 	}
-	return []manifest.Fault{doc.Fault(field, "%s must be %s, not %.80q", field, is, text)}
+	return []manifest.Fault{doc.Fault(manifest.WrongValue, field, "%s must be %s, not %.80q", field, is, text)}
 }
 
 // checkLabels holds names that must be labels, each once.
@@ -76,9 +79,9 @@ func checkLabels[T any](doc *manifest.Doc[T], field string, names []string, what
 	for i, name := range names {
 		switch at := index(field, i); {
 		case !label.MatchString(name):
-			faults = append(faults, doc.Fault(at, "%.70q can't name %s: %s", name, what, labelRule))
+			faults = append(faults, doc.Fault(manifest.WrongName, at, "%.70q can't name %s: %s", name, what, labelRule))
 		case seen[name]:
-			faults = append(faults, doc.Fault(at, "%s is there twice", name))
+			faults = append(faults, doc.Fault(manifest.Duplicate, at, "%s is there twice", name))
 		}
 		seen[name] = true
 	}

@@ -26,12 +26,12 @@ func readOverrideFile(file string, data []byte) readOverride {
 	o := readOverride{Override: doc.Value, faults: faults}
 	o.Name = stem(file)
 	if path.Ext(file) != ".yaml" {
-		o.faults = append(o.faults, doc.Fault("", "must end in .yaml"))
+		o.faults = append(o.faults, doc.Fault(manifest.WrongName, "", "must end in .yaml"))
 	}
 	if key, ok := strings.CutPrefix(o.Name, killPrefix); ok && o.Flag == "" && o.Announcement == "" && flags.CheckKey(key) == nil {
 		o.Flag = key
 		o.Reason = strings.TrimSpace(o.Reason + " " + file + " can't be read: mend or remove it")
-		o.faults = append(o.faults, doc.Fault("", "kills %s, by its name, as it says nothing else: mend or remove it", key))
+		o.faults = append(o.faults, doc.Fault(manifest.Missing, "", "kills %s, by its name, as it says nothing else: mend or remove it", key))
 	}
 	switch {
 	case o.Flag != "" && o.Kind != Hold:
@@ -39,13 +39,14 @@ func readOverrideFile(file string, data []byte) readOverride {
 	case o.Announcement != "" && o.Kind != Kill:
 		o.Kind, o.line = Hold, doc.Line("announcement")
 	case len(o.faults) == 0 && o.Kind == Kill:
-		o.faults = append(o.faults, doc.Fault("flag", "flag is required: a Kill names the flag it kills"))
+		o.faults = append(o.faults, doc.Fault(manifest.Missing, "flag",
+			"flag is required: a Kill names the flag it kills"))
 	case len(o.faults) == 0:
-		o.faults = append(o.faults, doc.Fault("announcement", "announcement is required: a Hold names the announcement it holds"))
+		o.faults = append(o.faults, doc.Fault(manifest.Missing, "announcement", "announcement is required: a Hold names the announcement it holds"))
 	}
 	o.counts = o.Kind == Kill && o.Flag != "" || o.Kind == Hold && o.Announcement != ""
 	if o.Flag != "" && o.Announcement != "" {
-		o.faults = append(o.faults, doc.Fault("announcement", "a Kill names a flag, a Hold an announcement: write two files"))
+		o.faults = append(o.faults, doc.Fault(manifest.Conflict, "announcement", "a Kill names a flag, a Hold an announcement: write two files"))
 	}
 	o.faults = append(o.faults, checkSelector(doc, "cells", doc.Value.Cells)...)
 	if manifest.Fatal(o.faults) && !cellsReadable(file, data) {

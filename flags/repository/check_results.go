@@ -56,13 +56,13 @@ func (c *ruleChecker) result(n jsondoc.Node) {
 		return
 	}
 	if !c.has(n.Plain()) {
-		c.Fault(n.Line, "flag %s: the rule gives %s, and there is no such variant; there are: %s", c.flag.Key, jsondoc.Describe(n.Value), c.flag.VariantNames())
+		c.Fault(jsondoc.UnknownReference, n.Line, "flag %s: the rule gives %s, and there is no such variant; there are: %s", c.flag.Key, jsondoc.Describe(n.Value), c.flag.VariantNames())
 	}
 }
 
 func (c *ruleChecker) resultOf(line int, operator string, result bool) {
 	if !c.has(result) {
-		c.Fault(line, "flag %s: %s may give %t, and there is no such variant: choose one by if; there are: %s", c.flag.Key, operator, result, c.flag.VariantNames())
+		c.Fault(jsondoc.UnknownReference, line, "flag %s: %s may give %t, and there is no such variant: choose one by if; there are: %s", c.flag.Key, operator, result, c.flag.VariantNames())
 	}
 }
 
@@ -81,9 +81,9 @@ func (c *ruleChecker) checkFractional(n jsondoc.Node, args []jsondoc.Node) {
 	switch first := args[0]; {
 	case !first.IsCollection():
 		if text, ok := first.Value.(string); ok {
-			c.Warn(first.Line, "fractional goes by the text %q, which is the same for everybody: all get one share", jsondoc.Clip(text))
+			c.Warn(jsondoc.Unused, first.Line, "fractional goes by the text %q, which is the same for everybody: all get one share", jsondoc.Clip(text))
 		} else if first.Value != nil {
-			c.Fault(first.Line, "fractional begins with what it goes by, a rule, or with its first share, not %s", jsondoc.Describe(first.Value))
+			c.Fault(jsondoc.WrongType, first.Line, "fractional begins with what it goes by, a rule, or with its first share, not %s", jsondoc.Describe(first.Value))
 		}
 		shares = args[1:]
 	default:
@@ -92,7 +92,7 @@ func (c *ruleChecker) checkFractional(n jsondoc.Node, args []jsondoc.Node) {
 		}
 	}
 	if len(shares) == 0 {
-		c.Fault(n.Line, "fractional has no shares: it never matches")
+		c.Fault(jsondoc.Missing, n.Line, "fractional has no shares: it never matches")
 		return
 	}
 	sum, written := 0.0, false
@@ -105,11 +105,12 @@ func (c *ruleChecker) checkFractional(n jsondoc.Node, args []jsondoc.Node) {
 	}
 	switch {
 	case sum == 0:
-		c.Fault(n.Line, "fractional's shares add up to 0: it never matches")
+		c.Fault(jsondoc.WrongValue, n.Line, "fractional's shares add up to 0: it never matches")
 	case sum > math.MaxInt32:
-		c.Fault(n.Line, "fractional's shares add up to more than %d: it never matches", math.MaxInt32)
+		c.Fault(jsondoc.WrongValue, n.Line,
+			"fractional's shares add up to more than %d: it never matches", math.MaxInt32)
 	case written && sum != 100:
-		c.Warn(n.Line, "fractional's shares add up to %s, not 100: they are taken as relative weights", jsondoc.AppendScalar(nil, sum))
+		c.Warn(jsondoc.WrongValue, n.Line, "fractional's shares add up to %s, not 100: they are taken as relative weights", jsondoc.AppendScalar(nil, sum))
 	}
 }
 
@@ -118,7 +119,7 @@ func (c *ruleChecker) weight(share jsondoc.Node) (weight float64, stated, ok boo
 	list, isList := share.Value.([]jsondoc.Node)
 	switch {
 	case !isList && isConstant(share) || isList && (len(list) == 0 || len(list) > 2):
-		c.Fault(share.Line, "a share of fractional is a variant and its percentage, as in [on, 50]")
+		c.Fault(jsondoc.WrongType, share.Line, "a share of fractional is a variant and its percentage, as in [on, 50]")
 		return 0, false, false
 	case !isList:
 		return 0, false, false
@@ -131,11 +132,13 @@ func (c *ruleChecker) weight(share jsondoc.Node) (weight float64, stated, ok boo
 	weight, number := v.(float64)
 	switch {
 	case !number:
-		c.Fault(list[1].Line, "a share's percentage must be a number, not %s", jsondoc.Describe(list[1].Value))
+		c.Fault(jsondoc.WrongType, list[1].Line,
+			"a share's percentage must be a number, not %s", jsondoc.Describe(list[1].Value))
 	case weight != math.Trunc(weight):
-		c.Fault(list[1].Line, "a share's percentage must be a whole number, not %s: fractional would never match", jsondoc.AppendScalar(nil, weight))
+		c.Fault(jsondoc.WrongValue, list[1].Line, "a share's percentage must be a whole number, not %s: fractional would never match", jsondoc.AppendScalar(nil, weight))
 	case weight < 0:
-		c.Fault(list[1].Line, "a share's percentage can't be negative: %s", jsondoc.AppendScalar(nil, weight))
+		c.Fault(jsondoc.WrongValue, list[1].Line,
+			"a share's percentage can't be negative: %s", jsondoc.AppendScalar(nil, weight))
 	default:
 		return weight, true, true
 	}

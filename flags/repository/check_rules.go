@@ -43,7 +43,7 @@ func (c *ruleChecker) check(n jsondoc.Node) (constant bool) {
 		if len(v) == 1 {
 			return c.checkOperation(n, v[0])
 		}
-		c.Fault(n.Line, "a rule has one operator, and this mapping has %d keys: it stands for itself and never matches", len(v))
+		c.Fault(jsondoc.WrongValue, n.Line, "a rule has one operator, and this mapping has %d keys: it stands for itself and never matches", len(v))
 	}
 	return true
 }
@@ -63,13 +63,13 @@ func (c *ruleChecker) checkOperation(n jsondoc.Node, m jsondoc.Member) (constant
 	_, isList := m.Value.([]jsondoc.Node)
 	switch {
 	case !known:
-		c.Fault(m.Line, "there is no operator %.60q", m.Key)
+		c.Fault(jsondoc.WrongValue, m.Line, "there is no operator %.60q", m.Key)
 		return false
 	case !isList && !op.bare:
-		c.Fault(m.Line, "%s takes a list of %s", m.Key, op.takes())
+		c.Fault(jsondoc.WrongType, m.Line, "%s takes a list of %s", m.Key, op.takes())
 		return false
 	case isList && (len(args) < op.least || len(args) > op.most):
-		c.Fault(m.Line, "%s takes %s, not %d", m.Key, op.takes(), len(args))
+		c.Fault(jsondoc.WrongValue, m.Line, "%s takes %s, not %d", m.Key, op.takes(), len(args))
 		return false
 	}
 	constant = c.checkAll(args) && !op.varies
@@ -86,11 +86,12 @@ func (c *ruleChecker) constant(n jsondoc.Node, name string) {
 	v, ok := fold(n)
 	switch {
 	case !ok || v == nil:
-		c.Fault(n.Line, "%s can't be evaluated with these constants, whatever the context: it never matches", name)
+		c.Fault(jsondoc.Unused, n.Line,
+			"%s can't be evaluated with these constants, whatever the context: it never matches", name)
 	case v == false:
-		c.Fault(n.Line, "%s compares constants and never matches: compare with a variable", name)
+		c.Fault(jsondoc.Unused, n.Line, "%s compares constants and never matches: compare with a variable", name)
 	default:
-		c.Fault(n.Line, "%s compares constants and always gives %s: compare with a variable", name, jsondoc.AppendValue(nil, v))
+		c.Fault(jsondoc.Unused, n.Line, "%s compares constants and always gives %s: compare with a variable", name, jsondoc.AppendValue(nil, v))
 	}
 }
 
@@ -107,7 +108,7 @@ func (c *ruleChecker) checkOperands(n jsondoc.Node, name string, args []jsondoc.
 		c.checkIn(args)
 	case "all", "none", "some", "filter", "map":
 		if list, ok := args[0].Value.([]jsondoc.Node); ok && len(list) == 0 || isConstant(args[0]) && !args[0].IsCollection() {
-			c.Fault(args[0].Line, "%s goes through a list, and this has nothing in it", name)
+			c.Fault(jsondoc.Unused, args[0].Line, "%s goes through a list, and this has nothing in it", name)
 		}
 	case "<", "<=", ">", ">=":
 		c.checkBetween(name, args)
@@ -118,7 +119,7 @@ func (c *ruleChecker) checkOperands(n jsondoc.Node, name string, args []jsondoc.
 			}
 			v, _ := fold(arg)
 			if _, text := v.(string); !text {
-				c.Fault(arg.Line, "%s compares text, and %s is none: it never matches", name, jsondoc.Describe(arg.Value))
+				c.Fault(jsondoc.WrongType, arg.Line, "%s compares text, and %s is none: it never matches", name, jsondoc.Describe(arg.Value))
 			}
 		}
 	case "sem_ver":
@@ -135,7 +136,8 @@ func (c *ruleChecker) checkVariable(args []jsondoc.Node) {
 	const own = "$flagd."
 	name, ok := args[0].Value.(string)
 	if ok && len(name) > len(own) && name[:len(own)] == own && !slices.Contains([]string{"timestamp", "flagKey"}, name[len(own):]) {
-		c.Fault(args[0].Line, "there is no variable %.60q: flagd has $flagd.timestamp and $flagd.flagKey", name)
+		c.Fault(jsondoc.UnknownReference, args[0].Line,
+			"there is no variable %.60q: flagd has $flagd.timestamp and $flagd.flagKey", name)
 	}
 }
 
@@ -147,18 +149,20 @@ func (c *ruleChecker) checkIf(args []jsondoc.Node) {
 		if holds, known := c.truth(condition); known {
 			switch {
 			case !holds:
-				c.Fault(condition.Line, "this condition never holds: remove it and its result")
+				c.Fault(jsondoc.Unused, condition.Line, "this condition never holds: remove it and its result")
 			case i+2 < len(args):
-				c.Fault(condition.Line, "this condition always holds: what comes after its result can never match")
+				c.Fault(jsondoc.Unused, condition.Line,
+					"this condition always holds: what comes after its result can never match")
 			default:
-				c.Fault(condition.Line, "this condition always holds: write its result without if")
+				c.Fault(jsondoc.Unused, condition.Line, "this condition always holds: write its result without if")
 			}
 			continue
 		}
 		if len(args) > 3 {
 			text := string(jsondoc.AppendNode(nil, condition))
 			if before[text] {
-				c.Fault(condition.Line, "this condition is there before: its result can never be reached")
+				c.Fault(jsondoc.Unused, condition.Line,
+					"this condition is there before: its result can never be reached")
 			}
 			before[text] = true
 		}
@@ -172,9 +176,9 @@ func (c *ruleChecker) checkJunction(name string, args []jsondoc.Node) {
 		switch {
 		case !known || i == len(args)-1:
 		case holds == (name == "or"):
-			c.Fault(arg.Line, "%s ends here, always: what comes after it can never match", name)
+			c.Fault(jsondoc.Unused, arg.Line, "%s ends here, always: what comes after it can never match", name)
 		default:
-			c.Fault(arg.Line, "this says nothing within %s: remove it", name)
+			c.Fault(jsondoc.Unused, arg.Line, "this says nothing within %s: remove it", name)
 		}
 	}
 }
@@ -192,7 +196,7 @@ func (c *ruleChecker) truth(n jsondoc.Node) (holds, known bool) {
 func (c *ruleChecker) checkIn(args []jsondoc.Node) {
 	if list, written := args[1].Value.([]jsondoc.Node); written {
 		if len(list) == 0 {
-			c.Fault(args[1].Line, "in looks through an empty list: it never matches")
+			c.Fault(jsondoc.Unused, args[1].Line, "in looks through an empty list: it never matches")
 		}
 		return
 	}
@@ -204,10 +208,11 @@ func (c *ruleChecker) checkIn(args []jsondoc.Node) {
 	case []any: // that is merged, say: whoever wrote it knows what is in it
 	case string:
 		if v == "" {
-			c.Fault(args[1].Line, "in looks through an empty text: it never matches")
+			c.Fault(jsondoc.Unused, args[1].Line, "in looks through an empty text: it never matches")
 		}
 	default:
-		c.Fault(args[1].Line, "in looks through a list or a text, and this is none: it never matches")
+		c.Fault(jsondoc.WrongType, args[1].Line,
+			"in looks through a list or a text, and this is none: it never matches")
 	}
 }
 
@@ -222,17 +227,17 @@ func (c *ruleChecker) checkBetween(name string, args []jsondoc.Node) {
 		low, high = high, low
 	}
 	if ok && ok2 && (low > high || low == high && len(name) == 1) {
-		c.Fault(args[0].Line, "nothing is between %s and %s: it never matches", jsondoc.AppendScalar(nil, low), jsondoc.AppendScalar(nil, high))
+		c.Fault(jsondoc.Conflict, args[0].Line, "nothing is between %s and %s: it never matches", jsondoc.AppendScalar(nil, low), jsondoc.AppendScalar(nil, high))
 	}
 }
 
 func (c *ruleChecker) checkSemVer(args []jsondoc.Node) {
 	if name, text := args[1].Value.(string); isConstant(args[1]) && !(text && slices.Contains(semVerOperators(), name)) {
-		c.Fault(args[1].Line, "sem_ver compares by =, !=, <, <=, >, >=, ^ (same major) or ~ (same minor), not by %s: it never matches", jsondoc.Describe(args[1].Value))
+		c.Fault(jsondoc.WrongValue, args[1].Line, "sem_ver compares by =, !=, <, <=, >, >=, ^ (same major) or ~ (same minor), not by %s: it never matches", jsondoc.Describe(args[1].Value))
 	}
 	for _, i := range []int{0, 2} {
 		if version := args[i]; isConstant(version) && !isVersion(version) {
-			c.Fault(version.Line, "%s is no semantic version such as 1.2.3: it never matches", jsondoc.Describe(version.Value))
+			c.Fault(jsondoc.WrongValue, version.Line, "%s is no semantic version such as 1.2.3: it never matches", jsondoc.Describe(version.Value))
 		}
 	}
 }

@@ -26,7 +26,7 @@ func (l linter) checkSecrets(d *flags.Definition, name string, n jsondoc.Node) {
 	switch v := n.Value.(type) {
 	case string:
 		if len(v) >= 8 && secretName().MatchString(name) || looksSecret(v) {
-			l.Warn(n.Line, "flag %s: %.60q looks like a secret, and flags are none: every reader of flags can see it (R45)", d.Key, name)
+			l.Warn(jsondoc.Secret, n.Line, "flag %s: %.60q looks like a secret, and flags are none: every reader of flags can see it (R45)", d.Key, name)
 		}
 	case jsondoc.Members:
 		for _, m := range v {

@@ -30,7 +30,8 @@ func (l *loader) settings() {
 	l.strangers = s == nil && len(faults) > 0
 	if s == nil {
 		if len(faults) == 0 {
-			l.warn(settingsFile, 0, "is missing: defaults hold, and nobody can approve; name who may in people")
+			l.warn(manifest.Missing, settingsFile, 0,
+				"is missing: defaults hold, and nobody can approve; name who may in people")
 		}
 		s = &Settings{Soak: defaultSoak, Approvals: ApprovalRule{Count: 1}}
 	}
@@ -45,10 +46,10 @@ func readySettings(doc *manifest.Doc[Settings]) []manifest.Fault {
 	}
 	faults := slices.Concat(checkPeople(doc), checkWebhooks(doc))
 	if _, err := loadZone(s.Zone); err != nil {
-		faults = append(faults, doc.Fault("zone", "%v", err))
+		faults = append(faults, doc.Fault(manifest.WrongValue, "zone", "%v", err))
 	}
 	if err := checkURL(s.Link); s.Link != "" && err != nil {
-		faults = append(faults, doc.Fault("link", "link %v", err))
+		faults = append(faults, doc.Fault(codeOf(err), "link", "link %v", err))
 	}
 	if f := s.checkRule(s.Approvals, settingsFile, doc.Line("approvals")); f != nil {
 		faults = append(faults, *f)
@@ -65,8 +66,8 @@ func defaultCount[T any](doc *manifest.Doc[T], at string, rule *ApprovalRule) {
 
 // checkRule says what is wrong with a rule about people: a role that nobody has, more approvals than can be given.
 func (s *Settings) checkRule(rule ApprovalRule, file string, line int) *manifest.Fault {
-	fault := func(format string, args ...any) *manifest.Fault {
-		return &manifest.Fault{File: file, Line: line, Message: fmt.Sprintf(format, args...)}
+	fault := func(code manifest.FaultCode, format string, args ...any) *manifest.Fault {
+		return &manifest.Fault{File: file, Line: line, Code: code, Message: fmt.Sprintf(format, args...)}
 	}
 	may := map[string]bool{} // by person
 	for _, role := range rule.From {
@@ -77,7 +78,7 @@ func (s *Settings) checkRule(rule ApprovalRule, file string, line int) *manifest
 			}
 		}
 		if !held {
-			return fault("approvals come from %.60q, a role that nobody in people of %s has: give it to somebody there", role, settingsFile)
+			return fault(manifest.UnknownReference, "approvals come from %.60q, a role that nobody in people of %s has: give it to somebody there", role, settingsFile)
 		}
 	}
 	able := len(may)
@@ -88,41 +89,47 @@ func (s *Settings) checkRule(rule ApprovalRule, file string, line int) *manifest
 	case able >= rule.Count:
 		return nil
 	case able == 0:
-		f := fault("nobody can approve: name who may in people of %s", settingsFile)
+		f := fault(manifest.Missing, "nobody can approve: name who may in people of %s", settingsFile)
 		f.Warning = true
 		return f
 	}
-	return fault("%d approvals are needed, and %d in people of %s can give one: name more, or need fewer", rule.Count, able, settingsFile)
+	return fault(manifest.Conflict, "%d approvals are needed, and %d in people of %s can give one: name more, or need fewer", rule.Count, able, settingsFile)
 }
 
 // checkPeople holds that each person can be told from the others (R22).
 func checkPeople(doc *manifest.Doc[Settings]) (faults []manifest.Fault) {
-	fault := func(at, format string, args ...any) { faults = append(faults, doc.Fault(at, format, args...)) }
+	fault := func(code manifest.FaultCode, at, format string, args ...any) {
+		faults = append(faults, doc.Fault(code, at, format, args...))
+	}
 	emails, keys := map[string]string{}, map[string]string{} // to whom they belong
 	for _, name := range slices.Sorted(maps.Keys(doc.Value.People)) {
 		at, p := "people["+name+"]", doc.Value.People[name]
 		if !personName.MatchString(name) {
-			fault(at, "%.70q can't name a person: use letters, digits, dots and hyphens, at most 63", name)
+			fault(manifest.WrongName, at,
+				"%.70q can't name a person: use letters, digits, dots and hyphens, at most 63", name)
 		}
 		if p == nil || p.Email == "" && len(p.Keys) == 0 {
-			fault(at, "%s has neither an e-mail address nor a key", name)
+			fault(manifest.Missing, at, "%s has neither an e-mail address nor a key", name)
 			continue
 		}
 		if email := strings.ToLower(p.Email); email != "" {
 			if !strings.Contains(email, "@") || strings.ContainsAny(email, " <>\n") {
-				fault(at+".email", "%.100q is not an e-mail address", p.Email)
+				fault(manifest.WrongValue, at+".email", "%.100q is not an e-mail address", p.Email)
 			} else if other, taken := emails[email]; taken {
-				fault(at+".email", "%s has this e-mail address too: each person needs one of their own", other)
+				fault(manifest.Duplicate, at+".email",
+					"%s has this e-mail address too: each person needs one of their own", other)
 			}
 			emails[email] = name
 		}
 		for i, text := range p.Keys {
 			key, err := parseKey(text)
+			code := manifest.WrongValue
 			if other, taken := keys[key]; err == nil && taken {
+				code = manifest.Duplicate
 				err = fmt.Errorf("%s has this key already: a key is one person's", other)
 			}
 			if err != nil {
-				fault(index(at+".keys", i), "%v", err)
+				fault(code, index(at+".keys", i), "%v", err)
 			}
 			keys[key] = name
 		}
@@ -143,27 +150,40 @@ func parseKey(text string) (string, error) {
 }
 
 func checkWebhooks(doc *manifest.Doc[Settings]) (faults []manifest.Fault) {
-	fault := func(at, format string, args ...any) { faults = append(faults, doc.Fault(at, format, args...)) }
+	fault := func(code manifest.FaultCode, at, format string, args ...any) {
+		faults = append(faults, doc.Fault(code, at, format, args...))
+	}
 	seen := map[string]bool{}
 	for i, w := range doc.Value.Webhooks {
 		at := index("webhooks", i)
 		switch {
 		case !label.MatchString(w.Name):
-			fault(at+".name", "%.70q can't name a webhook: %s", w.Name, labelRule)
+			fault(manifest.WrongName, at+".name", "%.70q can't name a webhook: %s", w.Name, labelRule)
 		case seen[w.Name]:
-			fault(at+".name", "webhook %s is there twice", w.Name)
+			fault(manifest.Duplicate, at+".name", "webhook %s is there twice", w.Name)
 		}
 		seen[w.Name] = true
 		if err := checkURL(w.URL); err != nil {
-			fault(at+".url", "url %v", err)
+			fault(codeOf(err), at+".url", "url %v", err)
 		}
 		for j, kind := range w.Types {
 			if !slices.Contains(EventTypes(), kind) {
-				fault(index(at+".types", j), "there is no event %.60q; there are: %s", kind, strings.Join(EventTypes(), ", "))
+				fault(manifest.WrongValue, index(at+".types", j), "there is no event %.60q; there are: %s", kind, strings.Join(EventTypes(), ", "))
 			}
 		}
 	}
 	return faults
+}
+
+var errPassword = errors.New("must not have a user or password: they would be in git; " +
+	"a webhook's secret is in the control plane's environment")
+
+// codeOf gives the class of what checkURL says.
+func codeOf(err error) manifest.FaultCode {
+	if errors.Is(err, errPassword) {
+		return manifest.Secret
+	}
+	return manifest.WrongValue
 }
 
 // checkURL holds that a URL is https, or http on loopback, and has no password: git is read by many.
@@ -173,7 +193,7 @@ func checkURL(text string) error {
 	case err != nil || u.Host == "" || u.Opaque != "":
 		return fmt.Errorf("must be a URL such as https://hooks.example.com/flags, not %.100q", text)
 	case u.User != nil:
-		return errors.New("must not have a user or password: they would be in git; a webhook's secret is in the control plane's environment")
+		return errPassword
 	case u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())):
 		return fmt.Errorf("must be https, or http on this machine only, not %.100q", text)
 	}

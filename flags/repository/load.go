@@ -55,12 +55,14 @@ type loader struct {
 	unread    bool // some flags may be missing, as their file can't be parsed: what names an unknown one may be right
 }
 
-func (l *loader) fault(file string, line int, format string, args ...any) {
-	l.faults = append(l.faults, manifest.Fault{File: file, Line: line, Message: fmt.Sprintf(format, args...)})
+func (l *loader) fault(code manifest.FaultCode, file string, line int, format string, args ...any) {
+	l.faults = append(l.faults, manifest.Fault{File: file, Line: line, Code: code,
+		Message: fmt.Sprintf(format, args...)})
 }
 
-func (l *loader) warn(file string, line int, format string, args ...any) {
-	l.faults = append(l.faults, manifest.Fault{File: file, Line: line, Message: fmt.Sprintf(format, args...), Warning: true})
+func (l *loader) warn(code manifest.FaultCode, file string, line int, format string, args ...any) {
+	l.fault(code, file, line, format, args...)
+	l.faults[len(l.faults)-1].Warning = true
 }
 
 // list gives the entries of a folder that are read: folders, or files with one of the endings. Of the others it says so.
@@ -68,7 +70,7 @@ func (l *loader) list(dir string, endings ...string) (names []string) {
 	entries, err := fs.ReadDir(l.fsys, dir)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
-			l.fault(dir, 0, "can't be read: %v", err)
+			l.fault(manifest.Unreadable, dir, 0, "can't be read: %v", err)
 		}
 		return nil
 	}
@@ -79,13 +81,13 @@ func (l *loader) list(dir string, endings ...string) (names []string) {
 		case len(endings) == 0 && e.IsDir(), !e.IsDir() && slices.Contains(endings, path.Ext(name)):
 			names = append(names, name)
 		case !e.IsDir() && path.Ext(name) == ".yml" && slices.Contains(endings, ".yaml"):
-			l.fault(at, 0, "must end in .yaml")
+			l.fault(manifest.WrongName, at, 0, "must end in .yaml")
 		default:
-			l.warn(at, 0, "is not read: nothing here has this name")
+			l.warn(manifest.Unused, at, 0, "is not read: nothing here has this name")
 		}
 	}
 	if len(names) > maxFiles {
-		l.fault(dir, 0, "has %d entries: at most %d are read", len(names), maxFiles)
+		l.fault(manifest.TooLarge, dir, 0, "has %d entries: at most %d are read", len(names), maxFiles)
 		names = names[:maxFiles]
 	}
 	return names
@@ -100,9 +102,9 @@ func (l *loader) definitions() {
 			count, bytes = count+len(s.flags), bytes+s.bytes
 			switch {
 			case count > flags.MaxFlags:
-				l.fault(DefinitionsDir, 0, "has more than %d flags: remove those that are on everywhere (`sluice flag stale`)", flags.MaxFlags)
+				l.fault(manifest.TooLarge, DefinitionsDir, 0, "has more than %d flags: remove those that are on everywhere (`sluice flag stale`)", flags.MaxFlags)
 			case bytes > maxAll:
-				l.fault(DefinitionsDir, 0, "has flags of more than %d MiB, references and metadata written out: make them smaller, or remove those that are on everywhere (`sluice flag stale`)", maxAll>>20)
+				l.fault(manifest.TooLarge, DefinitionsDir, 0, "has flags of more than %d MiB, references and metadata written out: make them smaller, or remove those that are on everywhere (`sluice flag stale`)", maxAll>>20)
 			default:
 				l.define(s)
 				continue
@@ -134,7 +136,8 @@ func (l *loader) define(s set) {
 	l.unread = l.unread || len(s.flags) == 0 && manifest.Fatal(s.faults)
 	for _, d := range s.flags {
 		if other := l.tree.Flags[d.Key]; other != nil {
-			l.fault(d.File, d.Line, "flag %s is in %s:%d too: a flag has one definition", d.Key, other.File, other.Line)
+			l.fault(manifest.Duplicate, d.File, d.Line,
+				"flag %s is in %s:%d too: a flag has one definition", d.Key, other.File, other.Line)
 			continue
 		}
 		l.tree.Flags[d.Key] = d
@@ -165,12 +168,12 @@ func (l *loader) approvals() {
 	for _, id := range l.list(ApprovalsDir) {
 		dir := path.Join(ApprovalsDir, id)
 		if l.tree.Announcements[id] == nil {
-			l.warn(dir, 0, "approves nothing: there is no %s/%s.yaml", AnnouncementsDir, id)
+			l.warn(manifest.UnknownReference, dir, 0, "approves nothing: there is no %s/%s.yaml", AnnouncementsDir, id)
 		}
 		for _, a := range folder(l, dir, readyApproval) {
 			l.tree.Approvals = append(l.tree.Approvals, a)
 			if l.tree.Settings.People[a.Person] == nil {
-				l.warn(path.Join(dir, a.Person+".yaml"), 0, "does not count: %s does not list %.60q in people", settingsFile, a.Person)
+				l.warn(manifest.UnknownReference, path.Join(dir, a.Person+".yaml"), 0, "does not count: %s does not list %.60q in people", settingsFile, a.Person)
 			}
 		}
 	}
@@ -223,9 +226,10 @@ func (l *loader) overrides() {
 		switch flag, announcement := o.Flag, o.Announcement; {
 		case l.unread:
 		case o.Kind == Kill && l.tree.Flags[flag] == nil:
-			l.warn(file, o.line, "kills nothing: there is no flag %.60q; remove the file, or mend its name", flag)
+			l.warn(manifest.UnknownReference, file, o.line,
+				"kills nothing: there is no flag %.60q; remove the file, or mend its name", flag)
 		case o.Kind == Hold && l.tree.Announcements[announcement] == nil:
-			l.warn(file, o.line, "holds nothing: there is no announcement %.60q; remove the file, or mend its name", announcement)
+			l.warn(manifest.UnknownReference, file, o.line, "holds nothing: there is no announcement %.60q; remove the file, or mend its name", announcement)
 		}
 	}
 	slices.SortStableFunc(l.tree.Overrides, func(a, b Override) int { return cmp.Compare(a.Name, b.Name) })

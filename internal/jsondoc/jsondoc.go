@@ -53,16 +53,10 @@ func (n Node) IsCollection() bool {
 type Fault struct {
 	File    string    `json:"file"`
 	Line    int       `json:"line,omitempty"` // 1-based; 0: the file as a whole
-	Code    FaultCode `json:"-"`              // its class, where code decides by it; empty: nobody does
+	Code    FaultCode `json:"code" doc:"its class; docs/formats.md lists them"`
 	Message string    `json:"message"`
 	Warning bool      `json:"warning,omitempty"` // worth saying, stops nothing
 }
-
-// FaultCode is a class of faults.
-type FaultCode string
-
-// Immutable is the class of faults about what must stay as it was merged.
-const Immutable FaultCode = "immutable"
 
 // String gives the form that editors and compilers share: file:line: message.
 func (f Fault) String() string {
@@ -107,29 +101,29 @@ type Checker struct {
 func (c *Checker) Stopped() bool { return c.stopped }
 
 // Stop says why the document is not read on.
-func (c *Checker) Stop(line int, format string, args ...any) {
+func (c *Checker) Stop(code FaultCode, line int, format string, args ...any) {
 	if !c.stopped {
-		c.Fault(line, format, args...)
+		c.Fault(code, line, format, args...)
 		c.stopped = true
 	}
 }
 
 // Fault says what is wrong.
-func (c *Checker) Fault(line int, format string, args ...any) {
+func (c *Checker) Fault(code FaultCode, line int, format string, args ...any) {
 	if c.stopped {
 		return
 	}
 	if len(c.Faults) == maxFaults {
 		c.stopped = true
-		format, args = "and more: mend these first", nil
+		code, format, args = TooLarge, "and more: mend these first", nil
 	}
-	c.Faults = append(c.Faults, Fault{File: c.File, Line: line, Message: fmt.Sprintf(format, args...)})
+	c.Faults = append(c.Faults, Fault{File: c.File, Line: line, Code: code, Message: fmt.Sprintf(format, args...)})
 }
 
 // Enter counts a list or mapping, whose end Leave counts. It reports whether it may be read.
 func (c *Checker) Enter(line int) bool {
 	if c.depth++; c.depth > c.Limits.Depth {
-		c.Stop(line, "nests deeper than %d levels", c.Limits.Depth)
+		c.Stop(TooLarge, line, "nests deeper than %d levels", c.Limits.Depth)
 	}
 	return !c.stopped
 }
@@ -140,7 +134,7 @@ func (c *Checker) Leave() { c.depth-- }
 // Text gives a text; one that is too long is a fault.
 func (c *Checker) Text(s string, line int) string {
 	if len(s) > c.Limits.Text {
-		c.Fault(line, "has a text of %d bytes: at most %d are read", len(s), c.Limits.Text)
+		c.Fault(TooLarge, line, "has a text of %d bytes: at most %d are read", len(s), c.Limits.Text)
 		return ""
 	}
 	return s
@@ -149,17 +143,17 @@ func (c *Checker) Text(s string, line int) string {
 // Number reads a number that IsNumber knows. A whole one that a float64 can't hold is worth a warning: it is not what was written.
 func (c *Checker) Number(s string, line int) any {
 	if len(s) > MaxNumber {
-		c.Fault(line, "has a number of %d digits: at most %d are read", len(s), MaxNumber)
+		c.Fault(TooLarge, line, "has a number of %d digits: at most %d are read", len(s), MaxNumber)
 		return nil
 	}
 	x, err := strconv.ParseFloat(s, 64)
 	if err != nil || math.IsInf(x, 0) || math.IsNaN(x) {
-		c.Fault(line, "%s is a number beyond what can be represented", Clip(s))
+		c.Fault(WrongValue, line, "%s is a number beyond what can be represented", Clip(s))
 		return nil
 	}
 	if math.Abs(x) >= MaxInteger && !strings.ContainsAny(s, ".eE") && strconv.FormatFloat(x, 'f', 0, 64) != strings.TrimPrefix(s, "+") && len(c.Faults) < maxFaults {
 		message := Clip(s) + " is a number too large to be exact: put it in quotes"
-		c.Faults = append(c.Faults, Fault{File: c.File, Line: line, Message: message, Warning: true})
+		c.Faults = append(c.Faults, Fault{File: c.File, Line: line, Code: WrongValue, Message: message, Warning: true})
 	}
 	return x
 }

@@ -12,13 +12,13 @@ func Read(file string, data []byte, limits Limits) (Node, []Fault) {
 	r := reader{Checker: Checker{File: file, Limits: limits}, data: data, line: 1}
 	switch {
 	case len(data) > MaxFile:
-		r.Stop(0, "is larger than %d bytes", MaxFile)
+		r.Stop(TooLarge, 0, "is larger than %d bytes", MaxFile)
 	case !utf8.Valid(data):
-		r.Stop(InvalidLine(data), "is not valid UTF-8")
+		r.Stop(Encoding, InvalidLine(data), "is not valid UTF-8")
 	case bytes.HasPrefix(data, []byte("\ufeff")):
-		r.Stop(1, "begins with a byte order mark: save it as UTF-8 without one")
+		r.Stop(Encoding, 1, "begins with a byte order mark: save it as UTF-8 without one")
 	case len(bytes.TrimSpace(data)) == 0:
-		r.Stop(1, "is empty")
+		r.Stop(Missing, 1, "is empty")
 	}
 	if r.stopped {
 		return Node{}, r.Faults
@@ -42,7 +42,7 @@ type reader struct {
 
 // fail says why the document is no JSON, and stops.
 func (r *reader) fail(why string) {
-	r.Stop(r.line, "is not JSON: %s", why)
+	r.Stop(Syntax, r.line, "is not JSON: %s", why)
 }
 
 // expected is fail where something else should stand.
@@ -201,9 +201,9 @@ func (r *reader) members() Members {
 		switch value := r.value(); {
 		case r.stopped:
 		case key == "":
-			r.Fault(line, "a key must be text")
+			r.Fault(WrongType, line, "a key must be text")
 		case keys.Twice(all, key):
-			r.Fault(line, "%q is there twice", Clip(key))
+			r.Fault(Duplicate, line, "%q is there twice", Clip(key))
 		default:
 			all = append(all, Member{key, line, value})
 		}

@@ -24,13 +24,15 @@ type decoder struct {
 	aliased int
 }
 
-func (d *decoder) fault(n *yaml.Node, format string, args ...any) { d.Fault(n.Line, format, args...) }
+func (d *decoder) fault(code FaultCode, n *yaml.Node, format string, args ...any) {
+	d.Fault(code, n.Line, format, args...)
+}
 
 // alias counts a node, wherever it stands, that is reached through an alias. It reports whether to read on.
 func (d *decoder) alias(line int) bool {
 	if d.inAlias > 0 {
 		if d.aliased++; d.aliased > maxAliased {
-			d.Stop(line, "aliases expand to more than %d nodes", maxAliased)
+			d.Stop(TooLarge, line, "aliases expand to more than %d nodes", maxAliased)
 		}
 	}
 	return !d.Stopped()
@@ -93,7 +95,7 @@ func (d *decoder) decode(p *plan, n *yaml.Node, v reflect.Value) (present bool) 
 
 func (d *decoder) decodeStruct(p *plan, n *yaml.Node, v reflect.Value) {
 	if n.Kind != yaml.MappingNode {
-		d.fault(n, "%s must be a mapping of fields, not %s", d.name(), describe(n))
+		d.fault(WrongType, n, "%s must be a mapping of fields, not %s", d.name(), describe(n))
 		return
 	}
 	var seen, present uint64
@@ -105,7 +107,7 @@ func (d *decoder) decodeStruct(p *plan, n *yaml.Node, v reflect.Value) {
 			continue
 		}
 		if seen&(1<<at) != 0 {
-			d.fault(key, "%q is there twice", key.Value)
+			d.fault(Duplicate, key, "%q is there twice", key.Value)
 			continue
 		}
 		seen |= 1 << at
@@ -124,7 +126,7 @@ func (d *decoder) decodeStruct(p *plan, n *yaml.Node, v reflect.Value) {
 	for at := range p.fields {
 		if f := &p.fields[at]; f.required && present&(1<<at) == 0 {
 			d.path = append(d.path, f.name)
-			d.fault(n, "%s is required", d.name())
+			d.fault(Missing, n, "%s is required", d.name())
 			d.path = d.path[:len(d.path)-1]
 		}
 	}
@@ -132,7 +134,7 @@ func (d *decoder) decodeStruct(p *plan, n *yaml.Node, v reflect.Value) {
 
 func (d *decoder) decodeMap(p *plan, n *yaml.Node, v reflect.Value) {
 	if n.Kind != yaml.MappingNode {
-		d.fault(n, "%s must be a mapping, not %s", d.name(), describe(n))
+		d.fault(WrongType, n, "%s must be a mapping, not %s", d.name(), describe(n))
 		return
 	}
 	v.Set(reflect.MakeMapWithSize(p.typ, len(n.Content)/2))
@@ -143,7 +145,7 @@ func (d *decoder) decodeMap(p *plan, n *yaml.Node, v reflect.Value) {
 		}
 		k := reflect.ValueOf(key).Convert(p.typ.Key())
 		if v.MapIndex(k).IsValid() {
-			d.fault(n.Content[i], "%q is there twice", jsondoc.Clip(key))
+			d.fault(Duplicate, n.Content[i], "%q is there twice", jsondoc.Clip(key))
 			continue
 		}
 		d.path = append(d.path, key)
@@ -158,9 +160,9 @@ func (d *decoder) decodeMap(p *plan, n *yaml.Node, v reflect.Value) {
 func (d *decoder) key(n *yaml.Node) (string, bool) {
 	switch {
 	case n.Kind == yaml.ScalarNode && n.Value == "<<" && n.Style == 0:
-		d.fault(n, "merge keys (<<) are not read: write the fields out")
+		d.fault(Syntax, n, "merge keys (<<) are not read: write the fields out")
 	case n.Kind != yaml.ScalarNode || n.Value == "" || n.ShortTag() == "!!null":
-		d.fault(n, "a key must be text")
+		d.fault(WrongType, n, "a key must be text")
 	default:
 		return n.Value, true
 	}
@@ -169,14 +171,14 @@ func (d *decoder) key(n *yaml.Node) (string, bool) {
 
 func (d *decoder) decodeSlice(p *plan, n *yaml.Node, v reflect.Value) {
 	if n.Kind != yaml.SequenceNode {
-		d.fault(n, "%s must be a list, not %s", d.name(), describe(n))
+		d.fault(WrongType, n, "%s must be a list, not %s", d.name(), describe(n))
 		return
 	}
 	s := reflect.MakeSlice(p.typ, len(n.Content), len(n.Content))
 	for i, c := range n.Content {
 		d.path = append(d.path, "["+strconv.Itoa(i)+"]")
 		if !d.decode(p.elem, c, s.Index(i)) {
-			d.fault(c, "%s is empty", d.name())
+			d.fault(Missing, c, "%s is empty", d.name())
 		}
 		d.path = d.path[:len(d.path)-1]
 	}
@@ -192,12 +194,14 @@ func (d *decoder) constrain(f *field, n *yaml.Node, v reflect.Value) {
 		switch v.Kind() {
 		case reflect.String:
 			if !slices.Contains(f.enum, v.String()) {
-				d.fault(n, "%s must be %s, not %q", d.name(), strings.Join(f.enum, " or "), jsondoc.Clip(v.String()))
+				d.fault(WrongValue, n,
+					"%s must be %s, not %q", d.name(), strings.Join(f.enum, " or "), jsondoc.Clip(v.String()))
 			}
 		case reflect.Slice:
 			for i := range v.Len() {
 				if s := v.Index(i).String(); !slices.Contains(f.enum, s) {
-					d.fault(n, "%s must each be %s, not %q", d.name(), strings.Join(f.enum, " or "), jsondoc.Clip(s))
+					d.fault(WrongValue, n,
+						"%s must each be %s, not %q", d.name(), strings.Join(f.enum, " or "), jsondoc.Clip(s))
 				}
 			}
 		}
@@ -217,9 +221,9 @@ func (d *decoder) constrain(f *field, n *yaml.Node, v reflect.Value) {
 		return
 	}
 	if f.minimum != nil && x < *f.minimum {
-		d.fault(n, "%s must be at least %v, not %v", d.name(), *f.minimum, x)
+		d.fault(WrongValue, n, "%s must be at least %v, not %v", d.name(), *f.minimum, x)
 	}
 	if f.maximum != nil && x > *f.maximum {
-		d.fault(n, "%s must be at most %v, not %v", d.name(), *f.maximum, x)
+		d.fault(WrongValue, n, "%s must be at most %v, not %v", d.name(), *f.maximum, x)
 	}
 }

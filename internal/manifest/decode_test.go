@@ -258,8 +258,8 @@ func TestLine(t *testing.T) {
 	if none.Line("a") != 0 {
 		t.Error("a nil document has lines")
 	}
-	f := doc.Fault("list[1].name", "no %s", "way")
-	if f.String() != "x.yaml:4: no way" || doc.Warning("", "w").String() != "x.yaml:1: warning: w" {
+	f := doc.Fault(manifest.WrongValue, "list[1].name", "no %s", "way")
+	if f.String() != "x.yaml:4: no way" || doc.Warning(manifest.Unused, "", "w").String() != "x.yaml:1: warning: w" {
 		t.Error(f)
 	}
 }

@@ -38,7 +38,7 @@ func Decode[T any](file string, data []byte) (*Doc[T], []Fault) {
 	d := decoder{Checker: jsondoc.Checker{File: file, Limits: jsondoc.Limits{Depth: maxDepth}}}
 	v := reflect.ValueOf(&doc.Value).Elem()
 	if !d.decode(planOf(v.Type()), root, v) {
-		d.fault(root, "is empty")
+		d.fault(Missing, root, "is empty")
 	}
 	return doc, d.Faults
 }
@@ -80,13 +80,13 @@ func (d *Doc[T]) Has(path string) bool {
 }
 
 // Fault says something about the field that path names.
-func (d *Doc[T]) Fault(path, format string, args ...any) Fault {
-	return Fault{File: d.File, Line: d.Line(path), Message: fmt.Sprintf(format, args...)}
+func (d *Doc[T]) Fault(code FaultCode, path, format string, args ...any) Fault {
+	return Fault{File: d.File, Line: d.Line(path), Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
 // Warning is Fault that stops nothing.
-func (d *Doc[T]) Warning(path, format string, args ...any) Fault {
-	f := d.Fault(path, format, args...)
+func (d *Doc[T]) Warning(code FaultCode, path, format string, args ...any) Fault {
+	f := d.Fault(code, path, format, args...)
 	f.Warning = true
 	return f
 }
@@ -127,21 +127,21 @@ var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)`)
 
 // parse gives the root of the only document in data.
 func parse(file string, data []byte, maxEntries int) (root *yaml.Node, fault *Fault) {
-	fail := func(line int, format string, args ...any) (*yaml.Node, *Fault) {
-		return nil, &Fault{File: file, Line: line, Message: fmt.Sprintf(format, args...)}
+	fail := func(code FaultCode, line int, format string, args ...any) (*yaml.Node, *Fault) {
+		return nil, &Fault{File: file, Line: line, Code: code, Message: fmt.Sprintf(format, args...)}
 	}
 	if len(data) > MaxFile {
-		return fail(0, "is larger than %d bytes", MaxFile)
+		return fail(TooLarge, 0, "is larger than %d bytes", MaxFile)
 	}
 	if !utf8.Valid(data) {
-		return fail(jsondoc.InvalidLine(data), "is not valid UTF-8")
+		return fail(Encoding, jsondoc.InvalidLine(data), "is not valid UTF-8")
 	}
 	if entries(data) > maxEntries {
-		return fail(0, "has more than %d lines and entries", maxEntries)
+		return fail(TooLarge, 0, "has more than %d lines and entries", maxEntries)
 	}
 	for _, b := range lineBreaks {
 		if i := bytes.Index(data, []byte(b)); i >= 0 {
-			return fail(1+bytes.Count(data[:i], []byte("\n")), "has the character %U, which breaks a line in YAML but not in an editor", []rune(b)[0])
+			return fail(Encoding, 1+bytes.Count(data[:i], []byte("\n")), "has the character %U, which breaks a line in YAML but not in an editor", []rune(b)[0])
 		}
 	}
 	if root := plainDocument(data); root != nil {
@@ -152,26 +152,26 @@ func parse(file string, data []byte, maxEntries int) (root *yaml.Node, fault *Fa
 
 // libraryDocument reads any document.
 func libraryDocument(file string, data []byte) (root *yaml.Node, fault *Fault) {
-	fail := func(line int, format string, args ...any) (*yaml.Node, *Fault) {
-		return nil, &Fault{File: file, Line: line, Message: fmt.Sprintf(format, args...)}
+	fail := func(code FaultCode, line int, format string, args ...any) (*yaml.Node, *Fault) {
+		return nil, &Fault{File: file, Line: line, Code: code, Message: fmt.Sprintf(format, args...)}
 	}
 	defer func() {
 		if r := recover(); r != nil { // the parser is not ours, and its input comes from outside
-			root, fault = fail(0, "is not YAML that can be parsed: %v", r)
+			root, fault = fail(Syntax, 0, "is not YAML that can be parsed: %v", r)
 		}
 	}()
 	in := yaml.NewDecoder(bytes.NewReader(data))
 	var first, second yaml.Node
 	switch err := in.Decode(&first); {
 	case errors.Is(err, io.EOF):
-		return fail(1, "is empty")
+		return fail(Missing, 1, "is empty")
 	case err != nil:
 		m := yamlLine.FindStringSubmatch(err.Error())
 		line, _ := strconv.Atoi(m[1])
-		return fail(max(line, 1), "is not YAML: %s", m[2])
+		return fail(Syntax, max(line, 1), "is not YAML: %s", m[2])
 	}
 	if err := in.Decode(&second); !errors.Is(err, io.EOF) {
-		return fail(max(second.Line, 1), "has more than one document: put each in a file of its own")
+		return fail(Syntax, max(second.Line, 1), "has more than one document: put each in a file of its own")
 	}
 	return first.Content[0], nil
 }

@@ -76,7 +76,7 @@ func (f *freeReader) yamlMembers(n *yaml.Node) jsondoc.Members {
 			continue
 		}
 		if keys.Twice(all, key) {
-			f.fault(n.Content[i], "%q is there twice", jsondoc.Clip(key))
+			f.fault(Duplicate, n.Content[i], "%q is there twice", jsondoc.Clip(key))
 			continue
 		}
 		all = append(all, jsondoc.Member{Key: key, Line: n.Content[i].Line, Node: f.yaml(n.Content[i+1])})
@@ -87,7 +87,7 @@ func (f *freeReader) yamlMembers(n *yaml.Node) jsondoc.Members {
 // yamlKey gives a key's text. Booleans and whole numbers are taken as they are written if every reader writes them so.
 func (f *freeReader) yamlKey(n *yaml.Node) (string, bool) {
 	if n.Kind == yaml.AliasNode {
-		f.fault(n, "a key can't be an alias: write it out")
+		f.fault(Syntax, n, "a key can't be an alias: write it out")
 		return "", false
 	}
 	key, ok := f.key(n)
@@ -105,7 +105,7 @@ func (f *freeReader) yamlKey(n *yaml.Node) (string, bool) {
 		ok = false
 	}
 	if !ok {
-		f.fault(n, "the key %s is not text in YAML: put it in quotes", jsondoc.Clip(key))
+		f.fault(WrongType, n, "the key %s is not text in YAML: put it in quotes", jsondoc.Clip(key))
 		return "", false
 	}
 	return f.Text(key, n.Line), true
@@ -121,7 +121,7 @@ func (f *freeReader) yamlScalar(n *yaml.Node, line int) any {
 		if x, ok := truth(n.Value); ok {
 			return x
 		}
-		f.Fault(line, "%s is neither true nor false", jsondoc.Clip(n.Value))
+		f.Fault(WrongType, line, "%s is neither true nor false", jsondoc.Clip(n.Value))
 	case "!!int", "!!float":
 		if jsondoc.IsNumber(n.Value) {
 			return f.Number(n.Value, line)
@@ -132,11 +132,11 @@ func (f *freeReader) yamlScalar(n *yaml.Node, line int) any {
 				return f.Number(s, line)
 			}
 		}
-		f.Fault(line, "%s is not a number that JSON has", jsondoc.Clip(n.Value))
+		f.Fault(WrongValue, line, "%s is not a number that JSON has", jsondoc.Clip(n.Value))
 	case "!!timestamp":
-		f.Fault(line, "%s is a date in YAML, and no text: put it in quotes", jsondoc.Clip(n.Value))
+		f.Fault(WrongType, line, "%s is a date in YAML, and no text: put it in quotes", jsondoc.Clip(n.Value))
 	default:
-		f.Fault(line, "has a YAML tag (%s) that is not read", jsondoc.Clip(n.Tag))
+		f.Fault(Syntax, line, "has a YAML tag (%s) that is not read", jsondoc.Clip(n.Tag))
 	}
 	return nil
 }

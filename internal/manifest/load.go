@@ -102,7 +102,7 @@ func Load[T any](c *Cache, fsys fs.FS, file string, check func(*Doc[T]) []Fault)
 		return nil, nil
 	}
 	if err != nil {
-		return nil, []Fault{{File: file, Message: fmt.Sprintf("can't be read: %v", err)}}
+		return nil, []Fault{{File: file, Code: Unreadable, Message: fmt.Sprintf("can't be read: %v", err)}}
 	}
 	id := ID(info)
 	key := cacheKey{reflect.TypeFor[loaded[T]](), file, id}
@@ -153,7 +153,7 @@ func Fatal(faults []Fault) bool {
 func LoadBytes[T any](c *Cache, fsys fs.FS, file string, parse func(data []byte) T) (v T, fault *Fault) {
 	info, err := fs.Stat(fsys, file)
 	if err != nil {
-		return v, &Fault{File: file, Message: fmt.Sprintf("can't be read: %v", err)}
+		return v, &Fault{File: file, Code: Unreadable, Message: fmt.Sprintf("can't be read: %v", err)}
 	}
 	key := cacheKey{reflect.TypeFor[T](), file, ID(info)}
 	if c != nil && key.id != "" {
@@ -174,24 +174,24 @@ func LoadBytes[T any](c *Cache, fsys fs.FS, file string, parse func(data []byte)
 
 // read gives a file's content, if it is a regular file of at most MaxFile bytes.
 func read(fsys fs.FS, file string, info fs.FileInfo) ([]byte, *Fault) {
-	fail := func(format string, args ...any) ([]byte, *Fault) {
-		return nil, &Fault{File: file, Message: fmt.Sprintf(format, args...)}
+	fail := func(code FaultCode, format string, args ...any) ([]byte, *Fault) {
+		return nil, &Fault{File: file, Code: code, Message: fmt.Sprintf(format, args...)}
 	}
 	if !info.Mode().IsRegular() {
-		return fail("is not a regular file")
+		return fail(Unreadable, "is not a regular file")
 	}
 	if info.Size() > MaxFile {
-		return fail("is larger than %d bytes", MaxFile)
+		return fail(TooLarge, "is larger than %d bytes", MaxFile)
 	}
 	f, err := fsys.Open(file)
 	if err != nil {
-		return fail("can't be read: %v", err)
+		return fail(Unreadable, "can't be read: %v", err)
 	}
 	defer f.Close()
 	data := make([]byte, 0, info.Size()+1)
 	in := bytes.NewBuffer(data)
 	if _, err := in.ReadFrom(io.LimitReader(f, MaxFile+1)); err != nil {
-		return fail("can't be read: %v", err)
+		return fail(Unreadable, "can't be read: %v", err)
 	}
 	return in.Bytes(), nil // one that grew beyond MaxFile is refused by Decode
 }

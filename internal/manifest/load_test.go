@@ -45,7 +45,7 @@ func TestLoad(t *testing.T) {
 	check := func(d *manifest.Doc[example]) []manifest.Fault {
 		d.Value.Hidden = "set by check"
 		if d.Value.Count != 3 {
-			return []manifest.Fault{d.Warning("count", "count is not 3")}
+			return []manifest.Fault{d.Warning(manifest.WrongValue, "count", "count is not 3")}
 		}
 		return nil
 	}
@@ -81,7 +81,7 @@ func TestLoad(t *testing.T) {
 func TestLoadDropsWhatFollows(t *testing.T) {
 	files := commit(map[string]string{"x.yaml": "kind: Example\ncount: many\nword: a\n"})
 	_, faults := manifest.Load(nil, files, "x.yaml", func(d *manifest.Doc[example]) []manifest.Fault {
-		return []manifest.Fault{d.Fault("count", "count is 0"), d.Fault("word", "not a"), {File: "y.yaml", Line: 2, Message: "elsewhere"}}
+		return []manifest.Fault{d.Fault(manifest.WrongValue, "count", "count is 0"), d.Fault(manifest.WrongValue, "word", "not a"), {File: "y.yaml", Line: 2, Message: "elsewhere"}}
 	})
 	var got []string
 	for _, f := range faults {

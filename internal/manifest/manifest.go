@@ -23,8 +23,28 @@ const MaxFile = jsondoc.MaxFile
 // Fault is something wrong in a file. It is jsondoc's own, so that who reads only JSON has it without YAML.
 type Fault = jsondoc.Fault
 
-// Immutable is the class of faults about what must stay as it was merged.
-const Immutable = jsondoc.Immutable
+// FaultCode is a class of faults.
+type FaultCode = jsondoc.FaultCode
+
+// The classes of faults, as jsondoc has them.
+const (
+	Syntax           = jsondoc.Syntax
+	Encoding         = jsondoc.Encoding
+	UnknownField     = jsondoc.UnknownField
+	Duplicate        = jsondoc.Duplicate
+	Missing          = jsondoc.Missing
+	WrongType        = jsondoc.WrongType
+	WrongValue       = jsondoc.WrongValue
+	WrongName        = jsondoc.WrongName
+	TooLarge         = jsondoc.TooLarge
+	UnknownReference = jsondoc.UnknownReference
+	Conflict         = jsondoc.Conflict
+	Unused           = jsondoc.Unused
+	Immutable        = jsondoc.Immutable
+	Forbidden        = jsondoc.Forbidden
+	Secret           = jsondoc.Secret
+	Unreadable       = jsondoc.Unreadable
+)
 
 // Sort orders faults by file, line and message, and drops repeats.
 func Sort(faults []Fault) []Fault {

@@ -15,19 +15,19 @@ import (
 
 func (d *decoder) decodeScalar(p *plan, n *yaml.Node, v reflect.Value) {
 	if n.Kind != yaml.ScalarNode {
-		d.fault(n, "%s must be %s, not %s", d.name(), p.describe(), describe(n))
+		d.fault(WrongType, n, "%s must be %s, not %s", d.name(), p.describe(), describe(n))
 		return
 	}
-	wrong := func() { d.fault(n, "%s must be %s, not %s", d.name(), p.describe(), describe(n)) }
+	wrong := func() { d.fault(WrongType, n, "%s must be %s, not %s", d.name(), p.describe(), describe(n)) }
 	tag := n.ShortTag()
 	switch p.read {
 	case readText:
 		if err := v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(n.Value)); err != nil {
-			d.fault(n, "%s: %s", d.name(), err)
+			d.fault(WrongValue, n, "%s: %s", d.name(), err)
 		}
 	case readString:
 		if tag != "!!str" && tag != "!!timestamp" {
-			d.fault(n, "%s must be text, not %s: put it in quotes", d.name(), describe(n))
+			d.fault(WrongType, n, "%s must be text, not %s: put it in quotes", d.name(), describe(n))
 			return
 		}
 		v.SetString(n.Value)
@@ -62,14 +62,15 @@ func (d *decoder) decodeScalar(p *plan, n *yaml.Node, v reflect.Value) {
 	case readDuration:
 		x, err := parseDuration(n.Value)
 		if err != nil || x < 0 {
-			d.fault(n, "%s must be a length of time such as 30m, 24h or 7d, not %q", d.name(), jsondoc.Clip(n.Value))
+			d.fault(WrongValue, n,
+				"%s must be a length of time such as 30m, 24h or 7d, not %q", d.name(), jsondoc.Clip(n.Value))
 			return
 		}
 		v.SetInt(int64(x))
 	case readTime:
 		x, err := time.Parse(time.RFC3339, n.Value)
 		if err != nil {
-			d.fault(n, "%s must be an instant such as 2026-12-20T00:00:00Z (RFC 3339), not %q", d.name(), jsondoc.Clip(n.Value))
+			d.fault(WrongValue, n, "%s must be an instant such as 2026-12-20T00:00:00Z (RFC 3339), not %q", d.name(), jsondoc.Clip(n.Value))
 			return
 		}
 		v.Set(reflect.ValueOf(x))
@@ -100,21 +101,21 @@ func (d *decoder) decodeAny(n *yaml.Node) any {
 		if x, ok := truth(n.Value); ok {
 			return x
 		}
-		d.fault(n, "%s must be true or false, not %s", d.name(), describe(n))
+		d.fault(WrongType, n, "%s must be true or false, not %s", d.name(), describe(n))
 	case "!!int":
 		var x int64
 		if n.Decode(&x) == nil && x <= jsondoc.MaxInteger && x >= -jsondoc.MaxInteger {
 			return int(x)
 		}
-		d.fault(n, "%s is a number too large to be exact: put it in quotes", d.name())
+		d.fault(WrongValue, n, "%s is a number too large to be exact: put it in quotes", d.name())
 	case "!!float":
 		var x float64
 		if n.Decode(&x) == nil && !math.IsNaN(x) && !math.IsInf(x, 0) {
 			return x
 		}
-		d.fault(n, "%s must be a finite number, not %s", d.name(), describe(n))
+		d.fault(WrongValue, n, "%s must be a finite number, not %s", d.name(), describe(n))
 	default:
-		d.fault(n, "%s has a YAML tag (%s) that is not read", d.name(), jsondoc.Clip(n.Tag))
+		d.fault(Syntax, n, "%s has a YAML tag (%s) that is not read", d.name(), jsondoc.Clip(n.Tag))
 	}
 	return nil
 }

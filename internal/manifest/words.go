@@ -16,17 +16,18 @@ func (d *decoder) unknown(p *plan, key *yaml.Node) {
 	}
 	switch near := nearest(key.Value, p.fields); {
 	case key.Kind != yaml.ScalarNode:
-		d.fault(key, "a field's name must be text")
+		d.fault(WrongType, key, "a field's name must be text")
 	case key.Value == "<<":
-		d.fault(key, "merge keys (<<) are not read: write the fields out")
+		d.fault(Syntax, key, "merge keys (<<) are not read: write the fields out")
 	case near != "":
-		d.fault(key, "unknown field %q; did you mean %q?", jsondoc.Clip(key.Value), near)
+		d.fault(UnknownField, key, "unknown field %q; did you mean %q?", jsondoc.Clip(key.Value), near)
 	default:
 		names := make([]string, len(p.fields))
 		for i := range p.fields {
 			names[i] = p.fields[i].name
 		}
-		d.fault(key, "unknown field %q; there are: %s", jsondoc.Clip(key.Value), strings.Join(names, ", "))
+		d.fault(UnknownField, key,
+			"unknown field %q; there are: %s", jsondoc.Clip(key.Value), strings.Join(names, ", "))
 	}
 }
 

@@ -35,7 +35,7 @@ Times are RFC 3339. If the repository has no cells, those of the observation are
 func parseObserved(file string, data []byte) (plan.Observed, []manifest.Fault) {
 	r := &observedReader{file: file, data: data, o: plan.Observed{Cells: map[string]*plan.CellState{}}}
 	if len(data) > maxObserved {
-		r.fault(0, "is larger than %d bytes", maxObserved)
+		r.fault(manifest.TooLarge, 0, "is larger than %d bytes", maxObserved)
 	} else {
 		r.read()
 	}
@@ -52,20 +52,21 @@ type observedReader struct {
 }
 
 // fault says what is wrong at a byte offset.
-func (r *observedReader) fault(offset int64, format string, args ...any) {
+func (r *observedReader) fault(code manifest.FaultCode, offset int64, format string, args ...any) {
 	at := min(int(offset), len(r.data))
 	if at < r.counted {
 		r.counted, r.line = 0, 0
 	}
 	r.line += bytes.Count(r.data[r.counted:at], []byte{'\n'})
 	r.counted = at
-	r.faults = append(r.faults, manifest.Fault{File: r.file, Line: r.line + 1, Message: fmt.Sprintf(format, args...)})
+	r.faults = append(r.faults, manifest.Fault{File: r.file, Line: r.line + 1, Code: code,
+		Message: fmt.Sprintf(format, args...)})
 }
 
 func (r *observedReader) read() {
 	dec := json.NewDecoder(bytes.NewReader(r.data))
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		r.fault(dec.InputOffset(), "is not a JSON object")
+		r.fault(manifest.Syntax, dec.InputOffset(), "is not a JSON object")
 		return
 	}
 	seen := map[string]bool{}
@@ -77,7 +78,7 @@ func (r *observedReader) read() {
 		}
 		key, at := t.(string), dec.InputOffset()
 		if seen[key] {
-			r.fault(at, "%q is there twice", key)
+			r.fault(manifest.Duplicate, at, "%q is there twice", key)
 		}
 		seen[key] = true
 		switch key {
@@ -92,7 +93,8 @@ func (r *observedReader) read() {
 		case "learned":
 			err = one(r, dec, key, &r.o.Learned)
 		default:
-			r.fault(at, "unknown field %q: it has cells, observations, since, served, learned", key)
+			r.fault(manifest.UnknownField, at,
+				"unknown field %q: it has cells, observations, since, served, learned", key)
 			err = dec.Decode(new(json.RawMessage))
 		}
 		if err != nil {
@@ -105,7 +107,7 @@ func (r *observedReader) read() {
 		return
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		r.fault(dec.InputOffset(), "there is more after the end of the object")
+		r.fault(manifest.Syntax, dec.InputOffset(), "there is more after the end of the object")
 	}
 }
 
@@ -121,7 +123,7 @@ func (r *observedReader) syntax(dec *json.Decoder, err error) {
 		at, err = int64(len(r.data)), errors.New("it ends too early")
 	}
 	if !errors.Is(err, errStop) {
-		r.fault(at, "is not JSON: %v", err)
+		r.fault(manifest.Syntax, at, "is not JSON: %v", err)
 	}
 }
 
@@ -132,7 +134,7 @@ func elements[T any](r *observedReader, dec *json.Decoder, key string, take func
 		return err
 	}
 	if t != json.Delim('[') {
-		r.fault(dec.InputOffset(), "%s is not an array", key)
+		r.fault(manifest.WrongType, dec.InputOffset(), "%s is not an array", key)
 		return errStop
 	}
 	for i := 0; dec.More(); i++ {
@@ -163,7 +165,7 @@ func one[T any](r *observedReader, dec *json.Decoder, key string, into *T) error
 // strict decodes raw, which begins at an offset, and tells whether it went well.
 func (r *observedReader) strict(raw []byte, at int64, what string, into any) bool {
 	if key, offset := repeated(raw); key != "" {
-		r.fault(at+offset, "%s: %q is there twice", what, key)
+		r.fault(manifest.Duplicate, at+offset, "%s: %q is there twice", what, key)
 		return false
 	}
 	dec := json.NewDecoder(bytes.NewReader(raw))
@@ -176,14 +178,19 @@ func (r *observedReader) strict(raw []byte, at int64, what string, into any) boo
 		if wrong.Field != "" {
 			what += ": " + wrong.Field
 		}
-		r.fault(at+wrong.Offset, "%s is a %s, want %s", what, wrong.Value, jsonWord(wrong.Type))
+		r.fault(manifest.WrongType, at+wrong.Offset, "%s is a %s, want %s", what, wrong.Value, jsonWord(wrong.Type))
 		return false
 	}
 	if wrong := new(time.ParseError); errors.As(err, &wrong) {
-		r.fault(at+dec.InputOffset(), "%s: %s is not a time like 2026-11-24T09:00:00Z", what, wrong.Value)
+		r.fault(manifest.WrongValue, at+dec.InputOffset(),
+			"%s: %s is not a time like 2026-11-24T09:00:00Z", what, wrong.Value)
 		return false
 	}
-	r.fault(at+dec.InputOffset(), "%s: %s", what, strings.TrimPrefix(err.Error(), "json: "))
+	code := manifest.WrongValue
+	if strings.HasPrefix(err.Error(), "json: unknown field ") {
+		code = manifest.UnknownField
+	}
+	r.fault(code, at+dec.InputOffset(), "%s: %s", what, strings.TrimPrefix(err.Error(), "json: "))
 	return false
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cells"
 	"github.com/sluice-cd/sluice/engine/plan"
+	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -40,19 +41,19 @@ func (r *observedReader) cell(at int64, c observedCell) {
 	known := []cells.State{cells.StatePending, cells.StateApplying, cells.StateHealthy, cells.StateUnhealthy, cells.StateFailed, cells.StateStuck}
 	switch {
 	case c.Name == "":
-		r.fault(at, "a cell has no name")
+		r.fault(manifest.Missing, at, "a cell has no name")
 		return
 	case r.o.Cells[c.Name] != nil:
-		r.fault(at, "cell %s is there twice", c.Name)
+		r.fault(manifest.Duplicate, at, "cell %s is there twice", c.Name)
 		return
 	case !slices.Contains(known, c.State):
-		r.fault(at, "cell %s: state %q is none of %v", c.Name, c.State, known)
+		r.fault(manifest.WrongValue, at, "cell %s: state %q is none of %v", c.Name, c.State, known)
 	case c.State == cells.StateHealthy && (c.HealthySince.IsZero() || c.LastReport.IsZero()):
-		r.fault(at, "cell %s: a healthy cell needs healthySince and lastReport", c.Name)
+		r.fault(manifest.Missing, at, "cell %s: a healthy cell needs healthySince and lastReport", c.Name)
 	case c.State == cells.StateHealthy && c.LastReport.Before(c.HealthySince):
-		r.fault(at, "cell %s: lastReport lies before healthySince", c.Name)
+		r.fault(manifest.Conflict, at, "cell %s: lastReport lies before healthySince", c.Name)
 	case (c.Release == "") != (c.Digest == ""):
-		r.fault(at, "cell %s: release and digest go together", c.Name)
+		r.fault(manifest.Missing, at, "cell %s: release and digest go together", c.Name)
 	}
 	s := &plan.CellState{
 		Name: c.Name, Channel: c.Channel, Epoch: c.Epoch, Sequence: c.Sequence, Release: c.Release, Digest: c.Digest,
@@ -86,13 +87,13 @@ type observedAnswer struct {
 func (r *observedReader) observation(at int64, a observedAnswer) {
 	switch {
 	case a.Gate == "" || a.Subject == "":
-		r.fault(at, "an observation needs gate and subject (a release's digest or version)")
+		r.fault(manifest.Missing, at, "an observation needs gate and subject (a release's digest or version)")
 		return
 	case a.Holds == nil:
-		r.fault(at, "observation of %s: holds is missing", a.Gate)
+		r.fault(manifest.Missing, at, "observation of %s: holds is missing", a.Gate)
 		return
 	case a.ValidUntil.IsZero():
-		r.fault(at, "observation of %s: validUntil is missing", a.Gate)
+		r.fault(manifest.Missing, at, "observation of %s: validUntil is missing", a.Gate)
 		return
 	}
 	value := string(a.Value)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluice-cd/sluice/cmd/sluice/internal/cli"
 	"github.com/sluice-cd/sluice/engine/edits"
+	"github.com/sluice-cd/sluice/internal/manifest"
 	"github.com/sluice-cd/sluice/releases"
 )
 
@@ -92,7 +93,8 @@ func lostReleases(ctx context.Context, a *cli.App, dir, was, is string) ([]relea
 			}
 			why = "would be changed: releases are immutable; cut a new version"
 		}
-		faults = append(faults, releases.Fault{File: folder, Message: "release " + version + " " + why})
+		faults = append(faults, releases.Fault{File: folder, Code: manifest.Immutable,
+			Message: "release " + version + " " + why})
 	}
 	return faults, nil
 }

@@ -1,0 +1,76 @@
+package jsondoc
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// theCodes gives the constants of code.go: what each is called, and its value.
+func theCodes(t *testing.T) map[string]string {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "code.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	codes := map[string]string{}
+	ast.Inspect(file, func(n ast.Node) bool {
+		if spec, ok := n.(*ast.ValueSpec); ok {
+			value, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			codes[spec.Names[0].Name] = value
+		}
+		return true
+	})
+	return codes
+}
+
+// A constant and its value are one name: UnknownField is unknown-field.
+func TestCodesAreCalledAlike(t *testing.T) {
+	capital := regexp.MustCompile(`\B[A-Z]`)
+	for name, value := range theCodes(t) {
+		if want := strings.ToLower(capital.ReplaceAllString(name, "-$0")); value != want {
+			t.Errorf("%s is %q, want %q", name, value, want)
+		}
+	}
+}
+
+// Package manifest has each of them too.
+func TestManifestHasTheCodes(t *testing.T) {
+	text, err := os.ReadFile("../manifest/manifest.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range theCodes(t) {
+		if !regexp.MustCompile(`(?m)^\t` + name + ` += jsondoc\.` + name + `$`).Match(text) {
+			t.Errorf("manifest.%s is missing", name)
+		}
+	}
+}
+
+// docs/formats.md lists exactly the codes that there are.
+func TestCodesAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/formats.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(page), "\n# Faults\n")
+	section, _, _ = strings.Cut(section, "\n# ")
+	var documented []string
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\| [^|]+ \\| [^|]+ \\|$").FindAllStringSubmatch(section, -1) {
+		documented = append(documented, row[1])
+	}
+	slices.Sort(documented)
+	if there := slices.Sorted(maps.Values(theCodes(t))); !slices.Equal(documented, there) {
+		t.Errorf("docs/formats.md has the codes %q; these are there: %q", documented, there)
+	}
+}
