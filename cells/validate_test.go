@@ -15,8 +15,9 @@ func report() cells.Report {
 	return cells.Report{
 		Cell: "acme", Boot: "b1", State: cells.StateHealthy, Running: &a, Applying: &a, Acknowledged: &a,
 		Failures: []cells.Failure{{Assignment: a, Reason: "x"}},
-		Flags:    &cells.FlagsReport{Height: 7, Bundle: a.Digest, States: map[string]flags.CellState{"classes": flags.On}},
-		Events:   []cells.Event{{Number: 3, Kind: "started"}, {Number: 7, Kind: "gap"}},
+		Flags: &cells.FlagsReport{Height: 7, Bundle: a.Digest,
+			States: map[string]flags.CellState{"classes": flags.On}},
+		Events: []cells.Event{{Number: 3, Kind: "started"}, {Number: 7, Kind: "gap"}},
 	}
 }
 
@@ -52,21 +53,30 @@ func TestReportCheck(t *testing.T) {
 		"values must be JSON": func(r *cells.Report) {
 			r.Running.Values = map[string]any{"a": strings.Repeat("v", cells.MaxValues)}
 		},
-		"flags: height is":            func(r *cells.Report) { r.Flags.Height = -1 },
-		"flags: states of more than":  func(r *cells.Report) { r.Flags.States = manyStates() },
-		"flags: states must be":       func(r *cells.Report) { r.Flags.States[strings.Repeat("a", 129)] = flags.On },
-		"acme: flags: states must be": func(r *cells.Report) { r.Flags.States["a"] = flags.CellState(strings.Repeat("s", 33)) },
-		"states must be UTF-8 of at":  func(r *cells.Report) { r.Flags.States[""] = flags.On },
-		"flags: fault must be":        func(r *cells.Report) { r.Flags.Fault = strings.Repeat("f", 1025) },
-		`flags: "x" is not a digest`:  func(r *cells.Report) { r.Flags.Orders = "x" },
-		"failure's reason":            func(r *cells.Report) { r.Failures[0].Reason = strings.Repeat("r", cells.MaxMessage+1) },
-		"failure: assignment":         func(r *cells.Report) { r.Failures[0].Assignment.Digest = "" },
-		"event 3 comes after":         func(r *cells.Report) { r.Events[1].Number = 3 },
-		"event 0 comes after":         func(r *cells.Report) { r.Events[0].Number = 0 },
-		"kind must be given":          func(r *cells.Report) { r.Events[0].Kind = "" },
-		"detail has more than":        func(r *cells.Report) { r.Events[0].Detail = strings.Repeat("d", cells.MaxMessage+1) },
-		"event 7: kind must be":       func(r *cells.Report) { r.Events[1].Release = strings.Repeat("d", 129) },
-		"report of acme: event 7:":    func(r *cells.Report) { r.Events[1].Digest = strings.Repeat("d", 129) },
+		"flags: height is":           func(r *cells.Report) { r.Flags.Height = -1 },
+		"flags: states of more than": func(r *cells.Report) { r.Flags.States = manyStates() },
+		"flags: states must be":      func(r *cells.Report) { r.Flags.States[strings.Repeat("a", 129)] = flags.On },
+		"acme: flags: states must be": func(
+			r *cells.Report) {
+			r.Flags.States["a"] = flags.CellState(strings.Repeat("s", 33))
+		},
+		"states must be UTF-8 of at": func(r *cells.Report) { r.Flags.States[""] = flags.On },
+		"flags: fault must be":       func(r *cells.Report) { r.Flags.Fault = strings.Repeat("f", 1025) },
+		`flags: "x" is not a digest`: func(r *cells.Report) { r.Flags.Orders = "x" },
+		"failure's reason": func(r *cells.Report) {
+			r.Failures[0].Reason = strings.Repeat("r",
+				cells.MaxMessage+1)
+		},
+		"failure: assignment": func(r *cells.Report) { r.Failures[0].Assignment.Digest = "" },
+		"event 3 comes after": func(r *cells.Report) { r.Events[1].Number = 3 },
+		"event 0 comes after": func(r *cells.Report) { r.Events[0].Number = 0 },
+		"kind must be given":  func(r *cells.Report) { r.Events[0].Kind = "" },
+		"detail has more than": func(r *cells.Report) {
+			r.Events[0].Detail = strings.Repeat("d",
+				cells.MaxMessage+1)
+		},
+		"event 7: kind must be":    func(r *cells.Report) { r.Events[1].Release = strings.Repeat("d", 129) },
+		"report of acme: event 7:": func(r *cells.Report) { r.Events[1].Digest = strings.Repeat("d", 129) },
 	} {
 		r := report()
 		change(&r)

@@ -12,11 +12,11 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// maxExpanded is how many nodes a document may come to once its aliases are replaced by what they stand for.
+// maxExpanded bounds the nodes of a document with its aliases expanded.
 const maxExpanded = 1_000_000
 
-// refuseBombs refuses YAML whose aliases multiply beyond reason (fault 29), by file and line, before kustomize
-// expands them. YAML that does not parse is left to kustomize, which says so.
+// refuseBombs refuses YAML whose aliases multiply beyond reason (fault 29), by file and line, before kustomize expands
+// them. Invalid YAML is left to kustomize, which reports it.
 func refuseBombs(files releases.Files) error {
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		data := files[name].Data
@@ -26,30 +26,30 @@ func refuseBombs(files releases.Files) error {
 			continue
 		}
 		if bytes.IndexByte(data, '&') < 0 || bytes.IndexByte(data, '*') < 0 {
-			continue // without both there is no alias
+			continue // an alias needs both
 		}
 		documents := yaml.NewDecoder(bytes.NewReader(data))
 		for {
 			var node yaml.Node
 			if documents.Decode(&node) != nil {
-				break // the end, or not YAML
+				break // the end, or invalid YAML
 			}
 			if line := (expansion{}).overflow(&node); line > 0 {
-				return fmt.Errorf("%s:%d: its aliases come to more than %d nodes", name, line, maxExpanded)
+				return fmt.Errorf("%s:%d: its aliases expand to more than %d nodes", name, line, maxExpanded)
 			}
 		}
 	}
 	return nil
 }
 
-// expansion holds the expanded size of each node that was seen; 0 while it is being counted.
+// expansion holds the expanded size of each visited node; 0 while it is being counted.
 type expansion map[*yaml.Node]int
 
-// overflow is the line at which a document grows beyond maxExpanded; 0 if it does not.
+// overflow returns the line at which a document exceeds maxExpanded; 0: it does not.
 func (e expansion) overflow(n *yaml.Node) int {
 	if size, known := e[n]; known {
 		if size == 0 {
-			return n.Line // it holds itself
+			return n.Line // it contains itself
 		}
 		return 0
 	}

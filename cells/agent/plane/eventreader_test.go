@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// The reader of streams takes what the standard allows, and hands over nothing else.
+// The event reader accepts what the standard allows, and returns nothing else.
 func TestServerSentEvents(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -21,13 +21,14 @@ func TestServerSentEvents(t *testing.T) {
 		"CR LF":          {"event: desired\r\ndata: {}\r\n\r\n", []event{{"desired", "", []byte("{}")}}},
 		"a heartbeat":    {":\n\n:\n\n", []event{{}, {}}},
 		"without data":   {"event: desired\nid: 1\n\ndata: x\n\n", []event{{"message", "", []byte("x")}}},
-		"fields unknown": {"colour: red\nevent: desired\ndata: {}\nnothing\n\n", []event{{"desired", "", []byte("{}")}}},
-		"cut off":        {"event: desired\ndata: {}\n", nil},
+		"fields unknown": {"colour: red\nevent: desired\ndata: {}\nnothing\n\n",
+			[]event{{"desired", "", []byte("{}")}}},
+		"cut off": {"event: desired\ndata: {}\n", nil},
 	} {
-		s := newSSE(t.Context(), strings.NewReader(c.text), func() {})
+		s := newEventReader(t.Context(), strings.NewReader(c.text), func() {})
 		var got []event
 		for {
-			e, err := s.next()
+			e, err := s.readEvent()
 			if err != nil {
 				break
 			}
@@ -40,8 +41,8 @@ func TestServerSentEvents(t *testing.T) {
 			t.Errorf("%s: %q is read as %+v", name, c.text, got)
 		}
 	}
-	s := newSSE(t.Context(), strings.NewReader("retry: 2000\n\n"), func() {})
-	if _, err := s.next(); err == nil || s.retry < 2*time.Second || s.retry > 3*time.Second {
+	s := newEventReader(t.Context(), strings.NewReader("retry: 2000\n\n"), func() {})
+	if _, err := s.readEvent(); err == nil || s.retry < 2*time.Second || s.retry > 3*time.Second {
 		t.Errorf("retry: %s", s.retry)
 	}
 }
@@ -49,13 +50,13 @@ func TestServerSentEvents(t *testing.T) {
 func FuzzServerSentEvents(f *testing.F) {
 	f.Add([]byte("event: desired\nid: \"1\"\ndata: {}\n\n:\n\nretry: 5\n\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		s := newSSE(t.Context(), strings.NewReader(string(text)), func() {})
+		s := newEventReader(t.Context(), strings.NewReader(string(text)), func() {})
 		for range len(text) + 1 {
-			e, err := s.next()
+			e, err := s.readEvent()
 			if err != nil {
 				return
 			}
-			if len(e.data) > MaxDesired || s.retry < 0 || s.retry > 2*maxRetry {
+			if len(e.data) > MaxDesired || s.retry < 0 || s.retry > 2*maxStreamRetry {
 				t.Fatal(strconv.Itoa(len(e.data)), s.retry)
 			}
 		}

@@ -9,7 +9,7 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// Bounds of a report's fields, in bytes and entries. A report within them fits into 64 KiB for what agents send.
+// Bounds of a report's fields, in bytes and entries. A report within these bounds, as agents send it, fits into 64 KiB.
 const (
 	MaxMessage = 4 << 10
 	MaxValues  = 16 << 10 // of an assignment, as JSON
@@ -18,11 +18,10 @@ const (
 	maxState   = 32
 )
 
-// states are all that a cell can say of itself.
-var states = []State{StatePending, StateApplying, StateHealthy, StateUnhealthy, StateFailed, StateStuck}
+var validStates = []State{StatePending, StateApplying, StateHealthy, StateUnhealthy, StateFailed, StateStuck}
 
-// Check holds a report that came from outside against the bounds of its fields, and its events against their
-// order; the owner's windows become quick to judge. It tells nothing of who sent it, nor of whether the assignments were ever given.
+// Check validates a report from outside: the bounds of its fields and the order of its events. It also prepares the
+// owner's windows for judging. It does not check who sent the report, nor whether the assignments were ever granted.
 func (r *Report) Check() error {
 	switch {
 	case !ValidName(r.Cell):
@@ -31,7 +30,7 @@ func (r *Report) Check() error {
 		return fmt.Errorf("report of %s: boot must have 1 to %d bytes", r.Cell, maxName)
 	case len(r.Agent) > maxName:
 		return fmt.Errorf("report of %s: agent has more than %d bytes", r.Cell, maxName)
-	case !slices.Contains(states, r.State):
+	case !slices.Contains(validStates, r.State):
 		return fmt.Errorf("report of %s: there is no state %.80q", r.Cell, r.State)
 	case len(r.Message) > MaxMessage || !utf8.ValidString(r.Message):
 		return fmt.Errorf("report of %s: message must be UTF-8 of at most %d bytes", r.Cell, MaxMessage)
@@ -46,7 +45,7 @@ func (r *Report) Check() error {
 		if a == nil {
 			continue
 		}
-		if err := a.check(); err != nil {
+		if err := a.validate(); err != nil {
 			return fmt.Errorf("report of %s: %w", r.Cell, err)
 		}
 	}
@@ -54,14 +53,14 @@ func (r *Report) Check() error {
 		if len(f.Reason) > MaxMessage {
 			return fmt.Errorf("report of %s: a failure's reason has more than %d bytes", r.Cell, MaxMessage)
 		}
-		if err := f.Assignment.check(); err != nil {
+		if err := f.Assignment.validate(); err != nil {
 			return fmt.Errorf("report of %s: failure: %w", r.Cell, err)
 		}
 	}
-	if err := checkEvents(r.Events); err != nil {
+	if err := validateEvents(r.Events); err != nil {
 		return fmt.Errorf("report of %s: %w", r.Cell, err)
 	}
-	if err := r.Flags.check(); err != nil {
+	if err := r.Flags.validate(); err != nil {
 		return fmt.Errorf("report of %s: flags: %w", r.Cell, err)
 	}
 	if err := r.Owner.Check(); err != nil {
@@ -70,8 +69,8 @@ func (r *Report) Check() error {
 	return nil
 }
 
-// check holds what a cell says of flags against the bounds of its fields. A state that is not known here is of a later agent.
-func (f *FlagsReport) check() error {
+// validate checks the bounds of the fields. Unknown states are accepted: a later agent may report them.
+func (f *FlagsReport) validate() error {
 	switch {
 	case f == nil:
 		return nil
@@ -88,21 +87,24 @@ func (f *FlagsReport) check() error {
 		}
 	}
 	for id, state := range f.States {
-		if id == "" || len(id) > maxName || len(state) > maxState || !utf8.ValidString(id) || !utf8.ValidString(string(state)) {
-			return fmt.Errorf("states must be UTF-8 of at most %d bytes, by announcements of 1 to %d", maxState, maxName)
+		if id == "" || len(id) > maxName || len(state) > maxState || !utf8.ValidString(id) ||
+			!utf8.ValidString(string(state)) {
+			return fmt.Errorf("states must be UTF-8 of at most %d bytes, by announcements of 1 to %d", maxState,
+				maxName)
 		}
 	}
 	return nil
 }
 
-func checkEvents(events []Event) error {
+func validateEvents(events []Event) error {
 	last := int64(0)
 	for _, e := range events {
 		switch {
 		case e.Number <= last:
 			return fmt.Errorf("event %d comes after event %d: numbers must rise from 1", e.Number, last)
 		case e.Kind == "" || len(e.Kind) > maxName || len(e.Release) > maxName || len(e.Digest) > maxName:
-			return fmt.Errorf("event %d: kind must be given, and kind, release and digest have at most %d bytes", e.Number, maxName)
+			return fmt.Errorf("event %d: kind must be given, and kind, release and digest have at most %d bytes",
+				e.Number, maxName)
 		case len(e.Detail) > MaxMessage:
 			return fmt.Errorf("event %d: detail has more than %d bytes", e.Number, MaxMessage)
 		}
@@ -111,12 +113,12 @@ func checkEvents(events []Event) error {
 	return nil
 }
 
-// check holds an assignment from outside against the bounds of its fields.
-func (a *Assignment) check() error {
+// validate checks the bounds of an assignment from outside.
+func (a *Assignment) validate() error {
 	if a.Epoch < 0 || a.Sequence < 0 {
 		return fmt.Errorf("assignment: epoch %d and sequence %d must not be negative", a.Epoch, a.Sequence)
 	}
-	if a.Channel != "" && !label.MatchString(a.Channel) {
+	if a.Channel != "" && !dnsLabel.MatchString(a.Channel) {
 		return fmt.Errorf("assignment: %.80q can't be a channel's name", a.Channel)
 	}
 	if _, err := releases.ParseVersion(a.Release); err != nil {

@@ -36,11 +36,12 @@ func TestNextKey(t *testing.T) {
 		"another cell":      {good, "globex", text(old)},
 		"after another key": {good, "acme", text(other)},
 		"somebody's key":    {identity.Next{Key: text(other), Signature: good.Signature}, "acme", text(old)},
-		"signed by the old": {identity.Next{Key: text(next), Signature: identity.NewNext(old, "acme", public(old)).Signature}, "acme", text(old)},
-		"no signature":      {identity.Next{Key: text(next)}, "acme", text(old)},
-		"half a signature":  {identity.Next{Key: text(next), Signature: good.Signature[:40]}, "acme", text(old)},
+		"signed by the old": {identity.Next{Key: text(next),
+			Signature: identity.NewNext(old, "acme", public(old)).Signature}, "acme", text(old)},
+		"no signature":     {identity.Next{Key: text(next)}, "acme", text(old)},
+		"half a signature": {identity.Next{Key: text(next), Signature: good.Signature[:40]}, "acme", text(old)},
 	} {
-		if err := c.next.Check(c.cell, c.old); !errors.Is(err, identity.ErrNext) {
+		if err := c.next.Check(c.cell, c.old); !errors.Is(err, identity.ErrNextKey) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
