@@ -41,8 +41,8 @@ func (g *registrar) Identify(ctx context.Context, cell, by string, change func(*
 	return err
 }
 
-// NewKey accepts a cell's new key, presented over a connection of the old one: both keys are valid until the new one is
-// used, see Used. A repeated call changes nothing. ErrDenied.
+// NewKey accepts a cell's new key, presented over a connection of the old one, while the cell is asked to make one: both keys
+// are valid until the new one is used, see Used. A repeated call changes nothing. ErrDenied.
 func (g *registrar) NewKey(ctx context.Context, cell, key string) error {
 	if !g.isKeyAvailable(cell, key) {
 		return plan.ErrDenied
@@ -53,6 +53,8 @@ func (g *registrar) NewKey(ctx context.Context, cell, key string) error {
 			return plan.ErrDenied
 		case i.PublicKey == key:
 			return errNoChange
+		case i.Previous == "" && !i.Rotate:
+			return plan.ErrDenied // a copy of the key must not become the only key (R46)
 		case i.Previous == "":
 			i.Previous = i.PublicKey
 		case i.Previous == key:

@@ -157,6 +157,9 @@ func TestRotation(t *testing.T) {
 			i.Rotate {
 			r.t.Errorf("committed %+v", i)
 		}
+		if err := r.a.NewKey(ctx, "s1", "ed25519:four"); !errors.Is(err, plan.ErrDenied) { // R46
+			r.t.Errorf("a key that nobody asked for: %v", err)
+		}
 		if err := r.a.NewKey(ctx, "s2", "ed25519:three"); !errors.Is(err, plan.ErrDenied) {
 			r.t.Errorf("a cell without a key renewed it: %v", err)
 		}

@@ -28,8 +28,14 @@ func (a *Authority) amend(c releases.Change, listed channels.EngineKeys) {
 	}
 }
 
-// fault says that the list at the tip is not the one in force; nil: it is.
+// fault returns what people should know about the list; nil: nothing.
 func (a Authority) fault() *releases.Fault {
+	if a.Unsigned && a.Ignored == "" {
+		return &releases.Fault{
+			File: pipelineFile, Code: manifest.Unprotected, Warning: true,
+			Message: "engine: unsigned: whoever may push to this branch may promote, and may replace a cell's key",
+		}
+	}
 	if a.Ignored == "" {
 		return nil
 	}

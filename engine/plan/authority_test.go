@@ -120,6 +120,9 @@ func TestUnsigned(t *testing.T) {
 	w.Commit("bob", "cut", Release("1.1.0"))
 	forge(w, "eve")
 	w.WantHead("staging", "1.1.0")
+	if f := w.Desired().Faults; len(f) != 1 || !f[0].Warning || !strings.Contains(f[0].Message, "whoever may push") {
+		t.Errorf("faults %v: it is not repeated that nothing is signed", f)
+	}
 	w.Commit("ada", "sign from now on", listed(engineKey)) // from unsigned to keys, anybody may
 	if !w.Desired().Authority.Enforced() {
 		t.Error("the keys do not count")
@@ -232,6 +235,17 @@ func TestForgedHalt(t *testing.T) {
 	w.Commit("mallory", "halt", map[string]string{"channels/staging/holds/halt-" + string(rune('0'+n)) + ".yaml": "reason: mine\n"})
 	if halted := w.Desired().Channels["staging"].Halted; len(halted) != 0 {
 		t.Errorf("halted at %v", halted)
+	}
+}
+
+// R46: the channel that a quarantine's release failed in is the engine's evidence; of a person's the file holds without.
+func TestForgedFailedIn(t *testing.T) {
+	for as, want := range map[string]string{"sluice": "dedicated", "mallory": ""} {
+		w := signedWorld(t)
+		w.Commit(as, "stop it", map[string]string{"quarantine/1.0.0.yaml": "digest: @digest:1.0.0\nreason: bad\nfailedIn: dedicated\n"})
+		if q := w.Desired().Quarantine; len(q) != 1 || q[0].FailedIn != want {
+			t.Errorf("%s: %+v", as, q)
+		}
 	}
 }
 

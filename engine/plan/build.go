@@ -36,6 +36,7 @@ func Build(
 	if f := h.Authority.fault(); f != nil {
 		b.desired.Faults = append(b.desired.Faults, *f)
 	}
+	b.checkQuarantines()
 	for _, name := range slices.Sorted(maps.Keys(set.Channels)) {
 		if err := b.addChannel(set.Channels[name]); err != nil {
 			return nil, err
@@ -236,6 +237,26 @@ func (b *builder) wantedReleases(all bool) func(releases.Version) bool {
 		}
 	}
 	return func(v releases.Version) bool { return named[v.String()] || !v.Less(oldest) }
+}
+
+// checkQuarantines reads a quarantine that names the channel that the release failed in, and that the engine did not write, as
+// a person's: failedIn is the engine's evidence (R46).
+func (b *builder) checkQuarantines() {
+	if !b.history.Authority.Enforced() {
+		return
+	}
+	b.desired.Quarantine = slices.Clone(b.desired.Quarantine)
+	for i := range b.desired.Quarantine {
+		q := &b.desired.Quarantine[i]
+		if _, signed := b.history.Quarantines[q.File]; signed || q.FailedIn == "" {
+			continue
+		}
+		q.FailedIn = ""
+		b.desired.Faults = append(b.desired.Faults, releases.Fault{
+			File: q.File, Code: manifest.Forbidden,
+			Message: "failedIn is the engine's to write, and the engine did not sign this file: it is read without; remove the field",
+		})
+	}
 }
 
 // RollbackReach is how many of a channel's newest heads a rollback may go back to: their releases can't be removed.

@@ -20,5 +20,6 @@ const (
 	Immutable        FaultCode = "immutable"         // changed, and must stay as it was merged
 	Forbidden        FaultCode = "forbidden"         // a release may not have it
 	Secret           FaultCode = "secret"            // looks like a secret, and would be in git
+	Unprotected      FaultCode = "unprotected"       // works, and believes more people than it need
 	Unreadable       FaultCode = "unreadable"        // can't be read at all
 )

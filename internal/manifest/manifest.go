@@ -43,6 +43,7 @@ const (
 	Immutable        = jsondoc.Immutable
 	Forbidden        = jsondoc.Forbidden
 	Secret           = jsondoc.Secret
+	Unprotected      = jsondoc.Unprotected
 	Unreadable       = jsondoc.Unreadable
 )
 

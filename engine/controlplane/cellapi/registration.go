@@ -153,7 +153,8 @@ func (h *registrationHandlers) serveNextKey(w http.ResponseWriter, r *http.Reque
 	switch {
 	case errors.Is(err, plan.ErrDenied):
 		api.WriteProblem(w, http.StatusConflict,
-			"The key was refused: it is another cell's or this cell's previous key, or this cell is revoked.")
+			"The key was refused: nobody asked this cell for a new key, it is another cell's or this cell's previous key, or "+
+				"this cell is revoked. An operator asks with sluice cell rotate.")
 		return
 	case errors.Is(err, plan.ErrStale):
 		api.WriteProblem(w, http.StatusConflict,
