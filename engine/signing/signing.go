@@ -1,75 +1,93 @@
-// Package signing keeps the SSH keys that the engine signs its commits with (R46). They are in the store, so that all replicas
-// sign alike and a restored store signs as before.
+// Package signing keeps the SSH key that the engine signs its commits with in a file (R46), beside the control plane's other
+// keys: the store, its backups and whoever reads them can't sign.
 //
-// The package holds no key in memory, and never logs one. A key that the repository does not list makes commits that count
-// for nothing: listing it is the engine's (plan.Adopt) or, when keys change, a person's. All functions may be called from
-// several processes at once.
+// The package never logs a key. A key that the repository does not list makes commits that count for nothing: the engine lists
+// its first one (plan.Adopt), and a listed key signs every later change of the list. Replicas need the same file. All functions
+// may be called from several processes at once; of several that create a key, one wins.
 package signing
 
 import (
-	"context"
 	"crypto/ed25519"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
-
-	"github.com/sluice-cd/sluice/engine/plan"
 )
 
-// Facts keeps single values by name. The stores are some.
-type Facts interface {
-	// Fact returns a value; empty: there is none.
-	Fact(ctx context.Context, name string) (string, error)
-	// KeepFact replaces the value if it is before, else it returns plan.ErrStale.
-	KeepFact(ctx context.Context, name, before, value string) error
-}
+// maxFile bounds what is read of a key's file, in bytes.
+const maxFile = 16 << 10
 
-const fact = "engine-keys"
-
-// Key returns the key to sign with, the newest. The first call for a store makes one.
-func Key(ctx context.Context, facts Facts, random io.Reader) (ssh.Signer, error) {
+// LoadOrCreate reads the key in a file, or makes one there.
+func LoadOrCreate(file string, random io.Reader) (ssh.Signer, error) {
 	for {
-		keys, kept, err := read(ctx, facts)
+		key, err := Load(file)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return key, err
+		}
+		text, err := generate(random)
 		if err != nil {
 			return nil, err
 		}
-		if len(keys) > 0 {
-			return keys[0], nil
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			return nil, fmt.Errorf("create the engine's key: %w", err)
 		}
-		_, text, err := generate(random)
-		if err != nil {
-			return nil, err
-		}
-		if err := facts.KeepFact(ctx, fact, kept, text); err != nil && !errors.Is(err, plan.ErrStale) {
-			return nil, fmt.Errorf("keep the engine's key: %w", err)
-		} // kept by this process or by another: read what is there
+		if err := create(file, text); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, fmt.Errorf("create the engine's key: %w", err)
+		} // this process or another created it: read what is there
 	}
 }
 
-// Rotate makes a new key, has list publish it, and then keeps it: Key returns it from then on. list is passed the newest key
-// so far too, which stays good for signing until the repository lists it no more.
-func Rotate(ctx context.Context, facts Facts, random io.Reader, list func(next, before ssh.Signer) error) error {
-	keys, kept, err := read(ctx, facts)
+// Load reads the key in a file. fs.ErrNotExist: there is no such file.
+func Load(file string) (ssh.Signer, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("read the engine's key: %w", err)
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	text, err := io.ReadAll(io.LimitReader(f, maxFile))
+	if err != nil {
+		return nil, fmt.Errorf("read the engine's key in %s: %w", file, err)
+	}
+	key, err := ssh.ParsePrivateKey(text)
+	if err != nil {
+		return nil, fmt.Errorf("read the engine's key in %s: %w", file, err)
+	}
+	return key, nil
+}
+
+// Rotate makes a new key, has list publish it, and then puts it into the file; the key so far goes to the same name with
+// ".old". list is passed the key so far too: its signatures count until the repository lists it no more.
+func Rotate(file string, random io.Reader, list func(next, before ssh.Signer) error) error {
+	before, err := Load(file)
 	if err != nil {
 		return err
 	}
-	if len(keys) == 0 {
-		return errors.New("the store has no key to sign with yet: sluice serve makes one at its first start")
-	}
-	next, text, err := generate(random)
+	next := file + ".new"
+	text, err := generate(random)
 	if err != nil {
 		return err
 	}
-	if err := list(next, keys[0]); err != nil {
+	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a rotation that did not end
+		return fmt.Errorf("rotate the engine's key: %w", err)
+	}
+	if err := create(next, text); err != nil {
+		return fmt.Errorf("rotate the engine's key: %w", err)
+	}
+	key, err := Load(next)
+	if err != nil {
 		return err
 	}
-	if err := facts.KeepFact(ctx, fact, kept, text); err != nil {
-		return fmt.Errorf("keep the engine's new key: %w", err)
+	if err := list(key, before); err != nil {
+		return err
+	}
+	if err := errors.Join(os.Rename(file, file+".old"), os.Rename(next, file)); err != nil {
+		return fmt.Errorf("rotate the engine's key: the new key is listed; move it to %s by hand: %w", file, err)
 	}
 	return nil
 }
@@ -79,39 +97,31 @@ func Public(key ssh.Signer) string {
 	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key.PublicKey())))
 }
 
-// read returns the keys, newest first, and the text that holds them.
-func read(ctx context.Context, facts Facts) (keys []ssh.Signer, kept string, err error) {
-	if kept, err = facts.Fact(ctx, fact); err != nil || kept == "" {
-		return nil, "", err
-	}
-	var texts []string
-	if err := json.Unmarshal([]byte(kept), &texts); err != nil {
-		return nil, "", fmt.Errorf("read the engine's keys in the store: %w", err)
-	}
-	for _, text := range texts {
-		key, err := ssh.ParsePrivateKey([]byte(text))
-		if err != nil {
-			return nil, "", fmt.Errorf("read the engine's keys in the store: %w", err)
-		}
-		keys = append(keys, key)
-	}
-	return keys, kept, nil
-}
-
-// generate makes a key, and the text that the store keeps.
-func generate(random io.Reader) (key ssh.Signer, text string, err error) {
+// generate returns the text of a new key's file.
+func generate(random io.Reader) ([]byte, error) {
 	_, private, err := ed25519.GenerateKey(random)
 	if err != nil {
-		return nil, "", fmt.Errorf("make the engine's key: %w", err)
+		return nil, fmt.Errorf("make the engine's key: %w", err)
 	}
 	block, err := ssh.MarshalPrivateKey(private, "sluice engine")
 	if err != nil {
-		return nil, "", fmt.Errorf("make the engine's key: %w", err)
+		return nil, fmt.Errorf("make the engine's key: %w", err)
 	}
-	data, err := json.Marshal([]string{string(pem.EncodeToMemory(block))})
+	return pem.EncodeToMemory(block), nil
+}
+
+// create writes a new file for its owner only, whole or not at all. fs.ErrExist: there is one.
+func create(file string, text []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+"-*")
 	if err != nil {
-		return nil, "", err
+		return err
 	}
-	key, err = ssh.NewSignerFromKey(private)
-	return key, string(data), err
+	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
+	if _, err = f.Write(text); err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Link(f.Name(), file) // fails where rename would replace
 }

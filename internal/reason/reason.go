@@ -169,7 +169,7 @@ var table = [end]entry{
 	Diverged:          {name: "diverged", words: "the branch was force-pushed, or merged the wrong way round: %s was acted upon and is not among its first parents. Look at it, then accept the branch as it is: git commit --allow-empty -m 'accept the branch' -m '%s: %s'"},
 	PushRefused:       {name: "push-refused", words: "%s"},
 	IdentitiesRefused: {name: "identities-refused", words: "cells' identities: %s"},
-	KeyUnlisted:       {name: "key-unlisted", words: "engine.keys in sluice.yaml does not list this engine's key, %s, so what it commits would not count: start it with the store or the --signing-key of one that is listed, or have one of those list it"},
+	KeyUnlisted:       {name: "key-unlisted", words: "engine.keys in sluice.yaml does not list this engine's key, %s, so what it commits would not count: give it the engine.key of a replica that works or of the backup, or have a listed key list this one: sluice engine-key add"},
 	KeyUnlistable:     {name: "key-unlistable", words: "the engine's key can't be listed in sluice.yaml, which is missing or has faults: until it is, whoever may push may promote"},
 	KeyRefused:        {name: "key-refused", words: "the engine's key is not listed in sluice.yaml yet: %s"},
 

@@ -38,7 +38,7 @@ type engineOptions struct {
 func (r *engineOptions) engineFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&r.author, "author", "Sluice <sluice@localhost>", "who commits promotions: `NAME-AND-ADDRESS`")
-	f.StringVar(&r.signingKey, "signing-key", "", "`FILE` with the private SSH key that signs the engine's commits (default: one in the store)")
+	f.StringVar(&r.signingKey, "signing-key", "", "`FILE` with the private SSH key that signs the engine's commits (default: DIR/tls/engine.key of --data, made at the first start)")
 	f.StringVar(&r.level, "log", "info", "log level: debug, info, warn, error")
 	f.StringVar(&r.webhookSecrets, "webhook-secrets-file", "",
 		"`FILE` with lines of NAME whsec_BASE64: the secrets that sign messages to webhooks (default "+
@@ -77,12 +77,12 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 	if as.Person = (releases.Person{Name: name, Email: mail}); !ok || !closed || name == "" {
 		return nil, cli.UsageError(cmd, "--author %q is not of the form Name <address>", r.author)
 	}
+	if as.Signer, err = engineSigner(a, r.signingKey); err != nil {
+		return nil, err
+	}
 	st, err := a.OpenStore(ctx, log)
 	if err != nil {
 		return nil, err
-	}
-	if as.Signer, err = engineSigner(ctx, st, r.signingKey); err != nil {
-		return nil, errors.Join(err, st.Close())
 	}
 	repo, err := a.OpenReleasesAs(ctx, cmd, as)
 	if err != nil {
@@ -101,14 +101,20 @@ func openEngine(ctx context.Context, a *cli.App, cmd *cobra.Command, r engineOpt
 	return &runningEngine{Engine: e, repo: repo, store: st, identity: as, log: log}, nil
 }
 
-// engineSigner returns the key that the engine signs with: the file's or, without a file, the store's, which all replicas
-// share.
-func engineSigner(ctx context.Context, st cli.Store, file string) (*gitrepo.SSHSigner, error) {
+// tlsFolder is the folder of keys in the data folder.
+const tlsFolder = "tls"
+
+// engineKeyFile returns where the key is that the engine signs with, unless a flag says otherwise: beside the control plane's
+// other keys, which replicas share.
+func engineKeyFile(a *cli.App) string { return filepath.Join(a.Data, tlsFolder, "engine.key") }
+
+// engineSigner returns the key that the engine signs with: the file's or, without a file, the data folder's.
+func engineSigner(a *cli.App, file string) (*gitrepo.SSHSigner, error) {
 	if file != "" {
-		signer, err := gitrepo.LoadSigner(file)
-		return &signer, err
+		key, err := signing.Load(file)
+		return &gitrepo.SSHSigner{Key: key}, err
 	}
-	key, err := signing.Key(ctx, st, rand.Reader)
+	key, err := signing.LoadOrCreate(engineKeyFile(a), rand.Reader)
 	return &gitrepo.SSHSigner{Key: key}, err
 }
 

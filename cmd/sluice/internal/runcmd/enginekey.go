@@ -1,12 +1,11 @@
 package runcmd
 
 import (
-	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 
-	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 	"golang.org/x/crypto/ssh"
 
@@ -23,15 +22,15 @@ func EngineKeyVerb(a *cli.App) *cobra.Command {
 		GroupID: cli.GroupRun,
 		Short:   "Show and change the keys that the engine signs its commits with",
 		Long: `What the engine writes into the release repository counts only in commits that a key in engine.keys of sluice.yaml signed. The engine
-makes a key at its first start, keeps it in its store, and lists it where none is listed. The list changes only by a commit that a listed key
-signed: keep a second key offline and list it too, for the day on which the store is lost.`,
+makes a key at its first start, in DIR/tls/engine.key, and lists it where none is listed. Replicas need the same file. The list
+changes only by a commit that a listed key signed: keep a copy of the file, and list a second key that is kept offline.`,
 	}
 	cmd.AddCommand(showEngineKey(a), rotateEngineKey(a), changeEngineKeys(a, "add"), changeEngineKeys(a, "remove"))
 	return cmd
 }
 
 type engineKeys struct {
-	Key     string   `json:"key"`              // of the store
+	Key     string   `json:"key,omitempty"`    // in the data folder
 	Listed  []string `json:"listed"`           // in force
 	Ignored string   `json:"ignored,omitzero"` // the commit whose list does not count
 }
@@ -39,7 +38,7 @@ type engineKeys struct {
 func showEngineKey(a *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use:     "show --repo R --data DIR",
-		Short:   "Show the store's key, and those that count",
+		Short:   "Show the key in --data, and those that count",
 		Example: `  sluice engine-key show --repo /srv/git/releases.git --data /var/lib/sluice`,
 		Args:    cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -48,20 +47,16 @@ func showEngineKey(a *cli.App) *cobra.Command {
 				return err
 			}
 			out := engineKeys{Listed: s.Desired.Authority.Keys, Ignored: s.Desired.Authority.Ignored}
-			err = withStore(a, cmd, func(ctx context.Context, st cli.Store) error {
-				key, err := signing.Key(ctx, st, rand.Reader)
-				if err == nil {
-					out.Key = signing.Public(key)
-				}
+			key, err := signing.Load(engineKeyFile(a))
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
-			})
-			if err != nil {
-				return err
+			} else if err == nil {
+				out.Key = signing.Public(key)
 			}
 			if encoded, err := a.PrintEncoded(out); encoded {
 				return err
 			}
-			a.Stdout.PrintLine("this store's key: %s", out.Key)
+			a.Stdout.PrintLine("key in %s: %s", engineKeyFile(a), cli.OrDash(out.Key))
 			switch {
 			case s.Desired.Authority.Unsigned:
 				a.Stdout.PrintLine("sluice.yaml says engine: unsigned: whoever may push may promote")
@@ -83,33 +78,37 @@ func rotateEngineKey(a *cli.App) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use:   "rotate --repo R --data DIR",
-		Short: "Make a new key for the engine, list it, and have the store keep it",
+		Short: "Make a new key for the engine, and list it",
 		Long: `The commit that lists the new key is signed by the one before, or by --signing-key, which is listed. Both count until the old one is removed:
 restart serve and its replicas, then remove it with sluice engine-key remove.`,
 		Example: `  sluice engine-key rotate --repo /srv/git/releases.git --data /var/lib/sluice`,
 		Args:    cli.ArgumentCount(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withStore(a, cmd, func(ctx context.Context, st cli.Store) error {
-				var done edits.Done
-				err := signing.Rotate(ctx, st, rand.Reader, func(next, before ssh.Signer) (err error) {
-					signer := &gitrepo.SSHSigner{Key: before}
-					if file != "" {
-						if signer, err = signerFrom(file); err != nil {
-							return err
-						}
+			if a.Data == "" {
+				return cli.UsageError(cmd, missingData)
+			}
+			var done edits.Done
+			err := signing.Rotate(engineKeyFile(a), rand.Reader, func(next, before ssh.Signer) (err error) {
+				signer := &gitrepo.SSHSigner{Key: before}
+				if file != "" {
+					if signer, err = engineSigner(a, file); err != nil {
+						return err
 					}
-					done, err = pushKeys(a, cmd, signer, edits.EngineKeys{Add: []string{signing.Public(next)}})
-					done.Next = "restart serve and its replicas, then: sluice engine-key remove '" + signing.Public(before) + "'"
-					return err
-				})
-				if err != nil {
-					return err
 				}
-				return a.PrintDone(done)
+				done, err = pushKeys(a, cmd, signer, edits.EngineKeys{Add: []string{signing.Public(next)}})
+				done.Next = "copy " + engineKeyFile(a) + " to the replicas and restart serve, then: sluice engine-key remove '" +
+					signing.Public(before) + "'"
+				return err
 			})
+			if errors.Is(err, fs.ErrNotExist) {
+				return cli.Fail(err, "sluice serve makes a key at its first start: there is none to replace in %s", a.Data)
+			} else if err != nil {
+				return err
+			}
+			return a.PrintDone(done)
 		},
 	}
-	cmd.Flags().StringVar(&file, "signing-key", "", "`FILE` of a private SSH key that is listed (default: the store's)")
+	cmd.Flags().StringVar(&file, "signing-key", "", "`FILE` of a private SSH key that is listed (default: DIR/tls/engine.key of --data)")
 	return cmd
 }
 
@@ -122,7 +121,7 @@ func changeEngineKeys(a *cli.App, verb string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     verb + " KEY --repo R {--data DIR | --signing-key FILE}",
 		Short:   short,
-		Long:    "KEY is the line of a .pub file. A key that is listed signs the change: the store's, or --signing-key.",
+		Long:    "KEY is the line of a .pub file. A key that is listed signs the change: DIR/tls/engine.key, or --signing-key.",
 		Example: fmt.Sprintf("  sluice engine-key %s 'ssh-ed25519 AAAA…' --repo /srv/git/releases.git --data /var/lib/sluice", verb),
 		Args:    cli.ArgumentCount(1, 1, "KEY"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -130,36 +129,22 @@ func changeEngineKeys(a *cli.App, verb string) *cobra.Command {
 			if verb == "remove" {
 				d = edits.EngineKeys{Remove: args}
 			}
-			push := func(signer *gitrepo.SSHSigner) error {
-				done, err := pushKeys(a, cmd, signer, d)
-				if err != nil {
-					return err
-				}
-				return a.PrintDone(done)
+			if file == "" {
+				file = engineKeyFile(a)
 			}
-			if file != "" {
-				signer, err := signerFrom(file)
-				if err != nil {
-					return err
-				}
-				return push(signer)
+			key, err := signing.Load(file)
+			if err != nil {
+				return cli.Fail(err, "name a key that sluice.yaml lists: --signing-key, or the --data of the engine")
 			}
-			return withStore(a, cmd, func(ctx context.Context, st cli.Store) error {
-				key, err := signing.Key(ctx, st, rand.Reader)
-				if err != nil {
-					return err
-				}
-				return push(&gitrepo.SSHSigner{Key: key})
-			})
+			done, err := pushKeys(a, cmd, &gitrepo.SSHSigner{Key: key}, d)
+			if err != nil {
+				return err
+			}
+			return a.PrintDone(done)
 		},
 	}
-	cmd.Flags().StringVar(&file, "signing-key", "", "`FILE` of a private SSH key that is listed (default: the store's)")
+	cmd.Flags().StringVar(&file, "signing-key", "", "`FILE` of a private SSH key that is listed (default: DIR/tls/engine.key of --data)")
 	return cmd
-}
-
-func signerFrom(file string) (*gitrepo.SSHSigner, error) {
-	s, err := gitrepo.LoadSigner(file)
-	return &s, err
 }
 
 // pushKeys commits a change of the list as the caller, signed by a key of the engine's.
@@ -170,17 +155,4 @@ func pushKeys(a *cli.App, cmd *cobra.Command, signer *gitrepo.SSHSigner, d edits
 	}
 	defer repo.Close()
 	return cli.WithSigner(p, repo, signer).Push(cmd.Context(), d)
-}
-
-// withStore opens the engine's store for f.
-func withStore(a *cli.App, cmd *cobra.Command, f func(context.Context, cli.Store) error) (err error) {
-	if a.Data == "" && a.Database == "" {
-		return cli.UsageError(cmd, "--data or --database is missing: the engine's key is in its store")
-	}
-	st, err := a.OpenStore(cmd.Context(), zerolog.Nop())
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, st.Close()) }()
-	return f(cmd.Context(), st)
 }

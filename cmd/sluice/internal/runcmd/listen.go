@@ -146,7 +146,7 @@ func (d *listenOptions) certificate(data string, e *listeners) (cert tls.Certifi
 	if d.cells != "" || secure && d.cert == "" {
 		dir := d.tlsDir
 		if dir == "" {
-			dir = filepath.Join(data, "tls")
+			dir = filepath.Join(data, tlsFolder)
 		}
 		e.tlsDir = dir
 		if e.keys, err = transport.OpenKeys(dir); err != nil {
