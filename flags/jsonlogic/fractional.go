@@ -23,7 +23,7 @@ func fractional(r *run, in operands, data any) (any, error) {
 		}
 		bucket = murmur3(key)
 	} else {
-		flag, caller, err := r.bucketing(data)
+		flag, caller, err := r.bucketKeys(data)
 		if err != nil || caller == "" {
 			return nil, err
 		}
@@ -32,7 +32,7 @@ func fractional(r *run, in operands, data any) (any, error) {
 		}
 		bucket = murmur3(flag + caller)
 	}
-	return choose(bucket, shares), r.spend(len(shares) / 8)
+	return chooseShare(bucket, shares), r.spend(len(shares) / 8)
 }
 
 func isObject(data any) bool {
@@ -43,19 +43,19 @@ func isObject(data any) bool {
 	return false
 }
 
-// bucketing gives the flag's key and the caller's, as far as data has them.
-func (r *run) bucketing(data any) (flag, caller string, err error) {
+// bucketKeys gives the flag's key and the caller's, as far as data has them.
+func (r *run) bucketKeys(data any) (flag, caller string, err error) {
 	if data, ok := data.(map[string]any); ok {
 		caller, _ = data["targetingKey"].(string)
-		flag, err = r.flagKeyIn(data)
+		flag, err = r.nestedFlagKey(data)
 		return flag, caller, err
 	}
 	if _, ok := data.(root); !ok {
 		return "", "", nil
 	}
-	v, theirs := r.entry("targetingKey")
+	v, theirs := r.lookUpData("targetingKey")
 	if theirs {
-		if v, err = r.plain(v); err != nil {
+		if v, err = r.toJSONValue(v); err != nil {
 			return "", "", err
 		}
 	}
@@ -63,13 +63,13 @@ func (r *run) bucketing(data any) (flag, caller string, err error) {
 	return r.FlagKey, caller, nil
 }
 
-// flagKeyIn reads the flag's key of data that is an element of a list, or reduce's.
-func (r *run) flagKeyIn(data map[string]any) (string, error) {
+// nestedFlagKey reads the flag's key of data that is an element of a list, or reduce's.
+func (r *run) nestedFlagKey(data map[string]any) (string, error) {
 	v, ok := data["$flagd"]
 	if !ok {
 		return "", nil
 	}
-	if err := r.measure(v); err != nil {
+	if err := r.spendSize(v); err != nil {
 		return "", err
 	}
 	text, err := json.Marshal(v)
@@ -86,8 +86,8 @@ func (r *run) flagKeyIn(data map[string]any) (string, error) {
 	return properties.FlagKey, nil
 }
 
-// choose gives the value whose share of the hash's range the bucket falls into.
-func choose(bucket uint32, shares []any) any {
+// chooseShare gives the value whose share of the hash's range the bucket falls into.
+func chooseShare(bucket uint32, shares []any) any {
 	total := int64(0)
 	for _, share := range shares {
 		weight, ok := weightOf(share)

@@ -53,7 +53,7 @@ type Input struct {
 
 // Compile reads a rule. Its errors say what is wrong with it in words for the rule's author.
 func Compile(rule []byte) (*Rule, error) {
-	v, err := decode(rule)
+	v, err := decodeRule(rule)
 	if err != nil {
 		return nil, err
 	}
@@ -78,4 +78,6 @@ func (r *Rule) Evaluate(in Input) (any, error) {
 	return v, err
 }
 
-func unknown(operator string) error { return fmt.Errorf("there is no operator %.64q", operator) }
+func unknownOperator(operator string) error {
+	return fmt.Errorf("there is no operator %.64q", operator)
+}

@@ -3,12 +3,12 @@ package jsonlogic
 // conditional is if: conditions and results in turn, and what counts if none holds.
 type conditional []node
 
-func (c *compiler) conditional(args any) node {
+func (c *compiler) compileConditional(args any) node {
 	items, ok := args.([]any)
 	if !ok {
 		return failure{errShape}
 	}
-	return conditional(c.items(items))
+	return conditional(c.compileItems(items))
 }
 
 func (n conditional) eval(r *run, data any) (any, error) {
@@ -20,7 +20,7 @@ func (n conditional) eval(r *run, data any) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		if truth(v) {
+		if isTruthy(v) {
 			return n.result(i+1, r, data)
 		}
 	}
@@ -48,12 +48,12 @@ type junction struct {
 	decides bool
 }
 
-func (c *compiler) junction(decides bool, args any) node {
+func (c *compiler) compileJunction(decides bool, args any) node {
 	items, ok := args.([]any)
 	if !ok {
 		return failure{errShape}
 	}
-	return &junction{c.items(items), decides}
+	return &junction{c.compileItems(items), decides}
 }
 
 func (n *junction) eval(r *run, data any) (last any, err error) {
@@ -62,7 +62,7 @@ func (n *junction) eval(r *run, data any) (last any, err error) {
 	}
 	for _, item := range n.items {
 		last, err = item.eval(r, data)
-		if err != nil || truth(last) == n.decides {
+		if err != nil || isTruthy(last) == n.decides {
 			return last, err
 		}
 	}

@@ -20,13 +20,13 @@ type list []node
 
 func (n list) eval(r *run, data any) (any, error) {
 	values := make([]any, len(n))
-	if err := n.into(values, r, data); err != nil {
+	if err := n.evalInto(values, r, data); err != nil {
 		return nil, err
 	}
 	return values, nil
 }
 
-func (n list) into(values []any, r *run, data any) error {
+func (n list) evalInto(values []any, r *run, data any) error {
 	if err := r.spend(len(n)); err != nil {
 		return err
 	}
@@ -35,7 +35,7 @@ func (n list) into(values []any, r *run, data any) error {
 		if err != nil {
 			return err
 		}
-		if err := r.read(v); err != nil {
+		if err := r.spendText(v); err != nil {
 			return err
 		}
 		values[i] = v
@@ -47,7 +47,7 @@ func (n list) into(values []any, r *run, data any) error {
 // An operator does not keep the list, only what is in it.
 type operands struct {
 	items  []any
-	one    any
+	single any
 	isList bool
 }
 
@@ -55,7 +55,7 @@ func operandsOf(v any) operands {
 	if items, ok := v.([]any); ok {
 		return operands{items: items, isList: true}
 	}
-	return operands{one: v}
+	return operands{single: v}
 }
 
 // operator works on evaluated arguments. data is what it was evaluated in.
@@ -71,9 +71,9 @@ func (n *call) eval(r *run, data any) (any, error) {
 	if err := r.spend(1); err != nil {
 		return nil, err
 	}
-	values, before := r.push(len(n.args))
-	defer r.pop(before)
-	if err := n.args.into(values, r, data); err != nil {
+	values, before := r.pushArgs(len(n.args))
+	defer r.popArgs(before)
+	if err := n.args.evalInto(values, r, data); err != nil {
 		return nil, err
 	}
 	return n.op(r, operands{items: values, isList: true}, data)
@@ -95,7 +95,7 @@ func (n *callOne) eval(r *run, data any) (any, error) {
 	}
 	in := operandsOf(v)
 	for _, item := range in.items {
-		if err := r.read(item); err != nil {
+		if err := r.spendText(item); err != nil {
 			return nil, err
 		}
 	}

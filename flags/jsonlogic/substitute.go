@@ -13,10 +13,10 @@ import (
 // a rule where it is written out. In the body of some, a fact that is nothing becomes the element's value, which counts as a
 // rule no more. A rule that doesn't compile, and one without facts in it, is given back unchanged.
 func Substitute(rule []byte, facts map[string]any) []byte {
-	if !mentions(rule, facts) {
+	if !mentionsFact(rule, facts) {
 		return rule
 	}
-	v, err := decode(rule)
+	v, err := decodeRule(rule)
 	if err != nil {
 		return rule
 	}
@@ -24,14 +24,14 @@ func Substitute(rule []byte, facts map[string]any) []byte {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	if enc.Encode(asRule(s.value(v))) != nil {
+	if enc.Encode(asRule(s.substituteValue(v))) != nil {
 		return rule // its values come from JSON: can't happen
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
-// mentions tells whether a rule may have the name of a fact in it.
-func mentions(rule []byte, facts map[string]any) bool {
+// mentionsFact tells whether a rule may have the name of a fact in it.
+func mentionsFact(rule []byte, facts map[string]any) bool {
 	for name := range facts {
 		if bytes.Contains(rule, []byte(name)) {
 			return true
@@ -50,84 +50,84 @@ func asRule(v any) any {
 
 type substitution struct{ facts map[string]any }
 
-// value substitutes in what is evaluated with all of the data.
-func (s substitution) value(v any) any {
+// substituteValue substitutes in what is evaluated with all of the data.
+func (s substitution) substituteValue(v any) any {
 	switch v := v.(type) {
 	case []any:
-		return s.values(v)
+		return s.substituteValues(v)
 	case map[string]any:
 		if len(v) != 1 {
 			return v
 		}
 		for name, args := range v {
-			return s.call(name, args)
+			return s.substituteCall(name, args)
 		}
 	}
 	return v
 }
 
-func (s substitution) values(items []any) []any {
+func (s substitution) substituteValues(items []any) []any {
 	substituted := make([]any, len(items))
 	for i, item := range items {
-		substituted[i] = s.value(item)
+		substituted[i] = s.substituteValue(item)
 	}
 	return substituted
 }
 
-func (s substitution) call(name string, args any) any {
+func (s substitution) substituteCall(name string, args any) any {
 	items, written := args.([]any)
 	switch name {
 	case "var":
-		return s.variable(args)
+		return s.substituteVariable(args)
 	case "missing":
-		return s.missing(args)
+		return s.substituteMissing(args)
 	case "missing_some":
-		return s.missingSome(args)
+		return s.substituteMissingSome(args)
 	case "if", "?:", "and", "or":
 		if !written { // it never evaluates
 			return map[string]any{name: args}
 		}
 	case "map", "filter", "reduce", "all", "none", "some":
-		return map[string]any{name: s.iteration(name, items, args)}
+		return map[string]any{name: s.substituteIteration(name, items, args)}
 	}
-	return map[string]any{name: s.value(args)}
+	return map[string]any{name: s.substituteValue(args)}
 }
 
-func (s substitution) iteration(name string, items []any, args any) any {
+func (s substitution) substituteIteration(name string, items []any, args any) any {
 	if len(items) == 0 {
 		return args
 	}
 	substituted := append([]any(nil), items...)
 	if subject, ok := items[0].(map[string]any); ok {
-		substituted[0] = asRule(s.value(subject))
+		substituted[0] = asRule(s.substituteValue(subject))
 	}
 	switch {
 	case name == "reduce" && len(items) > 2:
-		substituted[2] = s.value(items[2])
+		substituted[2] = s.substituteValue(items[2])
 	case len(items) > 1 && (name == "filter" || name == "none" || name == "some"):
-		substituted[1] = s.body(items[1])
+		substituted[1] = s.substituteBody(items[1])
 	}
 	return substituted
 }
 
-// variable substitutes a var.
-func (s substitution) variable(args any) any {
-	args = s.value(args)
-	name, fallback, ok := named(args)
+// substituteVariable substitutes a var.
+func (s substitution) substituteVariable(args any) any {
+	args = s.substituteValue(args)
+	name, fallback, ok := literalName(args)
 	if !ok {
 		return map[string]any{"var": args}
 	}
-	switch v, is := s.fact(name); {
+	switch v, is := s.factValue(name); {
 	case is && v == nil:
 		return fallback
-	case is && quotable(v):
+	case is && isQuotable(v):
 		return v
 	}
 	return map[string]any{"var": args}
 }
 
-// named reads the arguments of a var whose name is written out.
-func named(args any) (name string, fallback any, ok bool) {
+// literalName reads the arguments of a var whose name is written out.
+func literalName(args any) (name string, fallback any, ok bool) {
 	switch args := args.(type) {
 	case string:
 		return args, nil, true
@@ -144,8 +144,8 @@ func named(args any) (name string, fallback any, ok bool) {
 	return "", nil, false
 }
 
-// fact gives what a variable's name is, if it is a fact's.
-func (s substitution) fact(name string) (v any, is bool) {
+// factValue gives what a variable's name is, if it is a fact's.
+func (s substitution) factValue(name string) (v any, is bool) {
 	p := pathOf(name)
 	if len(p) == 0 || p[0] == "$flagd" {
 		return nil, false
@@ -157,12 +157,12 @@ func (s substitution) fact(name string) (v any, is bool) {
 	return v, is
 }
 
-// quotable tells whether v, written in a rule, evaluates to itself wherever it stands.
-func quotable(v any) bool {
+// isQuotable tells whether v, written in a rule, evaluates to itself wherever it stands.
+func isQuotable(v any) bool {
 	switch v := v.(type) {
 	case []any:
 		for _, item := range v {
-			if !quotable(item) {
+			if !isQuotable(item) {
 				return false
 			}
 		}
@@ -171,7 +171,7 @@ func quotable(v any) bool {
 			return false
 		}
 		for _, item := range v {
-			if !quotable(item) {
+			if !isQuotable(item) {
 				return false
 			}
 		}
@@ -179,23 +179,23 @@ func quotable(v any) bool {
 	return true
 }
 
-// body substitutes in a body that all of the data is put into before it is evaluated with an element, see solve.
-func (s substitution) body(v any) any {
+// substituteBody substitutes in a body that all of the data is put into before it is evaluated with an element, see solve.
+func (s substitution) substituteBody(v any) any {
 	switch v := v.(type) {
 	case []any:
 		substituted := make([]any, len(v))
 		for i, item := range v {
-			substituted[i] = s.body(item)
+			substituted[i] = s.substituteBody(item)
 		}
 		return substituted
 	case map[string]any:
 		substituted := make(map[string]any, len(v))
 		for name, args := range v {
 			if name != "var" {
-				substituted[name] = s.body(args)
+				substituted[name] = s.substituteBody(args)
 				continue
 			}
-			value, solved := s.solved(args)
+			value, solved := s.solveVariable(args)
 			if solved {
 				return value
 			}
@@ -206,91 +206,91 @@ func (s substitution) body(v any) any {
 	return v
 }
 
-// solved gives what is put in the place of a var, or its arguments if nothing is.
-func (s substitution) solved(args any) (v any, solved bool) {
-	name, fallback, ok := named(args)
-	if !ok || ofElement(args) {
+// solveVariable gives what is put in the place of a var, or its arguments if nothing is.
+func (s substitution) solveVariable(args any) (v any, solved bool) {
+	name, fallback, ok := literalName(args)
+	if !ok || isElementVar(args) {
 		return args, false
 	}
-	switch v, is := s.fact(name); {
+	switch v, is := s.factValue(name); {
 	case is && v == nil && fallback == nil:
 		return "." + name, false // the element's, whatever the reader's data has
-	case is && v == nil && quotable(fallback):
+	case is && v == nil && isQuotable(fallback):
 		return fallback, true
-	case is && v != nil && quotable(v):
+	case is && v != nil && isQuotable(v):
 		return v, true
 	}
 	return args, false
 }
 
-// missing substitutes in missing: names of facts that are nothing are missing, whatever the reader's data has; the others are not.
-func (s substitution) missing(args any) any {
+// substituteMissing substitutes in missing: names of facts that are nothing are missing, whatever the reader's data has; the others are not.
+func (s substitution) substituteMissing(args any) any {
 	if name, ok := args.(string); ok {
 		args = []any{name}
 	}
 	items, ok := args.([]any)
 	if !ok {
-		return map[string]any{"missing": s.value(args)}
+		return map[string]any{"missing": s.substituteValue(args)}
 	}
-	names := s.names(items)
+	names := s.sortNames(items)
 	if len(names.absent) == 0 {
-		return map[string]any{"missing": names.open}
+		return map[string]any{"missing": names.unresolved}
 	}
-	return names.missing()
+	return names.missingRule()
 }
 
-// missingSome substitutes in missing_some, as missing: what is there counts as found.
-func (s substitution) missingSome(args any) any {
+// substituteMissingSome substitutes in missing_some, as missing: what is there counts as found.
+func (s substitution) substituteMissingSome(args any) any {
 	items, ok := args.([]any)
 	if !ok || len(items) < 2 {
-		return map[string]any{"missing_some": s.value(args)}
+		return map[string]any{"missing_some": s.substituteValue(args)}
 	}
 	wanted, ok := items[0].(float64)
 	written, too := items[1].([]any)
 	if !ok || !too {
-		return map[string]any{"missing_some": s.value(args)}
+		return map[string]any{"missing_some": s.substituteValue(args)}
 	}
-	names := s.names(written)
+	names := s.sortNames(written)
 	wanted = float64(int(wanted) - names.found)
 	if len(names.absent) == 0 {
-		return map[string]any{"missing_some": []any{wanted, names.open}}
+		return map[string]any{"missing_some": []any{wanted, names.unresolved}}
 	}
 	// missing_some of the others can't tell "none of them is missing" from "enough are found": so they are counted.
 	count := map[string]any{"reduce": []any{
-		map[string]any{"map": []any{map[string]any{"missing": names.open}, 1.0}}, op("+", op("var", "accumulator"), 1.0), 0.0,
+		map[string]any{"map": []any{map[string]any{"missing": names.unresolved}, 1.0}}, operation("+", operation("var", "accumulator"), 1.0), 0.0,
 	}}
-	found := op("-", float64(len(names.open)), count)
-	return op("if", op(">", wanted, found), names.missing(), []any{})
+	found := operation("-", float64(len(names.unresolved)), count)
+	return operation("if", operation(">", wanted, found), names.missingRule(), []any{})
 }
 
-func op(name string, args ...any) map[string]any {
+func operation(name string, args ...any) map[string]any {
 	if name == "var" {
 		return map[string]any{name: args[0]}
 	}
 	return map[string]any{name: args}
 }
 
-// names are those of missing, sorted out.
-type names struct {
-	open   []any   // that an evaluation has to look up
-	absent []any   // of facts that are nothing
-	found  int     // facts that there are
-	parts  [][]any // open and absent ones in turn, in the order that they were in
+// sortedNames are those of missing, sorted out.
+type sortedNames struct {
+	unresolved []any   // that an evaluation has to look up
+	absent     []any   // of facts that are nothing
+	found      int     // facts that there are
+	parts      [][]any // open and absent ones in turn, in the order that they were in
 }
 
-func (s substitution) names(items []any) names {
-	n := names{open: []any{}}
+func (s substitution) sortNames(items []any) sortedNames {
+	n := sortedNames{unresolved: []any{}}
 	parts := [][]any{{}}
 	for _, item := range items {
 		name, ok := item.(string)
-		v, is := s.fact(name)
+		v, is := s.factValue(name)
 		switch {
 		case ok && is && v != nil:
 			n.found++
 			continue
 		case !ok || !is:
-			item = s.value(item)
-			n.open = append(n.open, item)
+			item = s.substituteValue(item)
+			n.unresolved = append(n.unresolved, item)
 			if len(parts)%2 == 0 {
 				parts = append(parts, nil)
 			}
@@ -306,8 +306,8 @@ func (s substitution) names(items []any) names {
 	return n
 }
 
-// missing gives what evaluates to those of the names that are missing, in their order.
-func (n names) missing() any {
+// missingRule gives what evaluates to those of the names that are missing, in their order.
+func (n sortedNames) missingRule() any {
 	lists := []any{}
 	for i, part := range n.parts {
 		switch {

@@ -24,8 +24,8 @@ func isNumber(v any) bool {
 	return false
 }
 
-// truth is what counts as true in a condition.
-func truth(v any) bool {
+// isTruthy is what counts as true in a condition.
+func isTruthy(v any) bool {
 	switch v := v.(type) {
 	case bool:
 		return v
@@ -96,8 +96,8 @@ func toText(v any) (string, error) {
 	return "", errShape
 }
 
-// same is Go's equality of values. Of two arrays or two objects it is none.
-func same(a, b any) (bool, error) {
+// sameValue is Go's equality of values. Of two arrays or two objects it is none.
+func sameValue(a, b any) (bool, error) {
 	switch a.(type) {
 	case []any:
 		if _, ok := b.([]any); ok {
