@@ -97,13 +97,13 @@ func (a *Announcement) When(channel string, entry bool) (at time.Time, ready, ne
 	case own && (w.Ready || w.Never):
 		return time.Time{}, w.Ready, w.Never
 	case own:
-		return w.At.in(a.Location()), false, false
+		return w.At.inZone(a.Location()), false, false
 	case entry:
 		return time.Time{}, true, false
 	case a.PublishAt.IsZero():
 		return time.Time{}, false, false
 	}
-	return a.PublishAt.in(a.Location()), false, false
+	return a.PublishAt.inZone(a.Location()), false, false
 }
 
 // Location is the zone of the announcement's times: its own, or else the repository's, or else UTC.

@@ -9,20 +9,20 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// set is a file of definitions as it was read. It may come from a cache: immutable.
-type set struct {
+// flagSet is a file of definitions as it was read. It may come from a cache: immutable.
+type flagSet struct {
 	flags  []*flags.Definition // in the file's order
 	faults []manifest.Fault
 	bytes  int // of the flags written out, at most
 }
 
-// readSet reads one of flagd's flag sets. It looks at nothing but the file.
-func readSet(file string, data []byte) set {
+// parseFlagSet reads one of flagd's flag sets. It looks at nothing but the file.
+func parseFlagSet(file string, data []byte) flagSet {
 	const lines = 100_000 // of YAML: 0.2 s
 	root, faults := manifest.Free(file, data, manifest.FreeLimits{Entries: lines, Limits: flags.Limits()})
 	r := flags.NewSetReader(file, faults)
 	r.Set(root, linter{r})
-	return set{r.Flags, manifest.Sort(r.Faults), r.Bytes}
+	return flagSet{r.Flags, manifest.Sort(r.Faults), r.Bytes}
 }
 
 // linter looks at flags for what nobody can have meant.
@@ -32,7 +32,7 @@ type linter struct{ *flags.SetReader }
 func (l linter) Variants(d *flags.Definition, variants jsondoc.Members) {
 	first := ""
 	for _, m := range variants {
-		kind := typeOf(m.Value)
+		kind := typeName(m.Value)
 		switch {
 		case kind == "":
 			l.Fault(manifest.WrongType, m.Line, "flag %s: variant %.60q must be text, a number, true or false, or a mapping, not %s", d.Key, m.Key, jsondoc.Describe(m.Value))
@@ -45,8 +45,8 @@ func (l linter) Variants(d *flags.Definition, variants jsondoc.Members) {
 	}
 }
 
-// typeOf names the type of a variant's value; empty: it can't be one's.
-func typeOf(v any) string {
+// typeName names the type of a variant's value; empty: it can't be one's.
+func typeName(v any) string {
 	switch v.(type) {
 	case bool:
 		return "true or false"
@@ -80,7 +80,7 @@ func (l linter) Metadata(d *flags.Definition, line int, m *jsondoc.Member) {
 			return
 		}
 	}
-	if _, there := d.Metadata["feature"]; there && !isName(d.Feature()) {
+	if _, there := d.Metadata["feature"]; there && !isFeatureName(d.Feature()) {
 		l.Fault(manifest.WrongName, at("feature"), "flag %s: %.60q can't be a feature's name: it takes visible characters, at most %d bytes", d.Key, d.Feature(), flags.MaxKey)
 	}
 	_, known := d.Variants[d.Off()]
@@ -98,8 +98,8 @@ func (l linter) Metadata(d *flags.Definition, line int, m *jsondoc.Member) {
 	}
 }
 
-// isName tells whether s may be a feature's name.
-func isName(s string) bool {
+// isFeatureName tells whether s may be a feature's name.
+func isFeatureName(s string) bool {
 	return s != "" && len(s) <= flags.MaxKey && strings.TrimSpace(s) == s &&
 		!strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsPrint(c) || c == unicode.ReplacementChar })
 }

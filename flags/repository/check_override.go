@@ -11,19 +11,19 @@ import (
 // killPrefix begins the names of files by which the engine and `sluice flag kill` kill a flag: kill-KEY.yaml.
 const killPrefix = "kill-"
 
-// readOverride is an override as it was read. It may come from a cache: immutable.
-type readOverride struct {
+// parsedOverride is an override as it was read. It may come from a cache: immutable.
+type parsedOverride struct {
 	Override
-	counts bool // it says what is killed or held
-	line   int  // where
-	faults []manifest.Fault
+	effective bool // it says what is killed or held
+	line      int  // where
+	faults    []manifest.Fault
 }
 
-// readOverrideFile makes of a file what can be made of it. A mistyped kill must not mean that there is none: one whose flag
+// parseOverride makes of a file what can be made of it. A mistyped kill must not mean that there is none: one whose flag
 // can be read counts, for all cells if those can't, and so does a file that can't be read at all and is named kill-KEY.yaml (R43).
-func readOverrideFile(file string, data []byte) readOverride {
+func parseOverride(file string, data []byte) parsedOverride {
 	doc, faults := manifest.Decode[Override](file, data)
-	o := readOverride{Override: doc.Value, faults: faults}
+	o := parsedOverride{Override: doc.Value, faults: faults}
 	o.Name = stem(file)
 	if path.Ext(file) != ".yaml" {
 		o.faults = append(o.faults, doc.Fault(manifest.WrongName, "", "must end in .yaml"))
@@ -44,7 +44,7 @@ func readOverrideFile(file string, data []byte) readOverride {
 	case len(o.faults) == 0:
 		o.faults = append(o.faults, doc.Fault(manifest.Missing, "announcement", "announcement is required: a Hold names the announcement it holds"))
 	}
-	o.counts = o.Kind == Kill && o.Flag != "" || o.Kind == Hold && o.Announcement != ""
+	o.effective = o.Kind == Kill && o.Flag != "" || o.Kind == Hold && o.Announcement != ""
 	if o.Flag != "" && o.Announcement != "" {
 		o.faults = append(o.faults, doc.Fault(manifest.Conflict, "announcement", "a Kill names a flag, a Hold an announcement: write two files"))
 	}

@@ -7,66 +7,66 @@ import (
 	"github.com/sluice-cd/sluice/internal/jsondoc"
 )
 
-// results holds against the variants what a rule may give, as far as that can be told.
-func (c *ruleChecker) results(n jsondoc.Node) {
+// checkResults holds against the variants what a rule may give, as far as that can be told.
+func (c *ruleChecker) checkResults(n jsondoc.Node) {
 	name, args, isRule := operation(n)
 	if !isRule {
-		c.result(n)
+		c.checkConstantResult(n)
 		return
 	}
-	op, known := operators(name)
+	op, known := lookUpOperator(name)
 	switch {
-	case !known || len(args) < op.least:
+	case !known || len(args) < op.minArgs:
 	case name == "if" || name == "?:":
 		for i := 1; i < len(args); i += 2 {
-			c.results(args[i])
+			c.checkResults(args[i])
 		}
 		if len(args)%2 == 1 {
-			c.results(args[len(args)-1])
+			c.checkResults(args[len(args)-1])
 		}
 	case name == "and" || name == "or":
 		for _, arg := range args[:len(args)-1] {
-			if c.decides(arg) { // and stops at false and gives it, or at true
-				c.resultOf(arg.Line, name, name == "or")
+			if c.yieldsBool(arg) { // and stops at false and gives it, or at true
+				c.checkBoolResult(arg.Line, name, name == "or")
 			}
 		}
-		c.results(args[len(args)-1])
+		c.checkResults(args[len(args)-1])
 	case name == "fractional":
 		for _, share := range args {
 			if list, ok := share.Value.([]jsondoc.Node); ok && len(list) > 0 {
-				c.results(list[0])
+				c.checkResults(list[0])
 			}
 		}
-	case op.decides:
-		c.resultOf(n.Line, name, true)
-		c.resultOf(n.Line, name, false)
+	case op.yieldsBool:
+		c.checkBoolResult(n.Line, name, true)
+		c.checkBoolResult(n.Line, name, false)
 	}
 }
 
-// decides tells whether a rule gives nothing but true or false.
-func (c *ruleChecker) decides(n jsondoc.Node) bool {
+// yieldsBool tells whether a rule gives nothing but true or false.
+func (c *ruleChecker) yieldsBool(n jsondoc.Node) bool {
 	name, _, ok := operation(n)
-	op, _ := operators(name)
-	return ok && op.decides
+	op, _ := lookUpOperator(name)
+	return ok && op.yieldsBool
 }
 
-// result holds a constant result. Null is the default variant.
-func (c *ruleChecker) result(n jsondoc.Node) {
+// checkConstantResult holds a constant result. Null is the default variant.
+func (c *ruleChecker) checkConstantResult(n jsondoc.Node) {
 	if n.Value == nil {
 		return
 	}
-	if !c.has(n.Plain()) {
+	if !c.isVariant(n.Plain()) {
 		c.Fault(jsondoc.UnknownReference, n.Line, "flag %s: the rule gives %s, and there is no such variant; there are: %s", c.flag.Key, jsondoc.Describe(n.Value), c.flag.VariantNames())
 	}
 }
 
-func (c *ruleChecker) resultOf(line int, operator string, result bool) {
-	if !c.has(result) {
+func (c *ruleChecker) checkBoolResult(line int, operator string, result bool) {
+	if !c.isVariant(result) {
 		c.Fault(jsondoc.UnknownReference, line, "flag %s: %s may give %t, and there is no such variant: choose one by if; there are: %s", c.flag.Key, operator, result, c.flag.VariantNames())
 	}
 }
 
-func (c *ruleChecker) has(result any) bool {
+func (c *ruleChecker) isVariant(result any) bool {
 	variant, err := flags.VariantNamed(result)
 	if err != nil {
 		return false
@@ -97,7 +97,7 @@ func (c *ruleChecker) checkFractional(n jsondoc.Node, args []jsondoc.Node) {
 	}
 	sum, written := 0.0, false
 	for _, share := range shares {
-		weight, stated, ok := c.weight(share)
+		weight, stated, ok := c.shareWeight(share)
 		if !ok {
 			return
 		}
@@ -114,8 +114,8 @@ func (c *ruleChecker) checkFractional(n jsondoc.Node, args []jsondoc.Node) {
 	}
 }
 
-// weight gives a share's weight; ok is false if it depends on the context, or can't be one, which is then said.
-func (c *ruleChecker) weight(share jsondoc.Node) (weight float64, stated, ok bool) {
+// shareWeight gives a share's weight; ok is false if it depends on the context, or can't be one, which is then said.
+func (c *ruleChecker) shareWeight(share jsondoc.Node) (weight float64, stated, ok bool) {
 	list, isList := share.Value.([]jsondoc.Node)
 	switch {
 	case !isList && isConstant(share) || isList && (len(list) == 0 || len(list) > 2):
@@ -128,7 +128,7 @@ func (c *ruleChecker) weight(share jsondoc.Node) (weight float64, stated, ok boo
 	case !isConstant(list[1]):
 		return 0, true, false
 	}
-	v, _ := fold(list[1])
+	v, _ := evaluateConstant(list[1])
 	weight, number := v.(float64)
 	switch {
 	case !number:

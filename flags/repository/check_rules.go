@@ -18,8 +18,8 @@ type ruleChecker struct {
 // Targeting looks at a flag's rules, references resolved.
 func (l linter) Targeting(d *flags.Definition, n jsondoc.Node) {
 	c := ruleChecker{l.SetReader, d}
-	c.check(n)
-	c.results(n)
+	c.checkNode(n)
+	c.checkResults(n)
 }
 
 // operation gives a rule's operator and arguments, as a list. ok is false of what is no rule but stands for itself.
@@ -34,11 +34,11 @@ func operation(n jsondoc.Node) (name string, args []jsondoc.Node, ok bool) {
 	return m[0].Key, []jsondoc.Node{m[0].Node}, true
 }
 
-// check looks at n and all within, and tells whether it is the same in every context.
-func (c *ruleChecker) check(n jsondoc.Node) (constant bool) {
+// checkNode looks at n and all within, and tells whether it is the same in every context.
+func (c *ruleChecker) checkNode(n jsondoc.Node) (constant bool) {
 	switch v := n.Value.(type) {
 	case []jsondoc.Node:
-		return c.checkAll(v)
+		return c.checkNodes(v)
 	case jsondoc.Members:
 		if len(v) == 1 {
 			return c.checkOperation(n, v[0])
@@ -48,17 +48,17 @@ func (c *ruleChecker) check(n jsondoc.Node) (constant bool) {
 	return true
 }
 
-func (c *ruleChecker) checkAll(list []jsondoc.Node) (constant bool) {
+func (c *ruleChecker) checkNodes(list []jsondoc.Node) (constant bool) {
 	constant = true
 	for _, child := range list {
-		constant = c.check(child) && constant
+		constant = c.checkNode(child) && constant
 	}
 	return constant
 }
 
 // checkOperation is check of a rule. One of which something was said does not pass for a constant: nothing follows from it.
 func (c *ruleChecker) checkOperation(n jsondoc.Node, m jsondoc.Member) (constant bool) {
-	op, known := operators(m.Key)
+	op, known := lookUpOperator(m.Key)
 	_, args, _ := operation(n)
 	_, isList := m.Value.([]jsondoc.Node)
 	switch {
@@ -66,24 +66,24 @@ func (c *ruleChecker) checkOperation(n jsondoc.Node, m jsondoc.Member) (constant
 		c.Fault(jsondoc.WrongValue, m.Line, "there is no operator %.60q", m.Key)
 		return false
 	case !isList && !op.bare:
-		c.Fault(jsondoc.WrongType, m.Line, "%s takes a list of %s", m.Key, op.takes())
+		c.Fault(jsondoc.WrongType, m.Line, "%s takes a list of %s", m.Key, op.describeArgs())
 		return false
-	case isList && (len(args) < op.least || len(args) > op.most):
-		c.Fault(jsondoc.WrongValue, m.Line, "%s takes %s, not %d", m.Key, op.takes(), len(args))
+	case isList && (len(args) < op.minArgs || len(args) > op.maxArgs):
+		c.Fault(jsondoc.WrongValue, m.Line, "%s takes %s, not %d", m.Key, op.describeArgs(), len(args))
 		return false
 	}
-	constant = c.checkAll(args) && !op.varies
-	if constant && op.decides {
-		c.constant(n, m.Key)
+	constant = c.checkNodes(args) && !op.variable
+	if constant && op.yieldsBool {
+		c.faultConstant(n, m.Key)
 		return false
 	}
 	c.checkOperands(n, m.Key, args)
 	return constant
 }
 
-// constant says that a rule that should decide something depends on nothing.
-func (c *ruleChecker) constant(n jsondoc.Node, name string) {
-	v, ok := fold(n)
+// faultConstant says that a rule that should decide something depends on nothing.
+func (c *ruleChecker) faultConstant(n jsondoc.Node, name string) {
+	v, ok := evaluateConstant(n)
 	switch {
 	case !ok || v == nil:
 		c.Fault(jsondoc.Unused, n.Line,
@@ -117,7 +117,7 @@ func (c *ruleChecker) checkOperands(n jsondoc.Node, name string, args []jsondoc.
 			if !isConstant(arg) {
 				continue
 			}
-			v, _ := fold(arg)
+			v, _ := evaluateConstant(arg)
 			if _, text := v.(string); !text {
 				c.Fault(jsondoc.WrongType, arg.Line, "%s compares text, and %s is none: it never matches", name, jsondoc.Describe(arg.Value))
 			}
@@ -146,7 +146,7 @@ func (c *ruleChecker) checkIf(args []jsondoc.Node) {
 	before := map[string]bool{}
 	for i := 0; i+1 < len(args); i += 2 {
 		condition := args[i]
-		if holds, known := c.truth(condition); known {
+		if holds, known := c.constantTruth(condition); known {
 			switch {
 			case !holds:
 				c.Fault(jsondoc.Unused, condition.Line, "this condition never holds: remove it and its result")
@@ -172,7 +172,7 @@ func (c *ruleChecker) checkIf(args []jsondoc.Node) {
 // checkJunction looks for operands of and, or that are settled. The last may be: it is then the result.
 func (c *ruleChecker) checkJunction(name string, args []jsondoc.Node) {
 	for i, arg := range args {
-		holds, known := c.truth(arg)
+		holds, known := c.constantTruth(arg)
 		switch {
 		case !known || i == len(args)-1:
 		case holds == (name == "or"):
@@ -183,12 +183,12 @@ func (c *ruleChecker) checkJunction(name string, args []jsondoc.Node) {
 	}
 }
 
-// truth tells whether a condition holds whatever the context, if that is known and check did not say so already.
-func (c *ruleChecker) truth(n jsondoc.Node) (holds, known bool) {
-	if !isConstant(n) || c.decides(n) {
+// constantTruth tells whether a condition holds whatever the context, if that is known and check did not say so already.
+func (c *ruleChecker) constantTruth(n jsondoc.Node) (holds, known bool) {
+	if !isConstant(n) || c.yieldsBool(n) {
 		return false, false
 	}
-	v, ok := fold(jsondoc.Node{Line: n.Line, Value: jsondoc.Members{{Key: "!!", Node: jsondoc.Node{Value: []jsondoc.Node{n}}}}})
+	v, ok := evaluateConstant(jsondoc.Node{Line: n.Line, Value: jsondoc.Members{{Key: "!!", Node: jsondoc.Node{Value: []jsondoc.Node{n}}}}})
 	holds, _ = v.(bool)
 	return holds, ok
 }
@@ -203,7 +203,7 @@ func (c *ruleChecker) checkIn(args []jsondoc.Node) {
 	if !isConstant(args[1]) {
 		return
 	}
-	v, _ := fold(args[1])
+	v, _ := evaluateConstant(args[1])
 	switch v := v.(type) {
 	case []any: // that is merged, say: whoever wrote it knows what is in it
 	case string:
@@ -246,7 +246,7 @@ func semVerOperators() []string { return []string{"=", "!=", "<", "<=", ">", ">=
 
 // isVersion tells whether sem_ver can compare a constant: it is then equal to itself.
 func isVersion(n jsondoc.Node) bool {
-	v, ok := fold(jsondoc.Node{Value: jsondoc.Members{{Key: "sem_ver", Node: jsondoc.Node{
+	v, ok := evaluateConstant(jsondoc.Node{Value: jsondoc.Members{{Key: "sem_ver", Node: jsondoc.Node{
 		Value: []jsondoc.Node{n, {Value: "="}, n},
 	}}}})
 	return ok && v == true
@@ -261,14 +261,14 @@ func isConstant(n jsondoc.Node) bool {
 		if len(v) != 1 {
 			return true
 		}
-		op, known := operators(v[0].Key)
-		return known && !op.varies && isConstant(v[0].Node)
+		op, known := lookUpOperator(v[0].Key)
+		return known && !op.variable && isConstant(v[0].Node)
 	}
 	return true
 }
 
-// fold evaluates a constant.
-func fold(n jsondoc.Node) (any, bool) {
+// evaluateConstant evaluates a constant.
+func evaluateConstant(n jsondoc.Node) (any, bool) {
 	switch n.Value.(type) {
 	case nil, bool, float64, string:
 		return n.Value, true

@@ -9,8 +9,8 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-func ruled(rule string) set {
-	return readSet("flags/x.json", []byte(`{"flags":{"x":{"state":"ENABLED","defaultVariant":"off",
+func setWithRule(rule string) flagSet {
+	return parseFlagSet("flags/x.json", []byte(`{"flags":{"x":{"state":"ENABLED","defaultVariant":"off",
 		"variants":{"on":"1","off":"2","true":"3","false":"4"},"targeting":`+rule+`}}}`))
 }
 
@@ -39,7 +39,7 @@ func TestRulesThatAreFine(t *testing.T) {
 		`{"var":["variant","on"]}`,
 		`{"?:":[{"var":"a"},"on","off"]}`,
 	} {
-		for _, f := range ruled(rule).faults {
+		for _, f := range setWithRule(rule).faults {
 			if !f.Warning {
 				t.Errorf("%s\n%s", rule, f)
 			}
@@ -51,7 +51,7 @@ func TestRulesThatAreFine(t *testing.T) {
 func TestOperatorsAreThoseOfTheEvaluation(t *testing.T) {
 	for _, name := range strings.Fields("== != === !== < <= > >= ! !! + - * / % abs max min cat substr in merge missing missing_some set if ?: and or var " +
 		"map filter reduce all none some contains_all contains_any contains_none fractional sem_ver starts_with ends_with regex xor $ref iff") {
-		_, known := operators(name)
+		_, known := lookUpOperator(name)
 		rule, err := jsonlogic.Compile([]byte(fmt.Sprintf(`{%q:[{"var":"x"},{"var":"y"},{"var":"z"}]}`, name)))
 		if err != nil {
 			t.Fatal(err)
@@ -75,19 +75,19 @@ func TestHostileRules(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name string
-		got  set
+		got  flagSet
 		want string
 	}{
-		{"deep", ruled(nested(33)), "nests deeper than 64 levels"},
-		{"deeper", ruled(nested(300)), "nests deeper than 80 levels"},
-		{"wide", ruled(`{"in":[{"var":"x"},[` + strings.TrimSuffix(strings.Repeat("1,", 10_001), ",") + `]]}`), "more than 10000 nodes"},
-		{"text", ruled(`{"==":[{"var":"x"},"` + strings.Repeat("a", 16<<10+1) + `"]}`), "has a text of 16385 bytes"},
-		{"number", ruled(`{"==":[{"var":"x"},1` + strings.Repeat("0", 400) + `]}`), "has a number of 401 digits"},
-		{"beyond", ruled(`{"==":[{"var":"x"},1e400]}`), "beyond what can be represented"},
-		{"evaluators", readSet("flags/x.yaml", []byte(chain(40, `{"!": [NEXT]}`))), "deeper than 64 levels"},
-		{"evaluators that double", readSet("flags/x.yaml", []byte(chain(20, `{and: [NEXT, NEXT]}`))), "more than 10000 nodes"},
-		{"aliases", readSet("flags/x.yaml", []byte("a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d]\n")), "aliases expand"},
-		{"faults", ruled(`{"and":[` + strings.TrimSuffix(strings.Repeat("{\"x\":1},\n", 1000), ",\n") + `]}`), "and more: mend these first"},
+		{"deep", setWithRule(nested(33)), "nests deeper than 64 levels"},
+		{"deeper", setWithRule(nested(300)), "nests deeper than 80 levels"},
+		{"wide", setWithRule(`{"in":[{"var":"x"},[` + strings.TrimSuffix(strings.Repeat("1,", 10_001), ",") + `]]}`), "more than 10000 nodes"},
+		{"text", setWithRule(`{"==":[{"var":"x"},"` + strings.Repeat("a", 16<<10+1) + `"]}`), "has a text of 16385 bytes"},
+		{"number", setWithRule(`{"==":[{"var":"x"},1` + strings.Repeat("0", 400) + `]}`), "has a number of 401 digits"},
+		{"beyond", setWithRule(`{"==":[{"var":"x"},1e400]}`), "beyond what can be represented"},
+		{"evaluators", parseFlagSet("flags/x.yaml", []byte(chain(40, `{"!": [NEXT]}`))), "deeper than 64 levels"},
+		{"evaluators that double", parseFlagSet("flags/x.yaml", []byte(chain(20, `{and: [NEXT, NEXT]}`))), "more than 10000 nodes"},
+		{"aliases", parseFlagSet("flags/x.yaml", []byte("a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d]\n")), "aliases expand"},
+		{"faults", setWithRule(`{"and":[` + strings.TrimSuffix(strings.Repeat("{\"x\":1},\n", 1000), ",\n") + `]}`), "and more: mend these first"},
 	} {
 		found := false
 		for _, f := range tt.got.faults {
@@ -98,7 +98,7 @@ func TestHostileRules(t *testing.T) {
 			t.Errorf("%s: %d faults, none says %q: %.300v", tt.name, len(tt.got.faults), tt.want, tt.got.faults)
 		}
 	}
-	if faults := ruled(nested(31)).faults; len(faults) > 0 {
+	if faults := setWithRule(nested(31)).faults; len(faults) > 0 {
 		t.Errorf("31 rules within each other are too many: %v", faults)
 	}
 }
@@ -116,7 +116,7 @@ func TestSecrets(t *testing.T) {
 		{`"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`, false}, {`{"token":""}`, false}, {`{"tokens":"4096 at the most"}`, false}, {`{"password":true}`, false},
 		{`"workspaces-standard-v2-with-64GB-memory"`, false},
 	} {
-		s := readSet("flags/x.json", []byte(`{"flags":{"x":{"state":"ENABLED","variants":{"on":`+tt.value+`},"defaultVariant":"on"}}}`))
+		s := parseFlagSet("flags/x.json", []byte(`{"flags":{"x":{"state":"ENABLED","variants":{"on":`+tt.value+`},"defaultVariant":"on"}}}`))
 		if warned := len(s.faults) == 1 && s.faults[0].Warning; warned != tt.secret || len(s.faults) > 1 {
 			t.Errorf("%s: %v", tt.value, s.faults)
 		}

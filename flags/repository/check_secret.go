@@ -10,14 +10,14 @@ import (
 	"github.com/sluice-cd/sluice/internal/jsondoc"
 )
 
-// secretForm is what well-known secrets look like: PEM blocks, keys of clouds and git hosts, JSON web tokens. It is made when it
+// secretPattern is what well-known secrets look like: PEM blocks, keys of clouds and git hosts, JSON web tokens. It is made when it
 // is asked for: an agent never does.
-var secretForm = sync.OnceValue(func() *regexp.Regexp {
+var secretPattern = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`-----BEGIN |\b(AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_[A-Za-z0-9_]{20,}|\bglpat-[A-Za-z0-9_-]{20,}|\bxox[abeprs]-[A-Za-z0-9-]{10,}|\bsk_live_[A-Za-z0-9]{16,}|\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.`)
 })
 
-// secretName is what keys of secrets are called.
-var secretName = sync.OnceValue(func() *regexp.Regexp {
+// secretNamePattern is what keys of secrets are called.
+var secretNamePattern = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`(?i)(^|[_.-])(password|passwd|passphrase|secret|token|credentials?|(api|private|access)[_-]?key)$|(Password|Secret|Token|ApiKey|PrivateKey|AccessKey)$`)
 })
 
@@ -25,7 +25,7 @@ var secretName = sync.OnceValue(func() *regexp.Regexp {
 func (l linter) checkSecrets(d *flags.Definition, name string, n jsondoc.Node) {
 	switch v := n.Value.(type) {
 	case string:
-		if len(v) >= 8 && secretName().MatchString(name) || looksSecret(v) {
+		if len(v) >= 8 && secretNamePattern().MatchString(name) || looksSecret(v) {
 			l.Warn(jsondoc.Secret, n.Line, "flag %s: %.60q looks like a secret, and flags are none: every reader of flags can see it (R45)", d.Key, name)
 		}
 	case jsondoc.Members:
@@ -49,7 +49,7 @@ func looksSecret(s string) bool {
 	if len(s) < shortest {
 		return false
 	}
-	return secretForm().MatchString(s) || len(s) >= long && isToken(s, shortest) && entropy(s) > random
+	return secretPattern().MatchString(s) || len(s) >= long && isToken(s, shortest) && entropy(s) > random
 }
 
 // isToken tells whether s is made as base64 is, and has a word of so many digits, small and large letters in a row.

@@ -23,14 +23,14 @@ func EventTypes() []string {
 	return []string{"published", "suspended", "resumed", "killed", "lifted", "retracted", "missed", "warning"}
 }
 
-// settings reads sluice.yaml. Without it, and with faults in it, the defaults hold.
-func (l *loader) settings() {
-	s, faults := manifest.Load(l.c, l.fsys, settingsFile, readySettings)
+// loadSettings reads sluice.yaml. Without it, and with faults in it, the defaults hold.
+func (l *loader) loadSettings() {
+	s, faults := manifest.Load(l.cache, l.fsys, settingsFile, validateSettings)
 	l.faults = append(l.faults, faults...)
-	l.strangers = s == nil && len(faults) > 0
+	l.peopleUnknown = s == nil && len(faults) > 0
 	if s == nil {
 		if len(faults) == 0 {
-			l.warn(manifest.Missing, settingsFile, 0,
+			l.addWarning(manifest.Missing, settingsFile, 0,
 				"is missing: defaults hold, and nobody can approve; name who may in people")
 		}
 		s = &Settings{Soak: defaultSoak, Approvals: ApprovalRule{Count: 1}}
@@ -38,9 +38,9 @@ func (l *loader) settings() {
 	l.tree.Settings = *s
 }
 
-func readySettings(doc *manifest.Doc[Settings]) []manifest.Fault {
+func validateSettings(doc *manifest.Doc[Settings]) []manifest.Fault {
 	s := &doc.Value
-	defaultCount(doc, "approvals.count", &s.Approvals)
+	setDefaultCount(doc, "approvals.count", &s.Approvals)
 	if !doc.Has("soak") {
 		s.Soak = defaultSoak
 	}
@@ -49,7 +49,7 @@ func readySettings(doc *manifest.Doc[Settings]) []manifest.Fault {
 		faults = append(faults, doc.Fault(manifest.WrongValue, "zone", "%v", err))
 	}
 	if err := checkURL(s.Link); s.Link != "" && err != nil {
-		faults = append(faults, doc.Fault(codeOf(err), "link", "link %v", err))
+		faults = append(faults, doc.Fault(urlFaultCode(err), "link", "link %v", err))
 	}
 	if f := s.checkRule(s.Approvals, settingsFile, doc.Line("approvals")); f != nil {
 		faults = append(faults, *f)
@@ -57,8 +57,8 @@ func readySettings(doc *manifest.Doc[Settings]) []manifest.Fault {
 	return faults
 }
 
-// defaultCount fills in what a rule does not say: one approval is enough.
-func defaultCount[T any](doc *manifest.Doc[T], at string, rule *ApprovalRule) {
+// setDefaultCount fills in what a rule does not say: one approval is enough.
+func setDefaultCount[T any](doc *manifest.Doc[T], at string, rule *ApprovalRule) {
 	if !doc.Has(at) {
 		rule.Count = 1
 	}
@@ -104,7 +104,7 @@ func checkPeople(doc *manifest.Doc[Settings]) (faults []manifest.Fault) {
 	emails, keys := map[string]string{}, map[string]string{} // to whom they belong
 	for _, name := range slices.Sorted(maps.Keys(doc.Value.People)) {
 		at, p := "people["+name+"]", doc.Value.People[name]
-		if !personName.MatchString(name) {
+		if !personPattern.MatchString(name) {
 			fault(manifest.WrongName, at,
 				"%.70q can't name a person: use letters, digits, dots and hyphens, at most 63", name)
 		}
@@ -129,7 +129,7 @@ func checkPeople(doc *manifest.Doc[Settings]) (faults []manifest.Fault) {
 				err = fmt.Errorf("%s has this key already: a key is one person's", other)
 			}
 			if err != nil {
-				fault(code, index(at+".keys", i), "%v", err)
+				fault(code, indexPath(at+".keys", i), "%v", err)
 			}
 			keys[key] = name
 		}
@@ -155,20 +155,20 @@ func checkWebhooks(doc *manifest.Doc[Settings]) (faults []manifest.Fault) {
 	}
 	seen := map[string]bool{}
 	for i, w := range doc.Value.Webhooks {
-		at := index("webhooks", i)
+		at := indexPath("webhooks", i)
 		switch {
-		case !label.MatchString(w.Name):
+		case !labelPattern.MatchString(w.Name):
 			fault(manifest.WrongName, at+".name", "%.70q can't name a webhook: %s", w.Name, labelRule)
 		case seen[w.Name]:
 			fault(manifest.Duplicate, at+".name", "webhook %s is there twice", w.Name)
 		}
 		seen[w.Name] = true
 		if err := checkURL(w.URL); err != nil {
-			fault(codeOf(err), at+".url", "url %v", err)
+			fault(urlFaultCode(err), at+".url", "url %v", err)
 		}
 		for j, kind := range w.Types {
 			if !slices.Contains(EventTypes(), kind) {
-				fault(manifest.WrongValue, index(at+".types", j), "there is no event %.60q; there are: %s", kind, strings.Join(EventTypes(), ", "))
+				fault(manifest.WrongValue, indexPath(at+".types", j), "there is no event %.60q; there are: %s", kind, strings.Join(EventTypes(), ", "))
 			}
 		}
 	}
@@ -178,8 +178,8 @@ func checkWebhooks(doc *manifest.Doc[Settings]) (faults []manifest.Fault) {
 var errPassword = errors.New("must not have a user or password: they would be in git; " +
 	"a webhook's secret is in the control plane's environment")
 
-// codeOf gives the class of what checkURL says.
-func codeOf(err error) manifest.FaultCode {
+// urlFaultCode gives the class of what checkURL says.
+func urlFaultCode(err error) manifest.FaultCode {
 	if errors.Is(err, errPassword) {
 		return manifest.Secret
 	}

@@ -17,5 +17,5 @@ type Tree struct {
 	Faults        []manifest.Fault             // of all of it
 	Invalid       bool                         // some fault is none of an override's, and no warning: the rest is refused whole (fault 33)
 
-	byFeature map[string][]string // keys of Flags; nil: not made by Load
+	keysByFeature map[string][]string // keys of Flags; nil: not made by Load
 }

@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	localForm  = "2006-01-02T15:04:05"
-	minuteForm = "2006-01-02T15:04"
+	localLayout  = "2006-01-02T15:04:05"
+	minuteLayout = "2006-01-02T15:04"
 
 	// What is told has a time in these years. In every zone that is an instant that cells take, see Gate.
 	firstYear, lastYear = 1971, 9998
@@ -23,10 +23,10 @@ func loadZone(name string) (*time.Location, error) {
 	return zone, nil
 }
 
-// zones keeps zones that were loaded: announcements share a few.
-type zones map[string]*time.Location
+// zoneCache keeps zones that were loaded: announcements share a few.
+type zoneCache map[string]*time.Location
 
-func (z zones) get(name string) (*time.Location, error) {
+func (z zoneCache) load(name string) (*time.Location, error) {
 	if zone := z[name]; zone != nil {
 		return zone, nil
 	}
@@ -40,7 +40,7 @@ func (z zones) get(name string) (*time.Location, error) {
 // UnmarshalText reads 2026-12-01T10:00:00, or the same without seconds.
 func (l *Local) UnmarshalText(text []byte) error {
 	s := string(text)
-	for _, form := range [...]string{localForm, minuteForm} {
+	for _, form := range [...]string{localLayout, minuteLayout} {
 		if wall, err := time.Parse(form, s); err == nil && len(s) == len(form) { // Parse takes fractions too
 			if year := wall.Year(); year < firstYear || year > lastYear {
 				return fmt.Errorf("must be a time from %d to %d, not %s", firstYear, lastYear, s)
@@ -63,7 +63,7 @@ func (l Local) String() string {
 	if l.IsZero() {
 		return ""
 	}
-	return l.wall.Format(localForm)
+	return l.wall.Format(localLayout)
 }
 
 // IsZero tells whether there is none.
@@ -91,8 +91,8 @@ func (l Local) instants(zone *time.Location) (all []time.Time) {
 	}
 }
 
-// in gives the first instant at which a clock in zone shows l, or would if it were not set forward then.
-func (l Local) in(zone *time.Location) time.Time {
+// inZone gives the first instant at which a clock in zone shows l, or would if it were not set forward then.
+func (l Local) inZone(zone *time.Location) time.Time {
 	if all := l.instants(zone); len(all) > 0 {
 		return all[0]
 	}
@@ -100,8 +100,8 @@ func (l Local) in(zone *time.Location) time.Time {
 	return time.Date(w.Year(), w.Month(), w.Day(), w.Hour(), w.Minute(), w.Second(), 0, zone)
 }
 
-// check says what is wrong with l in zone, and what else might be written.
-func (l Local) check(zone *time.Location) error {
+// checkIn says what is wrong with l in zone, and what else might be written.
+func (l Local) checkIn(zone *time.Location) error {
 	switch all := l.instants(zone); len(all) {
 	case 1:
 		return nil

@@ -11,7 +11,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func local(t interface{ Fatal(...any) }, text string) Local {
+func parseLocal(t interface{ Fatal(...any) }, text string) Local {
 	var l Local
 	if err := l.UnmarshalText([]byte(text)); err != nil {
 		t.Fatal(err)
@@ -38,14 +38,14 @@ func TestLocal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l := local(t, tt.wall)
-		switch err := l.check(zone); {
+		l := parseLocal(t, tt.wall)
+		switch err := l.checkIn(zone); {
 		case err == nil && tt.wrong != "":
 			t.Errorf("%s in %s: nothing is wrong, want %s", tt.wall, tt.zone, tt.wrong)
 		case err != nil && (tt.wrong == "" || !strings.Contains(err.Error(), tt.wrong)):
 			t.Errorf("%s in %s: %v, want %q", tt.wall, tt.zone, err, tt.wrong)
 		}
-		if got := l.in(zone).Format(time.RFC3339); tt.want != "" && got != tt.want {
+		if got := l.inZone(zone).Format(time.RFC3339); tt.want != "" && got != tt.want {
 			t.Errorf("%s in %s is %s, want %s", tt.wall, tt.zone, got, tt.want)
 		}
 	}
@@ -94,7 +94,7 @@ func TestEveryZonesChanges(t *testing.T) {
 				break
 			}
 			changes++
-			around(t, zone, end)
+			checkAroundChange(t, zone, end)
 			at = end
 		}
 	}
@@ -102,14 +102,14 @@ func TestEveryZonesChanges(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	around(t, apia, time.Date(2011, 12, 30, 10, 0, 0, 0, time.UTC))
+	checkAroundChange(t, apia, time.Date(2011, 12, 30, 10, 0, 0, 0, time.UTC))
 	if changes < 5000 {
 		t.Errorf("%d changes were looked at: the zones are not all there", changes)
 	}
 }
 
-// around holds the wall times around a change of a zone's clocks against what the offsets before and after it say.
-func around(t *testing.T, zone *time.Location, change time.Time) {
+// checkAroundChange holds the wall times around a change of a zone's clocks against what the offsets before and after it say.
+func checkAroundChange(t *testing.T, zone *time.Location, change time.Time) {
 	t.Helper()
 	_, before := change.Add(-time.Second).In(zone).Zone()
 	_, after := change.In(zone).Zone()
@@ -137,10 +137,10 @@ func around(t *testing.T, zone *time.Location, change time.Time) {
 			if LocalOf(date) == l && !got[0].Equal(date) && !got[len(got)-1].Equal(date) || LocalOf(date) != l && len(got) > 0 {
 				t.Fatalf("%s in %s is at %v, and time.Date says %s", l, zone, got, date)
 			}
-			if err := l.check(zone); (err == nil) != (len(want) == 1) {
+			if err := l.checkIn(zone); (err == nil) != (len(want) == 1) {
 				t.Fatalf("%s in %s: %v, and it is at %v", l, zone, err, want)
 			}
-			if at := l.in(zone); len(want) > 0 && !at.Equal(want[0]) {
+			if at := l.inZone(zone); len(want) > 0 && !at.Equal(want[0]) {
 				t.Fatalf("%s in %s is first at %s, want %s", l, zone, at, want[0])
 			}
 		}
