@@ -103,7 +103,7 @@ type Plan struct {
 	Memory        Memory           // for the next Make
 	Next          time.Time        // the earliest instant at which time alone changes the plan; zero: none
 
-	p *planner // to look at cells one by one; nil: a Plan that Make did not make
+	planner *planner // to look at cells one by one; nil: a Plan that Make did not make
 }
 
 // Write is a file to be written, or removed if Content is nil, and why: a line for the commit's message.

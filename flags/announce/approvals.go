@@ -8,15 +8,15 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// approve counts whose approvals name exactly what the announcement and its definitions hash to now (R42): of different people
+// countApprovals counts whose approvals name exactly what the announcement and its definitions hash to now (R42): of different people
 // who are listed and have a role that is asked for, none of them an author of its file (R22).
-func (a *announcement) approve() {
-	settings := &a.p.in.Tip.Settings
+func (a *announcement) countApprovals() {
+	settings := &a.planner.input.Tip.Settings
 	rule := settings.Approvals
 	if a.tip.Approvals != nil {
 		rule = *a.tip.Approvals
 	}
-	for _, proven := range a.p.in.Proven {
+	for _, proven := range a.planner.input.Proven {
 		person := settings.People[proven.Person]
 		if proven.Announcement != a.id || proven.Hash != a.hash || person == nil || slices.Contains(a.approvers, proven.Person) {
 			continue
@@ -25,20 +25,22 @@ func (a *announcement) approve() {
 			continue
 		}
 		wrote := func(email string) bool { return sameAddress(email, person.Email) || sameAddress(email, proven.Email) }
-		if slices.ContainsFunc(a.p.in.Authors[a.id], wrote) {
+		if slices.ContainsFunc(a.planner.input.Authors[a.id], wrote) {
 			continue
 		}
 		a.approvers = append(a.approvers, proven.Person)
 	}
 	slices.Sort(a.approvers)
 	if missing := rule.Count - len(a.approvers); missing > 0 {
-		a.short = fmt.Sprintf("%s %s missing", words.Count(missing, "approval"), plural(missing, "is", "are"))
+		a.missingApprovals = fmt.Sprintf("%s %s missing", words.Count(missing, "approval"), choosePlural(missing, "is", "are"))
 		if len(rule.From) > 0 {
-			a.short += ", from " + strings.Join(rule.From, " or ")
+			a.missingApprovals += ", from " + strings.Join(rule.From, " or ")
 		}
 	}
 }
 
-func address(email string) string { return strings.ToLower(strings.TrimSpace(email)) }
+func normaliseAddress(email string) string { return strings.ToLower(strings.TrimSpace(email)) }
 
-func sameAddress(a, b string) bool { return address(a) != "" && address(a) == address(b) }
+func sameAddress(a, b string) bool {
+	return normaliseAddress(a) != "" && normaliseAddress(a) == normaliseAddress(b)
+}

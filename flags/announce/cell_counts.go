@@ -6,42 +6,42 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// tally is how an announcement stands in the cells of a channel.
-type tally struct {
+// cellCounts is how an announcement stands in the cells of a channel.
+type cellCounts struct {
 	gate        flags.Gate
 	percent     int // of the ramp, now
 	due         bool
-	counts      map[flags.CellState]int
+	byState     map[flags.CellState]int
 	cells       int
-	has         int
+	withIt      int
 	unconfirmed int     // of those that have it
-	others      []*cell // the first that have not, and are to be named
-	open        bool    // some cell is still to get it
+	named       []*cell // the first that have not, and are to be named
+	pending     bool    // some cell is still to get it
 }
 
 // maxNamed is how many cells are named in a sentence.
 const maxNamed = 3
 
-// count looks at every cell of the channel, once. Many are in the same state one after the other.
-func (s *channelState) count() {
-	t := &s.tally
+// countCells looks at every cell of the channel, once. Many are in the same state one after the other.
+func (s *channelState) countCells() {
+	t := &s.counts
 	t.percent, t.due = 100, true
-	t.counts = map[flags.CellState]int{}
+	t.byState = map[flags.CellState]int{}
 	if s.rules == nil || s.state == "" {
 		return
 	}
-	t.gate = s.gate()
+	t.gate = s.buildGate()
 	if !s.at.IsZero() {
-		t.due = s.p.reached(s.at)
+		t.due = s.planner.reached(s.at)
 		for _, step := range t.gate.Steps {
-			s.p.reached(s.at.Add(time.Duration(step.After) * time.Second))
+			s.planner.reached(s.at.Add(time.Duration(step.After) * time.Second))
 		}
-		t.percent = t.gate.Percent(flags.Instant(s.p.now))
+		t.percent = t.gate.Percent(flags.Instant(s.planner.now))
 	}
 	var last flags.CellState
 	run := 0
-	for _, c := range s.c.cells {
-		state, confirmed, ok := s.in(c).state()
+	for _, c := range s.channel.cells {
+		state, confirmed, ok := s.inCell(c).cellState()
 		if !ok {
 			continue
 		}
@@ -51,40 +51,40 @@ func (s *channelState) count() {
 		}
 		run++
 		switch {
-		case has(state) && !confirmed:
+		case countsAsOn(state) && !confirmed:
 			t.unconfirmed++
-		case !has(state) && len(t.others) < maxNamed:
-			t.others = append(t.others, c)
+		case !countsAsOn(state) && len(t.named) < maxNamed:
+			t.named = append(t.named, c)
 		}
 		if state == flags.Waiting || state == flags.Suspended || state == flags.Armed || state == flags.Ramping {
-			t.open = true
+			t.pending = true
 		}
 	}
 	t.add(last, run)
-	if s.state == Publishing && s.tree != nil && !t.open && t.percent >= 100 && t.due {
+	if s.state == Publishing && s.tree != nil && !t.pending && t.percent >= 100 && t.due {
 		s.state = Published
 	}
 }
 
-func (t *tally) add(state flags.CellState, n int) {
+func (t *cellCounts) add(state flags.CellState, n int) {
 	if n == 0 {
 		return
 	}
-	t.counts[state] += n
+	t.byState[state] += n
 	t.cells += n
-	if has(state) {
-		t.has += n
+	if countsAsOn(state) {
+		t.withIt += n
 	}
 }
 
-// shown is the share of the ramp now: none of what is not told.
-func (s *channelState) shown() int {
-	if !s.sent || !s.tally.due {
+// shownPercent is the share of the ramp now: none of what is not told.
+func (s *channelState) shownPercent() int {
+	if !s.sent || !s.counts.due {
 		return 0
 	}
-	return s.tally.percent
+	return s.counts.percent
 }
 
-func (s *channelState) done() bool {
-	return s.state == Published || s.state == Publishing && s.tally.cells == 0
+func (s *channelState) isDone() bool {
+	return s.state == Published || s.state == Publishing && s.counts.cells == 0
 }

@@ -8,20 +8,20 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// check finds what only both repositories together show: names that the release repository does not know. All are warnings: it
+// checkNames finds what only both repositories together show: names that the release repository does not know. All are warnings: it
 // may come to know them.
-func (p *planner) check() {
+func (p *planner) checkNames() {
 	contained := map[string]bool{}
-	for _, r := range p.in.Releases {
-		add(contained, r.Features)
+	for _, r := range p.input.Releases {
+		addNames(contained, r.Features)
 	}
-	cells := make(map[string]bool, len(p.in.Cells))
-	for i := range p.in.Cells {
-		cells[p.in.Cells[i].Name] = true
+	cells := make(map[string]bool, len(p.input.Cells))
+	for i := range p.input.Cells {
+		cells[p.input.Cells[i].Name] = true
 	}
-	for _, d := range p.in.Tip.Flags {
+	for _, d := range p.input.Tip.Flags {
 		if f := d.Feature(); f != "" && !contained[f] {
-			p.warn(manifest.UnknownReference, d.File, d.Line,
+			p.addWarning(manifest.UnknownReference, d.File, d.Line,
 				fmt.Sprintf("flag %s: no release contains the feature %s", d.Key, f))
 		}
 	}
@@ -32,30 +32,30 @@ func (p *planner) check() {
 		file := path.Join(repository.AnnouncementsDir, a.id+".yaml")
 		for _, f := range a.tip.Features {
 			if !contained[f] {
-				p.warn(manifest.UnknownReference, file, 0, "no release contains the feature "+f)
+				p.addWarning(manifest.UnknownReference, file, 0, "no release contains the feature "+f)
 			}
 		}
 		for name := range a.tip.Channels {
-			if p.named[name] == nil {
-				p.warn(manifest.UnknownReference, file, 0, "channels: there is no channel "+name)
+			if p.channelsByName[name] == nil {
+				p.addWarning(manifest.UnknownReference, file, 0, "channels: there is no channel "+name)
 			}
 		}
 		p.checkSelector(file, a.tip.Cells, cells)
 	}
-	for _, o := range p.in.Tip.Overrides {
+	for _, o := range p.input.Tip.Overrides {
 		p.checkSelector(path.Join(repository.OverridesDir, o.Name+".yaml"), o.Cells, cells)
 	}
 }
 
 func (p *planner) checkSelector(file string, s repository.Selector, cells map[string]bool) {
 	for _, name := range s.Channels {
-		if p.named[name] == nil {
-			p.warn(manifest.UnknownReference, file, 0, "cells.channels: there is no channel "+name)
+		if p.channelsByName[name] == nil {
+			p.addWarning(manifest.UnknownReference, file, 0, "cells.channels: there is no channel "+name)
 		}
 	}
 	for _, name := range s.Names {
 		if !cells[name] {
-			p.warn(manifest.UnknownReference, file, 0, "cells.names: there is no cell "+name)
+			p.addWarning(manifest.UnknownReference, file, 0, "cells.names: there is no cell "+name)
 		}
 	}
 }

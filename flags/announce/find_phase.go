@@ -7,27 +7,27 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// follow finds the phase in an entry channel: it has what the tip says, without approvals and records, and without regard to
+// entryPhase finds the phase in an entry channel: it has what the tip says, without approvals and records, and without regard to
 // whenNotReady. Holds bind it for as long as they are there.
-func (s *channelState) follow() finding {
-	tip := s.a.tip
-	at, ready, never := tip.When(s.c.Name, true)
+func (s *channelState) entryPhase() finding {
+	tip := s.announcement.tip
+	at, ready, never := tip.When(s.channel.Name, true)
 	if never || at.IsZero() && !ready {
 		return finding{phase: absent}
 	}
-	s.hold()
-	s.govern(tip, s.p.in.Tip)
+	s.findHolds()
+	s.applyRules(tip, s.planner.input.Tip)
 	s.at = at
-	come := s.p.reached(at)
-	f := finding{phase: entryAhead, why: s.held}
-	if s.held != "" {
+	come := s.planner.reached(at)
+	f := finding{phase: entryAhead, explanation: s.heldReason}
+	if s.heldReason != "" {
 		f.obstacle = held
 	}
 	switch {
 	case tip.Cancelled != "" && come:
-		return finding{phase: retracted, why: oneLine(tip.Cancelled)}
+		return finding{phase: retracted, explanation: oneLine(tip.Cancelled)}
 	case tip.Cancelled != "":
-		return finding{phase: cancelled, why: oneLine(tip.Cancelled)}
+		return finding{phase: cancelled, explanation: oneLine(tip.Cancelled)}
 	case tip.Archived:
 		f.phase = archived
 	case come:
@@ -36,62 +36,62 @@ func (s *channelState) follow() finding {
 	return f
 }
 
-// prepare finds the phase in a channel with an upstream before publication.
-func (s *channelState) prepare() finding {
-	tip := s.a.tip
+// pendingPhase finds the phase in a channel with an upstream before publication.
+func (s *channelState) pendingPhase() finding {
+	tip := s.announcement.tip
 	if tip == nil {
 		return finding{phase: absent, reason: "its file is gone"}
 	}
-	at, ready, never := tip.When(s.c.Name, false)
-	s.hold()
-	s.govern(tip, nil)
+	at, ready, never := tip.When(s.channel.Name, false)
+	s.findHolds()
+	s.applyRules(tip, nil)
 	s.at = at
-	come := at.IsZero() || s.p.reached(at)
-	f := finding{basis: repository.Record{Hash: s.a.hash, Commit: s.p.in.Commit, At: at}}
+	come := at.IsZero() || s.planner.reached(at)
+	f := finding{basis: repository.Record{Hash: s.announcement.hash, Commit: s.planner.input.Commit, At: at}}
 	switch {
-	case s.held != "":
-		f.obstacle, f.why = held, "held: "+s.held
-	case s.a.short != "":
-		f.obstacle, f.why = unapproved, s.a.short
+	case s.heldReason != "":
+		f.obstacle, f.explanation = held, "held: "+s.heldReason
+	case s.announcement.missingApprovals != "":
+		f.obstacle, f.explanation = unapproved, s.announcement.missingApprovals
 	}
-	f.reason = f.why
+	f.reason = f.explanation
 	switch {
-	case never || !inChannel(tip.Cells, s.c):
+	case never || !inChannel(tip.Cells, s.channel):
 		return finding{phase: absent, reason: "it is not for this channel"}
 	case tip.Cancelled != "":
 		why := oneLine(tip.Cancelled)
-		return finding{phase: cancelled, why: why, reason: "cancelled: " + why}
+		return finding{phase: cancelled, explanation: why, reason: "cancelled: " + why}
 	case tip.Archived:
 		return finding{phase: archived, reason: "archived"}
-	case s.recorded(repository.Armed):
-		return s.armed(f, come)
-	case s.recorded(repository.Missed):
-		return finding{phase: missed, why: s.rec.Reason}
+	case s.hasRecord(repository.Armed):
+		return s.armedPhase(f, come)
+	case s.hasRecord(repository.Missed):
+		return finding{phase: missed, explanation: s.record.Reason}
 	case ready || tip.Now && come:
-		f.phase, f.basis.At = atOnce, s.instant()
+		f.phase, f.basis.At = atOnce, s.nowInZone()
 	case at.IsZero():
 		f.phase, f.reason = timeless, "it has no time"
 	case !come:
 		f.phase = ahead
 	default:
-		return s.unarmed(f)
+		return s.unarmedPhase(f)
 	}
 	return f
 }
 
-// recorded reports whether there is a record of what the announcement says now.
-func (s *channelState) recorded(as repository.Outcome) bool {
-	return s.rec != nil && s.rec.Outcome == as && s.rec.Text == s.a.text
+// hasRecord reports whether there is a record of what the announcement says now.
+func (s *channelState) hasRecord(as repository.Outcome) bool {
+	return s.record != nil && s.record.Outcome == as && s.record.Text == s.announcement.text
 }
 
-// armed finds the phase of what is on record as armed, and says what it said then. come: the time that it says now has.
-func (s *channelState) armed(f finding, come bool) finding {
-	rec, past := s.rec, s.p.reached(s.rec.At)
-	moved := s.a.short == "" && (rec.Hash != s.a.hash || !rec.At.Equal(s.at)) && !come
-	s.govern(s.a.tip, s.decided())
+// armedPhase finds the phase of what is on record as armed, and says what it said then. come: the time that it says now has.
+func (s *channelState) armedPhase(f finding, come bool) finding {
+	rec, past := s.record, s.planner.reached(s.record.At)
+	moved := s.announcement.missingApprovals == "" && (rec.Hash != s.announcement.hash || !rec.At.Equal(s.at)) && !come
+	s.applyRules(s.announcement.tip, s.decidedTree())
 	s.at = rec.At
-	if f.obstacle == unapproved && rec.Hash != s.a.hash { // definitions alone were edited: those that were approved stay (R42)
-		f.obstacle, f.why, s.stale = free, "", "its flags' definitions were edited"
+	if f.obstacle == unapproved && rec.Hash != s.announcement.hash { // definitions alone were edited: those that were approved stay (R42)
+		f.obstacle, f.explanation, s.stale = free, "", "its flags' definitions were edited"
 	}
 	if f.obstacle == free && s.tree == nil {
 		f.obstacle = unreadable
@@ -102,7 +102,7 @@ func (s *channelState) armed(f finding, come bool) finding {
 	switch {
 	case past:
 		f.phase, s.reach.without = due, setOf(rec.Without)
-	case s.waits():
+	case s.waitsPerCell():
 		f.phase = armed
 	default:
 		f.phase = counting
@@ -110,48 +110,48 @@ func (s *channelState) armed(f finding, come bool) finding {
 	return f
 }
 
-// unarmed finds the phase of what was not armed when its time came. Only a channel that is new, of which there is no record at
+// unarmedPhase finds the phase of what was not armed when its time came. Only a channel that is new, of which there is no record at
 // all, has what is published elsewhere: a cell that moves there keeps its features.
-func (s *channelState) unarmed(f finding) finding {
-	elsewhere := s.a.published()
+func (s *channelState) unarmedPhase(f finding) finding {
+	elsewhere := s.announcement.publishedRecord()
 	switch f.phase = joining; {
-	case s.rec != nil || elsewhere == nil || s.held != "":
-		f.phase, f.why = late, cmp.Or(f.why, "it was not armed when its time came")
+	case s.record != nil || elsewhere == nil || s.heldReason != "":
+		f.phase, f.explanation = late, cmp.Or(f.explanation, "it was not armed when its time came")
 	case f.obstacle == free:
-	case elsewhere.Text == s.a.text:
-		f.obstacle, f.why, f.basis.Hash, f.basis.Commit = free, "", elsewhere.Hash, elsewhere.Commit
+	case elsewhere.Text == s.announcement.text:
+		f.obstacle, f.explanation, f.basis.Hash, f.basis.Commit = free, "", elsewhere.Hash, elsewhere.Commit
 	default:
-		f.why = "it was edited since it was published elsewhere; " + f.why
+		f.explanation = "it was edited since it was published elsewhere; " + f.explanation
 	}
 	return f
 }
 
-// keep finds the phase in a channel with an upstream after publication. What was decided stays in force, whatever is edited,
+// publishedPhase finds the phase in a channel with an upstream after publication. What was decided stays in force, whatever is edited,
 // held or lost, until an edit is approved; but cancelling takes it back at once. A record of a time to come counts too: clocks
 // may step.
-func (s *channelState) keep() finding {
-	tip, tree := s.a.tip, s.decided()
+func (s *channelState) publishedPhase() finding {
+	tip, tree := s.announcement.tip, s.decidedTree()
 	rules := tip
 	if tree != nil {
-		rules = tree.Announcements[s.a.id]
+		rules = tree.Announcements[s.announcement.id]
 	}
-	s.govern(rules, tree)
-	s.at, s.reach.without = s.rec.At, setOf(s.rec.Without)
+	s.applyRules(rules, tree)
+	s.at, s.reach.without = s.record.At, setOf(s.record.Without)
 	if rules != nil && rules.WhenNotReady.Mode == skip {
-		s.reach.only = setOf(s.rec.Cells)
+		s.reach.only = setOf(s.record.Cells)
 	}
 	switch {
 	case tip == nil:
 		s.stale = "its file is gone"
-		s.p.warn(manifest.Missing, s.path(), 0, s.a.id+" is published in "+s.c.Name+", and its file is gone: restore it, and cancel or archive it if that is meant")
+		s.planner.addWarning(manifest.Missing, s.recordPath(), 0, s.announcement.id+" is published in "+s.channel.Name+", and its file is gone: restore it, and cancel or archive it if that is meant")
 	case tip.Cancelled != "":
-		return finding{phase: retracted, why: oneLine(tip.Cancelled)}
+		return finding{phase: retracted, explanation: oneLine(tip.Cancelled)}
 	case tip.Archived:
 		return finding{phase: archived}
-	case s.rec.Hash == s.a.hash:
-	case s.a.short != "" && s.rec.Text == s.a.text:
+	case s.record.Hash == s.announcement.hash:
+	case s.announcement.missingApprovals != "" && s.record.Text == s.announcement.text:
 		s.stale = "its flags' definitions were edited"
-	case s.a.short != "":
+	case s.announcement.missingApprovals != "":
 		s.stale = "it was edited"
 	case tree != nil:
 		return finding{phase: edited}

@@ -17,13 +17,13 @@ import (
 // end, in neither place, ends nothing.
 func (p *planner) commitKills() {
 	taken := map[string]repository.Override{}
-	for _, o := range p.in.Tip.Overrides {
+	for _, o := range p.input.Tip.Overrides {
 		taken[o.Name] = o
 		if o.Kind == repository.Kill {
 			p.kills = append(p.kills, o)
 		}
 	}
-	stored := slices.Clone(p.in.Kills)
+	stored := slices.Clone(p.input.Kills)
 	slices.SortFunc(stored, func(a, b repository.Override) int {
 		return cmp.Or(cmp.Compare(a.Flag, b.Flag), cmp.Compare(a.Reason, b.Reason))
 	})
@@ -32,14 +32,14 @@ func (p *planner) commitKills() {
 		if slices.ContainsFunc(p.kills, func(o repository.Override) bool { return sameKill(o, k) }) {
 			continue
 		}
-		k.Name = freeName(k, taken)
+		k.Name = killFileName(k, taken)
 		taken[k.Name] = repository.Override{Kind: repository.Hold} // no other of this plan takes it
 		p.kills = append(p.kills, k)
 		why := "kill " + k.Flag + ": " + oneLine(k.Reason)
 		if k.By != "" {
 			why += " (by " + oneLine(k.By) + ")"
 		}
-		p.write(path.Join(repository.OverridesDir, k.Name+".yaml"), k, why)
+		p.addWrite(path.Join(repository.OverridesDir, k.Name+".yaml"), k, why)
 	}
 	slices.SortStableFunc(p.kills, func(a, b repository.Override) int {
 		return cmp.Or(cmp.Compare(a.Flag, b.Flag), cmp.Compare(a.Name, b.Name))
@@ -56,10 +56,10 @@ func sameCells(a, b repository.Selector) bool {
 		(len(a.Labels)+len(b.Labels) == 0 || reflect.DeepEqual(a.Labels, b.Labels))
 }
 
-// freeName names a kill's file. It takes the place of a kill of the same flag in the same cells only: none is lifted so.
-func freeName(k repository.Override, taken map[string]repository.Override) string {
+// killFileName names a kill's file. It takes the place of a kill of the same flag in the same cells only: none is lifted so.
+func killFileName(k repository.Override, taken map[string]repository.Override) string {
 	name := "kill-" + k.Flag
-	if strings.ContainsFunc(k.Flag, func(r rune) bool { return !strings.ContainsRune(letters, r) }) {
+	if strings.ContainsFunc(k.Flag, func(r rune) bool { return !strings.ContainsRune(fileNameChars, r) }) {
 		sum := sha256.Sum256([]byte(k.Flag))
 		name = "kill-" + hex.EncodeToString(sum[:6])
 	}
@@ -72,5 +72,5 @@ func freeName(k repository.Override, taken map[string]repository.Override) strin
 	}
 }
 
-// letters are what a file's name is made of everywhere.
-const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
+// fileNameChars are what a file's name is made of everywhere.
+const fileNameChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."

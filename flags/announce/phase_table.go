@@ -35,17 +35,17 @@ const (
 	unreadable          // what was approved is not there to be read: it is off
 )
 
-// step is where an announcement gets from a phase, and what follows for its record; nil: nothing. decide may change the state.
-type step struct {
-	state State
-	then  func(*channelState, finding)
+// transition is where an announcement gets from a phase, and what follows for its record; nil: nothing. decide may change the state.
+type transition struct {
+	state  State
+	record func(*channelState, finding)
 }
 
-// steps is all that may become of an announcement, by what is in its way. A column that is empty can't come about.
-func steps(in phase) [4]step {
-	arm, decide, again := (*channelState).arm, (*channelState).decide, (*channelState).again
-	miss, disarm, remember := (*channelState).miss, (*channelState).disarm, (*channelState).remember
-	return [...][4]step{
+// transitions is all that may become of an announcement, by what is in its way. A column that is empty can't come about.
+func transitions(in phase) [4]transition {
+	arm, decide, again := (*channelState).arm, (*channelState).publishIfReady, (*channelState).publishEdit
+	miss, disarm, remember := (*channelState).recordMiss, (*channelState).disarm, (*channelState).recordHold
+	return [...][4]transition{
 		//           free                  unapproved            held               unreadable
 		absent:     {{"", disarm}},
 		cancelled:  {{Cancelled, disarm}},
@@ -69,28 +69,28 @@ func steps(in phase) [4]step {
 
 // finding is what steps are taken by.
 type finding struct {
-	phase    phase
-	obstacle obstacle
-	why      string            // in words, for people
-	reason   string            // of a record that it is disarmed
-	basis    repository.Record // what a record that turns on rests on: hash, commit and time
+	phase       phase
+	obstacle    obstacle
+	explanation string            // in words, for people
+	reason      string            // of a record that it is disarmed
+	basis       repository.Record // what a record that turns on rests on: hash, commit and time
 }
 
-// settle decides what is in force of an announcement in a channel, and which record there should be of it.
-func (s *channelState) settle() {
+// decideState decides what is in force of an announcement in a channel, and which record there should be of it.
+func (s *channelState) decideState() {
 	var f finding
 	switch {
-	case s.c.entry:
-		f = s.follow()
-	case s.rec != nil && s.rec.Outcome == repository.Published:
-		f = s.keep()
+	case s.channel.entry:
+		f = s.entryPhase()
+	case s.record != nil && s.record.Outcome == repository.Published:
+		f = s.publishedPhase()
 	default:
-		f = s.prepare()
+		f = s.pendingPhase()
 	}
-	step := steps(f.phase)[f.obstacle]
-	s.state, s.why = step.state, f.why
+	step := transitions(f.phase)[f.obstacle]
+	s.state, s.reason = step.state, f.explanation
 	s.sent = s.tree != nil && (s.state == Armed || s.state == Publishing || s.state == Archived)
-	if step.then != nil {
-		step.then(s, f)
+	if step.record != nil {
+		step.record(s, f)
 	}
 }

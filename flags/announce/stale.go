@@ -26,15 +26,15 @@ func Stale(in Input) (stale []StaleFlag) {
 		return nil
 	}
 	plan := Make(in)
-	p := plan.p
+	p := plan.planner
 	for _, d := range in.Tip.Flags {
-		if !p.constant(d) {
+		if !p.isConstant(d) {
 			continue
 		}
 		flag := StaleFlag{Key: d.Key, Feature: d.Feature(), Variant: d.DefaultVariant, File: d.File, Line: d.Line}
 		if flag.Feature != "" {
 			lacks := func(r Release) bool { return !slices.Contains(r.Features, flag.Feature) }
-			if d.DefaultVariant == d.Off() || len(in.Releases) == 0 || slices.ContainsFunc(in.Releases, lacks) || !p.everywhere(flag.Feature) {
+			if d.DefaultVariant == d.Off() || len(in.Releases) == 0 || slices.ContainsFunc(in.Releases, lacks) || !p.isOnEverywhere(flag.Feature) {
 				continue
 			}
 			flag.Since = in.Releases[0].Version
@@ -45,8 +45,8 @@ func Stale(in Input) (stale []StaleFlag) {
 	return stale
 }
 
-// constant reports whether a flag has the same variant for everybody, in every channel, by a definition that all have.
-func (p *planner) constant(d *flags.Definition) bool {
+// isConstant reports whether a flag has the same variant for everybody, in every channel, by a definition that all have.
+func (p *planner) isConstant(d *flags.Definition) bool {
 	if d.Disabled || len(d.Targeting) > 0 || d.DefaultVariant == "" || slices.ContainsFunc(p.kills, func(k repository.Override) bool { return k.Flag == d.Key }) {
 		return false
 	}
@@ -54,17 +54,17 @@ func (p *planner) constant(d *flags.Definition) bool {
 		if c.entry {
 			continue
 		}
-		if had := c.had(d.Key); had == nil || !bytes.Equal(p.encode(had), p.encode(d)) {
+		if had := c.definition(d.Key); had == nil || !bytes.Equal(p.encodeDefinition(had), p.encodeDefinition(d)) {
 			return false
 		}
 	}
 	return true
 }
 
-// had gives the definition that a channel with an upstream has of a flag; nil: none.
-func (c *channel) had(key string) *flags.Definition {
-	had := c.base.Flags[key]
-	for _, s := range c.ranked {
+// definition gives the definition that a channel with an upstream has of a flag; nil: none.
+func (c *channel) definition(key string) *flags.Definition {
+	had := c.baseTree.Flags[key]
+	for _, s := range c.precedence {
 		if d := s.tree.Flags[key]; d != nil && slices.Contains(s.rules.Features, d.Feature()) {
 			had = d
 		}
@@ -72,11 +72,11 @@ func (c *channel) had(key string) *flags.Definition {
 	return had
 }
 
-// everywhere reports whether every cell of every channel has a feature for everybody.
-func (p *planner) everywhere(feature string) bool {
+// isOnEverywhere reports whether every cell of every channel has a feature for everybody.
+func (p *planner) isOnEverywhere(feature string) bool {
 	for _, c := range p.channels {
 		all := slices.ContainsFunc(c.states, func(s *channelState) bool {
-			return s.published() && s.tally.percent >= 100 && s.reach.all() && len(s.holds) == 0 && slices.Contains(s.rules.Features, feature)
+			return s.isPublished() && s.counts.percent >= 100 && s.reach.isWholeChannel() && len(s.holds) == 0 && slices.Contains(s.rules.Features, feature)
 		})
 		if !all {
 			return false

@@ -8,38 +8,38 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// sentence says for people how far an announcement is in a channel: "18 of 20 cells will light up at 10:00 Europe/Berlin; acme
+// summarise says for people how far an announcement is in a channel: "18 of 20 cells will light up at 10:00 Europe/Berlin; acme
 // waits for 2026.11.3 (soak until …)". Nothing in it changes with time alone but where Next says so.
-func (s *channelState) sentence() string {
-	t := &s.tally
+func (s *channelState) summarise() string {
+	t := &s.counts
 	switch s.state {
 	case Cancelled, Retracted:
-		return string(s.state) + ": " + s.why
+		return string(s.state) + ": " + s.reason
 	case Missed:
-		return "missed: " + s.why
+		return "missed: " + s.reason
 	case Held, Draft:
-		return s.why
+		return s.reason
 	case Approved:
 		return "approved, and has no time"
 	case Archived:
 		return "told, and kept for the record"
 	case Scheduled:
-		if s.why != "" {
-			return s.why
+		if s.reason != "" {
+			return s.reason
 		}
 	}
 	if t.cells == 0 {
 		if t.due {
-			return "no cell is in " + s.c.Name + " that it is for"
+			return "no cell is in " + s.channel.Name + " that it is for"
 		}
-		return "it will be on in " + s.c.Name + " " + s.when()
+		return "it will be on in " + s.channel.Name + " " + s.describeTime()
 	}
-	text := fmt.Sprintf("%d of %s ", t.has, words.Count(t.cells, "cell"))
+	text := fmt.Sprintf("%d of %s ", t.withIt, words.Count(t.cells, "cell"))
 	switch {
 	case !t.due || s.state == Scheduled:
-		text += "will light up " + s.when()
+		text += "will light up " + s.describeTime()
 	default:
-		text += plural(t.has, "has it", "have it")
+		text += choosePlural(t.withIt, "has it", "have it")
 		if t.percent < 100 {
 			text += fmt.Sprintf(", on for %d %%", t.percent)
 		}
@@ -47,24 +47,24 @@ func (s *channelState) sentence() string {
 			text += fmt.Sprintf(", %d unconfirmed", t.unconfirmed)
 		}
 	}
-	return text + s.exceptions()
+	return text + s.describeExceptions()
 }
 
-// exceptions names the first cells that don't have it, and why.
-func (s *channelState) exceptions() string {
+// describeExceptions names the first cells that don't have it, and why.
+func (s *channelState) describeExceptions() string {
 	var b strings.Builder
-	for _, c := range s.tally.others {
-		state, _, _ := s.in(c).state()
-		b.WriteString("; " + c.Name + " " + s.in(c).lacking(state))
+	for _, c := range s.counts.named {
+		state, _, _ := s.inCell(c).cellState()
+		b.WriteString("; " + c.Name + " " + s.inCell(c).describeState(state))
 	}
-	if more := s.tally.cells - s.tally.has - len(s.tally.others); more > 0 {
-		fmt.Fprintf(&b, "; %d more %s not", more, plural(more, "does", "do"))
+	if more := s.counts.cells - s.counts.withIt - len(s.counts.named); more > 0 {
+		fmt.Fprintf(&b, "; %d more %s not", more, choosePlural(more, "does", "do"))
 	}
 	return b.String()
 }
 
-// when says when s is published, with the day unless that is today.
-func (s *channelState) when() string {
+// describeTime says when s is published, with the day unless that is today.
+func (s *channelState) describeTime() string {
 	if s.at.IsZero() {
 		return "as soon as it is published"
 	}
@@ -74,14 +74,14 @@ func (s *channelState) when() string {
 		clock = at.Format(time.TimeOnly)
 	}
 	text := "at " + clock + " " + at.Location().String()
-	if year, month, day := at.Date(); !s.p.reached(time.Date(year, month, day, 0, 0, 0, 0, at.Location())) {
+	if year, month, day := at.Date(); !s.planner.reached(time.Date(year, month, day, 0, 0, 0, 0, at.Location())) {
 		return "on " + at.Format(time.DateOnly) + " " + text
 	}
 	return text
 }
 
-// plural gives the form of a word that goes with n.
-func plural(n int, one, many string) string {
+// choosePlural gives the form of a word that goes with n.
+func choosePlural(n int, one, many string) string {
 	if n == 1 {
 		return one
 	}
@@ -91,4 +91,4 @@ func plural(n int, one, many string) string {
 // oneLine makes what a person wrote fit for a line of a commit's message.
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-func stamp(t time.Time) string { return t.Format(time.RFC3339) }
+func formatTime(t time.Time) string { return t.Format(time.RFC3339) }
