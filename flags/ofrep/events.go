@@ -14,12 +14,12 @@ const (
 	writeTimeout = 5 * time.Second
 )
 
-// events tells a caller to ask again: at once, unless Last-Event-ID says that it knows what is in force, and after each change.
-func (h *handler) events(w http.ResponseWriter, r *http.Request) {
+// serveEvents tells a caller to ask again: at once, unless Last-Event-ID says that it knows what is in force, and after each change.
+func (h *handler) serveEvents(w http.ResponseWriter, r *http.Request) {
 	if h.streams.Add(1) > maxStreams {
 		h.streams.Add(-1)
 		w.Header().Set("Retry-After", "30")
-		fail(w, http.StatusTooManyRequests, "", "", "there are as many streams as there may be: ask without one, or later")
+		writeFailure(w, http.StatusTooManyRequests, "", "", "there are as many streams as there may be: ask without one, or later")
 		return
 	}
 	defer h.streams.Add(-1)
