@@ -29,19 +29,19 @@ const (
 )
 
 const (
-	answerWithin = 10 * time.Second
-	silence      = 40 * time.Second // without a heartbeat, of which there is one in 15 s, a stream is over
-	retryFirst   = 100 * time.Millisecond
-	retryCap     = 5 * time.Second
-	maxLine      = 4 << 10         // bytes of a line of a stream
-	maxInstant   = 253_402_300_799 // 9999-12-31T23:59:59Z
+	requestTimeout = 10 * time.Second
+	streamTimeout  = 40 * time.Second // without a heartbeat, of which there is one in 15 s, a stream is over
+	retryFirst     = 100 * time.Millisecond
+	retryCap       = 5 * time.Second
+	maxLine        = 4 << 10         // bytes of a line of a stream
+	maxInstant     = 253_402_300_799 // 9999-12-31T23:59:59Z
 )
 
 // Dial makes a provider that follows the agent of this cell, at http://127.0.0.1:PORT or unix:///PATH: what its --flags-listen says.
 // Nothing is asked before Init.
 func Dial(address string) (*Provider, error) {
-	a := &agent{changed: make(chan struct{})}
-	dialer := &net.Dialer{Timeout: answerWithin}
+	a := &agentSource{changed: make(chan struct{})}
+	dialer := &net.Dialer{Timeout: requestTimeout}
 	dial := dialer.DialContext
 	if socket, ok := strings.CutPrefix(address, "unix://"); ok {
 		if !path.IsAbs(socket) {
@@ -59,7 +59,7 @@ func Dial(address string) (*Provider, error) {
 		a.base = "http://" + at.Host
 	}
 	a.http = &http.Client{
-		Transport:     &http.Transport{DialContext: dial, ResponseHeaderTimeout: answerWithin, MaxResponseHeaderBytes: 16 << 10, MaxIdleConns: 2},
+		Transport:     &http.Transport{DialContext: dial, ResponseHeaderTimeout: requestTimeout, MaxResponseHeaderBytes: 16 << 10, MaxIdleConns: 2},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	p := New(a)
@@ -67,8 +67,8 @@ func Dial(address string) (*Provider, error) {
 	return p, nil
 }
 
-// agent is a cell's agent as a flags.Source.
-type agent struct {
+// agentSource is a cell's agent as a flags.Source.
+type agentSource struct {
 	base string
 	http *http.Client
 
@@ -77,32 +77,32 @@ type agent struct {
 	mu      sync.Mutex // guards what follows
 	folded  *flags.Folded
 	at      int64     // what the agent's clock showed …
-	said    time.Time // … when
+	readAt  time.Time // … when
 	changed chan struct{}
 }
 
 // Current gives what the agent said last, and its time: steps of this machine's clock are none of it (R40).
-func (a *agent) Current() (*flags.Folded, int64) {
+func (a *agentSource) Current() (*flags.Folded, int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.folded, a.at + int64(time.Since(a.said)/time.Second)
+	return a.folded, a.at + int64(time.Since(a.readAt)/time.Second)
 }
 
 // Changed is closed when it says something else.
-func (a *agent) Changed() <-chan struct{} {
+func (a *agentSource) Changed() <-chan struct{} {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.changed
 }
 
 // follow asks, and asks again whenever the agent says so, until ctx ends.
-func (a *agent) follow(ctx context.Context, p *Provider) {
+func (a *agentSource) follow(ctx context.Context, p *Provider) {
 	defer a.http.CloseIdleConnections()
 	stale, failures := false, 0
 	for ctx.Err() == nil {
-		err := a.listen(ctx, func() { // it answers
+		err := a.followStream(ctx, func() { // it answers
 			if stale {
-				p.say(ctx, openfeature.ProviderReady, "the agent answers again")
+				p.emit(ctx, openfeature.ProviderReady, "the agent answers again")
 			}
 			stale, failures = false, 0
 		})
@@ -118,7 +118,7 @@ func (a *agent) follow(ctx context.Context, p *Provider) {
 			if f == nil {
 				kind = openfeature.ProviderError
 			}
-			p.say(ctx, kind, err.Error())
+			p.emit(ctx, kind, err.Error())
 		}
 		wait := min(retryFirst<<min(failures, 10), retryCap)
 		failures++
@@ -129,11 +129,11 @@ func (a *agent) follow(ctx context.Context, p *Provider) {
 	}
 }
 
-// listen follows one stream of changes to its end or, if the agent has no more streams to give, asks once, and waits.
-func (a *agent) listen(ctx context.Context, answers func()) error {
+// followStream follows one stream of changes to its end or, if the agent has no more streams to give, asks once, and waits.
+func (a *agentSource) followStream(ctx context.Context, answers func()) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	watch := time.AfterFunc(silence, func() { cancel(errors.New("the agent is silent")) })
+	watch := time.AfterFunc(streamTimeout, func() { cancel(errors.New("the agent is silent")) })
 	defer watch.Stop()
 	response, err := a.get(ctx, eventsPath, "")
 	if err != nil {
@@ -161,7 +161,7 @@ func (a *agent) listen(ctx context.Context, answers func()) error {
 		if err != nil {
 			return errors.Join(context.Cause(ctx), fmt.Errorf("the agent's stream of changes ended: %w", err))
 		}
-		watch.Reset(silence)
+		watch.Reset(streamTimeout)
 		if !bytes.HasPrefix(line, []byte("data:")) {
 			continue
 		}
@@ -172,8 +172,8 @@ func (a *agent) listen(ctx context.Context, answers func()) error {
 }
 
 // refetch asks for the flags, unless they are those that are known.
-func (a *agent) refetch(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+func (a *agentSource) refetch(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	response, err := a.get(ctx, flagsPath, a.etag)
 	if err != nil {
@@ -208,14 +208,14 @@ func (a *agent) refetch(ctx context.Context) error {
 	a.etag = response.Header.Get("ETag")
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.at, a.said = at, now
+	a.at, a.readAt = at, now
 	a.folded = folded
 	close(a.changed)
 	a.changed = make(chan struct{})
 	return nil
 }
 
-func (a *agent) get(ctx context.Context, path, etag string) (*http.Response, error) {
+func (a *agentSource) get(ctx context.Context, path, etag string) (*http.Response, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, a.base+path, nil)
 	if err != nil {
 		return nil, err

@@ -22,9 +22,9 @@ type Provider struct {
 	events chan openfeature.Event
 	follow func(ctx context.Context, p *Provider) // keeps the source up to date; nil: it does so itself
 
-	mu    sync.Mutex // guards what follows
-	end   context.CancelFunc
-	ended chan struct{} // closed when what Init began is over; nil: nothing was begun
+	mu     sync.Mutex // guards what follows
+	cancel context.CancelFunc
+	done   chan struct{} // closed when what Init began is over; nil: nothing was begun
 }
 
 var (
@@ -58,7 +58,7 @@ func (p *Provider) Init(e openfeature.EvaluationContext) error {
 // InitWithContext waits for the first flags, or Shutdown. It does not end with ctx, as who waits for it does: OpenFeature would
 // make an error of that, and might take it in after the news that flags came, for good.
 func (p *Provider) InitWithContext(ctx context.Context, _ openfeature.EvaluationContext) error {
-	ended := p.begin(ctx)
+	ended := p.start(ctx)
 	for {
 		changed := p.source.Changed()
 		if f, _ := p.source.Current(); f != nil {
@@ -72,25 +72,25 @@ func (p *Provider) InitWithContext(ctx context.Context, _ openfeature.Evaluation
 	}
 }
 
-// begin follows the source, unless that was begun. It gives what is closed when that is over.
-func (p *Provider) begin(ctx context.Context) (ended <-chan struct{}) {
+// start follows the source, unless that was begun. It gives what is closed when that is over.
+func (p *Provider) start(ctx context.Context) (ended <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.ended != nil {
-		return p.ended
+	if p.done != nil {
+		return p.done
 	}
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
-	p.end, p.ended = end, make(chan struct{})
+	p.cancel, p.done = end, make(chan struct{})
 	var all sync.WaitGroup
 	if p.follow != nil {
 		all.Go(func() { p.follow(life, p) })
 	}
-	all.Go(func() { p.tell(life) })
+	all.Go(func() { p.emitChanges(life) })
 	go func(ended chan<- struct{}) {
 		all.Wait()
 		close(ended)
-	}(p.ended)
-	return p.ended
+	}(p.done)
+	return p.done
 }
 
 // Shutdown ends what Init began.
@@ -99,8 +99,8 @@ func (p *Provider) Shutdown() { _ = p.ShutdownWithContext(context.Background()) 
 // ShutdownWithContext ends what Init began, and waits for it until ctx ends.
 func (p *Provider) ShutdownWithContext(ctx context.Context) error {
 	p.mu.Lock()
-	end, ended := p.end, p.ended
-	p.end, p.ended = nil, nil
+	end, ended := p.cancel, p.done
+	p.cancel, p.done = nil, nil
 	p.mu.Unlock()
 	if ended == nil {
 		return nil
@@ -114,8 +114,8 @@ func (p *Provider) ShutdownWithContext(ctx context.Context) error {
 	}
 }
 
-// tell makes an event of each change.
-func (p *Provider) tell(ctx context.Context) {
+// emitChanges makes an event of each change.
+func (p *Provider) emitChanges(ctx context.Context) {
 	known := ""
 	for {
 		changed := p.source.Changed()
@@ -125,7 +125,7 @@ func (p *Provider) tell(ctx context.Context) {
 				kind = openfeature.ProviderReady
 			}
 			known = f.Revision()
-			p.say(ctx, kind, "")
+			p.emit(ctx, kind, "")
 		}
 		select {
 		case <-changed:
@@ -135,8 +135,8 @@ func (p *Provider) tell(ctx context.Context) {
 	}
 }
 
-// say emits an event, once there is room for it.
-func (p *Provider) say(ctx context.Context, kind openfeature.EventType, message string) {
+// emit emits an event, once there is room for it.
+func (p *Provider) emit(ctx context.Context, kind openfeature.EventType, message string) {
 	select {
 	case p.events <- openfeature.Event{ProviderName: name, EventType: kind, ProviderEventDetails: openfeature.ProviderEventDetails{Message: message}}:
 	case <-ctx.Done():
@@ -184,7 +184,7 @@ func resolve[T any](p *Provider, flag string, kind flags.Kind, otherwise T, c op
 		d.FlagMetadata = r.Metadata
 	}
 	if r.Error != "" {
-		d.Variant, d.ResolutionError = "", failure(r.Error, r.Message)
+		d.Variant, d.ResolutionError = "", resolutionError(r.Error, r.Message)
 		return d
 	}
 	if value, ok := r.Value.(T); ok { // nil: the caller's own default counts
@@ -193,8 +193,8 @@ func resolve[T any](p *Provider, flag string, kind flags.Kind, otherwise T, c op
 	return d
 }
 
-// failure gives an error as OpenFeature has it.
-func failure(code flags.ErrorCode, message string) openfeature.ResolutionError {
+// resolutionError gives an error as OpenFeature has it.
+func resolutionError(code flags.ErrorCode, message string) openfeature.ResolutionError {
 	switch code {
 	case flags.ErrorFlagNotFound:
 		return openfeature.NewFlagNotFoundResolutionError(message)
