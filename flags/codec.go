@@ -61,7 +61,7 @@ func ParseBundle(raw []byte) (*Bundle, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read bundle of flags: %w", err)
 	}
-	if err := b.check(); err != nil {
+	if err := b.validate(); err != nil {
 		return nil, fmt.Errorf("bundle of flags: %w", err)
 	}
 	if !bytes.Equal(b.Encode(), raw) { // duplicate keys and fields in another case come out differently
@@ -78,32 +78,32 @@ func decodeBundle(raw []byte) (*Bundle, error) {
 		Gates   json.RawMessage `json:"gates"`
 		Hidden  json.RawMessage `json:"hidden"`
 	}
-	if err := strictly(raw, &outer); err != nil {
+	if err := decodeStrict(raw, &outer); err != nil {
 		return nil, err
 	}
 	if outer.Version != BundleVersion {
 		return nil, fmt.Errorf("it has version %d, and this agent reads %d", outer.Version, BundleVersion)
 	}
 	b := &Bundle{Version: outer.Version, Channel: outer.Channel, Flags: map[string]json.RawMessage{}}
-	err := members(outer.Flags, '{', MaxFlags, func(key string, value json.RawMessage) error {
+	err := eachMember(outer.Flags, '{', MaxFlags, func(key string, value json.RawMessage) error {
 		b.Flags[key] = value
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("flags: %w", err)
 	}
-	err = members(outer.Gates, '[', MaxGates, func(_ string, value json.RawMessage) error {
+	err = eachMember(outer.Gates, '[', MaxGates, func(_ string, value json.RawMessage) error {
 		b.Gates = append(b.Gates, Gate{})
 		if len(value) > maxGate {
 			return fmt.Errorf("gate %d is %d bytes, beyond %d", len(b.Gates), len(value), maxGate)
 		}
-		return strictly(value, &b.Gates[len(b.Gates)-1])
+		return decodeStrict(value, &b.Gates[len(b.Gates)-1])
 	})
 	if err != nil {
 		return nil, fmt.Errorf("gates: %w", err)
 	}
 	if len(outer.Hidden) > 0 {
-		err = members(outer.Hidden, '[', MaxFlags, func(_ string, value json.RawMessage) error {
+		err = eachMember(outer.Hidden, '[', MaxFlags, func(_ string, value json.RawMessage) error {
 			b.Hidden = append(b.Hidden, "")
 			return json.Unmarshal(value, &b.Hidden[len(b.Hidden)-1])
 		})
@@ -114,8 +114,8 @@ func decodeBundle(raw []byte) (*Bundle, error) {
 	return b, nil
 }
 
-// strictly decodes one JSON value into v, which has all its fields.
-func strictly(raw []byte, v any) error {
+// decodeStrict decodes one JSON value into v, which has all its fields.
+func decodeStrict(raw []byte, v any) error {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(v); err != nil {
@@ -127,8 +127,8 @@ func strictly(raw []byte, v any) error {
 	return nil
 }
 
-// members calls each for every member of a JSON object or array, at most limit of them.
-func members(raw []byte, open json.Delim, limit int, each func(key string, value json.RawMessage) error) error {
+// eachMember calls each for every member of a JSON object or array, at most limit of them.
+func eachMember(raw []byte, open json.Delim, limit int, each func(key string, value json.RawMessage) error) error {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	if t, err := dec.Token(); err != nil || t != open {
 		return fmt.Errorf("must begin with %s", open)
@@ -156,15 +156,15 @@ func members(raw []byte, open json.Delim, limit int, each func(key string, value
 	return nil
 }
 
-func (b *Bundle) check() error {
+func (b *Bundle) validate() error {
 	switch {
-	case !named(b.Channel):
+	case !isValidName(b.Channel):
 		return errors.New("it has no channel, or a long one")
-	case slices.ContainsFunc(b.Hidden, func(f string) bool { return !named(f) }):
+	case slices.ContainsFunc(b.Hidden, func(f string) bool { return !isValidName(f) }):
 		return errors.New("a hidden feature has no name, or a long one")
 	}
 	for i, g := range b.Gates {
-		if err := g.check(); err != nil {
+		if err := g.validate(); err != nil {
 			return fmt.Errorf("gate %.40q: %w", g.ID, err)
 		}
 		if i > 0 && b.Gates[i-1].ID == g.ID {
@@ -174,13 +174,13 @@ func (b *Bundle) check() error {
 	return nil
 }
 
-func (g *Gate) check() error {
+func (g *Gate) validate() error {
 	switch {
-	case !named(g.ID):
+	case !isValidName(g.ID):
 		return errors.New("it has no ID, or a long one")
 	case len(g.Features) > MaxGateFeatures:
 		return fmt.Errorf("%d features, beyond %d", len(g.Features), MaxGateFeatures)
-	case slices.ContainsFunc(g.Features, func(f string) bool { return !named(f) }):
+	case slices.ContainsFunc(g.Features, func(f string) bool { return !isValidName(f) }):
 		return errors.New("a feature has no name, or a long one")
 	case g.At < 0 || g.At > MaxInstant:
 		return fmt.Errorf("time %d is out of range", g.At)
@@ -202,4 +202,4 @@ func (g *Gate) check() error {
 	return nil
 }
 
-func named(s string) bool { return s != "" && len(s) <= maxName }
+func isValidName(s string) bool { return s != "" && len(s) <= maxName }

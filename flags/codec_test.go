@@ -10,8 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// small is a bundle with something of everything.
-func small() *Bundle {
+// smallBundle is a bundle with something of everything.
+func smallBundle() *Bundle {
 	return &Bundle{
 		Version: BundleVersion,
 		Channel: "dedicated",
@@ -37,7 +37,7 @@ func gatedFlag(feature, targeting string) json.RawMessage {
 }
 
 func TestBundleHasOneForm(t *testing.T) {
-	a, b := small(), small()
+	a, b := smallBundle(), smallBundle()
 	b.Gates[0], b.Gates[1] = b.Gates[1], b.Gates[0]
 	b.Gates[0].Features = []string{"snow", "sleds", "snow"}
 	b.Flags["plain"] = json.RawMessage(`{ "state": "ENABLED", "variants": {"a":1, "b":2}, "defaultVariant": "a" }`)
@@ -59,7 +59,7 @@ func TestBundleHasOneForm(t *testing.T) {
 
 func TestParseBundleRefuses(t *testing.T) {
 	edit := func(old, new string) string {
-		raw := string(small().Encode())
+		raw := string(smallBundle().Encode())
 		if !strings.Contains(raw, old) {
 			t.Fatalf("the bundle has no %s:\n%s", old, raw)
 		}
@@ -77,9 +77,9 @@ func TestParseBundleRefuses(t *testing.T) {
 		"nothing":                   "",
 		"no object":                 `[]`,
 		"null":                      `null`,
-		"cut off":                   string(small().Encode()[:100]),
-		"something after it":        string(small().Encode()) + " {}",
-		"white space":               string(small().Encode()) + "\n",
+		"cut off":                   string(smallBundle().Encode()[:100]),
+		"something after it":        string(smallBundle().Encode()) + " {}",
+		"white space":               string(smallBundle().Encode()) + "\n",
 		"unknown field":             edit(`"channel"`, `"colour":1,"channel"`),
 		"unknown field of a gate":   edit(`"id":"autumn"`, `"id":"autumn","cells":["acme"]`),
 		"another case":              edit(`"channel"`, `"Channel"`),
@@ -125,7 +125,7 @@ func TestParseBundleRefuses(t *testing.T) {
 // FuzzParseBundle holds that nothing makes ParseBundle, Compile, Fold, Evaluate or Document panic, be it a bundle or one flag of
 // it, and that what is accepted is in its one form.
 func FuzzParseBundle(f *testing.F) {
-	f.Add(small().Encode())
+	f.Add(smallBundle().Encode())
 	f.Add([]byte(gatedFlag("f", `{"if":[{"in":[{"var":"tier"},["gold"]]},"on",{"fractional":[["on",1],["off",2]]}]}`)))
 	f.Add([]byte(`{"state":"DISABLED","variants":{"on":null},"targeting":{"reduce":[{"var":"labels"},{"+":[{"var":"current"},1]},0]},"metadata":{"off":"on"}}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
@@ -133,18 +133,18 @@ func FuzzParseBundle(f *testing.F) {
 			if !bytes.Equal(b.Encode(), raw) {
 				t.Fatalf("another form was accepted: %q", raw)
 			}
-			use(t, b)
+			exerciseBundle(t, b)
 		}
 		b := &Bundle{Version: BundleVersion, Channel: "c", Flags: map[string]json.RawMessage{"k": raw},
 			Gates: []Gate{{ID: "a", Features: []string{"f"}, At: 1, Steps: []GateStep{{Percent: 50}}}}}
 		if parsed, err := ParseBundle(b.Encode()); err == nil {
-			use(t, parsed)
+			exerciseBundle(t, parsed)
 		}
 	})
 }
 
-// use does with a bundle all that an agent does.
-func use(t *testing.T, b *Bundle) {
+// exerciseBundle does with a bundle all that an agent does.
+func exerciseBundle(t *testing.T, b *Bundle) {
 	t.Helper()
 	c, err := Compile(b)
 	if err != nil {

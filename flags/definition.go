@@ -23,29 +23,33 @@ const (
 
 // bounds are those of definitions, with references and the set's metadata written out for each flag: files may be far smaller.
 type bounds struct {
-	depth, nodes int // of a rule. A rule is a mapping in which there mostly is a list: two levels
-	flag, set    int // bytes of a flag, and of all in a file
+	depth, nodes        int // of a rule. A rule is a mapping in which there mostly is a list: two levels
+	flagBytes, setBytes int // bytes of a flag, and of all in a file
 }
 
-// asWritten bounds what people write, and bundles have of it.
-func asWritten() bounds { return bounds{depth: 64, nodes: 10_000, flag: 256 << 10, set: 8 << 20} }
+// sourceBounds bounds what people write, and bundles have of it.
+func sourceBounds() bounds {
+	return bounds{depth: 64, nodes: 10_000, flagBytes: 256 << 10, setBytes: 8 << 20}
+}
 
-// asSettled bounds flags with what a fold settles in them: a ramp around the rule, facts in the place of references to them.
-func asSettled() bounds { return bounds{depth: 80, nodes: 50_000, flag: 2 << 20, set: MaxBundle} }
+// documentBounds bounds flags with what a fold settles in them: a ramp around the rule, facts in the place of references to them.
+func documentBounds() bounds {
+	return bounds{depth: 80, nodes: 50_000, flagBytes: 2 << 20, setBytes: MaxBundle}
+}
 
 // ParseDefinition reads one flag as Encode gives it. Unlike Load it takes a flag without a default variant, as flagd does,
 // and leaves aside what is no fault of form. The error is the first fault.
 func ParseDefinition(key string, raw []byte) (*Definition, error) {
-	return parseDefinition(key, raw, asWritten())
+	return parseDefinition(key, raw, sourceBounds())
 }
 
 func parseDefinition(key string, raw []byte, b bounds) (*Definition, error) {
 	root, faults := jsondoc.Read("", raw, b.limits())
 	r := newSetReader("", faults, b)
-	if !r.bad[0] && root.Line > 0 {
-		r.flag(key, root.Line, root, nil)
+	if !r.badLines[0] && root.Line > 0 {
+		r.readFlag(key, root.Line, root, nil)
 	}
-	if f := r.first(); f != nil {
+	if f := r.firstFault(); f != nil {
 		return nil, fmt.Errorf("flag %.100q: %s", key, f.Message)
 	}
 	d := r.Flags[0]
@@ -59,11 +63,11 @@ type SetReader struct {
 	Bytes  int           // of the flags written out, at most
 	Faults []jsondoc.Fault
 
-	file   string
-	bounds bounds
-	lint   Linter       // nil: what is well formed is well
-	bad    map[int]bool // lines that could not be parsed: of those it says nothing more, as it would most likely follow from that
-	shared references
+	file       string
+	bounds     bounds
+	linter     Linter       // nil: what is well formed is well
+	badLines   map[int]bool // lines that could not be parsed: of those it says nothing more, as it would most likely follow from that
+	evaluators references
 
 	flagBytes int // of the flag that is being read, written out
 }
@@ -77,24 +81,24 @@ type Linter interface {
 
 // NewSetReader makes a reader of a file in which parsing found those faults.
 func NewSetReader(file string, faults []jsondoc.Fault) *SetReader {
-	return newSetReader(file, faults, asWritten())
+	return newSetReader(file, faults, sourceBounds())
 }
 
 // Limits are those of a document with a flag set.
-func Limits() jsondoc.Limits { return asWritten().limits() }
+func Limits() jsondoc.Limits { return sourceBounds().limits() }
 
 func (b bounds) limits() jsondoc.Limits { return jsondoc.Limits{Depth: b.depth + 16, Text: maxText} }
 
 func newSetReader(file string, faults []jsondoc.Fault, b bounds) *SetReader {
-	r := &SetReader{Faults: faults, file: file, bounds: b, bad: map[int]bool{}, shared: references{}}
+	r := &SetReader{Faults: faults, file: file, bounds: b, badLines: map[int]bool{}, evaluators: references{}}
 	for _, f := range faults {
-		r.bad[f.Line] = r.bad[f.Line] || !f.Warning
+		r.badLines[f.Line] = r.badLines[f.Line] || !f.Warning
 	}
 	return r
 }
 
-// first gives the fault to mend first, nil if there is none.
-func (r *SetReader) first() (first *jsondoc.Fault) {
+// firstFault gives the fault to mend first, nil if there is none.
+func (r *SetReader) firstFault() (first *jsondoc.Fault) {
 	for i := range r.Faults {
 		f := &r.Faults[i]
 		if !f.Warning && (first == nil || cmp.Or(cmp.Compare(f.Line, first.Line), cmp.Compare(f.Message, first.Message)) < 0) {
@@ -106,17 +110,17 @@ func (r *SetReader) first() (first *jsondoc.Fault) {
 
 // Fault says what is wrong.
 func (r *SetReader) Fault(code jsondoc.FaultCode, line int, format string, args ...any) {
-	r.say(false, code, line, format, args...)
+	r.addFault(false, code, line, format, args...)
 }
 
 // Warn says what nobody can have meant, and stops nothing.
 func (r *SetReader) Warn(code jsondoc.FaultCode, line int, format string, args ...any) {
-	r.say(true, code, line, format, args...)
+	r.addFault(true, code, line, format, args...)
 }
 
-func (r *SetReader) say(warning bool, code jsondoc.FaultCode, line int, format string, args ...any) {
+func (r *SetReader) addFault(warning bool, code jsondoc.FaultCode, line int, format string, args ...any) {
 	switch {
-	case r.bad[line] || len(r.Faults) > maxFaults:
+	case r.badLines[line] || len(r.Faults) > maxFaults:
 		return
 	case len(r.Faults) == maxFaults:
 		warning, code, format, args = false, jsondoc.TooLarge, "and more: mend these first", nil
@@ -126,8 +130,8 @@ func (r *SetReader) say(warning bool, code jsondoc.FaultCode, line int, format s
 	})
 }
 
-// members gives a mapping's members, of which only those that are named may be there. Without names, all may.
-func (r *SetReader) members(n jsondoc.Node, what string, names ...string) (jsondoc.Members, bool) {
+// mappingMembers gives a mapping's members, of which only those that are named may be there. Without names, all may.
+func (r *SetReader) mappingMembers(n jsondoc.Node, what string, names ...string) (jsondoc.Members, bool) {
 	all, ok := n.Value.(jsondoc.Members)
 	if !ok {
 		r.Fault(jsondoc.WrongType, n.Line, "%s must be a mapping, not %s", what, jsondoc.Describe(n.Value))
@@ -144,20 +148,20 @@ func (r *SetReader) members(n jsondoc.Node, what string, names ...string) (jsond
 
 // Set reads the set, and asks lint about it, unless that is nil.
 func (r *SetReader) Set(root jsondoc.Node, lint Linter) {
-	if r.bad[0] || root.Line == 0 { // it was not parsed
+	if r.badLines[0] || root.Line == 0 { // it was not parsed
 		return
 	}
-	r.lint = lint
-	top, ok := r.members(root, "a flag set", "flags", "$evaluators", "metadata", "$schema")
+	r.linter = lint
+	top, ok := r.mappingMembers(root, "a flag set", "flags", "$evaluators", "metadata", "$schema")
 	if !ok {
 		return
 	}
 	if m := top.Get("$evaluators"); m != nil {
-		r.evaluators(m.Node)
+		r.readEvaluators(m.Node)
 	}
 	var metadata map[string]any
 	if m := top.Get("metadata"); m != nil {
-		metadata = r.metadata(m.Node, nil)
+		metadata = r.readMetadata(m.Node, nil)
 	}
 	flags := top.Get("flags")
 	if flags == nil {
@@ -167,19 +171,19 @@ func (r *SetReader) Set(root jsondoc.Node, lint Linter) {
 	switch all := flags.Value.(type) {
 	case jsondoc.Members:
 		for _, m := range all {
-			r.flag(m.Key, m.Line, m.Node, metadata)
+			r.readFlag(m.Key, m.Line, m.Node, metadata)
 		}
 	case []jsondoc.Node:
 		for _, n := range all {
-			r.listed(n, metadata)
+			r.readListedFlag(n, metadata)
 		}
 	default:
 		r.Fault(jsondoc.WrongType, flags.Line, "flags must be a mapping, not %s", jsondoc.Describe(flags.Value))
 	}
 }
 
-// listed reads a flag of flagd's other form, a list of flags that name their keys.
-func (r *SetReader) listed(n jsondoc.Node, shared map[string]any) {
+// readListedFlag reads a flag of flagd's other form, a list of flags that name their keys.
+func (r *SetReader) readListedFlag(n jsondoc.Node, shared map[string]any) {
 	fields, ok := n.Value.(jsondoc.Members)
 	at := fields.Get("key")
 	if !ok || at == nil {
@@ -192,23 +196,23 @@ func (r *SetReader) listed(n jsondoc.Node, shared map[string]any) {
 		return
 	}
 	rest := slices.DeleteFunc(slices.Clone(fields), func(m jsondoc.Member) bool { return m.Key == "key" })
-	r.flag(key, at.Line, jsondoc.Node{Line: n.Line, Value: rest}, shared)
+	r.readFlag(key, at.Line, jsondoc.Node{Line: n.Line, Value: rest}, shared)
 }
 
-// flag reads one flag.
-func (r *SetReader) flag(key string, line int, n jsondoc.Node, shared map[string]any) {
+// readFlag reads one flag.
+func (r *SetReader) readFlag(key string, line int, n jsondoc.Node, shared map[string]any) {
 	d := &Definition{Key: key, Metadata: shared, File: r.file, Line: line}
 	if err := CheckKey(key); err != nil {
 		r.Fault(jsondoc.WrongName, line, "%.60q can't be a flag's key: %v", key, err)
 		return
 	}
 	r.Flags = append(r.Flags, d)
-	if r.Bytes > r.bounds.set { // that was said
+	if r.Bytes > r.bounds.setBytes { // that was said
 		d.Metadata = nil
 		return
 	}
-	r.flagBytes = width(key)
-	fields, ok := r.members(n, "flag "+jsondoc.Clip(key), "state", "variants", "defaultVariant", "targeting", "metadata")
+	r.flagBytes = encodedSize(key)
+	fields, ok := r.mappingMembers(n, "flag "+jsondoc.Clip(key), "state", "variants", "defaultVariant", "targeting", "metadata")
 	if !ok {
 		return
 	}
@@ -225,57 +229,57 @@ func (r *SetReader) flag(key string, line int, n jsondoc.Node, shared map[string
 	case m == nil:
 		r.Fault(jsondoc.Missing, line, "flag %s: variants is required: the values it can have, by name", key)
 	default:
-		size, _ := measure(m.Node)
-		if variants, ok := r.members(m.Node, "variants"); ok && r.take(m.Line, size.bytes) {
+		size, _ := measureNode(m.Node)
+		if variants, ok := r.mappingMembers(m.Node, "variants"); ok && r.reserveBytes(m.Line, size.bytes) {
 			d.Variants, _ = m.Plain().(map[string]any)
 			if len(variants) == 0 {
 				r.Fault(jsondoc.Missing, m.Line, "flag %s: variants is empty: a flag needs at least one", key)
 			}
-			if r.lint != nil {
-				r.lint.Variants(d, variants)
+			if r.linter != nil {
+				r.linter.Variants(d, variants)
 			}
 		}
 	}
-	r.defaultVariant(d, line, fields.Get("defaultVariant"))
+	r.readDefaultVariant(d, line, fields.Get("defaultVariant"))
 	if m := fields.Get("metadata"); m != nil {
-		d.Metadata = r.metadata(m.Node, shared)
+		d.Metadata = r.readMetadata(m.Node, shared)
 	}
 	size := 0
 	for name, v := range d.Metadata {
-		size += width(name) + width(v)
+		size += encodedSize(name) + encodedSize(v)
 	}
-	if !r.take(line, size) {
+	if !r.reserveBytes(line, size) {
 		d.Metadata = nil // which may be as much for each flag
 		return
 	}
-	if r.lint != nil {
-		r.lint.Metadata(d, line, fields.Get("metadata"))
+	if r.linter != nil {
+		r.linter.Metadata(d, line, fields.Get("metadata"))
 	}
 	if m := fields.Get("targeting"); m != nil {
-		r.targeting(d, m.Node)
+		r.readTargeting(d, m.Node)
 	}
 }
 
-// take counts so many bytes more of the flag that is being read. It tells whether there is room for them.
-func (r *SetReader) take(line, bytes int) bool {
+// reserveBytes counts so many bytes more of the flag that is being read. It tells whether there is room for them.
+func (r *SetReader) reserveBytes(line, bytes int) bool {
 	r.flagBytes, r.Bytes = r.flagBytes+bytes, r.Bytes+bytes
 	switch {
-	case r.flagBytes > r.bounds.flag:
-		r.Fault(jsondoc.TooLarge, line, "the flag has more than %d KiB, references and the set's metadata written out: make it smaller", r.bounds.flag>>10)
-	case r.Bytes > r.bounds.set:
-		r.Fault(jsondoc.TooLarge, line, "the file has more than %d MiB, references and metadata written out with each flag: make what its flags share smaller", r.bounds.set>>20)
+	case r.flagBytes > r.bounds.flagBytes:
+		r.Fault(jsondoc.TooLarge, line, "the flag has more than %d KiB, references and the set's metadata written out: make it smaller", r.bounds.flagBytes>>10)
+	case r.Bytes > r.bounds.setBytes:
+		r.Fault(jsondoc.TooLarge, line, "the file has more than %d MiB, references and metadata written out with each flag: make what its flags share smaller", r.bounds.setBytes>>20)
 	default:
 		return true
 	}
 	return false
 }
 
-func (r *SetReader) defaultVariant(d *Definition, line int, m *jsondoc.Member) {
+func (r *SetReader) readDefaultVariant(d *Definition, line int, m *jsondoc.Member) {
 	if m == nil || m.Value == nil {
 		if m != nil {
 			line = m.Line
 		}
-		if r.lint != nil {
+		if r.linter != nil {
 			r.Fault(jsondoc.Missing, line, "flag %s: defaultVariant is required: without it callers would get whatever their code says", d.Key)
 		}
 		return
@@ -285,7 +289,7 @@ func (r *SetReader) defaultVariant(d *Definition, line int, m *jsondoc.Member) {
 	case !ok:
 		r.Fault(jsondoc.WrongType, m.Line, "flag %s: defaultVariant must be the name of a variant, as text, not %s: put it in quotes", d.Key, jsondoc.Describe(m.Value))
 		return
-	case name == "" && r.lint != nil:
+	case name == "" && r.linter != nil:
 		r.Fault(jsondoc.Missing, m.Line, "flag %s: defaultVariant is empty: name a variant", d.Key)
 	}
 	d.DefaultVariant = name
@@ -294,9 +298,9 @@ func (r *SetReader) defaultVariant(d *Definition, line int, m *jsondoc.Member) {
 	}
 }
 
-// metadata reads the metadata of a flag, over those of its set, or of a set.
-func (r *SetReader) metadata(n jsondoc.Node, over map[string]any) map[string]any {
-	own, ok := r.members(n, "metadata")
+// readMetadata reads the metadata of a flag, over those of its set, or of a set.
+func (r *SetReader) readMetadata(n jsondoc.Node, over map[string]any) map[string]any {
+	own, ok := r.mappingMembers(n, "metadata")
 	if !ok {
 		return over
 	}
@@ -313,8 +317,8 @@ func (r *SetReader) metadata(n jsondoc.Node, over map[string]any) map[string]any
 	return all
 }
 
-// targeting reads a flag's rules: references resolved, in one form. Without any rule it stays empty.
-func (r *SetReader) targeting(d *Definition, n jsondoc.Node) {
+// readTargeting reads a flag's rules: references resolved, in one form. Without any rule it stays empty.
+func (r *SetReader) readTargeting(d *Definition, n jsondoc.Node) {
 	rules, ok := n.Value.(jsondoc.Members)
 	if !ok {
 		r.Fault(jsondoc.WrongType, n.Line, "flag %s: targeting must be a rule, a mapping, not %s; leave it out if there is none", d.Key, jsondoc.Describe(n.Value))
@@ -323,13 +327,13 @@ func (r *SetReader) targeting(d *Definition, n jsondoc.Node) {
 	if len(rules) == 0 {
 		return
 	}
-	resolved, ok := r.resolve(n)
+	resolved, ok := r.resolveReferences(n)
 	if !ok {
 		return
 	}
 	d.Targeting = jsondoc.AppendNode(nil, resolved)
-	if r.lint != nil {
-		r.lint.Targeting(d, resolved)
+	if r.linter != nil {
+		r.linter.Targeting(d, resolved)
 	}
 }
 

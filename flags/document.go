@@ -12,41 +12,41 @@ import (
 // bytes are shared, and the same whenever Revision is.
 func (f *Folded) Document() []byte { return f.document() }
 
-func (f *Folded) encode() []byte {
+func (f *Folded) encodeDocument() []byte {
 	var out bytes.Buffer
 	out.WriteString(`{"$schema":"https://flagd.dev/schema/v0/flags.json","flags":{`)
 	first := true
 	for _, flag := range f.compiled.sorted {
-		if !f.shown(flag) {
+		if !f.isShown(flag) {
 			continue
 		}
 		if !first {
 			out.WriteByte(',')
 		}
 		first = false
-		out.Write(quoted(flag.def.Key))
+		out.Write(quoteJSON(flag.def.Key))
 		out.WriteByte(':')
-		def := f.settle(flag)
+		def := f.foldDefinition(flag)
 		out.Write(def.Encode())
 	}
 	out.WriteString("}}\n")
 	return out.Bytes()
 }
 
-// settle gives a flag's definition with all that the folding settled as constants.
-func (f *Folded) settle(flag *flag) Definition {
+// foldDefinition gives a flag's definition with all that the folding settled as constants.
+func (f *Folded) foldDefinition(flag *flag) Definition {
 	def := *flag.def
 	if dead, is := f.killed[def.Key]; is {
 		return dead.def
 	}
-	if flag.feature != ungated {
-		o := f.open[flag.feature]
+	if flag.featureIndex != ungated {
+		o := f.openings[flag.featureIndex]
 		switch {
 		case o.percent == 0:
-			def.Targeting, def.DefaultVariant, def.Disabled = nil, flag.shut.Variant, false
+			def.Targeting, def.DefaultVariant, def.Disabled = nil, flag.offResult.Variant, false
 			return def
 		case o.percent < 100:
-			def = ramp(flag.def, &f.compiled.gates[o.gate], o.percent)
+			def = addRamp(flag.def, &f.compiled.gates[o.gate], o.percent)
 		}
 	}
 	if len(def.Targeting) > 0 {
@@ -55,9 +55,9 @@ func (f *Folded) settle(flag *flag) Definition {
 	return def
 }
 
-// ramp gives a flag with a ramp around its rule: whoever the share does not have, by flagd's own bucket, gets the off variant,
+// addRamp gives a flag with a ramp around its rule: whoever the share does not have, by flagd's own bucket, gets the off variant,
 // and so does a caller without a targeting key (R44). A disabled flag leaves the others their own default.
-func ramp(d *Definition, g *Gate, percent int) Definition {
+func addRamp(d *Definition, g *Gate, percent int) Definition {
 	ramped, rule := *d, json.RawMessage(d.Targeting)
 	if d.Disabled {
 		ramped.Disabled, ramped.DefaultVariant, rule = false, "", nil
@@ -74,13 +74,13 @@ func ramp(d *Definition, g *Gate, percent int) Definition {
 	}}
 	raw, err := json.Marshal(map[string]any{"if": []any{in, rule, d.Off()}})
 	if err != nil { // the rule was compiled: it is JSON
-		raw = json.RawMessage(`{"if":[true,` + string(quoted(d.Off())) + `]}`)
+		raw = json.RawMessage(`{"if":[true,` + string(quoteJSON(d.Off())) + `]}`)
 	}
 	ramped.Targeting = raw
 	return ramped
 }
 
-func quoted(s string) []byte {
+func quoteJSON(s string) []byte {
 	raw, err := json.Marshal(s)
 	if err != nil { // no string fails
 		return []byte(`""`)

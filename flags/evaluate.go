@@ -12,7 +12,7 @@ func (f *Folded) Evaluate(key string, ctx Context, at int64) Result {
 	if !known {
 		return Result{Reason: ReasonError, Error: ErrorFlagNotFound, Message: "there is no such flag"}
 	}
-	return f.resolve(flag, ctx, at)
+	return f.evaluateFlag(flag, ctx, at)
 }
 
 // Exposed tells whether browsers may see a flag (R45).
@@ -25,48 +25,50 @@ func (f *Folded) Exposed(key string) bool {
 func (f *Folded) All(ctx Context, at int64, client bool) []Evaluated {
 	all := make([]Evaluated, 0, len(f.compiled.sorted))
 	for _, flag := range f.compiled.sorted {
-		if f.shown(flag) && (!client || flag.def.Client()) {
-			all = append(all, Evaluated{Key: flag.def.Key, Result: f.resolve(flag, ctx, at)})
+		if f.isShown(flag) && (!client || flag.def.Client()) {
+			all = append(all, Evaluated{Key: flag.def.Key, Result: f.evaluateFlag(flag, ctx, at)})
 		}
 	}
 	return all
 }
 
-func (f *Folded) shown(flag *flag) bool { return flag.feature == ungated || f.open[flag.feature].shown }
+func (f *Folded) isShown(flag *flag) bool {
+	return flag.featureIndex == ungated || f.openings[flag.featureIndex].shown
+}
 
-func (f *Folded) resolve(flag *flag, ctx Context, at int64) Result {
+func (f *Folded) evaluateFlag(flag *flag, ctx Context, at int64) Result {
 	if len(f.killed) > 0 {
 		if dead, is := f.killed[flag.def.Key]; is {
 			return dead.result
 		}
 	}
-	if flag.feature == ungated {
-		return flag.rule.evaluate(ctx, f.facts, at)
+	if flag.featureIndex == ungated {
+		return flag.evaluator.evaluate(ctx, f.facts, at)
 	}
-	o := f.open[flag.feature]
+	o := f.openings[flag.featureIndex]
 	switch {
 	case o.percent == 0:
-		return flag.shut
+		return flag.offResult
 	case o.percent == 100:
-		return flag.rule.evaluate(ctx, f.facts, at)
+		return flag.evaluator.evaluate(ctx, f.facts, at)
 	}
-	if rule := f.ramped(flag, o); rule != nil {
+	if rule := f.rampedEvaluator(flag, o); rule != nil {
 		return rule.evaluate(ctx, f.facts, at)
 	}
-	return flag.shut
+	return flag.offResult
 }
 
-// ramped gives the rule that a flag has while its gate's share grows: the one that the document has, so that both agree. It is
+// rampedEvaluator gives the rule that a flag has while its gate's share grows: the one that the document has, so that both agree. It is
 // nil if it can't be compiled: the bounds of bundles leave room for a ramp.
-func (f *Folded) ramped(flag *flag, o opening) *compiled {
+func (f *Folded) rampedEvaluator(flag *flag, o opening) *evaluator {
 	if rule, there := f.ramps.Load(flag); there {
-		return rule.(*compiled)
+		return rule.(*evaluator)
 	}
-	def := ramp(flag.def, &f.compiled.gates[o.gate], o.percent)
-	rule, err := compileFlag(&def)
+	def := addRamp(flag.def, &f.compiled.gates[o.gate], o.percent)
+	rule, err := newEvaluator(&def)
 	if err != nil {
 		rule = nil
 	}
 	kept, _ := f.ramps.LoadOrStore(flag, rule)
-	return kept.(*compiled)
+	return kept.(*evaluator)
 }

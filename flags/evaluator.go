@@ -87,34 +87,34 @@ func (r Result) As(kind Kind) Result {
 	return r
 }
 
-// compiled is a flag whose rule is compiled. Immutable.
-type compiled struct {
-	key     string
-	rule    *jsonlogic.Rule   // nil: none
-	matches map[string]Result // by variant: what the rule gives by choosing it
-	static  Result            // without a rule
-	unruled Result            // if the rule chooses none
-	failed  Result            // if the rule does; without Error and Message
+// evaluator is a flag whose rule is compiled. Immutable.
+type evaluator struct {
+	key       string
+	rule      *jsonlogic.Rule   // nil: none
+	matches   map[string]Result // by variant: what the rule gives by choosing it
+	static    Result            // without a rule
+	unmatched Result            // if the rule chooses none
+	failure   Result            // if the rule does; without Error and Message
 }
 
-// compileFlag compiles a definition: an error says what is wrong with it.
-func compileFlag(d *Definition) (*compiled, error) {
-	c := &compiled{key: d.Key, matches: make(map[string]Result, len(d.Variants))}
+// newEvaluator compiles a definition: an error says what is wrong with it.
+func newEvaluator(d *Definition) (*evaluator, error) {
+	c := &evaluator{key: d.Key, matches: make(map[string]Result, len(d.Variants))}
 	metadata := make(map[string]any, len(d.Metadata))
 	for name, v := range d.Metadata {
 		if v != nil {
 			metadata[name] = v
 		}
 	}
-	c.failed = Result{Reason: ReasonError, Metadata: metadata}
+	c.failure = Result{Reason: ReasonError, Metadata: metadata}
 	for variant := range d.Variants {
 		c.matches[variant] = c.result(d, variant, ReasonMatch)
 	}
 	c.static = c.result(d, d.DefaultVariant, ReasonStatic)
-	c.unruled = c.result(d, d.DefaultVariant, ReasonDefault)
+	c.unmatched = c.result(d, d.DefaultVariant, ReasonDefault)
 	if d.DefaultVariant == "" {
 		c.static = Result{Reason: ReasonDefault, Metadata: metadata}
-		c.unruled = c.static
+		c.unmatched = c.static
 	} else if _, ok := d.Variants[d.DefaultVariant]; !ok {
 		return nil, fmt.Errorf("flag %q: there is no variant %q, its default", d.Key, d.DefaultVariant)
 	}
@@ -133,8 +133,8 @@ func compileFlag(d *Definition) (*compiled, error) {
 	return c, nil
 }
 
-func (c *compiled) result(d *Definition, variant string, reason Reason) Result {
-	r := Result{Value: d.Variants[variant], Variant: variant, Reason: reason, Metadata: c.failed.Metadata}
+func (c *evaluator) result(d *Definition, variant string, reason Reason) Result {
+	r := Result{Value: d.Variants[variant], Variant: variant, Reason: reason, Metadata: c.failure.Metadata}
 	if r.Value == nil {
 		r.Reason, r.Error, r.Message = ReasonError, ErrorTypeMismatch, "the variant has no value"
 	}
@@ -142,30 +142,30 @@ func (c *compiled) result(d *Definition, variant string, reason Reason) Result {
 }
 
 // evaluate gives what the flag is for a caller at an instant, in Unix seconds. Facts hide what the caller says of the same names.
-func (c *compiled) evaluate(ctx Context, facts map[string]any, at int64) Result {
+func (c *evaluator) evaluate(ctx Context, facts map[string]any, at int64) Result {
 	if c.rule == nil {
 		return c.static
 	}
 	chosen, err := c.rule.Evaluate(jsonlogic.Input{Data: ctx, Facts: facts, FlagKey: c.key, At: at})
 	if err != nil {
-		return c.fail(ErrorParse, err.Error())
+		return c.errorResult(ErrorParse, err.Error())
 	}
 	if chosen == nil {
-		return c.unruled
+		return c.unmatched
 	}
 	variant, err := VariantNamed(chosen)
 	if err != nil {
-		return c.fail(ErrorParse, err.Error())
+		return c.errorResult(ErrorParse, err.Error())
 	}
 	r, ok := c.matches[variant]
 	if !ok {
-		return c.fail(ErrorGeneral, fmt.Sprintf("the rule chooses %.64q, which is no variant", variant))
+		return c.errorResult(ErrorGeneral, fmt.Sprintf("the rule chooses %.64q, which is no variant", variant))
 	}
 	return r
 }
 
-func (c *compiled) fail(code ErrorCode, message string) Result {
-	r := c.failed
+func (c *evaluator) errorResult(code ErrorCode, message string) Result {
+	r := c.failure
 	r.Error, r.Message = code, message
 	return r
 }
@@ -179,7 +179,7 @@ func VariantNamed(chosen any) (string, error) {
 		}
 		return "false", nil
 	case string:
-		if isSimple(v) {
+		if isPlainJSON(v) {
 			return v, nil
 		}
 	}
@@ -193,8 +193,8 @@ func Choosable(variant string) bool {
 	return err == nil && name == variant
 }
 
-// isSimple tells whether JSON writes s as it is.
-func isSimple(s string) bool {
+// isPlainJSON tells whether JSON writes s as it is.
+func isPlainJSON(s string) bool {
 	for i := range len(s) {
 		switch c := s[i]; {
 		case c < ' ', c > '~', c == '"', c == '\\', c == '<', c == '>', c == '&':
@@ -207,7 +207,7 @@ func isSimple(s string) bool {
 // Evaluator compiles the definition alone, without announcements and kills: what gives the flag's value for a caller at an
 // instant, in Unix seconds. Facts hide what the caller says of the same names.
 func (d *Definition) Evaluator() (func(ctx Context, facts map[string]any, at int64) Result, error) {
-	c, err := compileFlag(d)
+	c, err := newEvaluator(d)
 	if err != nil {
 		return nil, err
 	}

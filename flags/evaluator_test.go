@@ -164,7 +164,7 @@ func BenchmarkEvaluate(b *testing.B) {
 		"key":        `{"fractional":[{"cat":[{"var":"$flagd.flagKey"},{"var":"email"}]},["on",25],["off",75]]}`,
 	} {
 		b.Run(name, func(b *testing.B) {
-			c, err := compileFlag(&Definition{
+			c, err := newEvaluator(&Definition{
 				Key: "workspace-classes", Variants: map[string]any{"on": true, "off": false}, DefaultVariant: "off", Targeting: []byte(rule),
 			})
 			if err != nil {

@@ -31,15 +31,15 @@ type Definition struct {
 }
 
 // Feature is what the flag's code is called in release.yaml; empty: the flag is not gated (R37).
-func (d *Definition) Feature() string { return d.text("feature") }
+func (d *Definition) Feature() string { return d.metadataText("feature") }
 
 // Off is the variant that a gated flag has while its gate is shut (R37).
-func (d *Definition) Off() string { return d.text("off") }
+func (d *Definition) Off() string { return d.metadataText("off") }
 
 // Client tells whether browsers may see the flag (R45).
-func (d *Definition) Client() bool { return d.text("expose") == "client" }
+func (d *Definition) Client() bool { return d.metadataText("expose") == "client" }
 
-func (d *Definition) text(name string) string {
+func (d *Definition) metadataText(name string) string {
 	s, _ := d.Metadata[name].(string)
 	return s
 }

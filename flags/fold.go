@@ -7,15 +7,15 @@ import (
 
 // Folded is a Compiled for one cell and instant: whatever no caller can influence is settled. What it answers never changes.
 type Folded struct {
-	compiled *Compiled
-	facts    map[string]any    // what rules may ask of the cell
-	killed   map[string]killed // by flag
-	open     []opening         // by feature
-	states   []CellState       // by gate
-	next     int64
-	revision string
-	document func() []byte
-	ramps    sync.Map // *flag → *compiled: rules with their ramp around them, made when they are asked for
+	compiled   *Compiled
+	facts      map[string]any          // what rules may ask of the cell
+	killed     map[string]killedResult // by flag
+	openings   []opening               // by feature
+	states     []CellState             // by gate
+	nextChange int64
+	revision   string
+	document   func() []byte
+	ramps      sync.Map // *flag → *compiled: rules with their ramp around them, made when they are asked for
 }
 
 // opening is how far a feature is open.
@@ -31,21 +31,21 @@ type opening struct {
 func (c *Compiled) Fold(o Orders, f Facts, at int64) *Folded {
 	out := &Folded{
 		compiled: c,
-		facts:    f.values(),
-		killed:   c.kill(o.Killed),
-		open:     make([]opening, len(c.features)),
+		facts:    f.ruleData(),
+		killed:   c.resolveKills(o.Killed),
+		openings: make([]opening, len(c.featureIndexes)),
 		states:   make([]CellState, len(c.gates)),
 	}
-	for i := range out.open {
-		out.open[i].shown = !c.gated[i] && !c.hidden[i]
+	for i := range out.openings {
+		out.openings[i].shown = !c.gated[i] && !c.hidden[i]
 	}
-	s := settled{
-		contained: c.marks(f.Features),
-		held:      c.marks(f.Held),
-		killed:    make([]bool, len(c.features)),
+	s := featureFacts{
+		contained: c.markFeatures(f.Features),
+		held:      c.markFeatures(f.Held),
+		killed:    make([]bool, len(c.featureIndexes)),
 	}
 	for key := range out.killed {
-		if place := c.flags[key].feature; place != ungated {
+		if place := c.flags[key].featureIndex; place != ungated {
 			s.killed[place] = true
 		}
 	}
@@ -55,26 +55,26 @@ func (c *Compiled) Fold(o Orders, f Facts, at int64) *Folded {
 	}
 	for i := range c.gates {
 		g := &c.gates[i]
-		share := g.share(f.Cell, at)
-		out.states[i] = s.state(c.holds[i], held[g.ID], at >= g.At, share, g.By)
+		share := g.percentInCell(f.Cell, at)
+		out.states[i] = s.cellState(c.gateFeatures[i], held[g.ID], at >= g.At, share, g.By)
 		if held[g.ID] {
-			out.openFor(i, &s, 0, !g.Embargo)
+			out.openFeatures(i, &s, 0, !g.Embargo)
 			continue
 		}
-		out.openFor(i, &s, share, !g.Embargo || at >= g.At)
-		if next := g.next(f.Cell, at); next != 0 && (out.next == 0 || next < out.next) {
-			out.next = next
+		out.openFeatures(i, &s, share, !g.Embargo || at >= g.At)
+		if next := g.nextChange(f.Cell, at); next != 0 && (out.nextChange == 0 || next < out.nextChange) {
+			out.nextChange = next
 		}
 	}
-	out.revision = out.hash()
-	out.document = sync.OnceValue(out.encode)
+	out.revision = out.computeRevision()
+	out.document = sync.OnceValue(out.encodeDocument)
 	return out
 }
 
-// openFor lets a gate's share through to those of its features that nothing else closes.
-func (f *Folded) openFor(gate int, s *settled, share int, shown bool) {
-	for _, place := range f.compiled.holds[gate] {
-		o := &f.open[place]
+// openFeatures lets a gate's share through to those of its features that nothing else closes.
+func (f *Folded) openFeatures(gate int, s *featureFacts, share int, shown bool) {
+	for _, place := range f.compiled.gateFeatures[gate] {
+		o := &f.openings[place]
 		o.shown = o.shown || shown
 		if share > o.percent && s.contained[place] && !s.held[place] {
 			o.percent, o.gate = share, int32(gate)
@@ -82,13 +82,13 @@ func (f *Folded) openFor(gate int, s *settled, share int, shown bool) {
 	}
 }
 
-// settled is what is the case for features, by place, whatever their gates say.
-type settled struct {
+// featureFacts is what is the case for features, by place, whatever their gates say.
+type featureFacts struct {
 	contained, held, killed []bool
 }
 
-// state says what an announcement is in the cell.
-func (s *settled) state(features []int32, held, due bool, share int, by string) CellState {
+// cellState says what an announcement is in the cell.
+func (s *featureFacts) cellState(features []int32, held, due bool, share int, by string) CellState {
 	var killed, missing bool
 	for _, place := range features {
 		killed = killed || s.killed[place]
@@ -110,15 +110,15 @@ func (s *settled) state(features []int32, held, due bool, share int, by string) 
 	return On
 }
 
-// killed is a flag as it is while it is killed.
-type killed struct {
+// killedResult is a flag as it is while it is killed.
+type killedResult struct {
 	def    Definition
 	result Result
 }
 
-// kill gives what killed flags are: their off variant; or else, which is as near to off as they say, the default without rules.
-func (c *Compiled) kill(orders []KilledFlag) map[string]killed {
-	dead := make(map[string]killed, len(orders))
+// resolveKills gives what killed flags are: their off variant; or else, which is as near to off as they say, the default without rules.
+func (c *Compiled) resolveKills(orders []KilledFlag) map[string]killedResult {
+	dead := make(map[string]killedResult, len(orders))
 	for _, k := range orders {
 		f, known := c.flags[k.Flag]
 		if !known {
@@ -138,16 +138,16 @@ func (c *Compiled) kill(orders []KilledFlag) map[string]killed {
 			def.DefaultVariant, def.Disabled = off, false
 		}
 		result := Result{Reason: ReasonDefault, Metadata: def.Metadata}
-		if rule, err := compileFlag(&def); err == nil { // as it was with its rule
+		if rule, err := newEvaluator(&def); err == nil { // as it was with its rule
 			result = rule.evaluate(nil, nil, 0)
 		}
-		dead[k.Flag] = killed{def, result}
+		dead[k.Flag] = killedResult{def, result}
 	}
 	return dead
 }
 
-// values gives the facts as rules see them. All are there, so that none is taken from a caller (R36).
-func (f *Facts) values() map[string]any {
+// ruleData gives the facts as rules see them. All are there, so that none is taken from a caller (R36).
+func (f *Facts) ruleData() map[string]any {
 	labels := make(map[string]any, len(f.Labels))
 	for name, value := range f.Labels {
 		labels[name] = value
@@ -156,7 +156,7 @@ func (f *Facts) values() map[string]any {
 }
 
 // Next gives the earliest later instant at which time alone changes the folding, in Unix seconds; 0: none.
-func (f *Folded) Next() int64 { return f.next }
+func (f *Folded) Next() int64 { return f.nextChange }
 
 // Revision changes whenever the answer to any question may change, and is the same while none does.
 func (f *Folded) Revision() string { return f.revision }

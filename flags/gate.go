@@ -31,8 +31,8 @@ func (g *Gate) Includes(key string, percent int) bool {
 	return percent >= 100 || percent > 0 && int(jsonlogic.Bucket(strings.TrimSpace(g.ID+key), 100)) < percent
 }
 
-// share is Percent as a cell sees it: a ramp by cells is all or nothing there.
-func (g *Gate) share(cell string, at int64) int {
+// percentInCell is Percent as a cell sees it: a ramp by cells is all or nothing there.
+func (g *Gate) percentInCell(cell string, at int64) int {
 	percent := g.Percent(at)
 	switch {
 	case g.By != ByCell:
@@ -43,14 +43,14 @@ func (g *Gate) share(cell string, at int64) int {
 	return 0
 }
 
-// next gives the earliest later instant at which share changes, or the gate's time has come; 0: none.
-func (g *Gate) next(cell string, at int64) int64 {
+// nextChange gives the earliest later instant at which share changes, or the gate's time has come; 0: none.
+func (g *Gate) nextChange(cell string, at int64) int64 {
 	if at < g.At {
 		return g.At
 	}
-	now := g.share(cell, at)
+	now := g.percentInCell(cell, at)
 	for _, s := range g.Steps {
-		if t := g.At + s.After; t > at && g.share(cell, t) != now {
+		if t := g.At + s.After; t > at && g.percentInCell(cell, t) != now {
 			return t
 		}
 	}

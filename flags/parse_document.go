@@ -18,7 +18,7 @@ func ParseDocument(data []byte) (*Folded, error) {
 		return nil, fmt.Errorf("read flags: %w", err)
 	}
 	b := Bundle{Version: BundleVersion, Flags: map[string]json.RawMessage{}}
-	err := members(document.Flags, '{', MaxFlags, func(key string, value json.RawMessage) error {
+	err := eachMember(document.Flags, '{', MaxFlags, func(key string, value json.RawMessage) error {
 		b.Flags[key] = value
 		return nil
 	})

@@ -8,10 +8,10 @@ import (
 	"slices"
 )
 
-// hash gives the Revision: over the flags, the facts that rules see, what is killed, and how far each feature is open. A gate
+// computeRevision gives the Revision: over the flags, the facts that rules see, what is killed, and how far each feature is open. A gate
 // that opens nothing yet is not in it: so nobody can tell from the revision that something is going to be announced (R45).
-func (f *Folded) hash() string {
-	b := make([]byte, 0, 512+8*len(f.open))
+func (f *Folded) computeRevision() string {
+	b := make([]byte, 0, 512+8*len(f.openings))
 	text := func(s string) {
 		b = binary.AppendUvarint(b, uint64(len(s)))
 		b = append(b, s...)
@@ -34,7 +34,7 @@ func (f *Folded) hash() string {
 		text(key)
 		text(reason)
 	}
-	for _, o := range f.open[:f.compiled.named] {
+	for _, o := range f.openings[:f.compiled.flagFeatures] {
 		shown := byte(0)
 		if o.shown {
 			shown = 1
