@@ -31,15 +31,15 @@ const (
 func TestDocumentIsFlagds(t *testing.T) {
 	for stream := range uint64(foldings) {
 		g := newGenerator(*first, stream)
-		folded, keys := g.folded(t)
-		flagd := read(t, folded.Document())
+		folded, keys := g.foldFlags(t)
+		flagd := loadDocument(t, folded.Document())
 		for range perDocument {
-			caller := g.liar()
+			caller := g.lyingContext()
 			for _, key := range keys {
 				before := time.Now().Unix()
-				ours, theirs := Ours(folded.Evaluate(key, caller, before)), flagd.Ask(key, caller)
+				ours, theirs := AnswerOf(folded.Evaluate(key, caller, before)), flagd.Evaluate(key, caller)
 				for tries := 0; tries < 20 && !reflect.DeepEqual(ours, theirs); tries++ { // what flagd answers by chance
-					ours, theirs = Ours(folded.Evaluate(key, caller, time.Now().Unix())), flagd.Ask(key, caller)
+					ours, theirs = AnswerOf(folded.Evaluate(key, caller, time.Now().Unix())), flagd.Evaluate(key, caller)
 				}
 				if !reflect.DeepEqual(ours, theirs) {
 					about, _ := json.Marshal(caller)
@@ -97,14 +97,14 @@ func TestDocumentIsOfTheSchema(t *testing.T) {
 	}
 }
 
-// folded makes flags of which half are gated, by all kinds of ramps, and asks rules for facts.
-func (g generator) folded(t *testing.T) (*flags.Folded, []string) {
+// foldFlags makes flags of which half are gated, by all kinds of ramps, and asks rules for facts.
+func (g generator) foldFlags(t *testing.T) (*flags.Folded, []string) {
 	t.Helper()
 	facts := strings.NewReplacer(`"version"`, `"release"`, `"email"`, `"region"`, `"name"`, `"cell"`, `"user.name"`, `"labels.tier"`)
 	b := &flags.Bundle{Version: flags.BundleVersion, Channel: "dedicated", Flags: map[string]json.RawMessage{}}
 	for i := 0; len(b.Flags) < perFolding; i++ {
 		f := g.flag()
-		rule, err := json.Marshal(g.sensible(3))
+		rule, err := json.Marshal(g.realisticRule(3))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -123,7 +123,7 @@ func (g generator) folded(t *testing.T) (*flags.Folded, []string) {
 	}
 	for i := range 5 {
 		gate := flags.Gate{ID: fmt.Sprintf("a%d", i), Features: []string{fmt.Sprintf("f%d", i)}, At: now - 10 + int64(i*4)}
-		gate.By = pick(g, "", flags.ByUser, flags.ByUser, flags.ByCell)
+		gate.By = pickOne(g, "", flags.ByUser, flags.ByUser, flags.ByCell)
 		if g.chance(80) {
 			gate.Steps = []flags.GateStep{{Percent: g.IntN(101)}}
 		}
@@ -144,20 +144,20 @@ func (g generator) folded(t *testing.T) (*flags.Folded, []string) {
 	return folded, keys
 }
 
-// liar makes a context that says of the cell what is not so.
-func (g generator) liar() flags.Context {
+// lyingContext makes a context that says of the cell what is not so.
+func (g generator) lyingContext() flags.Context {
 	c := g.context()
 	delete(c, "$flagd")
 	for _, name := range []string{"cell", "release", "region", "labels"} {
 		if g.chance(50) {
-			c[name] = pick[any](g, g.word(), g.version(), "eu", map[string]any{"tier": g.word()})
+			c[name] = pickOne[any](g, g.word(), g.version(), "eu", map[string]any{"tier": g.word()})
 		}
 	}
 	return c
 }
 
-// read gives flagd a document as its sources do.
-func read(t *testing.T, document []byte) Flagd {
+// loadDocument gives flagd a document as its sources do.
+func loadDocument(t *testing.T, document []byte) Flagd {
 	t.Helper()
 	log := logger.NewLogger(zap.NewNop(), false)
 	kept, err := store.NewStore(log, []string{source})

@@ -66,8 +66,8 @@ type Answer struct {
 	Metadata        map[string]any
 }
 
-// Ask asks flagd.
-func (f Flagd) Ask(key string, caller map[string]any) Answer {
+// Evaluate asks flagd.
+func (f Flagd) Evaluate(key string, caller map[string]any) Answer {
 	v := f.ResolveAsAnyValue(context.Background(), "", key, caller)
 	a := Answer{Value: v.Value, Variant: v.Variant, Reason: v.Reason, Metadata: v.Metadata}
 	if a.Reason == "FALLBACK" { // flagd's own word for it: its services answer DEFAULT
@@ -79,7 +79,7 @@ func (f Flagd) Ask(key string, caller map[string]any) Answer {
 	return a
 }
 
-// Ours makes an answer of what package flags gives.
-func Ours(r flags.Result) Answer {
+// AnswerOf makes an answer of what package flags gives.
+func AnswerOf(r flags.Result) Answer {
 	return Answer{Value: r.Value, Variant: r.Variant, Reason: string(r.Reason), Error: string(r.Error), Metadata: r.Metadata}
 }

@@ -50,8 +50,8 @@ func bulkKeys() (keys []string) {
 	return keys
 }
 
-// folded is flags as a cell has them; keys: of which flags, none: all.
-func folded(keys ...string) (*flags.Folded, error) {
+// foldFlags is flags as a cell has them; keys: of which flags, none: all.
+func foldFlags(keys ...string) (*flags.Folded, error) {
 	b := flags.Bundle{Version: flags.BundleVersion, Channel: "dedicated", Flags: map[string]json.RawMessage{}}
 	set := flagSet()
 	if len(keys) == 0 {
@@ -70,11 +70,11 @@ func folded(keys ...string) (*flags.Folded, error) {
 	return c.Fold(flags.Orders{}, facts, time.Now().Unix()), nil
 }
 
-// still is a source that never changes.
-type still struct{ folded *flags.Folded }
+// fixedSource is a source that never changes.
+type fixedSource struct{ folded *flags.Folded }
 
-func (s still) Current() (*flags.Folded, int64) { return s.folded, time.Now().Unix() }
-func (s still) Changed() <-chan struct{}        { return nil }
+func (s fixedSource) Current() (*flags.Folded, int64) { return s.folded, time.Now().Unix() }
+func (s fixedSource) Changed() <-chan struct{}        { return nil }
 
 // constant is the least that a provider can do.
 type constant struct{ openfeature.NoopProvider }
@@ -85,13 +85,13 @@ func (constant) BooleanEvaluation(context.Context, string, bool, openfeature.Fla
 	return openfeature.BoolResolutionDetail{Value: true, ProviderResolutionDetail: openfeature.ProviderResolutionDetail{Reason: openfeature.StaticReason, Variant: "on"}}
 }
 
-// clients holds evaluations through OpenFeature's client against the same client with a constant.
-func clients(ctx context.Context) ([]figures.Row, error) {
-	f, err := folded()
+// measureClients holds evaluations through OpenFeature's client against the same client with a constant.
+func measureClients(ctx context.Context) ([]figures.Row, error) {
+	f, err := foldFlags()
 	if err != nil {
 		return nil, err
 	}
-	for name, p := range map[string]openfeature.FeatureProvider{"constant": constant{}, "ours": provider.New(still{f})} {
+	for name, p := range map[string]openfeature.FeatureProvider{"constant": constant{}, "ours": provider.New(fixedSource{f})} {
 		if err := openfeature.SetNamedProviderWithContextAndWait(ctx, name, p); err != nil {
 			return nil, err
 		}
@@ -106,7 +106,7 @@ func clients(ctx context.Context) ([]figures.Row, error) {
 	if on, err := ours.BooleanValue(ctx, booleanFlag, false, who); err != nil || !on {
 		return nil, fmt.Errorf("%s is %v, %w", booleanFlag, on, err)
 	}
-	costs, err := duel(ctx, ask(bare, booleanFlag), ask(ours, booleanFlag), ask(ours, fractionalFlag))
+	costs, err := compareCosts(ctx, ask(bare, booleanFlag), ask(ours, booleanFlag), ask(ours, fractionalFlag))
 	if err != nil {
 		return nil, err
 	}
@@ -123,25 +123,25 @@ func clients(ctx context.Context) ([]figures.Row, error) {
 	return rows, nil
 }
 
-// evaluation holds evaluations themselves against flagd/core's.
-func evaluation(ctx context.Context) ([]figures.Row, error) {
+// measureEvaluation holds evaluations themselves against flagd/core's.
+func measureEvaluation(ctx context.Context) ([]figures.Row, error) {
 	flagd, err := oracle.New(flagSet())
 	if err != nil {
 		return nil, err
 	}
-	f, err := folded()
+	f, err := foldFlags()
 	if err != nil {
 		return nil, err
 	}
 	who, at := caller(), time.Now().Unix()
 	for _, key := range append(bulkKeys(), booleanFlag, fractionalFlag) {
-		if a, b := flagd.Ask(key, who), oracle.Ours(f.Evaluate(key, who, at)); a.Variant != b.Variant || a.Error != "" || b.Error != "" {
+		if a, b := flagd.Evaluate(key, who), oracle.AnswerOf(f.Evaluate(key, who, at)); a.Variant != b.Variant || a.Error != "" || b.Error != "" {
 			return nil, fmt.Errorf("%s: flagd gives %+v, ours %+v", key, a, b)
 		}
 	}
 	var rows []figures.Row
 	for key, what := range map[string]string{booleanFlag: "a boolean with a rule, evaluated", fractionalFlag: "a fractional, evaluated"} {
-		costs, err := duel(ctx, func() { flagd.ResolveAsAnyValue(ctx, "", key, who) }, func() { f.Evaluate(key, who, at) })
+		costs, err := compareCosts(ctx, func() { flagd.ResolveAsAnyValue(ctx, "", key, who) }, func() { f.Evaluate(key, who, at) })
 		if err != nil {
 			return nil, err
 		}

@@ -20,15 +20,15 @@ import (
 
 const manyFlags = 10_000
 
-// loaded is what one load took.
-type loaded struct {
+// loadCost is what one load took.
+type loadCost struct {
 	Took time.Duration
 	Peak int64 // bytes resident, at most
 	Base int64 // bytes resident before
 }
 
-// loads loads and compiles a repository of many flags in processes of their own, as an engine and an agent do between them.
-func loads(ctx context.Context) ([]figures.Row, error) {
+// measureLoads loads and compiles a repository of many flags in processes of their own, as an engine and an agent do between them.
+func measureLoads(ctx context.Context) ([]figures.Row, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -40,7 +40,7 @@ func loads(ctx context.Context) ([]figures.Row, error) {
 		if err != nil {
 			return nil, err
 		}
-		var l loaded
+		var l loadCost
 		if err := json.Unmarshal(out, &l); err != nil {
 			return nil, err
 		}
@@ -66,9 +66,9 @@ func loadOnce(out io.Writer) error {
 			b.Reset()
 		}
 	}
-	var l loaded
+	var l loadCost
 	var err error
-	if l.Base, err = resident("VmRSS"); err != nil {
+	if l.Base, err = residentBytes("VmRSS"); err != nil {
 		return err
 	}
 	begun := time.Now()
@@ -85,7 +85,7 @@ func loadOnce(out io.Writer) error {
 		return err
 	}
 	l.Took = time.Since(begun)
-	if l.Peak, err = resident("VmHWM"); err != nil {
+	if l.Peak, err = residentBytes("VmHWM"); err != nil {
 		return err
 	}
 	f := compiled.Fold(flags.Orders{}, flags.Facts{Cell: "acme"}, begun.Unix())
@@ -95,8 +95,8 @@ func loadOnce(out io.Writer) error {
 	return json.NewEncoder(out).Encode(l)
 }
 
-// resident gives a line of what Linux says of this process's memory, in bytes.
-func resident(name string) (int64, error) {
+// residentBytes gives a line of what Linux says of this process's memory, in bytes.
+func residentBytes(name string) (int64, error) {
 	text, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return 0, err

@@ -46,7 +46,7 @@ type group struct {
 
 func run(ctx context.Context, out io.Writer, only string) error {
 	fmt.Fprintln(out, figures.Head())
-	for _, g := range []group{{"client", clients}, {"evaluation", evaluation}, {"remote", remote}, {"load", loads}} {
+	for _, g := range []group{{"client", measureClients}, {"evaluation", measureEvaluation}, {"remote", measureRemote}, {"load", measureLoads}} {
 		if !strings.Contains(g.name, only) {
 			continue
 		}

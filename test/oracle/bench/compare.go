@@ -17,8 +17,8 @@ type cost struct {
 	allocs int64
 }
 
-// duel measures things in turn, so that what else the machine does falls on all of them, and gives each one's median.
-func duel(ctx context.Context, sides ...func()) ([]cost, error) {
+// compareCosts measures things in turn, so that what else the machine does falls on all of them, and gives each one's median.
+func compareCosts(ctx context.Context, sides ...func()) ([]cost, error) {
 	times := make([][]time.Duration, len(sides))
 	costs := make([]cost, len(sides))
 	for range rounds {
