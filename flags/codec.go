@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// Limits of a bundle. What exceeds them is refused whole, so that a cell keeps what it has.
+// Limits of a bundle. A bundle beyond a limit is refused whole, and the cell keeps the one it has.
 const (
 	MaxBundle = 32 << 20 // bytes
 	MaxFlags  = 20_000
@@ -23,8 +23,8 @@ const (
 	maxName      = 256     // bytes of an ID, a feature or a channel
 )
 
-// Encode gives the bundle's one form: the same bundle gives the same bytes, in whatever order its gates and names are. It is
-// nil if a flag is not JSON, which Definition.Encode never gives.
+// Encode returns the bundle's canonical form: equal bundles have equal bytes, whatever the order of gates and names. It
+// returns nil if a flag is not JSON, which Definition.Encode never returns.
 func (b *Bundle) Encode() []byte {
 	sorted := *b
 	if sorted.Flags == nil {
@@ -44,15 +44,15 @@ func (b *Bundle) Encode() []byte {
 	return raw
 }
 
-// sortedSet gives the names sorted, each once, in a slice of its own that is never nil.
+// sortedSet returns the names sorted and without duplicates, in a new slice that is never nil.
 func sortedSet(names []string) []string {
 	out := append([]string{}, names...)
 	slices.Sort(out)
 	return slices.Compact(out)
 }
 
-// ParseBundle reads what Encode gave, and nothing else: another spelling of the same bundle, a field that it does not know or a
-// limit exceeded is an error. The flags themselves are Compile's to read. What it allocates is in proportion to what it accepts.
+// ParseBundle reads the output of Encode and nothing else: another spelling of the same bundle, an unknown field or an
+// exceeded limit is an error. Compile reads the flags themselves. Memory use is in proportion to the input.
 func ParseBundle(raw []byte) (*Bundle, error) {
 	if len(raw) > MaxBundle {
 		return nil, fmt.Errorf("bundle of flags is %d bytes, beyond %d", len(raw), MaxBundle)
@@ -64,7 +64,7 @@ func ParseBundle(raw []byte) (*Bundle, error) {
 	if err := b.validate(); err != nil {
 		return nil, fmt.Errorf("bundle of flags: %w", err)
 	}
-	if !bytes.Equal(b.Encode(), raw) { // duplicate keys and fields in another case come out differently
+	if !bytes.Equal(b.Encode(), raw) { // refuses duplicate keys, and fields in another case
 		return nil, errors.New("bundle of flags is not in its one form")
 	}
 	return b, nil
@@ -114,7 +114,7 @@ func decodeBundle(raw []byte) (*Bundle, error) {
 	return b, nil
 }
 
-// decodeStrict decodes one JSON value into v, which has all its fields.
+// decodeStrict decodes one JSON value into v, without unknown fields and without anything after the value.
 func decodeStrict(raw []byte, v any) error {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.DisallowUnknownFields()
@@ -127,7 +127,7 @@ func decodeStrict(raw []byte, v any) error {
 	return nil
 }
 
-// eachMember calls each for every member of a JSON object or array, at most limit of them.
+// eachMember calls each for every member of a JSON object or array, at most limit times.
 func eachMember(raw []byte, open json.Delim, limit int, each func(key string, value json.RawMessage) error) error {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	if t, err := dec.Token(); err != nil || t != open {

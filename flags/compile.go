@@ -12,36 +12,37 @@ import (
 	"github.com/sluice-cd/sluice/internal/jsondoc"
 )
 
-// Compiled is a bundle whose rules are ready to be evaluated. Immutable.
+// Compiled is a bundle with compiled rules. Immutable.
 type Compiled struct {
-	digest         [sha256.Size]byte // of the bundle's flags
-	gates          []Gate
-	gateFeatures   [][]int32        // by gate: the features it opens
-	featureIndexes map[string]int32 // by name: places in Folded.open; first are those that flags name
-	flagFeatures   int              // how many these are
-	gated          []bool           // by feature: whether a gate opens it
-	hidden         []bool           // by feature: Bundle.Hidden
+	digest       [sha256.Size]byte // of the bundle's flags
+	gates        []Gate
+	gateFeatures [][]int32 // by gate: indexes of its features
+	// by name: indexes into Folded.openings; the features that flags name come first
+	featureIndexes map[string]int32
+	flagFeatures   int    // how many features flags name
+	gated          []bool // by feature: some gate opens the feature
+	hidden         []bool // by feature: Bundle.Hidden
 	flags          map[string]*flag
 	sorted         []*flag // by key
 }
 
-// flag is a definition with what never changes about it.
+// flag is a compiled definition.
 type flag struct {
 	def          *Definition
 	evaluator    *evaluator
-	featureIndex int32  // ungated: none
-	offResult    Result // what it is while its gate is shut (R37)
+	featureIndex int32  // ungated: no feature
+	offResult    Result // the result while the gate is shut (R37)
 }
 
 const ungated = -1
 
-// flagsPerTask is how many flags are compiled in one go.
 const flagsPerTask = 1_000
 
-// Compile reads a bundle's flags and compiles their rules. One that can't be read refuses them all: the cell keeps what it has.
+// Compile reads a bundle's flags and compiles their rules. One unreadable flag makes Compile refuse the whole bundle,
+// so that the cell keeps the bundle it has.
 func Compile(b *Bundle) (*Compiled, error) { return b.compile(true) }
 
-// compile is Compile. Without gates all is taken to be settled: flags that name a feature are like others.
+// compile is Compile. Without gates, flags that name a feature are compiled like any other flag.
 func (b *Bundle) compile(gates bool) (*Compiled, error) {
 	if len(b.Flags) > MaxFlags || len(b.Gates) > MaxGates {
 		return nil, fmt.Errorf("compile flags: %d flags and %d gates, beyond %d and %d", len(b.Flags), len(b.Gates), MaxFlags, MaxGates)
@@ -71,7 +72,6 @@ func (b *Bundle) compile(gates bool) (*Compiled, error) {
 	return c, nil
 }
 
-// digestFlags is over all that flags say.
 func digestFlags(flags map[string]json.RawMessage) [sha256.Size]byte {
 	sum, enc := sha256.New(), []byte(nil)
 	for _, key := range slices.Sorted(maps.Keys(flags)) {
@@ -98,7 +98,7 @@ func (c *Compiled) compileFlags(raw map[string]json.RawMessage, gates bool) erro
 		})
 	}
 	group.Wait()
-	for _, fault := range faults { // the first by key, whoever was quickest
+	for _, fault := range faults { // the first fault by key, for a stable message
 		if fault != nil {
 			return fmt.Errorf("compile flags: %w", fault)
 		}
@@ -113,7 +113,7 @@ func (c *Compiled) compileFlags(raw map[string]json.RawMessage, gates bool) erro
 	return nil
 }
 
-// parseFlag reads a flag. If it is gated, the place of its feature is still to be found.
+// parseFlag reads and compiles a flag. The caller sets the featureIndex of a gated flag.
 func parseFlag(key string, raw []byte, gates bool) (*flag, error) {
 	b := sourceBounds()
 	if !gates {
@@ -144,7 +144,7 @@ func parseFlag(key string, raw []byte, gates bool) (*flag, error) {
 	return f, nil
 }
 
-// indexFeature gives the place of a feature in Folded.open.
+// indexFeature returns the index of a feature in Folded.openings, and adds unknown features.
 func (c *Compiled) indexFeature(name string) int32 {
 	place, known := c.featureIndexes[name]
 	if !known {
@@ -154,7 +154,7 @@ func (c *Compiled) indexFeature(name string) int32 {
 	return place
 }
 
-// markFeatures tells, by place, which features are named.
+// markFeatures returns, by feature index, whether names contains the feature.
 func (c *Compiled) markFeatures(names []string) []bool {
 	marked := make([]bool, len(c.featureIndexes))
 	for _, name := range names {

@@ -14,31 +14,32 @@ import (
 )
 
 const (
-	// MaxKey bounds a flag's key, and a feature's name, in bytes: overrides/kill-KEY.yaml must be a file's name.
+	// MaxKey bounds a flag's key and a feature's name, in bytes: overrides/kill-KEY.yaml must be a valid file name.
 	MaxKey = 200
 
-	maxText   = 16 << 10 // bytes of one text, in rules and in values
-	maxFaults = 200      // of one file: a person mends those first
+	maxText   = 16 << 10 // bytes of one text in rules and values
+	maxFaults = 200      // faults reported of one file
 )
 
-// bounds are those of definitions, with references and the set's metadata written out for each flag: files may be far smaller.
+// bounds limit definitions after references and the set's metadata are written out for each flag. Files may be far
+// smaller.
 type bounds struct {
-	depth, nodes        int // of a rule. A rule is a mapping in which there mostly is a list: two levels
-	flagBytes, setBytes int // bytes of a flag, and of all in a file
+	depth, nodes        int // of a rule; an operator with a list of arguments is two levels deep
+	flagBytes, setBytes int // bytes of a flag, and of all flags in a file
 }
 
-// sourceBounds bounds what people write, and bundles have of it.
+// sourceBounds are for flags as people write them, and as bundles carry them.
 func sourceBounds() bounds {
 	return bounds{depth: 64, nodes: 10_000, flagBytes: 256 << 10, setBytes: 8 << 20}
 }
 
-// documentBounds bounds flags with what a fold settles in them: a ramp around the rule, facts in the place of references to them.
+// documentBounds are for folded flags, with ramps around rules and constants in the place of facts.
 func documentBounds() bounds {
 	return bounds{depth: 80, nodes: 50_000, flagBytes: 2 << 20, setBytes: MaxBundle}
 }
 
-// ParseDefinition reads one flag as Encode gives it. Unlike Load it takes a flag without a default variant, as flagd does,
-// and leaves aside what is no fault of form. The error is the first fault.
+// ParseDefinition reads one flag as Encode writes it. Unlike a flags repository, it accepts a flag without a default
+// variant, as flagd does, and does not lint. The error is the first fault.
 func ParseDefinition(key string, raw []byte) (*Definition, error) {
 	return parseDefinition(key, raw, sourceBounds())
 }
@@ -57,34 +58,36 @@ func parseDefinition(key string, raw []byte, b bounds) (*Definition, error) {
 	return d, nil
 }
 
-// SetReader reads one of flagd's flag sets as people write it: whether it is well formed, and within bounds. It is for one file.
+// SetReader reads one file with a flagd flag set as people write it, and checks form and bounds.
 type SetReader struct {
-	Flags  []*Definition // in the file's order. One with faults is among them, so that what else names it has none for that
-	Bytes  int           // of the flags written out, at most
+	// in the file's order, faulty flags included, so that references to a faulty flag are no further fault
+	Flags  []*Definition
+	Bytes  int // upper bound of the size of the flags, written out
 	Faults []jsondoc.Fault
 
-	file       string
-	bounds     bounds
-	linter     Linter       // nil: what is well formed is well
-	badLines   map[int]bool // lines that could not be parsed: of those it says nothing more, as it would most likely follow from that
+	file   string
+	bounds bounds
+	linter Linter // nil: only form is checked
+	// lines with syntax errors: further faults there would only follow from these
+	badLines   map[int]bool
 	evaluators references
 
-	flagBytes int // of the flag that is being read, written out
+	flagBytes int // size of the current flag, written out
 }
 
-// Linter looks at what is well formed for sense. What it finds, it says to the SetReader that asks it.
+// Linter checks the sense of well-formed flags. A Linter adds its findings to its SetReader.
 type Linter interface {
 	Variants(d *Definition, all jsondoc.Members)
-	Metadata(d *Definition, line int, own *jsondoc.Member) // own: nil if the flag has none but its set's
+	Metadata(d *Definition, line int, own *jsondoc.Member) // own: nil if only the set has metadata
 	Targeting(d *Definition, rule jsondoc.Node)            // with references resolved
 }
 
-// NewSetReader makes a reader of a file in which parsing found those faults.
+// NewSetReader returns a reader of a file in which parsing found the given faults.
 func NewSetReader(file string, faults []jsondoc.Fault) *SetReader {
 	return newSetReader(file, faults, sourceBounds())
 }
 
-// Limits are those of a document with a flag set.
+// Limits returns the limits of a document with a flag set.
 func Limits() jsondoc.Limits { return sourceBounds().limits() }
 
 func (b bounds) limits() jsondoc.Limits { return jsondoc.Limits{Depth: b.depth + 16, Text: maxText} }
@@ -97,7 +100,7 @@ func newSetReader(file string, faults []jsondoc.Fault, b bounds) *SetReader {
 	return r
 }
 
-// firstFault gives the fault to mend first, nil if there is none.
+// firstFault returns the fault to fix first; nil: none.
 func (r *SetReader) firstFault() (first *jsondoc.Fault) {
 	for i := range r.Faults {
 		f := &r.Faults[i]
@@ -108,12 +111,12 @@ func (r *SetReader) firstFault() (first *jsondoc.Fault) {
 	return first
 }
 
-// Fault says what is wrong.
+// Fault adds a fault.
 func (r *SetReader) Fault(code jsondoc.FaultCode, line int, format string, args ...any) {
 	r.addFault(false, code, line, format, args...)
 }
 
-// Warn says what nobody can have meant, and stops nothing.
+// Warn adds a warning: a likely mistake that does not invalidate the file.
 func (r *SetReader) Warn(code jsondoc.FaultCode, line int, format string, args ...any) {
 	r.addFault(true, code, line, format, args...)
 }
@@ -130,7 +133,8 @@ func (r *SetReader) addFault(warning bool, code jsondoc.FaultCode, line int, for
 	})
 }
 
-// mappingMembers gives a mapping's members, of which only those that are named may be there. Without names, all may.
+// mappingMembers returns a mapping's members and faults those that are not among names. Without names, every member is
+// allowed.
 func (r *SetReader) mappingMembers(n jsondoc.Node, what string, names ...string) (jsondoc.Members, bool) {
 	all, ok := n.Value.(jsondoc.Members)
 	if !ok {
@@ -146,9 +150,9 @@ func (r *SetReader) mappingMembers(n jsondoc.Node, what string, names ...string)
 	return all, true
 }
 
-// Set reads the set, and asks lint about it, unless that is nil.
+// Set reads the whole set and runs lint over the flags; nil: no linter.
 func (r *SetReader) Set(root jsondoc.Node, lint Linter) {
-	if r.badLines[0] || root.Line == 0 { // it was not parsed
+	if r.badLines[0] || root.Line == 0 { // the file was not parsed
 		return
 	}
 	r.linter = lint
@@ -182,7 +186,7 @@ func (r *SetReader) Set(root jsondoc.Node, lint Linter) {
 	}
 }
 
-// readListedFlag reads a flag of flagd's other form, a list of flags that name their keys.
+// readListedFlag reads a flag of flagd's alternative form, a list of flags with their keys.
 func (r *SetReader) readListedFlag(n jsondoc.Node, shared map[string]any) {
 	fields, ok := n.Value.(jsondoc.Members)
 	at := fields.Get("key")
@@ -199,7 +203,6 @@ func (r *SetReader) readListedFlag(n jsondoc.Node, shared map[string]any) {
 	r.readFlag(key, at.Line, jsondoc.Node{Line: n.Line, Value: rest}, shared)
 }
 
-// readFlag reads one flag.
 func (r *SetReader) readFlag(key string, line int, n jsondoc.Node, shared map[string]any) {
 	d := &Definition{Key: key, Metadata: shared, File: r.file, Line: line}
 	if err := CheckKey(key); err != nil {
@@ -207,7 +210,7 @@ func (r *SetReader) readFlag(key string, line int, n jsondoc.Node, shared map[st
 		return
 	}
 	r.Flags = append(r.Flags, d)
-	if r.Bytes > r.bounds.setBytes { // that was said
+	if r.Bytes > r.bounds.setBytes { // already a fault
 		d.Metadata = nil
 		return
 	}
@@ -249,7 +252,7 @@ func (r *SetReader) readFlag(key string, line int, n jsondoc.Node, shared map[st
 		size += encodedSize(name) + encodedSize(v)
 	}
 	if !r.reserveBytes(line, size) {
-		d.Metadata = nil // which may be as much for each flag
+		d.Metadata = nil // shared metadata may be as large for every flag
 		return
 	}
 	if r.linter != nil {
@@ -260,7 +263,7 @@ func (r *SetReader) readFlag(key string, line int, n jsondoc.Node, shared map[st
 	}
 }
 
-// reserveBytes counts so many bytes more of the flag that is being read. It tells whether there is room for them.
+// reserveBytes adds to the size of the current flag and reports whether the flag and the file are still within bounds.
 func (r *SetReader) reserveBytes(line, bytes int) bool {
 	r.flagBytes, r.Bytes = r.flagBytes+bytes, r.Bytes+bytes
 	switch {
@@ -298,7 +301,7 @@ func (r *SetReader) readDefaultVariant(d *Definition, line int, m *jsondoc.Membe
 	}
 }
 
-// readMetadata reads the metadata of a flag, over those of its set, or of a set.
+// readMetadata reads the metadata of a flag or a set, over inherited metadata.
 func (r *SetReader) readMetadata(n jsondoc.Node, over map[string]any) map[string]any {
 	own, ok := r.mappingMembers(n, "metadata")
 	if !ok {
@@ -317,7 +320,7 @@ func (r *SetReader) readMetadata(n jsondoc.Node, over map[string]any) map[string
 	return all
 }
 
-// readTargeting reads a flag's rules: references resolved, in one form. Without any rule it stays empty.
+// readTargeting reads a flag's rule, resolves references and stores the canonical form. An empty mapping is no rule.
 func (r *SetReader) readTargeting(d *Definition, n jsondoc.Node) {
 	rules, ok := n.Value.(jsondoc.Members)
 	if !ok {
@@ -337,7 +340,7 @@ func (r *SetReader) readTargeting(d *Definition, n jsondoc.Node) {
 	}
 }
 
-// VariantNames gives the names of the variants, for people: a few of them.
+// VariantNames returns the names of the first variants, for messages.
 func (d *Definition) VariantNames() string {
 	names := slices.Sorted(maps.Keys(d.Variants))
 	const few = 8
@@ -347,7 +350,7 @@ func (d *Definition) VariantNames() string {
 	return jsondoc.Clip(strings.Join(names, ", "))
 }
 
-// CheckKey says why a flag can't have that key; nil: it can. Keys become parts of paths, and names of files.
+// CheckKey returns why a flag can't have the key; nil: it can. Keys become parts of paths and file names.
 func CheckKey(key string) error {
 	switch {
 	case key == "" || key == ".":
@@ -369,7 +372,8 @@ func CheckKey(key string) error {
 	return nil
 }
 
-// Encode gives the definition as flagd reads it, references resolved, in one form only: equal definitions have equal bytes.
+// Encode returns the definition in flagd's form, with references resolved, in canonical form: equal definitions have
+// equal bytes.
 func (d *Definition) Encode() json.RawMessage {
 	b := append([]byte(nil), `{`...)
 	if d.DefaultVariant != "" {

@@ -7,9 +7,9 @@ import (
 	"github.com/sluice-cd/sluice/flags/jsonlogic"
 )
 
-// Document gives the flags as a flagd flag set, for flagd and its in-process providers: gates and the cell's facts are constants
-// in it, so that evaluating it gives the value and variant that Evaluate gives. Flags under embargo are not in it (R45). The
-// bytes are shared, and the same whenever Revision is.
+// Document returns the flags as a flagd flag set, for flagd and its in-process providers. Gates and the cell's facts
+// are constants there, so that evaluating the document yields the value and variant of Evaluate. Flags under embargo
+// are left out (R45). The bytes are shared, and are equal whenever Revision is.
 func (f *Folded) Document() []byte { return f.document() }
 
 func (f *Folded) encodeDocument() []byte {
@@ -33,7 +33,7 @@ func (f *Folded) encodeDocument() []byte {
 	return out.Bytes()
 }
 
-// foldDefinition gives a flag's definition with all that the folding settled as constants.
+// foldDefinition returns a flag's definition with everything that folding decided as constants.
 func (f *Folded) foldDefinition(flag *flag) Definition {
 	def := *flag.def
 	if dead, is := f.killed[def.Key]; is {
@@ -55,15 +55,16 @@ func (f *Folded) foldDefinition(flag *flag) Definition {
 	return def
 }
 
-// addRamp gives a flag with a ramp around its rule: whoever the share does not have, by flagd's own bucket, gets the off variant,
-// and so does a caller without a targeting key (R44). A disabled flag leaves the others their own default.
+// addRamp returns a flag with a ramp around its rule. Callers outside the share, by flagd's own bucket, and callers
+// without a targeting key get the off variant (R44). A disabled flag leaves the callers within the share their own
+// default.
 func addRamp(d *Definition, g *Gate, percent int) Definition {
 	ramped, rule := *d, json.RawMessage(d.Targeting)
 	if d.Disabled {
 		ramped.Disabled, ramped.DefaultVariant, rule = false, "", nil
 	}
 	if len(rule) == 0 || string(rule) == "{}" {
-		rule = json.RawMessage("null") // chooses none, so that the default variant counts
+		rule = json.RawMessage("null") // chooses no variant, so that the default counts
 	}
 	key := map[string]any{"var": "targetingKey"}
 	in := map[string]any{"and": []any{
@@ -73,7 +74,7 @@ func addRamp(d *Definition, g *Gate, percent int) Definition {
 		}}}},
 	}}
 	raw, err := json.Marshal(map[string]any{"if": []any{in, rule, d.Off()}})
-	if err != nil { // the rule was compiled: it is JSON
+	if err != nil { // impossible: the rule was compiled from JSON
 		raw = json.RawMessage(`{"if":[true,` + string(quoteJSON(d.Off())) + `]}`)
 	}
 	ramped.Targeting = raw
@@ -82,7 +83,7 @@ func addRamp(d *Definition, g *Gate, percent int) Definition {
 
 func quoteJSON(s string) []byte {
 	raw, err := json.Marshal(s)
-	if err != nil { // no string fails
+	if err != nil { // impossible for a string
 		return []byte(`""`)
 	}
 	return raw

@@ -1,12 +1,12 @@
 package flags
 
-// Evaluated is a flag with what it evaluates to.
+// Evaluated is a flag's key and result.
 type Evaluated struct {
 	Key string
 	Result
 }
 
-// Evaluate gives what a flag is for a caller. at is the instant that rules see, in Unix seconds.
+// Evaluate returns a flag's result for a caller. at is the instant that rules see, in Unix seconds.
 func (f *Folded) Evaluate(key string, ctx Context, at int64) Result {
 	flag, known := f.compiled.flags[key]
 	if !known {
@@ -15,13 +15,14 @@ func (f *Folded) Evaluate(key string, ctx Context, at int64) Result {
 	return f.evaluateFlag(flag, ctx, at)
 }
 
-// Exposed tells whether browsers may see a flag (R45).
+// Exposed reports whether browsers may see a flag (R45).
 func (f *Folded) Exposed(key string) bool {
 	flag, known := f.compiled.flags[key]
 	return known && flag.def.Client()
 }
 
-// All evaluates every flag at one instant (R40), by key: all that are shown (R45), or for a browser those that are exposed.
+// All evaluates flags at one instant (R40) and returns the results by key: all shown flags (R45), or for a browser the
+// exposed ones only.
 func (f *Folded) All(ctx Context, at int64, client bool) []Evaluated {
 	all := make([]Evaluated, 0, len(f.compiled.sorted))
 	for _, flag := range f.compiled.sorted {
@@ -58,8 +59,8 @@ func (f *Folded) evaluateFlag(flag *flag, ctx Context, at int64) Result {
 	return flag.offResult
 }
 
-// rampedEvaluator gives the rule that a flag has while its gate's share grows: the one that the document has, so that both agree. It is
-// nil if it can't be compiled: the bounds of bundles leave room for a ramp.
+// rampedEvaluator returns a flag's rule with a ramp around it while a gate's share grows: the rule of the document, so
+// that both agree. It returns nil if that rule can't be compiled; the bounds of bundles leave room for a ramp.
 func (f *Folded) rampedEvaluator(flag *flag, o opening) *evaluator {
 	if rule, there := f.ramps.Load(flag); there {
 		return rule.(*evaluator)

@@ -7,48 +7,48 @@ import (
 	"github.com/sluice-cd/sluice/flags/jsonlogic"
 )
 
-// Context is what a caller says of itself: OpenFeature's evaluation context, flattened, "targetingKey" among the rest.
-// Values are as encoding/json gives them, or any of Go's integers.
+// Context describes a caller: OpenFeature's evaluation context, flattened, with "targetingKey" among the attributes.
+// Values are as encoding/json decodes them, or any Go integer.
 type Context map[string]any
 
-// Reason says why a flag has its value: OpenFeature's words, as flagd gives them.
+// Reason says why a flag has its value, in OpenFeature's words as flagd uses them.
 type Reason string
 
 // Reasons.
 const (
 	ReasonStatic   Reason = "STATIC"          // the default variant of a flag without rules
-	ReasonDefault  Reason = "DEFAULT"         // the rules chose none; without a Variant, the caller's own default counts
-	ReasonMatch    Reason = "TARGETING_MATCH" // the rules chose it
-	ReasonDisabled Reason = "DISABLED"        // the caller's own default counts
+	ReasonDefault  Reason = "DEFAULT"         // the rules chose no variant; without a Variant, the caller's default counts
+	ReasonMatch    Reason = "TARGETING_MATCH" // the rules chose the variant
+	ReasonDisabled Reason = "DISABLED" // the caller's default counts
 	ReasonError    Reason = "ERROR"           // see Result.Error
 )
 
-// ErrorCode is OpenFeature's, as flagd gives it. Empty: none.
+// ErrorCode is OpenFeature's error code, as flagd uses it. Empty: no error.
 type ErrorCode string
 
 // Error codes.
 const (
 	ErrorFlagNotFound   ErrorCode = "FLAG_NOT_FOUND"
-	ErrorParse          ErrorCode = "PARSE_ERROR"   // the rule can't be evaluated with this context
-	ErrorTypeMismatch   ErrorCode = "TYPE_MISMATCH" // the value is not of the type that was asked for
-	ErrorGeneral        ErrorCode = "GENERAL"       // the rule chose a variant that there is not
+	ErrorParse          ErrorCode = "PARSE_ERROR"   // the rule can't be evaluated with the context
+	ErrorTypeMismatch   ErrorCode = "TYPE_MISMATCH" // the value has another type than requested
+	ErrorGeneral        ErrorCode = "GENERAL"       // the rule chose an unknown variant
 	ErrorInvalidContext ErrorCode = "INVALID_CONTEXT"
 )
 
-// Result is what a flag evaluates to. Its value and metadata are shared: nobody may change them.
+// Result is the outcome of an evaluation. Value and Metadata are shared and must not be changed.
 type Result struct {
-	Value    any    // as encoding/json gives it; nil if the caller's own default counts
+	Value    any    // as encoding/json decodes it; nil: the caller's default counts
 	Variant  string // empty: none
 	Reason   Reason
 	Error    ErrorCode // empty unless Reason is ReasonError
-	Message  string    // of an error, for people
+	Message  string    // the error, for people
 	Metadata map[string]any
 }
 
-// Kind is the type that a caller asks for.
+// Kind is the type that a caller requests.
 type Kind int
 
-// Kinds of values, as flagd tells them apart.
+// Kinds of values, as flagd distinguishes them.
 const (
 	KindAny Kind = iota
 	KindBool
@@ -58,8 +58,8 @@ const (
 	KindObject
 )
 
-// As gives r as one that asked for a kind gets it: with ErrorTypeMismatch if the value is of another. A whole number is an int64
-// of which flagd has cut off what follows the point. A result without a value stays what it is.
+// As returns r as a caller of the given kind receives it: with ErrorTypeMismatch if the value has another type. A
+// number becomes an int64 without its fraction, as in flagd. A result without a value stays unchanged.
 func (r Result) As(kind Kind) Result {
 	if r.Reason == ReasonError || r.Value == nil {
 		return r
@@ -87,17 +87,17 @@ func (r Result) As(kind Kind) Result {
 	return r
 }
 
-// evaluator is a flag whose rule is compiled. Immutable.
+// evaluator is a flag with a compiled rule. Immutable.
 type evaluator struct {
 	key       string
-	rule      *jsonlogic.Rule   // nil: none
-	matches   map[string]Result // by variant: what the rule gives by choosing it
-	static    Result            // without a rule
-	unmatched Result            // if the rule chooses none
-	failure   Result            // if the rule does; without Error and Message
+	rule      *jsonlogic.Rule   // nil: no rule
+	matches   map[string]Result // by variant: the result when the rule chooses the variant
+	static    Result            // the result without a rule
+	unmatched Result            // the result if the rule chooses no variant
+	failure   Result            // the result if the rule fails, without Error and Message
 }
 
-// newEvaluator compiles a definition: an error says what is wrong with it.
+// newEvaluator compiles a definition. The error says what is wrong with the definition.
 func newEvaluator(d *Definition) (*evaluator, error) {
 	c := &evaluator{key: d.Key, matches: make(map[string]Result, len(d.Variants))}
 	metadata := make(map[string]any, len(d.Metadata))
@@ -141,7 +141,8 @@ func (c *evaluator) result(d *Definition, variant string, reason Reason) Result 
 	return r
 }
 
-// evaluate gives what the flag is for a caller at an instant, in Unix seconds. Facts hide what the caller says of the same names.
+// evaluate returns the flag's result for a caller at an instant, in Unix seconds. Facts hide attributes of the same
+// name.
 func (c *evaluator) evaluate(ctx Context, facts map[string]any, at int64) Result {
 	if c.rule == nil {
 		return c.static
@@ -170,7 +171,7 @@ func (c *evaluator) errorResult(code ErrorCode, message string) Result {
 	return r
 }
 
-// VariantNamed gives the variant that a rule's result names: the JSON of it without quotation marks.
+// VariantNamed returns the name of the variant that a rule's result chooses: the result's JSON without quotation marks.
 func VariantNamed(chosen any) (string, error) {
 	switch v := chosen.(type) {
 	case bool:
@@ -187,13 +188,13 @@ func VariantNamed(chosen any) (string, error) {
 	return strings.ReplaceAll(text, `"`, ""), err
 }
 
-// Choosable tells whether a rule can choose a variant: flagd takes the JSON of what it gives.
+// Choosable reports whether a rule can choose a variant: flagd compares the JSON of the rule's result.
 func Choosable(variant string) bool {
 	name, err := VariantNamed(variant)
 	return err == nil && name == variant
 }
 
-// isPlainJSON tells whether JSON writes s as it is.
+// isPlainJSON reports whether JSON writes s without escapes.
 func isPlainJSON(s string) bool {
 	for i := range len(s) {
 		switch c := s[i]; {
@@ -204,8 +205,8 @@ func isPlainJSON(s string) bool {
 	return true
 }
 
-// Evaluator compiles the definition alone, without announcements and kills: what gives the flag's value for a caller at an
-// instant, in Unix seconds. Facts hide what the caller says of the same names.
+// Evaluator compiles the definition alone, without announcements and kills. The function returns the flag's result for
+// a caller at an instant, in Unix seconds. Facts hide attributes of the same name.
 func (d *Definition) Evaluator() (func(ctx Context, facts map[string]any, at int64) Result, error) {
 	c, err := newEvaluator(d)
 	if err != nil {

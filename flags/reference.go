@@ -9,13 +9,13 @@ import (
 
 const refKey = "$ref"
 
-// references are the $evaluators of a flag set: rules that flags share, by name.
+// references are the $evaluators of a flag set, by name: rules that flags share.
 type references map[string]*reference
 
 type reference struct {
 	rule     jsondoc.Node
 	resolved sizedNode
-	state    int // of its resolution: none, begun, done
+	state    int // of the resolution: 0, resolving or resolved
 	broken   bool
 }
 
@@ -24,14 +24,14 @@ const (
 	resolved
 )
 
-// sizedNode is a value without references, and how huge it is written out. Nodes are shared, so that it is small in memory
-// even where written out it would not be.
+// sizedNode is a value without references, with the size of the value written out. Nodes are shared: memory use stays
+// small even if the written form would not.
 type sizedNode struct {
 	node                jsondoc.Node
-	nodes, depth, bytes int // bytes: at most so many
+	nodes, depth, bytes int // bytes is an upper bound
 }
 
-// maxSize is what a value counts as that is larger: sums of it overflow nowhere.
+// maxSize caps sizes, so that sums never overflow.
 const maxSize = 1 << 30
 
 func (r *SetReader) readEvaluators(n jsondoc.Node) {
@@ -53,7 +53,7 @@ func (r *SetReader) readEvaluators(n jsondoc.Node) {
 	}
 }
 
-// resolveReferences gives a flag's rule without references. ok is false if that is not possible, which was said.
+// resolveReferences returns a flag's rule without references. ok is false after a fault.
 func (r *SetReader) resolveReferences(n jsondoc.Node) (jsondoc.Node, bool) {
 	m, refers := measureNode(n)
 	ok := true
@@ -75,7 +75,7 @@ func (r *SetReader) resolveReferences(n jsondoc.Node) (jsondoc.Node, bool) {
 	return m.node, r.reserveBytes(n.Line, m.bytes)
 }
 
-// resolveEvaluator gives the rule that is called name. through has the evaluators on the way to it.
+// resolveEvaluator returns the rule of an evaluator. through lists the evaluators on the way there.
 func (r *SetReader) resolveEvaluator(name string, line int, through []string) (sizedNode, bool) {
 	ref := r.evaluators[name]
 	switch {
@@ -97,7 +97,7 @@ func (r *SetReader) resolveEvaluator(name string, line int, through []string) (s
 	return ref.resolved, !ref.broken
 }
 
-// measureNode tells how huge n is, and whether there are references in it.
+// measureNode returns the size of n and reports whether n contains references.
 func measureNode(n jsondoc.Node) (m sizedNode, refers bool) {
 	m = sizedNode{node: n, nodes: 1, bytes: encodedSize(n.Value)}
 	add := func(child jsondoc.Node) {
@@ -125,7 +125,7 @@ func measureNode(n jsondoc.Node) (m sizedNode, refers bool) {
 	return m, refers
 }
 
-// expandReferences gives n with what it refers to in place. through has the evaluators on the way to it.
+// expandReferences returns n with references replaced by rules. through lists the evaluators on the way there.
 func (r *SetReader) expandReferences(n jsondoc.Node, through []string) (sizedNode, bool) {
 	m, ok := sizedNode{nodes: 1, bytes: encodedSize(n.Value)}, true
 	add := func(child jsondoc.Node) jsondoc.Node {
@@ -163,9 +163,9 @@ func (r *SetReader) expandReferences(n jsondoc.Node, through []string) (sizedNod
 	return m, ok
 }
 
-// encodedSize gives how many bytes a value takes that is written out, at most: of a collection, what is around its parts.
+// encodedSize returns an upper bound of a value's encoded size in bytes; for a collection, of the brackets alone.
 func encodedSize(v any) int {
-	const longest = 25 // of a number and a comma
+	const longest = 25 // the longest number and a comma
 	s, ok := v.(string)
 	if !ok {
 		return longest
@@ -173,7 +173,7 @@ func encodedSize(v any) int {
 	n := len(s) + len(`"":,`)
 	for i := range len(s) {
 		switch c := s[i]; {
-		case c > '~': // U+2028 is three bytes, and six
+		case c > '~': // U+2028 takes three bytes, and six escaped
 			n++
 		case c < ' ' || c == '"' || c == '\\':
 			n += len(`\u0000`) - 1

@@ -8,8 +8,9 @@ import (
 	"slices"
 )
 
-// computeRevision gives the Revision: over the flags, the facts that rules see, what is killed, and how far each feature is open. A gate
-// that opens nothing yet is not in it: so nobody can tell from the revision that something is going to be announced (R45).
+// computeRevision returns the Revision: a hash of the flags, the facts that rules see, the killed flags and how far
+// each feature is open. A gate that opens nothing yet is left out, so that the revision does not reveal a coming
+// announcement (R45).
 func (f *Folded) computeRevision() string {
 	b := make([]byte, 0, 512+8*len(f.openings))
 	text := func(s string) {
@@ -41,7 +42,7 @@ func (f *Folded) computeRevision() string {
 		}
 		b = append(b, byte(o.percent), shown)
 		if o.percent > 0 && o.percent < 100 {
-			text(f.compiled.gates[o.gate].ID) // by which it has its users
+			text(f.compiled.gates[o.gate].ID) // the gate selects the users
 		}
 	}
 	sum := sha256.Sum256(b)

@@ -20,10 +20,10 @@ import (
 )
 
 const (
-	singlePath = "/ofrep/v1/evaluate/flags/"
-	bulkPath   = "/ofrep/v1/evaluate/flags"
-	callers    = 32 // at once
-	measureTime   = 2 * time.Second
+	singlePath  = "/ofrep/v1/evaluate/flags/"
+	bulkPath    = "/ofrep/v1/evaluate/flags"
+	callers     = 32 // at once
+	measureTime = 2 * time.Second
 )
 
 // measureRemote holds OFREP against a handler that only reads and writes the same JSON, and its bulk answers against flagd/core's
