@@ -8,8 +8,8 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// countApprovals counts whose approvals name exactly what the announcement and its definitions hash to now (R42): of different people
-// who are listed and have a role that is asked for, none of them an author of its file (R22).
+// countApprovals counts the approvals that name the current hash of the announcement and its definitions (R42), from
+// different listed people with a required role, none of them an author of the file (R22).
 func (a *announcement) countApprovals() {
 	settings := &a.planner.input.Tip.Settings
 	rule := settings.Approvals

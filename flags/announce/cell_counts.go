@@ -6,23 +6,23 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// cellCounts is how an announcement stands in the cells of a channel.
+// cellCounts counts the cells of a channel by the state of an announcement.
 type cellCounts struct {
 	gate        flags.Gate
-	percent     int // of the ramp, now
+	percent     int // the ramp's current share
 	due         bool
 	byState     map[flags.CellState]int
 	cells       int
 	withIt      int
-	unconfirmed int     // of those that have it
-	named       []*cell // the first that have not, and are to be named
-	pending     bool    // some cell is still to get it
+	unconfirmed int     // of withIt, those without a confirming report
+	named       []*cell // the first cells without the features, to be named
+	pending     bool    // some cell is still to get the features
 }
 
 // maxNamed is how many cells are named in a sentence.
 const maxNamed = 3
 
-// countCells looks at every cell of the channel, once. Many are in the same state one after the other.
+// countCells counts every cell of the channel. Neighbours mostly have the same state, so equal runs are added at once.
 func (s *channelState) countCells() {
 	t := &s.counts
 	t.percent, t.due = 100, true
@@ -77,7 +77,7 @@ func (t *cellCounts) add(state flags.CellState, n int) {
 	}
 }
 
-// shownPercent is the share of the ramp now: none of what is not told.
+// shownPercent returns the ramp's current share; 0 before the time and while nothing is sent.
 func (s *channelState) shownPercent() int {
 	if !s.sent || !s.counts.due {
 		return 0

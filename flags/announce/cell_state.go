@@ -17,8 +17,8 @@ type cellAnnouncement struct {
 
 func (s *channelState) inCell(c *cell) cellAnnouncement { return cellAnnouncement{s, c} }
 
-// cellState says what an announcement is in a cell: by the cell's own word, if that is about what it was last told and no time
-// has come since; or else by what is known of it. ok is false where it is not for the cell.
+// cellState returns the state of the announcement in the cell: the reported state if the report is about the last
+// bundle and no time has come since, otherwise the derived state. ok is false if the announcement is not for the cell.
 func (i cellAnnouncement) cellState() (state flags.CellState, confirmed, ok bool) {
 	switch {
 	case i.announced.rules == nil || i.announced.state == "" || i.announced.state == Cancelled || i.announced.state == Retracted || i.announced.state == Missed || i.announced.state == Archived && !i.announced.sent && !i.announced.retired:
@@ -44,8 +44,8 @@ func (i cellAnnouncement) cellState() (state flags.CellState, confirmed, ok bool
 	return said, true, true
 }
 
-// reportedState gives what a cell says, or said when it had something else in force; empty: nothing. Of most it says that they are on:
-// they are not looked up.
+// reportedState returns the state that the cell reports, or reported about an earlier bundle; empty: none. Most
+// announcements are on, so states other than on are indexed.
 func (i cellAnnouncement) reportedState() flags.CellState {
 	switch {
 	case i.cell.Report == nil:
@@ -53,7 +53,7 @@ func (i cellAnnouncement) reportedState() flags.CellState {
 	case !i.cell.Current:
 		return i.cell.Report.States[i.announced.announcement.id]
 	case !i.announced.knownTo[i.cell.bundleIndex]:
-		return "" // it was told nothing of it yet
+		return "" // the announcement was not sent yet
 	case len(i.cell.notOn) > 8:
 		return cmp.Or(i.cell.Report.States[i.announced.announcement.id], flags.On)
 	}
@@ -65,13 +65,13 @@ func (i cellAnnouncement) reportedState() flags.CellState {
 	return flags.On
 }
 
-// deriveState says what a cell should have, by its releases and the time, and by what it had before.
+// deriveState returns the state that follows from the cell's releases, the time and the previous state.
 func (i cellAnnouncement) deriveState() flags.CellState {
 	switch {
 	case slices.ContainsFunc(i.announced.kills, func(k repository.Override) bool { return k.Cells.Selects(i.cell.Name, i.cell.Channel, i.cell.Labels) }):
 		return flags.Killed
 	case !i.announced.contained[i.cell.featureSet]:
-		// Only its outright word counts: what it does not name may be news to it, and never have been on.
+		// Only a named state counts: an announcement that the report leaves out may be new to the cell.
 		if i.cell.Report != nil {
 			if said := i.cell.Report.States[i.announced.announcement.id]; said == flags.On || said == flags.Ramping || said == flags.Suspended {
 				return flags.Suspended
@@ -90,25 +90,25 @@ func (i cellAnnouncement) deriveState() flags.CellState {
 	return flags.Armed
 }
 
-// isOutdated reports whether what a cell said is only older than what should be.
+// isOutdated reports whether a reported state only lags behind the derived state.
 func isOutdated(said, is flags.CellState) bool {
 	switch said {
 	case flags.Armed:
 		return is == flags.Ramping || is == flags.On || is == flags.Suspended || is == flags.Waiting
 	case flags.Ramping:
 		return is == flags.On || is == flags.Suspended
-	case flags.On: // or not named, as what is news to it
+	case flags.On: // the report also leaves out announcements that are new to the cell
 		return is == flags.Suspended || is == flags.Waiting || is == flags.Armed
 	}
 	return false
 }
 
-// countsAsOn reports whether a cell that is in that state has what was announced, or will have it when the time comes.
+// countsAsOn reports whether a cell in the state has the features, or will have them when the time comes.
 func countsAsOn(state flags.CellState) bool {
 	return state == flags.On || state == flags.Ramping || state == flags.Armed
 }
 
-// describeState says in words why a cell is in a state, as what follows its name; empty: nothing needs saying.
+// describeState explains a cell's state, as words that follow the cell's name; empty: no explanation needed.
 func (i cellAnnouncement) describeState(state flags.CellState) string {
 	switch state {
 	case flags.Waiting:
@@ -140,7 +140,7 @@ func (i cellAnnouncement) describeState(state flags.CellState) string {
 	return ""
 }
 
-// describeWait says what a cell waits for, and why it has not come.
+// describeWait says what the cell waits for, and why that has not come.
 func (i cellAnnouncement) describeWait() string {
 	missing := i.missingFeatures()
 	switch {
@@ -163,7 +163,7 @@ func (i cellAnnouncement) describeWait() string {
 	return "waits for " + release
 }
 
-// missingFeatures gives what a cell's releases lack.
+// missingFeatures returns the features that the cell's releases lack.
 func (i cellAnnouncement) missingFeatures() (missing []string) {
 	for _, f := range i.announced.rules.Features {
 		if !i.announced.planner.featureSets[i.cell.featureSet][f] {
@@ -173,7 +173,7 @@ func (i cellAnnouncement) missingFeatures() (missing []string) {
 	return missing
 }
 
-// firstReleaseWith gives the first release in support that contains features.
+// firstReleaseWith returns the first supported release that contains the features.
 func (p *planner) firstReleaseWith(features []string) (version string, ok bool) {
 	for _, r := range p.input.Releases {
 		if !slices.ContainsFunc(features, func(f string) bool { return !slices.Contains(r.Features, f) }) {

@@ -9,8 +9,8 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// channelFlags gives the definitions that a channel has (R42): of features that were decided on, from the commit that was approved;
-// of all others, from its base. A flag that claims a feature which is decided on, but was not approved with it, is shut.
+// channelFlags returns the definitions of a channel (R42): for features with a record from the approved commit, for all
+// others from the channel's base. A flag that claims a recorded feature but was not approved with it is shut.
 func (c *channel) channelFlags() map[string]json.RawMessage {
 	all := make(map[string]json.RawMessage, len(c.baseTree.Flags))
 	decided := map[string]bool{}
@@ -20,7 +20,8 @@ func (c *channel) channelFlags() map[string]json.RawMessage {
 			for _, feature := range s.rules.Features {
 				decided[feature] = true
 				for _, d := range c.planner.flagsByFeature(s.tree)[feature] {
-					if s.state != Archived || c.baseTree.Flags[d.Key] != nil { // told long ago: it goes as flags without an announcement do
+					// archived: removed flags leave as flags without an announcement do
+					if s.state != Archived || c.baseTree.Flags[d.Key] != nil {
 						all[d.Key] = c.planner.encodeDefinition(d)
 					}
 				}
@@ -39,8 +40,8 @@ func (c *channel) channelFlags() map[string]json.RawMessage {
 	return all
 }
 
-// byPrecedence gives the states whose definitions are in force, those that others go before first: what is published goes before
-// what is armed, and what was decided later before what was decided earlier.
+// byPrecedence returns the states whose definitions are in force, lowest precedence first: published goes over armed,
+// and later records go over earlier ones.
 func byPrecedence(states []*channelState) []*channelState {
 	in := slices.DeleteFunc(slices.Clone(states), func(s *channelState) bool { return !s.sent })
 	published := func(s *channelState) int {
@@ -55,7 +56,7 @@ func byPrecedence(states []*channelState) []*channelState {
 	return in
 }
 
-// shutDefinition gives d without any way to be on.
+// shutDefinition returns d fixed to its off variant.
 func shutDefinition(d *flags.Definition) *flags.Definition {
 	out := *d
 	out.Targeting = nil
@@ -65,7 +66,7 @@ func shutDefinition(d *flags.Definition) *flags.Definition {
 	return &out
 }
 
-// flagsByFeature gives a tree's definitions by feature.
+// flagsByFeature returns a tree's definitions by feature.
 func (p *planner) flagsByFeature(t *repository.Tree) map[string][]*flags.Definition {
 	index, ok := p.indexes[t]
 	if !ok {

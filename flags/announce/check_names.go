@@ -8,8 +8,8 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// checkNames finds what only both repositories together show: names that the release repository does not know. All are warnings: it
-// may come to know them.
+// checkNames warns of names that the release repository does not know. They are no errors, since the release repository
+// may learn them later.
 func (p *planner) checkNames() {
 	contained := map[string]bool{}
 	for _, r := range p.input.Releases {

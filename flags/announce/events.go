@@ -14,19 +14,19 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// eventLifetime is how long something is told after it happened. It is far less than events' IDs are remembered.
+// eventLifetime is how long an event is reported after it happened: far less than event IDs are remembered.
 const eventLifetime = 7 * 24 * time.Hour
 
-// eventCollector is what is worth telling, and what of it the next plan has to know.
+// eventCollector collects the events of a plan, and the part of Memory that the next plan needs.
 type eventCollector struct {
 	planner *planner
 	events  []Event
 	ongoing map[string]Event
-	lifted  map[string]int // how often what may begin again ended: then it is another event
+	lifted  map[string]int // how often a repeatable event ended: part of the next event's ID
 }
 
-// collect gathers what is worth telling. What happened at an instant that git knows is told for a while, under one ID; what goes
-// on is remembered with the instant at which it was first seen, so that its end can be told.
+// collect returns all events. An event at an instant that git records is reported for a while under one ID. An ongoing
+// event is remembered with the instant at which it was first seen, so that its end can be reported.
 func (n *eventCollector) collect() []Event {
 	for _, a := range n.planner.announcements {
 		for _, s := range a.states {
@@ -41,14 +41,14 @@ func (n *eventCollector) collect() []Event {
 	return n.events
 }
 
-// addEvent tells of something that happened lately.
+// addEvent adds an event that happened lately.
 func (n *eventCollector) addEvent(e Event) {
 	if !n.planner.reached(e.At.Add(eventLifetime)) {
 		n.events = append(n.events, e)
 	}
 }
 
-// addOngoing tells of something that goes on: subject names it as long as it does.
+// addOngoing adds an event that goes on, under a subject that stays the same meanwhile.
 func (n *eventCollector) addOngoing(subject string, e Event) {
 	if told, ok := n.planner.input.Memory.Ongoing[subject]; ok {
 		e = told
@@ -59,7 +59,7 @@ func (n *eventCollector) addOngoing(subject string, e Event) {
 	n.addEvent(e)
 }
 
-// addOutcome tells that an announcement was published, missed or taken back.
+// addOutcome adds the event that an announcement was published, missed or retracted.
 func (n *eventCollector) addOutcome(s *channelState) {
 	name := s.announcement.id
 	if s.rules != nil {
@@ -92,8 +92,8 @@ func (n *eventCollector) addOutcome(s *channelState) {
 	n.addEvent(e)
 }
 
-// addSuspended tells of each cell in which what was on is off, as its release does not contain it. An episode is named by what the
-// cell was assigned when it began.
+// addSuspended adds an event for each cell in which features are off again because the cell's release lacks them. The
+// cell's assignment at the beginning identifies an episode.
 func (n *eventCollector) addSuspended(s *channelState) {
 	if s.counts.byState[flags.Suspended] == 0 {
 		return
@@ -111,7 +111,7 @@ func (n *eventCollector) addSuspended(s *channelState) {
 	}
 }
 
-// addKilled tells of flags that are killed, and of kills that somebody should look at again.
+// addKilled adds events for killed flags, and reminders of kills to review.
 func (n *eventCollector) addKilled() {
 	for i, k := range n.planner.kills {
 		if !k.Until.IsZero() && n.planner.reached(k.Until) {
@@ -135,7 +135,7 @@ func (n *eventCollector) addKilled() {
 	}
 }
 
-// addEnded tells of what went on when the last plan was made, and does not any more.
+// addEnded adds events for what went on in the last plan and has ended.
 func (n *eventCollector) addEnded() {
 	for _, subject := range slices.Sorted(maps.Keys(n.planner.input.Memory.Ongoing)) {
 		e := n.planner.input.Memory.Ongoing[subject]
@@ -152,7 +152,7 @@ func (n *eventCollector) addEnded() {
 		case "suspended":
 			state, ok := n.cellState(e)
 			if !ok || !countsAsOn(state) {
-				continue // it ended otherwise: there is no such cell, or announcement, any more
+				continue // the cell or the announcement is gone
 			}
 			e.ID, e.Type, e.Text = "resumed/"+strings.TrimPrefix(e.ID, "suspended/"), "resumed", e.Announcement+" is on again in "+e.Cell
 		default:
@@ -163,7 +163,7 @@ func (n *eventCollector) addEnded() {
 	}
 }
 
-// cellState gives what an event's announcement is in its cell now.
+// cellState returns the current state of an event's announcement in the event's cell.
 func (n *eventCollector) cellState(e Event) (flags.CellState, bool) {
 	i, found := n.planner.findAnnouncement(e.Announcement)
 	if !found {

@@ -7,8 +7,8 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// entryPhase finds the phase in an entry channel: it has what the tip says, without approvals and records, and without regard to
-// whenNotReady. Holds bind it for as long as they are there.
+// entryPhase finds the phase in an entry channel, which follows the tip without approvals, records and whenNotReady.
+// Holds apply while they exist.
 func (s *channelState) entryPhase() finding {
 	tip := s.announcement.tip
 	at, ready, never := tip.When(s.channel.Name, true)
@@ -36,7 +36,7 @@ func (s *channelState) entryPhase() finding {
 	return f
 }
 
-// pendingPhase finds the phase in a channel with an upstream before publication.
+// pendingPhase finds the phase before publication in a channel with an upstream.
 func (s *channelState) pendingPhase() finding {
 	tip := s.announcement.tip
 	if tip == nil {
@@ -79,18 +79,20 @@ func (s *channelState) pendingPhase() finding {
 	return f
 }
 
-// hasRecord reports whether there is a record of what the announcement says now.
+// hasRecord reports whether there is a record with the outcome for the announcement's current text.
 func (s *channelState) hasRecord(as repository.Outcome) bool {
 	return s.record != nil && s.record.Outcome == as && s.record.Text == s.announcement.text
 }
 
-// armedPhase finds the phase of what is on record as armed, and says what it said then. come: the time that it says now has.
+// armedPhase finds the phase of an announcement on record as armed, and applies the recorded rules. come reports
+// whether the time in the current file has come.
 func (s *channelState) armedPhase(f finding, come bool) finding {
 	rec, past := s.record, s.planner.reached(s.record.At)
 	moved := s.announcement.missingApprovals == "" && (rec.Hash != s.announcement.hash || !rec.At.Equal(s.at)) && !come
 	s.applyRules(s.announcement.tip, s.decidedTree())
 	s.at = rec.At
-	if f.obstacle == unapproved && rec.Hash != s.announcement.hash { // definitions alone were edited: those that were approved stay (R42)
+	// only definitions were edited: the approved ones stay (R42)
+	if f.obstacle == unapproved && rec.Hash != s.announcement.hash {
 		f.obstacle, f.explanation, s.stale = free, "", "its flags' definitions were edited"
 	}
 	if f.obstacle == free && s.tree == nil {
@@ -110,8 +112,8 @@ func (s *channelState) armedPhase(f finding, come bool) finding {
 	return f
 }
 
-// unarmedPhase finds the phase of what was not armed when its time came. Only a channel that is new, of which there is no record at
-// all, has what is published elsewhere: a cell that moves there keeps its features.
+// unarmedPhase finds the phase of an announcement that was not armed when its time came. Only a new channel without any
+// record joins what is published elsewhere, so that a cell that moves there keeps its features.
 func (s *channelState) unarmedPhase(f finding) finding {
 	elsewhere := s.announcement.publishedRecord()
 	switch f.phase = joining; {
@@ -126,9 +128,9 @@ func (s *channelState) unarmedPhase(f finding) finding {
 	return f
 }
 
-// publishedPhase finds the phase in a channel with an upstream after publication. What was decided stays in force, whatever is edited,
-// held or lost, until an edit is approved; but cancelling takes it back at once. A record of a time to come counts too: clocks
-// may step.
+// publishedPhase finds the phase after publication in a channel with an upstream. The published rules stay in force,
+// whatever is edited, held or lost, until an edit is approved; cancelling retracts at once. A record of a future time
+// counts too, since clocks may step.
 func (s *channelState) publishedPhase() finding {
 	tip, tree := s.announcement.tip, s.decidedTree()
 	rules := tip

@@ -8,7 +8,7 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// cellGates gives the gates of a cell, by ID, as told is.
+// cellGates returns the gates of a cell, in the order of sent, by ID.
 func cellGates(c *cell, told []*channelState) []flags.Gate {
 	gates := make([]flags.Gate, 0, len(told))
 	for _, s := range told {
@@ -19,7 +19,7 @@ func cellGates(c *cell, told []*channelState) []flags.Gate {
 	return gates
 }
 
-// buildGate is the announcement as a cell needs it.
+// buildGate returns the announcement as a cell needs it.
 func (s *channelState) buildGate() flags.Gate {
 	g := flags.Gate{ID: s.announcement.id, Features: slices.Compact(slices.Sorted(slices.Values(s.rules.Features))), By: s.rules.Ramp.By, Embargo: s.rules.Embargo}
 	if !s.at.IsZero() {
@@ -31,8 +31,7 @@ func (s *channelState) buildGate() flags.Gate {
 	return g
 }
 
-// hiddenFeatures gives the features of announcements under embargo that c was not told yet (R45): in a channel that they are not for,
-// nobody was told while no other channel was.
+// hiddenFeatures returns the features of embargoed announcements that are not revealed in c (R45).
 func (c *channel) hiddenFeatures() []string {
 	features := map[string]bool{}
 	for _, a := range c.planner.announcements {
@@ -43,7 +42,7 @@ func (c *channel) hiddenFeatures() []string {
 	return slices.Sorted(maps.Keys(features))
 }
 
-// isRevealed reports whether an announcement is published in c or, where it is not for c, anywhere.
+// isRevealed reports whether an announcement is published in c or, if it is not for c, in any channel.
 func (a *announcement) isRevealed(c *channel) bool {
 	anywhere := false
 	for _, s := range a.states {
@@ -56,7 +55,7 @@ func (a *announcement) isRevealed(c *channel) bool {
 	return anywhere
 }
 
-// ungatedFeatures gives the features that have no gate.
+// ungatedFeatures returns the features without a gate.
 func ungatedFeatures(features []string, gates []flags.Gate) (left []string) {
 	gated := map[string]bool{}
 	for _, g := range gates {

@@ -15,8 +15,9 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// moveHeads has flags without an announcement pass the channels (R42): a channel takes the tip's once all cells of every
-// upstream that answer have had them in force for the soak. A channel without a head takes the tip's at once.
+// moveHeads moves flags without an announcement through the channels (R42): a channel takes the tip's definitions once
+// all answering cells of every upstream have had them in force for the soak. A channel without a head takes the tip's
+// at once.
 func (p *planner) moveHeads() {
 	announced := p.announcedFeatures()
 	tip := p.hashLooseFlags(p.input.Tip, announced)
@@ -32,7 +33,7 @@ func (p *planner) moveHeads() {
 			continue
 		}
 		c.baseTree = p.treeAt(head.Commit)
-		if c.baseTree == nil { // the tip's, unsoaked, beat none at all
+		if c.baseTree == nil { // unsoaked definitions are better than none
 			c.baseTree = p.input.Tip
 			p.addFault(manifest.Unreadable, headPath(c), "commit "+head.Commit+" can't be read: "+c.Name+" has the newest definitions of flags without an announcement")
 			continue
@@ -52,8 +53,8 @@ func (p *planner) moveHeads() {
 	}
 }
 
-// trackServed goes on counting since when a channel has the tip's definitions. Cells were told them by the last plan that knew them,
-// so only what they report from then on counts.
+// trackServed keeps track of since when a channel has had the tip's definitions. Cells received them after the last
+// plan that knew them, so only later reports count.
 func (c *channel) trackServed(tip string) {
 	if c.looseHash != tip || !slices.ContainsFunc(c.planner.channels, func(down *channel) bool { return slices.Contains(down.After, c.Name) }) {
 		return
@@ -65,14 +66,15 @@ func (c *channel) trackServed(tip string) {
 		old.Since = c.planner.now
 	default:
 		old = Served{Flags: tip}
-		if c.isCurrent() { // of what it was told before, or of this: the next plan knows
+		if c.isCurrent() { // reports may still be about earlier definitions: the next plan decides
 			c.planner.reached(c.planner.now.Add(time.Second))
 		}
 	}
 	c.planner.plan.Memory.Served[c.Name] = old
 }
 
-// isCurrent reports whether all cells of c that answer have in force what they were told. Of a channel that has cells, some must.
+// isCurrent reports whether all answering cells of c have in force what was sent. Of a channel with cells, at least one
+// must answer.
 func (c *channel) isCurrent() bool {
 	some := false
 	for _, cell := range c.cells {
@@ -87,7 +89,7 @@ func (c *channel) isCurrent() bool {
 	return some || len(c.cells) == 0
 }
 
-// hasSoaked reports whether every upstream of c has had the tip's definitions for the soak, and has them still.
+// hasSoaked reports whether every upstream of c has had the tip's definitions for the soak, and still has them.
 func (c *channel) hasSoaked(tip string) bool {
 	soak := time.Duration(c.planner.input.Tip.Settings.Soak)
 	for _, name := range c.After {
@@ -105,18 +107,18 @@ func (c *channel) writeHead(why string) {
 	c.planner.addWrite(headPath(c), repository.Head{Commit: c.planner.input.Commit}, why)
 }
 
-// announcedFeatures gives the features whose definitions pass with an announcement.
+// announcedFeatures returns the features whose definitions move with an announcement.
 func (p *planner) announcedFeatures() map[string]bool {
 	features := map[string]bool{}
 	for _, a := range p.input.Tip.Announcements {
-		if !a.Archived { // what is left of them goes as others do
+		if !a.Archived { // remaining flags move as flags without an announcement do
 			addNames(features, a.Features)
 		}
 	}
 	return features
 }
 
-// hashLooseFlags hashes the definitions that pass without an announcement.
+// hashLooseFlags hashes the definitions that move without an announcement.
 func (p *planner) hashLooseFlags(t *repository.Tree, announced map[string]bool) string {
 	sum := sha256.New()
 	for _, key := range slices.Sorted(maps.Keys(t.Flags)) {
@@ -128,7 +130,7 @@ func (p *planner) hashLooseFlags(t *repository.Tree, announced map[string]bool) 
 	return hex.EncodeToString(sum.Sum(nil)[:16])
 }
 
-// encodeDefinition is d.Encode, once for a definition.
+// encodeDefinition caches d.Encode.
 func (p *planner) encodeDefinition(d *flags.Definition) []byte {
 	raw, ok := p.encoded[d]
 	if !ok {

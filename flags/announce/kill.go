@@ -13,8 +13,8 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// commitKills gathers all kills, and asks for files of those that have none yet (R43). What is stored is a kill already; its
-// end, in neither place, ends nothing.
+// commitKills gathers all kills, and adds a write for each one without a file (R43). A stored kill counts already. An
+// Until in the past ends no kill.
 func (p *planner) commitKills() {
 	taken := map[string]repository.Override{}
 	for _, o := range p.input.Tip.Overrides {
@@ -33,7 +33,7 @@ func (p *planner) commitKills() {
 			continue
 		}
 		k.Name = killFileName(k, taken)
-		taken[k.Name] = repository.Override{Kind: repository.Hold} // no other of this plan takes it
+		taken[k.Name] = repository.Override{Kind: repository.Hold} // reserves the name within this plan
 		p.kills = append(p.kills, k)
 		why := "kill " + k.Flag + ": " + oneLine(k.Reason)
 		if k.By != "" {
@@ -46,7 +46,7 @@ func (p *planner) commitKills() {
 	})
 }
 
-// sameKill reports whether two kills say the same, whatever their files are called.
+// sameKill reports whether two kills are equal apart from their file names.
 func sameKill(a, b repository.Override) bool {
 	return a.Flag == b.Flag && a.Reason == b.Reason && a.By == b.By && a.Until.Equal(b.Until) && sameCells(a.Cells, b.Cells)
 }
@@ -56,7 +56,8 @@ func sameCells(a, b repository.Selector) bool {
 		(len(a.Labels)+len(b.Labels) == 0 || reflect.DeepEqual(a.Labels, b.Labels))
 }
 
-// killFileName names a kill's file. It takes the place of a kill of the same flag in the same cells only: none is lifted so.
+// killFileName names a kill's file. The new file replaces only a kill of the same flag in the same cells, so that no
+// kill is lifted.
 func killFileName(k repository.Override, taken map[string]repository.Override) string {
 	name := "kill-" + k.Flag
 	if strings.ContainsFunc(k.Flag, func(r rune) bool { return !strings.ContainsRune(fileNameChars, r) }) {
@@ -72,5 +73,5 @@ func killFileName(k repository.Override, taken map[string]repository.Override) s
 	}
 }
 
-// fileNameChars are what a file's name is made of everywhere.
+// fileNameChars are valid in file names on every system.
 const fileNameChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."

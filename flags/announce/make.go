@@ -9,7 +9,7 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// Make decides. It is pure: the same values give the same Plan.
+// Make decides. It is pure: equal inputs yield equal Plans.
 func Make(in Input) Plan {
 	if in.Tip == nil {
 		return Plan{Memory: in.Memory}
@@ -47,8 +47,8 @@ type planner struct {
 	channelsByName map[string]*channel
 	announcements  []*announcement // by ID
 	kills          []repository.Override
-	featureSets    []map[string]bool // sets of features that cells contain
-	bundleGates    []map[string]bool // gates that cells were told of last
+	featureSets    []map[string]bool // distinct sets of features of cells
+	bundleGates    []map[string]bool // distinct sets of gate IDs last sent to cells
 	indexes        map[*repository.Tree]map[string][]*flags.Definition
 	encoded        map[*flags.Definition][]byte
 
@@ -62,12 +62,12 @@ type channel struct {
 	entry      bool
 	cells      []*cell
 	states     []*channelState  // by announcement
-	baseTree   *repository.Tree // whose definitions of flags without a record count
-	precedence []*channelState  // whose definitions count; none in an entry channel
-	looseHash  string           // see planner.loose: of base
+	baseTree   *repository.Tree // provides the definitions of flags without a record
+	precedence []*channelState  // lowest precedence first; nil in an entry channel
+	looseHash  string           // of baseTree, see planner.hashLooseFlags
 }
 
-// cell is a cell, which set of features it contains, which bundle it was told last, and what it says is not on.
+// cell is a Cell with indexes into planner.featureSets and planner.bundleGates, and the reported states other than on.
 type cell struct {
 	*Cell
 	featureSet, bundleIndex int
@@ -79,38 +79,38 @@ type reported struct {
 	state flags.CellState
 }
 
-// announcement is an announcement and what holds for it in all channels.
+// announcement is an announcement and what holds for all channels.
 type announcement struct {
 	planner          *planner
 	id               string
-	tip              *repository.Announcement // as it is; nil: its file is gone, and records of it are left
+	tip              *repository.Announcement // the current file; nil: only records are left
 	hash, text       string
-	approvers        []string // persons whose approvals count, sorted
-	missingApprovals string   // what is missing of approvals; empty: nothing
+	approvers        []string // people whose approvals count, sorted
+	missingApprovals string   // missing approvals in words; empty: none
 	states           []*channelState
 }
 
-// channelState is an announcement in one channel: what settle finds out, and then count.
+// channelState is an announcement in one channel. decideState and then countCells fill it in.
 type channelState struct {
 	scope
 	planner      *planner
 	announcement *announcement
 
-	record *repository.Record // what git has; nil: nothing
-	at     time.Time          // when it is published here; zero: as soon as a cell is ready, or no time is given
-	sent   bool               // its gate is told to the cells that it reaches
-	state  State              // empty: it is not for this channel
-	reason string             // what keeps it, in words
-	stale  string             // what was edited since it was decided on, and is not approved
+	record *repository.Record // the committed record; nil: none
+	at     time.Time          // zero: as soon as a cell is ready, or without a time
+	sent   bool               // reached cells receive the gate
+	state  State              // empty: not for this channel
+	reason string             // why the announcement is not further, in words
+	stale  string             // unapproved edits since the record, in words
 
-	knownTo []bool // by bundle that cells were told last: it has the gate
+	knownTo []bool // by bundleIndex: the bundle has the gate
 
-	kills   []repository.Override // kills of its flags
-	retired bool                  // no flag of its is left
+	kills   []repository.Override // kills of the announcement's flags
+	retired bool                  // no flag of the announcement is left
 	counts  cellCounts
 }
 
-// reached reports whether an instant has come; if not, it may be the next at which the plan changes.
+// reached reports whether an instant has come. A later instant is a candidate for Plan.Next.
 func (p *planner) reached(t time.Time) bool {
 	if !p.now.Before(t) {
 		return true
@@ -121,7 +121,7 @@ func (p *planner) reached(t time.Time) bool {
 	return false
 }
 
-// treeAt gives what a commit says; nil: it can't be read.
+// treeAt returns the tree of a commit; nil: unreadable.
 func (p *planner) treeAt(commit string) *repository.Tree {
 	if commit == p.input.Commit {
 		return p.input.Tip

@@ -2,46 +2,47 @@ package announce
 
 import "github.com/sluice-cd/sluice/flags/repository"
 
-// phase is how far an announcement is in a channel, by what its file and its record say, and by the time.
+// phase is how far an announcement is in a channel, by its file, its record and the time.
 type phase int
 
 const (
-	absent    phase = iota // it is not for the channel, or its file is gone
-	cancelled              // before it was published
-	retracted              // cancelled after it was published
+	absent    phase = iota // not for the channel, or the file is gone
+	cancelled              // before publication
+	retracted              // cancelled after publication
 	archived
-	timeless  // it says no time
-	atOnce    // it is to be published now
-	ahead     // its time is to come, and it is not armed as it is
-	armed     // it is on record as armed, and cells flip by themselves
-	counting  // it is on record as armed, and enough cells must be ready when its time comes (skip, block)
-	due       // it is on record as armed, and its time has come
-	late      // its time came, and it was not armed
-	joining   // the channel is new to it, and others have it
-	missed    // it is on record as missed
-	published // it is on record as published
-	edited    // the same, and an edit of it is approved
+	timeless  // without a time
+	atOnce    // to be published now
+	ahead     // the time is to come, and the current text is not armed
+	armed     // on record as armed: cells flip by themselves
+	counting  // on record as armed: enough cells must be ready at the time (skip, block)
+	due       // on record as armed, and the time has come
+	late      // the time came, and the announcement was not armed
+	joining   // published elsewhere, and the channel is new
+	missed    // on record as missed
+	published // on record as published
+	edited    // published, and an edit is approved
 	entryAhead
 	entryDue
 )
 
-// obstacle is what is in the way.
+// obstacle is what keeps an announcement back.
 type obstacle int
 
 const (
 	free       obstacle = iota
 	unapproved          // approvals are missing
-	held                // all its cells are
-	unreadable          // what was approved is not there to be read: it is off
+	held                // all cells are held
+	unreadable          // the approved commit can't be read: the features are off
 )
 
-// transition is where an announcement gets from a phase, and what follows for its record; nil: nothing. decide may change the state.
+// transition is the state that follows from a phase, and how its record is written; nil: no write. publishIfReady may
+// change the state.
 type transition struct {
 	state  State
 	record func(*channelState, finding)
 }
 
-// transitions is all that may become of an announcement, by what is in its way. A column that is empty can't come about.
+// transitions returns the transition of a phase for each obstacle. An empty entry can't occur.
 func transitions(in phase) [4]transition {
 	arm, decide, again := (*channelState).arm, (*channelState).publishIfReady, (*channelState).publishEdit
 	miss, disarm, remember := (*channelState).recordMiss, (*channelState).disarm, (*channelState).recordHold
@@ -67,16 +68,16 @@ func transitions(in phase) [4]transition {
 	}[in]
 }
 
-// finding is what steps are taken by.
+// finding is what a transition depends on.
 type finding struct {
 	phase       phase
 	obstacle    obstacle
-	explanation string            // in words, for people
-	reason      string            // of a record that it is disarmed
-	basis       repository.Record // what a record that turns on rests on: hash, commit and time
+	explanation string            // for people
+	reason      string            // for a record of disarming
+	basis       repository.Record // hash, commit and time of a record that turns features on
 }
 
-// decideState decides what is in force of an announcement in a channel, and which record there should be of it.
+// decideState decides which state an announcement has in a channel, and which record there should be.
 func (s *channelState) decideState() {
 	var f finding
 	switch {

@@ -6,14 +6,15 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// planChannels settles what each cell is told. Whom an announcement reaches is decided here, so that cells whose memberships are equal
-// share one Told, and those that the same gates reach one Bundle.
+// planChannels decides what each cell is sent. Cells with equal memberships share one Told, and cells with the same
+// gates share one Bundle.
 func (p *planner) planChannels() {
 	for _, c := range p.channels {
 		c.planCells()
 	}
 	for i := range p.input.Cells {
-		if c := &p.input.Cells[i]; p.channelsByName[c.Channel] == nil { // kills reach it all the same (R43)
+		// kills reach cells of unknown channels too (R43)
+		if c := &p.input.Cells[i]; p.channelsByName[c.Channel] == nil {
 			p.plan.Told[c.Name] = &Told{Orders: p.cellOrders(&cell{Cell: c}, nil)}
 		}
 	}
@@ -64,7 +65,7 @@ func (c *channel) planCells() {
 	}
 }
 
-// detectRetired learns whether no flag of what was told long ago is left: then no cell needs its gate.
+// detectRetired detects that no flag of an archived announcement is left, so that no cell needs the gate.
 func (s *channelState) detectRetired() {
 	if s.state != Archived || s.rules == nil {
 		return
@@ -78,7 +79,7 @@ func (s *channelState) detectRetired() {
 	s.retired, s.sent = true, false
 }
 
-// findKills learns which of its flags are killed, somewhere.
+// findKills finds the kills of the announcement's flags.
 func (s *channelState) findKills() {
 	for _, k := range s.planner.kills {
 		if s.sent && s.tree.Flags[k.Flag] != nil && slices.Contains(s.rules.Features, s.tree.Flags[k.Flag].Feature()) {
@@ -94,7 +95,7 @@ func boolByte(is bool) byte {
 	return 0
 }
 
-// cellOrders gives what is off at once in a cell (R43): killed flags, and what is held and not published.
+// cellOrders returns what is off at once in a cell (R43): killed flags, and held announcements that are not published.
 func (p *planner) cellOrders(c *cell, held []*channelState) flags.Orders {
 	var o flags.Orders
 	for _, k := range p.kills { // by flag

@@ -39,7 +39,7 @@ func newPlanner(in Input) *planner {
 	return p
 }
 
-// groupCells puts cells in their channels, by name.
+// groupCells adds cells to their channels, by name, and indexes their feature sets, bundles and reported states.
 func (p *planner) groupCells() {
 	type slice struct {
 		first  *string
@@ -85,7 +85,7 @@ func (p *planner) groupCells() {
 	}
 }
 
-// addAnnouncement says where an announcement may matter: in the channels that it names, and where it has been decided on.
+// addAnnouncement adds an announcement to the channels that it is for and to those with a record of it.
 func (p *planner) addAnnouncement(id string) {
 	a := &announcement{planner: p, id: id, tip: p.input.Tip.Announcements[id]}
 	if a.tip != nil {

@@ -9,18 +9,19 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// Modes of repository.Readiness that the engine decides by (R41).
+// Modes of repository.Readiness that the engine decides (R41).
 const (
 	skip  = "skip"
 	block = "block"
 )
 
-// waitsPerCell reports whether each cell gets an announcement when it is ready, so that nothing is to be counted.
+// waitsPerCell reports whether each cell gets the announcement once the cell is ready, without counting cells.
 func (s *scope) waitsPerCell() bool {
 	return s.rules.WhenNotReady.Mode != skip && s.rules.WhenNotReady.Mode != block
 }
 
-// publishIfReady publishes as whenNotReady says (R41): what is skipped or blocked, as of now, for no cell can have flipped before.
+// publishIfReady publishes by whenNotReady (R41). Modes skip and block publish as of now, since no cell can have
+// flipped before.
 func (s *channelState) publishIfReady(f finding) {
 	if s.waitsPerCell() {
 		s.publish(f.basis)
@@ -45,7 +46,7 @@ func (s *channelState) publishIfReady(f finding) {
 	}
 }
 
-// decidedTree gives the tree that has what a record was made of; nil: it can't be read, and so it is off.
+// decidedTree returns the tree of the record's commit; nil if that can't be read, so that the features are off.
 func (s *channelState) decidedTree() *repository.Tree {
 	if t := s.planner.treeAt(s.record.Commit); t != nil && t.Announcements[s.announcement.id] != nil {
 		return t
@@ -57,10 +58,11 @@ func (s *channelState) decidedTree() *repository.Tree {
 	return nil
 }
 
-// nowInZone is now in a zone that the announcement's people read.
+// nowInZone returns the instant of the plan in the announcement's zone.
 func (s *scope) nowInZone() time.Time { return s.channel.planner.now.In(s.rules.Location()) }
 
-// publishEdit has an approved edit count: at the old time, unless that was changed. A time to come is waited for with what is published.
+// publishEdit records an approved edit of a published announcement: at the old time unless the edit moves it. Until a
+// later new time the published text stays.
 func (s *channelState) publishEdit(finding) {
 	tip, rec := s.announcement.tip, s.record
 	before, _, _ := s.rules.When(s.channel.Name, false)
@@ -77,7 +79,7 @@ func (s *channelState) publishEdit(finding) {
 	if moved {
 		next.At = at
 	}
-	if moved || tip.Now && !s.rules.Now { // who was held then, gets it now
+	if moved || tip.Now && !s.rules.Now { // cells held then get the features now
 		next.Without = nil
 	}
 	if tip.WhenNotReady.Mode == skip {
@@ -86,7 +88,7 @@ func (s *channelState) publishEdit(finding) {
 	s.writeRecord(next)
 }
 
-// cellsAfterEdit gives those that have it, and those that are ready for what it says now.
+// cellsAfterEdit returns the cells that have the features and those that are ready under the edited rules.
 func (s *channelState) cellsAfterEdit() []string {
 	now := scope{channel: s.channel}
 	now.applyRules(s.announcement.tip, s.planner.input.Tip)

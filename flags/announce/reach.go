@@ -8,16 +8,16 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// reach says which cells of a channel something is for.
+// reach says which cells of a channel an announcement or a hold is for.
 type reach struct {
 	allCells bool            // the selector selects all cells of the channel
-	names    map[string]bool // that it names; nil: any
+	names    map[string]bool // named cells; nil: any
 	selector repository.Selector
-	only     map[string]bool // of those, who has it; nil: all
+	only     map[string]bool // of the selected cells, those with the features (skip); nil: all
 	without  map[string]bool
 }
 
-// newReach makes a selector quick: most select all cells of a channel, or a few by name.
+// newReach prepares a selector for fast tests: most selectors select all cells of a channel or a few by name.
 func newReach(s repository.Selector, c *channel) reach {
 	r := reach{selector: s, allCells: len(s.Names) == 0 && len(s.Labels) == 0 && inChannel(s, c)}
 	if len(s.Names) > 0 {
@@ -26,7 +26,7 @@ func newReach(s repository.Selector, c *channel) reach {
 	return r
 }
 
-// selects reports whether the selector does.
+// selects reports whether the selector selects c.
 func (r *reach) selects(c *cell) bool {
 	if r.allCells || r.names != nil && !r.names[c.Name] {
 		return r.allCells
@@ -34,12 +34,12 @@ func (r *reach) selects(c *cell) bool {
 	return r.selector.Selects(c.Name, c.Channel, c.Labels)
 }
 
-// excludes reports whether a cell that is selected is left out all the same.
+// excludes reports whether a selected cell is left out.
 func (r *reach) excludes(c *cell) bool {
 	return r.only != nil && !r.only[c.Name] || r.without[c.Name]
 }
 
-// isWholeChannel reports whether r is for every cell of its channel.
+// isWholeChannel reports whether r includes every cell of its channel.
 func (r *reach) isWholeChannel() bool {
 	return r.allCells && r.only == nil && len(r.without) == 0
 }
@@ -49,18 +49,18 @@ func inChannel(s repository.Selector, c *channel) bool {
 	return len(s.Channels) == 0 || slices.Contains(s.Channels, c.Name)
 }
 
-// scope is whom an announcement is for in a channel, by the rules that count there.
+// scope says for which cells of a channel an announcement is, by the rules that apply there.
 type scope struct {
 	channel    *channel
-	rules      *repository.Announcement // what counts here: as it was decided on, or else as it is
-	tree       *repository.Tree         // that has its definitions; nil: nothing of it is in force
+	rules      *repository.Announcement // the recorded announcement, or the current one
+	tree       *repository.Tree         // provides the definitions; nil: none are in force
 	reach      reach
-	contained  []bool                // by set of features: it contains all that rules ask for
-	heldReason string                // a hold of all its cells here: why; empty: none
-	holds      []repository.Override // holds of some of its cells
+	contained  []bool                // by feature set: contains all features of rules
+	heldReason string                // reason of a hold of all cells here; empty: none
+	holds      []repository.Override // holds of some cells
 }
 
-// applyRules makes rules what counts for s.
+// applyRules sets the rules and definitions that apply in s.
 func (s *scope) applyRules(rules *repository.Announcement, tree *repository.Tree) {
 	s.rules, s.tree = rules, tree
 	if rules == nil {
@@ -73,7 +73,7 @@ func (s *scope) applyRules(rules *repository.Announcement, tree *repository.Tree
 	}
 }
 
-// findHolds learns which holds bind s, as it is written now.
+// findHolds finds the holds of the current announcement in the channel.
 func (s *channelState) findHolds() {
 	for _, o := range s.planner.input.Tip.Overrides {
 		if o.Kind != repository.Hold || o.Announcement != s.announcement.id || !inChannel(o.Cells, s.channel) {
@@ -87,7 +87,7 @@ func (s *channelState) findHolds() {
 	}
 }
 
-// holdCoversAll reports whether a hold of some cells is one of all those that an announcement reaches here.
+// holdCoversAll reports whether a hold selects every cell that the announcement selects in c.
 func (c *channel) holdCoversAll(announcement, hold repository.Selector) bool {
 	some, announced, held := false, newReach(announcement, c), newReach(hold, c)
 	for _, c := range c.cells {
@@ -101,7 +101,7 @@ func (c *channel) holdCoversAll(announcement, hold repository.Selector) bool {
 	return some
 }
 
-// holdReason gives why a cell is held; empty: it is not.
+// holdReason returns why a cell is held; empty: not held.
 func (s *scope) holdReason(c *cell) string {
 	if s.heldReason != "" {
 		return s.heldReason
@@ -114,13 +114,13 @@ func (s *scope) holdReason(c *cell) string {
 	return ""
 }
 
-// reaches reports whether the gate of s is one of a cell's.
+// reaches reports whether the cell gets the gate of s.
 func (s *scope) reaches(c *cell) bool {
 	return s.reach.selects(c) && !s.reach.excludes(c) && (len(s.holds) == 0 || s.holdReason(c) == "")
 }
 
-// readyCells gives, of the cells that s is for, those that are ready, those that are held, and how many are neither (R41). A cell
-// that is silent is not known to be ready.
+// readyCells returns the ready and the held cells of s, and the number of other cells (R41). A silent cell does not
+// count as ready.
 func (s *scope) readyCells() (ready, held []string, lacking int) {
 	for _, c := range s.channel.cells {
 		switch {
@@ -136,7 +136,7 @@ func (s *scope) readyCells() (ready, held []string, lacking int) {
 	return ready, held, lacking
 }
 
-// enoughReady reports whether a share of the cells is ready, and says how many are.
+// enoughReady reports whether the required share of the cells is ready, and describes the share.
 func enoughReady(ready, lacking, percent int) (bool, string) {
 	all := ready + lacking
 	return ready*100 >= percent*all, fmt.Sprintf("%d of %s ready, and %d %% are asked for", ready, words.Count(all, "cell"), percent)

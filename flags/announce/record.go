@@ -16,26 +16,26 @@ func (s *channelState) recordPath() string {
 	return path.Join(repository.RecordsDir, s.announcement.id, s.channel.Name+".yaml")
 }
 
-// writeRecord asks for a record of what the announcement says now.
+// writeRecord adds a write of a record for the announcement's current text.
 func (s *channelState) writeRecord(rec repository.Record) {
 	rec.Text = s.announcement.text
 	s.putRecord(rec)
 }
 
-// arm asks for a record that it is armed, to all but those that are held. It is written again as holds of some come and go: so
-// what was held when the time came is known even if nobody was there to see (R43).
+// arm records the announcement as armed for all cells but the held ones. The record follows holds of some cells as they
+// come and go, so that the cells held at the time are known even if the engine is down then (R43).
 func (s *channelState) arm(f finding) {
 	f.basis.Outcome, f.basis.Without = repository.Armed, s.withheldCells()
 	s.writeRecord(f.basis)
 }
 
-// publish asks for a record that it is published, to all but those that were held.
+// publish records the announcement as published for all cells but the held ones.
 func (s *channelState) publish(rec repository.Record) {
 	rec.Outcome, rec.Without = repository.Published, s.withheldCells()
 	s.writeRecord(rec)
 }
 
-// withheldCells gives the cells that are held, or were at its time: of an announcement that others get.
+// withheldCells returns the cells that are held, or were held at the time, of an announcement that other cells get.
 func (s *scope) withheldCells() []string {
 	if len(s.holds)+len(s.reach.without) == 0 {
 		return nil
@@ -49,12 +49,12 @@ func sameRecord(a, b repository.Record) bool {
 		slices.Equal(a.Cells, b.Cells) && slices.Equal(a.Without, b.Without) && a.Reason == b.Reason
 }
 
-// recordMiss asks for a record that its time passed in vain.
+// recordMiss records that the time passed without publication.
 func (s *channelState) recordMiss(f finding) {
 	s.writeRecord(repository.Record{Outcome: repository.Missed, Hash: s.announcement.hash, Commit: s.planner.input.Commit, At: f.basis.At, Reason: f.explanation})
 }
 
-// disarm asks for a record that what was armed is not any more. It is out of what cells are told before that lands.
+// disarm records that an armed announcement is armed no more. Cells lose the gate before the commit lands.
 func (s *channelState) disarm(f finding) {
 	if s.record != nil && s.record.Outcome == repository.Armed {
 		rec := *s.record
@@ -63,14 +63,16 @@ func (s *channelState) disarm(f finding) {
 	}
 }
 
-// recordHold is disarm and, if there is no record, asks for one that it was held, lest its time pass unseen (R43).
+// recordHold disarms; without a record it records the hold, so that a time that passes meanwhile is missed even if
+// nothing sees it pass (R43).
 func (s *channelState) recordHold(f finding) {
 	if s.disarm(f); s.record == nil {
 		s.writeRecord(repository.Record{Outcome: repository.Disarmed, Hash: s.announcement.hash, Commit: s.planner.input.Commit, At: s.at, Reason: f.explanation})
 	}
 }
 
-// putRecord asks for a record that is not there yet. While time can't be trusted (R10), only for one that turns off.
+// putRecord adds a write for a record that differs from the committed one. While time can't be trusted (R10), only
+// disarming is recorded.
 func (s *channelState) putRecord(rec repository.Record) {
 	if s.planner.input.Doubt != "" && rec.Outcome != repository.Disarmed || s.record != nil && sameRecord(*s.record, rec) {
 		return
@@ -99,7 +101,7 @@ func (s *channelState) describeEvidence() string {
 	return fmt.Sprintf(" (%s%d of %s ready)", by, len(ready), words.Count(len(ready)+len(held)+lacking, "cell"))
 }
 
-// addWrite asks for a file. What it says is made of strings, times and lists of them, which can always be written.
+// addWrite adds a file to the plan. Content consists of strings, times and lists, so marshalling can't fail.
 func (p *planner) addWrite(file string, content any, why string) {
 	data, err := yaml.Marshal(content)
 	if err != nil {

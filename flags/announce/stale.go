@@ -9,18 +9,21 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// StaleFlag is a flag that decides nothing any more: the next release can drop it from its code, and then it can be removed.
+// StaleFlag is a flag that decides nothing any more: the next release can drop the flag from its code, and then the
+// definition can be removed.
 type StaleFlag struct {
 	Key     string `json:"key"`
 	Feature string `json:"feature,omitempty"` // empty: the flag is not gated
-	Variant string `json:"variant"`           // what it always is
-	Since   string `json:"since,omitempty"`   // the oldest release in support: it and all later ones contain the feature, so the next can drop the flag's code
-	File    string `json:"file"`
-	Line    int    `json:"line"`
+	Variant string `json:"variant"`           // the constant variant
+	// the oldest supported release: from there on all releases contain the feature, so that the next one can drop the
+	// flag's code
+	Since string `json:"since,omitempty"`
+	File  string `json:"file"`
+	Line  int    `json:"line"`
 }
 
-// Stale gives, by key, the flags that have the same variant for everybody everywhere: gated ones that are announced to all at
-// 100 % in every channel, and that no release in support lacks; and such as were never more than a constant.
+// Stale returns, by key, the flags that have the same variant for all users everywhere: gated flags that are at 100 %
+// in every channel and whose feature every supported release contains, and ungated constants.
 func Stale(in Input) (stale []StaleFlag) {
 	if in.Tip == nil {
 		return nil
@@ -45,7 +48,8 @@ func Stale(in Input) (stale []StaleFlag) {
 	return stale
 }
 
-// isConstant reports whether a flag has the same variant for everybody, in every channel, by a definition that all have.
+// isConstant reports whether a flag has the same variant for all users in every channel, by a definition that all
+// channels have.
 func (p *planner) isConstant(d *flags.Definition) bool {
 	if d.Disabled || len(d.Targeting) > 0 || d.DefaultVariant == "" || slices.ContainsFunc(p.kills, func(k repository.Override) bool { return k.Flag == d.Key }) {
 		return false
@@ -61,7 +65,7 @@ func (p *planner) isConstant(d *flags.Definition) bool {
 	return true
 }
 
-// definition gives the definition that a channel with an upstream has of a flag; nil: none.
+// definition returns a flag's definition in a channel with an upstream; nil: none.
 func (c *channel) definition(key string) *flags.Definition {
 	had := c.baseTree.Flags[key]
 	for _, s := range c.precedence {
@@ -72,7 +76,7 @@ func (c *channel) definition(key string) *flags.Definition {
 	return had
 }
 
-// isOnEverywhere reports whether every cell of every channel has a feature for everybody.
+// isOnEverywhere reports whether every cell of every channel has a feature for all users.
 func (p *planner) isOnEverywhere(feature string) bool {
 	for _, c := range p.channels {
 		all := slices.ContainsFunc(c.states, func(s *channelState) bool {

@@ -9,7 +9,7 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// buildStatus says how far an announcement is, without its cells.
+// buildStatus returns the status of an announcement, without cells.
 func (a *announcement) buildStatus() Status {
 	st := Status{Announcement: a.tip, Hash: a.hash, Approvals: a.approvers, Channels: []ChannelStatus{}}
 	for _, s := range a.states {
@@ -41,7 +41,7 @@ func (a *announcement) buildStatus() Status {
 	return st
 }
 
-// relevantChannel gives the channel that people ask for first: of the last channel that is not done or, if all are, the last with cells.
+// relevantChannel returns the last unfinished channel or, if all are finished, the last one with cells.
 func (a *announcement) relevantChannel() (last *channelState) {
 	for _, s := range a.states {
 		switch {
@@ -78,7 +78,7 @@ func (a *announcement) nextStep(last *channelState) string {
 	return ""
 }
 
-// Detail gives the status of an announcement with every cell's. ok is false if there is none of that ID.
+// Detail returns the status of an announcement with every cell. ok is false for an unknown ID.
 func (p *Plan) Detail(id string) (st Status, ok bool) {
 	if p.planner == nil {
 		return Status{}, false
@@ -99,7 +99,7 @@ func (p *Plan) Detail(id string) (st Status, ok bool) {
 	return st, true
 }
 
-// findAnnouncement gives the place of an announcement in announcements.
+// findAnnouncement returns the index of an announcement.
 func (p *planner) findAnnouncement(id string) (int, bool) {
 	return slices.BinarySearchFunc(p.announcements, id, func(a *announcement, id string) int { return cmp.Compare(a.id, id) })
 }
@@ -115,7 +115,7 @@ func (s *channelState) cellStatuses() []CellStatus {
 	return cells
 }
 
-// publishedRecord gives a record that the announcement is published in some channel, one of what it says now if there is one; nil: none.
+// publishedRecord returns a record of publication in some channel, of the current text if possible; nil: none.
 func (a *announcement) publishedRecord() *repository.Record {
 	var found *repository.Record
 	for _, s := range a.states {
@@ -126,8 +126,8 @@ func (a *announcement) publishedRecord() *repository.Record {
 	return found
 }
 
-// Published gives the features that are published, sorted, by channel: what gates see. In an entry channel, that is all whose
-// time has come. What was edited since and not approved does not show.
+// Published returns the published features by channel, sorted, as promotion gates see them: in an entry channel, all
+// features whose time has come. Unapproved edits don't show.
 func (p *Plan) Published() map[string][]string {
 	all := map[string][]string{}
 	if p.planner == nil {
@@ -147,7 +147,7 @@ func (p *Plan) Published() map[string][]string {
 	return all
 }
 
-// isPublished reports whether s is on record as published and in force or, in an entry channel, in force and due.
+// isPublished reports whether s is in force and on record as published or, in an entry channel, in force and due.
 func (s *channelState) isPublished() bool {
 	return s.sent && s.counts.due && (s.channel.entry || s.record.Outcome == repository.Published)
 }

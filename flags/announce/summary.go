@@ -8,8 +8,8 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// summarise says for people how far an announcement is in a channel: "18 of 20 cells will light up at 10:00 Europe/Berlin; acme
-// waits for 2026.11.3 (soak until …)". Nothing in it changes with time alone but where Next says so.
+// summarise describes the announcement in a channel: "18 of 20 cells will light up at 10:00 Europe/Berlin; acme waits
+// for 2026.11.3 (soak until …)". The text changes with time alone only at Plan.Next.
 func (s *channelState) summarise() string {
 	t := &s.counts
 	switch s.state {
@@ -50,7 +50,7 @@ func (s *channelState) summarise() string {
 	return text + s.describeExceptions()
 }
 
-// describeExceptions names the first cells that don't have it, and why.
+// describeExceptions names the first cells without the features, and says why.
 func (s *channelState) describeExceptions() string {
 	var b strings.Builder
 	for _, c := range s.counts.named {
@@ -80,7 +80,7 @@ func (s *channelState) describeTime() string {
 	return text
 }
 
-// choosePlural gives the form of a word that goes with n.
+// choosePlural returns the form of a word that goes with n.
 func choosePlural(n int, one, many string) string {
 	if n == 1 {
 		return one
@@ -88,7 +88,7 @@ func choosePlural(n int, one, many string) string {
 	return many
 }
 
-// oneLine makes what a person wrote fit for a line of a commit's message.
+// oneLine joins the lines of a person's text, for a commit's message.
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 func formatTime(t time.Time) string { return t.Format(time.RFC3339) }

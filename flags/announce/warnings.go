@@ -8,13 +8,13 @@ import (
 	"github.com/sluice-cd/sluice/internal/words"
 )
 
-// warning is something that will make an announcement less than what people expect of it.
+// warning is a reason why an announcement will fall short of what people expect.
 type warning struct {
 	kind string // approvals, held, edited or cells
 	text string
 }
 
-// findWarnings gives what is in the way of an announcement from a day before its time until it comes.
+// findWarnings returns the warnings about an announcement, from a day before its time until the time comes.
 func (s *channelState) findWarnings() (found []warning) {
 	early := s.state == Draft || s.state == Scheduled || s.state == Armed || s.state == Held
 	if !early || s.at.IsZero() || s.rules == nil || s.planner.reached(s.at) || !s.planner.reached(s.at.Add(-24*time.Hour)) {
@@ -36,7 +36,7 @@ func (s *channelState) findWarnings() (found []warning) {
 	return found
 }
 
-// warningTexts gives them for people, by channel.
+// warningTexts returns the warnings for people, by channel.
 func (a *announcement) warningTexts() (texts []string) {
 	for _, s := range a.states {
 		for _, w := range s.findWarnings() {
@@ -46,10 +46,10 @@ func (a *announcement) warningTexts() (texts []string) {
 	return texts
 }
 
-// addWarnings tells of what is in the way a day before the time, and an hour before.
+// addWarnings adds an event for each warning a day before the time, and again an hour before.
 func (n *eventCollector) addWarnings(s *channelState) {
 	for _, w := range s.findWarnings() {
-		for _, before := range []time.Duration{time.Hour, 24 * time.Hour} { // the last first
+		for _, before := range []time.Duration{time.Hour, 24 * time.Hour} { // the latest first
 			since := s.at.Add(-before)
 			if !n.planner.reached(since) {
 				continue
