@@ -2,7 +2,7 @@ package jsonlogic
 
 import "math"
 
-// foldNumbers works through a list's numbers, beginning with the first.
+// foldNumbers combines a list's numbers from the left.
 func foldNumbers(items []any, do func(acc, n float64) float64) (any, error) {
 	acc, err := toNumber(items[0])
 	if err != nil {
@@ -35,7 +35,7 @@ func sum(_ *run, in operands, _ any) (any, error) {
 	case len(in.items) == 1:
 		return applyNumber(in.items[0], func(n float64) float64 { return n })
 	}
-	acc := 0.0 // not the first item: 0 + -0 is 0
+	acc := 0.0 // not the first item, since 0 + -0 is 0
 	for _, item := range in.items {
 		n, err := toNumber(item)
 		if err != nil {

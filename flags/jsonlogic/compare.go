@@ -23,7 +23,7 @@ func equal(a, b any) bool {
 
 func lessOrEqual(a, b any) bool { return less(a, b) || equal(a, b) }
 
-// identical is equal for values of one kind.
+// identical is equal for values of the same kind.
 func identical(a, b any) bool { return valueKind(a) == valueKind(b) && equal(a, b) }
 
 func valueKind(v any) int {
@@ -53,7 +53,7 @@ func comparison(holds func(a, b any) bool, negated bool) operator {
 	}
 }
 
-// identity is comparison by identical, which is false of what is no list.
+// identity compares by identical; an operand that is not a list yields false.
 func identity(negated bool) operator {
 	compare := comparison(identical, negated)
 	return func(r *run, in operands, data any) (any, error) {

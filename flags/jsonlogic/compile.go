@@ -1,13 +1,13 @@
 package jsonlogic
 
-// compiler makes nodes of values. What it can't make sense of becomes a failure, which counts only where it is met.
-// With a run, for rules that come to be in an evaluation, every value costs a step.
+// compiler compiles values to nodes. An invalid part becomes a failure, which counts only if it is evaluated. With a
+// run, for rules that appear during an evaluation, every value costs a step.
 type compiler struct {
 	run   *run
 	depth int
 }
 
-// compile gives what evaluates to v's value.
+// compile returns a node that evaluates to v's value.
 func (c *compiler) compile(v any) node {
 	if c.run != nil && c.run.spend(1) != nil {
 		return failure{ErrBudget}
@@ -19,7 +19,7 @@ func (c *compiler) compile(v any) node {
 	defer func() { c.depth-- }()
 	switch v := v.(type) {
 	case map[string]any:
-		if len(v) != 1 { // it stands for itself
+		if len(v) != 1 { // not a rule, but a value
 			return constant{v}
 		}
 		for name, args := range v {
@@ -52,7 +52,7 @@ func (c *compiler) compileItems(values []any) list {
 	return nodes
 }
 
-// compileCall compiles an operator. Some see their arguments before they are evaluated.
+// compileCall compiles an operator. Some operators see their arguments unevaluated.
 func (c *compiler) compileCall(name string, args any) node {
 	switch name {
 	case "var":
@@ -75,7 +75,7 @@ func (c *compiler) compileCall(name string, args any) node {
 	return &callOne{op, arg}
 }
 
-// eagerOperator gives the operators that work on evaluated arguments; nil: there is none of this name.
+// eagerOperator returns an operator that takes evaluated arguments; nil: unknown name.
 func eagerOperator(name string) operator {
 	switch name {
 	case "==", "!=":

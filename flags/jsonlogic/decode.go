@@ -10,7 +10,7 @@ import (
 	"strconv"
 )
 
-// decodeRule reads a rule as encoding/json does, within limits.
+// decodeRule decodes a rule as encoding/json does, within limits.
 func decodeRule(rule []byte) (any, error) {
 	if len(rule) > MaxBytes {
 		return nil, fmt.Errorf("the rule has %d bytes, more than %d", len(rule), MaxBytes)
@@ -28,7 +28,7 @@ func decodeRule(rule []byte) (any, error) {
 	return enforceLimits(v, 0, &nodes)
 }
 
-// enforceLimits makes numbers of the json.Numbers in v, in place, and refuses what is beyond the limits.
+// enforceLimits converts the json.Numbers in v to float64, in place, and refuses values beyond the limits.
 func enforceLimits(v any, depth int, nodes *int) (any, error) {
 	if *nodes++; *nodes > MaxNodes {
 		return nil, fmt.Errorf("the rule has more than %d values", MaxNodes)

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Text gives a value as encoding/json's Encoder writes it, without the line's end. A value that is too large to be an answer, or
-// that JSON can't express, is an error.
+// Text returns a value as encoding/json's Encoder writes it, without the final newline. A value that is too large for
+// an answer, or that JSON can't express, is an error.
 func Text(v any) (string, error) {
 	r := run{steps: maxSteps}
 	return r.encodeText(v)
@@ -25,7 +25,7 @@ func (r *run) encodeText(v any) (string, error) {
 	return strings.TrimSuffix(b.String(), "\n"), nil
 }
 
-// spendSize spends what it costs to write v, before somebody does: what is met twice counts twice.
+// spendSize spends the cost of writing v in advance. A value that occurs twice counts twice.
 func (r *run) spendSize(v any) error {
 	if err := r.spend(1); err != nil {
 		return err

@@ -3,9 +3,9 @@ package jsonlogic
 // iteration is an operator that evaluates its body with every element of a list as the data.
 type iteration struct {
 	subject  node // gives the list
-	raw      any  // the body as it is written
-	body     node // compiled; nil: values are put into it first, see solve
-	isObject bool // the body is one: none, some and all take nothing else
+	raw      any  // the body as written
+	body     node // compiled; nil: needs solveVars first
+	isObject bool // the body is an object, as none, some and all require
 }
 
 func (c *compiler) compileIteration(name string, args any) node {
@@ -42,7 +42,8 @@ func (c *compiler) compileIteration(name string, args any) node {
 	return &exists{it, name == "some"}
 }
 
-// compileSubject compiles a list to go through: one that is written out is taken as it is, what is neither list nor rule is none.
+// compileSubject compiles the list to iterate over. A literal list is constant; a value that is neither list nor rule
+// counts as null.
 func (c *compiler) compileSubject(v any) node {
 	switch v := v.(type) {
 	case []any:
@@ -53,7 +54,7 @@ func (c *compiler) compileSubject(v any) node {
 	return constant{}
 }
 
-// evalElements gives the list.
+// evalElements returns the list; none reports that there is none.
 func (it *iteration) evalElements(r *run, data any) (items []any, none bool, err error) {
 	v, err := it.subject.eval(r, data)
 	if err != nil || v == nil {
@@ -66,7 +67,7 @@ func (it *iteration) evalElements(r *run, data any) (items []any, none bool, err
 	return items, false, r.spend(len(items))
 }
 
-// evalNonEmpty gives the list, if there is anything in it.
+// evalNonEmpty returns the list; nil if it is empty.
 func (it *iteration) evalNonEmpty(r *run, data any) ([]any, error) {
 	v, err := it.subject.eval(r, data)
 	if err != nil || !isTruthy(v) {
@@ -79,7 +80,7 @@ func (it *iteration) evalNonEmpty(r *run, data any) ([]any, error) {
 	return items, r.spend(len(items))
 }
 
-// compileSolved puts the values of data into the body.
+// compileSolved solves the body with data, and compiles it.
 func (it *iteration) compileSolved(r *run, body, data any) (node, error) {
 	if it.body != nil {
 		return it.body, nil
@@ -91,7 +92,7 @@ func (it *iteration) compileSolved(r *run, body, data any) (node, error) {
 	return r.compileNested(solved)
 }
 
-// evalCondition evaluates the body, which must be an object, with values put into it.
+// evalCondition evaluates the solved body, which must be an object, for an element.
 func (it *iteration) evalCondition(r *run, solved, element any) (bool, error) {
 	if _, ok := solved.(map[string]any); !ok {
 		return false, errShape
@@ -107,7 +108,7 @@ func (it *iteration) evalCondition(r *run, solved, element any) (bool, error) {
 	return isTruthy(v), err
 }
 
-// mapping is map.
+// mapping is the operator map.
 type mapping struct{ iteration }
 
 func (n *mapping) eval(r *run, data any) (any, error) {
@@ -148,7 +149,7 @@ func (n *filter) eval(r *run, data any) (any, error) {
 	return kept, nil
 }
 
-// every is all.
+// every is the operator all.
 type every struct{ iteration }
 
 func (n *every) eval(r *run, data any) (any, error) {
@@ -169,7 +170,7 @@ func (n *every) eval(r *run, data any) (any, error) {
 	return true, nil
 }
 
-// solveBody is solve, unless there is nothing to put in.
+// solveBody solves the body with data, unless the body needs no solving.
 func (it *iteration) solveBody(r *run, body, data any) (any, error) {
 	if it.body != nil {
 		return body, nil
@@ -177,7 +178,8 @@ func (it *iteration) solveBody(r *run, body, data any) (any, error) {
 	return r.solveVars(body, data)
 }
 
-// exists is some and none. some puts values of both its own data and the element's into the body, none only of its own.
+// exists is the operators some and none. The body of some is solved with the outer data and then the element, the body
+// of none only with the outer data.
 type exists struct {
 	iteration
 	wanted bool

@@ -7,9 +7,9 @@ import (
 	"unicode/utf8"
 )
 
-// toJSONValue gives a value of the caller's as it is after a way through JSON.
+// toJSONValue returns a caller's value as JSON would decode it after encoding.
 func (r *run) toJSONValue(v any) (any, error) {
-	switch of := v.(type) { // v is given back as it is: another any of it would be allocated
+	switch of := v.(type) { // v itself is returned, to save an allocation
 	case string:
 		if err := r.spendText(v); err != nil || utf8.ValidString(of) {
 			return v, err
@@ -35,7 +35,7 @@ func (r *run) toJSONValue(v any) (any, error) {
 	return throughJSON(v)
 }
 
-// isJSONValue tells whether v is as encoding/json gives it.
+// isJSONValue reports whether v is as encoding/json decodes values.
 func (r *run) isJSONValue(v any, depth int) (bool, error) {
 	if depth > maxDataDepth {
 		return false, ErrBudget
@@ -80,7 +80,7 @@ func (r *run) isJSONValue(v any, depth int) (bool, error) {
 	return false, nil
 }
 
-// maxDataDepth is more than encoding/json reads.
+// maxDataDepth is beyond the depth that encoding/json decodes.
 const maxDataDepth = 10_001
 
 func throughJSON(v any) (any, error) {

@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// within is in: of text in text, or of a value among a list's. An item that is a list is a range from its first to its second.
+// within is the operator in: whether a text contains a text, or a list a value. An item that is a list is a range from
+// its first to its second item.
 func within(r *run, in operands, _ any) (any, error) {
 	if len(in.items) == 0 {
 		return nil, errShape
@@ -52,7 +53,7 @@ func (r *run) listContains(a any, items []any) (any, error) {
 	return false, nil
 }
 
-// listContainsText is among for what is nearly always looked for.
+// listContainsText is listContains for text, the most frequent case.
 func (r *run) listContainsText(s string, items []any) (any, error) {
 	for _, item := range items {
 		switch item := item.(type) {
@@ -111,7 +112,7 @@ func (r *run) inRange(a any, bounds []any) (bool, error) {
 	return to >= n, nil
 }
 
-// merge makes one list of lists and values.
+// merge joins lists and values into one list.
 func merge(r *run, in operands, _ any) (any, error) {
 	if !in.isList {
 		if !isPrimitive(in.single) {
@@ -140,7 +141,7 @@ func merge(r *run, in operands, _ any) (any, error) {
 	return merged, nil
 }
 
-// missing gives the names of those variables that are not there.
+// missing returns the names of the variables that are missing.
 func missing(r *run, in operands, data any) (any, error) {
 	if s, ok := in.single.(string); ok {
 		in = operands{items: []any{s}, isList: true}
@@ -152,7 +153,7 @@ func missing(r *run, in operands, data any) (any, error) {
 	return absent, err
 }
 
-// missingSome gives them only if fewer than so many are there.
+// missingSome returns the missing names only if fewer variables than required are present.
 func missingSome(r *run, in operands, data any) (any, error) {
 	if len(in.items) < 2 {
 		return nil, errShape
@@ -194,7 +195,7 @@ func (r *run) absentNames(names []any, data any) (absent []any, found int, err e
 	return absent, found, nil
 }
 
-// lookUpVariable looks a variable up by a var's arguments, which are evaluated first.
+// lookUpVariable looks a variable up by the arguments of a var, after evaluating them.
 func (r *run) lookUpVariable(args, data any) (any, error) {
 	args, err := r.evaluate(args, data)
 	if err != nil {
@@ -203,7 +204,7 @@ func (r *run) lookUpVariable(args, data any) (any, error) {
 	return computedVariable(r, operandsOf(args), data)
 }
 
-// set gives an object with one entry changed, whose value is evaluated once more.
+// set returns an object with one entry changed; the entry's value is evaluated once more.
 func set(r *run, in operands, data any) (any, error) {
 	if !in.isList {
 		return nil, errShape
@@ -229,7 +230,7 @@ func set(r *run, in operands, data any) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	changed := maps.Clone(object) // nothing is ever changed in place: what is below may be shared
+	changed := maps.Clone(object) // values may be shared and are never changed in place
 	if changed == nil {
 		changed = map[string]any{}
 	}
@@ -237,7 +238,7 @@ func set(r *run, in operands, data any) (any, error) {
 	return changed, nil
 }
 
-// twoLists gives the arguments of contains_*.
+// twoLists returns the arguments of contains_*.
 func twoLists(in operands) (in1, in2 []any, ok bool) {
 	if len(in.items) != 2 {
 		return nil, nil, false

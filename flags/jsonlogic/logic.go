@@ -1,6 +1,6 @@
 package jsonlogic
 
-// conditional is if: conditions and results in turn, and what counts if none holds.
+// conditional is the operator if: pairs of a condition and a result, then optionally the result if no condition holds.
 type conditional []node
 
 func (c *compiler) compileConditional(args any) node {
@@ -30,7 +30,7 @@ func (n conditional) eval(r *run, data any) (any, error) {
 	return nil, nil
 }
 
-// result evaluates a result and, if that gives an object, the object.
+// result evaluates a result and, if that yields an object, the object.
 func (n conditional) result(i int, r *run, data any) (any, error) {
 	v, err := n[i].eval(r, data)
 	if err != nil {
@@ -42,7 +42,7 @@ func (n conditional) result(i int, r *run, data any) (any, error) {
 	return v, nil
 }
 
-// junction is and, or: the first value that decides, else the last.
+// junction is the operators and, or: the first value that decides, otherwise the last.
 type junction struct {
 	items   list
 	decides bool

@@ -1,6 +1,6 @@
 package jsonlogic
 
-// node is a compiled value of a rule. data is what variables are looked up in: root, or an element of a list.
+// node is a compiled value of a rule. Variables are looked up in data: root, or an element of a list.
 type node interface {
 	eval(r *run, data any) (any, error)
 }
@@ -10,7 +10,7 @@ type constant struct{ value any }
 
 func (n constant) eval(*run, any) (any, error) { return n.value, nil }
 
-// failure is a part of a rule that can't be evaluated. It counts only if it is met.
+// failure is a part of a rule that can't be evaluated. It counts only if it is evaluated.
 type failure struct{ err error }
 
 func (n failure) eval(*run, any) (any, error) { return nil, n.err }
@@ -43,8 +43,8 @@ func (n list) evalInto(values []any, r *run, data any) error {
 	return nil
 }
 
-// operands are the evaluated arguments of an operator: a list, or one value that is none.
-// An operator does not keep the list, only what is in it.
+// operands are the evaluated arguments of an operator: a list, or one value that is not a list. An operator may keep
+// the items, but not the slice.
 type operands struct {
 	items  []any
 	single any
@@ -58,7 +58,7 @@ func operandsOf(v any) operands {
 	return operands{single: v}
 }
 
-// operator works on evaluated arguments. data is what it was evaluated in.
+// operator takes evaluated arguments. data is the data of the evaluation.
 type operator func(r *run, in operands, data any) (any, error)
 
 // call is an operator with arguments that are written as a list.
@@ -79,7 +79,8 @@ func (n *call) eval(r *run, data any) (any, error) {
 	return n.op(r, operands{items: values, isList: true}, data)
 }
 
-// callOne is an operator whose argument is not written as a list, or is constant. It may still evaluate to a list.
+// callOne is an operator whose argument is not a literal list, or is constant. The argument may still evaluate to a
+// list.
 type callOne struct {
 	op  operator
 	arg node

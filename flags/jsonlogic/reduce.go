@@ -1,12 +1,12 @@
 package jsonlogic
 
-// reduction is reduce. Its accumulator keeps the kind of its initial value: bool, number or text.
+// reduction is the operator reduce. Its accumulator keeps the kind of the initial value: bool, number or text.
 type reduction struct {
 	iteration
 	initial node
 }
 
-// compileInitial compiles an initial value: a list that is written out is none.
+// compileInitial compiles an initial value, which can't be a literal list.
 func (c *compiler) compileInitial(v any) node {
 	if _, ok := v.([]any); ok {
 		return failure{errShape}

@@ -3,14 +3,15 @@ package jsonlogic
 // run is one evaluation.
 type run struct {
 	Input
-	steps  int // that are left
-	depth  int // of rules that came to be in it
+	steps  int // steps left
+	depth  int // depth of nested rules from the data
 	merged map[string]any
-	stack  [8]any // of operators' arguments
+	stack  [8]any // arguments of operators
 	top    int
 }
 
-// root stands for the data of the whole evaluation where variables are looked up, until somebody wants all of it at once.
+// root stands for the data of the whole evaluation where variables are looked up, so that the merged object is built
+// only on demand.
 type root struct{}
 
 func (r *run) spend(steps int) error {
@@ -20,7 +21,7 @@ func (r *run) spend(steps int) error {
 	return nil
 }
 
-// spendText spends what it costs to look through a text. Other values cost what is done with them.
+// spendText spends the cost of scanning a text. Other values cost nothing here.
 func (r *run) spendText(v any) error {
 	if s, ok := v.(string); ok && len(s) >= 64 {
 		return r.spend(len(s) / 64)
@@ -28,7 +29,7 @@ func (r *run) spendText(v any) error {
 	return nil
 }
 
-// pushArgs gives room for n arguments until pop, which gets what push says was there before.
+// pushArgs returns room for n arguments until popArgs(before).
 func (r *run) pushArgs(n int) (room []any, before int) {
 	before = r.top
 	if n > len(r.stack)-r.top {
@@ -40,7 +41,7 @@ func (r *run) pushArgs(n int) (room []any, before int) {
 
 func (r *run) popArgs(before int) { r.top = before }
 
-// evaluate evaluates what came to be in this evaluation.
+// evaluate evaluates a value that appeared during the evaluation.
 func (r *run) evaluate(v, data any) (any, error) {
 	if v == nil || isPrimitive(v) {
 		return v, nil
@@ -67,7 +68,8 @@ func (r *run) evalNested(n node, data any) (any, error) {
 	return v, err
 }
 
-// lookUpData gives what is called name in the data of the whole evaluation.
+// lookUpData returns the entry called name of the whole evaluation's data; theirs reports that the caller provided the
+// entry.
 func (r *run) lookUpData(name string) (v any, theirs bool) {
 	if name == "$flagd" {
 		return r.flagdProperties(), false
@@ -82,7 +84,7 @@ func (r *run) flagdProperties() map[string]any {
 	return map[string]any{"flagKey": r.FlagKey, "timestamp": float64(r.At)}
 }
 
-// allData gives the data of the whole evaluation as one object.
+// allData returns the data of the whole evaluation as one object.
 func (r *run) allData() (map[string]any, error) {
 	if r.merged != nil {
 		return r.merged, nil

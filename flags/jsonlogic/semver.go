@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// semVer is flagd's sem_ver: two versions with an operator between them. What is none gives nil.
+// semVer is flagd's sem_ver: two versions with an operator between them. Invalid operands yield nil.
 func semVer(_ *run, in operands, _ any) (any, error) {
 	if len(in.items) != 3 {
 		return nil, nil
@@ -40,9 +40,9 @@ func semVer(_ *run, in operands, _ any) (any, error) {
 	return nil, nil
 }
 
-// version is a semantic version 2.0.0, or the beginning of one: 1, 1.2. A v or V may stand before it.
+// version is a semantic version 2.0.0, or the beginning of one: 1, 1.2. A leading v or V is allowed.
 type version struct {
-	parts      [3]string // decimal, without zeros before them
+	parts      [3]string // decimal, without leading zeros
 	prerelease string    // without the hyphen
 }
 
@@ -94,7 +94,7 @@ func parseVersion(s string) (v version, ok bool) {
 	return v, s[0] == '-' && areIdentifiers(v.prerelease, true)
 }
 
-// areIdentifiers tells whether s is a series of identifiers with dots between them; if strict, numbers have no zeros before them.
+// areIdentifiers reports whether s is a series of dot-separated identifiers; if strict, numbers have no leading zeros.
 func areIdentifiers(s string, strict bool) bool {
 	for id := range strings.SplitSeq(s, ".") {
 		if id == "" || strict && len(id) > 1 && id[0] == '0' && isDecimal(id) {
@@ -134,7 +134,8 @@ func compareDecimals(a, b string) int {
 	return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))
 }
 
-// comparePrereleases compares by the first identifiers that differ: numbers come before words, less before more.
+// comparePrereleases compares by the first identifiers that differ: numbers come before words, and shorter series
+// before longer ones.
 func comparePrereleases(a, b string) int {
 	for {
 		one, restA, moreA := strings.Cut(a, ".")

@@ -2,8 +2,9 @@ package jsonlogic
 
 import "strings"
 
-// solveVars gives a rule with what its variables are in data in their place. Those that are nothing there stay, and so do the
-// ones that begin with a dot, or are all of the data: those are always the element's.
+// solveVars replaces the variables of a rule by their values in data, as flagd's JSONLogic does before iterating.
+// Variables without a value remain, and so do names that are empty or begin with a dot: they always refer to the
+// element.
 func (r *run) solveVars(rule, data any) (any, error) {
 	if err := r.spend(1); err != nil {
 		return nil, err
@@ -41,13 +42,13 @@ func (r *run) solveVars(rule, data any) (any, error) {
 	return rule, nil
 }
 
-// isElementVar tells whether a var of this name is never solved.
+// isElementVar reports whether a var of this name is never solved.
 func isElementVar(name any) bool {
 	s, ok := name.(string)
 	return ok && (s == "" || strings.HasPrefix(s, "."))
 }
 
-// isSolved tells whether solve has nothing to do.
+// isSolved reports whether solveVars would change nothing.
 func isSolved(rule any) bool {
 	switch rule := rule.(type) {
 	case map[string]any:

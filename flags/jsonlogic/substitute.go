@@ -5,13 +5,13 @@ import (
 	"encoding/json"
 )
 
-// Substitute gives a rule that evaluates without the facts to what rule does with them: its references to facts, "labels.tier"
-// and defaults included, become constants. So what is told to others can't be changed by what they say of the same names.
+// Substitute returns a rule that evaluates without facts as rule does with them: references to facts, "labels.tier" and
+// defaults included, become constants. Contexts of other readers then can't change the outcome by the same names.
 //
-// Bodies of map, reduce and all are left alone: there, a variable is the element's. What can't be known before an evaluation
-// stays as it is: names that are computed, and all of the data at once (""). So does an object of one entry, which would be
-// a rule where it is written out. In the body of some, a fact that is nothing becomes the element's value, which counts as a
-// rule no more. A rule that doesn't compile, and one without facts in it, is given back unchanged.
+// Bodies of map, reduce and all stay unchanged: there, a variable is the element's. Computed names and references to
+// all data ("") stay too, and so does an object of one entry, which would become a rule as a literal. In the body of
+// some, a null fact becomes the element's value, which no longer counts as a rule. A rule that does not compile, or
+// contains no facts, is returned unchanged.
 func Substitute(rule []byte, facts map[string]any) []byte {
 	if !mentionsFact(rule, facts) {
 		return rule
@@ -25,12 +25,12 @@ func Substitute(rule []byte, facts map[string]any) []byte {
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if enc.Encode(asRule(s.substituteValue(v))) != nil {
-		return rule // its values come from JSON: can't happen
+		return rule // impossible: the values come from JSON
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
-// mentionsFact tells whether a rule may have the name of a fact in it.
+// mentionsFact reports whether a rule may contain the name of a fact.
 func mentionsFact(rule []byte, facts map[string]any) bool {
 	for name := range facts {
 		if bytes.Contains(rule, []byte(name)) {
@@ -40,7 +40,7 @@ func mentionsFact(rule []byte, facts map[string]any) bool {
 	return len(facts) > 0 && bytes.IndexByte(rule, '\\') >= 0
 }
 
-// asRule gives what evaluates to v where only an object is evaluated.
+// asRule returns an object that evaluates to v, for places that evaluate objects only.
 func asRule(v any) any {
 	if _, ok := v.(map[string]any); ok {
 		return v
@@ -50,7 +50,7 @@ func asRule(v any) any {
 
 type substitution struct{ facts map[string]any }
 
-// substituteValue substitutes in what is evaluated with all of the data.
+// substituteValue substitutes in a value that is evaluated with all data.
 func (s substitution) substituteValue(v any) any {
 	switch v := v.(type) {
 	case []any:
@@ -84,7 +84,7 @@ func (s substitution) substituteCall(name string, args any) any {
 	case "missing_some":
 		return s.substituteMissingSome(args)
 	case "if", "?:", "and", "or":
-		if !written { // it never evaluates
+		if !written { // it never evaluates its arguments
 			return map[string]any{name: args}
 		}
 	case "map", "filter", "reduce", "all", "none", "some":
@@ -110,7 +110,6 @@ func (s substitution) substituteIteration(name string, items []any, args any) an
 	return substituted
 }
 
-// substituteVariable substitutes a var.
 func (s substitution) substituteVariable(args any) any {
 	args = s.substituteValue(args)
 	name, fallback, ok := literalName(args)
@@ -126,7 +125,7 @@ func (s substitution) substituteVariable(args any) any {
 	return map[string]any{"var": args}
 }
 
-// literalName reads the arguments of a var whose name is written out.
+// literalName returns the name and the default of a var with a literal name.
 func literalName(args any) (name string, fallback any, ok bool) {
 	switch args := args.(type) {
 	case string:
@@ -144,7 +143,7 @@ func literalName(args any) (name string, fallback any, ok bool) {
 	return "", nil, false
 }
 
-// factValue gives what a variable's name is, if it is a fact's.
+// factValue returns the value of a variable that is a fact's.
 func (s substitution) factValue(name string) (v any, is bool) {
 	p := pathOf(name)
 	if len(p) == 0 || p[0] == "$flagd" {
@@ -157,7 +156,7 @@ func (s substitution) factValue(name string) (v any, is bool) {
 	return v, is
 }
 
-// isQuotable tells whether v, written in a rule, evaluates to itself wherever it stands.
+// isQuotable reports whether v as a literal in a rule evaluates to itself everywhere.
 func isQuotable(v any) bool {
 	switch v := v.(type) {
 	case []any:
@@ -179,7 +178,7 @@ func isQuotable(v any) bool {
 	return true
 }
 
-// substituteBody substitutes in a body that all of the data is put into before it is evaluated with an element, see solve.
+// substituteBody substitutes in a body that is solved with all data before each element's evaluation, see solveVars.
 func (s substitution) substituteBody(v any) any {
 	switch v := v.(type) {
 	case []any:
@@ -206,7 +205,7 @@ func (s substitution) substituteBody(v any) any {
 	return v
 }
 
-// solveVariable gives what is put in the place of a var, or its arguments if nothing is.
+// solveVariable returns the value that replaces a var, or the var's arguments if none does.
 func (s substitution) solveVariable(args any) (v any, solved bool) {
 	name, fallback, ok := literalName(args)
 	if !ok || isElementVar(args) {
@@ -214,7 +213,7 @@ func (s substitution) solveVariable(args any) (v any, solved bool) {
 	}
 	switch v, is := s.factValue(name); {
 	case is && v == nil && fallback == nil:
-		return "." + name, false // the element's, whatever the reader's data has
+		return "." + name, false // the element's, whatever the reader's data contains
 	case is && v == nil && isQuotable(fallback):
 		return fallback, true
 	case is && v != nil && isQuotable(v):
@@ -223,7 +222,8 @@ func (s substitution) solveVariable(args any) (v any, solved bool) {
 	return args, false
 }
 
-// substituteMissing substitutes in missing: names of facts that are nothing are missing, whatever the reader's data has; the others are not.
+// substituteMissing substitutes in missing: null facts are missing and other facts are not, whatever the reader's data
+// contains.
 func (s substitution) substituteMissing(args any) any {
 	if name, ok := args.(string); ok {
 		args = []any{name}
@@ -239,7 +239,7 @@ func (s substitution) substituteMissing(args any) any {
 	return names.missingRule()
 }
 
-// substituteMissingSome substitutes in missing_some, as missing: what is there counts as found.
+// substituteMissingSome substitutes in missing_some as in missing; present facts count as found.
 func (s substitution) substituteMissingSome(args any) any {
 	items, ok := args.([]any)
 	if !ok || len(items) < 2 {
@@ -255,7 +255,7 @@ func (s substitution) substituteMissingSome(args any) any {
 	if len(names.absent) == 0 {
 		return map[string]any{"missing_some": []any{wanted, names.unresolved}}
 	}
-	// missing_some of the others can't tell "none of them is missing" from "enough are found": so they are counted.
+	// missing_some can't distinguish "no name is missing" from "enough are found", so count the unresolved names.
 	count := map[string]any{"reduce": []any{
 		map[string]any{"map": []any{map[string]any{"missing": names.unresolved}, 1.0}}, operation("+", operation("var", "accumulator"), 1.0), 0.0,
 	}}
@@ -270,12 +270,12 @@ func operation(name string, args ...any) map[string]any {
 	return map[string]any{name: args}
 }
 
-// sortedNames are those of missing, sorted out.
+// sortedNames are the names of missing, sorted by what is known before an evaluation.
 type sortedNames struct {
-	unresolved []any   // that an evaluation has to look up
-	absent     []any   // of facts that are nothing
-	found      int     // facts that there are
-	parts      [][]any // open and absent ones in turn, in the order that they were in
+	unresolved []any   // to be looked up by an evaluation
+	absent     []any   // null facts
+	found      int     // number of present facts
+	parts      [][]any // alternating runs of unresolved and absent names, in their order
 }
 
 func (s substitution) sortNames(items []any) sortedNames {
@@ -306,7 +306,7 @@ func (s substitution) sortNames(items []any) sortedNames {
 	return n
 }
 
-// missingRule gives what evaluates to those of the names that are missing, in their order.
+// missingRule returns a rule that evaluates to the missing names, in their order.
 func (n sortedNames) missingRule() any {
 	lists := []any{}
 	for i, part := range n.parts {

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// path is a variable's name, split at its dots. No parts: all of the data.
+// path is a variable's name, split at its dots. An empty path is all data.
 type path []string
 
 func pathOf(name string) path {
@@ -19,7 +19,7 @@ func pathOf(name string) path {
 	return kept
 }
 
-// variable is a var whose name is known when it is compiled.
+// variable is a var with a literal name.
 type variable struct {
 	path     path
 	fallback any
@@ -59,7 +59,7 @@ func (c *compiler) compileVariable(args any) node {
 	return &callOne{computedVariable, arg}
 }
 
-// isConstantName tells whether n is a constant list that begins with a name.
+// isConstantName reports whether n is a constant list that begins with a name.
 func isConstantName(n node) bool {
 	known, ok := n.(constant)
 	if !ok {
@@ -73,7 +73,7 @@ func isConstantName(n node) bool {
 	return ok
 }
 
-// computedVariable is a var whose name is computed.
+// computedVariable is a var with a computed name.
 func computedVariable(r *run, in operands, data any) (any, error) {
 	if !in.isList {
 		return r.lookUpNamed(in.single, nil, data)
@@ -87,7 +87,7 @@ func computedVariable(r *run, in operands, data any) (any, error) {
 	return r.lookUpListed(in.items[0], nil, data)
 }
 
-// lookUpListed looks a variable up that was given in a list, where nothing but text is a name.
+// lookUpListed looks up a variable given in a list, where a name must be text.
 func (r *run) lookUpListed(name, fallback, data any) (any, error) {
 	if _, ok := name.(string); !ok {
 		return nil, errShape
@@ -117,7 +117,7 @@ func (r *run) lookUpNamed(name, fallback, data any) (any, error) {
 	return nil, errShape
 }
 
-// wholeData gives all of the data.
+// wholeData returns all data.
 func (r *run) wholeData(data any) (any, error) {
 	if data == (root{}) {
 		return r.allData()
@@ -125,7 +125,7 @@ func (r *run) wholeData(data any) (any, error) {
 	return data, nil
 }
 
-// lookUpPath gives what is at a path in data.
+// lookUpPath returns the value at a path in data.
 func (r *run) lookUpPath(p path, fallback, data any) (any, error) {
 	if data == nil {
 		return fallback, nil
@@ -136,7 +136,7 @@ func (r *run) lookUpPath(p path, fallback, data any) (any, error) {
 	if _, ok := data.(root); !ok {
 		return descend(data, p, fallback), nil
 	}
-	if len(p) == 2 && p[0] == "$flagd" { // without making a map
+	if len(p) == 2 && p[0] == "$flagd" { // avoids building a map
 		switch p[1] {
 		case "flagKey":
 			return r.FlagKey, nil
@@ -154,7 +154,7 @@ func (r *run) lookUpPath(p path, fallback, data any) (any, error) {
 	return descend(v, p[1:], fallback), nil
 }
 
-// lookUpCallerData is descend in the caller's data, which need not be as encoding/json gives it.
+// lookUpCallerData is descend for the caller's data, which may hold values other than encoding/json's.
 func (r *run) lookUpCallerData(v any, p path, fallback any) (any, error) {
 	for len(p) > 0 && v != nil {
 		object, ok := v.(map[string]any)
@@ -173,7 +173,7 @@ func (r *run) lookUpCallerData(v any, p path, fallback any) (any, error) {
 	return descend(v, p, fallback), nil
 }
 
-// descend gives what is at a path below v, or fallback. In an array, what is no number is place 0.
+// descend returns the value at a path below v, or fallback. In an array, a part that is no number is index 0.
 func descend(v any, p path, fallback any) any {
 	for _, part := range p {
 		switch at := v.(type) {
