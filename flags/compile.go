@@ -17,7 +17,7 @@ type Compiled struct {
 	digest       [sha256.Size]byte // of the bundle's flags
 	gates        []Gate
 	gateFeatures [][]int32 // by gate: indexes of its features
-	// by name: indexes into Folded.openings; the features that flags name come first
+	// featureIndexes are, by name, indexes into Folded.openings; the features that flags name come first.
 	featureIndexes map[string]int32
 	flagFeatures   int    // how many features flags name
 	gated          []bool // by feature: some gate opens the feature

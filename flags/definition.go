@@ -60,7 +60,7 @@ func parseDefinition(key string, raw []byte, b bounds) (*Definition, error) {
 
 // SetReader reads one file with a flagd flag set as people write it, and checks form and bounds.
 type SetReader struct {
-	// in the file's order, faulty flags included, so that references to a faulty flag are no further fault
+	// Flags are in the file's order, faulty flags included, so that references to a faulty flag are no further fault.
 	Flags  []*Definition
 	Bytes  int // upper bound of the size of the flags, written out
 	Faults []jsondoc.Fault
@@ -68,7 +68,7 @@ type SetReader struct {
 	file   string
 	bounds bounds
 	linter Linter // nil: only form is checked
-	// lines with syntax errors: further faults there would only follow from these
+	// badLines have syntax errors: further faults there would only follow from these.
 	badLines   map[int]bool
 	evaluators references
 

@@ -19,7 +19,7 @@ const (
 	ReasonStatic   Reason = "STATIC"          // the default variant of a flag without rules
 	ReasonDefault  Reason = "DEFAULT"         // the rules chose no variant; without a Variant, the caller's default counts
 	ReasonMatch    Reason = "TARGETING_MATCH" // the rules chose the variant
-	ReasonDisabled Reason = "DISABLED" // the caller's default counts
+	ReasonDisabled Reason = "DISABLED"        // the caller's default counts
 	ReasonError    Reason = "ERROR"           // see Result.Error
 )
 

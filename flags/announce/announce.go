@@ -21,9 +21,10 @@ import (
 // Input is everything that Make looks at.
 type Input struct {
 	Now time.Time
-	// why Now can't be trusted (R10), so that nothing is written that lets a time come; empty: Now can be trusted
+	// Doubt says why Now can't be trusted (R10): then nothing is written that lets a time come. Empty: Now can be
+	// trusted.
 	Doubt string
-	// the newest valid commit, with the overrides, records, heads and readable approvals of the newest commit
+	// Tip is the newest valid commit, with the overrides, records, heads and readable approvals of the newest commit.
 	Tip      *repository.Tree
 	Commit   string                      // the commit of Tip
 	Trees    map[string]*repository.Tree // by commit: the readable ones that records and heads name
@@ -32,7 +33,7 @@ type Input struct {
 	Kills    []repository.Override // stored but not committed yet
 	Channels []Channel             // upstreams before downstreams
 	Cells    []Cell                // by name
-	// supported releases that a cell runs or a channel has as its head: newest last
+	// Releases are the supported releases that a cell runs or a channel has as its head, newest last.
 	Releases []Release
 	Memory   Memory // from the last Plan
 }
@@ -42,7 +43,7 @@ type Input struct {
 type Memory struct {
 	Served  map[string]Served `json:"served,omitempty"`  // by channel
 	Ongoing map[string]Event  `json:"ongoing,omitempty"` // reported events that have not ended
-	// ended kills by flag, and repeated retractions by event ID
+	// Lifted counts ended kills by flag, and repeated retractions by event ID.
 	Lifted map[string]int `json:"lifted,omitempty"`
 }
 

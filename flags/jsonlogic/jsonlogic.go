@@ -44,9 +44,9 @@ type Rule struct {
 
 // Input is what a rule is evaluated with. An evaluation changes nothing in it.
 type Input struct {
-	// the caller's; values as encoding/json decodes them, or any value that encoding/json can encode
+	// Data is the caller's: values as encoding/json decodes them, or any value that encoding/json can encode.
 	Data map[string]any
-	// hide Data's entries of the same name, even if nil; values as encoding/json decodes them
+	// Facts hide Data's entries of the same name, even if nil; values as encoding/json decodes them.
 	Facts   map[string]any
 	FlagKey string // $flagd.flagKey
 	At      int64  // $flagd.timestamp, Unix seconds

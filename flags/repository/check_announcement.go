@@ -17,7 +17,8 @@ func indexPath(field string, i int) string { return fmt.Sprintf("%s[%d]", field,
 
 func channelPath(name string) string { return "channels[" + name + "]" }
 
-// validateAnnouncement checks what an announcement says by itself, and keeps the lines that other files are held against.
+// validateAnnouncement checks an announcement without other files, completes its ID and defaults, and keeps the lines
+// for later faults.
 func validateAnnouncement(doc *manifest.Doc[Announcement]) (faults []manifest.Fault) {
 	a := &doc.Value
 	a.ID = stem(doc.File)
@@ -82,7 +83,7 @@ func checkFeatures(doc *manifest.Doc[Announcement]) (faults []manifest.Fault) {
 	return faults
 }
 
-// checkSelector holds what selects cells. A list without entries is refused, as it would select them all.
+// checkSelector checks a selector. An empty list is refused, since it would select every cell.
 func checkSelector[T any](doc *manifest.Doc[T], at string, s Selector) (faults []manifest.Fault) {
 	for field, there := range map[string]bool{"names": len(s.Names) > 0, "channels": len(s.Channels) > 0, "labels": len(s.Labels) > 0} {
 		if !there && doc.Has(at+"."+field) {
@@ -125,7 +126,7 @@ func checkRamp(doc *manifest.Doc[Announcement]) (faults []manifest.Fault) {
 	return faults
 }
 
-// loadAnnouncements reads announcements/, and holds them against settings, flags and each other.
+// loadAnnouncements reads announcements/, and checks them against settings, flags and each other.
 func (l *loader) loadAnnouncements() {
 	var all []*Announcement
 	for _, a := range loadFolder(l, AnnouncementsDir, validateAnnouncement) {
@@ -154,7 +155,7 @@ func (l *loader) loadAnnouncements() {
 
 func (a *Announcement) filePath() string { return path.Join(AnnouncementsDir, a.ID+".yaml") }
 
-// checkTimes says which wall times the zone's clocks never show, or show twice.
+// checkTimes faults wall times that the zone's clocks never show, or show twice.
 func (l *loader) checkTimes(a *Announcement) {
 	check := func(at string, t Local) {
 		if t.IsZero() {
@@ -170,7 +171,8 @@ func (l *loader) checkTimes(a *Announcement) {
 	}
 }
 
-// checkOverlaps refuses a feature in two announcements that can both reach a cell: which of them turns it on would be chance.
+// checkOverlaps refuses a feature in two announcements that can reach the same cell: which of them turns the feature on
+// would be undefined.
 func (l *loader) checkOverlaps(all []*Announcement) {
 	byFeature := map[string][]*Announcement{}
 	for _, a := range all {
@@ -188,7 +190,7 @@ func (l *loader) checkOverlaps(all []*Announcement) {
 	}
 }
 
-// overlaps tells whether some cell may be reached by both.
+// overlaps reports whether a and b may reach the same cell.
 func (a *Announcement) overlaps(b *Announcement) bool {
 	s, t := a.Cells, b.Cells
 	if areDisjoint(s.Names, t.Names) {
@@ -206,12 +208,12 @@ func (a *Announcement) overlaps(b *Announcement) bool {
 	return len(channels) == 0 || slices.ContainsFunc(channels, func(name string) bool { return a.mayReach(name) && b.mayReach(name) })
 }
 
-// mayReach tells whether a may be published in a channel.
+// mayReach reports whether a may be published in a channel.
 func (a *Announcement) mayReach(channel string) bool {
 	return (len(a.Cells.Channels) == 0 || slices.Contains(a.Cells.Channels, channel)) && !a.Channels[channel].Never
 }
 
-// areDisjoint tells whether both lists name something, and nothing in common.
+// areDisjoint reports whether both lists name something, and nothing in common.
 func areDisjoint(a, b []string) bool {
 	return len(a) > 0 && len(b) > 0 && !slices.ContainsFunc(a, func(s string) bool { return slices.Contains(b, s) })
 }

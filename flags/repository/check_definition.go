@@ -9,14 +9,14 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// flagSet is a file of definitions as it was read. It may come from a cache: immutable.
+// flagSet is a parsed file of definitions. It may come from a cache: immutable.
 type flagSet struct {
 	flags  []*flags.Definition // in the file's order
 	faults []manifest.Fault
-	bytes  int // of the flags written out, at most
+	bytes  int // upper bound of the size of the flags, written out
 }
 
-// parseFlagSet reads one of flagd's flag sets. It looks at nothing but the file.
+// parseFlagSet parses a file with a flagd flag set, without regard to other files.
 func parseFlagSet(file string, data []byte) flagSet {
 	const lines = 100_000 // of YAML: 0.2 s
 	root, faults := manifest.Free(file, data, manifest.FreeLimits{Entries: lines, Limits: flags.Limits()})
@@ -25,10 +25,10 @@ func parseFlagSet(file string, data []byte) flagSet {
 	return flagSet{r.Flags, manifest.Sort(r.Faults), r.Bytes}
 }
 
-// linter looks at flags for what nobody can have meant.
+// linter finds likely mistakes in well-formed flags.
 type linter struct{ *flags.SetReader }
 
-// Variants says what is wrong with a flag's variants: flagd's schema wants one type of all, and text, numbers, bools or mappings.
+// Variants checks a flag's variants: flagd's schema requires one type for all, and text, numbers, bools or mappings.
 func (l linter) Variants(d *flags.Definition, variants jsondoc.Members) {
 	first := ""
 	for _, m := range variants {
@@ -45,7 +45,7 @@ func (l linter) Variants(d *flags.Definition, variants jsondoc.Members) {
 	}
 }
 
-// typeName names the type of a variant's value; empty: it can't be one's.
+// typeName names the type of a variant's value; empty: not allowed.
 func typeName(v any) string {
 	switch v.(type) {
 	case bool:
@@ -60,13 +60,13 @@ func typeName(v any) string {
 	return ""
 }
 
-// Metadata says what is wrong with what metadata mean here (R37, R45). Whatever else is there is the team's own.
+// Metadata checks the metadata that have a meaning here (R37, R45). All other metadata are the team's.
 func (l linter) Metadata(d *flags.Definition, line int, m *jsondoc.Member) {
 	var own jsondoc.Members
 	if m != nil {
 		own, _ = m.Value.(jsondoc.Members)
 	}
-	at := func(name string) int { // the set's own line is not known here
+	at := func(name string) int { // metadata of the set have no line here
 		if member := own.Get(name); member != nil {
 			return member.Line
 		}
@@ -98,7 +98,7 @@ func (l linter) Metadata(d *flags.Definition, line int, m *jsondoc.Member) {
 	}
 }
 
-// isFeatureName tells whether s may be a feature's name.
+// isFeatureName reports whether s can be a feature's name.
 func isFeatureName(s string) bool {
 	return s != "" && len(s) <= flags.MaxKey && strings.TrimSpace(s) == s &&
 		!strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsPrint(c) || c == unicode.ReplacementChar })

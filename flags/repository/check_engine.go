@@ -13,15 +13,16 @@ import (
 var (
 	hashPattern   = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 	commitPattern = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
-	// labelPattern is what names cells, channels, announcements and webhooks: they become parts of paths and host names.
+	// labelPattern is for names of cells, channels, announcements and webhooks: they become parts of paths and host
+	// names.
 	labelPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	// personPattern is what can be a key in people: it names the files of a person's approvals.
+	// personPattern is for keys in people: they name the files of a person's approvals.
 	personPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 )
 
 const labelRule = "use small letters, digits and hyphens, at most 63"
 
-// ValidID tells whether an announcement may be called id: a DNS label, as cells and channels are.
+// ValidID reports whether id can be an announcement's ID: a DNS label, as for cells and channels.
 func ValidID(id string) bool { return labelPattern.MatchString(id) }
 
 func validateApproval(doc *manifest.Doc[Approval]) (faults []manifest.Fault) {
@@ -57,7 +58,7 @@ func validateRecord(doc *manifest.Doc[Record]) []manifest.Fault {
 	return slices.Concat(faults, checkLabels(doc, "cells", r.Cells, "a cell"), checkLabels(doc, "without", r.Without, "a cell"))
 }
 
-// checkChannelFile holds a file that must be named after a channel.
+// checkChannelFile checks a file that must be named after a channel.
 func checkChannelFile[T any](doc *manifest.Doc[T]) []manifest.Fault {
 	if labelPattern.MatchString(stem(doc.File)) {
 		return nil
@@ -67,13 +68,13 @@ func checkChannelFile[T any](doc *manifest.Doc[T]) []manifest.Fault {
 }
 
 func checkPattern[T any](doc *manifest.Doc[T], field, text string, form *regexp.Regexp, is string) []manifest.Fault {
-	if text == "" || form.MatchString(text) { // an empty one is missing, which was said
+	if text == "" || form.MatchString(text) { // an empty field is already a fault
 		return nil
 	}
 	return []manifest.Fault{doc.Fault(manifest.WrongValue, field, "%s must be %s, not %.80q", field, is, text)}
 }
 
-// checkLabels holds names that must be labels, each once.
+// checkLabels checks names that must be labels without duplicates.
 func checkLabels[T any](doc *manifest.Doc[T], field string, names []string, what string) (faults []manifest.Fault) {
 	seen := make(map[string]bool, len(names))
 	for i, name := range names {

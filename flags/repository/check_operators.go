@@ -2,17 +2,17 @@ package repository
 
 import "fmt"
 
-// operator is what an operator takes, by flagd's schema. With fewer or more, flagd fails or never matches.
+// operator describes the arguments of an operator by flagd's schema. With fewer or more, flagd fails or never matches.
 type operator struct {
 	minArgs, maxArgs int
-	bare             bool // it takes one argument without a list, too
-	yieldsBool       bool // it gives true or false
-	variable         bool // with the context, even if all its arguments are constants
+	bare             bool // accepts one argument without a list
+	yieldsBool       bool // the result is true or false
+	variable         bool // depends on the context even with constant arguments
 }
 
 const unlimited = 1 << 20
 
-// lookUpOperator gives what there is to know of an operator.
+// lookUpOperator returns an operator by name.
 func lookUpOperator(name string) (op operator, known bool) {
 	switch name {
 	case "==", "===", "!=", "!==", "in", "starts_with", "ends_with", "contains_all", "contains_any", "contains_none":
@@ -53,7 +53,7 @@ func lookUpOperator(name string) (op operator, known bool) {
 	return op, true
 }
 
-// describeArgs says how many arguments it has, for people.
+// describeArgs says how many arguments the operator takes, for messages.
 func (op operator) describeArgs() string {
 	switch {
 	case op.maxArgs == unlimited:

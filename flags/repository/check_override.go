@@ -11,16 +11,17 @@ import (
 // killPrefix begins the names of files by which the engine and `sluice flag kill` kill a flag: kill-KEY.yaml.
 const killPrefix = "kill-"
 
-// parsedOverride is an override as it was read. It may come from a cache: immutable.
+// parsedOverride is an override as parsed. It may come from a cache: immutable.
 type parsedOverride struct {
 	Override
-	effective bool // it says what is killed or held
-	line      int  // where
+	effective bool // names a killed flag or a held announcement
+	line      int  // the line of that name
 	faults    []manifest.Fault
 }
 
-// parseOverride makes of a file what can be made of it. A mistyped kill must not mean that there is none: one whose flag
-// can be read counts, for all cells if those can't, and so does a file that can't be read at all and is named kill-KEY.yaml (R43).
+// parseOverride reads as much of an override as possible, since a mistyped kill must not be lost. A kill with a
+// readable flag is effective, for all cells if its cells can't be read, and so is an unreadable file named
+// kill-KEY.yaml (R43).
 func parseOverride(file string, data []byte) parsedOverride {
 	doc, faults := manifest.Decode[Override](file, data)
 	o := parsedOverride{Override: doc.Value, faults: faults}
@@ -56,7 +57,7 @@ func parseOverride(file string, data []byte) parsedOverride {
 	return o
 }
 
-// cellsReadable tells whether an override with faults says without any which cells it means.
+// cellsReadable reports whether the cells of a faulty override are themselves without faults.
 func cellsReadable(file string, data []byte) bool {
 	doc, faults := manifest.Decode[struct {
 		APIVersion   any      `yaml:"apiVersion"`

@@ -7,7 +7,7 @@ import (
 	"github.com/sluice-cd/sluice/internal/jsondoc"
 )
 
-// checkResults holds against the variants what a rule may give, as far as that can be told.
+// checkResults checks the results that a rule may yield against the flag's variants, as far as they are known.
 func (c *ruleChecker) checkResults(n jsondoc.Node) {
 	name, args, isRule := operation(n)
 	if !isRule {
@@ -26,7 +26,7 @@ func (c *ruleChecker) checkResults(n jsondoc.Node) {
 		}
 	case name == "and" || name == "or":
 		for _, arg := range args[:len(args)-1] {
-			if c.yieldsBool(arg) { // and stops at false and gives it, or at true
+			if c.yieldsBool(arg) { // and yields false if it stops here, or yields true
 				c.checkBoolResult(arg.Line, name, name == "or")
 			}
 		}
@@ -43,14 +43,14 @@ func (c *ruleChecker) checkResults(n jsondoc.Node) {
 	}
 }
 
-// yieldsBool tells whether a rule gives nothing but true or false.
+// yieldsBool reports whether a rule yields only true or false.
 func (c *ruleChecker) yieldsBool(n jsondoc.Node) bool {
 	name, _, ok := operation(n)
 	op, _ := lookUpOperator(name)
 	return ok && op.yieldsBool
 }
 
-// checkConstantResult holds a constant result. Null is the default variant.
+// checkConstantResult checks a constant result. Null chooses the default variant.
 func (c *ruleChecker) checkConstantResult(n jsondoc.Node) {
 	if n.Value == nil {
 		return
@@ -72,10 +72,11 @@ func (c *ruleChecker) isVariant(result any) bool {
 		return false
 	}
 	_, there := c.flag.Variants[variant]
-	return there || len(c.flag.Variants) == 0 // that was said
+	return there || len(c.flag.Variants) == 0 // empty variants are already a fault
 }
 
-// checkFractional looks at shares. flagd's weights are relative; here people mean percent, so other sums are worth a warning.
+// checkFractional checks shares. flagd's weights are relative; here people mean percent, so other sums are worth a
+// warning.
 func (c *ruleChecker) checkFractional(n jsondoc.Node, args []jsondoc.Node) {
 	shares := args
 	switch first := args[0]; {
@@ -114,7 +115,7 @@ func (c *ruleChecker) checkFractional(n jsondoc.Node, args []jsondoc.Node) {
 	}
 }
 
-// shareWeight gives a share's weight; ok is false if it depends on the context, or can't be one, which is then said.
+// shareWeight returns a share's weight. ok is false if the weight depends on the context, or is already a fault.
 func (c *ruleChecker) shareWeight(share jsondoc.Node) (weight float64, stated, ok bool) {
 	list, isList := share.Value.([]jsondoc.Node)
 	switch {

@@ -8,21 +8,21 @@ import (
 	"github.com/sluice-cd/sluice/internal/jsondoc"
 )
 
-// ruleChecker looks at one flag's rules for what nobody can have meant: operators that there are not, rules that can never
-// match or always do, results that are no variant. What is a constant, evaluation itself says, so that the two agree.
+// ruleChecker finds likely mistakes in one flag's rule: unknown operators, rules that never or always match, results
+// that are no variant. Constants are evaluated by package jsonlogic, so that checker and evaluation agree.
 type ruleChecker struct {
 	*flags.SetReader
 	flag *flags.Definition
 }
 
-// Targeting looks at a flag's rules, references resolved.
+// Targeting checks a flag's rule, with references resolved.
 func (l linter) Targeting(d *flags.Definition, n jsondoc.Node) {
 	c := ruleChecker{l.SetReader, d}
 	c.checkNode(n)
 	c.checkResults(n)
 }
 
-// operation gives a rule's operator and arguments, as a list. ok is false of what is no rule but stands for itself.
+// operation returns a rule's operator and its arguments as a list. ok is false for a value that is not a rule.
 func operation(n jsondoc.Node) (name string, args []jsondoc.Node, ok bool) {
 	m, isMapping := n.Value.(jsondoc.Members)
 	if !isMapping || len(m) != 1 {
@@ -34,7 +34,7 @@ func operation(n jsondoc.Node) (name string, args []jsondoc.Node, ok bool) {
 	return m[0].Key, []jsondoc.Node{m[0].Node}, true
 }
 
-// checkNode looks at n and all within, and tells whether it is the same in every context.
+// checkNode checks n and its descendants, and reports whether n is the same in every context.
 func (c *ruleChecker) checkNode(n jsondoc.Node) (constant bool) {
 	switch v := n.Value.(type) {
 	case []jsondoc.Node:
@@ -56,7 +56,8 @@ func (c *ruleChecker) checkNodes(list []jsondoc.Node) (constant bool) {
 	return constant
 }
 
-// checkOperation is check of a rule. One of which something was said does not pass for a constant: nothing follows from it.
+// checkOperation is checkNode for a rule. A faulty rule does not count as constant, so that no further faults follow
+// from it.
 func (c *ruleChecker) checkOperation(n jsondoc.Node, m jsondoc.Member) (constant bool) {
 	op, known := lookUpOperator(m.Key)
 	_, args, _ := operation(n)
@@ -81,7 +82,7 @@ func (c *ruleChecker) checkOperation(n jsondoc.Node, m jsondoc.Member) (constant
 	return constant
 }
 
-// faultConstant says that a rule that should decide something depends on nothing.
+// faultConstant faults a test that depends on constants only.
 func (c *ruleChecker) faultConstant(n jsondoc.Node, name string) {
 	v, ok := evaluateConstant(n)
 	switch {
@@ -95,7 +96,7 @@ func (c *ruleChecker) faultConstant(n jsondoc.Node, name string) {
 	}
 }
 
-// checkOperands looks at what single operators can't do anything with.
+// checkOperands checks the operands of single operators.
 func (c *ruleChecker) checkOperands(n jsondoc.Node, name string, args []jsondoc.Node) {
 	switch name {
 	case "var":
@@ -141,7 +142,7 @@ func (c *ruleChecker) checkVariable(args []jsondoc.Node) {
 	}
 }
 
-// checkIf looks for conditions that are settled, and for those that were there before.
+// checkIf finds constant and repeated conditions.
 func (c *ruleChecker) checkIf(args []jsondoc.Node) {
 	before := map[string]bool{}
 	for i := 0; i+1 < len(args); i += 2 {
@@ -169,7 +170,7 @@ func (c *ruleChecker) checkIf(args []jsondoc.Node) {
 	}
 }
 
-// checkJunction looks for operands of and, or that are settled. The last may be: it is then the result.
+// checkJunction finds constant operands of and, or. The last operand may be constant: it is the result.
 func (c *ruleChecker) checkJunction(name string, args []jsondoc.Node) {
 	for i, arg := range args {
 		holds, known := c.constantTruth(arg)
@@ -183,7 +184,8 @@ func (c *ruleChecker) checkJunction(name string, args []jsondoc.Node) {
 	}
 }
 
-// constantTruth tells whether a condition holds whatever the context, if that is known and check did not say so already.
+// constantTruth returns whether a constant condition holds. known is false for other conditions, and for those that are
+// already a fault.
 func (c *ruleChecker) constantTruth(n jsondoc.Node) (holds, known bool) {
 	if !isConstant(n) || c.yieldsBool(n) {
 		return false, false
@@ -205,7 +207,7 @@ func (c *ruleChecker) checkIn(args []jsondoc.Node) {
 	}
 	v, _ := evaluateConstant(args[1])
 	switch v := v.(type) {
-	case []any: // that is merged, say: whoever wrote it knows what is in it
+	case []any: // a computed list, by merge for example, is not checked
 	case string:
 		if v == "" {
 			c.Fault(jsondoc.Unused, args[1].Line, "in looks through an empty text: it never matches")
@@ -216,7 +218,7 @@ func (c *ruleChecker) checkIn(args []jsondoc.Node) {
 	}
 }
 
-// checkBetween looks at a value between two numbers.
+// checkBetween checks a value between two numbers.
 func (c *ruleChecker) checkBetween(name string, args []jsondoc.Node) {
 	if len(args) != 3 {
 		return
@@ -244,7 +246,7 @@ func (c *ruleChecker) checkSemVer(args []jsondoc.Node) {
 
 func semVerOperators() []string { return []string{"=", "!=", "<", "<=", ">", ">=", "^", "~"} }
 
-// isVersion tells whether sem_ver can compare a constant: it is then equal to itself.
+// isVersion reports whether sem_ver can compare a constant: a version equals itself.
 func isVersion(n jsondoc.Node) bool {
 	v, ok := evaluateConstant(jsondoc.Node{Value: jsondoc.Members{{Key: "sem_ver", Node: jsondoc.Node{
 		Value: []jsondoc.Node{n, {Value: "="}, n},
@@ -252,7 +254,7 @@ func isVersion(n jsondoc.Node) bool {
 	return ok && v == true
 }
 
-// isConstant tells whether n evaluates to the same in every context.
+// isConstant reports whether n evaluates to the same value in every context.
 func isConstant(n jsondoc.Node) bool {
 	switch v := n.Value.(type) {
 	case []jsondoc.Node:

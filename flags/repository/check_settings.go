@@ -15,15 +15,15 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// defaultSoak is how long flags without an announcement are served upstream if sluice.yaml does not say.
+// defaultSoak is Settings.Soak unless sluice.yaml gives one.
 const defaultSoak = Duration(time.Hour)
 
-// EventTypes are what webhooks can ask for.
+// EventTypes returns the event types that webhooks can subscribe to.
 func EventTypes() []string {
 	return []string{"published", "suspended", "resumed", "killed", "lifted", "retracted", "missed", "warning"}
 }
 
-// loadSettings reads sluice.yaml. Without it, and with faults in it, the defaults hold.
+// loadSettings reads sluice.yaml. Without the file, or with faults in it, the defaults hold.
 func (l *loader) loadSettings() {
 	s, faults := manifest.Load(l.cache, l.fsys, settingsFile, validateSettings)
 	l.faults = append(l.faults, faults...)
@@ -57,14 +57,14 @@ func validateSettings(doc *manifest.Doc[Settings]) []manifest.Fault {
 	return faults
 }
 
-// setDefaultCount fills in what a rule does not say: one approval is enough.
+// setDefaultCount fills in the default of one approval.
 func setDefaultCount[T any](doc *manifest.Doc[T], at string, rule *ApprovalRule) {
 	if !doc.Has(at) {
 		rule.Count = 1
 	}
 }
 
-// checkRule says what is wrong with a rule about people: a role that nobody has, more approvals than can be given.
+// checkRule returns the fault of an approval rule: a role without people, or more approvals than people can give.
 func (s *Settings) checkRule(rule ApprovalRule, file string, line int) *manifest.Fault {
 	fault := func(code manifest.FaultCode, format string, args ...any) *manifest.Fault {
 		return &manifest.Fault{File: file, Line: line, Code: code, Message: fmt.Sprintf(format, args...)}
@@ -96,12 +96,12 @@ func (s *Settings) checkRule(rule ApprovalRule, file string, line int) *manifest
 	return fault(manifest.Conflict, "%d approvals are needed, and %d in people of %s can give one: name more, or need fewer", rule.Count, able, settingsFile)
 }
 
-// checkPeople holds that each person can be told from the others (R22).
+// checkPeople checks that each person can be distinguished from the others (R22).
 func checkPeople(doc *manifest.Doc[Settings]) (faults []manifest.Fault) {
 	fault := func(code manifest.FaultCode, at, format string, args ...any) {
 		faults = append(faults, doc.Fault(code, at, format, args...))
 	}
-	emails, keys := map[string]string{}, map[string]string{} // to whom they belong
+	emails, keys := map[string]string{}, map[string]string{} // by address or key: the person
 	for _, name := range slices.Sorted(maps.Keys(doc.Value.People)) {
 		at, p := "people["+name+"]", doc.Value.People[name]
 		if !personPattern.MatchString(name) {
@@ -137,7 +137,7 @@ func checkPeople(doc *manifest.Doc[Settings]) (faults []manifest.Fault) {
 	return faults
 }
 
-// parseKey reads an SSH public key as in authorized_keys, without its comment.
+// parseKey parses an SSH public key as in authorized_keys, without its comment.
 func parseKey(text string) (string, error) {
 	key, _, options, rest, err := ssh.ParseAuthorizedKey([]byte(text))
 	switch {
@@ -178,7 +178,7 @@ func checkWebhooks(doc *manifest.Doc[Settings]) (faults []manifest.Fault) {
 var errPassword = errors.New("must not have a user or password: they would be in git; " +
 	"a webhook's secret is in the control plane's environment")
 
-// urlFaultCode gives the class of what checkURL says.
+// urlFaultCode returns the class of an error of checkURL.
 func urlFaultCode(err error) manifest.FaultCode {
 	if errors.Is(err, errPassword) {
 		return manifest.Secret
@@ -186,7 +186,7 @@ func urlFaultCode(err error) manifest.FaultCode {
 	return manifest.WrongValue
 }
 
-// checkURL holds that a URL is https, or http on loopback, and has no password: git is read by many.
+// checkURL checks that a URL is https, or http on loopback, and has no password: git has many readers.
 func checkURL(text string) error {
 	u, err := url.Parse(text)
 	switch {

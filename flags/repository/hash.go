@@ -10,13 +10,13 @@ import (
 	"github.com/sluice-cd/sluice/internal/jsondoc"
 )
 
-// Hash gives the hash of the announcement and of the resolved definitions of all its features' flags, which approvals
-// name (R42), and of the announcement alone. Both change with every meaning and with nothing else. Neither covers Cancelled
-// and Archived: they take effect without approval.
+// Hash returns two hashes: of the announcement with the resolved definitions of all its features' flags, which
+// approvals name (R42), and of the announcement alone. Each changes with every change of meaning and only then. Neither
+// covers Cancelled and Archived, which take effect without approval.
 func (t *Tree) Hash(a *Announcement) (hash, text string) {
 	canonical, err := json.Marshal(a.canonical())
 	if err != nil {
-		panic(err) // it has nothing but texts, numbers and bools
+		panic(err) // impossible: the announcement consists of texts, numbers and bools
 	}
 	text = hashBytes(canonical)
 	whole := slices.Concat([]byte(`{"announcement":`), canonical, []byte(`,"flags":{`))
@@ -30,7 +30,7 @@ func (t *Tree) Hash(a *Announcement) (hash, text string) {
 	return hashBytes(append(whole, "}}"...)), text
 }
 
-// flagKeys gives the keys of all flags of the announcement's features, sorted.
+// flagKeys returns the keys of all flags of the announcement's features, sorted.
 func (t *Tree) flagKeys(a *Announcement) (keys []string) {
 	byFeature := t.keysByFeature
 	if byFeature == nil { // not made by Load
@@ -53,7 +53,7 @@ func groupByFeature(flags map[string]*flags.Definition) map[string][]string {
 	return byFeature
 }
 
-// canonical gives the announcement in the one form of all that mean the same: defaults written out, lists that are sets sorted.
+// canonical returns the announcement in the form that all equivalent ones share: defaults written out, sets sorted.
 func (a *Announcement) canonical() *Announcement {
 	m := *a
 	m.Cancelled, m.Archived = "", false
@@ -79,7 +79,7 @@ func hashBytes(b []byte) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// sortedSet gives the names sorted, each once, in a slice of its own that is never nil.
+// sortedSet returns the names sorted and without duplicates, in a new slice that is never nil.
 func sortedSet(names []string) []string {
 	out := append([]string{}, names...)
 	slices.Sort(out)

@@ -17,13 +17,13 @@ import (
 )
 
 const (
-	maxFiles      = 10_000   // read of one folder
-	maxTotalBytes = 24 << 20 // bytes of all definitions written out: bundles have room for more
+	maxFiles      = 10_000   // files or folders read per folder
+	maxTotalBytes = 24 << 20 // bytes of all definitions, written out; below the limit of bundles
 )
 
-// Load reads a flags repository: a commit, or a folder on disk. The Tree is never nil. What could be read is in it even if
-// it is Invalid, overrides above all (R43). c may be nil; with one, files whose object id is known are not read again, and
-// what they say is shared: immutable.
+// Load reads a flags repository: a commit, or a folder on disk. The Tree is never nil: even an Invalid one contains
+// everything readable, overrides above all (R43). c may be nil; with a cache, files with known object ids are not read
+// again, and their contents are shared and immutable.
 func Load(c *manifest.Cache, fsys fs.FS) *Tree {
 	l := loader{cache: c, fsys: fsys, zones: zoneCache{}, tree: &Tree{
 		Flags:         map[string]*flags.Definition{},
@@ -44,15 +44,14 @@ func Load(c *manifest.Cache, fsys fs.FS) *Tree {
 	return l.tree
 }
 
-// loader fills a tree.
 type loader struct {
 	cache         *manifest.Cache
 	fsys          fs.FS
 	tree          *Tree
 	zones         zoneCache
 	faults        []manifest.Fault
-	peopleUnknown bool // people are not known, as sluice.yaml can't be read
-	flagsUnknown  bool // some flags may be missing, as their file can't be parsed: what names an unknown one may be right
+	peopleUnknown bool // sluice.yaml can't be read
+	flagsUnknown  bool // a file of flags can't be parsed, so that a reference to an unknown flag may be right
 }
 
 func (l *loader) addFault(code manifest.FaultCode, file string, line int, format string, args ...any) {
@@ -65,7 +64,8 @@ func (l *loader) addWarning(code manifest.FaultCode, file string, line int, form
 	l.faults[len(l.faults)-1].Warning = true
 }
 
-// listFolder gives the entries of a folder that are read: folders, or files with one of the endings. Of the others it says so.
+// listFolder returns the entries of a folder to read: folders, or files with one of the endings. Other entries yield
+// faults.
 func (l *loader) listFolder(dir string, endings ...string) (names []string) {
 	entries, err := fs.ReadDir(l.fsys, dir)
 	if err != nil {
@@ -77,7 +77,7 @@ func (l *loader) listFolder(dir string, endings ...string) (names []string) {
 	for _, e := range entries {
 		name := e.Name()
 		switch at := path.Join(dir, name); {
-		case name == ".gitkeep": // it keeps a folder in git
+		case name == ".gitkeep": // keeps a folder in git
 		case len(endings) == 0 && e.IsDir(), !e.IsDir() && slices.Contains(endings, path.Ext(name)):
 			names = append(names, name)
 		case !e.IsDir() && path.Ext(name) == ".yml" && slices.Contains(endings, ".yaml"):
@@ -93,9 +93,9 @@ func (l *loader) listFolder(dir string, endings ...string) (names []string) {
 	return names
 }
 
-// loadDefinitions reads flags/, up to the first file that is beyond a bound.
+// loadDefinitions reads flags/, up to the first file beyond a limit.
 func (l *loader) loadDefinitions() {
-	const atOnce = 32 // files: what they hold is bounded by that
+	const atOnce = 32 // files at once, which bounds memory
 	count, bytes := 0, 0
 	for names := range slices.Chunk(l.listFolder(DefinitionsDir, ".yaml", ".yml", ".json"), atOnce) {
 		for _, s := range l.loadSets(names) {
@@ -121,16 +121,16 @@ func (l *loader) loadSets(names []string) []flagSet {
 	var reading errgroup.Group
 	reading.SetLimit(runtime.GOMAXPROCS(0))
 	for i, name := range names {
-		reading.Go(func() error { // each writes its own
+		reading.Go(func() error { // each goroutine writes its own element
 			sets[i] = l.loadSet(path.Join(DefinitionsDir, name))
 			return nil
 		})
 	}
-	_ = reading.Wait() // none returns an error
+	_ = reading.Wait() // no goroutine returns an error
 	return sets
 }
 
-// addSet takes what a file says.
+// addSet adds a file's definitions and faults to the tree.
 func (l *loader) addSet(s flagSet) {
 	l.faults = append(l.faults, s.faults...)
 	l.flagsUnknown = l.flagsUnknown || len(s.flags) == 0 && manifest.Fatal(s.faults)
@@ -152,7 +152,7 @@ func (l *loader) loadSet(file string) flagSet {
 	return s
 }
 
-// loadFolder reads every NAME.yaml of a folder by ready, which also settles the value's names.
+// loadFolder reads every NAME.yaml of a folder. ready validates a value and completes it by its file name.
 func loadFolder[T any](l *loader, dir string, ready func(*manifest.Doc[T]) []manifest.Fault) (all []T) {
 	for _, name := range l.listFolder(dir, ".yaml") {
 		v, faults := manifest.Load(l.cache, l.fsys, path.Join(dir, name), ready)
@@ -206,10 +206,10 @@ func (l *loader) loadHeads() {
 	}
 }
 
-// stem is a file's name without folder and ending.
+// stem returns a file's name without folder and ending.
 func stem(file string) string { return strings.TrimSuffix(path.Base(file), path.Ext(file)) }
 
-// loadOverrides reads overrides/, as much as can be made of it: a fault anywhere, in the file itself even, stops no kill (R43).
+// loadOverrides reads overrides/ as far as possible: no fault, not even in the file itself, stops a kill (R43).
 func (l *loader) loadOverrides() {
 	for _, name := range l.listFolder(OverridesDir, ".yaml", ".yml") {
 		file := path.Join(OverridesDir, name)

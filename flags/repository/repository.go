@@ -1,11 +1,12 @@
-// Package repository says what a flags repository holds, and reads a commit of it strictly.
+// Package repository reads and checks a commit of a flags repository.
 //
-// Definitions are in flagd's schema v0, unchanged; announcements say what is told to whom, when, with which features; overrides
-// kill or hold; approvals, heads and records say what was agreed to and decided. Load reads them all into a Tree, with every fault's
-// file and line. It also says what nobody can have meant: rules that never match, wall times that no clock shows, likely secrets.
+// Definitions are in flagd's schema v0, unchanged. Announcements say what is announced, to whom, when and with which
+// features. Overrides kill flags or hold announcements. Approvals, heads and records say what was approved and decided.
+// Load reads all of these into a Tree, and returns every fault with file and line, likely mistakes included: rules that
+// never match, wall times that no clock shows, probable secrets.
 //
-// It decides nothing: who may decide what, and what is committed when, is flags/announce's. It reads a given fs.FS and nothing else: no
-// clock, no git, no network. A Tree is immutable and safe for concurrent use. The package never panics on what it reads.
+// The package decides nothing: flags/announce decides what is committed and when. It reads a given fs.FS only: no clock, no
+// git, no network. A Tree is immutable and safe for concurrent use. No input makes the package panic.
 package repository
 
 import "time"
@@ -16,8 +17,8 @@ const (
 	AnnouncementsDir = "announcements" // ID.yaml
 	ApprovalsDir     = "approvals"     // ID/PERSON.yaml, of announcements
 	OverridesDir     = "overrides"     // NAME.yaml
-	HeadsDir         = "heads"         // CHANNEL.yaml: the engine writes them
-	RecordsDir       = "records"       // ID/CHANNEL.yaml: the engine writes them
+	HeadsDir         = "heads"         // CHANNEL.yaml, written by the engine
+	RecordsDir       = "records"       // ID/CHANNEL.yaml, written by the engine
 	settingsFile     = "sluice.yaml"
 )
 
@@ -47,14 +48,15 @@ type ApprovalRule struct {
 	From  []string `yaml:"from,omitempty" json:"from,omitempty" doc:"roles; none: anybody in people"`
 }
 
-// Webhook is somebody who is told, by CloudEvents over HTTP. Its secret is in serve's environment or a file, never in git.
+// Webhook receives events as CloudEvents over HTTP. Its secret is in the environment of `sluice serve` or in a file,
+// never in git.
 type Webhook struct {
 	Name  string   `yaml:"name" json:"name" required:"true"`
 	URL   string   `yaml:"url" json:"url" required:"true" doc:"https://…; http:// only on loopback"`
 	Types []string `yaml:"types,omitempty" json:"types,omitempty" doc:"published, suspended, resumed, killed, warning …; none: all"`
 }
 
-// Approval is approvals/ID/PERSON.yaml: PERSON approves what hashes to Hash, and nothing else (R42).
+// Approval is approvals/ID/PERSON.yaml: PERSON approves exactly what hashes to Hash (R42).
 type Approval struct {
 	Hash    string `yaml:"hash" json:"hash" required:"true" doc:"sha256:… of the announcement and its flags' definitions"`
 	Comment string `yaml:"comment,omitempty" json:"comment,omitempty"`
@@ -63,19 +65,22 @@ type Approval struct {
 	Person       string `yaml:"-" json:"person"`
 }
 
-// Head is heads/CHANNEL.yaml: whose definitions a channel with an upstream has of flags without an announcement (R42).
+// Head is heads/CHANNEL.yaml: the commit whose definitions a channel with an upstream has for flags without an
+// announcement (R42).
 type Head struct {
 	Commit string `yaml:"commit" json:"commit" required:"true" doc:"of the flags repository"`
 }
 
-// Outcome is what the engine decided of an announcement in a channel.
+// Outcome is what the engine decided about an announcement in a channel.
 type Outcome string
 
 const (
 	Armed     Outcome = "armed"     // sent ahead: cells flip at At by themselves
-	Published Outcome = "published" // At has passed while it was armed, or it was decided at At
-	Missed    Outcome = "missed"    // At passed while it was held, not approved, or too few were ready: it needs a new time, or now (R43)
-	Disarmed  Outcome = "disarmed"  // it is, or was, held, edited, cancelled …: it can be armed again before At
+	Published Outcome = "published" // armed when At came, or decided at At
+	// Missed: At passed while the announcement was held, not approved, or too few cells were ready. It needs a new
+	// time, or now (R43).
+	Missed   Outcome = "missed"
+	Disarmed Outcome = "disarmed" // held, edited, cancelled …: can be armed again before At
 )
 
 // Record is records/ID/CHANNEL.yaml: the engine's newest decision (R41, R42, R43).
