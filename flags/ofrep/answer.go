@@ -10,19 +10,19 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// snapshot is a Folded with the answers that were given of it, which are few: each flag has as many as it has variants.
+// snapshot is a Folded with a cache of encoded answers. The answers are few: as many as a flag has variants.
 type snapshot struct {
 	folded  *flags.Folded
 	answers *sync.Map // outcome → []byte
 }
 
-// answerKey says all that an answer depends on, in one revision.
+// answerKey is all that an answer depends on within one revision.
 type answerKey struct {
 	key, variant string
 	reason       flags.Reason
 }
 
-// currentSnapshot gives the flags in force, and the instant; nil: there are none yet.
+// currentSnapshot returns the flags in force and the instant; nil: no flags yet.
 func (h *handler) currentSnapshot() (*snapshot, int64) {
 	folded, at := h.source.Current()
 	if folded == nil {
@@ -40,7 +40,7 @@ func (h *handler) currentSnapshot() (*snapshot, int64) {
 	return v, at
 }
 
-// flagAnswer gives the JSON of a flag's answer. It is shared.
+// flagAnswer returns the JSON of a flag's answer. The bytes are shared.
 func (v *snapshot) flagAnswer(key string, r *flags.Result) []byte {
 	of := answerKey{key, r.Variant, r.Reason}
 	if made, there := v.answers.Load(of); there {
@@ -51,7 +51,7 @@ func (v *snapshot) flagAnswer(key string, r *flags.Result) []byte {
 	return made
 }
 
-// encodeSuccess is OFREP's evaluationSuccess. Without a value the caller's own default counts.
+// encodeSuccess encodes OFREP's evaluationSuccess. Without a value the caller's default counts.
 func encodeSuccess(key string, r *flags.Result) []byte {
 	return encodeJSON(struct {
 		Key      string         `json:"key"`
@@ -62,7 +62,8 @@ func encodeSuccess(key string, r *flags.Result) []byte {
 	}{key, r.Reason, r.Variant, r.Value, r.Metadata})
 }
 
-// encodeFailure is OFREP's evaluationFailure, bulkEvaluationFailure or generalErrorResponse, by what there is to say.
+// encodeFailure encodes OFREP's evaluationFailure, bulkEvaluationFailure or generalErrorResponse, by the fields that
+// are set.
 func encodeFailure(key string, code flags.ErrorCode, details string) []byte {
 	return encodeJSON(struct {
 		Key     string          `json:"key,omitempty"`
@@ -71,7 +72,7 @@ func encodeFailure(key string, code flags.ErrorCode, details string) []byte {
 	}{key, code, details})
 }
 
-// failureStatus gives the status and OFREP's code of a flag that could not be evaluated.
+// failureStatus returns the HTTP status and OFREP's code of a failed evaluation.
 func failureStatus(code flags.ErrorCode) (int, flags.ErrorCode) {
 	switch code {
 	case flags.ErrorFlagNotFound:
@@ -86,7 +87,7 @@ func writeFailure(w http.ResponseWriter, status int, key string, code flags.Erro
 	writeAnswer(w, status, encodeFailure(key, code, details))
 }
 
-// writeUnready answers before there are flags.
+// writeUnready answers while there are no flags.
 func writeUnready(w http.ResponseWriter) {
 	w.Header().Set("Retry-After", "1")
 	writeFailure(w, http.StatusServiceUnavailable, "", "", "the agent has no flags yet")
@@ -98,16 +99,17 @@ func writeAnswer(w http.ResponseWriter, status int, body []byte) {
 	header["X-Content-Type-Options"] = []string{"nosniff"}
 	header["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // a caller who went away has no use for an error
+	_, _ = w.Write(body) // the caller is gone
 }
 
-// encodeJSON gives JSON as it is, without a newline at its end. What it is given came from JSON, and can be written.
+// encodeJSON encodes without HTML escapes and without a final newline. The values come from JSON, so encoding can't
+// fail.
 func encodeJSON(v any) []byte {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
-		panic(err) // guard answers for it
+		panic(err) // protect recovers
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }

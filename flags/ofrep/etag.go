@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// etagOf gives the strong ETag of a body.
+// etagOf returns the strong ETag of a body.
 func etagOf(body []byte) string {
 	sum := sha256.Sum256(body)
 	return `"` + hex.EncodeToString(sum[:16]) + `"`
 }
 
-// matchesETag tells whether one of the header's tags is the tag, by the weak comparison, whether they come in quotes or not.
+// matchesETag reports whether one of the header's tags equals the tag by the weak comparison, with or without quotes.
 func matchesETag(header []string, tag string) bool {
 	tag = strings.Trim(tag, `"`)
 	for _, line := range header {

@@ -1,9 +1,10 @@
-// Package ofrep answers the OpenFeature Remote Evaluation Protocol, OFREP 0.3, for one cell: flags one by one, all of them with
-// an ETag, and a stream that says when to ask again. GET /flags.json gives the same flags to flagd's own HTTP sync.
+// Package ofrep serves the OpenFeature Remote Evaluation Protocol, OFREP 0.3, for one cell: flags one by one, all flags with
+// an ETag, and a stream that says when to evaluate again. GET /flags.json serves the same flags to flagd's HTTP sync.
 //
-// It decides nothing: what a flag is, its flags.Source says, and nothing in a request but the ramp's key reaches a gate (R36).
-// Browsers see only flags that are marked for them (R45); names that are not this machine's are refused, so that no page of
-// another site can be pointed here. A Handler is safe for concurrent use. What a request costs is bounded before it is read.
+// The package decides nothing: flags.Source provides the flags, and nothing in a request except the ramp's key influences a
+// gate (R36). Browsers see only flags marked for them (R45). Requests for names other than this machine's are refused, so
+// that no page of another site can be pointed here. A handler is safe for concurrent use. Limits on a request's cost apply
+// before its body is read.
 package ofrep
 
 import (
@@ -18,12 +19,13 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// Options of a handler. The zero Options are for a cell whose flags no page of another origin asks for.
+// Options of a handler. The zero Options suit a cell whose flags no page of another origin requests.
 type Options struct {
-	Origins []string // whose pages may read answers: "https://console.example.com"; exactly what browsers send
+	// origins whose pages may read answers, exactly as browsers send them: "https://console.example.com"
+	Origins []string
 }
 
-// Paths, beside the two of evaluation.
+// Paths besides the two of evaluation.
 const (
 	eventsPath = "/ofrep/v1/events"
 	flagsPath  = "/flags.json"
@@ -33,12 +35,12 @@ type handler struct {
 	source   flags.Source
 	options  Options
 	log      zerolog.Logger
-	snapshot atomic.Pointer[snapshot] // of the flags that were asked for last; nil: none were
-	streams  atomic.Int32             // how many are open
+	snapshot atomic.Pointer[snapshot] // of the last request; nil: none yet
+	streams  atomic.Int32             // open streams
 	buffers  sync.Pool                // of *buffer
 }
 
-// New makes a handler of all the paths. It logs what can't be answered, and nothing else.
+// New returns a handler of all paths. It logs failures to answer, and nothing else.
 func New(source flags.Source, log zerolog.Logger, options Options) http.Handler {
 	h := &handler{source: source, options: options, log: log}
 	mux := http.NewServeMux()
@@ -49,7 +51,8 @@ func New(source flags.Source, log zerolog.Logger, options Options) http.Handler 
 	return h.protect(mux)
 }
 
-// protect refuses requests for other machines' names, answers for origins, and answers what a handler could not.
+// protect is the middleware that refuses requests for names other than this machine's, answers for origins, and answers
+// after a panic.
 func (h *handler) protect(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !isLocal(r) {
@@ -74,7 +77,8 @@ func (h *handler) protect(next http.Handler) http.Handler {
 	})
 }
 
-// allowOrigin lets pages of listed origins read the answer. It tells whether that was all that was asked.
+// allowOrigin lets pages of listed origins read the answer, and reports whether it answered the whole request, a
+// preflight.
 func (h *handler) allowOrigin(w http.ResponseWriter, r *http.Request) (done bool) {
 	origin := r.Header.Get("Origin")
 	if len(h.options.Origins) > 0 {
@@ -99,8 +103,8 @@ func (h *handler) allowOrigin(w http.ResponseWriter, r *http.Request) (done bool
 	return true
 }
 
-// parseRequest gives the flags in force, the instant, and the context of a question about one flag, or with an empty key about all. ok
-// is false if it was answered already.
+// parseRequest returns the flags in force, the instant and the context of a request about one flag or, with an empty
+// key, all flags. ok is false after an error answer.
 func (h *handler) parseRequest(w http.ResponseWriter, r *http.Request, key string) (v *snapshot, at int64, ctx flags.Context, ok bool) {
 	if v, at = h.currentSnapshot(); v == nil {
 		writeUnready(w)
@@ -122,7 +126,7 @@ func (h *handler) serveFlag(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var result flags.Result
-	if isBrowser(r) && !v.folded.Exposed(key) { // as if there were none
+	if isBrowser(r) && !v.folded.Exposed(key) { // as for an unknown flag
 		result = flags.Result{Error: flags.ErrorFlagNotFound, Message: "there is no such flag"}
 	} else {
 		result = v.folded.Evaluate(key, ctx, at)
@@ -135,7 +139,7 @@ func (h *handler) serveFlag(w http.ResponseWriter, r *http.Request) {
 	writeAnswer(w, http.StatusOK, v.flagAnswer(key, &result))
 }
 
-// serveFlags answers for all flags, at one instant (R40).
+// serveFlags answers for all flags at one instant (R40).
 func (h *handler) serveFlags(w http.ResponseWriter, r *http.Request) {
 	v, at, ctx, ok := h.parseRequest(w, r, "")
 	if !ok {
@@ -148,7 +152,7 @@ func (h *handler) serveFlags(w http.ResponseWriter, r *http.Request) {
 		if i > 0 {
 			body = append(body, ',')
 		}
-		if e.Error != "" { // one bad flag never fails the others
+		if e.Error != "" { // one bad flag does not fail the others
 			_, code := failureStatus(e.Error)
 			body = append(body, encodeFailure(e.Key, code, e.Message)...)
 			continue
@@ -166,7 +170,7 @@ func (h *handler) serveFlags(w http.ResponseWriter, r *http.Request) {
 	writeAnswer(w, http.StatusOK, body)
 }
 
-// serveDocument gives the flags to flagd, which evaluates them itself. Rules are not for browsers.
+// serveDocument returns the flags for flagd's own evaluation. Browsers don't get rules.
 func (h *handler) serveDocument(w http.ResponseWriter, r *http.Request) {
 	v, at := h.currentSnapshot()
 	switch {
@@ -184,6 +188,7 @@ func (h *handler) serveDocument(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	w.Header().Set("Sluice-Time", strconv.FormatInt(at, 10)) // what rules see, for programs that evaluate them by themselves
+	// the instant for rules, for programs that evaluate them
+	w.Header().Set("Sluice-Time", strconv.FormatInt(at, 10))
 	writeAnswer(w, http.StatusOK, v.folded.Document())
 }

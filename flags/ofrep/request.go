@@ -18,17 +18,17 @@ const (
 	maxDepth = 32       // of arrays and objects
 )
 
-// requestError is why a request is not answered: OFREP's code, and words.
+// requestError is why a request is refused: HTTP status, OFREP's code and details.
 type requestError struct {
 	status int
 	code   flags.ErrorCode
 	text   string
 }
 
-// buffer is kept between requests.
+// buffer is pooled between requests.
 type buffer struct{ bytes []byte }
 
-// maxPooled is how large a buffer may be that is kept.
+// maxPooled is the size up to which buffers return to the pool, in bytes.
 const maxPooled = 256 << 10
 
 func (h *handler) getBuffer() *buffer {
@@ -44,7 +44,7 @@ func (h *handler) putBuffer(b *buffer) {
 	}
 }
 
-// readContext gives the evaluation context of a request's body. No body: an empty one.
+// readContext reads the evaluation context from a request's body. An empty body is an empty context.
 func (h *handler) readContext(r *http.Request) (flags.Context, *requestError) {
 	tooLarge := &requestError{http.StatusRequestEntityTooLarge, flags.ErrorGeneral, "the body is larger than 64 KiB"}
 	if r.ContentLength > maxBody {
@@ -109,8 +109,8 @@ func readBody(from io.Reader, b *buffer) ([]byte, error) {
 	}
 }
 
-// isTooDeep tells whether the body is nested deeper than a context may be in it. It sees only brackets: what is wrong with
-// them otherwise, the decoder says.
+// isTooDeep reports whether the body nests deeper than allowed. It only counts brackets; the decoder finds other
+// errors.
 func isTooDeep(body []byte) bool {
 	depth, text := 0, false
 	for i := 0; i < len(body); i++ {
@@ -131,13 +131,14 @@ func isTooDeep(body []byte) bool {
 	return false
 }
 
-// isBrowser tells whether a page asks: only browsers send these, and pages can't leave them out. Sec-Fetch-Mode is not among
-// them: Node's fetch sends it too.
+// isBrowser reports whether a page sent the request: only browsers send these headers, and pages can't leave them out.
+// Sec-Fetch-Mode is no sign, since Node's fetch sends it too.
 func isBrowser(r *http.Request) bool {
 	return r.Header["Origin"] != nil || r.Header["Sec-Fetch-Site"] != nil
 }
 
-// isLocal tells whether the request is for this machine by name. A page whose name was pointed here brings that name along.
+// isLocal reports whether the request names this machine. A page whose name was pointed here (DNS rebinding) sends its
+// own name.
 func isLocal(r *http.Request) bool {
 	if addr, is := r.Context().Value(http.LocalAddrContextKey).(net.Addr); is && addr.Network() == "unix" {
 		return true

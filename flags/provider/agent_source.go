@@ -22,7 +22,7 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// What the agent serves, see package ofrep.
+// Paths of the agent, see package ofrep.
 const (
 	flagsPath  = "/flags.json"
 	eventsPath = "/ofrep/v1/events"
@@ -30,15 +30,15 @@ const (
 
 const (
 	requestTimeout = 10 * time.Second
-	streamTimeout  = 40 * time.Second // without a heartbeat, of which there is one in 15 s, a stream is over
+	streamTimeout  = 40 * time.Second // ends a stream without a heartbeat; the agent sends one every 15 s
 	retryFirst     = 100 * time.Millisecond
 	retryCap       = 5 * time.Second
 	maxLine        = 4 << 10         // bytes of a line of a stream
 	maxInstant     = 253_402_300_799 // 9999-12-31T23:59:59Z
 )
 
-// Dial makes a provider that follows the agent of this cell, at http://127.0.0.1:PORT or unix:///PATH: what its --flags-listen says.
-// Nothing is asked before Init.
+// Dial returns a provider that follows the agent of this cell, at http://127.0.0.1:PORT or unix:///PATH, as in the
+// agent's --flags-listen. It sends no request before Init.
 func Dial(address string) (*Provider, error) {
 	a := &agentSource{changed: make(chan struct{})}
 	dialer := &net.Dialer{Timeout: requestTimeout}
@@ -72,35 +72,36 @@ type agentSource struct {
 	base string
 	http *http.Client
 
-	etag string // of folded; only follow uses it
+	etag string // of folded; used by follow only
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	folded  *flags.Folded
-	at      int64     // what the agent's clock showed …
-	readAt  time.Time // … when
+	at      int64     // the agent's time at readAt
+	readAt  time.Time // by this machine's monotonic clock
 	changed chan struct{}
 }
 
-// Current gives what the agent said last, and its time: steps of this machine's clock are none of it (R40).
+// Current returns the agent's last flags and the agent's time. Steps of this machine's clock don't affect that time
+// (R40).
 func (a *agentSource) Current() (*flags.Folded, int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.folded, a.at + int64(time.Since(a.readAt)/time.Second)
 }
 
-// Changed is closed when it says something else.
+// Changed returns a channel that is closed when the agent's flags change.
 func (a *agentSource) Changed() <-chan struct{} {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.changed
 }
 
-// follow asks, and asks again whenever the agent says so, until ctx ends.
+// follow keeps the flags up to date until ctx ends.
 func (a *agentSource) follow(ctx context.Context, p *Provider) {
 	defer a.http.CloseIdleConnections()
 	stale, failures := false, 0
 	for ctx.Err() == nil {
-		err := a.followStream(ctx, func() { // it answers
+		err := a.followStream(ctx, func() { // the agent answers
 			if stale {
 				p.emit(ctx, openfeature.ProviderReady, "the agent answers again")
 			}
@@ -112,7 +113,7 @@ func (a *agentSource) follow(ctx context.Context, p *Provider) {
 		if err == nil {
 			continue
 		}
-		if f, _ := a.Current(); !stale && (failures > 0 || f == nil) { // one stream that ended is nothing
+		if f, _ := a.Current(); !stale && (failures > 0 || f == nil) { // a single ended stream is normal
 			stale = f != nil
 			kind := openfeature.ProviderStale
 			if f == nil {
@@ -129,7 +130,8 @@ func (a *agentSource) follow(ctx context.Context, p *Provider) {
 	}
 }
 
-// followStream follows one stream of changes to its end or, if the agent has no more streams to give, asks once, and waits.
+// followStream follows one stream of changes to its end or, if the agent has no streams left, fetches the flags once
+// and waits.
 func (a *agentSource) followStream(ctx context.Context, answers func()) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -144,7 +146,7 @@ func (a *agentSource) followStream(ctx context.Context, answers func()) error {
 	if response.StatusCode != http.StatusOK && !crowded {
 		return fmt.Errorf("the agent answers %s", response.Status)
 	}
-	if err := a.refetch(ctx); err != nil { // the stream is open: no change is missed
+	if err := a.refetch(ctx); err != nil { // after the stream opened, so that no change is missed
 		return err
 	}
 	answers()
@@ -171,7 +173,7 @@ func (a *agentSource) followStream(ctx context.Context, answers func()) error {
 	}
 }
 
-// refetch asks for the flags, unless they are those that are known.
+// refetch fetches the flags, unless they are unchanged.
 func (a *agentSource) refetch(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()

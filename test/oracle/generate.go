@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// generator makes flags and contexts that are likely to show a difference: half of the rules are what people write, the
-// other half is anything that JSON can say. The same seed gives the same.
+// generator generates flags and contexts that are likely to show a difference: half of the rules are realistic, the
+// others are arbitrary JSON. Equal seeds generate equal values.
 type generator struct{ *rand.Rand }
 
 func newGenerator(seed, stream uint64) generator {
@@ -23,7 +23,6 @@ func listOf(items ...any) []any { return items }
 
 func operation(name string, args any) map[string]any { return map[string]any{name: args} }
 
-// flag makes a flag.
 func (g generator) flag() Flag {
 	f := Flag{State: "ENABLED", Variants: g.variants(), DefaultVariant: "on"}
 	switch g.IntN(12) {
@@ -74,7 +73,7 @@ func (g generator) variants() map[string]any {
 	return v
 }
 
-// context makes what a caller says of itself.
+// context generates a caller's attributes.
 func (g generator) context() map[string]any {
 	c := map[string]any{}
 	if g.chance(80) {
@@ -96,7 +95,7 @@ func (g generator) context() map[string]any {
 	return c
 }
 
-// goValue gives a value as a Go program may say it, which JSON makes the same of.
+// goValue returns a Go value that JSON encodes as v.
 func (g generator) goValue(v any) any {
 	switch v := v.(type) {
 	case float64:
@@ -124,7 +123,7 @@ func (g generator) goValue(v any) any {
 	return v
 }
 
-// contextValue gives a value such as a variable of this name mostly has.
+// contextValue returns a typical value of the attribute name.
 func (g generator) contextValue(name string) any {
 	if g.chance(15) {
 		return g.value(3)
@@ -173,7 +172,7 @@ func (g generator) version() string {
 	return v
 }
 
-// value gives any JSON.
+// value generates any JSON.
 func (g generator) value(depth int) any {
 	switch g.IntN(8) {
 	case 0:
@@ -205,7 +204,7 @@ func (g generator) values(upTo, depth int) []any {
 	return items
 }
 
-// variable gives a var.
+// variable generates a var.
 func (g generator) variable() any {
 	name := pickOne[any](g, "email", "name", "version", "age", "n", "list", "groups", "user", "user.name", "user.tags.0", "user.tags.x", "user.list.1.n",
 		"user.tags.9", "user.tags.-1", "user.tags.1e0", "list.0", "o", "o.a", "empty", "rule", "ok", "absent", "absent.more", "name.more", "targetingKey",
@@ -222,7 +221,7 @@ func (g generator) variable() any {
 	return operation("var", name)
 }
 
-// expression gives rules, values, and lists and objects of both.
+// expression generates rules, values, and lists and objects of both.
 func (g generator) expression(depth int) any {
 	if depth <= 0 {
 		return pickOne[any](g, g.variable(), g.variable(), g.value(1), g.value(0), operation(pickOne(g, "-", "/"), listOf()))
@@ -250,7 +249,7 @@ func operators() []string {
 		fractional sem_ver starts_with ends_with if and or map filter reduce all none some fractional`)
 }
 
-// randomOperator gives an operator with arguments of any kind and number, though mostly as many as it takes.
+// randomOperator generates an operator with arguments of any kind and number, mostly as many as it takes.
 func (g generator) randomOperator(depth int) any {
 	name := pickOne(g, operators()...)
 	if g.chance(1) {
@@ -346,7 +345,7 @@ func (g generator) share(depth int) any {
 	return listOf(variant, float64(g.IntN(101)))
 }
 
-// realisticRule gives a rule as people write them.
+// realisticRule generates a rule as people write them.
 func (g generator) realisticRule(depth int) any {
 	switch g.IntN(6) {
 	case 0:

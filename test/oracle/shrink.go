@@ -2,7 +2,7 @@ package oracle
 
 import "encoding/json"
 
-// shrink makes a flag and a context as small as can be while they differ.
+// shrink makes a flag and a context as small as possible while differ holds.
 func shrink(f Flag, caller map[string]any, differ func(Flag, map[string]any) bool) (Flag, map[string]any) {
 	for budget := 20_000; budget > 0; {
 		found := false
@@ -46,7 +46,7 @@ func smallerCases(f Flag, caller map[string]any) (cases []testCase) {
 	return cases
 }
 
-// shrinkValue gives values that are v with something left out.
+// shrinkValue returns copies of v with something left out.
 func shrinkValue(v any) (all []any) {
 	switch v := v.(type) {
 	case []any:

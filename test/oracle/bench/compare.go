@@ -8,16 +8,17 @@ import (
 	"github.com/sluice-cd/sluice/test/figures"
 )
 
-// rounds of each side of a duel.
+// rounds is how often each side is measured.
 const rounds = 7
 
-// cost is what one run of something takes.
+// cost is the cost of one run.
 type cost struct {
 	time   time.Duration
 	allocs int64
 }
 
-// compareCosts measures things in turn, so that what else the machine does falls on all of them, and gives each one's median.
+// compareCosts measures sides alternately, so that other load on the machine affects all of them, and returns each
+// side's median.
 func compareCosts(ctx context.Context, sides ...func()) ([]cost, error) {
 	times := make([][]time.Duration, len(sides))
 	costs := make([]cost, len(sides))

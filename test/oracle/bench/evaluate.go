@@ -14,7 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/test/oracle"
 )
 
-// What is asked, and by whom.
+// Keys of the measured flags.
 const (
 	booleanFlag    = "boolean"
 	fractionalFlag = "fractional"
@@ -24,7 +24,7 @@ func caller() map[string]any {
 	return map[string]any{"targetingKey": "user-4711", "email": "jo@example.com", "version": "1.4.2", "groups": []any{"staff", "beta"}}
 }
 
-// flagSet is the two flags, and fifty others.
+// flagSet returns the two flags and fifty others.
 func flagSet() map[string]oracle.Flag {
 	rules := []string{
 		`{"if":[{"ends_with":[{"var":"email"},"@example.com"]},"on","off"]}`,
@@ -50,7 +50,7 @@ func bulkKeys() (keys []string) {
 	return keys
 }
 
-// foldFlags is flags as a cell has them; keys: of which flags, none: all.
+// foldFlags returns flags as a cell has them, of the given keys; none: all.
 func foldFlags(keys ...string) (*flags.Folded, error) {
 	b := flags.Bundle{Version: flags.BundleVersion, Channel: "dedicated", Flags: map[string]json.RawMessage{}}
 	set := flagSet()
@@ -76,7 +76,7 @@ type fixedSource struct{ folded *flags.Folded }
 func (s fixedSource) Current() (*flags.Folded, int64) { return s.folded, time.Now().Unix() }
 func (s fixedSource) Changed() <-chan struct{}        { return nil }
 
-// constant is the least that a provider can do.
+// constant is the simplest possible provider.
 type constant struct{ openfeature.NoopProvider }
 
 func (constant) Metadata() openfeature.Metadata { return openfeature.Metadata{Name: "constant"} }
@@ -85,7 +85,7 @@ func (constant) BooleanEvaluation(context.Context, string, bool, openfeature.Fla
 	return openfeature.BoolResolutionDetail{Value: true, ProviderResolutionDetail: openfeature.ProviderResolutionDetail{Reason: openfeature.StaticReason, Variant: "on"}}
 }
 
-// measureClients holds evaluations through OpenFeature's client against the same client with a constant.
+// measureClients compares evaluations through OpenFeature's client with a constant provider.
 func measureClients(ctx context.Context) ([]figures.Row, error) {
 	f, err := foldFlags()
 	if err != nil {
@@ -123,7 +123,7 @@ func measureClients(ctx context.Context) ([]figures.Row, error) {
 	return rows, nil
 }
 
-// measureEvaluation holds evaluations themselves against flagd/core's.
+// measureEvaluation compares evaluations with flagd/core's.
 func measureEvaluation(ctx context.Context) ([]figures.Row, error) {
 	flagd, err := oracle.New(flagSet())
 	if err != nil {

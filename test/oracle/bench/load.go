@@ -20,14 +20,15 @@ import (
 
 const manyFlags = 10_000
 
-// loadCost is what one load took.
+// loadCost is the cost of one load.
 type loadCost struct {
 	Took time.Duration
 	Peak int64 // bytes resident, at most
 	Base int64 // bytes resident before
 }
 
-// measureLoads loads and compiles a repository of many flags in processes of their own, as an engine and an agent do between them.
+// measureLoads loads and compiles a repository of many flags, in processes of their own, as engine and agent do
+// together.
 func measureLoads(ctx context.Context) ([]figures.Row, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -53,7 +54,7 @@ func measureLoads(ctx context.Context) ([]figures.Row, error) {
 	}, nil
 }
 
-// loadOnce is one of those processes.
+// loadOnce is one such process.
 func loadOnce(out io.Writer) error {
 	files := fstest.MapFS{"sluice.yaml": {Data: []byte("apiVersion: sluice/v1\nkind: Flags\n")}}
 	var b strings.Builder
@@ -95,7 +96,7 @@ func loadOnce(out io.Writer) error {
 	return json.NewEncoder(out).Encode(l)
 }
 
-// residentBytes gives a line of what Linux says of this process's memory, in bytes.
+// residentBytes returns a line of /proc/self/status, in bytes.
 func residentBytes(name string) (int64, error) {
 	text, err := os.ReadFile("/proc/self/status")
 	if err != nil {

@@ -22,12 +22,12 @@ import (
 const (
 	singlePath  = "/ofrep/v1/evaluate/flags/"
 	bulkPath    = "/ofrep/v1/evaluate/flags"
-	callers     = 32 // at once
+	callers     = 32 // concurrent
 	measureTime = 2 * time.Second
 )
 
-// measureRemote holds OFREP against a handler that only reads and writes the same JSON, and its bulk answers against flagd/core's
-// evaluation of the same flags, which nobody had to ask for over HTTP.
+// measureRemote compares OFREP with a handler that only reads and writes the same JSON, and its bulk answers with
+// flagd/core's evaluation of the same flags without HTTP.
 func measureRemote(ctx context.Context) ([]figures.Row, error) {
 	two, err := foldFlags(booleanFlag, fractionalFlag)
 	if err != nil {
@@ -77,7 +77,7 @@ func measureRemote(ctx context.Context) ([]figures.Row, error) {
 	}, nil
 }
 
-// bareHandler reads what OFREP's single evaluation is asked, and writes what it answers.
+// bareHandler reads the request and writes the answer of OFREP's evaluation of one flag, without evaluating.
 func bareHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+singlePath+"{key}", func(w http.ResponseWriter, r *http.Request) {
@@ -110,7 +110,7 @@ func serveHTTP(ctx context.Context, h http.Handler) (url string, err error) {
 	return "http://" + l.Addr().String(), nil
 }
 
-// requestRate asks by all callers for a while, and gives answers a second.
+// requestRate sends requests from all callers for a while, and returns answers per second.
 func requestRate(ctx context.Context, url string, question []byte) (float64, error) {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: callers}}
 	defer client.CloseIdleConnections()
@@ -154,7 +154,7 @@ func post(ctx context.Context, client *http.Client, url string, question []byte)
 	return err
 }
 
-// callRate does something on both processors' behalf for a while, and gives times a second.
+// callRate calls do from all callers for a while, and returns calls per second.
 func callRate(do func()) float64 {
 	var n atomic.Int64
 	var all sync.WaitGroup
