@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// smallBundle is a bundle with something of everything.
+// smallBundle returns a bundle that uses every field.
 func smallBundle() *Bundle {
 	return &Bundle{
 		Version: BundleVersion,
@@ -27,7 +27,7 @@ func smallBundle() *Bundle {
 	}
 }
 
-// gatedFlag is on by default, and off where its gate is shut.
+// gatedFlag returns a flag that is on by default, and off while its gate is shut.
 func gatedFlag(feature, targeting string) json.RawMessage {
 	if targeting != "" {
 		targeting = `,"targeting":` + targeting
@@ -122,8 +122,8 @@ func TestParseBundleRefuses(t *testing.T) {
 	}
 }
 
-// FuzzParseBundle holds that nothing makes ParseBundle, Compile, Fold, Evaluate or Document panic, be it a bundle or one flag of
-// it, and that what is accepted is in its one form.
+// FuzzParseBundle checks that no bundle and no flag makes ParseBundle, Compile, Fold, Evaluate or Document panic, and
+// that accepted input is in canonical form.
 func FuzzParseBundle(f *testing.F) {
 	f.Add(smallBundle().Encode())
 	f.Add([]byte(gatedFlag("f", `{"if":[{"in":[{"var":"tier"},["gold"]]},"on",{"fractional":[["on",1],["off",2]]}]}`)))

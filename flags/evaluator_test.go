@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestEvaluate holds flagd's resolution of one flag: what variant, and why. That flagd/core says the same, test/oracle holds.
+// TestEvaluate checks variant and reason of one flag. test/oracle checks that flagd/core agrees.
 func TestEvaluate(t *testing.T) {
 	bools := map[string]any{"on": true, "off": false}
 	for name, test := range map[string]struct {
@@ -96,7 +96,7 @@ func TestEvaluate(t *testing.T) {
 	}
 }
 
-// TestEvaluateRefuses holds what can't be compiled.
+// TestEvaluateRefuses checks definitions that can't be compiled.
 func TestEvaluateRefuses(t *testing.T) {
 	for name, d := range map[string]Definition{
 		"no such default":    {Variants: map[string]any{"on": true}, DefaultVariant: "off"},
@@ -109,7 +109,7 @@ func TestEvaluateRefuses(t *testing.T) {
 	}
 }
 
-// TestFactsWin holds that a caller who claims another cell is not believed, by whatever way a rule looks (fault 62, R36).
+// TestFactsWin checks that a caller can't claim another cell, however a rule reads the fact (fault 62, R36).
 func TestFactsWin(t *testing.T) {
 	d := Definition{
 		Key: "flag", Variants: map[string]any{"on": true, "off": false}, DefaultVariant: "off",
@@ -130,7 +130,7 @@ func TestFactsWin(t *testing.T) {
 	}
 }
 
-// TestAs holds flagd's idea of types.
+// TestAs checks types as flagd treats them.
 func TestAs(t *testing.T) {
 	object := map[string]any{"a": 1.0}
 	for _, test := range []struct {
@@ -154,7 +154,7 @@ func TestAs(t *testing.T) {
 	}
 }
 
-// BenchmarkEvaluate measures what a caller pays for a flag with a rule, with a cell's facts.
+// BenchmarkEvaluate measures an evaluation of a flag with a rule and a cell's facts.
 func BenchmarkEvaluate(b *testing.B) {
 	ctx := Context{"targetingKey": "user-4711", "email": "jo@example.com"}
 	facts := map[string]any{"cell": "acme", "channel": "dedicated", "release": "2026.11.3", "region": nil, "labels": map[string]any{"tier": "gold"}}

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// largeBundle is a bundle of n flags, half of them gated by n/20 announcements.
+// largeBundle returns a bundle of n flags, half of them gated by n/20 announcements.
 func largeBundle(n int) *Bundle {
 	b := &Bundle{Version: BundleVersion, Channel: "dedicated", Flags: make(map[string]json.RawMessage, n)}
 	for i := range n {

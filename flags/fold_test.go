@@ -22,7 +22,7 @@ func compileBundle(t testing.TB, b *Bundle) *Compiled {
 	return c
 }
 
-// oneFlagBundle is a bundle of a flag, key "flag", of feature "f", with gates.
+// oneFlagBundle returns a bundle of one flag, key "flag", of feature "f", with gates.
 func oneFlagBundle(gates ...Gate) *Bundle {
 	b := &Bundle{Version: BundleVersion, Channel: "dedicated", Flags: map[string]json.RawMessage{"flag": gatedFlag("f", "")}}
 	for _, g := range gates {
@@ -34,7 +34,7 @@ func oneFlagBundle(gates ...Gate) *Bundle {
 
 var readyFacts = Facts{Cell: "acme", Channel: "dedicated", Release: "2026.11.3", Features: []string{"f"}}
 
-// TestWhatClosesAFlag holds the order of R43 and the conditions of the design's section 8, each alone and together.
+// TestWhatClosesAFlag checks the order of R43 and the conditions of the design's section 8, each alone and together.
 func TestWhatClosesAFlag(t *testing.T) {
 	killed := Orders{Killed: []KilledFlag{{Flag: "flag", Reason: "it burns"}}}
 	held := Orders{Held: []string{"a"}}
@@ -93,7 +93,7 @@ func TestFeatureWithoutAnAnnouncementIsOff(t *testing.T) { // R37
 	}
 }
 
-// TestTheMostOpenAnnouncementCounts: a feature is on if any of its announcements is.
+// A feature is on if any of its announcements is.
 func TestTheMostOpenAnnouncementCounts(t *testing.T) {
 	c := compileBundle(t, oneFlagBundle(
 		Gate{ID: "a", At: 100, Steps: []GateStep{{Percent: 0}, {Percent: 100, After: 1000}}},
@@ -109,7 +109,7 @@ func TestTheMostOpenAnnouncementCounts(t *testing.T) {
 	}
 }
 
-// TestKilledFlags: off, or as near to it as the definition says; a kill turns nothing on.
+// A killed flag is off, or as close to off as its definition allows; a kill turns nothing on.
 func TestKilledFlags(t *testing.T) {
 	const rule = `"targeting":{"if":[true,"b"]}`
 	for name, test := range map[string]struct {
@@ -143,7 +143,8 @@ func TestKilledFlags(t *testing.T) {
 	}
 }
 
-// TestRampByUsers holds R44: by flagd's bucket of announcement and user, all of an announcement for one user, growing only.
+// TestRampByUsers checks R44: membership by flagd's bucket of announcement and user, equal for all of an announcement's
+// features, and only growing.
 func TestRampByUsers(t *testing.T) {
 	b := oneFlagBundle(Gate{ID: "autumn", At: 100, Features: []string{"g"}, Steps: []GateStep{{Percent: 10}, {Percent: 50, After: 10}, {Percent: 100, After: 20}}})
 	b.Flags["second"] = gatedFlag("g", "")
@@ -187,7 +188,7 @@ func TestRampByUsers(t *testing.T) {
 	}
 }
 
-// TestRampByCells: a cell has all or nothing, whatever its users say they are.
+// A cell has all or nothing, whatever its users claim.
 func TestRampByCells(t *testing.T) {
 	g := Gate{ID: "autumn", At: 100, By: ByCell, Steps: []GateStep{{Percent: 50}, {Percent: 100, After: 10}}}
 	c := compileBundle(t, oneFlagBundle(g))
@@ -216,7 +217,7 @@ func TestRampByCells(t *testing.T) {
 	}
 }
 
-// TestEmbargo holds R45: neither key nor time before the time, not even in what changes with it.
+// TestEmbargo checks R45: neither key nor time show before the time.
 func TestEmbargo(t *testing.T) {
 	secret := Gate{ID: "secret", At: 100, Embargo: true}
 	hidden := oneFlagBundle()
@@ -253,8 +254,8 @@ func TestEmbargo(t *testing.T) {
 	}
 }
 
-// TestNobodySeesThatSomethingIsArmed: neither key, time nor that there is anything to come can be told from what is answered
-// before, whoever compares revisions, documents and bulk answers (R45).
+// Revisions, documents and bulk answers before the time reveal neither key nor time, nor that an announcement is coming
+// (R45).
 func TestNobodySeesThatSomethingIsArmed(t *testing.T) {
 	before := oneFlagBundle()
 	before.Hidden = []string{"f"}
@@ -276,7 +277,7 @@ func TestNobodySeesThatSomethingIsArmed(t *testing.T) {
 	}
 }
 
-// TestFactsAreNotTheCallers holds R36 and fault 62: what a caller says of release, cell and the rest changes nothing.
+// TestFactsAreNotTheCallers checks R36 and fault 62: a caller's claims of release, cell and the like change nothing.
 func TestFactsAreNotTheCallers(t *testing.T) {
 	rule := func(name, value string) json.RawMessage {
 		return json.RawMessage(fmt.Sprintf(`{"state":"ENABLED","variants":{"off":false,"on":true},"defaultVariant":"off","targeting":{"if":[{"==":[{"var":%q},%q]},"on","off"]}}`, name, value))
@@ -299,7 +300,7 @@ func TestFactsAreNotTheCallers(t *testing.T) {
 	}
 }
 
-func TestExposedToBrowsers(t *testing.T) { // R45; they are not told why a flag was killed
+func TestExposedToBrowsers(t *testing.T) { // R45; browsers don't see why a flag was killed
 	b := smallBundle()
 	b.Flags["page"] = json.RawMessage(`{"state":"ENABLED","variants":{"a":1},"defaultVariant":"a","metadata":{"expose":"client"}}`)
 	f := compileBundle(t, b).Fold(Orders{}, readyFacts, 5000)
@@ -341,7 +342,7 @@ func TestCompileRefuses(t *testing.T) {
 	}
 }
 
-// longRule is a rule of so many bytes.
+// longRule returns a rule of the given size.
 func longRule(bytes int) string {
 	const head, tail = `{"if":[{"in":["",[`, `0]]},"on","off"]}`
 	texts := ""

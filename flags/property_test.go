@@ -13,12 +13,12 @@ import (
 	"github.com/sluice-cd/sluice/flags/jsonlogic"
 )
 
-// nestedRule is a rule that chooses on, so many arrays and objects deep. deep is even.
+// nestedRule returns a rule that chooses on and is deep arrays and objects deep. deep is even.
 func nestedRule(deep int) string {
 	return strings.Repeat(`{"if":[true,`, deep/2) + `"on"` + strings.Repeat(`]}`, deep/2)
 }
 
-// documentFlags gives the flags of a document.
+// documentFlags returns the flags of a document.
 func documentFlags(t interface{ Fatal(...any) }, f *Folded) map[string]json.RawMessage {
 	var set struct {
 		Flags map[string]json.RawMessage `json:"flags"`
@@ -29,7 +29,7 @@ func documentFlags(t interface{ Fatal(...any) }, f *Folded) map[string]json.RawM
 	return set.Flags
 }
 
-// checkDocumentAgrees holds that the document's flag, which knows neither facts nor gates, gives what Evaluate gives.
+// checkDocumentAgrees checks that the document's flag, without facts and gates, evaluates as Evaluate does.
 func checkDocumentAgrees(t interface {
 	Fatal(...any)
 	Errorf(string, ...any)
@@ -61,7 +61,7 @@ type world struct {
 	at     int64
 }
 
-const horizon = 60 // all that happens in a world happens before
+const horizon = 60 // all times of a world are earlier
 
 func featureNames() []string { return []string{"f0", "f1", "f2"} }
 
@@ -193,7 +193,7 @@ func (w *world) fold(t *rapid.T) *Folded {
 	return c.Fold(w.orders, w.facts, w.at)
 }
 
-// TestNothingIsOnUnlessAllHolds is the design's invariant 9, with the five conditions said once more, in other words.
+// TestNothingIsOnUnlessAllHolds checks the design's invariant 9 against a second implementation of the five conditions.
 func TestNothingIsOnUnlessAllHolds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWorld(t)
@@ -221,7 +221,8 @@ func TestNothingIsOnUnlessAllHolds(t *testing.T) {
 	})
 }
 
-// mayBeOn tells whether all five conditions of the design's section 8 hold: by the most open of the feature's announcements.
+// mayBeOn reports whether all five conditions of the design's section 8 hold, by the most open of the feature's
+// announcements.
 func (w *world) mayBeOn(t *rapid.T, key, feature string, ctx Context) bool {
 	for _, k := range w.orders.Killed {
 		if k.Flag == key {
@@ -263,7 +264,7 @@ func (w *world) mayBeOn(t *rapid.T, key, feature string, ctx Context) bool {
 	return in
 }
 
-// isInBucket asks fractional itself.
+// isInBucket evaluates fractional itself.
 func isInBucket(t *rapid.T, key string, percent int) bool {
 	rule, err := jsonlogic.Compile(fmt.Appendf(nil, `{"fractional":[{"cat":[%q]},["in",%d],["out",%d]]}`, key, percent, 100-percent))
 	if err != nil {
@@ -276,7 +277,7 @@ func isInBucket(t *rapid.T, key string, percent int) bool {
 	return got == "in"
 }
 
-// TestNextIsRight: until Next nothing changes by time alone, and without one nothing ever does.
+// Until Next nothing changes by time alone; without Next nothing ever does.
 func TestNextIsRight(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWorld(t)
@@ -300,7 +301,7 @@ func TestNextIsRight(t *testing.T) {
 	})
 }
 
-// TestRevisionCoversAnswers: where the revision is the same, so is every answer.
+// Equal revisions imply equal answers.
 func TestRevisionCoversAnswers(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWorld(t)
@@ -330,7 +331,7 @@ func TestRevisionCoversAnswers(t *testing.T) {
 	})
 }
 
-// TestDocumentAgreesWithEvaluate: whoever evaluates /flags.json gets what Evaluate gives, whatever the caller says.
+// Evaluating /flags.json agrees with Evaluate, whatever the caller claims.
 func TestDocumentAgreesWithEvaluate(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWorld(t)

@@ -10,7 +10,8 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// largeWorld is 10,000 cells in two channels and 100 announcements that are published, with their reports; one in ten is for some cells only.
+// largeWorld returns 10,000 cells in two channels and 100 published announcements, with reports; one in ten is for some
+// cells only.
 func largeWorld(tb testing.TB) *world {
 	w := newWorld(tb)
 	w.cells = nil
@@ -60,7 +61,7 @@ func BenchmarkMake(b *testing.B) {
 	}
 }
 
-// Cells that are told the same share it, and those with the same gates a bundle.
+// Equal cells share one Told, and cells with the same gates share one Bundle.
 func TestShared(t *testing.T) {
 	w := largeWorld(t)
 	w.kills = []repository.Override{{Flag: "f00-0", Reason: "no", Cells: repository.Selector{Names: []string{"c00500"}}}}

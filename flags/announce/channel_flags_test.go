@@ -8,10 +8,10 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// goldRule is a rule that turns a flag off for somebody.
+// goldRule turns a flag off for some users.
 const goldRule = "    targeting: {if: [{\"==\": [{var: plan}, gold]}, \"on\", \"off\"]}\n"
 
-// R42: definitions that are edited without approval reach entry channels only.
+// R42: definitions edited without approval reach entry channels only.
 func TestEditedDefinitions(t *testing.T) {
 	w := newWorld(t)
 	w.putFiles(newsFile, newsYAML()).approve("news", "ada").planUntilSettled()
@@ -31,7 +31,7 @@ func TestEditedDefinitions(t *testing.T) {
 	}
 }
 
-// A flag that joins a published feature is shut until it is approved, and there for those who ask.
+// A flag that joins a published feature is shut until the flag is approved.
 func TestFlagJoinsFeature(t *testing.T) {
 	w := newWorld(t)
 	w.putFiles(newsFile, newsYAML()).approve("news", "ada").planUntilSettled()
@@ -47,7 +47,7 @@ func TestFlagJoinsFeature(t *testing.T) {
 	}
 }
 
-// What can't be read is off, and said.
+// An unreadable commit turns features off and is a fault.
 func TestLostCommit(t *testing.T) {
 	w := newWorld(t)
 	w.putFiles(newsFile, newsYAML()).approve("news", "ada").planUntilSettled()
@@ -94,7 +94,7 @@ func TestHeads(t *testing.T) {
 	}
 }
 
-// A head that can't be read is no reason to have no flags.
+// Without a readable head a channel still has flags.
 func TestLostHead(t *testing.T) {
 	w := newWorld(t)
 	w.planUntilSettled()
@@ -108,7 +108,7 @@ func TestLostHead(t *testing.T) {
 	}
 }
 
-// An announcement that is archived turns nothing off; its flags go as they are removed.
+// An archived announcement turns nothing off; its flags go as they are removed.
 func TestArchived(t *testing.T) {
 	w := newWorld(t)
 	w.putFiles(newsFile, newsYAML()).approve("news", "ada").planUntilSettled()
@@ -134,7 +134,7 @@ func TestArchived(t *testing.T) {
 	}
 }
 
-// R45: of an announcement under embargo nobody sees keys before its time, also where its gate is not.
+// R45: keys of an embargoed announcement don't show before its time, even where it has no gate.
 func TestHidden(t *testing.T) {
 	w := newWorld(t)
 	w.putFiles(newsFile, newsYAML("embargo: true", "cells: {names: [d1]}", "channels: {staging: never}")).approve("news", "ada")

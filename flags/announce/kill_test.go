@@ -10,7 +10,7 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// R43, fault 63: a kill works from when it is stored until a commit takes it away; its end is a reminder.
+// R43, fault 63: a kill counts from storage until a commit removes it; its end is a reminder.
 func TestKill(t *testing.T) {
 	w := newWorld(t)
 	w.putFiles(newsFile, newsYAML()).approve("news", "ada").planUntilSettled()
@@ -57,7 +57,7 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// R43: a kill never lifts another, and takes no other file's place.
+// R43: a kill never lifts another, and replaces no other file.
 func TestKillFiles(t *testing.T) {
 	w := newWorld(t)
 	w.putFiles("overrides/kill-x.yaml", "apiVersion: sluice/v1\nkind: Kill\nflag: x\nreason: everywhere\n")
@@ -78,7 +78,7 @@ func TestKillFiles(t *testing.T) {
 	if k := p.Told["d2"].Orders.Killed; len(k) != 3 {
 		t.Errorf("%v", k)
 	}
-	// A wider word on the same cells takes its place.
+	// A kill of the same flag in the same cells replaces the file.
 	w.kills = []repository.Override{{Flag: "x", Reason: "still"}}
 	w.planUntilSettled()
 	if n := len(w.tip().Overrides); n != 4 {
@@ -86,7 +86,7 @@ func TestKillFiles(t *testing.T) {
 	}
 }
 
-// R43: a kill reaches a cell whose channel nobody knows.
+// R43: a kill reaches a cell of an unknown channel.
 func TestKillWithoutChannel(t *testing.T) {
 	w := newWorld(t)
 	w.cells = append(w.cells, w.cell("lost", "nowhere"))

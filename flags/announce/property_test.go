@@ -14,7 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// history is a random life of an announcement, and what the test itself knows of it.
+// history is a random sequence of events around an announcement, and what the test knows about it.
 type history struct {
 	*world
 	t        *rapid.T
@@ -57,7 +57,6 @@ func (h *history) editNews() {
 	h.putFiles(newsFile, newsYAML(lines...))
 }
 
-// randomEvent lets one thing happen.
 func (h *history) randomEvent() {
 	const held = "apiVersion: sluice/v1\nkind: Hold\nannouncement: news\nreason: wait\n"
 	const killed = "apiVersion: sluice/v1\nkind: Kill\nflag: x\nreason: hurts\n"
@@ -125,7 +124,7 @@ func (h *history) randomEvent() {
 	}
 }
 
-// checkPlan holds invariant 9, by the test's own reckoning, for every cell and every gated flag that it is told of.
+// checkPlan checks invariant 9 independently, for every cell and every gated flag that the cell is sent.
 func (h *history) checkPlan(p Plan) {
 	h.tb.Helper()
 	t := h.plannedTip
@@ -192,7 +191,7 @@ func planText(tb rapid.TB, p Plan) string {
 	return string(raw)
 }
 
-// Invariant 9, over random histories, with and without somebody there to decide.
+// Invariant 9 holds over random histories, with and without a running engine.
 func TestFlagsNeverOutrunCode(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		h := newHistory(rt)
@@ -206,7 +205,7 @@ func TestFlagsNeverOutrunCode(t *testing.T) {
 	})
 }
 
-// One pass of writes is all that there is to do at an instant; and writes that never landed change nothing.
+// One round of writes is complete, and writes that never landed change nothing.
 func TestIdempotent(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		h := newHistory(rt)
@@ -254,7 +253,7 @@ func TestNext(t *testing.T) {
 	})
 }
 
-// The order in which cells, approvals, kills and overrides are listed says nothing.
+// The order of cells, approvals, kills and overrides does not matter.
 func TestOrder(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		h := newHistory(rt)
@@ -282,7 +281,7 @@ func TestOrder(t *testing.T) {
 	})
 }
 
-// A selector that was made quick selects what the selector does.
+// A reach selects what its selector selects.
 func TestReach(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		some := func(name string, from ...string) []string {

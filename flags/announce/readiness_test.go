@@ -9,7 +9,7 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// R41: block is decided at its time, for all, once enough cells are ready.
+// R41: block publishes at the time or later, to all cells, once enough cells are ready.
 func TestBlock(t *testing.T) {
 	w := newWorld(t)
 	w.downgrade("d1")
@@ -33,11 +33,11 @@ func TestBlock(t *testing.T) {
 	}
 }
 
-// R41: skip leaves out who was not ready, and stays so when it is.
+// R41: skip leaves out cells that were not ready, even once they are.
 func TestSkip(t *testing.T) {
 	w := newWorld(t)
 	w.downgrade("d1")
-	w.findCell("d3").Silent = true // it may have the release: nobody knows
+	w.findCell("d3").Silent = true // the cell may have the release
 	w.putFiles(newsFile, newsYAML("whenNotReady: skip 30%")).approve("news", "ada")
 	w.planUntilSettled()
 	p := w.advanceTo(noon()).planUntilSettled()
@@ -56,7 +56,7 @@ func TestSkip(t *testing.T) {
 	if in.findCell("d1").State != flags.LeftOut || in.State != Published {
 		t.Errorf("%+v", in)
 	}
-	// A new time is for all who are ready then.
+	// A new time counts the cells that are ready then.
 	w.putFiles(newsFile, newsYAML("whenNotReady: skip 30%", "publishAt: 2026-12-02T12:00:00")).approve("news", "ada")
 	p = w.planUntilSettled()
 	if got := w.variant(p, "d2", "x"); got != "on" {
@@ -80,7 +80,7 @@ func TestSkipWithTooFew(t *testing.T) {
 	}
 }
 
-// R43: a hold of some cells leaves them out, also if it ends while nobody is there to see.
+// R43: a hold of some cells leaves them out, even if it ends while the engine is down.
 func TestHoldOfSomeCells(t *testing.T) {
 	w := newWorld(t)
 	w.putFiles(newsFile, newsYAML()).approve("news", "ada").planUntilSettled()
@@ -106,7 +106,7 @@ func TestHoldOfSomeCells(t *testing.T) {
 	}
 }
 
-// A channel that is new has what is published elsewhere: a cell that moves there keeps its features.
+// A new channel has what is published elsewhere, so that a cell that moves there keeps its features.
 func TestNewChannel(t *testing.T) {
 	w := newWorld(t)
 	w.putFiles(newsFile, newsYAML()).approve("news", "ada").planUntilSettled()
@@ -117,7 +117,7 @@ func TestNewChannel(t *testing.T) {
 	if got := w.variant(p, "e1", "x"); got != "on" {
 		t.Errorf("x is %s in e1", got)
 	}
-	// What was never published anywhere is not by a new channel.
+	// An edit that was never published is not published by a new channel.
 	w.channels = append(w.channels, Channel{Name: "asia", After: []string{"dedicated"}})
 	w.putFiles(newsFile, newsYAML("notes: edited"))
 	w.planUntilSettled()

@@ -9,7 +9,7 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// scenarioStep is something that happens in a scenario, and what holds right after.
+// scenarioStep is a step of a scenario, and what holds after it.
 type scenarioStep struct {
 	do      func(w *world)
 	record  repository.Outcome // of news in dedicated
@@ -184,7 +184,7 @@ func TestRecords(t *testing.T) {
 	}
 }
 
-// R10: while time can't be trusted no time comes and nothing is armed; what turns off waits for nobody.
+// R10: while time can't be trusted no time comes and nothing is armed; turning off still works.
 func TestDoubt(t *testing.T) {
 	w := newWorld(t)
 	w.putFiles(newsFile, newsYAML()).approve("news", "ada").planUntilSettled()

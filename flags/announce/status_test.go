@@ -10,7 +10,7 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// fleetWorld makes 20 cells of dedicated, c01 to c20, and an announcement that is armed for them.
+// fleetWorld returns 20 cells of dedicated, ca to ct, and an announcement that is armed for them.
 func fleetWorld(t *testing.T) *world {
 	w := newWorld(t)
 	w.cells = []Cell{w.cell("s1", "staging")}
@@ -56,7 +56,7 @@ func TestSentences(t *testing.T) {
 	say("14 of 20 cells have it; ca is suspended: it runs 1.0.0 without f; ce is held by its owner; cf is suspended: it runs 1.0.0 without f; 3 more do not")
 }
 
-// What people read of a draft, and what the engine's commit says once it is none.
+// TestWordsOfADraftAndOfItsCommit checks the words about a draft, and the message of the commit that arms it.
 func TestWordsOfADraftAndOfItsCommit(t *testing.T) {
 	w := newWorld(t)
 	draft := w.putFiles(newsFile, newsYAML()).planUntilSettled()
@@ -105,7 +105,7 @@ func TestCellStates(t *testing.T) {
 	}
 }
 
-// A cell that says nothing of an announcement that it was not told of yet does not have it: nothing is suspended there.
+// A report that leaves out a new announcement does not mean on: nothing is suspended there.
 func TestNotToldYet(t *testing.T) {
 	w := newWorld(t)
 	for i := range w.cells {
@@ -122,7 +122,7 @@ func TestNotToldYet(t *testing.T) {
 	}
 }
 
-// What is suspended and comes back is told once an episode.
+// A suspension and its end are reported once per episode.
 func TestSuspended(t *testing.T) {
 	w := newWorld(t)
 	w.putFiles(newsFile, newsYAML()).approve("news", "ada").planUntilSettled()
@@ -144,7 +144,7 @@ func TestSuspended(t *testing.T) {
 		if len(first) != 1 || seen[first[0]] || !slices.Equal(first, only(w.advanceTo(w.now.Add(time.Minute)).planUntilSettled())) {
 			t.Fatalf("%q after %v", first, seen)
 		}
-		w.memory = Memory{} // the process was started again
+		w.memory = Memory{} // the process restarted
 		if again := only(w.planUntilSettled()); !slices.Equal(again, first) {
 			t.Errorf("told again: %q after %q", again, first)
 		}
@@ -255,7 +255,7 @@ func TestStale(t *testing.T) {
 	check("not a constant", "plain@")
 }
 
-// A file is gone, and so is the commit that its record names: nothing is known of what it was for, and the plan goes on.
+// Without the file and the recorded commit the plan still works.
 func TestNothingLeft(t *testing.T) {
 	w := newWorld(t)
 	w.putFiles(newsFile, newsYAML()).approve("news", "ada").planUntilSettled()

@@ -13,7 +13,7 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// world is a flags repository, a fleet and a clock. Files are read as they are in production; commits are numbers.
+// world is a flags repository, a fleet and a clock. Files are read as in production; commits are numbers.
 type world struct {
 	tb         rapid.TB
 	files      map[string]string
@@ -26,8 +26,8 @@ type world struct {
 	releases   []Release
 	memory     Memory
 	now        time.Time
-	inForce    map[string]string // by cell: the fingerprint of what it has in force
-	plannedTip *repository.Tree  // the tip that the last plan was made of
+	inForce    map[string]string // by cell: fingerprint of its bundle and orders
+	plannedTip *repository.Tree  // the tip of the last plan
 }
 
 const settings = `apiVersion: sluice/v1
@@ -41,7 +41,7 @@ people:
   eve: {email: eve@example.com}
 `
 
-// flagSetYAML has the flags x and y of the feature f, z of g, and one that is not gated.
+// flagSetYAML returns the flags x and y of the feature f, z of g, and one that is not gated.
 func flagSetYAML(x, plain string) string {
 	flag := func(key, feature, rule string) string {
 		return fmt.Sprintf("  %s:\n    state: ENABLED\n    variants: {\"on\": true, \"off\": false}\n    defaultVariant: \"on\"\n%s    metadata: {feature: %s, off: \"off\"}\n", key, rule, feature)
@@ -50,10 +50,11 @@ func flagSetYAML(x, plain string) string {
 		"  plain:\n    state: ENABLED\n    variants: {a: 1, b: 2}\n    defaultVariant: " + plain + "\n"
 }
 
-// noon is 2026-12-01T12:00 in Berlin; announcements in tests are mostly published then.
+// noon is 2026-12-01T12:00 in Berlin, the usual time of publication in tests.
 func noon() time.Time { return time.Date(2026, 12, 1, 11, 0, 0, 0, time.UTC) }
 
-// newWorld has staging with s1, and dedicated behind it with d1, d2 and d3. All run a release that contains f; it is two days before noon.
+// newWorld has staging with s1, and downstream dedicated with d1, d2 and d3. All cells run a release that contains f;
+// the time is two days before noon.
 func newWorld(tb rapid.TB) *world {
 	w := &world{
 		tb: tb, now: noon().Add(-48 * time.Hour),
@@ -78,7 +79,7 @@ func (w *world) findCell(name string) *Cell {
 	return &w.cells[i]
 }
 
-// downgrade puts a cell on the release that lacks f; ahead puts it on the one that has it.
+// downgrade puts a cell on the release that lacks f, upgrade on the one that has it.
 func (w *world) downgrade(name string) { w.move(name, "1.0.0", nil) }
 func (w *world) upgrade(name string)   { w.move(name, "2.0.0", []string{"f"}) }
 
@@ -88,7 +89,7 @@ func (w *world) move(name, release string, features []string) {
 	c.Assignment += "+"
 }
 
-// newsYAML is an announcement of f at noon, with more lines of YAML.
+// newsYAML returns an announcement of f at noon, with more lines of YAML.
 func newsYAML(more ...string) string {
 	text := "apiVersion: sluice/v1\nkind: Announcement\ntitle: News\nfeatures: [f]\n"
 	if !slices.ContainsFunc(more, func(l string) bool { return strings.HasPrefix(l, "publishAt:") || l == "" }) {
@@ -97,7 +98,7 @@ func newsYAML(more ...string) string {
 	return text + strings.Join(more, "\n") + "\n"
 }
 
-// putFiles writes files, or removes those without content, as one commit.
+// putFiles commits files, or removes those without content.
 func (w *world) putFiles(files ...string) *world {
 	for i := 0; i < len(files); i += 2 {
 		if w.files[files[i]] = files[i+1]; files[i+1] == "" {
@@ -126,7 +127,7 @@ func (w *world) commit() *world {
 
 func (w *world) tip() *repository.Tree { return w.trees[w.hash()] }
 
-// approve has people approve an announcement as it is.
+// approve adds people's approvals of the current announcement.
 func (w *world) approve(id string, people ...string) *world {
 	w.tb.Helper()
 	hash, _ := w.tip().Hash(w.tip().Announcements[id])
@@ -151,7 +152,7 @@ func (w *world) input() Input {
 	return in
 }
 
-// planOnce makes a plan and carries it out. Cells have what they are told at once, unless they are silent.
+// planOnce makes a plan and carries it out. Cells apply the plan at once, unless they are silent.
 func (w *world) planOnce() Plan {
 	w.tb.Helper()
 	w.plannedTip = w.tip()
@@ -176,7 +177,6 @@ func (w *world) planOnce() Plan {
 	return p
 }
 
-// commitWrites commits writes.
 func (w *world) commitWrites(writes []Write) {
 	w.tb.Helper()
 	for _, x := range writes {
@@ -194,7 +194,7 @@ func fingerprint(t *Told) string {
 	return string(t.Bundle.Encode()) + fmt.Sprintf("%+v", t.Orders)
 }
 
-// planUntilSettled steps until nothing is written any more, and gives the last plan.
+// planUntilSettled plans until no write is left, and returns the last plan.
 func (w *world) planUntilSettled() Plan {
 	w.tb.Helper()
 	for range 10 {
@@ -206,13 +206,13 @@ func (w *world) planUntilSettled() Plan {
 	return Plan{}
 }
 
-// advanceTo lets time go on to an instant.
+// advanceTo sets the time.
 func (w *world) advanceTo(to time.Time) *world {
 	w.now = to
 	return w
 }
 
-// foldFlags is what a cell makes of what it is told.
+// foldFlags folds a cell's bundle and orders.
 func (w *world) foldFlags(p Plan, name string) *flags.Folded {
 	w.tb.Helper()
 	c, t := w.findCell(name), p.Told[name]
@@ -223,18 +223,18 @@ func (w *world) foldFlags(p Plan, name string) *flags.Folded {
 	return compiled.Fold(t.Orders, flags.Facts{Cell: name, Channel: c.Channel, Release: c.Release, Features: c.Features}, w.now.Unix())
 }
 
-// variant is what a flag is in a cell.
+// variant returns a flag's variant in a cell.
 func (w *world) variant(p Plan, name, key string) string {
 	w.tb.Helper()
 	return w.foldFlags(p, name).Evaluate(key, flags.Context{"targetingKey": "somebody"}, w.now.Unix()).Variant
 }
 
-// record gives the outcome that git has.
+// record returns the committed outcome.
 func (w *world) record(id, channel string) repository.Outcome {
 	return w.tip().Records[id][channel].Outcome
 }
 
-// channelStatus gives what a plan says of an announcement in a channel.
+// channelStatus returns a plan's status of an announcement in a channel.
 func (p *Plan) channelStatus(tb rapid.TB, id, channel string) ChannelStatus {
 	tb.Helper()
 	st, ok := p.Detail(id)

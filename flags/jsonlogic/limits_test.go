@@ -9,7 +9,7 @@ import (
 	"github.com/sluice-cd/sluice/flags/jsonlogic"
 )
 
-// TestHostileRules holds that rules beyond the limits are refused before they are compiled.
+// TestHostileRules checks that rules beyond the limits are refused before they are compiled.
 func TestHostileRules(t *testing.T) {
 	nested := func(n int) string { return strings.Repeat(`{"!":[`, n) + `1` + strings.Repeat(`]}`, n) }
 	for name, test := range map[string]struct {
@@ -45,7 +45,7 @@ func TestHostileRules(t *testing.T) {
 	}
 }
 
-// TestBudget holds that no rule and no context make an evaluation endless, in time, memory or depth.
+// TestBudget checks that no rule and no context make an evaluation endless in time, memory or depth.
 func TestBudget(t *testing.T) {
 	many, err := json.Marshal(map[string]any{"list": make([]int, 1000)})
 	if err != nil {
@@ -88,7 +88,8 @@ func asSubject(rule string) string {
 	return `{"merge":[` + rule + `]}`
 }
 
-// FuzzEvaluate holds that no rule and no context make it panic, or go on for ever, and that substituting facts harms no rule.
+// FuzzEvaluate checks that no rule and no context make an evaluation panic or run for ever, and that Substitute returns
+// a rule that compiles.
 func FuzzEvaluate(f *testing.F) {
 	for line := range strings.Lines(operators) {
 		if parts := strings.Split(strings.TrimSuffix(line, "\n"), " | "); len(parts) == 3 {

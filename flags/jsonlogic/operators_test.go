@@ -60,7 +60,7 @@ func object(t *testing.T, text string) map[string]any {
 	return o
 }
 
-// TestConcurrent holds that one rule serves many callers at once, and mixes up none of them.
+// TestConcurrent checks that one rule serves many callers at once without mixing them up.
 func TestConcurrent(t *testing.T) {
 	rule, err := jsonlogic.Compile([]byte(`{"cat":[{"var":"n"},"-",{"reduce":[{"filter":[{"var":"l"},{"<":[{"var":""},{"var":"n"}]}]},{"+":[{"var":"current"},{"var":"accumulator"}]},0]}]}`))
 	if err != nil {
@@ -81,7 +81,7 @@ func TestConcurrent(t *testing.T) {
 	all.Wait()
 }
 
-// TestNative holds that what Go programs put into a context counts as JSON makes it.
+// TestNative checks that Go values in a context count as JSON would decode them.
 func TestNative(t *testing.T) {
 	type name string
 	data := map[string]any{
@@ -124,7 +124,7 @@ func TestNative(t *testing.T) {
 	}
 }
 
-// TestFactsHide holds that no caller can claim another cell (R36), by a name, a path, or all of the data.
+// TestFactsHide checks that no caller can claim another cell (R36), by a name, a path, or all data.
 func TestFactsHide(t *testing.T) {
 	facts := map[string]any{"cell": "acme", "region": nil, "labels": map[string]any{"tier": "gold"}}
 	lies := `{"cell":"beta","region":"eu","labels":{"tier":"free","more":1},"name":"jo"}`

@@ -15,7 +15,7 @@ import (
 
 const question = `{"context":{"targetingKey":"user-1","tier":"gold","mail":"ann@example.com","age":41}}`
 
-// benchmarkPost asks over one connection that is kept, as providers do, from as many callers as there are processors.
+// benchmarkPost posts over kept connections, as providers do, from as many callers as there are processors.
 func benchmarkPost(b *testing.B, url string) {
 	b.Helper()
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
@@ -37,7 +37,7 @@ func benchmarkPost(b *testing.B, url string) {
 	})
 }
 
-// fiftyFlags has 50 flags with a rule and a fractional each.
+// fiftyFlags returns 50 flags with a rule and a fractional each.
 func fiftyFlags(b *testing.B) *flags.Folded {
 	b.Helper()
 	set := &flags.Bundle{Version: flags.BundleVersion, Channel: "dedicated", Flags: map[string]json.RawMessage{}}
@@ -56,7 +56,7 @@ func BenchmarkBulk50(b *testing.B) {
 	benchmarkPost(b, start(b, Server(b.Context(), New(newTestSource(fiftyFlags(b), 100), zerolog.Nop(), Options{})))+bulkPath)
 }
 
-// BenchmarkBareHandler reads and writes the same JSON as BenchmarkSingle, and does nothing else.
+// BenchmarkBareHandler reads and writes the same JSON as BenchmarkSingle, and nothing else.
 func BenchmarkBareHandler(b *testing.B) {
 	type request struct {
 		Context map[string]any `json:"context"`

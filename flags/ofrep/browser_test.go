@@ -10,13 +10,13 @@ import (
 
 func noOrders() flags.Orders { return flags.Orders{} }
 
-// panickingSource is a source that must not be.
+// panickingSource is a faulty source.
 type panickingSource struct{}
 
 func (panickingSource) Current() (*flags.Folded, int64) { panic("secret cause") }
 func (panickingSource) Changed() <-chan struct{}        { return nil }
 
-// TestBrowsersSeeWhatIsForThem holds R45.
+// TestBrowsersSeeWhatIsForThem checks R45.
 func TestBrowsersSeeWhatIsForThem(t *testing.T) {
 	url := serve(t, newTestSource(foldBundle(t, 100), 100), Options{Origins: []string{"https://console.example.com"}})
 	for _, header := range [][]string{
@@ -58,7 +58,7 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
-// TestOtherNamesAreRefused: a page whose name was pointed at this machine brings its name along.
+// A page whose name was pointed at this machine sends its own name.
 func TestOtherNamesAreRefused(t *testing.T) {
 	c := newTestSource(foldBundle(t, 100), 100)
 	url := serve(t, c, Options{})

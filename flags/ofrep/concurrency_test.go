@@ -13,7 +13,8 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// TestReloadsAndEvaluations: 1,000 reloads in parallel with 1,000 evaluations of each kind, and each answer is of one folding.
+// TestReloadsAndEvaluations runs 1,000 reloads in parallel with 1,000 evaluations of each kind: each answer is of one
+// folding.
 func TestReloadsAndEvaluations(t *testing.T) {
 	raw := testBundle().Encode()
 	c := newTestSource(foldBundle(t, 0), 0)
@@ -65,7 +66,7 @@ func localRequest(method, path, body string) *http.Request {
 	return r
 }
 
-// FuzzRequest holds that no request makes the handler panic, and that each gets a status and a body that OFREP knows.
+// FuzzRequest checks that no request makes the handler panic, and that each gets a status and body of OFREP.
 func FuzzRequest(f *testing.F) {
 	f.Add("POST", flagPath+"rule", `{"context":{"targetingKey":"ann","tier":"gold"}}`, "", "")
 	f.Add("POST", bulkPath, `{"context":{"tier":{"var":"tier"}}}`, `W/"x"`, "https://a.b")
@@ -74,7 +75,7 @@ func FuzzRequest(f *testing.F) {
 	f.Add("OPTIONS", flagPath+"..", "", "", "null")
 	h := New(newTestSource(foldBundle(f, 100), 100), zerolog.Nop(), Options{Origins: []string{"https://a.b"}})
 	f.Fuzz(func(t *testing.T, method, path, body, tag, origin string) {
-		if strings.HasPrefix(path, eventsPath) { // it does not end by itself
+		if strings.HasPrefix(path, eventsPath) { // a stream does not end by itself
 			return
 		}
 		r := localRequest(http.MethodPost, "/", body)

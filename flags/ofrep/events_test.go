@@ -11,7 +11,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// openStream opens a stream and gives its events, as id and data, as they come. The channel is closed when the stream ends.
+// openStream opens a stream and returns its events, as id and data. The channel is closed when the stream ends.
 func openStream(t *testing.T, ctx context.Context, url, last string) <-chan [2]string {
 	t.Helper()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+eventsPath, nil)
@@ -72,7 +72,7 @@ func TestEvents(t *testing.T) {
 		t.Errorf("at first: %v", e)
 	}
 	c.setFlags(foldBundle(t, 98), 98) // folded again, and nothing is new
-	c.setFlags(late, 100)             // a flip that is timed
+	c.setFlags(late, 100)             // a timed flip
 	for name, stream := range map[string]<-chan [2]string{"one that was told": events, "one that knew": knowing} {
 		if e := nextEvent(t, stream); e != [2]string{late.Revision(), refetch} {
 			t.Errorf("%s: %v", name, e)
@@ -114,7 +114,7 @@ func TestStreamsAreBounded(t *testing.T) {
 	}
 }
 
-// TestStreamOutlivesTheServersLimits: what bounds a request does not end a stream; the end of the server does.
+// A stream outlives the limits of requests, and ends with the server.
 func TestStreamOutlivesTheServersLimits(t *testing.T) {
 	c := newTestSource(foldBundle(t, 99), 99)
 	ctx, stop := context.WithCancel(context.Background())

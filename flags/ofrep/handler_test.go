@@ -31,7 +31,7 @@ func TestSingle(t *testing.T) {
 		"a%2Fb":       {`{"context":{}}`, 404, `{"key":"a/b","errorCode":"FLAG_NOT_FOUND","errorDetails":`},
 	} {
 		t.Run(key, func(t *testing.T) {
-			for range 2 { // the second answer is one that was kept
+			for range 2 { // the second answer comes from the cache
 				got := request(t, "POST", url+flagPath+key, test.body, "Content-Type", "application/json")
 				if got.status != test.status || !strings.HasPrefix(got.body, test.want) || test.status == 200 && got.body != test.want {
 					t.Errorf("%d %s\nwant %d %s", got.status, got.body, test.status, test.want)
@@ -44,7 +44,7 @@ func TestSingle(t *testing.T) {
 	}
 }
 
-// TestWrongRequests holds that what is no evaluation context gets OFREP's codes, one flag or all.
+// TestWrongRequests checks OFREP's codes for invalid evaluation contexts, for one flag and for all.
 func TestWrongRequests(t *testing.T) {
 	url := serve(t, newTestSource(foldBundle(t, 100), 100), Options{})
 	deep := func(n int) string {
@@ -95,7 +95,7 @@ func TestBodyOfUnknownLength(t *testing.T) {
 	url := serve(t, newTestSource(foldBundle(t, 100), 100), Options{})
 	for size, want := range map[int]int{100: 200, 1 << 20: 413} {
 		body := struct{ *strings.Reader }{strings.NewReader(`{"context":{"a":"` + strings.Repeat("x", size) + `"}}`)}
-		r, err := http.NewRequestWithContext(t.Context(), "POST", url+bulkPath, body) // of a type whose length nobody knows
+		r, err := http.NewRequestWithContext(t.Context(), "POST", url+bulkPath, body) // a body of unknown length
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -154,13 +154,13 @@ func TestBulk(t *testing.T) {
 	if other := request(t, "POST", url+bulkPath, `{"context":{"tier":"silver"}}`, "If-None-Match", tag); other.status != 200 {
 		t.Errorf("another caller's answers: %d", other.status)
 	}
-	c.setFlags(foldBundle(t, 100), 100) // no file changed: its time has come
+	c.setFlags(foldBundle(t, 100), 100) // only the time has come
 	if later := request(t, "POST", url+bulkPath, `{"context":{"tier":"gold"}}`, "If-None-Match", tag); later.status != 200 || !strings.Contains(later.body, `"key":"gated","reason":"STATIC","variant":"on"`) {
 		t.Errorf("at its time: %d %s", later.status, later.body)
 	}
 }
 
-// TestClaimsChangeNothing is fault 62: a body that claims another release, cell or feature (R36).
+// TestClaimsChangeNothing checks fault 62: a body that claims another release, cell or feature (R36).
 func TestClaimsChangeNothing(t *testing.T) {
 	lacking := acmeFacts()
 	lacking.Features = nil
@@ -194,7 +194,7 @@ func TestDocument(t *testing.T) {
 		status      int
 	}{
 		{"If-None-Match", tag, 304}, {"If-None-Match", strings.Trim(tag, `"`), 304}, {"If-None-Match", `"x"`, 200},
-		{"If-Modified-Since", "Fri, 31 Dec 9999 23:59:59 GMT", 200}, // two changes in one second have one time
+		{"If-Modified-Since", "Fri, 31 Dec 9999 23:59:59 GMT", 200}, // times of changes are not unique
 	} {
 		if again := request(t, "GET", url+flagsPath, "", test.name, test.value); again.status != test.status {
 			t.Errorf("%s: %s: %d", test.name, test.value, again.status)
@@ -219,7 +219,7 @@ func TestBeforeThereAreFlags(t *testing.T) {
 	}
 }
 
-// TestPanicsAreAnswered holds that what must not happen is a 500 with OFREP's body, and the agent goes on.
+// TestPanicsAreAnswered checks that a panic yields a 500 with OFREP's body, and the agent goes on.
 func TestPanicsAreAnswered(t *testing.T) {
 	url := serve(t, panickingSource{}, Options{})
 	if got := request(t, "POST", url+bulkPath, ""); got.status != 500 || !strings.Contains(got.body, "errorDetails") || strings.Contains(got.body, "secret cause") {

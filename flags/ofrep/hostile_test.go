@@ -19,7 +19,7 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// dialRaw opens a connection, and sends what is given.
+// dialRaw opens a connection and sends text.
 func dialRaw(t *testing.T, url, text string) (net.Conn, *bufio.Reader) {
 	t.Helper()
 	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
@@ -34,10 +34,10 @@ func dialRaw(t *testing.T, url, text string) (net.Conn, *bufio.Reader) {
 	return c, bufio.NewReader(c)
 }
 
-// TestRawRequests: what no client library sends is answered, or ends the connection.
+// Requests that no client library sends are answered, or end the connection.
 func TestRawRequests(t *testing.T) {
 	server := Server(t.Context(), New(newTestSource(foldBundle(t, 100), 100), zerolog.Nop(), Options{}))
-	server.ReadTimeout = 200 * time.Millisecond // so long is waited for a body that does not come
+	server.ReadTimeout = 200 * time.Millisecond // how long the server waits for a missing body
 	url := start(t, server)
 	const post = "POST " + flagPath + "static HTTP/1.1\r\nHost: localhost\r\n"
 	for name, test := range map[string]struct {
@@ -98,10 +98,10 @@ func TestPipelining(t *testing.T) {
 	}
 }
 
-// TestSlowCallers: who sends its body drop by drop, or does not read the answer, is left; nothing of it stays.
+// Callers that send a body slowly, or don't read the answer, are disconnected, and leave no goroutine.
 func TestSlowCallers(t *testing.T) {
 	b := &flags.Bundle{Version: flags.BundleVersion, Channel: "c", Flags: map[string]json.RawMessage{}}
-	for i := range 1000 { // so that an answer is larger than what sockets keep
+	for i := range 1000 { // so that an answer is larger than socket buffers
 		b.Flags[fmt.Sprintf("f%04d", i)] = json.RawMessage(`{"state":"ENABLED","variants":{"a":"` + strings.Repeat("x", 10_000) + `"},"defaultVariant":"a"}`)
 	}
 	c := newTestSource(compile(t, b).Fold(flags.Orders{}, acmeFacts(), 100), 100)
@@ -145,7 +145,7 @@ func waitForGoroutines(t *testing.T, before int) {
 	}
 }
 
-// TestAThousandConnections asks, all at once, for one flag, for all, and for streams, while flags change.
+// TestAThousandConnections requests one flag, all flags and streams at once, while flags change.
 func TestAThousandConnections(t *testing.T) {
 	before := runtime.NumGoroutine()
 	c := newTestSource(foldBundle(t, 99), 99)

@@ -18,7 +18,7 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// testSource is a flags.Source as an agent is one: what it has is swapped whole.
+// testSource is a flags.Source whose flags are swapped whole, as in an agent.
 type testSource struct {
 	mu      sync.Mutex
 	folded  *flags.Folded
@@ -50,7 +50,7 @@ func newTestSource(f *flags.Folded, at int64) *testSource {
 	return &testSource{folded: f, at: at, changed: make(chan struct{})}
 }
 
-// testBundle has a flag for everything that can come of one. Its one announcement is at 100.
+// testBundle returns flags for every kind of answer. Its one announcement without embargo is at 100.
 func testBundle() *flags.Bundle {
 	return &flags.Bundle{
 		Version: flags.BundleVersion,
@@ -114,7 +114,7 @@ func start(t testing.TB, config *http.Server) string {
 	return server.URL
 }
 
-// response is a response, read.
+// response is a response with its body.
 type response struct {
 	status int
 	header http.Header
@@ -151,7 +151,7 @@ func requestBy(t testing.TB, client *http.Client, method, url, body string, head
 	return response{got.StatusCode, got.Header, string(text)}
 }
 
-// overSocket serves a source on a unix socket and gives a client of it.
+// overSocket serves a source on a unix socket and returns a client.
 func overSocket(t *testing.T, source flags.Source) *http.Client {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "flags.sock")

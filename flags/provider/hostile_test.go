@@ -20,7 +20,7 @@ import (
 	"github.com/sluice-cd/sluice/flags/ofrep"
 )
 
-// respondEndlessly writes text until the reader has enough, and counts it.
+// respondEndlessly writes text until the reader hangs up.
 func respondEndlessly(text string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		for {
@@ -46,8 +46,8 @@ func hangUp(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// TestAgentsThatMisbehave: whatever an agent answers, the flags that are known count on, and those that come when it is
-// itself again are taken; nothing is left behind.
+// Whatever an agent answers, the known flags stay in force, new flags are taken once the agent recovers, and no
+// goroutine stays.
 func TestAgentsThatMisbehave(t *testing.T) {
 	many := func(n int) string {
 		var b strings.Builder
@@ -59,7 +59,7 @@ func TestAgentsThatMisbehave(t *testing.T) {
 	for name, test := range map[string]struct {
 		path  string
 		does  http.HandlerFunc
-		stale bool // it says so; else the agent is thought to be well
+		stale bool // the provider becomes stale; otherwise it stays ready
 	}{
 		"endless flags":           {flagsPath, respondEndlessly(strings.Repeat(" ", 64<<10)), true},
 		"garbage":                 {flagsPath, respond(200, "ETag", `"x"`, `{"flags":{"mail":`), true},
@@ -82,7 +82,7 @@ func TestAgentsThatMisbehave(t *testing.T) {
 			source.setFlags(foldBundle(t, flags.Orders{}))
 			well := ofrep.New(source, zerolog.Nop(), ofrep.Options{})
 			var ill atomic.Bool
-			var asked atomic.Int64 // while it was ill
+			var asked atomic.Int64 // requests while the agent misbehaved
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if ill.Load() && r.URL.Path == test.path {
 					asked.Add(1)
@@ -122,7 +122,7 @@ func TestAgentsThatMisbehave(t *testing.T) {
 	}
 }
 
-// watchStale takes a provider's events, and tells whether it is stale.
+// watchStale consumes a provider's events, and reports whether the provider is stale.
 func watchStale(p *Provider) *atomic.Bool {
 	var stale atomic.Bool
 	go func() {
@@ -133,7 +133,7 @@ func watchStale(p *Provider) *atomic.Bool {
 	return &stale
 }
 
-// TestAnAgentThatGaveNothing: who says "not modified" first has given nothing.
+// An agent whose first answer is "not modified" has provided no flags.
 func TestAnAgentThatGaveNothing(t *testing.T) {
 	for name, does := range map[string]http.HandlerFunc{
 		"not modified": respond(304, "ETag", `"x"`, ""),

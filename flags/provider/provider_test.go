@@ -76,7 +76,7 @@ func foldBundle(t testing.TB, orders flags.Orders) *flags.Folded {
 	return c.Fold(orders, flags.Facts{Cell: "acme", Channel: "staging"}, 1_800_000_000)
 }
 
-// newClient makes the provider that of an OpenFeature API of the test's own.
+// newClient returns a client of the provider, in a domain of the test's own.
 func newClient(t testing.TB, p *Provider) *openfeature.Client {
 	t.Helper()
 	domain := t.Name()
@@ -96,7 +96,7 @@ func TestEvaluations(t *testing.T) {
 	checkEvaluations(t, newClient(t, New(source)))
 }
 
-// checkEvaluations holds what a client is told against what the flags of some are in the cell acme.
+// checkEvaluations checks a client's evaluations against testBundle in the cell acme.
 func checkEvaluations(t *testing.T, c *openfeature.Client) {
 	t.Helper()
 	ada := openfeature.NewEvaluationContext("ada", map[string]any{"email": "ada@example.com", "cell": "beta"}) // R36
@@ -147,7 +147,7 @@ func checkEvaluations(t *testing.T, c *openfeature.Client) {
 	}
 }
 
-// A hook's context counts like the caller's, and sees what came of it.
+// A hook's context counts like the caller's, and the hook sees the result.
 func TestHooks(t *testing.T) {
 	t.Parallel()
 	source := newTestSource()
@@ -177,7 +177,7 @@ func (h *mailHook) After(_ context.Context, _ openfeature.HookContext, d openfea
 	return nil
 }
 
-// countEvents collects a client's events of a kind.
+// countEvents counts a client's events of a kind.
 func countEvents(c *openfeature.Client, kind openfeature.EventType) *atomic.Int64 {
 	var n atomic.Int64
 	callback := func(openfeature.EventDetails) { n.Add(1) }
@@ -216,7 +216,7 @@ func TestNotReadyUntilThereAreFlags(t *testing.T) {
 	eventually(t, "told of a change", func() bool { return changes.Load() == 1 })
 }
 
-// serve is an agent's side, on a socket that can be closed and opened again.
+// serve serves flags as an agent, on a socket that can be closed and opened again.
 func serve(t *testing.T, socket string, source flags.Source) (stop func()) {
 	t.Helper()
 	l, err := net.Listen("unix", socket)
@@ -291,7 +291,7 @@ func TestDialRefuses(t *testing.T) {
 	}
 }
 
-// Whatever flag and context, an evaluation gives a value and never panics.
+// Whatever flag and context, an evaluation returns a value and never panics.
 func FuzzEvaluation(f *testing.F) {
 	f.Add("mail", "ada", []byte(`{"email":"ada@example.com"}`))
 	f.Add("where", "", []byte(`{"cell":["beta"],"":null}`))
@@ -311,7 +311,7 @@ func FuzzEvaluation(f *testing.F) {
 	})
 }
 
-// constant is the least that a provider can do.
+// constant is the simplest possible provider.
 type constant struct{ openfeature.NoopProvider }
 
 func (constant) Metadata() openfeature.Metadata { return openfeature.Metadata{Name: "constant"} }

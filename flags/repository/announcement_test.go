@@ -58,7 +58,7 @@ func TestSelects(t *testing.T) {
 	}
 }
 
-// R44: steps count from publication; without any, everybody gets it at once.
+// R44: steps count from publication; without steps, all users get the features at once.
 func TestRamp(t *testing.T) {
 	r := repository.Ramp{Steps: []repository.Step{{Percent: 10, After: repository.Duration(time.Hour)}, {Percent: 50, After: repository.Duration(2 * time.Hour)}, {Percent: 100, After: repository.Duration(3 * time.Hour)}}}
 	for _, tt := range []struct {

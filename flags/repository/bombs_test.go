@@ -7,7 +7,7 @@ import (
 	"testing/fstest"
 )
 
-// joinCommas joins what of gives for 0 to n-1.
+// joinCommas joins of(0) to of(n-1).
 func joinCommas(n int, of func(i int) string) string {
 	parts := make([]string, n)
 	for i := range parts {
@@ -16,15 +16,15 @@ func joinCommas(n int, of func(i int) string) string {
 	return strings.Join(parts, ",")
 }
 
-// ruleFlag is a member of flags with a rule.
+// ruleFlag returns a member of flags with a rule.
 func ruleFlag(key, rule string) string {
 	return fmt.Sprintf(`%q:{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off","targeting":%s}`, key, rule)
 }
 
-// TestSmallFilesThatAreLargeWrittenOut: references and shared metadata make of a file of 1 MiB at most as much as is said.
+// References and shared metadata expand a file of at most 1 MiB only up to the limits.
 func TestSmallFilesThatAreLargeWrittenOut(t *testing.T) {
 	text := `"` + strings.Repeat("x", 16_000) + `"`
-	looks := func(n int) string { // a rule with so many texts
+	looks := func(n int) string { // a rule with n texts
 		return `{"if":[{"in":[{"var":"x"},[` + joinCommas(n, func(int) string { return text }) + `]]},"on","off"]}`
 	}
 	refer := func(n int) string {

@@ -14,7 +14,7 @@ func setWithRule(rule string) flagSet {
 		"variants":{"on":"1","off":"2","true":"3","false":"4"},"targeting":`+rule+`}}}`))
 }
 
-// What people do mean is no fault.
+// Meaningful rules yield no fault.
 func TestRulesThatAreFine(t *testing.T) {
 	for _, rule := range []string{
 		`{}`,
@@ -47,7 +47,7 @@ func TestRulesThatAreFine(t *testing.T) {
 	}
 }
 
-// What is known here of operators is what there is: no more, no less.
+// The checker knows exactly the operators of the evaluation.
 func TestOperatorsAreThoseOfTheEvaluation(t *testing.T) {
 	for _, name := range strings.Fields("== != === !== < <= > >= ! !! + - * / % abs max min cat substr in merge missing missing_some set if ?: and or var " +
 		"map filter reduce all none some contains_all contains_any contains_none fractional sem_ver starts_with ends_with regex xor $ref iff") {
@@ -63,10 +63,10 @@ func TestOperatorsAreThoseOfTheEvaluation(t *testing.T) {
 	}
 }
 
-// Hostile rules are refused while they are read, not when they are evaluated.
+// Hostile rules are refused when read, not when evaluated.
 func TestHostileRules(t *testing.T) {
 	nested := func(n int) string { return strings.Repeat(`{"!":[`, n) + `{"var":"x"}` + strings.Repeat(`]}`, n) }
-	chain := func(n int, rule string) string { // of evaluators that name the next one
+	chain := func(n int, rule string) string { // evaluators that each refer to the next
 		var b strings.Builder
 		for i := range n {
 			fmt.Fprintf(&b, "  e%d: %s\n", i, strings.ReplaceAll(rule, "NEXT", fmt.Sprintf("{$ref: e%d}", i+1)))
@@ -103,7 +103,7 @@ func TestHostileRules(t *testing.T) {
 	}
 }
 
-// R45: what looks like a secret is worth a warning, what does not is not.
+// R45: only likely secrets yield a warning.
 func TestSecrets(t *testing.T) {
 	for _, tt := range []struct {
 		value  string // of variant on

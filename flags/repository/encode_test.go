@@ -36,7 +36,7 @@ func drawAnnouncement(rt *rapid.T) *Announcement {
 	return a
 }
 
-// What is written of an announcement reads back as the same.
+// An encoded announcement decodes to an equal one.
 func TestAnnouncementsRoundTrip(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		a := drawAnnouncement(rt)

@@ -12,7 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/flags/repository"
 )
 
-// hashes gives the hashes of workspace-classes in a changed good repository.
+// hashes returns the hashes of workspace-classes in the good repository with changes.
 func hashes(t testing.TB, files map[string]string) (hash, text string) {
 	t.Helper()
 	tree := repository.Load(nil, with(t, files))
@@ -33,7 +33,7 @@ func replaced(t testing.TB, file, old, new string) map[string]string {
 	return map[string]string{file: after}
 }
 
-// R42: an approval covers every meaning of the announcement and of its flags, and nothing else.
+// R42: an approval covers every meaning of the announcement and its flags, and nothing else.
 func TestHash(t *testing.T) {
 	const told, defined = "announcements/workspace-classes.yaml", "flags/workspaces.yaml"
 	const neither, definitions, both = 0, 1, 2
@@ -90,7 +90,7 @@ func TestHash(t *testing.T) {
 	}
 }
 
-// The same definitions, in another order, in other files, as JSON or YAML, hash alike; and what a reader resolves does not matter.
+// Equal definitions hash alike in another order, in other files, as JSON or YAML, whatever their references.
 func TestHashDoesNotSeeForm(t *testing.T) {
 	tree := repository.Load(nil, good(t))
 	want, _ := tree.Hash(tree.Announcements["workspace-classes"])
@@ -113,7 +113,7 @@ func TestHashDoesNotSeeForm(t *testing.T) {
 	})
 }
 
-// A tree that was put together by hand hashes as one that was loaded.
+// A tree built by hand hashes like a loaded one.
 func TestHashOfAnyTree(t *testing.T) {
 	tree := repository.Load(nil, good(t))
 	a := tree.Announcements["workspace-classes"]

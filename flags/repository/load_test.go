@@ -23,7 +23,7 @@ var update = flag.Bool("update", false, "record the faults as they are now; read
 
 const fixtures = "../../fixtures/flags"
 
-// Whole repositories, each with all the faults that are to be found in it.
+// TestFaults loads whole repositories and checks all faults.
 func TestFaults(t *testing.T) {
 	folders, err := os.ReadDir(fixtures)
 	if err != nil {
@@ -62,7 +62,7 @@ func good(t testing.TB) fs.FS {
 	return os.DirFS(filepath.Join(fixtures, "good"))
 }
 
-// with gives the good repository with files replaced or, if empty, removed.
+// with returns the good repository with files replaced or, if empty, removed.
 func with(t testing.TB, files map[string]string) fstest.MapFS {
 	t.Helper()
 	all := fstest.MapFS{}
@@ -110,7 +110,7 @@ func TestLoadsTheGood(t *testing.T) {
 	}
 }
 
-// Without sluice.yaml the defaults hold, and people are told.
+// Without sluice.yaml the defaults hold, with a warning.
 func TestNoSettings(t *testing.T) {
 	tree := repository.Load(nil, fstest.MapFS{})
 	if tree.Invalid || len(tree.Faults) != 1 || tree.Settings.Soak.String() != "1h" || tree.Settings.Approvals.Count != 1 {
@@ -118,7 +118,7 @@ func TestNoSettings(t *testing.T) {
 	}
 }
 
-// Fault 33: a fault in any file but an override's makes all invalid, a warning does not.
+// Fault 33: a fault outside overrides makes the whole commit invalid, a warning does not.
 func TestInvalid(t *testing.T) {
 	for name, tt := range map[string]struct {
 		file, text string
@@ -140,7 +140,7 @@ func TestInvalid(t *testing.T) {
 	}
 }
 
-// R43, fault 61: a kill counts whatever else is broken, in its own file too; where in doubt, for all cells.
+// R43, fault 61: a kill is effective whatever else is broken, even in its own file, and in doubt for all cells.
 func TestKillsCountAnyway(t *testing.T) {
 	tree := repository.Load(nil, os.DirFS(filepath.Join(fixtures, "kills-anyway")))
 	if !tree.Invalid {
@@ -168,7 +168,7 @@ func TestOneKeyInTwoFiles(t *testing.T) {
 	}
 }
 
-// What names a flag that may be in a file that can't be parsed is no fault of its own.
+// A reference to a flag that may be in an unreadable file is no fault.
 func TestOneFaultDoesNotFollowFromAnother(t *testing.T) {
 	tree := repository.Load(nil, with(t, map[string]string{"flags/gateway.json": `{"flags":`}))
 	if len(tree.Faults) != 1 || tree.Faults[0].File != "flags/gateway.json" {
@@ -176,7 +176,7 @@ func TestOneFaultDoesNotFollowFromAnother(t *testing.T) {
 	}
 }
 
-// counting counts how often a file is opened, and gives each an object id, as a commit does.
+// counting counts how often files are opened, and has an object id for each, as a commit does.
 type counting struct {
 	fstest.MapFS
 	mu     *sync.Mutex // guards opened: files are read several at once
@@ -223,7 +223,7 @@ func TestLoadWithACache(t *testing.T) {
 	}
 }
 
-// FuzzLoad: no bytes make it panic, or take long.
+// FuzzLoad checks that no input makes Load panic or run long.
 func FuzzLoad(f *testing.F) {
 	for _, name := range []string{"flags/workspaces.yaml", "flags/gateway.json", "announcements/workspace-classes.yaml", "sluice.yaml", "overrides/kill-header-color.yaml"} {
 		data, err := fs.ReadFile(good(f), name)

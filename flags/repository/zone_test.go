@@ -51,7 +51,7 @@ func TestLocal(t *testing.T) {
 	}
 }
 
-// Whatever a clock shows at an instant, that instant is among those at which it shows it.
+// Local.instants of the wall time at an instant contains the instant.
 func TestInstantsAreTheClocks(t *testing.T) {
 	names := []string{"Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Pacific/Apia", "Africa/Casablanca", "Asia/Tehran", "America/Sao_Paulo", "UTC"}
 	rapid.Check(t, func(rt *rapid.T) {
@@ -79,8 +79,8 @@ func TestInstantsAreTheClocks(t *testing.T) {
 	})
 }
 
-// Around every change of every zone's clocks from 2020 to 2037, what is found is what time.Date knows: it gives an instant that
-// shows a wall time, if there is one; and a wall time is shown by one of the offsets before and after the change, or by both.
+// Around every change of every zone's clocks from 2020 to 2037, Local.instants agrees with time.Date, which returns an
+// instant that shows a wall time if there is one, and with the offsets before and after the change.
 func TestEveryZonesChanges(t *testing.T) {
 	changes := 0
 	for _, name := range zoneNames(t) {
@@ -108,7 +108,7 @@ func TestEveryZonesChanges(t *testing.T) {
 	}
 }
 
-// checkAroundChange holds the wall times around a change of a zone's clocks against what the offsets before and after it say.
+// checkAroundChange checks wall times around a change of a zone's clocks against the offsets before and after it.
 func checkAroundChange(t *testing.T, zone *time.Location, change time.Time) {
 	t.Helper()
 	_, before := change.Add(-time.Second).In(zone).Zone()
@@ -147,7 +147,7 @@ func checkAroundChange(t *testing.T, zone *time.Location, change time.Time) {
 	}
 }
 
-// zoneNames gives every zone that Go knows of.
+// zoneNames returns every zone that Go knows.
 func zoneNames(t *testing.T) (names []string) {
 	root, err := exec.Command("go", "env", "GOROOT").Output()
 	if err != nil {

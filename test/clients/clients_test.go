@@ -1,5 +1,5 @@
-// Package clients asks the flags of a cell by the providers that OpenFeature publishes for Go and JavaScript, as a product does
-// whose language has no provider of ours. It is a module of its own: nobody else needs what it imports.
+// Package clients tests the flags of a cell with the providers that OpenFeature publishes for Go and JavaScript, as a product
+// without a provider of Sluice's does. It is a module of its own, to keep its dependencies out of the main module.
 package clients
 
 import (
@@ -31,7 +31,7 @@ import (
 type testSource struct {
 	compiled *flags.Compiled
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	folded  *flags.Folded
 	changed chan struct{}
 }
@@ -109,7 +109,7 @@ func serve(t *testing.T) (c *testSource, address string) {
 	return c, "http://" + l.Addr().String()
 }
 
-// evaluation is what a client is told of a flag.
+// evaluation is a client's result of a flag.
 type evaluation struct {
 	Value     any    `json:"value"`
 	Variant   string `json:"variant"`
@@ -117,7 +117,7 @@ type evaluation struct {
 	ErrorCode string `json:"errorCode"`
 }
 
-// expected is what the flags are for ada in acme, whoever asks. She says that she is in another cell (R36, fault 62).
+// expected are the evaluations for ada in acme. She claims to be in another cell (R36, fault 62).
 var expected = map[string]evaluation{
 	"mail":  {true, "on", "TARGETING_MATCH", ""},
 	"color": {"#f00", "red", "STATIC", ""},
@@ -218,7 +218,8 @@ func TestJavaScript(t *testing.T) {
 		return said
 	}
 	want := maps.Clone(expected)
-	// An answer without a value, which is OFREP's word for the caller's default, is an error to this provider; it gives the default.
+	// This provider treats an answer without a value, OFREP's form of the caller's default, as an error, and returns
+	// the default.
 	want["gone"] = evaluation{true, "", "ERROR", "GENERAL"}
 	if got := next().Server; !reflect.DeepEqual(got, want) {
 		t.Errorf("the server's provider says\n%+v, want\n%+v", got, want)
@@ -234,7 +235,7 @@ func TestJavaScript(t *testing.T) {
 	}
 }
 
-// installNode makes sure of Node: on Debian, root gets it.
+// installNode installs Node if it is missing: on Debian, as root.
 func installNode(ctx context.Context, t *testing.T) {
 	t.Helper()
 	if _, err := exec.LookPath("npm"); err == nil {

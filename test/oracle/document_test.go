@@ -26,8 +26,8 @@ const (
 	now         = 1_700_000_000
 )
 
-// TestDocumentIsFlagds gives flagd what /flags.json gives: what it makes of it is what the cell answers itself, facts, gates and
-// ramps included, whatever callers say of them (R36).
+// TestDocumentIsFlagds gives /flags.json to flagd, whose answers must be the cell's, with facts, gates and ramps,
+// whatever callers claim (R36).
 func TestDocumentIsFlagds(t *testing.T) {
 	for stream := range uint64(foldings) {
 		g := newGenerator(*first, stream)
@@ -38,7 +38,8 @@ func TestDocumentIsFlagds(t *testing.T) {
 			for _, key := range keys {
 				before := time.Now().Unix()
 				ours, theirs := AnswerOf(folded.Evaluate(key, caller, before)), flagd.Evaluate(key, caller)
-				for tries := 0; tries < 20 && !reflect.DeepEqual(ours, theirs); tries++ { // what flagd answers by chance
+				// flagd's answer can depend on chance
+				for tries := 0; tries < 20 && !reflect.DeepEqual(ours, theirs); tries++ {
 					ours, theirs = AnswerOf(folded.Evaluate(key, caller, time.Now().Unix())), flagd.Evaluate(key, caller)
 				}
 				if !reflect.DeepEqual(ours, theirs) {
@@ -50,7 +51,7 @@ func TestDocumentIsFlagds(t *testing.T) {
 	}
 }
 
-// TestDocumentIsOfTheSchema holds that flagd's own schema takes the document, ramps and facts included.
+// TestDocumentIsOfTheSchema checks the document against flagd's schema, with ramps and facts.
 func TestDocumentIsOfTheSchema(t *testing.T) {
 	c := jsonschema.NewCompiler()
 	for name, text := range map[string]string{"flagd": schema.FlagdSchema, "flags": schema.FlagSchema, "targeting": schema.TargetingSchema} {
@@ -97,7 +98,7 @@ func TestDocumentIsOfTheSchema(t *testing.T) {
 	}
 }
 
-// foldFlags makes flags of which half are gated, by all kinds of ramps, and asks rules for facts.
+// foldFlags generates flags with rules about facts; half of the flags are gated, by all kinds of ramps.
 func (g generator) foldFlags(t *testing.T) (*flags.Folded, []string) {
 	t.Helper()
 	facts := strings.NewReplacer(`"version"`, `"release"`, `"email"`, `"region"`, `"name"`, `"cell"`, `"user.name"`, `"labels.tier"`)
@@ -117,7 +118,7 @@ func (g generator) foldFlags(t *testing.T) (*flags.Folded, []string) {
 		d := f.Definition(key)
 		b.Flags[key] = d.Encode()
 		one := &flags.Bundle{Version: 1, Channel: "c", Flags: map[string]json.RawMessage{key: b.Flags[key]}}
-		if _, err := flags.Compile(one); err != nil { // flagd takes more than we do
+		if _, err := flags.Compile(one); err != nil { // flagd accepts more than package flags
 			delete(b.Flags, key)
 		}
 	}
@@ -144,7 +145,7 @@ func (g generator) foldFlags(t *testing.T) (*flags.Folded, []string) {
 	return folded, keys
 }
 
-// lyingContext makes a context that says of the cell what is not so.
+// lyingContext generates a context with false claims about the cell.
 func (g generator) lyingContext() flags.Context {
 	c := g.context()
 	delete(c, "$flagd")

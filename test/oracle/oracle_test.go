@@ -24,13 +24,14 @@ const (
 	perStore = 500 // flags
 )
 
-// TestSameAsFlagd compares 100,000 random flags and contexts: value, variant, reason, error code and metadata are flagd's.
+// TestSameAsFlagd compares 100,000 random flags and contexts: value, variant, reason, error code and metadata must be
+// flagd's.
 //
-// Left out is only what flagd/core has no answer to:
-//   - rules that exceed our budget: "if" evaluates an object that it gets from the context, so a context with a rule that refers
-//     to itself is an endless recursion, which ends flagd's process. Ours is an error. Flagd isn't asked.
-//   - rules that flagd itself answers now so, now so: it puts variables into bodies in the order of Go's maps, and whether
-//     an operator fails before or after a "var" beside it is chance.
+// Two kinds of rules are left out, for which flagd/core has no answer:
+//   - Rules that exceed our budget: "if" evaluates an object from the context, so that a context with a rule that refers to
+//     itself is an endless recursion, which ends flagd's process. Our result is an error, and flagd is not called.
+//   - Rules whose answer in flagd depends on chance: flagd puts variables into bodies in the order of Go's maps, so that an
+//     operator may fail before or after a "var" beside it.
 func TestSameAsFlagd(t *testing.T) {
 	for seed := range uint64(seeds) {
 		t.Run(fmt.Sprintf("seed %d", *first+seed), func(t *testing.T) {
@@ -85,11 +86,11 @@ func compareSet(t *testing.T, g generator, left *exclusions) (done int) {
 	return done
 }
 
-// addVariant makes a variant of what we say that the rule gives: flagd finds it only if it gives the very same.
+// addVariant adds a variant named by our result of the rule: flagd finds the variant only if its result is equal.
 func addVariant(f Flag, key string, caller map[string]any) {
 	rule, err := jsonlogic.Compile(f.Targeting)
 	if err != nil {
-		return // it has none
+		return // no rule
 	}
 	v, err := rule.Evaluate(jsonlogic.Input{Data: caller, FlagKey: key, At: time.Now().Unix()})
 	if err != nil {
