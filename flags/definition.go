@@ -104,7 +104,8 @@ func newSetReader(file string, faults []jsondoc.Fault, b bounds) *SetReader {
 func (r *SetReader) firstFault() (first *jsondoc.Fault) {
 	for i := range r.Faults {
 		f := &r.Faults[i]
-		if !f.Warning && (first == nil || cmp.Or(cmp.Compare(f.Line, first.Line), cmp.Compare(f.Message, first.Message)) < 0) {
+		if !f.Warning &&
+			(first == nil || cmp.Or(cmp.Compare(f.Line, first.Line), cmp.Compare(f.Message, first.Message)) < 0) {
 			first = f
 		}
 	}
@@ -215,7 +216,8 @@ func (r *SetReader) readFlag(key string, line int, n jsondoc.Node, shared map[st
 		return
 	}
 	r.flagBytes = encodedSize(key)
-	fields, ok := r.mappingMembers(n, "flag "+jsondoc.Clip(key), "state", "variants", "defaultVariant", "targeting", "metadata")
+	fields, ok := r.mappingMembers(n, "flag "+jsondoc.Clip(key), "state", "variants", "defaultVariant",
+		"targeting", "metadata")
 	if !ok {
 		return
 	}
@@ -268,9 +270,13 @@ func (r *SetReader) reserveBytes(line, bytes int) bool {
 	r.flagBytes, r.Bytes = r.flagBytes+bytes, r.Bytes+bytes
 	switch {
 	case r.flagBytes > r.bounds.flagBytes:
-		r.Fault(jsondoc.TooLarge, line, "the flag has more than %d KiB, references and the set's metadata written out: make it smaller", r.bounds.flagBytes>>10)
+		r.Fault(jsondoc.TooLarge, line,
+			"the flag has more than %d KiB, references and the set's metadata written out: make it smaller",
+			r.bounds.flagBytes>>10)
 	case r.Bytes > r.bounds.setBytes:
-		r.Fault(jsondoc.TooLarge, line, "the file has more than %d MiB, references and metadata written out with each flag: make what its flags share smaller", r.bounds.setBytes>>20)
+		r.Fault(jsondoc.TooLarge, line,
+			"the file has more than %d MiB, references and metadata written out with each flag: make what its flags share smaller",
+			r.bounds.setBytes>>20)
 	default:
 		return true
 	}
@@ -283,21 +289,25 @@ func (r *SetReader) readDefaultVariant(d *Definition, line int, m *jsondoc.Membe
 			line = m.Line
 		}
 		if r.linter != nil {
-			r.Fault(jsondoc.Missing, line, "flag %s: defaultVariant is required: without it callers would get whatever their code says", d.Key)
+			r.Fault(jsondoc.Missing, line,
+				"flag %s: defaultVariant is required: without it callers would get whatever their code says", d.Key)
 		}
 		return
 	}
 	name, ok := m.Value.(string)
 	switch {
 	case !ok:
-		r.Fault(jsondoc.WrongType, m.Line, "flag %s: defaultVariant must be the name of a variant, as text, not %s: put it in quotes", d.Key, jsondoc.Describe(m.Value))
+		r.Fault(jsondoc.WrongType, m.Line,
+			"flag %s: defaultVariant must be the name of a variant, as text, not %s: put it in quotes",
+			d.Key, jsondoc.Describe(m.Value))
 		return
 	case name == "" && r.linter != nil:
 		r.Fault(jsondoc.Missing, m.Line, "flag %s: defaultVariant is empty: name a variant", d.Key)
 	}
 	d.DefaultVariant = name
 	if _, ok := d.Variants[name]; !ok && name != "" && len(d.Variants) > 0 {
-		r.Fault(jsondoc.UnknownReference, m.Line, "flag %s: there is no variant %.60q for defaultVariant; there are: %s", d.Key, name, d.VariantNames())
+		r.Fault(jsondoc.UnknownReference, m.Line,
+			"flag %s: there is no variant %.60q for defaultVariant; there are: %s", d.Key, name, d.VariantNames())
 	}
 }
 
@@ -314,7 +324,8 @@ func (r *SetReader) readMetadata(n jsondoc.Node, over map[string]any) map[string
 		case bool, float64, string:
 			all[m.Key] = m.Value
 		default:
-			r.Fault(jsondoc.WrongType, m.Line, "metadata %.60q must be text, a number, true or false, not %s", m.Key, jsondoc.Describe(m.Value))
+			r.Fault(jsondoc.WrongType, m.Line, "metadata %.60q must be text, a number, true or false, not %s", m.Key,
+				jsondoc.Describe(m.Value))
 		}
 	}
 	return all
@@ -324,7 +335,9 @@ func (r *SetReader) readMetadata(n jsondoc.Node, over map[string]any) map[string
 func (r *SetReader) readTargeting(d *Definition, n jsondoc.Node) {
 	rules, ok := n.Value.(jsondoc.Members)
 	if !ok {
-		r.Fault(jsondoc.WrongType, n.Line, "flag %s: targeting must be a rule, a mapping, not %s; leave it out if there is none", d.Key, jsondoc.Describe(n.Value))
+		r.Fault(jsondoc.WrongType, n.Line,
+			"flag %s: targeting must be a rule, a mapping, not %s; leave it out if there is none",
+			d.Key, jsondoc.Describe(n.Value))
 		return
 	}
 	if len(rules) == 0 {

@@ -16,8 +16,9 @@ type Reason string
 
 // Reasons.
 const (
-	ReasonStatic   Reason = "STATIC"          // the default variant of a flag without rules
-	ReasonDefault  Reason = "DEFAULT"         // the rules chose no variant; without a Variant, the caller's default counts
+	ReasonStatic Reason = "STATIC" // the default variant of a flag without rules
+	// the rules chose no variant; without a Variant, the caller's default counts
+	ReasonDefault  Reason = "DEFAULT"
 	ReasonMatch    Reason = "TARGETING_MATCH" // the rules chose the variant
 	ReasonDisabled Reason = "DISABLED"        // the caller's default counts
 	ReasonError    Reason = "ERROR"           // see Result.Error

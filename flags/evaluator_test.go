@@ -45,7 +45,10 @@ func TestEvaluate(t *testing.T) {
 			Result{Value: true, Variant: "on", Reason: ReasonMatch},
 		},
 		"the rule gives a bool": {
-			Definition{Variants: map[string]any{"true": "yes", "false": "no"}, DefaultVariant: "false", Targeting: []byte(`{"!!":[{"var":"who"}]}`)},
+			Definition{
+				Variants: map[string]any{"true": "yes", "false": "no"}, DefaultVariant: "false",
+				Targeting: []byte(`{"!!":[{"var":"who"}]}`),
+			},
 			Result{Value: "yes", Variant: "true", Reason: ReasonMatch},
 		},
 		"the rule gives a number": {
@@ -99,8 +102,10 @@ func TestEvaluate(t *testing.T) {
 // TestEvaluateRefuses checks definitions that can't be compiled.
 func TestEvaluateRefuses(t *testing.T) {
 	for name, d := range map[string]Definition{
-		"no such default":    {Variants: map[string]any{"on": true}, DefaultVariant: "off"},
-		"an endless number":  {Variants: map[string]any{"on": true}, DefaultVariant: "on", Targeting: []byte(`{"+":[1e999]}`)},
+		"no such default": {Variants: map[string]any{"on": true}, DefaultVariant: "off"},
+		"an endless number": {
+			Variants: map[string]any{"on": true}, DefaultVariant: "on", Targeting: []byte(`{"+":[1e999]}`),
+		},
 		"a rule that is not": {Variants: map[string]any{"on": true}, DefaultVariant: "on", Targeting: []byte(`{"if"`)},
 	} {
 		if _, err := d.Evaluator(); err == nil {
@@ -113,7 +118,9 @@ func TestEvaluateRefuses(t *testing.T) {
 func TestFactsWin(t *testing.T) {
 	d := Definition{
 		Key: "flag", Variants: map[string]any{"on": true, "off": false}, DefaultVariant: "off",
-		Targeting: []byte(`{"if":[{"and":[{"==":[{"var":"cell"},"acme"]},{"in":[{"var":"labels.tier"},["gold"]]},{"!":[{"var":"region"}]}]},"on","off"]}`),
+		Targeting: []byte(
+			`{"if":[{"and":[{"==":[{"var":"cell"},"acme"]},{"in":[{"var":"labels.tier"},["gold"]]},{"!":[{"var":"region"}]}]},"on","off"]}`,
+		),
 	}
 	evaluate, err := d.Evaluator()
 	if err != nil {
@@ -138,16 +145,19 @@ func TestAs(t *testing.T) {
 		kind  Kind
 		want  any // nil: a mismatch
 	}{
-		{true, KindBool, true}, {"x", KindBool, nil}, {"x", KindString, "x"}, {1.5, KindString, nil}, {1.5, KindFloat, 1.5},
+		{true, KindBool, true}, {"x", KindBool, nil}, {"x", KindString, "x"}, {1.5, KindString, nil},
+		{1.5, KindFloat, 1.5},
 		{1.9, KindInt, int64(1)}, {-1.9, KindInt, int64(-1)}, {"1", KindInt, nil}, {object, KindObject, object},
 		{[]any{1.0}, KindObject, nil}, {[]any{1.0}, KindAny, []any{1.0}},
 	} {
 		got := Result{Value: test.value, Variant: "v", Reason: ReasonMatch}.As(test.kind)
-		if !reflect.DeepEqual(got.Value, test.want) || (got.Error == ErrorTypeMismatch) != (test.want == nil) || got.Variant != "v" {
+		if !reflect.DeepEqual(got.Value, test.want) || (got.Error == ErrorTypeMismatch) != (test.want == nil) ||
+			got.Variant != "v" {
 			t.Errorf("%v as kind %d gives %+v, want %v", test.value, test.kind, got, test.want)
 		}
 	}
-	for _, r := range []Result{{Reason: ReasonDisabled}, {Reason: ReasonDefault}, {Reason: ReasonError, Error: ErrorParse}} {
+	for _, r := range []Result{{Reason: ReasonDisabled}, {Reason: ReasonDefault},
+		{Reason: ReasonError, Error: ErrorParse}} {
 		if got := r.As(KindBool); !reflect.DeepEqual(got, r) {
 			t.Errorf("%+v became %+v", r, got)
 		}
@@ -157,7 +167,10 @@ func TestAs(t *testing.T) {
 // BenchmarkEvaluate measures an evaluation of a flag with a rule and a cell's facts.
 func BenchmarkEvaluate(b *testing.B) {
 	ctx := Context{"targetingKey": "user-4711", "email": "jo@example.com"}
-	facts := map[string]any{"cell": "acme", "channel": "dedicated", "release": "2026.11.3", "region": nil, "labels": map[string]any{"tier": "gold"}}
+	facts := map[string]any{
+		"cell": "acme", "channel": "dedicated", "release": "2026.11.3", "region": nil,
+		"labels": map[string]any{"tier": "gold"},
+	}
 	for name, rule := range map[string]string{
 		"boolean":    `{"if":[{"ends_with":[{"var":"email"},"@example.com"]},"on","off"]}`,
 		"fractional": `{"fractional":[["on",25],["off",75]]}`,
@@ -165,7 +178,8 @@ func BenchmarkEvaluate(b *testing.B) {
 	} {
 		b.Run(name, func(b *testing.B) {
 			c, err := newEvaluator(&Definition{
-				Key: "workspace-classes", Variants: map[string]any{"on": true, "off": false}, DefaultVariant: "off", Targeting: []byte(rule),
+				Key: "workspace-classes", Variants: map[string]any{"on": true, "off": false}, DefaultVariant: "off",
+				Targeting: []byte(rule),
 			})
 			if err != nil {
 				b.Fatal(err)

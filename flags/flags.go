@@ -1,17 +1,17 @@
 // Package flags evaluates the feature flags of one cell. An agent and other people's programs import the package.
 //
 // A cell receives a Bundle ahead of time: definitions in flagd's schema v0, unchanged, and the gates of announcements.
-// Compile compiles the rules, Fold decides for one cell and instant which flags may be on, and the Folded evaluates flags
-// with flagd's results.
+// Compile compiles the rules, Fold decides for one cell and instant which flags may be on, and the Folded evaluates
+// flags with flagd's results.
 //
-// A flag that names a feature is on only where the flag is not killed, an announcement of the feature reaches the cell and
-// its time has come, every release that may run in the cell contains the feature, and the ramp includes the caller (design,
-// section 8). Fold computes this anew from its input each time. A caller's context can change the outcome only by the
-// ramp's key (R36).
+// A flag that names a feature is on only where the flag is not killed, an announcement of the feature reaches the cell
+// and its time has come, every release that may run in the cell contains the feature, and the ramp includes the caller
+// (design, section 8). Fold computes this anew from its input each time. A caller's context can change the outcome only
+// by the ramp's key (R36).
 //
 // The package never reads a clock, a file or the network: callers pass the instant. Bundles, Compiled and Folded are
-// values; Compiled and Folded are immutable and safe for concurrent use, a SetReader is for one file. No input makes the
-// package panic.
+// values; Compiled and Folded are immutable and safe for concurrent use, a SetReader is for one file. No input makes
+// the package panic.
 //
 // Imports are limited to the standard library, flags/jsonlogic and internal/jsondoc, since products link the package.
 // flags/repository reads and checks a flags repository; flags/announce decides what is committed and when.

@@ -156,7 +156,9 @@ func (f *Facts) ruleData() map[string]any {
 	for name, value := range f.Labels {
 		labels[name] = value
 	}
-	return map[string]any{"cell": f.Cell, "channel": f.Channel, "release": f.Release, "region": f.Region, "labels": labels}
+	return map[string]any{
+		"cell": f.Cell, "channel": f.Channel, "release": f.Release, "region": f.Region, "labels": labels,
+	}
 }
 
 // Next returns the earliest later instant at which time alone changes the folding, in Unix seconds; 0: none.

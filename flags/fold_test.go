@@ -24,7 +24,9 @@ func compileBundle(t testing.TB, b *Bundle) *Compiled {
 
 // oneFlagBundle returns a bundle of one flag, key "flag", of feature "f", with gates.
 func oneFlagBundle(gates ...Gate) *Bundle {
-	b := &Bundle{Version: BundleVersion, Channel: "dedicated", Flags: map[string]json.RawMessage{"flag": gatedFlag("f", "")}}
+	b := &Bundle{
+		Version: BundleVersion, Channel: "dedicated", Flags: map[string]json.RawMessage{"flag": gatedFlag("f", "")},
+	}
 	for _, g := range gates {
 		g.Features = append(g.Features, "f")
 		b.Gates = append(b.Gates, g)
@@ -100,11 +102,13 @@ func TestTheMostOpenAnnouncementCounts(t *testing.T) {
 		Gate{ID: "b", At: 200},
 	))
 	for at, on := range map[int64]bool{100: false, 199: false, 200: true, 1100: true} {
-		if got := c.Fold(Orders{}, readyFacts, at).Evaluate("flag", Context{"targetingKey": "ann"}, at); got.Value != on {
+		if got := c.Fold(Orders{}, readyFacts, at).Evaluate("flag", Context{"targetingKey": "ann"},
+			at); got.Value != on {
 			t.Errorf("at %d it is %v", at, got.Value)
 		}
 	}
-	if got := c.Fold(Orders{Held: []string{"b"}}, readyFacts, 200).Evaluate("flag", Context{"targetingKey": "ann"}, 200); got.Value != false {
+	if got := c.Fold(Orders{Held: []string{"b"}}, readyFacts, 200).Evaluate("flag", Context{"targetingKey": "ann"},
+		200); got.Value != false {
 		t.Error("on by an announcement that is held")
 	}
 }
@@ -116,7 +120,8 @@ func TestKilledFlags(t *testing.T) {
 		definition string
 		want       Result
 	}{
-		"off variant": {`{"state":"ENABLED","variants":{"a":1,"b":2,"o":0},"defaultVariant":"a",` + rule + `,"metadata":{"off":"o"}}`,
+		"off variant": {`{"state":"ENABLED","variants":{"a":1,"b":2,"o":0},"defaultVariant":"a",` + rule +
+			`,"metadata":{"off":"o"}}`,
 			Result{Value: 0.0, Variant: "o", Reason: ReasonStatic}},
 		"default": {`{"state":"ENABLED","variants":{"a":1,"b":2},"defaultVariant":"a",` + rule + `}`,
 			Result{Value: 1.0, Variant: "a", Reason: ReasonStatic}},
@@ -128,8 +133,12 @@ func TestKilledFlags(t *testing.T) {
 			Result{Value: 0.0, Variant: "o", Reason: ReasonStatic}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := &Bundle{Version: BundleVersion, Channel: "c", Flags: map[string]json.RawMessage{"k": json.RawMessage(test.definition)}}
-			f := compileBundle(t, b).Fold(Orders{Killed: []KilledFlag{{Flag: "k"}, {Flag: "there is none"}}}, Facts{}, 5)
+			b := &Bundle{
+				Version: BundleVersion, Channel: "c",
+				Flags: map[string]json.RawMessage{"k": json.RawMessage(test.definition)},
+			}
+			f := compileBundle(t,
+				b).Fold(Orders{Killed: []KilledFlag{{Flag: "k"}, {Flag: "there is none"}}}, Facts{}, 5)
 			got := f.Evaluate("k", nil, 5)
 			if got.Metadata["killed"] != true {
 				t.Errorf("it does not tell that it is killed: %v", got.Metadata)
@@ -146,7 +155,10 @@ func TestKilledFlags(t *testing.T) {
 // TestRampByUsers checks R44: membership by flagd's bucket of announcement and user, equal for all of an announcement's
 // features, and only growing.
 func TestRampByUsers(t *testing.T) {
-	b := oneFlagBundle(Gate{ID: "autumn", At: 100, Features: []string{"g"}, Steps: []GateStep{{Percent: 10}, {Percent: 50, After: 10}, {Percent: 100, After: 20}}})
+	b := oneFlagBundle(Gate{
+		ID: "autumn", At: 100, Features: []string{"g"},
+		Steps: []GateStep{{Percent: 10}, {Percent: 50, After: 10}, {Percent: 100, After: 20}},
+	})
 	b.Flags["second"] = gatedFlag("g", "")
 	c := compileBundle(t, b)
 	facts := readyFacts
@@ -229,15 +241,23 @@ func TestEmbargo(t *testing.T) {
 		at     int64
 		shown  bool
 	}{
-		"before":                            {oneFlagBundle(secret), Orders{}, readyFacts, 99, false},
-		"at its time":                       {oneFlagBundle(secret), Orders{}, readyFacts, 100, true},
-		"at its time, where it is lacking":  {oneFlagBundle(secret), Orders{}, Facts{}, 100, true},
-		"held":                              {oneFlagBundle(secret), Orders{Held: []string{"secret"}}, readyFacts, 100, false},
-		"told elsewhere":                    {oneFlagBundle(secret, Gate{ID: "z", At: 500}), Orders{}, readyFacts, 99, true},
-		"told elsewhere, held":              {oneFlagBundle(secret, Gate{ID: "z", At: 500}), Orders{Held: []string{"z"}}, readyFacts, 99, true},
-		"without a gate":                    {hidden, Orders{}, readyFacts, 99, false},
-		"without a gate and an embargo":     {oneFlagBundle(), Orders{}, readyFacts, 99, true},
-		"killed under embargo stays hidden": {oneFlagBundle(secret), Orders{Killed: []KilledFlag{{Flag: "flag"}}}, readyFacts, 99, false},
+		"before":                           {oneFlagBundle(secret), Orders{}, readyFacts, 99, false},
+		"at its time":                      {oneFlagBundle(secret), Orders{}, readyFacts, 100, true},
+		"at its time, where it is lacking": {oneFlagBundle(secret), Orders{}, Facts{}, 100, true},
+		"held": {
+			oneFlagBundle(secret), Orders{Held: []string{"secret"}}, readyFacts, 100, false,
+		},
+		"told elsewhere": {
+			oneFlagBundle(secret, Gate{ID: "z", At: 500}), Orders{}, readyFacts, 99, true,
+		},
+		"told elsewhere, held": {
+			oneFlagBundle(secret, Gate{ID: "z", At: 500}), Orders{Held: []string{"z"}}, readyFacts, 99, true,
+		},
+		"without a gate":                {hidden, Orders{}, readyFacts, 99, false},
+		"without a gate and an embargo": {oneFlagBundle(), Orders{}, readyFacts, 99, true},
+		"killed under embargo stays hidden": {
+			oneFlagBundle(secret), Orders{Killed: []KilledFlag{{Flag: "flag"}}}, readyFacts, 99, false,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := compileBundle(t, test.bundle).Fold(test.orders, test.facts, test.at)
@@ -261,13 +281,17 @@ func TestNobodySeesThatSomethingIsArmed(t *testing.T) {
 	before.Hidden = []string{"f"}
 	seen := compileBundle(t, before).Fold(Orders{}, readyFacts, 50)
 	for name, armed := range map[string]*Bundle{
-		"armed":           oneFlagBundle(Gate{ID: "secret", At: 100, Embargo: true}),
-		"at another time": oneFlagBundle(Gate{ID: "secret", At: 99, Embargo: true, Steps: []GateStep{{Percent: 10}, {Percent: 100, After: 5}}}),
-		"in two parts":    oneFlagBundle(Gate{ID: "more", At: 300, Embargo: true, By: ByCell}, Gate{ID: "secret", At: 100, Embargo: true}),
+		"armed": oneFlagBundle(Gate{ID: "secret", At: 100, Embargo: true}),
+		"at another time": oneFlagBundle(Gate{
+			ID: "secret", At: 99, Embargo: true, Steps: []GateStep{{Percent: 10}, {Percent: 100, After: 5}},
+		}),
+		"in two parts": oneFlagBundle(Gate{ID: "more", At: 300, Embargo: true, By: ByCell},
+			Gate{ID: "secret", At: 100, Embargo: true}),
 	} {
 		for at := int64(50); at < 99; at += 16 {
 			f := compileBundle(t, armed).Fold(Orders{}, readyFacts, at)
-			if f.Revision() != seen.Revision() || string(f.Document()) != string(seen.Document()) || len(f.All(nil, at, false)) > 0 {
+			if f.Revision() != seen.Revision() || string(f.Document()) != string(seen.Document()) ||
+				len(f.All(nil, at, false)) > 0 {
 				t.Errorf("%s: at %d it can be told", name, at)
 			}
 		}
@@ -283,13 +307,17 @@ func TestFactsAreNotTheCallers(t *testing.T) {
 		return json.RawMessage(fmt.Sprintf(`{"state":"ENABLED","variants":{"off":false,"on":true},"defaultVariant":"off","targeting":{"if":[{"==":[{"var":%q},%q]},"on","off"]}}`, name, value))
 	}
 	b := oneFlagBundle(Gate{ID: "a", At: 100})
-	b.Flags["cell"], b.Flags["release"], b.Flags["channel"] = rule("cell", "beta"), rule("release", "9.9.9"), rule("channel", "staging")
+	b.Flags["cell"], b.Flags["release"], b.Flags["channel"] = rule("cell", "beta"), rule("release",
+		"9.9.9"), rule("channel", "staging")
 	b.Flags["region"], b.Flags["labels"] = rule("region", "eu"), rule("labels.tier", "gold")
 	b.Flags["mine"] = rule("labels.tier", "silver")
-	facts := Facts{Cell: "acme", Channel: "dedicated", Release: "2026.11.2", Labels: map[string]string{"tier": "silver"}}
+	facts := Facts{
+		Cell: "acme", Channel: "dedicated", Release: "2026.11.2", Labels: map[string]string{"tier": "silver"},
+	}
 	f := compileBundle(t, b).Fold(Orders{}, facts, 100)
 	lies := Context{
-		"targetingKey": "ann", "cell": "beta", "release": "9.9.9", "channel": "staging", "region": "eu", "labels": map[string]any{"tier": "gold"},
+		"targetingKey": "ann", "cell": "beta", "release": "9.9.9", "channel": "staging", "region": "eu",
+		"labels":   map[string]any{"tier": "gold"},
 		"features": []any{"f"}, "labels.tier": "gold", "$flagd": map[string]any{"timestamp": 1e12},
 	}
 	for _, e := range f.All(lies, 100, false) {
@@ -302,7 +330,9 @@ func TestFactsAreNotTheCallers(t *testing.T) {
 
 func TestExposedToBrowsers(t *testing.T) { // R45; browsers don't see why a flag was killed
 	b := smallBundle()
-	b.Flags["page"] = json.RawMessage(`{"state":"ENABLED","variants":{"a":1},"defaultVariant":"a","metadata":{"expose":"client"}}`)
+	b.Flags["page"] = json.RawMessage(
+		`{"state":"ENABLED","variants":{"a":1},"defaultVariant":"a","metadata":{"expose":"client"}}`,
+	)
 	f := compileBundle(t, b).Fold(Orders{}, readyFacts, 5000)
 	all := f.All(nil, 5000, true)
 	if len(all) != 1 || all[0].Key != "page" || !f.Exposed("page") || f.Exposed("plain") || f.Exposed("none") {
@@ -326,14 +356,19 @@ func TestCompileRefuses(t *testing.T) {
 		"no ramp can choose":  `{"state":"ENABLED","variants":{"on":true,"<off>":false},"defaultVariant":"on","metadata":{"feature":"f","off":"<off>"}}`,
 		"beyond its bound":    string(gatedFlag("", longRule(sourceBounds().flagBytes))),
 	} {
-		b := &Bundle{Version: BundleVersion, Channel: "c", Flags: map[string]json.RawMessage{"k": json.RawMessage(definition)}}
+		b := &Bundle{
+			Version: BundleVersion, Channel: "c", Flags: map[string]json.RawMessage{"k": json.RawMessage(definition)},
+		}
 		if _, err := Compile(b); err == nil {
 			t.Errorf("%s: compiled", name)
 		}
 	}
-	for name, rule := range map[string]string{"deepest": nestedRule(sourceBounds().depth), "longest": longRule(sourceBounds().flagBytes - 1000)} {
-		b := &Bundle{Version: BundleVersion, Channel: "c", Flags: map[string]json.RawMessage{"flag": gatedFlag("f", rule)},
-			Gates: []Gate{{ID: strings.Repeat("a", maxName), At: 1, Features: []string{"f"}, Steps: []GateStep{{Percent: 99}}}}}
+	for name, rule := range map[string]string{"deepest": nestedRule(sourceBounds().depth),
+		"longest": longRule(sourceBounds().flagBytes - 1000)} {
+		b := &Bundle{Version: BundleVersion, Channel: "c",
+			Flags: map[string]json.RawMessage{"flag": gatedFlag("f", rule)},
+			Gates: []Gate{{ID: strings.Repeat("a", maxName), At: 1, Features: []string{"f"},
+				Steps: []GateStep{{Percent: 99}}}}}
 		f := compileBundle(t, b).Fold(Orders{}, readyFacts, 2)
 		if got := f.Evaluate("flag", Context{"targetingKey": "ann"}, 2); got.Error != "" || got.Reason == ReasonStatic {
 			t.Errorf("the %s rule with a ramp around it: %+v", name, got)

@@ -49,7 +49,8 @@ func checkDocumentAgrees(t interface {
 	want, got := f.Evaluate(key, ctx, at), rule.evaluate(ctx, nil, at)
 	want.Message, got.Message = "", ""
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("%s with %v at %d: the document %s\ngives otherwise than Evaluate (-Evaluate +document):\n%s", key, ctx, at, raw, diff)
+		t.Errorf("%s with %v at %d: the document %s\ngives otherwise than Evaluate (-Evaluate +document):\n%s", key,
+			ctx, at, raw, diff)
 	}
 }
 
@@ -77,8 +78,11 @@ func subset(t *rapid.T, name string, of []string) []string {
 
 func drawWorld(t *rapid.T) *world {
 	w := &world{
-		bundle: &Bundle{Version: BundleVersion, Channel: "dedicated", Flags: map[string]json.RawMessage{}, Hidden: subset(t, "hidden", featureNames()[2:])},
-		at:     rapid.Int64Range(0, horizon).Draw(t, "at"),
+		bundle: &Bundle{
+			Version: BundleVersion, Channel: "dedicated", Flags: map[string]json.RawMessage{},
+			Hidden: subset(t, "hidden", featureNames()[2:]),
+		},
+		at: rapid.Int64Range(0, horizon).Draw(t, "at"),
 	}
 	for i := range rapid.IntRange(1, 5).Draw(t, "flags") {
 		w.bundle.Flags[fmt.Sprintf("k%d", i)] = drawFlag(t)
@@ -97,7 +101,9 @@ func drawWorld(t *rapid.T) *world {
 func (w *world) drawConditions(t *rapid.T, ids []string) {
 	w.orders, w.facts = Orders{}, Facts{Channel: "dedicated"}
 	for _, key := range subset(t, "killed", []string{"k0", "k1", "k9"}) {
-		w.orders.Killed = append(w.orders.Killed, KilledFlag{Flag: key, Reason: rapid.SampledFrom([]string{"", "slow"}).Draw(t, "reason")})
+		w.orders.Killed = append(w.orders.Killed, KilledFlag{
+			Flag: key, Reason: rapid.SampledFrom([]string{"", "slow"}).Draw(t, "reason"),
+		})
 	}
 	if rapid.Bool().Draw(t, "held at all") {
 		w.orders.Held = subset(t, "held", ids)
@@ -266,7 +272,8 @@ func (w *world) mayBeOn(t *rapid.T, key, feature string, ctx Context) bool {
 
 // isInBucket evaluates fractional itself.
 func isInBucket(t *rapid.T, key string, percent int) bool {
-	rule, err := jsonlogic.Compile(fmt.Appendf(nil, `{"fractional":[{"cat":[%q]},["in",%d],["out",%d]]}`, key, percent, 100-percent))
+	rule, err := jsonlogic.Compile(fmt.Appendf(nil, `{"fractional":[{"cat":[%q]},["in",%d],["out",%d]]}`, key,
+		percent, 100-percent))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -312,7 +319,9 @@ func TestRevisionCoversAnswers(t *testing.T) {
 		}
 		if rapid.Bool().Draw(t, "other gates") {
 			b := *w.bundle
-			b.Gates, b.Hidden = []Gate{drawGate(t, "a0"), drawGate(t, "b0")}, subset(t, "hidden now", featureNames()[2:])
+			b.Gates, b.Hidden = []Gate{
+				drawGate(t, "a0"), drawGate(t, "b0"),
+			}, subset(t, "hidden now", featureNames()[2:])
 			other.bundle = &b
 		}
 		other.at = rapid.Int64Range(0, horizon).Draw(t, "other time")

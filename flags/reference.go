@@ -106,7 +106,8 @@ func measureNode(n jsondoc.Node) (m sizedNode, refers bool) {
 			return
 		}
 		size, more := measureNode(child)
-		m.nodes, m.depth, m.bytes, refers = m.nodes+size.nodes, max(m.depth, size.depth), min(m.bytes+size.bytes, maxSize), refers || more
+		m.nodes, m.depth, m.bytes = m.nodes+size.nodes, max(m.depth, size.depth), min(m.bytes+size.bytes, maxSize)
+		refers = refers || more
 	}
 	switch v := n.Value.(type) {
 	case jsondoc.Members:

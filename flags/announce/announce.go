@@ -1,13 +1,13 @@
-// Package announce decides what happens to announcements: when one is armed, published or missed, what each cell is sent,
-// and which status people see.
+// Package announce decides what happens to announcements: when one is armed, published or missed, what each cell is
+// sent, and which status people see.
 //
-// Make is pure: equal Inputs, with the instant among them, yield equal Plans. The package does no I/O. The engine carries a
-// Plan out by commits to the flags repository, and sends cells what the Plan says.
+// Make is pure: equal Inputs, with the instant among them, yield equal Plans. The package does no I/O. The engine
+// carries a Plan out by commits to the flags repository, and sends cells what the Plan says.
 //
-// Make keeps no state. A decision that rests on a past instant is a record in git (repository.Record): that an announcement
-// was armed before its time with what was approved, that it was published, that its time passed without publication, or
-// that something kept it from being armed. A Plan goes by committed records, never by its own writes: features turn on only
-// after the commit of a record, and turn off at once.
+// Make keeps no state. A decision that rests on a past instant is a record in git (repository.Record): that an
+// announcement was armed before its time with what was approved, that it was published, that its time passed without
+// publication, or that something kept it from being armed. A Plan goes by committed records, never by its own writes:
+// features turn on only after the commit of a record, and turn off at once.
 package announce
 
 import (

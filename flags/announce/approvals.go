@@ -18,10 +18,12 @@ func (a *announcement) countApprovals() {
 	}
 	for _, proven := range a.planner.input.Proven {
 		person := settings.People[proven.Person]
-		if proven.Announcement != a.id || proven.Hash != a.hash || person == nil || slices.Contains(a.approvers, proven.Person) {
+		if proven.Announcement != a.id || proven.Hash != a.hash || person == nil ||
+			slices.Contains(a.approvers, proven.Person) {
 			continue
 		}
-		if len(rule.From) > 0 && !slices.ContainsFunc(person.Roles, func(r string) bool { return slices.Contains(rule.From, r) }) {
+		if len(rule.From) > 0 &&
+			!slices.ContainsFunc(person.Roles, func(r string) bool { return slices.Contains(rule.From, r) }) {
 			continue
 		}
 		wrote := func(email string) bool { return sameAddress(email, person.Email) || sameAddress(email, proven.Email) }
@@ -32,7 +34,8 @@ func (a *announcement) countApprovals() {
 	}
 	slices.Sort(a.approvers)
 	if missing := rule.Count - len(a.approvers); missing > 0 {
-		a.missingApprovals = fmt.Sprintf("%s %s missing", words.Count(missing, "approval"), choosePlural(missing, "is", "are"))
+		a.missingApprovals = fmt.Sprintf("%s %s missing", words.Count(missing, "approval"),
+			choosePlural(missing, "is", "are"))
 		if len(rule.From) > 0 {
 			a.missingApprovals += ", from " + strings.Join(rule.From, " or ")
 		}

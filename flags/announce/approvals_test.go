@@ -16,15 +16,28 @@ func TestApprovals(t *testing.T) {
 		armed   bool
 		missing string
 	}{
-		"one with the role":                {do: approveBy("ada"), count: []string{"ada"}, armed: true},
-		"one without the role":             {do: approveBy("eve"), missing: "1 approval is missing, from product"},
-		"two of anybody":                   {lines: []string{twice}, do: approveBy("ada", "eve"), count: []string{"ada", "eve"}, armed: true},
-		"one of two":                       {lines: []string{twice}, do: approveBy("eve"), count: []string{"eve"}, missing: "1 approval is missing"},
-		"none is needed":                   {lines: []string{"approvals: {count: 0}"}, do: func(*world) {}, armed: true},
-		"an author's does not count (R22)": {do: inOrder(approveBy("ada"), func(w *world) { w.authors["news"] = []string{"Ada@example.com"} }), missing: "1 approval is missing, from product"},
-		"of an older text":                 {do: inOrder(approveBy("ada"), writeNews("notes: changed")), missing: "1 approval is missing, from product"},
+		"one with the role":    {do: approveBy("ada"), count: []string{"ada"}, armed: true},
+		"one without the role": {do: approveBy("eve"), missing: "1 approval is missing, from product"},
+		"two of anybody": {
+			lines: []string{twice}, do: approveBy("ada", "eve"), count: []string{"ada", "eve"}, armed: true,
+		},
+		"one of two": {
+			lines: []string{twice}, do: approveBy("eve"), count: []string{"eve"}, missing: "1 approval is missing",
+		},
+		"none is needed": {
+			lines: []string{"approvals: {count: 0}"}, do: func(*world) {}, armed: true,
+		},
+		"an author's does not count (R22)": {
+			do:      inOrder(approveBy("ada"), func(w *world) { w.authors["news"] = []string{"Ada@example.com"} }),
+			missing: "1 approval is missing, from product",
+		},
+		"of an older text": {
+			do: inOrder(approveBy("ada"), writeNews("notes: changed")), missing: "1 approval is missing, from product",
+		},
 		"of other definitions (R42)": {
-			do:      inOrder(approveBy("ada"), func(w *world) { w.putFiles("flags/all.yaml", flagSetYAML(goldRule, "a")) }),
+			do: inOrder(approveBy("ada"), func(w *world) {
+				w.putFiles("flags/all.yaml", flagSetYAML(goldRule, "a"))
+			}),
 			missing: "1 approval is missing, from product",
 		},
 	} {

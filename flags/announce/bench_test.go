@@ -28,7 +28,9 @@ func largeWorld(tb testing.TB) *world {
 		}
 		w.files["announcements/"+id+".yaml"] = strings.Replace(newsYAML(lines...), "[f]", "["+f+"]", 1)
 		for j := range 3 {
-			fmt.Fprintf(&set, "  %s-%d:\n    state: ENABLED\n    variants: {\"on\": true, \"off\": false}\n    defaultVariant: \"on\"\n    metadata: {feature: %s, off: \"off\"}\n", f, j, f)
+			fmt.Fprintf(&set,
+				"  %s-%d:\n    state: ENABLED\n    variants: {\"on\": true, \"off\": false}\n    defaultVariant: \"on\"\n    metadata: {feature: %s, off: \"off\"}\n",
+				f, j, f)
 		}
 	}
 	w.files["flags/all.yaml"] = set.String()
@@ -64,7 +66,8 @@ func BenchmarkMake(b *testing.B) {
 // Equal cells share one Told, and cells with the same gates share one Bundle.
 func TestShared(t *testing.T) {
 	w := largeWorld(t)
-	w.kills = []repository.Override{{Flag: "f00-0", Reason: "no", Cells: repository.Selector{Names: []string{"c00500"}}}}
+	w.kills = []repository.Override{{Flag: "f00-0", Reason: "no",
+		Cells: repository.Selector{Names: []string{"c00500"}}}}
 	p := w.planUntilSettled()
 	told, bundles := map[*Told]bool{}, map[*flags.Bundle]bool{}
 	for _, x := range p.Told {

@@ -21,7 +21,9 @@ func (s *channelState) inCell(c *cell) cellAnnouncement { return cellAnnouncemen
 // bundle and no time has come since, otherwise the derived state. ok is false if the announcement is not for the cell.
 func (i cellAnnouncement) cellState() (state flags.CellState, confirmed, ok bool) {
 	switch {
-	case i.announced.rules == nil || i.announced.state == "" || i.announced.state == Cancelled || i.announced.state == Retracted || i.announced.state == Missed || i.announced.state == Archived && !i.announced.sent && !i.announced.retired:
+	case i.announced.rules == nil || i.announced.state == "" || i.announced.state == Cancelled ||
+		i.announced.state == Retracted || i.announced.state == Missed ||
+		i.announced.state == Archived && !i.announced.sent && !i.announced.retired:
 		return "", false, false
 	case i.announced.retired:
 		return flags.Retired, false, true
@@ -68,12 +70,15 @@ func (i cellAnnouncement) reportedState() flags.CellState {
 // deriveState returns the state that follows from the cell's releases, the time and the previous state.
 func (i cellAnnouncement) deriveState() flags.CellState {
 	switch {
-	case slices.ContainsFunc(i.announced.kills, func(k repository.Override) bool { return k.Cells.Selects(i.cell.Name, i.cell.Channel, i.cell.Labels) }):
+	case slices.ContainsFunc(i.announced.kills, func(k repository.Override) bool {
+		return k.Cells.Selects(i.cell.Name, i.cell.Channel, i.cell.Labels)
+	}):
 		return flags.Killed
 	case !i.announced.contained[i.cell.featureSet]:
 		// Only a named state counts: an announcement that the report leaves out may be new to the cell.
 		if i.cell.Report != nil {
-			if said := i.cell.Report.States[i.announced.announcement.id]; said == flags.On || said == flags.Ramping || said == flags.Suspended {
+			switch i.cell.Report.States[i.announced.announcement.id] {
+			case flags.On, flags.Ramping, flags.Suspended:
 				return flags.Suspended
 			}
 		}

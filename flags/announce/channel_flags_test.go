@@ -36,7 +36,8 @@ func TestFlagJoinsFeature(t *testing.T) {
 	w := newWorld(t)
 	w.putFiles(newsFile, newsYAML()).approve("news", "ada").planUntilSettled()
 	w.advanceTo(noon()).planUntilSettled()
-	w.putFiles("flags/more.yaml", "flags:\n  late:\n    state: ENABLED\n    variants: {\"on\": true, \"off\": false}\n    defaultVariant: \"on\"\n    metadata: {feature: f, off: \"off\"}\n")
+	w.putFiles("flags/more.yaml",
+		"flags:\n  late:\n    state: ENABLED\n    variants: {\"on\": true, \"off\": false}\n    defaultVariant: \"on\"\n    metadata: {feature: f, off: \"off\"}\n")
 	w.putFiles("heads/dedicated.yaml", "commit: \""+w.hash()+"\"\n") // as after its soak
 	p := w.planUntilSettled()
 	if d, s := w.variant(p, "d1", "late"), w.variant(p, "s1", "late"); d != "off" || s != "on" {
@@ -118,7 +119,8 @@ func TestArchived(t *testing.T) {
 	if got := p.channelStatus(t, "news", "dedicated"); got.State != Archived || w.variant(p, "d1", "x") != "on" {
 		t.Fatalf("%s, and x is %s", got.State, w.variant(p, "d1", "x"))
 	}
-	w.putFiles("flags/all.yaml", "flags:\n  plain:\n    state: ENABLED\n    variants: {a: 1, b: 2}\n    defaultVariant: a\n")
+	w.putFiles("flags/all.yaml",
+		"flags:\n  plain:\n    state: ENABLED\n    variants: {a: 1, b: 2}\n    defaultVariant: a\n")
 	p = w.planUntilSettled()
 	if got := w.variant(p, "d1", "x"); got != "on" {
 		t.Errorf("x is %s in d1 before staging did without it for the soak", got)
@@ -137,7 +139,8 @@ func TestArchived(t *testing.T) {
 // R45: keys of an embargoed announcement don't show before its time, even where it has no gate.
 func TestHidden(t *testing.T) {
 	w := newWorld(t)
-	w.putFiles(newsFile, newsYAML("embargo: true", "cells: {names: [d1]}", "channels: {staging: never}")).approve("news", "ada")
+	w.putFiles(newsFile,
+		newsYAML("embargo: true", "cells: {names: [d1]}", "channels: {staging: never}")).approve("news", "ada")
 	p := w.planUntilSettled()
 	hidden := func(p Plan, name string) string { return strings.Join(p.Told[name].Bundle.Hidden, " ") }
 	for name, want := range map[string]string{"d1": "", "d2": "f", "s1": "f"} {

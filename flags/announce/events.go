@@ -82,7 +82,8 @@ func (n *eventCollector) addOutcome(s *channelState) {
 		n.addOngoing(subject, e)
 		return
 	case s.hasRecord(repository.Missed):
-		e.Type, e.At, e.Text = "missed", s.record.At, fmt.Sprintf("%s missed its time in %s: %s", name, s.channel.Name, s.record.Reason)
+		e.Type, e.At = "missed", s.record.At
+		e.Text = fmt.Sprintf("%s missed its time in %s: %s", name, s.channel.Name, s.record.Reason)
 	case s.record != nil && s.record.Outcome == repository.Published && s.sent:
 		e.Type, e.Text = "published", fmt.Sprintf("%s is published in %s: %s", name, s.channel.Name, s.summarise())
 	default:
@@ -106,7 +107,8 @@ func (n *eventCollector) addSuspended(s *channelState) {
 		n.addOngoing("suspended/"+s.announcement.id+"/"+c.Name, Event{
 			ID:   fmt.Sprintf("suspended/%s/%s/%s", s.announcement.id, c.Name, cmp.Or(c.Assignment, c.Release)),
 			Type: "suspended", Announcement: s.announcement.id, Channel: s.channel.Name, Cell: c.Name,
-			Text: fmt.Sprintf("%s is suspended in %s: %s without %s", s.rules.Title, c.Name, c.describeRelease(), strings.Join(s.inCell(c).missingFeatures(), ", ")),
+			Text: fmt.Sprintf("%s is suspended in %s: %s without %s", s.rules.Title, c.Name, c.describeRelease(),
+				strings.Join(s.inCell(c).missingFeatures(), ", ")),
 		})
 	}
 }
@@ -116,7 +118,8 @@ func (n *eventCollector) addKilled() {
 	for i, k := range n.planner.kills {
 		if !k.Until.IsZero() && n.planner.reached(k.Until) {
 			n.addEvent(Event{
-				ID: fmt.Sprintf("warning/kill/%s/%s/%d", k.Flag, k.Name, k.Until.Unix()), Type: "warning", Flag: k.Flag, At: k.Until,
+				ID: fmt.Sprintf("warning/kill/%s/%s/%d", k.Flag, k.Name, k.Until.Unix()), Type: "warning",
+				Flag: k.Flag, At: k.Until,
 				Text: fmt.Sprintf("%s is still killed, and was to be looked at by now: %s", k.Flag, oneLine(k.Reason)),
 			})
 		}
@@ -129,7 +132,8 @@ func (n *eventCollector) addKilled() {
 			text += " (by " + oneLine(k.By) + ")"
 		}
 		n.addOngoing("killed/"+k.Flag, Event{
-			ID:   fmt.Sprintf("killed/%s/%s/%d", k.Flag, hex.EncodeToString(sum[:6]), n.planner.input.Memory.Lifted[k.Flag]),
+			ID: fmt.Sprintf("killed/%s/%s/%d", k.Flag, hex.EncodeToString(sum[:6]),
+				n.planner.input.Memory.Lifted[k.Flag]),
 			Type: "killed", Flag: k.Flag, Text: text,
 		})
 	}
@@ -148,13 +152,15 @@ func (n *eventCollector) addEnded() {
 			continue
 		case "killed":
 			n.lifted[e.Flag]++
-			e.ID, e.Type, e.Text = "lifted/"+strings.TrimPrefix(e.ID, "killed/"), "lifted", e.Flag+" is not killed any more"
+			e.ID, e.Type = "lifted/"+strings.TrimPrefix(e.ID, "killed/"), "lifted"
+			e.Text = e.Flag + " is not killed any more"
 		case "suspended":
 			state, ok := n.cellState(e)
 			if !ok || !countsAsOn(state) {
 				continue // the cell or the announcement is gone
 			}
-			e.ID, e.Type, e.Text = "resumed/"+strings.TrimPrefix(e.ID, "suspended/"), "resumed", e.Announcement+" is on again in "+e.Cell
+			e.ID, e.Type = "resumed/"+strings.TrimPrefix(e.ID, "suspended/"), "resumed"
+			e.Text = e.Announcement + " is on again in " + e.Cell
 		default:
 			continue
 		}

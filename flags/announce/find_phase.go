@@ -145,7 +145,9 @@ func (s *channelState) publishedPhase() finding {
 	switch {
 	case tip == nil:
 		s.stale = "its file is gone"
-		s.planner.addWarning(manifest.Missing, s.recordPath(), 0, s.announcement.id+" is published in "+s.channel.Name+", and its file is gone: restore it, and cancel or archive it if that is meant")
+		s.planner.addWarning(manifest.Missing, s.recordPath(), 0,
+			s.announcement.id+" is published in "+s.channel.Name+
+				", and its file is gone: restore it, and cancel or archive it if that is meant")
 	case tip.Cancelled != "":
 		return finding{phase: retracted, explanation: oneLine(tip.Cancelled)}
 	case tip.Archived:

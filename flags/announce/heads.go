@@ -35,7 +35,9 @@ func (p *planner) moveHeads() {
 		c.baseTree = p.treeAt(head.Commit)
 		if c.baseTree == nil { // unsoaked definitions are better than none
 			c.baseTree = p.input.Tip
-			p.addFault(manifest.Unreadable, headPath(c), "commit "+head.Commit+" can't be read: "+c.Name+" has the newest definitions of flags without an announcement")
+			p.addFault(manifest.Unreadable, headPath(c),
+				"commit "+head.Commit+" can't be read: "+c.Name+
+					" has the newest definitions of flags without an announcement")
 			continue
 		}
 		c.looseHash = p.hashLooseFlags(c.baseTree, announced)
@@ -48,7 +50,8 @@ func (p *planner) moveHeads() {
 			continue
 		}
 		if c.hasSoaked(tip) {
-			c.writeHead(fmt.Sprintf("move %s's flags to %.12s (%s in %s)", c.Name, p.input.Commit, time.Duration(p.input.Tip.Settings.Soak), strings.Join(c.After, ", ")))
+			c.writeHead(fmt.Sprintf("move %s's flags to %.12s (%s in %s)", c.Name, p.input.Commit,
+				time.Duration(p.input.Tip.Settings.Soak), strings.Join(c.After, ", ")))
 		}
 	}
 }
@@ -56,7 +59,8 @@ func (p *planner) moveHeads() {
 // trackServed keeps track of since when a channel has had the tip's definitions. Cells received them after the last
 // plan that knew them, so only later reports count.
 func (c *channel) trackServed(tip string) {
-	if c.looseHash != tip || !slices.ContainsFunc(c.planner.channels, func(down *channel) bool { return slices.Contains(down.After, c.Name) }) {
+	isUpstreamOf := func(down *channel) bool { return slices.Contains(down.After, c.Name) }
+	if c.looseHash != tip || !slices.ContainsFunc(c.planner.channels, isUpstreamOf) {
 		return
 	}
 	old, told := c.planner.input.Memory.Served[c.Name]
@@ -94,7 +98,8 @@ func (c *channel) hasSoaked(tip string) bool {
 	soak := time.Duration(c.planner.input.Tip.Settings.Soak)
 	for _, name := range c.After {
 		up, served := c.planner.channelsByName[name], c.planner.plan.Memory.Served[name]
-		if up == nil || served.Flags != tip || served.Since.IsZero() || !c.planner.reached(served.Since.Add(soak)) || !up.isCurrent() {
+		if up == nil || served.Flags != tip || served.Since.IsZero() || !c.planner.reached(served.Since.Add(soak)) ||
+			!up.isCurrent() {
 			return false
 		}
 	}

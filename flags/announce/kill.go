@@ -48,7 +48,8 @@ func (p *planner) commitKills() {
 
 // sameKill reports whether two kills are equal apart from their file names.
 func sameKill(a, b repository.Override) bool {
-	return a.Flag == b.Flag && a.Reason == b.Reason && a.By == b.By && a.Until.Equal(b.Until) && sameCells(a.Cells, b.Cells)
+	return a.Flag == b.Flag && a.Reason == b.Reason && a.By == b.By && a.Until.Equal(b.Until) &&
+		sameCells(a.Cells, b.Cells)
 }
 
 func sameCells(a, b repository.Selector) bool {

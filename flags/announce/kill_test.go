@@ -21,16 +21,19 @@ func TestKill(t *testing.T) {
 	if got := w.variant(p, "d1", "x"); got != "off" {
 		t.Errorf("x is %s in d1 before the kill is committed", got)
 	}
-	if got := writeReasons(p); !slices.Equal(got, []string{"kill x: it burns (by ada)"}) || p.Writes[0].Path != "overrides/kill-x.yaml" {
+	if got := writeReasons(p); !slices.Equal(got, []string{"kill x: it burns (by ada)"}) ||
+		p.Writes[0].Path != "overrides/kill-x.yaml" {
 		t.Errorf("%q", got)
 	}
 	w.planUntilSettled()
 	w.kills = nil
 	p = w.planUntilSettled()
-	if o := w.tip().Overrides; len(o) != 1 || o[0].Reason != "it\nburns" || o[0].By != "ada" || !o[0].Until.Equal(until) {
+	if o := w.tip().Overrides; len(o) != 1 || o[0].Reason != "it\nburns" || o[0].By != "ada" ||
+		!o[0].Until.Equal(until) {
 		t.Errorf("%+v", o)
 	}
-	if got := p.channelStatus(t, "news", "dedicated").findCell("d1"); got.State != flags.Killed || got.Why != "has x killed: it burns" {
+	if got := p.channelStatus(t, "news", "dedicated").findCell("d1"); got.State != flags.Killed ||
+		got.Why != "has x killed: it burns" {
 		t.Errorf("%+v", got)
 	}
 	first := eventIDs(p)
@@ -70,7 +73,8 @@ func TestKillFiles(t *testing.T) {
 	for _, o := range w.tip().Overrides {
 		names = append(names, o.Name)
 	}
-	if len(names) != 4 || !slices.Contains(names, "kill-x") || !slices.Contains(names, "kill-x-2") || !slices.Contains(names, "kill-plain") {
+	if len(names) != 4 || !slices.Contains(names, "kill-x") || !slices.Contains(names, "kill-x-2") ||
+		!slices.Contains(names, "kill-plain") {
 		t.Errorf("%q", names)
 	}
 	w.kills = nil

@@ -54,7 +54,9 @@ func (c *channel) planCells() {
 		if t == nil {
 			b := bundles[string(key[:gates])]
 			if b == nil {
-				b = &flags.Bundle{Version: flags.BundleVersion, Channel: c.Name, Flags: defs, Gates: cellGates(cell, sent)}
+				b = &flags.Bundle{
+					Version: flags.BundleVersion, Channel: c.Name, Flags: defs, Gates: cellGates(cell, sent),
+				}
 				b.Hidden = ungatedFeatures(hidden, b.Gates)
 				bundles[string(key[:gates])] = b
 			}
@@ -72,7 +74,8 @@ func (s *channelState) detectRetired() {
 	}
 	left := func(d *flags.Definition) bool { return s.channel.baseTree.Flags[d.Key] != nil }
 	for _, f := range s.rules.Features {
-		if slices.ContainsFunc(s.planner.flagsByFeature(s.channel.baseTree)[f], left) || s.tree != nil && slices.ContainsFunc(s.planner.flagsByFeature(s.tree)[f], left) {
+		if slices.ContainsFunc(s.planner.flagsByFeature(s.channel.baseTree)[f], left) ||
+			s.tree != nil && slices.ContainsFunc(s.planner.flagsByFeature(s.tree)[f], left) {
 			return
 		}
 	}

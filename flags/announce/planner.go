@@ -25,7 +25,9 @@ func newPlanner(in Input) *planner {
 	}
 	p.groupCells()
 	p.input.Proven = slices.Clone(in.Proven)
-	slices.SortFunc(p.input.Proven, func(a, b Proven) int { return cmp.Or(cmp.Compare(a.Person, b.Person), cmp.Compare(a.Hash, b.Hash)) })
+	slices.SortFunc(p.input.Proven, func(a, b Proven) int {
+		return cmp.Or(cmp.Compare(a.Person, b.Person), cmp.Compare(a.Hash, b.Hash))
+	})
 	ids := slices.Collect(maps.Keys(in.Tip.Announcements))
 	for id := range in.Tip.Records {
 		if in.Tip.Announcements[id] == nil {

@@ -33,7 +33,10 @@ func newHistory(t *rapid.T) *history {
 }
 
 func threeChannels() []Channel {
-	return []Channel{{Name: "staging"}, {Name: "dedicated", After: []string{"staging"}}, {Name: "late", After: []string{"dedicated"}}}
+	return []Channel{
+		{Name: "staging"}, {Name: "dedicated", After: []string{"staging"}},
+		{Name: "late", After: []string{"dedicated"}},
+	}
 }
 
 func pick[T any](h *history, name string, from ...T) T {
@@ -48,7 +51,10 @@ func (h *history) editNews() {
 		{"", "", "cells: {names: [d1, l1]}", "cells: {labels: {name: d2}}"},
 		{"", "", "whenNotReady: block 60%", "whenNotReady: skip 40%"},
 		{"", "", "channels: {late: ready}", "channels: {dedicated: never}"},
-		{"", "", "ramp: {steps: [{percent: 0}, {percent: 100, after: 3h}]}", "ramp: {by: cell, steps: [{percent: 30}, {percent: 100, after: 2h}]}"},
+		{
+			"", "", "ramp: {steps: [{percent: 0}, {percent: 100, after: 3h}]}",
+			"ramp: {by: cell, steps: [{percent: 30}, {percent: 100, after: 2h}]}",
+		},
 	} {
 		if line := pick(h, "line", choices...); line != "" {
 			lines = append(lines, line)
@@ -61,7 +67,8 @@ func (h *history) randomEvent() {
 	const held = "apiVersion: sluice/v1\nkind: Hold\nannouncement: news\nreason: wait\n"
 	const killed = "apiVersion: sluice/v1\nkind: Kill\nflag: x\nreason: hurts\n"
 	cell := pick(h, "cell", "d1", "d2", "d3", "l1", "s1")
-	switch pick(h, "what", "time", "time", "time", "approve", "approve", "edit", "hold", "hold some", "lift", "kill", "kill some", "stored", "revive",
+	switch pick(h, "what", "time", "time", "time", "approve", "approve", "edit", "hold", "hold some", "lift", "kill",
+		"kill some", "stored", "revive",
 		"define", "join", "back", "ahead", "silent", "heard", "clock", "gone", "forget", "move", "channels") {
 	case "time":
 		h.now = h.now.Add(time.Duration(rapid.IntRange(1, 600).Draw(h.t, "minutes")) * time.Minute)
@@ -97,7 +104,8 @@ func (h *history) randomEvent() {
 		h.putFiles("flags/all.yaml", flagSetYAML(pick(h, "rule", "", goldRule), pick(h, "plain", "a", "b")))
 	case "join":
 		h.extra++
-		h.putFiles("flags/more.yaml", fmt.Sprintf("flags:\n  late%d:\n    state: ENABLED\n    variants: {\"on\": true, \"off\": false}\n    defaultVariant: \"on\"\n    metadata: {feature: f, off: \"off\"}\n", h.extra))
+		h.putFiles("flags/more.yaml",
+			fmt.Sprintf("flags:\n  late%d:\n    state: ENABLED\n    variants: {\"on\": true, \"off\": false}\n    defaultVariant: \"on\"\n    metadata: {feature: f, off: \"off\"}\n", h.extra))
 	case "back":
 		h.downgrade(cell)
 	case "ahead":
@@ -105,13 +113,20 @@ func (h *history) randomEvent() {
 	case "silent", "heard":
 		h.findCell(cell).Silent = pick(h, "silent", true, false)
 	case "forget": // by hand
-		h.putFiles(pick(h, "file", "records/news/dedicated.yaml", "records/news/late.yaml", "heads/dedicated.yaml", "heads/late.yaml"), "")
+		h.putFiles(pick(h, "file", "records/news/dedicated.yaml", "records/news/late.yaml", "heads/dedicated.yaml",
+			"heads/late.yaml"), "")
 	case "move":
 		h.findCell(cell).Channel = pick(h, "to", "dedicated", "late", "staging")
 	case "channels":
 		h.channels = pick(h, "channels", threeChannels(), threeChannels()[:2],
-			[]Channel{{Name: "staging"}, {Name: "late", After: []string{"staging"}}, {Name: "dedicated", After: []string{"late"}}},
-			[]Channel{{Name: "dev"}, {Name: "staging", After: []string{"dev"}}, {Name: "dedicated", After: []string{"staging"}}, {Name: "late", After: []string{"dedicated"}}})
+			[]Channel{
+				{Name: "staging"}, {Name: "late", After: []string{"staging"}},
+				{Name: "dedicated", After: []string{"late"}},
+			},
+			[]Channel{
+				{Name: "dev"}, {Name: "staging", After: []string{"dev"}},
+				{Name: "dedicated", After: []string{"staging"}}, {Name: "late", After: []string{"dedicated"}},
+			})
 	case "clock":
 		h.now = h.now.Add(-time.Duration(rapid.IntRange(1, 200).Draw(h.t, "back")) * time.Minute)
 	}
@@ -176,7 +191,8 @@ func (h *history) checkDecided(c Cell, key string, raw []byte) {
 		h.tb.Fatalf("%s is on in %s by a definition that was not approved: %s", key, c.Name, raw)
 	}
 	for _, o := range t.Overrides {
-		if o.Kind == repository.Hold && rec.Outcome == repository.Armed && o.Cells.Selects(c.Name, c.Channel, c.Labels) {
+		if o.Kind == repository.Hold && rec.Outcome == repository.Armed &&
+			o.Cells.Selects(c.Name, c.Channel, c.Labels) {
 			h.tb.Fatalf("%s is on in %s, and held before it was published", key, c.Name)
 		}
 	}
@@ -247,7 +263,8 @@ func TestNext(t *testing.T) {
 			in := h.input()
 			in.Now = h.now.Add(after)
 			if q := Make(in); planText(rt, q) != planText(rt, p) {
-				rt.Fatalf("after %s, before %s, the plan is another:\n%s\n%s", after, until, planText(rt, p), planText(rt, q))
+				rt.Fatalf("after %s, before %s, the plan is another:\n%s\n%s", after, until, planText(rt, p),
+					planText(rt, q))
 			}
 		}
 	})
@@ -292,7 +309,10 @@ func TestReach(t *testing.T) {
 			s.Labels = map[string]string{"l": l}
 		}
 		c := &channel{Channel: Channel{Name: "x"}}
-		cell := &cell{Cell: &Cell{Name: rapid.SampledFrom([]string{"a", "c"}).Draw(rt, "cell"), Channel: "x", Labels: map[string]string{"l": "1"}}}
+		cell := &cell{Cell: &Cell{
+			Name: rapid.SampledFrom([]string{"a", "c"}).Draw(rt, "cell"), Channel: "x",
+			Labels: map[string]string{"l": "1"},
+		}}
 		r := newReach(s, c)
 		want := s.Selects(cell.Name, cell.Channel, cell.Labels)
 		if got := r.selects(cell); got != want || r.isWholeChannel() && !want {

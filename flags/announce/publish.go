@@ -54,7 +54,9 @@ func (s *channelState) decidedTree() *repository.Tree {
 	if s.announcement.tip != nil && s.record.Hash == s.announcement.hash {
 		return s.planner.input.Tip
 	}
-	s.planner.addFault(manifest.Unreadable, s.recordPath(), "commit "+s.record.Commit+" can't be read, or has no such announcement: the features of "+s.announcement.id+" are off in "+s.channel.Name)
+	s.planner.addFault(manifest.Unreadable, s.recordPath(),
+		"commit "+s.record.Commit+" can't be read, or has no such announcement: the features of "+
+			s.announcement.id+" are off in "+s.channel.Name)
 	return nil
 }
 
@@ -68,10 +70,16 @@ func (s *channelState) publishEdit(finding) {
 	before, _, _ := s.rules.When(s.channel.Name, false)
 	at, _, never := tip.When(s.channel.Name, false)
 	if never || !inChannel(tip.Cells, s.channel) {
-		s.writeRecord(repository.Record{Outcome: repository.Disarmed, Hash: s.announcement.hash, Commit: s.planner.input.Commit, At: rec.At, Reason: "it is not for this channel any more"})
+		s.writeRecord(repository.Record{
+			Outcome: repository.Disarmed, Hash: s.announcement.hash, Commit: s.planner.input.Commit, At: rec.At,
+			Reason: "it is not for this channel any more",
+		})
 		return
 	}
-	next := repository.Record{Outcome: repository.Published, Hash: s.announcement.hash, Commit: s.planner.input.Commit, At: rec.At, Without: rec.Without}
+	next := repository.Record{
+		Outcome: repository.Published, Hash: s.announcement.hash, Commit: s.planner.input.Commit, At: rec.At,
+		Without: rec.Without,
+	}
 	moved := !at.IsZero() && !at.Equal(before)
 	if moved && !s.planner.reached(at) {
 		return

@@ -79,7 +79,8 @@ func (s *channelState) findHolds() {
 		if o.Kind != repository.Hold || o.Announcement != s.announcement.id || !inChannel(o.Cells, s.channel) {
 			continue
 		}
-		if len(o.Cells.Names) == 0 && len(o.Cells.Labels) == 0 || s.channel.holdCoversAll(s.announcement.tip.Cells, o.Cells) {
+		if len(o.Cells.Names) == 0 && len(o.Cells.Labels) == 0 ||
+			s.channel.holdCoversAll(s.announcement.tip.Cells, o.Cells) {
 			s.heldReason = oneLine(o.Reason)
 			continue
 		}
@@ -139,5 +140,6 @@ func (s *scope) readyCells() (ready, held []string, lacking int) {
 // enoughReady reports whether the required share of the cells is ready, and describes the share.
 func enoughReady(ready, lacking, percent int) (bool, string) {
 	all := ready + lacking
-	return ready*100 >= percent*all, fmt.Sprintf("%d of %s ready, and %d %% are asked for", ready, words.Count(all, "cell"), percent)
+	share := fmt.Sprintf("%d of %s ready, and %d %% are asked for", ready, words.Count(all, "cell"), percent)
+	return ready*100 >= percent*all, share
 }

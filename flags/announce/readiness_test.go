@@ -13,13 +13,16 @@ import (
 func TestBlock(t *testing.T) {
 	w := newWorld(t)
 	w.downgrade("d1")
-	w.putFiles(newsFile, newsYAML("whenNotReady: block 100%", "ramp: {steps: [{percent: 50}, {percent: 100, after: 1h}]}")).approve("news", "ada")
+	w.putFiles(newsFile,
+		newsYAML("whenNotReady: block 100%",
+			"ramp: {steps: [{percent: 50}, {percent: 100, after: 1h}]}")).approve("news", "ada")
 	p := w.planUntilSettled()
 	if w.record("news", "dedicated") != repository.Armed || len(p.Told["d2"].Bundle.Gates) != 0 {
 		t.Fatalf("it is %q, and sent: %v", w.record("news", "dedicated"), p.Told["d2"].Bundle.Gates)
 	}
 	p = w.advanceTo(noon().Add(time.Minute)).planUntilSettled()
-	if got := p.channelStatus(t, "news", "dedicated"); got.State != Scheduled || got.Summary != "waits for cells: 2 of 3 cells ready, and 100 % are asked for" {
+	if got := p.channelStatus(t, "news", "dedicated"); got.State != Scheduled ||
+		got.Summary != "waits for cells: 2 of 3 cells ready, and 100 % are asked for" {
 		t.Errorf("%s: %s", got.State, got.Summary)
 	}
 	w.upgrade("d1")
@@ -28,7 +31,8 @@ func TestBlock(t *testing.T) {
 	if rec.Outcome != repository.Published || !rec.At.Equal(w.now) {
 		t.Fatalf("%+v", rec)
 	}
-	if got := p.channelStatus(t, "news", "dedicated"); got.Percent != 50 || got.State != Publishing { // R44: steps count from when it was published
+	// R44: steps count from when it was published
+	if got := p.channelStatus(t, "news", "dedicated"); got.Percent != 50 || got.State != Publishing {
 		t.Errorf("%d %%, %s", got.Percent, got.State)
 	}
 }
@@ -41,7 +45,8 @@ func TestSkip(t *testing.T) {
 	w.putFiles(newsFile, newsYAML("whenNotReady: skip 30%")).approve("news", "ada")
 	w.planUntilSettled()
 	p := w.advanceTo(noon()).planUntilSettled()
-	if rec := w.tip().Records["news"]["dedicated"]; rec.Outcome != repository.Published || strings.Join(rec.Cells, " ") != "d2" {
+	if rec := w.tip().Records["news"]["dedicated"]; rec.Outcome != repository.Published ||
+		strings.Join(rec.Cells, " ") != "d2" {
 		t.Fatalf("%+v", rec)
 	}
 	w.upgrade("d1")
@@ -75,7 +80,8 @@ func TestSkipWithTooFew(t *testing.T) {
 	w.putFiles(newsFile, newsYAML("whenNotReady: skip 50%")).approve("news", "ada")
 	w.planUntilSettled()
 	p := w.advanceTo(noon()).planUntilSettled()
-	if got := p.channelStatus(t, "news", "dedicated"); got.State != Missed || got.Summary != "missed: too few cells: 1 of 3 cells ready, and 50 % are asked for" {
+	if got := p.channelStatus(t, "news", "dedicated"); got.State != Missed ||
+		got.Summary != "missed: too few cells: 1 of 3 cells ready, and 50 % are asked for" {
 		t.Errorf("%s: %s", got.State, got.Summary)
 	}
 }
@@ -84,9 +90,11 @@ func TestSkipWithTooFew(t *testing.T) {
 func TestHoldOfSomeCells(t *testing.T) {
 	w := newWorld(t)
 	w.putFiles(newsFile, newsYAML()).approve("news", "ada").planUntilSettled()
-	w.putFiles("overrides/d1.yaml", "apiVersion: sluice/v1\nkind: Hold\nannouncement: news\ncells: {names: [d1]}\nreason: asked for\n")
+	w.putFiles("overrides/d1.yaml",
+		"apiVersion: sluice/v1\nkind: Hold\nannouncement: news\ncells: {names: [d1]}\nreason: asked for\n")
 	p := w.planUntilSettled()
-	if got := p.channelStatus(t, "news", "dedicated"); got.State != Armed || got.findCell("d1").State != flags.Held || got.findCell("d1").Why != "held: asked for" {
+	if got := p.channelStatus(t, "news", "dedicated"); got.State != Armed || got.findCell("d1").State != flags.Held ||
+		got.findCell("d1").Why != "held: asked for" {
 		t.Fatalf("%+v", got)
 	}
 	if len(p.Told["d1"].Orders.Held) != 1 || len(p.Told["d2"].Orders.Held) != 0 {
@@ -94,7 +102,8 @@ func TestHoldOfSomeCells(t *testing.T) {
 	}
 	w.advanceTo(noon().Add(time.Minute)).putFiles("overrides/d1.yaml", "")
 	p = w.planUntilSettled()
-	if rec := w.tip().Records["news"]["dedicated"]; rec.Outcome != repository.Published || strings.Join(rec.Without, " ") != "d1" {
+	if rec := w.tip().Records["news"]["dedicated"]; rec.Outcome != repository.Published ||
+		strings.Join(rec.Without, " ") != "d1" {
 		t.Fatalf("%+v", rec)
 	}
 	if x, y := w.variant(p, "d1", "x"), w.variant(p, "d2", "x"); x != "off" || y != "on" {

@@ -51,7 +51,10 @@ func sameRecord(a, b repository.Record) bool {
 
 // recordMiss records that the time passed without publication.
 func (s *channelState) recordMiss(f finding) {
-	s.writeRecord(repository.Record{Outcome: repository.Missed, Hash: s.announcement.hash, Commit: s.planner.input.Commit, At: f.basis.At, Reason: f.explanation})
+	s.writeRecord(repository.Record{
+		Outcome: repository.Missed, Hash: s.announcement.hash, Commit: s.planner.input.Commit, At: f.basis.At,
+		Reason: f.explanation,
+	})
 }
 
 // disarm records that an armed announcement is armed no more. Cells lose the gate before the commit lands.
@@ -67,14 +70,18 @@ func (s *channelState) disarm(f finding) {
 // nothing sees it pass (R43).
 func (s *channelState) recordHold(f finding) {
 	if s.disarm(f); s.record == nil {
-		s.writeRecord(repository.Record{Outcome: repository.Disarmed, Hash: s.announcement.hash, Commit: s.planner.input.Commit, At: s.at, Reason: f.explanation})
+		s.writeRecord(repository.Record{
+			Outcome: repository.Disarmed, Hash: s.announcement.hash, Commit: s.planner.input.Commit, At: s.at,
+			Reason: f.explanation,
+		})
 	}
 }
 
 // putRecord adds a write for a record that differs from the committed one. While time can't be trusted (R10), only
 // disarming is recorded.
 func (s *channelState) putRecord(rec repository.Record) {
-	if s.planner.input.Doubt != "" && rec.Outcome != repository.Disarmed || s.record != nil && sameRecord(*s.record, rec) {
+	if s.planner.input.Doubt != "" && rec.Outcome != repository.Disarmed ||
+		s.record != nil && sameRecord(*s.record, rec) {
 		return
 	}
 	var why string
@@ -82,7 +89,8 @@ func (s *channelState) putRecord(rec repository.Record) {
 	case repository.Armed:
 		why = "arm " + s.announcement.id + " in " + s.channel.Name + " for " + formatTime(rec.At) + s.describeEvidence()
 	case repository.Published:
-		why = "publish " + s.announcement.id + " in " + s.channel.Name + " as of " + formatTime(rec.At) + s.describeEvidence()
+		why = "publish " + s.announcement.id + " in " + s.channel.Name + " as of " + formatTime(rec.At) +
+			s.describeEvidence()
 	case repository.Missed:
 		why = s.announcement.id + " missed " + formatTime(rec.At) + " in " + s.channel.Name + ": " + rec.Reason
 	case repository.Disarmed:

@@ -30,7 +30,8 @@ func passTo(offset time.Duration) func(*world) {
 	return func(w *world) { w.advanceTo(noon().Add(offset)) }
 }
 func holdNews(w *world) {
-	w.putFiles("overrides/wait.yaml", "apiVersion: sluice/v1\nkind: Hold\nannouncement: news\nreason: the docs are not ready\n")
+	w.putFiles("overrides/wait.yaml",
+		"apiVersion: sluice/v1\nkind: Hold\nannouncement: news\nreason: the docs are not ready\n")
 }
 func liftHold(w *world) { w.putFiles("overrides/wait.yaml", "") }
 func inOrder(acts ...func(*world)) func(*world) {
@@ -101,18 +102,27 @@ func TestRecords(t *testing.T) {
 		"an edit after publication waits for approval": {
 			{do: writeApproved(), record: repository.Armed, state: Armed, on: "off"},
 			{do: passTo(zero), record: repository.Published, state: Published, on: "on"},
-			{do: writeNews("cells: {names: [d2]}"), record: repository.Published, state: Published, on: "on", staging: "off"},
+			{
+				do: writeNews("cells: {names: [d2]}"), record: repository.Published, state: Published, on: "on",
+				staging: "off",
+			},
 			{do: writeApproved("cells: {names: [d2]}"), record: repository.Published, state: Published, on: "off"},
 		},
 		"a later time after publication takes nothing back": {
 			{do: writeApproved(), record: repository.Armed, state: Armed, on: "off"},
 			{do: passTo(zero), record: repository.Published, state: Published, on: "on"},
-			{do: writeApproved(later, "cells: {names: [d2]}"), record: repository.Published, state: Published, on: "on"},
+			{
+				do: writeApproved(later, "cells: {names: [d2]}"), record: repository.Published, state: Published,
+				on: "on",
+			},
 			{do: passTo(24 * time.Hour), record: repository.Published, state: Published, on: "off"},
 		},
 		"an approval that is taken back disarms": {
 			{do: writeApproved(), record: repository.Armed, state: Armed, on: "off"},
-			{do: func(w *world) { w.putFiles("approvals/news/ada.yaml", "") }, record: repository.Disarmed, state: Draft, on: "off"},
+			{
+				do: func(w *world) { w.putFiles("approvals/news/ada.yaml", "") }, record: repository.Disarmed,
+				state: Draft, on: "off",
+			},
 		},
 		"cancelled before": {
 			{do: writeApproved(), record: repository.Armed, state: Armed, on: "off"},
@@ -129,15 +139,24 @@ func TestRecords(t *testing.T) {
 		"no time": {
 			{do: writeApproved(""), record: "", state: Approved, on: "off", staging: "on"},
 			{do: passTo(zero), record: "", state: Approved, on: "off"},
-			{do: writeApproved("publishAt: 2026-11-01T12:00:00", "now: true"), record: repository.Published, state: Published, on: "on"},
+			{
+				do: writeApproved("publishAt: 2026-11-01T12:00:00", "now: true"), record: repository.Published,
+				state: Published, on: "on",
+			},
 		},
 		"never, and an approved change of mind": {
 			{do: writeApproved("channels: {dedicated: never}"), record: "", on: "off", staging: "on"},
-			{do: writeApproved("channels: {dedicated: ready}"), record: repository.Published, state: Published, on: "on"},
+			{
+				do: writeApproved("channels: {dedicated: ready}"), record: repository.Published, state: Published,
+				on: "on",
+			},
 			{do: writeApproved("channels: {dedicated: never}"), record: repository.Disarmed, on: "off", staging: "on"},
 		},
 		"staging at a time of its own": {
-			{do: writeNews("channels: {staging: 2026-12-01T13:00:00}"), record: "", state: Draft, on: "off", staging: "off"},
+			{
+				do: writeNews("channels: {staging: 2026-12-01T13:00:00}"), record: "", state: Draft, on: "off",
+				staging: "off",
+			},
 			{do: passTo(time.Hour), record: repository.Missed, state: Missed, on: "off", staging: "on"},
 		},
 		"its file goes": {
@@ -147,12 +166,18 @@ func TestRecords(t *testing.T) {
 		"its file goes after publication: nothing goes dark": {
 			{do: writeApproved(), record: repository.Armed, state: Armed, on: "off"},
 			{do: passTo(zero), record: repository.Published, state: Published, on: "on"},
-			{do: func(w *world) { w.putFiles(newsFile, "") }, record: repository.Published, state: Published, on: "on", staging: "off"},
+			{
+				do: func(w *world) { w.putFiles(newsFile, "") }, record: repository.Published, state: Published,
+				on: "on", staging: "off",
+			},
 		},
 		"a clock that steps back takes nothing back": {
 			{do: writeApproved(), record: repository.Armed, state: Armed, on: "off"},
 			{do: passTo(time.Minute), record: repository.Published, state: Published, on: "on"},
-			{do: inOrder(passTo(-time.Hour), func(w *world) {}), record: repository.Published, state: Publishing, on: "off"},
+			{
+				do: inOrder(passTo(-time.Hour), func(w *world) {}), record: repository.Published, state: Publishing,
+				on: "off",
+			},
 			{do: passTo(zero), record: repository.Published, state: Published, on: "on"},
 		},
 		"a clock that leaps": {
@@ -197,7 +222,8 @@ func TestDoubt(t *testing.T) {
 	if got := writeReasons(Make(in)); !slices.Equal(got, []string{"kill x: it burns"}) {
 		t.Errorf("written: %q", got)
 	}
-	w.advanceTo(noon().Add(-time.Hour)).putFiles("overrides/hold.yaml", "apiVersion: sluice/v1\nkind: Hold\nannouncement: news\nreason: wait\n")
+	w.advanceTo(noon().Add(-time.Hour)).putFiles("overrides/hold.yaml",
+		"apiVersion: sluice/v1\nkind: Hold\nannouncement: news\nreason: wait\n")
 	in = w.input()
 	in.Doubt = "two days are missing"
 	if got := Make(in).Writes; len(got) != 1 || !strings.HasPrefix(got[0].Why, "disarm news in dedicated") {

@@ -37,7 +37,8 @@ func Stale(in Input) (stale []StaleFlag) {
 		flag := StaleFlag{Key: d.Key, Feature: d.Feature(), Variant: d.DefaultVariant, File: d.File, Line: d.Line}
 		if flag.Feature != "" {
 			lacks := func(r Release) bool { return !slices.Contains(r.Features, flag.Feature) }
-			if d.DefaultVariant == d.Off() || len(in.Releases) == 0 || slices.ContainsFunc(in.Releases, lacks) || !p.isOnEverywhere(flag.Feature) {
+			if d.DefaultVariant == d.Off() || len(in.Releases) == 0 || slices.ContainsFunc(in.Releases, lacks) ||
+				!p.isOnEverywhere(flag.Feature) {
 				continue
 			}
 			flag.Since = in.Releases[0].Version
@@ -51,7 +52,8 @@ func Stale(in Input) (stale []StaleFlag) {
 // isConstant reports whether a flag has the same variant for all users in every channel, by a definition that all
 // channels have.
 func (p *planner) isConstant(d *flags.Definition) bool {
-	if d.Disabled || len(d.Targeting) > 0 || d.DefaultVariant == "" || slices.ContainsFunc(p.kills, func(k repository.Override) bool { return k.Flag == d.Key }) {
+	if d.Disabled || len(d.Targeting) > 0 || d.DefaultVariant == "" ||
+		slices.ContainsFunc(p.kills, func(k repository.Override) bool { return k.Flag == d.Key }) {
 		return false
 	}
 	for _, c := range p.channels {
@@ -80,7 +82,8 @@ func (c *channel) definition(key string) *flags.Definition {
 func (p *planner) isOnEverywhere(feature string) bool {
 	for _, c := range p.channels {
 		all := slices.ContainsFunc(c.states, func(s *channelState) bool {
-			return s.isPublished() && s.counts.percent >= 100 && s.reach.isWholeChannel() && len(s.holds) == 0 && slices.Contains(s.rules.Features, feature)
+			return s.isPublished() && s.counts.percent >= 100 && s.reach.isWholeChannel() && len(s.holds) == 0 &&
+				slices.Contains(s.rules.Features, feature)
 		})
 		if !all {
 			return false

@@ -21,7 +21,8 @@ func (a *announcement) buildStatus() Status {
 		}
 		s.countCells()
 		st.Channels = append(st.Channels, ChannelStatus{
-			Channel: s.channel.Name, State: s.state, At: s.at, Percent: s.shownPercent(), Record: s.record, Summary: s.summarise(), Counts: s.counts.byState,
+			Channel: s.channel.Name, State: s.state, At: s.at, Percent: s.shownPercent(), Record: s.record,
+			Summary: s.summarise(), Counts: s.counts.byState,
 		})
 	}
 	if st.Announcement != nil {
@@ -101,7 +102,9 @@ func (p *Plan) Detail(id string) (st Status, ok bool) {
 
 // findAnnouncement returns the index of an announcement.
 func (p *planner) findAnnouncement(id string) (int, bool) {
-	return slices.BinarySearchFunc(p.announcements, id, func(a *announcement, id string) int { return cmp.Compare(a.id, id) })
+	return slices.BinarySearchFunc(p.announcements, id, func(a *announcement, id string) int {
+		return cmp.Compare(a.id, id)
+	})
 }
 
 func (s *channelState) cellStatuses() []CellStatus {
@@ -109,7 +112,10 @@ func (s *channelState) cellStatuses() []CellStatus {
 	for _, c := range s.channel.cells {
 		in := s.inCell(c)
 		if state, confirmed, ok := in.cellState(); ok {
-			cells = append(cells, CellStatus{Cell: c.Name, State: state, Why: strings.TrimPrefix(in.describeState(state), "is "), Confirmed: confirmed})
+			cells = append(cells, CellStatus{
+				Cell: c.Name, State: state, Why: strings.TrimPrefix(in.describeState(state), "is "),
+				Confirmed: confirmed,
+			})
 		}
 	}
 	return cells

@@ -17,11 +17,13 @@ func fleetWorld(t *testing.T) *world {
 	for _, n := range "abcdefghijklmnopqrst" {
 		w.cells = append(w.cells, w.cell("c"+string(n), "dedicated"))
 	}
-	for name, waits := range map[string]Wait{"cb": {Text: "soak until 2026-12-01T18:00:00Z"}, "cd": {Text: "is paused by its owner", Owner: true}} {
+	for name, waits := range map[string]Wait{"cb": {Text: "soak until 2026-12-01T18:00:00Z"},
+		"cd": {Text: "is paused by its owner", Owner: true}} {
 		w.downgrade(name)
 		w.findCell(name).Waits = waits
 	}
-	w.putFiles(newsFile, newsYAML("ramp: {steps: [{percent: 25}, {percent: 100, after: 2h}]}")).approve("news", "ada").planUntilSettled()
+	w.putFiles(newsFile, newsYAML("ramp: {steps: [{percent: 25}, {percent: 100, after: 2h}]}")).approve("news",
+		"ada").planUntilSettled()
 	return w
 }
 
@@ -53,18 +55,22 @@ func TestSentences(t *testing.T) {
 	for _, n := range []string{"cf", "cg", "ch", "ci"} {
 		w.downgrade(n)
 	}
-	say("14 of 20 cells have it; ca is suspended: it runs 1.0.0 without f; ce is held by its owner; cf is suspended: it runs 1.0.0 without f; 3 more do not")
+	say(
+		"14 of 20 cells have it; ca is suspended: it runs 1.0.0 without f; ce is held by its owner; cf is suspended: it runs 1.0.0 without f; 3 more do not",
+	)
 }
 
 // TestWordsOfADraftAndOfItsCommit checks the words about a draft, and the message of the commit that arms it.
 func TestWordsOfADraftAndOfItsCommit(t *testing.T) {
 	w := newWorld(t)
 	draft := w.putFiles(newsFile, newsYAML()).planUntilSettled()
-	if got := draft.channelStatus(t, "news", "dedicated"); got.State != Draft || got.findCell("d1").Why != "ready: 1 approval is missing, from product" {
+	if got := draft.channelStatus(t, "news", "dedicated"); got.State != Draft ||
+		got.findCell("d1").Why != "ready: 1 approval is missing, from product" {
 		t.Errorf("%s: d1 is %+v", got.State, got.findCell("d1"))
 	}
 	writes := Make(w.approve("news", "ada").input()).Writes
-	if len(writes) != 1 || !strings.HasPrefix(writes[0].Why, "arm news in dedicated for ") || !strings.HasSuffix(writes[0].Why, " (approved by ada; 3 of 3 cells ready)") {
+	if len(writes) != 1 || !strings.HasPrefix(writes[0].Why, "arm news in dedicated for ") ||
+		!strings.HasSuffix(writes[0].Why, " (approved by ada; 3 of 3 cells ready)") {
 		t.Errorf("%+v", writes)
 	}
 }
@@ -81,15 +87,25 @@ func TestCellStates(t *testing.T) {
 		state     flags.CellState
 		confirmed bool
 	}{
-		"it says so":                     {func(c *Cell) { c.Report = said(flags.On) }, flags.On, true},
-		"it said so of something older":  {func(c *Cell) { c.Report, c.Silent, w.inForce[c.Name] = said(flags.On), true, "older" }, flags.On, false},
-		"it said so before the time":     {func(c *Cell) { c.Report = said(flags.Armed) }, flags.On, false},
-		"it says that its owner does":    {func(c *Cell) { c.Report = said(flags.Held) }, flags.Held, true},
-		"nothing":                        {func(c *Cell) { c.Report = nil }, flags.On, false},
-		"it has the release no more":     {func(c *Cell) { c.Report, c.Features = said(flags.On), nil }, flags.Suspended, false},
-		"and says so":                    {func(c *Cell) { c.Report, c.Features = said(flags.Suspended), nil }, flags.Suspended, true},
-		"it never had it":                {func(c *Cell) { c.Report, c.Features = said(flags.Waiting), nil }, flags.Waiting, true},
-		"nothing is known of it":         {func(c *Cell) { c.Report, c.Features, c.Known = nil, nil, false }, flags.Waiting, false},
+		"it says so": {func(c *Cell) { c.Report = said(flags.On) }, flags.On, true},
+		"it said so of something older": {
+			func(c *Cell) { c.Report, c.Silent, w.inForce[c.Name] = said(flags.On), true, "older" }, flags.On, false,
+		},
+		"it said so before the time":  {func(c *Cell) { c.Report = said(flags.Armed) }, flags.On, false},
+		"it says that its owner does": {func(c *Cell) { c.Report = said(flags.Held) }, flags.Held, true},
+		"nothing":                     {func(c *Cell) { c.Report = nil }, flags.On, false},
+		"it has the release no more": {
+			func(c *Cell) { c.Report, c.Features = said(flags.On), nil }, flags.Suspended, false,
+		},
+		"and says so": {
+			func(c *Cell) { c.Report, c.Features = said(flags.Suspended), nil }, flags.Suspended, true,
+		},
+		"it never had it": {
+			func(c *Cell) { c.Report, c.Features = said(flags.Waiting), nil }, flags.Waiting, true,
+		},
+		"nothing is known of it": {
+			func(c *Cell) { c.Report, c.Features, c.Known = nil, nil, false }, flags.Waiting, false,
+		},
 		"it runs something, and is mute": {func(c *Cell) { c.Report, c.Features = nil, nil }, flags.Waiting, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -97,7 +113,8 @@ func TestCellStates(t *testing.T) {
 			c.do(w.findCell("d1"))
 			w.planOnce()
 			p := w.planOnce()
-			if got := p.channelStatus(t, "news", "dedicated").findCell("d1"); got.State != c.state || got.Confirmed != c.confirmed {
+			if got := p.channelStatus(t, "news", "dedicated").findCell("d1"); got.State != c.state ||
+				got.Confirmed != c.confirmed {
 				t.Errorf("%+v", got)
 			}
 			*w.findCell("d1") = before
@@ -112,10 +129,12 @@ func TestNotToldYet(t *testing.T) {
 		w.cells[i].Report = &Report{}
 	}
 	w.planUntilSettled()
-	w.putFiles(newsFile, strings.Replace(newsYAML("channels: {staging: ready}"), "[f]", "[g]", 1)).approve("news", "ada")
+	w.putFiles(newsFile,
+		strings.Replace(newsYAML("channels: {staging: ready}"), "[f]", "[g]", 1)).approve("news", "ada")
 	for range 3 {
 		p := w.planOnce()
-		if got := p.channelStatus(t, "news", "staging").findCell("s1"); got.State != flags.Waiting || len(p.Memory.Ongoing) != 0 {
+		if got := p.channelStatus(t, "news", "staging").findCell("s1"); got.State != flags.Waiting ||
+			len(p.Memory.Ongoing) != 0 {
 			t.Fatalf("%+v, told %q", got, eventIDs(p))
 		}
 		w.findCell("s1").Report = &Report{States: map[string]flags.CellState{"news": flags.Waiting}}
@@ -141,7 +160,8 @@ func TestSuspended(t *testing.T) {
 	for range 2 {
 		w.downgrade("d1")
 		first := only(w.planUntilSettled())
-		if len(first) != 1 || seen[first[0]] || !slices.Equal(first, only(w.advanceTo(w.now.Add(time.Minute)).planUntilSettled())) {
+		if len(first) != 1 || seen[first[0]] ||
+			!slices.Equal(first, only(w.advanceTo(w.now.Add(time.Minute)).planUntilSettled())) {
 			t.Fatalf("%q after %v", first, seen)
 		}
 		w.memory = Memory{} // the process restarted
@@ -185,13 +205,15 @@ func TestEvents(t *testing.T) {
 	if got := p.Published(); !slices.Equal(got["dedicated"], []string{"f"}) || len(got["staging"]) != 0 {
 		t.Errorf("gates see %v", got)
 	}
-	p = w.putFiles(newsFile, strings.Replace(newsYAML("channels: {staging: never}"), "[f]", "[f, g]", 1)).planUntilSettled()
+	p = w.putFiles(newsFile,
+		strings.Replace(newsYAML("channels: {staging: never}"), "[f]", "[f, g]", 1)).planUntilSettled()
 	if got := p.Published(); !slices.Equal(got["dedicated"], []string{"f"}) {
 		t.Errorf("of an edit that nobody approved gates see %v", got)
 	}
 	w.putFiles(newsFile, newsYAML("channels: {staging: never}", "cancelled: it hurts"))
 	p = w.planUntilSettled()
-	if got := eventIDs(p); !slices.Equal(got, []string{"retracted/news/dedicated/1796122800"}) || len(p.Published()) != 0 {
+	if got := eventIDs(p); !slices.Equal(got, []string{"retracted/news/dedicated/1796122800"}) ||
+		len(p.Published()) != 0 {
 		t.Errorf("%q, %v", got, p.Published())
 	}
 	w.putFiles(newsFile, newsYAML("channels: {staging: never}")).planUntilSettled()
@@ -206,7 +228,8 @@ func TestEvents(t *testing.T) {
 
 func TestFaults(t *testing.T) {
 	w := newWorld(t)
-	w.putFiles(newsFile, newsYAML("channels: {nowhere: ready}", "cells: {names: [d1, gone], channels: [dedicated, lost]}"),
+	w.putFiles(newsFile,
+		newsYAML("channels: {nowhere: ready}", "cells: {names: [d1, gone], channels: [dedicated, lost]}"),
 		"announcements/more.yaml", strings.Replace(newsYAML(), "[f]", "[g]", 1))
 	var got []string
 	for _, f := range w.planUntilSettled().Faults {
@@ -226,7 +249,8 @@ func TestFaults(t *testing.T) {
 
 func TestStale(t *testing.T) {
 	w := newWorld(t)
-	w.putFiles(newsFile, newsYAML("ramp: {steps: [{percent: 10}, {percent: 100, after: 1h}]}")).approve("news", "ada").planUntilSettled()
+	w.putFiles(newsFile, newsYAML("ramp: {steps: [{percent: 10}, {percent: 100, after: 1h}]}")).approve("news",
+		"ada").planUntilSettled()
 	keys := func() (all []string) {
 		w.planUntilSettled()
 		for _, f := range Stale(w.input()) {
@@ -269,7 +293,8 @@ func TestNothingLeft(t *testing.T) {
 	in := w.input()
 	in.Trees = nil
 	p := Make(in)
-	if got := p.channelStatus(t, "news", "dedicated"); got.State != Publishing || len(got.Cells) > 0 || len(p.Events) > 1 {
+	if got := p.channelStatus(t, "news", "dedicated"); got.State != Publishing || len(got.Cells) > 0 ||
+		len(p.Events) > 1 {
 		t.Errorf("%+v, and events %v", got, eventIDs(p))
 	}
 }

@@ -17,7 +17,8 @@ type warning struct {
 // findWarnings returns the warnings about an announcement, from a day before its time until the time comes.
 func (s *channelState) findWarnings() (found []warning) {
 	early := s.state == Draft || s.state == Scheduled || s.state == Armed || s.state == Held
-	if !early || s.at.IsZero() || s.rules == nil || s.planner.reached(s.at) || !s.planner.reached(s.at.Add(-24*time.Hour)) {
+	if !early || s.at.IsZero() || s.rules == nil || s.planner.reached(s.at) ||
+		!s.planner.reached(s.at.Add(-24*time.Hour)) {
 		return nil
 	}
 	add := func(kind, text string) { found = append(found, warning{kind, text}) }
@@ -31,7 +32,8 @@ func (s *channelState) findWarnings() (found []warning) {
 		add("edited", s.stale+" since they were approved: "+s.channel.Name+" keeps those that were")
 	}
 	if t := &s.counts; t.cells > t.withIt && s.heldReason == "" {
-		add("cells", fmt.Sprintf("%d of %s will not have it", t.cells-t.withIt, words.Count(t.cells, "cell"))+s.describeExceptions())
+		text := fmt.Sprintf("%d of %s will not have it", t.cells-t.withIt, words.Count(t.cells, "cell"))
+		add("cells", text+s.describeExceptions())
 	}
 	return found
 }
@@ -55,7 +57,8 @@ func (n *eventCollector) addWarnings(s *channelState) {
 				continue
 			}
 			n.addEvent(Event{
-				ID:   fmt.Sprintf("warning/%s/%s/%d/%s/%s", s.announcement.id, s.channel.Name, s.at.Unix(), repository.Duration(before), w.kind),
+				ID: fmt.Sprintf("warning/%s/%s/%d/%s/%s", s.announcement.id, s.channel.Name, s.at.Unix(),
+					repository.Duration(before), w.kind),
 				Type: "warning", Announcement: s.announcement.id, Channel: s.channel.Name, At: since,
 				Text: fmt.Sprintf("%s in %s %s: %s", s.announcement.id, s.channel.Name, s.describeTime(), w.text),
 			})

@@ -65,13 +65,18 @@ func newWorld(tb rapid.TB) *world {
 		releases: []Release{{Version: "1.0.0"}, {Version: "2.0.0", Features: []string{"f"}}},
 		inForce:  map[string]string{},
 	}
-	w.cells = []Cell{w.cell("d1", "dedicated"), w.cell("d2", "dedicated"), w.cell("d3", "dedicated"), w.cell("s1", "staging")}
+	w.cells = []Cell{
+		w.cell("d1", "dedicated"), w.cell("d2", "dedicated"), w.cell("d3", "dedicated"), w.cell("s1", "staging"),
+	}
 	w.commit()
 	return w
 }
 
 func (w *world) cell(name, channel string) Cell {
-	return Cell{Name: name, Channel: channel, Known: true, Release: "2.0.0", Assignment: "1/2", Features: []string{"f"}, Labels: map[string]string{"name": name}}
+	return Cell{
+		Name: name, Channel: channel, Known: true, Release: "2.0.0", Assignment: "1/2", Features: []string{"f"},
+		Labels: map[string]string{"name": name},
+	}
 }
 
 func (w *world) findCell(name string) *Cell {
@@ -220,7 +225,8 @@ func (w *world) foldFlags(p Plan, name string) *flags.Folded {
 	if err != nil {
 		w.tb.Fatalf("compile what %s is told: %v", name, err)
 	}
-	return compiled.Fold(t.Orders, flags.Facts{Cell: name, Channel: c.Channel, Release: c.Release, Features: c.Features}, w.now.Unix())
+	return compiled.Fold(t.Orders,
+		flags.Facts{Cell: name, Channel: c.Channel, Release: c.Release, Features: c.Features}, w.now.Unix())
 }
 
 // variant returns a flag's variant in a cell.

@@ -2,10 +2,11 @@
 // (fractional, sem_ver, starts_with, ends_with), and the quirks of the JSONLogic library that flagd uses. Where flagd
 // recovers from a panic, this package returns an error.
 //
-// Compile decodes a rule strictly, within limits, into a tree; Rule.Evaluate walks the tree. A Rule is immutable and safe
-// for concurrent use. Data can contain rules: "if" and "set" evaluate values from the data once more, and "filter", "none",
-// "some" and "all" put values into their body before evaluating it. Therefore an evaluation has a budget of steps, which
-// bounds its time, memory and depth. The package never panics, reads no clock and changes no input.
+// Compile decodes a rule strictly, within limits, into a tree; Rule.Evaluate walks the tree. A Rule is immutable and
+// safe for concurrent use. Data can contain rules: "if" and "set" evaluate values from the data once more, and
+// "filter", "none", "some" and "all" put values into their body before evaluating it. Therefore an evaluation has a
+// budget of steps, which bounds its time, memory and depth. The package never panics, reads no clock and changes no
+// input.
 //
 // Facts are data that the caller can't influence. A fact hides the caller's entry of the same name.
 package jsonlogic

@@ -62,7 +62,11 @@ func object(t *testing.T, text string) map[string]any {
 
 // TestConcurrent checks that one rule serves many callers at once without mixing them up.
 func TestConcurrent(t *testing.T) {
-	rule, err := jsonlogic.Compile([]byte(`{"cat":[{"var":"n"},"-",{"reduce":[{"filter":[{"var":"l"},{"<":[{"var":""},{"var":"n"}]}]},{"+":[{"var":"current"},{"var":"accumulator"}]},0]}]}`))
+	rule, err := jsonlogic.Compile(
+		[]byte(
+			`{"cat":[{"var":"n"},"-",{"reduce":[{"filter":[{"var":"l"},{"<":[{"var":""},{"var":"n"}]}]},{"+":[{"var":"current"},{"var":"accumulator"}]},0]}]}`,
+		),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,8 +89,10 @@ func TestConcurrent(t *testing.T) {
 func TestNative(t *testing.T) {
 	type name string
 	data := map[string]any{
-		"int": 3, "int64": int64(1) << 62, "uint": uint(7), "float32": float32(0.1), "text": "a\xffb", "named": name("n"),
-		"list": []string{"a", "b"}, "deep": map[string]any{"list": []any{1, map[string]int{"n": 2}}}, "strings": map[string]string{"k": "v"},
+		"int": 3, "int64": int64(1) << 62, "uint": uint(7), "float32": float32(0.1), "text": "a\xffb",
+		"named": name("n"),
+		"list":  []string{"a", "b"}, "deep": map[string]any{"list": []any{1, map[string]int{"n": 2}}},
+		"strings": map[string]string{"k": "v"},
 		"struct": struct {
 			N int `json:"n"`
 		}{4}, "null": []any(nil), "channel": make(chan int),

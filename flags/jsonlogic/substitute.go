@@ -257,7 +257,8 @@ func (s substitution) substituteMissingSome(args any) any {
 	}
 	// missing_some can't distinguish "no name is missing" from "enough are found", so count the unresolved names.
 	count := map[string]any{"reduce": []any{
-		map[string]any{"map": []any{map[string]any{"missing": names.unresolved}, 1.0}}, operation("+", operation("var", "accumulator"), 1.0), 0.0,
+		map[string]any{"map": []any{map[string]any{"missing": names.unresolved}, 1.0}},
+		operation("+", operation("var", "accumulator"), 1.0), 0.0,
 	}}
 	found := operation("-", float64(len(names.unresolved)), count)
 	return operation("if", operation(">", wanted, found), names.missingRule(), []any{})

@@ -64,8 +64,11 @@ func TestSubstitute(t *testing.T) {
 // with the facts.
 func TestSubstituteMeansTheSame(t *testing.T) {
 	lies := map[string]any{
-		"cell": "beta", "channel": 1.0, "region": "eu", "labels": map[string]any{"tier": "free"}, "email": "jo@example.com", "targetingKey": "k",
-		"list": []any{"acme", "beta", map[string]any{"cell": "acme", "region": "us", "n": 1.0}, 1.0, nil, []any{"gold"}},
+		"cell": "beta", "channel": 1.0, "region": "eu", "labels": map[string]any{"tier": "free"},
+		"email": "jo@example.com", "targetingKey": "k",
+		"list": []any{
+			"acme", "beta", map[string]any{"cell": "acme", "region": "us", "n": 1.0}, 1.0, nil, []any{"gold"},
+		},
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		rule := rules(4, append(something(), "region", "labels.none", "cell.more")...).Draw(t, "rule")
@@ -120,7 +123,10 @@ func rules(depth int, names ...string) *rapid.Generator[any] {
 		case "missing":
 			return map[string]any{op: rapid.SliceOfN(rapid.SampledFrom(names), 0, 4).Draw(t, "names")}
 		case "missing_some":
-			return map[string]any{op: []any{rapid.IntRange(-1, 4).Draw(t, "wanted"), rapid.SliceOfN(rapid.SampledFrom(names), 0, 4).Draw(t, "names")}}
+			return map[string]any{op: []any{
+				rapid.IntRange(-1, 4).Draw(t, "wanted"),
+				rapid.SliceOfN(rapid.SampledFrom(names), 0, 4).Draw(t, "names"),
+			}}
 		case "some":
 			return map[string]any{op: []any{sub(), rules(depth-1, something()...).Draw(t, "body")}}
 		case "reduce":
@@ -134,5 +140,7 @@ func rules(depth int, names ...string) *rapid.Generator[any] {
 }
 
 func something() []string {
-	return []string{"cell", "channel", "release", "labels.tier", ".cell", "labels", "email", "list", "n", ".n", "list.0"}
+	return []string{
+		"cell", "channel", "release", "labels.tier", ".cell", "labels", "email", "list", "n", ".n", "list.0",
+	}
 }

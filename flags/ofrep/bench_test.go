@@ -42,18 +42,22 @@ func fiftyFlags(b *testing.B) *flags.Folded {
 	b.Helper()
 	set := &flags.Bundle{Version: flags.BundleVersion, Channel: "dedicated", Flags: map[string]json.RawMessage{}}
 	for i := range 50 {
-		set.Flags[fmt.Sprintf("flag-%02d", i)] = json.RawMessage(`{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off",` +
+		set.Flags[fmt.Sprintf("flag-%02d",
+			i)] = json.RawMessage(`{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off",` +
 			`"targeting":{"if":[{"ends_with":[{"var":"mail"},"@example.com"]},{"fractional":[["on",50],["off",50]]},null]},"metadata":{"owner":"web"}}`)
 	}
 	return compile(b, set).Fold(flags.Orders{}, acmeFacts(), 100)
 }
 
 func BenchmarkSingle(b *testing.B) {
-	benchmarkPost(b, start(b, Server(b.Context(), New(newTestSource(fiftyFlags(b), 100), zerolog.Nop(), Options{})))+flagPath+"flag-07")
+	benchmarkPost(b,
+		start(b,
+			Server(b.Context(), New(newTestSource(fiftyFlags(b), 100), zerolog.Nop(), Options{})))+flagPath+"flag-07")
 }
 
 func BenchmarkBulk50(b *testing.B) {
-	benchmarkPost(b, start(b, Server(b.Context(), New(newTestSource(fiftyFlags(b), 100), zerolog.Nop(), Options{})))+bulkPath)
+	benchmarkPost(b,
+		start(b, Server(b.Context(), New(newTestSource(fiftyFlags(b), 100), zerolog.Nop(), Options{})))+bulkPath)
 }
 
 // BenchmarkBareHandler reads and writes the same JSON as BenchmarkSingle, and nothing else.
@@ -76,7 +80,9 @@ func BenchmarkBareHandler(b *testing.B) {
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(response{r.PathValue("key"), "TARGETING_MATCH", "on", true, map[string]any{"owner": "web"}})
+		_ = json.NewEncoder(w).Encode(response{
+			r.PathValue("key"), "TARGETING_MATCH", "on", true, map[string]any{"owner": "web"},
+		})
 	})
 	benchmarkPost(b, start(b, Server(b.Context(), mux))+flagPath+"flag-07")
 }

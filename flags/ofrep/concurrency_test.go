@@ -39,7 +39,8 @@ func TestReloadsAndEvaluations(t *testing.T) {
 			got := httptest.NewRecorder()
 			body := fmt.Sprintf(`{"context":{"targetingKey":"user-%d"}}`, i)
 			h.ServeHTTP(got, localRequest(http.MethodPost, bulkPath, body))
-			on, shown := strings.Contains(got.Body.String(), `"key":"gated","reason":"STATIC","variant":"on"`), strings.Contains(got.Body.String(), `"secret"`)
+			on, shown := strings.Contains(got.Body.String(),
+				`"key":"gated","reason":"STATIC","variant":"on"`), strings.Contains(got.Body.String(), `"secret"`)
 			if got.Code != 200 || shown && !on {
 				t.Errorf("%d: an answer of two foldings: %s", got.Code, got.Body)
 			}

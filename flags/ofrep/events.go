@@ -20,7 +20,8 @@ func (h *handler) serveEvents(w http.ResponseWriter, r *http.Request) {
 	if h.streams.Add(1) > maxStreams {
 		h.streams.Add(-1)
 		w.Header().Set("Retry-After", "30")
-		writeFailure(w, http.StatusTooManyRequests, "", "", "there are as many streams as there may be: ask without one, or later")
+		writeFailure(w, http.StatusTooManyRequests, "", "",
+			"there are as many streams as there may be: ask without one, or later")
 		return
 	}
 	defer h.streams.Add(-1)

@@ -1,10 +1,11 @@
-// Package ofrep serves the OpenFeature Remote Evaluation Protocol, OFREP 0.3, for one cell: flags one by one, all flags with
-// an ETag, and a stream that says when to evaluate again. GET /flags.json serves the same flags to flagd's HTTP sync.
+// Package ofrep serves the OpenFeature Remote Evaluation Protocol, OFREP 0.3, for one cell: flags one by one, all flags
+// with an ETag, and a stream that says when to evaluate again. GET /flags.json serves the same flags to flagd's HTTP
+// sync.
 //
-// The package decides nothing: flags.Source provides the flags, and nothing in a request except the ramp's key influences a
-// gate (R36). Browsers see only flags marked for them (R45). Requests for names other than this machine's are refused, so
-// that no page of another site can be pointed here. A handler is safe for concurrent use. Limits on a request's cost apply
-// before its body is read.
+// The package decides nothing: flags.Source provides the flags, and nothing in a request except the ramp's key
+// influences a gate (R36). Browsers see only flags marked for them (R45). Requests for names other than this machine's
+// are refused, so that no page of another site can be pointed here. A handler is safe for concurrent use. Limits on a
+// request's cost apply before its body is read.
 package ofrep
 
 import (
@@ -56,7 +57,8 @@ func New(source flags.Source, log zerolog.Logger, options Options) http.Handler 
 func (h *handler) protect(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !isLocal(r) {
-			writeFailure(w, http.StatusForbidden, "", "", "flags are asked for by localhost, 127.0.0.1 or [::1], or by a unix socket")
+			writeFailure(w, http.StatusForbidden, "", "",
+				"flags are asked for by localhost, 127.0.0.1 or [::1], or by a unix socket")
 			return
 		}
 		if h.allowOrigin(w, r) {
@@ -70,7 +72,8 @@ func (h *handler) protect(next http.Handler) http.Handler {
 			if problem == http.ErrAbortHandler {
 				panic(problem)
 			}
-			h.log.Error().Interface("problem", problem).Str("path", r.URL.Path).Msg("a question about flags could not be answered")
+			h.log.Error().Interface("problem", problem).Str("path", r.URL.Path).
+				Msg("a question about flags could not be answered")
 			writeFailure(w, http.StatusInternalServerError, "", "", "internal error: the agent's log says more")
 		}()
 		next.ServeHTTP(w, r)
@@ -105,7 +108,9 @@ func (h *handler) allowOrigin(w http.ResponseWriter, r *http.Request) (done bool
 
 // parseRequest returns the flags in force, the instant and the context of a request about one flag or, with an empty
 // key, all flags. ok is false after an error answer.
-func (h *handler) parseRequest(w http.ResponseWriter, r *http.Request, key string) (v *snapshot, at int64, ctx flags.Context, ok bool) {
+func (h *handler) parseRequest(
+	w http.ResponseWriter, r *http.Request, key string,
+) (v *snapshot, at int64, ctx flags.Context, ok bool) {
 	if v, at = h.currentSnapshot(); v == nil {
 		writeUnready(w)
 		return nil, 0, nil, false

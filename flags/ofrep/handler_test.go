@@ -18,14 +18,25 @@ func TestSingle(t *testing.T) {
 		status int
 		want   string
 	}{
-		"static":      {`{"context":{}}`, 200, `{"key":"static","reason":"STATIC","variant":"a","value":"<b>&"}`},
-		"rule":        {`{"context":{"targetingKey":"ann","tier":"gold"}}`, 200, `{"key":"rule","reason":"TARGETING_MATCH","variant":"hi","value":{"n":[1,2.5,null]},"metadata":{"owner":"web","weight":1.5}}`},
-		"page":        {``, 200, `{"key":"page","reason":"STATIC","variant":"a","value":1,"metadata":{"expose":"client"}}`},
-		"off":         {`{}`, 200, `{"key":"off","reason":"DISABLED"}`},
-		"none":        {`{"context":null}`, 200, `{"key":"none","reason":"DEFAULT"}`},
-		"bad":         {`{"context":{"tier":"gold"}}`, 400, `{"key":"bad","errorCode":"GENERAL","errorDetails":`},
-		"gated":       {`{"context":{}}`, 200, `{"key":"gated","reason":"STATIC","variant":"on","value":true,"metadata":{"feature":"f","off":"off"}}`},
-		"secret":      {`{"context":{}}`, 200, `{"key":"secret","reason":"STATIC","variant":"off","value":false,"metadata":{"expose":"client","feature":"s","off":"off"}}`},
+		"static": {`{"context":{}}`, 200, `{"key":"static","reason":"STATIC","variant":"a","value":"<b>&"}`},
+		"rule": {
+			`{"context":{"targetingKey":"ann","tier":"gold"}}`, 200,
+			`{"key":"rule","reason":"TARGETING_MATCH","variant":"hi","value":{"n":[1,2.5,null]},"metadata":{"owner":"web","weight":1.5}}`,
+		},
+		"page": {
+			``, 200, `{"key":"page","reason":"STATIC","variant":"a","value":1,"metadata":{"expose":"client"}}`,
+		},
+		"off":  {`{}`, 200, `{"key":"off","reason":"DISABLED"}`},
+		"none": {`{"context":null}`, 200, `{"key":"none","reason":"DEFAULT"}`},
+		"bad":  {`{"context":{"tier":"gold"}}`, 400, `{"key":"bad","errorCode":"GENERAL","errorDetails":`},
+		"gated": {
+			`{"context":{}}`, 200,
+			`{"key":"gated","reason":"STATIC","variant":"on","value":true,"metadata":{"feature":"f","off":"off"}}`,
+		},
+		"secret": {
+			`{"context":{}}`, 200,
+			`{"key":"secret","reason":"STATIC","variant":"off","value":false,"metadata":{"expose":"client","feature":"s","off":"off"}}`,
+		},
 		"zz%20spaces": {`{"context":{}}`, 200, `{"key":"zz spaces","reason":"STATIC","variant":"a","value":1}`},
 		"unknown":     {`{"context":{}}`, 404, `{"key":"unknown","errorCode":"FLAG_NOT_FOUND","errorDetails":`},
 		"a%2Fb":       {`{"context":{}}`, 404, `{"key":"a/b","errorCode":"FLAG_NOT_FOUND","errorDetails":`},
@@ -33,7 +44,8 @@ func TestSingle(t *testing.T) {
 		t.Run(key, func(t *testing.T) {
 			for range 2 { // the second answer comes from the cache
 				got := request(t, "POST", url+flagPath+key, test.body, "Content-Type", "application/json")
-				if got.status != test.status || !strings.HasPrefix(got.body, test.want) || test.status == 200 && got.body != test.want {
+				if got.status != test.status || !strings.HasPrefix(got.body, test.want) ||
+					test.status == 200 && got.body != test.want {
 					t.Errorf("%d %s\nwant %d %s", got.status, got.body, test.status, test.want)
 				}
 				if got.header.Get("Content-Type") != "application/json" {
@@ -80,7 +92,8 @@ func TestWrongRequests(t *testing.T) {
 				if err := json.Unmarshal([]byte(got.body), &failure); err != nil {
 					t.Fatal(err)
 				}
-				if got.status != test.status || failure.ErrorCode != test.code || (failure.ErrorDetails == "") != (test.code == "") {
+				if got.status != test.status || failure.ErrorCode != test.code ||
+					(failure.ErrorDetails == "") != (test.code == "") {
 					t.Errorf("%s: %d %s, want %d %s", path, got.status, got.body, test.status, test.code)
 				}
 				if test.code != "" && (failure.Key == "static") != (path != bulkPath) {
@@ -134,28 +147,34 @@ func TestBulk(t *testing.T) {
 			t.Errorf("%s: error %q", f.Key, f.ErrorCode)
 		}
 	}
-	if want := "bad cell gated none off page release rule static zz spaces"; strings.Join(keys, " ") != want { // not secret (R45)
+	// not secret (R45)
+	if want := "bad cell gated none off page release rule static zz spaces"; strings.Join(keys, " ") != want {
 		t.Errorf("flags %s, want %s", keys, want)
 	}
-	if len(bulk.EventStreams) != 1 || bulk.EventStreams[0].Type != "sse" || bulk.EventStreams[0].Endpoint.RequestURI != eventsPath {
+	if len(bulk.EventStreams) != 1 || bulk.EventStreams[0].Type != "sse" ||
+		bulk.EventStreams[0].Endpoint.RequestURI != eventsPath {
 		t.Errorf("streams %+v", bulk.EventStreams)
 	}
 
 	tag := got.header.Get("ETag")
 	bare := strings.Trim(tag, `"`)
 	for header, status := range map[string]int{
-		tag: 304, bare: 304, "W/" + tag: 304, "W/" + bare: 304, `"x", ` + tag: 304, "*": 304, `"x"`: 200, "": 200, bare[:31]: 200,
+		tag: 304, bare: 304, "W/" + tag: 304, "W/" + bare: 304, `"x", ` + tag: 304, "*": 304, `"x"`: 200, "": 200,
+		bare[:31]: 200,
 	} {
 		again := request(t, "POST", url+bulkPath, `{"context":{"tier":"gold"}}`, "If-None-Match", header)
 		if again.status != status || again.header.Get("ETag") != tag || (again.body == "") != (status == 304) {
-			t.Errorf("If-None-Match %s: %d with ETag %s and %d bytes", header, again.status, again.header.Get("ETag"), len(again.body))
+			t.Errorf("If-None-Match %s: %d with ETag %s and %d bytes", header, again.status, again.header.Get("ETag"),
+				len(again.body))
 		}
 	}
-	if other := request(t, "POST", url+bulkPath, `{"context":{"tier":"silver"}}`, "If-None-Match", tag); other.status != 200 {
+	if other := request(t, "POST", url+bulkPath, `{"context":{"tier":"silver"}}`, "If-None-Match",
+		tag); other.status != 200 {
 		t.Errorf("another caller's answers: %d", other.status)
 	}
 	c.setFlags(foldBundle(t, 100), 100) // only the time has come
-	if later := request(t, "POST", url+bulkPath, `{"context":{"tier":"gold"}}`, "If-None-Match", tag); later.status != 200 || !strings.Contains(later.body, `"key":"gated","reason":"STATIC","variant":"on"`) {
+	if later := request(t, "POST", url+bulkPath, `{"context":{"tier":"gold"}}`, "If-None-Match",
+		tag); later.status != 200 || !strings.Contains(later.body, `"key":"gated","reason":"STATIC","variant":"on"`) {
 		t.Errorf("at its time: %d %s", later.status, later.body)
 	}
 }
@@ -172,7 +191,8 @@ func TestClaimsChangeNothing(t *testing.T) {
 		t.Errorf("claims change answers:\n%s\n%s", honest.body, claimed.body)
 	}
 	for key, variant := range map[string]string{"gated": "off", "release": "old", "cell": "theirs"} {
-		if got := request(t, "POST", url+flagPath+key, claim); !strings.Contains(got.body, fmt.Sprintf(`"variant":%q`, variant)) {
+		if got := request(t, "POST", url+flagPath+key, claim); !strings.Contains(got.body,
+			fmt.Sprintf(`"variant":%q`, variant)) {
 			t.Errorf("%s: %s", key, got.body)
 		}
 	}
@@ -205,7 +225,8 @@ func TestDocument(t *testing.T) {
 		t.Errorf("the same flags: %d", again.status)
 	}
 	c.setFlags(foldBundle(t, 200), 200)
-	if again := request(t, "GET", url+flagsPath, "", "If-None-Match", tag); again.status != 200 || !strings.Contains(again.body, `"secret"`) {
+	if again := request(t, "GET", url+flagsPath, "", "If-None-Match", tag); again.status != 200 ||
+		!strings.Contains(again.body, `"secret"`) {
 		t.Errorf("after the embargo: %d", again.status)
 	}
 }
@@ -213,7 +234,8 @@ func TestDocument(t *testing.T) {
 func TestBeforeThereAreFlags(t *testing.T) {
 	url := serve(t, newTestSource(nil, 0), Options{})
 	for _, r := range [][2]string{{"POST", flagPath + "static"}, {"POST", bulkPath}, {"GET", flagsPath}} {
-		if got := request(t, r[0], url+r[1], ""); got.status != 503 || got.header.Get("Retry-After") != "1" || !strings.Contains(got.body, "errorDetails") {
+		if got := request(t, r[0], url+r[1], ""); got.status != 503 || got.header.Get("Retry-After") != "1" ||
+			!strings.Contains(got.body, "errorDetails") {
 			t.Errorf("%s: %d %s", r[1], got.status, got.body)
 		}
 	}
@@ -222,7 +244,8 @@ func TestBeforeThereAreFlags(t *testing.T) {
 // TestPanicsAreAnswered checks that a panic yields a 500 with OFREP's body, and the agent goes on.
 func TestPanicsAreAnswered(t *testing.T) {
 	url := serve(t, panickingSource{}, Options{})
-	if got := request(t, "POST", url+bulkPath, ""); got.status != 500 || !strings.Contains(got.body, "errorDetails") || strings.Contains(got.body, "secret cause") {
+	if got := request(t, "POST", url+bulkPath, ""); got.status != 500 || !strings.Contains(got.body, "errorDetails") ||
+		strings.Contains(got.body, "secret cause") {
 		t.Errorf("%d %s", got.status, got.body)
 	}
 }

@@ -54,10 +54,16 @@ func TestRawRequests(t *testing.T) {
 		"a huge length":           {post + "Content-Length: 9223372036854775807\r\n\r\n", 413},
 		"a huge chunk":            {post + "Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n", 400},
 		"a chunk of nonsense":     {post + "Transfer-Encoding: chunked\r\n\r\nxyz\r\n", 400},
-		"chunks without end":      {post + "Transfer-Encoding: chunked\r\n\r\n" + strings.Repeat("100\r\n"+strings.Repeat(" ", 256)+"\r\n", 300), 413},
-		"chunks":                  {post + "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n", 200},
-		"a key of 8 KiB":          {"POST " + flagPath + strings.Repeat("k", 8<<10) + " HTTP/1.1\r\nHost: localhost\r\n\r\n", 404},
-		"a key of no text":        {"POST " + flagPath + "%ff%00%0a HTTP/1.1\r\nHost: localhost\r\n\r\n", 404},
+		"chunks without end": {
+			post + "Transfer-Encoding: chunked\r\n\r\n" +
+				strings.Repeat("100\r\n"+strings.Repeat(" ", 256)+"\r\n", 300),
+			413,
+		},
+		"chunks": {post + "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n", 200},
+		"a key of 8 KiB": {
+			"POST " + flagPath + strings.Repeat("k", 8<<10) + " HTTP/1.1\r\nHost: localhost\r\n\r\n", 404,
+		},
+		"a key of no text": {"POST " + flagPath + "%ff%00%0a HTTP/1.1\r\nHost: localhost\r\n\r\n", 404},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, answers := dialRaw(t, url, test.text)
@@ -102,7 +108,8 @@ func TestPipelining(t *testing.T) {
 func TestSlowCallers(t *testing.T) {
 	b := &flags.Bundle{Version: flags.BundleVersion, Channel: "c", Flags: map[string]json.RawMessage{}}
 	for i := range 1000 { // so that an answer is larger than socket buffers
-		b.Flags[fmt.Sprintf("f%04d", i)] = json.RawMessage(`{"state":"ENABLED","variants":{"a":"` + strings.Repeat("x", 10_000) + `"},"defaultVariant":"a"}`)
+		b.Flags[fmt.Sprintf("f%04d", i)] = json.RawMessage(`{"state":"ENABLED","variants":{"a":"` +
+			strings.Repeat("x", 10_000) + `"},"defaultVariant":"a"}`)
 	}
 	c := newTestSource(compile(t, b).Fold(flags.Orders{}, acmeFacts(), 100), 100)
 	before := runtime.NumGoroutine()
@@ -140,7 +147,8 @@ func waitForGoroutines(t *testing.T, before int) {
 	for deadline := time.Now().Add(20 * time.Second); runtime.NumGoroutine() > before; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			stacks := make([]byte, 1<<16)
-			t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, stacks[:runtime.Stack(stacks, true)])
+			t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before,
+				stacks[:runtime.Stack(stacks, true)])
 		}
 	}
 }

@@ -61,7 +61,9 @@ func (h *handler) readContext(r *http.Request) (flags.Context, *requestError) {
 	case len(bytes.TrimSpace(body)) == 0:
 		return flags.Context{}, nil
 	case isTooDeep(body):
-		return nil, &requestError{http.StatusBadRequest, flags.ErrorInvalidContext, "the context is nested deeper than 32"}
+		return nil, &requestError{
+			http.StatusBadRequest, flags.ErrorInvalidContext, "the context is nested deeper than 32",
+		}
 	}
 	var value any
 	if err := json.Unmarshal(body, &value); err != nil {

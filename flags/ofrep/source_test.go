@@ -56,16 +56,30 @@ func testBundle() *flags.Bundle {
 		Version: flags.BundleVersion,
 		Channel: "dedicated",
 		Flags: map[string]json.RawMessage{
-			"static":    json.RawMessage(`{"state":"ENABLED","variants":{"a":"<b>&","b":"x"},"defaultVariant":"a"}`),
-			"rule":      json.RawMessage(`{"state":"ENABLED","variants":{"hi":{"n":[1,2.5,null]},"lo":{}},"defaultVariant":"lo","targeting":{"if":[{"==":[{"var":"tier"},"gold"]},"hi",null]},"metadata":{"owner":"web","weight":1.5}}`),
-			"page":      json.RawMessage(`{"state":"ENABLED","variants":{"a":1,"b":2},"defaultVariant":"a","metadata":{"expose":"client"}}`),
-			"off":       json.RawMessage(`{"state":"DISABLED","variants":{"a":1},"defaultVariant":"a"}`),
-			"none":      json.RawMessage(`{"state":"ENABLED","variants":{"a":1}}`),
-			"bad":       json.RawMessage(`{"state":"ENABLED","variants":{"a":1},"defaultVariant":"a","targeting":{"var":"tier"}}`),
-			"gated":     json.RawMessage(`{"state":"ENABLED","variants":{"off":false,"on":true},"defaultVariant":"on","metadata":{"feature":"f","off":"off"}}`),
-			"secret":    json.RawMessage(`{"state":"ENABLED","variants":{"off":false,"on":true},"defaultVariant":"on","metadata":{"expose":"client","feature":"s","off":"off"}}`),
-			"release":   json.RawMessage(`{"state":"ENABLED","variants":{"new":"new","old":"old"},"defaultVariant":"old","targeting":{"if":[{"sem_ver":[{"var":"release"},">=","9.0.0"]},"new",null]}}`),
-			"cell":      json.RawMessage(`{"state":"ENABLED","variants":{"mine":"mine","theirs":"theirs"},"defaultVariant":"theirs","targeting":{"if":[{"==":[{"var":"cell"},"beta"]},"mine",null]}}`),
+			"static": json.RawMessage(`{"state":"ENABLED","variants":{"a":"<b>&","b":"x"},"defaultVariant":"a"}`),
+			"rule": json.RawMessage(
+				`{"state":"ENABLED","variants":{"hi":{"n":[1,2.5,null]},"lo":{}},"defaultVariant":"lo","targeting":{"if":[{"==":[{"var":"tier"},"gold"]},"hi",null]},"metadata":{"owner":"web","weight":1.5}}`,
+			),
+			"page": json.RawMessage(
+				`{"state":"ENABLED","variants":{"a":1,"b":2},"defaultVariant":"a","metadata":{"expose":"client"}}`,
+			),
+			"off":  json.RawMessage(`{"state":"DISABLED","variants":{"a":1},"defaultVariant":"a"}`),
+			"none": json.RawMessage(`{"state":"ENABLED","variants":{"a":1}}`),
+			"bad": json.RawMessage(
+				`{"state":"ENABLED","variants":{"a":1},"defaultVariant":"a","targeting":{"var":"tier"}}`,
+			),
+			"gated": json.RawMessage(
+				`{"state":"ENABLED","variants":{"off":false,"on":true},"defaultVariant":"on","metadata":{"feature":"f","off":"off"}}`,
+			),
+			"secret": json.RawMessage(
+				`{"state":"ENABLED","variants":{"off":false,"on":true},"defaultVariant":"on","metadata":{"expose":"client","feature":"s","off":"off"}}`,
+			),
+			"release": json.RawMessage(
+				`{"state":"ENABLED","variants":{"new":"new","old":"old"},"defaultVariant":"old","targeting":{"if":[{"sem_ver":[{"var":"release"},">=","9.0.0"]},"new",null]}}`,
+			),
+			"cell": json.RawMessage(
+				`{"state":"ENABLED","variants":{"mine":"mine","theirs":"theirs"},"defaultVariant":"theirs","targeting":{"if":[{"==":[{"var":"cell"},"beta"]},"mine",null]}}`,
+			),
 			"zz spaces": json.RawMessage(`{"state":"ENABLED","variants":{"a":1},"defaultVariant":"a"}`),
 		},
 		Gates: []flags.Gate{

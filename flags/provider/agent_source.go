@@ -54,12 +54,15 @@ func Dial(address string) (*Provider, error) {
 	} else {
 		at, err := url.Parse(address)
 		if err != nil || at.Scheme != "http" || at.Host == "" || strings.Trim(at.Path, "/") != "" {
-			return nil, fmt.Errorf("follow flags at %q: an agent serves them at http://127.0.0.1:PORT or unix:///PATH", address)
+			return nil, fmt.Errorf("follow flags at %q: an agent serves them at http://127.0.0.1:PORT or unix:///PATH",
+				address)
 		}
 		a.base = "http://" + at.Host
 	}
 	a.http = &http.Client{
-		Transport:     &http.Transport{DialContext: dial, ResponseHeaderTimeout: requestTimeout, MaxResponseHeaderBytes: 16 << 10, MaxIdleConns: 2},
+		Transport: &http.Transport{
+			DialContext: dial, ResponseHeaderTimeout: requestTimeout, MaxResponseHeaderBytes: 16 << 10, MaxIdleConns: 2,
+		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	p := New(a)

@@ -1,5 +1,5 @@
-// Package provider is the OpenFeature provider for Go. New evaluates the flags of a flags.Source in process. Dial follows
-// the agent of the cell and evaluates the agent's flags in process, so that an evaluation costs no request.
+// Package provider is the OpenFeature provider for Go. New evaluates the flags of a flags.Source in process. Dial
+// follows the agent of the cell and evaluates the agent's flags in process, so that an evaluation costs no request.
 //
 // The package decides nothing: the agent has decided gates and facts. Results are flagd's. All methods are safe for
 // concurrent use and never panic: a failed evaluation returns the caller's default with an error. Without flags the
@@ -138,41 +138,56 @@ func (p *Provider) emitChanges(ctx context.Context) {
 // emit sends an event once the channel has room.
 func (p *Provider) emit(ctx context.Context, kind openfeature.EventType, message string) {
 	select {
-	case p.events <- openfeature.Event{ProviderName: name, EventType: kind, ProviderEventDetails: openfeature.ProviderEventDetails{Message: message}}:
+	case p.events <- openfeature.Event{
+		ProviderName: name, EventType: kind, ProviderEventDetails: openfeature.ProviderEventDetails{Message: message},
+	}:
 	case <-ctx.Done():
 	}
 }
 
 // BooleanEvaluation evaluates a boolean flag.
-func (p *Provider) BooleanEvaluation(_ context.Context, flag string, otherwise bool, c openfeature.FlattenedContext) openfeature.BoolResolutionDetail {
+func (p *Provider) BooleanEvaluation(
+	_ context.Context, flag string, otherwise bool, c openfeature.FlattenedContext,
+) openfeature.BoolResolutionDetail {
 	return resolve(p, flag, flags.KindBool, otherwise, c)
 }
 
 // StringEvaluation evaluates a flag of strings.
-func (p *Provider) StringEvaluation(_ context.Context, flag, otherwise string, c openfeature.FlattenedContext) openfeature.StringResolutionDetail {
+func (p *Provider) StringEvaluation(
+	_ context.Context, flag, otherwise string, c openfeature.FlattenedContext,
+) openfeature.StringResolutionDetail {
 	return resolve(p, flag, flags.KindString, otherwise, c)
 }
 
 // FloatEvaluation evaluates a flag of numbers.
-func (p *Provider) FloatEvaluation(_ context.Context, flag string, otherwise float64, c openfeature.FlattenedContext) openfeature.FloatResolutionDetail {
+func (p *Provider) FloatEvaluation(
+	_ context.Context, flag string, otherwise float64, c openfeature.FlattenedContext,
+) openfeature.FloatResolutionDetail {
 	return resolve(p, flag, flags.KindFloat, otherwise, c)
 }
 
 // IntEvaluation evaluates a flag of numbers, and cuts off the fraction.
-func (p *Provider) IntEvaluation(_ context.Context, flag string, otherwise int64, c openfeature.FlattenedContext) openfeature.IntResolutionDetail {
+func (p *Provider) IntEvaluation(
+	_ context.Context, flag string, otherwise int64, c openfeature.FlattenedContext,
+) openfeature.IntResolutionDetail {
 	return resolve(p, flag, flags.KindInt, otherwise, c)
 }
 
 // ObjectEvaluation evaluates a flag of structures. The value is shared and must not be changed.
-func (p *Provider) ObjectEvaluation(_ context.Context, flag string, otherwise any, c openfeature.FlattenedContext) openfeature.InterfaceResolutionDetail {
+func (p *Provider) ObjectEvaluation(
+	_ context.Context, flag string, otherwise any, c openfeature.FlattenedContext,
+) openfeature.InterfaceResolutionDetail {
 	return resolve(p, flag, flags.KindObject, otherwise, c)
 }
 
-func resolve[T any](p *Provider, flag string, kind flags.Kind, otherwise T, c openfeature.FlattenedContext) openfeature.GenericResolutionDetail[T] {
+func resolve[T any](
+	p *Provider, flag string, kind flags.Kind, otherwise T, c openfeature.FlattenedContext,
+) openfeature.GenericResolutionDetail[T] {
 	folded, at := p.source.Current()
 	d := openfeature.GenericResolutionDetail[T]{Value: otherwise}
 	if folded == nil {
-		d.Reason, d.ResolutionError = openfeature.ErrorReason, openfeature.NewProviderNotReadyResolutionError("no flags came from the cell's agent yet")
+		d.Reason = openfeature.ErrorReason
+		d.ResolutionError = openfeature.NewProviderNotReadyResolutionError("no flags came from the cell's agent yet")
 		return d
 	}
 	r := folded.Evaluate(flag, flags.Context(c), at)

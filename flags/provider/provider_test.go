@@ -135,7 +135,8 @@ func checkEvaluations(t *testing.T, c *openfeature.Client) {
 			got, d = r.Value, r.EvaluationDetails
 		}
 		if got != want.value || d.Variant != want.variant || d.Reason != want.reason || d.ErrorCode != want.code {
-			t.Errorf("%s as %s: %v, variant %q, %s %s: want %+v", want.flag, want.kind, got, d.Variant, d.Reason, d.ErrorCode, want)
+			t.Errorf("%s as %s: %v, variant %q, %s %s: want %+v", want.flag, want.kind, got, d.Variant, d.Reason,
+				d.ErrorCode, want)
 		}
 	}
 	shape, err := c.ObjectValue(t.Context(), "shape", nil, ada)
@@ -166,13 +167,17 @@ type mailHook struct {
 	provider, variant string
 }
 
-func (h *mailHook) Before(_ context.Context, c openfeature.HookContext, _ openfeature.HookHints) (*openfeature.EvaluationContext, error) {
+func (h *mailHook) Before(
+	_ context.Context, c openfeature.HookContext, _ openfeature.HookHints,
+) (*openfeature.EvaluationContext, error) {
 	h.provider = c.ProviderMetadata().Name
 	more := openfeature.NewEvaluationContext("ada", map[string]any{"email": "ada@example.com"})
 	return &more, nil
 }
 
-func (h *mailHook) After(_ context.Context, _ openfeature.HookContext, d openfeature.InterfaceEvaluationDetails, _ openfeature.HookHints) error {
+func (h *mailHook) After(
+	_ context.Context, _ openfeature.HookContext, d openfeature.InterfaceEvaluationDetails, _ openfeature.HookHints,
+) error {
 	h.variant = d.Variant
 	return nil
 }
@@ -284,7 +289,8 @@ func TestFollowsAnAgent(t *testing.T) {
 
 func TestDialRefuses(t *testing.T) {
 	t.Parallel()
-	for _, address := range []string{"", "127.0.0.1:80", "https://example.com", "http://", "unix://relative", "http://127.0.0.1:1/path"} {
+	for _, address := range []string{"", "127.0.0.1:80", "https://example.com", "http://", "unix://relative",
+		"http://127.0.0.1:1/path"} {
 		if _, err := Dial(address); err == nil {
 			t.Errorf("%q is taken", address)
 		}

@@ -120,7 +120,8 @@ func (a *Announcement) Location() *time.Location {
 
 // Selects reports whether s selects a cell.
 func (s Selector) Selects(name, channel string, labels map[string]string) bool {
-	if len(s.Names) > 0 && !slices.Contains(s.Names, name) || len(s.Channels) > 0 && !slices.Contains(s.Channels, channel) {
+	if len(s.Names) > 0 && !slices.Contains(s.Names, name) ||
+		len(s.Channels) > 0 && !slices.Contains(s.Channels, channel) {
 		return false
 	}
 	for label, value := range s.Labels {

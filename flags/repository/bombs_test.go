@@ -37,14 +37,45 @@ func TestSmallFilesThatAreLargeWrittenOut(t *testing.T) {
 		files  []string
 		faults string
 	}{
-		"a rule of many texts":    {[]string{`{"flags":{` + ruleFlag("f", looks(20)) + `}}`}, "more than 256 KiB"},
-		"a shared one":            {[]string{`{"$evaluators":{"e":` + looks(30) + `},"flags":{` + refer(3000) + `}}`}, "more than 256 KiB"},
-		"shared by many":          {[]string{`{"$evaluators":{"e":` + looks(14) + `},"flags":{` + refer(3000) + `}}`}, "more than 8 MiB"},
-		"shared in many files":    {repeatText(`{"$evaluators":{"e":`+looks(14)+`},"flags":{`+refer(30)+`}}`, 200), "more than 24 MiB"},
-		"references that double":  {[]string{`{"$evaluators":{"e0":{"var":"x"},` + doubling + `},"flags":{` + ruleFlag("f", `{"$ref":"e60"}`) + `}}`}, "more than 10000 nodes"},
-		"metadata of a set":       {[]string{`{"metadata":{` + joinCommas(14, func(i int) string { return fmt.Sprintf(`"m%d":`, i) + text }) + `},"flags":{` + refer(3000) + `}}`}, "more than 8 MiB"},
-		"large metadata of a set": {[]string{`{"metadata":{` + joinCommas(50, func(i int) string { return fmt.Sprintf(`"m%d":`, i) + text }) + `},"flags":{` + refer(2000) + `}}`}, "more than 256 KiB"},
-		"escapes":                 {[]string{`{"flags":{` + ruleFlag("f", `{"in":[{"var":"x"},[`+joinCommas(4, func(int) string { return `"` + strings.Repeat(`\"`, 16_000) + `"` })+`]]}`) + `}}`}, "more than 256 KiB"},
+		"a rule of many texts": {[]string{`{"flags":{` + ruleFlag("f", looks(20)) + `}}`}, "more than 256 KiB"},
+		"a shared one": {
+			[]string{`{"$evaluators":{"e":` + looks(30) + `},"flags":{` + refer(3000) + `}}`}, "more than 256 KiB",
+		},
+		"shared by many": {
+			[]string{`{"$evaluators":{"e":` + looks(14) + `},"flags":{` + refer(3000) + `}}`}, "more than 8 MiB",
+		},
+		"shared in many files": {
+			repeatText(`{"$evaluators":{"e":`+looks(14)+`},"flags":{`+refer(30)+`}}`, 200), "more than 24 MiB",
+		},
+		"references that double": {
+			[]string{
+				`{"$evaluators":{"e0":{"var":"x"},` + doubling + `},"flags":{` + ruleFlag("f", `{"$ref":"e60"}`) + `}}`,
+			},
+			"more than 10000 nodes",
+		},
+		"metadata of a set": {
+			[]string{
+				`{"metadata":{` + joinCommas(14, func(i int) string { return fmt.Sprintf(`"m%d":`, i) + text }) +
+					`},"flags":{` + refer(3000) + `}}`,
+			},
+			"more than 8 MiB",
+		},
+		"large metadata of a set": {
+			[]string{
+				`{"metadata":{` + joinCommas(50, func(i int) string { return fmt.Sprintf(`"m%d":`, i) + text }) +
+					`},"flags":{` + refer(2000) + `}}`,
+			},
+			"more than 256 KiB",
+		},
+		"escapes": {
+			[]string{
+				`{"flags":{` +
+					ruleFlag("f",
+						`{"in":[{"var":"x"},[`+joinCommas(4,
+							func(int) string { return `"` + strings.Repeat(`\"`, 16_000) + `"` })+`]]}`) + `}}`,
+			},
+			"more than 256 KiB",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fsys := fstest.MapFS{}

@@ -38,7 +38,8 @@ func validateAnnouncement(doc *manifest.Doc[Announcement]) (faults []manifest.Fa
 		}
 		w := a.Channels[name]
 		if w == (When{}) {
-			fault(manifest.WrongValue, channelPath(name), "channels.%.70s must be ready, never or a wall time such as 2026-12-01T10:00:00", name)
+			fault(manifest.WrongValue, channelPath(name),
+				"channels.%.70s must be ready, never or a wall time such as 2026-12-01T10:00:00", name)
 		}
 		times = times || !w.At.IsZero()
 	}
@@ -53,7 +54,10 @@ func validateAnnouncement(doc *manifest.Doc[Announcement]) (faults []manifest.Fa
 	if a.Approvals != nil {
 		setDefaultCount(doc, "approvals.count", a.Approvals)
 	}
-	a.lines = map[string]int{"": doc.Line(""), "publishAt": doc.Line("publishAt"), "zone": doc.Line("zone"), "approvals": doc.Line("approvals")}
+	a.lines = map[string]int{
+		"": doc.Line(""), "publishAt": doc.Line("publishAt"), "zone": doc.Line("zone"),
+		"approvals": doc.Line("approvals"),
+	}
 	for name := range a.Channels {
 		a.lines[channelPath(name)] = doc.Line(channelPath(name))
 	}
@@ -70,7 +74,9 @@ func checkFeatures(doc *manifest.Doc[Announcement]) (faults []manifest.Fault) {
 			"features is empty: name what turns on with the announcement"))
 	}
 	if len(features) > flags.MaxGateFeatures {
-		return []manifest.Fault{doc.Fault(manifest.TooLarge, "features", "has %d features, and an announcement has at most %d: let flags share one", len(features), flags.MaxGateFeatures)}
+		return []manifest.Fault{doc.Fault(manifest.TooLarge, "features",
+			"has %d features, and an announcement has at most %d: let flags share one",
+			len(features), flags.MaxGateFeatures)}
 	}
 	for i, name := range features {
 		switch at := indexPath("features", i); {
@@ -85,8 +91,10 @@ func checkFeatures(doc *manifest.Doc[Announcement]) (faults []manifest.Fault) {
 
 // checkSelector checks a selector. An empty list is refused, since it would select every cell.
 func checkSelector[T any](doc *manifest.Doc[T], at string, s Selector) (faults []manifest.Fault) {
-	for field, there := range map[string]bool{"names": len(s.Names) > 0, "channels": len(s.Channels) > 0, "labels": len(s.Labels) > 0} {
-		if !there && doc.Has(at+"."+field) {
+	for field, filled := range map[string]bool{
+		"names": len(s.Names) > 0, "channels": len(s.Channels) > 0, "labels": len(s.Labels) > 0,
+	} {
+		if !filled && doc.Has(at+"."+field) {
 			faults = append(faults, doc.Fault(manifest.Missing, at+"."+field,
 				"%s.%s is empty: leave it out to select all", at, field))
 		}
@@ -115,13 +123,16 @@ func checkRamp(doc *manifest.Doc[Announcement]) (faults []manifest.Fault) {
 			continue
 		}
 		if before := r.Steps[i-1]; s.Percent <= before.Percent {
-			faults = append(faults, doc.Fault(manifest.Conflict, at+".percent", "shares must grow: %d percent after %d", s.Percent, before.Percent))
+			faults = append(faults, doc.Fault(manifest.Conflict, at+".percent",
+				"shares must grow: %d percent after %d", s.Percent, before.Percent))
 		} else if s.After <= before.After {
-			faults = append(faults, doc.Fault(manifest.Conflict, at+".after", "steps count from publication, and must grow: %s after %s", s.After, before.After))
+			faults = append(faults, doc.Fault(manifest.Conflict, at+".after",
+				"steps count from publication, and must grow: %s after %s", s.After, before.After))
 		}
 	}
 	if n := len(r.Steps); n > 0 && r.Steps[n-1].Percent < 100 {
-		faults = append(faults, doc.Fault(manifest.WrongValue, indexPath("ramp.steps", n-1)+".percent", "the last step must be 100 percent, not %d", r.Steps[n-1].Percent))
+		faults = append(faults, doc.Fault(manifest.WrongValue, indexPath("ramp.steps", n-1)+".percent",
+			"the last step must be 100 percent, not %d", r.Steps[n-1].Percent))
 	}
 	return faults
 }
@@ -146,7 +157,8 @@ func (l *loader) loadAnnouncements() {
 		for i, name := range a.Features {
 			if l.tree.keysByFeature[name] == nil && !a.Archived && !l.flagsUnknown {
 				l.addFault(manifest.UnknownReference, a.filePath(), a.lines[indexPath("features", i)],
-					"no flag names the feature %.60q: put it into a flag's metadata.feature, or archive the announcement if its flags are gone", name)
+					"no flag names the feature %.60q: put it into a flag's metadata.feature, or archive the announcement if its flags are gone",
+					name)
 			}
 		}
 	}
@@ -183,7 +195,8 @@ func (l *loader) checkOverlaps(all []*Announcement) {
 			others := byFeature[name]
 			if at := slices.IndexFunc(others, func(b *Announcement) bool { return a != b && a.overlaps(b) }); at >= 0 {
 				l.addFault(manifest.Conflict, a.filePath(), a.lines[indexPath("features", i)],
-					"feature %s is in %s too, and both reach the same cells: let them select different cells, or cancel or archive one", name, others[at].filePath())
+					"feature %s is in %s too, and both reach the same cells: let them select different cells, or cancel or archive one",
+					name, others[at].filePath())
 			}
 			byFeature[name] = append(others, a)
 		}
@@ -205,7 +218,9 @@ func (a *Announcement) overlaps(b *Announcement) bool {
 	if len(channels) == 0 {
 		channels = t.Channels
 	}
-	return len(channels) == 0 || slices.ContainsFunc(channels, func(name string) bool { return a.mayReach(name) && b.mayReach(name) })
+	return len(channels) == 0 || slices.ContainsFunc(channels, func(name string) bool {
+		return a.mayReach(name) && b.mayReach(name)
+	})
 }
 
 // mayReach reports whether a may be published in a channel.

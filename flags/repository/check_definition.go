@@ -35,11 +35,14 @@ func (l linter) Variants(d *flags.Definition, variants jsondoc.Members) {
 		kind := typeName(m.Value)
 		switch {
 		case kind == "":
-			l.Fault(manifest.WrongType, m.Line, "flag %s: variant %.60q must be text, a number, true or false, or a mapping, not %s", d.Key, m.Key, jsondoc.Describe(m.Value))
+			l.Fault(manifest.WrongType, m.Line,
+				"flag %s: variant %.60q must be text, a number, true or false, or a mapping, not %s",
+				d.Key, m.Key, jsondoc.Describe(m.Value))
 		case first == "":
 			first = kind
 		case kind != first:
-			l.Fault(manifest.WrongType, m.Line, "flag %s: variant %.60q is %s, others are %s: all must have one type", d.Key, m.Key, kind, first)
+			l.Fault(manifest.WrongType, m.Line, "flag %s: variant %.60q is %s, others are %s: all must have one type",
+				d.Key, m.Key, kind, first)
 		}
 		l.checkSecrets(d, m.Key, m.Node)
 	}
@@ -81,16 +84,23 @@ func (l linter) Metadata(d *flags.Definition, line int, m *jsondoc.Member) {
 		}
 	}
 	if _, there := d.Metadata["feature"]; there && !isFeatureName(d.Feature()) {
-		l.Fault(manifest.WrongName, at("feature"), "flag %s: %.60q can't be a feature's name: it takes visible characters, at most %d bytes", d.Key, d.Feature(), flags.MaxKey)
+		l.Fault(manifest.WrongName, at("feature"),
+			"flag %s: %.60q can't be a feature's name: it takes visible characters, at most %d bytes",
+			d.Key, d.Feature(), flags.MaxKey)
 	}
 	_, known := d.Variants[d.Off()]
 	switch _, there := d.Metadata["off"]; {
 	case !there && d.Feature() != "":
-		l.Fault(manifest.Missing, at("feature"), "flag %s: metadata.off is required with metadata.feature: name the variant it has before its announcement (R37)", d.Key)
+		l.Fault(manifest.Missing, at("feature"),
+			"flag %s: metadata.off is required with metadata.feature: name the variant it has before its announcement (R37)",
+			d.Key)
 	case there && !known && len(d.Variants) > 0:
-		l.Fault(manifest.UnknownReference, at("off"), "flag %s: there is no variant %.60q for metadata.off; there are: %s", d.Key, d.Off(), d.VariantNames())
+		l.Fault(manifest.UnknownReference, at("off"),
+			"flag %s: there is no variant %.60q for metadata.off; there are: %s", d.Key, d.Off(), d.VariantNames())
 	case there && known && !flags.Choosable(d.Off()):
-		l.Fault(manifest.WrongName, at("off"), "flag %s: no rule can choose %.60q, so no ramp can, either: name the off variant without quotes, <, >, & and control characters", d.Key, d.Off())
+		l.Fault(manifest.WrongName, at("off"),
+			"flag %s: no rule can choose %.60q, so no ramp can, either: name the off variant without quotes, <, >, & and control characters",
+			d.Key, d.Off())
 	}
 	if is, there := d.Metadata["expose"]; there && !d.Client() {
 		l.Fault(manifest.WrongValue, at("expose"),

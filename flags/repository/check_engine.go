@@ -32,11 +32,13 @@ func validateApproval(doc *manifest.Doc[Approval]) (faults []manifest.Fault) {
 		faults = append(faults, doc.Fault(manifest.WrongName, "",
 			"%.70q is not the name of a person in %s", a.Person, settingsFile))
 	}
-	return append(faults, checkPattern(doc, "hash", a.Hash, hashPattern, "sha256:… as `sluice announce show` prints it")...)
+	return append(faults,
+		checkPattern(doc, "hash", a.Hash, hashPattern, "sha256:… as `sluice announce show` prints it")...)
 }
 
 func validateHead(doc *manifest.Doc[Head]) []manifest.Fault {
-	return append(checkChannelFile(doc), checkPattern(doc, "commit", doc.Value.Commit, commitPattern, "a commit of the flags repository")...)
+	return append(checkChannelFile(doc),
+		checkPattern(doc, "commit", doc.Value.Commit, commitPattern, "a commit of the flags repository")...)
 }
 
 func validateRecord(doc *manifest.Doc[Record]) []manifest.Fault {
@@ -55,7 +57,8 @@ func validateRecord(doc *manifest.Doc[Record]) []manifest.Fault {
 	case doc.Has("at") && (at <= 0 || at > flags.MaxInstant):
 		faults = append(faults, doc.Fault(manifest.WrongValue, "at", "at must be after 1970 and before 10000"))
 	}
-	return slices.Concat(faults, checkLabels(doc, "cells", r.Cells, "a cell"), checkLabels(doc, "without", r.Without, "a cell"))
+	return slices.Concat(faults, checkLabels(doc, "cells", r.Cells, "a cell"),
+		checkLabels(doc, "without", r.Without, "a cell"))
 }
 
 // checkChannelFile checks a file that must be named after a channel.

@@ -29,10 +29,12 @@ func parseOverride(file string, data []byte) parsedOverride {
 	if path.Ext(file) != ".yaml" {
 		o.faults = append(o.faults, doc.Fault(manifest.WrongName, "", "must end in .yaml"))
 	}
-	if key, ok := strings.CutPrefix(o.Name, killPrefix); ok && o.Flag == "" && o.Announcement == "" && flags.CheckKey(key) == nil {
+	if key, ok := strings.CutPrefix(o.Name, killPrefix); ok && o.Flag == "" && o.Announcement == "" &&
+		flags.CheckKey(key) == nil {
 		o.Flag = key
 		o.Reason = strings.TrimSpace(o.Reason + " " + file + " can't be read: mend or remove it")
-		o.faults = append(o.faults, doc.Fault(manifest.Missing, "", "kills %s, by its name, as it says nothing else: mend or remove it", key))
+		o.faults = append(o.faults,
+			doc.Fault(manifest.Missing, "", "kills %s, by its name, as it says nothing else: mend or remove it", key))
 	}
 	switch {
 	case o.Flag != "" && o.Kind != Hold:
@@ -43,11 +45,15 @@ func parseOverride(file string, data []byte) parsedOverride {
 		o.faults = append(o.faults, doc.Fault(manifest.Missing, "flag",
 			"flag is required: a Kill names the flag it kills"))
 	case len(o.faults) == 0:
-		o.faults = append(o.faults, doc.Fault(manifest.Missing, "announcement", "announcement is required: a Hold names the announcement it holds"))
+		o.faults = append(o.faults,
+			doc.Fault(manifest.Missing, "announcement",
+				"announcement is required: a Hold names the announcement it holds"))
 	}
 	o.effective = o.Kind == Kill && o.Flag != "" || o.Kind == Hold && o.Announcement != ""
 	if o.Flag != "" && o.Announcement != "" {
-		o.faults = append(o.faults, doc.Fault(manifest.Conflict, "announcement", "a Kill names a flag, a Hold an announcement: write two files"))
+		o.faults = append(o.faults,
+			doc.Fault(manifest.Conflict, "announcement",
+				"a Kill names a flag, a Hold an announcement: write two files"))
 	}
 	o.faults = append(o.faults, checkSelector(doc, "cells", doc.Value.Cells)...)
 	if manifest.Fatal(o.faults) && !cellsReadable(file, data) {

@@ -56,13 +56,17 @@ func (c *ruleChecker) checkConstantResult(n jsondoc.Node) {
 		return
 	}
 	if !c.isVariant(n.Plain()) {
-		c.Fault(jsondoc.UnknownReference, n.Line, "flag %s: the rule gives %s, and there is no such variant; there are: %s", c.flag.Key, jsondoc.Describe(n.Value), c.flag.VariantNames())
+		c.Fault(jsondoc.UnknownReference, n.Line,
+			"flag %s: the rule gives %s, and there is no such variant; there are: %s",
+			c.flag.Key, jsondoc.Describe(n.Value), c.flag.VariantNames())
 	}
 }
 
 func (c *ruleChecker) checkBoolResult(line int, operator string, result bool) {
 	if !c.isVariant(result) {
-		c.Fault(jsondoc.UnknownReference, line, "flag %s: %s may give %t, and there is no such variant: choose one by if; there are: %s", c.flag.Key, operator, result, c.flag.VariantNames())
+		c.Fault(jsondoc.UnknownReference, line,
+			"flag %s: %s may give %t, and there is no such variant: choose one by if; there are: %s",
+			c.flag.Key, operator, result, c.flag.VariantNames())
 	}
 }
 
@@ -82,9 +86,13 @@ func (c *ruleChecker) checkFractional(n jsondoc.Node, args []jsondoc.Node) {
 	switch first := args[0]; {
 	case !first.IsCollection():
 		if text, ok := first.Value.(string); ok {
-			c.Warn(jsondoc.Unused, first.Line, "fractional goes by the text %q, which is the same for everybody: all get one share", jsondoc.Clip(text))
+			c.Warn(jsondoc.Unused, first.Line,
+				"fractional goes by the text %q, which is the same for everybody: all get one share",
+				jsondoc.Clip(text))
 		} else if first.Value != nil {
-			c.Fault(jsondoc.WrongType, first.Line, "fractional begins with what it goes by, a rule, or with its first share, not %s", jsondoc.Describe(first.Value))
+			c.Fault(jsondoc.WrongType, first.Line,
+				"fractional begins with what it goes by, a rule, or with its first share, not %s",
+				jsondoc.Describe(first.Value))
 		}
 		shares = args[1:]
 	default:
@@ -111,7 +119,9 @@ func (c *ruleChecker) checkFractional(n jsondoc.Node, args []jsondoc.Node) {
 		c.Fault(jsondoc.WrongValue, n.Line,
 			"fractional's shares add up to more than %d: it never matches", math.MaxInt32)
 	case written && sum != 100:
-		c.Warn(jsondoc.WrongValue, n.Line, "fractional's shares add up to %s, not 100: they are taken as relative weights", jsondoc.AppendScalar(nil, sum))
+		c.Warn(jsondoc.WrongValue, n.Line,
+			"fractional's shares add up to %s, not 100: they are taken as relative weights",
+			jsondoc.AppendScalar(nil, sum))
 	}
 }
 
@@ -136,7 +146,9 @@ func (c *ruleChecker) shareWeight(share jsondoc.Node) (weight float64, stated, o
 		c.Fault(jsondoc.WrongType, list[1].Line,
 			"a share's percentage must be a number, not %s", jsondoc.Describe(list[1].Value))
 	case weight != math.Trunc(weight):
-		c.Fault(jsondoc.WrongValue, list[1].Line, "a share's percentage must be a whole number, not %s: fractional would never match", jsondoc.AppendScalar(nil, weight))
+		c.Fault(jsondoc.WrongValue, list[1].Line,
+			"a share's percentage must be a whole number, not %s: fractional would never match",
+			jsondoc.AppendScalar(nil, weight))
 	case weight < 0:
 		c.Fault(jsondoc.WrongValue, list[1].Line,
 			"a share's percentage can't be negative: %s", jsondoc.AppendScalar(nil, weight))

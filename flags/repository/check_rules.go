@@ -43,7 +43,8 @@ func (c *ruleChecker) checkNode(n jsondoc.Node) (constant bool) {
 		if len(v) == 1 {
 			return c.checkOperation(n, v[0])
 		}
-		c.Fault(jsondoc.WrongValue, n.Line, "a rule has one operator, and this mapping has %d keys: it stands for itself and never matches", len(v))
+		c.Fault(jsondoc.WrongValue, n.Line,
+			"a rule has one operator, and this mapping has %d keys: it stands for itself and never matches", len(v))
 	}
 	return true
 }
@@ -92,7 +93,8 @@ func (c *ruleChecker) faultConstant(n jsondoc.Node, name string) {
 	case v == false:
 		c.Fault(jsondoc.Unused, n.Line, "%s compares constants and never matches: compare with a variable", name)
 	default:
-		c.Fault(jsondoc.Unused, n.Line, "%s compares constants and always gives %s: compare with a variable", name, jsondoc.AppendValue(nil, v))
+		c.Fault(jsondoc.Unused, n.Line, "%s compares constants and always gives %s: compare with a variable", name,
+			jsondoc.AppendValue(nil, v))
 	}
 }
 
@@ -108,7 +110,8 @@ func (c *ruleChecker) checkOperands(n jsondoc.Node, name string, args []jsondoc.
 	case "in":
 		c.checkIn(args)
 	case "all", "none", "some", "filter", "map":
-		if list, ok := args[0].Value.([]jsondoc.Node); ok && len(list) == 0 || isConstant(args[0]) && !args[0].IsCollection() {
+		if list, ok := args[0].Value.([]jsondoc.Node); ok && len(list) == 0 ||
+			isConstant(args[0]) && !args[0].IsCollection() {
 			c.Fault(jsondoc.Unused, args[0].Line, "%s goes through a list, and this has nothing in it", name)
 		}
 	case "<", "<=", ">", ">=":
@@ -120,7 +123,8 @@ func (c *ruleChecker) checkOperands(n jsondoc.Node, name string, args []jsondoc.
 			}
 			v, _ := evaluateConstant(arg)
 			if _, text := v.(string); !text {
-				c.Fault(jsondoc.WrongType, arg.Line, "%s compares text, and %s is none: it never matches", name, jsondoc.Describe(arg.Value))
+				c.Fault(jsondoc.WrongType, arg.Line, "%s compares text, and %s is none: it never matches", name,
+					jsondoc.Describe(arg.Value))
 			}
 		}
 	case "sem_ver":
@@ -136,7 +140,8 @@ func (c *ruleChecker) checkVariable(args []jsondoc.Node) {
 	}
 	const own = "$flagd."
 	name, ok := args[0].Value.(string)
-	if ok && len(name) > len(own) && name[:len(own)] == own && !slices.Contains([]string{"timestamp", "flagKey"}, name[len(own):]) {
+	if ok && len(name) > len(own) && name[:len(own)] == own &&
+		!slices.Contains([]string{"timestamp", "flagKey"}, name[len(own):]) {
 		c.Fault(jsondoc.UnknownReference, args[0].Line,
 			"there is no variable %.60q: flagd has $flagd.timestamp and $flagd.flagKey", name)
 	}
@@ -190,7 +195,9 @@ func (c *ruleChecker) constantTruth(n jsondoc.Node) (holds, known bool) {
 	if !isConstant(n) || c.yieldsBool(n) {
 		return false, false
 	}
-	v, ok := evaluateConstant(jsondoc.Node{Line: n.Line, Value: jsondoc.Members{{Key: "!!", Node: jsondoc.Node{Value: []jsondoc.Node{n}}}}})
+	v, ok := evaluateConstant(jsondoc.Node{
+		Line: n.Line, Value: jsondoc.Members{{Key: "!!", Node: jsondoc.Node{Value: []jsondoc.Node{n}}}},
+	})
 	holds, _ = v.(bool)
 	return holds, ok
 }
@@ -229,17 +236,22 @@ func (c *ruleChecker) checkBetween(name string, args []jsondoc.Node) {
 		low, high = high, low
 	}
 	if ok && ok2 && (low > high || low == high && len(name) == 1) {
-		c.Fault(jsondoc.Conflict, args[0].Line, "nothing is between %s and %s: it never matches", jsondoc.AppendScalar(nil, low), jsondoc.AppendScalar(nil, high))
+		c.Fault(jsondoc.Conflict, args[0].Line, "nothing is between %s and %s: it never matches",
+			jsondoc.AppendScalar(nil, low), jsondoc.AppendScalar(nil, high))
 	}
 }
 
 func (c *ruleChecker) checkSemVer(args []jsondoc.Node) {
-	if name, text := args[1].Value.(string); isConstant(args[1]) && !(text && slices.Contains(semVerOperators(), name)) {
-		c.Fault(jsondoc.WrongValue, args[1].Line, "sem_ver compares by =, !=, <, <=, >, >=, ^ (same major) or ~ (same minor), not by %s: it never matches", jsondoc.Describe(args[1].Value))
+	if name, text := args[1].Value.(string); isConstant(args[1]) &&
+		!(text && slices.Contains(semVerOperators(), name)) {
+		c.Fault(jsondoc.WrongValue, args[1].Line,
+			"sem_ver compares by =, !=, <, <=, >, >=, ^ (same major) or ~ (same minor), not by %s: it never matches",
+			jsondoc.Describe(args[1].Value))
 	}
 	for _, i := range []int{0, 2} {
 		if version := args[i]; isConstant(version) && !isVersion(version) {
-			c.Fault(jsondoc.WrongValue, version.Line, "%s is no semantic version such as 1.2.3: it never matches", jsondoc.Describe(version.Value))
+			c.Fault(jsondoc.WrongValue, version.Line, "%s is no semantic version such as 1.2.3: it never matches",
+				jsondoc.Describe(version.Value))
 		}
 	}
 }

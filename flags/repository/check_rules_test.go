@@ -27,7 +27,8 @@ func TestRulesThatAreFine(t *testing.T) {
 		`{"or":[{"var":"variant"},"on"]}`,
 		`{"in":[{"var":"email"},["a@b"]]}`,
 		`{"if":[{"<":[{"var":"$flagd.timestamp"},1764579600]},"off","on"]}`,
-		`{"if":[{"<":[1,{"var":"n"},2]},"on"]}`, `{"if":[{"<=":[1,{"var":"n"},1]},"on"]}`, `{"if":[{">":[2,{"var":"n"},1]},"on"]}`,
+		`{"if":[{"<":[1,{"var":"n"},2]},"on"]}`, `{"if":[{"<=":[1,{"var":"n"},1]},"on"]}`,
+		`{"if":[{">":[2,{"var":"n"},1]},"on"]}`,
 		`{"if":[{"some":[{"var":"groups"},{"==":[{"var":""},"staff"]}]},"on"]}`,
 		`{"if":[{"some":[["a","b"],{"==":[{"var":""},{"var":"x"}]}]},"on"]}`,
 		`{"if":[{"==":[{"missing":["a"]},[]]},"on"]}`,
@@ -80,14 +81,33 @@ func TestHostileRules(t *testing.T) {
 	}{
 		{"deep", setWithRule(nested(33)), "nests deeper than 64 levels"},
 		{"deeper", setWithRule(nested(300)), "nests deeper than 80 levels"},
-		{"wide", setWithRule(`{"in":[{"var":"x"},[` + strings.TrimSuffix(strings.Repeat("1,", 10_001), ",") + `]]}`), "more than 10000 nodes"},
-		{"text", setWithRule(`{"==":[{"var":"x"},"` + strings.Repeat("a", 16<<10+1) + `"]}`), "has a text of 16385 bytes"},
+		{
+			"wide", setWithRule(`{"in":[{"var":"x"},[` + strings.TrimSuffix(strings.Repeat("1,", 10_001), ",") + `]]}`),
+			"more than 10000 nodes",
+		},
+		{
+			"text", setWithRule(`{"==":[{"var":"x"},"` + strings.Repeat("a", 16<<10+1) + `"]}`),
+			"has a text of 16385 bytes",
+		},
 		{"number", setWithRule(`{"==":[{"var":"x"},1` + strings.Repeat("0", 400) + `]}`), "has a number of 401 digits"},
 		{"beyond", setWithRule(`{"==":[{"var":"x"},1e400]}`), "beyond what can be represented"},
 		{"evaluators", parseFlagSet("flags/x.yaml", []byte(chain(40, `{"!": [NEXT]}`))), "deeper than 64 levels"},
-		{"evaluators that double", parseFlagSet("flags/x.yaml", []byte(chain(20, `{and: [NEXT, NEXT]}`))), "more than 10000 nodes"},
-		{"aliases", parseFlagSet("flags/x.yaml", []byte("a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d]\n")), "aliases expand"},
-		{"faults", setWithRule(`{"and":[` + strings.TrimSuffix(strings.Repeat("{\"x\":1},\n", 1000), ",\n") + `]}`), "and more: mend these first"},
+		{
+			"evaluators that double", parseFlagSet("flags/x.yaml", []byte(chain(20, `{and: [NEXT, NEXT]}`))),
+			"more than 10000 nodes",
+		},
+		{
+			"aliases",
+			parseFlagSet("flags/x.yaml",
+				[]byte(
+					"a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d]\n",
+				)),
+			"aliases expand",
+		},
+		{
+			"faults", setWithRule(`{"and":[` + strings.TrimSuffix(strings.Repeat("{\"x\":1},\n", 1000), ",\n") + `]}`),
+			"and more: mend these first",
+		},
 	} {
 		found := false
 		for _, f := range tt.got.faults {
@@ -109,14 +129,20 @@ func TestSecrets(t *testing.T) {
 		value  string // of variant on
 		secret bool
 	}{
-		{`"-----BEGIN RSA PRIVATE KEY-----\nMIIE"`, true}, {`"AKIAIOSFODNN7EXAMPLE"`, true}, {`"ghp_0123456789abcdefghijABCDEFGHIJ012345"`, true},
-		{`"x xoxb-1234567890-abcdefghij"`, true}, {`"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abc"`, true}, {`"wJalrXUtnFEMIK7MDENGbPxRfiCYzKeyQ8sLm2Tv"`, true},
-		{`{"db":{"password":"hunter2hunter2"}}`, true}, {`{"clientSecret":"0123456789"}`, true}, {`{"api-key":["0123456789"]}`, true},
-		{`"#ff0000"`, false}, {`"a sentence, of some length, which People2 may read one day"`, false}, {`"https://workspaces.example/Docs/2026/some-long-Path-to-a-page"`, false},
-		{`"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`, false}, {`{"token":""}`, false}, {`{"tokens":"4096 at the most"}`, false}, {`{"password":true}`, false},
+		{`"-----BEGIN RSA PRIVATE KEY-----\nMIIE"`, true}, {`"AKIAIOSFODNN7EXAMPLE"`, true},
+		{`"ghp_0123456789abcdefghijABCDEFGHIJ012345"`, true},
+		{`"x xoxb-1234567890-abcdefghij"`, true}, {`"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abc"`, true},
+		{`"wJalrXUtnFEMIK7MDENGbPxRfiCYzKeyQ8sLm2Tv"`, true},
+		{`{"db":{"password":"hunter2hunter2"}}`, true}, {`{"clientSecret":"0123456789"}`, true},
+		{`{"api-key":["0123456789"]}`, true},
+		{`"#ff0000"`, false}, {`"a sentence, of some length, which People2 may read one day"`, false},
+		{`"https://workspaces.example/Docs/2026/some-long-Path-to-a-page"`, false},
+		{`"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`, false}, {`{"token":""}`, false},
+		{`{"tokens":"4096 at the most"}`, false}, {`{"password":true}`, false},
 		{`"workspaces-standard-v2-with-64GB-memory"`, false},
 	} {
-		s := parseFlagSet("flags/x.json", []byte(`{"flags":{"x":{"state":"ENABLED","variants":{"on":`+tt.value+`},"defaultVariant":"on"}}}`))
+		s := parseFlagSet("flags/x.json",
+			[]byte(`{"flags":{"x":{"state":"ENABLED","variants":{"on":`+tt.value+`},"defaultVariant":"on"}}}`))
 		if warned := len(s.faults) == 1 && s.faults[0].Warning; warned != tt.secret || len(s.faults) > 1 {
 			t.Errorf("%s: %v", tt.value, s.faults)
 		}

@@ -13,12 +13,19 @@ import (
 // secretPattern matches well-known secrets: PEM blocks, keys of clouds and git hosts, JSON web tokens. It is compiled
 // on demand, since agents never need it.
 var secretPattern = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`-----BEGIN |\b(AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_[A-Za-z0-9_]{20,}|\bglpat-[A-Za-z0-9_-]{20,}|\bxox[abeprs]-[A-Za-z0-9-]{10,}|\bsk_live_[A-Za-z0-9]{16,}|\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.`)
+	return regexp.MustCompile(
+		`-----BEGIN |\b(AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_[A-Za-z0-9_]{20,}|` +
+			`\bglpat-[A-Za-z0-9_-]{20,}|\bxox[abeprs]-[A-Za-z0-9-]{10,}|` +
+			`\bsk_live_[A-Za-z0-9]{16,}|\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.`,
+	)
 })
 
 // secretNamePattern matches common names of secrets.
 var secretNamePattern = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`(?i)(^|[_.-])(password|passwd|passphrase|secret|token|credentials?|(api|private|access)[_-]?key)$|(Password|Secret|Token|ApiKey|PrivateKey|AccessKey)$`)
+	return regexp.MustCompile(
+		`(?i)(^|[_.-])(password|passwd|passphrase|secret|token|credentials?|(api|private|access)[_-]?key)$|` +
+			`(Password|Secret|Token|ApiKey|PrivateKey|AccessKey)$`,
+	)
 })
 
 // checkSecrets warns of values that look like secrets: every reader of flags can read them (R45).
@@ -26,7 +33,9 @@ func (l linter) checkSecrets(d *flags.Definition, name string, n jsondoc.Node) {
 	switch v := n.Value.(type) {
 	case string:
 		if len(v) >= 8 && secretNamePattern().MatchString(name) || looksSecret(v) {
-			l.Warn(jsondoc.Secret, n.Line, "flag %s: %.60q looks like a secret, and flags are none: every reader of flags can see it (R45)", d.Key, name)
+			l.Warn(jsondoc.Secret, n.Line,
+				"flag %s: %.60q looks like a secret, and flags are none: every reader of flags can see it (R45)",
+				d.Key, name)
 		}
 	case jsondoc.Members:
 		for _, m := range v {

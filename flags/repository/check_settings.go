@@ -78,7 +78,9 @@ func (s *Settings) checkRule(rule ApprovalRule, file string, line int) *manifest
 			}
 		}
 		if !held {
-			return fault(manifest.UnknownReference, "approvals come from %.60q, a role that nobody in people of %s has: give it to somebody there", role, settingsFile)
+			return fault(manifest.UnknownReference,
+				"approvals come from %.60q, a role that nobody in people of %s has: give it to somebody there",
+				role, settingsFile)
 		}
 	}
 	able := len(may)
@@ -93,7 +95,9 @@ func (s *Settings) checkRule(rule ApprovalRule, file string, line int) *manifest
 		f.Warning = true
 		return f
 	}
-	return fault(manifest.Conflict, "%d approvals are needed, and %d in people of %s can give one: name more, or need fewer", rule.Count, able, settingsFile)
+	return fault(manifest.Conflict,
+		"%d approvals are needed, and %d in people of %s can give one: name more, or need fewer",
+		rule.Count, able, settingsFile)
 }
 
 // checkPeople checks that each person can be distinguished from the others (R22).
@@ -168,7 +172,8 @@ func checkWebhooks(doc *manifest.Doc[Settings]) (faults []manifest.Fault) {
 		}
 		for j, kind := range w.Types {
 			if !slices.Contains(EventTypes(), kind) {
-				fault(manifest.WrongValue, indexPath(at+".types", j), "there is no event %.60q; there are: %s", kind, strings.Join(EventTypes(), ", "))
+				fault(manifest.WrongValue, indexPath(at+".types", j), "there is no event %.60q; there are: %s", kind,
+					strings.Join(EventTypes(), ", "))
 			}
 		}
 	}

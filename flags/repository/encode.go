@@ -93,7 +93,8 @@ func (r *Readiness) UnmarshalText(text []byte) error {
 	switch {
 	case mode == wait && !found:
 		*r = Readiness{Mode: wait}
-	case (mode == skip || mode == block) && isPercent && err == nil && percent >= 1 && percent <= 100 && digits[0] != '+':
+	case (mode == skip || mode == block) && isPercent && err == nil && percent >= 1 && percent <= 100 &&
+		digits[0] != '+':
 		*r = Readiness{Mode: mode, Percent: percent}
 	default:
 		return fmt.Errorf("must be wait, skip 90%% or block 90%%, with 1 to 100 percent, not %.60q", text)

@@ -85,7 +85,8 @@ func TestHash(t *testing.T) {
 		}
 		gotHash, gotText := hashes(t, files)
 		if (gotHash != hash) != (tt.changes != neither) || (gotText != text) != (tt.changes == both) {
-			t.Errorf("%s: %q for %q: hash changes %t, text changes %t", tt.file, tt.new, tt.old, gotHash != hash, gotText != text)
+			t.Errorf("%s: %q for %q: hash changes %t, text changes %t", tt.file, tt.new, tt.old, gotHash != hash,
+				gotText != text)
 		}
 	}
 }
@@ -95,11 +96,13 @@ func TestHashDoesNotSeeForm(t *testing.T) {
 	tree := repository.Load(nil, good(t))
 	want, _ := tree.Hash(tree.Announcements["workspace-classes"])
 	rapid.Check(t, func(rt *rapid.T) {
-		keys := rapid.Permutation([]string{"header-color", "retired", "ssh-gateway", "workspace-class-limit", "workspace-classes"}).Draw(rt, "order")
+		keys := rapid.Permutation([]string{"header-color", "retired", "ssh-gateway", "workspace-class-limit",
+			"workspace-classes"}).Draw(rt, "order")
 		files := map[string]string{"flags/workspaces.yaml": "", "flags/gateway.json": ""}
 		fsys := with(t, files)
 		for i, key := range keys {
-			set, err := json.MarshalIndent(map[string]any{"flags": map[string]any{key: tree.Flags[key].Encode()}}, "", strings.Repeat(" ", i))
+			set, err := json.MarshalIndent(map[string]any{"flags": map[string]any{key: tree.Flags[key].Encode()}}, "",
+				strings.Repeat(" ", i))
 			if err != nil {
 				rt.Fatal(err)
 			}

@@ -102,9 +102,12 @@ func (l *loader) loadDefinitions() {
 			count, bytes = count+len(s.flags), bytes+s.bytes
 			switch {
 			case count > flags.MaxFlags:
-				l.addFault(manifest.TooLarge, DefinitionsDir, 0, "has more than %d flags: remove those that are on everywhere (`sluice flag stale`)", flags.MaxFlags)
+				l.addFault(manifest.TooLarge, DefinitionsDir, 0,
+					"has more than %d flags: remove those that are on everywhere (`sluice flag stale`)", flags.MaxFlags)
 			case bytes > maxTotalBytes:
-				l.addFault(manifest.TooLarge, DefinitionsDir, 0, "has flags of more than %d MiB, references and metadata written out: make them smaller, or remove those that are on everywhere (`sluice flag stale`)", maxTotalBytes>>20)
+				l.addFault(manifest.TooLarge, DefinitionsDir, 0,
+					"has flags of more than %d MiB, references and metadata written out: make them smaller, or remove those that are on everywhere (`sluice flag stale`)",
+					maxTotalBytes>>20)
 			default:
 				l.addSet(s)
 				continue
@@ -168,12 +171,14 @@ func (l *loader) loadApprovals() {
 	for _, id := range l.listFolder(ApprovalsDir) {
 		dir := path.Join(ApprovalsDir, id)
 		if l.tree.Announcements[id] == nil {
-			l.addWarning(manifest.UnknownReference, dir, 0, "approves nothing: there is no %s/%s.yaml", AnnouncementsDir, id)
+			l.addWarning(manifest.UnknownReference, dir, 0, "approves nothing: there is no %s/%s.yaml",
+				AnnouncementsDir, id)
 		}
 		for _, a := range loadFolder(l, dir, validateApproval) {
 			l.tree.Approvals = append(l.tree.Approvals, a)
 			if l.tree.Settings.People[a.Person] == nil {
-				l.addWarning(manifest.UnknownReference, path.Join(dir, a.Person+".yaml"), 0, "does not count: %s does not list %.60q in people", settingsFile, a.Person)
+				l.addWarning(manifest.UnknownReference, path.Join(dir, a.Person+".yaml"), 0,
+					"does not count: %s does not list %.60q in people", settingsFile, a.Person)
 			}
 		}
 	}
@@ -213,7 +218,9 @@ func stem(file string) string { return strings.TrimSuffix(path.Base(file), path.
 func (l *loader) loadOverrides() {
 	for _, name := range l.listFolder(OverridesDir, ".yaml", ".yml") {
 		file := path.Join(OverridesDir, name)
-		o, fault := manifest.LoadBytes(l.cache, l.fsys, file, func(data []byte) parsedOverride { return parseOverride(file, data) })
+		o, fault := manifest.LoadBytes(l.cache, l.fsys, file, func(data []byte) parsedOverride {
+			return parseOverride(file, data)
+		})
 		if fault != nil {
 			o = parseOverride(file, nil)
 			o.faults = append(o.faults, *fault)
@@ -229,7 +236,8 @@ func (l *loader) loadOverrides() {
 			l.addWarning(manifest.UnknownReference, file, o.line,
 				"kills nothing: there is no flag %.60q; remove the file, or mend its name", flag)
 		case o.Kind == Hold && l.tree.Announcements[announcement] == nil:
-			l.addWarning(manifest.UnknownReference, file, o.line, "holds nothing: there is no announcement %.60q; remove the file, or mend its name", announcement)
+			l.addWarning(manifest.UnknownReference, file, o.line,
+				"holds nothing: there is no announcement %.60q; remove the file, or mend its name", announcement)
 		}
 	}
 	slices.SortStableFunc(l.tree.Overrides, func(a, b Override) int { return cmp.Compare(a.Name, b.Name) })

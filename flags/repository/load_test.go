@@ -96,16 +96,20 @@ func TestLoadsTheGood(t *testing.T) {
 	if got := string(limit.Encode()); got != want {
 		t.Errorf("encodes as\n%s\nwant\n%s", got, want)
 	}
-	if got := string(tree.Flags["header-color"].Targeting); !strings.Contains(got, `{"ends_with":[{"var":"email"},"@workspaces.example"]}`) || strings.Contains(got, "$ref") {
+	if got := string(tree.Flags["header-color"].Targeting); !strings.Contains(got,
+		`{"ends_with":[{"var":"email"},"@workspaces.example"]}`) || strings.Contains(got, "$ref") {
 		t.Errorf("references are not resolved: %s", got)
 	}
-	if tree.Flags["header-color"].Metadata["team"] != "web" || !tree.Flags["retired"].Disabled || limit.Feature() != "workspace-classes" || limit.Off() != "none" {
+	if tree.Flags["header-color"].Metadata["team"] != "web" || !tree.Flags["retired"].Disabled ||
+		limit.Feature() != "workspace-classes" || limit.Off() != "none" {
 		t.Error("metadata or states are not read")
 	}
-	if s := tree.Settings; s.Soak.String() != "2h" || s.Approvals.Count != 1 || len(s.People) != 2 || len(s.Webhooks) != 2 {
+	if s := tree.Settings; s.Soak.String() != "2h" || s.Approvals.Count != 1 || len(s.People) != 2 ||
+		len(s.Webhooks) != 2 {
 		t.Errorf("settings are %+v", s)
 	}
-	if len(tree.Overrides) != 2 || tree.Overrides[1].Name != "kill-header-color" || len(tree.Records["ssh-gateway"]) != 1 || tree.Heads["dedicated"].Commit == "" || len(tree.Approvals) != 1 {
+	if len(tree.Overrides) != 2 || tree.Overrides[1].Name != "kill-header-color" ||
+		len(tree.Records["ssh-gateway"]) != 1 || tree.Heads["dedicated"].Commit == "" || len(tree.Approvals) != 1 {
 		t.Error("overrides, records, heads or approvals are missing")
 	}
 }
@@ -113,7 +117,8 @@ func TestLoadsTheGood(t *testing.T) {
 // Without sluice.yaml the defaults hold, with a warning.
 func TestNoSettings(t *testing.T) {
 	tree := repository.Load(nil, fstest.MapFS{})
-	if tree.Invalid || len(tree.Faults) != 1 || tree.Settings.Soak.String() != "1h" || tree.Settings.Approvals.Count != 1 {
+	if tree.Invalid || len(tree.Faults) != 1 || tree.Settings.Soak.String() != "1h" ||
+		tree.Settings.Approvals.Count != 1 {
 		t.Errorf("%+v", tree)
 	}
 }
@@ -151,8 +156,9 @@ func TestKillsCountAnyway(t *testing.T) {
 		got[o.Kind+" "+o.Flag+o.Announcement] = strings.Join(o.Cells.Names, " ")
 	}
 	want := map[string]string{
-		"Kill shop": "", "Kill no-reason": "acme", "Kill faulty-cells": "", "Kill mistyped": "", "Kill broken": "", "Kill other-ending": "",
-		"Hold news": "", "Hold shopboth": "",
+		"Kill shop": "", "Kill no-reason": "acme", "Kill faulty-cells": "", "Kill mistyped": "", "Kill broken": "",
+		"Kill other-ending": "",
+		"Hold news":         "", "Hold shopboth": "",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -218,25 +224,33 @@ func TestLoadWithACache(t *testing.T) {
 			t.Errorf("%s: another hash from the cache", id)
 		}
 	}
-	if len(second.Faults) > 0 || len(second.Flags) != len(first.Flags) || len(second.Overrides) != len(first.Overrides) {
+	if len(second.Faults) > 0 || len(second.Flags) != len(first.Flags) ||
+		len(second.Overrides) != len(first.Overrides) {
 		t.Errorf("the cache gives another tree: %v", second.Faults)
 	}
 }
 
 // FuzzLoad checks that no input makes Load panic or run long.
 func FuzzLoad(f *testing.F) {
-	for _, name := range []string{"flags/workspaces.yaml", "flags/gateway.json", "announcements/workspace-classes.yaml", "sluice.yaml", "overrides/kill-header-color.yaml"} {
+	for _, name := range []string{"flags/workspaces.yaml", "flags/gateway.json", "announcements/workspace-classes.yaml",
+		"sluice.yaml", "overrides/kill-header-color.yaml"} {
 		data, err := fs.ReadFile(good(f), name)
 		if err != nil {
 			f.Fatal(err)
 		}
 		f.Add(data)
 	}
-	f.Add([]byte("$evaluators: {a: {and: [{$ref: b}, {$ref: b}]}, b: {or: [{$ref: a}]}}\nflags: {x: {state: ENABLED, variants: {1: 2}, targeting: {$ref: a}}}"))
+	f.Add(
+		[]byte(
+			"$evaluators: {a: {and: [{$ref: b}, {$ref: b}]}, b: {or: [{$ref: a}]}}\nflags: {x: {state: ENABLED, variants: {1: 2}, targeting: {$ref: a}}}",
+		),
+	)
 	f.Fuzz(func(t *testing.T, in []byte) {
 		file := &fstest.MapFile{Data: in}
-		tree := repository.Load(nil, fstest.MapFS{"flags/a.yaml": file, "flags/b.json": file, "announcements/a.yaml": file, "overrides/kill-a.yaml": file,
-			"sluice.yaml": file, "approvals/a/b.yaml": file, "records/a/b.yaml": file, "heads/a.yaml": file})
+		tree := repository.Load(nil,
+			fstest.MapFS{"flags/a.yaml": file, "flags/b.json": file, "announcements/a.yaml": file,
+				"overrides/kill-a.yaml": file,
+				"sluice.yaml":           file, "approvals/a/b.yaml": file, "records/a/b.yaml": file, "heads/a.yaml": file})
 		for _, fault := range tree.Faults {
 			if fault.Message == "" || fault.File == "" || fault.Code == "" {
 				t.Errorf("a fault that says nothing: %+v", fault)

@@ -5,8 +5,8 @@
 // Load reads all of these into a Tree, and returns every fault with file and line, likely mistakes included: rules that
 // never match, wall times that no clock shows, probable secrets.
 //
-// The package decides nothing: flags/announce decides what is committed and when. It reads a given fs.FS only: no clock, no
-// git, no network. A Tree is immutable and safe for concurrent use. No input makes the package panic.
+// The package decides nothing: flags/announce decides what is committed and when. It reads a given fs.FS only: no
+// clock, no git, no network. A Tree is immutable and safe for concurrent use. No input makes the package panic.
 package repository
 
 import "time"

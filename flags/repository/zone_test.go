@@ -25,11 +25,18 @@ func TestLocal(t *testing.T) {
 		{"Europe/Berlin", "2026-07-01T10:00", "2026-07-01T10:00:00+02:00", ""},
 		{"Europe/Berlin", "2026-03-29T01:59:59", "2026-03-29T01:59:59+01:00", ""},
 		{"Europe/Berlin", "2026-03-29T03:00:00", "2026-03-29T03:00:00+02:00", ""},
-		{"Europe/Berlin", "2026-03-29T02:00:00", "", "does not exist in Europe/Berlin: at 2026-03-29T01:00:00Z clocks go forward to 2026-03-29T03:00:00"},
-		{"Europe/Berlin", "2026-10-25T02:00:00", "2026-10-25T02:00:00+02:00", "exists twice in Europe/Berlin, at 2026-10-25T02:00:00+02:00 and at 2026-10-25T02:00:00+01:00"},
+		{
+			"Europe/Berlin", "2026-03-29T02:00:00", "",
+			"does not exist in Europe/Berlin: at 2026-03-29T01:00:00Z clocks go forward to 2026-03-29T03:00:00",
+		},
+		{
+			"Europe/Berlin", "2026-10-25T02:00:00", "2026-10-25T02:00:00+02:00",
+			"exists twice in Europe/Berlin, at 2026-10-25T02:00:00+02:00 and at 2026-10-25T02:00:00+01:00",
+		},
 		{"Europe/Berlin", "2026-10-25T03:00:00", "2026-10-25T03:00:00+01:00", ""},
 		{"Australia/Lord_Howe", "2026-10-04T02:15:00", "", "clocks go forward to 2026-10-04T02:30:00"},
-		{"Pacific/Apia", "2011-12-30T12:00:00", "", "clocks go forward to 2011-12-31T00:00:00"}, // a day that was left out
+		// a day that was left out
+		{"Pacific/Apia", "2011-12-30T12:00:00", "", "clocks go forward to 2011-12-31T00:00:00"},
 		{"America/New_York", "2026-11-01T01:30:00", "2026-11-01T01:30:00-04:00", "exists twice"},
 		{"UTC", "2026-03-29T02:30:00", "2026-03-29T02:30:00Z", ""},
 		{"Asia/Kathmandu", "2026-01-01T00:00:00", "2026-01-01T00:00:00+05:45", ""},
@@ -53,7 +60,10 @@ func TestLocal(t *testing.T) {
 
 // Local.instants of the wall time at an instant contains the instant.
 func TestInstantsAreTheClocks(t *testing.T) {
-	names := []string{"Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Pacific/Apia", "Africa/Casablanca", "Asia/Tehran", "America/Sao_Paulo", "UTC"}
+	names := []string{
+		"Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Pacific/Apia", "Africa/Casablanca", "Asia/Tehran",
+		"America/Sao_Paulo", "UTC",
+	}
 	rapid.Check(t, func(rt *rapid.T) {
 		zone, err := loadZone(rapid.SampledFrom(names).Draw(rt, "zone"))
 		if err != nil {
@@ -134,7 +144,8 @@ func checkAroundChange(t *testing.T, zone *time.Location, change time.Time) {
 				}
 			}
 			date := time.Date(wall.Year(), wall.Month(), wall.Day(), wall.Hour(), wall.Minute(), wall.Second(), 0, zone)
-			if LocalOf(date) == l && !got[0].Equal(date) && !got[len(got)-1].Equal(date) || LocalOf(date) != l && len(got) > 0 {
+			if LocalOf(date) == l && !got[0].Equal(date) && !got[len(got)-1].Equal(date) ||
+				LocalOf(date) != l && len(got) > 0 {
 				t.Fatalf("%s in %s is at %v, and time.Date says %s", l, zone, got, date)
 			}
 			if err := l.checkIn(zone); (err == nil) != (len(want) == 1) {

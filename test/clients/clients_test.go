@@ -1,5 +1,6 @@
-// Package clients tests the flags of a cell with the providers that OpenFeature publishes for Go and JavaScript, as a product
-// without a provider of Sluice's does. It is a module of its own, to keep its dependencies out of the main module.
+// Package clients tests the flags of a cell with the providers that OpenFeature publishes for Go and JavaScript, as a
+// product without a provider of Sluice's does. It is a module of its own, to keep its dependencies out of the main
+// module.
 package clients
 
 import (
@@ -224,7 +225,8 @@ func TestJavaScript(t *testing.T) {
 	if got := next().Server; !reflect.DeepEqual(got, want) {
 		t.Errorf("the server's provider says\n%+v, want\n%+v", got, want)
 	}
-	before := map[string]evaluation{"mail": expected["mail"], "color": {"mine", "", "ERROR", "FLAG_NOT_FOUND"}} // R45: only what is exposed
+	// R45: only what is exposed
+	before := map[string]evaluation{"mail": expected["mail"], "color": {"mine", "", "ERROR", "FLAG_NOT_FOUND"}}
 	if got := next().Page; !reflect.DeepEqual(got, before) {
 		t.Errorf("the page's provider says\n%+v, want\n%+v", got, before)
 	}
@@ -241,7 +243,8 @@ func installNode(ctx context.Context, t *testing.T) {
 	if _, err := exec.LookPath("npm"); err == nil {
 		return
 	}
-	for _, args := range [][]string{{"update", "-q"}, {"install", "-y", "-q", "--no-install-recommends", "nodejs", "npm"}} {
+	for _, args := range [][]string{{"update", "-q"},
+		{"install", "-y", "-q", "--no-install-recommends", "nodejs", "npm"}} {
 		run := exec.CommandContext(ctx, "apt-get", append([]string{"-o", "DPkg::Lock::Timeout=300"}, args...)...)
 		run.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 		if out, err := run.CombinedOutput(); err != nil {

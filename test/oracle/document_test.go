@@ -40,11 +40,13 @@ func TestDocumentIsFlagds(t *testing.T) {
 				ours, theirs := AnswerOf(folded.Evaluate(key, caller, before)), flagd.Evaluate(key, caller)
 				// flagd's answer can depend on chance
 				for tries := 0; tries < 20 && !reflect.DeepEqual(ours, theirs); tries++ {
-					ours, theirs = AnswerOf(folded.Evaluate(key, caller, time.Now().Unix())), flagd.Evaluate(key, caller)
+					ours, theirs = AnswerOf(folded.Evaluate(key, caller, time.Now().Unix())), flagd.Evaluate(key,
+						caller)
 				}
 				if !reflect.DeepEqual(ours, theirs) {
 					about, _ := json.Marshal(caller)
-					t.Fatalf("stream %d, flag %s\ncontext %s\nours  %+v\nflagd %+v\n%s", stream, key, about, ours, theirs, folded.Document())
+					t.Fatalf("stream %d, flag %s\ncontext %s\nours  %+v\nflagd %+v\n%s", stream, key, about, ours,
+						theirs, folded.Document())
 				}
 			}
 		}
@@ -54,7 +56,8 @@ func TestDocumentIsFlagds(t *testing.T) {
 // TestDocumentIsOfTheSchema checks the document against flagd's schema, with ramps and facts.
 func TestDocumentIsOfTheSchema(t *testing.T) {
 	c := jsonschema.NewCompiler()
-	for name, text := range map[string]string{"flagd": schema.FlagdSchema, "flags": schema.FlagSchema, "targeting": schema.TargetingSchema} {
+	for name, text := range map[string]string{"flagd": schema.FlagdSchema, "flags": schema.FlagSchema,
+		"targeting": schema.TargetingSchema} {
 		doc, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
 		if err != nil {
 			t.Fatal(err)
@@ -79,7 +82,9 @@ func TestDocumentIsOfTheSchema(t *testing.T) {
 			if of != "" {
 				meta = `,"metadata":{"feature":"` + of + `","off":"off"}`
 			}
-			b.Flags[fmt.Sprintf("flag-%d%s", i, of)] = json.RawMessage(`{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"on","targeting":` + rule + meta + `}`)
+			key := fmt.Sprintf("flag-%d%s", i, of)
+			b.Flags[key] = json.RawMessage(`{"state":"ENABLED","variants":{"on":true,"off":false},` +
+				`"defaultVariant":"on","targeting":` + rule + meta + `}`)
 		}
 	}
 	b.Gates = []flags.Gate{{ID: "a", Features: []string{"f"}, At: 100, Steps: []flags.GateStep{{Percent: 40}}}}
@@ -87,8 +92,12 @@ func TestDocumentIsOfTheSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	facts := flags.Facts{Features: []string{"f"}, Cell: "acme", Release: "2026.11.3", Region: "eu", Labels: map[string]string{"tier": "gold"}}
-	document := compiled.Fold(flags.Orders{Killed: []flags.KilledFlag{{Flag: "flag-0", Reason: "slow"}}}, facts, 100).Document()
+	facts := flags.Facts{
+		Features: []string{"f"}, Cell: "acme", Release: "2026.11.3", Region: "eu",
+		Labels: map[string]string{"tier": "gold"},
+	}
+	document := compiled.Fold(flags.Orders{Killed: []flags.KilledFlag{{Flag: "flag-0", Reason: "slow"}}}, facts,
+		100).Document()
 	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(string(document)))
 	if err != nil {
 		t.Fatal(err)
@@ -101,7 +110,8 @@ func TestDocumentIsOfTheSchema(t *testing.T) {
 // foldFlags generates flags with rules about facts; half of the flags are gated, by all kinds of ramps.
 func (g generator) foldFlags(t *testing.T) (*flags.Folded, []string) {
 	t.Helper()
-	facts := strings.NewReplacer(`"version"`, `"release"`, `"email"`, `"region"`, `"name"`, `"cell"`, `"user.name"`, `"labels.tier"`)
+	facts := strings.NewReplacer(`"version"`, `"release"`, `"email"`, `"region"`, `"name"`, `"cell"`, `"user.name"`,
+		`"labels.tier"`)
 	b := &flags.Bundle{Version: flags.BundleVersion, Channel: "dedicated", Flags: map[string]json.RawMessage{}}
 	for i := 0; len(b.Flags) < perFolding; i++ {
 		f := g.flag()
@@ -123,7 +133,9 @@ func (g generator) foldFlags(t *testing.T) (*flags.Folded, []string) {
 		}
 	}
 	for i := range 5 {
-		gate := flags.Gate{ID: fmt.Sprintf("a%d", i), Features: []string{fmt.Sprintf("f%d", i)}, At: now - 10 + int64(i*4)}
+		gate := flags.Gate{
+			ID: fmt.Sprintf("a%d", i), Features: []string{fmt.Sprintf("f%d", i)}, At: now - 10 + int64(i*4),
+		}
 		gate.By = pickOne(g, "", flags.ByUser, flags.ByUser, flags.ByCell)
 		if g.chance(80) {
 			gate.Steps = []flags.GateStep{{Percent: g.IntN(101)}}
@@ -136,7 +148,10 @@ func (g generator) foldFlags(t *testing.T) (*flags.Folded, []string) {
 	}
 	folded := compiled.Fold(
 		flags.Orders{Killed: []flags.KilledFlag{{Flag: "flag-3", Reason: "slow"}, {Flag: "flag-4"}}},
-		flags.Facts{Cell: g.word(), Channel: "dedicated", Release: g.version(), Region: "eu", Labels: map[string]string{"tier": g.word()}, Features: []string{"f0", "f1", "f2", "f3", "f4"}},
+		flags.Facts{
+			Cell: g.word(), Channel: "dedicated", Release: g.version(), Region: "eu",
+			Labels: map[string]string{"tier": g.word()}, Features: []string{"f0", "f1", "f2", "f3", "f4"},
+		},
 		now)
 	var keys []string
 	for _, e := range folded.All(nil, now, false) {

@@ -60,11 +60,17 @@ func (g generator) variants() map[string]any {
 	v := map[string]any{"on": true, "off": false}
 	switch g.IntN(8) {
 	case 0:
-		v = map[string]any{"on": "yes", "off": "no", "true": "t", "false": "f", "1": "one", "": "nothing", "null": "nil"}
+		v = map[string]any{
+			"on": "yes", "off": "no", "true": "t", "false": "f", "1": "one", "": "nothing", "null": "nil",
+		}
 	case 1:
-		v = map[string]any{"on": 1.5, "off": math.Copysign(0, -1), "0": 0.0, "2": 2.0, "1e+21": 1e21, "[]": 3.0, "{}": 4.0}
+		v = map[string]any{
+			"on": 1.5, "off": math.Copysign(0, -1), "0": 0.0, "2": 2.0, "1e+21": 1e21, "[]": 3.0, "{}": 4.0,
+		}
 	case 2:
-		v = map[string]any{"on": map[string]any{"a": listOf(1.0, nil)}, "off": map[string]any{}, "[on]": map[string]any{"x": "y"}}
+		v = map[string]any{
+			"on": map[string]any{"a": listOf(1.0, nil)}, "off": map[string]any{}, "[on]": map[string]any{"x": "y"},
+		}
 	case 3:
 		v = map[string]any{"on": nil, "off": false, `\u003c`: true, "<": false, "ü": true, `a\nb`: true, " on ": true}
 	case 4:
@@ -77,9 +83,11 @@ func (g generator) variants() map[string]any {
 func (g generator) context() map[string]any {
 	c := map[string]any{}
 	if g.chance(80) {
-		c["targetingKey"] = pickOne[any](g, "user-1", "user-2", "ü", "", 5.0, nil, "a long key of somebody who is not known to anybody", g.word())
+		c["targetingKey"] = pickOne[any](g, "user-1", "user-2", "ü", "", 5.0, nil,
+			"a long key of somebody who is not known to anybody", g.word())
 	}
-	for _, name := range []string{"email", "name", "version", "age", "n", "list", "groups", "user", "o", "empty", "rule", "ok", "a b"} {
+	for _, name := range []string{"email", "name", "version", "age", "n", "list", "groups", "user", "o", "empty",
+		"rule", "ok", "a b"} {
 		if g.chance(65) {
 			c[name] = g.contextValue(name)
 		}
@@ -137,16 +145,23 @@ func (g generator) contextValue(name string) any {
 		return g.number()
 	case "list":
 		if g.chance(30) {
-			return listOf(map[string]any{"n": g.number(), "name": g.word()}, map[string]any{"n": 1.0}, map[string]any{"name": "a"})
+			return listOf(map[string]any{"n": g.number(), "name": g.word()}, map[string]any{"n": 1.0},
+				map[string]any{"name": "a"})
 		}
 		return g.values(4, 1)
 	case "groups":
-		return pickOne[any](g, listOf("beta", "staff"), listOf(), listOf("beta"), listOf(1.0, "1", true, nil), listOf(listOf(1.0, 5.0), "beta"))
+		return pickOne[any](g, listOf("beta", "staff"), listOf(), listOf("beta"), listOf(1.0, "1", true, nil),
+			listOf(listOf(1.0, 5.0), "beta"))
 	case "user":
-		return map[string]any{"name": g.word(), "n": g.number(), "tags": listOf("a", "b"), "list": listOf(listOf(1.0), map[string]any{"n": 2.0})}
+		return map[string]any{
+			"name": g.word(), "n": g.number(), "tags": listOf("a", "b"),
+			"list": listOf(listOf(1.0), map[string]any{"n": 2.0}),
+		}
 	case "o":
 		return pickOne[any](g, map[string]any{}, map[string]any{"var": "name"}, map[string]any{"a": 1.0, "b": 2.0},
-			map[string]any{"targetingKey": "k", "$flagd": map[string]any{"FlagKey": "other", "timestamp": 3.0}}, map[string]any{"cat": listOf("o", "n")})
+			map[string]any{
+				"targetingKey": "k", "$flagd": map[string]any{"FlagKey": "other", "timestamp": 3.0},
+			}, map[string]any{"cat": listOf("o", "n")})
 	case "rule":
 		return g.randomOperator(2)
 	case "ok":
@@ -156,18 +171,23 @@ func (g generator) contextValue(name string) any {
 }
 
 func (g generator) word() string {
-	return pickOne(g, "", "  ", " a", "b ", "a", "on", "off", "null", "true", "0", "1", "1.0", " 1 ", "-3", "0x10", "1e3", "1e999", "Infinity", "NaN", "1_000",
-		"ü", "日本語", "e\u0301", "\U0001F600", "a.b", ".", "\"", "\\", "<", "a\nb", " on ", "example.com", "beta", "list", "name", "\ufffd", "x y")
+	return pickOne(g, "", "  ", " a", "b ", "a", "on", "off", "null", "true", "0", "1", "1.0", " 1 ", "-3", "0x10",
+		"1e3", "1e999", "Infinity", "NaN", "1_000",
+		"ü",
+		"日本語", "e\u0301", "\U0001F600", "a.b", ".", "\"", "\\", "<", "a\nb", " on ", "example.com", "beta", "list", "name", "\ufffd", "x y")
 }
 
 func (g generator) number() any {
-	return pickOne(g, 0.0, math.Copysign(0, -1), 1.0, 2.0, 3.0, -1.0, 0.5, 1.5, -2.5, 10.0, 50.0, 100.0, 1e21, 1e-7, 1e308, -1e308, 9007199254740993.0,
+	return pickOne(g, 0.0, math.Copysign(0, -1), 1.0, 2.0, 3.0, -1.0, 0.5, 1.5, -2.5, 10.0, 50.0, 100.0, 1e21, 1e-7,
+		1e308, -1e308, 9007199254740993.0,
 		9223372036854775807.0, -9223372036854775808.0, 4294967296.0, 2147483647.0, 2147483648.0, 5e-324)
 }
 
 func (g generator) version() string {
-	v := pickOne(g, "1", "1.2", "1.2.3", "v1.2.3", "V1.2.3", "2.0.0", "1.10.0", "1.2.3-rc.1", "1.2.3-rc.2", "1.2.3-rc.10", "1.2.3-rc", "1.2.3-rc.1.0",
-		"1.2.3+build", "1.2.3-alpha+b.01", "01.2.3", "1.2.3-01", "1.2.3-", "1.2.3+", "1.2.3.4", "", "v", "x", "1.2.3-0a", "1.2-rc", "vv1", "Vv1",
+	v := pickOne(g, "1", "1.2", "1.2.3", "v1.2.3", "V1.2.3", "2.0.0", "1.10.0", "1.2.3-rc.1", "1.2.3-rc.2",
+		"1.2.3-rc.10", "1.2.3-rc", "1.2.3-rc.1.0",
+		"1.2.3+build", "1.2.3-alpha+b.01", "01.2.3", "1.2.3-01", "1.2.3-", "1.2.3+", "1.2.3.4", "", "v", "x",
+		"1.2.3-0a", "1.2-rc", "vv1", "Vv1",
 		"99999999999999999999.0.0", "1.2.3-rc..1", "1.2.3-1", "1.2.3-é", " 1.2.3", "1.2.")
 	return v
 }
@@ -206,9 +226,12 @@ func (g generator) values(upTo, depth int) []any {
 
 // variable generates a var.
 func (g generator) variable() any {
-	name := pickOne[any](g, "email", "name", "version", "age", "n", "list", "groups", "user", "user.name", "user.tags.0", "user.tags.x", "user.list.1.n",
-		"user.tags.9", "user.tags.-1", "user.tags.1e0", "list.0", "o", "o.a", "empty", "rule", "ok", "absent", "absent.more", "name.more", "targetingKey",
-		"$flagd.flagKey", "$flagd.timestamp", "$flagd", "", ".", ".n", "n.", "a b", "user..name", "accumulator", "current", "current.n", "valueType",
+	name := pickOne[any](g, "email", "name", "version", "age", "n", "list", "groups", "user", "user.name",
+		"user.tags.0", "user.tags.x", "user.list.1.n",
+		"user.tags.9", "user.tags.-1", "user.tags.1e0", "list.0", "o", "o.a", "empty", "rule", "ok", "absent",
+		"absent.more", "name.more", "targetingKey",
+		"$flagd.flagKey", "$flagd.timestamp", "$flagd", "", ".", ".n", "n.", "a b", "user..name", "accumulator",
+		"current", "current.n", "valueType",
 		0.0, 1.0, 1.5, -1.0, nil)
 	switch g.IntN(10) {
 	case 0:
@@ -216,7 +239,9 @@ func (g generator) variable() any {
 	case 1, 2:
 		return operation("var", listOf(name, g.value(1)))
 	case 3:
-		return operation("var", pickOne[any](g, listOf(), listOf(name, 1.0, 2.0), true, operation("cat", listOf("na", "me")), listOf(operation("var", "name"), "d"), listOf("n", operation("var", "age"))))
+		return operation("var",
+			pickOne[any](g, listOf(), listOf(name, 1.0, 2.0), true, operation("cat", listOf("na", "me")),
+				listOf(operation("var", "name"), "d"), listOf("n", operation("var", "age"))))
 	}
 	return operation("var", name)
 }
@@ -224,7 +249,8 @@ func (g generator) variable() any {
 // expression generates rules, values, and lists and objects of both.
 func (g generator) expression(depth int) any {
 	if depth <= 0 {
-		return pickOne[any](g, g.variable(), g.variable(), g.value(1), g.value(0), operation(pickOne(g, "-", "/"), listOf()))
+		return pickOne[any](g, g.variable(), g.variable(), g.value(1), g.value(0),
+			operation(pickOne(g, "-", "/"), listOf()))
 	}
 	switch g.IntN(10) {
 	case 0, 1, 2, 3:
@@ -304,21 +330,27 @@ func (g generator) body(depth int) any {
 	case 2:
 		return operation("==", listOf(operation("var", ""), g.value(0)))
 	case 3:
-		return operation(pickOne(g, "+", "max", "cat"), listOf(operation("var", "current"), operation("var", "accumulator")))
+		return operation(pickOne(g, "+", "max", "cat"),
+			listOf(operation("var", "current"), operation("var", "accumulator")))
 	case 4:
-		return operation(pickOne(g, ">", "===", "=="), listOf(operation("var", pickOne(g, "", ".", "n", ".n", "name", ".name")), pickOne[any](g, g.expression(depth-1), 1.0, operation("var", "n"))))
+		return operation(pickOne(g, ">", "===", "=="),
+			listOf(operation("var", pickOne(g, "", ".", "n", ".n", "name", ".name")),
+				pickOne[any](g, g.expression(depth-1), 1.0, operation("var", "n"))))
 	case 5:
 		return map[string]any{"a": operation("var", "n"), "b": g.value(1)}
 	case 6:
 		return pickOne(g, g.fractional(depth-1), g.variable())
 	}
-	return operation(pickOne(g, operators()...), listOf(operation("var", pickOne(g, "", "n", "0")), g.expression(depth-1)))
+	return operation(pickOne(g, operators()...),
+		listOf(operation("var", pickOne(g, "", "n", "0")), g.expression(depth-1)))
 }
 
 func (g generator) fractional(depth int) any {
 	args := listOf()
 	if g.chance(50) {
-		args = append(args, pickOne[any](g, operation("cat", listOf(operation("var", "$flagd.flagKey"), operation("var", "email"))), operation("var", "email"), operation("var", "absent"), g.expression(depth), g.word()))
+		args = append(args,
+			pickOne[any](g, operation("cat", listOf(operation("var", "$flagd.flagKey"), operation("var", "email"))),
+				operation("var", "email"), operation("var", "absent"), g.expression(depth), g.word()))
 	}
 	for range 1 + g.IntN(4) {
 		args = append(args, g.share(depth))
@@ -332,7 +364,9 @@ func (g generator) share(depth int) any {
 	case 0:
 		return listOf(variant)
 	case 1:
-		return listOf(variant, pickOne[any](g, 0.0, -5.0, 0.5, 2147483647.0, 2147483648.0, 1e19, -1e19, "50", nil, true, -9223372036854775808.0))
+		return listOf(variant,
+			pickOne[any](g, 0.0, -5.0, 0.5, 2147483647.0, 2147483648.0, 1e19, -1e19, "50", nil, true,
+				-9223372036854775808.0))
 	case 2:
 		return listOf(variant, g.expression(depth))
 	case 3:
@@ -340,7 +374,8 @@ func (g generator) share(depth int) any {
 	case 4:
 		return listOf(variant, 1.0, 2.0)
 	case 5:
-		return listOf(operation("if", listOf(operation("var", "ok"), "on", "off")), operation("+", listOf(operation("var", "n"), 1.0)))
+		return listOf(operation("if", listOf(operation("var", "ok"), "on", "off")),
+			operation("+", listOf(operation("var", "n"), 1.0)))
 	}
 	return listOf(variant, float64(g.IntN(101)))
 }
@@ -367,7 +402,8 @@ func (g generator) outcome(depth int) any {
 	if depth > 0 && g.chance(30) {
 		return g.realisticRule(depth - 1)
 	}
-	return pickOne[any](g, "on", "off", "on", "off", nil, true, false, "nowhere", 1.0, operation("var", "o"), operation("var", "rule"), g.word())
+	return pickOne[any](g, "on", "off", "on", "off", nil, true, false, "nowhere", 1.0, operation("var", "o"),
+		operation("var", "rule"), g.word())
 }
 
 func (g generator) condition(depth int) any {
@@ -376,32 +412,54 @@ func (g generator) condition(depth int) any {
 	}
 	switch g.IntN(14) {
 	case 0:
-		return operation(pickOne(g, "ends_with", "starts_with"), listOf(operation("var", "email"), pickOne[any](g, "@example.com", "jo", "", g.word(), 1.0)))
+		return operation(pickOne(g, "ends_with", "starts_with"),
+			listOf(operation("var", "email"), pickOne[any](g, "@example.com", "jo", "", g.word(), 1.0)))
 	case 1:
-		return operation("sem_ver", listOf(operation("var", "version"), pickOne(g, "=", "!=", "<", "<=", ">", ">=", "^", "~", "=="), g.version()))
+		return operation("sem_ver",
+			listOf(operation("var", "version"),
+				pickOne(g, "=", "!=", "<", "<=", ">", ">=", "^", "~", "=="), g.version()))
 	case 2:
-		return operation("in", listOf(operation("var", pickOne(g, "name", "email", "n")), pickOne[any](g, operation("var", "groups"), "example.com", listOf("a", "on", 1.0, 0.0), listOf(listOf(0.0, 5.0)), g.values(4, 1))))
+		return operation("in",
+			listOf(operation("var", pickOne(g, "name", "email", "n")),
+				pickOne[any](g, operation("var", "groups"), "example.com", listOf("a", "on", 1.0, 0.0),
+					listOf(listOf(0.0, 5.0)), g.values(4, 1))))
 	case 3:
 		return operation(pickOne(g, "and", "or"), listOf(g.condition(depth-1), g.condition(depth-1)))
 	case 4:
-		return operation(pickOne(g, "!", "!!"), pickOne[any](g, g.condition(depth-1), any(listOf(g.condition(depth-1)))))
+		return operation(pickOne(g, "!", "!!"),
+			pickOne[any](g, g.condition(depth-1), any(listOf(g.condition(depth-1)))))
 	case 5:
-		return operation(pickOne(g, "<", "<=", ">", ">="), pickOne(g, listOf(g.number(), operation("var", "age"), g.number()), listOf(operation("var", "age"), g.number()), listOf(operation("var", "name"), g.word())))
+		return operation(pickOne(g, "<", "<=", ">", ">="),
+			pickOne(g, listOf(g.number(), operation("var", "age"), g.number()),
+				listOf(operation("var", "age"), g.number()), listOf(operation("var", "name"), g.word())))
 	case 6:
-		return operation(pickOne(g, "==", "!=", "===", "!==", "<", ">="), pickOne(g, listOf(g.variable(), g.value(0)), listOf(g.word(), pickOne(g, 0.0, 1.0)), listOf(g.word(), g.word())))
+		return operation(pickOne(g, "==", "!=", "===", "!==", "<", ">="),
+			pickOne(g, listOf(g.variable(), g.value(0)), listOf(g.word(), pickOne(g, 0.0, 1.0)),
+				listOf(g.word(), g.word())))
 	case 7:
-		return operation(pickOne(g, "some", "all", "none"), listOf(operation("var", pickOne(g, "groups", "list")), pickOne[any](g, operation("==", listOf(operation("var", ""), "beta")), operation("in", listOf(operation("var", ""), operation("var", "groups"))), operation("var", "n"),
-			operation("==", listOf(operation("var", pickOne(g, "n", ".n")), 1.0)))))
+		return operation(pickOne(g, "some", "all", "none"),
+			listOf(operation("var", pickOne(g, "groups", "list")),
+				pickOne[any](g, operation("==", listOf(operation("var", ""), "beta")),
+					operation("in", listOf(operation("var", ""), operation("var", "groups"))), operation("var", "n"),
+					operation("==", listOf(operation("var", pickOne(g, "n", ".n")), 1.0)))))
 	case 8:
 		return operation(">", listOf(operation("var", "$flagd.timestamp"), pickOne(g, 0.0, 4e9)))
 	case 9:
-		return operation(pickOne(g, "missing", "missing_some"), pickOne(g, listOf("email", "absent"), listOf(1.0, listOf("email", "name"))))
+		return operation(pickOne(g, "missing", "missing_some"),
+			pickOne(g, listOf("email", "absent"), listOf(1.0, listOf("email", "name"))))
 	case 10:
 		return operation("==", listOf(operation("%", listOf(operation("var", "age"), pickOne(g, 2.0, 0.0))), 0.0))
 	case 11:
-		return operation("==", listOf(operation("substr", listOf(operation("var", "name"), pickOne(g, 0.0, 1.0, -1.0, -3.0, 9.0), pickOne(g, 1.0, -1.0, 0.0, 5.0))), pickOne(g, "a", "", "o")))
+		return operation("==",
+			listOf(operation("substr",
+				listOf(operation("var", "name"), pickOne(g, 0.0, 1.0, -1.0, -3.0, 9.0),
+					pickOne(g, 1.0, -1.0, 0.0, 5.0))), pickOne(g, "a", "", "o")))
 	case 12:
-		return operation(pickOne(g, ">", "<"), listOf(operation("reduce", listOf(operation("var", "list"), operation("+", listOf(operation("var", "current"), operation("var", "accumulator"))), 0.0)), 3.0))
+		return operation(pickOne(g, ">", "<"),
+			listOf(operation("reduce",
+				listOf(operation("var", "list"),
+					operation("+", listOf(operation("var", "current"), operation("var", "accumulator"))), 0.0)), 3.0))
 	}
-	return operation(pickOne(g, "contains_any", "contains_all", "contains_none"), listOf(operation("var", "groups"), listOf("beta", pickOne[any](g, 1.0, "staff", nil))))
+	return operation(pickOne(g, "contains_any", "contains_all", "contains_none"),
+		listOf(operation("var", "groups"), listOf("beta", pickOne[any](g, 1.0, "staff", nil))))
 }

@@ -81,5 +81,7 @@ func (f Flagd) Evaluate(key string, caller map[string]any) Answer {
 
 // AnswerOf converts a result of package flags.
 func AnswerOf(r flags.Result) Answer {
-	return Answer{Value: r.Value, Variant: r.Variant, Reason: string(r.Reason), Error: string(r.Error), Metadata: r.Metadata}
+	return Answer{
+		Value: r.Value, Variant: r.Variant, Reason: string(r.Reason), Error: string(r.Error), Metadata: r.Metadata,
+	}
 }

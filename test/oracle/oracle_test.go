@@ -28,10 +28,11 @@ const (
 // flagd's.
 //
 // Two kinds of rules are left out, for which flagd/core has no answer:
-//   - Rules that exceed our budget: "if" evaluates an object from the context, so that a context with a rule that refers to
-//     itself is an endless recursion, which ends flagd's process. Our result is an error, and flagd is not called.
-//   - Rules whose answer in flagd depends on chance: flagd puts variables into bodies in the order of Go's maps, so that an
-//     operator may fail before or after a "var" beside it.
+//   - Rules that exceed our budget: "if" evaluates an object from the context, so that a context with a rule that
+//     refers to itself is an endless recursion, which ends flagd's process. Our result is an error, and flagd is not
+//     called.
+//   - Rules whose answer in flagd depends on chance: flagd puts variables into bodies in the order of Go's maps, so
+//     that an operator may fail before or after a "var" beside it.
 func TestSameAsFlagd(t *testing.T) {
 	for seed := range uint64(seeds) {
 		t.Run(fmt.Sprintf("seed %d", *first+seed), func(t *testing.T) {

@@ -21,7 +21,9 @@ const (
 )
 
 func caller() map[string]any {
-	return map[string]any{"targetingKey": "user-4711", "email": "jo@example.com", "version": "1.4.2", "groups": []any{"staff", "beta"}}
+	return map[string]any{
+		"targetingKey": "user-4711", "email": "jo@example.com", "version": "1.4.2", "groups": []any{"staff", "beta"},
+	}
 }
 
 // flagSet returns the two flags and fifty others.
@@ -34,7 +36,10 @@ func flagSet() map[string]oracle.Flag {
 		``,
 	}
 	one := func(rule string) oracle.Flag {
-		return oracle.Flag{State: "ENABLED", Variants: map[string]any{"on": true, "off": false}, DefaultVariant: "off", Targeting: json.RawMessage(rule)}
+		return oracle.Flag{
+			State: "ENABLED", Variants: map[string]any{"on": true, "off": false}, DefaultVariant: "off",
+			Targeting: json.RawMessage(rule),
+		}
 	}
 	set := map[string]oracle.Flag{booleanFlag: one(rules[0]), fractionalFlag: one(rules[1])}
 	for i, key := range bulkKeys() {
@@ -66,7 +71,9 @@ func foldFlags(keys ...string) (*flags.Folded, error) {
 	if err != nil {
 		return nil, err
 	}
-	facts := flags.Facts{Cell: "acme", Channel: "dedicated", Release: "2026.11.3", Labels: map[string]string{"tier": "gold"}}
+	facts := flags.Facts{
+		Cell: "acme", Channel: "dedicated", Release: "2026.11.3", Labels: map[string]string{"tier": "gold"},
+	}
 	return c.Fold(flags.Orders{}, facts, time.Now().Unix()), nil
 }
 
@@ -81,8 +88,13 @@ type constant struct{ openfeature.NoopProvider }
 
 func (constant) Metadata() openfeature.Metadata { return openfeature.Metadata{Name: "constant"} }
 
-func (constant) BooleanEvaluation(context.Context, string, bool, openfeature.FlattenedContext) openfeature.BoolResolutionDetail {
-	return openfeature.BoolResolutionDetail{Value: true, ProviderResolutionDetail: openfeature.ProviderResolutionDetail{Reason: openfeature.StaticReason, Variant: "on"}}
+func (constant) BooleanEvaluation(
+	context.Context, string, bool, openfeature.FlattenedContext,
+) openfeature.BoolResolutionDetail {
+	return openfeature.BoolResolutionDetail{
+		Value:                    true,
+		ProviderResolutionDetail: openfeature.ProviderResolutionDetail{Reason: openfeature.StaticReason, Variant: "on"},
+	}
 }
 
 // measureClients compares evaluations through OpenFeature's client with a constant provider.
@@ -91,7 +103,8 @@ func measureClients(ctx context.Context) ([]figures.Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	for name, p := range map[string]openfeature.FeatureProvider{"constant": constant{}, "ours": provider.New(fixedSource{f})} {
+	for name, p := range map[string]openfeature.FeatureProvider{"constant": constant{},
+		"ours": provider.New(fixedSource{f})} {
 		if err := openfeature.SetNamedProviderWithContextAndWait(ctx, name, p); err != nil {
 			return nil, err
 		}
@@ -116,7 +129,8 @@ func measureClients(ctx context.Context) ([]figures.Row, error) {
 		rows = append(rows,
 			figures.AtMost(what+" through OpenFeature's client", c.time, "constant", costs[0].time, 1.3),
 			figures.Row{
-				What: "  allocations beyond the client's own", Got: fmt.Sprint(c.allocs - costs[0].allocs), Base: fmt.Sprintf("constant %d, limit 5", costs[0].allocs),
+				What: "  allocations beyond the client's own", Got: fmt.Sprint(c.allocs - costs[0].allocs),
+				Base:  fmt.Sprintf("constant %d, limit 5", costs[0].allocs),
 				Ratio: float64(c.allocs - costs[0].allocs), Limit: 5,
 			})
 	}
@@ -135,20 +149,25 @@ func measureEvaluation(ctx context.Context) ([]figures.Row, error) {
 	}
 	who, at := caller(), time.Now().Unix()
 	for _, key := range append(bulkKeys(), booleanFlag, fractionalFlag) {
-		if a, b := flagd.Evaluate(key, who), oracle.AnswerOf(f.Evaluate(key, who, at)); a.Variant != b.Variant || a.Error != "" || b.Error != "" {
+		if a, b := flagd.Evaluate(key, who), oracle.AnswerOf(f.Evaluate(key, who, at)); a.Variant != b.Variant ||
+			a.Error != "" || b.Error != "" {
 			return nil, fmt.Errorf("%s: flagd gives %+v, ours %+v", key, a, b)
 		}
 	}
 	var rows []figures.Row
-	for key, what := range map[string]string{booleanFlag: "a boolean with a rule, evaluated", fractionalFlag: "a fractional, evaluated"} {
-		costs, err := compareCosts(ctx, func() { flagd.ResolveAsAnyValue(ctx, "", key, who) }, func() { f.Evaluate(key, who, at) })
+	for key, what := range map[string]string{booleanFlag: "a boolean with a rule, evaluated",
+		fractionalFlag: "a fractional, evaluated"} {
+		costs, err := compareCosts(ctx, func() { flagd.ResolveAsAnyValue(ctx, "", key, who) }, func() {
+			f.Evaluate(key, who, at)
+		})
 		if err != nil {
 			return nil, err
 		}
 		theirs, ours := costs[0], costs[1]
 		row := figures.AtLeast(what, perSecond(ours.time), "flagd/core", perSecond(theirs.time), 8)
 		row.Got, row.Base = figures.Time(ours.time), fmt.Sprintf("flagd/core %s", figures.Time(theirs.time))
-		rows = append(rows, row, figures.Beside("  allocations", fmt.Sprint(ours.allocs), fmt.Sprintf("flagd/core %d", theirs.allocs)))
+		rows = append(rows, row,
+			figures.Beside("  allocations", fmt.Sprint(ours.allocs), fmt.Sprintf("flagd/core %d", theirs.allocs)))
 	}
 	return rows, nil
 }

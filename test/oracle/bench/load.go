@@ -49,8 +49,12 @@ func measureLoads(ctx context.Context) ([]figures.Row, error) {
 	}
 	peak := figures.Median(peaks)
 	return []figures.Row{
-		figures.Within(fmt.Sprintf("%d flags loaded and compiled", manyFlags), figures.Median(times), 500*time.Millisecond),
-		{What: "  memory for it, resident at most", Got: fmt.Sprintf("%.0f MB", peak), Base: "limit 100 MB", Ratio: peak / 100, Limit: 1},
+		figures.Within(fmt.Sprintf("%d flags loaded and compiled", manyFlags), figures.Median(times),
+			500*time.Millisecond),
+		{
+			What: "  memory for it, resident at most", Got: fmt.Sprintf("%.0f MB", peak), Base: "limit 100 MB",
+			Ratio: peak / 100, Limit: 1,
+		},
 	}, nil
 }
 
@@ -59,10 +63,13 @@ func loadOnce(out io.Writer) error {
 	files := fstest.MapFS{"sluice.yaml": {Data: []byte("apiVersion: sluice/v1\nkind: Flags\n")}}
 	var b strings.Builder
 	for i := range manyFlags {
-		fmt.Fprintf(&b, "flag-%05d:\n    state: ENABLED\n    variants: {'on': true, 'off': false}\n    defaultVariant: 'off'\n    metadata: {feature: f-%d, 'off': 'off', owner: team-%d}\n"+
-			"    targeting:\n      if:\n      - ends_with: [{var: email}, '@customer-%d.example.com']\n      - 'on'\n      - fractional: [['on', %d], ['off', %d]]\n", i, i, i%50, i, i%100, 100-i%100)
+		fmt.Fprintf(&b,
+			"flag-%05d:\n    state: ENABLED\n    variants: {'on': true, 'off': false}\n    defaultVariant: 'off'\n    metadata: {feature: f-%d, 'off': 'off', owner: team-%d}\n"+
+				"    targeting:\n      if:\n      - ends_with: [{var: email}, '@customer-%d.example.com']\n      - 'on'\n      - fractional: [['on', %d], ['off', %d]]\n",
+			i, i, i%50, i, i%100, 100-i%100)
 		if i%500 == 499 {
-			text := "flags:\n  " + strings.ReplaceAll(strings.TrimSuffix(b.String(), "\n"), "\nflag-", "\n  flag-") + "\n"
+			text := "flags:\n  " +
+				strings.ReplaceAll(strings.TrimSuffix(b.String(), "\n"), "\nflag-", "\n  flag-") + "\n"
 			files[fmt.Sprintf("flags/part-%02d.yaml", i/500)] = &fstest.MapFile{Data: []byte(text)}
 			b.Reset()
 		}
@@ -77,7 +84,9 @@ func loadOnce(out io.Writer) error {
 	if tree.Invalid || len(tree.Flags) != manyFlags {
 		return fmt.Errorf("%d flags: %v", len(tree.Flags), tree.Faults[:min(3, len(tree.Faults))])
 	}
-	bundle := flags.Bundle{Version: flags.BundleVersion, Channel: "dedicated", Flags: make(map[string]json.RawMessage, len(tree.Flags))}
+	bundle := flags.Bundle{
+		Version: flags.BundleVersion, Channel: "dedicated", Flags: make(map[string]json.RawMessage, len(tree.Flags)),
+	}
 	for key, d := range tree.Flags {
 		bundle.Flags[key] = d.Encode()
 	}

@@ -50,7 +50,8 @@ func measureRemote(ctx context.Context) ([]figures.Row, error) {
 		return nil, err
 	}
 	var sides [3]string
-	for i, h := range []http.Handler{bareHandler(), ofrep.New(fixedSource{two}, zerolog.Nop(), ofrep.Options{}), ofrep.New(fixedSource{fifty}, zerolog.Nop(), ofrep.Options{})} {
+	for i, h := range []http.Handler{bareHandler(), ofrep.New(fixedSource{two}, zerolog.Nop(), ofrep.Options{}),
+		ofrep.New(fixedSource{fifty}, zerolog.Nop(), ofrep.Options{})} {
 		at, err := serveHTTP(ctx, h)
 		if err != nil {
 			return nil, err
@@ -62,7 +63,10 @@ func measureRemote(ctx context.Context) ([]figures.Row, error) {
 		for _, side := range []struct {
 			rates *[]float64
 			url   string
-		}{{&plain, sides[0] + singlePath + booleanFlag}, {&single, sides[1] + singlePath + booleanFlag}, {&bulk, sides[2] + bulkPath}} {
+		}{
+			{&plain, sides[0] + singlePath + booleanFlag}, {&single, sides[1] + singlePath + booleanFlag},
+			{&bulk, sides[2] + bulkPath},
+		} {
 			rate, err := requestRate(ctx, side.url, question)
 			if err != nil {
 				return nil, err
@@ -72,8 +76,10 @@ func measureRemote(ctx context.Context) ([]figures.Row, error) {
 		evaluated = append(evaluated, callRate(func() { _, _, _ = flagd.ResolveAllValues(ctx, "", caller()) }))
 	}
 	return []figures.Row{
-		figures.AtLeast(fmt.Sprintf("OFREP, one flag, %d callers", callers), figures.Median(single), "bare handler", figures.Median(plain), 0.7),
-		figures.AtLeast("OFREP, bulk of 50 flags", figures.Median(bulk), "flagd/core, no HTTP", figures.Median(evaluated), 5),
+		figures.AtLeast(fmt.Sprintf("OFREP, one flag, %d callers", callers), figures.Median(single), "bare handler",
+			figures.Median(plain), 0.7),
+		figures.AtLeast("OFREP, bulk of 50 flags", figures.Median(bulk), "flagd/core, no HTTP",
+			figures.Median(evaluated), 5),
 	}, nil
 }
 
