@@ -55,7 +55,7 @@ func sortedSet(names []string) []string {
 // exceeded limit is an error. Compile reads the flags themselves. Memory use is in proportion to the input.
 func ParseBundle(raw []byte) (*Bundle, error) {
 	if len(raw) > MaxBundle {
-		return nil, fmt.Errorf("bundle of flags is %d bytes, beyond %d", len(raw), MaxBundle)
+		return nil, fmt.Errorf("bundle of flags has %d bytes, more than %d", len(raw), MaxBundle)
 	}
 	b, err := decodeBundle(raw)
 	if err != nil {
@@ -65,7 +65,7 @@ func ParseBundle(raw []byte) (*Bundle, error) {
 		return nil, fmt.Errorf("bundle of flags: %w", err)
 	}
 	if !bytes.Equal(b.Encode(), raw) { // refuses duplicate keys, and fields in another case
-		return nil, errors.New("bundle of flags is not in its one form")
+		return nil, errors.New("bundle of flags is not in canonical form")
 	}
 	return b, nil
 }
@@ -82,7 +82,7 @@ func decodeBundle(raw []byte) (*Bundle, error) {
 		return nil, err
 	}
 	if outer.Version != BundleVersion {
-		return nil, fmt.Errorf("it has version %d, and this agent reads %d", outer.Version, BundleVersion)
+		return nil, fmt.Errorf("version %d is unknown: this agent reads version %d", outer.Version, BundleVersion)
 	}
 	b := &Bundle{Version: outer.Version, Channel: outer.Channel, Flags: map[string]json.RawMessage{}}
 	err := eachMember(outer.Flags, '{', MaxFlags, func(key string, value json.RawMessage) error {
@@ -95,7 +95,7 @@ func decodeBundle(raw []byte) (*Bundle, error) {
 	err = eachMember(outer.Gates, '[', MaxGates, func(_ string, value json.RawMessage) error {
 		b.Gates = append(b.Gates, Gate{})
 		if len(value) > maxGate {
-			return fmt.Errorf("gate %d is %d bytes, beyond %d", len(b.Gates), len(value), maxGate)
+			return fmt.Errorf("gate %d has %d bytes, more than %d", len(b.Gates), len(value), maxGate)
 		}
 		return decodeStrict(value, &b.Gates[len(b.Gates)-1])
 	})
@@ -122,7 +122,7 @@ func decodeStrict(raw []byte, v any) error {
 		return err
 	}
 	if dec.InputOffset() != int64(len(raw)) {
-		return errors.New("something follows it")
+		return errors.New("more data follows it")
 	}
 	return nil
 }
@@ -159,16 +159,16 @@ func eachMember(raw []byte, open json.Delim, limit int, each func(key string, va
 func (b *Bundle) validate() error {
 	switch {
 	case !isValidName(b.Channel):
-		return errors.New("it has no channel, or a long one")
+		return errors.New("the channel is missing or too long")
 	case slices.ContainsFunc(b.Hidden, func(f string) bool { return !isValidName(f) }):
-		return errors.New("a hidden feature has no name, or a long one")
+		return errors.New("the name of a hidden feature is missing or too long")
 	}
 	for i, g := range b.Gates {
 		if err := g.validate(); err != nil {
 			return fmt.Errorf("gate %.40q: %w", g.ID, err)
 		}
 		if i > 0 && b.Gates[i-1].ID == g.ID {
-			return fmt.Errorf("gate %.40q is there twice", g.ID)
+			return fmt.Errorf("gate %.40q occurs twice", g.ID)
 		}
 	}
 	return nil
@@ -177,17 +177,17 @@ func (b *Bundle) validate() error {
 func (g *Gate) validate() error {
 	switch {
 	case !isValidName(g.ID):
-		return errors.New("it has no ID, or a long one")
+		return errors.New("the ID is missing or too long")
 	case len(g.Features) > MaxGateFeatures:
-		return fmt.Errorf("%d features, beyond %d", len(g.Features), MaxGateFeatures)
+		return fmt.Errorf("%d features, more than %d", len(g.Features), MaxGateFeatures)
 	case slices.ContainsFunc(g.Features, func(f string) bool { return !isValidName(f) }):
-		return errors.New("a feature has no name, or a long one")
+		return errors.New("the name of a feature is missing or too long")
 	case g.At < 0 || g.At > MaxInstant:
 		return fmt.Errorf("time %d is out of range", g.At)
 	case g.By != "" && g.By != ByUser && g.By != ByCell:
 		return fmt.Errorf("a ramp by %.40q, which is neither %s nor %s", g.By, ByUser, ByCell)
 	case len(g.Steps) > maxGateSteps:
-		return fmt.Errorf("%d steps, beyond %d", len(g.Steps), maxGateSteps)
+		return fmt.Errorf("%d steps, more than %d", len(g.Steps), maxGateSteps)
 	}
 	last := GateStep{Percent: -1, After: -1}
 	for _, s := range g.Steps {
@@ -195,7 +195,7 @@ func (g *Gate) validate() error {
 			return fmt.Errorf("step of %d %% after %d s is out of range", s.Percent, s.After)
 		}
 		if s.Percent < last.Percent || s.After <= last.After {
-			return errors.New("its steps don't grow")
+			return errors.New("the steps don't grow")
 		}
 		last = s
 	}

@@ -170,7 +170,7 @@ func (r *SetReader) Set(root jsondoc.Node, lint Linter) {
 	}
 	flags := top.Get("flags")
 	if flags == nil {
-		r.Fault(jsondoc.Missing, root.Line, "flags is required: a flag set without any says flags: {}")
+		r.Fault(jsondoc.Missing, root.Line, "flags is required: write flags: {} for an empty flag set")
 		return
 	}
 	switch all := flags.Value.(type) {
@@ -192,7 +192,7 @@ func (r *SetReader) readListedFlag(n jsondoc.Node, shared map[string]any) {
 	fields, ok := n.Value.(jsondoc.Members)
 	at := fields.Get("key")
 	if !ok || at == nil {
-		r.Fault(jsondoc.Missing, n.Line, "a flag in a list needs its key")
+		r.Fault(jsondoc.Missing, n.Line, "a flag in a list needs a key")
 		return
 	}
 	key, ok := at.Value.(string)
@@ -290,7 +290,7 @@ func (r *SetReader) readDefaultVariant(d *Definition, line int, m *jsondoc.Membe
 		}
 		if r.linter != nil {
 			r.Fault(jsondoc.Missing, line,
-				"flag %s: defaultVariant is required: without it callers would get whatever their code says", d.Key)
+				"flag %s: defaultVariant is required: without one, callers get the default in their code", d.Key)
 		}
 		return
 	}
@@ -367,19 +367,19 @@ func (d *Definition) VariantNames() string {
 func CheckKey(key string) error {
 	switch {
 	case key == "" || key == ".":
-		return errors.New("it needs one that says something")
+		return errors.New("it must not be empty or a dot")
 	case len(key) > MaxKey:
 		return fmt.Errorf("it has more than %d bytes", MaxKey)
 	case strings.Contains(key, "/"):
-		return errors.New("it has a slash")
+		return errors.New("it contains a slash")
 	case strings.Contains(key, ".."):
-		return errors.New("it has two dots in a row")
+		return errors.New("it contains two dots in a row")
 	case strings.TrimSpace(key) != key:
 		return errors.New("it begins or ends with a space")
 	}
 	for _, c := range key {
 		if !unicode.IsPrint(c) || c == unicode.ReplacementChar {
-			return fmt.Errorf("it has the character %U, which can't be seen", c)
+			return fmt.Errorf("it contains the invisible character %U", c)
 		}
 	}
 	return nil

@@ -83,7 +83,7 @@ func (r Result) As(kind Kind) Result {
 		_, ok = r.Value.(map[string]any)
 	}
 	if !ok {
-		r.Value, r.Reason, r.Error, r.Message = nil, ReasonError, ErrorTypeMismatch, "the flag's value is of another type"
+		r.Value, r.Reason, r.Error, r.Message = nil, ReasonError, ErrorTypeMismatch, "the flag's value has another type"
 	}
 	return r
 }
@@ -161,7 +161,7 @@ func (c *evaluator) evaluate(ctx Context, facts map[string]any, at int64) Result
 	}
 	r, ok := c.matches[variant]
 	if !ok {
-		return c.errorResult(ErrorGeneral, fmt.Sprintf("the rule chooses %.64q, which is no variant", variant))
+		return c.errorResult(ErrorGeneral, fmt.Sprintf("the rule chooses %.64q, which is not a variant", variant))
 	}
 	return r
 }

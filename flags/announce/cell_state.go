@@ -126,7 +126,7 @@ func (i cellAnnouncement) describeState(state flags.CellState) string {
 				return "has " + k.Flag + " killed: " + oneLine(k.Reason)
 			}
 		}
-		return "has a flag of it killed"
+		return "has one of its flags killed"
 	case flags.Held:
 		if why := i.announced.holdReason(i.cell); why != "" {
 			return "is held: " + why
@@ -150,13 +150,13 @@ func (i cellAnnouncement) describeWait() string {
 	missing := i.missingFeatures()
 	switch {
 	case len(missing) == 0 && i.announced.tree == nil:
-		return "has it off: what was approved can't be read"
+		return "has it off: the approved commit can't be read"
 	case len(missing) == 0:
-		return "does not say that it has it"
+		return "does not report it as on"
 	case i.cell.Waits.Owner:
 		return i.cell.Waits.Text
 	case !i.cell.Known:
-		return "has not said what it runs"
+		return "has not reported what it runs"
 	}
 	release, ok := i.announced.planner.firstReleaseWith(i.announced.rules.Features)
 	if !ok {

@@ -73,7 +73,7 @@ func (n *eventCollector) addOutcome(s *channelState) {
 		}
 		e.Type, e.Text = "published", fmt.Sprintf("%s is published in %s", name, s.channel.Name)
 	case s.state == Retracted:
-		e.Type, e.Text = "retracted", fmt.Sprintf("%s is taken back in %s: %s", name, s.channel.Name, s.reason)
+		e.Type, e.Text = "retracted", fmt.Sprintf("%s is retracted in %s: %s", name, s.channel.Name, s.reason)
 		e.ID = fmt.Sprintf("retracted/%s/%s/%d", s.announcement.id, s.channel.Name, unixSeconds(s.at))
 		subject := e.ID
 		if times := n.planner.input.Memory.Lifted[subject]; times > 0 {
@@ -120,7 +120,7 @@ func (n *eventCollector) addKilled() {
 			n.addEvent(Event{
 				ID: fmt.Sprintf("warning/kill/%s/%s/%d", k.Flag, k.Name, k.Until.Unix()), Type: "warning",
 				Flag: k.Flag, At: k.Until,
-				Text: fmt.Sprintf("%s is still killed, and was to be looked at by now: %s", k.Flag, oneLine(k.Reason)),
+				Text: fmt.Sprintf("%s is still killed, and its review is due: %s", k.Flag, oneLine(k.Reason)),
 			})
 		}
 		if i > 0 && n.planner.kills[i-1].Flag == k.Flag {
@@ -153,7 +153,7 @@ func (n *eventCollector) addEnded() {
 		case "killed":
 			n.lifted[e.Flag]++
 			e.ID, e.Type = "lifted/"+strings.TrimPrefix(e.ID, "killed/"), "lifted"
-			e.Text = e.Flag + " is not killed any more"
+			e.Text = e.Flag + " is no longer killed"
 		case "suspended":
 			state, ok := n.cellState(e)
 			if !ok || !countsAsOn(state) {

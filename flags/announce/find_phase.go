@@ -123,7 +123,7 @@ func (s *channelState) unarmedPhase(f finding) finding {
 	case elsewhere.Text == s.announcement.text:
 		f.obstacle, f.explanation, f.basis.Hash, f.basis.Commit = free, "", elsewhere.Hash, elsewhere.Commit
 	default:
-		f.explanation = "it was edited since it was published elsewhere; " + f.explanation
+		f.explanation = "it was edited after it was published elsewhere; " + f.explanation
 	}
 	return f
 }
@@ -147,7 +147,7 @@ func (s *channelState) publishedPhase() finding {
 		s.stale = "its file is gone"
 		s.planner.addWarning(manifest.Missing, s.recordPath(), 0,
 			s.announcement.id+" is published in "+s.channel.Name+
-				", and its file is gone: restore it, and cancel or archive it if that is meant")
+				", and its file is gone: restore it, then cancel or archive it if that is intended")
 	case tip.Cancelled != "":
 		return finding{phase: retracted, explanation: oneLine(tip.Cancelled)}
 	case tip.Archived:

@@ -72,7 +72,7 @@ func (s *channelState) publishEdit(finding) {
 	if never || !inChannel(tip.Cells, s.channel) {
 		s.writeRecord(repository.Record{
 			Outcome: repository.Disarmed, Hash: s.announcement.hash, Commit: s.planner.input.Commit, At: rec.At,
-			Reason: "it is not for this channel any more",
+			Reason: "it is no longer for this channel",
 		})
 		return
 	}

@@ -140,6 +140,6 @@ func (s *scope) readyCells() (ready, held []string, lacking int) {
 // enoughReady reports whether the required share of the cells is ready, and describes the share.
 func enoughReady(ready, lacking, percent int) (bool, string) {
 	all := ready + lacking
-	share := fmt.Sprintf("%d of %s ready, and %d %% are asked for", ready, words.Count(all, "cell"), percent)
+	share := fmt.Sprintf("%d of %s ready, and %d %% are required", ready, words.Count(all, "cell"), percent)
 	return ready*100 >= percent*all, share
 }

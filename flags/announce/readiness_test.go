@@ -22,7 +22,7 @@ func TestBlock(t *testing.T) {
 	}
 	p = w.advanceTo(noon().Add(time.Minute)).planUntilSettled()
 	if got := p.channelStatus(t, "news", "dedicated"); got.State != Scheduled ||
-		got.Summary != "waits for cells: 2 of 3 cells ready, and 100 % are asked for" {
+		got.Summary != "waits for cells: 2 of 3 cells ready, and 100 % are required" {
 		t.Errorf("%s: %s", got.State, got.Summary)
 	}
 	w.upgrade("d1")
@@ -81,7 +81,7 @@ func TestSkipWithTooFew(t *testing.T) {
 	w.planUntilSettled()
 	p := w.advanceTo(noon()).planUntilSettled()
 	if got := p.channelStatus(t, "news", "dedicated"); got.State != Missed ||
-		got.Summary != "missed: too few cells: 1 of 3 cells ready, and 50 % are asked for" {
+		got.Summary != "missed: too few cells: 1 of 3 cells ready, and 50 % are required" {
 		t.Errorf("%s: %s", got.State, got.Summary)
 	}
 }

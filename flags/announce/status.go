@@ -64,17 +64,17 @@ func (a *announcement) nextStep(last *channelState) string {
 	}
 	switch {
 	case a.tip == nil:
-		return "its file is gone: restore it, and cancel or archive it if that is meant"
+		return "its file is gone: restore it, then cancel or archive it if that is intended"
 	case last == nil || a.tip.Cancelled != "" || a.tip.Archived:
 		return ""
 	case last.state == Missed:
-		return "its time passed: give it a new one, or publish it now: sluice announce publish " + a.id
+		return "its time has passed: set a new one, or publish it now: sluice announce publish " + a.id
 	case a.missingApprovals != "" && last.state != Published && last.state != Publishing:
 		return a.missingApprovals + approve
 	case last.state == Held:
-		return "it is held: lift that before its time"
+		return "it is held: lift the hold before its time"
 	case last.state == Approved:
-		return "it has no time: give it one, or publish it now: sluice announce publish " + a.id
+		return "it has no time: set one, or publish it now: sluice announce publish " + a.id
 	}
 	return ""
 }

@@ -20,9 +20,9 @@ func (s *channelState) summarise() string {
 	case Held, Draft:
 		return s.reason
 	case Approved:
-		return "approved, and has no time"
+		return "approved, but has no time"
 	case Archived:
-		return "told, and kept for the record"
+		return "announced, and kept for the record"
 	case Scheduled:
 		if s.reason != "" {
 			return s.reason

@@ -22,7 +22,7 @@ func decodeRule(rule []byte) (any, error) {
 		return nil, fmt.Errorf("read the rule: %w", err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("read the rule: something follows it")
+		return nil, errors.New("read the rule: more data follows it")
 	}
 	nodes := 0
 	return enforceLimits(v, 0, &nodes)

@@ -34,7 +34,7 @@ const maxSteps = 250_000
 var ErrBudget = errors.New("the rule takes too many steps with this context")
 
 // errShape says that an operator got operands of a wrong shape.
-var errShape = errors.New("an operator of the rule does not fit what it is given")
+var errShape = errors.New("an operator of the rule can't use its arguments")
 
 // Rule is a compiled rule. It must not be copied.
 type Rule struct {

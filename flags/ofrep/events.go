@@ -21,7 +21,7 @@ func (h *handler) serveEvents(w http.ResponseWriter, r *http.Request) {
 		h.streams.Add(-1)
 		w.Header().Set("Retry-After", "30")
 		writeFailure(w, http.StatusTooManyRequests, "", "",
-			"there are as many streams as there may be: ask without one, or later")
+			"too many event streams: poll instead, or retry later")
 		return
 	}
 	defer h.streams.Add(-1)

@@ -58,7 +58,7 @@ func (h *handler) protect(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !isLocal(r) {
 			writeFailure(w, http.StatusForbidden, "", "",
-				"flags are asked for by localhost, 127.0.0.1 or [::1], or by a unix socket")
+				"this host name is refused: use localhost, 127.0.0.1, [::1] or a unix socket")
 			return
 		}
 		if h.allowOrigin(w, r) {
@@ -73,8 +73,8 @@ func (h *handler) protect(next http.Handler) http.Handler {
 				panic(problem)
 			}
 			h.log.Error().Interface("problem", problem).Str("path", r.URL.Path).
-				Msg("a question about flags could not be answered")
-			writeFailure(w, http.StatusInternalServerError, "", "", "internal error: the agent's log says more")
+				Msg("a request for flags could not be answered")
+			writeFailure(w, http.StatusInternalServerError, "", "", "internal error: see the agent's log")
 		}()
 		next.ServeHTTP(w, r)
 	})

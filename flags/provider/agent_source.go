@@ -188,7 +188,7 @@ func (a *agentSource) refetch(ctx context.Context) error {
 	switch response.StatusCode {
 	case http.StatusNotModified:
 		if a.etag == "" {
-			return errors.New("the agent says that its flags are the same, and gave none before")
+			return errors.New("the agent says that its flags are unchanged, but sent none before")
 		}
 		return nil
 	case http.StatusOK:
@@ -230,7 +230,7 @@ func (a *agentSource) get(ctx context.Context, path, etag string) (*http.Respons
 	}
 	response, err := a.http.Do(r)
 	if err != nil {
-		return nil, fmt.Errorf("ask the cell's agent: %w", err)
+		return nil, fmt.Errorf("request flags from the cell's agent: %w", err)
 	}
 	return response, nil
 }

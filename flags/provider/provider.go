@@ -67,7 +67,7 @@ func (p *Provider) InitWithContext(ctx context.Context, _ openfeature.Evaluation
 		select {
 		case <-changed:
 		case <-ended:
-			return errors.New("no flags came from the cell's agent: is it running, and does it listen for flags?")
+			return errors.New("the cell's agent has sent no flags: check that it runs with --flags-listen")
 		}
 	}
 }
@@ -187,7 +187,7 @@ func resolve[T any](
 	d := openfeature.GenericResolutionDetail[T]{Value: otherwise}
 	if folded == nil {
 		d.Reason = openfeature.ErrorReason
-		d.ResolutionError = openfeature.NewProviderNotReadyResolutionError("no flags came from the cell's agent yet")
+		d.ResolutionError = openfeature.NewProviderNotReadyResolutionError("the cell's agent has sent no flags yet")
 		return d
 	}
 	r := folded.Evaluate(flag, flags.Context(c), at)

@@ -45,10 +45,10 @@ func validateAnnouncement(doc *manifest.Doc[Announcement]) (faults []manifest.Fa
 	}
 	if a.Now && !times {
 		fault(manifest.Missing, "now",
-			"now says to publish although the time has passed, and there is no time: give publishAt")
+			"now publishes although the time has passed, but there is no time: add publishAt")
 	}
 	if doc.Has("cancelled") && strings.TrimSpace(a.Cancelled) == "" {
-		fault(manifest.Missing, "cancelled", "cancelled must say why; remove it if the announcement stands")
+		fault(manifest.Missing, "cancelled", "cancelled must give a reason; remove it if the announcement is not cancelled")
 	}
 	faults = slices.Concat(faults, checkFeatures(doc), checkSelector(doc, "cells", a.Cells), checkRamp(doc))
 	if a.Approvals != nil {
@@ -75,7 +75,7 @@ func checkFeatures(doc *manifest.Doc[Announcement]) (faults []manifest.Fault) {
 	}
 	if len(features) > flags.MaxGateFeatures {
 		return []manifest.Fault{doc.Fault(manifest.TooLarge, "features",
-			"has %d features, and an announcement has at most %d: let flags share one",
+			"has %d features, but an announcement can have at most %d: let flags share a feature",
 			len(features), flags.MaxGateFeatures)}
 	}
 	for i, name := range features {
@@ -107,7 +107,7 @@ func checkRamp(doc *manifest.Doc[Announcement]) (faults []manifest.Fault) {
 	r := doc.Value.Ramp
 	if len(r.Steps) == 0 && doc.Has("ramp") {
 		return []manifest.Fault{doc.Fault(manifest.Missing, "ramp",
-			"ramp has no steps: leave it out if everybody gets it at once")}
+			"ramp has no steps: leave it out to turn the features on for all users at once")}
 	}
 	for i, s := range r.Steps {
 		at := indexPath("ramp.steps", i)

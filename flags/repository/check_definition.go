@@ -85,14 +85,14 @@ func (l linter) Metadata(d *flags.Definition, line int, m *jsondoc.Member) {
 	}
 	if _, there := d.Metadata["feature"]; there && !isFeatureName(d.Feature()) {
 		l.Fault(manifest.WrongName, at("feature"),
-			"flag %s: %.60q can't be a feature's name: it takes visible characters, at most %d bytes",
+			"flag %s: %.60q can't be a feature's name: use visible characters, at most %d bytes",
 			d.Key, d.Feature(), flags.MaxKey)
 	}
 	_, known := d.Variants[d.Off()]
 	switch _, there := d.Metadata["off"]; {
 	case !there && d.Feature() != "":
 		l.Fault(manifest.Missing, at("feature"),
-			"flag %s: metadata.off is required with metadata.feature: name the variant it has before its announcement (R37)",
+			"flag %s: metadata.off is required with metadata.feature: name the variant that the flag has before its announcement (R37)",
 			d.Key)
 	case there && !known && len(d.Variants) > 0:
 		l.Fault(manifest.UnknownReference, at("off"),
@@ -104,7 +104,7 @@ func (l linter) Metadata(d *flags.Definition, line int, m *jsondoc.Member) {
 	}
 	if is, there := d.Metadata["expose"]; there && !d.Client() {
 		l.Fault(manifest.WrongValue, at("expose"),
-			"flag %s: metadata.expose must be client, or not be there, not %.60q", d.Key, is)
+			"flag %s: metadata.expose must be client or absent, not %.60q", d.Key, is)
 	}
 }
 

@@ -32,9 +32,9 @@ func parseOverride(file string, data []byte) parsedOverride {
 	if key, ok := strings.CutPrefix(o.Name, killPrefix); ok && o.Flag == "" && o.Announcement == "" &&
 		flags.CheckKey(key) == nil {
 		o.Flag = key
-		o.Reason = strings.TrimSpace(o.Reason + " " + file + " can't be read: mend or remove it")
+		o.Reason = strings.TrimSpace(o.Reason + " " + file + " can't be read: fix or remove it")
 		o.faults = append(o.faults,
-			doc.Fault(manifest.Missing, "", "kills %s, by its name, as it says nothing else: mend or remove it", key))
+			doc.Fault(manifest.Missing, "", "kills %s, by its name, since its content names no flag: fix or remove it", key))
 	}
 	switch {
 	case o.Flag != "" && o.Kind != Hold:

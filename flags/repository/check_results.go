@@ -57,7 +57,7 @@ func (c *ruleChecker) checkConstantResult(n jsondoc.Node) {
 	}
 	if !c.isVariant(n.Plain()) {
 		c.Fault(jsondoc.UnknownReference, n.Line,
-			"flag %s: the rule gives %s, and there is no such variant; there are: %s",
+			"flag %s: the rule returns %s, which is not a variant; there are: %s",
 			c.flag.Key, jsondoc.Describe(n.Value), c.flag.VariantNames())
 	}
 }
@@ -65,7 +65,7 @@ func (c *ruleChecker) checkConstantResult(n jsondoc.Node) {
 func (c *ruleChecker) checkBoolResult(line int, operator string, result bool) {
 	if !c.isVariant(result) {
 		c.Fault(jsondoc.UnknownReference, line,
-			"flag %s: %s may give %t, and there is no such variant: choose one by if; there are: %s",
+			"flag %s: %s may return %t, which is not a variant: choose a variant with if; there are: %s",
 			c.flag.Key, operator, result, c.flag.VariantNames())
 	}
 }
@@ -87,11 +87,11 @@ func (c *ruleChecker) checkFractional(n jsondoc.Node, args []jsondoc.Node) {
 	case !first.IsCollection():
 		if text, ok := first.Value.(string); ok {
 			c.Warn(jsondoc.Unused, first.Line,
-				"fractional goes by the text %q, which is the same for everybody: all get one share",
+				"fractional uses the text %q as its key, which is the same for everybody: all users get one share",
 				jsondoc.Clip(text))
 		} else if first.Value != nil {
 			c.Fault(jsondoc.WrongType, first.Line,
-				"fractional begins with what it goes by, a rule, or with its first share, not %s",
+				"fractional begins with its key, a rule, or with its first share, not %s",
 				jsondoc.Describe(first.Value))
 		}
 		shares = args[1:]
@@ -120,7 +120,7 @@ func (c *ruleChecker) checkFractional(n jsondoc.Node, args []jsondoc.Node) {
 			"fractional's shares add up to more than %d: it never matches", math.MaxInt32)
 	case written && sum != 100:
 		c.Warn(jsondoc.WrongValue, n.Line,
-			"fractional's shares add up to %s, not 100: they are taken as relative weights",
+			"fractional's shares add up to %s, not 100: they count as relative weights",
 			jsondoc.AppendScalar(nil, sum))
 	}
 }

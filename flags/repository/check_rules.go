@@ -44,7 +44,7 @@ func (c *ruleChecker) checkNode(n jsondoc.Node) (constant bool) {
 			return c.checkOperation(n, v[0])
 		}
 		c.Fault(jsondoc.WrongValue, n.Line,
-			"a rule has one operator, and this mapping has %d keys: it stands for itself and never matches", len(v))
+			"a rule has one operator, and this mapping has %d keys: it is a plain value and never matches", len(v))
 	}
 	return true
 }
@@ -93,7 +93,7 @@ func (c *ruleChecker) faultConstant(n jsondoc.Node, name string) {
 	case v == false:
 		c.Fault(jsondoc.Unused, n.Line, "%s compares constants and never matches: compare with a variable", name)
 	default:
-		c.Fault(jsondoc.Unused, n.Line, "%s compares constants and always gives %s: compare with a variable", name,
+		c.Fault(jsondoc.Unused, n.Line, "%s compares constants and always returns %s: compare with a variable", name,
 			jsondoc.AppendValue(nil, v))
 	}
 }
@@ -112,7 +112,7 @@ func (c *ruleChecker) checkOperands(n jsondoc.Node, name string, args []jsondoc.
 	case "all", "none", "some", "filter", "map":
 		if list, ok := args[0].Value.([]jsondoc.Node); ok && len(list) == 0 ||
 			isConstant(args[0]) && !args[0].IsCollection() {
-			c.Fault(jsondoc.Unused, args[0].Line, "%s goes through a list, and this has nothing in it", name)
+			c.Fault(jsondoc.Unused, args[0].Line, "%s iterates over a list, and this one is empty", name)
 		}
 	case "<", "<=", ">", ">=":
 		c.checkBetween(name, args)
@@ -123,7 +123,7 @@ func (c *ruleChecker) checkOperands(n jsondoc.Node, name string, args []jsondoc.
 			}
 			v, _ := evaluateConstant(arg)
 			if _, text := v.(string); !text {
-				c.Fault(jsondoc.WrongType, arg.Line, "%s compares text, and %s is none: it never matches", name,
+				c.Fault(jsondoc.WrongType, arg.Line, "%s compares text, and %s is not text: it never matches", name,
 					jsondoc.Describe(arg.Value))
 			}
 		}
@@ -158,7 +158,7 @@ func (c *ruleChecker) checkIf(args []jsondoc.Node) {
 				c.Fault(jsondoc.Unused, condition.Line, "this condition never holds: remove it and its result")
 			case i+2 < len(args):
 				c.Fault(jsondoc.Unused, condition.Line,
-					"this condition always holds: what comes after its result can never match")
+					"this condition always holds: what follows its result never matches")
 			default:
 				c.Fault(jsondoc.Unused, condition.Line, "this condition always holds: write its result without if")
 			}
@@ -168,7 +168,7 @@ func (c *ruleChecker) checkIf(args []jsondoc.Node) {
 			text := string(jsondoc.AppendNode(nil, condition))
 			if before[text] {
 				c.Fault(jsondoc.Unused, condition.Line,
-					"this condition is there before: its result can never be reached")
+					"this condition occurs before: its result is never reached")
 			}
 			before[text] = true
 		}
@@ -182,9 +182,9 @@ func (c *ruleChecker) checkJunction(name string, args []jsondoc.Node) {
 		switch {
 		case !known || i == len(args)-1:
 		case holds == (name == "or"):
-			c.Fault(jsondoc.Unused, arg.Line, "%s ends here, always: what comes after it can never match", name)
+			c.Fault(jsondoc.Unused, arg.Line, "%s always ends here: what follows never matches", name)
 		default:
-			c.Fault(jsondoc.Unused, arg.Line, "this says nothing within %s: remove it", name)
+			c.Fault(jsondoc.Unused, arg.Line, "this has no effect within %s: remove it", name)
 		}
 	}
 }
@@ -205,7 +205,7 @@ func (c *ruleChecker) constantTruth(n jsondoc.Node) (holds, known bool) {
 func (c *ruleChecker) checkIn(args []jsondoc.Node) {
 	if list, written := args[1].Value.([]jsondoc.Node); written {
 		if len(list) == 0 {
-			c.Fault(jsondoc.Unused, args[1].Line, "in looks through an empty list: it never matches")
+			c.Fault(jsondoc.Unused, args[1].Line, "in searches an empty list: it never matches")
 		}
 		return
 	}
@@ -217,11 +217,11 @@ func (c *ruleChecker) checkIn(args []jsondoc.Node) {
 	case []any: // a computed list, by merge for example, is not checked
 	case string:
 		if v == "" {
-			c.Fault(jsondoc.Unused, args[1].Line, "in looks through an empty text: it never matches")
+			c.Fault(jsondoc.Unused, args[1].Line, "in searches an empty text: it never matches")
 		}
 	default:
 		c.Fault(jsondoc.WrongType, args[1].Line,
-			"in looks through a list or a text, and this is none: it never matches")
+			"in searches a list or a text, and this is neither: it never matches")
 	}
 }
 
@@ -250,7 +250,7 @@ func (c *ruleChecker) checkSemVer(args []jsondoc.Node) {
 	}
 	for _, i := range []int{0, 2} {
 		if version := args[i]; isConstant(version) && !isVersion(version) {
-			c.Fault(jsondoc.WrongValue, version.Line, "%s is no semantic version such as 1.2.3: it never matches",
+			c.Fault(jsondoc.WrongValue, version.Line, "%s is not a semantic version such as 1.2.3: it never matches",
 				jsondoc.Describe(version.Value))
 		}
 	}

@@ -34,7 +34,7 @@ func (l linter) checkSecrets(d *flags.Definition, name string, n jsondoc.Node) {
 	case string:
 		if len(v) >= 8 && secretNamePattern().MatchString(name) || looksSecret(v) {
 			l.Warn(jsondoc.Secret, n.Line,
-				"flag %s: %.60q looks like a secret, and flags are none: every reader of flags can see it (R45)",
+				"flag %s: %.60q looks like a secret: every reader of flags can see it (R45)",
 				d.Key, name)
 		}
 	case jsondoc.Members:

@@ -31,7 +31,7 @@ func (l *loader) loadSettings() {
 	if s == nil {
 		if len(faults) == 0 {
 			l.addWarning(manifest.Missing, settingsFile, 0,
-				"is missing: defaults hold, and nobody can approve; name who may in people")
+				"is missing: the defaults apply, and nobody can approve; list approvers in people")
 		}
 		s = &Settings{Soak: defaultSoak, Approvals: ApprovalRule{Count: 1}}
 	}
@@ -79,7 +79,7 @@ func (s *Settings) checkRule(rule ApprovalRule, file string, line int) *manifest
 		}
 		if !held {
 			return fault(manifest.UnknownReference,
-				"approvals come from %.60q, a role that nobody in people of %s has: give it to somebody there",
+				"approvals must come from the role %.60q, which nobody in people of %s has: assign it there",
 				role, settingsFile)
 		}
 	}
@@ -91,12 +91,12 @@ func (s *Settings) checkRule(rule ApprovalRule, file string, line int) *manifest
 	case able >= rule.Count:
 		return nil
 	case able == 0:
-		f := fault(manifest.Missing, "nobody can approve: name who may in people of %s", settingsFile)
+		f := fault(manifest.Missing, "nobody can approve: list approvers in people of %s", settingsFile)
 		f.Warning = true
 		return f
 	}
 	return fault(manifest.Conflict,
-		"%d approvals are needed, and %d in people of %s can give one: name more, or need fewer",
+		"%d approvals are required, but only %d in people of %s can approve: add people, or require fewer",
 		rule.Count, able, settingsFile)
 }
 
@@ -172,7 +172,7 @@ func checkWebhooks(doc *manifest.Doc[Settings]) (faults []manifest.Fault) {
 		}
 		for j, kind := range w.Types {
 			if !slices.Contains(EventTypes(), kind) {
-				fault(manifest.WrongValue, indexPath(at+".types", j), "there is no event %.60q; there are: %s", kind,
+				fault(manifest.WrongValue, indexPath(at+".types", j), "there is no event type %.60q; there are: %s", kind,
 					strings.Join(EventTypes(), ", "))
 			}
 		}
@@ -181,7 +181,7 @@ func checkWebhooks(doc *manifest.Doc[Settings]) (faults []manifest.Fault) {
 }
 
 var errPassword = errors.New("must not have a user or password: they would be in git; " +
-	"a webhook's secret is in the control plane's environment")
+	"set a webhook's secret in the control plane's environment")
 
 // urlFaultCode returns the class of an error of checkURL.
 func urlFaultCode(err error) manifest.FaultCode {

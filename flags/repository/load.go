@@ -234,10 +234,10 @@ func (l *loader) loadOverrides() {
 		case l.flagsUnknown:
 		case o.Kind == Kill && l.tree.Flags[flag] == nil:
 			l.addWarning(manifest.UnknownReference, file, o.line,
-				"kills nothing: there is no flag %.60q; remove the file, or mend its name", flag)
+				"kills nothing: there is no flag %.60q; remove the file, or fix its name", flag)
 		case o.Kind == Hold && l.tree.Announcements[announcement] == nil:
 			l.addWarning(manifest.UnknownReference, file, o.line,
-				"holds nothing: there is no announcement %.60q; remove the file, or mend its name", announcement)
+				"holds nothing: there is no announcement %.60q; remove the file, or fix its name", announcement)
 		}
 	}
 	slices.SortStableFunc(l.tree.Overrides, func(a, b Override) int { return cmp.Compare(a.Name, b.Name) })
