@@ -18,11 +18,11 @@ type Announcement struct {
 	Features     []string        `yaml:"features" json:"features" required:"true"`
 	Cells        Selector        `yaml:"cells,omitempty" json:"cells,omitzero" doc:"which cells; default: all"`
 	Ramp         Ramp            `yaml:"ramp,omitempty" json:"ramp,omitzero" doc:"default: everybody at once"`
-	Embargo      bool            `yaml:"embargo,omitempty" json:"embargo,omitempty" doc:"keys and time are not shown before (R45)"`
-	WhenNotReady Readiness       `yaml:"whenNotReady,omitempty" json:"whenNotReady,omitzero" doc:"wait (default), or skip 90%, or block 90%: whose share of ready cells (R41)"`
+	Embargo      bool            `yaml:"embargo,omitempty" json:"embargo,omitempty" doc:"hide keys and time until publication (R45)"`
+	WhenNotReady Readiness       `yaml:"whenNotReady,omitempty" json:"whenNotReady,omitzero" doc:"wait (default), skip 90% or block 90%: the required share of ready cells (R41)"`
 	Approvals    *ApprovalRule   `yaml:"approvals,omitempty" json:"approvals,omitempty" doc:"default: the repository's"`
-	Cancelled    string          `yaml:"cancelled,omitempty" json:"cancelled,omitempty" doc:"why it is not published or, if it was, is taken back"`
-	Archived     bool            `yaml:"archived,omitempty" json:"archived,omitempty" doc:"told, and its flags are retired: kept for the record"`
+	Cancelled    string          `yaml:"cancelled,omitempty" json:"cancelled,omitempty" doc:"why it is not published, or is retracted after publication"`
+	Archived     bool            `yaml:"archived,omitempty" json:"archived,omitempty" doc:"announced, and its flags are retired: kept for the record"`
 
 	ID    string         `yaml:"-" json:"id"` // the file name without ending
 	zone  *time.Location // of Zone or Settings.Zone; nil: not loaded from a repository
@@ -49,8 +49,8 @@ type Selector struct {
 
 // Ramp turns a feature on for a growing share. Steps count from publication.
 type Ramp struct {
-	By    string `yaml:"by,omitempty" json:"by,omitempty" enum:"user,cell" doc:"whose share: of users by their targeting key, or of cells; default user"`
-	Steps []Step `yaml:"steps,omitempty" json:"steps,omitempty" doc:"shares that grow; the last is 100"`
+	By    string `yaml:"by,omitempty" json:"by,omitempty" enum:"user,cell" doc:"share of users, by targeting key, or of cells; default user"`
+	Steps []Step `yaml:"steps,omitempty" json:"steps,omitempty" doc:"growing shares; the last is 100"`
 }
 
 // Step is one share of a Ramp.
@@ -77,7 +77,7 @@ const (
 type Override struct {
 	APIVersion   string    `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
 	Kind         string    `yaml:"kind" json:"kind" required:"true" enum:"Kill,Hold"`
-	Flag         string    `yaml:"flag,omitempty" json:"flag,omitempty" doc:"Kill: the flag's key; it has its off variant, or its default"`
+	Flag         string    `yaml:"flag,omitempty" json:"flag,omitempty" doc:"Kill: the flag's key; the flag gets its off variant, or its default"`
 	Announcement string    `yaml:"announcement,omitempty" json:"announcement,omitempty" doc:"Hold: the announcement that is not published"`
 	Cells        Selector  `yaml:"cells,omitempty" json:"cells,omitzero" doc:"default: all"`
 	Reason       string    `yaml:"reason" json:"reason" required:"true"`

@@ -26,13 +26,13 @@ const (
 type Settings struct {
 	APIVersion   string             `yaml:"apiVersion" json:"apiVersion" required:"true" enum:"sluice/v1"`
 	Kind         string             `yaml:"kind" json:"kind" required:"true" enum:"Flags"`
-	Zone         string             `yaml:"zone,omitempty" json:"zone,omitempty" doc:"IANA zone of announcements that name none; default UTC"`
-	Approvals    ApprovalRule       `yaml:"approvals" json:"approvals,omitzero" doc:"what an announcement needs that says nothing of its own; default: one of anybody in people"`
+	Zone         string             `yaml:"zone,omitempty" json:"zone,omitempty" doc:"IANA zone of announcements without one; default UTC"`
+	Approvals    ApprovalRule       `yaml:"approvals" json:"approvals,omitzero" doc:"what an announcement without a rule of its own needs; default: one from anybody in people"`
 	People       map[string]*Person `yaml:"people,omitempty" json:"people,omitempty" doc:"who may approve announcements"`
 	TrustAuthors bool               `yaml:"trustAuthors,omitempty" json:"trustAuthors,omitempty" doc:"unsigned approvals count by their commit's author"`
 	Soak         Duration           `yaml:"soak" json:"soak,omitempty" doc:"how long flags without an announcement are served upstream before a channel takes them; default 1h"`
 	Link         string             `yaml:"link,omitempty" json:"link,omitempty" doc:"where people read announcements: the base of links in the feed"`
-	Webhooks     []Webhook          `yaml:"webhooks,omitempty" json:"webhooks,omitempty" doc:"who is told when something is published, suspended or killed"`
+	Webhooks     []Webhook          `yaml:"webhooks,omitempty" json:"webhooks,omitempty" doc:"who is notified when something is published, suspended or killed"`
 }
 
 // Person may approve (R22).
@@ -44,7 +44,7 @@ type Person struct {
 
 // ApprovalRule says whose approvals an announcement needs.
 type ApprovalRule struct {
-	Count int      `yaml:"count" json:"count" minimum:"0" doc:"how many people; default 1; 0: none is needed"`
+	Count int      `yaml:"count" json:"count" minimum:"0" doc:"how many people must approve; default 1; 0: none"`
 	From  []string `yaml:"from,omitempty" json:"from,omitempty" doc:"roles; none: anybody in people"`
 }
 
@@ -86,11 +86,11 @@ const (
 // Record is records/ID/CHANNEL.yaml: the engine's newest decision (R41, R42, R43).
 type Record struct {
 	Outcome Outcome   `yaml:"outcome" json:"outcome" required:"true" enum:"armed,published,missed,disarmed"`
-	Hash    string    `yaml:"hash" json:"hash" required:"true" doc:"of the announcement that was decided on, see Approval"`
+	Hash    string    `yaml:"hash" json:"hash" required:"true" doc:"what the decision rests on, see Approval"`
 	Text    string    `yaml:"text" json:"text" required:"true" doc:"hash of the announcement alone"`
-	Commit  string    `yaml:"commit" json:"commit" required:"true" doc:"of the flags repository that has what was approved"`
+	Commit  string    `yaml:"commit" json:"commit" required:"true" doc:"of the flags repository, with what was approved"`
 	At      time.Time `yaml:"at" json:"at" required:"true" doc:"when it is, or was, published there: whole seconds"`
-	Cells   []string  `yaml:"cells,omitempty" json:"cells,omitempty" doc:"skip only: those that were ready at At, and get it"`
+	Cells   []string  `yaml:"cells,omitempty" json:"cells,omitempty" doc:"skip only: cells that were ready at At"`
 	Without []string  `yaml:"without,omitempty" json:"without,omitempty" doc:"cells that were held at At: they need a new time, or now (R43)"`
 	Reason  string    `yaml:"reason,omitempty" json:"reason,omitempty"`
 }
