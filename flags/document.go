@@ -36,8 +36,8 @@ func (f *Folded) encodeDocument() []byte {
 // foldDefinition returns a flag's definition with everything that folding decided as constants.
 func (f *Folded) foldDefinition(flag *flag) Definition {
 	def := *flag.def
-	if dead, is := f.killed[def.Key]; is {
-		return dead.def
+	if killed, ok := f.killed[def.Key]; ok {
+		return killed.def
 	}
 	if flag.featureIndex != ungated {
 		o := f.openings[flag.featureIndex]

@@ -39,8 +39,8 @@ func (f *Folded) isShown(flag *flag) bool {
 
 func (f *Folded) evaluateFlag(flag *flag, ctx Context, at int64) Result {
 	if len(f.killed) > 0 {
-		if dead, is := f.killed[flag.def.Key]; is {
-			return dead.result
+		if killed, ok := f.killed[flag.def.Key]; ok {
+			return killed.result
 		}
 	}
 	if flag.featureIndex == ungated {
@@ -62,7 +62,7 @@ func (f *Folded) evaluateFlag(flag *flag, ctx Context, at int64) Result {
 // rampedEvaluator returns a flag's rule with a ramp around it while a gate's share grows: the rule of the document, so
 // that both agree. It returns nil if that rule can't be compiled; the bounds of bundles leave room for a ramp.
 func (f *Folded) rampedEvaluator(flag *flag, o opening) *evaluator {
-	if rule, there := f.ramps.Load(flag); there {
+	if rule, ok := f.ramps.Load(flag); ok {
 		return rule.(*evaluator)
 	}
 	def := addRamp(flag.def, &f.compiled.gates[o.gate], o.percent)
@@ -70,6 +70,6 @@ func (f *Folded) rampedEvaluator(flag *flag, o opening) *evaluator {
 	if err != nil {
 		rule = nil
 	}
-	kept, _ := f.ramps.LoadOrStore(flag, rule)
-	return kept.(*evaluator)
+	stored, _ := f.ramps.LoadOrStore(flag, rule)
+	return stored.(*evaluator)
 }

@@ -120,7 +120,7 @@ type killedResult struct {
 // resolveKills returns the definitions and results of killed flags: the off variant or, without one, the default
 // variant without rules.
 func (c *Compiled) resolveKills(orders []KilledFlag) map[string]killedResult {
-	dead := make(map[string]killedResult, len(orders))
+	results := make(map[string]killedResult, len(orders))
 	for _, k := range orders {
 		f, known := c.flags[k.Flag]
 		if !known {
@@ -144,9 +144,9 @@ func (c *Compiled) resolveKills(orders []KilledFlag) map[string]killedResult {
 		if rule, err := newEvaluator(&def); err == nil { // keeps the reason that the definition yields
 			result = rule.evaluate(nil, nil, 0)
 		}
-		dead[k.Flag] = killedResult{def, result}
+		results[k.Flag] = killedResult{def, result}
 	}
-	return dead
+	return results
 }
 
 // ruleData returns the facts as rules see them. Every fact is present, so that a rule never reads one from the caller's

@@ -264,8 +264,8 @@ func TestEmbargo(t *testing.T) {
 			if all := f.All(nil, test.at, false); (len(all) == 1) != test.shown {
 				t.Errorf("in bulk there are %d", len(all))
 			}
-			if _, there := documentFlags(t, f)["flag"]; there != test.shown {
-				t.Errorf("in the document: %v", there)
+			if _, ok := documentFlags(t, f)["flag"]; ok != test.shown {
+				t.Errorf("in the document: %v", ok)
 			}
 			if !test.shown && f.Evaluate("flag", nil, test.at).Value != false {
 				t.Error("one that asks for it does not get it as off")

@@ -34,8 +34,8 @@ func checkDocumentAgrees(t interface {
 	Fatal(...any)
 	Errorf(string, ...any)
 }, f *Folded, key string, ctx Context, at int64) {
-	raw, there := documentFlags(t, f)[key]
-	if !there {
+	raw, ok := documentFlags(t, f)[key]
+	if !ok {
 		t.Fatal("the document has no " + key)
 	}
 	d, err := parseDefinition(key, raw, documentBounds())

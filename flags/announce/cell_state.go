@@ -38,12 +38,12 @@ func (i cellAnnouncement) cellState() (state flags.CellState, confirmed, ok bool
 	case !i.announced.sent:
 		return flags.Waiting, false, true
 	}
-	said := i.reportedState()
+	reported := i.reportedState()
 	state = i.deriveState()
-	if said == "" || !i.cell.Current || isOutdated(said, state) {
+	if reported == "" || !i.cell.Current || isOutdated(reported, state) {
 		return state, false, true
 	}
-	return said, true, true
+	return reported, true, true
 }
 
 // reportedState returns the state that the cell reports, or reported about an earlier bundle; empty: none. Most
@@ -96,14 +96,14 @@ func (i cellAnnouncement) deriveState() flags.CellState {
 }
 
 // isOutdated reports whether a reported state only lags behind the derived state.
-func isOutdated(said, is flags.CellState) bool {
-	switch said {
+func isOutdated(reported, derived flags.CellState) bool {
+	switch reported {
 	case flags.Armed:
-		return is == flags.Ramping || is == flags.On || is == flags.Suspended || is == flags.Waiting
+		return derived == flags.Ramping || derived == flags.On || derived == flags.Suspended || derived == flags.Waiting
 	case flags.Ramping:
-		return is == flags.On || is == flags.Suspended
+		return derived == flags.On || derived == flags.Suspended
 	case flags.On: // the report also leaves out announcements that are new to the cell
-		return is == flags.Suspended || is == flags.Waiting || is == flags.Armed
+		return derived == flags.Suspended || derived == flags.Waiting || derived == flags.Armed
 	}
 	return false
 }

@@ -29,8 +29,8 @@ func (c *channel) channelFlags() map[string]json.RawMessage {
 		}
 	}
 	for key, d := range c.baseTree.Flags {
-		switch _, is := all[key]; {
-		case is:
+		switch _, ok := all[key]; {
+		case ok:
 		case decided[d.Feature()]:
 			all[key] = shutDefinition(d).Encode()
 		default:

@@ -50,8 +50,8 @@ func (n *eventCollector) addEvent(e Event) {
 
 // addOngoing adds an event that goes on, under a subject that stays the same meanwhile.
 func (n *eventCollector) addOngoing(subject string, e Event) {
-	if told, ok := n.planner.input.Memory.Ongoing[subject]; ok {
-		e = told
+	if known, ok := n.planner.input.Memory.Ongoing[subject]; ok {
+		e = known
 	} else {
 		e.At = n.planner.now
 	}

@@ -18,19 +18,19 @@ func (s *channelState) entryPhase() finding {
 	s.findHolds()
 	s.applyRules(tip, s.planner.input.Tip)
 	s.at = at
-	come := s.planner.reached(at)
+	hasCome := s.planner.reached(at)
 	f := finding{phase: entryAhead, explanation: s.heldReason}
 	if s.heldReason != "" {
 		f.obstacle = held
 	}
 	switch {
-	case tip.Cancelled != "" && come:
+	case tip.Cancelled != "" && hasCome:
 		return finding{phase: retracted, explanation: oneLine(tip.Cancelled)}
 	case tip.Cancelled != "":
 		return finding{phase: cancelled, explanation: oneLine(tip.Cancelled)}
 	case tip.Archived:
 		f.phase = archived
-	case come:
+	case hasCome:
 		f.phase = entryDue
 	}
 	return f
@@ -46,7 +46,7 @@ func (s *channelState) pendingPhase() finding {
 	s.findHolds()
 	s.applyRules(tip, nil)
 	s.at = at
-	come := at.IsZero() || s.planner.reached(at)
+	hasCome := at.IsZero() || s.planner.reached(at)
 	f := finding{basis: repository.Record{Hash: s.announcement.hash, Commit: s.planner.input.Commit, At: at}}
 	switch {
 	case s.heldReason != "":
@@ -59,19 +59,19 @@ func (s *channelState) pendingPhase() finding {
 	case never || !inChannel(tip.Cells, s.channel):
 		return finding{phase: absent, reason: "it is not for this channel"}
 	case tip.Cancelled != "":
-		why := oneLine(tip.Cancelled)
-		return finding{phase: cancelled, explanation: why, reason: "cancelled: " + why}
+		explanation := oneLine(tip.Cancelled)
+		return finding{phase: cancelled, explanation: explanation, reason: "cancelled: " + explanation}
 	case tip.Archived:
 		return finding{phase: archived, reason: "archived"}
 	case s.hasRecord(repository.Armed):
-		return s.armedPhase(f, come)
+		return s.armedPhase(f, hasCome)
 	case s.hasRecord(repository.Missed):
 		return finding{phase: missed, explanation: s.record.Reason}
-	case ready || tip.Now && come:
+	case ready || tip.Now && hasCome:
 		f.phase, f.basis.At = atOnce, s.nowInZone()
 	case at.IsZero():
 		f.phase, f.reason = timeless, "it has no time"
-	case !come:
+	case !hasCome:
 		f.phase = ahead
 	default:
 		return s.unarmedPhase(f)
@@ -84,11 +84,12 @@ func (s *channelState) hasRecord(as repository.Outcome) bool {
 	return s.record != nil && s.record.Outcome == as && s.record.Text == s.announcement.text
 }
 
-// armedPhase finds the phase of an announcement on record as armed, and applies the recorded rules. come reports
-// whether the time in the current file has come.
-func (s *channelState) armedPhase(f finding, come bool) finding {
-	rec, past := s.record, s.planner.reached(s.record.At)
-	moved := s.announcement.missingApprovals == "" && (rec.Hash != s.announcement.hash || !rec.At.Equal(s.at)) && !come
+// armedPhase finds the phase of an announcement on record as armed, and applies the recorded rules. newTimeCame
+// reports whether the time in the current file has come.
+func (s *channelState) armedPhase(f finding, newTimeCame bool) finding {
+	rec, hasCome := s.record, s.planner.reached(s.record.At)
+	edited := rec.Hash != s.announcement.hash || !rec.At.Equal(s.at)
+	moved := s.announcement.missingApprovals == "" && edited && !newTimeCame
 	s.applyRules(s.announcement.tip, s.decidedTree())
 	s.at = rec.At
 	// only definitions were edited: the approved ones stay (R42)
@@ -98,11 +99,11 @@ func (s *channelState) armedPhase(f finding, come bool) finding {
 	if f.obstacle == free && s.tree == nil {
 		f.obstacle = unreadable
 	}
-	if past || !moved {
+	if hasCome || !moved {
 		f.basis = repository.Record{Hash: rec.Hash, Commit: rec.Commit, At: rec.At}
 	}
 	switch {
-	case past:
+	case hasCome:
 		f.phase, s.reach.without = due, setOf(rec.Without)
 	case s.waitsPerCell():
 		f.phase = armed

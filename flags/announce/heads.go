@@ -24,11 +24,11 @@ func (p *planner) moveHeads() {
 	p.plan.Memory.Served = map[string]Served{}
 	for _, c := range p.channels {
 		c.baseTree, c.looseHash = p.input.Tip, tip
-		head, begun := p.input.Tip.Heads[c.Name]
+		head, hasHead := p.input.Tip.Heads[c.Name]
 		if c.entry {
 			continue
 		}
-		if !begun {
+		if !hasHead {
 			c.writeHead("begin " + c.Name + "'s flags")
 			continue
 		}
@@ -46,7 +46,7 @@ func (p *planner) moveHeads() {
 		c.trackServed(tip)
 	}
 	for _, c := range p.channels {
-		if _, begun := p.input.Tip.Heads[c.Name]; c.entry || !begun || c.looseHash == tip || p.input.Doubt != "" {
+		if _, hasHead := p.input.Tip.Heads[c.Name]; c.entry || !hasHead || c.looseHash == tip || p.input.Doubt != "" {
 			continue
 		}
 		if c.hasSoaked(tip) {
@@ -63,24 +63,24 @@ func (c *channel) trackServed(tip string) {
 	if c.looseHash != tip || !slices.ContainsFunc(c.planner.channels, isUpstreamOf) {
 		return
 	}
-	old, told := c.planner.input.Memory.Served[c.Name]
-	switch told = told && old.Flags == tip; {
-	case told && !old.Since.IsZero():
-	case told && c.isCurrent():
-		old.Since = c.planner.now
+	served, known := c.planner.input.Memory.Served[c.Name]
+	switch known = known && served.Flags == tip; {
+	case known && !served.Since.IsZero():
+	case known && c.isCurrent():
+		served.Since = c.planner.now
 	default:
-		old = Served{Flags: tip}
+		served = Served{Flags: tip}
 		if c.isCurrent() { // reports may still be about earlier definitions: the next plan decides
 			c.planner.reached(c.planner.now.Add(time.Second))
 		}
 	}
-	c.planner.plan.Memory.Served[c.Name] = old
+	c.planner.plan.Memory.Served[c.Name] = served
 }
 
 // isCurrent reports whether all answering cells of c have in force what was sent. Of a channel with cells, at least one
 // must answer.
 func (c *channel) isCurrent() bool {
-	some := false
+	anyCurrent := false
 	for _, cell := range c.cells {
 		if cell.Silent || !cell.Known {
 			continue
@@ -88,9 +88,9 @@ func (c *channel) isCurrent() bool {
 		if !cell.Current {
 			return false
 		}
-		some = true
+		anyCurrent = true
 	}
-	return some || len(c.cells) == 0
+	return anyCurrent || len(c.cells) == 0
 }
 
 // hasSoaked reports whether every upstream of c has had the tip's definitions for the soak, and still has them.

@@ -66,8 +66,8 @@ func killFileName(k repository.Override, taken map[string]repository.Override) s
 		name = "kill-" + hex.EncodeToString(sum[:6])
 	}
 	for n, free := 2, name; ; n++ {
-		o, is := taken[free]
-		if !is || o.Kind == repository.Kill && o.Flag == k.Flag && sameCells(o.Cells, k.Cells) {
+		o, ok := taken[free]
+		if !ok || o.Kind == repository.Kill && o.Flag == k.Flag && sameCells(o.Cells, k.Cells) {
 			return free
 		}
 		free = name + "-" + strconv.Itoa(n)

@@ -21,8 +21,8 @@ func (p *planner) planChannels() {
 }
 
 func (c *channel) planCells() {
-	var sent, some, held []*channelState
-	defs, hidden := c.channelFlags(), c.hiddenFeatures()
+	var sent, partial, held []*channelState
+	definitions, hidden := c.channelFlags(), c.hiddenFeatures()
 	for _, s := range c.states {
 		s.detectRetired()
 		s.findKills()
@@ -30,17 +30,17 @@ func (c *channel) planCells() {
 			sent = append(sent, s)
 		}
 		if s.sent && (!s.reach.isWholeChannel() || len(s.holds) > 0) {
-			some = append(some, s)
+			partial = append(partial, s)
 		}
 		if s.heldReason != "" || len(s.holds) > 0 {
 			held = append(held, s)
 		}
 	}
-	bundles, told := map[string]*flags.Bundle{}, map[string]*Told{}
+	bundles, toldByKey := map[string]*flags.Bundle{}, map[string]*Told{}
 	var key []byte
 	for _, cell := range c.cells {
 		key = key[:0]
-		for _, s := range some {
+		for _, s := range partial {
 			key = append(key, boolByte(s.reaches(cell)))
 		}
 		gates := len(key)
@@ -50,18 +50,18 @@ func (c *channel) planCells() {
 		for _, s := range held {
 			key = append(key, boolByte(s.reach.selects(cell) && s.holdReason(cell) != ""))
 		}
-		t := told[string(key)]
+		t := toldByKey[string(key)]
 		if t == nil {
 			b := bundles[string(key[:gates])]
 			if b == nil {
 				b = &flags.Bundle{
-					Version: flags.BundleVersion, Channel: c.Name, Flags: defs, Gates: cellGates(cell, sent),
+					Version: flags.BundleVersion, Channel: c.Name, Flags: definitions, Gates: cellGates(cell, sent),
 				}
 				b.Hidden = ungatedFeatures(hidden, b.Gates)
 				bundles[string(key[:gates])] = b
 			}
 			t = &Told{Bundle: b, Orders: c.planner.cellOrders(cell, held)}
-			told[string(key)] = t
+			toldByKey[string(key)] = t
 		}
 		c.planner.plan.Told[cell.Name] = t
 	}
@@ -72,10 +72,10 @@ func (s *channelState) detectRetired() {
 	if s.state != Archived || s.rules == nil {
 		return
 	}
-	left := func(d *flags.Definition) bool { return s.channel.baseTree.Flags[d.Key] != nil }
+	remains := func(d *flags.Definition) bool { return s.channel.baseTree.Flags[d.Key] != nil }
 	for _, f := range s.rules.Features {
-		if slices.ContainsFunc(s.planner.flagsByFeature(s.channel.baseTree)[f], left) ||
-			s.tree != nil && slices.ContainsFunc(s.planner.flagsByFeature(s.tree)[f], left) {
+		if slices.ContainsFunc(s.planner.flagsByFeature(s.channel.baseTree)[f], remains) ||
+			s.tree != nil && slices.ContainsFunc(s.planner.flagsByFeature(s.tree)[f], remains) {
 			return
 		}
 	}
@@ -102,8 +102,8 @@ func boolByte(is bool) byte {
 func (p *planner) cellOrders(c *cell, held []*channelState) flags.Orders {
 	var o flags.Orders
 	for _, k := range p.kills { // by flag
-		again := len(o.Killed) > 0 && o.Killed[len(o.Killed)-1].Flag == k.Flag
-		if !again && k.Cells.Selects(c.Name, c.Channel, c.Labels) {
+		duplicate := len(o.Killed) > 0 && o.Killed[len(o.Killed)-1].Flag == k.Flag
+		if !duplicate && k.Cells.Selects(c.Name, c.Channel, c.Labels) {
 			o.Killed = append(o.Killed, flags.KilledFlag{Flag: k.Flag, Reason: k.Reason})
 		}
 	}

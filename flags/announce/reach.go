@@ -90,16 +90,16 @@ func (s *channelState) findHolds() {
 
 // holdCoversAll reports whether a hold selects every cell that the announcement selects in c.
 func (c *channel) holdCoversAll(announcement, hold repository.Selector) bool {
-	some, announced, held := false, newReach(announcement, c), newReach(hold, c)
+	anySelected, announced, held := false, newReach(announcement, c), newReach(hold, c)
 	for _, c := range c.cells {
 		if announced.selects(c) {
 			if !held.selects(c) {
 				return false
 			}
-			some = true
+			anySelected = true
 		}
 	}
-	return some
+	return anySelected
 }
 
 // holdReason returns why a cell is held; empty: not held.

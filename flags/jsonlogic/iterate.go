@@ -136,17 +136,17 @@ func (n *filter) eval(r *run, data any) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	kept := []any{}
+	matching := []any{}
 	for _, item := range items {
 		v, err := r.evalNested(body, item)
 		if err != nil {
 			return nil, err
 		}
 		if isTruthy(v) {
-			kept = append(kept, item)
+			matching = append(matching, item)
 		}
 	}
-	return kept, nil
+	return matching, nil
 }
 
 // every is the operator all.

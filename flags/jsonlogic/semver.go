@@ -138,10 +138,10 @@ func compareDecimals(a, b string) int {
 // before longer ones.
 func comparePrereleases(a, b string) int {
 	for {
-		one, restA, moreA := strings.Cut(a, ".")
-		other, restB, moreB := strings.Cut(b, ".")
-		if one != other {
-			return compareIdentifiers(one, other)
+		identifierA, restA, moreA := strings.Cut(a, ".")
+		identifierB, restB, moreB := strings.Cut(b, ".")
+		if identifierA != identifierB {
+			return compareIdentifiers(identifierA, identifierB)
 		}
 		switch {
 		case !moreA:

@@ -116,10 +116,10 @@ func (s substitution) substituteVariable(args any) any {
 	if !ok {
 		return map[string]any{"var": args}
 	}
-	switch v, is := s.factValue(name); {
-	case is && v == nil:
+	switch v, found := s.factValue(name); {
+	case found && v == nil:
 		return fallback
-	case is && isQuotable(v):
+	case found && isQuotable(v):
 		return v
 	}
 	return map[string]any{"var": args}
@@ -144,16 +144,16 @@ func literalName(args any) (name string, fallback any, ok bool) {
 }
 
 // factValue returns the value of a variable that is a fact's.
-func (s substitution) factValue(name string) (v any, is bool) {
+func (s substitution) factValue(name string) (v any, ok bool) {
 	p := pathOf(name)
 	if len(p) == 0 || p[0] == "$flagd" {
 		return nil, false
 	}
-	v, is = s.facts[p[0]]
+	v, ok = s.facts[p[0]]
 	if v != nil {
 		v = descend(v, p[1:], nil)
 	}
-	return v, is
+	return v, ok
 }
 
 // isQuotable reports whether v as a literal in a rule evaluates to itself everywhere.
@@ -211,12 +211,12 @@ func (s substitution) solveVariable(args any) (v any, solved bool) {
 	if !ok || isElementVar(args) {
 		return args, false
 	}
-	switch v, is := s.factValue(name); {
-	case is && v == nil && fallback == nil:
+	switch v, found := s.factValue(name); {
+	case found && v == nil && fallback == nil:
 		return "." + name, false // the element's, whatever the reader's data contains
-	case is && v == nil && isQuotable(fallback):
+	case found && v == nil && isQuotable(fallback):
 		return fallback, true
-	case is && v != nil && isQuotable(v):
+	case found && v != nil && isQuotable(v):
 		return v, true
 	}
 	return args, false
@@ -284,12 +284,12 @@ func (s substitution) sortNames(items []any) sortedNames {
 	parts := [][]any{{}}
 	for _, item := range items {
 		name, ok := item.(string)
-		v, is := s.factValue(name)
+		v, found := s.factValue(name)
 		switch {
-		case ok && is && v != nil:
+		case ok && found && v != nil:
 			n.found++
 			continue
-		case !ok || !is:
+		case !ok || !found:
 			item = s.substituteValue(item)
 			n.unresolved = append(n.unresolved, item)
 			if len(parts)%2 == 0 {

@@ -10,13 +10,13 @@ type path []string
 
 func pathOf(name string) path {
 	parts := strings.Split(name, ".")
-	kept := parts[:0]
+	nonEmpty := parts[:0]
 	for _, part := range parts {
 		if part != "" {
-			kept = append(kept, part)
+			nonEmpty = append(nonEmpty, part)
 		}
 	}
-	return kept
+	return nonEmpty
 }
 
 // variable is a var with a literal name.

@@ -42,13 +42,13 @@ func (h *handler) currentSnapshot() (*snapshot, int64) {
 
 // flagAnswer returns the JSON of a flag's answer. The bytes are shared.
 func (v *snapshot) flagAnswer(key string, r *flags.Result) []byte {
-	of := answerKey{key, r.Variant, r.Reason}
-	if made, there := v.answers.Load(of); there {
-		return made.([]byte)
+	cacheKey := answerKey{key, r.Variant, r.Reason}
+	if cached, ok := v.answers.Load(cacheKey); ok {
+		return cached.([]byte)
 	}
-	made := encodeSuccess(key, r)
-	v.answers.Store(of, made)
-	return made
+	cached := encodeSuccess(key, r)
+	v.answers.Store(cacheKey, cached)
+	return cached
 }
 
 // encodeSuccess encodes OFREP's evaluationSuccess. Without a value the caller's default counts.

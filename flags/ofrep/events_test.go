@@ -34,10 +34,10 @@ func openStream(t *testing.T, ctx context.Context, url, last string) <-chan [2]s
 		defer got.Body.Close()
 		var event [2]string
 		for lines := bufio.NewScanner(got.Body); lines.Scan(); {
-			if id, is := strings.CutPrefix(lines.Text(), "id: "); is {
+			if id, ok := strings.CutPrefix(lines.Text(), "id: "); ok {
 				event[0] = id
 			}
-			if data, is := strings.CutPrefix(lines.Text(), "data: "); is {
+			if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
 				event[1] = data
 			}
 			if lines.Text() == "" && event[1] != "" {

@@ -137,8 +137,8 @@ func TestSlowCallers(t *testing.T) {
 }
 
 func errorIsTimeout(err error) bool {
-	timeout, is := err.(net.Error)
-	return is && timeout.Timeout()
+	timeout, ok := err.(net.Error)
+	return ok && timeout.Timeout()
 }
 
 // waitForGoroutines waits until there are no more goroutines than before.

@@ -32,7 +32,7 @@ type buffer struct{ bytes []byte }
 const maxPooled = 256 << 10
 
 func (h *handler) getBuffer() *buffer {
-	if b, is := h.buffers.Get().(*buffer); is {
+	if b, ok := h.buffers.Get().(*buffer); ok {
 		return b
 	}
 	return &buffer{bytes: make([]byte, 0, 4<<10)}
@@ -69,20 +69,20 @@ func (h *handler) readContext(r *http.Request) (flags.Context, *requestError) {
 	if err := json.Unmarshal(body, &value); err != nil {
 		return nil, &requestError{http.StatusBadRequest, flags.ErrorParse, "the body is not JSON: " + err.Error()}
 	}
-	outer, is := value.(map[string]any)
-	if !is {
+	outer, ok := value.(map[string]any)
+	if !ok {
 		return nil, &requestError{http.StatusBadRequest, flags.ErrorParse, "the body is not a JSON object"}
 	}
 	given := outer["context"]
 	if given == nil {
 		return flags.Context{}, nil
 	}
-	ctx, is := given.(map[string]any)
-	if !is {
+	ctx, ok := given.(map[string]any)
+	if !ok {
 		return nil, &requestError{http.StatusBadRequest, flags.ErrorInvalidContext, "the context is not an object"}
 	}
-	if key, there := ctx["targetingKey"]; there && key != nil {
-		if _, is := key.(string); !is {
+	if key, found := ctx["targetingKey"]; found && key != nil {
+		if _, ok := key.(string); !ok {
 			return nil, &requestError{http.StatusBadRequest, flags.ErrorInvalidContext, "targetingKey is not a string"}
 		}
 	}
@@ -142,7 +142,7 @@ func isBrowser(r *http.Request) bool {
 // isLocal reports whether the request names this machine. A page whose name was pointed here (DNS rebinding) sends its
 // own name.
 func isLocal(r *http.Request) bool {
-	if addr, is := r.Context().Value(http.LocalAddrContextKey).(net.Addr); is && addr.Network() == "unix" {
+	if addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok && addr.Network() == "unix" {
 		return true
 	}
 	host := r.Host

@@ -125,7 +125,7 @@ func (s Selector) Selects(name, channel string, labels map[string]string) bool {
 		return false
 	}
 	for label, value := range s.Labels {
-		if is, there := labels[label]; !there || is != value {
+		if actual, present := labels[label]; !present || actual != value {
 			return false
 		}
 	}

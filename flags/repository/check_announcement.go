@@ -210,7 +210,7 @@ func (a *Announcement) overlaps(b *Announcement) bool {
 		return false
 	}
 	for name, value := range s.Labels {
-		if other, there := t.Labels[name]; there && other != value {
+		if other, ok := t.Labels[name]; ok && other != value {
 			return false
 		}
 	}

@@ -76,35 +76,35 @@ func (l linter) Metadata(d *flags.Definition, line int, m *jsondoc.Member) {
 		return line
 	}
 	for _, name := range [...]string{"feature", "off", "expose"} {
-		is, there := d.Metadata[name]
-		if _, ok := is.(string); there && !ok {
+		value, present := d.Metadata[name]
+		if _, ok := value.(string); present && !ok {
 			l.Fault(manifest.WrongType, at(name),
-				"flag %s: metadata.%s must be text, not %s", d.Key, name, jsondoc.Describe(is))
+				"flag %s: metadata.%s must be text, not %s", d.Key, name, jsondoc.Describe(value))
 			return
 		}
 	}
-	if _, there := d.Metadata["feature"]; there && !isFeatureName(d.Feature()) {
+	if _, present := d.Metadata["feature"]; present && !isFeatureName(d.Feature()) {
 		l.Fault(manifest.WrongName, at("feature"),
 			"flag %s: %.60q can't be a feature's name: use visible characters, at most %d bytes",
 			d.Key, d.Feature(), flags.MaxKey)
 	}
 	_, known := d.Variants[d.Off()]
-	switch _, there := d.Metadata["off"]; {
-	case !there && d.Feature() != "":
+	switch _, present := d.Metadata["off"]; {
+	case !present && d.Feature() != "":
 		l.Fault(manifest.Missing, at("feature"),
 			"flag %s: metadata.off is required with metadata.feature: name the variant that the flag has before its announcement (R37)",
 			d.Key)
-	case there && !known && len(d.Variants) > 0:
+	case present && !known && len(d.Variants) > 0:
 		l.Fault(manifest.UnknownReference, at("off"),
 			"flag %s: there is no variant %.60q for metadata.off; there are: %s", d.Key, d.Off(), d.VariantNames())
-	case there && known && !flags.Choosable(d.Off()):
+	case present && known && !flags.Choosable(d.Off()):
 		l.Fault(manifest.WrongName, at("off"),
 			"flag %s: no rule can choose %.60q, so no ramp can, either: name the off variant without quotes, <, >, & and control characters",
 			d.Key, d.Off())
 	}
-	if is, there := d.Metadata["expose"]; there && !d.Client() {
+	if value, present := d.Metadata["expose"]; present && !d.Client() {
 		l.Fault(manifest.WrongValue, at("expose"),
-			"flag %s: metadata.expose must be client or absent, not %.60q", d.Key, is)
+			"flag %s: metadata.expose must be client or absent, not %.60q", d.Key, value)
 	}
 }
 

@@ -75,8 +75,8 @@ func (c *ruleChecker) isVariant(result any) bool {
 	if err != nil {
 		return false
 	}
-	_, there := c.flag.Variants[variant]
-	return there || len(c.flag.Variants) == 0 // empty variants are already a fault
+	_, ok := c.flag.Variants[variant]
+	return ok || len(c.flag.Variants) == 0 // empty variants are already a fault
 }
 
 // checkFractional checks shares. flagd's weights are relative; here people mean percent, so other sums are worth a

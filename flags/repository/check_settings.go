@@ -69,35 +69,35 @@ func (s *Settings) checkRule(rule ApprovalRule, file string, line int) *manifest
 	fault := func(code manifest.FaultCode, format string, args ...any) *manifest.Fault {
 		return &manifest.Fault{File: file, Line: line, Code: code, Message: fmt.Sprintf(format, args...)}
 	}
-	may := map[string]bool{} // by person
+	eligible := map[string]bool{} // by person
 	for _, role := range rule.From {
-		held := false
+		assigned := false
 		for name, p := range s.People {
 			if p != nil && slices.Contains(p.Roles, role) {
-				may[name], held = true, true
+				eligible[name], assigned = true, true
 			}
 		}
-		if !held {
+		if !assigned {
 			return fault(manifest.UnknownReference,
 				"approvals must come from the role %.60q, which nobody in people of %s has: assign it there",
 				role, settingsFile)
 		}
 	}
-	able := len(may)
+	count := len(eligible)
 	if len(rule.From) == 0 {
-		able = len(s.People)
+		count = len(s.People)
 	}
 	switch {
-	case able >= rule.Count:
+	case count >= rule.Count:
 		return nil
-	case able == 0:
+	case count == 0:
 		f := fault(manifest.Missing, "nobody can approve: list approvers in people of %s", settingsFile)
 		f.Warning = true
 		return f
 	}
 	return fault(manifest.Conflict,
 		"%d approvals are required, but only %d in people of %s can approve: add people, or require fewer",
-		rule.Count, able, settingsFile)
+		rule.Count, count, settingsFile)
 }
 
 // checkPeople checks that each person can be distinguished from the others (R22).

@@ -176,11 +176,11 @@ func (g generator) lyingContext() flags.Context {
 func loadDocument(t *testing.T, document []byte) Flagd {
 	t.Helper()
 	log := logger.NewLogger(zap.NewNop(), false)
-	kept, err := store.NewStore(log, []string{source})
+	flagStore, err := store.NewStore(log, []string{source})
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := Flagd{evaluator.NewJSON(log, kept)}
+	f := Flagd{evaluator.NewJSON(log, flagStore)}
 	if err := f.SetState(sync.DataSync{FlagData: string(document), Source: source}); err != nil {
 		t.Fatal(err)
 	}

@@ -43,7 +43,7 @@ type Flagd struct{ *evaluator.JSON }
 // New returns flagd's evaluator with flags that flagd parsed itself.
 func New(set map[string]Flag) (Flagd, error) {
 	log := logger.NewLogger(zap.NewNop(), false)
-	kept, err := store.NewStore(log, []string{source})
+	flagStore, err := store.NewStore(log, []string{source})
 	if err != nil {
 		return Flagd{}, fmt.Errorf("make flagd's store: %w", err)
 	}
@@ -51,7 +51,7 @@ func New(set map[string]Flag) (Flagd, error) {
 	if err != nil {
 		return Flagd{}, fmt.Errorf("encode flags: %w", err)
 	}
-	f := Flagd{evaluator.NewJSON(log, kept)}
+	f := Flagd{evaluator.NewJSON(log, flagStore)}
 	if err := f.SetState(sync.DataSync{FlagData: string(text), Source: source}); err != nil {
 		return Flagd{}, fmt.Errorf("give flagd flags: %w", err)
 	}

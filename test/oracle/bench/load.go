@@ -79,7 +79,7 @@ func loadOnce(out io.Writer) error {
 	if l.Base, err = residentBytes("VmRSS"); err != nil {
 		return err
 	}
-	begun := time.Now()
+	started := time.Now()
 	tree := repository.Load(nil, files)
 	if tree.Invalid || len(tree.Flags) != manyFlags {
 		return fmt.Errorf("%d flags: %v", len(tree.Flags), tree.Faults[:min(3, len(tree.Faults))])
@@ -94,12 +94,12 @@ func loadOnce(out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	l.Took = time.Since(begun)
+	l.Took = time.Since(started)
 	if l.Peak, err = residentBytes("VmHWM"); err != nil {
 		return err
 	}
-	f := compiled.Fold(flags.Orders{}, flags.Facts{Cell: "acme"}, begun.Unix())
-	if r := f.Evaluate("flag-00042", flags.Context{}, begun.Unix()); r.Variant != "off" {
+	f := compiled.Fold(flags.Orders{}, flags.Facts{Cell: "acme"}, started.Unix())
+	if r := f.Evaluate("flag-00042", flags.Context{}, started.Unix()); r.Variant != "off" {
 		return fmt.Errorf("flag-00042 is %+v", r)
 	}
 	return json.NewEncoder(out).Encode(l)

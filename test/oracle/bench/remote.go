@@ -123,10 +123,10 @@ func requestRate(ctx context.Context, url string, question []byte) (float64, err
 	var n atomic.Int64
 	var failed atomic.Pointer[error]
 	var all sync.WaitGroup
-	begun := time.Now()
+	started := time.Now()
 	for range callers {
 		all.Go(func() {
-			for time.Since(begun) < measureTime && failed.Load() == nil {
+			for time.Since(started) < measureTime && failed.Load() == nil {
 				if err := post(ctx, client, url, question); err != nil {
 					failed.Store(&err)
 					return
@@ -139,7 +139,7 @@ func requestRate(ctx context.Context, url string, question []byte) (float64, err
 	if err := failed.Load(); err != nil {
 		return 0, *err
 	}
-	return float64(n.Load()) / time.Since(begun).Seconds(), nil
+	return float64(n.Load()) / time.Since(started).Seconds(), nil
 }
 
 func post(ctx context.Context, client *http.Client, url string, question []byte) error {
@@ -164,15 +164,15 @@ func post(ctx context.Context, client *http.Client, url string, question []byte)
 func callRate(do func()) float64 {
 	var n atomic.Int64
 	var all sync.WaitGroup
-	begun := time.Now()
+	started := time.Now()
 	for range callers {
 		all.Go(func() {
-			for time.Since(begun) < measureTime {
+			for time.Since(started) < measureTime {
 				do()
 				n.Add(1)
 			}
 		})
 	}
 	all.Wait()
-	return float64(n.Load()) / time.Since(begun).Seconds()
+	return float64(n.Load()) / time.Since(started).Seconds()
 }
