@@ -45,8 +45,8 @@ func Compile(b *Bundle) (*Compiled, error) { return b.compile(true) }
 // compile is Compile. Without gates, flags that name a feature are compiled like any other flag.
 func (b *Bundle) compile(gates bool) (*Compiled, error) {
 	if len(b.Flags) > MaxFlags || len(b.Gates) > MaxGates {
-		return nil, fmt.Errorf("compile flags: %d flags and %d gates are more than %d and %d", len(b.Flags), len(b.Gates),
-			MaxFlags, MaxGates)
+		return nil, fmt.Errorf("compile flags: %d flags and %d gates are more than %d and %d",
+			len(b.Flags), len(b.Gates), MaxFlags, MaxGates)
 	}
 	c := &Compiled{
 		digest:         digestFlags(b.Flags),
@@ -139,7 +139,8 @@ func parseFlag(key string, raw []byte, gates bool) (*flag, error) {
 		return nil, fmt.Errorf("flag %q: %s can't be a feature's name: it would not be gated (R37)", key,
 			jsondoc.Describe(feature))
 	case value == nil || !Choosable(d.Off()):
-		return nil, fmt.Errorf("flag %q names a feature, but metadata.off names no variant that a rule can choose (R37)", key)
+		return nil, fmt.Errorf("flag %q names a feature, but metadata.off names no variant that a rule can choose (R37)",
+			key)
 	}
 	f.featureIndex = 0
 	f.offResult = Result{Value: value, Variant: d.Off(), Reason: ReasonStatic, Metadata: d.Metadata}

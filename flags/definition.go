@@ -275,7 +275,8 @@ func (r *SetReader) reserveBytes(line, bytes int) bool {
 			r.bounds.flagBytes>>10)
 	case r.Bytes > r.bounds.setBytes:
 		r.Fault(jsondoc.TooLarge, line,
-			"the file has more than %d MiB, references and metadata written out with each flag: make what its flags share smaller",
+			"the file has more than %d MiB, references and metadata written out with each flag: make what its "+
+				"flags share smaller",
 			r.bounds.setBytes>>20)
 	default:
 		return true

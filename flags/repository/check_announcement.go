@@ -48,7 +48,8 @@ func validateAnnouncement(doc *manifest.Doc[Announcement]) (faults []manifest.Fa
 			"now publishes although the time has passed, but there is no time: add publishAt")
 	}
 	if doc.Has("cancelled") && strings.TrimSpace(a.Cancelled) == "" {
-		fault(manifest.Missing, "cancelled", "cancelled must give a reason; remove it if the announcement is not cancelled")
+		fault(manifest.Missing, "cancelled",
+			"cancelled must give a reason; remove it if the announcement is not cancelled")
 	}
 	faults = slices.Concat(faults, checkFeatures(doc), checkSelector(doc, "cells", a.Cells), checkRamp(doc))
 	if a.Approvals != nil {
@@ -157,7 +158,8 @@ func (l *loader) loadAnnouncements() {
 		for i, name := range a.Features {
 			if l.tree.keysByFeature[name] == nil && !a.Archived && !l.flagsUnknown {
 				l.addFault(manifest.UnknownReference, a.filePath(), a.lines[indexPath("features", i)],
-					"no flag names the feature %.60q: put it into a flag's metadata.feature, or archive the announcement if its flags are gone",
+					"no flag names the feature %.60q: put it into a flag's metadata.feature, or archive the "+
+						"announcement if its flags are gone",
 					name)
 			}
 		}
@@ -195,7 +197,8 @@ func (l *loader) checkOverlaps(all []*Announcement) {
 			others := byFeature[name]
 			if at := slices.IndexFunc(others, func(b *Announcement) bool { return a != b && a.overlaps(b) }); at >= 0 {
 				l.addFault(manifest.Conflict, a.filePath(), a.lines[indexPath("features", i)],
-					"feature %s is in %s too, and both reach the same cells: let them select different cells, or cancel or archive one",
+					"feature %s is in %s too, and both reach the same cells: let them select different cells, or "+
+						"cancel or archive one",
 					name, others[at].filePath())
 			}
 			byFeature[name] = append(others, a)

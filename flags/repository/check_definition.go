@@ -92,14 +92,16 @@ func (l linter) Metadata(d *flags.Definition, line int, m *jsondoc.Member) {
 	switch _, present := d.Metadata["off"]; {
 	case !present && d.Feature() != "":
 		l.Fault(manifest.Missing, at("feature"),
-			"flag %s: metadata.off is required with metadata.feature: name the variant that the flag has before its announcement (R37)",
+			"flag %s: metadata.off is required with metadata.feature: name the variant that the flag has before "+
+				"its announcement (R37)",
 			d.Key)
 	case present && !known && len(d.Variants) > 0:
 		l.Fault(manifest.UnknownReference, at("off"),
 			"flag %s: there is no variant %.60q for metadata.off; there are: %s", d.Key, d.Off(), d.VariantNames())
 	case present && known && !flags.Choosable(d.Off()):
 		l.Fault(manifest.WrongName, at("off"),
-			"flag %s: no rule can choose %.60q, so no ramp can, either: name the off variant without quotes, <, >, & and control characters",
+			"flag %s: no rule can choose %.60q, so no ramp can, either: name the off variant without quotes, <, "+
+				">, & and control characters",
 			d.Key, d.Off())
 	}
 	if value, present := d.Metadata["expose"]; present && !d.Client() {

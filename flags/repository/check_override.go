@@ -34,7 +34,8 @@ func parseOverride(file string, data []byte) parsedOverride {
 		o.Flag = key
 		o.Reason = strings.TrimSpace(o.Reason + " " + file + " can't be read: fix or remove it")
 		o.faults = append(o.faults,
-			doc.Fault(manifest.Missing, "", "kills %s, by its name, since its content names no flag: fix or remove it", key))
+			doc.Fault(manifest.Missing, "",
+				"kills %s, by its name, since its content names no flag: fix or remove it", key))
 	}
 	switch {
 	case o.Flag != "" && o.Kind != Hold:

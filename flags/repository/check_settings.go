@@ -172,8 +172,8 @@ func checkWebhooks(doc *manifest.Doc[Settings]) (faults []manifest.Fault) {
 		}
 		for j, kind := range w.Types {
 			if !slices.Contains(EventTypes(), kind) {
-				fault(manifest.WrongValue, indexPath(at+".types", j), "there is no event type %.60q; there are: %s", kind,
-					strings.Join(EventTypes(), ", "))
+				fault(manifest.WrongValue, indexPath(at+".types", j), "there is no event type %.60q; there are: %s",
+					kind, strings.Join(EventTypes(), ", "))
 			}
 		}
 	}

@@ -106,7 +106,8 @@ func (l *loader) loadDefinitions() {
 					"has more than %d flags: remove those that are on everywhere (`sluice flag stale`)", flags.MaxFlags)
 			case bytes > maxTotalBytes:
 				l.addFault(manifest.TooLarge, DefinitionsDir, 0,
-					"has flags of more than %d MiB, references and metadata written out: make them smaller, or remove those that are on everywhere (`sluice flag stale`)",
+					"has flags of more than %d MiB, references and metadata written out: make them smaller, or "+
+						"remove those that are on everywhere (`sluice flag stale`)",
 					maxTotalBytes>>20)
 			default:
 				l.addSet(s)
