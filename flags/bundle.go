@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Bundle is what a cell receives about flags ahead of time, apart from overrides. All cells of a channel that the same
-// announcements reach share one. A bundle names no other cell.
+// Bundle holds what a cell receives about flags ahead of time, apart from overrides. All cells of a channel that the
+// same announcements reach share one. A bundle names no other cell.
 type Bundle struct {
 	Version int    `json:"version"` // of the format: BundleVersion
 	Channel string `json:"channel"`

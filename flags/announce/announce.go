@@ -38,8 +38,8 @@ type Input struct {
 	Memory   Memory // from the last Plan
 }
 
-// Memory is what a Plan passes to the next one. Memory holds observations, no intent: without it a soak begins again,
-// and ends that happened meanwhile go unreported. Store the Memory only after the Plan's events.
+// Memory holds what a Plan passes to the next one: observations, no intent. Without Memory a soak begins again, and
+// ends that happened meanwhile go unreported. Store the Memory only after the Plan's events.
 type Memory struct {
 	Served  map[string]Served `json:"served,omitempty"`  // by channel
 	Ongoing map[string]Event  `json:"ongoing,omitempty"` // reported events that have not ended
@@ -66,7 +66,7 @@ type Channel struct {
 	After []string // upstreams; none: an entry channel
 }
 
-// Cell is what the control plane knows about a cell.
+// Cell holds what the control plane knows about a cell.
 type Cell struct {
 	Name, Channel string
 	Labels        map[string]string
@@ -89,8 +89,8 @@ type Wait struct {
 	Owner bool   // the owner keeps the cell: Text follows the cell's name, "is paused by its owner"
 }
 
-// Report is what a cell reports about the announcements of the bundle in force. Unnamed announcements of the bundle are
-// on.
+// Report holds what a cell reports about the announcements of the bundle in force. Unnamed announcements of the bundle
+// are on.
 type Report struct {
 	States map[string]flags.CellState
 }
@@ -101,7 +101,7 @@ type Release struct {
 	Features []string
 }
 
-// Plan is what Make decided.
+// Plan holds what Make decided.
 type Plan struct {
 	Writes        []Write          // for one commit to the flags repository, in order
 	Announcements []Status         // by ID, without cells: see Plan.Detail
@@ -122,7 +122,7 @@ type Write struct {
 	Why     string // "arm workspace-classes in dedicated for 2026-12-01T10:00:00+01:00"
 }
 
-// Told is what to send to a cell. Equal cells share one Told, and cells with the same gates share one Bundle.
+// Told holds what to send to a cell. Equal cells share one Told, and cells with the same gates share one Bundle.
 type Told struct {
 	Bundle *flags.Bundle // nil: the channel is unknown, so the cell keeps its bundle
 	Orders flags.Orders

@@ -25,7 +25,7 @@ const (
 	entryDue
 )
 
-// obstacle is what keeps an announcement back.
+// obstacle says what keeps an announcement back.
 type obstacle int
 
 const (
@@ -68,7 +68,7 @@ func transitions(in phase) [4]transition {
 	}[in]
 }
 
-// finding is what a transition depends on.
+// finding holds what a transition depends on.
 type finding struct {
 	phase       phase
 	obstacle    obstacle

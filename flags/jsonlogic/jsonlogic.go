@@ -43,7 +43,7 @@ type Rule struct {
 	runs  sync.Pool // of *run, zeroed: allocating a run would double an evaluation's cost
 }
 
-// Input is what a rule is evaluated with. An evaluation changes nothing in it.
+// Input holds what a rule is evaluated with. An evaluation changes nothing in it.
 type Input struct {
 	// Data is the caller's: values as encoding/json decodes them, or any value that encoding/json can encode.
 	Data map[string]any

@@ -11,7 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/flags/jsonlogic"
 )
 
-// The table's lines are: rule | data | result, or "error". What it wants is what flagd gives: test/oracle holds that.
+// The table's lines are: rule | data | result, or "error". test/oracle checks the results against flagd.
 //
 //go:embed testdata/operators.txt
 var operators string

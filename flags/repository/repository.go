@@ -71,7 +71,7 @@ type Head struct {
 	Commit string `yaml:"commit" json:"commit" required:"true" doc:"of the flags repository"`
 }
 
-// Outcome is what the engine decided about an announcement in a channel.
+// Outcome says what the engine decided about an announcement in a channel.
 type Outcome string
 
 const (
