@@ -7,11 +7,11 @@ import (
 	"unicode/utf8"
 )
 
-// plain gives a value of the caller's as it is after a way through JSON.
-func (r *run) plain(v any) (any, error) {
-	switch of := v.(type) { // v is given back as it is: another any of it would be allocated
+// toJSONValue returns a caller's value as JSON would decode it after encoding.
+func (r *run) toJSONValue(v any) (any, error) {
+	switch of := v.(type) { // v itself is returned, to save an allocation
 	case string:
-		if err := r.read(v); err != nil || utf8.ValidString(of) {
+		if err := r.spendText(v); err != nil || utf8.ValidString(of) {
 			return v, err
 		}
 		return string([]rune(of)), nil
@@ -28,15 +28,15 @@ func (r *run) plain(v any) (any, error) {
 	case int64:
 		return float64(of), nil
 	}
-	ok, err := r.isPlain(v, 0)
+	ok, err := r.isJSONValue(v, 0)
 	if ok || err != nil {
 		return v, err
 	}
 	return throughJSON(v)
 }
 
-// isPlain tells whether v is as encoding/json gives it.
-func (r *run) isPlain(v any, depth int) (bool, error) {
+// isJSONValue reports whether v is as encoding/json decodes values.
+func (r *run) isJSONValue(v any, depth int) (bool, error) {
 	if depth > maxDataDepth {
 		return false, ErrBudget
 	}
@@ -55,7 +55,7 @@ func (r *run) isPlain(v any, depth int) (bool, error) {
 			return false, err
 		}
 		for _, item := range v {
-			if ok, err := r.isPlain(item, depth+1); !ok || err != nil {
+			if ok, err := r.isJSONValue(item, depth+1); !ok || err != nil {
 				return false, err
 			}
 		}
@@ -71,7 +71,7 @@ func (r *run) isPlain(v any, depth int) (bool, error) {
 			if !utf8.ValidString(name) {
 				return false, nil
 			}
-			if ok, err := r.isPlain(item, depth+1); !ok || err != nil {
+			if ok, err := r.isJSONValue(item, depth+1); !ok || err != nil {
 				return false, err
 			}
 		}
@@ -80,7 +80,7 @@ func (r *run) isPlain(v any, depth int) (bool, error) {
 	return false, nil
 }
 
-// maxDataDepth is more than encoding/json reads.
+// maxDataDepth is beyond the depth that encoding/json decodes.
 const maxDataDepth = 10_001
 
 func throughJSON(v any) (any, error) {

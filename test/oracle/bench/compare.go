@@ -8,17 +8,18 @@ import (
 	"github.com/sluice-cd/sluice/test/figures"
 )
 
-// rounds of each side of a duel.
+// rounds is how often each side is measured.
 const rounds = 7
 
-// cost is what one run of something takes.
+// cost is the cost of one run.
 type cost struct {
 	time   time.Duration
 	allocs int64
 }
 
-// duel measures things in turn, so that what else the machine does falls on all of them, and gives each one's median.
-func duel(ctx context.Context, sides ...func()) ([]cost, error) {
+// compareCosts measures sides alternately, so that other load on the machine affects all of them, and returns each
+// side's median.
+func compareCosts(ctx context.Context, sides ...func()) ([]cost, error) {
 	times := make([][]time.Duration, len(sides))
 	costs := make([]cost, len(sides))
 	for range rounds {

@@ -18,27 +18,27 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// cell is a flags.Source as an agent is one: what it has is swapped whole.
-type cell struct {
+// testSource is a flags.Source whose flags are swapped whole, as in an agent.
+type testSource struct {
 	mu      sync.Mutex
 	folded  *flags.Folded
 	at      int64
 	changed chan struct{}
 }
 
-func (c *cell) Current() (*flags.Folded, int64) {
+func (c *testSource) Current() (*flags.Folded, int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.folded, c.at
 }
 
-func (c *cell) Changed() <-chan struct{} {
+func (c *testSource) Changed() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.changed
 }
 
-func (c *cell) set(f *flags.Folded, at int64) {
+func (c *testSource) setFlags(f *flags.Folded, at int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.folded, c.at = f, at
@@ -46,26 +46,40 @@ func (c *cell) set(f *flags.Folded, at int64) {
 	c.changed = make(chan struct{})
 }
 
-func newCell(f *flags.Folded, at int64) *cell {
-	return &cell{folded: f, at: at, changed: make(chan struct{})}
+func newTestSource(f *flags.Folded, at int64) *testSource {
+	return &testSource{folded: f, at: at, changed: make(chan struct{})}
 }
 
-// bundle has a flag for everything that can come of one. Its one announcement is at 100.
-func bundle() *flags.Bundle {
+// testBundle returns flags for every kind of answer. Its one announcement without embargo is at 100.
+func testBundle() *flags.Bundle {
 	return &flags.Bundle{
 		Version: flags.BundleVersion,
 		Channel: "dedicated",
 		Flags: map[string]json.RawMessage{
-			"static":    json.RawMessage(`{"state":"ENABLED","variants":{"a":"<b>&","b":"x"},"defaultVariant":"a"}`),
-			"rule":      json.RawMessage(`{"state":"ENABLED","variants":{"hi":{"n":[1,2.5,null]},"lo":{}},"defaultVariant":"lo","targeting":{"if":[{"==":[{"var":"tier"},"gold"]},"hi",null]},"metadata":{"owner":"web","weight":1.5}}`),
-			"page":      json.RawMessage(`{"state":"ENABLED","variants":{"a":1,"b":2},"defaultVariant":"a","metadata":{"expose":"client"}}`),
-			"off":       json.RawMessage(`{"state":"DISABLED","variants":{"a":1},"defaultVariant":"a"}`),
-			"none":      json.RawMessage(`{"state":"ENABLED","variants":{"a":1}}`),
-			"bad":       json.RawMessage(`{"state":"ENABLED","variants":{"a":1},"defaultVariant":"a","targeting":{"var":"tier"}}`),
-			"gated":     json.RawMessage(`{"state":"ENABLED","variants":{"off":false,"on":true},"defaultVariant":"on","metadata":{"feature":"f","off":"off"}}`),
-			"secret":    json.RawMessage(`{"state":"ENABLED","variants":{"off":false,"on":true},"defaultVariant":"on","metadata":{"expose":"client","feature":"s","off":"off"}}`),
-			"release":   json.RawMessage(`{"state":"ENABLED","variants":{"new":"new","old":"old"},"defaultVariant":"old","targeting":{"if":[{"sem_ver":[{"var":"release"},">=","9.0.0"]},"new",null]}}`),
-			"cell":      json.RawMessage(`{"state":"ENABLED","variants":{"mine":"mine","theirs":"theirs"},"defaultVariant":"theirs","targeting":{"if":[{"==":[{"var":"cell"},"beta"]},"mine",null]}}`),
+			"static": json.RawMessage(`{"state":"ENABLED","variants":{"a":"<b>&","b":"x"},"defaultVariant":"a"}`),
+			"rule": json.RawMessage(
+				`{"state":"ENABLED","variants":{"hi":{"n":[1,2.5,null]},"lo":{}},"defaultVariant":"lo","targeting":{"if":[{"==":[{"var":"tier"},"gold"]},"hi",null]},"metadata":{"owner":"web","weight":1.5}}`,
+			),
+			"page": json.RawMessage(
+				`{"state":"ENABLED","variants":{"a":1,"b":2},"defaultVariant":"a","metadata":{"expose":"client"}}`,
+			),
+			"off":  json.RawMessage(`{"state":"DISABLED","variants":{"a":1},"defaultVariant":"a"}`),
+			"none": json.RawMessage(`{"state":"ENABLED","variants":{"a":1}}`),
+			"bad": json.RawMessage(
+				`{"state":"ENABLED","variants":{"a":1},"defaultVariant":"a","targeting":{"var":"tier"}}`,
+			),
+			"gated": json.RawMessage(
+				`{"state":"ENABLED","variants":{"off":false,"on":true},"defaultVariant":"on","metadata":{"feature":"f","off":"off"}}`,
+			),
+			"secret": json.RawMessage(
+				`{"state":"ENABLED","variants":{"off":false,"on":true},"defaultVariant":"on","metadata":{"expose":"client","feature":"s","off":"off"}}`,
+			),
+			"release": json.RawMessage(
+				`{"state":"ENABLED","variants":{"new":"new","old":"old"},"defaultVariant":"old","targeting":{"if":[{"sem_ver":[{"var":"release"},">=","9.0.0"]},"new",null]}}`,
+			),
+			"cell": json.RawMessage(
+				`{"state":"ENABLED","variants":{"mine":"mine","theirs":"theirs"},"defaultVariant":"theirs","targeting":{"if":[{"==":[{"var":"cell"},"beta"]},"mine",null]}}`,
+			),
 			"zz spaces": json.RawMessage(`{"state":"ENABLED","variants":{"a":1},"defaultVariant":"a"}`),
 		},
 		Gates: []flags.Gate{
@@ -88,12 +102,12 @@ func compile(t testing.TB, b *flags.Bundle) *flags.Compiled {
 	return c
 }
 
-func acme() flags.Facts {
+func acmeFacts() flags.Facts {
 	return flags.Facts{Cell: "acme", Channel: "dedicated", Release: "2.0.0", Features: []string{"f", "s"}}
 }
 
-func folded(t testing.TB, at int64) *flags.Folded {
-	return compile(t, bundle()).Fold(flags.Orders{}, acme(), at)
+func foldBundle(t testing.TB, at int64) *flags.Folded {
+	return compile(t, testBundle()).Fold(flags.Orders{}, acmeFacts(), at)
 }
 
 // serve serves a source on loopback, as an agent does.
@@ -114,19 +128,19 @@ func start(t testing.TB, config *http.Server) string {
 	return server.URL
 }
 
-// reply is a response, read.
-type reply struct {
+// response is a response with its body.
+type response struct {
 	status int
 	header http.Header
 	body   string
 }
 
-func ask(t testing.TB, method, url, body string, header ...string) reply {
+func request(t testing.TB, method, url, body string, header ...string) response {
 	t.Helper()
-	return askBy(t, http.DefaultClient, method, url, body, header...)
+	return requestBy(t, http.DefaultClient, method, url, body, header...)
 }
 
-func askBy(t testing.TB, client *http.Client, method, url, body string, header ...string) reply {
+func requestBy(t testing.TB, client *http.Client, method, url, body string, header ...string) response {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
@@ -148,10 +162,10 @@ func askBy(t testing.TB, client *http.Client, method, url, body string, header .
 	if err != nil {
 		t.Fatal(err)
 	}
-	return reply{got.StatusCode, got.Header, string(text)}
+	return response{got.StatusCode, got.Header, string(text)}
 }
 
-// overSocket serves a source on a unix socket and gives a client of it.
+// overSocket serves a source on a unix socket and returns a client.
 func overSocket(t *testing.T, source flags.Source) *http.Client {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "flags.sock")

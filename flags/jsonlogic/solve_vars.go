@@ -2,16 +2,17 @@ package jsonlogic
 
 import "strings"
 
-// solve gives a rule with what its variables are in data in their place. Those that are nothing there stay, and so do the
-// ones that begin with a dot, or are all of the data: those are always the element's.
-func (r *run) solve(rule, data any) (any, error) {
+// solveVars replaces the variables of a rule by their values in data, as flagd's JSONLogic does before iterating.
+// Variables without a value remain, and so do names that are empty or begin with a dot: they always refer to the
+// element.
+func (r *run) solveVars(rule, data any) (any, error) {
 	if err := r.spend(1); err != nil {
 		return nil, err
 	}
 	switch rule := rule.(type) {
 	case map[string]any:
-		if name, ok := rule["var"]; ok && !ofElement(name) {
-			v, err := r.variable(name, data)
+		if name, ok := rule["var"]; ok && !isElementVar(name) {
+			v, err := r.lookUpVariable(name, data)
 			if err != nil || v != nil {
 				return v, err
 			}
@@ -20,7 +21,7 @@ func (r *run) solve(rule, data any) (any, error) {
 		for name, v := range rule {
 			if name != "var" {
 				var err error
-				if v, err = r.solve(v, data); err != nil {
+				if v, err = r.solveVars(v, data); err != nil {
 					return nil, err
 				}
 			}
@@ -30,7 +31,7 @@ func (r *run) solve(rule, data any) (any, error) {
 	case []any:
 		solved := make([]any, len(rule))
 		for i, v := range rule {
-			v, err := r.solve(v, data)
+			v, err := r.solveVars(v, data)
 			if err != nil {
 				return nil, err
 			}
@@ -41,28 +42,28 @@ func (r *run) solve(rule, data any) (any, error) {
 	return rule, nil
 }
 
-// ofElement tells whether a var of this name is never solved.
-func ofElement(name any) bool {
+// isElementVar reports whether a var of this name is never solved.
+func isElementVar(name any) bool {
 	s, ok := name.(string)
 	return ok && (s == "" || strings.HasPrefix(s, "."))
 }
 
-// settled tells whether solve has nothing to do.
-func settled(rule any) bool {
+// isSolved reports whether solveVars would change nothing.
+func isSolved(rule any) bool {
 	switch rule := rule.(type) {
 	case map[string]any:
 		for name, v := range rule {
 			if name == "var" {
-				if !ofElement(v) {
+				if !isElementVar(v) {
 					return false
 				}
-			} else if !settled(v) {
+			} else if !isSolved(v) {
 				return false
 			}
 		}
 	case []any:
 		for _, v := range rule {
-			if !settled(v) {
+			if !isSolved(v) {
 				return false
 			}
 		}

@@ -22,26 +22,26 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// What the agent serves, see package ofrep.
+// Paths of the agent, see package ofrep.
 const (
 	flagsPath  = "/flags.json"
 	eventsPath = "/ofrep/v1/events"
 )
 
 const (
-	answerWithin = 10 * time.Second
-	silence      = 40 * time.Second // without a heartbeat, of which there is one in 15 s, a stream is over
-	retryFirst   = 100 * time.Millisecond
-	retryCap     = 5 * time.Second
-	maxLine      = 4 << 10         // bytes of a line of a stream
-	maxInstant   = 253_402_300_799 // 9999-12-31T23:59:59Z
+	requestTimeout = 10 * time.Second
+	streamTimeout  = 40 * time.Second // ends a stream without a heartbeat; the agent sends one every 15 s
+	retryFirst     = 100 * time.Millisecond
+	retryCap       = 5 * time.Second
+	maxLine        = 4 << 10         // bytes of a line of a stream
+	maxInstant     = 253_402_300_799 // 9999-12-31T23:59:59Z
 )
 
-// Dial makes a provider that follows the agent of this cell, at http://127.0.0.1:PORT or unix:///PATH: what its --flags-listen says.
-// Nothing is asked before Init.
+// Dial returns a provider that follows the agent of this cell, at http://127.0.0.1:PORT or unix:///PATH, as in the
+// agent's --flags-listen. It sends no request before Init.
 func Dial(address string) (*Provider, error) {
-	a := &agent{changed: make(chan struct{})}
-	dialer := &net.Dialer{Timeout: answerWithin}
+	a := &agentSource{changed: make(chan struct{})}
+	dialer := &net.Dialer{Timeout: requestTimeout}
 	dial := dialer.DialContext
 	if socket, ok := strings.CutPrefix(address, "unix://"); ok {
 		if !path.IsAbs(socket) {
@@ -54,12 +54,15 @@ func Dial(address string) (*Provider, error) {
 	} else {
 		at, err := url.Parse(address)
 		if err != nil || at.Scheme != "http" || at.Host == "" || strings.Trim(at.Path, "/") != "" {
-			return nil, fmt.Errorf("follow flags at %q: an agent serves them at http://127.0.0.1:PORT or unix:///PATH", address)
+			return nil, fmt.Errorf("follow flags at %q: an agent serves them at http://127.0.0.1:PORT or unix:///PATH",
+				address)
 		}
 		a.base = "http://" + at.Host
 	}
 	a.http = &http.Client{
-		Transport:     &http.Transport{DialContext: dial, ResponseHeaderTimeout: answerWithin, MaxResponseHeaderBytes: 16 << 10, MaxIdleConns: 2},
+		Transport: &http.Transport{
+			DialContext: dial, ResponseHeaderTimeout: requestTimeout, MaxResponseHeaderBytes: 16 << 10, MaxIdleConns: 2,
+		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	p := New(a)
@@ -67,42 +70,43 @@ func Dial(address string) (*Provider, error) {
 	return p, nil
 }
 
-// agent is a cell's agent as a flags.Source.
-type agent struct {
+// agentSource is a cell's agent as a flags.Source.
+type agentSource struct {
 	base string
 	http *http.Client
 
-	etag string // of folded; only follow uses it
+	etag string // of folded; used by follow only
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	folded  *flags.Folded
-	at      int64     // what the agent's clock showed …
-	said    time.Time // … when
+	at      int64     // the agent's time at readAt
+	readAt  time.Time // by this machine's monotonic clock
 	changed chan struct{}
 }
 
-// Current gives what the agent said last, and its time: steps of this machine's clock are none of it (R40).
-func (a *agent) Current() (*flags.Folded, int64) {
+// Current returns the agent's last flags and the agent's time. Steps of this machine's clock don't affect that time
+// (R40).
+func (a *agentSource) Current() (*flags.Folded, int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.folded, a.at + int64(time.Since(a.said)/time.Second)
+	return a.folded, a.at + int64(time.Since(a.readAt)/time.Second)
 }
 
-// Changed is closed when it says something else.
-func (a *agent) Changed() <-chan struct{} {
+// Changed returns a channel that is closed when the agent's flags change.
+func (a *agentSource) Changed() <-chan struct{} {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.changed
 }
 
-// follow asks, and asks again whenever the agent says so, until ctx ends.
-func (a *agent) follow(ctx context.Context, p *Provider) {
+// follow keeps the flags up to date until ctx ends.
+func (a *agentSource) follow(ctx context.Context, p *Provider) {
 	defer a.http.CloseIdleConnections()
 	stale, failures := false, 0
 	for ctx.Err() == nil {
-		err := a.listen(ctx, func() { // it answers
+		err := a.followStream(ctx, func() { // the agent answers
 			if stale {
-				p.say(ctx, openfeature.ProviderReady, "the agent answers again")
+				p.emit(ctx, openfeature.ProviderReady, "the agent answers again")
 			}
 			stale, failures = false, 0
 		})
@@ -112,13 +116,13 @@ func (a *agent) follow(ctx context.Context, p *Provider) {
 		if err == nil {
 			continue
 		}
-		if f, _ := a.Current(); !stale && (failures > 0 || f == nil) { // one stream that ended is nothing
+		if f, _ := a.Current(); !stale && (failures > 0 || f == nil) { // a single ended stream is normal
 			stale = f != nil
 			kind := openfeature.ProviderStale
 			if f == nil {
 				kind = openfeature.ProviderError
 			}
-			p.say(ctx, kind, err.Error())
+			p.emit(ctx, kind, err.Error())
 		}
 		wait := min(retryFirst<<min(failures, 10), retryCap)
 		failures++
@@ -129,11 +133,12 @@ func (a *agent) follow(ctx context.Context, p *Provider) {
 	}
 }
 
-// listen follows one stream of changes to its end or, if the agent has no more streams to give, asks once, and waits.
-func (a *agent) listen(ctx context.Context, answers func()) error {
+// followStream follows one stream of changes to its end or, if the agent has no streams left, fetches the flags once
+// and waits.
+func (a *agentSource) followStream(ctx context.Context, answers func()) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	watch := time.AfterFunc(silence, func() { cancel(errors.New("the agent is silent")) })
+	watch := time.AfterFunc(streamTimeout, func() { cancel(errors.New("the agent is silent")) })
 	defer watch.Stop()
 	response, err := a.get(ctx, eventsPath, "")
 	if err != nil {
@@ -144,7 +149,7 @@ func (a *agent) listen(ctx context.Context, answers func()) error {
 	if response.StatusCode != http.StatusOK && !crowded {
 		return fmt.Errorf("the agent answers %s", response.Status)
 	}
-	if err := a.refetch(ctx); err != nil { // the stream is open: no change is missed
+	if err := a.refetch(ctx); err != nil { // after the stream opened, so that no change is missed
 		return err
 	}
 	answers()
@@ -161,7 +166,7 @@ func (a *agent) listen(ctx context.Context, answers func()) error {
 		if err != nil {
 			return errors.Join(context.Cause(ctx), fmt.Errorf("the agent's stream of changes ended: %w", err))
 		}
-		watch.Reset(silence)
+		watch.Reset(streamTimeout)
 		if !bytes.HasPrefix(line, []byte("data:")) {
 			continue
 		}
@@ -171,9 +176,9 @@ func (a *agent) listen(ctx context.Context, answers func()) error {
 	}
 }
 
-// refetch asks for the flags, unless they are those that are known.
-func (a *agent) refetch(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+// refetch fetches the flags, unless they are unchanged.
+func (a *agentSource) refetch(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	response, err := a.get(ctx, flagsPath, a.etag)
 	if err != nil {
@@ -183,7 +188,7 @@ func (a *agent) refetch(ctx context.Context) error {
 	switch response.StatusCode {
 	case http.StatusNotModified:
 		if a.etag == "" {
-			return errors.New("the agent says that its flags are the same, and gave none before")
+			return errors.New("the agent says that its flags are unchanged, but sent none before")
 		}
 		return nil
 	case http.StatusOK:
@@ -208,14 +213,14 @@ func (a *agent) refetch(ctx context.Context) error {
 	a.etag = response.Header.Get("ETag")
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.at, a.said = at, now
+	a.at, a.readAt = at, now
 	a.folded = folded
 	close(a.changed)
 	a.changed = make(chan struct{})
 	return nil
 }
 
-func (a *agent) get(ctx context.Context, path, etag string) (*http.Response, error) {
+func (a *agentSource) get(ctx context.Context, path, etag string) (*http.Response, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, a.base+path, nil)
 	if err != nil {
 		return nil, err
@@ -225,7 +230,7 @@ func (a *agent) get(ctx context.Context, path, etag string) (*http.Response, err
 	}
 	response, err := a.http.Do(r)
 	if err != nil {
-		return nil, fmt.Errorf("ask the cell's agent: %w", err)
+		return nil, fmt.Errorf("request flags from the cell's agent: %w", err)
 	}
 	return response, nil
 }

@@ -13,10 +13,11 @@ import (
 	"github.com/sluice-cd/sluice/flags"
 )
 
-// TestReloadsAndEvaluations: 1,000 reloads in parallel with 1,000 evaluations of each kind, and each answer is of one folding.
+// TestReloadsAndEvaluations runs 1,000 reloads in parallel with 1,000 evaluations of each kind: each answer is of one
+// folding.
 func TestReloadsAndEvaluations(t *testing.T) {
-	raw := bundle().Encode()
-	c := newCell(folded(t, 0), 0)
+	raw := testBundle().Encode()
+	c := newTestSource(foldBundle(t, 0), 0)
 	h := New(c, zerolog.Nop(), Options{})
 	var group sync.WaitGroup
 	for i := range 1000 {
@@ -32,25 +33,26 @@ func TestReloadsAndEvaluations(t *testing.T) {
 				return
 			}
 			at := int64(i % 300)
-			c.set(compiled.Fold(flags.Orders{}, acme(), at), at)
+			c.setFlags(compiled.Fold(flags.Orders{}, acmeFacts(), at), at)
 		})
 		group.Go(func() {
 			got := httptest.NewRecorder()
 			body := fmt.Sprintf(`{"context":{"targetingKey":"user-%d"}}`, i)
-			h.ServeHTTP(got, local1(http.MethodPost, all, body))
-			on, shown := strings.Contains(got.Body.String(), `"key":"gated","reason":"STATIC","variant":"on"`), strings.Contains(got.Body.String(), `"secret"`)
+			h.ServeHTTP(got, localRequest(http.MethodPost, bulkPath, body))
+			on, shown := strings.Contains(got.Body.String(),
+				`"key":"gated","reason":"STATIC","variant":"on"`), strings.Contains(got.Body.String(), `"secret"`)
 			if got.Code != 200 || shown && !on {
 				t.Errorf("%d: an answer of two foldings: %s", got.Code, got.Body)
 			}
 		})
 		group.Go(func() {
 			got := httptest.NewRecorder()
-			h.ServeHTTP(got, local1(http.MethodPost, one+"gated", `{}`))
+			h.ServeHTTP(got, localRequest(http.MethodPost, flagPath+"gated", `{}`))
 			if got.Code != 200 {
 				t.Errorf("%d: %s", got.Code, got.Body)
 			}
 			got = httptest.NewRecorder()
-			h.ServeHTTP(got, local1(http.MethodGet, flagsPath, ""))
+			h.ServeHTTP(got, localRequest(http.MethodGet, flagsPath, ""))
 			if got.Code != 200 {
 				t.Errorf("%d: %s", got.Code, got.Body)
 			}
@@ -59,25 +61,25 @@ func TestReloadsAndEvaluations(t *testing.T) {
 	group.Wait()
 }
 
-func local1(method, path, body string) *http.Request {
+func localRequest(method, path, body string) *http.Request {
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	r.Host = "localhost"
 	return r
 }
 
-// FuzzRequest holds that no request makes the handler panic, and that each gets a status and a body that OFREP knows.
+// FuzzRequest checks that no request makes the handler panic, and that each gets a status and body of OFREP.
 func FuzzRequest(f *testing.F) {
-	f.Add("POST", one+"rule", `{"context":{"targetingKey":"ann","tier":"gold"}}`, "", "")
-	f.Add("POST", all, `{"context":{"tier":{"var":"tier"}}}`, `W/"x"`, "https://a.b")
-	f.Add("POST", all, `{"context":[`, "*", "")
+	f.Add("POST", flagPath+"rule", `{"context":{"targetingKey":"ann","tier":"gold"}}`, "", "")
+	f.Add("POST", bulkPath, `{"context":{"tier":{"var":"tier"}}}`, `W/"x"`, "https://a.b")
+	f.Add("POST", bulkPath, `{"context":[`, "*", "")
 	f.Add("GET", flagsPath, "", "", "")
-	f.Add("OPTIONS", one+"..", "", "", "null")
-	h := New(newCell(folded(f, 100), 100), zerolog.Nop(), Options{Origins: []string{"https://a.b"}})
+	f.Add("OPTIONS", flagPath+"..", "", "", "null")
+	h := New(newTestSource(foldBundle(f, 100), 100), zerolog.Nop(), Options{Origins: []string{"https://a.b"}})
 	f.Fuzz(func(t *testing.T, method, path, body, tag, origin string) {
-		if strings.HasPrefix(path, eventsPath) { // it does not end by itself
+		if strings.HasPrefix(path, eventsPath) { // a stream does not end by itself
 			return
 		}
-		r := local1(http.MethodPost, "/", body)
+		r := localRequest(http.MethodPost, "/", body)
 		r.Method, r.URL.Path, r.URL.RawPath = method, path, ""
 		r.Header.Set("If-None-Match", tag)
 		if origin != "" {

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// ParseDocument reads what Document gave, for a program that follows its cell's agent: gates and the cell's facts are settled in
-// it already, so that nothing is gated any more. It has the limits of a bundle.
+// ParseDocument reads the output of Document, for a program that follows its cell's agent. The agent has decided gates
+// and facts already, so no flag is gated any more. The limits are those of a bundle.
 func ParseDocument(data []byte) (*Folded, error) {
 	if len(data) > MaxBundle {
 		return nil, fmt.Errorf("read flags: %d bytes: at most %d are read", len(data), MaxBundle)
@@ -18,7 +18,7 @@ func ParseDocument(data []byte) (*Folded, error) {
 		return nil, fmt.Errorf("read flags: %w", err)
 	}
 	b := Bundle{Version: BundleVersion, Flags: map[string]json.RawMessage{}}
-	err := members(document.Flags, '{', MaxFlags, func(key string, value json.RawMessage) error {
+	err := eachMember(document.Flags, '{', MaxFlags, func(key string, value json.RawMessage) error {
 		b.Flags[key] = value
 		return nil
 	})

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestEvaluate holds flagd's resolution of one flag: what variant, and why. That flagd/core says the same, test/oracle holds.
+// TestEvaluate checks variant and reason of one flag. test/oracle checks that flagd/core agrees.
 func TestEvaluate(t *testing.T) {
 	bools := map[string]any{"on": true, "off": false}
 	for name, test := range map[string]struct {
@@ -45,7 +45,10 @@ func TestEvaluate(t *testing.T) {
 			Result{Value: true, Variant: "on", Reason: ReasonMatch},
 		},
 		"the rule gives a bool": {
-			Definition{Variants: map[string]any{"true": "yes", "false": "no"}, DefaultVariant: "false", Targeting: []byte(`{"!!":[{"var":"who"}]}`)},
+			Definition{
+				Variants: map[string]any{"true": "yes", "false": "no"}, DefaultVariant: "false",
+				Targeting: []byte(`{"!!":[{"var":"who"}]}`),
+			},
 			Result{Value: "yes", Variant: "true", Reason: ReasonMatch},
 		},
 		"the rule gives a number": {
@@ -66,7 +69,7 @@ func TestEvaluate(t *testing.T) {
 		},
 		"the rule chooses what there is not": {
 			Definition{Variants: bools, DefaultVariant: "off", Targeting: []byte(`{"if":[true,"blue"]}`)},
-			Result{Reason: ReasonError, Error: ErrorGeneral, Message: `the rule chooses "blue", which is no variant`},
+			Result{Reason: ReasonError, Error: ErrorGeneral, Message: `the rule chooses "blue", which is not a variant`},
 		},
 		"the rule can't be evaluated": {
 			Definition{Variants: bools, DefaultVariant: "off", Targeting: []byte(`{"no_such":[]}`)},
@@ -96,11 +99,13 @@ func TestEvaluate(t *testing.T) {
 	}
 }
 
-// TestEvaluateRefuses holds what can't be compiled.
+// TestEvaluateRefuses checks definitions that can't be compiled.
 func TestEvaluateRefuses(t *testing.T) {
 	for name, d := range map[string]Definition{
-		"no such default":    {Variants: map[string]any{"on": true}, DefaultVariant: "off"},
-		"an endless number":  {Variants: map[string]any{"on": true}, DefaultVariant: "on", Targeting: []byte(`{"+":[1e999]}`)},
+		"no such default": {Variants: map[string]any{"on": true}, DefaultVariant: "off"},
+		"an endless number": {
+			Variants: map[string]any{"on": true}, DefaultVariant: "on", Targeting: []byte(`{"+":[1e999]}`),
+		},
 		"a rule that is not": {Variants: map[string]any{"on": true}, DefaultVariant: "on", Targeting: []byte(`{"if"`)},
 	} {
 		if _, err := d.Evaluator(); err == nil {
@@ -109,11 +114,13 @@ func TestEvaluateRefuses(t *testing.T) {
 	}
 }
 
-// TestFactsWin holds that a caller who claims another cell is not believed, by whatever way a rule looks (fault 62, R36).
+// TestFactsWin checks that a caller can't claim another cell, however a rule reads the fact (fault 62, R36).
 func TestFactsWin(t *testing.T) {
 	d := Definition{
 		Key: "flag", Variants: map[string]any{"on": true, "off": false}, DefaultVariant: "off",
-		Targeting: []byte(`{"if":[{"and":[{"==":[{"var":"cell"},"acme"]},{"in":[{"var":"labels.tier"},["gold"]]},{"!":[{"var":"region"}]}]},"on","off"]}`),
+		Targeting: []byte(
+			`{"if":[{"and":[{"==":[{"var":"cell"},"acme"]},{"in":[{"var":"labels.tier"},["gold"]]},{"!":[{"var":"region"}]}]},"on","off"]}`,
+		),
 	}
 	evaluate, err := d.Evaluator()
 	if err != nil {
@@ -130,7 +137,7 @@ func TestFactsWin(t *testing.T) {
 	}
 }
 
-// TestAs holds flagd's idea of types.
+// TestAs checks types as flagd treats them.
 func TestAs(t *testing.T) {
 	object := map[string]any{"a": 1.0}
 	for _, test := range []struct {
@@ -138,34 +145,41 @@ func TestAs(t *testing.T) {
 		kind  Kind
 		want  any // nil: a mismatch
 	}{
-		{true, KindBool, true}, {"x", KindBool, nil}, {"x", KindString, "x"}, {1.5, KindString, nil}, {1.5, KindFloat, 1.5},
+		{true, KindBool, true}, {"x", KindBool, nil}, {"x", KindString, "x"}, {1.5, KindString, nil},
+		{1.5, KindFloat, 1.5},
 		{1.9, KindInt, int64(1)}, {-1.9, KindInt, int64(-1)}, {"1", KindInt, nil}, {object, KindObject, object},
 		{[]any{1.0}, KindObject, nil}, {[]any{1.0}, KindAny, []any{1.0}},
 	} {
 		got := Result{Value: test.value, Variant: "v", Reason: ReasonMatch}.As(test.kind)
-		if !reflect.DeepEqual(got.Value, test.want) || (got.Error == ErrorTypeMismatch) != (test.want == nil) || got.Variant != "v" {
+		if !reflect.DeepEqual(got.Value, test.want) || (got.Error == ErrorTypeMismatch) != (test.want == nil) ||
+			got.Variant != "v" {
 			t.Errorf("%v as kind %d gives %+v, want %v", test.value, test.kind, got, test.want)
 		}
 	}
-	for _, r := range []Result{{Reason: ReasonDisabled}, {Reason: ReasonDefault}, {Reason: ReasonError, Error: ErrorParse}} {
+	for _, r := range []Result{{Reason: ReasonDisabled}, {Reason: ReasonDefault},
+		{Reason: ReasonError, Error: ErrorParse}} {
 		if got := r.As(KindBool); !reflect.DeepEqual(got, r) {
 			t.Errorf("%+v became %+v", r, got)
 		}
 	}
 }
 
-// BenchmarkEvaluate measures what a caller pays for a flag with a rule, with a cell's facts.
+// BenchmarkEvaluate measures an evaluation of a flag with a rule and a cell's facts.
 func BenchmarkEvaluate(b *testing.B) {
 	ctx := Context{"targetingKey": "user-4711", "email": "jo@example.com"}
-	facts := map[string]any{"cell": "acme", "channel": "dedicated", "release": "2026.11.3", "region": nil, "labels": map[string]any{"tier": "gold"}}
+	facts := map[string]any{
+		"cell": "acme", "channel": "dedicated", "release": "2026.11.3", "region": nil,
+		"labels": map[string]any{"tier": "gold"},
+	}
 	for name, rule := range map[string]string{
 		"boolean":    `{"if":[{"ends_with":[{"var":"email"},"@example.com"]},"on","off"]}`,
 		"fractional": `{"fractional":[["on",25],["off",75]]}`,
 		"key":        `{"fractional":[{"cat":[{"var":"$flagd.flagKey"},{"var":"email"}]},["on",25],["off",75]]}`,
 	} {
 		b.Run(name, func(b *testing.B) {
-			c, err := compileFlag(&Definition{
-				Key: "workspace-classes", Variants: map[string]any{"on": true, "off": false}, DefaultVariant: "off", Targeting: []byte(rule),
+			c, err := newEvaluator(&Definition{
+				Key: "workspace-classes", Variants: map[string]any{"on": true, "off": false}, DefaultVariant: "off",
+				Targeting: []byte(rule),
 			})
 			if err != nil {
 				b.Fatal(err)
