@@ -29,9 +29,9 @@ func (a *Approval) Judge(approvers []Approver, authors []releases.Person, author
 		}
 		seen[p.Person] = true
 		switch {
-		case wrote(p, authors, authorNames):
+		case isAuthor(p, authors, authorNames):
 			notes = append(notes, p.Person+" wrote the release")
-		case !a.asks(p.Roles):
+		case !a.acceptsRoles(p.Roles):
 			notes = append(notes, p.Person+" has no such role")
 		default:
 			counted = append(counted, p.Person)
@@ -54,13 +54,13 @@ func (a *Approval) Judge(approvers []Approver, authors []releases.Person, author
 	return Blocked("", reason.ApprovalMissing, len(counted), need, from, why)
 }
 
-// asks tells whether one of roles is asked for.
-func (a *Approval) asks(roles []string) bool {
+// acceptsRoles tells whether one of roles is asked for.
+func (a *Approval) acceptsRoles(roles []string) bool {
 	return len(a.From) == 0 || slices.ContainsFunc(a.From, func(role string) bool { return slices.Contains(roles, role) })
 }
 
-// wrote tells whether p is an author of the release. It errs on the strict side: nothing proves the names in commits.
-func wrote(p Approver, authors []releases.Person, authorNames []string) bool {
+// isAuthor tells whether p is an author of the release. It errs on the strict side: nothing proves the names in commits.
+func isAuthor(p Approver, authors []releases.Person, authorNames []string) bool {
 	is := func(name string) bool {
 		return name != "" && (strings.EqualFold(name, p.Person) || strings.EqualFold(name, p.Email))
 	}

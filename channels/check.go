@@ -14,8 +14,8 @@ import (
 
 var channelName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
-// ready is what Load does with a policy that was read: check all that it says by itself, then fill in defaults.
-func ready(doc *manifest.Doc[Channel]) []manifest.Fault {
+// preparePolicy is what Load does with a policy that was read: check all that it says by itself, then fill in defaults.
+func preparePolicy(doc *manifest.Doc[Channel]) []manifest.Fault {
 	c := &doc.Value
 	c.Name = path.Base(path.Dir(doc.File))
 	c.lines = map[string]int{}
@@ -37,7 +37,7 @@ func ready(doc *manifest.Doc[Channel]) []manifest.Fault {
 			faults = append(faults, doc.Fault(manifest.Conflict, fmt.Sprintf("freezes[%d]", i), "a freeze must end after it begins: until is not after from"))
 		}
 	}
-	c.withDefaults()
+	c.applyDefaults()
 	return faults
 }
 
@@ -91,8 +91,8 @@ func checkRollout(doc *manifest.Doc[Channel]) (faults []manifest.Fault) {
 	return faults
 }
 
-// withDefaults fills in what is documented to be meant by absence. Everything that reads a policy reads it after this.
-func (c *Channel) withDefaults() {
+// applyDefaults fills in what is documented to be meant by absence. Everything that reads a policy reads it after this.
+func (c *Channel) applyDefaults() {
 	setDefault(&c.Promote, PromoteAuto)
 	setDefault(&c.Advance, AdvanceSettled)
 	setDefault(&c.People, PeopleBound)
@@ -127,16 +127,16 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-// checkReferences says what is wrong with what a policy says of other files: the channels after which it comes (fault
+// checkPolicyReferences says what is wrong with what a policy says of other files: the channels after which it comes (fault
 // 44), and the people who are to approve.
-func checkReferences(c *Channel, policies map[string]*Channel, exists func(name string) bool, people *Pipeline) (faults []manifest.Fault) {
+func checkPolicyReferences(c *Channel, policies map[string]*Channel, exists func(name string) bool, people *Pipeline) (faults []manifest.Fault) {
 	file := policyFile(c.Name)
 	for i, up := range c.After {
 		if !exists(up) {
 			faults = append(faults, manifest.Fault{File: file, Line: c.lines[afterPath(i)], Code: manifest.UnknownReference, Message: fmt.Sprintf("there is no channel %q", up)})
 		}
 	}
-	if circle := findCircle(c.Name, policies); circle != nil {
+	if circle := findCycle(c.Name, policies); circle != nil {
 		faults = append(faults, manifest.Fault{File: file, Line: c.lines[afterPath(slices.Index(c.After, circle[1]))],
 			Code:    manifest.Conflict,
 			Message: "channels come after each other in a circle: " + strings.Join(circle, " after ")})
@@ -145,7 +145,7 @@ func checkReferences(c *Channel, policies map[string]*Channel, exists func(name 
 		if g.Approval == nil || people == nil {
 			continue
 		}
-		if code, message := unreachable(g.Approval, people); message != "" {
+		if code, message := checkApprovable(g.Approval, people); message != "" {
 			faults = append(faults, manifest.Fault{File: file, Line: c.lines[approvalPath(i)], Code: code,
 				Message: message})
 		}
@@ -153,8 +153,8 @@ func checkReferences(c *Channel, policies map[string]*Channel, exists func(name 
 	return faults
 }
 
-// findCircle gives a way from name back to itself along after, the shortest, or nil. Self-reference is checkAfter's.
-func findCircle(name string, policies map[string]*Channel) []string {
+// findCycle gives a way from name back to itself along after, the shortest, or nil. Self-reference is checkAfter's.
+func findCycle(name string, policies map[string]*Channel) []string {
 	came := map[string]string{}
 	for queue := []string{name}; len(queue) > 0; queue = queue[1:] {
 		at := policies[queue[0]]
@@ -178,15 +178,15 @@ func findCircle(name string, policies map[string]*Channel) []string {
 	return nil
 }
 
-// unreachable says why the approvals that a asks for can never come together, or "".
-func unreachable(a *Approval, p *Pipeline) (manifest.FaultCode, string) {
+// checkApprovable says why the approvals that a asks for can never come together, or "".
+func checkApprovable(a *Approval, p *Pipeline) (manifest.FaultCode, string) {
 	able := map[string]int{} // by role
 	total := 0
 	for _, m := range p.People {
 		if m == nil || len(m.Keys) == 0 && !(p.TrustAuthors && m.Email != "") {
 			continue
 		}
-		if a.asks(m.Roles) {
+		if a.acceptsRoles(m.Roles) {
 			total++
 		}
 		for _, role := range m.Roles {

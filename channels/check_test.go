@@ -50,9 +50,9 @@ func TestPolicyFaults(t *testing.T) {
 		{"not all", "rollout:\n  waves:\n    - {percent: 50}\n", "5: warning: the last wave is not 100 percent"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p, faults := ParsePolicy(nil, files("channels/x/channel.yaml", header+tt.text), "x")
+			p, faults := ParsePolicy(nil, repositoryFS("channels/x/channel.yaml", header+tt.text), "x")
 			if len(faults) != 1 || !strings.HasPrefix(faults[0].String(), "channels/x/channel.yaml:"+tt.want) {
-				t.Errorf("got\n%s\nwant\nchannels/x/channel.yaml:%s", lines(faults), tt.want)
+				t.Errorf("got\n%s\nwant\nchannels/x/channel.yaml:%s", joinFaults(faults), tt.want)
 			}
 			if fatal := manifest.Fatal(faults); (p == nil) != fatal {
 				t.Errorf("policy %v with fatal %v", p, fatal)
@@ -63,7 +63,7 @@ func TestPolicyFaults(t *testing.T) {
 
 // sluice.yaml stops every channel, and says what to do.
 func TestPipelineFaults(t *testing.T) {
-	ada, bob := key(t, "ada"), key(t, "bob")
+	ada, bob := sshKeyFor(t, "ada"), sshKeyFor(t, "bob")
 	for _, tt := range []struct{ name, text, want string }{
 		{"missing", "", "sluice.yaml: is missing: `sluice init` makes a release repository"},
 		{"unknown field", pipelineOK + "stale: 5m\n", `sluice.yaml:3: unknown field "stale"`},
@@ -78,13 +78,13 @@ func TestPipelineFaults(t *testing.T) {
 		{"nobody", pipelineOK + "people:\n  ada:\n", "sluice.yaml:4: ada has neither an e-mail address nor a key"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			fsys := files("channels/a/channel.yaml", header, "sluice.yaml", tt.text)
+			fsys := repositoryFS("channels/a/channel.yaml", header, "sluice.yaml", tt.text)
 			if tt.text == "" {
 				delete(fsys, "sluice.yaml")
 			}
 			set, faults := Load(nil, fsys)
 			if len(faults) != 1 || !strings.HasPrefix(faults[0].String(), tt.want) {
-				t.Errorf("got\n%s\nwant\n%s", lines(faults), tt.want)
+				t.Errorf("got\n%s\nwant\n%s", joinFaults(faults), tt.want)
 			}
 			if s := set.Channels["a"]; s == nil || s.Policy != nil || len(s.Faults) != 1 || len(set.PipelineFaults) != 1 {
 				t.Errorf("the channel goes on: %+v", s)

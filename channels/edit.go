@@ -27,9 +27,9 @@ func AddFreeze(channelYAML []byte, f Freeze) ([]byte, error) {
 	if len(faults) > 0 {
 		return nil, fmt.Errorf("add a freeze: mend the policy first: %s", faults[0])
 	}
-	edited, err := edit.Append(channelYAML, "freezes", freezeText(f), func(edited []byte) bool {
+	edited, err := edit.Append(channelYAML, "freezes", formatFreeze(f), func(edited []byte) bool {
 		after, faults := manifest.Decode[Channel]("channel.yaml", edited)
-		return len(faults) == 0 && addsOnly(before.Value, after.Value, f)
+		return len(faults) == 0 && addsOnlyFreeze(before.Value, after.Value, f)
 	})
 	switch {
 	case errors.Is(err, edit.ErrLayout):
@@ -40,8 +40,8 @@ func AddFreeze(channelYAML []byte, f Freeze) ([]byte, error) {
 	return edited, nil
 }
 
-// freezeText writes a freeze in one line.
-func freezeText(f Freeze) string {
+// formatFreeze writes a freeze in one line.
+func formatFreeze(f Freeze) string {
 	s := "{from: " + f.From.Format(time.RFC3339) + ", until: " + f.Until.Format(time.RFC3339)
 	if f.Reason != "" {
 		s += ", reason: " + strconv.Quote(f.Reason) // Go's escapes are YAML's too
@@ -49,8 +49,8 @@ func freezeText(f Freeze) string {
 	return s + "}"
 }
 
-// addsOnly tells whether after is before with f and no other difference.
-func addsOnly(before, after Channel, f Freeze) bool {
+// addsOnlyFreeze tells whether after is before with f and no other difference.
+func addsOnlyFreeze(before, after Channel, f Freeze) bool {
 	same := func(a, b Freeze) bool { return a.From.Equal(b.From) && a.Until.Equal(b.Until) && a.Reason == b.Reason }
 	i := slices.IndexFunc(after.Freezes, func(g Freeze) bool { return same(f, g) })
 	if i < 0 || !slices.EqualFunc(slices.Delete(slices.Clone(after.Freezes), i, i+1), before.Freezes, same) {

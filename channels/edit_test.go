@@ -11,7 +11,7 @@ import (
 )
 
 func TestAddFreeze(t *testing.T) {
-	freeze := Freeze{From: at(t, "2026-12-20T00:00:00+01:00"), Until: at(t, "2027-01-05T00:00:00Z"), Reason: `year's end: "no deploys" # really`}
+	freeze := Freeze{From: parseTime(t, "2026-12-20T00:00:00+01:00"), Until: parseTime(t, "2027-01-05T00:00:00Z"), Reason: `year's end: "no deploys" # really`}
 	const entry = `{from: 2026-12-20T00:00:00+01:00, until: 2027-01-05T00:00:00Z, reason: "year's end: \"no deploys\" # really"}`
 	const past = "{from: 2025-12-20T00:00:00Z, until: 2026-01-05T00:00:00Z}"
 	for _, tt := range []struct{ name, before, after string }{
@@ -41,7 +41,7 @@ func TestAddFreeze(t *testing.T) {
 }
 
 func TestAddFreezeRefused(t *testing.T) {
-	freeze := Freeze{From: at(t, "2026-12-20T00:00:00Z"), Until: at(t, "2027-01-05T00:00:00Z")}
+	freeze := Freeze{From: parseTime(t, "2026-12-20T00:00:00Z"), Until: parseTime(t, "2027-01-05T00:00:00Z")}
 	for _, tt := range []struct {
 		text   string
 		freeze Freeze
@@ -63,7 +63,7 @@ func TestAddFreezeRefused(t *testing.T) {
 // Any number of freezes can be added, with any reason, and all are read again.
 func TestAddFreezes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		text := []byte(rapid.SampledFrom([]string{header, theDesign, header + "freezes: []\n", header + "freezes:\n"}).Draw(t, "policy"))
+		text := []byte(rapid.SampledFrom([]string{header, designExample, header + "freezes: []\n", header + "freezes:\n"}).Draw(t, "policy"))
 		before, _ := manifest.Decode[Channel]("channel.yaml", text)
 		n := rapid.IntRange(1, 4).Draw(t, "n")
 		for range n {
@@ -76,7 +76,7 @@ func TestAddFreezes(t *testing.T) {
 		}
 		after, faults := manifest.Decode[Channel]("channel.yaml", text)
 		if len(faults) > 0 || len(after.Value.Freezes) != len(before.Value.Freezes)+n {
-			t.Fatalf("%s\n%s", lines(faults), text)
+			t.Fatalf("%s\n%s", joinFaults(faults), text)
 		}
 	})
 }

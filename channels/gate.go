@@ -17,11 +17,11 @@ import (
 // maxGates bounds the gates of one channel.
 const maxGates = 32
 
-// kinds are the gates' kinds, in the order of Gate's fields.
-var kinds = []string{"soak", "window", "approval", "check", "metric", "when"}
+// gateKinds are the gates' kinds, in the order of Gate's fields.
+var gateKinds = []string{"soak", "window", "approval", "check", "metric", "when"}
 
-// reserved names gates that every channel has, and must not be a name of another.
-var reserved = []string{"freeze", "hold", "quarantine", "invalid"}
+// reservedGateNames names gates that every channel has, and must not be a name of another.
+var reservedGateNames = []string{"freeze", "hold", "quarantine", "invalid"}
 
 // Kind gives the gate's kind: soak, window, approval, check, metric or when. Empty: not exactly one is set.
 func (g *Gate) Kind() string {
@@ -32,7 +32,7 @@ func (g *Gate) Kind() string {
 			return ""
 		}
 		if is {
-			kind = kinds[i]
+			kind = gateKinds[i]
 		}
 	}
 	return kind
@@ -57,7 +57,7 @@ func checkGates(doc *manifest.Doc[Channel]) []manifest.Fault {
 				code = manifest.Missing
 			}
 			faults = append(faults, doc.Fault(code, at,
-				"a gate has exactly one of %s", strings.Join(kinds, ", ")))
+				"a gate has exactly one of %s", strings.Join(gateKinds, ", ")))
 			continue
 		}
 		g.ID = g.Name
@@ -69,7 +69,7 @@ func checkGates(doc *manifest.Doc[Channel]) []manifest.Fault {
 			}
 		case !gateName.MatchString(g.Name):
 			faults = append(faults, doc.Fault(manifest.WrongName, at+".name", "%.70q can't name a gate: use small letters, digits and hyphens, at most 63", g.Name))
-		case g.Name != kind && slices.Contains(kinds, g.Name) || slices.Contains(reserved, g.Name):
+		case g.Name != kind && slices.Contains(gateKinds, g.Name) || slices.Contains(reservedGateNames, g.Name):
 			faults = append(faults, doc.Fault(manifest.WrongName, at+".name",
 				"%q means another gate: choose another name", g.Name))
 		}

@@ -13,23 +13,23 @@ import (
 
 // soaked is a cell that has been healthy on the digest for d, up to its last report at 12:00.
 func soaked(t testing.TB, cell string, d time.Duration) Sample {
-	return Sample{Cell: cell, Counts: true, OnDigest: true, Healthy: true, Soaked: d, LastReport: at(t, "2026-11-24T12:00:00Z")}
+	return Sample{Cell: cell, Counts: true, OnDigest: true, Healthy: true, Soaked: d, LastReport: parseTime(t, "2026-11-24T12:00:00Z")}
 }
 
-func with(s Sample, change func(*Sample)) Sample { change(&s); return s }
+func changeSample(s Sample, change func(*Sample)) Sample { change(&s); return s }
 
 // R9: count and percent both hold; the denominator is who counts.
 func TestSoak(t *testing.T) {
 	percent := func(p float64) *float64 { return &p }
 	long := func(cell string) Sample { return soaked(t, cell, 24*time.Hour+2*time.Minute+31*time.Second) }
 	short := func(cell string, d time.Duration) Sample { return soaked(t, cell, d) }
-	later := func(s Sample) Sample { return with(s, func(s *Sample) { s.Counts = false }) }
-	silent := func(s Sample) Sample { return with(s, func(s *Sample) { s.Silent = true }) }
+	later := func(s Sample) Sample { return changeSample(s, func(s *Sample) { s.Counts = false }) }
+	silent := func(s Sample) Sample { return changeSample(s, func(s *Sample) { s.Silent = true }) }
 	failed := func(s Sample) Sample {
-		return with(s, func(s *Sample) { s.Failed, s.OnDigest, s.Healthy = true, false, false })
+		return changeSample(s, func(s *Sample) { s.Failed, s.OnDigest, s.Healthy = true, false, false })
 	}
-	other := func(s Sample) Sample { return with(s, func(s *Sample) { s.OnDigest = false }) }
-	sick := func(s Sample) Sample { return with(s, func(s *Sample) { s.Healthy = false }) }
+	other := func(s Sample) Sample { return changeSample(s, func(s *Sample) { s.OnDigest = false }) }
+	sick := func(s Sample) Sample { return changeSample(s, func(s *Sample) { s.Healthy = false }) }
 	for _, tt := range []struct {
 		name    string
 		gate    Soak
@@ -47,7 +47,7 @@ func TestSoak(t *testing.T) {
 		{"percent is rounded up", Soak{For: 24 * time.Hour, Percent: percent(50)},
 			[]Sample{long("a"), short("b", time.Hour), short("c", 2*time.Hour)},
 			"blocked: staging: 1 of 3 cells healthy for 24h, needs 2, until 2026-11-25T10:00:00Z"},
-		{"95 percent of 20 is 19", Soak{For: time.Hour, Percent: percent(95)}, append(many(t, 19), sick(long("z"))),
+		{"95 percent of 20 is 19", Soak{For: time.Hour, Percent: percent(95)}, append(manyOnDigest(t, 19), sick(long("z"))),
 			"held, 19 of 20 cells healthy for 24h"},
 		{"percent 0 leaves the number", Soak{For: time.Hour, Cells: 2, Percent: percent(0)},
 			[]Sample{long("a"), long("b"), short("c", 0)}, "held, 2 of 3 cells healthy for 24h2m"},
@@ -87,7 +87,7 @@ func TestSoak(t *testing.T) {
 	}
 }
 
-func many(t testing.TB, n int) (samples []Sample) {
+func manyOnDigest(t testing.TB, n int) (samples []Sample) {
 	for range n {
 		samples = append(samples, soaked(t, "a", 24*time.Hour))
 	}
@@ -145,7 +145,7 @@ func TestElapsed(t *testing.T) {
 // R18: a freeze blocks from its first instant, and lets go at its last.
 func TestFreezes(t *testing.T) {
 	freeze := func(from, until, reason string) Freeze {
-		return Freeze{From: at(t, from), Until: at(t, until), Reason: reason}
+		return Freeze{From: parseTime(t, from), Until: parseTime(t, until), Reason: reason}
 	}
 	holidays := freeze("2026-12-20T00:00:00Z", "2027-01-05T00:00:00Z", "holidays")
 	audit := freeze("2027-01-04T00:00:00Z", "2027-01-07T00:00:00Z", "audit")
@@ -170,7 +170,7 @@ func TestFreezes(t *testing.T) {
 		{"one that is none", []Freeze{upside}, "2026-12-24T00:00:00Z", "freeze held"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := JudgeFreezes(tt.freezes, at(t, tt.now)).String(); got != tt.want {
+			if got := JudgeFreezes(tt.freezes, parseTime(t, tt.now)).String(); got != tt.want {
 				t.Errorf("got  %s\nwant %s", got, tt.want)
 			}
 		})
@@ -365,7 +365,7 @@ func BenchmarkWhen(b *testing.B) {
 	})
 }
 
-func at(t testing.TB, s string) time.Time {
+func parseTime(t testing.TB, s string) time.Time {
 	t.Helper()
 	x, err := time.Parse(time.RFC3339, s)
 	if err != nil {
@@ -380,7 +380,7 @@ func TestWindowVerdict(t *testing.T) {
 		"2026-11-24T12:00:00Z": "window held until 2026-11-24T16:00:00+01:00",
 		"2026-11-27T12:00:00Z": "window blocked: opens Mon 09:00 Europe/Berlin, until 2026-11-30T09:00:00+01:00",
 	} {
-		v := JudgeWindow(w, at(t, now))
+		v := JudgeWindow(w, parseTime(t, now))
 		v.Gate = "window"
 		if got := v.String(); got != want {
 			t.Errorf("at %s: %q, want %q", now, got, want)

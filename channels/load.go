@@ -34,14 +34,14 @@ func policyFile(name string) string { return path.Join(Dir, name, "channel.yaml"
 func Load(c *manifest.Cache, fsys fs.FS) (Set, []manifest.Fault) {
 	set := Set{Channels: map[string]*State{}}
 	set.Pipeline, set.PipelineFaults = loadPipeline(c, fsys)
-	folders, faults := list(fsys, Dir)
-	_, more := list(fsys, QuarantineDir) // unlisted, it could stop any release
+	folders, faults := listFolder(fsys, Dir)
+	_, more := listFolder(fsys, QuarantineDir) // unlisted, it could stop any release
 	set.PipelineFaults = slices.Concat(set.PipelineFaults, faults, more)
 	all := slices.Clone(set.PipelineFaults)
 	policies := map[string]*Channel{}
 	for _, entry := range folders {
 		if !entry.IsDir() {
-			all = append(all, unknown(path.Join(Dir, entry.Name())))
+			all = append(all, unusedFileFault(path.Join(Dir, entry.Name())))
 			continue
 		}
 		s := loadState(c, fsys, entry)
@@ -52,7 +52,7 @@ func Load(c *manifest.Cache, fsys fs.FS) (Set, []manifest.Fault) {
 	}
 	exists := func(name string) bool { return set.Channels[name] != nil }
 	for _, s := range set.Channels {
-		s.refer(&set, policies, exists)
+		s.checkReferences(&set, policies, exists)
 		all = slices.Concat(all, s.Faults, s.HeadFaults, s.Ignored)
 	}
 	set.Quarantines, faults = loadQuarantines(c, fsys, exists)
@@ -63,7 +63,7 @@ func Load(c *manifest.Cache, fsys fs.FS) (Set, []manifest.Fault) {
 // other files is not. It serves the last valid policy of a channel whose newest is not (R6). c may be nil.
 func ParsePolicy(c *manifest.Cache, fsys fs.FS, name string) (*Channel, []manifest.Fault) {
 	file := policyFile(name)
-	p, faults := manifest.Load(c, fsys, file, ready)
+	p, faults := manifest.Load(c, fsys, file, preparePolicy)
 	if p == nil {
 		if len(faults) == 0 {
 			faults = []manifest.Fault{{File: file, Code: manifest.Missing,
@@ -72,7 +72,7 @@ func ParsePolicy(c *manifest.Cache, fsys fs.FS, name string) (*Channel, []manife
 		return nil, faults
 	}
 	withBlob := *p
-	withBlob.Blob = blob(fsys, file)
+	withBlob.Blob = blobID(fsys, file)
 	return &withBlob, faults
 }
 
@@ -88,17 +88,17 @@ func (q Quarantine) Stops(channel, release string, digest releases.Digest) bool 
 	return q.Digest == digest
 }
 
-// refer checks what the channel says of other files, which its folder's object id does not cover, and settles validity.
-func (s *State) refer(set *Set, policies map[string]*Channel, exists func(string) bool) {
+// checkReferences checks what the channel says of other files, which its folder's object id does not cover, and settles validity.
+func (s *State) checkReferences(set *Set, policies map[string]*Channel, exists func(string) bool) {
 	var people *Pipeline
 	if manifest.Fatal(set.PipelineFaults) {
-		fatal, _ := split(set.PipelineFaults)
+		fatal, _ := splitWarnings(set.PipelineFaults)
 		s.Faults = slices.Concat(s.Faults, fatal)
 	} else {
 		people = &set.Pipeline
 	}
 	if s.Policy != nil {
-		s.Faults = slices.Concat(s.Faults, checkReferences(s.Policy, policies, exists, people))
+		s.Faults = slices.Concat(s.Faults, checkPolicyReferences(s.Policy, policies, exists, people))
 	}
 	for _, a := range s.Approvals {
 		if people != nil && people.People[a.Person] == nil {

@@ -23,11 +23,11 @@ type Sample struct {
 	LastReport time.Time
 }
 
-// going tells whether s soaks the digest at present.
-func (s Sample) going() bool { return s.OnDigest && s.Healthy && !s.Silent && !s.Failed }
+// isSoaking tells whether s soaks the digest at present.
+func (s Sample) isSoaking() bool { return s.OnDigest && s.Healthy && !s.Silent && !s.Failed }
 
-// namedFailures is how many failed cells a reason names.
-const namedFailures = 3
+// maxNamedFailures is how many failed cells a reason names.
+const maxNamedFailures = 3
 
 // Judge tells whether a release soaked in upstream (R9): at least Cells cells, later ones too, and Percent percent of
 // those that count, rounded up, were healthy for For. Blocked: Until is when it would hold if every cell that soaks now
@@ -46,7 +46,7 @@ func (s *Soak) Judge(upstream string, samples []Sample) Verdict {
 		if sample.Counts {
 			counted++
 		}
-		if !sample.going() || sample.Soaked < s.For {
+		if !sample.isSoaking() || sample.Soaked < s.For {
 			continue
 		}
 		done++
@@ -67,15 +67,15 @@ func (s *Soak) Judge(upstream string, samples []Sample) Verdict {
 	if doneCounted < share && share >= least || done >= least {
 		healthy, of, needs = doneCounted, counted, share
 	}
-	v := Blocked("", reason.SoakShort, upstream, healthy, countCells(of), compact(s.For), needs, failures(samples))
-	return v.Before(s.earliest(samples, least, share))
+	v := Blocked("", reason.SoakShort, upstream, healthy, countCells(of), formatDuration(s.For), needs, describeFailures(samples))
+	return v.Before(s.earliestPass(samples, least, share))
 }
 
-// earliest gives the first instant at which least cells and share of those that count can have soaked; zero: not as they are.
-func (s *Soak) earliest(samples []Sample, least, share int) time.Time {
+// earliestPass gives the first instant at which least cells and share of those that count can have soaked; zero: not as they are.
+func (s *Soak) earliestPass(samples []Sample, least, share int) time.Time {
 	var all, counted []time.Time
 	for _, sample := range samples {
-		if !sample.going() {
+		if !sample.isSoaking() {
 			continue
 		}
 		at := sample.LastReport.Add(s.For - sample.Soaked)
@@ -96,8 +96,8 @@ func (s *Soak) earliest(samples []Sample, least, share int) time.Time {
 	return until
 }
 
-// failures names the cells where the release failed, or says nothing.
-func failures(samples []Sample) string {
+// describeFailures names the cells where the release failed, or says nothing.
+func describeFailures(samples []Sample) string {
 	var names []string
 	for _, sample := range samples {
 		if sample.Failed {
@@ -108,8 +108,8 @@ func failures(samples []Sample) string {
 	switch n := len(names); {
 	case n == 0:
 		return ""
-	case n > namedFailures:
-		return fmt.Sprintf("; failed in %s and %d more", strings.Join(names[:namedFailures], ", "), n-namedFailures)
+	case n > maxNamedFailures:
+		return fmt.Sprintf("; failed in %s and %d more", strings.Join(names[:maxNamedFailures], ", "), n-maxNamedFailures)
 	default:
 		return "; failed in " + strings.Join(names, ", ")
 	}
@@ -133,11 +133,11 @@ func Elapsed(d time.Duration) string {
 	default:
 		d = d.Truncate(time.Millisecond)
 	}
-	return compact(d)
+	return formatDuration(d)
 }
 
-// compact writes a duration exactly, without the zero units that String has: 24h, not 24h0m0s.
-func compact(d time.Duration) string {
+// formatDuration writes a duration exactly, without the zero units that String has: 24h, not 24h0m0s.
+func formatDuration(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
 		s = strings.TrimSuffix(s, "0s")

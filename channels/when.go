@@ -64,8 +64,8 @@ type whenChannel struct {
 	Cells Counts `cel:"cells"`
 }
 
-// variables gives in as the expression's variables.
-func (in WhenInput) variables() map[string]any {
+// celVariables gives in as the expression's variables.
+func (in WhenInput) celVariables() map[string]any {
 	release := whenRelease{Digest: string(in.Digest)}
 	if r := in.Release; r != nil {
 		release.Version, release.Fixes, release.Features = r.Version.String(), r.Fixes, r.Features
@@ -108,7 +108,7 @@ func compileWhen(expression string) (whenProgram, error) {
 	}
 	ast, issues := env.Compile(expression)
 	if issues.Err() != nil {
-		return nil, errors.New(inWords(issues))
+		return nil, errors.New(describeIssues(issues))
 	}
 	if ast.OutputType() != cel.BoolType {
 		return nil, fmt.Errorf("expression gives %s, and must give bool", ast.OutputType())
@@ -120,8 +120,8 @@ func compileWhen(expression string) (whenProgram, error) {
 	return program, nil
 }
 
-// inWords gives CEL's complaints in one line, and says where time belongs if it was asked for.
-func inWords(issues *cel.Issues) string {
+// describeIssues gives CEL's complaints in one line, and says where time belongs if it was asked for.
+func describeIssues(issues *cel.Issues) string {
 	var words []string
 	for i, e := range issues.Errors() {
 		if i == 3 {
@@ -148,18 +148,18 @@ func (w *When) Judge(in WhenInput) Verdict {
 			return Blocked("", reason.WhenInvalid, err.Error())
 		}
 	}
-	value, _, err := program.Eval(in.variables())
+	value, _, err := program.Eval(in.celVariables())
 	if err != nil {
 		return Blocked("", reason.WhenFailed, err)
 	}
 	if holds, _ := value.Value().(bool); holds {
-		return Held("", reason.WhenTrue, w.brief())
+		return Held("", reason.WhenTrue, w.shortExpression())
 	}
-	return Blocked("", reason.WhenFalse, w.brief())
+	return Blocked("", reason.WhenFalse, w.shortExpression())
 }
 
-// brief gives the expression in one line that fits a report.
-func (w *When) brief() string {
+// shortExpression gives the expression in one line that fits a report.
+func (w *When) shortExpression() string {
 	const most = 120
 	line := []rune(strings.Join(strings.Fields(w.Expression), " "))
 	if len(line) > most {

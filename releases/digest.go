@@ -32,10 +32,10 @@ func ParseDigest(s string) (Digest, error) {
 // DigestBytes gives the digest of b as it is.
 func DigestBytes(b []byte) Digest {
 	sum := sha256.Sum256(b)
-	return digestOf(sum[:])
+	return digestFromSum(sum[:])
 }
 
-func digestOf(sum []byte) Digest { return Digest(digestPrefix + hex.EncodeToString(sum)) }
+func digestFromSum(sum []byte) Digest { return Digest(digestPrefix + hex.EncodeToString(sum)) }
 
 // Short gives the first 12 hex digits, for people.
 func (d Digest) Short() string {

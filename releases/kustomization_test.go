@@ -13,8 +13,8 @@ import (
 	"sigs.k8s.io/kustomize/api/types"
 )
 
-// ordinary is a release as people make them, podinfo's base with an overlay and a component.
-func ordinary() fstest.MapFS {
+// podinfoRelease is a release as people make them, podinfo's base with an overlay and a component.
+func podinfoRelease() fstest.MapFS {
 	m := fstest.MapFS{}
 	for name, content := range map[string]string{
 		"kustomization.yaml": `apiVersion: kustomize.config.k8s.io/v1beta1
@@ -75,7 +75,7 @@ generatorOptions: {disableNameSuffixHash: true}
 }
 
 func TestScanPassesOrdinaryBases(t *testing.T) {
-	if faults := ScanKustomization(ordinary(), "releases/1.0.0"); len(faults) > 0 {
+	if faults := ScanKustomization(podinfoRelease(), "releases/1.0.0"); len(faults) > 0 {
 		t.Error(faults)
 	}
 }
@@ -140,7 +140,7 @@ func TestScanRefuses(t *testing.T) {
 			if len(faults) == 0 {
 				t.Fatal("passed")
 			}
-			inMemory := unpacked(hostileRelease(test.in)).Scan()
+			inMemory := filesIn(hostileRelease(test.in)).Scan()
 			for i := range inMemory {
 				inMemory[i].File = path.Join("releases/1.0.0", inMemory[i].File)
 			}
@@ -161,8 +161,8 @@ func TestScanRefuses(t *testing.T) {
 	}
 }
 
-// unpacked gives the files of a folder as Unpack would.
-func unpacked(m fstest.MapFS) Files {
+// filesIn gives the files of a folder as Unpack would.
+func filesIn(m fstest.MapFS) Files {
 	files := Files{}
 	for name, f := range m {
 		files[strings.TrimPrefix(name, "releases/1.0.0/")] = File{f.Data, 0o644}
@@ -171,7 +171,7 @@ func unpacked(m fstest.MapFS) Files {
 }
 
 func hostileRelease(kustomization string) fstest.MapFS {
-	m := ordinary()
+	m := podinfoRelease()
 	for name, content := range map[string]string{
 		"kustomization.yaml":      kustomization,
 		"github.com/o/r/foo.yaml": "kind: Service\n", "github.com/o/r/kustomization.yaml": "resources: [foo.yaml]\n",
@@ -188,7 +188,7 @@ func hostileRelease(kustomization string) fstest.MapFS {
 }
 
 func TestScanRefusesTwoFilesInAFolder(t *testing.T) {
-	m := ordinary()
+	m := podinfoRelease()
 	m["releases/1.0.0/Kustomization"] = &fstest.MapFile{Data: []byte("resources: []\n")}
 	if faults := ScanKustomization(m, "releases/1.0.0"); len(faults) != 1 || !strings.Contains(faults[0].Message, "kustomize takes only one") {
 		t.Error(faults)

@@ -48,24 +48,24 @@ func Load(c *manifest.Cache, fsys fs.FS, want func(Version) bool) (Set, []Fault)
 	var reading errgroup.Group
 	reading.SetLimit(runtime.GOMAXPROCS(0))
 	for _, folder := range folders {
-		v, fault := version(folder)
+		v, fault := parseFolderName(folder)
 		if fault != nil {
 			faults = append(faults, *fault)
 			continue
 		}
-		e := &Entry{Found: Found{Release: Release{Version: v}, Tree: treeOf(folder)}}
+		e := &Entry{Found: Found{Release: Release{Version: v}, Tree: treeID(folder)}}
 		set.Versions = append(set.Versions, e)
 		if want != nil && !want(v) {
 			continue
 		}
 		reading.Go(func() error { // each writes its own entry
-			*e = manifest.Cached(c, path.Join(Dir, v.String()), e.Tree, func() Entry { return read(fsys, v, e.Tree) })
+			*e = manifest.Cached(c, path.Join(Dir, v.String()), e.Tree, func() Entry { return readFolder(fsys, v, e.Tree) })
 			return nil
 		})
 	}
 	_ = reading.Wait() // none returns an error
 	slices.SortFunc(set.Versions, func(a, b *Entry) int { return a.Version.Compare(b.Version) })
-	ties(set.Versions)
+	markTies(set.Versions)
 	for _, e := range set.Versions {
 		set.Releases[e.Version.String()] = e
 		faults = append(faults, e.Faults...)
@@ -80,12 +80,12 @@ func ReadRelease(c *manifest.Cache, fsys fs.FS, version Version) *Entry {
 	if info, err := fs.Stat(fsys, dir); err == nil {
 		tree = manifest.ID(info)
 	}
-	e := manifest.Cached(c, dir, tree, func() Entry { return read(fsys, version, tree) })
+	e := manifest.Cached(c, dir, tree, func() Entry { return readFolder(fsys, version, tree) })
 	return &e
 }
 
-// version reads a folder's name. Both are nil for what is no business of ours.
-func version(folder fs.DirEntry) (Version, *Fault) {
+// parseFolderName reads a folder's name. Both are nil for what is no business of ours.
+func parseFolderName(folder fs.DirEntry) (Version, *Fault) {
 	name := path.Join(Dir, folder.Name())
 	if !folder.IsDir() {
 		return Version{}, &Fault{File: name, Warning: true, Code: manifest.Unused,
@@ -98,7 +98,7 @@ func version(folder fs.DirEntry) (Version, *Fault) {
 	return v, nil
 }
 
-func treeOf(folder fs.DirEntry) string {
+func treeID(folder fs.DirEntry) string {
 	info, err := folder.Info()
 	if err != nil {
 		return ""
@@ -106,8 +106,8 @@ func treeOf(folder fs.DirEntry) string {
 	return manifest.ID(info)
 }
 
-// ties marks releases that no order tells apart (R12).
-func ties(sorted []*Entry) {
+// markTies marks releases that no order tells apart (R12).
+func markTies(sorted []*Entry) {
 	for i := 1; i < len(sorted); i++ {
 		a, b := sorted[i-1], sorted[i]
 		if a.Version.Compare(b.Version) != 0 {
@@ -123,16 +123,16 @@ func ties(sorted []*Entry) {
 	}
 }
 
-// read reads one folder.
-func read(fsys fs.FS, v Version, treeID string) Entry {
+// readFolder reads one folder.
+func readFolder(fsys fs.FS, v Version, treeID string) Entry {
 	dir := path.Join(Dir, v.String())
 	e := Entry{Found: Found{Release: Release{Version: v}, Tree: treeID}, Loaded: true}
-	t, wrong := walk(fsys, dir, Limits{})
+	t, wrong := walkRelease(fsys, dir, Limits{})
 	e.Faults = slices.Clone(wrong)
 	add := func(faults ...Fault) { e.Faults = append(e.Faults, faults...) }
 
 	file := path.Join(dir, tombstoneFile)
-	stone, faults := manifest.Load(nil, fsys, file, func(d *manifest.Doc[Tombstone]) []Fault { return sameVersion(d, d.Value.Version, v) })
+	stone, faults := manifest.Load(nil, fsys, file, func(d *manifest.Doc[Tombstone]) []Fault { return checkFolderName(d, d.Value.Version, v) })
 	add(faults...)
 	if stone != nil {
 		e.Tombstone, e.Digest = stone, stone.Digest
@@ -148,7 +148,7 @@ func read(fsys fs.FS, v Version, treeID string) Entry {
 
 	file = path.Join(dir, releaseFile)
 	r, faults := manifest.Load(nil, fsys, file, func(d *manifest.Doc[Release]) []Fault {
-		return append(sameVersion(d, d.Value.Version, v), check(d, t)...)
+		return append(checkFolderName(d, d.Value.Version, v), validateRelease(d, t)...)
 	})
 	add(faults...)
 	switch {
@@ -157,16 +157,16 @@ func read(fsys fs.FS, v Version, treeID string) Entry {
 	case len(faults) == 0:
 		add(Fault{File: file, Code: manifest.Missing, Message: "is missing: without it the folder is no release"})
 	}
-	add(t.scan()...)
+	add(t.scanKustomizations()...)
 	if len(wrong) == 0 { // whatever release.yaml says, the bytes are what they are
-		e.Digest, faults = t.digest()
+		e.Digest, faults = t.computeDigest()
 		add(faults...)
 	}
 	e.Faults = manifest.Sort(e.Faults)
 	return e
 }
 
-func sameVersion[T any](d *manifest.Doc[T], is, want Version) []Fault {
+func checkFolderName[T any](d *manifest.Doc[T], is, want Version) []Fault {
 	if is == want {
 		return nil
 	}

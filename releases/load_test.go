@@ -24,8 +24,8 @@ func releaseYAML(version string) string {
 	return "apiVersion: sluice/v1\nkind: Release\nversion: " + version + "\ncomponents:\n  - {name: server, image: \"" + image + "\"}\n"
 }
 
-// repository has a release for each version, and further files by path below releases/.
-func repository(versions []string, further map[string]string) fstest.MapFS {
+// repositoryFS has a release for each version, and further files by path below releases/.
+func repositoryFS(versions []string, further map[string]string) fstest.MapFS {
 	m := fstest.MapFS{}
 	put := func(name, content string) {
 		m[path.Join("releases", name)] = &fstest.MapFile{Data: []byte(content)}
@@ -41,7 +41,7 @@ func repository(versions []string, further map[string]string) fstest.MapFS {
 	return m
 }
 
-func words(faults []manifest.Fault) []string {
+func messagesOf(faults []manifest.Fault) []string {
 	var all []string
 	for _, f := range faults {
 		all = append(all, f.String())
@@ -57,7 +57,7 @@ func TestCodesOfFiles(t *testing.T) {
 		"1.0.0/" + strings.Repeat("d/", 40) + "deep": manifest.TooLarge,
 		"1.0.0/" + strings.Repeat("long", 60) + "/" + strings.Repeat("long", 100): manifest.TooLarge,
 	} {
-		_, faults := releases.Load(nil, repository([]string{"1.0.0"}, map[string]string{name: "x"}), nil)
+		_, faults := releases.Load(nil, repositoryFS([]string{"1.0.0"}, map[string]string{name: "x"}), nil)
 		if !slices.ContainsFunc(faults, func(f manifest.Fault) bool { return f.Code == want }) {
 			t.Errorf("%.30s: %v, none of them %s", name, faults, want)
 		}
@@ -65,9 +65,9 @@ func TestCodesOfFiles(t *testing.T) {
 }
 
 func TestLoad(t *testing.T) {
-	m := repository([]string{"2026.9.0", "2026.10.0", "2026.10.0-rc.1"}, map[string]string{"README.md": "about"})
+	m := repositoryFS([]string{"2026.9.0", "2026.10.0", "2026.10.0-rc.1"}, map[string]string{"README.md": "about"})
 	set, faults := releases.Load(nil, m, nil)
-	if diff := cmp.Diff([]string{"releases/README.md: warning: is not read: a release is a folder"}, words(faults)); diff != "" {
+	if diff := cmp.Diff([]string{"releases/README.md: warning: is not read: a release is a folder"}, messagesOf(faults)); diff != "" {
 		t.Error(diff)
 	}
 	var order []string
@@ -91,13 +91,13 @@ func TestLoad(t *testing.T) {
 
 // Fault 43: two releases that tie are both no candidates; a folder that is no version is said and left out.
 func TestLoadTies(t *testing.T) {
-	set, faults := releases.Load(nil, repository([]string{"1.2.3", "v1.2.3", "1.10.0"}, map[string]string{"latest/x": ""}), nil)
+	set, faults := releases.Load(nil, repositoryFS([]string{"1.2.3", "v1.2.3", "1.10.0"}, map[string]string{"latest/x": ""}), nil)
 	want := []string{
 		"releases/1.2.3: is the same version as v1.2.3: remove one of the two",
 		`releases/latest: "latest" is not a version ([v]N.N.N[-pre]): it needs three numbers`,
 		"releases/v1.2.3: is the same version as 1.2.3: remove one of the two",
 	}
-	if diff := cmp.Diff(want, words(faults)); diff != "" {
+	if diff := cmp.Diff(want, messagesOf(faults)); diff != "" {
 		t.Error(diff)
 	}
 	if len(set.Releases) != 3 || len(set.Releases["1.2.3"].Faults) != 1 || len(set.Releases["v1.2.3"].Faults) != 1 || len(set.Releases["1.10.0"].Faults) != 0 {
@@ -106,7 +106,7 @@ func TestLoadTies(t *testing.T) {
 }
 
 func TestLoadWanted(t *testing.T) {
-	m := repository([]string{"1.0.0", "1.1.0"}, map[string]string{"1.0.0/release.yaml": "broken"})
+	m := repositoryFS([]string{"1.0.0", "1.1.0"}, map[string]string{"1.0.0/release.yaml": "broken"})
 	set, faults := releases.Load(nil, m, func(v releases.Version) bool { return v.String() == "1.1.0" })
 	if len(faults) > 0 || set.Releases["1.0.0"].Loaded || set.Releases["1.0.0"].Digest != "" || !set.Releases["1.1.0"].Loaded {
 		t.Error(faults)
@@ -116,12 +116,12 @@ func TestLoadWanted(t *testing.T) {
 func TestLoadTombstone(t *testing.T) {
 	digest := releases.DigestBytes(nil)
 	stone := "apiVersion: sluice/v1\nkind: Tombstone\nversion: 1.0.0\ndigest: " + string(digest) + "\nreason: old\n"
-	set, faults := releases.Load(nil, repository(nil, map[string]string{"1.0.0/tombstone.yaml": stone}), nil)
+	set, faults := releases.Load(nil, repositoryFS(nil, map[string]string{"1.0.0/tombstone.yaml": stone}), nil)
 	e := set.Releases["1.0.0"]
 	if len(faults) > 0 || e.Tombstone == nil || e.Tombstone.Reason != "old" || e.Digest != digest || e.Version.String() != "1.0.0" {
 		t.Error(e, faults)
 	}
-	_, faults = releases.Load(nil, repository([]string{"1.0.0"}, map[string]string{"1.0.0/tombstone.yaml": stone}), nil)
+	_, faults = releases.Load(nil, repositoryFS([]string{"1.0.0"}, map[string]string{"1.0.0/tombstone.yaml": stone}), nil)
 	if len(faults) != 1 || !strings.Contains(faults[0].Message, "stands beside other files") {
 		t.Error(faults)
 	}
@@ -179,13 +179,13 @@ func TestLoadFaults(t *testing.T) {
 			`10: "E" can't be a profile's name: it takes at most 63 lower-case letters, digits and -`}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			m := repository([]string{"1.0.0", "1.1.0"}, map[string]string{"1.0.0/release.yaml": test.in, "1.0.0/bare/x": ""})
+			m := repositoryFS([]string{"1.0.0", "1.1.0"}, map[string]string{"1.0.0/release.yaml": test.in, "1.0.0/bare/x": ""})
 			set, faults := releases.Load(nil, m, nil)
 			var want []string
 			for _, w := range test.want {
 				want = append(want, "releases/1.0.0/release.yaml:"+w)
 			}
-			if diff := cmp.Diff(want, words(faults)); diff != "" {
+			if diff := cmp.Diff(want, messagesOf(faults)); diff != "" {
 				t.Error(diff)
 			}
 			if e := set.Releases["1.1.0"]; len(e.Faults) > 0 || e.Digest == "" {
@@ -210,22 +210,22 @@ func TestLoadFaultsOfTheFolder(t *testing.T) {
 		"LFS pointer (R23)":       {map[string]string{"1.0.0/release.yaml": releaseYAML("1.0.0"), "1.0.0/kustomization.yaml": "resources: []\n", "1.0.0/big": "version https://git-lfs.github.com/spec/v1\n"}, "releases/1.0.0/big: is a Git LFS pointer: a release must hold the content itself"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, faults := releases.Load(nil, repository(nil, test.files), nil)
-			if diff := cmp.Diff([]string{test.want}, words(faults)); diff != "" {
+			_, faults := releases.Load(nil, repositoryFS(nil, test.files), nil)
+			if diff := cmp.Diff([]string{test.want}, messagesOf(faults)); diff != "" {
 				t.Error(diff)
 			}
 		})
 	}
 }
 
-// commit gives the folders of a repository object ids, as a git commit has them, and counts what is opened.
-type commit struct {
+// commitFS gives the folders of a repository object ids, as a git commit has them, and counts what is opened.
+type commitFS struct {
 	fstest.MapFS
 	mu     sync.Mutex
 	opened int
 }
 
-func (c *commit) Open(name string) (fs.File, error) {
+func (c *commitFS) Open(name string) (fs.File, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if strings.Count(name, "/") > 1 {
@@ -235,7 +235,7 @@ func (c *commit) Open(name string) (fs.File, error) {
 }
 
 func TestLoadReadsATreeOnce(t *testing.T) {
-	c := &commit{MapFS: repository([]string{"1.0.0", "1.1.0"}, nil)}
+	c := &commitFS{MapFS: repositoryFS([]string{"1.0.0", "1.1.0"}, nil)}
 	for _, v := range []string{"1.0.0", "1.1.0"} {
 		c.MapFS["releases/"+v] = &fstest.MapFile{Mode: fs.ModeDir | 0o755, Sys: "tree of " + v}
 	}
@@ -258,7 +258,7 @@ func TestLoadReadsATreeOnce(t *testing.T) {
 
 func TestLoadFromDisk(t *testing.T) {
 	dir := t.TempDir()
-	m := repository([]string{"1.0.0"}, nil)
+	m := repositoryFS([]string{"1.0.0"}, nil)
 	for name, f := range m {
 		full := filepath.Join(dir, filepath.FromSlash(name))
 		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
@@ -276,7 +276,7 @@ func TestLoadFromDisk(t *testing.T) {
 }
 
 func TestReadRelease(t *testing.T) {
-	m := repository([]string{"1.0.0"}, map[string]string{"1.0.0/release.yaml": releaseYAML("1.0.0") + "rollback: forward-only\n"})
+	m := repositoryFS([]string{"1.0.0"}, map[string]string{"1.0.0/release.yaml": releaseYAML("1.0.0") + "rollback: forward-only\n"})
 	set, _ := releases.Load(nil, m, nil)
 	one := releases.ReadRelease(nil, m, parse(t, "1.0.0"))
 	if diff := cmp.Diff(set.Releases["1.0.0"], one); diff != "" || !one.ForwardOnly() {
@@ -292,7 +292,7 @@ func BenchmarkLoad(b *testing.B) {
 	for i := range 200 {
 		versions = append(versions, fmt.Sprintf("1.%d.0", i))
 	}
-	m := repository(versions, nil)
+	m := repositoryFS(versions, nil)
 	for b.Loop() {
 		if _, faults := releases.Load(nil, m, nil); len(faults) > 0 {
 			b.Fatal(faults)

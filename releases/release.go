@@ -77,7 +77,7 @@ type Parameter struct {
 	Owner    string        `yaml:"owner" json:"owner,omitempty" enum:"vendor,cell" doc:"cell: set in the cell only, never in the repository (R13)"`
 	Doc      string        `yaml:"description" json:"description,omitempty"`
 
-	pattern *regexp.Regexp // compiled by Load; nil: not yet
+	compiledPattern *regexp.Regexp // compiled by Load; nil: not yet
 }
 
 // Tombstone is releases/V/tombstone.yaml: what prune leaves so that V is never used again (R24).

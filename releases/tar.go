@@ -26,25 +26,25 @@ import (
 // has no executable bit (core.fileMode false), only the commit knows the modes: there, take the digest of the commit.
 
 const (
-	block   = 512
-	nameMax = 100 // bytes of a name in a ustar header
-	// paxMax bounds a pax header's size in bytes: the longest path that any limits allow here, and its frame.
-	paxMax = 64 << 10
+	blockSize = 512
+	maxName   = 100 // bytes of a name in a ustar header
+	// maxPax bounds a pax header's size in bytes: the longest path that any limits allow here, and its frame.
+	maxPax = 64 << 10
 )
 
 // Pack writes the canonical tar of the release in dir. If a file can't be part of a release, the error
 // says which and why, and what was written is of no use.
 func Pack(w io.Writer, fsys fs.FS, dir string) error {
-	t, faults := walk(fsys, dir, Limits{})
-	if err := joined(faults); err != nil {
+	t, faults := walkRelease(fsys, dir, Limits{})
+	if err := joinFaults(faults); err != nil {
 		return err
 	}
 	out := bufio.NewWriterSize(w, 64<<10)
-	faults, err := t.pack(out)
+	faults, err := t.writeTar(out)
 	if err != nil {
 		return fmt.Errorf("pack %s: %w", dir, err)
 	}
-	if err := joined(faults); err != nil {
+	if err := joinFaults(faults); err != nil {
 		return err
 	}
 	if err := out.Flush(); err != nil {
@@ -55,32 +55,32 @@ func Pack(w io.Writer, fsys fs.FS, dir string) error {
 
 // DigestOf gives the digest of the release in dir: the SHA-256 of what Pack writes. Errors are as Pack's.
 func DigestOf(fsys fs.FS, dir string) (Digest, error) {
-	t, faults := walk(fsys, dir, Limits{})
-	if err := joined(faults); err != nil {
+	t, faults := walkRelease(fsys, dir, Limits{})
+	if err := joinFaults(faults); err != nil {
 		return "", err
 	}
-	digest, faults := t.digest()
-	return digest, joined(faults)
+	digest, faults := t.computeDigest()
+	return digest, joinFaults(faults)
 }
 
-func (t *tree) digest() (Digest, []Fault) {
+func (t *releaseTree) computeDigest() (Digest, []Fault) {
 	h := sha256.New()
-	if faults, _ := t.pack(h); len(faults) > 0 { // a hash returns no errors
+	if faults, _ := t.writeTar(h); len(faults) > 0 { // a hash returns no errors
 		return "", faults
 	}
-	return digestOf(h.Sum(nil)), nil
+	return digestFromSum(h.Sum(nil)), nil
 }
 
-func writeEntry(w io.Writer, name string, mode fs.FileMode, data []byte) error {
+func writeTarEntry(w io.Writer, name string, mode fs.FileMode, data []byte) error {
 	if needsPax(name) {
 		record := paxRecord(name)
-		h := header("path", 0o644, int64(len(record)), 'x')
+		h := ustarHeader("path", 0o644, int64(len(record)), 'x')
 		if err := writePadded(w, h[:], []byte(record)); err != nil {
 			return err
 		}
 		name = paxName(name)
 	}
-	h := header(name, mode, int64(len(data)), '0')
+	h := ustarHeader(name, mode, int64(len(data)), '0')
 	return writePadded(w, h[:], data)
 }
 
@@ -91,22 +91,22 @@ func writePadded(w io.Writer, header, data []byte) error {
 	if _, err := w.Write(data); err != nil {
 		return err
 	}
-	var zeros [block]byte
-	_, err := w.Write(zeros[:padding(len(data))])
+	var zeros [blockSize]byte
+	_, err := w.Write(zeros[:paddingSize(len(data))])
 	return err
 }
 
-func writeEnd(w io.Writer) error {
-	var zeros [2 * block]byte
+func writeTarEnd(w io.Writer) error {
+	var zeros [2 * blockSize]byte
 	_, err := w.Write(zeros[:])
 	return err
 }
 
-func padding(n int) int { return (block - n%block) % block }
+func paddingSize(n int) int { return (blockSize - n%blockSize) % blockSize }
 
 // needsPax tells whether a ustar header can't say the name.
 func needsPax(name string) bool {
-	if len(name) > nameMax {
+	if len(name) > maxName {
 		return true
 	}
 	for i := range len(name) {
@@ -119,8 +119,8 @@ func needsPax(name string) bool {
 
 // paxName is what stands in the ustar header of a file whose name does not fit there: readers that know no pax see it.
 func paxName(name string) string {
-	ascii := make([]byte, 0, nameMax)
-	for i := 0; i < len(name) && len(ascii) < nameMax; i++ {
+	ascii := make([]byte, 0, maxName)
+	for i := 0; i < len(name) && len(ascii) < maxName; i++ {
 		c := name[i]
 		if c >= 0x80 {
 			c = '_'
@@ -140,8 +140,8 @@ func paxRecord(name string) string {
 	return strconv.Itoa(n) + " path=" + name + "\n"
 }
 
-// header makes a ustar header block. name has at most 100 bytes, size fits 11 octal digits by the limits.
-func header(name string, mode fs.FileMode, size int64, kind byte) (h [block]byte) {
+// ustarHeader makes a ustar header block. name has at most 100 bytes, size fits 11 octal digits by the limits.
+func ustarHeader(name string, mode fs.FileMode, size int64, kind byte) (h [blockSize]byte) {
 	octal := func(field []byte, n int64) { // zero-padded, ended by NUL
 		copy(field, fmt.Sprintf("%0*o", len(field)-1, n))
 	}

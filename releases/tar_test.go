@@ -23,8 +23,8 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// sample has what is easily got wrong: modes, an empty file, names that need a pax header, sorting around "/" and ".".
-func sample() releases.Files {
+// trickyFiles has what is easily got wrong: modes, an empty file, names that need a pax header, sorting around "/" and ".".
+func trickyFiles() releases.Files {
 	return releases.Files{
 		"release.yaml":                       {Data: []byte("kind: Release\n"), Mode: 0o644},
 		"run.sh":                             {Data: []byte("#!/bin/sh\n"), Mode: 0o755},
@@ -47,7 +47,7 @@ func mapFS(dir string, files releases.Files) fstest.MapFS {
 	return m
 }
 
-func writeDir(t testing.TB, dir string, files releases.Files) {
+func writeFolder(t testing.TB, dir string, files releases.Files) {
 	t.Helper()
 	for name, f := range files {
 		full := filepath.Join(dir, filepath.FromSlash(name))
@@ -63,7 +63,7 @@ func writeDir(t testing.TB, dir string, files releases.Files) {
 // The digest of a release is fixed for ever: if this test fails, every release that was ever cut is another one.
 func TestDigestNeverChanges(t *testing.T) {
 	const want = "sha256:7e2af9ff7d6312b2abceab59650b135b571e5d629b3b3e40d5d8d0692ca18a90"
-	got, err := releases.DigestOf(mapFS("releases/1.0.0", sample()), "releases/1.0.0")
+	got, err := releases.DigestOf(mapFS("releases/1.0.0", trickyFiles()), "releases/1.0.0")
 	if err != nil || got != want {
 		t.Errorf("digest %s, want %s (%v)", got, want, err)
 	}
@@ -72,7 +72,7 @@ func TestDigestNeverChanges(t *testing.T) {
 // Any tar reads what Pack writes.
 func TestPackIsATar(t *testing.T) {
 	var packed bytes.Buffer
-	if err := releases.Pack(&packed, mapFS("r", sample()), "r"); err != nil {
+	if err := releases.Pack(&packed, mapFS("r", trickyFiles()), "r"); err != nil {
 		t.Fatal(err)
 	}
 	in, got := tar.NewReader(bytes.NewReader(packed.Bytes())), releases.Files{}
@@ -93,13 +93,13 @@ func TestPackIsATar(t *testing.T) {
 			t.Errorf("%+v", h)
 		}
 	}
-	if diff := cmp.Diff(sample(), got, cmp.Comparer(bytes.Equal)); diff != "" {
+	if diff := cmp.Diff(trickyFiles(), got, cmp.Comparer(bytes.Equal)); diff != "" {
 		t.Error(diff)
 	}
 	cmd := exec.Command("tar", "tf", "-")
 	cmd.Stdin = &packed
 	out, err := cmd.Output()
-	if err != nil || strings.Count(string(out), "\n") != len(sample()) {
+	if err != nil || strings.Count(string(out), "\n") != len(trickyFiles()) {
 		t.Errorf("tar: %v\n%s", err, out)
 	}
 }
@@ -125,9 +125,9 @@ func git(t testing.TB, dir string, args ...string) []byte {
 // to change line ends.
 func TestDigestIsTheSameFromGit(t *testing.T) {
 	repo, out := t.TempDir(), t.TempDir()
-	writeDir(t, filepath.Join(repo, "releases", "1.0.0"), sample())
-	writeDir(t, repo, releases.Files{".gitattributes": {Data: []byte("* text=auto eol=lf\nreleases/** -text -filter -ident\n"), Mode: 0o644}})
-	want, err := releases.DigestOf(mapFS("releases/1.0.0", sample()), "releases/1.0.0")
+	writeFolder(t, filepath.Join(repo, "releases", "1.0.0"), trickyFiles())
+	writeFolder(t, repo, releases.Files{".gitattributes": {Data: []byte("* text=auto eol=lf\nreleases/** -text -filter -ident\n"), Mode: 0o644}})
+	want, err := releases.DigestOf(mapFS("releases/1.0.0", trickyFiles()), "releases/1.0.0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,8 +203,8 @@ func TestDigestRefusesASymlinkOnDisk(t *testing.T) {
 	}
 }
 
-// filesOf draws the files of a release that may exist.
-func filesOf(t *rapid.T) releases.Files {
+// drawFiles draws the files of a release that may exist.
+func drawFiles(t *rapid.T) releases.Files {
 	element := rapid.StringMatching(`[a-z0-9.é-]{1,60}`).Filter(func(s string) bool {
 		return s != "." && s != ".." && s != ".git" && s != ".gitattributes"
 	})
@@ -229,7 +229,7 @@ func TestPackUnpack(t *testing.T) {
 	dir := t.TempDir()
 	n := 0
 	rapid.Check(t, func(rt *rapid.T) {
-		files := filesOf(rt)
+		files := drawFiles(rt)
 		var packed bytes.Buffer
 		if err := releases.Pack(&packed, mapFS("r", files), "r"); err != nil {
 			rt.Fatal(err)
@@ -240,7 +240,7 @@ func TestPackUnpack(t *testing.T) {
 		}
 		n++
 		sub := filepath.Join(dir, fmt.Sprint(n))
-		writeDir(t, sub, files)
+		writeFolder(t, sub, files)
 		if d, err := releases.DigestOf(os.DirFS(sub), "."); d != want || err != nil {
 			rt.Fatalf("on disk: %s, want %s (%v)", d, want, err)
 		}

@@ -12,7 +12,7 @@ import (
 
 func withParameters(t *testing.T) *releases.Release {
 	t.Helper()
-	m := repository([]string{"1.0.0"}, map[string]string{"1.0.0/release.yaml": releaseYAML("1.0.0") + `parameters:
+	m := repositoryFS([]string{"1.0.0"}, map[string]string{"1.0.0/release.yaml": releaseYAML("1.0.0") + `parameters:
   domain: {type: string, required: true, pattern: "[a-z.]+"}
   replicas: {type: integer, default: 2, minimum: 1, maximum: 9}
   ratio: {type: number}

@@ -39,7 +39,7 @@ func ParseVersion(s string) (Version, error) {
 	}
 	var numbers [3]uint64
 	for i, p := range parts {
-		if !digits(p) {
+		if !isDigits(p) {
 			return bad("each of the three parts must be a number")
 		}
 		if len(p) > 1 && p[0] == '0' {
@@ -53,10 +53,10 @@ func ParseVersion(s string) (Version, error) {
 	}
 	if hasPre {
 		for id := range strings.SplitSeq(pre, ".") {
-			if !identifier(id) {
+			if !isIdentifier(id) {
 				return bad("the pre-release consists of letters, digits and hyphens, separated by dots")
 			}
-			if digits(id) && len(id) > 1 && id[0] == '0' {
+			if isDigits(id) && len(id) > 1 && id[0] == '0' {
 				return bad("numbers have no leading zeros")
 			}
 		}
@@ -88,7 +88,7 @@ func comparePre(a, b string) int {
 	as, bs := strings.Split(a, "."), strings.Split(b, ".")
 	for i := range min(len(as), len(bs)) {
 		x, y := as[i], bs[i]
-		xn, yn := digits(x), digits(y)
+		xn, yn := isDigits(x), isDigits(y)
 		c := 0
 		switch {
 		case xn && yn: // without leading zeros a longer number is a greater one, of any size
@@ -135,7 +135,7 @@ func (v *Version) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-func digits(s string) bool {
+func isDigits(s string) bool {
 	for i := range len(s) {
 		if s[i] < '0' || s[i] > '9' {
 			return false
@@ -144,7 +144,7 @@ func digits(s string) bool {
 	return s != ""
 }
 
-func identifier(s string) bool {
+func isIdentifier(s string) bool {
 	for i := range len(s) {
 		c := s[i]
 		if !(c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '-') {

@@ -59,11 +59,11 @@ func initRepository(ctx context.Context, git, dir string, n New) (string, error)
 	if err := os.MkdirAll(dir, 0o777); err != nil { //nolint:gosec // the umask decides
 		return "", err
 	}
-	env := append(ownEnv(gitFolder), "GIT_WORK_TREE="+dir)
+	env := append(ownGitEnv(gitFolder), "GIT_WORK_TREE="+dir)
 	if n.Bare {
-		env = ownEnv(gitFolder)
+		env = ownGitEnv(gitFolder)
 	}
-	if _, err := run(ctx, git, env, nil, args...); err != nil {
+	if _, err := runGit(ctx, git, env, nil, args...); err != nil {
 		return "", err
 	}
 	store, err := objects.Open(filepath.Join(gitFolder, "objects"), Limits{}.orDefaults().Object)
@@ -85,7 +85,7 @@ func initRepository(ctx context.Context, git, dir string, n New) (string, error)
 		steps = [][]string{{"read-tree", "-m", "-u", commit}, steps[0], {"config", "receive.denyCurrentBranch", "updateInstead"}}
 	}
 	for _, args := range steps {
-		if _, err := run(ctx, git, env, nil, args...); err != nil {
+		if _, err := runGit(ctx, git, env, nil, args...); err != nil {
 			return "", err
 		}
 	}

@@ -24,10 +24,10 @@ type mirror struct {
 	dir string
 }
 
-// incoming is how folders of objects begin that are not checked yet.
-const incoming = "tmp_objdir-sluice-"
+// incomingPrefix is how folders of objects begin that are not checked yet.
+const incomingPrefix = "tmp_objdir-sluice-"
 
-func (m mirror) env() []string { return ownEnv(m.dir) }
+func (m mirror) env() []string { return ownGitEnv(m.dir) }
 
 // lock keeps other processes from changing the mirror's refs and place.
 func (m mirror) lock(ctx context.Context) (unlock func(), err error) {
@@ -60,16 +60,16 @@ func (m mirror) lock(ctx context.Context) (unlock func(), err error) {
 	}
 }
 
-// make makes the mirror if there is none, and removes what a killed fetch left behind.
-func (m mirror) make(ctx context.Context) error {
+// create makes the mirror if there is none, and removes what a killed fetch left behind.
+func (m mirror) create(ctx context.Context) error {
 	if _, err := os.Stat(filepath.Join(m.dir, "HEAD")); err == nil {
-		stale, err := filepath.Glob(filepath.Join(m.dir, "objects", incoming+"*"))
+		stale, err := filepath.Glob(filepath.Join(m.dir, "objects", incomingPrefix+"*"))
 		for _, dir := range stale {
 			err = errors.Join(err, os.RemoveAll(dir))
 		}
 		return err
 	}
-	if _, err := run(ctx, m.git, m.env(), nil, "init", "--quiet", "--bare", "--template=", "--initial-branch="+unknownBranch, m.dir); err != nil {
+	if _, err := runGit(ctx, m.git, m.env(), nil, "init", "--quiet", "--bare", "--template=", "--initial-branch="+unknownBranch, m.dir); err != nil {
 		return fmt.Errorf("make mirror %s: %w", m.dir, err)
 	}
 	return nil
@@ -80,7 +80,7 @@ const unknownBranch = "sluice-not-fetched-yet"
 
 // branch is the branch that the mirror is of; empty: not known yet.
 func (m mirror) branch() string {
-	b, err := headBranch(m.dir)
+	b, err := readHeadBranch(m.dir)
 	if err != nil || b == unknownBranch {
 		return ""
 	}
@@ -119,7 +119,7 @@ func (m mirror) setAside(ctx context.Context, now time.Time) (string, error) {
 	if err = errors.Join(err, os.Rename(m.dir, to)); err != nil {
 		return "", fmt.Errorf("set mirror aside: %w", err)
 	}
-	return to, m.make(ctx)
+	return to, m.create(ctx)
 }
 
 func replaceFile(path, text string) error {
@@ -137,15 +137,15 @@ func replaceFile(path, text string) error {
 	return nil
 }
 
-// gitDir finds a repository's git folder, and the one with its refs: the same but in linked worktrees.
-func gitDir(path string) (dir string, err error) {
+// findGitDir finds a repository's git folder, and the one with its refs: the same but in linked worktrees.
+func findGitDir(path string) (dir string, err error) {
 	for _, dir := range []string{filepath.Join(path, ".git"), path, path + ".git"} {
 		info, err := os.Stat(dir)
 		if err != nil {
 			continue
 		}
 		if !info.IsDir() {
-			text, err := readSmall(dir)
+			text, err := readLine(dir)
 			to, ok := strings.CutPrefix(text, "gitdir: ")
 			if err != nil || !ok {
 				continue
@@ -153,7 +153,7 @@ func gitDir(path string) (dir string, err error) {
 			if dir = to; !filepath.IsAbs(dir) {
 				dir = filepath.Join(path, to)
 			}
-			if common, err := readSmall(filepath.Join(dir, "commondir")); err == nil {
+			if common, err := readLine(filepath.Join(dir, "commondir")); err == nil {
 				dir = filepath.Join(dir, common)
 			}
 		}
@@ -164,9 +164,9 @@ func gitDir(path string) (dir string, err error) {
 	return "", fmt.Errorf("there is no git repository at %s", path)
 }
 
-// headBranch is the branch that HEAD names.
-func headBranch(dir string) (string, error) {
-	text, err := readSmall(filepath.Join(dir, "HEAD"))
+// readHeadBranch is the branch that HEAD names.
+func readHeadBranch(dir string) (string, error) {
+	text, err := readLine(filepath.Join(dir, "HEAD"))
 	if err != nil {
 		return "", err
 	}
@@ -181,9 +181,9 @@ func headBranch(dir string) (string, error) {
 // ref before it removes the file, so that this order misses none. No such ref: the zero id.
 func readRef(dir, name string) (objects.ID, error) {
 	for range 5 {
-		text, err := readSmall(filepath.Join(dir, filepath.FromSlash(name)))
+		text, err := readLine(filepath.Join(dir, filepath.FromSlash(name)))
 		if errors.Is(err, fs.ErrNotExist) || err != nil && isDir(filepath.Join(dir, filepath.FromSlash(name))) {
-			return packedRef(dir, name)
+			return readPackedRef(dir, name)
 		} else if err != nil {
 			return objects.ID{}, err
 		}
@@ -206,7 +206,7 @@ func isDir(path string) bool {
 
 const maxPackedRefs = 64 << 20 // bytes: about a million refs
 
-func packedRef(dir, name string) (objects.ID, error) {
+func readPackedRef(dir, name string) (objects.ID, error) {
 	path := filepath.Join(dir, "packed-refs")
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -228,8 +228,8 @@ func packedRef(dir, name string) (objects.ID, error) {
 	return objects.ParseID(string(text[at-40 : at]))
 }
 
-// readSmall reads a file of one line, of at most 4 KiB.
-func readSmall(path string) (string, error) {
+// readLine reads a file of one line, of at most 4 KiB.
+func readLine(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err

@@ -19,8 +19,8 @@ import (
 	"github.com/sluice-cd/sluice/releases"
 )
 
-// drain bounds how long a host may go on (hooks, its own repack) after it reported a push.
-const drain = 30 * time.Second
+// drainTimeout bounds how long a host may go on (hooks, its own repack) after it reported a push.
+const drainTimeout = 30 * time.Second
 
 // Push makes the drafts, a chain on base, and puts them onto the branch if the branch is exactly
 // base; an empty base makes the first commit of a branch that does not exist. It returns the
@@ -29,7 +29,7 @@ const drain = 30 * time.Second
 // releases.ErrMoved: the branch is elsewhere. *releases.RefusedError: the host said no. After any
 // other error, whether the push landed is not known: fetch, and look.
 func (r *Repo) Push(ctx context.Context, base string, chain []releases.Draft) ([]string, error) {
-	return r.self().Push(ctx, base, chain)
+	return r.defaultCommitter().Push(ctx, base, chain)
 }
 
 // Committer pushes to a repository in one person's name.
@@ -44,7 +44,7 @@ func (r *Repo) As(author releases.Person, signer Signer) Committer {
 	return Committer{repo: r, author: author, signer: signer}
 }
 
-func (r *Repo) self() Committer { return r.As(r.o.Author, r.o.Signer) }
+func (r *Repo) defaultCommitter() Committer { return r.As(r.o.Author, r.o.Signer) }
 
 // Push is Repo.Push in the committer's name.
 func (c Committer) Push(ctx context.Context, base string, chain []releases.Draft) ([]string, error) {
@@ -63,7 +63,7 @@ func (c Committer) Push(ctx context.Context, base string, chain []releases.Draft
 	if err != nil {
 		return nil, fmt.Errorf("make commit on %.40s: %w", base, err)
 	}
-	p := push{branch: r.branch(), base: from, tip: ids[len(ids)-1], pack: objects.EncodePack(list), tags: map[string]objects.ID{}}
+	p := pendingPush{branch: r.branch(), base: from, tip: ids[len(ids)-1], pack: objects.EncodePack(list), tags: map[string]objects.ID{}}
 	if p.branch == "" {
 		p.branch = "main"
 	}
@@ -74,13 +74,13 @@ func (c Committer) Push(ctx context.Context, base string, chain []releases.Draft
 			}
 		}
 	}
-	if err := p.check(); err != nil {
+	if err := p.validateRefs(); err != nil {
 		return nil, err
 	}
-	if err := r.push(ctx, p); err != nil {
+	if err := r.pushWithRetry(ctx, p); err != nil {
 		return nil, err
 	}
-	r.keep(p, list)
+	r.addToMirror(p, list)
 	commits := make([]string, len(ids))
 	for i, id := range ids {
 		commits[i] = id.String()
@@ -88,15 +88,15 @@ func (c Committer) Push(ctx context.Context, base string, chain []releases.Draft
 	return commits, nil
 }
 
-// push is one push, ready to be sent.
-type push struct {
+// pendingPush is one push, ready to be sent.
+type pendingPush struct {
 	branch    string
 	base, tip objects.ID
 	tags      map[string]objects.ID
 	pack      []byte
 }
 
-func (p push) check() error {
+func (p pendingPush) validateRefs() error {
 	names := []plumbing.ReferenceName{plumbing.NewBranchReferenceName(p.branch)}
 	for tag := range p.tags {
 		names = append(names, plumbing.NewTagReferenceName(tag))
@@ -109,12 +109,12 @@ func (p push) check() error {
 	return nil
 }
 
-// errBusy: another push held the branch's lock just then.
-var errBusy = errors.New("the branch was locked")
+// errRefLocked: another push held the branch's lock just then.
+var errRefLocked = errors.New("the branch was locked")
 
-// push sends p. The host's lock on a ref is a matter of milliseconds: when that was in the way,
+// pushWithRetry sends p. The host's lock on a ref is a matter of milliseconds: when that was in the way,
 // and the branch is still at base, it tries again.
-func (r *Repo) push(ctx context.Context, p push) error {
+func (r *Repo) pushWithRetry(ctx context.Context, p pendingPush) error {
 	limit := r.o.Limits.Exchange
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the host took longer than %v", limit))
 	defer cancel()
@@ -125,8 +125,8 @@ func (r *Repo) push(ctx context.Context, p push) error {
 			return nil
 		case errors.Is(err, releases.ErrMoved):
 			return fmt.Errorf("push to %s: %w", p.branch, releases.ErrMoved)
-		case !errors.Is(err, errBusy):
-			return fmt.Errorf("push to %s: %w", p.branch, ended(ctx, err))
+		case !errors.Is(err, errRefLocked):
+			return fmt.Errorf("push to %s: %w", p.branch, withCause(ctx, err))
 		case wait > time.Second:
 			return fmt.Errorf("push to %s: %w", p.branch, &releases.RefusedError{Reason: oneLine(err.Error())})
 		}
@@ -138,7 +138,7 @@ func (r *Repo) push(ctx context.Context, p push) error {
 	}
 }
 
-func (r *Repo) pushOnce(ctx context.Context, p push) error {
+func (r *Repo) pushOnce(ctx context.Context, p pendingPush) error {
 	ours, cancel := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx once the host has reported
 	stop := context.AfterFunc(ctx, cancel)
 	c, err := r.host.dial(ours, receivePack)
@@ -152,7 +152,7 @@ func (r *Repo) pushOnce(ctx context.Context, p push) error {
 		c.close()
 		cancel()
 	}
-	adv, err := readRefs(c)
+	adv, err := readAdvertisement(c)
 	if err == nil && objects.ID(adv.References["refs/heads/"+p.branch]) != p.base {
 		err = releases.ErrMoved
 	}
@@ -160,12 +160,12 @@ func (r *Repo) pushOnce(ctx context.Context, p push) error {
 		done()
 		return err
 	}
-	q, err := p.request(adv)
+	q, err := p.buildRequest(adv)
 	if err != nil {
 		done()
 		return err
 	}
-	report, rest, said, err := exchange(c, q)
+	report, rest, said, err := exchangePush(c, q)
 	if err != nil {
 		done()
 		return fmt.Errorf("no report from the host: %w: %s", err, said)
@@ -175,15 +175,15 @@ func (r *Repo) pushOnce(ctx context.Context, p push) error {
 	} else {
 		r.background.Go(func() { // hooks that run after the report are left to finish
 			defer done()
-			defer time.AfterFunc(drain, cancel).Stop()
+			defer time.AfterFunc(drainTimeout, cancel).Stop()
 			_, _ = io.Copy(io.Discard, rest)
 		})
 	}
-	return r.verdict(ctx, p, report, said)
+	return r.interpretReport(ctx, p, report, said)
 }
 
-// request is what is sent: the compare-and-swap of the branch, tags that are not there yet, and the pack.
-func (p push) request(adv refs) (*packp.ReferenceUpdateRequest, error) {
+// buildRequest is what is sent: the compare-and-swap of the branch, tags that are not there yet, and the pack.
+func (p pendingPush) buildRequest(adv advertisedRefs) (*packp.ReferenceUpdateRequest, error) {
 	q := packp.NewReferenceUpdateRequest()
 	for _, want := range []capability.Capability{capability.ReportStatus, capability.Sideband64k, capability.Atomic, capability.Quiet} {
 		if !adv.Capabilities.Supports(want) {
@@ -210,14 +210,14 @@ func (p push) request(adv refs) (*packp.ReferenceUpdateRequest, error) {
 // maxReport bounds what is read of a host's report.
 const maxReport = 1 << 20
 
-// exchange sends q and reads the report; rest is what the host still says after it.
-func exchange(c conn, q *packp.ReferenceUpdateRequest) (report *packp.ReportStatus, rest io.Reader, said *tail, err error) {
-	said = &tail{limit: maxWords}
+// exchangePush sends q and reads the report; rest is what the host still says after it.
+func exchangePush(c conn, q *packp.ReferenceUpdateRequest) (report *packp.ReportStatus, rest io.Reader, said *tailBuffer, err error) {
+	said = &tailBuffer{limit: maxMessage}
 	var b bytes.Buffer
 	if err := q.Encode(&b); err != nil {
 		return nil, nil, said, err
 	}
-	answer, err := c.ask(b.Bytes())
+	answer, err := c.sendRequest(b.Bytes())
 	if err != nil {
 		return nil, nil, said, err
 	}
@@ -230,14 +230,14 @@ func exchange(c conn, q *packp.ReferenceUpdateRequest) (report *packp.ReportStat
 	report = packp.NewReportStatus()
 	if err := report.Decode(io.LimitReader(rest, maxReport)); err != nil {
 		c.close()
-		_, _ = io.WriteString(said, "\n"+c.words())
+		_, _ = io.WriteString(said, "\n"+c.message())
 		return nil, nil, said, err
 	}
 	return report, rest, said, nil
 }
 
-// verdict tells what a report means. If the branch is elsewhere by now, that is why.
-func (r *Repo) verdict(ctx context.Context, p push, report *packp.ReportStatus, said *tail) error {
+// interpretReport tells what a report means. If the branch is elsewhere by now, that is why.
+func (r *Repo) interpretReport(ctx context.Context, p pendingPush, report *packp.ReportStatus, said *tailBuffer) error {
 	var reasons []string
 	busy := false
 	if report.UnpackStatus != "ok" {
@@ -251,7 +251,7 @@ func (r *Repo) verdict(ctx context.Context, p push, report *packp.ReportStatus, 
 			continue
 		}
 		reasons = append(reasons, s.Status)
-		busy = busy || isBusy(s.Status)
+		busy = busy || isRefLockStatus(s.Status)
 	}
 	if landed { // without atomic a tag may be missing all the same: the next push tries it again
 		return nil
@@ -268,13 +268,13 @@ func (r *Repo) verdict(ctx context.Context, p push, report *packp.ReportStatus, 
 	case tip != p.base:
 		return releases.ErrMoved
 	case busy:
-		return fmt.Errorf("%w: %s", errBusy, words)
+		return fmt.Errorf("%w: %s", errRefLocked, words)
 	}
 	return &releases.RefusedError{Reason: words}
 }
 
-// isBusy knows git-receive-pack's words for a lock, or a value, that was in the way.
-func isBusy(status string) bool {
+// isRefLockStatus knows git-receive-pack's words for a lock, or a value, that was in the way.
+func isRefLockStatus(status string) bool {
 	for _, known := range []string{"failed to update ref", "failed to lock", "cannot lock ref", "atomic transaction failed", "atomic push failure", "reference already exists", "incorrect old value"} {
 		if strings.Contains(status, known) {
 			return true
@@ -285,7 +285,7 @@ func isBusy(status string) bool {
 
 // hostTip asks the host where the branch is now.
 func (r *Repo) hostTip(ctx context.Context, branch string) (objects.ID, error) {
-	if d, ok := r.host.(*disk); ok && d.filesForRefs() {
+	if d, ok := r.host.(*diskHost); ok && d.hasRefFiles() {
 		return readRef(d.dir, "refs/heads/"+branch)
 	}
 	c, err := r.host.dial(ctx, uploadPack)
@@ -293,16 +293,16 @@ func (r *Repo) hostTip(ctx context.Context, branch string) (objects.ID, error) {
 		return objects.ID{}, err
 	}
 	defer c.close()
-	adv, err := readRefs(c)
+	adv, err := readAdvertisement(c)
 	if err != nil {
 		return objects.ID{}, err
 	}
 	return objects.ID(adv.References["refs/heads/"+branch]), nil
 }
 
-// keep puts what was pushed into the mirror, so that reading it takes no fetch. What goes wrong
+// addToMirror puts what was pushed into the mirror, so that reading it takes no fetch. What goes wrong
 // here the next fetch mends.
-func (r *Repo) keep(p push, list []objects.New) {
+func (r *Repo) addToMirror(p pendingPush, list []objects.NewObject) {
 	err := r.store.Load().Write(list)
 	if err == nil && r.mirror.branch() == "" {
 		err = r.mirror.setBranch(p.branch)

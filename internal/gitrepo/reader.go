@@ -19,8 +19,8 @@ type reader struct {
 }
 
 const (
-	treeCache = 150_000 // names of folders that are kept: about 100 bytes each
-	rawCache  = 4 << 20 // bytes of raw trees that are kept: neighbours in history share most of theirs
+	treeCacheCost    = 150_000 // names of folders that are kept: about 100 bytes each
+	rawTreeCacheCost = 4 << 20 // bytes of raw trees that are kept: neighbours in history share most of theirs
 )
 
 // get reads an object that another one names: if it isn't there, the mirror is damaged.

@@ -18,9 +18,9 @@ const (
 // Repack packs the mirror's loose objects and joins its small packs. Nothing is dropped, reachable
 // or not, and who reads meanwhile is not disturbed.
 func (r *Repo) Repack(ctx context.Context) error {
-	_, err := run(ctx, r.mirror.git, r.mirror.env(), nil, "repack", "-d", "-l", "-q", "--geometric=2")
+	_, err := runGit(ctx, r.mirror.git, r.mirror.env(), nil, "repack", "-d", "-l", "-q", "--geometric=2")
 	if err != nil && ctx.Err() == nil && strings.Contains(err.Error(), "geometric") { // git before 2.32
-		_, err = run(ctx, r.mirror.git, r.mirror.env(), nil, "repack", "-a", "-d", "-l", "-q", "--keep-unreachable")
+		_, err = runGit(ctx, r.mirror.git, r.mirror.env(), nil, "repack", "-a", "-d", "-l", "-q", "--keep-unreachable")
 	}
 	if err != nil {
 		return fmt.Errorf("repack mirror: %w", err)
@@ -30,7 +30,7 @@ func (r *Repo) Repack(ctx context.Context) error {
 
 // repackIfDue starts a repack in the background when there is enough to gain.
 func (r *Repo) repackIfDue() {
-	due, err := r.mirror.repackDue()
+	due, err := r.mirror.needsRepack()
 	if err == nil && !due || !r.repacking.CompareAndSwap(false, true) {
 		return
 	}
@@ -45,8 +45,8 @@ func (r *Repo) repackIfDue() {
 	})
 }
 
-// repackDue counts the packs, and guesses the loose objects by one of their 256 folders, as git gc does.
-func (m mirror) repackDue() (bool, error) {
+// needsRepack counts the packs, and guesses the loose objects by one of their 256 folders, as git gc does.
+func (m mirror) needsRepack() (bool, error) {
 	packs, err1 := os.ReadDir(filepath.Join(m.dir, "objects", "pack"))
 	loose, err2 := filepath.Glob(filepath.Join(m.dir, "objects", "17", "*"))
 	n := 0

@@ -104,9 +104,9 @@ func Open(ctx context.Context, url string, o Options) (*Repo, error) {
 	if err != nil {
 		return nil, err
 	}
-	h, err := findHost(git, url, o)
+	h, err := newHost(git, url, o)
 	if err != nil {
-		return nil, fmt.Errorf("open repository %s: %w", redacted(url), err)
+		return nil, fmt.Errorf("open repository %s: %w", redactURL(url), err)
 	}
 	dir, err := filepath.Abs(o.Mirror)
 	if err != nil {
@@ -117,8 +117,8 @@ func Open(ctx context.Context, url string, o Options) (*Repo, error) {
 		fetching: make(chan struct{}, 1),
 		reader: reader{
 			limits: o.Limits, layout: o.Layout,
-			trees: objects.NewCache[objects.ID, []objects.Entry](treeCache),
-			raw:   objects.NewCache[objects.ID, []byte](rawCache),
+			trees: objects.NewCache[objects.ID, []objects.Entry](treeCacheCost),
+			raw:   objects.NewCache[objects.ID, []byte](rawTreeCacheCost),
 		},
 	}
 	r.closing, r.close = context.WithCancel(context.WithoutCancel(ctx))
@@ -142,7 +142,7 @@ func (r *Repo) openMirror(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	if err := r.mirror.make(ctx); err != nil {
+	if err := r.mirror.create(ctx); err != nil {
 		return err
 	}
 	return r.reopen()

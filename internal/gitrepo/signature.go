@@ -17,8 +17,8 @@ type Signer interface {
 	Sign(commit []byte) ([]byte, error)
 }
 
-// namespace is what git signs commits for (git-config, gpg.format ssh).
-const namespace = "git"
+// signatureNamespace is what git signs commits for (git-config, gpg.format ssh).
+const signatureNamespace = "git"
 
 // SSHSigner signs as git does with gpg.format=ssh.
 type SSHSigner struct{ Key ssh.Signer }
@@ -31,7 +31,7 @@ func LoadSigner(file string) (SSHSigner, error) {
 
 // Sign gives the armored signature of a commit's bytes.
 func (s SSHSigner) Sign(commit []byte) ([]byte, error) {
-	sig, err := sshsig.Sign(bytes.NewReader(commit), s.Key, sshsig.HashSHA512, namespace)
+	sig, err := sshsig.Sign(bytes.NewReader(commit), s.Key, sshsig.HashSHA512, signatureNamespace)
 	if err != nil {
 		return nil, fmt.Errorf("sign commit: %w", err)
 	}
@@ -45,7 +45,7 @@ func signedBy(raw, armored []byte) string {
 	if err != nil || sig.Signature.Format == ssh.KeyAlgoRSA { // over SHA-1: OpenSSH refuses it too
 		return ""
 	}
-	if sshsig.Verify(bytes.NewReader(objects.Unsigned(raw)), sig, sig.PublicKey, sig.HashAlgorithm, namespace) != nil {
+	if sshsig.Verify(bytes.NewReader(objects.StripSignatures(raw)), sig, sig.PublicKey, sig.HashAlgorithm, signatureNamespace) != nil {
 		return ""
 	}
 	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(sig.PublicKey)))

@@ -19,11 +19,11 @@ func Watch(ctx context.Context, url string) (<-chan struct{}, error) {
 	if err != nil {
 		return nil, err
 	}
-	h, err := findHost(git, url, Options{Limits: Limits{}.orDefaults()})
+	h, err := newHost(git, url, Options{Limits: Limits{}.orDefaults()})
 	if err != nil {
-		return nil, fmt.Errorf("watch %s: %w", redacted(url), err)
+		return nil, fmt.Errorf("watch %s: %w", redactURL(url), err)
 	}
-	d, ok := h.(*disk)
+	d, ok := h.(*diskHost)
 	if !ok {
 		return nil, nil
 	}
@@ -47,7 +47,7 @@ func Watch(ctx context.Context, url string) (<-chan struct{}, error) {
 				if !ok {
 					return
 				}
-				if !isRef(d.dir, e.Name) {
+				if !isBranchFile(d.dir, e.Name) {
 					continue
 				}
 				if e.Has(fsnotify.Create) && isDir(e.Name) {
@@ -91,8 +91,8 @@ func watchTree(w *fsnotify.Watcher, root string) error {
 	})
 }
 
-// isRef tells whether a change in the git folder may be one of a branch.
-func isRef(dir, path string) bool {
+// isBranchFile tells whether a change in the git folder may be one of a branch.
+func isBranchFile(dir, path string) bool {
 	name, err := filepath.Rel(dir, path)
 	if err != nil || strings.HasSuffix(name, ".lock") {
 		return false

@@ -25,14 +25,14 @@ type Web struct {
 	CAFile   string // PEM certificates to trust instead of the system's
 }
 
-// web is a repository behind git's smart HTTP protocol (gitprotocol-http).
-type web struct {
+// httpHost is a repository behind git's smart HTTP protocol (gitprotocol-http).
+type httpHost struct {
 	base   *url.URL // without user and password
 	auth   Web
 	client *http.Client
 }
 
-func newWeb(address string, o Web) (*web, error) {
+func newHTTPHost(address string, o Web) (*httpHost, error) {
 	base, err := url.Parse(address)
 	if err != nil {
 		return nil, errors.New("this is not a URL") // the cause would show a password
@@ -62,7 +62,7 @@ func newWeb(address string, o Web) (*web, error) {
 			return nil, fmt.Errorf("%s holds no PEM certificate", o.CAFile)
 		}
 	}
-	return &web{base: base, auth: o, client: &http.Client{Transport: t, CheckRedirect: sameHost}}, nil
+	return &httpHost{base: base, auth: o, client: &http.Client{Transport: t, CheckRedirect: sameHost}}, nil
 }
 
 func isLoopback(host string) bool {
@@ -81,11 +81,11 @@ func sameHost(to *http.Request, via []*http.Request) error {
 	return nil
 }
 
-func (w *web) dial(ctx context.Context, service string) (conn, error) {
+func (w *httpHost) dial(ctx context.Context, service string) (conn, error) {
 	at := *w.base
 	at.Path += "/info/refs"
 	at.RawQuery = "service=" + service
-	answer, err := w.do(ctx, http.MethodGet, at.String(), "", nil)
+	answer, err := w.roundTrip(ctx, http.MethodGet, at.String(), "", nil)
 	if err != nil {
 		return nil, err
 	}
@@ -95,11 +95,11 @@ func (w *web) dial(ctx context.Context, service string) (conn, error) {
 	}
 	base := strings.TrimSuffix(answer.Request.URL.Path, "/info/refs") // where a redirect led
 	at.Path, at.RawQuery = base+"/"+service, ""
-	return &webConn{ctx: ctx, web: w, service: service, at: at.String(), refs: answer.Body}, nil
+	return &httpConn{ctx: ctx, host: w, service: service, url: at.String(), refs: answer.Body}, nil
 }
 
-// do makes one request. An answer that is not 200 is an error: a *releases.RefusedError if it means no.
-func (w *web) do(ctx context.Context, method, at, kind string, body []byte) (*http.Response, error) {
+// roundTrip makes one request. An answer that is not 200 is an error: a *releases.RefusedError if it means no.
+func (w *httpHost) roundTrip(ctx context.Context, method, at, kind string, body []byte) (*http.Response, error) {
 	q, err := http.NewRequestWithContext(ctx, method, at, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -119,7 +119,7 @@ func (w *web) do(ctx context.Context, method, at, kind string, body []byte) (*ht
 		return answer, nil
 	}
 	defer answer.Body.Close()
-	said, _ := io.ReadAll(io.LimitReader(answer.Body, maxWords)) // for people: what came, came
+	said, _ := io.ReadAll(io.LimitReader(answer.Body, maxMessage)) // for people: what came, came
 	text := fmt.Sprintf("%s answers %s: %s", w.base, answer.Status, oneLine(string(said)))
 	switch answer.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestEntityTooLarge:
@@ -128,31 +128,31 @@ func (w *web) do(ctx context.Context, method, at, kind string, body []byte) (*ht
 	return nil, errors.New(text)
 }
 
-type webConn struct {
-	ctx     context.Context //nolint:containedctx // a conn is one exchange, as long as its ctx
-	web     *web
-	service string
-	at      string
-	refs    io.ReadCloser
-	answer  io.ReadCloser
+type httpConn struct {
+	ctx      context.Context //nolint:containedctx // a conn is one exchange, as long as its ctx
+	host     *httpHost
+	service  string
+	url      string
+	refs     io.ReadCloser
+	response io.ReadCloser
 }
 
-func (c *webConn) advertisement() io.Reader { return c.refs }
+func (c *httpConn) advertisement() io.Reader { return c.refs }
 
-func (c *webConn) ask(request []byte) (io.Reader, error) {
-	answer, err := c.web.do(c.ctx, http.MethodPost, c.at, "application/x-"+c.service+"-request", request)
+func (c *httpConn) sendRequest(request []byte) (io.Reader, error) {
+	answer, err := c.host.roundTrip(c.ctx, http.MethodPost, c.url, "application/x-"+c.service+"-request", request)
 	if err != nil {
 		return nil, err
 	}
-	c.answer = answer.Body
+	c.response = answer.Body
 	return answer.Body, nil
 }
 
-func (c *webConn) words() string { return "" }
+func (c *httpConn) message() string { return "" }
 
-func (c *webConn) close() {
+func (c *httpConn) close() {
 	_ = c.refs.Close()
-	if c.answer != nil {
-		_ = c.answer.Close()
+	if c.response != nil {
+		_ = c.response.Close()
 	}
 }

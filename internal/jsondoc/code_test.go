@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// theCodes gives the constants of code.go: what each is called, and its value.
-func theCodes(t *testing.T) map[string]string {
+// parseCodes gives the constants of code.go: what each is called, and its value.
+func parseCodes(t *testing.T) map[string]string {
 	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), "code.go", nil, 0)
 	if err != nil {
@@ -37,7 +37,7 @@ func theCodes(t *testing.T) map[string]string {
 // A constant and its value are one name: UnknownField is unknown-field.
 func TestCodesAreCalledAlike(t *testing.T) {
 	capital := regexp.MustCompile(`\B[A-Z]`)
-	for name, value := range theCodes(t) {
+	for name, value := range parseCodes(t) {
 		if want := strings.ToLower(capital.ReplaceAllString(name, "-$0")); value != want {
 			t.Errorf("%s is %q, want %q", name, value, want)
 		}
@@ -50,7 +50,7 @@ func TestManifestHasTheCodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name := range theCodes(t) {
+	for name := range parseCodes(t) {
 		if !regexp.MustCompile(`(?m)^\t` + name + ` += jsondoc\.` + name + `$`).Match(text) {
 			t.Errorf("manifest.%s is missing", name)
 		}
@@ -70,7 +70,7 @@ func TestCodesAreDocumented(t *testing.T) {
 		documented = append(documented, row[1])
 	}
 	slices.Sort(documented)
-	if there := slices.Sorted(maps.Values(theCodes(t))); !slices.Equal(documented, there) {
+	if there := slices.Sorted(maps.Values(parseCodes(t))); !slices.Equal(documented, there) {
 		t.Errorf("docs/formats.md has the codes %q; these are there: %q", documented, there)
 	}
 }

@@ -9,7 +9,7 @@ import (
 
 // Read reads one JSON document. With faults it returns what could be read; the zero Node of what is not JSON, or beyond the limits.
 func Read(file string, data []byte, limits Limits) (Node, []Fault) {
-	r := reader{Checker: Checker{File: file, Limits: limits}, data: data, line: 1}
+	r := documentParser{Checker: Checker{File: file, Limits: limits}, data: data, line: 1}
 	switch {
 	case len(data) > MaxFile:
 		r.Stop(TooLarge, 0, "is larger than %d bytes", MaxFile)
@@ -23,8 +23,8 @@ func Read(file string, data []byte, limits Limits) (Node, []Fault) {
 	if r.stopped {
 		return Node{}, r.Faults
 	}
-	root := r.value()
-	if r.space(); !r.stopped && r.pos < len(data) {
+	root := r.parseValue()
+	if r.skipSpace(); !r.stopped && r.pos < len(data) {
 		r.fail("there is more after its end")
 	}
 	if r.stopped {
@@ -33,7 +33,7 @@ func Read(file string, data []byte, limits Limits) (Node, []Fault) {
 	return root, r.Faults
 }
 
-type reader struct {
+type documentParser struct {
 	Checker
 	data []byte
 	pos  int
@@ -41,12 +41,12 @@ type reader struct {
 }
 
 // fail says why the document is no JSON, and stops.
-func (r *reader) fail(why string) {
+func (r *documentParser) fail(why string) {
 	r.Stop(Syntax, r.line, "is not JSON: %s", why)
 }
 
-// expected is fail where something else should stand.
-func (r *reader) expected(what string) {
+// failExpected is fail where something else should stand.
+func (r *documentParser) failExpected(what string) {
 	if r.pos == len(r.data) {
 		r.fail("it ends too early")
 		return
@@ -55,7 +55,7 @@ func (r *reader) expected(what string) {
 	r.fail("expected " + what + ", not " + string(c))
 }
 
-func (r *reader) space() {
+func (r *documentParser) skipSpace() {
 	for ; r.pos < len(r.data); r.pos++ {
 		switch r.data[r.pos] {
 		case '\n':
@@ -68,15 +68,15 @@ func (r *reader) space() {
 }
 
 // peek gives the next byte that is no space, 0 at the end.
-func (r *reader) peek() byte {
-	if r.space(); r.pos == len(r.data) {
+func (r *documentParser) peek() byte {
+	if r.skipSpace(); r.pos == len(r.data) {
 		return 0
 	}
 	return r.data[r.pos]
 }
 
-// take takes c if it is next.
-func (r *reader) take(c byte) bool {
+// consume takes c if it is next.
+func (r *documentParser) consume(c byte) bool {
 	if r.stopped || r.peek() != c {
 		return false
 	}
@@ -84,7 +84,7 @@ func (r *reader) take(c byte) bool {
 	return true
 }
 
-func (r *reader) value() Node {
+func (r *documentParser) parseValue() Node {
 	c := r.peek()
 	n := Node{Line: r.line}
 	switch {
@@ -92,28 +92,28 @@ func (r *reader) value() Node {
 	case c == '{' || c == '[':
 		if r.pos++; r.Enter(n.Line) {
 			if c == '{' {
-				n.Value = r.members()
+				n.Value = r.parseMembers()
 			} else {
-				n.Value = r.list()
+				n.Value = r.parseList()
 			}
 		}
 		r.Leave()
 	case c == '"':
-		n.Value = r.Text(r.quoted(), n.Line)
+		n.Value = r.Text(r.parseString(), n.Line)
 	case c == '-' || isDigit(c):
-		n.Value = r.numeral()
-	case r.literal("true"):
+		n.Value = r.parseNumber()
+	case r.consumeLiteral("true"):
 		n.Value = true
-	case r.literal("false"):
+	case r.consumeLiteral("false"):
 		n.Value = false
-	case r.literal("null"):
+	case r.consumeLiteral("null"):
 	default:
-		r.expected("a value")
+		r.failExpected("a value")
 	}
 	return n
 }
 
-func (r *reader) literal(word string) bool {
+func (r *documentParser) consumeLiteral(word string) bool {
 	is := bytes.HasPrefix(r.data[r.pos:], []byte(word))
 	if is {
 		r.pos += len(word)
@@ -121,8 +121,8 @@ func (r *reader) literal(word string) bool {
 	return is
 }
 
-// numeral reads a number, whose form IsNumber knows.
-func (r *reader) numeral() any {
+// parseNumber reads a number, whose form IsNumber knows.
+func (r *documentParser) parseNumber() any {
 	end := r.pos
 	for end < len(r.data) && (isDigit(r.data[end]) || bytes.IndexByte([]byte("+-.eE"), r.data[end]) >= 0) {
 		end++
@@ -136,8 +136,8 @@ func (r *reader) numeral() any {
 	return r.Number(s, r.line)
 }
 
-// quoted reads a text, which begins here.
-func (r *reader) quoted() string {
+// parseString reads a text, which begins here.
+func (r *documentParser) parseString() string {
 	escaped := false
 	for end := r.pos + 1; end < len(r.data); end++ {
 		switch c := r.data[end]; {
@@ -164,69 +164,69 @@ func (r *reader) quoted() string {
 	return ""
 }
 
-func (r *reader) list() []Node {
-	if r.take(']') {
+func (r *documentParser) parseList() []Node {
+	if r.consume(']') {
 		return []Node{}
 	}
 	list := make([]Node, 0, 2) // as most lists in rules have
 	for !r.stopped {
-		list = append(list, r.value())
+		list = append(list, r.parseValue())
 		switch {
-		case r.take(']'):
+		case r.consume(']'):
 			return list
-		case !r.take(','):
-			r.expected(", or ]")
+		case !r.consume(','):
+			r.failExpected(", or ]")
 		}
 	}
 	return list
 }
 
-func (r *reader) members() Members {
+func (r *documentParser) parseMembers() Members {
 	all := Members{}
-	if r.take('}') {
+	if r.consume('}') {
 		return all
 	}
-	keys := Keys{}
+	keys := KeySet{}
 	for !r.stopped {
 		if r.peek() != '"' {
-			r.expected("a key in quotes")
+			r.failExpected("a key in quotes")
 			return all
 		}
 		line := r.line
-		key := r.Text(r.quoted(), line)
-		if !r.take(':') {
-			r.expected(":")
+		key := r.Text(r.parseString(), line)
+		if !r.consume(':') {
+			r.failExpected(":")
 			return all
 		}
-		switch value := r.value(); {
+		switch value := r.parseValue(); {
 		case r.stopped:
 		case key == "":
 			r.Fault(WrongType, line, "a key must be text")
-		case keys.Twice(all, key):
+		case keys.AddRepeated(all, key):
 			r.Fault(Duplicate, line, "%q is there twice", Clip(key))
 		default:
 			all = append(all, Member{key, line, value})
 		}
 		switch {
-		case r.take('}'):
+		case r.consume('}'):
 			return all
-		case !r.take(','):
-			r.expected(", or }")
+		case !r.consume(','):
+			r.failExpected(", or }")
 		}
 	}
 	return all
 }
 
-// Keys finds keys that are there twice, of large mappings too.
-type Keys map[string]bool
+// KeySet finds keys that are there twice, of large mappings too.
+type KeySet map[string]bool
 
-func (s *Keys) Twice(before Members, key string) bool {
+func (s *KeySet) AddRepeated(before Members, key string) bool {
 	const few = 8
 	if len(before) < few {
 		return before.Get(key) != nil
 	}
 	if len(*s) == 0 {
-		*s = make(Keys, 2*few)
+		*s = make(KeySet, 2*few)
 		for _, m := range before {
 			(*s)[m.Key] = true
 		}

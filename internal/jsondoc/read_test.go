@@ -40,8 +40,8 @@ func TestReadRefuses(t *testing.T) {
 	}
 }
 
-// sameJSON holds Read against encoding/json: the same is taken, and read the same.
-func sameJSON(t interface{ Fatalf(string, ...any) }, in []byte) (taken bool) {
+// checkAgainstStdlib holds Read against encoding/json: the same is taken, and read the same.
+func checkAgainstStdlib(t interface{ Fatalf(string, ...any) }, in []byte) (taken bool) {
 	n, faults := Read("x.json", in, Limits{Depth: 5000, Text: MaxFile})
 	if slices.ContainsFunc(faults, func(f Fault) bool { return !f.Warning }) {
 		for _, f := range faults {
@@ -67,7 +67,7 @@ func TestReadsJSONAsEncodingJSON(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		in := strings.Join(rapid.SliceOfN(rapid.SampledFrom(pieces), 1, 8).Draw(rt, "pieces"), "")
 		for _, in := range []string{in, "[" + in + "]", `{"k":` + in + "}"} {
-			if sameJSON(rt, []byte(in)) {
+			if checkAgainstStdlib(rt, []byte(in)) {
 				taken++
 			}
 		}
@@ -81,5 +81,5 @@ func FuzzRead(f *testing.F) {
 	for _, in := range []string{`{"a":[1,"b",null]}`, "[[[[", `{"a":1,"a":2}`} {
 		f.Add([]byte(in))
 	}
-	f.Fuzz(func(t *testing.T, in []byte) { sameJSON(t, in) })
+	f.Fuzz(func(t *testing.T, in []byte) { checkAgainstStdlib(t, in) })
 }

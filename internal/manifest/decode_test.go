@@ -23,8 +23,8 @@ type example struct {
 	For      time.Duration     `yaml:"for"`
 	At       time.Time         `yaml:"at"`
 	Colours  []string          `yaml:"colours" enum:"red,blue"`
-	Words    word              `yaml:"word"`
-	Maybe    *word             `yaml:"maybe"`
+	Words    colourWord        `yaml:"word"`
+	Maybe    *colourWord       `yaml:"maybe"`
 	Labels   map[string]string `yaml:"labels"`
 	Inner    inner             `yaml:"inner"`
 	Pointer  *inner            `yaml:"pointer"`
@@ -41,13 +41,13 @@ type inner struct {
 	Self *inner `yaml:"self"`
 }
 
-type word string
+type colourWord string
 
-func (w *word) UnmarshalText(b []byte) error {
+func (w *colourWord) UnmarshalText(b []byte) error {
 	if strings.ContainsAny(string(b), " ") {
 		return fmt.Errorf("%q is more than a word", b)
 	}
-	*w = word(b)
+	*w = colourWord(b)
 	return nil
 }
 
@@ -80,7 +80,7 @@ values: {n: 1}
 	if len(faults) > 0 {
 		t.Fatal(faults)
 	}
-	ratio, maybe := 1.5, word("x")
+	ratio, maybe := 1.5, colourWord("x")
 	want := example{
 		Kind: "Example", Count: 3, Small: -128, Size: 16, Ratio: &ratio, On: true, For: 7 * 24 * time.Hour,
 		At:      time.Date(2026, 12, 20, 0, 0, 0, 0, time.FixedZone("", 3600)),
@@ -173,7 +173,7 @@ const names = "kind, count, small, size, ratio, on, for, at, colours, word, mayb
 
 // bombs are files that are small, or no larger than a file may be, and ask for much.
 var bombs = map[string]string{
-	"billion laughs": laughs(),
+	"billion laughs": billionLaughs(),
 	"wide aliases":   "kind: Example\nany: [&a [" + strings.Repeat("x,", 1000) + "]" + strings.Repeat(",*a", 15_000) + "]\n",
 	"aliases":        "any: [&a x" + strings.Repeat(",*a", 300_000) + "]\n",
 	"most lines":     strings.Repeat("x: 1\n", 19_000),
@@ -193,7 +193,7 @@ var bombs = map[string]string{
 	"control":        "kind: \x00\x01\x02\n",
 }
 
-func laughs() string {
+func billionLaughs() string {
 	var b strings.Builder
 	b.WriteString("kind: Example\nany:\n  a: &a [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n")
 	for c := 'b'; c <= 'z'; c++ {

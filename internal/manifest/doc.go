@@ -30,7 +30,7 @@ type Doc[T any] struct {
 // Null counts as absent. A type with UnmarshalText is read from any scalar's text.
 func Decode[T any](file string, data []byte) (*Doc[T], []Fault) {
 	doc := &Doc[T]{File: file}
-	root, fault := parse(file, data, maxEntries)
+	root, fault := parseDocument(file, data, maxEntries)
 	if fault != nil {
 		return doc, []Fault{*fault}
 	}
@@ -52,11 +52,11 @@ func (d *Doc[T]) Line(path string) int {
 	n, line := d.root, d.root.Line
 	for path != "" {
 		var key string
-		key, path = step(path)
+		key, path = cutPathKey(path)
 		if n.Kind == yaml.AliasNode {
 			n = n.Alias
 		}
-		child, at := find(n, key)
+		child, at := findChild(n, key)
 		if child == nil {
 			return line
 		}
@@ -70,11 +70,11 @@ func (d *Doc[T]) Has(path string) bool {
 	n := d.root
 	for n != nil && path != "" {
 		var key string
-		key, path = step(path)
+		key, path = cutPathKey(path)
 		if n.Kind == yaml.AliasNode {
 			n = n.Alias
 		}
-		n, _ = find(n, key)
+		n, _ = findChild(n, key)
 	}
 	return n != nil
 }
@@ -91,8 +91,8 @@ func (d *Doc[T]) Warning(code FaultCode, path, format string, args ...any) Fault
 	return f
 }
 
-// step splits the first key off a path.
-func step(path string) (key, rest string) {
+// cutPathKey splits the first key off a path.
+func cutPathKey(path string) (key, rest string) {
 	if path[0] == '[' {
 		if end := strings.IndexByte(path, ']'); end > 0 {
 			return path[1:end], strings.TrimPrefix(path[end+1:], ".")
@@ -106,8 +106,8 @@ func step(path string) (key, rest string) {
 	return path[:end], strings.TrimPrefix(path[end:], ".")
 }
 
-// find gives the value below key, and the line where the key (of a sequence: the element) stands.
-func find(n *yaml.Node, key string) (*yaml.Node, int) {
+// findChild gives the value below key, and the line where the key (of a sequence: the element) stands.
+func findChild(n *yaml.Node, key string) (*yaml.Node, int) {
 	switch n.Kind {
 	case yaml.MappingNode:
 		for i := 0; i+1 < len(n.Content); i += 2 {
@@ -125,8 +125,8 @@ func find(n *yaml.Node, key string) (*yaml.Node, int) {
 
 var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)`)
 
-// parse gives the root of the only document in data.
-func parse(file string, data []byte, maxEntries int) (root *yaml.Node, fault *Fault) {
+// parseDocument gives the root of the only document in data.
+func parseDocument(file string, data []byte, maxEntries int) (root *yaml.Node, fault *Fault) {
 	fail := func(code FaultCode, line int, format string, args ...any) (*yaml.Node, *Fault) {
 		return nil, &Fault{File: file, Line: line, Code: code, Message: fmt.Sprintf(format, args...)}
 	}
@@ -136,7 +136,7 @@ func parse(file string, data []byte, maxEntries int) (root *yaml.Node, fault *Fa
 	if !utf8.Valid(data) {
 		return fail(Encoding, jsondoc.InvalidLine(data), "is not valid UTF-8")
 	}
-	if entries(data) > maxEntries {
+	if countEntries(data) > maxEntries {
 		return fail(TooLarge, 0, "has more than %d lines and entries", maxEntries)
 	}
 	for _, b := range lineBreaks {
@@ -144,14 +144,14 @@ func parse(file string, data []byte, maxEntries int) (root *yaml.Node, fault *Fa
 			return fail(Encoding, 1+bytes.Count(data[:i], []byte("\n")), "has the character %U, which breaks a line in YAML but not in an editor", []rune(b)[0])
 		}
 	}
-	if root := plainDocument(data); root != nil {
+	if root := parsePlain(data); root != nil {
 		return root, nil
 	}
-	return libraryDocument(file, data)
+	return parseWithLibrary(file, data)
 }
 
-// libraryDocument reads any document.
-func libraryDocument(file string, data []byte) (root *yaml.Node, fault *Fault) {
+// parseWithLibrary reads any document.
+func parseWithLibrary(file string, data []byte) (root *yaml.Node, fault *Fault) {
 	fail := func(code FaultCode, line int, format string, args ...any) (*yaml.Node, *Fault) {
 		return nil, &Fault{File: file, Line: line, Code: code, Message: fmt.Sprintf(format, args...)}
 	}
@@ -183,8 +183,8 @@ const maxEntries = 20_000
 // lineBreaks are what only YAML takes for the end of a line.
 var lineBreaks = [...]string{"\u0085", "\u2028", "\u2029"}
 
-// entries counts what may begin a line, an entry or a key. It overestimates: text has commas too.
-func entries(data []byte) int {
+// countEntries counts what may begin a line, an entry or a key. It overestimates: text has commas too.
+func countEntries(data []byte) int {
 	n := 0
 	for _, b := range [...]string{"\n", "\r", ",", "[", "{", "- ", "? "} {
 		n += bytes.Count(data, []byte(b))

@@ -11,9 +11,9 @@ import (
 	"sync"
 )
 
-// generation is how many results a Cache keeps before it begins to forget: at least this many
+// generationSize is how many results a Cache keeps before it begins to forget: at least this many
 // of the most recent, at most twice as many.
-const generation = 1 << 16
+const generationSize = 1 << 16
 
 // Cache keeps results by the object id of what they were made from, so that unchanged blobs and trees
 // are neither read nor parsed again. The zero value is ready, a nil *Cache keeps nothing. Safe for concurrent use.
@@ -58,7 +58,7 @@ func (c *Cache) get(key cacheKey) (any, bool) {
 		return v, true
 	}
 	if v, ok = c.aged[key]; ok {
-		c.keep(key, v)
+		c.putLocked(key, v)
 	}
 	return v, ok
 }
@@ -66,12 +66,12 @@ func (c *Cache) get(key cacheKey) (any, bool) {
 func (c *Cache) put(key cacheKey, v any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.keep(key, v)
+	c.putLocked(key, v)
 }
 
-// keep needs mu.
-func (c *Cache) keep(key cacheKey, v any) {
-	if c.young == nil || len(c.young) >= generation {
+// putLocked needs mu.
+func (c *Cache) putLocked(key cacheKey, v any) {
+	if c.young == nil || len(c.young) >= generationSize {
 		c.aged, c.young = c.young, map[cacheKey]any{}
 	}
 	c.young[key] = v
@@ -112,7 +112,7 @@ func Load[T any](c *Cache, fsys fs.FS, file string, check func(*Doc[T]) []Fault)
 			return l.value, slices.Clip(l.faults)
 		}
 	}
-	data, fault := read(fsys, file, info)
+	data, fault := readFile(fsys, file, info)
 	if fault != nil { // not remembered: the next try may succeed
 		return nil, []Fault{*fault}
 	}
@@ -161,7 +161,7 @@ func LoadBytes[T any](c *Cache, fsys fs.FS, file string, parse func(data []byte)
 			return v.(T), nil
 		}
 	}
-	data, fault := read(fsys, file, info)
+	data, fault := readFile(fsys, file, info)
 	if fault != nil { // not remembered: the next try may succeed
 		return v, fault
 	}
@@ -172,8 +172,8 @@ func LoadBytes[T any](c *Cache, fsys fs.FS, file string, parse func(data []byte)
 	return v, nil
 }
 
-// read gives a file's content, if it is a regular file of at most MaxFile bytes.
-func read(fsys fs.FS, file string, info fs.FileInfo) ([]byte, *Fault) {
+// readFile gives a file's content, if it is a regular file of at most MaxFile bytes.
+func readFile(fsys fs.FS, file string, info fs.FileInfo) ([]byte, *Fault) {
 	fail := func(code FaultCode, format string, args ...any) ([]byte, *Fault) {
 		return nil, &Fault{File: file, Code: code, Message: fmt.Sprintf(format, args...)}
 	}

@@ -14,21 +14,21 @@ import (
 	"github.com/sluice-cd/sluice/internal/manifest"
 )
 
-// counting is a commit's files, as gitrepo gives them: Sys is the object's id. It counts what is read.
-type counting struct {
+// countingFS is a commit's files, as gitrepo gives them: Sys is the object's id. It counts what is read.
+type countingFS struct {
 	fstest.MapFS
 	opened map[string]int
 }
 
-func (c counting) Open(name string) (fs.File, error) {
+func (c countingFS) Open(name string) (fs.File, error) {
 	c.opened[name]++
 	return c.MapFS.Open(name)
 }
 
-func (c counting) Stat(name string) (fs.FileInfo, error) { return c.MapFS.Stat(name) }
+func (c countingFS) Stat(name string) (fs.FileInfo, error) { return c.MapFS.Stat(name) }
 
-func commit(files map[string]string) counting {
-	c := counting{fstest.MapFS{}, map[string]int{}}
+func newCountingFS(files map[string]string) countingFS {
+	c := countingFS{fstest.MapFS{}, map[string]int{}}
 	for name, content := range files {
 		c.MapFS[name] = &fstest.MapFile{Data: []byte(content), Sys: "id of " + content}
 	}
@@ -36,7 +36,7 @@ func commit(files map[string]string) counting {
 }
 
 func TestLoad(t *testing.T) {
-	files := commit(map[string]string{
+	files := newCountingFS(map[string]string{
 		"good.yaml":  "kind: Example\ncount: 3\n",
 		"bad.yaml":   "kind: Example\ncuont: 3\n",
 		"warn.yaml":  "kind: Example\ncount: 2\n",
@@ -79,7 +79,7 @@ func TestLoad(t *testing.T) {
 
 // What follows from a fault on the same line is not said again.
 func TestLoadDropsWhatFollows(t *testing.T) {
-	files := commit(map[string]string{"x.yaml": "kind: Example\ncount: many\nword: a\n"})
+	files := newCountingFS(map[string]string{"x.yaml": "kind: Example\ncount: many\nword: a\n"})
 	_, faults := manifest.Load(nil, files, "x.yaml", func(d *manifest.Doc[example]) []manifest.Fault {
 		return []manifest.Fault{d.Fault(manifest.WrongValue, "count", "count is 0"), d.Fault(manifest.WrongValue, "word", "not a"), {File: "y.yaml", Line: 2, Message: "elsewhere"}}
 	})
@@ -94,7 +94,7 @@ func TestLoadDropsWhatFollows(t *testing.T) {
 }
 
 func TestCacheReadsABlobOnce(t *testing.T) {
-	files := commit(map[string]string{"a.yaml": "kind: Example\n", "b.yaml": "kind: Exemplar\n"})
+	files := newCountingFS(map[string]string{"a.yaml": "kind: Example\n", "b.yaml": "kind: Exemplar\n"})
 	var c manifest.Cache
 	var wait sync.WaitGroup
 	first, _ := manifest.Load[example](&c, files, "a.yaml", nil)

@@ -19,11 +19,11 @@ func TestSchema(t *testing.T) {
 		Tags  []string       `yaml:"tags" enum:"x,y"`
 		For   time.Duration  `yaml:"for"`
 		At    time.Time      `yaml:"at"`
-		Word  word           `yaml:"word"`
+		Word  colourWord     `yaml:"word"`
 		Free  map[string]any `yaml:"free"`
 		No    string         `yaml:"-"`
 	}
-	got, err := manifest.Schema[document]("document", "an example", map[reflect.Type]string{reflect.TypeFor[word](): "^[a-z]+$"})
+	got, err := manifest.Schema[document]("document", "an example", map[reflect.Type]string{reflect.TypeFor[colourWord](): "^[a-z]+$"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,21 +24,21 @@ import (
 // maxCron bounds the length, in bytes, of a cron line.
 const maxCron = 256
 
-// day is the seconds in a day of wall time.
-const day = 24 * 60 * 60
+// daySeconds is the seconds in a day of wall time.
+const daySeconds = 24 * 60 * 60
 
-// rarest is the most days between two days that any cron line names: 29 February around a year like 2100.
-const rarest = 8*366 + 1
+// maxDaysBetween is the most days between two days that any cron line names: 29 February around a year like 2100.
+const maxDaysBetween = 8*366 + 1
 
-// farthest is how far Judge looks for the end of a stretch that is open: what ends later has no known end.
-const farthest = 10 * 366 * 24 * time.Hour
+// maxLookahead is how far Judge looks for the end of a stretch that is open: what ends later has no known end.
+const maxLookahead = 10 * 366 * 24 * time.Hour
 
-// wall is what a clock on the wall shows, in seconds since 1970 as if the zone were UTC.
-type wall int64
+// wallTime is what a clock on the wall shows, in seconds since 1970 as if the zone were UTC.
+type wallTime int64
 
 // opening is one opening of a window.
 type opening struct {
-	shown wall
+	shown wallTime
 	at    time.Time
 }
 
@@ -53,22 +53,22 @@ type Window struct {
 
 // compiled is a Window that was found valid. Immutable.
 type compiled struct {
-	days   *cron.SpecSchedule // only its day, month and weekday sets are used
-	times  []wall             // the openings of a day, in seconds of the day, sorted, at least one
-	runs   []int              // by index in times: the last of the day that is reached without a gap longer than span
-	span   time.Duration      // how long it is open
-	steady bool               // no gap in wall time is longer than span: closes, if ever, only when clocks go back
-	zone   *time.Location
+	days    *cron.SpecSchedule // only its day, month and weekday sets are used
+	times   []wallTime         // the openings of a day, in seconds of the day, sorted, at least one
+	runEnds []int              // by index in times: the last of the day that is reached without a gap longer than span
+	span    time.Duration      // how long it is open
+	gapless bool               // no gap in wall time is longer than span: closes, if ever, only when clocks go back
+	zone    *time.Location
 }
 
-// Wrong is what is wrong with one field of a window.
-type Wrong struct {
+// FieldFault is what is wrong with one field of a window.
+type FieldFault struct {
 	Field  string // opens, for or zone
 	Reason string
 }
 
 // Ready says all that is wrong with w (fault 20), or makes it quick to judge. Nobody else may use w meanwhile.
-func (w *Window) Ready() []Wrong {
+func (w *Window) Ready() []FieldFault {
 	c, wrong := w.compile()
 	if len(wrong) > 0 {
 		return wrong
@@ -77,9 +77,9 @@ func (w *Window) Ready() []Wrong {
 	return nil
 }
 
-func (w *Window) compile() (c *compiled, wrong []Wrong) {
+func (w *Window) compile() (c *compiled, wrong []FieldFault) {
 	add := func(field, format string, args ...any) {
-		wrong = append(wrong, Wrong{field, fmt.Sprintf(format, args...)})
+		wrong = append(wrong, FieldFault{field, fmt.Sprintf(format, args...)})
 	}
 	zone, err := loadZone(w.Zone)
 	if err != nil {
@@ -96,23 +96,23 @@ func (w *Window) compile() (c *compiled, wrong []Wrong) {
 		return nil, wrong
 	}
 	c = &compiled{days: spec, span: w.For, zone: zone}
-	for minute := wall(0); minute < 24*60; minute++ {
+	for minute := wallTime(0); minute < 24*60; minute++ {
 		if spec.Hour&(1<<(minute/60)) != 0 && spec.Minute&(1<<(minute%60)) != 0 {
 			c.times = append(c.times, minute*60)
 		}
 	}
-	if _, ok := c.next(0); !ok {
+	if _, ok := c.nextOpening(0); !ok {
 		add("opens", "never opens: no day is %q", w.Opens)
 		return nil, wrong
 	}
-	c.runs = make([]int, len(c.times))
+	c.runEnds = make([]int, len(c.times))
 	for i := len(c.times) - 1; i >= 0; i-- {
-		c.runs[i] = i
-		if i+1 < len(c.times) && seconds(c.times[i+1]-c.times[i]) <= c.span {
-			c.runs[i] = c.runs[i+1]
+		c.runEnds[i] = i
+		if i+1 < len(c.times) && wallDuration(c.times[i+1]-c.times[i]) <= c.span {
+			c.runEnds[i] = c.runEnds[i+1]
 		}
 	}
-	c.steady = c.isSteady()
+	c.gapless = c.isGapless()
 	return c, nil
 }
 
@@ -154,38 +154,38 @@ func parseCron(line string) (*cron.SpecSchedule, error) {
 func (w *Window) Judge(now time.Time) (open bool, why string, until time.Time) {
 	c := w.compiled
 	if c == nil {
-		var wrong []Wrong
+		var wrong []FieldFault
 		if c, wrong = w.compile(); c == nil {
 			return false, wrong[0].Reason, time.Time{}
 		}
 	}
-	reach := c.reach(now)
-	if o, ok := c.latest(reach); ok && now.Before(o.at.Add(c.span)) {
-		return true, "", c.closes(o)
+	reach := c.latestWallTime(now)
+	if o, ok := c.latestOpening(reach); ok && now.Before(o.at.Add(c.span)) {
+		return true, "", c.closingTime(o)
 	}
-	shown, ok := c.next(reach)
+	shown, ok := c.nextOpening(reach)
 	if !ok {
 		return false, "never opens", time.Time{}
 	}
-	opens := c.instant(shown)
+	opens := c.instantOf(shown)
 	return false, "opens " + opens.Format("Mon 15:04") + " " + c.zone.String(), opens
 }
 
-// closes gives the end of the stretch that is open from o on; zero: none, or farther than farthest.
-func (c *compiled) closes(o opening) time.Time {
-	for limit := o.at.Add(farthest); o.at.Before(limit); {
-		_, shift := bounds(o.at)
+// closingTime gives the end of the stretch that is open from o on; zero: none, or farther than farthest.
+func (c *compiled) closingTime(o opening) time.Time {
+	for limit := o.at.Add(maxLookahead); o.at.Before(limit); {
+		_, shift := offsetBounds(o.at)
 		last := o
-		if c.steady {
+		if c.gapless {
 			if shift.IsZero() {
 				return time.Time{}
 			}
-			last, _ = c.latest(c.reach(shift.Add(-time.Second)))
-		} else if run := c.lastOfRun(o.shown); shift.IsZero() || o.at.Add(seconds(run-o.shown)).Before(shift) {
-			last = opening{run, o.at.Add(seconds(run - o.shown))}
+			last, _ = c.latestOpening(c.latestWallTime(shift.Add(-time.Second)))
+		} else if run := c.lastOfRun(o.shown); shift.IsZero() || o.at.Add(wallDuration(run-o.shown)).Before(shift) {
+			last = opening{run, o.at.Add(wallDuration(run - o.shown))}
 		}
 		end := last.at.Add(c.span)
-		o, _ = c.latest(c.reach(end))
+		o, _ = c.latestOpening(c.latestWallTime(end))
 		if o.at.Equal(last.at) {
 			return end
 		}
@@ -194,36 +194,36 @@ func (c *compiled) closes(o opening) time.Time {
 }
 
 // lastOfRun gives the last opening of the same day that is reached from w without a gap longer than the span.
-func (c *compiled) lastOfRun(w wall) wall {
-	midnight := w - mod(w, day)
+func (c *compiled) lastOfRun(w wallTime) wallTime {
+	midnight := w - floorMod(w, daySeconds)
 	i, _ := slices.BinarySearch(c.times, w-midnight)
-	return midnight + c.times[c.runs[i]]
+	return midnight + c.times[c.runEnds[i]]
 }
 
-// latest gives the last opening whose wall time is reach or earlier.
-func (c *compiled) latest(reach wall) (opening, bool) {
-	midnight := reach - mod(reach, day)
+// latestOpening gives the last opening whose wall time is reach or earlier.
+func (c *compiled) latestOpening(reach wallTime) (opening, bool) {
+	midnight := reach - floorMod(reach, daySeconds)
 	i := sort.Search(len(c.times), func(i int) bool { return c.times[i] > reach-midnight })
-	for range rarest {
+	for range maxDaysBetween {
 		if i > 0 && c.opensOn(midnight) {
 			shown := midnight + c.times[i-1]
-			return opening{shown, c.instant(shown)}, true
+			return opening{shown, c.instantOf(shown)}, true
 		}
-		midnight -= day
+		midnight -= daySeconds
 		i = len(c.times)
 	}
 	return opening{}, false
 }
 
-// next gives the first wall time after reach that the schedule names.
-func (c *compiled) next(reach wall) (wall, bool) {
-	midnight := reach - mod(reach, day)
+// nextOpening gives the first wall time after reach that the schedule names.
+func (c *compiled) nextOpening(reach wallTime) (wallTime, bool) {
+	midnight := reach - floorMod(reach, daySeconds)
 	i := sort.Search(len(c.times), func(i int) bool { return c.times[i] > reach-midnight })
-	for range rarest {
+	for range maxDaysBetween {
 		if i < len(c.times) && c.opensOn(midnight) {
 			return midnight + c.times[i], true
 		}
-		midnight += day
+		midnight += daySeconds
 		i = 0
 	}
 	return 0, false
@@ -231,7 +231,7 @@ func (c *compiled) next(reach wall) (wall, bool) {
 
 // opensOn tells whether the schedule names the day that begins at midnight. As in every cron, day of the month and day
 // of the week are alternatives if both are restricted.
-func (c *compiled) opensOn(midnight wall) bool {
+func (c *compiled) opensOn(midnight wallTime) bool {
 	const star = 1 << 63 // cron's mark of an unrestricted field
 	date := time.Unix(int64(midnight), 0).UTC()
 	_, month, dom := date.Date()
@@ -246,22 +246,22 @@ func (c *compiled) opensOn(midnight wall) bool {
 	return inMonth || inWeek
 }
 
-// isSteady tells whether no two successive openings are farther apart on the wall than the span.
-func (c *compiled) isSteady() bool {
+// isGapless tells whether no two successive openings are farther apart on the wall than the span.
+func (c *compiled) isGapless() bool {
 	first, last := c.times[0], c.times[len(c.times)-1]
-	night := seconds(day - last + first)
+	night := wallDuration(daySeconds - last + first)
 	if c.lastOfRun(first) != last || night > c.span {
 		return false
 	}
 	// 28 years show every pair of a weekday and a place in the leap cycle, 2096 to 2105 the longest wait for a 29 February.
 	for _, years := range [][2]int{{2000, 2029}, {2096, 2106}} {
-		midnight := wall(time.Date(years[0], 1, 1, 0, 0, 0, 0, time.UTC).Unix())
-		end := wall(time.Date(years[1], 1, 1, 0, 0, 0, 0, time.UTC).Unix())
-		for before := wall(0); midnight < end; midnight += day {
+		midnight := wallTime(time.Date(years[0], 1, 1, 0, 0, 0, 0, time.UTC).Unix())
+		end := wallTime(time.Date(years[1], 1, 1, 0, 0, 0, 0, time.UTC).Unix())
+		for before := wallTime(0); midnight < end; midnight += daySeconds {
 			if !c.opensOn(midnight) {
 				continue
 			}
-			if before != 0 && seconds(midnight-before-day)+night > c.span {
+			if before != 0 && wallDuration(midnight-before-daySeconds)+night > c.span {
 				return false
 			}
 			before = midnight
@@ -270,12 +270,12 @@ func (c *compiled) isSteady() bool {
 	return true
 }
 
-// instant gives the first instant at which the zone's clock shows w or later.
-func (c *compiled) instant(w wall) time.Time {
+// instantOf gives the first instant at which the zone's clock shows w or later.
+func (c *compiled) instantOf(w wallTime) time.Time {
 	const west = 16 * 60 * 60 // no zone was ever farther from UTC
 	for t := time.Unix(int64(w)-west, 0).In(c.zone); ; {
 		_, offset := t.Zone()
-		_, end := bounds(t)
+		_, end := offsetBounds(t)
 		shown := time.Unix(int64(w)-int64(offset), 0).In(c.zone)
 		if shown.Before(t) { // w was skipped when this offset began
 			shown = t
@@ -287,16 +287,16 @@ func (c *compiled) instant(w wall) time.Time {
 	}
 }
 
-// reach gives the latest wall time that the zone's clock had shown by now: after clocks went back it is more than what it shows.
-func (c *compiled) reach(now time.Time) wall {
+// latestWallTime gives the latest wall time that the zone's clock had shown by now: after clocks went back it is more than what it shows.
+func (c *compiled) latestWallTime(now time.Time) wallTime {
 	const overlap = 32 * time.Hour // no clock ever went back farther
 	t := now.In(c.zone)
 	_, offset := t.Zone()
 	reach := t.Unix() + int64(offset)
 	for {
-		start, _ := bounds(t)
+		start, _ := offsetBounds(t)
 		if start.IsZero() || now.Sub(start) > overlap {
-			return wall(reach)
+			return wallTime(reach)
 		}
 		t = start.Add(-time.Second)
 		_, offset = t.Zone()
@@ -304,9 +304,9 @@ func (c *compiled) reach(now time.Time) wall {
 	}
 }
 
-// bounds gives a stretch around t, end excluded, in which the zone's offset stays the same; zero: from or for ever. It is
+// offsetBounds gives a stretch around t, end excluded, in which the zone's offset stays the same; zero: from or for ever. It is
 // ZoneBounds, but for decades ahead, on 31 December of a leap year, that gives an end that is past (Go 1.26).
-func bounds(t time.Time) (start, end time.Time) {
+func offsetBounds(t time.Time) (start, end time.Time) {
 	start, end = t.ZoneBounds()
 	if !end.IsZero() && !end.After(t) {
 		end = time.Date(t.UTC().Year()+1, 1, 1, 0, 0, 0, 0, time.UTC).In(t.Location())
@@ -314,7 +314,7 @@ func bounds(t time.Time) (start, end time.Time) {
 	return start, end
 }
 
-func seconds(w wall) time.Duration { return time.Duration(w) * time.Second }
+func wallDuration(w wallTime) time.Duration { return time.Duration(w) * time.Second }
 
-// mod is a modulo b, never negative.
-func mod(a, b wall) wall { return (a%b + b) % b }
+// floorMod is a modulo b, never negative.
+func floorMod(a, b wallTime) wallTime { return (a%b + b) % b }

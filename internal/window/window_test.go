@@ -9,7 +9,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func at(t testing.TB, s string) time.Time {
+func parseTime(t testing.TB, s string) time.Time {
 	t.Helper()
 	x, err := time.Parse(time.RFC3339, s)
 	if err != nil {
@@ -39,8 +39,8 @@ func judge(w *Window, now time.Time) answer {
 	return answer{open, why, until}
 }
 
-// says puts an answer in short: "open" or "shut", until when, in the window's zone.
-func says(v answer) string {
+// describeAnswer puts an answer in short: "open" or "shut", until when, in the window's zone.
+func describeAnswer(v answer) string {
 	s := "shut"
 	if v.open {
 		s = "open"
@@ -96,7 +96,7 @@ func TestWindow(t *testing.T) {
 		{"years ahead", "0 9 * * *", time.Hour, "Europe/Berlin", "2061-07-01T06:59:00Z", "shut until 2061-07-01T09:00:00+02:00"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := says(judge(window(t, tt.opens, tt.open, tt.zone), at(t, tt.now))); got != tt.want {
+			if got := describeAnswer(judge(window(t, tt.opens, tt.open, tt.zone), parseTime(t, tt.now))); got != tt.want {
 				t.Errorf("got  %s\nwant %s", got, tt.want)
 			}
 		})
@@ -105,15 +105,15 @@ func TestWindow(t *testing.T) {
 
 func TestWindowReads(t *testing.T) {
 	w := window(t, "0 9 * * MON-THU", 7*time.Hour, "Europe/Berlin")
-	if v := judge(w, at(t, "2026-11-27T12:00:00Z")); v.why != "opens Mon 09:00 Europe/Berlin" {
+	if v := judge(w, parseTime(t, "2026-11-27T12:00:00Z")); v.why != "opens Mon 09:00 Europe/Berlin" {
 		t.Errorf("shut: %q", v.why)
 	}
 	bare := Window{Opens: "0 9 * * *", For: time.Hour} // as somebody may build one by hand
-	if v := judge(&bare, at(t, "2026-11-24T09:30:00Z")); !v.open {
+	if v := judge(&bare, parseTime(t, "2026-11-24T09:30:00Z")); !v.open {
 		t.Errorf("a window that was not loaded: %+v", v)
 	}
 	broken := Window{Opens: "0 9 30 2 *", For: time.Hour, Zone: "Nowhere"}
-	if v := judge(&broken, at(t, "2026-11-24T09:30:00Z")); v.open || !strings.Contains(v.why, "Nowhere") {
+	if v := judge(&broken, parseTime(t, "2026-11-24T09:30:00Z")); v.open || !strings.Contains(v.why, "Nowhere") {
 		t.Errorf("an invalid window must be blocked, and say why: %+v", v)
 	}
 }
@@ -203,7 +203,7 @@ func TestWindowChangesExactlyAtUntil(t *testing.T) {
 				t.Fatalf("%+v: blocked for ever at %s", w, now)
 			}
 			for range 20 {
-				later := now.Add(time.Duration(rapid.Int64Range(0, int64(farthest)).Draw(t, "later")))
+				later := now.Add(time.Duration(rapid.Int64Range(0, int64(maxLookahead)).Draw(t, "later")))
 				if !judge(w, later).open {
 					t.Fatalf("%+v: open for ever at %s, shut at %s", w, now, later)
 				}
@@ -223,7 +223,7 @@ func TestWindowChangesExactlyAtUntil(t *testing.T) {
 		for _, d := range samples {
 			between := judge(w, now.Add(d))
 			if between.open != v.open || between.why != v.why || !between.until.Equal(v.until) {
-				t.Fatalf("%+v at %s: %s %q, but %s later %s %q", w, now, says(v), v.why, d, says(between), between.why)
+				t.Fatalf("%+v at %s: %s %q, but %s later %s %q", w, now, describeAnswer(v), v.why, d, describeAnswer(between), between.why)
 			}
 		}
 	})
@@ -238,13 +238,13 @@ func TestWindowAgainstDefinition(t *testing.T) {
 		}
 		now := drawInstant(t, c.zone)
 		want := false
-		shown := wall(0) // the latest that the clock showed, before the minute at hand
+		shown := wallTime(0) // the latest that the clock showed, before the minute at hand
 		start := now.Add(-w.For - 28*time.Hour).Truncate(time.Minute)
 		for m := start; !m.After(now); m = m.Add(time.Minute) {
 			_, offset := m.In(c.zone).Zone()
-			reads := wall(m.Unix() + int64(offset))
+			reads := wallTime(m.Unix() + int64(offset))
 			for at := shown + 60; shown != 0 && at <= reads; at += 60 { // what it shows now, and what it skipped
-				if c.opensOn(at-mod(at, day)) && c.days.Hour&(1<<(mod(at, day)/3600)) != 0 && c.days.Minute&(1<<(mod(at, 3600)/60)) != 0 {
+				if c.opensOn(at-floorMod(at, daySeconds)) && c.days.Hour&(1<<(floorMod(at, daySeconds)/3600)) != 0 && c.days.Minute&(1<<(floorMod(at, 3600)/60)) != 0 {
 					want = want || now.Before(m.Add(w.For))
 				}
 			}
@@ -265,7 +265,7 @@ func TestWindowAgainstCron(t *testing.T) {
 			t.Fatal(err)
 		}
 		from := time.Unix(rapid.Int64Range(1_262_304_000, 3_500_000_000).Draw(t, "from"), 0).UTC()
-		next, ok := c.next(wall(from.Unix()))
+		next, ok := c.nextOpening(wallTime(from.Unix()))
 		want := oracle.Next(from)
 		if want.IsZero() { // cron gives up after five years
 			return
@@ -273,7 +273,7 @@ func TestWindowAgainstCron(t *testing.T) {
 		if !ok || int64(next) != want.Unix() {
 			t.Fatalf("%q after %s: got %s, want %s", w.Opens, from, time.Unix(int64(next), 0).UTC(), want)
 		}
-		if o, ok := c.latest(next); !ok || o.shown != next {
+		if o, ok := c.latestOpening(next); !ok || o.shown != next {
 			t.Fatalf("%q: latest(%d) = %v", w.Opens, next, o)
 		}
 	})
@@ -312,7 +312,7 @@ func BenchmarkWindowJudge(b *testing.B) {
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			w := window(b, bench.opens, bench.open, "Europe/Berlin")
-			now := at(b, "2026-11-24T12:00:00Z")
+			now := parseTime(b, "2026-11-24T12:00:00Z")
 			for b.Loop() {
 				judge(w, now)
 			}

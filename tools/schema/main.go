@@ -20,14 +20,14 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: schema FOLDER")
 		os.Exit(2)
 	}
-	if err := write(os.Args[1]); err != nil {
+	if err := writeSchemas(os.Args[1]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func write(dir string) error {
-	all, err := schemas()
+func writeSchemas(dir string) error {
+	all, err := buildSchemas()
 	if err != nil {
 		return err
 	}
@@ -42,8 +42,8 @@ func write(dir string) error {
 	return nil
 }
 
-// schemas gives all schemas by file name.
-func schemas() (map[string][]byte, error) {
+// buildSchemas gives all schemas by file name.
+func buildSchemas() (map[string][]byte, error) {
 	all := map[string][]byte{}
 	for _, kind := range []struct {
 		name, where string

@@ -5,7 +5,7 @@ import "sync"
 // Cache keeps what was used lately, up to a cost: two generations, the older of which is
 // dropped when the younger is full. Safe for several goroutines.
 type Cache[K comparable, V any] struct {
-	half int // cost of one generation
+	generationCost int // cost of one generation
 
 	mu         sync.Mutex // guards what follows
 	young, old map[K]cached[V]
@@ -19,7 +19,7 @@ type cached[V any] struct {
 
 // NewCache makes a cache of at most cost, in the unit that Put is told.
 func NewCache[K comparable, V any](cost int) *Cache[K, V] {
-	return &Cache[K, V]{half: cost / 2, young: map[K]cached[V]{}}
+	return &Cache[K, V]{generationCost: cost / 2, young: map[K]cached[V]{}}
 }
 
 // Get finds what Put kept.
@@ -38,7 +38,7 @@ func (c *Cache[K, V]) Get(key K) (V, bool) {
 
 // Put keeps a value for a while. What costs more than a generation is not kept.
 func (c *Cache[K, V]) Put(key K, value V, cost int) {
-	if cost > c.half {
+	if cost > c.generationCost {
 		return
 	}
 	c.mu.Lock()
@@ -50,7 +50,7 @@ func (c *Cache[K, V]) put(key K, v cached[V]) {
 	if _, ok := c.young[key]; ok {
 		return
 	}
-	if c.cost += v.cost; c.cost > c.half {
+	if c.cost += v.cost; c.cost > c.generationCost {
 		c.old, c.young, c.cost = c.young, map[K]cached[V]{}, v.cost
 	}
 	c.young[key] = v

@@ -37,7 +37,7 @@ func applyDelta(base, delta []byte, limit int64) ([]byte, error) {
 		var part []byte
 		switch {
 		case op&0x80 != 0:
-			if part, d, err = copied(base, op, d); err != nil {
+			if part, d, err = decodeCopy(base, op, d); err != nil {
 				return nil, err
 			}
 		case op != 0 && int(op) <= len(d):
@@ -56,7 +56,7 @@ func applyDelta(base, delta []byte, limit int64) ([]byte, error) {
 	return out, nil
 }
 
-func copied(base []byte, op byte, d []byte) (part, rest []byte, err error) {
+func decodeCopy(base []byte, op byte, d []byte) (part, rest []byte, err error) {
 	var v [7]byte // four bytes of offset, three of size, those that op's bits name
 	for i := range v {
 		if op&(1<<i) == 0 {

@@ -17,7 +17,7 @@ func FuzzParseTree(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		list, err := ParseTree(raw, 1000)
 		if err != nil {
-			if !errors.Is(err, ErrHostile) && !errors.Is(err, ErrTooLarge) {
+			if !errors.Is(err, ErrMalformedTree) && !errors.Is(err, ErrTooLarge) {
 				t.Fatalf("another error: %v", err)
 			}
 			return
@@ -120,7 +120,7 @@ func FuzzCommit(f *testing.F) {
 			t.Fatalf("%q is read again as %+v, %v", c.Encode(), again, err)
 		}
 		if c.Signature == nil && !bytes.Contains(raw, []byte("gpgsig")) {
-			if u := Unsigned(raw); bytes.Contains(raw, []byte("\n\n")) && !bytes.Contains(raw, []byte("\n\n\n")) && raw[0] != '\n' && !bytes.Equal(u, raw) {
+			if u := StripSignatures(raw); bytes.Contains(raw, []byte("\n\n")) && !bytes.Contains(raw, []byte("\n\n\n")) && raw[0] != '\n' && !bytes.Equal(u, raw) {
 				t.Fatalf("unsigned: %q of %q", u, raw)
 			}
 		}
@@ -131,10 +131,10 @@ func FuzzPackEntry(f *testing.F) {
 	f.Add([]byte{0xb5, 0x01, 0x78, 0x9c}, int64(1000))
 	f.Add([]byte{0x65, 0x01, 0x78, 0x9c}, int64(1000))
 	f.Fuzz(func(t *testing.T, raw []byte, offset int64) {
-		var e entry
+		var e packEntry
 		var size int64
-		n, err := e.parse(raw, offset, &size)
-		if err != nil && !errors.Is(err, ErrCorrupt) || err == nil && (n > len(raw) || size < 0 || e.kind == offsetDelta && e.near >= offset) {
+		n, err := e.parseHead(raw, offset, &size)
+		if err != nil && !errors.Is(err, ErrCorrupt) || err == nil && (n > len(raw) || size < 0 || e.kind == offsetDelta && e.baseOffset >= offset) {
 			t.Fatalf("%d of %d, size %d, %+v, %v", n, len(raw), size, e, err)
 		}
 	})

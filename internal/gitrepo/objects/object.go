@@ -68,7 +68,7 @@ func (k Kind) String() string {
 	return "kind " + strconv.Itoa(int(k))
 }
 
-func kindNamed(name string) (Kind, bool) {
+func parseKind(name string) (Kind, bool) {
 	for k := CommitKind; k <= TagKind; k++ {
 		if k.String() == name {
 			return k, true
@@ -86,29 +86,31 @@ var (
 	ErrTooLarge = errors.New("object is too large")
 )
 
-// New is an object to be written.
-type New struct {
-	ID   ID
-	Kind Kind
-	Data []byte
-	Base []byte // bytes of an object that the receiver has and that is much like this one; may be nil
-	From ID     // the id of Base
+// NewObject is an object to be written.
+type NewObject struct {
+	ID     ID
+	Kind   Kind
+	Data   []byte
+	Base   []byte // bytes of an object that the receiver has and that is much like this one; may be nil
+	BaseID ID     // the id of Base
 }
 
 // Make gives data its id.
-func Make(kind Kind, data []byte) New { return New{ID: Sum(kind, data), Kind: kind, Data: data} }
+func Make(kind Kind, data []byte) NewObject {
+	return NewObject{ID: Sum(kind, data), Kind: kind, Data: data}
+}
 
 // Sum is the id of an object.
 func Sum(kind Kind, data []byte) ID {
 	h := sha1.New() //nolint:gosec // see above
-	h.Write(header(nil, kind, len(data)))
+	h.Write(objectHeader(nil, kind, len(data)))
 	h.Write(data)
 	var id ID
 	h.Sum(id[:0])
 	return id
 }
 
-func header(b []byte, kind Kind, size int) []byte {
+func objectHeader(b []byte, kind Kind, size int) []byte {
 	b = append(b, kind.String()...)
 	b = append(b, ' ')
 	b = strconv.AppendInt(b, int64(size), 10)

@@ -165,9 +165,9 @@ func TestGitReadsWhatWeWrite(t *testing.T) {
 	blob := Make(BlobKind, []byte("new\n"))
 	entries[17] = Entry{Name: entries[17].Name, Mode: ModeFile, ID: blob.ID}
 	tree := Make(TreeKind, EncodeTree(entries))
-	tree.Base, tree.From = base, old
+	tree.Base, tree.BaseID = base, old
 	large := Make(BlobKind, bytes.Repeat([]byte("large"), 100_000))
-	list := []New{blob, tree, large}
+	list := []NewObject{blob, tree, large}
 
 	pack := EncodePack(list)
 	if len(pack) > 3000 {

@@ -9,7 +9,7 @@ import (
 
 // EncodePack makes a pack of new objects. Large ones that have a Base travel as what differs from
 // it, so the receiver must have the Base: a thin pack.
-func EncodePack(list []New) []byte {
+func EncodePack(list []NewObject) []byte {
 	var b bytes.Buffer
 	b.WriteString("PACK")
 	b.Write(binary.BigEndian.AppendUint32(nil, 2))
@@ -29,7 +29,7 @@ func EncodePack(list []New) []byte {
 		}
 		b.WriteByte(c)
 		if kind == refDelta {
-			b.Write(o.From[:])
+			b.Write(o.BaseID[:])
 		}
 		z.Reset(&b)
 		_, _ = z.Write(data) // a bytes.Buffer takes everything

@@ -33,8 +33,8 @@ type Entry struct {
 // IsTree tells whether the entry is a folder.
 func (e Entry) IsTree() bool { return e.Mode == ModeTree }
 
-// ErrHostile: a tree has an entry that git itself never writes.
-var ErrHostile = errors.New("malformed tree")
+// ErrMalformedTree: a tree has an entry that git itself never writes.
+var ErrMalformedTree = errors.New("malformed tree")
 
 // CheckName refuses what may not be the name of a file in a release repository: names that lead
 // elsewhere, and names of git's own.
@@ -44,21 +44,21 @@ func CheckName(name string) error {
 		strings.ContainsAny(name, "/\\\x00"),
 		!utf8.ValidString(name),
 		strings.EqualFold(name, ".git"), strings.EqualFold(name, "git~1"):
-		return fmt.Errorf("%w: entry %.100q is no file name", ErrHostile, name)
+		return fmt.Errorf("%w: entry %.100q is no file name", ErrMalformedTree, name)
 	}
 	return nil
 }
 
-// next cuts the first entry off a raw tree. It checks the form, not the name.
-func next(raw []byte) (mode Mode, name []byte, id ID, rest []byte, err error) {
+// cutRawEntry cuts the first entry off a raw tree. It checks the form, not the name.
+func cutRawEntry(raw []byte) (mode Mode, name []byte, id ID, rest []byte, err error) {
 	sp := bytes.IndexByte(raw, ' ')
 	nul := bytes.IndexByte(raw, 0)
 	if sp < 1 || sp > 6 || nul < sp || len(raw) < nul+1+len(id) {
-		return 0, nil, id, nil, fmt.Errorf("%w: it ends in the middle of an entry", ErrHostile)
+		return 0, nil, id, nil, fmt.Errorf("%w: it ends in the middle of an entry", ErrMalformedTree)
 	}
 	for _, c := range raw[:sp] {
 		if c < '0' || c > '7' {
-			return 0, nil, id, nil, fmt.Errorf("%w: mode %q", ErrHostile, raw[:sp])
+			return 0, nil, id, nil, fmt.Errorf("%w: mode %q", ErrMalformedTree, raw[:sp])
 		}
 		mode = mode<<3 | Mode(c-'0')
 	}
@@ -76,21 +76,21 @@ func ParseTree(raw []byte, limit int) ([]Entry, error) {
 		if len(list) == limit {
 			return nil, fmt.Errorf("%w: a folder of more than %d entries", ErrTooLarge, limit)
 		}
-		mode, name, id, rest, err := next(raw)
+		mode, name, id, rest, err := cutRawEntry(raw)
 		if err != nil {
 			return nil, err
 		}
 		at := len(text) - len(raw) + bytes.IndexByte(raw, ' ') + 1
-		e := Entry{Name: text[at : at+len(name)], Mode: known(mode), ID: id}
+		e := Entry{Name: text[at : at+len(name)], Mode: knownMode(mode), ID: id}
 		if err := CheckName(e.Name); err != nil {
 			return nil, err
 		}
 		if e.Mode == 0 {
-			return nil, fmt.Errorf("%w: %q has the mode %o", ErrHostile, e.Name, mode)
+			return nil, fmt.Errorf("%w: %q has the mode %o", ErrMalformedTree, e.Name, mode)
 		}
 		key := orderKey(e)
 		if key <= before {
-			return nil, fmt.Errorf("%w: %q is there twice or out of order", ErrHostile, e.Name)
+			return nil, fmt.Errorf("%w: %q is there twice or out of order", ErrMalformedTree, e.Name)
 		}
 		sorted = sorted && (len(list) == 0 || list[len(list)-1].Name < e.Name)
 		list, before, raw = append(list, e), key, rest
@@ -99,14 +99,14 @@ func ParseTree(raw []byte, limit int) ([]Entry, error) {
 		slices.SortFunc(list, func(a, b Entry) int { return cmp.Compare(a.Name, b.Name) })
 		for i := range list[1:] {
 			if list[i].Name == list[i+1].Name { // a file and a folder
-				return nil, fmt.Errorf("%w: %q is there twice", ErrHostile, list[i].Name)
+				return nil, fmt.Errorf("%w: %q is there twice", ErrMalformedTree, list[i].Name)
 			}
 		}
 	}
 	return list, nil
 }
 
-func known(m Mode) Mode {
+func knownMode(m Mode) Mode {
 	switch m {
 	case ModeTree, ModeExec, ModeSymlink, ModeGitlink:
 		return m
@@ -155,7 +155,7 @@ func EncodeTree(entries []Entry) []byte {
 // Lookup finds one name in a raw tree, without checking the rest of it.
 func Lookup(raw []byte, name string) (Entry, bool, error) {
 	for len(raw) > 0 {
-		mode, n, id, rest, err := next(raw)
+		mode, n, id, rest, err := cutRawEntry(raw)
 		if err != nil {
 			return Entry{}, false, err
 		}
@@ -184,12 +184,12 @@ func Diff(before, after []byte, found func(Difference) error) error {
 		var oldRest, nowRest []byte
 		var err error
 		if len(before) > 0 {
-			if old, oldRest, err = cut(before); err != nil {
+			if old, oldRest, err = cutEntry(before); err != nil {
 				return err
 			}
 		}
 		if len(after) > 0 {
-			if now, nowRest, err = cut(after); err != nil {
+			if now, nowRest, err = cutEntry(after); err != nil {
 				return err
 			}
 		}
@@ -209,8 +209,8 @@ func Diff(before, after []byte, found func(Difference) error) error {
 	return nil
 }
 
-func cut(raw []byte) (Entry, []byte, error) {
-	mode, name, id, rest, err := next(raw)
+func cutEntry(raw []byte) (Entry, []byte, error) {
+	mode, name, id, rest, err := cutRawEntry(raw)
 	return Entry{Name: string(name), Mode: mode, ID: id}, rest, err
 }
 

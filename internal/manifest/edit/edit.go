@@ -20,7 +20,7 @@ var ErrLayout = errors.New("the file is laid out in a way that can't be edited: 
 // Set gives the document with the field that path names set to value, which is what encoding/json takes, or Fields. What is
 // missing on the way is added. An empty document becomes one with the field alone.
 func Set(text []byte, path []string, value any) ([]byte, error) {
-	s, err := parse(text)
+	s, err := parseSource(text)
 	if err != nil {
 		return nil, err
 	}
@@ -28,18 +28,18 @@ func Set(text []byte, path []string, value any) ([]byte, error) {
 		return nil, errors.New("edit: no field is named")
 	}
 	if s.root == nil { // comments at the most
-		line, err := blockLines(nested(path, value), "")
-		return []byte(endLine(string(text)) + line), err
+		line, err := formatIndented(nestFields(path, value), "")
+		return []byte(ensureNewline(string(text)) + line), err
 	}
 	if s.root.Kind != yaml.MappingNode {
 		return nil, ErrLayout
 	}
-	candidates, err := s.set(s.root, path, value)
+	candidates, err := s.setField(s.root, path, value)
 	if err != nil {
 		return nil, err
 	}
 	for _, edited := range candidates {
-		if changes(text, []byte(edited), path, value) {
+		if changesOnly(text, []byte(edited), path, value) {
 			return []byte(edited), nil
 		}
 	}
@@ -50,14 +50,14 @@ func Set(text []byte, path []string, value any) ([]byte, error) {
 // written as it is given, in one line of YAML. Only a text that is right is given: right is told one after the other, the most
 // natural first.
 func Append(text []byte, key, entry string, right func(edited []byte) bool) ([]byte, error) {
-	s, err := parse(text)
+	s, err := parseSource(text)
 	if err != nil {
 		return nil, err
 	}
 	if s.root == nil || s.root.Kind != yaml.MappingNode {
 		return nil, ErrLayout
 	}
-	for _, edited := range s.appended(key, entry) {
+	for _, edited := range s.appendCandidates(key, entry) {
 		if right([]byte(edited)) {
 			return []byte(edited), nil
 		}
@@ -67,20 +67,20 @@ func Append(text []byte, key, entry string, right func(edited []byte) bool) ([]b
 
 // New gives a YAML document of those fields.
 func New(f Fields) ([]byte, error) {
-	text, err := blockLines(f, "")
+	text, err := formatIndented(f, "")
 	return []byte(text), err
 }
 
-// nested wraps a value into the fields that lead to it.
-func nested(path []string, value any) Fields {
+// nestFields wraps a value into the fields that lead to it.
+func nestFields(path []string, value any) Fields {
 	if len(path) > 1 {
-		value = nested(path[1:], value)
+		value = nestFields(path[1:], value)
 	}
 	return Fields{{path[0], value}}
 }
 
-// changes tells whether after is before with the field set, and no other difference.
-func changes(before, after []byte, path []string, value any) bool {
+// changesOnly tells whether after is before with the field set, and no other difference.
+func changesOnly(before, after []byte, path []string, value any) bool {
 	var old, now any
 	if yaml.Unmarshal(before, &old) != nil || yaml.Unmarshal(after, &now) != nil {
 		return false
@@ -103,11 +103,11 @@ func changes(before, after []byte, path []string, value any) bool {
 	fields[path[len(path)-1]] = value
 	want, err1 := json.Marshal(old)
 	got, err2 := json.Marshal(now)
-	return err1 == nil && err2 == nil && equal(want, got)
+	return err1 == nil && err2 == nil && equalJSON(want, got)
 }
 
-// equal compares JSON whatever the order of its fields.
-func equal(a, b []byte) bool {
+// equalJSON compares JSON whatever the order of its fields.
+func equalJSON(a, b []byte) bool {
 	var x, y any
 	if json.Unmarshal(a, &x) != nil || json.Unmarshal(b, &y) != nil {
 		return false
@@ -117,7 +117,7 @@ func equal(a, b []byte) bool {
 	return err1 == nil && err2 == nil && bytes.Equal(a, b)
 }
 
-func endLine(text string) string {
+func ensureNewline(text string) string {
 	if text != "" && !strings.HasSuffix(text, "\n") {
 		text += "\n"
 	}

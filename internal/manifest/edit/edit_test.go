@@ -168,7 +168,7 @@ func TestSetChangesOneField(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v in\n%s", err, text)
 		}
-		if !changes(text, got, path, value) {
+		if !changesOnly(text, got, path, value) {
 			t.Fatalf("%v is not %v in\n%s", path, value, got)
 		}
 		if strings.Contains(string(text), "# first") && (!strings.Contains(string(got), "# first\n") || !strings.Contains(string(got), "# last\n")) {

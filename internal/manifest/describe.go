@@ -75,7 +75,7 @@ func nearest(name string, fields []field) string {
 	}
 	best, at := "", 0
 	for i := range fields {
-		dist := distance(strings.ToLower(name), strings.ToLower(fields[i].name))
+		dist := editDistance(strings.ToLower(name), strings.ToLower(fields[i].name))
 		if dist <= max(1, (len(name)+1)/3) && (best == "" || dist < at) {
 			best, at = fields[i].name, dist
 		}
@@ -83,8 +83,8 @@ func nearest(name string, fields []field) string {
 	return best
 }
 
-// distance is Levenshtein's.
-func distance(a, b string) int {
+// editDistance is Levenshtein's.
+func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j

@@ -10,17 +10,17 @@ import (
 	"time"
 )
 
-// turnFile is in the git folder of a repository that has a worktree. It stays when it is not held.
-const turnFile = "sluice-push.lock"
+// pushLockFile is in the git folder of a repository that has a worktree. It stays when it is not held.
+const pushLockFile = "sluice-push.lock"
 
-// turn waits until no other sluice on this machine pushes to a repository with a worktree. git-receive-pack brings the
+// lockPush waits until no other sluice on this machine pushes to a repository with a worktree. git-receive-pack brings the
 // worktree up to date before it compares the branch: of two pushes at once the loser's files would stay there, and every
 // later push be refused because of them.
-func (d *disk) turn(ctx context.Context) (release func(), err error) {
+func (d *diskHost) lockPush(ctx context.Context) (release func(), err error) {
 	if filepath.Clean(d.dir) == filepath.Clean(d.path) {
 		return func() {}, nil
 	}
-	f, err := os.OpenFile(filepath.Join(d.dir, turnFile), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(filepath.Join(d.dir, pushLockFile), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return func() {}, nil //nolint:nilerr // who may not write there: git says so better
 	}
